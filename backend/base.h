@@ -1,0 +1,51 @@
+/* The vocabulary of every layer: status, events, frames and sinks. Installed beside tessera.h. */
+#ifndef TS_BASE_H
+#define TS_BASE_H
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What went wrong, by who can mend it. The sentence that goes with it is in the one error slot of the context. */
+typedef enum {
+    TS_OK,
+    TS_EUSAGE,  /* the caller asked for something that makes no sense: exit code 2 */
+    TS_EMODEL,  /* a file that was given can not be used: missing, damaged, of an unknown class: 3 */
+    TS_ESHAPE,  /* a tensor of a wrong shape or type: 3 */
+    TS_EMEMORY, /* more memory than there is: 4 */
+    TS_EDEVICE, /* the machine or a library failed: 4 */
+    TS_ENUMBER, /* NaN or infinity: 4 */
+    TS_EIO,     /* an output could not be written: 4 */
+    TS_ESTOP,   /* stop was asked for: 130, 143 */
+    TS_EFAIL    /* some jobs failed, or `strict` refused: 1 */
+} ts_status;
+
+typedef enum { TS_PHASE_TEXT, TS_PHASE_DENOISE, TS_PHASE_DECODE } ts_phase;
+
+typedef struct {       /* where a run is; steps, layers and frames count from 1, 0: the phase begins */
+    ts_phase phase;
+    int step, steps;   /* denoise: solver step; decode: frame; text: prompt */
+    int layer, layers; /* of the transformer or text encoder; 0 outside of the layer loop */
+    double seconds;    /* since the phase began */
+} ts_event;
+
+typedef struct { /* what the caller lends for the life of a context; every pointer may be NULL */
+    void (*progress)(void *user, const ts_event *);
+    void (*warn)(void *user, const char *sentence);
+    void *user;
+    const atomic_int *stop; /* non-zero: stop at the next chance */
+} ts_env;
+
+typedef struct { /* one frame, borrowed until the call returns */
+    int w, h, index;
+    const float *rgb; /* [h, w, 3] in 0..1 */
+} ts_frame;
+
+typedef struct ts_sink ts_sink;
+struct ts_sink { /* where frames go: pulled from the decoder in display order; all four return the sink's own sentence in `error` */
+    ts_status (*open)(ts_sink *, int w, int h, int frames, double fps, const char *json);
+    ts_status (*frame)(ts_sink *, const ts_frame *);
+    ts_status (*close)(ts_sink *); /* all frames are there: the file gets its final name */
+    void (*abort)(ts_sink *);      /* remove what was written; legal at any time, also after a failed call */
+    char error[512];
+};
+#endif

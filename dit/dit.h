@@ -1,0 +1,48 @@
+/* One evaluation of a diffusion transformer. dit.c owns the only layer loop: weights, stop, NaN checks, progress and taps; a class says what a layer is. */
+#ifndef TS_DIT_H
+#define TS_DIT_H
+#include "attention/attend.h"
+#include "weights/config.h"
+#include "weights/weights.h"
+
+typedef struct {
+    int layers, heads, head_dim, dim; /* dim = heads x head_dim */
+    int in_channels, out_channels;
+    int patch[3];                     /* t h w: latents per token */
+    int text_dim;                     /* width of the text states */
+    long params[16];                  /* the class's own, filled by describe */
+    float eps;
+} ts_dit_info;
+
+typedef struct { ts_host states; } ts_dit_text; /* f32 [rows, text_dim]: real rows of the text encoder */
+
+typedef struct { /* one sample of one evaluation */
+    int trow;    /* row of the tables that prepare made: index into its t */
+    int slot;    /* which text: index into its texts */
+} ts_eval;
+
+typedef struct {
+    const char *cls; /* _class_name in transformer/config.json */
+    size_t size;     /* of the class's own struct, zeroed by ts_dit_open */
+    ts_status (*describe)(ts_ctx *, const cJSON *, const char *path, ts_dit_info *);
+    ts_status (*bind)(void *self, const ts_dit_info *, ts_weights *); /* group i = block i, group `layers` = all else */
+    /* Once a run: everything that depends only on timestep or text, carved from ctx->arena and living as long as it. t: [nt] as the model is fed them. */
+    ts_status (*prepare)(void *self, ts_ctx *, const ts_grid *, const ts_dit_text *text, int texts, const float *t, int nt);
+    ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);            /* x f32 [C, F, H, W] -> h f32 [N, dim] */
+    ts_status (*block)(void *self, int layer, ts_eval, ts_attn *, int attn_layer, ts_tensor h); /* in place */
+    ts_status (*leave)(void *self, ts_eval, ts_tensor h, ts_tensor v);            /* -> v f32 [out_channels, F, H, W] */
+    long text_rows;  /* rows the model was trained on: 512; the rest of them is zero */
+} ts_dit_class;
+extern const ts_dit_class ts_dit_wan; /* WanTransformer3DModel, dit/wan.c */
+
+typedef struct ts_dit ts_dit;
+/* Binds weights of `dir` (a component folder) to the class; warns of unused tensors. `first_layer` numbers its layers in plans (second expert: layers of the first). */
+ts_status ts_dit_open(ts_ctx *, const ts_dit_class *, const cJSON *config, const char *config_path, const char *dir, int first_layer, ts_dit **);
+void ts_dit_close(ts_dit *);
+const ts_dit_info *ts_dit_describe(const ts_dit *);
+ts_weights *ts_dit_weights(ts_dit *);
+ts_status ts_dit_prepare(ts_dit *, const ts_grid *, const ts_dit_text *, int texts, const float *t, int nt);
+/* v[i] = model(x[i], t[eval[i].trow], text[eval[i].slot]) for n samples; every layer's weights are entered once. x[i] f32 [C, F, H, W] (may be the same tensor), v[i] f32. Steps for
+ * progress and errors come from `event`. NaN or infinity: TS_ENUMBER naming step and layer. A step allocates nothing. */
+ts_status ts_dit_step(ts_dit *, ts_attn *, ts_event event, int n, const ts_eval *, const ts_tensor *x, const ts_tensor *v);
+#endif

@@ -1,0 +1,103 @@
+/* tessera's public API: generate, batch and bench are callers of these. Thread rules: one context is used by one thread at a time; any number of contexts may exist. */
+#ifndef TESSERA_H
+#define TESSERA_H
+#include "base.h"
+
+#include <stdbool.h>
+
+typedef struct ts_ctx ts_ctx;
+typedef struct ts_model ts_model;
+typedef struct ts_run ts_run;
+typedef struct ts_bag ts_bag;
+
+typedef struct {
+    int threads;           /* 0: as many as the machine and its cgroup allow */
+    const char *precision; /* "auto", "f32", "bf16" */
+    const char *cpu;       /* highest CPU level: "ref", "avx2", "avx512", "avx512_bf16"; NULL: the best there is */
+    size_t memory;         /* bytes that may be used; 0: what the machine and its cgroup allow */
+    bool profile;          /* time every operation */
+    const char *hub;       /* Hugging Face cache folder, for models by name; may be NULL */
+    const char *default_model; /* folder of the default model; may be NULL */
+} ts_options;
+ts_options ts_options_default(void);
+/* On failure *ctx may still be set, only to be asked for ts_error and closed. */
+ts_status ts_open(const ts_options *, const ts_env *, ts_ctx **);
+void ts_close(ts_ctx *);
+const char *ts_error(const ts_ctx *);   /* the sentence of the last failure */
+const char *ts_version(void);           /* "0.1.0" */
+char *ts_versions(const ts_ctx *);      /* CPU level, threads, libraries, one a line; malloc'd */
+
+/* Reads configs only. `name`: a diffusers directory, or ORG/NAME in the hub folder; NULL: the default model. */
+ts_status ts_model_open(ts_ctx *, const char *name, ts_model **);
+void ts_model_close(ts_model *);
+ts_status ts_model_json(ts_model *, char **json); /* components, classes, parameters, dtypes, sizes, defaults; malloc'd */
+
+typedef struct { /* one picture or clip. Filled with the model's defaults by ts_request_init; strings are borrowed */
+    const char *prompt, *negative;
+    int width, height, frames;
+    double fps;
+    int steps;
+    double guidance, guidance_2;   /* guidance_2: second expert */
+    double shift;                  /* 0: as the scheduler config says */
+    const char *sampler;           /* "unipc", "euler"; NULL: as the scheduler config says */
+    uint64_t seed;
+    int scale;                     /* enlarge while writing; only recorded here */
+    const char *vae_tile;          /* "auto", "off", "WxH" */
+    const char *attention;         /* "dense" */
+    const char *state;             /* file: latents and solver history after each step; a run of the same request goes on from it. NULL: none */
+    const char *noise_file;        /* only recorded; noise comes as a bag */
+} ts_request;
+void ts_request_init(ts_model *, ts_request *);
+
+typedef struct { /* what a run will take, known before it starts */
+    int width, height, frames;     /* after rounding to what the model needs */
+    int latent[4];                 /* C F H W */
+    long tokens;
+    int layers, text_tokens, negative_tokens; /* text_tokens: with the end token */
+    size_t text_bytes, denoise_bytes, decode_bytes; /* peak of each phase, weights included */
+    size_t weight_bytes;           /* of the transformer, packed */
+    double step_flops, decode_flops; /* one step of all branches; the whole decode */
+    int tile_w, tile_h;            /* of the VAE; 0: off */
+    const char *precision;
+} ts_estimate;
+
+typedef struct {
+    double text_seconds, denoise_seconds, decode_seconds;
+    double step_seconds[3];        /* per step: linear and conv, attention, rest (needs profile) */
+    long attention_dense, attention_searched, attention_sparse;
+    int resumed;                   /* steps taken from the state file */
+} ts_report;
+
+/* Checks the request, rounds sizes (said through env.warn), sizes every phase by running it on a counting device. Nothing is rendered; --dry-run ends here. TS_EUSAGE, TS_EMODEL, TS_EMEMORY. */
+ts_status ts_run_open(ts_model *, const ts_request *, ts_run **, ts_estimate *);
+/* For `decode`: the geometry comes from the latents; `req` gives size-independent settings (vae_tile, fps). */
+ts_status ts_run_open_latents(ts_model *, const ts_request *, const ts_bag *latents, ts_run **, ts_estimate *);
+void ts_run_close(ts_run *);
+/* The text encoder opens and closes inside. */
+ts_status ts_run_encode(ts_run *);
+/* noise: NULL, or a bag with `noise` [C, F, H, W] instead of the drawn one. *latents: a new bag with `latents` [C, F, H, W] f32 and metadata that is enough to decode and to render again. */
+ts_status ts_run_denoise(ts_run *, const ts_bag *noise, ts_bag **latents);
+ts_status ts_run_decode(ts_run *, const ts_bag *latents, ts_sink *);
+void ts_run_report(const ts_run *, ts_report *);
+char *ts_run_json(const ts_run *);       /* the metadata that files carry (docs/formats.md); malloc'd */
+char *ts_run_parameters(const ts_run *); /* the same as A1111 text; malloc'd */
+char *ts_run_profile(const ts_run *);    /* table of times by operation, for people; malloc'd; NULL without profile */
+/* Applies metadata that ts_run_json made (a file's) over `req`; strings are kept by the model. */
+ts_status ts_request_from_json(ts_model *, const char *json, ts_request *);
+
+/* Pieces and ids of a text as the model's tokenizer sees it after cleaning: JSON {"text", "tokens": [{"id", "piece"}], "truncated"}; malloc'd. */
+ts_status ts_tokens(ts_model *, const char *text, char **json);
+
+/* Bags: named host tensors in safetensors files. */
+ts_status ts_bag_read(ts_ctx *, const char *path, ts_bag **);
+ts_status ts_bag_write(ts_ctx *, const ts_bag *, const char *path);
+void ts_bag_free(ts_bag *);
+const char *ts_bag_meta_get(const ts_bag *, const char *key);
+
+/* Files (needs libpng and libav when linked). */
+typedef struct { int crf, scale; bool overwrite, metadata; const char *title, *parameters; } ts_output;
+ts_status ts_output_check(ts_ctx *, const char *path, const ts_output *, int frames);  /* before any work: kind, folder, existing file, frames into one PNG */
+ts_status ts_output_open(ts_ctx *, const char *path, const ts_output *, ts_sink **);   /* free with ts_output_close */
+void ts_output_close(ts_sink *);
+ts_status ts_output_info(ts_ctx *, const char *path, char **json); /* *json NULL: the file carries none; malloc'd */
+#endif

@@ -1,0 +1,24 @@
+/* What tests share: contexts on every backend, fixture folders, comparisons. */
+#ifndef TESTING_H
+#define TESTING_H
+#include "weights/bag.h"
+
+#include <check.h>
+#include <cjson/cJSON.h>
+
+/* A context on "cpu" (all threads, f32) or "far" (the CPU operations behind addresses that fault when dereferenced, and no adopting of host bytes). Fails the test when it can not be. */
+ts_ctx *testing_open(const char *backend, const char *level, int threads);
+void testing_close(ts_ctx *);
+/* Runs `phase` twice as every caller does: counting, then with an arena of that size. */
+void testing_run(ts_ctx *, ts_status (*phase)(ts_ctx *, void *), void *user);
+const char *testing_fixture(const char *name);       /* path of tests/fixtures/NAME, static buffer of the next call's */
+cJSON *testing_case(const char *name);               /* its case.json */
+ts_bag *testing_bag(const char *path);
+const float *testing_f32(const ts_bag *, const char *name, long *count);
+double testing_rel(const float *got, const float *want, long n); /* relative L2 */
+char *testing_tmp(void);                             /* a new folder under $TMPDIR, removed at exit; malloc'd */
+#define ck_ok(ctx, call) do { ts_status ck_st_ = (call); ck_assert_msg(ck_st_ == TS_OK, "%s: %s", #call, (ctx)->err.text); } while (0)
+
+/* tests/far.c */
+ts_status ts_far_open(ts_device *inner, ts_device **);
+#endif

@@ -1,0 +1,21 @@
+/* A bag: named host tensors and string metadata. What travels between phases (text states, noise, latents, solver state) and to and from safetensors files. Owns copies of what is put in. */
+#ifndef TS_BAG_H
+#define TS_BAG_H
+#include "backend/backend.h"
+
+typedef struct ts_bag ts_bag;
+ts_bag *ts_bag_new(void);
+void ts_bag_free(ts_bag *);
+/* Replaces a tensor of the same name. data NULL: zeros. Returns the bag's own bytes (writable). */
+void *ts_bag_put(ts_bag *, const char *name, ts_dtype, int nd, const long *dim, const void *data);
+bool ts_bag_has(const ts_bag *, const char *name);
+/* nd -1: any shape; a dim of -1: any. Otherwise TS_ESHAPE says which tensor, got, wanted; TS_EMODEL: not there. */
+ts_status ts_bag_get(ts_err *, const ts_bag *, const char *name, ts_dtype, int nd, const long *dim, ts_host *);
+int ts_bag_count(const ts_bag *);
+const char *ts_bag_name(const ts_bag *, int i);
+void ts_bag_meta(ts_bag *, const char *key, const char *value); /* value NULL: remove */
+const char *ts_bag_meta_get(const ts_bag *, const char *key);   /* NULL: none */
+/* Writes PATH.tmp-PID, syncs, renames. TS_EIO. */
+ts_status ts_bag_save(ts_err *, const ts_bag *, const char *path);
+ts_status ts_bag_load(ts_err *, const char *path, ts_bag **); /* F16, BF16 -> F32 on the way in; TS_EMODEL */
+#endif

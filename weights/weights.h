@@ -1,0 +1,37 @@
+/* Bytes on disk -> named, shape-checked tensors. A set of safetensors files (sharded or not) is mapped; matrices and kernels are packed for the device a group at a
+ * time, small vectors are resident f32. Models hold pointers to weights that stay put and never ask where the bytes are.
+ *
+ * Life: open -> find (bind) -> [counting run] -> enter(group) before each use -> close. The counting run lets the operations choose layouts; the first real enter then decides,
+ * by `budget`, which groups stay resident once packed; the others take turns in one slot. */
+#ifndef TS_WEIGHTS_H
+#define TS_WEIGHTS_H
+#include "backend/backend.h"
+
+typedef struct ts_weights ts_weights;
+typedef enum { TS_ROLE_MATRIX, TS_ROLE_VECTOR } ts_role; /* matrix: weights of linear and conv; vector: everything small, resident in f32 from find on */
+
+/* Opens DIR/STEM.safetensors, DIR/STEM.safetensors.index.json with its shards, or a variant (DIR/STEM.fp16.safetensors). Checks headers, offsets,
+ * shapes and overlaps. TS_EMODEL names file and tensor. */
+ts_status ts_weights_open(ts_ctx *, const char *dir, const char *stem, ts_weights **);
+void ts_weights_close(ts_weights *); /* NULL is legal */
+bool ts_weights_has(const ts_weights *, const char *name);
+/* Finds a tensor and refuses any other shape (an expected dimension of -1 takes what is there). Groups count from 0; the pointer lives as long as the set. Finding a name twice returns
+ * the same weight. VECTOR: resident at once, as f32 [dim...]. */
+ts_status ts_weights_find(ts_weights *, int group, ts_role, const char *name, int nd, const long *dim, ts_weight **);
+void ts_weights_warn_unused(ts_weights *); /* after bind: one warning that counts and names tensors nobody found */
+/* stop? then make the group's matrices resident: packed as the counting run wanted them, mapped pages given back, the next group prefetched. Nothing on a counting device. */
+ts_status ts_weights_enter(ts_weights *, int group);
+void ts_weights_budget(ts_weights *, size_t bytes); /* packed bytes that may stay resident; default: all */
+size_t ts_weights_packed(const ts_weights *, size_t *largest_group); /* after the counting run: bytes of all groups packed, and of the largest */
+/* Rows of a 2-D table (embeddings) as f32, read from the mapping: out [n, dim]. */
+ts_status ts_weights_rows(ts_weights *, const char *name, const int32_t *ids, int n, long vocab, long dim, float *out);
+/* What is in the files, for `info`. */
+typedef struct { long tensors, parameters; size_t bytes, bytes_by_type[TS_DTYPES]; int files; } ts_weights_stat;
+void ts_weights_stats(const ts_weights *, ts_weights_stat *);
+
+/* A linear layer's or convolution's two tensors, PREFIX.weight and PREFIX.bias. */
+typedef struct { ts_weight *w, *b; } ts_layer;
+ts_status ts_find_linear(ts_weights *, int group, ts_layer *, long out, long in, bool bias, const char *prefix, ...) __attribute__((format(printf, 7, 8)));
+ts_status ts_find_conv(ts_weights *, int group, ts_layer *, int nd, const long *dim, const char *prefix, ...) __attribute__((format(printf, 6, 7)));
+ts_status ts_find_vector(ts_weights *, int group, ts_weight **, int nd, const long *dim, const char *name, ...) __attribute__((format(printf, 6, 7)));
+#endif
