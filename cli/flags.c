@@ -1,0 +1,343 @@
+/* Owns the table of flags and the one parser that reads a command line by it. */
+#include "cli/flags.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GEN = TS_CMD_GENERATE, DEC = TS_CMD_DECODE, INFO = TS_CMD_INFO, TOK = TS_CMD_TOKENS, SIDE_MIN = 16, SIDE_MAX = 8192 };
+#define MEMORY_MIN (16.0 * 1024 * 1024)
+
+static const ts_flag table[] = {
+    {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC, "Output",
+     "File to write: .mp4, .webm, .gif, .png, a pattern like f-%04d.png, or a folder/ of numbered PNGs (default: tessera.mp4, or tessera.png for one frame)"},
+    {TS_F_OVERWRITE, "overwrite", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Replace files that exist"},
+    {TS_F_SCALE, "scale", 0, TS_KIND_WHOLE, "N", 1, 16, NULL, GEN | DEC, NULL, "Enlarge N times while writing, 1 to 16 (default: the model's; 1 for numbered PNGs)"},
+    {TS_F_CRF, "crf", 0, TS_KIND_WHOLE, "N", 0, 63, NULL, GEN | DEC, NULL, "Video quality, 0 (best) to 51 for MP4, 63 for WebM (default: 18, 24)"},
+    {TS_F_NO_METADATA, "no-metadata", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Leave prompt and settings out of the file"},
+
+    {TS_F_MODEL, "model", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN | DEC | TOK, "Picture",
+     "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes with tessera)"},
+    {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN, NULL, "Width and height in pixels, 16 to 8192 each (default: the model's)"},
+    {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN, NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
+    {TS_F_FPS, "fps", 0, TS_KIND_REAL, "X", 0.1, 240, NULL, GEN | DEC, NULL, "Frames a second, 0.1 to 240 (default: the model's)"},
+    {TS_F_STEPS, "steps", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN, NULL, "Denoising steps, 1 to 1000 (default: the model's)"},
+    {TS_F_GUIDANCE, "guidance", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN, NULL, "Classifier-free guidance, 0 to 100; up to 1 means without, in half the time (default: the model's)"},
+    {TS_F_GUIDANCE_2, "guidance-2", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN, NULL, "Guidance of a model's second expert (default: --guidance if given, else the model's)"},
+    {TS_F_NEGATIVE, "negative", 0, TS_KIND_TEXT, "TEXT", 0, 0, NULL, GEN, NULL, "Negative prompt: what to steer away from (default: the model's)"},
+    {TS_F_SEED, "seed", 0, TS_KIND_SEED, "N", 0, 0, NULL, GEN, NULL, "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
+    {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler", GEN, NULL, "Solver: unipc or euler (default: the model's)"},
+    {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN, NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
+    {TS_F_ATTENTION, "attention", 0, TS_KIND_CHOICE, "MODE", 0, 0, "dense", GEN, NULL, "How the transformer attends: dense"},
+    {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | DEC, NULL,
+     "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off or WxH (default: auto)"},
+
+    {TS_F_FROM, "from", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, "Files", "Render again what FILE, an output or latents of tessera, was made from; other flags override"},
+    {TS_F_NOISE, "noise", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Start from the tensor noise [C, F, H, W] of a safetensors file instead of the seed's"},
+    {TS_F_SAVE_LATENTS, "save-latents", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Write the final latents (safetensors) before decoding; tessera decode goes on from them"},
+    {TS_F_STATE, "state", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Save the state after every step; the same command goes on from it"},
+
+    {TS_F_PRECISION, "precision", 0, TS_KIND_CHOICE, "TYPE", 0, 0, "auto|f32|bf16", GEN | DEC | INFO, "Machine",
+     "Arithmetic of transformer and text encoder: auto (bf16 where the CPU has it), f32 or bf16 (default: auto)"},
+    {TS_F_THREADS, "threads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, GEN | DEC | INFO, NULL, "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
+    {TS_F_CPU, "cpu", 0, TS_KIND_CHOICE, "LEVEL", 0, 0, "ref|avx2|avx512|avx512_bf16", GEN | DEC | INFO, NULL,
+     "Highest instruction set to use: ref, avx2, avx512 or avx512_bf16 (default: the CPU's)"},
+    {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, 0, NULL, GEN | DEC | INFO, NULL, "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
+
+    {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none", GEN | DEC, "Reporting", "Progress on stderr: bar, json (one event a line) or none (default: bar)"},
+    {TS_F_QUIET, "quiet", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK, NULL, "Nothing on stderr but errors"},
+    {TS_F_PROFILE, "profile", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL, "Time every operation and print a table on stderr"},
+    {TS_F_DRY_RUN, "dry-run", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Check everything, print sizes, memory and cost, and render nothing"},
+    {TS_F_JSON, "json", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, INFO | TOK, NULL, "Print JSON"},
+    {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK, NULL, "Print this help"},
+};
+enum { ROWS = sizeof table / sizeof *table };
+
+/* What other programs call these; a slip of habit gets the right name. */
+static const struct { const char *theirs, *ours; } habits[] = {
+    {"width", "--size WxH"}, {"height", "--size WxH"}, {"prompt", "the prompt itself, in quotes"}, {"negative-prompt", "--negative"}, {"cfg-scale", "--guidance"},
+    {"cfg", "--guidance"}, {"guidance-scale", "--guidance"}, {"guidance-scale-2", "--guidance-2"}, {"num-frames", "--frames"}, {"video-frames", "--frames"},
+    {"num-inference-steps", "--steps"}, {"sampling-method", "--sampler"}, {"scheduler", "--sampler"}, {"flow-shift", "--shift"}, {"out", "--output"},
+    {"force", "--overwrite"}, {"vae-tiling", "--vae-tile auto"}, {"dtype", "--precision"}, {"verbose", "--profile"},
+};
+
+const ts_flag *ts_flags_table(int *count)
+{
+    *count = ROWS;
+    return table;
+}
+
+/* ---- suggestions ---- */
+enum { LONGEST = 48 };
+
+static int least(int a, int b) { return a < b ? a : b; }
+
+/* Insertions, deletions, replacements and swaps of neighbours that turn a into b (optimal string alignment). */
+static int distance(const char *a, const char *b)
+{
+    int d[LONGEST + 1][LONGEST + 1], n = (int)strlen(a), m = (int)strlen(b);
+    if (n > LONGEST || m > LONGEST) return LONGEST;
+    for (int i = 0; i <= n; i++) d[i][0] = i;
+    for (int j = 0; j <= m; j++) d[0][j] = j;
+    for (int i = 1; i <= n; i++)
+        for (int j = 1; j <= m; j++) {
+            d[i][j] = least(least(d[i - 1][j], d[i][j - 1]) + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
+        }
+    return d[n][m];
+}
+
+const char *ts_nearest(const char *word, const char *const *list)
+{
+    const char *best = NULL;
+    int nearest = LONGEST;
+    for (; *list; list++) {
+        int n = (int)strlen(word), far = distance(word, *list);
+        if (n >= 3 && !strncmp(word, *list, (size_t)n)) far = 1; /* the beginning of it */
+        if (far <= 1 + n / 4 && far < nearest) best = *list, nearest = far;
+    }
+    return best;
+}
+
+/* ---- values ---- */
+static bool whole(const char *s, double min, double max, long *out)
+{
+    char *end;
+    errno = 0;
+    if (!isdigit((unsigned char)*s) && *s != '-') return false;
+    *out = strtol(s, &end, 10);
+    return !*end && !errno && (double)*out >= min && (double)*out <= max;
+}
+
+static bool real(const char *s, double min, double max, double *out)
+{
+    char *end;
+    if (s[strspn(s, "+-.0123456789eE")]) return false; /* no hexadecimal, nan, inf, blanks */
+    *out = strtod(s, &end);
+    return end > s && !*end && *out >= min && *out <= max;
+}
+
+bool ts_parse_size(const char *s, int min, int max, int *w, int *h)
+{
+    char *end;
+    if (!isdigit((unsigned char)*s)) return false;
+    long a = strtol(s, &end, 10);
+    if ((*end != 'x' && *end != 'X') || !isdigit((unsigned char)end[1])) return false;
+    long b = strtol(end + 1, &end, 10);
+    if (*end || a < min || a > max || b < min || b > max) return false;
+    *w = (int)a, *h = (int)b;
+    return true;
+}
+
+static bool bytes(const char *s, double min, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    if (!isdigit((unsigned char)*s)) return false;
+    double x = strtod(s, &end);
+    const char *u = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    if (u) {
+        for (const char *p = units; p <= u; p++) x *= 1024;
+        end++;
+        if (*end == 'i') end++;
+    }
+    if (*end == 'B' || *end == 'b') end++;
+    if (*end || x < min || x > 1e18) return false;
+    *out = (uint64_t)x;
+    return true;
+}
+
+static bool seed(const char *s, ts_flag_value *v)
+{
+    char *end;
+    v->random = !strcmp(s, "random") || !strcmp(s, "-1");
+    if (v->random) return true;
+    if (!isdigit((unsigned char)*s)) return false;
+    errno = 0;
+    v->wide = strtoull(s, &end, 10);
+    return !*end && !errno;
+}
+
+static bool is_choice(const char *choices, const char *s)
+{
+    size_t n = strlen(s);
+    for (const char *p = choices; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+        if (n && !strchr(s, '|') && !strncmp(p, s, n) && (p[n] == '|' || !p[n])) return true;
+    return false;
+}
+
+static bool convert(const ts_flag *f, const char *s, ts_flag_value *v)
+{
+    switch (f->kind) {
+    case TS_KIND_SWITCH: return true;
+    case TS_KIND_TEXT: return *s || f->id == TS_F_NEGATIVE;
+    case TS_KIND_WHOLE: return whole(s, f->min, f->max, &v->whole);
+    case TS_KIND_REAL: return real(s, f->min, f->max, &v->real);
+    case TS_KIND_CHOICE: return is_choice(f->choices, s);
+    case TS_KIND_SIZE: return ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
+    case TS_KIND_TILE: return is_choice("auto|off", s) || ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
+    case TS_KIND_BYTES: return bytes(s, f->min, &v->wide);
+    case TS_KIND_SEED: return seed(s, v);
+    }
+    return false;
+}
+
+/* "unipc|euler" -> "unipc or euler" */
+static void list_choices(const char *choices, char *out, size_t size)
+{
+    size_t n = 0;
+    const char *last = strrchr(choices, '|');
+    for (const char *p = choices; *p && n + 8 < size; p++) {
+        const char *between = *p != '|' ? NULL : p == last ? " or " : ", ";
+        if (between) n += (size_t)snprintf(out + n, size - n, "%s", between);
+        else out[n++] = *p;
+    }
+    out[n] = 0;
+}
+
+static void wanted(const ts_flag *f, char *out, size_t size)
+{
+    switch (f->kind) {
+    case TS_KIND_SWITCH: snprintf(out, size, "no value"); break;
+    case TS_KIND_TEXT: snprintf(out, size, "a %s", f->id == TS_F_NEGATIVE ? "text" : f->id == TS_F_MODEL ? "folder or name" : "file name"); break;
+    case TS_KIND_WHOLE: snprintf(out, size, "a whole number from %.0f to %.0f", f->min, f->max); break;
+    case TS_KIND_REAL: snprintf(out, size, "a number from %g to %g", f->min, f->max); break;
+    case TS_KIND_CHOICE: list_choices(f->choices, out, size); break;
+    case TS_KIND_SIZE: snprintf(out, size, "WxH with %.0f to %.0f pixels a side, for instance 832x480", f->min, f->max); break;
+    case TS_KIND_TILE: snprintf(out, size, "auto, off or WxH with %.0f to %.0f pixels a side", f->min, f->max); break;
+    case TS_KIND_BYTES: snprintf(out, size, "a size with its unit, at least %.0fM, for instance 8G", f->min / 1024 / 1024); break;
+    case TS_KIND_SEED: snprintf(out, size, "a whole number from 0 to 18446744073709551615, or random"); break;
+    }
+}
+
+/* ---- parsing ---- */
+static ts_status refuse(ts_flags *p, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    vsnprintf(p->error, sizeof p->error, format, list);
+    va_end(list);
+    return TS_EUSAGE;
+}
+
+static const ts_flag *find(unsigned command, const char *name, size_t n, char letter)
+{
+    for (int i = 0; i < ROWS; i++) {
+        const ts_flag *f = table + i;
+        if (!(f->commands & command)) continue;
+        if (letter ? f->letter == letter : strlen(f->name) == n && !strncmp(f->name, name, n)) return f;
+    }
+    return NULL;
+}
+
+/* `name` without dashes and value. */
+static ts_status unknown(ts_flags *p, unsigned command, const char *dashes, const char *name)
+{
+    const char *list[ROWS + 1], *near;
+    int n = 0;
+    const ts_flag *other = *dashes && dashes[1] ? find(~0u, name, strlen(name), 0) : NULL;
+    if (other) return refuse(p, "--%s is not a flag of this command", name);
+    for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
+        if (!strcmp(habits[i].theirs, name)) return refuse(p, "unknown flag %s%s: did you mean %s?", dashes, name, habits[i].ours);
+    for (int i = 0; i < ROWS; i++)
+        if (table[i].commands & command) list[n++] = table[i].name;
+    list[n] = NULL;
+    near = ts_nearest(name, list);
+    if (near) return refuse(p, "unknown flag %s%.64s: did you mean --%s?", dashes, name, near);
+    return refuse(p, "unknown flag %s%.64s: --help lists them all", dashes, name);
+}
+
+static ts_status bad_value(ts_flags *p, const ts_flag *f, const char *got)
+{
+    char want[160];
+    wanted(f, want, sizeof want);
+    if (!got) return refuse(p, "--%s needs a value: %s", f->name, want);
+    return refuse(p, "--%s: got \"%.100s\", wanted %s", f->name, got, want);
+}
+
+/* A known flag where a value should stand is a forgotten value; `--x=--y` says that it is meant. */
+static bool forgotten(unsigned command, const char *next)
+{
+    if (!next) return true;
+    return !strncmp(next, "--", 2) && next[2] && find(command, next + 2, strcspn(next + 2, "="), 0);
+}
+
+static ts_status flag(ts_flags *p, unsigned command, const char *arg, const char *next, int *used)
+{
+    bool letter = arg[1] != '-';
+    char name[LONGEST + 1];
+    const char *body = arg + (letter ? 1 : 2), *value = NULL;
+    size_t n = letter ? 1 : strcspn(body, "=");
+    const ts_flag *f = find(command, body, n, letter ? *body : 0);
+    snprintf(name, sizeof name, "%.*s", letter ? LONGEST : (int)(n < LONGEST ? n : LONGEST), body);
+    if (!f) return unknown(p, command, letter ? "-" : "--", name);
+    if (body[n]) value = body + n + (body[n] == '=');
+    ts_flag_value v = {.set = true};
+    if (f->kind == TS_KIND_SWITCH) {
+        if (value) return refuse(p, "--%s takes no value, got \"%.100s\"", f->name, value);
+    } else {
+        if (!value) {
+            if (forgotten(command, next)) return bad_value(p, f, NULL);
+            value = next, *used = 2;
+        }
+        if (!convert(f, value, &v)) return bad_value(p, f, value);
+    }
+    v.text = value;
+    p->value[f->id] = v;
+    return TS_OK;
+}
+
+ts_status ts_flags_parse(ts_flags *p, ts_command_bit command, int argc, char *const *argv)
+{
+    memset(p, 0, sizeof *p);
+    bool ended = false;
+    for (int i = 0, used; i < argc; i += used) {
+        const char *arg = argv[i];
+        used = 1;
+        if (!ended && !strcmp(arg, "--")) {
+            ended = true;
+        } else if (!ended && arg[0] == '-' && arg[1]) {
+            ts_status st = flag(p, command, arg, i + 1 < argc ? argv[i + 1] : NULL, &used);
+            if (st) return st;
+        } else {
+            if (p->words < TS_WORDS) p->word[p->words] = arg;
+            p->words++;
+        }
+    }
+    return TS_OK;
+}
+
+/* ---- help ---- */
+enum { COLUMN = 27, WIDTH = 100 };
+
+static void wrap(FILE *out, const char *text, int at)
+{
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+        if (at > COLUMN && at + 1 + n > WIDTH) fprintf(out, "\n%*s", COLUMN, ""), at = COLUMN;
+        else if (at > COLUMN) fputc(' ', out), at++;
+        fprintf(out, "%.*s", n, text);
+        at += n, text += n;
+        if (*text) text++;
+    }
+    fputc('\n', out);
+}
+
+void ts_flags_help(FILE *out, ts_command_bit command)
+{
+    const char *group = NULL, *said = NULL;
+    for (int i = 0; i < ROWS; i++) {
+        const ts_flag *f = table + i;
+        char left[COLUMN + 32];
+        if (f->group) group = f->group;
+        if (!(f->commands & command)) continue;
+        if (group != said) fprintf(out, "\n%s:\n", said = group);
+        char letter[8] = "    ";
+        if (f->letter) snprintf(letter, sizeof letter, "-%c, ", f->letter);
+        snprintf(left, sizeof left, "  %s--%s%s%s", letter, f->name, f->value ? " " : "", f->value ? f->value : "");
+        fprintf(out, "%-*s", COLUMN, left);
+        wrap(out, f->help, COLUMN);
+    }
+}

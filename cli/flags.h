@@ -1,0 +1,71 @@
+/* The command line as data: one table of flags. Parsing, --help, the suggestions after a slip and the list in docs/tessera.1 (checked by a test) follow from it. */
+#ifndef TS_FLAGS_H
+#define TS_FLAGS_H
+#include "base.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+typedef enum { TS_CMD_GENERATE = 1, TS_CMD_DECODE = 2, TS_CMD_INFO = 4, TS_CMD_TOKENS = 8 } ts_command_bit;
+
+typedef enum {
+    TS_F_OUTPUT, TS_F_OVERWRITE, TS_F_SCALE, TS_F_CRF, TS_F_NO_METADATA,
+    TS_F_MODEL, TS_F_SIZE, TS_F_FRAMES, TS_F_FPS, TS_F_STEPS, TS_F_GUIDANCE, TS_F_GUIDANCE_2, TS_F_NEGATIVE, TS_F_SEED, TS_F_SAMPLER, TS_F_SHIFT, TS_F_ATTENTION, TS_F_VAE_TILE,
+    TS_F_FROM, TS_F_NOISE, TS_F_SAVE_LATENTS, TS_F_STATE,
+    TS_F_PRECISION, TS_F_THREADS, TS_F_CPU, TS_F_MEMORY,
+    TS_F_PROGRESS, TS_F_QUIET, TS_F_PROFILE, TS_F_DRY_RUN, TS_F_JSON, TS_F_HELP,
+    TS_F_COUNT
+} ts_flag_id;
+
+typedef enum {
+    TS_KIND_SWITCH, /* no value */
+    TS_KIND_TEXT,
+    TS_KIND_WHOLE,  /* `whole`, min..max */
+    TS_KIND_REAL,   /* `real`, min..max */
+    TS_KIND_CHOICE, /* `text`, one of choices */
+    TS_KIND_SIZE,   /* `w`, `h`, each min..max */
+    TS_KIND_TILE,   /* `text`: auto, off or a size */
+    TS_KIND_BYTES,  /* `wide`, min..: a number with K, M, G or T (powers of 1024) */
+    TS_KIND_SEED    /* `wide`; `random` */
+} ts_flag_kind;
+
+typedef struct {
+    ts_flag_id id;
+    const char *name;     /* without the dashes */
+    char letter;          /* 0: none */
+    ts_flag_kind kind;
+    const char *value;    /* how help calls the value; NULL: a switch */
+    double min, max;
+    const char *choices;  /* "unipc|euler" */
+    unsigned commands;    /* ts_command_bit, or'ed */
+    const char *group;    /* heading of help; NULL: that of the row above */
+    const char *help;     /* one line, no full stop */
+} ts_flag;
+
+typedef struct {
+    bool set, random;
+    const char *text;     /* as given; borrowed from argv */
+    long whole;
+    double real;
+    uint64_t wide;
+    int w, h;
+} ts_flag_value;
+
+enum { TS_WORDS = 2 };
+typedef struct {
+    ts_flag_value value[TS_F_COUNT];
+    const char *word[TS_WORDS]; /* what is not a flag: the first of them */
+    int words;                  /* how many there were */
+    char error[512];
+} ts_flags;
+
+/* Parses argv[0..argc) (without program and command) for one command. --x V, --x=V, -o V, -oV; `--` ends the flags; of a flag given twice the last counts.
+ * TS_EUSAGE: flags->error says which flag, what was got and wanted, and what was probably meant. */
+ts_status ts_flags_parse(ts_flags *, ts_command_bit, int argc, char *const *argv);
+void ts_flags_help(FILE *, ts_command_bit);
+const ts_flag *ts_flags_table(int *count);
+/* The word of a list (ended by NULL) that is nearest to a mistyped one; NULL: none is near. */
+const char *ts_nearest(const char *word, const char *const *list);
+/* "832x480": two whole numbers, each min..max. */
+bool ts_parse_size(const char *, int min, int max, int *w, int *h);
+#endif

@@ -1,0 +1,185 @@
+/* The commands info and tokens: what files, models and texts are made of, as tables or JSON on stdout. */
+#include "cli/cli.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const cJSON *get(const cJSON *j, const char *name) { return cJSON_GetObjectItemCaseSensitive(j, name); }
+
+static const char *text_of(const cJSON *j, const char *name)
+{
+    const char *s = cJSON_GetStringValue(get(j, name));
+    return s ? s : "";
+}
+
+static double number_of(const cJSON *j, const char *name)
+{
+    const cJSON *v = get(j, name);
+    return cJSON_IsNumber(v) ? v->valuedouble : 0;
+}
+
+/* ---- files of ours ---- */
+static void print_fields(const cJSON *j)
+{
+    const cJSON *v;
+    cJSON_ArrayForEach(v, j)
+    {
+        char *other = cJSON_IsString(v) ? NULL : cJSON_PrintUnformatted(v);
+        ts_cli_row(v->string, "%s", cJSON_IsString(v) ? v->valuestring : other ? other : "");
+        free(other);
+    }
+}
+
+static ts_status file_info(ts_cli *c, const char *path)
+{
+    ts_status st = TS_OK;
+    char *json = NULL;
+    cJSON *j = NULL;
+    TRY(ts_cli_metadata(c, path, &json));
+    if (!json) TRY(ts_cli_fail(c, TS_EMODEL, "%s: carries no metadata of tessera", path));
+    if (ts_cli_set(c, TS_F_JSON)) {
+        puts(json);
+        goto done;
+    }
+    j = cJSON_Parse(json);
+    if (!cJSON_IsObject(j)) TRY(ts_cli_fail(c, TS_EMODEL, "%s: its metadata is not JSON", path));
+    print_fields(j);
+done:
+    cJSON_Delete(j);
+    free(json);
+    return st;
+}
+
+/* ---- models ---- */
+static void print_component(const cJSON *part)
+{
+    char size[32], types[96] = "";
+    const cJSON *t;
+    size_t n = 0;
+    cJSON_ArrayForEach(t, get(part, "bytes_by_type"))
+        if (n < sizeof types) n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? "+" : "", t->string);
+    printf("%-16s %-34s", text_of(part, "name"), text_of(part, "class"));
+    if (get(part, "parameters")) printf(" %14.0f  %-8s %9s", number_of(part, "parameters"), types, ts_cli_bytes(number_of(part, "bytes"), size));
+    putchar('\n');
+}
+
+static void print_defaults(const cJSON *d)
+{
+    ts_cli_row("defaults", "%.0fx%.0f, %.0f frames at %g a second, %.0f steps of %s, shift %g", number_of(d, "width"), number_of(d, "height"), number_of(d, "frames"),
+               number_of(d, "fps"), number_of(d, "steps"), text_of(d, "sampler"), number_of(d, "shift"));
+    if (get(d, "guidance_2")) ts_cli_row("guidance", "%g, second expert %g", number_of(d, "guidance"), number_of(d, "guidance_2"));
+    else ts_cli_row("guidance", "%g", number_of(d, "guidance"));
+    if (*text_of(d, "negative")) ts_cli_row("negative", "%s", text_of(d, "negative"));
+}
+
+static void print_model(const cJSON *j, const ts_estimate *e, const char *refused)
+{
+    const cJSON *part, *t = get(j, "transformer"), *v = get(j, "vae");
+    char a[32], b[32], d[32];
+    ts_cli_row("model", "%s", text_of(j, "model"));
+    if (*text_of(j, "folder")) ts_cli_row("folder", "%s", text_of(j, "folder"));
+    ts_cli_row("pipeline", "%s", text_of(j, "pipeline"));
+    if (t) ts_cli_row("transformer", "%.0f layers, %.0f heads of %.0f", number_of(t, "layers"), number_of(t, "heads"), number_of(t, "head_dim"));
+    if (v) ts_cli_row("VAE", "%.0f channels, %.0fx%.0f pixels and %.0f frames to a latent", number_of(v, "channels"), number_of(v, "stride"), number_of(v, "stride"), number_of(v, "time_stride"));
+    if (get(j, "defaults")) print_defaults(get(j, "defaults"));
+    if (refused) ts_cli_row("memory", "%s", refused);
+    else ts_cli_row("memory", "text %s, denoising %s, decoding %s (by the defaults, %s)", ts_cli_bytes((double)e->text_bytes, a), ts_cli_bytes((double)e->denoise_bytes, b),
+                    ts_cli_bytes((double)e->decode_bytes, d), e->precision);
+    printf("\n%-16s %-34s %14s  %-8s %9s\n", "component", "class", "parameters", "types", "size");
+    cJSON_ArrayForEach(part, get(j, "components")) print_component(part);
+}
+
+static void add_estimate(cJSON *j, const ts_estimate *e, const char *refused)
+{
+    cJSON *o = cJSON_AddObjectToObject(j, "estimate");
+    if (refused) {
+        cJSON_AddStringToObject(o, "error", refused);
+        return;
+    }
+    cJSON_AddNumberToObject(o, "text_bytes", (double)e->text_bytes);
+    cJSON_AddNumberToObject(o, "denoise_bytes", (double)e->denoise_bytes);
+    cJSON_AddNumberToObject(o, "decode_bytes", (double)e->decode_bytes);
+    cJSON_AddNumberToObject(o, "tokens", (double)e->tokens);
+    cJSON_AddNumberToObject(o, "step_flops", e->step_flops);
+    cJSON_AddNumberToObject(o, "decode_flops", e->decode_flops);
+    cJSON_AddStringToObject(o, "precision", e->precision);
+}
+
+static ts_status model_info(ts_cli *c, const char *name)
+{
+    ts_status st = TS_OK;
+    char *json = NULL, *refused = NULL, *text = NULL;
+    cJSON *j = NULL;
+    ts_run *run = NULL;
+    ts_request q;
+    ts_estimate e = {0};
+    TRY(ts_model_open(c->ctx, name, &c->model));
+    TRY(ts_model_json(c->model, &json));
+    j = cJSON_Parse(json);
+    if (!j) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for the model's description"));
+    ts_request_init(c->model, &q);
+    st = ts_run_open(c->model, &q, &run, &e);
+    if (st == TS_EMEMORY) refused = strdup(ts_error(c->ctx)), st = TS_OK; /* worth knowing, no failure */
+    TRY(st);
+    if (ts_cli_set(c, TS_F_JSON)) {
+        add_estimate(j, &e, refused);
+        text = cJSON_PrintUnformatted(j);
+        puts(text ? text : "");
+    } else {
+        print_model(j, &e, refused);
+    }
+done:
+    ts_run_close(run);
+    cJSON_Delete(j);
+    free(json);
+    free(refused);
+    free(text);
+    return st;
+}
+
+/* ORG/NAME: one slash between two names. */
+static bool may_be_name(const char *s)
+{
+    const char *slash = strchr(s, '/');
+    return slash && slash > s && slash[1] && !strchr(slash + 1, '/') && s[0] != '.';
+}
+
+ts_status ts_cli_info(ts_cli *c)
+{
+    struct stat s;
+    const char *what = c->flags.words ? c->flags.word[0] : NULL;
+    bool file = what && stat(what, &s) == 0 && !S_ISDIR(s.st_mode);
+    bool nothing = what && stat(what, &s) != 0 && !may_be_name(what) && strcmp(what, "default");
+    if (nothing) return ts_cli_fail(c, TS_EMODEL, "%s: %s", what, strerror(errno));
+    ts_status st = ts_cli_open(c, NULL);
+    if (st) return st;
+    return file ? file_info(c, what) : model_info(c, what);
+}
+
+/* ---- texts ---- */
+ts_status ts_cli_tokens(ts_cli *c)
+{
+    ts_status st = TS_OK;
+    char *json = NULL;
+    cJSON *j = NULL;
+    const cJSON *t;
+    int i = 0;
+    TRY(ts_cli_open(c, NULL));
+    TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
+    TRY(ts_tokens(c->model, c->flags.word[0], &json));
+    if (ts_cli_set(c, TS_F_JSON)) {
+        puts(json);
+        goto done;
+    }
+    j = cJSON_Parse(json);
+    printf("%5s %8s  %s\n", "index", "id", "piece");
+    cJSON_ArrayForEach(t, get(j, "tokens")) printf("%5d %8.0f  %s\n", i++, number_of(t, "id"), text_of(t, "piece"));
+    if (cJSON_IsTrue(get(j, "truncated"))) ts_screen_warn(&c->screen, "the text is longer than the model reads: the rest is ignored");
+done:
+    cJSON_Delete(j);
+    free(json);
+    return st;
+}

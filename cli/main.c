@@ -1,0 +1,175 @@
+/* The program: picks the command, installs the signal handlers, turns a status into an exit code. Nothing below this folder prints or exits. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct command {
+    const char *name;
+    ts_command_bit bit;
+    const char *arguments, *summary, *more;
+    int least, most; /* words */
+    const char *missing;
+    ts_status (*run)(ts_cli *);
+} commands[] = {
+    {"generate", TS_CMD_GENERATE, "\"a prompt\" [-o FILE] [flags]", "Render a clip or a picture from a prompt",
+     "The name of the output decides what is written: a .png is one frame, .mp4, .webm and .gif are clips. Its path is printed on stdout.", 0, 1, NULL, ts_cli_generate},
+    {"decode", TS_CMD_DECODE, "LATENTS [-o FILE] [flags]", "Finish from latents that generate --save-latents wrote",
+     "Model, size, rate and prompt come from the file's metadata.", 1, 1, "a latents file", ts_cli_decode},
+    {"info", TS_CMD_INFO, "[FILE | DIR | ORG/NAME] [flags]", "What a file was made from, or what a model holds and needs",
+     "FILE: a clip, picture, latents or state that tessera wrote. DIR: a diffusers folder. Without either: the model that comes with tessera.", 0, 1, NULL, ts_cli_info},
+    {"tokens", TS_CMD_TOKENS, "\"a text\" [flags]", "The pieces and ids that a model's text encoder reads", NULL, 1, 1, "a text", ts_cli_tokens},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+/* The library only reads it, the handler only writes it: the one thing that a signal handler can reach. */
+static atomic_int stop_signal;
+
+static void on_signal(int number)
+{
+    atomic_store(&stop_signal, number);
+    signal(SIGINT, SIG_DFL); /* a second one ends the program at once */
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+}
+
+static void catch_signals(void)
+{
+    static const int which[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof which / sizeof *which; i++) {
+        struct sigaction old, sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+        sigemptyset(&sa.sa_mask);
+        sigaction(which[i], NULL, &old);
+        if (which[i] == SIGHUP && old.sa_handler == SIG_IGN) continue; /* nohup */
+        sigaction(which[i], &sa, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN); /* hours of work do not end because nobody reads the progress any more */
+}
+
+static int exit_code(ts_status st)
+{
+    int number = atomic_load(&stop_signal);
+    switch (st) {
+    case TS_OK: return 0;
+    case TS_EFAIL: return 1;
+    case TS_EUSAGE: return 2;
+    case TS_EMODEL:
+    case TS_ESHAPE: return 3;
+    case TS_EMEMORY:
+    case TS_EDEVICE:
+    case TS_ENUMBER:
+    case TS_EIO: return 4;
+    case TS_ESTOP: return 128 + (number ? number : SIGINT);
+    }
+    return 4;
+}
+
+/* Results that did not reach stdout are a failure, except that a reader which had enough is none. */
+static int flush_results(ts_screen *s, int code)
+{
+    if ((fflush(stdout) || ferror(stdout)) && errno != EPIPE) {
+        char text[128];
+        snprintf(text, sizeof text, "standard output can not be written: %s", strerror(errno));
+        ts_screen_error(s, 4, text);
+        return code ? code : 4;
+    }
+    return code;
+}
+
+static const struct command *find(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (!strcmp(commands[i].name, name)) return commands + i;
+    return NULL;
+}
+
+static void help(const struct command *c)
+{
+    if (c) {
+        printf("usage: tessera %s %s\n\n%s.\n", c->name, c->arguments, c->summary);
+        if (c->more) printf("%s\n", c->more);
+        ts_flags_help(stdout, c->bit);
+        return;
+    }
+    printf("tessera %s: pictures and clips from open diffusion transformers\n\nusage: tessera COMMAND ...\n\n", ts_version());
+    for (int i = 0; i < COMMANDS; i++) printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+    printf("  %-10s %s\n\n", "help", "Flags of a command: tessera help generate");
+    printf("for instance:\n  tessera generate \"a panda\" -o panda.mp4\n  tessera generate \"a panda\" -o panda.png --seed 7\n  tessera info panda.mp4\n\n"
+           "exit codes: 0 done, 1 some jobs failed, 2 usage, 3 an input can not be used, 4 machine or numbers failed,\n"
+           "130 Ctrl-C, 143 SIGTERM. The manual: man tessera. Version and libraries: tessera --version\n");
+}
+
+static ts_status version(ts_cli *c)
+{
+    ts_status st = ts_cli_open(c, NULL);
+    if (st) return st;
+    char *text = ts_versions(c->ctx);
+    printf("tessera %s\n%s%s", ts_version(), text ? text : "", text && *text && text[strlen(text) - 1] != '\n' ? "\n" : "");
+    free(text);
+    return TS_OK;
+}
+
+static ts_status unknown_command(ts_cli *c, const char *word)
+{
+    const char *names[COMMANDS + 2], *near;
+    for (int i = 0; i < COMMANDS; i++) names[i] = commands[i].name;
+    names[COMMANDS] = "help", names[COMMANDS + 1] = NULL;
+    near = ts_nearest(word, names);
+    if (near) return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": did you mean %s?", word, near);
+    if (strchr(word, ' ')) return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": a prompt goes to generate: tessera generate \"%.64s\"", word, word);
+    return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": tessera help lists them", word);
+}
+
+static ts_status run(ts_cli *c, const struct command *cmd, int argc, char **argv)
+{
+    ts_status st = ts_flags_parse(&c->flags, cmd->bit, argc, argv);
+    if (st) return ts_cli_fail(c, st, "%s: %s", cmd->name, c->flags.error);
+    if (ts_cli_set(c, TS_F_HELP)) return help(cmd), TS_OK;
+    const char *kind = ts_cli_text(c, TS_F_PROGRESS);
+    bool quiet = ts_cli_set(c, TS_F_QUIET) || (kind && !strcmp(kind, "none"));
+    ts_screen_init(&c->screen, quiet ? TS_SCREEN_NONE : kind && !strcmp(kind, "json") ? TS_SCREEN_JSON : TS_SCREEN_BAR, stderr);
+    if (c->flags.words > cmd->most)
+        return ts_cli_fail(c, TS_EUSAGE, "%s: one argument, got %d (\"%.40s\", \"%.40s\"%s): text of several words goes in quotes", cmd->name, c->flags.words, c->flags.word[0],
+                           c->flags.word[1], c->flags.words > 2 ? ", ..." : "");
+    if (c->flags.words < cmd->least) return ts_cli_fail(c, TS_EUSAGE, "%s: %s is missing: tessera %s %s", cmd->name, cmd->missing, cmd->name, cmd->arguments);
+    return cmd->run(c);
+}
+
+static ts_status dispatch(ts_cli *c, int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : NULL;
+    if (!word) return ts_cli_fail(c, TS_EUSAGE, "no command: tessera generate \"a prompt\" renders one, tessera help lists all");
+    bool asks = !strcmp(word, "help");
+    if (!strcmp(word, "--version") || !strcmp(word, "-V") || !strcmp(word, "version")) return version(c);
+    if (!strcmp(word, "--help") || !strcmp(word, "-h") || (asks && argc == 2)) return help(NULL), TS_OK;
+    if (word[0] == '-') return ts_cli_fail(c, TS_EUSAGE, "unknown flag %.64s: a command comes first, tessera help lists them", word);
+    const struct command *cmd = find(asks ? argv[2] : word);
+    if (!cmd) return unknown_command(c, asks ? argv[2] : word);
+    if (asks) return help(cmd), TS_OK;
+    return run(c, cmd, argc - 2, argv + 2);
+}
+
+/* A slip on a command line that asks for JSON is reported as JSON too. */
+static bool asks_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--progress=json") || (!strcmp(argv[i], "--progress") && i + 1 < argc && !strcmp(argv[i + 1], "json"))) return true;
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    ts_cli c = {.stop = &stop_signal};
+    ts_screen_init(&c.screen, asks_json(argc, argv) ? TS_SCREEN_JSON : TS_SCREEN_LINES, stderr);
+    catch_signals();
+    ts_status st = dispatch(&c, argc, argv);
+    int code = exit_code(st);
+    if (st == TS_ESTOP)
+        ts_screen_error(&c.screen, code, code == 128 + SIGINT ? "interrupted" : code == 128 + SIGTERM ? "terminated" : "hung up");
+    else if (st)
+        ts_screen_error(&c.screen, code, *c.error ? c.error : ts_error(c.ctx));
+    ts_cli_close(&c);
+    return flush_results(&c.screen, code);
+}

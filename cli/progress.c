@@ -1,0 +1,291 @@
+/* Owns stderr during a run. Time left is measured, not predicted: the pace of the phase so far, extended to its end and, by the ratio of operations, over the decoding that follows. */
+#include "cli/progress.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *const doing[] = {"encoding text", "denoising", "decoding"};
+static const char *const unit[] = {"prompt", "step", "frame"};
+static const char *const key[] = {"text", "denoise", "decode"};
+#define REDRAW 0.1 /* seconds between drawings of the bar */
+#define EVENT 0.5  /* between events within a step */
+#define LINE 10.0  /* between lines where there is no terminal */
+
+static double monotonic(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void ts_screen_init(ts_screen *s, ts_screen_mode mode, FILE *out)
+{
+    const char *term = getenv("TERM");
+    *s = (ts_screen){.mode = mode, .out = out, .clock = monotonic, .phase = -1};
+    if (mode == TS_SCREEN_BAR && (!isatty(fileno(out)) || (term && !strcmp(term, "dumb")))) s->mode = TS_SCREEN_LINES;
+    s->began = s->clock();
+}
+
+double ts_event_share(const ts_event *e)
+{
+    if (e->steps < 1) return 0;
+    double done = e->step;
+    if (e->layers > 0) { /* a layer has begun, so its step is not done */
+        done = (e->step > 0 ? e->step - 1 : 0) + (double)(e->layer > 0 ? e->layer - 1 : 0) / e->layers;
+    }
+    done /= e->steps;
+    return done < 0 ? 0 : done > 1 ? 1 : done;
+}
+
+double ts_screen_left(const ts_screen *s, double now)
+{
+    double did = s->share - s->first, spent = now - s->phase_began;
+    if (s->phase < 0 || did <= 0 || spent <= 0) return -1;
+    double left = spent / did * (1 - s->share);
+    if (s->phase == TS_PHASE_DENOISE && s->cost[TS_PHASE_DENOISE] > 0) left += spent / did * s->cost[TS_PHASE_DECODE] / s->cost[TS_PHASE_DENOISE];
+    if (s->phase == TS_PHASE_TEXT) return -1; /* says nothing about the rest */
+    return left;
+}
+
+/* ---- pieces ---- */
+static void print_json(ts_screen *s, cJSON *j)
+{
+    char *text = cJSON_PrintUnformatted(j);
+    cJSON_Delete(j);
+    if (text) fprintf(s->out, "%s\n", text);
+    free(text);
+    fflush(s->out);
+}
+
+static cJSON *event(const char *name)
+{
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "event", name);
+    return j;
+}
+
+static double milli(double seconds) { return round(seconds * 1000) / 1000; }
+
+/* 0:07, 12:30, 1:02:03 */
+static const char *clock_text(double seconds, char out[24])
+{
+    long t = seconds > 0 ? lround(seconds) : 0;
+    if (t >= 3600) snprintf(out, 24, "%ld:%02ld:%02ld", t / 3600, t / 60 % 60, t % 60);
+    else snprintf(out, 24, "%ld:%02ld", t / 60, t % 60);
+    return out;
+}
+
+static void wipe(ts_screen *s)
+{
+    if (s->drawn) fputs("\r\033[K", s->out);
+    s->drawn = false;
+}
+
+static int columns(const ts_screen *s)
+{
+    struct winsize w;
+    if (s->columns) return s->columns;
+    return ioctl(fileno(s->out), TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+/* One write a drawing, and never the last column: nothing flickers or wraps. */
+static void draw(ts_screen *s, const ts_event *e, double now)
+{
+    char line[512], spent[24], left[24], layer[48] = "";
+    enum { MOST = 40 };
+    double rest = ts_screen_left(s, now);
+    int room = columns(s) - 1, n;
+    if (room > (int)sizeof line - 1) room = sizeof line - 1;
+    if (e->layers > 0 && e->phase == TS_PHASE_DENOISE) snprintf(layer, sizeof layer, ", layer %d/%d", e->layer, e->layers);
+    clock_text(now - s->phase_began, spent);
+    if (rest >= 0) clock_text(rest, left);
+    char tail[160], head[96];
+    snprintf(head, sizeof head, "%s %d/%d ", doing[e->phase], e->step, e->steps);
+    n = snprintf(tail, sizeof tail, " %3.0f%% %s%s%s%s%s", floor(s->share * 100), spent, rest >= 0 ? ", " : "", rest >= 0 ? left : "", rest >= 0 ? " left" : "", layer);
+    int bar = room - (int)strlen(head) - n - 2;
+    if (bar > MOST) bar = MOST;
+    if (bar < 5) {
+        snprintf(line, (size_t)room + 1, "%s%s", head, tail + 1);
+    } else {
+        char cells[MOST + 1];
+        int full = (int)(s->share * bar);
+        memset(cells, '#', (size_t)full);
+        memset(cells + full, '.', (size_t)(bar - full));
+        cells[bar] = 0;
+        snprintf(line, (size_t)room + 1, "%s[%s]%s", head, cells, tail);
+    }
+    fprintf(s->out, "\r%s\033[K", line);
+    fflush(s->out);
+    s->drawn = true;
+}
+
+static void line_of(ts_screen *s, const ts_event *e, double now)
+{
+    char spent[24], left[24];
+    double rest = ts_screen_left(s, now);
+    fprintf(s->out, "%s: %s %d of %d, %.0f%%, %s", doing[e->phase], unit[e->phase], e->step, e->steps, floor(s->share * 100), clock_text(now - s->phase_began, spent));
+    if (rest >= 0) fprintf(s->out, ", %s left", clock_text(rest, left));
+    fputc('\n', s->out);
+    fflush(s->out);
+}
+
+static void json_of(ts_screen *s, const ts_event *e, double now)
+{
+    double rest = ts_screen_left(s, now);
+    cJSON *j = event("progress");
+    cJSON_AddStringToObject(j, "phase", key[e->phase]);
+    cJSON_AddNumberToObject(j, "step", e->step);
+    cJSON_AddNumberToObject(j, "steps", e->steps);
+    cJSON_AddNumberToObject(j, "layer", e->layer);
+    cJSON_AddNumberToObject(j, "layers", e->layers);
+    cJSON_AddNumberToObject(j, "seconds", milli(now - s->phase_began));
+    if (rest < 0) cJSON_AddNullToObject(j, "eta");
+    else cJSON_AddNumberToObject(j, "eta", milli(rest));
+    print_json(s, j);
+}
+
+static void phase_ended(ts_screen *s, const ts_event *e, double now)
+{
+    char spent[24];
+    double t = now - s->phase_began;
+    wipe(s);
+    if (t < 10) snprintf(spent, sizeof spent, "%.1f s", t);
+    else clock_text(t, spent);
+    fprintf(s->out, "%s: %d %s%s in %s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s", spent);
+    fflush(s->out);
+}
+
+/* ---- events ---- */
+static void enter_phase(ts_screen *s, const ts_event *e, double now)
+{
+    if (s->phase == (int)e->phase) return;
+    s->phase = (int)e->phase, s->phase_began = now, s->share = 0, s->first = -1, s->said = now;
+}
+
+void ts_screen_event(void *user, const ts_event *e)
+{
+    ts_screen *s = user;
+    if (!s->armed || s->mode == TS_SCREEN_NONE) return;
+    double now = s->clock(), share = ts_event_share(e);
+    bool begins = s->phase != (int)e->phase, whole = e->layers == 0, ends = whole && e->steps > 0 && e->step == e->steps;
+    enter_phase(s, e, now);
+    if (s->first < 0 && e->step > 0) s->first = (double)(e->step - 1) / e->steps; /* not 0 when the run was resumed */
+    if (share > s->share) s->share = share;
+    double every = s->mode == TS_SCREEN_BAR ? REDRAW : s->mode == TS_SCREEN_JSON ? EVENT : LINE;
+    bool due = now - s->said >= every || (s->mode == TS_SCREEN_JSON && whole);
+    if (s->mode != TS_SCREEN_JSON && ends) {
+        phase_ended(s, e, now);
+    } else if (begins || due) {
+        s->said = now;
+        if (s->mode == TS_SCREEN_JSON) json_of(s, e, now);
+        else if (s->mode == TS_SCREEN_BAR) draw(s, e, now);
+        else if (begins && e->phase != TS_PHASE_TEXT) fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s"), fflush(s->out);
+        else if (!begins) line_of(s, e, now);
+    }
+}
+
+void ts_screen_warn(void *user, const char *sentence)
+{
+    ts_screen *s = user;
+    if (s->mode == TS_SCREEN_NONE) return;
+    if (s->mode == TS_SCREEN_JSON) {
+        cJSON *j = event("warning");
+        cJSON_AddStringToObject(j, "message", sentence);
+        print_json(s, j);
+        return;
+    }
+    wipe(s);
+    fprintf(s->out, "tessera: warning: %s\n", sentence);
+    fflush(s->out);
+}
+
+void ts_screen_note(ts_screen *s, const char *format, ...)
+{
+    va_list list;
+    if (s->mode == TS_SCREEN_NONE || s->mode == TS_SCREEN_JSON) return;
+    wipe(s);
+    va_start(list, format);
+    vfprintf(s->out, format, list);
+    va_end(list);
+    fputc('\n', s->out);
+    fflush(s->out);
+}
+
+void ts_screen_table(ts_screen *s, const char *name, const char *text)
+{
+    if (s->mode == TS_SCREEN_JSON) {
+        cJSON *j = event(name);
+        cJSON_AddStringToObject(j, "text", text);
+        print_json(s, j);
+        return;
+    }
+    wipe(s); /* asked for by a flag: shown even when quiet */
+    fputs(text, s->out);
+    if (*text && text[strlen(text) - 1] != '\n') fputc('\n', s->out);
+    fflush(s->out);
+}
+
+void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *output, const char *json)
+{
+    /* text is no matter; the VAE computes in f32, at about half the pace of bf16 */
+    s->cost[TS_PHASE_DENOISE] = e->step_flops * steps;
+    s->cost[TS_PHASE_DECODE] = e->decode_flops * (e->precision && !strcmp(e->precision, "bf16") ? 2 : 1);
+    s->armed = true;
+    if (s->mode != TS_SCREEN_JSON) return;
+    cJSON *j = event("start"), *request = json ? cJSON_Parse(json) : NULL;
+    cJSON_AddStringToObject(j, "output", output);
+    if (request) cJSON_AddItemToObject(j, "request", request);
+    cJSON_AddNumberToObject(j, "tokens", (double)e->tokens);
+    cJSON_AddNumberToObject(j, "text_bytes", (double)e->text_bytes);
+    cJSON_AddNumberToObject(j, "denoise_bytes", (double)e->denoise_bytes);
+    cJSON_AddNumberToObject(j, "decode_bytes", (double)e->decode_bytes);
+    cJSON_AddNumberToObject(j, "step_flops", e->step_flops);
+    cJSON_AddNumberToObject(j, "decode_flops", e->decode_flops);
+    print_json(s, j);
+}
+
+void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
+{
+    double seconds = s->clock() - s->began;
+    char spent[24];
+    if (s->mode == TS_SCREEN_NONE) return;
+    if (s->mode != TS_SCREEN_JSON) {
+        if (seconds < 10) ts_screen_note(s, "done in %.1f s", seconds);
+        else ts_screen_note(s, "done in %s", clock_text(seconds, spent));
+        if (r->attention_searched || r->attention_sparse)
+            ts_screen_note(s, "attention: %ld calls dense, %ld searched, %ld sparse", r->attention_dense, r->attention_searched, r->attention_sparse);
+        return;
+    }
+    cJSON *j = event("done");
+    cJSON_AddStringToObject(j, "output", output);
+    cJSON_AddNumberToObject(j, "seconds", milli(seconds));
+    cJSON_AddNumberToObject(j, "text_seconds", milli(r->text_seconds));
+    cJSON_AddNumberToObject(j, "denoise_seconds", milli(r->denoise_seconds));
+    cJSON_AddNumberToObject(j, "decode_seconds", milli(r->decode_seconds));
+    cJSON_AddNumberToObject(j, "resumed", r->resumed);
+    cJSON *a = cJSON_AddObjectToObject(j, "attention");
+    cJSON_AddNumberToObject(a, "dense", (double)r->attention_dense);
+    cJSON_AddNumberToObject(a, "searched", (double)r->attention_searched);
+    cJSON_AddNumberToObject(a, "sparse", (double)r->attention_sparse);
+    print_json(s, j);
+}
+
+void ts_screen_error(ts_screen *s, int code, const char *sentence)
+{
+    if (s->mode == TS_SCREEN_JSON) {
+        cJSON *j = event("error");
+        cJSON_AddNumberToObject(j, "code", code);
+        cJSON_AddStringToObject(j, "message", sentence);
+        print_json(s, j);
+        return;
+    }
+    wipe(s);
+    fprintf(s->out, "tessera: %s\n", sentence);
+    fflush(s->out);
+}

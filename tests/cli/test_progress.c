@@ -1,0 +1,243 @@
+/* What stderr says during a run: shares, time left, how often, in each of the three forms. A clock of the test's own. */
+#include "cli/progress.c"
+
+#include <check.h>
+
+static double now;
+static double tick(void) { return now; }
+static char *text;
+static size_t size;
+static FILE *out;
+
+static ts_screen screen(ts_screen_mode mode, int width)
+{
+    ts_screen s;
+    now = 100;
+    out = open_memstream(&text, &size);
+    ts_screen_init(&s, TS_SCREEN_JSON, out);
+    s.mode = mode, s.clock = tick, s.columns = width, s.began = now;
+    return s;
+}
+
+static void start(ts_screen *s, double step, int steps, double decode)
+{
+    ts_estimate e = {.step_flops = step, .decode_flops = decode, .precision = "f32", .tokens = 512};
+    ts_screen_start(s, &e, steps, "x.mp4", "{\"seed\":7}");
+}
+
+static const char *said(void)
+{
+    fflush(out);
+    return text;
+}
+
+static void finish(void)
+{
+    fclose(out);
+    free(text);
+    text = NULL;
+}
+
+static void send(ts_screen *s, ts_phase phase, int step, int steps, int layer, int layers)
+{
+    ts_screen_event(s, &(ts_event){.phase = phase, .step = step, .steps = steps, .layer = layer, .layers = layers});
+}
+
+static int lines(const char *s)
+{
+    int n = 0;
+    for (; *s; s++) n += *s == '\n';
+    return n;
+}
+
+START_TEST(shares)
+{
+    const struct { int step, steps, layer, layers; double want; } row[] = {{0, 4, 0, 0, 0}, {1, 4, 1, 10, 0}, {1, 4, 6, 10, 0.125}, {1, 4, 0, 0, 0.25}, {3, 4, 6, 10, 0.625},
+                                                                          {4, 4, 0, 0, 1}, {9, 4, 0, 0, 1}, {0, 0, 0, 0, 0}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        ts_event e = {.step = row[i].step, .steps = row[i].steps, .layer = row[i].layer, .layers = row[i].layers};
+        ck_assert_msg(fabs(ts_event_share(&e) - row[i].want) < 1e-12, "row %zu: %g", i, ts_event_share(&e));
+    }
+}
+END_TEST
+
+START_TEST(time_left_is_the_pace_extended)
+{
+    ts_screen s = screen(TS_SCREEN_NONE, 0);
+    s.mode = TS_SCREEN_JSON;
+    start(&s, 10, 10, 20); /* a step of 10, 10 of them, decoding like 2 steps */
+    send(&s, TS_PHASE_DENOISE, 0, 10, 0, 0);
+    ck_assert(ts_screen_left(&s, now) < 0);
+    send(&s, TS_PHASE_DENOISE, 1, 10, 1, 6);
+    now += 30;
+    send(&s, TS_PHASE_DENOISE, 3, 10, 0, 0);
+    ck_assert_msg(fabs(ts_screen_left(&s, now) - (70 + 20)) < 1e-9, "%g", ts_screen_left(&s, now));
+    now += 70;
+    send(&s, TS_PHASE_DENOISE, 10, 10, 0, 0);
+    ck_assert(fabs(ts_screen_left(&s, now) - 20) < 1e-9);
+    send(&s, TS_PHASE_DECODE, 0, 8, 0, 0);
+    now += 3;
+    send(&s, TS_PHASE_DECODE, 1, 8, 0, 0);
+    now += 3;
+    send(&s, TS_PHASE_DECODE, 2, 8, 0, 0);
+    ck_assert(fabs(ts_screen_left(&s, now) - 18) < 1e-9);
+    finish();
+}
+END_TEST
+
+START_TEST(a_resumed_run_counts_its_own_steps)
+{
+    ts_screen s = screen(TS_SCREEN_JSON, 0);
+    start(&s, 1, 50, 0);
+    send(&s, TS_PHASE_DENOISE, 0, 50, 0, 0);
+    send(&s, TS_PHASE_DENOISE, 31, 50, 1, 30);
+    now += 10;
+    send(&s, TS_PHASE_DENOISE, 31, 50, 0, 0); /* one step in 10 s, 19 to go */
+    ck_assert_msg(fabs(ts_screen_left(&s, now) - 190) < 1e-9, "%g", ts_screen_left(&s, now));
+    finish();
+}
+END_TEST
+
+START_TEST(nothing_is_said_before_the_run_begins)
+{
+    ts_screen s = screen(TS_SCREEN_JSON, 0);
+    send(&s, TS_PHASE_DENOISE, 1, 50, 0, 0);
+    ck_assert_str_eq(said(), "");
+    finish();
+}
+END_TEST
+
+START_TEST(every_event_is_a_line_of_json)
+{
+    ts_screen s = screen(TS_SCREEN_JSON, 0);
+    ts_screen_warn(&s, "a \"quoted\"\nwarning");
+    start(&s, 1e12, 2, 1e12);
+    send(&s, TS_PHASE_DENOISE, 0, 2, 0, 0);
+    for (int step = 1; step <= 2; step++) {
+        for (int layer = 1; layer <= 6; layer++) now += 0.11, send(&s, TS_PHASE_DENOISE, step, 2, layer, 6);
+        send(&s, TS_PHASE_DENOISE, step, 2, 0, 0);
+    }
+    ts_screen_table(&s, "profile", "a\nb\n");
+    ts_screen_done(&s, &(ts_report){.denoise_seconds = 1.5, .attention_dense = 12}, "x.mp4");
+    ts_screen_note(&s, "for people");
+    ts_screen_error(&s, 3, "no");
+    char *copy = strdup(said()), *save = NULL;
+    const char *want[] = {"warning", "start", "progress", "progress", "progress", "progress", "progress", "profile", "done", "error"};
+    int n = 0;
+    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++) {
+        cJSON *j = cJSON_ParseWithOpts(line, NULL, 1);
+        ck_assert_msg(j != NULL, "%s", line);
+        ck_assert_int_lt(n, 10);
+        ck_assert_msg(!strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(j, "event")), want[n]), "line %d: %s", n, line);
+        if (n == 0) ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(j, "message")), "a \"quoted\"\nwarning");
+        if (n == 1) ck_assert(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "request"), "seed")->valueint == 7 && cJSON_GetObjectItem(j, "tokens")->valueint == 512);
+        if (n == 2) ck_assert(cJSON_IsNull(cJSON_GetObjectItem(j, "eta")));
+        if (n == 5) ck_assert(cJSON_GetObjectItem(j, "step")->valueint == 2 && fabs(cJSON_GetObjectItem(j, "eta")->valuedouble - 0.968) < 1e-9);
+        if (n == 9) ck_assert_int_eq(cJSON_GetObjectItem(j, "code")->valueint, 3);
+        cJSON_Delete(j);
+    }
+    ck_assert_int_eq(n, 10); /* of twelve layers only those half a second after the last event */
+    free(copy);
+    finish();
+}
+END_TEST
+
+START_TEST(a_file_gets_few_lines)
+{
+    ts_screen s = screen(TS_SCREEN_LINES, 0);
+    start(&s, 1, 100, 10);
+    send(&s, TS_PHASE_TEXT, 0, 1, 0, 0);
+    send(&s, TS_PHASE_TEXT, 1, 1, 0, 0);
+    ck_assert_str_eq(said(), "encoding text: 1 prompt in 0.0 s\n");
+    send(&s, TS_PHASE_DENOISE, 0, 100, 0, 0);
+    for (int step = 1; step <= 100; step++) {
+        for (int layer = 1; layer <= 10; layer++) now += 0.05, send(&s, TS_PHASE_DENOISE, step, 100, layer, 10);
+        send(&s, TS_PHASE_DENOISE, step, 100, 0, 0);
+    }
+    ck_assert_msg(strstr(said(), "denoising: 100 steps\n") && strstr(said(), "denoising: 100 steps in 0:50\n"), "%s", said());
+    ck_assert_msg(strstr(said(), "denoising: step 21 of 100, 20%, 0:10, 0:45 left\n") || strstr(said(), "denoising: step 20 of 100, 20%, 0:10, 0:45 left\n"), "%s", said());
+    ck_assert_msg(lines(said()) >= 1 + 2 + 3 && lines(said()) <= 1 + 2 + 5, "%s", said());
+    ck_assert_ptr_null(strchr(said(), '\r'));
+    finish();
+}
+END_TEST
+
+/* What stands on a terminal's line after the last carriage return, without control sequences. */
+static const char *last_drawing(void)
+{
+    static char line[600];
+    const char *at = strrchr(said(), '\r');
+    snprintf(line, sizeof line, "%s", at ? at + 1 : "");
+    char *end = strstr(line, "\033[K");
+    if (end) *end = 0;
+    return line;
+}
+
+START_TEST(a_bar_fits_its_terminal)
+{
+    for (int width = 10; width <= 300; width += 29) {
+        ts_screen s = screen(TS_SCREEN_BAR, width);
+        start(&s, 1, 50, 10);
+        send(&s, TS_PHASE_DENOISE, 0, 50, 0, 0);
+        now += 1;
+        send(&s, TS_PHASE_DENOISE, 25, 50, 0, 0);
+        ck_assert_msg((int)strlen(last_drawing()) < width, "%d: %s", width, last_drawing());
+        if (width > 70) ck_assert_msg(strstr(last_drawing(), "denoising 25/50 [") && strstr(last_drawing(), "50%") && strstr(last_drawing(), "left"), "%s", last_drawing());
+        size_t before = strlen(said());
+        now += 0.01;
+        send(&s, TS_PHASE_DENOISE, 26, 50, 0, 0);
+        ck_assert_msg(strlen(said()) == before, "drawn again after 10 ms");
+        ts_screen_warn(&s, "careful");
+        ck_assert_msg(strstr(said(), "\r\033[Ktessera: warning: careful\n") != NULL, "%s", said());
+        finish();
+    }
+}
+END_TEST
+
+START_TEST(quiet_says_errors_only)
+{
+    ts_screen s = screen(TS_SCREEN_NONE, 0);
+    start(&s, 1, 2, 1);
+    send(&s, TS_PHASE_DENOISE, 1, 2, 0, 0);
+    ts_screen_warn(&s, "careful");
+    ts_screen_note(&s, "hello");
+    ts_screen_done(&s, &(ts_report){0}, "x");
+    ck_assert_str_eq(said(), "");
+    ts_screen_error(&s, 4, "no disk");
+    ck_assert_str_eq(said(), "tessera: no disk\n");
+    finish();
+}
+END_TEST
+
+START_TEST(clock_texts)
+{
+    char t[24];
+    ck_assert_str_eq(clock_text(0, t), "0:00");
+    ck_assert_str_eq(clock_text(59.6, t), "1:00");
+    ck_assert_str_eq(clock_text(3599, t), "59:59");
+    ck_assert_str_eq(clock_text(3723, t), "1:02:03");
+    ck_assert_str_eq(clock_text(-5, t), "0:00");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("progress");
+    TCase *t = tcase_create("progress");
+    tcase_add_test(t, shares);
+    tcase_add_test(t, time_left_is_the_pace_extended);
+    tcase_add_test(t, a_resumed_run_counts_its_own_steps);
+    tcase_add_test(t, nothing_is_said_before_the_run_begins);
+    tcase_add_test(t, every_event_is_a_line_of_json);
+    tcase_add_test(t, a_file_gets_few_lines);
+    tcase_add_test(t, a_bar_fits_its_terminal);
+    tcase_add_test(t, quiet_says_errors_only);
+    tcase_add_test(t, clock_texts);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
