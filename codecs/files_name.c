@@ -1,0 +1,216 @@
+/* Names of output files. A file with its final name is whole: it is written beside it under another name, brought to the disk, and renamed. What is written is left to files.c. */
+#include "codecs/files_name.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_DIGITS = 9, TEMPORARY_STEM = 180, TEMPORARY_TRIES = 100 };
+static const struct { const char *extension; ts_file_kind kind; } KINDS[] = {{".png", TS_FILE_PNG}, {".mp4", TS_FILE_MP4}, {".webm", TS_FILE_WEBM}, {".gif", TS_FILE_GIF}};
+
+static bool is_folder(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+static const char *base_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
+{
+    const char *base = base_of(path), *dot = strrchr(base, '.');
+    if (is_folder(path) || (*path && !*base)) {
+        *kind = TS_FILE_FRAMES;
+        return TS_OK;
+    }
+    for (size_t i = 0; dot && dot > base && i < sizeof KINDS / sizeof *KINDS; i++)
+        if (strcasecmp(dot, KINDS[i].extension) == 0) {
+            *kind = KINDS[i].kind == TS_FILE_PNG && strchr(base, '%') ? TS_FILE_FRAMES : KINDS[i].kind;
+            return TS_OK;
+        }
+    return ts_fail(err, TS_EUSAGE, "%s: unknown kind of output, expected a name that ends in .png, .mp4, .webm or .gif, a pattern like frame-%%04d.png, or a folder (ends in /)", path);
+}
+
+/* The one %d or %0Nd in a file's name. */
+static ts_status parse_pattern(ts_err *err, const char *path, const char *base, ts_name *out)
+{
+    const char *percent = strchr(base, '%'), *p = percent + 1;
+    int digits = 0;
+    if (*p == '0')
+        for (p++; isdigit((unsigned char)*p) && digits <= MAX_DIGITS; p++) digits = 10 * digits + (*p - '0');
+    bool padded = p[-1] != '%';
+    if (*p != 'd' || strchr(p, '%') || digits > MAX_DIGITS || (padded && digits == 0))
+        return ts_fail(err, TS_EUSAGE, "%s: a pattern for numbered frames needs exactly one %%d or %%0Nd (N 1 to %d), like frame-%%04d.png", path, MAX_DIGITS);
+    out->digits = digits;
+    out->prefix = strndup(base, (size_t)(percent - base));
+    out->suffix = strdup(p + 1);
+    return TS_OK;
+}
+
+ts_status ts_file_kind_of(ts_err *err, const char *path, ts_file_kind *kind)
+{
+    ts_name name;
+    ts_status st = ts_name_init(err, path, &name);
+    *kind = name.kind;
+    ts_name_free(&name);
+    return st;
+}
+
+ts_status ts_name_init(ts_err *err, const char *path, ts_name *out)
+{
+    ts_status st = TS_OK;
+    const char *base = base_of(path);
+    *out = (ts_name){.kind = TS_FILE_PNG};
+    TRY(parse_kind(err, path, &out->kind));
+    out->path = strdup(path);
+    if (out->kind == TS_FILE_FRAMES && (!*base || is_folder(path))) {
+        size_t n = strlen(path);
+        while (n > 1 && path[n - 1] == '/') n--;
+        out->folder = strndup(path, n);
+        out->make_folder = !is_folder(path);
+        if (asprintf(&out->lead, "%s%s", path, *base ? "/" : "") < 0) out->lead = NULL;
+        out->prefix = strdup("");
+        out->suffix = strdup(".png");
+        out->digits = 4;
+    } else {
+        size_t n = (size_t)(base - path);
+        out->folder = n == 0 ? strdup(".") : strndup(path, n > 1 ? n - 1 : 1);
+        out->lead = strndup(path, n);
+        if (out->kind == TS_FILE_FRAMES) {
+            TRY(parse_pattern(err, path, base, out));
+        } else {
+            out->prefix = strdup(base);
+            out->suffix = strdup("");
+        }
+    }
+    if (!out->path || !out->folder || !out->lead || !out->prefix || !out->suffix) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", path));
+done:
+    return st;
+}
+
+void ts_name_free(ts_name *name)
+{
+    free(name->path);
+    free(name->folder);
+    free(name->lead);
+    free(name->prefix);
+    free(name->suffix);
+    *name = (ts_name){.kind = TS_FILE_PNG};
+}
+
+char *ts_name_file(const ts_name *name, int index)
+{
+    char *file = NULL;
+    if (name->kind != TS_FILE_FRAMES) return strdup(name->path);
+    return asprintf(&file, "%s%s%0*d%s", name->lead, name->prefix, name->digits, index, name->suffix) < 0 ? NULL : file;
+}
+
+/* The index that a file's name stands for; -1: it is not one of ours. */
+static int index_of(const ts_name *name, const char *base)
+{
+    size_t before = strlen(name->prefix), after = strlen(name->suffix), n = strlen(base);
+    char back[MAX_DIGITS + 2];
+    if (n <= before + after || n - before - after > MAX_DIGITS || strncmp(base, name->prefix, before) || strcmp(base + n - after, name->suffix)) return -1;
+    n -= before + after;
+    for (size_t i = 0; i < n; i++)
+        if (!isdigit((unsigned char)base[before + i])) return -1;
+    int index = (int)strtol(base + before, NULL, 10);
+    snprintf(back, sizeof back, "%0*d", name->digits, index);
+    return strlen(back) == n ? index : -1;
+}
+
+int ts_name_next(const ts_name *name, int from)
+{
+    int best = -1;
+    DIR *d = opendir(name->folder);
+    if (!d) return -1;
+    for (struct dirent *e; (e = readdir(d));) {
+        int index = index_of(name, e->d_name);
+        if (index >= from && (best < 0 || index < best)) best = index;
+    }
+    closedir(d);
+    return best;
+}
+
+static ts_status check_folder(ts_err *err, const ts_name *name)
+{
+    ts_status st = TS_OK;
+    struct stat s;
+    char *folder = strdup(name->folder);
+    if (!folder) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path));
+    if (name->make_folder) { /* its parent, then */
+        char *slash = strrchr(folder, '/');
+        if (!slash) strcpy(folder, ".");
+        else slash[slash == folder] = 0;
+    }
+    if (stat(folder, &s) != 0) TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path, folder, strerror(errno)));
+    if (!S_ISDIR(s.st_mode)) TRY(ts_fail(err, TS_EIO, "%s: %s is not a folder", name->path, folder));
+    if (eaccess(folder, W_OK | X_OK) != 0) TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path, folder, strerror(errno)));
+done:
+    free(folder);
+    return st;
+}
+
+ts_status ts_name_check(ts_err *err, const ts_name *name, bool overwrite)
+{
+    ts_status st = TS_OK;
+    struct stat s;
+    char *file = NULL;
+    TRY(check_folder(err, name));
+    if (overwrite) goto done;
+    int first = name->kind == TS_FILE_FRAMES ? ts_name_next(name, 0) : 0;
+    if (first < 0) goto done;
+    file = ts_name_file(name, first);
+    if (!file) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path));
+    if (lstat(file, &s) == 0) TRY(ts_fail(err, TS_EUSAGE, "%s exists already, and overwriting was not asked for (--overwrite)", file));
+done:
+    free(file);
+    return st;
+}
+
+ts_status ts_temporary_open(ts_err *err, const char *file, char **temporary)
+{
+    const char *base = base_of(file), *dot = strrchr(base, '.');
+    int why = 0, stem = dot ? (int)(dot - base) : (int)strlen(base);
+    if (!dot) dot = "";
+    if (stem > TEMPORARY_STEM) stem = TEMPORARY_STEM; /* names have at most 255 bytes, and ours is longer than the file's */
+    *temporary = NULL;
+    for (int k = 0; k < TEMPORARY_TRIES; k++) { /* two writers of one name in one process, or what a killed one of the same number left */
+        char again[16] = "", *path;
+        if (k) snprintf(again, sizeof again, "-%d", k);
+        if (asprintf(&path, "%.*s.%.*s.tmp-%ld%s%s", (int)(base - file), file, stem, base, (long)getpid(), again, dot) < 0) return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", file);
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0) {
+            close(fd);
+            *temporary = path;
+            return TS_OK;
+        }
+        why = errno;
+        free(path);
+        if (why != EEXIST) break;
+    }
+    return ts_fail(err, TS_EIO, "%s: can not be written: %s", file, strerror(why));
+}
+
+ts_status ts_temporary_keep(ts_err *err, const char *temporary, const char *file)
+{
+    ts_status st = TS_OK;
+    int fd = open(temporary, O_RDONLY | O_CLOEXEC);
+    /* A full disk or quota may show only here. Some file systems have no fsync: then there is nothing to ask. */
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)) TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", file, strerror(errno)));
+    if (rename(temporary, file) != 0) TRY(ts_fail(err, TS_EIO, "%s: can not be renamed from %s: %s", file, temporary, strerror(errno)));
+done:
+    if (fd >= 0) close(fd);
+    return st;
+}
