@@ -42,7 +42,7 @@ static void catch_signals(void)
         struct sigaction old, sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigemptyset(&sa.sa_mask);
         sigaction(which[i], NULL, &old);
-        if (which[i] == SIGHUP && old.sa_handler == SIG_IGN) continue; /* nohup */
+        if (old.sa_handler == SIG_IGN) continue; /* nohup, or a background job of a script */
         sigaction(which[i], &sa, NULL);
     }
     signal(SIGPIPE, SIG_IGN); /* hours of work do not end because nobody reads the progress any more */

@@ -295,7 +295,8 @@ ts_status ts_cli_generate(ts_cli *c)
         print_estimate(&j);
         goto done;
     }
-    ts_screen_note(&c->screen, "%dx%d, %d frame%s, %d steps, seed %llu, %s", j.e.width, j.e.height, j.e.frames, j.e.frames == 1 ? "" : "s", j.q.steps,
+    ts_screen_note(&c->screen, "%dx%d, %d frame%s, %d step%s, seed %llu, %s", j.e.width, j.e.height, j.e.frames, j.e.frames == 1 ? "" : "s", j.q.steps,
+                   j.q.steps == 1 ? "" : "s",
                    (unsigned long long)j.q.seed, j.e.precision);
     ts_screen_start(&c->screen, &j.e, j.q.steps, j.path, j.json);
     TRY(ts_run_encode(j.run));

@@ -1,0 +1,156 @@
+/* Child processes, their words and their ends. */
+#include "tests/cli/program.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PATIENCE = 1200 }; /* polls of 50 ms */
+
+static int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+
+char *program_slurp(const char *path, size_t *size)
+{
+    FILE *f = fopen(path, "rb");
+    ck_assert_msg(f != NULL, "%s: %s", path, strerror(errno));
+    char *text = NULL;
+    size_t n = 0, got;
+    do {
+        text = realloc(text, n + 65537);
+        ck_assert_ptr_nonnull(text);
+        n += got = fread(text + n, 1, 65536, f);
+    } while (got);
+    fclose(f);
+    text[n] = 0;
+    if (size) *size = n;
+    return text;
+}
+
+static void keep(const char *path, char *to, size_t size)
+{
+    char *text = program_slurp(path, NULL);
+    snprintf(to, size, "%s", text);
+    free(text);
+}
+
+static const program_result *shell(const char *command)
+{
+    static program_result r;
+    static char *folder;
+    char out[4096], err[4096], *line = NULL;
+    if (!folder) folder = testing_tmp();
+    snprintf(out, sizeof out, "%s/out", folder);
+    snprintf(err, sizeof err, "%s/err", folder);
+    ck_assert(asprintf(&line, "( %s ) >%s 2>%s", command, out, err) > 0);
+    r.code = code_of(system(line));
+    keep(out, r.out, sizeof r.out);
+    keep(err, r.err, sizeof r.err);
+    free(line);
+    return &r;
+}
+
+static char *format(const char *before, const char *args, va_list list)
+{
+    char *words = NULL, *command = NULL;
+    ck_assert(vasprintf(&words, args, list) >= 0);
+    ck_assert(asprintf(&command, "%s%s", before, words) > 0);
+    free(words);
+    return command;
+}
+
+const program_result *program_run(const char *args, ...)
+{
+    va_list list;
+    va_start(list, args);
+    char *command = format("./tessera ", args, list);
+    va_end(list);
+    const program_result *r = shell(command);
+    free(command);
+    return r;
+}
+
+const program_result *program_shell(const char *command, ...)
+{
+    va_list list;
+    va_start(list, command);
+    char *line = format("", command, list);
+    va_end(list);
+    const program_result *r = shell(line);
+    free(line);
+    return r;
+}
+
+void program_expect(const program_result *r, int code)
+{
+    ck_assert_msg(r->code == code, "exit code %d, expected %d\n%s%s", r->code, code, r->out, r->err);
+}
+
+pid_t program_start(const char *err, const char *args, ...)
+{
+    va_list list;
+    va_start(list, args);
+    char *command = format("exec ./tessera ", args, list);
+    va_end(list);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        signal(SIGINT, SIG_DFL); /* a background make ignores it */
+        signal(SIGHUP, SIG_DFL);
+        if (!freopen(err, "w", stderr) || !freopen("/dev/null", "w", stdout)) _exit(99);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(99);
+    }
+    free(command);
+    return pid;
+}
+
+bool program_says(pid_t pid, const char *err, const char *text)
+{
+    for (int i = 0; i < PATIENCE; i++) {
+        siginfo_t info = {0};
+        bool there = false;
+        if (access(err, R_OK) == 0) {
+            char *said = program_slurp(err, NULL);
+            there = strstr(said, text) != NULL;
+            free(said);
+        }
+        if (there) return true;
+        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid) return false;
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
+    return false;
+}
+
+int program_wait(pid_t pid)
+{
+    int status = 0;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return code_of(status);
+}
+
+bool program_same(const char *a, const char *b)
+{
+    size_t n, m;
+    char *x = program_slurp(a, &n), *y = program_slurp(b, &m);
+    bool same = n == m && n > 0 && !memcmp(x, y, n);
+    free(x);
+    free(y);
+    return same;
+}
+
+int program_files(const char *folder)
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    ck_assert_msg(d != NULL, "%s", folder);
+    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+    closedir(d);
+    return n;
+}
