@@ -8,14 +8,15 @@
 
 /* A context on "cpu" (all threads, f32) or "far" (the CPU operations behind addresses that fault when dereferenced, and no adopting of host bytes). Fails the test when it can not be. */
 ts_ctx *testing_open(const char *backend, const char *level, int threads);
-void testing_close(ts_ctx *);
-/* Runs `phase` twice as every caller does: counting, then with an arena of that size. */
-void testing_run(ts_ctx *, ts_status (*phase)(ts_ctx *, void *), void *user);
-const char *testing_fixture(const char *name);       /* path of tests/fixtures/NAME, static buffer of the next call's */
-cJSON *testing_case(const char *name);               /* its case.json */
-ts_bag *testing_bag(const char *path);
-const float *testing_f32(const ts_bag *, const char *name, long *count);
-double testing_rel(const float *got, const float *want, long n); /* relative L2 */
+void testing_close(ts_ctx *);                        /* NULL is legal */
+const char *testing_warned(const ts_ctx *);          /* what was warned of so far, each sentence followed by a newline */
+/* Runs `phase` twice as every caller does: counting, then with an arena of that size (ctx->arena). Whatever the phase uses of models and weights was opened before. Returns the size. */
+size_t testing_run(ts_ctx *, ts_status (*phase)(ts_ctx *, void *), void *user);
+const char *testing_fixture(const char *name);       /* path of tests/fixtures/NAME (also NAME/FILE), relative to the root of the tree, valid until the next call */
+cJSON *testing_case(const char *name);               /* its case.json; cJSON_Delete */
+ts_bag *testing_bag(const char *path);               /* ts_bag_free */
+const float *testing_f32(const ts_bag *, const char *name, long *count); /* the bag's own numbers; count may be NULL */
+double testing_rel(const float *got, const float *want, long n); /* relative L2: |got - want| / |want|; NaN where anything is not finite */
 char *testing_tmp(void);                             /* a new folder under $TMPDIR, removed at exit; malloc'd */
 #define ck_ok(ctx, call) do { ts_status ck_st_ = (call); ck_assert_msg(ck_st_ == TS_OK, "%s: %s", #call, (ctx)->err.text); } while (0)
 

@@ -2,28 +2,33 @@
  * time, small vectors are resident f32. Models hold pointers to weights that stay put and never ask where the bytes are.
  *
  * Life: open -> find (bind) -> [counting run] -> enter(group) before each use -> close. The counting run lets the operations choose layouts; the first real enter then decides,
- * by `budget`, which groups stay resident once packed; the others take turns in one slot. */
+ * by `budget`, which groups stay resident once packed; the others take turns in one slot. Until the first real enter nothing but headers has been read, so a set
+ * whose turn has not come costs no memory. A later counting run may want other layouts or use other tensors: the next enter then decides anew. */
 #ifndef TS_WEIGHTS_H
 #define TS_WEIGHTS_H
 #include "backend/backend.h"
 
 typedef struct ts_weights ts_weights;
-typedef enum { TS_ROLE_MATRIX, TS_ROLE_VECTOR } ts_role; /* matrix: weights of linear and conv; vector: everything small, resident in f32 from find on */
+typedef enum { TS_ROLE_MATRIX, TS_ROLE_VECTOR } ts_role; /* matrix: weights of linear and conv; vector: everything small, resident in f32 from the first real enter (of any group) on */
 
 /* Opens DIR/STEM.safetensors, DIR/STEM.safetensors.index.json with its shards, or a variant (DIR/STEM.fp16.safetensors). Checks headers, offsets,
- * shapes and overlaps. TS_EMODEL names file and tensor. */
+ * shapes and overlaps. TS_EMODEL names file and tensor. The context and its device outlive the set. */
 ts_status ts_weights_open(ts_ctx *, const char *dir, const char *stem, ts_weights **);
 void ts_weights_close(ts_weights *); /* NULL is legal */
 bool ts_weights_has(const ts_weights *, const char *name);
-/* Finds a tensor and refuses any other shape (an expected dimension of -1 takes what is there). Groups count from 0; the pointer lives as long as the set. Finding a name twice returns
- * the same weight. VECTOR: resident at once, as f32 [dim...]. */
+/* Finds a tensor (F32, BF16 or F16) and refuses any other shape (an expected dimension of -1 takes what is there). Groups count from 0; the pointer lives as long as the set. Finding
+ * a name twice returns the same weight; a matrix of several groups is always resident.
+ * Until the first real enter: VECTOR t is f32 [dim...] at an address that is no memory (so that counting sees a tensor); MATRIX t.p is 0, t.type the stored type. Keep the ts_weight *, not its t. */
 ts_status ts_weights_find(ts_weights *, int group, ts_role, const char *name, int nd, const long *dim, ts_weight **);
 void ts_weights_warn_unused(ts_weights *); /* after bind: one warning that counts and names tensors nobody found */
-/* stop? then make the group's matrices resident: packed as the counting run wanted them, mapped pages given back, the next group prefetched. Nothing on a counting device. */
+/* stop? then make the group's matrices resident: packed as the counting run wanted them (stored type and row-major: used in the mapping where the device can), mapped pages given back,
+ * the next group prefetched; matrices that no operation has used are left alone. Nothing on a counting device. TS_EMEMORY; after the first call with given wants nothing is allocated. */
 ts_status ts_weights_enter(ts_weights *, int group);
-void ts_weights_budget(ts_weights *, size_t bytes); /* packed bytes that may stay resident; default: all */
-size_t ts_weights_packed(const ts_weights *, size_t *largest_group); /* after the counting run: bytes of all groups packed, and of the largest */
-/* Rows of a 2-D table (embeddings) as f32, read from the mapping: out [n, dim]. */
+/* Packed bytes that may stay resident; the slot of the largest other group comes on top. Default: 1.25 times the size of the files and at least 256 MiB, so that widening never doubles memory. */
+void ts_weights_budget(ts_weights *, size_t bytes);
+/* After the counting run: bytes of everything when resident (vectors too), and of the largest group. */
+size_t ts_weights_packed(const ts_weights *, size_t *largest_group);
+/* Rows of a 2-D table (embeddings) as f32, read from the mapping: out [n, dim]. TS_ESHAPE: another shape than [vocab, dim] (-1: any), or an id outside of it. */
 ts_status ts_weights_rows(ts_weights *, const char *name, const int32_t *ids, int n, long vocab, long dim, float *out);
 /* What is in the files, for `info`. */
 typedef struct { long tensors, parameters; size_t bytes, bytes_by_type[TS_DTYPES]; int files; } ts_weights_stat;

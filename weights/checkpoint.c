@@ -1,0 +1,248 @@
+/* Decides which safetensors files of a folder are a component's, maps them and merges their names.
+ *
+ *   STEM.safetensors                            STEM.fp16.safetensors
+ *   STEM.safetensors.index.json                 STEM.safetensors.index.fp16.json
+ *   {"weight_map": {"tensor": "STEM-00001-of-00002.safetensors", ...}} */
+#include "weights/checkpoint.h"
+
+#include "weights/config.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool ends(const char *s, const char *tail)
+{
+    size_t n = strlen(s), m = strlen(tail);
+    return n >= m && !strcmp(s + n - m, tail);
+}
+
+/* ---- which file ---- */
+
+static int rank(const char *variant)
+{
+    return !strncmp(variant, "bf16.", 5) ? 0 : !strncmp(variant, "fp16.", 5) ? 1 : 2;
+}
+
+/* The best file of `dir` called HEAD<variant>TAIL, the variant without dots and dashes; NULL: none. */
+static char *find_variant(const char *dir, const char *head, const char *tail)
+{
+    char *best = NULL;
+    size_t n = strlen(head);
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        const char *s = e->d_name;
+        if (strncmp(s, head, n) || !ends(s, tail)) continue;
+        size_t variant = strcspn(s + n, ".-");
+        if (variant == 0 || strcmp(s + n + variant, tail)) continue;
+        if (best) {
+            int order = rank(s + n) - rank(best + n);
+            if (order > 0 || (order == 0 && strcmp(s, best) > 0)) continue;
+        }
+        free(best);
+        best = strdup(s);
+    }
+    if (d) closedir(d);
+    return best;
+}
+
+static bool try_name(const char *dir, char *name, char **path)
+{
+    *path = NULL;
+    if (name && asprintf(path, "%s/%s", dir, name) < 0) *path = NULL;
+    free(name);
+    if (*path && access(*path, F_OK) == 0) return true;
+    free(*path);
+    *path = NULL;
+    return false;
+}
+
+static char *text(const char *format, const char *stem)
+{
+    char *s = NULL;
+    return asprintf(&s, format, stem) < 0 ? NULL : s;
+}
+
+/* The file or index to open. */
+static ts_status choose(ts_ctx *ctx, const char *dir, const char *stem, char **path)
+{
+    char *file = text("%s.", stem), *index = text("%s.safetensors.index.", stem);
+    bool found = file && index &&
+                 (try_name(dir, text("%s.safetensors", stem), path) || try_name(dir, text("%s.safetensors.index.json", stem), path) ||
+                  try_name(dir, find_variant(dir, file, ".safetensors"), path) || try_name(dir, find_variant(dir, index, ".json"), path));
+    free(file);
+    free(index);
+    if (found) return TS_OK;
+    char *other = NULL;
+    const char *also = try_name(dir, text("%s.bin", stem), &other) || try_name(dir, text("%s.bin.index.json", stem), &other) || try_name(dir, text("pytorch_%s.bin", stem), &other)
+                           ? "; weights are there as .bin, which is not read: take the safetensors files"
+                           : "";
+    free(other);
+    return ts_fail(&ctx->err, TS_EMODEL, "%s: there is neither %s.safetensors nor %s.safetensors.index.json%s", dir, stem, stem, also);
+}
+
+/* ---- shards ---- */
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The different files that a weight_map names, in order. The names stay cJSON's. */
+static ts_status list_shards(ts_err *err, const char *index, const cJSON *map, const char ***out, int *n)
+{
+    const cJSON *j;
+    int all = cJSON_IsObject(map) ? cJSON_GetArraySize(map) : 0, k = 0;
+    if (all == 0) return ts_fail(err, TS_EMODEL, "%s: \"weight_map\" names no tensor", index);
+    const char **shard = malloc((size_t)all * sizeof *shard);
+    if (!shard) return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
+    *out = shard;
+    cJSON_ArrayForEach(j, map) {
+        if (!cJSON_IsString(j) || !j->valuestring[0] || strchr(j->valuestring, '/'))
+            return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": the shard is no file name", index, j->string);
+        shard[k++] = j->valuestring;
+    }
+    qsort(shard, (size_t)k, sizeof *shard, by_text);
+    *n = 0;
+    for (int i = 0; i < k; i++)
+        if (i == 0 || strcmp(shard[i], shard[i - 1])) shard[(*n)++] = shard[i];
+    return TS_OK;
+}
+
+static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, const cJSON *map, ts_checkpoint *c)
+{
+    ts_status st;
+    const char **shard = NULL;
+    char *path = NULL;
+    int n = 0;
+    TRY(list_shards(&ctx->err, index, map, &shard, &n));
+    if (!(c->file = calloc((size_t)n, sizeof *c->file))) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
+    for (int i = 0; i < n; i++) {
+        free(path);
+        if (asprintf(&path, "%s/%s", dir, shard[i]) < 0) path = NULL;
+        if (!path) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
+        if (access(path, F_OK)) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s is missing: %s names it as one of %d shards", path, index, n));
+        TRY(ts_safetensors_open(&ctx->err, path, c->file + c->files));
+        c->files++;
+    }
+done:
+    free(path);
+    free(shard);
+    return st;
+}
+
+/* ---- names ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const ts_named *)a)->e->name, ((const ts_named *)b)->e->name);
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
+}
+
+static bool in_file(const ts_named *n, const char *file)
+{
+    return ends(n->path, file) && n->path[strlen(n->path) - strlen(file) - 1] == '/';
+}
+
+/* Of tensors with one name in two shards only the one that the index means stays; every tensor of the index must be there. */
+static ts_status apply_index(ts_ctx *ctx, ts_checkpoint *c, const cJSON *map)
+{
+    ts_status st = TS_OK;
+    int keys = cJSON_GetArraySize(map), k = 0, kept = 0, extra = 0;
+    const char *first_extra = NULL;
+    const cJSON *j, **key = malloc((size_t)keys * sizeof *key);
+    if (!key) return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what);
+    cJSON_ArrayForEach(j, map) key[k++] = j;
+    qsort(key, (size_t)keys, sizeof *key, by_key);
+    k = 0;
+    for (int i = 0; i < c->names;) {
+        int end = i + 1, take = -1;
+        while (end < c->names && by_name(c->name + i, c->name + end) == 0) end++;
+        if (k < keys && strcmp(key[k]->string, c->name[i].e->name) < 0) goto missing;
+        if (k < keys && !strcmp(key[k]->string, c->name[i].e->name)) {
+            for (int a = i; a < end; a++)
+                if (in_file(c->name + a, key[k]->valuestring)) take = a;
+            if (take < 0) goto missing;
+            k++;
+            if (k < keys && !strcmp(key[k]->string, key[k - 1]->string)) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: tensor \"%s\" appears twice", c->what, key[k]->string));
+        } else if (end > i + 1) {
+            TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: tensor \"%s\" is also in %s, and %s does not say which counts", c->name[i].path, c->name[i].e->name, c->name[i + 1].path, c->what));
+        } else {
+            take = i;
+            if (extra++ == 0) first_extra = c->name[i].e->name;
+        }
+        c->name[kept++] = c->name[take];
+        i = end;
+    }
+    if (k < keys) goto missing;
+    c->names = kept;
+    if (extra) ts_warn(ctx, "%s: the shards hold %d tensor%s that it does not name, such as \"%s\"", c->what, extra, extra == 1 ? "" : "s", first_extra);
+done:
+    free(key);
+    return st;
+missing:
+    st = ts_fail(&ctx->err, TS_EMODEL, "%s: tensor \"%s\" is not in %s, where the index has it", c->what, key[k]->string, key[k]->valuestring);
+    goto done;
+}
+
+static ts_status merge(ts_ctx *ctx, ts_checkpoint *c)
+{
+    size_t n = 1;
+    for (int f = 0; f < c->files; f++) n += (size_t)c->file[f].entries;
+    if (!(c->name = malloc(n * sizeof *c->name))) return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what);
+    for (int f = 0; f < c->files; f++)
+        for (int i = 0; i < c->file[f].entries; i++) c->name[c->names++] = (ts_named){c->file[f].entry + i, c->file[f].path};
+    qsort(c->name, (size_t)c->names, sizeof *c->name, by_name);
+    return TS_OK;
+}
+
+ts_status ts_checkpoint_open(ts_ctx *ctx, const char *dir, const char *stem, ts_checkpoint *c)
+{
+    ts_status st;
+    cJSON *index = NULL;
+    memset(c, 0, sizeof *c);
+    TRY(choose(ctx, dir, stem, &c->what));
+    if (ends(c->what, ".json")) {
+        TRY(ts_json_load(&ctx->err, c->what, &index));
+        const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map");
+        TRY(open_shards(ctx, dir, c->what, map, c));
+        TRY(merge(ctx, c));
+        TRY(apply_index(ctx, c, map));
+    } else {
+        if (!(c->file = calloc(1, sizeof *c->file))) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what));
+        TRY(ts_safetensors_open(&ctx->err, c->what, c->file));
+        c->files = 1;
+        TRY(merge(ctx, c));
+    }
+done:
+    cJSON_Delete(index);
+    if (st != TS_OK) ts_checkpoint_close(c);
+    return st;
+}
+
+void ts_checkpoint_close(ts_checkpoint *c)
+{
+    for (int i = 0; i < c->files; i++) ts_safetensors_close(c->file + i);
+    free(c->file);
+    free(c->name);
+    free(c->what);
+    memset(c, 0, sizeof *c);
+}
+
+int ts_checkpoint_find(const ts_checkpoint *c, const char *name)
+{
+    int low = 0, high = c->names - 1;
+    while (low <= high) {
+        int mid = (low + high) / 2, order = strcmp(c->name[mid].e->name, name);
+        if (order == 0) return mid;
+        if (order < 0) low = mid + 1;
+        else high = mid - 1;
+    }
+    return -1;
+}
