@@ -1,0 +1,87 @@
+/* Opening and closing a context: device, precision, limits; versions and errors. */
+#include "sampler/tessera.h"
+
+#include "backend/backend.h"
+#include "prompts/text.h"
+#include "sampler/model.h"
+#include "weights/bag.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+ts_options ts_options_default(void) { return (ts_options){.precision = "auto"}; }
+
+static ts_status choose_precision(ts_ctx *c, const char *name)
+{
+    bool bf16 = c->dev->has_bf16;
+    if (!name || !strcmp(name, "auto")) c->act = bf16 ? TS_BF16 : TS_F32;
+    else if (!strcmp(name, "f32")) c->act = TS_F32;
+    else if (strcmp(name, "bf16")) return ts_fail(&c->err, TS_EUSAGE, "precision %s: must be auto, f32 or bf16", name);
+    else if (!bf16) return ts_fail(&c->err, TS_EUSAGE, "precision bf16: this CPU has no bf16 instructions (level %s): use f32", c->dev->level);
+    else c->act = TS_BF16;
+    return TS_OK;
+}
+
+ts_status ts_open(const ts_options *o, const ts_env *env, ts_ctx **out)
+{
+    ts_status st = TS_OK;
+    ts_ctx *c = calloc(1, sizeof *c);
+    ts_device *cpu = NULL;
+    *out = c;
+    if (!c) return TS_EMEMORY;
+    if (env) c->env = *env;
+    TRY(ts_cpu_open((ts_cpu_options){.threads = o->threads, .level = o->cpu}, &c->env, &c->err, &cpu));
+    c->dev = cpu, c->owns_dev = true;
+    if (o->profile) TRY(ts_profile_open(cpu, &c->dev));
+    TRY(choose_precision(c, o->precision));
+    c->memory = o->memory ? o->memory : ts_cpu_memory();
+    c->default_model = o->default_model ? strdup(o->default_model) : NULL;
+    c->hub = o->hub ? strdup(o->hub) : NULL;
+done:
+    return st;
+}
+
+void ts_close(ts_ctx *c)
+{
+    if (!c) return;
+    if (c->owns_dev) ts_device_close(c->dev);
+    free((char *)c->default_model);
+    free((char *)c->hub);
+    free(c);
+}
+
+const char *ts_error(const ts_ctx *c) { return c ? c->err.text : "no memory"; }
+const char *ts_version(void) { return TS_VERSION; }
+
+ts_status ts_tokens(ts_model *m, const char *text, char **json)
+{
+    ts_status st = TS_OK;
+    char *clean = NULL;
+    int32_t *ids = NULL;
+    int n = 0;
+    bool cut = false;
+    ts_tokenizer *t;
+    cJSON *j = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(j, "tokens");
+    TRY(ts_model_tokenizer(m, &t));
+    TRY(ts_clean_prompt(&m->ctx->err, text, &clean));
+    TRY(ts_tokenize(t, clean, m->family->text_max, &ids, &n, &cut));
+    cJSON_AddStringToObject(j, "text", clean);
+    for (int i = 0; i < n; i++) {
+        const char *piece = ts_token_piece(t, ids[i]);
+        cJSON *token = cJSON_CreateObject();
+        cJSON_AddNumberToObject(token, "id", ids[i]);
+        cJSON_AddStringToObject(token, "piece", piece ? piece : "");
+        cJSON_AddItemToArray(list, token);
+    }
+    cJSON_AddBoolToObject(j, "truncated", cut);
+    *json = cJSON_PrintUnformatted(j);
+done:
+    cJSON_Delete(j);
+    free(clean);
+    free(ids);
+    return st;
+}
+
+ts_status ts_bag_read(ts_ctx *c, const char *path, ts_bag **out) { return ts_bag_load(&c->err, path, out); }
+ts_status ts_bag_write(ts_ctx *c, const ts_bag *bag, const char *path) { return ts_bag_save(&c->err, bag, path); }

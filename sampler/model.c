@@ -1,0 +1,243 @@
+/* Opens a diffusers directory: which family, which settings. Only configs are read here; weights are mapped by the first run. */
+#include "sampler/model.h"
+
+#include "attention/attend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static ts_status read_scheduler(ts_model *m)
+{
+    const ts_component *c = ts_model_dir_part(&m->dir, "scheduler");
+    if (!c || !c->config)
+        return ts_fail(&m->ctx->err, TS_EMODEL, "%s: no scheduler/scheduler_config.json", m->dir.dir);
+    ts_key unipc[] = {{"flow_shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL},
+                      {"num_train_timesteps", TS_KEY_ONLY, NULL, 0, NULL, "1000"},
+                      {"solver_order", TS_KEY_ONLY, NULL, 0, NULL, "2"},
+                      {"solver_type", TS_KEY_ONLY, NULL, 0, NULL, "\"bh2\""},
+                      {"predict_x0", TS_KEY_ONLY, NULL, 0, NULL, "true"},
+                      {"prediction_type", TS_KEY_ONLY, NULL, 0, NULL, "\"flow_prediction\""},
+                      {"use_flow_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "true"},
+                      {"lower_order_final", TS_KEY_ONLY, NULL, 0, NULL, "true"},
+                      {"disable_corrector", TS_KEY_ONLY, NULL, 0, NULL, "[]"},
+                      {"final_sigmas_type", TS_KEY_ONLY, NULL, 0, NULL, "\"zero\""},
+                      {"thresholding", TS_KEY_ONLY, NULL, 0, NULL, "false"},
+                      {"solver_p", TS_KEY_ONLY, NULL, 0, NULL, "null"},
+                      {"shift_terminal", TS_KEY_ONLY, NULL, 0, NULL, "null"},
+                      {"use_dynamic_shifting", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"use_karras_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"use_exponential_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"use_beta_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      /* of no consequence for flow sigmas */
+                      {"beta_start", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"beta_end", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"beta_schedule", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"trained_betas", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"rescale_betas_zero_snr", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"sample_max_value", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"dynamic_thresholding_ratio", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"sigma_max", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"sigma_min", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"steps_offset", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"time_shift_type", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"timestep_spacing", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+    ts_key euler[] = {{"shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL},
+                      {"num_train_timesteps", TS_KEY_ONLY, NULL, 0, NULL, "1000"},
+                      {"use_dynamic_shifting", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"invert_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"shift_terminal", TS_KEY_ONLY, NULL, 0, NULL, "null"},
+                      {"stochastic_sampling", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"use_karras_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"use_exponential_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"use_beta_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+                      {"base_shift", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"max_shift", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"base_image_seq_len", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"max_image_seq_len", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                      {"time_shift_type", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+    m->shift = 1;
+    if (!strcmp(c->cls, "UniPCMultistepScheduler")) {
+        m->solver = TS_UNIPC;
+        return ts_config_read(m->ctx, c->config, c->config_path, unipc, sizeof unipc / sizeof *unipc);
+    }
+    if (!strcmp(c->cls, "FlowMatchEulerDiscreteScheduler")) {
+        m->solver = TS_EULER;
+        return ts_config_read(m->ctx, c->config, c->config_path, euler, sizeof euler / sizeof *euler);
+    }
+    return ts_fail(&m->ctx->err, TS_EMODEL, "%s: scheduler class %s is not supported (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)", c->config_path, c->cls);
+}
+
+/* A component that must be there with its config. */
+static ts_status need(ts_model *m, const char *name, const ts_component **out)
+{
+    *out = ts_model_dir_part(&m->dir, name);
+    if (!*out || !(*out)->config) return ts_fail(&m->ctx->err, TS_EMODEL, "%s: no %s/config.json", m->dir.dir, name);
+    return TS_OK;
+}
+
+static ts_status wrong_class(ts_model *m, const ts_component *c, const char *wanted)
+{
+    return ts_fail(&m->ctx->err, TS_EMODEL, "%s: class %s, a %s takes %s", c->config_path, c->cls, m->dir.pipeline, wanted);
+}
+
+static ts_status read_parts(ts_model *m)
+{
+    ts_status st = TS_OK;
+    const ts_component *dit, *vae, *text;
+    TRY(need(m, "transformer", &dit));
+    TRY(need(m, "vae", &vae));
+    TRY(need(m, "text_encoder", &text));
+    if (strcmp(dit->cls, m->family->dit->cls)) TRY(wrong_class(m, dit, m->family->dit->cls));
+    if (strcmp(vae->cls, m->family->vae->cls)) TRY(wrong_class(m, vae, m->family->vae->cls));
+    bool known = false;
+    for (int i = 0; m->family->encoders[i]; i++) known |= !strcmp(text->cls, m->family->encoders[i]);
+    if (!known) TRY(wrong_class(m, text, m->family->encoders[0]));
+    TRY(m->family->dit->describe(m->ctx, dit->config, dit->config_path, &m->dit_info));
+    TRY(m->family->vae->describe(m->ctx, vae->config, vae->config_path, &m->vae_info));
+    if (m->dit_info.in_channels != m->vae_info.channels || m->dit_info.out_channels != m->vae_info.channels)
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %d channels in, %d out, but the VAE has %d", dit->config_path, m->dit_info.in_channels,
+                    m->dit_info.out_channels, m->vae_info.channels));
+    if (m->family->experts) {
+        const ts_component *second;
+        ts_dit_info info = {0};
+        TRY(need(m, "transformer_2", &second));
+        if (strcmp(second->cls, m->family->dit->cls)) TRY(wrong_class(m, second, m->family->dit->cls));
+        TRY(m->family->dit->describe(m->ctx, second->config, second->config_path, &info));
+        if (info.in_channels != m->dit_info.in_channels || info.out_channels != m->dit_info.out_channels || info.text_dim != m->dit_info.text_dim ||
+            memcmp(info.patch, m->dit_info.patch, sizeof info.patch))
+            TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: channels, text width or patch differ from the first transformer's", second->config_path));
+    }
+done:
+    return st;
+}
+
+/* tessera.json beside model_index.json: settings that suit this model better than its family's. */
+static ts_status read_defaults(ts_model *m)
+{
+    ts_status st = TS_OK;
+    cJSON *j = NULL;
+    char path[4096];
+    m->def = m->family->def;
+    snprintf(path, sizeof path, "%s/tessera.json", m->dir.dir);
+    FILE *f = fopen(path, "rb");
+    if (!f) return TS_OK;
+    fclose(f);
+    ts_defaults *d = &m->def;
+    char *negative = NULL;
+    ts_key keys[] = {{"width", TS_KEY_INT, &d->width, 0, NULL, NULL},
+                     {"height", TS_KEY_INT, &d->height, 0, NULL, NULL},
+                     {"frames", TS_KEY_INT, &d->frames, 0, NULL, NULL},
+                     {"steps", TS_KEY_INT, &d->steps, 0, NULL, NULL},
+                     {"scale", TS_KEY_INT, &d->scale, 0, NULL, NULL},
+                     {"fps", TS_KEY_FLOAT, &d->fps, 0, NULL, NULL},
+                     {"guidance", TS_KEY_FLOAT, &d->guidance, 0, NULL, NULL},
+                     {"guidance_2", TS_KEY_FLOAT, &d->guidance_2, 0, NULL, NULL},
+                     {"negative", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+    TRY(ts_json_load(&m->ctx->err, path, &j));
+    TRY(ts_config_read(m->ctx, j, path, keys, sizeof keys / sizeof *keys));
+    negative = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, "negative"));
+    if (negative) {
+        if (strlen(negative) >= sizeof m->negative)
+            TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: negative prompt of %zu bytes, at most %zu", path, strlen(negative), sizeof m->negative - 1));
+        strcpy(m->negative, negative);
+        d->negative = m->negative;
+    }
+    if (!cJSON_GetObjectItemCaseSensitive(j, "guidance_2") && cJSON_GetObjectItemCaseSensitive(j, "guidance")) d->guidance_2 = d->guidance;
+    if (d->width < 1 || d->height < 1 || d->frames < 1 || d->steps < 1 || d->steps > TS_MAX_STEPS || d->scale < 1 || d->fps <= 0)
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: width, height, frames, steps, scale and fps are positive, steps at most %d", path, TS_MAX_STEPS));
+done:
+    cJSON_Delete(j);
+    return st;
+}
+
+static ts_status choose_family(ts_model *m)
+{
+    const cJSON *b = cJSON_GetObjectItemCaseSensitive(m->dir.index, "boundary_ratio"), *e = cJSON_GetObjectItemCaseSensitive(m->dir.index, "expand_timesteps");
+    bool experts = ts_model_dir_part(&m->dir, "transformer_2") != NULL;
+    if (cJSON_IsNumber(b)) m->boundary = b->valuedouble;
+    if (experts != (m->boundary > 0))
+        return ts_fail(&m->ctx->err, TS_EMODEL, "%s/model_index.json: %s", m->dir.dir, experts ? "transformer_2 without boundary_ratio" : "boundary_ratio without transformer_2");
+    m->family = ts_family_of(m->dir.pipeline, experts, cJSON_IsTrue(e));
+    if (m->family) return TS_OK;
+    char known[256];
+    ts_family_names(known, sizeof known);
+    return ts_fail(&m->ctx->err, TS_EMODEL, "%s/model_index.json: pipeline %s is not supported (%s)", m->dir.dir, m->dir.pipeline, known);
+}
+
+ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
+{
+    ts_status st = TS_OK;
+    ts_model *m = calloc(1, sizeof *m);
+    *out = NULL;
+    if (!m) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a model");
+    m->ctx = ctx;
+    bool standard = !name || !strcmp(name, "default");
+    if (standard && !ctx->default_model) TRY(ts_fail(&ctx->err, TS_EMODEL, "the default model is not installed: give one with --model"));
+    TRY(ts_model_dir_open(ctx, standard ? ctx->default_model : name, ctx->hub, &m->dir));
+    char *full = standard ? NULL : realpath(name, NULL);
+    m->name = full ? full : strdup(standard ? "default" : name);
+    TRY(choose_family(m));
+    TRY(read_parts(m));
+    TRY(read_scheduler(m));
+    TRY(read_defaults(m));
+    *out = m;
+done:
+    if (st) ts_model_close(m);
+    return st;
+}
+
+void ts_model_close(ts_model *m)
+{
+    if (!m) return;
+    for (int i = 0; i < 2; i++) ts_dit_close(m->dit[i]);
+    ts_weights_close(m->vae_weights);
+    ts_tokenizer_close(m->tokenizer);
+    ts_model_dir_close(&m->dir);
+    for (int i = 0; i < m->kepts; i++) free(m->kept[i]);
+    free(m->name);
+    free(m);
+}
+
+ts_status ts_model_tokenizer(ts_model *m, ts_tokenizer **out)
+{
+    ts_status st = TS_OK;
+    if (!m->tokenizer) {
+        const ts_component *c = ts_model_dir_part(&m->dir, "tokenizer");
+        if (!c) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: no tokenizer folder", m->dir.dir));
+        TRY(ts_tokenizer_open(m->ctx, c->dir, &m->tokenizer));
+    }
+    *out = m->tokenizer;
+done:
+    return st;
+}
+
+ts_status ts_model_weights(ts_model *m)
+{
+    ts_status st = TS_OK;
+    int layers = 0;
+    for (int i = 0; i < (m->family->experts ? 2 : 1); i++) {
+        const ts_component *c = ts_model_dir_part(&m->dir, i ? "transformer_2" : "transformer");
+        if (!m->dit[i]) TRY(ts_dit_open(m->ctx, m->family->dit, c->config, c->config_path, c->dir, layers, &m->dit[i]));
+        layers += ts_dit_describe(m->dit[i])->layers;
+    }
+    if (!m->vae_weights) TRY(ts_weights_open(m->ctx, ts_model_dir_part(&m->dir, "vae")->dir, "diffusion_pytorch_model", &m->vae_weights));
+done:
+    return st;
+}
+
+ts_status ts_model_tokenize(ts_model *m, const char *text, const char *what, int32_t **ids, int *n)
+{
+    ts_status st = TS_OK;
+    char *clean = NULL;
+    ts_tokenizer *t;
+    bool cut = false;
+    *ids = NULL;
+    TRY(ts_model_tokenizer(m, &t));
+    TRY(ts_clean_prompt(&m->ctx->err, text, &clean));
+    TRY(ts_tokenize(t, clean, m->family->text_max, ids, n, &cut));
+    if (cut) ts_warn(m->ctx, "the %s is longer than the %d tokens that the model reads: the rest is ignored", what, m->family->text_max);
+done:
+    free(clean);
+    return st;
+}

@@ -1,0 +1,167 @@
+/* What was asked for: checked, rounded to what the model can do, and written down as JSON so that a file can be rendered again. */
+#include "sampler/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_SIDE = 16384, MAX_FRAMES = 100000 };
+
+void ts_request_init(ts_model *m, ts_request *q)
+{
+    const ts_defaults *d = &m->def;
+    *q = (ts_request){.prompt = "", .negative = d->negative, .width = d->width, .height = d->height, .frames = d->frames, .fps = d->fps, .steps = d->steps,
+                      .guidance = d->guidance, .guidance_2 = d->guidance_2, .seed = 42, .scale = d->scale, .vae_tile = "auto", .attention = "dense"};
+}
+
+static char *copy(const char *s) { return s ? strdup(s) : NULL; }
+
+/* Down to a multiple, as the reference pipelines do, but never to nothing. */
+static int rounded(int x, int unit) { return x < unit ? unit : x / unit * unit; }
+
+static ts_status check_numbers(ts_err *e, const ts_request *q)
+{
+    if (q->width < 1 || q->width > MAX_SIDE || q->height < 1 || q->height > MAX_SIDE)
+        return ts_fail(e, TS_EUSAGE, "size %dx%d: each side must be 1 to %d pixels", q->width, q->height, MAX_SIDE);
+    if (q->frames < 1 || q->frames > MAX_FRAMES) return ts_fail(e, TS_EUSAGE, "%d frames: must be 1 to %d", q->frames, MAX_FRAMES);
+    if (q->steps < 1 || q->steps > TS_MAX_STEPS) return ts_fail(e, TS_EUSAGE, "%d steps: must be 1 to %d", q->steps, TS_MAX_STEPS);
+    if (!(q->fps > 0 && q->fps <= 1000)) return ts_fail(e, TS_EUSAGE, "%g frames a second: must be more than 0, at most 1000", q->fps);
+    if (!(fabs(q->guidance) <= 1000 && fabs(q->guidance_2) <= 1000)) return ts_fail(e, TS_EUSAGE, "guidance %g, %g: must be -1000 to 1000", q->guidance, q->guidance_2);
+    if (!(q->shift >= 0 && q->shift <= 1000)) return ts_fail(e, TS_EUSAGE, "shift %g: must be more than 0, at most 1000", q->shift);
+    if (q->sampler && strcmp(q->sampler, "unipc") && strcmp(q->sampler, "euler")) return ts_fail(e, TS_EUSAGE, "sampler %s: must be unipc or euler", q->sampler);
+    if (q->attention && strcmp(q->attention, "dense")) return ts_fail(e, TS_EUSAGE, "attention %s: must be dense", q->attention);
+    return TS_OK;
+}
+
+static void round_size(ts_run *r)
+{
+    ts_model *m = r->m;
+    ts_request *q = &r->q;
+    int tw = m->vae_info.stride * m->dit_info.patch[2], th = m->vae_info.stride * m->dit_info.patch[1], tf = m->vae_info.time_stride;
+    int w = rounded(q->width, tw), h = rounded(q->height, th), f = q->frames / tf * tf + 1;
+    if (w != q->width || h != q->height) ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", q->width, q->height, w, h, tw, th);
+    int groups = (f - 1) / tf + 1, pt = m->dit_info.patch[0];
+    if (groups % pt) groups = rounded(groups, pt), f = (groups - 1) * tf + 1;
+    if (f != q->frames) ts_warn(r->ctx, "%d frames become %d: the model draws a multiple of %d and one", q->frames, f, tf);
+    q->width = w, q->height = h, q->frames = f;
+    long latent[4] = {m->vae_info.channels, groups, h / m->vae_info.stride, w / m->vae_info.stride};
+    memcpy(r->latent, latent, sizeof latent);
+    r->grid = ts_grid_of(groups / pt, (int)latent[2] / m->dit_info.patch[1], (int)latent[3] / m->dit_info.patch[2]);
+}
+
+ts_status ts_request_check(ts_run *r, const ts_request *q)
+{
+    ts_status st = TS_OK;
+    r->q = *q;
+    r->q.prompt = copy(q->prompt ? q->prompt : ""), r->q.negative = copy(q->negative ? q->negative : "");
+    r->q.sampler = copy(q->sampler ? q->sampler : r->m->solver == TS_UNIPC ? "unipc" : "euler");
+    r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto"), r->q.attention = copy(q->attention ? q->attention : "dense");
+    r->q.state = copy(q->state), r->q.noise_file = copy(q->noise_file);
+    TRY(check_numbers(&r->ctx->err, &r->q));
+    if (r->q.shift == 0) r->q.shift = r->m->shift;
+    round_size(r);
+    ts_schedule_init(&r->schedule, strcmp(r->q.sampler, "euler") ? TS_UNIPC : TS_EULER, r->q.steps, r->q.shift);
+    for (r->low = r->q.steps; r->m->boundary > 0 && r->low > 0 && r->schedule.t[r->low - 1] < r->m->boundary * 1000;) r->low--;
+    bool guided = r->q.guidance > 1 || (r->low < r->q.steps && r->q.guidance_2 > 1);
+    r->texts = guided ? 2 : 1;
+done:
+    return st;
+}
+
+void ts_request_release(ts_run *r)
+{
+    const char *s[] = {r->q.prompt, r->q.negative, r->q.sampler, r->q.vae_tile, r->q.attention, r->q.state, r->q.noise_file};
+    for (size_t i = 0; i < sizeof s / sizeof *s; i++) free((char *)s[i]);
+}
+
+double ts_guidance_at(const ts_run *r, int step) { return step >= r->low ? r->q.guidance_2 : r->q.guidance; }
+
+static const char *precision(const ts_run *r) { return r->ctx->act == TS_BF16 ? "bf16" : "f32"; }
+
+/* A double holds integers up to 2^53; larger seeds travel as strings. */
+static void add_seed(cJSON *j, uint64_t seed)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)seed);
+    if (seed <= 1ull << 53) cJSON_AddRawToObject(j, "seed", text);
+    else cJSON_AddStringToObject(j, "seed", text);
+}
+
+char *ts_run_json(const ts_run *r)
+{
+    const ts_request *q = &r->q;
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "tessera", ts_version());
+    cJSON_AddStringToObject(j, "model", r->m->name);
+    cJSON_AddStringToObject(j, "pipeline", r->m->dir.pipeline);
+    cJSON_AddStringToObject(j, "prompt", q->prompt);
+    cJSON_AddStringToObject(j, "negative", q->negative);
+    cJSON_AddNumberToObject(j, "width", q->width);
+    cJSON_AddNumberToObject(j, "height", q->height);
+    cJSON_AddNumberToObject(j, "frames", q->frames);
+    cJSON_AddNumberToObject(j, "fps", q->fps);
+    cJSON_AddNumberToObject(j, "steps", q->steps);
+    cJSON_AddNumberToObject(j, "guidance", q->guidance);
+    if (r->m->family->experts) cJSON_AddNumberToObject(j, "guidance_2", q->guidance_2);
+    cJSON_AddNumberToObject(j, "shift", q->shift);
+    cJSON_AddStringToObject(j, "sampler", q->sampler);
+    add_seed(j, q->seed);
+    cJSON_AddStringToObject(j, "precision", precision(r));
+    cJSON_AddStringToObject(j, "attention", q->attention);
+    cJSON_AddNumberToObject(j, "scale", q->scale);
+    char tile[32] = "off";
+    if (r->tile.w) snprintf(tile, sizeof tile, "%dx%d", r->tile.w, r->tile.h);
+    cJSON_AddStringToObject(j, "vae_tile", tile);
+    if (q->noise_file) cJSON_AddStringToObject(j, "noise", q->noise_file);
+    char *text = cJSON_PrintUnformatted(j);
+    cJSON_Delete(j);
+    return text;
+}
+
+/* The text that image viewers know from AUTOMATIC1111's web UI. */
+char *ts_run_parameters(const ts_run *r)
+{
+    const ts_request *q = &r->q;
+    char *text = NULL;
+    const char *slash = strrchr(r->m->name, '/');
+    if (asprintf(&text, "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s, Version: tessera %s", q->prompt,
+                 *q->negative ? "\nNegative prompt: " : "", q->negative, q->steps, strcmp(q->sampler, "euler") ? "UniPC" : "Euler", q->guidance,
+                 (unsigned long long)q->seed, q->width, q->height, slash ? slash + 1 : r->m->name, ts_version()) < 0)
+        return NULL;
+    return text;
+}
+
+static const char *keep(ts_model *m, const char *s)
+{
+    enum { MOST = sizeof m->kept / sizeof *m->kept };
+    if (m->kepts == MOST) { /* the oldest belong to a request that is long gone */
+        free(m->kept[0]);
+        memmove(m->kept, m->kept + 1, sizeof *m->kept * (MOST - 1));
+        m->kepts--;
+    }
+    return m->kept[m->kepts++] = strdup(s);
+}
+
+ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
+{
+    ts_status st = TS_OK;
+    cJSON *j = cJSON_Parse(json);
+    if (!cJSON_IsObject(j) || !cJSON_GetObjectItemCaseSensitive(j, "tessera")) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "metadata is not tessera's"));
+    struct { const char *key; int *out; } ints[] = {{"width", &q->width}, {"height", &q->height}, {"frames", &q->frames}, {"steps", &q->steps}, {"scale", &q->scale}};
+    struct { const char *key; double *out; } floats[] = {{"fps", &q->fps}, {"guidance", &q->guidance}, {"guidance_2", &q->guidance_2}, {"shift", &q->shift}};
+    struct { const char *key, **out; } strings[] = {{"prompt", &q->prompt}, {"negative", &q->negative}, {"sampler", &q->sampler}, {"attention", &q->attention}, {"vae_tile", &q->vae_tile}};
+    const cJSON *v;
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
+        if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, ints[i].key))) *ints[i].out = v->valueint;
+    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
+        if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, floats[i].key))) *floats[i].out = v->valuedouble;
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+        if (cJSON_IsString(v = cJSON_GetObjectItemCaseSensitive(j, strings[i].key))) *strings[i].out = keep(m, v->valuestring);
+    v = cJSON_GetObjectItemCaseSensitive(j, "seed");
+    if (cJSON_IsNumber(v)) q->seed = (uint64_t)v->valuedouble;
+    if (cJSON_IsString(v)) q->seed = strtoull(v->valuestring, NULL, 10);
+done:
+    cJSON_Delete(j);
+    return st;
+}

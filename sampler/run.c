@@ -1,0 +1,287 @@
+/* A run from request to frames: sized by running every phase on a counting device, then text, denoising and decoding, each with its own arena. */
+#include "sampler/run.h"
+
+#include "sampler/noise.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+double ts_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- phases: the same functions on a counting device and for real ---- */
+static ts_status text_phase(ts_run *r)
+{
+    ts_ids ids[TS_BRANCHES];
+    for (int i = 0; i < r->texts; i++) ids[i] = (ts_ids){r->ids[i], r->n_ids[i]};
+    return ts_encoder_run(r->encoder, ids, r->texts, r->states);
+}
+
+static ts_status denoise_phase(ts_run *r) { return ts_denoise(r, NULL, NULL); }
+
+static ts_status decode_phase(ts_run *r)
+{
+    size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
+    float *zeros = calloc(n, sizeof *zeros);
+    if (!zeros) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
+    ts_status st = ts_decode(r, (ts_host){zeros, TS_F32, 4, {r->latent[0], r->latent[1], r->latent[2], r->latent[3]}}, NULL);
+    free(zeros);
+    return st;
+}
+
+/* Runs a phase on the counting device: the bytes of its arena and the floating-point operations of its products. */
+static ts_status count(ts_run *r, ts_phase phase, ts_status (*run)(ts_run *), double *flops)
+{
+    ts_status st = TS_OK;
+    ts_ctx *c = r->ctx;
+    ts_profile p;
+    ts_profile_read(c->dev, &p, true);
+    c->dev->counting = true;
+    TRY(ts_arena_open(&c->arena, c->dev, 0));
+    st = run(r);
+    r->arena[phase] = c->arena.peak;
+    ts_arena_close(&c->arena);
+done:
+    c->dev->counting = false;
+    ts_profile_read(c->dev, &p, true);
+    *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION];
+    return st;
+}
+
+static ts_status open_arena(ts_run *r, ts_phase phase) { return ts_arena_open(&r->ctx->arena, r->ctx->dev, r->arena[phase]); }
+
+/* ---- opening ---- */
+static ts_status open_text(ts_run *r)
+{
+    ts_status st = TS_OK;
+    const char *text[TS_BRANCHES] = {r->q.prompt, r->q.negative}, *what[TS_BRANCHES] = {"prompt", "negative prompt"};
+    TRY(ts_encoder_open(r->ctx, ts_model_dir_part(&r->m->dir, "text_encoder"), &r->encoder));
+    long width = ts_encoder_width(r->encoder);
+    if (width != r->m->dit_info.text_dim)
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: the text encoder's width is %ld, the transformer takes %d", r->m->dir.dir, width, r->m->dit_info.text_dim));
+    for (int i = 0; i < r->texts; i++) {
+        TRY(ts_model_tokenize(r->m, text[i], what[i], &r->ids[i], &r->n_ids[i]));
+        r->states[i] = calloc((size_t)r->n_ids[i] * (size_t)width, sizeof(float));
+        if (!r->states[i]) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %d text states", r->n_ids[i]));
+    }
+    ts_weights_budget(ts_encoder_weights(r->encoder), 0); /* each layer is used once: nothing is worth keeping */
+done:
+    return st;
+}
+
+static ts_status parse_tile(ts_run *r)
+{
+    int w = 0, h = 0, end = 0, unit = r->m->vae_info.stride * 4;
+    if (!strcmp(r->q.vae_tile, "auto") || !strcmp(r->q.vae_tile, "off")) return TS_OK;
+    if (sscanf(r->q.vae_tile, "%dx%d%n", &w, &h, &end) != 2 || r->q.vae_tile[end] || w < unit || h < unit || w % unit || h % unit)
+        return ts_fail(&r->ctx->err, TS_EUSAGE, "VAE tile %s: must be auto, off, or WxH in multiples of %d", r->q.vae_tile, unit);
+    r->tile = (ts_vae_tile){w, h};
+    return TS_OK;
+}
+
+static ts_status too_large(ts_run *r, const char *what, size_t need)
+{
+    return ts_fail(&r->ctx->err, TS_EMEMORY, "%s of %dx%d, %d frames, needs %.1f GB, %.1f GB may be used: ask for a smaller size or fewer frames", what, r->q.width,
+                   r->q.height, r->q.frames, (double)need / 1e9, (double)r->ctx->memory / 1e9);
+}
+
+/* auto: the whole frame while it fits the memory, else the reference's tile of 256 pixels (16 latents at least). */
+static ts_status count_decode(ts_run *r, ts_estimate *e)
+{
+    ts_status st = TS_OK;
+    TRY(parse_tile(r));
+    for (;;) {
+        TRY(count(r, TS_PHASE_DECODE, decode_phase, &e->decode_flops));
+        e->decode_bytes = r->arena[TS_PHASE_DECODE] + ts_weights_packed(r->m->vae_weights, NULL);
+        if (e->decode_bytes <= r->ctx->memory) break;
+        int side = 256 > 16 * r->m->vae_info.stride ? 256 : 16 * r->m->vae_info.stride;
+        if (strcmp(r->q.vae_tile, "auto") || r->tile.w || (r->q.width <= side && r->q.height <= side)) TRY(too_large(r, "decoding", e->decode_bytes));
+        r->tile = (ts_vae_tile){side, side};
+        ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead", (double)e->decode_bytes / 1e9, side, side);
+    }
+    e->tile_w = r->tile.w, e->tile_h = r->tile.h;
+done:
+    return st;
+}
+
+/* Packed weights stay resident while they fit beside the activations; the largest layer must fit in any case. */
+static ts_status count_denoise(ts_run *r, ts_estimate *e)
+{
+    ts_status st = TS_OK;
+    double flops;
+    size_t least = 0, most = 0, room;
+    TRY(count(r, TS_PHASE_DENOISE, denoise_phase, &flops));
+    for (int i = 0; i < 2 && r->m->dit[i]; i++) {
+        size_t largest, all = ts_weights_packed(ts_dit_weights(r->m->dit[i]), &largest);
+        if (largest > least) least = largest;
+        if (all > most) most = all;
+    }
+    if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory) TRY(too_large(r, "denoising", r->arena[TS_PHASE_DENOISE] + least));
+    room = r->ctx->memory - r->arena[TS_PHASE_DENOISE];
+    for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_budget(ts_dit_weights(r->m->dit[i]), room);
+    e->weight_bytes = most;
+    e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
+    e->step_flops = flops / r->q.steps;
+done:
+    return st;
+}
+
+static ts_status count_text(ts_run *r, ts_estimate *e)
+{
+    double flops;
+    size_t largest;
+    ts_status st = count(r, TS_PHASE_TEXT, text_phase, &flops);
+    ts_weights_packed(ts_encoder_weights(r->encoder), &largest);
+    e->text_bytes = r->arena[TS_PHASE_TEXT] + largest;
+    if (!st && e->text_bytes > r->ctx->memory) st = too_large(r, "encoding the text", e->text_bytes);
+    return st;
+}
+
+static void fill(const ts_run *r, ts_estimate *e)
+{
+    e->width = r->q.width, e->height = r->q.height, e->frames = r->q.frames;
+    for (int i = 0; i < 4; i++) e->latent[i] = (int)r->latent[i];
+    e->tokens = r->grid.N;
+    e->layers = r->m->dit_info.layers;
+    e->text_tokens = r->n_ids[TS_COND], e->negative_tokens = r->n_ids[TS_UNCOND];
+    e->precision = r->ctx->act == TS_BF16 ? "bf16" : "f32";
+}
+
+ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimate *e)
+{
+    ts_status st = TS_OK;
+    ts_run *r = calloc(1, sizeof *r);
+    *out = NULL, *e = (ts_estimate){0};
+    if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
+    r->m = m, r->ctx = m->ctx;
+    TRY(ts_request_check(r, q));
+    TRY(ts_model_weights(m));
+    TRY(open_text(r));
+    TRY(count_text(r, e));
+    TRY(count_denoise(r, e));
+    TRY(count_decode(r, e));
+    fill(r, e);
+    *out = r;
+done:
+    if (st) ts_run_close(r);
+    return st;
+}
+
+ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *latents, ts_run **out, ts_estimate *e)
+{
+    ts_status st = TS_OK;
+    ts_request sized = *q;
+    ts_host z;
+    ts_run *r = calloc(1, sizeof *r);
+    *out = NULL, *e = (ts_estimate){0};
+    if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
+    r->m = m, r->ctx = m->ctx;
+    TRY(ts_bag_get(&m->ctx->err, latents, "latents", TS_F32, 4, (long[]){m->vae_info.channels, -1, -1, -1}, &z));
+    sized.frames = (int)(z.dim[1] - 1) * m->vae_info.time_stride + 1;
+    sized.height = (int)z.dim[2] * m->vae_info.stride, sized.width = (int)z.dim[3] * m->vae_info.stride;
+    TRY(ts_request_check(r, &sized));
+    if (r->latent[1] != z.dim[1] || r->latent[2] != z.dim[2] || r->latent[3] != z.dim[3])
+        TRY(ts_fail(&m->ctx->err, TS_ESHAPE, "latents of %ldx%ldx%ld: not a whole number of patches", z.dim[1], z.dim[2], z.dim[3]));
+    TRY(ts_model_weights(m));
+    TRY(count_decode(r, e));
+    fill(r, e);
+    *out = r;
+done:
+    if (st) ts_run_close(r);
+    return st;
+}
+
+void ts_run_close(ts_run *r)
+{
+    if (!r) return;
+    for (int i = 0; i < TS_BRANCHES; i++) free(r->ids[i]), free(r->states[i]);
+    ts_encoder_close(r->encoder);
+    ts_request_release(r);
+    free(r);
+}
+
+/* ---- running ---- */
+ts_status ts_run_encode(ts_run *r)
+{
+    ts_status st = TS_OK;
+    double start = ts_seconds();
+    ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .steps = 1});
+    TRY(open_arena(r, TS_PHASE_TEXT));
+    TRY(text_phase(r));
+    ts_encoder_close(r->encoder);
+    r->encoder = NULL;
+    r->report.text_seconds = ts_seconds() - start;
+    ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = 1, .steps = 1, .seconds = r->report.text_seconds});
+done:
+    ts_arena_close(&r->ctx->arena);
+    return st;
+}
+
+static ts_status initial(ts_run *r, const ts_bag *bag, float **out)
+{
+    ts_host h;
+    size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
+    if (bag) {
+        ts_status st = ts_bag_get(&r->ctx->err, bag, "noise", TS_F32, 4, r->latent, &h);
+        if (st) return st;
+    }
+    *out = malloc(n * sizeof **out);
+    if (!*out) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
+    if (bag) memcpy(*out, h.data, n * sizeof **out);
+    else ts_noise(r->q.seed, *out, n);
+    return TS_OK;
+}
+
+ts_status ts_run_denoise(ts_run *r, const ts_bag *noise, ts_bag **latents)
+{
+    ts_status st = TS_OK;
+    float *first = NULL;
+    double start = ts_seconds();
+    *latents = NULL;
+    TRY(initial(r, noise, &first));
+    ts_profile_read(r->ctx->dev, &r->profile, true);
+    TRY(open_arena(r, TS_PHASE_DENOISE));
+    TRY(ts_denoise(r, first, latents));
+    ts_profile_read(r->ctx->dev, &r->profile, true);
+    r->report.denoise_seconds = ts_seconds() - start;
+    r->report.attention_dense = r->attn.calls.dense, r->report.attention_searched = r->attn.calls.searched, r->report.attention_sparse = r->attn.calls.sparse;
+done:
+    for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(r->m->dit[i])); /* memory is the largest phase, not the sum */
+    ts_arena_close(&r->ctx->arena);
+    free(first);
+    return st;
+}
+
+ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
+{
+    ts_status st = TS_OK;
+    ts_host z;
+    double start = ts_seconds();
+    TRY(ts_bag_get(&r->ctx->err, latents, "latents", TS_F32, 4, r->latent, &z));
+    TRY(open_arena(r, TS_PHASE_DECODE));
+    TRY(ts_decode(r, z, sink));
+    r->report.decode_seconds = ts_seconds() - start;
+done:
+    ts_weights_leave(r->m->vae_weights);
+    ts_arena_close(&r->ctx->arena);
+    return st;
+}
+
+void ts_run_report(const ts_run *r, ts_report *out)
+{
+    const ts_profile *p = &r->profile;
+    double steps = r->q.steps - r->report.resumed, all = 0;
+    *out = r->report;
+    if (steps < 1) return;
+    for (int i = 0; i < TS_TIMES; i++) all += p->seconds[i];
+    out->step_seconds[0] = (p->seconds[TS_TIME_LINEAR] + p->seconds[TS_TIME_CONV]) / steps;
+    out->step_seconds[1] = p->seconds[TS_TIME_ATTENTION] / steps;
+    out->step_seconds[2] = all / steps - out->step_seconds[0] - out->step_seconds[1];
+}

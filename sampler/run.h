@@ -1,0 +1,39 @@
+/* One picture or clip on its way: request, geometry, and what the counting run found. Internal to sampler/. */
+#ifndef TS_RUN_H
+#define TS_RUN_H
+#include "sampler/model.h"
+#include "weights/bag.h"
+
+enum { TS_COND, TS_UNCOND, TS_BRANCHES }; /* guidance branches; also the slots of texts */
+struct ts_run {
+    ts_model *m;
+    ts_ctx *ctx;
+    ts_request q;              /* rounded; its strings are the run's own */
+    long latent[4];            /* C F H W */
+    ts_grid grid;
+    ts_schedule schedule;
+    int low;                   /* first step (from 0) of the second expert; steps when there is none */
+    int texts;                 /* 1: no branch without the prompt */
+    int32_t *ids[TS_BRANCHES];
+    int n_ids[TS_BRANCHES];
+    float *states[TS_BRANCHES]; /* [n_ids, text_dim], after ts_run_encode */
+    ts_encoder *encoder;       /* from open until encode */
+    size_t arena[3];           /* bytes a phase takes, by ts_phase */
+    ts_vae_tile tile;
+    ts_attn attn;
+    ts_report report;
+    ts_profile profile;        /* of the denoising */
+};
+/* Request -> the same, checked and rounded to what the model can do; geometry of the latent. */
+ts_status ts_request_check(ts_run *, const ts_request *);
+void ts_request_release(ts_run *);
+double ts_guidance_at(const ts_run *, int step);        /* of a step from 0 */
+/* denoise.c: on a counting device with noise NULL it counts. *out: a bag with `latents`; NULL: none wanted. */
+ts_status ts_denoise(ts_run *, const float *noise, ts_bag **out);
+/* decode.c: sink NULL: counts. */
+ts_status ts_decode(ts_run *, ts_host latents, ts_sink *);
+/* state.c: latents and history after a step; a state of another request is TS_EMODEL. x [C, F, H, W] */
+ts_status ts_state_save(ts_run *, const ts_solver *, ts_tensor x);
+ts_status ts_state_load(ts_run *, ts_solver *, ts_tensor x, bool *found);
+double ts_seconds(void);       /* monotonic */
+#endif

@@ -1,0 +1,70 @@
+/* A run's state between two steps, so that a killed run goes on where it was: latents, solver history, how many steps are done, and the request they belong to. */
+#include "sampler/run.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct { const char *name; ts_tensor t; } part;
+
+static int parts(const ts_solver *s, ts_tensor x, part out[5])
+{
+    int n = 0;
+    out[n++] = (part){"latents", x};
+    if (s->s.kind == TS_EULER) return n;
+    out[n++] = (part){"solver.last", s->last};
+    out[n++] = (part){"solver.m0", s->m[0]};
+    out[n++] = (part){"solver.m1", s->m[1]};
+    out[n++] = (part){"solver.m2", s->m[2]};
+    return n;
+}
+
+static size_t bytes(ts_tensor t) { return (size_t)ts_count(t) * ts_dtype_size(t.type); }
+
+ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = r->ctx->dev;
+    ts_bag *bag = ts_bag_new();
+    char *json = ts_run_json(r), done[16];
+    part p[5];
+    for (int i = 0, n = parts(s, x, p); i < n; i++) TRY(dev->ops->download(dev, ts_bag_put(bag, p[i].name, TS_F32, 4, r->latent, NULL), p[i].t.p, bytes(p[i].t)));
+    snprintf(done, sizeof done, "%d", s->done);
+    ts_bag_meta(bag, "tessera", json);
+    ts_bag_meta(bag, "done", done);
+    TRY(ts_bag_save(&r->ctx->err, bag, r->q.state));
+done:
+    free(json);
+    ts_bag_free(bag);
+    return st;
+}
+
+ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = r->ctx->dev;
+    ts_bag *bag = NULL;
+    char *json = ts_run_json(r);
+    part p[5];
+    *found = access(r->q.state, F_OK) == 0;
+    if (!*found) goto done;
+    TRY(ts_bag_load(&r->ctx->err, r->q.state, &bag));
+    const char *was = ts_bag_meta_get(bag, "tessera"), *steps = ts_bag_meta_get(bag, "done");
+    if (!was || !steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
+    if (strcmp(was, json)) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: the state of another request (%.200s): remove it or give another file", r->q.state, was));
+    int n = atoi(steps);
+    if (n < 0 || n > r->q.steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: %s of %d steps done", r->q.state, steps, r->q.steps));
+    for (int i = 0, k = parts(s, x, p); i < k; i++) {
+        ts_host h;
+        TRY(ts_bag_get(&r->ctx->err, bag, p[i].name, TS_F32, 4, r->latent, &h));
+        TRY(dev->ops->upload(dev, p[i].t.p, h.data, bytes(p[i].t)));
+    }
+    TRY(dev->ops->join(dev)); /* the bag's bytes go away */
+    s->done = n;
+done:
+    free(json);
+    ts_bag_free(bag);
+    return st;
+}

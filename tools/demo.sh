@@ -1,0 +1,9 @@
+#!/bin/sh
+# A clip and a picture from the default model into out/: their paths and the time they took.
+set -eu
+cd "$(dirname "$0")/.."
+mkdir -p out
+start=$(date +%s)
+./tessera generate "a panda" -o out/panda.mp4 --seed 7 --overwrite
+./tessera generate "a birthday cake on a purple background" -o out/cake.png --seed 3 --overwrite
+echo "$(($(date +%s) - start)) seconds"
