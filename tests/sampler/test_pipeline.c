@@ -1,0 +1,147 @@
+/* Whole pipelines through the public API in f32 against diffusers: text states, the latents after every step, the final latents, frames. On the CPU and behind addresses that fault (far). */
+#include "sampler/tessera.h"
+
+#include "sampler/run.h"
+#include "tests/testing.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A sink that keeps frames as a lossless 8-bit file would hold them. */
+typedef struct { ts_sink s; int w, h, n; uint8_t *rgb; } memory;
+
+static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const char *json)
+{
+    memory *m = (memory *)s;
+    ck_assert(fps > 0 && strstr(json, "\"tessera\""));
+    m->w = w, m->h = h, m->rgb = malloc((size_t)w * h * 3 * frames);
+    return TS_OK;
+}
+
+static ts_status put(ts_sink *s, const ts_frame *f)
+{
+    memory *m = (memory *)s;
+    ck_assert(f->w == m->w && f->h == m->h && f->index == m->n);
+    for (long i = 0; i < (long)f->w * f->h * 3; i++) {
+        ck_assert(f->rgb[i] >= 0 && f->rgb[i] <= 1);
+        m->rgb[(long)m->n * f->w * f->h * 3 + i] = (uint8_t)rintf(f->rgb[i] * 255);
+    }
+    m->n++;
+    return TS_OK;
+}
+
+static ts_status end(ts_sink *s) { (void)s; return TS_OK; }
+static void drop(ts_sink *s) { (void)s; }
+
+static double number(const cJSON *j, const char *key, double otherwise)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
+    return v ? v->valuedouble : otherwise;
+}
+
+static void fill(const cJSON *j, ts_request *q)
+{
+    q->prompt = cJSON_GetObjectItem(j, "prompt")->valuestring, q->negative = cJSON_GetObjectItem(j, "negative")->valuestring;
+    q->width = (int)number(j, "width", 0), q->height = (int)number(j, "height", 0), q->frames = (int)number(j, "frames", 0), q->steps = (int)number(j, "steps", 0);
+    q->guidance = number(j, "guidance", 0), q->guidance_2 = number(j, "guidance_2", q->guidance), q->shift = number(j, "shift", 0);
+    q->sampler = cJSON_GetObjectItem(j, "sampler")->valuestring;
+}
+
+static void check_states(const ts_run *r, const ts_bag *want)
+{
+    const char *name[] = {"states", "negative_states"};
+    for (int i = 0; i < r->texts; i++) {
+        long n;
+        if (!ts_bag_has(want, name[i])) continue;
+        const float *w = testing_f32(want, name[i], &n);
+        ck_assert_int_eq(n, r->n_ids[i] * r->m->dit_info.text_dim);
+        double e = testing_rel(r->states[i], w, n);
+        ck_assert_msg(e < 1e-5, "%s: relative error %.2e", name[i], e);
+    }
+}
+
+/* The oracle in f32 differs from itself by up to 1.6e-6 between processors; a chain of steps is allowed 1e-5. */
+static void check_latents(const char *fixture, const char *backend, const ts_bag *got, const ts_bag *want)
+{
+    long n, m;
+    const float *z = testing_f32(got, "latents", &n), *w = testing_f32(want, ts_bag_has(want, "dense_latents") ? "dense_latents" : "latents", &m);
+    ck_assert_int_eq(n, m);
+    double e = testing_rel(z, w, n);
+    printf("%s on %s: latents differ by %.2e\n", fixture, backend, e);
+    ck_assert_msg(e < 1e-5, "%s on %s: latents differ by %.2e", fixture, backend, e);
+}
+
+static void check_frames(const char *fixture, const memory *m, const ts_bag *want)
+{
+    ts_host h;
+    ts_err err = {0};
+    if (ts_bag_has(want, "dense_latents")) return; /* the fixture's frames are those of its policy */
+    ck_assert_msg(ts_bag_get(&err, want, "frames", TS_U8, 4, (long[]){m->n, m->h, m->w, 3}, &h) == TS_OK, "%s: %s", fixture, err.text);
+    long n = (long)m->n * m->h * m->w * 3, off = 0;
+    const uint8_t *w = h.data;
+    for (long i = 0; i < n; i++) off += abs(m->rgb[i] - w[i]) > 1;
+    ck_assert_msg((double)off <= 0.001 * (double)n, "%s: %ld of %ld samples differ by more than one level", fixture, off, n);
+}
+
+static void render(const char *fixture, const char *backend)
+{
+    ts_ctx *c = testing_open(backend, NULL, 2);
+    cJSON *j = testing_case(fixture);
+    char path[4096];
+    const cJSON *elsewhere = cJSON_GetObjectItem(j, "model");
+    if (elsewhere) snprintf(path, sizeof path, "%s", elsewhere->valuestring);
+    else snprintf(path, sizeof path, "%s/model", testing_fixture(fixture));
+    ts_model *m;
+    ts_run *r;
+    ts_request q;
+    ts_estimate e;
+    ts_bag *latents = NULL;
+    ck_ok(c, ts_model_open(c, path, &m));
+    ts_request_init(m, &q);
+    fill(j, &q);
+    ck_ok(c, ts_run_open(m, &q, &r, &e));
+    ck_assert(e.width == q.width && e.height == q.height && e.frames == q.frames && e.step_flops >= 0);
+    snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(fixture));
+    ts_bag *want = testing_bag(path);
+    snprintf(path, sizeof path, "%s/noise.safetensors", testing_fixture(fixture));
+    ts_bag *noise = testing_bag(path);
+    ck_ok(c, ts_run_encode(r));
+    check_states(r, want);
+    ck_ok(c, ts_run_denoise(r, noise, &latents));
+    check_latents(fixture, backend, latents, want);
+    memory sink = {.s = {.open = begin, .frame = put, .close = end, .abort = drop}};
+    ck_ok(c, ts_run_decode(r, latents, &sink.s));
+    ck_assert_int_eq(sink.n, q.frames);
+    check_frames(fixture, &sink, want);
+    free(sink.rgb);
+    ts_bag_free(latents), ts_bag_free(want), ts_bag_free(noise);
+    ts_run_close(r), ts_model_close(m), cJSON_Delete(j), testing_close(c);
+}
+
+static const char *const fixtures[] = {"wan21-t2v", "wan21-t2v-euler", "wan21-t2i-bf16", "wan22-a14b", "wan22-ti2v-5b", "wan21-adaspa", "wan21-tile", "wan21-window", "wan21-pooled"};
+enum { FIXTURES = sizeof fixtures / sizeof *fixtures };
+
+START_TEST(on_cpu) { render(fixtures[_i], "cpu"); }
+END_TEST
+START_TEST(on_far) { render(fixtures[_i], "far"); }
+END_TEST
+START_TEST(default_model) { render("default-model", "cpu"); }
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("pipeline");
+    TCase *tc = tcase_create("pipeline");
+    tcase_add_loop_test(tc, on_cpu, 0, FIXTURES);
+    tcase_add_loop_test(tc, on_far, 0, FIXTURES);
+    tcase_add_test(tc, default_model);
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
