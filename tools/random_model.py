@@ -1,0 +1,206 @@
+"""A Wan diffusers directory of a published shape with random weights, for measuring without a download. Needs nothing but Python.
+
+  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b] [--text-layers N] [--from MODEL]
+
+Weights repeat one block of random bf16 numbers of the right scale, so that arithmetic stays finite and disks are written at their own speed. The tokenizer
+is copied from MODEL (the default model's unless given); ids stay small, so it fits any vocabulary. 1.3b writes 2.8 GB, 11.4 GB of text encoder and 0.5 GB of VAE.
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DIT = {"1.3b": (12, 30, 8960, 16), "14b": (40, 40, 13824, 16), "a14b": (40, 40, 13824, 16), "5b": (24, 30, 14336, 48)}
+
+
+def bf16(x):
+    return struct.unpack("<I", struct.pack("<f", x))[0] + 0x8000 >> 16 & 0xFFFF
+
+
+def chunk(dtype, scale, base=0.0, n=1 << 16):
+    rng = random.Random(1)
+    values = [base + scale * rng.uniform(-1.7, 1.7) for _ in range(n)]
+    return struct.pack("<%dH" % n, *map(bf16, values)) if dtype == "BF16" else struct.pack("<%df" % n, *values)
+
+
+def write(path, tensors, dtype):
+    """tensors: {name: shape}. Matrices have variance 1 / fan_in, vectors named *norm*, gamma or weight are about 1, biases about 0."""
+    size = 2 if dtype == "BF16" else 4
+    header, at = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in tensors.items():
+        n = size
+        for d in shape:
+            n *= d
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + n]}
+        at += n
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    made = {}
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in tensors.items():
+            wide = [d for d in shape if d > 1]
+            if name.endswith("scale_shift_table"):
+                key = (0.3, 0.0)
+            elif len(wide) > 1 and "gamma" not in name:
+                fan = 1
+                for d in shape[1:]:
+                    fan *= d
+                key = (round(fan ** -0.5, 6), 0.0)
+            else:
+                key = (0.1, 0.0 if name.endswith("bias") else 1.0)
+            block = made.setdefault(key, chunk(dtype, *key))
+            left = header[name]["data_offsets"][1] - header[name]["data_offsets"][0]
+            while left > 0:
+                f.write(block[:left])
+                left -= min(left, len(block))
+
+
+def linear(out, name, o, i, bias=True):
+    out[name + ".weight"] = [o, i]
+    if bias:
+        out[name + ".bias"] = [o]
+
+
+def transformer(heads, layers, ffn, channels):
+    d, t = heads * 128, {}
+    t["patch_embedding.weight"], t["patch_embedding.bias"] = [d, channels, 1, 2, 2], [d]
+    c = "condition_embedder."
+    linear(t, c + "time_embedder.linear_1", d, 256)
+    linear(t, c + "time_embedder.linear_2", d, d)
+    linear(t, c + "time_proj", 6 * d, d)
+    linear(t, c + "text_embedder.linear_1", d, 4096)
+    linear(t, c + "text_embedder.linear_2", d, d)
+    for i in range(layers):
+        b = "blocks.%d." % i
+        t[b + "scale_shift_table"] = [1, 6, d]
+        for a in ("attn1.", "attn2."):
+            for p in ("to_q", "to_k", "to_v", "to_out.0"):
+                linear(t, b + a + p, d, d)
+            t[b + a + "norm_q.weight"], t[b + a + "norm_k.weight"] = [d], [d]
+        t[b + "norm2.weight"], t[b + "norm2.bias"] = [d], [d]
+        linear(t, b + "ffn.net.0.proj", ffn, d)
+        linear(t, b + "ffn.net.2", d, ffn)
+    t["scale_shift_table"] = [1, 2, d]
+    linear(t, "proj_out", 4 * channels, d)
+    config = dict(_class_name="WanTransformer3DModel", patch_size=[1, 2, 2], num_attention_heads=heads, attention_head_dim=128, in_channels=channels, out_channels=channels,
+                  text_dim=4096, freq_dim=256, ffn_dim=ffn, num_layers=layers, cross_attn_norm=True, qk_norm="rms_norm_across_heads", eps=1e-6, image_dim=None,
+                  added_kv_proj_dim=None, rope_max_seq_len=1024, pos_embed_seq_len=None)
+    return t, config
+
+
+def umt5(layers, vocab=256384, d=4096, ff=10240, heads=64):
+    t = {"shared.weight": [vocab, d], "encoder.final_layer_norm.weight": [d]}
+    for i in range(layers):
+        b = "encoder.block.%d.layer." % i
+        for p in "qkvo":
+            t[b + "0.SelfAttention.%s.weight" % p] = [d, d]
+        t[b + "0.SelfAttention.relative_attention_bias.weight"] = [32, heads]
+        t[b + "0.layer_norm.weight"], t[b + "1.layer_norm.weight"] = [d], [d]
+        t[b + "1.DenseReluDense.wi_0.weight"], t[b + "1.DenseReluDense.wi_1.weight"] = [ff, d], [ff, d]
+        t[b + "1.DenseReluDense.wo.weight"] = [d, ff]
+    config = dict(architectures=["UMT5EncoderModel"], model_type="umt5", vocab_size=vocab, d_model=d, d_kv=64, d_ff=ff, num_layers=layers, num_heads=heads,
+                  feed_forward_proj="gated-gelu", relative_attention_num_buckets=32, relative_attention_max_distance=128, layer_norm_epsilon=1e-6)
+    return t, config
+
+
+def conv(out, name, o, i, *k):
+    out[name + ".weight"], out[name + ".bias"] = [o, i, *k], [o]
+
+
+def resnet(out, name, i, o):
+    out[name + ".norm1.gamma"], out[name + ".norm2.gamma"] = [i, 1, 1, 1], [o, 1, 1, 1]
+    conv(out, name + ".conv1", o, i, 3, 3, 3)
+    conv(out, name + ".conv2", o, o, 3, 3, 3)
+    if i != o:
+        conv(out, name + ".conv_shortcut", o, i, 1, 1, 1)
+
+
+def mid(out, name, c):
+    resnet(out, name + ".resnets.0", c, c)
+    out[name + ".attentions.0.norm.gamma"] = [c, 1, 1]
+    conv(out, name + ".attentions.0.to_qkv", 3 * c, c, 1, 1)
+    conv(out, name + ".attentions.0.proj", c, c, 1, 1)
+    resnet(out, name + ".resnets.1", c, c)
+
+
+def vae(residual):
+    base, dec, z, ch = (160, 256, 48, 12) if residual else (96, 96, 16, 3)
+    t, mult, time = {}, [1, 2, 4, 4], [False, True, True]
+    e = [base] + [base * m for m in mult]
+    conv(t, "encoder.conv_in", e[0], ch, 3, 3, 3)
+    flat = 0
+    for i in range(4):
+        for r in range(2):
+            resnet(t, "encoder.down_blocks.%d.resnets.%d" % (i, r) if residual else "encoder.down_blocks.%d" % flat, e[i] if r == 0 else e[i + 1], e[i + 1])
+            flat += 1
+        if i < 3:
+            n = "encoder.down_blocks.%d.downsampler" % i if residual else "encoder.down_blocks.%d" % flat
+            conv(t, n + ".resample.1", e[i + 1], e[i + 1], 3, 3)
+            if time[i]:
+                conv(t, n + ".time_conv", e[i + 1], e[i + 1], 3, 1, 1)
+            flat += 1
+    mid(t, "encoder.mid_block", e[4])
+    t["encoder.norm_out.gamma"] = [e[4], 1, 1, 1]
+    conv(t, "encoder.conv_out", 2 * z, e[4], 3, 3, 3)
+    conv(t, "quant_conv", 2 * z, 2 * z, 1, 1, 1)
+    conv(t, "post_quant_conv", z, z, 1, 1, 1)
+    d = [dec * mult[-1]] + [dec * m for m in reversed(mult)]
+    conv(t, "decoder.conv_in", d[0], z, 3, 3, 3)
+    mid(t, "decoder.mid_block", d[0])
+    for i in range(4):
+        b = "decoder.up_blocks.%d." % i
+        first = d[i] if residual or i == 0 else d[i] // 2
+        for r in range(3):
+            resnet(t, b + "resnets.%d" % r, first if r == 0 else d[i + 1], d[i + 1])
+        if i < 3:
+            n, o = (b + "upsampler", d[i + 1]) if residual else (b + "upsamplers.0", d[i + 1] // 2)
+            conv(t, n + ".resample.1", o, d[i + 1], 3, 3)
+            if list(reversed(time))[i]:
+                conv(t, n + ".time_conv", 2 * d[i + 1], d[i + 1], 3, 1, 1)
+    t["decoder.norm_out.gamma"] = [d[4], 1, 1, 1]
+    conv(t, "decoder.conv_out", ch, d[4], 3, 3, 3)
+    config = dict(_class_name="AutoencoderKLWan", base_dim=base, decoder_base_dim=dec if residual else None, z_dim=z, dim_mult=mult, num_res_blocks=2, attn_scales=[],
+                  temperal_downsample=time, dropout=0.0, is_residual=residual, in_channels=ch, out_channels=ch, patch_size=2 if residual else None,
+                  scale_factor_temporal=4, scale_factor_spatial=16 if residual else 8, latents_mean=[0.0] * z, latents_std=[1.0] * z)
+    return t, config
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("out")
+    p.add_argument("--shape", choices=DIT, default="1.3b")
+    p.add_argument("--text-layers", type=int, default=24)
+    p.add_argument("--from", dest="model", default=os.path.join(HERE, "..", "weights", "default"))
+    a = p.parse_args()
+    parts = {"transformer": transformer(*DIT[a.shape]), "text_encoder": umt5(a.text_layers), "vae": vae(a.shape == "5b")}
+    if a.shape == "a14b":
+        parts["transformer_2"] = parts["transformer"]
+    for name, (tensors, config) in parts.items():
+        stem = "model" if name == "text_encoder" else "diffusion_pytorch_model"
+        write(os.path.join(a.out, name, stem + ".safetensors"), tensors, "F32" if name == "vae" else "BF16")
+        json.dump(config, open(os.path.join(a.out, name, "config.json"), "w"), indent=2)
+    shutil.copytree(os.path.join(a.model, "tokenizer"), os.path.join(a.out, "tokenizer"), dirs_exist_ok=True)
+    scheduler = dict(_class_name="UniPCMultistepScheduler", num_train_timesteps=1000, solver_order=2, solver_type="bh2", predict_x0=True, prediction_type="flow_prediction",
+                     use_flow_sigmas=True, flow_shift=3.0, lower_order_final=True, disable_corrector=[], final_sigmas_type="zero", thresholding=False)
+    os.makedirs(os.path.join(a.out, "scheduler"), exist_ok=True)
+    json.dump(scheduler, open(os.path.join(a.out, "scheduler", "scheduler_config.json"), "w"), indent=2)
+    index = dict(_class_name="WanPipeline", boundary_ratio=0.875 if a.shape == "a14b" else None, expand_timesteps=a.shape == "5b", scheduler=["diffusers", "UniPCMultistepScheduler"],
+                 text_encoder=["transformers", "UMT5EncoderModel"], tokenizer=["transformers", "T5TokenizerFast"], transformer=["diffusers", "WanTransformer3DModel"],
+                 transformer_2=["diffusers", "WanTransformer3DModel"] if a.shape == "a14b" else [None, None], vae=["diffusers", "AutoencoderKLWan"])
+    json.dump(index, open(os.path.join(a.out, "model_index.json"), "w"), indent=2)
+    for name, (tensors, _) in parts.items():
+        n = 0
+        for shape in tensors.values():
+            k = 1
+            for d in shape:
+                k *= d
+            n += k
+        print("%-14s %5d tensors %15d parameters" % (name, len(tensors), n))
+
+
+main()
