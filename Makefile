@@ -1,12 +1,12 @@
 # make          build ./tessera
 # make demo     install what is missing, build, render a clip and a picture into out/
 # make check    install what is missing, build, run every test
-# make help     all targets
+# make help     every target
 CC ?= gcc
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 B := build
-PKGS := libpng libavformat libavcodec libswscale libavutil libcjson libutf8proc libexif
+PKGS := libpng libavformat libavcodec libswscale libavutil libcjson libutf8proc
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror=implicit-function-declaration
 CFLAGS ?= -O2 -g
 CPPFLAGS += -I. -Ibackend -Isampler -D_GNU_SOURCE -DTS_VERSION='"$(VERSION)"' -DTS_DEFAULT_INSTALLED='"$(PREFIX)/share/tessera/default"'
@@ -22,8 +22,11 @@ CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 
 .PHONY: all
-all: tessera
-tessera: $(CLI_OBJ) $(B)/libtessera.a
+all: tessera ## build ./tessera
+tessera: $(B)/tessera
+	@ln -f $< $@
+$(B)/tessera: $(CLI_OBJ) $(B)/libtessera.a
+	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(B)/libtessera.a $(LDLIBS)
 $(B)/libtessera.a: $(LIB_OBJ)
 	@rm -f $@
@@ -42,3 +45,52 @@ $(B)/tests/%: $(B)/tests/%.o $(TEST_LIB:%.c=$(B)/%.o) $(B)/libtessera.a
 .PHONY: test
 test: tessera $(TEST_BIN)
 	@sh tests/run.sh $(TEST_BIN)
+
+.PHONY: deps
+deps: ## install the Debian packages that building needs
+	@tools/install-deps.sh build
+.PHONY: deps-check
+deps-check:
+	@tools/install-deps.sh check
+
+# The packages come first: what make read before they were there (pkg-config) is read again by the inner make.
+.PHONY: demo
+demo: deps ## install what is missing, build, render a clip and a picture into out/
+	@$(MAKE) --no-print-directory -j$$(nproc) tessera
+	@tools/demo.sh
+
+.PHONY: check
+check: deps-check ## install what is missing, build, run every test
+	@$(MAKE) --no-print-directory -j$$(nproc) layers test
+
+.PHONY: layers
+layers: ## includes point downward only
+	@tools/layers.sh
+
+.PHONY: asan
+asan: deps-check ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" LDFLAGS="-fsanitize=address,undefined" build/asan/tessera test-asan
+.PHONY: test-asan
+test-asan: $(TEST_BIN)
+	@ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=tests/lsan.supp TESSERA=build/asan/tessera sh tests/run.sh $(TEST_BIN)
+
+.PHONY: install
+install: tessera ## install binary, library, headers, default model, man page, pkg-config file (PREFIX, DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/tessera $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/tessera
+	install -m 755 tessera $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(B)/libtessera.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 sampler/tessera.h backend/base.h $(DESTDIR)$(PREFIX)/include/tessera/
+	install -m 644 docs/tessera.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	cp -r weights/default $(DESTDIR)$(PREFIX)/share/tessera/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PKGS@|$(PKGS)|' tools/tessera.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera.pc
+.PHONY: uninstall
+uninstall: ## remove what install put in place
+	rm -rf $(DESTDIR)$(PREFIX)/bin/tessera $(DESTDIR)$(PREFIX)/lib/libtessera.a $(DESTDIR)$(PREFIX)/include/tessera $(DESTDIR)$(PREFIX)/share/man/man1/tessera.1 \
+	  $(DESTDIR)$(PREFIX)/share/tessera $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera.pc
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build tessera
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
