@@ -10,8 +10,11 @@ PKGS := libpng libavformat libavcodec libswscale libavutil libcjson libutf8proc
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror=implicit-function-declaration
 CFLAGS ?= -O2 -g
 CPPFLAGS += -I. -Ibackend -Isampler -D_GNU_SOURCE -DTS_VERSION='"$(VERSION)"' -DTS_DEFAULT_INSTALLED='"$(PREFIX)/share/tessera/default"'
-ALL_CFLAGS = -std=gnu11 $(WARN) -fopenmp -fno-math-errno $(CFLAGS) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-LDLIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -lm -fopenmp -pthread
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null)
+ALL_CFLAGS = -std=gnu11 $(WARN) -fopenmp -fno-math-errno $(CFLAGS) $(PKG_CFLAGS)
+LDLIBS = $(PKG_LIBS) -ldnnl -lm -fopenmp -pthread
 
 LIB_SRC := $(sort $(wildcard backend/*.c backend/cpu/*.c weights/*.c attention/*.c prompts/*.c dit/*.c codecs/*.c sampler/*.c))
 CLI_SRC := $(sort $(wildcard cli/*.c))
@@ -21,25 +24,29 @@ LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 
+.SECONDARY:
 .PHONY: all
 all: tessera ## build ./tessera
 tessera: $(B)/tessera
 	@ln -f $< $@
 $(B)/tessera: $(CLI_OBJ) $(B)/libtessera.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(B)/libtessera.a $(LDLIBS)
+	@echo "  LD $@"
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(B)/libtessera.a $(LDLIBS)
 $(B)/libtessera.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	@ar rcs $@ $^
 # One file an instruction set, each with its own flags; nothing else is compiled for more than the baseline.
 $(B)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(B)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
 $(B)/%_avx512_bf16.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx2 -mfma -mf16c
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+	@echo "  CC $<"
+	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 $(B)/tests/%: $(B)/tests/%.o $(TEST_LIB:%.c=$(B)/%.o) $(B)/libtessera.a
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell pkg-config --libs check 2>/dev/null)
+	@echo "  LD $@"
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(CHECK_LIBS)
 -include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_SRC:%.c=$(B)/%.d)
 
 .PHONY: test

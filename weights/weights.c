@@ -427,6 +427,11 @@ void ts_weights_budget(ts_weights *ws, size_t bytes)
     ws->budget = bytes;
 }
 
+void ts_weights_leave(ts_weights *ws)
+{
+    forget(ws);
+}
+
 size_t ts_weights_packed(const ts_weights *ws, size_t *largest_group)
 {
     size_t all = 0, largest = 0;

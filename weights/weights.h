@@ -26,6 +26,7 @@ void ts_weights_warn_unused(ts_weights *); /* after bind: one warning that count
 ts_status ts_weights_enter(ts_weights *, int group);
 /* Packed bytes that may stay resident; the slot of the largest other group comes on top. Default: 1.25 times the size of the files and at least 256 MiB, so that widening never doubles memory. */
 void ts_weights_budget(ts_weights *, size_t bytes);
+void ts_weights_leave(ts_weights *); /* gives back the memory of all matrices; the wants are kept and the next enter packs again */
 /* After the counting run: bytes of everything when resident (vectors too), and of the largest group. */
 size_t ts_weights_packed(const ts_weights *, size_t *largest_group);
 /* Rows of a 2-D table (embeddings) as f32, read from the mapping: out [n, dim]. TS_ESHAPE: another shape than [vocab, dim] (-1: any), or an id outside of it. */

@@ -1,0 +1,110 @@
+/* How many threads and how much memory this process may use: the machine's, or less by affinity and cgroup (v1 and v2). */
+#include "backend/cpu/limits.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PATH = 1024 };
+
+static bool read_text(const char *path, char *text, size_t size)
+{
+    FILE *f = fopen(path, "r");
+    if (!f) return false;
+    size_t n = fread(text, 1, size - 1, f);
+    fclose(f);
+    text[n] = 0;
+    return n > 0;
+}
+
+/* The group of this process below the mount of `controller` ("" for v2), from /proc/self/cgroup: "ID:CONTROLLERS:PATH" a line. */
+static bool group_of(const char *root, const char *controller, char *out, size_t size)
+{
+    char path[PATH], text[8192], *save = NULL;
+    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
+    if (!read_text(path, text, sizeof text)) return false;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *names = strchr(line, ':'), *group = names ? strchr(names + 1, ':') : NULL;
+        if (!group) continue;
+        *group++ = 0, names++;
+        bool match = !*controller && !*names;
+        char *rest = NULL;
+        for (char *n = strtok_r(names, ",", &rest); n && !match; n = strtok_r(NULL, ",", &rest)) match = *controller && !strcmp(n, controller);
+        if (match) {
+            snprintf(out, size, "%s", group);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Calls see on FOLDER/file of the group and of every group above it, up to the mount. */
+static void climb(const char *root, const char *mount, const char *group, const char *file, void (*see)(const char *text, void *user), void *user)
+{
+    char at[PATH], path[2 * PATH], text[256];
+    snprintf(at, sizeof at, "%s", strcmp(group, "/") ? group : "");
+    for (;;) {
+        snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, mount, at, file);
+        if (read_text(path, text, sizeof text)) see(text, user);
+        char *slash = strrchr(at, '/');
+        if (!slash) return;
+        *slash = 0;
+    }
+}
+
+static void least_bytes(const char *text, void *user)
+{
+    size_t *least = user;
+    char *end;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (end != text && n < *least) *least = (size_t)n;
+}
+
+static void least_cpus(const char *text, void *user) /* cpu.max: "QUOTA PERIOD" or "max PERIOD" */
+{
+    double *least = user, quota, period;
+    if (sscanf(text, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0 && quota / period < *least) *least = quota / period;
+}
+
+size_t ts_limit_memory(const char *root, size_t machine)
+{
+    size_t least = machine;
+    char group[PATH];
+    if (group_of(root, "", group, sizeof group)) climb(root, "", group, "memory.max", least_bytes, &least);
+    if (group_of(root, "memory", group, sizeof group)) climb(root, "/memory", group, "memory.limit_in_bytes", least_bytes, &least);
+    return least;
+}
+
+static void number(const char *text, void *user)
+{
+    double *x = user;
+    if (*x == 0) *x = strtod(text, NULL); /* the innermost group's */
+}
+
+double ts_limit_cpus(const char *root, double machine)
+{
+    double least = machine, quota = 0, period = 0;
+    char group[PATH];
+    if (group_of(root, "", group, sizeof group)) climb(root, "", group, "cpu.max", least_cpus, &least);
+    if (group_of(root, "cpu", group, sizeof group)) {
+        climb(root, "/cpu", group, "cpu.cfs_quota_us", number, &quota);
+        climb(root, "/cpu", group, "cpu.cfs_period_us", number, &period);
+        if (quota > 0 && period > 0 && quota / period < least) least = quota / period;
+    }
+    return least;
+}
+
+size_t ts_cpu_memory(void)
+{
+    return ts_limit_memory("", (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
+}
+
+int ts_cpu_threads(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+    double quota = ts_limit_cpus("", n);
+    return quota < 1 ? 1 : (int)quota;
+}

@@ -1,0 +1,8 @@
+/* Limits of this process. `root` stands before /proc and /sys ("" in earnest, a folder of fakes in tests). */
+#ifndef TS_LIMITS_H
+#define TS_LIMITS_H
+#include "backend/backend.h"
+size_t ts_limit_memory(const char *root, size_t machine); /* bytes */
+double ts_limit_cpus(const char *root, double machine);   /* CPUs' worth of time */
+int ts_cpu_threads(void);                                 /* at least 1 */
+#endif

@@ -1,0 +1,108 @@
+/* A device that times another: every operation is passed on, its seconds and floating-point operations added up. On a counting device only the latter: what a run will cost. */
+#include "backend/backend.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+typedef struct {
+    ts_device dev; /* first */
+    ts_device *inner;
+    ts_profile sum;
+} profile;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static ts_device *inner_of(ts_device *d)
+{
+    profile *p = (profile *)d;
+    p->inner->counting = d->counting;
+    return p->inner;
+}
+
+static ts_status add(ts_device *d, ts_time what, double flops, double start, ts_status st)
+{
+    profile *p = (profile *)d;
+    if (st == TS_OK && !d->counting) st = p->inner->ops->join(p->inner);
+    if (!d->counting) p->sum.seconds[what] += now() - start;
+    p->sum.flops[what] += flops;
+    p->sum.calls[what]++;
+    return st;
+}
+
+#define PASS(name, args, what, flops) \
+    static ts_status name(ts_device *d, const args *a) \
+    { \
+        ts_device *in = inner_of(d); \
+        double start = now(); \
+        return add(d, what, flops, start, in->ops->name(in, a)); \
+    }
+static double linear_flops(const ts_linear *a) { return 2.0 * (double)ts_rows(a->x) * (double)a->x.dim[a->x.nd - 1] * (double)a->w->t.dim[0]; }
+static double conv_flops(const ts_conv *a) { return 2.0 * (double)ts_rows(a->y) * (double)ts_count(a->w->t); }
+static double attention_flops(const ts_attention *a) { return 4.0 * (double)a->q.dim[0] * (double)a->q.dim[1] * (double)a->k.dim[1] * (double)(a->q.dim[2] * a->q.dim[3]); }
+PASS(copy, ts_copy, TS_TIME_COPY, 0)
+PASS(gather, ts_gather, TS_TIME_COPY, 0)
+PASS(linear, ts_linear, TS_TIME_LINEAR, linear_flops(a))
+PASS(conv, ts_conv, TS_TIME_CONV, conv_flops(a))
+PASS(norm, ts_norm, TS_TIME_NORM, 0)
+PASS(activate, ts_activate, TS_TIME_OTHER, 0)
+PASS(rope, ts_rope, TS_TIME_ROPE, 0)
+PASS(attention, ts_attention, TS_TIME_ATTENTION, attention_flops(a))
+PASS(lincomb, ts_lincomb, TS_TIME_OTHER, 0)
+PASS(resample, ts_resample, TS_TIME_COPY, 0)
+
+static ts_status alloc(ts_device *d, size_t n, ts_ptr *p) { ts_device *in = inner_of(d); return in->ops->alloc(in, n, p); }
+static void release(ts_device *d, ts_ptr p) { ts_device *in = inner_of(d); in->ops->free(in, p); }
+static ts_ptr adopt(ts_device *d, const void *host, size_t n) { ts_device *in = inner_of(d); return in->ops->adopt(in, host, n); }
+static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n) { ts_device *in = inner_of(d); return in->ops->upload(in, p, host, n); }
+static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n) { ts_device *in = inner_of(d); return in->ops->download(in, host, p, n); }
+static ts_status join(ts_device *d) { ts_device *in = inner_of(d); return in->ops->join(in); }
+static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at) { ts_device *in = inner_of(d); return in->ops->pack(in, from, to, at); }
+static ts_status zero(ts_device *d, ts_ptr p, size_t n) { ts_device *in = inner_of(d); return in->ops->zero(in, p, n); }
+static ts_status check(ts_device *d, ts_tensor t, int tag) { ts_device *in = inner_of(d); return add(d, TS_TIME_OTHER, 0, now(), in->ops->check(in, t, tag)); }
+static ts_status checked(ts_device *d, int *tag) { ts_device *in = inner_of(d); return in->ops->checked(in, tag); }
+
+static void shut(ts_device *d)
+{
+    ts_device_close(((profile *)d)->inner);
+    free(d);
+}
+
+static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention,
+                           .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
+
+ts_status ts_profile_open(ts_device *inner, ts_device **out)
+{
+    profile *p = calloc(1, sizeof *p);
+    if (!p) return ts_fail(inner->err, TS_EMEMORY, "no memory for a profile");
+    p->dev = *inner;
+    p->dev.ops = &ops;
+    p->inner = inner;
+    *out = &p->dev;
+    return TS_OK;
+}
+
+ts_status ts_profile_read(ts_device *d, ts_profile *out, bool reset)
+{
+    *out = (ts_profile){0};
+    if (d->ops != &ops) return TS_OK;
+    *out = ((profile *)d)->sum;
+    if (reset) ((profile *)d)->sum = (ts_profile){0};
+    return TS_OK;
+}
+
+const char *ts_time_name(ts_time t)
+{
+    static const char *const name[TS_TIMES] = {"linear", "convolution", "attention", "norm", "rope", "copy", "other"};
+    return name[t];
+}
+
+void ts_device_close(ts_device *d)
+{
+    if (d) d->ops->close(d);
+}

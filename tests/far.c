@@ -1,0 +1,184 @@
+/* A device far away: every address it gives is 2^60 beyond memory, so that code above the seam which dereferences one faults, and it can not adopt host bytes. The operations are the inner device's. */
+#include "tests/testing.h"
+
+#include <stdlib.h>
+
+#define FAR (UINT64_C(1) << 60)
+
+typedef struct {
+    ts_device dev; /* first */
+    ts_device *inner;
+} far;
+
+static ts_device *inner_of(ts_device *d)
+{
+    far *f = (far *)d;
+    f->inner->counting = d->counting;
+    return f->inner;
+}
+
+/* Counting arenas and unread vectors have addresses that are no memory; they stay below FAR and go through as they are. */
+static ts_ptr near(ts_ptr p) { return p.at >= FAR ? (ts_ptr){p.at - FAR} : p; }
+static ts_tensor near_t(ts_tensor t) { t.p = near(t.p); return t; }
+
+/* A weight's stand-in: what the operation writes into it (want_*) is carried back by settle. */
+static ts_weight *near_w(const ts_weight *w, ts_weight *copy)
+{
+    if (!w) return NULL;
+    *copy = *w;
+    copy->t = near_t(w->t);
+    return copy;
+}
+
+static void settle(ts_weight *w, const ts_weight *copy)
+{
+    if (w) w->want_type = copy->want_type, w->want_layout = copy->want_layout, w->want_bytes = copy->want_bytes;
+}
+
+static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
+{
+    ts_device *in = inner_of(d);
+    ts_status st = in->ops->alloc(in, n, p);
+    if (!st) p->at += FAR;
+    return st;
+}
+
+static void release(ts_device *d, ts_ptr p)
+{
+    ts_device *in = inner_of(d);
+    if (p.at) in->ops->free(in, near(p));
+}
+
+static ts_ptr adopt(ts_device *d, const void *host, size_t n)
+{
+    (void)d, (void)host, (void)n;
+    return (ts_ptr){0};
+}
+
+static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+{
+    ck_assert_msg(d->counting || p.at >= FAR, "upload to an address that is not this device's");
+    return inner_of(d)->ops->upload(inner_of(d), near(p), host, n);
+}
+
+static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
+{
+    ck_assert_msg(d->counting || p.at >= FAR, "download from an address that is not this device's");
+    return inner_of(d)->ops->download(inner_of(d), host, near(p), n);
+}
+
+static ts_status join(ts_device *d) { return inner_of(d)->ops->join(inner_of(d)); }
+static ts_status zero(ts_device *d, ts_ptr p, size_t n) { return inner_of(d)->ops->zero(inner_of(d), near(p), n); }
+
+static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
+{
+    ts_weight w = *to;
+    ts_status st = inner_of(d)->ops->pack(inner_of(d), from, &w, near(at));
+    *to = w;
+    to->t.p = at;
+    return st;
+}
+
+static ts_status copy(ts_device *d, const ts_copy *a)
+{
+    ts_copy b = *a;
+    b.src = near(a->src), b.dst = near(a->dst);
+    return inner_of(d)->ops->copy(inner_of(d), &b);
+}
+
+static ts_status gather(ts_device *d, const ts_gather *a)
+{
+    return ts_gather_op(inner_of(d), (ts_gather){near_t(a->x), near_t(a->ids), near_t(a->y)});
+}
+
+static ts_status linear(ts_device *d, const ts_linear *a)
+{
+    ts_linear l = *a;
+    ts_weight w, b;
+    l.x = near_t(a->x), l.gate = near_t(a->gate), l.sel = near_t(a->sel), l.resid = near_t(a->resid), l.y = near_t(a->y);
+    l.w = near_w(a->w, &w), l.b = near_w(a->b, &b);
+    ts_status st = inner_of(d)->ops->linear(inner_of(d), &l);
+    settle(a->w, &w);
+    return st;
+}
+
+static ts_status conv(ts_device *d, const ts_conv *a)
+{
+    ts_conv l = *a;
+    ts_weight w, b;
+    l.x = near_t(a->x), l.resid = near_t(a->resid), l.y = near_t(a->y);
+    l.w = near_w(a->w, &w), l.b = near_w(a->b, &b);
+    ts_status st = inner_of(d)->ops->conv(inner_of(d), &l);
+    settle(a->w, &w);
+    return st;
+}
+
+static ts_status norm(ts_device *d, const ts_norm *a)
+{
+    ts_norm l = *a;
+    ts_weight w, b;
+    l.x = near_t(a->x), l.scale = near_t(a->scale), l.shift = near_t(a->shift), l.sel = near_t(a->sel), l.y = near_t(a->y);
+    l.w = near_w(a->w, &w), l.b = near_w(a->b, &b);
+    return inner_of(d)->ops->norm(inner_of(d), &l);
+}
+
+static ts_status activate(ts_device *d, const ts_activate *a)
+{
+    return ts_activate_op(inner_of(d), (ts_activate){a->act, near_t(a->x), near_t(a->mul), near_t(a->y)});
+}
+
+static ts_status rope(ts_device *d, const ts_rope *a) { return ts_rope_op(inner_of(d), (ts_rope){near_t(a->x), near_t(a->cos), near_t(a->sin)}); }
+
+static ts_status attention(ts_device *d, const ts_attention *a)
+{
+    ts_attention l = *a;
+    long B = a->q.dim[0];
+    ts_plan plan[B];
+    const ts_plan *plans[B];
+    l.q = near_t(a->q), l.k = near_t(a->k), l.v = near_t(a->v), l.out = near_t(a->out), l.bias = near_t(a->bias), l.lse = near_t(a->lse), l.sums = near_t(a->sums);
+    for (long b = 0; a->plan && b < B; b++) {
+        plans[b] = a->plan[b] ? &plan[b] : NULL;
+        if (a->plan[b]) plan[b] = *a->plan[b], plan[b].bits = near(a->plan[b]->bits);
+    }
+    if (a->plan) l.plan = plans;
+    return inner_of(d)->ops->attention(inner_of(d), &l);
+}
+
+static ts_status lincomb(ts_device *d, const ts_lincomb *a)
+{
+    ts_lincomb l = *a;
+    for (int i = 0; i < a->n; i++) l.x[i] = near_t(a->x[i]);
+    l.y = near_t(a->y);
+    return inner_of(d)->ops->lincomb(inner_of(d), &l);
+}
+
+static ts_status resample(ts_device *d, const ts_resample *a)
+{
+    ts_resample l = *a;
+    l.x = near_t(a->x), l.y = near_t(a->y);
+    return inner_of(d)->ops->resample(inner_of(d), &l);
+}
+
+static ts_status check(ts_device *d, ts_tensor t, int tag) { return inner_of(d)->ops->check(inner_of(d), near_t(t), tag); }
+static ts_status checked(ts_device *d, int *tag) { return inner_of(d)->ops->checked(inner_of(d), tag); }
+
+static void shut(ts_device *d)
+{
+    ts_device_close(((far *)d)->inner);
+    free(d);
+}
+
+static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention,
+                           .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
+
+ts_status ts_far_open(ts_device *inner, ts_device **out)
+{
+    far *f = calloc(1, sizeof *f);
+    if (!f) return ts_fail(inner->err, TS_EMEMORY, "no memory for a device");
+    f->dev = *inner;
+    f->dev.ops = &ops, f->dev.name = "far";
+    f->inner = inner;
+    *out = &f->dev;
+    return TS_OK;
+}
