@@ -1,0 +1,438 @@
+/* Where matrices are, on a device that only keeps accounts: who stays, who takes turns, what is allocated, and when pages are touched. */
+#include "tests/weights/scratch.h"
+#include "weights/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    ts_device dev; /* first */
+    ts_ops ops;
+    long allocs, frees, packs, uploads;
+    bool adopts;
+    int refuse;    /* this many operations from now one fails; 0: none */
+} ledger;
+
+static ts_status strike(ledger *l, const char *what)
+{
+    return l->refuse && --l->refuse == 0 ? ts_fail(l->dev.err, TS_EMEMORY, "%s refused", what) : TS_OK;
+}
+
+static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
+{
+    ledger *l = (ledger *)d;
+    ts_status st = strike(l, "alloc");
+    if (st != TS_OK) return st;
+    l->allocs++;
+    p->at = (uint64_t)(uintptr_t)malloc(n); /* malloc, so that a sanitizer sees a byte too far */
+    return TS_OK;
+}
+
+static void release(ts_device *d, ts_ptr p)
+{
+    ((ledger *)d)->frees++;
+    free((void *)(uintptr_t)p.at);
+}
+
+static ts_ptr adopt(ts_device *d, const void *host, size_t n)
+{
+    (void)n;
+    return (ts_ptr){((ledger *)d)->adopts ? (uint64_t)(uintptr_t)host : 0};
+}
+
+static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+{
+    ledger *l = (ledger *)d;
+    ts_status st = strike(l, "upload");
+    if (st != TS_OK) return st;
+    l->uploads++;
+    memcpy((void *)(uintptr_t)p.at, host, n);
+    return TS_OK;
+}
+
+/* "Packs" by filling want_bytes with the stored byte, all of a matrix being one: what lies where can be seen, and overlaps as well. Reads every page, as packing does. */
+static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
+{
+    ledger *l = (ledger *)d;
+    ts_status st = strike(l, "pack");
+    if (st != TS_OK) return st;
+    l->packs++;
+    const uint8_t *b = from->data;
+    size_t n = 4 * (size_t)(from->dim[0] * from->dim[1]);
+    ck_assert_msg(memcmp(b, b + 1, n - 1) == 0, "a stored matrix is damaged");
+    memset((void *)(uintptr_t)at.at, b[0], to->want_bytes);
+    to->t.p = at, to->t.type = to->want_type, to->layout = to->want_layout;
+    return TS_OK;
+}
+
+static void shut(ts_device *d)
+{
+    (void)d;
+}
+
+typedef struct { ts_ctx ctx; ledger dev; ts_weights *ws; ts_weight *w[16], *v[4]; } bench;
+enum { GROUPS = 4, ROWS = 512, COLUMNS = 512 }; /* two matrices a group, 1 MiB each in f32 */
+
+static char *dir;
+
+static void open_bench(bench *b, bool adopts)
+{
+    memset(b, 0, sizeof *b);
+    b->dev.ops = (ts_ops){.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .pack = pack, .close = shut};
+    b->dev.dev = (ts_device){.ops = &b->dev.ops, .err = &b->ctx.err, .env = &b->ctx.env};
+    b->dev.adopts = adopts;
+    b->ctx.dev = &b->dev.dev;
+    ck_ok(&b->ctx, ts_weights_open(&b->ctx, dir, "model", &b->ws));
+    for (int i = 0; i < 2 * GROUPS; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "m%d", i);
+        ck_ok(&b->ctx, ts_weights_find(b->ws, i / 2, TS_ROLE_MATRIX, name, 2, (long[]){ROWS, COLUMNS}, b->w + i));
+    }
+    for (int i = 0; i < 3; i++) ck_ok(&b->ctx, ts_find_vector(b->ws, i, b->v + i, 2, (long[]){1, -1}, "v%d", i));
+}
+
+static void close_bench(bench *b)
+{
+    ts_weights_close(b->ws);
+    ck_assert_int_eq(b->dev.allocs, b->dev.frees);
+}
+
+/* What a counting run leaves behind. */
+static void want(ts_weight *w, ts_dtype type, int layout, size_t bytes)
+{
+    w->want_type = type, w->want_layout = layout, w->want_bytes = bytes;
+}
+
+static void want_all(bench *b)
+{
+    for (int i = 0; i < 2 * GROUPS; i++) want(b->w[i], TS_BF16, 5, 1000 + (size_t)i);
+}
+
+/* Matrix i is resident and its bytes are all its own. */
+static void check_there(const bench *b, int i)
+{
+    const uint8_t *p = (const uint8_t *)(uintptr_t)b->w[i]->t.p.at;
+    ck_assert_msg(p != NULL, "matrix %d is not resident", i);
+    ck_assert(b->w[i]->layout == 5 && b->w[i]->t.type == TS_BF16 && (uintptr_t)p % 16 == 0);
+    for (size_t k = 0; k < b->w[i]->want_bytes; k++) ck_assert_msg(p[k] == 100 + i, "matrix %d, byte %zu", i, k);
+}
+
+static void check_away(const bench *b, int i)
+{
+    ck_assert(b->w[i]->t.p.at == 0 && b->w[i]->layout == 0 && b->w[i]->t.type == TS_F32);
+}
+
+/* KiB of the model file's pages that this process has mapped in. */
+static long resident_kib(void)
+{
+    char line[1024];
+    bool ours = false;
+    long sum = 0, n;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    ck_assert_ptr_nonnull(f);
+    while (fgets(line, sizeof line, f)) {
+        if (strchr(line, '-') && strchr(line, ':') && !strncmp(line + strcspn(line, " "), " r", 2)) ours = strstr(line, dir) != NULL;
+        if (ours && sscanf(line, "Rss: %ld", &n) == 1) sum += n;
+    }
+    fclose(f);
+    return sum;
+}
+
+static bool mapped(void)
+{
+    char line[1024];
+    bool found = false;
+    FILE *f = fopen("/proc/self/maps", "r");
+    while (f && fgets(line, sizeof line, f)) found |= strstr(line, dir) != NULL;
+    if (f) fclose(f);
+    return found;
+}
+
+START_TEST(everything_stays_by_default)
+{
+    bench b;
+    size_t largest;
+    open_bench(&b, true);
+    ck_assert(b.v[0]->t.p.at && b.v[0]->t.type == TS_F32 && b.v[0]->t.nd == 2 && b.w[0]->t.p.at == 0);
+    want_all(&b);
+    b.dev.dev.counting = true;
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 0));
+    ck_assert(b.dev.allocs == 0 && b.dev.packs == 0); /* nothing on a counting device */
+    ck_assert_uint_eq(ts_weights_packed(b.ws, &largest), 8 * 1024 + 3 * 256);
+    ck_assert_uint_eq(largest, 2048);
+    b.dev.dev.counting = false;
+    for (int round = 0; round < 2; round++)
+        for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    for (int i = 0; i < 2 * GROUPS; i++) check_there(&b, i);
+    ck_assert(b.dev.packs == 8 && b.dev.uploads == 3 && b.dev.allocs == GROUPS + 1);
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 77)); /* a group without matrices */
+    close_bench(&b);
+}
+END_TEST
+
+START_TEST(vectors_are_there_from_the_first_enter)
+{
+    bench b;
+    open_bench(&b, true);
+    uint64_t before = b.v[2]->t.p.at;
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 3)); /* of any group, with no matrix wanted */
+    ck_assert(b.dev.packs == 0 && b.dev.uploads == 3 && b.v[2]->t.p.at != before);
+    for (int i = 0; i < 3; i++) {
+        const float *f = (const float *)(uintptr_t)b.v[i]->t.p.at;
+        for (int k = 0; k < 3 + i; k++) ck_assert_float_eq(f[k], (float)(i + k) - 0.5f);
+    }
+    ck_ok(&b.ctx, ts_find_vector(b.ws, 0, b.v + 3, 2, (long[]){1, 6}, "v%d", 3)); /* found late: read at the next enter, the others stay put */
+    before = b.v[0]->t.p.at;
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 0));
+    ck_assert(b.dev.uploads == 4 && b.v[0]->t.p.at == before && ((const float *)(uintptr_t)b.v[3]->t.p.at)[5] == 7.5f);
+    close_bench(&b);
+}
+END_TEST
+
+/* A budget for two of the four groups: 0 and 1 stay, 2 and 3 take turns in one slot, and after the first round nothing is allocated. */
+START_TEST(others_take_turns_in_one_slot)
+{
+    bench b;
+    open_bench(&b, true);
+    want_all(&b);
+    ts_weights_budget(b.ws, 2 * 2048);
+    for (int round = 0; round < 3; round++)
+        for (int g = 0; g < GROUPS; g++) {
+            ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+            check_there(&b, 2 * g), check_there(&b, 2 * g + 1);
+            ck_assert_int_eq(b.dev.allocs, 4); /* two groups, the slot, vectors */
+            if (g < 2) continue;
+            check_there(&b, 0), check_there(&b, 3);
+            check_away(&b, g == 2 ? 6 : 4), check_away(&b, g == 2 ? 7 : 5);
+        }
+    ck_assert_int_eq(b.dev.packs, 4 + 3 * 4);
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 3)); /* still in the slot */
+    ck_assert_int_eq(b.dev.packs, 16);
+    close_bench(&b);
+}
+END_TEST
+
+START_TEST(no_budget_streams_everything)
+{
+    bench b;
+    open_bench(&b, false);
+    want_all(&b);
+    want(b.w[4], TS_BF16, 5, 5000); /* the largest decides the slot */
+    ts_weights_budget(b.ws, 0);
+    for (int round = 0; round < 2; round++)
+        for (int g = 0; g < GROUPS; g++) {
+            ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+            for (int i = 0; i < 2 * GROUPS; i++) {
+                if (i / 2 == g) check_there(&b, i);
+                else check_away(&b, i);
+            }
+        }
+    ck_assert(b.dev.allocs == 2 && b.dev.packs == 16);
+    close_bench(&b);
+}
+END_TEST
+
+/* A large group first does not keep later, smaller ones from staying. */
+START_TEST(small_groups_stay_after_a_large_one)
+{
+    bench b;
+    open_bench(&b, false);
+    want_all(&b);
+    want(b.w[0], TS_BF16, 5, 100000);
+    ts_weights_budget(b.ws, 3 * 2048);
+    for (int round = 0; round < 2; round++)
+        for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    for (int i = 0; i < 2 * GROUPS; i++) check_there(&b, i);
+    ck_assert_int_eq(b.dev.packs, 8);
+    close_bench(&b);
+}
+END_TEST
+
+START_TEST(unused_matrices_are_left_alone)
+{
+    bench b;
+    open_bench(&b, true);
+    want(b.w[2], TS_BF16, 5, 999);
+    for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    check_there(&b, 2);
+    for (int i = 0; i < 2 * GROUPS; i++)
+        if (i != 2) check_away(&b, i);
+    ck_assert_int_eq(b.dev.packs, 1);
+    close_bench(&b);
+}
+END_TEST
+
+/* Stored type, row-major: in the mapping where the device can, uploaded where it can not; never packed. */
+START_TEST(stored_form_is_used_in_place)
+{
+    for (int adopts = 0; adopts < 2; adopts++) {
+        bench b;
+        open_bench(&b, adopts);
+        size_t n = sizeof(float) * ROWS * COLUMNS, largest;
+        for (int i = 0; i < 2 * GROUPS; i++) want(b.w[i], TS_F32, 0, n);
+        ck_assert_uint_eq(ts_weights_packed(b.ws, &largest), (adopts ? 0 : 8 * n) + 3 * 256);
+        ts_weights_budget(b.ws, 0);
+        for (int g = 0; g < GROUPS; g++) {
+            ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+            for (int i = 2 * g; i < 2 * g + 2; i++) {
+                const uint8_t *p = (const uint8_t *)(uintptr_t)b.w[i]->t.p.at;
+                ck_assert(p && b.w[i]->layout == 0 && b.w[i]->t.type == TS_F32 && p[0] == 100 + i && p[n - 1] == 100 + i);
+            }
+            ck_assert((b.w[0]->t.p.at != 0) == (g == 0 || adopts)); /* what is mapped is never evicted */
+        }
+        ck_assert(b.dev.packs == 0 && b.dev.uploads == (adopts ? 3 : 11) && b.dev.allocs == (adopts ? 1 : 2));
+        close_bench(&b);
+    }
+}
+END_TEST
+
+/* Another counting run wants other layouts: decided anew, nothing leaks, the data follow. */
+START_TEST(wants_may_change)
+{
+    bench b;
+    open_bench(&b, true);
+    want_all(&b);
+    for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    for (int i = 0; i < 2 * GROUPS; i++) want(b.w[i], TS_BF16, 5, 3000);
+    for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    for (int i = 0; i < 2 * GROUPS; i++) check_there(&b, i);
+    ck_assert_int_eq(b.dev.packs, 16);
+    ts_weights_budget(b.ws, 0);
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 1));
+    check_there(&b, 2), check_away(&b, 0);
+    close_bench(&b);
+}
+END_TEST
+
+START_TEST(shared_matrices_always_stay)
+{
+    bench b;
+    ts_weight *again;
+    open_bench(&b, true);
+    want_all(&b);
+    ck_ok(&b.ctx, ts_weights_find(b.ws, 3, TS_ROLE_MATRIX, "m0", 2, (long[]){-1, -1}, &again));
+    ck_assert_ptr_eq(again, b.w[0]);
+    ck_ok(&b.ctx, ts_weights_find(b.ws, 2, TS_ROLE_MATRIX, "m0", 2, (long[]){-1, -1}, &again));
+    ck_ok(&b.ctx, ts_weights_find(b.ws, 0, TS_ROLE_MATRIX, "m1", 2, (long[]){-1, -1}, &again)); /* the same group twice is no sharing */
+    ts_weights_budget(b.ws, 0);
+    for (int g = GROUPS - 1; g >= 0; g--) {
+        ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+        check_there(&b, 0), check_there(&b, 2 * g + 1);
+        if (g) check_away(&b, 1);
+    }
+    close_bench(&b);
+}
+END_TEST
+
+START_TEST(stop_comes_first)
+{
+    bench b;
+    atomic_int stop = 1;
+    open_bench(&b, true);
+    want_all(&b);
+    b.ctx.env.stop = &stop;
+    ck_assert_int_eq(ts_weights_enter(b.ws, 0), TS_ESTOP);
+    b.dev.dev.counting = true;
+    ck_assert_int_eq(ts_weights_enter(b.ws, 0), TS_ESTOP);
+    ck_assert_int_eq(b.dev.allocs, 0);
+    close_bench(&b);
+}
+END_TEST
+
+/* Whichever operation fails: the sentence comes through, nothing half stays, nothing leaks, and trying again works. */
+START_TEST(failures_leave_it_whole)
+{
+    int failures = 0;
+    for (int k = 1; k < 40; k++) {
+        bench b;
+        ts_status st = TS_OK;
+        open_bench(&b, true);
+        want_all(&b);
+        ts_weights_budget(b.ws, 2 * 2048);
+        b.dev.refuse = k;
+        for (int g = 0; g < GROUPS && st == TS_OK; g++) st = ts_weights_enter(b.ws, g);
+        if (st != TS_OK) failures++, ck_assert_msg(st == TS_EMEMORY && strstr(b.ctx.err.text, "refused"), "%s", b.ctx.err.text);
+        b.dev.refuse = 0;
+        for (int g = 0; g < GROUPS; g++) {
+            ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+            check_there(&b, 2 * g), check_there(&b, 2 * g + 1);
+        }
+        ck_assert_float_eq(*(const float *)(uintptr_t)b.v[2]->t.p.at, 1.5f);
+        close_bench(&b);
+    }
+    ck_assert_int_eq(failures, 4 + 3 + 8);
+}
+END_TEST
+
+/* 8 MiB of matrices: opening, binding and counting touch headers alone, and packed pages are given back. */
+START_TEST(pages_are_touched_late_and_given_back)
+{
+    bench b;
+    open_bench(&b, true);
+    ck_assert(mapped());
+    want_all(&b);
+    b.dev.dev.counting = true;
+    for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    ts_weights_warn_unused(b.ws);
+    ck_assert_int_lt(resident_kib(), 256); /* the header and what the kernel maps around it */
+    b.dev.dev.counting = false;
+    for (int g = 0; g < GROUPS; g++) {
+        ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+        ck_assert_int_lt(resident_kib(), 512);
+    }
+    close_bench(&b);
+    ck_assert(!mapped());
+}
+END_TEST
+
+static void make_model(void)
+{
+    static float m[ROWS * COLUMNS];
+    char path[600], name[32];
+    ts_err err;
+    ts_bag *bag = ts_bag_new();
+    for (int i = 0; i < 2 * GROUPS; i++) {
+        memset(m, 100 + i, sizeof m);
+        snprintf(name, sizeof name, "m%d", i);
+        ts_bag_put(bag, name, TS_F32, 2, (long[]){ROWS, COLUMNS}, m);
+    }
+    for (int i = 0; i < 4; i++) {
+        float v[8];
+        uint16_t h[8];
+        for (int k = 0; k < 8; k++) v[k] = (float)(i + k) - 0.5f, h[k] = i == 1 ? scratch_bf16(v[k]) : scratch_f16(v[k]);
+        snprintf(name, sizeof name, "v%d", i);
+        ts_bag_put(bag, name, i == 1 ? TS_BF16 : i == 2 ? TS_F16 : TS_F32, 2, (long[]){1, 3 + i}, i == 1 || i == 2 ? (void *)h : v);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    if (ts_bag_save(&err, bag, path) != TS_OK) fprintf(stderr, "%s\n", err.text), exit(1);
+    ts_bag_free(bag);
+}
+
+int main(void)
+{
+    dir = testing_tmp();
+    make_model();
+    Suite *s = suite_create("residency");
+    TCase *t = tcase_create("all");
+    tcase_add_test(t, everything_stays_by_default);
+    tcase_add_test(t, vectors_are_there_from_the_first_enter);
+    tcase_add_test(t, others_take_turns_in_one_slot);
+    tcase_add_test(t, no_budget_streams_everything);
+    tcase_add_test(t, small_groups_stay_after_a_large_one);
+    tcase_add_test(t, unused_matrices_are_left_alone);
+    tcase_add_test(t, stored_form_is_used_in_place);
+    tcase_add_test(t, wants_may_change);
+    tcase_add_test(t, shared_matrices_always_stay);
+    tcase_add_test(t, stop_comes_first);
+    tcase_add_test(t, failures_leave_it_whole);
+    tcase_add_test(t, pages_are_touched_late_and_given_back);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    free(dir);
+    return failed != 0;
+}

@@ -1,0 +1,183 @@
+/* Weights on real devices: whatever the stored type, the wanted type, the backend and the budget, a linear layer sees the same numbers. */
+#include "tests/golden.h"
+#include "tests/weights/scratch.h"
+#include "weights/safetensors.h"
+#include "weights/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GROUPS = 4, M = 7 };
+static const long out_dim[GROUPS] = {48, 33, 64, 1}, in_dim[GROUPS] = {40, 48, 17, 96};
+static const ts_dtype stored_types[] = {TS_F32, TS_BF16, TS_F16}, x_types[] = {TS_F32, TS_BF16};
+
+typedef struct {
+    ts_weights *ws;
+    ts_layer layer[GROUPS];
+    ts_dtype x_type;
+    float y[GROUPS][M * 64];
+} net;
+
+/* Input of group g, of numbers that bf16 holds. */
+static void make_x(int g, float *x)
+{
+    char name[32];
+    snprintf(name, sizeof name, "input.x%d", g);
+    golden_input(name, 1.7, M * in_dim[g], x);
+    for (long i = 0; i < M * in_dim[g]; i++) {
+        uint16_t h = scratch_bf16(x[i]);
+        ts_widen(TS_BF16, &h, 1, x + i);
+    }
+}
+
+static ts_status run(ts_ctx *ctx, void *user)
+{
+    ts_status st;
+    net *n = user;
+    ts_device *dev = ctx->dev;
+    for (int turn = 0; turn < 2; turn++)
+        for (int g = 0; g < GROUPS; g++) {
+            float x[M * 96];
+            uint16_t half[M * 96];
+            size_t mark = ts_mark(&ctx->arena), count = (size_t)(M * in_dim[g]);
+            ts_tensor tx = ts_take(&ctx->arena, n->x_type, TS_DIM(M, in_dim[g])), ty = ts_take(&ctx->arena, TS_F32, TS_DIM(M, out_dim[g]));
+            make_x(g, x);
+            for (size_t i = 0; i < count; i++) half[i] = scratch_bf16(x[i]);
+            TRY(ts_weights_enter(n->ws, g));
+            TRY(dev->ops->upload(dev, tx.p, n->x_type == TS_F32 ? (void *)x : half, count * ts_dtype_size(n->x_type)));
+            TRY(ts_linear_op(dev, (ts_linear){.x = tx, .w = n->layer[g].w, .b = n->layer[g].b, .y = ty}));
+            TRY(dev->ops->download(dev, n->y[g], ty.p, (size_t)(M * out_dim[g]) * sizeof(float)));
+            ts_release(&ctx->arena, mark);
+        }
+done:
+    return st;
+}
+
+static void as_type(ts_dtype type, const float *f, long n, void *to)
+{
+    for (long i = 0; i < n; i++) {
+        if (type == TS_F32) ((float *)to)[i] = f[i];
+        else ((uint16_t *)to)[i] = type == TS_BF16 ? scratch_bf16(f[i]) : scratch_f16(f[i]);
+    }
+}
+
+/* The numbers of a tensor as a file of `type` holds them: F16 gets multiples of 2^-9 below 2, which it holds exactly. */
+static void make_weight(const char *name, int nd, const long *dim, ts_dtype type, float *w)
+{
+    long n = nd == 2 ? dim[0] * dim[1] : dim[0];
+    golden_weight(name, nd, dim, w);
+    for (long i = 0; i < n; i++) {
+        if (type == TS_F16) w[i] = rintf(w[i] * 512) / 512;
+        if (type == TS_BF16) {
+            uint16_t h = scratch_bf16(w[i]);
+            ts_widen(TS_BF16, &h, 1, w + i);
+        }
+    }
+}
+
+static char *make_model(ts_dtype type)
+{
+    char *dir = testing_tmp(), path[600], name[32];
+    ts_bag *bag = ts_bag_new();
+    ts_err err = {0};
+    static float w[64 * 96], stored[64 * 96];
+    for (int g = 0; g < GROUPS; g++) {
+        snprintf(name, sizeof name, "blocks.%d.weight", g);
+        make_weight(name, 2, (long[]){out_dim[g], in_dim[g]}, type, w);
+        as_type(type, w, out_dim[g] * in_dim[g], stored);
+        ts_bag_put(bag, name, type, 2, (long[]){out_dim[g], in_dim[g]}, stored);
+        snprintf(name, sizeof name, "blocks.%d.bias", g);
+        make_weight(name, 1, (long[]){out_dim[g]}, type, w);
+        as_type(type, w, out_dim[g], stored);
+        ts_bag_put(bag, name, type, 1, (long[]){out_dim[g]}, stored);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ck_assert_msg(ts_bag_save(&err, bag, path) == TS_OK, "%s", err.text);
+    ts_bag_free(bag);
+    return dir;
+}
+
+static void run_net(net *n, const char *dir, ts_dtype x_type, const char *backend, const char *level, bool stream)
+{
+    ts_ctx *ctx = testing_open(backend, level, 2);
+    memset(n, 0, sizeof *n);
+    n->x_type = x_type;
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &n->ws));
+    for (int g = 0; g < GROUPS; g++) ck_ok(ctx, ts_find_linear(n->ws, g, n->layer + g, out_dim[g], in_dim[g], true, "blocks.%d", g));
+    if (stream) ts_weights_budget(n->ws, 0);
+    testing_run(ctx, run, n);
+    for (int g = 0; g < GROUPS; g++) {
+        ck_assert_int_gt(n->layer[g].w->want_bytes, 0);
+        ck_assert_int_eq(n->layer[g].w->t.type, x_type);
+    }
+    ts_weights_close(n->ws);
+    testing_close(ctx);
+}
+
+/* y = x W' + b in double and in plain f32, W rounded to the type of x. */
+static void check_net(const net *n, ts_dtype type)
+{
+    static float w[64 * 96];
+    float x[M * 96], b[64], plain[M * 64], want[M * 64];
+    char name[32];
+    for (int g = 0; g < GROUPS; g++) {
+        long O = out_dim[g], K = in_dim[g];
+        make_x(g, x);
+        snprintf(name, sizeof name, "blocks.%d.weight", g);
+        make_weight(name, 2, (long[]){O, K}, type, w);
+        snprintf(name, sizeof name, "blocks.%d.bias", g);
+        make_weight(name, 1, (long[]){O}, type, b);
+        for (long i = 0; n->x_type == TS_BF16 && i < O * K; i++) {
+            uint16_t h = scratch_bf16(w[i]);
+            ts_widen(TS_BF16, &h, 1, w + i);
+        }
+        for (long m = 0; m < M; m++)
+            for (long o = 0; o < O; o++) {
+                double exact = b[o];
+                float sum = 0;
+                for (long k = 0; k < K; k++) exact += (double)x[m * K + k] * w[o * K + k], sum += x[m * K + k] * w[o * K + k];
+                want[m * O + o] = (float)exact, plain[m * O + o] = sum + b[o];
+            }
+        double error = testing_rel(n->y[g], want, M * O), bound = 2 * testing_rel(plain, want, M * O) + 0x1p-23;
+        ck_assert_msg(error <= bound, "%s, x %s, group %d: error %g, bound %g", ts_dtype_name(type), ts_dtype_name(n->x_type), g, error, bound);
+    }
+}
+
+START_TEST(every_type_budget_and_backend)
+{
+    static net first, other;
+    for (size_t s = 0; s < 3; s++) {
+        char *dir = make_model(stored_types[s]);
+        for (size_t t = 0; t < 2; t++) {
+            run_net(&first, dir, x_types[t], "cpu", NULL, false);
+            check_net(&first, stored_types[s]);
+            for (int k = 1; k < 4; k++) {
+                run_net(&other, dir, x_types[t], k & 1 ? "far" : "cpu", NULL, k & 2);
+                for (int g = 0; g < GROUPS; g++)
+                    ck_assert_msg(!memcmp(first.y[g], other.y[g], sizeof first.y[g]), "%s, %s, %s in the file, x in %s: group %d differs", k & 1 ? "far" : "cpu", k & 2 ? "streaming" : "resident",
+                                  ts_dtype_name(stored_types[s]), ts_dtype_name(x_types[t]), g);
+            }
+            run_net(&other, dir, x_types[t], "cpu", "ref", true);
+            check_net(&other, stored_types[s]);
+        }
+        free(dir);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("weights");
+    TCase *t = tcase_create("all");
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, every_type_budget_and_backend);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
