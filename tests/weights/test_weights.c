@@ -110,7 +110,7 @@ static void run_net(net *n, const char *dir, ts_dtype x_type, const char *backen
     testing_run(ctx, run, n);
     for (int g = 0; g < GROUPS; g++) {
         ck_assert_int_gt(n->layer[g].w->want_bytes, 0);
-        ck_assert_int_eq(n->layer[g].w->t.type, x_type);
+        ck_assert_int_eq(n->layer[g].w->want_type, x_type);
     }
     ts_weights_close(n->ws);
     testing_close(ctx);
