@@ -14,23 +14,31 @@ typedef struct {
     float eps;
 } ts_dit_info;
 
-typedef struct { ts_host states; } ts_dit_text; /* f32 [rows, text_dim]: real rows of the text encoder */
+typedef struct {
+    ts_host states;  /* f32 [rows, text_dim]: real rows of the text encoder */
+    long length;     /* rows that the model sees, zeros after the real ones; 0: text_rows of the class */
+} ts_dit_text;
 
 typedef struct { /* one sample of one evaluation */
-    int trow;    /* row of the tables that prepare made: index into its t */
-    int slot;    /* which text: index into its texts */
+    int trow;      /* row of the tables that prepare made: index into its t */
+    int slot;      /* which text: index into its texts; also the guidance branch as ts_attn sees it */
+    ts_tensor sel; /* u8 [N]: where it is 1 the token's timestep is row trow_sel instead; absent: nowhere */
+    int trow_sel;
 } ts_eval;
 
 typedef struct {
     const char *cls; /* _class_name in transformer/config.json */
     size_t size;     /* of the class's own struct, zeroed by ts_dit_open */
     ts_status (*describe)(ts_ctx *, const cJSON *, const char *path, ts_dit_info *);
-    ts_status (*bind)(void *self, const ts_dit_info *, ts_weights *); /* group i = block i, group `layers` = all else */
+    /* Group i = block i, group `layers` = what enter and leave use; groups beyond are entered by prepare only. */
+    ts_status (*bind)(void *self, ts_ctx *, const ts_dit_info *, ts_weights *);
+    void (*close)(void *self); /* frees what bind made; also after a failed bind */
     /* Once a run: everything that depends only on timestep or text, carved from ctx->arena and living as long as it. t: [nt] as the model is fed them. */
-    ts_status (*prepare)(void *self, ts_ctx *, const ts_grid *, const ts_dit_text *text, int texts, const float *t, int nt);
+    ts_status (*prepare)(void *self, const ts_grid *, const ts_dit_text *text, int texts, const float *t, int nt);
     ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);            /* x f32 [C, F, H, W] -> h f32 [N, dim] */
     ts_status (*block)(void *self, int layer, ts_eval, ts_attn *, int attn_layer, ts_tensor h); /* in place */
     ts_status (*leave)(void *self, ts_eval, ts_tensor h, ts_tensor v);            /* -> v f32 [out_channels, F, H, W] */
+    ts_tensor (*embedding)(void *self, ts_eval);                                  /* of the timestep, f32 [1, dim], for taps */
     long text_rows;  /* rows the model was trained on: 512; the rest of them is zero */
 } ts_dit_class;
 extern const ts_dit_class ts_dit_wan; /* WanTransformer3DModel, dit/wan.c */
@@ -38,11 +46,13 @@ extern const ts_dit_class ts_dit_wan; /* WanTransformer3DModel, dit/wan.c */
 typedef struct ts_dit ts_dit;
 /* Binds weights of `dir` (a component folder) to the class; warns of unused tensors. `first_layer` numbers its layers in plans (second expert: layers of the first). */
 ts_status ts_dit_open(ts_ctx *, const ts_dit_class *, const cJSON *config, const char *config_path, const char *dir, int first_layer, ts_dit **);
-void ts_dit_close(ts_dit *);
+void ts_dit_close(ts_dit *); /* NULL is legal */
 const ts_dit_info *ts_dit_describe(const ts_dit *);
 ts_weights *ts_dit_weights(ts_dit *);
+/* Makes the tables of a run: grid in tokens (after patching), texts by slot, timesteps t[nt]. Host data is read before it returns. Call it again with another arena. TS_EUSAGE, TS_ESHAPE. */
 ts_status ts_dit_prepare(ts_dit *, const ts_grid *, const ts_dit_text *, int texts, const float *t, int nt);
-/* v[i] = model(x[i], t[eval[i].trow], text[eval[i].slot]) for n samples; every layer's weights are entered once. x[i] f32 [C, F, H, W] (may be the same tensor), v[i] f32. Steps for
- * progress and errors come from `event`. NaN or infinity: TS_ENUMBER naming step and layer. A step allocates nothing. */
+/* v[i] = model(x[i], t[eval[i].trow], text[eval[i].slot]) for n samples; every layer's weights are entered once. x[i] f32 [C, F, H, W] (may be the same tensor), v[i] f32.
+ * `event`: the step and the seconds so far; layers are added to it for progress (before each) and errors. NaN or infinity: TS_ENUMBER naming step and layer. A step allocates nothing: its
+ * activations are taken from ctx->arena and given back. ctx->tap sees `condition_embedder` [1, dim], `patch_embedding` and `blocks.I` [N, dim] of step 1, sample by sample. */
 ts_status ts_dit_step(ts_dit *, ts_attn *, ts_event event, int n, const ts_eval *, const ts_tensor *x, const ts_tensor *v);
 #endif

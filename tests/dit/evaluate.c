@@ -1,0 +1,117 @@
+#include "tests/dit/evaluate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+ts_dit *evaluation_open(ts_ctx *ctx, const char *dir, int first_layer)
+{
+    char path[700];
+    ts_dit *dit = NULL;
+    cJSON *config = NULL;
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    ck_ok(ctx, ts_json_load(&ctx->err, path, &config));
+    ck_ok(ctx, ts_dit_open(ctx, &ts_dit_wan, config, path, dir, first_layer, &dit));
+    cJSON_Delete(config);
+    return dit;
+}
+
+static ts_dit_text text_of(const ts_bag *bag, const char *name)
+{
+    ts_err err = {0};
+    ts_dit_text text = {0};
+    ck_assert_msg(ts_bag_get(&err, bag, name, TS_F32, -1, NULL, &text.states) == TS_OK, "%s", err.text);
+    return text;
+}
+
+void evaluation_of_fixture(evaluation *e, ts_ctx *ctx, const char *fixture, const char *dir, ts_bag **expected)
+{
+    char path[600];
+    ts_err err = {0};
+    ts_host noise;
+    snprintf(path, sizeof path, "%s/noise.safetensors", testing_fixture(fixture));
+    ts_bag *bag = testing_bag(path);
+    ck_assert_msg(ts_bag_get(&err, bag, "noise", TS_F32, 4, (long[]){-1, -1, -1, -1}, &noise) == TS_OK, "%s", err.text);
+    snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(fixture));
+    *expected = testing_bag(path);
+    cJSON *c = testing_case(fixture);
+    const char *sampler = cJSON_GetStringValue(cJSON_GetObjectItem(c, "sampler"));
+    *e = (evaluation){.dit = evaluation_open(ctx, dir, 0), .x = noise.data, .nt = 1, .steps = 1};
+    e->t[0] = !strcmp(sampler, "euler") ? 1000 : 999; /* UniPC truncates and never reaches sigma 1 */
+    memcpy(e->latent, noise.dim, sizeof e->latent);
+    e->text[0] = text_of(*expected, "states");
+    e->texts = 1;
+    if (cJSON_GetNumberValue(cJSON_GetObjectItem(c, "guidance")) > 1) e->text[e->texts++] = text_of(*expected, "negative_states");
+    e->samples = e->texts;
+    cJSON_Delete(c);
+}
+
+static ts_status see(void *user, const char *name, ts_tensor t)
+{
+    evaluation *e = user;
+    ts_ctx *ctx = e->attn.ctx;
+    char key[96];
+    snprintf(key, sizeof key, "tap.%s", name);
+    if (ts_bag_has(e->taps, key)) snprintf(key, sizeof key, "negative_tap.%s", name);
+    ck_assert_msg(!ts_bag_has(e->taps, key), "%s was seen too often", name);
+    ck_assert(t.type == TS_F32 && t.nd == 2);
+    return ctx->dev->ops->download(ctx->dev, ts_bag_put(e->taps, key, TS_F32, t.nd, t.dim, NULL), t.p, (size_t)ts_count(t) * sizeof(float));
+}
+
+ts_status evaluation_phase(ts_ctx *ctx, void *user)
+{
+    ts_status st;
+    evaluation *e = user;
+    ts_device *dev = ctx->dev;
+    const ts_dit_info *info = ts_dit_describe(e->dit);
+    long out[4] = {info->out_channels, e->latent[1], e->latent[2], e->latent[3]};
+    ts_grid grid = ts_grid_of((int)e->latent[1] / info->patch[0], (int)e->latent[2] / info->patch[1], (int)e->latent[3] / info->patch[2]);
+    ts_tensor x = ts_take(&ctx->arena, TS_F32, 4, e->latent), sel = {0}, v[SAMPLES], xs[SAMPLES] = {x, x};
+    ts_eval eval[SAMPLES];
+    TRY(dev->ops->upload(dev, x.p, e->x, (size_t)ts_count(x) * sizeof(float)));
+    if (e->sel) {
+        sel = ts_take(&ctx->arena, TS_U8, TS_DIM(grid.N));
+        TRY(dev->ops->upload(dev, sel.p, e->sel, (size_t)grid.N));
+    }
+    for (int i = 0; i < e->samples; i++) {
+        v[i] = ts_take(&ctx->arena, TS_F32, 4, out);
+        eval[i] = (ts_eval){.trow = e->trow, .slot = i, .sel = sel, .trow_sel = e->trow_sel};
+    }
+    ts_attn_init(&e->attn, ctx, grid);
+    ctx->tap = e->taps ? see : NULL, ctx->tap_user = e;
+    TRY(ts_dit_prepare(e->dit, &grid, e->text, e->texts, e->t, e->nt));
+    e->used[0] = ts_mark(&ctx->arena), e->peak[0] = ctx->arena.peak;
+    for (int s = 1; s <= e->steps; s++)
+        TRY(ts_dit_step(e->dit, &e->attn, (ts_event){.phase = TS_PHASE_DENOISE, .step = s, .steps = e->steps}, e->samples, eval, xs, v));
+    e->used[1] = ts_mark(&ctx->arena), e->peak[1] = ctx->arena.peak;
+    for (int i = 0; i < e->samples; i++) {
+        size_t bytes = (size_t)ts_count(v[i]) * sizeof(float);
+        free(e->v[i]);
+        e->v[i] = malloc(bytes);
+        TRY(dev->ops->download(dev, e->v[i], v[i].p, bytes));
+    }
+done:
+    ctx->tap = NULL;
+    return st;
+}
+
+ts_status evaluation_try(ts_ctx *ctx, evaluation *e)
+{
+    ctx->dev->counting = true;
+    ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
+    ts_status st = evaluation_phase(ctx, e);
+    size_t size = ctx->arena.peak;
+    ts_arena_close(&ctx->arena);
+    ctx->dev->counting = false;
+    if (st != TS_OK) return st;
+    ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, size));
+    st = evaluation_phase(ctx, e);
+    ts_arena_close(&ctx->arena);
+    return st;
+}
+
+void evaluation_free(evaluation *e)
+{
+    for (int i = 0; i < SAMPLES; i++) free(e->v[i]);
+    ts_dit_close(e->dit);
+}

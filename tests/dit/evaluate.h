@@ -1,0 +1,32 @@
+/* One evaluation of a transformer as the sampler asks for it: what goes in, what came out, what taps saw. */
+#ifndef EVALUATE_H
+#define EVALUATE_H
+#include "dit/dit.h"
+#include "tests/testing.h"
+
+enum { SAMPLES = 2 };
+typedef struct {
+    ts_dit *dit;
+    const float *x;            /* host [C, F, H, W] */
+    long latent[4];
+    ts_dit_text text[SAMPLES];
+    float t[SAMPLES];
+    int texts, nt, samples, steps; /* samples run slots 0, 1; the same evaluation `steps` times, numbered from 1 */
+    int trow, trow_sel;
+    const uint8_t *sel;        /* host [N]; NULL: none */
+    float *v[SAMPLES];         /* out: host [out_channels, F, H, W], evaluation_free */
+    ts_bag *taps;              /* out when not NULL: tap.* of sample 0, negative_tap.* of sample 1 */
+    ts_attn attn;
+    size_t used[2], peak[2];   /* of the arena, after prepare and after the last step; in the real run */
+} evaluation;
+
+/* Opens tests' folder DIR (config.json and weights). */
+ts_dit *evaluation_open(ts_ctx *, const char *dir, int first_layer);
+/* Reads noise, states and first timestep of a fixture; `dir`: the component's folder. The bags live as long as the process: they are few and small. */
+void evaluation_of_fixture(evaluation *, ts_ctx *, const char *fixture, const char *dir, ts_bag **expected);
+/* A phase for testing_run, user: evaluation. */
+ts_status evaluation_phase(ts_ctx *, void *user);
+/* Counting run and real run; returns the status of the first that fails. */
+ts_status evaluation_try(ts_ctx *, evaluation *);
+void evaluation_free(evaluation *); /* outputs and the model */
+#endif
