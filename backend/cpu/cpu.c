@@ -1,10 +1,9 @@
 /* The CPU device: opening, memory, and the checks that stand before every operation. On a counting device an operation ends after its checks. */
 #include "backend/cpu/limits.h"
+#include "backend/cpu/onednn.h"
 #include "backend/cpu/ref.h"
 
-#include <errno.h>
 #include <omp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,9 +90,12 @@ static void want(ts_weight *w, ts_dtype type)
     w->want_type = type, w->want_layout = 0, w->want_bytes = (size_t)ts_count(w->t) * ts_dtype_size(type);
 }
 
+/* oneDNN has no plain C path and no bf16 without the instructions. */
+static bool by_onednn(const ts_cpu *c, ts_dtype x) { return c->dnnl && (x == TS_F32 || c->dev.has_bf16); }
+
 static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
 {
-    (void)d;
+    if (cpu_of(d)->dnnl) return ts_onednn_pack(cpu_of(d), from, to, at);
     ts_pack_ref(from, to->want_type, ts_host_of(at));
     to->t.p = at, to->t.type = to->want_type, to->layout = to->want_layout;
     return TS_OK;
@@ -107,6 +109,9 @@ static ts_status linear(ts_device *d, const ts_linear *a)
     NEED("linear", ts_rows(a->y) == M && width(a->y) == O);
     NEED("linear", vector_fits(a->b, O) && table_fits(a->gate, a->sel, M, O));
     NEED("linear", !ts_there(a->resid) || (same(a->resid, a->y) && a->resid.type == a->y.type));
+    if (!d->counting && (!ts_there(a->w->t) || a->w->t.type != a->x.type))
+        return ts_fail(d->err, TS_EDEVICE, "linear: the weight is not resident as %s", ts_dtype_name(a->x.type));
+    if (by_onednn(cpu_of(d), a->x.type)) return ts_onednn_linear(cpu_of(d), a);
     if (d->counting) {
         want(a->w, a->x.type);
         return TS_OK;
@@ -129,6 +134,9 @@ static ts_status conv(ts_device *d, const ts_conv *a)
     }
     NEED("conv", a->y.dim[3] == w->dim[0] && vector_fits(a->b, w->dim[0]));
     NEED("conv", !ts_there(a->resid) || (same(a->resid, a->y) && a->resid.type == a->y.type));
+    if (!d->counting && (!ts_there(a->w->t) || a->w->t.type != a->x.type))
+        return ts_fail(d->err, TS_EDEVICE, "conv: the weight is not resident as %s", ts_dtype_name(a->x.type));
+    if (by_onednn(cpu_of(d), a->x.type)) return ts_onednn_conv(cpu_of(d), a);
     if (d->counting) {
         want(a->w, a->x.type);
         return TS_OK;
@@ -216,6 +224,7 @@ static ts_status checked(ts_device *d, int *tag)
 
 static void shut(ts_device *d)
 {
+    ts_onednn_close(cpu_of(d));
     free(cpu_of(d)->scratch);
     free(d);
 }
@@ -261,6 +270,8 @@ ts_status ts_cpu_open(ts_cpu_options o, const ts_env *env, ts_err *err, ts_devic
     c->threads = o.threads > 0 ? o.threads : ts_cpu_threads();
     omp_set_num_threads(c->threads);
     c->dev = (ts_device){.ops = &ops, .err = err, .env = env, .has_bf16 = level == TS_LEVEL_AVX512_BF16, .name = "cpu", .level = levels[level], .threads = c->threads};
-    *out = &c->dev;
-    return TS_OK;
+    if (level != TS_LEVEL_REF) st = ts_onednn_open(c);
+    if (st) shut(&c->dev);
+    else *out = &c->dev;
+    return st;
 }

@@ -1,0 +1,368 @@
+/* oneDNN's matmul and convolution primitives behind ts_linear and ts_conv.
+ *
+ * A primitive is made once for a shape, its types, the layout of its weights and what is fused behind it, in the counting run; calling it again only sets addresses. The first
+ * use of a weight lets oneDNN choose the layout, which becomes a number that indexes `layout`; whoever uses the weight later takes it as it is.
+ * y = resid + gate * act(x W' + b) is fused as eltwise, binary and sum, oneDNN's order of operations being ours; what does not fit that (a gate chosen per row, an f32 x with a bf16
+ * y) is computed as act(x W' + b) into f32 scratch and combined by a pass of our own. */
+#include "backend/cpu/onednn.h"
+
+#include "backend/cpu/dnnl_compat.h"
+#include "backend/cpu/ref.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINEAR, CONV };
+typedef struct {           /* compared byte by byte: zero before filling */
+    int kind, xt, yt, act, bias, gate, sum, layout; /* layout -1: oneDNN may choose */
+    long x[5], w[5], y[5], ldx, ldy;
+    int stride[3], pad[6];
+} key;
+
+typedef struct {
+    key k;
+    dnnl_primitive_t p;
+    dnnl_memory_t x, w, b, y, gate, scratch;
+    size_t scratch_bytes, weight_bytes;
+    int layout;            /* of the weights as this primitive takes them; 0: row-major as stored */
+} entry;
+
+struct ts_dnnl {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    entry *e;
+    int n, room;
+    struct { desc d, plain; } *layout; /* number i + 1; plain: the same weights row-major */
+    int layouts;
+};
+
+static ts_status failed(ts_cpu *c, const char *what, const key *k)
+{
+    return ts_fail(c->dev.err, TS_EDEVICE, "oneDNN can not make a %s of [%ld, %ld, %ld, %ld] %s and [%ld, %ld] weights", what, k->x[0], k->x[1], k->x[2], k->x[3],
+                   ts_dtype_name((ts_dtype)k->xt), k->w[0], k->w[1]);
+}
+
+static dnnl_data_type_t type_of(int t) { return t == TS_BF16 ? dnnl_bf16 : dnnl_f32; }
+
+ts_status ts_onednn_open(ts_cpu *c)
+{
+    c->dnnl = calloc(1, sizeof *c->dnnl);
+    if (!c->dnnl) return ts_fail(c->dev.err, TS_EMEMORY, "no memory for a device");
+    if (c->level == TS_LEVEL_AVX2) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2); /* only counts before oneDNN's first use in the process */
+    if (dnnl_engine_create(&c->dnnl->engine, dnnl_cpu, 0) != dnnl_success || dnnl_stream_create(&c->dnnl->stream, c->dnnl->engine, dnnl_stream_default_flags) != dnnl_success)
+        return ts_fail(c->dev.err, TS_EDEVICE, "oneDNN does not start on this machine");
+    c->dev.has_bf16 = c->dev.has_bf16 && (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+    return TS_OK;
+}
+
+static void drop_memory(dnnl_memory_t m)
+{
+    if (m) dnnl_memory_destroy(m);
+}
+
+void ts_onednn_close(ts_cpu *c)
+{
+    struct ts_dnnl *d = c->dnnl;
+    if (!d) return;
+    for (int i = 0; i < d->n; i++) {
+        entry *e = d->e + i;
+        drop_memory(e->x), drop_memory(e->w), drop_memory(e->b), drop_memory(e->y), drop_memory(e->gate), drop_memory(e->scratch);
+        dnnl_primitive_destroy(e->p);
+    }
+    for (int i = 0; i < d->layouts; i++) drop(&d->layout[i].d), drop(&d->layout[i].plain);
+    if (d->stream) dnnl_stream_destroy(d->stream);
+    if (d->engine) dnnl_engine_destroy(d->engine);
+    free(d->e);
+    free(d->layout);
+    free(d);
+}
+
+void ts_onednn_version(char *out, size_t size)
+{
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(out, size, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
+}
+
+/* The number of a layout; 0 when it is the plain one, -1: no memory. */
+static int layout_number(struct ts_dnnl *d, desc_ref w, const desc *plain)
+{
+    if (dnnl_memory_desc_equal(w, ref(plain))) return 0;
+    for (int i = 0; i < d->layouts; i++)
+        if (dnnl_memory_desc_equal(w, ref(&d->layout[i].d)) && dnnl_memory_desc_equal(ref(plain), ref(&d->layout[i].plain))) return i + 1;
+    void *more = realloc(d->layout, (size_t)(d->layouts + 1) * sizeof *d->layout);
+    if (!more) return -1;
+    d->layout = more;
+    memset(d->layout + d->layouts, 0, sizeof *d->layout);
+    if (!keep(&d->layout[d->layouts].d, w) || !keep(&d->layout[d->layouts].plain, ref(plain))) return -1;
+    return ++d->layouts;
+}
+
+/* ---- making primitives ---- */
+typedef struct { desc x, w, plain, b, y, gate; } descs;
+
+static void drop_all(descs *s) { drop(&s->x), drop(&s->w), drop(&s->plain), drop(&s->b), drop(&s->y), drop(&s->gate); }
+
+static bool linear_descs(const key *k, descs *s)
+{
+    long M = k->x[0], K = k->x[1], O = k->w[0];
+    dnnl_data_type_t xt = type_of(k->xt);
+    return make(&s->x, 2, (dnnl_dims_t){M, K}, xt, (dnnl_dims_t){k->ldx, 1}) && make(&s->plain, 2, (dnnl_dims_t){K, O}, xt, (dnnl_dims_t){1, K}) &&
+           make(&s->b, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) && make(&s->gate, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) &&
+           make(&s->y, 2, (dnnl_dims_t){M, O}, type_of(k->yt), (dnnl_dims_t){k->ldy, 1}) && (k->layout >= 0 || make(&s->w, 2, (dnnl_dims_t){K, O}, xt, NULL));
+}
+
+/* One kernel in time: frames are the batch of a 2-D convolution. */
+static bool flat(const key *k) { return k->w[2] == 1 && k->stride[0] == 1 && k->pad[0] == 0 && k->pad[1] == 0; }
+
+static bool conv_descs(const key *k, descs *s)
+{
+    long F = k->x[0], H = k->x[1], W = k->x[2], C = k->x[3], O = k->w[0], f = k->y[0], h = k->y[1], w = k->y[2], kt = k->w[2], kh = k->w[3], kw = k->w[4];
+    dnnl_data_type_t xt = type_of(k->xt), yt = type_of(k->yt);
+    bool ok = make(&s->b, 1, (dnnl_dims_t){O}, dnnl_f32, (dnnl_dims_t){1});
+    if (flat(k))
+        return ok && make(&s->x, 4, (dnnl_dims_t){F, C, H, W}, xt, (dnnl_dims_t){H * W * C, 1, W * C, C}) &&
+               make(&s->y, 4, (dnnl_dims_t){f, O, h, w}, yt, (dnnl_dims_t){h * w * O, 1, w * O, O}) &&
+               make(&s->plain, 4, (dnnl_dims_t){O, C, kh, kw}, xt, (dnnl_dims_t){C * kh * kw, kh * kw, kw, 1}) &&
+               (k->layout >= 0 || make(&s->w, 4, (dnnl_dims_t){O, C, kh, kw}, xt, NULL));
+    return ok && make(&s->x, 5, (dnnl_dims_t){1, C, F, H, W}, xt, (dnnl_dims_t){F * H * W * C, 1, H * W * C, W * C, C}) &&
+           make(&s->y, 5, (dnnl_dims_t){1, O, f, h, w}, yt, (dnnl_dims_t){f * h * w * O, 1, h * w * O, w * O, O}) &&
+           make(&s->plain, 5, (dnnl_dims_t){O, C, kt, kh, kw}, xt, (dnnl_dims_t){C * kt * kh * kw, kt * kh * kw, kh * kw, kw, 1}) &&
+           (k->layout >= 0 || make(&s->w, 5, (dnnl_dims_t){O, C, kt, kh, kw}, xt, NULL));
+}
+
+static bool fuse(const key *k, const descs *s, dnnl_primitive_attr_t attr)
+{
+    static const struct { dnnl_alg_kind_t kind; float alpha; } eltwise[] = {[TS_ACT_SILU] = {dnnl_eltwise_swish, 1}, [TS_ACT_GELU] = {dnnl_eltwise_gelu_erf, 0},
+        [TS_ACT_GELU_TANH] = {dnnl_eltwise_gelu_tanh, 0}, [TS_ACT_QUICK_GELU] = {dnnl_eltwise_swish, 1.702f}, [TS_ACT_RELU] = {dnnl_eltwise_relu, 0}};
+    dnnl_post_ops_t p;
+    if (dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) != dnnl_success) return false;
+    if (dnnl_post_ops_create(&p) != dnnl_success) return false;
+    bool ok = !k->act || append_eltwise(p, eltwise[k->act].kind, eltwise[k->act].alpha);
+    if (k->gate) ok = ok && dnnl_post_ops_append_binary(p, dnnl_binary_mul, ref(&s->gate)) == dnnl_success;
+    if (k->sum) ok = ok && append_sum(p);
+    ok = ok && dnnl_primitive_attr_set_post_ops(attr, p) == dnnl_success;
+    dnnl_post_ops_destroy(p);
+    return ok;
+}
+
+static bool describe(struct ts_dnnl *d, const key *k, const descs *s, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd)
+{
+    desc_ref w = k->layout < 0 ? ref(&s->w) : k->layout == 0 ? ref(&s->plain) : ref(&d->layout[k->layout - 1].d), b = k->bias ? ref(&s->b) : NULL;
+    if (k->kind == LINEAR) return describe_matmul(pd, d->engine, ref(&s->x), w, b, ref(&s->y), attr);
+    bool two = flat(k);
+    dnnl_dims_t stride, before, after;
+    for (int i = two, n = 0; i < 3; i++, n++) stride[n] = k->stride[i], before[n] = k->pad[2 * i], after[n] = k->pad[2 * i + 1];
+    return describe_conv(pd, d->engine, ref(&s->x), w, b, ref(&s->y), stride, before, after, attr);
+}
+
+static bool memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_primitive_desc_t pd)
+{
+    desc_ref w = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), t = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    e->layout = layout_number(d, w, &s->plain);
+    e->weight_bytes = dnnl_memory_desc_get_size(w);
+    e->scratch_bytes = dnnl_memory_desc_get_size(t);
+    bool ok = e->layout >= 0 && dnnl_memory_create(&e->x, ref(&s->x), d->engine, DNNL_MEMORY_NONE) == dnnl_success &&
+              dnnl_memory_create(&e->w, w, d->engine, DNNL_MEMORY_NONE) == dnnl_success && dnnl_memory_create(&e->y, ref(&s->y), d->engine, DNNL_MEMORY_NONE) == dnnl_success &&
+              dnnl_memory_create(&e->scratch, t, d->engine, DNNL_MEMORY_NONE) == dnnl_success;
+    if (e->k.bias) ok = ok && dnnl_memory_create(&e->b, ref(&s->b), d->engine, DNNL_MEMORY_NONE) == dnnl_success;
+    if (e->k.gate) ok = ok && dnnl_memory_create(&e->gate, ref(&s->gate), d->engine, DNNL_MEMORY_NONE) == dnnl_success;
+    return ok;
+}
+
+static bool build(struct ts_dnnl *d, entry *e)
+{
+    descs s = {0};
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    bool ok = (e->k.kind == LINEAR ? linear_descs : conv_descs)(&e->k, &s) && dnnl_primitive_attr_create(&attr) == dnnl_success && fuse(&e->k, &s, attr) &&
+              describe(d, &e->k, &s, attr, &pd) && memories(d, e, &s, pd) && dnnl_primitive_create(&e->p, pd) == dnnl_success;
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    drop_all(&s);
+    return ok;
+}
+
+/* Finds or makes the primitive of a key. */
+static ts_status prepare(ts_cpu *c, const key *k, entry **out)
+{
+    struct ts_dnnl *d = c->dnnl;
+    for (int i = d->n - 1; i >= 0; i--)
+        if (!memcmp(&d->e[i].k, k, sizeof *k)) {
+            *out = d->e + i;
+            return TS_OK;
+        }
+    if (d->n == d->room) {
+        int room = d->room ? 2 * d->room : 64;
+        void *more = realloc(d->e, (size_t)room * sizeof *d->e);
+        if (!more) return ts_fail(c->dev.err, TS_EMEMORY, "no memory for %d primitives", room);
+        d->e = more, d->room = room;
+    }
+    entry *e = d->e + d->n;
+    *e = (entry){.k = *k};
+    if (!build(d, e)) {
+        drop_memory(e->x), drop_memory(e->w), drop_memory(e->b), drop_memory(e->y), drop_memory(e->gate), drop_memory(e->scratch);
+        return failed(c, k->kind == LINEAR ? "matmul" : "convolution", k);
+    }
+    d->n++;
+    *out = e;
+    return TS_OK;
+}
+
+typedef struct { ts_ptr x, b, y, gate; } operands;
+
+static ts_status execute(ts_cpu *c, const entry *e, const ts_weight *w, operands o, void *scratch)
+{
+    struct ts_dnnl *d = c->dnnl;
+    dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, e->x}, {DNNL_ARG_WEIGHTS, e->w}, {DNNL_ARG_DST, e->y}, {DNNL_ARG_SCRATCHPAD, e->scratch}};
+    int n = 4;
+    dnnl_memory_set_data_handle(e->x, ts_host_of(o.x));
+    dnnl_memory_set_data_handle(e->w, ts_host_of(w->t.p));
+    dnnl_memory_set_data_handle(e->y, ts_host_of(o.y));
+    dnnl_memory_set_data_handle(e->scratch, scratch);
+    if (e->k.bias) dnnl_memory_set_data_handle(e->b, ts_host_of(o.b)), a[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, e->b};
+    if (e->k.gate) {
+        dnnl_memory_set_data_handle(e->gate, ts_host_of(o.gate));
+        a[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(e->k.act ? 1 : 0) | DNNL_ARG_SRC_1, e->gate};
+    }
+    if (dnnl_primitive_execute(e->p, d->stream, n, a) != dnnl_success || dnnl_stream_wait(d->stream) != dnnl_success)
+        return ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not run a %s", e->k.kind == LINEAR ? "matmul" : "convolution");
+    return TS_OK;
+}
+
+/* The layout that a key asks for: of a weight in memory what it has, of one that another operation has counted what that chose, else free. */
+static int layout_for(const ts_cpu *c, const ts_weight *w, ts_dtype xt)
+{
+    if (!c->dev.counting) return w->layout;
+    return w->want_bytes && w->want_type == xt ? w->want_layout : -1;
+}
+
+static void record(ts_weight *w, const entry *e, ts_dtype xt)
+{
+    w->want_type = xt, w->want_layout = e->layout;
+    w->want_bytes = e->weight_bytes;
+}
+
+static void copy_rows(ts_tensor from, ts_tensor to)
+{
+    long rows = ts_rows(from), n = from.dim[from.nd - 1];
+    size_t size = ts_dtype_size(from.type);
+    const char *s = ts_host_of(from.p);
+    char *d = ts_host_of(to.p);
+    if (s == d && from.ld == to.ld) return;
+#pragma omp parallel for schedule(static)
+    for (long m = 0; m < rows; m++) memmove(d + (size_t)(m * to.ld) * size, s + (size_t)(m * from.ld) * size, (size_t)n * size);
+}
+
+/* y = resid + gate * t, row by row. t f32 [M, O] */
+static void combine(const ts_linear *a, const float *t)
+{
+    long M = ts_rows(a->y), O = a->y.dim[a->y.nd - 1];
+#pragma omp parallel for schedule(static)
+    for (long m = 0; m < M; m++) {
+        long row = ts_there(a->sel) ? ((const uint8_t *)ts_host_of(a->sel.p))[m] : 0;
+        const float *g = ts_there(a->gate) ? (const float *)ts_host_of(a->gate.p) + row * a->gate.ld : NULL;
+        for (long o = 0; o < O; o++) {
+            float v = t[m * O + o] * (g ? g[o] : 1);
+            if (ts_there(a->resid)) v += ts_load(ts_host_of(a->resid.p), a->resid.type, m * a->resid.ld + o);
+            ts_store(ts_host_of(a->y.p), a->y.type, m * a->y.ld + o, v);
+        }
+    }
+}
+
+ts_status ts_onednn_linear(ts_cpu *c, const ts_linear *a)
+{
+    long M = ts_rows(a->x), K = a->x.dim[a->x.nd - 1], O = a->w->t.dim[0];
+    bool apart = (ts_there(a->gate) && ts_there(a->sel)) || (a->x.type == TS_F32 && a->y.type == TS_BF16);
+    key k;
+    entry *e;
+    void *scratch;
+    memset(&k, 0, sizeof k);
+    k.kind = LINEAR, k.xt = a->x.type, k.yt = apart ? TS_F32 : a->y.type, k.act = a->act, k.bias = a->b != NULL, k.gate = !apart && ts_there(a->gate);
+    k.sum = !apart && ts_there(a->resid), k.layout = layout_for(c, a->w, a->x.type);
+    k.x[0] = M, k.x[1] = K, k.w[0] = O, k.w[1] = K, k.ldx = M > 1 ? a->x.ld : K, k.ldy = apart || M == 1 ? O : a->y.ld;
+    ts_status st = prepare(c, &k, &e);
+    if (st) return st;
+    size_t aside = apart ? ((size_t)(M * O) * sizeof(float) + 63) & ~(size_t)63 : 0;
+    st = ts_cpu_scratch(c, aside + e->scratch_bytes, &scratch);
+    if (st) return st;
+    if (c->dev.counting) {
+        record(a->w, e, a->x.type);
+        return TS_OK;
+    }
+    if (k.sum) copy_rows(a->resid, a->y);
+    ts_ptr y = apart ? (ts_ptr){(uintptr_t)scratch} : a->y.p;
+    st = execute(c, e, a->w, (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, a->gate.p}, (char *)scratch + aside);
+    if (!st && apart) combine(a, scratch);
+    return st;
+}
+
+/* A 1x1x1 kernel is a linear layer over positions. */
+static bool pointwise(const ts_conv *a, const key *k)
+{
+    bool plain = k->w[2] == 1 && k->w[3] == 1 && k->w[4] == 1;
+    for (int i = 0; i < 3; i++) plain = plain && a->stride[i] == 1 && a->pad[2 * i] == 0 && a->pad[2 * i + 1] == 0;
+    return plain;
+}
+
+ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
+{
+    const ts_tensor *w = &a->w->t;
+    key k;
+    entry *e;
+    void *scratch;
+    memset(&k, 0, sizeof k);
+    k.kind = CONV, k.xt = a->x.type, k.yt = a->y.type, k.bias = a->b != NULL, k.sum = ts_there(a->resid), k.layout = layout_for(c, a->w, a->x.type);
+    k.w[0] = w->dim[0], k.w[1] = w->dim[1], k.w[2] = w->nd == 5 ? w->dim[2] : 1, k.w[3] = w->dim[w->nd - 2], k.w[4] = w->dim[w->nd - 1];
+    if (pointwise(a, &k)) return ts_onednn_linear(c, &(ts_linear){.x = a->x, .w = a->w, .b = a->b, .resid = a->resid, .y = a->y});
+    for (int i = 0; i < 4; i++) k.x[i] = a->x.dim[i], k.y[i] = a->y.dim[i];
+    memcpy(k.stride, a->stride, sizeof k.stride);
+    memcpy(k.pad, a->pad, sizeof k.pad);
+    if (a->x.ld != a->x.dim[3] || a->y.ld != a->y.dim[3]) return ts_fail(c->dev.err, TS_ESHAPE, "conv: channels are not packed");
+    ts_status st = prepare(c, &k, &e);
+    if (st) return st;
+    st = ts_cpu_scratch(c, e->scratch_bytes, &scratch);
+    if (st) return st;
+    if (c->dev.counting) {
+        record(a->w, e, a->x.type);
+        return TS_OK;
+    }
+    if (k.sum) copy_rows(a->resid, a->y);
+    return execute(c, e, a->w, (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, a->y.p, {0}}, scratch);
+}
+
+/* ---- packing ---- */
+static ts_status reorder(ts_cpu *c, int layout, void *from, void *to)
+{
+    struct ts_dnnl *d = c->dnnl;
+    const desc *src = &d->layout[layout - 1].plain, *dst = &d->layout[layout - 1].d;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t p = NULL;
+    dnnl_memory_t a = NULL, b = NULL;
+    bool ok = dnnl_reorder_primitive_desc_create(&pd, ref(src), d->engine, ref(dst), d->engine, NULL) == dnnl_success && dnnl_primitive_create(&p, pd) == dnnl_success &&
+              dnnl_memory_create(&a, ref(src), d->engine, from) == dnnl_success && dnnl_memory_create(&b, ref(dst), d->engine, to) == dnnl_success;
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, a}, {DNNL_ARG_TO, b}};
+    ok = ok && dnnl_primitive_execute(p, d->stream, 2, args) == dnnl_success && dnnl_stream_wait(d->stream) == dnnl_success;
+    drop_memory(a), drop_memory(b);
+    if (p) dnnl_primitive_destroy(p);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    return ok ? TS_OK : ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not pack a weight");
+}
+
+ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, ts_weight *to, ts_ptr at)
+{
+    ts_status st = TS_OK;
+    void *plain = (void *)from->data;
+    if (to->want_layout == 0) {
+        ts_pack_ref(from, to->want_type, ts_host_of(at));
+    } else {
+        if (from->type != to->want_type) { /* the reorder then moves values of one type, for which oneDNN has fast code */
+            st = ts_cpu_scratch(c, (size_t)ts_count(to->t) * ts_dtype_size(to->want_type), &plain);
+            if (st) return st;
+            ts_pack_ref(from, to->want_type, plain);
+        }
+        st = reorder(c, to->want_layout, plain, ts_host_of(at));
+    }
+    if (!st) to->t.p = at, to->t.type = to->want_type, to->layout = to->want_layout;
+    return st;
+}

@@ -1,0 +1,232 @@
+/* Linear layers and convolutions of every CPU level against the plain C of level "ref", with every combination of optional parts. */
+#include "tests/golden.h"
+#include "tests/testing.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    long M, K, O;
+    ts_act act;
+    bool bias, gate, sel, resid, alias;
+    ts_dtype xt, yt;
+} linear_case;
+
+typedef struct {
+    long x[4], O, k[3];
+    int stride[3], pad[6];
+    bool resid, bias;
+    ts_dtype type;
+} conv_case;
+
+static void fill(float *x, long n, const char *name)
+{
+    golden_input(name, 1, n, x);
+}
+
+/* Uploads f32 numbers as a tensor of any float type. */
+static ts_status put(ts_ctx *c, ts_tensor t, const float *x)
+{
+    size_t mark = ts_mark(&c->arena);
+    ts_tensor f = ts_take(&c->arena, TS_F32, t.nd, t.dim);
+    ts_status st = c->dev->ops->upload(c->dev, f.p, x, (size_t)ts_count(f) * sizeof *x);
+    if (!st) st = ts_cast(c->dev, f, t);
+    ts_release(&c->arena, mark);
+    return st;
+}
+
+static ts_status get(ts_ctx *c, ts_tensor t, float *x)
+{
+    size_t mark = ts_mark(&c->arena);
+    ts_tensor f = ts_take(&c->arena, TS_F32, t.nd, t.dim);
+    ts_status st = ts_cast(c->dev, t, f);
+    if (!st) st = c->dev->ops->download(c->dev, x, f.p, (size_t)ts_count(f) * sizeof *x);
+    ts_release(&c->arena, mark);
+    return st;
+}
+
+/* The counting run has said how the weight is wanted; then it is packed once. */
+static ts_status settle(ts_ctx *c, ts_weight *w, const float *host, ts_ptr *home)
+{
+    ts_status st = TS_OK;
+    ts_host from = {host, TS_F32, w->t.nd, {w->t.dim[0], w->t.dim[1], w->t.dim[2], w->t.dim[3], w->t.dim[4]}};
+    if (c->dev->counting) return TS_OK;
+    TRY(c->dev->ops->alloc(c->dev, w->want_bytes, home));
+    TRY(c->dev->ops->pack(c->dev, &from, w, *home));
+done:
+    return st;
+}
+
+static ts_weight weight(int nd, const long *dim)
+{
+    ts_weight w = {.t = ts_tensor_of((ts_ptr){0}, TS_F32, nd, dim)};
+    return w;
+}
+
+typedef struct { const linear_case *l; const conv_case *v; ts_weight w; float *out; long n; } job;
+
+static ts_status run_linear(ts_ctx *c, void *user)
+{
+    job *j = user;
+    const linear_case *l = j->l;
+    ts_status st = TS_OK;
+    ts_ptr home = {0};
+    long M = l->M, K = l->K, O = l->O;
+    float *host = malloc((size_t)((M + O + 4) * (K + O + 8)) * sizeof *host);
+    uint8_t *sel = malloc((size_t)M);
+    ts_tensor wide = ts_take(&c->arena, l->xt, TS_DIM(M, K + 8)), x = ts_columns(wide, 8, K), y = ts_take(&c->arena, l->yt, TS_DIM(M, O));
+    ts_tensor bias = ts_take(&c->arena, TS_F32, TS_DIM(O)), gate = ts_take(&c->arena, TS_F32, TS_DIM(2, O)), rows = ts_take(&c->arena, TS_U8, TS_DIM(M)), r = ts_take(&c->arena, l->yt, TS_DIM(M, O));
+    ts_weight b = {.t = bias};
+    for (long m = 0; m < M; m++) sel[m] = m % 3 == 1;
+    fill(host, M * (K + 8), "x");
+    TRY(put(c, wide, host));
+    fill(host, O, "b");
+    TRY(put(c, bias, host));
+    fill(host, 2 * O, "g");
+    TRY(put(c, gate, host));
+    fill(host, M * O, "r");
+    TRY(put(c, r, host));
+    TRY(put(c, y, host));
+    TRY(c->dev->ops->upload(c->dev, rows.p, sel, (size_t)M));
+    fill(host, O * K, "w");
+    TRY(settle(c, &j->w, host, &home));
+    ts_linear a = {.x = x, .w = &j->w, .b = l->bias ? &b : NULL, .act = l->act, .y = y};
+    if (l->gate) a.gate = l->sel ? gate : ts_row_range(gate, 1, 1);
+    if (l->sel) a.sel = rows;
+    if (l->resid) a.resid = l->alias ? y : r;
+    TRY(ts_linear_op(c->dev, a));
+    TRY(get(c, y, j->out));
+done:
+    if (home.at) c->dev->ops->free(c->dev, home);
+    free(host), free(sel);
+    return st;
+}
+
+static ts_status run_conv(ts_ctx *c, void *user)
+{
+    job *j = user;
+    const conv_case *v = j->v;
+    ts_status st = TS_OK;
+    ts_ptr home = {0};
+    long y[4], n = v->O * v->x[3] * v->k[0] * v->k[1] * v->k[2];
+    for (int i = 0; i < 3; i++) y[i] = (v->x[i] + v->pad[2 * i] + v->pad[2 * i + 1] - v->k[i]) / v->stride[i] + 1;
+    y[3] = v->O;
+    ts_tensor x = ts_take(&c->arena, v->type, 4, v->x), out = ts_take(&c->arena, v->type, 4, y), bias = ts_take(&c->arena, TS_F32, TS_DIM(v->O));
+    ts_weight b = {.t = bias};
+    float *host = malloc((size_t)(n + ts_count(x) + ts_count(out)) * sizeof *host);
+    fill(host, ts_count(x), "x");
+    TRY(put(c, x, host));
+    fill(host, v->O, "b");
+    TRY(put(c, bias, host));
+    fill(host, ts_count(out), "r");
+    TRY(put(c, out, host));
+    fill(host, n, "w");
+    TRY(settle(c, &j->w, host, &home));
+    ts_conv a = {.x = x, .w = &j->w, .b = v->bias ? &b : NULL, .y = out};
+    if (v->resid) a.resid = out;
+    memcpy(a.stride, v->stride, sizeof a.stride), memcpy(a.pad, v->pad, sizeof a.pad);
+    TRY(ts_conv_op(c->dev, a));
+    j->n = ts_count(out);
+    TRY(get(c, out, j->out));
+done:
+    if (home.at) c->dev->ops->free(c->dev, home);
+    free(host);
+    return st;
+}
+
+/* f32: K products of numbers below 1 summed in any order differ by less than K eps; bf16: operands are the same, sums are f32, the result is rounded once. */
+static void compare(const char *what, const float *got, const float *want, long n, long K, ts_dtype y)
+{
+    double scale = sqrt((double)K);
+    for (long i = 0; i < n; i++) {
+        double tol = 4e-7 * scale * 4 + (y == TS_BF16 ? fabs(want[i]) / 128 : 0);
+        ck_assert_msg(fabs((double)got[i] - want[i]) <= tol, "%s: element %ld is %.7g, expected %.7g (within %.1e)", what, i, got[i], want[i], tol);
+    }
+}
+
+static void both(const char *backend, const char *level, ts_status (*phase)(ts_ctx *, void *), job *j, float *out)
+{
+    ts_ctx *c = testing_open(backend, level, 2);
+    j->out = out;
+    testing_run(c, phase, j);
+    testing_close(c);
+}
+
+#ifndef LEVEL
+#define LEVEL NULL /* the best there is; oneDNN's own level is one a process, so others are programs of their own */
+#endif
+
+START_TEST(linears)
+{
+    static const long shape[][3] = {{1, 64, 128}, {7, 24, 40}, {65, 96, 33}, {128, 192, 576}};
+    static const ts_act acts[] = {TS_ACT_NONE, TS_ACT_GELU_TANH, TS_ACT_SILU, TS_ACT_GELU, TS_ACT_RELU, TS_ACT_QUICK_GELU};
+    float *want = malloc(sizeof *want * 128 * 576), *got = malloc(sizeof *got * 128 * 576);
+    ts_ctx *probe = testing_open("cpu", LEVEL, 1);
+    bool bf16 = probe->dev->has_bf16;
+    testing_close(probe);
+    if (!bf16) printf("skip: no bf16 instructions: linear layers in bf16\n");
+    for (int s = 0; s < 4; s++)
+        for (int parts = 0; parts < 32; parts++)
+            for (int t = 0; t < 4; t++) {
+                linear_case l = {shape[s][0], shape[s][1], shape[s][2], acts[(parts + s + t) % 6], parts & 1, (parts & 2) != 0, (parts & 4) && (parts & 2), (parts & 8) != 0, (parts & 16) != 0,
+                                 t & 1 ? TS_BF16 : TS_F32, t & 2 ? TS_BF16 : TS_F32};
+                if (l.xt == TS_BF16 && !bf16) continue;
+                char what[128];
+                snprintf(what, sizeof what, "linear %ldx%ldx%ld act %d parts %d types %d", l.M, l.K, l.O, l.act, parts, t);
+                job j = {.l = &l, .w = weight(TS_DIM(l.O, l.K))};
+                both("cpu", "ref", run_linear, &j, want);
+                job k = {.l = &l, .w = weight(TS_DIM(l.O, l.K))};
+                both(parts & 1 ? "far" : "cpu", LEVEL, run_linear, &k, got);
+                compare(what, got, want, l.M * l.O, l.K, l.yt);
+            }
+    free(want), free(got);
+}
+END_TEST
+
+START_TEST(convs)
+{
+    static const conv_case cases[] = {
+        {{1, 9, 7, 16}, 24, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32},  {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_F32},
+        {{3, 8, 8, 12}, 3, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32},   {{2, 8, 8, 3}, 20, {1, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, false, TS_F32},
+        {{2, 9, 9, 16}, 16, {1, 3, 3}, {1, 2, 2}, {0, 0, 0, 1, 0, 1}, false, true, TS_F32},  {{5, 4, 6, 8}, 16, {3, 1, 1}, {1, 1, 1}, {2, 0, 0, 0, 0, 0}, false, true, TS_F32},
+        {{5, 4, 4, 8}, 8, {3, 1, 1}, {2, 1, 1}, {0, 0, 0, 0, 0, 0}, false, true, TS_F32},    {{3, 5, 5, 48}, 32, {1, 1, 1}, {1, 1, 1}, {0, 0, 0, 0, 0, 0}, true, true, TS_F32},
+        {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_BF16}};
+    enum { MOST = 1 << 16 };
+    float *want = malloc(MOST * sizeof *want), *got = malloc(MOST * sizeof *got);
+    ts_ctx *probe = testing_open("cpu", LEVEL, 1);
+    bool bf16 = probe->dev->has_bf16;
+    testing_close(probe);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const conv_case *v = cases + i;
+        if (v->type == TS_BF16 && !bf16) { printf("skip: no bf16 instructions: convolutions in bf16\n"); continue; }
+        long five[] = {v->O, v->x[3], v->k[0], v->k[1], v->k[2]}, four[] = {v->O, v->x[3], v->k[1], v->k[2]};
+        for (int flat = 0; flat < (v->k[0] == 1 ? 2 : 1); flat++) {
+            char what[64];
+            snprintf(what, sizeof what, "conv %zu%s", i, flat ? " as 2-D" : "");
+            job j = {.v = v, .w = flat ? weight(4, four) : weight(5, five)}, k = j;
+            both("cpu", "ref", run_conv, &j, want);
+            both("far", LEVEL, run_conv, &k, got);
+            compare(what, got, want, j.n, v->x[3] * v->k[0] * v->k[1] * v->k[2], v->type);
+        }
+    }
+    free(want), free(got);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("linear");
+    TCase *tc = tcase_create("linear");
+    tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, linears);
+    tcase_add_test(tc, convs);
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
