@@ -45,7 +45,7 @@ struct ts_weights {
     int *vector, vectors, loaded; /* items in order of finding; the first `loaded` are resident */
     ts_ptr *chunk;                /* memory of vectors: one a round of loading */
     int chunks;
-    size_t budget;
+    size_t most, budget; /* bytes that may be held: at most, and as the caller said */
     bool planned;
     ts_ptr slot;
     int owner;     /* the group in the slot; -1: none */
@@ -84,9 +84,10 @@ ts_status ts_weights_open(ts_ctx *ctx, const char *dir, const char *stem, ts_wei
     ws->group = calloc(1, sizeof *ws->group);
     ws->groups = 1;
     if (!ws->item || !ws->vector || !ws->chunk || !ws->group) TRY(memory(ws));
-    for (int i = 0; i < ws->files.files; i++) ws->budget += ws->files.file[i].size;
-    ws->budget += ws->budget / 4;
-    if (ws->budget < (size_t)256 << 20) ws->budget = (size_t)256 << 20;
+    for (int i = 0; i < ws->files.files; i++) ws->most += ws->files.file[i].size;
+    ws->most += ws->most / 4;
+    if (ws->most < (size_t)256 << 20) ws->most = (size_t)256 << 20;
+    ws->budget = ws->most;
     *out = ws, ws = NULL;
 done:
     ts_weights_close(ws);
@@ -258,6 +259,13 @@ static size_t packed_bytes(const ts_weights *ws, int i)
     return n == 0 || can_stay_mapped(ws, i) ? 0 : align(n);
 }
 
+/* Of a vector on the device: one element at least, so that it has an address. */
+static size_t room_for(ts_tensor t)
+{
+    long n = ts_count(t);
+    return align((size_t)(n ? n : 1) * sizeof(float));
+}
+
 static void lay_out(ts_weights *ws, group *g)
 {
     g->bytes = 0;
@@ -281,18 +289,31 @@ static bool changed(const ts_weights *ws, const group *g)
     return false;
 }
 
+static size_t vector_bytes(const ts_weights *ws)
+{
+    size_t all = 0;
+    for (int i = 0; i < ws->vectors; i++) all += room_for(ws->item[ws->vector[i]].w.t);
+    return all;
+}
+
 /* Who stays and who takes turns; takes all the memory that matrices will ever need. */
 static ts_status decide(ts_weights *ws)
 {
     ts_status st = TS_OK;
     ts_device *dev = ws->ctx->dev;
-    size_t left = ws->budget, slot = 0;
+    size_t all = vector_bytes(ws), largest = 0, slot = 0;
     forget(ws);
     for (int i = 0; i < ws->groups; i++) {
         group *g = ws->group + i;
         lay_out(ws, g);
-        g->stays = i == 0 || g->bytes <= left;
-        if (g->stays) left -= g->bytes < left ? g->bytes : left;
+        all += g->bytes;
+        if (i && g->bytes > largest) largest = g->bytes;
+    }
+    size_t taken = vector_bytes(ws) + (all > ws->budget ? largest : 0);
+    for (int i = 0; i < ws->groups; i++) {
+        group *g = ws->group + i;
+        g->stays = i == 0 || taken + g->bytes <= ws->budget || g->bytes == 0;
+        if (g->stays) taken += g->bytes;
         else if (g->bytes > slot) slot = g->bytes;
     }
     for (int i = 0; i < ws->groups; i++)
@@ -363,12 +384,12 @@ static ts_status load_vectors(ts_weights *ws)
     float *f = NULL;
     if (ws->loaded == ws->vectors) return TS_OK;
     for (int i = ws->loaded; i < ws->vectors; i++) {
-        size_t n = (size_t)ts_count(ws->item[ws->vector[i]].w.t) * sizeof *f;
-        bytes += align(n ? n : 1);
+        size_t n = room_for(ws->item[ws->vector[i]].w.t);
+        bytes += n;
         if (n > largest) largest = n;
     }
     ts_ptr home = {0}, at;
-    if (!(f = malloc(largest + 1))) TRY(memory(ws));
+    if (!(f = malloc(largest))) TRY(memory(ws));
     TRY(dev->ops->alloc(dev, bytes, &home));
     at = home;
     for (int i = ws->loaded; i < ws->vectors; i++) {
@@ -378,7 +399,7 @@ static ts_status load_vectors(ts_weights *ws)
         ts_widen(e->t.type, e->t.data, n, f);
         if (n) TRY(dev->ops->upload(dev, at, f, n * sizeof *f));
         t->p = at;
-        at = ts_at(at, align(n ? n * sizeof *f : 1));
+        at = ts_at(at, room_for(*t));
     }
     ws->chunk[ws->chunks++] = home;
     ws->loaded = ws->vectors;
@@ -423,25 +444,27 @@ done:
 
 void ts_weights_budget(ts_weights *ws, size_t bytes)
 {
+    if (bytes > ws->most) bytes = ws->most;
     if (bytes != ws->budget) ws->planned = false;
     ws->budget = bytes;
 }
 
 void ts_weights_leave(ts_weights *ws)
 {
+    for (int i = 0; i < ws->files.names; i++)
+        if (ws->item[i].in_place && ts_there(ws->item[i].w.t)) advise(entry_of(ws, i), true);
     forget(ws);
 }
 
 size_t ts_weights_packed(const ts_weights *ws, size_t *largest_group)
 {
-    size_t all = 0, largest = 0;
+    size_t all = vector_bytes(ws), largest = 0;
     for (int g = 0; g < ws->groups; g++) {
         size_t n = 0;
         for (int i = 0; i < ws->group[g].n; i++) n += packed_bytes(ws, ws->group[g].item[i]);
         all += n;
         if (g && n > largest) largest = n;
     }
-    for (int i = 0; i < ws->vectors; i++) all += align((size_t)ts_count(ws->item[ws->vector[i]].w.t) * sizeof(float));
     if (largest_group) *largest_group = largest;
     return all;
 }

@@ -24,9 +24,10 @@ void ts_weights_warn_unused(ts_weights *); /* after bind: one warning that count
 /* stop? then make the group's matrices resident: packed as the counting run wanted them (stored type and row-major: used in the mapping where the device can), mapped pages given back,
  * the next group prefetched; matrices that no operation has used are left alone. Nothing on a counting device. TS_EMEMORY; after the first call with given wants nothing is allocated. */
 ts_status ts_weights_enter(ts_weights *, int group);
-/* Packed bytes that may stay resident; the slot of the largest other group comes on top. Default: 1.25 times the size of the files and at least 256 MiB, so that widening never doubles memory. */
+/* Bytes that the set may hold on the device at once: resident groups, the slot and the vectors. What fits stays; the slot and the vectors are taken in any case. Never more than the default:
+ * 1.25 times the size of the files and at least 256 MiB, so that weights which are widened do not double memory. */
 void ts_weights_budget(ts_weights *, size_t bytes);
-void ts_weights_leave(ts_weights *); /* gives back the memory of all matrices; the wants are kept and the next enter packs again */
+void ts_weights_leave(ts_weights *); /* gives back the memory of all matrices and the pages of those used in the mapping; the wants are kept and the next enter packs again */
 /* After the counting run: bytes of everything when resident (vectors too), and of the largest group. */
 size_t ts_weights_packed(const ts_weights *, size_t *largest_group);
 /* Rows of a 2-D table (embeddings) as f32, read from the mapping: out [n, dim]. TS_ESHAPE: another shape than [vocab, dim] (-1: any), or an id outside of it. */

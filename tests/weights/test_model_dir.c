@@ -1,6 +1,7 @@
 /* Model directories on temporary folders: what is recognised, and what each wrong folder is told. */
 #include "tests/weights/scratch.h"
 #include "weights/config.h"
+#include "weights/weights.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +143,37 @@ START_TEST(says_what_is_missing)
 }
 END_TEST
 
+/* What the libraries wrote: every component of the published kind opens, with the number of tensors its class has. */
+START_TEST(opens_what_libraries_wrote)
+{
+    static const struct { const char *name; int parts, files; } model[] = {{"wan21-t2v", 5, 1}, {"wan22-a14b", 6, 3}, {"wan22-ti2v-5b", 5, 1}, {"wan21-t2i-bf16", 5, 1}};
+    for (size_t i = 0; i < sizeof model / sizeof *model; i++) {
+        ts_ctx *ctx = testing_open("cpu", NULL, 1);
+        ts_model_dir m;
+        char path[600];
+        snprintf(path, sizeof path, "%s/model", testing_fixture(model[i].name));
+        ck_ok(ctx, ts_model_dir_open(ctx, path, NULL, &m));
+        ck_assert_int_eq(m.parts, model[i].parts);
+        const cJSON *layers = cJSON_GetObjectItem(ts_model_dir_part(&m, "transformer")->config, "num_layers");
+        for (int k = 0; k < m.parts; k++) {
+            const ts_component *c = m.part + k;
+            bool text = !strcmp(c->name, "text_encoder"), dit = !strncmp(c->name, "transformer", 11);
+            ts_weights *ws;
+            ts_weights_stat s;
+            if (!text && !dit && strcmp(c->name, "vae")) continue;
+            ck_ok(ctx, ts_weights_open(ctx, c->dir, text ? "model" : "diffusion_pytorch_model", &ws));
+            ts_weights_stats(ws, &s);
+            ck_assert_int_gt(s.parameters, 0);
+            if (dit) ck_assert(s.tensors == 15 + 27 * layers->valueint && s.files == model[i].files);
+            ts_weights_close(ws);
+        }
+        ck_assert_str_eq(testing_warned(ctx), "");
+        ts_model_dir_close(&m);
+        testing_close(ctx);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("model_dir");
@@ -150,6 +182,7 @@ int main(void)
     tcase_add_test(t, opens_a_name_of_the_cache);
     tcase_add_test(t, says_what_a_folder_is);
     tcase_add_test(t, says_what_is_missing);
+    tcase_add_test(t, opens_what_libraries_wrote);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);

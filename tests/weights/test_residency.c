@@ -72,7 +72,7 @@ static void shut(ts_device *d)
 }
 
 typedef struct { ts_ctx ctx; ledger dev; ts_weights *ws; ts_weight *w[16], *v[4]; } bench;
-enum { GROUPS = 4, ROWS = 512, COLUMNS = 512 }; /* two matrices a group, 1 MiB each in f32 */
+enum { GROUPS = 4, ROWS = 512, COLUMNS = 512, GROUP = 2048, VECTORS = 3 * 256 }; /* two matrices a group, 1 MiB each in f32; bytes of a packed group, of all vectors */
 
 static char *dir;
 
@@ -159,8 +159,8 @@ START_TEST(everything_stays_by_default)
     b.dev.dev.counting = true;
     ck_ok(&b.ctx, ts_weights_enter(b.ws, 0));
     ck_assert(b.dev.allocs == 0 && b.dev.packs == 0); /* nothing on a counting device */
-    ck_assert_uint_eq(ts_weights_packed(b.ws, &largest), 8 * 1024 + 3 * 256);
-    ck_assert_uint_eq(largest, 2048);
+    ck_assert_uint_eq(ts_weights_packed(b.ws, &largest), GROUPS * GROUP + VECTORS);
+    ck_assert_uint_eq(largest, GROUP);
     b.dev.dev.counting = false;
     for (int round = 0; round < 2; round++)
         for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
@@ -190,13 +190,13 @@ START_TEST(vectors_are_there_from_the_first_enter)
 }
 END_TEST
 
-/* A budget for two of the four groups: 0 and 1 stay, 2 and 3 take turns in one slot, and after the first round nothing is allocated. */
+/* A budget for two of the four groups beside the slot and the vectors: 0 and 1 stay, 2 and 3 take turns, and after the first round nothing is allocated. */
 START_TEST(others_take_turns_in_one_slot)
 {
     bench b;
     open_bench(&b, true);
     want_all(&b);
-    ts_weights_budget(b.ws, 2 * 2048);
+    ts_weights_budget(b.ws, 3 * GROUP + VECTORS + 255);
     for (int round = 0; round < 3; round++)
         for (int g = 0; g < GROUPS; g++) {
             ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
@@ -209,6 +209,9 @@ START_TEST(others_take_turns_in_one_slot)
     ck_assert_int_eq(b.dev.packs, 4 + 3 * 4);
     ck_ok(&b.ctx, ts_weights_enter(b.ws, 3)); /* still in the slot */
     ck_assert_int_eq(b.dev.packs, 16);
+    ts_weights_budget(b.ws, 3 * GROUP + VECTORS - 1); /* a byte less: only group 0 stays */
+    for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    check_there(&b, 0), check_away(&b, 2), check_away(&b, 4), check_there(&b, 6);
     close_bench(&b);
 }
 END_TEST
@@ -240,7 +243,7 @@ START_TEST(small_groups_stay_after_a_large_one)
     open_bench(&b, false);
     want_all(&b);
     want(b.w[0], TS_BF16, 5, 100000);
-    ts_weights_budget(b.ws, 3 * 2048);
+    ts_weights_budget(b.ws, 100096 + 1024 + 3 * GROUP + VECTORS);
     for (int round = 0; round < 2; round++)
         for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
     for (int i = 0; i < 2 * GROUPS; i++) check_there(&b, i);
@@ -305,6 +308,40 @@ START_TEST(wants_may_change)
 }
 END_TEST
 
+/* The default is the most there is: f32 copies of everything fit, twice the memory does not. */
+START_TEST(widening_is_bounded)
+{
+    bench b;
+    open_bench(&b, true);
+    for (int i = 0; i < 2 * GROUPS; i++) want(b.w[i], TS_BF16, 5, (size_t)40 << 20); /* 320 MiB of packed matrices from a file of 8 */
+    ts_weights_budget(b.ws, SIZE_MAX);
+    for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    ck_assert(b.w[0]->t.p.at && b.w[2]->t.p.at && !b.w[4]->t.p.at && b.w[6]->t.p.at); /* 256 MiB hold a slot of 80 and two groups */
+    close_bench(&b);
+}
+END_TEST
+
+START_TEST(leaving_gives_memory_back)
+{
+    bench b;
+    open_bench(&b, true);
+    want_all(&b);
+    want(b.w[7], TS_F32, 0, sizeof(float) * ROWS * COLUMNS);
+    for (int round = 0; round < 2; round++) {
+        for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+        for (int i = 0; i < 2 * GROUPS - 1; i++) check_there(&b, i);
+        ck_assert(memchr((void *)(uintptr_t)b.w[7]->t.p.at, 0, sizeof(float) * ROWS * COLUMNS) == NULL); /* reads it all */
+        ck_assert_int_gt(resident_kib(), 1000);
+        ts_weights_leave(b.ws);
+        for (int i = 0; i < 2 * GROUPS; i++) check_away(&b, i);
+        ck_assert_int_eq(b.dev.allocs - b.dev.frees, 1); /* the vectors stay */
+        ck_assert_int_lt(resident_kib(), 512);
+    }
+    ck_assert(b.dev.packs == 14 && b.dev.uploads == 3);
+    close_bench(&b);
+}
+END_TEST
+
 START_TEST(shared_matrices_always_stay)
 {
     bench b;
@@ -349,10 +386,13 @@ START_TEST(failures_leave_it_whole)
         ts_status st = TS_OK;
         open_bench(&b, true);
         want_all(&b);
-        ts_weights_budget(b.ws, 2 * 2048);
+        ts_weights_budget(b.ws, 3 * GROUP + VECTORS);
         b.dev.refuse = k;
         for (int g = 0; g < GROUPS && st == TS_OK; g++) st = ts_weights_enter(b.ws, g);
         if (st != TS_OK) failures++, ck_assert_msg(st == TS_EMEMORY && strstr(b.ctx.err.text, "refused"), "%s", b.ctx.err.text);
+        if (k <= 4) ck_assert_int_eq(b.dev.allocs - b.dev.frees, k == 4 ? 3 : 0); /* memory is taken whole or not at all; the fourth is that of the vectors */
+        int half = (int)(b.dev.packs / 2 * 2); /* of the group whose packing failed */
+        if (k > 4 && st != TS_OK) check_away(&b, half), check_away(&b, half + 1);
         b.dev.refuse = 0;
         for (int g = 0; g < GROUPS; g++) {
             ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
@@ -423,6 +463,8 @@ int main(void)
     tcase_add_test(t, unused_matrices_are_left_alone);
     tcase_add_test(t, stored_form_is_used_in_place);
     tcase_add_test(t, wants_may_change);
+    tcase_add_test(t, widening_is_bounded);
+    tcase_add_test(t, leaving_gives_memory_back);
     tcase_add_test(t, shared_matrices_always_stay);
     tcase_add_test(t, stop_comes_first);
     tcase_add_test(t, failures_leave_it_whole);

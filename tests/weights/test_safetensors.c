@@ -60,6 +60,7 @@ static const struct { const char *header; size_t data; const char *part, *reason
     {"{\"a\": {\"dtype\": \"F32\", \"shape\": [1.5], \"data_offsets\": [0, 6]}}", 16, "\"a\"", "shape"},
     {"{\"a\": {\"dtype\": \"F32\", \"shape\": [null], \"data_offsets\": [0, 4]}}", 16, "\"a\"", "shape"},
     {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4294967296, 4294967296], \"data_offsets\": [0, 0]}}", 16, "\"a\"", "shape"},
+    {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4294967296, 2147483648], \"data_offsets\": [0, 0]}}", 16, "\"a\"", "63 bits"},
     {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2147483648, 2147483648], \"data_offsets\": [0, 0]}}", 16, "\"a\"", "does not take"},
     {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}, \"b\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [3, 7]}}", 16, "\"a\"", "\"b\" overlap"},
     {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}, \"b\": {\"dtype\": \"F9\", \"shape\": [4], \"data_offsets\": [0, 4]}}", 16, "\"a\"", "\"b\" overlap"},
