@@ -5,6 +5,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Stands before the C library's: what was asked to be read ahead is written down. */
+static uintptr_t ahead[16][2];
+static int aheads;
+int madvise(void *at, size_t n, int advice)
+{
+    if (advice == MADV_WILLNEED && aheads < 16) ahead[aheads][0] = (uintptr_t)at, ahead[aheads++][1] = (uintptr_t)at + n;
+    return (int)syscall(SYS_madvise, at, n, advice);
+}
 
 typedef struct {
     ts_device dev; /* first */
@@ -405,6 +417,38 @@ START_TEST(failures_leave_it_whole)
 }
 END_TEST
 
+/* Where the file holds matrix i: its bytes are all 100 + i. */
+static bool ahead_of(int range, int i)
+{
+    const uint8_t *p = (const uint8_t *)ahead[range][0];
+    size_t n = ahead[range][1] - ahead[range][0], page = (size_t)sysconf(_SC_PAGESIZE);
+    return n >= 4 * ROWS * COLUMNS && n < 4 * ROWS * COLUMNS + 2 * page && p[page] == 100 + i && p[4 * ROWS * COLUMNS - 1] == 100 + i;
+}
+
+/* The group that will be packed next is read ahead; what is resident or in the slot is not, nor a matrix that nobody uses. */
+START_TEST(the_next_group_is_read_ahead)
+{
+    bench b;
+    open_bench(&b, true);
+    want_all(&b);
+    want(b.w[7], TS_F32, 0, 0);
+    ts_weights_budget(b.ws, 2 * GROUP + VECTORS); /* group 0 stays, the others take turns; 3 is smaller and would fit, but 0 came first */
+    aheads = 0;
+    static const int next[2][GROUPS] = {{1, 2, 3, 1}, {-1, 2, 3, 1}};
+    for (int round = 0; round < 2; round++)
+        for (int g = 0; g < GROUPS; g++) {
+            int n = next[round][g];
+            aheads = 0;
+            ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+            ck_assert_int_eq(aheads, n < 0 ? 0 : n == 3 ? 1 : 2);
+            for (int k = 0; k < aheads; k++) ck_assert(ahead_of(k, 2 * n + k));
+        }
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 3));
+    ck_assert_int_eq(aheads, 2); /* nothing new: it was there */
+    close_bench(&b);
+}
+END_TEST
+
 /* 8 MiB of matrices: opening, binding and counting touch headers alone, and packed pages are given back. */
 START_TEST(pages_are_touched_late_and_given_back)
 {
@@ -468,6 +512,7 @@ int main(void)
     tcase_add_test(t, shared_matrices_always_stay);
     tcase_add_test(t, stop_comes_first);
     tcase_add_test(t, failures_leave_it_whole);
+    tcase_add_test(t, the_next_group_is_read_ahead);
     tcase_add_test(t, pages_are_touched_late_and_given_back);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
