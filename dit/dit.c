@@ -165,7 +165,7 @@ static ts_status layer(ts_dit *d, evaluation *e, int l)
     TRY(ts_weights_enter(d->weights, l));
     e->event.layer = l + 1, e->event.layers = d->info.layers;
     e->event.seconds = e->before + now() - e->began;
-    if (!dev->counting) ts_progress(ctx, e->event);
+    ts_progress(ctx, e->event);
     for (int i = 0; i < e->n; i++) {
         ts_tensor h = sample(d, e, i);
         TRY(ts_stopped(ctx));

@@ -36,7 +36,7 @@ void evaluation_of_fixture(evaluation *e, ts_ctx *ctx, const char *fixture, cons
     *expected = testing_bag(path);
     cJSON *c = testing_case(fixture);
     const char *sampler = cJSON_GetStringValue(cJSON_GetObjectItem(c, "sampler"));
-    *e = (evaluation){.dit = evaluation_open(ctx, dir, 0), .x = noise.data, .nt = 1, .steps = 1};
+    *e = (evaluation){.dit = evaluation_open(ctx, dir, 0), .x = noise.data, .noise = bag, .nt = 1, .steps = 1};
     e->t[0] = !strcmp(sampler, "euler") ? 1000 : 999; /* UniPC truncates and never reaches sigma 1 */
     memcpy(e->latent, noise.dim, sizeof e->latent);
     e->text[0] = text_of(*expected, "states");
@@ -113,5 +113,6 @@ ts_status evaluation_try(ts_ctx *ctx, evaluation *e)
 void evaluation_free(evaluation *e)
 {
     for (int i = 0; i < SAMPLES; i++) free(e->v[i]);
+    ts_bag_free(e->noise);
     ts_dit_close(e->dit);
 }

@@ -8,6 +8,7 @@ enum { SAMPLES = 2 };
 typedef struct {
     ts_dit *dit;
     const float *x;            /* host [C, F, H, W] */
+    ts_bag *noise;             /* what x is of; NULL: the caller's own */
     long latent[4];
     ts_dit_text text[SAMPLES];
     float t[SAMPLES];
@@ -22,11 +23,11 @@ typedef struct {
 
 /* Opens tests' folder DIR (config.json and weights). */
 ts_dit *evaluation_open(ts_ctx *, const char *dir, int first_layer);
-/* Reads noise, states and first timestep of a fixture; `dir`: the component's folder. The bags live as long as the process: they are few and small. */
+/* Reads noise, states and first timestep of a fixture; `dir`: the component's folder. The states are those of *expected (ts_bag_free after the last run). */
 void evaluation_of_fixture(evaluation *, ts_ctx *, const char *fixture, const char *dir, ts_bag **expected);
 /* A phase for testing_run, user: evaluation. */
 ts_status evaluation_phase(ts_ctx *, void *user);
 /* Counting run and real run; returns the status of the first that fails. */
 ts_status evaluation_try(ts_ctx *, evaluation *);
-void evaluation_free(evaluation *); /* outputs and the model */
+void evaluation_free(evaluation *); /* outputs, noise and the model */
 #endif
