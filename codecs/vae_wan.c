@@ -1,0 +1,362 @@
+/* AutoencoderKLWan (Wan 2.1 and 2.2): its config, and sequences through its network as frames or tiles of frames.
+ *
+ * With tiles, every tile is a stream of its own; a chunk of all tiles is decoded, blended where they overlap and handed on, so frames leave as soon as without tiles. Origins run
+ * 0, stride, 2 stride, ... below the size, and a tile blends with its already blended neighbours above and to the left, as diffusers' tiled_decode does. The 2.2 kind blends before its
+ * pixels are unshuffled. */
+#include "codecs/vae_wan.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void ts_wan_config_set(ts_vae_info *v, const ts_wan_config *c)
+{
+    _Static_assert(sizeof *c <= sizeof v->params, "the config fits into params");
+    memcpy(v->params, c, sizeof *c);
+}
+
+void ts_wan_config_get(const ts_vae_info *v, ts_wan_config *c) { memcpy(c, v->params, sizeof *c); }
+
+/* ---- config ---- */
+static ts_status check_config(ts_ctx *ctx, const char *path, const ts_wan_config *c, int times, int means, int stds)
+{
+    ts_err *e = &ctx->err;
+    if (c->levels < 1 || c->base < 1 || c->dec_base < 1 || c->z < 1 || c->res < 1 || c->res + 1 > TS_WAN_RES)
+        return ts_fail(e, TS_EMODEL, "%s: base_dim, z_dim, num_res_blocks and dim_mult are positive, num_res_blocks less than %d", path, TS_WAN_RES);
+    if (times != c->levels - 1) return ts_fail(e, TS_EMODEL, "%s: temperal_downsample has %d entries, dim_mult needs %d", path, times, c->levels - 1);
+    if (means != c->z || stds != c->z) return ts_fail(e, TS_EMODEL, "%s: latents_mean and latents_std have %d and %d entries, z_dim is %d", path, means, stds, c->z);
+    if (c->patch < 1 || c->patch > 8 || c->in != 3 * c->patch * c->patch || c->out != c->in)
+        return ts_fail(e, TS_EMODEL, "%s: in_channels %d, out_channels %d: 3 times the square of patch_size %d are needed", path, c->in, c->out, c->patch);
+    return TS_OK;
+}
+
+static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v)
+{
+    ts_wan_config c = {.base = 96, .z = 16, .levels = 4, .mult = {1, 2, 4, 4}, .res = 2, .in = 3, .out = 3, .patch = 1, .time = {false, true, true}};
+    int times[TS_WAN_LEVELS] = {0, 1, 1}, nt = 3, means = 0, stds = 0, temporal = 0, spatial = 0;
+    ts_key keys[] = {{"base_dim", TS_KEY_INT, &c.base, 0, NULL, NULL},
+                     {"decoder_base_dim", TS_KEY_INT, &c.dec_base, 0, NULL, NULL},
+                     {"z_dim", TS_KEY_INT, &c.z, 0, NULL, NULL},
+                     {"dim_mult", TS_KEY_INTS, c.mult, TS_WAN_LEVELS, &c.levels, NULL},
+                     {"num_res_blocks", TS_KEY_INT, &c.res, 0, NULL, NULL},
+                     {"attn_scales", TS_KEY_ONLY, NULL, 0, NULL, "[]|null"},
+                     {"temperal_downsample", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"dropout", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"latents_mean", TS_KEY_FLOATS, v->mean, 128, &means, NULL},
+                     {"latents_std", TS_KEY_FLOATS, v->std, 128, &stds, NULL},
+                     {"is_residual", TS_KEY_BOOL, &c.residual, 0, NULL, NULL},
+                     {"in_channels", TS_KEY_INT, &c.in, 0, NULL, NULL},
+                     {"out_channels", TS_KEY_INT, &c.out, 0, NULL, NULL},
+                     {"patch_size", TS_KEY_INT, &c.patch, 0, NULL, NULL},
+                     {"scale_factor_temporal", TS_KEY_INT, &temporal, 0, NULL, NULL},
+                     {"scale_factor_spatial", TS_KEY_INT, &spatial, 0, NULL, NULL},
+                     {"clip_output", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+    ts_status st = ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys);
+    if (st) return st;
+    const cJSON *t = cJSON_GetObjectItemCaseSensitive(json, "temperal_downsample"), *one;
+    if (cJSON_IsArray(t)) {
+        nt = 0;
+        cJSON_ArrayForEach(one, t) {
+            if (!cJSON_IsBool(one) || nt == TS_WAN_LEVELS) return ts_fail(&ctx->err, TS_EMODEL, "%s: temperal_downsample is a list of at most %d booleans", path, TS_WAN_LEVELS);
+            times[nt++] = cJSON_IsTrue(one);
+        }
+    }
+    for (int i = 0; i < nt; i++) c.time[i] = times[i];
+    if (!c.dec_base) c.dec_base = c.base;
+    st = check_config(ctx, path, &c, nt, means, stds);
+    if (st) return st;
+    v->channels = c.z, v->time_stride = 1, v->stride = c.patch << (c.levels - 1);
+    for (int i = 0; i < nt; i++) v->time_stride <<= c.time[i];
+    if ((temporal && temporal != v->time_stride) || (spatial && spatial != v->stride))
+        return ts_fail(&ctx->err, TS_EMODEL, "%s: scale_factor_temporal %d, scale_factor_spatial %d, but the layers make %d and %d", path, temporal, spatial, v->time_stride, v->stride);
+    ts_wan_config_set(v, &c);
+    return TS_OK;
+}
+
+/* ---- tiles ---- */
+typedef struct { int n, tile, stride, size; } axis; /* n tiles of `tile` (the last less) every `stride` of `size` */
+
+static axis axis_of(int size, int tile)
+{
+    if (tile <= 0 || tile >= size) return (axis){1, size, size, size};
+    int stride = tile * 3 / 4;
+    return (axis){(size + stride - 1) / stride, tile, stride, size};
+}
+
+static int span(axis a, int i) { return a.size - i * a.stride < a.tile ? a.size - i * a.stride : a.tile; }
+
+typedef struct { float *data; int h, w; } patch; /* [frames, h, w, c] of a tile */
+
+/* Row (or column) k of the first e of b becomes a mixture with the last e of a. Lines of `n` floats, `step` apart. */
+static void mix(const float *a, float *b, int e, int lines, long a_line, long b_line, long a_row, long b_row, int n)
+{
+    for (int k = 0; k < e; k++) {
+        float t = (float)k / (float)e;
+        for (int l = 0; l < lines; l++) {
+            const float *s = a + k * a_row + l * a_line;
+            float *d = b + k * b_row + l * b_line;
+            for (int c = 0; c < n; c++) d[c] = s[c] * (1 - t) + d[c] * t;
+        }
+    }
+}
+
+static int least(int a, int b, int c) { return a < b ? (a < c ? a : c) : b < c ? b : c; }
+
+/* Blends all tiles of a chunk in raster order and puts their kept parts into whole [frames, H, W, c]. up: of a tile to its output. */
+static void assemble(patch *p, axis y, axis x, int frames, int c, int up_y, int up_x, float *whole)
+{
+    int H = y.size * up_y, W = x.size * up_x, keep_y = y.stride * up_y, keep_x = x.stride * up_x, blend_y = (y.tile - y.stride) * up_y, blend_x = (x.tile - x.stride) * up_x;
+    for (int i = 0; i < y.n; i++)
+        for (int j = 0; j < x.n; j++) {
+            patch *t = p + i * x.n + j, *above = i ? t - x.n : NULL, *left = j ? t - 1 : NULL;
+            long row = (long)t->w * c;
+            int rows = t->h < keep_y ? t->h : keep_y, columns = t->w < keep_x ? t->w : keep_x;
+            for (int f = 0; f < frames; f++) {
+                float *b = t->data + f * t->h * row;
+                if (above) {
+                    long ar = (long)above->w * c;
+                    int e = least(above->h, t->h, blend_y);
+                    mix(above->data + f * above->h * ar + (above->h - e) * ar, b, e, t->w, c, c, ar, row, c);
+                }
+                if (left) {
+                    long lr = (long)left->w * c;
+                    int e = least(left->w, t->w, blend_x);
+                    mix(left->data + f * left->h * lr + (long)(left->w - e) * c, b, e, t->h, lr, row, c, c, c);
+                }
+                for (int r = 0; r < rows; r++)
+                    memcpy(whole + ((long)(f * H + i * keep_y + r) * W + j * keep_x) * c, b + r * row, (size_t)columns * (size_t)c * sizeof(float));
+            }
+        }
+}
+
+/* ---- decode ---- */
+struct ts_vae {
+    ts_wan_net net;
+    ts_vae_info info;
+    ts_host z;
+    axis y, x;            /* in latents */
+    ts_wan_stream *stream; /* [y.n x.n] */
+    patch *tile;          /* [y.n x.n], when there is more than one */
+    float *whole;         /* [time_stride, H / patch, W / patch, out]: the chunk before unshuffling */
+    float *rgb;           /* one frame [H, W, 3] */
+    float *latent;        /* host: a tile's latent frame, channels last */
+    int next_latent, have, given, index; /* frames of the chunk, those handed out, of the clip */
+};
+
+static void close_vae(ts_vae *v)
+{
+    if (!v) return;
+    for (int i = 0; v->tile && i < v->y.n * v->x.n; i++) free(v->tile[i].data);
+    free(v->tile), free(v->stream), free(v->whole), free(v->rgb), free(v->latent);
+    free(v);
+}
+
+static ts_status open_tiles(ts_vae *v, ts_ctx *ctx)
+{
+    ts_status st = TS_OK;
+    int n = v->y.n * v->x.n, up = v->info.stride / v->net.c.patch, out = v->net.c.out, T = v->info.time_stride;
+    size_t area = (size_t)v->z.dim[2] * (size_t)v->z.dim[3];
+    v->stream = calloc((size_t)n, sizeof *v->stream);
+    v->tile = calloc((size_t)n, sizeof *v->tile);
+    v->whole = malloc(area * (size_t)(up * up * out * T) * sizeof(float));
+    v->rgb = malloc(area * (size_t)(v->info.stride * v->info.stride) * 3 * sizeof(float));
+    v->latent = malloc(area * (size_t)v->info.channels * sizeof(float));
+    bool ok = v->stream && v->tile && v->whole && v->rgb && v->latent;
+    for (int i = 0; ok && n > 1 && i < n; i++) {
+        patch *t = v->tile + i;
+        t->h = span(v->y, i / v->x.n) * up, t->w = span(v->x, i % v->x.n) * up;
+        t->data = malloc((size_t)t->h * (size_t)t->w * (size_t)(out * T) * sizeof(float));
+        ok = t->data != NULL;
+    }
+    if (!ok) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for frames of %ldx%ld", v->z.dim[3] * v->info.stride, v->z.dim[2] * v->info.stride);
+    for (int i = 0; i < n; i++) TRY(ts_wan_stream_init(&v->net, v->stream + i, span(v->y, i / v->x.n), span(v->x, i % v->x.n)));
+done:
+    return st;
+}
+
+static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host z, ts_vae_tile tile, ts_vae **out)
+{
+    ts_status st = TS_OK;
+    ts_vae *v = calloc(1, sizeof *v);
+    *out = NULL;
+    if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
+    v->info = *info, v->z = z;
+    if (tile.w % info->stride || tile.h % info->stride) TRY(ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", tile.w, tile.h, info->stride));
+    TRY(ts_wan_bind(&v->net, ctx, w, info, false));
+    v->y = axis_of((int)z.dim[2], tile.h / info->stride), v->x = axis_of((int)z.dim[3], tile.w / info->stride);
+    TRY(open_tiles(v, ctx));
+    *out = v, v = NULL;
+done:
+    close_vae(v);
+    return st;
+}
+
+/* One latent frame of tile (i, j), channels last, scaled to what the decoder was trained on. */
+static void cut_latent(ts_vae *v, int i, int j, int h, int w)
+{
+    const float *z = v->z.data;
+    long C = v->z.dim[0], F = v->z.dim[1], H = v->z.dim[2], W = v->z.dim[3];
+    for (int r = 0; r < h; r++)
+        for (int q = 0; q < w; q++)
+            for (long c = 0; c < C; c++)
+                v->latent[((long)r * w + q) * C + c] =
+                    z[((c * F + v->next_latent) * H + i * v->y.stride + r) * W + j * v->x.stride + q] * v->info.std[c] + v->info.mean[c];
+}
+
+static ts_status decode_chunk(ts_vae *v)
+{
+    ts_status st = TS_OK;
+    ts_ctx *ctx = v->net.ctx;
+    int n = v->y.n * v->x.n, up = v->info.stride / v->net.c.patch, frames = v->next_latent ? v->info.time_stride : 1;
+    size_t mark = ts_mark(&ctx->arena);
+    for (int k = 0; k < n; k++) {
+        int i = k / v->x.n, j = k % v->x.n, h = span(v->y, i), w = span(v->x, j);
+        ts_tensor z = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h, w, v->info.channels));
+        cut_latent(v, i, j, h, w);
+        TRY(ctx->dev->ops->upload(ctx->dev, z.p, v->latent, (size_t)ts_count(z) * sizeof(float)));
+        TRY(ctx->dev->ops->join(ctx->dev)); /* the next tile overwrites the host's copy */
+        TRY(ts_wan_decode_chunk(&v->net, v->stream + k, z, n > 1 ? v->tile[k].data : v->whole));
+        ts_release(&ctx->arena, mark);
+    }
+    if (n > 1) assemble(v->tile, v->y, v->x, frames, v->net.c.out, up, up, v->whole);
+    v->have = frames, v->given = 0;
+    v->next_latent++;
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+/* Channel c p^2 + b p + a of a position is colour c at row offset a, column offset b. False: a number is not finite. */
+static bool unshuffle(const ts_vae *v, const float *x, float *rgb)
+{
+    int p = v->net.c.patch, H = (int)v->z.dim[2] * v->info.stride / p, W = (int)v->z.dim[3] * v->info.stride / p, O = v->net.c.out;
+    int bad = 0;
+#pragma omp parallel for schedule(static) reduction(| : bad)
+    for (int y = 0; y < H; y++)
+        for (int i = 0; i < W; i++)
+            for (int o = 0; o < O; o++) {
+                float s = x[((long)y * W + i) * O + o];
+                int c = o / (p * p), b = o / p % p, a = o % p;
+                bad |= !isfinite(s);
+                s = s * 0.5f + 0.5f;
+                rgb[((long)(y * p + a) * W * p + i * p + b) * 3 + c] = s < 0 ? 0 : s > 1 ? 1 : s;
+            }
+    return !bad;
+}
+
+static ts_status next_frame(ts_vae *v, ts_frame *out, bool *end)
+{
+    *end = false;
+    if (v->given == v->have) {
+        if (v->next_latent == v->z.dim[1]) {
+            *end = true;
+            return TS_OK;
+        }
+        ts_status st = decode_chunk(v);
+        if (st) return st;
+    }
+    long pixels = v->z.dim[2] * v->z.dim[3] * v->info.stride * v->info.stride / (v->net.c.patch * v->net.c.patch) * v->net.c.out;
+    if (!unshuffle(v, v->whole + v->given++ * pixels, v->rgb)) return ts_fail(&v->net.ctx->err, TS_ENUMBER, "frame %d holds NaN or infinity after decoding", v->index);
+    *out = (ts_frame){.w = (int)v->z.dim[3] * v->info.stride, .h = (int)v->z.dim[2] * v->info.stride, .index = v->index++, .rgb = v->rgb};
+    return TS_OK;
+}
+
+/* ---- encode ---- */
+typedef struct {
+    ts_wan_net net;
+    const ts_vae_info *info;
+    ts_host px;
+    axis y, x;      /* in latents */
+    float *cut, *moments; /* a chunk of a tile's pixels, shuffled; [F', H', W', 2 z] of the whole */
+    int latents;
+} encoder;
+
+/* Frames first.. of tile (i, j), pixels shuffled into channels. */
+static void cut_pixels(encoder *e, int i, int j, int h, int w, int first, int frames)
+{
+    int p = e->net.c.patch, s = e->info->stride, th = h * s / p, tw = w * s / p, C = e->net.c.in;
+    long H = e->px.dim[1], W = e->px.dim[2];
+    const float *src = e->px.data;
+    for (int f = 0; f < frames; f++)
+        for (int y = 0; y < th; y++)
+            for (int x = 0; x < tw; x++)
+                for (int o = 0; o < C; o++) {
+                    int c = o / (p * p), b = o / p % p, a = o % p;
+                    e->cut[(((long)f * th + y) * tw + x) * C + o] = src[(((first + f) * H + i * e->y.stride * s + y * p + a) * W + j * e->x.stride * s + x * p + b) * 3 + c];
+                }
+}
+
+/* One tile's whole sequence into data [F', h, w, 2 z]. */
+static ts_status encode_tile(encoder *e, int i, int j, int h, int w, float *data)
+{
+    ts_status st = TS_OK;
+    ts_ctx *ctx = e->net.ctx;
+    int p = e->net.c.patch, T = e->info->time_stride;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_wan_stream s;
+    TRY(ts_wan_stream_init(&e->net, &s, h * e->info->stride / p, w * e->info->stride / p));
+    for (int f = 0; f < e->latents; f++) {
+        int frames = f ? T : 1, first = f ? 1 + (f - 1) * T : 0;
+        size_t inner = ts_mark(&ctx->arena);
+        ts_tensor x = ts_take(&ctx->arena, TS_F32, TS_DIM(frames, h * e->info->stride / p, w * e->info->stride / p, e->net.c.in));
+        cut_pixels(e, i, j, h, w, first, frames);
+        TRY(ctx->dev->ops->upload(ctx->dev, x.p, e->cut, (size_t)ts_count(x) * sizeof(float)));
+        TRY(ctx->dev->ops->join(ctx->dev));
+        TRY(ts_wan_encode_chunk(&e->net, &s, x, data + (long)f * h * w * 2 * e->info->channels));
+        ts_release(&ctx->arena, inner);
+    }
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+static ts_status encode_all(encoder *e)
+{
+    ts_status st = TS_OK;
+    int n = e->y.n * e->x.n, C = 2 * e->info->channels;
+    patch *tile = calloc((size_t)n, sizeof *tile);
+    if (!tile) TRY(ts_fail(&e->net.ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
+    for (int k = 0; k < n; k++) {
+        patch *t = tile + k;
+        t->h = span(e->y, k / e->x.n), t->w = span(e->x, k % e->x.n);
+        t->data = malloc((size_t)(e->latents * t->h * t->w * C) * sizeof(float));
+        if (!t->data) TRY(ts_fail(&e->net.ctx->err, TS_EMEMORY, "no memory for latents of %dx%d", t->w, t->h));
+        TRY(encode_tile(e, k / e->x.n, k % e->x.n, t->h, t->w, t->data));
+    }
+    assemble(tile, e->y, e->x, e->latents, C, 1, 1, e->moments);
+done:
+    for (int k = 0; tile && k < n; k++) free(tile[k].data);
+    free(tile);
+    return st;
+}
+
+static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host px, ts_vae_tile tile, float *latent, float *moments)
+{
+    ts_status st = TS_OK;
+    encoder *e = calloc(1, sizeof *e);
+    if (!e) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for an encoder");
+    int C = info->channels, s = info->stride;
+    if (px.nd != 4 || px.dim[3] != 3 || px.dim[0] < 1 || px.dim[1] % s || px.dim[2] % s || px.dim[1] < s || px.dim[2] < s)
+        TRY(ts_fail(&ctx->err, TS_ESHAPE, "%ld frames of %ldx%ld: sides must be multiples of %d", px.dim[0], px.dim[2], px.dim[1], s));
+    if (tile.w % s || tile.h % s) TRY(ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", tile.w, tile.h, s));
+    e->info = info, e->px = px, e->latents = (int)(px.dim[0] - 1) / info->time_stride + 1;
+    TRY(ts_wan_bind(&e->net, ctx, w, info, true));
+    e->y = axis_of((int)px.dim[1] / s, tile.h / s), e->x = axis_of((int)px.dim[2] / s, tile.w / s);
+    long h = px.dim[1] / s, q = px.dim[2] / s, F = e->latents;
+    e->cut = malloc((size_t)(px.dim[1] * px.dim[2] * 3 * info->time_stride) * sizeof(float));
+    e->moments = malloc((size_t)(F * h * q * 2 * C) * sizeof(float));
+    if (!e->cut || !e->moments) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for latents of %ldx%ld", q, h));
+    TRY(encode_all(e));
+    for (long c = 0; c < 2 * C; c++)
+        for (long i = 0; i < F * h * q; i++) {
+            float v = e->moments[i * 2 * C + c];
+            if (c < C) latent[c * F * h * q + i] = (v - info->mean[c]) / info->std[c];
+            if (moments) moments[c * F * h * q + i] = v;
+        }
+done:
+    free(e->cut), free(e->moments), free(e);
+    return st;
+}
+
+const ts_vae_class ts_vae_wan = {.cls = "AutoencoderKLWan", .describe = describe, .open = open_vae, .next = next_frame, .close = close_vae, .encode = encode};

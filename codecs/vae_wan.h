@@ -1,0 +1,49 @@
+/* The network of AutoencoderKLWan, shared by its decoder and encoder: weights bound once, streams that carry what each causal convolution saw last. Internal to codecs/vae_wan*.c. */
+#ifndef TS_VAE_WAN_H
+#define TS_VAE_WAN_H
+#include "codecs/vae.h"
+
+enum { TS_WAN_LEVELS = 8, TS_WAN_RES = 8, TS_WAN_CACHES = 192 };
+
+typedef struct { /* from config.json; lives in ts_vae_info.params */
+    int base, dec_base, z, levels, mult[TS_WAN_LEVELS], res, in, out, patch; /* patch 1: none */
+    bool time[TS_WAN_LEVELS], residual;
+} ts_wan_config;
+
+typedef struct { ts_layer l; long in, out; int kt, cache; } ts_wan_conv;  /* causal: kernel kt in time; its number among the caches of a stream, -1: none */
+typedef struct { ts_weight *norm1, *norm2; ts_wan_conv conv1, conv2, shortcut; bool wide; } ts_wan_res; /* wide: the shortcut exists */
+typedef struct { ts_weight *norm; ts_layer qkv, proj; long width; } ts_wan_attn;
+typedef struct { bool exists, time; ts_layer conv; long in, out; ts_wan_conv time_conv; } ts_wan_sample;
+typedef struct { int n, group; ts_wan_res res[TS_WAN_RES]; ts_wan_sample sample; } ts_wan_block;
+typedef struct { ts_wan_res res[2]; ts_wan_attn attn; int group; } ts_wan_mid;
+
+typedef struct { /* one half of the autoencoder */
+    ts_ctx *ctx;
+    ts_weights *weights;
+    ts_wan_config c;
+    bool encoder;
+    ts_layer quant; /* quant_conv or post_quant_conv */
+    ts_wan_conv conv_in, conv_out;
+    ts_weight *norm_out;
+    ts_wan_mid mid;
+    ts_wan_block block[TS_WAN_LEVELS];
+    int caches, tail_group;
+    int split;      /* decoder: the first block after the last doubling of time: from there on frames go one by one */
+} ts_wan_net;
+
+typedef struct { /* a sequence on its way through the net, chunk by chunk */
+    ts_tensor cache[TS_WAN_CACHES]; /* [kt - 1, H, W, C]; absent until first used on this stream */
+    unsigned char filled[TS_WAN_CACHES];
+    int chunk;      /* chunks done */
+} ts_wan_stream;
+
+void ts_wan_config_get(const ts_vae_info *, ts_wan_config *);
+void ts_wan_config_set(ts_vae_info *, const ts_wan_config *);
+ts_status ts_wan_bind(ts_wan_net *, ts_ctx *, ts_weights *, const ts_vae_info *, bool encoder);
+/* Carves the caches of a stream whose first tensor is [., h, w, .] (latent or patchified pixels) from the arena, cleared. */
+ts_status ts_wan_stream_init(ts_wan_net *, ts_wan_stream *, long h, long w);
+/* x [F, H, W, C] through the net in one chunk. Decoder: x latent, out host f32 [F', H', W', out]; the chunk of a stream's start gives one frame a latent, later ones time_stride. Encoder: x pixels (1 frame,
+ * then groups of time_stride), out host f32 [F', H', W', 2 z]. Takes from the arena and gives back. */
+ts_status ts_wan_decode_chunk(ts_wan_net *, ts_wan_stream *, ts_tensor x, float *out);
+ts_status ts_wan_encode_chunk(ts_wan_net *, ts_wan_stream *, ts_tensor x, float *out);
+#endif

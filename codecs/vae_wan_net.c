@@ -1,0 +1,473 @@
+/* The layers of AutoencoderKLWan (Wan 2.1 and 2.2; diffusers' autoencoder_kl_wan.py), run chunk by chunk.
+ *
+ * A causal convolution of kernel kt sees kt - 1 frames before its chunk. Its input is built in one buffer, [past | chunk], so that the convolution needs no padding in time; a stream's
+ * first chunk has no past and pads instead, which costs nothing for taps that would only meet zeros. Frames are independent after the last doubling of time except for such
+ * pasts, so the costly last blocks go frame by frame and need a quarter of the memory. */
+#include "codecs/vae_wan.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- binding ---- */
+typedef struct { ts_wan_net *n; int group; ts_status st; } binder;
+
+static ts_wan_conv bind_conv(binder *b, long out, long in, int kt, int k, bool cached, const char *name)
+{
+    ts_wan_conv c = {.in = in, .out = out, .kt = kt, .cache = -1};
+    if (b->st) return c;
+    long dim[5] = {out, in, kt, k, k};
+    b->st = ts_find_conv(b->n->weights, b->group, &c.l, 5, dim, "%s", name);
+    if (cached) c.cache = b->n->caches++;
+    assert(b->n->caches <= TS_WAN_CACHES);
+    return c;
+}
+
+static ts_layer bind_flat(binder *b, long out, long in, int k, const char *name)
+{
+    ts_layer l = {NULL, NULL};
+    if (!b->st) b->st = ts_find_conv(b->n->weights, b->group, &l, 4, (long[]){out, in, k, k}, "%s", name);
+    return l;
+}
+
+static ts_weight *bind_gamma(binder *b, long width, int nd, const char *name)
+{
+    ts_weight *w = NULL;
+    if (!b->st) b->st = ts_find_vector(b->n->weights, b->group, &w, nd, (long[]){width, 1, 1, 1}, "%s.gamma", name);
+    return w;
+}
+
+static const char *sub(char out[160], const char *a, const char *b)
+{
+    snprintf(out, 160, "%s.%s", a, b);
+    return out;
+}
+
+static ts_wan_res bind_res(binder *b, long in, long out, const char *name)
+{
+    char t[160];
+    ts_wan_res r = {.wide = in != out};
+    r.norm1 = bind_gamma(b, in, 4, sub(t, name, "norm1"));
+    r.norm2 = bind_gamma(b, out, 4, sub(t, name, "norm2"));
+    r.conv1 = bind_conv(b, out, in, 3, 3, true, sub(t, name, "conv1"));
+    r.conv2 = bind_conv(b, out, out, 3, 3, true, sub(t, name, "conv2"));
+    if (r.wide) r.shortcut = bind_conv(b, out, in, 1, 1, false, sub(t, name, "conv_shortcut"));
+    return r;
+}
+
+static ts_wan_mid bind_mid(binder *b, long width, const char *half)
+{
+    char name[96], t[160];
+    ts_wan_mid m = {.group = b->group};
+    snprintf(name, sizeof name, "%s.mid_block.resnets.0", half);
+    m.res[0] = bind_res(b, width, width, name);
+    snprintf(name, sizeof name, "%s.mid_block.resnets.1", half);
+    m.res[1] = bind_res(b, width, width, name);
+    snprintf(name, sizeof name, "%s.mid_block.attentions.0", half);
+    m.attn.width = width;
+    m.attn.norm = bind_gamma(b, width, 3, sub(t, name, "norm"));
+    m.attn.qkv = bind_flat(b, 3 * width, width, 1, sub(t, name, "to_qkv"));
+    m.attn.proj = bind_flat(b, width, width, 1, sub(t, name, "proj"));
+    return m;
+}
+
+static ts_wan_sample bind_sample(binder *b, long in, long out, bool time, long time_out, const char *name)
+{
+    char t[160];
+    ts_wan_sample s = {.exists = true, .time = time, .in = in, .out = out};
+    s.conv = bind_flat(b, out, in, 3, sub(t, name, "resample.1"));
+    if (time) {
+        ts_wan_conv *c = &s.time_conv;
+        *c = (ts_wan_conv){.in = in, .out = time_out, .kt = 3, .cache = b->n->caches++};
+        if (!b->st) b->st = ts_find_conv(b->n->weights, b->group, &c->l, 5, (long[]){time_out, in, 3, 1, 1}, "%s", sub(t, name, "time_conv"));
+    }
+    return s;
+}
+
+static void bind_decoder(binder *b)
+{
+    ts_wan_net *n = b->n;
+    const ts_wan_config *c = &n->c;
+    long width = (long)c->dec_base * c->mult[c->levels - 1];
+    n->quant = (ts_layer){NULL, NULL};
+    if (!b->st) b->st = ts_find_conv(n->weights, 0, &n->quant, 5, (long[]){c->z, c->z, 1, 1, 1}, "post_quant_conv");
+    n->conv_in = bind_conv(b, width, c->z, 3, 3, true, "decoder.conv_in");
+    n->mid = bind_mid(b, width, "decoder");
+    n->split = 0;
+    for (int i = 0; i < c->levels; i++) {
+        char name[96];
+        ts_wan_block *k = n->block + i;
+        long out = (long)c->dec_base * c->mult[c->levels - 1 - i], in = i && !c->residual ? width / 2 : width;
+        k->group = b->group = i + 1, k->n = c->res + 1;
+        for (int r = 0; r < k->n; r++) {
+            snprintf(name, sizeof name, "decoder.up_blocks.%d.resnets.%d", i, r);
+            k->res[r] = bind_res(b, r ? out : in, out, name);
+        }
+        if (i + 1 < c->levels) {
+            bool time = c->time[c->levels - 2 - i];
+            snprintf(name, sizeof name, c->residual ? "decoder.up_blocks.%d.upsampler" : "decoder.up_blocks.%d.upsamplers.0", i);
+            k->sample = bind_sample(b, out, c->residual ? out : out / 2, time, 2 * out, name);
+            if (time) n->split = i + 1;
+        }
+        width = out;
+    }
+    n->tail_group = b->group;
+    n->norm_out = bind_gamma(b, width, 4, "decoder.norm_out");
+    n->conv_out = bind_conv(b, c->out, width, 3, 3, true, "decoder.conv_out");
+}
+
+static void bind_encoder(binder *b)
+{
+    ts_wan_net *n = b->n;
+    const ts_wan_config *c = &n->c;
+    long width = c->base;
+    int flat = 0;
+    n->conv_in = bind_conv(b, width, c->in, 3, 3, true, "encoder.conv_in");
+    for (int i = 0; i < c->levels; i++) {
+        char name[96];
+        ts_wan_block *k = n->block + i;
+        long out = (long)c->base * c->mult[i];
+        k->group = b->group = i + 1, k->n = c->res;
+        for (int r = 0; r < k->n; r++, flat++) {
+            if (c->residual) snprintf(name, sizeof name, "encoder.down_blocks.%d.resnets.%d", i, r);
+            else snprintf(name, sizeof name, "encoder.down_blocks.%d", flat);
+            k->res[r] = bind_res(b, r ? out : width, out, name);
+        }
+        if (i + 1 < c->levels) {
+            if (c->residual) snprintf(name, sizeof name, "encoder.down_blocks.%d.downsampler", i);
+            else snprintf(name, sizeof name, "encoder.down_blocks.%d", flat);
+            k->sample = bind_sample(b, out, out, c->time[i], out, name);
+            flat++;
+        }
+        width = out;
+    }
+    n->tail_group = b->group;
+    n->mid = bind_mid(b, width, "encoder");
+    n->norm_out = bind_gamma(b, width, 4, "encoder.norm_out");
+    n->conv_out = bind_conv(b, 2 * c->z, width, 3, 3, true, "encoder.conv_out");
+    if (!b->st) b->st = ts_find_conv(n->weights, b->group, &n->quant, 5, (long[]){2 * c->z, 2 * c->z, 1, 1, 1}, "quant_conv");
+}
+
+ts_status ts_wan_bind(ts_wan_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, bool encoder)
+{
+    memset(n, 0, sizeof *n);
+    n->ctx = ctx, n->weights = w, n->encoder = encoder;
+    ts_wan_config_get(info, &n->c);
+    binder b = {.n = n};
+    if (encoder) bind_encoder(&b);
+    else bind_decoder(&b);
+    return b.st;
+}
+
+/* ---- streams ---- */
+static void take_cache(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, int frames, long h, long w)
+{
+    if (c->cache >= 0) s->cache[c->cache] = ts_take(&n->ctx->arena, TS_F32, TS_DIM(frames, h, w, c->in));
+}
+
+static void take_res(ts_wan_net *n, ts_wan_stream *s, const ts_wan_res *r, long h, long w)
+{
+    take_cache(n, s, &r->conv1, 2, h, w);
+    take_cache(n, s, &r->conv2, 2, h, w);
+}
+
+ts_status ts_wan_stream_init(ts_wan_net *n, ts_wan_stream *s, long h, long w)
+{
+    ts_status st = TS_OK;
+    memset(s, 0, sizeof *s);
+    take_cache(n, s, &n->conv_in, 2, h, w);
+    if (!n->encoder)
+        for (int i = 0; i < 2; i++) take_res(n, s, &n->mid.res[i], h, w);
+    for (int i = 0; i < n->c.levels; i++) {
+        const ts_wan_block *b = n->block + i;
+        for (int r = 0; r < b->n; r++) take_res(n, s, &b->res[r], h, w);
+        if (!b->sample.exists) continue;
+        if (n->encoder) h /= 2, w /= 2;
+        if (b->sample.time) take_cache(n, s, &b->sample.time_conv, n->encoder ? 1 : 2, h, w);
+        if (!n->encoder) h *= 2, w *= 2;
+    }
+    if (n->encoder)
+        for (int i = 0; i < 2; i++) take_res(n, s, &n->mid.res[i], h, w);
+    take_cache(n, s, &n->conv_out, 2, h, w);
+    for (int i = 0; i < n->caches; i++)
+        TRY(n->ctx->dev->ops->zero(n->ctx->dev, s->cache[i].p, (size_t)ts_count(s->cache[i]) * sizeof(float)));
+done:
+    return st;
+}
+
+/* ---- layers ---- */
+static ts_tensor take(ts_wan_net *n, long f, long h, long w, long c) { return ts_take(&n->ctx->arena, TS_F32, TS_DIM(f, h, w, c)); }
+static ts_tensor frames(ts_tensor t, long first, long count)
+{
+    t.p = ts_at(t.p, (size_t)(first * t.dim[1] * t.dim[2] * t.dim[3]) * sizeof(float));
+    t.dim[0] = count;
+    return t;
+}
+
+/* The input buffer of a causal convolution for a chunk of f frames: *in is all of it, *now the part that the chunk is to be written into. */
+static ts_status begin(ts_wan_net *n, const ts_wan_stream *s, const ts_wan_conv *c, long f, long h, long w, ts_tensor *in, ts_tensor *now)
+{
+    long past = s->filled[c->cache] ? s->cache[c->cache].dim[0] : 0;
+    *in = take(n, past + f, h, w, c->in);
+    *now = frames(*in, past, f);
+    return past ? ts_cast(n->ctx->dev, s->cache[c->cache], frames(*in, 0, past)) : TS_OK;
+}
+
+/* The last frames of the buffer become the past; a first chunk that is shorter leaves zeros before them. */
+static ts_status remember(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, ts_tensor in)
+{
+    ts_tensor to = s->cache[c->cache];
+    long have = in.dim[0] < to.dim[0] ? in.dim[0] : to.dim[0];
+    s->filled[c->cache] = 1;
+    return ts_cast(n->ctx->dev, frames(in, in.dim[0] - have, have), frames(to, to.dim[0] - have, have));
+}
+
+static ts_status convolve(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, ts_tensor in, int pad, ts_tensor resid, ts_tensor y)
+{
+    ts_status st = TS_OK;
+    int front = c->kt - 1 - (int)(in.dim[0] - y.dim[0]); /* frames of the past that do not exist yet */
+    ts_conv a = {.x = in, .w = c->l.w, .b = c->l.b, .stride = {1, 1, 1}, .pad = {front, 0, pad, pad, pad, pad}, .resid = resid, .y = y};
+    TRY(ts_conv_op(n->ctx->dev, a));
+    if (c->cache >= 0) TRY(remember(n, s, c, in));
+done:
+    return st;
+}
+
+static ts_status normed(ts_wan_net *n, ts_tensor x, ts_weight *gamma, ts_act act, ts_tensor y)
+{
+    return ts_norm_op(n->ctx->dev, (ts_norm){.kind = TS_NORM_L2, .eps = 1e-12f, .x = x, .w = gamma, .act = act, .y = y});
+}
+
+/* y = conv(silu(norm(x))) + resid */
+static ts_status norm_conv(ts_wan_net *n, ts_wan_stream *s, ts_weight *gamma, const ts_wan_conv *c, ts_tensor x, ts_tensor resid, ts_tensor y)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&n->ctx->arena);
+    ts_tensor in, now;
+    TRY(begin(n, s, c, x.dim[0], x.dim[1], x.dim[2], &in, &now));
+    TRY(normed(n, x, gamma, TS_ACT_SILU, now));
+    TRY(convolve(n, s, c, in, 1, resid, y));
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
+
+/* A block that keeps its width works in place; *x is then what it was. */
+static ts_status residual(ts_wan_net *n, ts_wan_stream *s, const ts_wan_res *r, ts_tensor *x)
+{
+    ts_status st = TS_OK;
+    ts_tensor none = {0}, y = r->wide ? take(n, x->dim[0], x->dim[1], x->dim[2], r->conv1.out) : *x;
+    size_t mark = ts_mark(&n->ctx->arena);
+    ts_tensor t = take(n, x->dim[0], x->dim[1], x->dim[2], r->conv1.out);
+    TRY(norm_conv(n, s, r->norm1, &r->conv1, *x, none, t));
+    if (r->wide) TRY(convolve(n, s, &r->shortcut, *x, 0, none, y));
+    TRY(norm_conv(n, s, r->norm2, &r->conv2, t, y, y));
+    *x = y;
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
+
+static ts_status attend(ts_wan_net *n, const ts_wan_attn *a, ts_tensor x)
+{
+    ts_status st = TS_OK;
+    long F = x.dim[0], N = x.dim[1] * x.dim[2], C = a->width;
+    size_t mark = ts_mark(&n->ctx->arena);
+    ts_tensor in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, C)), qkv = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, 3 * C)), part[3], rows = ts_view(x, TS_DIM(F * N, C));
+    ts_tensor out = ts_view(in, TS_DIM(F, N, 1, C));
+    TRY(normed(n, rows, a->norm, TS_ACT_NONE, in));
+    TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = in, .w = a->qkv.w, .b = a->qkv.b, .y = qkv}));
+    for (int i = 0; i < 3; i++) {
+        ts_tensor t = ts_columns(qkv, i * C, C);
+        part[i] = (ts_tensor){.p = t.p, .type = TS_F32, .nd = 4, .dim = {F, N, 1, C}, .ld = 3 * C};
+    }
+    TRY(ts_attention_op(n->ctx->dev, (ts_attention){.q = part[0], .k = part[1], .v = part[2], .out = out, .scale = 1 / __builtin_sqrtf((float)C)}));
+    TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = in, .w = a->proj.w, .b = a->proj.b, .resid = rows, .y = rows}));
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
+
+static ts_status middle(ts_wan_net *n, ts_wan_stream *s, ts_tensor x)
+{
+    ts_status st = TS_OK;
+    TRY(ts_weights_enter(n->weights, n->mid.group));
+    TRY(residual(n, s, &n->mid.res[0], &x));
+    TRY(attend(n, &n->mid.attn, x));
+    TRY(residual(n, s, &n->mid.res[1], &x));
+done:
+    return st;
+}
+
+/* ---- decoder ---- */
+/* Each frame after the first becomes two: channels 0..C-1 and C..2C-1 of one convolution. The first latent frame passes, and those behind it do not see it. */
+static ts_status double_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample *u, ts_tensor *x)
+{
+    ts_status st = TS_OK;
+    long F = x->dim[0], H = x->dim[1], W = x->dim[2], C = x->dim[3];
+    ts_tensor none = {0}, y = take(n, 2 * F, H, W, C), in, now, two;
+    size_t mark = ts_mark(&n->ctx->arena);
+    TRY(begin(n, s, &u->time_conv, F, H, W, &in, &now));
+    TRY(ts_cast(n->ctx->dev, *x, now));
+    two = take(n, F, H, W, 2 * C);
+    TRY(convolve(n, s, &u->time_conv, in, 0, none, two));
+    TRY(ts_copy_op(n->ctx->dev, (ts_copy){.src = two.p, .dst = y.p, .nd = 4, .dim = {F, 2, H * W, C}, .ss = {H * W * 2 * C, C, 2 * C, 1}, .ds = {2 * H * W * C, H * W * C, C, 1}}));
+    *x = y;
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
+
+/* y = conv3x3(nearest x2 of x), a frame at a time */
+static ts_status enlarge(ts_wan_net *n, const ts_wan_sample *u, ts_tensor x, ts_tensor y)
+{
+    ts_status st = TS_OK;
+    long H = x.dim[1], W = x.dim[2], C = x.dim[3];
+    size_t mark = ts_mark(&n->ctx->arena);
+    ts_tensor big = take(n, 1, 2 * H, 2 * W, C);
+    for (long f = 0; f < x.dim[0]; f++) {
+        TRY(ts_copy_op(n->ctx->dev, (ts_copy){.src = frames(x, f, 1).p, .dst = big.p, .nd = 5, .dim = {H, 2, W, 2, C}, .ss = {W * C, 0, C, 0, 1}, .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}}));
+        TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = big, .w = u->conv.w, .b = u->conv.b, .stride = {1, 1, 1}, .pad = {0, 0, 1, 1, 1, 1}, .y = frames(y, f, 1)}));
+    }
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
+
+static ts_status up_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor *x)
+{
+    ts_status st = TS_OK;
+    const ts_wan_sample *u = &b->sample;
+    bool shortcut = n->c.residual && u->exists;
+    ts_tensor first = *x;
+    TRY(ts_weights_enter(n->weights, b->group));
+    if (shortcut && !b->res[0].wide) { /* the blocks work in place: what came in is needed once more */
+        first = take(n, x->dim[0], x->dim[1], x->dim[2], x->dim[3]);
+        TRY(ts_cast(n->ctx->dev, *x, first));
+    }
+    for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], x));
+    if (!u->exists) goto done;
+    if (u->time && s->chunk > 0) TRY(double_time(n, s, u, x));
+    ts_tensor y = take(n, x->dim[0], 2 * x->dim[1], 2 * x->dim[2], u->out);
+    TRY(enlarge(n, u, *x, y));
+    if (shortcut) {
+        int ft = u->time ? 2 : 1;
+        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.ft = ft, .fs = 2, .drop = s->chunk == 0 ? ft - 1 : 0, .x = first, .y = y}));
+    }
+    *x = y;
+done:
+    return st;
+}
+
+static ts_status finish(ts_wan_net *n, ts_wan_stream *s, ts_tensor x, float *out)
+{
+    ts_status st = TS_OK;
+    ts_tensor none = {0}, y = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out);
+    TRY(ts_weights_enter(n->weights, n->tail_group));
+    TRY(norm_conv(n, s, n->norm_out, &n->conv_out, x, none, y));
+    TRY(n->ctx->dev->ops->download(n->ctx->dev, out, y.p, (size_t)ts_count(y) * sizeof *out));
+done:
+    return st;
+}
+
+/* Blocks from `from` on, a frame at a time. */
+static ts_status each_frame(ts_wan_net *n, ts_wan_stream *s, ts_tensor x, float *out)
+{
+    ts_status st = TS_OK;
+    long scale = 1;
+    for (int i = n->split; i < n->c.levels; i++) scale *= n->block[i].sample.exists ? 2 : 1;
+    size_t pixels = (size_t)(x.dim[1] * x.dim[2] * scale * scale * n->conv_out.out);
+    for (long f = 0; f < x.dim[0]; f++) {
+        size_t mark = ts_mark(&n->ctx->arena);
+        ts_tensor one = frames(x, f, 1);
+        for (int i = n->split; i < n->c.levels; i++) TRY(up_block(n, s, n->block + i, &one));
+        TRY(finish(n, s, one, out + (size_t)f * pixels));
+        ts_release(&n->ctx->arena, mark);
+    }
+done:
+    return st;
+}
+
+ts_status ts_wan_decode_chunk(ts_wan_net *n, ts_wan_stream *s, ts_tensor z, float *out)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&n->ctx->arena);
+    ts_tensor none = {0}, in, now, x = take(n, z.dim[0], z.dim[1], z.dim[2], n->conv_in.out);
+    TRY(ts_weights_enter(n->weights, 0));
+    TRY(begin(n, s, &n->conv_in, z.dim[0], z.dim[1], z.dim[2], &in, &now));
+    TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = z, .w = n->quant.w, .b = n->quant.b, .y = now}));
+    TRY(convolve(n, s, &n->conv_in, in, 1, none, x));
+    TRY(middle(n, s, x));
+    for (int i = 0; i < n->split; i++) TRY(up_block(n, s, n->block + i, &x));
+    TRY(each_frame(n, s, x, out));
+    s->chunk++;
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
+
+/* ---- encoder ---- */
+/* Frames 1.. of the sequence become one of three: (x[2k-2], x[2k-1], x[2k]); the first passes. */
+static ts_status halve_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample *d, ts_tensor *x)
+{
+    ts_status st = TS_OK;
+    const ts_wan_conv *c = &d->time_conv;
+    long F = x->dim[0], H = x->dim[1], W = x->dim[2];
+    if (s->chunk == 0) return remember(n, s, c, *x);
+    ts_tensor y = take(n, F / 2, H, W, c->out), in, now;
+    size_t mark = ts_mark(&n->ctx->arena);
+    TRY(begin(n, s, c, F, H, W, &in, &now));
+    TRY(ts_cast(n->ctx->dev, *x, now));
+    TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = in, .w = c->l.w, .b = c->l.b, .stride = {2, 1, 1}, .y = y}));
+    TRY(remember(n, s, c, in));
+    *x = y;
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
+
+static ts_status down_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor *x)
+{
+    ts_status st = TS_OK;
+    const ts_wan_sample *d = &b->sample;
+    ts_tensor first = *x;
+    TRY(ts_weights_enter(n->weights, b->group));
+    if (n->c.residual && !b->res[0].wide) {
+        first = take(n, x->dim[0], x->dim[1], x->dim[2], x->dim[3]);
+        TRY(ts_cast(n->ctx->dev, *x, first));
+    }
+    for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], x));
+    if (d->exists) {
+        ts_tensor y = take(n, x->dim[0], x->dim[1] / 2, x->dim[2] / 2, d->out);
+        TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = *x, .w = d->conv.w, .b = d->conv.b, .stride = {1, 2, 2}, .pad = {0, 0, 0, 1, 0, 1}, .y = y}));
+        *x = y;
+        if (d->time) TRY(halve_time(n, s, d, x));
+    }
+    if (n->c.residual) {
+        int ft = d->exists && d->time ? 2 : 1;
+        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.reduce = true, .ft = ft, .fs = d->exists ? 2 : 1, .drop = s->chunk == 0 ? ft - 1 : 0, .x = first, .y = *x}));
+    }
+done:
+    return st;
+}
+
+ts_status ts_wan_encode_chunk(ts_wan_net *n, ts_wan_stream *s, ts_tensor pixels, float *out)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&n->ctx->arena);
+    ts_tensor none = {0}, in, now, x = take(n, pixels.dim[0], pixels.dim[1], pixels.dim[2], n->conv_in.out), h, y;
+    TRY(ts_weights_enter(n->weights, 0));
+    TRY(begin(n, s, &n->conv_in, pixels.dim[0], pixels.dim[1], pixels.dim[2], &in, &now));
+    TRY(ts_cast(n->ctx->dev, pixels, now));
+    TRY(convolve(n, s, &n->conv_in, in, 1, none, x));
+    for (int i = 0; i < n->c.levels; i++) TRY(down_block(n, s, n->block + i, &x));
+    TRY(middle(n, s, x));
+    h = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out), y = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out);
+    TRY(norm_conv(n, s, n->norm_out, &n->conv_out, x, none, h));
+    TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = h, .w = n->quant.w, .b = n->quant.b, .y = y}));
+    TRY(n->ctx->dev->ops->download(n->ctx->dev, out, y.p, (size_t)ts_count(y) * sizeof *out));
+    s->chunk++;
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
