@@ -351,6 +351,21 @@ START_TEST(null_out_channels)
 }
 END_TEST
 
+/* A key that is missing has the class's default: Wan 2.1 14B. */
+START_TEST(defaults)
+{
+    ts_ctx *ctx = testing_open("cpu", NULL, 0);
+    ts_dit_info o;
+    cJSON *config = cJSON_Parse("{\"_class_name\": \"WanTransformer3DModel\", \"in_channels\": 48, \"image_dim\": null}");
+    ck_ok(ctx, ts_dit_wan.describe(ctx, config, "config.json", &o));
+    ck_assert(o.layers == 40 && o.heads == 40 && o.head_dim == 128 && o.dim == 5120 && o.in_channels == 48 && o.out_channels == 16 && o.text_dim == 4096);
+    ck_assert(o.patch[0] == 1 && o.patch[1] == 2 && o.patch[2] == 2 && o.eps == 1e-6f);
+    ck_assert_str_eq(testing_warned(ctx), "");
+    cJSON_Delete(config);
+    testing_close(ctx);
+}
+END_TEST
+
 static void refuse(ts_ctx *ctx, evaluation *e, ts_status want, const char *says)
 {
     ts_status st = evaluation_try(ctx, e);
@@ -400,6 +415,7 @@ int main(void)
     tcase_add_loop_test(c, half_precision, 0, 2);
     tcase_add_loop_test(c, refused_config, 0, CONFIGS);
     tcase_add_test(c, null_out_channels);
+    tcase_add_test(c, defaults);
     tcase_add_test(c, refused_input);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
