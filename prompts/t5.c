@@ -1,0 +1,279 @@
+/* The encoders of T5 v1.1 and UMT5 (transformers' modeling_t5.py, modeling_umt5.py): pre-norm blocks of self-attention with a learned bias by relative position and no scaling, and a
+ * feed-forward layer, gated or not. T5 has one table of biases, in block 0; UMT5 has one a block.
+ *
+ * Only the real tokens are computed: padded keys are masked in the reference, so they change nothing. All prompts of a call pass a block together, while its weights are there. */
+#include "prompts/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TEXTS = 64 };
+
+typedef struct { ts_weight *norm1, *norm2; ts_layer q, k, v, o, wi0, wi1, wo; } block;
+
+struct ts_encoder {
+    ts_ctx *ctx;
+    ts_weights *w;
+    int vocab, dim, kv, ff, layers, heads, buckets, max_distance;
+    double eps;
+    bool gated, own_bias; /* own_bias: a table in every block */
+    ts_act act;
+    const char *table;    /* name of the embedding */
+    block *block;
+    ts_weight *final;
+};
+
+static ts_status read_config(ts_encoder *e, const ts_component *c)
+{
+    char feed[64] = "relu";
+    ts_key keys[] = {{"vocab_size", TS_KEY_INT, &e->vocab, 0, NULL, NULL},
+                     {"d_model", TS_KEY_INT, &e->dim, 0, NULL, NULL},
+                     {"d_kv", TS_KEY_INT, &e->kv, 0, NULL, NULL},
+                     {"d_ff", TS_KEY_INT, &e->ff, 0, NULL, NULL},
+                     {"num_layers", TS_KEY_INT, &e->layers, 0, NULL, NULL},
+                     {"num_heads", TS_KEY_INT, &e->heads, 0, NULL, NULL},
+                     {"relative_attention_num_buckets", TS_KEY_INT, &e->buckets, 0, NULL, NULL},
+                     {"relative_attention_max_distance", TS_KEY_INT, &e->max_distance, 0, NULL, NULL},
+                     {"layer_norm_epsilon", TS_KEY_FLOAT, &e->eps, 0, NULL, NULL},
+                     {"feed_forward_proj", TS_KEY_STRING, feed, 0, NULL, NULL},
+                     /* of the decoder, of training, or said by the keys above */
+                     {"architectures", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"classifier_dropout", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"decoder_start_token_id", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"dense_act_fn", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"dropout_rate", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"dtype", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"torch_dtype", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"eos_token_id", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"pad_token_id", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"initializer_factor", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"is_decoder", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"is_encoder_decoder", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"is_gated_act", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"model_type", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"num_decoder_layers", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"output_past", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"scalable_attention", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"tie_word_embeddings", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"tokenizer_class", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"transformers_version", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     {"use_cache", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+    *e = (ts_encoder){.ctx = e->ctx, .vocab = 32128, .dim = 512, .kv = 64, .ff = 2048, .layers = 6, .heads = 8, .buckets = 32, .max_distance = 128, .eps = 1e-6};
+    ts_status st = ts_config_read(e->ctx, c->config, c->config_path, keys, sizeof keys / sizeof *keys);
+    if (st) return st;
+    e->gated = !strncmp(feed, "gated-", 6);
+    const char *act = e->gated ? feed + 6 : feed;
+    if (!strcmp(act, "relu")) e->act = TS_ACT_RELU;
+    else if (!strcmp(act, "silu")) e->act = TS_ACT_SILU;
+    else if (!strcmp(act, "gelu_new") || (e->gated && !strcmp(act, "gelu"))) e->act = TS_ACT_GELU_TANH; /* "gated-gelu" means the tanh form */
+    else if (!strcmp(act, "gelu")) e->act = TS_ACT_GELU;
+    else return ts_fail(&e->ctx->err, TS_EMODEL, "%s: feed_forward_proj \"%s\" is not supported (relu, gated-relu, gated-silu, gated-gelu)", c->config_path, feed);
+    if (e->dim < 1 || e->kv < 1 || e->ff < 1 || e->layers < 1 || e->heads < 1 || e->buckets < 4 || e->buckets % 4 || e->max_distance <= e->buckets / 4)
+        return ts_fail(&e->ctx->err, TS_EMODEL, "%s: sizes are positive, relative_attention_num_buckets a multiple of 4", c->config_path);
+    if (!strcmp(c->cls, "UMT5EncoderModel")) e->own_bias = true;
+    else if (strcmp(c->cls, "T5EncoderModel")) return ts_fail(&e->ctx->err, TS_EMODEL, "%s: class %s is not supported (T5EncoderModel, UMT5EncoderModel)", c->config_path, c->cls);
+    return TS_OK;
+}
+
+static ts_status bind_block(ts_encoder *e, int i)
+{
+    ts_status st = TS_OK;
+    block *b = e->block + i;
+    long dim[1] = {e->dim}, in = e->dim, inner = (long)e->heads * e->kv;
+    ts_layer *attn[] = {&b->q, &b->k, &b->v};
+    for (int k = 0; k < 3; k++) TRY(ts_find_linear(e->w, i, attn[k], inner, in, false, "encoder.block.%d.layer.0.SelfAttention.%c", i, "qkv"[k]));
+    TRY(ts_find_linear(e->w, i, &b->o, in, inner, false, "encoder.block.%d.layer.0.SelfAttention.o", i));
+    TRY(ts_find_vector(e->w, i, &b->norm1, 1, dim, "encoder.block.%d.layer.0.layer_norm.weight", i));
+    TRY(ts_find_vector(e->w, i, &b->norm2, 1, dim, "encoder.block.%d.layer.1.layer_norm.weight", i));
+    TRY(ts_find_linear(e->w, i, &b->wi0, e->ff, in, false, e->gated ? "encoder.block.%d.layer.1.DenseReluDense.wi_0" : "encoder.block.%d.layer.1.DenseReluDense.wi", i));
+    if (e->gated) TRY(ts_find_linear(e->w, i, &b->wi1, e->ff, in, false, "encoder.block.%d.layer.1.DenseReluDense.wi_1", i));
+    TRY(ts_find_linear(e->w, i, &b->wo, in, e->ff, false, "encoder.block.%d.layer.1.DenseReluDense.wo", i));
+done:
+    return st;
+}
+
+ts_status ts_encoder_open(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
+{
+    ts_status st = TS_OK;
+    ts_encoder *e = calloc(1, sizeof *e);
+    *out = NULL;
+    if (!e) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a text encoder");
+    e->ctx = ctx;
+    TRY(read_config(e, c));
+    TRY(ts_weights_open(ctx, c->dir, "model", &e->w));
+    e->block = calloc((size_t)e->layers, sizeof *e->block);
+    if (!e->block) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d layers", e->layers));
+    e->table = ts_weights_has(e->w, "shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight";
+    for (int i = 0; i < e->layers; i++) TRY(bind_block(e, i));
+    TRY(ts_find_vector(e->w, 0, &e->final, 1, (long[]){e->dim}, "encoder.final_layer_norm.weight"));
+    *out = e, e = NULL;
+done:
+    ts_encoder_close(e);
+    return st;
+}
+
+void ts_encoder_close(ts_encoder *e)
+{
+    if (!e) return;
+    ts_weights_close(e->w);
+    free(e->block);
+    free(e);
+}
+
+long ts_encoder_width(const ts_encoder *e) { return e->dim; }
+ts_weights *ts_encoder_weights(ts_encoder *e) { return e->w; }
+
+/* Bucket of a key `rel` to the right of its query: half of the buckets a side; exact near, logarithmic far. */
+static int bucket(const ts_encoder *e, int rel)
+{
+    int half = e->buckets / 2, exact = half / 2, d = abs(rel), side = rel > 0 ? half : 0;
+    if (d < exact) return side + d;
+    int far = exact + (int)(logf((float)d / (float)exact) / (float)log((double)e->max_distance / exact) * (float)(half - exact));
+    return side + (far < half ? far : half - 1);
+}
+
+/* The table's biases for every pair of places, [A, L, L], as the attention wants them. table [buckets, A] */
+static void spread(const ts_encoder *e, const float *table, int L, float *out)
+{
+    for (int i = 0; i < L; i++)
+        for (int j = 0; j < L; j++) {
+            const float *row = table + (long)bucket(e, j - i) * e->heads;
+            for (int a = 0; a < e->heads; a++) out[((long)a * L + i) * L + j] = row[a];
+        }
+}
+
+typedef struct { /* one call's buffers; L is the longest text */
+    ts_tensor h[MAX_TEXTS], n, q, k, v, f, g, bias;
+    float *host, *table;
+    int L;
+} work;
+
+static ts_status load_bias(ts_encoder *e, work *w, int layer, int L)
+{
+    ts_status st = TS_OK;
+    char name[128];
+    int32_t *ids = malloc((size_t)e->buckets * sizeof *ids);
+    if (!ids) return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for %d buckets", e->buckets);
+    for (int i = 0; i < e->buckets; i++) ids[i] = i;
+    snprintf(name, sizeof name, "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", e->own_bias ? layer : 0);
+    TRY(ts_weights_rows(e->w, name, ids, e->buckets, e->buckets, e->heads, w->table));
+    spread(e, w->table, L, w->host);
+    TRY(e->ctx->dev->ops->upload(e->ctx->dev, w->bias.p, w->host, (size_t)e->heads * (size_t)L * (size_t)L * sizeof(float)));
+    TRY(e->ctx->dev->ops->join(e->ctx->dev)); /* the next text's biases overwrite the host's copy */
+done:
+    free(ids);
+    return st;
+}
+
+static ts_status rms(ts_encoder *e, ts_tensor x, ts_weight *g, ts_tensor y)
+{
+    return ts_norm_op(e->ctx->dev, (ts_norm){.kind = TS_NORM_RMS, .eps = (float)e->eps, .x = x, .w = g, .y = y});
+}
+
+static ts_tensor first(ts_tensor t, long rows) { return ts_row_range(t, 0, rows); }
+
+static ts_status attend(ts_encoder *e, const block *b, const work *w, ts_tensor h)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = e->ctx->dev;
+    long L = h.dim[0];
+    ts_tensor n = first(w->n, L), q = first(w->q, L), k = first(w->k, L), v = first(w->v, L), bias = ts_tensor_of(w->bias.p, TS_F32, TS_DIM(e->heads, L, L));
+    TRY(rms(e, h, b->norm1, n));
+    TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->q.w, .y = q}));
+    TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->k.w, .y = k}));
+    TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->v.w, .y = v}));
+    ts_tensor split[3] = {q, k, v};
+    for (int i = 0; i < 3; i++) split[i] = (ts_tensor){.p = split[i].p, .type = q.type, .nd = 4, .dim = {1, L, e->heads, e->kv}, .ld = (long)e->heads * e->kv};
+    TRY(ts_attention_op(dev, (ts_attention){.q = split[0], .k = split[1], .v = split[2], .out = split[0], .scale = 1, .bias = bias}));
+    TRY(ts_linear_op(dev, (ts_linear){.x = q, .w = b->o.w, .resid = h, .y = h}));
+done:
+    return st;
+}
+
+static ts_status feed(ts_encoder *e, const block *b, const work *w, ts_tensor h)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = e->ctx->dev;
+    long L = h.dim[0];
+    ts_tensor n = first(w->n, L), f = first(w->f, L);
+    TRY(rms(e, h, b->norm2, n));
+    TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->wi0.w, .act = e->gated ? TS_ACT_NONE : e->act, .y = f}));
+    if (e->gated) {
+        ts_tensor g = first(w->g, L);
+        TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->wi1.w, .y = g}));
+        TRY(ts_activate_op(dev, (ts_activate){.act = e->act, .x = f, .mul = g, .y = f}));
+    }
+    TRY(ts_linear_op(dev, (ts_linear){.x = f, .w = b->wo.w, .resid = h, .y = h}));
+done:
+    return st;
+}
+
+static ts_status embed(ts_encoder *e, work *w, const ts_ids *ids, int n)
+{
+    ts_status st = TS_OK;
+    for (int i = 0; i < n; i++) {
+        w->h[i] = ts_take(&e->ctx->arena, TS_F32, TS_DIM(ids[i].n, e->dim));
+        TRY(ts_weights_rows(e->w, e->table, ids[i].ids, ids[i].n, e->vocab, e->dim, w->host));
+        TRY(e->ctx->dev->ops->upload(e->ctx->dev, w->h[i].p, w->host, (size_t)ids[i].n * (size_t)e->dim * sizeof(float)));
+        TRY(e->ctx->dev->ops->join(e->ctx->dev));
+    }
+done:
+    return st;
+}
+
+static ts_status take(ts_encoder *e, work *w, const ts_ids *ids, int n)
+{
+    ts_arena *a = &e->ctx->arena;
+    long inner = (long)e->heads * e->kv;
+    for (int i = 0; i < n; i++) w->L = ids[i].n > w->L ? ids[i].n : w->L;
+    size_t biases = (size_t)e->heads * (size_t)w->L * (size_t)w->L, states = (size_t)w->L * (size_t)e->dim;
+    w->host = malloc((biases > states ? biases : states) * sizeof(float));
+    w->table = malloc((size_t)e->buckets * (size_t)e->heads * sizeof(float));
+    if (!w->host || !w->table) return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for texts of %d tokens", w->L);
+    w->n = ts_take(a, e->ctx->act, TS_DIM(w->L, e->dim)), w->q = ts_take(a, e->ctx->act, TS_DIM(w->L, inner));
+    w->k = ts_take(a, e->ctx->act, TS_DIM(w->L, inner)), w->v = ts_take(a, e->ctx->act, TS_DIM(w->L, inner));
+    w->f = ts_take(a, e->ctx->act, TS_DIM(w->L, e->ff)), w->g = ts_take(a, e->ctx->act, TS_DIM(w->L, e->ff));
+    w->bias = ts_take(a, TS_F32, TS_DIM(e->heads, w->L, w->L));
+    return TS_OK;
+}
+
+static ts_status finish(ts_encoder *e, work *w, int n, float *const *out)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = e->ctx->dev;
+    for (int i = 0; i < n; i++) {
+        TRY(rms(e, w->h[i], e->final, w->h[i]));
+        TRY(dev->ops->download(dev, out[i], w->h[i].p, (size_t)ts_count(w->h[i]) * sizeof(float)));
+        for (long k = 0; k < ts_count(w->h[i]); k++)
+            if (!isfinite(out[i][k])) TRY(ts_fail(&e->ctx->err, TS_ENUMBER, "the text encoder's states of text %d hold NaN or infinity", i + 1));
+    }
+done:
+    return st;
+}
+
+ts_status ts_encoder_run(ts_encoder *e, const ts_ids *ids, int n, float *const *out)
+{
+    ts_status st = TS_OK;
+    work w = {0};
+    size_t mark = ts_mark(&e->ctx->arena);
+    if (n < 1 || n > MAX_TEXTS) return ts_fail(&e->ctx->err, TS_EUSAGE, "%d texts at once: must be 1 to %d", n, MAX_TEXTS);
+    TRY(take(e, &w, ids, n));
+    TRY(embed(e, &w, ids, n));
+    for (int i = 0; i < e->layers; i++) {
+        TRY(ts_weights_enter(e->w, i));
+        for (int k = 0; k < n; k++) {
+            bool stale = e->own_bias || i == 0 || n > 1; /* one buffer holds the biases of one text in one block */
+            if (stale) TRY(load_bias(e, &w, i, ids[k].n));
+            TRY(attend(e, e->block + i, &w, w.h[k]));
+            TRY(feed(e, e->block + i, &w, w.h[k]));
+        }
+        ts_progress(e->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = 1, .steps = 1, .layer = i + 1, .layers = e->layers});
+    }
+    TRY(finish(e, &w, n, out));
+done:
+    ts_release(&e->ctx->arena, mark);
+    free(w.host), free(w.table);
+    return st;
+}
