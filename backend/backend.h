@@ -106,7 +106,7 @@ typedef struct {        /* channels (2j, 2j+1) of every head turn by the angle o
 } ts_rope;
 
 typedef struct {        /* out = softmax(scale q k' + bias) v */
-    ts_tensor q, k, v, out; /* [B, Nq, A, D], [B, Nk, A, D] twice, [B, Nq, A, D]; all of one type, f32 or bf16; ld: token to token; any D */
+    ts_tensor q, k, v, out; /* [B, Nq, A, D], [B, Nk, A, D] twice, [B, Nq, A, D]; all of one type, f32 or bf16; ld: token to token; any D; out may be q */
     float scale;
     ts_tensor bias;     /* f32 [A or 1, Nq or 1, Nk], the same for each of B (relative positions, log of a multiplicity) */
     const int *nk;      /* host [B]: keys from nk[b] on are masked; NULL: none */
@@ -205,6 +205,7 @@ typedef struct {
 } ts_cpu_options;
 ts_status ts_cpu_open(ts_cpu_options, const ts_env *, ts_err *, ts_device **);
 void ts_device_close(ts_device *); /* NULL is legal */
+void ts_cpu_versions(char *out, size_t size); /* libraries of the CPU device */
 size_t ts_cpu_memory(void);        /* bytes this process may use: the machine's, or less by its cgroup */
 
 /* ---- arena: a phase's memory, taken in order, given back in reverse, sized by running the phase on a counting device ---- */

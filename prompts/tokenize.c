@@ -437,7 +437,7 @@ static const ts_added *first_added(const ts_tokenizer *t, const char *s, const c
 
 static void encode(const ts_tokenizer *t, const char *s, list *out)
 {
-    const char *hit;
+    const char *hit = s;
     for (const ts_added *a; (a = first_added(t, s, &hit)); s = hit + a->n) {
         ts_buf head = {0};
         ts_buf_put(&head, s, (size_t)(hit - s));

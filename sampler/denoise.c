@@ -19,18 +19,18 @@ static ts_status take_over(ts_run *r, expert *e, int index, int step)
     ts_release(&r->ctx->arena, e->mark);
     *e = (expert){.index = index, .first = step, .mark = e->mark};
     for (int i = 0; i < r->texts; i++)
-        text[i].states = (ts_host){r->states[i], TS_F32, 2, {r->n_ids[i], r->m->dit_info.text_dim}};
+        text[i] = (ts_dit_text){.states = {r->states[i], TS_F32, 2, {r->n_ids[i], r->m->dit_info.text_dim}}};
     return ts_dit_prepare(r->m->dit[index], &r->grid, text, r->texts, r->schedule.t + step, end - step);
 }
 
-static ts_status step(ts_run *r, const expert *e, ts_solver *solver, int i, ts_tensor x, const ts_tensor v[2])
+static ts_status step(ts_run *r, const expert *e, ts_solver *solver, int i, double seconds, ts_tensor x, const ts_tensor v[2])
 {
     ts_status st = TS_OK;
     double g = ts_guidance_at(r, i);
     int n = g > 1 ? 2 : 1, row = i - e->first;
     ts_eval eval[2] = {{.trow = row, .slot = TS_COND}, {.trow = row, .slot = TS_UNCOND}};
     ts_tensor xs[2] = {x, x};
-    ts_event event = {.phase = TS_PHASE_DENOISE, .step = i + 1, .steps = r->q.steps};
+    ts_event event = {.phase = TS_PHASE_DENOISE, .step = i + 1, .steps = r->q.steps, .seconds = seconds};
     TRY(ts_dit_step(r->m->dit[e->index], &r->attn, event, n, eval, xs, v));
     if (n == 2) TRY(ts_lincomb_op(r->ctx->dev, (ts_lincomb){.n = 2, .c = {(float)g, (float)(1 - g)}, .x = {v[0], v[1]}, .y = v[0]}));
     TRY(ts_solver_step(solver, r->ctx->dev, x, v[0]));
@@ -76,7 +76,7 @@ ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)
         int index = i >= r->low;
         TRY(ts_stopped(r->ctx));
         if (index != e.index) TRY(take_over(r, &e, index, i));
-        TRY(step(r, &e, &solver, i, x, v));
+        TRY(step(r, &e, &solver, i, ts_seconds() - start, x, v));
         if (!count && r->q.state) TRY(ts_state_save(r, &solver, x));
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .step = i + 1, .steps = r->q.steps, .seconds = ts_seconds() - start});
     }

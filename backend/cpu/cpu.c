@@ -233,6 +233,11 @@ static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upl
                            .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = ts_cpu_attention,
                            .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
 
+void ts_cpu_versions(char *out, size_t size)
+{
+    ts_onednn_version(out, size);
+}
+
 /* ---- opening ---- */
 static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
 
