@@ -1,5 +1,14 @@
-/* Attention on the CPU: checks, scratch and the choice of kernel. */
+/* Attention on the CPU: checks, lists, packing, and the queue of work for the kernel of the level.
+ *
+ * Keys and values of as many heads as fit in PACKED bytes are packed at once and used by all their query blocks; work items (head, query block) go out longest list first. */
 #include "backend/cpu/attention.h"
+
+#include "backend/cpu/attention_cached.h"
+
+#include <omp.h>
+
+enum { ROW = 64 };
+#define PACKED ((size_t)512 << 20)
 
 static ts_status misfit(ts_device *d, const char *what) { return ts_fail(d->err, TS_ESHAPE, "attention: %s", what); }
 
@@ -20,10 +29,167 @@ static ts_status fit(ts_device *d, const ts_attention *a)
     return TS_OK;
 }
 
+static const ts_attn_kernel *choose(const ts_cpu *c, ts_dtype type)
+{
+    if (c->level == TS_LEVEL_REF) return NULL;
+    if (type == TS_BF16 && c->level >= TS_LEVEL_AVX512_BF16) return &ts_attn_avx512_bf16;
+    return c->level >= TS_LEVEL_AVX512 ? &ts_attn_avx512 : &ts_attn_avx2;
+}
+
+static long up(long n, long unit) { return (n + unit - 1) / unit * unit; }
+static size_t pad(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+typedef struct { int count, item; } slot; /* length of a list, and whose */
+typedef struct {                          /* where things are in the scratch buffer */
+    size_t keys, values, slots, work, one, all; /* one: a worker's share */
+    long heads;                           /* packed at once */
+} plan_of_memory;
+
+static ts_attn_job describe(const ts_attention *a, const ts_attn_kernel *k)
+{
+    ts_attn_job j = {.a = a, .Nq = a->q.dim[1], .Nk = a->k.dim[1], .A = a->q.dim[2], .D = a->q.dim[3]};
+    j.Dk = up(j.D, k->ks), j.Dv = up(j.D, k->column);
+    j.nqb = up(j.Nq, ROW) / ROW, j.nkb = up(j.Nk, ROW) / ROW;
+    j.k_block = (size_t)(ROW * j.Dk), j.v_block = (size_t)(ROW * j.Dv);
+    return j;
+}
+
+static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, int threads, bool sums)
+{
+    plan_of_memory m = {0};
+    long all = j->a->q.dim[0] * j->A;
+    size_t head = (size_t)j->nkb * (j->k_block + j->v_block) * k->elem;
+    m.heads = head * (size_t)all <= PACKED ? all : (long)(PACKED / head) < threads ? threads : (long)(PACKED / head);
+    if (m.heads > all) m.heads = all;
+    m.keys = pad((size_t)(m.heads * j->nkb) * j->k_block * k->elem);
+    m.values = pad((size_t)(m.heads * j->nkb) * j->v_block * k->elem);
+    m.slots = pad((size_t)(m.heads * j->nqb) * sizeof(slot)) * 2;
+    m.one = pad((size_t)(6 * 4 * ROW) * sizeof(float)) * 2 + pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) + pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
+            pad((size_t)j->nkb * sizeof(int)) + (sums ? 2 * pad((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
+    m.work = m.one * (size_t)threads;
+    m.all = m.keys + m.values + m.slots + m.work;
+    return m;
+}
+
+static ts_attn_work worker(const ts_attn_job *j, const ts_attn_kernel *k, char *at, bool sums, int **list)
+{
+    ts_attn_work w = {0};
+    w.s = (float *)at, at += pad((size_t)(6 * 4 * ROW) * sizeof(float));
+    w.p = at, at += pad((size_t)(6 * 4 * ROW) * sizeof(float));
+    w.q = at, at += pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem);
+    w.o = (float *)at, at += pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float));
+    *list = (int *)at, at += pad((size_t)j->nkb * sizeof(int));
+    if (sums) w.sum = (float *)at, w.max = (float *)(at + pad((size_t)(j->nkb * ROW) * sizeof(float)));
+    w.list = *list;
+    return w;
+}
+
+/* Key blocks that a query block reads, ascending; list NULL: only how many. */
+static int blocks_of(const ts_attn_job *j, long bh, long qblock, int *list)
+{
+    const ts_attention *a = j->a;
+    long b = bh / j->A, h = bh % j->A, keys = a->nk ? a->nk[b] : j->Nk, last = up(keys, ROW) / ROW;
+    const ts_plan *p = a->plan ? a->plan[b] : NULL;
+    int n = 0;
+    if (!p) {
+        for (long i = 0; list && i < last; i++) list[i] = (int)i;
+        return (int)last;
+    }
+    long words = (p->nb + 31) / 32;
+    const uint32_t *row = (const uint32_t *)ts_host_of(p->bits) + ((p->A == 1 ? 0 : h) * p->nb + qblock) * words;
+    for (long i = 0; i < words; i++) {
+        if (!list) n += __builtin_popcount(row[i]);
+        else
+            for (uint32_t bits = row[i]; bits; bits &= bits - 1) list[n++] = (int)(i * 32 + __builtin_ctz(bits));
+    }
+    return n;
+}
+
+/* Longest first, otherwise in order: items of a head stay together and its keys in the cache. */
+static void sort(slot *s, slot *t, long n, int most)
+{
+    long at = 0;
+    for (int c = most; c >= 0 && at < n; c--) {
+        bool any = false;
+        for (long i = 0; i < n; i++)
+            if (s[i].count == c) t[at++] = s[i], any = true;
+        if (!any) continue;
+    }
+    memcpy(s, t, (size_t)n * sizeof *s);
+}
+
+static void queue(const ts_attn_job *j, long heads, slot *s, slot *t)
+{
+    int least = (int)j->nkb, most = 0;
+    for (long i = 0; i < heads * j->nqb; i++) {
+        s[i] = (slot){blocks_of(j, j->first + i / j->nqb, i % j->nqb, NULL), (int)i};
+        if (s[i].count < least) least = s[i].count;
+        if (s[i].count > most) most = s[i].count;
+    }
+    if (least != most) sort(s, t, heads * j->nqb, most);
+}
+
+/* One round: pack `heads` heads, then all their query blocks. lse: kept one of a cached search, NULL: attention itself. False: stopped. */
+static bool round_of(ts_cpu *c, const ts_attn_kernel *k, ts_attn_job *j, long heads, const plan_of_memory *m, char *scratch, const float *lse, float *sums)
+{
+    char *keys = scratch, *values = keys + m->keys, *work = values + m->values + m->slots;
+    slot *s = (slot *)(values + m->values), *t = s + (m->slots / 2) / sizeof *s;
+    int stopped = 0;
+    bool want_sums = !lse && ts_there(j->a->sums);
+    j->k = keys, j->v = values;
+#pragma omp parallel for schedule(static)
+    for (long i = 0; i < heads * j->nkb; i++)
+        k->pack(j, j->first + i / j->nkb, i % j->nkb, keys + (size_t)i * j->k_block * k->elem, values + (size_t)i * j->v_block * k->elem);
+    queue(j, heads, s, t);
+#pragma omp parallel reduction(| : stopped)
+    {
+        int *list;
+        ts_attn_work w = worker(j, k, work + (size_t)omp_get_thread_num() * m->one, want_sums, &list);
+#pragma omp for schedule(dynamic, 1)
+        for (long i = 0; i < heads * j->nqb; i++) {
+            long bh = j->first + s[i].item / j->nqb, q = s[i].item % j->nqb;
+            if (stopped || ts_cpu_stop(c)) {
+                stopped = 1;
+                continue;
+            }
+            w.n = blocks_of(j, bh, q, list);
+            if (lse) k->cached(j, bh, q, &w, lse + bh * j->Nq, sums + (bh * j->nqb + q) * j->nkb);
+            else k->item(j, bh, q, &w);
+        }
+    }
+    return !stopped;
+}
+
+static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *sums)
+{
+    const ts_attn_kernel *k = choose(c, a->q.type);
+    ts_attn_job j = describe(a, k);
+    plan_of_memory m = lay_out(&j, k, c->threads, !lse && ts_there(a->sums));
+    long all = a->q.dim[0] * j.A;
+    void *scratch;
+    ts_status st = ts_cpu_scratch(c, m.all, &scratch);
+    if (st || c->dev.counting) return st;
+    for (j.first = 0; j.first < all; j.first += m.heads) {
+        long heads = all - j.first < m.heads ? all - j.first : m.heads;
+        if (!round_of(c, k, &j, heads, &m, scratch, lse, sums)) return ts_fail(c->dev.err, TS_ESTOP, "stopped");
+    }
+    return TS_OK;
+}
+
 ts_status ts_cpu_attention(ts_device *d, const ts_attention *a)
 {
+    ts_cpu *c = (ts_cpu *)d;
     ts_status st = fit(d, a);
     if (st) return st;
+    if (choose(c, a->q.type)) return run(c, a, NULL, NULL);
     if (!d->counting) ts_attention_ref(a);
     return TS_OK;
+}
+
+ts_status ts_cpu_block_sums(ts_cpu *c, const ts_attention *a, const float *lse, float *sums)
+{
+    ts_status st = fit(&c->dev, a);
+    if (st) return st;
+    if (!choose(c, a->q.type)) return ts_fail(c->dev.err, TS_EDEVICE, "block sums: level ref has no kernel");
+    return run(c, a, lse, sums);
 }

@@ -1,6 +1,41 @@
-/* Attention kernels of the CPU, shared by the files attention*.c. */
+/* Attention kernels of the CPU: what the driver (attention.c) and the files of one instruction set each share. */
 #ifndef TS_CPU_ATTENTION_H
 #define TS_CPU_ATTENTION_H
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/ref.h"
+
+/* One call as a kernel sees it. Packed keys: per head and block of 64 keys, K [D / ks][64][ks] in panels, V [columns][64 / ks][.][ks] in panels; missing keys are zero. */
+typedef struct {
+    const ts_attention *a;
+    long Nq, Nk, A, D;
+    long Dk, Dv;            /* D padded for K (to ks) and for V (to a vector) */
+    long nqb, nkb;          /* blocks of queries and keys */
+    size_t k_block, v_block; /* elements of a packed block */
+    const void *k, *v;      /* packed heads in work: [heads][nkb][block] */
+    long first;             /* (batch, head) number of the first packed head */
+} ts_attn_job;
+
+/* What one worker needs beside its stack: elements of float, see ts_attn_room. */
+typedef struct {
+    float *s;               /* [6][4 blocks][64] logits */
+    void *p;                /* the same, weights in the kernel's type */
+    void *q;                /* [64][Dk] */
+    float *o;               /* [64][Dv] */
+    float *sum, *max;       /* [nkb][64] of each key block: row sums and the maxima in force, only for block sums */
+    const int *list;        /* key blocks to read, ascending */
+    int n;
+} ts_attn_work;
+
+typedef struct {
+    const char *name;
+    int ks;                 /* elements that one multiply-add takes from a row: 1 f32, 2 bf16 */
+    size_t elem;
+    long column;            /* V columns are padded to this */
+    void (*pack)(const ts_attn_job *, long bh, long block, void *k, void *v); /* bh = batch A + head */
+    void (*item)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *);
+    /* Block sums of query block x key block from a known lse: one pass, no V. sums [nkb] */
+    void (*cached)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *, const float *lse, float *sums);
+} ts_attn_kernel;
+extern const ts_attn_kernel ts_attn_avx2, ts_attn_avx512, ts_attn_avx512_bf16;
+
 void ts_attention_ref(const ts_attention *);
 #endif

@@ -1,0 +1,44 @@
+/* The flash kernel in f32 with AVX-512: 6 rows x 4 vectors of 16. */
+#include "backend/cpu/attention.h"
+
+#include <immintrin.h>
+
+enum { VW = 16, KS = 1 };
+#define NV 4
+typedef __m512 vf;
+typedef float el;
+typedef __m512 kb;
+#define ELTYPE TS_F32
+#define TOEL(x) (x)
+#define SCALED 1
+#define NAME(x) x##_avx512
+#define KERNEL "avx512"
+#define VLOAD(p) _mm512_loadu_ps(p)
+#define VSTORE(p, v) _mm512_storeu_ps(p, v)
+#define VSET(x) _mm512_set1_ps(x)
+#define VMAX(a, b) _mm512_max_ps(a, b)
+#define VMIN(a, b) _mm512_min_ps(a, b)
+#define VADD(a, b) _mm512_add_ps(a, b)
+#define VMUL(a, b) _mm512_mul_ps(a, b)
+#define VFMADD(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define VFMSUB(a, b, c) _mm512_fmsub_ps(a, b, c)
+#define VSUM(v) _mm512_reduce_add_ps(v)
+#define VTOP(v) _mm512_reduce_max_ps(v)
+#define BLOAD(p) _mm512_loadu_ps(p)
+#define ABCAST(p) _mm512_set1_ps(*(p))
+#define MAC(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define PSTORE2(p, a, b) (_mm512_storeu_ps(p, a), _mm512_storeu_ps((p) + 16, b))
+
+/* 2^t for t <= 127, relative error 7.5e-8: a minimax polynomial of degree 5 on [0, 1); below -126 it is 2^-126. */
+static inline __m512 exp2_16(__m512 t)
+{
+    t = _mm512_max_ps(t, _mm512_set1_ps(-126));
+    __m512 f = _mm512_reduce_ps(t, 0x09), p = _mm512_fmadd_ps(_mm512_set1_ps(0.0018775767f), f, _mm512_set1_ps(0.00898934002f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.0558263181f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.240153617f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.693153073f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999999925f));
+    return _mm512_scalef_ps(p, t);
+}
+#define VEXP(t) exp2_16(t)
+#include "backend/cpu/attention_flash.h"

@@ -1,0 +1,42 @@
+/* The flash kernel in bf16 with AVX512_BF16: products of pairs by vdpbf16ps, sums and softmax in f32. K and V are packed in pairs (VNNI). */
+#include "backend/cpu/attention.h"
+
+#include <immintrin.h>
+
+enum { VW = 16, KS = 2 };
+#define NV 4
+typedef __m512 vf;
+typedef uint16_t el;
+typedef __m512bh kb;
+#define ELTYPE TS_BF16
+#define TOEL(x) ts_to_bf16(x)
+#define SCALED 0
+#define NAME(x) x##_avx512_bf16
+#define KERNEL "avx512_bf16"
+#define VLOAD(p) _mm512_loadu_ps(p)
+#define VSTORE(p, v) _mm512_storeu_ps(p, v)
+#define VSET(x) _mm512_set1_ps(x)
+#define VMAX(a, b) _mm512_max_ps(a, b)
+#define VMIN(a, b) _mm512_min_ps(a, b)
+#define VADD(a, b) _mm512_add_ps(a, b)
+#define VMUL(a, b) _mm512_mul_ps(a, b)
+#define VFMADD(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define VFMSUB(a, b, c) _mm512_fmsub_ps(a, b, c)
+#define VSUM(v) _mm512_reduce_add_ps(v)
+#define VTOP(v) _mm512_reduce_max_ps(v)
+#define BLOAD(p) ((__m512bh)_mm512_loadu_si512(p))
+#define ABCAST(p) ((__m512bh)_mm512_set1_epi32(*(const int *)(const void *)(p)))
+#define MAC(a, b, c) _mm512_dpbf16_ps(c, a, b)
+#define PSTORE2(p, a, b) _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(b, a))
+
+/* 2^t, relative error 7.5e-5: a minimax polynomial of degree 3 on [0, 1); P is rounded to 2^-9 in any case. */
+static inline __m512 exp2_16(__m512 t)
+{
+    t = _mm512_max_ps(t, _mm512_set1_ps(-126));
+    __m512 f = _mm512_reduce_ps(t, 0x09), p = _mm512_fmadd_ps(_mm512_set1_ps(0.0780245227f), f, _mm512_set1_ps(0.226067155f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69583354f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999925219f));
+    return _mm512_scalef_ps(p, t);
+}
+#define VEXP(t) exp2_16(t)
+#include "backend/cpu/attention_flash.h"

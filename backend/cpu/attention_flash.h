@@ -1,0 +1,319 @@
+/* The flash kernel, written once for every instruction set: the including file defines its vectors and this becomes its code.
+ *
+ * For a block of 64 queries and a list of key blocks, four blocks at a time: S = Q K' into L1, then per row (x = S sc in units of log2)
+ *   m' = max(m, max x), P = 2^(x - m'), l = l 2^(m - m') + sum P, O = O 2^(m - m') + P V
+ * and at the end O / l, lse = m ln 2 + ln l (Milakov and Gimelshein 2018; Dao et al., FlashAttention, 2022). Dense is the list of all blocks.
+ *
+ * Block sums come out of the same pass: for each row and key block its sum of P and the maximum then in force are kept; when the row's lse is known,
+ * sum exp(s - lse) = sum P 2^(m_then - lse2), 64 exponentials a tile instead of 4096, exactly the numbers of a second pass.
+ *
+ * To define: VW lanes; vf; VLOAD VSTORE VSET VMAX VADD VMUL VFMADD VFMSUB VSUB VEXP VSUM VTOP; NV vectors a panel; KS; el; kb (type of a B vector); BLOAD ABCAST MAC; PSTORE2(p, a, b) two
+ * vectors of P; KERNEL the name's tail; SCALED 1 when Q carries the scale already. */
+#include <math.h>
+
+enum { G = 4, PW = VW * NV };
+#define AI static inline __attribute__((always_inline))
+
+/* ---- micro-kernels: R rows x C vectors, accumulators by name so that compilers keep them in registers ---- */
+#define DEF1(r) vf x##r;
+#define DEF2(r) DEF1(r) vf y##r;
+#define DEF3(r) DEF2(r) vf z##r;
+#define DEF4(r) DEF3(r) vf w##r;
+#define ZERO1(r) x##r = VSET(0);
+#define ZERO2(r) ZERO1(r) y##r = x##r;
+#define ZERO3(r) ZERO2(r) z##r = x##r;
+#define ZERO4(r) ZERO3(r) w##r = x##r;
+#define OLD1(r) { vf s_ = VSET(al[r]); x##r = VMUL(VLOAD(c + r * ldc), s_);
+#define OLD2(r) OLD1(r) y##r = VMUL(VLOAD(c + r * ldc + VW), s_);
+#define OLD3(r) OLD2(r) z##r = VMUL(VLOAD(c + r * ldc + 2 * VW), s_);
+#define OLD4(r) OLD3(r) w##r = VMUL(VLOAD(c + r * ldc + 3 * VW), s_);
+#define MUL1(r) a = ABCAST(A + r * lda + k * KS); x##r = MAC(a, b0, x##r);
+#define MUL2(r) MUL1(r) y##r = MAC(a, b1, y##r);
+#define MUL3(r) MUL2(r) z##r = MAC(a, b2, z##r);
+#define MUL4(r) MUL3(r) w##r = MAC(a, b3, w##r);
+#define PUT1(r) VSTORE(c + r * ldc, x##r);
+#define PUT2(r) PUT1(r) VSTORE(c + r * ldc + VW, y##r);
+#define PUT3(r) PUT2(r) VSTORE(c + r * ldc + 2 * VW, z##r);
+#define PUT4(r) PUT3(r) VSTORE(c + r * ldc + 3 * VW, w##r);
+#define GET1(b) b0 = BLOAD(b)
+#define GET2(b) GET1(b), b1 = BLOAD(b + VW * KS)
+#define GET3(b) GET2(b), b2 = BLOAD(b + 2 * VW * KS)
+#define GET4(b) GET3(b), b3 = BLOAD(b + 3 * VW * KS)
+#define CLOSE(r) }
+#define ROWS6(X) X(0) X(1) X(2) X(3) X(4) X(5)
+#define ROWS4(X) X(0) X(1) X(2) X(3)
+#define OLDC1(r) OLD1(r) CLOSE(r)
+#define OLDC2(r) OLD2(r) CLOSE(r)
+#define OLDC3(r) OLD3(r) CLOSE(r)
+#define OLDC4(r) OLD4(r) CLOSE(r)
+
+/* c [R][C VW] = A [R][K] B, B [K / KS][C VW][KS] */
+#define PRODUCT(R, C) \
+    AI void product##R##C(long K, const el *restrict A, long lda, const el *restrict B, float *restrict c, long ldc) \
+    { \
+        ROWS##R(DEF##C) ROWS##R(ZERO##C) \
+        _Pragma("GCC unroll 2") for (long k = 0; k < K / KS; k++) { \
+            const el *b = B + k * C * VW * KS; \
+            kb GET##C(b), a; \
+            ROWS##R(MUL##C) \
+        } \
+        ROWS##R(PUT##C) \
+    }
+/* c [R][C VW] = al c + sum over n blocks of P [R][64] V, V [64 / KS][C VW][KS] at `off` of each block; P of block i at A0 + 64 i */
+#define GATHERED(R, C) \
+    AI void gathered##R##C(int n, const el *restrict A0, long lda, const el *const *restrict V, size_t off, float *restrict c, long ldc, const float *al) \
+    { \
+        ROWS##R(DEF##C) ROWS##R(OLDC##C) \
+        for (int i = 0; i < n; i++) { \
+            const el *A = A0 + i * 64, *B = V[i] + off; \
+            _Pragma("GCC unroll 2") for (long k = 0; k < 64 / KS; k++) { \
+                const el *b = B + k * C * VW * KS; \
+                kb GET##C(b), a; \
+                ROWS##R(MUL##C) \
+            } \
+        } \
+        ROWS##R(PUT##C) \
+    }
+#if NV == 4
+PRODUCT(6, 4) PRODUCT(4, 4)
+GATHERED(6, 4) GATHERED(4, 4) GATHERED(6, 3) GATHERED(4, 3) GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1)
+#else
+PRODUCT(6, 2) PRODUCT(4, 2)
+GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1)
+#endif
+
+AI void logits(int R, long Dk, const el *q, const el *k, float *s)
+{
+    for (int p = 0; p < 64 / PW; p++) {
+        const el *panel = k + p * PW * Dk;
+#if NV == 4
+        if (R == 6) product64(Dk, q, Dk, panel, s + p * PW, 64 * G);
+        else product44(Dk, q, Dk, panel, s + p * PW, 64 * G);
+#else
+        if (R == 6) product62(Dk, q, Dk, panel, s + p * PW, 64 * G);
+        else product42(Dk, q, Dk, panel, s + p * PW, 64 * G);
+#endif
+    }
+}
+
+AI void weighted(int R, int n, long Dv, const el *p, const el *const *v, float *o, const float *al)
+{
+    for (long c = 0; c < Dv; c += PW) {
+        long left = (Dv - c) / VW, off = c * 64;
+#define TAKE(C) do { if (R == 6) gathered6##C(n, p, 64 * G, v, (size_t)off, o + c, Dv, al); else gathered4##C(n, p, 64 * G, v, (size_t)off, o + c, Dv, al); } while (0)
+        if (left >= NV) {
+#if NV == 4
+            TAKE(4);
+        } else if (left == 3) {
+            TAKE(3);
+        } else if (left == 2) {
+#endif
+            TAKE(2);
+        } else {
+            TAKE(1);
+        }
+    }
+}
+
+/* ---- softmax of R rows over n blocks in s ---- */
+/* One row: returns 2^(m - m'); ts, tm: this row's entries for block sums, NULL: none. */
+AI float softmax(int n, const float *s, el *p, float sc, float *m, float *l, float *ts, float *tm)
+{
+    vf mx = VLOAD(s);
+    for (int j = VW; j < 64 * n; j += VW) mx = VMAX(mx, VLOAD(s + j));
+    float old = *m, now = VTOP(mx) * sc;
+    if (!(now > old)) now = old;
+    if (now == -INFINITY) now = 0; /* every key so far is masked by a bias of -inf */
+    vf vs = VSET(sc), vm = VSET(now), all = VSET(0);
+    for (int i = 0; i < n; i++) {
+        vf u = VSET(0), w = VSET(0);
+        for (int j = 64 * i; j < 64 * i + 64; j += 2 * VW) {
+            vf a = VEXP(VFMSUB(VLOAD(s + j), vs, vm)), b = VEXP(VFMSUB(VLOAD(s + j + VW), vs, vm));
+            u = VADD(u, a), w = VADD(w, b);
+            PSTORE2(p + j, a, b);
+        }
+        u = VADD(u, w), all = VADD(all, u);
+        if (ts) ts[i * 64] = VSUM(u), tm[i * 64] = now;
+    }
+    float alpha = 1;
+    if (now != old) {
+        float e[VW] __attribute__((aligned(64)));
+        VSTORE(e, VEXP(VSET(old - now)));
+        alpha = old == -INFINITY ? 0 : e[0];
+        *m = now;
+    }
+    VSTORE(l, VFMADD(VLOAD(l), VSET(alpha), all));
+    return alpha;
+}
+
+/* What lies beyond the last key is no key; a bias is added in the units that sc turns into log2. */
+static __attribute__((noinline)) void adjust(const ts_attn_job *j, long bh, long row, int R, const int *list, int n, long keys, float sc, float *s)
+{
+    const ts_tensor *b = &j->a->bias;
+    for (int r = 0; r < R; r++)
+        for (int i = 0; i < n; i++) {
+            float *t = s + r * 64 * G + i * 64;
+            long first = (long)list[i] * 64;
+            if (ts_there(*b) && row + r < j->Nq) {
+                long head = b->dim[0] == 1 ? 0 : bh % j->A, line = b->dim[1] == 1 ? 0 : row + r;
+                const float *add = (const float *)ts_host_of(b->p) + (head * b->dim[1] + line) * b->ld + first;
+                float unit = 1.44269504f / sc;
+                for (long k = 0; k < 64 && first + k < keys; k++) t[k] += add[k] * unit;
+            }
+            for (long k = keys > first ? keys - first : 0; k < 64; k++) t[k] = -INFINITY;
+        }
+}
+
+AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row, const int *list, int n, long keys, bool odd, float sc, float *m, float *l)
+{
+    const el *k[G], *v[G];
+    float al[6];
+    size_t at = (size_t)(bh - j->first) * (size_t)j->nkb;
+    for (int i = 0; i < n; i++) {
+        k[i] = (const el *)j->k + (at + (size_t)list[i]) * j->k_block, v[i] = (const el *)j->v + (at + (size_t)list[i]) * j->v_block;
+        logits(R, j->Dk, (const el *)w->q + row * j->Dk, k[i], w->s + i * 64);
+    }
+    if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->s);
+    for (int r = 0; r < R; r++) {
+        float *ts = w->sum ? w->sum + (list - w->list) * 64 + row + r : NULL, *tm = w->sum ? w->max + (list - w->list) * 64 + row + r : NULL;
+        al[r] = softmax(n, w->s + r * 64 * G, (el *)w->p + r * 64 * G, sc, m + row + r, l + (row + r) * VW, ts, tm);
+    }
+    weighted(R, n, j->Dv, w->p, v, w->o + row * j->Dv, al);
+}
+
+static void load_q(const ts_attn_job *j, long bh, long qblock, float scale, el *q)
+{
+    const ts_tensor *t = &j->a->q;
+    long b = bh / j->A, h = bh % j->A, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
+    for (long r = 0; r < 64; r++) {
+        long at = (b * j->Nq + qblock * 64 + r) * t->ld + h * j->D;
+        for (long d = 0; d < j->Dk; d++) q[r * j->Dk + d] = r < n && d < j->D ? TOEL(ts_load(ts_host_of(t->p), t->type, at + d) * scale) : TOEL(0.0f);
+    }
+}
+
+static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, const float *m, const float *l)
+{
+    const ts_tensor *t = &j->a->out;
+    long b = bh / j->A, h = bh % j->A, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
+    float *lse = ts_there(j->a->lse) ? (float *)ts_host_of(j->a->lse.p) + bh * j->Nq + qblock * 64 : NULL;
+    float lse2[64];
+    for (long r = 0; r < 64; r++) {
+        float sum = VSUM(VLOAD(l + r * VW)), inv = sum > 0 ? 1 / sum : 0;
+        const float *o = w->o + r * j->Dv;
+        lse2[r] = m[r] + log2f(sum);
+        if (r >= n) continue;
+        long at = (b * j->Nq + qblock * 64 + r) * t->ld + h * j->D;
+        if (t->type == TS_F32) for (long d = 0; d < j->D; d++) ((float *)ts_host_of(t->p))[at + d] = o[d] * inv;
+        else for (long d = 0; d < j->D; d++) ((uint16_t *)ts_host_of(t->p))[at + d] = ts_to_bf16(o[d] * inv);
+        if (lse) lse[r] = m[r] * 0.69314718f + logf(sum);
+    }
+    if (!w->sum) return;
+    float *sums = (float *)ts_host_of(j->a->sums.p) + (bh * j->nqb + qblock) * j->nkb;
+    memset(sums, 0, (size_t)j->nkb * sizeof *sums);
+    for (int i = 0; i < w->n; i++) {
+        vf total = VSET(0);
+        for (long r = 0; r < 64; r += VW) {
+            float e[VW] __attribute__((aligned(64))), live[VW] __attribute__((aligned(64)));
+            for (int k = 0; k < VW; k++) {
+                bool on = r + k < n;
+                e[k] = on ? w->max[i * 64 + r + k] - lse2[r + k] : 0, live[k] = on ? w->sum[i * 64 + r + k] : 0;
+            }
+            total = VFMADD(VLOAD(live), VEXP(VLOAD(e)), total);
+        }
+        sums[w->list[i]] = VSUM(total);
+    }
+}
+
+AI bool is_odd(const ts_attn_job *j, const int *list, int n, long keys)
+{
+    return ts_there(j->a->bias) || ((long)list[n - 1] + 1) * 64 > keys;
+}
+
+static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w)
+{
+    float m[66], l[66 * VW] __attribute__((aligned(64))), log2e = j->a->scale * 1.44269504f, sc = SCALED ? 1 : log2e;
+    long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
+    for (int r = 0; r < 66; r++) m[r] = -INFINITY;
+    memset(l, 0, sizeof l);
+    memset(w->o, 0, (size_t)(64 * j->Dv) * sizeof(float));
+    if (w->sum) memset(w->sum, 0, (size_t)(j->nkb * 64) * sizeof(float)), memset(w->max, 0, (size_t)(j->nkb * 64) * sizeof(float));
+    load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
+    for (int i = 0; i < w->n; i += G) {
+        int g = w->n - i < G ? w->n - i : G;
+        bool odd = is_odd(j, w->list + i, g, keys);
+        long r = 0;
+        for (; r < n && 64 - r >= 6; r += 6) rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
+        if (r < n) rows(4, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
+    }
+    finish(j, bh, qblock, w, m, l);
+}
+
+/* ---- block sums from a kept lse ---- */
+AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row, const int *list, int n, long keys, bool odd, float sc, const float *lse2, long live, vf *acc)
+{
+    size_t at = (size_t)(bh - j->first) * (size_t)j->nkb;
+    for (int i = 0; i < n; i++) logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)j->k + (at + (size_t)list[i]) * j->k_block, w->s + i * 64);
+    if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->s);
+    for (int r = 0; r < R && row + r < live; r++) {
+        vf vs = VSET(sc), vm = VSET(lse2[row + r]), most = VSET(115);
+        for (int i = 0; i < n; i++) {
+            vf u = VSET(0), v = VSET(0);
+            for (int k = 64 * i; k < 64 * i + 64; k += 2 * VW) {
+                const float *s = w->s + r * 64 * G + k;
+                u = VADD(u, VEXP(VMIN(VFMSUB(VLOAD(s), vs, vm), most))), v = VADD(v, VEXP(VMIN(VFMSUB(VLOAD(s + VW), vs, vm), most)));
+            }
+            acc[i] = VADD(acc[i], VADD(u, v));
+        }
+    }
+}
+
+static void NAME(cached)(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, const float *lse, float *sums)
+{
+    float lse2[64], log2e = j->a->scale * 1.44269504f, sc = SCALED ? 1 : log2e;
+    long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
+    for (long r = 0; r < 64; r++) lse2[r] = r < n ? lse[qblock * 64 + r] * 1.44269504f : 0;
+    load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
+    for (int i = 0; i < w->n; i += G) {
+        int g = w->n - i < G ? w->n - i : G;
+        bool odd = is_odd(j, w->list + i, g, keys);
+        vf acc[G];
+        for (int k = 0; k < G; k++) acc[k] = VSET(0);
+        long r = 0;
+        for (; r < n && 64 - r >= 6; r += 6) cached_rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, lse2, n, acc);
+        if (r < n) cached_rows(4, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, lse2, n, acc);
+        for (int k = 0; k < g; k++) sums[w->list[i + k]] = VSUM(acc[k]);
+    }
+}
+
+/* ---- packing one block of 64 keys ---- */
+static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void *vp)
+{
+    const ts_tensor *kt = &j->a->k, *vt = &j->a->v;
+    long b = bh / j->A, h = bh % j->A, n = j->Nk - block * 64 < 64 ? j->Nk - block * 64 : 64;
+    long ka = (b * j->Nk + block * 64) * kt->ld + h * j->D, va = (b * j->Nk + block * 64) * vt->ld + h * j->D;
+    if (n < 64 || j->Dk != j->D || j->Dv != j->D || kt->type != ELTYPE) { /* ragged or of another type: element by element */
+        memset(kp, 0, j->k_block * sizeof(el)), memset(vp, 0, j->v_block * sizeof(el));
+        for (long r = 0; r < n; r++)
+            for (long d = 0; d < j->D; d++) {
+                long c = d / PW * PW, wide = j->Dv - c < PW ? j->Dv - c : PW;
+                ((el *)kp)[r / PW * PW * j->Dk + (d / KS * PW + r % PW) * KS + d % KS] = TOEL(ts_load(ts_host_of(kt->p), kt->type, ka + r * kt->ld + d));
+                ((el *)vp)[c * 64 + (r / KS * wide + d - c) * KS + r % KS] = TOEL(ts_load(ts_host_of(vt->p), vt->type, va + r * vt->ld + d));
+            }
+        return;
+    }
+    const el *k = (const el *)ts_host_of(kt->p) + ka, *v = (const el *)ts_host_of(vt->p) + va;
+    for (long p = 0; p < 64; p += PW)
+        for (long d = 0; d < j->D; d += KS) {
+            el *to = (el *)kp + p * j->Dk + d * PW;
+            for (long r = 0; r < PW; r++) memcpy(to + r * KS, k + (p + r) * kt->ld + d, KS * sizeof(el));
+        }
+    for (long c = 0; c < j->Dv; c += PW) {
+        long wide = j->Dv - c < PW ? j->Dv - c : PW;
+        el *to = (el *)vp + c * 64;
+        for (long r = 0; r < 64; r += KS)
+            for (long d = 0; d < wide; d++)
+                for (int e = 0; e < KS; e++) to[(r * wide + d * KS) + e] = v[(r + e) * vt->ld + c + d];
+    }
+}
+
+const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL, .ks = KS, .elem = sizeof(el), .column = VW, .pack = NAME(pack), .item = NAME(item), .cached = NAME(cached)};
