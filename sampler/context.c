@@ -33,7 +33,7 @@ ts_status ts_open(const ts_options *o, const ts_env *env, ts_ctx **out)
     if (env) c->env = *env;
     TRY(ts_cpu_open((ts_cpu_options){.threads = o->threads, .level = o->cpu}, &c->env, &c->err, &cpu));
     c->dev = cpu, c->owns_dev = true;
-    if (o->profile) TRY(ts_profile_open(cpu, &c->dev));
+    TRY(ts_profile_open(cpu, &c->dev)); /* prices runs before they start, and tells where their time went */
     TRY(choose_precision(c, o->precision));
     c->memory = o->memory ? o->memory : ts_cpu_memory();
     c->default_model = o->default_model ? strdup(o->default_model) : NULL;

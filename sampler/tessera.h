@@ -15,7 +15,6 @@ typedef struct {
     const char *precision; /* "auto", "f32", "bf16" */
     const char *cpu;       /* highest CPU level: "ref", "avx2", "avx512", "avx512_bf16"; NULL: the best there is */
     size_t memory;         /* bytes that may be used; 0: what the machine and its cgroup allow */
-    bool profile;          /* time every operation */
     const char *hub;       /* Hugging Face cache folder, for models by name; may be NULL */
     const char *default_model; /* folder of the default model; may be NULL */
 } ts_options;
@@ -63,7 +62,7 @@ typedef struct { /* what a run will take, known before it starts */
 
 typedef struct {
     double text_seconds, denoise_seconds, decode_seconds;
-    double step_seconds[3];        /* per step: linear and conv, attention, rest (needs profile) */
+    double step_seconds[3];        /* per step: linear and conv, attention, rest */
     long attention_dense, attention_searched, attention_sparse;
     int resumed;                   /* steps taken from the state file */
 } ts_report;
@@ -81,7 +80,7 @@ ts_status ts_run_decode(ts_run *, const ts_bag *latents, ts_sink *);
 void ts_run_report(const ts_run *, ts_report *);
 char *ts_run_json(const ts_run *);       /* the metadata that files carry (docs/formats.md); malloc'd */
 char *ts_run_parameters(const ts_run *); /* the same as A1111 text; malloc'd */
-char *ts_run_profile(const ts_run *);    /* table of times by operation, for people; malloc'd; NULL without profile */
+char *ts_run_profile(const ts_run *);    /* table of times by operation, for people; measures the machine's matmul peak for it, a second or so; malloc'd; NULL: nothing was denoised */
 /* Applies metadata that ts_run_json made (a file's) over `req`; strings are kept by the model. */
 ts_status ts_request_from_json(ts_model *, const char *json, ts_request *);
 
