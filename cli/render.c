@@ -279,6 +279,7 @@ static ts_status prepare(ts_cli *c, job *j)
     TRY(check_sides(c));
     TRY(read_noise(c, j));
     TRY(ts_run_open(c->model, &j->q, &j->run, &j->e));
+    if (j->noise) TRY(ts_run_noise(j->run, j->noise));
     TRY(describe(c, j));
     TRY(ts_cli_stopped(c));
 done:
@@ -300,7 +301,7 @@ ts_status ts_cli_generate(ts_cli *c)
                    (unsigned long long)j.q.seed, j.e.precision);
     ts_screen_start(&c->screen, &j.e, j.q.steps, j.path, j.json);
     TRY(ts_run_encode(j.run));
-    TRY(ts_run_denoise(j.run, j.noise, &j.latents));
+    TRY(ts_run_denoise(j.run, &j.latents));
     if (ts_cli_set(c, TS_F_SAVE_LATENTS)) TRY(ts_bag_write(c->ctx, j.latents, ts_cli_text(c, TS_F_SAVE_LATENTS)));
     st = decode(c, &j);
     if (st && st != TS_ESTOP) rescue(c, &j);

@@ -3,7 +3,7 @@
 
 #include "sampler/noise.h"
 
-#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +202,7 @@ void ts_run_close(ts_run *r)
 {
     if (!r) return;
     for (int i = 0; i < TS_BRANCHES; i++) free(r->ids[i]), free(r->states[i]);
+    free(r->noise);
     ts_encoder_close(r->encoder);
     ts_request_release(r);
     free(r);
@@ -224,38 +225,45 @@ done:
     return st;
 }
 
-static ts_status initial(ts_run *r, const ts_bag *bag, float **out)
+ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
 {
     ts_host h;
     size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
-    if (bag) {
-        ts_status st = ts_bag_get(&r->ctx->err, bag, "noise", TS_F32, 4, r->latent, &h);
-        if (st) return st;
-    }
-    *out = malloc(n * sizeof **out);
-    if (!*out) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
-    if (bag) memcpy(*out, h.data, n * sizeof **out);
-    else ts_noise(r->q.seed, *out, n);
+    ts_status st = ts_bag_get(&r->ctx->err, bag, "noise", TS_F32, 4, r->latent, &h);
+    if (st) return st;
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(((const float *)h.data)[i])) return ts_fail(&r->ctx->err, TS_ENUMBER, "the noise holds NaN or infinity at element %zu", i);
+    if (!r->noise) r->noise = malloc(n * sizeof *r->noise);
+    if (!r->noise) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
+    memcpy(r->noise, h.data, n * sizeof *r->noise);
     return TS_OK;
 }
 
-ts_status ts_run_denoise(ts_run *r, const ts_bag *noise, ts_bag **latents)
+static ts_status draw(ts_run *r)
+{
+    size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
+    if (r->noise) return TS_OK;
+    r->noise = malloc(n * sizeof *r->noise);
+    if (!r->noise) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
+    ts_noise(r->q.seed, r->noise, n);
+    return TS_OK;
+}
+
+ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
 {
     ts_status st = TS_OK;
-    float *first = NULL;
     double start = ts_seconds();
     *latents = NULL;
-    TRY(initial(r, noise, &first));
+    TRY(draw(r));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     TRY(open_arena(r, TS_PHASE_DENOISE));
-    TRY(ts_denoise(r, first, latents));
+    TRY(ts_denoise(r, r->noise, latents));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     r->report.denoise_seconds = ts_seconds() - start;
     r->report.attention_dense = r->attn.calls.dense, r->report.attention_searched = r->attn.calls.searched, r->report.attention_sparse = r->attn.calls.sparse;
 done:
     for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(r->m->dit[i])); /* memory is the largest phase, not the sum */
     ts_arena_close(&r->ctx->arena);
-    free(first);
     return st;
 }
 

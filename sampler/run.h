@@ -18,6 +18,7 @@ struct ts_run {
     int n_ids[TS_BRANCHES];
     float *states[TS_BRANCHES]; /* [n_ids, text_dim], after ts_run_encode */
     ts_encoder *encoder;       /* from open until encode */
+    float *noise;              /* given instead of drawn; NULL */
     size_t arena[3];           /* bytes a phase takes, by ts_phase */
     ts_vae_tile tile;
     ts_attn attn;

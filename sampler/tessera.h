@@ -74,8 +74,10 @@ ts_status ts_run_open_latents(ts_model *, const ts_request *, const ts_bag *late
 void ts_run_close(ts_run *);
 /* The text encoder opens and closes inside. */
 ts_status ts_run_encode(ts_run *);
-/* noise: NULL, or a bag with `noise` [C, F, H, W] instead of the drawn one. *latents: a new bag with `latents` [C, F, H, W] f32 and metadata that is enough to decode and to render again. */
-ts_status ts_run_denoise(ts_run *, const ts_bag *noise, ts_bag **latents);
+/* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; checked at once, copied. TS_ESHAPE, TS_EMODEL, TS_ENUMBER. */
+ts_status ts_run_noise(ts_run *, const ts_bag *);
+/* *latents: a new bag with `latents` [C, F, H, W] f32 and metadata that is enough to decode and to render again. */
+ts_status ts_run_denoise(ts_run *, ts_bag **latents);
 ts_status ts_run_decode(ts_run *, const ts_bag *latents, ts_sink *);
 void ts_run_report(const ts_run *, ts_report *);
 char *ts_run_json(const ts_run *);       /* the metadata that files carry (docs/formats.md); malloc'd */

@@ -107,9 +107,10 @@ static void render(const char *fixture, const char *backend)
     ts_bag *want = testing_bag(path);
     snprintf(path, sizeof path, "%s/noise.safetensors", testing_fixture(fixture));
     ts_bag *noise = testing_bag(path);
+    ck_ok(c, ts_run_noise(r, noise));
     ck_ok(c, ts_run_encode(r));
     check_states(r, want);
-    ck_ok(c, ts_run_denoise(r, noise, &latents));
+    ck_ok(c, ts_run_denoise(r, &latents));
     check_latents(fixture, backend, latents, want);
     memory sink = {.s = {.open = begin, .frame = put, .close = end, .abort = drop}};
     ck_ok(c, ts_run_decode(r, latents, &sink.s));
