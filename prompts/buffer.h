@@ -1,13 +1,19 @@
-/* A growing string and one step through UTF-8, for the text code of this folder. */
+/* A growing string and steps through UTF-8, for the text code of this folder. */
 #ifndef TS_BUFFER_H
 #define TS_BUFFER_H
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "backend/backend.h"
+
+#include <utf8proc.h>
 
 typedef struct { char *s; size_t n, room; bool failed; } ts_buf; /* zero to begin; s (NULL or NUL-terminated): free; failed: memory ran out */
 void ts_buf_put(ts_buf *, const char *, size_t);
 void ts_buf_char(ts_buf *, int32_t code_point);
-size_t ts_utf8_next(const char *, int32_t *code_point); /* bytes of the first character; 0: not UTF-8 */
+static inline const char *ts_buf_text(const ts_buf *t) { return t->s ? t->s : ""; } /* never NULL */
+/* Appends s in a normal form: of UTF8PROC_COMPOSE, DECOMPOSE, COMPAT. What is not UTF-8 stays as it is. */
+void ts_buf_normalize(ts_buf *, const char *s, int form);
+
+ts_status ts_utf8_check(ts_err *, const char *);        /* TS_EUSAGE: the first byte that is not UTF-8 and where */
+size_t ts_utf8_next(const char *, int32_t *code_point); /* bytes of the first character, at least 1; a byte that is not UTF-8 counts as U+FFFD */
 bool ts_is_space(int32_t code_point);                   /* Python's str.isspace */
+bool ts_is_white(int32_t code_point);                   /* Unicode's White_Space, Rust's char::is_whitespace: without the separators U+001C..1F */
 #endif

@@ -1,6 +1,7 @@
 /* Reads spiece.model: SentencePiece's ModelProto in protobuf's wire format (sentencepiece_model.proto). Only the fields that encoding needs; every length is checked. */
 #include "prompts/unigram.h"
 
+#include <float.h>
 #include <string.h>
 
 typedef struct { const uint8_t *p, *end; bool bad; } reader;
@@ -44,7 +45,7 @@ static float fixed32(const record *r)
     return f;
 }
 
-typedef struct { double least, most; int type, eos, unk; } facts;
+typedef struct { float least, most; uint64_t type; bool suffix; int eos, unk; } facts; /* scores of normal pieces; model type; spaces end words instead of beginning them */
 
 static ts_status read_piece(ts_tokenizer *t, reader r, facts *f)
 {
@@ -62,7 +63,7 @@ static ts_status read_piece(ts_tokenizer *t, reader r, facts *f)
         if (score < f->least) f->least = score;
         if (score > f->most) f->most = score;
     }
-    if (!ts_tokenizer_add(t, (const char *)s.p, (size_t)(s.end - s.p), score, (ts_piece_type)type)) return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocab", t->path);
+    if (!ts_tokenizer_add(t, (const char *)s.p, (size_t)(s.end - s.p), score, (ts_piece_type)type)) return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path);
     return TS_OK;
 }
 
@@ -71,7 +72,8 @@ static void read_trainer(ts_tokenizer *t, reader r, facts *f)
     record x;
     while (next(&r, &x)) {
         if (x.wire != 0) continue;
-        if (x.field == 3) f->type = (int)x.value;
+        if (x.field == 3) f->type = x.value;
+        if (x.field == 24) f->suffix = x.value != 0;
         if (x.field == 35) t->byte_fallback = x.value != 0;
         if (x.field == 40) f->unk = (int)(int64_t)x.value;
         if (x.field == 42) f->eos = (int)(int64_t)x.value;
@@ -97,7 +99,7 @@ static ts_status read_normalizer(ts_tokenizer *t, reader r)
 static void score_users(ts_tokenizer *t, const facts *f)
 {
     for (int i = 0; i < t->pieces; i++)
-        if (t->piece[i].type == TS_PIECE_USER) t->piece[i].score = (double)t->piece[i].n * f->most - 0.1;
+        if (t->piece[i].type == TS_PIECE_USER) t->piece[i].score = (float)t->piece[i].n * f->most - 0.1;
 }
 
 ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
@@ -105,7 +107,7 @@ ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
     ts_status st = TS_OK;
     reader r = {data, data + size, false};
     record x;
-    facts f = {.least = 0, .most = -1e30, .type = 1, .unk = 0, .eos = 2};
+    facts f = {.least = FLT_MAX, .most = FLT_MIN, .type = 1, .unk = 0, .eos = 2}; /* most: no less than FLT_MIN there either */
     t->sentencepiece = t->dummy_prefix = t->collapse = t->escape = true;
     while (next(&r, &x)) {
         if (x.wire != 2) continue;
@@ -114,14 +116,15 @@ ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
         if (x.field == 3) TRY(read_normalizer(t, x.body));
     }
     if (r.bad || !t->pieces) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: damaged, or not a SentencePiece model", t->path));
-    if (f.type != 1) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: model_type %d is not supported, only Unigram (1)", t->path, f.type));
+    if (f.type != 1) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: model_type %llu is not supported, only Unigram (1)", t->path, (unsigned long long)f.type));
+    if (f.suffix) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: treat_whitespace_as_suffix is not supported", t->path));
     for (int i = 0; i < t->pieces; i++) {
         if (t->piece[i].type == TS_PIECE_UNKNOWN) f.unk = i;
         if (!strcmp(t->piece[i].s, "</s>")) f.eos = i;
     }
     if (f.unk < 0 || f.unk >= t->pieces || f.eos < 0 || f.eos >= t->pieces) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: no unknown or end piece among %d", t->path, t->pieces));
     score_users(t, &f);
-    t->unk = f.unk, t->unk_score = (float)(f.least - 10);
+    t->unk = f.unk, t->unk_score = f.least - 10;
     t->after[t->afters++] = f.eos;
 done:
     return st;

@@ -1,15 +1,17 @@
 /* The encoders of T5 v1.1 and UMT5 (transformers' modeling_t5.py, modeling_umt5.py): pre-norm blocks of self-attention with a learned bias by relative position and no scaling, and a
  * feed-forward layer, gated or not. T5 has one table of biases, in block 0; UMT5 has one a block.
  *
- * Only the real tokens are computed: padded keys are masked in the reference, so they change nothing. All prompts of a call pass a block together, while its weights are there. */
+ *
+ *   h += o(softmax(q k' + b) v) of rms(h),   h += wo(act(wi_0 n) * wi_1 n) of n = rms(h);   b[a, i, j] = table[bucket(j - i), a]
+ *
+ * Only the real tokens are computed: padded keys are masked in the reference, so they change nothing. All texts of a call pass a block together, while its weights are there. The residual
+ * h stays in f32, what enters products has the context's type of activations. */
 #include "prompts/text.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_TEXTS = 64 };
 
 typedef struct { ts_weight *norm1, *norm2; ts_layer q, k, v, o, wi0, wi1, wo; } block;
 
@@ -20,7 +22,8 @@ struct ts_encoder {
     double eps;
     bool gated, own_bias; /* own_bias: a table in every block */
     ts_act act;
-    const char *table;    /* name of the embedding */
+    const char *embedding; /* its name */
+    float *table;         /* biases [layers or 1, buckets, A] */
     block *block;
     ts_weight *final;
 };
@@ -60,7 +63,6 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
                      {"tokenizer_class", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"transformers_version", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"use_cache", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
-    *e = (ts_encoder){.ctx = e->ctx, .vocab = 32128, .dim = 512, .kv = 64, .ff = 2048, .layers = 6, .heads = 8, .buckets = 32, .max_distance = 128, .eps = 1e-6};
     ts_status st = ts_config_read(e->ctx, c->config, c->config_path, keys, sizeof keys / sizeof *keys);
     if (st) return st;
     e->gated = !strncmp(feed, "gated-", 6);
@@ -69,11 +71,10 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
     else if (!strcmp(act, "silu")) e->act = TS_ACT_SILU;
     else if (!strcmp(act, "gelu_new") || (e->gated && !strcmp(act, "gelu"))) e->act = TS_ACT_GELU_TANH; /* "gated-gelu" means the tanh form */
     else if (!strcmp(act, "gelu")) e->act = TS_ACT_GELU;
-    else return ts_fail(&e->ctx->err, TS_EMODEL, "%s: feed_forward_proj \"%s\" is not supported (relu, gated-relu, gated-silu, gated-gelu)", c->config_path, feed);
-    if (e->dim < 1 || e->kv < 1 || e->ff < 1 || e->layers < 1 || e->heads < 1 || e->buckets < 4 || e->buckets % 4 || e->max_distance <= e->buckets / 4)
-        return ts_fail(&e->ctx->err, TS_EMODEL, "%s: sizes are positive, relative_attention_num_buckets a multiple of 4", c->config_path);
-    if (!strcmp(c->cls, "UMT5EncoderModel")) e->own_bias = true;
-    else if (strcmp(c->cls, "T5EncoderModel")) return ts_fail(&e->ctx->err, TS_EMODEL, "%s: class %s is not supported (T5EncoderModel, UMT5EncoderModel)", c->config_path, c->cls);
+    else return ts_fail(&e->ctx->err, TS_EMODEL, "%s: feed_forward_proj \"%s\" is not supported (relu, gelu, gated-relu, gated-silu, gated-gelu)", c->config_path, feed);
+    if (e->vocab < 1 || e->dim < 1 || e->kv < 1 || e->ff < 1 || e->layers < 1 || e->heads < 1) return ts_fail(&e->ctx->err, TS_EMODEL, "%s: a size is less than 1", c->config_path);
+    if (e->buckets < 4 || e->max_distance <= e->buckets / 4)
+        return ts_fail(&e->ctx->err, TS_EMODEL, "%s: %d relative_attention_num_buckets for a relative_attention_max_distance of %d", c->config_path, e->buckets, e->max_distance);
     return TS_OK;
 }
 
@@ -94,20 +95,50 @@ done:
     return st;
 }
 
+/* Tables that are used on the host: the biases are read, the embedding is only looked up. */
+static ts_status bind_tables(ts_encoder *e)
+{
+    ts_status st = TS_OK;
+    static const char *const names[] = {"encoder.embed_tokens.weight", "shared.weight"};
+    size_t size = (size_t)e->buckets * (size_t)e->heads;
+    char name[128];
+    int n = e->own_bias ? e->layers : 1;
+    int32_t *ids = malloc((size_t)e->buckets * sizeof *ids);
+    e->table = malloc((size_t)n * size * sizeof(float));
+    if (!ids || !e->table) TRY(ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for %d tables of biases", n));
+    for (int i = 0; i < e->buckets; i++) ids[i] = i;
+    for (int i = 0; i < n; i++) {
+        snprintf(name, sizeof name, "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
+        TRY(ts_weights_rows(e->w, name, ids, e->buckets, e->buckets, e->heads, e->table + (size_t)i * size));
+    }
+    e->embedding = names[1];
+    for (int i = 0; i < 2; i++)
+        if (ts_weights_has(e->w, names[i])) e->embedding = names[i]; /* of the two, files have either or both with the same numbers */
+    for (int i = 0; i < 2; i++)
+        if (names[i] == e->embedding || ts_weights_has(e->w, names[i])) TRY(ts_weights_rows(e->w, names[i], NULL, 0, e->vocab, e->dim, NULL));
+done:
+    free(ids);
+    return st;
+}
+
 ts_status ts_encoder_open(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
 {
     ts_status st = TS_OK;
     ts_encoder *e = calloc(1, sizeof *e);
     *out = NULL;
     if (!e) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a text encoder");
-    e->ctx = ctx;
+    *e = (ts_encoder){.ctx = ctx, .vocab = 32128, .dim = 512, .kv = 64, .ff = 2048, .layers = 6, .heads = 8, .buckets = 32, .max_distance = 128, .eps = 1e-6};
+    e->own_bias = !strcmp(c->cls, "UMT5EncoderModel");
+    if (!e->own_bias && strcmp(c->cls, "T5EncoderModel"))
+        TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: class %s is not supported (T5EncoderModel, UMT5EncoderModel)", c->config_path, c->cls));
     TRY(read_config(e, c));
     TRY(ts_weights_open(ctx, c->dir, "model", &e->w));
     e->block = calloc((size_t)e->layers, sizeof *e->block);
     if (!e->block) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d layers", e->layers));
-    e->table = ts_weights_has(e->w, "shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight";
     for (int i = 0; i < e->layers; i++) TRY(bind_block(e, i));
     TRY(ts_find_vector(e->w, 0, &e->final, 1, (long[]){e->dim}, "encoder.final_layer_norm.weight"));
+    TRY(bind_tables(e));
+    ts_weights_warn_unused(e->w);
     *out = e, e = NULL;
 done:
     ts_encoder_close(e);
@@ -118,7 +149,7 @@ void ts_encoder_close(ts_encoder *e)
 {
     if (!e) return;
     ts_weights_close(e->w);
-    free(e->block);
+    free(e->block), free(e->table);
     free(e);
 }
 
@@ -134,37 +165,39 @@ static int bucket(const ts_encoder *e, int rel)
     return side + (far < half ? far : half - 1);
 }
 
-/* The table's biases for every pair of places, [A, L, L], as the attention wants them. table [buckets, A] */
-static void spread(const ts_encoder *e, const float *table, int L, float *out)
-{
-    for (int i = 0; i < L; i++)
-        for (int j = 0; j < L; j++) {
-            const float *row = table + (long)bucket(e, j - i) * e->heads;
-            for (int a = 0; a < e->heads; a++) out[((long)a * L + i) * L + j] = row[a];
-        }
-}
-
 typedef struct { /* one call's buffers; L is the longest text */
-    ts_tensor h[MAX_TEXTS], n, q, k, v, f, g, bias;
-    float *host, *table;
-    int L;
+    ts_tensor *h;            /* [n_i, dim] of each text */
+    ts_tensor n, q, k, v, o; /* [L, dim], [L, A D] four times */
+    ts_tensor f, g;          /* [L, ff] */
+    ts_tensor line, bias;    /* [A, 2 L - 1]: biases by distance; [A, L, L]: by pair */
+    float *host;             /* of the embedding or of line */
+    int L, spread;           /* spread: the length for which bias holds the pairs of line, 0: none */
 } work;
 
-static ts_status load_bias(ts_encoder *e, work *w, int layer, int L)
+/* The biases of a block by distance: line[a, L - 1 + rel] = table[bucket(rel), a]. */
+static ts_status load_line(ts_encoder *e, work *w, int layer)
 {
-    ts_status st = TS_OK;
-    char name[128];
-    int32_t *ids = malloc((size_t)e->buckets * sizeof *ids);
-    if (!ids) return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for %d buckets", e->buckets);
-    for (int i = 0; i < e->buckets; i++) ids[i] = i;
-    snprintf(name, sizeof name, "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", e->own_bias ? layer : 0);
-    TRY(ts_weights_rows(e->w, name, ids, e->buckets, e->buckets, e->heads, w->table));
-    spread(e, w->table, L, w->host);
-    TRY(e->ctx->dev->ops->upload(e->ctx->dev, w->bias.p, w->host, (size_t)e->heads * (size_t)L * (size_t)L * sizeof(float)));
-    TRY(e->ctx->dev->ops->join(e->ctx->dev)); /* the next text's biases overwrite the host's copy */
-done:
-    free(ids);
-    return st;
+    const float *table = e->table + (size_t)(e->own_bias ? layer : 0) * (size_t)e->buckets * (size_t)e->heads;
+    ts_device *dev = e->ctx->dev;
+    int n = 2 * w->L - 1;
+    if (layer && !e->own_bias) return TS_OK;
+    for (int i = 0; i < n; i++) {
+        const float *row = table + (size_t)bucket(e, i - w->L + 1) * (size_t)e->heads;
+        for (int a = 0; a < e->heads; a++) w->host[(size_t)a * (size_t)n + (size_t)i] = row[a];
+    }
+    w->spread = 0;
+    ts_status st = dev->ops->upload(dev, w->line.p, w->host, (size_t)e->heads * (size_t)n * sizeof(float));
+    return st ? st : dev->ops->join(dev); /* the next block's overwrite the host's copy */
+}
+
+/* bias[a, i, j] = line[a, L - 1 + j - i] for a text of n tokens: one step to the left a row. */
+static ts_status spread(ts_encoder *e, work *w, long n)
+{
+    long from = 2L * w->L - 1;
+    if (w->spread == n) return TS_OK;
+    w->spread = (int)n;
+    return ts_copy_op(e->ctx->dev, (ts_copy){.src = ts_at(w->line.p, (size_t)(w->L - 1) * sizeof(float)), .dst = w->bias.p, .stype = TS_F32, .dtype = TS_F32, .nd = 3,
+                                             .dim = {e->heads, n, n}, .ss = {from, -1, 1}, .ds = {n * n, n, 1}});
 }
 
 static ts_status rms(ts_encoder *e, ts_tensor x, ts_weight *g, ts_tensor y)
@@ -179,15 +212,15 @@ static ts_status attend(ts_encoder *e, const block *b, const work *w, ts_tensor 
     ts_status st = TS_OK;
     ts_device *dev = e->ctx->dev;
     long L = h.dim[0];
-    ts_tensor n = first(w->n, L), q = first(w->q, L), k = first(w->k, L), v = first(w->v, L), bias = ts_tensor_of(w->bias.p, TS_F32, TS_DIM(e->heads, L, L));
+    ts_tensor n = first(w->n, L), q = first(w->q, L), k = first(w->k, L), v = first(w->v, L), o = first(w->o, L), bias = ts_tensor_of(w->bias.p, TS_F32, TS_DIM(e->heads, L, L));
     TRY(rms(e, h, b->norm1, n));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->q.w, .y = q}));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->k.w, .y = k}));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->v.w, .y = v}));
-    ts_tensor split[3] = {q, k, v};
-    for (int i = 0; i < 3; i++) split[i] = (ts_tensor){.p = split[i].p, .type = q.type, .nd = 4, .dim = {1, L, e->heads, e->kv}, .ld = (long)e->heads * e->kv};
-    TRY(ts_attention_op(dev, (ts_attention){.q = split[0], .k = split[1], .v = split[2], .out = split[0], .scale = 1, .bias = bias}));
-    TRY(ts_linear_op(dev, (ts_linear){.x = q, .w = b->o.w, .resid = h, .y = h}));
+    ts_tensor heads[4] = {q, k, v, o};
+    for (int i = 0; i < 4; i++) heads[i] = (ts_tensor){.p = heads[i].p, .type = q.type, .nd = 4, .dim = {1, L, e->heads, e->kv}, .ld = q.ld};
+    TRY(ts_attention_op(dev, (ts_attention){.q = heads[0], .k = heads[1], .v = heads[2], .out = heads[3], .scale = 1, .bias = bias}));
+    TRY(ts_linear_op(dev, (ts_linear){.x = o, .w = b->o.w, .resid = h, .y = h}));
 done:
     return st;
 }
@@ -210,33 +243,39 @@ done:
     return st;
 }
 
-static ts_status embed(ts_encoder *e, work *w, const ts_ids *ids, int n)
-{
-    ts_status st = TS_OK;
-    for (int i = 0; i < n; i++) {
-        w->h[i] = ts_take(&e->ctx->arena, TS_F32, TS_DIM(ids[i].n, e->dim));
-        TRY(ts_weights_rows(e->w, e->table, ids[i].ids, ids[i].n, e->vocab, e->dim, w->host));
-        TRY(e->ctx->dev->ops->upload(e->ctx->dev, w->h[i].p, w->host, (size_t)ids[i].n * (size_t)e->dim * sizeof(float)));
-        TRY(e->ctx->dev->ops->join(e->ctx->dev));
-    }
-done:
-    return st;
-}
-
 static ts_status take(ts_encoder *e, work *w, const ts_ids *ids, int n)
 {
     ts_arena *a = &e->ctx->arena;
+    ts_dtype act = e->ctx->act;
     long inner = (long)e->heads * e->kv;
-    for (int i = 0; i < n; i++) w->L = ids[i].n > w->L ? ids[i].n : w->L;
-    size_t biases = (size_t)e->heads * (size_t)w->L * (size_t)w->L, states = (size_t)w->L * (size_t)e->dim;
+    for (int i = 0; i < n; i++) {
+        if (ids[i].n < 1) return ts_fail(&e->ctx->err, TS_EUSAGE, "text %d has no tokens", i + 1);
+        w->L = ids[i].n > w->L ? ids[i].n : w->L;
+    }
+    long L = w->L, line = 2 * L - 1;
+    size_t biases = (size_t)e->heads * (size_t)line, states = (size_t)L * (size_t)e->dim;
+    w->h = calloc((size_t)n, sizeof *w->h);
     w->host = malloc((biases > states ? biases : states) * sizeof(float));
-    w->table = malloc((size_t)e->buckets * (size_t)e->heads * sizeof(float));
-    if (!w->host || !w->table) return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for texts of %d tokens", w->L);
-    w->n = ts_take(a, e->ctx->act, TS_DIM(w->L, e->dim)), w->q = ts_take(a, e->ctx->act, TS_DIM(w->L, inner));
-    w->k = ts_take(a, e->ctx->act, TS_DIM(w->L, inner)), w->v = ts_take(a, e->ctx->act, TS_DIM(w->L, inner));
-    w->f = ts_take(a, e->ctx->act, TS_DIM(w->L, e->ff)), w->g = ts_take(a, e->ctx->act, TS_DIM(w->L, e->ff));
-    w->bias = ts_take(a, TS_F32, TS_DIM(e->heads, w->L, w->L));
+    if (!w->h || !w->host) return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for texts of %d tokens", w->L);
+    for (int i = 0; i < n; i++) w->h[i] = ts_take(a, TS_F32, TS_DIM(ids[i].n, e->dim));
+    w->n = ts_take(a, act, TS_DIM(L, e->dim)), w->q = ts_take(a, act, TS_DIM(L, inner)), w->k = ts_take(a, act, TS_DIM(L, inner)), w->v = ts_take(a, act, TS_DIM(L, inner));
+    w->o = ts_take(a, act, TS_DIM(L, inner)), w->f = ts_take(a, act, TS_DIM(L, e->ff));
+    if (e->gated) w->g = ts_take(a, act, TS_DIM(L, e->ff));
+    w->line = ts_take(a, TS_F32, TS_DIM(e->heads, line)), w->bias = ts_take(a, TS_F32, TS_DIM(e->heads, L, L));
     return TS_OK;
+}
+
+static ts_status embed(ts_encoder *e, work *w, const ts_ids *ids, int n)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = e->ctx->dev;
+    for (int i = 0; i < n; i++) {
+        TRY(ts_weights_rows(e->w, e->embedding, ids[i].ids, ids[i].n, e->vocab, e->dim, w->host));
+        TRY(dev->ops->upload(dev, w->h[i].p, w->host, (size_t)ts_count(w->h[i]) * sizeof(float)));
+        TRY(dev->ops->join(dev));
+    }
+done:
+    return st;
 }
 
 static ts_status finish(ts_encoder *e, work *w, int n, float *const *out)
@@ -258,14 +297,14 @@ ts_status ts_encoder_run(ts_encoder *e, const ts_ids *ids, int n, float *const *
     ts_status st = TS_OK;
     work w = {0};
     size_t mark = ts_mark(&e->ctx->arena);
-    if (n < 1 || n > MAX_TEXTS) return ts_fail(&e->ctx->err, TS_EUSAGE, "%d texts at once: must be 1 to %d", n, MAX_TEXTS);
+    if (n < 1) return ts_fail(&e->ctx->err, TS_EUSAGE, "no text to encode");
     TRY(take(e, &w, ids, n));
     TRY(embed(e, &w, ids, n));
     for (int i = 0; i < e->layers; i++) {
         TRY(ts_weights_enter(e->w, i));
+        TRY(load_line(e, &w, i));
         for (int k = 0; k < n; k++) {
-            bool stale = e->own_bias || i == 0 || n > 1; /* one buffer holds the biases of one text in one block */
-            if (stale) TRY(load_bias(e, &w, i, ids[k].n));
+            TRY(spread(e, &w, ids[k].n));
             TRY(attend(e, e->block + i, &w, w.h[k]));
             TRY(feed(e, e->block + i, &w, w.h[k]));
         }
@@ -274,6 +313,6 @@ ts_status ts_encoder_run(ts_encoder *e, const ts_ids *ids, int n, float *const *
     TRY(finish(e, &w, n, out));
 done:
     ts_release(&e->ctx->arena, mark);
-    free(w.host), free(w.table);
+    free(w.host), free(w.h);
     return st;
 }

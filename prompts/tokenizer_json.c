@@ -1,52 +1,60 @@
 /* Reads tokenizer.json of the tokenizers library: a Unigram model with its normalizer, pre-tokenizer, template and added tokens. What is not understood is refused by name. */
 #include "prompts/unigram.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static ts_status refuse(ts_tokenizer *t, const char *what, const char *name)
 {
-    return ts_fail(&t->ctx->err, TS_EMODEL, "%s: %s \"%s\" is not supported", t->path, what, name ? name : "");
+    return ts_fail(&t->ctx->err, TS_EMODEL, "%s: %s \"%.80s\" is not supported", t->path, what, name ? name : "");
 }
+
+static ts_status no_memory(ts_tokenizer *t) { return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path); }
 
 static const cJSON *field(const cJSON *j, const char *key) { return cJSON_GetObjectItemCaseSensitive(j, key); }
 static const char *string(const cJSON *j, const char *key) { return cJSON_GetStringValue(field(j, key)); }
 
-static void *decode64(const char *s, size_t *size)
+/* base64 with or without line breaks. *out: malloc'd. */
+static ts_status decode64(ts_tokenizer *t, const char *s, uint8_t **out, size_t *size)
 {
-    uint8_t *out = malloc(strlen(s) / 4 * 3 + 4);
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint32_t bits = 0;
     int have = 0;
-    *size = 0;
-    for (; out && *s && *s != '='; s++) {
-        static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    *size = 0, *out = malloc(strlen(s) / 4 * 3 + 4);
+    if (!*out) return no_memory(t);
+    for (; *s && *s != '='; s++) {
         const char *d = strchr(digits, *s);
-        if (!d) continue;
+        if (*s == '\n' || *s == '\r') continue;
+        if (!d) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the precompiled_charsmap is not base64", t->path);
         bits = bits << 6 | (uint32_t)(d - digits), have += 6;
-        if (have >= 8) out[(*size)++] = (uint8_t)(bits >> (have -= 8));
+        if (have >= 8) (*out)[(*size)++] = (uint8_t)(bits >> (have -= 8));
     }
-    return out;
+    return TS_OK;
 }
 
 static ts_status read_map(ts_tokenizer *t, const cJSON *j)
 {
+    ts_status st = TS_OK;
     const char *text = string(j, "precompiled_charsmap");
+    uint8_t *blob = NULL;
     size_t size;
-    if (!text || !*text) return TS_OK;
+    if (!text) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: normalizer Precompiled has no precompiled_charsmap", t->path);
+    if (!*text) return TS_OK;
     if (t->map.units) return refuse(t, "a second normalizer", "Precompiled");
-    void *blob = decode64(text, &size);
-    if (!blob) return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for a character map", t->path);
-    ts_status st = ts_charsmap_init(&t->ctx->err, t->path, blob, size, &t->map);
+    TRY(decode64(t, text, &blob, &size));
+    TRY(ts_charsmap_init(&t->ctx->err, t->path, blob, size, &t->map));
+done:
     free(blob);
     return st;
 }
 
 static ts_status add_rule(ts_tokenizer *t, ts_rule r, const char *from, const char *to)
 {
-    if (t->rules == sizeof t->rule / sizeof *t->rule) return refuse(t, "so many normalizers as in", "normalizer");
+    if (t->rules == sizeof t->rule / sizeof *t->rule) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: more than %d normalizers are not supported", t->path, t->rules);
     r.from = from ? strdup(from) : NULL, r.to = to ? strdup(to) : NULL;
     t->rule[t->rules++] = r;
-    return TS_OK;
+    return (from && !r.from) || (to && !r.to) ? no_memory(t) : TS_OK;
 }
 
 static ts_status read_replace(ts_tokenizer *t, const cJSON *j)
@@ -85,6 +93,21 @@ done:
     return st;
 }
 
+/* Older exports say add_prefix_space, newer ones prepend_scheme. */
+static ts_status read_metaspace(ts_tokenizer *t, const cJSON *j)
+{
+    static const char *const schemes[] = {[TS_PREPEND_NEVER] = "never", [TS_PREPEND_FIRST] = "first", [TS_PREPEND_ALWAYS] = "always"};
+    const char *mark = string(j, "replacement"), *scheme = string(j, "prepend_scheme");
+    int found = -1;
+    if (mark && strcmp(mark, TS_MARK)) return refuse(t, "the replacement of pre_tokenizer Metaspace", mark);
+    for (int i = 0; scheme && i < 3; i++)
+        if (!strcmp(scheme, schemes[i])) found = i;
+    if (scheme && found < 0) return refuse(t, "the prepend_scheme of pre_tokenizer Metaspace", scheme);
+    t->metaspace = true, t->whole = cJSON_IsFalse(field(j, "split"));
+    t->prepend = scheme ? (ts_prepend)found : cJSON_IsFalse(field(j, "add_prefix_space")) ? TS_PREPEND_NEVER : TS_PREPEND_ALWAYS;
+    return TS_OK;
+}
+
 static ts_status read_pre(ts_tokenizer *t, const cJSON *j, int depth)
 {
     ts_status st = TS_OK;
@@ -100,34 +123,36 @@ static ts_status read_pre(ts_tokenizer *t, const cJSON *j, int depth)
         t->words = true;
         return TS_OK;
     }
-    if (strcmp(type, "Metaspace")) return refuse(t, "pre_tokenizer", type);
-    const char *mark = string(j, "replacement"), *scheme = string(j, "prepend_scheme");
-    if (mark && strcmp(mark, "\xE2\x96\x81")) return refuse(t, "the replacement of pre_tokenizer Metaspace", mark);
-    if (cJSON_IsFalse(field(j, "split"))) return refuse(t, "pre_tokenizer Metaspace with split", "false");
-    if (scheme && strcmp(scheme, "always") && strcmp(scheme, "never")) return refuse(t, "the prepend_scheme of pre_tokenizer Metaspace", scheme);
-    t->metaspace = true;
-    t->prepend = scheme ? !strcmp(scheme, "always") : !cJSON_IsFalse(field(j, "add_prefix_space"));
+    if (strcmp(type, "Metaspace") || t->metaspace) return refuse(t, "pre_tokenizer", type);
+    TRY(read_metaspace(t, j));
 done:
     return st;
 }
 
+/* What stands before and after the text. Encoders of text need an end token, so a file without one is refused. */
 static ts_status read_template(ts_tokenizer *t, const cJSON *j)
 {
     const char *type = string(j, "type");
     const cJSON *one;
     bool seen = false;
-    if (!j || cJSON_IsNull(j)) return TS_OK;
-    if (!type || strcmp(type, "TemplateProcessing")) return refuse(t, "post_processor", type);
+    if (j && !cJSON_IsNull(j) && (!type || strcmp(type, "TemplateProcessing"))) return refuse(t, "post_processor", type);
     cJSON_ArrayForEach(one, field(j, "single")) {
         const char *name = string(field(one, "SpecialToken"), "id");
         if (field(one, "Sequence")) seen = true;
         if (!name) continue;
-        const cJSON *id = cJSON_GetArrayItem(field(field(field(j, "special_tokens"), name), "ids"), 0);
+        const cJSON *ids = field(field(field(j, "special_tokens"), name), "ids"), *id = cJSON_GetArrayItem(ids, 0);
         int *n = seen ? &t->afters : &t->befores;
-        if (!cJSON_IsNumber(id) || *n == 4) return refuse(t, "the special token of post_processor", name);
+        if (!cJSON_IsNumber(id) || id->valueint < 0 || cJSON_GetArraySize(ids) != 1 || *n == 4) return refuse(t, "the special token of post_processor", name);
         (seen ? t->after : t->before)[(*n)++] = id->valueint;
     }
+    if (!t->afters) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: post_processor appends no end token", t->path);
     return TS_OK;
+}
+
+static bool flag(const cJSON *j, const char *key, bool otherwise)
+{
+    const cJSON *v = field(j, key);
+    return cJSON_IsBool(v) ? cJSON_IsTrue(v) : otherwise;
 }
 
 static ts_status read_added(ts_tokenizer *t, const cJSON *list)
@@ -135,13 +160,16 @@ static ts_status read_added(ts_tokenizer *t, const cJSON *list)
     const cJSON *one;
     int n = cJSON_GetArraySize(list);
     t->added = calloc((size_t)n + 1, sizeof *t->added);
-    if (!t->added) return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for %d added tokens", t->path, n);
+    if (!t->added) return no_memory(t);
     cJSON_ArrayForEach(one, list) {
         const char *s = string(one, "content");
         const cJSON *id = field(one, "id");
-        if (!s || !*s || !cJSON_IsNumber(id) || id->valueint < 0) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: an added token without content or id", t->path);
+        if (!s || !*s || !cJSON_IsNumber(id) || id->valueint < 0) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: added token %d has no content or no id", t->path, t->addeds);
+        if (flag(one, "single_word", false)) return refuse(t, "the single_word of added token", s);
         ts_added *a = t->added + t->addeds++;
-        *a = (ts_added){.s = strdup(s), .n = strlen(s), .id = id->valueint, .lstrip = cJSON_IsTrue(field(one, "lstrip")), .rstrip = cJSON_IsTrue(field(one, "rstrip"))};
+        *a = (ts_added){.s = strdup(s), .id = id->valueint, .left = flag(one, "lstrip", false), .right = flag(one, "rstrip", false)};
+        a->normalized = flag(one, "normalized", !flag(one, "special", false));
+        if (!a->s) return no_memory(t);
     }
     return TS_OK;
 }
@@ -150,19 +178,19 @@ static ts_status read_vocab(ts_tokenizer *t, const cJSON *model)
 {
     const cJSON *one, *unk = field(model, "unk_id"), *vocab = field(model, "vocab");
     const char *type = string(model, "type");
-    double least = 0;
+    double least = HUGE_VAL;
     if (!type || strcmp(type, "Unigram")) return refuse(t, "tokenizer model", type);
-    if (!cJSON_IsArray(vocab) || !cJSON_GetArraySize(vocab)) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the model has no vocab", t->path);
+    if (!cJSON_IsArray(vocab) || !vocab->child) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the model has no vocab", t->path);
     cJSON_ArrayForEach(one, vocab) {
         const cJSON *s = cJSON_IsArray(one) ? one->child : NULL, *score = s ? s->next : NULL;
         if (!cJSON_IsString(s) || !cJSON_IsNumber(score)) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: entry %d of the vocab is not a piece and a score", t->path, t->pieces);
-        if (!ts_tokenizer_add(t, s->valuestring, strlen(s->valuestring), score->valuedouble, TS_PIECE_NORMAL)) return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocab", t->path);
+        if (!ts_tokenizer_add(t, s->valuestring, strlen(s->valuestring), score->valuedouble, TS_PIECE_NORMAL)) return no_memory(t);
         if (score->valuedouble < least) least = score->valuedouble;
     }
     t->unk = cJSON_IsNumber(unk) ? unk->valueint : -1;
-    if (t->unk < 0 || t->unk >= t->pieces) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: unk_id %d, the vocab has %d pieces", t->path, t->unk, t->pieces);
+    if (t->unk < 0 || t->unk >= t->pieces) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: unk_id is %d, the vocab has %d pieces", t->path, t->unk, t->pieces);
     t->unk_score = least - 10;
-    t->byte_fallback = cJSON_IsTrue(field(model, "byte_fallback"));
+    t->byte_fallback = flag(model, "byte_fallback", false);
     return TS_OK;
 }
 

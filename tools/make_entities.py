@@ -13,6 +13,12 @@ print("""/* Named character references of HTML5, sorted by name; those without a
 #include "prompts/entities.h"
 
 const ts_entity ts_entities[] = {""")
+line = ""
 for name in sorted(html5, key=lambda s: s.encode()):
-    print('    {"%s", "%s"},' % (name, c(html5[name])))
+    entry = '{"%s", "%s"},' % (name, c(html5[name]))
+    if len(line) + 1 + len(entry) > 180:
+        print("   " + line)
+        line = ""
+    line += " " + entry
+print("   " + line)
 print("};\nconst int ts_entity_count = sizeof ts_entities / sizeof *ts_entities;")

@@ -179,7 +179,7 @@ START_TEST(refused_json)
         {"{\"model\": {\"type\": \"BPE\"}}", "\"BPE\""},
         {"{\"model\": {\"type\": \"Unigram\", \"vocab\": []}}", "vocab"},
         {"{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\"]]}}", "entry 0"},
-        {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 5, \"vocab\": [[\"a\", -1]]}}", "unk_id 5"},
+        {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 5, \"vocab\": [[\"a\", -1]]}}", "unk_id is 5"},
         {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}, \"normalizer\": {\"type\": \"Rot13\"}}", "\"Rot13\""},
         {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}, \"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"Regex\": \"x+\"}, \"content\": \"\"}}", "\"x+\""},
         {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}, \"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"////AAAA\"}}", "character map"},
