@@ -2,9 +2,11 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command {
     const char *name;
@@ -69,13 +71,15 @@ static int exit_code(ts_status st)
 /* Results that did not reach stdout are a failure, except that a reader which had enough is none. */
 static int flush_results(ts_screen *s, int code)
 {
-    if ((fflush(stdout) || ferror(stdout)) && errno != EPIPE) {
-        char text[128];
-        snprintf(text, sizeof text, "standard output can not be written: %s", strerror(errno));
-        ts_screen_error(s, 4, text);
-        return code ? code : 4;
-    }
-    return code;
+    bool full = fflush(stdout) != 0;
+    int why = full ? errno : EIO;
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    if (!full && !ferror(stdout)) return code;
+    if (poll(&out, 1, 0) > 0 && out.revents & POLLERR) return code; /* a pipe without a reader */
+    char text[128];
+    snprintf(text, sizeof text, "standard output can not be written: %s", strerror(why));
+    ts_screen_error(s, 4, text);
+    return code ? code : 4;
 }
 
 static const struct command *find(const char *name)

@@ -258,6 +258,7 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
     if (s->mode != TS_SCREEN_JSON) {
         if (seconds < 10) ts_screen_note(s, "done in %.1f s", seconds);
         else ts_screen_note(s, "done in %s", clock_text(seconds, spent));
+        if (r->resumed) ts_screen_note(s, "of its steps %d came from the state file", r->resumed);
         if (r->attention_searched || r->attention_sparse)
             ts_screen_note(s, "attention: %ld calls dense, %ld searched, %ld sparse", r->attention_dense, r->attention_searched, r->attention_sparse);
         return;

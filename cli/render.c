@@ -230,20 +230,19 @@ static ts_status describe(ts_cli *c, job *j)
     return TS_OK;
 }
 
-/* Decoding failed after the work was done: what it began from is kept, whether that was asked for or not. */
-static void rescue(ts_cli *c, job *j)
+/* Decoding failed after the work was done: what it began from is kept, whether that was asked for or not, and the sentence says where. */
+static void rescue(ts_cli *c, job *j, ts_status st)
 {
-    char *path = NULL;
-    if (ts_cli_set(c, TS_F_SAVE_LATENTS)) {
-        ts_screen_note(&c->screen, "the latents are in %s: tessera decode goes on from them", ts_cli_text(c, TS_F_SAVE_LATENTS));
-        return;
-    }
-    char *sentence = strdup(*c->error ? c->error : ts_error(c->ctx)); /* saving may overwrite it */
+    const char *asked = ts_cli_text(c, TS_F_SAVE_LATENTS);
+    char *path = NULL, *sentence = strdup(*c->error ? c->error : ts_error(c->ctx)); /* saving may overwrite it */
     size_t n = strlen(j->path);
-    if (n && j->path[n - 1] == '/') n--;
-    if (asprintf(&path, "%.*s.latents.safetensors", (int)n, j->path) >= 0 && access(path, F_OK) && ts_bag_write(c->ctx, j->latents, path) == TS_OK)
-        ts_screen_note(&c->screen, "the latents are in %s: tessera decode goes on from them", path);
-    ts_cli_fail(c, TS_EIO, "%s", sentence ? sentence : "no memory");
+    bool kept = asked != NULL;
+    if (n > 1 && j->path[n - 1] == '/') n--;
+    if (!kept && asprintf(&path, "%.*s.latents.safetensors", (int)n, j->path) < 0) path = NULL;
+    if (path && access(path, F_OK)) kept = ts_bag_write(c->ctx, j->latents, path) == TS_OK;
+    if (!sentence) ts_cli_fail(c, st, "no memory");
+    else if (kept) ts_cli_fail(c, st, "%s; the latents are in %s: tessera decode goes on from them", sentence, asked ? asked : path);
+    else ts_cli_fail(c, st, "%s", sentence);
     free(sentence);
     free(path);
 }
@@ -304,7 +303,7 @@ ts_status ts_cli_generate(ts_cli *c)
     TRY(ts_run_denoise(j.run, &j.latents));
     if (ts_cli_set(c, TS_F_SAVE_LATENTS)) TRY(ts_bag_write(c->ctx, j.latents, ts_cli_text(c, TS_F_SAVE_LATENTS)));
     st = decode(c, &j);
-    if (st && st != TS_ESTOP) rescue(c, &j);
+    if (st && st != TS_ESTOP) rescue(c, &j, st);
     TRY(st);
     report(c, &j);
 done:
