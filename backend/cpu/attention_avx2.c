@@ -56,4 +56,28 @@ static inline __m256 exp2_8(__m256 t)
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(z), 23)));
 }
 #define VEXP(t) exp2_8(t)
+
+/* An 8 x 8 square of 32-bit units, rows and columns exchanged. */
+static inline void transpose_8(uint32_t *to, long ts, const uint32_t *from, long fs)
+{
+    __m256 r[8], t[8];
+    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps((const float *)(const void *)(from + i * fs));
+    for (int i = 0; i < 8; i += 2) t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    for (int i = 0; i < 8; i += 4)
+        for (int k = 0; k < 2; k++)
+            r[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0x44), r[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0xEE);
+    for (int k = 0; k < 4; k++) {
+        _mm256_storeu_ps((float *)(void *)(to + k * ts), _mm256_permute2f128_ps(r[k], r[4 + k], 0x20));
+        _mm256_storeu_ps((float *)(void *)(to + (4 + k) * ts), _mm256_permute2f128_ps(r[k], r[4 + k], 0x31));
+    }
+}
+#define TRANSPOSE transpose_8
+#define PAIR(to, a, b) ((void)(b), _mm256_storeu_ps(to, _mm256_loadu_ps(a)))
+#define OSTORE(p, v) _mm256_storeu_ps(p, v)
+
+static inline void load_row(float *to, const float *from, long D, float scale)
+{
+    for (long d = 0; d < D; d += 8) _mm256_storeu_ps(to + d, _mm256_mul_ps(_mm256_loadu_ps(from + d), _mm256_set1_ps(scale)));
+}
+#define LOADROW load_row
 #include "backend/cpu/attention_flash.h"

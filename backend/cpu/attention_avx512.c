@@ -1,5 +1,6 @@
 /* The flash kernel in f32 with AVX-512: 6 rows x 4 vectors of 16. */
 #include "backend/cpu/attention.h"
+#include "backend/cpu/attention_transpose_avx512.h"
 
 #include <immintrin.h>
 
@@ -41,4 +42,13 @@ static inline __m512 exp2_16(__m512 t)
     return _mm512_scalef_ps(p, t);
 }
 #define VEXP(t) exp2_16(t)
+#define TRANSPOSE transpose_16
+#define PAIR(to, a, b) ((void)(b), _mm512_storeu_ps(to, _mm512_loadu_ps(a)))
+#define OSTORE(p, v) _mm512_storeu_ps(p, v)
+
+static inline void load_row(float *to, const float *from, long D, float scale)
+{
+    for (long d = 0; d < D; d += 16) _mm512_storeu_ps(to + d, _mm512_mul_ps(_mm512_loadu_ps(from + d), _mm512_set1_ps(scale)));
+}
+#define LOADROW load_row
 #include "backend/cpu/attention_flash.h"

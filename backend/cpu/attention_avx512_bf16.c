@@ -1,5 +1,6 @@
 /* The flash kernel in bf16 with AVX512_BF16: products of pairs by vdpbf16ps, sums and softmax in f32. K and V are packed in pairs (VNNI). */
 #include "backend/cpu/attention.h"
+#include "backend/cpu/attention_transpose_avx512.h"
 
 #include <immintrin.h>
 
@@ -39,4 +40,22 @@ static inline __m512 exp2_16(__m512 t)
     return _mm512_scalef_ps(p, t);
 }
 #define VEXP(t) exp2_16(t)
+#define TRANSPOSE transpose_16
+#define OSTORE(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), (__m256i)_mm512_cvtneps_pbh(v))
+
+/* 16 columns of two rows: the first in the low halves */
+static inline void pair(uint16_t *to, const uint16_t *a, const uint16_t *b)
+{
+    __m512i lo = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)a)), hi = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)b));
+    _mm512_storeu_si512(to, _mm512_or_si512(lo, _mm512_slli_epi32(hi, 16)));
+}
+#define PAIR pair
+
+/* The scale is applied to the logits: a bf16 Q stays as it is. */
+static inline void load_row(uint16_t *to, const uint16_t *from, long D, float scale)
+{
+    (void)scale;
+    memcpy(to, from, (size_t)D * sizeof *to);
+}
+#define LOADROW load_row
 #include "backend/cpu/attention_flash.h"

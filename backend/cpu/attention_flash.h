@@ -8,7 +8,8 @@
  * sum exp(s - lse) = sum P 2^(m_then - lse2), 64 exponentials a tile instead of 4096, exactly the numbers of a second pass.
  *
  * To define: VW lanes; vf; VLOAD VSTORE VSET VMAX VADD VMUL VFMADD VFMSUB VSUB VEXP VSUM VTOP; NV vectors a panel; KS; el; kb (type of a B vector); BLOAD ABCAST MAC; PSTORE2(p, a, b) two
- * vectors of P; KERNEL the name's tail; SCALED 1 when Q carries the scale already. */
+ * vectors of P; OSTORE(p, v) a vector of the output; LOADROW(to, from, D, scale) a row of Q; TRANSPOSE(to, stride, from, stride) a VW x VW square of 32-bit units; PAIR(to, a, b) VW columns of
+ * KS rows of V side by side; KERNEL the name; SCALED 1 when Q carries the scale already. */
 #include <math.h>
 
 enum { G = 4, PW = VW * NV };
@@ -185,10 +186,22 @@ static void load_q(const ts_attn_job *j, long bh, long qblock, float scale, el *
 {
     const ts_tensor *t = &j->a->q;
     long b = bh / j->A, h = bh % j->A, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
+    bool plain = t->type == ELTYPE && j->Dk == j->D && j->D % (VW * KS) == 0;
     for (long r = 0; r < 64; r++) {
         long at = (b * j->Nq + qblock * 64 + r) * t->ld + h * j->D;
-        for (long d = 0; d < j->Dk; d++) q[r * j->Dk + d] = r < n && d < j->D ? TOEL(ts_load(ts_host_of(t->p), t->type, at + d) * scale) : TOEL(0.0f);
+        if (r < n && plain) LOADROW(q + r * j->Dk, (const el *)ts_host_of(t->p) + at, j->D, scale);
+        else
+            for (long d = 0; d < j->Dk; d++) q[r * j->Dk + d] = r < n && d < j->D ? TOEL(ts_load(ts_host_of(t->p), t->type, at + d) * scale) : TOEL(0.0f);
     }
+}
+
+/* A row of the output, o / l, in the tensor's type. */
+AI void store_row(const ts_tensor *t, long at, const float *o, long D, float inv)
+{
+    long d = 0;
+    if (t->type == ELTYPE)
+        for (; d + VW <= D; d += VW) OSTORE((el *)ts_host_of(t->p) + at + d, VMUL(VLOAD(o + d), VSET(inv)));
+    for (; d < D; d++) ts_store(ts_host_of(t->p), t->type, at + d, o[d] * inv);
 }
 
 static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, const float *m, const float *l)
@@ -203,8 +216,7 @@ static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_wor
         lse2[r] = m[r] + log2f(sum);
         if (r >= n) continue;
         long at = (b * j->Nq + qblock * 64 + r) * t->ld + h * j->D;
-        if (t->type == TS_F32) for (long d = 0; d < j->D; d++) ((float *)ts_host_of(t->p))[at + d] = o[d] * inv;
-        else for (long d = 0; d < j->D; d++) ((uint16_t *)ts_host_of(t->p))[at + d] = ts_to_bf16(o[d] * inv);
+        store_row(t, at, o, j->D, inv);
         if (lse) lse[r] = m[r] * 0.69314718f + logf(sum);
     }
     if (!w->sum) return;
@@ -291,7 +303,7 @@ static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void
     const ts_tensor *kt = &j->a->k, *vt = &j->a->v;
     long b = bh / j->A, h = bh % j->A, n = j->Nk - block * 64 < 64 ? j->Nk - block * 64 : 64;
     long ka = (b * j->Nk + block * 64) * kt->ld + h * j->D, va = (b * j->Nk + block * 64) * vt->ld + h * j->D;
-    if (n < 64 || j->Dk != j->D || j->Dv != j->D || kt->type != ELTYPE) { /* ragged or of another type: element by element */
+    if (n < 64 || j->D % (VW * KS) || kt->type != ELTYPE || kt->ld % KS) { /* ragged or of another type: element by element */
         memset(kp, 0, j->k_block * sizeof(el)), memset(vp, 0, j->v_block * sizeof(el));
         for (long r = 0; r < n; r++)
             for (long d = 0; d < j->D; d++) {
@@ -302,17 +314,15 @@ static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void
         return;
     }
     const el *k = (const el *)ts_host_of(kt->p) + ka, *v = (const el *)ts_host_of(vt->p) + va;
-    for (long p = 0; p < 64; p += PW)
-        for (long d = 0; d < j->D; d += KS) {
-            el *to = (el *)kp + p * j->Dk + d * PW;
-            for (long r = 0; r < PW; r++) memcpy(to + r * KS, k + (p + r) * kt->ld + d, KS * sizeof(el));
-        }
+    for (long p = 0; p < 64; p += PW) /* 32 bits are one number or a pair of them: K is a transpose of such units */
+        for (long r = 0; r < PW; r += VW)
+            for (long d = 0; d < j->D; d += VW * KS)
+                TRANSPOSE((uint32_t *)(void *)((el *)kp + p * j->Dk + d * PW + r * KS), PW, (const uint32_t *)(const void *)(k + (p + r) * kt->ld + d), kt->ld / KS);
     for (long c = 0; c < j->Dv; c += PW) {
         long wide = j->Dv - c < PW ? j->Dv - c : PW;
         el *to = (el *)vp + c * 64;
         for (long r = 0; r < 64; r += KS)
-            for (long d = 0; d < wide; d++)
-                for (int e = 0; e < KS; e++) to[(r * wide + d * KS) + e] = v[(r + e) * vt->ld + c + d];
+            for (long d = 0; d < wide; d += VW) PAIR(to + r * wide + d * KS, v + r * vt->ld + c + d, v + (r + KS - 1) * vt->ld + c + d);
     }
 }
 

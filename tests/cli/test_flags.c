@@ -200,7 +200,7 @@ START_TEST(the_manual_says_what_the_table_says)
     const ts_flag *t = ts_flags_table(&n);
     const char *man = slurp("docs/tessera.1");
     for (int i = 0; i < n; i++) {
-        char item[128], letter[16] = "";
+        char item[1200], letter[16] = "";
         if (t[i].letter) snprintf(letter, sizeof letter, "\\fB\\-%c\\fR, ", t[i].letter);
         snprintf(item, sizeof item, "\n%s\\fB\\-\\-%s\\fR%s%s%s\n", letter, roff(t[i].name), t[i].value ? " \\fI" : "", t[i].value ? t[i].value : "", t[i].value ? "\\fR" : "");
         ck_assert_msg(strstr(man, item) != NULL, "docs/tessera.1 has no %s", item);
