@@ -151,15 +151,17 @@ static ts_status norm(ts_device *d, const ts_norm *a)
     NEED("norm", is_float(a->x) && is_float(a->y) && same(a->x, a->y));
     NEED("norm", vector_fits(a->w, C) && vector_fits(a->b, C) && table_fits(a->scale, a->sel, rows, C) && table_fits(a->shift, a->sel, rows, C));
     NEED("norm", a->kind != TS_NORM_GROUP || (a->groups > 0 && C % a->groups == 0));
-    if (!d->counting) ts_norm_ref(a);
-    return TS_OK;
+    void *scratch;
+    ts_status st = ts_cpu_scratch(cpu_of(d), ts_norm_scratch(a), &scratch);
+    if (!st && !d->counting) cpu_of(d)->run.norm(a, scratch);
+    return st;
 }
 
 static ts_status activate(ts_device *d, const ts_activate *a)
 {
     NEED("activate", is_float(a->x) && is_float(a->y) && same(a->x, a->y));
     NEED("activate", !ts_there(a->mul) || (is_float(a->mul) && same(a->mul, a->x)));
-    if (!d->counting) ts_activate_ref(a);
+    if (!d->counting) cpu_of(d)->run.activate(a);
     return TS_OK;
 }
 
@@ -167,7 +169,7 @@ static ts_status rope(ts_device *d, const ts_rope *a)
 {
     NEED("rope", is_float(a->x) && a->x.nd == 3 && a->x.dim[2] % 2 == 0);
     NEED("rope", a->cos.type == TS_F32 && a->sin.type == TS_F32 && ts_rows(a->cos) == a->x.dim[0] && width(a->cos) == a->x.dim[2] / 2 && same(a->cos, a->sin));
-    if (!d->counting) ts_rope_ref(a);
+    if (!d->counting) cpu_of(d)->run.rope(a);
     return TS_OK;
 }
 
@@ -177,7 +179,7 @@ static ts_status copy(ts_device *d, const ts_copy *a)
 {
     NEED("copy", a->nd >= 0 && a->nd <= 8);
     NEED("copy", a->stype == a->dtype || (is_any_float(a->stype) && is_any_float(a->dtype)));
-    if (!d->counting) ts_copy_ref(a);
+    if (!d->counting) cpu_of(d)->run.copy(a);
     return TS_OK;
 }
 
@@ -185,7 +187,7 @@ static ts_status gather(ts_device *d, const ts_gather *a)
 {
     NEED("gather", a->x.nd == 2 && a->ids.type == TS_I32 && ts_rows(a->y) == ts_count(a->ids) && width(a->y) == a->x.dim[1]);
     NEED("gather", is_any_float(a->x.type) && is_any_float(a->y.type));
-    if (!d->counting) ts_gather_ref(a);
+    if (!d->counting) cpu_of(d)->run.gather(a);
     return TS_OK;
 }
 
@@ -193,7 +195,7 @@ static ts_status lincomb(ts_device *d, const ts_lincomb *a)
 {
     NEED("lincomb", a->n >= 1 && a->n <= 8 && is_float(a->y));
     for (int i = 0; i < a->n; i++) NEED("lincomb", is_float(a->x[i]) && ts_count(a->x[i]) == ts_count(a->y));
-    if (!d->counting) ts_lincomb_ref(a);
+    if (!d->counting) cpu_of(d)->run.lincomb(a);
     return TS_OK;
 }
 
@@ -203,15 +205,17 @@ static ts_status resample(ts_device *d, const ts_resample *a)
     NEED("resample", is_float(a->x) && is_float(a->y) && a->x.nd == 4 && a->y.nd == 4 && ft >= 1 && fs >= 1 && a->drop >= 0 && a->drop < ft);
     if (a->reduce) NEED("resample", (x[0] + a->drop) == y[0] * ft && x[1] == y[1] * fs && x[2] == y[2] * fs && x[3] * ft * fs * fs % y[3] == 0);
     else NEED("resample", y[0] == x[0] * ft - a->drop && y[1] == x[1] * fs && y[2] == x[2] * fs && y[3] * ft * fs * fs % x[3] == 0);
-    if (!d->counting) ts_resample_ref(a);
-    return TS_OK;
+    void *scratch;
+    ts_status st = ts_cpu_scratch(cpu_of(d), ts_resample_scratch(a), &scratch);
+    if (!st && !d->counting) cpu_of(d)->run.resample(a, scratch);
+    return st;
 }
 
 static ts_status check(ts_device *d, ts_tensor t, int tag)
 {
     ts_cpu *c = cpu_of(d);
     NEED("check", is_float(t) && tag > 0);
-    if (!d->counting && !c->bad_tag && !ts_finite_ref(t)) c->bad_tag = tag;
+    if (!d->counting && !c->bad_tag && !c->run.finite(t)) c->bad_tag = tag;
     return TS_OK;
 }
 
@@ -275,6 +279,7 @@ ts_status ts_cpu_open(ts_cpu_options o, const ts_env *env, ts_err *err, ts_devic
     c->threads = o.threads > 0 ? o.threads : ts_cpu_threads();
     omp_set_num_threads(c->threads);
     c->dev = (ts_device){.ops = &ops, .err = err, .env = env, .has_bf16 = level == TS_LEVEL_AVX512_BF16, .name = "cpu", .level = levels[level], .threads = c->threads};
+    ts_simd_init(&c->run, level);
     if (level != TS_LEVEL_REF) st = ts_onednn_open(c);
     if (st) shut(&c->dev);
     else *out = &c->dev;

@@ -1,9 +1,8 @@
 /* The CPU device's own state: shared by the files of backend/cpu, invisible above the seam. */
 #ifndef TS_CPU_H
 #define TS_CPU_H
-#include "backend/backend.h"
+#include "backend/cpu/simd.h"
 
-typedef enum { TS_LEVEL_REF, TS_LEVEL_AVX2, TS_LEVEL_AVX512, TS_LEVEL_AVX512_BF16 } ts_level;
 typedef struct {
     ts_device dev;       /* first: a ts_device * is a ts_cpu * */
     ts_level level;
@@ -11,6 +10,7 @@ typedef struct {
     void *scratch;       /* one buffer for whatever an operation needs while it runs */
     size_t scratch_size, scratch_want;
     int bad_tag;         /* of check: the first, 0: none */
+    ts_simd run;         /* kernels of the level */
     struct ts_dnnl *dnnl; /* primitives and their cache; backend/cpu/dnnl.c */
 } ts_cpu;
 

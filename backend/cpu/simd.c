@@ -1,0 +1,60 @@
+/* The table of kernels, and what every level plans in the same way. */
+#include "backend/cpu/ref.h"
+
+#include <stdlib.h>
+
+static void norm_plain(const ts_norm *a, void *scratch)
+{
+    (void)scratch;
+    ts_norm_ref(a);
+}
+
+static void resample_plain(const ts_resample *a, void *scratch)
+{
+    (void)scratch;
+    ts_resample_ref(a);
+}
+
+void ts_simd_init(ts_simd *t, ts_level level)
+{
+    *t = (ts_simd){.norm = norm_plain, .activate = ts_activate_ref, .rope = ts_rope_ref, .copy = ts_copy_ref, .gather = ts_gather_ref,
+                   .lincomb = ts_lincomb_ref, .resample = resample_plain, .finite = ts_finite_ref};
+    if (level >= TS_LEVEL_AVX2) ts_simd_avx2(t);
+    if (level >= TS_LEVEL_AVX512) ts_simd_avx512(t);
+    if (level >= TS_LEVEL_AVX512_BF16) ts_simd_avx512_bf16(t);
+}
+
+size_t ts_norm_scratch(const ts_norm *a)
+{
+    if (a->kind != TS_NORM_GROUP) return 0;
+    return (size_t)a->x.dim[a->x.nd - 1] * 2 * sizeof(float) + (size_t)TS_NORM_BLOCKS * (size_t)a->groups * sizeof(double);
+}
+
+/* 0 for now-less shapes is legal: the plain version takes none. */
+size_t ts_resample_scratch(const ts_resample *a)
+{
+    (void)a;
+    return 0;
+}
+
+bool ts_copy_plan(const ts_copy *a, ts_copy *out)
+{
+    *out = *a;
+    out->nd = 0;
+    for (int i = 0; i < a->nd; i++) {
+        if (a->dim[i] <= 0) return false;
+        if (a->dim[i] == 1) continue;
+        int at = out->nd++;
+        for (; at > 0 && labs(out->ds[at - 1]) < labs(a->ds[i]); at--) out->dim[at] = out->dim[at - 1], out->ss[at] = out->ss[at - 1], out->ds[at] = out->ds[at - 1];
+        out->dim[at] = a->dim[i], out->ss[at] = a->ss[i], out->ds[at] = a->ds[i];
+    }
+    int n = 0;
+    for (int i = 0; i < out->nd; i++) {
+        long d = out->dim[i], ss = out->ss[i], ds = out->ds[i];
+        if (n && out->ss[n - 1] == d * ss && out->ds[n - 1] == d * ds) n--, d *= out->dim[n];
+        out->dim[n] = d, out->ss[n] = ss, out->ds[n] = ds, n++;
+    }
+    if (!n) out->dim[0] = 1, out->ss[0] = out->ds[0] = 1, n = 1;
+    out->nd = n;
+    return true;
+}
