@@ -40,14 +40,20 @@ static bool group_of(const char *root, const char *controller, char *out, size_t
     return false;
 }
 
-/* Calls see on FOLDER/file of the group and of every group above it, up to the mount. */
-static void climb(const char *root, const char *mount, const char *group, const char *file, void (*see)(const char *text, void *user), void *user)
+/* Calls see on what FOLDER/file holds, and after it FOLDER/second's where there is one, for the group and every group above it, up to the mount. */
+static void climb(const char *root, const char *mount, const char *group, const char *file, const char *second, void (*see)(const char *text, void *user), void *user)
 {
     char at[PATH], path[2 * PATH], text[256];
     snprintf(at, sizeof at, "%s", strcmp(group, "/") ? group : "");
     for (;;) {
         snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, mount, at, file);
-        if (read_text(path, text, sizeof text)) see(text, user);
+        bool there = read_text(path, text, sizeof text);
+        if (there && second) {
+            size_t n = strlen(text);
+            snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, mount, at, second);
+            there = read_text(path, text + n, sizeof text - n);
+        }
+        if (there) see(text, user);
         char *slash = strrchr(at, '/');
         if (!slash) return;
         *slash = 0;
@@ -62,7 +68,7 @@ static void least_bytes(const char *text, void *user)
     if (end != text && n < *least) *least = (size_t)n;
 }
 
-static void least_cpus(const char *text, void *user) /* cpu.max: "QUOTA PERIOD" or "max PERIOD" */
+static void least_cpus(const char *text, void *user) /* "QUOTA PERIOD"; "max" or a negative quota: none */
 {
     double *least = user, quota, period;
     if (sscanf(text, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0 && quota / period < *least) *least = quota / period;
@@ -72,27 +78,17 @@ size_t ts_limit_memory(const char *root, size_t machine)
 {
     size_t least = machine;
     char group[PATH];
-    if (group_of(root, "", group, sizeof group)) climb(root, "", group, "memory.max", least_bytes, &least);
-    if (group_of(root, "memory", group, sizeof group)) climb(root, "/memory", group, "memory.limit_in_bytes", least_bytes, &least);
+    if (group_of(root, "", group, sizeof group)) climb(root, "", group, "memory.max", NULL, least_bytes, &least);
+    if (group_of(root, "memory", group, sizeof group)) climb(root, "/memory", group, "memory.limit_in_bytes", NULL, least_bytes, &least);
     return least;
-}
-
-static void number(const char *text, void *user)
-{
-    double *x = user;
-    if (*x == 0) *x = strtod(text, NULL); /* the innermost group's */
 }
 
 double ts_limit_cpus(const char *root, double machine)
 {
-    double least = machine, quota = 0, period = 0;
+    double least = machine;
     char group[PATH];
-    if (group_of(root, "", group, sizeof group)) climb(root, "", group, "cpu.max", least_cpus, &least);
-    if (group_of(root, "cpu", group, sizeof group)) {
-        climb(root, "/cpu", group, "cpu.cfs_quota_us", number, &quota);
-        climb(root, "/cpu", group, "cpu.cfs_period_us", number, &period);
-        if (quota > 0 && period > 0 && quota / period < least) least = quota / period;
-    }
+    if (group_of(root, "", group, sizeof group)) climb(root, "", group, "cpu.max", NULL, least_cpus, &least);
+    if (group_of(root, "cpu", group, sizeof group)) climb(root, "/cpu", group, "cpu.cfs_quota_us", "cpu.cfs_period_us", least_cpus, &least);
     return least;
 }
 

@@ -30,11 +30,11 @@ size_t ts_norm_scratch(const ts_norm *a)
     return (size_t)a->x.dim[a->x.nd - 1] * 2 * sizeof(float) + (size_t)TS_NORM_BLOCKS * (size_t)a->groups * sizeof(double);
 }
 
-/* 0 for now-less shapes is legal: the plain version takes none. */
 size_t ts_resample_scratch(const ts_resample *a)
 {
-    (void)a;
-    return 0;
+    size_t g = (size_t)a->ft * (size_t)a->fs * (size_t)a->fs, pitch = ((size_t)a->y.dim[3] + 15) & ~(size_t)15;
+    size_t terms = a->reduce ? (size_t)a->x.dim[3] * g / (size_t)a->y.dim[3] : g;
+    return (a->reduce ? 2 : 1) * terms * (pitch + 1) * sizeof(int);
 }
 
 bool ts_copy_plan(const ts_copy *a, ts_copy *out)

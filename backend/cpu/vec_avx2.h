@@ -73,7 +73,12 @@ AI void store_f32_n(float *p, V a, int n) { _mm256_maskstore_ps(p, first(n), a);
 AI void store_bf16_n(uint16_t *p, V a, int n) { put_halves(p, narrow(a), n); }
 AI void store_f16_n(uint16_t *p, V a, int n) { put_halves(p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT), n); }
 
-AI V gather(const float *p, const int *index) { return _mm256_i32gather_ps(p, _mm256_loadu_si256((const void *)index), 4); }
+/* p[index], 0 where the index is negative */
+AI V gather(const float *p, const int *index)
+{
+    __m256i i = _mm256_loadu_si256((const void *)index);
+    return _mm256_mask_i32gather_ps(zero(), p, i, _mm256_castsi256_ps(_mm256_cmpgt_epi32(i, _mm256_set1_epi32(-1))), 4);
+}
 
 /* Lanes (u, v) of pairs turn by the angle whose cosine and sine stand once a pair in c and s: (u c - v s, v c + u s). */
 AI V twice(const float *p)
@@ -92,5 +97,19 @@ AI void turn_bf16(uint16_t *p, V c, V s)
 
 enum { BYTES = 32 };
 AI void move(void *d, const void *s) { _mm256_storeu_si256((void *)d, _mm256_loadu_si256((const void *)s)); }
+AI void move_n(char *d, const char *s, size_t n) /* n < BYTES: from both ends where a power of two is too short */
+{
+    if (n >= 16) {
+        __m128i a = _mm_loadu_si128((const void *)s), b = _mm_loadu_si128((const void *)(s + n - 16));
+        _mm_storeu_si128((void *)d, a), _mm_storeu_si128((void *)(d + n - 16), b);
+    } else if (n >= 8) {
+        uint64_t a, b;
+        memcpy(&a, s, 8), memcpy(&b, s + n - 8, 8), memcpy(d, &a, 8), memcpy(d + n - 8, &b, 8);
+    } else if (n >= 4) {
+        uint32_t a, b;
+        memcpy(&a, s, 4), memcpy(&b, s + n - 4, 4), memcpy(d, &a, 4), memcpy(d + n - 4, &b, 4);
+    } else
+        for (size_t i = 0; i < n; i++) d[i] = s[i];
+}
 AI void stream(void *d, const void *s) { _mm256_stream_si256((void *)d, _mm256_loadu_si256((const void *)s)); } /* d is aligned */
 #endif

@@ -47,7 +47,12 @@ AI void store_f32_n(float *p, V a, int n) { _mm512_mask_storeu_ps(p, first(n), a
 AI void store_bf16_n(uint16_t *p, V a, int n) { _mm256_mask_storeu_epi16(p, first(n), narrow(a)); }
 AI void store_f16_n(uint16_t *p, V a, int n) { _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 
-AI V gather(const float *p, const int *index) { return _mm512_i32gather_ps(_mm512_loadu_si512(index), p, 4); }
+/* p[index], 0 where the index is negative */
+AI V gather(const float *p, const int *index)
+{
+    __m512i i = _mm512_loadu_si512(index);
+    return _mm512_mask_i32gather_ps(zero(), _knot_mask16(_mm512_movepi32_mask(i)), i, p, 4);
+}
 
 /* Lanes (u, v) of pairs turn by the angle whose cosine and sine stand once a pair in c and s: (u c - v s, v c + u s). */
 AI V twice(const float *p)
@@ -67,5 +72,6 @@ AI void turn_bf16(uint16_t *p, V c, V s)
 
 enum { BYTES = 64 };
 AI void move(void *d, const void *s) { _mm512_storeu_si512(d, _mm512_loadu_si512(s)); }
+AI void move_n(char *d, const char *s, size_t n) { _mm512_mask_storeu_epi8(d, (1ull << n) - 1, _mm512_maskz_loadu_epi8((1ull << n) - 1, s)); } /* n < BYTES */
 AI void stream(void *d, const void *s) { _mm512_stream_si512(d, _mm512_loadu_si512(s)); } /* d is aligned */
 #endif

@@ -1,0 +1,152 @@
+/* The arena: alignment, order, marks, and that counting says what a run needs; and the profile device: everything is passed on, timed and priced. */
+#include "tests/testing.h"
+
+#include <string.h>
+
+static ts_device *open_cpu(ts_err *err)
+{
+    ts_device *d = NULL;
+    ck_assert_msg(ts_cpu_open((ts_cpu_options){1, NULL}, NULL, err, &d) == TS_OK, "%s", err->text);
+    return d;
+}
+
+/* ---- arena ---- */
+static void take_some(ts_arena *a, ts_tensor out[4])
+{
+    out[0] = ts_take(a, TS_F32, TS_DIM(3, 5));
+    out[1] = ts_take(a, TS_BF16, TS_DIM(1));
+    size_t mark = ts_mark(a);
+    out[2] = ts_take(a, TS_U8, TS_DIM(1000));
+    ts_release(a, mark);
+    out[3] = ts_take(a, TS_F32, TS_DIM(2, 2, 2));
+}
+
+START_TEST(test_take)
+{
+    ts_err err = {0};
+    ts_device *d = open_cpu(&err);
+    ts_arena a;
+    ts_tensor t[4];
+    d->counting = true;
+    ck_assert_int_eq(ts_arena_open(&a, d, 0), TS_OK);
+    take_some(&a, t);
+    size_t need = a.peak;
+    ck_assert_uint_eq(need, 256 + 256 + 1024);
+    ck_assert_uint_eq(ts_take(&a, TS_F32, TS_DIM(1L << 40)).dim[0], 1L << 40); /* any amount can be counted */
+    ts_arena_close(&a);
+    ck_assert_uint_eq(a.base.at, 0);
+    d->counting = false;
+    ck_assert_int_eq(ts_arena_open(&a, d, need), TS_OK);
+    take_some(&a, t);
+    ck_assert_uint_eq(a.peak, need);
+    ck_assert_uint_eq(ts_mark(&a), 256 + 256 + 256);
+    for (int i = 0; i < 4; i++) ck_assert_uint_eq((t[i].p.at - a.base.at) % 256, 0);
+    ck_assert_uint_eq(t[1].p.at, t[0].p.at + 256);
+    ck_assert_uint_eq(t[3].p.at, t[2].p.at); /* what was given back is taken again */
+    ck_assert_int_eq(t[0].ld, 5);
+    ck_assert_int_eq(t[3].nd, 3);
+    ts_tensor all[3] = {t[0], t[1], t[3]};
+    for (int i = 0; i < 3; i++) memset((void *)(uintptr_t)all[i].p.at, i, (size_t)ts_count(all[i]) * ts_dtype_size(all[i].type)); /* the bytes exist */
+    ts_arena_close(&a);
+    ts_device_close(d);
+}
+END_TEST
+
+START_TEST(test_nothing)
+{
+    ts_err err = {0};
+    ts_device *d = open_cpu(&err);
+    ts_arena a;
+    ck_assert_int_eq(ts_arena_open(&a, d, 0), TS_OK);
+    ck_assert_uint_ne(a.base.at, 0);
+    ck_assert_uint_eq(a.peak, 0);
+    ts_arena_close(&a);
+    ts_arena_close(&a); /* twice is legal */
+    ck_assert_int_eq(ts_arena_open(&a, d, (size_t)1 << 60), TS_EMEMORY);
+    ck_assert_ptr_nonnull(strstr(err.text, "MB"));
+    ts_device_close(d);
+}
+END_TEST
+
+/* ---- profile ---- */
+typedef struct { float x[6], w[4], y[6]; } numbers;
+
+static ts_tensor host2(const float *p, long rows, long columns) { return ts_tensor_of((ts_ptr){(uintptr_t)p}, TS_F32, TS_DIM(rows, columns)); }
+
+static ts_status work(ts_device *d, numbers *n)
+{
+    ts_status st = TS_OK;
+    ts_weight w = {.t = ts_tensor_of((ts_ptr){0}, TS_F32, TS_DIM(2, 2))};
+    bool counting = d->counting;
+    char home[1 << 14] __attribute__((aligned(64)));
+    d->counting = true;
+    ts_linear l = {.x = host2(n->x, 3, 2), .w = &w, .y = host2(n->y, 3, 2)};
+    TRY(ts_linear_op(d, l));
+    d->counting = counting;
+    if (!counting) {
+        ck_assert_uint_le(w.want_bytes, sizeof home);
+        TRY(d->ops->pack(d, &(ts_host){.data = n->w, .type = TS_F32, .nd = 2, .dim = {2, 2}}, &w, (ts_ptr){(uintptr_t)home}));
+    }
+    TRY(ts_linear_op(d, l));
+    TRY(ts_lincomb_op(d, (ts_lincomb){.n = 1, .c = {2}, .x = {l.y}, .y = l.y}));
+    TRY(ts_cast(d, l.y, l.y));
+    TRY(ts_norm_op(d, (ts_norm){.kind = TS_NORM_RMS, .x = l.x, .y = l.x}));
+done:
+    d->counting = counting;
+    return st;
+}
+
+START_TEST(test_profile)
+{
+    ts_err err = {0};
+    ts_device *d = open_cpu(&err), *p = NULL;
+    ts_profile sum;
+    ck_assert_int_eq(ts_profile_read(d, &sum, false), TS_OK);
+    ck_assert_int_eq(sum.calls[TS_TIME_LINEAR], 0); /* a device that is no profile */
+    ck_assert_int_eq(ts_profile_open(d, &p), TS_OK);
+    ck_assert_str_eq(p->name, "cpu");
+    numbers n = {.x = {1, 2, 3, 4, 5, 6}, .w = {1, 0, 1, 1}};
+    ck_assert_msg(work(p, &n) == TS_OK, "%s", err.text);
+    static const float want[] = {2, 6, 6, 14, 10, 22};
+    for (int i = 0; i < 6; i++) ck_assert_float_eq(n.y[i], want[i]); /* the inner device did the work */
+    ts_profile_read(p, &sum, true);
+    ck_assert_int_eq(sum.calls[TS_TIME_LINEAR], 2); /* one of them counting: priced, not timed */
+    ck_assert_double_eq(sum.flops[TS_TIME_LINEAR], 2 * 2.0 * 3 * 2 * 2);
+    ck_assert(sum.seconds[TS_TIME_LINEAR] > 0 && sum.seconds[TS_TIME_NORM] > 0 && sum.seconds[TS_TIME_ROPE] == 0);
+    ck_assert_int_eq(sum.calls[TS_TIME_COPY], 1);
+    ck_assert_int_eq(sum.calls[TS_TIME_NORM], 1);
+    ck_assert_int_eq(sum.calls[TS_TIME_OTHER], 1);
+    ts_profile_read(p, &sum, false);
+    ck_assert_int_eq(sum.calls[TS_TIME_LINEAR], 0); /* it was reset */
+    p->counting = true;
+    ck_assert_int_eq(work(p, &n), TS_OK);
+    ts_profile_read(p, &sum, false);
+    ck_assert(sum.seconds[TS_TIME_LINEAR] == 0 && sum.flops[TS_TIME_LINEAR] > 0);
+    ck_assert(d->counting); /* the inner device counts too */
+    p->counting = false;
+    int tag = 0;
+    n.x[3] = __builtin_inff();
+    ck_assert_int_eq(p->ops->check(p, host2(n.x, 3, 2), 4), TS_OK);
+    ck_assert_int_eq(p->ops->checked(p, &tag), TS_OK);
+    ck_assert_int_eq(tag, 4);
+    ck_assert_int_eq(ts_lincomb_op(p, (ts_lincomb){.n = 9}), TS_ESHAPE); /* errors pass */
+    ts_device_close(p); /* closes the inner one */
+    for (int i = 0; i < TS_TIMES; i++) ck_assert_int_gt(strlen(ts_time_name((ts_time)i)), 2);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("arena and profile");
+    TCase *t = tcase_create("all");
+    suite_add_tcase(s, t);
+    tcase_add_test(t, test_take);
+    tcase_add_test(t, test_nothing);
+    tcase_add_test(t, test_profile);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

@@ -1,0 +1,152 @@
+/* What a process may use, read from folders that look like /proc and /sys of machines with control groups of version 1, version 2, both and neither. */
+#include "backend/cpu/limits.h"
+#include "tests/testing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static char *root;
+
+/* Writes root/path, making its folders. */
+static void put(const char *path, const char *text)
+{
+    char full[1024];
+    snprintf(full, sizeof full, "%s/%s", root, path);
+    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); p++) {
+        *p = 0;
+        mkdir(full, 0755);
+        *p = '/';
+    }
+    FILE *f = fopen(full, "w");
+    ck_assert_ptr_nonnull(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void begin(void) { root = testing_tmp(); }
+static void end(void) { free(root), root = NULL; }
+
+static const size_t GB = (size_t)1 << 30;
+
+static void expect(size_t memory, double cpus)
+{
+    ck_assert_uint_eq(ts_limit_memory(root, 64 * GB), memory);
+    ck_assert_double_eq_tol(ts_limit_cpus(root, 16), cpus, 1e-9);
+}
+
+START_TEST(test_no_groups)
+{
+    expect(64 * GB, 16);
+    put("proc/self/cgroup", "0::/\n");
+    expect(64 * GB, 16); /* no controllers are there */
+    put("proc/self/cgroup", "no colons\n1:onecolon\n");
+    expect(64 * GB, 16);
+}
+END_TEST
+
+START_TEST(test_v2)
+{
+    put("proc/self/cgroup", "0::/slice/box\n");
+    put("sys/fs/cgroup/slice/box/memory.max", "2147483648\n");
+    put("sys/fs/cgroup/slice/box/cpu.max", "150000 100000\n");
+    expect(2 * GB, 1.5);
+    put("sys/fs/cgroup/slice/box/memory.max", "max\n");
+    put("sys/fs/cgroup/slice/box/cpu.max", "max 100000\n");
+    expect(64 * GB, 16);
+}
+END_TEST
+
+/* The least of a group and those above it counts; the outermost may lie at the mount itself. */
+START_TEST(test_v2_nested)
+{
+    put("proc/self/cgroup", "0::/a/b/c\n");
+    put("sys/fs/cgroup/a/b/c/memory.max", "8589934592\n");
+    put("sys/fs/cgroup/a/b/memory.max", "max\n");
+    put("sys/fs/cgroup/a/memory.max", "1073741824\n");
+    put("sys/fs/cgroup/a/b/c/cpu.max", "max 100000\n");
+    put("sys/fs/cgroup/a/b/cpu.max", "400000 100000\n");
+    put("sys/fs/cgroup/a/cpu.max", "800000 100000\n");
+    expect(GB, 4);
+    put("sys/fs/cgroup/cpu.max", "50000 100000\n");
+    put("sys/fs/cgroup/memory.max", "536870912\n");
+    expect(GB / 2, 0.5);
+}
+END_TEST
+
+/* More than the machine has is no limit. */
+START_TEST(test_beyond_machine)
+{
+    put("proc/self/cgroup", "0::/box\n");
+    put("sys/fs/cgroup/box/memory.max", "9223372036854771712\n");
+    put("sys/fs/cgroup/box/cpu.max", "6400000 100000\n");
+    expect(64 * GB, 16);
+}
+END_TEST
+
+START_TEST(test_v1)
+{
+    put("proc/self/cgroup", "12:pids:/other\n5:memory:/box\n3:cpu,cpuacct:/work\n1:name=systemd:/\n");
+    put("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "3221225472\n");
+    put("sys/fs/cgroup/cpu/work/cpu.cfs_quota_us", "250000\n");
+    put("sys/fs/cgroup/cpu/work/cpu.cfs_period_us", "50000\n");
+    expect(3 * GB, 5);
+    put("sys/fs/cgroup/cpu/work/cpu.cfs_quota_us", "-1\n");
+    put("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "9223372036854771712\n");
+    expect(64 * GB, 16);
+}
+END_TEST
+
+START_TEST(test_v1_nested)
+{
+    put("proc/self/cgroup", "5:memory:/a/b\n3:cpuacct,cpu:/a/b\n");
+    put("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
+    put("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4294967296\n");
+    put("sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us", "-1\n"); /* none of its own: the group above decides */
+    put("sys/fs/cgroup/cpu/a/b/cpu.cfs_period_us", "100000\n");
+    put("sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "60000\n");
+    put("sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "20000\n");
+    expect(4 * GB, 3);
+}
+END_TEST
+
+/* A container sees its own group as the mount, while the path names folders outside of it. */
+START_TEST(test_v1_container)
+{
+    put("proc/self/cgroup", "5:memory:/docker/0123\n3:cpu,cpuacct:/docker/0123\n0::/docker/0123\n");
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "1073741824\n");
+    put("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000\n");
+    put("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
+    expect(GB, 2);
+}
+END_TEST
+
+START_TEST(test_here)
+{
+    ck_assert_int_ge(ts_cpu_threads(), 1);
+    ck_assert_uint_ge(ts_cpu_memory(), 1 << 20);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("limits");
+    TCase *t = tcase_create("all");
+    suite_add_tcase(s, t);
+    tcase_add_checked_fixture(t, begin, end);
+    tcase_add_test(t, test_no_groups);
+    tcase_add_test(t, test_v2);
+    tcase_add_test(t, test_v2_nested);
+    tcase_add_test(t, test_beyond_machine);
+    tcase_add_test(t, test_v1);
+    tcase_add_test(t, test_v1_nested);
+    tcase_add_test(t, test_v1_container);
+    tcase_add_test(t, test_here);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
