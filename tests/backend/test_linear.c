@@ -172,7 +172,7 @@ START_TEST(linears)
             for (int t = 0; t < 4; t++) {
                 linear_case l = {shape[s][0], shape[s][1], shape[s][2], acts[(parts + s + t) % 6], parts & 1, (parts & 2) != 0, (parts & 4) && (parts & 2), (parts & 8) != 0, (parts & 16) != 0,
                                  t & 1 ? TS_BF16 : TS_F32, t & 2 ? TS_BF16 : TS_F32};
-                if (l.xt == TS_BF16 && !bf16) continue;
+                if ((l.xt == TS_BF16 && !bf16) || (s != 2 && parts % 7)) continue; /* every combination on one shape, some on the others */
                 char what[128];
                 snprintf(what, sizeof what, "linear %ldx%ldx%ld act %d parts %d types %d", l.M, l.K, l.O, l.act, parts, t);
                 job j = {.l = &l, .w = weight(TS_DIM(l.O, l.K))};
