@@ -165,11 +165,13 @@ static ts_status check_side(ts_cli *c, ts_flag_id id, const char *flag, bool may
     return TS_OK;
 }
 
-static ts_status check_sides(ts_cli *c)
+static ts_status check_sides(ts_cli *c, const char *output)
 {
     ts_status st = TS_OK;
     const char *latents = ts_cli_text(c, TS_F_SAVE_LATENTS), *state = ts_cli_text(c, TS_F_STATE);
     if (latents && state && !strcmp(latents, state)) TRY(ts_cli_fail(c, TS_EUSAGE, "--save-latents and --state: both name %s", state));
+    if (latents && !strcmp(latents, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--save-latents and the output: both name %s", output));
+    if (state && !strcmp(state, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--state and the output: both name %s", output));
     TRY(check_side(c, TS_F_SAVE_LATENTS, "save-latents", false));
     TRY(check_side(c, TS_F_STATE, "state", true));
 done:
@@ -275,7 +277,7 @@ static ts_status prepare(ts_cli *c, job *j)
     TRY(set_request(c, j));
     set_output(c, j);
     TRY(ts_output_check(c->ctx, j->path, &j->out, j->q.frames));
-    TRY(check_sides(c));
+    TRY(check_sides(c, j->path));
     TRY(read_noise(c, j));
     TRY(ts_run_open(c->model, &j->q, &j->run, &j->e));
     if (j->noise) TRY(ts_run_noise(j->run, j->noise));

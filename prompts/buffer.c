@@ -15,7 +15,7 @@ void ts_buf_put(ts_buf *t, const char *s, size_t n)
         }
         t->s = more, t->room = room;
     }
-    memcpy(t->s + t->n, s, n);
+    if (n) memcpy(t->s + t->n, s, n);
     t->s[t->n += n] = 0;
 }
 

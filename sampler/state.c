@@ -41,6 +41,26 @@ done:
     return st;
 }
 
+/* Names the first setting in which the request that a state was saved for differs from this one. */
+static ts_status another(ts_run *r, const char *was, const char *now)
+{
+    ts_status st = TS_OK;
+    cJSON *a = cJSON_Parse(was), *b = cJSON_Parse(now);
+    const cJSON *key;
+    char *had = NULL, *has = NULL;
+    cJSON_ArrayForEach(key, b) {
+        const cJSON *old = cJSON_GetObjectItemCaseSensitive(a, key->string);
+        if (old && cJSON_Compare(old, key, true)) continue;
+        had = old ? cJSON_PrintUnformatted(old) : strdup("none"), has = cJSON_PrintUnformatted(key);
+        st = ts_fail(&r->ctx->err, TS_EMODEL, "%s: the state of another request, %s %.120s instead of %.120s: remove it or give another file", r->q.state, key->string, had, has);
+        break;
+    }
+    if (!st) st = ts_fail(&r->ctx->err, TS_EMODEL, "%s: the state of another request: remove it or give another file", r->q.state);
+    cJSON_Delete(a), cJSON_Delete(b);
+    free(had), free(has);
+    return st;
+}
+
 ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
 {
     ts_status st = TS_OK;
@@ -53,7 +73,7 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
     TRY(ts_bag_load(&r->ctx->err, r->q.state, &bag));
     const char *was = ts_bag_meta_get(bag, "tessera"), *steps = ts_bag_meta_get(bag, "done");
     if (!was || !steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
-    if (strcmp(was, json)) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: the state of another request (%.200s): remove it or give another file", r->q.state, was));
+    if (strcmp(was, json)) TRY(another(r, was, json));
     int n = atoi(steps);
     if (n < 0 || n > r->q.steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: %s of %d steps done", r->q.state, steps, r->q.steps));
     for (int i = 0, k = parts(s, x, p); i < k; i++) {

@@ -3,7 +3,7 @@
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # threads that spin at barriers cost many times the tests where cores are shared
 passed=0 failed=0 broken=0
 for t in "$@"; do
-    out=$(cd "$(dirname "$0")/.." && "$t" 2>&1); code=$?
+    out=$(cd "$(dirname "$0")/.." && GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000} "$t" 2>&1); code=$?
     line=$(printf '%s\n' "$out" | grep -E '^[0-9]+%: Checks: ' | tail -1)
     n=$(printf '%s' "$line" | sed -n 's/.*Checks: \([0-9]*\).*/\1/p')
     f=$(printf '%s' "$line" | sed -n 's/.*Failures: \([0-9]*\).*/\1/p')
