@@ -154,7 +154,6 @@ static void close_vae(ts_vae *v)
 
 static ts_status open_tiles(ts_vae *v, ts_ctx *ctx)
 {
-    ts_status st = TS_OK;
     int n = v->y.n * v->x.n, up = v->info.stride / v->net.c.patch, out = v->net.c.out, T = v->info.time_stride;
     size_t area = (size_t)v->z.dim[2] * (size_t)v->z.dim[3];
     v->stream = calloc((size_t)n, sizeof *v->stream);
@@ -170,9 +169,8 @@ static ts_status open_tiles(ts_vae *v, ts_ctx *ctx)
         ok = t->data != NULL;
     }
     if (!ok) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for frames of %ldx%ld", v->z.dim[3] * v->info.stride, v->z.dim[2] * v->info.stride);
-    for (int i = 0; i < n; i++) TRY(ts_wan_stream_init(&v->net, v->stream + i, span(v->y, i / v->x.n), span(v->x, i % v->x.n)));
-done:
-    return st;
+    for (int i = 0; i < n; i++) ts_wan_stream_init(&v->net, v->stream + i, span(v->y, i / v->x.n), span(v->x, i % v->x.n), v->z.dim[1] == 1);
+    return TS_OK;
 }
 
 static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host z, ts_vae_tile tile, ts_vae **out)
@@ -295,7 +293,7 @@ static ts_status encode_tile(encoder *e, int i, int j, int h, int w, float *data
     int p = e->net.c.patch, T = e->info->time_stride;
     size_t mark = ts_mark(&ctx->arena);
     ts_wan_stream s;
-    TRY(ts_wan_stream_init(&e->net, &s, h * e->info->stride / p, w * e->info->stride / p));
+    ts_wan_stream_init(&e->net, &s, h * e->info->stride / p, w * e->info->stride / p, e->latents == 1);
     for (int f = 0; f < e->latents; f++) {
         int frames = f ? T : 1, first = f ? 1 + (f - 1) * T : 0;
         size_t inner = ts_mark(&ctx->arena);

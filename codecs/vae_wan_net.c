@@ -1,8 +1,12 @@
 /* The layers of AutoencoderKLWan (Wan 2.1 and 2.2; diffusers' autoencoder_kl_wan.py), run chunk by chunk.
  *
- * A causal convolution of kernel kt sees kt - 1 frames before its chunk. Its input is built in one buffer, [past | chunk], so that the convolution needs no padding in time; a stream's
- * first chunk has no past and pads instead, which costs nothing for taps that would only meet zeros. Frames are independent after the last doubling of time except for such
- * pasts, so the costly last blocks go frame by frame and need a quarter of the memory. */
+ * A causal convolution of kernel kt sees kt - 1 frames before its own. Its input is one run of planes, [past | now]; where the past does not exist yet it pads instead, which costs
+ * nothing for taps that would only meet zeros. Causality lets everything go a frame at a time, so the decoder follows each frame down to its pixels before it takes the next one.
+ *
+ * Lanes. The pasts of all convolutions of one width and one level lie side by side, the last to run first, with a free plane behind them:
+ *     [C0 C1][B0 B1][A0 A1] free      A runs on [A0 A1 now] and keeps [A1 now]: the plane of A0, just behind B, is the free one now. B runs on it, then C:
+ *     free [C0 C1][B0 B1][A0 A1]
+ * So each input is written once and becomes the past where it lies; only when the end of the lane is reached everything moves back. */
 #include "codecs/vae_wan.h"
 
 #include <assert.h>
@@ -10,16 +14,25 @@
 #include <string.h>
 
 /* ---- binding ---- */
-typedef struct { ts_wan_net *n; int group; ts_status st; } binder;
+typedef struct { ts_wan_net *n; int group, level, frames; ts_status st; } binder; /* frames: that the level has in a chunk */
 
-static ts_wan_conv bind_conv(binder *b, long out, long in, int kt, int k, bool cached, const char *name)
+/* Convolutions are bound in the order in which they run. `own`: a lane for itself. */
+static void join_lane(binder *b, ts_wan_conv *c, int past, int step, bool own)
 {
-    ts_wan_conv c = {.in = in, .out = out, .kt = kt, .cache = -1};
-    if (b->st) return c;
-    long dim[5] = {out, in, kt, k, k};
-    b->st = ts_find_conv(b->n->weights, b->group, &c.l, 5, dim, "%s", name);
-    if (cached) c.cache = b->n->caches++;
-    assert(b->n->caches <= TS_WAN_CACHES);
+    ts_wan_net *n = b->n;
+    int i = n->lanes;
+    for (int k = 0; k < n->lanes && !own; k++)
+        if (n->lane[k].width == c->in && n->lane[k].level == b->level && !n->lane[k].own) i = k;
+    assert(i < TS_WAN_LANES);
+    if (i == n->lanes) n->lane[n->lanes++] = (ts_wan_lane){.width = c->in, .level = b->level, .past = past, .step = step, .own = own};
+    c->lane = i, c->slot = n->lane[i].convs++;
+}
+
+static ts_wan_conv bind_conv(binder *b, long out, long in, int k, const char *name)
+{
+    ts_wan_conv c = {.in = in, .out = out, .kt = k};
+    if (!b->st) b->st = ts_find_conv(b->n->weights, b->group, &c.l, 5, (long[]){out, in, k, k, k}, "%s", name);
+    if (k > 1) join_lane(b, &c, k - 1, 1, false);
     return c;
 }
 
@@ -49,9 +62,9 @@ static ts_wan_res bind_res(binder *b, long in, long out, const char *name)
     ts_wan_res r = {.wide = in != out};
     r.norm1 = bind_gamma(b, in, 4, sub(t, name, "norm1"));
     r.norm2 = bind_gamma(b, out, 4, sub(t, name, "norm2"));
-    r.conv1 = bind_conv(b, out, in, 3, 3, true, sub(t, name, "conv1"));
-    r.conv2 = bind_conv(b, out, out, 3, 3, true, sub(t, name, "conv2"));
-    if (r.wide) r.shortcut = bind_conv(b, out, in, 1, 1, false, sub(t, name, "conv_shortcut"));
+    r.conv1 = bind_conv(b, out, in, 3, sub(t, name, "conv1"));
+    r.conv2 = bind_conv(b, out, out, 3, sub(t, name, "conv2"));
+    if (r.wide) r.shortcut = bind_conv(b, out, in, 1, sub(t, name, "conv_shortcut"));
     return r;
 }
 
@@ -78,9 +91,13 @@ static ts_wan_sample bind_sample(binder *b, long in, long out, bool time, long t
     s.conv = bind_flat(b, out, in, 3, sub(t, name, "resample.1"));
     if (time) {
         ts_wan_conv *c = &s.time_conv;
-        *c = (ts_wan_conv){.in = in, .out = time_out, .kt = 3, .cache = b->n->caches++};
+        *c = (ts_wan_conv){.in = in, .out = time_out, .kt = 3};
         if (!b->st) b->st = ts_find_conv(b->n->weights, b->group, &c->l, 5, (long[]){time_out, in, 3, 1, 1}, "%s", sub(t, name, "time_conv"));
+        if (b->n->encoder) b->level++; /* it sees what has been made smaller */
+        join_lane(b, c, b->n->encoder ? 1 : 2, b->frames, true);
+        if (b->n->encoder) b->level--, b->frames /= 2;
     }
+    b->level++;
     return s;
 }
 
@@ -91,9 +108,8 @@ static void bind_decoder(binder *b)
     long width = (long)c->dec_base * c->mult[c->levels - 1];
     n->quant = (ts_layer){NULL, NULL};
     if (!b->st) b->st = ts_find_conv(n->weights, 0, &n->quant, 5, (long[]){c->z, c->z, 1, 1, 1}, "post_quant_conv");
-    n->conv_in = bind_conv(b, width, c->z, 3, 3, true, "decoder.conv_in");
+    n->conv_in = bind_conv(b, width, c->z, 3, "decoder.conv_in");
     n->mid = bind_mid(b, width, "decoder");
-    n->split = 0;
     for (int i = 0; i < c->levels; i++) {
         char name[96];
         ts_wan_block *k = n->block + i;
@@ -107,13 +123,12 @@ static void bind_decoder(binder *b)
             bool time = c->time[c->levels - 2 - i];
             snprintf(name, sizeof name, c->residual ? "decoder.up_blocks.%d.upsampler" : "decoder.up_blocks.%d.upsamplers.0", i);
             k->sample = bind_sample(b, out, c->residual ? out : out / 2, time, 2 * out, name);
-            if (time) n->split = i + 1;
         }
         width = out;
     }
     n->tail_group = b->group;
     n->norm_out = bind_gamma(b, width, 4, "decoder.norm_out");
-    n->conv_out = bind_conv(b, c->out, width, 3, 3, true, "decoder.conv_out");
+    n->conv_out = bind_conv(b, c->out, width, 3, "decoder.conv_out");
 }
 
 static void bind_encoder(binder *b)
@@ -122,7 +137,7 @@ static void bind_encoder(binder *b)
     const ts_wan_config *c = &n->c;
     long width = c->base;
     int flat = 0;
-    n->conv_in = bind_conv(b, width, c->in, 3, 3, true, "encoder.conv_in");
+    n->conv_in = bind_conv(b, width, c->in, 3, "encoder.conv_in");
     for (int i = 0; i < c->levels; i++) {
         char name[96];
         ts_wan_block *k = n->block + i;
@@ -144,7 +159,7 @@ static void bind_encoder(binder *b)
     n->tail_group = b->group;
     n->mid = bind_mid(b, width, "encoder");
     n->norm_out = bind_gamma(b, width, 4, "encoder.norm_out");
-    n->conv_out = bind_conv(b, 2 * c->z, width, 3, 3, true, "encoder.conv_out");
+    n->conv_out = bind_conv(b, 2 * c->z, width, 3, "encoder.conv_out");
     if (!b->st) b->st = ts_find_conv(n->weights, b->group, &n->quant, 5, (long[]){2 * c->z, 2 * c->z, 1, 1, 1}, "quant_conv");
 }
 
@@ -153,46 +168,26 @@ ts_status ts_wan_bind(ts_wan_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_in
     memset(n, 0, sizeof *n);
     n->ctx = ctx, n->weights = w, n->encoder = encoder;
     ts_wan_config_get(info, &n->c);
-    binder b = {.n = n};
+    binder b = {.n = n, .frames = 1};
+    for (int i = 0; encoder && i + 1 < n->c.levels; i++) b.frames <<= n->c.time[i];
     if (encoder) bind_encoder(&b);
     else bind_decoder(&b);
     return b.st;
 }
 
 /* ---- streams ---- */
-static void take_cache(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, int frames, long h, long w)
-{
-    if (c->cache >= 0) s->cache[c->cache] = ts_take(&n->ctx->arena, TS_F32, TS_DIM(frames, h, w, c->in));
-}
+enum { SLACK = 2 }; /* free planes of a lane: with more it moves back less often */
 
-static void take_res(ts_wan_net *n, ts_wan_stream *s, const ts_wan_res *r, long h, long w)
+void ts_wan_stream_init(const ts_wan_net *n, ts_wan_stream *s, long h, long w, bool single)
 {
-    take_cache(n, s, &r->conv1, 2, h, w);
-    take_cache(n, s, &r->conv2, 2, h, w);
-}
-
-ts_status ts_wan_stream_init(ts_wan_net *n, ts_wan_stream *s, long h, long w)
-{
-    ts_status st = TS_OK;
     memset(s, 0, sizeof *s);
-    take_cache(n, s, &n->conv_in, 2, h, w);
-    if (!n->encoder)
-        for (int i = 0; i < 2; i++) take_res(n, s, &n->mid.res[i], h, w);
-    for (int i = 0; i < n->c.levels; i++) {
-        const ts_wan_block *b = n->block + i;
-        for (int r = 0; r < b->n; r++) take_res(n, s, &b->res[r], h, w);
-        if (!b->sample.exists) continue;
-        if (n->encoder) h /= 2, w /= 2;
-        if (b->sample.time) take_cache(n, s, &b->sample.time_conv, n->encoder ? 1 : 2, h, w);
-        if (!n->encoder) h *= 2, w *= 2;
+    for (int i = 0; i < n->lanes; i++) {
+        const ts_wan_lane *l = n->lane + i;
+        long planes = single ? 1 : (long)l->past * l->convs + (l->step > SLACK ? l->step : SLACK);
+        long y = n->encoder ? h >> l->level : h << l->level, x = n->encoder ? w >> l->level : w << l->level;
+        s->lane[i].t = ts_take(&n->ctx->arena, TS_F32, TS_DIM(planes, y, x, l->width));
+        s->lane[i].past = single ? 0 : l->past;
     }
-    if (n->encoder)
-        for (int i = 0; i < 2; i++) take_res(n, s, &n->mid.res[i], h, w);
-    take_cache(n, s, &n->conv_out, 2, h, w);
-    for (int i = 0; i < n->caches; i++)
-        TRY(n->ctx->dev->ops->zero(n->ctx->dev, s->cache[i].p, (size_t)ts_count(s->cache[i]) * sizeof(float)));
-done:
-    return st;
 }
 
 /* ---- layers ---- */
@@ -204,33 +199,35 @@ static ts_tensor frames(ts_tensor t, long first, long count)
     return t;
 }
 
-/* The input buffer of a causal convolution for a chunk of f frames: *in is all of it, *now the part that the chunk is to be written into. */
-static ts_status begin(ts_wan_net *n, const ts_wan_stream *s, const ts_wan_conv *c, long f, long h, long w, ts_tensor *in, ts_tensor *now)
+/* The input of a causal convolution for f frames: *in is all of it, *now the part that the frames are to be written into. */
+static ts_status begin(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, long f, ts_tensor *in, ts_tensor *now)
 {
-    long past = s->filled[c->cache] ? s->cache[c->cache].dim[0] : 0;
-    *in = take(n, past + f, h, w, c->in);
-    *now = frames(*in, past, f);
-    return past ? ts_cast(n->ctx->dev, s->cache[c->cache], frames(*in, 0, past)) : TS_OK;
+    ts_status st = TS_OK;
+    ts_wan_place *l = s->lane + c->lane;
+    long convs = n->lane[c->lane].convs, pasts = l->past * convs, have = l->seen < l->past ? l->seen : l->past;
+    if (c->slot == 0 && l->at + pasts + f > l->t.dim[0]) {
+        for (long i = 0; i < pasts; i++) TRY(ts_cast(n->ctx->dev, frames(l->t, l->at + i, 1), frames(l->t, i, 1)));
+        l->at = 0;
+    }
+    long first = l->at + l->past * (convs - c->slot);
+    *in = frames(l->t, first - have, have + f);
+    *now = frames(l->t, first, f);
+done:
+    return st;
 }
 
-/* The last frames of the buffer become the past; a first chunk that is shorter leaves zeros before them. */
-static ts_status remember(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, ts_tensor in)
+/* Its f frames are the past from here on. */
+static void advance(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, long f)
 {
-    ts_tensor to = s->cache[c->cache];
-    long have = in.dim[0] < to.dim[0] ? in.dim[0] : to.dim[0];
-    s->filled[c->cache] = 1;
-    return ts_cast(n->ctx->dev, frames(in, in.dim[0] - have, have), frames(to, to.dim[0] - have, have));
+    if (c->slot + 1 == n->lane[c->lane].convs) s->lane[c->lane].at += f, s->lane[c->lane].seen += f;
 }
 
 static ts_status convolve(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, ts_tensor in, int pad, ts_tensor resid, ts_tensor y)
 {
-    ts_status st = TS_OK;
     int front = c->kt - 1 - (int)(in.dim[0] - y.dim[0]); /* frames of the past that do not exist yet */
     ts_conv a = {.x = in, .w = c->l.w, .b = c->l.b, .stride = {1, 1, 1}, .pad = {front, 0, pad, pad, pad, pad}, .resid = resid, .y = y};
-    TRY(ts_conv_op(n->ctx->dev, a));
-    if (c->cache >= 0) TRY(remember(n, s, c, in));
-done:
-    return st;
+    if (c->kt > 1) advance(n, s, c, y.dim[0]);
+    return ts_conv_op(n->ctx->dev, a);
 }
 
 static ts_status normed(ts_wan_net *n, ts_tensor x, ts_weight *gamma, ts_act act, ts_tensor y)
@@ -242,13 +239,11 @@ static ts_status normed(ts_wan_net *n, ts_tensor x, ts_weight *gamma, ts_act act
 static ts_status norm_conv(ts_wan_net *n, ts_wan_stream *s, ts_weight *gamma, const ts_wan_conv *c, ts_tensor x, ts_tensor resid, ts_tensor y)
 {
     ts_status st = TS_OK;
-    size_t mark = ts_mark(&n->ctx->arena);
     ts_tensor in, now;
-    TRY(begin(n, s, c, x.dim[0], x.dim[1], x.dim[2], &in, &now));
+    TRY(begin(n, s, c, x.dim[0], &in, &now));
     TRY(normed(n, x, gamma, TS_ACT_SILU, now));
     TRY(convolve(n, s, c, in, 1, resid, y));
 done:
-    ts_release(&n->ctx->arena, mark);
     return st;
 }
 
@@ -300,91 +295,101 @@ done:
 }
 
 /* ---- decoder ---- */
-/* Each frame after the first becomes two: channels 0..C-1 and C..2C-1 of one convolution. The first latent frame passes, and those behind it do not see it. */
+/* A frame becomes two: channels 0..C-1 and C..2C-1 of one convolution. The first latent frame passes, and those behind it do not see it. */
 static ts_status double_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample *u, ts_tensor *x)
 {
     ts_status st = TS_OK;
-    long F = x->dim[0], H = x->dim[1], W = x->dim[2], C = x->dim[3];
-    ts_tensor none = {0}, y = take(n, 2 * F, H, W, C), in, now, two;
+    long H = x->dim[1], W = x->dim[2], C = x->dim[3];
+    ts_tensor none = {0}, y = take(n, 2, H, W, C), in, now, two;
     size_t mark = ts_mark(&n->ctx->arena);
-    TRY(begin(n, s, &u->time_conv, F, H, W, &in, &now));
+    TRY(begin(n, s, &u->time_conv, 1, &in, &now));
     TRY(ts_cast(n->ctx->dev, *x, now));
-    two = take(n, F, H, W, 2 * C);
+    two = take(n, 1, H, W, 2 * C);
     TRY(convolve(n, s, &u->time_conv, in, 0, none, two));
-    TRY(ts_copy_op(n->ctx->dev, (ts_copy){.src = two.p, .dst = y.p, .nd = 4, .dim = {F, 2, H * W, C}, .ss = {H * W * 2 * C, C, 2 * C, 1}, .ds = {2 * H * W * C, H * W * C, C, 1}}));
+    TRY(ts_copy_op(n->ctx->dev, (ts_copy){.src = two.p, .dst = y.p, .nd = 3, .dim = {2, H * W, C}, .ss = {C, 2 * C, 1}, .ds = {H * W * C, C, 1}}));
     *x = y;
 done:
     ts_release(&n->ctx->arena, mark);
     return st;
 }
 
-/* y = conv3x3(nearest x2 of x), a frame at a time */
+enum { BAND = 32 }; /* rows that are made larger at once: the doubled input of the whole frame would be the largest tensor of all */
+
+/* y = conv3x3(nearest x2 of x) */
 static ts_status enlarge(ts_wan_net *n, const ts_wan_sample *u, ts_tensor x, ts_tensor y)
 {
     ts_status st = TS_OK;
-    long H = x.dim[1], W = x.dim[2], C = x.dim[3];
+    long H = x.dim[1], W = x.dim[2], C = x.dim[3], O = y.dim[3], most = H < BAND + 2 ? H : BAND + 2;
+    size_t mark = ts_mark(&n->ctx->arena), one = sizeof(float);
+    ts_tensor big = take(n, 1, 2 * most, 2 * W, C);
+    for (long f = 0; f < x.dim[0]; f++)
+        for (long r = 0; r < H; r += BAND) { /* rows r..e-1; the kernel also reaches a doubled row before and one after */
+            long e = r + BAND < H ? r + BAND : H, above = r > 0, below = e < H, rows = e - r + above + below;
+            ts_tensor in = big, part = frames(y, f, 1);
+            ts_copy twice = {.src = ts_at(frames(x, f, 1).p, (size_t)((r - above) * W * C) * one), .dst = big.p, .nd = 5, .dim = {rows, 2, W, 2, C},
+                             .ss = {W * C, 0, C, 0, 1}, .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}};
+            in.p = ts_at(in.p, (size_t)(above * 2 * W * C) * one), in.dim[1] = 2 * (e - r) + above + below;
+            part.p = ts_at(part.p, (size_t)(2 * r * 2 * W * O) * one), part.dim[1] = 2 * (e - r);
+            TRY(ts_copy_op(n->ctx->dev, twice));
+            TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = in, .w = u->conv.w, .b = u->conv.b, .stride = {1, 1, 1}, .pad = {0, 0, !above, !below, 1, 1}, .y = part}));
+        }
+done:
+    ts_release(&n->ctx->arena, mark);
+    return st;
+}
+
+static ts_status finish(ts_wan_net *n, ts_wan_stream *s, ts_tensor x, float **out)
+{
+    ts_status st = TS_OK;
+    ts_tensor none = {0}, y = take(n, 1, x.dim[1], x.dim[2], n->conv_out.out);
+    TRY(ts_weights_enter(n->weights, n->tail_group));
+    TRY(norm_conv(n, s, n->norm_out, &n->conv_out, x, none, y));
+    TRY(n->ctx->dev->ops->download(n->ctx->dev, *out, y.p, (size_t)ts_count(y) * sizeof **out));
+    *out += ts_count(y);
+done:
+    return st;
+}
+
+/* A block makes one frame [1, H, W, C] into one or two of twice the size. */
+static ts_status up_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor x, ts_tensor y)
+{
+    ts_status st = TS_OK;
+    const ts_wan_sample *u = &b->sample;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor big = take(n, 1, 2 * H, 2 * W, C);
-    for (long f = 0; f < x.dim[0]; f++) {
-        TRY(ts_copy_op(n->ctx->dev, (ts_copy){.src = frames(x, f, 1).p, .dst = big.p, .nd = 5, .dim = {H, 2, W, 2, C}, .ss = {W * C, 0, C, 0, 1}, .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}}));
-        TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = big, .w = u->conv.w, .b = u->conv.b, .stride = {1, 1, 1}, .pad = {0, 0, 1, 1, 1, 1}, .y = frames(y, f, 1)}));
+    ts_tensor first = x;
+    if (n->c.residual && !b->res[0].wide) { /* the blocks work in place: what came in is needed once more */
+        first = take(n, 1, x.dim[1], x.dim[2], x.dim[3]);
+        TRY(ts_cast(n->ctx->dev, x, first));
+    }
+    for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], &x));
+    if (y.dim[0] == 2) TRY(double_time(n, s, u, &x));
+    TRY(enlarge(n, u, x, y));
+    if (n->c.residual) {
+        int ft = u->time ? 2 : 1;
+        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.ft = ft, .fs = 2, .drop = ft - (int)y.dim[0], .x = first, .y = y}));
     }
 done:
     ts_release(&n->ctx->arena, mark);
     return st;
 }
 
-static ts_status up_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor *x)
+/* Frame x through blocks i.. to pixels, which are appended to *out. */
+static ts_status up_from(ts_wan_net *n, ts_wan_stream *s, int i, ts_tensor x, float **out)
 {
     ts_status st = TS_OK;
-    const ts_wan_sample *u = &b->sample;
-    bool shortcut = n->c.residual && u->exists;
-    ts_tensor first = *x;
+    size_t mark = ts_mark(&n->ctx->arena);
+    const ts_wan_block *b = n->block + i;
     TRY(ts_weights_enter(n->weights, b->group));
-    if (shortcut && !b->res[0].wide) { /* the blocks work in place: what came in is needed once more */
-        first = take(n, x->dim[0], x->dim[1], x->dim[2], x->dim[3]);
-        TRY(ts_cast(n->ctx->dev, *x, first));
-    }
-    for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], x));
-    if (!u->exists) goto done;
-    if (u->time && s->chunk > 0) TRY(double_time(n, s, u, x));
-    ts_tensor y = take(n, x->dim[0], 2 * x->dim[1], 2 * x->dim[2], u->out);
-    TRY(enlarge(n, u, *x, y));
-    if (shortcut) {
-        int ft = u->time ? 2 : 1;
-        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.ft = ft, .fs = 2, .drop = s->chunk == 0 ? ft - 1 : 0, .x = first, .y = y}));
-    }
-    *x = y;
-done:
-    return st;
-}
-
-static ts_status finish(ts_wan_net *n, ts_wan_stream *s, ts_tensor x, float *out)
-{
-    ts_status st = TS_OK;
-    ts_tensor none = {0}, y = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out);
-    TRY(ts_weights_enter(n->weights, n->tail_group));
-    TRY(norm_conv(n, s, n->norm_out, &n->conv_out, x, none, y));
-    TRY(n->ctx->dev->ops->download(n->ctx->dev, out, y.p, (size_t)ts_count(y) * sizeof *out));
-done:
-    return st;
-}
-
-/* Blocks from `from` on, a frame at a time. */
-static ts_status each_frame(ts_wan_net *n, ts_wan_stream *s, ts_tensor x, float *out)
-{
-    ts_status st = TS_OK;
-    long scale = 1;
-    for (int i = n->split; i < n->c.levels; i++) scale *= n->block[i].sample.exists ? 2 : 1;
-    size_t pixels = (size_t)(x.dim[1] * x.dim[2] * scale * scale * n->conv_out.out);
-    for (long f = 0; f < x.dim[0]; f++) {
-        size_t mark = ts_mark(&n->ctx->arena);
-        ts_tensor one = frames(x, f, 1);
-        for (int i = n->split; i < n->c.levels; i++) TRY(up_block(n, s, n->block + i, &one));
-        TRY(finish(n, s, one, out + (size_t)f * pixels));
-        ts_release(&n->ctx->arena, mark);
+    if (b->sample.exists) {
+        ts_tensor y = take(n, b->sample.time && s->chunk > 0 ? 2 : 1, 2 * x.dim[1], 2 * x.dim[2], b->sample.out);
+        TRY(up_block(n, s, b, x, y));
+        for (long f = 0; f < y.dim[0]; f++) TRY(up_from(n, s, i + 1, frames(y, f, 1), out));
+    } else {
+        for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], &x));
+        TRY(finish(n, s, x, out));
     }
 done:
+    ts_release(&n->ctx->arena, mark);
     return st;
 }
 
@@ -392,14 +397,13 @@ ts_status ts_wan_decode_chunk(ts_wan_net *n, ts_wan_stream *s, ts_tensor z, floa
 {
     ts_status st = TS_OK;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor none = {0}, in, now, x = take(n, z.dim[0], z.dim[1], z.dim[2], n->conv_in.out);
+    ts_tensor none = {0}, in, now, x = take(n, 1, z.dim[1], z.dim[2], n->conv_in.out);
     TRY(ts_weights_enter(n->weights, 0));
-    TRY(begin(n, s, &n->conv_in, z.dim[0], z.dim[1], z.dim[2], &in, &now));
+    TRY(begin(n, s, &n->conv_in, 1, &in, &now));
     TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = z, .w = n->quant.w, .b = n->quant.b, .y = now}));
     TRY(convolve(n, s, &n->conv_in, in, 1, none, x));
     TRY(middle(n, s, x));
-    for (int i = 0; i < n->split; i++) TRY(up_block(n, s, n->block + i, &x));
-    TRY(each_frame(n, s, x, out));
+    TRY(up_from(n, s, 0, x, &out));
     s->chunk++;
 done:
     ts_release(&n->ctx->arena, mark);
@@ -408,19 +412,37 @@ done:
 
 /* ---- encoder ---- */
 /* Frames 1.. of the sequence become one of three: (x[2k-2], x[2k-1], x[2k]); the first passes. */
-static ts_status halve_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample *d, ts_tensor *x)
+static ts_status halve_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample *d, ts_tensor x, ts_tensor y)
 {
     ts_status st = TS_OK;
     const ts_wan_conv *c = &d->time_conv;
-    long F = x->dim[0], H = x->dim[1], W = x->dim[2];
-    if (s->chunk == 0) return remember(n, s, c, *x);
-    ts_tensor y = take(n, F / 2, H, W, c->out), in, now;
+    ts_tensor in, now;
+    TRY(begin(n, s, c, x.dim[0], &in, &now));
+    TRY(ts_cast(n->ctx->dev, x, now));
+    advance(n, s, c, x.dim[0]);
+    if (s->chunk == 0) TRY(ts_cast(n->ctx->dev, x, y));
+    else TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = in, .w = c->l.w, .b = c->l.b, .stride = {2, 1, 1}, .y = y}));
+done:
+    return st;
+}
+
+/* y = the block's frames before time is halved, made from x one by one. `keep`: x is needed afterwards. */
+static ts_status down_frames(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor x, bool keep, ts_tensor y)
+{
+    ts_status st = TS_OK;
+    const ts_wan_sample *d = &b->sample;
     size_t mark = ts_mark(&n->ctx->arena);
-    TRY(begin(n, s, c, F, H, W, &in, &now));
-    TRY(ts_cast(n->ctx->dev, *x, now));
-    TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = in, .w = c->l.w, .b = c->l.b, .stride = {2, 1, 1}, .y = y}));
-    TRY(remember(n, s, c, in));
-    *x = y;
+    for (long f = 0; f < x.dim[0]; f++) {
+        ts_tensor one = frames(x, f, 1), to = frames(y, f, 1);
+        if (keep && !b->res[0].wide) { /* the blocks work in place */
+            one = take(n, 1, x.dim[1], x.dim[2], x.dim[3]);
+            TRY(ts_cast(n->ctx->dev, frames(x, f, 1), one));
+        }
+        for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], &one));
+        if (d->exists) TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = one, .w = d->conv.w, .b = d->conv.b, .stride = {1, 2, 2}, .pad = {0, 0, 0, 1, 0, 1}, .y = to}));
+        else TRY(ts_cast(n->ctx->dev, one, to));
+        ts_release(&n->ctx->arena, mark);
+    }
 done:
     ts_release(&n->ctx->arena, mark);
     return st;
@@ -430,24 +452,21 @@ static ts_status down_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block 
 {
     ts_status st = TS_OK;
     const ts_wan_sample *d = &b->sample;
-    ts_tensor first = *x;
+    bool time = d->exists && d->time;
+    long F = x->dim[0], H = x->dim[1] >> d->exists, W = x->dim[2] >> d->exists, C = b->res[0].conv1.out;
+    ts_tensor y = take(n, time && s->chunk > 0 ? F / 2 : F, H, W, C), all = y;
+    size_t mark = ts_mark(&n->ctx->arena);
     TRY(ts_weights_enter(n->weights, b->group));
-    if (n->c.residual && !b->res[0].wide) {
-        first = take(n, x->dim[0], x->dim[1], x->dim[2], x->dim[3]);
-        TRY(ts_cast(n->ctx->dev, *x, first));
-    }
-    for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], x));
-    if (d->exists) {
-        ts_tensor y = take(n, x->dim[0], x->dim[1] / 2, x->dim[2] / 2, d->out);
-        TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = *x, .w = d->conv.w, .b = d->conv.b, .stride = {1, 2, 2}, .pad = {0, 0, 0, 1, 0, 1}, .y = y}));
-        *x = y;
-        if (d->time) TRY(halve_time(n, s, d, x));
-    }
+    if (time) all = take(n, F, H, W, C);
+    TRY(down_frames(n, s, b, *x, n->c.residual, all));
+    if (time) TRY(halve_time(n, s, d, all, y));
     if (n->c.residual) {
-        int ft = d->exists && d->time ? 2 : 1;
-        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.reduce = true, .ft = ft, .fs = d->exists ? 2 : 1, .drop = s->chunk == 0 ? ft - 1 : 0, .x = first, .y = *x}));
+        int ft = time ? 2 : 1;
+        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.reduce = true, .ft = ft, .fs = d->exists ? 2 : 1, .drop = s->chunk == 0 ? ft - 1 : 0, .x = *x, .y = y}));
     }
+    *x = y;
 done:
+    ts_release(&n->ctx->arena, mark);
     return st;
 }
 
@@ -457,9 +476,11 @@ ts_status ts_wan_encode_chunk(ts_wan_net *n, ts_wan_stream *s, ts_tensor pixels,
     size_t mark = ts_mark(&n->ctx->arena);
     ts_tensor none = {0}, in, now, x = take(n, pixels.dim[0], pixels.dim[1], pixels.dim[2], n->conv_in.out), h, y;
     TRY(ts_weights_enter(n->weights, 0));
-    TRY(begin(n, s, &n->conv_in, pixels.dim[0], pixels.dim[1], pixels.dim[2], &in, &now));
-    TRY(ts_cast(n->ctx->dev, pixels, now));
-    TRY(convolve(n, s, &n->conv_in, in, 1, none, x));
+    for (long f = 0; f < x.dim[0]; f++) {
+        TRY(begin(n, s, &n->conv_in, 1, &in, &now));
+        TRY(ts_cast(n->ctx->dev, frames(pixels, f, 1), now));
+        TRY(convolve(n, s, &n->conv_in, in, 1, none, frames(x, f, 1)));
+    }
     for (int i = 0; i < n->c.levels; i++) TRY(down_block(n, s, n->block + i, &x));
     TRY(middle(n, s, x));
     h = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out), y = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out);
