@@ -1,8 +1,8 @@
 /* AutoencoderKLWan (Wan 2.1 and 2.2): its config, and sequences through its network as frames or tiles of frames.
  *
- * With tiles, every tile is a stream of its own; a chunk of all tiles is decoded, blended where they overlap and handed on, so frames leave as soon as without tiles. Origins run
- * 0, stride, 2 stride, ... below the size, and a tile blends with its already blended neighbours above and to the left, as diffusers' tiled_decode does. The 2.2 kind blends before its
- * pixels are unshuffled. */
+ * A whole frame is decoded chunk by chunk, and frames leave as they are ready. Tiles exist to save memory, and what the convolutions remember of a stream is most of it: so tiles take
+ * turns, each with its whole sequence, and the clip is put together in host memory before its first frame leaves. Origins run 0, stride, 2 stride, ... below the size, and a tile
+ * blends with its already blended neighbours above and to the left, as diffusers' tiled_decode does. The 2.2 kind blends before its pixels are unshuffled. */
 #include "codecs/vae_wan.h"
 
 #include <assert.h>
@@ -103,31 +103,43 @@ static void mix(const float *a, float *b, int e, int lines, long a_line, long b_
 
 static int least(int a, int b, int c) { return a < b ? (a < c ? a : c) : b < c ? b : c; }
 
-/* Blends all tiles of a chunk in raster order and puts their kept parts into whole [frames, H, W, c]. up: of a tile to its output. */
-static void assemble(patch *p, axis y, axis x, int frames, int c, int up_y, int up_x, float *whole)
+/* Blends tile (i, j) of p, whose neighbours before it are done, and puts its kept part into whole [frames, H, W, c]; the tile above is of no use any more. up: of a tile to its output. */
+static void place(patch *p, axis y, axis x, int i, int j, int frames, int c, int up, float *whole)
 {
-    int H = y.size * up_y, W = x.size * up_x, keep_y = y.stride * up_y, keep_x = x.stride * up_x, blend_y = (y.tile - y.stride) * up_y, blend_x = (x.tile - x.stride) * up_x;
-    for (int i = 0; i < y.n; i++)
-        for (int j = 0; j < x.n; j++) {
-            patch *t = p + i * x.n + j, *above = i ? t - x.n : NULL, *left = j ? t - 1 : NULL;
-            long row = (long)t->w * c;
-            int rows = t->h < keep_y ? t->h : keep_y, columns = t->w < keep_x ? t->w : keep_x;
-            for (int f = 0; f < frames; f++) {
-                float *b = t->data + f * t->h * row;
-                if (above) {
-                    long ar = (long)above->w * c;
-                    int e = least(above->h, t->h, blend_y);
-                    mix(above->data + f * above->h * ar + (above->h - e) * ar, b, e, t->w, c, c, ar, row, c);
-                }
-                if (left) {
-                    long lr = (long)left->w * c;
-                    int e = least(left->w, t->w, blend_x);
-                    mix(left->data + f * left->h * lr + (long)(left->w - e) * c, b, e, t->h, lr, row, c, c, c);
-                }
-                for (int r = 0; r < rows; r++)
-                    memcpy(whole + ((long)(f * H + i * keep_y + r) * W + j * keep_x) * c, b + r * row, (size_t)columns * (size_t)c * sizeof(float));
-            }
+    int H = y.size * up, W = x.size * up, keep_y = y.stride * up, keep_x = x.stride * up, blend_y = (y.tile - y.stride) * up, blend_x = (x.tile - x.stride) * up;
+    patch *t = p + i * x.n + j, *above = i ? t - x.n : NULL, *left = j ? t - 1 : NULL;
+    long row = (long)t->w * c;
+    int rows = t->h < keep_y ? t->h : keep_y, columns = t->w < keep_x ? t->w : keep_x;
+#pragma omp parallel for schedule(static)
+    for (int f = 0; f < frames; f++) {
+        float *b = t->data + f * t->h * row;
+        if (above) {
+            long ar = (long)above->w * c;
+            int e = least(above->h, t->h, blend_y);
+            mix(above->data + f * above->h * ar + (above->h - e) * ar, b, e, t->w, c, c, ar, row, c);
         }
+        if (left) {
+            long lr = (long)left->w * c;
+            int e = least(left->w, t->w, blend_x);
+            mix(left->data + f * left->h * lr + (long)(left->w - e) * c, b, e, t->h, lr, row, c, c, c);
+        }
+        for (int r = 0; r < rows; r++)
+            memcpy(whole + (((long)f * H + i * keep_y + r) * W + j * keep_x) * c, b + r * row, (size_t)columns * (size_t)c * sizeof(float));
+    }
+    if (above) free(above->data), above->data = NULL;
+}
+
+/* Room for `frames` of tile (i, j), c numbers a position. */
+static ts_status take_patch(ts_ctx *ctx, patch *t, int h, int w, int frames, int c)
+{
+    *t = (patch){.h = h, .w = w, .data = malloc((size_t)h * (size_t)w * (size_t)frames * (size_t)c * sizeof(float))};
+    return t->data ? TS_OK : ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d frames of a tile of %dx%d", frames, w, h);
+}
+
+static void drop_patches(patch *t, int n)
+{
+    for (int i = 0; t && i < n; i++) free(t[i].data);
+    free(t);
 }
 
 /* ---- decode ---- */
@@ -136,40 +148,33 @@ struct ts_vae {
     ts_vae_info info;
     ts_host z;
     axis y, x;            /* in latents */
-    ts_wan_stream *stream; /* [y.n x.n] */
-    patch *tile;          /* [y.n x.n], when there is more than one */
-    float *whole;         /* [time_stride, H / patch, W / patch, out]: the chunk before unshuffling */
+    ts_wan_stream stream; /* without tiles */
+    float *whole;         /* [frames, H / patch, W / patch, out] before unshuffling: a chunk, with tiles the clip */
     float *rgb;           /* one frame [H, W, 3] */
-    float *latent;        /* host: a tile's latent frame, channels last */
-    int next_latent, have, given, index; /* frames of the chunk, those handed out, of the clip */
+    float *latent;        /* host: a latent frame of a tile, channels last */
+    int next_latent, have, given, index; /* frames in `whole`, those handed out, of the clip */
 };
 
 static void close_vae(ts_vae *v)
 {
     if (!v) return;
-    for (int i = 0; v->tile && i < v->y.n * v->x.n; i++) free(v->tile[i].data);
-    free(v->tile), free(v->stream), free(v->whole), free(v->rgb), free(v->latent);
+    free(v->whole), free(v->rgb), free(v->latent);
     free(v);
 }
 
-static ts_status open_tiles(ts_vae *v, ts_ctx *ctx)
+static int frames_of(const ts_vae_info *info, long latents) { return (int)(latents - 1) * info->time_stride + 1; }
+
+static ts_status open_buffers(ts_vae *v, ts_ctx *ctx)
 {
-    int n = v->y.n * v->x.n, up = v->info.stride / v->net.c.patch, out = v->net.c.out, T = v->info.time_stride;
-    size_t area = (size_t)v->z.dim[2] * (size_t)v->z.dim[3];
-    v->stream = calloc((size_t)n, sizeof *v->stream);
-    v->tile = calloc((size_t)n, sizeof *v->tile);
-    v->whole = malloc(area * (size_t)(up * up * out * T) * sizeof(float));
-    v->rgb = malloc(area * (size_t)(v->info.stride * v->info.stride) * 3 * sizeof(float));
+    bool tiled = v->y.n * v->x.n > 1;
+    size_t area = (size_t)v->z.dim[2] * (size_t)v->z.dim[3], pixels = area * (size_t)(v->info.stride * v->info.stride) * 3;
+    int frames = frames_of(&v->info, v->z.dim[1]);
+    if (!tiled && frames > v->info.time_stride) frames = v->info.time_stride;
+    v->whole = malloc(pixels * (size_t)frames * sizeof(float)); /* out = 3 patch^2 */
+    v->rgb = malloc(pixels * sizeof(float));
     v->latent = malloc(area * (size_t)v->info.channels * sizeof(float));
-    bool ok = v->stream && v->tile && v->whole && v->rgb && v->latent;
-    for (int i = 0; ok && n > 1 && i < n; i++) {
-        patch *t = v->tile + i;
-        t->h = span(v->y, i / v->x.n) * up, t->w = span(v->x, i % v->x.n) * up;
-        t->data = malloc((size_t)t->h * (size_t)t->w * (size_t)(out * T) * sizeof(float));
-        ok = t->data != NULL;
-    }
-    if (!ok) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for frames of %ldx%ld", v->z.dim[3] * v->info.stride, v->z.dim[2] * v->info.stride);
-    for (int i = 0; i < n; i++) ts_wan_stream_init(&v->net, v->stream + i, span(v->y, i / v->x.n), span(v->x, i % v->x.n), v->z.dim[1] == 1);
+    if (!v->whole || !v->rgb || !v->latent) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for frames of %ldx%ld", v->z.dim[3] * v->info.stride, v->z.dim[2] * v->info.stride);
+    if (!tiled) ts_wan_stream_init(&v->net, &v->stream, v->z.dim[2], v->z.dim[3], v->z.dim[1] == 1);
     return TS_OK;
 }
 
@@ -183,7 +188,7 @@ static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
     if (tile.w % info->stride || tile.h % info->stride) TRY(ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", tile.w, tile.h, info->stride));
     TRY(ts_wan_bind(&v->net, ctx, w, info, false));
     v->y = axis_of((int)z.dim[2], tile.h / info->stride), v->x = axis_of((int)z.dim[3], tile.w / info->stride);
-    TRY(open_tiles(v, ctx));
+    TRY(open_buffers(v, ctx));
     *out = v, v = NULL;
 done:
     close_vae(v);
@@ -191,7 +196,7 @@ done:
 }
 
 /* One latent frame of tile (i, j), channels last, scaled to what the decoder was trained on. */
-static void cut_latent(ts_vae *v, int i, int j, int h, int w)
+static void cut_latent(ts_vae *v, int i, int j, int h, int w, int f)
 {
     const float *z = v->z.data;
     long C = v->z.dim[0], F = v->z.dim[1], H = v->z.dim[2], W = v->z.dim[3];
@@ -199,29 +204,56 @@ static void cut_latent(ts_vae *v, int i, int j, int h, int w)
         for (int q = 0; q < w; q++)
             for (long c = 0; c < C; c++)
                 v->latent[((long)r * w + q) * C + c] =
-                    z[((c * F + v->next_latent) * H + i * v->y.stride + r) * W + j * v->x.stride + q] * v->info.std[c] + v->info.mean[c];
+                    z[((c * F + f) * H + i * v->y.stride + r) * W + j * v->x.stride + q] * v->info.std[c] + v->info.mean[c];
 }
 
-static ts_status decode_chunk(ts_vae *v)
+/* Latent frame f of tile (i, j) through its stream into out. */
+static ts_status decode_chunk(ts_vae *v, ts_wan_stream *s, int i, int j, int f, float *out)
 {
     ts_status st = TS_OK;
     ts_ctx *ctx = v->net.ctx;
-    int n = v->y.n * v->x.n, up = v->info.stride / v->net.c.patch, frames = v->next_latent ? v->info.time_stride : 1;
     size_t mark = ts_mark(&ctx->arena);
-    for (int k = 0; k < n; k++) {
-        int i = k / v->x.n, j = k % v->x.n, h = span(v->y, i), w = span(v->x, j);
-        ts_tensor z = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h, w, v->info.channels));
-        cut_latent(v, i, j, h, w);
-        TRY(ctx->dev->ops->upload(ctx->dev, z.p, v->latent, (size_t)ts_count(z) * sizeof(float)));
-        TRY(ctx->dev->ops->join(ctx->dev)); /* the next tile overwrites the host's copy */
-        TRY(ts_wan_decode_chunk(&v->net, v->stream + k, z, n > 1 ? v->tile[k].data : v->whole));
-        ts_release(&ctx->arena, mark);
-    }
-    if (n > 1) assemble(v->tile, v->y, v->x, frames, v->net.c.out, up, up, v->whole);
-    v->have = frames, v->given = 0;
-    v->next_latent++;
+    int h = span(v->y, i), w = span(v->x, j);
+    ts_tensor z = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h, w, v->info.channels));
+    cut_latent(v, i, j, h, w, f);
+    TRY(ctx->dev->ops->upload(ctx->dev, z.p, v->latent, (size_t)ts_count(z) * sizeof(float)));
+    TRY(ctx->dev->ops->join(ctx->dev)); /* the next call overwrites the host's copy */
+    TRY(ts_wan_decode_chunk(&v->net, s, z, out));
 done:
     ts_release(&ctx->arena, mark);
+    return st;
+}
+
+static ts_status decode_tile(ts_vae *v, int i, int j, const patch *t)
+{
+    ts_status st = TS_OK;
+    ts_ctx *ctx = v->net.ctx;
+    size_t mark = ts_mark(&ctx->arena), frame = (size_t)t->h * (size_t)t->w * (size_t)v->net.c.out;
+    int latents = (int)v->z.dim[1];
+    ts_wan_stream s;
+    ts_wan_stream_init(&v->net, &s, span(v->y, i), span(v->x, j), latents == 1);
+    for (int f = 0; f < latents; f++) TRY(decode_chunk(v, &s, i, j, f, t->data + frame * (size_t)(f ? frames_of(&v->info, f) : 0)));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+static ts_status decode_tiles(ts_vae *v)
+{
+    ts_status st = TS_OK;
+    ts_ctx *ctx = v->net.ctx;
+    int n = v->y.n * v->x.n, up = v->info.stride / v->net.c.patch, c = v->net.c.out, frames = frames_of(&v->info, v->z.dim[1]);
+    patch *tile = calloc((size_t)n, sizeof *tile);
+    if (!tile) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
+    for (int k = 0; k < n; k++) {
+        int i = k / v->x.n, j = k % v->x.n;
+        TRY(take_patch(ctx, tile + k, span(v->y, i) * up, span(v->x, j) * up, frames, c));
+        TRY(decode_tile(v, i, j, tile + k));
+        place(tile, v->y, v->x, i, j, frames, c, up, v->whole);
+    }
+    v->have = frames, v->given = 0, v->next_latent = (int)v->z.dim[1];
+done:
+    drop_patches(tile, n);
     return st;
 }
 
@@ -251,8 +283,9 @@ static ts_status next_frame(ts_vae *v, ts_frame *out, bool *end)
             *end = true;
             return TS_OK;
         }
-        ts_status st = decode_chunk(v);
+        ts_status st = v->y.n * v->x.n > 1 ? decode_tiles(v) : decode_chunk(v, &v->stream, 0, 0, v->next_latent, v->whole);
         if (st) return st;
+        if (v->y.n * v->x.n == 1) v->have = v->next_latent++ ? v->info.time_stride : 1, v->given = 0;
     }
     long pixels = v->z.dim[2] * v->z.dim[3] * v->info.stride * v->info.stride / (v->net.c.patch * v->net.c.patch) * v->net.c.out;
     if (!unshuffle(v, v->whole + v->given++ * pixels, v->rgb)) return ts_fail(&v->net.ctx->err, TS_ENUMBER, "frame %d holds NaN or infinity after decoding", v->index);
@@ -316,16 +349,13 @@ static ts_status encode_all(encoder *e)
     patch *tile = calloc((size_t)n, sizeof *tile);
     if (!tile) TRY(ts_fail(&e->net.ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
     for (int k = 0; k < n; k++) {
-        patch *t = tile + k;
-        t->h = span(e->y, k / e->x.n), t->w = span(e->x, k % e->x.n);
-        t->data = malloc((size_t)(e->latents * t->h * t->w * C) * sizeof(float));
-        if (!t->data) TRY(ts_fail(&e->net.ctx->err, TS_EMEMORY, "no memory for latents of %dx%d", t->w, t->h));
-        TRY(encode_tile(e, k / e->x.n, k % e->x.n, t->h, t->w, t->data));
+        int i = k / e->x.n, j = k % e->x.n;
+        TRY(take_patch(e->net.ctx, tile + k, span(e->y, i), span(e->x, j), e->latents, C));
+        TRY(encode_tile(e, i, j, tile[k].h, tile[k].w, tile[k].data));
+        place(tile, e->y, e->x, i, j, e->latents, C, 1, e->moments);
     }
-    assemble(tile, e->y, e->x, e->latents, C, 1, 1, e->moments);
 done:
-    for (int k = 0; tile && k < n; k++) free(tile[k].data);
-    free(tile);
+    drop_patches(tile, n);
     return st;
 }
 

@@ -176,7 +176,7 @@ ts_status ts_wan_bind(ts_wan_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_in
 }
 
 /* ---- streams ---- */
-enum { SLACK = 2 }; /* free planes of a lane: with more it moves back less often */
+enum { SLACK = 1 }; /* free planes of a lane; with more it would move back less often than every frame, which costs some hundredths of the time */
 
 void ts_wan_stream_init(const ts_wan_net *n, ts_wan_stream *s, long h, long w, bool single)
 {

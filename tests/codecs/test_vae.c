@@ -60,6 +60,12 @@ static void add_sample(ts_bag *b, long in, long out, bool time, long time_out, c
     golden_put(b, cat(t, name, "time_conv.bias"), time_out, 0L);
 }
 
+static void scale(ts_bag *b, float by, long n, const char *name)
+{
+    float *x = (float *)(uintptr_t)testing_f32(b, name, NULL);
+    for (long i = 0; i < n; i++) x[i] *= by;
+}
+
 static ts_bag *checkpoint(const shape *s)
 {
     ts_bag *b = ts_bag_new();
@@ -101,6 +107,8 @@ static ts_bag *checkpoint(const shape *s)
     }
     golden_put(b, "decoder.norm_out.gamma", width, 1L, 1L, 1L, 0L);
     add_conv(b, pixels, width, 3, 3, false, "decoder.conv_out");
+    /* A quarter of the golden output stays within -1..1, so that no frame is clamped. */
+    scale(b, 0.25f, 27 * width * pixels, "decoder.conv_out.weight"), scale(b, 0.25f, pixels, "decoder.conv_out.bias");
     return b;
 }
 
@@ -171,15 +179,6 @@ static const golden cases[] = {
     {"V4", config_22, &kind_22, true, {9, 32, 48, 3}, 0, {0.08456, -0.11145, -0.16656, 0.26271, 0.03507, 0.22550}, {-0.00190, -0.17298}, 0.016915, 0.330147}};
 enum { CASES = sizeof cases / sizeof *cases };
 
-/* The golden values are from before the clamp: its first and last values are compared where it left them alone; mean and rms of a clamped clip say nothing. */
-static void expect_frames(const golden *g, const float *x, long n)
-{
-    for (int i = 0; i < 8; i++) {
-        double want = i < 6 ? g->first[i] : g->last[i - 6], got = 2.0 * x[i < 6 ? i : n - 8 + i] - 1;
-        ck_assert_msg(fabs(got - want) <= 2e-5, "%s: value %d is %.6f, expected %.6f", g->name, i, got, want);
-    }
-}
-
 static void run_case(const golden *g, const char *backend)
 {
     ts_ctx *c = testing_open(backend, NULL, 2);
@@ -210,8 +209,11 @@ static void run_case(const golden *g, const char *backend)
     j.out = calloc((size_t)N, sizeof *j.out);
     j.in = (ts_host){in, TS_F32, 4, {g->in[0], g->in[1], g->in[2], g->in[3]}};
     testing_run(c, g->encodes ? encode : decode, &j);
-    if (g->encodes) golden_expect(g->name, j.out, N, g->first, g->last, g->mean, g->rms, 2e-5);
-    else expect_frames(g, j.out, N);
+    for (long i = 0; !g->encodes && i < N; i++) {
+        ck_assert_msg(j.out[i] > 0 && j.out[i] < 1, "%s: clamped", g->name);
+        j.out[i] = 4 * (2 * j.out[i] - 1);
+    }
+    golden_expect(g->name, j.out, N, g->first, g->last, g->mean, g->rms, 2e-5);
     free(in), free(j.out), free(tmp);
     ts_weights_close(j.w), ts_bag_free(bag), cJSON_Delete(json), testing_close(c);
 }
