@@ -61,8 +61,9 @@ static void print_component(const cJSON *part)
     size_t n = 0;
     cJSON_ArrayForEach(t, get(part, "bytes_by_type"))
         if (n < sizeof types) n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? "+" : "", t->string);
-    printf("%-16s %-34s", text_of(part, "name"), text_of(part, "class"));
-    if (get(part, "parameters")) printf(" %14.0f  %-8s %9s", number_of(part, "parameters"), types, ts_cli_bytes(number_of(part, "bytes"), size));
+    bool weights = get(part, "parameters") != NULL;
+    printf("%-16s %-*s", text_of(part, "name"), weights ? 34 : 0, text_of(part, "class"));
+    if (weights) printf(" %14.0f  %-8s %9s", number_of(part, "parameters"), types, ts_cli_bytes(number_of(part, "bytes"), size));
     putchar('\n');
 }
 

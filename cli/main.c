@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -167,9 +168,11 @@ static bool asks_json(int argc, char **argv)
  * 2 cores. The library reads its environment before main, so the program starts once more with a short spin, unless somebody has decided otherwise. */
 static void spin_less(char **argv)
 {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    setenv("GOMP_SPINCOUNT", "2000", 1);
-    execv("/proc/self/exe", argv); /* where that fails the program goes on as it is */
+    char exe[PATH_MAX]; /* the link's target, so that the process keeps its name */
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0 || getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    exe[n] = 0;
+    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(exe, argv); /* where that fails the program goes on as it is */
 }
 
 int main(int argc, char **argv)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,7 +102,8 @@ pid_t program_start(const char *err, const char *args, ...)
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
-        signal(SIGINT, SIG_DFL); /* a background make ignores it */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failing test leaves no renderer behind */
+        signal(SIGINT, SIG_DFL);          /* a background make ignores it */
         signal(SIGHUP, SIG_DFL);
         if (!freopen(err, "w", stderr) || !freopen("/dev/null", "w", stdout)) _exit(99);
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);

@@ -211,7 +211,7 @@ START_TEST(a_killed_run_goes_on)
     snprintf(err, sizeof err, "%s/err", tmp);
     snprintf(a, sizeof a, "%s/a.safetensors", tmp);
     snprintf(b, sizeof b, "%s/b.safetensors", tmp);
-    const char *same = "generate 'a panda' --size 64x64 --frames 29 --steps 12 --seed 3 --overwrite";
+    const char *same = "generate 'a panda' --size 64x64 --frames 13 --steps 12 --seed 3 --overwrite";
     render("%s -o %s/a.mp4 --save-latents %s", same, tmp, a);
     pid_t pid = program_start(err, "%s -o %s/b.mp4 --save-latents %s --state %s/state --progress json", same, tmp, b, tmp);
     ck_assert(program_says(pid, err, "\"step\":4,"));
@@ -232,7 +232,7 @@ START_TEST(a_killed_run_goes_on)
     snprintf(resumed, sizeof resumed, "\"resumed\":%d", done);
     ck_assert_msg(strstr(r->err, resumed) != NULL, "no %s in\n%s", resumed, r->err);
     ck_assert_msg(program_same(a, b), "latents differ from those of an undisturbed run");
-    r = program_run("generate 'a fox' --size 64x64 --frames 29 --steps 12 --seed 3 --overwrite -o %s/b.mp4 --state %s", tmp, state);
+    r = program_run("generate 'a fox' --size 64x64 --frames 13 --steps 12 --seed 3 --overwrite -o %s/b.mp4 --state %s", tmp, state);
     program_expect(r, 3); /* another request */
     ck_assert_msg(strstr(r->err, "another request") != NULL, "%s", r->err);
     clean();
@@ -313,10 +313,24 @@ static void stopped(int number, const char *args, const char *when)
 
 START_TEST(signals_stop_cleanly)
 {
-    stopped(SIGINT, "generate 'a panda' --size 64x64 --frames 29 --steps 1000", "\"step\":1,");
-    stopped(SIGTERM, "generate 'a panda' --size 64x64 --frames 29 --steps 1000", "\"step\":1,");
-    stopped(SIGINT, "generate 'a panda' --size 128x128 --frames 401 --steps 1", "\"phase\":\"decode\",\"step\":5,");
-    stopped(SIGTERM, "generate 'a panda' --size 128x128 --frames 401 --steps 1", "\"phase\":\"decode\",\"step\":5,");
+    stopped(SIGINT, "generate 'a panda' --size 64x64 --frames 9 --steps 1000", "\"step\":1,");
+    stopped(SIGTERM, "generate 'a panda' --size 64x64 --frames 9 --steps 1000", "\"step\":1,");
+    stopped(SIGINT, "generate 'a panda' --size 64x64 --frames 121 --steps 1 --guidance 1", "\"phase\":\"decode\",\"step\":5,");
+    stopped(SIGTERM, "generate 'a panda' --size 64x64 --frames 121 --steps 1 --guidance 1", "\"phase\":\"decode\",\"step\":5,");
+}
+END_TEST
+
+START_TEST(waiting_threads_do_not_spin_for_long)
+{
+    static const char *const given[] = {"", "OMP_WAIT_POLICY=active "};
+    for (int i = 0; i < 2; i++) { /* what is in the environment already counts */
+        const program_result *r = program_shell("unset GOMP_SPINCOUNT OMP_WAIT_POLICY; %s./tessera generate x --size 64x64 --frames 5 --steps 1000 -o %s/a.mp4 --progress json 2>%s/err & pid=$!; "
+                                                "until grep -q progress %s/err; do sleep 0.05; done; tr '\\0' '\\n' </proc/$pid/environ; kill $pid; wait $pid", given[i], tmp, tmp, tmp);
+        program_expect(r, 143);
+        bool ours = strstr(r->out, "GOMP_SPINCOUNT=2000\n") != NULL, theirs = strstr(r->out, "OMP_WAIT_POLICY=active\n") != NULL;
+        ck_assert_msg(ours == !i && theirs == !!i, "%s", r->out);
+        clean();
+    }
 }
 END_TEST
 
@@ -417,6 +431,7 @@ int main(void)
     tcase_add_test(t, progress_is_json_line_by_line);
     tcase_add_test(t, people_get_lines_and_quiet_gets_none);
     tcase_add_test(t, signals_stop_cleanly);
+    tcase_add_test(t, waiting_threads_do_not_spin_for_long);
     tcase_add_test(t, a_full_disk_keeps_the_latents);
     tcase_add_test(t, existing_files_are_kept);
     tcase_add_test(t, seeds);
