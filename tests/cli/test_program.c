@@ -52,6 +52,8 @@ START_TEST(slips_exit_2)
     refused(program_run("generate x -o %s/x", tmp), 2, ".mp4");
     refused(program_run("generate x --frames 5 -o %s/x.png", tmp), 2, "%04d");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s/l --state %s/l", tmp, tmp, tmp), 2, "both name");
+    refused(program_run("generate x -o %s/x.mp4 --save-latents %s/x.mp4", tmp, tmp), 2, "both name");
+    refused(program_run("generate x -o %s/x.mp4 --state %s/x.mp4", tmp, tmp), 2, "both name");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s", tmp, tmp), 2, "is not a file");
     refused(program_run("generate x -o %s/x.mp4 --vae-tile 33x33", tmp), 2, "33x33");
 }
