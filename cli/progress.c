@@ -190,10 +190,22 @@ void ts_screen_event(void *user, const ts_event *e)
     }
 }
 
+/* A config is read by everybody who needs it, and each reader has the same to say. */
+static bool said_before(ts_screen *s, const char *sentence)
+{
+    enum { MOST = sizeof s->warned / sizeof *s->warned };
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (const char *p = sentence; *p; p++) h = (h ^ (uint8_t)*p) * UINT64_C(1099511628211);
+    for (int i = 0; i < s->warnings; i++)
+        if (s->warned[i] == h) return true;
+    if (s->warnings < MOST) s->warned[s->warnings++] = h;
+    return false;
+}
+
 void ts_screen_warn(void *user, const char *sentence)
 {
     ts_screen *s = user;
-    if (s->mode == TS_SCREEN_NONE) return;
+    if (s->mode == TS_SCREEN_NONE || said_before(s, sentence)) return;
     if (s->mode == TS_SCREEN_JSON) {
         cJSON *j = event("warning");
         cJSON_AddStringToObject(j, "message", sentence);

@@ -3,6 +3,7 @@
 #define TS_PROGRESS_H
 #include "tessera.h"
 
+#include <stdint.h>
 #include <stdio.h>
 
 typedef enum { TS_SCREEN_BAR, TS_SCREEN_LINES, TS_SCREEN_JSON, TS_SCREEN_NONE } ts_screen_mode;
@@ -18,6 +19,8 @@ typedef struct {
     double phase_began, first, share; /* of the phase: start, share that was there at the start (resumed), share done */
     double said;            /* when something was last shown */
     bool drawn;             /* a bar stands on the line */
+    uint64_t warned[32];    /* hashes of warnings that were shown: each is said once */
+    int warnings;
 } ts_screen;
 
 /* BAR becomes LINES when `out` is no terminal. */

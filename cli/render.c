@@ -289,7 +289,7 @@ done:
 
 ts_status ts_cli_generate(ts_cli *c)
 {
-    ts_status st = TS_OK;
+    ts_status st = TS_OK, unsaved = TS_OK;
     job j = {0};
     if (!c->flags.words && !ts_cli_set(c, TS_F_FROM)) TRY(ts_cli_fail(c, TS_EUSAGE, "generate: a prompt is missing: tessera generate \"a prompt\" -o clip.mp4"));
     TRY(prepare(c, &j));
@@ -303,11 +303,13 @@ ts_status ts_cli_generate(ts_cli *c)
     ts_screen_start(&c->screen, &j.e, j.q.steps, j.path, j.json);
     TRY(ts_run_encode(j.run));
     TRY(ts_run_denoise(j.run, &j.latents));
-    if (ts_cli_set(c, TS_F_SAVE_LATENTS)) TRY(ts_bag_write(c->ctx, j.latents, ts_cli_text(c, TS_F_SAVE_LATENTS)));
+    unsaved = ts_cli_set(c, TS_F_SAVE_LATENTS) ? ts_bag_write(c->ctx, j.latents, ts_cli_text(c, TS_F_SAVE_LATENTS)) : TS_OK;
+    if (unsaved) ts_cli_fail(c, unsaved, "%s", ts_error(c->ctx)), ts_screen_warn(&c->screen, c->error); /* the hours are not lost: the clip can still be written */
     st = decode(c, &j);
     if (st && st != TS_ESTOP) rescue(c, &j, st);
     TRY(st);
     report(c, &j);
+    st = unsaved;
 done:
     release(&j);
     return st;

@@ -153,7 +153,7 @@ static ts_status read_component(ts_ctx *ctx, const char *index, const char *dir,
     snprintf(c->name, sizeof c->name, "%s", j->string);
     if (!(c->dir = join(dir, c->name))) return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
     if (!is_dir(c->dir)) return ts_fail(err, TS_EMODEL, "%s is missing: model_index.json names it (%s)", c->dir, c->cls);
-    bool scheduler = !has(c->dir, "config.json") && has(c->dir, "scheduler_config.json");
+    bool scheduler = !has(c->dir, "config.json") && (has(c->dir, "scheduler_config.json") || !strcmp(c->name, "scheduler"));
     if (!(c->config_path = join(c->dir, scheduler ? "scheduler_config.json" : "config.json"))) return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
     bool needed = !strcmp(c->library, "diffusers") || strstr(c->cls, "Model");
     if (access(c->config_path, F_OK) && !needed) return TS_OK;
