@@ -3,6 +3,7 @@
 
 #include "attention/attend.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,8 +145,10 @@ static ts_status read_defaults(ts_model *m)
         d->negative = m->negative;
     }
     if (!cJSON_GetObjectItemCaseSensitive(j, "guidance_2") && cJSON_GetObjectItemCaseSensitive(j, "guidance")) d->guidance_2 = d->guidance;
-    if (d->width < 1 || d->height < 1 || d->frames < 1 || d->steps < 1 || d->steps > TS_MAX_STEPS || d->scale < 1 || d->fps <= 0)
-        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: width, height, frames, steps, scale and fps are positive, steps at most %d", path, TS_MAX_STEPS));
+    struct { const char *key; double got, most; } range[] = {{"width", d->width, INT_MAX}, {"height", d->height, INT_MAX}, {"frames", d->frames, INT_MAX}, {"steps", d->steps, TS_MAX_STEPS},
+                                                             {"scale", d->scale, 64}, {"fps", d->fps, 1000}};
+    for (size_t i = 0; i < sizeof range / sizeof *range; i++)
+        if (!(range[i].got > 0 && range[i].got <= range[i].most)) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %s is %g, must be more than 0 and at most %g", path, range[i].key, range[i].got, range[i].most));
 done:
     cJSON_Delete(j);
     return st;
@@ -230,14 +233,20 @@ ts_status ts_model_tokenize(ts_model *m, const char *text, const char *what, int
 {
     ts_status st = TS_OK;
     char *clean = NULL;
+    int32_t *all = NULL;
+    int count = 0;
     ts_tokenizer *t;
     bool cut = false;
     *ids = NULL;
     TRY(ts_model_tokenizer(m, &t));
     TRY(ts_clean_prompt(&m->ctx->err, text, &clean));
     TRY(ts_tokenize(t, clean, m->family->text_max, ids, n, &cut));
-    if (cut) ts_warn(m->ctx, "the %s is longer than the %d tokens that the model reads: the rest is ignored", what, m->family->text_max);
+    if (cut) {
+        TRY(ts_tokenize(t, clean, 1 << 24, &all, &count, &cut));
+        ts_warn(m->ctx, "the %s has %d tokens, the model reads %d: the rest is ignored", what, count, m->family->text_max);
+    }
 done:
     free(clean);
+    free(all);
     return st;
 }
