@@ -235,13 +235,14 @@ START_TEST(fixture_states)
 END_TEST
 
 /* ---- life of a run ---- */
-typedef struct { int events, last, stop_at; atomic_int stop; } watch;
+typedef struct { int events, last, stop_at; double seconds; atomic_int stop; } watch;
 
 static void note(void *user, const ts_event *e)
 {
     watch *w = user;
     ck_assert(e->phase == TS_PHASE_TEXT && e->layers == 3 && e->layer == w->last + 1);
-    w->events++, w->last = e->layer;
+    ck_assert(e->seconds > w->seconds);
+    w->events++, w->last = e->layer, w->seconds = e->seconds;
     if (e->layer == w->stop_at) atomic_store(&w->stop, 1);
 }
 
