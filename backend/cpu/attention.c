@@ -1,16 +1,33 @@
 /* Attention on the CPU: checks, lists, packing, and the queue of work for the kernel of the level.
  *
- * Keys and values of as many heads as fit in PACKED bytes are packed at once and used by all their query blocks; work items (head, query block) go out longest list first. */
+ * Heads are taken a round at a time: their keys and values are packed, then used by all their query blocks while the cache still has them. A round is as few heads as keep all threads
+ * evenly busy. Work items (head, query block) go out longest list first. */
 #include "backend/cpu/attention.h"
 
 #include "backend/cpu/attention_cached.h"
 
 #include <omp.h>
 
-enum { ROW = 64 };
-#define PACKED ((size_t)512 << 20)
+enum { ROW = 64, SHARE = 64 }; /* SHARE: items a thread at least in a round, so that the wait for the last one is short */
+static const size_t CACHED = (size_t)12 << 20, PACKED = (size_t)512 << 20; /* bytes of packed heads: as many as a shared cache surely keeps; never more, unless one head is more */
 
 static ts_status misfit(ts_device *d, const char *what) { return ts_fail(d->err, TS_ESHAPE, "attention: %s", what); }
+
+/* Plans, lse and sums. */
+static ts_status fit_results(ts_device *d, const ts_attention *a)
+{
+    long B = a->q.dim[0], Nq = a->q.dim[1], A = a->q.dim[2], Nk = a->k.dim[1], nqb = (Nq + ROW - 1) / ROW, nkb = (Nk + ROW - 1) / ROW;
+    const long *l = a->lse.dim, *s = a->sums.dim;
+    if (a->plan && (Nq != Nk || ts_there(a->bias))) return misfit(d, "a plan needs as many keys as queries, and no bias");
+    for (long b = 0; a->plan && b < B; b++) {
+        const ts_plan *p = a->plan[b];
+        if (p && (p->nb != nkb || (p->A != 1 && p->A != A))) return ts_fail(d->err, TS_ESHAPE, "attention: a plan of %d heads and %d blocks, expected %ld and %ld", p->A, p->nb, A, nkb);
+    }
+    if (ts_there(a->lse) && (a->lse.type != TS_F32 || a->lse.nd != 3 || l[0] != B || l[1] != A || l[2] != Nq || a->lse.ld != Nq)) return misfit(d, "lse is packed f32 [B, A, Nq]");
+    if (ts_there(a->sums) && (a->sums.type != TS_F32 || a->sums.nd != 4 || s[0] != B || s[1] != A || s[2] != nqb || s[3] != nkb || a->sums.ld != nkb))
+        return misfit(d, "sums is packed f32 [B, A, blocks of queries, blocks of keys]");
+    return TS_OK;
+}
 
 static ts_status fit(ts_device *d, const ts_attention *a)
 {
@@ -25,8 +42,13 @@ static ts_status fit(ts_device *d, const ts_attention *a)
         const long *b = a->bias.dim;
         if (a->bias.nd != 3 || a->bias.type != TS_F32 || (b[0] != 1 && b[0] != q[2]) || (b[1] != 1 && b[1] != q[1]) || b[2] != k[1]) return misfit(d, "bias is f32 [A or 1, Nq or 1, Nk]");
     }
-    if (a->plan && (q[1] != k[1] || ts_there(a->bias))) return misfit(d, "a plan needs as many keys as queries, and no bias");
-    return TS_OK;
+    if (!(a->scale > 0)) return ts_fail(d->err, TS_ESHAPE, "attention: scale %g, expected more than 0", (double)a->scale);
+    const ts_tensor *strided[] = {&a->q, &a->k, &a->v, &a->out};
+    for (int i = 0; i < 4; i++)
+        if (strided[i]->ld < q[2] * q[3]) return ts_fail(d->err, TS_ESHAPE, "attention: %ld elements from token to token, expected at least %ld x %ld", strided[i]->ld, q[2], q[3]);
+    for (long b = 0; a->nk && b < q[0]; b++)
+        if (a->nk[b] < 0 || a->nk[b] > k[1]) return ts_fail(d->err, TS_ESHAPE, "attention: %d keys to read, there are %ld", a->nk[b], k[1]);
+    return fit_results(d, a);
 }
 
 static const ts_attn_kernel *choose(const ts_cpu *c, ts_dtype type)
@@ -41,7 +63,7 @@ static size_t pad(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 typedef struct { int count, item; } slot; /* length of a list, and whose */
 typedef struct {                          /* where things are in the scratch buffer */
-    size_t keys, values, slots, work, one, all; /* one: a worker's share */
+    size_t keys, values, slots, starts, work, one, all; /* one: a worker's share */
     long heads;                           /* packed at once */
 } plan_of_memory;
 
@@ -59,15 +81,20 @@ static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, int
     plan_of_memory m = {0};
     long all = j->a->q.dim[0] * j->A;
     size_t head = (size_t)j->nkb * (j->k_block + j->v_block) * k->elem;
-    m.heads = head * (size_t)all <= PACKED ? all : (long)(PACKED / head) < threads ? threads : (long)(PACKED / head);
+    m.heads = (long)(CACHED / (head + 1));
+    long even = up((long)SHARE * threads, j->nqb) / j->nqb, most = (long)(PACKED / (head + 1));
+    if (m.heads < even) m.heads = even;
+    if (m.heads > most) m.heads = most;
+    if (m.heads < 1) m.heads = 1;
     if (m.heads > all) m.heads = all;
     m.keys = pad((size_t)(m.heads * j->nkb) * j->k_block * k->elem);
     m.values = pad((size_t)(m.heads * j->nkb) * j->v_block * k->elem);
     m.slots = pad((size_t)(m.heads * j->nqb) * sizeof(slot)) * 2;
+    m.starts = pad((size_t)(j->nkb + 1) * sizeof(int));
     m.one = pad((size_t)(6 * 4 * ROW) * sizeof(float)) * 2 + pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) + pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
             pad((size_t)j->nkb * sizeof(int)) + (sums ? 2 * pad((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
     m.work = m.one * (size_t)threads;
-    m.all = m.keys + m.values + m.slots + m.work;
+    m.all = m.keys + m.values + m.slots + m.starts + m.work;
     return m;
 }
 
@@ -105,43 +132,35 @@ static int blocks_of(const ts_attn_job *j, long bh, long qblock, int *list)
     return n;
 }
 
-/* Longest first, otherwise in order: items of a head stay together and its keys in the cache. */
-static void sort(slot *s, slot *t, long n, int most)
+/* Longest first, otherwise in order: items of a head stay together and its keys in the cache. `start` [nkb + 1]: where the lists of each length begin. */
+static void queue(const ts_attn_job *j, long heads, slot *s, slot *t, int *start)
 {
-    long at = 0;
-    for (int c = most; c >= 0 && at < n; c--) {
-        bool any = false;
-        for (long i = 0; i < n; i++)
-            if (s[i].count == c) t[at++] = s[i], any = true;
-        if (!any) continue;
+    long n = heads * j->nqb;
+    memset(start, 0, (size_t)(j->nkb + 1) * sizeof *start);
+    for (long i = 0; i < n; i++) {
+        t[i] = (slot){blocks_of(j, j->first + i / j->nqb, i % j->nqb, NULL), (int)i};
+        start[t[i].count]++;
     }
-    memcpy(s, t, (size_t)n * sizeof *s);
-}
-
-static void queue(const ts_attn_job *j, long heads, slot *s, slot *t)
-{
-    int least = (int)j->nkb, most = 0;
-    for (long i = 0; i < heads * j->nqb; i++) {
-        s[i] = (slot){blocks_of(j, j->first + i / j->nqb, i % j->nqb, NULL), (int)i};
-        if (s[i].count < least) least = s[i].count;
-        if (s[i].count > most) most = s[i].count;
+    for (long c = j->nkb, at = 0; c >= 0; c--) {
+        int many = start[c];
+        start[c] = (int)at, at += many;
     }
-    if (least != most) sort(s, t, heads * j->nqb, most);
+    for (long i = 0; i < n; i++) s[start[t[i].count]++] = t[i];
 }
 
 /* One round: pack `heads` heads, then all their query blocks. lse: kept one of a cached search, NULL: attention itself. False: stopped. */
 static bool round_of(ts_cpu *c, const ts_attn_kernel *k, ts_attn_job *j, long heads, const plan_of_memory *m, char *scratch, const float *lse, float *sums)
 {
-    char *keys = scratch, *values = keys + m->keys, *work = values + m->values + m->slots;
-    slot *s = (slot *)(values + m->values), *t = s + (m->slots / 2) / sizeof *s;
+    char *keys = scratch, *values = keys + m->keys, *slots = values + m->values, *starts = slots + m->slots, *work = starts + m->starts;
+    slot *s = (slot *)slots, *t = (slot *)(slots + m->slots / 2);
     int stopped = 0;
     bool want_sums = !lse && ts_there(j->a->sums);
     j->k = keys, j->v = values;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(c->threads)
     for (long i = 0; i < heads * j->nkb; i++)
         k->pack(j, j->first + i / j->nkb, i % j->nkb, keys + (size_t)i * j->k_block * k->elem, values + (size_t)i * j->v_block * k->elem);
-    queue(j, heads, s, t);
-#pragma omp parallel reduction(| : stopped)
+    queue(j, heads, s, t, (int *)starts);
+#pragma omp parallel reduction(| : stopped) num_threads(c->threads)
     {
         int *list;
         ts_attn_work w = worker(j, k, work + (size_t)omp_get_thread_num() * m->one, want_sums, &list);

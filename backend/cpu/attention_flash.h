@@ -123,8 +123,12 @@ AI float softmax(int n, const float *s, el *p, float sc, float *m, float *l, flo
     vf mx = VLOAD(s);
     for (int j = VW; j < 64 * n; j += VW) mx = VMAX(mx, VLOAD(s + j));
     float old = *m, now = VTOP(mx) * sc;
-    if (!(now > old)) now = old;
-    if (now == -INFINITY) now = 0; /* every key so far is masked by a bias of -inf */
+    if (now <= old) now = old;
+    if (now == -INFINITY) { /* a NaN is not this: it comes through below */
+        for (int j = 0; j < 64 * n; j += 2 * VW) PSTORE2(p + j, VSET(0), VSET(0));
+        for (int i = 0; ts && i < n; i++) ts[i * 64] = tm[i * 64] = 0;
+        return 1; /* every key so far is masked */
+    }
     vf vs = VSET(sc), vm = VSET(now), all = VSET(0);
     for (int i = 0; i < n; i++) {
         vf u = VSET(0), w = VSET(0);
@@ -186,13 +190,13 @@ static void load_q(const ts_attn_job *j, long bh, long qblock, float scale, el *
 {
     const ts_tensor *t = &j->a->q;
     long b = bh / j->A, h = bh % j->A, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
-    bool plain = t->type == ELTYPE && j->Dk == j->D && j->D % (VW * KS) == 0;
-    for (long r = 0; r < 64; r++) {
+    long fast = t->type == ELTYPE ? j->D / VW * VW : 0;
+    for (long r = 0; r < n; r++, q += j->Dk) {
         long at = (b * j->Nq + qblock * 64 + r) * t->ld + h * j->D;
-        if (r < n && plain) LOADROW(q + r * j->Dk, (const el *)ts_host_of(t->p) + at, j->D, scale);
-        else
-            for (long d = 0; d < j->Dk; d++) q[r * j->Dk + d] = r < n && d < j->D ? TOEL(ts_load(ts_host_of(t->p), t->type, at + d) * scale) : TOEL(0.0f);
+        if (fast) LOADROW(q, (const el *)ts_host_of(t->p) + at, fast, scale);
+        for (long d = fast; d < j->Dk; d++) q[d] = d < j->D ? TOEL(ts_load(ts_host_of(t->p), t->type, at + d) * scale) : TOEL(0.0f);
     }
+    memset(q, 0, (size_t)((64 - n) * j->Dk) * sizeof *q);
 }
 
 /* A row of the output, o / l, in the tensor's type. */
@@ -211,7 +215,7 @@ static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_wor
     float *lse = ts_there(j->a->lse) ? (float *)ts_host_of(j->a->lse.p) + bh * j->Nq + qblock * 64 : NULL;
     float lse2[64];
     for (long r = 0; r < 64; r++) {
-        float sum = VSUM(VLOAD(l + r * VW)), inv = sum > 0 ? 1 / sum : 0;
+        float sum = VSUM(VLOAD(l + r * VW)), inv = sum == 0 ? 0 : 1 / sum;
         const float *o = w->o + r * j->Dv;
         lse2[r] = m[r] + log2f(sum);
         if (r >= n) continue;
@@ -248,7 +252,6 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
     for (int r = 0; r < 66; r++) m[r] = -INFINITY;
     memset(l, 0, sizeof l);
     memset(w->o, 0, (size_t)(64 * j->Dv) * sizeof(float));
-    if (w->sum) memset(w->sum, 0, (size_t)(j->nkb * 64) * sizeof(float)), memset(w->max, 0, (size_t)(j->nkb * 64) * sizeof(float));
     load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
     for (int i = 0; i < w->n; i += G) {
         int g = w->n - i < G ? w->n - i : G;
@@ -298,32 +301,64 @@ static void NAME(cached)(const ts_attn_job *j, long bh, long qblock, const ts_at
 }
 
 /* ---- packing one block of 64 keys ---- */
+/* rows x columns elements of t from element `at`, widened or rounded, into a corner of `to` [.][stride]; the rest of its `lines` lines is zero. */
+static void stage(el *to, long stride, long lines, const ts_tensor *t, long at, long live, long columns)
+{
+    memset(to, 0, (size_t)(lines * stride) * sizeof *to);
+    for (long r = 0; r < live; r++, at += t->ld) {
+        if (t->type == ELTYPE) memcpy(to + r * stride, (const el *)ts_host_of(t->p) + at, (size_t)columns * sizeof *to);
+        else
+            for (long d = 0; d < columns; d++) to[r * stride + d] = TOEL(ts_load(ts_host_of(t->p), t->type, at + d));
+    }
+}
+
+static inline long clip(long x, long most) { return x < 0 ? 0 : x > most ? most : x; }
+
+/* 32 bits are one number or a pair of them: K is a transpose of such units. n of the 64 keys are there. */
+static void NAME(pack_k)(const ts_attn_job *j, const ts_tensor *t, long at, long n, el *to)
+{
+    enum { U = VW * KS };
+    el from[VW * U] __attribute__((aligned(64)));
+    uint32_t square[VW * VW] __attribute__((aligned(64)));
+    bool same = t->type == ELTYPE && t->ld % KS == 0;
+    for (long p = 0; p < 64; p += PW)
+        for (long r = p; r < p + PW; r += VW)
+            for (long d = 0; d < j->Dk; d += U) {
+                uint32_t *place = (uint32_t *)(void *)(to + p * j->Dk + d * PW + (r - p) * KS);
+                if (same && r + VW <= n && d + U <= j->D) {
+                    TRANSPOSE(place, PW, (const uint32_t *)(const void *)((const el *)ts_host_of(t->p) + at + r * t->ld + d), t->ld / KS);
+                    continue;
+                }
+                stage(from, U, VW, t, at + r * t->ld + d, clip(n - r, VW), clip(j->D - d, U));
+                TRANSPOSE(square, VW, (const uint32_t *)(const void *)from, VW);
+                for (long i = 0; i < clip((j->Dk - d) / KS, VW); i++) memcpy(place + i * PW, square + i * VW, VW * sizeof *square);
+            }
+}
+
+static void NAME(pack_v)(const ts_attn_job *j, const ts_tensor *t, long at, long n, el *to)
+{
+    el from[KS * VW];
+    for (long c = 0; c < j->Dv; c += PW) {
+        long wide = j->Dv - c < PW ? j->Dv - c : PW;
+        for (long r = 0; r < 64; r += KS)
+            for (long d = 0; d < wide; d += VW) {
+                el *place = to + c * 64 + r * wide + d * KS;
+                const el *a = from;
+                long ld = VW, from_at = at + r * t->ld + c + d;
+                if (t->type == ELTYPE && r + KS <= n && c + d + VW <= j->D) a = (const el *)ts_host_of(t->p) + from_at, ld = t->ld;
+                else stage(from, VW, KS, t, from_at, clip(n - r, KS), clip(j->D - c - d, VW));
+                PAIR(place, a, a + (KS - 1) * ld);
+            }
+    }
+}
+
+/* Masked keys are packed as if there were none: whatever they hold, a weight of nearly 0 times it stays 0. */
 static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void *vp)
 {
     const ts_tensor *kt = &j->a->k, *vt = &j->a->v;
-    long b = bh / j->A, h = bh % j->A, n = j->Nk - block * 64 < 64 ? j->Nk - block * 64 : 64;
-    long ka = (b * j->Nk + block * 64) * kt->ld + h * j->D, va = (b * j->Nk + block * 64) * vt->ld + h * j->D;
-    if (n < 64 || j->D % (VW * KS) || kt->type != ELTYPE || kt->ld % KS) { /* ragged or of another type: element by element */
-        memset(kp, 0, j->k_block * sizeof(el)), memset(vp, 0, j->v_block * sizeof(el));
-        for (long r = 0; r < n; r++)
-            for (long d = 0; d < j->D; d++) {
-                long c = d / PW * PW, wide = j->Dv - c < PW ? j->Dv - c : PW;
-                ((el *)kp)[r / PW * PW * j->Dk + (d / KS * PW + r % PW) * KS + d % KS] = TOEL(ts_load(ts_host_of(kt->p), kt->type, ka + r * kt->ld + d));
-                ((el *)vp)[c * 64 + (r / KS * wide + d - c) * KS + r % KS] = TOEL(ts_load(ts_host_of(vt->p), vt->type, va + r * vt->ld + d));
-            }
-        return;
-    }
-    const el *k = (const el *)ts_host_of(kt->p) + ka, *v = (const el *)ts_host_of(vt->p) + va;
-    for (long p = 0; p < 64; p += PW) /* 32 bits are one number or a pair of them: K is a transpose of such units */
-        for (long r = 0; r < PW; r += VW)
-            for (long d = 0; d < j->D; d += VW * KS)
-                TRANSPOSE((uint32_t *)(void *)((el *)kp + p * j->Dk + d * PW + r * KS), PW, (const uint32_t *)(const void *)(k + (p + r) * kt->ld + d), kt->ld / KS);
-    for (long c = 0; c < j->Dv; c += PW) {
-        long wide = j->Dv - c < PW ? j->Dv - c : PW;
-        el *to = (el *)vp + c * 64;
-        for (long r = 0; r < 64; r += KS)
-            for (long d = 0; d < wide; d += VW) PAIR(to + r * wide + d * KS, v + r * vt->ld + c + d, v + (r + KS - 1) * vt->ld + c + d);
-    }
+    long b = bh / j->A, h = bh % j->A, keys = j->a->nk ? j->a->nk[b] : j->Nk, n = clip(keys - block * 64, 64), row = b * j->Nk + block * 64;
+    NAME(pack_k)(j, kt, row * kt->ld + h * j->D, n, kp);
+    NAME(pack_v)(j, vt, row * vt->ld + h * j->D, n, vp);
 }
 
 const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL, .ks = KS, .elem = sizeof(el), .column = VW, .pack = NAME(pack), .item = NAME(item), .cached = NAME(cached)};

@@ -36,7 +36,7 @@ static void row(const ts_attention *a, long b, long h, long n, double *s, double
     long Nk = a->k.dim[1], D = a->q.dim[3], Nq = a->q.dim[1], A = a->q.dim[2];
     double max = -INFINITY, sum = 0;
     logits(a, b, h, n, s);
-    for (long m = 0; m < Nk; m++) max = fmax(max, s[m]);
+    for (long m = 0; m < Nk; m++) max = fmax(max, s[m]); /* a NaN comes through as the exponential of one */
     for (long d = 0; d < D; d++) o[d] = 0;
     for (long m = 0; m < Nk; m++) {
         s[m] = max == -INFINITY ? 0 : exp(s[m] - max);
@@ -45,9 +45,9 @@ static void row(const ts_attention *a, long b, long h, long n, double *s, double
         long va = at(a->v, b, m, h);
         for (long d = 0; d < D; d++) o[d] += s[m] * ts_load(ts_host_of(a->v.p), a->v.type, va + d);
     }
-    for (long d = 0; d < D; d++) ts_store(ts_host_of(a->out.p), a->out.type, at(a->out, b, n, h) + d, (float)(sum > 0 ? o[d] / sum : 0));
+    for (long d = 0; d < D; d++) ts_store(ts_host_of(a->out.p), a->out.type, at(a->out, b, n, h) + d, (float)(sum == 0 ? 0 : o[d] / sum));
     if (ts_there(a->lse)) ((float *)ts_host_of(a->lse.p))[(b * A + h) * Nq + n] = (float)(max + log(sum));
-    for (long m = 0; m < Nk; m++) s[m] = sum > 0 ? s[m] / sum : 0;
+    for (long m = 0; m < Nk; m++) s[m] = sum == 0 ? 0 : s[m] / sum;
 }
 
 void ts_attention_ref(const ts_attention *a)
