@@ -124,12 +124,8 @@ AI float softmax(int n, const float *s, el *p, float sc, float *m, float *l, flo
     for (int j = VW; j < 64 * n; j += VW) mx = VMAX(mx, VLOAD(s + j));
     float old = *m, now = VTOP(mx) * sc;
     if (now <= old) now = old;
-    if (now == -INFINITY) { /* a NaN is not this: it comes through below */
-        for (int j = 0; j < 64 * n; j += 2 * VW) PSTORE2(p + j, VSET(0), VSET(0));
-        for (int i = 0; ts && i < n; i++) ts[i * 64] = tm[i * 64] = 0;
-        return 1; /* every key so far is masked */
-    }
-    vf vs = VSET(sc), vm = VSET(now), all = VSET(0);
+    /* Every key so far is masked: weights of 2^-126, which the alpha of the first key that is not makes 0. A NaN that the maximum lost still comes through. */
+    vf vs = VSET(sc), vm = VSET(now == -INFINITY ? 0 : now), all = VSET(0);
     for (int i = 0; i < n; i++) {
         vf u = VSET(0), w = VSET(0);
         for (int j = 64 * i; j < 64 * i + 64; j += 2 * VW) {
@@ -215,7 +211,7 @@ static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_wor
     float *lse = ts_there(j->a->lse) ? (float *)ts_host_of(j->a->lse.p) + bh * j->Nq + qblock * 64 : NULL;
     float lse2[64];
     for (long r = 0; r < 64; r++) {
-        float sum = VSUM(VLOAD(l + r * VW)), inv = sum == 0 ? 0 : 1 / sum;
+        float sum = VSUM(VLOAD(l + r * VW)), inv = m[r] == -INFINITY && !isnan(sum) ? 0 : 1 / sum; /* no key at all: 0 */
         const float *o = w->o + r * j->Dv;
         lse2[r] = m[r] + log2f(sum);
         if (r >= n) continue;
@@ -231,7 +227,7 @@ static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_wor
         for (long r = 0; r < 64; r += VW) {
             float e[VW] __attribute__((aligned(64))), live[VW] __attribute__((aligned(64)));
             for (int k = 0; k < VW; k++) {
-                bool on = r + k < n;
+                bool on = r + k < n && m[r + k] != -INFINITY;
                 e[k] = on ? w->max[i * 64 + r + k] - lse2[r + k] : 0, live[k] = on ? w->sum[i * 64 + r + k] : 0;
             }
             total = VFMADD(VLOAD(live), VEXP(VLOAD(e)), total);

@@ -39,7 +39,7 @@ static void row(const ts_attention *a, long b, long h, long n, double *s, double
     for (long m = 0; m < Nk; m++) max = fmax(max, s[m]); /* a NaN comes through as the exponential of one */
     for (long d = 0; d < D; d++) o[d] = 0;
     for (long m = 0; m < Nk; m++) {
-        s[m] = max == -INFINITY ? 0 : exp(s[m] - max);
+        s[m] = s[m] == -INFINITY ? 0 : exp(s[m] - max);
         if (s[m] == 0) continue;
         sum += s[m];
         long va = at(a->v, b, m, h);

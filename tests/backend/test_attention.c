@@ -1,115 +1,6 @@
 /* The flash kernels of every CPU level against plain C in double, over head widths, ragged ends, plans, biases, masks, extreme logits; block sums; the cached search. */
-#include "backend/cpu/attention.h"
 #include "backend/cpu/attention_cached.h"
-#include "tests/golden.h"
-#include "tests/testing.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { GUARD = 64 };
-typedef struct {
-    long B, Nq, Nk, A, D;
-    ts_dtype type;
-    float scale, spread; /* spread: of q and k; large: one-hot softmax */
-    int bias;            /* 0 none, 1 by key, 2 by head and place */
-    bool nk, plan, sums;
-    long gap;            /* elements between heads' rows: ld = A D + gap */
-} shape;
-
-typedef struct { ts_attention a; int nk[4]; ts_plan plan; const ts_plan *plans[4]; void *mem[8]; int n; } call;
-
-static void *keep(call *c, size_t bytes) { return c->mem[c->n++] = aligned_alloc(64, (bytes + 127) & ~(size_t)63); }
-
-static ts_tensor make(call *c, const shape *s, long N, const char *name, float spread)
-{
-    long ld = s->A * s->D + s->gap, n = s->B * N * ld;
-    float *f = malloc((size_t)n * sizeof *f);
-    void *p = keep(c, (size_t)(n + GUARD) * ts_dtype_size(s->type));
-    golden_input(name, spread, n, f);
-    for (long i = 0; i < n; i++) ts_store(p, s->type, i, f[i]);
-    for (long i = n; i < n + GUARD; i++) ts_store(p, s->type, i, -77);
-    free(f);
-    return (ts_tensor){.p = {(uintptr_t)p}, .type = s->type, .nd = 4, .dim = {s->B, N, s->A, s->D}, .ld = ld};
-}
-
-static void build(call *c, const shape *s)
-{
-    memset(c, 0, sizeof *c);
-    long nb = (s->Nk + 63) / 64;
-    c->a = (ts_attention){.scale = s->scale};
-    c->a.q = make(c, s, s->Nq, "q", s->spread), c->a.k = make(c, s, s->Nk, "k", s->spread), c->a.v = make(c, s, s->Nk, "v", 1), c->a.out = make(c, s, s->Nq, "o", 1);
-    long lse[] = {s->B, s->A, s->Nq}, bias[] = {s->bias == 2 ? s->A : 1, s->bias == 2 ? s->Nq : 1, s->Nk}, sums[] = {s->B, s->A, (s->Nq + 63) / 64, nb};
-    c->a.lse = ts_tensor_of((ts_ptr){(uintptr_t)keep(c, (size_t)(s->B * s->A * s->Nq) * 4)}, TS_F32, 3, lse);
-    if (s->bias) {
-        float *b = keep(c, (size_t)(bias[0] * bias[1] * bias[2]) * 4);
-        golden_input("bias", 3, bias[0] * bias[1] * bias[2], b);
-        c->a.bias = ts_tensor_of((ts_ptr){(uintptr_t)b}, TS_F32, 3, bias);
-    }
-    if (s->sums) c->a.sums = ts_tensor_of((ts_ptr){(uintptr_t)keep(c, (size_t)(s->B * s->A * sums[2] * nb) * 4)}, TS_F32, 4, sums);
-    for (int b = 0; b < s->B; b++) c->nk[b] = (int)(s->Nk - b * 3 - s->Nk / 3);
-    if (s->nk) c->a.nk = c->nk;
-    if (s->plan) {
-        long words = (nb + 31) / 32;
-        uint32_t *bits = keep(c, (size_t)(s->A * nb * words) * 4);
-        memset(bits, 0, (size_t)(s->A * nb * words) * 4);
-        for (long r = 0; r < s->A * nb; r++) {
-            for (long i = 0; i < nb; i++)
-                if (golden_u("plan", (uint32_t)(r * nb + i)) > 0.2) bits[r * words + i / 32] |= 1u << (i % 32);
-            long sure = r % nb; /* every row reads at least one; some read only the ragged last */
-            if (r % 5 == 3) memset(bits + r * words, 0, (size_t)words * 4), sure = nb - 1;
-            bits[r * words + sure / 32] |= 1u << (sure % 32);
-        }
-        c->plan = (ts_plan){.A = (int)s->A, .nb = (int)nb, .bits = {(uintptr_t)bits}};
-        for (int b = 0; b < s->B; b++) c->plans[b] = &c->plan;
-        c->a.plan = c->plans;
-    }
-}
-
-static void drop(call *c)
-{
-    for (int i = 0; i < c->n; i++) free(c->mem[i]);
-}
-
-/* f32: 4 eps of each sum's terms and of the exponent's argument, whose size the spread sets; bf16: P and the output are rounded to 2^-9 each, q and k are the same. */
-static double tolerance(const shape *s)
-{
-    double logit = fabs(s->scale) * s->spread * s->spread * sqrt((double)s->D) + 3;
-    return s->type == TS_F32 ? 2e-6 + 4e-7 * logit : 1.2e-2 + 4e-7 * logit;
-}
-
-static void compare(const shape *s, const call *got, const call *want, const char *level)
-{
-    double tol = tolerance(s), worst = 0, worst_lse = 0;
-    long ld = got->a.out.ld, n = s->B * s->Nq;
-    for (long i = 0; i < n; i++)
-        for (long d = 0; d < ld; d++) {
-            float g = ts_load(ts_host_of(got->a.out.p), s->type, i * ld + d), w = ts_load(ts_host_of(want->a.out.p), s->type, i * ld + d);
-            double e = fabs((double)g - w);
-            if (!(e <= worst)) worst = e;
-        }
-    for (long i = n * ld; i < n * ld + GUARD; i++) ck_assert_msg(ts_load(ts_host_of(got->a.out.p), s->type, i) == -77, "written past the end");
-    const float *lg = ts_host_of(got->a.lse.p), *lw = ts_host_of(want->a.lse.p);
-    for (long i = 0; i < s->B * s->A * s->Nq; i++) {
-        double e = fabs((double)lg[i] - lw[i]);
-        if (!(e <= worst_lse)) worst_lse = e;
-    }
-    ck_assert_msg(worst <= tol && worst_lse <= tol * 3, "%s N %ldx%ld A %ld D %ld type %d bias %d nk %d plan %d spread %g: out off by %.2e, lse by %.2e (tolerance %.1e)", level, s->Nq, s->Nk, s->A, s->D,
-                  s->type, s->bias, s->nk, s->plan, s->spread, worst, worst_lse, tol);
-    if (!s->sums) return;
-    const float *sg = ts_host_of(got->a.sums.p), *sw = ts_host_of(want->a.sums.p);
-    long nb = got->a.sums.dim[3], rows = s->B * s->A * got->a.sums.dim[2];
-    for (long r = 0; r < rows; r++) {
-        double sum = 0, tokens = (double)(s->Nq - r % got->a.sums.dim[2] * 64 < 64 ? s->Nq - r % got->a.sums.dim[2] * 64 : 64);
-        for (long i = 0; i < nb; i++) {
-            sum += sg[r * nb + i];
-            ck_assert_msg(fabs(sg[r * nb + i] - sw[r * nb + i]) <= tol * 64, "%s: block sum %g, expected %g", level, sg[r * nb + i], sw[r * nb + i]);
-        }
-        ck_assert_msg(fabs(sum - tokens) <= tol * 64, "%s: block sums of a row add up to %g, expected %g", level, sum, tokens);
-    }
-}
+#include "tests/backend/test_attention.h"
 
 static const char *const levels[] = {"avx2", "avx512", "avx512_bf16"};
 
@@ -219,15 +110,79 @@ START_TEST(cached)
 }
 END_TEST
 
+/* A NaN anywhere reaches every row that reads it; one behind the last key that counts reaches none. */
+START_TEST(not_a_number)
+{
+    for (int t = 0; t < 2; t++)
+        for (int l = 0; l < 4; l++) {
+            ts_ctx *c = testing_open("cpu", NULL, 2);
+            bool has = l <= (int)((ts_cpu *)c->dev)->level;
+            testing_close(c);
+            if (!has) continue;
+            c = testing_open("cpu", l ? levels[l - 1] : "ref", 2);
+            shape s = {.B = 1, .Nq = 100, .Nk = 200, .A = 1, .D = 40, .type = t ? TS_BF16 : TS_F32, .scale = 0.15f, .spread = 1.7f, .nk = true};
+            for (int where = 0; where < 4; where++) {
+                call x;
+                build(&x, &s);
+                long nan_at = where == 0 ? 7 * 40 : where == 3 ? (long)x.nk[0] * 40 : 5 * 40;
+                ts_store(ts_host_of((where == 0 ? x.a.q : where == 1 ? x.a.k : x.a.v).p), s.type, nan_at, NAN);
+                if (where == 3) ts_store(ts_host_of(x.a.k.p), s.type, nan_at, NAN);
+                ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
+                for (long n = 0; n < 100; n++) {
+                    bool bad = isnan(ts_load(ts_host_of(x.a.out.p), s.type, n * 40)), want = where == 0 ? n == 7 : where < 3;
+                    ck_assert_msg(bad == want, "%s: NaN in %d, row %ld: %d", c->dev->level, where, n, bad);
+                }
+                drop(&x);
+            }
+            testing_close(c);
+        }
+}
+END_TEST
+
+/* A bias of -inf on the first keys, as a causal mask has on others, and logits that are all far below zero. */
+START_TEST(masked_first)
+{
+    for (int t = 0; t < 2; t++)
+        for (int l = 0; l < 3; l++) {
+            shape s = {.B = 1, .Nq = 70, .Nk = 700, .A = 1, .D = 16, .type = t ? TS_BF16 : TS_F32, .scale = 0.25f, .spread = 1.7f, .bias = 1};
+            ts_ctx *c = testing_open("cpu", NULL, 2);
+            bool has = l < (int)((ts_cpu *)c->dev)->level;
+            testing_close(c);
+            if (!has) continue;
+            call got, want;
+            ts_ctx *ref = testing_open("cpu", "ref", 2);
+            c = testing_open("cpu", levels[l], 2);
+            build(&got, &s), build(&want, &s);
+            for (int k = 0; k < 700; k++) ((float *)ts_host_of(got.a.bias.p))[k] = ((float *)ts_host_of(want.a.bias.p))[k] = k < 300 ? -INFINITY : -400.0f + (float)(k % 7);
+            ck_ok(c, c->dev->ops->attention(c->dev, &got.a));
+            ck_ok(ref, ref->dev->ops->attention(ref->dev, &want.a));
+            s.spread = 30; /* the argument of exp is of the size of 400: its rounding is that of a logit of that size */
+            compare(&s, &got, &want, levels[l]);
+            drop(&got), drop(&want), testing_close(c), testing_close(ref);
+        }
+}
+END_TEST
+
 START_TEST(refused)
 {
     shape s = {.B = 1, .Nq = 64, .Nk = 64, .A = 1, .D = 16, .type = TS_F32, .scale = 1, .spread = 1};
     call x;
     ts_ctx *c = testing_open("cpu", NULL, 1);
     build(&x, &s);
-    x.a.k.dim[3] = 8;
-    ck_assert_int_eq(c->dev->ops->attention(c->dev, &x.a), TS_ESHAPE);
-    ck_assert(strstr(c->err.text, "attention"));
+    const ts_plan wrong = {.A = 1, .nb = 2, .bits = x.a.lse.p}, *plans[] = {&wrong};
+    for (int i = 0; i < 8; i++) {
+        ts_attention a = x.a;
+        int nk = i == 5 ? 65 : -1;
+        if (i == 0) a.k.dim[3] = 8;
+        if (i == 1) a.scale = 0;
+        if (i == 2) a.v.ld = 15;
+        if (i == 3) a.lse.dim[2] = 63;
+        if (i == 4 || i == 5) a.nk = &nk;
+        if (i == 6) a.plan = plans;
+        if (i == 7) a.sums = a.lse;
+        ck_assert_int_eq(c->dev->ops->attention(c->dev, &a), TS_ESHAPE);
+        ck_assert_msg(strstr(c->err.text, "attention: ") != NULL, "%s", c->err.text);
+    }
     drop(&x), testing_close(c);
 }
 END_TEST
@@ -243,6 +198,8 @@ int main(void)
     tcase_add_test(tc, extremes);
     tcase_add_test(tc, keep_all);
     tcase_add_test(tc, cached);
+    tcase_add_test(tc, not_a_number);
+    tcase_add_test(tc, masked_first);
     tcase_add_test(tc, refused);
     suite_add_tcase(suite, tc);
     SRunner *sr = srunner_create(suite);

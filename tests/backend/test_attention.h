@@ -1,0 +1,133 @@
+/* What the tests of attention share: a call of a shape with guarded results, and its comparison with plain C. */
+#ifndef TEST_ATTENTION_H
+#define TEST_ATTENTION_H
+#include "backend/cpu/attention.h"
+#include "tests/golden.h"
+#include "tests/testing.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD = 64 };
+typedef struct {
+    long B, Nq, Nk, A, D;
+    ts_dtype type;
+    float scale, spread; /* spread: of q and k; large: one-hot softmax */
+    int bias;            /* 0 none, 1 by key, 2 by head and place */
+    bool nk, plan, sums;
+    long gap;            /* elements between heads' rows: ld = A D + gap */
+} shape;
+
+typedef struct { ts_attention a; int nk[4]; ts_plan plan; const ts_plan *plans[4]; void *mem[8]; int n; } call;
+
+static void *keep(call *c, size_t bytes) { return c->mem[c->n++] = aligned_alloc(64, (bytes + 127) & ~(size_t)63); }
+
+/* f32 results of n numbers with guards behind them. */
+static ts_ptr result(call *c, long n)
+{
+    float *p = keep(c, (size_t)(n + GUARD) * sizeof *p);
+    for (long i = n; i < n + GUARD; i++) p[i] = -77;
+    return (ts_ptr){(uintptr_t)p};
+}
+
+static void check_guards(ts_tensor t)
+{
+    const float *p = ts_host_of(t.p);
+    for (long i = ts_count(t); i < ts_count(t) + GUARD; i++) ck_assert_msg(p[i] == -77, "written past the end");
+}
+
+static ts_tensor make(call *c, const shape *s, long N, const char *name, float spread)
+{
+    long ld = s->A * s->D + s->gap, n = s->B * N * ld;
+    float *f = malloc((size_t)n * sizeof *f);
+    void *p = keep(c, (size_t)(n + GUARD) * ts_dtype_size(s->type));
+    golden_input(name, spread, n, f);
+    for (long i = 0; i < n; i++) ts_store(p, s->type, i, f[i]);
+    for (long i = n; i < n + GUARD; i++) ts_store(p, s->type, i, -77);
+    free(f);
+    return (ts_tensor){.p = {(uintptr_t)p}, .type = s->type, .nd = 4, .dim = {s->B, N, s->A, s->D}, .ld = ld};
+}
+
+static void build(call *c, const shape *s)
+{
+    memset(c, 0, sizeof *c);
+    long nb = (s->Nk + 63) / 64;
+    c->a = (ts_attention){.scale = s->scale};
+    c->a.q = make(c, s, s->Nq, "q", s->spread), c->a.k = make(c, s, s->Nk, "k", s->spread), c->a.v = make(c, s, s->Nk, "v", 1), c->a.out = make(c, s, s->Nq, "o", 1);
+    long lse[] = {s->B, s->A, s->Nq}, bias[] = {s->bias == 2 ? s->A : 1, s->bias == 2 ? s->Nq : 1, s->Nk}, sums[] = {s->B, s->A, (s->Nq + 63) / 64, nb};
+    c->a.lse = ts_tensor_of(result(c, s->B * s->A * s->Nq), TS_F32, 3, lse);
+    if (s->bias) {
+        float *b = keep(c, (size_t)(bias[0] * bias[1] * bias[2]) * 4);
+        golden_input("bias", 3, bias[0] * bias[1] * bias[2], b);
+        c->a.bias = ts_tensor_of((ts_ptr){(uintptr_t)b}, TS_F32, 3, bias);
+    }
+    if (s->sums) c->a.sums = ts_tensor_of(result(c, s->B * s->A * sums[2] * nb), TS_F32, 4, sums);
+    for (int b = 0; b < s->B; b++) c->nk[b] = (int)(s->Nk - b * 3 - s->Nk / 3);
+    if (s->nk) c->a.nk = c->nk;
+    if (s->plan) {
+        long words = (nb + 31) / 32;
+        uint32_t *bits = keep(c, (size_t)(s->A * nb * words) * 4);
+        memset(bits, 0, (size_t)(s->A * nb * words) * 4);
+        for (long r = 0; r < s->A * nb; r++) {
+            for (long i = 0; i < nb; i++)
+                if (golden_u("plan", (uint32_t)(r * nb + i)) > 0.2) bits[r * words + i / 32] |= 1u << (i % 32);
+            long sure = r % nb; /* every row reads at least one; some read only the ragged last */
+            if (r % 5 == 3) memset(bits + r * words, 0, (size_t)words * 4), sure = nb - 1;
+            bits[r * words + sure / 32] |= 1u << (sure % 32);
+        }
+        c->plan = (ts_plan){.A = (int)s->A, .nb = (int)nb, .bits = {(uintptr_t)bits}};
+        for (int b = 0; b < s->B; b++) c->plans[b] = &c->plan;
+        c->a.plan = c->plans;
+    }
+}
+
+static void drop(call *c)
+{
+    for (int i = 0; i < c->n; i++) free(c->mem[i]);
+}
+
+/* f32: 4 eps of each sum's terms and of the exponent's argument, whose size the spread sets; bf16: P and the output are rounded to 2^-9 each, q and k are the same. */
+static double tolerance(const shape *s)
+{
+    double logit = fabs(s->scale) * s->spread * s->spread * sqrt((double)s->D) + 3;
+    return s->type == TS_F32 ? 2e-6 + 4e-7 * logit : 1.2e-2 + 4e-7 * logit;
+}
+
+static void compare(const shape *s, const call *got, const call *want, const char *level)
+{
+    double tol = tolerance(s), worst = 0, worst_lse = 0, off = 0, size = 0;
+    long ld = got->a.out.ld, n = s->B * s->Nq;
+    for (long i = 0; i < n; i++)
+        for (long d = 0; d < ld; d++) {
+            float g = ts_load(ts_host_of(got->a.out.p), s->type, i * ld + d), w = ts_load(ts_host_of(want->a.out.p), s->type, i * ld + d);
+            double e = fabs((double)g - w);
+            if (!(e <= worst)) worst = e;
+            off += e * e, size += (double)w * w;
+        }
+    for (long i = n * ld; i < n * ld + GUARD; i++) ck_assert_msg(ts_load(ts_host_of(got->a.out.p), s->type, i) == -77, "written past the end");
+    check_guards(got->a.lse);
+    const float *lg = ts_host_of(got->a.lse.p), *lw = ts_host_of(want->a.lse.p);
+    for (long i = 0; i < s->B * s->A * s->Nq; i++) {
+        double e = fabs((double)lg[i] - lw[i]);
+        if (!(e <= worst_lse)) worst_lse = e;
+    }
+    ck_assert_msg(worst <= tol && worst_lse <= tol * 3, "%s N %ldx%ld A %ld D %ld type %d bias %d nk %d plan %d spread %g: out off by %.2e, lse by %.2e (tolerance %.1e)", level, s->Nq, s->Nk, s->A, s->D,
+                  s->type, s->bias, s->nk, s->plan, s->spread, worst, worst_lse, tol);
+    /* bf16: P and the output are rounded to 2^-9 each, P has an error of 7.5e-5 of its own */
+    double rel = sqrt(off / (size + 1e-30)), most = s->type == TS_F32 ? tol : 4e-3;
+    if (s->spread < 3) ck_assert_msg(rel <= most, "%s N %ldx%ld D %ld type %d: relative error %.2e, at most %.1e", level, s->Nq, s->Nk, s->D, s->type, rel, most);
+    if (!s->sums) return;
+    check_guards(got->a.sums);
+    const float *sg = ts_host_of(got->a.sums.p), *sw = ts_host_of(want->a.sums.p);
+    long nb = got->a.sums.dim[3], rows = s->B * s->A * got->a.sums.dim[2];
+    for (long r = 0; r < rows; r++) {
+        double sum = 0, tokens = (double)(s->Nq - r % got->a.sums.dim[2] * 64 < 64 ? s->Nq - r % got->a.sums.dim[2] * 64 : 64);
+        for (long i = 0; i < nb; i++) {
+            sum += sg[r * nb + i];
+            ck_assert_msg(fabs(sg[r * nb + i] - sw[r * nb + i]) <= tol * 64, "%s: block sum %g, expected %g", level, sg[r * nb + i], sw[r * nb + i]);
+        }
+        ck_assert_msg(fabs(sum - tokens) <= tol * 64, "%s: block sums of a row add up to %g, expected %g", level, sum, tokens);
+    }
+}
+#endif
