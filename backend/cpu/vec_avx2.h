@@ -53,6 +53,9 @@ AI void store_f32(float *p, V a) { _mm256_storeu_ps(p, a); }
 AI void store_bf16(uint16_t *p, V a) { _mm_storeu_si128((void *)p, narrow(a)); }
 AI void store_f16(uint16_t *p, V a) { _mm_storeu_si128((void *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 
+AI void stream_f32(float *p, V a) { _mm256_stream_ps(p, a); } /* p is aligned */
+AI void stream_bf16(uint16_t *p, V a) { _mm_stream_si128((void *)p, narrow(a)); }
+
 /* The first n lanes; no byte beyond them is touched, absent lanes are 0. */
 AI __m128i halves(const uint16_t *p, int n)
 {
@@ -78,6 +81,16 @@ AI V gather(const float *p, const int *index)
 {
     __m256i i = _mm256_loadu_si256((const void *)index);
     return _mm256_mask_i32gather_ps(zero(), p, i, _mm256_castsi256_ps(_mm256_cmpgt_epi32(i, _mm256_set1_epi32(-1))), 4);
+}
+
+/* The lanes of two vectors with even (odd) numbers; the first four of p and of q in turn. */
+AI V in_order(V halves) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(halves), 0xD8)); }
+AI V evens(V a, V b) { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
+AI V odds(V a, V b) { return in_order(_mm256_shuffle_ps(a, b, 0xDD)); }
+AI V weave(const float *p, const float *q)
+{
+    __m128 a = _mm_loadu_ps(p), b = _mm_loadu_ps(q);
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_unpacklo_ps(a, b)), _mm_unpackhi_ps(a, b), 1);
 }
 
 /* Lanes (u, v) of pairs turn by the angle whose cosine and sine stand once a pair in c and s: (u c - v s, v c + u s). */

@@ -39,6 +39,9 @@ AI void store_f32(float *p, V a) { _mm512_storeu_ps(p, a); }
 AI void store_bf16(uint16_t *p, V a) { _mm256_storeu_si256((void *)p, narrow(a)); }
 AI void store_f16(uint16_t *p, V a) { _mm256_storeu_si256((void *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 
+AI void stream_f32(float *p, V a) { _mm512_stream_ps(p, a); } /* p is aligned */
+AI void stream_bf16(uint16_t *p, V a) { _mm256_stream_si256((void *)p, narrow(a)); }
+
 /* The first n lanes; no byte beyond them is touched, absent lanes are 0. */
 AI V load_f32_n(const float *p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
 AI V load_bf16_n(const uint16_t *p, int n) { return widen(_mm256_maskz_loadu_epi16(first(n), p)); }
@@ -52,6 +55,15 @@ AI V gather(const float *p, const int *index)
 {
     __m512i i = _mm512_loadu_si512(index);
     return _mm512_mask_i32gather_ps(zero(), _knot_mask16(_mm512_movepi32_mask(i)), i, p, 4);
+}
+
+/* The lanes of two vectors with even (odd) numbers; the first eight of p and of q in turn. */
+AI V evens(V a, V b) { return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b); }
+AI V odds(V a, V b) { return _mm512_permutex2var_ps(a, _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), b); }
+AI V weave(const float *p, const float *q)
+{
+    V a = _mm512_castps256_ps512(_mm256_loadu_ps(p)), b = _mm512_castps256_ps512(_mm256_loadu_ps(q));
+    return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b);
 }
 
 /* Lanes (u, v) of pairs turn by the angle whose cosine and sine stand once a pair in c and s: (u c - v s, v c + u s). */

@@ -17,10 +17,10 @@ AI void turn_over(__m256 r[8])
     for (int i = 0; i < 4; i++) r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20), r[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
 }
 
-/* Eight numbers of any type as f32, or as bits where no cast is wanted: the low half of each lane then holds what has two bytes. */
+/* Eight numbers of a float type as f32, or as bits where no cast is wanted (any type of 4 bytes as TS_F32, of 2 as TS_BF16): the low half of each lane then holds what has two. */
 AI __m256 pick8(const void *p, ts_dtype t, bool bits)
 {
-    if (ts_dtype_size(t) == 4) return _mm256_loadu_ps(p);
+    if (t == TS_F32) return _mm256_loadu_ps(p);
     __m128i h = _mm_loadu_si128(p);
     if (bits) return _mm256_castsi256_ps(_mm256_cvtepu16_epi32(h));
     return t == TS_BF16 ? _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)) : _mm256_cvtph_ps(h);
@@ -37,7 +37,7 @@ AI __m128i to_bf16_8(__m256 a) /* to nearest, ties to even; NaN stays NaN and ke
 
 AI void place8(void *p, __m256 v, ts_dtype t, bool bits)
 {
-    if (ts_dtype_size(t) == 4) _mm256_storeu_ps(p, v);
+    if (t == TS_F32) _mm256_storeu_ps(p, v);
     else if (bits) _mm_storeu_si128(p, pack8(_mm256_castps_si256(v)));
     else if (t == TS_BF16) _mm_storeu_si128(p, to_bf16_8(v));
     else _mm_storeu_si128(p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
