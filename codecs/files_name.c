@@ -47,10 +47,11 @@ static ts_status parse_pattern(ts_err *err, const char *path, const char *base, 
 {
     const char *percent = strchr(base, '%'), *p = percent + 1;
     int digits = 0;
-    if (*p == '0')
-        for (p++; isdigit((unsigned char)*p) && digits <= MAX_DIGITS; p++) digits = 10 * digits + (*p - '0');
-    bool padded = p[-1] != '%';
-    if (*p != 'd' || strchr(p, '%') || digits > MAX_DIGITS || (padded && digits == 0))
+    if (p[0] == '0' && p[1] >= '1' && p[1] <= '0' + MAX_DIGITS) {
+        digits = p[1] - '0';
+        p += 2;
+    }
+    if (*p != 'd' || strchr(p, '%'))
         return ts_fail(err, TS_EUSAGE, "%s: a pattern for numbered frames needs exactly one %%d or %%0Nd (N 1 to %d), like frame-%%04d.png", path, MAX_DIGITS);
     out->digits = digits;
     out->prefix = strndup(base, (size_t)(percent - base));
