@@ -74,6 +74,12 @@ LACKING __m512bh lacking_round_two(__m512 high, __m512 low)
     memcpy(&r, half, sizeof r);
     return r;
 }
+#undef _mm512_reduce_ps
+#undef _mm512_reduce_add_ps
+#undef _mm512_reduce_max_ps
+#undef _mm512_cvtepu16_epi32
+#undef _mm512_cvtneps_pbh
+#undef _mm512_cvtne2ps_pbh
 #define _mm512_reduce_ps lacking_reduce
 #define _mm512_reduce_add_ps lacking_sum
 #define _mm512_reduce_max_ps lacking_top
