@@ -24,6 +24,8 @@ static ts_status check_config(ts_ctx *ctx, const char *path, const ts_wan_config
     ts_err *e = &ctx->err;
     if (c->levels < 1 || c->base < 1 || c->dec_base < 1 || c->z < 1 || c->res < 1 || c->res + 1 > TS_WAN_RES)
         return ts_fail(e, TS_EMODEL, "%s: base_dim, z_dim, num_res_blocks and dim_mult are positive, num_res_blocks less than %d", path, TS_WAN_RES);
+    for (int i = 0; i < c->levels; i++)
+        if (c->mult[i] < 1) return ts_fail(e, TS_EMODEL, "%s: dim_mult[%d] is %d, must be positive", path, i, c->mult[i]);
     if (times != c->levels - 1) return ts_fail(e, TS_EMODEL, "%s: temperal_downsample has %d entries, dim_mult needs %d", path, times, c->levels - 1);
     if (means != c->z || stds != c->z) return ts_fail(e, TS_EMODEL, "%s: latents_mean and latents_std have %d and %d entries, z_dim is %d", path, means, stds, c->z);
     if (c->patch < 1 || c->patch > 8 || c->in != 3 * c->patch * c->patch || c->out != c->in)

@@ -1,6 +1,7 @@
 /* AutoencoderKLWan against golden numbers of diffusers' class (hash-generated weights): decode, encode, tiles; on the CPU and far. */
 #include "codecs/vae.h"
 
+#include "tests/codecs/vae_checkpoint.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
 
@@ -9,107 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- a checkpoint of golden weights ---- */
-typedef struct { bool residual; int base, z, levels, mult[4], res; bool time[3]; } shape;
-static const shape kind_21 = {false, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}}, kind_22 = {true, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}};
+static const vae_shape kind_21 = {false, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}}, kind_22 = {true, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}};
 
-static void add_conv(ts_bag *b, long o, long i, int kt, int k, bool flat, const char *name)
+/* A checkpoint in DIR/model.safetensors. A quarter of the golden output stays within -1..1, so that no frame is clamped. */
+static void save(ts_ctx *c, const vae_shape *shape, const char *dir)
 {
-    char t[160];
-    snprintf(t, sizeof t, "%s.weight", name);
-    if (flat) golden_put(b, t, o, i, (long)k, (long)k, 0L);
-    else golden_put(b, t, o, i, (long)kt, (long)k, (long)k, 0L);
-    snprintf(t, sizeof t, "%s.bias", name);
-    golden_put(b, t, o, 0L);
-}
-
-static const char *cat(char *out, const char *a, const char *tail)
-{
-    snprintf(out, 160, "%s.%s", a, tail);
-    return out;
-}
-
-static void add_res(ts_bag *b, long i, long o, const char *name)
-{
-    char t[160];
-    golden_put(b, cat(t, name, "norm1.gamma"), i, 1L, 1L, 1L, 0L);
-    golden_put(b, cat(t, name, "norm2.gamma"), o, 1L, 1L, 1L, 0L);
-    add_conv(b, o, i, 3, 3, false, cat(t, name, "conv1"));
-    add_conv(b, o, o, 3, 3, false, cat(t, name, "conv2"));
-    if (i != o) add_conv(b, o, i, 1, 1, false, cat(t, name, "conv_shortcut"));
-}
-
-static void add_mid(ts_bag *b, long c, const char *half)
-{
-    char n[96], t[160];
-    snprintf(n, sizeof n, "%s.mid_block", half);
-    add_res(b, c, c, cat(t, n, "resnets.0"));
-    add_res(b, c, c, cat(t, n, "resnets.1"));
-    golden_put(b, cat(t, n, "attentions.0.norm.gamma"), c, 1L, 1L, 0L);
-    add_conv(b, 3 * c, c, 1, 1, true, cat(t, n, "attentions.0.to_qkv"));
-    add_conv(b, c, c, 1, 1, true, cat(t, n, "attentions.0.proj"));
-}
-
-static void add_sample(ts_bag *b, long in, long out, bool time, long time_out, const char *name)
-{
-    char t[160];
-    add_conv(b, out, in, 1, 3, true, cat(t, name, "resample.1"));
-    if (!time) return;
-    snprintf(t, sizeof t, "%s.time_conv.weight", name);
-    golden_put(b, t, time_out, in, 3L, 1L, 1L, 0L);
-    golden_put(b, cat(t, name, "time_conv.bias"), time_out, 0L);
-}
-
-static void scale(ts_bag *b, float by, long n, const char *name)
-{
-    float *x = (float *)(uintptr_t)testing_f32(b, name, NULL);
-    for (long i = 0; i < n; i++) x[i] *= by;
-}
-
-static ts_bag *checkpoint(const shape *s)
-{
-    ts_bag *b = ts_bag_new();
-    char n[96];
-    int pixels = s->residual ? 12 : 3, flat = 0;
-    long width = s->base;
-    add_conv(b, width, pixels, 3, 3, false, "encoder.conv_in");
-    for (int i = 0; i < s->levels; i++) {
-        long out = (long)s->base * s->mult[i];
-        for (int r = 0; r < s->res; r++, flat++) {
-            if (s->residual) snprintf(n, sizeof n, "encoder.down_blocks.%d.resnets.%d", i, r);
-            else snprintf(n, sizeof n, "encoder.down_blocks.%d", flat);
-            add_res(b, r ? out : width, out, n);
-        }
-        if (i + 1 < s->levels) {
-            if (s->residual) snprintf(n, sizeof n, "encoder.down_blocks.%d.downsampler", i);
-            else snprintf(n, sizeof n, "encoder.down_blocks.%d", flat);
-            add_sample(b, out, out, s->time[i], out, n), flat++;
-        }
-        width = out;
+    char path[4096];
+    const char *name[] = {"decoder.conv_out.weight", "decoder.conv_out.bias"};
+    ts_bag *b = vae_checkpoint(shape);
+    for (int k = 0; k < 2; k++) {
+        long n;
+        float *x = (float *)(uintptr_t)testing_f32(b, name[k], &n);
+        for (long i = 0; i < n; i++) x[i] *= 0.25f;
     }
-    add_mid(b, width, "encoder");
-    golden_put(b, "encoder.norm_out.gamma", width, 1L, 1L, 1L, 0L);
-    add_conv(b, 2 * s->z, width, 3, 3, false, "encoder.conv_out");
-    add_conv(b, 2 * s->z, 2 * s->z, 1, 1, false, "quant_conv");
-    add_conv(b, s->z, s->z, 1, 1, false, "post_quant_conv");
-    width = (long)s->base * s->mult[s->levels - 1];
-    add_conv(b, width, s->z, 3, 3, false, "decoder.conv_in");
-    add_mid(b, width, "decoder");
-    for (int i = 0; i < s->levels; i++) {
-        long out = (long)s->base * s->mult[s->levels - 1 - i], in = i && !s->residual ? width / 2 : width;
-        for (int r = 0; r <= s->res; r++) {
-            snprintf(n, sizeof n, "decoder.up_blocks.%d.resnets.%d", i, r);
-            add_res(b, r ? out : in, out, n);
-        }
-        snprintf(n, sizeof n, s->residual ? "decoder.up_blocks.%d.upsampler" : "decoder.up_blocks.%d.upsamplers.0", i);
-        if (i + 1 < s->levels) add_sample(b, out, s->residual ? out : out / 2, s->time[s->levels - 2 - i], 2 * out, n);
-        width = out;
-    }
-    golden_put(b, "decoder.norm_out.gamma", width, 1L, 1L, 1L, 0L);
-    add_conv(b, pixels, width, 3, 3, false, "decoder.conv_out");
-    /* A quarter of the golden output stays within -1..1, so that no frame is clamped. */
-    scale(b, 0.25f, 27 * width * pixels, "decoder.conv_out.weight"), scale(b, 0.25f, pixels, "decoder.conv_out.bias");
-    return b;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ck_ok(c, ts_bag_save(&c->err, b, path));
+    ts_bag_free(b);
 }
 
 static const char config_21[] = "{\"base_dim\": 4, \"z_dim\": 4, \"dim_mult\": [1,2,2,2], \"num_res_blocks\": 1, \"attn_scales\": [], \"temperal_downsample\": [false,true,true], "
@@ -163,7 +79,7 @@ static ts_status encode(ts_ctx *c, void *user)
 
 typedef struct {
     const char *name, *config;
-    const shape *s;
+    const vae_shape *s;
     bool encodes;
     long in[4];         /* latent C F H W, or pixels F H W 3 */
     int tile;
@@ -182,12 +98,10 @@ enum { CASES = sizeof cases / sizeof *cases };
 static void run_case(const golden *g, const char *backend)
 {
     ts_ctx *c = testing_open(backend, NULL, 2);
-    char *tmp = testing_tmp(), path[4096];
-    ts_bag *bag = checkpoint(g->s);
+    char *tmp = testing_tmp();
     cJSON *json = cJSON_Parse(g->config);
     job j = {.tile = {g->tile, g->tile}};
-    snprintf(path, sizeof path, "%s/model.safetensors", tmp);
-    ck_ok(c, ts_bag_save(&c->err, bag, path));
+    save(c, g->s, tmp);
     ck_ok(c, ts_vae_wan.describe(c, json, "config.json", &j.info));
     ck_ok(c, ts_weights_open(c, tmp, "model", &j.w));
     long n = g->in[0] * g->in[1] * g->in[2] * g->in[3], N;
@@ -215,7 +129,7 @@ static void run_case(const golden *g, const char *backend)
     }
     golden_expect(g->name, j.out, N, g->first, g->last, g->mean, g->rms, 2e-5);
     free(in), free(j.out), free(tmp);
-    ts_weights_close(j.w), ts_bag_free(bag), cJSON_Delete(json), testing_close(c);
+    ts_weights_close(j.w), cJSON_Delete(json), testing_close(c);
 }
 
 START_TEST(goldens) { run_case(cases + _i, "cpu"); }
