@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const vae_shape kind_21 = {false, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}}, kind_22 = {true, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}};
+static const vae_shape kind_21 = {false, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}};
+static const vae_shape kind_22 = {true, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}};
 
 /* A checkpoint in DIR/model.safetensors. A quarter of the golden output stays within -1..1, so that no frame is clamped. */
 static void save(ts_ctx *c, const vae_shape *shape, const char *dir)
