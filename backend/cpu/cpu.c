@@ -248,7 +248,7 @@ static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
 static ts_level best(void)
 {
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     return avx512 && __builtin_cpu_supports("avx512bf16") ? TS_LEVEL_AVX512_BF16 : avx512 ? TS_LEVEL_AVX512 : avx2 ? TS_LEVEL_AVX2 : TS_LEVEL_REF;
 }

@@ -3,7 +3,7 @@
 #define GUARDED_H
 #include "tests/testing.h"
 
-/* [rows, C] with rows ld >= C apart, of numbers scale * (-1..1) + shift by the hash of `name`; not aligned beyond its type. Lives until guarded_free. */
+/* [rows, C] with rows ld >= C apart, of numbers scale * (-1..1) + shift by the hash of `name`; not aligned beyond its type below a MiB, to 64 bytes above. Lives until guarded_free. */
 ts_tensor guarded_tensor(ts_dtype, long rows, long C, long ld, const char *name, double scale, double shift);
 ts_tensor guarded_twin(ts_tensor); /* a second one with the same contents */
 void guarded_check(ts_tensor, const char *what); /* fails the test where a byte outside the rows changed */

@@ -87,8 +87,10 @@ END_TEST
 
 START_TEST(test_v1)
 {
-    put("proc/self/cgroup", "12:pids:/other\n5:memory:/box\n3:cpu,cpuacct:/work\n1:name=systemd:/\n");
+    put("proc/self/cgroup", "12:cpuset:/other\n11:cpuacct:/other\n5:memory:/box\n3:cpu,net_cls:/work\n1:name=systemd:/\n");
     put("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "3221225472\n");
+    put("sys/fs/cgroup/cpu/other/cpu.cfs_quota_us", "10000\n");
+    put("sys/fs/cgroup/cpu/other/cpu.cfs_period_us", "50000\n");
     put("sys/fs/cgroup/cpu/work/cpu.cfs_quota_us", "250000\n");
     put("sys/fs/cgroup/cpu/work/cpu.cfs_period_us", "50000\n");
     expect(3 * GB, 5);
