@@ -13,7 +13,7 @@
 #include <libswscale/swscale.h>
 
 enum {
-    THREADS = 4,       /* what x264 writes depends on it, so it does not depend on the machine */
+    VP9_THREADS = 4,   /* row by row libvpx writes the same for any number above 1. What x264 writes depends on the number, and is only sure to be the same every time with 1 */
     MAX_RATE = 65535,  /* of either part of the frame rate: MPEG-4 part 2 has 16 bits */
     CRF_H264 = 18,
     CRF_VP9 = 24,
@@ -102,7 +102,7 @@ static ts_status open_encoder(ts_err *err, ts_movie *m, const ts_movie_options *
     e->time_base = av_inv_q(rate);
     e->framerate = rate;
     e->sample_aspect_ratio = (AVRational){1, 1};
-    e->thread_count = THREADS;
+    e->thread_count = m->kind == TS_FILE_WEBM ? VP9_THREADS : 1;
     e->flags |= AV_CODEC_FLAG_BITEXACT;
     if (m->format->oformat->flags & AVFMT_GLOBALHEADER) e->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
     if (m->kind != TS_FILE_GIF) {
@@ -154,6 +154,7 @@ static ts_status open_picture(ts_err *err, ts_movie *m)
     m->frame->color_primaries = e->color_primaries;
     m->frame->color_trc = e->color_trc;
     m->frame->chroma_location = e->chroma_sample_location;
+    m->frame->quality = e->global_quality; /* where the quantiser is fixed, it is each frame's */
     if ((code = av_frame_get_buffer(m->frame, 0)) < 0) return failed(err, m->name, "no frame", code);
     if (m->kind == TS_FILE_GIF) return TS_OK;
     const int *bt709 = sws_getCoefficients(SWS_CS_ITU709);
