@@ -15,6 +15,8 @@
 enum {
     VP9_THREADS = 4,   /* row by row libvpx writes the same for any number above 1. What x264 writes depends on the number, and is only sure to be the same every time with 1 */
     MAX_RATE = 65535,  /* of either part of the frame rate: MPEG-4 part 2 has 16 bits */
+    MAX_H264 = 16384,  /* of a side, by x264; */
+    MAX_SIDE = 65535,  /* by the 16 bits of VP9 and GIF */
     CRF_H264 = 18,
     CRF_VP9 = 24,
     ROW_PADDING = 64   /* swscale's vector code may read past the end of a row */
@@ -188,6 +190,8 @@ ts_status ts_movie_open(ts_err *err, const char *path, const ts_movie_options *o
     m->kind = o.kind;
     m->w = o.w;
     m->h = o.h;
+    int most = o.kind == TS_FILE_MP4 ? MAX_H264 : MAX_SIDE;
+    if (o.w > most || o.h > most) TRY(ts_fail(err, TS_EUSAGE, "%s: %dx%d is too large, expected at most %d a side", o.name, o.w, o.h, most));
     if (!o.encoder) TRY(ts_movie_encoder(err, o.kind, o.name, &o.encoder));
     if ((code = avformat_alloc_output_context2(&m->format, NULL, FORMATS[o.kind], url)) < 0) TRY(failed(err, o.name, "the FFmpeg library here can not write this kind", code));
     TRY(open_encoder(err, m, &o));

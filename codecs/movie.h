@@ -16,7 +16,8 @@ enum { TS_GIF_FPS = 50 }; /* a GIF counts in 1/100 s, and what is shown for less
 
 /* The encoder that this libav has for a kind, best first: libx264, libopenh264, mpeg4 (MPEG-4 part 2, an MP4 that is not H.264); libvpx-vp9; gif. TS_EDEVICE: none. */
 ts_status ts_movie_encoder(ts_err *, ts_file_kind, const char *name, const char **encoder);
-/* Opens `path` and writes the header. The same frames give the same bytes on every machine that has the same libraries: the number of encoder threads is fixed. TS_EDEVICE, TS_EIO, TS_EMEMORY. */
+/* Opens `path` and writes the header. The same frames give the same bytes again, however many processors there are: the number of encoder threads is fixed. TS_EUSAGE: larger than
+ * the kind can hold (16384 a side for MP4, else 65535); TS_EDEVICE, TS_EIO, TS_EMEMORY. */
 ts_status ts_movie_open(ts_err *, const char *path, const ts_movie_options *, ts_movie **);
 /* pixels: RGB [h, w, 3]; for a GIF indices [h, w] into `palette` (256 of 0xAARRGGBB), which is NULL otherwise. TS_EIO, TS_EDEVICE. */
 ts_status ts_movie_frame(ts_err *, ts_movie *, const uint8_t *pixels, const uint32_t *palette);

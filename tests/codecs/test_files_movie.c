@@ -455,7 +455,7 @@ START_TEST(test_other_encoders)
 }
 END_TEST
 
-START_TEST(test_encoder_missing)
+START_TEST(test_movie_refused)
 {
     ts_movie_options o = {.kind = TS_FILE_MP4, .encoder = "no-such", .name = "clip.mp4", .w = 16, .h = 16, .crf = -1, .fps = 16};
     char *d = testing_tmp();
@@ -463,10 +463,12 @@ START_TEST(test_encoder_missing)
     ck_assert_int_eq(ts_movie_open(&err, path_in(d, "a.mp4"), &o, &m), TS_EDEVICE);
     ck_assert_msg(!m && strstr(err.text, "clip.mp4: no-such"), "%s", err.text);
     o.encoder = NULL;
-    o.w = 1 << 20; /* larger than any H.264 */
-    ts_status st = ts_movie_open(&err, path_in(d, "a.mp4"), &o, &m);
-    ck_assert_msg(st == TS_EDEVICE || st == TS_EMEMORY, "status %d, %s", st, err.text);
-    ck_assert_ptr_null(m);
+    o.w = 16385;
+    ck_assert_int_eq(ts_movie_open(&err, path_in(d, "a.mp4"), &o, &m), TS_EUSAGE);
+    ck_assert_msg(!m && strstr(err.text, "16385x16 is too large, expected at most 16384"), "%s", err.text);
+    o.kind = TS_FILE_WEBM;
+    o.h = 65536;
+    ck_assert_int_eq(ts_movie_open(&err, path_in(d, "a.webm"), &o, &m), TS_EUSAGE);
     free(d);
 }
 END_TEST
@@ -585,7 +587,7 @@ int main(void)
     tcase_add_test(c, test_odd_sides);
     tcase_add_test(c, test_default_quality);
     tcase_add_test(c, test_other_encoders);
-    tcase_add_test(c, test_encoder_missing);
+    tcase_add_test(c, test_movie_refused);
     tcase_add_test(c, test_palette_exact);
     tcase_add_test(c, test_palette_gradient);
     tcase_add_test(c, test_gif_quality);
