@@ -156,6 +156,7 @@ START_TEST(test_copy_large)
 {
     long n = (17 << 20) / 4;
     for (long gap = 0; gap < 4; gap += 3) try_copy((ts_copy){.nd = 1, .dim = {n + gap}, .ss = {1}, .ds = {1}});
+    try_copy((ts_copy){.nd = 2, .dim = {2, n / 2 + 3}, .ss = {n / 2 + 4, 1}, .ds = {n / 2 + 5, 1}}); /* the second run begins within a line */
     try_copy((ts_copy){.nd = 2, .dim = {n / 1000, 1001}, .ss = {1002, 1}, .ds = {1003, 1}});
     try_copy((ts_copy){.nd = 2, .dim = {n / 1040, 1040}, .ss = {1041, 1}, .ds = {1056, 1}}); /* whole lines */
     try_copy((ts_copy){.dtype = TS_BF16, .nd = 1, .dim = {2 * n}, .ss = {1}, .ds = {1}});
