@@ -1,17 +1,18 @@
 /* The public face of codecs/files: apart from the core, so that a program that brings its own sink links without libav. */
 #include "sampler/tessera.h"
 
+#include "backend/backend.h"
 #include "codecs/files.h"
 
 
-static ts_file_options options(const ts_output *o)
+static ts_file_options options(const ts_ctx *c, const ts_output *o)
 {
-    return (ts_file_options){.crf = o->crf, .scale = o->scale < 1 ? 1 : o->scale, .overwrite = o->overwrite, .metadata = o->metadata, .title = o->title, .parameters = o->parameters};
+    return (ts_file_options){.crf = o->crf, .scale = o->scale < 1 ? 1 : o->scale, .overwrite = o->overwrite, .metadata = o->metadata, .title = o->title, .parameters = o->parameters, .env = &c->env};
 }
 
 ts_status ts_output_open(ts_ctx *c, const char *path, const ts_output *o, ts_sink **out)
 {
-    ts_file_options f = options(o);
+    ts_file_options f = options(c, o);
     return ts_file_open(&c->err, path, &f, out);
 }
 
