@@ -1,4 +1,4 @@
-/* The two generations of oneDNN's C API (2.6 of Debian 12, 3.7 of Debian 13) behind one set of words. Included by dnnl.c alone.
+/* The two generations of oneDNN's C API (2.6 of Debian 12, 3.7 of Debian 13) behind one set of words. Included by onednn.c alone.
  * 2.x passes memory descriptors as structs and describes an operation before its primitive; 3.x made descriptors opaque and dropped the operation descriptor. */
 #ifndef TS_DNNL_COMPAT_H
 #define TS_DNNL_COMPAT_H
@@ -16,6 +16,7 @@ static inline bool make(desc *d, int nd, const dnnl_dims_t dim, dnnl_data_type_t
 }
 static inline void drop(desc *d) { if (d->m) dnnl_memory_desc_destroy(d->m); d->m = NULL; }
 static inline bool keep(desc *d, desc_ref from) { return dnnl_memory_desc_clone(&d->m, from) == dnnl_success; }
+static inline bool part(desc *d, desc_ref of, const dnnl_dims_t dim, const dnnl_dims_t from) { return dnnl_memory_desc_create_submemory(&d->m, of, dim, from) == dnnl_success; }
 static inline bool append_eltwise(dnnl_post_ops_t p, dnnl_alg_kind_t kind, float alpha) { return dnnl_post_ops_append_eltwise(p, kind, alpha, 0) == dnnl_success; }
 static inline bool append_sum(dnnl_post_ops_t p) { return dnnl_post_ops_append_sum(p, 1, 0, dnnl_data_type_undef) == dnnl_success; }
 static inline bool describe_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t e, desc_ref x, desc_ref w, desc_ref b, desc_ref y, dnnl_primitive_attr_t attr)
@@ -37,6 +38,7 @@ static inline bool make(desc *d, int nd, const dnnl_dims_t dim, dnnl_data_type_t
 }
 static inline void drop(desc *d) { (void)d; }
 static inline bool keep(desc *d, desc_ref from) { d->m = *from; return true; }
+static inline bool part(desc *d, desc_ref of, const dnnl_dims_t dim, const dnnl_dims_t from) { return dnnl_memory_desc_init_submemory(&d->m, of, dim, from) == dnnl_success; }
 static inline bool append_eltwise(dnnl_post_ops_t p, dnnl_alg_kind_t kind, float alpha) { return dnnl_post_ops_append_eltwise(p, 1, kind, alpha, 0) == dnnl_success; }
 static inline bool append_sum(dnnl_post_ops_t p) { return dnnl_post_ops_append_sum(p, 1) == dnnl_success; }
 static inline bool describe_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t e, desc_ref x, desc_ref w, desc_ref b, desc_ref y, dnnl_primitive_attr_t attr)

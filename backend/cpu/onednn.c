@@ -33,7 +33,7 @@ struct ts_dnnl {
     dnnl_stream_t stream;
     entry *e;
     int n, room;
-    struct { desc d, plain; } *layout; /* number i + 1; plain: the same weights row-major */
+    struct { desc d; key k; } *layout; /* number i + 1; k: of the primitive that chose it, which tells the shape */
     int layouts;
 };
 
@@ -70,7 +70,7 @@ void ts_onednn_close(ts_cpu *c)
         drop_memory(e->x), drop_memory(e->w), drop_memory(e->b), drop_memory(e->y), drop_memory(e->gate), drop_memory(e->scratch);
         dnnl_primitive_destroy(e->p);
     }
-    for (int i = 0; i < d->layouts; i++) drop(&d->layout[i].d), drop(&d->layout[i].plain);
+    for (int i = 0; i < d->layouts; i++) drop(&d->layout[i].d);
     if (d->stream) dnnl_stream_destroy(d->stream);
     if (d->engine) dnnl_engine_destroy(d->engine);
     free(d->e);
@@ -84,51 +84,79 @@ void ts_onednn_version(char *out, size_t size)
     snprintf(out, size, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
 }
 
-/* The number of a layout; 0 when it is the plain one, -1: no memory. */
-static int layout_number(struct ts_dnnl *d, desc_ref w, const desc *plain)
-{
-    if (dnnl_memory_desc_equal(w, ref(plain))) return 0;
-    for (int i = 0; i < d->layouts; i++)
-        if (dnnl_memory_desc_equal(w, ref(&d->layout[i].d)) && dnnl_memory_desc_equal(ref(plain), ref(&d->layout[i].plain))) return i + 1;
-    void *more = realloc(d->layout, (size_t)(d->layouts + 1) * sizeof *d->layout);
-    if (!more) return -1;
-    d->layout = more;
-    memset(d->layout + d->layouts, 0, sizeof *d->layout);
-    if (!keep(&d->layout[d->layouts].d, w) || !keep(&d->layout[d->layouts].plain, ref(plain))) return -1;
-    return ++d->layouts;
-}
-
 /* ---- making primitives ---- */
 typedef struct { desc x, w, plain, b, y, gate; } descs;
 
 static void drop_all(descs *s) { drop(&s->x), drop(&s->w), drop(&s->plain), drop(&s->b), drop(&s->y), drop(&s->gate); }
 
-static bool linear_descs(const key *k, descs *s)
-{
-    long M = k->x[0], K = k->x[1], O = k->w[0];
-    dnnl_data_type_t xt = type_of(k->xt);
-    return make(&s->x, 2, (dnnl_dims_t){M, K}, xt, (dnnl_dims_t){k->ldx, 1}) && make(&s->plain, 2, (dnnl_dims_t){K, O}, xt, (dnnl_dims_t){1, K}) &&
-           make(&s->b, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) && make(&s->gate, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) &&
-           make(&s->y, 2, (dnnl_dims_t){M, O}, type_of(k->yt), (dnnl_dims_t){k->ldy, 1}) && (k->layout >= 0 || make(&s->w, 2, (dnnl_dims_t){K, O}, xt, NULL));
-}
-
 /* One kernel in time: frames are the batch of a 2-D convolution. */
 static bool flat(const key *k) { return k->w[2] == 1 && k->stride[0] == 1 && k->pad[0] == 0 && k->pad[1] == 0; }
 
+/* `rows` outputs of a weight as they are stored; returns the number of dimensions, which of them counts outputs in `axis`. */
+static int shape_of(const key *k, long rows, dnnl_dims_t dim, dnnl_dims_t stride, int *axis)
+{
+    const long *w = k->w;
+    *axis = k->kind == LINEAR;
+    if (k->kind == LINEAR) {
+        dim[0] = w[1], dim[1] = rows, stride[0] = 1, stride[1] = w[1];
+        return 2;
+    }
+    int n = 0;
+    long step = w[1] * w[2] * w[3] * w[4];
+    for (int i = 0; i < 5; i++) {
+        if (i) step /= w[i];
+        if (i == 2 && flat(k)) continue;
+        dim[n] = i ? w[i] : rows, stride[n++] = step;
+    }
+    return n;
+}
+
+static bool plain_desc(desc *d, const key *k, long rows)
+{
+    dnnl_dims_t dim, stride;
+    int axis, n = shape_of(k, rows, dim, stride, &axis);
+    return make(d, n, dim, type_of(k->xt), stride);
+}
+
+static bool weight_descs(const key *k, descs *s)
+{
+    dnnl_dims_t dim, stride;
+    int axis, n = shape_of(k, k->w[0], dim, stride, &axis);
+    return plain_desc(&s->plain, k, k->w[0]) && (k->layout >= 0 || make(&s->w, n, dim, type_of(k->xt), NULL));
+}
+
+/* The number of a layout; 0 when it is the plain one, -1: no memory. */
+static int layout_number(struct ts_dnnl *d, desc_ref w, const desc *plain, const key *k)
+{
+    if (dnnl_memory_desc_equal(w, ref(plain))) return 0;
+    for (int i = 0; i < d->layouts; i++)
+        if (dnnl_memory_desc_equal(w, ref(&d->layout[i].d)) && d->layout[i].k.kind == k->kind) return i + 1;
+    void *more = realloc(d->layout, (size_t)(d->layouts + 1) * sizeof *d->layout);
+    if (!more) return -1;
+    d->layout = more;
+    memset(d->layout + d->layouts, 0, sizeof *d->layout);
+    d->layout[d->layouts].k = *k;
+    if (!keep(&d->layout[d->layouts].d, w)) return -1;
+    return ++d->layouts;
+}
+
+static bool linear_descs(const key *k, descs *s)
+{
+    long M = k->x[0], K = k->x[1], O = k->w[0];
+    return weight_descs(k, s) && make(&s->x, 2, (dnnl_dims_t){M, K}, type_of(k->xt), (dnnl_dims_t){k->ldx, 1}) &&
+           make(&s->b, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) && make(&s->gate, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) &&
+           make(&s->y, 2, (dnnl_dims_t){M, O}, type_of(k->yt), (dnnl_dims_t){k->ldy, 1});
+}
+
 static bool conv_descs(const key *k, descs *s)
 {
-    long F = k->x[0], H = k->x[1], W = k->x[2], C = k->x[3], O = k->w[0], f = k->y[0], h = k->y[1], w = k->y[2], kt = k->w[2], kh = k->w[3], kw = k->w[4];
+    long F = k->x[0], H = k->x[1], W = k->x[2], C = k->x[3], O = k->w[0], f = k->y[0], h = k->y[1], w = k->y[2];
     dnnl_data_type_t xt = type_of(k->xt), yt = type_of(k->yt);
-    bool ok = make(&s->b, 1, (dnnl_dims_t){O}, dnnl_f32, (dnnl_dims_t){1});
+    if (!weight_descs(k, s) || !make(&s->b, 1, (dnnl_dims_t){O}, dnnl_f32, (dnnl_dims_t){1})) return false;
     if (flat(k))
-        return ok && make(&s->x, 4, (dnnl_dims_t){F, C, H, W}, xt, (dnnl_dims_t){H * W * C, 1, W * C, C}) &&
-               make(&s->y, 4, (dnnl_dims_t){f, O, h, w}, yt, (dnnl_dims_t){h * w * O, 1, w * O, O}) &&
-               make(&s->plain, 4, (dnnl_dims_t){O, C, kh, kw}, xt, (dnnl_dims_t){C * kh * kw, kh * kw, kw, 1}) &&
-               (k->layout >= 0 || make(&s->w, 4, (dnnl_dims_t){O, C, kh, kw}, xt, NULL));
-    return ok && make(&s->x, 5, (dnnl_dims_t){1, C, F, H, W}, xt, (dnnl_dims_t){F * H * W * C, 1, H * W * C, W * C, C}) &&
-           make(&s->y, 5, (dnnl_dims_t){1, O, f, h, w}, yt, (dnnl_dims_t){f * h * w * O, 1, h * w * O, w * O, O}) &&
-           make(&s->plain, 5, (dnnl_dims_t){O, C, kt, kh, kw}, xt, (dnnl_dims_t){C * kt * kh * kw, kt * kh * kw, kh * kw, kw, 1}) &&
-           (k->layout >= 0 || make(&s->w, 5, (dnnl_dims_t){O, C, kt, kh, kw}, xt, NULL));
+        return make(&s->x, 4, (dnnl_dims_t){F, C, H, W}, xt, (dnnl_dims_t){H * W * C, 1, W * C, C}) && make(&s->y, 4, (dnnl_dims_t){f, O, h, w}, yt, (dnnl_dims_t){h * w * O, 1, w * O, O});
+    return make(&s->x, 5, (dnnl_dims_t){1, C, F, H, W}, xt, (dnnl_dims_t){F * H * W * C, 1, H * W * C, W * C, C}) &&
+           make(&s->y, 5, (dnnl_dims_t){1, O, f, h, w}, yt, (dnnl_dims_t){f * h * w * O, 1, h * w * O, w * O, O});
 }
 
 static bool fuse(const key *k, const descs *s, dnnl_primitive_attr_t attr)
@@ -159,7 +187,7 @@ static bool describe(struct ts_dnnl *d, const key *k, const descs *s, dnnl_primi
 static bool memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_primitive_desc_t pd)
 {
     desc_ref w = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), t = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-    e->layout = layout_number(d, w, &s->plain);
+    e->layout = layout_number(d, w, &s->plain, &e->k);
     e->weight_bytes = dnnl_memory_desc_get_size(w);
     e->scratch_bytes = dnnl_memory_desc_get_size(t);
     bool ok = e->layout >= 0 && dnnl_memory_create(&e->x, ref(&s->x), d->engine, DNNL_MEMORY_NONE) == dnnl_success &&
@@ -237,10 +265,24 @@ static int layout_for(const ts_cpu *c, const ts_weight *w, ts_dtype xt)
     return w->want_bytes && w->want_type == xt ? w->want_layout : -1;
 }
 
-static void record(ts_weight *w, const entry *e, ts_dtype xt)
+/* Outputs that pack converts at a time: about 8 MB, and a multiple of every block that oneDNN puts outputs into (16, 32, 48, 64). */
+static long slice_of(const ts_weight *w, ts_dtype type)
 {
-    w->want_type = xt, w->want_layout = e->layout;
-    w->want_bytes = e->weight_bytes;
+    enum { BYTES = 8 << 20, BLOCK = 192 };
+    long O = w->t.dim[0], row = ts_count(w->t) / O * (long)ts_dtype_size(type), n = BYTES / row / BLOCK * BLOCK;
+    return n < BLOCK ? (O < BLOCK ? O : BLOCK) : n < O ? n : O;
+}
+
+static size_t slice_bytes(const ts_weight *w, ts_dtype type) { return (size_t)(slice_of(w, type) * (ts_count(w->t) / w->t.dim[0])) * ts_dtype_size(type); }
+
+static ts_status record(ts_cpu *c, ts_weight *w, const entry *e, ts_dtype xt)
+{
+    void *none;
+    if (w->want_bytes && w->want_type != xt)
+        return ts_fail(c->dev.err, TS_EDEVICE, "a weight [%ld, %ld] is used in %s and in %s: it can be resident in one type only", w->t.dim[0], ts_count(w->t) / w->t.dim[0],
+                       ts_dtype_name(w->want_type), ts_dtype_name(xt));
+    w->want_type = xt, w->want_layout = e->layout, w->want_bytes = e->weight_bytes;
+    return e->layout ? ts_cpu_scratch(c, slice_bytes(w, xt), &none) : TS_OK;
 }
 
 static void copy_rows(ts_tensor from, ts_tensor to)
@@ -270,10 +312,12 @@ static void combine(const ts_linear *a, const float *t)
     }
 }
 
-ts_status ts_onednn_linear(ts_cpu *c, const ts_linear *a)
+static bool is_apart(const ts_linear *a) { return (ts_there(a->gate) && ts_there(a->sel)) || (a->x.type == TS_F32 && a->y.type == TS_BF16); }
+
+static ts_status linear_at_once(ts_cpu *c, const ts_linear *a)
 {
     long M = ts_rows(a->x), K = a->x.dim[a->x.nd - 1], O = a->w->t.dim[0];
-    bool apart = (ts_there(a->gate) && ts_there(a->sel)) || (a->x.type == TS_F32 && a->y.type == TS_BF16);
+    bool apart = is_apart(a);
     key k;
     entry *e;
     void *scratch;
@@ -286,15 +330,39 @@ ts_status ts_onednn_linear(ts_cpu *c, const ts_linear *a)
     size_t aside = apart ? ((size_t)(M * O) * sizeof(float) + 63) & ~(size_t)63 : 0;
     st = ts_cpu_scratch(c, aside + e->scratch_bytes, &scratch);
     if (st) return st;
-    if (c->dev.counting) {
-        record(a->w, e, a->x.type);
-        return TS_OK;
-    }
+    if (c->dev.counting) return record(c, a->w, e, a->x.type);
     if (k.sum) copy_rows(a->resid, a->y);
     ts_ptr y = apart ? (ts_ptr){(uintptr_t)scratch} : a->y.p;
     st = execute(c, e, a->w, (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, a->gate.p}, (char *)scratch + aside);
     if (!st && apart) combine(a, scratch);
     return st;
+}
+
+static ts_tensor range(ts_tensor t, long first, long rows)
+{
+    if (!ts_there(t)) return t;
+    long width = t.dim[t.nd - 1], ld = t.ld;
+    t = ts_tensor_of(ts_at(t.p, (size_t)(first * ld) * ts_dtype_size(t.type)), t.type, 2, (long[]){rows, width});
+    t.ld = ld;
+    return t;
+}
+
+/* What is combined apart goes through scratch in pieces of rows, so that its size does not follow the length of a clip. */
+ts_status ts_onednn_linear(ts_cpu *c, const ts_linear *a)
+{
+    enum { BYTES = 16 << 20, LEAST = 256 };
+    long M = ts_rows(a->x), O = a->w->t.dim[0], n = BYTES / (O * (long)sizeof(float)) / LEAST * LEAST;
+    if (n < LEAST) n = LEAST;
+    if (!is_apart(a) || M <= n) return linear_at_once(c, a);
+    for (long m = 0; m < M; m += n) {
+        ts_linear piece = *a;
+        long rows = M - m < n ? M - m : n;
+        piece.x = range(a->x, m, rows), piece.y = range(a->y, m, rows), piece.resid = range(a->resid, m, rows);
+        if (ts_there(a->sel)) piece.sel = ts_tensor_of(ts_at(a->sel.p, (size_t)m), TS_U8, 1, &rows);
+        ts_status st = linear_at_once(c, &piece);
+        if (st) return st;
+    }
+    return TS_OK;
 }
 
 /* A 1x1x1 kernel is a linear layer over positions. */
@@ -323,45 +391,75 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
     if (st) return st;
     st = ts_cpu_scratch(c, e->scratch_bytes, &scratch);
     if (st) return st;
-    if (c->dev.counting) {
-        record(a->w, e, a->x.type);
-        return TS_OK;
-    }
+    if (c->dev.counting) return record(c, a->w, e, a->x.type);
     if (k.sum) copy_rows(a->resid, a->y);
     return execute(c, e, a->w, (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, a->y.p, {0}}, scratch);
 }
 
 /* ---- packing ---- */
-static ts_status reorder(ts_cpu *c, int layout, void *from, void *to)
+/* Rows of stored numbers in the type that is wanted. */
+static void cast_rows(const ts_cpu *c, const ts_host *from, size_t first, long rows, long width, ts_dtype type, void *to)
 {
-    struct ts_dnnl *d = c->dnnl;
-    const desc *src = &d->layout[layout - 1].plain, *dst = &d->layout[layout - 1].d;
+    ts_ptr src = {(uintptr_t)from->data + first * (size_t)width * ts_dtype_size(from->type)}, dst = {(uintptr_t)to};
+    c->run.copy(&(ts_copy){.src = src, .dst = dst, .stype = from->type, .dtype = type, .nd = 2, .dim = {rows, width}, .ss = {width, 1}, .ds = {width, 1}});
+}
+
+/* The descriptor of outputs [first, first + rows) inside of a layout. */
+static bool slice_desc(const struct ts_dnnl *d, int layout, long first, long rows, desc *out)
+{
+    const key *k = &d->layout[layout - 1].k;
+    dnnl_dims_t dim, stride, from = {0};
+    int axis;
+    shape_of(k, rows, dim, stride, &axis);
+    from[axis] = first;
+    return part(out, ref(&d->layout[layout - 1].d), dim, from);
+}
+
+/* Outputs [first, first + rows), stored row-major at `from`, to their place in the layout at `to`. */
+static bool reorder(const struct ts_dnnl *d, int layout, long first, long rows, const void *from, void *to)
+{
+    desc src = {0}, dst = {0};
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t p = NULL;
     dnnl_memory_t a = NULL, b = NULL;
-    bool ok = dnnl_reorder_primitive_desc_create(&pd, ref(src), d->engine, ref(dst), d->engine, NULL) == dnnl_success && dnnl_primitive_create(&p, pd) == dnnl_success &&
-              dnnl_memory_create(&a, ref(src), d->engine, from) == dnnl_success && dnnl_memory_create(&b, ref(dst), d->engine, to) == dnnl_success;
+    bool ok = plain_desc(&src, &d->layout[layout - 1].k, rows) && slice_desc(d, layout, first, rows, &dst) &&
+              dnnl_reorder_primitive_desc_create(&pd, ref(&src), d->engine, ref(&dst), d->engine, NULL) == dnnl_success && dnnl_primitive_create(&p, pd) == dnnl_success &&
+              dnnl_memory_create(&a, ref(&src), d->engine, (void *)(uintptr_t)from) == dnnl_success && dnnl_memory_create(&b, ref(&dst), d->engine, to) == dnnl_success;
     dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, a}, {DNNL_ARG_TO, b}};
     ok = ok && dnnl_primitive_execute(p, d->stream, 2, args) == dnnl_success && dnnl_stream_wait(d->stream) == dnnl_success;
     drop_memory(a), drop_memory(b);
+    drop(&src), drop(&dst);
     if (p) dnnl_primitive_destroy(p);
     if (pd) dnnl_primitive_desc_destroy(pd);
-    return ok ? TS_OK : ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not pack a weight");
+    return ok;
+}
+
+/* oneDNN reorders values of one type fast, of two slowly: another stored type is converted first, a slice of outputs at a time. */
+static bool pack_slices(ts_cpu *c, const ts_host *from, const ts_weight *to, void *at, void *aside)
+{
+    long O = to->t.dim[0], width = ts_count(to->t) / O, n = from->type == to->want_type ? O : slice_of(to, to->want_type);
+    bool ok = true;
+    for (long o = 0; ok && o < O; o += n) {
+        long rows = O - o < n ? O - o : n;
+        const void *plain = from->data;
+        if (aside) {
+            cast_rows(c, from, (size_t)o, rows, width, to->want_type, aside);
+            plain = aside;
+        }
+        ok = reorder(c->dnnl, to->want_layout, o, rows, plain, at);
+    }
+    return ok;
 }
 
 ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, ts_weight *to, ts_ptr at)
 {
     ts_status st = TS_OK;
-    void *plain = (void *)from->data;
+    void *aside = NULL;
     if (to->want_layout == 0) {
-        ts_pack_ref(from, to->want_type, ts_host_of(at));
+        cast_rows(c, from, 0, to->t.dim[0], ts_count(to->t) / to->t.dim[0], to->want_type, ts_host_of(at));
     } else {
-        if (from->type != to->want_type) { /* the reorder then moves values of one type, for which oneDNN has fast code */
-            st = ts_cpu_scratch(c, (size_t)ts_count(to->t) * ts_dtype_size(to->want_type), &plain);
-            if (st) return st;
-            ts_pack_ref(from, to->want_type, plain);
-        }
-        st = reorder(c, to->want_layout, plain, ts_host_of(at));
+        if (from->type != to->want_type) st = ts_cpu_scratch(c, slice_bytes(to, to->want_type), &aside);
+        if (!st && !pack_slices(c, from, to, ts_host_of(at), aside)) st = ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not pack a weight [%ld, %ld]", to->t.dim[0], ts_count(to->t) / to->t.dim[0]);
     }
     if (!st) to->t.p = at, to->t.type = to->want_type, to->layout = to->want_layout;
     return st;
