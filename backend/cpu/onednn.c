@@ -383,17 +383,25 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
     k.kind = CONV, k.xt = a->x.type, k.yt = a->y.type, k.bias = a->b != NULL, k.sum = ts_there(a->resid), k.layout = layout_for(c, a->w, a->x.type);
     k.w[0] = w->dim[0], k.w[1] = w->dim[1], k.w[2] = w->nd == 5 ? w->dim[2] : 1, k.w[3] = w->dim[w->nd - 2], k.w[4] = w->dim[w->nd - 1];
     if (pointwise(a, &k)) return ts_onednn_linear(c, &(ts_linear){.x = a->x, .w = a->w, .b = a->b, .resid = a->resid, .y = a->y});
+    /* oneDNN takes packed channels, and bf16 out of bf16 only: other tensors go through scratch. */
+    bool spread = a->x.ld != a->x.dim[3], apart = a->y.ld != a->y.dim[3] || (a->x.type == TS_F32 && a->y.type == TS_BF16);
+    size_t x_bytes = spread ? ((size_t)ts_count(a->x) * ts_dtype_size(a->x.type) + 63) & ~(size_t)63 : 0, y_bytes = apart ? ((size_t)ts_count(a->y) * sizeof(float) + 63) & ~(size_t)63 : 0;
+    if (apart) k.yt = TS_F32, k.sum = 0;
     for (int i = 0; i < 4; i++) k.x[i] = a->x.dim[i], k.y[i] = a->y.dim[i];
     memcpy(k.stride, a->stride, sizeof k.stride);
     memcpy(k.pad, a->pad, sizeof k.pad);
-    if (a->x.ld != a->x.dim[3] || a->y.ld != a->y.dim[3]) return ts_fail(c->dev.err, TS_ESHAPE, "conv: channels are not packed");
     ts_status st = prepare(c, &k, &e);
     if (st) return st;
-    st = ts_cpu_scratch(c, e->scratch_bytes, &scratch);
+    st = ts_cpu_scratch(c, x_bytes + y_bytes + e->scratch_bytes, &scratch);
     if (st) return st;
     if (c->dev.counting) return record(c, a->w, e, a->x.type);
     if (k.sum) copy_rows(a->resid, a->y);
-    return execute(c, e, a->w, (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, a->y.p, {0}}, scratch);
+    ts_tensor x = spread ? ts_tensor_of((ts_ptr){(uintptr_t)scratch}, a->x.type, 4, a->x.dim) : a->x;
+    ts_ptr y = apart ? (ts_ptr){(uintptr_t)scratch + x_bytes} : a->y.p;
+    if (spread) copy_rows(a->x, x);
+    st = execute(c, e, a->w, (operands){x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, {0}}, (char *)scratch + x_bytes + y_bytes);
+    if (!st && apart) combine(&(ts_linear){.resid = a->resid, .y = a->y}, ts_host_of(y));
+    return st;
 }
 
 /* ---- packing ---- */

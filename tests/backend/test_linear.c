@@ -19,7 +19,8 @@ typedef struct {
     long x[4], O, k[3];
     int stride[3], pad[6];
     bool resid, bias;
-    ts_dtype type;
+    ts_dtype type, yt;
+    int spread; /* channels between the rows of x and y */
 } conv_case;
 
 static void fill(float *x, long n, const char *name)
@@ -114,7 +115,9 @@ static ts_status run_conv(ts_ctx *c, void *user)
     long y[4], n = v->O * v->x[3] * v->k[0] * v->k[1] * v->k[2];
     for (int i = 0; i < 3; i++) y[i] = (v->x[i] + v->pad[2 * i] + v->pad[2 * i + 1] - v->k[i]) / v->stride[i] + 1;
     y[3] = v->O;
-    ts_tensor x = ts_take(&c->arena, v->type, 4, v->x), out = ts_take(&c->arena, v->type, 4, y), bias = ts_take(&c->arena, TS_F32, TS_DIM(v->O));
+    ts_dtype yt = v->yt == TS_BF16 ? TS_BF16 : v->type;
+    long wide_x[4] = {v->x[0], v->x[1], v->x[2], v->x[3] + v->spread}, wide_y[4] = {y[0], y[1], y[2], y[3] + v->spread};
+    ts_tensor x = ts_columns(ts_take(&c->arena, v->type, 4, wide_x), v->spread, v->x[3]), out = ts_columns(ts_take(&c->arena, yt, 4, wide_y), v->spread, y[3]), bias = ts_take(&c->arena, TS_F32, TS_DIM(v->O));
     ts_weight b = {.t = bias};
     float *host = malloc((size_t)(n + ts_count(x) + ts_count(out)) * sizeof *host);
     fill(host, ts_count(x), "x");
@@ -189,11 +192,13 @@ END_TEST
 START_TEST(convs)
 {
     static const conv_case cases[] = {
-        {{1, 9, 7, 16}, 24, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32},  {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_F32},
-        {{3, 8, 8, 12}, 3, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32},   {{2, 8, 8, 3}, 20, {1, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, false, TS_F32},
-        {{2, 9, 9, 16}, 16, {1, 3, 3}, {1, 2, 2}, {0, 0, 0, 1, 0, 1}, false, true, TS_F32},  {{5, 4, 6, 8}, 16, {3, 1, 1}, {1, 1, 1}, {2, 0, 0, 0, 0, 0}, false, true, TS_F32},
-        {{5, 4, 4, 8}, 8, {3, 1, 1}, {2, 1, 1}, {0, 0, 0, 0, 0, 0}, false, true, TS_F32},    {{3, 5, 5, 48}, 32, {1, 1, 1}, {1, 1, 1}, {0, 0, 0, 0, 0, 0}, true, true, TS_F32},
-        {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_BF16}};
+        {{1, 9, 7, 16}, 24, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32, TS_F32, 0},  {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_F32, 0},
+        {{3, 8, 8, 12}, 3, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32, TS_F32, 0},   {{2, 8, 8, 3}, 20, {1, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, false, TS_F32, TS_F32, 0},
+        {{2, 9, 9, 16}, 16, {1, 3, 3}, {1, 2, 2}, {0, 0, 0, 1, 0, 1}, false, true, TS_F32, TS_F32, 0},  {{5, 4, 6, 8}, 16, {3, 1, 1}, {1, 1, 1}, {2, 0, 0, 0, 0, 0}, false, true, TS_F32, TS_F32, 0},
+        {{5, 4, 4, 8}, 8, {3, 1, 1}, {2, 1, 1}, {0, 0, 0, 0, 0, 0}, false, true, TS_F32, TS_F32, 0},    {{3, 5, 5, 48}, 32, {1, 1, 1}, {1, 1, 1}, {0, 0, 0, 0, 0, 0}, true, true, TS_F32, TS_F32, 0},
+        {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_BF16, TS_BF16, 0},
+        {{3, 6, 5, 16}, 24, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_F32, 5}, {{2, 7, 7, 8}, 16, {1, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_BF16, 0},
+        {{2, 7, 7, 8}, 16, {1, 3, 3}, {1, 2, 2}, {0, 0, 1, 1, 1, 1}, true, false, TS_BF16, TS_BF16, 8}};
     enum { MOST = 1 << 16 };
     float *want = malloc(MOST * sizeof *want), *got = malloc(MOST * sizeof *got);
     ts_ctx *probe = testing_open("cpu", LEVEL, 1);
@@ -209,7 +214,7 @@ START_TEST(convs)
             job j = {.v = v, .w = flat ? weight(4, four) : weight(5, five)}, k = j;
             both("cpu", "ref", run_conv, &j, want);
             both("far", LEVEL, run_conv, &k, got);
-            compare(what, got, want, j.n, v->x[3] * v->k[0] * v->k[1] * v->k[2], v->type);
+            compare(what, got, want, j.n, v->x[3] * v->k[0] * v->k[1] * v->k[2], v->yt);
         }
     }
     free(want), free(got);
