@@ -17,8 +17,14 @@ static ts_device *inner_of(ts_device *d)
     return f->inner;
 }
 
-/* Counting arenas and unread vectors have addresses that are no memory; they stay below FAR and go through as they are. */
-static ts_ptr near(ts_ptr p) { return p.at >= FAR ? (ts_ptr){p.at - FAR} : p; }
+/* Counting arenas and unread vectors have addresses that are no memory (2^59 and more, below 4096); they go through as they are. Whatever else is below FAR is the host's own memory,
+ * which no operation may be given. */
+static ts_ptr near(ts_ptr p)
+{
+    if (p.at >= FAR) return (ts_ptr){p.at - FAR};
+    ck_assert_msg(p.at < 4096 || p.at >= FAR / 2, "%#llx is an address of the host, not of this device", (unsigned long long)p.at);
+    return p;
+}
 static ts_tensor near_t(ts_tensor t) { t.p = near(t.p); return t; }
 
 /* A weight's stand-in: what the operation writes into it (want_*) is carried back by settle. */
