@@ -2,6 +2,7 @@
 #include "backend/cpu/limits.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/ref.h"
+#include "backend/shapes.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -10,16 +11,12 @@
 enum { ALIGN = 64 };
 
 static ts_cpu *cpu_of(ts_device *d) { return (ts_cpu *)d; }
-static ts_status misfit(ts_device *d, const char *op, const char *what) { return ts_fail(d->err, TS_ESHAPE, "%s: %s", op, what); }
-#define NEED(op, ok) do { if (!(ok)) return misfit(d, op, "wrong shape or type, expected " #ok); } while (0)
 
-static bool is_float(ts_tensor t) { return t.type == TS_F32 || t.type == TS_BF16; }
-static long width(ts_tensor t) { return t.nd ? t.dim[t.nd - 1] : 1; }
-static bool same(ts_tensor a, ts_tensor b) { return ts_rows(a) == ts_rows(b) && width(a) == width(b); }
-static bool vector_fits(const ts_weight *w, long n) { return !w || (w->t.type == TS_F32 && ts_count(w->t) == n); }
-static bool table_fits(ts_tensor t, ts_tensor sel, long rows, long n)
+/* The pool is OpenMP's, which oneDNN shares: its size belongs to the calling thread, and another device may have set it. */
+static ts_cpu *enter(ts_device *d)
 {
-    return !ts_there(t) || (t.type == TS_F32 && width(t) == n && (!ts_there(sel) || (sel.type == TS_U8 && ts_count(sel) == rows)));
+    if (omp_get_max_threads() != d->threads) omp_set_num_threads(d->threads);
+    return cpu_of(d);
 }
 
 /* ---- memory ---- */
@@ -95,7 +92,10 @@ static bool by_onednn(const ts_cpu *c, ts_dtype x) { return c->dnnl && (x == TS_
 
 static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
 {
-    if (cpu_of(d)->dnnl) return ts_onednn_pack(cpu_of(d), from, to, at);
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_pack(d, from, to, at);
+    if (st) return st;
+    if (c->dnnl) return ts_onednn_pack(c, from, to, at);
     ts_pack_ref(from, to->want_type, ts_host_of(at));
     to->t.p = at, to->t.type = to->want_type, to->layout = to->want_layout;
     return TS_OK;
@@ -103,120 +103,102 @@ static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr a
 
 static ts_status linear(ts_device *d, const ts_linear *a)
 {
-    long M = ts_rows(a->x), K = width(a->x), O = a->w->t.dim[0];
-    NEED("linear", is_float(a->x) && is_float(a->y));
-    if (ts_count(a->w->t) != O * K) return ts_fail(d->err, TS_ESHAPE, "linear: rows of %ld, the weight takes %ld", K, ts_count(a->w->t) / O);
-    NEED("linear", ts_rows(a->y) == M && width(a->y) == O);
-    NEED("linear", vector_fits(a->b, O) && table_fits(a->gate, a->sel, M, O));
-    NEED("linear", !ts_there(a->resid) || (same(a->resid, a->y) && a->resid.type == a->y.type));
-    if (!d->counting && (!ts_there(a->w->t) || a->w->t.type != a->x.type))
-        return ts_fail(d->err, TS_EDEVICE, "linear: the weight is not resident as %s", ts_dtype_name(a->x.type));
-    if (by_onednn(cpu_of(d), a->x.type)) return ts_onednn_linear(cpu_of(d), a);
-    if (d->counting) {
-        want(a->w, a->x.type);
-        return TS_OK;
-    }
-    ts_linear_ref(a);
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_linear(d, a);
+    if (st) return st;
+    if (by_onednn(c, a->x.type)) return ts_onednn_linear(c, a);
+    if (d->counting) want(a->w, a->x.type);
+    else ts_linear_ref(a);
     return TS_OK;
 }
 
-static long out_size(long in, int before, int after, long kernel, int stride) { return (in + before + after - kernel) / stride + 1; }
-
 static ts_status conv(ts_device *d, const ts_conv *a)
 {
-    const ts_tensor *w = &a->w->t;
-    NEED("conv", is_float(a->x) && is_float(a->y) && a->x.nd == 4 && a->y.nd == 4 && (w->nd == 4 || w->nd == 5));
-    long k[3] = {w->nd == 5 ? w->dim[2] : 1, w->dim[w->nd - 2], w->dim[w->nd - 1]};
-    if (w->dim[1] != a->x.dim[3]) return ts_fail(d->err, TS_ESHAPE, "conv: %ld channels, the kernel takes %ld", a->x.dim[3], w->dim[1]);
-    for (int i = 0; i < 3; i++) {
-        long n = out_size(a->x.dim[i], a->pad[2 * i], a->pad[2 * i + 1], k[i], a->stride[i]);
-        if (n != a->y.dim[i]) return ts_fail(d->err, TS_ESHAPE, "conv: %ld along axis %d, expected %ld", a->y.dim[i], i, n);
-    }
-    NEED("conv", a->y.dim[3] == w->dim[0] && vector_fits(a->b, w->dim[0]));
-    NEED("conv", !ts_there(a->resid) || (same(a->resid, a->y) && a->resid.type == a->y.type));
-    if (!d->counting && (!ts_there(a->w->t) || a->w->t.type != a->x.type))
-        return ts_fail(d->err, TS_EDEVICE, "conv: the weight is not resident as %s", ts_dtype_name(a->x.type));
-    if (by_onednn(cpu_of(d), a->x.type)) return ts_onednn_conv(cpu_of(d), a);
-    if (d->counting) {
-        want(a->w, a->x.type);
-        return TS_OK;
-    }
-    ts_conv_ref(a);
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_conv(d, a);
+    if (st) return st;
+    if (by_onednn(c, a->x.type)) return ts_onednn_conv(c, a);
+    if (d->counting) want(a->w, a->x.type);
+    else ts_conv_ref(a);
     return TS_OK;
 }
 
 static ts_status norm(ts_device *d, const ts_norm *a)
 {
-    long rows = ts_rows(a->x), C = width(a->x);
-    NEED("norm", is_float(a->x) && is_float(a->y) && same(a->x, a->y));
-    NEED("norm", vector_fits(a->w, C) && vector_fits(a->b, C) && table_fits(a->scale, a->sel, rows, C) && table_fits(a->shift, a->sel, rows, C));
-    NEED("norm", a->kind != TS_NORM_GROUP || (a->groups > 0 && C % a->groups == 0));
+    ts_cpu *c = enter(d);
     void *scratch;
-    ts_status st = ts_cpu_scratch(cpu_of(d), ts_norm_scratch(a), &scratch);
-    if (!st && !d->counting) cpu_of(d)->run.norm(a, scratch);
+    ts_status st = ts_shapes_norm(d, a);
+    if (!st) st = ts_cpu_scratch(c, ts_norm_scratch(a), &scratch);
+    if (!st && !d->counting) c->run.norm(a, scratch);
     return st;
 }
 
 static ts_status activate(ts_device *d, const ts_activate *a)
 {
-    NEED("activate", is_float(a->x) && is_float(a->y) && same(a->x, a->y));
-    NEED("activate", !ts_there(a->mul) || (is_float(a->mul) && same(a->mul, a->x)));
-    if (!d->counting) cpu_of(d)->run.activate(a);
-    return TS_OK;
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_activate(d, a);
+    if (!st && !d->counting) c->run.activate(a);
+    return st;
 }
 
 static ts_status rope(ts_device *d, const ts_rope *a)
 {
-    NEED("rope", is_float(a->x) && a->x.nd == 3 && a->x.dim[2] % 2 == 0);
-    NEED("rope", a->cos.type == TS_F32 && a->sin.type == TS_F32 && ts_rows(a->cos) == a->x.dim[0] && width(a->cos) == a->x.dim[2] / 2 && same(a->cos, a->sin));
-    if (!d->counting) cpu_of(d)->run.rope(a);
-    return TS_OK;
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_rope(d, a);
+    if (!st && !d->counting) c->run.rope(a);
+    return st;
 }
 
-static bool is_any_float(ts_dtype t) { return t == TS_F32 || t == TS_BF16 || t == TS_F16; }
+static ts_status attention(ts_device *d, const ts_attention *a)
+{
+    enter(d);
+    return ts_cpu_attention(d, a);
+}
 
 static ts_status copy(ts_device *d, const ts_copy *a)
 {
-    NEED("copy", a->nd >= 0 && a->nd <= 8);
-    NEED("copy", a->stype == a->dtype || (is_any_float(a->stype) && is_any_float(a->dtype)));
-    if (!d->counting) cpu_of(d)->run.copy(a);
-    return TS_OK;
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_copy(d, a);
+    if (!st && !d->counting) c->run.copy(a);
+    return st;
 }
 
 static ts_status gather(ts_device *d, const ts_gather *a)
 {
-    NEED("gather", a->x.nd == 2 && a->ids.type == TS_I32 && ts_rows(a->y) == ts_count(a->ids) && width(a->y) == a->x.dim[1]);
-    NEED("gather", is_any_float(a->x.type) && is_any_float(a->y.type));
-    if (!d->counting) cpu_of(d)->run.gather(a);
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_gather(d, a);
+    if (st || d->counting) return st;
+    const int32_t *id = ts_host_of(a->ids.p);
+    for (long i = 0; i < ts_count(a->ids); i++)
+        if (id[i] < 0 || id[i] >= a->x.dim[0]) return ts_fail(d->err, TS_ESHAPE, "gather: id %d at %ld, the table has %ld rows", id[i], i, a->x.dim[0]);
+    c->run.gather(a);
     return TS_OK;
 }
 
 static ts_status lincomb(ts_device *d, const ts_lincomb *a)
 {
-    NEED("lincomb", a->n >= 1 && a->n <= 8 && is_float(a->y));
-    for (int i = 0; i < a->n; i++) NEED("lincomb", is_float(a->x[i]) && ts_count(a->x[i]) == ts_count(a->y));
-    if (!d->counting) cpu_of(d)->run.lincomb(a);
-    return TS_OK;
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_lincomb(d, a);
+    if (!st && !d->counting) c->run.lincomb(a);
+    return st;
 }
 
 static ts_status resample(ts_device *d, const ts_resample *a)
 {
-    const long *x = a->x.dim, *y = a->y.dim, ft = a->ft, fs = a->fs;
-    NEED("resample", is_float(a->x) && is_float(a->y) && a->x.nd == 4 && a->y.nd == 4 && ft >= 1 && fs >= 1 && a->drop >= 0 && a->drop < ft);
-    if (a->reduce) NEED("resample", (x[0] + a->drop) == y[0] * ft && x[1] == y[1] * fs && x[2] == y[2] * fs && x[3] * ft * fs * fs % y[3] == 0);
-    else NEED("resample", y[0] == x[0] * ft - a->drop && y[1] == x[1] * fs && y[2] == x[2] * fs && y[3] * ft * fs * fs % x[3] == 0);
+    ts_cpu *c = enter(d);
     void *scratch;
-    ts_status st = ts_cpu_scratch(cpu_of(d), ts_resample_scratch(a), &scratch);
-    if (!st && !d->counting) cpu_of(d)->run.resample(a, scratch);
+    ts_status st = ts_shapes_resample(d, a);
+    if (!st) st = ts_cpu_scratch(c, ts_resample_scratch(a), &scratch);
+    if (!st && !d->counting) c->run.resample(a, scratch);
     return st;
 }
 
 static ts_status check(ts_device *d, ts_tensor t, int tag)
 {
-    ts_cpu *c = cpu_of(d);
-    NEED("check", is_float(t) && tag > 0);
-    if (!d->counting && !c->bad_tag && !c->run.finite(t)) c->bad_tag = tag;
-    return TS_OK;
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_check(d, t, tag);
+    if (!st && !d->counting && !c->bad_tag && !c->run.finite(t)) c->bad_tag = tag;
+    return st;
 }
 
 static ts_status checked(ts_device *d, int *tag)
@@ -234,7 +216,7 @@ static void shut(ts_device *d)
 }
 
 static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = ts_cpu_attention,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention,
                            .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
 
 void ts_cpu_versions(char *out, size_t size)

@@ -1,0 +1,220 @@
+/* Argument checks of the operations, the same for every device. */
+#include "backend/shapes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { FLOATS = 1 << TS_F32 | 1 << TS_BF16, STORED = FLOATS | 1 << TS_F16, TEXT = 128 };
+
+/* "[3, 4, 5] F32" */
+static const char *describe(ts_tensor t, char text[TEXT])
+{
+    int n = snprintf(text, TEXT, "[");
+    for (int i = 0; i < t.nd && n < TEXT - 40; i++) n += snprintf(text + n, (size_t)(TEXT - n), i ? ", %ld" : "%ld", t.dim[i]);
+    snprintf(text + n, (size_t)(TEXT - n), "] %s", t.type < TS_DTYPES ? ts_dtype_name(t.type) : "of no type");
+    return text;
+}
+
+static ts_tensor like(ts_dtype type, int nd, const long *dim) { return ts_tensor_of((ts_ptr){0}, type, nd, dim); }
+
+static ts_status unfit(ts_device *d, const char *op, const char *which, ts_tensor got, const char *wanted, ts_tensor as)
+{
+    char a[TEXT], b[TEXT];
+    return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected %s%s%s", op, which, describe(got, a), wanted, *wanted ? " " : "", describe(as, b));
+}
+
+/* A tensor that must be there, of one of the types in the mask, with rows that do not overlap. */
+static ts_status present(ts_device *d, const char *op, const char *which, ts_tensor t, int types)
+{
+    char text[TEXT];
+    if (!ts_there(t)) return ts_fail(d->err, TS_ESHAPE, "%s: %s is absent", op, which);
+    if (t.type >= TS_DTYPES || !(types >> t.type & 1)) return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected another type", op, which, describe(t, text));
+    bool sane = t.nd >= 1 && t.nd <= 5;
+    for (int i = 0; sane && i < t.nd; i++) sane = t.dim[i] >= 0;
+    if (!sane || (t.ld < t.dim[t.nd - 1] && ts_rows(t) > 1))
+        return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s with rows %ld elements apart", op, which, describe(t, text), t.ld);
+    return TS_OK;
+}
+
+/* rows x width, whatever the number of dimensions; rows -1: any */
+static ts_status matrix(ts_device *d, const char *op, const char *which, ts_tensor t, int types, long rows, long width)
+{
+    ts_status st = present(d, op, which, t, types);
+    if (st) return st;
+    if ((rows >= 0 && ts_rows(t) != rows) || t.dim[t.nd - 1] != width)
+        return unfit(d, op, which, t, "rows and width of", like(t.type, 2, (long[]){rows < 0 ? ts_rows(t) : rows, width}));
+    return TS_OK;
+}
+
+/* A table of one row a timestep, and which row each row of x takes. */
+static ts_status table(ts_device *d, const char *op, const char *which, ts_tensor t, ts_tensor sel, long rows, long width)
+{
+    if (!ts_there(t)) return TS_OK;
+    ts_status st = matrix(d, op, which, t, 1 << TS_F32, -1, width);
+    if (st || !ts_there(sel)) return st;
+    if (sel.type != TS_U8 || ts_count(sel) != rows) return unfit(d, op, "sel", sel, "one number a row:", like(TS_U8, 1, &rows));
+    return TS_OK;
+}
+
+static ts_status vector(ts_device *d, const char *op, const char *which, const ts_weight *w, long width)
+{
+    if (!w) return TS_OK;
+    if (ts_count(w->t) != width || w->t.type != TS_F32) return unfit(d, op, which, w->t, "", like(TS_F32, 1, &width));
+    return d->counting || ts_there(w->t) ? TS_OK : ts_fail(d->err, TS_EDEVICE, "%s: %s of %ld is not resident", op, which, width);
+}
+
+static ts_status resident(ts_device *d, const char *op, const ts_weight *w, ts_dtype type)
+{
+    char text[TEXT];
+    if (d->counting || (ts_there(w->t) && w->t.type == type)) return TS_OK;
+    return ts_fail(d->err, TS_EDEVICE, "%s: weight %s is not resident%s%s", op, describe(w->t, text), ts_there(w->t) ? " as " : "", ts_there(w->t) ? ts_dtype_name(type) : "");
+}
+
+ts_status ts_shapes_linear(ts_device *d, const ts_linear *a)
+{
+    ts_status st;
+    TRY(present(d, "linear", "x", a->x, FLOATS));
+    long M = ts_rows(a->x), K = a->x.dim[a->x.nd - 1], O = a->w->t.dim[0];
+    if (a->w->t.nd < 2 || O < 1 || ts_count(a->w->t) != O * K) return unfit(d, "linear", "x", a->x, "the width of weight", a->w->t);
+    TRY(vector(d, "linear", "bias", a->b, O));
+    TRY(matrix(d, "linear", "y", a->y, FLOATS, M, O));
+    TRY(table(d, "linear", "gate", a->gate, a->sel, M, O));
+    if (ts_there(a->resid)) TRY(matrix(d, "linear", "resid", a->resid, 1 << a->y.type, M, O));
+    TRY(resident(d, "linear", a->w, a->x.type));
+done:
+    return st;
+}
+
+ts_status ts_shapes_conv(ts_device *d, const ts_conv *a)
+{
+    ts_status st;
+    const ts_tensor *w = &a->w->t;
+    TRY(present(d, "conv", "x", a->x, FLOATS));
+    TRY(present(d, "conv", "y", a->y, FLOATS));
+    if (a->x.nd != 4 || a->y.nd != 4 || (w->nd != 4 && w->nd != 5))
+        return ts_fail(d->err, TS_ESHAPE, "conv: x, y and weight have %d, %d and %d dimensions, expected 4, 4 and 4 or 5", a->x.nd, a->y.nd, w->nd);
+    if (w->dim[1] != a->x.dim[3]) return unfit(d, "conv", "x", a->x, "the channels of weight", *w);
+    long want[4] = {0, 0, 0, w->dim[0]};
+    for (int i = 0; i < 3; i++) {
+        long k = w->nd == 5 ? w->dim[2 + i] : i ? w->dim[1 + i] : 1, span = a->x.dim[i] + a->pad[2 * i] + a->pad[2 * i + 1] - k;
+        if (a->stride[i] < 1 || a->pad[2 * i] < 0 || a->pad[2 * i + 1] < 0)
+            return ts_fail(d->err, TS_ESHAPE, "conv: stride %d, padding %d and %d along axis %d", a->stride[i], a->pad[2 * i], a->pad[2 * i + 1], i);
+        if (span < 0) return ts_fail(d->err, TS_ESHAPE, "conv: kernel of %ld along axis %d, x has %ld with its padding", k, i, span + k);
+        want[i] = span / a->stride[i] + 1;
+    }
+    if (memcmp(want, a->y.dim, sizeof want)) return unfit(d, "conv", "y", a->y, "", like(a->y.type, 4, want));
+    TRY(vector(d, "conv", "bias", a->b, want[3]));
+    if (ts_there(a->resid)) TRY(matrix(d, "conv", "resid", a->resid, 1 << a->y.type, ts_rows(a->y), want[3]));
+    TRY(resident(d, "conv", a->w, a->x.type));
+done:
+    return st;
+}
+
+ts_status ts_shapes_norm(ts_device *d, const ts_norm *a)
+{
+    ts_status st;
+    TRY(present(d, "norm", "x", a->x, FLOATS));
+    long N = ts_rows(a->x), C = a->x.dim[a->x.nd - 1];
+    TRY(matrix(d, "norm", "y", a->y, FLOATS, N, C));
+    TRY(vector(d, "norm", "weight", a->w, C));
+    TRY(vector(d, "norm", "bias", a->b, C));
+    TRY(table(d, "norm", "scale", a->scale, a->sel, N, C));
+    TRY(table(d, "norm", "shift", a->shift, a->sel, N, C));
+    if (a->kind == TS_NORM_GROUP && (a->groups < 1 || C % a->groups)) return ts_fail(d->err, TS_ESHAPE, "norm: %ld channels in %d groups", C, a->groups);
+done:
+    return st;
+}
+
+ts_status ts_shapes_activate(ts_device *d, const ts_activate *a)
+{
+    ts_status st;
+    TRY(present(d, "activate", "x", a->x, FLOATS));
+    TRY(matrix(d, "activate", "y", a->y, FLOATS, ts_rows(a->x), a->x.dim[a->x.nd - 1]));
+    if (ts_there(a->mul)) TRY(matrix(d, "activate", "mul", a->mul, FLOATS, ts_rows(a->x), a->x.dim[a->x.nd - 1]));
+done:
+    return st;
+}
+
+ts_status ts_shapes_rope(ts_device *d, const ts_rope *a)
+{
+    ts_status st;
+    char text[TEXT];
+    TRY(present(d, "rope", "x", a->x, FLOATS));
+    const long *n = a->x.dim;
+    if (a->x.nd != 3 || n[2] % 2) return ts_fail(d->err, TS_ESHAPE, "rope: x is %s, expected [N, A, D] with an even D", describe(a->x, text));
+    if (n[0] > 1 && a->x.ld < n[1] * n[2])
+        return ts_fail(d->err, TS_ESHAPE, "rope: x is %s with tokens %ld elements apart, expected %ld or more", describe(a->x, text), a->x.ld, n[1] * n[2]);
+    TRY(matrix(d, "rope", "cos", a->cos, 1 << TS_F32, n[0], n[2] / 2));
+    TRY(matrix(d, "rope", "sin", a->sin, 1 << TS_F32, n[0], n[2] / 2));
+done:
+    return st;
+}
+
+ts_status ts_shapes_copy(ts_device *d, const ts_copy *a)
+{
+    if (!a->src.at || !a->dst.at) return ts_fail(d->err, TS_ESHAPE, "copy: the %s is absent", a->src.at ? "target" : "source");
+    if (a->nd < 0 || a->nd > 8) return ts_fail(d->err, TS_ESHAPE, "copy: %d dimensions, expected 0 to 8", a->nd);
+    bool known = a->stype < TS_DTYPES && a->dtype < TS_DTYPES;
+    if (!known || (a->stype != a->dtype && !(STORED >> a->stype & 1 && STORED >> a->dtype & 1)))
+        return ts_fail(d->err, TS_ESHAPE, "copy: from %s to %s, expected one type or two of F32, BF16 and F16", known ? ts_dtype_name(a->stype) : "?", known ? ts_dtype_name(a->dtype) : "?");
+    for (int i = 0; i < a->nd; i++)
+        if (a->dim[i] < 0) return ts_fail(d->err, TS_ESHAPE, "copy: dimension %d is %ld", i, a->dim[i]);
+    return TS_OK;
+}
+
+ts_status ts_shapes_gather(ts_device *d, const ts_gather *a)
+{
+    ts_status st;
+    TRY(present(d, "gather", "x", a->x, STORED));
+    TRY(present(d, "gather", "ids", a->ids, 1 << TS_I32));
+    if (a->x.nd != 2) return ts_fail(d->err, TS_ESHAPE, "gather: x has %d dimensions, expected 2", a->x.nd);
+    TRY(matrix(d, "gather", "y", a->y, STORED, ts_count(a->ids), a->x.dim[1]));
+done:
+    return st;
+}
+
+ts_status ts_shapes_lincomb(ts_device *d, const ts_lincomb *a)
+{
+    ts_status st;
+    if (a->n < 1 || a->n > 8) return ts_fail(d->err, TS_ESHAPE, "lincomb: %d tensors, expected 1 to 8", a->n);
+    TRY(present(d, "lincomb", "y", a->y, FLOATS));
+    for (int i = 0; i < a->n; i++) {
+        TRY(present(d, "lincomb", "x", a->x[i], FLOATS));
+        if (ts_count(a->x[i]) != ts_count(a->y)) return unfit(d, "lincomb", "x", a->x[i], "as many numbers as y:", a->y);
+    }
+done:
+    return st;
+}
+
+ts_status ts_shapes_resample(ts_device *d, const ts_resample *a)
+{
+    ts_status st;
+    TRY(present(d, "resample", "x", a->x, FLOATS));
+    TRY(present(d, "resample", "y", a->y, FLOATS));
+    if (a->x.nd != 4 || a->y.nd != 4 || a->ft < 1 || a->fs < 1 || a->drop < 0 || a->drop >= a->ft)
+        return ts_fail(d->err, TS_ESHAPE, "resample: %d and %d dimensions, factors %d and %d, drop %d; expected 4 and 4, 1 or more, less than the first factor", a->x.nd, a->y.nd, a->ft,
+                       a->fs, a->drop);
+    const ts_tensor *fine = a->reduce ? &a->x : &a->y, *coarse = a->reduce ? &a->y : &a->x;
+    long want[4] = {coarse->dim[0] * a->ft - a->drop, coarse->dim[1] * a->fs, coarse->dim[2] * a->fs, fine->dim[3]};
+    if (memcmp(want, fine->dim, sizeof want)) return unfit(d, "resample", a->reduce ? "x" : "y", *fine, "", like(fine->type, 4, want));
+    if (fine->dim[3] * a->ft * a->fs * a->fs % coarse->dim[3])
+        return ts_fail(d->err, TS_ESHAPE, "resample: %ld channels times %d do not divide into %ld", fine->dim[3], a->ft * a->fs * a->fs, coarse->dim[3]);
+done:
+    return st;
+}
+
+ts_status ts_shapes_check(ts_device *d, ts_tensor t, int tag)
+{
+    if (tag < 1) return ts_fail(d->err, TS_ESHAPE, "check: tag %d, expected 1 or more", tag);
+    return present(d, "check", "the tensor", t, FLOATS);
+}
+
+ts_status ts_shapes_pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
+{
+    long n = 1;
+    for (int i = 0; i < from->nd; i++) n *= from->dim[i];
+    if (!from->data || !at.at) return ts_fail(d->err, TS_ESHAPE, "pack: the %s is absent", from->data ? "target" : "source");
+    if (from->type >= TS_DTYPES || !(STORED >> from->type & 1)) return ts_fail(d->err, TS_ESHAPE, "pack: the stored type is not F32, BF16 or F16");
+    if (n != ts_count(to->t)) return ts_fail(d->err, TS_ESHAPE, "pack: %ld numbers are stored, expected %ld", n, ts_count(to->t));
+    return TS_OK;
+}

@@ -1,0 +1,18 @@
+/* What every device asks of an operation's arguments before it looks at a number: one place says what fits, in one sentence (what, got, wanted). Each returns TS_OK, TS_ESHAPE, or
+ * TS_EDEVICE for a weight that is not resident in the type that the operation needs. Counting devices ask the same but for residency. */
+#ifndef TS_SHAPES_H
+#define TS_SHAPES_H
+#include "backend/backend.h"
+
+ts_status ts_shapes_linear(ts_device *, const ts_linear *);
+ts_status ts_shapes_conv(ts_device *, const ts_conv *);
+ts_status ts_shapes_norm(ts_device *, const ts_norm *);
+ts_status ts_shapes_activate(ts_device *, const ts_activate *);
+ts_status ts_shapes_rope(ts_device *, const ts_rope *);
+ts_status ts_shapes_copy(ts_device *, const ts_copy *);
+ts_status ts_shapes_gather(ts_device *, const ts_gather *);
+ts_status ts_shapes_lincomb(ts_device *, const ts_lincomb *);
+ts_status ts_shapes_resample(ts_device *, const ts_resample *);
+ts_status ts_shapes_check(ts_device *, ts_tensor, int tag);
+ts_status ts_shapes_pack(ts_device *, const ts_host *, const ts_weight *, ts_ptr at);
+#endif
