@@ -1,7 +1,8 @@
 /* oneDNN's matmul and convolution primitives behind ts_linear and ts_conv.
  *
  * A primitive is made once for a shape, its types, the layout of its weights and what is fused behind it, in the counting run; calling it again only sets addresses. The first
- * use of a weight lets oneDNN choose the layout, which becomes a number that indexes `layout`; whoever uses the weight later takes it as it is.
+ * use of a weight lets oneDNN choose the layout, which becomes a number that indexes `layout`; whoever uses the weight later takes it as it is. Where oneDNN has only its reference code for
+ * that (a convolution whose chunk of frames grew), the later use chooses anew, and the weight is packed for it; the earlier one, run once a clip, has the weights moved into scratch first.
  * y = resid + gate * act(x W' + b) is fused as eltwise, binary and sum, oneDNN's order of operations being ours; what does not fit that (a gate chosen per row, an f32 x with a bf16
  * y) is computed as act(x W' + b) into f32 scratch and combined by a pass of our own. */
 #include "backend/cpu/onednn.h"
@@ -24,7 +25,9 @@ typedef struct {
     key k;
     dnnl_primitive_t p;
     dnnl_memory_t x, w, b, y, gate, scratch;
-    size_t scratch_bytes, weight_bytes;
+    dnnl_primitive_t move; /* weights from the layout of k to the one that is fast here; NULL: they are in it */
+    dnnl_memory_t from;
+    size_t scratch_bytes, weight_bytes, moved_bytes; /* moved_bytes: of the scratch, before oneDNN's own */
     int layout;            /* of the weights as this primitive takes them; 0: row-major as stored */
 } entry;
 
@@ -61,15 +64,18 @@ static void drop_memory(dnnl_memory_t m)
     if (m) dnnl_memory_destroy(m);
 }
 
+static void drop_entry(entry *e)
+{
+    drop_memory(e->x), drop_memory(e->w), drop_memory(e->b), drop_memory(e->y), drop_memory(e->gate), drop_memory(e->scratch), drop_memory(e->from);
+    if (e->move) dnnl_primitive_destroy(e->move);
+    if (e->p) dnnl_primitive_destroy(e->p);
+}
+
 void ts_onednn_close(ts_cpu *c)
 {
     struct ts_dnnl *d = c->dnnl;
     if (!d) return;
-    for (int i = 0; i < d->n; i++) {
-        entry *e = d->e + i;
-        drop_memory(e->x), drop_memory(e->w), drop_memory(e->b), drop_memory(e->y), drop_memory(e->gate), drop_memory(e->scratch);
-        dnnl_primitive_destroy(e->p);
-    }
+    for (int i = 0; i < d->n; i++) drop_entry(d->e + i);
     for (int i = 0; i < d->layouts; i++) drop(&d->layout[i].d);
     if (d->stream) dnnl_stream_destroy(d->stream);
     if (d->engine) dnnl_engine_destroy(d->engine);
@@ -184,6 +190,25 @@ static bool describe(struct ts_dnnl *d, const key *k, const descs *s, dnnl_primi
     return describe_conv(pd, d->engine, ref(&s->x), w, b, ref(&s->y), stride, before, after, attr);
 }
 
+/* oneDNN's reference code is hundreds of times slower than its generated code. */
+static bool slow(dnnl_primitive_desc_t pd)
+{
+    const char *name = "";
+    return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name) == dnnl_success && !strncmp(name, "ref", 3);
+}
+
+static bool move_weights(struct ts_dnnl *d, entry *e, const descs *s, desc_ref to)
+{
+    desc_ref from = e->k.layout ? ref(&d->layout[e->k.layout - 1].d) : ref(&s->plain);
+    dnnl_primitive_desc_t pd = NULL;
+    bool ok = dnnl_reorder_primitive_desc_create(&pd, from, d->engine, to, d->engine, NULL) == dnnl_success && dnnl_primitive_create(&e->move, pd) == dnnl_success &&
+              dnnl_memory_create(&e->from, from, d->engine, DNNL_MEMORY_NONE) == dnnl_success;
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    e->moved_bytes = (e->weight_bytes + 63) & ~(size_t)63;
+    e->scratch_bytes += e->moved_bytes;
+    return ok;
+}
+
 static bool memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_primitive_desc_t pd)
 {
     desc_ref w = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), t = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
@@ -195,7 +220,30 @@ static bool memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_primitive
               dnnl_memory_create(&e->scratch, t, d->engine, DNNL_MEMORY_NONE) == dnnl_success;
     if (e->k.bias) ok = ok && dnnl_memory_create(&e->b, ref(&s->b), d->engine, DNNL_MEMORY_NONE) == dnnl_success;
     if (e->k.gate) ok = ok && dnnl_memory_create(&e->gate, ref(&s->gate), d->engine, DNNL_MEMORY_NONE) == dnnl_success;
+    if (e->k.layout >= 0 && e->layout != e->k.layout) ok = ok && move_weights(d, e, s, w);
     return ok;
+}
+
+static bool describe_as(struct ts_dnnl *d, const key *k, descs *s, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd)
+{
+    return (k->kind == LINEAR ? linear_descs : conv_descs)(k, s) && fuse(k, s, attr) && describe(d, k, s, attr, pd);
+}
+
+/* With the weights' layout free, where the given one is slow; the given one again when that is no better. */
+static void describe_faster(struct ts_dnnl *d, const key *k, descs *s, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd)
+{
+    key loose = *k;
+    descs t = {0};
+    dnnl_primitive_desc_t other = NULL;
+    loose.layout = -1;
+    if (describe_as(d, &loose, &t, attr, &other) && !slow(other)) {
+        dnnl_primitive_desc_destroy(*pd);
+        drop_all(s);
+        *pd = other, *s = t;
+        return;
+    }
+    if (other) dnnl_primitive_desc_destroy(other);
+    drop_all(&t);
 }
 
 static bool build(struct ts_dnnl *d, entry *e)
@@ -203,8 +251,9 @@ static bool build(struct ts_dnnl *d, entry *e)
     descs s = {0};
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    bool ok = (e->k.kind == LINEAR ? linear_descs : conv_descs)(&e->k, &s) && dnnl_primitive_attr_create(&attr) == dnnl_success && fuse(&e->k, &s, attr) &&
-              describe(d, &e->k, &s, attr, &pd) && memories(d, e, &s, pd) && dnnl_primitive_create(&e->p, pd) == dnnl_success;
+    bool ok = dnnl_primitive_attr_create(&attr) == dnnl_success && describe_as(d, &e->k, &s, attr, &pd);
+    if (ok && e->k.layout >= 0 && slow(pd)) describe_faster(d, &e->k, &s, attr, &pd);
+    ok = ok && memories(d, e, &s, pd) && dnnl_primitive_create(&e->p, pd) == dnnl_success;
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (attr) dnnl_primitive_attr_destroy(attr);
     drop_all(&s);
@@ -229,7 +278,7 @@ static ts_status prepare(ts_cpu *c, const key *k, entry **out)
     entry *e = d->e + d->n;
     *e = (entry){.k = *k};
     if (!build(d, e)) {
-        drop_memory(e->x), drop_memory(e->w), drop_memory(e->b), drop_memory(e->y), drop_memory(e->gate), drop_memory(e->scratch);
+        drop_entry(e);
         return failed(c, k->kind == LINEAR ? "matmul" : "convolution", k);
     }
     d->n++;
@@ -245,13 +294,18 @@ static ts_status execute(ts_cpu *c, const entry *e, const ts_weight *w, operands
     dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, e->x}, {DNNL_ARG_WEIGHTS, e->w}, {DNNL_ARG_DST, e->y}, {DNNL_ARG_SCRATCHPAD, e->scratch}};
     int n = 4;
     dnnl_memory_set_data_handle(e->x, ts_host_of(o.x));
-    dnnl_memory_set_data_handle(e->w, ts_host_of(w->t.p));
+    dnnl_memory_set_data_handle(e->w, e->move ? scratch : ts_host_of(w->t.p));
     dnnl_memory_set_data_handle(e->y, ts_host_of(o.y));
-    dnnl_memory_set_data_handle(e->scratch, scratch);
+    dnnl_memory_set_data_handle(e->scratch, (char *)scratch + e->moved_bytes);
     if (e->k.bias) dnnl_memory_set_data_handle(e->b, ts_host_of(o.b)), a[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, e->b};
     if (e->k.gate) {
         dnnl_memory_set_data_handle(e->gate, ts_host_of(o.gate));
         a[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(e->k.act ? 1 : 0) | DNNL_ARG_SRC_1, e->gate};
+    }
+    if (e->move) {
+        dnnl_exec_arg_t m[2] = {{DNNL_ARG_FROM, e->from}, {DNNL_ARG_TO, e->w}};
+        dnnl_memory_set_data_handle(e->from, ts_host_of(w->t.p));
+        if (dnnl_primitive_execute(e->move, d->stream, 2, m) != dnnl_success) return ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not move the weights of a layer");
     }
     if (dnnl_primitive_execute(e->p, d->stream, n, a) != dnnl_success || dnnl_stream_wait(d->stream) != dnnl_success)
         return ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not run a %s", e->k.kind == LINEAR ? "matmul" : "convolution");
