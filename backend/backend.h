@@ -56,7 +56,9 @@ enum { TS_BLOCK = 64 }; /* queries and keys to a block */
 typedef struct {        /* which key blocks each query block reads; const once made. Softmax runs over the kept keys only. */
     int A, nb;          /* A 1: one pattern for all heads */
     ts_ptr bits;        /* u32 [A, nb, ceil(nb / 32)], bit j of word j/32: key block j is read; every row reads at least one */
+    double share;       /* of all blocks that are read, as its maker knows it: for accounts, never for results */
 } ts_plan;
+static inline long ts_plan_words(int nb) { return (nb + 31L) / 32; } /* of a row of bits */
 
 /* ---- operations. Optional parts are absent (p 0 or NULL) and always honoured; whether they are fused is the device's business. ---- */
 typedef enum { TS_ACT_NONE, TS_ACT_SILU, TS_ACT_GELU, TS_ACT_GELU_TANH, TS_ACT_QUICK_GELU, TS_ACT_RELU } ts_act;
@@ -115,6 +117,28 @@ typedef struct {        /* out = softmax(scale q k' + bias) v */
     ts_tensor sums;     /* f32 [B, A, nb, nb] out: sum over a tile of exp(s - lse[row]), with the dense output; may be absent */
 } ts_attention;
 
+typedef struct {        /* sums[p][j] = sum over the tile (query block p, key block j) of exp(scale q k' - lse[row]): one pass, no values. Exponents are clamped to 115 ln 2, below overflow */
+    ts_tensor q, k;     /* [B, N, A, D], f32 or bf16; ld: token to token */
+    float scale;
+    ts_tensor lse;      /* f32 [B, A, N]: of these rows at another time */
+    ts_tensor sums;     /* f32 [B, A, nb, nb] out */
+} ts_block_sums;
+
+typedef struct {        /* scores[p][j] = mean of block p's queries . mean of block j's keys */
+    ts_tensor q, k;     /* [B, N, A, D], f32 or bf16; ld: token to token */
+    ts_tensor scores;   /* f32 [B, A, nb, nb] out */
+} ts_block_means;
+
+typedef struct {        /* a plan from scores: in every row of blocks the budget's largest, the lower block first among equals. budget(k) = min(nb, max(1, floor(k nb + 0.5))) in double */
+    ts_tensor scores;   /* f32 [A, nb, nb] */
+    double keep;        /* k of every head, in (0, 1] */
+    bool diagonal;      /* the block itself is one of its row's budget */
+    bool adaptive;      /* heads whose rows lose little give to those that lose much (arXiv 2502.21079, 3.3). Recall of a head: mean over its rows of kept / all scores at `keep`;
+                           n = heads above 0.8, at most A / 2; high = min(1, 1.5 keep): the n best have 2 keep - high, the n worst high */
+    ts_plan plan;       /* bits [A, nb, ..] out */
+    ts_tensor stat;     /* f32 [3, A] out: recall at `keep`, recall of the plan, blocks kept in all; may be absent */
+} ts_topk;
+
 typedef struct {        /* dst[sum i_d ds_d] = cast(src[sum i_d ss_d]): patches, transposes, repeats (ss 0), joins, casts */
     ts_ptr src, dst;
     ts_dtype stype, dtype;
@@ -167,6 +191,9 @@ typedef struct {
     ts_status (*activate)(ts_device *, const ts_activate *);
     ts_status (*rope)(ts_device *, const ts_rope *);
     ts_status (*attention)(ts_device *, const ts_attention *);
+    ts_status (*block_sums)(ts_device *, const ts_block_sums *);
+    ts_status (*block_means)(ts_device *, const ts_block_means *);
+    ts_status (*topk)(ts_device *, const ts_topk *);
     ts_status (*lincomb)(ts_device *, const ts_lincomb *);
     ts_status (*resample)(ts_device *, const ts_resample *);
     ts_status (*check)(ts_device *, ts_tensor, int tag);  /* remembers the first tag (> 0) whose tensor holds NaN or infinity */
@@ -192,6 +219,9 @@ static inline ts_status ts_norm_op(ts_device *d, ts_norm a) { return d->ops->nor
 static inline ts_status ts_activate_op(ts_device *d, ts_activate a) { return d->ops->activate(d, &a); }
 static inline ts_status ts_rope_op(ts_device *d, ts_rope a) { return d->ops->rope(d, &a); }
 static inline ts_status ts_attention_op(ts_device *d, ts_attention a) { return d->ops->attention(d, &a); }
+static inline ts_status ts_block_sums_op(ts_device *d, ts_block_sums a) { return d->ops->block_sums(d, &a); }
+static inline ts_status ts_block_means_op(ts_device *d, ts_block_means a) { return d->ops->block_means(d, &a); }
+static inline ts_status ts_topk_op(ts_device *d, ts_topk a) { return d->ops->topk(d, &a); }
 static inline ts_status ts_copy_op(ts_device *d, ts_copy a) { return d->ops->copy(d, &a); }
 static inline ts_status ts_gather_op(ts_device *d, ts_gather a) { return d->ops->gather(d, &a); }
 static inline ts_status ts_lincomb_op(ts_device *d, ts_lincomb a) { return d->ops->lincomb(d, &a); }
@@ -222,7 +252,7 @@ static inline size_t ts_mark(const ts_arena *a) { return a->used; }
 static inline void ts_release(ts_arena *a, size_t mark) { a->used = mark; }
 
 /* ---- profile: the same operations, timed. Wraps a device; closing it closes the wrapped one. ---- */
-typedef enum { TS_TIME_LINEAR, TS_TIME_CONV, TS_TIME_ATTENTION, TS_TIME_NORM, TS_TIME_ROPE, TS_TIME_COPY, TS_TIME_OTHER, TS_TIMES } ts_time;
+typedef enum { TS_TIME_LINEAR, TS_TIME_CONV, TS_TIME_ATTENTION, TS_TIME_SEARCH, TS_TIME_NORM, TS_TIME_ROPE, TS_TIME_COPY, TS_TIME_OTHER, TS_TIMES } ts_time;
 typedef struct { double seconds[TS_TIMES], flops[TS_TIMES]; long calls[TS_TIMES]; } ts_profile;
 ts_status ts_profile_open(ts_device *inner, ts_device **);
 ts_status ts_profile_read(ts_device *, ts_profile *, bool reset); /* zeros for a device that is not a profile */

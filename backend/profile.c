@@ -43,7 +43,12 @@ static ts_status add(ts_device *d, ts_time what, double flops, double start, ts_
     }
 static double linear_flops(const ts_linear *a) { return 2.0 * (double)ts_rows(a->x) * (double)a->x.dim[a->x.nd - 1] * (double)a->w->t.dim[0]; }
 static double conv_flops(const ts_conv *a) { return 2.0 * (double)ts_rows(a->y) * (double)ts_count(a->w->t); }
-static double attention_flops(const ts_attention *a) { return 4.0 * (double)a->q.dim[0] * (double)a->q.dim[1] * (double)a->k.dim[1] * (double)(a->q.dim[2] * a->q.dim[3]); }
+static double attention_flops(const ts_attention *a) /* of the blocks that are read */
+{
+    double share = 0;
+    for (long b = 0; b < a->q.dim[0]; b++) share += a->plan && a->plan[b] ? a->plan[b]->share : 1;
+    return 4.0 * share * (double)a->q.dim[1] * (double)a->k.dim[1] * (double)(a->q.dim[2] * a->q.dim[3]);
+}
 PASS(copy, ts_copy, TS_TIME_COPY, 0)
 PASS(gather, ts_gather, TS_TIME_COPY, 0)
 PASS(linear, ts_linear, TS_TIME_LINEAR, linear_flops(a))
@@ -52,6 +57,9 @@ PASS(norm, ts_norm, TS_TIME_NORM, 0)
 PASS(activate, ts_activate, TS_TIME_OTHER, 0)
 PASS(rope, ts_rope, TS_TIME_ROPE, 0)
 PASS(attention, ts_attention, TS_TIME_ATTENTION, attention_flops(a))
+PASS(block_sums, ts_block_sums, TS_TIME_SEARCH, 2.0 * (double)a->q.dim[0] * (double)a->q.dim[1] * (double)a->q.dim[1] * (double)(a->q.dim[2] * a->q.dim[3]))
+PASS(block_means, ts_block_means, TS_TIME_SEARCH, 0)
+PASS(topk, ts_topk, TS_TIME_SEARCH, 0)
 PASS(lincomb, ts_lincomb, TS_TIME_OTHER, 0)
 PASS(resample, ts_resample, TS_TIME_COPY, 0)
 
@@ -73,7 +81,7 @@ static void shut(ts_device *d)
 }
 
 static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = topk,
                            .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
 
 ts_status ts_profile_open(ts_device *inner, ts_device **out)
@@ -98,7 +106,7 @@ ts_status ts_profile_read(ts_device *d, ts_profile *out, bool reset)
 
 const char *ts_time_name(ts_time t)
 {
-    static const char *const name[TS_TIMES] = {"linear", "convolution", "attention", "norm", "rope", "copy", "other"};
+    static const char *const name[TS_TIMES] = {"linear", "convolution", "attention", "search", "norm", "rope", "copy", "other"};
     return name[t];
 }
 

@@ -150,6 +150,44 @@ done:
     return st;
 }
 
+/* q and k of a search, and a table [.., A, nb, nb] of what is known of their blocks. */
+static ts_status blocks(ts_device *d, const char *op, ts_tensor q, ts_tensor k, const char *which, ts_tensor t)
+{
+    ts_status st = present(d, op, "q", q, FLOATS);
+    if (!st) st = present(d, op, "k", k, 1 << q.type);
+    if (st) return st;
+    if (q.nd != 4) return unfit(d, op, "q", q, "four dimensions, such as", like(q.type, 4, (long[]){1, q.dim[0], 1, q.dim[q.nd - 1]}));
+    if (k.nd != 4 || memcmp(q.dim, k.dim, 4 * sizeof *q.dim)) return unfit(d, op, "k", k, "the same as q:", q);
+    long B = q.dim[0], A = q.dim[2], nb = (q.dim[1] + TS_BLOCK - 1) / TS_BLOCK;
+    if (q.ld < A * q.dim[3] || k.ld < A * q.dim[3]) return ts_fail(d->err, TS_ESHAPE, "%s: %ld and %ld elements from token to token, expected at least %ld", op, q.ld, k.ld, A * q.dim[3]);
+    st = matrix(d, op, which, t, 1 << TS_F32, B * A * nb, nb);
+    if (!st && t.ld != nb) return ts_fail(d->err, TS_ESHAPE, "%s: rows of %s are %ld elements apart, expected %ld", op, which, t.ld, nb);
+    return st;
+}
+
+ts_status ts_shapes_block_sums(ts_device *d, const ts_block_sums *a)
+{
+    ts_status st = blocks(d, "block sums", a->q, a->k, "sums", a->sums);
+    if (!st) st = matrix(d, "block sums", "lse", a->lse, 1 << TS_F32, a->q.dim[0] * a->q.dim[2], a->q.dim[1]);
+    if (!st && a->lse.ld != a->q.dim[1]) return ts_fail(d->err, TS_ESHAPE, "block sums: rows of lse are %ld elements apart, expected %ld", a->lse.ld, a->q.dim[1]);
+    if (!st && !(a->scale > 0)) return ts_fail(d->err, TS_ESHAPE, "block sums: scale %g, expected more than 0", (double)a->scale);
+    return st;
+}
+
+ts_status ts_shapes_block_means(ts_device *d, const ts_block_means *a) { return blocks(d, "block means", a->q, a->k, "scores", a->scores); }
+
+ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
+{
+    const ts_plan *p = &a->plan;
+    ts_status st = present(d, "top-k", "scores", a->scores, 1 << TS_F32);
+    if (st) return st;
+    const long *s = a->scores.dim;
+    if (a->scores.nd != 3 || s[1] != s[2] || a->scores.ld != s[2]) return unfit(d, "top-k", "scores", a->scores, "packed and square, such as", like(TS_F32, 3, (long[]){s[0], s[1], s[1]}));
+    if (!(a->keep > 0 && a->keep <= 1)) return ts_fail(d->err, TS_ESHAPE, "top-k: keep %g, expected more than 0 and at most 1", a->keep);
+    if (!p->bits.at || p->A != s[0] || p->nb != s[1]) return ts_fail(d->err, TS_ESHAPE, "top-k: a plan of %d heads and %d blocks, expected %ld and %ld", p->A, p->nb, s[0], s[1]);
+    return ts_there(a->stat) ? matrix(d, "top-k", "stat", a->stat, 1 << TS_F32, 3, s[0]) : TS_OK;
+}
+
 ts_status ts_shapes_copy(ts_device *d, const ts_copy *a)
 {
     if (!a->src.at || !a->dst.at) return ts_fail(d->err, TS_ESHAPE, "copy: the %s is absent", a->src.at ? "target" : "source");

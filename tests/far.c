@@ -150,6 +150,23 @@ static ts_status attention(ts_device *d, const ts_attention *a)
     return inner_of(d)->ops->attention(inner_of(d), &l);
 }
 
+static ts_status block_sums(ts_device *d, const ts_block_sums *a)
+{
+    return ts_block_sums_op(inner_of(d), (ts_block_sums){near_t(a->q), near_t(a->k), a->scale, near_t(a->lse), near_t(a->sums)});
+}
+
+static ts_status block_means(ts_device *d, const ts_block_means *a)
+{
+    return ts_block_means_op(inner_of(d), (ts_block_means){near_t(a->q), near_t(a->k), near_t(a->scores)});
+}
+
+static ts_status choose(ts_device *d, const ts_topk *a)
+{
+    ts_topk s = *a;
+    s.scores = near_t(a->scores), s.plan.bits = near(a->plan.bits), s.stat = near_t(a->stat);
+    return inner_of(d)->ops->topk(inner_of(d), &s);
+}
+
 static ts_status lincomb(ts_device *d, const ts_lincomb *a)
 {
     ts_lincomb l = *a;
@@ -175,7 +192,7 @@ static void shut(ts_device *d)
 }
 
 static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = choose,
                            .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
 
 ts_status ts_far_open(ts_device *inner, ts_device **out)

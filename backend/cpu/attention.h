@@ -38,4 +38,5 @@ typedef struct {
 extern const ts_attn_kernel ts_attn_avx2, ts_attn_avx512, ts_attn_avx512_bf16;
 
 void ts_attention_ref(const ts_attention *);
+void ts_block_sums_ref(const ts_block_sums *);
 #endif

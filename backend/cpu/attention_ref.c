@@ -70,3 +70,26 @@ void ts_attention_ref(const ts_attention *a)
         free(s);
     }
 }
+
+void ts_block_sums_ref(const ts_block_sums *a)
+{
+    long B = a->q.dim[0], N = a->q.dim[1], A = a->q.dim[2], nb = (N + TS_BLOCK - 1) / TS_BLOCK;
+    ts_attention logits_of = {.q = a->q, .k = a->k, .scale = a->scale};
+    const float *lse = ts_host_of(a->lse.p);
+    float *sums = ts_host_of(a->sums.p);
+#pragma omp parallel
+    {
+        double *s = malloc((size_t)(N + nb) * sizeof *s), *w = s + N;
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < B * A * nb; i++) {
+            long bh = i / nb, block = i % nb;
+            for (long j = 0; j < nb; j++) w[j] = 0;
+            for (long n = block * TS_BLOCK; n < N && n < (block + 1) * TS_BLOCK; n++) {
+                logits(&logits_of, bh / A, bh % A, n, s);
+                for (long m = 0; m < N; m++) w[m / TS_BLOCK] += exp(fmin(s[m] - (double)lse[bh * N + n], 115 * M_LN2));
+            }
+            for (long j = 0; j < nb; j++) sums[i * nb + j] = (float)w[j];
+        }
+        free(s);
+    }
+}

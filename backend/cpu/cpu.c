@@ -2,6 +2,7 @@
 #include "backend/cpu/limits.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/ref.h"
+#include "backend/cpu/topk.h"
 #include "backend/shapes.h"
 
 #include <omp.h>
@@ -155,6 +156,27 @@ static ts_status attention(ts_device *d, const ts_attention *a)
     return ts_cpu_attention(d, a);
 }
 
+static ts_status block_sums(ts_device *d, const ts_block_sums *a)
+{
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_block_sums(d, a);
+    return st ? st : ts_cpu_block_sums(c, a);
+}
+
+static ts_status block_means(ts_device *d, const ts_block_means *a)
+{
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_block_means(d, a);
+    return st ? st : ts_cpu_block_means(c, a);
+}
+
+static ts_status choose(ts_device *d, const ts_topk *a)
+{
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_topk(d, a);
+    return st ? st : ts_cpu_topk(c, a);
+}
+
 static ts_status copy(ts_device *d, const ts_copy *a)
 {
     ts_cpu *c = enter(d);
@@ -216,7 +238,7 @@ static void shut(ts_device *d)
 }
 
 static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = choose,
                            .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
 
 void ts_cpu_versions(char *out, size_t size)

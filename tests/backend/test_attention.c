@@ -1,5 +1,5 @@
 /* The flash kernels of every CPU level against plain C in double, over head widths, ragged ends, plans, biases, masks, extreme logits; block sums; the cached search. */
-#include "backend/cpu/attention_cached.h"
+#include "backend/cpu/cpu.h"
 #include "tests/backend/test_attention.h"
 
 static const char *const levels[] = {"avx2", "avx512", "avx512_bf16"};
@@ -100,7 +100,7 @@ START_TEST(cached)
             float sums[2 * 7 * 7];
             build(&x, &s);
             ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
-            ck_ok(c, ts_cpu_block_sums((ts_cpu *)c->dev, &x.a, ts_host_of(x.a.lse.p), sums));
+            ck_ok(c, ts_block_sums_op(c->dev, (ts_block_sums){x.a.q, x.a.k, x.a.scale, x.a.lse, ts_tensor_of((ts_ptr){(uintptr_t)sums}, TS_F32, TS_DIM(1, 2, 7, 7))}));
             const float *fused = ts_host_of(x.a.sums.p);
             /* lse is rounded to f32: a relative error of its ulp times ln 2; the fused sums of bf16 are of the same f32 logits */
             for (int i = 0; i < 98; i++) ck_assert_msg(fabsf(sums[i] - fused[i]) <= 2e-5f * fmaxf(1, fused[i]) + (t ? 2e-3f * fused[i] : 0), "%s: %g, fused %g", levels[l], sums[i], fused[i]);

@@ -1,0 +1,184 @@
+/* Top-k of every row of blocks by selection (no row is sorted), heads that share their budget by recall (AdaSpa, arXiv 2502.21079, section 3.3), and scores from block means.
+ *
+ * A float's bits, flipped so that unsigned integers order as the floats do, are split by quickselect until the budget's smallest is known; a pass in order then takes what is larger
+ * and, of its equals, the first. Every row is computed alone: thread counts change nothing. */
+#include "backend/cpu/topk.h"
+
+#include "backend/cpu/ref.h"
+
+#include <math.h>
+
+static uint32_t order_of(float x)
+{
+    uint32_t u;
+    x += 0.0f; /* -0 counts as 0 */
+    memcpy(&u, &x, sizeof u);
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+
+static void swap(uint32_t *a, uint32_t *b)
+{
+    uint32_t t = *a;
+    *a = *b, *b = t;
+}
+
+/* The k-th largest (k from 1) of n; reorders them. Three-way partition around the median of three: many equal scores cost nothing. */
+static uint32_t nth_largest(uint32_t *x, long n, long k)
+{
+    while (n > 1) {
+        uint32_t a = x[0], b = x[n / 2], c = x[n - 1], pivot = a > b ? (b > c ? b : a > c ? c : a) : (a > c ? a : b > c ? c : b);
+        long larger = 0, i = 0, smaller = n; /* [0, larger) > pivot, [larger, i) = pivot, [smaller, n) < pivot */
+        while (i < smaller) {
+            if (x[i] > pivot) swap(x + larger++, x + i++);
+            else if (x[i] < pivot) swap(x + i, x + --smaller);
+            else i++;
+        }
+        if (k <= larger) n = larger;
+        else if (k <= smaller) return pivot;
+        else x += smaller, n -= smaller, k -= smaller;
+    }
+    return x[0];
+}
+
+static long budget(double keep, long nb)
+{
+    long k = (long)floor(keep * (double)nb + 0.5);
+    return k < 1 ? 1 : k > nb ? nb : k;
+}
+
+/* Bits of one row: the k largest scores, block `forced` (-1: none) among them. Returns the share of the row's scores that they hold. */
+static double choose_row(const float *score, long nb, long k, long forced, uint32_t *work, uint32_t *bits)
+{
+    double kept = 0, all = 0;
+    memset(bits, 0, (size_t)ts_plan_words((int)nb) * sizeof *bits);
+    long n = 0, left = k;
+    for (long j = 0; j < nb; j++)
+        if (j != forced) work[n++] = order_of(score[j]);
+    if (forced >= 0) bits[forced / 32] |= 1u << forced % 32, left--;
+    uint32_t least = left > 0 ? nth_largest(work, n, left) : UINT32_MAX;
+    long larger = 0;
+    for (long j = 0; left > 0 && j < nb; j++) larger += j != forced && order_of(score[j]) > least;
+    long equal = left - larger;
+    for (long j = 0; j < nb; j++) {
+        uint32_t u = order_of(score[j]);
+        bool take = left > 0 && j != forced && (u > least || (u == least && equal-- > 0));
+        if (take) bits[j / 32] |= 1u << j % 32;
+        all += score[j];
+        if (take || j == forced) kept += score[j];
+    }
+    return all > 0 ? kept / all : 1;
+}
+
+typedef struct {
+    const ts_topk *a;
+    long A, nb;
+    double *recall;   /* [A, nb] of rows */
+    double *head;     /* [A] */
+    long *k;          /* [A] budgets */
+    uint32_t *work;   /* [threads, nb] */
+    unsigned char *changed; /* [A] */
+} selection;
+
+static double mean(const double *x, long n)
+{
+    double sum = 0;
+    for (long i = 0; i < n; i++) sum += x[i];
+    return sum / (double)n;
+}
+
+/* Rows of the heads whose budget is new, with recall by head. */
+static void choose_heads(const ts_cpu *c, selection *s)
+{
+    const ts_topk *a = s->a;
+    long nb = s->nb, words = ts_plan_words((int)nb);
+    const float *score = ts_host_of(a->scores.p);
+    uint32_t *bits = ts_host_of(a->plan.bits);
+#pragma omp parallel for schedule(static) num_threads(c->threads)
+    for (long chunk = 0; chunk < c->threads; chunk++)
+        for (long i = chunk; i < s->A * nb; i += c->threads)
+            if (s->changed[i / nb]) s->recall[i] = choose_row(score + i * nb, nb, s->k[i / nb], a->diagonal ? i % nb : -1, s->work + chunk * nb, bits + i * words);
+    for (long h = 0; h < s->A; h++) s->head[h] = mean(s->recall + h * nb, nb);
+}
+
+/* Is head a of higher recall than b? Among equals the lower one counts as higher. */
+static bool above(const double *recall, long a, long b) { return recall[a] > recall[b] || (recall[a] == recall[b] && a < b); }
+
+/* New budgets by recall; false: none changed. */
+static bool adapt(selection *s)
+{
+    double keep = s->a->keep, high = fmin(1, 1.5 * keep), low = 2 * keep - high;
+    long n = 0, base = s->k[0], many = budget(high, s->nb), few = budget(low, s->nb);
+    for (long h = 0; h < s->A; h++) n += s->head[h] > 0.8;
+    if (n > s->A / 2) n = s->A / 2;
+    for (long h = 0; h < s->A; h++) {
+        long better = 0;
+        for (long g = 0; g < s->A; g++) better += above(s->head, g, h);
+        if (better < n) s->k[h] = few;
+        else if (better >= s->A - n) s->k[h] = many;
+        s->changed[h] = s->k[h] != base;
+    }
+    return n > 0;
+}
+
+static void write_stat(const selection *s, int row)
+{
+    if (!ts_there(s->a->stat)) return;
+    float *stat = (float *)ts_host_of(s->a->stat.p) + row * s->a->stat.ld;
+    for (long h = 0; h < s->A; h++) stat[h] = row < 2 ? (float)s->head[h] : (float)(s->k[h] * s->nb);
+}
+
+ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
+{
+    selection s = {.a = a, .A = a->scores.dim[0], .nb = a->scores.dim[1]};
+    size_t rows = (size_t)(s.A * s.nb);
+    void *scratch;
+    ts_status st = ts_cpu_scratch(c, (rows + (size_t)s.A) * sizeof(double) + (size_t)s.A * (sizeof(long) + 1) + (size_t)(c->threads * s.nb) * sizeof(uint32_t) + 8, &scratch);
+    if (st || c->dev.counting) return st;
+    s.recall = scratch, s.head = s.recall + rows, s.k = (long *)(s.head + s.A), s.work = (uint32_t *)(s.k + s.A), s.changed = (unsigned char *)(s.work + c->threads * s.nb);
+    for (long h = 0; h < s.A; h++) s.k[h] = budget(a->keep, s.nb), s.changed[h] = 1;
+    choose_heads(c, &s);
+    write_stat(&s, 0);
+    if (a->adaptive && adapt(&s)) choose_heads(c, &s);
+    write_stat(&s, 1), write_stat(&s, 2);
+    return TS_OK;
+}
+
+/* ---- means ---- */
+
+/* Sum over a block's rows of one head of x [B, N, A, D], divided by their number. */
+static void block_mean(ts_tensor x, long b, long block, long h, float *out)
+{
+    long N = x.dim[1], D = x.dim[3], first = block * TS_BLOCK, end = first + TS_BLOCK < N ? first + TS_BLOCK : N;
+    for (long d = 0; d < D; d++) out[d] = 0;
+    for (long n = first; n < end; n++) {
+        long at = (b * N + n) * x.ld + h * D;
+        for (long d = 0; d < D; d++) out[d] += ts_load(ts_host_of(x.p), x.type, at + d);
+    }
+    for (long d = 0; d < D; d++) out[d] /= (float)(end - first);
+}
+
+ts_status ts_cpu_block_means(ts_cpu *c, const ts_block_means *a)
+{
+    long B = a->q.dim[0], N = a->q.dim[1], A = a->q.dim[2], D = a->q.dim[3], nb = (N + TS_BLOCK - 1) / TS_BLOCK, rows = B * A * nb;
+    void *scratch;
+    ts_status st = ts_cpu_scratch(c, (size_t)(2 * rows * D) * sizeof(float), &scratch);
+    if (st || c->dev.counting) return st;
+    float *q = scratch, *k = q + rows * D, *score = ts_host_of(a->scores.p);
+#pragma omp parallel num_threads(c->threads)
+    {
+#pragma omp for schedule(static)
+        for (long i = 0; i < rows; i++) {
+            block_mean(a->q, i / (A * nb), i % nb, i / nb % A, q + i * D);
+            block_mean(a->k, i / (A * nb), i % nb, i / nb % A, k + i * D);
+        }
+#pragma omp for schedule(static)
+        for (long i = 0; i < rows; i++)
+            for (long j = 0; j < nb; j++) {
+                const float *x = q + i * D, *y = k + (i / nb * nb + j) * D;
+                float sum = 0;
+                for (long d = 0; d < D; d++) sum += x[d] * y[d];
+                score[i * nb + j] = sum;
+            }
+    }
+    return TS_OK;
+}

@@ -1,0 +1,256 @@
+/* Plans from scores against their definition done the slow way, block sums and means of every level against double, on the CPU and behind far addresses. */
+#include "backend/cpu/cpu.h"
+#include "tests/testing.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint32_t state = 1;
+static float uniform(void) /* -1..1 */
+{
+    state = state * 1664525u + 1013904223u;
+    return (float)((int32_t)state) / 2147483648.0f;
+}
+
+static ts_ptr put(ts_ctx *c, const void *data, size_t bytes)
+{
+    ts_ptr p;
+    ck_ok(c, c->dev->ops->alloc(c->dev, bytes, &p));
+    if (data) ck_ok(c, c->dev->ops->upload(c->dev, p, data, bytes));
+    return p;
+}
+
+/* Top-k is one of the searches whose scratch a counting run sizes: here it is sized by use. */
+typedef struct { long A, nb; double keep; bool diagonal, adaptive; int ties; } pattern;
+
+static void draw(const pattern *p, float *score)
+{
+    for (long i = 0; i < p->A * p->nb * p->nb; i++) {
+        double x = exp(4 * uniform() * (double)(1 + i / (p->nb * p->nb)));
+        score[i] = (float)(p->ties ? floor(x * p->ties) / p->ties : x);
+    }
+}
+
+static int by_score(const void *x, const void *y)
+{
+    const double *a = x, *b = y;
+    return a[0] > b[0] ? -1 : a[0] < b[0] ? 1 : a[1] < b[1] ? -1 : 1;
+}
+
+/* The definition: sort the row, take the first k. Returns what share of the row they hold. */
+static double take(const float *row, long nb, long k, long forced, bool *kept)
+{
+    double list[nb][2], sum = 0, all = 0;
+    for (long j = 0; j < nb; j++) list[j][0] = j == forced ? INFINITY : row[j], list[j][1] = (double)j, kept[j] = false, all += row[j];
+    qsort(list, (size_t)nb, sizeof *list, by_score);
+    for (long i = 0; i < k; i++) kept[(long)list[i][1]] = true, sum += row[(long)list[i][1]];
+    return all > 0 ? sum / all : 1;
+}
+
+static long budget(double keep, long nb)
+{
+    long k = (long)floor(keep * (double)nb + 0.5);
+    return k < 1 ? 1 : k > nb ? nb : k;
+}
+
+static void define(const pattern *p, const float *score, long *k, double *base, double *recall, bool *kept)
+{
+    long order[p->A], n = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (long a = 0; a < p->A; a++) {
+            if (!pass) k[a] = budget(p->keep, p->nb), order[a] = a;
+            double sum = 0;
+            for (long r = 0; r < p->nb; r++) sum += take(score + (a * p->nb + r) * p->nb, p->nb, k[a], p->diagonal ? r : -1, kept + (a * p->nb + r) * p->nb);
+            recall[a] = sum / (double)p->nb;
+            if (!pass) base[a] = recall[a];
+            if (pass || a < p->A - 1 || !p->adaptive) continue;
+            for (long i = 0; i < p->A; i++) n += base[i] > 0.8;
+            if (n > p->A / 2) n = p->A / 2;
+            for (long i = 1; i < p->A; i++) /* insertion: stable, highest first */
+                for (long j = i; j > 0 && base[order[j]] > base[order[j - 1]]; j--) { long t = order[j]; order[j] = order[j - 1], order[j - 1] = t; }
+            double high = fmin(1, 1.5 * p->keep);
+            for (long i = 0; i < n; i++) k[order[i]] = budget(2 * p->keep - high, p->nb), k[order[p->A - 1 - i]] = budget(high, p->nb);
+        }
+}
+
+static void check_pattern(const pattern *p, const char *backend, int threads)
+{
+    ts_ctx *c = testing_open(backend, NULL, threads);
+    long A = p->A, nb = p->nb, words = ts_plan_words((int)nb), cells = A * nb * nb;
+    float *score = malloc((size_t)cells * 4), stat[3 * A];
+    uint32_t *bits = malloc((size_t)(A * nb * words) * 4);
+    bool *kept = malloc((size_t)cells);
+    long k[A];
+    double base[A], recall[A];
+    draw(p, score);
+    ts_topk t = {.scores = ts_tensor_of(put(c, score, (size_t)cells * 4), TS_F32, TS_DIM(A, nb, nb)), .keep = p->keep, .diagonal = p->diagonal, .adaptive = p->adaptive,
+                   .plan = {.A = (int)A, .nb = (int)nb, .bits = put(c, NULL, (size_t)(A * nb * words) * 4)}, .stat = ts_tensor_of(put(c, NULL, sizeof stat), TS_F32, TS_DIM(3, A))};
+    ck_ok(c, ts_topk_op(c->dev, t));
+    ck_ok(c, c->dev->ops->download(c->dev, bits, t.plan.bits, (size_t)(A * nb * words) * 4));
+    ck_ok(c, c->dev->ops->download(c->dev, stat, t.stat.p, sizeof stat));
+    define(p, score, k, base, recall, kept);
+    for (long i = 0; i < cells; i++) ck_assert_msg((bits[i / nb * words + i % nb / 32] >> (i % nb % 32) & 1) == kept[i], "%ld blocks, keep %g: block %ld of row %ld", nb, p->keep, i % nb, i / nb);
+    for (long i = 0; i < A * nb; i++)
+        for (long j = nb; j < words * 32; j++) ck_assert(!(bits[i * words + j / 32] >> j % 32 & 1));
+    for (long a = 0; a < A; a++) ck_assert(fabs(stat[a] - base[a]) < 1e-6 && fabs(stat[A + a] - recall[a]) < 1e-6 && (long)stat[2 * A + a] == k[a] * nb);
+    c->dev->ops->free(c->dev, t.scores.p), c->dev->ops->free(c->dev, t.plan.bits), c->dev->ops->free(c->dev, t.stat.p);
+    free(score), free(bits), free(kept);
+    testing_close(c);
+}
+
+START_TEST(plans)
+{
+    static const long sizes[] = {1, 2, 5, 31, 32, 33, 64, 129};
+    static const double keeps[] = {0.01, 0.2, 0.35, 0.5, 0.7, 1};
+    state = 7;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++)
+            for (int f = 0; f < 12; f++)
+                check_pattern(&(pattern){.A = 1 + f, .nb = sizes[s], .keep = keeps[i], .diagonal = f & 1, .adaptive = f & 2, .ties = f & 4 ? 3 : 0}, s % 2 ? "far" : "cpu", 1 + f % 2);
+}
+END_TEST
+
+/* Keep's mean over heads stays: as many heads give as take, by the same amount. */
+START_TEST(heads_share)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 2);
+    enum { A = 8, NB = 100 };
+    float *score = calloc(A * NB * NB, 4), stat[3 * A];
+    for (long i = 0; i < A * NB * NB; i++) score[i] = i / (NB * NB) < 3 && i % NB != 7 ? 1e-6f : 1; /* three heads look at one block only, five at all alike */
+    uint32_t bits[A * NB * 4];
+    ts_topk t = {.scores = ts_tensor_of((ts_ptr){(uintptr_t)score}, TS_F32, TS_DIM(A, NB, NB)), .keep = 0.2, .adaptive = true, .plan = {.A = A, .nb = NB, .bits = {(uintptr_t)bits}},
+                   .stat = ts_tensor_of((ts_ptr){(uintptr_t)stat}, TS_F32, TS_DIM(3, A))};
+    ck_ok(c, ts_topk_op(c->dev, t));
+    static const long want[A] = {10, 10, 10, 20, 20, 30, 30, 30};
+    for (int a = 0; a < A; a++) ck_assert_int_eq((long)stat[2 * A + a], want[a] * NB);
+    free(score), testing_close(c);
+}
+END_TEST
+
+/* ---- sums and means ---- */
+typedef struct { long B, N, A, D, pad; ts_dtype type; } shape;
+
+static float rounded(float x, ts_dtype t)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    if (t == TS_BF16) u &= 0xFFFF0000u;
+    memcpy(&x, &u, 4);
+    return x;
+}
+
+static ts_tensor rows(ts_ctx *c, const shape *s, float *x)
+{
+    long ld = s->A * s->D + s->pad, n = s->B * s->N * ld;
+    uint16_t *half = malloc((size_t)n * 2);
+    for (long i = 0; i < n; i++) {
+        uint32_t u;
+        x[i] = rounded(1.7f * uniform(), s->type);
+        memcpy(&u, x + i, 4);
+        half[i] = (uint16_t)(u >> 16);
+    }
+    ts_tensor t = ts_tensor_of(put(c, s->type == TS_BF16 ? (void *)half : x, (size_t)n * ts_dtype_size(s->type)), s->type, TS_DIM(s->B, s->N, s->A, s->D));
+    t.ld = ld;
+    free(half);
+    return t;
+}
+
+static double dot(const shape *s, const float *x, const float *y, long b, long n, long m, long h)
+{
+    long ld = s->A * s->D + s->pad;
+    double sum = 0;
+    for (long d = 0; d < s->D; d++) sum += (double)x[(b * s->N + n) * ld + h * s->D + d] * y[(b * s->N + m) * ld + h * s->D + d];
+    return sum;
+}
+
+static void check_sums(const shape *s, const char *backend, const char *level)
+{
+    ts_ctx *c = testing_open(backend, level, 2);
+    long ld = s->A * s->D + s->pad, n = s->B * s->N * ld, nb = (s->N + 63) / 64, cells = s->B * s->A * nb * nb;
+    float *q = malloc((size_t)n * 4), *k = malloc((size_t)n * 4), *lse = malloc((size_t)(s->B * s->A * s->N) * 4), *got = malloc((size_t)cells * 4);
+    ts_tensor tq = rows(c, s, q), tk = rows(c, s, k);
+    for (long i = 0; i < s->B * s->A * s->N; i++) lse[i] = 3 + uniform();
+    lse[0] = -300; /* exponents far beyond float: clamped */
+    ts_tensor tl = ts_tensor_of(put(c, lse, (size_t)(s->B * s->A * s->N) * 4), TS_F32, TS_DIM(s->B, s->A, s->N)), ts = ts_tensor_of(put(c, NULL, (size_t)cells * 4), TS_F32, TS_DIM(s->B, s->A, nb, nb));
+    float scale = (float)(1 / sqrt((double)s->D));
+    ck_ok(c, ts_block_sums_op(c->dev, (ts_block_sums){tq, tk, scale, tl, ts}));
+    ck_ok(c, c->dev->ops->download(c->dev, got, ts.p, (size_t)cells * 4));
+    for (long i = 0; i < cells; i++) {
+        long j = i % nb, p = i / nb % nb, bh = i / (nb * nb);
+        double want = 0;
+        for (long r = p * 64; r < s->N && r < p * 64 + 64; r++)
+            for (long m = j * 64; m < s->N && m < j * 64 + 64; m++) want += exp(fmin(scale * dot(s, q, k, bh / s->A, r, m, bh % s->A) - lse[bh * s->N + r], 115 * M_LN2));
+        /* logits of D products of at most 3 each: D roundings of 2^-24 relative to their sum of magnitudes, then the exponential's 2^-21; exp(80) itself in base 2 differs by its argument's rounding */
+        double tol = want * (scale * 3 * (double)s->D * (double)s->D * 6e-8 / 8 + 1e-5);
+        ck_assert_msg(fabs(got[i] - want) <= tol, "%s %s: sum %ld is %g, expected %g", backend, level ? level : "best", i, got[i], want);
+    }
+    float means[nb * nb * s->A * s->B];
+    ck_ok(c, ts_block_means_op(c->dev, (ts_block_means){tq, tk, ts}));
+    ck_ok(c, c->dev->ops->download(c->dev, means, ts.p, (size_t)cells * 4));
+    for (long i = 0; i < cells; i++) {
+        long j = i % nb, p = i / nb % nb, bh = i / (nb * nb), rq = 0, rk = 0;
+        double want = 0;
+        for (long r = p * 64; r < s->N && r < p * 64 + 64; r++, rq++) {
+            rk = 0;
+            for (long m = j * 64; m < s->N && m < j * 64 + 64; m++, rk++) want += dot(s, q, k, bh / s->A, r, m, bh % s->A);
+        }
+        want /= (double)(rq * rk);
+        ck_assert_msg(fabs(means[i] - want) <= 3 * (double)s->D * 6e-8 * 70, "mean %ld is %g, expected %g", i, means[i], want); /* 64 + D roundings of sums below 3 D */
+    }
+    c->dev->ops->free(c->dev, tq.p), c->dev->ops->free(c->dev, tk.p), c->dev->ops->free(c->dev, tl.p), c->dev->ops->free(c->dev, ts.p);
+    free(q), free(k), free(lse), free(got), testing_close(c);
+}
+
+START_TEST(sums)
+{
+    static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
+    static const shape shapes[] = {{1, 1, 1, 16, 0, TS_F32}, {1, 64, 2, 64, 0, TS_F32}, {2, 131, 3, 40, 8, TS_F32}, {1, 300, 1, 128, 0, TS_F32}, {1, 200, 2, 72, 16, TS_BF16}, {2, 65, 1, 64, 0, TS_BF16}};
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    ts_level most = ((ts_cpu *)c->dev)->level;
+    testing_close(c);
+    for (int l = 0; l < 4; l++) {
+        if (l > (int)most) { printf("skip: this CPU has no %s\n", levels[l]); continue; }
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            if (shapes[i].type == TS_BF16 && l == 3) { check_sums(shapes + i, "far", levels[l]); continue; }
+            check_sums(shapes + i, "cpu", levels[l]);
+        }
+    }
+}
+END_TEST
+
+START_TEST(refused)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    float x[64];
+    uint32_t bits[4];
+    ts_tensor s = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 4, 4));
+    ts_plan p = {.A = 1, .nb = 4, .bits = {(uintptr_t)bits}}, other = {.A = 2, .nb = 4, .bits = {(uintptr_t)bits}};
+    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 0, .plan = p}), TS_ESHAPE);
+    ck_assert_str_eq(c->err.text, "top-k: keep 0, expected more than 0 and at most 1");
+    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .plan = other}), TS_ESHAPE);
+    ck_assert_str_eq(c->err.text, "top-k: a plan of 2 heads and 4 blocks, expected 1 and 4");
+    ts_tensor q = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 4, 1, 4)), lse = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 1, 3)), sum = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 1, 1, 1));
+    ck_assert_int_eq(ts_block_sums_op(c->dev, (ts_block_sums){q, q, 1, lse, sum}), TS_ESHAPE);
+    ck_assert_str_eq(c->err.text, "block sums: lse is [1, 1, 3] F32, expected rows and width of [1, 4] F32");
+    ck_assert_int_eq(ts_block_means_op(c->dev, (ts_block_means){q, q, lse}), TS_ESHAPE);
+    testing_close(c);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("topk");
+    TCase *tc = tcase_create("topk");
+    tcase_add_test(tc, plans);
+    tcase_add_test(tc, heads_share);
+    tcase_add_test(tc, sums);
+    tcase_add_test(tc, refused);
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
