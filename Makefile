@@ -36,12 +36,12 @@ $(B)/tessera: $(CLI_OBJ) $(B)/libtessera.a
 $(B)/libtessera.a: $(LIB_OBJ)
 	@rm -f $@
 	@ar rcs $@ $^
-# One file an instruction set, each with its own flags; nothing else is compiled for more than the baseline.
+# One kernel file an instruction set, each with its own flags; nothing else, and no test of them, is compiled for more than the baseline.
 # SIMDe's vectors pass through functions compiled for the baseline, within one program: their ABI is nobody else's concern.
 $(B)/tests/backend/test_attention_simde%.o: ISA := -Wno-psabi
-$(B)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
-$(B)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
-$(B)/%_avx512_bf16.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx2 -mfma -mf16c
+$(B)/backend/cpu/%_avx2.o: ISA := -mavx2 -mfma -mf16c
+$(B)/backend/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
+$(B)/backend/cpu/%_avx512_bf16.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx2 -mfma -mf16c
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $<"
