@@ -32,6 +32,8 @@ struct ts_encoder {
 static ts_status read_config(ts_encoder *e, const ts_component *c)
 {
     char feed[64] = "relu";
+    /* The whole model holds the encoder under the same names. */
+    const char *classes = e->own_bias ? "[\"UMT5EncoderModel\"]|[\"UMT5ForConditionalGeneration\"]|[\"UMT5Model\"]|null" : "[\"T5EncoderModel\"]|[\"T5ForConditionalGeneration\"]|[\"T5Model\"]|null";
     ts_key keys[] = {{"vocab_size", TS_KEY_INT, &e->vocab, 0, NULL, NULL},
                      {"d_model", TS_KEY_INT, &e->dim, 0, NULL, NULL},
                      {"d_kv", TS_KEY_INT, &e->kv, 0, NULL, NULL},
@@ -42,8 +44,9 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
                      {"relative_attention_max_distance", TS_KEY_INT, &e->max_distance, 0, NULL, NULL},
                      {"layer_norm_epsilon", TS_KEY_FLOAT, &e->eps, 0, NULL, NULL},
                      {"feed_forward_proj", TS_KEY_STRING, feed, 0, NULL, NULL},
+                     {"architectures", TS_KEY_ONLY, NULL, 0, NULL, classes},
+                     {"model_type", TS_KEY_ONLY, NULL, 0, NULL, e->own_bias ? "\"umt5\"" : "\"t5\""},
                      /* of the decoder, of training, or said by the keys above */
-                     {"architectures", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"classifier_dropout", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"decoder_start_token_id", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"dense_act_fn", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
@@ -56,7 +59,6 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
                      {"is_decoder", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"is_encoder_decoder", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"is_gated_act", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"model_type", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"num_decoder_layers", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"output_past", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
                      {"scalable_attention", TS_KEY_IGNORE, NULL, 0, NULL, NULL},

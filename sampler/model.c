@@ -77,9 +77,17 @@ static ts_status need(ts_model *m, const char *name, const ts_component **out)
     return TS_OK;
 }
 
-static ts_status wrong_class(ts_model *m, const ts_component *c, const char *wanted)
+/* model_index.json and the component's own config each say what it is; a config without the key is believed. */
+static ts_status check_class(ts_model *m, const ts_component *c, const char *wanted)
 {
-    return ts_fail(&m->ctx->err, TS_EMODEL, "%s: class %s, a %s takes %s", c->config_path, c->cls, m->dir.pipeline, wanted);
+    ts_err *err = &m->ctx->err;
+    const cJSON *own = cJSON_GetObjectItemCaseSensitive(c->config, "_class_name");
+    if (strcmp(c->cls, wanted)) return ts_fail(err, TS_EMODEL, "%s/model_index.json: %s is of class %s, a %s takes %s", m->dir.dir, c->name, c->cls, m->dir.pipeline, wanted);
+    if (!own || (cJSON_IsString(own) && !strcmp(own->valuestring, wanted))) return TS_OK;
+    char *got = cJSON_PrintUnformatted(own);
+    ts_status st = ts_fail(err, TS_EMODEL, "%s: \"_class_name\" is %.80s, a %s takes %s", c->config_path, got ? got : "?", m->dir.pipeline, wanted);
+    free(got);
+    return st;
 }
 
 static ts_status read_parts(ts_model *m)
@@ -89,11 +97,12 @@ static ts_status read_parts(ts_model *m)
     TRY(need(m, "transformer", &dit));
     TRY(need(m, "vae", &vae));
     TRY(need(m, "text_encoder", &text));
-    if (strcmp(dit->cls, m->family->dit->cls)) TRY(wrong_class(m, dit, m->family->dit->cls));
-    if (strcmp(vae->cls, m->family->vae->cls)) TRY(wrong_class(m, vae, m->family->vae->cls));
-    bool known = false;
-    for (int i = 0; m->family->encoders[i]; i++) known |= !strcmp(text->cls, m->family->encoders[i]);
-    if (!known) TRY(wrong_class(m, text, m->family->encoders[0]));
+    TRY(check_class(m, dit, m->family->dit->cls));
+    TRY(check_class(m, vae, m->family->vae->cls));
+    const char *encoder = m->family->encoders[0];
+    for (int i = 0; m->family->encoders[i]; i++)
+        if (!strcmp(text->cls, m->family->encoders[i])) encoder = text->cls;
+    TRY(check_class(m, text, encoder));
     TRY(m->family->dit->describe(m->ctx, dit->config, dit->config_path, &m->dit_info));
     TRY(m->family->vae->describe(m->ctx, vae->config, vae->config_path, &m->vae_info));
     if (m->dit_info.in_channels != m->vae_info.channels || m->dit_info.out_channels != m->vae_info.channels)
@@ -103,7 +112,7 @@ static ts_status read_parts(ts_model *m)
         const ts_component *second;
         ts_dit_info info = {0};
         TRY(need(m, "transformer_2", &second));
-        if (strcmp(second->cls, m->family->dit->cls)) TRY(wrong_class(m, second, m->family->dit->cls));
+        TRY(check_class(m, second, m->family->dit->cls));
         TRY(m->family->dit->describe(m->ctx, second->config, second->config_path, &info));
         if (info.in_channels != m->dit_info.in_channels || info.out_channels != m->dit_info.out_channels || info.text_dim != m->dit_info.text_dim ||
             memcmp(info.patch, m->dit_info.patch, sizeof info.patch))

@@ -1,0 +1,124 @@
+/* Model directories whose parts contradict each other, or say that they are what no code here is for: refused by name before anything is computed. */
+#include "sampler/tessera.h"
+
+#include "sampler/run.h"
+#include "tests/cli/program.h"
+#include "tests/weights/scratch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char *copied(const char *fixture)
+{
+    char *dir = testing_tmp();
+    program_expect(program_shell("cp -r %s/model/. %s", testing_fixture(fixture), dir), 0);
+    return dir;
+}
+
+/* Sets `key` of the file to a JSON text; NULL: removes it. */
+static void set(const char *dir, const char *file, const char *key, const char *value)
+{
+    char path[4200];
+    ts_err err = {0};
+    cJSON *j = NULL;
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    ck_assert_msg(ts_json_load(&err, path, &j) == TS_OK, "%s", err.text);
+    cJSON_DeleteItemFromObjectCaseSensitive(j, key);
+    if (value) cJSON_AddItemToObject(j, key, cJSON_Parse(value));
+    char *text = cJSON_PrintUnformatted(j);
+    scratch_text(dir, file, text);
+    free(text);
+    cJSON_Delete(j);
+}
+
+static ts_status open_run(ts_ctx *c, const char *dir)
+{
+    ts_status st;
+    ts_model *m = NULL;
+    ts_run *r = NULL;
+    ts_request q;
+    ts_estimate e;
+    TRY(ts_model_open(c, dir, &m));
+    ts_request_init(m, &q);
+    q.prompt = "a panda", q.width = q.height = 64, q.frames = 1, q.steps = 2;
+    TRY(ts_run_open(m, &q, &r, &e));
+done:
+    ts_run_close(r);
+    ts_model_close(m);
+    return st;
+}
+
+START_TEST(contradicting_classes)
+{
+    static const struct { const char *file, *key, *value, *got, *wanted; } row[] = {
+        {"transformer/config.json", "_class_name", "\"SanaTransformer2DModel\"", "SanaTransformer2DModel", "WanTransformer3DModel"},
+        {"transformer_2/config.json", "_class_name", "\"WanVACETransformer3DModel\"", "WanVACETransformer3DModel", "WanTransformer3DModel"},
+        {"transformer_2/config.json", "_class_name", "7", "is 7", "WanTransformer3DModel"},
+        {"vae/config.json", "_class_name", "\"AutoencoderKL\"", "\"AutoencoderKL\"", "AutoencoderKLWan"},
+        {"text_encoder/config.json", "architectures", "[\"T5EncoderModel\"]", "[\"T5EncoderModel\"]", "UMT5EncoderModel"},
+        {"text_encoder/config.json", "architectures", "[\"BertModel\"]", "BertModel", "UMT5EncoderModel"},
+        {"text_encoder/config.json", "model_type", "\"t5\"", "\"t5\"", "\"umt5\""},
+        {"model_index.json", "transformer", "[\"diffusers\", \"SanaTransformer2DModel\"]", "SanaTransformer2DModel", "WanTransformer3DModel"},
+        {"model_index.json", "transformer_2", "[\"diffusers\", \"SanaTransformer2DModel\"]", "SanaTransformer2DModel", "WanTransformer3DModel"},
+        {"model_index.json", "vae", "[\"diffusers\", \"AutoencoderKL\"]", "AutoencoderKL,", "AutoencoderKLWan"},
+        {"model_index.json", "text_encoder", "[\"transformers\", \"CLIPTextModel\"]", "CLIPTextModel", "UMT5EncoderModel"},
+        {"model_index.json", "text_encoder", "[\"transformers\", \"T5EncoderModel\"]", "UMT5EncoderModel", "T5EncoderModel"},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        char *dir = copied("wan22-a14b"), file[4200];
+        const char *named = row[i].file;
+        ts_ctx *c = testing_open("cpu", NULL, 1);
+        set(dir, row[i].file, row[i].key, row[i].value);
+        if (i == sizeof row / sizeof *row - 1) named = "text_encoder/config.json"; /* a class that this pipeline may have: its own config says otherwise */
+        snprintf(file, sizeof file, "%s/%s", dir, named);
+        scratch_expect(&c->err, open_run(c, dir), TS_EMODEL, file, row[i].got, row[i].wanted, NULL);
+        testing_close(c);
+        free(dir);
+    }
+}
+END_TEST
+
+START_TEST(classes_left_out)
+{
+    static const char *const file[] = {"transformer/config.json", "transformer_2/config.json", "vae/config.json"};
+    char *dir = copied("wan22-a14b");
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    for (int i = 0; i < 3; i++) set(dir, file[i], "_class_name", NULL);
+    set(dir, "text_encoder/config.json", "architectures", "[\"UMT5ForConditionalGeneration\"]");
+    ck_ok(c, open_run(c, dir));
+    set(dir, "text_encoder/config.json", "architectures", NULL);
+    set(dir, "text_encoder/config.json", "model_type", NULL);
+    ck_ok(c, open_run(c, dir));
+    testing_close(c);
+    free(dir);
+}
+END_TEST
+
+START_TEST(the_program_exits_3)
+{
+    char *dir = copied("wan21-t2v");
+    set(dir, "vae/config.json", "_class_name", "\"AutoencoderKL\"");
+    const program_result *r = program_run("generate x --dry-run --model %s", dir);
+    program_expect(r, 3);
+    ck_assert_msg(strstr(r->err, "/vae/config.json: \"_class_name\" is \"AutoencoderKL\", a WanPipeline takes AutoencoderKLWan"), "%s", r->err);
+    free(dir);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("model");
+    TCase *tc = tcase_create("model");
+    tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, contradicting_classes);
+    tcase_add_test(tc, classes_left_out);
+    tcase_add_test(tc, the_program_exits_3);
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
