@@ -90,7 +90,7 @@ const program_result *program_shell(const char *command, ...)
 
 void program_expect(const program_result *r, int code)
 {
-    ck_assert_msg(r->code == code, "exit code %d, expected %d\n%s%s", r->code, code, r->out, r->err);
+    ck_assert_msg(r->code == code, "exit code %d, expected %d\n%.3000s%.3000s", r->code, code, r->out, r->err); /* Check dies of longer messages */
 }
 
 pid_t program_start(const char *err, const char *args, ...)
