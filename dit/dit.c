@@ -68,12 +68,17 @@ ts_weights *ts_dit_weights(ts_dit *d)
     return d->weights;
 }
 
+void ts_dit_pixels(ts_dit *d, int height, int width)
+{
+    if (d->cls->pixels) d->cls->pixels(d->self, height, width);
+}
+
 static ts_status check_texts(ts_dit *d, const ts_dit_text *text, int texts)
 {
     ts_err *err = &d->ctx->err;
     for (int i = 0; i < texts; i++) {
         ts_host s = text[i].states;
-        long length = text[i].length ? text[i].length : d->cls->text_rows;
+        long length = text[i].length ? text[i].length : d->cls->text_rows ? d->cls->text_rows : s.dim[0];
         if (s.type != TS_F32 || s.nd != 2 || s.dim[1] != d->info.text_dim)
             return ts_fail(err, TS_ESHAPE, "%s: text states are %s of width %ld, expected F32 of width %d", d->dir, ts_dtype_name(s.type), s.nd == 2 ? s.dim[1] : -1L, d->info.text_dim);
         if (s.dim[0] > length || length < 1) return ts_fail(err, TS_ESHAPE, "%s: %ld rows of text states, expected at most %ld", d->dir, s.dim[0], length);

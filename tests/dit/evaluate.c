@@ -11,7 +11,8 @@ ts_dit *evaluation_open(ts_ctx *ctx, const char *dir, int first_layer)
     cJSON *config = NULL;
     snprintf(path, sizeof path, "%s/config.json", dir);
     ck_ok(ctx, ts_json_load(&ctx->err, path, &config));
-    ck_ok(ctx, ts_dit_open(ctx, &ts_dit_wan, config, path, dir, first_layer, &dit));
+    const char *cls = cJSON_GetStringValue(cJSON_GetObjectItem(config, "_class_name"));
+    ck_ok(ctx, ts_dit_open(ctx, cls && !strcmp(cls, ts_dit_pixart.cls) ? &ts_dit_pixart : &ts_dit_wan, config, path, dir, first_layer, &dit));
     cJSON_Delete(config);
     return dit;
 }
@@ -39,6 +40,7 @@ void evaluation_of_fixture(evaluation *e, ts_ctx *ctx, const char *fixture, cons
     *e = (evaluation){.dit = evaluation_open(ctx, dir, 0), .x = noise.data, .noise = bag, .nt = 1, .steps = 1};
     e->t[0] = !strcmp(sampler, "euler") ? 1000 : 999; /* UniPC truncates and never reaches sigma 1 */
     memcpy(e->latent, noise.dim, sizeof e->latent);
+    e->height = (int)noise.dim[2] * 8, e->width = (int)noise.dim[3] * 8; /* the VAEs of pictures have a stride of 8 */
     e->text[0] = text_of(*expected, "states");
     e->texts = 1;
     if (cJSON_GetNumberValue(cJSON_GetObjectItem(c, "guidance")) > 1) e->text[e->texts++] = text_of(*expected, "negative_states");
@@ -79,6 +81,7 @@ ts_status evaluation_phase(ts_ctx *ctx, void *user)
     }
     ts_attn_init(&e->attn, ctx, grid);
     ctx->tap = e->taps ? see : NULL, ctx->tap_user = e;
+    ts_dit_pixels(e->dit, e->height, e->width);
     TRY(ts_dit_prepare(e->dit, &grid, e->text, e->texts, e->t, e->nt));
     e->used[0] = ts_mark(&ctx->arena), e->peak[0] = ctx->arena.peak;
     for (int s = 1; s <= e->steps; s++)

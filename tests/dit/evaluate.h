@@ -14,6 +14,7 @@ typedef struct {
     float t[SAMPLES];
     int texts, nt, samples, steps; /* samples run slots 0, 1; the same evaluation `steps` times, numbered from 1 */
     int trow, trow_sel;
+    int height, width;         /* of the picture in pixels, for classes that are told; 0: not said */
     const uint8_t *sel;        /* host [N]; NULL: none */
     float *v[SAMPLES];         /* out: host [out_channels, F, H, W], evaluation_free */
     ts_bag *taps;              /* out when not NULL: tap.* of sample 0, negative_tap.* of sample 1 */
@@ -21,7 +22,7 @@ typedef struct {
     size_t used[2], peak[2];   /* of the arena, after prepare and after the last step; in the real run */
 } evaluation;
 
-/* Opens tests' folder DIR (config.json and weights). */
+/* Opens tests' folder DIR (config.json and weights) by the class that its config names. */
 ts_dit *evaluation_open(ts_ctx *, const char *dir, int first_layer);
 /* Reads noise, states and first timestep of a fixture; `dir`: the component's folder. The states are those of *expected (ts_bag_free after the last run). */
 void evaluation_of_fixture(evaluation *, ts_ctx *, const char *fixture, const char *dir, ts_bag **expected);
