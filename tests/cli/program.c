@@ -41,12 +41,23 @@ static void keep(const char *path, char *to, size_t size)
     free(text);
 }
 
+/* $TESSERA of the children, whatever folder they go to: what the environment names, else the program at the root of the tree. */
+static void name_program(void)
+{
+    const char *given = getenv("TESSERA");
+    char *full = realpath(given && *given ? given : "tessera", NULL);
+    ck_assert_msg(full != NULL, "%s: %s", given ? given : "./tessera", strerror(errno));
+    setenv("TESSERA", full, 1);
+    free(full);
+}
+
 static const program_result *shell(const char *command)
 {
     static program_result r;
     static char *folder;
     char out[4096], err[4096], *line = NULL;
     if (!folder) folder = testing_tmp();
+    name_program();
     snprintf(out, sizeof out, "%s/out", folder);
     snprintf(err, sizeof err, "%s/err", folder);
     ck_assert(asprintf(&line, "( %s ) >%s 2>%s", command, out, err) > 0);
@@ -70,7 +81,7 @@ const program_result *program_run(const char *args, ...)
 {
     va_list list;
     va_start(list, args);
-    char *command = format("./tessera ", args, list);
+    char *command = format("$TESSERA ", args, list);
     va_end(list);
     const program_result *r = shell(command);
     free(command);
@@ -97,8 +108,9 @@ pid_t program_start(const char *err, const char *args, ...)
 {
     va_list list;
     va_start(list, args);
-    char *command = format("exec ./tessera ", args, list);
+    char *command = format("exec $TESSERA ", args, list);
     va_end(list);
+    name_program();
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {

@@ -1,4 +1,4 @@
-/* Runs ./tessera as a user does and keeps what it said. The tests run in the root of the tree. */
+/* Runs the program as a user does and keeps what it said: what $TESSERA names, else ./tessera. The tests run in the root of the tree. */
 #ifndef PROGRAM_H
 #define PROGRAM_H
 #include "tests/testing.h"
@@ -9,13 +9,13 @@ typedef struct {
     int code;               /* exit code; 128 + signal when one ended it */
     char out[65536], err[65536];
 } program_result;
-/* `./tessera ARGS`, through the shell, waited for. Static buffer of the next call's. */
+/* `tessera ARGS`, through the shell, waited for. Static buffer of the next call's. */
 const program_result *program_run(const char *args, ...) __attribute__((format(printf, 1, 2)));
-/* The same of any shell command. */
+/* The same of any shell command; $TESSERA in it is the program. */
 const program_result *program_shell(const char *command, ...) __attribute__((format(printf, 1, 2)));
 /* Fails the test unless the exit code is `code`, saying what was said. */
 void program_expect(const program_result *, int code);
-/* Starts `./tessera ARGS` with stderr into the file `err`, and returns at once. */
+/* Starts `tessera ARGS` with stderr into the file `err`, and returns at once. */
 pid_t program_start(const char *err, const char *args, ...) __attribute__((format(printf, 2, 3)));
 /* Waits up to 60 s until the file holds `text` (false: the program ended before). */
 bool program_says(pid_t, const char *err, const char *text);

@@ -111,9 +111,9 @@ START_TEST(a_failing_machine_exits_4)
     refused(program_run("generate x -o %s/x.mp4 --state /nonexistent/state", tmp), 4, "--state: can not write into /nonexistent");
     refused(program_run("generate x -o %s/x.mp4 --save-latents /nonexistent/l", tmp), 4, "--save-latents: can not write into /nonexistent");
     refused(program_run("generate x -o %s/x.png --quiet --memory 16M --size 512x512 --frames 1", tmp), 4, "GB may be used");
-    const program_result *r = program_shell("./tessera help generate >/dev/full");
+    const program_result *r = program_shell("$TESSERA help generate >/dev/full");
     refused(r, 4, "standard output can not be written");
-    r = program_shell("./tessera help generate | true");
+    r = program_shell("$TESSERA help generate | true");
     program_expect(r, 0);
     ck_assert_str_eq(r->err, "");
 }
@@ -213,10 +213,10 @@ START_TEST(a_model_by_its_name)
     char *hub = testing_tmp(), *root = realpath("weights/default", NULL);
     program_expect(program_shell("mkdir -p %s/hub/models--Org--Name/snapshots %s/hub/models--Org--Name/refs && ln -s %s %s/hub/models--Org--Name/snapshots/abc && "
                                  "printf abc > %s/hub/models--Org--Name/refs/main", hub, hub, root, hub, hub), 0);
-    program_expect(program_shell("HF_HUB_CACHE=%s/hub ./tessera tokens x --model Org/Name", hub), 0);
-    program_expect(program_shell("unset HF_HUB_CACHE; HF_HOME=%s ./tessera tokens x --model Org/Name", hub), 0);
-    program_expect(program_shell("unset HF_HUB_CACHE HF_HOME; XDG_CACHE_HOME=%s HOME=/nonexistent ./tessera tokens x --model Org/Name", hub), 3);
-    program_expect(program_shell("HF_HUB_CACHE=%s/hub ./tessera info Org/Name", hub), 0);
+    program_expect(program_shell("HF_HUB_CACHE=%s/hub $TESSERA tokens x --model Org/Name", hub), 0);
+    program_expect(program_shell("unset HF_HUB_CACHE; HF_HOME=%s $TESSERA tokens x --model Org/Name", hub), 0);
+    program_expect(program_shell("unset HF_HUB_CACHE HF_HOME; XDG_CACHE_HOME=%s HOME=/nonexistent $TESSERA tokens x --model Org/Name", hub), 3);
+    program_expect(program_shell("HF_HUB_CACHE=%s/hub $TESSERA info Org/Name", hub), 0);
     program_expect(program_shell("rm -r %s/hub", hub), 0);
     free(root);
     free(hub);
