@@ -48,4 +48,28 @@ struct ts_sink { /* where frames go: pulled from the decoder in display order; a
     void (*abort)(ts_sink *);      /* remove what was written; legal at any time, also after a failed call */
     char error[512];
 };
+/* A prompt file as written: rows of keys and values. What a key means and which values it takes is for whoever renders. */
+typedef struct {
+    const char *key;   /* a long name; '_' is written '-' */
+    const char *value; /* numbers as written; a JSON list "1,2,3" */
+    int number;        /* JSON had a number or a list of them; 0: text, also where it looks like a number */
+} ts_setting;
+typedef struct {
+    int line;          /* of the file, from 1: where the row begins */
+    int index;         /* among the file's prompts, from 1, faulty ones included */
+    const char *prompt;
+    ts_setting *field;
+    int fields, faulty;
+} ts_prompt;
+typedef struct {
+    int line;          /* 0: the file as a whole */
+    char *text;        /* what, and what was expected */
+} ts_fault;
+typedef struct {
+    char *name;        /* of the file, for sentences; "stdin" */
+    ts_prompt *row;
+    int rows;
+    ts_fault *fault; /* in order of line */
+    int faults;
+} ts_prompts;
 #endif
