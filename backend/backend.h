@@ -194,6 +194,7 @@ typedef struct {
     ts_status (*block_sums)(ts_device *, const ts_block_sums *);
     ts_status (*block_means)(ts_device *, const ts_block_means *);
     ts_status (*topk)(ts_device *, const ts_topk *);
+    ts_status (*peak)(ts_device *, ts_dtype, double *flops); /* measures what multiply-adds of f32 or bf16 reach on all threads when nothing is loaded, a second; 0: it has no such kernel */
     ts_status (*lincomb)(ts_device *, const ts_lincomb *);
     ts_status (*resample)(ts_device *, const ts_resample *);
     ts_status (*check)(ts_device *, ts_tensor, int tag);  /* remembers the first tag (> 0) whose tensor holds NaN or infinity */
@@ -210,6 +211,7 @@ struct ts_device {      /* the head of every device; what follows is its own */
     const char *name;   /* "cpu", ... */
     const char *level;  /* CPU level in use: "ref", "avx2", "avx512", "avx512_bf16" */
     int threads;
+    double packing;     /* seconds that attention has spent so far on laying out keys and values for its kernel, of all threads together */
 };
 
 /* Calls read `ts_linear_op(dev, (ts_linear){.x = ...})`. Each returns TS_EDEVICE or TS_ESHAPE with a sentence. */

@@ -19,11 +19,11 @@ typedef enum {
     TS_EFAIL    /* some jobs failed, or `strict` refused: 1 */
 } ts_status;
 
-typedef enum { TS_PHASE_TEXT, TS_PHASE_DENOISE, TS_PHASE_DECODE } ts_phase;
+typedef enum { TS_PHASE_TEXT, TS_PHASE_DENOISE, TS_PHASE_DECODE, TS_PHASE_BENCH } ts_phase;
 
 typedef struct {       /* where a run is; steps, layers and frames count from 1, 0: the phase begins */
     ts_phase phase;
-    int step, steps;   /* denoise: solver step; decode: frame; text: prompt */
+    int step, steps;   /* denoise: solver step; decode: frame; text: prompt; bench: hundredths of the work */
     int layer, layers; /* of the transformer or text encoder; 0 outside of the layer loop */
     double seconds;    /* since the phase began */
 } ts_event;

@@ -49,6 +49,7 @@ static double attention_flops(const ts_attention *a) /* of the blocks that are r
     for (long b = 0; b < a->q.dim[0]; b++) share += a->plan && a->plan[b] ? a->plan[b]->share : 1;
     return 4.0 * share * (double)a->q.dim[1] * (double)a->k.dim[1] * (double)(a->q.dim[2] * a->q.dim[3]);
 }
+static ts_status peak(ts_device *d, ts_dtype type, double *flops) { return inner_of(d)->ops->peak(inner_of(d), type, flops); }
 PASS(copy, ts_copy, TS_TIME_COPY, 0)
 PASS(gather, ts_gather, TS_TIME_COPY, 0)
 PASS(linear, ts_linear, TS_TIME_LINEAR, linear_flops(a))
@@ -81,7 +82,7 @@ static void shut(ts_device *d)
 }
 
 static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = topk,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = topk, .peak = peak,
                            .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
 
 ts_status ts_profile_open(ts_device *inner, ts_device **out)

@@ -27,6 +27,8 @@ void ts_cli_close(ts_cli *);
 ts_status ts_cli_stopped(ts_cli *); /* TS_ESTOP once a signal came */
 /* `json`: the metadata of a file of ours, by content: latents, state, picture or clip; malloc'd; NULL: it has none. */
 ts_status ts_cli_metadata(ts_cli *, const char *path, char **json);
+/* Before any work: a file that a flag names (id, and its name without dashes) can be written. may_exist: it is replaced without --overwrite. */
+ts_status ts_cli_check_side(ts_cli *, ts_flag_id, const char *flag, bool may_exist);
 bool ts_cli_is_safetensors(const char *path);
 
 /* The commands. TS_OK or the status that the exit code follows from; results go to stdout. */
@@ -34,6 +36,7 @@ ts_status ts_cli_generate(ts_cli *);
 ts_status ts_cli_decode(ts_cli *);
 ts_status ts_cli_info(ts_cli *);
 ts_status ts_cli_tokens(ts_cli *);
+ts_status ts_cli_bench(ts_cli *);
 /* "1.5 GB", "320 MB"; powers of 1000 */
 const char *ts_cli_bytes(double bytes, char out[32]);
 /* One row of a table on stdout: a label, then text. */

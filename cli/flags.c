@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GEN = TS_CMD_GENERATE, DEC = TS_CMD_DECODE, INFO = TS_CMD_INFO, TOK = TS_CMD_TOKENS, SIDE_MIN = 16, SIDE_MAX = 8192 };
+enum { GEN = TS_CMD_GENERATE, DEC = TS_CMD_DECODE, INFO = TS_CMD_INFO, TOK = TS_CMD_TOKENS, BENCH = TS_CMD_BENCH, SIDE_MIN = 16, SIDE_MAX = 8192 };
 #define MEMORY_MIN (16.0 * 1024 * 1024)
 
 static const ts_flag table[] = {
     {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC, "Output",
      "File to write: .mp4, .webm, .gif, .png, a pattern like f-%04d.png, or a folder/ of numbered PNGs (default: tessera.mp4, or tessera.png for one frame)"},
-    {TS_F_OVERWRITE, "overwrite", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Replace files that exist"},
+    {TS_F_OVERWRITE, "overwrite", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BENCH, NULL, "Replace files that exist"},
     {TS_F_SCALE, "scale", 0, TS_KIND_WHOLE, "N", 1, 16, NULL, GEN | DEC, NULL, "Enlarge N times while writing, 1 to 16 (default: the model's; 1 for numbered PNGs)"},
     {TS_F_CRF, "crf", 0, TS_KIND_WHOLE, "N", 0, 63, NULL, GEN | DEC, NULL, "Video quality, 0 (best) to 51 for MP4, 63 for WebM (default: 18, 24)"},
     {TS_F_NO_METADATA, "no-metadata", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Leave prompt and settings out of the file"},
@@ -39,19 +39,27 @@ static const ts_flag table[] = {
     {TS_F_SAVE_LATENTS, "save-latents", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Write the final latents (safetensors) before decoding; tessera decode goes on from them"},
     {TS_F_STATE, "state", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Save the state after every step; the same command goes on from it"},
 
-    {TS_F_PRECISION, "precision", 0, TS_KIND_CHOICE, "TYPE", 0, 0, "auto|f32|bf16", GEN | DEC | INFO, "Machine",
-     "Arithmetic of transformer and text encoder: auto (bf16 where the CPU has it), f32 or bf16 (default: auto)"},
-    {TS_F_THREADS, "threads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, GEN | DEC | INFO, NULL, "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
-    {TS_F_CPU, "cpu", 0, TS_KIND_CHOICE, "LEVEL", 0, 0, "ref|avx2|avx512|avx512_bf16", GEN | DEC | INFO, NULL,
-     "Highest instruction set to use: ref, avx2, avx512 or avx512_bf16 (default: the CPU's)"},
-    {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, 0, NULL, GEN | DEC | INFO, NULL, "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
+    {TS_F_KERNEL, "kernel", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BENCH, "Kernels", "Measure the attention kernels alone"},
+    {TS_F_TOKENS, "tokens", 0, TS_KIND_WHOLES, "N,N,...", 1, 1 << 24, NULL, BENCH, NULL, "Numbers of tokens (default: 4096,16384)"},
+    {TS_F_HEADS, "heads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, BENCH, NULL, "Heads, 1 to 1024 (default: 12)"},
+    {TS_F_DIM, "dim", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, BENCH, NULL, "Width of a head, 1 to 1024 (default: 128)"},
+    {TS_F_KEEP, "keep", 0, TS_KIND_REALS, "X,X,...", 0.0001, 1, NULL, BENCH, NULL, "Shares of the key blocks that plans keep, 0.0001 to 1 (default: 1,0.5,0.2,0.1)"},
+    {TS_F_REPEATS, "repeats", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, BENCH, NULL, "Times that each is measured, in turns, 1 to 1000; medians count (default: 5)"},
 
-    {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none", GEN | DEC, "Reporting", "Progress on stderr: bar, json (one event a line) or none (default: bar)"},
-    {TS_F_QUIET, "quiet", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK, NULL, "Nothing on stderr but errors"},
+    {TS_F_PRECISION, "precision", 0, TS_KIND_CHOICE, "TYPE", 0, 0, "auto|f32|bf16", GEN | DEC | INFO | BENCH, "Machine",
+     "Arithmetic of transformer and text encoder: auto (bf16 where the CPU has it), f32 or bf16 (default: auto)"},
+    {TS_F_THREADS, "threads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, GEN | DEC | INFO | BENCH, NULL, "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
+    {TS_F_CPU, "cpu", 0, TS_KIND_CHOICE, "LEVEL", 0, 0, "ref|avx2|avx512|avx512_bf16", GEN | DEC | INFO | BENCH, NULL,
+     "Highest instruction set to use: ref, avx2, avx512 or avx512_bf16 (default: the CPU's)"},
+    {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, 0, NULL, GEN | DEC | INFO | BENCH, NULL, "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
+
+    {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none", GEN | DEC | BENCH, "Reporting", "Progress on stderr: bar, json (one event a line) or none (default: bar)"},
+    {TS_F_QUIET, "quiet", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK | BENCH, NULL, "Nothing on stderr but errors"},
     {TS_F_PROFILE, "profile", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL, "Time every operation and print a table on stderr"},
     {TS_F_DRY_RUN, "dry-run", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Check everything, print sizes, memory and cost, and render nothing"},
     {TS_F_JSON, "json", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, INFO | TOK, NULL, "Print JSON"},
-    {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK, NULL, "Print this help"},
+    {TS_F_JSON_FILE, "json", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL, "Write everything that was measured to FILE, as JSON"},
+    {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK | BENCH, NULL, "Print this help"},
 };
 enum { ROWS = sizeof table / sizeof *table };
 
@@ -131,6 +139,21 @@ bool ts_parse_size(const char *s, int min, int max, int *w, int *h)
     return true;
 }
 
+int ts_parse_list(const char *s, bool integers, double min, double max, double out[TS_LIST])
+{
+    int n = 0;
+    for (char one[32]; n < TS_LIST; s++) {
+        long i;
+        size_t length = strcspn(s, ",");
+        snprintf(one, sizeof one, "%.*s", length < sizeof one ? (int)length : 0, s);
+        if (integers ? !whole(one, min, max, &i) : !real(one, min, max, out + n)) return 0;
+        if (integers) out[n] = (double)i;
+        n++, s += length;
+        if (!*s) return n;
+    }
+    return 0;
+}
+
 static bool bytes(const char *s, double min, uint64_t *out)
 {
     static const char units[] = "KMGT";
@@ -179,6 +202,8 @@ static bool convert(const ts_flag *f, const char *s, ts_flag_value *v)
     case TS_KIND_SIZE: return ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
     case TS_KIND_TILE: return is_choice("auto|off", s) || ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
     case TS_KIND_BYTES: return bytes(s, f->min, &v->wide);
+    case TS_KIND_WHOLES: return ts_parse_list(s, true, f->min, f->max, (double[TS_LIST]){0}) > 0;
+    case TS_KIND_REALS: return ts_parse_list(s, false, f->min, f->max, (double[TS_LIST]){0}) > 0;
     case TS_KIND_SEED: return seed(s, v);
     }
     return false;
@@ -208,6 +233,8 @@ static void wanted(const ts_flag *f, char *out, size_t size)
     case TS_KIND_SIZE: snprintf(out, size, "WxH with %.0f to %.0f pixels a side, for instance 832x480", f->min, f->max); break;
     case TS_KIND_TILE: snprintf(out, size, "auto, off or WxH with %.0f to %.0f pixels a side", f->min, f->max); break;
     case TS_KIND_BYTES: snprintf(out, size, "a size with its unit, at least %.0fM, for instance 8G", f->min / 1024 / 1024); break;
+    case TS_KIND_WHOLES: snprintf(out, size, "whole numbers from %.0f to %.0f with commas between, at most %d of them", f->min, f->max, TS_LIST); break;
+    case TS_KIND_REALS: snprintf(out, size, "numbers from %g to %g with commas between, at most %d of them", f->min, f->max, TS_LIST); break;
     case TS_KIND_SEED: snprintf(out, size, "a whole number from 0 to 18446744073709551615, or random"); break;
     }
 }

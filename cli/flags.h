@@ -6,14 +6,15 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-typedef enum { TS_CMD_GENERATE = 1, TS_CMD_DECODE = 2, TS_CMD_INFO = 4, TS_CMD_TOKENS = 8 } ts_command_bit;
+typedef enum { TS_CMD_GENERATE = 1, TS_CMD_DECODE = 2, TS_CMD_INFO = 4, TS_CMD_TOKENS = 8, TS_CMD_BENCH = 16 } ts_command_bit;
 
 typedef enum {
     TS_F_OUTPUT, TS_F_OVERWRITE, TS_F_SCALE, TS_F_CRF, TS_F_NO_METADATA,
     TS_F_MODEL, TS_F_SIZE, TS_F_FRAMES, TS_F_FPS, TS_F_STEPS, TS_F_GUIDANCE, TS_F_GUIDANCE_2, TS_F_NEGATIVE, TS_F_SEED, TS_F_SAMPLER, TS_F_SHIFT, TS_F_ATTENTION, TS_F_VAE_TILE,
     TS_F_FROM, TS_F_NOISE, TS_F_SAVE_LATENTS, TS_F_STATE,
+    TS_F_KERNEL, TS_F_TOKENS, TS_F_HEADS, TS_F_DIM, TS_F_KEEP, TS_F_REPEATS,
     TS_F_PRECISION, TS_F_THREADS, TS_F_CPU, TS_F_MEMORY,
-    TS_F_PROGRESS, TS_F_QUIET, TS_F_PROFILE, TS_F_DRY_RUN, TS_F_JSON, TS_F_HELP,
+    TS_F_PROGRESS, TS_F_QUIET, TS_F_PROFILE, TS_F_DRY_RUN, TS_F_JSON, TS_F_JSON_FILE, TS_F_HELP,
     TS_F_COUNT
 } ts_flag_id;
 
@@ -26,6 +27,8 @@ typedef enum {
     TS_KIND_SIZE,   /* `w`, `h`, each min..max */
     TS_KIND_TILE,   /* `text`: auto, off or a size */
     TS_KIND_BYTES,  /* `wide`, min..: a number with K, M, G or T (powers of 1024) */
+    TS_KIND_WHOLES, /* `text`: whole numbers min..max between commas, at most TS_LIST of them */
+    TS_KIND_REALS,  /* the same of numbers */
     TS_KIND_SEED    /* `wide`; `random` */
 } ts_flag_kind;
 
@@ -51,7 +54,7 @@ typedef struct {
     int w, h;
 } ts_flag_value;
 
-enum { TS_WORDS = 2 };
+enum { TS_WORDS = 2, TS_LIST = 32 };
 typedef struct {
     ts_flag_value value[TS_F_COUNT];
     const char *word[TS_WORDS]; /* what is not a flag: the first of them */
@@ -68,4 +71,6 @@ const ts_flag *ts_flags_table(int *count);
 const char *ts_nearest(const char *word, const char *const *list);
 /* "832x480": two whole numbers, each min..max. */
 bool ts_parse_size(const char *, int min, int max, int *w, int *h);
+/* "4096,16384": numbers min..max, whole ones only when `integers`; how many, 0: the text is not that. */
+int ts_parse_list(const char *, bool integers, double min, double max, double out[TS_LIST]);
 #endif

@@ -10,9 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *const doing[] = {"encoding text", "denoising", "decoding"};
-static const char *const unit[] = {"prompt", "step", "frame"};
-static const char *const key[] = {"text", "denoise", "decode"};
+static const char *const doing[] = {"encoding text", "denoising", "decoding", "measuring"};
+static const char *const unit[] = {"prompt", "step", "frame", NULL}; /* NULL: hundredths, shown as the share alone */
+static const char *const key[] = {"text", "denoise", "decode", "bench"};
 #define REDRAW 0.1 /* seconds between drawings of the bar */
 #define EVENT 0.5  /* between events within a step */
 #define LINE 10.0  /* between lines where there is no terminal */
@@ -106,7 +106,8 @@ static void draw(ts_screen *s, const ts_event *e, double now)
     clock_text(now - s->phase_began, spent);
     if (rest >= 0) clock_text(rest, left);
     char tail[160], head[96];
-    snprintf(head, sizeof head, "%s %d/%d ", doing[e->phase], e->step, e->steps);
+    if (unit[e->phase]) snprintf(head, sizeof head, "%s %d/%d ", doing[e->phase], e->step, e->steps);
+    else snprintf(head, sizeof head, "%s ", doing[e->phase]);
     n = snprintf(tail, sizeof tail, " %3.0f%% %s%s%s%s%s", floor(s->share * 100), spent, rest >= 0 ? ", " : "", rest >= 0 ? left : "", rest >= 0 ? " left" : "", layer);
     int bar = room - (int)strlen(head) - n - 2;
     if (bar > MOST) bar = MOST;
@@ -129,7 +130,9 @@ static void line_of(ts_screen *s, const ts_event *e, double now)
 {
     char spent[24], left[24];
     double rest = ts_screen_left(s, now);
-    fprintf(s->out, "%s: %s %d of %d, %.0f%%, %s", doing[e->phase], unit[e->phase], e->step, e->steps, floor(s->share * 100), clock_text(now - s->phase_began, spent));
+    fprintf(s->out, "%s: ", doing[e->phase]);
+    if (unit[e->phase]) fprintf(s->out, "%s %d of %d, ", unit[e->phase], e->step, e->steps);
+    fprintf(s->out, "%.0f%%, %s", floor(s->share * 100), clock_text(now - s->phase_began, spent));
     if (rest >= 0) fprintf(s->out, ", %s left", clock_text(rest, left));
     fputc('\n', s->out);
     fflush(s->out);
@@ -157,7 +160,8 @@ static void phase_ended(ts_screen *s, const ts_event *e, double now)
     wipe(s);
     if (t < 10) snprintf(spent, sizeof spent, "%.1f s", t);
     else clock_text(t, spent);
-    fprintf(s->out, "%s: %d %s%s in %s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s", spent);
+    if (unit[e->phase]) fprintf(s->out, "%s: %d %s%s in %s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s", spent);
+    else fprintf(s->out, "%s: %s\n", doing[e->phase], spent);
     fflush(s->out);
 }
 
@@ -185,7 +189,7 @@ void ts_screen_event(void *user, const ts_event *e)
         s->said = now;
         if (s->mode == TS_SCREEN_JSON) json_of(s, e, now);
         else if (s->mode == TS_SCREEN_BAR) draw(s, e, now);
-        else if (begins && e->phase != TS_PHASE_TEXT) fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s"), fflush(s->out);
+        else if (begins && e->phase != TS_PHASE_TEXT && unit[e->phase]) fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s"), fflush(s->out);
         else if (!begins) line_of(s, e, now);
     }
 }
@@ -226,6 +230,12 @@ void ts_screen_note(ts_screen *s, const char *format, ...)
     vfprintf(s->out, format, list);
     va_end(list);
     fputc('\n', s->out);
+    fflush(s->out);
+}
+
+void ts_screen_clear(ts_screen *s)
+{
+    wipe(s);
     fflush(s->out);
 }
 

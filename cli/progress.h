@@ -30,6 +30,7 @@ void ts_screen_start(ts_screen *, const ts_estimate *, int steps, const char *ou
 void ts_screen_event(void *screen, const ts_event *);      /* ts_env.progress */
 void ts_screen_warn(void *screen, const char *sentence);   /* ts_env.warn */
 void ts_screen_note(ts_screen *, const char *format, ...) __attribute__((format(printf, 2, 3))); /* for people only */
+void ts_screen_clear(ts_screen *); /* takes the bar away: a line of stdout comes */
 void ts_screen_table(ts_screen *, const char *name, const char *text); /* some lines of text; an event {"event": name, "text"} */
 void ts_screen_done(ts_screen *, const ts_report *, const char *output);
 void ts_screen_error(ts_screen *, int code, const char *sentence); /* in every mode */

@@ -150,7 +150,7 @@ static void set_output(ts_cli *c, job *j)
 }
 
 /* ---- files beside the output ---- */
-static ts_status check_side(ts_cli *c, ts_flag_id id, const char *flag, bool may_exist)
+ts_status ts_cli_check_side(ts_cli *c, ts_flag_id id, const char *flag, bool may_exist)
 {
     struct stat s;
     const char *path = ts_cli_text(c, id), *slash = path ? strrchr(path, '/') : NULL;
@@ -172,8 +172,8 @@ static ts_status check_sides(ts_cli *c, const char *output)
     if (latents && state && !strcmp(latents, state)) TRY(ts_cli_fail(c, TS_EUSAGE, "--save-latents and --state: both name %s", state));
     if (latents && !strcmp(latents, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--save-latents and the output: both name %s", output));
     if (state && !strcmp(state, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--state and the output: both name %s", output));
-    TRY(check_side(c, TS_F_SAVE_LATENTS, "save-latents", false));
-    TRY(check_side(c, TS_F_STATE, "state", true));
+    TRY(ts_cli_check_side(c, TS_F_SAVE_LATENTS, "save-latents", false));
+    TRY(ts_cli_check_side(c, TS_F_STATE, "state", true));
 done:
     return st;
 }

@@ -89,6 +89,40 @@ ts_status ts_request_from_json(ts_model *, const char *json, ts_request *);
 /* Pieces and ids of a text as the model's tokenizer sees it after cleaning: JSON {"text", "tokens": [{"id", "piece"}], "truncated"}; malloc'd. */
 ts_status ts_tokens(ts_model *, const char *text, char **json);
 
+/* The attention kernels alone, on random tensors [1, tokens, heads, dim], timed in turns: every repeat times each of them once, what is reported are medians. */
+typedef enum {
+    TS_KERNEL_PEAK,    /* multiply-adds of registers alone, what the machine could do: f32, then bf16 where it has the instructions */
+    TS_KERNEL_DENSE,   /* every key block is read */
+    TS_KERNEL_FUSED,   /* dense, with block sums */
+    TS_KERNEL_CACHED,  /* block sums alone, from a kept lse */
+    TS_KERNEL_PACKING, /* part of the dense time: laying out keys and values for the kernel */
+    TS_KERNEL_SPARSE,  /* the same number of random key blocks in every row of blocks */
+    TS_KERNEL_UNEVEN   /* rows of very different lengths (0.1 to 1.9 of the smallest share asked for): all threads against one */
+} ts_kernel_what;
+typedef struct {
+    ts_kernel_what what;
+    const char *name;      /* "dense", ... */
+    const char *precision; /* "f32", "bf16" */
+    const char *level;     /* of the CPU, in use */
+    long tokens;           /* 0: peak */
+    int threads, repeats;  /* repeats: how many went into the medians */
+    double keep, kept;     /* of the key blocks: as asked, as read; 1: dense */
+    double seconds;
+    double flops;          /* useful ones a second: 4 tokens^2 heads dim kept, half of it for cached; 0: packing */
+    double peak_share;     /* flops / the peak of the precision in use; 0: not known */
+    double ratio;          /* sparse: dense seconds x kept / seconds; fused, cached, packing: seconds / dense seconds; uneven: seconds of one thread / seconds; 0: none */
+} ts_kernel_row;
+typedef struct { /* borrowed until the call returns */
+    const long *tokens;
+    const double *keep;    /* 0 < keep <= 1; 1 stands for dense, which is always measured */
+    int tokens_count, keep_count;
+    int heads, dim, repeats;
+    void (*row)(void *user, const ts_kernel_row *); /* called when all of a number of tokens is measured, or stop was asked for */
+    void *user;
+} ts_kernel_bench;
+/* On the CPU at the level, threads and precision of the context. TS_EUSAGE, TS_EMEMORY, TS_ESTOP. Progress: TS_PHASE_BENCH. */
+ts_status ts_bench_kernel(ts_ctx *, const ts_kernel_bench *);
+
 /* Bags: named host tensors in safetensors files. */
 ts_status ts_bag_read(ts_ctx *, const char *path, ts_bag **);
 ts_status ts_bag_write(ts_ctx *, const ts_bag *, const char *path);

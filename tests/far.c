@@ -150,6 +150,8 @@ static ts_status attention(ts_device *d, const ts_attention *a)
     return inner_of(d)->ops->attention(inner_of(d), &l);
 }
 
+static ts_status peak(ts_device *d, ts_dtype type, double *flops) { return inner_of(d)->ops->peak(inner_of(d), type, flops); }
+
 static ts_status block_sums(ts_device *d, const ts_block_sums *a)
 {
     return ts_block_sums_op(inner_of(d), (ts_block_sums){near_t(a->q), near_t(a->k), a->scale, near_t(a->lse), near_t(a->sums)});
@@ -192,7 +194,7 @@ static void shut(ts_device *d)
 }
 
 static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = choose,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = choose, .peak = peak,
                            .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
 
 ts_status ts_far_open(ts_device *inner, ts_device **out)

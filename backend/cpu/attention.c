@@ -153,10 +153,17 @@ static bool round_of(ts_cpu *c, const ts_attn_kernel *k, ts_attn_job *j, long he
     slot *s = (slot *)slots, *t = (slot *)(slots + m->slots / 2);
     int stopped = 0;
     bool want_sums = !lse && ts_there(j->a->sums);
+    double packing = 0;
     j->k = keys, j->v = values;
-#pragma omp parallel for schedule(static) num_threads(c->threads)
-    for (long i = 0; i < heads * j->nkb; i++)
-        k->pack(j, j->first + i / j->nkb, i % j->nkb, keys + (size_t)i * j->k_block * k->elem, values + (size_t)i * j->v_block * k->elem);
+#pragma omp parallel reduction(+ : packing) num_threads(c->threads)
+    {
+        double start = omp_get_wtime();
+#pragma omp for schedule(static) nowait
+        for (long i = 0; i < heads * j->nkb; i++)
+            k->pack(j, j->first + i / j->nkb, i % j->nkb, keys + (size_t)i * j->k_block * k->elem, values + (size_t)i * j->v_block * k->elem);
+        packing += omp_get_wtime() - start;
+    }
+    c->dev.packing += packing;
     queue(j, heads, s, t, (int *)starts);
 #pragma omp parallel reduction(| : stopped) num_threads(c->threads)
     {
@@ -211,4 +218,27 @@ ts_status ts_cpu_block_sums(ts_cpu *c, const ts_block_sums *s)
     }
     if (!c->dev.counting) ts_block_sums_ref(s);
     return TS_OK;
+}
+
+/* The best of some short runs: others may hold a core for a while, and a peak is what is left of that. */
+double ts_cpu_peak(ts_cpu *c, ts_dtype type)
+{
+    enum { MOST = 6 * 64, TRIES = 5 };
+    const ts_attn_kernel *k = type == TS_F32 || (type == TS_BF16 && c->dev.has_bf16) ? choose(c, type) : NULL;
+    double best = 0;
+    long rounds = 1 << 14;
+    for (int i = 0; k && i < TRIES; i++) {
+        double start = omp_get_wtime();
+#pragma omp parallel num_threads(c->threads)
+        {
+            uint32_t small[MOST / 6];
+            float sum[MOST] = {0};
+            for (int n = 0; n < MOST / 6; n++) small[n] = 0x3A003A00; /* 2^-11 in bf16, about that in f32 */
+            k->spin(rounds, small, sum);
+        }
+        double seconds = omp_get_wtime() - start, rate = 2.0 * (double)(rounds * k->lanes) * c->threads / seconds;
+        if (seconds < 2e-3) rounds *= 2, i--; /* too short to say anything */
+        else if (rate > best) best = rate;
+    }
+    return best;
 }

@@ -34,6 +34,9 @@ typedef struct {
     void (*item)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *);
     /* Block sums of query block x key block from a known lse: one pass, no V. sums [nkb] */
     void (*cached)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *, const float *lse, float *sums);
+    /* `rounds` x `lanes` multiply-adds that touch no memory: the machine's peak. small [lanes / 6] in the kernel's type, c [lanes / ks] f32 */
+    void (*spin)(long rounds, const void *small, float *c);
+    long lanes;
 } ts_attn_kernel;
 extern const ts_attn_kernel ts_attn_avx2, ts_attn_avx512, ts_attn_avx512_bf16;
 

@@ -75,12 +75,27 @@ enum { G = 4, PW = VW * NV };
         } \
         ROWS##R(PUT##C) \
     }
+/* Multiply-adds of registers alone: what the machine could do if nothing had to be loaded. c [6][C VW]: the accumulators, read and written so that no compiler finds two of them equal;
+ * b [C VW][KS] of small numbers. */
+#define SPIN(C) \
+    static __attribute__((noinline)) void NAME(spin)(long rounds, const void *small, float *restrict c) \
+    { \
+        const el *A = small, *b = small; \
+        const long lda = 0, k = 0, ldc = C * VW; \
+        const float al[6] = {1, 1, 1, 1, 1, 1}; \
+        ROWS6(DEF##C) ROWS6(OLDC##C) \
+        kb GET##C(b), a; \
+        for (long i = 0; i < rounds; i++) { ROWS6(MUL##C) } \
+        ROWS6(PUT##C) \
+    }
 #if NV == 4
 PRODUCT(6, 4) PRODUCT(4, 4)
 GATHERED(6, 4) GATHERED(4, 4) GATHERED(6, 3) GATHERED(4, 3) GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1)
+SPIN(4)
 #else
 PRODUCT(6, 2) PRODUCT(4, 2)
 GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1)
+SPIN(2)
 #endif
 
 AI void logits(int R, long Dk, const el *q, const el *k, float *s)
@@ -357,4 +372,5 @@ static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void
     NAME(pack_v)(j, vt, row * vt->ld + h * j->D, n, vp);
 }
 
-const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL, .ks = KS, .elem = sizeof(el), .column = VW, .pack = NAME(pack), .item = NAME(item), .cached = NAME(cached)};
+const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL, .ks = KS, .elem = sizeof(el), .column = VW, .pack = NAME(pack), .item = NAME(item), .cached = NAME(cached),
+                                   .spin = NAME(spin), .lanes = 6 * PW * KS};

@@ -177,6 +177,13 @@ static ts_status choose(ts_device *d, const ts_topk *a)
     return st ? st : ts_cpu_topk(c, a);
 }
 
+static ts_status peak(ts_device *d, ts_dtype type, double *flops)
+{
+    ts_cpu *c = enter(d);
+    *flops = d->counting ? 0 : ts_cpu_peak(c, type);
+    return TS_OK;
+}
+
 static ts_status copy(ts_device *d, const ts_copy *a)
 {
     ts_cpu *c = enter(d);
@@ -238,7 +245,7 @@ static void shut(ts_device *d)
 }
 
 static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = choose,
+                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = choose, .peak = peak,
                            .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
 
 void ts_cpu_versions(char *out, size_t size)

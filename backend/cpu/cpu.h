@@ -23,4 +23,5 @@ static inline bool ts_cpu_stop(const ts_cpu *c) { return c->dev.env && c->dev.en
 /* attention.c: checks shapes, picks the kernel of the level, also counts scratch. */
 ts_status ts_cpu_attention(ts_device *, const ts_attention *);
 ts_status ts_cpu_block_sums(ts_cpu *, const ts_block_sums *);
+double ts_cpu_peak(ts_cpu *, ts_dtype);
 #endif

@@ -45,6 +45,20 @@ START_TEST(slips_exit_2)
         {"tokens", "a text is missing"},
         {"tokens one two", "one argument, got 2"},
         {"info one two", "one argument, got 2"},
+        {"bench", "bench: what to measure is missing: --kernel"},
+        {"bench --kernel x", "takes no argument, got \"x\""},
+        {"bench --kernel --tokens 0", "--tokens: got \"0\", wanted whole numbers from 1 to 16777216 with commas between"},
+        {"bench --kernel --tokens 64,", "--tokens: got \"64,\""},
+        {"bench --kernel --tokens 64,1.5", "--tokens: got"},
+        {"bench --kernel --keep 1,0", "--keep: got \"1,0\", wanted numbers from 0.0001 to 1"},
+        {"bench --kernel --keep nan", "--keep: got"},
+        {"bench --kernel --keep ,", "--keep: got"},
+        {"bench --kernel --heads 0", "--heads: got"},
+        {"bench --kernel --repeats 0", "--repeats: got"},
+        {"bench --kernel --json", "--json needs a value: a file name"},
+        {"bench --kernel --json Makefile", "--json: Makefile exists: --overwrite replaces it"},
+        {"bench --kernel --json docs", "--json: docs is not a file"},
+        {"bench --kernel --cpu ref --precision bf16", "precision bf16: this CPU has no bf16"},
         {"info --steps 4", "--steps is not a flag of this command"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) refused(program_run("%s", row[i].args), 2, row[i].phrase);
@@ -107,6 +121,8 @@ END_TEST
 
 START_TEST(a_failing_machine_exits_4)
 {
+    refused(program_run("bench --kernel --json /nonexistent/x.json"), 4, "--json: can not write into /nonexistent");
+    refused(program_run("bench --kernel --quiet --tokens 1000000 --memory 16M"), 4, "1000000 tokens of 12 heads of 128 need");
     refused(program_run("generate x -o /nonexistent/folder/x.mp4"), 4, "/nonexistent/folder");
     refused(program_run("generate x -o %s/x.mp4 --state /nonexistent/state", tmp), 4, "--state: can not write into /nonexistent");
     refused(program_run("generate x -o %s/x.mp4 --save-latents /nonexistent/l", tmp), 4, "--save-latents: can not write into /nonexistent");

@@ -1,0 +1,151 @@
+/* The command bench: what was measured as a table on stdout, row by row, and whole in a JSON file (docs/formats.md). */
+#include "cli/cli.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    ts_cli *c;
+    cJSON *peak, *rows;
+    bool titled; /* the table has its heading */
+} table;
+
+/* ---- kernels ---- */
+static const char *meaning(const ts_kernel_row *r, char *out, size_t size)
+{
+    *out = 0;
+    if (r->ratio <= 0) return out;
+    if (r->what == TS_KERNEL_SPARSE) snprintf(out, size, "%.1f%% of dense x kept", 100 * r->ratio);
+    else if (r->what == TS_KERNEL_UNEVEN) snprintf(out, size, "%.2f x one thread", r->ratio);
+    else if (r->what == TS_KERNEL_PACKING) snprintf(out, size, "%.2f%% of dense", 100 * r->ratio);
+    else snprintf(out, size, "%.3f x dense", r->ratio);
+    return out;
+}
+
+static void print_row(table *t, const ts_kernel_row *r)
+{
+    char name[48], rate[32] = "", share[32] = "", last[64];
+    if (r->what == TS_KERNEL_PEAK) {
+        snprintf(name, sizeof name, "%s peak", r->precision);
+        ts_cli_row(name, "%.1f GFLOP/s on %d thread%s (%s)", r->flops / 1e9, r->threads, r->threads == 1 ? "" : "s", r->level);
+        return;
+    }
+    if (!t->titled) printf("\n%8s  %-18s %7s %7s %11s %9s %8s  %s\n", "tokens", "kernel", "keep", "kept", "ms", "GFLOP/s", "of peak", "compared");
+    t->titled = true;
+    snprintf(name, sizeof name, "%s", r->name);
+    if (r->what == TS_KERNEL_UNEVEN) snprintf(name, sizeof name, "%s, %d thread%s", r->name, r->threads, r->threads == 1 ? "" : "s");
+    if (r->flops > 0) snprintf(rate, sizeof rate, "%.1f", r->flops / 1e9);
+    if (r->peak_share > 0) snprintf(share, sizeof share, "%.1f%%", 100 * r->peak_share);
+    printf("%8ld  %-18s %7.4g %7.4f %11.3f %9s %8s  %s\n", r->tokens, name, r->keep, r->kept, 1e3 * r->seconds, rate, share, meaning(r, last, sizeof last));
+}
+
+static void add_row(table *t, const ts_kernel_row *r)
+{
+    cJSON *j;
+    if (r->what == TS_KERNEL_PEAK) {
+        cJSON_AddNumberToObject(t->peak, r->precision, r->flops);
+        return;
+    }
+    j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "kernel", r->name);
+    cJSON_AddStringToObject(j, "precision", r->precision);
+    cJSON_AddNumberToObject(j, "tokens", (double)r->tokens);
+    cJSON_AddNumberToObject(j, "threads", r->threads);
+    cJSON_AddNumberToObject(j, "repeats", r->repeats);
+    cJSON_AddNumberToObject(j, "keep", r->keep);
+    cJSON_AddNumberToObject(j, "kept", r->kept);
+    cJSON_AddNumberToObject(j, "seconds", r->seconds);
+    if (r->flops > 0) cJSON_AddNumberToObject(j, "flops", r->flops);
+    if (r->peak_share > 0) cJSON_AddNumberToObject(j, "peak_share", r->peak_share);
+    if (r->ratio > 0) cJSON_AddNumberToObject(j, "ratio", r->ratio);
+    cJSON_AddItemToArray(t->rows, j);
+}
+
+static void take_row(void *user, const ts_kernel_row *r)
+{
+    table *t = user;
+    ts_screen_clear(&t->c->screen);
+    print_row(t, r);
+    fflush(stdout);
+    add_row(t, r);
+}
+
+static ts_status write_json(ts_cli *c, cJSON *j)
+{
+    const char *path = ts_cli_text(c, TS_F_JSON_FILE);
+    ts_status st = TS_OK;
+    char *text = NULL, *part = NULL;
+    FILE *f = NULL;
+    if (!path) return TS_OK;
+    text = cJSON_Print(j);
+    if (!text || asprintf(&part, "%s.part", path) < 0) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path));
+    f = fopen(part, "w");
+    bool whole = f && fputs(text, f) >= 0 && fputc('\n', f) >= 0;
+    if (f && fclose(f)) whole = false;
+    if (!whole || rename(part, path)) {
+        st = ts_cli_fail(c, TS_EIO, "--json: %s can not be written: %s", path, strerror(errno));
+        unlink(part);
+    }
+done:
+    free(text);
+    free(part);
+    return st;
+}
+
+static cJSON *head(ts_cli *c, const ts_kernel_bench *b, table *t)
+{
+    cJSON *j = cJSON_CreateObject();
+    char *versions = ts_versions(c->ctx);
+    cJSON_AddStringToObject(j, "tessera", ts_version());
+    cJSON_AddStringToObject(j, "bench", "kernel");
+    cJSON *list = cJSON_AddArrayToObject(j, "versions");
+    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) cJSON_AddItemToArray(list, cJSON_CreateString(line));
+    cJSON_AddNumberToObject(j, "heads", b->heads);
+    cJSON_AddNumberToObject(j, "dim", b->dim);
+    t->peak = cJSON_AddObjectToObject(j, "peak");
+    t->rows = cJSON_AddArrayToObject(j, "rows");
+    free(versions);
+    return j;
+}
+
+static ts_status kernel(ts_cli *c)
+{
+    ts_status st = TS_OK;
+    double tokens[TS_LIST], keep[TS_LIST];
+    long counts[TS_LIST];
+    const ts_flag_value *v = c->flags.value;
+    ts_kernel_bench b = {.heads = 12, .dim = 128, .repeats = 5, .tokens = counts, .keep = keep, .row = take_row};
+    table t = {.c = c};
+    cJSON *j = NULL;
+    b.tokens_count = ts_parse_list(v[TS_F_TOKENS].set ? v[TS_F_TOKENS].text : "4096,16384", true, 1, 1 << 24, tokens);
+    b.keep_count = ts_parse_list(v[TS_F_KEEP].set ? v[TS_F_KEEP].text : "1,0.5,0.2,0.1", false, 0, 1, keep);
+    for (int i = 0; i < b.tokens_count; i++) counts[i] = lround(tokens[i]);
+    if (v[TS_F_HEADS].set) b.heads = (int)v[TS_F_HEADS].whole;
+    if (v[TS_F_DIM].set) b.dim = (int)v[TS_F_DIM].whole;
+    if (v[TS_F_REPEATS].set) b.repeats = (int)v[TS_F_REPEATS].whole;
+    b.user = &t;
+    TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
+    TRY(ts_cli_open(c, NULL));
+    j = head(c, &b, &t);
+    c->screen.armed = true; /* there is no estimate to start with */
+    st = ts_bench_kernel(c->ctx, &b);
+    cJSON_AddBoolToObject(j, "complete", st == TS_OK);
+    if (cJSON_GetArraySize(t.rows) > 0) {
+        ts_status unsaved = write_json(c, j);
+        if (!st) st = unsaved;
+    }
+done:
+    cJSON_Delete(j);
+    return st;
+}
+
+ts_status ts_cli_bench(ts_cli *c)
+{
+    if (!ts_cli_set(c, TS_F_KERNEL)) return ts_cli_fail(c, TS_EUSAGE, "bench: what to measure is missing: --kernel measures the attention kernels");
+    if (c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: --kernel takes no argument, got \"%.64s\"", c->flags.word[0]);
+    return kernel(c);
+}
