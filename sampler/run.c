@@ -3,7 +3,6 @@
 
 #include "sampler/noise.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,6 +183,7 @@ ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *la
     if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
     r->m = m, r->ctx = m->ctx;
     TRY(ts_bag_get(&m->ctx->err, latents, "latents", TS_F32, 4, (long[]){m->vae_info.channels, -1, -1, -1}, &z));
+    TRY(ts_bag_finite(&m->ctx->err, latents, "latents"));
     sized.frames = (int)(z.dim[1] - 1) * m->vae_info.time_stride + 1;
     sized.height = (int)z.dim[2] * m->vae_info.stride, sized.width = (int)z.dim[3] * m->vae_info.stride;
     TRY(ts_request_check(r, &sized));
@@ -230,9 +230,8 @@ ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
     ts_host h;
     size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
     ts_status st = ts_bag_get(&r->ctx->err, bag, "noise", TS_F32, 4, r->latent, &h);
+    if (!st) st = ts_bag_finite(&r->ctx->err, bag, "noise");
     if (st) return st;
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(((const float *)h.data)[i])) return ts_fail(&r->ctx->err, TS_ENUMBER, "the noise holds NaN or infinity at element %zu", i);
     if (!r->noise) r->noise = malloc(n * sizeof *r->noise);
     if (!r->noise) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
     memcpy(r->noise, h.data, n * sizeof *r->noise);

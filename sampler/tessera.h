@@ -69,7 +69,7 @@ typedef struct {
 
 /* Checks the request, rounds sizes (said through env.warn), sizes every phase by running it on a counting device. Nothing is rendered; --dry-run ends here. TS_EUSAGE, TS_EMODEL, TS_EMEMORY. */
 ts_status ts_run_open(ts_model *, const ts_request *, ts_run **, ts_estimate *);
-/* For `decode`: the geometry comes from the latents; `req` gives size-independent settings (vae_tile, fps). */
+/* For `decode`: the geometry comes from the latents; `req` gives size-independent settings (vae_tile, fps). TS_ENUMBER: NaN or infinity in them. */
 ts_status ts_run_open_latents(ts_model *, const ts_request *, const ts_bag *latents, ts_run **, ts_estimate *);
 void ts_run_close(ts_run *);
 /* The text encoder opens and closes inside. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,19 @@ ts_status ts_bag_get(ts_err *err, const ts_bag *b, const char *name, ts_dtype ty
                        nd < 0 ? "of any shape" : ts_shape_text(nd, dim, want));
     }
     *out = *t;
+    return TS_OK;
+}
+
+ts_status ts_bag_finite(ts_err *err, const ts_bag *b, const char *name)
+{
+    ts_host t;
+    ts_status st = ts_bag_get(err, b, name, TS_F32, -1, NULL, &t);
+    size_t n = 1;
+    if (st) return st;
+    for (int i = 0; i < t.nd; i++) n *= (size_t)t.dim[i];
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(((const float *)t.data)[i]))
+            return ts_fail(err, TS_ENUMBER, "%s%stensor \"%s\" holds NaN or infinity at element %zu", b->path ? b->path : "", b->path ? ": " : "", name, i);
     return TS_OK;
 }
 

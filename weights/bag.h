@@ -11,6 +11,8 @@ void *ts_bag_put(ts_bag *, const char *name, ts_dtype, int nd, const long *dim, 
 bool ts_bag_has(const ts_bag *, const char *name);
 /* nd -1: any shape; a dim of -1: any. Otherwise TS_ESHAPE says which tensor, got, wanted; TS_EMODEL: not there. *out points into the bag. */
 ts_status ts_bag_get(ts_err *, const ts_bag *, const char *name, ts_dtype, int nd, const long *dim, ts_host *);
+/* TS_ENUMBER: the F32 tensor holds NaN or infinity; names the file that the bag came from, and the element. */
+ts_status ts_bag_finite(ts_err *, const ts_bag *, const char *name);
 int ts_bag_count(const ts_bag *);
 const char *ts_bag_name(const ts_bag *, int i); /* in order of name */
 void ts_bag_meta(ts_bag *, const char *key, const char *value); /* value NULL: remove */

@@ -96,7 +96,7 @@ START_TEST(unusable_inputs_exit_3)
 }
 END_TEST
 
-START_TEST(noise_of_a_wrong_shape_or_with_nan)
+START_TEST(tensors_of_a_wrong_shape_or_with_nan)
 {
     char *other = testing_tmp(), path[4096];
     const program_result *r = program_run("generate x --dry-run -o %s/x.png --size 64x64 --frames 1", tmp);
@@ -112,8 +112,20 @@ START_TEST(noise_of_a_wrong_shape_or_with_nan)
         if (!wrong) x[17] = (float)NAN;
         ck_assert_msg(ts_bag_save(&err, bag, path) == TS_OK, "%s", err.text);
         ts_bag_free(bag);
-        refused(program_run("generate x -o %s/x.png --quiet --size 64x64 --frames 1 --steps 2 --noise %s", tmp, path), wrong ? 3 : 4, wrong ? "noise" : "NaN");
+        r = program_run("generate x -o %s/x.png --quiet --size 64x64 --frames 1 --steps 2 --noise %s", tmp, path);
+        refused(r, wrong ? 3 : 4, wrong ? "\"noise\" is F32" : "\"noise\" holds NaN or infinity at element 17");
+        ck_assert_msg(strstr(r->err, path) != NULL, "which file? %s", r->err);
     }
+    unlink(path);
+    ts_bag *bag = ts_bag_new();
+    float *z = ts_bag_put(bag, "latents", TS_F32, 4, dim, NULL);
+    z[3] = (float)INFINITY;
+    ck_assert_msg(ts_bag_save(&err, bag, path) == TS_OK, "%s", err.text);
+    ts_bag_free(bag);
+    r = program_run("decode %s -o %s/x.png", path, tmp);
+    program_expect(r, 4);
+    ck_assert_msg(strstr(r->err, path) && strstr(r->err, "\"latents\" holds NaN or infinity at element 3") && !strstr(r->err, "decoding"), "%s", r->err);
+    ck_assert_int_eq(program_files(tmp), 0);
     unlink(path);
     free(other);
 }
@@ -247,7 +259,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     tcase_add_test(t, slips_exit_2);
     tcase_add_test(t, unusable_inputs_exit_3);
-    tcase_add_test(t, noise_of_a_wrong_shape_or_with_nan);
+    tcase_add_test(t, tensors_of_a_wrong_shape_or_with_nan);
     tcase_add_test(t, a_failing_machine_exits_4);
     tcase_add_test(t, json_errors_are_json);
     tcase_add_test(t, help_and_version);
