@@ -3,7 +3,7 @@
  *   u64 little-endian n | n bytes of JSON, padded with spaces | tensor bytes
  *   {"NAME": {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, ..., "__metadata__": {"key": "value"}}
  *
- * Offsets count from the end of the header. Which files belong together is the business of checkpoint.c. */
+ * Offsets count from the end of the header; tensors leave no byte of the data out. Which files belong together is the business of checkpoint.c. */
 #include "weights/safetensors.h"
 
 #include <cjson/cJSON.h>
@@ -165,9 +165,11 @@ static int by_place(const void *a, const void *b)
     return p < q ? -1 : p > q ? 1 : x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-static ts_status check_names_and_overlaps(ts_err *err, ts_safetensors *s)
+/* Names are unique, and the tensors fill the data from the first byte to the last, as the reference implementation demands: a hole or a rest is a file that something went wrong with. */
+static ts_status check_names_and_places(ts_err *err, ts_safetensors *s, size_t data)
 {
     ts_status st = TS_OK;
+    const char *start = (const char *)s->map + data, *all = (const char *)s->map + s->size, *at = start;
     qsort(s->entry, (size_t)s->entries, sizeof *s->entry, by_name);
     for (int i = 1; i < s->entries; i++)
         if (!strcmp(s->entry[i - 1].name, s->entry[i].name)) return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" appears twice", s->path, s->entry[i].name);
@@ -178,11 +180,13 @@ static ts_status check_names_and_overlaps(ts_err *err, ts_safetensors *s)
     const ts_entry *last = NULL;
     for (int i = 0; i < s->entries && st == TS_OK; i++) {
         if (place[i]->bytes == 0) continue;
-        if (last && (const char *)last->t.data + last->bytes > (const char *)place[i]->t.data)
-            st = ts_fail(err, TS_EMODEL, "%s: tensors \"%s\" and \"%s\" overlap", s->path, last->name, place[i]->name);
-        last = place[i];
+        const char *p = place[i]->t.data;
+        if (p < at) st = ts_fail(err, TS_EMODEL, "%s: tensors \"%s\" and \"%s\" overlap", s->path, last->name, place[i]->name);
+        else if (p > at) st = ts_fail(err, TS_EMODEL, "%s: bytes %td to %td of the data, before tensor \"%s\", belong to no tensor: it is damaged", s->path, at - start, p - start, place[i]->name);
+        at = p + place[i]->bytes, last = place[i];
     }
     free(place);
+    if (!st && at != all) st = ts_fail(err, TS_EMODEL, "%s: %td bytes follow the last tensor: it is damaged, or two files in one", s->path, all - at);
     return st;
 }
 
@@ -225,7 +229,7 @@ static ts_status read_header(ts_err *err, ts_safetensors *s)
         }
         TRY(read_entry(err, s, j, 8 + n, s->entry + s->entries++));
     }
-    TRY(check_names_and_overlaps(err, s));
+    TRY(check_names_and_places(err, s, 8 + n));
 done:
     cJSON_Delete(header);
     return st;

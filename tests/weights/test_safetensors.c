@@ -16,7 +16,7 @@ START_TEST(reads_what_is_there)
     const char *path = scratch_safetensors(dir, "good.safetensors",
         "{\"b\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[4,16]},\"__metadata__\":{\"format\":\"pt\",\"note\":\"\\u00e9\"},"
         "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},\"empty\":{\"dtype\":\"I64\",\"shape\":[4,0,2],\"data_offsets\":[16,16]},"
-        "\"five\":{\"shape\":[1,2,1,2,1],\"dtype\":\"U8\",\"data_offsets\":[16,20]}}   ", 24);
+        "\"five\":{\"shape\":[1,2,1,2,1],\"dtype\":\"U8\",\"data_offsets\":[16,20]}}   ", 20);
     ck_assert_msg(ts_safetensors_open(&err, path, &s) == TS_OK, "%s", err.text);
     ck_assert_int_eq(s.entries, 4);
     for (int i = 1; i < s.entries; i++) ck_assert_int_lt(strcmp(s.entry[i - 1].name, s.entry[i].name), 0);
@@ -64,7 +64,12 @@ static const struct { const char *header; size_t data; const char *part, *reason
     {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2147483648, 2147483648], \"data_offsets\": [0, 0]}}", 16, "\"a\"", "does not take"},
     {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}, \"b\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [3, 7]}}", 16, "\"a\"", "\"b\" overlap"},
     {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}, \"b\": {\"dtype\": \"F9\", \"shape\": [4], \"data_offsets\": [0, 4]}}", 16, "\"a\"", "\"b\" overlap"},
-    {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}, \"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [4, 8]}}", 16, "\"a\"", "twice"},
+    {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}, \"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [4, 8]}}", 8, "\"a\"", "twice"},
+    {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}}", 5, "1 bytes follow", "last tensor"},
+    {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}, \"b\": {\"dtype\": \"U8\", \"shape\": [0], \"data_offsets\": [16, 16]}}", 16, "12 bytes follow", "last tensor"},
+    {"{}", 16, "16 bytes follow", "last tensor"},
+    {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [2, 6]}}", 6, "bytes 0 to 2", "\"a\""},
+    {"{\"a\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}, \"b\": {\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [5, 9]}}", 9, "bytes 4 to 5", "\"b\""},
 };
 
 START_TEST(refuses_hostile_headers)
