@@ -229,6 +229,9 @@ static ts_status describe(ts_cli *c, job *j)
     j->parameters = ts_run_parameters(j->run);
     if (!j->json || !j->parameters) return ts_cli_fail(c, TS_EMEMORY, "no memory for the metadata");
     j->out.title = j->q.prompt, j->out.parameters = j->parameters;
+    cJSON *said = cJSON_Parse(j->json); /* it records what has an effect */
+    if (ts_cli_set(c, TS_F_GUIDANCE_2) && !cJSON_HasObjectItem(said, "guidance_2")) ts_screen_warn(&c->screen, "--guidance-2 has no effect: this model has one expert");
+    cJSON_Delete(said);
     return TS_OK;
 }
 

@@ -27,6 +27,16 @@ static const char *base_of(const char *path)
     return slash ? slash + 1 : path;
 }
 
+/* "%d", "%04d" or "%4d" in a name. */
+static bool is_numbered(const char *base)
+{
+    for (const char *p = base; (p = strchr(p, '%')); ) {
+        p++;
+        if (p[strspn(p, "0123456789")] == 'd') return true;
+    }
+    return false;
+}
+
 static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
 {
     const char *base = base_of(path), *dot = strrchr(base, '.');
@@ -37,6 +47,8 @@ static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
     for (size_t i = 0; dot && dot > base && i < sizeof KINDS / sizeof *KINDS; i++)
         if (strcasecmp(dot, KINDS[i].extension) == 0) {
             *kind = KINDS[i].kind == TS_FILE_PNG && strchr(base, '%') ? TS_FILE_FRAMES : KINDS[i].kind;
+            if (KINDS[i].kind != TS_FILE_PNG && is_numbered(base))
+                return ts_fail(err, TS_EUSAGE, "%s: a %s holds all frames in one file; numbers like %%04d are for PNGs: frame-%%04d.png", path, KINDS[i].extension);
             return TS_OK;
         }
     return ts_fail(err, TS_EUSAGE, "%s: unknown kind of output, expected a name that ends in .png, .mp4, .webm or .gif, a pattern like frame-%%04d.png, or a folder (ends in /)", path);
