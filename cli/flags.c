@@ -9,6 +9,7 @@
 
 enum { GEN = TS_CMD_GENERATE, DEC = TS_CMD_DECODE, INFO = TS_CMD_INFO, TOK = TS_CMD_TOKENS, BENCH = TS_CMD_BENCH, SIDE_MIN = 16, SIDE_MAX = 8192 };
 #define MEMORY_MIN (16.0 * 1024 * 1024)
+#define MEMORY_MAX (1024.0 * 1024 * 1024 * 1024 * 1024 * 8)
 
 static const ts_flag table[] = {
     {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC, "Output",
@@ -51,7 +52,7 @@ static const ts_flag table[] = {
     {TS_F_THREADS, "threads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, GEN | DEC | INFO | BENCH, NULL, "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
     {TS_F_CPU, "cpu", 0, TS_KIND_CHOICE, "LEVEL", 0, 0, "ref|avx2|avx512|avx512_bf16", GEN | DEC | INFO | BENCH, NULL,
      "Highest instruction set to use: ref, avx2, avx512 or avx512_bf16 (default: the CPU's)"},
-    {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, 0, NULL, GEN | DEC | INFO | BENCH, NULL, "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
+    {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, MEMORY_MAX, NULL, GEN | DEC | INFO | BENCH, NULL, "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
 
     {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none", GEN | DEC | BENCH, "Reporting", "Progress on stderr: bar, json (one event a line) or none (default: bar)"},
     {TS_F_QUIET, "quiet", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK | BENCH, NULL, "Nothing on stderr but errors"},
@@ -154,7 +155,7 @@ int ts_parse_list(const char *s, bool integers, double min, double max, double o
     return 0;
 }
 
-static bool bytes(const char *s, double min, uint64_t *out)
+static bool bytes(const char *s, double min, double max, uint64_t *out)
 {
     static const char units[] = "KMGT";
     char *end;
@@ -167,7 +168,7 @@ static bool bytes(const char *s, double min, uint64_t *out)
         if (*end == 'i') end++;
     }
     if (*end == 'B' || *end == 'b') end++;
-    if (*end || x < min || x > 1e18) return false;
+    if (*end || x < min || x > max) return false;
     *out = (uint64_t)x;
     return true;
 }
@@ -201,7 +202,7 @@ static bool convert(const ts_flag *f, const char *s, ts_flag_value *v)
     case TS_KIND_CHOICE: return is_choice(f->choices, s);
     case TS_KIND_SIZE: return ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
     case TS_KIND_TILE: return is_choice("auto|off", s) || ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
-    case TS_KIND_BYTES: return bytes(s, f->min, &v->wide);
+    case TS_KIND_BYTES: return bytes(s, f->min, f->max, &v->wide);
     case TS_KIND_WHOLES: return ts_parse_list(s, true, f->min, f->max, (double[TS_LIST]){0}) > 0;
     case TS_KIND_REALS: return ts_parse_list(s, false, f->min, f->max, (double[TS_LIST]){0}) > 0;
     case TS_KIND_SEED: return seed(s, v);

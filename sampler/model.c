@@ -184,6 +184,7 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
     *out = NULL;
     if (!m) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a model");
     m->ctx = ctx;
+    if (ctx->memory > ts_cpu_memory()) ts_warn(ctx, "%.1f GB of memory may be used, this machine and its cgroup have %.1f GB: what does not fit will be slow, or end the program", (double)ctx->memory / 1e9, (double)ts_cpu_memory() / 1e9);
     bool standard = !name || !strcmp(name, "default");
     if (standard && !ctx->default_model) TRY(ts_fail(&ctx->err, TS_EMODEL, "the default model is not installed: give one with --model"));
     TRY(ts_model_dir_open(ctx, standard ? ctx->default_model : name, ctx->hub, &m->dir));

@@ -85,29 +85,51 @@ static ts_status parse_tile(ts_run *r)
     return TS_OK;
 }
 
-static ts_status too_large(ts_run *r, const char *what, size_t need)
+static ts_status too_large(ts_run *r, const char *what, size_t need, const char *advice)
 {
-    return ts_fail(&r->ctx->err, TS_EMEMORY, "%s of %dx%d, %d frames, needs %.1f GB, %.1f GB may be used: ask for a smaller size or fewer frames", what, r->q.width,
-                   r->q.height, r->q.frames, (double)need / 1e9, (double)r->ctx->memory / 1e9);
+    return ts_fail(&r->ctx->err, TS_EMEMORY, "%s of %dx%d, %d frame%s, needs %.1f GB, %.1f GB may be used: %s", what, r->q.width, r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
+                   (double)need / 1e9, (double)r->ctx->memory / 1e9, advice);
 }
 
-/* auto: the whole frame while it fits the memory, else the reference's tile of 256 pixels (16 latents at least). */
+static const char *const smaller = "ask for a smaller --size or fewer --frames";
+
+static ts_status count_tiled(ts_run *r, ts_vae_tile tile, size_t *bytes, double *flops)
+{
+    r->tile = tile;
+    ts_status st = count(r, TS_PHASE_DECODE, decode_phase, flops);
+    *bytes = r->arena[TS_PHASE_DECODE] + ts_weights_packed(r->m->vae_weights, NULL);
+    return st;
+}
+
+/* auto: the whole frame while it fits the memory, else the reference's tile of 256 pixels (16 latents at least). Where another wish does not fit and that would, the refusal says so. */
 static ts_status count_decode(ts_run *r, ts_estimate *e)
 {
     ts_status st = TS_OK;
+    int side = 256 > 16 * r->m->vae_info.stride ? 256 : 16 * r->m->vae_info.stride;
+    size_t asked;
+    bool automatic = !strcmp(r->q.vae_tile, "auto");
     TRY(parse_tile(r));
-    for (;;) {
-        TRY(count(r, TS_PHASE_DECODE, decode_phase, &e->decode_flops));
-        e->decode_bytes = r->arena[TS_PHASE_DECODE] + ts_weights_packed(r->m->vae_weights, NULL);
-        if (e->decode_bytes <= r->ctx->memory) break;
-        int side = 256 > 16 * r->m->vae_info.stride ? 256 : 16 * r->m->vae_info.stride;
-        if (strcmp(r->q.vae_tile, "auto") || r->tile.w || (r->q.width <= side && r->q.height <= side)) TRY(too_large(r, "decoding", e->decode_bytes));
-        r->tile = (ts_vae_tile){side, side};
-        ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead", (double)e->decode_bytes / 1e9, side, side);
+    TRY(count_tiled(r, r->tile, &asked, &e->decode_flops));
+    e->decode_bytes = asked;
+    if (asked > r->ctx->memory && (r->q.width > side || r->q.height > side)) {
+        TRY(count_tiled(r, (ts_vae_tile){side, side}, &e->decode_bytes, &e->decode_flops));
+        if (e->decode_bytes <= r->ctx->memory && !automatic) TRY(too_large(r, "decoding", asked, "--vae-tile auto would fit"));
+        if (e->decode_bytes <= r->ctx->memory) ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead", (double)asked / 1e9, side, side);
     }
+    if (e->decode_bytes > r->ctx->memory) TRY(too_large(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
     e->tile_w = r->tile.w, e->tile_h = r->tile.h;
 done:
     return st;
+}
+
+/* A transformer tells its limits in tokens; whoever typed a size reads flags. */
+static ts_status too_many(ts_run *r)
+{
+    char why[sizeof r->ctx->err.text];
+    const ts_grid *g = &r->grid;
+    memcpy(why, r->ctx->err.text, sizeof why);
+    return ts_fail(&r->ctx->err, TS_EUSAGE, "%d frame%s of %dx%d: ask for %s (%s)", r->q.frames, r->q.frames == 1 ? "" : "s", r->q.width, r->q.height,
+                   g->F > g->H && g->F > g->W ? "fewer --frames" : "a smaller --size", why);
 }
 
 /* Packed weights stay resident while they fit beside the activations; the largest layer must fit in any case. */
@@ -116,13 +138,15 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
     ts_status st = TS_OK;
     double flops;
     size_t least = 0, most = 0, room;
-    TRY(count(r, TS_PHASE_DENOISE, denoise_phase, &flops));
+    st = count(r, TS_PHASE_DENOISE, denoise_phase, &flops);
+    if (st == TS_EUSAGE) st = too_many(r);
+    TRY(st);
     for (int i = 0; i < 2 && r->m->dit[i]; i++) {
         size_t largest, all = ts_weights_packed(ts_dit_weights(r->m->dit[i]), &largest);
         if (largest > least) least = largest;
         if (all > most) most = all;
     }
-    if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory) TRY(too_large(r, "denoising", r->arena[TS_PHASE_DENOISE] + least));
+    if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory) TRY(too_large(r, "denoising", r->arena[TS_PHASE_DENOISE] + least, smaller));
     room = r->ctx->memory - r->arena[TS_PHASE_DENOISE];
     for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_budget(ts_dit_weights(r->m->dit[i]), room);
     e->weight_bytes = most;
@@ -139,7 +163,7 @@ static ts_status count_text(ts_run *r, ts_estimate *e)
     ts_status st = count(r, TS_PHASE_TEXT, text_phase, &flops);
     ts_weights_packed(ts_encoder_weights(r->encoder), &largest);
     e->text_bytes = r->arena[TS_PHASE_TEXT] + largest;
-    if (!st && e->text_bytes > r->ctx->memory) st = too_large(r, "encoding the text", e->text_bytes);
+    if (!st && e->text_bytes > r->ctx->memory) st = too_large(r, "encoding the text", e->text_bytes, "give it more with --memory, or on a larger machine");
     return st;
 }
 

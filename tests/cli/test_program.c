@@ -40,6 +40,7 @@ START_TEST(slips_exit_2)
         {"generate 'a panda' --precision f16", "wanted auto, f32 or bf16"},
         {"generate 'a panda' --seed -2", "--seed: got"},
         {"generate 'a panda' --memory 8", "for instance 8G"},
+        {"generate 'a panda' --memory 999999999G", "--memory: got \"999999999G\", wanted a size with its unit, 16M to 8192T"},
         {"generate 'a panda' --model /nonexistent --steps 0", "--steps: got"}, /* before the model is looked at */
         {"decode", "a latents file is missing"},
         {"tokens", "a text is missing"},
@@ -65,6 +66,9 @@ START_TEST(slips_exit_2)
     refused(program_run("generate x -o %s/x.avi", tmp), 2, ".mp4");
     refused(program_run("generate x -o %s/x", tmp), 2, ".mp4");
     refused(program_run("generate x --frames 5 -o %s/x.png", tmp), 2, "%04d");
+    refused(program_run("generate x --frames 5 -o %s/x-%%04d.mp4", tmp), 2, "numbers like %04d are for PNGs");
+    refused(program_run("generate x --frames 5 -o %s/%%d.GIF", tmp), 2, "a .gif holds all frames");
+    refused(program_run("generate x -o %s/x.mp4 --quiet --frames 10000", tmp), 2, "10001 frames of 64x64: ask for fewer --frames (");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s/l --state %s/l", tmp, tmp, tmp), 2, "both name");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s/x.mp4", tmp, tmp), 2, "both name");
     refused(program_run("generate x -o %s/x.mp4 --state %s/x.mp4", tmp, tmp), 2, "both name");
@@ -138,7 +142,10 @@ START_TEST(a_failing_machine_exits_4)
     refused(program_run("generate x -o /nonexistent/folder/x.mp4"), 4, "/nonexistent/folder");
     refused(program_run("generate x -o %s/x.mp4 --state /nonexistent/state", tmp), 4, "--state: can not write into /nonexistent");
     refused(program_run("generate x -o %s/x.mp4 --save-latents /nonexistent/l", tmp), 4, "--save-latents: can not write into /nonexistent");
-    refused(program_run("generate x -o %s/x.png --quiet --memory 16M --size 512x512 --frames 1", tmp), 4, "GB may be used");
+    refused(program_run("generate x -o %s/x.png --quiet --memory 16M --size 512x512 --frames 1", tmp), 4, "GB may be used: ask for a smaller --size or fewer --frames");
+    refused(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --vae-tile off --frames 1", tmp), 4, "decoding of 1024x1024, 1 frame, needs");
+    ck_assert_ptr_nonnull(strstr(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --vae-tile 1024x1024", tmp)->err, "--vae-tile auto would fit"));
+    program_expect(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --dry-run", tmp), 0); /* and it does */
     const program_result *r = program_shell("$TESSERA help generate >/dev/full");
     refused(r, 4, "standard output can not be written");
     r = program_shell("$TESSERA help generate | true");
@@ -188,6 +195,22 @@ START_TEST(dry_run_renders_nothing)
     r = program_run("generate 'a panda' -o %s/x.mp4 --dry-run --size 70x64 --frames 6", tmp);
     program_expect(r, 0);
     ck_assert_msg(strstr(r->err, "70x64") && strstr(r->err, "64x64"), "the rounding is not said: %s", r->err);
+}
+END_TEST
+
+START_TEST(what_has_no_effect_is_said)
+{
+    const program_result *r = program_run("generate x -o %s/x.png --dry-run --guidance-2 3", tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "--guidance-2 has no effect: this model has one expert") != NULL, "%s", r->err);
+    r = program_run("generate x -o %s/x.png --dry-run --guidance 3", tmp);
+    ck_assert_str_eq(r->err, "");
+    r = program_run("generate x -o %s/x.png --dry-run --guidance-2 3 --model tests/fixtures/wan22-a14b/model --size 64x64", tmp);
+    program_expect(r, 0);
+    ck_assert_str_eq(r->err, "");
+    r = program_run("generate x -o %s/x.png --dry-run --memory 8192T", tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "9007199.3 GB of memory may be used, this machine and its cgroup have ") != NULL, "%s", r->err);
 }
 END_TEST
 
@@ -264,6 +287,7 @@ int main(void)
     tcase_add_test(t, json_errors_are_json);
     tcase_add_test(t, help_and_version);
     tcase_add_test(t, dry_run_renders_nothing);
+    tcase_add_test(t, what_has_no_effect_is_said);
     tcase_add_test(t, info_of_the_default_model);
     tcase_add_test(t, tokens_as_table_and_json);
     tcase_add_test(t, a_model_by_its_name);

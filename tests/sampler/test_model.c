@@ -95,6 +95,22 @@ START_TEST(classes_left_out)
 }
 END_TEST
 
+/* What a transformer can not place is refused in the words of whoever asked: what there is too much of. */
+START_TEST(more_tokens_than_the_model_takes)
+{
+    char *dir = copied("wan21-t2v");
+    set(dir, "transformer/config.json", "rope_max_seq_len", "6");
+    const program_result *r = program_run("generate x --dry-run --quiet --frames 25 --size 64x64 --model %s", dir);
+    program_expect(r, 2);
+    ck_assert_msg(strstr(r->err, "25 frames of 64x64: ask for fewer --frames (a grid of 7 x 4 x 4 tokens") != NULL, "%s", r->err);
+    r = program_run("generate x --dry-run --quiet --frames 1 --size 112x64 -o x.png --model %s", dir);
+    program_expect(r, 2);
+    ck_assert_msg(strstr(r->err, "1 frame of 112x64: ask for a smaller --size (a grid of 1 x 4 x 7 tokens") != NULL, "%s", r->err);
+    program_expect(program_run("generate x --dry-run --quiet --frames 21 --size 96x64 --model %s", dir), 0);
+    free(dir);
+}
+END_TEST
+
 START_TEST(the_program_exits_3)
 {
     char *dir = copied("wan21-t2v");
@@ -113,6 +129,7 @@ int main(void)
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, contradicting_classes);
     tcase_add_test(tc, classes_left_out);
+    tcase_add_test(tc, more_tokens_than_the_model_takes);
     tcase_add_test(tc, the_program_exits_3);
     suite_add_tcase(suite, tc);
     SRunner *sr = srunner_create(suite);
