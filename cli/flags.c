@@ -233,7 +233,7 @@ static void wanted(const ts_flag *f, char *out, size_t size)
     case TS_KIND_CHOICE: list_choices(f->choices, out, size); break;
     case TS_KIND_SIZE: snprintf(out, size, "WxH with %.0f to %.0f pixels a side, for instance 832x480", f->min, f->max); break;
     case TS_KIND_TILE: snprintf(out, size, "auto, off or WxH with %.0f to %.0f pixels a side", f->min, f->max); break;
-    case TS_KIND_BYTES: snprintf(out, size, "a size with its unit, at least %.0fM, for instance 8G", f->min / 1024 / 1024); break;
+    case TS_KIND_BYTES: snprintf(out, size, "a size with its unit, %.0fM to %.0fT, for instance 8G", f->min / 1024 / 1024, f->max / 1024 / 1024 / 1024 / 1024); break;
     case TS_KIND_WHOLES: snprintf(out, size, "whole numbers from %.0f to %.0f with commas between, at most %d of them", f->min, f->max, TS_LIST); break;
     case TS_KIND_REALS: snprintf(out, size, "numbers from %g to %g with commas between, at most %d of them", f->min, f->max, TS_LIST); break;
     case TS_KIND_SEED: snprintf(out, size, "a whole number from 0 to 18446744073709551615, or random"); break;
