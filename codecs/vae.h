@@ -8,6 +8,7 @@ typedef struct {
     int channels;              /* of the latent */
     int time_stride, stride;   /* pixels to a latent: frames = time_stride (F - 1) + 1; width = stride W */
     float mean[128], std[128]; /* decoder input = latent std + mean */
+    int tile;                  /* pixels to a side of the tiles that its authors use; 0: not said */
     long params[64];           /* the class's own, filled by describe */
 } ts_vae_info;
 
@@ -18,10 +19,11 @@ typedef struct {
     ts_status (*describe)(ts_ctx *, const cJSON *, const char *path, ts_vae_info *);
     /* latents: f32 host [C, F, H, W], normalised as the sampler holds them; read until close. Everything is carved from ctx->arena. The weights stay the caller's. */
     ts_status (*open)(ts_ctx *, ts_weights *, const ts_vae_info *, ts_host latents, ts_vae_tile, ts_vae **);
-    ts_status (*next)(ts_vae *, ts_frame *, bool *end); /* borrowed until the next call; before clamping to 0..1 the frame is (x + 1) / 2 of the decoder's output clamped to -1..1 */
+    ts_status (*next)(ts_vae *, ts_frame *, bool *end); /* borrowed until the next call; (x + 1) / 2 of the decoder's output; AutoencoderKL's may leave 0..1, others are clamped to it */
     void (*close)(ts_vae *);
     /* pixels: f32 host [F, H, W, 3] in -1..1; latent: f32 [C, F', H', W'] normalised, caller's. `moments` not NULL: also mean and logvar [2 C, F', H', W'] as they leave the encoder. */
     ts_status (*encode)(ts_ctx *, ts_weights *, const ts_vae_info *, ts_host pixels, ts_vae_tile, float *latent, float *moments);
 } ts_vae_class;
+extern const ts_vae_class ts_vae_kl;  /* AutoencoderKL: codecs/vae_kl.c */
 extern const ts_vae_class ts_vae_wan; /* AutoencoderKLWan, 2.1 and 2.2: codecs/vae_wan.c */
 #endif

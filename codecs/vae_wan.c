@@ -3,6 +3,7 @@
  * A whole frame is decoded chunk by chunk, and frames leave as they are ready. Tiles exist to save memory, and what the convolutions remember of a stream is most of it: so tiles take
  * turns, each with its whole sequence, and the clip is put together in host memory before its first frame leaves. Origins run 0, stride, 2 stride, ... below the size, and a tile
  * blends with its already blended neighbours above and to the left, as diffusers' tiled_decode does. The 2.2 kind blends before its pixels are unshuffled. */
+#include "codecs/vae_parts.h"
 #include "codecs/vae_wan.h"
 
 #include <assert.h>
@@ -76,80 +77,12 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
     return TS_OK;
 }
 
-/* ---- tiles ---- */
-typedef struct { int n, tile, stride, size; } axis; /* n tiles of `tile` (the last less) every `stride` of `size` */
-
-static axis axis_of(int size, int tile)
-{
-    if (tile <= 0 || tile >= size) return (axis){1, size, size, size};
-    int stride = tile * 3 / 4;
-    return (axis){(size + stride - 1) / stride, tile, stride, size};
-}
-
-static int span(axis a, int i) { return a.size - i * a.stride < a.tile ? a.size - i * a.stride : a.tile; }
-
-typedef struct { float *data; int h, w; } patch; /* [frames, h, w, c] of a tile */
-
-/* Row (or column) k of the first e of b becomes a mixture with the last e of a. Lines of `n` floats, `step` apart. */
-static void mix(const float *a, float *b, int e, int lines, long a_line, long b_line, long a_row, long b_row, int n)
-{
-    for (int k = 0; k < e; k++) {
-        float t = (float)k / (float)e;
-        for (int l = 0; l < lines; l++) {
-            const float *s = a + k * a_row + l * a_line;
-            float *d = b + k * b_row + l * b_line;
-            for (int c = 0; c < n; c++) d[c] = s[c] * (1 - t) + d[c] * t;
-        }
-    }
-}
-
-static int least(int a, int b, int c) { return a < b ? (a < c ? a : c) : b < c ? b : c; }
-
-/* Blends tile (i, j) of p, whose neighbours before it are done, and puts its kept part into whole [frames, H, W, c]; the tile above is of no use any more. up: of a tile to its output. */
-static void place(patch *p, axis y, axis x, int i, int j, int frames, int c, int up, float *whole)
-{
-    int H = y.size * up, W = x.size * up, keep_y = y.stride * up, keep_x = x.stride * up, blend_y = (y.tile - y.stride) * up, blend_x = (x.tile - x.stride) * up;
-    patch *t = p + i * x.n + j, *above = i ? t - x.n : NULL, *left = j ? t - 1 : NULL;
-    long row = (long)t->w * c;
-    int rows = t->h < keep_y ? t->h : keep_y, columns = t->w < keep_x ? t->w : keep_x;
-#pragma omp parallel for schedule(static)
-    for (int f = 0; f < frames; f++) {
-        float *b = t->data + f * t->h * row;
-        if (above) {
-            long ar = (long)above->w * c;
-            int e = least(above->h, t->h, blend_y);
-            mix(above->data + f * above->h * ar + (above->h - e) * ar, b, e, t->w, c, c, ar, row, c);
-        }
-        if (left) {
-            long lr = (long)left->w * c;
-            int e = least(left->w, t->w, blend_x);
-            mix(left->data + f * left->h * lr + (long)(left->w - e) * c, b, e, t->h, lr, row, c, c, c);
-        }
-        for (int r = 0; r < rows; r++)
-            memcpy(whole + (((long)f * H + i * keep_y + r) * W + j * keep_x) * c, b + r * row, (size_t)columns * (size_t)c * sizeof(float));
-    }
-    if (above) free(above->data), above->data = NULL;
-}
-
-/* Room for `frames` of tile (i, j), c numbers a position. */
-static ts_status take_patch(ts_ctx *ctx, patch *t, int h, int w, int frames, int c)
-{
-    *t = (patch){.h = h, .w = w, .data = malloc((size_t)h * (size_t)w * (size_t)frames * (size_t)c * sizeof(float))};
-    return t->data ? TS_OK : ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d frames of a tile of %dx%d", frames, w, h);
-}
-
-static void drop_patches(patch *t, int n)
-{
-    for (int i = 0; t && i < n; i++) free(t[i].data);
-    free(t);
-}
-
 /* ---- decode ---- */
 struct ts_vae {
     ts_wan_net net;
     ts_vae_info info;
     ts_host z;
-    axis y, x;            /* in latents */
+    ts_vae_axis y, x;     /* in latents */
     ts_wan_stream stream; /* without tiles */
     float *whole;         /* [frames, H / patch, W / patch, out] before unshuffling: a chunk, with tiles the clip */
     float *rgb;           /* one frame [H, W, 3] */
@@ -189,7 +122,7 @@ static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
     v->info = *info, v->z = z;
     if (tile.w % info->stride || tile.h % info->stride) TRY(ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", tile.w, tile.h, info->stride));
     TRY(ts_wan_bind(&v->net, ctx, w, info, false));
-    v->y = axis_of((int)z.dim[2], tile.h / info->stride), v->x = axis_of((int)z.dim[3], tile.w / info->stride);
+    v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride), v->x = ts_vae_axis_of((int)z.dim[3], tile.w / info->stride);
     TRY(open_buffers(v, ctx));
     *out = v, v = NULL;
 done:
@@ -215,7 +148,7 @@ static ts_status decode_chunk(ts_vae *v, ts_wan_stream *s, int i, int j, int f, 
     ts_status st = TS_OK;
     ts_ctx *ctx = v->net.ctx;
     size_t mark = ts_mark(&ctx->arena);
-    int h = span(v->y, i), w = span(v->x, j);
+    int h = ts_vae_span(v->y, i), w = ts_vae_span(v->x, j);
     ts_tensor z = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h, w, v->info.channels));
     cut_latent(v, i, j, h, w, f);
     TRY(ctx->dev->ops->upload(ctx->dev, z.p, v->latent, (size_t)ts_count(z) * sizeof(float)));
@@ -226,14 +159,14 @@ done:
     return st;
 }
 
-static ts_status decode_tile(ts_vae *v, int i, int j, const patch *t)
+static ts_status decode_tile(ts_vae *v, int i, int j, const ts_vae_patch *t)
 {
     ts_status st = TS_OK;
     ts_ctx *ctx = v->net.ctx;
     size_t mark = ts_mark(&ctx->arena), frame = (size_t)t->h * (size_t)t->w * (size_t)v->net.c.out;
     int latents = (int)v->z.dim[1];
     ts_wan_stream s;
-    ts_wan_stream_init(&v->net, &s, span(v->y, i), span(v->x, j), latents == 1);
+    ts_wan_stream_init(&v->net, &s, ts_vae_span(v->y, i), ts_vae_span(v->x, j), latents == 1);
     for (int f = 0; f < latents; f++) TRY(decode_chunk(v, &s, i, j, f, t->data + frame * (size_t)(f ? frames_of(&v->info, f) : 0)));
 done:
     ts_release(&ctx->arena, mark);
@@ -245,17 +178,17 @@ static ts_status decode_tiles(ts_vae *v)
     ts_status st = TS_OK;
     ts_ctx *ctx = v->net.ctx;
     int n = v->y.n * v->x.n, up = v->info.stride / v->net.c.patch, c = v->net.c.out, frames = frames_of(&v->info, v->z.dim[1]);
-    patch *tile = calloc((size_t)n, sizeof *tile);
+    ts_vae_patch *tile = calloc((size_t)n, sizeof *tile);
     if (!tile) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
     for (int k = 0; k < n; k++) {
         int i = k / v->x.n, j = k % v->x.n;
-        TRY(take_patch(ctx, tile + k, span(v->y, i) * up, span(v->x, j) * up, frames, c));
+        TRY(ts_vae_patch_take(ctx, tile + k, ts_vae_span(v->y, i) * up, ts_vae_span(v->x, j) * up, frames, c));
         TRY(decode_tile(v, i, j, tile + k));
-        place(tile, v->y, v->x, i, j, frames, c, up, v->whole);
+        ts_vae_patch_place(tile, v->y, v->x, i, j, frames, c, up, v->whole);
     }
     v->have = frames, v->given = 0, v->next_latent = (int)v->z.dim[1];
 done:
-    drop_patches(tile, n);
+    ts_vae_patches_free(tile, n);
     return st;
 }
 
@@ -300,7 +233,7 @@ typedef struct {
     ts_wan_net net;
     const ts_vae_info *info;
     ts_host px;
-    axis y, x;      /* in latents */
+    ts_vae_axis y, x; /* in latents */
     float *cut, *moments; /* a chunk of a tile's pixels, shuffled; [F', H', W', 2 z] of the whole */
     int latents;
 } encoder;
@@ -348,16 +281,16 @@ static ts_status encode_all(encoder *e)
 {
     ts_status st = TS_OK;
     int n = e->y.n * e->x.n, C = 2 * e->info->channels;
-    patch *tile = calloc((size_t)n, sizeof *tile);
+    ts_vae_patch *tile = calloc((size_t)n, sizeof *tile);
     if (!tile) TRY(ts_fail(&e->net.ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
     for (int k = 0; k < n; k++) {
         int i = k / e->x.n, j = k % e->x.n;
-        TRY(take_patch(e->net.ctx, tile + k, span(e->y, i), span(e->x, j), e->latents, C));
+        TRY(ts_vae_patch_take(e->net.ctx, tile + k, ts_vae_span(e->y, i), ts_vae_span(e->x, j), e->latents, C));
         TRY(encode_tile(e, i, j, tile[k].h, tile[k].w, tile[k].data));
-        place(tile, e->y, e->x, i, j, e->latents, C, 1, e->moments);
+        ts_vae_patch_place(tile, e->y, e->x, i, j, e->latents, C, 1, e->moments);
     }
 done:
-    drop_patches(tile, n);
+    ts_vae_patches_free(tile, n);
     return st;
 }
 
@@ -372,7 +305,7 @@ static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_
     if (tile.w % s || tile.h % s) TRY(ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", tile.w, tile.h, s));
     e->info = info, e->px = px, e->latents = (int)(px.dim[0] - 1) / info->time_stride + 1;
     TRY(ts_wan_bind(&e->net, ctx, w, info, true));
-    e->y = axis_of((int)px.dim[1] / s, tile.h / s), e->x = axis_of((int)px.dim[2] / s, tile.w / s);
+    e->y = ts_vae_axis_of((int)px.dim[1] / s, tile.h / s), e->x = ts_vae_axis_of((int)px.dim[2] / s, tile.w / s);
     long h = px.dim[1] / s, q = px.dim[2] / s, F = e->latents;
     e->cut = malloc((size_t)(px.dim[1] * px.dim[2] * 3 * info->time_stride) * sizeof(float));
     e->moments = malloc((size_t)(F * h * q * 2 * C) * sizeof(float));

@@ -7,6 +7,7 @@
  *     [C0 C1][B0 B1][A0 A1] free      A runs on [A0 A1 now] and keeps [A1 now]: the plane of A0, just behind B, is the free one now. B runs on it, then C:
  *     free [C0 C1][B0 B1][A0 A1]
  * So each input is written once and becomes the past where it lies; only when the end of the lane is reached everything moves back. */
+#include "codecs/vae_parts.h"
 #include "codecs/vae_wan.h"
 
 #include <assert.h>
@@ -313,31 +314,6 @@ done:
     return st;
 }
 
-enum { BAND = 32 }; /* rows that are made larger at once: the doubled input of the whole frame would be the largest tensor of all */
-
-/* y = conv3x3(nearest x2 of x) */
-static ts_status enlarge(ts_wan_net *n, const ts_wan_sample *u, ts_tensor x, ts_tensor y)
-{
-    ts_status st = TS_OK;
-    long H = x.dim[1], W = x.dim[2], C = x.dim[3], O = y.dim[3], most = H < BAND + 2 ? H : BAND + 2;
-    size_t mark = ts_mark(&n->ctx->arena), one = sizeof(float);
-    ts_tensor big = take(n, 1, 2 * most, 2 * W, C);
-    for (long f = 0; f < x.dim[0]; f++)
-        for (long r = 0; r < H; r += BAND) { /* rows r..e-1; the kernel also reaches a doubled row before and one after */
-            long e = r + BAND < H ? r + BAND : H, above = r > 0, below = e < H, rows = e - r + above + below;
-            ts_tensor in = big, part = frames(y, f, 1);
-            ts_copy twice = {.src = ts_at(frames(x, f, 1).p, (size_t)((r - above) * W * C) * one), .dst = big.p, .nd = 5, .dim = {rows, 2, W, 2, C},
-                             .ss = {W * C, 0, C, 0, 1}, .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}};
-            in.p = ts_at(in.p, (size_t)(above * 2 * W * C) * one), in.dim[1] = 2 * (e - r) + above + below;
-            part.p = ts_at(part.p, (size_t)(2 * r * 2 * W * O) * one), part.dim[1] = 2 * (e - r);
-            TRY(ts_copy_op(n->ctx->dev, twice));
-            TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = in, .w = u->conv.w, .b = u->conv.b, .stride = {1, 1, 1}, .pad = {0, 0, !above, !below, 1, 1}, .y = part}));
-        }
-done:
-    ts_release(&n->ctx->arena, mark);
-    return st;
-}
-
 static ts_status finish(ts_wan_net *n, ts_wan_stream *s, ts_tensor x, float **out)
 {
     ts_status st = TS_OK;
@@ -363,7 +339,7 @@ static ts_status up_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b
     }
     for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], &x));
     if (y.dim[0] == 2) TRY(double_time(n, s, u, &x));
-    TRY(enlarge(n, u, x, y));
+    TRY(ts_vae_enlarge(n->ctx, &u->conv, x, y));
     if (n->c.residual) {
         int ft = u->time ? 2 : 1;
         TRY(ts_resample_op(n->ctx->dev, (ts_resample){.ft = ft, .fs = 2, .drop = ft - (int)y.dim[0], .x = first, .y = y}));

@@ -1,0 +1,337 @@
+/* AutoencoderKL against golden numbers of diffusers' class (hash-generated weights) and the fixtures' pictures: decode, encode, tiles, old names, refusals; on the CPU and far. */
+#include "codecs/vae.h"
+
+#include "tests/golden.h"
+#include "tests/testing.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const backends[] = {"cpu", "far"};
+enum { LEVELS = 3, Z = 4 };
+static const long width[LEVELS] = {8, 16, 16};
+static const char config[] = "{\"block_out_channels\": [8, 16, 16], \"layers_per_block\": 1, \"norm_num_groups\": 4, \"latent_channels\": 4, \"sample_size\": 32, \"scaling_factor\": 0.5, "
+                             "\"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\"], "
+                             "\"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}";
+
+/* ---- a checkpoint of golden weights ---- */
+typedef enum { NEW, OLD_NAMES, OLD_SHAPES } dialect; /* of the attention tensors */
+
+static void put(ts_bag *b, const char *name, const char *tail, long o, long i, long k)
+{
+    char t[256];
+    snprintf(t, sizeof t, "%s.%s", name, tail);
+    if (k) golden_put(b, t, o, i, k, k, 0L);
+    else if (i) golden_put(b, t, o, i, 0L);
+    else golden_put(b, t, o, 0L);
+}
+
+static void add_layer(ts_bag *b, long o, long i, long k, const char *name)
+{
+    put(b, name, "weight", o, i, k);
+    put(b, name, "bias", o, 0, 0);
+}
+
+static void add_res(ts_bag *b, long i, long o, const char *name)
+{
+    char t[160];
+    const struct { const char *name; long o, i, k; } l[] = {{"norm1", i, 0, 0}, {"norm2", o, 0, 0}, {"conv1", o, i, 3}, {"conv2", o, o, 3}, {"conv_shortcut", o, i, 1}};
+    for (int k = 0; k < 4 + (i != o); k++) {
+        snprintf(t, sizeof t, "%s.%s", name, l[k].name);
+        add_layer(b, l[k].o, l[k].i, l[k].k, t);
+    }
+}
+
+/* The numbers follow from today's names; `d` says what the file calls them and how it shapes them. */
+static void add_attention(ts_bag *b, long c, const char *half, dialect d)
+{
+    static const char *const now[] = {"to_q", "to_k", "to_v", "to_out.0"}, *const then[] = {"query", "key", "value", "proj_attn"};
+    char t[160], w[176];
+    snprintf(t, sizeof t, "%s.mid_block.attentions.0.group_norm", half);
+    add_layer(b, c, 0, 0, t);
+    for (int i = 0; i < 4; i++) {
+        const char *name = d == NEW ? now[i] : then[i];
+        long dim[4] = {c, c, 1, 1};
+        snprintf(t, sizeof t, "%s.mid_block.attentions.0.%s.weight", half, now[i]);
+        snprintf(w, sizeof w, "%s.mid_block.attentions.0.%s.weight", half, name);
+        golden_weight(t, 2, dim, ts_bag_put(b, w, TS_F32, d == OLD_SHAPES ? 4 : 2, dim, NULL));
+        snprintf(t, sizeof t, "%s.mid_block.attentions.0.%s.bias", half, now[i]);
+        snprintf(w, sizeof w, "%s.mid_block.attentions.0.%s.bias", half, name);
+        golden_weight(t, 1, dim, ts_bag_put(b, w, TS_F32, 1, dim, NULL));
+    }
+}
+
+static void add_mid(ts_bag *b, long c, const char *half, dialect d)
+{
+    char t[160];
+    for (int i = 0; i < 2; i++) {
+        snprintf(t, sizeof t, "%s.mid_block.resnets.%d", half, i);
+        add_res(b, c, c, t);
+    }
+    add_attention(b, c, half, d);
+}
+
+static ts_bag *checkpoint(dialect d)
+{
+    ts_bag *b = ts_bag_new();
+    char t[160];
+    long in = width[0], out;
+    add_layer(b, in, 3, 3, "encoder.conv_in");
+    for (int i = 0; i < LEVELS; i++, in = out) {
+        out = width[i];
+        snprintf(t, sizeof t, "encoder.down_blocks.%d.resnets.0", i);
+        add_res(b, in, out, t);
+        snprintf(t, sizeof t, "encoder.down_blocks.%d.downsamplers.0.conv", i);
+        if (i + 1 < LEVELS) add_layer(b, out, out, 3, t);
+    }
+    add_mid(b, in, "encoder", d);
+    add_layer(b, in, 0, 0, "encoder.conv_norm_out");
+    add_layer(b, 2 * Z, in, 3, "encoder.conv_out");
+    add_layer(b, 2 * Z, 2 * Z, 1, "quant_conv");
+    add_layer(b, Z, Z, 1, "post_quant_conv");
+    add_layer(b, in, Z, 3, "decoder.conv_in");
+    add_mid(b, in, "decoder", d);
+    for (int i = 0; i < LEVELS; i++, in = out) {
+        out = width[LEVELS - 1 - i];
+        for (int r = 0; r < 2; r++) {
+            snprintf(t, sizeof t, "decoder.up_blocks.%d.resnets.%d", i, r);
+            add_res(b, r ? out : in, out, t);
+        }
+        snprintf(t, sizeof t, "decoder.up_blocks.%d.upsamplers.0.conv", i);
+        if (i + 1 < LEVELS) add_layer(b, out, out, 3, t);
+    }
+    add_layer(b, in, 0, 0, "decoder.conv_norm_out");
+    add_layer(b, 3, in, 3, "decoder.conv_out");
+    return b;
+}
+
+/* ---- phases ---- */
+typedef struct {
+    ts_weights *w;
+    ts_vae_info info;
+    ts_host in;
+    ts_vae_tile tile;
+    float *out;    /* decode: [F, H, W, 3], of (x + 1) / 2; encode: moments [2 Z, F, H', W'] */
+    float *latent; /* encode */
+} job;
+
+static ts_status decode(ts_ctx *c, void *user)
+{
+    job *j = user;
+    ts_status st = TS_OK;
+    ts_vae *v = NULL;
+    bool end = false;
+    TRY(ts_vae_kl.open(c, j->w, &j->info, j->in, j->tile, &v));
+    for (long f = 0;; f++) {
+        ts_frame one;
+        TRY(ts_vae_kl.next(v, &one, &end));
+        if (end) {
+            ck_assert_int_eq(f, j->in.dim[1]);
+            break;
+        }
+        ck_assert(one.index == f && one.w == j->in.dim[3] * j->info.stride && one.h == j->in.dim[2] * j->info.stride);
+        memcpy(j->out + f * one.w * one.h * 3, one.rgb, (size_t)one.w * (size_t)one.h * 3 * sizeof(float));
+    }
+done:
+    ts_vae_kl.close(v);
+    return st;
+}
+
+static ts_status encode(ts_ctx *c, void *user)
+{
+    job *j = user;
+    return ts_vae_kl.encode(c, j->w, &j->info, j->in, j->tile, j->latent, j->out);
+}
+
+static void open_golden(ts_ctx *c, job *j, dialect d)
+{
+    char *tmp = testing_tmp(), path[4096];
+    cJSON *json = cJSON_Parse(config);
+    ts_bag *b = checkpoint(d);
+    snprintf(path, sizeof path, "%s/model.safetensors", tmp);
+    ck_ok(c, ts_bag_save(&c->err, b, path));
+    ck_ok(c, ts_vae_kl.describe(c, json, "config.json", &j->info));
+    ck_ok(c, ts_weights_open(c, tmp, "model", &j->w));
+    ck_assert(j->info.stride == 4 && j->info.time_stride == 1 && j->info.channels == Z && j->info.tile == 32);
+    ts_bag_free(b), cJSON_Delete(json), free(tmp);
+}
+
+/* golden_expect of [H, W, 3] in the order [3, H, W], before (x + 1) / 2 */
+static void expect_pixels(const char *what, const float *rgb, long n, const double first[6], const double last[2], double mean, double rms)
+{
+    float *planes = malloc((size_t)n * 3 * sizeof *planes);
+    for (long i = 0; i < n; i++)
+        for (int k = 0; k < 3; k++) planes[k * n + i] = 2 * rgb[3 * i + k] - 1;
+    golden_expect(what, planes, 3 * n, first, last, mean, rms, 2e-5);
+    free(planes);
+}
+
+/* ---- golden ---- */
+typedef struct { const char *name; long h, w; int tile; double first[6], last[2], mean, rms; } golden;
+static const golden v10 = {"V10", 5, 6, 0, {0.28102, 0.31592, 0.86180, 0.73218, -0.29981, 0.09124}, {-0.24746, -0.19580}, -0.231400, 0.713862},
+                    v11 = {"V11", 16, 24, 0, {0.32318, 0.07814, 0.13956, 0.54963, -0.28088, -0.00435}, {-1.00273, 0.14427}, -0.054489, 0.588216},
+                    v15 = {"V15", 13, 17, 32, {0.10613, 0.22170, 0.04852, 0.42665, 0.41970, 0.12105}, {-0.03660, 0.05125}, -0.242313, 0.685648};
+
+static void run_decode(const golden *g, const char *backend, dialect d)
+{
+    ts_ctx *c = testing_open(backend, NULL, 2);
+    job j = {.tile = {g->tile, g->tile}};
+    open_golden(c, &j, d);
+    long n = g->h * g->w;
+    float *z = malloc((size_t)(Z * n) * sizeof *z);
+    golden_input("input.z", 1.7, Z * n, z);
+    for (long i = 0; i < Z * n; i++) z[i] *= 0.5f; /* the scaling factor: the decoder sees the golden input itself */
+    j.in = (ts_host){z, TS_F32, 4, {Z, 1, g->h, g->w}};
+    j.out = calloc((size_t)n * 16 * 3, sizeof *j.out);
+    testing_run(c, decode, &j);
+    expect_pixels(g->name, j.out, n * 16, g->first, g->last, g->mean, g->rms);
+    free(z), free(j.out);
+    ts_weights_close(j.w), testing_close(c);
+}
+
+START_TEST(decoder) { run_decode(&v10, backends[_i], NEW); }
+END_TEST
+START_TEST(decoder_in_tiles) { run_decode(&v15, backends[_i], NEW); }
+END_TEST
+START_TEST(old_names) { run_decode(&v10, "cpu", OLD_NAMES), run_decode(&v10, "cpu", OLD_SHAPES); }
+END_TEST
+
+START_TEST(encoder)
+{
+    const golden *g = &v11;
+    ts_ctx *c = testing_open(backends[_i], NULL, 2);
+    job j = {0};
+    open_golden(c, &j, NEW);
+    long n = g->h * g->w, cells = n / 16;
+    float *planes = malloc((size_t)n * 3 * sizeof *planes), *px = malloc((size_t)n * 3 * sizeof *px);
+    golden_input("input.v", 1.0, 3 * n, planes);
+    for (long i = 0; i < n; i++)
+        for (int k = 0; k < 3; k++) px[3 * i + k] = planes[k * n + i];
+    j.in = (ts_host){px, TS_F32, 4, {1, g->h, g->w, 3}};
+    j.out = calloc((size_t)(2 * Z * cells), sizeof(float)), j.latent = calloc((size_t)(Z * cells), sizeof(float));
+    testing_run(c, encode, &j);
+    golden_expect(g->name, j.out, 2 * Z * cells, g->first, g->last, g->mean, g->rms, 2e-5);
+    for (long i = 0; i < Z * cells; i++) ck_assert(fabsf(j.latent[i] - 0.5f * j.out[i]) <= 1e-6f);
+    free(planes), free(px), free(j.out), free(j.latent);
+    ts_weights_close(j.w), testing_close(c);
+}
+END_TEST
+
+/* Pictures of a batch know nothing of each other: each comes out as if it were alone. So do tiles of a picture that fits into one. */
+START_TEST(pictures_are_independent)
+{
+    enum { N = 3, H = 5, W = 6, CELLS = H * W, PIXELS = CELLS * 16 * 3 };
+    ts_ctx *c = testing_open("cpu", NULL, 2);
+    float z[Z * N * CELLS], one[Z * CELLS], all[N * PIXELS], alone[PIXELS];
+    job j = {.in = {z, TS_F32, 4, {Z, N, H, W}}, .out = all};
+    open_golden(c, &j, NEW);
+    golden_input("input.z", 1.7, Z * N * CELLS, z);
+    testing_run(c, decode, &j);
+    for (int k = 0; k < N; k++) {
+        for (int i = 0; i < Z; i++) memcpy(one + i * CELLS, z + (i * N + k) * CELLS, CELLS * sizeof *z);
+        j.in = (ts_host){one, TS_F32, 4, {Z, 1, H, W}}, j.out = alone, j.tile = (ts_vae_tile){64, 64};
+        testing_run(c, decode, &j);
+        ck_assert_mem_eq(alone, all + k * PIXELS, sizeof alone);
+    }
+    ts_weights_close(j.w), testing_close(c);
+}
+END_TEST
+
+/* ---- fixtures ---- */
+START_TEST(fixture)
+{
+    static const char *const names[] = {"pixart-alpha-256", "pixart-alpha-1024-micro", "pixart-sigma"};
+    char dir[256], path[300];
+    ts_ctx *c = testing_open(backends[_i / 3], NULL, 2);
+    cJSON *json;
+    job j = {0};
+    ts_err err = {0};
+    snprintf(dir, sizeof dir, "tests/fixtures/%s/model/vae", names[_i % 3]);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    ck_ok(c, ts_json_load(&c->err, path, &json));
+    ck_ok(c, ts_vae_kl.describe(c, json, path, &j.info));
+    ck_ok(c, ts_weights_open(c, dir, "diffusion_pytorch_model", &j.w));
+    snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(names[_i % 3]));
+    ts_bag *b = testing_bag(path);
+    ck_assert(ts_bag_get(&err, b, "latents", TS_F32, 4, (long[]){4, 1, -1, -1}, &j.in) == TS_OK);
+    long n, pixels = j.in.dim[2] * j.in.dim[3] * 64;
+    const float *want = testing_f32(b, "pixels", &n);
+    ck_assert_int_eq(n, 3 * pixels);
+    j.out = calloc((size_t)n, sizeof *j.out);
+    float *planes = calloc((size_t)n, sizeof *planes);
+    testing_run(c, decode, &j);
+    for (long i = 0; i < pixels; i++)
+        for (int k = 0; k < 3; k++) planes[k * pixels + i] = 2 * j.out[3 * i + k] - 1;
+    double rel = testing_rel(planes, want, n);
+    ck_assert_msg(rel <= 1e-5, "%s: pixels differ by %.2e", names[_i % 3], rel);
+    ck_assert_str_eq(testing_warned(c), "");
+    free(j.out), free(planes), ts_bag_free(b), cJSON_Delete(json);
+    ts_weights_close(j.w), testing_close(c);
+}
+END_TEST
+
+/* ---- refusals ---- */
+START_TEST(configs_refused)
+{
+    static const struct { const char *json, *says; } bad[] = {
+        {"{\"in_channels\": 4}", "in_channels"},
+        {"{\"block_out_channels\": [30]}", "must be a multiple of norm_num_groups, 32"},
+        {"{\"layers_per_block\": 9}", "layers_per_block is 9, expected 1 to 7"},
+        {"{\"latent_channels\": 0}", "latent_channels is 0"},
+        {"{\"scaling_factor\": 0}", "scaling_factor is 0"},
+        {"{\"sample_size\": -1}", "sample_size is -1"},
+        {"{\"block_out_channels\": [32, 32], \"up_block_types\": [\"UpDecoderBlock2D\"]}", "each of the 2 levels"},
+        {"{\"down_block_types\": [\"AttnDownEncoderBlock2D\"]}", "AttnDownEncoderBlock2D, only DownEncoderBlock2D"},
+        {"{\"latents_mean\": [0, 0, 0, 0]}", "latents_mean"},
+    };
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cJSON *json = cJSON_Parse(bad[i].json);
+        ts_vae_info info;
+        ck_assert_int_eq(ts_vae_kl.describe(c, json, "vae/config.json", &info), TS_EMODEL);
+        ck_assert_msg(strstr(c->err.text, bad[i].says) && !strncmp(c->err.text, "vae/config.json", 15), "\"%s\" does not say \"%s\"", c->err.text, bad[i].says);
+        cJSON_Delete(json);
+    }
+    testing_close(c);
+}
+END_TEST
+
+START_TEST(inputs_refused)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    job j = {0};
+    float x[16 * 24 * 3] = {0}, out[2 * Z * 24];
+    ts_vae *v = NULL;
+    open_golden(c, &j, NEW);
+    ck_assert_int_eq(ts_vae_kl.encode(c, j.w, &j.info, (ts_host){x, TS_F32, 4, {1, 15, 24, 3}}, (ts_vae_tile){0, 0}, out, NULL), TS_ESHAPE);
+    ck_assert_str_eq(c->err.text, "1 pictures of 24x15: sides must be multiples of 4");
+    ck_assert_int_eq(ts_vae_kl.open(c, j.w, &j.info, (ts_host){x, TS_F32, 4, {Z, 1, 5, 6}}, (ts_vae_tile){30, 32}, &v), TS_EUSAGE);
+    ck_assert_str_eq(c->err.text, "VAE tile 30x32: must be multiples of 4");
+    ck_assert_ptr_null(v);
+    ts_weights_close(j.w), testing_close(c);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("vae_kl");
+    TCase *tc = tcase_create("vae_kl");
+    tcase_set_timeout(tc, 60);
+    tcase_add_loop_test(tc, decoder, 0, 2);
+    tcase_add_loop_test(tc, decoder_in_tiles, 0, 2);
+    tcase_add_test(tc, old_names);
+    tcase_add_loop_test(tc, encoder, 0, 2);
+    tcase_add_test(tc, pictures_are_independent);
+    tcase_add_loop_test(tc, fixture, 0, 6);
+    tcase_add_test(tc, configs_refused);
+    tcase_add_test(tc, inputs_refused);
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
