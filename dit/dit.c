@@ -135,6 +135,9 @@ static ts_tensor sample(const ts_dit *d, const evaluation *e, int i)
     return ts_row_range(e->h, (long)i * d->grid.N, d->grid.N);
 }
 
+/* Rows of x in the order of ids: into the order of attention, and back to the model's own. */
+static ts_status reorder(ts_dit *d, ts_tensor x, ts_tensor ids, ts_tensor y) { return ts_gather_op(d->ctx->dev, (ts_gather){x, ids, y}); }
+
 /* Tags of the NaN check: layer + 1, and two beyond the last layer's. */
 static int tag_enter(const ts_dit *d) { return d->info.layers + 1; }
 static int tag_leave(const ts_dit *d) { return d->info.layers + 2; }
@@ -143,10 +146,14 @@ static ts_status enter(ts_dit *d, const evaluation *e)
 {
     ts_status st;
     ts_device *dev = d->ctx->dev;
+    bool ordered = ts_there(d->grid.perm);
+    size_t mark = ts_mark(&d->ctx->arena);
     TRY(ts_weights_enter(d->weights, d->info.layers));
     for (int i = 0; i < e->n; i++) {
-        ts_tensor h = sample(d, e, i);
-        TRY(d->cls->enter(d->self, e->eval[i], e->x[i], h));
+        ts_tensor h = sample(d, e, i), raster = ordered ? ts_take(&d->ctx->arena, TS_F32, TS_DIM(d->grid.N, d->info.dim)) : h;
+        TRY(d->cls->enter(d->self, e->eval[i], e->x[i], raster));
+        if (ordered) TRY(reorder(d, raster, d->grid.perm, h));
+        ts_release(&d->ctx->arena, mark);
         TRY(dev->ops->check(dev, h, tag_enter(d)));
         TRY(tap(d, e, d->cls->embedding(d->self, e->eval[i]), "condition_embedder", 0));
         TRY(tap(d, e, h, "patch_embedding", 0));
@@ -187,9 +194,14 @@ static ts_status leave(ts_dit *d, const evaluation *e)
 {
     ts_status st;
     ts_device *dev = d->ctx->dev;
+    bool ordered = ts_there(d->grid.back);
+    size_t mark = ts_mark(&d->ctx->arena);
     TRY(ts_weights_enter(d->weights, d->info.layers));
     for (int i = 0; i < e->n; i++) {
-        TRY(d->cls->leave(d->self, e->eval[i], sample(d, e, i), e->v[i]));
+        ts_tensor h = sample(d, e, i), raster = ordered ? ts_take(&d->ctx->arena, TS_F32, TS_DIM(d->grid.N, d->info.dim)) : h;
+        if (ordered) TRY(reorder(d, h, d->grid.back, raster));
+        TRY(d->cls->leave(d->self, e->eval[i], raster, e->v[i]));
+        ts_release(&d->ctx->arena, mark);
         TRY(dev->ops->check(dev, e->v[i], tag_leave(d)));
     }
 done:

@@ -23,7 +23,7 @@ typedef struct {
 typedef struct { /* one sample of one evaluation */
     int trow;      /* row of the tables that prepare made: index into its t */
     int slot;      /* which text: index into its texts; also the guidance branch as ts_attn sees it */
-    ts_tensor sel; /* u8 [N]: where it is 1 the token's timestep is row trow_sel instead; absent: nowhere */
+    ts_tensor sel; /* u8 [N], in the grid's order of tokens: where it is 1 the token's timestep is row trow_sel instead; absent: nowhere */
     int trow_sel;
 } ts_eval;
 
@@ -36,9 +36,9 @@ typedef struct {
     ts_status (*bind)(void *self, ts_ctx *, const ts_dit_info *, ts_weights *);
     void (*close)(void *self); /* frees what bind made; also after a failed bind */
     void (*pixels)(void *self, int height, int width); /* NULL: the class does not ask for the picture's size */
-    /* Once a run: everything that depends only on timestep or text, carved from ctx->arena and living as long as it. t: [nt] as the model is fed them. */
+    /* Once a run: everything that depends only on timestep, text or the grid (positions in the grid's order of tokens), carved from ctx->arena and living as long as it. t: [nt] as the model is fed them. */
     ts_status (*prepare)(void *self, const ts_grid *, const ts_dit_text *text, int texts, const float *t, int nt);
-    ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);            /* x f32 [C, F, H, W] -> h f32 [N, dim] */
+    ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);            /* x f32 [C, F, H, W] -> h f32 [N, dim], raster: dit.c puts tokens in order, and back before leave */
     ts_status (*block)(void *self, int layer, ts_eval, ts_attn *, int attn_layer, ts_tensor h); /* in place */
     ts_status (*leave)(void *self, ts_eval, ts_tensor h, ts_tensor v);            /* -> v f32 [out_channels, F, H, W] */
     ts_tensor (*embedding)(void *self, ts_eval);                                  /* of the timestep, f32 [1, dim or 6 dim], for taps */
@@ -59,6 +59,6 @@ void ts_dit_pixels(ts_dit *, int height, int width);
 ts_status ts_dit_prepare(ts_dit *, const ts_grid *, const ts_dit_text *, int texts, const float *t, int nt);
 /* v[i] = model(x[i], t[eval[i].trow], text[eval[i].slot]) for n samples; every layer's weights are entered once. x[i] f32 [C, F, H, W] (may be the same tensor), v[i] f32.
  * `event`: the step and the seconds so far; layers are added to it for progress (before each) and errors. NaN or infinity: TS_ENUMBER naming step and layer. A step allocates nothing: its
- * activations are taken from ctx->arena and given back. ctx->tap sees `condition_embedder` [1, dim or 6 dim], `patch_embedding` and `blocks.I` [N, dim] of step 1, sample by sample. */
+ * activations are taken from ctx->arena and given back. ctx->tap sees `condition_embedder` [1, dim or 6 dim], `patch_embedding` and `blocks.I` [N, dim] of step 1, sample by sample, in the grid's order of tokens. */
 ts_status ts_dit_step(ts_dit *, ts_attn *, ts_event event, int n, const ts_eval *, const ts_tensor *x, const ts_tensor *v);
 #endif

@@ -247,6 +247,8 @@ static ts_status prepare_rope(wan *w)
     ts_status st = TS_OK;
     long width[3], length[3] = {w->grid.F, w->grid.H, w->grid.W}, column = 0;
     float *host = NULL;
+    bool ordered = ts_there(w->grid.perm);
+    ts_tensor cos_of = ordered ? take(w, TS_F32, w->grid.N, w->info.head_dim / 2) : w->cos, sin_of = ordered ? take(w, TS_F32, w->grid.N, w->info.head_dim / 2) : w->sin;
     axis_widths(w->info.head_dim, width);
     for (int axis = 0; axis < 3; axis++) {
         long n = length[axis], half = width[axis] / 2;
@@ -262,10 +264,13 @@ static ts_status prepare_rope(wan *w)
                 host[(n + p) * half + j] = (float)sin(angle);
             }
         TRY(upload(w, both, host));
-        TRY(spread(w, axis, ts_row_range(both, 0, n), w->cos, column));
-        TRY(spread(w, axis, ts_row_range(both, n, n), w->sin, column));
+        TRY(spread(w, axis, ts_row_range(both, 0, n), cos_of, column));
+        TRY(spread(w, axis, ts_row_range(both, n, n), sin_of, column));
         column += half;
     }
+    if (!ordered) goto done;
+    TRY(ts_gather_op(w->ctx->dev, (ts_gather){cos_of, w->grid.perm, w->cos}));
+    TRY(ts_gather_op(w->ctx->dev, (ts_gather){sin_of, w->grid.perm, w->sin}));
 done:
     free(host);
     return st;

@@ -20,7 +20,7 @@ static ts_status take_over(ts_run *r, expert *e, int index, int step)
     *e = (expert){.index = index, .first = step, .mark = e->mark};
     for (int i = 0; i < r->texts; i++)
         text[i] = (ts_dit_text){.states = {r->states[i], TS_F32, 2, {r->n_ids[i], r->m->dit_info.text_dim}}};
-    return ts_dit_prepare(r->m->dit[index], &r->grid, text, r->texts, r->schedule.t + step, end - step);
+    return ts_dit_prepare(r->m->dit[index], &r->attn.grid, text, r->texts, r->schedule.t + step, end - step);
 }
 
 static ts_status step(ts_run *r, const expert *e, ts_solver *solver, int i, double seconds, ts_tensor x, const ts_tensor v[2])
@@ -55,6 +55,16 @@ done:
     return st;
 }
 
+/* Plans live as long as the run's latents: both experts' layers are in them. */
+static ts_status open_attention(ts_run *r)
+{
+    static const char *const branch[TS_BRANCHES] = {[TS_COND] = "cond", [TS_UNCOND] = "uncond"};
+    int layers = 0;
+    for (int i = 0; i < 2 && r->m->dit[i]; i++) layers += ts_dit_describe(r->m->dit[i])->layers;
+    return ts_attn_open(&r->attn, r->ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .steps = r->q.steps, .layers = layers, .heads = r->m->dit_info.heads, .slots = r->texts,
+                                                             .slot_name = branch, .keep_plans = r->q.keep_plans, .keep_scores = r->q.keep_scores});
+}
+
 ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)
 {
     ts_status st = TS_OK;
@@ -65,9 +75,9 @@ ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)
     ts_tensor x = ts_take(a, TS_F32, 4, r->latent), v[2];
     for (int i = 0; i < 2; i++) v[i] = i < r->texts ? ts_take(a, TS_F32, 4, r->latent) : (ts_tensor){0};
     ts_solver_init(&solver, r->schedule, a, 4, r->latent);
+    TRY(open_attention(r));
     expert e = {.index = -1, .mark = ts_mark(a)};
     double start = ts_seconds();
-    ts_attn_init(&r->attn, r->ctx, r->grid);
     ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = r->q.steps});
     if (!count && r->q.state) TRY(ts_state_load(r, &solver, x, &found));
     if (!count && !found) TRY(dev->ops->upload(dev, x.p, noise, (size_t)ts_count(x) * sizeof(float)));
@@ -80,6 +90,7 @@ ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)
         if (!count && r->q.state) TRY(ts_state_save(r, &solver, x));
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .step = i + 1, .steps = r->q.steps, .seconds = ts_seconds() - start});
     }
+    TRY(ts_attn_finish(&r->attn));
     if (out) TRY(hand_over(r, x, out));
 done:
     return st;

@@ -1,21 +1,10 @@
-/* Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers, SC 2011) and the Box-Muller transform.
+/* Philox (backend/philox.h) and the Box-Muller transform.
  * Element i of a tensor takes word i mod 4 of block i / 4: words (0, 1) and (2, 3) each make a cosine and a sine, so any part can be drawn alone. */
 #include "sampler/noise.h"
 
-#include <math.h>
+#include "backend/philox.h"
 
-void ts_philox(uint64_t seed, uint64_t counter, uint32_t out[4])
-{
-    uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
-        uint32_t n0 = (uint32_t)(b >> 32) ^ c[1] ^ k0, n2 = (uint32_t)(a >> 32) ^ c[3] ^ k1;
-        c[0] = n0, c[1] = (uint32_t)b, c[2] = n2, c[3] = (uint32_t)a;
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    }
-    for (int i = 0; i < 4; i++) out[i] = c[i];
-}
+#include <math.h>
 
 void ts_noise(uint64_t seed, float *out, size_t n)
 {
@@ -23,7 +12,7 @@ void ts_noise(uint64_t seed, float *out, size_t n)
     for (size_t i = 0; i < n; i += 4) {
         uint32_t w[4];
         double z[4];
-        ts_philox(seed, i / 4, w);
+        ts_philox(seed, i / 4, 0, w);
         for (int p = 0; p < 4; p += 2) {
             double r = sqrt(-2 * log((w[p] + 1.0) * unit)), a = turn * (w[p + 1] * unit); /* u1 in (0, 1]: the logarithm stays finite */
             z[p] = r * cos(a), z[p + 1] = r * sin(a);

@@ -4,6 +4,5 @@
 #define TS_NOISE_H
 #include <stddef.h>
 #include <stdint.h>
-void ts_philox(uint64_t seed, uint64_t counter, uint32_t out[4]);
 void ts_noise(uint64_t seed, float *out, size_t n); /* out[i] depends on (seed, i) alone */
 #endif

@@ -30,7 +30,6 @@ static ts_status check_numbers(ts_err *e, const ts_request *q)
     if (!(fabs(q->guidance) <= 1000 && fabs(q->guidance_2) <= 1000)) return ts_fail(e, TS_EUSAGE, "guidance %g, %g: must be -1000 to 1000", q->guidance, q->guidance_2);
     if (!(q->shift >= 0 && q->shift <= 1000)) return ts_fail(e, TS_EUSAGE, "shift %g: must be more than 0, at most 1000", q->shift);
     if (q->sampler && strcmp(q->sampler, "unipc") && strcmp(q->sampler, "euler")) return ts_fail(e, TS_EUSAGE, "sampler %s: must be unipc or euler", q->sampler);
-    if (q->attention && strcmp(q->attention, "dense")) return ts_fail(e, TS_EUSAGE, "attention %s: must be dense", q->attention);
     return TS_OK;
 }
 
@@ -50,6 +49,17 @@ static void round_size(ts_run *r)
     r->grid = ts_grid_of(groups / pt, (int)latent[2] / m->dit_info.patch[1], (int)latent[3] / m->dit_info.patch[2]);
 }
 
+/* The policy, and its text with every key: what files record stays the same when a default changes. */
+static ts_status read_attention(ts_run *r)
+{
+    ts_status st = ts_policy_parse(&r->ctx->err, r->q.attention, &r->policy);
+    if (st) return st;
+    ts_policy_settle(&r->policy, r->q.steps);
+    free((char *)r->q.attention);
+    r->q.attention = ts_policy_text(&r->policy);
+    return r->q.attention ? TS_OK : ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a request");
+}
+
 ts_status ts_request_check(ts_run *r, const ts_request *q)
 {
     ts_status st = TS_OK;
@@ -59,6 +69,7 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
     r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto"), r->q.attention = copy(q->attention ? q->attention : "dense");
     r->q.state = copy(q->state), r->q.noise_file = copy(q->noise_file);
     TRY(check_numbers(&r->ctx->err, &r->q));
+    TRY(read_attention(r));
     if (r->q.shift == 0) r->q.shift = r->m->shift;
     round_size(r);
     ts_schedule_init(&r->schedule, strcmp(r->q.sampler, "euler") ? TS_UNIPC : TS_EULER, r->q.steps, r->q.shift);

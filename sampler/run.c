@@ -50,7 +50,7 @@ static ts_status count(ts_run *r, ts_phase phase, ts_status (*run)(ts_run *), do
 done:
     c->dev->counting = false;
     ts_profile_read(c->dev, &p, true);
-    *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION];
+    *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION] + p.flops[TS_TIME_SEARCH];
     return st;
 }
 
@@ -228,6 +228,7 @@ void ts_run_close(ts_run *r)
     for (int i = 0; i < TS_BRANCHES; i++) free(r->ids[i]), free(r->states[i]);
     free(r->noise);
     ts_encoder_close(r->encoder);
+    ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);
 }
@@ -283,7 +284,11 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     TRY(ts_denoise(r, r->noise, latents));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     r->report.denoise_seconds = ts_seconds() - start;
-    r->report.attention_dense = r->attn.calls.dense, r->report.attention_searched = r->attn.calls.searched, r->report.attention_sparse = r->attn.calls.sparse;
+    const ts_attn_account *a = &r->attn.account;
+    r->report.attention_dense = a->dense, r->report.attention_searched = a->searched + a->again, r->report.attention_sparse = a->sparse + a->again;
+    r->report.kept = a->sparse + a->again ? a->share / (double)(a->sparse + a->again) : 1, r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
+    r->report.search_seconds = a->search_s;
+    r->report.attention_gain = ts_attn_gain(a, &r->report.attention_gain_measured);
 done:
     for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(r->m->dit[i])); /* memory is the largest phase, not the sum */
     ts_arena_close(&r->ctx->arena);
@@ -313,6 +318,18 @@ void ts_run_report(const ts_run *r, ts_report *out)
     if (steps < 1) return;
     for (int i = 0; i < TS_TIMES; i++) all += p->seconds[i];
     out->step_seconds[0] = (p->seconds[TS_TIME_LINEAR] + p->seconds[TS_TIME_CONV]) / steps;
-    out->step_seconds[1] = p->seconds[TS_TIME_ATTENTION] / steps;
+    out->step_seconds[1] = (p->seconds[TS_TIME_ATTENTION] + p->seconds[TS_TIME_SEARCH]) / steps;
     out->step_seconds[2] = all / steps - out->step_seconds[0] - out->step_seconds[1];
+}
+
+char *ts_run_attention(const ts_run *r) { return ts_attn_report(&r->attn); }
+
+ts_status ts_run_plans(ts_run *r, const ts_bag **out)
+{
+    ts_bag *bag = ts_attn_plans(&r->attn);
+    *out = NULL;
+    if (!bag) return ts_fail(&r->ctx->err, TS_EFAIL, "attention %s made no plan%s%s", r->q.attention, *r->attn.why ? ": " : "", r->attn.why);
+    ts_bag_meta(bag, "model", r->m->name);
+    *out = bag;
+    return TS_OK;
 }

@@ -21,6 +21,7 @@ struct ts_run {
     float *noise;              /* given instead of drawn; NULL */
     size_t arena[3];           /* bytes a phase takes, by ts_phase */
     ts_vae_tile tile;
+    ts_policy policy;          /* of q.attention, settled */
     ts_attn attn;
     ts_report report;
     ts_profile profile;        /* of the denoising */

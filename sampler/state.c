@@ -1,4 +1,4 @@
-/* A run's state between two steps, so that a killed run goes on where it was: latents, solver history, how many steps are done, and the request they belong to. */
+/* A run's state between two steps, so that a killed run goes on where it was: latents, solver history, plans that were searched for, how many steps are done, and the request they belong to. */
 #include "sampler/run.h"
 
 #include <errno.h>
@@ -31,6 +31,7 @@ ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
     char *json = ts_run_json(r), done[16];
     part p[5];
     for (int i = 0, n = parts(s, x, p); i < n; i++) TRY(dev->ops->download(dev, ts_bag_put(bag, p[i].name, TS_F32, 4, r->latent, NULL), p[i].t.p, bytes(p[i].t)));
+    TRY(ts_attn_save(&r->attn, bag));
     snprintf(done, sizeof done, "%d", s->done);
     ts_bag_meta(bag, "tessera", json);
     ts_bag_meta(bag, "done", done);
@@ -81,6 +82,7 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
         TRY(ts_bag_get(&r->ctx->err, bag, p[i].name, TS_F32, 4, r->latent, &h));
         TRY(dev->ops->upload(dev, p[i].t.p, h.data, bytes(p[i].t)));
     }
+    TRY(ts_attn_load(&r->attn, bag));
     TRY(dev->ops->join(dev)); /* the bag's bytes go away */
     s->done = n;
 done:

@@ -42,7 +42,8 @@ typedef struct { /* one picture or clip. Filled with the model's defaults by ts_
     uint64_t seed;
     int scale;                     /* enlarge while writing; only recorded here */
     const char *vae_tile;          /* "auto", "off", "WxH" */
-    const char *attention;         /* "dense" */
+    const char *attention;         /* "dense" or a policy of sparse attention, NAME[:key=value,...] */
+    bool keep_plans, keep_scores;  /* for ts_run_plans: the plans in force at the end; what every search saw */
     const char *state;             /* file: latents and solver history after each step; a run of the same request goes on from it. NULL: none */
     const char *noise_file;        /* only recorded; noise comes as a bag */
 } ts_request;
@@ -63,7 +64,10 @@ typedef struct { /* what a run will take, known before it starts */
 typedef struct {
     double text_seconds, denoise_seconds, decode_seconds;
     double step_seconds[3];        /* per step: linear and conv, attention, rest */
-    long attention_dense, attention_searched, attention_sparse;
+    long attention_dense, attention_searched, attention_sparse; /* calls; a call that searches again is sparse too */
+    double kept, recall;           /* mean share of blocks that sparse calls read; mean recall of plans when they were made, 0: not measured */
+    double search_seconds;         /* in block sums, means and top-k */
+    double attention_gain, attention_gain_measured; /* of attention alone, against full attention: by arithmetic, and by the run's dense calls (0: there were none) */
     int resumed;                   /* steps taken from the state file */
 } ts_report;
 
@@ -83,6 +87,9 @@ void ts_run_report(const ts_run *, ts_report *);
 char *ts_run_json(const ts_run *);       /* the metadata that files carry (docs/formats.md); malloc'd */
 char *ts_run_parameters(const ts_run *); /* the same as A1111 text; malloc'd */
 char *ts_run_profile(const ts_run *);    /* table of times by operation, for people; measures the machine's matmul peak for it, a second or so; malloc'd; NULL: nothing was denoised */
+char *ts_run_attention(const ts_run *);  /* what sparse attention did, some lines for people; malloc'd; NULL: the run was to be dense, or has not been */
+/* After denoising with keep_plans: tensors and metadata of docs/formats.md; the run's own. TS_EFAIL: there are none, and why. */
+ts_status ts_run_plans(ts_run *, const ts_bag **);
 /* Applies metadata that ts_run_json made (a file's) over `req`; strings are kept by the model. */
 ts_status ts_request_from_json(ts_model *, const char *json, ts_request *);
 

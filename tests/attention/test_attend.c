@@ -32,7 +32,7 @@ static ts_status phase(ts_ctx *ctx, void *user)
     ts_tensor buffer = ts_take(&ctx->arena, TS_F32, TS_DIM(N, LD)), out = ts_take(&ctx->arena, TS_F32, TS_DIM(N, A, D));
     long n = N - c->short_by;
     out.ld = WIDTH, out.dim[0] = n;
-    ts_attn_init(&c->attn, ctx, ts_grid_of(1, 2, 3));
+    TRY(ts_attn_open(&c->attn, ctx, &(ts_attn_options){.grid = ts_grid_of(1, 2, 3)}));
     ts_attn_begin(&c->attn, 4, 1);
     TRY(ctx->dev->ops->upload(ctx->dev, buffer.p, c->qkv, sizeof c->qkv));
     c->got = ts_attend(&c->attn, 7, part(buffer, 0, n), part(buffer, 1, n), part(buffer, 2, n), out);
@@ -64,9 +64,9 @@ START_TEST(dense)
     for (int n = 0; n < N; n++)
         for (int a = 0; a < A; a++)
             for (int d = 0; d < D; d++) ck_assert_double_eq_tol(c.out[n * WIDTH + a * D + d], plain(c.qkv, n, a, d), 1e-6);
-    ck_assert_int_eq(c.attn.calls.dense, 1);
+    ck_assert_int_eq(c.attn.account.dense, 1);
     ck_assert_int_eq(c.attn.step, 4);
-    ck_assert_int_eq(c.attn.branch, 1);
+    ck_assert_int_eq(c.attn.slot, 1);
     testing_close(ctx);
 }
 END_TEST
@@ -78,7 +78,7 @@ START_TEST(other_tokens)
     testing_run(ctx, phase, &c);
     ck_assert_int_eq(c.got, TS_ESHAPE);
     ck_assert_msg(strstr(ctx->err.text, "layer 8: 5 tokens, expected 6"), "says \"%s\"", ctx->err.text);
-    ck_assert_int_eq(c.attn.calls.dense, 0);
+    ck_assert_int_eq(c.attn.account.dense, 0);
     testing_close(ctx);
 }
 END_TEST

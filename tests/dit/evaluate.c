@@ -79,7 +79,7 @@ ts_status evaluation_phase(ts_ctx *ctx, void *user)
         v[i] = ts_take(&ctx->arena, TS_F32, 4, out);
         eval[i] = (ts_eval){.trow = e->trow, .slot = i, .sel = sel, .trow_sel = e->trow_sel};
     }
-    ts_attn_init(&e->attn, ctx, grid);
+    TRY(ts_attn_open(&e->attn, ctx, &(ts_attn_options){.grid = grid}));
     ctx->tap = e->taps ? see : NULL, ctx->tap_user = e;
     ts_dit_pixels(e->dit, e->height, e->width);
     TRY(ts_dit_prepare(e->dit, &grid, e->text, e->texts, e->t, e->nt));

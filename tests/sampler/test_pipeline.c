@@ -63,29 +63,54 @@ static void check_states(const ts_run *r, const ts_bag *want)
 }
 
 /* The oracle in f32 differs from itself by up to 1.6e-6 between processors; a chain of steps is allowed 1e-5. */
-static void check_latents(const char *fixture, const char *backend, const ts_bag *got, const ts_bag *want)
+static void check_latents(const char *fixture, const char *backend, bool sparse, const ts_bag *got, const ts_bag *want)
 {
     long n, m;
-    const float *z = testing_f32(got, "latents", &n), *w = testing_f32(want, ts_bag_has(want, "dense_latents") ? "dense_latents" : "latents", &m);
+    const float *z = testing_f32(got, "latents", &n), *w = testing_f32(want, !sparse && ts_bag_has(want, "dense_latents") ? "dense_latents" : "latents", &m);
     ck_assert_int_eq(n, m);
     double e = testing_rel(z, w, n);
     printf("%s on %s: latents differ by %.2e\n", fixture, backend, e);
     ck_assert_msg(e < 1e-5, "%s on %s: latents differ by %.2e", fixture, backend, e);
 }
 
-static void check_frames(const char *fixture, const memory *m, const ts_bag *want)
+/* Plans exactly, in both directions; what searches saw: of the first the oracle's rounding, of later ones what an old LSE magnifies. */
+static void check_plans(const char *fixture, const ts_bag *got, const ts_bag *want)
+{
+    int first = 1000, plans = 0;
+    for (int i = 0, step; i < ts_bag_count(want); i++)
+        if (sscanf(ts_bag_name(want, i), "recall.%*[a-z].%*d.%d", &step) == 1 && step < first) first = step;
+    for (int i = 0; i < ts_bag_count(got); i++)
+        if (!strncmp(ts_bag_name(got, i), "plan.", 5)) ck_assert_msg(ts_bag_has(want, ts_bag_name(got, i)), "%s: %s is not expected", fixture, ts_bag_name(got, i));
+    for (int i = 0; i < ts_bag_count(want); i++) {
+        const char *name = ts_bag_name(want, i);
+        ts_err err = {0};
+        ts_host a, b;
+        int step;
+        bool plan = !strncmp(name, "plan.", 5), seen = sscanf(name, "wsum.%*[a-z].%*d.%d", &step) == 1 || sscanf(name, "recall.%*[a-z].%*d.%d", &step) == 1;
+        if (!plan && !seen) continue;
+        ck_assert(ts_bag_get(&err, want, name, plan ? TS_I32 : TS_F32, -1, NULL, &a) == TS_OK);
+        ck_assert_msg(ts_bag_get(&err, got, name, a.type, a.nd, a.dim, &b) == TS_OK, "%s: %s", fixture, err.text);
+        long n = ts_count(ts_tensor_of((ts_ptr){0}, a.type, a.nd, a.dim));
+        if (plan) ck_assert_msg(!memcmp(a.data, b.data, (size_t)n * 4), "%s: %s differs", fixture, name);
+        else ck_assert_msg(testing_rel(b.data, a.data, n) < (step == first ? 1e-5 : 1e-3), "%s: %s differs by %.2e", fixture, name, testing_rel(b.data, a.data, n));
+        plans += plan;
+    }
+    ck_assert_int_gt(plans, 0);
+}
+
+static void check_frames(const char *fixture, bool sparse, const memory *m, const ts_bag *want)
 {
     ts_host h;
     ts_err err = {0};
-    if (ts_bag_has(want, "dense_latents")) return; /* the fixture's frames are those of its policy */
-    ck_assert_msg(ts_bag_get(&err, want, "frames", TS_U8, 4, (long[]){m->n, m->h, m->w, 3}, &h) == TS_OK, "%s: %s", fixture, err.text);
-    long n = (long)m->n * m->h * m->w * 3, off = 0;
+    if (!sparse && ts_bag_has(want, "dense_latents")) return; /* the fixture's frames are those of its policy */
+    ck_assert_msg(ts_bag_get(&err, want, "frames", TS_U8, 4, (long[]){sparse ? 1 : m->n, m->h, m->w, 3}, &h) == TS_OK, "%s: %s", fixture, err.text);
+    long n = (sparse ? 1L : m->n) * m->h * m->w * 3, off = 0;
     const uint8_t *w = h.data;
     for (long i = 0; i < n; i++) off += abs(m->rgb[i] - w[i]) > 1;
     ck_assert_msg((double)off <= 0.001 * (double)n, "%s: %ld of %ld samples differ by more than one level", fixture, off, n);
 }
 
-static void render(const char *fixture, const char *backend)
+static void render(const char *fixture, const char *backend, bool sparse)
 {
     ts_ctx *c = testing_open(backend, NULL, 2);
     cJSON *j = testing_case(fixture);
@@ -101,6 +126,7 @@ static void render(const char *fixture, const char *backend)
     ck_ok(c, ts_model_open(c, path, &m));
     ts_request_init(m, &q);
     fill(j, &q);
+    if (sparse) q.attention = cJSON_GetObjectItem(j, "attention")->valuestring, q.keep_plans = q.keep_scores = true;
     ck_ok(c, ts_run_open(m, &q, &r, &e));
     ck_assert(e.width == q.width && e.height == q.height && e.frames == q.frames && e.step_flops >= 0);
     snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(fixture));
@@ -111,11 +137,16 @@ static void render(const char *fixture, const char *backend)
     ck_ok(c, ts_run_encode(r));
     check_states(r, want);
     ck_ok(c, ts_run_denoise(r, &latents));
-    check_latents(fixture, backend, latents, want);
+    if (sparse) {
+        const ts_bag *plans;
+        ck_ok(c, ts_run_plans(r, &plans));
+        check_plans(fixture, plans, want);
+    }
+    check_latents(fixture, backend, sparse, latents, want);
     memory sink = {.s = {.open = begin, .frame = put, .close = end, .abort = drop}};
     ck_ok(c, ts_run_decode(r, latents, &sink.s));
     ck_assert_int_eq(sink.n, q.frames);
-    check_frames(fixture, &sink, want);
+    check_frames(fixture, sparse, &sink, want);
     free(sink.rgb);
     ts_bag_free(latents), ts_bag_free(want), ts_bag_free(noise);
     ts_run_close(r), ts_model_close(m), cJSON_Delete(j), testing_close(c);
@@ -124,11 +155,16 @@ static void render(const char *fixture, const char *backend)
 static const char *const fixtures[] = {"wan21-t2v", "wan21-t2v-euler", "wan21-t2i-bf16", "wan22-a14b", "wan22-ti2v-5b", "wan21-adaspa", "wan21-tile", "wan21-window", "wan21-pooled"};
 enum { FIXTURES = sizeof fixtures / sizeof *fixtures };
 
-START_TEST(on_cpu) { render(fixtures[_i], "cpu"); }
+START_TEST(on_cpu) { render(fixtures[_i], "cpu", false); }
 END_TEST
-START_TEST(on_far) { render(fixtures[_i], "far"); }
+START_TEST(on_far) { render(fixtures[_i], "far", false); }
 END_TEST
-START_TEST(default_model) { render("default-model", "cpu"); }
+enum { SPARSE = FIXTURES - 4 }; /* the first of those with a policy */
+START_TEST(sparse_on_cpu) { render(fixtures[_i], "cpu", true); }
+END_TEST
+START_TEST(sparse_on_far) { render(fixtures[_i], "far", true); }
+END_TEST
+START_TEST(default_model) { render("default-model", "cpu", false); }
 END_TEST
 
 int main(void)
@@ -137,6 +173,8 @@ int main(void)
     TCase *tc = tcase_create("pipeline");
     tcase_add_loop_test(tc, on_cpu, 0, FIXTURES);
     tcase_add_loop_test(tc, on_far, 0, FIXTURES);
+    tcase_add_loop_test(tc, sparse_on_cpu, SPARSE, FIXTURES);
+    tcase_add_loop_test(tc, sparse_on_far, SPARSE, FIXTURES);
     tcase_add_test(tc, default_model);
     suite_add_tcase(suite, tc);
     SRunner *sr = srunner_create(suite);

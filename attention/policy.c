@@ -1,0 +1,250 @@
+/* The language of --attention: one table of keys, which policies each belongs to, and the schedule that follows. */
+#include "attention/policy.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const names[TS_POLICIES] = {"dense", "adaspa", "tile", "window", "pooled", "random", "blocks"};
+
+enum { ADASPA = 1 << TS_ADASPA, TILE = 1 << TS_TILE, WINDOW = 1 << TS_WINDOW, POOLED = 1 << TS_POOLED, RANDOM = 1 << TS_RANDOM, BLOCKS = 1 << TS_BLOCKS };
+enum { BUDGETED = ADASPA | WINDOW | POOLED | RANDOM, FIXED = TILE | WINDOW | POOLED | RANDOM, ALL = BUDGETED | TILE | BLOCKS };
+typedef enum { KEEP, ORDER, MIN_TOKENS, DENSE_STEPS, SEARCH_STEPS, ADAPTIVE, DENSE_LAYERS, REFERENCES, SEED, FILE_NAME, STRICT, KEYS } key_id;
+static const struct { const char *name, *wanted; unsigned of; } keys[KEYS] = {
+    [KEEP] = {"keep", "more than 0, at most 1: the share of key blocks read", BUDGETED},
+    [ORDER] = {"order", "raster or tile", ALL & ~BLOCKS},
+    [MIN_TOKENS] = {"min-tokens", "a whole number from 0", ALL & ~BLOCKS},
+    [DENSE_STEPS] = {"dense-steps", "a whole number from 0", FIXED | BLOCKS},
+    [SEARCH_STEPS] = {"search-steps", "steps from 1, like 10+30", ADASPA},
+    [ADAPTIVE] = {"adaptive", "on or off", ADASPA},
+    [DENSE_LAYERS] = {"dense-layers", "layers from 0, like 0+1+28-29", ALL},
+    [REFERENCES] = {"k", "a whole number from 1: reference frames", TILE},
+    [SEED] = {"seed", "a whole number from 0", RANDOM},
+    [FILE_NAME] = {"file", "the name of a file, without a comma", TILE | BLOCKS},
+    [STRICT] = {"strict", "on or off", ALL},
+};
+
+/* Measured break-evens (`tessera bench --kernel --tokens 256,512,1024 --keep 1,0.2`): below this, packing and uneven ends eat what the blocks that are not read would save. */
+enum { MIN_TOKENS_DEFAULT = 1024 };
+
+const char *ts_policy_name(ts_policy_kind kind) { return names[kind]; }
+
+/* ---- values ---- */
+static bool whole(const char *s, double most, uint64_t *out)
+{
+    char *end;
+    if (*s < '0' || *s > '9') return false;
+    errno = 0;
+    *out = strtoull(s, &end, 10);
+    return !*end && !errno && (double)*out <= most;
+}
+
+static bool real(const char *s, double *out)
+{
+    char *end;
+    if (s[strspn(s, "+-.0123456789eE")]) return false;
+    *out = strtod(s, &end);
+    return end > s && !*end;
+}
+
+static bool truth(const char *s, bool *out)
+{
+    *out = !strcmp(s, "on");
+    return *out || !strcmp(s, "off");
+}
+
+/* "0+1+28-29", in any order, into ascending spans that neither touch nor overlap. */
+static bool set_of(const char *s, int least, ts_set *out)
+{
+    enum { MOST = 1000000 };
+    out->n = 0;
+    for (;;) {
+        char *end;
+        if (*s < '0' || *s > '9') return false;
+        long first = strtol(s, &end, 10), last = first;
+        if (*end == '-') {
+            s = end + 1;
+            if (*s < '0' || *s > '9') return false;
+            last = strtol(s, &end, 10);
+        }
+        if (first < least || last < first || last > MOST || out->n == TS_SPANS) return false;
+        int i = out->n++;
+        for (; i > 0 && out->span[i - 1].first > first; i--) out->span[i] = out->span[i - 1];
+        out->span[i] = (ts_span){(int)first, (int)last};
+        if (!*end) break;
+        if (*end != '+') return false;
+        s = end + 1;
+    }
+    int n = 1;
+    for (int i = 1; i < out->n; i++) {
+        ts_span *last = out->span + n - 1, next = out->span[i];
+        if (next.first > last->last + 1) out->span[n++] = next;
+        else if (next.last > last->last) last->last = next.last;
+    }
+    out->n = n;
+    return true;
+}
+
+bool ts_set_has(const ts_set *s, int x)
+{
+    for (int i = 0; i < s->n; i++)
+        if (x >= s->span[i].first && x <= s->span[i].last) return true;
+    return false;
+}
+
+static bool assign(ts_policy *p, key_id id, const char *s)
+{
+    uint64_t n = 0;
+    switch (id) {
+    case KEEP: return real(s, &p->keep) && p->keep > 0 && p->keep <= 1;
+    case ORDER: p->order = strcmp(s, "tile") ? TS_RASTER : TS_TILE_ORDER; return p->order == TS_TILE_ORDER || !strcmp(s, "raster");
+    case MIN_TOKENS: p->said_min_tokens = true; return whole(s, 1e9, &n) ? p->min_tokens = (long)n, true : false;
+    case DENSE_STEPS: return whole(s, 1e6, &n) ? p->dense_steps = (int)n, true : false;
+    case SEARCH_STEPS: return set_of(s, 1, &p->search);
+    case ADAPTIVE: return truth(s, &p->adaptive);
+    case DENSE_LAYERS: return set_of(s, 0, &p->dense_layers);
+    case REFERENCES: return whole(s, 1e6, &n) && n > 0 ? p->k = (int)n, true : false;
+    case SEED: return whole(s, 1.8446744073709551615e19, &p->seed);
+    case FILE_NAME: return *s && strlen(s) < sizeof p->file ? strcpy(p->file, s), true : false;
+    case STRICT: return truth(s, &p->strict);
+    case KEYS: break;
+    }
+    return false;
+}
+
+/* ---- parsing ---- */
+/* Names of what applies to a policy (or of all policies), "a, b or c". */
+static const char *list(const char *const *name, int n, char *out, size_t size)
+{
+    size_t at = 0;
+    *out = 0;
+    for (int i = 0; i < n && at < size; i++) at += (size_t)snprintf(out + at, size - at, "%s%s", !i ? "" : i == n - 1 ? " or " : ", ", name[i]);
+    return out;
+}
+
+static ts_status unknown_key(ts_err *err, ts_policy_kind kind, const char *key, int length)
+{
+    const char *known[KEYS];
+    char text[256];
+    int n = 0;
+    for (int i = 0; i < KEYS; i++)
+        if (keys[i].of >> kind & 1) known[n++] = keys[i].name;
+    if (!n) return ts_fail(err, TS_EUSAGE, "attention %s: takes no keys", names[kind]);
+    return ts_fail(err, TS_EUSAGE, "attention %s: no key \"%.*s\", expected %s", names[kind], length, key, list(known, n, text, sizeof text));
+}
+
+static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, bool given[KEYS])
+{
+    char value[sizeof p->file + 1];
+    const char *equal = memchr(s, '=', n);
+    size_t length = equal ? (size_t)(equal - s) : n;
+    int id = 0;
+    while (id < KEYS && (strlen(keys[id].name) != length || memcmp(keys[id].name, s, length) || !(keys[id].of >> p->kind & 1))) id++;
+    if (id == KEYS) return unknown_key(err, p->kind, s, (int)length);
+    if (given[id]) return ts_fail(err, TS_EUSAGE, "attention %s: %s is given twice", names[p->kind], keys[id].name);
+    given[id] = true;
+    if (!equal && (id == STRICT || id == ADAPTIVE)) snprintf(value, sizeof value, "on"); /* a switch by its name */
+    else if (!equal) return ts_fail(err, TS_EUSAGE, "attention %s: %s needs a value, %s=%s", names[p->kind], keys[id].name, keys[id].name, keys[id].wanted);
+    else snprintf(value, sizeof value, "%.*s", (int)(n - length - 1), equal + 1);
+    if (!assign(p, (key_id)id, value)) return ts_fail(err, TS_EUSAGE, "attention %s: %s=%.80s, expected %s", names[p->kind], keys[id].name, value, keys[id].wanted);
+    return TS_OK;
+}
+
+ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
+{
+    ts_status st = TS_OK;
+    char known[128];
+    bool given[KEYS] = {false};
+    size_t n = strcspn(text, ":");
+    *p = (ts_policy){.keep = 0.2, .min_tokens = MIN_TOKENS_DEFAULT, .dense_steps = -1, .adaptive = true, .k = 2};
+    int kind = 0;
+    while (kind < TS_POLICIES && (strlen(names[kind]) != n || memcmp(names[kind], text, n))) kind++;
+    if (kind == TS_POLICIES) return ts_fail(err, TS_EUSAGE, "attention %.80s: no such policy, expected %s", text, list(names, TS_POLICIES, known, sizeof known));
+    p->kind = (ts_policy_kind)kind;
+    if (text[n] && !text[n + 1]) return ts_fail(err, TS_EUSAGE, "attention %s: a key must follow the colon", names[kind]);
+    for (const char *s = text[n] ? text + n + 1 : NULL; s; s = *s == ',' ? s + 1 : NULL) {
+        size_t length = strcspn(s, ",");
+        TRY(parse_key(err, p, s, length, given));
+        s += length;
+    }
+    if (p->kind == TS_BLOCKS && !*p->file) TRY(ts_fail(err, TS_EUSAGE, "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"));
+    if (given[REFERENCES] && given[FILE_NAME]) TRY(ts_fail(err, TS_EUSAGE, "attention tile: k and file exclude each other"));
+done:
+    return st;
+}
+
+/* ---- the schedule ---- */
+static int part(double share, int steps) { return (int)floor(share * steps + 0.5); }
+
+void ts_policy_settle(ts_policy *p, int steps)
+{
+    int first = part(0.2, steps) > 1 ? part(0.2, steps) : 1, later = part(0.6, steps);
+    if (p->kind == TS_ADASPA && !p->search.n) {
+        p->search = (ts_set){{{first, first}}, 1};
+        if (later == first + 1) p->search.span[0].last = later;
+        else if (later > first) p->search.span[p->search.n++] = (ts_span){later, later};
+    }
+    if (p->dense_steps < 0) p->dense_steps = p->kind == TS_BLOCKS ? 0 : part(0.2, steps);
+}
+
+ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
+{
+    if (p->kind == TS_DENSE || ts_set_has(&p->dense_layers, layer)) return TS_DO_DENSE;
+    if (p->kind != TS_ADASPA) return step <= p->dense_steps ? TS_DO_DENSE : p->kind == TS_POOLED ? TS_DO_POOL : TS_DO_SPARSE;
+    if (!have) return step < p->search.span[0].first ? TS_DO_DENSE : TS_DO_SEARCH;
+    return ts_set_has(&p->search, step) ? TS_DO_SEARCH_AGAIN : TS_DO_SPARSE;
+}
+
+/* ---- text ---- */
+static void print_set(FILE *f, const ts_set *s)
+{
+    for (int i = 0; i < s->n; i++) {
+        const ts_span *p = s->span + i;
+        fprintf(f, p->last > p->first + 1 ? "%s%d-%d" : p->last > p->first ? "%s%d+%d" : "%s%d", i ? "+" : "", p->first, p->last);
+    }
+}
+
+static void print_value(FILE *f, const ts_policy *p, key_id id)
+{
+    switch (id) {
+    case KEEP: fprintf(f, "%.10g", p->keep); break;
+    case ORDER: fputs(ts_order_name(p->order), f); break;
+    case MIN_TOKENS: fprintf(f, "%ld", p->min_tokens); break;
+    case DENSE_STEPS: fprintf(f, "%d", p->dense_steps); break;
+    case SEARCH_STEPS: print_set(f, &p->search); break;
+    case ADAPTIVE: fputs(p->adaptive ? "on" : "off", f); break;
+    case DENSE_LAYERS: print_set(f, &p->dense_layers); break;
+    case REFERENCES: fprintf(f, "%d", p->k); break;
+    case SEED: fprintf(f, "%llu", (unsigned long long)p->seed); break;
+    case FILE_NAME: fputs(p->file, f); break;
+    case STRICT: fputs(p->strict ? "on" : "off", f); break;
+    case KEYS: break;
+    }
+}
+
+/* A key that has nothing to say: an unset file, or k beside a file, no dense layers, a schedule that is not settled. */
+static bool idle(const ts_policy *p, key_id id)
+{
+    return (id == FILE_NAME && !*p->file) || (id == REFERENCES && *p->file) || (id == DENSE_LAYERS && !p->dense_layers.n) || (id == SEARCH_STEPS && !p->search.n) ||
+           (id == DENSE_STEPS && p->dense_steps < 0) || (id == STRICT && !p->strict);
+}
+
+char *ts_policy_text(const ts_policy *p)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    if (!f) return NULL;
+    fputs(names[p->kind], f);
+    char before = ':';
+    for (int id = 0; id < KEYS; id++) {
+        if (!(keys[id].of >> p->kind & 1) || idle(p, (key_id)id)) continue;
+        fprintf(f, "%c%s=", before, keys[id].name);
+        print_value(f, p, (key_id)id);
+        before = ',';
+    }
+    fclose(f);
+    return text;
+}
