@@ -1,5 +1,6 @@
 /* The attention kernels alone: what they reach of the machine's peak, what a plan gains of what it promises, what a search costs. Everything of one number of tokens is timed in turns, so that
  * whatever else the machine does falls on all of it; ratios are of medians. */
+#include "backend/philox.h"
 #include "sampler/noise.h"
 #include "sampler/run.h"
 
@@ -52,7 +53,7 @@ static double median(double *s, int n) /* orders them */
 static uint32_t draw(uint64_t seed, uint64_t i)
 {
     uint32_t w[4];
-    ts_philox(seed, i / 4, w);
+    ts_philox(seed, i / 4, 0, w);
     return w[i % 4];
 }
 
