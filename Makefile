@@ -81,7 +81,7 @@ asan: deps-check ## every test under AddressSanitizer and UndefinedBehaviorSanit
 	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" LDFLAGS="-fsanitize=address,undefined" build/asan/tessera test-asan
 .PHONY: test-asan
 test-asan: $(TEST_BIN)
-	@ln -sfn ../../weights build/asan/weights # the program looks for its model beside itself
+	@ln -sfn ../../../weights/default build/asan/weights/ # the program looks for its model beside itself
 	@ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp TESSERA=build/asan/tessera sh tests/run.sh $(TEST_BIN)
 
 .PHONY: install

@@ -18,6 +18,7 @@ ts_bag *testing_bag(const char *path);               /* ts_bag_free */
 const float *testing_f32(const ts_bag *, const char *name, long *count); /* the bag's own numbers; count may be NULL */
 double testing_rel(const float *got, const float *want, long n); /* relative L2: |got - want| / |want|; NaN where anything is not finite */
 char *testing_tmp(void);                             /* a new folder under $TMPDIR, removed at exit; malloc'd */
+int testing_main(Suite *);                           /* what a test program ends with: runs the suite in this process, prints Check's account, frees it; 0: all passed */
 #define ck_ok(ctx, call) do { ts_status ck_st_ = (call); ck_assert_msg(ck_st_ == TS_OK, "%s: %s", #call, (ctx)->err.text); } while (0)
 
 /* tests/far.c */

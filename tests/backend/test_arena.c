@@ -152,10 +152,5 @@ int main(void)
     tcase_add_test(t, test_take);
     tcase_add_test(t, test_nothing);
     tcase_add_test(t, test_profile);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

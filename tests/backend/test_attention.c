@@ -202,10 +202,5 @@ int main(void)
     tcase_add_test(tc, masked_first);
     tcase_add_test(tc, refused);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return testing_main(suite);
 }

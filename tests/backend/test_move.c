@@ -250,10 +250,5 @@ int main(void)
     tcase_add_test(t, test_copy_large);
     tcase_add_test(t, test_gather);
     tcase_add_test(t, test_resample);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

@@ -148,10 +148,5 @@ int main(void)
     tcase_add_test(t, every_level_and_one_thread);
     tcase_add_test(t, an_interrupted_one_keeps_what_it_has);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

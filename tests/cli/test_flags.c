@@ -1,7 +1,7 @@
 /* The parser of command lines: every kind of value, both ways to write it, what is refused and with which words; the manual says what the table says. */
 #include "cli/flags.c"
 
-#include <check.h>
+#include "tests/testing.h"
 
 static ts_flags got;
 
@@ -249,10 +249,5 @@ int main(void)
     tcase_add_test(t, the_manual_says_what_the_table_says);
     tcase_add_test(t, help_lists_the_flags_of_its_command);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

@@ -145,7 +145,7 @@ static int events(const program_result *r)
 
 START_TEST(events_and_their_keys)
 {
-    const program_result *r = program_run("generate x --size 70x64 --frames 5 --steps 2 -o %s/a.mp4 --progress json --profile", tmp);
+    const program_result *r = program_run("generate x --size 70x64 --overwrite --frames 5 --steps 2 -o %s/a.mp4 --progress json --profile", tmp);
     program_expect(r, 0);
     ck_assert_int_eq(events(r), 5); /* warning, start, progress, profile, done */
     r = program_run("decode /nonexistent --progress json");
@@ -167,11 +167,7 @@ int main(void)
     tcase_add_test(t, standard_output);
     tcase_add_test(t, events_and_their_keys);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    int failed = testing_main(s);
     free(tmp);
-    return failed != 0;
+    return failed;
 }

@@ -292,10 +292,5 @@ int main(void)
     tcase_add_test(t, tokens_as_table_and_json);
     tcase_add_test(t, a_model_by_its_name);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

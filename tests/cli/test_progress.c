@@ -1,7 +1,7 @@
 /* What stderr says during a run: shares, time left, how often, in each of the three forms. A clock of the test's own. */
 #include "cli/progress.c"
 
-#include <check.h>
+#include "tests/testing.h"
 
 static double now;
 static double tick(void) { return now; }
@@ -234,10 +234,5 @@ int main(void)
     tcase_add_test(t, quiet_says_errors_only);
     tcase_add_test(t, clock_texts);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

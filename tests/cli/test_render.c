@@ -457,10 +457,5 @@ int main(void)
     tcase_add_test(t, seeds);
     tcase_add_test(t, threads_change_last_bits_at_most);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

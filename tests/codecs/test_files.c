@@ -751,10 +751,5 @@ int main(void)
     tcase_add_test(c, test_temporary_names);
     tcase_add_test(c, test_file_too_long);
     tcase_add_test(c, test_disk_full);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

@@ -591,10 +591,5 @@ int main(void)
     tcase_add_test(c, test_palette_exact);
     tcase_add_test(c, test_palette_gradient);
     tcase_add_test(c, test_gif_quality);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

@@ -2,8 +2,8 @@
  * What is expected is what ftfy 6.3.1 and Python 3.11 give, with the repair of mojibake and without. */
 #include "prompts/entities.h"
 #include "prompts/text.h"
+#include "tests/testing.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,10 +129,5 @@ int main(void)
     tcase_add_test(tc, entities);
     tcase_add_test(tc, deep);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return testing_main(suite);
 }

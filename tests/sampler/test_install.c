@@ -48,11 +48,7 @@ int main(void)
     tcase_add_test(tc, a_program_on_the_installed_library);
     tcase_add_test(tc, the_installed_program);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
+    int failed = testing_main(suite);
     free(root);
-    return failed != 0;
+    return failed;
 }

@@ -1,8 +1,8 @@
 /* Philox 4x32-10 against the known answers of its authors' Random123 (kat_vectors), and the normal numbers made of it. */
 #include "backend/philox.h"
 #include "sampler/noise.h"
+#include "tests/testing.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,10 +60,5 @@ int main(void)
     tcase_add_test(tc, any_part_alone);
     tcase_add_test(tc, moments);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return testing_main(suite);
 }

@@ -190,11 +190,7 @@ int main(void)
     tcase_add_test(t, widens_halves_and_refuses_the_rest);
     tcase_add_test(t, failed_saves_leave_nothing);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    int failed = testing_main(s);
     free(dir);
-    return failed != 0;
+    return failed;
 }

@@ -215,10 +215,5 @@ int main(void)
     tcase_add_test(t, finds_by_name_type_and_shape);
     tcase_add_test(t, reads_rows);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

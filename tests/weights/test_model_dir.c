@@ -184,10 +184,5 @@ int main(void)
     tcase_add_test(t, says_what_is_missing);
     tcase_add_test(t, opens_what_libraries_wrote);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

@@ -174,10 +174,5 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, every_type_budget_and_backend);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }
