@@ -31,7 +31,8 @@ static const ts_flag table[] = {
     {TS_F_SEED, "seed", 0, TS_KIND_SEED, "N", 0, 0, NULL, GEN, NULL, "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
     {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler", GEN, NULL, "Solver: unipc or euler (default: the model's)"},
     {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN, NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
-    {TS_F_ATTENTION, "attention", 0, TS_KIND_CHOICE, "MODE", 0, 0, "dense", GEN, NULL, "How the transformer attends: dense"},
+    {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0, NULL, GEN, NULL,
+     "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with keys like adaspa:keep=0.2 (default: dense)"},
     {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | DEC, NULL,
      "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off or WxH (default: auto)"},
 
@@ -39,6 +40,9 @@ static const ts_flag table[] = {
     {TS_F_NOISE, "noise", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Start from the tensor noise [C, F, H, W] of a safetensors file instead of the seed's"},
     {TS_F_SAVE_LATENTS, "save-latents", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Write the final latents (safetensors) before decoding; tessera decode goes on from them"},
     {TS_F_STATE, "state", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Save the state after every step; the same command goes on from it"},
+    {TS_F_SAVE_PLAN, "save-plan", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Write the plans of sparse attention (safetensors); --attention blocks:file=FILE replays them"},
+    {TS_F_SAVE_PLAN_SCORES, "save-plan-scores", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL, "Add to them what every search saw"},
+    {TS_F_PLAN_IMAGE, "plan-image", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN, NULL, "Draw plans and recall as PNGs into a folder, a head a tile"},
 
     {TS_F_KERNEL, "kernel", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BENCH, "Kernels", "Measure the attention kernels alone"},
     {TS_F_TOKENS, "tokens", 0, TS_KIND_WHOLES, "N,N,...", 1, 1 << 24, NULL, BENCH, NULL, "Numbers of tokens (default: 4096,16384)"},

@@ -281,8 +281,6 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
         if (seconds < 10) ts_screen_note(s, "done in %.1f s", seconds);
         else ts_screen_note(s, "done in %s", clock_text(seconds, spent));
         if (r->resumed) ts_screen_note(s, "of its steps %d came from the state file", r->resumed);
-        if (r->attention_searched || r->attention_sparse)
-            ts_screen_note(s, "attention: %ld calls dense, %ld searched, %ld sparse", r->attention_dense, r->attention_searched, r->attention_sparse);
         return;
     }
     cJSON *j = event("done");
@@ -296,6 +294,11 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
     cJSON_AddNumberToObject(a, "dense", (double)r->attention_dense);
     cJSON_AddNumberToObject(a, "searched", (double)r->attention_searched);
     cJSON_AddNumberToObject(a, "sparse", (double)r->attention_sparse);
+    cJSON_AddNumberToObject(a, "kept", r->kept);
+    cJSON_AddNumberToObject(a, "recall", r->recall);
+    cJSON_AddNumberToObject(a, "search_seconds", milli(r->search_seconds));
+    cJSON_AddNumberToObject(a, "gain", r->attention_gain);
+    cJSON_AddNumberToObject(a, "gain_measured", r->attention_gain_measured);
     print_json(s, j);
 }
 

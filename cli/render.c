@@ -130,6 +130,8 @@ static ts_status set_request(ts_cli *c, job *j)
     if (v[TS_F_SHIFT].set) q->shift = v[TS_F_SHIFT].real;
     if (v[TS_F_SAMPLER].set) q->sampler = v[TS_F_SAMPLER].text;
     if (v[TS_F_ATTENTION].set) q->attention = v[TS_F_ATTENTION].text;
+    q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
+    q->keep_scores = q->keep_plans && (v[TS_F_SAVE_PLAN_SCORES].set || v[TS_F_PLAN_IMAGE].set);
     q->state = v[TS_F_STATE].text;
     if (v[TS_F_FRAMES].set) q->frames = (int)v[TS_F_FRAMES].whole;
     else if (v[TS_F_OUTPUT].set && ends_png(v[TS_F_OUTPUT].text) && !is_numbered(v[TS_F_OUTPUT].text)) q->frames = 1;
@@ -174,6 +176,8 @@ static ts_status check_sides(ts_cli *c, const char *output)
     if (state && !strcmp(state, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--state and the output: both name %s", output));
     TRY(ts_cli_check_side(c, TS_F_SAVE_LATENTS, "save-latents", false));
     TRY(ts_cli_check_side(c, TS_F_STATE, "state", true));
+    TRY(ts_cli_check_side(c, TS_F_SAVE_PLAN, "save-plan", false));
+    if (ts_cli_set(c, TS_F_SAVE_PLAN_SCORES) && !ts_cli_set(c, TS_F_SAVE_PLAN)) TRY(ts_cli_fail(c, TS_EUSAGE, "--save-plan-scores: adds to --save-plan FILE, which is missing"));
 done:
     return st;
 }
@@ -260,13 +264,29 @@ static ts_status decode(ts_cli *c, job *j)
     return st;
 }
 
+/* Plans and their pictures, before decoding can fail. Scores that were only kept for pictures stay out of the file. */
+static ts_status save_plans(ts_cli *c, job *j)
+{
+    ts_status st = TS_OK;
+    const char *path = ts_cli_text(c, TS_F_SAVE_PLAN), *images = ts_cli_text(c, TS_F_PLAN_IMAGE);
+    const ts_bag *plans;
+    if (!path && !images) return TS_OK;
+    TRY(ts_run_plans(j->run, &plans));
+    if (images) TRY(ts_plan_images(c->ctx, plans, images));
+    if (path) TRY(ts_bag_write(c->ctx, plans, path));
+done:
+    return st;
+}
+
 static void report(ts_cli *c, job *j)
 {
     ts_report r;
-    char *profile = ts_cli_set(c, TS_F_PROFILE) ? ts_run_profile(j->run) : NULL;
+    char *profile = ts_cli_set(c, TS_F_PROFILE) ? ts_run_profile(j->run) : NULL, *attention = ts_run_attention(j->run);
     ts_run_report(j->run, &r);
     if (profile) ts_screen_table(&c->screen, "profile", profile);
+    if (attention) ts_screen_table(&c->screen, "attention", attention);
     free(profile);
+    free(attention);
     ts_screen_done(&c->screen, &r, j->path);
     puts(j->path);
 }
@@ -307,6 +327,7 @@ ts_status ts_cli_generate(ts_cli *c)
     TRY(ts_run_encode(j.run));
     TRY(ts_run_denoise(j.run, &j.latents));
     unsaved = ts_cli_set(c, TS_F_SAVE_LATENTS) ? ts_bag_write(c->ctx, j.latents, ts_cli_text(c, TS_F_SAVE_LATENTS)) : TS_OK;
+    if (!unsaved) unsaved = save_plans(c, &j);
     if (unsaved) ts_cli_fail(c, unsaved, "%s", ts_error(c->ctx)), ts_screen_warn(&c->screen, c->error); /* the hours are not lost: the clip can still be written */
     st = decode(c, &j);
     if (st && st != TS_ESTOP) rescue(c, &j, st);

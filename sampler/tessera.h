@@ -90,6 +90,8 @@ char *ts_run_profile(const ts_run *);    /* table of times by operation, for peo
 char *ts_run_attention(const ts_run *);  /* what sparse attention did, some lines for people; malloc'd; NULL: the run was to be dense, or has not been */
 /* After denoising with keep_plans: tensors and metadata of docs/formats.md; the run's own. TS_EFAIL: there are none, and why. */
 ts_status ts_run_plans(ts_run *, const ts_bag **);
+/* Pictures of plans (of ts_run_plans or a file of them) into a folder, made if need be: plan-BRANCH-LAYER.png, and with scores recall-BRANCH-LAYER.png; a head a tile, a block a pixel or more. */
+ts_status ts_plan_images(ts_ctx *, const ts_bag *, const char *dir);
 /* Applies metadata that ts_run_json made (a file's) over `req`; strings are kept by the model. */
 ts_status ts_request_from_json(ts_model *, const char *json, ts_request *);
 

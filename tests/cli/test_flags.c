@@ -107,7 +107,6 @@ START_TEST(choices)
     REFUSED(PARSE("--sampler", "uni"), "--sampler: got \"uni\", wanted unipc or euler");
     REFUSED(PARSE("--cpu", "avx5"), "wanted ref, avx2, avx512 or avx512_bf16");
     REFUSED(PARSE("--precision", "f32|bf16"), "wanted auto, f32 or bf16");
-    REFUSED(PARSE("--attention", "sparse"), "wanted dense");
     REFUSED(PARSE("--sampler", ""), "wanted unipc or euler");
 }
 END_TEST
