@@ -21,6 +21,7 @@ struct ts_model {
     ts_dit *dit[2];            /* opened by the first run */
     ts_weights *vae_weights;
     ts_tokenizer *tokenizer;
+    long counts;               /* counting runs so far: the sizes and layouts of the last one hold */
     char *kept[8];             /* strings that ts_request_from_json handed out */
     int kepts;
 };

@@ -2,6 +2,7 @@
 #include "sampler/run.h"
 
 #include "sampler/noise.h"
+#include "sampler/texts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,13 +17,6 @@ double ts_seconds(void)
 }
 
 /* ---- phases: the same functions on a counting device and for real ---- */
-static ts_status text_phase(ts_run *r)
-{
-    ts_ids ids[TS_BRANCHES];
-    for (int i = 0; i < r->texts; i++) ids[i] = (ts_ids){r->ids[i], r->n_ids[i]};
-    return ts_encoder_run(r->encoder, ids, r->texts, r->states);
-}
-
 static ts_status denoise_phase(ts_run *r) { return ts_denoise(r, NULL, NULL); }
 
 static ts_status decode_phase(ts_run *r)
@@ -57,20 +51,17 @@ done:
 static ts_status open_arena(ts_run *r, ts_phase phase) { return ts_arena_open(&r->ctx->arena, r->ctx->dev, r->arena[phase]); }
 
 /* ---- opening ---- */
-static ts_status open_text(ts_run *r)
+/* words: NULL, or texts that other runs share. */
+static ts_status open_text(ts_run *r, ts_texts *words)
 {
     ts_status st = TS_OK;
     const char *text[TS_BRANCHES] = {r->q.prompt, r->q.negative}, *what[TS_BRANCHES] = {"prompt", "negative prompt"};
-    TRY(ts_encoder_open(r->ctx, ts_model_dir_part(&r->m->dir, "text_encoder"), &r->encoder));
-    long width = ts_encoder_width(r->encoder);
-    if (width != r->m->dit_info.text_dim)
-        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: the text encoder's width is %ld, the transformer takes %d", r->m->dir.dir, width, r->m->dit_info.text_dim));
+    r->words = words, r->owns_words = !words;
+    if (!words) TRY(ts_texts_open(r->m, &r->words));
     for (int i = 0; i < r->texts; i++) {
-        TRY(ts_model_tokenize(r->m, text[i], what[i], &r->ids[i], &r->n_ids[i]));
-        r->states[i] = calloc((size_t)r->n_ids[i] * (size_t)width, sizeof(float));
-        if (!r->states[i]) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %d text states", r->n_ids[i]));
+        TRY(ts_texts_add(r->words, text[i], what[i], &r->word[i]));
+        r->n_ids[i] = ts_texts_tokens(r->words, r->word[i]);
     }
-    ts_weights_budget(ts_encoder_weights(r->encoder), 0); /* each layer is used once: nothing is worth keeping */
 done:
     return st;
 }
@@ -138,6 +129,11 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
     ts_status st = TS_OK;
     double flops;
     size_t least = 0, most = 0, room;
+    long longest = 0;
+    for (int i = 0; i < r->texts; i++) longest = r->n_ids[i] > longest ? r->n_ids[i] : longest;
+    float *zeros = calloc((size_t)longest * (size_t)r->m->dit_info.text_dim, sizeof *zeros); /* texts are not encoded yet */
+    if (!zeros) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %ld text states", longest));
+    for (int i = 0; i < r->texts; i++) r->states[i] = zeros;
     st = count(r, TS_PHASE_DENOISE, denoise_phase, &flops);
     if (st == TS_EUSAGE) st = too_many(r);
     TRY(st);
@@ -153,16 +149,14 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
     e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
     e->step_flops = flops / r->q.steps;
 done:
+    for (int i = 0; i < r->texts; i++) r->states[i] = NULL;
+    free(zeros);
     return st;
 }
 
 static ts_status count_text(ts_run *r, ts_estimate *e)
 {
-    double flops;
-    size_t largest;
-    ts_status st = count(r, TS_PHASE_TEXT, text_phase, &flops);
-    ts_weights_packed(ts_encoder_weights(r->encoder), &largest);
-    e->text_bytes = r->arena[TS_PHASE_TEXT] + largest;
+    ts_status st = ts_texts_count(r->words, r->word, r->texts, &e->text_bytes);
     if (!st && e->text_bytes > r->ctx->memory) st = too_large(r, "encoding the text", e->text_bytes, "give it more with --memory, or on a larger machine");
     return st;
 }
@@ -177,7 +171,16 @@ static void fill(const ts_run *r, ts_estimate *e)
     e->precision = r->ctx->act == TS_BF16 ? "bf16" : "f32";
 }
 
-ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimate *e)
+/* Whether everything that a counting run depends on is the same, and no other one has chosen other layouts since. */
+static bool counts_like(const ts_run *r, const ts_run *like)
+{
+    if (!like || like->m != r->m || like->counted != r->m->counts || like->texts != r->texts || like->low != r->low || like->q.steps != r->q.steps) return false;
+    for (int i = 0; i < r->texts; i++)
+        if (like->n_ids[i] != r->n_ids[i]) return false;
+    return !memcmp(like->latent, r->latent, sizeof r->latent) && !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) && !strcmp(like->q.sampler, r->q.sampler);
+}
+
+static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like, ts_run **out, ts_estimate *e)
 {
     ts_status st = TS_OK;
     ts_run *r = calloc(1, sizeof *r);
@@ -186,16 +189,28 @@ ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimat
     r->m = m, r->ctx = m->ctx;
     TRY(ts_request_check(r, q));
     TRY(ts_model_weights(m));
-    TRY(open_text(r));
-    TRY(count_text(r, e));
-    TRY(count_denoise(r, e));
-    TRY(count_decode(r, e));
+    TRY(open_text(r, words));
+    if (counts_like(r, like)) {
+        *e = like->estimate;
+        memcpy(r->arena, like->arena, sizeof r->arena);
+        r->tile = like->tile, r->counted = like->counted;
+    } else {
+        r->counted = ++m->counts;
+        if (r->owns_words) TRY(count_text(r, e));
+        TRY(count_denoise(r, e));
+        TRY(count_decode(r, e));
+    }
     fill(r, e);
+    r->estimate = *e;
     *out = r;
 done:
     if (st) ts_run_close(r);
     return st;
 }
+
+ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimate *e) { return open_run(m, q, NULL, NULL, out, e); }
+
+ts_status ts_run_open_with(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like, ts_run **out, ts_estimate *e) { return open_run(m, q, words, like, out, e); }
 
 ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *latents, ts_run **out, ts_estimate *e)
 {
@@ -214,6 +229,7 @@ ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *la
     if (r->latent[1] != z.dim[1] || r->latent[2] != z.dim[2] || r->latent[3] != z.dim[3])
         TRY(ts_fail(&m->ctx->err, TS_ESHAPE, "latents of %ldx%ldx%ld: not a whole number of patches", z.dim[1], z.dim[2], z.dim[3]));
     TRY(ts_model_weights(m));
+    r->counted = ++m->counts;
     TRY(count_decode(r, e));
     fill(r, e);
     *out = r;
@@ -225,9 +241,8 @@ done:
 void ts_run_close(ts_run *r)
 {
     if (!r) return;
-    for (int i = 0; i < TS_BRANCHES; i++) free(r->ids[i]), free(r->states[i]);
+    if (r->owns_words) ts_texts_close(r->words);
     free(r->noise);
-    ts_encoder_close(r->encoder);
     ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);
@@ -238,15 +253,17 @@ ts_status ts_run_encode(ts_run *r)
 {
     ts_status st = TS_OK;
     double start = ts_seconds();
-    ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .steps = 1});
-    TRY(open_arena(r, TS_PHASE_TEXT));
-    TRY(text_phase(r));
-    ts_encoder_close(r->encoder);
-    r->encoder = NULL;
+    bool todo = false;
+    for (int i = 0; i < r->texts; i++) todo = todo || !ts_texts_states(r->words, r->word[i]);
+    if (todo) ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .steps = 1});
+    if (todo) TRY(ts_texts_fill(r->words, r->word, r->texts, NULL));
+    for (int i = 0; i < r->texts; i++) {
+        TRY(ts_texts_failed(r->words, r->word[i]));
+        r->states[i] = ts_texts_states(r->words, r->word[i]);
+    }
     r->report.text_seconds = ts_seconds() - start;
-    ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = 1, .steps = 1, .seconds = r->report.text_seconds});
+    if (todo) ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = 1, .steps = 1, .seconds = r->report.text_seconds});
 done:
-    ts_arena_close(&r->ctx->arena);
     return st;
 }
 

@@ -14,16 +14,19 @@ struct ts_run {
     ts_schedule schedule;
     int low;                   /* first step (from 0) of the second expert; steps when there is none */
     int texts;                 /* 1: no branch without the prompt */
-    int32_t *ids[TS_BRANCHES];
+    ts_texts *words;           /* holds the run's texts; its own or shared with other runs */
+    bool owns_words;
+    int word[TS_BRANCHES];
     int n_ids[TS_BRANCHES];
-    float *states[TS_BRANCHES]; /* [n_ids, text_dim], after ts_run_encode */
-    ts_encoder *encoder;       /* from open until encode */
+    const float *states[TS_BRANCHES]; /* [n_ids, text_dim], of words, after ts_run_encode */
+    long counted;              /* which of the model's counting runs its sizes are from */
     float *noise;              /* given instead of drawn; NULL */
     size_t arena[3];           /* bytes a phase takes, by ts_phase */
     ts_vae_tile tile;
     ts_policy policy;          /* of q.attention, settled */
     ts_attn attn;
     ts_report report;
+    ts_estimate estimate;
     ts_profile profile;        /* of the denoising */
 };
 /* Request -> the same, checked and rounded to what the model can do; geometry of the latent. */

@@ -9,6 +9,7 @@ typedef struct ts_ctx ts_ctx;
 typedef struct ts_model ts_model;
 typedef struct ts_run ts_run;
 typedef struct ts_bag ts_bag;
+typedef struct ts_texts ts_texts;
 
 typedef struct {
     int threads;           /* 0: as many as the machine and its cgroup allow */
@@ -73,6 +74,20 @@ typedef struct {
 
 /* Checks the request, rounds sizes (said through env.warn), sizes every phase by running it on a counting device. Nothing is rendered; --dry-run ends here. TS_EUSAGE, TS_EMODEL, TS_EMEMORY. */
 ts_status ts_run_open(ts_model *, const ts_request *, ts_run **, ts_estimate *);
+/* Texts that several runs share: each distinct one is encoded once, all with the text encoder opened once, and its memory is returned before a run begins. The model outlives them. */
+ts_status ts_texts_open(ts_model *, ts_texts **);
+void ts_texts_close(ts_texts *);
+/* Tokenizes. `what` names the text in warnings ("the prompt has 600 tokens, ..."). The same text again is the same id. TS_EUSAGE: not UTF-8. */
+ts_status ts_texts_add(ts_texts *, const char *text, const char *what, int *id);
+int ts_texts_tokens(const ts_texts *, int id);
+size_t ts_texts_bytes(const ts_texts *, int id); /* of its states, once encoded */
+void ts_texts_drop(ts_texts *, int id);          /* its states are not needed any more, or not now */
+/* Encodes those of ids[0..n) that are not encoded. `cache`: NULL, or an existing folder where states are looked for first and kept. A text whose encoding fails by itself (NaN, memory) fails the
+ * runs that use it, in ts_run_encode; TS_EMODEL, TS_EIO, TS_ESTOP end the call. Progress: TS_PHASE_TEXT. */
+ts_status ts_texts_encode(ts_texts *, const int *ids, int n, const char *cache);
+/* ts_run_open with texts of this kind: prompt and negative prompt are added if they are not there, ts_run_encode encodes what is not encoded, and *estimate has no text_bytes. `like`: NULL, or a run of the
+ * same model whose sizes are taken, without counting anew, when they hold for this one. The texts outlive the run. */
+ts_status ts_run_open_with(ts_model *, const ts_request *, ts_texts *, const ts_run *like, ts_run **, ts_estimate *);
 /* For `decode`: the geometry comes from the latents; `req` gives size-independent settings (vae_tile, fps). TS_ENUMBER: NaN or infinity in them. */
 ts_status ts_run_open_latents(ts_model *, const ts_request *, const ts_bag *latents, ts_run **, ts_estimate *);
 void ts_run_close(ts_run *);

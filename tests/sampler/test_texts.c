@@ -1,0 +1,253 @@
+/* Texts shared by runs: each distinct one once, the same latents as a run of its own gives, kept across processes in a folder, and sizes that are not counted twice. */
+#include "sampler/texts.h"
+#include "tests/testing.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static ts_ctx *ctx;
+static ts_model *model;
+static char warned[4096];
+static int text_events, encoded;
+
+static void note(void *user, const char *sentence)
+{
+    (void)user;
+    snprintf(warned, sizeof warned, "%s", sentence);
+}
+
+static void watch(void *user, const ts_event *e)
+{
+    (void)user;
+    if (e->phase != TS_PHASE_TEXT) return;
+    text_events++;
+    if (!e->layers && e->step) encoded = e->step;
+}
+
+static void begin(void)
+{
+    ts_options o = ts_options_default();
+    ts_env env = {.progress = watch, .warn = note};
+    o.default_model = "weights/default";
+    ck_assert(ts_open(&o, &env, &ctx) == TS_OK);
+    ck_ok(ctx, ts_model_open(ctx, NULL, &model));
+    text_events = 0, *warned = 0;
+}
+
+static void end(void)
+{
+    ts_model_close(model);
+    ts_close(ctx);
+}
+
+static ts_request request(const char *prompt, int side)
+{
+    ts_request q;
+    ts_request_init(model, &q);
+    q.prompt = prompt, q.width = q.height = side, q.frames = 1, q.steps = 2;
+    return q;
+}
+
+static ts_bag *denoise(ts_run *run)
+{
+    ts_bag *latents;
+    ck_ok(ctx, ts_run_encode(run));
+    ck_ok(ctx, ts_run_denoise(run, &latents));
+    ts_run_close(run);
+    return latents;
+}
+
+static void same(ts_bag *a, ts_bag *b)
+{
+    long n, m;
+    const float *x = testing_f32(a, "latents", &n), *y = testing_f32(b, "latents", &m);
+    ck_assert(n == m && !memcmp(x, y, (size_t)n * sizeof *x));
+    ts_bag_free(a);
+    ts_bag_free(b);
+}
+
+START_TEST(shared_texts_give_the_same_latents)
+{
+    static const char *const prompts[] = {"a panda", "a birthday cake on a purple background", "a fox"};
+    ts_texts *t;
+    ts_estimate e;
+    int id[4];
+    begin();
+    ck_ok(ctx, ts_texts_open(model, &t));
+    for (int i = 0; i < 3; i++) ck_ok(ctx, ts_texts_add(t, prompts[i], "prompt", &id[i]));
+    ck_ok(ctx, ts_texts_add(t, "a panda", "prompt", &id[3]));
+    ck_assert(id[3] == id[0] && id[1] != id[0] && id[2] != id[1]);
+    ck_assert_ptr_null(ts_texts_states(t, id[0]));
+    ck_ok(ctx, ts_texts_encode(t, id, 4, NULL));
+    int events = text_events;
+    ck_assert_int_gt(events, 0);
+    for (int i = 0; i < 3; i++) {
+        ts_request q = request(prompts[i], 32);
+        ts_run *shared, *own;
+        ck_ok(ctx, ts_run_open_with(model, &q, t, NULL, &shared, &e));
+        q.prompt = prompts[i];
+        ts_bag *a = denoise(shared);
+        ck_ok(ctx, ts_run_open(model, &q, &own, &e));
+        same(a, denoise(own));
+    }
+    ts_texts_drop(t, id[0]);
+    ck_assert_ptr_null(ts_texts_states(t, id[0]));
+    ts_request q = request(prompts[0], 32);
+    ts_run *run, *own;
+    ck_ok(ctx, ts_run_open_with(model, &q, t, NULL, &run, &e));
+    ts_bag *again = denoise(run); /* is encoded anew */
+    ck_ok(ctx, ts_run_open(model, &q, &own, &e));
+    same(again, denoise(own));
+    ts_texts_close(t);
+    end();
+}
+END_TEST
+
+START_TEST(sizes_are_taken_over_where_they_hold)
+{
+    ts_texts *t;
+    ts_estimate e, again;
+    begin();
+    ck_ok(ctx, ts_texts_open(model, &t));
+    ts_request q = request("a panda", 32), longer = request("a birthday cake on a purple background", 32), larger = request("a panda", 64), seeded = request("a panda", 32);
+    ts_run *first, *run;
+    seeded.seed = 7;
+    ck_ok(ctx, ts_run_open_with(model, &q, t, NULL, &first, &e));
+    long counts = model->counts;
+    ck_ok(ctx, ts_run_open_with(model, &seeded, t, first, &run, &again));
+    ck_assert_int_eq(model->counts, counts);
+    ck_assert_mem_eq(&e, &again, sizeof e);
+    ts_bag *a = denoise(run);
+    ck_ok(ctx, ts_run_open(model, &seeded, &run, &again)); /* counts: the sizes of `first` no longer hold */
+    same(a, denoise(run));
+    counts = model->counts;
+    ck_ok(ctx, ts_run_open_with(model, &q, t, first, &run, &again));
+    ck_assert_int_eq(model->counts, ++counts);
+    ts_run_close(first);
+    first = run;
+    const ts_request other[] = {longer, larger};
+    for (int i = 0; i < 2; i++) {
+        ck_ok(ctx, ts_run_open_with(model, other + i, t, first, &run, &again));
+        ck_assert_int_eq(model->counts, ++counts);
+        ts_run_close(run);
+    }
+    ts_run_close(first);
+    ts_texts_close(t);
+    end();
+}
+END_TEST
+
+static int files_in(const char *folder, char name[256])
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    for (struct dirent *f; (f = readdir(d));)
+        if (f->d_name[0] != '.') n++, snprintf(name, 256, "%s", f->d_name);
+    closedir(d);
+    return n;
+}
+
+static ts_texts *cached(const char *text, const char *folder, int *id)
+{
+    ts_texts *t;
+    ck_ok(ctx, ts_texts_open(model, &t));
+    ck_ok(ctx, ts_texts_add(t, text, "prompt", id));
+    text_events = 0;
+    ck_ok(ctx, ts_texts_encode(t, id, 1, folder));
+    return t;
+}
+
+START_TEST(states_are_kept_in_a_folder)
+{
+    char *folder = testing_tmp(), name[256] = "", path[4600];
+    int id;
+    begin();
+    ts_texts *t = cached("a panda", folder, &id);
+    int fresh = text_events;
+    size_t bytes = ts_texts_bytes(t, id);
+    float *states = malloc(bytes);
+    memcpy(states, ts_texts_states(t, id), bytes);
+    ts_texts_close(t);
+    ck_assert_int_eq(files_in(folder, name), 1);
+    end();
+    begin(); /* as another process: read, not computed */
+    t = cached("a panda", folder, &id);
+    ck_assert_int_lt(text_events, fresh);
+    ck_assert(!memcmp(states, ts_texts_states(t, id), bytes));
+    ts_texts_close(t);
+    ts_texts_close(cached("a fox", folder, &id));
+    ck_assert_int_eq(files_in(folder, name), 2);
+    DIR *d = opendir(folder);
+    for (struct dirent *f; (f = readdir(d));) { /* damaged files are as good as none */
+        if (f->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "%s/%s", folder, f->d_name);
+        ck_assert(truncate(path, 100) == 0);
+    }
+    closedir(d);
+    t = cached("a panda", folder, &id);
+    ck_assert_int_eq(text_events, fresh);
+    ck_assert(!memcmp(states, ts_texts_states(t, id), bytes));
+    ts_texts_close(t);
+    t = cached("a panda", folder, &id);
+    ck_assert_int_lt(text_events, fresh);
+    ts_texts_close(t);
+    ck_ok(ctx, ts_texts_open(model, &t));
+    ck_ok(ctx, ts_texts_add(t, "a cat", "prompt", &id));
+    ck_assert_int_eq(ts_texts_encode(t, &id, 1, "/nonexistent/folder"), TS_EIO);
+    ts_texts_close(t);
+    free(states);
+    free(folder);
+    end();
+}
+END_TEST
+
+START_TEST(many_texts)
+{
+    enum { N = 100 };
+    int id[N];
+    ts_texts *t;
+    begin();
+    ck_ok(ctx, ts_texts_open(model, &t));
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < N; i++) {
+            char text[32];
+            snprintf(text, sizeof text, "a panda, take %d", i);
+            ck_ok(ctx, ts_texts_add(t, text, "prompt", &id[i]));
+            ck_assert_int_eq(id[i], i);
+        }
+    ctx->memory = (size_t)8 * 1024 * 1024; /* so that they do not go in one piece */
+    ck_ok(ctx, ts_texts_encode(t, id, N, NULL));
+    ck_assert_int_eq(encoded, N);
+    for (int i = 0; i < N; i++) ck_assert_ptr_nonnull(ts_texts_states(t, id[i]));
+    int bad;
+    ck_assert_int_eq(ts_texts_add(t, "\xFF", "prompt", &bad), TS_EUSAGE);
+    char *words = calloc(1, 6000);
+    for (int i = 0; i < 1000; i++) strcat(words, "panda ");
+    ck_ok(ctx, ts_texts_add(t, words, "prompt of list.txt:7", &bad));
+    ck_assert_msg(strstr(warned, "the prompt of list.txt:7 has") != NULL, "%s", warned);
+    free(words);
+    ts_texts_close(t);
+    end();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("texts");
+    TCase *t = tcase_create("texts");
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, shared_texts_give_the_same_latents);
+    tcase_add_test(t, sizes_are_taken_over_where_they_hold);
+    tcase_add_test(t, states_are_kept_in_a_folder);
+    tcase_add_test(t, many_texts);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
