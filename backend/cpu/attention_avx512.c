@@ -1,12 +1,10 @@
 /* The flash kernel in f32 with AVX-512: 6 rows x 4 vectors of 16. */
 #include "backend/cpu/attention.h"
-#include "backend/cpu/attention_transpose_avx512.h"
+#include "backend/cpu/attention_vec512.h"
 
 #include <immintrin.h>
 
-enum { VW = 16, KS = 1 };
-#define NV 4
-typedef __m512 vf;
+enum { KS = 1 };
 typedef float el;
 typedef __m512 kb;
 #define ELTYPE TS_F32
@@ -14,17 +12,6 @@ typedef __m512 kb;
 #define SCALED 1
 #define NAME(x) x##_avx512
 #define KERNEL "avx512"
-#define VLOAD(p) _mm512_loadu_ps(p)
-#define VSTORE(p, v) _mm512_storeu_ps(p, v)
-#define VSET(x) _mm512_set1_ps(x)
-#define VMAX(a, b) _mm512_max_ps(a, b)
-#define VMIN(a, b) _mm512_min_ps(a, b)
-#define VADD(a, b) _mm512_add_ps(a, b)
-#define VMUL(a, b) _mm512_mul_ps(a, b)
-#define VFMADD(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define VFMSUB(a, b, c) _mm512_fmsub_ps(a, b, c)
-#define VSUM(v) _mm512_reduce_add_ps(v)
-#define VTOP(v) _mm512_reduce_max_ps(v)
 #define BLOAD(p) _mm512_loadu_ps(p)
 #define ABCAST(p) _mm512_set1_ps(*(p))
 #define MAC(a, b, c) _mm512_fmadd_ps(a, b, c)
@@ -42,7 +29,6 @@ static inline __m512 exp2_16(__m512 t)
     return _mm512_scalef_ps(p, t);
 }
 #define VEXP(t) exp2_16(t)
-#define TRANSPOSE transpose_16
 #define PAIR(to, a, b) ((void)(b), _mm512_storeu_ps(to, _mm512_loadu_ps(a)))
 #define OSTORE(p, v) _mm512_storeu_ps(p, v)
 

@@ -1,12 +1,10 @@
 /* The flash kernel in bf16 with AVX512_BF16: products of pairs by vdpbf16ps, sums and softmax in f32. K and V are packed in pairs (VNNI). */
 #include "backend/cpu/attention.h"
-#include "backend/cpu/attention_transpose_avx512.h"
+#include "backend/cpu/attention_vec512.h"
 
 #include <immintrin.h>
 
-enum { VW = 16, KS = 2 };
-#define NV 4
-typedef __m512 vf;
+enum { KS = 2 };
 typedef uint16_t el;
 typedef __m512bh kb;
 #define ELTYPE TS_BF16
@@ -14,17 +12,6 @@ typedef __m512bh kb;
 #define SCALED 0
 #define NAME(x) x##_avx512_bf16
 #define KERNEL "avx512_bf16"
-#define VLOAD(p) _mm512_loadu_ps(p)
-#define VSTORE(p, v) _mm512_storeu_ps(p, v)
-#define VSET(x) _mm512_set1_ps(x)
-#define VMAX(a, b) _mm512_max_ps(a, b)
-#define VMIN(a, b) _mm512_min_ps(a, b)
-#define VADD(a, b) _mm512_add_ps(a, b)
-#define VMUL(a, b) _mm512_mul_ps(a, b)
-#define VFMADD(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define VFMSUB(a, b, c) _mm512_fmsub_ps(a, b, c)
-#define VSUM(v) _mm512_reduce_add_ps(v)
-#define VTOP(v) _mm512_reduce_max_ps(v)
 #define BLOAD(p) ((__m512bh)_mm512_loadu_si512(p))
 #define ABCAST(p) ((__m512bh)_mm512_set1_epi32(*(const int *)(const void *)(p)))
 #define MAC(a, b, c) _mm512_dpbf16_ps(c, a, b)
@@ -40,7 +27,6 @@ static inline __m512 exp2_16(__m512 t)
     return _mm512_scalef_ps(p, t);
 }
 #define VEXP(t) exp2_16(t)
-#define TRANSPOSE transpose_16
 #define OSTORE(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), (__m256i)_mm512_cvtneps_pbh(v))
 
 /* 16 columns of two rows: the first in the low halves */

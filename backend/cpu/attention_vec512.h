@@ -1,8 +1,23 @@
-/* Shared by the two AVX-512 kernels. */
-#ifndef TS_ATTENTION_TRANSPOSE_AVX512_H
-#define TS_ATTENTION_TRANSPOSE_AVX512_H
+/* What the flash kernels in f32 and in bf16 have in common of AVX-512: sums, softmax and output are f32 vectors of 16 in both. */
+#ifndef TS_ATTENTION_VEC512_H
+#define TS_ATTENTION_VEC512_H
 #include <immintrin.h>
 #include <stdint.h>
+
+enum { VW = 16 };
+#define NV 4
+typedef __m512 vf;
+#define VLOAD(p) _mm512_loadu_ps(p)
+#define VSTORE(p, v) _mm512_storeu_ps(p, v)
+#define VSET(x) _mm512_set1_ps(x)
+#define VMAX(a, b) _mm512_max_ps(a, b)
+#define VMIN(a, b) _mm512_min_ps(a, b)
+#define VADD(a, b) _mm512_add_ps(a, b)
+#define VMUL(a, b) _mm512_mul_ps(a, b)
+#define VFMADD(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define VFMSUB(a, b, c) _mm512_fmsub_ps(a, b, c)
+#define VSUM(v) _mm512_reduce_add_ps(v)
+#define VTOP(v) _mm512_reduce_max_ps(v)
 
 /* A 16 x 16 square of 32-bit units, rows and columns exchanged: within 128-bit lanes by unpacking, then of whole lanes. */
 static inline void transpose_16(uint32_t *to, long ts, const uint32_t *from, long fs)
@@ -24,4 +39,5 @@ static inline void transpose_16(uint32_t *to, long ts, const uint32_t *from, lon
         _mm512_storeu_si512(to + (12 + k) * ts, _mm512_shuffle_i32x4(t[4 + k], t[12 + k], 0xDD));
     }
 }
+#define TRANSPOSE transpose_16
 #endif
