@@ -43,9 +43,9 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
                      {"z_dim", TS_KEY_INT, &c.z, 0, NULL, NULL},
                      {"dim_mult", TS_KEY_INTS, c.mult, TS_WAN_LEVELS, &c.levels, NULL},
                      {"num_res_blocks", TS_KEY_INT, &c.res, 0, NULL, NULL},
-                     {"attn_scales", TS_KEY_ONLY, NULL, 0, NULL, "[]|null"},
-                     {"temperal_downsample", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"dropout", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+                     TS_ONLY("attn_scales", "[]|null"),
+                     TS_IGNORED("temperal_downsample"),
+                     TS_IGNORED("dropout"),
                      {"latents_mean", TS_KEY_FLOATS, v->mean, 128, &means, NULL},
                      {"latents_std", TS_KEY_FLOATS, v->std, 128, &stds, NULL},
                      {"is_residual", TS_KEY_BOOL, &c.residual, 0, NULL, NULL},
@@ -54,7 +54,7 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
                      {"patch_size", TS_KEY_INT, &c.patch, 0, NULL, NULL},
                      {"scale_factor_temporal", TS_KEY_INT, &temporal, 0, NULL, NULL},
                      {"scale_factor_spatial", TS_KEY_INT, &spatial, 0, NULL, NULL},
-                     {"clip_output", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+                     TS_IGNORED("clip_output")};
     ts_status st = ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys);
     if (st) return st;
     const cJSON *t = cJSON_GetObjectItemCaseSensitive(json, "temperal_downsample"), *one;

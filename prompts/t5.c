@@ -44,28 +44,14 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
                      {"relative_attention_max_distance", TS_KEY_INT, &e->max_distance, 0, NULL, NULL},
                      {"layer_norm_epsilon", TS_KEY_FLOAT, &e->eps, 0, NULL, NULL},
                      {"feed_forward_proj", TS_KEY_STRING, feed, 0, NULL, NULL},
-                     {"architectures", TS_KEY_ONLY, NULL, 0, NULL, classes},
-                     {"model_type", TS_KEY_ONLY, NULL, 0, NULL, e->own_bias ? "\"umt5\"" : "\"t5\""},
+                     TS_ONLY("architectures", classes),
+                     TS_ONLY("model_type", e->own_bias ? "\"umt5\"" : "\"t5\""),
                      /* of the decoder, of training, or said by the keys above */
-                     {"classifier_dropout", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"decoder_start_token_id", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"dense_act_fn", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"dropout_rate", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"dtype", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"torch_dtype", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"eos_token_id", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"pad_token_id", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"initializer_factor", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"is_decoder", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"is_encoder_decoder", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"is_gated_act", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"num_decoder_layers", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"output_past", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"scalable_attention", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"tie_word_embeddings", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"tokenizer_class", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"transformers_version", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"use_cache", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+                     TS_IGNORED("classifier_dropout"), TS_IGNORED("decoder_start_token_id"), TS_IGNORED("dense_act_fn"), TS_IGNORED("dropout_rate"), TS_IGNORED("dtype"),
+                     TS_IGNORED("torch_dtype"), TS_IGNORED("eos_token_id"), TS_IGNORED("pad_token_id"), TS_IGNORED("initializer_factor"), TS_IGNORED("is_decoder"),
+                     TS_IGNORED("is_encoder_decoder"), TS_IGNORED("is_gated_act"), TS_IGNORED("num_decoder_layers"), TS_IGNORED("output_past"),
+                     TS_IGNORED("scalable_attention"), TS_IGNORED("tie_word_embeddings"), TS_IGNORED("tokenizer_class"), TS_IGNORED("transformers_version"),
+                     TS_IGNORED("use_cache")};
     ts_status st = ts_config_read(e->ctx, c->config, c->config_path, keys, sizeof keys / sizeof *keys);
     if (st) return st;
     e->gated = !strncmp(feed, "gated-", 6);

@@ -8,55 +8,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What both classes know of their sigmas. */
+#define SIGMAS \
+    TS_ONLY("num_train_timesteps", "1000"), TS_ONLY("shift_terminal", "null"), TS_ONLY("use_dynamic_shifting", "false|null"), TS_ONLY("use_karras_sigmas", "false|null"), \
+        TS_ONLY("use_exponential_sigmas", "false|null"), TS_ONLY("use_beta_sigmas", "false|null"), TS_IGNORED("time_shift_type")
+
 static ts_status read_scheduler(ts_model *m)
 {
     const ts_component *c = ts_model_dir_part(&m->dir, "scheduler");
     if (!c || !c->config)
         return ts_fail(&m->ctx->err, TS_EMODEL, "%s: no scheduler/scheduler_config.json", m->dir.dir);
-    ts_key unipc[] = {{"flow_shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL},
-                      {"num_train_timesteps", TS_KEY_ONLY, NULL, 0, NULL, "1000"},
-                      {"solver_order", TS_KEY_ONLY, NULL, 0, NULL, "2"},
-                      {"solver_type", TS_KEY_ONLY, NULL, 0, NULL, "\"bh2\""},
-                      {"predict_x0", TS_KEY_ONLY, NULL, 0, NULL, "true"},
-                      {"prediction_type", TS_KEY_ONLY, NULL, 0, NULL, "\"flow_prediction\""},
-                      {"use_flow_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "true"},
-                      {"lower_order_final", TS_KEY_ONLY, NULL, 0, NULL, "true"},
-                      {"disable_corrector", TS_KEY_ONLY, NULL, 0, NULL, "[]"},
-                      {"final_sigmas_type", TS_KEY_ONLY, NULL, 0, NULL, "\"zero\""},
-                      {"thresholding", TS_KEY_ONLY, NULL, 0, NULL, "false"},
-                      {"solver_p", TS_KEY_ONLY, NULL, 0, NULL, "null"},
-                      {"shift_terminal", TS_KEY_ONLY, NULL, 0, NULL, "null"},
-                      {"use_dynamic_shifting", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"use_karras_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"use_exponential_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"use_beta_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
+    ts_key unipc[] = {{"flow_shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL}, SIGMAS,
+                      TS_ONLY("solver_order", "2"), TS_ONLY("solver_type", "\"bh2\""), TS_ONLY("predict_x0", "true"), TS_ONLY("prediction_type", "\"flow_prediction\""),
+                      TS_ONLY("use_flow_sigmas", "true"), TS_ONLY("lower_order_final", "true"), TS_ONLY("disable_corrector", "[]"), TS_ONLY("final_sigmas_type", "\"zero\""),
+                      TS_ONLY("thresholding", "false"), TS_ONLY("solver_p", "null"),
                       /* of no consequence for flow sigmas */
-                      {"beta_start", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"beta_end", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"beta_schedule", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"trained_betas", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"rescale_betas_zero_snr", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"sample_max_value", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"dynamic_thresholding_ratio", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"sigma_max", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"sigma_min", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"steps_offset", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"time_shift_type", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"timestep_spacing", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
-    ts_key euler[] = {{"shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL},
-                      {"num_train_timesteps", TS_KEY_ONLY, NULL, 0, NULL, "1000"},
-                      {"use_dynamic_shifting", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"invert_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"shift_terminal", TS_KEY_ONLY, NULL, 0, NULL, "null"},
-                      {"stochastic_sampling", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"use_karras_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"use_exponential_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"use_beta_sigmas", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-                      {"base_shift", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"max_shift", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"base_image_seq_len", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"max_image_seq_len", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                      {"time_shift_type", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+                      TS_IGNORED("beta_start"), TS_IGNORED("beta_end"), TS_IGNORED("beta_schedule"), TS_IGNORED("trained_betas"), TS_IGNORED("rescale_betas_zero_snr"),
+                      TS_IGNORED("sample_max_value"), TS_IGNORED("dynamic_thresholding_ratio"), TS_IGNORED("sigma_max"), TS_IGNORED("sigma_min"), TS_IGNORED("steps_offset"),
+                      TS_IGNORED("timestep_spacing")};
+    ts_key euler[] = {{"shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL}, SIGMAS,
+                      TS_ONLY("invert_sigmas", "false|null"), TS_ONLY("stochastic_sampling", "false|null"),
+                      TS_IGNORED("base_shift"), TS_IGNORED("max_shift"), TS_IGNORED("base_image_seq_len"), TS_IGNORED("max_image_seq_len")};
     m->shift = 1;
     if (!strcmp(c->cls, "UniPCMultistepScheduler")) {
         m->solver = TS_UNIPC;
@@ -143,7 +115,7 @@ static ts_status read_defaults(ts_model *m)
                      {"fps", TS_KEY_FLOAT, &d->fps, 0, NULL, NULL},
                      {"guidance", TS_KEY_FLOAT, &d->guidance, 0, NULL, NULL},
                      {"guidance_2", TS_KEY_FLOAT, &d->guidance_2, 0, NULL, NULL},
-                     {"negative", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+                     TS_IGNORED("negative")};
     TRY(ts_json_load(&m->ctx->err, path, &j));
     TRY(ts_config_read(m->ctx, j, path, keys, sizeof keys / sizeof *keys));
     negative = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, "negative"));

@@ -18,6 +18,9 @@ typedef struct {
     int n, *count;        /* lists: capacity and the length found; count NULL: the list has exactly n */
     const char *only;     /* ONLY: the accepted values as JSON texts separated by '|', for instance "true|null" or "\"gated-gelu\"|\"relu\""; a missing key is accepted */
 } ts_key;
+/* Rows of the two kinds that need no place to write to. */
+#define TS_ONLY(key, values) {key, TS_KEY_ONLY, NULL, 0, NULL, values}
+#define TS_IGNORED(key) {key, TS_KEY_IGNORE, NULL, 0, NULL, NULL}
 ts_status ts_config_read(ts_ctx *, const cJSON *, const char *path, const ts_key *, int n);
 
 typedef struct {
