@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A make of our own, not a part of the one that may run this test. */
-#define MAKE "env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS make -s"
+/* A make of our own: no part of the one that may run this test, nor with its flags (a sanitizer's, say). */
+#define MAKE "env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u B -u CFLAGS -u LDFLAGS make -s"
 static char *root;
 
 START_TEST(a_program_on_the_installed_library)
