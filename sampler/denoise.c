@@ -74,10 +74,11 @@ ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)
     bool found = false, count = dev->counting;
     ts_tensor x = ts_take(a, TS_F32, 4, r->latent), v[2];
     for (int i = 0; i < 2; i++) v[i] = i < r->texts ? ts_take(a, TS_F32, 4, r->latent) : (ts_tensor){0};
-    ts_solver_init(&solver, r->schedule, a, 4, r->latent);
-    TRY(open_attention(r));
-    expert e = {.index = -1, .mark = ts_mark(a)};
+    expert e = {.index = -1};
     double start = ts_seconds();
+    TRY(ts_solver_init(&solver, r->schedule, dev, a, 4, r->latent));
+    TRY(open_attention(r));
+    e.mark = ts_mark(a);
     ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = r->q.steps});
     if (!count && r->q.state) TRY(ts_state_load(r, &solver, x, &found));
     if (!count && !found) TRY(dev->ops->upload(dev, x.p, noise, (size_t)ts_count(x) * sizeof(float)));

@@ -4,10 +4,13 @@
  * UniPCMultistepScheduler with flow sigmas. With alpha = 1 - sigma, lambda = ln alpha - ln sigma, h the step in lambda, B = e^-h - 1:
  *   predictor   y = (sigma'/sigma) x - alpha' B (m0 + (m1 - m0) / 2r)
  *   corrector   x = (sigma/sigma_) x_ - alpha B (m1 + rho0 (m2 - m1)/r + rho1 (m - m1))
- * Euler: x + (sigma' - sigma) v. */
+ * Euler: x + (sigma' - sigma) v.
+ * Models of diffusion are the business of schedule_diffusion.c. */
 #include "sampler/schedule.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 static double shifted(double sigma, double shift) { return shift * sigma / (1 + (shift - 1) * sigma); }
 
@@ -37,18 +40,65 @@ static void time_euler(ts_schedule *s)
 
 void ts_schedule_init(ts_schedule *s, ts_solver_kind kind, int steps, double shift)
 {
-    *s = (ts_schedule){.kind = kind, .steps = steps, .shift = shift};
+    *s = (ts_schedule){.kind = kind, .steps = steps, .shift = shift, .scale = 1};
     if (kind == TS_UNIPC) time_unipc(s);
     else time_euler(s);
     s->sigma[steps] = 0;
 }
 
-void ts_solver_init(ts_solver *s, ts_schedule schedule, ts_arena *a, int nd, const long *dim)
+/* ---- names ---- */
+static const struct { bool flow; const char *name, *title; } kinds[TS_SOLVERS] = {
+    {true, "unipc", "UniPC"}, {true, "euler", "Euler"}, {false, "dpmpp-2m", "DPM++ 2M"}, {false, "ddim", "DDIM"}, {false, "euler", "Euler"}, {false, "lcm", "LCM"}};
+
+bool ts_solver_is_flow(ts_solver_kind k) { return kinds[k].flow; }
+const char *ts_solver_name(ts_solver_kind k) { return kinds[k].name; }
+const char *ts_solver_title(ts_solver_kind k) { return kinds[k].title; }
+
+bool ts_solver_named(const char *name, bool flow, ts_solver_kind *kind, char names[64])
 {
-    *s = (ts_solver){.s = schedule};
-    if (schedule.kind == TS_EULER) return;
-    for (int i = 0; i < 3; i++) s->m[i] = ts_take(a, TS_F32, nd, dim);
-    s->last = ts_take(a, TS_F32, nd, dim);
+    size_t n = 0;
+    int last = 0;
+    for (int i = 0; i < TS_SOLVERS; i++) {
+        if (kinds[i].flow != flow) continue;
+        if (!strcmp(kinds[i].name, name)) return *kind = (ts_solver_kind)i, true;
+        last = i;
+    }
+    for (int i = 0; i <= last; i++)
+        if (kinds[i].flow == flow) n += (size_t)snprintf(names + n, 64 - n, "%s%s", !n ? "" : i == last ? " or " : ", ", kinds[i].name);
+    return false;
+}
+
+/* ---- steps ---- */
+ts_status ts_solver_init(ts_solver *s, ts_schedule schedule, ts_device *dev, ts_arena *a, int nd, const long *dim)
+{
+    ts_status st = TS_OK;
+    ts_solver_kind k = schedule.kind;
+    int history = k == TS_UNIPC ? 3 : k == TS_DPMPP_2M ? 2 : schedule.d.clip > 0 ? 1 : 0;
+    *s = (ts_solver){.s = schedule, .done = schedule.first};
+    for (int i = 0; i < history; i++) s->m[i] = ts_take(a, TS_F32, nd, dim);
+    if (k == TS_UNIPC) s->last = ts_take(a, TS_F32, nd, dim);
+    if (k == TS_LCM) s->noise = ts_take(a, TS_F32, nd, dim);
+    if (schedule.d.clip > 0) {
+        float one = 1;
+        ts_tensor small = ts_take(a, TS_F32, TS_DIM(1));
+        s->ones = ts_take(a, TS_F32, nd, dim);
+        TRY(dev->ops->upload(dev, small.p, &one, sizeof one));
+        TRY(dev->ops->join(dev));
+        TRY(ts_copy_op(dev, (ts_copy){.src = small.p, .dst = s->ones.p, .stype = TS_F32, .dtype = TS_F32, .nd = 1, .dim = {ts_count(s->ones)}, .ss = {0}, .ds = {1}}));
+    }
+done:
+    return st;
+}
+
+int ts_solver_history(const ts_solver *s, const char *name[4], ts_tensor t[4])
+{
+    static const char *const names[] = {"solver.m0", "solver.m1", "solver.m2"};
+    int n = 0;
+    if (s->s.kind != TS_UNIPC && s->s.kind != TS_DPMPP_2M) return 0; /* what the others hold does not outlive a step */
+    if (ts_there(s->last)) name[n] = "solver.last", t[n++] = s->last;
+    for (int i = 0; i < 3; i++)
+        if (ts_there(s->m[i])) name[n] = names[i], t[n++] = s->m[i];
+    return n;
 }
 
 static double alpha(const ts_schedule *s, int i) { return 1.0 - s->sigma[i]; }
@@ -96,7 +146,9 @@ ts_status ts_solver_step(ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v)
 {
     ts_status st = TS_OK;
     int i = u->done;
-    if (u->s.kind == TS_EULER) {
+    if (!ts_solver_is_flow(u->s.kind)) {
+        TRY(ts_diffusion_step(u, dev, x, v));
+    } else if (u->s.kind == TS_EULER) {
         float d = u->s.sigma[i + 1] - u->s.sigma[i];
         TRY(ts_lincomb_op(dev, (ts_lincomb){.n = 2, .c = {1, d}, .x = {x, v}, .y = x}));
     } else {

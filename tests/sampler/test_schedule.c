@@ -4,6 +4,7 @@
 #include "tests/testing.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { N = 16 };
 typedef struct { double x0, x1, norm; } row;
@@ -47,7 +48,7 @@ static ts_status trajectory(ts_ctx *c, void *user)
     float host[N], vel[N];
     ts_schedule_init(&s, t->kind, t->steps, t->shift);
     ts_tensor x = ts_take(&c->arena, TS_F32, TS_DIM(N)), v = ts_take(&c->arena, TS_F32, TS_DIM(N));
-    ts_solver_init(&solver, s, &c->arena, TS_DIM(N));
+    TRY(ts_solver_init(&solver, s, c->dev, &c->arena, TS_DIM(N)));
     for (int k = 0; k < N; k++) host[k] = (float)sin(0.37 * (k + 1));
     TRY(c->dev->ops->upload(c->dev, x.p, host, sizeof host));
     for (int i = 0; i < t->steps; i++) {
@@ -112,6 +113,120 @@ START_TEST(published_values)
 }
 END_TEST
 
+/* ---- diffusion: every row of schedule_rows.h ---- */
+typedef struct { ts_solver_kind kind; int steps, first; ts_diffusion d; const double *t; const row *want; } made;
+#include "tests/sampler/schedule_rows.h"
+enum { MADE = sizeof made_rows / sizeof *made_rows };
+
+/* An image-to-image run of n steps that begins at `first` has the strength (n - first) / n; the half guards against rounding. */
+static double strength_of(const made *m) { return m->first ? (m->steps - m->first + 0.5) / m->steps : 1; }
+
+static void check_made(const made *m, int which, int i, const float *x, double tolerance)
+{
+    const row *w = m->want + i - m->first;
+    double q = 0, scale = fmax(1, w->norm);
+    for (int k = 0; k < N; k++) q += (double)x[k] * x[k];
+    double off = fmax(fabs(x[0] - w->x0), fmax(fabs(x[1] - w->x1), fabs(sqrt(q) - w->norm))) / scale;
+    ck_assert_msg(off <= tolerance, "row %d, step %d: %.7g %.7g %.7g, expected %.7g %.7g %.7g", which, i + 1, x[0], x[1], sqrt(q), w->x0, w->x1, w->norm);
+}
+
+/* A first step divides by a, so an error of half a unit in the last place of f32 in x (and in the oracle's own f32 levels) comes out multiplied by 1 / a: 1.6e2 at the last training timestep, 4e3
+ * where that is rescaled to no signal. Steps behind it carry the error on; the toy model's slope of 0.9 s / a adds as much again. */
+static double tolerance_of(const ts_schedule *s) { return 4 * 6e-8 / fmin(1, fmax(s->at[s->first].a, 2.5e-4) * 2) + 4e-7; }
+
+static ts_status made_trajectory(ts_ctx *c, void *user)
+{
+    const made *m = user;
+    ts_status st = TS_OK;
+    ts_schedule *s = calloc(1, sizeof *s);
+    ts_solver *solver = calloc(1, sizeof *solver);
+    float host[N], out[N];
+    TRY(ts_schedule_diffusion(&c->err, s, m->kind, m->steps, strength_of(m), &m->d));
+    ck_assert_int_eq(s->first, m->first);
+    ts_tensor x = ts_take(&c->arena, TS_F32, TS_DIM(N)), v = ts_take(&c->arena, TS_F32, TS_DIM(N));
+    TRY(ts_solver_init(solver, *s, c->dev, &c->arena, TS_DIM(N)));
+    for (int k = 0; k < N; k++) host[k] = (float)(sin(0.37 * (k + 1)) * s->scale);
+    TRY(c->dev->ops->upload(c->dev, x.p, host, sizeof host));
+    for (int i = m->first; i < m->steps; i++) {
+        ck_assert_int_eq(solver->done, i);
+        TRY(c->dev->ops->download(c->dev, host, x.p, sizeof host));
+        for (int k = 0; k < N; k++) out[k] = (float)tanh(0.9 * host[k] + 0.001 * s->t[i]);
+        TRY(c->dev->ops->upload(c->dev, v.p, out, sizeof out));
+        for (int k = 0; k < N; k++) out[k] = (float)sin(1.3 * (k + 1) + i);
+        ck_assert(ts_solver_wants_noise(solver) == (m->kind == TS_LCM && i + 1 < m->steps));
+        if (ts_solver_wants_noise(solver)) TRY(c->dev->ops->upload(c->dev, solver->noise.p, out, sizeof out));
+        TRY(ts_solver_step(solver, c->dev, x, v));
+        if (c->dev->counting) continue;
+        TRY(c->dev->ops->download(c->dev, host, x.p, sizeof host));
+        check_made(m, (int)(m - made_rows), i, host, tolerance_of(s));
+    }
+done:
+    free(s), free(solver);
+    return st;
+}
+
+START_TEST(made_trajectories)
+{
+    const char *backend[] = {"cpu", "far"};
+    ts_ctx *c = testing_open(backend[_i / MADE], NULL, 1);
+    testing_run(c, made_trajectory, (void *)(uintptr_t)(made_rows + _i % MADE));
+    testing_close(c);
+}
+END_TEST
+
+START_TEST(made_timetables)
+{
+    const made *m = made_rows + _i;
+    ts_err err = {0};
+    ts_schedule *s = calloc(1, sizeof *s);
+    ck_assert_msg(ts_schedule_diffusion(&err, s, m->kind, m->steps, strength_of(m), &m->d) == TS_OK, "%s", err.text);
+    for (int i = 0; i < m->steps; i++) { /* only Karras levels of Euler are not whole numbers or f32 of f64: a logarithm in f32 lies behind them */
+        double tolerance = m->kind == TS_EULER_NOISE && m->d.karras ? 2e-3 : m->kind == TS_EULER_NOISE ? 7e-5 : 0;
+        ck_assert_msg(fabs(s->t[i] - m->t[i]) <= tolerance, "row %d: t[%d] = %.9g, expected %.9g", _i, i, s->t[i], m->t[i]);
+    }
+    free(s);
+}
+END_TEST
+
+START_TEST(published_levels)
+{
+    static const double sigma[] = {157.407257, 96.176086, 60.271412, 38.736404, 25.528482, 17.246981, 11.939520, 8.463007, 6.135210, 4.541236, 3.442967,
+                                   2.635654, 2.041087, 1.591003, 1.240161, 0.958034, 0.723591, 0.521965, 0.342260, 0.176010};
+    ts_err err = {0};
+    ts_schedule *s = calloc(1, sizeof *s);
+    ts_diffusion d = ts_diffusion_default();
+    ck_assert(ts_schedule_diffusion(&err, s, TS_DPMPP_2M, 20, 1, &d) == TS_OK);
+    for (int i = 0; i < 20; i++) near(s->at[i].s / s->at[i].a / sigma[i], 1, 2e-7 + 5e-7 / sigma[i]); /* printed with six decimals */
+    ck_assert(s->to[19].a == 1 && s->to[19].s == 0);
+    free(s);
+}
+END_TEST
+
+START_TEST(refusals)
+{
+    ts_err err = {0};
+    ts_schedule *s = calloc(1, sizeof *s);
+    ts_diffusion d = ts_diffusion_default();
+    char names[64];
+    ts_solver_kind kind;
+    ck_assert_int_eq(ts_schedule_diffusion(&err, s, TS_LCM, 51, 1, &d), TS_EUSAGE);
+    ck_assert_str_eq(err.text, "51 steps: sampler lcm has 50 at most");
+    ck_assert_int_eq(ts_schedule_diffusion(&err, s, TS_LCM, 8, 0.1, &d), TS_EUSAGE);
+    ck_assert_str_eq(err.text, "8 steps: sampler lcm has 5 with this strength");
+    ck_assert_int_eq(ts_schedule_diffusion(&err, s, TS_DDIM, 8, 0.1, &d), TS_EUSAGE);
+    ck_assert_str_eq(err.text, "strength 0.1 of 8 steps leaves none: at least 0.13 is needed");
+    ck_assert(ts_schedule_diffusion(&err, s, TS_DDIM, 8, 0.13, &d) == TS_OK && s->first == 7);
+    d.spacing = TS_SPACING_LEADING, d.offset = 1;
+    ck_assert_int_eq(ts_schedule_diffusion(&err, s, TS_DDIM, 1000, 1, &d), TS_EUSAGE);
+    ck_assert(!ts_solver_named("unipc", false, &kind, names));
+    ck_assert_str_eq(names, "dpmpp-2m, ddim, euler or lcm");
+    ck_assert(!ts_solver_named("lcm", true, &kind, names));
+    ck_assert_str_eq(names, "unipc or euler");
+    ck_assert(ts_solver_named("euler", true, &kind, names) && kind == TS_EULER && ts_solver_named("euler", false, &kind, names) && kind == TS_EULER_NOISE);
+    free(s);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("schedule");
@@ -119,6 +234,10 @@ int main(void)
     tcase_add_test(tc, timetables);
     tcase_add_test(tc, published_values);
     tcase_add_test(tc, trajectories);
+    tcase_add_loop_test(tc, made_trajectories, 0, 2 * MADE);
+    tcase_add_loop_test(tc, made_timetables, 0, MADE);
+    tcase_add_test(tc, published_levels);
+    tcase_add_test(tc, refusals);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
