@@ -227,7 +227,8 @@ ts_status ts_attn_open(ts_attn *a, ts_ctx *ctx, const ts_attn_options *o)
         TRY(ts_bag_load(&ctx->err, a->o.policy.file, &bag));
         TRY(check_plans(a, bag));
         const char *order = ts_bag_meta_get(bag, "order");
-        a->o.policy.order = order && !strcmp(order, "tile") ? TS_TILE_ORDER : TS_RASTER;
+        if (!order || (strcmp(order, "tile") && strcmp(order, "raster"))) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: tokens in order \"%.40s\", expected raster or tile", a->o.policy.file, order ? order : ""));
+        a->o.policy.order = strcmp(order, "tile") ? TS_RASTER : TS_TILE_ORDER;
     }
     TRY(order_tokens(a, &at));
     TRY(open_plans(a, at, bag));
@@ -368,12 +369,23 @@ static void describe(ts_attn *a)
     free(policy);
 }
 
+/* The counting run goes through every step, a resumed one through the rest, so only that can say that a policy had no step to be sparse in. */
+static ts_status nothing_sparse(ts_attn *a)
+{
+    const ts_attn_account *c = &a->account;
+    static const char *const why = "no step was left to be sparse: everything is dense";
+    if (c->sparse + c->again > 0 || c->dense + c->searched == 0) return TS_OK;
+    if (a->ctx->dev->counting && !a->o.policy.said_steps && !a->o.policy.dense_layers.n) return fall_back(a, why);
+    snprintf(a->why, sizeof a->why, "%s", why);
+    return TS_OK;
+}
+
 ts_status ts_attn_finish(ts_attn *a)
 {
     ts_status st = TS_OK;
     uint32_t *bits = NULL;
     if (!a->state) goto done;
-    if (a->account.sparse + a->account.again == 0) TRY(fall_back(a, "no step was left to be sparse: everything is dense"));
+    TRY(nothing_sparse(a));
     if (!a->o.keep_plans || a->ctx->dev->counting) goto done;
     bits = malloc(bits_bytes(a, a->o.heads));
     if (!bits || (!a->plans && !(a->plans = ts_bag_new()))) TRY(no_memory(a));
@@ -427,6 +439,7 @@ ts_status ts_attn_load(ts_attn *a, const ts_bag *bag)
         state_names(a, i / a->o.layers, i % a->o.layers, bits, lse);
         if (!ts_bag_has(bag, bits)) continue;
         TRY(ts_bag_get(&a->ctx->err, bag, bits, TS_U32, 3, (long[]){a->o.heads, a->grid.nb, words}, &h));
+        if (!ts_bits_valid(h.data, (long)a->o.heads * a->grid.nb, a->grid.nb)) TRY(ts_fail(&a->ctx->err, TS_EMODEL, "%s: a row that reads no block, or one beyond %d", bits, a->grid.nb));
         s->plan.share = (double)ts_bits_count(h.data, (long)a->o.heads * a->grid.nb, a->grid.nb) / ((double)a->o.heads * a->grid.nb * a->grid.nb);
         TRY(dev->ops->upload(dev, s->plan.bits, h.data, bits_bytes(a, a->o.heads)));
         TRY(ts_bag_get(&a->ctx->err, bag, lse, TS_F32, 3, s->lse.dim, &h));

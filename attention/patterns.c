@@ -20,6 +20,17 @@ long ts_bits_count(const uint32_t *bits, long rows, int nb)
     return n;
 }
 
+bool ts_bits_valid(const uint32_t *bits, long rows, int nb)
+{
+    long words = ts_plan_words(nb);
+    for (long r = 0; r < rows; r++, bits += words) {
+        uint32_t any = 0;
+        for (long i = 0; i < words; i++) any |= bits[i];
+        if (!any || (nb % 32 && bits[words - 1] >> nb % 32)) return false;
+    }
+    return true;
+}
+
 static void set(uint32_t *row, long j) { row[j / 32] |= 1u << j % 32; }
 
 /* ---- tile ---- */

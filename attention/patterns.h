@@ -11,4 +11,5 @@ bool ts_pattern_window(const ts_grid *, const int32_t *at, double keep, uint32_t
 bool ts_pattern_random(int nb, double keep, uint64_t seed, int layer, int head, uint32_t *bits);
 long ts_budget(double keep, long nb);                        /* min(nb, max(1, floor(keep nb + 0.5))) */
 long ts_bits_count(const uint32_t *bits, long rows, int nb); /* blocks read */
+bool ts_bits_valid(const uint32_t *bits, long rows, int nb); /* every row reads a block, and none beyond nb */
 #endif

@@ -55,6 +55,22 @@ static bool truth(const char *s, bool *out)
     return *out || !strcmp(s, "off");
 }
 
+/* Joins first..last to the spans that it touches or overlaps. */
+static bool join(ts_set *s, int first, int last)
+{
+    int from = 0, to;
+    while (from < s->n && s->span[from].last < first - 1) from++;
+    for (to = from; to < s->n && s->span[to].first <= last + 1; to++) {
+        if (s->span[to].first < first) first = s->span[to].first;
+        if (s->span[to].last > last) last = s->span[to].last;
+    }
+    if (to == from && s->n == TS_SPANS) return false;
+    memmove(s->span + from + 1, s->span + to, (size_t)(s->n - to) * sizeof *s->span);
+    s->span[from] = (ts_span){first, last};
+    s->n += 1 - (to - from);
+    return true;
+}
+
 /* "0+1+28-29", in any order, into ascending spans that neither touch nor overlap. */
 static bool set_of(const char *s, int least, ts_set *out)
 {
@@ -69,22 +85,11 @@ static bool set_of(const char *s, int least, ts_set *out)
             if (*s < '0' || *s > '9') return false;
             last = strtol(s, &end, 10);
         }
-        if (first < least || last < first || last > MOST || out->n == TS_SPANS) return false;
-        int i = out->n++;
-        for (; i > 0 && out->span[i - 1].first > first; i--) out->span[i] = out->span[i - 1];
-        out->span[i] = (ts_span){(int)first, (int)last};
-        if (!*end) break;
+        if (first < least || last < first || last > MOST || !join(out, (int)first, (int)last)) return false;
+        if (!*end) return true;
         if (*end != '+') return false;
         s = end + 1;
     }
-    int n = 1;
-    for (int i = 1; i < out->n; i++) {
-        ts_span *last = out->span + n - 1, next = out->span[i];
-        if (next.first > last->last + 1) out->span[n++] = next;
-        else if (next.last > last->last) last->last = next.last;
-    }
-    out->n = n;
-    return true;
 }
 
 bool ts_set_has(const ts_set *s, int x)
@@ -101,8 +106,8 @@ static bool assign(ts_policy *p, key_id id, const char *s)
     case KEEP: return real(s, &p->keep) && p->keep > 0 && p->keep <= 1;
     case ORDER: p->order = strcmp(s, "tile") ? TS_RASTER : TS_TILE_ORDER; return p->order == TS_TILE_ORDER || !strcmp(s, "raster");
     case MIN_TOKENS: p->said_min_tokens = true; return whole(s, 1e9, &n) ? p->min_tokens = (long)n, true : false;
-    case DENSE_STEPS: return whole(s, 1e6, &n) ? p->dense_steps = (int)n, true : false;
-    case SEARCH_STEPS: return set_of(s, 1, &p->search);
+    case DENSE_STEPS: p->said_steps = true; return whole(s, 1e6, &n) ? p->dense_steps = (int)n, true : false;
+    case SEARCH_STEPS: p->said_steps = true; return set_of(s, 1, &p->search);
     case ADAPTIVE: return truth(s, &p->adaptive);
     case DENSE_LAYERS: return set_of(s, 0, &p->dense_layers);
     case REFERENCES: return whole(s, 1e6, &n) && n > 0 ? p->k = (int)n, true : false;
@@ -146,7 +151,7 @@ static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, b
     if (given[id]) return ts_fail(err, TS_EUSAGE, "attention %s: %s is given twice", names[p->kind], keys[id].name);
     given[id] = true;
     if (!equal && (id == STRICT || id == ADAPTIVE)) snprintf(value, sizeof value, "on"); /* a switch by its name */
-    else if (!equal) return ts_fail(err, TS_EUSAGE, "attention %s: %s needs a value, %s=%s", names[p->kind], keys[id].name, keys[id].name, keys[id].wanted);
+    else if (!equal) return ts_fail(err, TS_EUSAGE, "attention %s: %s needs a value: %s", names[p->kind], keys[id].name, keys[id].wanted);
     else snprintf(value, sizeof value, "%.*s", (int)(n - length - 1), equal + 1);
     if (!assign(p, (key_id)id, value)) return ts_fail(err, TS_EUSAGE, "attention %s: %s=%.80s, expected %s", names[p->kind], keys[id].name, value, keys[id].wanted);
     return TS_OK;
@@ -206,10 +211,20 @@ static void print_set(FILE *f, const ts_set *s)
     }
 }
 
+/* The shortest decimal that reads back as the same number. */
+static void print_real(FILE *f, double x)
+{
+    char text[32];
+    int digits = 6;
+    do snprintf(text, sizeof text, "%.*g", digits, x);
+    while (digits++ < 17 && strtod(text, NULL) != x);
+    fputs(text, f);
+}
+
 static void print_value(FILE *f, const ts_policy *p, key_id id)
 {
     switch (id) {
-    case KEEP: fprintf(f, "%.10g", p->keep); break;
+    case KEEP: print_real(f, p->keep); break;
     case ORDER: fputs(ts_order_name(p->order), f); break;
     case MIN_TOKENS: fprintf(f, "%ld", p->min_tokens); break;
     case DENSE_STEPS: fprintf(f, "%d", p->dense_steps); break;

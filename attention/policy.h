@@ -28,7 +28,7 @@ typedef struct {
     int k;               /* tile: reference frames */
     uint64_t seed;       /* random */
     char file[1024];     /* blocks: plans; tile: a k per layer; "": none */
-    bool said_min_tokens; /* by a key: then falling below it was asked for */
+    bool said_min_tokens, said_steps; /* by a key: then density that follows from them was asked for */
 } ts_policy;
 
 /* TS_EUSAGE: which name, key or value, and what it may be. */
