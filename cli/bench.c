@@ -1,7 +1,6 @@
 /* The command bench: what was measured as a table on stdout, row by row, and whole in a JSON file (docs/formats.md). */
-#include "cli/cli.h"
+#include "cli/bench.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -74,25 +73,30 @@ static void take_row(void *user, const ts_kernel_row *r)
     add_row(t, r);
 }
 
+ts_status ts_cli_write(ts_cli *c, const char *flag, const char *path, const char *text, size_t size)
+{
+    ts_status st = TS_OK;
+    char *part = NULL;
+    FILE *f = NULL;
+    if (asprintf(&part, "%s.part", path) < 0) return ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
+    f = fopen(part, "w");
+    bool whole = f && fwrite(text, 1, size, f) == size && fputc('\n', f) >= 0;
+    if (f && fclose(f)) whole = false;
+    if (!whole || rename(part, path)) {
+        st = ts_cli_fail(c, TS_EIO, "--%s: %s can not be written: %s", flag, path, strerror(errno));
+        unlink(part);
+    }
+    free(part);
+    return st;
+}
+
 static ts_status write_json(ts_cli *c, cJSON *j)
 {
     const char *path = ts_cli_text(c, TS_F_JSON_FILE);
-    ts_status st = TS_OK;
-    char *text = NULL, *part = NULL;
-    FILE *f = NULL;
+    char *text = path ? cJSON_Print(j) : NULL;
     if (!path) return TS_OK;
-    text = cJSON_Print(j);
-    if (!text || asprintf(&part, "%s.part", path) < 0) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path));
-    f = fopen(part, "w");
-    bool whole = f && fputs(text, f) >= 0 && fputc('\n', f) >= 0;
-    if (f && fclose(f)) whole = false;
-    if (!whole || rename(part, path)) {
-        st = ts_cli_fail(c, TS_EIO, "--json: %s can not be written: %s", path, strerror(errno));
-        unlink(part);
-    }
-done:
+    ts_status st = text ? ts_cli_write(c, "json", path, text, strlen(text)) : ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
     free(text);
-    free(part);
     return st;
 }
 
@@ -145,7 +149,11 @@ done:
 
 ts_status ts_cli_bench(ts_cli *c)
 {
-    if (!ts_cli_set(c, TS_F_KERNEL)) return ts_cli_fail(c, TS_EUSAGE, "bench: what to measure is missing: --kernel measures the attention kernels");
-    if (c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: --kernel takes no argument, got \"%.64s\"", c->flags.word[0]);
-    return kernel(c);
+    bool kernels = ts_cli_set(c, TS_F_KERNEL), step = ts_cli_set(c, TS_F_STEP);
+    if (kernels && step) return ts_cli_fail(c, TS_EUSAGE, "bench: --kernel and --step exclude each other");
+    if ((kernels || step) && c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: --%s takes no argument, got \"%.64s\"", kernels ? "kernel" : "step", c->flags.word[0]);
+    if (kernels) return kernel(c);
+    if (step) return ts_cli_bench_step(c);
+    if (!c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: what to measure is missing: a prompt (clips under several policies), --step (one evaluation) or --kernel (attention alone)");
+    return ts_cli_bench_clips(c);
 }

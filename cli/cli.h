@@ -37,6 +37,8 @@ ts_status ts_cli_decode(ts_cli *);
 ts_status ts_cli_info(ts_cli *);
 ts_status ts_cli_tokens(ts_cli *);
 ts_status ts_cli_bench(ts_cli *);
+/* What the flags of generate and bench say of a picture, over the model's defaults: size to shift, but for prompt, attention and what is written. */
+ts_status ts_cli_request(ts_cli *, ts_request *);
 /* "1.5 GB", "320 MB"; powers of 1000 */
 const char *ts_cli_bytes(double bytes, char out[32]);
 /* One row of a table on stdout: a label, then text. */

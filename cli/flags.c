@@ -19,21 +19,21 @@ static const ts_flag table[] = {
     {TS_F_CRF, "crf", 0, TS_KIND_WHOLE, "N", 0, 63, NULL, GEN | DEC, NULL, "Video quality, 0 (best) to 51 for MP4, 63 for WebM (default: 18, 24)"},
     {TS_F_NO_METADATA, "no-metadata", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Leave prompt and settings out of the file"},
 
-    {TS_F_MODEL, "model", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN | DEC | TOK, "Picture",
+    {TS_F_MODEL, "model", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN | DEC | TOK | BENCH, "Picture",
      "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes with tessera)"},
-    {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN, NULL, "Width and height in pixels, 16 to 8192 each (default: the model's)"},
-    {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN, NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
-    {TS_F_FPS, "fps", 0, TS_KIND_REAL, "X", 0.1, 240, NULL, GEN | DEC, NULL, "Frames a second, 0.1 to 240 (default: the model's)"},
-    {TS_F_STEPS, "steps", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN, NULL, "Denoising steps, 1 to 1000 (default: the model's)"},
-    {TS_F_GUIDANCE, "guidance", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN, NULL, "Classifier-free guidance, 0 to 100; up to 1 means without, in half the time (default: the model's)"},
-    {TS_F_GUIDANCE_2, "guidance-2", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN, NULL, "Guidance of a model's second expert (default: --guidance if given, else the model's)"},
-    {TS_F_NEGATIVE, "negative", 0, TS_KIND_TEXT, "TEXT", 0, 0, NULL, GEN, NULL, "Negative prompt: what to steer away from (default: the model's)"},
-    {TS_F_SEED, "seed", 0, TS_KIND_SEED, "N", 0, 0, NULL, GEN, NULL, "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
-    {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler", GEN, NULL, "Solver: unipc or euler (default: the model's)"},
-    {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN, NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
+    {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | BENCH, NULL, "Width and height in pixels, 16 to 8192 each (default: the model's)"},
+    {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN | BENCH, NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
+    {TS_F_FPS, "fps", 0, TS_KIND_REAL, "X", 0.1, 240, NULL, GEN | DEC | BENCH, NULL, "Frames a second, 0.1 to 240 (default: the model's)"},
+    {TS_F_STEPS, "steps", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN | BENCH, NULL, "Denoising steps, 1 to 1000 (default: the model's)"},
+    {TS_F_GUIDANCE, "guidance", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN | BENCH, NULL, "Classifier-free guidance, 0 to 100; up to 1 means without, in half the time (default: the model's)"},
+    {TS_F_GUIDANCE_2, "guidance-2", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN | BENCH, NULL, "Guidance of a model's second expert (default: --guidance if given, else the model's)"},
+    {TS_F_NEGATIVE, "negative", 0, TS_KIND_TEXT, "TEXT", 0, 0, NULL, GEN | BENCH, NULL, "Negative prompt: what to steer away from (default: the model's)"},
+    {TS_F_SEED, "seed", 0, TS_KIND_SEED, "N", 0, 0, NULL, GEN | BENCH, NULL, "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
+    {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler", GEN | BENCH, NULL, "Solver: unipc or euler (default: the model's)"},
+    {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH, NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
     {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0, NULL, GEN, NULL,
      "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with keys like adaspa:keep=0.2 (default: dense)"},
-    {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | DEC, NULL,
+    {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | DEC | BENCH, NULL,
      "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off or WxH (default: auto)"},
 
     {TS_F_FROM, "from", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, "Files", "Render again what FILE, an output or latents of tessera, was made from; other flags override"},
@@ -44,12 +44,17 @@ static const ts_flag table[] = {
     {TS_F_SAVE_PLAN_SCORES, "save-plan-scores", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL, "Add to them what every search saw"},
     {TS_F_PLAN_IMAGE, "plan-image", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN, NULL, "Draw plans and recall as PNGs into a folder, a head a tile"},
 
-    {TS_F_KERNEL, "kernel", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BENCH, "Kernels", "Measure the attention kernels alone"},
+    {TS_F_BENCH_ATTENTION, "attention", 0, TS_KIND_TEXTS, "POLICY", 0, 0, NULL, BENCH, "Measuring",
+     "A policy to measure against dense; may be given 32 times (default: adaspa)"},
+    {TS_F_SWEEP, "sweep", 0, TS_KIND_TEXT, "KEY=A:B:STEP", 0, 0, NULL, BENCH, NULL, "Measure every policy that takes KEY at these values, like keep=0.1:0.5:0.1"},
+    {TS_F_HTML, "html", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL, "Write a report with charts, clips side by side and plans, as one HTML page"},
+    {TS_F_STEP, "step", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BENCH, NULL, "Measure single evaluations of the transformer, on random numbers, without text encoder and VAE"},
+    {TS_F_KERNEL, "kernel", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BENCH, NULL, "Measure the attention kernels alone"},
     {TS_F_TOKENS, "tokens", 0, TS_KIND_WHOLES, "N,N,...", 1, 1 << 24, NULL, BENCH, NULL, "Numbers of tokens (default: 4096,16384)"},
     {TS_F_HEADS, "heads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, BENCH, NULL, "Heads, 1 to 1024 (default: 12)"},
     {TS_F_DIM, "dim", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, BENCH, NULL, "Width of a head, 1 to 1024 (default: 128)"},
     {TS_F_KEEP, "keep", 0, TS_KIND_REALS, "X,X,...", 0.0001, 1, NULL, BENCH, NULL, "Shares of the key blocks that plans keep, 0.0001 to 1 (default: 1,0.5,0.2,0.1)"},
-    {TS_F_REPEATS, "repeats", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, BENCH, NULL, "Times that each is measured, in turns, 1 to 1000; medians count (default: 5)"},
+    {TS_F_REPEATS, "repeats", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, BENCH, NULL, "Times that each is measured, in turns, 1 to 1000; medians count (default: 3 for clips, 1 for --step, 5 for --kernel)"},
 
     {TS_F_PRECISION, "precision", 0, TS_KIND_CHOICE, "TYPE", 0, 0, "auto|f32|bf16", GEN | DEC | INFO | BENCH, "Machine",
      "Arithmetic of transformer and text encoder: auto (bf16 where the CPU has it), f32 or bf16 (default: auto)"},
@@ -201,6 +206,10 @@ static bool convert(const ts_flag *f, const char *s, ts_flag_value *v)
     switch (f->kind) {
     case TS_KIND_SWITCH: return true;
     case TS_KIND_TEXT: return *s || f->id == TS_F_NEGATIVE;
+    case TS_KIND_TEXTS:
+        if (!*s || v->n == TS_TIMES_GIVEN) return false;
+        v->all[v->n++] = s;
+        return true;
     case TS_KIND_WHOLE: return whole(s, f->min, f->max, &v->whole);
     case TS_KIND_REAL: return real(s, f->min, f->max, &v->real);
     case TS_KIND_CHOICE: return is_choice(f->choices, s);
@@ -231,13 +240,14 @@ static void wanted(const ts_flag *f, char *out, size_t size)
 {
     switch (f->kind) {
     case TS_KIND_SWITCH: snprintf(out, size, "no value"); break;
-    case TS_KIND_TEXT: snprintf(out, size, "a %s", f->id == TS_F_NEGATIVE ? "text" : f->id == TS_F_MODEL ? "folder or name" : "file name"); break;
+    case TS_KIND_TEXT: snprintf(out, size, "a %s", f->id == TS_F_NEGATIVE ? "text" : f->id == TS_F_ATTENTION ? "policy" : f->id == TS_F_SWEEP ? "range like keep=0.1:0.5:0.1" : f->id == TS_F_MODEL ? "folder or name" : "file name"); break;
     case TS_KIND_WHOLE: snprintf(out, size, "a whole number from %.0f to %.0f", f->min, f->max); break;
     case TS_KIND_REAL: snprintf(out, size, "a number from %g to %g", f->min, f->max); break;
     case TS_KIND_CHOICE: list_choices(f->choices, out, size); break;
     case TS_KIND_SIZE: snprintf(out, size, "WxH with %.0f to %.0f pixels a side, for instance 832x480", f->min, f->max); break;
     case TS_KIND_TILE: snprintf(out, size, "auto, off or WxH with %.0f to %.0f pixels a side", f->min, f->max); break;
     case TS_KIND_BYTES: snprintf(out, size, "a size with its unit, %.0fM to %.0fT, for instance 8G", f->min / 1024 / 1024, f->max / 1024 / 1024 / 1024 / 1024); break;
+    case TS_KIND_TEXTS: snprintf(out, size, "%s, at most %d times", f->value, TS_TIMES_GIVEN); break;
     case TS_KIND_WHOLES: snprintf(out, size, "whole numbers from %.0f to %.0f with commas between, at most %d of them", f->min, f->max, TS_LIST); break;
     case TS_KIND_REALS: snprintf(out, size, "numbers from %g to %g with commas between, at most %d of them", f->min, f->max, TS_LIST); break;
     case TS_KIND_SEED: snprintf(out, size, "a whole number from 0 to 18446744073709551615, or random"); break;
@@ -270,13 +280,14 @@ static ts_status unknown(ts_flags *p, unsigned command, const char *dashes, cons
     const char *list[ROWS + 1], *near;
     int n = 0;
     const ts_flag *other = *dashes && dashes[1] ? find(~0u, name, strlen(name), 0) : NULL;
-    if (other) return refuse(p, "--%s is not a flag of this command", name);
     for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
         if (!strcmp(habits[i].theirs, name)) return refuse(p, "unknown flag %s%s: did you mean %s?", dashes, name, habits[i].ours);
     for (int i = 0; i < ROWS; i++)
         if (table[i].commands & command) list[n++] = table[i].name;
     list[n] = NULL;
     near = ts_nearest(name, list);
+    if (other && near) return refuse(p, "--%s is not a flag of this command: did you mean --%s?", name, near);
+    if (other) return refuse(p, "--%s is not a flag of this command", name);
     if (near) return refuse(p, "unknown flag %s%.64s: did you mean --%s?", dashes, name, near);
     return refuse(p, "unknown flag %s%.64s: --help lists them all", dashes, name);
 }
@@ -307,6 +318,7 @@ static ts_status flag(ts_flags *p, unsigned command, const char *arg, const char
     if (!f) return unknown(p, command, letter ? "-" : "--", name);
     if (body[n]) value = body + n + (body[n] == '=');
     ts_flag_value v = {.set = true};
+    if (f->kind == TS_KIND_TEXTS) v = p->value[f->id], v.set = true;
     if (f->kind == TS_KIND_SWITCH) {
         if (value) return refuse(p, "--%s takes no value, got \"%.100s\"", f->name, value);
     } else {

@@ -12,7 +12,7 @@ typedef enum {
     TS_F_OUTPUT, TS_F_OVERWRITE, TS_F_SCALE, TS_F_CRF, TS_F_NO_METADATA,
     TS_F_MODEL, TS_F_SIZE, TS_F_FRAMES, TS_F_FPS, TS_F_STEPS, TS_F_GUIDANCE, TS_F_GUIDANCE_2, TS_F_NEGATIVE, TS_F_SEED, TS_F_SAMPLER, TS_F_SHIFT, TS_F_ATTENTION, TS_F_VAE_TILE,
     TS_F_FROM, TS_F_NOISE, TS_F_SAVE_LATENTS, TS_F_STATE, TS_F_SAVE_PLAN, TS_F_SAVE_PLAN_SCORES, TS_F_PLAN_IMAGE,
-    TS_F_KERNEL, TS_F_TOKENS, TS_F_HEADS, TS_F_DIM, TS_F_KEEP, TS_F_REPEATS,
+    TS_F_BENCH_ATTENTION, TS_F_SWEEP, TS_F_HTML, TS_F_STEP, TS_F_KERNEL, TS_F_TOKENS, TS_F_HEADS, TS_F_DIM, TS_F_KEEP, TS_F_REPEATS,
     TS_F_PRECISION, TS_F_THREADS, TS_F_CPU, TS_F_MEMORY,
     TS_F_PROGRESS, TS_F_QUIET, TS_F_PROFILE, TS_F_DRY_RUN, TS_F_JSON, TS_F_JSON_FILE, TS_F_HELP,
     TS_F_COUNT
@@ -21,6 +21,7 @@ typedef enum {
 typedef enum {
     TS_KIND_SWITCH, /* no value */
     TS_KIND_TEXT,
+    TS_KIND_TEXTS,  /* `text`, may be given TS_TIMES_GIVEN times: `all`, `n` */
     TS_KIND_WHOLE,  /* `whole`, min..max */
     TS_KIND_REAL,   /* `real`, min..max */
     TS_KIND_CHOICE, /* `text`, one of choices */
@@ -45,6 +46,7 @@ typedef struct {
     const char *help;     /* one line, no full stop */
 } ts_flag;
 
+enum { TS_TIMES_GIVEN = 32 };
 typedef struct {
     bool set, random;
     const char *text;     /* as given; borrowed from argv */
@@ -52,9 +54,11 @@ typedef struct {
     double real;
     uint64_t wide;
     int w, h;
+    const char *all[TS_TIMES_GIVEN]; /* texts in the order given */
+    int n;
 } ts_flag_value;
 
-enum { TS_WORDS = 2, TS_LIST = 32 };
+enum { TS_WORDS = 64, TS_LIST = 32 };
 typedef struct {
     ts_flag_value value[TS_F_COUNT];
     const char *word[TS_WORDS]; /* what is not a flag: the first of them */

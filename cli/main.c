@@ -24,8 +24,8 @@ static const struct command {
     {"info", TS_CMD_INFO, "[FILE | DIR | ORG/NAME] [flags]", "What a file was made from, or what a model holds and needs",
      "FILE: a clip, picture, latents or state that tessera wrote. DIR: a diffusers folder. Without either: the model that comes with tessera.", 0, 1, NULL, ts_cli_info},
     {"tokens", TS_CMD_TOKENS, "\"a text\" [flags]", "The pieces and ids that a model's text encoder reads", NULL, 1, 1, "a text", ts_cli_tokens},
-    {"bench", TS_CMD_BENCH, "--kernel [flags]", "Measure what the machine does of what it could",
-     "--kernel: the attention kernels alone, on random numbers, beside the machine's peak: dense, sparse, searching.", 0, INT_MAX, NULL, ts_cli_bench},
+    {"bench", TS_CMD_BENCH, "\"a prompt\"... | --step | --kernel [flags]", "Measure what sparse attention gains and costs against full attention",
+     "Prompts: the same clips under several policies, in turns. --step: single evaluations of the transformer. --kernel: the attention kernels alone, beside the machine's peak.", 0, INT_MAX, NULL, ts_cli_bench},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

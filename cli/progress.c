@@ -258,7 +258,7 @@ void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *
     /* text is no matter; the VAE computes in f32, at about half the pace of bf16 */
     s->cost[TS_PHASE_DENOISE] = e->step_flops * steps;
     s->cost[TS_PHASE_DECODE] = e->decode_flops * (e->precision && !strcmp(e->precision, "bf16") ? 2 : 1);
-    s->armed = true;
+    s->armed = true, s->phase = -1; /* a bench has several runs: each begins anew */
     if (s->mode != TS_SCREEN_JSON) return;
     cJSON *j = event("start"), *request = json ? cJSON_Parse(json) : NULL;
     cJSON_AddStringToObject(j, "output", output);

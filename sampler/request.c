@@ -49,6 +49,12 @@ static void round_size(ts_run *r)
     r->grid = ts_grid_of(groups / pt, (int)latent[2] / m->dit_info.patch[1], (int)latent[3] / m->dit_info.patch[2]);
 }
 
+ts_status ts_attention_check(ts_ctx *c, const char *policy)
+{
+    ts_policy p;
+    return ts_policy_parse(&c->err, policy, &p);
+}
+
 /* The policy, and its text with every key: what files record stays the same when a default changes. */
 static ts_status read_attention(ts_run *r)
 {

@@ -93,6 +93,8 @@ ts_status ts_run_open_latents(ts_model *, const ts_request *, const ts_bag *late
 void ts_run_close(ts_run *);
 /* The text encoder opens and closes inside. */
 ts_status ts_run_encode(ts_run *);
+/* The same states as a run with the same texts has, without the encoder. TS_EUSAGE: other texts, or not encoded. */
+ts_status ts_run_encode_as(ts_run *, const ts_run *);
 /* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; checked at once, copied. TS_ESHAPE, TS_EMODEL, TS_ENUMBER. */
 ts_status ts_run_noise(ts_run *, const ts_bag *);
 /* *latents: a new bag with `latents` [C, F, H, W] f32 and metadata that is enough to decode and to render again. */
@@ -110,8 +112,33 @@ ts_status ts_plan_images(ts_ctx *, const ts_bag *, const char *dir);
 /* Applies metadata that ts_run_json made (a file's) over `req`; strings are kept by the model. */
 ts_status ts_request_from_json(ts_model *, const char *json, ts_request *);
 
+/* How near clips are, in 8-bit samples: mean squared error; its PSNR in dB (infinite: equal); mean SSIM of luma of one frame [h, w, 3] (Wang et al. 2004), NaN: no memory. */
+double ts_mse(const uint8_t *a, const uint8_t *b, size_t n);
+double ts_psnr(double mse);
+double ts_ssim(const uint8_t *a, const uint8_t *b, int w, int h);
+
+/* Is it a policy of sparse attention that can be read? TS_EUSAGE: what is wrong. */
+ts_status ts_attention_check(ts_ctx *, const char *policy);
+
 /* Pieces and ids of a text as the model's tokenizer sees it after cleaning: JSON {"text", "tokens": [{"id", "piece"}], "truncated"}; malloc'd. */
 ts_status ts_tokens(ts_model *, const char *text, char **json);
+
+/* Single evaluations of a transformer with one guidance branch, on random latents and text, one of each kind that the policy's schedule has. */
+enum { TS_STEP_KINDS = 5 };
+typedef struct {
+    const char *attention_policy, *kind; /* "dense", "dense with a search", "sparse after a new search", "sparse", "sparse, pooled" */
+    int steps;                 /* steps of this kind in a run of the request's steps */
+    long tokens;
+    double kept;               /* share of blocks read */
+    double seconds, linear, attention, search, rest; /* search is part of attention */
+    double linear_flops, attention_flops;
+} ts_step_row;
+typedef struct {
+    void (*row)(void *user, const ts_step_row *); /* after each evaluation */
+    void *user;
+} ts_step_bench;
+/* `q`: size, frames, steps, attention, seed. Progress: TS_PHASE_BENCH. TS_EUSAGE, TS_EMODEL, TS_EMEMORY, TS_ESTOP. */
+ts_status ts_bench_step(ts_model *, const ts_request *q, const ts_step_bench *);
 
 /* The attention kernels alone, on random tensors [1, tokens, heads, dim], timed in turns: every repeat times each of them once, what is reported are medians. */
 typedef enum {

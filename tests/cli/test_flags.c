@@ -113,7 +113,7 @@ END_TEST
 
 START_TEST(slips_get_a_suggestion)
 {
-    REFUSED(PARSE("--step", "4"), "unknown flag --step: did you mean --steps?");
+    REFUSED(PARSE("--step", "4"), "--step is not a flag of this command: did you mean --steps?");
     REFUSED(PARSE("--giudance", "4"), "did you mean --guidance?");
     REFUSED(PARSE("--overwite"), "did you mean --overwrite?");
     REFUSED(PARSE("--prec=f32"), "unknown flag --prec: did you mean --precision?");

@@ -1,0 +1,147 @@
+/* `tessera bench --step`: one evaluation of the transformer of each kind that a policy's schedule has, by part, and what that makes of a whole run. */
+#include "cli/bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST = 64 };
+typedef struct { ts_step_row r; double seconds[MOST], linear[MOST], attention[MOST], search[MOST]; int n; } kind;
+typedef struct {
+    ts_cli *c;
+    int policies, steps;
+    char *policy[TS_TIMES_GIVEN + 1]; /* [0] is dense */
+    kind k[TS_TIMES_GIVEN + 1][TS_STEP_KINDS];
+    int kinds[TS_TIMES_GIVEN + 1];
+    int at;                           /* the policy in work */
+} steps_bench;
+
+static void take(void *user, const ts_step_row *r)
+{
+    steps_bench *b = user;
+    int i = 0;
+    while (i < b->kinds[b->at] && strcmp(b->k[b->at][i].r.kind, r->kind)) i++;
+    kind *k = &b->k[b->at][i];
+    if (i == b->kinds[b->at]) *k = (kind){.r = *r}, b->kinds[b->at]++;
+    k->r.kept = r->kept;
+    if (k->n == MOST) return;
+    k->seconds[k->n] = r->seconds, k->linear[k->n] = r->linear, k->attention[k->n] = r->attention, k->search[k->n] = r->search, k->n++;
+    ts_screen_note(&b->c->screen, "%s, %s: %.3f s (%.3f linear, %.3f attention)", b->policy[b->at], r->kind, r->seconds, r->linear, r->attention);
+}
+
+typedef struct { double seconds, attention, units; } whole; /* of a run: sums over its steps; units: attention by arithmetic, a dense call being 1 */
+
+static whole weigh(const steps_bench *b, int policy)
+{
+    whole w = {0};
+    for (int i = 0; i < b->kinds[policy]; i++) {
+        const kind *k = &b->k[policy][i];
+        w.seconds += k->r.steps * ts_bench_median(k->seconds, k->n), w.attention += k->r.steps * ts_bench_median(k->attention, k->n);
+        w.units += k->r.steps * (k->r.kept + (strstr(k->r.kind, "new search") ? 0.5 : 0));
+    }
+    return w;
+}
+
+typedef struct { double speed, ideal; } gain;
+
+static gain gain_of(const steps_bench *b, int policy)
+{
+    whole d = weigh(b, 0), w = weigh(b, policy);
+    double share = d.seconds > 0 ? d.attention / d.seconds : 0;
+    return (gain){w.seconds > 0 ? d.seconds / w.seconds : 0, w.units > 0 ? 1 / (1 - share + share * w.units / d.units) : 0};
+}
+
+static void print(const steps_bench *b)
+{
+    printf("%-28s %6s %9s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds", "linear", "attention", "searching", "rest", "kept");
+    for (int p = 0; p < b->policies; p++) {
+        printf("%s\n", b->policy[p]);
+        for (int i = 0; i < b->kinds[p]; i++) {
+            const kind *k = &b->k[p][i];
+            double s = ts_bench_median(k->seconds, k->n), l = ts_bench_median(k->linear, k->n), a = ts_bench_median(k->attention, k->n);
+            printf("  %-26s %6d %9.3f %9.3f %9.3f %9.3f %9.3f %7.4f\n", k->r.kind, k->r.steps, s, l, a, ts_bench_median(k->search, k->n), s - l - a, k->r.kept);
+        }
+        whole w = weigh(b, p);
+        gain g = gain_of(b, p);
+        if (!p) printf("  %d steps: %.1f s, %.1f%% of it attention\n", b->steps, w.seconds, w.seconds > 0 ? 100 * w.attention / w.seconds : 0);
+        else printf("  %d steps: %.1f s, %.3fx faster than dense; ideal %.3fx, reached %.1f%%\n", b->steps, w.seconds, g.speed, g.ideal, g.ideal > 0 ? 100 * g.speed / g.ideal : 0);
+    }
+    fflush(stdout);
+}
+
+static ts_status write_json(const steps_bench *b, const ts_request *q, bool complete)
+{
+    const char *path = ts_cli_text(b->c, TS_F_JSON_FILE);
+    if (!path) return TS_OK;
+    cJSON *j = cJSON_CreateObject(), *list;
+    cJSON_AddStringToObject(j, "tessera", ts_version());
+    cJSON_AddStringToObject(j, "bench", "step");
+    cJSON_AddNumberToObject(j, "width", q->width), cJSON_AddNumberToObject(j, "height", q->height), cJSON_AddNumberToObject(j, "frames", q->frames), cJSON_AddNumberToObject(j, "steps", b->steps);
+    cJSON_AddNumberToObject(j, "tokens", (double)b->k[0][0].r.tokens);
+    cJSON_AddBoolToObject(j, "complete", complete);
+    list = cJSON_AddArrayToObject(j, "policies");
+    for (int p = 0; p < b->policies; p++) {
+        cJSON *k = cJSON_CreateObject();
+        gain g = gain_of(b, p);
+        whole w = weigh(b, p);
+        cJSON_AddStringToObject(k, "attention", b->policy[p]);
+        cJSON_AddNumberToObject(k, "seconds", w.seconds), cJSON_AddNumberToObject(k, "attention_seconds", w.attention), cJSON_AddNumberToObject(k, "speed_up", g.speed), cJSON_AddNumberToObject(k, "ideal", g.ideal);
+        cJSON *rows = cJSON_AddArrayToObject(k, "evaluations");
+        for (int i = 0; i < b->kinds[p]; i++)
+            for (int t = 0; t < b->k[p][i].n; t++) {
+                const kind *e = &b->k[p][i];
+                cJSON *r = cJSON_CreateObject();
+                cJSON_AddStringToObject(r, "kind", e->r.kind);
+                cJSON_AddNumberToObject(r, "of_steps", e->r.steps), cJSON_AddNumberToObject(r, "kept", e->r.kept), cJSON_AddNumberToObject(r, "seconds", e->seconds[t]), cJSON_AddNumberToObject(r, "linear_seconds", e->linear[t]);
+                cJSON_AddNumberToObject(r, "attention_seconds", e->attention[t]), cJSON_AddNumberToObject(r, "search_seconds", e->search[t]);
+                cJSON_AddItemToArray(rows, r);
+            }
+        cJSON_AddItemToArray(list, k);
+    }
+    char *text = cJSON_Print(j);
+    ts_status st = text ? ts_cli_write(b->c, "json", path, text, strlen(text)) : ts_cli_fail(b->c, TS_EMEMORY, "no memory for %s", path);
+    free(text), cJSON_Delete(j);
+    return st;
+}
+
+ts_status ts_cli_bench_step(ts_cli *c)
+{
+    ts_status st = TS_OK;
+    const ts_flag_value *v = c->flags.value;
+    ts_request q;
+    ts_step_bench s = {.row = take};
+    int repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 1;
+    steps_bench *b = calloc(1, sizeof *b);
+    if (!b) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
+    b->c = c, s.user = b;
+    if (v[TS_F_SWEEP].set || v[TS_F_HTML].set) TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --%s is for clips, it does not go with --step", v[TS_F_SWEEP].set ? "sweep" : "html"));
+    if (repeats > MOST) TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d", repeats, MOST));
+    TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
+    TRY(ts_cli_open(c, NULL));
+    b->policy[b->policies++] = strdup("dense");
+    for (int i = 0; i < v[TS_F_BENCH_ATTENTION].n; i++)
+        if (strcmp(v[TS_F_BENCH_ATTENTION].all[i], "dense")) b->policy[b->policies++] = strdup(v[TS_F_BENCH_ATTENTION].all[i]);
+    if (!v[TS_F_BENCH_ATTENTION].n) b->policy[b->policies++] = strdup("adaspa");
+    for (int p = 0; p < b->policies; p++) TRY(ts_attention_check(c->ctx, b->policy[p]));
+    TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
+    ts_request_init(c->model, &q);
+    TRY(ts_cli_request(c, &q));
+    b->steps = q.steps;
+    c->screen.armed = true; /* there is no estimate to start with */
+    for (int turn = 0; turn < repeats && !st; turn++)
+        for (b->at = 0; b->at < b->policies && !st; b->at++) {
+            q.attention = b->policy[b->at];
+            st = ts_bench_step(c->model, &q, &s);
+        }
+    while (b->policies > 1 && !b->kinds[b->policies - 1]) free(b->policy[--b->policies]); /* stopped before their turn */
+    if (b->kinds[0]) {
+        ts_screen_clear(&c->screen);
+        print(b);
+        ts_status unsaved = write_json(b, &q, !st);
+        if (!st) st = unsaved;
+    }
+done:
+    for (int p = 0; b && p < b->policies; p++) free(b->policy[p]);
+    free(b);
+    return st;
+}

@@ -1,0 +1,135 @@
+/* Single evaluations of a transformer, timed by part: dense, searching, searching again, sparse. No text encoder, no VAE: text states, latents and timesteps are made up, weights are the model's.
+ * What a run of S steps would take follows from the schedule of the policy. */
+#include "sampler/run.h"
+
+#include "sampler/noise.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT_ROWS = 64 };
+
+typedef struct { ts_do what; int step; } choice; /* the first step of the schedule that does it */
+
+/* The kinds of evaluation that the schedule has, and how many steps of each. */
+static int kinds(const ts_run *r, choice out[TS_STEP_KINDS], int steps[TS_STEP_KINDS])
+{
+    int n = 0, layer = 0;
+    bool have = false;
+    while (ts_set_has(&r->policy.dense_layers, layer)) layer++;
+    for (int s = 1; s <= r->q.steps; s++) {
+        ts_do what = ts_policy_decide(&r->policy, s, layer, have);
+        int i = 0;
+        if (what == TS_DO_SEARCH) have = true;
+        while (i < n && out[i].what != what) i++;
+        if (i == n) out[n] = (choice){what, s}, steps[n++] = 0;
+        steps[i]++;
+    }
+    return n;
+}
+
+static const char *name_of(ts_do what)
+{
+    static const char *const name[] = {[TS_DO_DENSE] = "dense", [TS_DO_SEARCH] = "dense with a search", [TS_DO_SEARCH_AGAIN] = "sparse after a new search", [TS_DO_POOL] = "sparse, pooled", [TS_DO_SPARSE] = "sparse"};
+    return name[what];
+}
+
+static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, int step, ts_step_row *row)
+{
+    ts_profile p;
+    ts_eval eval = {.trow = 0, .slot = TS_COND};
+    ts_profile_read(r->ctx->dev, &p, true);
+    double start = ts_seconds();
+    ts_status st = ts_dit_step(r->m->dit[0], &r->attn, (ts_event){.phase = TS_PHASE_BENCH, .step = step, .steps = r->q.steps}, 1, &eval, x, v);
+    ts_profile_read(r->ctx->dev, &p, true);
+    if (!row) return st;
+    row->seconds = ts_seconds() - start;
+    row->linear = p.seconds[TS_TIME_LINEAR] + p.seconds[TS_TIME_CONV];
+    row->search = p.seconds[TS_TIME_SEARCH];
+    row->attention = p.seconds[TS_TIME_ATTENTION] + row->search;
+    row->rest = row->seconds - row->linear - row->attention;
+    row->linear_flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV], row->attention_flops = p.flops[TS_TIME_ATTENTION] + p.flops[TS_TIME_SEARCH];
+    return st;
+}
+
+/* An evaluation of each kind in the order of the schedule; counting: sizes the arena. */
+static ts_status pass(ts_run *r, const choice *c, const int *steps, int n, const ts_step_bench *b)
+{
+    ts_status st = TS_OK;
+    ts_arena *a = &r->ctx->arena;
+    ts_device *dev = r->ctx->dev;
+    long text_dim = r->m->dit_info.text_dim, count = r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3];
+    float *numbers = malloc((size_t)(count > TEXT_ROWS * text_dim ? count : TEXT_ROWS * text_dim) * sizeof *numbers), t = 500;
+    static const char *const branch[] = {"cond"};
+    ts_dit_text text = {.states = {numbers, TS_F32, 2, {TEXT_ROWS, text_dim}}};
+    ts_tensor x = ts_take(a, TS_F32, 4, r->latent), v = ts_take(a, TS_F32, 4, r->latent);
+    if (!numbers) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %ld latents", count));
+    ts_noise(r->q.seed, numbers, (size_t)count);
+    TRY(dev->ops->upload(dev, x.p, numbers, (size_t)count * sizeof *numbers));
+    TRY(dev->ops->join(dev));
+    ts_noise(r->q.seed + 1, numbers, (size_t)(TEXT_ROWS * text_dim));
+    TRY(ts_attn_open(&r->attn, r->ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .steps = r->q.steps, .layers = r->m->dit_info.layers, .heads = r->m->dit_info.heads, .slots = 1, .slot_name = branch}));
+    TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &text, 1, &t, 1));
+    for (int i = 0; i < n; i++) {
+        ts_step_row row = {.attention_policy = r->q.attention, .kind = name_of(c[i].what), .steps = steps[i], .tokens = r->grid.N};
+        double share = r->attn.account.share;
+        TRY(evaluate(r, &x, &v, c[i].step, dev->counting ? NULL : &row));
+        row.kept = c[i].what == TS_DO_DENSE || c[i].what == TS_DO_SEARCH ? 1 : (r->attn.account.share - share) / r->m->dit_info.layers;
+        if (!dev->counting) b->row(b->user, &row);
+    }
+done:
+    free(numbers);
+    return st;
+}
+
+static ts_status open_step(ts_model *m, const ts_request *q, ts_run *r)
+{
+    ts_status st = TS_OK;
+    ts_request one = *q;
+    one.state = NULL, one.guidance = 1, one.guidance_2 = 1;
+    *r = (ts_run){.m = m, .ctx = m->ctx};
+    TRY(ts_request_check(r, &one));
+    TRY(ts_model_weights(m));
+done:
+    return st;
+}
+
+static ts_status count(ts_run *r, const choice *c, const int *steps, int n, size_t *size)
+{
+    ts_status st = TS_OK;
+    ts_ctx *ctx = r->ctx;
+    size_t largest;
+    ctx->dev->counting = true;
+    TRY(ts_arena_open(&ctx->arena, ctx->dev, 0));
+    st = pass(r, c, steps, n, NULL);
+    *size = ctx->arena.peak;
+    ts_arena_close(&ctx->arena);
+    if (st) goto done;
+    ts_weights_packed(ts_dit_weights(r->m->dit[0]), &largest);
+    if (*size + largest > ctx->memory)
+        TRY(ts_fail(&ctx->err, TS_EMEMORY, "a step of %dx%d, %d frames, needs %.1f GB, %.1f GB may be used: ask for a smaller size or fewer frames", r->q.width, r->q.height, r->q.frames,
+                    (double)(*size + largest) / 1e9, (double)ctx->memory / 1e9));
+    ts_weights_budget(ts_dit_weights(r->m->dit[0]), ctx->memory - *size);
+done:
+    ctx->dev->counting = false;
+    return st;
+}
+
+ts_status ts_bench_step(ts_model *m, const ts_request *q, const ts_step_bench *b)
+{
+    ts_status st = TS_OK;
+    ts_run r = {0};
+    choice c[TS_STEP_KINDS];
+    int steps[TS_STEP_KINDS];
+    size_t size = 0;
+    TRY(open_step(m, q, &r));
+    int n = kinds(&r, c, steps);
+    TRY(count(&r, c, steps, n, &size));
+    TRY(ts_arena_open(&m->ctx->arena, m->ctx->dev, size));
+    st = pass(&r, c, steps, n, b);
+    ts_arena_close(&m->ctx->arena);
+done:
+    ts_attn_close(&r.attn);
+    ts_request_release(&r);
+    return st;
+}
