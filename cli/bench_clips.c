@@ -167,15 +167,14 @@ done:
     return st;
 }
 
-static ts_status open_runs(ts_bench *b, int prompt, ts_run **run)
+static ts_status open_runs(ts_bench *b, int prompt, ts_texts *texts, ts_run **run)
 {
     ts_status st = TS_OK;
     b->q.prompt = b->prompt[prompt];
     for (int i = 0; i < b->policies; i++) {
         b->q.attention = b->policy[i].attention;
-        TRY(ts_run_open(b->c->model, &b->q, run + i, &b->e));
-        if (i) TRY(ts_run_encode_as(run[i], run[0]));
-        else TRY(ts_run_encode(run[0]));
+        TRY(ts_run_open_with(b->c->model, &b->q, texts, NULL, run + i, &b->e));
+        TRY(ts_run_encode(run[i])); /* the first encodes for all */
     }
 done:
     return st;
@@ -186,8 +185,10 @@ static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
     ts_status st = TS_OK;
     ts_run *run[TS_BENCH_MOST] = {0};
     ts_bag *latents[TS_BENCH_MOST] = {0};
+    ts_texts *texts = NULL;
     gathering dense = {0}, g = {0};
-    TRY(open_runs(b, prompt, run));
+    TRY(ts_texts_open(b->c->model, &texts));
+    TRY(open_runs(b, prompt, texts, run));
     for (int r = 0; r < b->repeats; r++)
         for (int i = 0; i < b->policies; i++) {
             TRY(measure(b, prompt, i, run[i], latents + i));
@@ -201,6 +202,7 @@ static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
     }
 done:
     for (int i = 0; i < b->policies; i++) ts_run_close(run[i]), ts_bag_free(latents[i]);
+    ts_texts_close(texts);
     free(dense.rgb);
     free(g.rgb);
     return st;

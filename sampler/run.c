@@ -267,18 +267,6 @@ done:
     return st;
 }
 
-ts_status ts_run_encode_as(ts_run *r, const ts_run *from)
-{
-    if (from->encoder || from->m != r->m || r->texts > from->texts) return ts_fail(&r->ctx->err, TS_EUSAGE, "text states of a run of another model, or that are not there yet");
-    for (int i = 0; i < r->texts; i++) {
-        if (r->n_ids[i] != from->n_ids[i] || memcmp(r->ids[i], from->ids[i], (size_t)r->n_ids[i] * sizeof *r->ids[i])) return ts_fail(&r->ctx->err, TS_EUSAGE, "text states of other texts");
-        memcpy(r->states[i], from->states[i], (size_t)r->n_ids[i] * (size_t)r->m->dit_info.text_dim * sizeof(float));
-    }
-    ts_encoder_close(r->encoder);
-    r->encoder = NULL;
-    return TS_OK;
-}
-
 ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
 {
     ts_host h;

@@ -93,8 +93,6 @@ ts_status ts_run_open_latents(ts_model *, const ts_request *, const ts_bag *late
 void ts_run_close(ts_run *);
 /* The text encoder opens and closes inside. */
 ts_status ts_run_encode(ts_run *);
-/* The same states as a run with the same texts has, without the encoder. TS_EUSAGE: other texts, or not encoded. */
-ts_status ts_run_encode_as(ts_run *, const ts_run *);
 /* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; checked at once, copied. TS_ESHAPE, TS_EMODEL, TS_ENUMBER. */
 ts_status ts_run_noise(ts_run *, const ts_bag *);
 /* *latents: a new bag with `latents` [C, F, H, W] f32 and metadata that is enough to decode and to render again. */
