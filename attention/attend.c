@@ -43,11 +43,26 @@ static ts_status reasons(ts_attn *a, bool *dense)
     const ts_policy *p = &a->o.policy;
     *dense = p->kind == TS_DENSE;
     if (*dense || p->kind == TS_BLOCKS) return TS_OK;
-    if (a->grid.N >= p->min_tokens) return p->kind == TS_TILE && a->grid.F == 1 ? fall_back(a, "a single frame sees itself: every block is read") : TS_OK;
+    if (a->grid.N >= p->min_tokens) {
+        if (p->kind != TS_TILE || *p->file || p->k < a->grid.F) return TS_OK;
+        snprintf(why, sizeof why, "%d of %d latent frame%s see everything: every block is read", a->grid.F, a->grid.F, a->grid.F == 1 ? "" : "s");
+        return fall_back(a, why);
+    }
     *dense = true;
     snprintf(why, sizeof why, "%d tokens are fewer than min-tokens=%ld, below which sparsity does not pay: everything is dense", a->grid.N, p->min_tokens);
     if (!p->said_min_tokens) return fall_back(a, why);
     snprintf(a->why, sizeof a->why, "%s", why);
+    return TS_OK;
+}
+
+/* Layers and steps that a key names and the run has not. */
+static ts_status within(ts_attn *a)
+{
+    const ts_policy *p = &a->o.policy;
+    const ts_set *d = &p->dense_layers;
+    int last = d->n ? d->span[d->n - 1].last : 0;
+    if (p->kind != TS_DENSE && a->o.layers && last >= a->o.layers)
+        return ts_fail(&a->ctx->err, TS_EUSAGE, "attention %s: dense-layers has layer %d, the model has 0 to %d", ts_policy_name(p->kind), last, a->o.layers - 1);
     return TS_OK;
 }
 
@@ -219,6 +234,7 @@ ts_status ts_attn_open(ts_attn *a, ts_ctx *ctx, const ts_attn_options *o)
     bool dense;
     ts_attn_close(a);
     a->ctx = ctx, a->o = *o, a->grid = o->grid;
+    TRY(within(a));
     TRY(reasons(a, &dense));
     if (dense) goto done;
     a->state = calloc((size_t)o->slots * (size_t)o->layers, sizeof *a->state);
