@@ -10,6 +10,16 @@ typedef struct {       /* the expert at work */
     size_t mark;       /* where its share of the arena begins */
 } expert;
 
+/* A transformer tells its limits in tokens; whoever typed a size reads flags. */
+static ts_status too_many(ts_run *r)
+{
+    char why[sizeof r->ctx->err.text];
+    const ts_grid *g = &r->grid;
+    memcpy(why, r->ctx->err.text, sizeof why);
+    return ts_fail(&r->ctx->err, TS_EUSAGE, "%d frame%s of %dx%d: ask for %s (%s)", r->q.frames, r->q.frames == 1 ? "" : "s", r->q.width, r->q.height,
+                   g->F > g->H && g->F > g->W ? "fewer --frames" : "a smaller --size", why);
+}
+
 /* The first expert's packed weights go before the second's come; prepare carves into what it held. */
 static ts_status take_over(ts_run *r, expert *e, int index, int step)
 {
@@ -20,7 +30,8 @@ static ts_status take_over(ts_run *r, expert *e, int index, int step)
     *e = (expert){.index = index, .first = step, .mark = e->mark};
     for (int i = 0; i < r->texts; i++)
         text[i] = (ts_dit_text){.states = {r->states[i], TS_F32, 2, {r->n_ids[i], r->m->dit_info.text_dim}}};
-    return ts_dit_prepare(r->m->dit[index], &r->attn.grid, text, r->texts, r->schedule.t + step, end - step);
+    ts_status st = ts_dit_prepare(r->m->dit[index], &r->attn.grid, text, r->texts, r->schedule.t + step, end - step);
+    return st == TS_EUSAGE ? too_many(r) : st;
 }
 
 static ts_status step(ts_run *r, const expert *e, ts_solver *solver, int i, double seconds, ts_tensor x, const ts_tensor v[2])

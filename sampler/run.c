@@ -113,16 +113,6 @@ done:
     return st;
 }
 
-/* A transformer tells its limits in tokens; whoever typed a size reads flags. */
-static ts_status too_many(ts_run *r)
-{
-    char why[sizeof r->ctx->err.text];
-    const ts_grid *g = &r->grid;
-    memcpy(why, r->ctx->err.text, sizeof why);
-    return ts_fail(&r->ctx->err, TS_EUSAGE, "%d frame%s of %dx%d: ask for %s (%s)", r->q.frames, r->q.frames == 1 ? "" : "s", r->q.width, r->q.height,
-                   g->F > g->H && g->F > g->W ? "fewer --frames" : "a smaller --size", why);
-}
-
 /* Packed weights stay resident while they fit beside the activations; the largest layer must fit in any case. */
 static ts_status count_denoise(ts_run *r, ts_estimate *e)
 {
@@ -134,9 +124,7 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
     float *zeros = calloc((size_t)longest * (size_t)r->m->dit_info.text_dim, sizeof *zeros); /* texts are not encoded yet */
     if (!zeros) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %ld text states", longest));
     for (int i = 0; i < r->texts; i++) r->states[i] = zeros;
-    st = count(r, TS_PHASE_DENOISE, denoise_phase, &flops);
-    if (st == TS_EUSAGE) st = too_many(r);
-    TRY(st);
+    TRY(count(r, TS_PHASE_DENOISE, denoise_phase, &flops));
     for (int i = 0; i < 2 && r->m->dit[i]; i++) {
         size_t largest, all = ts_weights_packed(ts_dit_weights(r->m->dit[i]), &largest);
         if (largest > least) least = largest;
