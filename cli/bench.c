@@ -147,13 +147,30 @@ done:
     return st;
 }
 
+enum { CLIPS = 1, STEP = 2, KERNEL = 4 }; /* what can be measured */
+
+/* Flags that say nothing of what is measured would be overlooked in silence. */
+static ts_status check_flags(ts_cli *c, int what)
+{
+    static const struct { ts_flag_id id; const char *name; int of; const char *goes; } part[] = {
+        {TS_F_SWEEP, "sweep", CLIPS, "prompts"}, {TS_F_HTML, "html", CLIPS, "prompts"}, {TS_F_FPS, "fps", CLIPS, "prompts"}, {TS_F_GUIDANCE, "guidance", CLIPS, "prompts"},
+        {TS_F_GUIDANCE_2, "guidance-2", CLIPS, "prompts"}, {TS_F_NEGATIVE, "negative", CLIPS, "prompts"}, {TS_F_SAMPLER, "sampler", CLIPS, "prompts"}, {TS_F_SHIFT, "shift", CLIPS, "prompts"},
+        {TS_F_VAE_TILE, "vae-tile", CLIPS, "prompts"}, {TS_F_BENCH_ATTENTION, "attention", CLIPS | STEP, "prompts and --step"}, {TS_F_MODEL, "model", CLIPS | STEP, "prompts and --step"},
+        {TS_F_SIZE, "size", CLIPS | STEP, "prompts and --step"}, {TS_F_FRAMES, "frames", CLIPS | STEP, "prompts and --step"}, {TS_F_STEPS, "steps", CLIPS | STEP, "prompts and --step"},
+        {TS_F_SEED, "seed", CLIPS | STEP, "prompts and --step"}, {TS_F_TOKENS, "tokens", KERNEL, "--kernel"}, {TS_F_HEADS, "heads", KERNEL, "--kernel"}, {TS_F_DIM, "dim", KERNEL, "--kernel"},
+        {TS_F_KEEP, "keep", KERNEL, "--kernel"}};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        if (ts_cli_set(c, part[i].id) && !(part[i].of & what))
+            return ts_cli_fail(c, TS_EUSAGE, "bench: --%s goes with %s, not with %s", part[i].name, part[i].goes, what == CLIPS ? "prompts" : what == STEP ? "--step" : "--kernel");
+    return TS_OK;
+}
+
 ts_status ts_cli_bench(ts_cli *c)
 {
     bool kernels = ts_cli_set(c, TS_F_KERNEL), step = ts_cli_set(c, TS_F_STEP);
     if (kernels && step) return ts_cli_fail(c, TS_EUSAGE, "bench: --kernel and --step exclude each other");
     if ((kernels || step) && c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: --%s takes no argument, got \"%.64s\"", kernels ? "kernel" : "step", c->flags.word[0]);
-    if (kernels) return kernel(c);
-    if (step) return ts_cli_bench_step(c);
-    if (!c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: what to measure is missing: a prompt (clips under several policies), --step (one evaluation) or --kernel (attention alone)");
-    return ts_cli_bench_clips(c);
+    if (!kernels && !step && !c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: what to measure is missing: a prompt (clips under several policies), --step (one evaluation) or --kernel (attention alone)");
+    ts_status st = check_flags(c, kernels ? KERNEL : step ? STEP : CLIPS);
+    return st ? st : kernels ? kernel(c) : step ? ts_cli_bench_step(c) : ts_cli_bench_clips(c);
 }

@@ -16,13 +16,20 @@ typedef struct {
     int w, h, n, most;
 } gathering;
 
+/* The sink that was called is asked for the sentence. */
+static ts_status pass_on(gathering *g, ts_status st)
+{
+    if (st) snprintf(g->s.error, sizeof g->s.error, "%s", g->file->error);
+    return st;
+}
+
 static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const char *json)
 {
     gathering *g = (gathering *)s;
     g->w = w, g->h = h, g->most = frames;
     g->rgb = malloc((size_t)w * h * 3 * frames);
     if (!g->rgb) return snprintf(s->error, sizeof s->error, "no memory for %d frames of %dx%d", frames, w, h), TS_EMEMORY;
-    return g->file ? g->file->open(g->file, w, h, frames, fps, json) : TS_OK;
+    return g->file ? pass_on(g, g->file->open(g->file, w, h, frames, fps, json)) : TS_OK;
 }
 
 static ts_status take(ts_sink *s, const ts_frame *f)
@@ -31,13 +38,13 @@ static ts_status take(ts_sink *s, const ts_frame *f)
     long n = (long)f->w * f->h * 3;
     for (long i = 0; i < n; i++) g->rgb[g->n * n + i] = (uint8_t)lrintf(fminf(fmaxf(f->rgb[i], 0), 1) * 255);
     g->n++;
-    return g->file ? g->file->frame(g->file, f) : TS_OK;
+    return g->file ? pass_on(g, g->file->frame(g->file, f)) : TS_OK;
 }
 
 static ts_status end(ts_sink *s)
 {
     gathering *g = (gathering *)s;
-    return g->file ? g->file->close(g->file) : TS_OK;
+    return g->file ? pass_on(g, g->file->close(g->file)) : TS_OK;
 }
 
 static void drop(ts_sink *s)
@@ -53,7 +60,8 @@ static char *join(const char *policy, const char *key, double x)
     return asprintf(&text, "%s%c%s=%.10g", policy, strchr(policy, ':') ? ',' : ':', key, x) < 0 ? NULL : text;
 }
 
-static ts_status add_policy(ts_bench *b, char *text, const char *series, double x)
+/* Takes `text`. The first value of a series, and whatever is none, begins a line. */
+static ts_status add_policy(ts_bench *b, char *text, const char *series, double x, bool begins)
 {
     if (!text) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for policies");
     if (b->policies == TS_BENCH_MOST) {
@@ -61,7 +69,8 @@ static ts_status add_policy(ts_bench *b, char *text, const char *series, double 
         return ts_cli_fail(b->c, TS_EUSAGE, "bench: more than %d policies", TS_BENCH_MOST);
     }
     ts_status st = ts_attention_check(b->c->ctx, text);
-    b->policy[b->policies++] = (ts_bench_policy){text, series ? strdup(series) : NULL, x};
+    int line = b->policies ? b->policy[b->policies - 1].line + begins : 0;
+    b->policy[b->policies++] = (ts_bench_policy){text, series ? strdup(series) : NULL, x, line};
     return st;
 }
 
@@ -82,11 +91,11 @@ static ts_status add_swept(ts_bench *b, const char *policy, const sweep *w, bool
     char *first = join(policy, w->key, w->from);
     bool takes = first && ts_attention_check(b->c->ctx, first) == TS_OK;
     free(first);
-    if (!takes) return add_policy(b, strdup(policy), NULL, 0);
+    if (!takes) return add_policy(b, strdup(policy), NULL, 0, true);
     *taken = true;
     for (int i = 0; w->from + i * w->step <= w->to + 1e-9; i++) {
         double x = w->from + i * w->step;
-        TRY(add_policy(b, join(policy, w->key, x), policy, x));
+        TRY(add_policy(b, join(policy, w->key, x), policy, x, !i));
     }
 done:
     return st;
@@ -103,11 +112,11 @@ static ts_status read_policies(ts_bench *b)
     bool taken = false;
     if (s->set) TRY(parse_sweep(c, s->text, &w));
     memcpy(b->sweep, w.key, sizeof b->sweep);
-    TRY(add_policy(b, strdup("dense"), NULL, 0)); /* what the others are compared with */
+    TRY(add_policy(b, strdup("dense"), NULL, 0, true)); /* what the others are compared with */
     for (int i = 0; i < (v->n ? v->n : 1); i++) {
         if (!strcmp(list[i], "dense")) continue;
         if (s->set) TRY(add_swept(b, list[i], &w, &taken));
-        else TRY(add_policy(b, strdup(list[i]), NULL, 0));
+        else TRY(add_policy(b, strdup(list[i]), NULL, 0, true));
     }
     if (s->set && !taken) TRY(ts_cli_fail(c, TS_EUSAGE, "--sweep: none of the policies takes %s=%g", w.key, w.from));
 done:
@@ -126,7 +135,7 @@ static ts_status measure(ts_bench *b, int prompt, int policy, ts_run *run, ts_ba
     TRY(ts_run_denoise(run, latents));
     ts_run_report(run, &cell->report);
     cell->seconds[cell->repeats] = cell->report.denoise_seconds;
-    cell->attention[cell->repeats] = cell->report.step_seconds[1] * b->q.steps;
+    cell->attention[cell->repeats] = cell->report.attention_seconds;
     cell->repeats++;
 done:
     return st;
@@ -164,6 +173,7 @@ static ts_status decode(ts_bench *b, int prompt, int policy, ts_run *run, const 
 done:
     ts_output_close(g->file);
     g->file = NULL;
+    if (st) free(cell->clip), cell->clip = NULL; /* there is no such file */
     return st;
 }
 
@@ -180,6 +190,25 @@ done:
     return st;
 }
 
+/* A dense step or two that nobody times: weights come from the disk and threads awake before the first turn. */
+static ts_status warm_up(ts_bench *b, ts_texts *texts)
+{
+    ts_status st = TS_OK;
+    ts_request q = b->q;
+    ts_estimate e;
+    ts_run *run = NULL;
+    ts_bag *latents = NULL;
+    q.prompt = b->prompt[0], q.attention = "dense", q.keep_plans = false, q.steps = q.steps < 2 ? q.steps : 2;
+    TRY(ts_run_open_with(b->c->model, &q, texts, NULL, &run, &e));
+    TRY(ts_run_encode(run));
+    ts_screen_note(&b->c->screen, "warming up");
+    TRY(ts_run_denoise(run, &latents));
+done:
+    ts_bag_free(latents);
+    ts_run_close(run);
+    return st;
+}
+
 static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
 {
     ts_status st = TS_OK;
@@ -188,6 +217,7 @@ static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
     ts_texts *texts = NULL;
     gathering dense = {0}, g = {0};
     TRY(ts_texts_open(b->c->model, &texts));
+    if (!prompt) TRY(warm_up(b, texts));
     TRY(open_runs(b, prompt, texts, run));
     for (int r = 0; r < b->repeats; r++)
         for (int i = 0; i < b->policies; i++) {
@@ -208,127 +238,6 @@ done:
     return st;
 }
 
-/* ---- summing up ---- */
-static int ascending(const void *x, const void *y)
-{
-    double a = *(const double *)x, b = *(const double *)y;
-    return a < b ? -1 : a > b;
-}
-
-double ts_bench_median(const double *x, int n)
-{
-    double sorted[n > 0 ? n : 1];
-    if (n < 1) return 0;
-    memcpy(sorted, x, (size_t)n * sizeof *x);
-    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
-    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-}
-
-static double mean(const double *x, int n)
-{
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += x[i];
-    return n ? sum / n : 0;
-}
-
-ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
-{
-    ts_bench_row r = {.psnr = NAN, .ssim = NAN};
-    double dense = 0, dense_attention = 0, gain = 0, psnr = 0, ssim = 0;
-    int n = b->done_prompts, decoded = 0;
-    for (int p = 0; p < n; p++) {
-        const ts_bench_cell *c = ts_bench_at(b, p, policy), *d = ts_bench_at(b, p, 0);
-        r.seconds += ts_bench_median(c->seconds, c->repeats), r.attention += ts_bench_median(c->attention, c->repeats);
-        dense += ts_bench_median(d->seconds, d->repeats), dense_attention += ts_bench_median(d->attention, d->repeats);
-        gain += c->report.attention_gain / n, r.kept += c->report.kept / n, r.recall += c->report.recall / n;
-        r.dense += c->report.attention_dense, r.searched += c->report.attention_searched, r.sparse += c->report.attention_sparse;
-        if (!c->mse) continue;
-        psnr += ts_psnr(mean(c->mse, b->frames)), ssim += mean(c->ssim, b->frames), decoded++;
-    }
-    if (!n) return r;
-    double share = dense > 0 ? dense_attention / dense : 0;
-    r.speed = r.seconds > 0 ? dense / r.seconds : 0, r.attention_speed = r.attention > 0 ? dense_attention / r.attention : 0;
-    r.ideal = gain > 0 ? 1 / (1 - share + share / gain) : 0;
-    if (decoded) r.psnr = psnr / decoded, r.ssim = ssim / decoded;
-    return r;
-}
-
-static void print_table(const ts_bench *b)
-{
-    size_t width = strlen("attention");
-    for (int i = 0; i < b->policies; i++) width = strlen(b->policy[i].attention) > width ? strlen(b->policy[i].attention) : width;
-    printf("%-*s %9s %9s %7s %9s %7s %6s %7s %7s %7s\n", (int)width, "attention", "seconds", "attention", "faster", "attention", "ideal", "kept", "recall", "PSNR", "SSIM");
-    for (int i = 0; i < b->policies; i++) {
-        ts_bench_row r = ts_bench_sum(b, i);
-        char recall[16] = "-", psnr[16] = "-", ssim[16] = "-", kept[16] = "-";
-        if (r.sparse) snprintf(kept, sizeof kept, "%.3f", r.kept);
-        if (r.recall > 0) snprintf(recall, sizeof recall, "%.3f", r.recall);
-        if (isinf(r.psnr)) snprintf(psnr, sizeof psnr, "equal");
-        else if (!isnan(r.psnr)) snprintf(psnr, sizeof psnr, "%.2f", r.psnr);
-        if (!isnan(r.ssim)) snprintf(ssim, sizeof ssim, "%.4f", r.ssim);
-        printf("%-*s %9.3f %9.3f %6.2fx %8.2fx %6.2fx %6s %7s %7s %7s\n", (int)width, b->policy[i].attention, r.seconds, r.attention, r.speed, r.attention_speed, r.ideal, kept, recall, psnr, ssim);
-    }
-    fflush(stdout);
-}
-
-static cJSON *numbers(const double *x, int n)
-{
-    cJSON *a = cJSON_CreateArray();
-    for (int i = 0; i < n; i++) cJSON_AddItemToArray(a, isfinite(x[i]) ? cJSON_CreateNumber(x[i]) : cJSON_CreateNull());
-    return a;
-}
-
-static void add_number(cJSON *j, const char *key, double x) /* null: not measured; of psnr: equal, when ssim is there */
-{
-    cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull());
-}
-
-static cJSON *policy_json(const ts_bench *b, int i)
-{
-    ts_bench_row r = ts_bench_sum(b, i);
-    cJSON *j = cJSON_CreateObject(), *prompts = NULL;
-    cJSON_AddStringToObject(j, "attention", b->policy[i].attention);
-    add_number(j, "seconds", r.seconds), add_number(j, "attention_seconds", r.attention), add_number(j, "speed_up", r.speed), add_number(j, "attention_speed_up", r.attention_speed);
-    add_number(j, "ideal", r.ideal), add_number(j, "kept", r.kept), add_number(j, "recall", r.recall > 0 ? r.recall : NAN), add_number(j, "psnr", r.psnr), add_number(j, "ssim", r.ssim);
-    cJSON_AddNumberToObject(j, "calls_dense", (double)r.dense), cJSON_AddNumberToObject(j, "calls_searched", (double)r.searched), cJSON_AddNumberToObject(j, "calls_sparse", (double)r.sparse);
-    prompts = cJSON_AddArrayToObject(j, "prompts");
-    for (int p = 0; p < b->done_prompts; p++) {
-        const ts_bench_cell *c = ts_bench_at(b, p, i);
-        cJSON *k = cJSON_CreateObject();
-        cJSON_AddItemToObject(k, "seconds", numbers(c->seconds, c->repeats));
-        cJSON_AddItemToObject(k, "attention_seconds", numbers(c->attention, c->repeats));
-        cJSON_AddItemToObject(k, "mse", numbers(c->mse, c->mse ? b->frames : 0));
-        cJSON_AddItemToObject(k, "ssim", numbers(c->ssim, c->ssim ? b->frames : 0));
-        if (c->said) cJSON_AddStringToObject(k, "report", c->said);
-        cJSON_AddItemToArray(prompts, k);
-    }
-    return j;
-}
-
-static ts_status write_json(const ts_bench *b)
-{
-    const char *path = ts_cli_text(b->c, TS_F_JSON_FILE);
-    if (!path) return TS_OK;
-    cJSON *j = cJSON_CreateObject();
-    char *versions = ts_versions(b->c->ctx);
-    cJSON_AddStringToObject(j, "tessera", ts_version());
-    cJSON_AddStringToObject(j, "bench", "clips");
-    cJSON *list = cJSON_AddArrayToObject(j, "versions");
-    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) cJSON_AddItemToArray(list, cJSON_CreateString(line));
-    cJSON_AddNumberToObject(j, "width", b->e.width), cJSON_AddNumberToObject(j, "height", b->e.height), cJSON_AddNumberToObject(j, "frames", b->e.frames);
-    cJSON_AddNumberToObject(j, "steps", b->q.steps), cJSON_AddNumberToObject(j, "tokens", (double)b->e.tokens), cJSON_AddNumberToObject(j, "repeats", b->repeats);
-    cJSON_AddStringToObject(j, "precision", b->e.precision);
-    cJSON_AddBoolToObject(j, "complete", b->complete);
-    list = cJSON_AddArrayToObject(j, "prompts");
-    for (int p = 0; p < b->done_prompts; p++) cJSON_AddItemToArray(list, cJSON_CreateString(b->prompt[p]));
-    list = cJSON_AddArrayToObject(j, "policies");
-    for (int i = 0; i < b->policies; i++) cJSON_AddItemToArray(list, policy_json(b, i));
-    char *text = cJSON_Print(j);
-    ts_status st = text ? ts_cli_write(b->c, "json", path, text, strlen(text)) : ts_cli_fail(b->c, TS_EMEMORY, "no memory for %s", path);
-    free(text), free(versions), cJSON_Delete(j);
-    return st;
-}
-
 /* ---- the command ---- */
 static ts_status prepare(ts_bench *b)
 {
@@ -336,6 +245,7 @@ static ts_status prepare(ts_bench *b)
     ts_cli *c = b->c;
     const ts_flag_value *v = c->flags.value;
     if (c->flags.words > TS_WORDS) TRY(ts_cli_fail(c, TS_EUSAGE, "bench: %d prompts, expected at most %d", c->flags.words, TS_WORDS));
+    if (v[TS_F_JSON_FILE].set && v[TS_F_HTML].set && !strcmp(v[TS_F_JSON_FILE].text, v[TS_F_HTML].text)) TRY(ts_cli_fail(c, TS_EUSAGE, "--json and --html: both name %s", v[TS_F_HTML].text));
     TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
     TRY(ts_cli_check_side(c, TS_F_HTML, "html", false));
     b->prompt = c->flags.word, b->prompts = c->flags.words;
@@ -346,8 +256,9 @@ static ts_status prepare(ts_bench *b)
     ts_request_init(c->model, &b->q);
     TRY(ts_cli_request(c, &b->q));
     b->q.keep_plans = v[TS_F_HTML].set;
-    b->cell = calloc((size_t)b->prompts * (size_t)b->policies, sizeof *b->cell);
-    for (int i = 0; b->cell && i < b->prompts * b->policies; i++)
+    b->stride = b->policies;
+    b->cell = calloc((size_t)b->prompts * (size_t)b->stride, sizeof *b->cell);
+    for (int i = 0; b->cell && i < b->prompts * b->stride; i++)
         if (!(b->cell[i].seconds = calloc((size_t)(2 * b->repeats), sizeof(double)))) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
         else b->cell[i].attention = b->cell[i].seconds + b->repeats;
     if (!b->cell) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
@@ -365,12 +276,20 @@ static int remove_one(const char *path, const struct stat *s, int kind, struct F
 
 static void release(ts_bench *b)
 {
-    for (int i = 0; b->cell && i < b->prompts * b->policies; i++) {
+    for (int i = 0; b->cell && i < b->prompts * b->stride; i++) {
         ts_bench_cell *c = b->cell + i;
         free(c->seconds), free(c->mse), free(c->ssim), free(c->clip), free(c->plans), free(c->said);
     }
-    for (int i = 0; i < b->policies; i++) free(b->policy[i].attention), free(b->policy[i].series);
+    for (int i = 0; i < TS_BENCH_MOST; i++) free(b->policy[i].attention), free(b->policy[i].series);
     free(b->cell);
+}
+
+/* Stopped within the first turn: the policies that had theirs remain. */
+static void cut(ts_bench *b)
+{
+    int n = 0;
+    while (!b->done_prompts && n < b->stride && b->cell[n].repeats) n++;
+    if (n) b->done_prompts = 1, b->policies = n;
 }
 
 ts_status ts_cli_bench_clips(ts_cli *c)
@@ -381,12 +300,15 @@ ts_status ts_cli_bench_clips(ts_cli *c)
     const char *tmp = getenv("TMPDIR"), *html = ts_cli_text(c, TS_F_HTML);
     TRY(prepare(&b));
     if (html && (asprintf(&folder, "%s/tessera-bench-XXXXXX", tmp && *tmp ? tmp : "/tmp") < 0 || !mkdtemp(folder))) TRY(ts_cli_fail(c, TS_EIO, "--html: no temporary folder in %s", tmp ? tmp : "/tmp"));
+    ts_bench_begin(&b.machine);
     for (int p = 0; p < b.prompts && !st; p++) st = one_prompt(&b, p, folder);
+    ts_bench_end(&b.machine);
     b.complete = !st;
+    cut(&b);
     if (!b.done_prompts) goto done;
     ts_screen_clear(&c->screen);
-    print_table(&b);
-    ts_status unsaved = write_json(&b);
+    ts_bench_print(&b);
+    ts_status unsaved = ts_bench_json(&b);
     if (!unsaved && html) unsaved = ts_bench_html(&b, html);
     if (!st) st = unsaved;
 done:

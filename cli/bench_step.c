@@ -14,6 +14,7 @@ typedef struct {
     kind k[TS_TIMES_GIVEN + 1][TS_STEP_KINDS];
     int kinds[TS_TIMES_GIVEN + 1];
     int at;                           /* the policy in work */
+    ts_bench_machine machine;
 } steps_bench;
 
 static void take(void *user, const ts_step_row *r)
@@ -23,13 +24,13 @@ static void take(void *user, const ts_step_row *r)
     while (i < b->kinds[b->at] && strcmp(b->k[b->at][i].r.kind, r->kind)) i++;
     kind *k = &b->k[b->at][i];
     if (i == b->kinds[b->at]) *k = (kind){.r = *r}, b->kinds[b->at]++;
-    k->r.kept = r->kept;
+    k->r.kept = r->kept, k->r.work = r->work;
     if (k->n == MOST) return;
     k->seconds[k->n] = r->seconds, k->linear[k->n] = r->linear, k->attention[k->n] = r->attention, k->search[k->n] = r->search, k->n++;
     ts_screen_note(&b->c->screen, "%s, %s: %.3f s (%.3f linear, %.3f attention)", b->policy[b->at], r->kind, r->seconds, r->linear, r->attention);
 }
 
-typedef struct { double seconds, attention, units; } whole; /* of a run: sums over its steps; units: attention by arithmetic, a dense call being 1 */
+typedef struct { double seconds, attention, work; int steps; } whole; /* of a run: sums over its steps; work: self-attention by arithmetic, a dense evaluation being 1; steps: of the kinds that were measured */
 
 static whole weigh(const steps_bench *b, int policy)
 {
@@ -37,36 +38,51 @@ static whole weigh(const steps_bench *b, int policy)
     for (int i = 0; i < b->kinds[policy]; i++) {
         const kind *k = &b->k[policy][i];
         w.seconds += k->r.steps * ts_bench_median(k->seconds, k->n), w.attention += k->r.steps * ts_bench_median(k->attention, k->n);
-        w.units += k->r.steps * (k->r.kept + (strstr(k->r.kind, "new search") ? 0.5 : 0));
+        w.work += k->r.steps * k->r.work, w.steps += k->r.steps;
     }
     return w;
 }
 
 typedef struct { double speed, ideal; } gain;
 
+/* ideal = d / (d - a + a work / steps): Amdahl with the dense run's seconds d, of which a in self-attention. */
 static gain gain_of(const steps_bench *b, int policy)
 {
     whole d = weigh(b, 0), w = weigh(b, policy);
-    double share = d.seconds > 0 ? d.attention / d.seconds : 0;
-    return (gain){w.seconds > 0 ? d.seconds / w.seconds : 0, w.units > 0 ? 1 / (1 - share + share * w.units / d.units) : 0};
+    double limit = d.seconds - d.attention + d.attention * w.work / b->steps;
+    return (gain){w.seconds > 0 ? d.seconds / w.seconds : 0, limit > 0 ? d.seconds / limit : 0};
 }
 
-static void print(const steps_bench *b)
+static void print_kind(const kind *k)
 {
-    printf("%-28s %6s %9s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds", "linear", "attention", "searching", "rest", "kept");
+    double s = ts_bench_median(k->seconds, k->n), l = ts_bench_median(k->linear, k->n), a = ts_bench_median(k->attention, k->n);
+    char spread[16] = "-";
+    if (k->n > 1) snprintf(spread, sizeof spread, "%.1f%%", 100 * ts_bench_spread(k->seconds, k->n));
+    printf("  %-26s %6d %9.3f %7s %9.3f %9.3f %9.3f %9.3f %7.4f\n", k->r.kind, k->r.steps, s, spread, l, a, ts_bench_median(k->search, k->n), s - l - a, k->r.kept);
+}
+
+static void print(const steps_bench *b, int repeats)
+{
+    printf("%-28s %6s %9s %7s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds", "spread", "linear", "attention", "searching", "rest", "kept");
     for (int p = 0; p < b->policies; p++) {
         printf("%s\n", b->policy[p]);
-        for (int i = 0; i < b->kinds[p]; i++) {
-            const kind *k = &b->k[p][i];
-            double s = ts_bench_median(k->seconds, k->n), l = ts_bench_median(k->linear, k->n), a = ts_bench_median(k->attention, k->n);
-            printf("  %-26s %6d %9.3f %9.3f %9.3f %9.3f %9.3f %7.4f\n", k->r.kind, k->r.steps, s, l, a, ts_bench_median(k->search, k->n), s - l - a, k->r.kept);
-        }
+        for (int i = 0; i < b->kinds[p]; i++) print_kind(&b->k[p][i]);
         whole w = weigh(b, p);
         gain g = gain_of(b, p);
-        if (!p) printf("  %d steps: %.1f s, %.1f%% of it attention\n", b->steps, w.seconds, w.seconds > 0 ? 100 * w.attention / w.seconds : 0);
-        else printf("  %d steps: %.1f s, %.3fx faster than dense; ideal %.3fx, reached %.1f%%\n", b->steps, w.seconds, g.speed, g.ideal, g.ideal > 0 ? 100 * g.speed / g.ideal : 0);
+        if (w.steps < b->steps) printf("  stopped before every kind of evaluation had its turn\n");
+        else if (!p) printf("  %d step%s: %.1f s, %.1f%% of it attention\n", b->steps, b->steps == 1 ? "" : "s", w.seconds, w.seconds > 0 ? 100 * w.attention / w.seconds : 0);
+        else printf("  %d step%s: %.1f s, %.3fx faster than dense; ideal %.3fx, reached %.1f%%\n", b->steps, b->steps == 1 ? "" : "s", w.seconds, g.speed, g.ideal, g.ideal > 0 ? 100 * g.speed / g.ideal : 0);
     }
+    printf("\n%ld tokens, one guidance branch; seconds of an evaluation, %s of %d turn%s; attention: self-attention, searching in it; rest: cross-attention too\n", b->k[0][0].r.tokens,
+           repeats > 1 ? "medians" : "one measurement", repeats, repeats == 1 ? "" : "s");
+    printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise (Amdahl), a later search counting half a dense one\n");
+    ts_bench_print_machine(&b->machine);
     fflush(stdout);
+}
+
+static void add_number(cJSON *j, const char *key, double x) /* null: not measured */
+{
+    cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull());
 }
 
 static ts_status write_json(const steps_bench *b, const ts_request *q, bool complete)
@@ -76,6 +92,7 @@ static ts_status write_json(const steps_bench *b, const ts_request *q, bool comp
     cJSON *j = cJSON_CreateObject(), *list;
     cJSON_AddStringToObject(j, "tessera", ts_version());
     cJSON_AddStringToObject(j, "bench", "step");
+    ts_bench_add_machine(j, &b->machine);
     cJSON_AddNumberToObject(j, "width", q->width), cJSON_AddNumberToObject(j, "height", q->height), cJSON_AddNumberToObject(j, "frames", q->frames), cJSON_AddNumberToObject(j, "steps", b->steps);
     cJSON_AddNumberToObject(j, "tokens", (double)b->k[0][0].r.tokens);
     cJSON_AddBoolToObject(j, "complete", complete);
@@ -85,14 +102,16 @@ static ts_status write_json(const steps_bench *b, const ts_request *q, bool comp
         gain g = gain_of(b, p);
         whole w = weigh(b, p);
         cJSON_AddStringToObject(k, "attention", b->policy[p]);
-        cJSON_AddNumberToObject(k, "seconds", w.seconds), cJSON_AddNumberToObject(k, "attention_seconds", w.attention), cJSON_AddNumberToObject(k, "speed_up", g.speed), cJSON_AddNumberToObject(k, "ideal", g.ideal);
+        bool all = w.steps == b->steps;
+        add_number(k, "seconds", all ? w.seconds : NAN), add_number(k, "attention_seconds", all ? w.attention : NAN);
+        add_number(k, "speed_up", all ? g.speed : NAN), add_number(k, "ideal", all ? g.ideal : NAN);
         cJSON *rows = cJSON_AddArrayToObject(k, "evaluations");
         for (int i = 0; i < b->kinds[p]; i++)
             for (int t = 0; t < b->k[p][i].n; t++) {
                 const kind *e = &b->k[p][i];
                 cJSON *r = cJSON_CreateObject();
                 cJSON_AddStringToObject(r, "kind", e->r.kind);
-                cJSON_AddNumberToObject(r, "of_steps", e->r.steps), cJSON_AddNumberToObject(r, "kept", e->r.kept), cJSON_AddNumberToObject(r, "seconds", e->seconds[t]), cJSON_AddNumberToObject(r, "linear_seconds", e->linear[t]);
+                cJSON_AddNumberToObject(r, "of_steps", e->r.steps), cJSON_AddNumberToObject(r, "kept", e->r.kept), cJSON_AddNumberToObject(r, "work", e->r.work), cJSON_AddNumberToObject(r, "seconds", e->seconds[t]), cJSON_AddNumberToObject(r, "linear_seconds", e->linear[t]);
                 cJSON_AddNumberToObject(r, "attention_seconds", e->attention[t]), cJSON_AddNumberToObject(r, "search_seconds", e->search[t]);
                 cJSON_AddItemToArray(rows, r);
             }
@@ -114,7 +133,6 @@ ts_status ts_cli_bench_step(ts_cli *c)
     steps_bench *b = calloc(1, sizeof *b);
     if (!b) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
     b->c = c, s.user = b;
-    if (v[TS_F_SWEEP].set || v[TS_F_HTML].set) TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --%s is for clips, it does not go with --step", v[TS_F_SWEEP].set ? "sweep" : "html"));
     if (repeats > MOST) TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d", repeats, MOST));
     TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
     TRY(ts_cli_open(c, NULL));
@@ -127,6 +145,7 @@ ts_status ts_cli_bench_step(ts_cli *c)
     ts_request_init(c->model, &q);
     TRY(ts_cli_request(c, &q));
     b->steps = q.steps;
+    ts_bench_begin(&b->machine);
     c->screen.armed = true; /* there is no estimate to start with */
     for (int turn = 0; turn < repeats && !st; turn++)
         for (b->at = 0; b->at < b->policies && !st; b->at++) {
@@ -136,7 +155,8 @@ ts_status ts_cli_bench_step(ts_cli *c)
     while (b->policies > 1 && !b->kinds[b->policies - 1]) free(b->policy[--b->policies]); /* stopped before their turn */
     if (b->kinds[0]) {
         ts_screen_clear(&c->screen);
-        print(b);
+        ts_bench_end(&b->machine);
+        print(b, repeats);
         ts_status unsaved = write_json(b, &q, !st);
         if (!st) st = unsaved;
     }

@@ -9,21 +9,22 @@
 
 enum { TEXT_ROWS = 64 };
 
-typedef struct { ts_do what; int step; } choice; /* the first step of the schedule that does it */
+typedef struct { ts_do what; int step, steps; } choice; /* the first step of the schedule that does it, and how many do */
 
-/* The kinds of evaluation that the schedule has, and how many steps of each. */
-static int kinds(const ts_run *r, choice out[TS_STEP_KINDS], int steps[TS_STEP_KINDS])
+/* The kinds of evaluation that the schedule has in an open run of attention, and how many steps of each. */
+static int kinds(const ts_run *r, choice out[TS_STEP_KINDS])
 {
-    int n = 0, layer = 0;
+    int n = 0, layer = 0, layers = r->m->dit_info.layers;
     bool have = false;
-    while (ts_set_has(&r->policy.dense_layers, layer)) layer++;
+    while (layer < layers && ts_set_has(&r->policy.dense_layers, layer)) layer++;
+    bool dense = !r->attn.state || layer == layers;
     for (int s = 1; s <= r->q.steps; s++) {
-        ts_do what = ts_policy_decide(&r->policy, s, layer, have);
+        ts_do what = dense ? TS_DO_DENSE : ts_policy_decide(&r->policy, s, layer, have);
         int i = 0;
         if (what == TS_DO_SEARCH) have = true;
         while (i < n && out[i].what != what) i++;
-        if (i == n) out[n] = (choice){what, s}, steps[n++] = 0;
-        steps[i]++;
+        if (i == n) out[n++] = (choice){.what = what, .step = s};
+        out[i].steps++;
     }
     return n;
 }
@@ -34,30 +35,46 @@ static const char *name_of(ts_do what)
     return name[what];
 }
 
-static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, int step, ts_step_row *row)
+static double seconds_of(const ts_attn_account *c) { return c->dense_s + c->searched_s + c->again_s + c->sparse_s; }
+
+/* What self-attention cost by arithmetic, in dense calls: as ts_attn_gain has it. */
+static double work_of(const ts_attn_account *c) { return (double)(c->dense + c->searched) + 0.5 * (double)c->again + c->share; }
+
+static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, choice c, ts_step_row *row)
 {
     ts_profile p;
     ts_eval eval = {.trow = 0, .slot = TS_COND};
+    ts_attn_account was = r->attn.account, is;
+    double calls = r->m->dit_info.layers;
     ts_profile_read(r->ctx->dev, &p, true);
     double start = ts_seconds();
-    ts_status st = ts_dit_step(r->m->dit[0], &r->attn, (ts_event){.phase = TS_PHASE_BENCH, .step = step, .steps = r->q.steps}, 1, &eval, x, v);
+    ts_status st = ts_dit_step(r->m->dit[0], &r->attn, (ts_event){.phase = TS_PHASE_BENCH, .step = c.step, .steps = r->q.steps}, 1, &eval, x, v);
     ts_profile_read(r->ctx->dev, &p, true);
-    if (!row) return st;
-    row->seconds = ts_seconds() - start;
+    is = r->attn.account;
+    *row = (ts_step_row){.attention_policy = r->q.attention, .kind = name_of(c.what), .steps = c.steps, .tokens = r->grid.N, .seconds = ts_seconds() - start};
     row->linear = p.seconds[TS_TIME_LINEAR] + p.seconds[TS_TIME_CONV];
-    row->search = p.seconds[TS_TIME_SEARCH];
-    row->attention = p.seconds[TS_TIME_ATTENTION] + row->search;
+    row->search = is.search_s - was.search_s, row->attention = seconds_of(&is) - seconds_of(&was);
     row->rest = row->seconds - row->linear - row->attention;
-    row->linear_flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV], row->attention_flops = p.flops[TS_TIME_ATTENTION] + p.flops[TS_TIME_SEARCH];
+    row->kept = ((double)(is.dense + is.searched - was.dense - was.searched) + is.share - was.share) / calls;
+    row->work = (work_of(&is) - work_of(&was)) / calls;
+    return st;
+}
+
+/* Packs the layers before anything is timed, so that the first evaluation does not pay for it; those that do not stay resident are packed by every evaluation. */
+static ts_status pack(ts_run *r)
+{
+    ts_status st = TS_OK;
+    for (int g = 0; g <= r->m->dit_info.layers && !st; g++) st = ts_weights_enter(ts_dit_weights(r->m->dit[0]), g);
     return st;
 }
 
 /* An evaluation of each kind in the order of the schedule; counting: sizes the arena. */
-static ts_status pass(ts_run *r, const choice *c, const int *steps, int n, const ts_step_bench *b)
+static ts_status pass(ts_run *r, const ts_step_bench *b)
 {
     ts_status st = TS_OK;
     ts_arena *a = &r->ctx->arena;
     ts_device *dev = r->ctx->dev;
+    choice c[TS_STEP_KINDS];
     long text_dim = r->m->dit_info.text_dim, count = r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3];
     float *numbers = malloc((size_t)(count > TEXT_ROWS * text_dim ? count : TEXT_ROWS * text_dim) * sizeof *numbers), t = 500;
     static const char *const branch[] = {"cond"};
@@ -70,11 +87,11 @@ static ts_status pass(ts_run *r, const choice *c, const int *steps, int n, const
     ts_noise(r->q.seed + 1, numbers, (size_t)(TEXT_ROWS * text_dim));
     TRY(ts_attn_open(&r->attn, r->ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .steps = r->q.steps, .layers = r->m->dit_info.layers, .heads = r->m->dit_info.heads, .slots = 1, .slot_name = branch}));
     TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &text, 1, &t, 1));
+    TRY(pack(r));
+    int n = kinds(r, c);
     for (int i = 0; i < n; i++) {
-        ts_step_row row = {.attention_policy = r->q.attention, .kind = name_of(c[i].what), .steps = steps[i], .tokens = r->grid.N};
-        double share = r->attn.account.share;
-        TRY(evaluate(r, &x, &v, c[i].step, dev->counting ? NULL : &row));
-        row.kept = c[i].what == TS_DO_DENSE || c[i].what == TS_DO_SEARCH ? 1 : (r->attn.account.share - share) / r->m->dit_info.layers;
+        ts_step_row row;
+        TRY(evaluate(r, &x, &v, c[i], &row));
         if (!dev->counting) b->row(b->user, &row);
     }
 done:
@@ -94,14 +111,14 @@ done:
     return st;
 }
 
-static ts_status count(ts_run *r, const choice *c, const int *steps, int n, size_t *size)
+static ts_status count(ts_run *r, size_t *size)
 {
     ts_status st = TS_OK;
     ts_ctx *ctx = r->ctx;
     size_t largest;
     ctx->dev->counting = true;
     TRY(ts_arena_open(&ctx->arena, ctx->dev, 0));
-    st = pass(r, c, steps, n, NULL);
+    st = pass(r, NULL);
     *size = ctx->arena.peak;
     ts_arena_close(&ctx->arena);
     if (st) goto done;
@@ -119,14 +136,11 @@ ts_status ts_bench_step(ts_model *m, const ts_request *q, const ts_step_bench *b
 {
     ts_status st = TS_OK;
     ts_run r = {0};
-    choice c[TS_STEP_KINDS];
-    int steps[TS_STEP_KINDS];
     size_t size = 0;
     TRY(open_step(m, q, &r));
-    int n = kinds(&r, c, steps);
-    TRY(count(&r, c, steps, n, &size));
+    TRY(count(&r, &size));
     TRY(ts_arena_open(&m->ctx->arena, m->ctx->dev, size));
-    st = pass(&r, c, steps, n, b);
+    st = pass(&r, b);
     ts_arena_close(&m->ctx->arena);
 done:
     ts_attn_close(&r.attn);

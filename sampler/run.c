@@ -292,7 +292,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     const ts_attn_account *a = &r->attn.account;
     r->report.attention_dense = a->dense, r->report.attention_searched = a->searched + a->again, r->report.attention_sparse = a->sparse + a->again;
     r->report.kept = a->sparse + a->again ? a->share / (double)(a->sparse + a->again) : 1, r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
-    r->report.search_seconds = a->search_s;
+    r->report.attention_seconds = a->dense_s + a->searched_s + a->again_s + a->sparse_s, r->report.search_seconds = a->search_s;
     r->report.attention_gain = ts_attn_gain(a, &r->report.attention_gain_measured);
 done:
     for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(r->m->dit[i])); /* memory is the largest phase, not the sum */

@@ -67,6 +67,7 @@ typedef struct {
     double step_seconds[3];        /* per step: linear and conv, attention, rest */
     long attention_dense, attention_searched, attention_sparse; /* calls; a call that searches again is sparse too */
     double kept, recall;           /* mean share of blocks that sparse calls read; mean recall of plans when they were made, 0: not measured */
+    double attention_seconds;      /* of denoising: in self-attention, searching included */
     double search_seconds;         /* in block sums, means and top-k */
     double attention_gain, attention_gain_measured; /* of attention alone, against full attention: by arithmetic, and by the run's dense calls (0: there were none) */
     int resumed;                   /* steps taken from the state file */
@@ -127,9 +128,9 @@ typedef struct {
     const char *attention_policy, *kind; /* "dense", "dense with a search", "sparse after a new search", "sparse", "sparse, pooled" */
     int steps;                 /* steps of this kind in a run of the request's steps */
     long tokens;
-    double kept;               /* share of blocks read */
-    double seconds, linear, attention, search, rest; /* search is part of attention */
-    double linear_flops, attention_flops;
+    double kept;               /* share of blocks read, dense layers counted in */
+    double work;               /* of self-attention by arithmetic, a dense evaluation being 1: the blocks read, and half a dense call for a new search */
+    double seconds, linear, attention, search, rest; /* attention: self-attention; search is part of it; rest: cross-attention too */
 } ts_step_row;
 typedef struct {
     void (*row)(void *user, const ts_step_row *); /* after each evaluation */

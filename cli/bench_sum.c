@@ -1,0 +1,157 @@
+/* What a bench of clips measured, summed up: medians, gains, Amdahl's ideal and fidelity of a policy over all prompts; as a table on stdout and whole in a JSON file (docs/formats.md).
+ *
+ * With d and a the dense run's seconds of denoising and of self-attention in it, and g what arithmetic promises of attention (calls / (dense calls + half a call a later search + blocks read)):
+ *   ideal = d / (d - a + a / g)                                                                  Amdahl, over all prompts: sum of d over sum of the denominators */
+#include "cli/bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int ascending(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+    return a < b ? -1 : a > b;
+}
+
+double ts_bench_median(const double *x, int n)
+{
+    double sorted[n > 0 ? n : 1];
+    if (n < 1) return 0;
+    memcpy(sorted, x, (size_t)n * sizeof *x);
+    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+static void range(const double *x, int n, double *least, double *most)
+{
+    *least = *most = n ? x[0] : 0;
+    for (int i = 1; i < n; i++) *least = fmin(*least, x[i]), *most = fmax(*most, x[i]);
+}
+
+double ts_bench_spread(const double *x, int n)
+{
+    double least, most, middle = ts_bench_median(x, n);
+    range(x, n, &least, &most);
+    return middle > 0 ? (most - least) / middle : 0;
+}
+
+static double mean(const double *x, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += x[i];
+    return n ? sum / n : 0;
+}
+
+ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
+{
+    ts_bench_row r = {.psnr = NAN, .ssim = NAN};
+    double dense = 0, dense_attention = 0, limit = 0, mse = 0, ssim = 0;
+    int n = b->done_prompts, decoded = 0;
+    for (int p = 0; p < n; p++) {
+        const ts_bench_cell *c = ts_bench_at(b, p, policy), *d = ts_bench_at(b, p, 0);
+        double all = ts_bench_median(d->seconds, d->repeats), attention = ts_bench_median(d->attention, d->repeats), least, most;
+        range(c->seconds, c->repeats, &least, &most);
+        r.seconds += ts_bench_median(c->seconds, c->repeats), r.attention += ts_bench_median(c->attention, c->repeats), r.least += least, r.most += most;
+        dense += all, dense_attention += attention, limit += all - attention + attention / c->report.attention_gain;
+        r.kept += c->report.kept / n, r.recall += c->report.recall / n;
+        r.dense += c->report.attention_dense, r.searched += c->report.attention_searched, r.sparse += c->report.attention_sparse;
+        if (!c->mse) continue;
+        mse += mean(c->mse, b->frames), ssim += mean(c->ssim, b->frames), decoded++;
+    }
+    if (!n) return r;
+    r.speed = r.seconds > 0 ? dense / r.seconds : 0, r.attention_speed = r.attention > 0 ? dense_attention / r.attention : 0;
+    r.ideal = limit > 0 ? dense / limit : 0;
+    if (decoded) r.psnr = ts_psnr(mse / decoded), r.ssim = ssim / decoded;
+    return r;
+}
+
+void ts_bench_print(const ts_bench *b)
+{
+    size_t width = strlen("attention");
+    for (int i = 0; i < b->policies; i++) width = strlen(b->policy[i].attention) > width ? strlen(b->policy[i].attention) : width;
+    printf("%-*s %9s %7s %7s %7s %10s %7s %6s %7s %7s %7s\n", (int)width, "attention", "seconds", "spread", "faster", "ideal", "attn. sec.", "faster", "kept", "recall", "PSNR", "SSIM");
+    for (int i = 0; i < b->policies; i++) {
+        ts_bench_row r = ts_bench_sum(b, i);
+        char recall[16] = "-", psnr[16] = "-", ssim[16] = "-", kept[16] = "-", spread[16] = "-";
+        if (r.sparse) snprintf(kept, sizeof kept, "%.3f", r.kept);
+        if (r.recall > 0) snprintf(recall, sizeof recall, "%.3f", r.recall);
+        if (isinf(r.psnr)) snprintf(psnr, sizeof psnr, "equal");
+        else if (!isnan(r.psnr)) snprintf(psnr, sizeof psnr, "%.2f", r.psnr);
+        if (!isnan(r.ssim)) snprintf(ssim, sizeof ssim, "%.4f", r.ssim);
+        if (b->repeats > 1 && r.seconds > 0) snprintf(spread, sizeof spread, "%.1f%%", 100 * (r.most - r.least) / r.seconds);
+        printf("%-*s %9.3f %7s %6.2fx %6.2fx %10.3f %6.2fx %6s %7s %7s %7s\n", (int)width, b->policy[i].attention, r.seconds, spread, r.speed, r.ideal, r.attention, r.attention_speed, kept, recall, psnr, ssim);
+    }
+    printf("\nseconds: denoising alone, without text encoder and VAE; attn. sec.: self-attention in it; %s of %d turn%s%s\n", b->repeats > 1 ? "medians" : "one measurement", b->repeats, b->repeats == 1 ? "" : "s",
+           b->done_prompts > 1 ? ", summed over prompts" : "");
+    if (b->repeats > 1) printf("spread: (slowest - fastest turn) / median\n");
+    printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise (Amdahl); kept -: nothing was sparse\n");
+    printf("PSNR (dB), SSIM: frames against the dense clip\n");
+    ts_bench_print_machine(&b->machine);
+    if (!b->complete) printf("stopped before its end: what was measured until then\n");
+    fflush(stdout);
+}
+
+static cJSON *numbers(const double *x, int n)
+{
+    cJSON *a = cJSON_CreateArray();
+    for (int i = 0; i < n; i++) cJSON_AddItemToArray(a, isfinite(x[i]) ? cJSON_CreateNumber(x[i]) : cJSON_CreateNull());
+    return a;
+}
+
+static void add_number(cJSON *j, const char *key, double x) /* null: not measured; of psnr: equal, when ssim is there */
+{
+    cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull());
+}
+
+static cJSON *policy_json(const ts_bench *b, int i)
+{
+    ts_bench_row r = ts_bench_sum(b, i);
+    const ts_bench_policy *policy = b->policy + i;
+    cJSON *j = cJSON_CreateObject(), *prompts = NULL;
+    cJSON_AddStringToObject(j, "attention", policy->attention);
+    if (policy->series) cJSON_AddStringToObject(j, "series", policy->series), cJSON_AddNumberToObject(j, b->sweep, policy->x);
+    add_number(j, "seconds", r.seconds), add_number(j, "fastest", r.least), add_number(j, "slowest", r.most);
+    add_number(j, "attention_seconds", r.attention), add_number(j, "speed_up", r.speed), add_number(j, "attention_speed_up", r.attention_speed);
+    add_number(j, "ideal", r.ideal), add_number(j, "kept", r.kept), add_number(j, "recall", r.recall > 0 ? r.recall : NAN), add_number(j, "psnr", r.psnr), add_number(j, "ssim", r.ssim);
+    cJSON_AddNumberToObject(j, "calls_dense", (double)r.dense), cJSON_AddNumberToObject(j, "calls_searched", (double)r.searched), cJSON_AddNumberToObject(j, "calls_sparse", (double)r.sparse);
+    prompts = cJSON_AddArrayToObject(j, "prompts");
+    for (int p = 0; p < b->done_prompts; p++) {
+        const ts_bench_cell *c = ts_bench_at(b, p, i);
+        cJSON *k = cJSON_CreateObject();
+        cJSON_AddItemToObject(k, "seconds", numbers(c->seconds, c->repeats));
+        cJSON_AddItemToObject(k, "attention_seconds", numbers(c->attention, c->repeats));
+        cJSON_AddNumberToObject(k, "attention_gain", c->report.attention_gain);
+        cJSON_AddItemToObject(k, "mse", numbers(c->mse, c->mse ? b->frames : 0));
+        cJSON_AddItemToObject(k, "ssim", numbers(c->ssim, c->ssim ? b->frames : 0));
+        if (c->said) cJSON_AddStringToObject(k, "report", c->said);
+        cJSON_AddItemToArray(prompts, k);
+    }
+    return j;
+}
+
+ts_status ts_bench_json(const ts_bench *b)
+{
+    const char *path = ts_cli_text(b->c, TS_F_JSON_FILE);
+    if (!path) return TS_OK;
+    cJSON *j = cJSON_CreateObject();
+    char *versions = ts_versions(b->c->ctx);
+    cJSON_AddStringToObject(j, "tessera", ts_version());
+    cJSON_AddStringToObject(j, "bench", "clips");
+    cJSON *list = cJSON_AddArrayToObject(j, "versions");
+    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) cJSON_AddItemToArray(list, cJSON_CreateString(line));
+    ts_bench_add_machine(j, &b->machine);
+    cJSON_AddNumberToObject(j, "width", b->e.width), cJSON_AddNumberToObject(j, "height", b->e.height), cJSON_AddNumberToObject(j, "frames", b->e.frames);
+    cJSON_AddNumberToObject(j, "steps", b->q.steps), cJSON_AddNumberToObject(j, "tokens", (double)b->e.tokens), cJSON_AddNumberToObject(j, "repeats", b->repeats);
+    cJSON_AddStringToObject(j, "precision", b->e.precision);
+    if (b->sweep[0]) cJSON_AddStringToObject(j, "sweep", b->sweep);
+    cJSON_AddBoolToObject(j, "complete", b->complete);
+    list = cJSON_AddArrayToObject(j, "prompts");
+    for (int p = 0; p < b->done_prompts; p++) cJSON_AddItemToArray(list, cJSON_CreateString(b->prompt[p]));
+    list = cJSON_AddArrayToObject(j, "policies");
+    for (int i = 0; i < b->policies; i++) cJSON_AddItemToArray(list, policy_json(b, i));
+    char *text = cJSON_Print(j);
+    ts_status st = text ? ts_cli_write(b->c, "json", path, text, strlen(text)) : ts_cli_fail(b->c, TS_EMEMORY, "no memory for %s", path);
+    free(text), free(versions), cJSON_Delete(j);
+    return st;
+}
