@@ -31,6 +31,9 @@ ts_status ts_cli_metadata(ts_cli *, const char *path, char **json);
 ts_status ts_cli_check_side(ts_cli *, ts_flag_id, const char *flag, bool may_exist);
 bool ts_cli_is_safetensors(const char *path);
 
+/* What flags (or a row of a prompt file) say of a request; prompt, seed and the frames that follow from an output's name are their owners' business. */
+void ts_cli_settings(const ts_flag_value *, ts_request *);
+
 /* The commands. TS_OK or the status that the exit code follows from; results go to stdout. */
 ts_status ts_cli_generate(ts_cli *);
 ts_status ts_cli_decode(ts_cli *);
@@ -39,6 +42,7 @@ ts_status ts_cli_tokens(ts_cli *);
 ts_status ts_cli_bench(ts_cli *);
 /* What the flags of generate and bench say of a picture, over the model's defaults: size to shift, but for prompt, attention and what is written. */
 ts_status ts_cli_request(ts_cli *, ts_request *);
+ts_status ts_cli_batch(ts_cli *);
 /* "1.5 GB", "320 MB"; powers of 1000 */
 const char *ts_cli_bytes(double bytes, char out[32]);
 /* One row of a table on stdout: a label, then text. */

@@ -24,6 +24,9 @@ static const struct command {
     {"info", TS_CMD_INFO, "[FILE | DIR | ORG/NAME] [flags]", "What a file was made from, or what a model holds and needs",
      "FILE: a clip, picture, latents or state that tessera wrote. DIR: a diffusers folder. Without either: the model that comes with tessera.", 0, 1, NULL, ts_cli_info},
     {"tokens", TS_CMD_TOKENS, "\"a text\" [flags]", "The pieces and ids that a model's text encoder reads", NULL, 1, 1, "a text", ts_cli_tokens},
+    {"batch", TS_CMD_BATCH, "FILE... --out DIR [flags]", "Render every row of prompt files; stopped at any moment, the same command goes on",
+     "FILE: text (a prompt a line, options behind it: --w 832 --h 480 --f 81 --d SEED --s STEPS --g X --n NEGATIVE), .jsonl, .csv, or - for standard input.\n"
+     "Keys of JSONL and columns of CSV are prompt and the flags' names without dashes. Flags are the defaults of all rows.", 0, INT_MAX, NULL, ts_cli_batch},
     {"bench", TS_CMD_BENCH, "\"a prompt\"... | --step | --kernel [flags]", "Measure what sparse attention gains and costs against full attention",
      "Prompts: the same clips under several policies, in turns. --step: single evaluations of the transformer. --kernel: the attention kernels alone, beside the machine's peak.", 0, INT_MAX, NULL, ts_cli_bench},
 };

@@ -83,8 +83,8 @@ static const char *clock_text(double seconds, char out[24])
 
 static void wipe(ts_screen *s)
 {
-    if (s->drawn) fputs("\r\033[K", s->out);
-    s->drawn = false;
+    if (s->drawn) fputs(s->over ? "\r\033[K\033[A\r\033[K" : "\r\033[K", s->out);
+    s->drawn = s->over = false;
 }
 
 static int columns(const ts_screen *s)
@@ -92,6 +92,26 @@ static int columns(const ts_screen *s)
     struct winsize w;
     if (s->columns) return s->columns;
     return ioctl(fileno(s->out), TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+double ts_screen_batch_left(const ts_screen *s, double now)
+{
+    double left = ts_screen_left(s, now), spent = now - s->row_began, pace;
+    if (s->rows < 1 || s->row < 1) return -1;
+    if (s->batch_did > 0) pace = s->batch_spent / s->batch_did;
+    else if (left >= 0 && s->row_cost > 0) pace = (spent + left) / s->row_cost;
+    else return -1;
+    if (left < 0) left = pace * s->row_cost > spent ? pace * s->row_cost - spent : 0;
+    return left + pace * (s->batch_cost - s->batch_did - s->row_cost);
+}
+
+/* The batch's line, above that of its row. */
+static void over_text(const ts_screen *s, double now, char *line, int room)
+{
+    char left[24];
+    double rest = ts_screen_batch_left(s, now);
+    int n = snprintf(line, (size_t)room + 1, "row %d/%d", s->row, s->rows);
+    if (rest >= 0 && n < room) snprintf(line + n, (size_t)(room - n) + 1, ", %s left", clock_text(rest, left));
 }
 
 /* One write a drawing, and never the last column: nothing flickers or wraps. */
@@ -121,7 +141,14 @@ static void draw(ts_screen *s, const ts_event *e, double now)
         cells[bar] = 0;
         snprintf(line, (size_t)room + 1, "%s[%s]%s", head, cells, tail);
     }
-    fprintf(s->out, "\r%s\033[K", line);
+    if (s->rows && s->row) {
+        char over[128];
+        over_text(s, now, over, room < (int)sizeof over ? room : (int)sizeof over - 1);
+        fprintf(s->out, "%s\r%s\033[K\n\r%s\033[K", s->over ? "\033[A" : "", over, line);
+        s->over = true;
+    } else {
+        fprintf(s->out, "\r%s\033[K", line);
+    }
     fflush(s->out);
     s->drawn = true;
 }
@@ -130,10 +157,13 @@ static void line_of(ts_screen *s, const ts_event *e, double now)
 {
     char spent[24], left[24];
     double rest = ts_screen_left(s, now);
+    if (s->rows && s->row) fprintf(s->out, "row %d/%d: ", s->row, s->rows);
     fprintf(s->out, "%s: ", doing[e->phase]);
     if (unit[e->phase]) fprintf(s->out, "%s %d of %d, ", unit[e->phase], e->step, e->steps);
     fprintf(s->out, "%.0f%%, %s", floor(s->share * 100), clock_text(now - s->phase_began, spent));
     if (rest >= 0) fprintf(s->out, ", %s left", clock_text(rest, left));
+    rest = ts_screen_batch_left(s, now);
+    if (rest >= 0) fprintf(s->out, ", %s of the batch", clock_text(rest, left));
     fputc('\n', s->out);
     fflush(s->out);
 }
@@ -150,6 +180,13 @@ static void json_of(ts_screen *s, const ts_event *e, double now)
     cJSON_AddNumberToObject(j, "seconds", milli(now - s->phase_began));
     if (rest < 0) cJSON_AddNullToObject(j, "eta");
     else cJSON_AddNumberToObject(j, "eta", milli(rest));
+    if (s->rows && s->row) {
+        cJSON_AddNumberToObject(j, "row", s->row);
+        cJSON_AddNumberToObject(j, "rows", s->rows);
+        rest = ts_screen_batch_left(s, now);
+        if (rest < 0) cJSON_AddNullToObject(j, "batch_eta");
+        else cJSON_AddNumberToObject(j, "batch_eta", milli(rest));
+    }
     print_json(s, j);
 }
 
@@ -183,13 +220,14 @@ void ts_screen_event(void *user, const ts_event *e)
     if (share > s->share) s->share = share;
     double every = s->mode == TS_SCREEN_BAR ? REDRAW : s->mode == TS_SCREEN_JSON ? EVENT : LINE;
     bool due = now - s->said >= every || (s->mode == TS_SCREEN_JSON && whole);
-    if (s->mode != TS_SCREEN_JSON && ends) {
+    bool row = s->rows && s->row; /* of many: its phases are not worth a line each */
+    if (s->mode != TS_SCREEN_JSON && ends && !row) {
         phase_ended(s, e, now);
     } else if (begins || due) {
         s->said = now;
         if (s->mode == TS_SCREEN_JSON) json_of(s, e, now);
         else if (s->mode == TS_SCREEN_BAR) draw(s, e, now);
-        else if (begins && e->phase != TS_PHASE_TEXT && unit[e->phase]) fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s"), fflush(s->out);
+        else if (begins && !row && e->phase != TS_PHASE_TEXT && unit[e->phase]) fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s"), fflush(s->out);
         else if (!begins) line_of(s, e, now);
     }
 }
@@ -218,6 +256,22 @@ void ts_screen_warn(void *user, const char *sentence)
     }
     wipe(s);
     fprintf(s->out, "tessera: warning: %s\n", sentence);
+    fflush(s->out);
+}
+
+void ts_screen_fault(ts_screen *s, const char *file, int line, const char *sentence)
+{
+    if (s->mode == TS_SCREEN_JSON) {
+        cJSON *j = event("fault");
+        cJSON_AddStringToObject(j, "file", file);
+        cJSON_AddNumberToObject(j, "line", line);
+        cJSON_AddStringToObject(j, "message", sentence);
+        print_json(s, j);
+        return;
+    }
+    wipe(s);
+    if (line) fprintf(s->out, "%s:%d: %s\n", file, line, sentence);
+    else fprintf(s->out, "%s: %s\n", file, sentence);
     fflush(s->out);
 }
 
@@ -270,6 +324,87 @@ void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *
     cJSON_AddNumberToObject(j, "step_flops", e->step_flops);
     cJSON_AddNumberToObject(j, "decode_flops", e->decode_flops);
     print_json(s, j);
+}
+
+/* ---- a batch ---- */
+void ts_screen_batch(ts_screen *s, int rows, double cost)
+{
+    s->rows = rows, s->row = 0, s->batch_cost = cost, s->batch_did = s->batch_spent = 0;
+    if (s->mode != TS_SCREEN_JSON) return;
+    cJSON *j = event("batch");
+    cJSON_AddNumberToObject(j, "rows", rows);
+    cJSON_AddNumberToObject(j, "flops", cost);
+    print_json(s, j);
+}
+
+void ts_screen_batch_texts(ts_screen *s)
+{
+    wipe(s);
+    s->cost[TS_PHASE_DENOISE] = s->cost[TS_PHASE_DECODE] = 0;
+    s->armed = true, s->phase = -1;
+}
+
+void ts_screen_row(ts_screen *s, double cost)
+{
+    s->row++, s->row_cost = cost, s->row_began = s->clock(), s->phase = -1;
+    if (s->row > s->rows) s->rows = s->row; /* of a queue, a row may come back */
+    s->armed = false; /* until the run begins: its sizing is no event */
+}
+
+void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
+{
+    double left;
+    char text[24];
+    s->batch_did += s->row_cost, s->batch_spent += s->clock() - s->row_began;
+    s->row_cost = 0, s->row_began = s->clock(), s->phase = -1, s->armed = false;
+    left = ts_screen_batch_left(s, s->row_began);
+    if (s->mode == TS_SCREEN_NONE) return;
+    if (s->mode == TS_SCREEN_JSON) {
+        cJSON *j = event("row");
+        cJSON_AddNumberToObject(j, "row", s->row);
+        cJSON_AddNumberToObject(j, "rows", s->rows);
+        cJSON_AddStringToObject(j, "status", r->status);
+        cJSON_AddStringToObject(j, "output", r->output);
+        cJSON_AddStringToObject(j, "file", r->file);
+        cJSON_AddNumberToObject(j, "line", r->line);
+        cJSON_AddNumberToObject(j, "index", r->index);
+        if (r->seed <= UINT64_C(1) << 53) cJSON_AddNumberToObject(j, "seed", (double)r->seed);
+        else snprintf(text, sizeof text, "%llu", (unsigned long long)r->seed), cJSON_AddStringToObject(j, "seed", text);
+        cJSON_AddNumberToObject(j, "seconds", milli(r->seconds));
+        if (r->error) cJSON_AddStringToObject(j, "error", r->error);
+        if (left < 0) cJSON_AddNullToObject(j, "batch_eta");
+        else cJSON_AddNumberToObject(j, "batch_eta", milli(left));
+        print_json(s, j);
+        return;
+    }
+    bool good = !strcmp(r->status, "done");
+    if (good && s->mode == TS_SCREEN_BAR) return;
+    wipe(s);
+    if (r->error) fprintf(s->out, "%s:%d: %s\n", r->file, r->line, r->error);
+    if (s->mode == TS_SCREEN_LINES) {
+        fprintf(s->out, "row %d/%d: %s%s%s in %.1f s", s->row, s->rows, r->output, good ? "" : ", ", good ? "" : r->status, r->seconds);
+        if (left >= 0 && s->row < s->rows) fprintf(s->out, ", %s left", clock_text(left, text));
+        fputc('\n', s->out);
+    }
+    fflush(s->out);
+}
+
+void ts_screen_batch_done(ts_screen *s, int done, int failed, int skipped)
+{
+    double seconds = s->clock() - s->began;
+    char spent[24];
+    wipe(s);
+    s->rows = s->row = 0;
+    if (s->mode == TS_SCREEN_JSON) {
+        cJSON *j = event("batch_done");
+        cJSON_AddNumberToObject(j, "done", done);
+        cJSON_AddNumberToObject(j, "failed", failed);
+        cJSON_AddNumberToObject(j, "skipped", skipped);
+        cJSON_AddNumberToObject(j, "seconds", milli(seconds));
+        print_json(s, j);
+        return;
+    }
+    ts_screen_note(s, "%d done, %d failed, %d skipped in %s", done, failed, skipped, clock_text(seconds, spent));
 }
 
 void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)

@@ -18,7 +18,10 @@ typedef struct {
     int phase;              /* -1: none yet */
     double phase_began, first, share; /* of the phase: start, share that was there at the start (resumed), share done */
     double said;            /* when something was last shown */
-    bool drawn;             /* a bar stands on the line */
+    bool drawn, over;       /* a bar stands on the line; and that of the batch on the line above */
+    int rows, row;          /* of a batch: to render; the one at work, from 1; rows 0: no batch */
+    double batch_cost, batch_did, row_cost; /* of all rows, of those done, of the one at work; as `cost` */
+    double batch_spent, row_began; /* seconds of the rows done */
     uint64_t warned[32];    /* hashes of warnings that were shown: each is said once */
     int warnings;
 } ts_screen;
@@ -27,8 +30,17 @@ typedef struct {
 void ts_screen_init(ts_screen *, ts_screen_mode, FILE *out);
 /* The run begins: from here on events are shown. `json`: its metadata, NULL or as ts_run_json made it; `output`: where it goes. */
 void ts_screen_start(ts_screen *, const ts_estimate *, int steps, const char *output, const char *json);
+/* A batch of so many rows begins; then for each row: it begins, its run begins (ts_screen_start), it ends, `status` "done", "failed" or "elsewhere". Texts of many rows are encoded between rows. */
+void ts_screen_batch(ts_screen *, int rows, double cost);
+void ts_screen_batch_texts(ts_screen *);
+void ts_screen_row(ts_screen *, double cost);
+typedef struct { const char *file, *output, *status, *error; int line, index; double seconds; uint64_t seed; } ts_row_end;
+void ts_screen_row_done(ts_screen *, const ts_row_end *);
+double ts_screen_batch_left(const ts_screen *, double now); /* as ts_screen_left, of the whole batch */
+void ts_screen_batch_done(ts_screen *, int done, int failed, int skipped);
 void ts_screen_event(void *screen, const ts_event *);      /* ts_env.progress */
 void ts_screen_warn(void *screen, const char *sentence);   /* ts_env.warn */
+void ts_screen_fault(ts_screen *, const char *file, int line, const char *sentence); /* of an input; line 0: all of it; in every mode */
 void ts_screen_note(ts_screen *, const char *format, ...) __attribute__((format(printf, 2, 3))); /* for people only */
 void ts_screen_clear(ts_screen *); /* takes the bar away: a line of stdout comes */
 void ts_screen_table(ts_screen *, const char *name, const char *text); /* some lines of text; an event {"event": name, "text"} */

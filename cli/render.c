@@ -116,19 +116,25 @@ static ts_status set_seed(ts_cli *c, uint64_t *seed)
     return TS_OK;
 }
 
-ts_status ts_cli_request(ts_cli *c, ts_request *q)
+void ts_cli_settings(const ts_flag_value *v, ts_request *q)
 {
-    const ts_flag_value *v = c->flags.value;
     if (v[TS_F_NEGATIVE].set) q->negative = v[TS_F_NEGATIVE].text;
     if (v[TS_F_SIZE].set) q->width = v[TS_F_SIZE].w, q->height = v[TS_F_SIZE].h;
-    if (v[TS_F_FRAMES].set) q->frames = (int)v[TS_F_FRAMES].whole;
-    if (v[TS_F_FPS].set) q->fps = v[TS_F_FPS].real;
     if (v[TS_F_STEPS].set) q->steps = (int)v[TS_F_STEPS].whole;
     if (v[TS_F_GUIDANCE].set) q->guidance = q->guidance_2 = v[TS_F_GUIDANCE].real;
     if (v[TS_F_GUIDANCE_2].set) q->guidance_2 = v[TS_F_GUIDANCE_2].real;
     if (v[TS_F_SHIFT].set) q->shift = v[TS_F_SHIFT].real;
     if (v[TS_F_SAMPLER].set) q->sampler = v[TS_F_SAMPLER].text;
+    if (v[TS_F_ATTENTION].set) q->attention = v[TS_F_ATTENTION].text;
     if (v[TS_F_VAE_TILE].set) q->vae_tile = v[TS_F_VAE_TILE].text;
+    if (v[TS_F_FPS].set) q->fps = v[TS_F_FPS].real;
+    if (v[TS_F_FRAMES].set) q->frames = (int)v[TS_F_FRAMES].whole;
+    if (v[TS_F_SCALE].set) q->scale = (int)v[TS_F_SCALE].whole;
+}
+
+ts_status ts_cli_request(ts_cli *c, ts_request *q)
+{
+    ts_cli_settings(c->flags.value, q);
     return set_seed(c, &q->seed);
 }
 
@@ -138,7 +144,6 @@ static ts_status set_request(ts_cli *c, job *j)
     ts_request *q = &j->q;
     if (c->flags.words) q->prompt = c->flags.word[0];
     if (!*q->prompt) ts_screen_warn(&c->screen, "the prompt is empty");
-    if (v[TS_F_ATTENTION].set) q->attention = v[TS_F_ATTENTION].text;
     q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
     q->keep_scores = q->keep_plans && (v[TS_F_SAVE_PLAN_SCORES].set || v[TS_F_PLAN_IMAGE].set);
     q->state = v[TS_F_STATE].text;
@@ -152,10 +157,8 @@ static void set_output(ts_cli *c, job *j)
     const ts_flag_value *v = c->flags.value;
     ts_request *q = &j->q;
     j->path = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : q->frames == 1 ? "tessera.png" : "tessera.mp4";
-    if (v[TS_F_VAE_TILE].set) q->vae_tile = v[TS_F_VAE_TILE].text;
-    if (v[TS_F_FPS].set) q->fps = v[TS_F_FPS].real;
-    if (v[TS_F_SCALE].set) q->scale = (int)v[TS_F_SCALE].whole;
-    else if (is_numbered(j->path)) q->scale = 1; /* numbered frames are as computed */
+    ts_cli_settings(v, q);
+    if (!v[TS_F_SCALE].set && is_numbered(j->path)) q->scale = 1; /* numbered frames are as computed */
     j->out = (ts_output){.crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1, .scale = q->scale, .overwrite = v[TS_F_OVERWRITE].set, .metadata = !v[TS_F_NO_METADATA].set};
 }
 

@@ -45,6 +45,8 @@ done:
     return st ? 0 : best;
 }
 
+double ts_matmul_peak(ts_ctx *c) { return matmul_peak(c, c->act); }
+
 static void row(char *text, size_t size, const char *name, double seconds, double total, double flops, double peak)
 {
     size_t at = strlen(text);

@@ -104,6 +104,7 @@ char *ts_run_json(const ts_run *);       /* the metadata that files carry (docs/
 char *ts_run_parameters(const ts_run *); /* the same as A1111 text; malloc'd */
 char *ts_run_profile(const ts_run *);    /* table of times by operation, for people; measures the machine's matmul peak for it, a second or so; malloc'd; NULL: nothing was denoised */
 char *ts_run_attention(const ts_run *);  /* what sparse attention did, some lines for people; malloc'd; NULL: the run was to be dense, or has not been */
+double ts_matmul_peak(ts_ctx *);         /* what one large matrix product reaches now, in the context's precision, FLOP/s; takes a second or so; 0: could not be measured */
 /* After denoising with keep_plans: tensors and metadata of docs/formats.md; the run's own. TS_EFAIL: there are none, and why. */
 ts_status ts_run_plans(ts_run *, const ts_bag **);
 /* Pictures of plans (of ts_run_plans or a file of them) into a folder, made if need be: plan-BRANCH-LAYER.png, and with scores recall-BRANCH-LAYER.png; a head a tile, a block a pixel or more. */
@@ -172,6 +173,12 @@ typedef struct { /* borrowed until the call returns */
 } ts_kernel_bench;
 /* On the CPU at the level, threads and precision of the context. TS_EUSAGE, TS_EMEMORY, TS_ESTOP. Progress: TS_PHASE_BENCH. */
 ts_status ts_bench_kernel(ts_ctx *, const ts_kernel_bench *);
+
+/* Prompt files (docs/formats.md): text, JSONL, CSV; "-": standard input. A fault never ends the reading: it is listed, and its row is `faulty`. TS_EMODEL: the file can not be read. */
+ts_status ts_prompt_file_read(ts_ctx *, const char *path, ts_prompts **);
+void ts_prompt_file_free(ts_prompts *);
+/* Adds to the list, in order of line, what only the caller can find; row NULL: of the file. */
+ts_status ts_prompt_file_fault(ts_ctx *, ts_prompts *, ts_prompt *row, int line, const char *sentence);
 
 /* Bags: named host tensors in safetensors files. */
 ts_status ts_bag_read(ts_ctx *, const char *path, ts_bag **);

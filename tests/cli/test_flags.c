@@ -165,7 +165,7 @@ START_TEST(table_is_sound)
         ck_assert_msg((t[i].kind == TS_KIND_SWITCH) == !t[i].value, "--%s", t[i].name);
         ck_assert_msg((t[i].kind == TS_KIND_CHOICE) == !!t[i].choices, "--%s", t[i].name);
         ck_assert_msg(t[i].commands && t[i].help[strlen(t[i].help) - 1] != '.', "--%s", t[i].name);
-        for (int k = 0; k < i; k++) ck_assert_msg((strcmp(t[i].name, t[k].name) || !(t[i].commands & t[k].commands)) && (!t[i].letter || t[i].letter != t[k].letter), "--%s twice", t[i].name);
+        for (int k = 0; k < i; k++) ck_assert_msg((strcmp(t[i].name, t[k].name) || !(t[i].commands & t[k].commands)) && (!t[i].letter || t[i].letter != t[k].letter || !(t[i].commands & t[k].commands)), "--%s twice", t[i].name);
     }
 }
 END_TEST
@@ -214,7 +214,7 @@ START_TEST(help_lists_the_flags_of_its_command)
     size_t size;
     int n;
     const ts_flag *t = ts_flags_table(&n);
-    for (unsigned command = 1; command <= TS_CMD_BENCH; command <<= 1) {
+    for (unsigned command = 1; command <= TS_CMD_BATCH; command <<= 1) {
         FILE *f = open_memstream(&text, &size);
         ts_flags_help(f, (ts_command_bit)command);
         fclose(f);

@@ -343,11 +343,7 @@ int main(void)
     tcase_add_test(t, faults_of_others_keep_the_order);
     tcase_add_test(t, files);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    int failed = testing_main(s);
     ts_prompts_free(got);
-    return failed != 0;
+    return failed;
 }

@@ -244,10 +244,5 @@ int main(void)
     tcase_add_test(t, states_are_kept_in_a_folder);
     tcase_add_test(t, many_texts);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return testing_main(s);
 }

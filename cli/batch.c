@@ -1,0 +1,212 @@
+/* The command batch: what is asked for, in which order it is checked, what is said at the end. Nothing is rendered and nothing is written before every row of every file has been looked at. */
+#include "cli/batch.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ROOM ((size_t)1 << 30) /* bytes of encoded texts at once */
+
+static ts_status check_flags(ts_cli *c)
+{
+    static const struct { ts_flag_id a, b; const char *names; } apart[] = {{TS_F_SHARD, TS_F_QUEUE, "--shard and --queue"}, {TS_F_KEEP_GOING, TS_F_FAIL_FAST, "--keep-going and --fail-fast"}};
+    if (!ts_cli_set(c, TS_F_OUT) && !(ts_cli_set(c, TS_F_STATUS) && c->flags.words))
+        return ts_cli_fail(c, TS_EUSAGE, "batch: the folder of the outputs is missing: tessera batch prompts.txt --out DIR");
+    if (!c->flags.words && !ts_cli_set(c, TS_F_STATUS)) return ts_cli_fail(c, TS_EUSAGE, "batch: a prompt file is missing: tessera batch prompts.txt --out DIR, or - for standard input");
+    if (c->flags.words > TS_WORDS) return ts_cli_fail(c, TS_EUSAGE, "batch: %d files, at most %d at once", c->flags.words, TS_WORDS);
+    for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
+        if (ts_cli_set(c, apart[i].a) && ts_cli_set(c, apart[i].b)) return ts_cli_fail(c, TS_EUSAGE, "batch: %s do not go together", apart[i].names);
+    if (ts_cli_set(c, TS_F_CLAIM_TIMEOUT) && !ts_cli_set(c, TS_F_QUEUE)) return ts_cli_fail(c, TS_EUSAGE, "batch: --claim-timeout has a meaning with --queue only");
+    if (c->flags.value[TS_F_SEED].random) return ts_cli_fail(c, TS_EUSAGE, "--seed: got \"%s\", wanted a number: the seeds of a batch are fixed, so that it can go on where it was stopped", ts_cli_text(c, TS_F_SEED));
+    if (ts_cli_set(c, TS_F_NAME)) return ts_batch_template(c, ts_cli_text(c, TS_F_NAME));
+    return TS_OK;
+}
+
+static void set_label(ts_batch *b)
+{
+    char host[40] = "";
+    if (b->queue) {
+        gethostname(host, sizeof host - 1);
+        for (char *s = host; *s; s++)
+            if (*s == '/') *s = '_';
+        snprintf(b->label, sizeof b->label, "%s-%ld", host, (long)getpid());
+    } else if (b->shares > 1) {
+        snprintf(b->label, sizeof b->label, "%d-of-%d", b->share, b->shares);
+    } else {
+        snprintf(b->label, sizeof b->label, "all");
+    }
+}
+
+/* Every n-th row is ours: rows that stand together are alike, so shares come out alike, too. */
+static void divide(ts_batch *b)
+{
+    for (int i = 0; i < b->jobs; i++)
+        if (i % b->shares != b->share - 1) b->job[i].state = TS_JOB_ELSEWHERE;
+}
+
+/* ---- what is said ---- */
+static void print_plan(const ts_batch *b)
+{
+    double pace = ts_manifest_pace(b), all = 0;
+    int todo = 0;
+    if (pace <= 0) {
+        double peak = ts_matmul_peak(b->c->ctx);
+        pace = peak > 0 ? 1.4 / peak : 0; /* a large transformer reaches seven tenths of it */
+    }
+    printf("%-9s %12s %6s %5s %20s %10s  %s\n", "state", "size", "frames", "steps", "seed", "about", "output");
+    for (int i = 0; i < b->jobs; i++) {
+        const ts_job *j = b->job + i;
+        char size[32] = "-", time[32] = "-";
+        if (j->state == TS_JOB_ELSEWHERE) continue;
+        if (j->state == TS_JOB_FAULTY || j->state == TS_JOB_FAILED) {
+            printf("%-9s %s:%d: %s\n", "faulty", j->file, j->row->line, j->error ? j->error : "");
+            continue;
+        }
+        const ts_geometry *g = b->geometry + j->geometry;
+        snprintf(size, sizeof size, "%dx%d", g->e.width, g->e.height);
+        if (j->state == TS_JOB_TODO && pace > 0) snprintf(time, sizeof time, "%.3g s", pace * g->cost);
+        printf("%-9s %12s %6d %5d %20llu %10s  %s/%s\n", j->state == TS_JOB_HAD ? "had" : j->state == TS_JOB_GAVE_UP ? "gave up" : "to do", size, g->e.frames, j->q.steps, (unsigned long long)j->q.seed, time,
+               b->out, j->name);
+        if (j->state != TS_JOB_TODO) continue;
+        todo++, all += pace * g->cost;
+    }
+    printf("%d row%s to render, about %.0f:%02.0f:%02.0f\n", todo, todo == 1 ? "" : "s", (double)((long)all / 3600), (double)((long)all / 60 % 60), (double)((long)all % 60));
+}
+
+typedef struct { int mine, done, failed, skipped, faulty, gave_up, todo; } tally;
+
+static tally count(const ts_batch *b)
+{
+    tally t = {0};
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job_state s = b->job[i].state;
+        t.mine += s != TS_JOB_ELSEWHERE;
+        t.done += s == TS_JOB_DONE, t.skipped += s == TS_JOB_HAD;
+        t.failed += s == TS_JOB_FAILED, t.faulty += s == TS_JOB_FAULTY, t.gave_up += s == TS_JOB_GAVE_UP, t.todo += s == TS_JOB_TODO;
+    }
+    return t;
+}
+
+static ts_status verdict(ts_batch *b)
+{
+    tally t = count(b);
+    int bad = t.failed + t.faulty + t.gave_up;
+    if (!bad) return TS_OK;
+    char parts[3][64];
+    snprintf(parts[0], sizeof parts[0], "%d can not be used", t.faulty);
+    snprintf(parts[1], sizeof parts[1], "%d failed", t.failed);
+    snprintf(parts[2], sizeof parts[2], "%d failed before (--retry renders %s again)", t.gave_up, t.gave_up == 1 ? "it" : "them");
+    bool on[3] = {t.faulty, t.failed, t.gave_up};
+    char all[256] = "";
+    for (int i = 0; i < 3; i++)
+        if (on[i]) snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", *all ? ", " : "", parts[i]);
+    return ts_cli_fail(b->c, TS_EFAIL, "%d of %d row%s: %s", bad, t.mine, t.mine == 1 ? "" : "s", all);
+}
+
+/* ---- the command ---- */
+static ts_status begin(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    ts_cli *c = b->c;
+    const ts_flag_value *memory = c->flags.value + TS_F_MEMORY;
+    if (ts_cli_set(c, TS_F_SHARD)) TRY(ts_batch_share(c, ts_cli_text(c, TS_F_SHARD), getenv, &b->share, &b->shares));
+    TRY(ts_cli_open(c, NULL));
+    TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
+    b->room = memory->set && memory->wide / 8 < ROOM ? (size_t)memory->wide / 8 : ROOM;
+    const char *name = ts_cli_text(c, TS_F_MODEL);
+    char *full = name ? realpath(name, NULL) : NULL;
+    b->model = full ? full : strdup(name ? name : "default");
+    if (!b->model) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for a name"));
+    TRY(ts_batch_read(b));
+    TRY(ts_batch_names(b, ts_cli_set(c, TS_F_NAME) ? ts_cli_text(c, TS_F_NAME) : TS_NAME_DEFAULT));
+    divide(b);
+done:
+    return st;
+}
+
+static ts_status make_cache(ts_cli *c)
+{
+    struct stat s;
+    const char *path = ts_cli_text(c, TS_F_CACHE);
+    if (!path) return TS_OK;
+    if (mkdir(path, 0777) && errno != EEXIST) return ts_cli_fail(c, TS_EIO, "--cache: %s can not be made: %s", path, strerror(errno));
+    if (stat(path, &s) || !S_ISDIR(s.st_mode)) return ts_cli_fail(c, TS_EUSAGE, "--cache: %s is not a folder", path);
+    return TS_OK;
+}
+
+/* What an earlier run did is said before the work, not after it. */
+static void say_skipped(ts_batch *b)
+{
+    tally t = count(b);
+    if (t.skipped) ts_screen_note(&b->c->screen, "%d of %d rows skipped: their outputs are there", t.skipped, t.mine);
+    if (t.gave_up) ts_screen_note(&b->c->screen, "%d row%s skipped that failed before: --retry renders %s again", t.gave_up, t.gave_up == 1 ? "" : "s", t.gave_up == 1 ? "it" : "them");
+    if (t.faulty) ts_screen_note(&b->c->screen, "%d row%s skipped that can not be used", t.faulty, t.faulty == 1 ? "" : "s");
+}
+
+static ts_status work(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    TRY(ts_manifest_open(b));
+    TRY(ts_manifest_read(b));
+    TRY(ts_batch_plan(b));
+    if (ts_cli_set(b->c, TS_F_FAIL_FAST) && b->faults) TRY(ts_cli_fail(b->c, TS_EMODEL, "batch: %d fault%s in the files, and --fail-fast: nothing is rendered", b->faults, b->faults == 1 ? "" : "s"));
+    TRY(ts_batch_work_open(b));
+    say_skipped(b);
+    st = ts_batch_render(b);
+    tally t = count(b);
+    if (b->queue)
+        for (int i = 0; i < b->jobs; i++)
+            if (b->job[i].state == TS_JOB_TODO) b->job[i].state = TS_JOB_ELSEWHERE;
+    ts_screen_batch_done(&b->c->screen, t.done, t.failed + t.faulty + t.gave_up, t.skipped);
+    ts_batch_table(b);
+    if (ts_cli_set(b->c, TS_F_REPORT)) {
+        ts_status page = ts_batch_page(b, ts_cli_text(b->c, TS_F_REPORT));
+        if (!st) st = page;
+    }
+    if (!st) st = verdict(b);
+done:
+    return st;
+}
+
+ts_status ts_cli_batch(ts_cli *c)
+{
+    ts_status st = TS_OK;
+    char *out = NULL;
+    ts_batch b = {.c = c, .share = 1, .shares = 1};
+    TRY(check_flags(c));
+    out = strdup(ts_cli_set(c, TS_F_OUT) ? ts_cli_text(c, TS_F_OUT) : c->flags.word[0]);
+    if (!out) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for a path"));
+    for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--) out[n - 1] = 0;
+    b.out = out;
+    if (ts_cli_set(c, TS_F_STATUS)) {
+        st = ts_batch_status(c, out);
+        goto done;
+    }
+    if (ts_cli_set(c, TS_F_REPORT)) TRY(ts_cli_check_side(c, TS_F_REPORT, "report", true));
+    TRY(begin(&b));
+    if (ts_cli_set(c, TS_F_DRY_RUN)) {
+        set_label(&b);
+        TRY(ts_manifest_read(&b));
+        TRY(ts_batch_plan(&b));
+        print_plan(&b);
+        TRY(verdict(&b));
+        goto done;
+    }
+    if (ts_cli_set(c, TS_F_QUEUE)) TRY(ts_queue_open(&b));
+    set_label(&b);
+    TRY(make_cache(c));
+    TRY(ts_cli_stopped(c));
+    TRY(work(&b));
+done:
+    ts_batch_work_close(&b);
+    ts_queue_close(&b);
+    ts_texts_close(b.texts);
+    ts_manifest_close(&b);
+    ts_batch_free_jobs(&b);
+    free((char *)b.model);
+    free(out);
+    return st;
+}

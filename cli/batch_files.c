@@ -1,0 +1,140 @@
+/* Where outputs are while they are written, and how they get their names: a file of a batch is made in OUT/.tessera-batch/SHARE/ and renamed when it is whole, so that a name in the folder always stands
+ * for a finished output. */
+#include "cli/batch.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw)
+{
+    (void)info, (void)kind, (void)ftw;
+    return remove(path), 0;
+}
+
+void ts_remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
+
+char *ts_batch_path(const ts_batch *b, const char *name)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/%s", b->out, name) < 0 ? NULL : path;
+}
+
+char *ts_batch_work_path(const ts_batch *b, const ts_job *j, const char *end)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/%s%s", b->work, j->id, end) < 0 ? NULL : path;
+}
+
+char *ts_batch_state_path(const ts_batch *b, const ts_job *j)
+{
+    char *path = NULL;
+    if (!b->queue) return ts_batch_work_path(b, j, ".state");
+    return asprintf(&path, "%s/.tessera-batch/queue/%s.state", b->out, j->id) < 0 ? NULL : path;
+}
+
+/* Every folder in front of the last slash. */
+static ts_status make_parents(ts_cli *c, char *path)
+{
+    for (char *s = path + 1; (s = strchr(s, '/')); s++) {
+        *s = 0;
+        bool failed = mkdir(path, 0777) && errno != EEXIST;
+        int why = errno;
+        if (failed) return ts_cli_fail(c, TS_EIO, "%s: can not be made: %s", path, strerror(why));
+        *s = '/';
+    }
+    return TS_OK;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n > m && !strcmp(s + n - m, end);
+}
+
+ts_status ts_batch_work_open(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    char *inside = NULL;
+    if (asprintf(&b->work, "%s/.tessera-batch/%s", b->out, b->label) < 0 || asprintf(&inside, "%s/", b->work) < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+    TRY(make_parents(b->c, inside));
+    if (b->queue && ts_cli_set(b->c, TS_F_RESUME_STEPS)) {
+        free(inside);
+        if (asprintf(&inside, "%s/.tessera-batch/queue/", b->out) < 0) TRY((inside = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
+        TRY(make_parents(b->c, inside));
+    }
+    DIR *d = opendir(b->work);
+    if (!d) TRY(ts_cli_fail(b->c, TS_EIO, "%s: %s", b->work, strerror(errno)));
+    for (struct dirent *e; (e = readdir(d));) { /* what is half belongs to nobody: the folder's account is locked by us */
+        char *path = NULL;
+        bool keep = ends_with(e->d_name, ".state") && e->d_name[0] != '.' && ts_cli_set(b->c, TS_F_RESUME_STEPS);
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        if (!keep && asprintf(&path, "%s/%s", b->work, e->d_name) >= 0) ts_remove_tree(path);
+        free(path);
+    }
+    closedir(d);
+done:
+    free(inside);
+    return st;
+}
+
+void ts_batch_work_close(ts_batch *b)
+{
+    char *slash = b->work ? strrchr(b->work, '/') : NULL;
+    if (!slash) return;
+    rmdir(b->work); /* states of rows that are to go on later keep it */
+    strcpy(slash, "/queue");
+    rmdir(b->work);
+    *slash = 0;
+    rmdir(b->work);
+    free(b->work);
+    b->work = NULL;
+}
+
+/* rename that never replaces. Where the file system can not do that in one step, a hard link does it for files; a folder replaces only an empty one. */
+static int rename_new(const char *from, const char *to)
+{
+    struct stat s;
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
+    if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP) return -1;
+    if (stat(from, &s)) return -1;
+    if (S_ISDIR(s.st_mode)) return access(to, F_OK) == 0 ? (errno = EEXIST, -1) : rename(from, to);
+    if (link(from, to)) return errno == EPERM || errno == ENOTSUP ? (access(to, F_OK) == 0 ? (errno = EEXIST, -1) : rename(from, to)) : -1;
+    return unlink(from);
+}
+
+static void sync_folder_of(char *path)
+{
+    char *slash = strrchr(path, '/');
+    *slash = 0;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) fsync(fd), close(fd);
+    *slash = '/';
+}
+
+ts_status ts_batch_publish(ts_batch *b, const ts_job *j, const char *from)
+{
+    ts_status st = TS_OK;
+    char *to = ts_batch_path(b, j->name), *old = NULL;
+    struct stat s;
+    if (!to) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+    TRY(make_parents(b->c, to));
+    if (j->replaces && lstat(to, &s) == 0 && (S_ISDIR(s.st_mode) || j->folder)) { /* folders do not replace each other: the old one steps aside */
+        if (asprintf(&old, "%s.old", from) < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+        if (rename(to, old)) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be replaced: %s", to, strerror(errno)));
+    }
+    int failed = j->replaces && !old ? rename(from, to) : rename_new(from, to);
+    if (failed && errno == EEXIST) TRY(ts_cli_fail(b->c, TS_EFAIL, "%s exists: somebody else wrote it in the meantime", to));
+    if (failed) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be renamed from %s: %s", to, from, strerror(errno)));
+    sync_folder_of(to);
+    if (old) ts_remove_tree(old);
+done:
+    free(old);
+    free(to);
+    return st;
+}

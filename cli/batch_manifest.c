@@ -1,0 +1,482 @@
+/* The account of a batch: JSON Lines in OUT, one file a share, each line on the disk before the work goes on. It is the lock, too: who works on a share holds its account locked, and the account's last
+ * `run` line says who that is. What a row's state is follows from the accounts of all shares and from which outputs exist, so that a batch may be shared out differently the next time. */
+#include "cli/batch.h"
+
+#include <cjson/cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct ts_manifest {
+    int fd;
+    char *path;
+};
+
+#define STEM "tessera-batch"
+#define END ".jsonl"
+
+/* ---- lines ---- */
+static void time_text(char out[40])
+{
+    struct timespec t;
+    struct tm tm;
+    char seconds[24];
+    clock_gettime(CLOCK_REALTIME, &t);
+    gmtime_r(&t.tv_sec, &tm);
+    strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out, 40, "%s.%03ldZ", seconds, t.tv_nsec / 1000000);
+}
+
+static const char *text_of(const cJSON *j, const char *key)
+{
+    const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, key));
+    return s ? s : "";
+}
+
+static double number_of(const cJSON *j, const char *key)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
+    return cJSON_IsNumber(v) ? v->valuedouble : 0;
+}
+
+/* One write a line, so that a kill leaves a whole line or none; a power failure may leave a part, which readers pass over. Takes the object. */
+static ts_status append(ts_batch *b, cJSON *j)
+{
+    ts_status st = TS_OK;
+    char now[40], *text = NULL, *line = NULL;
+    time_text(now);
+    cJSON_AddStringToObject(j, "at", now);
+    text = cJSON_PrintUnformatted(j);
+    cJSON_Delete(j);
+    int n = text ? asprintf(&line, "%s\n", text) : -1;
+    if (n < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a line of %s", b->manifest->path));
+    ssize_t wrote = write(b->manifest->fd, line, (size_t)n);
+    if (wrote != n) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", b->manifest->path, wrote < 0 ? strerror(errno) : "the disk is full"));
+    if (fsync(b->manifest->fd) && errno != EINVAL && errno != ENOTSUP) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be brought to the disk: %s", b->manifest->path, strerror(errno)));
+done:
+    free(text);
+    if (n >= 0) free(line);
+    return st;
+}
+
+ts_status ts_manifest_add(ts_batch *b, const ts_job *j, const char *status)
+{
+    cJSON *o = cJSON_CreateObject();
+    char seed[24];
+    cJSON_AddStringToObject(o, "hash", j->id);
+    cJSON_AddStringToObject(o, "output", j->name);
+    cJSON_AddStringToObject(o, "status", status);
+    cJSON_AddStringToObject(o, "file", j->file);
+    cJSON_AddNumberToObject(o, "line", j->row->line);
+    cJSON_AddNumberToObject(o, "index", j->row->index);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)j->q.seed);
+    if (j->q.seed <= UINT64_C(1) << 53) cJSON_AddRawToObject(o, "seed", seed);
+    else cJSON_AddStringToObject(o, "seed", seed);
+    if (!strcmp(status, "started") && j->replaces) cJSON_AddBoolToObject(o, "replaces", true);
+    if (strcmp(status, "started") && !j->found) cJSON_AddNumberToObject(o, "seconds", (double)(long)(j->seconds * 1000) / 1000);
+    if (j->found) cJSON_AddBoolToObject(o, "found", true);
+    if (j->error && !strcmp(status, "failed")) cJSON_AddStringToObject(o, "error", j->error);
+    return append(b, o);
+}
+
+/* ---- all accounts of a folder ---- */
+/* Calls `each` for every line of every account that is JSON; share: the middle of the file's name, "all" where it has none. */
+typedef void visit(void *user, const char *share, const char *path, const cJSON *);
+
+static bool is_account(const char *name, char share[256])
+{
+    size_t n = strlen(name), m = strlen(STEM), k = strlen(END);
+    if (n < m + k || n >= 256 || strncmp(name, STEM, m) || strcmp(name + n - k, END)) return false;
+    if (n == m + k) return snprintf(share, 256, "all"), true;
+    if (name[m] != '.') return false;
+    return snprintf(share, 256, "%.*s", (int)(n - m - k - 1), name + m + 1), true;
+}
+
+static void read_account(const char *path, const char *share, visit *each, void *user)
+{
+    FILE *f = fopen(path, "re");
+    char *line = NULL;
+    size_t room = 0;
+    if (!f) return;
+    while (getline(&line, &room, f) > 0) {
+        cJSON *j = cJSON_Parse(line);
+        if (cJSON_IsObject(j)) each(user, share, path, j);
+        cJSON_Delete(j);
+    }
+    free(line);
+    fclose(f);
+}
+
+static void read_accounts(const char *out, visit *each, void *user)
+{
+    struct dirent **list;
+    char share[256];
+    int n = scandir(out, &list, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        char *path = NULL;
+        if (is_account(list[i]->d_name, share) && asprintf(&path, "%s/%s", out, list[i]->d_name) >= 0) {
+            read_account(path, share, each, user);
+            free(path);
+        }
+        free(list[i]);
+    }
+    if (n >= 0) free(list);
+}
+
+static bool is_locked(const char *path)
+{
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool locked = fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+    close(fd);
+    return locked;
+}
+
+/* ---- the lock ---- */
+typedef struct { char who[512]; } holder;
+
+static void name_holder(void *user, const char *share, const char *path, const cJSON *j)
+{
+    holder *h = user;
+    (void)share, (void)path;
+    if (cJSON_GetObjectItemCaseSensitive(j, "run"))
+        snprintf(h->who, sizeof h->who, "process %.0f on %.100s, since %.40s", number_of(j, "pid"), text_of(j, "host"), text_of(j, "at"));
+}
+
+static ts_status in_use(ts_batch *b, const char *path, const char *share)
+{
+    holder h = {"another process"};
+    read_account(path, share, name_holder, &h);
+    if (!strcmp(share, "all")) return ts_cli_fail(b->c, TS_EUSAGE, "%s is in use by %s: --shard I/N or --queue for all of them lets several work on one folder", b->out, h.who);
+    return ts_cli_fail(b->c, TS_EUSAGE, "%s is in use by %s, as share %s", b->out, h.who, share);
+}
+
+/* Whether two shares may be at work at once: those of one division, or workers of a queue. */
+static bool compatible(const char *a, const char *b)
+{
+    int n, m, k, end = 0;
+    bool x = sscanf(a, "%d-of-%d%n", &k, &n, &end) == 2 && !a[end], y = sscanf(b, "%d-of-%d%n", &k, &m, &end) == 2 && !b[end];
+    if (!strcmp(a, "all") || !strcmp(b, "all")) return false;
+    return x && y ? n == m : !x && !y;
+}
+
+static ts_status refuse_others(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    struct dirent **list;
+    char share[256];
+    int n = scandir(b->out, &list, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        char *path = NULL;
+        if (!st && is_account(list[i]->d_name, share) && strcmp(share, b->label) && !compatible(share, b->label) && asprintf(&path, "%s/%s", b->out, list[i]->d_name) >= 0) {
+            if (is_locked(path)) st = in_use(b, path, share);
+            free(path);
+        }
+        free(list[i]);
+    }
+    if (n >= 0) free(list);
+    return st;
+}
+
+static ts_status add_run(ts_batch *b)
+{
+    char host[256] = "", share[32];
+    int mine = 0;
+    cJSON *j = cJSON_CreateObject(), *files = cJSON_CreateArray();
+    gethostname(host, sizeof host - 1);
+    for (int i = 0; i < b->jobs; i++) mine += b->job[i].state != TS_JOB_ELSEWHERE && b->job[i].state != TS_JOB_FAULTY;
+    for (int i = 0; i < b->files; i++) cJSON_AddItemToArray(files, cJSON_CreateString(b->file[i]->name));
+    snprintf(share, sizeof share, "%d/%d", b->share, b->shares);
+    cJSON_AddNumberToObject(j, "run", 1);
+    cJSON_AddStringToObject(j, "tessera", ts_version());
+    cJSON_AddStringToObject(j, "host", host);
+    cJSON_AddNumberToObject(j, "pid", getpid());
+    cJSON_AddStringToObject(j, "share", share);
+    cJSON_AddBoolToObject(j, "queue", b->queue != NULL);
+    cJSON_AddNumberToObject(j, "rows", mine);
+    cJSON_AddItemToObject(j, "files", files);
+    return append(b, j);
+}
+
+static ts_status make_folder(ts_batch *b)
+{
+    char *path = strdup(b->out);
+    ts_status st = TS_OK;
+    struct stat s;
+    if (!path) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path");
+    for (char *p = path + 1;; p++) { /* with its parents */
+        char was = *p;
+        if (was && was != '/') continue;
+        *p = 0;
+        if (mkdir(path, 0777) && errno != EEXIST) TRY(ts_cli_fail(b->c, TS_EIO, "--out: %s can not be made: %s", path, strerror(errno)));
+        *p = was;
+        if (!was) break;
+    }
+    if (stat(path, &s) || !S_ISDIR(s.st_mode)) TRY(ts_cli_fail(b->c, TS_EUSAGE, "--out: %s is not a folder", path));
+    if (access(path, W_OK | X_OK)) TRY(ts_cli_fail(b->c, TS_EIO, "--out: can not write into %s: %s", path, strerror(errno)));
+done:
+    free(path);
+    return st;
+}
+
+ts_status ts_manifest_open(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat s;
+    char last = '\n';
+    ts_manifest *m = b->manifest = calloc(1, sizeof *m);
+    if (!m) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for an account");
+    m->fd = -1;
+    TRY(make_folder(b));
+    int n = strcmp(b->label, "all") ? asprintf(&m->path, "%s/" STEM ".%s" END, b->out, b->label) : asprintf(&m->path, "%s/" STEM END, b->out);
+    if (n < 0) TRY((m->path = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
+    m->fd = open(m->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (m->fd < 0) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
+    if (fcntl(m->fd, F_OFD_SETLK, &l)) {
+        if (errno == EAGAIN || errno == EACCES) TRY(in_use(b, m->path, b->label));
+        char text[512];
+        snprintf(text, sizeof text, "%.300s can not be locked (%.60s): nobody will be kept from rendering the same rows at the same time", m->path, strerror(errno));
+        ts_screen_warn(&b->c->screen, text);
+    }
+    TRY(refuse_others(b));
+    if (fstat(m->fd, &s) == 0 && s.st_size > 0 && pread(m->fd, &last, 1, s.st_size - 1) == 1 && last != '\n' && write(m->fd, "\n", 1) != 1) /* after a power failure */
+        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
+    TRY(add_run(b));
+    int folder = open(b->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder >= 0) fsync(folder), close(folder);
+done:
+    return st;
+}
+
+void ts_manifest_close(ts_batch *b)
+{
+    if (!b->manifest) return;
+    if (b->manifest->fd >= 0) close(b->manifest->fd); /* and with it the lock */
+    free(b->manifest->path);
+    free(b->manifest);
+    b->manifest = NULL;
+}
+
+/* ---- states ---- */
+typedef struct {
+    ts_job *job;
+    bool done, begun;      /* a line of its id says so; begun: and no other file of its name was there */
+    char last[40], status[16];
+    double seconds;
+    char *error;
+} past;
+typedef struct {
+    past *list;            /* by name */
+    int n;
+    double seconds, cost;
+} reading;
+
+static int by_name(const void *a, const void *b) { return strcmp(((const past *)a)->job->name, ((const past *)b)->job->name); }
+
+static void collect(void *user, const char *share, const char *path, const cJSON *j)
+{
+    reading *r = user;
+    ts_job named = {.name = (char *)text_of(j, "output")};
+    past key = {.job = &named}, *p = *named.name && r->n ? bsearch(&key, r->list, (size_t)r->n, sizeof key, by_name) : NULL;
+    (void)share, (void)path;
+    if (!p || strcmp(text_of(j, "hash"), p->job->id)) return;
+    const char *status = text_of(j, "status"), *at = text_of(j, "at");
+    if (!strcmp(status, "done")) p->done = true, p->seconds = number_of(j, "seconds");
+    if (!strcmp(status, "started") && !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces"))) p->begun = true;
+    if (strcmp(at, p->last) < 0) return;
+    snprintf(p->last, sizeof p->last, "%s", at);
+    snprintf(p->status, sizeof p->status, "%s", status);
+    free(p->error);
+    p->error = strcmp(status, "failed") ? NULL : strdup(text_of(j, "error"));
+}
+
+static bool exists(const ts_batch *b, const char *name)
+{
+    struct stat s;
+    char *path = ts_batch_path(b, name);
+    bool there = path && lstat(path, &s) == 0;
+    free(path);
+    return there;
+}
+
+/* Returns whether the job's output is in the way. */
+static bool settle(ts_batch *b, past *p)
+{
+    ts_job *j = p->job;
+    bool there = exists(b, j->name), retry = ts_cli_set(b->c, TS_F_RETRY);
+    if (there && (p->done || p->begun)) { /* names appear by renaming what is whole: a row that began and has its output is done */
+        j->state = TS_JOB_HAD, j->found = !p->done, j->seconds = p->seconds;
+    } else if (!strcmp(p->status, "failed") && !retry) {
+        j->state = TS_JOB_GAVE_UP;
+        j->error = p->error, p->error = NULL;
+    } else if (there) {
+        j->replaces = true;
+        return !ts_cli_set(b->c, TS_F_OVERWRITE);
+    }
+    return false;
+}
+
+ts_status ts_manifest_read(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    reading r = {.list = calloc((size_t)(b->jobs ? b->jobs : 1), sizeof *r.list)};
+    int in_the_way = 0;
+    if (!r.list) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d rows", b->jobs);
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].state == TS_JOB_TODO) r.list[r.n++].job = b->job + i;
+    qsort(r.list, (size_t)r.n, sizeof *r.list, by_name);
+    read_accounts(b->out, collect, &r);
+    for (int i = 0; i < r.n; i++) {
+        char text[600];
+        const ts_job *j = r.list[i].job;
+        if (!settle(b, r.list + i)) continue;
+        snprintf(text, sizeof text, "%.200s/%.200s exists, and is not this row's: made with other settings, or by somebody else", b->out, j->name);
+        ts_screen_fault(&b->c->screen, j->file, j->row->line, text);
+        in_the_way++;
+    }
+    if (in_the_way) st = ts_cli_fail(b->c, TS_EUSAGE, "%d output%s would replace a file: --overwrite allows it, another --out or --name avoids it", in_the_way, in_the_way == 1 ? "" : "s");
+    for (int i = 0; i < r.n; i++) free(r.list[i].error);
+    free(r.list);
+    return st;
+}
+
+double ts_manifest_pace(const ts_batch *b)
+{
+    double seconds = 0, cost = 0;
+    for (int i = 0; i < b->jobs; i++) {
+        const ts_job *j = b->job + i;
+        if ((j->state != TS_JOB_HAD && j->state != TS_JOB_DONE) || j->seconds <= 0 || j->geometry < 0) continue;
+        seconds += j->seconds, cost += b->geometry[j->geometry].cost;
+    }
+    return cost > 0 ? seconds / cost : 0;
+}
+
+/* ---- --status ---- */
+typedef struct {
+    char share[256], host[256], started[40], last[40];
+    double pid, rows, seconds; /* rows: of its last run; seconds: of all rows done */
+    int done, failed;
+    bool locked;
+} account;
+typedef struct { char *output, *error; int owner; char at[40]; bool done; } outcome;
+typedef struct {
+    account *a;
+    int accounts;
+    outcome *o;
+    int outcomes, room;
+} survey;
+
+static account *account_of(survey *s, const char *share, const char *path)
+{
+    for (int i = 0; i < s->accounts; i++)
+        if (!strcmp(s->a[i].share, share)) return s->a + i;
+    account *more = realloc(s->a, sizeof *more * (size_t)(s->accounts + 1));
+    if (!more) return NULL;
+    s->a = more;
+    account *a = s->a + s->accounts++;
+    *a = (account){.locked = is_locked(path)};
+    snprintf(a->share, sizeof a->share, "%s", share);
+    return a;
+}
+
+static void survey_line(void *user, const char *share, const char *path, const cJSON *j)
+{
+    survey *s = user;
+    account *a = account_of(s, share, path);
+    const char *status = text_of(j, "status"), *at = text_of(j, "at");
+    if (!a) return;
+    snprintf(a->last, sizeof a->last, "%s", at);
+    if (cJSON_GetObjectItemCaseSensitive(j, "run")) {
+        snprintf(a->host, sizeof a->host, "%s", text_of(j, "host"));
+        snprintf(a->started, sizeof a->started, "%s", at);
+        a->pid = number_of(j, "pid"), a->rows = number_of(j, "rows");
+        return;
+    }
+    if (strcmp(status, "done") && strcmp(status, "failed")) return;
+    if (s->outcomes == s->room) {
+        int room = s->room ? 2 * s->room : 256;
+        outcome *more = realloc(s->o, sizeof *more * (size_t)room);
+        if (!more) return;
+        s->o = more, s->room = room;
+    }
+    outcome *o = s->o + s->outcomes++;
+    *o = (outcome){.output = strdup(text_of(j, "output")), .error = strdup(text_of(j, "error")), .owner = (int)(a - s->a), .done = !strcmp(status, "done")};
+    snprintf(o->at, sizeof o->at, "%s", at);
+    a->seconds += number_of(j, "seconds");
+}
+
+static int by_output(const void *a, const void *b)
+{
+    const outcome *x = a, *y = b;
+    int d = strcmp(x->output, y->output);
+    return d ? d : strcmp(x->at, y->at);
+}
+
+/* Rows in all, as the accounts know it: those of the division that was begun last. missing: shares of it that have not begun. */
+static double rows_in_all(const survey *s, int *missing)
+{
+    const account *last = s->a;
+    double rows = 0;
+    int i, n, m, end = 0, seen = 0;
+    *missing = 0;
+    for (int k = 1; k < s->accounts; k++)
+        if (strcmp(s->a[k].started, last->started) > 0) last = s->a + k;
+    if (sscanf(last->share, "%d-of-%d%n", &i, &n, &end) != 2 || last->share[end]) return last->rows;
+    for (int k = 0; k < s->accounts; k++)
+        if (sscanf(s->a[k].share, "%d-of-%d%n", &i, &m, &end) == 2 && !s->a[k].share[end] && m == n) rows += s->a[k].rows, seen++;
+    *missing = n - seen;
+    return rows;
+}
+
+static void print_survey(survey *s)
+{
+    int done = 0, failed = 0, working = 0, missing;
+    double seconds = 0;
+    qsort(s->o, (size_t)s->outcomes, sizeof *s->o, by_output);
+    for (int i = 0; i < s->outcomes; i++) {
+        outcome *o = s->o + i;
+        if (i + 1 < s->outcomes && !strcmp(o->output, o[1].output)) continue; /* the last word counts */
+        if (o->done) s->a[o->owner].done++, done++;
+        else s->a[o->owner].failed++, failed++;
+    }
+    printf("%-24s %-24s %-8s %6s %6s %6s  %s\n", "share", "process", "state", "rows", "done", "failed", "last heard of");
+    for (int i = 0; i < s->accounts; i++) {
+        const account *a = s->a + i;
+        char process[300];
+        snprintf(process, sizeof process, "%s:%.0f", a->host, a->pid);
+        printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process, a->locked ? "at work" : "ended", a->rows, a->done, a->failed, a->last);
+        working += a->locked, seconds += a->seconds;
+    }
+    double rows = rows_in_all(s, &missing), left = rows - done - failed;
+    printf("%d of %.0f rows done, %d failed, %.0f left", done, rows, failed, left > 0 ? left : 0);
+    if (working && left > 0 && done + failed > 0) {
+        long t = (long)(seconds / (done + failed) * left / working);
+        printf(", about %ld:%02ld:%02ld", t / 3600, t / 60 % 60, t % 60);
+    }
+    putchar('\n');
+    if (missing > 0) printf("%d share%s not begun\n", missing, missing == 1 ? " has" : "s have");
+    for (int i = 0; i < s->outcomes; i++)
+        if (!s->o[i].done && !(i + 1 < s->outcomes && !strcmp(s->o[i].output, s->o[i + 1].output))) printf("failed: %s: %s\n", s->o[i].output, s->o[i].error);
+}
+
+ts_status ts_batch_status(ts_cli *c, const char *out)
+{
+    ts_status st = TS_OK;
+    survey s = {0};
+    struct stat info;
+    if (stat(out, &info)) return ts_cli_fail(c, TS_EMODEL, "%s: %s", out, strerror(errno));
+    read_accounts(out, survey_line, &s);
+    if (s.accounts) print_survey(&s);
+    else st = ts_cli_fail(c, TS_EMODEL, "%s: no batch has worked here: no " STEM END, out);
+    for (int i = 0; i < s.outcomes; i++) free(s.o[i].output), free(s.o[i].error);
+    free(s.o);
+    free(s.a);
+    return st;
+}

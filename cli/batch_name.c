@@ -1,0 +1,231 @@
+/* Names of outputs: a template with fields in braces, the same for a row whoever renders it. No field says anything about time, machine or process. */
+#include "cli/batch.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+enum { NAME_BYTES = 200 }; /* of one name between slashes, the longest that fit beside what a temporary name adds: file systems allow 255 */
+
+typedef struct { char *s; size_t n; } text;
+
+static void put(text *t, const char *s, size_t n)
+{
+    char *more = realloc(t->s, t->n + n + 1);
+    if (!more) return; /* a name that is too short collides, or is empty: both are refused */
+    t->s = more;
+    memcpy(t->s + t->n, s, n);
+    t->s[t->n += n] = 0;
+}
+
+/* Letters, marks and digits of any script, small; everything between them is one hyphen; at most `most` characters. */
+static void put_slug(text *t, const char *s, int most)
+{
+    int32_t c;
+    bool gap = false;
+    size_t began = t->n;
+    for (utf8proc_ssize_t n; *s && most > 0; s += n) {
+        n = utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
+        if (n <= 0) {
+            n = 1;
+            continue;
+        }
+        utf8proc_category_t kind = utf8proc_category(c);
+        bool keep = kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_NO;
+        if (!keep) {
+            gap = t->n > began;
+            continue;
+        }
+        utf8proc_uint8_t b[4];
+        utf8proc_ssize_t size = utf8proc_encode_char(utf8proc_tolower(c), b);
+        if (t->n - began + (size_t)size + 1 > 150) break;
+        if (gap && most > 1) put(t, "-", 1), most--;
+        put(t, (const char *)b, (size_t)size), most--;
+        gap = false;
+    }
+    if (t->n == began) put(t, "prompt", 6);
+}
+
+/* The prompt itself, without what a file name can not have. */
+static void put_prompt(text *t, const char *s, int most)
+{
+    int32_t c;
+    size_t began = t->n;
+    for (utf8proc_ssize_t n; *s && most > 0; s += n, most--) {
+        n = utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
+        if (n <= 0) n = 1, c = '_';
+        if (t->n - began + (size_t)n > 150) break;
+        bool bad = c < 32 || c == 127 || strchr("/\\:*?\"<>|", (int)(c < 128 ? c : 'x')) || (c == '.' && t->n == began);
+        if (bad) put(t, "_", 1);
+        else put(t, s, (size_t)n);
+    }
+}
+
+static void put_stem(text *t, const char *path, int most)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
+    char stem[256];
+    snprintf(stem, sizeof stem, "%.*s", dot && dot > base ? (int)(dot - base) : (int)strlen(base), base);
+    put_slug(t, stem, most);
+}
+
+static void put_number(text *t, unsigned long long x, int width)
+{
+    char s[64];
+    put(t, s, (size_t)snprintf(s, sizeof s, "%0*llu", width, x));
+}
+
+typedef enum { INDEX, COPY, SEED, LINE, WIDTH, HEIGHT, FRAMES, STEPS, SLUG, PROMPT, FILE_STEM, ID } field;
+static const struct { const char *name; field which; } fields[] = {{"index", INDEX}, {"n", COPY}, {"seed", SEED}, {"line", LINE}, {"width", WIDTH}, {"height", HEIGHT}, {"frames", FRAMES},
+                                                                   {"steps", STEPS}, {"slug", SLUG}, {"prompt", PROMPT}, {"file", FILE_STEM}, {"hash", ID}};
+#define FIELDS "{index} {n} {seed} {line} {width} {height} {frames} {steps} with digits like {index:04}, {slug} {prompt} {file} with a length like {slug:60}, {hash}"
+
+static void put_field(text *t, field f, int size, const ts_job *j)
+{
+    const unsigned long long number[] = {[INDEX] = (unsigned long long)j->row->index, [COPY] = (unsigned long long)j->copy, [SEED] = j->q.seed, [LINE] = (unsigned long long)j->row->line,
+                                         [WIDTH] = (unsigned long long)j->q.width, [HEIGHT] = (unsigned long long)j->q.height, [FRAMES] = (unsigned long long)j->q.frames,
+                                         [STEPS] = (unsigned long long)j->q.steps};
+    int most = size > 0 ? size : INT_MAX;
+    if (f < SLUG) put_number(t, number[f], size);
+    else if (f == SLUG) put_slug(t, j->q.prompt, most);
+    else if (f == PROMPT) put_prompt(t, j->q.prompt, most);
+    else if (f == FILE_STEM) put_stem(t, j->file, most);
+    else put(t, j->id, strlen(j->id));
+}
+
+/* Appends the template's next piece and returns what is behind it; NULL: it is no template. job NULL: only checks. */
+static const char *piece(text *t, const char *s, const ts_job *job)
+{
+    if ((s[0] == '{' || s[0] == '}') && s[1] == s[0]) return put(t, s, 1), s + 2;
+    if (s[0] == '}') return NULL;
+    if (s[0] != '{') {
+        size_t n = strcspn(s, "{}");
+        return put(t, s, n), s + n;
+    }
+    size_t n = strcspn(++s, ":}");
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (strlen(fields[i].name) != n || strncmp(fields[i].name, s, n)) continue;
+        char *end = (char *)s + n;
+        long size = 0;
+        if (*end == ':') {
+            if (!isdigit((unsigned char)end[1])) return NULL;
+            size = strtol(end + 1, &end, 10);
+        }
+        if (*end != '}' || size > (fields[i].which < SLUG ? 20 : 1000)) return NULL;
+        if (job) put_field(t, fields[i].which, (int)size, job);
+        return end + 1;
+    }
+    return NULL;
+}
+
+ts_status ts_batch_template(ts_cli *c, const char *template)
+{
+    text t = {0};
+    const char *at = template;
+    while (at && *at) at = piece(&t, at, NULL);
+    free(t.s);
+    if (!at) return ts_cli_fail(c, TS_EUSAGE, "--name: got \"%.200s\", wanted a name with fields in braces: " FIELDS, template);
+    size_t n = strlen(template);
+    if (!n || template[0] == '/' || template[n - 1] == '/') return ts_cli_fail(c, TS_EUSAGE, "--name: got \"%.200s\", wanted a name below the folder of --out", template);
+    return TS_OK;
+}
+
+/* ---- what a name must be ---- */
+/* Why a name below the folder is none; NULL: it is one. */
+static const char *fault_of(const char *name)
+{
+    if (!*name) return "is empty";
+    if (name[0] == '/') return "begins with a slash";
+    for (const char *s = name; *s;) {
+        size_t n = strcspn(s, "/");
+        if (!n) return "has an empty part";
+        if (n <= 2 && !strncmp(s, "..", n)) return "has a part that is . or ..";
+        if (n > NAME_BYTES) return "is too long: a part of a name has at most 200 bytes";
+        s += n + (s[n] == '/');
+        if (s[-1] == '/' && !*s) return "ends with a slash";
+    }
+    if (!strncmp(name, "tessera-batch", 13) || !strncmp(name, ".tessera-batch", 14)) return "is one of the batch's own";
+    return NULL;
+}
+
+static char *name_of(const ts_job *j, const char *template)
+{
+    text t = {0};
+    if (j->output) {
+        put(&t, j->output, strlen(j->output));
+    } else {
+        for (const char *at = template; at && *at;) at = piece(&t, at, j);
+    }
+    size_t n = t.s ? strlen(t.s) : 0, m = strlen(j->extension);
+    if (j->output && n && t.s[n - 1] == '/') t.s[--t.n] = 0; /* of a folder */
+    if (!(j->output && n > m && !strcasecmp(t.s + n - m, j->extension))) put(&t, j->extension, m);
+    return t.s;
+}
+
+/* ---- ids: FNV-1a of everything that decides about content and name ---- */
+static void set_id(const ts_batch *b, ts_job *j, const char *name)
+{
+    char *s = NULL;
+    const ts_request *q = &j->q;
+    const char *precision = ts_cli_text(b->c, TS_F_PRECISION);
+    int n = asprintf(&s, "%s\n%s\n%s\n%dx%d\n%d\n%.17g\n%d\n%.17g\n%.17g\n%.17g\n%s\n%llu\n%s\n%s\n%d\n%d\n%d\n%s\n%s", b->model, q->prompt, q->negative, q->width, q->height, q->frames, q->fps, q->steps,
+                     q->guidance, q->guidance_2, q->shift, q->sampler ? q->sampler : "", (unsigned long long)q->seed, q->attention, q->vae_tile, q->scale, j->crf,
+                     ts_cli_set(b->c, TS_F_NO_METADATA), precision ? precision : "auto", name);
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (int i = 0; i < n; i++) h = (h ^ (uint8_t)s[i]) * UINT64_C(1099511628211);
+    snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
+    if (n >= 0) free(s);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const ts_job *x = *(const ts_job *const *)a, *y = *(const ts_job *const *)b;
+    int d = strcmp(x->name, y->name);
+    return d ? d : x < y ? -1 : x > y;
+}
+
+static ts_status refuse_collisions(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    int n = 0, found = 0;
+    ts_job **list = malloc(sizeof *list * (size_t)(b->jobs ? b->jobs : 1));
+    if (!list) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d names", b->jobs);
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].state != TS_JOB_FAULTY) list[n++] = b->job + i;
+    qsort(list, (size_t)n, sizeof *list, by_name);
+    for (int i = 1; i < n; i++) {
+        const ts_job *x = list[i - 1], *y = list[i];
+        size_t m = strlen(x->name);
+        bool same = !strcmp(x->name, y->name), within = !strncmp(x->name, y->name, m) && y->name[m] == '/';
+        if (!same && !within) continue;
+        char sentence[1024];
+        if (same) snprintf(sentence, sizeof sentence, "writes %.200s, as %.200s:%d does", y->name, x->file, x->row->line);
+        else snprintf(sentence, sizeof sentence, "writes %.200s, into what %.200s:%d writes", y->name, x->file, x->row->line);
+        ts_screen_fault(&b->c->screen, y->file, y->row->line, sentence);
+        found++;
+    }
+    if (found)
+        st = ts_cli_fail(b->c, TS_EUSAGE, "%d output%s would replace another of the same batch: fields of --name tell them apart ({seed}, {n} of --count, {index}, {file})", found, found == 1 ? "" : "s");
+    free(list);
+    return st;
+}
+
+ts_status ts_batch_names(ts_batch *b, const char *template)
+{
+    ts_status st = TS_OK;
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + i;
+        if (j->state == TS_JOB_FAULTY) continue;
+        set_id(b, j, ""); /* for {hash}, which can not hold itself */
+        j->name = name_of(j, template);
+        if (!j->name) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d names", b->jobs));
+        const char *fault = fault_of(j->name);
+        if (fault) TRY(ts_cli_fail(b->c, TS_EUSAGE, "%s:%d: the output's name \"%.100s\" %s, wanted one below the folder of --out", j->file, j->row->line, j->name, fault));
+        set_id(b, j, j->name);
+    }
+    TRY(refuse_collisions(b));
+done:
+    return st;
+}

@@ -1,0 +1,381 @@
+/* The work itself: which runs there are and what they cost, texts encoded in sections that fit the memory, then row after row. What goes wrong with one row stays with it; what would go wrong with every
+ * row (a full disk, a damaged model) ends the batch. */
+#include "cli/batch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { AHEAD = 32 }; /* texts that a worker of a queue encodes beside those of the row it claimed */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void set_error(ts_job *j, const char *sentence)
+{
+    free(j->error);
+    j->error = strdup(sentence);
+}
+
+static const char *sentence_of(const ts_cli *c) { return *c->error ? c->error : ts_error(c->ctx); }
+
+/* ---- planning ---- */
+static bool guided(const ts_request *q) { return q->guidance > 1 || q->guidance_2 > 1; }
+
+static bool same_text(const char *a, const char *b) { return a == b || (a && b && !strcmp(a, b)); }
+
+static bool same_geometry(const ts_request *a, const ts_request *b)
+{
+    return a->width == b->width && a->height == b->height && a->frames == b->frames && a->steps == b->steps && a->shift == b->shift && guided(a) == guided(b) && same_text(a->sampler, b->sampler) &&
+           same_text(a->attention, b->attention) && same_text(a->vae_tile, b->vae_tile);
+}
+
+static bool concerns(const ts_job *j) { return j->state != TS_JOB_FAULTY && j->state != TS_JOB_ELSEWHERE; }
+
+static ts_status add_texts(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    TRY(ts_texts_open(b->c->model, &b->texts));
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + i;
+        char what[512];
+        if (!concerns(j)) continue;
+        snprintf(what, sizeof what, "prompt of %.400s:%d", j->file, j->row->line);
+        st = ts_texts_add(b->texts, j->q.prompt, what, &j->text[0]);
+        j->texts = guided(&j->q) ? 2 : 1;
+        snprintf(what, sizeof what, "negative prompt of %.400s:%d", j->file, j->row->line);
+        if (!st && j->texts == 2) st = ts_texts_add(b->texts, j->q.negative, what, &j->text[1]);
+        TRY(st);
+    }
+done:
+    return st;
+}
+
+static ts_status find_geometries(ts_batch *b)
+{
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + i;
+        j->geometry = -1;
+        if (!concerns(j)) continue;
+        for (int g = b->geometries - 1; g >= 0 && j->geometry < 0; g--)
+            if (same_geometry(&b->job[b->geometry[g].first].q, &j->q)) j->geometry = g;
+        if (j->geometry >= 0) continue;
+        if (!(b->geometries & (b->geometries - 1))) {
+            ts_geometry *more = realloc(b->geometry, sizeof *more * (b->geometries ? 2 * (size_t)b->geometries : 1));
+            if (!more) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d kinds of rows", b->geometries + 1);
+            b->geometry = more;
+        }
+        b->geometry[b->geometries] = (ts_geometry){.first = i};
+        j->geometry = b->geometries++;
+    }
+    return TS_OK;
+}
+
+/* Each kind of run is sized by its row with most tokens. One that can not be rendered is told now, not at its turn. */
+static ts_status size_geometry(ts_batch *b, int g)
+{
+    ts_geometry *to = b->geometry + g;
+    const ts_job *longest = b->job + to->first;
+    ts_run *run = NULL;
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].geometry == g && ts_texts_tokens(b->texts, b->job[i].text[0]) > ts_texts_tokens(b->texts, longest->text[0])) longest = b->job + i;
+    ts_status st = ts_run_open_with(b->c->model, &longest->q, b->texts, NULL, &run, &to->e);
+    ts_run_close(run);
+    /* the VAE computes in f32, at about half the pace of bf16 */
+    to->cost = to->e.step_flops * longest->q.steps + to->e.decode_flops * (to->e.precision && !strcmp(to->e.precision, "bf16") ? 2 : 1);
+    if (st == TS_OK || st == TS_ESTOP) return st;
+    to->error = strdup(ts_error(b->c->ctx));
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + i;
+        if (j->geometry != g || j->state != TS_JOB_TODO) continue;
+        ts_screen_fault(&b->c->screen, j->file, j->row->line, to->error);
+        set_error(j, to->error);
+        j->state = st == TS_EMEMORY ? TS_JOB_FAILED : TS_JOB_FAULTY;
+        b->faults++;
+    }
+    return TS_OK;
+}
+
+ts_status ts_batch_plan(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    int n = 0;
+    TRY(add_texts(b));
+    TRY(find_geometries(b));
+    for (int g = 0; g < b->geometries; g++) {
+        TRY(ts_cli_stopped(b->c));
+        TRY(size_geometry(b, g));
+    }
+    b->order = malloc(sizeof *b->order * (size_t)(b->jobs ? b->jobs : 1));
+    if (!b->order) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d rows", b->jobs));
+    for (int g = 0; g < b->geometries; g++)
+        for (int i = 0; i < b->jobs; i++)
+            if (b->job[i].geometry == g) b->order[n++] = i;
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].geometry < 0) b->order[n++] = i;
+done:
+    return st;
+}
+
+/* ---- texts ---- */
+/* Those of the row at `at` in the order and of as many behind it as fit an eighth of the memory; earlier ones are forgotten. */
+static ts_status encode(ts_batch *b, int at)
+{
+    ts_status st = TS_OK;
+    const char *cache = ts_cli_text(b->c, TS_F_CACHE);
+    const ts_job *first = b->job + b->order[at];
+    size_t bytes = 0, room = b->room;
+    int n = 0, *ids = NULL;
+    bool there = true;
+    for (int k = 0; k < first->texts; k++) there = there && b->encoded[first->text[k]];
+    if (there) return TS_OK;
+    for (int i = 0; i < b->texts_max; i++)
+        if (b->encoded[i]) ts_texts_drop(b->texts, i), b->encoded[i] = false;
+    ids = malloc(sizeof *ids * (size_t)b->texts_max);
+    if (!ids) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d texts", b->texts_max);
+    for (int i = at; i < b->jobs; i++) {
+        const ts_job *j = b->job + b->order[i];
+        if (j->state != TS_JOB_TODO && i > at) continue;
+        if (n && (bytes > room || (b->queue && n >= AHEAD))) break;
+        for (int k = 0; k < j->texts; k++) {
+            int id = j->text[k];
+            if (b->encoded[id]) continue;
+            b->encoded[id] = true;
+            bytes += ts_texts_bytes(b->texts, id);
+            ids[n++] = id;
+        }
+    }
+    ts_screen_batch_texts(&b->c->screen);
+    TRY(ts_texts_encode(b->texts, ids, n, cache));
+done:
+    free(ids);
+    return st;
+}
+
+/* ---- one row ---- */
+typedef struct {
+    ts_run *run;
+    ts_bag *latents;
+    ts_sink *sink;
+    ts_strip *strip;
+    char *path, *state, *json, *parameters;
+} rendering;
+
+static void release(rendering *r)
+{
+    ts_strip_close(r->strip);
+    ts_output_close(r->sink);
+    ts_bag_free(r->latents);
+    free(r->path);
+    free(r->state);
+    free(r->json);
+    free(r->parameters);
+}
+
+/* A state that does not fit (another machine's precision, another version) is no reason to fail. */
+static ts_status denoise(ts_batch *b, rendering *r)
+{
+    ts_status st = ts_run_denoise(r->run, &r->latents);
+    if (st != TS_EMODEL || !r->state || access(r->state, F_OK)) return st;
+    char text[1100];
+    snprintf(text, sizeof text, "%.900s: this row begins anew", ts_error(b->c->ctx));
+    ts_screen_warn(&b->c->screen, text);
+    unlink(r->state);
+    return ts_run_denoise(r->run, &r->latents);
+}
+
+static ts_status decode(ts_batch *b, ts_job *j, rendering *r)
+{
+    ts_status st = TS_OK;
+    ts_output o = {.crf = j->crf, .scale = j->q.scale, .overwrite = true, .metadata = !ts_cli_set(b->c, TS_F_NO_METADATA), .title = j->q.prompt, .parameters = r->parameters};
+    TRY(ts_output_open(b->c->ctx, r->path, &o, &r->sink));
+    ts_sink *to = ts_cli_set(b->c, TS_F_REPORT) ? ts_strip_open(r->sink, j->q.frames, &r->strip) : r->sink;
+    TRY(ts_run_decode(r->run, r->latents, to));
+done:
+    if (st && r->sink) r->sink->abort(r->sink);
+    return st;
+}
+
+/* Decoding failed after the work was done: what it began from is kept, as `generate` does. */
+static void rescue(ts_batch *b, const ts_job *j, const rendering *r)
+{
+    char *path = NULL, *sentence = strdup(sentence_of(b->c));
+    if (asprintf(&path, "%s/%s.latents.safetensors", b->out, j->name) < 0) path = NULL;
+    if (path && sentence && ts_bag_write(b->c->ctx, r->latents, path) == TS_OK) ts_cli_fail(b->c, TS_EFAIL, "%s; the latents are in %s: tessera decode goes on from them", sentence, path);
+    free(sentence);
+    free(path);
+}
+
+static ts_status render(ts_batch *b, ts_job *j, const ts_run *like, rendering *r)
+{
+    ts_status st = TS_OK;
+    ts_estimate e;
+    char *state = NULL;
+    r->path = ts_batch_work_path(b, j, j->folder ? "/" : j->extension);
+    if (ts_cli_set(b->c, TS_F_RESUME_STEPS)) state = r->state = ts_batch_state_path(b, j);
+    if (!r->path || (ts_cli_set(b->c, TS_F_RESUME_STEPS) && !state)) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+    ts_request q = j->q;
+    q.state = state;
+    TRY(ts_run_open_with(b->c->model, &q, b->texts, like, &r->run, &e));
+    r->json = ts_run_json(r->run), r->parameters = ts_run_parameters(r->run);
+    if (!r->json || !r->parameters) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for the metadata"));
+    ts_screen_start(&b->c->screen, &e, q.steps, j->name, r->json);
+    TRY(ts_run_encode(r->run));
+    TRY(denoise(b, r));
+    st = decode(b, j, r);
+    if (st && st != TS_ESTOP && st != TS_EIO) rescue(b, j, r);
+done:
+    return st;
+}
+
+/* The row's file gets its name, unless another worker has taken the row over. */
+static ts_status finish(ts_batch *b, ts_job *j, rendering *r)
+{
+    ts_status st = TS_OK;
+    bool ours = true;
+    if (b->queue) TRY(ts_queue_holds(b, &ours));
+    char *path = r->path;
+    size_t n = strlen(path);
+    if (path[n - 1] == '/') path[n - 1] = 0;
+    if (ours) {
+        st = ts_batch_publish(b, j, path);
+        if (st == TS_EFAIL && b->queue) ours = false;
+        else TRY(st);
+        st = TS_OK;
+    }
+    if (!ours) ts_remove_tree(path);
+    j->state = ours ? TS_JOB_DONE : TS_JOB_ELSEWHERE;
+    if (ours && r->strip) ts_strip_save(b, r->strip, j);
+    if (ours && r->state) unlink(r->state);
+done:
+    return st;
+}
+
+/* What concerns every row that would follow. */
+static bool ends_batch(ts_status st) { return st == TS_ESTOP || st == TS_EIO || st == TS_EMODEL || st == TS_ESHAPE; }
+
+static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
+{
+    ts_status st = TS_OK;
+    rendering r = {0};
+    double start = now();
+    *b->c->error = 0;
+    TRY(ts_manifest_add(b, j, "started"));
+    ts_screen_row(&b->c->screen, b->geometry[j->geometry].cost);
+    st = render(b, j, *like, &r);
+    if (!st) st = finish(b, j, &r);
+    j->seconds = now() - start;
+    if (r.run) {
+        ts_run_close(*like);
+        *like = r.run;
+    }
+    if (st && !ends_batch(st)) {
+        bool ours = true;
+        set_error(j, sentence_of(b->c));
+        if (b->queue) TRY(ts_queue_holds(b, &ours));
+        j->state = ours ? TS_JOB_FAILED : TS_JOB_ELSEWHERE;
+        *b->c->error = 0;
+        st = TS_OK;
+    }
+    TRY(st);
+    if (j->state == TS_JOB_DONE || j->state == TS_JOB_FAILED) {
+        TRY(ts_manifest_add(b, j, j->state == TS_JOB_DONE ? "done" : "failed"));
+        if (b->queue) TRY(ts_queue_finish(b, j));
+    }
+    ts_screen_row_done(&b->c->screen, &(ts_row_end){.file = j->file, .line = j->row->line, .index = j->row->index, .output = j->name, .seconds = j->seconds, .seed = j->q.seed, .error = j->error,
+                                                    .status = j->state == TS_JOB_DONE ? "done" : j->state == TS_JOB_FAILED ? "failed" : "elsewhere"});
+done:
+    release(&r);
+    return st;
+}
+
+/* ---- all rows ---- */
+/* A row that is done by what its file and the account show, or that can not be rendered at all, is only written down. */
+static ts_status settle(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + i;
+        if (j->state == TS_JOB_HAD && j->found) TRY(ts_manifest_add(b, j, "done"));
+        if (j->state == TS_JOB_FAILED && !b->queue) TRY(ts_manifest_add(b, j, "failed"));
+        j->found = false;
+    }
+done:
+    return st;
+}
+
+static ts_status by_order(ts_batch *b, ts_run **like)
+{
+    ts_status st = TS_OK;
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + b->order[i];
+        if (j->state != TS_JOB_TODO) continue;
+        TRY(ts_cli_stopped(b->c));
+        TRY(encode(b, i));
+        TRY(one(b, j, like));
+        if (j->state == TS_JOB_FAILED && ts_cli_set(b->c, TS_F_FAIL_FAST)) TRY(ts_cli_fail(b->c, TS_EFAIL, "%s:%d: %s", j->file, j->row->line, j->error ? j->error : "failed"));
+    }
+done:
+    return st;
+}
+
+static ts_status by_queue(ts_batch *b, ts_run **like)
+{
+    ts_status st = TS_OK;
+    TRY(ts_queue_fill(b));
+    for (;;) {
+        int at, which;
+        TRY(ts_cli_stopped(b->c));
+        TRY(ts_queue_next(b, &which));
+        if (which < 0) break;
+        ts_job *j = b->job + which;
+        for (at = 0; b->order[at] != which;) at++;
+        if (j->state == TS_JOB_HAD || j->state == TS_JOB_DONE) { /* it has its output: only the queue did not know yet */
+            TRY(ts_queue_finish(b, j));
+            continue;
+        }
+        if (j->state != TS_JOB_FAILED && j->state != TS_JOB_FAULTY) {
+            j->state = TS_JOB_TODO;
+            TRY(encode(b, at));
+            TRY(one(b, j, like));
+        } else {
+            TRY(ts_manifest_add(b, j, "failed"));
+            TRY(ts_queue_finish(b, j));
+        }
+        if (j->state == TS_JOB_FAILED && ts_cli_set(b->c, TS_F_FAIL_FAST)) TRY(ts_cli_fail(b->c, TS_EFAIL, "%s:%d: %s", j->file, j->row->line, j->error ? j->error : "failed"));
+    }
+done:
+    return st;
+}
+
+ts_status ts_batch_render(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    ts_run *like = NULL;
+    double cost = 0;
+    int todo = 0;
+    for (int i = 0; i < b->jobs; i++) {
+        const ts_job *j = b->job + i;
+        if (j->state == TS_JOB_TODO) todo++, cost += b->geometry[j->geometry].cost;
+        if (j->geometry < 0) continue;
+        for (int k = 0; k < j->texts; k++)
+            if (j->text[k] >= b->texts_max) b->texts_max = j->text[k] + 1;
+    }
+    b->encoded = calloc((size_t)(b->texts_max ? b->texts_max : 1), sizeof *b->encoded);
+    if (!b->encoded) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d texts", b->texts_max));
+    TRY(settle(b));
+    ts_screen_batch(&b->c->screen, todo, cost);
+    TRY(b->queue ? by_queue(b, &like) : by_order(b, &like));
+done:
+    ts_run_close(like);
+    free(b->encoded);
+    b->encoded = NULL;
+    return st;
+}

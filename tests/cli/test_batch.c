@@ -1,0 +1,405 @@
+/* Batches as a shell sees them, with the default model at its smallest: what is refused before anything is rendered, that rows come out as generate would make them, names, and what one row's failure does
+ * to the others. Stopping and going on is test_batch_resume.c's. */
+#include "tests/cli/program.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TINY "--size 32x32 --frames 1 --steps 1 --scale 1 "
+static char *tmp;
+
+static void clean(void) { program_expect(program_shell("find %s -mindepth 1 -delete", tmp), 0); }
+
+static void put_n(const char *name, const char *text, size_t n)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", tmp, name);
+    FILE *f = fopen(path, "w");
+    ck_assert_ptr_nonnull(f);
+    fwrite(text, 1, n, f);
+    fclose(f);
+}
+static void put(const char *name, const char *text) { put_n(name, text, strlen(text)); }
+
+static bool there(const char *name)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", tmp, name);
+    return access(path, F_OK) == 0;
+}
+
+static void says(const char *text, const char *phrase) { ck_assert_msg(strstr(text, phrase) != NULL, "\"%s\" is not in\n%s", phrase, text); }
+static void says_not(const char *text, const char *phrase) { ck_assert_msg(!strstr(text, phrase), "\"%s\" is in\n%s", phrase, text); }
+
+static int count(const char *text, const char *phrase)
+{
+    int n = 0;
+    for (; (text = strstr(text, phrase)); text++) n++;
+    return n;
+}
+
+START_TEST(slips)
+{
+    static const struct { const char *args, *phrase; } row[] = {
+        {"batch", "the folder of the outputs is missing"},
+        {"batch p.txt", "the folder of the outputs is missing"},
+        {"batch --out %s/o", "a prompt file is missing"},
+        {"batch %s/p.txt --out %s/o --seed random", "the seeds of a batch are fixed"},
+        {"batch %s/p.txt --out %s/o --shard 3/2", "--shard: got \"3/2\", wanted I/N"},
+        {"batch %s/p.txt --out %s/o --shard auto", "--shard auto: the environment is not that of"},
+        {"batch %s/p.txt --out %s/o --shard 1/2 --queue redis://localhost/x", "--shard and --queue do not go together"},
+        {"batch %s/p.txt --out %s/o --fail-fast --keep-going", "do not go together"},
+        {"batch %s/p.txt --out %s/o --claim-timeout 5", "--claim-timeout has a meaning with --queue only"},
+        {"batch %s/p.txt --out %s/o --name {indx}", "--name: got \"{indx}\", wanted a name with fields in braces: {index}"},
+        {"batch %s/p.txt --out %s/o --name {index", "--name: got"},
+        {"batch %s/p.txt --out %s/o --name {slug:}", "--name: got"},
+        {"batch %s/p.txt --out %s/o --name /x{index}", "below the folder of --out"},
+        {"batch %s/p.txt --out %s/o --name ../{index}", "has a part that is . or .."},
+        {"batch %s/p.txt --out %s/o --name tessera-batch{index}", "is one of the batch's own"},
+        {"batch %s/p.txt --out %s/o --format avi", "--format: got \"avi\", wanted png, mp4, webm, gif or frames"},
+        {"batch %s/p.txt --out %s/o --count 0", "--count: got"},
+        {"batch %s/p.txt --out %s/o --output x", "--output is not a flag of this command"},
+        {"batch - - --out %s/o", "can be read once"},
+        {"generate x --count 3", "--count is not a flag of this command"},
+    };
+    put("p.txt", "a panda\na fox\n");
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        char args[4096] = "", *to = args;
+        for (const char *s = row[i].args; *s; s++) {
+            if (s[0] == '%' && s[1] == 's') to += sprintf(to, "%s", tmp), s++;
+            else *to++ = *s, *to = 0;
+        }
+        const program_result *r = program_run("%s </dev/null", args);
+        ck_assert_msg(r->code == 2, "%s: exit code %d\n%s", args, r->code, r->err);
+        says(r->err, row[i].phrase);
+        ck_assert_msg(!there("o"), "%s made a folder", args);
+    }
+    program_expect(program_run("batch %s/none.txt --out %s/o", tmp, tmp), 3);
+    program_expect(program_run("batch %s --out %s/o", tmp, tmp), 3);
+    program_expect(program_run("batch %s/p.txt --out %s/p.txt", tmp, tmp), 2);
+    program_expect(program_run("batch %s/p.txt --out %s/o --model /nonexistent", tmp, tmp), 3);
+    program_expect(program_run("batch --status --out %s/none", tmp), 3);
+    program_expect(program_run("batch --status %s", tmp), 3);
+    clean();
+}
+END_TEST
+
+/* Two hundred rows, twenty of them wrong, each in its own way. */
+START_TEST(twenty_faults_in_two_hundred_rows)
+{
+    static const struct { const char *row, *phrase; } wrong[20] = {
+        {"{\"prompt\": \"x\", \"steps\": 0}", "steps: got \"0\", expected a whole number from 1 to 1000"},
+        {"{\"prompt\": \"x\", \"steps\": 2.5}", "steps: got \"2.5\", expected a whole number"},
+        {"{\"prompt\": \"x\", \"stesp\": 5}", "unknown key stesp, expected steps"},
+        {"{\"prompt\": \"x\", \"negative_prompt\": \"y\"}", "unknown key negative-prompt, expected negative"},
+        {"{\"prompt\": \"x\", \"zzz\": 5}", "unknown key zzz, expected one of prompt, width"},
+        {"{\"prompt\": \"\"}", "the prompt is empty, expected a text"},
+        {"{\"seed\": 4}", "no prompt, expected a text"},
+        {"{\"prompt\": \"caf\xE9\"}", "byte 0xe9 at column 16, expected UTF-8"},
+        {"{\"prompt\": \"x\"", "broken JSON at column"},
+        {"{\"prompt\": \"x\", \"size\": \"32\"}", "size: got \"32\", expected WxH"},
+        {"{\"prompt\": \"x\", \"width\": 8}", "width: got \"8\", expected a whole number from 16 to 8192"},
+        {"{\"prompt\": \"x\", \"size\": \"32x32\", \"height\": 32}", "size and width or height are both given"},
+        {"{\"prompt\": \"x\", \"seed\": \"random\"}", "the seeds of a batch are fixed"},
+        {"{\"prompt\": \"x\", \"seed\": 1e30}", "is more than JSON numbers hold exactly"},
+        {"{\"prompt\": \"x\", \"seeds\": [1, 2], \"count\": 3}", "names 2 seeds and count asks for 3 renderings"},
+        {"{\"prompt\": \"x\", \"sampler\": \"ddim\"}", "sampler: got \"ddim\", expected unipc or euler"},
+        {"{\"prompt\": \"x\", \"format\": \"png\", \"frames\": 5}", "5 frames do not fit one PNG"},
+        {"{\"prompt\": \"x\", \"format\": \"mp4\", \"output\": \"a.gif\"}", "output a.gif does not go with format mp4"},
+        {"{\"prompt\": \"x\", \"guidance\": 101}", "guidance: got \"101\", expected a number from 0 to 100"},
+        {"{\"prompt\": \"x\", \"prompt\": \"y\"}", "prompt is given twice"},
+    };
+    char *all = NULL;
+    size_t size;
+    FILE *f = open_memstream(&all, &size);
+    for (int i = 1; i <= 200; i++) {
+        if (i % 10 == 4) fprintf(f, "%s\n", wrong[i / 10].row);
+        else fprintf(f, "{\"prompt\": \"prompt number %d\", \"seed\": %d}\n", i, i);
+    }
+    fclose(f);
+    put("p.jsonl", all);
+    free(all);
+    const program_result *r = program_run("batch %s/p.jsonl --out %s/o " TINY "--dry-run --progress json", tmp, tmp);
+    program_expect(r, 1);
+    ck_assert_int_eq(count(r->err, "\"event\":\"fault\""), 20);
+    r = program_run("batch %s/p.jsonl --out %s/o " TINY "--dry-run", tmp, tmp);
+    program_expect(r, 1);
+    const char *at = r->err;
+    for (int i = 0; i < 20; i++) { /* in order, each with its line */
+        char where[4300];
+        snprintf(where, sizeof where, "%s/p.jsonl:%d: ", tmp, 10 * i + 4);
+        const char *line = strstr(at, where);
+        ck_assert_msg(line != NULL, "%s is not in\n%s", where, at);
+        const char *end = strchr(line, '\n'), *phrase = strstr(line, wrong[i].phrase);
+        ck_assert_msg(phrase && phrase < end, "\"%s\" is not in\n%.300s", wrong[i].phrase, line);
+        at = end;
+    }
+    says(r->err, "20 of 200 rows: 20 can not be used");
+    ck_assert_int_eq(count(r->out, "to do "), 180);
+    ck_assert_int_eq(count(r->out, "faulty "), 20);
+    says(r->out, "/o/0001_prompt-number-1_s1.png");
+    says(r->out, "/o/0200_prompt-number-200_s200.png");
+    ck_assert(!there("o"));
+    r = program_run("batch %s/p.jsonl --out %s/o " TINY "--fail-fast", tmp, tmp);
+    program_expect(r, 3);
+    says(r->err, "20 faults in the files, and --fail-fast: nothing is rendered");
+    put("q.txt", "\xFF\n--s 5\n");
+    r = program_run("batch %s/q.txt --out %s/q", tmp, tmp);
+    program_expect(r, 3);
+    says(r->err, "no row that can be rendered");
+    ck_assert(!there("q"));
+    clean();
+}
+END_TEST
+
+START_TEST(rows_are_what_generate_makes)
+{
+    put("p.jsonl", "{\"prompt\": \"a panda\", \"seed\": 7}\n"
+                     "{\"prompt\": \"a fox\", \"seeds\": [\"18446744073709551615\", 3], \"steps\": 2, \"guidance\": 2.5, \"negative\": \"blurry\", \"sampler\": \"euler\", \"shift\": 2}\n"
+                     "{\"prompt\": \"a panda\", \"frames\": 5, \"fps\": 9, \"output\": \"clips/mine\", \"width\": 48}\n"
+                     "{\"prompt\": \"a bear\", \"frames\": 5, \"format\": \"frames\", \"output\": \"folder\"}\n"
+                     "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"b.gif\"}\n");
+    const program_result *r = program_run("batch %s/p.jsonl -o %s/o/ " TINY "--progress json", tmp, tmp);
+    program_expect(r, 0);
+    static const struct { const char *made, *args; } same[] = {
+        {"0001_a-panda_s7.png", "'a panda' " TINY "--seed 7"},
+        {"0002_a-fox_s18446744073709551615.png", "'a fox' " TINY "--steps 2 --seed 18446744073709551615 --guidance 2.5 --negative blurry --sampler euler --shift 2"},
+        {"0002_a-fox_s3.png", "'a fox' " TINY "--steps 2 --seed 3 --guidance 2.5 --negative blurry --sampler euler --shift 2"},
+        {"clips/mine.mp4", "'a panda' " TINY "--frames 5 --fps 9 --seed 45 --size 48x32"},
+        {"folder/0003.png", "'a bear' " TINY "--frames 5 --seed 46"},
+        {"b.gif", "'a fox' " TINY "--frames 5 --seed 47"},
+    };
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        char a[4300], b[4300];
+        const char *end = strrchr(same[i].made, '.');
+        snprintf(a, sizeof a, "%s/o/%s", tmp, same[i].made);
+        snprintf(b, sizeof b, i == 4 ? "%s/g%zu/0003.png" : "%s/g%zu%s", tmp, i, i == 4 ? "" : end);
+        if (i == 4) program_expect(program_run("generate %s -o %s/g4/", same[i].args, tmp), 0);
+        else program_expect(program_run("generate %s -o %s", same[i].args, b), 0);
+        ck_assert_msg(program_same(a, b), "%s is not what generate %s makes", same[i].made, same[i].args);
+    }
+    char path[4300];
+    snprintf(path, sizeof path, "%s/o/clips/mine.mp4", tmp);
+    r = program_run("info %s --json", path);
+    says(r->out, "\"width\":48,\"height\":32,\"frames\":5,\"fps\":9");
+    says(r->out, "\"seed\":45");
+    snprintf(path, sizeof path, "%s/o", tmp);
+    ck_assert_msg(program_files(path) == 7, "%d entries", program_files(path)); /* five outputs, clips/, the account; no folder of unfinished work */
+    clean();
+}
+END_TEST
+
+START_TEST(each_text_is_encoded_once)
+{
+    put("p.txt", "a panda\na fox\na panda --d 9\na panda --w 48\n");
+    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--progress json", tmp, tmp);
+    program_expect(r, 0);
+    ck_assert_int_eq(count(r->err, "\"phase\":\"text\",\"step\":0"), 1);
+    says(r->err, "\"phase\":\"text\",\"step\":3,\"steps\":3"); /* two prompts, the empty negative one */
+    ck_assert_int_eq(count(r->err, "\"event\":\"row\""), 4);
+    ck_assert_int_eq(count(r->err, "\"event\":\"start\""), 4);
+    says(r->err, "\"event\":\"batch\",\"rows\":4");
+    says(r->err, "\"batch_eta\":");
+    says(r->err, "\"event\":\"batch_done\",\"done\":4,\"failed\":0,\"skipped\":0");
+    for (const char *line = r->err; *line; line = strchr(line, '\n') + 1) {
+        const char *end;
+        cJSON *j = cJSON_ParseWithOpts(line, &end, 0);
+        ck_assert_msg(cJSON_IsObject(j) && *end == '\n', "%.200s", line);
+        cJSON_Delete(j);
+    }
+    const char *wide = strstr(r->err, "0004_"), *last = strstr(r->err, "0003_"); /* equal sizes follow each other */
+    ck_assert(wide && last && last < wide);
+    clean();
+}
+END_TEST
+
+START_TEST(the_cache_serves_another_run)
+{
+    put("p.txt", "a panda\na fox\n");
+    program_expect(program_run("batch %s/p.txt --out %s/o " TINY "--cache %s/cache", tmp, tmp, tmp), 0);
+    char path[4200];
+    snprintf(path, sizeof path, "%s/cache", tmp);
+    ck_assert_int_eq(program_files(path), 3);
+    const program_result *r = program_run("batch %s/p.txt --out %s/o2 " TINY "--cache %s/cache --progress json", tmp, tmp, tmp);
+    program_expect(r, 0);
+    says_not(r->err, "\"phase\":\"text\",\"step\":1,"); /* no layer of the encoder ran */
+    program_expect(program_shell("cmp %s/o/0001_a-panda_s43.png %s/o2/0001_a-panda_s43.png", tmp, tmp), 0);
+    program_expect(program_run("batch %s/p.txt --out %s/o3 " TINY "--cache %s/p.txt", tmp, tmp, tmp), 2);
+    clean();
+}
+END_TEST
+
+START_TEST(names)
+{
+    put("a b.txt", "A Panda, \"red\"!\n\xE7\x8C\xAB \xC3\x89t\xC3\xA9 x\n  ... --w 48\n.hidden/../x --d 5\n");
+    const program_result *r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run", tmp, tmp);
+    program_expect(r, 0);
+    says(r->out, "/o/0001_a-panda-red_s43.png");
+    says(r->out, "/o/0002_\xE7\x8C\xAB-\xC3\xA9t\xC3\xA9-x_s44.png");
+    says(r->out, "/o/0003_prompt_s45.png");
+    says(r->out, "/o/0004_hidden-x_s5.png");
+    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{file}/{prompt}-{n}_{{{seed:6}}}_{width}x{height:5}_{frames}_{steps}_{line}_{slug:4}' --count 2 --format gif", tmp, tmp);
+    program_expect(r, 0);
+    says(r->out, "/o/a-b/A Panda, _red_!-1_{000043}_32x00032_1_1_1_a-pa.gif");
+    says(r->out, "/o/a-b/A Panda, _red_!-2_{000044}_32x00032_1_1_1_a-pa.gif");
+    says(r->out, "/o/a-b/_hidden_.._x-2_{000006}_32x00032_1_1_4_hidd.gif");
+    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{slug:3}' --count 2", tmp, tmp);
+    program_expect(r, 2);
+    says(r->err, "a b.txt:1: writes a-p.png, as ");
+    says(r->err, "4 outputs would replace another of the same batch");
+    r = program_run("batch '%s/a b.txt' '%s/a b.txt' --out %s/o " TINY "--dry-run", tmp, tmp, tmp);
+    program_expect(r, 2);
+    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name same/{index:99}", tmp, tmp);
+    program_expect(r, 2);
+    put("p.txt", "a --output x\nb --output x/y\n");
+    r = program_run("batch %s/p.txt --out %s/o " TINY "--dry-run --format frames", tmp, tmp);
+    program_expect(r, 2);
+    says(r->err, "writes x/y, into what");
+    static const char *const bad[] = {"../x", "/etc/x", "a//b", "./x", "tessera-batch.png", "f-%04d.png"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char line[300];
+        snprintf(line, sizeof line, "a --output %s\nb\n", bad[i]);
+        put("p.txt", line);
+        r = program_run("batch %s/p.txt --out %s/o " TINY "--dry-run", tmp, tmp);
+        ck_assert_msg(r->code == 2 || r->code == 1, "%s: %d", bad[i], r->code);
+        says(r->err, "p.txt:1: ");
+    }
+    clean();
+}
+END_TEST
+
+START_TEST(standard_input_and_several_files)
+{
+    put("a.csv", "prompt,steps\n\"a panda, red\",2\n");
+    const program_result *r = program_shell("printf '{\"prompt\": \"a fox\"}\\n' | ./tessera batch %s/a.csv - --out %s/o " TINY "--dry-run --name '{file}-{index}'", tmp, tmp);
+    program_expect(r, 0);
+    says(r->out, "/o/a-1.png");
+    says(r->out, "/o/stdin-1.png");
+    r = program_shell("printf 'prompt;seed\\na fox;5\\n' | ./tessera batch - --out %s/o " TINY "--dry-run", tmp);
+    says(r->out, "/o/0001_a-fox_s5.png");
+    clean();
+}
+END_TEST
+
+/* One row that is too large for the memory, one whose attention is unknown: the others are rendered, and the account says why. */
+START_TEST(a_row_that_can_not_be_rendered_fails_alone)
+{
+    put("p.txt", "a panda --d 1\nhuge --w 4096 --h 4096 --f 33\nodd --attention nonsense\na fox --d 2\n");
+    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--memory 64M", tmp, tmp);
+    program_expect(r, 1);
+    says(r->err, "p.txt:2: ");
+    says(r->err, "GB may be used");
+    says(r->err, "p.txt:3: ");
+    says(r->err, "nonsense");
+    says(r->err, "2 of 4 rows: 1 can not be used, 1 failed");
+    ck_assert(there("o/0001_a-panda_s1.png") && there("o/0004_a-fox_s2.png"));
+    ck_assert_int_eq(count(r->out, "done "), 2);
+    ck_assert_int_eq(count(r->out, "failed "), 1);
+    clean();
+}
+END_TEST
+
+/* A copy of the default model in which one token's embedding is NaN. */
+static void poison(const char *word)
+{
+    const program_result *r = program_run("tokens '%s' --json", word);
+    program_expect(r, 0);
+    cJSON *j = cJSON_Parse(r->out);
+    long id = cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "tokens"), 0), "id")->valueint;
+    cJSON_Delete(j);
+    program_expect(program_shell("cp -r weights/default %s/model", tmp), 0);
+    char path[4300];
+    snprintf(path, sizeof path, "%s/model/text_encoder/model.safetensors", tmp);
+    int fd = open(path, O_RDWR);
+    uint64_t header;
+    ck_assert(fd >= 0 && pread(fd, &header, 8, 0) == 8);
+    char *text = calloc(1, header + 1);
+    ck_assert(pread(fd, text, header, 8) == (ssize_t)header);
+    j = cJSON_Parse(text);
+    cJSON *t = cJSON_GetObjectItem(j, "shared.weight");
+    if (!t) t = cJSON_GetObjectItem(j, "encoder.embed_tokens.weight");
+    ck_assert_ptr_nonnull(t);
+    long width = cJSON_GetArrayItem(cJSON_GetObjectItem(t, "shape"), 1)->valueint, begin = (long)cJSON_GetArrayItem(cJSON_GetObjectItem(t, "data_offsets"), 0)->valuedouble;
+    ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(t, "dtype")), "BF16");
+    uint16_t nan = 0x7FC0;
+    ck_assert(pwrite(fd, &nan, 2, (off_t)(8 + (long)header + begin + id * width * 2)) == 2);
+    close(fd);
+    cJSON_Delete(j);
+    free(text);
+}
+
+START_TEST(nan_in_one_row_fails_that_row_only)
+{
+    poison("panda");
+    put("p.txt", "a fox --d 1\na panda\na cat --d 2\n");
+    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model", tmp, tmp, tmp);
+    program_expect(r, 1);
+    says(r->err, "p.txt:2: ");
+    says(r->err, "NaN");
+    ck_assert(there("o/0001_a-fox_s1.png") && there("o/0003_a-cat_s2.png") && !there("o/0002_a-panda_s44.png"));
+    r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model", tmp, tmp, tmp);
+    program_expect(r, 1);
+    says(r->err, "2 of 3 rows skipped: their outputs are there");
+    says(r->err, "1 row skipped that failed before");
+    ck_assert_int_eq(count(r->err, "row 1/"), 0);
+    r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model --retry", tmp, tmp, tmp);
+    program_expect(r, 1);
+    says(r->err, "row 1/1: 0002_a-panda_s44.png, failed");
+    r = program_run("batch %s/p.txt --out %s/o2 " TINY "--model %s/model --fail-fast", tmp, tmp, tmp);
+    program_expect(r, 1);
+    ck_assert(there("o2/0001_a-fox_s1.png") && !there("o2/0003_a-cat_s2.png"));
+    r = program_run("batch --status %s/o", tmp);
+    program_expect(r, 0);
+    says(r->out, "2 of 3 rows done, 1 failed, 0 left");
+    says(r->out, "failed: 0002_a-panda_s44.png: ");
+    clean();
+}
+END_TEST
+
+START_TEST(report_is_one_page)
+{
+    put("p.txt", "a <b>panda</b> & \"fox\" --f 5\na fox\nbad --s 0\n");
+    const program_result *r = program_run("batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp, tmp, tmp);
+    program_expect(r, 1);
+    char path[4200];
+    snprintf(path, sizeof path, "%s/page.html", tmp);
+    char *page = program_slurp(path, NULL);
+    says(page, "a &lt;b&gt;panda&lt;/b&gt; &amp; &quot;fox&quot;");
+    ck_assert_int_eq(count(page, "data:image/png;base64,iVBOR"), 2);
+    ck_assert_int_eq(count(page, "<section"), 3);
+    says(page, "seed 43 ");
+    says(page, "steps: got &quot;0&quot;, expected a whole number");
+    says_not(page, "http");
+    free(page);
+    r = program_run("batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp, tmp, tmp);
+    page = program_slurp(path, NULL);
+    ck_assert_int_eq(count(page, "data:image/png;base64,iVBOR"), 2); /* of the earlier run */
+    free(page);
+    clean();
+}
+END_TEST
+
+int main(void)
+{
+    tmp = testing_tmp();
+    Suite *s = suite_create("batch");
+    TCase *t = tcase_create("batch");
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, slips);
+    tcase_add_test(t, twenty_faults_in_two_hundred_rows);
+    tcase_add_test(t, rows_are_what_generate_makes);
+    tcase_add_test(t, each_text_is_encoded_once);
+    tcase_add_test(t, the_cache_serves_another_run);
+    tcase_add_test(t, names);
+    tcase_add_test(t, standard_input_and_several_files);
+    tcase_add_test(t, a_row_that_can_not_be_rendered_fails_alone);
+    tcase_add_test(t, nan_in_one_row_fails_that_row_only);
+    tcase_add_test(t, report_is_one_page);
+    suite_add_tcase(s, t);
+    return testing_main(s);
+}
