@@ -219,6 +219,7 @@ START_TEST(settle)
         int fifth = (2 * S + 5) / 10, first = fifth > 1 ? fifth : 1, later = (6 * S + 5) / 10;
         ts_policy p = parse("adaspa");
         ts_policy_settle(&p, S);
+        ck_assert_int_eq(p.search.n, later > first + 1 ? 2 : 1);
         for (int i = 0; i <= S + 1; i++) ck_assert_msg(ts_set_has(&p.search, i) == (i == first || (i == later && later > first)), "%d of %d steps", i, S);
         p = parse("adaspa:search-steps=2");
         ts_policy_settle(&p, S);
