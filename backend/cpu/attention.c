@@ -1,12 +1,12 @@
 /* Attention on the CPU: checks, lists, packing, and the queue of work for the kernel of the level.
  *
- * Heads are taken a round at a time: their keys and values are packed, then used by all their query blocks while the cache still has them. A round is as few heads as keep all threads
- * evenly busy. Work items (head, query block) go out longest list first. */
+ * Heads are taken a round at a time: their packed keys and values are used by all their query blocks while the cache still has them. A round is as few heads as keep all threads
+ * evenly busy. Work items (head, query block) go out longest list first; each packs a part of the next round, from memory that was fetched while it computed. */
 #include "backend/cpu/attention.h"
 
 #include <omp.h>
 
-enum { ROW = 64, SHARE = 64 }; /* SHARE: items a thread at least in a round, so that the wait for the last one is short */
+enum { ROW = 64, SHARE = 64, EACH = 3 }; /* SHARE: items a thread at least in a round, so that the wait for the last one is short; EACH: rows that are fetched a tile, unless they are many */
 static const size_t CACHED = (size_t)12 << 20, PACKED = (size_t)512 << 20; /* bytes of packed heads: as many as a shared cache surely keeps; never more, unless one head is more */
 
 static ts_status misfit(ts_device *d, const char *what) { return ts_fail(d->err, TS_ESHAPE, "attention: %s", what); }
@@ -61,8 +61,9 @@ static size_t pad(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 typedef struct { int count, item; } slot; /* length of a list, and whose */
 typedef struct {                          /* where things are in the scratch buffer */
-    size_t keys, values, slots, starts, work, one, all; /* one: a worker's share */
-    long heads;                           /* packed at once */
+    size_t keys, values, half, slots, starts, work, one, all; /* half: keys and values of a round; one: a worker's share */
+    int halves;
+    long heads, first;                    /* of a round at most, of the first */
 } plan_of_memory;
 
 static ts_attn_job describe(const ts_attention *a, const ts_attn_kernel *k)
@@ -74,33 +75,35 @@ static ts_attn_job describe(const ts_attention *a, const ts_attn_kernel *k)
     return j;
 }
 
-static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, int threads, bool sums)
+static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, int threads, bool values, bool sums)
 {
     plan_of_memory m = {0};
     long all = j->a->q.dim[0] * j->A;
-    size_t head = (size_t)j->nkb * (j->k_block + j->v_block) * k->elem;
+    size_t head = (size_t)j->nkb * (j->k_block + (values ? j->v_block : 0)) * k->elem;
     m.heads = (long)(CACHED / (head + 1));
     long even = up((long)SHARE * threads, j->nqb) / j->nqb, most = (long)(PACKED / (head + 1));
     if (m.heads < even) m.heads = even;
     if (m.heads > most) m.heads = most;
     if (m.heads < 1) m.heads = 1;
     if (m.heads > all) m.heads = all;
+    m.first = m.heads < all && even / 2 < m.heads ? up(even, 2) / 2 : m.heads; /* nothing hides its packing */
     m.keys = pad((size_t)(m.heads * j->nkb) * j->k_block * k->elem);
-    m.values = pad((size_t)(m.heads * j->nkb) * j->v_block * k->elem);
+    if (values) m.values = pad((size_t)(m.heads * j->nkb) * j->v_block * k->elem);
     m.slots = pad((size_t)(m.heads * j->nqb) * sizeof(slot)) * 2;
     m.starts = pad((size_t)(j->nkb + 1) * sizeof(int));
-    m.one = pad((size_t)(6 * 4 * ROW) * sizeof(float)) * 2 + pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) + pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
+    m.one = pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float)) + pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) + pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
             pad((size_t)j->nkb * sizeof(int)) + (sums ? 2 * pad((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
     m.work = m.one * (size_t)threads;
-    m.all = m.keys + m.values + m.slots + m.starts + m.work;
+    m.half = m.keys + m.values;
+    m.halves = m.heads < all ? 2 : 1;
+    m.all = m.half * (size_t)m.halves + m.slots + m.starts + m.work;
     return m;
 }
 
 static ts_attn_work worker(const ts_attn_job *j, const ts_attn_kernel *k, char *at, bool sums, int **list)
 {
     ts_attn_work w = {0};
-    w.s = (float *)at, at += pad((size_t)(6 * 4 * ROW) * sizeof(float));
-    w.p = at, at += pad((size_t)(6 * 4 * ROW) * sizeof(float));
+    w.s = (float *)at, at += pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float));
     w.q = at, at += pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem);
     w.o = (float *)at, at += pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float));
     *list = (int *)at, at += pad((size_t)j->nkb * sizeof(int));
@@ -146,56 +149,131 @@ static void queue(const ts_attn_job *j, long heads, slot *s, slot *t, int *start
     for (long i = 0; i < n; i++) s[start[t[i].count]++] = t[i];
 }
 
-/* One round: pack `heads` heads, then all their query blocks. lse: kept one of a cached search, NULL: attention itself. False: stopped. */
-static bool round_of(ts_cpu *c, const ts_attn_kernel *k, ts_attn_job *j, long heads, const plan_of_memory *m, char *scratch, const float *lse, float *sums)
+/* ---- rounds ---- */
+typedef struct { /* one call */
+    ts_cpu *c;
+    const ts_attn_kernel *k;
+    ts_attn_job j;
+    plan_of_memory m;
+    char *scratch;
+    const float *lse;  /* kept one of a cached search, which then fills sums and reads no values; NULL: attention itself */
+    float *sums;
+    long heads, later; /* of this round, of the next */
+    int half;          /* where this round's packed heads are; the other half takes the next one's */
+} call;
+
+static char *packed_keys(const call *x, int half) { return x->scratch + (size_t)half * x->m.half; }
+static char *packed_values(const call *x, int half) { return packed_keys(x, half) + x->m.keys; }
+
+/* Block i of a round's heads, of which the first is `first`. */
+static void pack_block(const call *x, int half, long first, long i)
 {
-    char *keys = scratch, *values = keys + m->keys, *slots = values + m->values, *starts = slots + m->slots, *work = starts + m->starts;
-    slot *s = (slot *)slots, *t = (slot *)(slots + m->slots / 2);
-    int stopped = 0;
-    bool want_sums = !lse && ts_there(j->a->sums);
-    double packing = 0;
-    j->k = keys, j->v = values;
-#pragma omp parallel reduction(+ : packing) num_threads(c->threads)
-    {
-        double start = omp_get_wtime();
-#pragma omp for schedule(static) nowait
-        for (long i = 0; i < heads * j->nkb; i++)
-            k->pack(j, j->first + i / j->nkb, i % j->nkb, keys + (size_t)i * j->k_block * k->elem, values + (size_t)i * j->v_block * k->elem);
-        packing += omp_get_wtime() - start;
+    char *keys = packed_keys(x, half) + (size_t)i * x->j.k_block * x->k->elem, *values = packed_values(x, half) + (size_t)i * x->j.v_block * x->k->elem;
+    x->k->pack(&x->j, first + i / x->j.nkb, i % x->j.nkb, keys, x->lse ? NULL : values);
+}
+
+static void expect_rows(ts_attn_ahead *a, const char *row, size_t step, long rows)
+{
+    if (rows <= 0 || a->parts == TS_ATTN_PARTS) return;
+    a->part[a->parts].row = row, a->part[a->parts].step = step, a->part[a->parts++].left = rows;
+}
+
+static void expect(ts_attn_ahead *a, const ts_tensor *t, long bh, long block)
+{
+    long N = t->dim[1], A = t->dim[2], first = block * ROW, rows = N - first < ROW ? N - first : ROW;
+    expect_rows(a, (const char *)ts_host_of(t->p) + (size_t)((bh / A * N + first) * t->ld + bh % A * t->dim[3]) * ts_dtype_size(t->type), (size_t)t->ld * ts_dtype_size(t->type), rows);
+}
+
+/* While an item is worked on, what comes next is fetched: its output, the queries of the item that this worker will probably have next (-1: none), and the blocks begin..end of the next round,
+ * which it packs when it is done. */
+static ts_attn_ahead look_ahead(const call *x, long item, long next, long begin, long end, long tiles)
+{
+    const ts_attn_job *j = &x->j;
+    ts_attn_ahead a = {.bytes = (size_t)j->D * ts_dtype_size(j->a->q.type)};
+    long rows = 0;
+    if (!x->lse) expect(&a, &j->a->out, j->first + item / j->nqb, item % j->nqb);
+    if (next >= 0) expect(&a, &j->a->q, j->first + next / j->nqb, next % j->nqb);
+    for (long i = begin; i < end; i++) {
+        expect(&a, &j->a->k, j->first + x->heads + i / j->nkb, i % j->nkb);
+        expect_rows(&a, packed_keys(x, 1 - x->half) + (size_t)i * j->k_block * x->k->elem, a.bytes, (long)(j->k_block * x->k->elem / a.bytes));
+        if (x->lse) continue;
+        expect(&a, &j->a->v, j->first + x->heads + i / j->nkb, i % j->nkb);
+        expect_rows(&a, packed_values(x, 1 - x->half) + (size_t)i * j->v_block * x->k->elem, a.bytes, (long)(j->v_block * x->k->elem / a.bytes));
     }
-    c->dev.packing += packing;
-    queue(j, heads, s, t, (int *)starts);
-#pragma omp parallel reduction(| : stopped) num_threads(c->threads)
+    for (int i = 0; i < a.parts; i++) rows += a.part[i].left;
+    a.each = rows > EACH * tiles ? up(rows, tiles) / tiles : EACH;
+    a.skip = tiles - rows / a.each - 1;
+    return a;
+}
+
+/* The items of a round, each with its part of the packing of the next one. False: stopped. */
+static bool round_of(call *x)
+{
+    ts_attn_job *j = &x->j;
+    ts_cpu *c = x->c;
+    char *slots = x->scratch + x->m.half * (size_t)x->m.halves, *starts = slots + x->m.slots, *work = starts + x->m.starts;
+    slot *s = (slot *)slots, *t = (slot *)(slots + x->m.slots / 2);
+    long items = x->heads * j->nqb, blocks = x->later * j->nkb;
+    int stopped = 0;
+    double packing = 0;
+    j->k = packed_keys(x, x->half), j->v = packed_values(x, x->half);
+    queue(j, x->heads, s, t, (int *)starts);
+#pragma omp parallel reduction(| : stopped) reduction(+ : packing) num_threads(c->threads)
     {
         int *list;
-        ts_attn_work w = worker(j, k, work + (size_t)omp_get_thread_num() * m->one, want_sums, &list);
+        ts_attn_work w = worker(j, x->k, work + (size_t)omp_get_thread_num() * x->m.one, !x->lse && ts_there(j->a->sums), &list);
 #pragma omp for schedule(dynamic, 1)
-        for (long i = 0; i < heads * j->nqb; i++) {
-            long bh = j->first + s[i].item / j->nqb, q = s[i].item % j->nqb;
+        for (long i = 0; i < items; i++) {
+            long item = s[i].item, bh = j->first + item / j->nqb, q = item % j->nqb, begin = item * blocks / items, end = (item + 1) * blocks / items;
             if (stopped || ts_cpu_stop(c)) {
                 stopped = 1;
                 continue;
             }
             w.n = blocks_of(j, bh, q, list);
-            if (lse) k->cached(j, bh, q, &w, lse + bh * j->Nq, sums + (bh * j->nqb + q) * j->nkb);
-            else k->item(j, bh, q, &w);
+            ts_attn_ahead ahead = look_ahead(x, item, i + c->threads < items ? s[i + c->threads].item : -1, begin, end, (w.n ? w.n : 1) * (ROW / 6 + 1));
+            w.ahead = &ahead;
+            if (x->lse) x->k->cached(j, bh, q, &w, x->lse + bh * j->Nq, x->sums + (bh * j->nqb + q) * j->nkb);
+            else x->k->item(j, bh, q, &w);
+            double start = omp_get_wtime();
+            for (long b = begin; b < end; b++) pack_block(x, 1 - x->half, j->first + x->heads, b);
+            packing += omp_get_wtime() - start;
         }
     }
+    c->dev.packing += packing;
     return !stopped;
+}
+
+/* The first round's keys and values, while nothing else can be done. */
+static void pack_first(call *x)
+{
+    double packing = 0;
+    long blocks = x->heads * x->j.nkb;
+#pragma omp parallel reduction(+ : packing) num_threads(x->c->threads)
+    {
+        double start = omp_get_wtime();
+#pragma omp for schedule(static) nowait
+        for (long i = 0; i < blocks; i++) pack_block(x, 0, 0, i);
+        packing += omp_get_wtime() - start;
+    }
+    x->c->dev.packing += packing;
 }
 
 static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *sums)
 {
-    const ts_attn_kernel *k = choose(c, a->q.type);
-    ts_attn_job j = describe(a, k);
-    plan_of_memory m = lay_out(&j, k, c->threads, !lse && ts_there(a->sums));
-    long all = a->q.dim[0] * j.A;
+    call x = {.c = c, .k = choose(c, a->q.type), .lse = lse, .sums = sums};
+    x.j = describe(a, x.k);
+    x.m = lay_out(&x.j, x.k, c->threads, !lse, !lse && ts_there(a->sums));
+    long all = a->q.dim[0] * x.j.A;
     void *scratch;
-    ts_status st = ts_cpu_scratch(c, m.all, &scratch);
+    ts_status st = ts_cpu_scratch(c, x.m.all, &scratch);
     if (st || c->dev.counting) return st;
-    for (j.first = 0; j.first < all; j.first += m.heads) {
-        long heads = all - j.first < m.heads ? all - j.first : m.heads;
-        if (!round_of(c, k, &j, heads, &m, scratch, lse, sums)) return ts_fail(c->dev.err, TS_ESTOP, "stopped");
+    x.scratch = scratch;
+    x.heads = x.m.first;
+    pack_first(&x);
+    for (; x.j.first < all; x.j.first += x.heads, x.heads = x.later, x.half = 1 - x.half) {
+        long left = all - x.j.first - x.heads;
+        x.later = left < x.m.heads ? left : x.m.heads;
+        if (!round_of(&x)) return ts_fail(c->dev.err, TS_ESTOP, "stopped");
     }
     return TS_OK;
 }

@@ -14,15 +14,35 @@ typedef struct {
     long first;             /* (batch, head) number of the first packed head */
 } ts_attn_job;
 
-/* What one worker needs beside its stack: elements of float, see ts_attn_room. */
+/* Rows of memory that will be needed soon: fetched a few at a time between tiles of work, so that whoever comes to read or write them does not wait. */
+enum { TS_ATTN_PARTS = 16 };
 typedef struct {
-    float *s;               /* [6][4 blocks][64] logits */
-    void *p;                /* the same, weights in the kernel's type */
+    struct { const char *row; size_t step; long left; } part[TS_ATTN_PARTS];
+    int at, parts;
+    size_t bytes;           /* of a row */
+    long each, skip;        /* rows a tile; tiles until the first: what is fetched too early is gone again */
+} ts_attn_ahead;
+static inline void ts_attn_ahead_tile(ts_attn_ahead *a)
+{
+    if (a->skip-- > 0) return;
+    for (long i = 0; i < a->each && a->at < a->parts; i++) {
+        for (size_t b = 0; b < a->bytes; b += 64) __builtin_prefetch(a->part[a->at].row + b, 0, 2);
+        a->part[a->at].row += a->part[a->at].step;
+        if (--a->part[a->at].left <= 0) a->at++;
+    }
+}
+
+enum { TS_ATTN_GROUP = 8, TS_ATTN_LINE = TS_ATTN_GROUP * 64 + 16 }; /* key blocks that a softmax step takes at most; their logits of a row, padded so that rows do not share lines of the cache */
+
+/* What one worker needs beside its stack. */
+typedef struct {
+    float *s;               /* [6][TS_ATTN_LINE] logits, then in their place the weights in the kernel's type */
     void *q;                /* [64][Dk] */
     float *o;               /* [64][Dv] */
     float *sum, *max;       /* [nkb][64] of each key block: row sums and the maxima in force, only for block sums */
     const int *list;        /* key blocks to read, ascending */
     int n;
+    ts_attn_ahead *ahead;
 } ts_attn_work;
 
 typedef struct {
@@ -30,7 +50,7 @@ typedef struct {
     int ks;                 /* elements that one multiply-add takes from a row: 1 f32, 2 bf16 */
     size_t elem;
     long column;            /* V columns are padded to this */
-    void (*pack)(const ts_attn_job *, long bh, long block, void *k, void *v); /* bh = batch A + head */
+    void (*pack)(const ts_attn_job *, long bh, long block, void *k, void *v); /* bh = batch A + head; v NULL: keys only */
     void (*item)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *);
     /* Block sums of query block x key block from a known lse: one pass, no V. sums [nkb] */
     void (*cached)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *, const float *lse, float *sums);

@@ -12,7 +12,7 @@
  * KS rows of V side by side; KERNEL the name; SCALED 1 when Q carries the scale already. */
 #include <math.h>
 
-enum { G = 4, PW = VW * NV };
+enum { G = TS_ATTN_GROUP, SUMS = 4, PW = VW * NV, AHEAD = 8, LINE = TS_ATTN_LINE, PLINE = LINE * (int)(sizeof(float) / sizeof(el)) };
 #define AI static inline __attribute__((always_inline))
 
 /* ---- micro-kernels: R rows x C vectors, accumulators by name so that compilers keep them in registers ---- */
@@ -60,11 +60,12 @@ enum { G = 4, PW = VW * NV };
         } \
         ROWS##R(PUT##C) \
     }
-/* c [R][C VW] = al c + sum over n blocks of P [R][64] V, V [64 / KS][C VW][KS] at `off` of each block; P of block i at A0 + 64 i */
+/* c [R][C VW] = al c (NULL: nothing yet) + sum over n blocks of P [R][64] V, V [64 / KS][C VW][KS] at `off` of each block; P of block i at A0 + 64 i */
 #define GATHERED(R, C) \
     AI void gathered##R##C(int n, const el *restrict A0, long lda, const el *const *restrict V, size_t off, float *restrict c, long ldc, const float *al) \
     { \
-        ROWS##R(DEF##C) ROWS##R(OLDC##C) \
+        ROWS##R(DEF##C) \
+        if (al) { ROWS##R(OLDC##C) } else { ROWS##R(ZERO##C) } \
         for (int i = 0; i < n; i++) { \
             const el *A = A0 + i * 64, *B = V[i] + off; \
             _Pragma("GCC unroll 2") for (long k = 0; k < 64 / KS; k++) { \
@@ -103,11 +104,11 @@ AI void logits(int R, long Dk, const el *q, const el *k, float *s)
     for (int p = 0; p < 64 / PW; p++) {
         const el *panel = k + p * PW * Dk;
 #if NV == 4
-        if (R == 6) product64(Dk, q, Dk, panel, s + p * PW, 64 * G);
-        else product44(Dk, q, Dk, panel, s + p * PW, 64 * G);
+        if (R == 6) product64(Dk, q, Dk, panel, s + p * PW, LINE);
+        else product44(Dk, q, Dk, panel, s + p * PW, LINE);
 #else
-        if (R == 6) product62(Dk, q, Dk, panel, s + p * PW, 64 * G);
-        else product42(Dk, q, Dk, panel, s + p * PW, 64 * G);
+        if (R == 6) product62(Dk, q, Dk, panel, s + p * PW, LINE);
+        else product42(Dk, q, Dk, panel, s + p * PW, LINE);
 #endif
     }
 }
@@ -116,7 +117,7 @@ AI void weighted(int R, int n, long Dv, const el *p, const el *const *v, float *
 {
     for (long c = 0; c < Dv; c += PW) {
         long left = (Dv - c) / VW, off = c * 64;
-#define TAKE(C) do { if (R == 6) gathered6##C(n, p, 64 * G, v, (size_t)off, o + c, Dv, al); else gathered4##C(n, p, 64 * G, v, (size_t)off, o + c, Dv, al); } while (0)
+#define TAKE(C) do { if (R == 6) gathered6##C(n, p, PLINE, v, (size_t)off, o + c, Dv, al); else gathered4##C(n, p, PLINE, v, (size_t)off, o + c, Dv, al); } while (0)
         if (left >= NV) {
 #if NV == 4
             TAKE(4);
@@ -168,7 +169,7 @@ static __attribute__((noinline)) void adjust(const ts_attn_job *j, long bh, long
     const ts_tensor *b = &j->a->bias;
     for (int r = 0; r < R; r++)
         for (int i = 0; i < n; i++) {
-            float *t = s + r * 64 * G + i * 64;
+            float *t = s + r * LINE + i * 64;
             long first = (long)list[i] * 64;
             if (ts_there(*b) && row + r < j->Nq) {
                 long head = b->dim[0] == 1 ? 0 : bh % j->A, line = b->dim[1] == 1 ? 0 : row + r;
@@ -188,13 +189,14 @@ AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_wo
     for (int i = 0; i < n; i++) {
         k[i] = (const el *)j->k + (at + (size_t)list[i]) * j->k_block, v[i] = (const el *)j->v + (at + (size_t)list[i]) * j->v_block;
         logits(R, j->Dk, (const el *)w->q + row * j->Dk, k[i], w->s + i * 64);
+        ts_attn_ahead_tile(w->ahead);
     }
     if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->s);
     for (int r = 0; r < R; r++) {
         float *ts = w->sum ? w->sum + (list - w->list) * 64 + row + r : NULL, *tm = w->sum ? w->max + (list - w->list) * 64 + row + r : NULL;
-        al[r] = softmax(n, w->s + r * 64 * G, (el *)w->p + r * 64 * G, sc, m + row + r, l + (row + r) * VW, ts, tm);
+        al[r] = softmax(n, w->s + r * LINE, (el *)(void *)w->s + r * PLINE, sc, m + row + r, l + (row + r) * VW, ts, tm);
     }
-    weighted(R, n, j->Dv, w->p, v, w->o + row * j->Dv, al);
+    weighted(R, n, j->Dv, (const el *)(const void *)w->s, v, w->o + row * j->Dv, list == w->list ? NULL : al);
 }
 
 static void load_q(const ts_attn_job *j, long bh, long qblock, float scale, el *q)
@@ -228,7 +230,7 @@ static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_wor
     for (long r = 0; r < 64; r++) {
         float sum = VSUM(VLOAD(l + r * VW)), inv = m[r] == -INFINITY && !isnan(sum) ? 0 : 1 / sum; /* no key at all: 0 */
         const float *o = w->o + r * j->Dv;
-        lse2[r] = m[r] + log2f(sum);
+        if (w->sum) lse2[r] = m[r] + log2f(sum);
         if (r >= n) continue;
         long at = (b * j->Nq + qblock * 64 + r) * t->ld + h * j->D;
         store_row(t, at, o, j->D, inv);
@@ -262,7 +264,7 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
     long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
     for (int r = 0; r < 66; r++) m[r] = -INFINITY;
     memset(l, 0, sizeof l);
-    memset(w->o, 0, (size_t)(64 * j->Dv) * sizeof(float));
+    if (!w->n) memset(w->o, 0, (size_t)(64 * j->Dv) * sizeof(float));
     load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
     for (int i = 0; i < w->n; i += G) {
         int g = w->n - i < G ? w->n - i : G;
@@ -278,14 +280,17 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
 AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row, const int *list, int n, long keys, bool odd, float sc, const float *lse2, long live, vf *acc)
 {
     size_t at = (size_t)(bh - j->first) * (size_t)j->nkb;
-    for (int i = 0; i < n; i++) logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)j->k + (at + (size_t)list[i]) * j->k_block, w->s + i * 64);
+    for (int i = 0; i < n; i++) {
+        logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)j->k + (at + (size_t)list[i]) * j->k_block, w->s + i * 64);
+        ts_attn_ahead_tile(w->ahead);
+    }
     if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->s);
     for (int r = 0; r < R && row + r < live; r++) {
         vf vs = VSET(sc), vm = VSET(lse2[row + r]), most = VSET(115);
         for (int i = 0; i < n; i++) {
             vf u = VSET(0), v = VSET(0);
             for (int k = 64 * i; k < 64 * i + 64; k += 2 * VW) {
-                const float *s = w->s + r * 64 * G + k;
+                const float *s = w->s + r * LINE + k;
                 u = VADD(u, VEXP(VMIN(VFMSUB(VLOAD(s), vs, vm), most))), v = VADD(v, VEXP(VMIN(VFMSUB(VLOAD(s + VW), vs, vm), most)));
             }
             acc[i] = VADD(acc[i], VADD(u, v));
@@ -299,11 +304,11 @@ static void NAME(cached)(const ts_attn_job *j, long bh, long qblock, const ts_at
     long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
     for (long r = 0; r < 64; r++) lse2[r] = r < n ? lse[qblock * 64 + r] * 1.44269504f : 0;
     load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
-    for (int i = 0; i < w->n; i += G) {
-        int g = w->n - i < G ? w->n - i : G;
+    for (int i = 0; i < w->n; i += SUMS) {
+        int g = w->n - i < SUMS ? w->n - i : SUMS;
         bool odd = is_odd(j, w->list + i, g, keys);
-        vf acc[G];
-        for (int k = 0; k < G; k++) acc[k] = VSET(0);
+        vf acc[SUMS];
+        for (int k = 0; k < SUMS; k++) acc[k] = VSET(0);
         long r = 0;
         for (; r < n && 64 - r >= 6; r += 6) cached_rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, lse2, n, acc);
         if (r < n) cached_rows(4, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, lse2, n, acc);
@@ -336,6 +341,7 @@ static void NAME(pack_k)(const ts_attn_job *j, const ts_tensor *t, long at, long
         for (long r = p; r < p + PW; r += VW)
             for (long d = 0; d < j->Dk; d += U) {
                 uint32_t *place = (uint32_t *)(void *)(to + p * j->Dk + d * PW + (r - p) * KS);
+                for (long i = 0; i < VW; i++) __builtin_prefetch((const el *)ts_host_of(t->p) + at + (r + VW + i) * t->ld + d);
                 if (same && r + VW <= n && d + U <= j->D) {
                     TRANSPOSE(place, PW, (const uint32_t *)(const void *)((const el *)ts_host_of(t->p) + at + r * t->ld + d), t->ld / KS);
                     continue;
@@ -346,12 +352,15 @@ static void NAME(pack_k)(const ts_attn_job *j, const ts_tensor *t, long at, long
             }
 }
 
+/* A row at a time, so that each is read once from end to end. */
 static void NAME(pack_v)(const ts_attn_job *j, const ts_tensor *t, long at, long n, el *to)
 {
     el from[KS * VW];
-    for (long c = 0; c < j->Dv; c += PW) {
-        long wide = j->Dv - c < PW ? j->Dv - c : PW;
-        for (long r = 0; r < 64; r += KS)
+    for (long r = 0; r < 64; r += KS) {
+        for (long c = 0; c < j->D; c += 64 / (long)sizeof(el))
+            for (long i = 0; i < KS; i++) __builtin_prefetch((const el *)ts_host_of(t->p) + at + (r + AHEAD + i) * t->ld + c);
+        for (long c = 0; c < j->Dv; c += PW) {
+            long wide = j->Dv - c < PW ? j->Dv - c : PW;
             for (long d = 0; d < wide; d += VW) {
                 el *place = to + c * 64 + r * wide + d * KS;
                 const el *a = from;
@@ -360,6 +369,7 @@ static void NAME(pack_v)(const ts_attn_job *j, const ts_tensor *t, long at, long
                 else stage(from, VW, KS, t, from_at, clip(n - r, KS), clip(j->D - c - d, VW));
                 PAIR(place, a, a + (KS - 1) * ld);
             }
+        }
     }
 }
 
@@ -369,7 +379,7 @@ static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void
     const ts_tensor *kt = &j->a->k, *vt = &j->a->v;
     long b = bh / j->A, h = bh % j->A, keys = j->a->nk ? j->a->nk[b] : j->Nk, n = clip(keys - block * 64, 64), row = b * j->Nk + block * 64;
     NAME(pack_k)(j, kt, row * kt->ld + h * j->D, n, kp);
-    NAME(pack_v)(j, vt, row * vt->ld + h * j->D, n, vp);
+    if (vp) NAME(pack_v)(j, vt, row * vt->ld + h * j->D, n, vp);
 }
 
 const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL, .ks = KS, .elem = sizeof(el), .column = VW, .pack = NAME(pack), .item = NAME(item), .cached = NAME(cached),
