@@ -4,6 +4,7 @@
 
 #include "attention/patterns.h"
 #include "attention/plan_file.h"
+#include "attention/tile_search.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -105,7 +106,7 @@ static ts_status send(ts_attn *a, ts_plan *p, int A, const uint32_t *bits)
 
 static ts_attn_state *state_of(ts_attn *a, int slot, int layer) { return a->state + (long)slot * a->o.layers + layer; }
 
-static void everywhere(ts_attn *a, int layer, ts_plan plan)
+void ts_attn_fix(ts_attn *a, int layer, ts_plan plan)
 {
     for (int s = 0; s < a->o.slots; s++) *state_of(a, s, layer) = (ts_attn_state){.plan = plan, .have = true};
 }
@@ -127,7 +128,7 @@ static ts_status open_tile(ts_attn *a, const int32_t *at, uint32_t *bits)
             if (!ts_pattern_tile(&a->grid, at, k[l], TS_BLOCK, bits)) TRY(no_memory(a));
             TRY(send(a, &plan, 1, bits));
         }
-        everywhere(a, l, plan);
+        ts_attn_fix(a, l, plan);
     }
 done:
     free(k);
@@ -140,7 +141,7 @@ static ts_status open_window(ts_attn *a, const int32_t *at, uint32_t *bits)
     ts_plan plan;
     if (!ts_pattern_window(&a->grid, at, a->o.policy.keep, bits)) TRY(no_memory(a));
     TRY(send(a, &plan, 1, bits));
-    for (int l = 0; l < a->o.layers; l++) everywhere(a, l, plan);
+    for (int l = 0; l < a->o.layers; l++) ts_attn_fix(a, l, plan);
 done:
     return st;
 }
@@ -154,7 +155,7 @@ static ts_status open_random(ts_attn *a, uint32_t *bits)
         for (int h = 0; h < a->o.heads; h++)
             if (!ts_pattern_random(a->grid.nb, a->o.policy.keep, a->o.policy.seed, l, h, bits + (size_t)h * head)) TRY(no_memory(a));
         TRY(send(a, &plan, a->o.heads, bits));
-        everywhere(a, l, plan);
+        ts_attn_fix(a, l, plan);
     }
 done:
     return st;
@@ -359,7 +360,8 @@ ts_status ts_attend(ts_attn *a, int layer, ts_tensor q, ts_tensor k, ts_tensor v
         s = state_of(a, a->slot, layer);
     }
     ts_do what = s ? ts_policy_decide(&a->o.policy, a->step, layer, s->have) : TS_DO_DENSE;
-    return run(a, layer, what, s, (ts_attention){.q = batch(q), .k = batch(k), .v = batch(v), .out = batch(out), .scale = (float)(1 / sqrt((double)q.dim[2]))});
+    ts_attention op = {.q = batch(q), .k = batch(k), .v = batch(v), .out = batch(out), .scale = (float)(1 / sqrt((double)q.dim[2]))};
+    return a->search && a->search->trying ? ts_tile_search_call(a, layer, op) : run(a, layer, what, s, op);
 }
 
 /* ---- the end, and interruptions ---- */

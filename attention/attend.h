@@ -22,6 +22,7 @@ typedef struct {
 } ts_attn_options;
 
 typedef struct ts_attn_state ts_attn_state;
+typedef struct ts_tile_search ts_tile_search;
 typedef struct {
     ts_ctx *ctx;
     ts_attn_options o;
@@ -31,6 +32,7 @@ typedef struct {
     char why[256];        /* density that no key asked for, and why; "": none */
     ts_attn_state *state; /* [slots, layers]; NULL: everything is dense */
     ts_bag *plans;        /* what ts_attn_plans hands out */
+    ts_tile_search *search; /* tile_search.h; NULL: none */
 } ts_attn;
 
 /* Opens a run's attention: checks that the policy fits the run, carves from ctx->arena what lives as long as it. Call it again for another run or arena. In counting mode it warns of what will be dense.
@@ -40,6 +42,12 @@ void ts_attn_close(ts_attn *); /* a zeroed one is legal */
 void ts_attn_begin(ts_attn *, int step, int slot);
 /* q, k, v, out [N, A, D] (ld: token to token) in the order of a->grid, scaled by 1 / sqrt(D); layer numbered through all experts from 0. out may be q. TS_ESHAPE: not the grid's tokens. */
 ts_status ts_attend(ts_attn *, int layer, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor out);
+/* While tiles are searched for (tile_search.h): before the samples of a layer pass it for good, ts_attn_try, the same samples for nothing but the comparison, ts_attn_choose. */
+bool ts_attn_tries(const ts_attn *);
+void ts_attn_try(ts_attn *, int layer);
+void ts_attn_choose(ts_attn *, int layer);
+void ts_attn_fix(ts_attn *, int layer, ts_plan); /* this plan for a layer in all branches */
+ts_status ts_tile_search_call(ts_attn *, int layer, ts_attention); /* what ts_attend does meanwhile: every candidate is compared, the output is full attention's */
 /* After the last step, while the arena is there: downloads the plans in force (keep_plans). TS_EFAIL: `strict`, and nothing was sparse. */
 ts_status ts_attn_finish(ts_attn *);
 /* Plans (and scores) under the names of docs/formats.md, with their metadata but for the model; the caller may take it (and set it NULL). NULL: none were kept. */

@@ -40,6 +40,7 @@ ts_status ts_cli_decode(ts_cli *);
 ts_status ts_cli_info(ts_cli *);
 ts_status ts_cli_tokens(ts_cli *);
 ts_status ts_cli_bench(ts_cli *);
+ts_status ts_cli_search_tile(ts_cli *);
 /* What the flags of generate and bench say of a picture, over the model's defaults: size to shift, but for prompt, attention and what is written. */
 ts_status ts_cli_request(ts_cli *, ts_request *);
 ts_status ts_cli_batch(ts_cli *);

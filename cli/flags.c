@@ -7,30 +7,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GEN = TS_CMD_GENERATE, DEC = TS_CMD_DECODE, INFO = TS_CMD_INFO, TOK = TS_CMD_TOKENS, BENCH = TS_CMD_BENCH, BATCH = TS_CMD_BATCH, ROW = TS_ROW, SIDE_MIN = 16, SIDE_MAX = 8192 };
+enum { GEN = TS_CMD_GENERATE, DEC = TS_CMD_DECODE, INFO = TS_CMD_INFO, TOK = TS_CMD_TOKENS, BENCH = TS_CMD_BENCH, SRCH = TS_CMD_SEARCH_TILE, BATCH = TS_CMD_BATCH, ROW = TS_ROW, SIDE_MIN = 16, SIDE_MAX = 8192 };
 #define MEMORY_MIN (16.0 * 1024 * 1024)
 #define MEMORY_MAX (1024.0 * 1024 * 1024 * 1024 * 1024 * 8)
 
 static const ts_flag table[] = {
     {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC | ROW, "Output",
      "File to write: .mp4, .webm, .gif, .png, a pattern like f-%04d.png, or a folder/ of numbered PNGs (default: tessera.mp4, or tessera.png for one frame)"},
-    {TS_F_OVERWRITE, "overwrite", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BENCH | BATCH, NULL, "Replace files that exist"},
+    {TS_F_OVERWRITE, "overwrite", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BENCH | BATCH | SRCH, NULL, "Replace files that exist"},
     {TS_F_SCALE, "scale", 0, TS_KIND_WHOLE, "N", 1, 16, NULL, GEN | DEC | BATCH | ROW, NULL, "Enlarge N times while writing, 1 to 16 (default: the model's; 1 for numbered PNGs)"},
     {TS_F_CRF, "crf", 0, TS_KIND_WHOLE, "N", 0, 63, NULL, GEN | DEC | BATCH | ROW, NULL, "Video quality, 0 (best) to 51 for MP4, 63 for WebM (default: 18, 24)"},
     {TS_F_NO_METADATA, "no-metadata", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL, "Leave prompt and settings out of the file"},
 
-    {TS_F_MODEL, "model", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN | DEC | TOK | BENCH | BATCH, "Picture",
+    {TS_F_MODEL, "model", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN | DEC | TOK | BENCH | BATCH | SRCH, "Picture",
      "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes with tessera)"},
-    {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | BENCH | BATCH | ROW, NULL, "Width and height in pixels, 16 to 8192 each (default: the model's)"},
-    {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN | BENCH | BATCH | ROW, NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
+    {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Width and height in pixels, 16 to 8192 each (default: the model's)"},
+    {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
     {TS_F_FPS, "fps", 0, TS_KIND_REAL, "X", 0.1, 240, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL, "Frames a second, 0.1 to 240 (default: the model's)"},
-    {TS_F_STEPS, "steps", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN | BENCH | BATCH | ROW, NULL, "Denoising steps, 1 to 1000 (default: the model's)"},
-    {TS_F_GUIDANCE, "guidance", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN | BENCH | BATCH | ROW, NULL, "Classifier-free guidance, 0 to 100; up to 1 means without, in half the time (default: the model's)"},
-    {TS_F_GUIDANCE_2, "guidance-2", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN | BENCH | BATCH | ROW, NULL, "Guidance of a model's second expert (default: --guidance if given, else the model's)"},
-    {TS_F_NEGATIVE, "negative", 0, TS_KIND_TEXT, "TEXT", 0, 0, NULL, GEN | BENCH | BATCH | ROW, NULL, "Negative prompt: what to steer away from (default: the model's)"},
-    {TS_F_SEED, "seed", 0, TS_KIND_SEED, "N", 0, 0, NULL, GEN | BENCH | BATCH | ROW, NULL, "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
-    {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler", GEN | BENCH | BATCH | ROW, NULL, "Solver: unipc or euler (default: the model's)"},
-    {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH | BATCH | ROW, NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
+    {TS_F_STEPS, "steps", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Denoising steps, 1 to 1000 (default: the model's)"},
+    {TS_F_GUIDANCE, "guidance", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Classifier-free guidance, 0 to 100; up to 1 means without, in half the time (default: the model's)"},
+    {TS_F_GUIDANCE_2, "guidance-2", 0, TS_KIND_REAL, "X", 0, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Guidance of a model's second expert (default: --guidance if given, else the model's)"},
+    {TS_F_NEGATIVE, "negative", 0, TS_KIND_TEXT, "TEXT", 0, 0, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Negative prompt: what to steer away from (default: the model's)"},
+    {TS_F_SEED, "seed", 0, TS_KIND_SEED, "N", 0, 0, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
+    {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler", GEN | BENCH | BATCH | ROW | SRCH, NULL, "Solver: unipc or euler (default: the model's)"},
+    {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
     {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0, NULL, GEN | BATCH | ROW, NULL,
      "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with keys like adaspa:keep=0.2 (default: dense)"},
     {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL,
@@ -72,20 +72,25 @@ static const ts_flag table[] = {
     {TS_F_KEEP, "keep", 0, TS_KIND_REALS, "X,X,...", 0.0001, 1, NULL, BENCH, NULL, "Shares of the key blocks that plans keep, 0.0001 to 1 (default: 1,0.5,0.2,0.1)"},
     {TS_F_REPEATS, "repeats", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, BENCH, NULL, "Times that each is measured, in turns, 1 to 1000; medians count (default: 3 for clips, 1 for --step, 5 for --kernel)"},
 
-    {TS_F_PRECISION, "precision", 0, TS_KIND_CHOICE, "TYPE", 0, 0, "auto|f32|bf16", GEN | DEC | INFO | BENCH | BATCH, "Machine",
-     "Arithmetic of transformer and text encoder: auto (bf16 where the CPU has it), f32 or bf16 (default: auto)"},
-    {TS_F_THREADS, "threads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, GEN | DEC | INFO | BENCH | BATCH, NULL, "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
-    {TS_F_CPU, "cpu", 0, TS_KIND_CHOICE, "LEVEL", 0, 0, "ref|avx2|avx512|avx512_bf16", GEN | DEC | INFO | BENCH | BATCH, NULL,
-     "Highest instruction set to use: ref, avx2, avx512 or avx512_bf16 (default: the CPU's)"},
-    {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, MEMORY_MAX, NULL, GEN | DEC | INFO | BENCH | BATCH, NULL, "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
+    {TS_F_TILE_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, SRCH, "Search", "File to write, for --attention tile:file=FILE (default: tile.json)"},
+    {TS_F_KS, "ks", 0, TS_KIND_WHOLES, "K,K,...", 1, 10000, NULL, SRCH, NULL, "Numbers of reference frames to choose from (default: 1,2,3,4 of 8 latent frames, scaled)"},
+    {TS_F_LOSS, "loss", 0, TS_KIND_REAL, "X", 0, 1000, NULL, SRCH, NULL, "Largest relative squared error of a layer's self-attention output, 0 to 1000 (default: 0.1)"},
+    {TS_F_SAMPLES, "samples", 0, TS_KIND_WHOLE, "N", 1, 32, NULL, SRCH, NULL, "Steps of each prompt to measure at, 1 to 32 (default: 3)"},
 
-    {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none", GEN | DEC | BENCH | BATCH, "Reporting", "Progress on stderr: bar, json (one event a line) or none (default: bar)"},
-    {TS_F_QUIET, "quiet", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK | BENCH | BATCH, NULL, "Nothing on stderr but errors"},
+    {TS_F_PRECISION, "precision", 0, TS_KIND_CHOICE, "TYPE", 0, 0, "auto|f32|bf16", GEN | DEC | INFO | BENCH | BATCH | SRCH, "Machine",
+     "Arithmetic of transformer and text encoder: auto (bf16 where the CPU has it), f32 or bf16 (default: auto)"},
+    {TS_F_THREADS, "threads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, GEN | DEC | INFO | BENCH | BATCH | SRCH, NULL, "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
+    {TS_F_CPU, "cpu", 0, TS_KIND_CHOICE, "LEVEL", 0, 0, "ref|avx2|avx512|avx512_bf16", GEN | DEC | INFO | BENCH | BATCH | SRCH, NULL,
+     "Highest instruction set to use: ref, avx2, avx512 or avx512_bf16 (default: the CPU's)"},
+    {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, MEMORY_MAX, NULL, GEN | DEC | INFO | BENCH | BATCH | SRCH, NULL, "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
+
+    {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none", GEN | DEC | BENCH | BATCH | SRCH, "Reporting", "Progress on stderr: bar, json (one event a line) or none (default: bar)"},
+    {TS_F_QUIET, "quiet", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK | BENCH | BATCH | SRCH, NULL, "Nothing on stderr but errors"},
     {TS_F_PROFILE, "profile", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL, "Time every operation and print a table on stderr"},
     {TS_F_DRY_RUN, "dry-run", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL, "Check everything, print sizes, memory and cost, and render nothing"},
     {TS_F_JSON, "json", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, INFO | TOK, NULL, "Print JSON"},
     {TS_F_JSON_FILE, "json", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL, "Write everything that was measured to FILE, as JSON"},
-    {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK | BENCH | BATCH, NULL, "Print this help"},
+    {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | INFO | TOK | BENCH | BATCH | SRCH, NULL, "Print this help"},
 };
 enum { ROWS = sizeof table / sizeof *table };
 

@@ -29,6 +29,8 @@ static const struct command {
      "Keys of JSONL and columns of CSV are prompt and the flags' names without dashes. Flags are the defaults of all rows.", 0, INT_MAX, NULL, ts_cli_batch},
     {"bench", TS_CMD_BENCH, "\"a prompt\"... | --step | --kernel [flags]", "Measure what sparse attention gains and costs against full attention",
      "Prompts: the same clips under several policies, in turns. --step: single evaluations of the transformer. --kernel: the attention kernels alone, beside the machine's peak.", 0, INT_MAX, NULL, ts_cli_bench},
+    {"search-tile", TS_CMD_SEARCH_TILE, "\"a prompt\"... [-o FILE] [flags]", "Find the sparsest attention tile that each layer of a model bears",
+     "Renders the prompts with full attention, compares, and writes a file for --attention tile:file=FILE. Its path is printed on stdout.", 1, INT_MAX, "a prompt", ts_cli_search_tile},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -104,8 +106,8 @@ static void help(const struct command *c)
         return;
     }
     printf("tessera %s: pictures and clips from open diffusion transformers\n\nusage: tessera COMMAND ...\n\n", ts_version());
-    for (int i = 0; i < COMMANDS; i++) printf("  %-10s %s\n", commands[i].name, commands[i].summary);
-    printf("  %-10s %s\n\n", "help", "Flags of a command: tessera help generate");
+    for (int i = 0; i < COMMANDS; i++) printf("  %-11s %s\n", commands[i].name, commands[i].summary);
+    printf("  %-11s %s\n\n", "help", "Flags of a command: tessera help generate");
     printf("for instance:\n  tessera generate \"a panda\" -o panda.mp4\n  tessera generate \"a panda\" -o panda.png --seed 7\n  tessera info panda.mp4\n\n"
            "exit codes: 0 done, 1 some jobs failed, 2 usage, 3 an input can not be used, 4 machine or numbers failed,\n"
            "130 Ctrl-C, 143 SIGTERM. The manual: man tessera. Version and libraries: tessera --version\n");

@@ -169,6 +169,26 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Samples pass a layer for the sake of its attention alone: what they become is thrown away. */
+static ts_status try_out(ts_dit *d, const evaluation *e, int l)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&d->ctx->arena);
+    ts_attn_try(e->attn, d->first_layer + l);
+    for (int i = 0; i < e->n; i++) {
+        ts_tensor h = ts_take(&d->ctx->arena, TS_F32, TS_DIM(d->grid.N, d->info.dim));
+        TRY(ts_stopped(d->ctx));
+        TRY(ts_cast(d->ctx->dev, sample(d, e, i), h));
+        ts_attn_begin(e->attn, e->event.step, e->eval[i].slot);
+        TRY(d->cls->block(d->self, l, e->eval[i], e->attn, d->first_layer + l, h));
+        ts_release(&d->ctx->arena, mark);
+    }
+    ts_attn_choose(e->attn, d->first_layer + l);
+done:
+    ts_release(&d->ctx->arena, mark);
+    return st;
+}
+
 static ts_status layer(ts_dit *d, evaluation *e, int l)
 {
     ts_status st;
@@ -178,6 +198,7 @@ static ts_status layer(ts_dit *d, evaluation *e, int l)
     e->event.layer = l + 1, e->event.layers = d->info.layers;
     e->event.seconds = e->before + now() - e->began;
     ts_progress(ctx, e->event);
+    if (ts_attn_tries(e->attn)) TRY(try_out(d, e, l));
     for (int i = 0; i < e->n; i++) {
         ts_tensor h = sample(d, e, i);
         TRY(ts_stopped(ctx));

@@ -49,6 +49,14 @@ done:
     return st;
 }
 
+/* The latents that enter a step, where somebody wants to see them. */
+static ts_status record(ts_run *r, int step, ts_tensor x)
+{
+    for (int i = 0; i < r->records && !r->ctx->dev->counting; i++)
+        if (r->record[i] == step) return r->ctx->dev->ops->download(r->ctx->dev, r->recorded + (long)i * ts_count(x), x.p, (size_t)ts_count(x) * sizeof(float));
+    return TS_OK;
+}
+
 static ts_status hand_over(ts_run *r, ts_tensor x, ts_bag **out)
 {
     ts_status st = TS_OK;
@@ -98,6 +106,7 @@ ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)
         int index = i >= r->low;
         TRY(ts_stopped(r->ctx));
         if (index != e.index) TRY(take_over(r, &e, index, i));
+        TRY(record(r, i, x));
         TRY(step(r, &e, &solver, i, ts_seconds() - start, x, v));
         if (!count && r->q.state) TRY(ts_state_save(r, &solver, x));
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .step = i + 1, .steps = r->q.steps, .seconds = ts_seconds() - start});

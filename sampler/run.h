@@ -23,6 +23,9 @@ struct ts_run {
     float *noise;              /* given instead of drawn; NULL */
     size_t arena[3];           /* bytes a phase takes, by ts_phase */
     ts_vae_tile tile;
+    const int *record;         /* steps (from 0, ascending) before which denoising keeps the latents, [records] */
+    int records;
+    float *recorded;           /* [records, C, F, H, W], of whoever asked; freed with the run */
     ts_policy policy;          /* of q.attention, settled */
     ts_attn attn;
     ts_report report;

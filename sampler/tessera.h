@@ -120,6 +120,19 @@ double ts_ssim(const uint8_t *a, const uint8_t *b, int w, int h);
 /* Is it a policy of sparse attention that can be read? TS_EUSAGE: what is wrong. */
 ts_status ts_attention_check(ts_ctx *, const char *policy);
 
+/* The sparsest attention tile that every layer bears, greedy in layer order: the smallest k of k : F - k whose self-attention output differs from full attention's by no more than `loss`,
+ * |o_k - o|^2 / |o|^2 averaged over prompts, guidance branches and steps. */
+typedef struct { /* borrowed until the call returns */
+    const char *const *prompt;
+    int prompts;           /* at most 8 */
+    const int *k;          /* candidates, 1 .. latent frames - 2 */
+    int ks;                /* 0: 1, 2, 3, 4 of 8 latent frames, scaled */
+    double loss;
+    int samples;           /* steps to measure at, of each expert; at most 32 */
+} ts_tile_options;
+/* `q`: everything but the prompt. *json: what --attention tile:file=FILE reads (docs/formats.md); malloc'd. Progress: text and denoising of each prompt, then TS_PHASE_BENCH. TS_EUSAGE, TS_EMODEL, TS_EMEMORY, TS_ESTOP. */
+ts_status ts_search_tile(ts_model *, const ts_request *q, const ts_tile_options *, char **json);
+
 /* Pieces and ids of a text as the model's tokenizer sees it after cleaning: JSON {"text", "tokens": [{"id", "piece"}], "truncated"}; malloc'd. */
 ts_status ts_tokens(ts_model *, const char *text, char **json);
 

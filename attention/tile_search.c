@@ -1,0 +1,108 @@
+/* The search for a k of every layer; dit.c shows it each layer twice. Differences are summed on the host in double: what a device adds up in its own order must not decide a choice. */
+#include "attention/tile_search.h"
+
+#include "attention/patterns.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static ts_status no_memory(ts_attn *a) { return ts_fail(&a->ctx->err, TS_EMEMORY, "no memory to compare tiles of %d tokens", a->grid.N); }
+
+ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = a->ctx->dev;
+    int nb = a->grid.nb;
+    size_t size = (size_t)nb * (size_t)ts_plan_words(nb) * sizeof(uint32_t);
+    uint32_t *bits = malloc(size);
+    int32_t *at = malloc((size_t)a->grid.N * sizeof *at);
+    s->plan = calloc((size_t)s->ks + 1, sizeof *s->plan);
+    if (!bits || !at || !s->plan) TRY(no_memory(a));
+    ts_grid_order(&a->grid, a->o.policy.order, at);
+    for (int i = 0; i <= s->ks; i++) {
+        if (!ts_pattern_tile(&a->grid, at, i < s->ks ? s->k[i] : 0, TS_BLOCK, bits)) TRY(no_memory(a));
+        s->plan[i] = (ts_plan){.A = 1, .nb = nb, .bits = ts_take(&a->ctx->arena, TS_U32, TS_DIM(nb, ts_plan_words(nb))).p, .share = (double)ts_bits_count(bits, nb, nb) / ((double)nb * nb)};
+        TRY(dev->ops->upload(dev, s->plan[i].bits, bits, size));
+        TRY(dev->ops->join(dev));
+    }
+    a->search = s;
+done:
+    free(bits);
+    free(at);
+    return st;
+}
+
+void ts_tile_search_close(ts_tile_search *s)
+{
+    free(s->plan);
+    s->plan = NULL;
+}
+
+bool ts_attn_tries(const ts_attn *a) { return a->search != NULL; }
+
+void ts_attn_try(ts_attn *a, int layer)
+{
+    ts_tile_search *s = a->search;
+    s->trying = true, s->samples = 0;
+    for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] = 0;
+}
+
+void ts_attn_choose(ts_attn *a, int layer)
+{
+    ts_tile_search *s = a->search;
+    int best = 0;
+    for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] /= s->samples;
+    while (best < s->ks && !(s->error[(long)layer * s->ks + best] <= s->loss)) best++;
+    if (a->ctx->dev->counting) best = 0;
+    s->trying = false;
+    s->chosen[layer] = best < s->ks ? s->k[best] : 0;
+    ts_attn_fix(a, layer, s->plan[best]);
+}
+
+/* [1, N, A, D] of any type to f32 [N, A D] of the host; x itself is left alone. */
+static ts_status fetch(ts_attn *a, ts_tensor x, float *to)
+{
+    ts_status st;
+    ts_device *dev = a->ctx->dev;
+    size_t mark = ts_mark(&a->ctx->arena);
+    ts_tensor f = ts_take(&a->ctx->arena, TS_F32, x.nd, x.dim);
+    f.ld = x.dim[2] * x.dim[3];
+    TRY(ts_cast(dev, x, f));
+    if (!dev->counting) TRY(dev->ops->download(dev, to, f.p, (size_t)ts_count(f) * sizeof *to));
+done:
+    ts_release(&a->ctx->arena, mark);
+    return st;
+}
+
+ts_status ts_tile_search_call(ts_attn *a, int layer, ts_attention op)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = a->ctx->dev;
+    ts_tile_search *s = a->search;
+    size_t mark = ts_mark(&a->ctx->arena);
+    long n = ts_count(op.q);
+    float *full = malloc((size_t)n * sizeof *full), *tried = malloc((size_t)n * sizeof *tried);
+    ts_attention other = op;
+    ts_tensor o = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim), y = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim);
+    if (!full || !tried) TRY(no_memory(a));
+    o.ld = y.ld = op.q.dim[2] * op.q.dim[3];
+    op.out = o;
+    TRY(ts_attention_op(dev, op));
+    TRY(fetch(a, o, full));
+    for (int i = 0; i < s->ks; i++) {
+        const ts_plan *plan = s->plan + i;
+        double off = 0, all = 0;
+        op.out = y, op.plan = &plan;
+        TRY(ts_attention_op(dev, op));
+        TRY(fetch(a, y, tried));
+        for (long j = 0; j < n && !dev->counting; j++) off += ((double)tried[j] - full[j]) * ((double)tried[j] - full[j]), all += (double)full[j] * full[j];
+        s->error[(long)layer * s->ks + i] += off == 0 ? 0 : off / all;
+    }
+    s->samples++;
+    TRY(ts_cast(dev, o, other.out)); /* last: it may lie where q was */
+done:
+    ts_release(&a->ctx->arena, mark);
+    free(full);
+    free(tried);
+    return st;
+}
