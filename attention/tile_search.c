@@ -59,15 +59,17 @@ void ts_attn_choose(ts_attn *a, int layer)
     ts_attn_fix(a, layer, s->plan[best]);
 }
 
-/* [1, N, A, D] of any type to f32 [N, A D] of the host; x itself is left alone. */
+/* [1, N, A, D], whose ld is from token to token, as rows of tokens. */
+static ts_tensor tokens(ts_tensor t) { return (ts_tensor){t.p, t.type, 2, {t.dim[1], t.dim[2] * t.dim[3]}, t.ld}; }
+
+/* x of any type to f32 [N, A D] of the host. */
 static ts_status fetch(ts_attn *a, ts_tensor x, float *to)
 {
     ts_status st;
     ts_device *dev = a->ctx->dev;
     size_t mark = ts_mark(&a->ctx->arena);
-    ts_tensor f = ts_take(&a->ctx->arena, TS_F32, x.nd, x.dim);
-    f.ld = x.dim[2] * x.dim[3];
-    TRY(ts_cast(dev, x, f));
+    ts_tensor f = ts_take(&a->ctx->arena, TS_F32, TS_DIM(x.dim[1], x.dim[2] * x.dim[3]));
+    TRY(ts_cast(dev, tokens(x), f));
     if (!dev->counting) TRY(dev->ops->download(dev, to, f.p, (size_t)ts_count(f) * sizeof *to));
 done:
     ts_release(&a->ctx->arena, mark);
@@ -82,7 +84,7 @@ ts_status ts_tile_search_call(ts_attn *a, int layer, ts_attention op)
     size_t mark = ts_mark(&a->ctx->arena);
     long n = ts_count(op.q);
     float *full = malloc((size_t)n * sizeof *full), *tried = malloc((size_t)n * sizeof *tried);
-    ts_attention other = op;
+    ts_tensor out = op.out;
     ts_tensor o = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim), y = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim);
     if (!full || !tried) TRY(no_memory(a));
     o.ld = y.ld = op.q.dim[2] * op.q.dim[3];
@@ -99,7 +101,7 @@ ts_status ts_tile_search_call(ts_attn *a, int layer, ts_attention op)
         s->error[(long)layer * s->ks + i] += off == 0 ? 0 : off / all;
     }
     s->samples++;
-    TRY(ts_cast(dev, o, other.out)); /* last: it may lie where q was */
+    TRY(ts_cast(dev, tokens(o), tokens(out))); /* last: it may lie where q was */
 done:
     ts_release(&a->ctx->arena, mark);
     free(full);
