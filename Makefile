@@ -17,7 +17,9 @@ ALL_CFLAGS = -std=gnu11 $(WARN) -fopenmp -fno-math-errno $(CFLAGS) $(PKG_CFLAGS)
 LDLIBS = $(PKG_LIBS) -ldnnl -lm -fopenmp -pthread
 
 LIB_SRC := $(sort $(wildcard backend/*.c backend/cpu/*.c weights/*.c attention/*.c prompts/*.c dit/*.c codecs/*.c sampler/*.c))
-CLI_SRC := $(sort $(wildcard cli/*.c))
+HIREDIS := $(shell pkg-config --exists hiredis 2>/dev/null && echo yes)
+CLI_SRC := $(sort $(filter-out $(if $(HIREDIS),cli/queue_none.c,cli/queue_redis.c),$(wildcard cli/*.c)))
+CLI_LIBS := $(if $(HIREDIS),$(shell pkg-config --libs hiredis))
 TEST_SRC := $(sort $(wildcard tests/*/test_*.c))
 TEST_LIB := $(sort $(filter-out $(TEST_SRC),$(wildcard tests/*.c tests/*/*.c)))
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
@@ -32,7 +34,7 @@ tessera: $(B)/tessera
 $(B)/tessera: $(CLI_OBJ) $(B)/libtessera.a
 	@mkdir -p $(@D)
 	@echo "  LD $@"
-	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(B)/libtessera.a $(LDLIBS)
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(B)/libtessera.a $(LDLIBS) $(CLI_LIBS)
 $(B)/libtessera.a: $(LIB_OBJ)
 	@rm -f $@
 	@ar rcs $@ $^

@@ -195,12 +195,16 @@ ts_status ts_cli_batch(ts_cli *c)
         TRY(verdict(&b));
         goto done;
     }
-    if (ts_cli_set(c, TS_F_QUEUE)) TRY(ts_queue_open(&b));
+    if (ts_cli_set(c, TS_F_QUEUE)) {
+        TRY(ts_queue_open(&b));
+        c->screen.tick = ts_queue_renew, c->screen.tick_user = &b;
+    }
     set_label(&b);
     TRY(make_cache(c));
     TRY(ts_cli_stopped(c));
     TRY(work(&b));
 done:
+    c->screen.tick = NULL;
     ts_batch_work_close(&b);
     ts_queue_close(&b);
     ts_texts_close(b.texts);

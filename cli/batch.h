@@ -99,6 +99,7 @@ ts_status ts_batch_status(ts_cli *, const char *out); /* --status */
 ts_status ts_batch_work_open(ts_batch *);  /* makes it, removes what a killed process of the same share left */
 void ts_batch_work_close(ts_batch *);      /* removes it when empty */
 char *ts_batch_path(const ts_batch *, const char *name); /* OUT/name; malloc'd; NULL: no memory */
+bool ts_batch_exists(const ts_batch *, const char *name);
 char *ts_batch_work_path(const ts_batch *, const ts_job *, const char *end); /* WORK/id+end */
 char *ts_batch_state_path(const ts_batch *, const ts_job *); /* of --resume-steps; workers of a queue share it; malloc'd */
 /* The finished file or folder gets its name. TS_EFAIL: another one is there already. */
@@ -109,13 +110,13 @@ void ts_remove_tree(const char *path);
 ts_status ts_batch_plan(ts_batch *);       /* texts, geometries, cost, order; geometries that can not be rendered make their jobs fail */
 ts_status ts_batch_render(ts_batch *);     /* all that is to do. TS_ESTOP, TS_EIO, TS_EMODEL, and TS_EFAIL with --fail-fast */
 
-/* ---- batch_queue.c ---- */
+/* ---- queue_redis.c; queue_none.c in a build without hiredis ---- */
 ts_status ts_queue_open(ts_batch *);       /* TS_EUSAGE: the URL, or this build has no hiredis; TS_EDEVICE: no server */
 void ts_queue_close(ts_batch *);
 ts_status ts_queue_fill(ts_batch *);       /* offers all jobs that are to do and that nobody offered before */
 ts_status ts_queue_next(ts_batch *, int *job); /* claims one; waits for those of others that may come back; -1: all are finished */
 ts_status ts_queue_holds(ts_batch *, bool *); /* whether the claim is still ours, and renews it */
-void ts_queue_renew(ts_batch *);           /* from time to time, while working */
+void ts_queue_renew(void *batch);          /* while working: keeps the claim fresh; any number of times */
 ts_status ts_queue_finish(ts_batch *, const ts_job *); /* done or failed */
 
 /* ---- batch_report.c ---- */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,6 +24,15 @@ char *ts_batch_path(const ts_batch *b, const char *name)
 {
     char *path = NULL;
     return asprintf(&path, "%s/%s", b->out, name) < 0 ? NULL : path;
+}
+
+bool ts_batch_exists(const ts_batch *b, const char *name)
+{
+    struct stat s;
+    char *path = ts_batch_path(b, name);
+    bool there = path && lstat(path, &s) == 0;
+    free(path);
+    return there;
 }
 
 char *ts_batch_work_path(const ts_batch *b, const ts_job *j, const char *end)
@@ -57,6 +67,25 @@ static bool ends_with(const char *s, const char *end)
     return n > m && !strcmp(s + n - m, end);
 }
 
+/* Workers of a queue that were killed on this machine leave their folders to whoever comes next. */
+static void remove_dead(ts_batch *b)
+{
+    char host[64] = "", inside[4400];
+    gethostname(host, sizeof host - 1);
+    size_t n = strlen(host);
+    snprintf(inside, sizeof inside, "%s/.tessera-batch", b->out);
+    DIR *d = opendir(inside);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char *rest, *path = NULL;
+        if (strncmp(e->d_name, host, n) || e->d_name[n] != '-') continue;
+        long pid = strtol(e->d_name + n + 1, &rest, 10);
+        if (*rest || pid < 1 || kill((pid_t)pid, 0) == 0 || errno != ESRCH || asprintf(&path, "%s/%s", inside, e->d_name) < 0) continue;
+        ts_remove_tree(path);
+        free(path);
+    }
+    if (d) closedir(d);
+}
+
 ts_status ts_batch_work_open(ts_batch *b)
 {
     ts_status st = TS_OK;
@@ -68,6 +97,7 @@ ts_status ts_batch_work_open(ts_batch *b)
         if (asprintf(&inside, "%s/.tessera-batch/queue/", b->out) < 0) TRY((inside = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
         TRY(make_parents(b->c, inside));
     }
+    if (b->queue) remove_dead(b);
     DIR *d = opendir(b->work);
     if (!d) TRY(ts_cli_fail(b->c, TS_EIO, "%s: %s", b->work, strerror(errno)));
     for (struct dirent *e; (e = readdir(d));) { /* what is half belongs to nobody: the folder's account is locked by us */

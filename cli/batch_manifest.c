@@ -297,20 +297,11 @@ static void collect(void *user, const char *share, const char *path, const cJSON
     p->error = strcmp(status, "failed") ? NULL : strdup(text_of(j, "error"));
 }
 
-static bool exists(const ts_batch *b, const char *name)
-{
-    struct stat s;
-    char *path = ts_batch_path(b, name);
-    bool there = path && lstat(path, &s) == 0;
-    free(path);
-    return there;
-}
-
 /* Returns whether the job's output is in the way. */
 static bool settle(ts_batch *b, past *p)
 {
     ts_job *j = p->job;
-    bool there = exists(b, j->name), retry = ts_cli_set(b->c, TS_F_RETRY);
+    bool there = ts_batch_exists(b, j->name), retry = ts_cli_set(b->c, TS_F_RETRY);
     if (there && (p->done || p->begun)) { /* names appear by renaming what is whole: a row that began and has its output is done */
         j->state = TS_JOB_HAD, j->found = !p->done, j->seconds = p->seconds;
     } else if (!strcmp(p->status, "failed") && !retry) {

@@ -337,6 +337,10 @@ static ts_status by_queue(ts_batch *b, ts_run **like)
         if (which < 0) break;
         ts_job *j = b->job + which;
         for (at = 0; b->order[at] != which;) at++;
+        if (j->state == TS_JOB_TODO && !j->replaces && ts_batch_exists(b, j->name)) { /* its worker ended between the name and the word */
+            j->found = true, j->state = TS_JOB_DONE;
+            TRY(ts_manifest_add(b, j, "done"));
+        }
         if (j->state == TS_JOB_HAD || j->state == TS_JOB_DONE) { /* it has its output: only the queue did not know yet */
             TRY(ts_queue_finish(b, j));
             continue;

@@ -22,6 +22,8 @@ typedef struct {
     int rows, row;          /* of a batch: to render; the one at work, from 1; rows 0: no batch */
     double batch_cost, batch_did, row_cost; /* of all rows, of those done, of the one at work; as `cost` */
     double batch_spent, row_began; /* seconds of the rows done */
+    void (*tick)(void *);   /* called at every event, in every mode; NULL */
+    void *tick_user;
     uint64_t warned[32];    /* hashes of warnings that were shown: each is said once */
     int warnings;
 } ts_screen;

@@ -1,0 +1,403 @@
+/* Rows shared one by one through a Redis server: a stream NAME holds a message a row, the consumer group `tessera` hands each to one worker, who acknowledges it when the row's file has its name. A message
+ * that its worker has not touched for --claim-timeout is taken over. Two more keys: NAME:plan says which batch the queue holds, NAME:rows what became of each row. Needs Redis 6.2 (XAUTOCLAIM). */
+#include "cli/batch.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GROUP "tessera"
+enum { PATIENCE = 60, ANSWER = 30, DELIVERIES = 3 }; /* seconds to reach a server again, for an answer; times that a row may end its worker */
+
+struct ts_queue {
+    redisContext *r;
+    char *user, *password, *host, *name, *plan, *rows;
+    int port;
+    char consumer[128];
+    char claim[64];       /* id of the message that is ours now; "": none */
+    long timeout_ms;
+    double renewed;
+    bool waiting;         /* said so */
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- the address ---- */
+static ts_status bad_url(ts_batch *b)
+{
+    return ts_cli_fail(b->c, TS_EUSAGE, "--queue: wanted redis://HOST:PORT/NAME, with [USER]:PASSWORD@ before HOST where the server asks for it");
+}
+
+static char *piece(const char *from, const char *to) { return strndup(from, (size_t)(to - from)); }
+
+/* redis://[user:password@]host[:port]/name; an IPv6 address stands in brackets. */
+static ts_status parse(ts_batch *b, const char *url)
+{
+    ts_queue *q = b->queue;
+    if (!strncmp(url, "rediss://", 9)) return ts_cli_fail(b->c, TS_EUSAGE, "--queue: rediss:// (TLS) is not supported: a tunnel to the server (stunnel, ssh -L) with redis:// is");
+    if (strncmp(url, "redis://", 8)) return bad_url(b);
+    const char *s = url + 8, *slash = strchr(s, '/'), *at = slash ? memrchr(s, '@', (size_t)(slash - s)) : NULL;
+    if (!slash || !slash[1] || strchr(slash + 1, '/')) return bad_url(b);
+    if (at) {
+        const char *colon = memchr(s, ':', (size_t)(at - s));
+        if (!colon) return bad_url(b);
+        if (colon > s) q->user = piece(s, colon);
+        q->password = piece(colon + 1, at);
+        s = at + 1;
+    } else if (getenv("REDISCLI_AUTH")) {
+        q->password = strdup(getenv("REDISCLI_AUTH"));
+    }
+    const char *end = *s == '[' ? memchr(s, ']', (size_t)(slash - s)) : memchr(s, ':', (size_t)(slash - s));
+    if (*s == '[' && !end) return bad_url(b);
+    const char *host_end = end ? end : slash, *port = *s == '[' ? end + 1 : end ? end : slash;
+    q->host = *s == '[' ? piece(s + 1, host_end) : piece(s, host_end);
+    q->port = 6379;
+    if (port < slash) {
+        char *rest;
+        long p = *port == ':' && isdigit((unsigned char)port[1]) ? strtol(port + 1, &rest, 10) : 0;
+        if (p < 1 || p > 65535 || rest != slash) return bad_url(b);
+        q->port = (int)p;
+    }
+    q->name = strdup(slash + 1);
+    if (asprintf(&q->plan, "%s:plan", slash + 1) < 0) q->plan = NULL;
+    if (asprintf(&q->rows, "%s:rows", slash + 1) < 0) q->rows = NULL;
+    if (!q->host || !q->name || !q->plan || !q->rows) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a queue");
+    return *q->host ? TS_OK : bad_url(b);
+}
+
+/* ---- talking ---- */
+static ts_status failed(ts_batch *b, const char *what) { return ts_cli_fail(b->c, TS_EDEVICE, "--queue: %s:%d: %s", b->queue->host, b->queue->port, what); }
+
+static void drop(redisReply **r)
+{
+    if (*r) freeReplyObject(*r);
+    *r = NULL;
+}
+
+static ts_status authenticate(ts_batch *b)
+{
+    ts_queue *q = b->queue;
+    ts_status st = TS_OK;
+    if (!q->password) return TS_OK;
+    redisReply *r = q->user ? redisCommand(q->r, "AUTH %s %s", q->user, q->password) : redisCommand(q->r, "AUTH %s", q->password);
+    if (r && r->type == REDIS_REPLY_ERROR) st = failed(b, r->str);
+    if (r) freeReplyObject(r);
+    return st;
+}
+
+static ts_status connect_once(ts_batch *b)
+{
+    ts_queue *q = b->queue;
+    if (q->r) redisFree(q->r);
+    q->r = redisConnectWithTimeout(q->host, q->port, (struct timeval){.tv_sec = ANSWER});
+    if (!q->r) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a connection");
+    if (q->r->err) return failed(b, q->r->errstr);
+    redisSetTimeout(q->r, (struct timeval){.tv_sec = ANSWER});
+    redisEnableKeepAlive(q->r);
+    return authenticate(b);
+}
+
+static void pause_seconds(double s) { nanosleep(&(struct timespec){.tv_sec = (time_t)s, .tv_nsec = (long)((s - (double)(long)s) * 1e9)}, NULL); }
+
+/* A night is long enough for a server to be started anew: it gets a minute. */
+static ts_status reconnect(ts_batch *b)
+{
+    ts_status st;
+    double until = now() + PATIENCE;
+    for (;;) {
+        st = ts_cli_stopped(b->c);
+        if (st) return st;
+        st = connect_once(b);
+        if (st != TS_EDEVICE || now() > until) return st;
+        pause_seconds(1);
+    }
+}
+
+/* One command; its answer in *out, for drop(). What is sent twice because an answer was lost does no harm. An error that the server tells ends the batch, unless `tolerant`. */
+static ts_status say(ts_batch *b, redisReply **out, bool tolerant, const char *format, ...)
+{
+    ts_queue *q = b->queue;
+    drop(out);
+    for (int tries = 0; tries < 3; tries++) {
+        va_list list;
+        va_start(list, format);
+        *out = q->r && !q->r->err ? redisvCommand(q->r, format, list) : NULL;
+        va_end(list);
+        if (*out) break;
+        ts_status st = reconnect(b);
+        if (st) return st;
+    }
+    if (!*out) return failed(b, "the connection is lost again and again");
+    if ((*out)->type != REDIS_REPLY_ERROR || tolerant) return TS_OK;
+    if (strstr((*out)->str, "unknown command")) return failed(b, "the server is too old: Redis 6.2 or later is needed");
+    return failed(b, (*out)->str);
+}
+
+ts_status ts_queue_open(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    const ts_flag_value *timeout = b->c->flags.value + TS_F_CLAIM_TIMEOUT;
+    ts_queue *q = b->queue = calloc(1, sizeof *q);
+    char host[64] = "";
+    if (!q) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a queue");
+    TRY(parse(b, ts_cli_text(b->c, TS_F_QUEUE)));
+    gethostname(host, sizeof host - 1);
+    snprintf(q->consumer, sizeof q->consumer, "%s-%ld", host, (long)getpid());
+    q->timeout_ms = 1000 * (timeout->set ? timeout->whole : 900);
+    TRY(connect_once(b));
+done:
+    return st;
+}
+
+void ts_queue_close(ts_batch *b)
+{
+    ts_queue *q = b->queue;
+    redisReply *r = NULL;
+    if (!q) return;
+    if (*q->claim && q->r && !q->r->err) { /* nobody needs to wait for us: the message looks as if it had been left alone for long */
+        r = redisCommand(q->r, "XCLAIM %s " GROUP " %s 0 %s IDLE %ld JUSTID", q->name, q->consumer, q->claim, q->timeout_ms + 1);
+        drop(&r);
+    }
+    if (q->r) redisFree(q->r);
+    free(q->user), free(q->password), free(q->host), free(q->name), free(q->plan), free(q->rows);
+    free(q);
+    b->queue = NULL;
+}
+
+/* ---- offering rows ---- */
+static void plan_of(const ts_batch *b, char out[64])
+{
+    uint64_t h = UINT64_C(14695981039346656037);
+    int n = 0;
+    for (int i = 0; i < b->jobs; i++) {
+        if (b->job[i].state == TS_JOB_FAULTY) continue;
+        for (const char *s = b->job[i].id; *s; s++) h = (h ^ (uint8_t)*s) * UINT64_C(1099511628211);
+        n++;
+    }
+    snprintf(out, 64, "%016llx %d rows", (unsigned long long)h, n);
+}
+
+/* What the queue knows of a row: "queued", "done", "failed"; NULL: nothing. `known` answers HGETALL. */
+static const char *known_state(const redisReply *known, const char *id)
+{
+    for (size_t i = 0; i + 1 < known->elements; i += 2)
+        if (!strcmp(known->element[i]->str, id)) return known->element[i + 1]->str;
+    return NULL;
+}
+
+static ts_status check_plan(ts_batch *b, const redisReply *r, const char *plan)
+{
+    if (r->type != REDIS_REPLY_STRING || !strcmp(r->str, plan)) return TS_OK;
+    const char *rows = strchr(r->str, ' ');
+    return ts_cli_fail(b->c, TS_EUSAGE, "--queue: %s holds another batch (%s, from other files or other flags): another name begins a new one, redis-cli DEL %s %s %s forgets the old one", b->queue->name,
+                       rows ? rows + 1 : "?", b->queue->name, b->queue->plan, b->queue->rows);
+}
+
+/* Offers what nobody has offered, in one transaction; *again: somebody else did so in between. */
+static ts_status fill_once(ts_batch *b, bool *again)
+{
+    ts_status st = TS_OK;
+    ts_queue *q = b->queue;
+    redisReply *r = NULL, *known = NULL;
+    char plan[64];
+    int lost = 0;
+    bool retry = ts_cli_set(b->c, TS_F_RETRY);
+    *again = false;
+    plan_of(b, plan);
+    TRY(say(b, &r, false, "WATCH %s %s", q->plan, q->rows));
+    TRY(say(b, &r, false, "GET %s", q->plan));
+    TRY(check_plan(b, r, plan));
+    TRY(say(b, &known, false, "HGETALL %s", q->rows));
+    TRY(say(b, &r, true, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", q->name)); /* an error says that it is there */
+    TRY(say(b, &r, false, "MULTI"));
+    int sent = 0;
+    redisAppendCommand(q->r, "SET %s %s", q->plan, plan), sent++;
+    for (int i = 0; i < b->jobs; i++) {
+        const ts_job *j = b->job + i;
+        if (j->state != TS_JOB_TODO && j->state != TS_JOB_FAILED) continue;
+        const char *state = known_state(known, j->id);
+        bool over = state && strcmp(state, "queued");
+        if (state && !(retry && over)) {
+            lost += over && !strcmp(state, "done") && !ts_batch_exists(b, j->name);
+            continue;
+        }
+        redisAppendCommand(q->r, "XADD %s * row %s", q->name, j->id), sent++;
+        redisAppendCommand(q->r, "HSET %s %s queued", q->rows, j->id), sent++;
+    }
+    for (int i = 0; i < sent; i++) {
+        drop(&r);
+        if (redisGetReply(q->r, (void **)&r) != REDIS_OK) { /* nothing of a transaction has happened before EXEC */
+            *again = true;
+            TRY(reconnect(b));
+            goto done;
+        }
+    }
+    TRY(say(b, &r, false, "EXEC"));
+    *again = r->type == REDIS_REPLY_NIL;
+    if (lost && !*again) {
+        char text[200];
+        snprintf(text, sizeof text, "%d row%s finished, says the queue, but not in %.80s: --retry renders %s again", lost, lost == 1 ? " is" : "s are", b->out, lost == 1 ? "it" : "them");
+        ts_screen_warn(&b->c->screen, text);
+    }
+done:
+    drop(&r);
+    drop(&known);
+    return st;
+}
+
+ts_status ts_queue_fill(ts_batch *b)
+{
+    bool again = true;
+    for (int tries = 0; again && tries < 100; tries++) {
+        ts_status st = fill_once(b, &again);
+        if (st) return st;
+    }
+    return again ? failed(b, "the queue can not be filled: others change it all the time") : TS_OK;
+}
+
+/* ---- claiming ---- */
+/* [[id, [field, value]]] -> our claim and the job it stands for. */
+static ts_status accept(ts_batch *b, const redisReply *messages, int *job)
+{
+    ts_queue *q = b->queue;
+    if (!messages || messages->type != REDIS_REPLY_ARRAY || !messages->elements || messages->element[0]->type != REDIS_REPLY_ARRAY || messages->element[0]->elements < 2) return TS_OK;
+    const redisReply *id = messages->element[0]->element[0], *fields = messages->element[0]->element[1];
+    if (fields->type != REDIS_REPLY_ARRAY || fields->elements < 2) return failed(b, "a message without a row");
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].name && !strcmp(b->job[i].id, fields->element[1]->str)) *job = i;
+    if (*job < 0) return ts_cli_fail(b->c, TS_EUSAGE, "--queue: row %.32s of %s is not in these files", fields->element[1]->str, q->name);
+    snprintf(q->claim, sizeof q->claim, "%s", id->str);
+    q->renewed = now();
+    q->waiting = false;
+    return TS_OK;
+}
+
+/* A row that has ended several workers would end them all, one after the other. */
+static ts_status check_deliveries(ts_batch *b, int job)
+{
+    ts_status st = TS_OK;
+    ts_queue *q = b->queue;
+    ts_job *j = b->job + job;
+    redisReply *r = NULL;
+    TRY(say(b, &r, false, "XPENDING %s " GROUP " %s %s 1", q->name, q->claim, q->claim));
+    long long times = r->type == REDIS_REPLY_ARRAY && r->elements == 1 && r->element[0]->elements == 4 ? r->element[0]->element[3]->integer : 1;
+    if (times > DELIVERIES) {
+        j->state = TS_JOB_FAILED;
+        free(j->error);
+        if (asprintf(&j->error, "%lld workers began it and were not heard of again", times - 1) < 0) j->error = NULL;
+    }
+done:
+    drop(&r);
+    return st;
+}
+
+static ts_status take_over(ts_batch *b, int *job)
+{
+    ts_status st = TS_OK;
+    ts_queue *q = b->queue;
+    redisReply *r = NULL;
+    char cursor[64] = "0-0";
+    do {
+        TRY(say(b, &r, false, "XAUTOCLAIM %s " GROUP " %s %ld %s COUNT 1", q->name, q->consumer, q->timeout_ms, cursor));
+        if (r->type != REDIS_REPLY_ARRAY || r->elements < 2) TRY(failed(b, "an answer to XAUTOCLAIM that is none"));
+        snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
+        TRY(accept(b, r->element[1], job));
+        if (*job >= 0) TRY(check_deliveries(b, *job));
+    } while (*job < 0 && strcmp(cursor, "0-0"));
+done:
+    drop(&r);
+    return st;
+}
+
+static ts_status read_new(ts_batch *b, int *job)
+{
+    ts_status st = TS_OK;
+    ts_queue *q = b->queue;
+    redisReply *r = NULL;
+    TRY(say(b, &r, false, "XREADGROUP GROUP " GROUP " %s COUNT 1 STREAMS %s >", q->consumer, q->name));
+    if (r->type == REDIS_REPLY_ARRAY && r->elements && r->element[0]->elements == 2) TRY(accept(b, r->element[0]->element[1], job));
+done:
+    drop(&r);
+    return st;
+}
+
+ts_status ts_queue_next(ts_batch *b, int *job)
+{
+    ts_status st = TS_OK;
+    ts_queue *q = b->queue;
+    redisReply *r = NULL;
+    double pause = (double)q->timeout_ms / 4000 < 1 ? (double)q->timeout_ms / 4000 : 1;
+    *job = -1;
+    for (;;) {
+        TRY(ts_cli_stopped(b->c));
+        TRY(take_over(b, job));
+        if (*job < 0) TRY(read_new(b, job));
+        if (*job >= 0) break;
+        TRY(say(b, &r, false, "XPENDING %s " GROUP, q->name));
+        long long left = r->type == REDIS_REPLY_ARRAY && r->elements ? r->element[0]->integer : 0;
+        if (!left) break;
+        if (!q->waiting) ts_screen_note(&b->c->screen, "waiting: %lld row%s at other workers", left, left == 1 ? " is" : "s are");
+        q->waiting = true;
+        pause_seconds(pause);
+    }
+done:
+    drop(&r);
+    return st;
+}
+
+/* ---- holding ---- */
+/* In one step: still ours? Then it is as fresh as if just claimed. */
+static const char script[] = "local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) "
+                             "if #p == 0 or p[1][2] ~= ARGV[3] then return 0 end "
+                             "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID') return 1";
+
+ts_status ts_queue_holds(ts_batch *b, bool *ours)
+{
+    ts_status st = TS_OK;
+    ts_queue *q = b->queue;
+    redisReply *r = NULL;
+    *ours = false;
+    if (!*q->claim) return TS_OK;
+    TRY(say(b, &r, false, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, q->consumer));
+    *ours = r->type == REDIS_REPLY_INTEGER && r->integer == 1;
+    q->renewed = now();
+    if (!*ours) *q->claim = 0;
+done:
+    drop(&r);
+    return st;
+}
+
+/* Called at every sign of progress. A server that is away for a while is no reason to stop rendering: nothing is said to it until the row is done. */
+void ts_queue_renew(void *user)
+{
+    ts_batch *b = user;
+    ts_queue *q = b->queue;
+    if (!q || !*q->claim || (now() - q->renewed) * 4000 < (double)q->timeout_ms || !q->r || q->r->err) return;
+    redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, q->consumer);
+    q->renewed = now();
+    drop(&r);
+}
+
+ts_status ts_queue_finish(ts_batch *b, const ts_job *j)
+{
+    ts_status st = TS_OK;
+    ts_queue *q = b->queue;
+    redisReply *r = NULL;
+    TRY(say(b, &r, false, "HSET %s %s %s", q->rows, j->id, j->state == TS_JOB_FAILED ? "failed" : "done"));
+    TRY(say(b, &r, false, "XACK %s " GROUP " %s", q->name, q->claim));
+    *q->claim = 0;
+done:
+    drop(&r);
+    return st;
+}
