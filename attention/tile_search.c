@@ -52,7 +52,7 @@ void ts_attn_choose(ts_attn *a, int layer)
     ts_tile_search *s = a->search;
     int best = 0;
     for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] /= s->samples;
-    while (best < s->ks && !(s->error[(long)layer * s->ks + best] <= s->loss)) best++;
+    while (best < s->ks && !(s->error[(long)layer * s->ks + best] <= s->loss && s->plan[best].share < 1)) best++; /* frames smaller than blocks: a k may read everything */
     if (a->ctx->dev->counting) best = 0;
     s->trying = false;
     s->chosen[layer] = best < s->ks ? s->k[best] : 0;

@@ -407,7 +407,7 @@ static void check_fallback(const char *policy, int shape, ts_status want, const 
 START_TEST(fallbacks)
 {
     static const char *const few = "300 tokens are fewer than min-tokens=1024, below which sparsity does not pay: everything is dense", *const none = "no step was left to be sparse: everything is dense",
-                            *const single = "a single frame sees itself: every block is read";
+                            *const single = "1 of 1 latent frame see everything: every block is read";
     check_fallback("window", 0, TS_OK, "attention window: 300 tokens are fewer than min-tokens=1024", few, 0);
     check_fallback("adaspa", 0, TS_OK, few, few, 0);
     check_fallback("adaspa:strict", 0, TS_EFAIL, NULL, few, 0);
