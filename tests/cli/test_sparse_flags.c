@@ -1,0 +1,187 @@
+/* Sparse attention through the program: what is written, drawn, said and refused, and with which exit code; tiles by layer from the search to a clip. */
+#include "tests/cli/program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SMALL "--size 64x64 --frames 29 --steps 4 --scale 1 --quiet " /* 512 tokens */
+static char *tmp;
+
+static const program_result *generate(const char *flags, const char *attention) { return program_run("generate 'a panda' -o %s/a.mp4 --overwrite %s --attention %s", tmp, flags, attention); }
+
+static void refused(const char *attention, int code, const char *sentence)
+{
+    const program_result *r = generate(SMALL, attention);
+    program_expect(r, code);
+    ck_assert_msg(strstr(r->err, sentence) != NULL, "%s: \"%s\", expected \"%s\"", attention, r->err, sentence);
+}
+
+static ts_bag *load(const char *name)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", tmp, name);
+    return testing_bag(path);
+}
+
+static int named(const ts_bag *b, const char *prefix)
+{
+    int n = 0;
+    for (int i = 0; i < ts_bag_count(b); i++) n += !strncmp(ts_bag_name(b, i), prefix, strlen(prefix));
+    return n;
+}
+
+/* The default model: 6 layers, 2 branches. Scores come only when they are asked for. */
+START_TEST(plans)
+{
+    char flags[512];
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/p.safetensors", tmp);
+    program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
+    ts_bag *b = load("p.safetensors");
+    ck_assert(named(b, "plan.cond.") == 12 && named(b, "plan.uncond.") == 12 && named(b, "wsum.") == 0 && named(b, "recall.") == 0);
+    ck_assert_str_eq(ts_bag_meta_get(b, "tokens"), "512");
+    ck_assert_str_eq(ts_bag_meta_get(b, "grid"), "8x8x8");
+    ck_assert_str_eq(ts_bag_meta_get(b, "model"), "default");
+    ck_assert_ptr_nonnull(strstr(ts_bag_meta_get(b, "attention"), "adaspa:keep=0.2,order="));
+    ts_bag_free(b);
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/s.safetensors --save-plan-scores", tmp);
+    program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
+    b = load("s.safetensors");
+    ck_assert(named(b, "plan.") == 24 && named(b, "wsum.cond.") == 12 && named(b, "recall.uncond.") == 12); /* four steps: two searches */
+    ts_bag_free(b);
+    snprintf(flags, sizeof flags, SMALL "--save-plan-scores");
+    program_expect(generate(flags, "adaspa:min-tokens=0"), 2);
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/none.safetensors", tmp);
+    const program_result *r = generate(flags, "dense");
+    program_expect(r, 1);
+    ck_assert_msg(strstr(r->err, "attention dense made no plan") != NULL, "%s", r->err);
+}
+END_TEST
+
+/* A picture a layer and branch, with a second one where a search has seen weights. */
+START_TEST(pictures)
+{
+    char flags[512], path[4200];
+    snprintf(flags, sizeof flags, SMALL "--plan-image %s/drawn", tmp);
+    program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
+    for (int i = 0; i < 24; i++) {
+        snprintf(path, sizeof path, "%s/drawn/%s-%s-%02d.png", tmp, i % 2 ? "plan" : "recall", i / 2 % 2 ? "cond" : "uncond", i / 4);
+        size_t size;
+        char *png = program_slurp(path, &size);
+        ck_assert_msg(size > 100 && !memcmp(png + 1, "PNG", 3), "%s", path);
+        free(png);
+    }
+    snprintf(path, sizeof path, "%s/drawn", tmp);
+    ck_assert_int_eq(program_files(path), 24);
+    snprintf(flags, sizeof flags, SMALL "--plan-image %s/fixed", tmp);
+    program_expect(generate(flags, "window:min-tokens=0"), 0);
+    snprintf(path, sizeof path, "%s/fixed", tmp);
+    ck_assert_int_eq(program_files(path), 12);
+}
+END_TEST
+
+START_TEST(replayed)
+{
+    char flags[512], with[4300];
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/w.safetensors --save-latents %s/w.latents", tmp, tmp);
+    program_expect(generate(flags, "window:keep=0.4,min-tokens=0"), 0);
+    snprintf(with, sizeof with, "blocks:file=%s/w.safetensors,dense-steps=1", tmp);
+    snprintf(flags, sizeof flags, SMALL "--save-latents %s/b.latents", tmp);
+    program_expect(generate(flags, with), 0);
+    ts_bag *a = load("w.latents"), *b = load("b.latents");
+    long n, m;
+    const float *x = testing_f32(a, "latents", &n), *y = testing_f32(b, "latents", &m);
+    ck_assert(n == m && !memcmp(x, y, (size_t)n * sizeof *x));
+    ts_bag_free(a), ts_bag_free(b);
+    const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 80x64 --frames 29 --steps 4 --quiet --attention %s", tmp, with);
+    program_expect(r, 3);
+    ck_assert_msg(strstr(r->err, "w.safetensors: made for 512 tokens, this run has 640") != NULL, "%s", r->err);
+}
+END_TEST
+
+START_TEST(exit_codes)
+{
+    refused("adaspa:keep=2", 2, "attention adaspa: keep=2, expected more than 0, at most 1");
+    refused("spiral", 2, "attention spiral: no such policy");
+    refused("adaspa:dense-layers=6,min-tokens=0", 2, "attention adaspa: dense-layers has layer 6, the model has 0 to 5");
+    refused("adaspa:strict", 1, "attention adaspa: 512 tokens are fewer than min-tokens=");
+    refused("tile:k=8,min-tokens=0,strict", 1, ", and strict refuses that");
+    refused("blocks:file=/nowhere.safetensors", 3, "/nowhere.safetensors");
+    refused("blocks:file=tests/fixtures/wan21-tile/noise.safetensors", 3, "noise.safetensors: no plan file of tessera, it does not say its tokens");
+    refused("tile:file=/nowhere.json,min-tokens=0", 3, "/nowhere.json");
+    refused("tile:file=tests/fixtures/wan21-tile/case.json,min-tokens=0", 3, "case.json: expected {\"frames\": F, \"layers\": [k, ...]}");
+}
+END_TEST
+
+/* A fallback is a warning and a line of the report, and the clip is made. */
+START_TEST(said)
+{
+    const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 --attention adaspa", tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "attention adaspa: 512 tokens are fewer than min-tokens=1024") != NULL, "%s", r->err);
+    r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 --attention adaspa:min-tokens=0", tmp);
+    program_expect(r, 0);
+    const char *const lines[] = {"attention adaspa:keep=0.2", "calls     0 dense, 12 dense with a search, 36 sparse (12 of them after a new search)", "kept      ", "recall    ", "(24 plans)", "time      ", "gain      "};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) ck_assert_msg(strstr(r->err, lines[i]) != NULL, "no \"%s\" in %s", lines[i], r->err);
+}
+END_TEST
+
+/* ---- search-tile ---- */
+START_TEST(tiles)
+{
+    const program_result *r = program_run("search-tile 'a panda' 'a lion' -o %s/t.json " "--size 64x64 --frames 29 --steps 4 --loss 0.1 --samples 2", tmp);
+    char want[4200], with[4300];
+    program_expect(r, 0);
+    snprintf(want, sizeof want, "%s/t.json\n", tmp);
+    ck_assert_str_eq(r->out, want);
+    ck_assert_msg(strstr(r->err, " of 6 layers are sparse, ") != NULL, "%s", r->err);
+    snprintf(with, sizeof with, "tile:file=%s/t.json,min-tokens=0", tmp);
+    program_expect(generate(SMALL, with), 0);
+    r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 25 --steps 4 --quiet --attention %s", tmp, with);
+    program_expect(r, 3);
+    ck_assert_msg(strstr(r->err, "t.json: made for 8 latent frames, this clip has 7") != NULL, "%s", r->err);
+    r = program_run("search-tile 'a panda' -o %s/t.json --size 64x64 --frames 29 --steps 4", tmp);
+    program_expect(r, 2);
+    ck_assert_msg(strstr(r->err, "t.json exists: --overwrite replaces it") != NULL, "%s", r->err);
+}
+END_TEST
+
+START_TEST(tiles_refused)
+{
+    static const struct { const char *args; int code; const char *sentence; } wrong[] = {
+        {"", 2, "search-tile: a prompt is missing"},
+        {"x --ks 0", 2, "--ks"},
+        {"x --ks 7 --frames 29", 2, "search-tile: k of 7: of 8 latent frames 1 to 6 leave anything out"},
+        {"x --loss -1", 2, "--loss"},
+        {"x --samples 0", 2, "--samples"},
+        {"x --frames 1", 2, "a clip of 1 latent frame"},
+        {"x --attention adaspa", 2, "--attention"},
+        {"x --model /nowhere", 3, "/nowhere"},
+        {"a b c d e f g h i", 2, "search-tile: 9 prompts, expected 1 to 8"},
+        {"x -o /nowhere/t.json", 4, "/nowhere"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const program_result *r = program_run("search-tile --quiet -o %s/u.json %s", tmp, wrong[i].args);
+        program_expect(r, wrong[i].code);
+        ck_assert_msg(strstr(r->err, wrong[i].sentence) != NULL, "%s: %s", wrong[i].args, r->err);
+        ck_assert_str_eq(r->out, "");
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("sparse flags");
+    TCase *t = tcase_create("sparse flags");
+    tmp = testing_tmp();
+    tcase_add_test(t, plans);
+    tcase_add_test(t, pictures);
+    tcase_add_test(t, replayed);
+    tcase_add_test(t, exit_codes);
+    tcase_add_test(t, said);
+    tcase_add_test(t, tiles);
+    tcase_add_test(t, tiles_refused);
+    suite_add_tcase(s, t);
+    return testing_main(s);
+}
