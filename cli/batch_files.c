@@ -115,13 +115,14 @@ done:
 
 void ts_batch_work_close(ts_batch *b)
 {
-    char *slash = b->work ? strrchr(b->work, '/') : NULL;
+    char *slash = b->work ? strrchr(b->work, '/') : NULL, *queue = NULL;
     if (!slash) return;
     rmdir(b->work); /* states of rows that are to go on later keep it */
-    strcpy(slash, "/queue");
-    rmdir(b->work);
     *slash = 0;
+    if (asprintf(&queue, "%s/queue", b->work) < 0) queue = NULL;
+    if (queue) rmdir(queue);
     rmdir(b->work);
+    free(queue);
     free(b->work);
     b->work = NULL;
 }

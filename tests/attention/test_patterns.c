@@ -413,7 +413,9 @@ END_TEST
 static const char *write_file(const char *text)
 {
     static char path[4096];
-    snprintf(path, sizeof path, "%s/k.json", testing_tmp());
+    char *folder = testing_tmp();
+    snprintf(path, sizeof path, "%s/k.json", folder);
+    free(folder);
     FILE *f = fopen(path, "w");
     fputs(text, f);
     fclose(f);
