@@ -340,7 +340,7 @@ static ts_status run(ts_attn *a, int layer, ts_do what, ts_attn_state *s, ts_att
     ts_attn_account *c = &a->account;
     if (what == TS_DO_DENSE) c->dense++, c->dense_s += seconds;
     else if (what == TS_DO_SEARCH) c->searched++, c->searched_s += seconds;
-    else if (what == TS_DO_SPARSE) c->sparse++, c->sparse_s += seconds;
+    else if (what == TS_DO_SPARSE || what == TS_DO_POOL) c->sparse++, c->sparse_s += seconds; /* means of blocks cost next to nothing: no search to charge for */
     else c->again++, c->again_s += seconds;
     if (what != TS_DO_DENSE && what != TS_DO_SPARSE) c->search_s += search;
     if (op.plan) c->share += plan->share;

@@ -220,6 +220,26 @@ START_TEST(search_is_dense)
 }
 END_TEST
 
+/* Gain of attention by arithmetic: a later search is half a dense call, means of blocks are nothing. */
+START_TEST(gains)
+{
+    static const struct { const char *policy; double searches; } of[] = {{"adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off", 1}, {"pooled:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0},
+                                                                        {"window:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        job j = run_on("cpu", 1, of[i].policy, 0);
+        const ts_attn_account *c = &j.attn.account;
+        double measured, kept = 0.4; /* 2 of 5 blocks */
+        ck_assert_int_eq(c->dense + c->searched, LAYERS * SLOTS);
+        ck_assert_int_eq(c->again, (long)of[i].searches * LAYERS * SLOTS);
+        ck_assert_int_eq(c->again + c->sparse, 3 * LAYERS * SLOTS);
+        ck_assert_double_eq_tol(ts_attn_gain(c, &measured), 4 / (1 + 0.5 * of[i].searches + 3 * kept), 1e-9);
+        ck_assert(measured > 0);
+        ck_assert((c->search_s > 0) == (i < 2));
+        drop(&j);
+    }
+}
+END_TEST
+
 START_TEST(dense_layers)
 {
     job dense = run_on("cpu", 1, "dense", 0), j = run_on("cpu", 1, "window:keep=0.3,min-tokens=0,order=raster,dense-layers=1,dense-steps=2", 0);
@@ -600,6 +620,7 @@ int main(void)
     tcase_add_loop_test(t, masked, 0, SOME);
     tcase_add_loop_test(t, masked_far, 0, SOME);
     tcase_add_test(t, search_is_dense);
+    tcase_add_test(t, gains);
     tcase_add_test(t, dense_layers);
     tcase_add_loop_test(t, threads, 0, SOME);
     tcase_add_test(t, cached_sums);
