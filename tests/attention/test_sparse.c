@@ -220,6 +220,41 @@ START_TEST(search_is_dense)
 }
 END_TEST
 
+/* Plans of pooled against means in double: the block itself, and of the rest none that is left out is better (f32 means: 1e-5) than one that is read. */
+START_TEST(pooled_plans)
+{
+    static const char *const policy[] = {"pooled:keep=0.5,min-tokens=0,order=raster", "pooled:keep=0.5,min-tokens=0,order=tile"};
+    enum { MOST = 8 };
+    job j = run_on("cpu", 1, policy[_i % 2], _i / 2);
+    int nb = j.grid.nb, words = (int)ts_plan_words(nb);
+    uint32_t *bits = malloc((size_t)(A * nb * words) * sizeof *bits);
+    float *x[2];
+    ts_err err = {0};
+    for (int i = 0; i < 2; i++) x[i] = malloc((size_t)one(&j) * sizeof *x[i]), draw(&j, i, STEPS, 1, 2, x[i]);
+    ck_assert(nb <= MOST && ts_plan_get(&err, ts_attn_plans(&j.attn), "plans", "uncond", 2, A, nb, bits) == TS_OK);
+    for (int a = 0; a < A; a++) {
+        double mean[2][MOST][D] = {0};
+        for (int n = 0; n < j.grid.N; n++)
+            for (int i = 0; i < 2; i++)
+                for (int d = 0; d < D; d++) mean[i][n / TS_BLOCK][d] += x[i][(long)j.at[n] * WIDTH + a * D + d] / (double)(n / TS_BLOCK < nb - 1 ? TS_BLOCK : j.grid.N - (nb - 1) * TS_BLOCK);
+        for (int p = 0; p < nb; p++) {
+            const uint32_t *row = bits + (a * nb + p) * words;
+            double least = INFINITY, most = -INFINITY;
+            for (int i = 0; i < nb; i++) {
+                double score = 0;
+                for (int d = 0; d < D; d++) score += mean[0][p][d] * mean[1][i][d];
+                if (i != p && row[0] >> i & 1) least = fmin(least, score);
+                if (!(row[0] >> i & 1)) most = fmax(most, score);
+            }
+            ck_assert(row[0] >> p & 1);
+            ck_assert_int_eq(ts_bits_count(row, 1, nb), ts_budget(0.5, nb));
+            ck_assert_msg(least >= most - 1e-5, "head %d, row %d: %g is read, %g is not", a, p, least, most);
+        }
+    }
+    free(bits), free(x[0]), free(x[1]), drop(&j);
+}
+END_TEST
+
 /* Gain of attention by arithmetic: a later search is half a dense call, means of blocks are nothing. */
 START_TEST(gains)
 {
@@ -620,6 +655,7 @@ int main(void)
     tcase_add_loop_test(t, masked, 0, SOME);
     tcase_add_loop_test(t, masked_far, 0, SOME);
     tcase_add_test(t, search_is_dense);
+    tcase_add_loop_test(t, pooled_plans, 0, 2 * SHAPES);
     tcase_add_test(t, gains);
     tcase_add_test(t, dense_layers);
     tcase_add_loop_test(t, threads, 0, SOME);
