@@ -86,6 +86,12 @@ test-asan: $(TEST_BIN)
 	@ln -sfn ../../../weights/default build/asan/weights/ # the program looks for its model beside itself
 	@ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp TESSERA=build/asan/tessera sh tests/run.sh $(TEST_BIN)
 
+INPUTS ?= 100000
+.PHONY: fuzz
+fuzz: deps-check ## feed every parser with INPUTS damaged files (100000) under the sanitizers; TARGET=name: one of them, FIRST=n: from that on
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" LDFLAGS="-fsanitize=address,undefined" build/asan/tests/fuzz/test_fuzz
+	@TMPDIR=/dev/shm ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:handle_abort=0 LSAN_OPTIONS=suppressions=tests/lsan.supp build/asan/tests/fuzz/test_fuzz $(INPUTS) $(TARGET) $(FIRST)
+
 .PHONY: install
 install: tessera ## install binary, library, headers, default model, man page, pkg-config file (PREFIX, DESTDIR)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/tessera $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/tessera

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_IDS = 1 << 28 };
+
 static ts_status refuse(ts_tokenizer *t, const char *what, const char *name)
 {
     return ts_fail(&t->ctx->err, TS_EMODEL, "%s: %s \"%.80s\" is not supported", t->path, what, name ? name : "");
@@ -164,13 +166,24 @@ static ts_status read_added(ts_tokenizer *t, const cJSON *list)
     cJSON_ArrayForEach(one, list) {
         const char *s = string(one, "content");
         const cJSON *id = field(one, "id");
-        if (!s || !*s || !cJSON_IsNumber(id) || id->valueint < 0) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: added token %d has no content or no id", t->path, t->addeds);
+        if (!s || !*s || !cJSON_IsNumber(id) || id->valueint < 0 || id->valueint > MOST_IDS) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: added token %d has no content or no id", t->path, t->addeds);
         if (flag(one, "single_word", false)) return refuse(t, "the single_word of added token", s);
         ts_added *a = t->added + t->addeds++;
         *a = (ts_added){.s = strdup(s), .id = id->valueint, .left = flag(one, "lstrip", false), .right = flag(one, "rstrip", false)};
         a->normalized = flag(one, "normalized", !flag(one, "special", false));
         if (!a->s) return no_memory(t);
     }
+    return TS_OK;
+}
+
+/* Every id that a text can become is a token's. */
+static ts_status check_template(ts_tokenizer *t)
+{
+    int count = ts_token_count(t);
+    for (int i = 0; i < t->befores; i++)
+        if (t->before[i] >= count) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: post_processor puts id %d before a text, there are %d tokens", t->path, t->before[i], count);
+    for (int i = 0; i < t->afters; i++)
+        if (t->after[i] >= count) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: post_processor puts id %d behind a text, there are %d tokens", t->path, t->after[i], count);
     return TS_OK;
 }
 
@@ -202,6 +215,7 @@ ts_status ts_tokenizer_json(ts_tokenizer *t, const cJSON *j)
     TRY(read_pre(t, field(j, "pre_tokenizer"), 0));
     TRY(read_template(t, field(j, "post_processor")));
     TRY(read_added(t, field(j, "added_tokens")));
+    TRY(check_template(t));
 done:
     return st;
 }

@@ -126,7 +126,7 @@ START_TEST(sums_in_double)
     ts_ctx *c = testing_open("cpu", NULL, 1);
     char *tmp = testing_tmp();
     ts_tokenizer *t;
-    ck_ok(c, open_text(c, "{'model': {'type': 'Unigram', 'unk_id': 0, 'vocab': [['<unk>', 0], ['</s>', 0], ['\\u2581', -10.667499542236328], ['c', -2.072000026702881], ['cc', -2.4956998825073242]]},"
+    ck_ok(c, open_text(c, "{'model': {'type': 'Unigram', 'unk_id': 0, 'vocab': [['<unk>', 0], ['</s>', 0], ['\\u2581', -10.667499542236328], ['c', -2.072000026702881], ['cc', -2.4956998825073242], ['z', -5], ['zz', -5]]},"
                           "'pre_tokenizer': " ALWAYS ", " END "}", tmp, &t));
     models_expect(c, t, "ccc", (int[]){2, 3, 4, 6}, 4);
     models_expect(c, t, "ccccc", (int[]){2, 3, 4, 4, 6}, 5);
@@ -181,6 +181,9 @@ static const struct { const char *json, *phrase; } bad[] = {
     {"{" MODEL "}", "end token"},
     {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {'id': 'A'}}]}}", "end token"},
     {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {}}, {'SpecialToken': {'id': '</s>'}}], 'special_tokens': {}}}", "</s>"},
+    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {}}, {'SpecialToken': {'id': 'E'}}], 'special_tokens': {'E': {'ids': [4294967296]}}}}", "behind a text, there are"},
+    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': {'id': 'E'}}, {'Sequence': {}}, {'SpecialToken': {'id': 'F'}}], 'special_tokens': {'E': {'ids': [99]}, 'F': {'ids': [1]}}}}", "before a text, there are"},
+    {"{" MODEL ", " END ", 'added_tokens': [{'id': 2147483647, 'content': 'x'}]}", "added token 0"},
     {"{" MODEL ", " END ", 'added_tokens': [{'id': 9}]}", "added token 0"},
     {"{" MODEL ", " END ", 'added_tokens': [{'content': 'x'}]}", "added token 0"},
     {"{" MODEL ", " END ", 'added_tokens': [{'id': -3, 'content': 'x'}]}", "added token 0"},
