@@ -41,6 +41,9 @@ static void failed_without_sentence(const char *target, ts_status st, const ts_e
     abort();
 }
 
+typedef struct { uint8_t *b; size_t n; } seed;
+static seed good_index;
+
 /* ---- files by path ---- */
 static const char *as_file(const uint8_t *in, size_t n)
 {
@@ -55,7 +58,7 @@ static void put_file(const char *name, const uint8_t *in, size_t n)
 {
     char path[4400];
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600); /* the parts of the model folder are links to the tree */
     if (fd < 0 || write(fd, in, n) != (ssize_t)n) abort();
     close(fd);
 }
@@ -131,13 +134,8 @@ static void scheduler(const uint8_t *in, size_t n) { model("scheduler/scheduler_
 
 static void model_index(const uint8_t *in, size_t n)
 {
-    char path[4400];
     model("model_index.json", in, n, "index");
-    snprintf(path, sizeof path, "%s/model_index.json", folder); /* other targets find the good one */
-    unlink(path);
-    char *good = realpath("tests/fixtures/wan21-t2v/model/model_index.json", NULL);
-    if (!good || symlink(good, path)) abort();
-    free(good);
+    put_file("model_index.json", good_index.b, good_index.n); /* other targets find a good one */
 }
 
 static void tokenize(ts_tokenizer *t, const char *text)
@@ -254,7 +252,6 @@ static const target targets[] = {{"prompts", prompts, row_words}, {"safetensors"
                                  {"policy", policy, policy_words}, {"metadata", metadata, json_words}};
 enum { TARGETS = sizeof targets / sizeof *targets };
 
-typedef struct { uint8_t *b; size_t n; } seed;
 static seed corpus[TARGETS][SEEDS];
 static int seeds[TARGETS];
 
@@ -407,13 +404,293 @@ static void prepare(void)
     if (ts_open(&o, NULL, &ctx)) abort();
     folder = testing_tmp();
     char path[4400], from[200];
-    for (int i = 0; i < 5; i++) {
-        snprintf(from, sizeof from, "tests/fixtures/wan21-t2v/model/%s", i < 4 ? parts[i] : "model_index.json");
-        snprintf(path, sizeof path, "%s/%s", folder, i < 4 ? parts[i] : "model_index.json");
+    for (int i = 0; i < 4; i++) {
+        snprintf(from, sizeof from, "tests/fixtures/wan21-t2v/model/%s", parts[i]);
+        snprintf(path, sizeof path, "%s/%s", folder, parts[i]);
         char *full = realpath(from, NULL);
         if (!full || symlink(full, path)) abort();
         free(full);
     }
+    good_index = corpus[4][1]; /* index/b.json, of one transformer */
+    put_file("model_index.json", good_index.b, good_index.n); /* other targets find a good one */
+}
+
+static void tokenize(ts_tokenizer *t, const char *text)
+{
+    int32_t *ids = NULL;
+    int count;
+    bool cut;
+    ts_status st = ts_tokenize(t, text, 64, &ids, &count, &cut);
+    failed_without_sentence("tokenize", st, &ctx->err);
+    for (int i = 0; !st && i < count; i++)
+        if (ids[i] < 0 || ids[i] >= ts_token_count(t)) abort();
+    if (!st) free(ids);
+}
+
+static void tokenizer_of(const char *name, const uint8_t *in, size_t n)
+{
+    static const char *const texts[] = {"", "a b  aab", "\xE2\x96\x81 x \xC3\x84\xCC\x81 user xz <pad> X y", "\xF0\x9F\x90\xBC aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    char dir[4300], other[4400];
+    ts_tokenizer *t;
+    snprintf(dir, sizeof dir, "%s/tokens", folder);
+    snprintf(other, sizeof other, "tokens/%s", name);
+    put_file(other, in, n);
+    ts_status st = ts_tokenizer_open(ctx, dir, &t);
+    failed_without_sentence(name, st, &ctx->err);
+    for (size_t i = 0; !st && i < sizeof texts / sizeof *texts; i++) tokenize(t, texts[i]);
+    if (!st) ts_tokenizer_close(t);
+    snprintf(other, sizeof other, "%s/%s", dir, name);
+    unlink(other);
+}
+
+static void tokenizer_json(const uint8_t *in, size_t n) { tokenizer_of("tokenizer.json", in, n); }
+static void spiece(const uint8_t *in, size_t n) { tokenizer_of("spiece.model", in, n); }
+
+static char *as_text(const uint8_t *in, size_t n)
+{
+    char *text = malloc(n + 1);
+    if (!text) abort();
+    memcpy(text, in, n);
+    text[n] = 0;
+    return text;
+}
+
+static void text(const uint8_t *in, size_t n)
+{
+    char *s = as_text(in, n), *clean = NULL;
+    ts_status st = ts_clean_prompt(&ctx->err, s, &clean);
+    failed_without_sentence("text", st, &ctx->err);
+    if (!st) tokenize(tokenizer, clean);
+    tokenize(tokenizer, s);
+    free(clean);
+    free(s);
+}
+
+static void plan(const uint8_t *in, size_t n)
+{
+    ts_err err = {0};
+    ts_bag *bag;
+    uint32_t bits[2 * 3];
+    if (ts_bag_load(&err, as_file(in, n), &bag)) return;
+    ts_status st = ts_plan_get(&err, bag, "plan", "cond", 0, 2, 3, bits);
+    failed_without_sentence("plan", st, &err);
+    ts_bag_free(bag);
+}
+
+static void tile(const uint8_t *in, size_t n)
+{
+    ts_err err = {0};
+    int k[3];
+    failed_without_sentence("tile", ts_tile_file(&err, as_file(in, n), 5, 3, k), &err);
+}
+
+static void policy(const uint8_t *in, size_t n)
+{
+    ts_err err = {0};
+    ts_policy p, q;
+    char *s = as_text(in, n);
+    ts_status st = ts_policy_parse(&err, s, &p);
+    failed_without_sentence("policy", st, &err);
+    if (!st) {
+        char *again = ts_policy_text(&p);
+        if (ts_policy_parse(&err, again, &q)) fprintf(stderr, "%s: %s\n", again, err.text), abort(); /* what we write we read */
+        free(again);
+        ts_policy_settle(&p, 7);
+        for (int step = 1; step <= 7; step++) ts_policy_decide(&p, step, step % 3, step > 2);
+    }
+    free(s);
+}
+
+static void metadata(const uint8_t *in, size_t n)
+{
+    static ts_model *m;
+    ts_request q;
+    char *s = as_text(in, n);
+    if (!m && ts_model_open(ctx, "weights/default", &m)) abort();
+    ts_request_init(m, &q);
+    failed_without_sentence("metadata", ts_request_from_json(m, s, &q), &ctx->err);
+    free(s);
+}
+
+/* ---- inputs ---- */
+typedef struct {
+    const char *name;
+    void (*run)(const uint8_t *, size_t);
+    const char *const *words; /* what its files are made of; ended by NULL */
+} target;
+
+static const char *const json_words[] = {"{", "}", "[", "]", "\"", ":", ",", "null", "true", "false", "-", "1e999", "\\u0000", "\\ud800", "\\\"", "NaN", "-Infinity", "{\"a\":", "[[[[[[[[", "\"\"", NULL};
+static const char *const row_words[] = {"\n", "\r\n", "#", " --", "--w ", "--n \"", "\"", "\"\"", ",", ";", "\t", "prompt", "\xEF\xBB\xBF", "\xFF\xFE", "{\"prompt\":", "}", "[1,2]", "\\u0000", "_", "=", NULL};
+static const char *const policy_words[] = {":", ",", "=", "+", "-", "keep=", "order=", "file=", "k=", "0.", "adaspa", "tile", "blocks", "1e9", "search-steps=", "dense-layers=", NULL};
+static const char *const text_words[] = {"&", ";", "&#", "&#x", "&amp;", "&lt", " ", "\xC2\x85", "\xE2\x80\x9C", "\xE2\x96\x81", "\xCC\x81", "\xEF\xBC\xA1", "\xF0\x9F\x90\xBC", NULL};
+static const char *const bytes_words[] = {"\x0A", "\x12", "\x1A\x01", "\xFF\xFF\xFF\xFF\x0F", "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01", "\x80\x80\x80\x80\x80", NULL};
+static const target targets[] = {{"prompts", prompts, row_words}, {"safetensors", safetensors, json_words}, {"config", config, json_words}, {"scheduler", scheduler, json_words}, {"index", model_index, json_words},
+                                 {"tokenizer_json", tokenizer_json, json_words}, {"spiece", spiece, bytes_words}, {"text", text, text_words}, {"plan", plan, json_words}, {"tile", tile, json_words},
+                                 {"policy", policy, policy_words}, {"metadata", metadata, json_words}};
+enum { TARGETS = sizeof targets / sizeof *targets };
+
+static seed corpus[TARGETS][SEEDS];
+static int seeds[TARGETS];
+
+static uint64_t state;
+static uint64_t next(void) /* splitmix64 */
+{
+    uint64_t z = (state += UINT64_C(0x9E3779B97F4A7C15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+static size_t below(size_t n) { return n ? (size_t)(next() % n) : 0; }
+
+static uint8_t input[ROOM];
+static size_t input_n;
+
+static void cut(size_t at, size_t n)
+{
+    memmove(input + at, input + at + n, input_n - at - n);
+    input_n -= n;
+}
+
+static void insert(size_t at, const uint8_t *from, size_t n)
+{
+    if (input_n + n > ROOM) return;
+    uint8_t piece[4096];
+    if (n > sizeof piece) n = sizeof piece;
+    memcpy(piece, from, n); /* it may be a part of the input */
+    memmove(input + at + n, input + at, input_n - at);
+    memcpy(input + at, piece, n);
+    input_n += n;
+}
+
+static void other_number(void)
+{
+    static const char *const numbers[] = {"0", "-1", "1", "2147483647", "2147483648", "-2147483648", "4294967296", "9223372036854775807", "18446744073709551616", "1e308", "1e999", "0.5", "1e-320", "9007199254740993"};
+    size_t at = below(input_n);
+    while (at < input_n && !isdigit(input[at])) at++;
+    size_t end = at;
+    while (end < input_n && isdigit(input[end])) end++;
+    const char *s = numbers[below(sizeof numbers / sizeof *numbers)];
+    cut(at, end - at);
+    insert(at, (const uint8_t *)s, strlen(s));
+}
+
+static void mutate(const target *t, int which)
+{
+    static const uint64_t edges[] = {0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX, 1 << 20};
+    size_t at = below(input_n + 1), n = 1 + below(below(4) ? 8 : 200), words = 0;
+    while (t->words[words]) words++;
+    const char *word = t->words[below(words)];
+    const seed *other = &corpus[which][below((size_t)seeds[which])];
+    if (n > input_n - at) n = input_n - at;
+    switch (below(10)) {
+    case 0: if (at < input_n) input[at] ^= (uint8_t)(1 << below(8)); break;
+    case 1: if (at < input_n) input[at] = (uint8_t)next(); break;
+    case 2: cut(at, n); break;
+    case 3: insert(below(input_n + 1), input + at, n); break;
+    case 4: insert(at, (const uint8_t *)word, strlen(word)); break;
+    case 5: if (n >= strlen(word)) memcpy(input + at, word, strlen(word)); break;
+    case 6: other_number(); break;
+    case 7: {
+        uint64_t x = edges[below(sizeof edges / sizeof *edges)];
+        size_t wide = (size_t)1 << below(4);
+        if (wide <= input_n - at) memcpy(input + at, &x, wide);
+        break;
+    }
+    case 8: {
+        size_t from = below(other->n), many = 1 + below(64);
+        insert(at, other->b + from, many < other->n - from ? many : other->n - from);
+        break;
+    }
+    case 9: if (!below(4)) input_n = at; break;
+    }
+}
+
+/* The header's length agrees with where its JSON ends, or nothing behind it is ever reached. */
+static void mend_length(void)
+{
+    size_t end = input_n;
+    while (end > 8 && input[end - 1] != '}') end--;
+    if (end <= 8) return;
+    uint64_t n = end - 8;
+    memcpy(input, &n, 8);
+}
+
+static void make_input(int which, uint64_t i)
+{
+    const target *t = targets + which;
+    state = (uint64_t)(which + 1) * UINT64_C(0x51ED2701A3C6B04D) + i;
+    const seed *from = &corpus[which][below((size_t)seeds[which])];
+    memcpy(input, from->b, input_n = from->n);
+    for (size_t k = 1 + below(below(2) ? 4 : 16); i && k; k--) mutate(t, which); /* input 0 is a good one */
+    if ((t->run == safetensors || t->run == plan) && i && below(4)) mend_length();
+}
+
+static void read_corpus(void)
+{
+    for (int t = 0; t < TARGETS; t++) {
+        char path[4200];
+        struct dirent **list;
+        snprintf(path, sizeof path, "tests/fuzz/corpus/%s", targets[t].name);
+        int n = scandir(path, &list, NULL, alphasort);
+        for (int i = 0; i < n; i++) {
+            if (list[i]->d_name[0] != '.' && seeds[t] < SEEDS) {
+                seed *s = &corpus[t][seeds[t]++];
+                snprintf(path, sizeof path, "tests/fuzz/corpus/%s/%s", targets[t].name, list[i]->d_name);
+                FILE *f = fopen(path, "rb");
+                s->b = malloc(ROOM / 2);
+                s->n = f && s->b ? fread(s->b, 1, ROOM / 2, f) : 0;
+                if (f) fclose(f);
+            }
+            free(list[i]);
+        }
+        if (n >= 0) free(list);
+        if (!seeds[t]) fprintf(stderr, "tests/fuzz/corpus/%s is empty\n", targets[t].name), exit(2);
+    }
+}
+
+/* ---- running ---- */
+static struct { int target; uint64_t i; char path[256]; } current;
+
+/* Called when the program dies: the input that did it. Only what a signal handler may call. */
+static void save_input(void)
+{
+    int fd = open(current.path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (fd < 0) return;
+    ssize_t wrote = write(fd, input, input_n);
+    close(fd);
+    char line[400];
+    int n = snprintf(line, sizeof line, "input %llu of %s, %zd bytes, is in %s\n", (unsigned long long)current.i, targets[current.target].name, wrote, current.path);
+    if (write(STDERR_FILENO, line, (size_t)n) < 0) return;
+}
+
+static void on_signal(int number)
+{
+    if (number == SIGALRM && write(STDERR_FILENO, "too slow\n", 9) < 0) return;
+    save_input();
+    signal(number, SIG_DFL);
+    raise(number == SIGALRM ? SIGKILL : number);
+}
+
+void __sanitizer_set_death_callback(void (*)(void)) __attribute__((weak));
+
+static void prepare(void)
+{
+    static const char *const parts[] = {"transformer", "vae", "text_encoder", "tokenizer"};
+    ts_options o = ts_options_default();
+    o.threads = 1, o.cpu = "ref";
+    if (ts_open(&o, NULL, &ctx)) abort();
+    folder = testing_tmp();
+    char path[4400], from[200];
+    for (int i = 0; i < 4; i++) {
+        snprintf(from, sizeof from, "tests/fixtures/wan21-t2v/model/%s", parts[i]);
+        snprintf(path, sizeof path, "%s/%s", folder, parts[i]);
+        char *full = realpath(from, NULL);
+        if (!full || symlink(full, path)) abort();
+        free(full);
+    }
+    for (int i = 0; i < seeds[4]; i++)
+        if (!i || !strstr((char *)good_index.b, "\"WanPipeline\"") || strstr((char *)good_index.b, "transformer_2")) good_index = corpus[4][i];
+    put_file("model_index.json", good_index.b, good_index.n);
     snprintf(path, sizeof path, "%s/scheduler", folder);
     if (mkdir(path, 0700)) abort();
     snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", folder);
