@@ -46,7 +46,7 @@ START_TEST(slips_exit_2)
         {"tokens", "a text is missing"},
         {"tokens one two", "one argument, got 2"},
         {"info one two", "one argument, got 2"},
-        {"bench", "bench: what to measure is missing: --kernel"},
+        {"bench", "bench: what to measure is missing: a prompt"},
         {"bench --kernel x", "takes no argument, got \"x\""},
         {"bench --kernel --tokens 0", "--tokens: got \"0\", wanted whole numbers from 1 to 16777216 with commas between"},
         {"bench --kernel --tokens 64,", "--tokens: got \"64,\""},
