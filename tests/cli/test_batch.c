@@ -276,11 +276,11 @@ END_TEST
 START_TEST(standard_input_and_several_files)
 {
     put("a.csv", "prompt,steps\n\"a panda, red\",2\n");
-    const program_result *r = program_shell("printf '{\"prompt\": \"a fox\"}\\n' | ./tessera batch %s/a.csv - --out %s/o " TINY "--dry-run --name '{file}-{index}'", tmp, tmp);
+    const program_result *r = program_shell("printf '{\"prompt\": \"a fox\"}\\n' | $TESSERA batch %s/a.csv - --out %s/o " TINY "--dry-run --name '{file}-{index}'", tmp, tmp);
     program_expect(r, 0);
     says(r->out, "/o/a-1.png");
     says(r->out, "/o/stdin-1.png");
-    r = program_shell("printf 'prompt;seed\\na fox;5\\n' | ./tessera batch - --out %s/o " TINY "--dry-run", tmp);
+    r = program_shell("printf 'prompt;seed\\na fox;5\\n' | $TESSERA batch - --out %s/o " TINY "--dry-run", tmp);
     says(r->out, "/o/0001_a-fox_s5.png");
     clean();
 }

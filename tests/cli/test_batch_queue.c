@@ -180,7 +180,7 @@ START_TEST(failures_and_refusals)
     r = program_run("batch %s --out %s " TINY "--memory 64M --queue redis://:secret@127.0.0.1:%d/q", path_of("p.txt"), path_of("o"), port);
     program_expect(r, 1);
     says(r->err, "2 of 4 rows: 1 can not be used, 1 failed");
-    r = program_shell("REDISCLI_AUTH=secret ./tessera batch %s --out %s " TINY "--memory 64M --queue redis://127.0.0.1:%d/q", path_of("p.txt"), path_of("o"), port);
+    r = program_shell("REDISCLI_AUTH=secret $TESSERA batch %s --out %s " TINY "--memory 64M --queue redis://127.0.0.1:%d/q", path_of("p.txt"), path_of("o"), port);
     program_expect(r, 1);
     says(r->err, "2 of 4 rows skipped");
     says(r->err, "1 failed before");
@@ -211,7 +211,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     if (system("command -v redis-server >/dev/null")) { /* no test runs yet: program_run has none to fail */
         printf("skip: no redis-server\n");
-    } else if (system("echo x | ./tessera batch - --out /dev/null --queue redis://localhost/q 2>&1 | grep -q 'no Redis client'") == 0) {
+    } else if (system("echo x | ${TESSERA:-./tessera} batch - --out /dev/null --queue redis://localhost/q 2>&1 | grep -q 'no Redis client'") == 0) {
         printf("skip: built without hiredis\n");
     } else {
         port = free_port();

@@ -221,7 +221,7 @@ START_TEST(shares_make_the_whole)
     says(r->out, "4-of-4");
     r = program_run("batch %s --out %s " TINY "--shard 2/3", path_of("p.txt"), path_of("o")); /* shared out anew: all accounts are read */
     says(r->err, "4 of 4 rows skipped");
-    r = program_shell("JOB_COMPLETION_INDEX=1 ./tessera batch %s --out %s " TINY "--shard auto/4 --dry-run", path_of("p.txt"), path_of("o2"));
+    r = program_shell("JOB_COMPLETION_INDEX=1 $TESSERA batch %s --out %s " TINY "--shard auto/4 --dry-run", path_of("p.txt"), path_of("o2"));
     program_expect(r, 0);
     says(r->out, "3 rows to render");
     says(r->out, "0002_a-fox_s44.mp4");
@@ -241,12 +241,12 @@ START_TEST(shares_of_gnu_parallel_and_mpirun)
     put("p.txt", "a panda\na fox\na cat\na bear\na dog\n");
     program_expect(program_run("batch %s --out %s " TINY, path_of("p.txt"), path_of("whole")), 0);
     if (have("parallel")) {
-        program_expect(program_shell("HOME=%s parallel --will-cite -j2 ./tessera batch %s --out %s " TINY "--threads 1 --shard auto/3 '#' {} ::: 1 2 3 </dev/null", tmp, path_of("p.txt"), path_of("o")), 0);
+        program_expect(program_shell("HOME=%s parallel --will-cite -j2 $TESSERA batch %s --out %s " TINY "--threads 1 --shard auto/3 '#' {} ::: 1 2 3 </dev/null", tmp, path_of("p.txt"), path_of("o")), 0);
         program_expect(program_shell("diff -rq --exclude='tessera-batch*.jsonl' %s %s || test $(ls %s | grep -c png) = 5", path_of("whole"), path_of("o"), path_of("o")), 0);
         ck_assert(there("o/tessera-batch.3-of-3.jsonl"));
     }
     if (have("mpirun")) {
-        program_expect(program_shell("mpirun --allow-run-as-root --oversubscribe -n 2 ./tessera batch %s --out %s " TINY "--threads 1 --shard auto </dev/null", path_of("p.txt"), path_of("m")), 0);
+        program_expect(program_shell("mpirun --allow-run-as-root --oversubscribe -n 2 $TESSERA batch %s --out %s " TINY "--threads 1 --shard auto </dev/null", path_of("p.txt"), path_of("m")), 0);
         ck_assert(there("m/tessera-batch.1-of-2.jsonl") && there("m/tessera-batch.2-of-2.jsonl"));
         program_expect(program_shell("test $(ls %s | grep -c png) = 5", path_of("m")), 0);
     }
