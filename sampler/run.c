@@ -230,7 +230,7 @@ void ts_run_close(ts_run *r)
 {
     if (!r) return;
     if (r->owns_words) ts_texts_close(r->words);
-    free(r->noise);
+    free(r->noise), free(r->recorded);
     ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);
