@@ -1,25 +1,28 @@
-/* The bench's report as one page that needs nothing else: the table, charts as inline SVG, the clips side by side under one slider, PSNR over frames, plan pictures. */
-#include "cli/bench.h"
+/* The report of a bench of clips: one self-contained HTML page with what was measured in words and a table, the charts of bench_charts.c, the clips side by side under one slider, plan pictures. */
+#include "cli/bench_page.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 860, BAR = 22, LABEL = 330 };
-static const char *const colours[] = {"#8a8f98", "#e4572e", "#2e86ab", "#3fa34d", "#a23b72", "#f2a541", "#5b5ea6", "#00897b"};
-enum { COLOURS = sizeof colours / sizeof *colours };
-
-static const char *colour(int i) { return colours[i % COLOURS]; }
-
-static void text(FILE *f, const char *s)
+void ts_bench_text(FILE *f, const char *s)
 {
     for (; *s; s++) {
         const char *safe = *s == '<' ? "&lt;" : *s == '>' ? "&gt;" : *s == '&' ? "&amp;" : *s == '"' ? "&quot;" : NULL;
         if (safe) fputs(safe, f);
         else fputc(*s, f);
     }
+}
+
+void ts_bench_name(FILE *f, int line, const char *policy)
+{
+    fprintf(f, "<span class=\"name\"><i style=\"background:%s\"></i><span>", ts_bench_colour(line));
+    for (const char *s = policy; *s; s++) {
+        ts_bench_text(f, (char[]){*s, 0});
+        if (*s == ',' || *s == ':') fputs("<wbr>", f);
+    }
+    fputs("</span></span>", f);
 }
 
 /* A file's bytes as a data: address; nothing when it can not be read. */
@@ -38,169 +41,126 @@ static void embed(FILE *f, const char *path, const char *type)
     fclose(in);
 }
 
-static const char *decibels(double x, char out[24])
+static void swatch(FILE *f, const ts_bench *b, int policy)
 {
-    if (isnan(x)) strcpy(out, "-");
-    else if (isinf(x)) strcpy(out, "equal");
-    else snprintf(out, 24, "%.2f", x);
+    ts_bench_name(f, b->policy[policy].line, b->policy[policy].attention);
+}
+
+/* ---- words and figures ---- */
+static void fact(FILE *f, const char *what, const char *value)
+{
+    fprintf(f, "<li><span>%s</span> ", what);
+    ts_bench_text(f, value);
+    fputs("</li>\n", f);
+}
+
+static void write_facts(FILE *f, const ts_bench *b)
+{
+    char s[256];
+    const ts_bench_machine *m = &b->machine;
+    fputs("<ul class=\"facts\">\n", f);
+    fact(f, "model", ts_cli_set(b->c, TS_F_MODEL) ? ts_cli_text(b->c, TS_F_MODEL) : "default");
+    snprintf(s, sizeof s, "%d x %d, %d frame%s", b->e.width, b->e.height, b->e.frames, b->e.frames == 1 ? "" : "s");
+    fact(f, "size", s);
+    snprintf(s, sizeof s, "%ld", b->e.tokens);
+    fact(f, "tokens", s);
+    snprintf(s, sizeof s, "%d, guidance %g, seed %llu", b->q.steps, b->q.guidance, (unsigned long long)b->q.seed);
+    fact(f, "steps", s);
+    snprintf(s, sizeof s, "%d of each, in turns%s", b->repeats, b->repeats > 1 ? "; medians" : "");
+    fact(f, "measurements", s);
+    snprintf(s, sizeof s, "%s%s%d core%s, %s", m->cpu, *m->cpu ? ", " : "", m->cores, m->cores == 1 ? "" : "s", b->e.precision);
+    fact(f, "machine", s);
+    snprintf(s, sizeof s, "%.1f before, %.1f after", m->load[0], m->load[1]);
+    if (m->load[0] >= 0) fact(f, "load average", s);
+    fact(f, "date", m->date);
+    fputs("</ul>\n", f);
+}
+
+/* The two ends: what was fastest, and what stayed nearest. */
+static void write_summary(FILE *f, const ts_bench *b)
+{
+    int fast = 0, near = 0;
+    char value[24];
+    for (int i = 1; i < b->policies; i++) {
+        ts_bench_row r = ts_bench_sum(b, i);
+        if (!fast || r.speed > ts_bench_sum(b, fast).speed) fast = i;
+        if (!isnan(r.psnr) && (!near || r.psnr > ts_bench_sum(b, near).psnr)) near = i;
+    }
+    if (!fast) return;
+    ts_bench_row r = ts_bench_sum(b, fast), d = ts_bench_sum(b, 0);
+    fprintf(f, "<p class=\"lede\">Self-attention is %.0f%% of the dense run. Fastest: <b>", d.seconds > 0 ? 100 * d.attention / d.seconds : 0);
+    ts_bench_text(f, b->policy[fast].attention);
+    fprintf(f, "</b>, %.2fx", r.speed);
+    if (!isnan(r.psnr)) fprintf(f, " (%s)", ts_bench_decibels(r.psnr, value));
+    if (near) {
+        r = ts_bench_sum(b, near);
+        fputs(". Nearest to the dense clip: <b>", f);
+        ts_bench_text(f, b->policy[near].attention);
+        fprintf(f, "</b>, %s (%.2fx)", ts_bench_decibels(r.psnr, value), r.speed);
+    }
+    fputs(".</p>\n", f);
+}
+
+static const char *figure(char out[16], bool known, const char *format, double x)
+{
+    if (known) snprintf(out, 16, format, x);
+    else strcpy(out, "-");
     return out;
 }
 
 static void write_table(FILE *f, const ts_bench *b)
 {
-    char psnr[24], ssim[24], recall[24];
-    fputs("<table><tr><th>attention<th>seconds<th>in attention<th>faster<th>attention faster<th>ideal<th>kept<th>recall<th>PSNR, dB<th>SSIM\n", f);
+    fputs("<div class=\"wide\"><table>\n<thead><tr><th rowspan=\"2\" class=\"policy\">attention</th><th colspan=\"4\">denoising</th><th colspan=\"2\">self-attention</th><th colspan=\"2\">plans</th><th colspan=\"2\">against dense</th></tr>\n"
+          "<tr><th>seconds</th><th>spread</th><th>faster</th><th>ideal</th><th>seconds</th><th>faster</th><th>kept</th><th>recall</th><th>PSNR</th><th>SSIM</th></tr></thead>\n<tbody>\n", f);
     for (int i = 0; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
-        snprintf(ssim, sizeof ssim, isnan(r.ssim) ? "-" : "%.4f", r.ssim), snprintf(recall, sizeof recall, r.recall > 0 ? "%.3f" : "-", r.recall);
-        fprintf(f, "<tr><td><i style=\"background:%s\"></i>", colour(i));
-        text(f, b->policy[i].attention);
-        fprintf(f, "<td>%.3f<td>%.3f<td>%.2fx<td>%.2fx<td>%.2fx<td>%.3f<td>%s<td>%s<td>%s\n", r.seconds, r.attention, r.speed, r.attention_speed, r.ideal, r.sparse ? r.kept : 1, recall, decibels(r.psnr, psnr), ssim);
+        char spread[16], kept[16], recall[16], ssim[16], psnr[24];
+        fputs("<tr><td class=\"policy\">", f);
+        swatch(f, b, i);
+        fprintf(f, "</td><td>%.3f</td><td>%s</td><td><b>%.2fx</b></td><td>%.2fx</td><td>%.3f</td><td>%.2fx</td><td>%s</td><td>%s</td><td><b>%s</b></td><td>%s</td></tr>\n", r.seconds,
+                figure(spread, b->repeats > 1 && r.seconds > 0, "%.1f%%", 100 * (r.most - r.least) / r.seconds), r.speed, r.ideal, r.attention, r.attention_speed, figure(kept, r.sparse > 0, "%.3f", r.kept),
+                figure(recall, r.recall > 0, "%.3f", r.recall), ts_bench_decibels(r.psnr, psnr), figure(ssim, !isnan(r.ssim), "%.4f", r.ssim));
     }
-    fputs("</table>\n", f);
-}
-
-/* ---- charts ---- */
-static void open_svg(FILE *f, const char *title, int height)
-{
-    fprintf(f, "<h2>%s</h2>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n", title, WIDTH, height, title);
-}
-
-static void label(FILE *f, int y, const char *s)
-{
-    fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">", LABEL - 8, y + 15);
-    text(f, s);
-    fputs("</text>", f);
-}
-
-/* Seconds of every policy: attention in its colour, the rest pale; a mark where Amdahl's limit lies. */
-static void write_times(FILE *f, const ts_bench *b)
-{
-    double most = 0, scale;
-    for (int i = 0; i < b->policies; i++) most = fmax(most, ts_bench_sum(b, i).seconds);
-    scale = most > 0 ? (WIDTH - LABEL - 120) / most : 0;
-    open_svg(f, "Seconds: attention, and the rest", b->policies * (BAR + 6) + 4);
-    for (int i = 0; i < b->policies; i++) {
-        ts_bench_row r = ts_bench_sum(b, i), d = ts_bench_sum(b, 0);
-        int y = i * (BAR + 6);
-        label(f, y, b->policy[i].attention);
-        fprintf(f, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/><rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\" opacity=\".3\"/>", LABEL, y, r.attention * scale, BAR,
-                colour(i), LABEL + r.attention * scale, y, (r.seconds - r.attention) * scale, BAR, colour(i));
-        if (i && r.ideal > 0) fprintf(f, "<rect x=\"%.1f\" y=\"%d\" width=\"2\" height=\"%d\" class=\"mark\"><title>ideal %.2fx</title></rect>", LABEL + d.seconds / r.ideal * scale, y - 2, BAR + 4, r.ideal);
-        fprintf(f, "<text x=\"%.1f\" y=\"%d\">%.2f s, %.2fx</text>\n", LABEL + r.seconds * scale + 8, y + 15, r.seconds, r.speed);
-    }
-    fputs("</svg><p class=\"note\">The thin mark is what arithmetic promises: the dense run's share of attention, and the blocks that were read.</p>\n", f);
-}
-
-static void write_fidelity(FILE *f, const ts_bench *b)
-{
-    open_svg(f, "PSNR against the dense clip, dB", b->policies * (BAR + 6) + 4);
-    for (int i = 1, row = 0; i < b->policies; i++, row++) {
-        ts_bench_row r = ts_bench_sum(b, i);
-        char value[24];
-        int y = row * (BAR + 6);
-        double width = isnan(r.psnr) ? 0 : fmin(r.psnr, 60) / 60 * (WIDTH - LABEL - 120);
-        label(f, y, b->policy[i].attention);
-        fprintf(f, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/><text x=\"%.1f\" y=\"%d\">%s, SSIM %.4f</text>\n", LABEL, y, width, BAR, colour(i), LABEL + width + 8, y + 15,
-                decibels(r.psnr, value), r.ssim);
-    }
-    fputs("</svg>\n", f);
-}
-
-typedef struct { double x0, x1, y0, y1; int h; } axes;
-
-static double px(const axes *a, double x) { return 60 + (x - a->x0) / (a->x1 - a->x0) * (WIDTH - 90); }
-static double py(const axes *a, double y) { return a->h - 34 - (y - a->y0) / (a->y1 - a->y0) * (a->h - 50); }
-
-static void draw_axes(FILE *f, const axes *a, const char *x, const char *y)
-{
-    for (int i = 0; i <= 4; i++) {
-        double v = a->y0 + i * (a->y1 - a->y0) / 4, u = a->x0 + i * (a->x1 - a->x0) / 4;
-        fprintf(f, "<line x1=\"60\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" class=\"grid\"/><text x=\"52\" y=\"%.1f\" text-anchor=\"end\">%.4g</text>", WIDTH - 30, py(a, v), py(a, v), py(a, v) + 4, v);
-        fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.4g</text>", px(a, u), a->h - 16, u);
-    }
-    fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text><text x=\"60\" y=\"12\">%s</text>\n", WIDTH - 30, a->h - 2, x, y);
-}
-
-static void spread(double *lo, double *hi)
-{
-    double gap = *hi > *lo ? (*hi - *lo) * 0.08 : 0.5;
-    *lo -= gap, *hi += gap;
-}
-
-/* Fidelity over speed: a line a policy, a point a value of the swept key. */
-static void write_sweep(FILE *f, const ts_bench *b)
-{
-    axes a = {INFINITY, -INFINITY, INFINITY, -INFINITY, 380};
-    for (int i = 1; i < b->policies; i++) {
-        ts_bench_row r = ts_bench_sum(b, i);
-        if (!isfinite(r.psnr)) continue;
-        a.x0 = fmin(a.x0, r.speed), a.x1 = fmax(a.x1, r.speed), a.y0 = fmin(a.y0, r.psnr), a.y1 = fmax(a.y1, r.psnr);
-    }
-    if (!b->sweep[0] || !isfinite(a.x0)) return;
-    spread(&a.x0, &a.x1), spread(&a.y0, &a.y1);
-    open_svg(f, "Fidelity over speed", a.h);
-    draw_axes(f, &a, "times faster", "PSNR, dB");
-    for (int i = 1; i < b->policies; i++) {
-        const ts_bench_policy *p = b->policy + i;
-        ts_bench_row r = ts_bench_sum(b, i);
-        if (!isfinite(r.psnr)) continue;
-        bool first = i == 1 || !p->series || !b->policy[i - 1].series || strcmp(p->series, b->policy[i - 1].series);
-        const char *paint = colour(i);
-        if (!first) {
-            ts_bench_row q = ts_bench_sum(b, i - 1);
-            if (isfinite(q.psnr)) fprintf(f, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"mark\"/>", px(&a, q.speed), py(&a, q.psnr), px(&a, r.speed), py(&a, r.psnr));
-        }
-        fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"%s\"><title>", px(&a, r.speed), py(&a, r.psnr), paint);
-        text(f, p->attention);
-        fputs("</title></circle>", f);
-        fprintf(f, "<text x=\"%.1f\" y=\"%.1f\">", px(&a, r.speed) + 8, py(&a, r.psnr) - 6);
-        if (first) text(f, p->series ? p->series : p->attention);
-        if (p->series) fprintf(f, " %g", p->x);
-        fputs("</text>\n", f);
-    }
-    fputs("</svg>\n", f);
-}
-
-static void write_frames(FILE *f, const ts_bench *b, int prompt)
-{
-    axes a = {0, b->frames - 1, INFINITY, -INFINITY, 260};
-    for (int i = 1; i < b->policies; i++)
-        for (int t = 0; ts_bench_at(b, prompt, i)->mse && t < b->frames; t++) {
-            double v = fmin(ts_psnr(ts_bench_at(b, prompt, i)->mse[t]), 60);
-            a.y0 = fmin(a.y0, v), a.y1 = fmax(a.y1, v);
-        }
-    if (!isfinite(a.y0) || b->frames < 2) return;
-    spread(&a.y0, &a.y1);
-    open_svg(f, "PSNR over frames", a.h);
-    draw_axes(f, &a, "frame", "dB (60 and more: 60)");
-    for (int i = 1; i < b->policies; i++) {
-        const ts_bench_cell *c = ts_bench_at(b, prompt, i);
-        if (!c->mse) continue;
-        fprintf(f, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"", colour(i));
-        for (int t = 0; t < b->frames; t++) fprintf(f, "%.1f,%.1f ", px(&a, t), py(&a, fmin(ts_psnr(c->mse[t]), 60)));
-        fputs("\"><title>", f);
-        text(f, b->policy[i].attention);
-        fputs("</title></polyline>\n", f);
-    }
-    fputs("</svg>\n", f);
+    fputs("</tbody></table></div>\n<p class=\"note\">Seconds are of denoising alone, without text encoder and VAE", f);
+    fputs(b->done_prompts > 1 ? ", summed over prompts. " : ". ", f);
+    fputs("Spread: (slowest - fastest turn) / median. Kept: share of the key blocks that sparse calls read; -: nothing was sparse. Recall: share of the softmax weights in a plan's blocks when it was made.</p>\n", f);
 }
 
 /* ---- clips and plans ---- */
-static void write_clips(FILE *f, const ts_bench *b, int prompt)
+static void write_clip(FILE *f, const ts_bench *b, int prompt, int policy)
 {
     bool still = b->frames == 1;
-    fprintf(f, "<div class=\"clips\" data-frames=\"%d\" data-fps=\"%g\">\n", b->frames, b->q.fps);
-    if (!still) fprintf(f, "<div class=\"bar\"><button>play</button><input type=\"range\" min=\"0\" max=\"%d\" value=\"0\"><output>frame 1 of %d</output></div>\n", b->frames - 1, b->frames);
-    for (int i = 0; i < b->policies; i++) {
-        const ts_bench_cell *c = ts_bench_at(b, prompt, i);
-        if (!c->clip) continue;
-        fputs(still ? "<figure><img src=\"" : "<figure><video muted playsinline preload=\"auto\" src=\"", f);
-        embed(f, c->clip, still ? "image/png" : "video/mp4");
-        fprintf(f, "\" width=\"%d\">%s<figcaption><i style=\"background:%s\"></i>", b->w < 200 ? 200 : b->w > 480 ? 480 : b->w, still ? "" : "</video>", colour(i));
-        text(f, b->policy[i].attention);
-        fputs("</figcaption></figure>\n", f);
+    const ts_bench_cell *c = ts_bench_at(b, prompt, policy);
+    fprintf(f, "<figure><div class=\"clip\" style=\"aspect-ratio:%d/%d\">", b->w, b->h);
+    fputs(still ? "<img class=\"shown\" src=\"" : "<video class=\"shown\" muted playsinline preload=\"auto\" src=\"", f);
+    embed(f, c->clip, still ? "image/png" : "video/mp4");
+    fputs(still ? "\" alt=\"" : "\" aria-label=\"", f);
+    ts_bench_text(f, b->policy[policy].attention);
+    fprintf(f, "\">%s<canvas width=\"%d\" height=\"%d\" hidden></canvas></div><figcaption>", still ? "" : "</video>", b->w, b->h);
+    swatch(f, b, policy);
+    if (policy && c->mse) {
+        char value[24];
+        double mse = 0;
+        for (int t = 0; t < b->frames; t++) mse += c->mse[t] / b->frames;
+        fprintf(f, "<br>%.2fx, %s", ts_bench_sum(b, policy).speed, ts_bench_decibels(ts_psnr(mse), value));
     }
+    fputs("</figcaption></figure>\n", f);
+}
+
+static void write_clips(FILE *f, const ts_bench *b, int prompt)
+{
+    bool still = b->frames == 1, any = false;
+    for (int i = 0; i < b->policies; i++) any = any || ts_bench_at(b, prompt, i)->clip;
+    if (!any) {
+        fputs("<p class=\"note\">Stopped before frames were made.</p>\n", f);
+        return;
+    }
+    fprintf(f, "<div class=\"clips\" data-frames=\"%d\" data-fps=\"%g\" style=\"--w:%dpx\">\n<div class=\"bar\">", b->frames, b->q.fps, b->w < 230 ? 230 : b->w > 480 ? 480 : b->w);
+    if (!still)
+        fprintf(f, "<button type=\"button\">play</button><input type=\"range\" min=\"0\" max=\"%d\" value=\"0\" aria-label=\"frame\"><output>frame 1 of %d</output>", b->frames - 1, b->frames);
+    fputs("<label><input type=\"checkbox\">difference from dense, x4</label></div>\n", f);
+    for (int i = 0; i < b->policies; i++)
+        if (ts_bench_at(b, prompt, i)->clip) write_clip(f, b, prompt, i);
     fputs("</div>\n", f);
 }
 
@@ -215,63 +175,102 @@ static void write_plans(FILE *f, const ts_bench *b, int prompt, int policy)
     struct dirent **list = NULL;
     int n = c->plans ? scandir(c->plans, &list, is_png, by_name) : 0, shown = n < SHOWN ? n : SHOWN;
     if (n > 0) {
-        fputs("<details><summary>Plans of ", f);
-        text(f, b->policy[policy].attention);
-        fprintf(f, " (%d of %d; a head a tile, query blocks down, key blocks across, read blocks bright)</summary><div class=\"plans\">\n", shown, n);
+        fputs("<details><summary>", f);
+        swatch(f, b, policy);
+        fprintf(f, ": %d of %d plans</summary><div class=\"plans\">\n", shown, n);
     }
     for (int i = 0; i < shown; i++) {
         char path[4096];
-        const char *name = list[shown > 1 ? i * (n - 1) / (shown - 1) : 0]->d_name;
-        snprintf(path, sizeof path, "%s/%s", c->plans, name);
+        const char *file = list[shown > 1 ? i * (n - 1) / (shown - 1) : 0]->d_name;
+        int length = (int)strlen(file) - (int)strlen(".png");
+        snprintf(path, sizeof path, "%s/%s", c->plans, file);
         fputs("<figure><img src=\"", f);
         embed(f, path, "image/png");
-        fprintf(f, "\" width=\"200\"><figcaption>%s</figcaption></figure>\n", name);
+        fprintf(f, "\" alt=\"%.*s\"><figcaption>%.*s</figcaption></figure>\n", length, file, length, file);
     }
     if (n > 0) fputs("</div></details>\n", f);
     for (int i = 0; i < n; i++) free(list[i]);
     free(list);
 }
 
-static const char head[] =
-    "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>tessera bench</title>\n"
-    "<style>:root{color-scheme:light dark;--ink:#222;--paper:#fff;--line:#8884}@media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--paper:#17181c}}\n"
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:var(--ink);background:var(--paper)}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\n"
-    "table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--line)}td:first-child,th:first-child{text-align:left}\n"
-    "i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.5em}svg{width:100%;height:auto}svg text{font-size:12px;fill:var(--ink)}.grid{stroke:var(--line)}.mark{fill:var(--ink);stroke:var(--ink);stroke-width:1}\n"
-    ".clips,.plans{display:flex;flex-wrap:wrap;gap:1rem}.bar{flex-basis:100%;display:flex;gap:1rem;align-items:center}.bar input{flex:1}figure{margin:0;max-width:480px}video,img{max-width:100%;image-rendering:auto;display:block}\n"
-    "figcaption{font-size:.85rem;overflow-wrap:anywhere}.note,.facts{color:#888;font-size:.85rem}summary{cursor:pointer;margin-top:.6rem}pre{overflow:auto}</style></head><body>\n";
+static void write_prompt(FILE *f, const ts_bench *b, int prompt)
+{
+    bool plans = false;
+    fputs("<section><h2 class=\"prompt\">&ldquo;", f);
+    ts_bench_text(f, b->prompt[prompt]);
+    fputs("&rdquo;</h2>\n", f);
+    write_clips(f, b, prompt);
+    ts_bench_over_frames(f, b, prompt);
+    for (int i = 1; i < b->policies; i++) plans = plans || ts_bench_at(b, prompt, i)->plans;
+    if (plans) fputs("<h2>Plans in force at the end</h2>\n<p class=\"note\">A head a tile; query blocks down, key blocks across; blocks that are read are bright.</p>\n", f);
+    for (int i = 1; i < b->policies; i++) write_plans(f, b, prompt, i);
+    fputs("</section>\n", f);
+}
 
+/* ---- the page ---- */
+static const char head[] =
+    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>tessera bench</title>\n<style>\n"
+    ":root{color-scheme:light dark;--ink:#1d1f24;--soft:#6a6f7a;--paper:#fff;--line:#8883;--card:#f5f6f8}\n"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--soft:#9aa0ab;--paper:#15171b;--card:#1e2126}}\n"
+    "*{box-sizing:border-box}body{font:15px/1.5 system-ui,'DejaVu Sans',sans-serif;max-width:1120px;margin:2rem auto;padding:0 1.2rem;color:var(--ink);background:var(--paper)}\n"
+    "h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.4rem 0 .6rem}.lede{font-size:1.05rem;overflow-wrap:anywhere}.stopped{color:#e4572e}\n"
+    ".facts{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:.7rem 1.5rem;background:var(--card);border-radius:8px;padding:.9rem 1.1rem;margin:1rem 0}.facts li{min-width:0;overflow-wrap:anywhere}\n"
+    ".facts span{display:block;font-size:.78rem;color:var(--soft)}.wide{overflow-x:auto}\n"
+    "table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}td,th{padding:.35rem .5rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\n"
+    "th{font-weight:600;color:var(--soft);font-size:.8rem}thead th[colspan]{text-align:center;border-left:1px solid var(--line)}.policy{text-align:left;white-space:normal;min-width:11rem}\n"
+    "i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.5em;flex:none}.name{display:inline-flex;align-items:baseline}.name span{overflow-wrap:anywhere}svg{display:block;width:100%;height:auto;overflow:visible}svg text{font-size:13px;fill:var(--ink)}\n"
+    ".value{text-anchor:end}.tick{text-anchor:middle}.strong{font-weight:700}.grid{stroke:var(--line)}.mark{fill:var(--ink);stroke:var(--paper);stroke-width:1}.whisker{stroke:var(--ink);fill:none;opacity:.6}\n"
+    ".dense{stroke:var(--soft);stroke-dasharray:4 4}.note,.legend,footer{color:var(--soft);font-size:.85rem;margin:.6rem 0}.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.4em}\n"
+    "section{border-top:1px solid var(--line);margin-top:2.5rem}.prompt{font-size:1.3rem;overflow-wrap:anywhere}\n"
+    ".clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--w)),1fr));gap:1rem}.plans{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:1rem;margin:.8rem 0}\n"
+    ".bar{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:.6rem 1rem;align-items:center;position:sticky;top:0;background:var(--paper);padding:.5rem 0;z-index:1}.bar input[type=range]{flex:1;min-width:8rem}\n"
+    "output{min-width:8.5em;font-variant-numeric:tabular-nums}button{min-width:4.5em;padding:.25rem .8rem;font:inherit}figure{margin:0;min-width:0}.clip{position:relative;background:var(--card);border-radius:4px;overflow:hidden}\n"
+    ".clip .shown,.clip canvas{position:absolute;inset:0;width:100%;height:100%}.clip canvas{filter:brightness(4)}.plans img{width:100%;image-rendering:pixelated;border-radius:4px;display:block}\n"
+    "figcaption{font-size:.85rem;overflow-wrap:anywhere;margin-top:.3rem}summary{cursor:pointer;margin:.5rem 0;overflow-wrap:anywhere}pre{overflow:auto;background:var(--card);padding:.8rem 1rem;border-radius:8px;font-size:.8rem}\n"
+    "</style></head><body>\n";
+
+/* Under one slider all clips show the same frame; played, they run by themselves and begin again together. The difference is drawn from what is shown: |clip - dense|. */
 static const char tail[] =
-    "<script>for(const g of document.querySelectorAll('.clips')){const v=[...g.querySelectorAll('video')],r=g.querySelector('input'),b=g.querySelector('button'),o=g.querySelector('output');if(!r)continue;\n"
-    "const n=+g.dataset.frames,fps=+g.dataset.fps;let timer=0;const show=i=>{r.value=i;o.textContent='frame '+(+i+1)+' of '+n;for(const x of v)x.currentTime=(+i+.5)/fps};\n"
-    "const stop=()=>{clearInterval(timer);timer=0;b.textContent='play'};r.oninput=()=>{stop();show(r.value)};b.onclick=()=>{if(timer)return stop();b.textContent='stop';timer=setInterval(()=>show((+r.value+1)%n),1000/fps)};show(0)}</script></body></html>\n";
+    "<script>\nfor(const g of document.querySelectorAll('.clips')){\n"
+    "const v=[...g.querySelectorAll('.shown')],c=[...g.querySelectorAll('canvas')],r=g.querySelector('[type=range]'),b=g.querySelector('button'),o=g.querySelector('output'),d=g.querySelector('[type=checkbox]');\n"
+    "const n=+g.dataset.frames,fps=+g.dataset.fps;let playing=false;\n"
+    "const draw=()=>{if(d.checked)c.forEach((x,i)=>{const p=x.getContext('2d');p.globalCompositeOperation='copy';p.drawImage(v[0],0,0,x.width,x.height);p.globalCompositeOperation='difference';p.drawImage(v[i],0,0,x.width,x.height)})};\n"
+    "d.onchange=()=>{c.forEach(x=>x.hidden=!d.checked);draw()};\n"
+    "if(!r)continue;\n"
+    "const say=i=>{r.value=i;o.textContent='frame '+(i+1)+' of '+n};\n"
+    "const show=i=>{say(i);for(const x of v)x.currentTime=(i+.5)/fps};\n"
+    "const stop=()=>{if(!playing)return;playing=false;b.textContent='play';for(const x of v)x.pause();show(+r.value)};\n"
+    "const tick=()=>{if(!playing)return;if(v[0].ended)for(const x of v){x.currentTime=0;x.play()}say(Math.min(n-1,Math.floor(v[0].currentTime*fps)));draw();requestAnimationFrame(tick)};\n"
+    "for(const x of v)x.onseeked=draw;\n"
+    "r.oninput=()=>{const i=+r.value;stop();show(i)};\n"
+    "b.onclick=()=>{if(playing)return stop();playing=true;b.textContent='stop';for(const x of v){x.currentTime=+r.value<n-1?+r.value/fps:0;x.play()}tick()};\n"
+    "show(0)}\n</script>\n</body></html>\n";
 
 static void write_page(FILE *f, const ts_bench *b)
 {
     char *versions = ts_versions(b->c->ctx);
     fputs(head, f);
-    fprintf(f, "<h1>Sparse attention against full attention</h1><p class=\"facts\">%dx%d, %d frames, %d steps, %ld tokens, %s, seed %llu, %d turn%s of each, medians; model ", b->e.width, b->e.height, b->e.frames,
-            b->q.steps, b->e.tokens, b->e.precision, (unsigned long long)b->q.seed, b->repeats, b->repeats == 1 ? "" : "s");
-    text(f, ts_cli_set(b->c, TS_F_MODEL) ? ts_cli_text(b->c, TS_F_MODEL) : "default");
-    fputs(b->complete ? "</p>\n" : "; <b>stopped before its end</b></p>\n", f);
+    fputs("<h1>Sparse attention against full attention</h1>\n", f);
+    if (!b->complete) fputs("<p class=\"stopped\"><b>Stopped before its end:</b> this is what was measured until then.</p>\n", f);
+    write_summary(f, b);
+    write_facts(f, b);
     write_table(f, b);
-    write_times(f, b);
-    write_fidelity(f, b);
-    write_sweep(f, b);
-    for (int p = 0; p < b->done_prompts; p++) {
-        fputs("<h2>&ldquo;", f);
-        text(f, b->prompt[p]);
-        fputs("&rdquo;</h2>\n", f);
-        write_clips(f, b, p);
-        write_frames(f, b, p);
-        for (int i = 1; i < b->policies; i++) write_plans(f, b, p, i);
-    }
-    fputs("<h2>What every run did</h2><pre>", f);
+    ts_bench_times(f, b);
+    ts_bench_fidelity(f, b);
+    ts_bench_curve(f, b);
+    for (int p = 0; p < b->done_prompts; p++) write_prompt(f, b, p);
+    fputs("<section><h2>What every run did</h2>\n", f);
     for (int i = 1; i < b->policies; i++)
-        if (b->done_prompts && ts_bench_at(b, 0, i)->said) text(f, ts_bench_at(b, 0, i)->said);
-    fputs("</pre><p class=\"facts\">", f);
-    if (versions) text(f, versions);
-    fputs("</p>\n", f);
+        if (b->done_prompts && ts_bench_at(b, 0, i)->said) {
+            fputs("<details><summary>", f);
+            swatch(f, b, i);
+            fputs("</summary><pre>", f);
+            ts_bench_text(f, ts_bench_at(b, 0, i)->said);
+            fputs("</pre></details>\n", f);
+        }
+    fputs("</section>\n<footer>", f);
+    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) ts_bench_text(f, line), fputs("<br>\n", f);
+    fputs("</footer>\n", f);
     fputs(tail, f);
     free(versions);
 }
