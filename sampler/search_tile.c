@@ -138,6 +138,7 @@ static ts_status evaluate(search *s)
     TRY(ts_tile_search_open(&t, &attn));
     TRY(gather(s, b));
     TRY(ts_dit_prepare(dit, &attn.grid, text, texts, b->t, s->first[s->expert + 1] - s->first[s->expert]));
+    ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH, .steps = 1});
     TRY(ts_dit_step(dit, &attn, (ts_event){.phase = TS_PHASE_BENCH, .step = 1, .steps = 1}, b->n, b->eval, b->x, b->v));
     for (int l = 0; l < s->layers; l++)
         for (int i = 0; i <= t.ks; i++)
@@ -155,6 +156,7 @@ static ts_status measure(search *s)
     ts_status st = TS_OK;
     ts_ctx *ctx = s->m->ctx;
     size_t size, largest;
+    double start = ts_seconds();
     ts_weights *w = ts_dit_weights(s->m->dit[s->expert]);
     ctx->dev->counting = true;
     TRY(ts_arena_open(&ctx->arena, ctx->dev, 0));
@@ -171,6 +173,7 @@ static ts_status measure(search *s)
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
     st = evaluate(s);
     ts_arena_close(&ctx->arena);
+    if (!st) ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH, .step = 1, .steps = 1, .seconds = ts_seconds() - start});
 done:
     ctx->dev->counting = false;
     ts_weights_leave(w);

@@ -1,6 +1,7 @@
 /* Sparse attention through the program: what is written, drawn, said and refused, and with which exit code; tiles by layer from the search to a clip. */
 #include "tests/cli/program.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,19 @@ START_TEST(tiles)
 }
 END_TEST
 
+/* Stopped while it measures: nothing is left behind. */
+START_TEST(tiles_stopped)
+{
+    char log[4200], file[4200];
+    snprintf(log, sizeof log, "%s/said", tmp), snprintf(file, sizeof file, "%s/stopped.json", tmp);
+    pid_t p = program_start(log, "search-tile 'a panda' -o %s --size 128x128 --frames 29 --steps 3 --samples 3 --threads 1 --progress json", file);
+    ck_assert(program_says(p, log, "\"bench\""));
+    kill(p, SIGTERM);
+    ck_assert_int_eq(program_wait(p), 143);
+    ck_assert(access(file, F_OK) != 0);
+}
+END_TEST
+
 START_TEST(tiles_refused)
 {
     static const struct { const char *args; int code; const char *sentence; } wrong[] = {
@@ -181,6 +195,7 @@ int main(void)
     tcase_add_test(t, exit_codes);
     tcase_add_test(t, said);
     tcase_add_test(t, tiles);
+    tcase_add_test(t, tiles_stopped);
     tcase_add_test(t, tiles_refused);
     suite_add_tcase(s, t);
     return testing_main(s);
