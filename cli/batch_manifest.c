@@ -322,7 +322,7 @@ ts_status ts_manifest_read(ts_batch *b)
     if (!r.list) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d rows", b->jobs);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state == TS_JOB_TODO) r.list[r.n++].job = b->job + i;
-    qsort(r.list, (size_t)r.n, sizeof *r.list, by_name);
+    if (r.n) qsort(r.list, (size_t)r.n, sizeof *r.list, by_name);
     read_accounts(b->out, collect, &r);
     for (int i = 0; i < r.n; i++) {
         char text[600];
@@ -430,7 +430,7 @@ static void print_survey(survey *s)
 {
     int done = 0, failed = 0, working = 0, missing;
     double seconds = 0;
-    qsort(s->o, (size_t)s->outcomes, sizeof *s->o, by_output);
+    if (s->outcomes) qsort(s->o, (size_t)s->outcomes, sizeof *s->o, by_output);
     for (int i = 0; i < s->outcomes; i++) {
         outcome *o = s->o + i;
         if (i + 1 < s->outcomes && !strcmp(o->output, o[1].output)) continue; /* the last word counts */

@@ -194,7 +194,7 @@ static ts_status refuse_collisions(ts_batch *b)
     if (!list) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d names", b->jobs);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state != TS_JOB_FAULTY) list[n++] = b->job + i;
-    qsort(list, (size_t)n, sizeof *list, by_name);
+    if (n) qsort(list, (size_t)n, sizeof *list, by_name);
     for (int i = 1; i < n; i++) {
         const ts_job *x = list[i - 1], *y = list[i];
         size_t m = strlen(x->name);
