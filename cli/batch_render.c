@@ -268,7 +268,7 @@ static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
     double start = now();
     *b->c->error = 0;
     TRY(ts_manifest_add(b, j, "started"));
-    ts_screen_row(&b->c->screen, b->geometry[j->geometry].cost);
+    ts_screen_row(&b->c->screen, j->name, b->geometry[j->geometry].cost);
     st = render(b, j, *like, &r);
     if (!st) st = finish(b, j, &r);
     j->seconds = now() - start;
@@ -375,7 +375,7 @@ ts_status ts_batch_render(ts_batch *b)
     b->encoded = calloc((size_t)(b->texts_max ? b->texts_max : 1), sizeof *b->encoded);
     if (!b->encoded) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d texts", b->texts_max));
     TRY(settle(b));
-    ts_screen_batch(&b->c->screen, todo, cost);
+    ts_screen_batch(&b->c->screen, todo, b->queue ? 0 : cost); /* other workers take rows, too: how many nobody knows */
     TRY(b->queue ? by_queue(b, &like) : by_order(b, &like));
 done:
     ts_run_close(like);

@@ -97,7 +97,7 @@ static int columns(const ts_screen *s)
 double ts_screen_batch_left(const ts_screen *s, double now)
 {
     double left = ts_screen_left(s, now), spent = now - s->row_began, pace;
-    if (s->rows < 1 || s->row < 1) return -1;
+    if (s->rows < 1 || s->row < 1 || s->batch_cost <= 0) return -1;
     if (s->batch_did > 0) pace = s->batch_spent / s->batch_did;
     else if (left >= 0 && s->row_cost > 0) pace = (spent + left) / s->row_cost;
     else return -1;
@@ -111,7 +111,8 @@ static void over_text(const ts_screen *s, double now, char *line, int room)
     char left[24];
     double rest = ts_screen_batch_left(s, now);
     int n = snprintf(line, (size_t)room + 1, "row %d/%d", s->row, s->rows);
-    if (rest >= 0 && n < room) snprintf(line + n, (size_t)(room - n) + 1, ", %s left", clock_text(rest, left));
+    if (rest >= 0 && n < room) n += snprintf(line + n, (size_t)(room - n) + 1, ", %s left", clock_text(rest, left));
+    if (n + 2 < room) snprintf(line + n, (size_t)(room - n) + 1, ": %s", s->row_output ? s->row_output : "");
 }
 
 /* One write a drawing, and never the last column: nothing flickers or wraps. */
@@ -345,9 +346,9 @@ void ts_screen_batch_texts(ts_screen *s)
     s->armed = true, s->phase = -1;
 }
 
-void ts_screen_row(ts_screen *s, double cost)
+void ts_screen_row(ts_screen *s, const char *output, double cost)
 {
-    s->row++, s->row_cost = cost, s->row_began = s->clock(), s->phase = -1;
+    s->row++, s->row_output = output, s->row_cost = cost, s->row_began = s->clock(), s->phase = -1;
     if (s->row > s->rows) s->rows = s->row; /* of a queue, a row may come back */
     s->armed = false; /* until the run begins: its sizing is no event */
 }
@@ -357,7 +358,7 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
     double left;
     char text[24];
     s->batch_did += s->row_cost, s->batch_spent += s->clock() - s->row_began;
-    s->row_cost = 0, s->row_began = s->clock(), s->phase = -1, s->armed = false;
+    s->row_cost = 0, s->row_output = NULL, s->row_began = s->clock(), s->phase = -1, s->armed = false;
     left = ts_screen_batch_left(s, s->row_began);
     if (s->mode == TS_SCREEN_NONE) return;
     if (s->mode == TS_SCREEN_JSON) {

@@ -21,7 +21,8 @@ typedef struct {
     bool drawn, over;       /* a bar stands on the line; and that of the batch on the line above */
     int rows, row;          /* of a batch: to render; the one at work, from 1; rows 0: no batch */
     double batch_cost, batch_did, row_cost; /* of all rows, of those done, of the one at work; as `cost` */
-    double batch_spent, row_began; /* seconds of the rows done */
+    double batch_spent, row_began; /* seconds of the rows done; when the one at work began */
+    const char *row_output;
     void (*tick)(void *);   /* called at every event, in every mode; NULL */
     void *tick_user;
     uint64_t warned[32];    /* hashes of warnings that were shown: each is said once */
@@ -33,9 +34,9 @@ void ts_screen_init(ts_screen *, ts_screen_mode, FILE *out);
 /* The run begins: from here on events are shown. `json`: its metadata, NULL or as ts_run_json made it; `output`: where it goes. */
 void ts_screen_start(ts_screen *, const ts_estimate *, int steps, const char *output, const char *json);
 /* A batch of so many rows begins; then for each row: it begins, its run begins (ts_screen_start), it ends, `status` "done", "failed" or "elsewhere". Texts of many rows are encoded between rows. */
-void ts_screen_batch(ts_screen *, int rows, double cost);
+void ts_screen_batch(ts_screen *, int rows, double cost); /* cost 0: not known, and so is what is left */
 void ts_screen_batch_texts(ts_screen *);
-void ts_screen_row(ts_screen *, double cost);
+void ts_screen_row(ts_screen *, const char *output, double cost); /* output: lent until the row ends */
 typedef struct { const char *file, *output, *status, *error; int line, index; double seconds; uint64_t seed; } ts_row_end;
 void ts_screen_row_done(ts_screen *, const ts_row_end *);
 double ts_screen_batch_left(const ts_screen *, double now); /* as ts_screen_left, of the whole batch */

@@ -220,11 +220,75 @@ START_TEST(clock_texts)
 }
 END_TEST
 
+/* Three rows of costs 100, 100, 200: what is left follows from the pace of the row at work, then from that of the rows done. */
+START_TEST(a_batch_has_a_line_of_its_own)
+{
+    ts_screen s = screen(TS_SCREEN_BAR, 60);
+    const ts_row_end end = {.file = "p.txt", .output = "1.mp4", .status = "done", .line = 1, .index = 1, .seconds = 20, .seed = 7};
+    ts_screen_batch(&s, 3, 400);
+    ck_assert(ts_screen_batch_left(&s, now) < 0);
+    ts_screen_row(&s, "1.mp4", 100);
+    start(&s, 10, 10, 0);
+    send(&s, TS_PHASE_DENOISE, 0, 10, 0, 0);
+    send(&s, TS_PHASE_DENOISE, 1, 10, 1, 6);
+    now += 10;
+    send(&s, TS_PHASE_DENOISE, 5, 10, 0, 0); /* half of it in 10 s: 10 more, then 20 and 40 */
+    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 70) < 1e-9, "%g", ts_screen_batch_left(&s, now));
+    ck_assert_ptr_nonnull(strstr(said(), "row 1/3, 1:10 left: 1.mp4\033[K\n\rdenoising 5/10 ["));
+    now += 10;
+    send(&s, TS_PHASE_DENOISE, 10, 10, 0, 0);
+    ts_screen_row_done(&s, &end);
+    ck_assert_ptr_null(strstr(said(), "in 20"));
+    ts_screen_row(&s, "2.mp4", 100);
+    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 60) < 1e-9, "%g", ts_screen_batch_left(&s, now)); /* by the pace of the first */
+    now += 40;
+    ts_screen_row_done(&s, &(ts_row_end){.file = "p.txt", .output = "2.mp4", .status = "failed", .error = "no luck", .line = 2, .seconds = 40});
+    ck_assert_ptr_nonnull(strstr(said(), "p.txt:2: no luck\n"));
+    ts_screen_row(&s, "3.mp4", 200);
+    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 60) < 1e-9, "%g", ts_screen_batch_left(&s, now)); /* 200 in 60 s so far */
+    start(&s, 10, 10, 0);
+    send(&s, TS_PHASE_DENOISE, 0, 10, 0, 0);
+    ts_screen_note(&s, "a note");
+    const char *at = strstr(said(), "\r\033[K\033[A\r\033[Ka note\n"); /* both lines are taken away first */
+    ck_assert_msg(at != NULL, "%s", said());
+    ts_screen_batch_done(&s, 2, 1, 0);
+    ck_assert_ptr_nonnull(strstr(said(), "2 done, 1 failed, 0 skipped in 1:00\n"));
+    finish();
+}
+END_TEST
+
+START_TEST(rows_in_lines_and_events)
+{
+    ts_screen s = screen(TS_SCREEN_LINES, 0);
+    const ts_row_end end = {.file = "p.txt", .output = "1.mp4", .status = "done", .line = 4, .index = 3, .seconds = 12.34, .seed = UINT64_MAX};
+    ts_screen_batch(&s, 2, 0);
+    ts_screen_row(&s, "1.mp4", 0);
+    start(&s, 10, 2, 0);
+    send(&s, TS_PHASE_DENOISE, 0, 2, 0, 0);
+    send(&s, TS_PHASE_DENOISE, 2, 2, 0, 0);
+    ts_screen_row_done(&s, &end);
+    ck_assert_str_eq(said(), "row 1/2: 1.mp4 in 12.3 s\n"); /* no line a phase, no guess without costs */
+    finish();
+    s = screen(TS_SCREEN_JSON, 0);
+    ts_screen_batch(&s, 2, 50);
+    ts_screen_row(&s, "1.mp4", 25);
+    now += 12;
+    ts_screen_row_done(&s, &end);
+    ts_screen_fault(&s, "p.txt", 7, "what, expected");
+    ck_assert_str_eq(said(), "{\"event\":\"batch\",\"rows\":2,\"flops\":50}\n"
+                             "{\"event\":\"row\",\"row\":1,\"rows\":2,\"status\":\"done\",\"output\":\"1.mp4\",\"file\":\"p.txt\",\"line\":4,\"index\":3,\"seed\":\"18446744073709551615\",\"seconds\":12.34,"
+                             "\"batch_eta\":12}\n{\"event\":\"fault\",\"file\":\"p.txt\",\"line\":7,\"message\":\"what, expected\"}\n");
+    finish();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("progress");
     TCase *t = tcase_create("progress");
     tcase_add_test(t, shares);
+    tcase_add_test(t, a_batch_has_a_line_of_its_own);
+    tcase_add_test(t, rows_in_lines_and_events);
     tcase_add_test(t, time_left_is_the_pace_extended);
     tcase_add_test(t, a_resumed_run_counts_its_own_steps);
     tcase_add_test(t, nothing_is_said_before_the_run_begins);
