@@ -7,7 +7,7 @@
 #include <omp.h>
 
 enum { ROW = 64, SHARE = 64, EACH = 3 }; /* SHARE: items a thread at least in a round, so that the wait for the last one is short; EACH: rows that are fetched a tile, unless they are many */
-static const size_t CACHED = (size_t)12 << 20, PACKED = (size_t)512 << 20; /* bytes of packed heads: as many as a shared cache surely keeps; never more, unless one head is more */
+static const size_t CACHED = (size_t)4 << 20, PACKED = (size_t)512 << 20; /* bytes of packed heads: as many as a shared cache surely keeps; never more, unless one head is more */
 
 static ts_status misfit(ts_device *d, const char *what) { return ts_fail(d->err, TS_ESHAPE, "attention: %s", what); }
 
