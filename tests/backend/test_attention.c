@@ -62,7 +62,7 @@ START_TEST(extremes)
     static const float spread[] = {0, 1e-20f, 30, 300};
     for (int i = 0; i < 4; i++)
         for (int t = 0; t < 2; t++) {
-            shape s = {.B = 1, .Nq = 100, .Nk = 200, .A = 1, .D = 32, .type = t ? TS_BF16 : TS_F32, .scale = 1, .spread = spread[i]};
+            shape s = {.B = 1, .Nq = 100, .Nk = 200, .A = 1, .D = 32, .type = t ? TS_BF16 : TS_F32, .scale = 1, .spread = spread[i], .sums = true};
             each_level(&s);
         }
 }
@@ -163,6 +163,92 @@ START_TEST(masked_first)
 }
 END_TEST
 
+/* What several rounds of heads give, each packed beside the one before it, is what plain C gives; and the number of threads, which decides how the heads are shared out, changes no bit of it. */
+START_TEST(threads_and_rounds)
+{
+    static const char *const level[] = {"ref", "avx2", "avx512", "avx512_bf16"};
+    for (int t = 0; t < 2; t++) {
+        shape s = {.B = 2, .Nq = 140, .Nk = 140, .A = 130, .D = 40, .type = t ? TS_BF16 : TS_F32, .scale = 0.15f, .spread = 1.7f, .plan = true, .sums = true, .gap = 8};
+        each_level(&s);
+        for (int l = 0; l < 4; l++) {
+            call one = {0}, more;
+            ts_ctx *best = testing_open("cpu", NULL, 1);
+            bool has = l <= (int)((ts_cpu *)best->dev)->level;
+            testing_close(best);
+            if (!has) continue;
+            for (int threads = 1; threads <= 3; threads++) {
+                call *x = threads == 1 ? &one : &more;
+                ts_ctx *c = testing_open("cpu", level[l], threads);
+                build(x, &s);
+                ck_ok(c, c->dev->ops->attention(c->dev, &x->a));
+                testing_close(c);
+                if (threads == 1) continue;
+                ck_assert_msg(!memcmp(ts_host_of(one.a.out.p), ts_host_of(more.a.out.p), (size_t)(s.B * s.Nq * one.a.out.ld) * ts_dtype_size(s.type)), "%s: output of %d threads", level[l], threads);
+                ck_assert_msg(!memcmp(ts_host_of(one.a.lse.p), ts_host_of(more.a.lse.p), (size_t)ts_count(one.a.lse) * 4), "%s: lse of %d threads", level[l], threads);
+                ck_assert_msg(!memcmp(ts_host_of(one.a.sums.p), ts_host_of(more.a.sums.p), (size_t)ts_count(one.a.sums) * 4), "%s: sums of %d threads", level[l], threads);
+                drop(&more);
+            }
+            drop(&one);
+        }
+    }
+}
+END_TEST
+
+/* Searching while computing changes no bit of what is computed, and a plan's lse is that of the kept keys. */
+START_TEST(searching_changes_nothing)
+{
+    for (int t = 0; t < 2; t++)
+        for (int plan = 0; plan < 2; plan++) {
+            shape s = {.B = 1, .Nq = 715, .Nk = 715, .A = 2, .D = 72, .type = t ? TS_BF16 : TS_F32, .scale = 0.12f, .spread = 2, .plan = plan, .sums = true};
+            for (int l = 0; l < 3; l++) {
+                ts_ctx *best = testing_open("cpu", NULL, 1);
+                bool has = l < (int)((ts_cpu *)best->dev)->level;
+                testing_close(best);
+                if (!has) continue;
+                call with, without;
+                ts_ctx *c = testing_open("cpu", levels[l], 2);
+                build(&with, &s), build(&without, &s);
+                without.a.sums = (ts_tensor){0};
+                ck_ok(c, c->dev->ops->attention(c->dev, &with.a));
+                ck_ok(c, c->dev->ops->attention(c->dev, &without.a));
+                ck_assert(!memcmp(ts_host_of(with.a.out.p), ts_host_of(without.a.out.p), (size_t)(s.Nq * with.a.out.ld) * ts_dtype_size(s.type)));
+                ck_assert(!memcmp(ts_host_of(with.a.lse.p), ts_host_of(without.a.lse.p), (size_t)ts_count(with.a.lse) * 4));
+                drop(&with), drop(&without), testing_close(c);
+            }
+        }
+}
+END_TEST
+
+/* A row of biases for all queries (the multiplicity of padded text) or one for each, with another number of keys than of queries, in one block and in many. */
+START_TEST(biases_of_other_lengths)
+{
+    static const long N[][2] = {{70, 13}, {3, 200}, {200, 1}, {130, 577}, {65, 512}};
+    for (size_t i = 0; i < sizeof N / sizeof *N; i++)
+        for (int bias = 1; bias <= 2; bias++)
+            for (int t = 0; t < 2; t++)
+                each_level(&(shape){.B = 2, .Nq = N[i][0], .Nk = N[i][1], .A = 2, .D = 64, .type = t ? TS_BF16 : TS_F32, .scale = 0.125f, .spread = 1.7f, .bias = bias, .nk = i % 2});
+}
+END_TEST
+
+/* Every level with kernels of its own has a peak, and bf16 only where there are instructions for it. */
+START_TEST(peaks)
+{
+    static const char *const level[] = {"ref", "avx2", "avx512", "avx512_bf16"};
+    ts_ctx *best = testing_open("cpu", NULL, 1);
+    int most = (int)((ts_cpu *)best->dev)->level;
+    testing_close(best);
+    for (int l = 0; l <= most; l++) {
+        double f32 = -1, bf16 = -1;
+        ts_ctx *c = testing_open("cpu", level[l], 1);
+        ck_ok(c, c->dev->ops->peak(c->dev, TS_F32, &f32));
+        ck_ok(c, c->dev->ops->peak(c->dev, TS_BF16, &bf16));
+        ck_assert_msg(l ? f32 > 1e9 : f32 == 0, "%s: %g", level[l], f32);
+        ck_assert_msg(l == 3 ? bf16 > 1e9 : bf16 == 0, "%s: %g", level[l], bf16);
+        testing_close(c);
+    }
+}
+END_TEST
+
 START_TEST(refused)
 {
     shape s = {.B = 1, .Nq = 64, .Nk = 64, .A = 1, .D = 16, .type = TS_F32, .scale = 1, .spread = 1};
@@ -200,6 +286,10 @@ int main(void)
     tcase_add_test(tc, cached);
     tcase_add_test(tc, not_a_number);
     tcase_add_test(tc, masked_first);
+    tcase_add_test(tc, threads_and_rounds);
+    tcase_add_test(tc, searching_changes_nothing);
+    tcase_add_test(tc, biases_of_other_lengths);
+    tcase_add_test(tc, peaks);
     tcase_add_test(tc, refused);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
