@@ -160,7 +160,7 @@ static char *name_of(const ts_job *j, const char *template)
     }
     size_t n = t.s ? strlen(t.s) : 0, m = strlen(j->extension);
     if (j->output && n && t.s[n - 1] == '/') t.s[--t.n] = 0; /* of a folder */
-    if (!(j->output && n > m && !strcasecmp(t.s + n - m, j->extension))) put(&t, j->extension, m);
+    if (!(n > m && !strcasecmp(t.s + n - m, j->extension))) put(&t, j->extension, m);
     return t.s;
 }
 

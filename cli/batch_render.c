@@ -304,7 +304,8 @@ static ts_status settle(ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
         if (j->state == TS_JOB_HAD && j->found) TRY(ts_manifest_add(b, j, "done"));
-        if (j->state == TS_JOB_FAILED && !b->queue) TRY(ts_manifest_add(b, j, "failed"));
+        bool hopeless = j->state == TS_JOB_FAILED || (j->state == TS_JOB_FAULTY && j->name);
+        if (hopeless && !b->queue) TRY(ts_manifest_add(b, j, "failed"));
         j->found = false;
     }
 done:

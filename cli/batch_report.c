@@ -30,7 +30,7 @@ void ts_batch_table(const ts_batch *b)
         const ts_job *j = b->job + i;
         char seconds[32] = "-";
         if (j->state == TS_JOB_ELSEWHERE) continue;
-        if (j->seconds > 0) snprintf(seconds, sizeof seconds, "%.1f", j->seconds);
+        if (j->seconds > 0 && j->state != TS_JOB_TODO) snprintf(seconds, sizeof seconds, "%.1f", j->seconds);
         printf("%-9s %9s ", word_of(j), seconds);
         if (j->name) printf("%20llu  %s/%s", (unsigned long long)j->q.seed, b->out, j->name);
         else printf("%20s  %s:%d", "-", j->file, j->row->line);

@@ -243,8 +243,8 @@ static ts_status fill_once(ts_batch *b, bool *again)
             goto done;
         }
     }
-    TRY(say(b, &r, false, "EXEC"));
-    *again = r->type == REDIS_REPLY_NIL;
+    TRY(say(b, &r, true, "EXEC"));
+    *again = r->type == REDIS_REPLY_NIL || r->type == REDIS_REPLY_ERROR; /* others were faster; or the connection was another one */
     if (lost && !*again) {
         char text[200];
         snprintf(text, sizeof text, "%d row%s finished, says the queue, but not in %.80s: --retry renders %s again", lost, lost == 1 ? " is" : "s are", b->out, lost == 1 ? "it" : "them");

@@ -248,6 +248,8 @@ START_TEST(names)
     says(r->out, "/o/a-b/A Panda, _red_!-1_{000043}_32x00032_1_1_1_a-pa.gif");
     says(r->out, "/o/a-b/A Panda, _red_!-2_{000044}_32x00032_1_1_1_a-pa.gif");
     says(r->out, "/o/a-b/_hidden_.._x-2_{000006}_32x00032_1_1_4_hidd.gif");
+    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{index}.png'", tmp, tmp);
+    says(r->out, "/o/1.png\n");
     r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{slug:3}' --count 2", tmp, tmp);
     program_expect(r, 2);
     says(r->err, "a b.txt:1: writes a-p.png, as ");
