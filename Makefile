@@ -6,7 +6,7 @@ CC ?= gcc
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 B := build
-PKGS := libpng libavformat libavcodec libswscale libavutil libcjson libutf8proc
+PKGS := libpng libavformat libavcodec libswscale libavutil libcjson libutf8proc libpcre2-8 libexif
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror=implicit-function-declaration
 CFLAGS ?= -O2 -g
 CPPFLAGS += -I. -Ibackend -Isampler -D_GNU_SOURCE -DTS_VERSION='"$(VERSION)"' -DTS_DEFAULT_INSTALLED='"$(PREFIX)/share/tessera/default"'

@@ -202,7 +202,7 @@ static ts_status layer(ts_dit *d, evaluation *e, int l)
     for (int i = 0; i < e->n; i++) {
         ts_tensor h = sample(d, e, i);
         TRY(ts_stopped(ctx));
-        ts_attn_begin(e->attn, e->event.step, e->eval[i].slot);
+        ts_attn_begin(e->attn, e->event.step, e->eval[i].slot + e->eval[i].sample * d->texts);
         TRY(d->cls->block(d->self, l, e->eval[i], e->attn, d->first_layer + l, h));
         TRY(dev->ops->check(dev, h, l + 1));
         TRY(tap(d, e, h, "blocks.%d", l));

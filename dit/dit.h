@@ -22,7 +22,8 @@ typedef struct {
 
 typedef struct { /* one sample of one evaluation */
     int trow;      /* row of the tables that prepare made: index into its t */
-    int slot;      /* which text: index into its texts; also the guidance branch as ts_attn sees it */
+    int slot;      /* which text: index into its texts; also the guidance branch */
+    int sample;    /* of a batch, from 0; ts_attn sees slot + sample times the texts prepared */
     ts_tensor sel; /* u8 [N], in the grid's order of tokens: where it is 1 the token's timestep is row trow_sel instead; absent: nowhere */
     int trow_sel;
 } ts_eval;

@@ -4,6 +4,7 @@
  * ftfy works a line at a time until nothing changes: HTML entities (while no '<' was seen), C1 controls as Windows-1252, Latin ligatures, full-width forms, curly quotes, line ends, terminal
  * escapes, control characters, NFC. */
 #include "prompts/buffer.h"
+#include "prompts/clean.h"
 #include "prompts/entities.h"
 #include "prompts/text.h"
 
@@ -71,8 +72,7 @@ static void put_reference(ts_buf *t, const reference *r)
     else if (r->c >= 0) ts_buf_char(t, r->c);
 }
 
-/* html.unescape */
-static void unescape(ts_buf *t, const char *s)
+void ts_html_unescape(ts_buf *t, const char *s)
 {
     ts_buf_put(t, "", 0);
     while (*s) {
@@ -239,7 +239,7 @@ static void fix_line(ts_buf *out, const char *s, size_t n, bool entities)
     free(line.s);
 }
 
-static void fix(ts_buf *out, const char *s)
+void ts_fix_text(ts_buf *out, const char *s)
 {
     bool entities = true; /* until a line has a '<', which means that the text is HTML */
     for (size_t n; *s; s += n) {
@@ -272,9 +272,9 @@ ts_status ts_clean_prompt(ts_err *err, const char *s, char **out)
     ts_status st = ts_utf8_check(err, s);
     *out = NULL;
     if (st) return st;
-    fix(&fixed, s);
-    unescape(&once, ts_buf_text(&fixed));
-    unescape(&twice, ts_buf_text(&once));
+    ts_fix_text(&fixed, s);
+    ts_html_unescape(&once, ts_buf_text(&fixed));
+    ts_html_unescape(&twice, ts_buf_text(&once));
     collapse(&done, ts_buf_text(&twice));
     if (fixed.failed || once.failed || twice.failed || done.failed) st = ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", strlen(s));
     else *out = done.s, done.s = NULL;

@@ -50,7 +50,7 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
                      TS_IGNORED("classifier_dropout"), TS_IGNORED("decoder_start_token_id"), TS_IGNORED("dense_act_fn"), TS_IGNORED("dropout_rate"), TS_IGNORED("dtype"),
                      TS_IGNORED("torch_dtype"), TS_IGNORED("eos_token_id"), TS_IGNORED("pad_token_id"), TS_IGNORED("initializer_factor"), TS_IGNORED("is_decoder"),
                      TS_IGNORED("is_encoder_decoder"), TS_IGNORED("is_gated_act"), TS_IGNORED("num_decoder_layers"), TS_IGNORED("output_past"),
-                     TS_IGNORED("scalable_attention"), TS_IGNORED("tie_word_embeddings"), TS_IGNORED("tokenizer_class"), TS_IGNORED("transformers_version"),
+                     TS_IGNORED("scalable_attention"), TS_IGNORED("scale_decoder_outputs"), TS_IGNORED("tie_word_embeddings"), TS_IGNORED("tokenizer_class"), TS_IGNORED("transformers_version"),
                      TS_IGNORED("use_cache")};
     ts_status st = ts_config_read(e->ctx, c->config, c->config_path, keys, sizeof keys / sizeof *keys);
     if (st) return st;

@@ -9,6 +9,9 @@
  * malloc'd. TS_EUSAGE: not UTF-8, with the offset of the byte. */
 ts_status ts_clean_prompt(ts_err *, const char *text, char **);
 
+/* What the PixArt pipelines do to one (clean_caption): lower case, and everything gone that captions from the web are full of. malloc'd. TS_EUSAGE: not UTF-8. */
+ts_status ts_clean_caption(ts_err *, const char *text, char **);
+
 typedef struct ts_tokenizer ts_tokenizer;
 /* DIR/tokenizer.json, or DIR/spiece.model where that is missing: a Unigram model. TS_EMODEL names file and fault, or what is not supported. */
 ts_status ts_tokenizer_open(ts_ctx *, const char *dir, ts_tokenizer **);

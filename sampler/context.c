@@ -64,7 +64,7 @@ ts_status ts_tokens(ts_model *m, const char *text, char **json)
     ts_tokenizer *t;
     cJSON *j = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(j, "tokens");
     TRY(ts_model_tokenizer(m, &t));
-    TRY(ts_clean_prompt(&m->ctx->err, text, &clean));
+    TRY(m->family->clean(&m->ctx->err, text, &clean));
     TRY(ts_tokenize(t, clean, m->family->text_max, &ids, &n, &cut));
     cJSON_AddStringToObject(j, "text", clean);
     for (int i = 0; i < n; i++) {

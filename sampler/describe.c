@@ -33,8 +33,8 @@ static void add_settings(const ts_model *m, cJSON *j)
     cJSON_AddNumberToObject(s, "steps", d->steps);
     cJSON_AddNumberToObject(s, "guidance", d->guidance);
     if (m->family->experts) cJSON_AddNumberToObject(s, "guidance_2", d->guidance_2);
-    cJSON_AddNumberToObject(s, "shift", m->shift);
-    cJSON_AddStringToObject(s, "sampler", m->solver == TS_UNIPC ? "unipc" : "euler");
+    if (!m->family->diffusion) cJSON_AddNumberToObject(s, "shift", m->shift);
+    cJSON_AddStringToObject(s, "sampler", ts_solver_name(m->solver));
     cJSON_AddStringToObject(s, "negative", d->negative);
     cJSON_AddNumberToObject(s, "scale", d->scale);
     cJSON *t = cJSON_AddObjectToObject(j, "transformer");

@@ -3,6 +3,7 @@
 #define TS_FAMILIES_H
 #include "codecs/vae.h"
 #include "dit/dit.h"
+#include "prompts/text.h"
 
 typedef struct {
     int width, height, frames, steps, scale;
@@ -13,6 +14,11 @@ typedef struct {
 typedef struct {
     const char *pipeline;          /* _class_name of model_index.json */
     bool experts, per_token;       /* the row is for models with boundary_ratio; with expand_timesteps */
+    bool pictures;                 /* it draws pictures, one or a batch of them, and no clips */
+    bool diffusion;                /* it predicts noise at discrete timesteps; else the velocity of a rectified flow */
+    bool variance;                 /* its output has a variance behind the prediction, as many channels again, which samplers do not use */
+    bool bins;                     /* it was trained on a list of sizes; defaults of width and height 0: its sample size */
+    ts_status (*clean)(ts_err *, const char *text, char **); /* of prompts, before they are tokenized */
     const ts_dit_class *dit;
     const ts_vae_class *vae;
     const char *encoders[3];       /* classes of text_encoder that it accepts */

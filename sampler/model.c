@@ -8,39 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What both classes know of their sigmas. */
-#define SIGMAS \
-    TS_ONLY("num_train_timesteps", "1000"), TS_ONLY("shift_terminal", "null"), TS_ONLY("use_dynamic_shifting", "false|null"), TS_ONLY("use_karras_sigmas", "false|null"), \
-        TS_ONLY("use_exponential_sigmas", "false|null"), TS_ONLY("use_beta_sigmas", "false|null"), TS_IGNORED("time_shift_type")
-
-static ts_status read_scheduler(ts_model *m)
-{
-    const ts_component *c = ts_model_dir_part(&m->dir, "scheduler");
-    if (!c || !c->config)
-        return ts_fail(&m->ctx->err, TS_EMODEL, "%s: no scheduler/scheduler_config.json", m->dir.dir);
-    ts_key unipc[] = {{"flow_shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL}, SIGMAS,
-                      TS_ONLY("solver_order", "2"), TS_ONLY("solver_type", "\"bh2\""), TS_ONLY("predict_x0", "true"), TS_ONLY("prediction_type", "\"flow_prediction\""),
-                      TS_ONLY("use_flow_sigmas", "true"), TS_ONLY("lower_order_final", "true"), TS_ONLY("disable_corrector", "[]"), TS_ONLY("final_sigmas_type", "\"zero\""),
-                      TS_ONLY("thresholding", "false"), TS_ONLY("solver_p", "null"),
-                      /* of no consequence for flow sigmas */
-                      TS_IGNORED("beta_start"), TS_IGNORED("beta_end"), TS_IGNORED("beta_schedule"), TS_IGNORED("trained_betas"), TS_IGNORED("rescale_betas_zero_snr"),
-                      TS_IGNORED("sample_max_value"), TS_IGNORED("dynamic_thresholding_ratio"), TS_IGNORED("sigma_max"), TS_IGNORED("sigma_min"), TS_IGNORED("steps_offset"),
-                      TS_IGNORED("timestep_spacing")};
-    ts_key euler[] = {{"shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL}, SIGMAS,
-                      TS_ONLY("invert_sigmas", "false|null"), TS_ONLY("stochastic_sampling", "false|null"),
-                      TS_IGNORED("base_shift"), TS_IGNORED("max_shift"), TS_IGNORED("base_image_seq_len"), TS_IGNORED("max_image_seq_len")};
-    m->shift = 1;
-    if (!strcmp(c->cls, "UniPCMultistepScheduler")) {
-        m->solver = TS_UNIPC;
-        return ts_config_read(m->ctx, c->config, c->config_path, unipc, sizeof unipc / sizeof *unipc);
-    }
-    if (!strcmp(c->cls, "FlowMatchEulerDiscreteScheduler")) {
-        m->solver = TS_EULER;
-        return ts_config_read(m->ctx, c->config, c->config_path, euler, sizeof euler / sizeof *euler);
-    }
-    return ts_fail(&m->ctx->err, TS_EMODEL, "%s: scheduler class %s is not supported (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)", c->config_path, c->cls);
-}
-
 /* A component that must be there with its config. */
 static ts_status need(ts_model *m, const char *name, const ts_component **out)
 {
@@ -49,13 +16,13 @@ static ts_status need(ts_model *m, const char *name, const ts_component **out)
     return TS_OK;
 }
 
-/* model_index.json and the component's own config each say what it is; a config without the key is believed. */
-static ts_status check_class(ts_model *m, const ts_component *c, const char *wanted)
+/* model_index.json and the component's own config each say what it is; a config without the key is believed. older: what the class was called once; NULL: the same. */
+static ts_status check_class(ts_model *m, const ts_component *c, const char *wanted, const char *older)
 {
     ts_err *err = &m->ctx->err;
     const cJSON *own = cJSON_GetObjectItemCaseSensitive(c->config, "_class_name");
-    if (strcmp(c->cls, wanted)) return ts_fail(err, TS_EMODEL, "%s/model_index.json: %s is of class %s, a %s takes %s", m->dir.dir, c->name, c->cls, m->dir.pipeline, wanted);
-    if (!own || (cJSON_IsString(own) && !strcmp(own->valuestring, wanted))) return TS_OK;
+    if (strcmp(c->cls, wanted) && (!older || strcmp(c->cls, older))) return ts_fail(err, TS_EMODEL, "%s/model_index.json: %s is of class %s, a %s takes %s", m->dir.dir, c->name, c->cls, m->dir.pipeline, wanted);
+    if (!own || (cJSON_IsString(own) && (!strcmp(own->valuestring, wanted) || (older && !strcmp(own->valuestring, older))))) return TS_OK;
     char *got = cJSON_PrintUnformatted(own);
     ts_status st = ts_fail(err, TS_EMODEL, "%s: \"_class_name\" is %.80s, a %s takes %s", c->config_path, got ? got : "?", m->dir.pipeline, wanted);
     free(got);
@@ -69,22 +36,22 @@ static ts_status read_parts(ts_model *m)
     TRY(need(m, "transformer", &dit));
     TRY(need(m, "vae", &vae));
     TRY(need(m, "text_encoder", &text));
-    TRY(check_class(m, dit, m->family->dit->cls));
-    TRY(check_class(m, vae, m->family->vae->cls));
+    TRY(check_class(m, dit, m->family->dit->cls, m->family->dit->older));
+    TRY(check_class(m, vae, m->family->vae->cls, NULL));
     const char *encoder = m->family->encoders[0];
     for (int i = 0; m->family->encoders[i]; i++)
         if (!strcmp(text->cls, m->family->encoders[i])) encoder = text->cls;
-    TRY(check_class(m, text, encoder));
+    TRY(check_class(m, text, encoder, NULL));
     TRY(m->family->dit->describe(m->ctx, dit->config, dit->config_path, &m->dit_info));
     TRY(m->family->vae->describe(m->ctx, vae->config, vae->config_path, &m->vae_info));
-    if (m->dit_info.in_channels != m->vae_info.channels || m->dit_info.out_channels != m->vae_info.channels)
-        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %d channels in, %d out, but the VAE has %d", dit->config_path, m->dit_info.in_channels,
-                    m->dit_info.out_channels, m->vae_info.channels));
+    int in = m->dit_info.in_channels, out = m->dit_info.out_channels, channels = m->vae_info.channels;
+    if (in != channels || (out != channels && !(m->family->variance && out == 2 * channels)))
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %d channels in, %d out, but the VAE has %d", dit->config_path, in, out, channels));
     if (m->family->experts) {
         const ts_component *second;
         ts_dit_info info = {0};
         TRY(need(m, "transformer_2", &second));
-        TRY(check_class(m, second, m->family->dit->cls));
+        TRY(check_class(m, second, m->family->dit->cls, m->family->dit->older));
         TRY(m->family->dit->describe(m->ctx, second->config, second->config_path, &info));
         if (info.in_channels != m->dit_info.in_channels || info.out_channels != m->dit_info.out_channels || info.text_dim != m->dit_info.text_dim ||
             memcmp(info.patch, m->dit_info.patch, sizeof info.patch))
@@ -101,6 +68,8 @@ static ts_status read_defaults(ts_model *m)
     cJSON *j = NULL;
     char path[4096];
     m->def = m->family->def;
+    if (!m->def.width) m->def.width = m->def.height = m->dit_info.sample_size * m->vae_info.stride;
+    if (m->solver == TS_LCM) m->def.steps = 4, m->def.guidance = m->def.guidance_2 = 1; /* distilled with guidance in it */
     snprintf(path, sizeof path, "%s/tessera.json", m->dir.dir);
     FILE *f = fopen(path, "rb");
     if (!f) return TS_OK;
@@ -164,7 +133,7 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
     m->name = full ? full : strdup(standard ? "default" : name);
     TRY(choose_family(m));
     TRY(read_parts(m));
-    TRY(read_scheduler(m));
+    TRY(ts_model_scheduler(m));
     TRY(read_defaults(m));
     *out = m;
 done:
@@ -221,7 +190,7 @@ ts_status ts_model_tokenize(ts_model *m, const char *text, const char *what, int
     bool cut = false;
     *ids = NULL;
     TRY(ts_model_tokenizer(m, &t));
-    TRY(ts_clean_prompt(&m->ctx->err, text, &clean));
+    TRY(m->family->clean(&m->ctx->err, text, &clean));
     TRY(ts_tokenize(t, clean, m->family->text_max, ids, n, &cut));
     if (cut) {
         TRY(ts_tokenize(t, clean, 1 << 24, &all, &count, &cut));

@@ -15,7 +15,8 @@ struct ts_model {
     char negative[2048];       /* what def.negative points to when tessera.json has one */
     double boundary;           /* share of the timetable below which the second expert works; 0: one expert */
     ts_solver_kind solver;     /* of the scheduler's config */
-    double shift;
+    double shift;              /* of a flow's timetable */
+    ts_diffusion diffusion;    /* what else it says, of a diffusion model */
     ts_dit_info dit_info;
     ts_vae_info vae_info;
     ts_dit *dit[2];            /* opened by the first run */
@@ -25,6 +26,7 @@ struct ts_model {
     char *kept[8];             /* strings that ts_request_from_json handed out */
     int kepts;
 };
+ts_status ts_model_scheduler(ts_model *);                   /* schedule_config.c: solver, shift, diffusion */
 ts_status ts_model_tokenizer(ts_model *, ts_tokenizer **); /* opened once */
 ts_status ts_model_weights(ts_model *);                    /* dit[], vae_weights: mapped and bound, nothing touched */
 /* What the file's text becomes: cleaned, tokenized, warned of when cut. ids: malloc'd. */

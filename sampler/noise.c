@@ -6,17 +6,19 @@
 
 #include <math.h>
 
-void ts_noise(uint64_t seed, float *out, size_t n)
+void ts_noise_part(uint64_t seed, uint32_t stream, size_t first, float *out, size_t n)
 {
     const double unit = 1.0 / 4294967296.0, turn = 6.283185307179586476925286766559;
-    for (size_t i = 0; i < n; i += 4) {
+    for (size_t i = first / 4 * 4; i < first + n; i += 4) {
         uint32_t w[4];
         double z[4];
-        ts_philox(seed, i / 4, 0, w);
+        ts_philox(seed, i / 4, stream, w);
         for (int p = 0; p < 4; p += 2) {
             double r = sqrt(-2 * log((w[p] + 1.0) * unit)), a = turn * (w[p + 1] * unit); /* u1 in (0, 1]: the logarithm stays finite */
             z[p] = r * cos(a), z[p + 1] = r * sin(a);
         }
-        for (size_t j = 0; j < 4 && i + j < n; j++) out[i + j] = (float)z[j];
+        for (size_t j = i < first ? first - i : 0; j < 4 && i + j < first + n; j++) out[i + j - first] = (float)z[j];
     }
 }
+
+void ts_noise(uint64_t seed, float *out, size_t n) { ts_noise_part(seed, 0, 0, out, n); }

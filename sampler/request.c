@@ -1,4 +1,5 @@
 /* What was asked for: checked, rounded to what the model can do, and written down as JSON so that a file can be rendered again. */
+#include "sampler/bins.h"
 #include "sampler/run.h"
 
 #include <math.h>
@@ -11,7 +12,7 @@ enum { MAX_SIDE = 16384, MAX_FRAMES = 100000 };
 void ts_request_init(ts_model *m, ts_request *q)
 {
     const ts_defaults *d = &m->def;
-    *q = (ts_request){.prompt = "", .negative = d->negative, .width = d->width, .height = d->height, .frames = d->frames, .fps = d->fps, .steps = d->steps,
+    *q = (ts_request){.prompt = "", .negative = d->negative, .width = d->width, .height = d->height, .frames = d->frames, .count = 1, .fps = d->fps, .steps = d->steps,
                       .guidance = d->guidance, .guidance_2 = d->guidance_2, .seed = 42, .scale = d->scale, .vae_tile = "auto", .attention = "dense"};
 }
 
@@ -29,8 +30,28 @@ static ts_status check_numbers(ts_err *e, const ts_request *q)
     if (!(q->fps > 0 && q->fps <= 1000)) return ts_fail(e, TS_EUSAGE, "%g frames a second: must be more than 0, at most 1000", q->fps);
     if (!(fabs(q->guidance) <= 1000 && fabs(q->guidance_2) <= 1000)) return ts_fail(e, TS_EUSAGE, "guidance %g, %g: must be -1000 to 1000", q->guidance, q->guidance_2);
     if (!(q->shift >= 0 && q->shift <= 1000)) return ts_fail(e, TS_EUSAGE, "shift %g: must be more than 0, at most 1000", q->shift);
-    if (q->sampler && strcmp(q->sampler, "unipc") && strcmp(q->sampler, "euler")) return ts_fail(e, TS_EUSAGE, "sampler %s: must be unipc or euler", q->sampler);
+    if (q->count < 1 || q->count > TS_MOST_PICTURES) return ts_fail(e, TS_EUSAGE, "%d pictures at once: must be 1 to %d", q->count, TS_MOST_PICTURES);
     return TS_OK;
+}
+
+/* Pictures: drawn at the nearest size of the model's list and resized to what was asked for, or at a size that the patches allow. */
+static void size_pictures(ts_run *r)
+{
+    ts_model *m = r->m;
+    ts_request *q = &r->q;
+    int s = m->vae_info.stride, tw = s * m->dit_info.patch[2], th = s * m->dit_info.patch[1], w = q->width, h = q->height;
+    bool binned = m->family->bins && !q->no_bins && ts_bin(m->dit_info.sample_size, &w, &h);
+    int drawn_w = rounded(w, tw), drawn_h = rounded(h, th);
+    if (binned && (drawn_w != q->width || drawn_h != q->height))
+        ts_warn(r->ctx, "size %dx%d is drawn as %dx%d, the nearest that the model was trained on, and resized: --no-bins draws it as it is", q->width, q->height, drawn_w, drawn_h);
+    if (!binned && (drawn_w != w || drawn_h != h)) {
+        ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", w, h, drawn_w, drawn_h, tw, th);
+        q->width = drawn_w, q->height = drawn_h;
+    }
+    r->pictures = q->count;
+    long latent[4] = {m->vae_info.channels, q->count, drawn_h / s, drawn_w / s};
+    memcpy(r->latent, latent, sizeof latent);
+    r->grid = ts_grid_of(1, (int)latent[2] / m->dit_info.patch[1], (int)latent[3] / m->dit_info.patch[2]);
 }
 
 static void round_size(ts_run *r)
@@ -66,19 +87,44 @@ static ts_status read_attention(ts_run *r)
     return r->q.attention ? TS_OK : ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a request");
 }
 
+/* What only pictures, or only clips, can have. */
+static ts_status check_kind(ts_run *r)
+{
+    const ts_family *f = r->m->family;
+    if (f->pictures && r->q.frames > 1) return ts_fail(&r->ctx->err, TS_EUSAGE, "%d frames: this model draws pictures, --count %d draws so many", r->q.frames, r->q.frames);
+    if (!f->pictures && r->q.count > 1) return ts_fail(&r->ctx->err, TS_EUSAGE, "%d pictures at once: this model makes clips, one at a time", r->q.count);
+    if (f->diffusion && r->q.shift > 0) ts_warn(r->ctx, "shift %g has no effect: this model's timetable has none", r->q.shift);
+    return TS_OK;
+}
+
+static ts_status make_schedule(ts_run *r)
+{
+    char names[64];
+    ts_solver_kind kind;
+    bool flow = !r->m->family->diffusion;
+    if (!ts_solver_named(r->q.sampler, flow, &kind, names)) return ts_fail(&r->ctx->err, TS_EUSAGE, "sampler %s: must be %s for this model", r->q.sampler, names);
+    if (!flow) return ts_schedule_diffusion(&r->ctx->err, &r->schedule, kind, r->q.steps, 1, &r->m->diffusion);
+    ts_schedule_init(&r->schedule, kind, r->q.steps, r->q.shift);
+    return TS_OK;
+}
+
+int ts_run_frames(const ts_run *r) { return r->pictures ? r->pictures : r->q.frames; }
+
 ts_status ts_request_check(ts_run *r, const ts_request *q)
 {
     ts_status st = TS_OK;
     r->q = *q;
     r->q.prompt = copy(q->prompt ? q->prompt : ""), r->q.negative = copy(q->negative ? q->negative : "");
-    r->q.sampler = copy(q->sampler ? q->sampler : r->m->solver == TS_UNIPC ? "unipc" : "euler");
+    r->q.sampler = copy(q->sampler ? q->sampler : ts_solver_name(r->m->solver));
     r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto"), r->q.attention = copy(q->attention ? q->attention : "dense");
     r->q.state = copy(q->state), r->q.noise_file = copy(q->noise_file);
     TRY(check_numbers(&r->ctx->err, &r->q));
     TRY(read_attention(r));
+    TRY(check_kind(r));
     if (r->q.shift == 0) r->q.shift = r->m->shift;
-    round_size(r);
-    ts_schedule_init(&r->schedule, strcmp(r->q.sampler, "euler") ? TS_UNIPC : TS_EULER, r->q.steps, r->q.shift);
+    if (r->m->family->pictures) size_pictures(r);
+    else round_size(r);
+    TRY(make_schedule(r));
     for (r->low = r->q.steps; r->m->boundary > 0 && r->low > 0 && r->schedule.t[r->low - 1] < r->m->boundary * 1000;) r->low--;
     bool guided = r->q.guidance > 1 || (r->low < r->q.steps && r->q.guidance_2 > 1);
     r->texts = guided ? 2 : 1;
@@ -117,11 +163,13 @@ char *ts_run_json(const ts_run *r)
     cJSON_AddNumberToObject(j, "width", q->width);
     cJSON_AddNumberToObject(j, "height", q->height);
     cJSON_AddNumberToObject(j, "frames", q->frames);
+    if (r->pictures) cJSON_AddNumberToObject(j, "count", q->count);
+    if (r->m->family->bins) cJSON_AddBoolToObject(j, "bins", !q->no_bins);
     cJSON_AddNumberToObject(j, "fps", q->fps);
     cJSON_AddNumberToObject(j, "steps", q->steps);
     cJSON_AddNumberToObject(j, "guidance", q->guidance);
     if (r->m->family->experts) cJSON_AddNumberToObject(j, "guidance_2", q->guidance_2);
-    cJSON_AddNumberToObject(j, "shift", q->shift);
+    if (!r->m->family->diffusion) cJSON_AddNumberToObject(j, "shift", q->shift);
     cJSON_AddStringToObject(j, "sampler", q->sampler);
     add_seed(j, q->seed);
     cJSON_AddStringToObject(j, "precision", precision(r));
@@ -143,7 +191,7 @@ char *ts_run_parameters(const ts_run *r)
     char *text = NULL;
     const char *slash = strrchr(r->m->name, '/');
     if (asprintf(&text, "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s, Version: tessera %s", q->prompt,
-                 *q->negative ? "\nNegative prompt: " : "", q->negative, q->steps, strcmp(q->sampler, "euler") ? "UniPC" : "Euler", q->guidance,
+                 *q->negative ? "\nNegative prompt: " : "", q->negative, q->steps, ts_solver_title(r->schedule.kind), q->guidance,
                  (unsigned long long)q->seed, q->width, q->height, slash ? slash + 1 : r->m->name, ts_version()) < 0)
         return NULL;
     return text;
@@ -165,7 +213,7 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
     ts_status st = TS_OK;
     cJSON *j = cJSON_Parse(json);
     if (!cJSON_IsObject(j) || !cJSON_GetObjectItemCaseSensitive(j, "tessera")) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "metadata is not tessera's"));
-    struct { const char *key; int *out; } ints[] = {{"width", &q->width}, {"height", &q->height}, {"frames", &q->frames}, {"steps", &q->steps}, {"scale", &q->scale}};
+    struct { const char *key; int *out; } ints[] = {{"width", &q->width}, {"height", &q->height}, {"frames", &q->frames}, {"steps", &q->steps}, {"scale", &q->scale}, {"count", &q->count}};
     struct { const char *key; double *out; } floats[] = {{"fps", &q->fps}, {"guidance", &q->guidance}, {"guidance_2", &q->guidance_2}, {"shift", &q->shift}};
     struct { const char *key, **out; } strings[] = {{"prompt", &q->prompt}, {"negative", &q->negative}, {"sampler", &q->sampler}, {"attention", &q->attention}, {"vae_tile", &q->vae_tile}};
     const cJSON *v;
@@ -175,6 +223,7 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
         if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, floats[i].key))) *floats[i].out = v->valuedouble;
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         if (cJSON_IsString(v = cJSON_GetObjectItemCaseSensitive(j, strings[i].key))) *strings[i].out = keep(m, v->valuestring);
+    if (cJSON_IsBool(v = cJSON_GetObjectItemCaseSensitive(j, "bins"))) q->no_bins = cJSON_IsFalse(v);
     v = cJSON_GetObjectItemCaseSensitive(j, "seed");
     if (cJSON_IsNumber(v)) q->seed = (uint64_t)v->valuedouble;
     if (cJSON_IsString(v)) q->seed = strtoull(v->valuestring, NULL, 10);

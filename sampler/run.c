@@ -1,6 +1,7 @@
 /* A run from request to frames: sized by running every phase on a counting device, then text, denoising and decoding, each with its own arena. */
 #include "sampler/run.h"
 
+#include "sampler/bins.h"
 #include "sampler/noise.h"
 #include "sampler/texts.h"
 
@@ -151,7 +152,7 @@ static ts_status count_text(ts_run *r, ts_estimate *e)
 
 static void fill(const ts_run *r, ts_estimate *e)
 {
-    e->width = r->q.width, e->height = r->q.height, e->frames = r->q.frames;
+    e->width = r->q.width, e->height = r->q.height, e->frames = ts_run_frames(r);
     for (int i = 0; i < 4; i++) e->latent[i] = (int)r->latent[i];
     e->tokens = r->grid.N;
     e->layers = r->m->dit_info.layers;
@@ -165,7 +166,8 @@ static bool counts_like(const ts_run *r, const ts_run *like)
     if (!like || like->m != r->m || like->counted != r->m->counts || like->texts != r->texts || like->low != r->low || like->q.steps != r->q.steps) return false;
     for (int i = 0; i < r->texts; i++)
         if (like->n_ids[i] != r->n_ids[i]) return false;
-    return !memcmp(like->latent, r->latent, sizeof r->latent) && !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) && !strcmp(like->q.sampler, r->q.sampler);
+    return !memcmp(like->latent, r->latent, sizeof r->latent) && !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) && !strcmp(like->q.sampler, r->q.sampler) &&
+           like->schedule.first == r->schedule.first;
 }
 
 static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like, ts_run **out, ts_estimate *e)
@@ -211,8 +213,11 @@ ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *la
     r->m = m, r->ctx = m->ctx;
     TRY(ts_bag_get(&m->ctx->err, latents, "latents", TS_F32, 4, (long[]){m->vae_info.channels, -1, -1, -1}, &z));
     TRY(ts_bag_finite(&m->ctx->err, latents, "latents"));
-    sized.frames = (int)(z.dim[1] - 1) * m->vae_info.time_stride + 1;
-    sized.height = (int)z.dim[2] * m->vae_info.stride, sized.width = (int)z.dim[3] * m->vae_info.stride;
+    if (m->family->pictures) sized.count = (int)z.dim[1], sized.frames = 1;
+    else sized.frames = (int)(z.dim[1] - 1) * m->vae_info.time_stride + 1;
+    int h = (int)z.dim[2] * m->vae_info.stride, w = (int)z.dim[3] * m->vae_info.stride, bin_w = q->width, bin_h = q->height;
+    bool binned = m->family->bins && !q->no_bins && bin_w > 0 && bin_h > 0 && ts_bin(m->dit_info.sample_size, &bin_w, &bin_h) && bin_w == w && bin_h == h;
+    if (!binned) sized.height = h, sized.width = w, sized.no_bins = true; /* else they are drawn for the size that was asked for */
     TRY(ts_request_check(r, &sized));
     if (r->latent[1] != z.dim[1] || r->latent[2] != z.dim[2] || r->latent[3] != z.dim[3])
         TRY(ts_fail(&m->ctx->err, TS_ESHAPE, "latents of %ldx%ldx%ld: not a whole number of patches", z.dim[1], z.dim[2], z.dim[3]));
@@ -230,7 +235,7 @@ void ts_run_close(ts_run *r)
 {
     if (!r) return;
     if (r->owns_words) ts_texts_close(r->words);
-    free(r->noise), free(r->recorded);
+    free(r->noise), free(r->recorded), free(r->picture);
     ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);
@@ -268,13 +273,21 @@ ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
     return TS_OK;
 }
 
+/* Picture k of a batch has the noise that it would have alone with seed + k. */
+void ts_run_draw(const ts_run *r, int stream, float *out)
+{
+    const long *l = r->latent, samples = r->pictures ? r->pictures : 1, part = l[1] / samples * l[2] * l[3];
+    for (long k = 0; k < samples; k++)
+        for (long c = 0; c < l[0]; c++) ts_noise_part(r->q.seed + (uint64_t)k, (uint32_t)stream, (size_t)(c * part), out + (c * samples + k) * part, (size_t)part);
+}
+
 static ts_status draw(ts_run *r)
 {
     size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
     if (r->noise) return TS_OK;
     r->noise = malloc(n * sizeof *r->noise);
     if (!r->noise) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
-    ts_noise(r->q.seed, r->noise, n);
+    ts_run_draw(r, 0, r->noise);
     return TS_OK;
 }
 

@@ -4,12 +4,14 @@
 #include "sampler/model.h"
 #include "weights/bag.h"
 
+enum { TS_MOST_PICTURES = 64 }; /* of a batch */
 enum { TS_COND, TS_UNCOND, TS_BRANCHES }; /* guidance branches; also the slots of texts */
 struct ts_run {
     ts_model *m;
     ts_ctx *ctx;
     ts_request q;              /* rounded; its strings are the run's own */
-    long latent[4];            /* C F H W */
+    long latent[4];            /* C F H W; of pictures: C, how many, H W */
+    int pictures;              /* of the batch; 0: the model makes clips */
     ts_grid grid;
     ts_schedule schedule;
     int low;                   /* first step (from 0) of the second expert; steps when there is none */
@@ -21,6 +23,7 @@ struct ts_run {
     const float *states[TS_BRANCHES]; /* [n_ids, text_dim], of words, after ts_run_encode */
     long counted;              /* which of the model's counting runs its sizes are from */
     float *noise;              /* given instead of drawn; NULL */
+    float *picture;            /* latents to begin with, like noise; NULL: noise alone */
     size_t arena[3];           /* bytes a phase takes, by ts_phase */
     ts_vae_tile tile;
     const int *record;         /* steps (from 0, ascending) before which denoising keeps the latents, [records] */
@@ -28,6 +31,8 @@ struct ts_run {
     float *recorded;           /* [records, C, F, H, W], of whoever asked; freed with the run */
     ts_policy policy;          /* of q.attention, settled */
     ts_attn attn;
+    char slot[TS_MOST_PICTURES * TS_BRANCHES][16]; /* names of its slots */
+    const char *slot_name[TS_MOST_PICTURES * TS_BRANCHES];
     ts_report report;
     ts_estimate estimate;
     ts_profile profile;        /* of the denoising */
@@ -35,6 +40,9 @@ struct ts_run {
 /* Request -> the same, checked and rounded to what the model can do; geometry of the latent. */
 ts_status ts_request_check(ts_run *, const ts_request *);
 void ts_request_release(ts_run *);
+int ts_run_frames(const ts_run *);                      /* that are decoded: of the clip, or pictures */
+/* The seeds' noise into out, of the latents' size; stream 0: the initial noise, i: what step i adds. */
+void ts_run_draw(const ts_run *, int stream, float *out);
 double ts_guidance_at(const ts_run *, int step);        /* of a step from 0 */
 /* denoise.c: on a counting device with noise NULL it counts. *out: a bag with `latents`; NULL: none wanted. */
 ts_status ts_denoise(ts_run *, const float *noise, ts_bag **out);

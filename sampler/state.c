@@ -11,14 +11,12 @@ typedef struct { const char *name; ts_tensor t; } part;
 
 static int parts(const ts_solver *s, ts_tensor x, part out[5])
 {
-    int n = 0;
-    out[n++] = (part){"latents", x};
-    if (s->s.kind == TS_EULER) return n;
-    out[n++] = (part){"solver.last", s->last};
-    out[n++] = (part){"solver.m0", s->m[0]};
-    out[n++] = (part){"solver.m1", s->m[1]};
-    out[n++] = (part){"solver.m2", s->m[2]};
-    return n;
+    const char *name[4];
+    ts_tensor t[4];
+    int n = ts_solver_history(s, name, t);
+    out[0] = (part){"latents", x};
+    for (int i = 0; i < n; i++) out[i + 1] = (part){name[i], t[i]};
+    return n + 1;
 }
 
 static size_t bytes(ts_tensor t) { return (size_t)ts_count(t) * ts_dtype_size(t.type); }
@@ -76,7 +74,7 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
     if (!was || !steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
     if (strcmp(was, json)) TRY(another(r, was, json));
     int n = atoi(steps);
-    if (n < 0 || n > r->q.steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: %s of %d steps done", r->q.state, steps, r->q.steps));
+    if (n < r->schedule.first || n > r->q.steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: %s of %d steps done", r->q.state, steps, r->q.steps));
     for (int i = 0, k = parts(s, x, p); i < k; i++) {
         ts_host h;
         TRY(ts_bag_get(&r->ctx->err, bag, p[i].name, TS_F32, 4, r->latent, &h));

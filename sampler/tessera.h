@@ -35,11 +35,13 @@ ts_status ts_model_json(ts_model *, char **json); /* components, classes, parame
 typedef struct { /* one picture or clip. Filled with the model's defaults by ts_request_init; strings are borrowed */
     const char *prompt, *negative;
     int width, height, frames;
+    int count;                     /* pictures drawn at once, with seeds seed, seed + 1, ...; of models of pictures */
+    bool no_bins;                  /* the size as it is, instead of the nearest that the model was trained on and resizing; of models with such a list */
     double fps;
     int steps;
     double guidance, guidance_2;   /* guidance_2: second expert */
-    double shift;                  /* 0: as the scheduler config says */
-    const char *sampler;           /* "unipc", "euler"; NULL: as the scheduler config says */
+    double shift;                  /* of a flow's timetable; 0: as the scheduler config says */
+    const char *sampler;           /* "unipc", "euler" of a flow, "dpmpp-2m", "ddim", "euler", "lcm" of diffusion; NULL: as the scheduler config says */
     uint64_t seed;
     int scale;                     /* enlarge while writing; only recorded here */
     const char *vae_tile;          /* "auto", "off", "WxH" */
@@ -51,8 +53,8 @@ typedef struct { /* one picture or clip. Filled with the model's defaults by ts_
 void ts_request_init(ts_model *, ts_request *);
 
 typedef struct { /* what a run will take, known before it starts */
-    int width, height, frames;     /* after rounding to what the model needs */
-    int latent[4];                 /* C F H W */
+    int width, height, frames;     /* of what is written: after rounding to what the model needs; frames: or pictures */
+    int latent[4];                 /* C F H W; of pictures: C, how many, H W */
     long tokens;
     int layers, text_tokens, negative_tokens; /* text_tokens: with the end token */
     size_t text_bytes, denoise_bytes, decode_bytes; /* peak of each phase, weights included */

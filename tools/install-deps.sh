@@ -2,7 +2,7 @@
 # Installs the Debian packages that building and testing need, when any is missing. Without root or sudo it prints the one line to run and fails.
 # usage: tools/install-deps.sh [build|check]
 set -eu
-packages="gcc make pkg-config libc6-dev libdnnl-dev libpng-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libcjson-dev libutf8proc-dev"
+packages="gcc make pkg-config libc6-dev libdnnl-dev libpng-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libcjson-dev libutf8proc-dev libpcre2-dev libexif-dev libstb-dev"
 [ "${1:-build}" = check ] && packages="$packages check ffmpeg pngcheck libsimde-dev libhiredis-dev redis-tools parallel"
 if ! command -v dpkg-query >/dev/null 2>&1; then
     echo "this is not Debian or Ubuntu: install what these packages hold: $packages" >&2

@@ -47,6 +47,7 @@ static void fill(const cJSON *j, ts_request *q)
     q->width = (int)number(j, "width", 0), q->height = (int)number(j, "height", 0), q->frames = (int)number(j, "frames", 0), q->steps = (int)number(j, "steps", 0);
     q->guidance = number(j, "guidance", 0), q->guidance_2 = number(j, "guidance_2", q->guidance), q->shift = number(j, "shift", 0);
     q->sampler = cJSON_GetObjectItem(j, "sampler")->valuestring;
+    q->no_bins = cJSON_IsFalse(cJSON_GetObjectItem(j, "bins"));
 }
 
 static void check_states(const ts_run *r, const ts_bag *want)
@@ -152,7 +153,8 @@ static void render(const char *fixture, const char *backend, bool sparse)
     ts_run_close(r), ts_model_close(m), cJSON_Delete(j), testing_close(c);
 }
 
-static const char *const fixtures[] = {"wan21-t2v", "wan21-t2v-euler", "wan21-t2i-bf16", "wan22-a14b", "wan22-ti2v-5b", "wan21-adaspa", "wan21-tile", "wan21-window", "wan21-pooled"};
+static const char *const fixtures[] = {"wan21-t2v", "wan21-t2v-euler", "wan21-t2i-bf16", "wan22-a14b", "wan22-ti2v-5b", "wan21-adaspa", "wan21-tile", "wan21-window", "wan21-pooled",
+                                       "pixart-alpha-256", "pixart-alpha-1024-micro", "pixart-sigma"};
 enum { FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 START_TEST(on_cpu) { render(fixtures[_i], "cpu", false); }
