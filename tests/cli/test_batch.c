@@ -108,7 +108,7 @@ START_TEST(twenty_faults_in_two_hundred_rows)
         {"{\"prompt\": \"x\", \"seed\": \"random\"}", "the seeds of a batch are fixed"},
         {"{\"prompt\": \"x\", \"seed\": 1e30}", "is more than JSON numbers hold exactly"},
         {"{\"prompt\": \"x\", \"seeds\": [1, 2], \"count\": 3}", "names 2 seeds and count asks for 3 renderings"},
-        {"{\"prompt\": \"x\", \"sampler\": \"ddim\"}", "sampler: got \"ddim\", expected unipc or euler"},
+        {"{\"prompt\": \"x\", \"sampler\": \"heun\"}", "sampler: got \"heun\", expected unipc, euler, dpmpp-2m, ddim or lcm"},
         {"{\"prompt\": \"x\", \"format\": \"png\", \"frames\": 5}", "5 frames do not fit one PNG"},
         {"{\"prompt\": \"x\", \"format\": \"mp4\", \"output\": \"a.gif\"}", "output a.gif does not go with format mp4"},
         {"{\"prompt\": \"x\", \"guidance\": 101}", "guidance: got \"101\", expected a number from 0 to 100"},

@@ -104,10 +104,10 @@ START_TEST(choices)
 {
     ACCEPTED("--sampler", "euler", "--precision=bf16", "--cpu", "avx512_bf16", "--progress", "json");
     ck_assert_str_eq(got.value[TS_F_SAMPLER].text, "euler");
-    REFUSED(PARSE("--sampler", "uni"), "--sampler: got \"uni\", wanted unipc or euler");
+    REFUSED(PARSE("--sampler", "uni"), "--sampler: got \"uni\", wanted unipc, euler, dpmpp-2m, ddim or lcm");
     REFUSED(PARSE("--cpu", "avx5"), "wanted ref, avx2, avx512 or avx512_bf16");
     REFUSED(PARSE("--precision", "f32|bf16"), "wanted auto, f32 or bf16");
-    REFUSED(PARSE("--sampler", ""), "wanted unipc or euler");
+    REFUSED(PARSE("--sampler", ""), "wanted unipc, euler, dpmpp-2m, ddim or lcm");
 }
 END_TEST
 
