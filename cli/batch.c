@@ -162,11 +162,15 @@ static ts_status work(ts_batch *b)
             if (b->job[i].state == TS_JOB_TODO) b->job[i].state = TS_JOB_ELSEWHERE;
     ts_screen_batch_done(&b->c->screen, t.done, t.failed + t.faulty + t.gave_up, t.skipped);
     ts_batch_table(b);
-    if (ts_cli_set(b->c, TS_F_REPORT)) {
-        ts_status page = ts_batch_page(b, ts_cli_text(b->c, TS_F_REPORT));
-        if (!st) st = page;
-    }
     if (!st) st = verdict(b);
+    if (ts_cli_set(b->c, TS_F_REPORT)) { /* of all shares: the last one to end writes what the others did, too */
+        char sentence[sizeof b->c->error];
+        memcpy(sentence, b->c->error, sizeof sentence);
+        ts_status page = ts_manifest_others(b);
+        if (!page) page = ts_batch_page(b, ts_cli_text(b->c, TS_F_REPORT));
+        if (st) memcpy(b->c->error, sentence, sizeof sentence);
+        else st = page;
+    }
 done:
     return st;
 }

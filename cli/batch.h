@@ -89,6 +89,7 @@ ts_status ts_manifest_open(ts_batch *);
 void ts_manifest_close(ts_batch *);
 /* What all accounts in the folder say of the jobs: sets their states. Needs no lock. TS_EUSAGE: outputs that exist and are not theirs, all of them told. */
 ts_status ts_manifest_read(ts_batch *);
+ts_status ts_manifest_others(ts_batch *);  /* the same of rows that are elsewhere, when the work is done */
 /* status: "started", "done", "failed". On the disk when it returns. */
 ts_status ts_manifest_add(ts_batch *, const ts_job *, const char *status);
 /* Seconds per unit of cost of the rows done before; 0: none. */

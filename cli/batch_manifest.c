@@ -314,7 +314,8 @@ static bool settle(ts_batch *b, past *p)
     return false;
 }
 
-ts_status ts_manifest_read(ts_batch *b)
+/* Rows to do by what the accounts say of them. tell: outputs that are in the way are faults. */
+static ts_status classify(ts_batch *b, bool tell)
 {
     ts_status st = TS_OK;
     reading r = {.list = calloc((size_t)(b->jobs ? b->jobs : 1), sizeof *r.list)};
@@ -327,7 +328,7 @@ ts_status ts_manifest_read(ts_batch *b)
     for (int i = 0; i < r.n; i++) {
         char text[600];
         const ts_job *j = r.list[i].job;
-        if (!settle(b, r.list + i)) continue;
+        if (!settle(b, r.list + i) || !tell) continue;
         snprintf(text, sizeof text, "%.200s/%.200s exists, and is not this row's: made with other settings, or by somebody else", b->out, j->name);
         ts_screen_fault(&b->c->screen, j->file, j->row->line, text);
         in_the_way++;
@@ -336,6 +337,15 @@ ts_status ts_manifest_read(ts_batch *b)
     for (int i = 0; i < r.n; i++) free(r.list[i].error);
     free(r.list);
     return st;
+}
+
+ts_status ts_manifest_read(ts_batch *b) { return classify(b, true); }
+
+ts_status ts_manifest_others(ts_batch *b)
+{
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].state == TS_JOB_ELSEWHERE && b->job[i].name) b->job[i].state = TS_JOB_TODO;
+    return classify(b, false);
 }
 
 double ts_manifest_pace(const ts_batch *b)

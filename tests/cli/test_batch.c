@@ -382,6 +382,12 @@ START_TEST(report_is_one_page)
     page = program_slurp(path, NULL);
     ck_assert_int_eq(count(page, "data:image/png;base64,iVBOR"), 2); /* of the earlier run */
     free(page);
+    put("p.txt", "a panda\na fox\na cat\n"); /* the last share's page has the rows of all */
+    for (int i = 1; i <= 2; i++) program_expect(program_run("batch %s/p.txt --out %s/s --size 32x32 --frames 1 --steps 1 --report %s/page.html --shard %d/2", tmp, tmp, tmp, i), 0);
+    page = program_slurp(path, NULL);
+    ck_assert_int_eq(count(page, "data:image/png;base64,iVBOR"), 3);
+    says(page, "1 done, 2 done before, 0 failed, 0 to do");
+    free(page);
     clean();
 }
 END_TEST

@@ -148,6 +148,27 @@ START_TEST(four_workers_one_killed_one_asleep)
 }
 END_TEST
 
+/* A row takes longer than the timeout: its worker says now and then that it is there, and keeps it. */
+START_TEST(a_long_row_stays_with_its_worker)
+{
+    pid_t server = serve(NULL), w[2];
+    put("p.txt", "a panda --s 250 --w 64 --h 64 --f 9\n");
+    for (int i = 0; i < 2; i++) {
+        w[i] = program_start(path_of(i ? "err1" : "err0"), "batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q --claim-timeout 1", path_of("p.txt"), path_of("o"), port);
+        for (int k = 0; k < 500 && account("\"started\"", "", NULL) < 1; k++) pause_ms(10);
+    }
+    struct timespec a, b;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    ck_assert_int_eq(program_wait(w[0]), 0);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    ck_assert_int_eq(program_wait(w[1]), 0);
+    ck_assert_int_eq(account("\"started\"", "", NULL), 1);
+    ck_assert_int_eq(account("\"done\"", "", NULL), 1);
+    ck_assert_msg(b.tv_sec - a.tv_sec >= 1, "the row was too short for this test");
+    end(server);
+}
+END_TEST
+
 START_TEST(a_stopped_worker_gives_its_row_back)
 {
     pid_t server = serve(NULL);
@@ -218,6 +239,7 @@ int main(void)
     } else {
         port = free_port();
         tcase_add_test(t, four_workers_one_killed_one_asleep);
+        tcase_add_test(t, a_long_row_stays_with_its_worker);
         tcase_add_test(t, a_stopped_worker_gives_its_row_back);
         tcase_add_test(t, failures_and_refusals);
     }
