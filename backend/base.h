@@ -38,6 +38,7 @@ typedef struct { /* what the caller lends for the life of a context; every point
 typedef struct { /* one frame, borrowed until the call returns */
     int w, h, index;
     const float *rgb; /* [h, w, 3] in 0..1 */
+    const char *json, *parameters; /* of a picture of a batch: what would make it alone, for numbered files; NULL: what the sink was given for all */
 } ts_frame;
 
 typedef struct ts_sink ts_sink;

@@ -36,6 +36,9 @@ static const ts_flag table[] = {
      "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with keys like adaspa:keep=0.2 (default: dense)"},
     {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL,
      "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off or WxH (default: auto)"},
+    {TS_F_NO_BINS, "no-bins", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL, "Draw a picture at the size given, instead of the nearest that the model was trained on and resizing it"},
+    {TS_F_PICTURES, "count", 0, TS_KIND_WHOLE, "N", 1, 64, NULL, GEN, NULL, "Draw N pictures at once, 1 to 64, with seeds that follow each other (default: 1); models of pictures only"},
+    {TS_F_GRID, "grid", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Put all pictures or frames side by side into one .png"},
 
     {TS_F_FROM, "from", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, "Files", "Render again what FILE, an output or latents of tessera, was made from; other flags override"},
     {TS_F_NOISE, "noise", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Start from the tensor noise [C, F, H, W] of a safetensors file instead of the seed's"},

@@ -1,5 +1,6 @@
 /* The commands generate and decode: flags -> request -> run -> file. Whatever can be refused is refused before the first weight is read; latents are safe before decoding begins. */
 #include "cli/cli.h"
+#include "cli/sheet.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -21,11 +22,15 @@ typedef struct { /* everything that one rendering owns */
     ts_bag *noise, *latents;
     ts_run *run;
     ts_sink *sink;
+    ts_sheet *sheet;
+    char *numbered;        /* path of several pictures, made from the one given */
 } job;
 
 static void release(job *j)
 {
+    ts_sheet_free(j->sheet);
     ts_output_close(j->sink);
+    free(j->numbered);
     ts_run_close(j->run);
     ts_bag_free(j->noise);
     ts_bag_free(j->latents);
@@ -130,6 +135,8 @@ void ts_cli_settings(const ts_flag_value *v, ts_request *q)
     if (v[TS_F_FPS].set) q->fps = v[TS_F_FPS].real;
     if (v[TS_F_FRAMES].set) q->frames = (int)v[TS_F_FRAMES].whole;
     if (v[TS_F_SCALE].set) q->scale = (int)v[TS_F_SCALE].whole;
+    if (v[TS_F_NO_BINS].set) q->no_bins = true;
+    if (v[TS_F_PICTURES].set) q->count = (int)v[TS_F_PICTURES].whole;
 }
 
 ts_status ts_cli_request(ts_cli *c, ts_request *q)
@@ -151,6 +158,24 @@ static ts_status set_request(ts_cli *c, job *j)
     return ts_cli_request(c, q);
 }
 
+static bool is_grid(const ts_cli *c) { return c->flags.value[TS_F_GRID].set; }
+
+/* Several pictures do not fit one PNG: cat.png becomes cat-%d.png. */
+static void number_pictures(ts_cli *c, job *j)
+{
+    size_t n = strlen(j->path);
+    if (j->q.count < 2 || is_grid(c) || !ends_png(j->path) || is_numbered(j->path)) return;
+    if (asprintf(&j->numbered, "%.*s-%%d%s", (int)(n - 4), j->path, j->path + n - 4) < 0) j->numbered = NULL;
+    else j->path = j->numbered;
+}
+
+/* How many frames go into the file; a sheet is one picture. */
+static ts_status check_output(ts_cli *c, job *j, int frames)
+{
+    if (is_grid(c) && (!ends_png(j->path) || is_numbered(j->path))) return ts_cli_fail(c, TS_EUSAGE, "--grid: the output is %s, a sheet is one picture: name a .png", j->path);
+    return ts_output_check(c->ctx, j->path, &j->out, is_grid(c) ? 1 : frames);
+}
+
 /* What generate and decode have in common; needs q.frames. */
 static void set_output(ts_cli *c, job *j)
 {
@@ -158,6 +183,7 @@ static void set_output(ts_cli *c, job *j)
     ts_request *q = &j->q;
     j->path = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : q->frames == 1 ? "tessera.png" : "tessera.mp4";
     ts_cli_settings(v, q);
+    if (!j->numbered) number_pictures(c, j);
     if (!v[TS_F_SCALE].set && is_numbered(j->path)) q->scale = 1; /* numbered frames are as computed */
     j->out = (ts_output){.crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1, .scale = q->scale, .overwrite = v[TS_F_OVERWRITE].set, .metadata = !v[TS_F_NO_METADATA].set};
 }
@@ -270,7 +296,8 @@ static void rescue(ts_cli *c, job *j, ts_status st)
 static ts_status decode(ts_cli *c, job *j)
 {
     ts_status st = ts_output_open(c->ctx, j->path, &j->out, &j->sink);
-    if (!st) st = ts_run_decode(j->run, j->latents, j->sink);
+    if (!st && is_grid(c) && !(j->sheet = ts_sheet_new(j->sink))) st = ts_cli_fail(c, TS_EMEMORY, "no memory for a sheet");
+    if (!st) st = ts_run_decode(j->run, j->latents, j->sheet ? ts_sheet_sink(j->sheet) : j->sink);
     if (st && j->sink) j->sink->abort(j->sink);
     return st;
 }
@@ -310,7 +337,7 @@ static ts_status prepare(ts_cli *c, job *j)
     if (ts_cli_set(c, TS_F_FROM) && !j->was) TRY(ts_cli_fail(c, TS_EMODEL, "--from: %s carries no metadata of tessera", ts_cli_text(c, TS_F_FROM)));
     TRY(set_request(c, j));
     set_output(c, j);
-    TRY(ts_output_check(c->ctx, j->path, &j->out, j->q.frames));
+    TRY(check_output(c, j, j->q.count > 1 ? j->q.count : j->q.frames));
     TRY(check_sides(c, j->path));
     TRY(read_noise(c, j));
     TRY(ts_run_open(c->model, &j->q, &j->run, &j->e));
@@ -364,7 +391,7 @@ ts_status ts_cli_decode(ts_cli *c)
     TRY(ts_run_open_latents(c->model, &j.q, j.latents, &j.run, &j.e));
     j.q.frames = j.e.frames;
     if (!ts_cli_set(c, TS_F_OUTPUT)) j.path = j.e.frames == 1 ? "tessera.png" : "tessera.mp4";
-    TRY(ts_output_check(c->ctx, j.path, &j.out, j.e.frames));
+    TRY(check_output(c, &j, j.e.frames));
     TRY(describe(c, &j));
     TRY(ts_cli_stopped(c));
     if (ts_cli_set(c, TS_F_DRY_RUN)) {

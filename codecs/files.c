@@ -73,9 +73,9 @@ static const uint8_t *enlarged(output *f, const uint8_t *rgb)
     return f->large;
 }
 
-static ts_status write_png(output *f, const char *file, const uint8_t *rgb)
+static ts_status write_png(output *f, const char *file, const ts_frame *frame, const uint8_t *rgb)
 {
-    ts_png_text text = {.name = file, .parameters = f->parameters, .json = f->json};
+    ts_png_text text = {.name = file, .parameters = f->parameters && frame->parameters ? frame->parameters : f->parameters, .json = f->json && frame->json ? frame->json : f->json};
     return ts_png_write(&f->err, f->temporary, f->w * f->o.scale, f->h * f->o.scale, rgb, &text);
 }
 
@@ -187,13 +187,13 @@ done:
     return end(f, st);
 }
 
-static ts_status put_numbered(output *f, int index, const uint8_t *rgb)
+static ts_status put_numbered(output *f, const ts_frame *frame, const uint8_t *rgb)
 {
     ts_status st = TS_OK;
-    char *file = ts_name_file(&f->name, index);
+    char *file = ts_name_file(&f->name, frame->index);
     if (!file) TRY(no_memory(f));
     TRY(ts_temporary_open(&f->err, file, &f->temporary));
-    TRY(write_png(f, file, rgb));
+    TRY(write_png(f, file, frame, rgb));
     TRY(keep(f, file));
 done:
     free(file);
@@ -212,8 +212,8 @@ static ts_status put_frame(ts_sink *sink, const ts_frame *frame)
     uint8_t *rgb = f->rgb + (gif ? n * f->done : 0);
     to_bytes(frame->rgb, n, rgb);
     if (gif) ts_palette_count(f->palette, rgb, n / 3);
-    else if (f->name.kind == TS_FILE_FRAMES) TRY(put_numbered(f, frame->index, enlarged(f, rgb)));
-    else if (f->name.kind == TS_FILE_PNG) TRY(write_png(f, f->name.path, enlarged(f, rgb)));
+    else if (f->name.kind == TS_FILE_FRAMES) TRY(put_numbered(f, frame, enlarged(f, rgb)));
+    else if (f->name.kind == TS_FILE_PNG) TRY(write_png(f, f->name.path, frame, enlarged(f, rgb)));
     else TRY(ts_movie_frame(&f->err, f->movie, enlarged(f, rgb), NULL));
     f->done++;
 done:

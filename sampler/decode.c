@@ -68,6 +68,17 @@ static ts_status open_canvas(ts_run *r, canvas *c)
     return c->rgb ? TS_OK : ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a picture of %dx%d", c->w, c->h);
 }
 
+/* A picture of a batch says what would make it alone. */
+static ts_status hand_out(ts_run *r, ts_sink *sink, ts_frame *f)
+{
+    bool batch = r->pictures > 1;
+    char *json = batch ? ts_run_json_of(r, f->index) : NULL, *parameters = batch ? ts_run_parameters_of(r, f->index) : NULL;
+    f->json = json, f->parameters = parameters;
+    ts_status st = sink_failed(r, sink, sink->frame(sink, f));
+    free(json), free(parameters);
+    return st;
+}
+
 ts_status ts_decode(ts_run *r, ts_host latents, ts_sink *sink)
 {
     ts_status st = TS_OK;
@@ -86,7 +97,7 @@ ts_status ts_decode(ts_run *r, ts_host latents, ts_sink *sink)
         TRY(cls->next(vae, &frame, &end));
         if (end) break;
         if (c.rgb && sink) TRY(deliver(r, &c, &frame));
-        if (sink) TRY(sink_failed(r, sink, sink->frame(sink, &frame)));
+        if (sink) TRY(hand_out(r, sink, &frame));
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DECODE, .step = n + 1, .steps = ts_run_frames(r), .seconds = ts_seconds() - start});
     }
     if (sink) TRY(sink_failed(r, sink, sink->close(sink)));

@@ -197,6 +197,22 @@ char *ts_run_parameters(const ts_run *r)
     return text;
 }
 
+/* A run's request with another seed, for what is written of it. */
+static char *of_picture(const ts_run *r, int picture, char *(*write)(const ts_run *))
+{
+    ts_run *one = malloc(sizeof *one);
+    char *text = NULL;
+    if (!one) return NULL;
+    *one = *r;
+    one->q.seed += (uint64_t)picture, one->q.count = 1;
+    text = write(one);
+    free(one);
+    return text;
+}
+
+char *ts_run_json_of(const ts_run *r, int picture) { return of_picture(r, picture, ts_run_json); }
+char *ts_run_parameters_of(const ts_run *r, int picture) { return of_picture(r, picture, ts_run_parameters); }
+
 static const char *keep(ts_model *m, const char *s)
 {
     enum { MOST = sizeof m->kept / sizeof *m->kept };

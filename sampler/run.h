@@ -40,6 +40,9 @@ struct ts_run {
 /* Request -> the same, checked and rounded to what the model can do; geometry of the latent. */
 ts_status ts_request_check(ts_run *, const ts_request *);
 void ts_request_release(ts_run *);
+/* Metadata of one picture of a batch: as if it had been asked for alone; malloc'd. */
+char *ts_run_json_of(const ts_run *, int picture);
+char *ts_run_parameters_of(const ts_run *, int picture);
 int ts_run_frames(const ts_run *);                      /* that are decoded: of the clip, or pictures */
 /* The seeds' noise into out, of the latents' size; stream 0: the initial noise, i: what step i adds. */
 void ts_run_draw(const ts_run *, int stream, float *out);
