@@ -170,8 +170,8 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
     char *s = NULL;
     const ts_request *q = &j->q;
     const char *precision = ts_cli_text(b->c, TS_F_PRECISION);
-    int n = asprintf(&s, "%s\n%s\n%s\n%dx%d\n%d\n%.17g\n%d\n%.17g\n%.17g\n%.17g\n%s\n%llu\n%s\n%s\n%d\n%d\n%d\n%s\n%s", b->model, q->prompt, q->negative, q->width, q->height, q->frames, q->fps, q->steps,
-                     q->guidance, q->guidance_2, q->shift, q->sampler ? q->sampler : "", (unsigned long long)q->seed, q->attention, q->vae_tile, q->scale, j->crf,
+    int n = asprintf(&s, "%s\n%s\n%s\n%dx%d\n%d\n%.17g\n%d\n%.17g\n%.17g\n%.17g\n%s\n%llu\n%s\n%s\n%d\n%d\n%d\n%d\n%s\n%s", b->model, q->prompt, q->negative, q->width, q->height, q->frames, q->fps, q->steps,
+                     q->guidance, q->guidance_2, q->shift, q->sampler ? q->sampler : "", (unsigned long long)q->seed, q->attention, q->vae_tile, q->no_bins, q->scale, j->crf,
                      ts_cli_set(b->c, TS_F_NO_METADATA), precision ? precision : "auto", name);
     uint64_t h = UINT64_C(14695981039346656037);
     for (int i = 0; i < n; i++) h = (h ^ (uint8_t)s[i]) * UINT64_C(1099511628211);

@@ -33,7 +33,7 @@ static bool same_text(const char *a, const char *b) { return a == b || (a && b &
 
 static bool same_geometry(const ts_request *a, const ts_request *b)
 {
-    return a->width == b->width && a->height == b->height && a->frames == b->frames && a->steps == b->steps && a->shift == b->shift && guided(a) == guided(b) && same_text(a->sampler, b->sampler) &&
+    return a->width == b->width && a->height == b->height && a->frames == b->frames && a->steps == b->steps && a->shift == b->shift && a->no_bins == b->no_bins && guided(a) == guided(b) && same_text(a->sampler, b->sampler) &&
            same_text(a->attention, b->attention) && same_text(a->vae_tile, b->vae_tile);
 }
 
