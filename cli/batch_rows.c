@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 enum { SIDE_MIN = 16, SIDE_MAX = 8192 }; /* as --size */
 static const struct { const char *format, *extension; } kinds[] = {{"png", ".png"}, {"mp4", ".mp4"}, {"webm", ".webm"}, {"gif", ".gif"}, {"frames", ""}};
@@ -203,7 +204,10 @@ ts_status ts_batch_read(ts_batch *b)
     for (int i = 0; i < n; i++) {
         if (!strcmp(c->flags.word[i], "-") && standard) TRY(ts_cli_fail(c, TS_EUSAGE, "batch: - is standard input, and can be read once"));
         standard = standard || !strcmp(c->flags.word[i], "-");
-        TRY(ts_prompt_file_read(c->ctx, c->flags.word[i], &b->file[i]));
+        st = ts_prompt_file_read(c->ctx, c->flags.word[i], &b->file[i]);
+        if (st == TS_EMODEL && strchr(c->flags.word[i], ' ') && access(c->flags.word[i], F_OK))
+            TRY(ts_cli_fail(c, TS_EMODEL, "batch: no file \"%.64s\": batch reads files of prompts, a prompt itself goes to generate", c->flags.word[i]));
+        TRY(st);
         ts_prompts *file = b->file[b->files++];
         for (int k = 0; k < file->rows; k++) TRY(row(b, file, file->row + k));
         for (int k = 0; k < file->faults; k++) ts_screen_fault(&c->screen, file->name, file->fault[k].line, file->fault[k].text);

@@ -36,7 +36,7 @@ static const ts_flag table[] = {
      "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with keys like adaspa:keep=0.2 (default: dense)"},
     {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL,
      "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off or WxH (default: auto)"},
-    {TS_F_NO_BINS, "no-bins", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL, "Draw a picture at the size given, instead of the nearest that the model was trained on and resizing it"},
+    {TS_F_NO_BINS, "no-bins", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | BATCH, NULL, "Draw a picture at the size given, instead of the nearest that the model was trained on and resizing it"},
     {TS_F_PICTURES, "count", 0, TS_KIND_WHOLE, "N", 1, 64, NULL, GEN, NULL, "Draw N pictures at once, 1 to 64, with seeds that follow each other (default: 1); models of pictures only"},
     {TS_F_GRID, "grid", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Put all pictures or frames side by side into one .png"},
 
@@ -59,7 +59,7 @@ static const ts_flag table[] = {
     {TS_F_RESUME_STEPS, "resume-steps", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL, "Save the state of a row after every step, so that a killed row goes on there"},
     {TS_F_SHARD, "shard", 0, TS_KIND_TEXT, "I/N", 0, 0, NULL, BATCH, NULL, "Render share I of N; auto takes both from Slurm, Open MPI or AWS Batch, auto/N the index from Kubernetes or GNU parallel"},
     {TS_F_QUEUE, "queue", 0, TS_KIND_TEXT, "URL", 0, 0, NULL, BATCH, NULL, "Share the rows one by one with other workers: redis://HOST:PORT/NAME"},
-    {TS_F_CLAIM_TIMEOUT, "claim-timeout", 0, TS_KIND_WHOLE, "SECONDS", 1, 1000000, NULL, BATCH, NULL, "With --queue: a row whose worker has been silent for so long is taken over (default: 900)"},
+    {TS_F_CLAIM_TIMEOUT, "claim-timeout", 0, TS_KIND_WHOLE, "SECS", 1, 1000000, NULL, BATCH, NULL, "With --queue: a row whose worker has been silent for so long is taken over (default: 900)"},
     {TS_F_CACHE, "cache", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, BATCH, NULL, "Keep encoded texts in a folder, made if need be, for later runs"},
     {TS_F_REPORT, "report", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BATCH, NULL, "Write a page with a strip of frames, prompt, seed and seconds of every row"},
     {TS_F_STATUS, "status", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL, "Tell what all shares have done so far, and render nothing"},

@@ -166,7 +166,7 @@ static bool counts_like(const ts_run *r, const ts_run *like)
     if (!like || like->m != r->m || like->counted != r->m->counts || like->texts != r->texts || like->low != r->low || like->q.steps != r->q.steps) return false;
     for (int i = 0; i < r->texts; i++)
         if (like->n_ids[i] != r->n_ids[i]) return false;
-    if (like->q.width != r->q.width || like->q.height != r->q.height) return false; /* a picture may be drawn at one size and resized to another */
+    if (like->q.width != r->q.width || like->q.height != r->q.height || like->q.count != r->q.count) return false; /* a picture may be drawn at one size and resized to another */
     return !memcmp(like->latent, r->latent, sizeof r->latent) && !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) && !strcmp(like->q.sampler, r->q.sampler) &&
            like->schedule.first == r->schedule.first;
 }

@@ -65,7 +65,7 @@ START_TEST(slips)
         {"batch %s/p.txt --out %s/o --count 0", "--count: got"},
         {"batch %s/p.txt --out %s/o --output x", "--output is not a flag of this command"},
         {"batch - - --out %s/o", "can be read once"},
-        {"generate x --count 3", "--count is not a flag of this command"},
+        {"generate x --retry", "--retry is not a flag of this command"},
     };
     put("p.txt", "a panda\na fox\n");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
@@ -81,6 +81,7 @@ START_TEST(slips)
     }
     program_expect(program_run("batch %s/none.txt --out %s/o", tmp, tmp), 3);
     program_expect(program_run("batch %s --out %s/o", tmp, tmp), 3);
+    says(program_run("batch 'a panda' --out %s/o", tmp)->err, "a prompt itself goes to generate");
     program_expect(program_run("batch %s/p.txt --out %s/p.txt", tmp, tmp), 2);
     program_expect(program_run("batch %s/p.txt --out %s/o --model /nonexistent", tmp, tmp), 3);
     program_expect(program_run("batch --status --out %s/none", tmp), 3);
