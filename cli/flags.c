@@ -39,6 +39,8 @@ static const ts_flag table[] = {
     {TS_F_NO_BINS, "no-bins", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | BATCH, NULL, "Draw a picture at the size given, instead of the nearest that the model was trained on and resizing it"},
     {TS_F_PICTURES, "count", 0, TS_KIND_WHOLE, "N", 1, 64, NULL, GEN, NULL, "Draw N pictures at once, 1 to 64, with seeds that follow each other (default: 1); models of pictures only"},
     {TS_F_GRID, "grid", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL, "Put all pictures or frames side by side into one .png"},
+    {TS_F_INIT, "init", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Begin with a picture (PNG, JPEG, BMP, TGA) under noise instead of noise alone; models of pictures only"},
+    {TS_F_STRENGTH, "strength", 0, TS_KIND_REAL, "X", 0.01, 1, NULL, GEN, NULL, "How much of it may change: the share of the steps that are run, 0.01 to 1 (default: 0.6)"},
 
     {TS_F_FROM, "from", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, "Files", "Render again what FILE, an output or latents of tessera, was made from; other flags override"},
     {TS_F_NOISE, "noise", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL, "Start from the tensor noise [C, F, H, W] of a safetensors file instead of the seed's"},

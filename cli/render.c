@@ -23,6 +23,7 @@ typedef struct { /* everything that one rendering owns */
     ts_run *run;
     ts_sink *sink;
     ts_sheet *sheet;
+    char *init;            /* full path of the picture to begin with */
     char *numbered;        /* path of several pictures, made from the one given */
 } job;
 
@@ -31,6 +32,7 @@ static void release(job *j)
     ts_sheet_free(j->sheet);
     ts_output_close(j->sink);
     free(j->numbered);
+    free(j->init);
     ts_run_close(j->run);
     ts_bag_free(j->noise);
     ts_bag_free(j->latents);
@@ -154,6 +156,11 @@ static ts_status set_request(ts_cli *c, job *j)
     q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
     q->keep_scores = q->keep_plans && (v[TS_F_SAVE_PLAN_SCORES].set || v[TS_F_PLAN_IMAGE].set);
     q->state = v[TS_F_STATE].text;
+    if (v[TS_F_STRENGTH].set) q->strength = v[TS_F_STRENGTH].real;
+    else if (v[TS_F_INIT].set) q->strength = 0.6;
+    if (v[TS_F_INIT].set) q->init = j->init = realpath(v[TS_F_INIT].text, NULL);
+    if (v[TS_F_INIT].set && !q->init) return ts_cli_fail(c, TS_EMODEL, "--init: %s: %s", v[TS_F_INIT].text, strerror(errno));
+    if (v[TS_F_STRENGTH].set && !q->init) return ts_cli_fail(c, TS_EUSAGE, "--strength: there is no picture to begin with, --init gives it");
     if (!v[TS_F_FRAMES].set && v[TS_F_OUTPUT].set && ends_png(v[TS_F_OUTPUT].text) && !is_numbered(v[TS_F_OUTPUT].text)) q->frames = 1;
     return ts_cli_request(c, q);
 }
@@ -342,6 +349,7 @@ static ts_status prepare(ts_cli *c, job *j)
     TRY(read_noise(c, j));
     TRY(ts_run_open(c->model, &j->q, &j->run, &j->e));
     if (j->noise) TRY(ts_run_noise(j->run, j->noise));
+    if (j->q.init && !ts_cli_set(c, TS_F_DRY_RUN)) TRY(ts_run_picture(j->run, j->q.init));
     TRY(describe(c, j));
     TRY(ts_cli_stopped(c));
 done:

@@ -116,10 +116,10 @@ static ts_status begin(ts_run *r, ts_tensor x, const float *noise)
     ts_device *dev = r->ctx->dev;
     size_t mark = ts_mark(&r->ctx->arena), size = (size_t)ts_count(x) * sizeof(float);
     if (!dev->counting) TRY(dev->ops->upload(dev, x.p, noise, size));
-    if (r->picture) {
+    if (r->q.init) {
         ts_tensor picture = ts_take(&r->ctx->arena, TS_F32, 4, x.dim);
         ts_level l = ts_schedule_level(&r->schedule);
-        TRY(dev->ops->upload(dev, picture.p, r->picture, size));
+        if (!dev->counting) TRY(dev->ops->upload(dev, picture.p, r->picture, size));
         TRY(ts_lincomb_op(dev, (ts_lincomb){.n = 2, .c = {(float)l.a, (float)l.s}, .x = {picture, x}, .y = x}));
     } else if (r->schedule.scale != 1) {
         TRY(ts_lincomb_op(dev, (ts_lincomb){.n = 1, .c = {(float)r->schedule.scale}, .x = {x}, .y = x}));
@@ -174,6 +174,7 @@ ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)
     expert e = {.index = -1};
     double start = ts_seconds();
     float *fresh = NULL;
+    if (r->q.init && !r->picture && !count) TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "the picture to begin with has not been read"));
     take_batch(r, &b);
     TRY(ts_solver_init(&solver, r->schedule, dev, a, 4, r->latent));
     if (ts_there(solver.noise) && !(fresh = calloc((size_t)ts_count(b.x), sizeof *fresh))) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the noise of a step"));

@@ -12,7 +12,7 @@ enum { MAX_SIDE = 16384, MAX_FRAMES = 100000 };
 void ts_request_init(ts_model *m, ts_request *q)
 {
     const ts_defaults *d = &m->def;
-    *q = (ts_request){.prompt = "", .negative = d->negative, .width = d->width, .height = d->height, .frames = d->frames, .count = 1, .fps = d->fps, .steps = d->steps,
+    *q = (ts_request){.prompt = "", .negative = d->negative, .width = d->width, .height = d->height, .frames = d->frames, .count = 1, .strength = 1, .fps = d->fps, .steps = d->steps,
                       .guidance = d->guidance, .guidance_2 = d->guidance_2, .seed = 42, .scale = d->scale, .vae_tile = "auto", .attention = "dense"};
 }
 
@@ -92,6 +92,8 @@ static ts_status check_kind(ts_run *r)
 {
     const ts_family *f = r->m->family;
     if (f->pictures && r->q.frames > 1) return ts_fail(&r->ctx->err, TS_EUSAGE, "%d frames: this model draws pictures, --count %d draws so many", r->q.frames, r->q.frames);
+    if (!f->pictures && r->q.init) return ts_fail(&r->ctx->err, TS_EUSAGE, "a picture to begin with: this model makes clips and begins with noise");
+    if (r->q.init && !(r->q.strength > 0 && r->q.strength <= 1)) return ts_fail(&r->ctx->err, TS_EUSAGE, "strength %g: must be more than 0, at most 1", r->q.strength);
     if (!f->pictures && r->q.count > 1) return ts_fail(&r->ctx->err, TS_EUSAGE, "%d pictures at once: this model makes clips, one at a time", r->q.count);
     if (f->diffusion && r->q.shift > 0) ts_warn(r->ctx, "shift %g has no effect: this model's timetable has none", r->q.shift);
     return TS_OK;
@@ -103,7 +105,7 @@ static ts_status make_schedule(ts_run *r)
     ts_solver_kind kind;
     bool flow = !r->m->family->diffusion;
     if (!ts_solver_named(r->q.sampler, flow, &kind, names)) return ts_fail(&r->ctx->err, TS_EUSAGE, "sampler %s: must be %s for this model", r->q.sampler, names);
-    if (!flow) return ts_schedule_diffusion(&r->ctx->err, &r->schedule, kind, r->q.steps, 1, &r->m->diffusion);
+    if (!flow) return ts_schedule_diffusion(&r->ctx->err, &r->schedule, kind, r->q.steps, r->q.init ? r->q.strength : 1, &r->m->diffusion);
     ts_schedule_init(&r->schedule, kind, r->q.steps, r->q.shift);
     return TS_OK;
 }
@@ -117,7 +119,7 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
     r->q.prompt = copy(q->prompt ? q->prompt : ""), r->q.negative = copy(q->negative ? q->negative : "");
     r->q.sampler = copy(q->sampler ? q->sampler : ts_solver_name(r->m->solver));
     r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto"), r->q.attention = copy(q->attention ? q->attention : "dense");
-    r->q.state = copy(q->state), r->q.noise_file = copy(q->noise_file);
+    r->q.state = copy(q->state), r->q.noise_file = copy(q->noise_file), r->q.init = copy(q->init);
     TRY(check_numbers(&r->ctx->err, &r->q));
     TRY(read_attention(r));
     TRY(check_kind(r));
@@ -134,7 +136,7 @@ done:
 
 void ts_request_release(ts_run *r)
 {
-    const char *s[] = {r->q.prompt, r->q.negative, r->q.sampler, r->q.vae_tile, r->q.attention, r->q.state, r->q.noise_file};
+    const char *s[] = {r->q.prompt, r->q.negative, r->q.sampler, r->q.vae_tile, r->q.attention, r->q.state, r->q.noise_file, r->q.init};
     for (size_t i = 0; i < sizeof s / sizeof *s; i++) free((char *)s[i]);
 }
 
@@ -179,6 +181,7 @@ char *ts_run_json(const ts_run *r)
     if (r->tile.w) snprintf(tile, sizeof tile, "%dx%d", r->tile.w, r->tile.h);
     cJSON_AddStringToObject(j, "vae_tile", tile);
     if (q->noise_file) cJSON_AddStringToObject(j, "noise", q->noise_file);
+    if (q->init) cJSON_AddStringToObject(j, "init", q->init), cJSON_AddNumberToObject(j, "strength", q->strength);
     char *text = cJSON_PrintUnformatted(j);
     cJSON_Delete(j);
     return text;
@@ -230,8 +233,8 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
     cJSON *j = cJSON_Parse(json);
     if (!cJSON_IsObject(j) || !cJSON_GetObjectItemCaseSensitive(j, "tessera")) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "metadata is not tessera's"));
     struct { const char *key; int *out; } ints[] = {{"width", &q->width}, {"height", &q->height}, {"frames", &q->frames}, {"steps", &q->steps}, {"scale", &q->scale}, {"count", &q->count}};
-    struct { const char *key; double *out; } floats[] = {{"fps", &q->fps}, {"guidance", &q->guidance}, {"guidance_2", &q->guidance_2}, {"shift", &q->shift}};
-    struct { const char *key, **out; } strings[] = {{"prompt", &q->prompt}, {"negative", &q->negative}, {"sampler", &q->sampler}, {"attention", &q->attention}, {"vae_tile", &q->vae_tile}};
+    struct { const char *key; double *out; } floats[] = {{"fps", &q->fps}, {"guidance", &q->guidance}, {"guidance_2", &q->guidance_2}, {"shift", &q->shift}, {"strength", &q->strength}};
+    struct { const char *key, **out; } strings[] = {{"prompt", &q->prompt}, {"negative", &q->negative}, {"sampler", &q->sampler}, {"attention", &q->attention}, {"vae_tile", &q->vae_tile}, {"init", &q->init}};
     const cJSON *v;
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, ints[i].key))) *ints[i].out = v->valueint;

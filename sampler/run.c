@@ -168,7 +168,7 @@ static bool counts_like(const ts_run *r, const ts_run *like)
         if (like->n_ids[i] != r->n_ids[i]) return false;
     if (like->q.width != r->q.width || like->q.height != r->q.height || like->q.count != r->q.count) return false; /* a picture may be drawn at one size and resized to another */
     return !memcmp(like->latent, r->latent, sizeof r->latent) && !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) && !strcmp(like->q.sampler, r->q.sampler) &&
-           like->schedule.first == r->schedule.first;
+           like->schedule.first == r->schedule.first && !like->q.init == !r->q.init;
 }
 
 static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like, ts_run **out, ts_estimate *e)
@@ -332,7 +332,7 @@ done:
 void ts_run_report(const ts_run *r, ts_report *out)
 {
     const ts_profile *p = &r->profile;
-    double steps = r->q.steps - r->report.resumed, all = 0;
+    double steps = r->q.steps - r->schedule.first - r->report.resumed, all = 0;
     *out = r->report;
     if (steps < 1) return;
     for (int i = 0; i < TS_TIMES; i++) all += p->seconds[i];

@@ -49,6 +49,8 @@ typedef struct { /* one picture or clip. Filled with the model's defaults by ts_
     bool keep_plans, keep_scores;  /* for ts_run_plans: the plans in force at the end; what every search saw */
     const char *state;             /* file: latents and solver history after each step; a run of the same request goes on from it. NULL: none */
     const char *noise_file;        /* only recorded; noise comes as a bag */
+    const char *init;              /* picture to begin with instead of noise alone; ts_run_picture reads it. Of models of pictures. NULL: none */
+    double strength;               /* share of the steps that are run on it, more than 0 and at most 1; without `init` of no meaning */
 } ts_request;
 void ts_request_init(ts_model *, ts_request *);
 
@@ -98,6 +100,8 @@ void ts_run_close(ts_run *);
 ts_status ts_run_encode(ts_run *);
 /* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; checked at once, copied. TS_ESHAPE, TS_EMODEL, TS_ENUMBER. */
 ts_status ts_run_noise(ts_run *, const ts_bag *);
+/* Reads the picture that the request's `init` stands for (usually that path): resized to cover the size that is drawn, its middle taken, encoded. Before ts_run_denoise. TS_EMODEL, TS_EMEMORY. */
+ts_status ts_run_picture(ts_run *, const char *path);
 /* *latents: a new bag with `latents` [C, F, H, W] f32 and metadata that is enough to decode and to render again. */
 ts_status ts_run_denoise(ts_run *, ts_bag **latents);
 ts_status ts_run_decode(ts_run *, const ts_bag *latents, ts_sink *);

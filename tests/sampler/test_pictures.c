@@ -133,6 +133,57 @@ START_TEST(state_of_a_batch)
 }
 END_TEST
 
+/* ---- image to image: the fixture's picture, encoded and drawn over, against diffusers' parts (tools/make_init.py) ---- */
+START_TEST(begins_with_a_picture)
+{
+    opened o = open_model(backends[_i]);
+    cJSON *j = testing_case("pixart-sigma");
+    ts_bag *want = testing_bag("tests/fixtures/pixart-sigma/init.safetensors"), *noise = testing_bag("tests/fixtures/pixart-sigma/noise.safetensors"), *z;
+    ts_request q;
+    ts_run *r;
+    ts_estimate e;
+    long n;
+    ts_request_init(o.m, &q);
+    q.prompt = cJSON_GetObjectItem(j, "prompt")->valuestring, q.negative = cJSON_GetObjectItem(j, "negative")->valuestring;
+    q.width = 128, q.height = 192, q.no_bins = true, q.steps = 5, q.guidance = 3.5, q.init = "tests/fixtures/pixart-sigma/init.png", q.strength = 0.6;
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
+    ck_ok(o.c, ts_run_noise(r, noise));
+    ck_ok(o.c, ts_run_encode(r));
+    ck_assert_int_eq(ts_run_denoise(r, &z), TS_EUSAGE);
+    ck_assert_str_eq(o.c->err.text, "the picture to begin with has not been read");
+    ck_ok(o.c, ts_run_picture(r, q.init));
+    const float *encoded = testing_f32(want, "encoded", &n), *latents = testing_f32(want, "latents", NULL);
+    double off = testing_rel(r->picture, encoded, n);
+    ck_assert_msg(off < 1e-5, "encoded pictures differ by %.2e", off); /* as for the pipelines: the oracle differs from itself by up to 2e-6 */
+    ck_ok(o.c, ts_run_denoise(r, &z));
+    off = testing_rel(testing_f32(z, "latents", NULL), latents, n);
+    ck_assert_msg(off < 1e-5, "latents differ by %.2e", off);
+    ts_bag_free(z), ts_bag_free(want), ts_bag_free(noise), ts_run_close(r), cJSON_Delete(j);
+    close_model(o);
+}
+END_TEST
+
+START_TEST(pictures_refused)
+{
+    opened o = open_model("cpu");
+    ts_request q = request_of(o.m, NULL);
+    ts_run *r;
+    ts_estimate e;
+    q.init = "x.png", q.strength = 0;
+    ck_assert_int_eq(ts_run_open(o.m, &q, &r, &e), TS_EUSAGE);
+    ck_assert_str_eq(o.c->err.text, "strength 0: must be more than 0, at most 1");
+    q.strength = 0.2;
+    ck_assert_int_eq(ts_run_open(o.m, &q, &r, &e), TS_EUSAGE);
+    ck_assert_str_eq(o.c->err.text, "strength 0.2 of 3 steps leaves none: at least 0.34 is needed");
+    q.strength = 1;
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
+    ck_assert_int_eq(ts_run_picture(r, "tests/fixtures/pixart-sigma/case.json"), TS_EMODEL);
+    ck_assert(!strncmp(o.c->err.text, "tests/fixtures/pixart-sigma/case.json: not a picture that can be read (PNG, JPEG, BMP, TGA): ", 90));
+    ts_run_close(r);
+    close_model(o);
+}
+END_TEST
+
 /* ---- refusals and what is said ---- */
 START_TEST(requests_refused)
 {
@@ -239,6 +290,8 @@ int main(void)
     tcase_add_test(tc, nearest_sizes);
     tcase_add_loop_test(tc, batch_is_many_alone, 0, 8);
     tcase_add_loop_test(tc, state_of_a_batch, 0, 2);
+    tcase_add_loop_test(tc, begins_with_a_picture, 0, 2);
+    tcase_add_test(tc, pictures_refused);
     tcase_add_test(tc, requests_refused);
     tcase_add_test(tc, sizes_said);
     tcase_add_test(tc, texts_at_the_edges);

@@ -1,0 +1,76 @@
+/* Image to image: a picture becomes the latents that noise is put on. Its size is the one that is drawn; the encoder's mean stands for its distribution. */
+#include "sampler/run.h"
+
+#include "codecs/picture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct { ts_run *r; ts_host pixels; float *latent; } encoding;
+
+static ts_status encode(encoding *e, ts_vae_tile tile)
+{
+    ts_run *r = e->r;
+    return r->m->family->vae->encode(r->ctx, r->m->vae_weights, &r->m->vae_info, e->pixels, tile, e->latent, NULL);
+}
+
+static ts_status count(encoding *e, ts_vae_tile tile, size_t *bytes)
+{
+    ts_status st;
+    ts_ctx *c = e->r->ctx;
+    c->dev->counting = true;
+    TRY(ts_arena_open(&c->arena, c->dev, 0));
+    st = encode(e, tile);
+    *bytes = c->arena.peak;
+    ts_arena_close(&c->arena);
+done:
+    c->dev->counting = false;
+    return st;
+}
+
+/* In one piece while that fits the memory, else in tiles as the decoder would. */
+static ts_status run(encoding *e)
+{
+    ts_status st;
+    ts_ctx *c = e->r->ctx;
+    size_t bytes, weights;
+    ts_vae_tile tile = e->r->tile;
+    TRY(count(e, tile, &bytes));
+    weights = ts_weights_packed(e->r->m->vae_weights, NULL);
+    if (bytes + weights > c->memory && !tile.w) {
+        tile = (ts_vae_tile){256, 256};
+        TRY(count(e, tile, &bytes));
+    }
+    if (bytes + weights > c->memory)
+        TRY(ts_fail(&c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %.1f GB, %.1f GB may be used", e->pixels.dim[2], e->pixels.dim[1], (double)(bytes + weights) / 1e9, (double)c->memory / 1e9));
+    TRY(ts_arena_open(&c->arena, c->dev, bytes));
+    st = encode(e, tile);
+    ts_arena_close(&c->arena);
+done:
+    ts_weights_leave(e->r->m->vae_weights);
+    return st;
+}
+
+ts_status ts_run_picture(ts_run *r, const char *path)
+{
+    ts_status st = TS_OK;
+    ts_err *err = &r->ctx->err;
+    const long *l = r->latent, area = l[2] * l[3];
+    int s = r->m->vae_info.stride, w = (int)l[3] * s, h = (int)l[2] * s;
+    size_t n = (size_t)w * (size_t)h * 3;
+    ts_picture p = {0};
+    float *pixels = NULL, *latent = NULL;
+    TRY(ts_picture_read(err, path, &p));
+    pixels = malloc(n * sizeof *pixels), latent = malloc((size_t)(l[0] * area) * sizeof *latent);
+    if (!r->picture) r->picture = malloc((size_t)(l[0] * l[1] * area) * sizeof *r->picture);
+    if (!pixels || !latent || !r->picture) TRY(ts_fail(err, TS_EMEMORY, "no memory for a picture of %dx%d", w, h));
+    TRY(ts_picture_cover(err, &p, w, h, pixels));
+    for (size_t i = 0; i < n; i++) pixels[i] = 2 * pixels[i] - 1;
+    TRY(run(&(encoding){.r = r, .pixels = {pixels, TS_F32, 4, {1, h, w, 3}}, .latent = latent}));
+    for (long c = 0; c < l[0]; c++)
+        for (long k = 0; k < l[1]; k++) memcpy(r->picture + (c * l[1] + k) * area, latent + c * area, (size_t)area * sizeof *latent); /* the same for every picture of a batch */
+done:
+    ts_picture_free(&p);
+    free(pixels), free(latent);
+    return st;
+}
