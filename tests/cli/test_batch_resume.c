@@ -208,6 +208,22 @@ START_TEST(a_row_goes_on_at_its_step)
 }
 END_TEST
 
+/* A disk without room is no row's fault: the batch ends, and the row is to do. */
+START_TEST(a_full_disk_ends_the_batch)
+{
+    put("p.txt", "a panda\na fox --scale 16\na cat\n");
+    const program_result *r = program_shell("trap '' XFSZ; ulimit -f 8; exec ./tessera batch %s --out %s " TINY, path_of("p.txt"), path_of("o")); /* of 512 or 1024 bytes */
+    program_expect(r, 4);
+    says(r->err, "can not be written");
+    ck_assert(there("o/0001_a-panda_s43.png") && !there("o/0002_a-fox_s44.png") && !there("o/0003_a-cat_s45.png"));
+    r = program_run("batch %s --out %s " TINY, path_of("p.txt"), path_of("o"));
+    program_expect(r, 0);
+    says(r->err, "1 of 3 rows skipped");
+    ck_assert(there("o/0002_a-fox_s44.png") && there("o/0003_a-cat_s45.png") && !there("o/.tessera-batch"));
+    clean();
+}
+END_TEST
+
 START_TEST(shares_make_the_whole)
 {
     put("p.txt", TWELVE "bad --s 0\n");
@@ -265,6 +281,7 @@ int main(void)
     tcase_add_test(t, outputs_in_the_way);
     tcase_add_test(t, one_process_a_folder);
     tcase_add_test(t, a_row_goes_on_at_its_step);
+    tcase_add_test(t, a_full_disk_ends_the_batch);
     tcase_add_test(t, shares_make_the_whole);
     tcase_add_test(t, shares_of_gnu_parallel_and_mpirun);
     suite_add_tcase(s, t);
