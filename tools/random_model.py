@@ -1,9 +1,10 @@
-"""A Wan diffusers directory of a published shape with random weights, for measuring without a download. Needs nothing but Python.
+"""A diffusers directory of a published shape (Wan, PixArt) with random weights, for measuring without a download. Needs nothing but Python.
 
-  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b] [--text-layers N] [--from MODEL]
+  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|pixart|pixart-sigma] [--text-layers N] [--from MODEL]
 
 Weights repeat one block of random bf16 numbers of the right scale, so that arithmetic stays finite and disks are written at their own speed. The tokenizer
-is copied from MODEL (the default model's unless given); ids stay small, so it fits any vocabulary. 1.3b writes 2.8 GB, 11.4 GB of text encoder and 0.5 GB of VAE.
+is copied from MODEL (the default model's unless given); ids stay small, so it fits any vocabulary. 1.3b writes 2.8 GB, 11.4 GB of text encoder and 0.5 GB of VAE;
+pixart 1.2 GB, 9.5 GB and 0.3 GB (pixart: 1024 pixels with size conditions; pixart-sigma: 2048 pixels, 300 tokens).
 """
 import argparse
 import json
@@ -93,6 +94,39 @@ def transformer(heads, layers, ffn, channels):
     return t, config
 
 
+def pixart(sigma, d=1152, layers=28, caption=4096):
+    t = {"pos_embed.proj.weight": [d, 4, 2, 2], "pos_embed.proj.bias": [d], "scale_shift_table": [2, d]}
+    e = "adaln_single.emb."
+    linear(t, e + "timestep_embedder.linear_1", d, 256)
+    linear(t, e + "timestep_embedder.linear_2", d, d)
+    for name in () if sigma else ("resolution_embedder", "aspect_ratio_embedder"):
+        linear(t, e + name + ".linear_1", d // 3, 256)
+        linear(t, e + name + ".linear_2", d // 3, d // 3)
+    linear(t, "adaln_single.linear", 6 * d, d)
+    linear(t, "caption_projection.linear_1", d, caption)
+    linear(t, "caption_projection.linear_2", d, d)
+    for i in range(layers):
+        b = "transformer_blocks.%d." % i
+        t[b + "scale_shift_table"] = [6, d]
+        for a in ("attn1.", "attn2."):
+            for p in ("to_q", "to_k", "to_v", "to_out.0"):
+                linear(t, b + a + p, d, d)
+        linear(t, b + "ff.net.0.proj", 4 * d, d)
+        linear(t, b + "ff.net.2", d, 4 * d)
+    linear(t, "proj_out", 32, d)
+    config = dict(_class_name="PixArtTransformer2DModel", num_attention_heads=16, attention_head_dim=72, in_channels=4, out_channels=8, num_layers=layers, cross_attention_dim=d,
+                  attention_bias=True, sample_size=256 if sigma else 128, patch_size=2, activation_fn="gelu-approximate", num_embeds_ada_norm=1000, norm_type="ada_norm_single",
+                  norm_elementwise_affine=False, norm_eps=1e-6, interpolation_scale=4 if sigma else 2, caption_channels=caption, use_additional_conditions=not sigma)
+    return t, config
+
+
+def t5(layers, vocab=32128):
+    t, config = umt5(layers, vocab)
+    for i in range(1, layers):
+        del t["encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight" % i]
+    return t, dict(config, architectures=["T5EncoderModel"], model_type="t5")
+
+
 def umt5(layers, vocab=256384, d=4096, ff=10240, heads=64):
     t = {"shared.weight": [vocab, d], "encoder.final_layer_norm.weight": [d]}
     for i in range(layers):
@@ -170,28 +204,83 @@ def vae(residual):
     return t, config
 
 
-def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("out")
-    p.add_argument("--shape", choices=DIT, default="1.3b")
-    p.add_argument("--text-layers", type=int, default=24)
-    p.add_argument("--from", dest="model", default=os.path.join(HERE, "..", "weights", "default"))
-    a = p.parse_args()
+def kl_resnet(out, name, i, o):
+    for k, c in (("norm1", i), ("norm2", o)):
+        out[name + "." + k + ".weight"], out[name + "." + k + ".bias"] = [c], [c]
+    conv(out, name + ".conv1", o, i, 3, 3)
+    conv(out, name + ".conv2", o, o, 3, 3)
+    if i != o:
+        conv(out, name + ".conv_shortcut", o, i, 1, 1)
+
+
+def kl_mid(out, name, c):
+    for i in range(2):
+        kl_resnet(out, name + ".resnets.%d" % i, c, c)
+    out[name + ".attentions.0.group_norm.weight"], out[name + ".attentions.0.group_norm.bias"] = [c], [c]
+    for p in ("to_q", "to_k", "to_v", "to_out.0"):
+        linear(out, name + ".attentions.0." + p, c, c)
+
+
+def kl(scaling):
+    t, width = {}, [128, 256, 512, 512]
+    conv(t, "encoder.conv_in", 128, 3, 3, 3)
+    conv(t, "decoder.conv_in", 512, 4, 3, 3)
+    for half, sizes, n, sample in (("encoder.down_blocks", width, 2, "downsamplers"), ("decoder.up_blocks", width[::-1], 3, "upsamplers")):
+        c = sizes[0]
+        for i, o in enumerate(sizes):
+            for r in range(n):
+                kl_resnet(t, "%s.%d.resnets.%d" % (half, i, r), o if r else c, o)
+            if i < 3:
+                conv(t, "%s.%d.%s.0.conv" % (half, i, sample), o, o, 3, 3)
+            c = o
+    for half, c, o in (("encoder", 512, 8), ("decoder", 128, 3)):
+        kl_mid(t, half + ".mid_block", 512)
+        t[half + ".conv_norm_out.weight"], t[half + ".conv_norm_out.bias"] = [c], [c]
+        conv(t, half + ".conv_out", o, c, 3, 3)
+    conv(t, "quant_conv", 8, 8, 1, 1)
+    conv(t, "post_quant_conv", 4, 4, 1, 1)
+    config = dict(_class_name="AutoencoderKL", in_channels=3, out_channels=3, latent_channels=4, block_out_channels=width, layers_per_block=2, norm_num_groups=32, act_fn="silu",
+                  sample_size=512, scaling_factor=scaling, force_upcast=True, down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4)
+    return t, config
+
+
+def wan_files(a):
     parts = {"transformer": transformer(*DIT[a.shape]), "text_encoder": umt5(a.text_layers), "vae": vae(a.shape == "5b")}
     if a.shape == "a14b":
         parts["transformer_2"] = parts["transformer"]
+    scheduler = dict(_class_name="UniPCMultistepScheduler", num_train_timesteps=1000, solver_order=2, solver_type="bh2", predict_x0=True, prediction_type="flow_prediction",
+                     use_flow_sigmas=True, flow_shift=3.0, lower_order_final=True, disable_corrector=[], final_sigmas_type="zero", thresholding=False)
+    index = dict(_class_name="WanPipeline", boundary_ratio=0.875 if a.shape == "a14b" else None, expand_timesteps=a.shape == "5b", scheduler=["diffusers", "UniPCMultistepScheduler"],
+                 text_encoder=["transformers", "UMT5EncoderModel"], tokenizer=["transformers", "T5TokenizerFast"], transformer=["diffusers", "WanTransformer3DModel"],
+                 transformer_2=["diffusers", "WanTransformer3DModel"] if a.shape == "a14b" else [None, None], vae=["diffusers", "AutoencoderKLWan"])
+    return parts, scheduler, index
+
+
+def pixart_files(a):
+    sigma = a.shape == "pixart-sigma"
+    parts = {"transformer": pixart(sigma), "text_encoder": t5(a.text_layers), "vae": kl(0.13025 if sigma else 0.18215)}
+    scheduler = dict(_class_name="DPMSolverMultistepScheduler", num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear", solver_order=2, solver_type="midpoint",
+                     algorithm_type="dpmsolver++", prediction_type="epsilon", timestep_spacing="linspace", lower_order_final=True, thresholding=False)
+    index = dict(_class_name="PixArtSigmaPipeline" if sigma else "PixArtAlphaPipeline", scheduler=["diffusers", "DPMSolverMultistepScheduler"], text_encoder=["transformers", "T5EncoderModel"],
+                 tokenizer=["transformers", "T5TokenizerFast"], transformer=["diffusers", "PixArtTransformer2DModel"], vae=["diffusers", "AutoencoderKL"])
+    return parts, scheduler, index
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("out")
+    p.add_argument("--shape", choices=[*DIT, "pixart", "pixart-sigma"], default="1.3b")
+    p.add_argument("--text-layers", type=int, default=24)
+    p.add_argument("--from", dest="model", default=os.path.join(HERE, "..", "weights", "default"))
+    a = p.parse_args()
+    parts, scheduler, index = (pixart_files if a.shape.startswith("pixart") else wan_files)(a)
     for name, (tensors, config) in parts.items():
         stem = "model" if name == "text_encoder" else "diffusion_pytorch_model"
         write(os.path.join(a.out, name, stem + ".safetensors"), tensors, "F32" if name == "vae" else "BF16")
         json.dump(config, open(os.path.join(a.out, name, "config.json"), "w"), indent=2)
     shutil.copytree(os.path.join(a.model, "tokenizer"), os.path.join(a.out, "tokenizer"), dirs_exist_ok=True)
-    scheduler = dict(_class_name="UniPCMultistepScheduler", num_train_timesteps=1000, solver_order=2, solver_type="bh2", predict_x0=True, prediction_type="flow_prediction",
-                     use_flow_sigmas=True, flow_shift=3.0, lower_order_final=True, disable_corrector=[], final_sigmas_type="zero", thresholding=False)
     os.makedirs(os.path.join(a.out, "scheduler"), exist_ok=True)
     json.dump(scheduler, open(os.path.join(a.out, "scheduler", "scheduler_config.json"), "w"), indent=2)
-    index = dict(_class_name="WanPipeline", boundary_ratio=0.875 if a.shape == "a14b" else None, expand_timesteps=a.shape == "5b", scheduler=["diffusers", "UniPCMultistepScheduler"],
-                 text_encoder=["transformers", "UMT5EncoderModel"], tokenizer=["transformers", "T5TokenizerFast"], transformer=["diffusers", "WanTransformer3DModel"],
-                 transformer_2=["diffusers", "WanTransformer3DModel"] if a.shape == "a14b" else [None, None], vae=["diffusers", "AutoencoderKLWan"])
     json.dump(index, open(os.path.join(a.out, "model_index.json"), "w"), indent=2)
     for name, (tensors, _) in parts.items():
         n = 0
