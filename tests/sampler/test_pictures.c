@@ -65,14 +65,17 @@ static ts_bag *draw(opened o, const ts_request *q)
     return z;
 }
 
-/* Picture k of a batch is the one that seed + k draws alone, to the last bit, also where the solver adds noise. */
+/* Picture k of a batch is the one that seed + k draws alone, to the last bit, also where the solver adds noise, and where each picture has plans of its own. */
+static const struct { const char *sampler, *attention; int w, h; } batches[] = {
+    {"dpmpp-2m", "dense", 48, 64}, {"lcm", "dense", 48, 64}, {"euler", "dense", 48, 64}, {"ddim", "dense", 48, 64}, {"dpmpp-2m", "adaspa:keep=0.4,search-steps=1,min-tokens=0,order=tile", 240, 272}};
+enum { BATCHES = sizeof batches / sizeof *batches };
+
 START_TEST(batch_is_many_alone)
 {
     enum { N = 3 };
-    static const char *const samplers[] = {"dpmpp-2m", "lcm", "euler", "ddim"};
-    opened o = open_model(backends[_i / 4]);
-    ts_request q = request_of(o.m, samplers[_i % 4]);
-    q.count = N, q.seed = 7;
+    opened o = open_model(backends[_i / BATCHES]);
+    ts_request q = request_of(o.m, batches[_i % BATCHES].sampler);
+    q.count = N, q.seed = 7, q.attention = batches[_i % BATCHES].attention, q.width = batches[_i % BATCHES].w, q.height = batches[_i % BATCHES].h;
     ts_bag *all = draw(o, &q);
     long n, m;
     const float *a = testing_f32(all, "latents", &n);
@@ -288,7 +291,7 @@ int main(void)
     TCase *tc = tcase_create("pictures");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, nearest_sizes);
-    tcase_add_loop_test(tc, batch_is_many_alone, 0, 8);
+    tcase_add_loop_test(tc, batch_is_many_alone, 0, 2 * BATCHES);
     tcase_add_loop_test(tc, state_of_a_batch, 0, 2);
     tcase_add_loop_test(tc, begins_with_a_picture, 0, 2);
     tcase_add_test(tc, pictures_refused);
