@@ -292,6 +292,9 @@ static ts_status draw(ts_run *r)
     return TS_OK;
 }
 
+/* One of many runs leaves its packed weights to the next one, where all of them together take no more than half of the memory; else memory is the largest phase, not the sum. */
+static bool stays(const ts_run *r) { return !r->owns_words && !r->m->dit[1] && r->estimate.denoise_bytes + r->estimate.decode_bytes <= r->ctx->memory / 2; }
+
 ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
 {
     ts_status st = TS_OK;
@@ -309,7 +312,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     r->report.attention_seconds = a->dense_s + a->searched_s + a->again_s + a->sparse_s, r->report.search_seconds = a->search_s;
     r->report.attention_gain = ts_attn_gain(a, &r->report.attention_gain_measured);
 done:
-    for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(r->m->dit[i])); /* memory is the largest phase, not the sum */
+    for (int i = 0; (st || !stays(r)) && i < 2 && r->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(r->m->dit[i]));
     ts_arena_close(&r->ctx->arena);
     return st;
 }
@@ -324,7 +327,7 @@ ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
     TRY(ts_decode(r, z, sink));
     r->report.decode_seconds = ts_seconds() - start;
 done:
-    ts_weights_leave(r->m->vae_weights);
+    if (st || !stays(r)) ts_weights_leave(r->m->vae_weights);
     ts_arena_close(&r->ctx->arena);
     return st;
 }

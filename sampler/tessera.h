@@ -91,7 +91,8 @@ void ts_texts_drop(ts_texts *, int id);          /* its states are not needed an
  * runs that use it, in ts_run_encode; TS_EMODEL, TS_EIO, TS_ESTOP end the call. Progress: TS_PHASE_TEXT. */
 ts_status ts_texts_encode(ts_texts *, const int *ids, int n, const char *cache);
 /* ts_run_open with texts of this kind: prompt and negative prompt are added if they are not there, ts_run_encode encodes what is not encoded, and *estimate has no text_bytes. `like`: NULL, or a run of the
- * same model whose sizes are taken, without counting anew, when they hold for this one. The texts outlive the run. */
+ * same model whose sizes are taken, without counting anew, when they hold for this one. The texts outlive the run. Packed weights stay for the
+ * next run of this kind where they take no more than half of the memory; ts_model_close, or encoding more texts, gives them back. */
 ts_status ts_run_open_with(ts_model *, const ts_request *, ts_texts *, const ts_run *like, ts_run **, ts_estimate *);
 /* For `decode`: the geometry comes from the latents; `req` gives size-independent settings (vae_tile, fps). TS_ENUMBER: NaN or infinity in them. */
 ts_status ts_run_open_latents(ts_model *, const ts_request *, const ts_bag *latents, ts_run **, ts_estimate *);

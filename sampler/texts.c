@@ -127,6 +127,8 @@ static ts_status open_encoder(ts_texts *t)
 {
     ts_status st = TS_OK;
     if (t->encoder) return TS_OK;
+    for (int i = 0; i < 2 && t->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(t->m->dit[i])); /* what earlier runs have left makes room */
+    if (t->m->vae_weights) ts_weights_leave(t->m->vae_weights);
     TRY(ts_encoder_open(t->m->ctx, ts_model_dir_part(&t->m->dir, "text_encoder"), &t->encoder));
     long width = ts_encoder_width(t->encoder);
     if (width != t->m->dit_info.text_dim)
