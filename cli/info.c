@@ -69,8 +69,10 @@ static void print_component(const cJSON *part)
 
 static void print_defaults(const cJSON *d)
 {
-    ts_cli_row("defaults", "%.0fx%.0f, %.0f frames at %g a second, %.0f steps of %s, shift %g", number_of(d, "width"), number_of(d, "height"), number_of(d, "frames"),
-               number_of(d, "fps"), number_of(d, "steps"), text_of(d, "sampler"), number_of(d, "shift"));
+    char shift[32] = "", frames[64] = "";
+    if (get(d, "shift")) snprintf(shift, sizeof shift, ", shift %g", number_of(d, "shift"));
+    if (number_of(d, "frames") != 1) snprintf(frames, sizeof frames, " %.0f frames at %g a second,", number_of(d, "frames"), number_of(d, "fps"));
+    ts_cli_row("defaults", "%.0fx%.0f,%s %.0f steps of %s%s", number_of(d, "width"), number_of(d, "height"), frames, number_of(d, "steps"), text_of(d, "sampler"), shift);
     if (get(d, "guidance_2")) ts_cli_row("guidance", "%g, second expert %g", number_of(d, "guidance"), number_of(d, "guidance_2"));
     else ts_cli_row("guidance", "%g", number_of(d, "guidance"));
     if (*text_of(d, "negative")) ts_cli_row("negative", "%s", text_of(d, "negative"));

@@ -60,6 +60,29 @@ START_TEST(fixture)
 }
 END_TEST
 
+/* Files of an older diffusers call the transformer by another name and know keys that mean nothing here; a consistency model brings its own steps, and no guidance. */
+START_TEST(other_directories)
+{
+    program_expect(program_shell("cp -r tests/fixtures/pixart-sigma/model %s/old && sed -i s/PixArtTransformer2DModel/Transformer2DModel/ %s/old/model_index.json %s/old/transformer/config.json && "
+                                 "sed -i 's/\"dropout\": 0.0,/\"dropout\": 0.0, \"num_vector_embeds\": null, \"only_cross_attention\": false, \"double_self_attention\": false, \"use_linear_projection\": false,/' "
+                                 "%s/old/transformer/config.json", tmp, tmp, tmp, tmp), 0);
+    const char *args = "\"a cat\" --size 48x64 --no-bins --steps 2 --precision f32";
+    program_expect(program_run("generate %s " SIGMA "-o %s/new.png --no-metadata --quiet", args, tmp), 0);
+    const program_result *r = program_run("generate %s --model %s/old -o %s/old.png --no-metadata", args, tmp, tmp);
+    program_expect(r, 0);
+    ck_assert_ptr_null(strstr(r->err, "warning"));
+    ck_assert(same("new.png", "old.png"));
+    program_expect(program_shell("sed -i s/DPMSolverMultistepScheduler/LCMScheduler/ %s/old/model_index.json %s/old/scheduler/scheduler_config.json", tmp, tmp), 0);
+    r = program_run("info %s/old --json", tmp);
+    program_expect(r, 0);
+    cJSON *j = cJSON_Parse(r->out), *d = cJSON_GetObjectItem(j, "defaults");
+    ck_assert(cJSON_GetObjectItem(d, "steps")->valueint == 4 && cJSON_GetObjectItem(d, "guidance")->valuedouble == 1);
+    ck_assert_str_eq(cJSON_GetObjectItem(d, "sampler")->valuestring, "lcm");
+    ck_assert(cJSON_GetObjectItem(d, "width")->valueint == 512 && !cJSON_GetObjectItem(d, "shift"));
+    cJSON_Delete(j);
+}
+END_TEST
+
 /* ---- several at once ---- */
 START_TEST(batch)
 {
@@ -132,6 +155,7 @@ int main(void)
     tmp = testing_tmp();
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, fixture, 0, 3);
+    tcase_add_test(tc, other_directories);
     tcase_add_test(tc, batch);
     tcase_add_test(tc, sheet);
     tcase_add_test(tc, from_a_picture);

@@ -113,6 +113,78 @@ END_TEST
 START_TEST(golden_size_conditions) { run_golden(backends[_i], true, "P2", &p2); }
 END_TEST
 
+/* ---- without a projection of the text, whose width is then that of keys and values ---- */
+START_TEST(plain_text)
+{
+    inputs in;
+    ts_ctx *ctx = testing_open("cpu", NULL, 0);
+    char *dir = save(ctx, false, false, ", \"sample_size\": 8");
+    fill(&in, D);
+    evaluation e = evaluation_of(ctx, dir, &in, REAL, D);
+    ck_assert_int_eq(ts_dit_describe(e.dit)->text_dim, D);
+    testing_run(ctx, evaluation_phase, &e);
+    float first = e.v[0][0];
+    in.states[0] += 1; /* it is read, unlike what stands behind the real rows */
+    testing_run(ctx, evaluation_phase, &e);
+    ck_assert(e.v[0][0] != first);
+    in.states[0] -= 1, in.states[REAL * D] += 1;
+    testing_run(ctx, evaluation_phase, &e);
+    ck_assert(e.v[0][0] == first);
+    evaluation_free(&e);
+    testing_close(ctx);
+    free(dir);
+}
+END_TEST
+
+/* ---- refusals ---- */
+START_TEST(configs_refused)
+{
+    static const struct { const char *json, *says; } bad[] = {
+        {"{\"num_layers\": 0}", "\"num_layers\" is 0, expected 1 to 4096"},
+        {"{\"patch_size\": 0}", "\"patch_size\" is 0, expected 1 to 64"},
+        {"{\"sample_size\": 1}", "\"sample_size\" is 1, expected at least the \"patch_size\" of 2"},
+        {"{\"interpolation_scale\": -1}", "\"interpolation_scale\" is -1, expected a number above 0"},
+        {"{\"num_attention_heads\": 3, \"attention_head_dim\": 3}", "3 heads of 3 are a width of 9, expected a multiple of 4"},
+        {"{\"caption_channels\": 64, \"cross_attention_dim\": 1000}", "\"cross_attention_dim\" is 1000, but the projected caption has 1152"},
+        {"{\"norm_type\": \"layer_norm\"}", "norm_type"},
+        {"{\"activation_fn\": \"geglu\"}", "activation_fn"},
+        {"{\"attention_bias\": false}", "attention_bias"},
+    };
+    ts_ctx *ctx = testing_open("cpu", NULL, 1);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cJSON *json = cJSON_Parse(bad[i].json);
+        ts_dit_info info;
+        ck_assert_int_eq(ts_dit_pixart.describe(ctx, json, "transformer/config.json", &info), TS_EMODEL);
+        ck_assert_msg(strstr(ctx->err.text, bad[i].says) && !strncmp(ctx->err.text, "transformer/config.json: ", 25), "\"%s\" does not say \"%s\"", ctx->err.text, bad[i].says);
+        cJSON_Delete(json);
+    }
+    testing_close(ctx);
+}
+END_TEST
+
+START_TEST(inputs_refused)
+{
+    inputs in;
+    ts_ctx *ctx = testing_open("cpu", NULL, 0);
+    char *dir = save(ctx, true, true, ", \"sample_size\": 128");
+    fill(&in, CAPTION);
+    evaluation e = evaluation_of(ctx, dir, &in, REAL, CAPTION);
+    ck_assert_int_eq(evaluation_try(ctx, &e), TS_EUSAGE); /* the size was not told */
+    ck_assert_str_eq(ctx->err.text, "a picture of 0x0 pixels: this model has to know the size");
+    e.height = 832, e.width = 1216, e.text[0].states.dim[0] = 0;
+    ck_assert_int_eq(evaluation_try(ctx, &e), TS_ESHAPE);
+    ck_assert_msg(strstr(ctx->err.text, "0 rows of text states"), "%s", ctx->err.text);
+    e.text[0].states = (ts_host){in.states, TS_F32, 2, {REAL, CAPTION + 1}};
+    ck_assert_int_eq(evaluation_try(ctx, &e), TS_ESHAPE);
+    e.text[0].states = (ts_host){in.states, TS_F32, 2, {REAL, CAPTION}}, e.latent[1] = 2, e.latent[2] = 4;
+    ck_assert_int_eq(evaluation_try(ctx, &e), TS_EUSAGE);
+    ck_assert_str_eq(ctx->err.text, "2 frames, but this model draws pictures");
+    evaluation_free(&e);
+    testing_close(ctx);
+    free(dir);
+}
+END_TEST
+
 /* ---- fixtures ---- */
 
 static const char *const fixtures[] = {"pixart-alpha-256", "pixart-alpha-1024-micro", "pixart-sigma"};
@@ -180,6 +252,9 @@ int main(void)
     tcase_set_timeout(c, 120);
     tcase_add_loop_test(c, golden_masked, 0, 2);
     tcase_add_loop_test(c, golden_size_conditions, 0, 2);
+    tcase_add_test(c, plain_text);
+    tcase_add_test(c, configs_refused);
+    tcase_add_test(c, inputs_refused);
     tcase_add_loop_test(c, fixture, 0, 2 * FIXTURES);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);

@@ -222,6 +222,35 @@ START_TEST(sizes_said)
 }
 END_TEST
 
+/* Where a whole picture does not fit the memory it is decoded in the tiles of the VAE's authors, and where those do not fit in smaller ones. */
+START_TEST(tiles_that_fit)
+{
+    opened o = open_model("cpu");
+    ts_request q = request_of(o.m, NULL);
+    size_t bytes[3];
+    ts_run *r;
+    ts_estimate e;
+    static const char *const tiles[] = {"off", "320x320", "256x256"};
+    q.width = q.height = 640, o.m->vae_info.tile = 320;
+    for (int i = 0; i < 3; i++) {
+        q.vae_tile = tiles[i];
+        ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
+        bytes[i] = e.decode_bytes;
+        ts_run_close(r);
+    }
+    ck_assert(bytes[0] > bytes[1] && bytes[1] > bytes[2] && bytes[2] > e.denoise_bytes);
+    q.vae_tile = "auto";
+    for (int i = 0; i < 3; i++) {
+        o.c->memory = bytes[i];
+        ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
+        ck_assert_int_eq(e.tile_w, i == 0 ? 0 : i == 1 ? 320 : 256);
+        ck_assert_uint_eq(e.decode_bytes, bytes[i]);
+        ts_run_close(r);
+    }
+    close_model(o);
+}
+END_TEST
+
 /* A prompt that is nothing after cleaning, and one that is longer than the model reads. */
 START_TEST(texts_at_the_edges)
 {
@@ -297,6 +326,7 @@ int main(void)
     tcase_add_test(tc, pictures_refused);
     tcase_add_test(tc, requests_refused);
     tcase_add_test(tc, sizes_said);
+    tcase_add_test(tc, tiles_that_fit);
     tcase_add_test(tc, texts_at_the_edges);
     tcase_add_test(tc, schedulers);
     suite_add_tcase(suite, tc);
