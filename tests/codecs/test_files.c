@@ -194,12 +194,12 @@ START_TEST(test_sink_order)
     for (int i = 0; i < 4; i++) {
         ts_sink *sink = NULL;
         ck_assert_int_eq(ts_file_open(&err, path_in(d, SINGLE[i]), &o, &sink), TS_OK);
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){8, 8, 0, rgb}), TS_EUSAGE);
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = 0, .rgb = rgb}), TS_EUSAGE);
         ts_file_close(sink);
         ck_assert_int_eq(ts_file_open(&err, path_in(d, SINGLE[i]), &o, &sink), TS_OK);
         ck_assert_int_eq(sink->open(sink, 8, 8, 1, 16, NULL), TS_OK);
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){8, 16, 0, rgb}), TS_ESHAPE);
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){8, 8, 0, rgb}), TS_EUSAGE); /* after a failure */
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 16, .index = 0, .rgb = rgb}), TS_ESHAPE);
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = 0, .rgb = rgb}), TS_EUSAGE); /* after a failure */
         ts_file_close(sink);
         ck_assert_int_eq(ts_file_open(&err, path_in(d, SINGLE[i]), &o, &sink), TS_OK);
         ck_assert_int_eq(sink->open(sink, 8, 8, 1, 16, NULL), TS_OK);
@@ -515,7 +515,7 @@ START_TEST(test_frames_appear)
     for (int i = 0; i < 2; i++) {
         char name[32];
         int w, h;
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){8, 8, i, rgb}), TS_OK);
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = i, .rgb = rgb}), TS_OK);
         snprintf(name, sizeof name, "%d.png", i);
         free(read_png(path_in(d, name), &w, &h));
         ck_assert_int_eq(files_in(d), i + 1);
@@ -565,7 +565,7 @@ START_TEST(test_overwrite)
         ck_assert_int_eq(ts_file_open(&err, file, &o, &sink), TS_OK);
         ck_assert_int_eq(sink->open(sink, 16, 16, 1, 16, NULL), TS_OK);
         float *rgb = flat(16, 16, 0, 1, 0);
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){16, 16, 0, rgb}), TS_OK);
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 16, .h = 16, .index = 0, .rgb = rgb}), TS_OK);
         uint8_t *b = bytes_of(file, &n);
         ck_assert_str_eq((char *)b, "old"); /* until the new one is whole */
         free(b);
@@ -596,7 +596,7 @@ START_TEST(test_abort_leaves_nothing)
                 ck_assert_msg(sink->open(sink, 16, 16, i ? 3 : 1, 16, JSON) == TS_OK, "%s", sink->error);
                 if (i < 4) ck_assert_int_eq(files_in(d), 1); /* the temporary one */
             }
-            if (when > 1) ck_assert_int_eq(sink->frame(sink, &(ts_frame){16, 16, 0, rgb}), TS_OK);
+            if (when > 1) ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 16, .h = 16, .index = 0, .rgb = rgb}), TS_OK);
             if (when < 3) {
                 sink->abort(sink);
                 ck_assert_int_eq(files_in(d), 0);
@@ -625,7 +625,7 @@ START_TEST(test_temporary_names)
     ck_assert_int_eq(files_in(d), 2);
     ts_file_close(a);
     float *rgb = flat(8, 8, 1, 1, 1);
-    ck_assert_int_eq(b->frame(b, &(ts_frame){8, 8, 0, rgb}), TS_OK);
+    ck_assert_int_eq(b->frame(b, &(ts_frame){.w = 8, .h = 8, .index = 0, .rgb = rgb}), TS_OK);
     ck_assert_msg(b->close(b) == TS_OK, "%s", b->error);
     ts_file_close(b);
     ck_assert_int_eq(files_in(d), 1);
