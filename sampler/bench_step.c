@@ -79,13 +79,15 @@ static ts_status pass(ts_run *r, const ts_step_bench *b)
     float *numbers = malloc((size_t)(count > TEXT_ROWS * text_dim ? count : TEXT_ROWS * text_dim) * sizeof *numbers), t = 500;
     static const char *const branch[] = {"cond"};
     ts_dit_text text = {.states = {numbers, TS_F32, 2, {TEXT_ROWS, text_dim}}};
-    ts_tensor x = ts_take(a, TS_F32, 4, r->latent), v = ts_take(a, TS_F32, 4, r->latent);
+    const long out[4] = {r->m->dit_info.out_channels, r->latent[1], r->latent[2], r->latent[3]}; /* a class may return more than the velocity */
+    ts_tensor x = ts_take(a, TS_F32, 4, r->latent), v = ts_take(a, TS_F32, 4, out);
     if (!numbers) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %ld latents", count));
     ts_noise(r->q.seed, numbers, (size_t)count);
     TRY(dev->ops->upload(dev, x.p, numbers, (size_t)count * sizeof *numbers));
     TRY(dev->ops->join(dev));
     ts_noise(r->q.seed + 1, numbers, (size_t)(TEXT_ROWS * text_dim));
     TRY(ts_attn_open(&r->attn, r->ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .steps = r->q.steps, .layers = r->m->dit_info.layers, .heads = r->m->dit_info.heads, .slots = 1, .slot_name = branch}));
+    ts_dit_pixels(r->m->dit[0], (int)r->latent[2] * r->m->vae_info.stride, (int)r->latent[3] * r->m->vae_info.stride);
     TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &text, 1, &t, 1));
     TRY(pack(r));
     int n = kinds(r, c);
