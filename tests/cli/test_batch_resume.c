@@ -50,6 +50,13 @@ static int lines_with(const char *name, const char *phrase)
     return n;
 }
 
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static void pause_ms(long ms) { nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL); }
 
 /* The same names and bytes in both folders, accounts aside. */
@@ -65,13 +72,15 @@ START_TEST(killed_at_random_moments)
 {
     enum { MOST = 60 };
     put("p.txt", TWELVE);
+    double start = seconds();
     program_expect(program_run("batch %s --out %s " TINY, path_of("p.txt"), path_of("whole")), 0);
+    double undisturbed = seconds() - start;
     unsigned seed = 20261124;
     int kills = 0, code = -1;
     for (int i = 0; i < MOST && code != 0; i++) {
         pid_t pid = program_start(path_of("err"), "batch %s --out %s " TINY "%s", path_of("p.txt"), path_of("o"), i % 2 ? "--resume-steps" : "");
         seed = seed * 1103515245u + 12345u;
-        pause_ms(100 + (long)(seed >> 16) % 500);
+        pause_ms((long)(undisturbed * (50 + (double)((seed >> 16) % 250)))); /* a twentieth to three tenths of it: at least three kills before the end, on any machine */
         kill(pid, SIGKILL);
         code = program_wait(pid);
         ck_assert_msg(code == 0 || code == 137, "exit code %d\n%s", code, program_slurp(path_of("err"), NULL));
@@ -212,7 +221,7 @@ END_TEST
 START_TEST(a_full_disk_ends_the_batch)
 {
     put("p.txt", "a panda\na fox --scale 16\na cat\n");
-    const program_result *r = program_shell("trap '' XFSZ; ulimit -f 8; exec ./tessera batch %s --out %s " TINY, path_of("p.txt"), path_of("o")); /* of 512 or 1024 bytes */
+    const program_result *r = program_shell("trap '' XFSZ; ulimit -f 8; exec $TESSERA batch %s --out %s " TINY, path_of("p.txt"), path_of("o")); /* of 512 or 1024 bytes */
     program_expect(r, 4);
     says(r->err, "can not be written");
     ck_assert(there("o/0001_a-panda_s43.png") && !there("o/0002_a-fox_s44.png") && !there("o/0003_a-cat_s45.png"));
