@@ -101,7 +101,7 @@ START_TEST(single_evaluations)
                                               m == 2 ? "--size 256x256 --no-bins" : m ? "--size 64x64 --frames 9" : "--frames 13", tmp, m);
         if (m == 2 && r->code == 2) r = program_run("bench --step --model %s --steps 10 --attention adaspa:min-tokens=0 --attention pooled:min-tokens=0 --attention tile:min-tokens=0 --json %s/e2.json", models[m], tmp);
         program_expect(r, 0);
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "e%d.json", m);
         cJSON *j = parse(name);
         const cJSON *p;

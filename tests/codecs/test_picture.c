@@ -132,7 +132,7 @@ START_TEST(no_pictures)
     refuse(write_file("empty.png", "", 0), "0 bytes");
     refuse(write_file("text.png", "this is a text and no picture at all", 36), "not a picture that can be read (PNG, JPEG, BMP, TGA)");
     refuse(write_file("cut.jpg", jpeg, 100), "not a picture that can be read");
-    uint8_t huge[45] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0, 0, 0x41, 0, 0, 0, 0x41, 0, 8, 2, [37] = 'I', 'D', 'A', 'T'}; /* readers look for transparency up to the data */
+    uint8_t huge[45] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0, 0, 0x41, 0, 0, 0, 0x41, 0, 8, 2, [36] = 1, 'I', 'D', 'A', 'T'}; /* readers look for transparency up to the data */
     refuse(write_file("huge.png", huge, sizeof huge), "16640x16640 pixels, at most 268435456 are read");
     huge[18] = 0, huge[19] = 4, huge[22] = 0, huge[23] = 4;
     refuse(write_file("cut.png", huge, sizeof huge), "a damaged picture");
