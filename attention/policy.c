@@ -26,7 +26,7 @@ static const struct { const char *name, *wanted; unsigned of; } keys[KEYS] = {
     [STRICT] = {"strict", "on or off", ALL},
 };
 
-/* Measured break-evens (`tessera bench --kernel --tokens 256,512,1024 --keep 1,0.2`): below this, packing and uneven ends eat what the blocks that are not read would save. */
+/* Below this a row has at most 16 blocks: the kernel still gains (`tessera bench --kernel --tokens 256,512,1024 --keep 1,0.2`), but a fifth of so few blocks is a coarse choice and attention a small part of a step. */
 enum { MIN_TOKENS_DEFAULT = 1024 };
 
 /* The order of tokens in which a policy's plans hold more of the weights. Measured with the default model, 24 steps, keep 0.2 (tile: k=2), on five clips of 29 frames ("a panda" and "a red car and a whale" at 192x192, "a fox
