@@ -190,35 +190,36 @@ done:
     return st;
 }
 
-/* A dense step or two that nobody times: weights come from the disk and threads awake before the first turn. */
-static ts_status warm_up(ts_bench *b, ts_texts *texts)
+/* A dense step or two that nobody times, so that weights come from the disk and threads awake before the first turn. Opened before the policies' runs: what is counted last decides how many weights stay. */
+static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run)
 {
-    ts_status st = TS_OK;
     ts_request q = b->q;
     ts_estimate e;
-    ts_run *run = NULL;
-    ts_bag *latents = NULL;
     q.prompt = b->prompt[0], q.attention = "dense", q.keep_plans = false, q.steps = q.steps < 2 ? q.steps : 2;
-    TRY(ts_run_open_with(b->c->model, &q, texts, NULL, &run, &e));
-    TRY(ts_run_encode(run));
+    ts_status st = ts_run_open_with(b->c->model, &q, texts, NULL, run, &e);
+    return st ? st : ts_run_encode(*run);
+}
+
+static ts_status warm_up(ts_bench *b, ts_run *run)
+{
+    ts_bag *latents = NULL;
     ts_screen_note(&b->c->screen, "warming up");
-    TRY(ts_run_denoise(run, &latents));
-done:
+    ts_status st = ts_run_denoise(run, &latents);
     ts_bag_free(latents);
-    ts_run_close(run);
     return st;
 }
 
 static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
 {
     ts_status st = TS_OK;
-    ts_run *run[TS_BENCH_MOST] = {0};
+    ts_run *run[TS_BENCH_MOST] = {0}, *warm = NULL;
     ts_bag *latents[TS_BENCH_MOST] = {0};
     ts_texts *texts = NULL;
     gathering dense = {0}, g = {0};
     TRY(ts_texts_open(b->c->model, &texts));
-    if (!prompt) TRY(warm_up(b, texts));
+    if (!prompt) TRY(open_warm_up(b, texts, &warm));
     TRY(open_runs(b, prompt, texts, run));
+    if (warm) TRY(warm_up(b, warm));
     for (int r = 0; r < b->repeats; r++)
         for (int i = 0; i < b->policies; i++) {
             TRY(measure(b, prompt, i, run[i], latents + i));
@@ -232,6 +233,7 @@ static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
     }
 done:
     for (int i = 0; i < b->policies; i++) ts_run_close(run[i]), ts_bag_free(latents[i]);
+    ts_run_close(warm);
     ts_texts_close(texts);
     free(dense.rgb);
     free(g.rgb);

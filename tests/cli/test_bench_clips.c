@@ -163,16 +163,349 @@ START_TEST(stopped)
 }
 END_TEST
 
+/* ---- the arithmetic, from what the file holds of every turn ---- */
+static int ascending(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+    return a < b ? -1 : a > b;
+}
+
+/* of three */
+static double middle(const cJSON *l, double *least, double *most)
+{
+    double x[3];
+    ck_assert_int_eq(cJSON_GetArraySize(l), 3);
+    for (int i = 0; i < 3; i++) x[i] = cJSON_GetArrayItem(l, i)->valuedouble;
+    qsort(x, 3, sizeof *x, ascending);
+    *least += x[0], *most += x[2];
+    return x[1];
+}
+
+static void same(double got, double want, const char *what) { ck_assert_msg(fabs(got - want) <= 1e-9 * fabs(want), "%s: %.12g, expected %.12g", what, got, want); }
+
+/* A row of the table: its cells are the file's numbers, rounded. */
+static void check_cells(const char *out, const cJSON *p, bool dense)
+{
+    const char *name = cJSON_GetObjectItem(p, "attention")->valuestring;
+    char cell[10][32], want[10][32], begins[256];
+    snprintf(begins, sizeof begins, "\n%s ", name);
+    const char *line = strstr(out, begins);
+    ck_assert_msg(line != NULL, "no row of %s in\n%s", name, out);
+    int n = sscanf(line + strlen(begins), "%31s %31s %31s %31s %31s %31s %31s %31s %31s %31s", cell[0], cell[1], cell[2], cell[3], cell[4], cell[5], cell[6], cell[7], cell[8], cell[9]);
+    ck_assert_int_eq(n, 10);
+    snprintf(want[0], 32, "%.3f", number(p, "seconds")), snprintf(want[1], 32, "%.1f%%", 100 * (number(p, "slowest") - number(p, "fastest")) / number(p, "seconds"));
+    snprintf(want[2], 32, "%.2fx", number(p, "speed_up")), snprintf(want[3], 32, "%.2fx", number(p, "ideal"));
+    snprintf(want[4], 32, "%.3f", number(p, "attention_seconds")), snprintf(want[5], 32, "%.2fx", number(p, "attention_speed_up"));
+    snprintf(want[6], 32, number(p, "calls_sparse") > 0 ? "%.3f" : "-", number(p, "kept")), snprintf(want[7], 32, isnan(number(p, "recall")) ? "-" : "%.3f", number(p, "recall"));
+    snprintf(want[8], 32, dense ? "-" : isnan(number(p, "psnr")) ? "equal" : "%.2f", number(p, "psnr")), snprintf(want[9], 32, dense ? "-" : "%.4f", number(p, "ssim"));
+    for (int i = 0; i < 10; i++) ck_assert_msg(!strcmp(cell[i], want[i]), "%s, column %d: %s, expected %s", name, i + 1, cell[i], want[i]);
+}
+
+/* Three turns of two prompts; 3 steps: adaspa searches in the first, again in the second; window is dense in the first. */
+START_TEST(arithmetic)
+{
+    static const char *const given = "bench 'a fox' 'a cake' --frames 5 --steps 3 --repeats 3 --attention adaspa:keep=0.5,min-tokens=0,adaptive=off --attention window:keep=0.5,min-tokens=0 --attention pooled:keep=0.5,min-tokens=0 "
+                                     "--attention window:keep=0.5 --json %s/a.json";
+    const double gain[] = {1, 3 / (1 + 0.5 + 2 * 0.5), 3 / (1 + 2 * 0.5), 3 / (1 + 2 * 0.5), 1};
+    const program_result *r = program_run(given, tmp);
+    program_expect(r, 0);
+    cJSON *j = parse("a.json");
+    const cJSON *policies = list(j, "policies", 5), *dense = cJSON_GetArrayItem(policies, 0);
+    ck_assert(number(j, "repeats") == 3 && number(j, "cores") > 0 && cJSON_GetArraySize(cJSON_GetObjectItem(j, "load")) == 2 && strlen(cJSON_GetObjectItem(j, "date")->valuestring) == 20);
+    for (int i = 0; i < 5; i++) {
+        const cJSON *p = cJSON_GetArrayItem(policies, i), *q;
+        double seconds = 0, attention = 0, least = 0, most = 0, ignored = 0, limit = 0, mse = 0;
+        int k = 0;
+        cJSON_ArrayForEach(q, list(p, "prompts", 2))
+        {
+            const cJSON *d = cJSON_GetArrayItem(cJSON_GetObjectItem(dense, "prompts"), k++), *e;
+            double all = middle(cJSON_GetObjectItem(d, "seconds"), &ignored, &ignored), a = middle(cJSON_GetObjectItem(d, "attention_seconds"), &ignored, &ignored);
+            ck_assert(a > 0 && a < all);
+            seconds += middle(cJSON_GetObjectItem(q, "seconds"), &least, &most), attention += middle(cJSON_GetObjectItem(q, "attention_seconds"), &ignored, &ignored);
+            same(number(q, "attention_gain"), gain[i], "gain");
+            limit += all - a + a / gain[i];
+            cJSON_ArrayForEach(e, cJSON_GetObjectItem(q, "mse")) mse += e->valuedouble / 10;
+        }
+        same(number(p, "seconds"), seconds, "seconds"), same(number(p, "attention_seconds"), attention, "attention"), same(number(p, "fastest"), least, "fastest"), same(number(p, "slowest"), most, "slowest");
+        same(number(p, "speed_up"), number(dense, "seconds") / seconds, "speed-up"), same(number(p, "attention_speed_up"), number(dense, "attention_seconds") / attention, "speed-up of attention");
+        same(number(p, "ideal"), number(dense, "seconds") / limit, "ideal");
+        if (mse > 0) same(number(p, "psnr"), 10 * log10(255 * 255 / mse), "PSNR");
+        check_cells(r->out, p, !i);
+    }
+    same(number(dense, "speed_up"), 1, "dense"), same(number(dense, "ideal"), 1, "dense");
+    ck_assert_msg(strstr(r->out, "without text encoder and VAE") && strstr(r->out, "load of the machine"), "%s", r->out);
+    const char *warned = strstr(r->err, "fewer than min-tokens");
+    ck_assert_msg(warned && !strstr(warned + 1, "fewer than min-tokens"), "one warning for all turns and prompts\n%s", r->err);
+    cJSON_Delete(j);
+}
+END_TEST
+
+/* ---- the page ---- */
+static int count(const char *page, const char *what)
+{
+    int n = 0;
+    for (; (page = strstr(page, what)); page++) n++;
+    return n;
+}
+
+static void check_page(const char *name)
+{
+    if (program_shell("command -v tidy")->code) {
+        printf("skip: no tidy to check pages with\n");
+        return;
+    }
+    /* older ones do not know two attributes of HTML's video */
+    const program_result *r = program_shell("tidy -q -e --drop-empty-elements no %s/%s 2>&1 | grep -v 'proprietary attribute \"\\(muted\\|playsinline\\)\"'", tmp, name);
+    ck_assert_msg(!*r->out, "%s", r->out);
+}
+
+/* Each series is one line of one colour; text is escaped; nothing is loaded. */
+START_TEST(page_of_a_sweep)
+{
+    program_expect(program_run("bench 'a <b>\"fox\"</b> & hare' --frames 5 --steps 2 --repeats 1 --attention window:min-tokens=0 --attention tile:min-tokens=0 --attention random:min-tokens=0 --sweep keep=0.25:0.75:0.25 "
+                               "--json %s/p.json --html %s/p.html", tmp, tmp), 0);
+    char path[4096], paint[64];
+    snprintf(path, sizeof path, "%s/p.html", tmp);
+    char *page = program_slurp(path, NULL), *curve = strstr(page, "id=\"curve\""), *end = curve ? strstr(curve, "</svg>") : NULL;
+    ck_assert(end != NULL);
+    ck_assert(strstr(page, "a &lt;b&gt;&quot;fox&quot;&lt;/b&gt; &amp; hare") && !strstr(page, "<b>\"fox\""));
+    ck_assert(count(page, "<video") == 8 && !strstr(page, "src=\"\"") && !strstr(page, "http:") && !strstr(page, "https:") && !strstr(page, "@import") && !strstr(page, "url("));
+    check_page("p.html");
+    *end = 0;
+    ck_assert_int_eq(count(curve, "<circle"), 7);
+    int circles[] = {3, 1, 3}, at = 0;
+    char *circle = curve, seen[3][8];
+    for (int i = 0; i < 3; i++) {
+        for (int k = 0; k < circles[i]; k++) {
+            circle = strstr(circle + 1, "<circle");
+            char *fill = strstr(circle, "fill=\"#");
+            if (!k) snprintf(seen[i], 8, "%s", fill + 6);
+            ck_assert_msg(!strncmp(fill + 6, seen[i], 7), "point %d has another colour than its line", at);
+            at++;
+        }
+        for (int k = 0; k < i; k++) ck_assert_str_ne(seen[k], seen[i]);
+        snprintf(paint, sizeof paint, "stroke=\"%s\"", seen[i]);
+        ck_assert_int_eq(count(curve, paint), circles[i] - 1); /* between its points */
+    }
+    free(page);
+    cJSON *j = parse("p.json");
+    static const char *const series[] = {NULL, "window:min-tokens=0", "window:min-tokens=0", "window:min-tokens=0", NULL, "random:min-tokens=0"};
+    ck_assert_str_eq(cJSON_GetObjectItem(j, "sweep")->valuestring, "keep");
+    for (int i = 0; i < 6; i++) {
+        const cJSON *p = cJSON_GetArrayItem(list(j, "policies", 8), i), *s = cJSON_GetObjectItem(p, "series");
+        ck_assert(series[i] ? s && !strcmp(s->valuestring, series[i]) : !s);
+        if (i > 0 && i < 4) ck_assert(number(p, "keep") == 0.25 * i);
+    }
+    cJSON_Delete(j);
+}
+END_TEST
+
+/* The ideal's mark ends where the bar of a run of that pace would. */
+START_TEST(bars_are_to_scale)
+{
+    program_expect(program_run("bench 'a fox' --frames 1 --steps 3 --repeats 2 --attention window:min-tokens=0,keep=0.5 --json %s/q.json --html %s/q.html", tmp, tmp), 0);
+    cJSON *j = parse("q.json");
+    const cJSON *d = cJSON_GetArrayItem(list(j, "policies", 2), 0), *p = cJSON_GetArrayItem(list(j, "policies", 2), 1);
+    char path[4096];
+    snprintf(path, sizeof path, "%s/q.html", tmp);
+    char *page = program_slurp(path, NULL), *s = strstr(page, "id=\"seconds\"");
+    ck_assert(s && strstr(page, "<img class=\"shown\" src=\"data:image/png") && !strstr(page, "<video") && !strstr(page, "type=\"range\"")); /* one frame: a picture */
+    check_page("q.html");
+    double x[4], w[4], mark;
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(sscanf(s = strstr(s + 1, "<rect"), "<rect x=\"%lf\" y=\"%*d\" width=\"%lf\"", x + i, w + i), 2);
+    ck_assert_int_eq(sscanf(strstr(s + 1, "<rect"), "<rect x=\"%lf\"", &mark), 1);
+    double scale = (w[0] + w[1]) / number(d, "seconds"), off = 0.2; /* written to a tenth: of two numbers, and of the scale's two */
+    ck_assert(x[0] == 0 && x[2] == 0 && fabs(x[1] - w[0]) < off && fabs(x[3] - w[2]) < off);
+    ck_assert(fabs(w[0] - number(d, "attention_seconds") * scale) < off && fabs(w[2] - number(p, "attention_seconds") * scale) < off && fabs(w[2] + w[3] - number(p, "seconds") * scale) < off);
+    ck_assert_msg(fabs(mark + 1.5 - number(d, "seconds") / number(p, "ideal") * scale) < off, "the mark is at %g", mark);
+    free(page);
+    cJSON_Delete(j);
+}
+END_TEST
+
+/* ---- single evaluations ---- */
+/* Shares count dense layers in; a policy that answers dense has evaluations called so. 128 tokens: two blocks. */
+START_TEST(shares_of_single_evaluations)
+{
+    const program_result *r = program_run("bench --step --frames 5 --steps 10 --repeats 2 --attention window:min-tokens=0,keep=0.5,dense-layers=0+1 --attention adaspa:min-tokens=0,keep=0.5,adaptive=off --attention adaspa "
+                                          "--attention window:min-tokens=0,dense-layers=0-5 --json %s/w.json", tmp);
+    program_expect(r, 0);
+    cJSON *j = parse("w.json");
+    const cJSON *policies = list(j, "policies", 5), *p = cJSON_GetArrayItem(policies, 1), *e;
+    double d = number(cJSON_GetArrayItem(policies, 0), "seconds"), a = number(cJSON_GetArrayItem(policies, 0), "attention_seconds");
+    cJSON_ArrayForEach(e, list(p, "evaluations", 4))
+    {
+        bool dense = !strcmp(cJSON_GetObjectItem(e, "kind")->valuestring, "dense");
+        same(number(e, "kept"), dense ? 1 : (2 + 4 * 0.5) / 6, "kept"), same(number(e, "work"), number(e, "kept"), "work"), same(number(e, "of_steps"), dense ? 2 : 8, "steps");
+    }
+    same(number(p, "ideal"), d / (d - a + a * (2 + 8 * 4 / 6.0) / 10), "ideal of window");
+    p = cJSON_GetArrayItem(policies, 2);
+    cJSON_ArrayForEach(e, list(p, "evaluations", 8))
+    {
+        const char *kind = cJSON_GetObjectItem(e, "kind")->valuestring;
+        same(number(e, "work"), !strncmp(kind, "dense", 5) ? 1 : strcmp(kind, "sparse") ? 1 : 0.5, kind); /* half of the blocks; a new search adds a half */
+    }
+    same(number(p, "ideal"), d / (d - a + a * (3 + 0.5 * 7) / 10), "ideal of adaspa"); /* dense, searching in step 2, again in step 6 */
+    for (int i = 3; i < 5; i++) {
+        cJSON_ArrayForEach(e, list(cJSON_GetArrayItem(policies, i), "evaluations", 2)) ck_assert(!strcmp(cJSON_GetObjectItem(e, "kind")->valuestring, "dense") && number(e, "of_steps") == 10 && number(e, "kept") == 1);
+        same(number(cJSON_GetArrayItem(policies, i), "ideal"), 1, "ideal of what is dense");
+    }
+    cJSON_Delete(j);
+}
+END_TEST
+
+START_TEST(slips_of_flags)
+{
+    static const struct { const char *args; int code; const char *says; } slips[] = {
+        {"bench", 2, "a prompt"},
+        {"bench x --tokens 512", 2, "--tokens goes with --kernel, not with prompts"},
+        {"bench x --keep 0.2", 2, "--keep goes with --kernel, not with prompts"},
+        {"bench --kernel --size 64x64", 2, "--size goes with prompts and --step, not with --kernel"},
+        {"bench --kernel --attention adaspa", 2, "--attention goes with prompts and --step, not with --kernel"},
+        {"bench --step --sweep keep=0.1:0.5:0.1", 2, "--sweep goes with prompts, not with --step"},
+        {"bench --step --guidance 3", 2, "--guidance goes with prompts, not with --step"},
+        {"bench --step --attention sparse", 2, "no such policy"},
+        {"bench --step --repeats 65", 2, "expected at most 64"},
+        {"bench x --sweep keep=0.1:0.5", 2, "wanted KEY=FROM:TO:STEP"},
+        {"bench x --sweep keep=0.1:0.5:0", 2, "wanted KEY=FROM:TO:STEP"},
+        {"bench x --sweep keep=0.1:0.5:0.001", 2, "at most 64 values"},
+        {"bench x --sweep keep=nan:0.5:0.1", 2, "wanted KEY=FROM:TO:STEP"},
+        {"bench x --sweep keep=0.1:0.5:0.1x", 2, "wanted KEY=FROM:TO:STEP"},
+        {"bench x --attention adaspa --sweep keep=0.5:1.5:0.5", 2, "keep"},
+        {"bench x --attention adaspa --attention pooled --attention window --sweep keep=0.2:0.8:0.02", 2, "more than 64 policies"},
+        {"bench x --html README.md/x.html", 4, "can not write into"},
+        {"bench x --html /nonexistent/b.html", 4, "can not write into"},
+        {"bench x --json README.md", 2, "exists: --overwrite"},
+        {"bench x --json same --html same", 2, "both name same"},
+        {"bench x --attention window:strict --frames 5 --steps 1", 1, "strict"},
+        {"bench --step --model /nonexistent", 3, "there is no such folder"},
+    };
+    char many[1024] = "bench x";
+    for (size_t i = 0; i < sizeof slips / sizeof *slips; i++) {
+        const program_result *r = program_run("%s", slips[i].args);
+        program_expect(r, slips[i].code);
+        ck_assert_msg(strstr(r->err, slips[i].says) && !*r->out && strchr(r->err, '\n') == strrchr(r->err, '\n'), "%s: %s%s", slips[i].args, r->out, r->err);
+    }
+    for (int i = 0; i < 33; i++) strcat(many, " --attention adaspa");
+    const program_result *r = program_run("%s", many);
+    program_expect(r, 2);
+    ck_assert_msg(strstr(r->err, "32"), "%s", r->err);
+}
+END_TEST
+
+/* ---- signals ---- */
+static int leftovers; /* in the folder of temporary files */
+
+/* Runs until `text` is said, then Ctrl-C; k.json, k.html, out are what it leaves. */
+static void interrupt(const char *args, const char *text)
+{
+    char err[4096], folder[4096];
+    program_expect(program_shell("cd %s; rm -rf k.json k.html out err t; mkdir t", tmp), 0);
+    snprintf(err, sizeof err, "%s/err", tmp), snprintf(folder, sizeof folder, "%s/t", tmp);
+    const char *was = getenv("TMPDIR");
+    char *kept = was ? strdup(was) : NULL;
+    setenv("TMPDIR", folder, 1);
+    pid_t pid = program_start(err, "bench %s --json %s/k.json >%s/out", args, tmp, tmp);
+    if (kept) setenv("TMPDIR", kept, 1);
+    else unsetenv("TMPDIR");
+    free(kept);
+    ck_assert_msg(program_says(pid, err, text), "it never said %s", text);
+    kill(pid, SIGINT);
+    ck_assert_int_eq(program_wait(pid), 130);
+    leftovers = program_files(folder);
+}
+
+START_TEST(stopped_before_anything_is_measured)
+{
+    char path[4096];
+    interrupt("'a fox' --size 128x128 --frames 29 --steps 1000 --repeats 1", "warming up");
+    snprintf(path, sizeof path, "%s/out", tmp);
+    char *out = program_slurp(path, NULL);
+    ck_assert_str_eq(out, "");
+    free(out);
+    snprintf(path, sizeof path, "%s/k.json", tmp);
+    ck_assert_int_ne(access(path, F_OK), 0);
+}
+END_TEST
+
+START_TEST(stopped_in_the_first_turn)
+{
+    char path[4096];
+    interrupt("'a fox' --size 64x64 --frames 13 --steps 30 --repeats 1 --attention window:min-tokens=0 --attention adaspa:min-tokens=0,search-steps=30", "turn 1 of 1: window");
+    cJSON *j = parse("k.json");
+    const cJSON *p = cJSON_GetObjectItem(j, "policies");
+    int n = cJSON_GetArraySize(p);
+    ck_assert_msg(cJSON_IsFalse(cJSON_GetObjectItem(j, "complete")) && n >= 1 && n <= 2 && number(cJSON_GetArrayItem(p, 0), "seconds") > 0, "%d policies", n);
+    cJSON_Delete(j);
+    snprintf(path, sizeof path, "%s/out", tmp);
+    char *out = program_slurp(path, NULL);
+    ck_assert_msg(strstr(out, "\ndense ") && strstr(out, "stopped before its end") && !strstr(out, "adaspa"), "%s", out);
+    free(out);
+}
+END_TEST
+
+START_TEST(stopped_while_decoding)
+{
+    char path[4096], args[8192];
+    snprintf(args, sizeof args, "'a fox' --size 128x128 --frames 61 --steps 1 --repeats 1 --attention window:min-tokens=0 --attention adaspa:min-tokens=0 --html %s/k.html", tmp);
+    interrupt(args, "decoding:");
+    ck_assert_int_eq(leftovers, 0);
+    cJSON *j = parse("k.json");
+    const cJSON *p;
+    ck_assert(cJSON_IsFalse(cJSON_GetObjectItem(j, "complete")));
+    cJSON_ArrayForEach(p, list(j, "policies", 3)) ck_assert(number(p, "seconds") > 0);
+    ck_assert(isnan(number(cJSON_GetArrayItem(list(j, "policies", 3), 2), "ssim"))); /* the last one has no frames */
+    cJSON_Delete(j);
+    snprintf(path, sizeof path, "%s/k.html", tmp);
+    char *page = program_slurp(path, NULL);
+    ck_assert(strstr(page, "Stopped before its end") && !strstr(page, "src=\"\""));
+    free(page);
+    check_page("k.html");
+}
+END_TEST
+
+START_TEST(stopped_between_single_evaluations)
+{
+    const cJSON *p, *e;
+    interrupt("--step --size 128x128 --frames 29 --steps 10 --repeats 64 --attention adaspa:min-tokens=0", "dense with a search:");
+    cJSON *j = parse("k.json");
+    ck_assert(cJSON_IsFalse(cJSON_GetObjectItem(j, "complete")));
+    cJSON_ArrayForEach(p, cJSON_GetObjectItem(j, "policies"))
+    {
+        char seen[8][40] = {{0}};
+        int n = 0, steps = 0;
+        cJSON_ArrayForEach(e, cJSON_GetObjectItem(p, "evaluations"))
+        {
+            int i = 0;
+            while (i < n && strcmp(seen[i], cJSON_GetObjectItem(e, "kind")->valuestring)) i++;
+            if (i == n) snprintf(seen[n++], 40, "%s", cJSON_GetObjectItem(e, "kind")->valuestring), steps += (int)number(e, "of_steps");
+        }
+        ck_assert(n > 0 && (steps == 10) == !isnan(number(p, "seconds")) && (steps == 10) == !isnan(number(p, "ideal")));
+    }
+    cJSON_Delete(j);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("bench of clips");
     TCase *tc = tcase_create("bench of clips");
     tmp = testing_tmp();
+    tcase_set_timeout(tc, 0);
     tcase_add_test(tc, clips);
     tcase_add_test(tc, sweeps);
     tcase_add_test(tc, single_evaluations);
     tcase_add_test(tc, mistakes);
     tcase_add_test(tc, stopped);
+    tcase_add_test(tc, arithmetic);
+    tcase_add_test(tc, page_of_a_sweep);
+    tcase_add_test(tc, bars_are_to_scale);
+    tcase_add_test(tc, shares_of_single_evaluations);
+    tcase_add_test(tc, slips_of_flags);
+    tcase_add_test(tc, stopped_before_anything_is_measured);
+    tcase_add_test(tc, stopped_in_the_first_turn);
+    tcase_add_test(tc, stopped_while_decoding);
+    tcase_add_test(tc, stopped_between_single_evaluations);
     suite_add_tcase(suite, tc);
     int failed = testing_main(suite);
     free(tmp);
