@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <math.h>
+#include <png.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ HELPER void hear(void *user, const char *sentence)
     snprintf(said + n, sizeof said - n, "%s\n", sentence);
 }
 static const ts_env ears = {.warn = hear};
+static const char *const SINGLE[] __attribute__((unused)) = {"a.png", "a.mp4", "a.webm", "a.gif"};
 
 HELPER ts_file_options plain(void) { return (ts_file_options){.crf = -1, .scale = 1, .env = &ears}; }
 
@@ -167,5 +169,41 @@ HELPER bool have(const char *tool)
     if (system(command) == 0) return true;
     printf("skip: %s is not installed\n", tool);
     return false;
+}
+
+/* A PNG read by libpng, apart from png.c; malloc'd. */
+HELPER uint8_t *read_png(const char *path, int *w, int *h)
+{
+    png_image image = {.version = PNG_IMAGE_VERSION};
+    ck_assert_msg(png_image_begin_read_from_file(&image, path), "%s: %s", path, image.message);
+    ck_assert_uint_eq(image.format & (PNG_FORMAT_FLAG_ALPHA | PNG_FORMAT_FLAG_LINEAR), 0);
+    image.format = PNG_FORMAT_RGB;
+    uint8_t *rgb = malloc(PNG_IMAGE_SIZE(image));
+    ck_assert(png_image_finish_read(&image, NULL, rgb, 0, NULL));
+    *w = (int)image.width;
+    *h = (int)image.height;
+    return rgb;
+}
+
+
+HELPER void check_png_tool(const char *path)
+{
+    char command[4200];
+    size_t n;
+    if (!have("pngcheck")) return;
+    snprintf(command, sizeof command, "pngcheck -v '%s'", path);
+    uint8_t *out = output_of(command, &n);
+    ck_assert_msg(out != NULL, "pngcheck does not like %s", path);
+    ck_assert_ptr_nonnull(find_bytes(out, n, "24-bit RGB, non-interlaced"));
+    free(out);
+}
+
+/* Such a file can not be opened; the sentence has that word. */
+HELPER void refused(const char *path, ts_file_options o, ts_status want, const char *word)
+{
+    ts_sink *sink = NULL;
+    ts_status st = ts_file_open(&err, path, &o, &sink);
+    ck_assert_msg(st == want, "%s: status %d, expected %d (%s)", path, st, want, st ? err.text : "");
+    ck_assert_msg(!sink && strstr(err.text, word), "'%s' does not say '%s'", err.text, word);
 }
 #endif
