@@ -1,0 +1,126 @@
+/* What a run accounts for, why it fell back to dense, and what it refuses. */
+#include "tests/attention/sparse_run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Gain of attention by arithmetic: a later search is half a dense call, means of blocks are nothing. */
+START_TEST(gains)
+{
+    static const struct { const char *policy; double searches; } of[] = {{"adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off", 1}, {"pooled:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0},
+                                                                        {"window:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        sparse_run j = sparse_run_on("cpu", 1, of[i].policy, 0);
+        const ts_attn_account *c = &j.attn.account;
+        double measured, kept = 0.4; /* 2 of 5 blocks */
+        ck_assert_int_eq(c->dense + c->searched, LAYERS * SLOTS);
+        ck_assert_int_eq(c->again, (long)of[i].searches * LAYERS * SLOTS);
+        ck_assert_int_eq(c->again + c->sparse, 3 * LAYERS * SLOTS);
+        ck_assert_double_eq_tol(ts_attn_gain(c, &measured), 4 / (1 + 0.5 * of[i].searches + 3 * kept), 1e-9);
+        ck_assert(measured > 0);
+        ck_assert((c->search_s > 0) == (i < 2));
+        sparse_run_free(&j);
+    }
+}
+END_TEST
+
+/* ---- falling back ---- */
+static void check_fallback(const char *policy, int shape, ts_status want, const char *warned, const char *why, long sparse)
+{
+    sparse_run j = sparse_run_of(policy, shape);
+    ts_ctx *ctx = testing_open("cpu", NULL, 1);
+    ctx->dev->counting = true;
+    ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
+    ts_status st = sparse_phase(ctx, &j);
+    ts_arena_close(&ctx->arena);
+    ctx->dev->counting = false;
+    ck_assert_int_eq(st, want);
+    if (warned) ck_assert_msg(strstr(testing_warned(ctx), warned) != NULL, "%s: warned \"%s\"", policy, testing_warned(ctx));
+    else ck_assert_str_eq(testing_warned(ctx), "");
+    if (want) ck_assert_msg(strstr(ctx->err.text, why) && strstr(ctx->err.text, ", and strict refuses that"), "%s: \"%s\"", policy, ctx->err.text);
+    else {
+        ck_assert_msg(strstr(j.attn.why, why) != NULL, "%s: because \"%s\"", policy, j.attn.why);
+        testing_run(ctx, sparse_phase, &j);
+        ck_assert_msg(strstr(j.attn.why, why) != NULL, "%s: because \"%s\"", policy, j.attn.why);
+        ck_assert_int_eq(j.attn.account.sparse + j.attn.account.again, sparse);
+        char *report = ts_attn_report(&j.attn);
+        ck_assert_msg(report && strstr(report, why), "%s: %s", policy, report);
+        free(report);
+    }
+    sparse_run_free(&j), testing_close(ctx);
+}
+
+START_TEST(fallbacks)
+{
+    static const char *const few = "300 tokens are fewer than min-tokens=1024, below which sparsity does not pay: everything is dense", *const none = "no step was left to be sparse: everything is dense",
+                            *const single = "1 of 1 latent frame see everything: every block is read";
+    check_fallback("window", 0, TS_OK, "attention window: 300 tokens are fewer than min-tokens=1024", few, 0);
+    check_fallback("adaspa", 0, TS_OK, few, few, 0);
+    check_fallback("adaspa:strict", 0, TS_EFAIL, NULL, few, 0);
+    check_fallback("pooled:min-tokens=301,strict", 0, TS_OK, NULL, "300 tokens are fewer than min-tokens=301", 0); /* that was asked for */
+    check_fallback("pooled:min-tokens=300,strict,dense-steps=0", 0, TS_OK, NULL, "", STEPS * SLOTS * LAYERS);
+    check_fallback("tile:min-tokens=0,dense-steps=0", 2, TS_OK, single, single, STEPS * SLOTS * LAYERS);
+    check_fallback("tile:min-tokens=0,strict", 2, TS_EFAIL, NULL, single, 0);
+    check_fallback("adaspa:min-tokens=0,search-steps=4,strict", 0, TS_OK, NULL, none, 0); /* so was this */
+    check_fallback("window:min-tokens=0,dense-steps=4,strict", 0, TS_OK, NULL, none, 0);
+    check_fallback("random:min-tokens=0,dense-layers=0-2,strict", 0, TS_OK, NULL, none, 0);
+}
+END_TEST
+
+/* A run of one step has none left; nobody asked for that. */
+START_TEST(one_step)
+{
+    ts_ctx *ctx = testing_open("cpu", NULL, 1);
+    for (int strict = 0; strict < 2; strict++) {
+        sparse_run j = sparse_run_of(strict ? "adaspa:min-tokens=0,strict" : "adaspa:min-tokens=0", 0);
+        ts_attn_options o = {.grid = j.grid, .steps = 1, .layers = 1, .heads = A, .slots = 1, .slot_name = sparse_branches};
+        ck_ok(ctx, ts_policy_parse(&ctx->err, j.policy, &o.policy));
+        ts_policy_settle(&o.policy, 1);
+        ctx->dev->counting = true;
+        ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
+        ck_ok(ctx, ts_attn_open(&j.attn, ctx, &o));
+        ck_ok(ctx, sparse_call(ctx, &j, 1, 0, 0));
+        ck_assert_int_eq(ts_attn_finish(&j.attn), strict ? TS_EFAIL : TS_OK);
+        ck_assert(strstr(strict ? ctx->err.text : testing_warned(ctx), "attention adaspa: no step was left to be sparse: everything is dense"));
+        ts_arena_close(&ctx->arena);
+        ctx->dev->counting = false;
+        sparse_run_free(&j);
+    }
+    testing_close(ctx);
+}
+END_TEST
+
+/* Nothing of the policy's is given away for a call that it can not answer. */
+START_TEST(other_heads)
+{
+    sparse_run j = sparse_run_of("window:min-tokens=0", 0);
+    ts_ctx *ctx = testing_open("cpu", NULL, 1);
+    ctx->dev->counting = true;
+    ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
+    ck_ok(ctx, sparse_open(ctx, &j));
+    ts_tensor t = ts_take(&ctx->arena, TS_F32, TS_DIM(j.grid.N, 3, D));
+    t.ld = 3 * D;
+    ck_assert_int_eq(ts_attend(&j.attn, 0, t, t, t, t), TS_ESHAPE);
+    ck_assert_msg(strstr(ctx->err.text, "layer 1, branch 0: 3 heads, expected layers and branches below 3 and 2, 4 heads"), "%s", ctx->err.text);
+    t = ts_take(&ctx->arena, TS_F32, TS_DIM(j.grid.N, A, D)), t.ld = WIDTH;
+    ck_assert_int_eq(ts_attend(&j.attn, 3, t, t, t, t), TS_ESHAPE);
+    ts_attn_begin(&j.attn, 1, 2);
+    ck_assert_int_eq(ts_attend(&j.attn, 0, t, t, t, t), TS_ESHAPE);
+    ts_arena_close(&ctx->arena);
+    ctx->dev->counting = false;
+    sparse_run_free(&j), testing_close(ctx);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("account");
+    TCase *t = tcase_create("account");
+    tcase_add_test(t, gains);
+    tcase_add_test(t, fallbacks);
+    tcase_add_test(t, one_step);
+    tcase_add_test(t, other_heads);
+    suite_add_tcase(s, t);
+    return testing_main(s);
+}
