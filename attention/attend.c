@@ -10,20 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct ts_attn_state { /* of one layer and branch */
     ts_plan plan;      /* bits absent: none is ever made */
     bool have;
     ts_tensor lse;     /* f32 [1, A, N], adaspa */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- opening ---- */
 static ts_status no_memory(ts_attn *a) { return ts_fail(&a->ctx->err, TS_EMEMORY, "no memory for plans of %d tokens", a->grid.N); }
@@ -303,7 +295,7 @@ static ts_status choose(ts_attn *a, int layer, ts_attn_state *s, ts_tensor score
     if (!host) TRY(no_memory(a));
     TRY(ts_topk_op(dev, (ts_topk){.scores = scores, .keep = p->keep, .diagonal = !found, .adaptive = found && p->adaptive, .plan = s->plan, .stat = stat}));
     s->have = true;
-    s->plan.share = (double)ts_budget(p->keep, nb) / nb;
+    s->plan.share = (double)ts_plan_budget(p->keep, nb) / nb;
     if (!found || dev->counting) goto done; /* block means are no weights: their plans have no recall, and every row its budget */
     TRY(dev->ops->download(dev, host, stat.p, (size_t)(3 * A) * sizeof *host));
     double recall = 0, kept = 0;
@@ -317,33 +309,39 @@ done:
     return st;
 }
 
+/* What a call was and took: `search` of its seconds went into scores and choice. */
+static void enter(ts_attn_account *c, ts_do what, double share, double seconds, double search)
+{
+    if (what == TS_DO_DENSE) c->dense++, c->dense_s += seconds;
+    else if (what == TS_DO_SEARCH) c->searched++, c->searched_s += seconds;
+    else if (what == TS_DO_SEARCH_AGAIN) c->again++, c->again_s += seconds, c->share += share;
+    else c->sparse++, c->sparse_s += seconds, c->share += share; /* means of blocks cost next to nothing: no search to charge for */
+    c->search_s += search;
+}
+
 static ts_status run(ts_attn *a, int layer, ts_do what, ts_attn_state *s, ts_attention op)
 {
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
     size_t mark = ts_mark(&a->ctx->arena);
     long A = op.q.dim[2], nb = a->grid.nb;
-    double start = now();
-    ts_tensor sums = {0}, scores = {0};
-    const ts_plan *plan = s ? &s->plan : NULL;
-    if (what == TS_DO_SEARCH || what == TS_DO_SEARCH_AGAIN || what == TS_DO_POOL) sums = ts_take(&a->ctx->arena, TS_F32, TS_DIM(1, A, nb, nb)), scores = ts_view(sums, TS_DIM(A, nb, nb));
-    if (what == TS_DO_SEARCH) op.lse = s->lse, op.sums = sums;
+    bool dense = what == TS_DO_DENSE || what == TS_DO_SEARCH, plans = what != TS_DO_DENSE && what != TS_DO_SPARSE;
+    const ts_plan *plan = dense ? NULL : &s->plan;
+    ts_tensor sums = plans ? ts_take(&a->ctx->arena, TS_F32, TS_DIM(1, A, nb, nb)) : (ts_tensor){0};
+    double start = ts_seconds(), search = 0;
     if (what == TS_DO_SEARCH_AGAIN) TRY(ts_block_sums_op(dev, (ts_block_sums){op.q, op.k, op.scale, s->lse, sums}));
     if (what == TS_DO_POOL) TRY(ts_block_means_op(dev, (ts_block_means){op.q, op.k, sums}));
-    if (what == TS_DO_SEARCH_AGAIN || what == TS_DO_POOL) TRY(choose(a, layer, s, scores));
-    double searched = now();
-    if (what != TS_DO_DENSE && what != TS_DO_SEARCH) op.plan = &plan;
+    if (what == TS_DO_SEARCH) op.lse = s->lse, op.sums = sums;
+    else if (plans) TRY(choose(a, layer, s, ts_view(sums, TS_DIM(A, nb, nb))));
+    if (!dense) op.plan = &plan, search = ts_seconds() - start;
     TRY(ts_attention_op(dev, op));
-    double attended = now();
-    if (what == TS_DO_SEARCH) TRY(choose(a, layer, s, scores));
-    double seconds = dev->counting ? 0 : now() - start, search = dev->counting ? 0 : what == TS_DO_SEARCH ? now() - attended : searched - start;
-    ts_attn_account *c = &a->account;
-    if (what == TS_DO_DENSE) c->dense++, c->dense_s += seconds;
-    else if (what == TS_DO_SEARCH) c->searched++, c->searched_s += seconds;
-    else if (what == TS_DO_SPARSE || what == TS_DO_POOL) c->sparse++, c->sparse_s += seconds; /* means of blocks cost next to nothing: no search to charge for */
-    else c->again++, c->again_s += seconds;
-    if (what != TS_DO_DENSE && what != TS_DO_SPARSE) c->search_s += search;
-    if (op.plan) c->share += plan->share;
+    if (what == TS_DO_SEARCH) {
+        double attended = ts_seconds();
+        TRY(choose(a, layer, s, ts_view(sums, TS_DIM(A, nb, nb))));
+        search = ts_seconds() - attended;
+    }
+    if (dev->counting) enter(&a->account, what, plan ? plan->share : 0, 0, 0);
+    else enter(&a->account, what, plan ? plan->share : 0, ts_seconds() - start, plans ? search : 0);
 done:
     ts_release(&a->ctx->arena, mark);
     return st;

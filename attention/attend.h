@@ -7,7 +7,7 @@
 typedef struct {          /* of one run; counted on a counting device too, without times */
     long dense, searched, again, sparse; /* calls: dense; dense with a search in it; sparse after a new search; sparse with the plan that was there */
     double dense_s, searched_s, again_s, sparse_s; /* seconds in them */
-    double search_s;      /* of again_s and sparse_s: block sums, means, top-k */
+    double search_s;      /* of all but dense_s: block sums, means, top-k */
     double share;         /* sum over sparse calls of the share of blocks read */
     double recall, recall_least; /* sum and least over searches of the mean recall of a plan's heads, when it was made */
     long recalls;
@@ -16,7 +16,7 @@ typedef struct {          /* of one run; counted on a counting device too, witho
 typedef struct {
     ts_policy policy;     /* settled */
     ts_grid grid;         /* of ts_grid_of */
-    int steps, layers, heads, slots; /* layers through all experts; slots: guidance branches */
+    int layers, heads, slots; /* layers through all experts; slots: guidance branches */
     const char *const *slot_name; /* [slots] "cond", "uncond": names in plan files; borrowed */
     bool keep_plans, keep_scores; /* for ts_attn_plans */
 } ts_attn_options;
@@ -50,13 +50,15 @@ void ts_attn_fix(ts_attn *, int layer, ts_plan); /* this plan for a layer in all
 ts_status ts_tile_search_call(ts_attn *, int layer, ts_attention); /* what ts_attend does meanwhile: every candidate is compared, the output is full attention's */
 /* After the last step, while the arena is there: downloads the plans in force (keep_plans). TS_EFAIL: `strict`, and nothing was sparse. */
 ts_status ts_attn_finish(ts_attn *);
-/* Plans (and scores) under the names of docs/formats.md, with their metadata but for the model; the caller may take it (and set it NULL). NULL: none were kept. */
+/* Plans (and scores) under the names of docs/formats.md, with their metadata but for the model; closed with the rest. NULL: none were kept. */
 static inline ts_bag *ts_attn_plans(const ts_attn *a) { return a->plans; }
 /* Plans and LSEs of a run that is interrupted, into its state file and back. */
 ts_status ts_attn_save(ts_attn *, ts_bag *);
 ts_status ts_attn_load(ts_attn *, const ts_bag *);
 /* What was done, for people: several lines; malloc'd. NULL: dense was asked for, or nothing was done. */
 char *ts_attn_report(const ts_attn *);
+double ts_attn_seconds(const ts_attn_account *); /* in all calls */
+double ts_attn_work(const ts_attn_account *);    /* by arithmetic, in dense calls: a search in a dense call costs next to nothing, a later one reads no values: half a call; sparse calls what they read */
 /* Full attention's time over this run's, of attention alone: by arithmetic from the shares read, and by the clock (0: no dense call to compare with). */
 double ts_attn_gain(const ts_attn_account *, double *measured);
 #endif

@@ -7,12 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-long ts_budget(double keep, long nb)
-{
-    long k = (long)floor(keep * (double)nb + 0.5);
-    return k < 1 ? 1 : k > nb ? nb : k;
-}
-
 long ts_bits_count(const uint32_t *bits, long rows, int nb)
 {
     long n = 0;
@@ -102,7 +96,7 @@ static void centres(const ts_grid *g, const int32_t *at, place *c)
 
 bool ts_pattern_window(const ts_grid *g, const int32_t *at, double keep, uint32_t *bits)
 {
-    long nb = g->nb, words = ts_plan_words(g->nb), k = ts_budget(keep, nb);
+    long nb = g->nb, words = ts_plan_words(g->nb), k = ts_plan_budget(keep, nb);
     double extent[3] = {g->F, g->H, g->W};
     place *c = malloc((size_t)nb * sizeof *c);
     candidate *row = malloc((size_t)nb * sizeof *row);
@@ -123,7 +117,7 @@ bool ts_pattern_window(const ts_grid *g, const int32_t *at, double keep, uint32_
 
 bool ts_pattern_random(int nb, double keep, uint64_t seed, int layer, int head, uint32_t *bits)
 {
-    long words = ts_plan_words(nb), k = ts_budget(keep, nb);
+    long words = ts_plan_words(nb), k = ts_plan_budget(keep, nb);
     candidate *row = malloc((size_t)nb * sizeof *row);
     memset(bits, 0, (size_t)(nb * words) * sizeof *bits);
     for (int p = 0; row && p < nb; p++) {

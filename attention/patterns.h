@@ -9,7 +9,6 @@ bool ts_pattern_tile(const ts_grid *, const int32_t *at, int k, int block, uint3
 bool ts_pattern_window(const ts_grid *, const int32_t *at, double keep, uint32_t *bits);
 /* The block itself and budget - 1 others, drawn for (seed, layer, head, row): those with the smallest words of Philox, block j having word j % 4 of counter (row 2^32 + j / 4, layer 2^32 + head). */
 bool ts_pattern_random(int nb, double keep, uint64_t seed, int layer, int head, uint32_t *bits);
-long ts_budget(double keep, long nb);                        /* min(nb, max(1, floor(keep nb + 0.5))) */
 long ts_bits_count(const uint32_t *bits, long rows, int nb); /* blocks read */
 bool ts_bits_valid(const uint32_t *bits, long rows, int nb); /* every row reads a block, and none beyond nb */
 #endif

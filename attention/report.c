@@ -4,14 +4,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A search in a dense call costs next to nothing; a later one reads no values: half a dense call. */
+double ts_attn_seconds(const ts_attn_account *c) { return c->dense_s + c->searched_s + c->again_s + c->sparse_s; }
+
+double ts_attn_work(const ts_attn_account *c) { return (double)(c->dense + c->searched) + 0.5 * (double)c->again + c->share; }
+
 double ts_attn_gain(const ts_attn_account *c, double *measured)
 {
-    long full = c->dense + c->searched, calls = full + c->again + c->sparse;
-    double cost = (double)full + 0.5 * (double)c->again + c->share, all = c->dense_s + c->searched_s + c->again_s + c->sparse_s;
-    double one = full ? (c->dense ? c->dense_s / (double)c->dense : c->searched_s / (double)c->searched) : 0;
-    *measured = all > 0 ? one * (double)calls / all : 0;
-    return cost > 0 ? (double)calls / cost : 1;
+    double calls = (double)(c->dense + c->searched + c->again + c->sparse), work = ts_attn_work(c), all = ts_attn_seconds(c);
+    double one = c->dense ? c->dense_s / (double)c->dense : c->searched ? c->searched_s / (double)c->searched : 0;
+    *measured = all > 0 ? one * calls / all : 0;
+    return work > 0 ? calls / work : 1;
 }
 
 char *ts_attn_report(const ts_attn *a)
@@ -29,7 +31,7 @@ char *ts_attn_report(const ts_attn *a)
     fprintf(f, "  calls     %ld dense, %ld dense with a search, %ld sparse (%ld of them after a new search)\n", c->dense, c->searched, sparse, c->again);
     if (sparse) fprintf(f, "  kept      %.1f%% of the blocks in sparse calls, %.1f%% of the whole run's\n", 100 * c->share / (double)sparse, 100 * (c->share + (double)(c->dense + c->searched)) / (double)calls);
     if (c->recalls) fprintf(f, "  recall    %.3f of the weights in a new plan's blocks, least %.3f (%ld plans)\n", c->recall / (double)c->recalls, c->recall_least, c->recalls);
-    fprintf(f, "  time      %.2f s in attention, %.2f s of it searching\n", c->dense_s + c->searched_s + c->again_s + c->sparse_s, c->search_s);
+    fprintf(f, "  time      %.2f s in attention, %.2f s of it searching\n", ts_attn_seconds(c), c->search_s);
     if (sparse) fprintf(f, "  gain      %.2fx of attention by arithmetic", gain);
     if (sparse && clock > 0) fprintf(f, ", %.2fx against the dense calls of this run", clock);
     if (sparse) fputc('\n', f);

@@ -58,6 +58,11 @@ typedef struct {        /* which key blocks each query block reads; const once m
     ts_ptr bits;        /* u32 [A, nb, ceil(nb / 32)], bit j of word j/32: key block j is read; every row reads at least one */
     double share;       /* of all blocks that are read, as its maker knows it: for accounts, never for results */
 } ts_plan;
+static inline long ts_plan_budget(double keep, long nb) /* key blocks that a row of blocks reads */
+{
+    long k = (long)(keep * (double)nb + 0.5);
+    return k < 1 ? 1 : k > nb ? nb : k;
+}
 static inline long ts_plan_words(int nb) { return (nb + 31L) / 32; } /* of a row of bits */
 
 /* ---- operations. Optional parts are absent (p 0 or NULL) and always honoured; whether they are fused is the device's business. ---- */
@@ -129,7 +134,7 @@ typedef struct {        /* scores[p][j] = mean of block p's queries . mean of bl
     ts_tensor scores;   /* f32 [B, A, nb, nb] out */
 } ts_block_means;
 
-typedef struct {        /* a plan from scores: in every row of blocks the budget's largest, the lower block first among equals. budget(k) = min(nb, max(1, floor(k nb + 0.5))) in double */
+typedef struct {        /* a plan from scores: in every row of blocks the budget's (ts_plan_budget) largest, the lower block first among equals */
     ts_tensor scores;   /* f32 [A, nb, nb] */
     double keep;        /* k of every head, in (0, 1] */
     bool diagonal;      /* the block itself is one of its row's budget */
@@ -240,6 +245,8 @@ void ts_device_close(ts_device *); /* NULL is legal */
 void ts_cpu_versions(char *out, size_t size); /* libraries of the CPU device */
 size_t ts_cpu_memory(void);        /* bytes this process may use: the machine's, or less by its cgroup */
 
+typedef struct ts_ctx ts_ctx; /* below */
+
 /* ---- arena: a phase's memory, taken in order, given back in reverse, sized by running the phase on a counting device ---- */
 typedef struct {
     ts_device *dev;
@@ -253,15 +260,18 @@ ts_tensor ts_take(ts_arena *, ts_dtype, int nd, const long *dim); /* 256-byte al
 static inline size_t ts_mark(const ts_arena *a) { return a->used; }
 static inline void ts_release(ts_arena *a, size_t mark) { a->used = mark; }
 
+/* What `phase` takes from the context's arena, by running it on the counting device. The device counts no more when it returns, whatever it returns. */
+ts_status ts_count_phase(ts_ctx *, ts_status (*phase)(ts_ctx *, void *user), void *user, size_t *bytes);
+
 /* ---- profile: the same operations, timed. Wraps a device; closing it closes the wrapped one. ---- */
 typedef enum { TS_TIME_LINEAR, TS_TIME_CONV, TS_TIME_ATTENTION, TS_TIME_SEARCH, TS_TIME_NORM, TS_TIME_ROPE, TS_TIME_COPY, TS_TIME_OTHER, TS_TIMES } ts_time;
 typedef struct { double seconds[TS_TIMES], flops[TS_TIMES]; long calls[TS_TIMES]; } ts_profile;
 ts_status ts_profile_open(ts_device *inner, ts_device **);
 ts_status ts_profile_read(ts_device *, ts_profile *, bool reset); /* zeros for a device that is not a profile */
 const char *ts_time_name(ts_time);
+double ts_seconds(void); /* a clock that only goes forward */
 
 /* ---- the context: one run at a time on one device. Internal; tessera.h shows it as opaque. ---- */
-typedef struct ts_ctx ts_ctx;
 struct ts_ctx {
     ts_err err;
     ts_env env;

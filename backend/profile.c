@@ -4,18 +4,18 @@
 #include <stdlib.h>
 #include <time.h>
 
-typedef struct {
-    ts_device dev; /* first */
-    ts_device *inner;
-    ts_profile sum;
-} profile;
-
-static double now(void)
+double ts_seconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+typedef struct {
+    ts_device dev; /* first */
+    ts_device *inner;
+    ts_profile sum;
+} profile;
 
 static ts_device *inner_of(ts_device *d)
 {
@@ -28,7 +28,7 @@ static ts_status add(ts_device *d, ts_time what, double flops, double start, ts_
 {
     profile *p = (profile *)d;
     if (st == TS_OK && !d->counting) st = p->inner->ops->join(p->inner);
-    if (!d->counting) p->sum.seconds[what] += now() - start;
+    if (!d->counting) p->sum.seconds[what] += ts_seconds() - start;
     p->sum.flops[what] += flops;
     p->sum.calls[what]++;
     return st;
@@ -38,7 +38,7 @@ static ts_status add(ts_device *d, ts_time what, double flops, double start, ts_
     static ts_status name(ts_device *d, const args *a) \
     { \
         ts_device *in = inner_of(d); \
-        double start = now(); \
+        double start = ts_seconds(); \
         return add(d, what, flops, start, in->ops->name(in, a)); \
     }
 static double linear_flops(const ts_linear *a) { return 2.0 * (double)ts_rows(a->x) * (double)a->x.dim[a->x.nd - 1] * (double)a->w->t.dim[0]; }
@@ -72,7 +72,7 @@ static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n) { ts_dev
 static ts_status join(ts_device *d) { ts_device *in = inner_of(d); return in->ops->join(in); }
 static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at) { ts_device *in = inner_of(d); return in->ops->pack(in, from, to, at); }
 static ts_status zero(ts_device *d, ts_ptr p, size_t n) { ts_device *in = inner_of(d); return in->ops->zero(in, p, n); }
-static ts_status check(ts_device *d, ts_tensor t, int tag) { ts_device *in = inner_of(d); return add(d, TS_TIME_OTHER, 0, now(), in->ops->check(in, t, tag)); }
+static ts_status check(ts_device *d, ts_tensor t, int tag) { ts_device *in = inner_of(d); return add(d, TS_TIME_OTHER, 0, ts_seconds(), in->ops->check(in, t, tag)); }
 static ts_status checked(ts_device *d, int *tag) { ts_device *in = inner_of(d); return in->ops->checked(in, tag); }
 
 static void shut(ts_device *d)

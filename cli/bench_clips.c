@@ -190,7 +190,7 @@ done:
     return st;
 }
 
-/* A dense step or two that nobody times, so that weights come from the disk and threads awake before the first turn. Opened before the policies' runs: what is counted last decides how many weights stay. */
+/* A dense step or two that nobody times, so that weights come from the disk and threads awake before the first turn. */
 static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run)
 {
     ts_request q = b->q;

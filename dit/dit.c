@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct ts_dit {
     ts_ctx *ctx;
@@ -162,13 +161,6 @@ done:
     return st;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Samples pass a layer for the sake of its attention alone: what they become is thrown away. */
 static ts_status try_out(ts_dit *d, const evaluation *e, int l)
 {
@@ -196,7 +188,7 @@ static ts_status layer(ts_dit *d, evaluation *e, int l)
     ts_device *dev = ctx->dev;
     TRY(ts_weights_enter(d->weights, l));
     e->event.layer = l + 1, e->event.layers = d->info.layers;
-    e->event.seconds = e->before + now() - e->began;
+    e->event.seconds = e->before + ts_seconds() - e->began;
     ts_progress(ctx, e->event);
     if (ts_attn_tries(e->attn)) TRY(try_out(d, e, l));
     for (int i = 0; i < e->n; i++) {
@@ -245,7 +237,7 @@ ts_status ts_dit_step(ts_dit *d, ts_attn *attn, ts_event event, int n, const ts_
     ts_status st;
     ts_arena *arena = &d->ctx->arena;
     size_t mark = ts_mark(arena);
-    evaluation e = {.attn = attn, .event = event, .n = n, .eval = eval, .x = x, .v = v, .began = now(), .before = event.seconds};
+    evaluation e = {.attn = attn, .event = event, .n = n, .eval = eval, .x = x, .v = v, .began = ts_seconds(), .before = event.seconds};
     TRY(check_step(d, &e));
     e.h = ts_take(arena, TS_F32, TS_DIM((long)n * d->grid.N, d->info.dim));
     TRY(enter(d, &e));

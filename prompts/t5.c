@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 typedef struct { ts_weight *norm1, *norm2; ts_layer q, k, v, o, wi0, wi1, wo; } block;
 
@@ -281,18 +280,11 @@ done:
     return st;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 ts_status ts_encoder_run(ts_encoder *e, const ts_ids *ids, int n, float *const *out)
 {
     ts_status st = TS_OK;
     work w = {0};
-    double began = now();
+    double began = ts_seconds();
     size_t mark = ts_mark(&e->ctx->arena);
     if (n < 1) return ts_fail(&e->ctx->err, TS_EUSAGE, "no text to encode");
     TRY(take(e, &w, ids, n));
@@ -305,7 +297,7 @@ ts_status ts_encoder_run(ts_encoder *e, const ts_ids *ids, int n, float *const *
             TRY(attend(e, e->block + i, &w, w.h[k]));
             TRY(feed(e, e->block + i, &w, w.h[k]));
         }
-        ts_progress(e->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = 1, .steps = 1, .layer = i + 1, .layers = e->layers, .seconds = now() - began});
+        ts_progress(e->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = 1, .steps = 1, .layer = i + 1, .layers = e->layers, .seconds = ts_seconds() - began});
     }
     TRY(finish(e, &w, n, out));
 done:

@@ -35,11 +35,6 @@ static const char *name_of(ts_do what)
     return name[what];
 }
 
-static double seconds_of(const ts_attn_account *c) { return c->dense_s + c->searched_s + c->again_s + c->sparse_s; }
-
-/* What self-attention cost by arithmetic, in dense calls: as ts_attn_gain has it. */
-static double work_of(const ts_attn_account *c) { return (double)(c->dense + c->searched) + 0.5 * (double)c->again + c->share; }
-
 static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, choice c, ts_step_row *row)
 {
     ts_profile p;
@@ -53,10 +48,10 @@ static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, cho
     is = r->attn.account;
     *row = (ts_step_row){.attention_policy = r->q.attention, .kind = name_of(c.what), .steps = c.steps, .tokens = r->grid.N, .seconds = ts_seconds() - start};
     row->linear = p.seconds[TS_TIME_LINEAR] + p.seconds[TS_TIME_CONV];
-    row->search = is.search_s - was.search_s, row->attention = seconds_of(&is) - seconds_of(&was);
+    row->search = is.search_s - was.search_s, row->attention = ts_attn_seconds(&is) - ts_attn_seconds(&was);
     row->rest = row->seconds - row->linear - row->attention;
     row->kept = ((double)(is.dense + is.searched - was.dense - was.searched) + is.share - was.share) / calls;
-    row->work = (work_of(&is) - work_of(&was)) / calls;
+    row->work = (ts_attn_work(&is) - ts_attn_work(&was)) / calls;
     return st;
 }
 
@@ -68,12 +63,16 @@ static ts_status pack(ts_run *r)
     return st;
 }
 
+typedef struct { ts_run r; const ts_step_bench *b; } bench;
+
 /* An evaluation of each kind in the order of the schedule; counting: sizes the arena. */
-static ts_status pass(ts_run *r, const ts_step_bench *b)
+static ts_status pass(ts_ctx *ctx, void *user)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &r->ctx->arena;
-    ts_device *dev = r->ctx->dev;
+    bench *b = user;
+    ts_run *r = &b->r;
+    ts_arena *a = &ctx->arena;
+    ts_device *dev = ctx->dev;
     choice c[TS_STEP_KINDS];
     long text_dim = r->m->dit_info.text_dim, count = r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3];
     float *numbers = malloc((size_t)(count > TEXT_ROWS * text_dim ? count : TEXT_ROWS * text_dim) * sizeof *numbers), t = 500;
@@ -81,12 +80,12 @@ static ts_status pass(ts_run *r, const ts_step_bench *b)
     ts_dit_text text = {.states = {numbers, TS_F32, 2, {TEXT_ROWS, text_dim}}};
     const long out[4] = {r->m->dit_info.out_channels, r->latent[1], r->latent[2], r->latent[3]}; /* a class may return more than the velocity */
     ts_tensor x = ts_take(a, TS_F32, 4, r->latent), v = ts_take(a, TS_F32, 4, out);
-    if (!numbers) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %ld latents", count));
+    if (!numbers) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %ld latents", count));
     ts_noise(r->q.seed, numbers, (size_t)count);
     TRY(dev->ops->upload(dev, x.p, numbers, (size_t)count * sizeof *numbers));
     TRY(dev->ops->join(dev));
     ts_noise(r->q.seed + 1, numbers, (size_t)(TEXT_ROWS * text_dim));
-    TRY(ts_attn_open(&r->attn, r->ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .steps = r->q.steps, .layers = r->m->dit_info.layers, .heads = r->m->dit_info.heads, .slots = 1, .slot_name = branch}));
+    TRY(ts_attn_open(&r->attn, ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .layers = r->m->dit_info.layers, .heads = r->m->dit_info.heads, .slots = 1, .slot_name = branch}));
     ts_dit_pixels(r->m->dit[0], (int)r->latent[2] * r->m->vae_info.stride, (int)r->latent[3] * r->m->vae_info.stride);
     TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &text, 1, &t, 1));
     TRY(pack(r));
@@ -94,7 +93,7 @@ static ts_status pass(ts_run *r, const ts_step_bench *b)
     for (int i = 0; i < n; i++) {
         ts_step_row row;
         TRY(evaluate(r, &x, &v, c[i], &row));
-        if (!dev->counting) b->row(b->user, &row);
+        if (!dev->counting) b->b->row(b->b->user, &row);
     }
 done:
     free(numbers);
@@ -113,39 +112,36 @@ done:
     return st;
 }
 
-static ts_status count(ts_run *r, size_t *size)
+/* Sizes the arena, and lets as many packed weights stay as fit beside it. */
+static ts_status make_room(bench *b, size_t *size)
 {
-    ts_status st = TS_OK;
-    ts_ctx *ctx = r->ctx;
-    size_t largest;
-    ctx->dev->counting = true;
-    TRY(ts_arena_open(&ctx->arena, ctx->dev, 0));
-    st = pass(r, NULL);
-    *size = ctx->arena.peak;
-    ts_arena_close(&ctx->arena);
-    if (st) goto done;
-    ts_weights_packed(ts_dit_weights(r->m->dit[0]), &largest);
-    if (*size + largest > ctx->memory)
-        TRY(ts_fail(&ctx->err, TS_EMEMORY, "a step of %dx%d, %d frames, needs %.1f GB, %.1f GB may be used: ask for a smaller size or fewer frames", r->q.width, r->q.height, r->q.frames,
-                    (double)(*size + largest) / 1e9, (double)ctx->memory / 1e9));
-    ts_weights_budget(ts_dit_weights(r->m->dit[0]), ctx->memory - *size);
+    ts_status st;
+    ts_run *r = &b->r;
+    size_t largest, most = r->ctx->memory;
+    ts_weights *w = ts_dit_weights(r->m->dit[0]);
+    TRY(ts_count_phase(r->ctx, pass, b, size));
+    ts_weights_packed(w, &largest);
+    if (*size + largest > most)
+        TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "a step of %dx%d, %d frames, needs %.1f GB, %.1f GB may be used: ask for a smaller size or fewer frames", r->q.width, r->q.height, r->q.frames,
+                    (double)(*size + largest) / 1e9, (double)most / 1e9));
+    ts_weights_budget(w, most - *size);
 done:
-    ctx->dev->counting = false;
     return st;
 }
 
 ts_status ts_bench_step(ts_model *m, const ts_request *q, const ts_step_bench *b)
 {
     ts_status st = TS_OK;
-    ts_run r = {0};
-    size_t size = 0;
-    TRY(open_step(m, q, &r));
-    TRY(count(&r, &size));
-    TRY(ts_arena_open(&m->ctx->arena, m->ctx->dev, size));
-    st = pass(&r, b);
-    ts_arena_close(&m->ctx->arena);
+    bench x = {.b = b};
+    ts_ctx *ctx = m->ctx;
+    size_t size;
+    TRY(open_step(m, q, &x.r));
+    TRY(make_room(&x, &size));
+    TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
+    st = pass(ctx, &x);
+    ts_arena_close(&ctx->arena);
 done:
-    ts_attn_close(&r.attn);
-    ts_request_release(&r);
+    ts_attn_close(&x.r.attn);
+    ts_request_release(&x.r);
     return st;
 }

@@ -159,7 +159,7 @@ static ts_status open_attention(ts_run *r, int samples)
         else snprintf(r->slot[i], sizeof r->slot[i], "%s-%d", name, i / r->texts);
         r->slot_name[i] = r->slot[i];
     }
-    return ts_attn_open(&r->attn, r->ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .steps = r->q.steps, .layers = layers, .heads = r->m->dit_info.heads, .slots = slots,
+    return ts_attn_open(&r->attn, r->ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .layers = layers, .heads = r->m->dit_info.heads, .slots = slots,
                                                              .slot_name = r->slot_name, .keep_plans = r->q.keep_plans, .keep_scores = r->q.keep_scores});
 }
 

@@ -6,26 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { ts_run *r; ts_host pixels; float *latent; } encoding;
+typedef struct { ts_run *r; ts_host pixels; ts_vae_tile tile; float *latent; } encoding;
 
-static ts_status encode(encoding *e, ts_vae_tile tile)
+static ts_status encode(ts_ctx *c, void *user)
 {
+    encoding *e = user;
     ts_run *r = e->r;
-    return r->m->family->vae->encode(r->ctx, r->m->vae_weights, &r->m->vae_info, e->pixels, tile, e->latent, NULL);
-}
-
-static ts_status count(encoding *e, ts_vae_tile tile, size_t *bytes)
-{
-    ts_status st;
-    ts_ctx *c = e->r->ctx;
-    c->dev->counting = true;
-    TRY(ts_arena_open(&c->arena, c->dev, 0));
-    st = encode(e, tile);
-    *bytes = c->arena.peak;
-    ts_arena_close(&c->arena);
-done:
-    c->dev->counting = false;
-    return st;
+    return r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile, e->latent, NULL);
 }
 
 /* In one piece while that fits the memory, else in tiles as the decoder would. */
@@ -34,17 +21,17 @@ static ts_status run(encoding *e)
     ts_status st;
     ts_ctx *c = e->r->ctx;
     size_t bytes, weights;
-    ts_vae_tile tile = e->r->tile;
-    TRY(count(e, tile, &bytes));
+    e->tile = e->r->tile;
+    TRY(ts_count_phase(c, encode, e, &bytes));
     weights = ts_weights_packed(e->r->m->vae_weights, NULL);
-    if (bytes + weights > c->memory && !tile.w) {
-        tile = (ts_vae_tile){256, 256};
-        TRY(count(e, tile, &bytes));
+    if (bytes + weights > c->memory && !e->tile.w) {
+        e->tile = (ts_vae_tile){256, 256};
+        TRY(ts_count_phase(c, encode, e, &bytes));
     }
     if (bytes + weights > c->memory)
         TRY(ts_fail(&c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %.1f GB, %.1f GB may be used", e->pixels.dim[2], e->pixels.dim[1], (double)(bytes + weights) / 1e9, (double)c->memory / 1e9));
     TRY(ts_arena_open(&c->arena, c->dev, bytes));
-    st = encode(e, tile);
+    st = encode(c, e);
     ts_arena_close(&c->arena);
 done:
     ts_weights_leave(e->r->m->vae_weights);

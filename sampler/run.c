@@ -8,20 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-double ts_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- phases: the same functions on a counting device and for real ---- */
-static ts_status denoise_phase(ts_run *r) { return ts_denoise(r, NULL, NULL); }
-
-static ts_status decode_phase(ts_run *r)
+static ts_status denoise_phase(ts_ctx *c, void *user)
 {
+    (void)c;
+    return ts_denoise(user, NULL, NULL);
+}
+
+static ts_status decode_phase(ts_ctx *c, void *user)
+{
+    (void)c;
+    ts_run *r = user;
     size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
     float *zeros = calloc(n, sizeof *zeros);
     if (!zeros) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
@@ -30,21 +28,13 @@ static ts_status decode_phase(ts_run *r)
     return st;
 }
 
-/* Runs a phase on the counting device: the bytes of its arena and the floating-point operations of its products. */
-static ts_status count(ts_run *r, ts_phase phase, ts_status (*run)(ts_run *), double *flops)
+/* The bytes of a phase's arena and the floating-point operations of its products. */
+static ts_status count(ts_run *r, ts_phase phase, ts_status (*run)(ts_ctx *, void *), double *flops)
 {
-    ts_status st = TS_OK;
-    ts_ctx *c = r->ctx;
     ts_profile p;
-    ts_profile_read(c->dev, &p, true);
-    c->dev->counting = true;
-    TRY(ts_arena_open(&c->arena, c->dev, 0));
-    st = run(r);
-    r->arena[phase] = c->arena.peak;
-    ts_arena_close(&c->arena);
-done:
-    c->dev->counting = false;
-    ts_profile_read(c->dev, &p, true);
+    ts_profile_read(r->ctx->dev, &p, true);
+    ts_status st = ts_count_phase(r->ctx, run, r, &r->arena[phase]);
+    ts_profile_read(r->ctx->dev, &p, true);
     *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION] + p.flops[TS_TIME_SEARCH];
     return st;
 }
@@ -116,12 +106,15 @@ done:
     return st;
 }
 
-/* Packed weights stay resident while they fit beside the activations; the largest layer must fit in any case. */
+/* For packed weights, beside the activations. */
+static size_t room_of(const ts_run *r) { return r->ctx->memory - r->arena[TS_PHASE_DENOISE]; }
+
+/* Packed weights stay resident while they fit; the largest layer must fit in any case. */
 static ts_status count_denoise(ts_run *r, ts_estimate *e)
 {
     ts_status st = TS_OK;
     double flops;
-    size_t least = 0, most = 0, room;
+    size_t least = 0, most = 0, room = 0;
     long longest = 0;
     for (int i = 0; i < r->texts; i++) longest = r->n_ids[i] > longest ? r->n_ids[i] : longest;
     float *zeros = calloc((size_t)longest * (size_t)r->m->dit_info.text_dim, sizeof *zeros); /* texts are not encoded yet */
@@ -134,8 +127,7 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
         if (all > most) most = all;
     }
     if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory) TRY(too_large(r, "denoising", r->arena[TS_PHASE_DENOISE] + least, smaller));
-    room = r->ctx->memory - r->arena[TS_PHASE_DENOISE];
-    for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_budget(ts_dit_weights(r->m->dit[i]), room);
+    room = room_of(r);
     e->weight_bytes = most;
     e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
     e->step_flops = flops / r->q.steps;
@@ -304,6 +296,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     *latents = NULL;
     TRY(draw(r));
     ts_profile_read(r->ctx->dev, &r->profile, true);
+    for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_budget(ts_dit_weights(r->m->dit[i]), room_of(r)); /* other runs of the model have room of their own */
     TRY(open_arena(r, TS_PHASE_DENOISE));
     TRY(ts_denoise(r, r->noise, latents));
     ts_profile_read(r->ctx->dev, &r->profile, true);
@@ -311,7 +304,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     const ts_attn_account *a = &r->attn.account;
     r->report.attention_dense = a->dense, r->report.attention_searched = a->searched + a->again, r->report.attention_sparse = a->sparse + a->again;
     r->report.kept = a->sparse + a->again ? a->share / (double)(a->sparse + a->again) : 1, r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
-    r->report.attention_seconds = a->dense_s + a->searched_s + a->again_s + a->sparse_s, r->report.search_seconds = a->search_s;
+    r->report.attention_seconds = ts_attn_seconds(a), r->report.search_seconds = a->search_s;
     r->report.attention_gain = ts_attn_gain(a, &r->report.attention_gain_measured);
 done:
     for (int i = 0; (st || !stays(r)) && i < 2 && r->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(r->m->dit[i]));

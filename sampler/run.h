@@ -54,5 +54,4 @@ ts_status ts_decode(ts_run *, ts_host latents, ts_sink *);
 /* state.c: latents and history after a step; a state of another request is TS_EMODEL. x [C, F, H, W] */
 ts_status ts_state_save(ts_run *, const ts_solver *, ts_tensor x);
 ts_status ts_state_load(ts_run *, ts_solver *, ts_tensor x, bool *found);
-double ts_seconds(void);       /* monotonic */
 #endif

@@ -120,10 +120,10 @@ done:
     return st;
 }
 
-static ts_status evaluate(search *s)
+static ts_status evaluate(ts_ctx *ctx, void *user)
 {
     ts_status st = TS_OK;
-    ts_ctx *ctx = s->m->ctx;
+    search *s = user;
     ts_attn attn = {0};
     ts_tile_search t = {.k = s->k, .ks = s->ks, .loss = s->o->loss, .chosen = s->chosen, .error = s->error};
     ts_dit_text text[PROMPTS * TS_BRANCHES];
@@ -134,7 +134,7 @@ static ts_status evaluate(search *s)
     for (int p = 0; p < s->o->prompts; p++)
         for (int g = 0; g < s->run[p]->texts; g++)
             text[texts++] = (ts_dit_text){.states = {s->run[p]->states[g], TS_F32, 2, {s->run[p]->n_ids[g], s->m->dit_info.text_dim}}};
-    TRY(ts_attn_open(&attn, ctx, &(ts_attn_options){.policy = s->policy, .grid = s->run[0]->grid, .steps = 1, .layers = s->layers, .heads = s->m->dit_info.heads, .slots = texts}));
+    TRY(ts_attn_open(&attn, ctx, &(ts_attn_options){.policy = s->policy, .grid = s->run[0]->grid, .layers = s->layers, .heads = s->m->dit_info.heads, .slots = texts}));
     TRY(ts_tile_search_open(&t, &attn));
     TRY(gather(s, b));
     TRY(ts_dit_prepare(dit, &attn.grid, text, texts, b->t, s->first[s->expert + 1] - s->first[s->expert]));
@@ -158,24 +158,17 @@ static ts_status measure(search *s)
     size_t size, largest;
     double start = ts_seconds();
     ts_weights *w = ts_dit_weights(s->m->dit[s->expert]);
-    ctx->dev->counting = true;
-    TRY(ts_arena_open(&ctx->arena, ctx->dev, 0));
-    st = evaluate(s);
-    size = ctx->arena.peak;
-    ts_arena_close(&ctx->arena);
-    ctx->dev->counting = false;
-    TRY(st);
+    TRY(ts_count_phase(ctx, evaluate, s, &size));
     ts_weights_packed(w, &largest);
     if (size + largest > ctx->memory)
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "comparing %d steps of %d prompts needs %.1f GB, %.1f GB may be used: ask for fewer --samples, prompts or frames", s->first[s->expert + 1] - s->first[s->expert],
                     s->o->prompts, (double)(size + largest) / 1e9, (double)ctx->memory / 1e9));
     ts_weights_budget(w, ctx->memory - size);
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
-    st = evaluate(s);
+    st = evaluate(ctx, s);
     ts_arena_close(&ctx->arena);
     if (!st) ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH, .step = 1, .steps = 1, .seconds = ts_seconds() - start});
 done:
-    ctx->dev->counting = false;
     ts_weights_leave(w);
     return st;
 }

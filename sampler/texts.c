@@ -139,33 +139,33 @@ done:
     return st;
 }
 
-static ts_status run(ts_texts *t, const int *ids, int n)
+typedef struct { ts_texts *t; const int *ids; int n; } some; /* of the texts */
+
+static ts_status run(ts_ctx *c, void *user)
 {
     ts_status st = TS_OK;
-    ts_ids *in = calloc((size_t)n, sizeof *in);
-    float **out = calloc((size_t)n, sizeof *out);
-    if (!in || !out) TRY(no_memory(t));
-    for (int i = 0; i < n; i++) in[i] = (ts_ids){t->e[ids[i]].ids, t->e[ids[i]].n}, out[i] = t->e[ids[i]].states;
-    TRY(ts_encoder_run(t->encoder, in, n, out));
+    const some *s = user;
+    ts_ids *in = calloc((size_t)s->n, sizeof *in);
+    float **out = calloc((size_t)s->n, sizeof *out);
+    (void)c;
+    if (!in || !out) TRY(no_memory(s->t));
+    for (int i = 0; i < s->n; i++) {
+        const entry *e = s->t->e + s->ids[i];
+        in[i] = (ts_ids){e->ids, e->n}, out[i] = e->states;
+    }
+    TRY(ts_encoder_run(s->t->encoder, in, s->n, out));
 done:
     free(in);
     free(out);
     return st;
 }
 
-static ts_status count(ts_texts *t, const int *ids, int n, size_t *arena)
+static ts_status count(const some *s, size_t *arena)
 {
-    ts_status st = TS_OK;
-    ts_ctx *c = t->m->ctx;
     ts_profile p;
-    c->dev->counting = true;
-    TRY(ts_arena_open(&c->arena, c->dev, 0));
-    st = run(t, ids, n);
-    *arena = c->arena.peak;
-    ts_arena_close(&c->arena);
-done:
-    c->dev->counting = false;
-    ts_profile_read(c->dev, &p, true);
+    ts_ctx *c = s->t->m->ctx;
+    ts_status st = ts_count_phase(c, run, (void *)s, arena);
+    ts_profile_read(c->dev, &p, true); /* what was counted is no time of anything */
     return st;
 }
 
@@ -181,7 +181,7 @@ ts_status ts_texts_count(ts_texts *t, const int *ids, int n, size_t *bytes)
     size_t arena, largest;
     TRY(open_encoder(t));
     for (int i = 0; i < n; i++) TRY(make_room(t, t->e + ids[i]));
-    TRY(count(t, ids, n, &arena));
+    TRY(count(&(some){t, ids, n}, &arena));
     for (int i = 0; i < n; i++) ts_texts_drop(t, ids[i]);
     ts_weights_packed(ts_encoder_weights(t->encoder), &largest);
     *bytes = arena + largest;
@@ -195,10 +195,11 @@ static ts_status encode_some(ts_texts *t, const int *ids, int n)
     ts_status st = TS_OK;
     ts_ctx *c = t->m->ctx;
     size_t arena;
+    some s = {t, ids, n};
     for (int i = 0; i < n; i++) TRY(make_room(t, t->e + ids[i]));
-    TRY(count(t, ids, n, &arena));
+    TRY(count(&s, &arena));
     TRY(ts_arena_open(&c->arena, c->dev, arena));
-    TRY(run(t, ids, n));
+    TRY(run(c, &s));
 done:
     ts_arena_close(&c->arena);
     for (int i = 0; st && i < n; i++) ts_texts_drop(t, ids[i]);

@@ -55,12 +55,8 @@ const char *testing_warned(const ts_ctx *ctx)
 
 size_t testing_run(ts_ctx *ctx, ts_status (*phase)(ts_ctx *, void *), void *user)
 {
-    ctx->dev->counting = true;
-    ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
-    ck_ok(ctx, phase(ctx, user));
-    size_t size = ctx->arena.peak;
-    ts_arena_close(&ctx->arena);
-    ctx->dev->counting = false;
+    size_t size;
+    ck_ok(ctx, ts_count_phase(ctx, phase, user, &size));
     ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, size));
     ck_ok(ctx, phase(ctx, user));
     ts_arena_close(&ctx->arena);

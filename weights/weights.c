@@ -46,6 +46,7 @@ struct ts_weights {
     ts_ptr *chunk;                /* memory of vectors: one a round of loading */
     int chunks;
     size_t most, budget; /* bytes that may be held: at most, and as the caller said */
+    size_t all;          /* bytes of everything packed, once it is decided what stays */
     bool planned;
     ts_ptr slot;
     int owner;     /* the group in the slot; -1: none */
@@ -310,6 +311,7 @@ static ts_status decide(ts_weights *ws)
         if (i && g->bytes > largest) largest = g->bytes;
     }
     size_t taken = vector_bytes(ws) + (all > ws->budget ? largest : 0);
+    ws->all = all;
     for (int i = 0; i < ws->groups; i++) {
         group *g = ws->group + i;
         g->stays = i == 0 || taken + g->bytes <= ws->budget || g->bytes == 0;
@@ -445,7 +447,7 @@ done:
 void ts_weights_budget(ts_weights *ws, size_t bytes)
 {
     if (bytes > ws->most) bytes = ws->most;
-    if (bytes != ws->budget) ws->planned = false;
+    if (bytes != ws->budget && (ws->all > bytes || ws->all > ws->budget)) ws->planned = false; /* what fits entirely stays as it is */
     ws->budget = bytes;
 }
 

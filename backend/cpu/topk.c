@@ -40,12 +40,6 @@ static uint32_t nth_largest(uint32_t *x, long n, long k)
     return x[0];
 }
 
-static long budget(double keep, long nb)
-{
-    long k = (long)floor(keep * (double)nb + 0.5);
-    return k < 1 ? 1 : k > nb ? nb : k;
-}
-
 /* Bits of one row: the k largest scores, block `forced` (-1: none) among them. Returns the share of the row's scores that they hold. */
 static double choose_row(const float *score, long nb, long k, long forced, uint32_t *work, uint32_t *bits)
 {
@@ -107,7 +101,7 @@ static bool above(const double *recall, long a, long b) { return recall[a] > rec
 static bool adapt(selection *s)
 {
     double keep = s->a->keep, high = fmin(1, 1.5 * keep), low = 2 * keep - high;
-    long n = 0, base = s->k[0], many = budget(high, s->nb), few = budget(low, s->nb);
+    long n = 0, base = s->k[0], many = ts_plan_budget(high, s->nb), few = ts_plan_budget(low, s->nb);
     for (long h = 0; h < s->A; h++) n += s->head[h] > 0.8;
     if (n > s->A / 2) n = s->A / 2;
     for (long h = 0; h < s->A; h++) {
@@ -135,7 +129,7 @@ ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
     ts_status st = ts_cpu_scratch(c, (rows + (size_t)s.A) * sizeof(double) + (size_t)s.A * (sizeof(long) + 1) + (size_t)(c->threads * s.nb) * sizeof(uint32_t) + 8, &scratch);
     if (st || c->dev.counting) return st;
     s.recall = scratch, s.head = s.recall + rows, s.k = (long *)(s.head + s.A), s.work = (uint32_t *)(s.k + s.A), s.changed = (unsigned char *)(s.work + c->threads * s.nb);
-    for (long h = 0; h < s.A; h++) s.k[h] = budget(a->keep, s.nb), s.changed[h] = 1;
+    for (long h = 0; h < s.A; h++) s.k[h] = ts_plan_budget(a->keep, s.nb), s.changed[h] = 1;
     choose_heads(c, &s);
     write_stat(&s, 0);
     if (a->adaptive && adapt(&s)) choose_heads(c, &s);

@@ -61,7 +61,7 @@ done:
 
 ts_status sparse_open(ts_ctx *ctx, sparse_run *j)
 {
-    ts_attn_options o = {.grid = j->grid, .steps = STEPS, .layers = LAYERS, .heads = A, .slots = SLOTS, .slot_name = sparse_branches, .keep_plans = j->plans, .keep_scores = j->scores};
+    ts_attn_options o = {.grid = j->grid, .layers = LAYERS, .heads = A, .slots = SLOTS, .slot_name = sparse_branches, .keep_plans = j->plans, .keep_scores = j->scores};
     ck_ok(ctx, ts_policy_parse(&ctx->err, j->policy, &o.policy));
     ts_policy_settle(&o.policy, STEPS);
     ts_status st = ts_attn_open(&j->attn, ctx, &o);

@@ -74,7 +74,7 @@ START_TEST(one_step)
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     for (int strict = 0; strict < 2; strict++) {
         sparse_run j = sparse_run_of(strict ? "adaspa:min-tokens=0,strict" : "adaspa:min-tokens=0", 0);
-        ts_attn_options o = {.grid = j.grid, .steps = 1, .layers = 1, .heads = A, .slots = 1, .slot_name = sparse_branches};
+        ts_attn_options o = {.grid = j.grid, .layers = 1, .heads = A, .slots = 1, .slot_name = sparse_branches};
         ck_ok(ctx, ts_policy_parse(&ctx->err, j.policy, &o.policy));
         ts_policy_settle(&o.policy, 1);
         ctx->dev->counting = true;

@@ -186,7 +186,7 @@ static void check_window(const ordered *x, double keep)
         for (int j = 0; j < nb; j++) {
             int before = 0;
             for (int i = 0; i < nb; i++) before += distance(x, c, p, i) < distance(x, c, p, j) || (distance(x, c, p, i) == distance(x, c, p, j) && i < j);
-            ck_assert_msg(has(bits, nb, p, j) == (before < ts_budget(keep, nb)), "%dx%dx%d, keep %g: %d of row %d", x->g.F, x->g.H, x->g.W, keep, j, p);
+            ck_assert_msg(has(bits, nb, p, j) == (before < ts_plan_budget(keep, nb)), "%dx%dx%d, keep %g: %d of row %d", x->g.F, x->g.H, x->g.W, keep, j, p);
         }
     free(bits), free(c);
 }
@@ -203,17 +203,17 @@ END_TEST
 
 START_TEST(budget)
 {
-    ck_assert_int_eq(ts_budget(1e-9, 100), 1);
-    ck_assert_int_eq(ts_budget(0.2, 1), 1);
-    ck_assert_int_eq(ts_budget(0.2, 12), 2);
-    ck_assert_int_eq(ts_budget(0.2, 13), 3);
-    ck_assert_int_eq(ts_budget(0.5, 5), 3);
-    ck_assert_int_eq(ts_budget(1, 7), 7);
+    ck_assert_int_eq(ts_plan_budget(1e-9, 100), 1);
+    ck_assert_int_eq(ts_plan_budget(0.2, 1), 1);
+    ck_assert_int_eq(ts_plan_budget(0.2, 12), 2);
+    ck_assert_int_eq(ts_plan_budget(0.2, 13), 3);
+    ck_assert_int_eq(ts_plan_budget(0.5, 5), 3);
+    ck_assert_int_eq(ts_plan_budget(1, 7), 7);
     for (int nb = 1; nb < 300; nb++)
         for (int hundredths = 1; hundredths <= 100; hundredths++) {
             long want = (2L * hundredths * nb + 100) / 200; /* exact, but where a double decides a tie */
             if (hundredths * nb % 100 == 50) continue;
-            ck_assert_int_eq(ts_budget(hundredths / 100.0, nb), want < 1 ? 1 : want);
+            ck_assert_int_eq(ts_plan_budget(hundredths / 100.0, nb), want < 1 ? 1 : want);
         }
 }
 END_TEST
@@ -233,7 +233,7 @@ START_TEST(random_counts)
             ck_assert(!memcmp(bits, again, (size_t)(nb * ts_plan_words(nb)) * sizeof *bits));
             for (int p = 0; p < nb; p++) {
                 ck_assert(has(bits, nb, p, p));
-                ck_assert_int_eq(ts_bits_count(bits + p * ts_plan_words(nb), 1, nb), ts_budget(keeps[i], nb));
+                ck_assert_int_eq(ts_bits_count(bits + p * ts_plan_words(nb), 1, nb), ts_plan_budget(keeps[i], nb));
             }
             free(bits), free(again);
         }
@@ -255,7 +255,7 @@ START_TEST(random_definition)
         for (int j = 0; j < NB; j++) {
             int before = 0;
             for (int i = 0; i < NB; i++) before += i != p && (word[i] < word[j] || (word[i] == word[j] && i < j));
-            ck_assert(has(bits, NB, p, j) == (j == p || before < ts_budget(0.3, NB) - 1));
+            ck_assert(has(bits, NB, p, j) == (j == p || before < ts_plan_budget(0.3, NB) - 1));
         }
     }
     free(bits);

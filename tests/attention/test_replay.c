@@ -54,7 +54,7 @@ static void misfit(const ts_bag *bag, const char *keys, ts_attn_options o, ts_st
     ck_ok(ctx, ts_bag_save(&ctx->err, bag, path));
     snprintf(with, sizeof with, "blocks:file=%s%s", path, keys);
     ck_ok(ctx, ts_policy_parse(&ctx->err, with, &o.policy));
-    ts_policy_settle(&o.policy, o.steps);
+    ts_policy_settle(&o.policy, STEPS);
     ctx->dev->counting = true;
     ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
     ck_assert_int_eq(ts_attn_open(&a, ctx, &o), code);
@@ -85,7 +85,7 @@ START_TEST(misfits)
 {
     sparse_run j = sparse_run_on("cpu", 1, "window:keep=0.4,min-tokens=0,order=tile", 0);
     const ts_bag *bag = ts_attn_plans(&j.attn);
-    const ts_attn_options fit = {.grid = j.grid, .steps = STEPS, .layers = LAYERS, .heads = A, .slots = SLOTS, .slot_name = sparse_branches};
+    const ts_attn_options fit = {.grid = j.grid, .layers = LAYERS, .heads = A, .slots = SLOTS, .slot_name = sparse_branches};
     ts_attn_options o = fit;
     misfit(bag, "", o, TS_OK, "");
     o.grid = ts_grid_of(3, 9, 13);

@@ -34,7 +34,7 @@ START_TEST(pooled_plans)
                 if (!(row[0] >> i & 1)) most = fmax(most, score);
             }
             ck_assert(row[0] >> p & 1);
-            ck_assert_int_eq(ts_bits_count(row, 1, nb), ts_budget(0.5, nb));
+            ck_assert_int_eq(ts_bits_count(row, 1, nb), ts_plan_budget(0.5, nb));
             ck_assert_msg(least >= most - 1e-5, "head %d, row %d: %g is read, %g is not", a, p, least, most);
         }
     }
@@ -82,7 +82,7 @@ START_TEST(searches)
 {
     int shape = _i;
     sparse_run j = sparse_run_on("cpu", 1, "adaspa:keep=0.4,adaptive=off,min-tokens=0,order=raster", shape);
-    int nb = j.grid.nb, words = (int)ts_plan_words(nb), budget = (int)ts_budget(0.4, nb);
+    int nb = j.grid.nb, words = (int)ts_plan_words(nb), budget = (int)ts_plan_budget(0.4, nb);
     uint32_t *bits = malloc((size_t)(A * nb * words) * sizeof *bits), *fixed = malloc((size_t)(nb * words) * sizeof *fixed);
     ts_err err = {0};
     for (int slot = 0; slot < SLOTS; slot++)
@@ -134,7 +134,7 @@ START_TEST(adaptive)
             ck_ok(ctx, ts_plan_get(&ctx->err, ts_attn_plans(&j.attn), "plans", sparse_branches[slot], layer, A, nb, bits));
             for (int a = 0; a < A; a++) {
                 count[a] = (int)ts_bits_count(bits + (long)a * nb * words, 1, nb);
-                above += recall[a] > 0.8, few += count[a] == ts_budget(0.2, nb), many += count[a] == ts_budget(0.6, nb);
+                above += recall[a] > 0.8, few += count[a] == ts_plan_budget(0.2, nb), many += count[a] == ts_plan_budget(0.6, nb);
                 for (int p = 0; p < nb; p++) ck_assert_int_eq(ts_bits_count(bits + ((long)a * nb + p) * words, 1, nb), count[a]);
             }
             ck_assert_int_eq(few, above < A / 2 ? above : A / 2);

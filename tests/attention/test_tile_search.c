@@ -42,7 +42,7 @@ static ts_status phase(ts_ctx *ctx, void *user)
     job *j = user;
     ts_attn a = {0};
     ts_tile_search s = {.k = ks, .ks = KS, .loss = j->loss, .chosen = j->chosen, .error = j->error};
-    ts_attn_options o = {.grid = ts_grid_of(F, H, W), .steps = 1, .layers = LAYERS, .heads = A, .slots = 1};
+    ts_attn_options o = {.grid = ts_grid_of(F, H, W), .layers = LAYERS, .heads = A, .slots = 1};
     TRY(ts_policy_parse(&ctx->err, "tile:min-tokens=0,dense-steps=0,order=raster", &o.policy));
     TRY(ts_attn_open(&a, ctx, &o));
     ck_assert(!ts_attn_tries(&a));

@@ -100,12 +100,8 @@ done:
 
 ts_status evaluation_try(ts_ctx *ctx, evaluation *e)
 {
-    ctx->dev->counting = true;
-    ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
-    ts_status st = evaluation_phase(ctx, e);
-    size_t size = ctx->arena.peak;
-    ts_arena_close(&ctx->arena);
-    ctx->dev->counting = false;
+    size_t size;
+    ts_status st = ts_count_phase(ctx, evaluation_phase, e, &size);
     if (st != TS_OK) return st;
     ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, size));
     st = evaluation_phase(ctx, e);

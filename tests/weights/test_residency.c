@@ -228,6 +228,27 @@ START_TEST(others_take_turns_in_one_slot)
 }
 END_TEST
 
+/* Runs with different room share weights: while all of them fit, nobody packs again; the first budget that is too small changes what stays. */
+START_TEST(a_budget_that_fits_everything_changes_nothing)
+{
+    bench b;
+    open_bench(&b, false);
+    want_all(&b);
+    const size_t enough = GROUPS * GROUP + VECTORS, budgets[] = {SIZE_MAX, enough, enough + 1, 2 * enough};
+    for (int i = 0; i < 4; i++) {
+        ts_weights_budget(b.ws, budgets[i]);
+        for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+        ck_assert_int_eq(b.dev.packs, 2 * GROUPS);
+    }
+    ts_weights_budget(b.ws, enough - 1);
+    for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    ck_assert_int_eq(b.dev.packs, 4 * GROUPS);
+    for (int i = 0; i < 2; i++) check_there(&b, i);
+    check_away(&b, 2 * (GROUPS - 2)); /* the last two took turns */
+    close_bench(&b);
+}
+END_TEST
+
 START_TEST(no_budget_streams_everything)
 {
     bench b;
@@ -502,6 +523,7 @@ int main(void)
     tcase_add_test(t, everything_stays_by_default);
     tcase_add_test(t, vectors_are_there_from_the_first_enter);
     tcase_add_test(t, others_take_turns_in_one_slot);
+    tcase_add_test(t, a_budget_that_fits_everything_changes_nothing);
     tcase_add_test(t, no_budget_streams_everything);
     tcase_add_test(t, small_groups_stay_after_a_large_one);
     tcase_add_test(t, unused_matrices_are_left_alone);
