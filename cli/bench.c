@@ -90,30 +90,42 @@ ts_status ts_cli_write(ts_cli *c, const char *flag, const char *path, const char
     return st;
 }
 
-static ts_status write_json(ts_cli *c, cJSON *j)
+void ts_bench_number(cJSON *j, const char *key, double x) { cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull()); }
+
+cJSON *ts_bench_document(ts_cli *c, const char *what, const ts_bench_machine *m)
+{
+    cJSON *j = cJSON_CreateObject();
+    char *versions = ts_versions(c->ctx);
+    cJSON_AddStringToObject(j, "tessera", ts_version());
+    cJSON_AddStringToObject(j, "bench", what);
+    cJSON *list = cJSON_AddArrayToObject(j, "versions");
+    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) cJSON_AddItemToArray(list, cJSON_CreateString(line));
+    ts_bench_add_machine(j, m);
+    free(versions);
+    return j;
+}
+
+ts_status ts_bench_write(ts_cli *c, cJSON *j, bool complete)
 {
     const char *path = ts_cli_text(c, TS_F_JSON_FILE);
-    char *text = path ? cJSON_Print(j) : NULL;
     if (!path) return TS_OK;
+    cJSON_AddBoolToObject(j, "complete", complete);
+    char *text = cJSON_Print(j);
     ts_status st = text ? ts_cli_write(c, "json", path, text, strlen(text)) : ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
     free(text);
     return st;
 }
 
-static cJSON *head(ts_cli *c, const ts_kernel_bench *b, table *t)
+static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b, const ts_bench_machine *m, bool complete)
 {
-    cJSON *j = cJSON_CreateObject();
-    char *versions = ts_versions(c->ctx);
-    cJSON_AddStringToObject(j, "tessera", ts_version());
-    cJSON_AddStringToObject(j, "bench", "kernel");
-    cJSON *list = cJSON_AddArrayToObject(j, "versions");
-    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) cJSON_AddItemToArray(list, cJSON_CreateString(line));
+    cJSON *j = ts_bench_document(c, "kernel", m);
     cJSON_AddNumberToObject(j, "heads", b->heads);
     cJSON_AddNumberToObject(j, "dim", b->dim);
-    t->peak = cJSON_AddObjectToObject(j, "peak");
-    t->rows = cJSON_AddArrayToObject(j, "rows");
-    free(versions);
-    return j;
+    cJSON_AddItemToObject(j, "peak", t->peak), cJSON_AddItemToObject(j, "rows", t->rows);
+    ts_status st = ts_bench_write(c, j, complete);
+    t->peak = t->rows = NULL; /* the document's */
+    cJSON_Delete(j);
+    return st;
 }
 
 static ts_status kernel(ts_cli *c)
@@ -124,7 +136,8 @@ static ts_status kernel(ts_cli *c)
     const ts_flag_value *v = c->flags.value;
     ts_kernel_bench b = {.heads = 12, .dim = 128, .repeats = 5, .tokens = counts, .keep = keep, .row = take_row};
     table t = {.c = c};
-    cJSON *j = NULL;
+    ts_bench_machine machine = {0};
+    t.peak = cJSON_CreateObject(), t.rows = cJSON_CreateArray();
     b.tokens_count = ts_parse_list(v[TS_F_TOKENS].set ? v[TS_F_TOKENS].text : "4096,16384", true, 1, 1 << 24, tokens);
     b.keep_count = ts_parse_list(v[TS_F_KEEP].set ? v[TS_F_KEEP].text : "1,0.5,0.2,0.1", false, 0, 1, keep);
     for (int i = 0; i < b.tokens_count; i++) counts[i] = lround(tokens[i]);
@@ -134,16 +147,17 @@ static ts_status kernel(ts_cli *c)
     b.user = &t;
     TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
     TRY(ts_cli_open(c, NULL));
-    j = head(c, &b, &t);
+    ts_bench_begin(&machine);
     c->screen.armed = true; /* there is no estimate to start with */
     st = ts_bench_kernel(c->ctx, &b);
-    cJSON_AddBoolToObject(j, "complete", st == TS_OK);
     if (cJSON_GetArraySize(t.rows) > 0) {
-        ts_status unsaved = write_json(c, j);
+        ts_bench_end(&machine);
+        ts_bench_print_machine(&machine);
+        ts_status unsaved = write_kernels(c, &t, &b, &machine, st == TS_OK);
         if (!st) st = unsaved;
     }
 done:
-    cJSON_Delete(j);
+    cJSON_Delete(t.peak), cJSON_Delete(t.rows);
     return st;
 }
 

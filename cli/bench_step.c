@@ -80,22 +80,11 @@ static void print(const steps_bench *b, int repeats)
     fflush(stdout);
 }
 
-static void add_number(cJSON *j, const char *key, double x) /* null: not measured */
-{
-    cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull());
-}
-
 static ts_status write_json(const steps_bench *b, const ts_request *q, bool complete)
 {
-    const char *path = ts_cli_text(b->c, TS_F_JSON_FILE);
-    if (!path) return TS_OK;
-    cJSON *j = cJSON_CreateObject(), *list;
-    cJSON_AddStringToObject(j, "tessera", ts_version());
-    cJSON_AddStringToObject(j, "bench", "step");
-    ts_bench_add_machine(j, &b->machine);
+    cJSON *j = ts_bench_document(b->c, "step", &b->machine), *list;
     cJSON_AddNumberToObject(j, "width", q->width), cJSON_AddNumberToObject(j, "height", q->height), cJSON_AddNumberToObject(j, "frames", q->frames), cJSON_AddNumberToObject(j, "steps", b->steps);
     cJSON_AddNumberToObject(j, "tokens", (double)b->k[0][0].r.tokens);
-    cJSON_AddBoolToObject(j, "complete", complete);
     list = cJSON_AddArrayToObject(j, "policies");
     for (int p = 0; p < b->policies; p++) {
         cJSON *k = cJSON_CreateObject();
@@ -103,8 +92,8 @@ static ts_status write_json(const steps_bench *b, const ts_request *q, bool comp
         whole w = weigh(b, p);
         cJSON_AddStringToObject(k, "attention", b->policy[p]);
         bool all = w.steps == b->steps;
-        add_number(k, "seconds", all ? w.seconds : NAN), add_number(k, "attention_seconds", all ? w.attention : NAN);
-        add_number(k, "speed_up", all ? g.speed : NAN), add_number(k, "ideal", all ? g.ideal : NAN);
+        ts_bench_number(k, "seconds", all ? w.seconds : NAN), ts_bench_number(k, "attention_seconds", all ? w.attention : NAN);
+        ts_bench_number(k, "speed_up", all ? g.speed : NAN), ts_bench_number(k, "ideal", all ? g.ideal : NAN);
         cJSON *rows = cJSON_AddArrayToObject(k, "evaluations");
         for (int i = 0; i < b->kinds[p]; i++)
             for (int t = 0; t < b->k[p][i].n; t++) {
@@ -117,9 +106,8 @@ static ts_status write_json(const steps_bench *b, const ts_request *q, bool comp
             }
         cJSON_AddItemToArray(list, k);
     }
-    char *text = cJSON_Print(j);
-    ts_status st = text ? ts_cli_write(b->c, "json", path, text, strlen(text)) : ts_cli_fail(b->c, TS_EMEMORY, "no memory for %s", path);
-    free(text), cJSON_Delete(j);
+    ts_status st = ts_bench_write(b->c, j, complete);
+    cJSON_Delete(j);
     return st;
 }
 

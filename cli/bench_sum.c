@@ -99,11 +99,6 @@ static cJSON *numbers(const double *x, int n)
     return a;
 }
 
-static void add_number(cJSON *j, const char *key, double x) /* null: not measured; of psnr: equal, when ssim is there */
-{
-    cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull());
-}
-
 static cJSON *policy_json(const ts_bench *b, int i)
 {
     ts_bench_row r = ts_bench_sum(b, i);
@@ -111,9 +106,9 @@ static cJSON *policy_json(const ts_bench *b, int i)
     cJSON *j = cJSON_CreateObject(), *prompts = NULL;
     cJSON_AddStringToObject(j, "attention", policy->attention);
     if (policy->series) cJSON_AddStringToObject(j, "series", policy->series), cJSON_AddNumberToObject(j, b->sweep, policy->x);
-    add_number(j, "seconds", r.seconds), add_number(j, "fastest", r.least), add_number(j, "slowest", r.most);
-    add_number(j, "attention_seconds", r.attention), add_number(j, "speed_up", r.speed), add_number(j, "attention_speed_up", r.attention_speed);
-    add_number(j, "ideal", r.ideal), add_number(j, "kept", r.kept), add_number(j, "recall", r.recall > 0 ? r.recall : NAN), add_number(j, "psnr", r.psnr), add_number(j, "ssim", r.ssim);
+    ts_bench_number(j, "seconds", r.seconds), ts_bench_number(j, "fastest", r.least), ts_bench_number(j, "slowest", r.most);
+    ts_bench_number(j, "attention_seconds", r.attention), ts_bench_number(j, "speed_up", r.speed), ts_bench_number(j, "attention_speed_up", r.attention_speed);
+    ts_bench_number(j, "ideal", r.ideal), ts_bench_number(j, "kept", r.kept), ts_bench_number(j, "recall", r.recall > 0 ? r.recall : NAN), ts_bench_number(j, "psnr", r.psnr), ts_bench_number(j, "ssim", r.ssim);
     cJSON_AddNumberToObject(j, "calls_dense", (double)r.dense), cJSON_AddNumberToObject(j, "calls_searched", (double)r.searched), cJSON_AddNumberToObject(j, "calls_sparse", (double)r.sparse);
     prompts = cJSON_AddArrayToObject(j, "prompts");
     for (int p = 0; p < b->done_prompts; p++) {
@@ -132,26 +127,16 @@ static cJSON *policy_json(const ts_bench *b, int i)
 
 ts_status ts_bench_json(const ts_bench *b)
 {
-    const char *path = ts_cli_text(b->c, TS_F_JSON_FILE);
-    if (!path) return TS_OK;
-    cJSON *j = cJSON_CreateObject();
-    char *versions = ts_versions(b->c->ctx);
-    cJSON_AddStringToObject(j, "tessera", ts_version());
-    cJSON_AddStringToObject(j, "bench", "clips");
-    cJSON *list = cJSON_AddArrayToObject(j, "versions");
-    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) cJSON_AddItemToArray(list, cJSON_CreateString(line));
-    ts_bench_add_machine(j, &b->machine);
+    cJSON *j = ts_bench_document(b->c, "clips", &b->machine), *list;
     cJSON_AddNumberToObject(j, "width", b->e.width), cJSON_AddNumberToObject(j, "height", b->e.height), cJSON_AddNumberToObject(j, "frames", b->e.frames);
     cJSON_AddNumberToObject(j, "steps", b->q.steps), cJSON_AddNumberToObject(j, "tokens", (double)b->e.tokens), cJSON_AddNumberToObject(j, "repeats", b->repeats);
     cJSON_AddStringToObject(j, "precision", b->e.precision);
     if (b->sweep[0]) cJSON_AddStringToObject(j, "sweep", b->sweep);
-    cJSON_AddBoolToObject(j, "complete", b->complete);
     list = cJSON_AddArrayToObject(j, "prompts");
     for (int p = 0; p < b->done_prompts; p++) cJSON_AddItemToArray(list, cJSON_CreateString(b->prompt[p]));
     list = cJSON_AddArrayToObject(j, "policies");
     for (int i = 0; i < b->policies; i++) cJSON_AddItemToArray(list, policy_json(b, i));
-    char *text = cJSON_Print(j);
-    ts_status st = text ? ts_cli_write(b->c, "json", path, text, strlen(text)) : ts_cli_fail(b->c, TS_EMEMORY, "no memory for %s", path);
-    free(text), free(versions), cJSON_Delete(j);
+    ts_status st = ts_bench_write(b->c, j, b->complete);
+    cJSON_Delete(j);
     return st;
 }
