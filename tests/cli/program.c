@@ -3,12 +3,15 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -125,10 +128,15 @@ pid_t program_start(const char *err, const char *args, ...)
     return pid;
 }
 
+static bool has_ended(pid_t pid)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
 bool program_says(pid_t pid, const char *err, const char *text)
 {
     for (int i = 0; i < PATIENCE; i++) {
-        siginfo_t info = {0};
         bool there = false;
         if (access(err, R_OK) == 0) {
             char *said = program_slurp(err, NULL);
@@ -136,7 +144,7 @@ bool program_says(pid_t pid, const char *err, const char *text)
             free(said);
         }
         if (there) return true;
-        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid) return false;
+        if (has_ended(pid)) return false;
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
     return false;
@@ -147,6 +155,61 @@ int program_wait(pid_t pid)
     int status = 0;
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     return code_of(status);
+}
+
+/* ---- held programs ---- */
+enum { PAGE = 4096, PIECE = 256 };
+
+int program_pipe(const char *err)
+{
+    unlink(err);
+    ck_assert_int_eq(mkfifo(err, 0600), 0);
+    int fd = open(err, O_RDWR | O_CLOEXEC | O_NONBLOCK); /* a writer, too: it can be opened before the program does */
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fcntl(fd, F_SETPIPE_SZ, PAGE), PAGE);
+    return fd;
+}
+
+/* At most PIECE bytes; 0: it has ended and everything is read. */
+static ssize_t read_piece(pid_t pid, int fd, char *to)
+{
+    for (int i = 0; i < PATIENCE; i++) {
+        bool ended = has_ended(pid);
+        ssize_t n = read(fd, to, PIECE);
+        if (n > 0 || ended) return n > 0 ? n : 0;
+        poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 50);
+    }
+    ck_abort_msg("process %ld is silent", (long)pid);
+    return 0;
+}
+
+char *program_reads(pid_t pid, int fd, const char *text)
+{
+    char *said = calloc(1, 1);
+    for (size_t n = 0; !strstr(said, text);) {
+        said = realloc(said, n + PIECE + 1);
+        ck_assert_ptr_nonnull(said);
+        ssize_t got = read_piece(pid, fd, said + n);
+        said[n += (size_t)got] = 0;
+        ck_assert_msg(got > 0, "it ended without \"%s\":\n%.6000s", text, said);
+    }
+    return said;
+}
+
+bool program_reads_bytes(pid_t pid, int fd, long n)
+{
+    char piece[PIECE];
+    for (ssize_t got; n > 0; n -= got)
+        if ((got = read_piece(pid, fd, piece)) == 0) return false;
+    return true;
+}
+
+int program_drain(pid_t pid, int fd)
+{
+    char piece[PIECE];
+    while (read_piece(pid, fd, piece) > 0) {}
+    close(fd);
+    return program_wait(pid);
 }
 
 bool program_same(const char *a, const char *b)

@@ -20,6 +20,11 @@ pid_t program_start(const char *err, const char *args, ...) __attribute__((forma
 /* Waits up to 60 s until the file holds `text` (false: the program ended before). */
 bool program_says(pid_t, const char *err, const char *text);
 int program_wait(pid_t);    /* its code, as above */
+/* A program that is held: the file `err` of program_start is a pipe of one page, so that it stands still soon behind what was read of it, for as long as a test wants it there, whatever its pace. */
+int program_pipe(const char *err);
+char *program_reads(pid_t, int pipe, const char *text); /* until it has said `text`: what it said; malloc'd. Fails the test when it ended before, or is silent for 60 s */
+bool program_reads_bytes(pid_t, int pipe, long n);      /* false: it ended before */
+int program_drain(pid_t, int pipe);                     /* lets it go to its end and closes the pipe; its code */
 char *program_slurp(const char *path, size_t *size); /* malloc'd, ended by 0 */
 bool program_same(const char *a, const char *b);     /* of equal bytes */
 int program_files(const char *folder);               /* entries, hidden ones too */

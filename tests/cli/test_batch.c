@@ -1,6 +1,7 @@
 /* Batches as a shell sees them, with the default model at its smallest: what is refused before anything is rendered, that rows come out as generate would make them, names, and what one row's failure does
  * to the others. Stopping and going on is test_batch_resume.c's. */
 #include "tests/cli/program.h"
+#include "tests/cli/scratch.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -11,37 +12,7 @@
 #include <unistd.h>
 
 #define TINY "--size 32x32 --frames 1 --steps 1 --scale 1 "
-static char *tmp;
-
-static void clean(void) { program_expect(program_shell("find %s -mindepth 1 -delete", tmp), 0); }
-
-static void put_n(const char *name, const char *text, size_t n)
-{
-    char path[4200];
-    snprintf(path, sizeof path, "%s/%s", tmp, name);
-    FILE *f = fopen(path, "w");
-    ck_assert_ptr_nonnull(f);
-    fwrite(text, 1, n, f);
-    fclose(f);
-}
-static void put(const char *name, const char *text) { put_n(name, text, strlen(text)); }
-
-static bool there(const char *name)
-{
-    char path[4200];
-    snprintf(path, sizeof path, "%s/%s", tmp, name);
-    return access(path, F_OK) == 0;
-}
-
-static void says(const char *text, const char *phrase) { ck_assert_msg(strstr(text, phrase) != NULL, "\"%s\" is not in\n%s", phrase, text); }
-static void says_not(const char *text, const char *phrase) { ck_assert_msg(!strstr(text, phrase), "\"%s\" is in\n%s", phrase, text); }
-
-static int count(const char *text, const char *phrase)
-{
-    int n = 0;
-    for (; (text = strstr(text, phrase)); text++) n++;
-    return n;
-}
+static const char *tmp;
 
 START_TEST(slips)
 {
@@ -67,7 +38,7 @@ START_TEST(slips)
         {"batch - - --out %s/o", "can be read once"},
         {"generate x --retry", "--retry is not a flag of this command"},
     };
-    put("p.txt", "a panda\na fox\n");
+    scratch_put("p.txt", "a panda\na fox\n");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         char args[4096] = "", *to = args;
         for (const char *s = row[i].args; *s; s++) {
@@ -76,17 +47,17 @@ START_TEST(slips)
         }
         const program_result *r = program_run("%s </dev/null", args);
         ck_assert_msg(r->code == 2, "%s: exit code %d\n%s", args, r->code, r->err);
-        says(r->err, row[i].phrase);
-        ck_assert_msg(!there("o"), "%s made a folder", args);
+        text_has(r->err, row[i].phrase);
+        ck_assert_msg(!scratch_has("o"), "%s made a folder", args);
     }
     program_expect(program_run("batch %s/none.txt --out %s/o", tmp, tmp), 3);
     program_expect(program_run("batch %s --out %s/o", tmp, tmp), 3);
-    says(program_run("batch 'a panda' --out %s/o", tmp)->err, "a prompt itself goes to generate");
+    text_has(program_run("batch 'a panda' --out %s/o", tmp)->err, "a prompt itself goes to generate");
     program_expect(program_run("batch %s/p.txt --out %s/p.txt", tmp, tmp), 2);
     program_expect(program_run("batch %s/p.txt --out %s/o --model /nonexistent", tmp, tmp), 3);
     program_expect(program_run("batch --status --out %s/none", tmp), 3);
     program_expect(program_run("batch --status %s", tmp), 3);
-    clean();
+    scratch_clear();
 }
 END_TEST
 
@@ -123,11 +94,11 @@ START_TEST(twenty_faults_in_two_hundred_rows)
         else fprintf(f, "{\"prompt\": \"prompt number %d\", \"seed\": %d}\n", i, i);
     }
     fclose(f);
-    put("p.jsonl", all);
+    scratch_put("p.jsonl", all);
     free(all);
     const program_result *r = program_run("batch %s/p.jsonl --out %s/o " TINY "--dry-run --progress json", tmp, tmp);
     program_expect(r, 1);
-    ck_assert_int_eq(count(r->err, "\"event\":\"fault\""), 20);
+    ck_assert_int_eq(text_count(r->err, "\"event\":\"fault\""), 20);
     r = program_run("batch %s/p.jsonl --out %s/o " TINY "--dry-run", tmp, tmp);
     program_expect(r, 1);
     const char *at = r->err;
@@ -140,27 +111,27 @@ START_TEST(twenty_faults_in_two_hundred_rows)
         ck_assert_msg(phrase && phrase < end, "\"%s\" is not in\n%.300s", wrong[i].phrase, line);
         at = end;
     }
-    says(r->err, "20 of 200 rows: 20 can not be used");
-    ck_assert_int_eq(count(r->out, "to do "), 180);
-    ck_assert_int_eq(count(r->out, "faulty "), 20);
-    says(r->out, "/o/0001_prompt-number-1_s1.png");
-    says(r->out, "/o/0200_prompt-number-200_s200.png");
-    ck_assert(!there("o"));
+    text_has(r->err, "20 of 200 rows: 20 can not be used");
+    ck_assert_int_eq(text_count(r->out, "to do "), 180);
+    ck_assert_int_eq(text_count(r->out, "faulty "), 20);
+    text_has(r->out, "/o/0001_prompt-number-1_s1.png");
+    text_has(r->out, "/o/0200_prompt-number-200_s200.png");
+    ck_assert(!scratch_has("o"));
     r = program_run("batch %s/p.jsonl --out %s/o " TINY "--fail-fast", tmp, tmp);
     program_expect(r, 3);
-    says(r->err, "20 faults in the files, and --fail-fast: nothing is rendered");
-    put("q.txt", "\xFF\n--s 5\n");
+    text_has(r->err, "20 faults in the files, and --fail-fast: nothing is rendered");
+    scratch_put("q.txt", "\xFF\n--s 5\n");
     r = program_run("batch %s/q.txt --out %s/q", tmp, tmp);
     program_expect(r, 3);
-    says(r->err, "no row that can be rendered");
-    ck_assert(!there("q"));
-    clean();
+    text_has(r->err, "no row that can be rendered");
+    ck_assert(!scratch_has("q"));
+    scratch_clear();
 }
 END_TEST
 
 START_TEST(rows_are_what_generate_makes)
 {
-    put("p.jsonl", "{\"prompt\": \"a panda\", \"seed\": 7}\n"
+    scratch_put("p.jsonl", "{\"prompt\": \"a panda\", \"seed\": 7}\n"
                      "{\"prompt\": \"a fox\", \"seeds\": [\"18446744073709551615\", 3], \"steps\": 2, \"guidance\": 2.5, \"negative\": \"blurry\", \"sampler\": \"euler\", \"shift\": 2}\n"
                      "{\"prompt\": \"a panda\", \"frames\": 5, \"fps\": 9, \"output\": \"clips/mine\", \"width\": 48}\n"
                      "{\"prompt\": \"a bear\", \"frames\": 5, \"format\": \"frames\", \"output\": \"folder\"}\n"
@@ -187,26 +158,26 @@ START_TEST(rows_are_what_generate_makes)
     char path[4300];
     snprintf(path, sizeof path, "%s/o/clips/mine.mp4", tmp);
     r = program_run("info %s --json", path);
-    says(r->out, "\"width\":48,\"height\":32,\"frames\":5,\"fps\":9");
-    says(r->out, "\"seed\":45");
+    text_has(r->out, "\"width\":48,\"height\":32,\"frames\":5,\"fps\":9");
+    text_has(r->out, "\"seed\":45");
     snprintf(path, sizeof path, "%s/o", tmp);
     ck_assert_msg(program_files(path) == 7, "%d entries", program_files(path)); /* five outputs, clips/, the account; no folder of unfinished work */
-    clean();
+    scratch_clear();
 }
 END_TEST
 
 START_TEST(each_text_is_encoded_once)
 {
-    put("p.txt", "a panda\na fox\na panda --d 9\na panda --w 48\n");
+    scratch_put("p.txt", "a panda\na fox\na panda --d 9\na panda --w 48\n");
     const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--progress json", tmp, tmp);
     program_expect(r, 0);
-    ck_assert_int_eq(count(r->err, "\"phase\":\"text\",\"step\":0"), 1);
-    says(r->err, "\"phase\":\"text\",\"step\":3,\"steps\":3"); /* two prompts, the empty negative one */
-    ck_assert_int_eq(count(r->err, "\"event\":\"row\""), 4);
-    ck_assert_int_eq(count(r->err, "\"event\":\"start\""), 4);
-    says(r->err, "\"event\":\"batch\",\"rows\":4");
-    says(r->err, "\"batch_eta\":");
-    says(r->err, "\"event\":\"batch_done\",\"done\":4,\"failed\":0,\"skipped\":0");
+    ck_assert_int_eq(text_count(r->err, "\"phase\":\"text\",\"step\":0"), 1);
+    text_has(r->err, "\"phase\":\"text\",\"step\":3,\"steps\":3"); /* two prompts, the empty negative one */
+    ck_assert_int_eq(text_count(r->err, "\"event\":\"row\""), 4);
+    ck_assert_int_eq(text_count(r->err, "\"event\":\"start\""), 4);
+    text_has(r->err, "\"event\":\"batch\",\"rows\":4");
+    text_has(r->err, "\"batch_eta\":");
+    text_has(r->err, "\"event\":\"batch_done\",\"done\":4,\"failed\":0,\"skipped\":0");
     for (const char *line = r->err; *line; line = strchr(line, '\n') + 1) {
         const char *end;
         cJSON *j = cJSON_ParseWithOpts(line, &end, 0);
@@ -215,95 +186,95 @@ START_TEST(each_text_is_encoded_once)
     }
     const char *wide = strstr(r->err, "0004_"), *last = strstr(r->err, "0003_"); /* equal sizes follow each other */
     ck_assert(wide && last && last < wide);
-    clean();
+    scratch_clear();
 }
 END_TEST
 
 START_TEST(the_cache_serves_another_run)
 {
-    put("p.txt", "a panda\na fox\n");
+    scratch_put("p.txt", "a panda\na fox\n");
     program_expect(program_run("batch %s/p.txt --out %s/o " TINY "--cache %s/cache", tmp, tmp, tmp), 0);
     char path[4200];
     snprintf(path, sizeof path, "%s/cache", tmp);
     ck_assert_int_eq(program_files(path), 3);
     const program_result *r = program_run("batch %s/p.txt --out %s/o2 " TINY "--cache %s/cache --progress json", tmp, tmp, tmp);
     program_expect(r, 0);
-    says_not(r->err, "\"phase\":\"text\",\"step\":1,"); /* no layer of the encoder ran */
+    text_lacks(r->err, "\"phase\":\"text\",\"step\":1,"); /* no layer of the encoder ran */
     program_expect(program_shell("cmp %s/o/0001_a-panda_s43.png %s/o2/0001_a-panda_s43.png", tmp, tmp), 0);
     program_expect(program_run("batch %s/p.txt --out %s/o3 " TINY "--cache %s/p.txt", tmp, tmp, tmp), 2);
-    clean();
+    scratch_clear();
 }
 END_TEST
 
 START_TEST(names)
 {
-    put("a b.txt", "A Panda, \"red\"!\n\xE7\x8C\xAB \xC3\x89t\xC3\xA9 x\n  ... --w 48\n.hidden/../x --d 5\n");
+    scratch_put("a b.txt", "A Panda, \"red\"!\n\xE7\x8C\xAB \xC3\x89t\xC3\xA9 x\n  ... --w 48\n.hidden/../x --d 5\n");
     const program_result *r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run", tmp, tmp);
     program_expect(r, 0);
-    says(r->out, "/o/0001_a-panda-red_s43.png");
-    says(r->out, "/o/0002_\xE7\x8C\xAB-\xC3\xA9t\xC3\xA9-x_s44.png");
-    says(r->out, "/o/0003_prompt_s45.png");
-    says(r->out, "/o/0004_hidden-x_s5.png");
+    text_has(r->out, "/o/0001_a-panda-red_s43.png");
+    text_has(r->out, "/o/0002_\xE7\x8C\xAB-\xC3\xA9t\xC3\xA9-x_s44.png");
+    text_has(r->out, "/o/0003_prompt_s45.png");
+    text_has(r->out, "/o/0004_hidden-x_s5.png");
     r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{file}/{prompt}-{n}_{{{seed:6}}}_{width}x{height:5}_{frames}_{steps}_{line}_{slug:4}' --count 2 --format gif", tmp, tmp);
     program_expect(r, 0);
-    says(r->out, "/o/a-b/A Panda, _red_!-1_{000043}_32x00032_1_1_1_a-pa.gif");
-    says(r->out, "/o/a-b/A Panda, _red_!-2_{000044}_32x00032_1_1_1_a-pa.gif");
-    says(r->out, "/o/a-b/_hidden_.._x-2_{000006}_32x00032_1_1_4_hidd.gif");
+    text_has(r->out, "/o/a-b/A Panda, _red_!-1_{000043}_32x00032_1_1_1_a-pa.gif");
+    text_has(r->out, "/o/a-b/A Panda, _red_!-2_{000044}_32x00032_1_1_1_a-pa.gif");
+    text_has(r->out, "/o/a-b/_hidden_.._x-2_{000006}_32x00032_1_1_4_hidd.gif");
     r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{index}.png'", tmp, tmp);
-    says(r->out, "/o/1.png\n");
+    text_has(r->out, "/o/1.png\n");
     r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{slug:3}' --count 2", tmp, tmp);
     program_expect(r, 2);
-    says(r->err, "a b.txt:1: writes a-p.png, as ");
-    says(r->err, "4 outputs would replace another of the same batch");
+    text_has(r->err, "a b.txt:1: writes a-p.png, as ");
+    text_has(r->err, "4 outputs would replace another of the same batch");
     r = program_run("batch '%s/a b.txt' '%s/a b.txt' --out %s/o " TINY "--dry-run", tmp, tmp, tmp);
     program_expect(r, 2);
     r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name same/{index:99}", tmp, tmp);
     program_expect(r, 2);
-    put("p.txt", "a --output x\nb --output x/y\n");
+    scratch_put("p.txt", "a --output x\nb --output x/y\n");
     r = program_run("batch %s/p.txt --out %s/o " TINY "--dry-run --format frames", tmp, tmp);
     program_expect(r, 2);
-    says(r->err, "writes x/y, into what");
+    text_has(r->err, "writes x/y, into what");
     static const char *const bad[] = {"../x", "/etc/x", "a//b", "./x", "tessera-batch.png", "f-%04d.png"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char line[300];
         snprintf(line, sizeof line, "a --output %s\nb\n", bad[i]);
-        put("p.txt", line);
+        scratch_put("p.txt", line);
         r = program_run("batch %s/p.txt --out %s/o " TINY "--dry-run", tmp, tmp);
         ck_assert_msg(r->code == 2 || r->code == 1, "%s: %d", bad[i], r->code);
-        says(r->err, "p.txt:1: ");
+        text_has(r->err, "p.txt:1: ");
     }
-    clean();
+    scratch_clear();
 }
 END_TEST
 
 START_TEST(standard_input_and_several_files)
 {
-    put("a.csv", "prompt,steps\n\"a panda, red\",2\n");
+    scratch_put("a.csv", "prompt,steps\n\"a panda, red\",2\n");
     const program_result *r = program_shell("printf '{\"prompt\": \"a fox\"}\\n' | $TESSERA batch %s/a.csv - --out %s/o " TINY "--dry-run --name '{file}-{index}'", tmp, tmp);
     program_expect(r, 0);
-    says(r->out, "/o/a-1.png");
-    says(r->out, "/o/stdin-1.png");
+    text_has(r->out, "/o/a-1.png");
+    text_has(r->out, "/o/stdin-1.png");
     r = program_shell("printf 'prompt;seed\\na fox;5\\n' | $TESSERA batch - --out %s/o " TINY "--dry-run", tmp);
-    says(r->out, "/o/0001_a-fox_s5.png");
-    clean();
+    text_has(r->out, "/o/0001_a-fox_s5.png");
+    scratch_clear();
 }
 END_TEST
 
 /* One row that is too large for the memory, one whose attention is unknown: the others are rendered, and the account says why. */
 START_TEST(a_row_that_can_not_be_rendered_fails_alone)
 {
-    put("p.txt", "a panda --d 1\nhuge --w 4096 --h 4096 --f 33\nodd --attention nonsense\na fox --d 2\n");
+    scratch_put("p.txt", "a panda --d 1\nhuge --w 4096 --h 4096 --f 33\nodd --attention nonsense\na fox --d 2\n");
     const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--memory 64M", tmp, tmp);
     program_expect(r, 1);
-    says(r->err, "p.txt:2: ");
-    says(r->err, "GB may be used");
-    says(r->err, "p.txt:3: ");
-    says(r->err, "nonsense");
-    says(r->err, "2 of 4 rows: 1 can not be used, 1 failed");
-    ck_assert(there("o/0001_a-panda_s1.png") && there("o/0004_a-fox_s2.png"));
-    ck_assert_int_eq(count(r->out, "done "), 2);
-    ck_assert_int_eq(count(r->out, "failed "), 1);
-    clean();
+    text_has(r->err, "p.txt:2: ");
+    text_has(r->err, "GB may be used");
+    text_has(r->err, "p.txt:3: ");
+    text_has(r->err, "nonsense");
+    text_has(r->err, "2 of 4 rows: 1 can not be used, 1 failed");
+    ck_assert(scratch_has("o/0001_a-panda_s1.png") && scratch_has("o/0004_a-fox_s2.png"));
+    ck_assert_int_eq(text_count(r->out, "done "), 2);
+    ck_assert_int_eq(text_count(r->out, "failed "), 1);
+    scratch_clear();
 }
 END_TEST
 
@@ -339,63 +310,63 @@ static void poison(const char *word)
 START_TEST(nan_in_one_row_fails_that_row_only)
 {
     poison("panda");
-    put("p.txt", "a fox --d 1\na panda\na cat --d 2\n");
+    scratch_put("p.txt", "a fox --d 1\na panda\na cat --d 2\n");
     const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model", tmp, tmp, tmp);
     program_expect(r, 1);
-    says(r->err, "p.txt:2: ");
-    says(r->err, "NaN");
-    ck_assert(there("o/0001_a-fox_s1.png") && there("o/0003_a-cat_s2.png") && !there("o/0002_a-panda_s44.png"));
+    text_has(r->err, "p.txt:2: ");
+    text_has(r->err, "NaN");
+    ck_assert(scratch_has("o/0001_a-fox_s1.png") && scratch_has("o/0003_a-cat_s2.png") && !scratch_has("o/0002_a-panda_s44.png"));
     r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model", tmp, tmp, tmp);
     program_expect(r, 1);
-    says(r->err, "2 of 3 rows skipped: their outputs are there");
-    says(r->err, "1 row skipped that failed before");
-    ck_assert_int_eq(count(r->err, "row 1/"), 0);
+    text_has(r->err, "2 of 3 rows skipped: their outputs are there");
+    text_has(r->err, "1 row skipped that failed before");
+    ck_assert_int_eq(text_count(r->err, "row 1/"), 0);
     r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model --retry", tmp, tmp, tmp);
     program_expect(r, 1);
-    says(r->err, "row 1/1: 0002_a-panda_s44.png, failed");
+    text_has(r->err, "row 1/1: 0002_a-panda_s44.png, failed");
     r = program_run("batch %s/p.txt --out %s/o2 " TINY "--model %s/model --fail-fast", tmp, tmp, tmp);
     program_expect(r, 1);
-    ck_assert(there("o2/0001_a-fox_s1.png") && !there("o2/0003_a-cat_s2.png"));
+    ck_assert(scratch_has("o2/0001_a-fox_s1.png") && !scratch_has("o2/0003_a-cat_s2.png"));
     r = program_run("batch --status %s/o", tmp);
     program_expect(r, 0);
-    says(r->out, "2 of 3 rows done, 1 failed, 0 left");
-    says(r->out, "failed: 0002_a-panda_s44.png: ");
-    clean();
+    text_has(r->out, "2 of 3 rows done, 1 failed, 0 left");
+    text_has(r->out, "failed: 0002_a-panda_s44.png: ");
+    scratch_clear();
 }
 END_TEST
 
 START_TEST(report_is_one_page)
 {
-    put("p.txt", "a <b>panda</b> & \"fox\" --f 5\na fox\nbad --s 0\n");
+    scratch_put("p.txt", "a <b>panda</b> & \"fox\" --f 5\na fox\nbad --s 0\n");
     const program_result *r = program_run("batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp, tmp, tmp);
     program_expect(r, 1);
     char path[4200];
     snprintf(path, sizeof path, "%s/page.html", tmp);
     char *page = program_slurp(path, NULL);
-    says(page, "a &lt;b&gt;panda&lt;/b&gt; &amp; &quot;fox&quot;");
-    ck_assert_int_eq(count(page, "data:image/png;base64,iVBOR"), 2);
-    ck_assert_int_eq(count(page, "<section"), 3);
-    says(page, "seed 43 ");
-    says(page, "steps: got &quot;0&quot;, expected a whole number");
-    says_not(page, "http");
+    text_has(page, "a &lt;b&gt;panda&lt;/b&gt; &amp; &quot;fox&quot;");
+    ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 2);
+    ck_assert_int_eq(text_count(page, "<section"), 3);
+    text_has(page, "seed 43 ");
+    text_has(page, "steps: got &quot;0&quot;, expected a whole number");
+    text_lacks(page, "http");
     free(page);
     r = program_run("batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp, tmp, tmp);
     page = program_slurp(path, NULL);
-    ck_assert_int_eq(count(page, "data:image/png;base64,iVBOR"), 2); /* of the earlier run */
+    ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 2); /* of the earlier run */
     free(page);
-    put("p.txt", "a panda\na fox\na cat\n"); /* the last share's page has the rows of all */
+    scratch_put("p.txt", "a panda\na fox\na cat\n"); /* the last share's page has the rows of all */
     for (int i = 1; i <= 2; i++) program_expect(program_run("batch %s/p.txt --out %s/s --size 32x32 --frames 1 --steps 1 --report %s/page.html --shard %d/2", tmp, tmp, tmp, i), 0);
     page = program_slurp(path, NULL);
-    ck_assert_int_eq(count(page, "data:image/png;base64,iVBOR"), 3);
-    says(page, "1 done, 2 done before, 0 failed, 0 to do");
+    ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 3);
+    text_has(page, "1 done, 2 done before, 0 failed, 0 to do");
     free(page);
-    clean();
+    scratch_clear();
 }
 END_TEST
 
 int main(void)
 {
-    tmp = testing_tmp();
+    tmp = scratch_open();
     Suite *s = suite_create("batch");
     TCase *t = tcase_create("batch");
     tcase_set_timeout(t, 0);
