@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint32_t state = 1;
 static float uniform(void) /* -1..1 */
@@ -17,9 +18,33 @@ static ts_ptr put(ts_ctx *c, const void *data, size_t bytes)
 {
     ts_ptr p;
     ck_ok(c, c->dev->ops->alloc(c->dev, bytes, &p));
-    if (data) ck_ok(c, c->dev->ops->upload(c->dev, p, data, bytes));
+    ck_ok(c, c->dev->ops->upload(c->dev, p, data, bytes));
     return p;
 }
+
+/* Room for a result with bytes before and behind it that must stay. */
+enum { GUARD = 256, PATTERN = 0xA5 };
+
+static ts_ptr room(ts_ctx *c, size_t bytes)
+{
+    char *pattern = malloc(bytes + 2 * GUARD);
+    memset(pattern, PATTERN, bytes + 2 * GUARD);
+    ts_ptr p = put(c, pattern, bytes + 2 * GUARD);
+    free(pattern);
+    return ts_at(p, GUARD);
+}
+
+static void fetch(ts_ctx *c, void *to, ts_ptr p, size_t bytes, const char *what)
+{
+    unsigned char *all = malloc(bytes + 2 * GUARD);
+    ck_ok(c, c->dev->ops->download(c->dev, all, (ts_ptr){p.at - GUARD}, bytes + 2 * GUARD));
+    for (size_t i = 0; i < bytes + 2 * GUARD; i++)
+        if ((i < GUARD || i >= GUARD + bytes) && all[i] != PATTERN) ck_abort_msg("%s: byte %ld of %zu is written", what, (long)i - GUARD, bytes);
+    memcpy(to, all + GUARD, bytes);
+    free(all);
+}
+
+static void leave(ts_ctx *c, ts_ptr room) { c->dev->ops->free(c->dev, (ts_ptr){room.at - GUARD}); }
 
 /* Top-k is one of the searches whose scratch a counting run sizes: here it is sized by use. */
 typedef struct { long A, nb; double keep; bool diagonal, adaptive; int ties; } pattern;
@@ -74,9 +99,8 @@ static void define(const pattern *p, const float *score, long *k, double *base, 
         }
 }
 
-static void check_pattern(const pattern *p, const char *backend, int threads)
+static void check_pattern(const pattern *p, ts_ctx *c)
 {
-    ts_ctx *c = testing_open(backend, NULL, threads);
     long A = p->A, nb = p->nb, words = ts_plan_words((int)nb), cells = A * nb * nb;
     float *score = malloc((size_t)cells * 4), stat[3 * A];
     uint32_t *bits = malloc((size_t)(A * nb * words) * 4);
@@ -85,46 +109,86 @@ static void check_pattern(const pattern *p, const char *backend, int threads)
     double base[A], recall[A];
     draw(p, score);
     ts_topk t = {.scores = ts_tensor_of(put(c, score, (size_t)cells * 4), TS_F32, TS_DIM(A, nb, nb)), .keep = p->keep, .diagonal = p->diagonal, .adaptive = p->adaptive,
-                   .plan = {.A = (int)A, .nb = (int)nb, .bits = put(c, NULL, (size_t)(A * nb * words) * 4)}, .stat = ts_tensor_of(put(c, NULL, sizeof stat), TS_F32, TS_DIM(3, A))};
+                   .plan = {.A = (int)A, .nb = (int)nb, .bits = room(c, (size_t)(A * nb * words) * 4)}, .stat = ts_tensor_of(room(c, sizeof stat), TS_F32, TS_DIM(3, A))};
     ck_ok(c, ts_topk_op(c->dev, t));
-    ck_ok(c, c->dev->ops->download(c->dev, bits, t.plan.bits, (size_t)(A * nb * words) * 4));
-    ck_ok(c, c->dev->ops->download(c->dev, stat, t.stat.p, sizeof stat));
+    fetch(c, bits, t.plan.bits, (size_t)(A * nb * words) * 4, "bits"), fetch(c, stat, t.stat.p, sizeof stat, "stat");
     define(p, score, k, base, recall, kept);
-    for (long i = 0; i < cells; i++) ck_assert_msg((bits[i / nb * words + i % nb / 32] >> (i % nb % 32) & 1) == kept[i], "%ld blocks, keep %g: block %ld of row %ld", nb, p->keep, i % nb, i / nb);
-    for (long i = 0; i < A * nb; i++)
-        for (long j = nb; j < words * 32; j++) ck_assert(!(bits[i * words + j / 32] >> j % 32 & 1));
+    for (long i = 0; i < A * nb; i++) /* an assertion that holds writes to a file, too: only what is wrong is asserted, of millions */
+        for (long j = 0; j < words * 32; j++)
+            if ((bits[i * words + j / 32] >> j % 32 & 1) != (j < nb && kept[i * nb + j])) ck_abort_msg("%ld blocks, keep %g: block %ld of row %ld", nb, p->keep, j, i);
     for (long a = 0; a < A; a++) ck_assert(fabs(stat[a] - base[a]) < 1e-6 && fabs(stat[A + a] - recall[a]) < 1e-6 && (long)stat[2 * A + a] == k[a] * nb);
-    c->dev->ops->free(c->dev, t.scores.p), c->dev->ops->free(c->dev, t.plan.bits), c->dev->ops->free(c->dev, t.stat.p);
+    c->dev->ops->free(c->dev, t.scores.p), leave(c, t.plan.bits), leave(c, t.stat.p);
     free(score), free(bits), free(kept);
-    testing_close(c);
 }
 
 START_TEST(plans)
 {
     static const long sizes[] = {1, 2, 5, 31, 32, 33, 64, 129};
     static const double keeps[] = {0.01, 0.2, 0.35, 0.5, 0.7, 1};
+    ts_ctx *on[2][2];
+    for (int i = 0; i < 4; i++) on[i / 2][i % 2] = testing_open(i / 2 ? "far" : "cpu", NULL, 1 + i % 2);
     state = 7;
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++)
             for (int f = 0; f < 12; f++)
-                check_pattern(&(pattern){.A = 1 + f, .nb = sizes[s], .keep = keeps[i], .diagonal = f & 1, .adaptive = f & 2, .ties = f & 4 ? 3 : 0}, s % 2 ? "far" : "cpu", 1 + f % 2);
+                check_pattern(&(pattern){.A = 1 + f, .nb = sizes[s], .keep = keeps[i], .diagonal = f & 1, .adaptive = f & 2, .ties = f & 4 ? 3 : 0}, on[s % 2][f % 2]);
+    for (int i = 0; i < 4; i++) testing_close(on[i / 2][i % 2]);
+}
+END_TEST
+
+/* One head of N blocks on the CPU, without a device's memory. */
+static void choose(const float *score, long A, long nb, double keep, bool adaptive, uint32_t *bits, float *stat)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    ck_ok(c, ts_topk_op(c->dev, (ts_topk){.scores = ts_tensor_of((ts_ptr){(uintptr_t)score}, TS_F32, TS_DIM(A, nb, nb)), .keep = keep, .adaptive = adaptive, .plan = {.A = (int)A, .nb = (int)nb, .bits = {(uintptr_t)bits}},
+                                          .stat = ts_tensor_of((ts_ptr){(uintptr_t)stat}, TS_F32, TS_DIM(3, A))}));
+    testing_close(c);
+}
+
+/* -0 and 0 are equal, so the first of them are taken; negative scores lie below both. */
+START_TEST(zeros_of_both_signs)
+{
+    static const float score[16] = {-1, -0.0f, 0, -0.0f, 0, -0.0f, -2, 0, -0.0f, -0.0f, -0.0f, 0, -3, -3, 0, -0.0f};
+    static const uint32_t want[4] = {6, 3, 3, 12}; /* of 1 2 3; of 0 1 3, of 0 1 2 3, of 2 3 */
+    uint32_t bits[4];
+    float stat[3];
+    choose(score, 1, 4, 0.5, false, bits, stat);
+    for (int i = 0; i < 4; i++) ck_assert_uint_eq(bits[i], want[i]);
+}
+END_TEST
+
+/* More than 0.8 of the weight in a fifth of the blocks makes a head one that can give: of 0.79, 0.798, 0.81 and 0.95 the latter two, to the first two. */
+START_TEST(what_heads_give_from)
+{
+    enum { A = 4, NB = 10 };
+    static const float best[A] = {0.79f, 0.798f, 0.81f, 0.95f};
+    static const long want[2][A] = {{3, 3, 1, 1}, {2, 3, 2, 1}};
+    float score[A * NB * NB], stat[3 * A];
+    uint32_t bits[A * NB];
+    for (int t = 0; t < 2; t++) {
+        for (int i = 0; i < A * NB * NB; i++) {
+            float b = t && i / (NB * NB) == 2 ? 0.795f : best[i / (NB * NB)]; /* then only one gives, to the least */
+            if (t && i / (NB * NB) == 1) b = 0.79f;
+            if (t && i / (NB * NB) == 0) b = 0.798f;
+            score[i] = i % NB < 2 ? b / 2 : (1 - b) / 8;
+        }
+        choose(score, A, NB, 0.2, true, bits, stat);
+        for (int a = 0; a < A; a++) ck_assert_msg((long)stat[2 * A + a] == want[t][a] * NB, "%d: head %d keeps %g of %d blocks", t, a, (double)stat[2 * A + a], NB * NB);
+    }
 }
 END_TEST
 
 /* Keep's mean over heads stays: as many heads give as take, by the same amount. */
 START_TEST(heads_share)
 {
-    ts_ctx *c = testing_open("cpu", NULL, 2);
     enum { A = 8, NB = 100 };
     float *score = calloc(A * NB * NB, 4), stat[3 * A];
     for (long i = 0; i < A * NB * NB; i++) score[i] = i / (NB * NB) < 3 && i % NB != 7 ? 1e-6f : 1; /* three heads look at one block only, five at all alike */
     uint32_t bits[A * NB * 4];
-    ts_topk t = {.scores = ts_tensor_of((ts_ptr){(uintptr_t)score}, TS_F32, TS_DIM(A, NB, NB)), .keep = 0.2, .adaptive = true, .plan = {.A = A, .nb = NB, .bits = {(uintptr_t)bits}},
-                   .stat = ts_tensor_of((ts_ptr){(uintptr_t)stat}, TS_F32, TS_DIM(3, A))};
-    ck_ok(c, ts_topk_op(c->dev, t));
+    choose(score, A, NB, 0.2, true, bits, stat);
     static const long want[A] = {10, 10, 10, 20, 20, 30, 30, 30};
     for (int a = 0; a < A; a++) ck_assert_int_eq((long)stat[2 * A + a], want[a] * NB);
-    free(score), testing_close(c);
+    free(score);
 }
 END_TEST
 
@@ -172,10 +236,10 @@ static void check_sums(const shape *s, const char *backend, const char *level)
     ts_tensor tq = rows(c, s, q), tk = rows(c, s, k);
     for (long i = 0; i < s->B * s->A * s->N; i++) lse[i] = 3 + uniform();
     lse[0] = -300; /* exponents far beyond float: clamped */
-    ts_tensor tl = ts_tensor_of(put(c, lse, (size_t)(s->B * s->A * s->N) * 4), TS_F32, TS_DIM(s->B, s->A, s->N)), ts = ts_tensor_of(put(c, NULL, (size_t)cells * 4), TS_F32, TS_DIM(s->B, s->A, nb, nb));
+    ts_tensor tl = ts_tensor_of(put(c, lse, (size_t)(s->B * s->A * s->N) * 4), TS_F32, TS_DIM(s->B, s->A, s->N)), ts = ts_tensor_of(room(c, (size_t)cells * 4), TS_F32, TS_DIM(s->B, s->A, nb, nb));
     float scale = (float)(1 / sqrt((double)s->D));
     ck_ok(c, ts_block_sums_op(c->dev, (ts_block_sums){tq, tk, scale, tl, ts}));
-    ck_ok(c, c->dev->ops->download(c->dev, got, ts.p, (size_t)cells * 4));
+    fetch(c, got, ts.p, (size_t)cells * 4, "sums");
     for (long i = 0; i < cells; i++) {
         long j = i % nb, p = i / nb % nb, bh = i / (nb * nb);
         double want = 0;
@@ -187,7 +251,7 @@ static void check_sums(const shape *s, const char *backend, const char *level)
     }
     float means[nb * nb * s->A * s->B];
     ck_ok(c, ts_block_means_op(c->dev, (ts_block_means){tq, tk, ts}));
-    ck_ok(c, c->dev->ops->download(c->dev, means, ts.p, (size_t)cells * 4));
+    fetch(c, means, ts.p, (size_t)cells * 4, "means");
     for (long i = 0; i < cells; i++) {
         long j = i % nb, p = i / nb % nb, bh = i / (nb * nb), rq = 0, rk = 0;
         double want = 0;
@@ -198,7 +262,7 @@ static void check_sums(const shape *s, const char *backend, const char *level)
         want /= (double)(rq * rk);
         ck_assert_msg(fabs(means[i] - want) <= 3 * (double)s->D * 6e-8 * 70, "mean %ld is %g, expected %g", i, means[i], want); /* 64 + D roundings of sums below 3 D */
     }
-    c->dev->ops->free(c->dev, tq.p), c->dev->ops->free(c->dev, tk.p), c->dev->ops->free(c->dev, tl.p), c->dev->ops->free(c->dev, ts.p);
+    c->dev->ops->free(c->dev, tq.p), c->dev->ops->free(c->dev, tk.p), c->dev->ops->free(c->dev, tl.p), leave(c, ts.p);
     free(q), free(k), free(lse), free(got), testing_close(c);
 }
 
@@ -243,6 +307,8 @@ int main(void)
     Suite *suite = suite_create("topk");
     TCase *tc = tcase_create("topk");
     tcase_add_test(tc, plans);
+    tcase_add_test(tc, zeros_of_both_signs);
+    tcase_add_test(tc, what_heads_give_from);
     tcase_add_test(tc, heads_share);
     tcase_add_test(tc, sums);
     tcase_add_test(tc, refused);
