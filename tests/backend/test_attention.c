@@ -2,7 +2,18 @@
 #include "backend/cpu/cpu.h"
 #include "tests/backend/test_attention.h"
 
+#include <stdatomic.h>
+
 static const char *const levels[] = {"avx2", "avx512", "avx512_bf16"};
+
+/* Levels from 0, "ref". */
+static bool has_level(int level)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    bool has = level <= (int)((ts_cpu *)c->dev)->level;
+    testing_close(c);
+    return has;
+}
 
 static void each_level(const shape *s)
 {
@@ -11,11 +22,8 @@ static void each_level(const shape *s)
     build(&want, s);
     ck_ok(ref, ref->dev->ops->attention(ref->dev, &want.a));
     testing_close(ref);
-    ts_ctx *best = testing_open("cpu", NULL, 1);
-    ts_level most = ((ts_cpu *)best->dev)->level;
-    testing_close(best);
     for (int l = 0; l < 3; l++) {
-        if ((int)most < l + 1) continue;
+        if (!has_level(l + 1)) continue;
         for (int threads = 1; threads <= 2; threads++) {
             ts_ctx *c = testing_open("cpu", levels[l], threads);
             build(&got, s);
@@ -57,6 +65,13 @@ START_TEST(parts)
 }
 END_TEST
 
+/* One plan for all heads. */
+START_TEST(shared_plan)
+{
+    for (int t = 0; t < 2; t++) each_level(&(shape){.B = 2, .Nq = 333, .Nk = 333, .A = 3, .D = 32, .type = t ? TS_BF16 : TS_F32, .scale = 0.2f, .spread = 1.5f, .plan = true, .shared = true, .sums = true});
+}
+END_TEST
+
 START_TEST(extremes)
 {
     static const float spread[] = {0, 1e-20f, 30, 300};
@@ -65,6 +80,73 @@ START_TEST(extremes)
             shape s = {.B = 1, .Nq = 100, .Nk = 200, .A = 1, .D = 32, .type = t ? TS_BF16 : TS_F32, .scale = 1, .spread = spread[i], .sums = true};
             each_level(&s);
         }
+}
+END_TEST
+
+/* No key counts for the second of a batch, and a bias of -inf leaves the fifth row nothing: zeros, and no block has a weight, whatever lay there. */
+START_TEST(nothing_to_read)
+{
+    for (int t = 0; t < 2; t++)
+        for (int l = 0; l < 4; l++) {
+            if (!has_level(l)) continue;
+            shape s = {.B = 2, .Nq = 70, .Nk = 130, .A = 2, .D = 40, .type = t ? TS_BF16 : TS_F32, .scale = 0.15f, .spread = 1.7f, .nk = true, .bias = 2, .sums = true};
+            call x;
+            ts_ctx *c = testing_open("cpu", l ? levels[l - 1] : "ref", 2);
+            build(&x, &s);
+            x.nk[1] = 0;
+            for (long h = 0; h < s.A; h++)
+                for (long k = 0; k < s.Nk; k++) ((float *)ts_host_of(x.a.bias.p))[(h * s.Nq + 4) * s.Nk + k] = -INFINITY;
+            float *sums = ts_host_of(x.a.sums.p);
+            for (long i = 0; i < ts_count(x.a.sums); i++) sums[i] = 1e9f;
+            ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
+            for (long n = 0; n < 2 * s.Nq; n++)
+                for (long d = 0; d < s.A * s.D; d++) {
+                    float y = ts_load(ts_host_of(x.a.out.p), s.type, n * x.a.out.ld + d);
+                    if ((y == 0) != (n == 4 || n >= s.Nq) || isnan(y)) ck_abort_msg("%s: row %ld of batch %ld is %g", c->dev->level, n % s.Nq, n / s.Nq, y);
+                }
+            const float *lse = ts_host_of(x.a.lse.p);
+            for (long i = 0; i < 2 * s.A * s.Nq; i++) ck_assert_msg((lse[i] == -INFINITY) == (i % s.Nq == 4 || i >= s.A * s.Nq), "%s: lse of row %ld is %g", c->dev->level, i, lse[i]);
+            for (long i = 0; i < ts_count(x.a.sums); i += 3) {
+                double all = (double)sums[i] + sums[i + 1] + sums[i + 2], rows = i >= s.A * 6 ? 0 : i / 3 % 2 ? 6 : 63; /* of 70 rows 64 and 6; the fifth reads nothing */
+                ck_assert_msg(fabs(all - rows) <= rows * 1e-4, "%s: weights of block %ld add up to %g, expected %g", c->dev->level, i / 3, all, rows);
+            }
+            drop(&x), testing_close(c);
+        }
+}
+END_TEST
+
+/* A request to stop ends it between two pieces of work. */
+START_TEST(stopped)
+{
+    atomic_int stop = 1;
+    for (int l = 1; l < 4; l++) {
+        if (!has_level(l)) continue;
+        shape s = {.B = 1, .Nq = 200, .Nk = 200, .A = 2, .D = 16, .type = TS_F32, .scale = 0.25f, .spread = 1};
+        call x;
+        ts_ctx *c = testing_open("cpu", levels[l - 1], 2);
+        build(&x, &s);
+        c->env.stop = &stop;
+        ck_assert_int_eq(c->dev->ops->attention(c->dev, &x.a), TS_ESTOP);
+        c->env.stop = NULL;
+        ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
+        drop(&x), testing_close(c);
+    }
+}
+END_TEST
+
+/* Packed heads take 512 MB at most, but one has to fit: two million keys of 64 f32 numbers and as many values are a GB. Counted only. */
+START_TEST(a_head_larger_than_all_room)
+{
+    enum { N = 1 << 21 };
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    if (((ts_cpu *)c->dev)->level > TS_LEVEL_REF) {
+        ts_tensor t = ts_tensor_of((ts_ptr){4096}, TS_F32, TS_DIM(1, N, 2, 64));
+        t.ld = 2 * 64;
+        c->dev->counting = true;
+        ck_ok(c, c->dev->ops->attention(c->dev, &(ts_attention){.q = t, .k = t, .v = t, .out = t, .scale = 1}));
+        ck_assert_uint_gt(((ts_cpu *)c->dev)->scratch_want, (size_t)N * 64 * 2 * sizeof(float));
+    }
+    testing_close(c);
 }
 END_TEST
 
@@ -91,17 +173,16 @@ START_TEST(cached)
 {
     for (int t = 0; t < 2; t++) {
         shape s = {.B = 1, .Nq = 429, .Nk = 429, .A = 2, .D = 64, .type = t ? TS_BF16 : TS_F32, .scale = 0.125f, .spread = 1.7f, .sums = true};
-        ts_ctx *best = testing_open("cpu", NULL, 2);
-        ts_level most = ((ts_cpu *)best->dev)->level;
-        testing_close(best);
-        for (int l = 0; l < 3 && l < (int)most; l++) {
+        for (int l = 0; l < 3; l++) {
+            if (!has_level(l + 1)) continue;
             ts_ctx *c = testing_open("cpu", levels[l], 2);
             call x;
-            float sums[2 * 7 * 7];
             build(&x, &s);
+            ts_tensor again = ts_tensor_of(result(&x, 98), TS_F32, TS_DIM(1, 2, 7, 7));
             ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
-            ck_ok(c, ts_block_sums_op(c->dev, (ts_block_sums){x.a.q, x.a.k, x.a.scale, x.a.lse, ts_tensor_of((ts_ptr){(uintptr_t)sums}, TS_F32, TS_DIM(1, 2, 7, 7))}));
-            const float *fused = ts_host_of(x.a.sums.p);
+            ck_ok(c, ts_block_sums_op(c->dev, (ts_block_sums){x.a.q, x.a.k, x.a.scale, x.a.lse, again}));
+            check_guards(again);
+            const float *sums = ts_host_of(again.p), *fused = ts_host_of(x.a.sums.p);
             /* lse is rounded to f32: a relative error of its ulp times ln 2; the fused sums of bf16 are of the same f32 logits */
             for (int i = 0; i < 98; i++) ck_assert_msg(fabsf(sums[i] - fused[i]) <= 2e-5f * fmaxf(1, fused[i]) + (t ? 2e-3f * fused[i] : 0), "%s: %g, fused %g", levels[l], sums[i], fused[i]);
             drop(&x), testing_close(c);
@@ -115,11 +196,8 @@ START_TEST(not_a_number)
 {
     for (int t = 0; t < 2; t++)
         for (int l = 0; l < 4; l++) {
-            ts_ctx *c = testing_open("cpu", NULL, 2);
-            bool has = l <= (int)((ts_cpu *)c->dev)->level;
-            testing_close(c);
-            if (!has) continue;
-            c = testing_open("cpu", l ? levels[l - 1] : "ref", 2);
+            if (!has_level(l)) continue;
+            ts_ctx *c = testing_open("cpu", l ? levels[l - 1] : "ref", 2);
             shape s = {.B = 1, .Nq = 100, .Nk = 200, .A = 1, .D = 40, .type = t ? TS_BF16 : TS_F32, .scale = 0.15f, .spread = 1.7f, .nk = true};
             for (int where = 0; where < 4; where++) {
                 call x;
@@ -145,13 +223,9 @@ START_TEST(masked_first)
     for (int t = 0; t < 2; t++)
         for (int l = 0; l < 3; l++) {
             shape s = {.B = 1, .Nq = 70, .Nk = 700, .A = 1, .D = 16, .type = t ? TS_BF16 : TS_F32, .scale = 0.25f, .spread = 1.7f, .bias = 1};
-            ts_ctx *c = testing_open("cpu", NULL, 2);
-            bool has = l < (int)((ts_cpu *)c->dev)->level;
-            testing_close(c);
-            if (!has) continue;
+            if (!has_level(l + 1)) continue;
             call got, want;
-            ts_ctx *ref = testing_open("cpu", "ref", 2);
-            c = testing_open("cpu", levels[l], 2);
+            ts_ctx *ref = testing_open("cpu", "ref", 2), *c = testing_open("cpu", levels[l], 2);
             build(&got, &s), build(&want, &s);
             for (int k = 0; k < 700; k++) ((float *)ts_host_of(got.a.bias.p))[k] = ((float *)ts_host_of(want.a.bias.p))[k] = k < 300 ? -INFINITY : -400.0f + (float)(k % 7);
             ck_ok(c, c->dev->ops->attention(c->dev, &got.a));
@@ -172,10 +246,7 @@ START_TEST(threads_and_rounds)
         each_level(&s);
         for (int l = 0; l < 4; l++) {
             call one = {0}, more;
-            ts_ctx *best = testing_open("cpu", NULL, 1);
-            bool has = l <= (int)((ts_cpu *)best->dev)->level;
-            testing_close(best);
-            if (!has) continue;
+            if (!has_level(l)) continue;
             for (int threads = 1; threads <= 3; threads++) {
                 call *x = threads == 1 ? &one : &more;
                 ts_ctx *c = testing_open("cpu", level[l], threads);
@@ -201,10 +272,7 @@ START_TEST(searching_changes_nothing)
         for (int plan = 0; plan < 2; plan++) {
             shape s = {.B = 1, .Nq = 715, .Nk = 715, .A = 2, .D = 72, .type = t ? TS_BF16 : TS_F32, .scale = 0.12f, .spread = 2, .plan = plan, .sums = true};
             for (int l = 0; l < 3; l++) {
-                ts_ctx *best = testing_open("cpu", NULL, 1);
-                bool has = l < (int)((ts_cpu *)best->dev)->level;
-                testing_close(best);
-                if (!has) continue;
+                if (!has_level(l + 1)) continue;
                 call with, without;
                 ts_ctx *c = testing_open("cpu", levels[l], 2);
                 build(&with, &s), build(&without, &s);
@@ -234,10 +302,7 @@ END_TEST
 START_TEST(peaks)
 {
     static const char *const level[] = {"ref", "avx2", "avx512", "avx512_bf16"};
-    ts_ctx *best = testing_open("cpu", NULL, 1);
-    int most = (int)((ts_cpu *)best->dev)->level;
-    testing_close(best);
-    for (int l = 0; l <= most; l++) {
+    for (int l = 0; l < 4 && has_level(l); l++) {
         double f32 = -1, bf16 = -1;
         ts_ctx *c = testing_open("cpu", level[l], 1);
         ck_ok(c, c->dev->ops->peak(c->dev, TS_F32, &f32));
@@ -255,8 +320,9 @@ START_TEST(refused)
     call x;
     ts_ctx *c = testing_open("cpu", NULL, 1);
     build(&x, &s);
-    const ts_plan wrong = {.A = 1, .nb = 2, .bits = x.a.lse.p}, *plans[] = {&wrong};
-    for (int i = 0; i < 8; i++) {
+    const ts_plan blocks = {.A = 1, .nb = 2, .bits = x.a.lse.p}, heads = {.A = 2, .nb = 1, .bits = x.a.lse.p}, right = {.A = 1, .nb = 1, .bits = x.a.lse.p}, *plans[] = {&blocks}, *heads_of[] = {&heads}, *fits[] = {&right};
+    float bias[64] = {0};
+    for (int i = 0; i < 14; i++) {
         ts_attention a = x.a;
         int nk = i == 5 ? 65 : -1;
         if (i == 0) a.k.dim[3] = 8;
@@ -266,7 +332,13 @@ START_TEST(refused)
         if (i == 4 || i == 5) a.nk = &nk;
         if (i == 6) a.plan = plans;
         if (i == 7) a.sums = a.lse;
-        ck_assert_int_eq(c->dev->ops->attention(c->dev, &a), TS_ESHAPE);
+        if (i == 8) a.plan = heads_of;
+        if (i == 9) a.plan = fits, a.bias = ts_tensor_of((ts_ptr){(uintptr_t)bias}, TS_F32, TS_DIM(1, 1, 64));
+        if (i == 10) a.plan = fits, a.q.dim[1] = a.out.dim[1] = a.lse.dim[2] = a.lse.ld = 63;
+        if (i == 11) a.lse.ld = 65;
+        if (i == 12) a.v.type = TS_BF16;
+        if (i == 13) a.bias = ts_tensor_of((ts_ptr){(uintptr_t)bias}, TS_F32, TS_DIM(2, 1, 64));
+        ck_assert_msg(c->dev->ops->attention(c->dev, &a) == TS_ESHAPE, "slip %d is taken", i);
         ck_assert_msg(strstr(c->err.text, "attention: ") != NULL, "%s", c->err.text);
     }
     drop(&x), testing_close(c);
@@ -281,7 +353,11 @@ int main(void)
     tcase_add_test(tc, widths);
     tcase_add_test(tc, lengths);
     tcase_add_test(tc, parts);
+    tcase_add_test(tc, shared_plan);
     tcase_add_test(tc, extremes);
+    tcase_add_test(tc, nothing_to_read);
+    tcase_add_test(tc, stopped);
+    tcase_add_test(tc, a_head_larger_than_all_room);
     tcase_add_test(tc, keep_all);
     tcase_add_test(tc, cached);
     tcase_add_test(tc, not_a_number);

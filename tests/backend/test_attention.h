@@ -15,7 +15,7 @@ typedef struct {
     ts_dtype type;
     float scale, spread; /* spread: of q and k; large: one-hot softmax */
     int bias;            /* 0 none, 1 by key, 2 by head and place */
-    bool nk, plan, sums;
+    bool nk, plan, shared, sums; /* shared: one plan for all heads */
     long gap;            /* elements between heads' rows: ld = A D + gap */
 } shape;
 
@@ -76,7 +76,7 @@ static void build(call *c, const shape *s)
             if (r % 5 == 3) memset(bits + r * words, 0, (size_t)words * 4), sure = nb - 1;
             bits[r * words + sure / 32] |= 1u << (sure % 32);
         }
-        c->plan = (ts_plan){.A = (int)s->A, .nb = (int)nb, .bits = {(uintptr_t)bits}};
+        c->plan = (ts_plan){.A = s->shared ? 1 : (int)s->A, .nb = (int)nb, .bits = {(uintptr_t)bits}};
         for (int b = 0; b < s->B; b++) c->plans[b] = &c->plan;
         c->a.plan = c->plans;
     }
