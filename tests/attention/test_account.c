@@ -5,6 +5,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What a run says of itself, from numbers made up. */
+START_TEST(in_words)
+{
+    ts_err err = {0};
+    ts_attn a = {.account = {.dense = 10, .searched = 5, .again = 4, .sparse = 21, .dense_s = 20, .searched_s = 12.5, .again_s = 6, .sparse_s = 21, .search_s = 3.25, .share = 7.5, .recall = 5.4, .recall_least = 0.512, .recalls = 9}};
+    ck_assert(ts_policy_parse(&err, "adaspa:keep=0.25,min-tokens=0", &a.o.policy) == TS_OK);
+    double measured, gain = ts_attn_gain(&a.account, &measured);
+    ck_assert_double_eq_tol(gain, 40 / (10 + 5 + 0.5 * 4 + 7.5), 1e-12);
+    ck_assert_double_eq_tol(measured, 2 * 40 / 59.5, 1e-12); /* 40 calls of the 2 s that a dense one took, over what they did take */
+    char *said = ts_attn_report(&a);
+    const char *rest = said ? strchr(said, '\n') : NULL;
+    ck_assert_msg(rest != NULL, "%s", said);
+    ck_assert_str_eq(rest, "\n  calls     10 dense, 5 dense with a search, 25 sparse (4 of them after a new search)\n"
+                           "  kept      30.0% of the blocks in sparse calls, 56.2% of the whole run's\n" /* 7.5 of 25, 22.5 of 40 */
+                           "  recall    0.600 of the weights in a new plan's blocks, least 0.512 (9 plans)\n"
+                           "  time      59.50 s in attention, 3.25 s of it searching\n"
+                           "  gain      1.63x of attention by arithmetic, 1.34x against the dense calls of this run\n");
+    free(said);
+    a.account.dense = 0, a.account.dense_s = 0; /* then a dense call with a search is what there is to compare with */
+    ts_attn_gain(&a.account, &measured);
+    ck_assert_double_eq_tol(measured, 2.5 * 30 / 39.5, 1e-12);
+    a.account.searched = 0, a.account.searched_s = 0;
+    ts_attn_gain(&a.account, &measured);
+    ck_assert_double_eq(measured, 0);
+}
+END_TEST
+
 /* Gain of attention by arithmetic: a later search is half a dense call, means of blocks are nothing. */
 START_TEST(gains)
 {
@@ -62,6 +89,14 @@ START_TEST(fallbacks)
     check_fallback("pooled:min-tokens=300,strict,dense-steps=0", 0, TS_OK, NULL, "", STEPS * SLOTS * LAYERS);
     check_fallback("tile:min-tokens=0,dense-steps=0", 2, TS_OK, single, single, STEPS * SLOTS * LAYERS);
     check_fallback("tile:min-tokens=0,strict", 2, TS_EFAIL, NULL, single, 0);
+    char file[4200], tiles[4300]; /* what a file says of each layer was asked for */
+    char *tmp = testing_tmp();
+    snprintf(file, sizeof file, "%s/t.json", tmp);
+    FILE *f = fopen(file, "w");
+    ck_assert(f && fputs("{\"frames\": 1, \"layers\": [1, 1, 1]}", f) > 0 && fclose(f) == 0);
+    snprintf(tiles, sizeof tiles, "tile:file=%s,min-tokens=0,strict,dense-steps=0", file);
+    check_fallback(tiles, 2, TS_OK, NULL, "", STEPS * SLOTS * LAYERS);
+    free(tmp);
     check_fallback("adaspa:min-tokens=0,search-steps=4,strict", 0, TS_OK, NULL, none, 0); /* so was this */
     check_fallback("window:min-tokens=0,dense-steps=4,strict", 0, TS_OK, NULL, none, 0);
     check_fallback("random:min-tokens=0,dense-layers=0-2,strict", 0, TS_OK, NULL, none, 0);
@@ -117,6 +152,7 @@ int main(void)
 {
     Suite *s = suite_create("account");
     TCase *t = tcase_create("account");
+    tcase_add_test(t, in_words);
     tcase_add_test(t, gains);
     tcase_add_test(t, fallbacks);
     tcase_add_test(t, one_step);

@@ -91,10 +91,5 @@ int main(void)
     tcase_add_loop_test(t, dense, 0, 2);
     tcase_add_test(t, other_tokens);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int bad = srunner_ntests_failed(r);
-    srunner_free(r);
-    return bad != 0;
+    return testing_main(s);
 }

@@ -144,6 +144,46 @@ START_TEST(test_profile)
 }
 END_TEST
 
+/* What operations cost by their shapes, on a counting device. */
+START_TEST(test_prices)
+{
+    enum { B = 2, N = 130, A = 3, D = 16, NB = 3 };
+    ts_err err = {0};
+    ts_device *d = open_cpu(&err), *p = NULL;
+    ts_profile sum;
+    ts_ptr at = {4096};
+    ck_assert_int_eq(ts_profile_open(d, &p), TS_OK);
+    p->counting = true;
+    ts_weight w = {.t = ts_tensor_of((ts_ptr){0}, TS_F32, TS_DIM(6, 4, 1, 3, 3))};
+    ts_conv conv = {.x = ts_tensor_of(at, TS_F32, TS_DIM(2, 9, 7, 4)), .w = &w, .stride = {1, 2, 2}, .pad = {0, 0, 1, 1, 1, 1}, .y = ts_tensor_of(at, TS_F32, TS_DIM(2, 5, 4, 6))};
+    ck_assert_msg(ts_conv_op(p, conv) == TS_OK, "%s", err.text);
+    ts_profile_read(p, &sum, true);
+    ck_assert_double_eq(sum.flops[TS_TIME_CONV], 2.0 * (2 * 5 * 4 * 6) * (4 * 3 * 3));
+    ts_tensor x = ts_tensor_of(at, TS_F32, TS_DIM(B, N, A, D)), lse = ts_tensor_of(at, TS_F32, TS_DIM(B, A, N)), sums = ts_tensor_of(at, TS_F32, TS_DIM(B, A, NB, NB));
+    x.ld = A * D;
+    ts_plan quarter = {.A = A, .nb = NB, .bits = at, .share = 0.25};
+    const ts_plan *plans[B] = {&quarter, NULL}; /* the second of the batch reads everything */
+    ts_attention a = {.q = x, .k = x, .v = x, .out = x, .scale = 1};
+    const double one = 4.0 * N * N * A * D;
+    ck_assert_msg(ts_attention_op(p, a) == TS_OK, "%s", err.text);
+    ts_profile_read(p, &sum, true);
+    ck_assert_double_eq(sum.flops[TS_TIME_ATTENTION], B * one);
+    a.plan = plans;
+    ck_assert_msg(ts_attention_op(p, a) == TS_OK, "%s", err.text);
+    ts_profile_read(p, &sum, true);
+    ck_assert_double_eq(sum.flops[TS_TIME_ATTENTION], 1.25 * one);
+    ck_assert_msg(ts_block_sums_op(p, (ts_block_sums){x, x, 1, lse, sums}) == TS_OK, "%s", err.text);
+    ts_profile_read(p, &sum, false);
+    ck_assert_double_eq(sum.flops[TS_TIME_SEARCH], B * one / 2); /* no values */
+    ck_assert_msg(ts_block_means_op(p, (ts_block_means){x, x, sums}) == TS_OK, "%s", err.text);
+    ck_assert_msg(ts_topk_op(p, (ts_topk){.scores = ts_tensor_of(at, TS_F32, TS_DIM(A, NB, NB)), .keep = 0.5, .plan = quarter}) == TS_OK, "%s", err.text);
+    ts_profile_read(p, &sum, false);
+    ck_assert_int_eq(sum.calls[TS_TIME_SEARCH], 3);
+    ck_assert(sum.calls[TS_TIME_ATTENTION] == 0 && sum.calls[TS_TIME_OTHER] == 0); /* reset after each */
+    ts_device_close(p);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("arena and profile");
@@ -152,5 +192,6 @@ int main(void)
     tcase_add_test(t, test_take);
     tcase_add_test(t, test_nothing);
     tcase_add_test(t, test_profile);
+    tcase_add_test(t, test_prices);
     return testing_main(s);
 }

@@ -122,11 +122,6 @@ static void every(ts_level level, ts_dtype type)
         tcase_set_timeout(tc, 120); \
         tcase_add_test(tc, emulated); \
         suite_add_tcase(suite, tc); \
-        SRunner *sr = srunner_create(suite); \
-        srunner_set_fork_status(sr, CK_NOFORK); \
-        srunner_run_all(sr, CK_NORMAL); \
-        int failed = srunner_ntests_failed(sr); \
-        srunner_free(sr); \
-        return failed != 0; \
+        return testing_main(suite); \
     }
 #endif

@@ -98,6 +98,25 @@ START_TEST(late_expert)
 }
 END_TEST
 
+/* ---- orders ---- */
+/* Tokens in tiles go through every layer and come back to their places: with everything read, latents are those of dense attention but for sums of f32 in another order. */
+START_TEST(order_changes_nothing)
+{
+    ts_ctx *c = testing_open(backends[_i], NULL, 1);
+    ts_model *m = model_of(c, "wan21-adaspa");
+    ts_request q = small(m, 3, "dense");
+    ts_run *r = open(c, m, &q);
+    ts_bag *dense = denoise(c, r), *tiled;
+    ts_run_close(r);
+    q.attention = "window:keep=1,min-tokens=0,order=tile";
+    r = open(c, m, &q);
+    tiled = denoise(c, r);
+    ck_assert(ts_there(r->attn.grid.perm) && r->attn.account.sparse > 0);
+    same_latents(dense, tiled, 2e-6); /* a few roundings of 6e-8, five times as large by guidance: 3 of one branch less 2 of the other */
+    ts_bag_free(dense), ts_bag_free(tiled), ts_run_close(r), ts_model_close(m), testing_close(c);
+}
+END_TEST
+
 /* ---- stopped, and going on ---- */
 static atomic_int stop;
 static int stop_after;
@@ -129,6 +148,7 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     stop_after = -1, atomic_store(&stop, 0);
     ts_run *r = open(c, m, &q);
     whole = denoise(c, r);
+    ts_attn_account all = r->attn.account, parts;
     ts_run_close(r);
     q.state = state, q.keep_plans = true;
     r = open(c, m, &q);
@@ -137,6 +157,7 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     ts_status st = ts_run_denoise(r, &rest);
     ck_assert_int_eq(st, after < STEPS ? TS_ESTOP : TS_OK);
     if (st == TS_OK) ts_bag_free(rest);
+    parts = r->attn.account;
     ts_run_close(r), ts_model_close(m), testing_close(c);
     stop_after = -1, atomic_store(&stop, 0);
     c = watched(backend); /* another process would know no more */
@@ -145,6 +166,9 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     rest = denoise(c, r);
     ck_assert_int_eq(r->report.resumed, after);
     same_latents(whole, rest, 0);
+    const ts_attn_account *later = &r->attn.account; /* both together did what the whole run did */
+    ck_assert(parts.dense + later->dense == all.dense && parts.searched + later->searched == all.searched && parts.again + later->again == all.again && parts.sparse + later->sparse == all.sparse);
+    ck_assert_double_eq_tol(parts.share + later->share, all.share, 1e-9);
     const ts_bag *plans;
     ck_ok(c, ts_run_plans(r, &plans));
     ts_bag_free(whole), ts_bag_free(rest), ts_run_close(r), ts_model_close(m), testing_close(c);
@@ -354,6 +378,22 @@ START_TEST(tiles_between)
 }
 END_TEST
 
+/* Frames smaller than a block: every tile's blocks meet, so that no k leaves anything out, whatever the loss. */
+START_TEST(tiles_of_small_frames)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    ts_model *m = model_of(c, "wan21-tile");
+    char *json;
+    ts_request q = small(m, 4, "dense"); /* 4 frames of 48 tokens, 3 blocks */
+    ts_tile_options o = {.prompt = fox, .prompts = 1, .samples = 1, .loss = 1e9};
+    ck_ok(c, ts_search_tile(m, &q, &o, &json));
+    cJSON *j = cJSON_Parse(json);
+    ck_assert_int_eq(item(j, "layers", 0, -1)->valueint, 0);
+    ck_assert_double_eq(cJSON_GetObjectItem(j, "kept")->valuedouble, 1);
+    cJSON_Delete(j), free(json), ts_model_close(m), testing_close(c);
+}
+END_TEST
+
 /* Layers of both experts, measured at steps of their own. */
 START_TEST(tiles_of_experts)
 {
@@ -405,6 +445,7 @@ int main(void)
     TCase *t = tcase_create("sparse runs");
     tmp = testing_tmp();
     tcase_add_loop_test(t, late_expert, 0, 2);
+    tcase_add_loop_test(t, order_changes_nothing, 0, 2);
     tcase_add_loop_test(t, resume, 0, STOPS);
     tcase_add_loop_test(t, resume_far, 0, STOPS);
     tcase_add_test(t, damaged_state);
@@ -413,6 +454,7 @@ int main(void)
     tcase_add_test(t, strict);
     tcase_add_loop_test(t, tiles, 0, 2);
     tcase_add_test(t, tiles_between);
+    tcase_add_test(t, tiles_of_small_frames);
     tcase_add_test(t, tiles_of_experts);
     tcase_add_test(t, tiles_refused);
     suite_add_tcase(s, t);
