@@ -1,5 +1,6 @@
 /* Names of outputs: a template with fields in braces, the same for a row whoever renders it. No field says anything about time, machine or process. */
 #include "cli/batch.h"
+#include "cli/hash.h"
 
 #include <ctype.h>
 #include <limits.h>
@@ -164,19 +165,19 @@ static char *name_of(const ts_job *j, const char *template)
     return t.s;
 }
 
-/* ---- ids: FNV-1a of everything that decides about content and name ---- */
+/* ---- ids ---- */
+/* Of everything that decides about content and name; test_batch_id.c asks it of every flag of the table. */
 static void set_id(const ts_batch *b, ts_job *j, const char *name)
 {
-    char *s = NULL;
+    char numbers[256];
     const ts_request *q = &j->q;
     const char *precision = ts_cli_text(b->c, TS_F_PRECISION);
-    int n = asprintf(&s, "%s\n%s\n%s\n%dx%d\n%d\n%.17g\n%d\n%.17g\n%.17g\n%.17g\n%s\n%llu\n%s\n%s\n%d\n%d\n%d\n%d\n%s\n%s", b->model, q->prompt, q->negative, q->width, q->height, q->frames, q->fps, q->steps,
-                     q->guidance, q->guidance_2, q->shift, q->sampler ? q->sampler : "", (unsigned long long)q->seed, q->attention, q->vae_tile, q->no_bins, q->scale, j->crf,
-                     ts_cli_set(b->c, TS_F_NO_METADATA), precision ? precision : "auto", name);
-    uint64_t h = UINT64_C(14695981039346656037);
-    for (int i = 0; i < n; i++) h = (h ^ (uint8_t)s[i]) * UINT64_C(1099511628211);
+    snprintf(numbers, sizeof numbers, "%dx%d %d %.17g %d %.17g %.17g %.17g %llu %d %d %d %d", q->width, q->height, q->frames, q->fps, q->steps, q->guidance, q->guidance_2, q->shift, (unsigned long long)q->seed,
+             q->no_bins, q->scale, j->crf, ts_cli_set(b->c, TS_F_NO_METADATA));
+    const char *const texts[] = {b->model, q->prompt, q->negative, numbers, q->sampler ? q->sampler : "", q->attention, q->vae_tile, precision ? precision : "auto", name};
+    uint64_t h = TS_TEXTS_HASH;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) h = ts_texts_hash(h, texts[i]);
     snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
-    if (n >= 0) free(s);
 }
 
 static int by_name(const void *a, const void *b)

@@ -1,5 +1,6 @@
 /* Owns stderr during a run. Time left is measured, not predicted: the pace of the phase so far, extended to its end and, by the ratio of operations, over the decoding that follows. */
 #include "cli/progress.h"
+#include "cli/hash.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -238,8 +239,7 @@ void ts_screen_event(void *user, const ts_event *e)
 static bool said_before(ts_screen *s, const char *sentence)
 {
     enum { MOST = sizeof s->warned / sizeof *s->warned };
-    uint64_t h = UINT64_C(14695981039346656037);
-    for (const char *p = sentence; *p; p++) h = (h ^ (uint8_t)*p) * UINT64_C(1099511628211);
+    uint64_t h = ts_texts_hash(TS_TEXTS_HASH, sentence);
     for (int i = 0; i < s->warnings; i++)
         if (s->warned[i] == h) return true;
     if (s->warnings < MOST) s->warned[s->warnings++] = h;
