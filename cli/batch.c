@@ -27,8 +27,8 @@ static ts_status check_flags(ts_cli *c)
 
 static void set_label(ts_batch *b)
 {
-    char host[40] = "";
-    if (b->queue) {
+    char host[65] = ""; /* all of it: machines of a cluster often differ in its end */
+    if (ts_cli_set(b->c, TS_F_QUEUE)) {
         gethostname(host, sizeof host - 1);
         for (char *s = host; *s; s++)
             if (*s == '/') *s = '_';
@@ -191,8 +191,8 @@ ts_status ts_cli_batch(ts_cli *c)
     }
     if (ts_cli_set(c, TS_F_REPORT)) TRY(ts_cli_check_side(c, TS_F_REPORT, "report", true));
     TRY(begin(&b));
+    set_label(&b);
     if (ts_cli_set(c, TS_F_DRY_RUN)) {
-        set_label(&b);
         TRY(ts_manifest_read(&b));
         TRY(ts_batch_plan(&b));
         print_plan(&b);
@@ -203,7 +203,6 @@ ts_status ts_cli_batch(ts_cli *c)
         TRY(ts_queue_open(&b));
         c->screen.tick = ts_queue_renew, c->screen.tick_user = &b;
     }
-    set_label(&b);
     TRY(make_cache(c));
     TRY(ts_cli_stopped(c));
     TRY(work(&b));

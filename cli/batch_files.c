@@ -70,14 +70,13 @@ static bool ends_with(const char *s, const char *end)
 /* Workers of a queue that were killed on this machine leave their folders to whoever comes next. */
 static void remove_dead(ts_batch *b)
 {
-    char host[64] = "", inside[4400];
-    gethostname(host, sizeof host - 1);
-    size_t n = strlen(host);
+    char inside[4400];
+    size_t n = (size_t)(strrchr(b->label, '-') - b->label); /* HOST-PID */
     snprintf(inside, sizeof inside, "%s/.tessera-batch", b->out);
     DIR *d = opendir(inside);
     for (struct dirent *e; d && (e = readdir(d));) {
         char *rest, *path = NULL;
-        if (strncmp(e->d_name, host, n) || e->d_name[n] != '-') continue;
+        if (strncmp(e->d_name, b->label, n + 1)) continue;
         long pid = strtol(e->d_name + n + 1, &rest, 10);
         if (*rest || pid < 1 || kill((pid_t)pid, 0) == 0 || errno != ESRCH || asprintf(&path, "%s/%s", inside, e->d_name) < 0) continue;
         ts_remove_tree(path);

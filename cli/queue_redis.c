@@ -1,6 +1,7 @@
 /* Rows shared one by one through a Redis server: a stream NAME holds a message a row, the consumer group `tessera` hands each to one worker, who acknowledges it when the row's file has its name. A message
  * that its worker has not touched for --claim-timeout is taken over. Two more keys: NAME:plan says which batch the queue holds, NAME:rows what became of each row. Needs Redis 6.2 (XAUTOCLAIM). */
 #include "cli/batch.h"
+#include "cli/hash.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <sys/time.h>
 #include <time.h>
-#include <unistd.h>
 
 #define GROUP "tessera"
 enum { PATIENCE = 60, ANSWER = 30, DELIVERIES = 3 }; /* seconds to reach a server again, for an answer; times that a row may end its worker */
@@ -19,7 +19,6 @@ struct ts_queue {
     redisContext *r;
     char *user, *password, *host, *name, *plan, *rows;
     int port;
-    char consumer[128];
     char claim[64];       /* id of the message that is ours now; "": none */
     long timeout_ms;
     double renewed;
@@ -149,11 +148,8 @@ ts_status ts_queue_open(ts_batch *b)
     ts_status st = TS_OK;
     const ts_flag_value *timeout = b->c->flags.value + TS_F_CLAIM_TIMEOUT;
     ts_queue *q = b->queue = calloc(1, sizeof *q);
-    char host[64] = "";
     if (!q) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a queue");
     TRY(parse(b, ts_cli_text(b->c, TS_F_QUEUE)));
-    gethostname(host, sizeof host - 1);
-    snprintf(q->consumer, sizeof q->consumer, "%s-%ld", host, (long)getpid());
     q->timeout_ms = 1000 * (timeout->set ? timeout->whole : 900);
     TRY(connect_once(b));
 done:
@@ -166,7 +162,7 @@ void ts_queue_close(ts_batch *b)
     redisReply *r = NULL;
     if (!q) return;
     if (*q->claim && q->r && !q->r->err) { /* nobody needs to wait for us: the message looks as if it had been left alone for long */
-        r = redisCommand(q->r, "XCLAIM %s " GROUP " %s 0 %s IDLE %ld JUSTID", q->name, q->consumer, q->claim, q->timeout_ms + 1);
+        r = redisCommand(q->r, "XCLAIM %s " GROUP " %s 0 %s IDLE %ld JUSTID", q->name, b->label, q->claim, q->timeout_ms + 1);
         drop(&r);
     }
     if (q->r) redisFree(q->r);
@@ -178,22 +174,26 @@ void ts_queue_close(ts_batch *b)
 /* ---- offering rows ---- */
 static void plan_of(const ts_batch *b, char out[64])
 {
-    uint64_t h = UINT64_C(14695981039346656037);
+    uint64_t h = TS_TEXTS_HASH;
     int n = 0;
     for (int i = 0; i < b->jobs; i++) {
         if (b->job[i].state == TS_JOB_FAULTY) continue;
-        for (const char *s = b->job[i].id; *s; s++) h = (h ^ (uint8_t)*s) * UINT64_C(1099511628211);
+        h = ts_texts_hash(h, b->job[i].id);
         n++;
     }
     snprintf(out, 64, "%016llx %d rows", (unsigned long long)h, n);
 }
 
-/* What the queue knows of a row: "queued", "done", "failed"; NULL: nothing. `known` answers HGETALL. */
+typedef struct { const redisReply *id, *state; } known_row; /* as HGETALL answers, one behind the other */
+
+static int by_id(const void *a, const void *b) { return strcmp(((const known_row *)a)->id->str, ((const known_row *)b)->id->str); }
+
+/* What the queue knows of a row: "queued", "done", "failed"; NULL: nothing. */
 static const char *known_state(const redisReply *known, const char *id)
 {
-    for (size_t i = 0; i + 1 < known->elements; i += 2)
-        if (!strcmp(known->element[i]->str, id)) return known->element[i + 1]->str;
-    return NULL;
+    redisReply named = {.str = (char *)id};
+    const known_row key = {.id = &named}, *found = known->elements ? bsearch(&key, known->element, known->elements / 2, sizeof key, by_id) : NULL;
+    return found ? found->state->str : NULL;
 }
 
 static ts_status check_plan(ts_batch *b, const redisReply *r, const char *plan)
@@ -219,6 +219,7 @@ static ts_status fill_once(ts_batch *b, bool *again)
     TRY(say(b, &r, false, "GET %s", q->plan));
     TRY(check_plan(b, r, plan));
     TRY(say(b, &known, false, "HGETALL %s", q->rows));
+    if (known->elements) qsort(known->element, known->elements / 2, sizeof(known_row), by_id);
     TRY(say(b, &r, true, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", q->name)); /* an error says that it is there */
     TRY(say(b, &r, false, "MULTI"));
     int sent = 0;
@@ -309,7 +310,7 @@ static ts_status take_over(ts_batch *b, int *job)
     redisReply *r = NULL;
     char cursor[64] = "0-0";
     do {
-        TRY(say(b, &r, false, "XAUTOCLAIM %s " GROUP " %s %ld %s COUNT 1", q->name, q->consumer, q->timeout_ms, cursor));
+        TRY(say(b, &r, false, "XAUTOCLAIM %s " GROUP " %s %ld %s COUNT 1", q->name, b->label, q->timeout_ms, cursor));
         if (r->type != REDIS_REPLY_ARRAY || r->elements < 2) TRY(failed(b, "an answer to XAUTOCLAIM that is none"));
         snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
         TRY(accept(b, r->element[1], job));
@@ -325,7 +326,7 @@ static ts_status read_new(ts_batch *b, int *job)
     ts_status st = TS_OK;
     ts_queue *q = b->queue;
     redisReply *r = NULL;
-    TRY(say(b, &r, false, "XREADGROUP GROUP " GROUP " %s COUNT 1 STREAMS %s >", q->consumer, q->name));
+    TRY(say(b, &r, false, "XREADGROUP GROUP " GROUP " %s COUNT 1 STREAMS %s >", b->label, q->name));
     if (r->type == REDIS_REPLY_ARRAY && r->elements && r->element[0]->elements == 2) TRY(accept(b, r->element[0]->element[1], job));
 done:
     drop(&r);
@@ -369,7 +370,7 @@ ts_status ts_queue_holds(ts_batch *b, bool *ours)
     redisReply *r = NULL;
     *ours = false;
     if (!*q->claim) return TS_OK;
-    TRY(say(b, &r, false, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, q->consumer));
+    TRY(say(b, &r, false, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, b->label));
     *ours = r->type == REDIS_REPLY_INTEGER && r->integer == 1;
     q->renewed = now();
     if (!*ours) *q->claim = 0;
@@ -384,7 +385,7 @@ void ts_queue_renew(void *user)
     ts_batch *b = user;
     ts_queue *q = b->queue;
     if (!q || !*q->claim || (now() - q->renewed) * 4000 < (double)q->timeout_ms || !q->r || q->r->err) return;
-    redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, q->consumer);
+    redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, b->label);
     q->renewed = now();
     drop(&r);
 }
