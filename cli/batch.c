@@ -73,7 +73,8 @@ static void print_plan(const ts_batch *b)
         if (j->state != TS_JOB_TODO) continue;
         todo++, all += pace * g->cost;
     }
-    printf("%d row%s to render, about %.0f:%02.0f:%02.0f\n", todo, todo == 1 ? "" : "s", (double)((long)all / 3600), (double)((long)all / 60 % 60), (double)((long)all % 60));
+    char about[24];
+    printf("%d row%s to render, about %s\n", todo, todo == 1 ? "" : "s", ts_clock_text(all, about));
 }
 
 typedef struct { int mine, done, failed, skipped, faulty, gave_up, todo; } tally;

@@ -97,6 +97,7 @@ double ts_manifest_pace(const ts_batch *);
 ts_status ts_batch_status(ts_cli *, const char *out); /* --status */
 
 /* ---- batch_files.c: from work folder to output ---- */
+ts_status ts_batch_make_parents(ts_cli *, char *path); /* every folder in front of a slash; the path is written to meanwhile */
 ts_status ts_batch_work_open(ts_batch *);  /* makes it, removes what a killed process of the same share left */
 void ts_batch_work_close(ts_batch *);      /* removes it when empty */
 char *ts_batch_path(const ts_batch *, const char *name); /* OUT/name; malloc'd; NULL: no memory */

@@ -48,14 +48,11 @@ char *ts_batch_state_path(const ts_batch *b, const ts_job *j)
     return asprintf(&path, "%s/.tessera-batch/queue/%s.state", b->out, j->id) < 0 ? NULL : path;
 }
 
-/* Every folder in front of the last slash. */
-static ts_status make_parents(ts_cli *c, char *path)
+ts_status ts_batch_make_parents(ts_cli *c, char *path)
 {
     for (char *s = path + 1; (s = strchr(s, '/')); s++) {
         *s = 0;
-        bool failed = mkdir(path, 0777) && errno != EEXIST;
-        int why = errno;
-        if (failed) return ts_cli_fail(c, TS_EIO, "%s: can not be made: %s", path, strerror(why));
+        if (mkdir(path, 0777) && errno != EEXIST) return ts_cli_fail(c, TS_EIO, "%s: can not be made: %s", path, strerror(errno));
         *s = '/';
     }
     return TS_OK;
@@ -90,11 +87,11 @@ ts_status ts_batch_work_open(ts_batch *b)
     ts_status st = TS_OK;
     char *inside = NULL;
     if (asprintf(&b->work, "%s/.tessera-batch/%s", b->out, b->label) < 0 || asprintf(&inside, "%s/", b->work) < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
-    TRY(make_parents(b->c, inside));
+    TRY(ts_batch_make_parents(b->c, inside));
     if (b->queue && ts_cli_set(b->c, TS_F_RESUME_STEPS)) {
         free(inside);
         if (asprintf(&inside, "%s/.tessera-batch/queue/", b->out) < 0) TRY((inside = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
-        TRY(make_parents(b->c, inside));
+        TRY(ts_batch_make_parents(b->c, inside));
     }
     if (b->queue) remove_dead(b);
     DIR *d = opendir(b->work);
@@ -153,7 +150,7 @@ ts_status ts_batch_publish(ts_batch *b, const ts_job *j, const char *from)
     char *to = ts_batch_path(b, j->name), *old = NULL;
     struct stat s;
     if (!to) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
-    TRY(make_parents(b->c, to));
+    TRY(ts_batch_make_parents(b->c, to));
     if (j->replaces && lstat(to, &s) == 0 && (S_ISDIR(s.st_mode) || j->folder)) { /* folders do not replace each other: the old one steps aside */
         if (asprintf(&old, "%s.old", from) < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
         if (rename(to, old)) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be replaced: %s", to, strerror(errno)));

@@ -112,21 +112,35 @@ static void read_account(const char *path, const char *share, visit *each, void 
     fclose(f);
 }
 
-static void read_accounts(const char *out, visit *each, void *user)
+/* Calls `each` for every account of the folder until one is no success. */
+static ts_status visit_accounts(const char *out, ts_status (*each)(void *user, const char *share, const char *path), void *user)
 {
+    ts_status st = TS_OK;
     struct dirent **list;
     char share[256];
     int n = scandir(out, &list, NULL, alphasort);
     for (int i = 0; i < n; i++) {
         char *path = NULL;
-        if (is_account(list[i]->d_name, share) && asprintf(&path, "%s/%s", out, list[i]->d_name) >= 0) {
-            read_account(path, share, each, user);
+        if (!st && is_account(list[i]->d_name, share) && asprintf(&path, "%s/%s", out, list[i]->d_name) >= 0) {
+            st = each(user, share, path);
             free(path);
         }
         free(list[i]);
     }
     if (n >= 0) free(list);
+    return st;
 }
+
+typedef struct { visit *each; void *user; } reader;
+
+static ts_status read_one(void *user, const char *share, const char *path)
+{
+    const reader *r = user;
+    read_account(path, share, r->each, r->user);
+    return TS_OK;
+}
+
+static void read_accounts(const char *out, visit *each, void *user) { visit_accounts(out, read_one, &(reader){each, user}); }
 
 static bool is_locked(const char *path)
 {
@@ -166,22 +180,11 @@ static bool compatible(const char *a, const char *b)
     return x && y ? n == m : !x && !y;
 }
 
-static ts_status refuse_others(ts_batch *b)
+static ts_status refuse_other(void *user, const char *share, const char *path)
 {
-    ts_status st = TS_OK;
-    struct dirent **list;
-    char share[256];
-    int n = scandir(b->out, &list, NULL, alphasort);
-    for (int i = 0; i < n; i++) {
-        char *path = NULL;
-        if (!st && is_account(list[i]->d_name, share) && strcmp(share, b->label) && !compatible(share, b->label) && asprintf(&path, "%s/%s", b->out, list[i]->d_name) >= 0) {
-            if (is_locked(path)) st = in_use(b, path, share);
-            free(path);
-        }
-        free(list[i]);
-    }
-    if (n >= 0) free(list);
-    return st;
+    ts_batch *b = user;
+    bool apart = !strcmp(share, b->label) || compatible(share, b->label);
+    return apart || !is_locked(path) ? TS_OK : in_use(b, path, share);
 }
 
 static ts_status add_run(ts_batch *b)
@@ -206,22 +209,15 @@ static ts_status add_run(ts_batch *b)
 
 static ts_status make_folder(ts_batch *b)
 {
-    char *path = strdup(b->out);
     ts_status st = TS_OK;
     struct stat s;
-    if (!path) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path");
-    for (char *p = path + 1;; p++) { /* with its parents */
-        char was = *p;
-        if (was && was != '/') continue;
-        *p = 0;
-        if (mkdir(path, 0777) && errno != EEXIST) TRY(ts_cli_fail(b->c, TS_EIO, "--out: %s can not be made: %s", path, strerror(errno)));
-        *p = was;
-        if (!was) break;
-    }
-    if (stat(path, &s) || !S_ISDIR(s.st_mode)) TRY(ts_cli_fail(b->c, TS_EUSAGE, "--out: %s is not a folder", path));
-    if (access(path, W_OK | X_OK)) TRY(ts_cli_fail(b->c, TS_EIO, "--out: can not write into %s: %s", path, strerror(errno)));
+    char *inside = ts_batch_path(b, "");
+    if (!inside) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path");
+    TRY(ts_batch_make_parents(b->c, inside));
+    if (stat(b->out, &s) || !S_ISDIR(s.st_mode)) TRY(ts_cli_fail(b->c, TS_EUSAGE, "--out: %s is not a folder", b->out));
+    if (access(b->out, W_OK | X_OK)) TRY(ts_cli_fail(b->c, TS_EIO, "--out: can not write into %s: %s", b->out, strerror(errno)));
 done:
-    free(path);
+    free(inside);
     return st;
 }
 
@@ -245,7 +241,7 @@ ts_status ts_manifest_open(ts_batch *b)
         snprintf(text, sizeof text, "%.300s can not be locked (%.60s): nobody will be kept from rendering the same rows at the same time", m->path, strerror(errno));
         ts_screen_warn(&b->c->screen, text);
     }
-    TRY(refuse_others(b));
+    TRY(visit_accounts(b->out, refuse_other, b));
     if (fstat(m->fd, &s) == 0 && s.st_size > 0 && pread(m->fd, &last, 1, s.st_size - 1) == 1 && last != '\n' && write(m->fd, "\n", 1) != 1) /* after a power failure */
         TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
     TRY(add_run(b));
@@ -458,8 +454,8 @@ static void print_survey(survey *s)
     double rows = rows_in_all(s, &missing), left = rows - done - failed;
     printf("%d of %.0f rows done, %d failed, %.0f left", done, rows, failed, left > 0 ? left : 0);
     if (working && left > 0 && done + failed > 0) {
-        long t = (long)(seconds / (done + failed) * left / working);
-        printf(", about %ld:%02ld:%02ld", t / 3600, t / 60 % 60, t % 60);
+        char about[24];
+        printf(", about %s", ts_clock_text(seconds / (done + failed) * left / working, about));
     }
     putchar('\n');
     if (missing > 0) printf("%d share%s not begun\n", missing, missing == 1 ? " has" : "s have");

@@ -9,9 +9,8 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { SIDE_MIN = 16, SIDE_MAX = 8192 }; /* as --size */
-static const struct { const char *format, *extension; } kinds[] = {{"png", ".png"}, {"mp4", ".mp4"}, {"webm", ".webm"}, {"gif", ".gif"}, {"frames", ""}};
-enum { KINDS = sizeof kinds / sizeof *kinds, PNG = 0, FRAMES = 4 };
+enum { PNG, MP4, WEBM, GIF, FRAMES, KINDS };
+static const struct { const char *format, *extension; } kinds[] = {[PNG] = {"png", ".png"}, [MP4] = {"mp4", ".mp4"}, [WEBM] = {"webm", ".webm"}, [GIF] = {"gif", ".gif"}, [FRAMES] = {"frames", ""}};
 
 typedef struct { /* of one row, until its jobs are made */
     ts_batch *b;
@@ -40,7 +39,7 @@ static bool whole(const char *s, int *out)
     char *end;
     long x = strtol(s, &end, 10);
     *out = (int)x;
-    return isdigit((unsigned char)*s) && !*end && x >= SIDE_MIN && x <= SIDE_MAX;
+    return isdigit((unsigned char)*s) && !*end && x >= TS_SIDE_MIN && x <= TS_SIDE_MAX;
 }
 
 static void side(reading *r, const char *key, const char *value)
@@ -48,7 +47,7 @@ static void side(reading *r, const char *key, const char *value)
     int x;
     ts_flag_value *v = r->f.value + TS_F_SIZE;
     if (!whole(value, &x)) {
-        fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value, SIDE_MIN, SIDE_MAX);
+        fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value, TS_SIDE_MIN, TS_SIDE_MAX);
         return;
     }
     if (!v->set) { /* the other side is the model's */
@@ -135,11 +134,11 @@ static bool fill(reading *r, ts_job *j)
     j->q.prompt = r->row->prompt;
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1) fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif", j->q.frames);
-    if (kind < 0) kind = j->q.frames == 1 ? PNG : 1;
+    if (kind < 0) kind = j->q.frames == 1 ? PNG : MP4;
     if (kind == FRAMES && !v[TS_F_SCALE].set) j->q.scale = 1;
     int crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1;
-    if (kind == 1 && crf > 51) fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
-    j->crf = kind == 1 || kind == 2 ? crf : -1;
+    if (kind == MP4 && crf > 51) fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
+    j->crf = kind == MP4 || kind == WEBM ? crf : -1;
     j->folder = kind == FRAMES;
     j->extension = kinds[kind].extension;
     j->output = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : NULL;

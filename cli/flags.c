@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GEN = TS_CMD_GENERATE, DEC = TS_CMD_DECODE, INFO = TS_CMD_INFO, TOK = TS_CMD_TOKENS, BENCH = TS_CMD_BENCH, SRCH = TS_CMD_SEARCH_TILE, BATCH = TS_CMD_BATCH, ROW = TS_ROW, SIDE_MIN = 16, SIDE_MAX = 8192 };
+enum { GEN = TS_CMD_GENERATE, DEC = TS_CMD_DECODE, INFO = TS_CMD_INFO, TOK = TS_CMD_TOKENS, BENCH = TS_CMD_BENCH, SRCH = TS_CMD_SEARCH_TILE, BATCH = TS_CMD_BATCH, ROW = TS_ROW };
 #define MEMORY_MIN (16.0 * 1024 * 1024)
 #define MEMORY_MAX (1024.0 * 1024 * 1024 * 1024 * 1024 * 8)
 
@@ -21,7 +21,7 @@ static const ts_flag table[] = {
 
     {TS_F_MODEL, "model", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN | DEC | TOK | BENCH | BATCH | SRCH, "Picture",
      "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes with tessera)"},
-    {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Width and height in pixels, 16 to 8192 each (default: the model's)"},
+    {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Width and height in pixels, 16 to 8192 each (default: the model's)"},
     {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
     {TS_F_FPS, "fps", 0, TS_KIND_REAL, "X", 0.1, 240, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL, "Frames a second, 0.1 to 240 (default: the model's)"},
     {TS_F_STEPS, "steps", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Denoising steps, 1 to 1000 (default: the model's)"},
@@ -34,7 +34,7 @@ static const ts_flag table[] = {
     {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
     {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0, NULL, GEN | BATCH | ROW, NULL,
      "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with keys like adaspa:keep=0.2 (default: dense)"},
-    {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", SIDE_MIN, SIDE_MAX, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL,
+    {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL,
      "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off or WxH (default: auto)"},
     {TS_F_NO_BINS, "no-bins", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | BATCH, NULL, "Draw a picture at the size given, instead of the nearest that the model was trained on and resizing it"},
     {TS_F_PICTURES, "count", 0, TS_KIND_WHOLE, "N", 1, 64, NULL, GEN, NULL, "Draw N pictures at once, 1 to 64, with seeds that follow each other (default: 1); models of pictures only"},

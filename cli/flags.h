@@ -62,7 +62,7 @@ typedef struct {
     int n;
 } ts_flag_value;
 
-enum { TS_WORDS = 256, TS_LIST = 32 };
+enum { TS_WORDS = 256, TS_LIST = 32, TS_SIDE_MIN = 16, TS_SIDE_MAX = 8192 /* pixels */ };
 typedef struct {
     ts_flag_value value[TS_F_COUNT];
     const char *word[TS_WORDS]; /* what is not a flag: the first of them */

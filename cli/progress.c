@@ -73,8 +73,7 @@ static cJSON *event(const char *name)
 
 static double milli(double seconds) { return round(seconds * 1000) / 1000; }
 
-/* 0:07, 12:30, 1:02:03 */
-static const char *clock_text(double seconds, char out[24])
+const char *ts_clock_text(double seconds, char out[24])
 {
     long t = seconds > 0 ? lround(seconds) : 0;
     if (t >= 3600) snprintf(out, 24, "%ld:%02ld:%02ld", t / 3600, t / 60 % 60, t % 60);
@@ -112,7 +111,7 @@ static void over_text(const ts_screen *s, double now, char *line, int room)
     char left[24];
     double rest = ts_screen_batch_left(s, now);
     int n = snprintf(line, (size_t)room + 1, "row %d/%d", s->row, s->rows);
-    if (rest >= 0 && n < room) n += snprintf(line + n, (size_t)(room - n) + 1, ", %s left", clock_text(rest, left));
+    if (rest >= 0 && n < room) n += snprintf(line + n, (size_t)(room - n) + 1, ", %s left", ts_clock_text(rest, left));
     if (n + 2 < room) snprintf(line + n, (size_t)(room - n) + 1, ": %s", s->row_output ? s->row_output : "");
 }
 
@@ -125,8 +124,8 @@ static void draw(ts_screen *s, const ts_event *e, double now)
     int room = columns(s) - 1, n;
     if (room > (int)sizeof line - 1) room = sizeof line - 1;
     if (e->layers > 0 && e->phase == TS_PHASE_DENOISE) snprintf(layer, sizeof layer, ", layer %d/%d", e->layer, e->layers);
-    clock_text(now - s->phase_began, spent);
-    if (rest >= 0) clock_text(rest, left);
+    ts_clock_text(now - s->phase_began, spent);
+    if (rest >= 0) ts_clock_text(rest, left);
     char tail[160], head[96];
     if (unit[e->phase]) snprintf(head, sizeof head, "%s %d/%d ", doing[e->phase], e->step, e->steps);
     else snprintf(head, sizeof head, "%s ", doing[e->phase]);
@@ -162,10 +161,10 @@ static void line_of(ts_screen *s, const ts_event *e, double now)
     if (s->rows && s->row) fprintf(s->out, "row %d/%d: ", s->row, s->rows);
     fprintf(s->out, "%s: ", doing[e->phase]);
     if (unit[e->phase]) fprintf(s->out, "%s %d of %d, ", unit[e->phase], e->step, e->steps);
-    fprintf(s->out, "%.0f%%, %s", floor(s->share * 100), clock_text(now - s->phase_began, spent));
-    if (rest >= 0) fprintf(s->out, ", %s left", clock_text(rest, left));
+    fprintf(s->out, "%.0f%%, %s", floor(s->share * 100), ts_clock_text(now - s->phase_began, spent));
+    if (rest >= 0) fprintf(s->out, ", %s left", ts_clock_text(rest, left));
     rest = ts_screen_batch_left(s, now);
-    if (rest >= 0) fprintf(s->out, ", %s of the batch", clock_text(rest, left));
+    if (rest >= 0) fprintf(s->out, ", %s of the batch", ts_clock_text(rest, left));
     fputc('\n', s->out);
     fflush(s->out);
 }
@@ -198,7 +197,7 @@ static void phase_ended(ts_screen *s, const ts_event *e, double now)
     double t = now - s->phase_began;
     wipe(s);
     if (t < 10) snprintf(spent, sizeof spent, "%.1f s", t);
-    else clock_text(t, spent);
+    else ts_clock_text(t, spent);
     if (unit[e->phase]) fprintf(s->out, "%s: %d %s%s in %s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s", spent);
     else fprintf(s->out, "%s: %s\n", doing[e->phase], spent);
     fflush(s->out);
@@ -385,7 +384,7 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
     if (r->error) fprintf(s->out, "%s:%d: %s\n", r->file, r->line, r->error);
     if (s->mode == TS_SCREEN_LINES) {
         fprintf(s->out, "row %d/%d: %s%s%s in %.1f s", s->row, s->rows, r->output, good ? "" : ", ", good ? "" : r->status, r->seconds);
-        if (left >= 0 && s->row < s->rows) fprintf(s->out, ", %s left", clock_text(left, text));
+        if (left >= 0 && s->row < s->rows) fprintf(s->out, ", %s left", ts_clock_text(left, text));
         fputc('\n', s->out);
     }
     fflush(s->out);
@@ -406,7 +405,7 @@ void ts_screen_batch_done(ts_screen *s, int done, int failed, int skipped)
         print_json(s, j);
         return;
     }
-    ts_screen_note(s, "%d done, %d failed, %d skipped in %s", done, failed, skipped, clock_text(seconds, spent));
+    ts_screen_note(s, "%d done, %d failed, %d skipped in %s", done, failed, skipped, ts_clock_text(seconds, spent));
 }
 
 void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
@@ -416,7 +415,7 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
     if (s->mode == TS_SCREEN_NONE) return;
     if (s->mode != TS_SCREEN_JSON) {
         if (seconds < 10) ts_screen_note(s, "done in %.1f s", seconds);
-        else ts_screen_note(s, "done in %s", clock_text(seconds, spent));
+        else ts_screen_note(s, "done in %s", ts_clock_text(seconds, spent));
         if (r->resumed) ts_screen_note(s, "of its steps %d came from the state file", r->resumed);
         return;
     }

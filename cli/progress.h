@@ -49,6 +49,7 @@ void ts_screen_clear(ts_screen *); /* takes the bar away: a line of stdout comes
 void ts_screen_table(ts_screen *, const char *name, const char *text); /* some lines of text; an event {"event": name, "text"} */
 void ts_screen_done(ts_screen *, const ts_report *, const char *output);
 void ts_screen_error(ts_screen *, int code, const char *sentence); /* in every mode */
+const char *ts_clock_text(double seconds, char out[24]); /* 0:07, 12:30, 1:02:03 */
 /* Share of the phase that an event stands for: 0..1. */
 double ts_event_share(const ts_event *);
 /* Seconds until the run ends by the pace so far; negative: not known yet. */

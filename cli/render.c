@@ -189,7 +189,6 @@ static void set_output(ts_cli *c, job *j)
     const ts_flag_value *v = c->flags.value;
     ts_request *q = &j->q;
     j->path = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : q->frames == 1 ? "tessera.png" : "tessera.mp4";
-    ts_cli_settings(v, q);
     if (!j->numbered) number_pictures(c, j);
     if (!v[TS_F_SCALE].set && is_numbered(j->path)) q->scale = 1; /* numbered frames are as computed */
     j->out = (ts_output){.crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1, .scale = q->scale, .overwrite = v[TS_F_OVERWRITE].set, .metadata = !v[TS_F_NO_METADATA].set};
@@ -395,6 +394,7 @@ ts_status ts_cli_decode(ts_cli *c)
     TRY(begin(c, &j, file));
     if (!j.was) ts_screen_warn(&c->screen, "the latents carry no metadata: model and rate come from the flags");
     TRY(ts_bag_read(c->ctx, file, &j.latents));
+    ts_cli_settings(c->flags.value, &j.q);
     set_output(c, &j);
     TRY(ts_run_open_latents(c->model, &j.q, j.latents, &j.run, &j.e));
     j.q.frames = j.e.frames;

@@ -212,11 +212,11 @@ END_TEST
 START_TEST(clock_texts)
 {
     char t[24];
-    ck_assert_str_eq(clock_text(0, t), "0:00");
-    ck_assert_str_eq(clock_text(59.6, t), "1:00");
-    ck_assert_str_eq(clock_text(3599, t), "59:59");
-    ck_assert_str_eq(clock_text(3723, t), "1:02:03");
-    ck_assert_str_eq(clock_text(-5, t), "0:00");
+    ck_assert_str_eq(ts_clock_text(0, t), "0:00");
+    ck_assert_str_eq(ts_clock_text(59.6, t), "1:00");
+    ck_assert_str_eq(ts_clock_text(3599, t), "59:59");
+    ck_assert_str_eq(ts_clock_text(3723, t), "1:02:03");
+    ck_assert_str_eq(ts_clock_text(-5, t), "0:00");
 }
 END_TEST
 
