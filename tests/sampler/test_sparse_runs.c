@@ -220,6 +220,20 @@ START_TEST(damaged_state)
         ck_ok(c, ts_bag_save(&c->err, bag, state));
         ts_bag_free(bag);
     }
+    static const char *const done[] = {"-1", "5"};
+    for (int i = 0; i < 2; i++) {
+        char sentence[64];
+        bag = testing_bag(state);
+        ts_bag_meta(bag, "done", done[i]);
+        ck_ok(c, ts_bag_save(&c->err, bag, state));
+        ts_bag_free(bag);
+        r = open(c, m, &q);
+        ck_ok(c, ts_run_encode(r));
+        ck_assert_int_eq(ts_run_denoise(r, &latents), TS_EMODEL);
+        snprintf(sentence, sizeof sentence, "damaged: %s of 4 steps done", done[i]);
+        ck_assert_msg(strstr(ts_error(c), sentence), "%s", ts_error(c));
+        ts_run_close(r);
+    }
     ts_model_close(m), testing_close(c);
 }
 END_TEST
