@@ -1,5 +1,5 @@
 /* One evaluation of a diffusion transformer, whatever its class: opens and binds, and runs the only layer loop. All samples of an evaluation pass a layer before the next layer's
- * weights are entered. What a layer computes is the business of the class (wan.c). */
+ * weights are entered. What a layer computes is the business of the class (wan.c, pixart.c). */
 #include "dit/dit.h"
 
 #include <stdio.h>

@@ -1,56 +1,27 @@
-/* PixArtTransformer2DModel (PixArt-alpha and PixArt-Sigma), as diffusers defines it (models/transformers/pixart_transformer_2d.py; Chen et al., PixArt-alpha, 2023). With t the timestep, c the
- * text, s a number of the picture (height, width, height / width; only where the checkpoint has their embedders):
+/* PixArtTransformer2DModel (PixArt-alpha and PixArt-Sigma), as diffusers defines it (models/transformers/pixart_transformer_2d.py; Chen et al., PixArt-alpha, 2023): config, weights and what is
+ * made once a run. With t the timestep, c the text; the sizes only where the checkpoint has their embedders:
  *
- *   emb = mlp(sincos(t)) + [mlp_r(sincos(height)) mlp_r(sincos(width)) mlp_a(sincos(height / width))],  e = W silu(emb),  text = mlp(c)       prepare
- *   h = conv(x) + positions, kernel = stride = patch                                                                                         enter
- *   [shift_a scale_a gate_a shift_f scale_f gate_f] = table + e                                                                              block
- *   h += gate_a O(attention(Q n, K n, V n)),      n = ln(h) (1 + scale_a) + shift_a
- *   h += O(attention(Q h, K text, V text))        on h itself: no norm, no gate
- *   h += gate_f W2 gelu(W1 n),                    n = ln(h) (1 + scale_f) + shift_f
- *   [shift scale] = table + emb, v = P(ln(h) (1 + scale) + shift)                                                                            leave
+ *   emb = mlp(sincos(t)) + [mlp_r(sincos(height)) mlp_r(sincos(width)) mlp_a(sincos(height / width))],  e = W silu(emb),  text = mlp(c)
  *
- * Positions are fixed: [sin(x w) cos(x w) sin(y w) cos(y w)], w_i = 10000^(-4 i / D), with x and y stretched so that every grid spans that of the training size. Padded rows of the text are
- * masked in the reference (-10000 on their logits leaves exactly 0 of them in f32), so only the real rows are keys. Of the output's channels the first half is the noise, the second a variance
- * that samplers do not use. The residual stream h is f32, activations have the type of ctx->act. */
-#include "dit/dit.h"
+ * Positions are fixed: [sin(x w) cos(x w) sin(y w) cos(y w)], w_i = 10000^(-4 i / D), with x and y stretched so that every grid spans that of the training size. Blocks are those of adaln.c, without
+ * rms, rope or a norm before cross-attention. Padded rows of the text are masked in the reference (-10000 on their logits leaves exactly 0 of them in f32), so only the real rows are keys. Of the
+ * output's channels the first half is the noise, the second a variance that samplers do not use. */
+#include "dit/adaln.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXTS = 64, FREQ = 256 };                          /* FREQ: of sincos */
+enum { FREQ = 256 };                                      /* of sincos */
 enum { SAMPLE_SIZE, CROSS_DIM, CAPTION_DIM, SCALE_BITS }; /* indices into ts_dit_info.params; CAPTION_DIM 0: the text enters as it is; SCALE_BITS: the interpolation scale, a double's bits */
 
-typedef struct { ts_layer q, k, v, o; } attention;
 typedef struct {
-    attention self, cross;
-    ts_layer up, down;
-    ts_weight *table;     /* [6, D] */
-} block;
-
-typedef struct {
-    ts_ctx *ctx;
-    ts_weights *weights;
-    ts_dit_info info;
+    ts_adaln base;
     double scale;         /* of positions */
-    block *block;
-    ts_layer patch, out, time1, time2, modulate, text1, text2, size1, size2, aspect1, aspect2;
-    ts_weight *table;     /* [2, D] */
+    ts_layer time1, time2, modulate, text1, text2, size1, size2, aspect1, aspect2;
     bool sized;           /* the checkpoint has size1 .. aspect2 */
     int height, width;    /* of the picture in pixels */
-    /* the run's */
-    ts_grid grid;
-    ts_tensor emb, e6;    /* f32 [nt, D], [nt, 6 D] */
-    ts_tensor positions;  /* f32 [N, D] */
-    ts_tensor kv;         /* [layers 2 T, D]: keys then values of a layer; the texts' rows one after the other */
-    long text_rows;       /* T */
-    struct { long first, rows; } text[TEXTS];
 } pixart;
-
-/* Groups of weights: blocks, enter and leave, then what only prepare uses: embedders, and keys and values of the text for each block. */
-static int group_ends(const pixart *p) { return p->info.layers; }
-static int group_embed(const pixart *p) { return p->info.layers + 1; }
-static int group_text(const pixart *p, int layer) { return p->info.layers + 2 + layer; }
 
 /* ---- describe ---- */
 
@@ -125,39 +96,12 @@ done:
 
 /* ---- bind ---- */
 
-/* `kv`: the group of the key's and the value's weights, which read `in` numbers a row. */
-static ts_status bind_attention(ts_weights *ws, int group, int kv, attention *a, long D, long in, int layer, const char *name)
-{
-    ts_status st;
-    TRY(ts_find_linear(ws, group, &a->q, D, D, true, "transformer_blocks.%d.%s.to_q", layer, name));
-    TRY(ts_find_linear(ws, kv, &a->k, D, in, true, "transformer_blocks.%d.%s.to_k", layer, name));
-    TRY(ts_find_linear(ws, kv, &a->v, D, in, true, "transformer_blocks.%d.%s.to_v", layer, name));
-    TRY(ts_find_linear(ws, group, &a->o, D, D, true, "transformer_blocks.%d.%s.to_out.0", layer, name));
-done:
-    return st;
-}
-
-static ts_status bind_block(pixart *p, int i)
-{
-    ts_status st;
-    block *b = p->block + i;
-    ts_weights *ws = p->weights;
-    long D = p->info.dim;
-    TRY(bind_attention(ws, i, i, &b->self, D, D, i, "attn1"));
-    TRY(bind_attention(ws, i, group_text(p, i), &b->cross, D, p->info.params[CROSS_DIM], i, "attn2"));
-    TRY(ts_find_linear(ws, i, &b->up, 4 * D, D, true, "transformer_blocks.%d.ff.net.0.proj", i));
-    TRY(ts_find_linear(ws, i, &b->down, D, 4 * D, true, "transformer_blocks.%d.ff.net.2", i));
-    TRY(ts_find_vector(ws, i, &b->table, 2, (long[]){6, D}, "transformer_blocks.%d.scale_shift_table", i));
-done:
-    return st;
-}
-
 static ts_status bind_embedders(pixart *p)
 {
     ts_status st;
-    ts_weights *ws = p->weights;
-    long D = p->info.dim, third = D / 3;
-    int g = group_embed(p);
+    ts_weights *ws = p->base.weights;
+    long D = p->base.info.dim, third = D / 3, caption = p->base.info.params[CAPTION_DIM];
+    int g = ts_adaln_group_embed(&p->base);
     TRY(ts_find_linear(ws, g, &p->time1, D, FREQ, true, "adaln_single.emb.timestep_embedder.linear_1"));
     TRY(ts_find_linear(ws, g, &p->time2, D, D, true, "adaln_single.emb.timestep_embedder.linear_2"));
     TRY(ts_find_linear(ws, g, &p->modulate, 6 * D, D, true, "adaln_single.linear"));
@@ -168,8 +112,8 @@ static ts_status bind_embedders(pixart *p)
         TRY(ts_find_linear(ws, g, &p->aspect1, third, FREQ, true, "adaln_single.emb.aspect_ratio_embedder.linear_1"));
         TRY(ts_find_linear(ws, g, &p->aspect2, third, third, true, "adaln_single.emb.aspect_ratio_embedder.linear_2"));
     }
-    if (p->info.params[CAPTION_DIM]) {
-        TRY(ts_find_linear(ws, g, &p->text1, D, p->info.params[CAPTION_DIM], true, "caption_projection.linear_1"));
+    if (caption) {
+        TRY(ts_find_linear(ws, g, &p->text1, D, caption, true, "caption_projection.linear_1"));
         TRY(ts_find_linear(ws, g, &p->text2, D, D, true, "caption_projection.linear_2"));
     }
 done:
@@ -180,25 +124,21 @@ static ts_status bind(void *self, ts_ctx *ctx, const ts_dit_info *info, ts_weigh
 {
     ts_status st;
     pixart *p = self;
+    ts_adaln *a = &p->base;
     long D = info->dim, side = info->patch[1];
-    p->ctx = ctx, p->weights = ws, p->info = *info;
     memcpy(&p->scale, &info->params[SCALE_BITS], sizeof p->scale);
-    p->block = calloc((size_t)info->layers, sizeof *p->block);
-    if (!p->block) TRY(ts_fail(&ctx->err, TS_EMEMORY, "a transformer of %d layers: out of memory", info->layers));
-    for (int i = 0; i < info->layers; i++) TRY(bind_block(p, i));
-    TRY(ts_find_conv(ws, group_ends(p), &p->patch, 4, (long[]){D, info->in_channels, side, side}, "pos_embed.proj"));
-    TRY(ts_find_linear(ws, group_ends(p), &p->out, side * side * info->out_channels, D, true, "proj_out"));
-    TRY(ts_find_vector(ws, group_ends(p), &p->table, 2, (long[]){2, D}, "scale_shift_table"));
+    TRY(ts_adaln_bind(a, ctx, info, ws));
+    for (int i = 0; i < info->layers; i++) {
+        TRY(ts_adaln_bind_block(a, i, "transformer_blocks", "ff", info->params[CROSS_DIM], 4 * D));
+        TRY(ts_find_vector(ws, i, &a->block[i].table, 2, (long[]){6, D}, "transformer_blocks.%d.scale_shift_table", i));
+    }
+    TRY(ts_find_conv(ws, ts_adaln_group_ends(a), &a->patch, 4, (long[]){D, info->in_channels, side, side}, "pos_embed.proj"));
+    TRY(ts_find_linear(ws, ts_adaln_group_ends(a), &a->out, side * side * info->out_channels, D, true, "proj_out"));
+    TRY(ts_find_vector(ws, ts_adaln_group_ends(a), &a->table, 2, (long[]){2, D}, "scale_shift_table"));
     TRY(bind_embedders(p));
     if (p->sized && D % 3) TRY(ts_fail(&ctx->err, TS_EMODEL, "a width of %ld with size conditions, expected a multiple of 3", D));
 done:
     return st;
-}
-
-static void unbind(void *self)
-{
-    pixart *p = self;
-    free(p->block);
 }
 
 static void pixels(void *self, int height, int width)
@@ -209,78 +149,17 @@ static void pixels(void *self, int height, int width)
 
 /* ---- prepare ---- */
 
-static ts_tensor take(pixart *p, ts_dtype type, long rows, long columns)
-{
-    return ts_take(&p->ctx->arena, type, TS_DIM(rows, columns));
-}
-
-static ts_status linear(pixart *p, const ts_layer *l, ts_tensor x, ts_act act, ts_tensor y)
-{
-    return ts_linear_op(p->ctx->dev, (ts_linear){.x = x, .w = l->w, .b = l->b, .act = act, .y = y});
-}
-
-/* The bytes at `from` may go away once this returns. */
-static ts_status upload(pixart *p, ts_tensor to, const float *from)
-{
-    ts_device *dev = p->ctx->dev;
-    ts_status st = dev->ops->upload(dev, to.p, from, (size_t)ts_count(to) * sizeof *from);
-    return st ? st : dev->ops->join(dev);
-}
-
-/* [cos(v f_0) .. cos(v f_127), sin(v f_0) ..], f_i = exp(-ln(10000) i / 128). In f32 throughout, as the oracle's: with v up to 1000 the rounding of f_i shows in the fifth digit. */
-static void sincos_rows(const float *v, long rows, float *out)
-{
-    const long half = FREQ / 2;
-    for (long i = 0; i < half; i++) {
-        float f = expf((float)-log(10000.0) * (float)i / (float)half);
-        for (long r = 0; r < rows; r++) {
-            float angle = v[r] * f;
-            out[r * FREQ + i] = cosf(angle);
-            out[r * FREQ + half + i] = sinf(angle);
-        }
-    }
-}
-
-/* y [rows, D or D / 3] = l2 silu(l1 sincos(v)) of `rows` numbers */
-static ts_status embed(pixart *p, const ts_layer *l1, const ts_layer *l2, const float *v, long rows, ts_tensor y)
-{
-    ts_status st = TS_OK;
-    ts_tensor e = take(p, TS_F32, rows, FREQ), a = take(p, TS_F32, rows, y.dim[1]);
-    float *host = malloc((size_t)(rows * FREQ) * sizeof *host);
-    if (!host) TRY(ts_fail(&p->ctx->err, TS_EMEMORY, "%ld timesteps: out of memory", rows));
-    sincos_rows(v, rows, host);
-    TRY(upload(p, e, host));
-    TRY(linear(p, l1, e, TS_ACT_SILU, a));
-    TRY(linear(p, l2, a, TS_ACT_NONE, y));
-done:
-    free(host);
-    return st;
-}
-
 /* What the picture's size adds to the embedding of every timestep. */
 static ts_status add_size(pixart *p)
 {
     ts_status st = TS_OK;
-    long D = p->info.dim, third = D / 3;
+    ts_adaln *a = &p->base;
+    long D = a->info.dim, third = D / 3;
     float s[2] = {(float)p->height, (float)p->width}, aspect = (float)p->height / (float)p->width;
-    ts_tensor part = take(p, TS_F32, 3, third), row = ts_view(part, TS_DIM(1, D));
-    TRY(embed(p, &p->size1, &p->size2, s, 2, ts_row_range(part, 0, 2)));
-    TRY(embed(p, &p->aspect1, &p->aspect2, &aspect, 1, ts_row_range(part, 2, 1)));
-    for (long i = 0; i < p->emb.dim[0]; i++)
-        TRY(ts_lincomb_op(p->ctx->dev, (ts_lincomb){.n = 2, .c = {1, 1}, .x = {ts_row_range(p->emb, i, 1), row}, .y = ts_row_range(p->emb, i, 1)}));
-done:
-    return st;
-}
-
-/* emb and e6 of every timestep of the run at once. */
-static ts_status prepare_time(pixart *p, const float *t, long nt)
-{
-    ts_status st;
-    ts_tensor a = take(p, TS_F32, nt, p->info.dim);
-    TRY(embed(p, &p->time1, &p->time2, t, nt, p->emb));
-    if (p->sized) TRY(add_size(p));
-    TRY(ts_activate_op(p->ctx->dev, (ts_activate){.act = TS_ACT_SILU, .x = p->emb, .y = a}));
-    TRY(linear(p, &p->modulate, a, TS_ACT_NONE, p->e6));
+    ts_tensor part = ts_adaln_take(a, TS_F32, 3, third), row = ts_view(part, TS_DIM(1, D));
+    TRY(ts_adaln_embed(a, &p->size1, &p->size2, s, 2, ts_row_range(part, 0, 2)));
+    TRY(ts_adaln_embed(a, &p->aspect1, &p->aspect2, &aspect, 1, ts_row_range(part, 2, 1)));
+    for (long i = 0; i < a->emb.dim[0]; i++) TRY(ts_adaln_add(a, ts_row_range(a->emb, i, 1), row, ts_row_range(a->emb, i, 1)));
 done:
     return st;
 }
@@ -288,8 +167,8 @@ done:
 /* [sin(v w_0) .., cos(v w_0) ..] of the n positions v = i / (n / base) / scale of an axis: [n, D / 2]. Positions in f32, angles in f64, as the oracle's. */
 static void axis_rows(const pixart *p, long n, float *out)
 {
-    long quarter = p->info.dim / 4;
-    float stretch = (float)((double)n / (double)(p->info.params[SAMPLE_SIZE] / p->info.patch[1])), scale = (float)p->scale;
+    long quarter = p->base.info.dim / 4;
+    float stretch = (float)((double)n / (double)(p->base.info.params[SAMPLE_SIZE] / p->base.info.patch[1])), scale = (float)p->scale;
     for (long i = 0; i < n; i++) {
         float v = (float)i / stretch / scale;
         for (long k = 0; k < quarter; k++) {
@@ -304,49 +183,22 @@ static void axis_rows(const pixart *p, long n, float *out)
 static ts_status prepare_positions(pixart *p)
 {
     ts_status st = TS_OK;
-    long H = p->grid.H, W = p->grid.W, D = p->info.dim, half = D / 2;
+    ts_adaln *a = &p->base;
+    long H = a->grid.H, W = a->grid.W, D = a->info.dim, half = D / 2;
     float *host = malloc((size_t)((H > W ? H : W) * half) * sizeof *host);
-    ts_tensor x = take(p, TS_F32, W, half), y = take(p, TS_F32, H, half);
-    ts_copy c = {.dst = p->positions.p, .stype = TS_F32, .dtype = TS_F32, .nd = 4, .dim = {p->grid.F, H, W, half}, .ds = {H * W * D, W * D, D, 1}};
-    if (!host) TRY(ts_fail(&p->ctx->err, TS_EMEMORY, "positions of %ldx%ld tokens: out of memory", W, H));
+    ts_tensor x = ts_adaln_take(a, TS_F32, W, half), y = ts_adaln_take(a, TS_F32, H, half);
+    ts_copy c = {.dst = a->positions.p, .stype = TS_F32, .dtype = TS_F32, .nd = 4, .dim = {a->grid.F, H, W, half}, .ds = {H * W * D, W * D, D, 1}};
+    if (!host) TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ldx%ld tokens: out of memory", W, H));
     axis_rows(p, W, host);
-    TRY(upload(p, x, host));
+    TRY(ts_adaln_upload(a, x, host));
     axis_rows(p, H, host);
-    TRY(upload(p, y, host));
+    TRY(ts_adaln_upload(a, y, host));
     c.src = x.p, c.ss[2] = half, c.ss[3] = 1;
-    TRY(ts_copy_op(p->ctx->dev, c));
+    TRY(ts_copy_op(a->ctx->dev, c));
     c.src = y.p, c.dst = ts_at(c.dst, (size_t)half * sizeof(float)), c.ss[1] = half, c.ss[2] = 0;
-    TRY(ts_copy_op(p->ctx->dev, c));
+    TRY(ts_copy_op(a->ctx->dev, c));
 done:
     free(host);
-    return st;
-}
-
-static ts_tensor text_part(const pixart *p, int layer, int value)
-{
-    return ts_row_range(p->kv, (2L * layer + value) * p->text_rows, p->text_rows);
-}
-
-/* All texts' rows as blocks see them. */
-static ts_status project(pixart *p, const ts_dit_text *text, int texts, ts_tensor *out)
-{
-    ts_status st = TS_OK;
-    ts_ctx *ctx = p->ctx;
-    long D = p->info.dim, T = p->text_rows, width = p->info.text_dim;
-    ts_dtype act = ctx->act;
-    ts_tensor states = take(p, TS_F32, T, width), x = states;
-    for (int i = 0; i < texts; i++) TRY(upload(p, ts_row_range(states, p->text[i].first, p->text[i].rows), text[i].states.data));
-    if (act != TS_F32) {
-        x = take(p, act, T, width);
-        TRY(ts_cast(ctx->dev, states, x));
-    }
-    *out = x;
-    if (!p->info.params[CAPTION_DIM]) goto done;
-    ts_tensor a = take(p, act, T, D);
-    *out = take(p, act, T, D);
-    TRY(linear(p, &p->text1, x, TS_ACT_GELU_TANH, a));
-    TRY(linear(p, &p->text2, a, TS_ACT_NONE, *out));
-done:
     return st;
 }
 
@@ -354,202 +206,42 @@ done:
 static ts_status prepare_text(pixart *p, const ts_dit_text *text, int texts)
 {
     ts_status st;
-    ts_ctx *ctx = p->ctx;
+    ts_adaln *a = &p->base;
+    ts_ctx *ctx = a->ctx;
     ts_tensor c;
-    TRY(project(p, text, texts, &c));
-    for (int i = 0; i < texts && ctx->tap && !ctx->dev->counting; i++) TRY(ctx->tap(ctx->tap_user, "caption_projection", ts_row_range(c, p->text[i].first, p->text[i].rows)));
-    for (int i = 0; i < p->info.layers; i++) {
-        const attention *cross = &p->block[i].cross;
-        TRY(ts_weights_enter(p->weights, group_text(p, i)));
-        TRY(linear(p, &cross->k, c, TS_ACT_NONE, text_part(p, i, 0)));
-        TRY(linear(p, &cross->v, c, TS_ACT_NONE, text_part(p, i, 1)));
-    }
+    TRY(ts_adaln_text(a, text, texts, &p->text1, &p->text2, &c));
+    for (int i = 0; i < texts && ctx->tap && !ctx->dev->counting; i++) TRY(ctx->tap(ctx->tap_user, "caption_projection", ts_row_range(c, a->text[i].first, a->text[i].rows)));
+    TRY(ts_adaln_keys_and_values(a, c));
 done:
     return st;
-}
-
-static ts_status place(pixart *p, const ts_grid *grid, const ts_dit_text *text, int texts)
-{
-    ts_err *err = &p->ctx->err;
-    if (texts > TEXTS) return ts_fail(err, TS_EUSAGE, "%d texts at once, expected at most %d", texts, TEXTS);
-    if (grid->F != 1) return ts_fail(err, TS_EUSAGE, "%d frames, but this model draws pictures", grid->F);
-    if (p->sized && (p->height < 1 || p->width < 1)) return ts_fail(err, TS_EUSAGE, "a picture of %dx%d pixels: this model has to know the size", p->width, p->height);
-    p->grid = *grid;
-    p->text_rows = 0;
-    for (int i = 0; i < texts; i++) {
-        p->text[i].first = p->text_rows, p->text[i].rows = text[i].states.dim[0];
-        p->text_rows += p->text[i].rows;
-    }
-    return TS_OK;
 }
 
 static ts_status prepare(void *self, const ts_grid *grid, const ts_dit_text *text, int texts, const float *t, int nt)
 {
     ts_status st;
     pixart *p = self;
-    long D = p->info.dim;
-    TRY(place(p, grid, text, texts));
-    p->emb = take(p, TS_F32, nt, D);
-    p->e6 = take(p, TS_F32, nt, 6 * D);
-    p->positions = take(p, TS_F32, grid->N, D);
-    p->kv = take(p, p->ctx->act, 2 * p->info.layers * p->text_rows, D);
-    size_t mark = ts_mark(&p->ctx->arena);
-    st = ts_weights_enter(p->weights, group_embed(p));
-    if (st == TS_OK) st = prepare_time(p, t, nt);
+    ts_adaln *a = &p->base;
+    ts_err *err = &a->ctx->err;
+    if (grid->F != 1) return ts_fail(err, TS_EUSAGE, "%d frames, but this model draws pictures", grid->F);
+    if (p->sized && (p->height < 1 || p->width < 1)) return ts_fail(err, TS_EUSAGE, "a picture of %dx%d pixels: this model has to know the size", p->width, p->height);
+    TRY(ts_adaln_begin(a, grid, text, texts, ts_dit_pixart.text_rows, nt));
+    a->positions = ts_adaln_take(a, TS_F32, grid->N, a->info.dim);
+    size_t mark = ts_mark(&a->ctx->arena);
+    st = ts_weights_enter(a->weights, ts_adaln_group_embed(a));
+    if (st == TS_OK) st = ts_adaln_embed(a, &p->time1, &p->time2, t, nt, a->emb);
+    if (st == TS_OK && p->sized) st = add_size(p);
+    if (st == TS_OK) st = ts_adaln_project(a, &p->modulate);
     if (st == TS_OK) st = prepare_positions(p);
     if (st == TS_OK) st = prepare_text(p, text, texts);
-    ts_release(&p->ctx->arena, mark);
+    ts_release(&a->ctx->arena, mark);
 done:
     return st;
 }
-
-/* ---- enter, block, leave ---- */
 
 static ts_tensor embedding(void *self, ts_eval e)
 {
     pixart *p = self;
-    return ts_row_range(p->e6, e.trow, 1);
-}
-
-static ts_status enter(void *self, ts_eval e, ts_tensor x, ts_tensor h)
-{
-    ts_status st;
-    pixart *p = self;
-    ts_device *dev = p->ctx->dev;
-    long C = x.dim[0], H = x.dim[2], W = x.dim[3], s = p->info.patch[1], grid[4] = {1, p->grid.H, p->grid.W, p->info.dim};
-    size_t mark = ts_mark(&p->ctx->arena);
-    ts_tensor last = ts_take(&p->ctx->arena, TS_F32, TS_DIM(1, H, W, C)); /* channels last */
-    (void)e;
-    TRY(ts_copy_op(dev, (ts_copy){.src = x.p, .dst = last.p, .stype = TS_F32, .dtype = TS_F32, .nd = 2, .dim = {H * W, C}, .ss = {1, H * W}, .ds = {C, 1}}));
-    TRY(ts_conv_op(dev, (ts_conv){.x = last, .w = p->patch.w, .b = p->patch.b, .stride = {1, (int)s, (int)s}, .resid = ts_view(p->positions, 4, grid), .y = ts_view(h, 4, grid)}));
-done:
-    ts_release(&p->ctx->arena, mark);
-    return st;
-}
-
-/* y = a + b, [1, n] each */
-static ts_status add(pixart *p, ts_tensor a, ts_tensor b, ts_tensor y)
-{
-    return ts_lincomb_op(p->ctx->dev, (ts_lincomb){.n = 2, .c = {1, 1}, .x = {a, b}, .y = y});
-}
-
-/* y = ln(h) (1 + scale) + shift; columns of m: shift at D `at`, then scale. */
-static ts_status modulated(pixart *p, ts_tensor m, int at, ts_tensor h, ts_tensor y)
-{
-    long D = p->info.dim;
-    return ts_norm_op(p->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER, .eps = p->info.eps, .x = h, .scale = ts_columns(m, (at + 1) * D, D), .shift = ts_columns(m, at * D, D), .y = y});
-}
-
-/* h += gate l(x); gate: columns of m at D `at`, or none (m absent). */
-static ts_status add_gated(pixart *p, const ts_layer *l, ts_tensor x, ts_tensor m, int at, ts_tensor h)
-{
-    long D = p->info.dim;
-    ts_linear a = {.x = x, .w = l->w, .b = l->b, .resid = h, .y = h};
-    if (ts_there(m)) a.gate = ts_columns(m, at * D, D);
-    return ts_linear_op(p->ctx->dev, a);
-}
-
-/* [rows, A d] -> [rows, A, d]; rows stay as far apart as they are */
-static ts_tensor heads(const pixart *p, ts_tensor t)
-{
-    return (ts_tensor){t.p, t.type, 3, {t.dim[0], p->info.heads, p->info.head_dim}, t.ld};
-}
-
-/* [rows, A d] -> [1, rows, A, d] */
-static ts_tensor batch_of_one(const pixart *p, ts_tensor t)
-{
-    return (ts_tensor){t.p, t.type, 4, {1, t.dim[0], p->info.heads, p->info.head_dim}, t.ld};
-}
-
-static ts_status self_attention(pixart *p, const block *b, ts_attn *attn, int attn_layer, ts_tensor m, ts_tensor h)
-{
-    ts_status st;
-    long N = p->grid.N, D = p->info.dim;
-    ts_dtype act = p->ctx->act;
-    size_t mark = ts_mark(&p->ctx->arena);
-    ts_tensor n = take(p, act, N, D), q = take(p, act, N, D), k = take(p, act, N, D), v = take(p, act, N, D);
-    TRY(modulated(p, m, 0, h, n));
-    TRY(linear(p, &b->self.q, n, TS_ACT_NONE, q));
-    TRY(linear(p, &b->self.k, n, TS_ACT_NONE, k));
-    TRY(linear(p, &b->self.v, n, TS_ACT_NONE, v));
-    TRY(ts_attend(attn, attn_layer, heads(p, q), heads(p, k), heads(p, v), heads(p, n)));
-    TRY(add_gated(p, &b->self.o, n, m, 2, h));
-done:
-    ts_release(&p->ctx->arena, mark);
-    return st;
-}
-
-static ts_status cross_attention(pixart *p, int layer, const block *b, ts_eval e, ts_tensor h)
-{
-    ts_status st;
-    ts_device *dev = p->ctx->dev;
-    long N = p->grid.N, D = p->info.dim, first = p->text[e.slot].first, rows = p->text[e.slot].rows;
-    size_t mark = ts_mark(&p->ctx->arena);
-    ts_tensor n = take(p, p->ctx->act, N, D), q = take(p, p->ctx->act, N, D);
-    ts_tensor k = ts_row_range(text_part(p, layer, 0), first, rows), v = ts_row_range(text_part(p, layer, 1), first, rows);
-    TRY(ts_cast(dev, h, n));
-    TRY(linear(p, &b->cross.q, n, TS_ACT_NONE, q));
-    TRY(ts_attention_op(dev, (ts_attention){.q = batch_of_one(p, q), .k = batch_of_one(p, k), .v = batch_of_one(p, v), .out = batch_of_one(p, n),
-                                            .scale = (float)(1 / sqrt((double)p->info.head_dim))}));
-    TRY(add_gated(p, &b->cross.o, n, (ts_tensor){0}, 0, h));
-done:
-    ts_release(&p->ctx->arena, mark);
-    return st;
-}
-
-static ts_status feed_forward(pixart *p, const block *b, ts_tensor m, ts_tensor h)
-{
-    ts_status st;
-    long N = p->grid.N, D = p->info.dim;
-    size_t mark = ts_mark(&p->ctx->arena);
-    ts_tensor n = take(p, p->ctx->act, N, D), u = take(p, p->ctx->act, N, 4 * D);
-    TRY(modulated(p, m, 3, h, n));
-    TRY(linear(p, &b->up, n, TS_ACT_GELU_TANH, u));
-    TRY(add_gated(p, &b->down, u, m, 5, h));
-done:
-    ts_release(&p->ctx->arena, mark);
-    return st;
-}
-
-static ts_status run_block(void *self, int layer, ts_eval e, ts_attn *attn, int attn_layer, ts_tensor h)
-{
-    ts_status st;
-    pixart *p = self;
-    const block *b = p->block + layer;
-    long D = p->info.dim;
-    size_t mark = ts_mark(&p->ctx->arena);
-    ts_tensor m = take(p, TS_F32, 1, 6 * D);
-    TRY(add(p, ts_view(b->table->t, TS_DIM(1, 6 * D)), ts_row_range(p->e6, e.trow, 1), m));
-    TRY(self_attention(p, b, attn, attn_layer, m, h));
-    TRY(cross_attention(p, layer, b, e, h));
-    TRY(feed_forward(p, b, m, h));
-done:
-    ts_release(&p->ctx->arena, mark);
-    return st;
-}
-
-/* A token's row of o holds its patch as [ph, pw, C]: the channel is the fastest. */
-static ts_status unpatchify(pixart *p, ts_tensor o, ts_tensor v)
-{
-    long C = v.dim[0], H = v.dim[2], W = v.dim[3], K = o.dim[1], gh = p->grid.H, gw = p->grid.W, s = p->info.patch[1];
-    return ts_copy_op(p->ctx->dev, (ts_copy){.src = o.p, .dst = v.p, .stype = TS_F32, .dtype = TS_F32, .nd = 5, .dim = {gh, gw, s, s, C},
-                                             .ss = {gw * K, K, s * C, C, 1}, .ds = {s * W, s, W, 1, H * W}});
-}
-
-static ts_status leave(void *self, ts_eval e, ts_tensor h, ts_tensor v)
-{
-    ts_status st;
-    pixart *p = self;
-    long N = p->grid.N, D = p->info.dim;
-    size_t mark = ts_mark(&p->ctx->arena);
-    ts_tensor m = take(p, TS_F32, 1, 2 * D), n = take(p, TS_F32, N, D), o = take(p, TS_F32, N, p->out.w->t.dim[0]);
-    for (int k = 0; k < 2; k++) TRY(add(p, ts_row_range(p->table->t, k, 1), ts_row_range(p->emb, e.trow, 1), ts_columns(m, k * D, D)));
-    TRY(modulated(p, m, 0, h, n));
-    TRY(linear(p, &p->out, n, TS_ACT_NONE, o));
-    TRY(unpatchify(p, o, v));
-done:
-    ts_release(&p->ctx->arena, mark);
-    return st;
+    return ts_row_range(p->base.e6, e.trow, 1);
 }
 
 const ts_dit_class ts_dit_pixart = {
@@ -558,11 +250,11 @@ const ts_dit_class ts_dit_pixart = {
     .size = sizeof(pixart),
     .describe = describe,
     .bind = bind,
-    .close = unbind,
+    .close = ts_adaln_unbind,
     .pixels = pixels,
     .prepare = prepare,
-    .enter = enter,
-    .block = run_block,
-    .leave = leave,
+    .enter = ts_adaln_enter,
+    .block = ts_adaln_run_block,
+    .leave = ts_adaln_leave,
     .embedding = embedding,
 };
