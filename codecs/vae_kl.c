@@ -97,12 +97,6 @@ static void close_vae(ts_vae *v)
     free(v);
 }
 
-static ts_status check_tile(ts_ctx *ctx, const ts_vae_info *info, ts_vae_tile t)
-{
-    if (t.w % info->stride || t.h % info->stride) return ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", t.w, t.h, info->stride);
-    return TS_OK;
-}
-
 static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host z, ts_vae_tile tile, ts_vae **out)
 {
     ts_status st = TS_OK;
@@ -111,7 +105,7 @@ static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
     v->info = *info, v->z = z;
-    TRY(check_tile(ctx, info, tile));
+    TRY(ts_vae_check_tile(ctx, info, tile));
     TRY(ts_kl_bind(&v->net, ctx, w, info, false));
     v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride), v->x = ts_vae_axis_of((int)z.dim[3], tile.w / info->stride);
     v->rgb = malloc(area * (size_t)(info->stride * info->stride) * 3 * sizeof(float));
@@ -123,51 +117,21 @@ done:
     return st;
 }
 
-/* The latent of tile (i, j), channels last, scaled to what the decoder was trained on. */
-static void cut_latent(ts_vae *v, int i, int j, int h, int w)
-{
-    const float *z = v->z.data;
-    long C = v->z.dim[0], F = v->z.dim[1], H = v->z.dim[2], W = v->z.dim[3];
-    for (int r = 0; r < h; r++)
-        for (int q = 0; q < w; q++)
-            for (long c = 0; c < C; c++)
-                v->latent[((long)r * w + q) * C + c] = z[((c * F + v->index) * H + i * v->y.stride + r) * W + j * v->x.stride + q] * v->info.std[c] + v->info.mean[c];
-}
-
 static ts_status decode_tile(ts_vae *v, int i, int j, float *out)
 {
     ts_status st = TS_OK;
     ts_ctx *ctx = v->net.ctx;
     size_t mark = ts_mark(&ctx->arena);
-    int h = ts_vae_span(v->y, i), w = ts_vae_span(v->x, j);
-    ts_tensor z = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h, w, v->info.channels));
-    cut_latent(v, i, j, h, w);
-    TRY(ctx->dev->ops->upload(ctx->dev, z.p, v->latent, (size_t)ts_count(z) * sizeof(float)));
-    TRY(ctx->dev->ops->join(ctx->dev)); /* the next tile overwrites the host's copy */
+    ts_tensor z = ts_take(&ctx->arena, TS_F32, TS_DIM(1, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
+    ts_vae_cut_latent(&v->info, v->z, v->y, v->x, i, j, v->index, v->latent);
+    TRY(ts_vae_upload(ctx, z, v->latent));
     TRY(ts_kl_decode(&v->net, z, out));
 done:
     ts_release(&ctx->arena, mark);
     return st;
 }
 
-static ts_status decode_tiles(ts_vae *v)
-{
-    ts_status st = TS_OK;
-    ts_ctx *ctx = v->net.ctx;
-    int n = v->y.n * v->x.n, up = v->info.stride;
-    ts_vae_patch *tile = calloc((size_t)n, sizeof *tile);
-    if (!tile) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
-    for (int k = 0; k < n; k++) {
-        int i = k / v->x.n, j = k % v->x.n;
-        TRY(ts_stopped(ctx));
-        TRY(ts_vae_patch_take(ctx, tile + k, ts_vae_span(v->y, i) * up, ts_vae_span(v->x, j) * up, 1, 3));
-        TRY(decode_tile(v, i, j, tile[k].data));
-        ts_vae_patch_place(tile, v->y, v->x, i, j, 1, 3, up, v->rgb);
-    }
-done:
-    ts_vae_patches_free(tile, n);
-    return st;
-}
+static ts_status decode_patch(void *user, int i, int j, const ts_vae_patch *t) { return decode_tile(user, i, j, t->data); }
 
 /* (x + 1) / 2 in place. False: a number is not finite. */
 static bool to_unit(float *x, long n)
@@ -187,7 +151,7 @@ static ts_status next_frame(ts_vae *v, ts_frame *out, bool *end)
     int h = (int)v->z.dim[2] * v->info.stride, w = (int)v->z.dim[3] * v->info.stride;
     *end = v->index == v->z.dim[1];
     if (*end) return TS_OK;
-    ts_status st = v->y.n * v->x.n > 1 ? decode_tiles(v) : decode_tile(v, 0, 0, v->rgb);
+    ts_status st = v->y.n * v->x.n > 1 ? ts_vae_each_tile(ctx, v->y, v->x, 1, 3, v->info.stride, v->rgb, decode_patch, v) : decode_tile(v, 0, 0, v->rgb);
     if (st) return st;
     if (!ctx->dev->counting && !to_unit(v->rgb, 3L * h * w)) return ts_fail(&ctx->err, TS_ENUMBER, "picture %d holds NaN or infinity after decoding", v->index);
     *out = (ts_frame){.w = w, .h = h, .index = v->index++, .rgb = v->rgb};
@@ -201,41 +165,24 @@ typedef struct {
     ts_host px;
     ts_vae_axis y, x;     /* in latents */
     float *cut, *moments; /* a tile's pixels; [F, H', W', 2 C] of the whole */
+    int frame;            /* being encoded */
 } encoder;
 
-/* Tile (i, j) of frame f into data [h, w, 2 C]. */
-static ts_status encode_tile(encoder *e, int f, int i, int j, int h, int w, float *data)
+/* Tile (i, j) of the frame into t, [h, w, 2 C]. */
+static ts_status encode_tile(void *user, int i, int j, const ts_vae_patch *t)
 {
     ts_status st = TS_OK;
+    encoder *e = user;
     ts_ctx *ctx = e->net.ctx;
-    long s = e->info->stride, H = e->px.dim[1], W = e->px.dim[2];
+    long s = e->info->stride, H = e->px.dim[1], W = e->px.dim[2], h = t->h * s, w = t->w * s;
     size_t mark = ts_mark(&ctx->arena);
-    ts_tensor x = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h * s, w * s, 3));
-    for (long r = 0; r < h * s; r++)
-        memcpy(e->cut + r * w * s * 3, (const float *)e->px.data + ((f * H + i * e->y.stride * s + r) * W + j * e->x.stride * s) * 3, (size_t)(w * s * 3) * sizeof(float));
-    TRY(ctx->dev->ops->upload(ctx->dev, x.p, e->cut, (size_t)ts_count(x) * sizeof(float)));
-    TRY(ctx->dev->ops->join(ctx->dev));
-    TRY(ts_kl_encode(&e->net, x, data));
+    ts_tensor x = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h, w, 3));
+    for (long r = 0; r < h; r++)
+        memcpy(e->cut + r * w * 3, (const float *)e->px.data + ((e->frame * H + i * e->y.stride * s + r) * W + j * e->x.stride * s) * 3, (size_t)(w * 3) * sizeof(float));
+    TRY(ts_vae_upload(ctx, x, e->cut));
+    TRY(ts_kl_encode(&e->net, x, t->data));
 done:
     ts_release(&ctx->arena, mark);
-    return st;
-}
-
-static ts_status encode_frame(encoder *e, int f, float *whole)
-{
-    ts_status st = TS_OK;
-    int n = e->y.n * e->x.n, C = 2 * e->info->channels;
-    ts_vae_patch *tile = calloc((size_t)n, sizeof *tile);
-    if (!tile) TRY(ts_fail(&e->net.ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
-    for (int k = 0; k < n; k++) {
-        int i = k / e->x.n, j = k % e->x.n;
-        TRY(ts_stopped(e->net.ctx));
-        TRY(ts_vae_patch_take(e->net.ctx, tile + k, ts_vae_span(e->y, i), ts_vae_span(e->x, j), 1, C));
-        TRY(encode_tile(e, f, i, j, tile[k].h, tile[k].w, tile[k].data));
-        ts_vae_patch_place(tile, e->y, e->x, i, j, 1, C, 1, whole);
-    }
-done:
-    ts_vae_patches_free(tile, n);
     return st;
 }
 
@@ -247,20 +194,15 @@ static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_
     long C = info->channels, s = info->stride, h = px.dim[1] / s, q = px.dim[2] / s, F = px.dim[0];
     if (px.nd != 4 || px.dim[3] != 3 || F < 1 || px.dim[1] % s || px.dim[2] % s || h < 1 || q < 1)
         TRY(ts_fail(&ctx->err, TS_ESHAPE, "%ld pictures of %ldx%ld: sides must be multiples of %ld", F, px.dim[2], px.dim[1], s));
-    TRY(check_tile(ctx, info, tile));
+    TRY(ts_vae_check_tile(ctx, info, tile));
     e->info = info, e->px = px;
     TRY(ts_kl_bind(&e->net, ctx, w, info, true));
     e->y = ts_vae_axis_of((int)h, (int)(tile.h / s)), e->x = ts_vae_axis_of((int)q, (int)(tile.w / s));
     e->cut = malloc((size_t)(px.dim[1] * px.dim[2] * 3) * sizeof(float));
-    e->moments = calloc((size_t)(F * h * q * 2 * C), sizeof(float));
+    e->moments = malloc((size_t)(F * h * q * 2 * C) * sizeof(float));
     if (!e->cut || !e->moments) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for latents of %ldx%ld", q, h));
-    for (int f = 0; f < F; f++) TRY(encode_frame(e, f, e->moments + f * h * q * 2 * C));
-    for (long c = 0; c < 2 * C; c++)
-        for (long i = 0; i < F * h * q; i++) {
-            float v = e->moments[i * 2 * C + c];
-            if (c < C) latent[c * F * h * q + i] = (v - info->mean[c]) / info->std[c];
-            if (moments) moments[c * F * h * q + i] = v;
-        }
+    for (; e->frame < F; e->frame++) TRY(ts_vae_each_tile(ctx, e->y, e->x, 1, (int)(2 * C), 1, e->moments + e->frame * h * q * 2 * C, encode_tile, e));
+    ts_vae_split_moments(info, e->moments, F * h * q, latent, moments);
 done:
     free(e->cut), free(e->moments), free(e);
     return st;

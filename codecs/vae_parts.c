@@ -1,4 +1,5 @@
-/* Tiles of frames with blended seams, and the doubling of frames that every decoder here does. A tile blends with its already blended neighbours above and to the left. */
+/* Tiles of frames with blended seams, latents and moments between host and device, and the doubling of frames that every decoder here does. A tile blends with its already blended neighbours above
+ * and to the left. */
 #include "codecs/vae_parts.h"
 
 #include <stdlib.h>
@@ -29,7 +30,8 @@ static void mix(const float *a, float *b, int e, int lines, long a_line, long b_
 
 static int least(int a, int b, int c) { return a < b ? (a < c ? a : c) : b < c ? b : c; }
 
-void ts_vae_patch_place(ts_vae_patch *p, ts_vae_axis y, ts_vae_axis x, int i, int j, int frames, int c, int up, float *whole)
+/* Blends tile (i, j) of p, whose neighbours before it are done, and puts its kept part into whole [frames, H, W, c]; the tile above is of no use any more. */
+static void place(ts_vae_patch *p, ts_vae_axis y, ts_vae_axis x, int i, int j, int frames, int c, int up, float *whole)
 {
     int H = y.size * up, W = x.size * up, keep_y = y.stride * up, keep_x = x.stride * up, blend_y = (y.tile - y.stride) * up, blend_x = (x.tile - x.stride) * up;
     ts_vae_patch *t = p + i * x.n + j, *above = i ? t - x.n : NULL, *left = j ? t - 1 : NULL;
@@ -54,16 +56,58 @@ void ts_vae_patch_place(ts_vae_patch *p, ts_vae_axis y, ts_vae_axis x, int i, in
     if (above) free(above->data), above->data = NULL;
 }
 
-ts_status ts_vae_patch_take(ts_ctx *ctx, ts_vae_patch *t, int h, int w, int frames, int c)
+ts_status ts_vae_check_tile(ts_ctx *ctx, const ts_vae_info *info, ts_vae_tile t)
 {
-    *t = (ts_vae_patch){.h = h, .w = w, .data = malloc((size_t)h * (size_t)w * (size_t)frames * (size_t)c * sizeof(float))};
-    return t->data ? TS_OK : ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d frames of a tile of %dx%d", frames, w, h);
+    if (t.w % info->stride || t.h % info->stride) return ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", t.w, t.h, info->stride);
+    return TS_OK;
 }
 
-void ts_vae_patches_free(ts_vae_patch *t, int n)
+ts_status ts_vae_each_tile(ts_ctx *ctx, ts_vae_axis y, ts_vae_axis x, int frames, int c, int up, float *whole, ts_status (*one)(void *user, int i, int j, const ts_vae_patch *), void *user)
 {
-    for (int i = 0; t && i < n; i++) free(t[i].data);
-    free(t);
+    ts_status st = TS_OK;
+    int n = y.n * x.n;
+    ts_vae_patch *tile = calloc((size_t)n, sizeof *tile);
+    if (!tile) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
+    for (int k = 0; k < n; k++) {
+        int i = k / x.n, j = k % x.n, h = ts_vae_span(y, i) * up, w = ts_vae_span(x, j) * up;
+        TRY(ts_stopped(ctx));
+        tile[k] = (ts_vae_patch){.h = h, .w = w, .data = malloc((size_t)h * (size_t)w * (size_t)frames * (size_t)c * sizeof(float))};
+        if (!tile[k].data) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d frames of a tile of %dx%d", frames, w, h));
+        TRY(one(user, i, j, tile + k));
+        place(tile, y, x, i, j, frames, c, up, whole);
+    }
+done:
+    for (int k = 0; tile && k < n; k++) free(tile[k].data);
+    free(tile);
+    return st;
+}
+
+/* ---- latents and moments ---- */
+void ts_vae_cut_latent(const ts_vae_info *info, ts_host latents, ts_vae_axis y, ts_vae_axis x, int i, int j, long f, float *out)
+{
+    const float *z = latents.data;
+    long C = latents.dim[0], F = latents.dim[1], H = latents.dim[2], W = latents.dim[3];
+    int h = ts_vae_span(y, i), w = ts_vae_span(x, j);
+    for (int r = 0; r < h; r++)
+        for (int q = 0; q < w; q++)
+            for (long c = 0; c < C; c++) out[((long)r * w + q) * C + c] = z[((c * F + f) * H + i * y.stride + r) * W + j * x.stride + q] * info->std[c] + info->mean[c];
+}
+
+ts_status ts_vae_upload(ts_ctx *ctx, ts_tensor to, const float *from)
+{
+    ts_status st = ctx->dev->ops->upload(ctx->dev, to.p, from, (size_t)ts_count(to) * sizeof *from);
+    return st ? st : ctx->dev->ops->join(ctx->dev);
+}
+
+void ts_vae_split_moments(const ts_vae_info *info, const float *moments, long n, float *latent, float *planes)
+{
+    long C = info->channels;
+    for (long c = 0; c < 2 * C; c++)
+        for (long i = 0; i < n; i++) {
+            float v = moments[i * 2 * C + c];
+            if (c < C) latent[c * n + i] = (v - info->mean[c]) / info->std[c];
+            if (planes) planes[c * n + i] = v;
+        }
 }
 
 /* ---- doubling ---- */

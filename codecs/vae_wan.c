@@ -1,12 +1,11 @@
 /* AutoencoderKLWan (Wan 2.1 and 2.2): its config, and sequences through its network as frames or tiles of frames.
  *
  * A whole frame is decoded chunk by chunk, and frames leave as they are ready. Tiles exist to save memory, and what the convolutions remember of a stream is most of it: so tiles take
- * turns, each with its whole sequence, and the clip is put together in host memory before its first frame leaves. Origins run 0, stride, 2 stride, ... below the size, and a tile
- * blends with its already blended neighbours above and to the left, as diffusers' tiled_decode does. The 2.2 kind blends before its pixels are unshuffled. */
+ * turns, each with its whole sequence, and the clip is put together in host memory before its first frame leaves. The 2.2 kind blends
+ * before its pixels are unshuffled. */
 #include "codecs/vae_parts.h"
 #include "codecs/vae_wan.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +119,7 @@ static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
     v->info = *info, v->z = z;
-    if (tile.w % info->stride || tile.h % info->stride) TRY(ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", tile.w, tile.h, info->stride));
+    TRY(ts_vae_check_tile(ctx, info, tile));
     TRY(ts_wan_bind(&v->net, ctx, w, info, false));
     v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride), v->x = ts_vae_axis_of((int)z.dim[3], tile.w / info->stride);
     TRY(open_buffers(v, ctx));
@@ -130,38 +129,25 @@ done:
     return st;
 }
 
-/* One latent frame of tile (i, j), channels last, scaled to what the decoder was trained on. */
-static void cut_latent(ts_vae *v, int i, int j, int h, int w, int f)
-{
-    const float *z = v->z.data;
-    long C = v->z.dim[0], F = v->z.dim[1], H = v->z.dim[2], W = v->z.dim[3];
-    for (int r = 0; r < h; r++)
-        for (int q = 0; q < w; q++)
-            for (long c = 0; c < C; c++)
-                v->latent[((long)r * w + q) * C + c] =
-                    z[((c * F + f) * H + i * v->y.stride + r) * W + j * v->x.stride + q] * v->info.std[c] + v->info.mean[c];
-}
-
 /* Latent frame f of tile (i, j) through its stream into out. */
 static ts_status decode_chunk(ts_vae *v, ts_wan_stream *s, int i, int j, int f, float *out)
 {
     ts_status st = TS_OK;
     ts_ctx *ctx = v->net.ctx;
     size_t mark = ts_mark(&ctx->arena);
-    int h = ts_vae_span(v->y, i), w = ts_vae_span(v->x, j);
-    ts_tensor z = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h, w, v->info.channels));
-    cut_latent(v, i, j, h, w, f);
-    TRY(ctx->dev->ops->upload(ctx->dev, z.p, v->latent, (size_t)ts_count(z) * sizeof(float)));
-    TRY(ctx->dev->ops->join(ctx->dev)); /* the next call overwrites the host's copy */
+    ts_tensor z = ts_take(&ctx->arena, TS_F32, TS_DIM(1, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
+    ts_vae_cut_latent(&v->info, v->z, v->y, v->x, i, j, f, v->latent);
+    TRY(ts_vae_upload(ctx, z, v->latent));
     TRY(ts_wan_decode_chunk(&v->net, s, z, out));
 done:
     ts_release(&ctx->arena, mark);
     return st;
 }
 
-static ts_status decode_tile(ts_vae *v, int i, int j, const ts_vae_patch *t)
+static ts_status decode_tile(void *user, int i, int j, const ts_vae_patch *t)
 {
     ts_status st = TS_OK;
+    ts_vae *v = user;
     ts_ctx *ctx = v->net.ctx;
     size_t mark = ts_mark(&ctx->arena), frame = (size_t)t->h * (size_t)t->w * (size_t)v->net.c.out;
     int latents = (int)v->z.dim[1];
@@ -175,20 +161,9 @@ done:
 
 static ts_status decode_tiles(ts_vae *v)
 {
-    ts_status st = TS_OK;
-    ts_ctx *ctx = v->net.ctx;
-    int n = v->y.n * v->x.n, up = v->info.stride / v->net.c.patch, c = v->net.c.out, frames = frames_of(&v->info, v->z.dim[1]);
-    ts_vae_patch *tile = calloc((size_t)n, sizeof *tile);
-    if (!tile) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
-    for (int k = 0; k < n; k++) {
-        int i = k / v->x.n, j = k % v->x.n;
-        TRY(ts_vae_patch_take(ctx, tile + k, ts_vae_span(v->y, i) * up, ts_vae_span(v->x, j) * up, frames, c));
-        TRY(decode_tile(v, i, j, tile + k));
-        ts_vae_patch_place(tile, v->y, v->x, i, j, frames, c, up, v->whole);
-    }
-    v->have = frames, v->given = 0, v->next_latent = (int)v->z.dim[1];
-done:
-    ts_vae_patches_free(tile, n);
+    int frames = frames_of(&v->info, v->z.dim[1]);
+    ts_status st = ts_vae_each_tile(v->net.ctx, v->y, v->x, frames, v->net.c.out, v->info.stride / v->net.c.patch, v->whole, decode_tile, v);
+    if (st == TS_OK) v->have = frames, v->given = 0, v->next_latent = (int)v->z.dim[1];
     return st;
 }
 
@@ -253,12 +228,13 @@ static void cut_pixels(encoder *e, int i, int j, int h, int w, int first, int fr
                 }
 }
 
-/* One tile's whole sequence into data [F', h, w, 2 z]. */
-static ts_status encode_tile(encoder *e, int i, int j, int h, int w, float *data)
+/* One tile's whole sequence into t, [F', h, w, 2 z]. */
+static ts_status encode_tile(void *user, int i, int j, const ts_vae_patch *t)
 {
     ts_status st = TS_OK;
+    encoder *e = user;
     ts_ctx *ctx = e->net.ctx;
-    int p = e->net.c.patch, T = e->info->time_stride;
+    int p = e->net.c.patch, T = e->info->time_stride, h = t->h, w = t->w;
     size_t mark = ts_mark(&ctx->arena);
     ts_wan_stream s;
     ts_wan_stream_init(&e->net, &s, h * e->info->stride / p, w * e->info->stride / p, e->latents == 1);
@@ -267,30 +243,12 @@ static ts_status encode_tile(encoder *e, int i, int j, int h, int w, float *data
         size_t inner = ts_mark(&ctx->arena);
         ts_tensor x = ts_take(&ctx->arena, TS_F32, TS_DIM(frames, h * e->info->stride / p, w * e->info->stride / p, e->net.c.in));
         cut_pixels(e, i, j, h, w, first, frames);
-        TRY(ctx->dev->ops->upload(ctx->dev, x.p, e->cut, (size_t)ts_count(x) * sizeof(float)));
-        TRY(ctx->dev->ops->join(ctx->dev));
-        TRY(ts_wan_encode_chunk(&e->net, &s, x, data + (long)f * h * w * 2 * e->info->channels));
+        TRY(ts_vae_upload(ctx, x, e->cut));
+        TRY(ts_wan_encode_chunk(&e->net, &s, x, t->data + (long)f * h * w * 2 * e->info->channels));
         ts_release(&ctx->arena, inner);
     }
 done:
     ts_release(&ctx->arena, mark);
-    return st;
-}
-
-static ts_status encode_all(encoder *e)
-{
-    ts_status st = TS_OK;
-    int n = e->y.n * e->x.n, C = 2 * e->info->channels;
-    ts_vae_patch *tile = calloc((size_t)n, sizeof *tile);
-    if (!tile) TRY(ts_fail(&e->net.ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
-    for (int k = 0; k < n; k++) {
-        int i = k / e->x.n, j = k % e->x.n;
-        TRY(ts_vae_patch_take(e->net.ctx, tile + k, ts_vae_span(e->y, i), ts_vae_span(e->x, j), e->latents, C));
-        TRY(encode_tile(e, i, j, tile[k].h, tile[k].w, tile[k].data));
-        ts_vae_patch_place(tile, e->y, e->x, i, j, e->latents, C, 1, e->moments);
-    }
-done:
-    ts_vae_patches_free(tile, n);
     return st;
 }
 
@@ -302,7 +260,7 @@ static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_
     int C = info->channels, s = info->stride;
     if (px.nd != 4 || px.dim[3] != 3 || px.dim[0] < 1 || px.dim[1] % s || px.dim[2] % s || px.dim[1] < s || px.dim[2] < s)
         TRY(ts_fail(&ctx->err, TS_ESHAPE, "%ld frames of %ldx%ld: sides must be multiples of %d", px.dim[0], px.dim[2], px.dim[1], s));
-    if (tile.w % s || tile.h % s) TRY(ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", tile.w, tile.h, s));
+    TRY(ts_vae_check_tile(ctx, info, tile));
     e->info = info, e->px = px, e->latents = (int)(px.dim[0] - 1) / info->time_stride + 1;
     TRY(ts_wan_bind(&e->net, ctx, w, info, true));
     e->y = ts_vae_axis_of((int)px.dim[1] / s, tile.h / s), e->x = ts_vae_axis_of((int)px.dim[2] / s, tile.w / s);
@@ -310,13 +268,8 @@ static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_
     e->cut = malloc((size_t)(px.dim[1] * px.dim[2] * 3 * info->time_stride) * sizeof(float));
     e->moments = malloc((size_t)(F * h * q * 2 * C) * sizeof(float));
     if (!e->cut || !e->moments) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for latents of %ldx%ld", q, h));
-    TRY(encode_all(e));
-    for (long c = 0; c < 2 * C; c++)
-        for (long i = 0; i < F * h * q; i++) {
-            float v = e->moments[i * 2 * C + c];
-            if (c < C) latent[c * F * h * q + i] = (v - info->mean[c]) / info->std[c];
-            if (moments) moments[c * F * h * q + i] = v;
-        }
+    TRY(ts_vae_each_tile(ctx, e->y, e->x, e->latents, 2 * C, 1, e->moments, encode_tile, e));
+    ts_vae_split_moments(info, e->moments, F * h * q, latent, moments);
 done:
     free(e->cut), free(e->moments), free(e);
     return st;
