@@ -115,6 +115,7 @@ START_TEST(single_evaluations)
             {
                 steps += number(e, "of_steps"), seconds += number(e, "of_steps") * number(e, "seconds");
                 ck_assert(number(e, "seconds") >= number(e, "linear_seconds") + number(e, "attention_seconds") && number(e, "attention_seconds") >= number(e, "search_seconds"));
+                ck_assert(number(e, "linear_seconds") > 0 && number(e, "attention_seconds") > 0);
             }
             ck_assert(steps == 10 && fabs(seconds - number(p, "seconds")) < 1e-6 * seconds);
         }
@@ -207,6 +208,7 @@ START_TEST(arithmetic)
     static const char *const given = "bench 'a fox' 'a cake' --frames 5 --steps 3 --repeats 3 --attention adaspa:keep=0.5,min-tokens=0,adaptive=off --attention window:keep=0.5,min-tokens=0 --attention pooled:keep=0.5,min-tokens=0 "
                                      "--attention window:keep=0.5 --json %s/a.json";
     const double gain[] = {1, 3 / (1 + 0.5 + 2 * 0.5), 3 / (1 + 2 * 0.5), 3 / (1 + 2 * 0.5), 1};
+    static const int calls[][3] = {{3, 0, 0}, {0, 2, 2}, {1, 0, 2}, {1, 0, 2}, {3, 0, 0}}; /* steps that are dense, that search, that are sparse; each of 6 layers, 2 branches, 2 prompts */
     const program_result *r = program_run(given, tmp);
     program_expect(r, 0);
     cJSON *j = parse("a.json");
@@ -214,7 +216,7 @@ START_TEST(arithmetic)
     ck_assert(number(j, "repeats") == 3 && number(j, "cores") > 0 && cJSON_GetArraySize(cJSON_GetObjectItem(j, "load")) == 2 && strlen(cJSON_GetObjectItem(j, "date")->valuestring) == 20);
     for (int i = 0; i < 5; i++) {
         const cJSON *p = cJSON_GetArrayItem(policies, i), *q;
-        double seconds = 0, attention = 0, least = 0, most = 0, ignored = 0, limit = 0, mse = 0;
+        double seconds = 0, attention = 0, least = 0, most = 0, ignored = 0, limit = 0, mse = 0, ssim = 0;
         int k = 0;
         cJSON_ArrayForEach(q, list(p, "prompts", 2))
         {
@@ -225,10 +227,13 @@ START_TEST(arithmetic)
             same(number(q, "attention_gain"), gain[i], "gain");
             limit += all - a + a / gain[i];
             cJSON_ArrayForEach(e, cJSON_GetObjectItem(q, "mse")) mse += e->valuedouble / 10;
+            cJSON_ArrayForEach(e, cJSON_GetObjectItem(q, "ssim")) ssim += e->valuedouble / 10;
         }
         same(number(p, "seconds"), seconds, "seconds"), same(number(p, "attention_seconds"), attention, "attention"), same(number(p, "fastest"), least, "fastest"), same(number(p, "slowest"), most, "slowest");
         same(number(p, "speed_up"), number(dense, "seconds") / seconds, "speed-up"), same(number(p, "attention_speed_up"), number(dense, "attention_seconds") / attention, "speed-up of attention");
         same(number(p, "ideal"), number(dense, "seconds") / limit, "ideal");
+        if (i) same(number(p, "ssim"), ssim, "SSIM");
+        ck_assert(number(p, "calls_dense") == 24 * calls[i][0] && number(p, "calls_searched") == 24 * calls[i][1] && number(p, "calls_sparse") == 24 * calls[i][2]);
         if (mse > 0) same(number(p, "psnr"), 10 * log10(255 * 255 / mse), "PSNR");
         check_cells(r->out, p, !i);
     }
@@ -259,6 +264,38 @@ static void check_page(const char *name)
     ck_assert_msg(!*r->out, "%s", r->out);
 }
 
+/* What an axis says a place stands for, from its first and last grid line: upright ones, or level ones, each followed by its number. */
+static double value_at(const char *curve, bool upright, double place)
+{
+    double x[2] = {0}, v[2] = {0};
+    int n = 0;
+    for (const char *s = curve; (s = strstr(s, "class=\"grid\"")); s++) {
+        double x1, x2, y1, y2;
+        const char *line = s;
+        while (strncmp(line, "<line", 5)) line--;
+        ck_assert_int_eq(sscanf(line, "<line x1=\"%lf\" x2=\"%lf\" y1=\"%lf\" y2=\"%lf\"", &x1, &x2, &y1, &y2), 4);
+        if (upright != (x1 == x2)) continue;
+        const char *number = strstr(s, "<text");
+        x[n > 0] = upright ? x1 : y1, v[n > 0] = strtod(strchr(number, '>') + 1, NULL), n++;
+    }
+    ck_assert_msg(n >= 2, "%d grid lines", n);
+    return v[0] + (place - x[0]) / (x[1] - x[0]) * (v[1] - v[0]);
+}
+
+/* A point lies where its policy's numbers are on the axes: coordinates are written to a tenth, the point's and those of the lines. Frames that are equal stand for 60 dB. */
+static void check_points(const char *curve, const cJSON *policies)
+{
+    const char *c = curve;
+    for (int i = 1; (c = strstr(c, "<circle")); i++, c++) {
+        const cJSON *p = cJSON_GetArrayItem(policies, i);
+        double x, y, unit[2], want = isnan(number(p, "psnr")) ? 60 : fmin(number(p, "psnr"), 60);
+        ck_assert_int_eq(sscanf(c, "<circle cx=\"%lf\" cy=\"%lf\"", &x, &y), 2);
+        for (int upright = 0; upright < 2; upright++) unit[upright] = fabs(value_at(curve, upright, 1) - value_at(curve, upright, 0));
+        double speed = value_at(curve, true, x), psnr = value_at(curve, false, y);
+        ck_assert_msg(fabs(speed - number(p, "speed_up")) <= 0.2 * unit[1] && fabs(psnr - want) <= 0.2 * unit[0], "point %d stands for %gx, %g dB, its policy has %gx, %g dB", i, speed, psnr, number(p, "speed_up"), want);
+    }
+}
+
 /* Each series is one line of one colour; text is escaped; nothing is loaded. */
 START_TEST(page_of_a_sweep)
 {
@@ -287,8 +324,9 @@ START_TEST(page_of_a_sweep)
         snprintf(paint, sizeof paint, "stroke=\"%s\"", seen[i]);
         ck_assert_int_eq(count(curve, paint), circles[i] - 1); /* between its points */
     }
-    free(page);
     cJSON *j = parse("p.json");
+    check_points(curve, cJSON_GetObjectItem(j, "policies"));
+    free(page);
     static const char *const series[] = {NULL, "window:min-tokens=0", "window:min-tokens=0", "window:min-tokens=0", NULL, "random:min-tokens=0"};
     ck_assert_str_eq(cJSON_GetObjectItem(j, "sweep")->valuestring, "keep");
     for (int i = 0; i < 6; i++) {
@@ -317,6 +355,12 @@ START_TEST(bars_are_to_scale)
     double scale = (w[0] + w[1]) / number(d, "seconds"), off = 0.2; /* written to a tenth: of two numbers, and of the scale's two */
     ck_assert(x[0] == 0 && x[2] == 0 && fabs(x[1] - w[0]) < off && fabs(x[3] - w[2]) < off);
     ck_assert(fabs(w[0] - number(d, "attention_seconds") * scale) < off && fabs(w[2] - number(p, "attention_seconds") * scale) < off && fabs(w[2] + w[3] - number(p, "seconds") * scale) < off);
+    char *whisker = strstr(strstr(page, "id=\"seconds\""), "class=\"whisker\"");
+    double from, to;
+    ck_assert(whisker && number(d, "slowest") > number(d, "fastest")); /* two turns: the dense bar's */
+    while (strncmp(whisker, "<path", 5)) whisker--;
+    ck_assert_int_eq(sscanf(whisker, "<path d=\"M%lf %*dv8m0 -4H%lf", &from, &to), 2);
+    ck_assert(fabs(from - number(d, "fastest") * scale) < off && fabs(to - number(d, "slowest") * scale) < off);
     ck_assert_msg(fabs(mark + 1.5 - number(d, "seconds") / number(p, "ideal") * scale) < off, "the mark is at %g", mark);
     free(page);
     cJSON_Delete(j);
