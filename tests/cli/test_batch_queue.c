@@ -166,6 +166,26 @@ START_TEST(a_long_row_stays_with_its_worker)
 }
 END_TEST
 
+START_TEST(a_row_that_ends_its_workers_fails)
+{
+    pid_t server = serve(NULL);
+    scratch_put("p.txt", "a panda --s 100\na fox\n");
+    for (int i = 0; i < 3; i++) {
+        int held = program_pipe(scratch_path("err"));
+        pid_t w = worker("err", "--progress json");
+        free(program_reads(w, held, "\"phase\":\"denoise\""));
+        kill(w, SIGKILL);
+        ck_assert_int_eq(program_drain(w, held), 137);
+        ck_assert_int_eq(claims(AGE), 1);
+    }
+    const program_result *r = program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o"), port);
+    program_expect(r, 1);
+    text_has(r->out, "3 workers began it and were not heard of again");
+    ck_assert(!scratch_has("o/0001_a-panda_s43.png") && scratch_has("o/0002_a-fox_s44.png"));
+    end(server);
+}
+END_TEST
+
 START_TEST(a_stopped_worker_gives_its_row_back)
 {
     pid_t server = serve(NULL);
@@ -238,6 +258,7 @@ int main(void)
         port = free_port();
         tcase_add_test(t, four_workers_one_killed_one_asleep);
         tcase_add_test(t, a_long_row_stays_with_its_worker);
+        tcase_add_test(t, a_row_that_ends_its_workers_fails);
         tcase_add_test(t, a_stopped_worker_gives_its_row_back);
         tcase_add_test(t, failures_and_refusals);
     }

@@ -116,6 +116,21 @@ START_TEST(outputs_in_the_way)
 }
 END_TEST
 
+/* A name that was free when the row began is not taken from whoever has it at its end. */
+START_TEST(an_output_that_appears_meanwhile_stays)
+{
+    scratch_put("p.txt", "a panda --s 100\n");
+    int held = program_pipe(scratch_path("err"));
+    pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--progress json", scratch_path("p.txt"), scratch_path("o"));
+    free(program_reads(pid, held, "\"phase\":\"denoise\""));
+    scratch_put("o/0001_a-panda_s43.png", "somebody's");
+    ck_assert_int_eq(program_drain(pid, held), 1);
+    ck_assert_int_eq(scratch_count("o/0001_a-panda_s43.png", "somebody's"), 1);
+    ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "exists: somebody else wrote it in the meantime"), 1);
+    scratch_clear();
+}
+END_TEST
+
 START_TEST(one_process_a_folder)
 {
     char who[64];
@@ -242,6 +257,7 @@ int main(void)
     tcase_add_test(t, killed_at_random_moments);
     tcase_add_test(t, every_moment);
     tcase_add_test(t, outputs_in_the_way);
+    tcase_add_test(t, an_output_that_appears_meanwhile_stays);
     tcase_add_test(t, one_process_a_folder);
     tcase_add_test(t, a_row_goes_on_at_its_step);
     tcase_add_test(t, a_full_disk_ends_the_batch);
