@@ -1,14 +1,11 @@
 /* AutoencoderKLWan against golden numbers of diffusers' class (hash-generated weights): decode, encode, tiles; on the CPU and far. */
-#include "codecs/vae.h"
-
 #include "tests/codecs/vae_checkpoint.h"
+#include "tests/codecs/vae_run.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const vae_shape kind_21 = {false, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}};
 static const vae_shape kind_22 = {true, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}};
@@ -35,50 +32,6 @@ static const char config_22[] = "{\"base_dim\": 4, \"decoder_base_dim\": 4, \"z_
                                 "\"in_channels\": 12, \"out_channels\": 12, \"patch_size\": 2, \"latents_mean\": [0,0,0,0], \"latents_std\": [1,1,1,1]}";
 
 typedef struct {
-    ts_weights *w;
-    ts_vae_info info;
-    ts_host in;
-    ts_vae_tile tile;
-    float *out;   /* decode: [3, F, H, W] of (x + 1) / 2 clamped; encode: moments */
-    long frames;
-} job;
-
-static ts_status decode(ts_ctx *c, void *user)
-{
-    job *j = user;
-    ts_status st = TS_OK;
-    ts_vae *v = NULL;
-    bool end = false;
-    TRY(ts_vae_wan.open(c, j->w, &j->info, j->in, j->tile, &v));
-    for (long f = 0;; f++) {
-        ts_frame one;
-        TRY(ts_vae_wan.next(v, &one, &end));
-        if (end) {
-            ck_assert_int_eq(f, j->frames);
-            break;
-        }
-        ck_assert(one.index == f && f < j->frames);
-        long n = (long)one.w * one.h;
-        for (long i = 0; i < n; i++)
-            for (int k = 0; k < 3; k++) j->out[(k * j->frames + f) * n + i] = one.rgb[i * 3 + k];
-    }
-done:
-    ts_vae_wan.close(v);
-    return st;
-}
-
-static ts_status encode(ts_ctx *c, void *user)
-{
-    job *j = user;
-    long n = j->info.channels * ((j->in.dim[0] - 1) / j->info.time_stride + 1) * (j->in.dim[1] / j->info.stride) * (j->in.dim[2] / j->info.stride);
-    float *latent = malloc((size_t)n * sizeof *latent);
-    ts_status st = ts_vae_wan.encode(c, j->w, &j->info, j->in, j->tile, latent, j->out);
-    for (long i = 0; !st && !c->dev->counting && i < n; i++) ck_assert(latent[i] == j->out[i]); /* mean 0, std 1 */
-    free(latent);
-    return st;
-}
-
-typedef struct {
     const char *name, *config;
     const vae_shape *s;
     bool encodes;
@@ -96,41 +49,48 @@ static const golden cases[] = {
     {"V4", config_22, &kind_22, true, {9, 32, 48, 3}, 0, {0.08456, -0.11145, -0.16656, 0.26271, 0.03507, 0.22550}, {-0.00190, -0.17298}, 0.016915, 0.330147}};
 enum { CASES = sizeof cases / sizeof *cases };
 
+/* Encodes golden pixels, whose order is [3, F, H, W], into r->out, moments of which there are as many as is returned. */
+static long encode_golden(ts_ctx *c, vae_run *r, float *in)
+{
+    long F = r->in.dim[0], hw = r->in.dim[1] * r->in.dim[2], n = r->info.channels * ((F - 1) / r->info.time_stride + 1) * hw / (r->info.stride * r->info.stride);
+    float *planes = malloc((size_t)(F * hw * 3) * sizeof *planes);
+    golden_input("input.v", 1.0, F * hw * 3, planes);
+    for (long f = 0; f < F; f++)
+        for (long i = 0; i < hw; i++)
+            for (int k = 0; k < 3; k++) in[(f * hw + i) * 3 + k] = planes[(k * F + f) * hw + i];
+    free(planes);
+    r->out = calloc((size_t)(2 * n), sizeof *r->out), r->latent = calloc((size_t)n, sizeof *r->latent);
+    testing_run(c, vae_run_encode, r);
+    ck_assert_mem_eq(r->latent, r->out, (size_t)n * sizeof *r->latent); /* mean 0, std 1 */
+    return 2 * n;
+}
+
 static void run_case(const golden *g, const char *backend)
 {
     ts_ctx *c = testing_open(backend, NULL, 2);
     char *tmp = testing_tmp();
-    cJSON *json = cJSON_Parse(g->config);
-    job j = {.tile = {g->tile, g->tile}};
+    vae_run r = {.cls = &ts_vae_wan, .tile = {g->tile, g->tile}};
     save(c, g->s, tmp);
-    ck_ok(c, ts_vae_wan.describe(c, json, "config.json", &j.info));
-    ck_ok(c, ts_weights_open(c, tmp, "model", &j.w));
+    vae_run_open(c, &r, cJSON_Parse(g->config), tmp, "model");
     long n = g->in[0] * g->in[1] * g->in[2] * g->in[3], N;
-    float *in = malloc((size_t)n * sizeof *in);
-    if (g->encodes) { /* golden order is [3, F, H, W] */
-        long F = g->in[0], hw = g->in[1] * g->in[2];
-        float *planes = malloc((size_t)n * sizeof *planes);
-        golden_input("input.v", 1.0, n, planes);
-        for (long f = 0; f < F; f++)
-            for (long i = 0; i < hw; i++)
-                for (int k = 0; k < 3; k++) in[(f * hw + i) * 3 + k] = planes[(k * F + f) * hw + i];
-        free(planes);
-        N = 2 * j.info.channels * ((F - 1) / j.info.time_stride + 1) * (g->in[1] / j.info.stride) * (g->in[2] / j.info.stride);
+    float *in = malloc((size_t)n * sizeof *in), *got;
+    r.in = (ts_host){in, TS_F32, 4, {g->in[0], g->in[1], g->in[2], g->in[3]}};
+    if (g->encodes) {
+        N = encode_golden(c, &r, in);
+        got = r.out;
     } else {
         golden_input("input.z", 1.7, n, in);
-        j.frames = (g->in[1] - 1) * j.info.time_stride + 1;
-        N = 3 * j.frames * g->in[2] * g->in[3] * j.info.stride * j.info.stride;
+        N = 3 * ((g->in[1] - 1) * r.info.time_stride + 1) * g->in[2] * g->in[3] * r.info.stride * r.info.stride;
+        r.out = calloc((size_t)N, sizeof *r.out);
+        testing_run(c, vae_run_decode, &r);
+        for (long i = 0; i < N; i++) ck_assert_msg(r.out[i] > 0 && r.out[i] < 1, "%s: clamped", g->name);
+        got = vae_run_planes(&r);
+        for (long i = 0; i < N; i++) got[i] *= 4;
+        free(r.out);
     }
-    j.out = calloc((size_t)N, sizeof *j.out);
-    j.in = (ts_host){in, TS_F32, 4, {g->in[0], g->in[1], g->in[2], g->in[3]}};
-    testing_run(c, g->encodes ? encode : decode, &j);
-    for (long i = 0; !g->encodes && i < N; i++) {
-        ck_assert_msg(j.out[i] > 0 && j.out[i] < 1, "%s: clamped", g->name);
-        j.out[i] = 4 * (2 * j.out[i] - 1);
-    }
-    golden_expect(g->name, j.out, N, g->first, g->last, g->mean, g->rms, 2e-5);
-    free(in), free(j.out), free(tmp);
-    ts_weights_close(j.w), cJSON_Delete(json), testing_close(c);
+    golden_expect(g->name, got, N, g->first, g->last, g->mean, g->rms, 2e-5);
+    free(in), free(got), free(r.latent), free(tmp);
+    ts_weights_close(r.w), testing_close(c);
 }
 
 START_TEST(goldens) { run_case(cases + _i, "cpu"); }

@@ -1,7 +1,6 @@
 /* AutoencoderKLWan on whole models: frames of the fixtures, tiles against tiles blended by hand, memory of the published shapes, and what is refused. */
-#include "codecs/vae.h"
-
 #include "tests/codecs/vae_checkpoint.h"
+#include "tests/codecs/vae_run.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
 #include "weights/config.h"
@@ -10,42 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct {
-    ts_weights *w;
-    ts_vae_info info;
-    ts_host in;
-    ts_vae_tile tile;
-    float *out, *latent; /* decode: rgb [F, H, W, 3]; encode: moments and latent */
-    long pixels, frames;
-} job;
-
-static ts_status decode(ts_ctx *c, void *user)
-{
-    job *j = user;
-    ts_status st = TS_OK;
-    ts_vae *v = NULL;
-    bool end = false;
-    j->frames = 0;
-    TRY(ts_vae_wan.open(c, j->w, &j->info, j->in, j->tile, &v));
-    for (;;) {
-        ts_frame f;
-        TRY(ts_vae_wan.next(v, &f, &end));
-        if (end) break;
-        j->pixels = (long)f.w * f.h;
-        if (j->out) memcpy(j->out + j->frames * j->pixels * 3, f.rgb, (size_t)j->pixels * 3 * sizeof(float));
-        j->frames++;
-    }
-done:
-    ts_vae_wan.close(v);
-    return st;
-}
-
-static ts_status encode(ts_ctx *c, void *user)
-{
-    job *j = user;
-    return ts_vae_wan.encode(c, j->w, &j->info, j->in, j->tile, j->latent, j->out);
-}
 
 static cJSON *config(const vae_shape *s)
 {
@@ -61,10 +24,9 @@ static cJSON *config(const vae_shape *s)
 }
 
 /* A job on a checkpoint of golden weights (hollow: of none). */
-static void begin(ts_ctx *c, const vae_shape *s, bool hollow, job *j)
+static void begin(ts_ctx *c, const vae_shape *s, bool hollow, vae_run *j)
 {
     char *tmp = testing_tmp(), path[4096];
-    cJSON *json = config(s);
     snprintf(path, sizeof path, "%s/model.safetensors", tmp);
     if (hollow) {
         vae_hollow(s, path);
@@ -73,9 +35,7 @@ static void begin(ts_ctx *c, const vae_shape *s, bool hollow, job *j)
         ck_ok(c, ts_bag_save(&c->err, bag, path));
         ts_bag_free(bag);
     }
-    ck_ok(c, ts_vae_wan.describe(c, json, "config.json", &j->info));
-    ck_ok(c, ts_weights_open(c, tmp, "model", &j->w));
-    cJSON_Delete(json);
+    vae_run_open(c, j, config(s), tmp, "model");
     free(tmp);
 }
 
@@ -85,7 +45,7 @@ static const struct { const char *fixture, *vae; } clips[] = {{"wan21-t2v", NULL
 enum { CLIPS = sizeof clips / sizeof *clips };
 
 /* The oracle's own f32 sums differ between processors by 1e-6 of values up to 1; the golden networks of as many layers are held to 2e-5 of values up to 2, which is 1e-5 in 0..1. */
-static void check_clip(const char *name, const ts_bag *want, const job *j)
+static void check_clip(const char *name, const ts_bag *want, const vae_run *j)
 {
     long n;
     ts_err err = {0};
@@ -115,24 +75,17 @@ static void decode_clip(int which, const char *backend)
 {
     ts_ctx *c = testing_open(backend, NULL, 2);
     char path[4096], dir[1024];
-    job j = {0};
-    cJSON *json = NULL;
+    vae_run j = {.cls = &ts_vae_wan};
     snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(clips[which].fixture));
     ts_bag *want = testing_bag(path);
     snprintf(dir, sizeof dir, clips[which].vae ? "%s" : "%s/model/vae", clips[which].vae ? clips[which].vae : testing_fixture(clips[which].fixture));
-    snprintf(path, sizeof path, "%s/config.json", dir);
-    ck_ok(c, ts_json_load(&c->err, path, &json));
-    ck_ok(c, ts_vae_wan.describe(c, json, path, &j.info));
-    ck_assert_str_eq(testing_warned(c), "");
-    ck_ok(c, ts_weights_open(c, dir, "diffusion_pytorch_model", &j.w));
-    ck_ok(c, ts_bag_get(&c->err, want, "latents", TS_F32, 4, (long[]){j.info.channels, -1, -1, -1}, &j.in));
+    vae_run_open_fixture(c, &j, dir, want);
     long frames = (j.in.dim[1] - 1) * j.info.time_stride + 1;
     j.out = malloc((size_t)(frames * j.in.dim[2] * j.in.dim[3] * j.info.stride * j.info.stride * 3) * sizeof(float));
-    testing_run(c, decode, &j);
-    ck_assert_int_eq(j.frames, frames);
+    testing_run(c, vae_run_decode, &j);
     check_clip(clips[which].fixture, want, &j);
     free(j.out);
-    ts_weights_close(j.w), ts_bag_free(want), cJSON_Delete(json), testing_close(c);
+    ts_weights_close(j.w), ts_bag_free(want), testing_close(c);
 }
 
 START_TEST(fixtures) { decode_clip(_i, "cpu"); }
@@ -145,13 +98,13 @@ static const vae_shape small = {false, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true
 enum { H = 80, W = 104, F = 5, HL = H / 8, WL = W / 8, FL = 2, TILE = 8, STRIDE = 6, C = 8 }; /* pixels, latents; a tile of 64 pixels */
 
 /* Moments [C, FL, h, w] of a crop, untiled. */
-static float *encode_crop(ts_ctx *c, job *j, const float *px, int y, int x, int h, int w)
+static float *encode_crop(ts_ctx *c, vae_run *j, const float *px, int y, int x, int h, int w)
 {
     float *cut = malloc((size_t)(F * h * w * 64 * 3) * sizeof *cut), *out = malloc((size_t)(C * FL * h * w) * sizeof *out);
     for (int f = 0; f < F; f++)
         for (int r = 0; r < h * 8; r++) memcpy(cut + (f * h * 8 + r) * w * 8 * 3, px + ((f * H + y * 8 + r) * W + x * 8) * 3, (size_t)(w * 8 * 3) * sizeof *cut);
     j->in = (ts_host){cut, TS_F32, 4, {F, h * 8, w * 8, 3}}, j->out = out, j->tile = (ts_vae_tile){0, 0};
-    testing_run(c, encode, j);
+    testing_run(c, vae_run_encode, j);
     free(cut);
     return out;
 }
@@ -159,7 +112,7 @@ static float *encode_crop(ts_ctx *c, job *j, const float *px, int y, int x, int 
 START_TEST(encode_tiles)
 {
     ts_ctx *c = testing_open("cpu", NULL, 2);
-    job j = {0};
+    vae_run j = {.cls = &ts_vae_wan};
     begin(c, &small, false, &j);
     float *px = malloc(sizeof(float) * F * H * W * 3), *got = malloc(sizeof(float) * C * FL * HL * WL), *t[2][3] = {{NULL}};
     j.latent = malloc(sizeof(float) * C * FL * HL * WL);
@@ -181,7 +134,7 @@ START_TEST(encode_tiles)
                         }
                 }
     j.in = (ts_host){px, TS_F32, 4, {F, H, W, 3}}, j.out = got, j.tile = (ts_vae_tile){64, 64};
-    testing_run(c, encode, &j);
+    testing_run(c, vae_run_encode, &j);
     for (int p = 0; p < C * FL; p++)
         for (int y = 0; y < HL; y++)
             for (int x = 0; x < WL; x++) {
@@ -201,7 +154,7 @@ END_TEST
 START_TEST(encode_counts)
 {
     ts_ctx *c = testing_open("cpu", NULL, 2);
-    job j = {0};
+    vae_run j = {.cls = &ts_vae_wan};
     enum { N = 16 * 24, Z = 2 * 3 };
     static float px[9 * N * 3], m[3][C * 3 * Z], latent[4 * 3 * Z];
     long frames[] = {9, 8, 1}, latents[] = {3, 2, 1};
@@ -210,7 +163,7 @@ START_TEST(encode_counts)
     j.latent = latent;
     for (int k = 0; k < 3; k++) {
         j.in = (ts_host){px, TS_F32, 4, {frames[k], 16, 24, 3}}, j.out = m[k];
-        testing_run(c, encode, &j);
+        testing_run(c, vae_run_encode, &j);
         for (int p = 0; p < C; p++)
             for (int i = 0; i < latents[k] * Z; i++) ck_assert(fabsf(m[k][p * latents[k] * Z + i] - m[0][p * 3 * Z + i]) < 2e-6f);
     }
@@ -227,14 +180,14 @@ enum { SIZES = sizeof sizes / sizeof *sizes };
 START_TEST(memory)
 {
     ts_ctx *c = testing_open("cpu", NULL, 2);
-    job j = {.tile = {sizes[_i].tile, sizes[_i].tile}};
+    vae_run j = {.cls = &ts_vae_wan, .tile = {sizes[_i].tile, sizes[_i].tile}};
     begin(c, sizes[_i].shape, true, &j);
     long latents = (sizes[_i].frames - 1) / 4 + 1, h = 480 / j.info.stride, w = 832 / j.info.stride;
     float *z = calloc((size_t)(j.info.channels * latents * h * w), sizeof *z);
     j.in = (ts_host){z, TS_F32, 4, {j.info.channels, latents, h, w}};
     c->dev->counting = true;
     ck_ok(c, ts_arena_open(&c->arena, c->dev, 0));
-    ck_ok(c, decode(c, &j));
+    ck_ok(c, vae_run_decode(c, &j));
     ck_assert_int_eq(j.frames, sizes[_i].frames);
     if (sizes[_i].tile) ck_assert_int_eq(c->arena.used, 0); /* a tile leaves nothing behind */
     ck_assert_msg((double)c->arena.peak <= sizes[_i].most, "%.3f GB for %ld frames, %.3f allowed", (double)c->arena.peak / 1e9, sizes[_i].frames, sizes[_i].most / 1e9);
@@ -279,23 +232,23 @@ END_TEST
 START_TEST(failures)
 {
     ts_ctx *c = testing_open("cpu", NULL, 2);
-    job j = {0};
+    vae_run j = {.cls = &ts_vae_wan};
     static float z[4 * 2 * 2 * 3];
     atomic_int stop = 0;
     begin(c, &small, false, &j);
     j.in = (ts_host){z, TS_F32, 4, {4, 2, 2, 3}};
-    testing_run(c, decode, &j);
+    testing_run(c, vae_run_decode, &j);
     ck_ok(c, ts_arena_open(&c->arena, c->dev, 64 << 20));
     z[6 + 2] = (float)NAN; /* [C, F, H, W]: in the second latent frame, so the first frame is clean */
-    ck_assert_int_eq(decode(c, &j), TS_ENUMBER);
+    ck_assert_int_eq(vae_run_decode(c, &j), TS_ENUMBER);
     ck_assert_msg(strstr(c->err.text, "frame 1 "), "%s", c->err.text);
     ck_assert_int_eq(j.frames, 1);
     c->arena.used = 0, z[6 + 2] = 0;
     c->env.stop = &stop, stop = 1;
-    ck_assert_int_eq(decode(c, &j), TS_ESTOP);
+    ck_assert_int_eq(vae_run_decode(c, &j), TS_ESTOP);
     c->env.stop = NULL;
     c->arena.used = 0, j.tile = (ts_vae_tile){12, 8};
-    ck_assert_int_eq(decode(c, &j), TS_EUSAGE);
+    ck_assert_int_eq(vae_run_decode(c, &j), TS_EUSAGE);
     ck_assert_msg(strstr(c->err.text, "12x8"), "%s", c->err.text);
     ts_arena_close(&c->arena);
     ts_weights_close(j.w), testing_close(c);

@@ -1,6 +1,5 @@
 /* AutoencoderKL against golden numbers of diffusers' class (hash-generated weights) and the fixtures' pictures: decode, encode, tiles, old names, refusals; on the CPU and far. */
-#include "codecs/vae.h"
-
+#include "tests/codecs/vae_run.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
 
@@ -107,68 +106,18 @@ static ts_bag *checkpoint(dialect d)
     return b;
 }
 
-/* ---- phases ---- */
-typedef struct {
-    ts_weights *w;
-    ts_vae_info info;
-    ts_host in;
-    ts_vae_tile tile;
-    float *out;    /* decode: [F, H, W, 3], of (x + 1) / 2; encode: moments [2 Z, F, H', W'] */
-    float *latent; /* encode */
-} job;
-
-static ts_status decode(ts_ctx *c, void *user)
-{
-    job *j = user;
-    ts_status st = TS_OK;
-    ts_vae *v = NULL;
-    bool end = false;
-    TRY(ts_vae_kl.open(c, j->w, &j->info, j->in, j->tile, &v));
-    for (long f = 0;; f++) {
-        ts_frame one;
-        TRY(ts_vae_kl.next(v, &one, &end));
-        if (end) {
-            ck_assert_int_eq(f, j->in.dim[1]);
-            break;
-        }
-        ck_assert(one.index == f && one.w == j->in.dim[3] * j->info.stride && one.h == j->in.dim[2] * j->info.stride);
-        memcpy(j->out + f * one.w * one.h * 3, one.rgb, (size_t)one.w * (size_t)one.h * 3 * sizeof(float));
-    }
-done:
-    ts_vae_kl.close(v);
-    return st;
-}
-
-static ts_status encode(ts_ctx *c, void *user)
-{
-    job *j = user;
-    return ts_vae_kl.encode(c, j->w, &j->info, j->in, j->tile, j->latent, j->out);
-}
-
-static void open_golden(ts_ctx *c, job *j, dialect d)
+/* ---- golden ---- */
+static void open_golden(ts_ctx *c, vae_run *j, dialect d)
 {
     char *tmp = testing_tmp(), path[4096];
-    cJSON *json = cJSON_Parse(config);
     ts_bag *b = checkpoint(d);
     snprintf(path, sizeof path, "%s/model.safetensors", tmp);
     ck_ok(c, ts_bag_save(&c->err, b, path));
-    ck_ok(c, ts_vae_kl.describe(c, json, "config.json", &j->info));
-    ck_ok(c, ts_weights_open(c, tmp, "model", &j->w));
+    vae_run_open(c, j, cJSON_Parse(config), tmp, "model");
     ck_assert(j->info.stride == 4 && j->info.time_stride == 1 && j->info.channels == Z && j->info.tile == 32);
-    ts_bag_free(b), cJSON_Delete(json), free(tmp);
+    ts_bag_free(b), free(tmp);
 }
 
-/* golden_expect of [H, W, 3] in the order [3, H, W], before (x + 1) / 2 */
-static void expect_pixels(const char *what, const float *rgb, long n, const double first[6], const double last[2], double mean, double rms)
-{
-    float *planes = malloc((size_t)n * 3 * sizeof *planes);
-    for (long i = 0; i < n; i++)
-        for (int k = 0; k < 3; k++) planes[k * n + i] = 2 * rgb[3 * i + k] - 1;
-    golden_expect(what, planes, 3 * n, first, last, mean, rms, 2e-5);
-    free(planes);
-}
-
-/* ---- golden ---- */
 typedef struct { const char *name; long h, w; int tile; double first[6], last[2], mean, rms; } golden;
 static const golden v10 = {"V10", 5, 6, 0, {0.28102, 0.31592, 0.86180, 0.73218, -0.29981, 0.09124}, {-0.24746, -0.19580}, -0.231400, 0.713862},
                     v11 = {"V11", 16, 24, 0, {0.32318, 0.07814, 0.13956, 0.54963, -0.28088, -0.00435}, {-1.00273, 0.14427}, -0.054489, 0.588216},
@@ -177,7 +126,7 @@ static const golden v10 = {"V10", 5, 6, 0, {0.28102, 0.31592, 0.86180, 0.73218, 
 static void run_decode(const golden *g, const char *backend, dialect d)
 {
     ts_ctx *c = testing_open(backend, NULL, 2);
-    job j = {.tile = {g->tile, g->tile}};
+    vae_run j = {.cls = &ts_vae_kl, .tile = {g->tile, g->tile}};
     open_golden(c, &j, d);
     long n = g->h * g->w;
     float *z = malloc((size_t)(Z * n) * sizeof *z);
@@ -185,9 +134,10 @@ static void run_decode(const golden *g, const char *backend, dialect d)
     for (long i = 0; i < Z * n; i++) z[i] *= 0.5f; /* the scaling factor: the decoder sees the golden input itself */
     j.in = (ts_host){z, TS_F32, 4, {Z, 1, g->h, g->w}};
     j.out = calloc((size_t)n * 16 * 3, sizeof *j.out);
-    testing_run(c, decode, &j);
-    expect_pixels(g->name, j.out, n * 16, g->first, g->last, g->mean, g->rms);
-    free(z), free(j.out);
+    testing_run(c, vae_run_decode, &j);
+    float *got = vae_run_planes(&j);
+    golden_expect(g->name, got, 3 * n * 16, g->first, g->last, g->mean, g->rms, 2e-5);
+    free(z), free(got), free(j.out);
     ts_weights_close(j.w), testing_close(c);
 }
 
@@ -202,7 +152,7 @@ START_TEST(encoder)
 {
     const golden *g = &v11;
     ts_ctx *c = testing_open(backends[_i], NULL, 2);
-    job j = {0};
+    vae_run j = {.cls = &ts_vae_kl};
     open_golden(c, &j, NEW);
     long n = g->h * g->w, cells = n / 16;
     float *planes = malloc((size_t)n * 3 * sizeof *planes), *px = malloc((size_t)n * 3 * sizeof *px);
@@ -211,7 +161,7 @@ START_TEST(encoder)
         for (int k = 0; k < 3; k++) px[3 * i + k] = planes[k * n + i];
     j.in = (ts_host){px, TS_F32, 4, {1, g->h, g->w, 3}};
     j.out = calloc((size_t)(2 * Z * cells), sizeof(float)), j.latent = calloc((size_t)(Z * cells), sizeof(float));
-    testing_run(c, encode, &j);
+    testing_run(c, vae_run_encode, &j);
     golden_expect(g->name, j.out, 2 * Z * cells, g->first, g->last, g->mean, g->rms, 2e-5);
     for (long i = 0; i < Z * cells; i++) ck_assert(fabsf(j.latent[i] - 0.5f * j.out[i]) <= 1e-6f);
     free(planes), free(px), free(j.out), free(j.latent);
@@ -225,14 +175,14 @@ START_TEST(pictures_are_independent)
     enum { N = 3, H = 5, W = 6, CELLS = H * W, PIXELS = CELLS * 16 * 3 };
     ts_ctx *c = testing_open("cpu", NULL, 2);
     float z[Z * N * CELLS], one[Z * CELLS], all[N * PIXELS], alone[PIXELS];
-    job j = {.in = {z, TS_F32, 4, {Z, N, H, W}}, .out = all};
+    vae_run j = {.cls = &ts_vae_kl, .in = {z, TS_F32, 4, {Z, N, H, W}}, .out = all};
     open_golden(c, &j, NEW);
     golden_input("input.z", 1.7, Z * N * CELLS, z);
-    testing_run(c, decode, &j);
+    testing_run(c, vae_run_decode, &j);
     for (int k = 0; k < N; k++) {
         for (int i = 0; i < Z; i++) memcpy(one + i * CELLS, z + (i * N + k) * CELLS, CELLS * sizeof *z);
         j.in = (ts_host){one, TS_F32, 4, {Z, 1, H, W}}, j.out = alone, j.tile = (ts_vae_tile){64, 64};
-        testing_run(c, decode, &j);
+        testing_run(c, vae_run_decode, &j);
         ck_assert_mem_eq(alone, all + k * PIXELS, sizeof alone);
     }
     ts_weights_close(j.w), testing_close(c);
@@ -245,29 +195,20 @@ START_TEST(fixture)
     static const char *const names[] = {"pixart-alpha-256", "pixart-alpha-1024-micro", "pixart-sigma"};
     char dir[256], path[300];
     ts_ctx *c = testing_open(backends[_i / 3], NULL, 2);
-    cJSON *json;
-    job j = {0};
-    ts_err err = {0};
-    snprintf(dir, sizeof dir, "tests/fixtures/%s/model/vae", names[_i % 3]);
-    snprintf(path, sizeof path, "%s/config.json", dir);
-    ck_ok(c, ts_json_load(&c->err, path, &json));
-    ck_ok(c, ts_vae_kl.describe(c, json, path, &j.info));
-    ck_ok(c, ts_weights_open(c, dir, "diffusion_pytorch_model", &j.w));
+    vae_run j = {.cls = &ts_vae_kl};
     snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(names[_i % 3]));
     ts_bag *b = testing_bag(path);
-    ck_assert(ts_bag_get(&err, b, "latents", TS_F32, 4, (long[]){4, 1, -1, -1}, &j.in) == TS_OK);
-    long n, pixels = j.in.dim[2] * j.in.dim[3] * 64;
+    snprintf(dir, sizeof dir, "%s/model/vae", testing_fixture(names[_i % 3]));
+    vae_run_open_fixture(c, &j, dir, b);
+    long n;
     const float *want = testing_f32(b, "pixels", &n);
-    ck_assert_int_eq(n, 3 * pixels);
+    ck_assert_int_eq(n, 3 * j.in.dim[1] * j.in.dim[2] * j.in.dim[3] * j.info.stride * j.info.stride);
     j.out = calloc((size_t)n, sizeof *j.out);
-    float *planes = calloc((size_t)n, sizeof *planes);
-    testing_run(c, decode, &j);
-    for (long i = 0; i < pixels; i++)
-        for (int k = 0; k < 3; k++) planes[k * pixels + i] = 2 * j.out[3 * i + k] - 1;
+    testing_run(c, vae_run_decode, &j);
+    float *planes = vae_run_planes(&j);
     double rel = testing_rel(planes, want, n);
     ck_assert_msg(rel <= 1e-5, "%s: pixels differ by %.2e", names[_i % 3], rel);
-    ck_assert_str_eq(testing_warned(c), "");
-    free(j.out), free(planes), ts_bag_free(b), cJSON_Delete(json);
+    free(j.out), free(planes), ts_bag_free(b);
     ts_weights_close(j.w), testing_close(c);
 }
 END_TEST
@@ -301,7 +242,7 @@ END_TEST
 START_TEST(inputs_refused)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
-    job j = {0};
+    vae_run j = {.cls = &ts_vae_kl};
     float x[16 * 24 * 3] = {0}, out[2 * Z * 24];
     ts_vae *v = NULL;
     open_golden(c, &j, NEW);

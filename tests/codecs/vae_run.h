@@ -1,0 +1,26 @@
+/* One decoding or encoding by a VAE of any class: what goes in and what came out. */
+#ifndef VAE_RUN_H
+#define VAE_RUN_H
+#include "codecs/vae.h"
+#include "weights/bag.h"
+
+typedef struct {
+    const ts_vae_class *cls;
+    ts_weights *w;
+    ts_vae_info info;
+    ts_host in;          /* decode: latents; encode: pixels */
+    ts_vae_tile tile;
+    float *out, *latent; /* the caller's. decode: rgb [F, H, W, 3], NULL: not kept; encode: moments and latent */
+    long pixels, frames; /* of the decoded */
+} vae_run;
+
+/* Describes the class by a config, which it deletes, and opens the weights DIR/COMPONENT.safetensors. */
+void vae_run_open(ts_ctx *, vae_run *, cJSON *config, const char *dir, const char *component);
+/* The same of a model's folder, without a warning; the latents of `expected` go in. */
+void vae_run_open_fixture(ts_ctx *, vae_run *, const char *dir, const ts_bag *expected);
+/* Phases for testing_run, user: vae_run. */
+ts_status vae_run_decode(ts_ctx *, void *user);
+ts_status vae_run_encode(ts_ctx *, void *user);
+/* What was decoded as the oracle has it, [3, F, H, W] before (x + 1) / 2; malloc'd. */
+float *vae_run_planes(const vae_run *);
+#endif
