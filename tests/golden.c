@@ -3,6 +3,7 @@
 #include <check.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,20 @@ void golden_put_plain(ts_bag *bag, const char *name, ...)
     int nd = dims(ap, dim);
     va_end(ap);
     golden_input(name, 1.0, product(nd, dim), ts_bag_put(bag, name, TS_F32, nd, dim, NULL));
+}
+
+void golden_put_linear(ts_bag *bag, long out, long in, const char *name, ...)
+{
+    char full[160];
+    va_list ap;
+    va_start(ap, name);
+    int n = vsnprintf(full, sizeof full - 8, name, ap);
+    va_end(ap);
+    ck_assert(n > 0 && n < (int)sizeof full - 8);
+    strcpy(full + n, ".weight");
+    golden_put(bag, full, out, in, 0L);
+    strcpy(full + n, ".bias");
+    golden_put(bag, full, out, 0L);
 }
 
 static void near(const char *what, const char *which, int i, double got, double want, double tol)

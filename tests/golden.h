@@ -7,6 +7,7 @@ void golden_weight(const char *name, int nd, const long *dim, float *out);      
 void golden_input(const char *name, double scale, long n, float *out);           /* name "input.x"; scale 1.7, pixels 1.0 */
 void golden_put(ts_bag *, const char *name, ...);                                /* dims as long, ended by 0L: adds the tensor with golden weights */
 void golden_put_plain(ts_bag *, const char *name, ...);                          /* the same with plain u (embeddings, relative biases) */
+void golden_put_linear(ts_bag *, long out, long in, const char *name, ...) __attribute__((format(printf, 4, 5))); /* NAME.weight [out, in] and NAME.bias */
 /* Fails the Check test unless the first six, last two, mean and rms agree to `tol` absolute. */
 void golden_expect(const char *what, const float *x, long n, const double first[6], const double last[2], double mean, double rms, double tol);
 #endif

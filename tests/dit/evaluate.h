@@ -30,5 +30,9 @@ void evaluation_of_fixture(evaluation *, ts_ctx *, const char *fixture, const ch
 ts_status evaluation_phase(ts_ctx *, void *user);
 /* Counting run and real run; returns the status of the first that fails. */
 ts_status evaluation_try(ts_ctx *, evaluation *);
+/* Fails unless got and want, n numbers of `what`, agree as far as the oracle agrees with itself. */
+void evaluation_expect(const char *fixture, const char *what, const float *got, const float *want, long n);
+/* Evaluates a fixture with its taps and hands every sample to `compare`; `branch` is the prefix of the sample's taps. Fails on a warning. */
+void evaluation_compare(const char *backend, const char *fixture, const char *dir, void (*compare)(const evaluation *, const ts_bag *expected, const char *fixture, int sample, const char *branch));
 void evaluation_free(evaluation *); /* outputs, noise and the model */
 #endif

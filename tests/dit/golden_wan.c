@@ -12,33 +12,22 @@ const golden_wan golden_w1 = {.patch = {1, 2, 2}, .heads = 2, .head_dim = 12, .i
 
 /* ---- weights ---- */
 
-static void put_linear(ts_bag *b, long out, long in, const char *format, int i)
-{
-    char name[128], full[140];
-    snprintf(name, sizeof name, format, i);
-    snprintf(full, sizeof full, "%s.weight", name);
-    golden_put(b, full, out, in, 0L);
-    snprintf(full, sizeof full, "%s.bias", name);
-    golden_put(b, full, out, 0L);
-}
-
 static void put_block(ts_bag *b, const golden_wan *c, int i)
 {
     char name[128];
     long D = c->heads * c->head_dim;
-    static const char *const part[] = {"blocks.%d.attn1.to_q", "blocks.%d.attn1.to_k", "blocks.%d.attn1.to_v", "blocks.%d.attn1.to_out.0",
-                                       "blocks.%d.attn2.to_q", "blocks.%d.attn2.to_k", "blocks.%d.attn2.to_v", "blocks.%d.attn2.to_out.0"};
+    static const char *const part[] = {"attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"};
     static const char *const vector[] = {"blocks.%d.attn1.norm_q.weight", "blocks.%d.attn1.norm_k.weight", "blocks.%d.attn2.norm_q.weight", "blocks.%d.attn2.norm_k.weight",
                                          "blocks.%d.norm2.weight", "blocks.%d.norm2.bias"};
-    for (size_t k = 0; k < sizeof part / sizeof *part; k++) put_linear(b, D, D, part[k], i);
+    for (size_t k = 0; k < sizeof part / sizeof *part; k++) golden_put_linear(b, D, D, "blocks.%d.%s", i, part[k]);
     for (size_t k = 0; k < (c->cross_norm ? 6 : 4); k++) {
         snprintf(name, sizeof name, vector[k], i);
         golden_put(b, name, D, 0L);
     }
     snprintf(name, sizeof name, "blocks.%d.scale_shift_table", i);
     golden_put(b, name, 1L, 6L, D, 0L);
-    put_linear(b, c->ffn_dim, D, "blocks.%d.ffn.net.0.proj", i);
-    put_linear(b, D, c->ffn_dim, "blocks.%d.ffn.net.2", i);
+    golden_put_linear(b, c->ffn_dim, D, "blocks.%d.ffn.net.0.proj", i);
+    golden_put_linear(b, D, c->ffn_dim, "blocks.%d.ffn.net.2", i);
 }
 
 static long volume(const golden_wan *c) { return c->patch[0] * c->patch[1] * c->patch[2]; }
@@ -49,14 +38,14 @@ ts_bag *golden_wan_weights(const golden_wan *c)
     ts_bag *b = ts_bag_new();
     golden_put(b, "patch_embedding.weight", D, c->in, c->patch[0], c->patch[1], c->patch[2], 0L);
     golden_put(b, "patch_embedding.bias", D, 0L);
-    put_linear(b, D, c->freq_dim, "condition_embedder.time_embedder.linear_%d", 1);
-    put_linear(b, D, D, "condition_embedder.time_embedder.linear_%d", 2);
-    put_linear(b, 6 * D, D, "condition_embedder.time_proj", 0);
-    put_linear(b, D, c->text_dim, "condition_embedder.text_embedder.linear_%d", 1);
-    put_linear(b, D, D, "condition_embedder.text_embedder.linear_%d", 2);
+    golden_put_linear(b, D, c->freq_dim, "condition_embedder.time_embedder.linear_%d", 1);
+    golden_put_linear(b, D, D, "condition_embedder.time_embedder.linear_%d", 2);
+    golden_put_linear(b, 6 * D, D, "condition_embedder.time_proj");
+    golden_put_linear(b, D, c->text_dim, "condition_embedder.text_embedder.linear_%d", 1);
+    golden_put_linear(b, D, D, "condition_embedder.text_embedder.linear_%d", 2);
     for (int i = 0; i < c->layers; i++) put_block(b, c, i);
     golden_put(b, "scale_shift_table", 1L, 2L, D, 0L);
-    put_linear(b, volume(c) * c->out, D, "proj_out", 0);
+    golden_put_linear(b, volume(c) * c->out, D, "proj_out");
     return b;
 }
 

@@ -418,10 +418,5 @@ int main(void)
     tcase_add_test(c, defaults);
     tcase_add_test(c, refused_input);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int bad = srunner_ntests_failed(r);
-    srunner_free(r);
-    return bad != 0;
+    return testing_main(s);
 }
