@@ -70,7 +70,6 @@ ts_status ts_vae_each_tile(ts_ctx *ctx, ts_vae_axis y, ts_vae_axis x, int frames
     if (!tile) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
     for (int k = 0; k < n; k++) {
         int i = k / x.n, j = k % x.n, h = ts_vae_span(y, i) * up, w = ts_vae_span(x, j) * up;
-        TRY(ts_stopped(ctx));
         tile[k] = (ts_vae_patch){.h = h, .w = w, .data = malloc((size_t)h * (size_t)w * (size_t)frames * (size_t)c * sizeof(float))};
         if (!tile[k].data) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d frames of a tile of %dx%d", frames, w, h));
         TRY(one(user, i, j, tile + k));

@@ -169,6 +169,35 @@ START_TEST(encoder)
 }
 END_TEST
 
+/* Where a tile is not blended, it holds what encoding its pixels alone gives; so does every picture of several. */
+START_TEST(encoder_in_tiles)
+{
+    enum { N = 2, H = 40, W = 56, TILE = 32, KEPT = 6, BLEND = 2, HL = H / 4, WL = W / 4 }; /* 8 latents to a tile, one every 6 */
+    static float px[N * H * W * 3], crop[TILE * TILE * 3], all[2 * Z * N * HL * WL], alone[2 * Z * 64], latent[Z * N * HL * WL], ignored[Z * 64];
+    ts_ctx *c = testing_open(backends[_i], NULL, 2);
+    vae_run whole = {.cls = &ts_vae_kl, .in = {px, TS_F32, 4, {N, H, W, 3}}, .tile = {TILE, TILE}, .out = all, .latent = latent};
+    open_golden(c, &whole, NEW);
+    golden_input("input.v", 1.0, N * H * W * 3, px);
+    testing_run(c, vae_run_encode, &whole);
+    vae_run one = whole;
+    one.tile = (ts_vae_tile){0, 0}, one.out = alone, one.latent = ignored;
+    for (int f = 0; f < N; f++)
+        for (int y = 0; y < HL; y += KEPT)
+            for (int x = 0; x < WL; x += KEPT) {
+                int h = y + 8 < HL ? 8 : HL - y, w = x + 8 < WL ? 8 : WL - x;
+                for (int r = 0; r < 4 * h; r++) memcpy(crop + r * 4 * w * 3, px + ((f * H + 4 * y + r) * W + 4 * x) * 3, (size_t)(4 * w * 3) * sizeof *crop);
+                one.in = (ts_host){crop, TS_F32, 4, {1, 4 * h, 4 * w, 3}};
+                testing_run(c, vae_run_encode, &one);
+                for (int k = 0; k < 2 * Z; k++)
+                    for (int r = y ? BLEND : 0; r < h && r < KEPT; r++)
+                        for (int q = x ? BLEND : 0; q < w && q < KEPT; q++)
+                            ck_assert_msg(all[((k * N + f) * HL + y + r) * WL + x + q] == alone[(k * h + r) * w + q], "picture %d, tile at %d, %d, channel %d, row %d, column %d", f, y, x, k, r, q);
+            }
+    for (int i = 0; i < Z * N * HL * WL; i++) ck_assert(fabsf(latent[i] - 0.5f * all[i]) <= 1e-6f);
+    ts_weights_close(whole.w), testing_close(c);
+}
+END_TEST
+
 /* Pictures of a batch know nothing of each other: each comes out as if it were alone. So do tiles of a picture that fits into one. */
 START_TEST(pictures_are_independent)
 {
@@ -239,6 +268,22 @@ START_TEST(configs_refused)
 }
 END_TEST
 
+START_TEST(stopped)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    static float z[Z * 10 * 14];
+    vae_run j = {.cls = &ts_vae_kl, .in = {z, TS_F32, 4, {Z, 1, 10, 14}}, .tile = {32, 32}};
+    atomic_int stop = 1;
+    open_golden(c, &j, NEW);
+    testing_run(c, vae_run_decode, &j);
+    ck_ok(c, ts_arena_open(&c->arena, c->dev, 64 << 20));
+    c->env.stop = &stop;
+    ck_assert_int_eq(vae_run_decode(c, &j), TS_ESTOP);
+    ts_arena_close(&c->arena);
+    ts_weights_close(j.w), testing_close(c);
+}
+END_TEST
+
 START_TEST(inputs_refused)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
@@ -264,6 +309,8 @@ int main(void)
     tcase_add_loop_test(tc, decoder_in_tiles, 0, 2);
     tcase_add_test(tc, old_names);
     tcase_add_loop_test(tc, encoder, 0, 2);
+    tcase_add_loop_test(tc, encoder_in_tiles, 0, 2);
+    tcase_add_test(tc, stopped);
     tcase_add_test(tc, pictures_are_independent);
     tcase_add_loop_test(tc, fixture, 0, 6);
     tcase_add_test(tc, configs_refused);
