@@ -90,14 +90,14 @@ done:
     return st;
 }
 
-int ts_solver_history(const ts_solver *s, const char *name[4], ts_tensor t[4])
+int ts_solver_history(const ts_solver *s, const char *name[TS_HISTORY], ts_tensor t[TS_HISTORY])
 {
-    static const char *const names[] = {"solver.m0", "solver.m1", "solver.m2"};
+    static const char *const names[] = {"solver.m0", "solver.m1"};
     int n = 0;
     if (s->s.kind != TS_UNIPC && s->s.kind != TS_DPMPP_2M) return 0; /* what the others hold does not outlive a step */
     if (ts_there(s->last)) name[n] = "solver.last", t[n++] = s->last;
-    for (int i = 0; i < 3; i++)
-        if (ts_there(s->m[i])) name[n] = names[i], t[n++] = s->m[i];
+    for (int i = 0; i < 2; i++)
+        if (ts_there(s->m[i + 1])) name[n] = names[i], t[n++] = s->m[i]; /* the oldest is where the next step's goes */
     return n;
 }
 

@@ -63,7 +63,8 @@ ts_status ts_solver_init(ts_solver *, ts_schedule, ts_device *, ts_arena *, int 
 ts_status ts_solver_step(ts_solver *, ts_device *, ts_tensor x, ts_tensor v);
 bool ts_solver_wants_noise(const ts_solver *);      /* before the step at `done` */
 /* What a state between two steps consists of besides the sample. Returns how many. */
-int ts_solver_history(const ts_solver *, const char *name[4], ts_tensor t[4]);
+enum { TS_HISTORY = 3 };
+int ts_solver_history(const ts_solver *, const char *name[TS_HISTORY], ts_tensor t[TS_HISTORY]);
 /* schedule_diffusion.c: a step of TS_DPMPP_2M and later kinds. */
 ts_status ts_diffusion_step(ts_solver *, ts_device *, ts_tensor x, ts_tensor v);
 #endif

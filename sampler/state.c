@@ -9,10 +9,10 @@
 
 typedef struct { const char *name; ts_tensor t; } part;
 
-static int parts(const ts_solver *s, ts_tensor x, part out[5])
+static int parts(const ts_solver *s, ts_tensor x, part out[TS_HISTORY + 1])
 {
-    const char *name[4];
-    ts_tensor t[4];
+    const char *name[TS_HISTORY];
+    ts_tensor t[TS_HISTORY];
     int n = ts_solver_history(s, name, t);
     out[0] = (part){"latents", x};
     for (int i = 0; i < n; i++) out[i + 1] = (part){name[i], t[i]};
@@ -27,7 +27,7 @@ ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
     ts_device *dev = r->ctx->dev;
     ts_bag *bag = ts_bag_new();
     char *json = ts_run_json(r), done[16];
-    part p[5];
+    part p[TS_HISTORY + 1];
     for (int i = 0, n = parts(s, x, p); i < n; i++) TRY(dev->ops->download(dev, ts_bag_put(bag, p[i].name, TS_F32, 4, r->latent, NULL), p[i].t.p, bytes(p[i].t)));
     TRY(ts_attn_save(&r->attn, bag));
     snprintf(done, sizeof done, "%d", s->done);
@@ -66,7 +66,7 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
     ts_device *dev = r->ctx->dev;
     ts_bag *bag = NULL;
     char *json = ts_run_json(r);
-    part p[5];
+    part p[TS_HISTORY + 1];
     *found = access(r->q.state, F_OK) == 0;
     if (!*found) goto done;
     TRY(ts_bag_load(&r->ctx->err, r->q.state, &bag));
