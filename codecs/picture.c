@@ -2,35 +2,14 @@
 #include "codecs/picture.h"
 
 #include "codecs/picture_stb.h"
+#include "weights/file.h"
 
-#include <errno.h>
 #include <libexif/exif-data.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { MOST_BYTES = 1 << 30, MOST_PIXELS = 1 << 28, LOBES = 3 };
-
-static ts_status slurp(ts_err *err, const char *path, uint8_t **data, size_t *size)
-{
-    ts_status st = TS_OK;
-    struct stat s;
-    FILE *f = fopen(path, "rb");
-    *data = NULL;
-    if (!f || fstat(fileno(f), &s)) TRY(ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno)));
-    if (!S_ISREG(s.st_mode)) TRY(ts_fail(err, TS_EMODEL, "%s: not a file", path));
-    if (s.st_size < 1 || s.st_size > MOST_BYTES) TRY(ts_fail(err, TS_EMODEL, "%s: %lld bytes, a picture has 1 to %d", path, (long long)s.st_size, MOST_BYTES));
-    *size = (size_t)s.st_size;
-    *data = malloc(*size);
-    if (!*data) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for %zu bytes", path, *size));
-    if (fread(*data, 1, *size, f) != *size) TRY(ts_fail(err, TS_EMODEL, "%s: can not be read: %s", path, strerror(errno)));
-done:
-    if (f) fclose(f);
-    if (st) free(*data), *data = NULL;
-    return st;
-}
 
 /* EXIF's orientation, 1 (upright) to 8. */
 static int orientation(const uint8_t *data, size_t size)
@@ -70,7 +49,7 @@ ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
     size_t size = 0;
     int channels;
     *out = (ts_picture){0};
-    TRY(slurp(err, path, &data, &size));
+    TRY(ts_file_read(err, path, MOST_BYTES, "a picture", &data, &size));
     if (!stbi_info_from_memory(data, (int)size, &out->w, &out->h, &channels))
         TRY(ts_fail(err, TS_EMODEL, "%s: not a picture that can be read (PNG, JPEG, BMP, TGA): %s", path, stbi_failure_reason()));
     if ((long)out->w * out->h > MOST_PIXELS) TRY(ts_fail(err, TS_EMODEL, "%s: %dx%d pixels, at most %d are read", path, out->w, out->h, MOST_PIXELS));

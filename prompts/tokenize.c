@@ -1,8 +1,8 @@
 /* Text -> ids. The two kinds of file are used as their own libraries use them: tokenizer.json as the tokenizers library (added tokens apart, then the normalizer, words, Unigram),
  * spiece.model as SentencePiece (the text as a whole). */
 #include "prompts/unigram.h"
+#include "weights/file.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,25 +11,6 @@
 enum { MOST_BYTES = 1 << 29 };
 
 /* ---- opening ---- */
-static ts_status read_file(ts_err *err, const char *path, uint8_t **data, size_t *size)
-{
-    ts_status st = TS_OK;
-    struct stat info;
-    FILE *f = fopen(path, "rbe");
-    *data = NULL;
-    if (!f) return ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno));
-    if (fstat(fileno(f), &info) || !S_ISREG(info.st_mode)) TRY(ts_fail(err, TS_EMODEL, "%s is not a file", path));
-    if (info.st_size > MOST_BYTES) TRY(ts_fail(err, TS_EMODEL, "%s: %lld bytes are too many for a vocabulary", path, (long long)info.st_size));
-    *size = (size_t)info.st_size;
-    *data = malloc(*size + 1);
-    if (!*data) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for %zu bytes", path, *size));
-    if (fread(*data, 1, *size, f) != *size) TRY(ts_fail(err, TS_EMODEL, "%s: can not be read", path));
-done:
-    fclose(f);
-    if (st) free(*data), *data = NULL;
-    return st;
-}
-
 /* What is looked for in the text; a normalized token is looked for as the normalizer leaves it. */
 static bool index_added(ts_tokenizer *t)
 {
@@ -66,7 +47,7 @@ ts_status ts_tokenizer_open(ts_ctx *ctx, const char *dir, ts_tokenizer **out)
     } else {
         strcpy(strrchr(t->path, '/'), "/spiece.model");
         if (stat(t->path, &info)) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: neither tokenizer.json nor spiece.model is there", dir));
-        TRY(read_file(&ctx->err, t->path, &data, &size));
+        TRY(ts_file_read(&ctx->err, t->path, MOST_BYTES, "a vocabulary", &data, &size));
         TRY(ts_tokenizer_spiece(t, data, size));
     }
     if (!ts_tokenizer_index(t) || !index_added(t)) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path));

@@ -3,14 +3,14 @@
  * Python writes NaN, Infinity and -Infinity, which JSON has not: outside of strings they are rewritten to null before cJSON sees them. */
 #include "weights/config.h"
 
-#include <errno.h>
+#include "weights/file.h"
+
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { MAX_JSON = 1 << 29 };
 
@@ -39,34 +39,16 @@ static size_t relax(const char *in, size_t n, char *out, size_t limit, size_t *m
     return i;
 }
 
-static ts_status read_text(ts_err *err, const char *path, char **text, size_t *n)
-{
-    ts_status st = TS_OK;
-    struct stat info;
-    FILE *f = fopen(path, "rbe");
-    *text = NULL;
-    if (!f) return ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno));
-    if (fstat(fileno(f), &info) || !S_ISREG(info.st_mode)) st = ts_fail(err, TS_EMODEL, "%s is not a file", path);
-    else if (info.st_size > MAX_JSON) st = ts_fail(err, TS_EMODEL, "%s: %lld bytes are too many for JSON", path, (long long)info.st_size);
-    if (st == TS_OK) {
-        *text = malloc((size_t)info.st_size + 1);
-        if (!*text) st = ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
-        else *n = fread(*text, 1, (size_t)info.st_size, f);
-        if (*text && ferror(f)) st = ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno));
-    }
-    fclose(f);
-    if (st != TS_OK) free(*text), *text = NULL;
-    return st;
-}
-
 ts_status ts_json_load(ts_err *err, const char *path, cJSON **out)
 {
     ts_status st;
-    char *text = NULL, *copy = NULL;
+    uint8_t *data = NULL;
+    char *copy = NULL;
     const char *end = NULL;
     size_t n = 0, made;
     *out = NULL;
-    TRY(read_text(err, path, &text, &n));
+    TRY(ts_file_read(err, path, MAX_JSON, "JSON", &data, &n));
+    const char *text = (const char *)data;
     if (!(copy = malloc(n + n / 3 + 8))) { /* "NaN" grows by a third */
         st = ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
         goto done;
@@ -85,7 +67,7 @@ ts_status ts_json_load(ts_err *err, const char *path, cJSON **out)
     }
 done:
     free(copy);
-    free(text);
+    free(data);
     return st;
 }
 

@@ -129,7 +129,7 @@ START_TEST(no_pictures)
 {
     refuse("/nowhere/photo.jpg", "No such file");
     refuse("/tmp", "not a file");
-    refuse(write_file("empty.png", "", 0), "0 bytes");
+    refuse(write_file("empty.png", "", 0), "not a picture that can be read");
     refuse(write_file("text.png", "this is a text and no picture at all", 36), "not a picture that can be read (PNG, JPEG, BMP, TGA)");
     refuse(write_file("cut.jpg", jpeg, 100), "not a picture that can be read");
     uint8_t huge[45] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0, 0, 0x41, 0, 0, 0, 0x41, 0, 8, 2, [36] = 1, 'I', 'D', 'A', 'T'}; /* readers look for transparency up to the data */
