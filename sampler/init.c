@@ -15,21 +15,26 @@ static ts_status encode(ts_ctx *c, void *user)
     return r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile, e->latent, NULL);
 }
 
-/* In one piece while that fits the memory, else in tiles as the decoder would. */
+static ts_status count(encoding *e, ts_vae_tile tile, size_t *activations, size_t *all)
+{
+    e->tile = tile;
+    ts_status st = ts_count_phase(e->r->ctx, encode, e, activations);
+    *all = *activations + ts_weights_packed(e->r->m->vae_weights, NULL);
+    return st;
+}
+
+/* As the decoder is, in smaller tiles where that does not fit the memory. */
 static ts_status run(encoding *e)
 {
     ts_status st;
     ts_ctx *c = e->r->ctx;
-    size_t bytes, weights;
-    e->tile = e->r->tile;
-    TRY(ts_count_phase(c, encode, e, &bytes));
-    weights = ts_weights_packed(e->r->m->vae_weights, NULL);
-    if (bytes + weights > c->memory && !e->tile.w) {
-        e->tile = (ts_vae_tile){256, 256};
-        TRY(ts_count_phase(c, encode, e, &bytes));
-    }
-    if (bytes + weights > c->memory)
-        TRY(ts_fail(&c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %.1f GB, %.1f GB may be used", e->pixels.dim[2], e->pixels.dim[1], (double)(bytes + weights) / 1e9, (double)c->memory / 1e9));
+    int side[2], sides = ts_run_tiles(e->r, side);
+    size_t bytes, all;
+    TRY(count(e, e->r->tile, &bytes, &all));
+    for (int i = 0; i < sides && all > c->memory; i++)
+        if (!e->tile.w || side[i] < e->tile.w) TRY(count(e, (ts_vae_tile){side[i], side[i]}, &bytes, &all));
+    if (all > c->memory)
+        TRY(ts_fail(&c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %.1f GB, %.1f GB may be used", e->pixels.dim[2], e->pixels.dim[1], (double)all / 1e9, (double)c->memory / 1e9));
     TRY(ts_arena_open(&c->arena, c->dev, bytes));
     st = encode(c, e);
     ts_arena_close(&c->arena);

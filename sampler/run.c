@@ -83,24 +83,32 @@ static ts_status count_tiled(ts_run *r, ts_vae_tile tile, size_t *bytes, double 
     return st;
 }
 
-/* auto: the whole frame while it fits the memory, else in tiles of the VAE's authors, else of 256 pixels (16 latents at least). Where another wish does not fit and that would, the refusal says so. */
+int ts_run_tiles(const ts_run *r, int side[2])
+{
+    int unit = r->m->vae_info.stride * 4, own = r->m->vae_info.tile / unit * unit, least = 256 > 4 * unit ? 256 : 4 * unit, n = 0;
+    if (own > least) side[n++] = own;
+    side[n++] = least;
+    return n;
+}
+
+/* auto: the whole frame while it fits the memory, else in tiles. Where another wish does not fit and that would, the refusal says so. */
 static ts_status count_decode(ts_run *r, ts_estimate *e)
 {
     ts_status st = TS_OK;
-    int unit = r->m->vae_info.stride * 4, own = r->m->vae_info.tile / unit * unit, side = 256 > 4 * unit ? 256 : 4 * unit; /* own: of the VAE's authors */
+    int side[2], sides = ts_run_tiles(r, side), used = 0;
     size_t asked;
     bool automatic = !strcmp(r->q.vae_tile, "auto");
     TRY(parse_tile(r));
     TRY(count_tiled(r, r->tile, &asked, &e->decode_flops));
     e->decode_bytes = asked;
-    if (asked > r->ctx->memory && (r->q.width > side || r->q.height > side)) {
-        if (own > side && (r->q.width > own || r->q.height > own)) TRY(count_tiled(r, (ts_vae_tile){own, own}, &e->decode_bytes, &e->decode_flops));
-        if (e->decode_bytes <= r->ctx->memory) side = own; /* fewer seams */
-        else TRY(count_tiled(r, (ts_vae_tile){side, side}, &e->decode_bytes, &e->decode_flops));
-        if (e->decode_bytes <= r->ctx->memory && !automatic) TRY(too_large(r, "decoding", asked, "--vae-tile auto would fit"));
-        if (e->decode_bytes <= r->ctx->memory) ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead", (double)asked / 1e9, side, side);
+    for (int i = 0; i < sides && e->decode_bytes > r->ctx->memory; i++) {
+        if (r->q.width <= side[i] && r->q.height <= side[i]) continue;
+        used = side[i];
+        TRY(count_tiled(r, (ts_vae_tile){used, used}, &e->decode_bytes, &e->decode_flops));
     }
     if (e->decode_bytes > r->ctx->memory) TRY(too_large(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
+    if (used && !automatic) TRY(too_large(r, "decoding", asked, "--vae-tile auto would fit"));
+    if (used) ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead", (double)asked / 1e9, used, used);
     e->tile_w = r->tile.w, e->tile_h = r->tile.h;
 done:
     return st;

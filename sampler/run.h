@@ -49,6 +49,8 @@ void ts_run_draw(const ts_run *, int stream, float *out);
 double ts_guidance_at(const ts_run *, int step);        /* of a step from 0 */
 /* denoise.c: on a counting device with noise NULL it counts. *out: a bag with `latents`; NULL: none wanted. */
 ts_status ts_denoise(ts_run *, const float *noise, ts_bag **out);
+/* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams) first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
+int ts_run_tiles(const ts_run *, int side[2]);
 /* decode.c: sink NULL: counts. */
 ts_status ts_decode(ts_run *, ts_host latents, ts_sink *);
 /* state.c: latents and history after a step; a state of another request is TS_EMODEL. x [C, F, H, W] */
