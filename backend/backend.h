@@ -161,7 +161,7 @@ typedef struct {        /* y = sum c_i x_i in f32; y may be one of them */
     ts_tensor x[8], y;  /* of equal count, f32 or bf16 */
 } ts_lincomb;
 
-typedef struct {        /* parameter-free shortcuts of the Wan 2.2 VAE (wan.md section 10), added to y
+typedef struct {        /* parameter-free shortcuts of the Wan 2.2 VAE, added to y
                            expand (DupUp3D): y[ft f + a - drop, fs i + b, fs j + d, o] += x[f, i, j, ((o ft + a) fs^2 + b fs + d) / r], r = O ft fs^2 / C
                            reduce (AvgDown3D): y[f, i, j, o] += mean over g = C ft fs^2 / O of the unshuffled channels ((c ft + a) fs + b) fs + d; `drop` zero
                            frames stand before x */

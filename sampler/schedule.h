@@ -1,4 +1,4 @@
-/* Sigmas and timesteps of a run, and the solvers that use them (schedulers.md). Pure arithmetic on host numbers: a step is a linear combination of tensors. */
+/* Sigmas and timesteps of a run, and the solvers that use them. Pure arithmetic on host numbers: a step is a linear combination of tensors. */
 #ifndef TS_SCHEDULE_H
 #define TS_SCHEDULE_H
 #include "backend/backend.h"

@@ -66,7 +66,7 @@ char *golden_wan_save(const golden_wan *c, const ts_bag *b)
     return dir;
 }
 
-/* ---- forward: wan.md section 3 ---- */
+/* ---- forward, in f64 ---- */
 
 typedef struct { const golden_wan *c; const ts_bag *b; long D, N, T, g[3]; } model;
 

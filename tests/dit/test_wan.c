@@ -9,7 +9,7 @@
 
 static const char *const backends[] = {"cpu", "far"};
 
-/* ---- golden: fixtures.md A.2, W1 and W2 ---- */
+/* ---- golden ---- */
 
 enum { COUNT = 4 * 3 * 6 * 8, ROWS = 12, TOKENS = 36 };
 typedef struct { double first[6], last[2], mean, root; } golden;
