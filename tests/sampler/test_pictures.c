@@ -251,6 +251,50 @@ START_TEST(tiles_that_fit)
 }
 END_TEST
 
+/* A first picture is encoded as the decoder works, and in the same tiles as it would try, down to those that fit. */
+START_TEST(first_picture_in_tiles)
+{
+    enum { N = 4 * 80 * 80 };
+    opened o = open_model("cpu");
+    ts_request q = request_of(o.m, NULL);
+    float *made[3] = {NULL};
+    size_t needs = 0, memory = o.c->memory;
+    static const char *const tiles[] = {"off", "320x320", "256x256"};
+    q.width = q.height = 640, o.m->vae_info.tile = 320, q.init = "tests/fixtures/pixart-sigma/init.png";
+    for (int i = 0; i < 3; i++) { /* what each kind of tiles makes of it */
+        ts_run *r;
+        ts_estimate e;
+        q.vae_tile = tiles[i];
+        ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
+        ck_ok(o.c, ts_run_picture(r, q.init));
+        made[i] = malloc(N * sizeof *made[i]);
+        memcpy(made[i], r->picture, N * sizeof *made[i]);
+        for (int k = 0; k < i; k++) ck_assert_int_ne(memcmp(made[i], made[k], N * sizeof *made[i]), 0);
+        if (!i) needs = e.decode_bytes;
+        ts_run_close(r);
+    }
+    ts_run *r;
+    ts_estimate e;
+    int seen[3] = {0};
+    q.vae_tile = "auto";
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
+    for (size_t m = needs; m > needs / 16; m -= needs / 16) {
+        o.c->memory = m;
+        ts_status st = ts_run_picture(r, q.init);
+        if (st) {
+            ck_assert_int_eq(st, TS_EMEMORY);
+            ck_assert_msg(strstr(o.c->err.text, "encoding a picture of 640x640 needs"), "%s", o.c->err.text);
+            break;
+        }
+        for (int k = 0; k < 3; k++) seen[k] += !memcmp(r->picture, made[k], N * sizeof *made[k]);
+    }
+    ck_assert_msg(seen[0] && seen[1] && seen[2], "%d in one piece, %d in tiles of 320, %d in tiles of 256", seen[0], seen[1], seen[2]);
+    o.c->memory = memory;
+    for (int i = 0; i < 3; i++) free(made[i]);
+    ts_run_close(r), close_model(o);
+}
+END_TEST
+
 /* A prompt that is nothing after cleaning, and one that is longer than the model reads. */
 START_TEST(texts_at_the_edges)
 {
@@ -327,6 +371,7 @@ int main(void)
     tcase_add_test(tc, requests_refused);
     tcase_add_test(tc, sizes_said);
     tcase_add_test(tc, tiles_that_fit);
+    tcase_add_test(tc, first_picture_in_tiles);
     tcase_add_test(tc, texts_at_the_edges);
     tcase_add_test(tc, schedulers);
     suite_add_tcase(suite, tc);
