@@ -1,13 +1,19 @@
-/* Attention on the CPU: checks, lists, packing, and the queue of work for the kernel of the level.
+/* Attention on the CPU: checks, lists, packing, and the order of work for the kernel of the level.
  *
- * Heads are taken a round at a time: their packed keys and values are used by all their query blocks while the cache still has them. A round is as few heads as keep all threads
- * evenly busy. Work items (head, query block) go out longest list first; each packs a part of the next round, from memory that was fetched while it computed. */
+ * A seat is where one head after another is packed and worked on by the threads that sit there: all its query blocks use its packed keys and values while the caches of these threads still have
+ * them, and cores that share no cache do not wait for each other's lines. There are as many seats as the caches have room for heads, at most one a thread. Work items (head, query block) go out
+ * longest list first; with each goes a part of the packing of the seat's next head, from memory that was fetched while the item was computed. All begin at head 0, whose packing nothing hides;
+ * who has nothing left to do at a seat helps where most is left. */
 #include "backend/cpu/attention.h"
 
+#include <limits.h>
 #include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
 
-enum { ROW = 64, SHARE = 64, EACH = 3 }; /* SHARE: items a thread at least in a round, so that the wait for the last one is short; EACH: rows that are fetched a tile, unless they are many */
-static const size_t CACHED = (size_t)4 << 20, PACKED = (size_t)512 << 20; /* bytes of packed heads: as many as a shared cache surely keeps; never more, unless one head is more */
+/* EACH: rows that are fetched a tile, unless they are many: late enough that they are still there when somebody comes. Packed heads in work take 1 / CACHED of the cache. */
+enum { ROW = 64, EACH = 10, CACHED = 4 };
+static const size_t PACKED = (size_t)512 << 20; /* bytes of all packed heads at most, unless one is more */
 
 static ts_status misfit(ts_device *d, const char *what) { return ts_fail(d->err, TS_ESHAPE, "attention: %s", what); }
 
@@ -60,10 +66,16 @@ static long up(long n, long unit) { return (n + unit - 1) / unit * unit; }
 static size_t pad(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 typedef struct { int count, item; } slot; /* length of a list, and whose */
-typedef struct {                          /* where things are in the scratch buffer */
-    size_t keys, values, half, slots, starts, work, one, all; /* half: keys and values of a round; one: a worker's share */
-    int halves;
-    long heads, first;                    /* of a round at most, of the first */
+typedef struct {                          /* how far a head is: pieces of packing that somebody has taken and that are there, items taken and done */
+    _Alignas(64) atomic_long laid, packed, taken, done;
+} progress;
+typedef struct {
+    _Alignas(64) atomic_long head; /* the first that has items to take */
+    atomic_int threads;            /* who sit there */
+} seat;
+typedef struct { /* where things are in the scratch buffer */
+    size_t keys, values, slots, starts, buffer, heads, seats, one, all; /* buffer: a packed head and its queue; one: a worker's share */
+    long sitting, halves;                                               /* seats; buffers a seat */
 } plan_of_memory;
 
 static ts_attn_job describe(const ts_attention *a, const ts_attn_kernel *k)
@@ -75,28 +87,25 @@ static ts_attn_job describe(const ts_attention *a, const ts_attn_kernel *k)
     return j;
 }
 
-static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, int threads, bool values, bool sums)
+static long least(long a, long b) { return a < b ? a : b; }
+
+static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, const ts_cpu *c, bool values, bool sums)
 {
     plan_of_memory m = {0};
     long all = j->a->q.dim[0] * j->A;
-    size_t head = (size_t)j->nkb * (j->k_block + (values ? j->v_block : 0)) * k->elem;
-    m.heads = (long)(CACHED / (head + 1));
-    long even = up((long)SHARE * threads, j->nqb) / j->nqb, most = (long)(PACKED / (head + 1));
-    if (m.heads < even) m.heads = even;
-    if (m.heads > most) m.heads = most;
-    if (m.heads < 1) m.heads = 1;
-    if (m.heads > all) m.heads = all;
-    m.first = m.heads < all && even / 2 < m.heads ? up(even, 2) / 2 : m.heads; /* nothing hides its packing */
-    m.keys = pad((size_t)(m.heads * j->nkb) * j->k_block * k->elem);
-    if (values) m.values = pad((size_t)(m.heads * j->nkb) * j->v_block * k->elem);
-    m.slots = pad((size_t)(m.heads * j->nqb) * sizeof(slot)) * 2;
+    m.keys = pad((size_t)j->nkb * j->k_block * k->elem);
+    if (values) m.values = pad((size_t)j->nkb * j->v_block * k->elem);
+    m.slots = pad((size_t)j->nqb * sizeof(slot));
     m.starts = pad((size_t)(j->nkb + 1) * sizeof(int));
+    m.buffer = m.keys + m.values + 2 * m.slots + m.starts;
+    long fit = (long)((size_t)c->threads * c->cache / CACHED / (m.keys + m.values)), most = (long)(PACKED / (2 * m.buffer));
+    m.sitting = least(least(c->threads, all), least(fit, most));
+    if (m.sitting < 1) m.sitting = 1;
+    m.halves = m.sitting < all ? 2 : 1;
+    m.heads = pad((size_t)all * sizeof(progress)), m.seats = pad((size_t)m.sitting * sizeof(seat));
     m.one = pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float)) + pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) + pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
             pad((size_t)j->nkb * sizeof(int)) + (sums ? 2 * pad((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
-    m.work = m.one * (size_t)threads;
-    m.half = m.keys + m.values;
-    m.halves = m.heads < all ? 2 : 1;
-    m.all = m.half * (size_t)m.halves + m.slots + m.starts + m.work;
+    m.all = (size_t)(m.sitting * m.halves) * m.buffer + m.heads + m.seats + (size_t)c->threads * m.one;
     return m;
 }
 
@@ -133,43 +142,60 @@ static int blocks_of(const ts_attn_job *j, long bh, long qblock, int *list)
     return n;
 }
 
-/* Longest first, otherwise in order: items of a head stay together and its keys in the cache. `start` [nkb + 1]: where the lists of each length begin. */
-static void queue(const ts_attn_job *j, long heads, slot *s, slot *t, int *start)
+typedef struct { /* one call */
+    ts_cpu *c;
+    const ts_attn_kernel *k;
+    ts_attn_job j;
+    plan_of_memory m;
+    char *buffers;
+    progress *head;
+    seat *seat;
+    char *work;
+    const float *lse; /* kept one of a cached search, which then fills sums and reads no values; NULL: attention itself */
+    float *sums;
+    long all;         /* heads */
+    atomic_bool stopped;
+} call;
+
+/* A seat has neighbouring heads, which take turns in its buffers: so threads write rows of memory that lie apart. */
+static long first_of(const call *x, long at) { return at * x->all / x->m.sitting; }
+static long seat_of(const call *x, long h) { return ((h + 1) * x->m.sitting - 1) / x->all; }
+static char *packed_keys(const call *x, long h)
 {
-    long n = heads * j->nqb;
+    long at = seat_of(x, h);
+    return x->buffers + (size_t)(at * x->m.halves + (h - first_of(x, at)) % x->m.halves) * x->m.buffer;
+}
+static char *packed_values(const call *x, long h) { return packed_keys(x, h) + x->m.keys; }
+static slot *queue_of(const call *x, long h) { return (slot *)(void *)(packed_values(x, h) + x->m.values); }
+
+/* Longest first, otherwise in order. */
+static void queue(const call *x, long h)
+{
+    const ts_attn_job *j = &x->j;
+    slot *s = queue_of(x, h), *t = (slot *)(void *)((char *)s + x->m.slots);
+    int *start = (int *)(void *)((char *)s + 2 * x->m.slots); /* where the lists of each length begin */
     memset(start, 0, (size_t)(j->nkb + 1) * sizeof *start);
-    for (long i = 0; i < n; i++) {
-        t[i] = (slot){blocks_of(j, j->first + i / j->nqb, i % j->nqb, NULL), (int)i};
+    for (long i = 0; i < j->nqb; i++) {
+        t[i] = (slot){blocks_of(j, h, i, NULL), (int)i};
         start[t[i].count]++;
     }
     for (long c = j->nkb, at = 0; c >= 0; c--) {
         int many = start[c];
         start[c] = (int)at, at += many;
     }
-    for (long i = 0; i < n; i++) s[start[t[i].count]++] = t[i];
+    for (long i = 0; i < j->nqb; i++) s[start[t[i].count]++] = t[i];
 }
 
-/* ---- rounds ---- */
-typedef struct { /* one call */
-    ts_cpu *c;
-    const ts_attn_kernel *k;
-    ts_attn_job j;
-    plan_of_memory m;
-    char *scratch;
-    const float *lse;  /* kept one of a cached search, which then fills sums and reads no values; NULL: attention itself */
-    float *sums;
-    long heads, later; /* of this round, of the next */
-    int half;          /* where this round's packed heads are; the other half takes the next one's */
-} call;
+/* Piece 0 of the packing of a head is its queue, each other piece a block of keys. */
+static long pieces(const call *x) { return x->j.nkb + 1; }
 
-static char *packed_keys(const call *x, int half) { return x->scratch + (size_t)half * x->m.half; }
-static char *packed_values(const call *x, int half) { return packed_keys(x, half) + x->m.keys; }
-
-/* Block i of a round's heads, of which the first is `first`. */
-static void pack_block(const call *x, int half, long first, long i)
+static void pack_pieces(const call *x, long h, long begin, long end)
 {
-    char *keys = packed_keys(x, half) + (size_t)i * x->j.k_block * x->k->elem, *values = packed_values(x, half) + (size_t)i * x->j.v_block * x->k->elem;
-    x->k->pack(&x->j, first + i / x->j.nkb, i % x->j.nkb, keys, x->lse ? NULL : values);
+    for (long i = begin; i < end; i++) {
+        if (!i) queue(x, h);
+        else x->k->pack(&x->j, h, i - 1, packed_keys(x, h) + (size_t)(i - 1) * x->j.k_block * x->k->elem, x->lse ? NULL : packed_values(x, h) + (size_t)(i - 1) * x->j.v_block * x->k->elem);
+    }
+    atomic_fetch_add_explicit(&x->head[h].packed, end - begin, memory_order_release);
 }
 
 static void expect_rows(ts_attn_ahead *a, const char *row, size_t step, long rows)
@@ -184,98 +210,165 @@ static void expect(ts_attn_ahead *a, const ts_tensor *t, long bh, long block)
     expect_rows(a, (const char *)ts_host_of(t->p) + (size_t)((bh / A * N + first) * t->ld + bh % A * t->dim[3]) * ts_dtype_size(t->type), (size_t)t->ld * ts_dtype_size(t->type), rows);
 }
 
-/* While an item is worked on, what comes next is fetched: its output, the queries of the item that this worker will probably have next (-1: none), and the blocks begin..end of the next round,
- * which it packs when it is done. */
-static ts_attn_ahead look_ahead(const call *x, long item, long next, long begin, long end, long tiles)
+static void expect_piece(ts_attn_ahead *a, const call *x, long h, long i)
+{
+    const ts_attn_job *j = &x->j;
+    size_t k = j->k_block * x->k->elem, v = j->v_block * x->k->elem;
+    expect(a, &j->a->k, h, i - 1);
+    expect_rows(a, packed_keys(x, h) + (size_t)(i - 1) * k, a->bytes, (long)(k / a->bytes));
+    if (x->lse) return;
+    expect(a, &j->a->v, h, i - 1);
+    expect_rows(a, packed_values(x, h) + (size_t)(i - 1) * v, a->bytes, (long)(v / a->bytes));
+}
+
+/* While an item is worked on, what comes next is fetched: its output, the queries of the item that this worker will probably have next (-1: none), and the pieces begin..end of the next
+ * head, which it packs when it is done. */
+static ts_attn_ahead look_ahead(const call *x, long h, long item, long next, long later, long begin, long end, long tiles)
 {
     const ts_attn_job *j = &x->j;
     ts_attn_ahead a = {.bytes = (size_t)j->D * ts_dtype_size(j->a->q.type)};
     long rows = 0;
-    if (!x->lse) expect(&a, &j->a->out, j->first + item / j->nqb, item % j->nqb);
-    if (next >= 0) expect(&a, &j->a->q, j->first + next / j->nqb, next % j->nqb);
-    for (long i = begin; i < end; i++) {
-        expect(&a, &j->a->k, j->first + x->heads + i / j->nkb, i % j->nkb);
-        expect_rows(&a, packed_keys(x, 1 - x->half) + (size_t)i * j->k_block * x->k->elem, a.bytes, (long)(j->k_block * x->k->elem / a.bytes));
-        if (x->lse) continue;
-        expect(&a, &j->a->v, j->first + x->heads + i / j->nkb, i % j->nkb);
-        expect_rows(&a, packed_values(x, 1 - x->half) + (size_t)i * j->v_block * x->k->elem, a.bytes, (long)(j->v_block * x->k->elem / a.bytes));
-    }
+    if (!x->lse) expect(&a, &j->a->out, h, item);
+    if (next >= 0) expect(&a, &j->a->q, h, next);
+    for (long i = begin ? begin : 1; i < end; i++) expect_piece(&a, x, later, i);
     for (int i = 0; i < a.parts; i++) rows += a.part[i].left;
     a.each = rows > EACH * tiles ? up(rows, tiles) / tiles : EACH;
     a.skip = tiles - rows / a.each - 1;
     return a;
 }
 
-/* The items of a round, each with its part of the packing of the next one. False: stopped. */
-static bool round_of(call *x)
+/* ---- seats ---- */
+static bool stopped(call *x)
 {
-    ts_attn_job *j = &x->j;
-    ts_cpu *c = x->c;
-    char *slots = x->scratch + x->m.half * (size_t)x->m.halves, *starts = slots + x->m.slots, *work = starts + x->m.starts;
-    slot *s = (slot *)slots, *t = (slot *)(slots + x->m.slots / 2);
-    long items = x->heads * j->nqb, blocks = x->later * j->nkb;
-    int stopped = 0;
-    double packing = 0;
-    j->k = packed_keys(x, x->half), j->v = packed_values(x, x->half);
-    queue(j, x->heads, s, t, (int *)starts);
-#pragma omp parallel reduction(| : stopped) reduction(+ : packing) num_threads(c->threads)
-    {
-        int *list;
-        ts_attn_work w = worker(j, x->k, work + (size_t)omp_get_thread_num() * x->m.one, !x->lse && ts_there(j->a->sums), &list);
-#pragma omp for schedule(dynamic, 1)
-        for (long i = 0; i < items; i++) {
-            long item = s[i].item, bh = j->first + item / j->nqb, q = item % j->nqb, begin = item * blocks / items, end = (item + 1) * blocks / items;
-            if (stopped || ts_cpu_stop(c)) {
-                stopped = 1;
-                continue;
-            }
-            w.n = blocks_of(j, bh, q, list);
-            ts_attn_ahead ahead = look_ahead(x, item, i + c->threads < items ? s[i + c->threads].item : -1, begin, end, (w.n ? w.n : 1) * (ROW / 6 + 1));
-            w.ahead = &ahead;
-            if (x->lse) x->k->cached(j, bh, q, &w, x->lse + bh * j->Nq, x->sums + (bh * j->nqb + q) * j->nkb);
-            else x->k->item(j, bh, q, &w);
-            double start = omp_get_wtime();
-            for (long b = begin; b < end; b++) pack_block(x, 1 - x->half, j->first + x->heads, b);
-            packing += omp_get_wtime() - start;
-        }
-    }
-    c->dev.packing += packing;
-    return !stopped;
+    if (ts_cpu_stop(x->c)) atomic_store_explicit(&x->stopped, true, memory_order_relaxed);
+    return atomic_load_explicit(&x->stopped, memory_order_relaxed);
 }
 
-/* The first round's keys and values, while nothing else can be done. */
-static void pack_first(call *x)
+/* Until *n is `want`; false: stopped. */
+static bool await(call *x, atomic_long *n, long want)
 {
-    double packing = 0;
-    long blocks = x->heads * x->j.nkb;
-#pragma omp parallel reduction(+ : packing) num_threads(x->c->threads)
-    {
-        double start = omp_get_wtime();
-#pragma omp for schedule(static) nowait
-        for (long i = 0; i < blocks; i++) pack_block(x, 0, 0, i);
-        packing += omp_get_wtime() - start;
+    for (long i = 0; atomic_load_explicit(n, memory_order_acquire) < want; i++) {
+        if (stopped(x)) return false;
+        if (i > 1000) sched_yield();
     }
-    x->c->dev.packing += packing;
+    return true;
+}
+
+/* The head whose buffer h takes; NULL: it is the first there. */
+static progress *before(call *x, long h) { return h - first_of(x, seat_of(x, h)) < x->m.halves ? NULL : x->head + h - x->m.halves; }
+
+/* Pieces of head h (-1: none) for one thread to pack, so that `due` of them are taken: from *begin on, returns the end. None while its buffer is in use. */
+static long take_pieces(call *x, long h, long due, long *begin)
+{
+    progress *p = x->head + h, *b = h < 0 ? NULL : before(x, h);
+    *begin = 0;
+    if (h < 0 || (b && atomic_load_explicit(&b->done, memory_order_acquire) < x->j.nqb)) return 0;
+    long laid = atomic_load_explicit(&p->laid, memory_order_relaxed);
+    if (due > pieces(x)) due = pieces(x);
+    if (laid >= due) return 0;
+    *begin = atomic_fetch_add_explicit(&p->laid, due - laid, memory_order_relaxed);
+    long end = least(*begin + due - laid, pieces(x));
+    return *begin < end ? end : *begin;
+}
+
+/* The head of a seat that comes after h; -1: none. */
+static long next_to_pack(const call *x, long at, long h)
+{
+    long next = seat_of(x, h) == at ? h + 1 : first_of(x, at);
+    return next < first_of(x, at + 1) ? next : -1;
+}
+
+/* What is left of the packing of a head. */
+static void pack_rest(call *x, long h)
+{
+    atomic_long *laid = &x->head[h].laid;
+    for (long i; (i = atomic_fetch_add_explicit(laid, 1, memory_order_relaxed)) < pieces(x);) {
+        ts_attn_ahead now = {.bytes = (size_t)x->j.D * ts_dtype_size(x->j.a->q.type), .each = LONG_MAX};
+        if (i) expect_piece(&now, x, h, i);
+        ts_attn_ahead_tile(&now);
+        pack_pieces(x, h, i, i + 1);
+    }
+}
+
+/* What is left of a head, together with whoever else is at it; `at`: the thread's seat, whose next head is packed beside. */
+static void work_on(call *x, long at, long h, ts_attn_work *w, int *list, double *packing)
+{
+    const ts_attn_job *j = &x->j;
+    progress *p = x->head + h;
+    long begin, end, i, here = h ? (x->c->threads + x->m.sitting - 1) / x->m.sitting : x->c->threads, early = j->nqb > here ? j->nqb - here : 1, later = next_to_pack(x, at, h);
+    if (before(x, h) && !await(x, &before(x, h)->done, j->nqb)) return;
+    double start = omp_get_wtime();
+    pack_rest(x, h);
+    *packing += omp_get_wtime() - start;
+    if (!await(x, &p->packed, pieces(x))) return;
+    const slot *s = queue_of(x, h);
+    w->k = packed_keys(x, h), w->v = packed_values(x, h);
+    while (!stopped(x) && (i = atomic_fetch_add_explicit(&p->taken, 1, memory_order_relaxed)) < j->nqb) {
+        end = take_pieces(x, later, ((i + 1) * pieces(x) + early - 1) / early, &begin); /* all before the last items, so that nobody waits for a piece that goes with one of these */
+        w->n = blocks_of(j, h, s[i].item, list);
+        ts_attn_ahead next = look_ahead(x, h, s[i].item, i + here < j->nqb ? s[i + here].item : -1, later, begin, end, (w->n ? w->n : 1) * (ROW / 6 + 1));
+        w->ahead = &next;
+        if (x->lse) x->k->cached(j, h, s[i].item, w, x->lse + h * j->Nq, x->sums + (h * j->nqb + s[i].item) * j->nkb);
+        else x->k->item(j, h, s[i].item, w);
+        atomic_fetch_add_explicit(&p->done, 1, memory_order_release);
+        if (begin == end) continue;
+        start = omp_get_wtime();
+        pack_pieces(x, later, begin, end);
+        *packing += omp_get_wtime() - start;
+    }
+    atomic_compare_exchange_strong(&x->seat[seat_of(x, h)].head, &h, h + 1);
+}
+
+/* Items of a seat's heads that nobody has taken. */
+static long left_at(const call *x, long i)
+{
+    long first = atomic_load(&x->seat[i].head), end = first_of(x, i + 1);
+    return first < end ? (end - first) * x->j.nqb - least(atomic_load(&x->head[first].taken), x->j.nqb) : 0;
+}
+
+/* The head that a thread works on next: of its seat, which it leaves for the one where most is left for each who sits there. -1: nothing is left to take. */
+static long next_head(const call *x, long *at)
+{
+    while (atomic_load(&x->seat[0].head)) {
+        long h = atomic_load(&x->seat[*at].head), to = -1;
+        double most = 0;
+        if (h < first_of(x, *at + 1)) return h;
+        for (long i = 0; i < x->m.sitting; i++) {
+            double each = (double)left_at(x, i) / (1 + atomic_load(&x->seat[i].threads));
+            if (each > most) most = each, to = i;
+        }
+        if (to < 0) return -1;
+        atomic_fetch_sub(&x->seat[*at].threads, 1);
+        atomic_fetch_add(&x->seat[to].threads, 1);
+        *at = to;
+    }
+    return 0;
 }
 
 static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *sums)
 {
-    call x = {.c = c, .k = choose(c, a->q.type), .lse = lse, .sums = sums};
+    call x = {.c = c, .k = choose(c, a->q.type), .lse = lse, .sums = sums, .all = a->q.dim[0] * a->q.dim[2]};
     x.j = describe(a, x.k);
-    x.m = lay_out(&x.j, x.k, c->threads, !lse, !lse && ts_there(a->sums));
-    long all = a->q.dim[0] * x.j.A;
+    bool with_sums = !lse && ts_there(a->sums);
+    x.m = lay_out(&x.j, x.k, c, !lse, with_sums);
     void *scratch;
+    double packing = 0;
     ts_status st = ts_cpu_scratch(c, x.m.all, &scratch);
     if (st || c->dev.counting) return st;
-    x.scratch = scratch;
-    x.heads = x.m.first;
-    pack_first(&x);
-    for (; x.j.first < all; x.j.first += x.heads, x.heads = x.later, x.half = 1 - x.half) {
-        long left = all - x.j.first - x.heads;
-        x.later = left < x.m.heads ? left : x.m.heads;
-        if (!round_of(&x)) return ts_fail(c->dev.err, TS_ESTOP, "stopped");
+    x.head = scratch, x.seat = (seat *)(void *)((char *)x.head + x.m.heads), x.buffers = (char *)x.seat + x.m.seats;
+    x.work = x.buffers + (size_t)(x.m.sitting * x.m.halves) * x.m.buffer;
+    memset(x.head, 0, x.m.heads + x.m.seats);
+    for (long i = 0; i < x.m.sitting; i++) atomic_init(&x.seat[i].head, first_of(&x, i));
+#pragma omp parallel reduction(+ : packing) num_threads(c->threads)
+    {
+        int *list;
+        ts_attn_work w = worker(&x.j, x.k, x.work + (size_t)omp_get_thread_num() * x.m.one, with_sums, &list);
+        long at = omp_get_thread_num() * x.m.sitting / omp_get_num_threads();
+        atomic_fetch_add(&x.seat[at].threads, 1);
+        for (long h; !stopped(&x) && (h = next_head(&x, &at)) >= 0;) work_on(&x, at, h, &w, list, &packing);
     }
-    return TS_OK;
+    c->dev.packing += packing;
+    return atomic_load(&x.stopped) ? ts_fail(c->dev.err, TS_ESTOP, "stopped") : TS_OK;
 }
 
 ts_status ts_cpu_attention(ts_device *d, const ts_attention *a)

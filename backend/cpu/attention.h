@@ -10,12 +10,10 @@ typedef struct {
     long Dk, Dv;            /* D padded for K (to ks) and for V (to a vector) */
     long nqb, nkb;          /* blocks of queries and keys */
     size_t k_block, v_block; /* elements of a packed block */
-    const void *k, *v;      /* packed heads in work: [heads][nkb][block] */
-    long first;             /* (batch, head) number of the first packed head */
 } ts_attn_job;
 
 /* Rows of memory that will be needed soon: fetched a few at a time between tiles of work, so that whoever comes to read or write them does not wait. */
-enum { TS_ATTN_PARTS = 16 };
+enum { TS_ATTN_PARTS = 34 };
 typedef struct {
     struct { const char *row; size_t step; long left; } part[TS_ATTN_PARTS];
     int at, parts;
@@ -36,6 +34,7 @@ enum { TS_ATTN_GROUP = 8, TS_ATTN_LINE = TS_ATTN_GROUP * 64 + 16 }; /* key block
 
 /* What one worker needs beside its stack. */
 typedef struct {
+    const void *k, *v;      /* the packed head: [nkb][block] */
     float *s;               /* [6][TS_ATTN_LINE] logits, then in their place the weights in the kernel's type */
     void *q;                /* [64][Dk] */
     float *o;               /* [64][Dv] */

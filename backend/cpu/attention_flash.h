@@ -185,9 +185,8 @@ AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_wo
 {
     const el *k[G], *v[G];
     float al[6];
-    size_t at = (size_t)(bh - j->first) * (size_t)j->nkb;
     for (int i = 0; i < n; i++) {
-        k[i] = (const el *)j->k + (at + (size_t)list[i]) * j->k_block, v[i] = (const el *)j->v + (at + (size_t)list[i]) * j->v_block;
+        k[i] = (const el *)w->k + (size_t)list[i] * j->k_block, v[i] = (const el *)w->v + (size_t)list[i] * j->v_block;
         logits(R, j->Dk, (const el *)w->q + row * j->Dk, k[i], w->s + i * 64);
         ts_attn_ahead_tile(w->ahead);
     }
@@ -279,9 +278,8 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
 /* ---- block sums from a kept lse ---- */
 AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row, const int *list, int n, long keys, bool odd, float sc, const float *lse2, long live, vf *acc)
 {
-    size_t at = (size_t)(bh - j->first) * (size_t)j->nkb;
     for (int i = 0; i < n; i++) {
-        logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)j->k + (at + (size_t)list[i]) * j->k_block, w->s + i * 64);
+        logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)w->k + (size_t)list[i] * j->k_block, w->s + i * 64);
         ts_attn_ahead_tile(w->ahead);
     }
     if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->s);

@@ -298,6 +298,7 @@ ts_status ts_cpu_open(ts_cpu_options o, const ts_env *env, ts_err *err, ts_devic
     if (!c) return ts_fail(err, TS_EMEMORY, "no memory for a device");
     c->level = level;
     c->threads = o.threads > 0 ? o.threads : ts_cpu_threads();
+    c->cache = ts_limit_cache("");
     omp_set_num_threads(c->threads);
     c->dev = (ts_device){.ops = &ops, .err = err, .env = env, .has_bf16 = level == TS_LEVEL_AVX512_BF16, .name = "cpu", .level = levels[level], .threads = c->threads};
     ts_simd_init(&c->run, level);

@@ -7,6 +7,7 @@ typedef struct {
     ts_device dev;       /* first: a ts_device * is a ts_cpu * */
     ts_level level;
     int threads;
+    size_t cache;        /* bytes of the last cache, for each CPU that shares it */
     void *scratch;       /* one buffer for whatever an operation needs while it runs */
     size_t scratch_size, scratch_want;
     int bad_tag;         /* of check: the first, 0: none */

@@ -92,6 +92,39 @@ double ts_limit_cpus(const char *root, double machine)
     return least;
 }
 
+/* CPUs of a list such as "0-3,8". */
+static long count_list(const char *text)
+{
+    long n = 0, first, last;
+    int used;
+    for (;; text++) {
+        if (sscanf(text, "%ld%n", &first, &used) != 1) return n;
+        text += used, last = first;
+        if (sscanf(text, "-%ld%n", &last, &used) == 1) text += used;
+        n += last < first ? 0 : last - first + 1;
+        if (*text != ',') return n;
+    }
+}
+
+size_t ts_limit_cache(const char *root)
+{
+    size_t last = (size_t)2 << 20;
+    long highest = 0;
+    for (int i = 0;; i++) {
+        static const char *const files[] = {"level", "size", "shared_cpu_list"};
+        char path[PATH], text[3][256];
+        for (int k = 0; k < 3; k++) {
+            snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu0/cache/index%d/%s", root, i, files[k]);
+            if (!read_text(path, text[k], sizeof text[k])) return last;
+        }
+        long level = atol(text[0]), cpus = count_list(text[2]);
+        unsigned long long size;
+        char unit = 0;
+        if (level < highest || cpus < 1 || sscanf(text[1], "%llu%c", &size, &unit) < 1) continue;
+        highest = level, last = (size_t)(size << (unit == 'K' ? 10 : unit == 'M' ? 20 : 0)) / (size_t)cpus;
+    }
+}
+
 size_t ts_cpu_memory(void)
 {
     return ts_limit_memory("", (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));

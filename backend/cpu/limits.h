@@ -4,5 +4,6 @@
 #include "backend/backend.h"
 size_t ts_limit_memory(const char *root, size_t machine); /* bytes */
 double ts_limit_cpus(const char *root, double machine);   /* CPUs' worth of time */
+size_t ts_limit_cache(const char *root);                  /* bytes of the last cache, for each CPU that shares it; 2 MiB where the machine does not say */
 int ts_cpu_threads(void);                                 /* at least 1 */
 #endif

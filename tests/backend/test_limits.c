@@ -124,6 +124,29 @@ START_TEST(test_v1_container)
 }
 END_TEST
 
+/* The last level counts, shared between the CPUs that are listed with it; a machine that says nothing has 2 MiB a CPU. */
+START_TEST(test_cache)
+{
+    ck_assert_uint_eq(ts_limit_cache(root), 2 << 20);
+    put("sys/devices/system/cpu/cpu0/cache/index0/level", "1\n");
+    put("sys/devices/system/cpu/cpu0/cache/index0/size", "32K\n");
+    put("sys/devices/system/cpu/cpu0/cache/index0/shared_cpu_list", "0,64\n");
+    ck_assert_uint_eq(ts_limit_cache(root), 16 << 10);
+    put("sys/devices/system/cpu/cpu0/cache/index1/level", "3\n");
+    put("sys/devices/system/cpu/cpu0/cache/index1/size", "32768K\n");
+    put("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "0-7,64-71\n");
+    ck_assert_uint_eq(ts_limit_cache(root), 2 << 20);
+    put("sys/devices/system/cpu/cpu0/cache/index1/size", "96M\n");
+    put("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "0\n");
+    put("sys/devices/system/cpu/cpu0/cache/index2/level", "2\n");
+    put("sys/devices/system/cpu/cpu0/cache/index2/size", "1024K\n");
+    put("sys/devices/system/cpu/cpu0/cache/index2/shared_cpu_list", "0\n");
+    ck_assert_uint_eq(ts_limit_cache(root), (size_t)96 << 20);
+    put("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "none\n");
+    ck_assert_uint_eq(ts_limit_cache(root), 1 << 20);
+}
+END_TEST
+
 START_TEST(test_here)
 {
     ck_assert_int_ge(ts_cpu_threads(), 1);
@@ -144,6 +167,7 @@ int main(void)
     tcase_add_test(t, test_v1);
     tcase_add_test(t, test_v1_nested);
     tcase_add_test(t, test_v1_container);
+    tcase_add_test(t, test_cache);
     tcase_add_test(t, test_here);
     return testing_main(s);
 }
