@@ -12,7 +12,7 @@
  * KS rows of V side by side; KERNEL the name; SCALED 1 when Q carries the scale already. */
 #include <math.h>
 
-enum { G = TS_ATTN_GROUP, SUMS = 4, PW = VW * NV, AHEAD = 8, LINE = TS_ATTN_LINE, PLINE = LINE * (int)(sizeof(float) / sizeof(el)) };
+enum { G = TS_ATTN_GROUP, PW = VW * NV, AHEAD = 8, LINE = TS_ATTN_LINE, PLINE = LINE * (int)(sizeof(float) / sizeof(el)) };
 #define AI static inline __attribute__((always_inline))
 
 /* ---- micro-kernels: R rows x C vectors, accumulators by name so that compilers keep them in registers ---- */
@@ -276,23 +276,17 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
 }
 
 /* ---- block sums from a kept lse ---- */
-AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row, const int *list, int n, long keys, bool odd, float sc, const float *lse2, long live, vf *acc)
+/* One key block at a time: its exponentials are computed while the products of the next one are, as far as the core looks ahead. */
+AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row, const int *block, long keys, bool odd, float sc, const float *lse2, long live, vf *acc)
 {
-    for (int i = 0; i < n; i++) {
-        logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)w->k + (size_t)list[i] * j->k_block, w->s + i * 64);
-        ts_attn_ahead_tile(w->ahead);
-    }
-    if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->s);
+    logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)w->k + (size_t)*block * j->k_block, w->s);
+    ts_attn_ahead_tile(w->ahead);
+    if (odd) adjust(j, bh, qblock * 64 + row, R, block, 1, keys, sc, w->s);
     for (int r = 0; r < R && row + r < live; r++) {
-        vf vs = VSET(sc), vm = VSET(lse2[row + r]), most = VSET(115);
-        for (int i = 0; i < n; i++) {
-            vf u = VSET(0), v = VSET(0);
-            for (int k = 64 * i; k < 64 * i + 64; k += 2 * VW) {
-                const float *s = w->s + r * LINE + k;
-                u = VADD(u, VEXP(VMIN(VFMSUB(VLOAD(s), vs, vm), most))), v = VADD(v, VEXP(VMIN(VFMSUB(VLOAD(s + VW), vs, vm), most)));
-            }
-            acc[i] = VADD(acc[i], VADD(u, v));
-        }
+        vf vs = VSET(sc), vm = VSET(lse2[row + r]), most = VSET(115), u = VSET(0), v = VSET(0);
+        const float *s = w->s + r * LINE;
+        for (int k = 0; k < 64; k += 2 * VW) u = VADD(u, VEXP(VMIN(VFMSUB(VLOAD(s + k), vs, vm), most))), v = VADD(v, VEXP(VMIN(VFMSUB(VLOAD(s + k + VW), vs, vm), most)));
+        *acc = VADD(*acc, VADD(u, v));
     }
 }
 
@@ -302,15 +296,13 @@ static void NAME(cached)(const ts_attn_job *j, long bh, long qblock, const ts_at
     long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
     for (long r = 0; r < 64; r++) lse2[r] = r < n ? lse[qblock * 64 + r] * 1.44269504f : 0;
     load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
-    for (int i = 0; i < w->n; i += SUMS) {
-        int g = w->n - i < SUMS ? w->n - i : SUMS;
-        bool odd = is_odd(j, w->list + i, g, keys);
-        vf acc[SUMS];
-        for (int k = 0; k < SUMS; k++) acc[k] = VSET(0);
+    for (int i = 0; i < w->n; i++) {
+        bool odd = is_odd(j, w->list + i, 1, keys);
+        vf acc = VSET(0);
         long r = 0;
-        for (; r < n && 64 - r >= 6; r += 6) cached_rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, lse2, n, acc);
-        if (r < n) cached_rows(4, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, lse2, n, acc);
-        for (int k = 0; k < g; k++) sums[w->list[i + k]] = VSUM(acc[k]);
+        for (; r < n && 64 - r >= 6; r += 6) cached_rows(6, j, bh, qblock, w, r, w->list + i, keys, odd, sc, lse2, n, &acc);
+        if (r < n) cached_rows(4, j, bh, qblock, w, r, w->list + i, keys, odd, sc, lse2, n, &acc);
+        sums[w->list[i]] = VSUM(acc);
     }
 }
 
