@@ -18,7 +18,8 @@ static const char *meaning(const ts_kernel_row *r, char *out, size_t size)
 {
     *out = 0;
     if (r->ratio <= 0) return out;
-    if (r->what == TS_KERNEL_SPARSE) snprintf(out, size, "%.1f%% of dense x kept", 100 * r->ratio);
+    if (r->what == TS_KERNEL_SPARSE && r->packing > 0) snprintf(out, size, "%.1f%% of dense x kept, %.1f%% beside packing", 100 * r->ratio, 100 * r->kernel_ratio);
+    else if (r->what == TS_KERNEL_SPARSE) snprintf(out, size, "%.1f%% of dense x kept", 100 * r->ratio);
     else if (r->what == TS_KERNEL_UNEVEN) snprintf(out, size, "%.2f x one thread", r->ratio);
     else if (r->what == TS_KERNEL_PACKING) snprintf(out, size, "%.2f%% of dense", 100 * r->ratio);
     else snprintf(out, size, "%.3f x dense", r->ratio);
@@ -27,7 +28,7 @@ static const char *meaning(const ts_kernel_row *r, char *out, size_t size)
 
 static void print_row(table *t, const ts_kernel_row *r)
 {
-    char name[48], rate[32] = "", share[32] = "", last[64];
+    char name[48], rate[32] = "", share[32] = "", last[80];
     if (r->what == TS_KERNEL_PEAK) {
         snprintf(name, sizeof name, "%s peak", r->precision);
         ts_cli_row(name, "%.1f GFLOP/s on %d thread%s (%s)", r->flops / 1e9, r->threads, r->threads == 1 ? "" : "s", r->level);
@@ -60,7 +61,9 @@ static void add_row(table *t, const ts_kernel_row *r)
     cJSON_AddNumberToObject(j, "seconds", r->seconds);
     if (r->flops > 0) cJSON_AddNumberToObject(j, "flops", r->flops);
     if (r->peak_share > 0) cJSON_AddNumberToObject(j, "peak_share", r->peak_share);
+    if (r->packing > 0) cJSON_AddNumberToObject(j, "packing", r->packing);
     if (r->ratio > 0) cJSON_AddNumberToObject(j, "ratio", r->ratio);
+    if (r->kernel_ratio > 0) cJSON_AddNumberToObject(j, "kernel_ratio", r->kernel_ratio);
     cJSON_AddItemToArray(t->rows, j);
 }
 

@@ -18,6 +18,7 @@ typedef struct { /* one thing to time */
     ts_plan plan;
     double work, cost;    /* floating-point operations; the same in time of all threads */
     double *samples;      /* [repeats] seconds; of peaks: floating-point operations a second */
+    double *packing;      /* [repeats] seconds of these, a thread */
 } call;
 
 typedef struct {
@@ -94,7 +95,8 @@ static ts_status fill_plan(bench *x, call *c, ts_tensor bits, bool uneven)
 static call *add(bench *x, ts_kernel_what what, long tokens, double keep, ts_device *dev)
 {
     call *c = x->calls + x->n;
-    *c = (call){.dev = dev, .samples = x->store + (size_t)x->n * (size_t)x->b->repeats};
+    *c = (call){.dev = dev, .samples = x->store + 2 * (size_t)x->n * (size_t)x->b->repeats};
+    c->packing = c->samples + x->b->repeats;
     c->row = (ts_kernel_row){.what = what, .name = names[what], .precision = x->ctx->act == TS_BF16 ? "bf16" : "f32", .level = dev->level, .tokens = tokens, .threads = dev->threads, .keep = keep, .kept = keep};
     x->n++;
     return c;
@@ -152,20 +154,21 @@ static ts_status operate(bench *x, const call *c)
     return ts_attention_op(c->dev, a);
 }
 
-/* One sample; the packing of a dense call is the row after the searches. */
+/* One sample; the packing of a dense call is a row of its own as well. */
 static ts_status sample(bench *x, call *c, int repeat)
 {
     ts_status st = TS_OK;
     double start = ts_seconds(), packed = c->dev->packing;
+    if (c->row.what == TS_KERNEL_PACKING) goto done;
     if (c->row.what == TS_KERNEL_PEAK) TRY(c->dev->ops->peak(c->dev, c->type, c->samples + repeat));
-    else if (c->row.what != TS_KERNEL_PACKING) {
+    else {
         TRY(operate(x, c));
         TRY(c->dev->ops->join(c->dev));
-        c->samples[repeat] = ts_seconds() - start;
+        c->samples[repeat] = ts_seconds() - start, c->packing[repeat] = (c->dev->packing - packed) / c->dev->threads;
     }
+    c->row.repeats = repeat + 1;
     for (int i = 0; c->row.what == TS_KERNEL_DENSE && i < x->n; i++)
-        if (x->calls[i].row.what == TS_KERNEL_PACKING) x->calls[i].samples[repeat] = (c->dev->packing - packed) / c->dev->threads, x->calls[i].row.repeats = repeat + 1;
-    if (c->row.what != TS_KERNEL_PACKING) c->row.repeats = repeat + 1;
+        if (x->calls[i].row.what == TS_KERNEL_PACKING) x->calls[i].samples[repeat] = x->calls[i].packing[repeat] = c->packing[repeat], x->calls[i].row.repeats = repeat + 1;
     x->done += c->cost;
     progress(x);
     TRY(ts_stopped(x->ctx));
@@ -188,7 +191,7 @@ static double ratio_of(const ts_kernel_row *r, double dense, double alone)
 
 static void report(bench *x, bool first)
 {
-    double peak = 0, dense = 0, alone = 0;
+    double peak = 0, dense = 0, bare = 0, alone = 0; /* bare: dense without its packing */
     for (int i = 0; i < x->n; i++) {
         call *c = x->calls + i;
         ts_kernel_row *r = &c->row;
@@ -201,8 +204,9 @@ static void report(bench *x, bool first)
             continue;
         }
         if (r->what == TS_KERNEL_PACKING && m <= 0) continue; /* plain C reads keys and values as they are */
-        r->seconds = m, r->flops = c->work / m;
-        if (r->what == TS_KERNEL_DENSE) dense = m;
+        r->seconds = m, r->flops = c->work / m, r->packing = median(c->packing, r->repeats);
+        if (r->what == TS_KERNEL_DENSE) dense = m, bare = m - r->packing;
+        if (r->what == TS_KERNEL_SPARSE && bare > 0) r->kernel_ratio = bare * r->kept / (m - r->packing);
         if (r->what == TS_KERNEL_UNEVEN && r->threads == 1) alone = m;
         r->peak_share = peak > 0 ? r->flops / (peak / x->all->threads * r->threads) : 0;
         r->ratio = ratio_of(r, dense, alone);
@@ -304,7 +308,7 @@ ts_status ts_bench_kernel(ts_ctx *ctx, const ts_kernel_bench *b)
     bench *x = NULL;
     if (st) return st;
     x = calloc(1, sizeof *x);
-    double *store = malloc((size_t)CALLS * (size_t)b->repeats * sizeof *store), extra = 2.5 + (1 + ctx->dev->threads) * smallest(b);
+    double *store = malloc(2 * (size_t)CALLS * (size_t)b->repeats * sizeof *store), extra = 2.5 + (1 + ctx->dev->threads) * smallest(b);
     if (!x || !store) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a bench"));
     *x = (bench){.ctx = ctx, .b = b, .store = store, .start = ts_seconds()};
     TRY(ts_cpu_open((ts_cpu_options){.threads = ctx->dev->threads, .level = ctx->dev->level}, &ctx->env, &ctx->err, &x->all));

@@ -181,6 +181,8 @@ typedef struct {
     double seconds;
     double flops;          /* useful ones a second: 4 tokens^2 heads dim kept, half of it for cached; 0: packing */
     double peak_share;     /* flops / the peak of the precision in use; 0: not known */
+    double packing;        /* seconds of it in which keys and values were laid out for the kernel; of packing itself the same as seconds */
+    double kernel_ratio;   /* sparse: the ratio with the packing of both taken out; 0: none */
     double ratio;          /* sparse: dense seconds x kept / seconds; fused, cached, packing: seconds / dense seconds; uneven: seconds of one thread / seconds; 0: none */
 } ts_kernel_row;
 typedef struct { /* borrowed until the call returns */

@@ -68,11 +68,13 @@ static void check_rows(const cJSON *j, double tokens, const char *precision, dou
     same(number(r, "flops"), work / 2 / number(r, "seconds"), "rate of the cached search");
     r = find(rows, "packing", tokens, 1, threads);
     same(number(r, "ratio"), number(r, "seconds") / seconds, "packing");
+    same(number(r, "seconds"), number(dense, "packing"), "packing of a dense call");
     ck_assert(number(r, "ratio") < 1 && !cJSON_HasObjectItem(r, "flops"));
     for (int i = 0; i < 2; i++) {
         r = find(rows, "sparse", tokens, i ? 0.01 : 0.3, threads);
         same(number(r, "kept"), i ? kept1 : kept3, "kept");
         same(number(r, "ratio"), seconds * number(r, "kept") / number(r, "seconds"), "sparse");
+        same(number(r, "kernel_ratio"), (seconds - number(dense, "packing")) * number(r, "kept") / (number(r, "seconds") - number(r, "packing")), "sparse without packing");
         same(number(r, "flops"), work * number(r, "kept") / number(r, "seconds"), "sparse rate");
     }
 }
