@@ -26,8 +26,10 @@ static const struct { const char *name, *wanted; unsigned of; } keys[KEYS] = {
     [STRICT] = {"strict", "on or off", ALL},
 };
 
-/* Below this a row has at most 16 blocks: the kernel still gains (`tessera bench --kernel --tokens 256,512,1024 --keep 1,0.2`), but a fifth of so few blocks is a coarse choice and attention a small part of a step. */
-enum { MIN_TOKENS_DEFAULT = 1024 };
+/* Where the policy that decides most often starts to gain. Self-attention of an evaluation of a Wan 2.1 1.3B shape on two Zen 4 cores, ms, dense / sparse adaspa / pooled with its means, keep 0.2:
+ *   128 tokens 9 / 6 / 10, 256: 34 / 12 / 23, 512: 131 / 38 / 60, 1,024: 474 / 108 / 162
+ * (tools/random_model.py; tessera bench --step --model random --size 256x256 --frames 1 --steps 50 --attention adaspa:keep=0.2,min-tokens=1 --attention pooled:keep=0.2,min-tokens=1). */
+enum { MIN_TOKENS_DEFAULT = 256 };
 
 /* The order of tokens in which a policy's plans hold more of the weights. Measured with the default model, 24 steps, keep 0.2 (tile: k=2), on five clips of 29 frames ("a panda" and "a red car and a whale" at 192x192, "a fox
  * on a teal background", "a parrot and a frog" and "a whale" at 128x128; 8 x 24 x 24 and 8 x 16 x 16 tokens), plans and weights of the last step (--save-plan, adaspa's --save-plan-scores). Means, raster / tile:

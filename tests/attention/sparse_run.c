@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const int sparse_shapes[SHAPES][3] = {{5, 6, 10}, {3, 9, 13}, {1, 17, 23}};
+const int sparse_shapes[SHAPES + 1][3] = {{5, 6, 10}, {3, 9, 13}, {1, 17, 23}, {5, 6, 8}};
 const char *const sparse_branches[SLOTS] = {"cond", "uncond"};
 const char *const sparse_some[SOME] = {"adaspa:keep=0.4,min-tokens=0,order=tile", "adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off", "window:keep=0.4,min-tokens=0,order=tile", "pooled:keep=0.4,min-tokens=0,order=raster",
                                    "random:keep=0.4,min-tokens=0,order=tile,seed=5", "tile:k=1,min-tokens=0,order=raster"};

@@ -5,7 +5,7 @@
 #include "tests/testing.h"
 
 enum { STEPS = 4, LAYERS = 3, SLOTS = 2, A = 4, D = 16, WIDTH = A * D, SHAPES = 3, SOME = 6 };
-extern const int sparse_shapes[SHAPES][3];          /* 300, 351 and 391 tokens: 5, 6 and 7 blocks, the last one ragged; the third is one frame */
+extern const int sparse_shapes[SHAPES + 1][3];      /* 300, 351 and 391 tokens: 5, 6 and 7 blocks, the last one ragged; the third is one frame. Beyond SHAPES: 240 tokens, fewer than min-tokens */
 extern const char *const sparse_branches[SLOTS];
 extern const char *const sparse_some[SOME];         /* policies of every kind that keep a part */
 

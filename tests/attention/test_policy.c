@@ -179,14 +179,14 @@ END_TEST
 
 static const struct { const char *text, *said; int steps; } texts[] = {
     {"dense", "dense", 50},
-    {"adaspa", "adaspa:keep=0.2,order=raster,min-tokens=1024,search-steps=10+30,adaptive=on", 50},
+    {"adaspa", "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,adaptive=on", 50},
     {"adaspa:order=tile,strict,min-tokens=0", "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1+2,adaptive=on,strict=on", 4},
-    {"adaspa:search-steps=3-5+7,adaptive=off,dense-layers=1+0", "adaspa:keep=0.2,order=raster,min-tokens=1024,search-steps=3-5+7,adaptive=off,dense-layers=0+1", 50},
-    {"tile:order=raster", "tile:order=raster,min-tokens=1024,dense-steps=10,k=2", 50},
-    {"tile:file=a.json,order=raster", "tile:order=raster,min-tokens=1024,dense-steps=1,file=a.json", 4},
-    {"window:keep=0.12345678901234568,order=tile", "window:keep=0.12345678901234568,order=tile,min-tokens=1024,dense-steps=10", 50},
-    {"pooled:keep=0.1,order=tile,dense-steps=7", "pooled:keep=0.1,order=tile,min-tokens=1024,dense-steps=7", 50},
-    {"random:order=raster,seed=9", "random:keep=0.2,order=raster,min-tokens=1024,dense-steps=0,seed=9", 2},
+    {"adaspa:search-steps=3-5+7,adaptive=off,dense-layers=1+0", "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=3-5+7,adaptive=off,dense-layers=0+1", 50},
+    {"tile:order=raster", "tile:order=raster,min-tokens=256,dense-steps=10,k=2", 50},
+    {"tile:file=a.json,order=raster", "tile:order=raster,min-tokens=256,dense-steps=1,file=a.json", 4},
+    {"window:keep=0.12345678901234568,order=tile", "window:keep=0.12345678901234568,order=tile,min-tokens=256,dense-steps=10", 50},
+    {"pooled:keep=0.1,order=tile,dense-steps=7", "pooled:keep=0.1,order=tile,min-tokens=256,dense-steps=7", 50},
+    {"random:order=raster,seed=9", "random:keep=0.2,order=raster,min-tokens=256,dense-steps=0,seed=9", 2},
     {"blocks:file=p.safetensors", "blocks:dense-steps=0,file=p.safetensors", 50},
 };
 enum { TEXTS = sizeof texts / sizeof *texts };

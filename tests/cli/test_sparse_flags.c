@@ -12,12 +12,13 @@ static char *tmp;
 
 static const program_result *generate(const char *flags, const char *attention) { return program_run("generate 'a panda' -o %s/a.mp4 --overwrite %s --attention %s", tmp, flags, attention); }
 
-static void refused(const char *attention, int code, const char *sentence)
+static void refused_at(const char *size, const char *attention, int code, const char *sentence)
 {
-    const program_result *r = generate(SMALL, attention);
+    const program_result *r = generate(size, attention);
     program_expect(r, code);
     ck_assert_msg(strstr(r->err, sentence) != NULL, "%s: \"%s\", expected \"%s\"", attention, r->err, sentence);
 }
+static void refused(const char *attention, int code, const char *sentence) { refused_at(SMALL, attention, code, sentence); }
 
 static ts_bag *load(const char *name)
 {
@@ -106,7 +107,7 @@ START_TEST(exit_codes)
     refused("adaspa:keep=2", 2, "attention adaspa: keep=2, expected more than 0, at most 1");
     refused("spiral", 2, "attention spiral: no such policy");
     refused("adaspa:dense-layers=6,min-tokens=0", 2, "attention adaspa: dense-layers has layer 6, the model has 0 to 5");
-    refused("adaspa:strict", 1, "attention adaspa: 512 tokens are fewer than min-tokens=");
+    refused_at("--size 64x64 --frames 9 --steps 4 --scale 1 --quiet ", "adaspa:strict", 1, "attention adaspa: 192 tokens are fewer than min-tokens=");
     refused("tile:k=8,min-tokens=0,strict", 1, ", and strict refuses that");
     refused("blocks:file=/nowhere.safetensors", 3, "/nowhere.safetensors");
     refused("blocks:file=tests/fixtures/wan21-tile/noise.safetensors", 3, "noise.safetensors: no plan file of tessera, it does not say its tokens");
@@ -118,9 +119,9 @@ END_TEST
 /* A fallback is a warning and a line of the report, and the clip is made. */
 START_TEST(said)
 {
-    const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 --attention adaspa", tmp);
+    const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 9 --steps 4 --attention adaspa", tmp);
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->err, "attention adaspa: 512 tokens are fewer than min-tokens=1024") != NULL, "%s", r->err);
+    ck_assert_msg(strstr(r->err, "attention adaspa: 192 tokens are fewer than min-tokens=256") != NULL, "%s", r->err);
     r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 --attention adaspa:min-tokens=0", tmp);
     program_expect(r, 0);
     const char *const lines[] = {"attention adaspa:keep=0.2", "calls     0 dense, 12 dense with a search, 36 sparse (12 of them after a new search)", "kept      ", "recall    ", "(24 plans)", "time      ", "gain      "};
