@@ -5,12 +5,12 @@
  * On a tie the earlier start stays. The tokenizers library sums in f64, SentencePiece in f32, which decides between splits that are nearly as good. */
 #include "prompts/unigram.h"
 
+#include "backend/hash.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- vocabulary: FNV-1a, open addressing ---- */
-#define HASH_START UINT64_C(14695981039346656037)
-static uint64_t hash_step(uint64_t h, uint8_t c) { return (h ^ c) * UINT64_C(1099511628211); }
 /* A product carries only upwards: the high half has seen all bits, the low bits have not. */
 static size_t first_slot(const ts_tokenizer *t, uint64_t h) { return (size_t)(h ^ h >> 32) & (t->slots - 1); }
 
@@ -48,8 +48,7 @@ bool ts_tokenizer_index(ts_tokenizer *t)
     for (int b = 0; b < 256; b++) t->byte[b] = -1;
     for (int i = 0; i < t->pieces; i++) {
         const ts_piece *p = t->piece + i;
-        uint64_t h = HASH_START;
-        for (size_t k = 0; k < p->n; k++) h = hash_step(h, (uint8_t)p->s[k]);
+        uint64_t h = ts_hash(TS_HASH, p->s, p->n);
         size_t at = first_slot(t, h);
         while (t->slot[at] && (t->piece[t->slot[at] - 1].n != p->n || memcmp(t->piece[t->slot[at] - 1].s, p->s, p->n))) at = (at + 1) & (t->slots - 1);
         t->slot[at] = i + 1; /* of equal pieces the last counts, as in a dictionary */
@@ -70,8 +69,7 @@ static int lookup(const ts_tokenizer *t, uint64_t h, const char *s, size_t n)
 
 int ts_tokenizer_find(const ts_tokenizer *t, const char *s, size_t n)
 {
-    uint64_t h = HASH_START;
-    for (size_t k = 0; k < n; k++) h = hash_step(h, (uint8_t)s[k]);
+    uint64_t h = ts_hash(TS_HASH, s, n);
     return lookup(t, h, s, n);
 }
 
@@ -138,10 +136,10 @@ void ts_tokenizer_search(const ts_tokenizer *t, const char *s, size_t n, ts_list
     for (size_t b = 0; b < n;) {
         int32_t c;
         size_t one = ts_utf8_next(s + b, &c);
-        uint64_t h = HASH_START;
+        uint64_t h = TS_HASH;
         bool single = false;
         for (size_t k = 1; k <= t->longest && b + k <= n; k++) {
-            h = hash_step(h, (uint8_t)s[b + k - 1]);
+            h = ts_hash(h, s + b + k - 1, 1);
             if (k < one || (b + k < n && ((uint8_t)s[b + k] & 0xC0) == 0x80)) continue; /* inside a character */
             int id = lookup(t, h, s + b, k);
             if (id < 0 || !usable(t, t->piece + id)) continue;

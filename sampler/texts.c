@@ -4,6 +4,7 @@
  * Every text is encoded at its own length, so its states do not depend on its company. */
 #include "sampler/texts.h"
 
+#include "backend/hash.h"
 #include "weights/bag.h"
 
 #include <dirent.h>
@@ -32,13 +33,6 @@ struct ts_texts {
     ts_encoder *encoder; /* from the first count until all are encoded */
     uint64_t identity;  /* of the encoder's files; 0: not known yet */
 };
-
-uint64_t ts_hash(uint64_t h, const void *bytes, size_t n)
-{
-    const uint8_t *b = bytes;
-    for (size_t i = 0; i < n; i++) h = (h ^ b[i]) * UINT64_C(1099511628211);
-    return h;
-}
 
 static ts_err *err_of(const ts_texts *t) { return &t->m->ctx->err; }
 static ts_status no_memory(const ts_texts *t) { return ts_fail(err_of(t), TS_EMEMORY, "no memory for %d texts", t->n + 1); }

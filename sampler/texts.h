@@ -3,8 +3,6 @@
 #define TS_TEXTS_H
 #include "sampler/run.h"
 
-#define TS_HASH UINT64_C(14695981039346656037)
-uint64_t ts_hash(uint64_t, const void *, size_t); /* FNV-1a, begun with TS_HASH */
 const float *ts_texts_states(const ts_texts *, int id); /* [tokens, text_dim]; NULL: not encoded */
 ts_status ts_texts_failed(const ts_texts *, int id);    /* TS_OK, or how its encoding ended, with the sentence */
 /* Sizes an encoding of these: peak bytes, weights included. Leaves the encoder open for it. */
