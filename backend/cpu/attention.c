@@ -40,6 +40,8 @@ static ts_status fit(ts_device *d, const ts_attention *a)
     if (a->q.type != TS_F32 && a->q.type != TS_BF16) return misfit(d, "q is f32 or bf16");
     if (a->k.type != a->q.type || a->v.type != a->q.type || a->out.type != a->q.type) return misfit(d, "q, k, v and out are of one type");
     for (int i = 0; i < 4; i++)
+        if (q[i] < 1 || k[i] < 1) return ts_fail(d->err, TS_ESHAPE, "attention: q [%ld, %ld, %ld, %ld] and k [%ld, %ld, %ld, %ld], expected at least 1 of each", q[0], q[1], q[2], q[3], k[0], k[1], k[2], k[3]);
+    for (int i = 0; i < 4; i++)
         if (a->v.dim[i] != k[i] || a->out.dim[i] != q[i] || (i != 1 && k[i] != q[i]))
             return ts_fail(d->err, TS_ESHAPE, "attention: q [%ld, %ld, %ld, %ld] does not go with k [%ld, %ld, %ld, %ld]", q[0], q[1], q[2], q[3], k[0], k[1], k[2], k[3]);
     if (ts_there(a->bias)) {
@@ -65,16 +67,17 @@ static const ts_attn_kernel *choose(const ts_cpu *c, ts_dtype type)
 static long up(long n, long unit) { return (n + unit - 1) / unit * unit; }
 static size_t pad(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
-typedef struct { int count, item; } slot; /* length of a list, and whose */
-typedef struct {                          /* how far a head is: pieces of packing that somebody has taken and that are there, items taken and done */
-    _Alignas(64) atomic_long laid, packed, taken, done;
+typedef struct { /* how far a head is */
+    _Alignas(64) atomic_long laid; /* pieces of packing that somebody has taken */
+    atomic_long packed;            /* and that are there */
+    atomic_long taken, done;       /* items */
 } progress;
 typedef struct {
-    _Alignas(64) atomic_long head; /* the first that has items to take */
-    atomic_int threads;            /* who sit there */
+    _Alignas(64) atomic_long head; /* the first with items to take, or whose last item has just been taken */
+    atomic_int threads;            /* that sit there */
 } seat;
 typedef struct { /* where things are in the scratch buffer */
-    size_t keys, values, slots, starts, buffer, heads, seats, one, all; /* buffer: a packed head and its queue; one: a worker's share */
+    size_t keys, values, items, starts, buffer, heads, seats, one, all; /* buffer: a packed head and its queue; one: a worker's share */
     long sitting, halves;                                               /* seats; buffers a seat */
 } plan_of_memory;
 
@@ -95,13 +98,13 @@ static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, con
     long all = j->a->q.dim[0] * j->A;
     m.keys = pad((size_t)j->nkb * j->k_block * k->elem);
     if (values) m.values = pad((size_t)j->nkb * j->v_block * k->elem);
-    m.slots = pad((size_t)j->nqb * sizeof(slot));
+    m.items = pad((size_t)j->nqb * sizeof(int));
     m.starts = pad((size_t)(j->nkb + 1) * sizeof(int));
-    m.buffer = m.keys + m.values + 2 * m.slots + m.starts;
+    m.buffer = m.keys + m.values + 2 * m.items + m.starts;
     long fit = (long)((size_t)c->threads * c->cache / CACHED / (m.keys + m.values)), most = (long)(PACKED / (2 * m.buffer));
     m.sitting = least(least(c->threads, all), least(fit, most));
     if (m.sitting < 1) m.sitting = 1;
-    m.halves = m.sitting < all ? 2 : 1;
+    m.halves = m.sitting < all && 2 * m.buffer <= PACKED ? 2 : 1; /* one: nothing is packed beside */
     m.heads = pad((size_t)all * sizeof(progress)), m.seats = pad((size_t)m.sitting * sizeof(seat));
     m.one = pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float)) + pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) + pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
             pad((size_t)j->nkb * sizeof(int)) + (sums ? 2 * pad((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
@@ -150,7 +153,6 @@ typedef struct { /* one call */
     char *buffers;
     progress *head;
     seat *seat;
-    char *work;
     const float *lse; /* kept one of a cached search, which then fills sums and reads no values; NULL: attention itself */
     float *sums;
     long all;         /* heads */
@@ -166,24 +168,20 @@ static char *packed_keys(const call *x, long h)
     return x->buffers + (size_t)(at * x->m.halves + (h - first_of(x, at)) % x->m.halves) * x->m.buffer;
 }
 static char *packed_values(const call *x, long h) { return packed_keys(x, h) + x->m.keys; }
-static slot *queue_of(const call *x, long h) { return (slot *)(void *)(packed_values(x, h) + x->m.values); }
+static int *queue_of(const call *x, long h) { return (int *)(void *)(packed_values(x, h) + x->m.values); }
 
-/* Longest first, otherwise in order. */
+/* Query blocks, longest list first, otherwise in order. */
 static void queue(const call *x, long h)
 {
     const ts_attn_job *j = &x->j;
-    slot *s = queue_of(x, h), *t = (slot *)(void *)((char *)s + x->m.slots);
-    int *start = (int *)(void *)((char *)s + 2 * x->m.slots); /* where the lists of each length begin */
+    int *item = queue_of(x, h), *count = (int *)(void *)((char *)item + x->m.items), *start = (int *)(void *)((char *)count + x->m.items); /* start: where the lists of each length begin */
     memset(start, 0, (size_t)(j->nkb + 1) * sizeof *start);
-    for (long i = 0; i < j->nqb; i++) {
-        t[i] = (slot){blocks_of(j, h, i, NULL), (int)i};
-        start[t[i].count]++;
-    }
+    for (long i = 0; i < j->nqb; i++) start[count[i] = blocks_of(j, h, i, NULL)]++;
     for (long c = j->nkb, at = 0; c >= 0; c--) {
         int many = start[c];
         start[c] = (int)at, at += many;
     }
-    for (long i = 0; i < j->nqb; i++) s[start[t[i].count]++] = t[i];
+    for (long i = 0; i < j->nqb; i++) item[start[count[i]]++] = (int)i;
 }
 
 /* Piece 0 of the packing of a head is its queue, each other piece a block of keys. */
@@ -260,9 +258,10 @@ static progress *before(call *x, long h) { return h - first_of(x, seat_of(x, h))
 /* Pieces of head h (-1: none) for one thread to pack, so that `due` of them are taken: from *begin on, returns the end. None while its buffer is in use. */
 static long take_pieces(call *x, long h, long due, long *begin)
 {
-    progress *p = x->head + h, *b = h < 0 ? NULL : before(x, h);
     *begin = 0;
-    if (h < 0 || (b && atomic_load_explicit(&b->done, memory_order_acquire) < x->j.nqb)) return 0;
+    if (h < 0) return 0;
+    progress *p = x->head + h, *b = before(x, h);
+    if (b && atomic_load_explicit(&b->done, memory_order_acquire) < x->j.nqb) return 0;
     long laid = atomic_load_explicit(&p->laid, memory_order_relaxed);
     if (due > pieces(x)) due = pieces(x);
     if (laid >= due) return 0;
@@ -282,7 +281,7 @@ static long next_to_pack(const call *x, long at, long h)
 static void pack_rest(call *x, long h)
 {
     atomic_long *laid = &x->head[h].laid;
-    for (long i; (i = atomic_fetch_add_explicit(laid, 1, memory_order_relaxed)) < pieces(x);) {
+    for (long i; !stopped(x) && (i = atomic_fetch_add_explicit(laid, 1, memory_order_relaxed)) < pieces(x);) {
         ts_attn_ahead now = {.bytes = (size_t)x->j.D * ts_dtype_size(x->j.a->q.type), .each = LONG_MAX};
         if (i) expect_piece(&now, x, h, i);
         ts_attn_ahead_tile(&now);
@@ -290,26 +289,27 @@ static void pack_rest(call *x, long h)
     }
 }
 
-/* What is left of a head, together with whoever else is at it; `at`: the thread's seat, whose next head is packed beside. */
+/* What is left of a head, together with whoever else is at it; `at`: the thread's seat (only head 0 has guests), whose next head is packed beside. */
 static void work_on(call *x, long at, long h, ts_attn_work *w, int *list, double *packing)
 {
     const ts_attn_job *j = &x->j;
     progress *p = x->head + h;
-    long begin, end, i, here = h ? (x->c->threads + x->m.sitting - 1) / x->m.sitting : x->c->threads, early = j->nqb > here ? j->nqb - here : 1, later = next_to_pack(x, at, h);
+    long begin, end, i, later = next_to_pack(x, at, h), here = h ? (x->c->threads + x->m.sitting - 1) / x->m.sitting : x->c->threads;
+    long early = j->nqb > 2 * here ? j->nqb - here : j->nqb; /* of many items none of the last, which everybody waits for, has a piece */
     if (before(x, h) && !await(x, &before(x, h)->done, j->nqb)) return;
     double start = omp_get_wtime();
     pack_rest(x, h);
     *packing += omp_get_wtime() - start;
     if (!await(x, &p->packed, pieces(x))) return;
-    const slot *s = queue_of(x, h);
+    const int *s = queue_of(x, h);
     w->k = packed_keys(x, h), w->v = packed_values(x, h);
     while (!stopped(x) && (i = atomic_fetch_add_explicit(&p->taken, 1, memory_order_relaxed)) < j->nqb) {
-        end = take_pieces(x, later, ((i + 1) * pieces(x) + early - 1) / early, &begin); /* all before the last items, so that nobody waits for a piece that goes with one of these */
-        w->n = blocks_of(j, h, s[i].item, list);
-        ts_attn_ahead next = look_ahead(x, h, s[i].item, i + here < j->nqb ? s[i + here].item : -1, later, begin, end, (w->n ? w->n : 1) * (ROW / 6 + 1));
-        w->ahead = &next;
-        if (x->lse) x->k->cached(j, h, s[i].item, w, x->lse + h * j->Nq, x->sums + (h * j->nqb + s[i].item) * j->nkb);
-        else x->k->item(j, h, s[i].item, w);
+        end = take_pieces(x, later, ((i + 1) * pieces(x) + early - 1) / early, &begin);
+        w->n = blocks_of(j, h, s[i], list);
+        ts_attn_ahead ahead = look_ahead(x, h, s[i], i + here < j->nqb ? s[i + here] : -1, later, begin, end, (w->n ? w->n : 1) * (ROW / 6 + 1));
+        w->ahead = &ahead;
+        if (x->lse) x->k->cached(j, h, s[i], w, x->lse + h * j->Nq, x->sums + (h * j->nqb + s[i]) * j->nkb);
+        else x->k->item(j, h, s[i], w);
         atomic_fetch_add_explicit(&p->done, 1, memory_order_release);
         if (begin == end) continue;
         start = omp_get_wtime();
@@ -329,7 +329,7 @@ static long left_at(const call *x, long i)
 /* The head that a thread works on next: of its seat, which it leaves for the one where most is left for each who sits there. -1: nothing is left to take. */
 static long next_head(const call *x, long *at)
 {
-    while (atomic_load(&x->seat[0].head)) {
+    for (;;) {
         long h = atomic_load(&x->seat[*at].head), to = -1;
         double most = 0;
         if (h < first_of(x, *at + 1)) return h;
@@ -342,7 +342,6 @@ static long next_head(const call *x, long *at)
         atomic_fetch_add(&x->seat[to].threads, 1);
         *at = to;
     }
-    return 0;
 }
 
 static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *sums)
@@ -356,15 +355,16 @@ static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *
     ts_status st = ts_cpu_scratch(c, x.m.all, &scratch);
     if (st || c->dev.counting) return st;
     x.head = scratch, x.seat = (seat *)(void *)((char *)x.head + x.m.heads), x.buffers = (char *)x.seat + x.m.seats;
-    x.work = x.buffers + (size_t)(x.m.sitting * x.m.halves) * x.m.buffer;
+    char *work = x.buffers + (size_t)(x.m.sitting * x.m.halves) * x.m.buffer;
     memset(x.head, 0, x.m.heads + x.m.seats);
     for (long i = 0; i < x.m.sitting; i++) atomic_init(&x.seat[i].head, first_of(&x, i));
 #pragma omp parallel reduction(+ : packing) num_threads(c->threads)
     {
         int *list;
-        ts_attn_work w = worker(&x.j, x.k, x.work + (size_t)omp_get_thread_num() * x.m.one, with_sums, &list);
+        ts_attn_work w = worker(&x.j, x.k, work + (size_t)omp_get_thread_num() * x.m.one, with_sums, &list);
         long at = omp_get_thread_num() * x.m.sitting / omp_get_num_threads();
         atomic_fetch_add(&x.seat[at].threads, 1);
+        work_on(&x, at, 0, &w, list, &packing); /* nothing hides its packing: all share it */
         for (long h; !stopped(&x) && (h = next_head(&x, &at)) >= 0;) work_on(&x, at, h, &w, list, &packing);
     }
     c->dev.packing += packing;

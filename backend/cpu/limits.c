@@ -112,7 +112,7 @@ size_t ts_limit_cache(const char *root)
     long highest = 0;
     for (int i = 0;; i++) {
         static const char *const files[] = {"level", "size", "shared_cpu_list"};
-        char path[PATH], text[3][256];
+        char path[PATH], text[3][4096];
         for (int k = 0; k < 3; k++) {
             snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu0/cache/index%d/%s", root, i, files[k]);
             if (!read_text(path, text[k], sizeof text[k])) return last;

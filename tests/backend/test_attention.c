@@ -2,7 +2,9 @@
 #include "backend/cpu/cpu.h"
 #include "tests/backend/test_attention.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 static const char *const levels[] = {"avx2", "avx512", "avx512_bf16"};
 
@@ -140,7 +142,39 @@ START_TEST(stopped)
 }
 END_TEST
 
-/* Packed heads take 512 MB at most, but one has to fit: two million keys of 64 f32 numbers and as many values are a GB. Counted only. */
+/* Asked for at any moment, by whoever works or waits: the call ends, and the next one is whole. */
+static void *stop_later(void *stop)
+{
+    nanosleep(&(struct timespec){.tv_nsec = rand() % 4000000}, NULL);
+    atomic_store((atomic_int *)stop, 1);
+    return NULL;
+}
+
+START_TEST(stopped_anywhere)
+{
+    shape s = {.B = 1, .Nq = 700, .Nk = 700, .A = 5, .D = 64, .type = TS_F32, .scale = 0.125f, .spread = 1, .plan = true};
+    call x;
+    build(&x, &s);
+    for (int i = 0; i < 60; i++) {
+        ts_ctx *c = testing_open("cpu", NULL, 1 + i % 4);
+        atomic_int stop = 0;
+        pthread_t other;
+        ((ts_cpu *)c->dev)->cache = i % 3 ? (size_t)1 << 30 : 0;
+        c->env.stop = &stop;
+        ck_assert_int_eq(pthread_create(&other, NULL, stop_later, &stop), 0);
+        ts_status st;
+        while (!(st = c->dev->ops->attention(c->dev, &x.a)) && ((ts_cpu *)c->dev)->level > TS_LEVEL_REF && !atomic_load(&stop)) {}
+        ck_assert_msg(st == TS_OK || st == TS_ESTOP, "%s", c->err.text);
+        pthread_join(other, NULL);
+        c->env.stop = NULL;
+        ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
+        testing_close(c);
+    }
+    drop(&x);
+}
+END_TEST
+
+/* Packed heads take 512 MB at most, but one has to fit, and then no other beside it: two million keys of 64 f32 numbers and as many values are a GB. Counted only. */
 START_TEST(a_head_larger_than_all_room)
 {
     enum { N = 1 << 21 };
@@ -151,6 +185,7 @@ START_TEST(a_head_larger_than_all_room)
         c->dev->counting = true;
         ck_ok(c, c->dev->ops->attention(c->dev, &(ts_attention){.q = t, .k = t, .v = t, .out = t, .scale = 1}));
         ck_assert_uint_gt(((ts_cpu *)c->dev)->scratch_want, (size_t)N * 64 * 2 * sizeof(float));
+        ck_assert_uint_lt(((ts_cpu *)c->dev)->scratch_want, (size_t)N * 64 * 3 * sizeof(float));
     }
     testing_close(c);
 }
@@ -243,35 +278,45 @@ START_TEST(masked_first)
 }
 END_TEST
 
+static void search(ts_ctx *c, const call *x)
+{
+    ck_ok(c, c->dev->ops->block_sums(c->dev, &(ts_block_sums){.q = x->a.q, .k = x->a.k, .scale = x->a.scale, .lse = x->a.lse, .sums = x->a.sums}));
+}
+
 /* However heads are shared out between seats, buffers and threads - fewer heads than threads or more, caches that hold no head, one or all - no bit changes of what one thread gives, which is what
  * plain C gives. */
 START_TEST(threads_and_seats)
 {
     static const char *const level[] = {"ref", "avx2", "avx512", "avx512_bf16"};
     static const struct { int threads; size_t cache; } room[] = {{2, 0}, {2, 1 << 30}, {3, 1 << 30}, {4, 1 << 20}, {7, 1 << 30}, {1, 1 << 30}};
-    static const long heads[] = {1, 2, 5, 60};
+    static const long sizes[][2] = {{1, 140}, {2, 140}, {5, 450}, {60, 140}}; /* heads, tokens */
     for (int t = 0; t < 8; t++) {
-        shape s = {.B = 2, .Nq = 140, .Nk = 140, .A = heads[t / 2], .D = 40, .type = t % 2 ? TS_BF16 : TS_F32, .scale = 0.15f, .spread = 1.7f, .plan = true, .sums = true, .gap = 8};
+        shape s = {.B = 2, .Nq = sizes[t / 2][1], .Nk = sizes[t / 2][1], .A = sizes[t / 2][0], .D = 40, .type = t % 2 ? TS_BF16 : TS_F32, .scale = 0.15f, .spread = 1.7f, .plan = true, .sums = true, .gap = 8};
         each_level(&s);
         for (int l = 0; l < 4; l++) {
-            call one, more;
+            call one, more, searched;
             if (!has_level(l)) continue;
             ts_ctx *c = testing_open("cpu", level[l], 1);
             build(&one, &s);
             ck_ok(c, c->dev->ops->attention(c->dev, &one.a));
+            build(&searched, &s);
+            memcpy(ts_host_of(searched.a.lse.p), ts_host_of(one.a.lse.p), (size_t)ts_count(one.a.lse) * 4);
+            search(c, &searched);
             testing_close(c);
             for (size_t i = 0; i < sizeof room / sizeof *room; i++) {
                 c = testing_open("cpu", level[l], room[i].threads);
                 ((ts_cpu *)c->dev)->cache = room[i].cache;
                 build(&more, &s);
                 ck_ok(c, c->dev->ops->attention(c->dev, &more.a));
-                testing_close(c);
                 ck_assert_msg(!memcmp(ts_host_of(one.a.out.p), ts_host_of(more.a.out.p), (size_t)(s.B * s.Nq * one.a.out.ld) * ts_dtype_size(s.type)), "%s: output of %d threads", level[l], room[i].threads);
                 ck_assert_msg(!memcmp(ts_host_of(one.a.lse.p), ts_host_of(more.a.lse.p), (size_t)ts_count(one.a.lse) * 4), "%s: lse of %d threads", level[l], room[i].threads);
                 ck_assert_msg(!memcmp(ts_host_of(one.a.sums.p), ts_host_of(more.a.sums.p), (size_t)ts_count(one.a.sums) * 4), "%s: sums of %d threads", level[l], room[i].threads);
+                search(c, &more);
+                testing_close(c);
+                ck_assert_msg(!memcmp(ts_host_of(searched.a.sums.p), ts_host_of(more.a.sums.p), (size_t)ts_count(one.a.sums) * 4), "%s: cached sums of %d threads", level[l], room[i].threads);
                 drop(&more);
             }
-            drop(&one);
+            drop(&one), drop(&searched);
         }
     }
 }
@@ -334,7 +379,7 @@ START_TEST(refused)
     build(&x, &s);
     const ts_plan blocks = {.A = 1, .nb = 2, .bits = x.a.lse.p}, heads = {.A = 2, .nb = 1, .bits = x.a.lse.p}, right = {.A = 1, .nb = 1, .bits = x.a.lse.p}, *plans[] = {&blocks}, *heads_of[] = {&heads}, *fits[] = {&right};
     float bias[64] = {0};
-    for (int i = 0; i < 14; i++) {
+    for (int i = 0; i < 18; i++) {
         ts_attention a = x.a;
         int nk = i == 5 ? 65 : -1;
         if (i == 0) a.k.dim[3] = 8;
@@ -350,6 +395,7 @@ START_TEST(refused)
         if (i == 11) a.lse.ld = 65;
         if (i == 12) a.v.type = TS_BF16;
         if (i == 13) a.bias = ts_tensor_of((ts_ptr){(uintptr_t)bias}, TS_F32, TS_DIM(2, 1, 64));
+        if (i >= 14) a.q.dim[i - 14] = a.k.dim[i - 14] = a.v.dim[i - 14] = a.out.dim[i - 14] = 0;
         ck_assert_msg(c->dev->ops->attention(c->dev, &a) == TS_ESHAPE, "slip %d is taken", i);
         ck_assert_msg(strstr(c->err.text, "attention: ") != NULL, "%s", c->err.text);
     }
@@ -369,6 +415,7 @@ int main(void)
     tcase_add_test(tc, extremes);
     tcase_add_test(tc, nothing_to_read);
     tcase_add_test(tc, stopped);
+    tcase_add_test(tc, stopped_anywhere);
     tcase_add_test(tc, a_head_larger_than_all_room);
     tcase_add_test(tc, keep_all);
     tcase_add_test(tc, cached);
