@@ -405,10 +405,15 @@ ts_status ts_attn_finish(ts_attn *a)
     if (!a->o.keep_plans || a->ctx->dev->counting) goto done;
     bits = malloc(bits_bytes(a, a->o.heads));
     if (!bits || (!a->plans && !(a->plans = ts_bag_new()))) TRY(no_memory(a));
+    long plans = 0;
     for (int s = 0; s < a->o.slots; s++)
         for (int l = 0; l < a->o.layers; l++)
-            if (state_of(a, s, l)->have) TRY(put_plan(a, a->o.slot_name[s], l, &state_of(a, s, l)->plan, bits));
-    describe(a);
+            if (state_of(a, s, l)->have && !ts_set_has(&a->o.policy.dense_layers, l)) {
+                TRY(put_plan(a, a->o.slot_name[s], l, &state_of(a, s, l)->plan, bits));
+                plans++;
+            }
+    if (plans) describe(a);
+    else ts_bag_free(a->plans), a->plans = NULL;
 done:
     free(bits);
     return st;

@@ -37,7 +37,7 @@ ts_status ts_plan_get(ts_err *err, const ts_bag *bag, const char *path, const ch
     ts_host rows, blocks;
     long words = ts_plan_words(nb), next = 0;
     name_of(name, branch, layer, "rows");
-    if (!ts_bag_has(bag, name)) return ts_fail(err, TS_EMODEL, "%s: no plan for layer %d of branch %s (%s)", path, layer, branch, name);
+    if (!ts_bag_has(bag, name)) return ts_fail(err, TS_EMODEL, "%s: no plan for layer %d of branch %s (%s): dense-layers leaves a layer dense", path, layer, branch, name);
     TRY(ts_bag_get(err, bag, name, TS_I32, 2, (long[]){A, nb + 1}, &rows));
     name_of(name, branch, layer, "blocks");
     TRY(ts_bag_get(err, bag, name, TS_I32, 1, (long[]){-1}, &blocks));

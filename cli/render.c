@@ -210,13 +210,27 @@ ts_status ts_cli_check_side(ts_cli *c, ts_flag_id id, const char *flag, bool may
     return TS_OK;
 }
 
+/* Plans that a run can not make, and a folder of pictures that can not be made or is a file. */
+static ts_status check_plans(ts_cli *c, const char *policy)
+{
+    const char *images = ts_cli_text(c, TS_F_PLAN_IMAGE), *flag = images ? "plan-image" : "save-plan";
+    struct stat s;
+    if ((images || ts_cli_set(c, TS_F_SAVE_PLAN)) && (!policy || !strcmp(policy, "dense"))) return ts_cli_fail(c, TS_EUSAGE, "--%s: attention dense makes no plan", flag);
+    if (images && stat(images, &s) == 0 && !S_ISDIR(s.st_mode)) return ts_cli_fail(c, TS_EUSAGE, "--plan-image: %s is not a folder", images);
+    return TS_OK;
+}
+
 static ts_status check_sides(ts_cli *c, const char *output)
 {
     ts_status st = TS_OK;
-    const char *latents = ts_cli_text(c, TS_F_SAVE_LATENTS), *state = ts_cli_text(c, TS_F_STATE);
-    if (latents && state && !strcmp(latents, state)) TRY(ts_cli_fail(c, TS_EUSAGE, "--save-latents and --state: both name %s", state));
-    if (latents && !strcmp(latents, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--save-latents and the output: both name %s", output));
-    if (state && !strcmp(state, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--state and the output: both name %s", output));
+    static const struct { ts_flag_id id; const char *name; } sides[] = {{TS_F_SAVE_LATENTS, "save-latents"}, {TS_F_STATE, "state"}, {TS_F_SAVE_PLAN, "save-plan"}, {TS_F_PLAN_IMAGE, "plan-image"}};
+    for (int i = 0; i < 4; i++) {
+        const char *path = ts_cli_text(c, sides[i].id);
+        if (!path) continue;
+        for (int k = i + 1; k < 4; k++)
+            if (ts_cli_text(c, sides[k].id) && !strcmp(path, ts_cli_text(c, sides[k].id))) TRY(ts_cli_fail(c, TS_EUSAGE, "--%s and --%s: both name %s", sides[i].name, sides[k].name, path));
+        if (!strcmp(path, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--%s and the output: both name %s", sides[i].name, path));
+    }
     TRY(ts_cli_check_side(c, TS_F_SAVE_LATENTS, "save-latents", false));
     TRY(ts_cli_check_side(c, TS_F_STATE, "state", true));
     TRY(ts_cli_check_side(c, TS_F_SAVE_PLAN, "save-plan", false));
@@ -328,7 +342,7 @@ static void report(ts_cli *c, job *j)
     char *profile = ts_cli_set(c, TS_F_PROFILE) ? ts_run_profile(j->run) : NULL, *attention = ts_run_attention(j->run);
     ts_run_report(j->run, &r);
     if (profile) ts_screen_table(&c->screen, "profile", profile);
-    if (attention) ts_screen_table(&c->screen, "attention", attention);
+    if (attention && (!ts_cli_set(c, TS_F_QUIET) || c->screen.mode == TS_SCREEN_JSON)) ts_screen_table(&c->screen, "attention", attention);
     free(profile);
     free(attention);
     ts_screen_done(&c->screen, &r, j->path);
@@ -345,6 +359,7 @@ static ts_status prepare(ts_cli *c, job *j)
     set_output(c, j);
     TRY(check_output(c, j, j->q.count > 1 ? j->q.count : j->q.frames));
     TRY(check_sides(c, j->path));
+    TRY(check_plans(c, j->q.attention));
     TRY(read_noise(c, j));
     TRY(ts_run_open(c->model, &j->q, &j->run, &j->e));
     if (j->noise) TRY(ts_run_noise(j->run, j->noise));
