@@ -61,8 +61,9 @@ static void print_kind(const kind *k)
     printf("  %-26s %6d %9.3f %7s %9.3f %9.3f %9.3f %9.3f %7.4f\n", k->r.kind, k->r.steps, s, spread, l, a, ts_bench_median(k->search, k->n), s - l - a, k->r.kept);
 }
 
-static void print(const steps_bench *b, int repeats)
+static void print(const steps_bench *b)
 {
+    int turns = b->k[0][0].n; /* the first of each turn */
     printf("%-28s %6s %9s %7s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds", "spread", "linear", "attention", "searching", "rest", "kept");
     for (int p = 0; p < b->policies; p++) {
         printf("%s\n", b->policy[p]);
@@ -74,7 +75,7 @@ static void print(const steps_bench *b, int repeats)
         else printf("  %d step%s: %.1f s, %.3fx faster than dense; ideal %.3fx, reached %.1f%%\n", b->steps, b->steps == 1 ? "" : "s", w.seconds, g.speed, g.ideal, g.ideal > 0 ? 100 * g.speed / g.ideal : 0);
     }
     printf("\n%ld tokens, one guidance branch; seconds of an evaluation, %s of %d turn%s; attention: self-attention, searching in it; rest: cross-attention too\n", b->k[0][0].r.tokens,
-           repeats > 1 ? "medians" : "one measurement", repeats, repeats == 1 ? "" : "s");
+           turns > 1 ? "medians" : "one measurement", turns, turns == 1 ? "" : "s");
     printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise (Amdahl), a later search counting half a dense one\n");
     ts_bench_print_machine(&b->machine);
     fflush(stdout);
@@ -144,7 +145,7 @@ ts_status ts_cli_bench_step(ts_cli *c)
     if (b->kinds[0]) {
         ts_screen_clear(&c->screen);
         ts_bench_end(&b->machine);
-        print(b, repeats);
+        print(b);
         ts_status unsaved = write_json(b, &q, !st);
         if (!st) st = unsaved;
     }

@@ -82,7 +82,7 @@ void ts_bench_print(const ts_bench *b)
         if (b->repeats > 1 && r.seconds > 0) snprintf(spread, sizeof spread, "%.1f%%", 100 * (r.most - r.least) / r.seconds);
         printf("%-*s %9.3f %7s %6.2fx %6.2fx %10.3f %6.2fx %6s %7s %7s %7s\n", (int)width, b->policy[i].attention, r.seconds, spread, r.speed, r.ideal, r.attention, r.attention_speed, kept, recall, psnr, ssim);
     }
-    printf("\nseconds: denoising alone, without text encoder and VAE; attn. sec.: self-attention in it; %s of %d turn%s%s\n", b->repeats > 1 ? "medians" : "one measurement", b->repeats, b->repeats == 1 ? "" : "s",
+    printf("\nseconds: denoising alone, without text encoder and VAE; attn. sec.: self-attention in it; %s of %s%d turn%s%s\n", b->repeats > 1 ? "medians" : "one measurement", b->complete ? "" : "up to ", b->repeats, b->repeats == 1 ? "" : "s",
            b->done_prompts > 1 ? ", summed over prompts" : "");
     if (b->repeats > 1) printf("spread: (slowest - fastest turn) / median\n");
     printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise (Amdahl); kept -: nothing was sparse\n");
