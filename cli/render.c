@@ -210,7 +210,7 @@ ts_status ts_cli_check_side(ts_cli *c, ts_flag_id id, const char *flag, bool may
     return TS_OK;
 }
 
-/* Plans that a run can not make, and a folder of pictures that can not be made or is a file. */
+/* What is known before anything is rendered: a policy without plans, a file where a folder is wanted. */
 static ts_status check_plans(ts_cli *c, const char *policy)
 {
     const char *images = ts_cli_text(c, TS_F_PLAN_IMAGE), *flag = images ? "plan-image" : "save-plan";

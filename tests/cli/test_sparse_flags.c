@@ -52,6 +52,13 @@ START_TEST(plans)
     b = load("s.safetensors");
     ck_assert(named(b, "plan.") == 24 && named(b, "wsum.cond.") == 12 && named(b, "recall.uncond.") == 12); /* four steps: two searches */
     ts_bag_free(b);
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/some.safetensors", tmp); /* a layer that is always dense has none; --quiet says nothing */
+    const program_result *r = generate(flags, "window:min-tokens=0,dense-layers=1+3");
+    program_expect(r, 0);
+    ck_assert_str_eq(r->err, "");
+    b = load("some.safetensors");
+    ck_assert(named(b, "plan.cond.0.") == 2 && named(b, "plan.uncond.5.") == 2 && !named(b, "plan.cond.1.") && !named(b, "plan.uncond.3."));
+    ts_bag_free(b);
     snprintf(flags, sizeof flags, SMALL "--save-plan-scores");
     program_expect(generate(flags, "adaspa:min-tokens=0"), 2);
 }
