@@ -21,7 +21,8 @@ void ts_grid_order(const ts_grid *g, ts_order order, int32_t *at)
             for (int x0 = 0; x0 < g->W; x0 += side)
                 for (int t = t0; t < least(t0 + deep, g->F); t++)
                     for (int y = y0; y < least(y0 + side, g->H); y++)
-                        for (int x = x0; x < least(x0 + side, g->W); x++) *at++ = (t * g->H + y) * g->W + x;
+                        for (int x = x0; x < least(x0 + side, g->W); x++)
+                            *at++ = (t * g->H + y) * g->W + x;
 }
 
 const char *ts_order_name(ts_order order) { return order == TS_RASTER ? "raster" : "tile"; }

@@ -1,4 +1,5 @@
-/* Fixed patterns: attention tile, sliding window, random. Everything in integers or double, so that a plan is the same on every machine. */
+/* Fixed patterns: attention tile, sliding window, random. Everything in integers or double, so that
+ * a plan is the same on every machine. */
 #include "attention/patterns.h"
 
 #include "backend/philox.h"
@@ -28,7 +29,12 @@ bool ts_bits_valid(const uint32_t *bits, long rows, int nb)
 static void set(uint32_t *row, long j) { row[j / 32] |= 1u << j % 32; }
 
 /* ---- tile ---- */
-typedef struct { uint32_t *frames; bool *reference; long words; } frame_sets; /* of each block: its frames, and whether one of them sees all */
+/* of each block: its frames, and whether one of them sees all */
+typedef struct {
+    uint32_t *frames;
+    bool *reference;
+    long words;
+} frame_sets;
 
 static void collect(const ts_grid *g, const int32_t *at, int k, int block, frame_sets *s)
 {
@@ -55,20 +61,26 @@ bool ts_pattern_tile(const ts_grid *g, const int32_t *at, int k, int block, uint
     int nb = (g->N + block - 1) / block;
     long words = ts_plan_words(nb);
     frame_sets s = {.words = (g->F + 31) / 32};
-    s.frames = calloc((size_t)(nb * s.words), sizeof *s.frames), s.reference = calloc((size_t)nb, sizeof *s.reference);
+    s.frames = calloc((size_t)(nb * s.words), sizeof *s.frames),
+    s.reference = calloc((size_t)nb, sizeof *s.reference);
     bool ok = s.frames && s.reference;
     memset(bits, 0, (size_t)(nb * words) * sizeof *bits);
     if (ok) collect(g, at, k, block, &s);
     for (int p = 0; ok && p < nb; p++)
         for (int j = 0; j < nb; j++)
-            if (s.reference[p] || s.reference[j] || meet(s.frames + p * s.words, s.frames + j * s.words, s.words)) set(bits + p * words, j);
+            if (s.reference[p] || s.reference[j] ||
+                meet(s.frames + p * s.words, s.frames + j * s.words, s.words))
+                set(bits + p * words, j);
     free(s.frames);
     free(s.reference);
     return ok;
 }
 
 /* ---- window and random: the least of a row ---- */
-typedef struct { double far; int block; } candidate;
+typedef struct {
+    double far;
+    int block;
+} candidate;
 
 static int nearer(const void *x, const void *y)
 {
@@ -82,14 +94,17 @@ static void take_least(candidate *c, long n, long k, uint32_t *row)
     for (long i = 0; i < k; i++) set(row, c[i].block);
 }
 
-typedef struct { double x[3]; } place;
+typedef struct {
+    double x[3];
+} place;
 
 static void centres(const ts_grid *g, const int32_t *at, place *c)
 {
     for (int b = 0; b < g->nb; b++) {
         int first = b * TS_BLOCK, end = first + TS_BLOCK < g->N ? first + TS_BLOCK : g->N;
         long sum[3] = {0};
-        for (int i = first; i < end; i++) sum[0] += at[i] / (g->H * g->W), sum[1] += at[i] / g->W % g->H, sum[2] += at[i] % g->W;
+        for (int i = first; i < end; i++)
+            sum[0] += at[i] / (g->H * g->W), sum[1] += at[i] / g->W % g->H, sum[2] += at[i] % g->W;
         for (int a = 0; a < 3; a++) c[b].x[a] = (double)sum[a] / (double)(end - first);
     }
 }
@@ -106,7 +121,8 @@ bool ts_pattern_window(const ts_grid *g, const int32_t *at, double keep, uint32_
     for (long p = 0; ok && p < nb; p++) {
         for (int j = 0; j < nb; j++) {
             row[j] = (candidate){0, j};
-            for (int a = 0; a < 3; a++) row[j].far = fmax(row[j].far, fabs(c[p].x[a] - c[j].x[a]) / extent[a]);
+            for (int a = 0; a < 3; a++)
+                row[j].far = fmax(row[j].far, fabs(c[p].x[a] - c[j].x[a]) / extent[a]);
         }
         take_least(row, nb, k, bits + p * words);
     }
@@ -124,7 +140,9 @@ bool ts_pattern_random(int nb, double keep, uint64_t seed, int layer, int head, 
         long n = 0;
         uint32_t w[4];
         for (int j = 0; j < nb; j++) {
-            if (j % 4 == 0) ts_philox(seed, (uint64_t)p << 32 | (uint32_t)(j / 4), (uint64_t)layer << 32 | (uint32_t)head, w);
+            if (j % 4 == 0)
+                ts_philox(seed, (uint64_t)p << 32 | (uint32_t)(j / 4),
+                          (uint64_t)layer << 32 | (uint32_t)head, w);
             if (j != p) row[n++] = (candidate){w[j % 4], j};
         }
         set(bits + p * words, p);

@@ -7,9 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int name_of(char out[96], const char *branch, int layer, const char *part) { return snprintf(out, 96, "plan.%s.%d.%s", branch, layer, part); }
+static int name_of(char out[96], const char *branch, int layer, const char *part)
+{
+    return snprintf(out, 96, "plan.%s.%d.%s", branch, layer, part);
+}
 
-ts_status ts_plan_put(ts_err *err, ts_bag *bag, const char *branch, int layer, int A, int nb, const uint32_t *bits, bool shared)
+ts_status ts_plan_put(ts_err *err, ts_bag *bag, const char *branch, int layer, int A, int nb,
+                      const uint32_t *bits, bool shared)
 {
     char name[96];
     long words = ts_plan_words(nb), n = 0, at = 0;
@@ -30,14 +34,19 @@ ts_status ts_plan_put(ts_err *err, ts_bag *bag, const char *branch, int layer, i
     return TS_OK;
 }
 
-ts_status ts_plan_get(ts_err *err, const ts_bag *bag, const char *path, const char *branch, int layer, int A, int nb, uint32_t *bits)
+ts_status ts_plan_get(ts_err *err, const ts_bag *bag, const char *path, const char *branch,
+                      int layer, int A, int nb, uint32_t *bits)
 {
     ts_status st;
     char name[96];
     ts_host rows, blocks;
     long words = ts_plan_words(nb), next = 0;
     name_of(name, branch, layer, "rows");
-    if (!ts_bag_has(bag, name)) return ts_fail(err, TS_EMODEL, "%s: no plan for layer %d of branch %s (%s): dense-layers leaves a layer dense", path, layer, branch, name);
+    if (!ts_bag_has(bag, name))
+        return ts_fail(
+            err, TS_EMODEL,
+            "%s: no plan for layer %d of branch %s (%s): dense-layers leaves a layer dense", path,
+            layer, branch, name);
     TRY(ts_bag_get(err, bag, name, TS_I32, 2, (long[]){A, nb + 1}, &rows));
     name_of(name, branch, layer, "blocks");
     TRY(ts_bag_get(err, bag, name, TS_I32, 1, (long[]){-1}, &blocks));
@@ -45,14 +54,24 @@ ts_status ts_plan_get(ts_err *err, const ts_bag *bag, const char *path, const ch
     memset(bits, 0, (size_t)(A * nb * words) * sizeof *bits);
     for (long i = 0; i < (long)A * nb; i++) {
         const int32_t *r = at + i / nb * (nb + 1) + i % nb;
-        if (r[0] != next || r[1] <= r[0] || r[1] > blocks.dim[0]) TRY(ts_fail(err, TS_EMODEL, "%s: layer %d of branch %s: row %ld runs from %d to %d, expected from %ld, to at most %ld", path, layer, branch, i, r[0], r[1], next, blocks.dim[0]));
+        if (r[0] != next || r[1] <= r[0] || r[1] > blocks.dim[0])
+            TRY(ts_fail(err, TS_EMODEL,
+                        "%s: layer %d of branch %s: row %ld runs from %d to %d, expected from %ld, "
+                        "to at most %ld",
+                        path, layer, branch, i, r[0], r[1], next, blocks.dim[0]));
         for (long j = r[0]; j < r[1]; j++) {
-            if (block[j] < 0 || block[j] >= nb || (j > r[0] && block[j] <= block[j - 1])) TRY(ts_fail(err, TS_EMODEL, "%s: layer %d of branch %s: block %d in row %ld, expected ascending blocks below %d", path, layer, branch, block[j], i, nb));
+            if (block[j] < 0 || block[j] >= nb || (j > r[0] && block[j] <= block[j - 1]))
+                TRY(ts_fail(err, TS_EMODEL,
+                            "%s: layer %d of branch %s: block %d in row %ld, expected ascending "
+                            "blocks below %d",
+                            path, layer, branch, block[j], i, nb));
             bits[i * words + block[j] / 32] |= 1u << block[j] % 32;
         }
         next = r[1];
     }
-    if (next != blocks.dim[0]) TRY(ts_fail(err, TS_EMODEL, "%s: layer %d of branch %s: %ld blocks, its rows have %ld", path, layer, branch, blocks.dim[0], next));
+    if (next != blocks.dim[0])
+        TRY(ts_fail(err, TS_EMODEL, "%s: layer %d of branch %s: %ld blocks, its rows have %ld",
+                    path, layer, branch, blocks.dim[0], next));
 done:
     return st;
 }
@@ -65,12 +84,23 @@ ts_status ts_tile_file(ts_err *err, const char *path, int frames, int layers, in
     TRY(ts_json_load(err, path, &j));
     const cJSON *f = cJSON_GetObjectItemCaseSensitive(j, "frames");
     list = cJSON_GetObjectItemCaseSensitive(j, "layers");
-    if (!cJSON_IsNumber(f) || !cJSON_IsArray(list)) TRY(ts_fail(err, TS_EMODEL, "%s: expected {\"frames\": F, \"layers\": [k, ...]}, as tessera search-tile writes it", path));
-    if (f->valuedouble != frames) TRY(ts_fail(err, TS_EMODEL, "%s: made for %g latent frames, this clip has %d", path, f->valuedouble, frames));
-    if (cJSON_GetArraySize(list) != layers) TRY(ts_fail(err, TS_EMODEL, "%s: made for %d layers, the model has %d", path, cJSON_GetArraySize(list), layers));
+    if (!cJSON_IsNumber(f) || !cJSON_IsArray(list))
+        TRY(ts_fail(
+            err, TS_EMODEL,
+            "%s: expected {\"frames\": F, \"layers\": [k, ...]}, as tessera search-tile writes it",
+            path));
+    if (f->valuedouble != frames)
+        TRY(ts_fail(err, TS_EMODEL, "%s: made for %g latent frames, this clip has %d", path,
+                    f->valuedouble, frames));
+    if (cJSON_GetArraySize(list) != layers)
+        TRY(ts_fail(err, TS_EMODEL, "%s: made for %d layers, the model has %d", path,
+                    cJSON_GetArraySize(list), layers));
     int i = 0;
-    cJSON_ArrayForEach(x, list) {
-        if (!cJSON_IsNumber(x) || x->valuedouble < 0 || x->valuedouble != x->valueint) TRY(ts_fail(err, TS_EMODEL, "%s: layer %d has no whole number of reference frames", path, i));
+    cJSON_ArrayForEach(x, list)
+    {
+        if (!cJSON_IsNumber(x) || x->valuedouble < 0 || x->valuedouble != x->valueint)
+            TRY(ts_fail(err, TS_EMODEL, "%s: layer %d has no whole number of reference frames",
+                        path, i));
         k[i++] = x->valueint;
     }
 done:

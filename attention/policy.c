@@ -1,4 +1,5 @@
-/* The language of --attention: one table of keys, which policies each belongs to, and the schedule that follows. */
+/* The language of --attention: one table of keys, which policies each belongs to, and the schedule
+ * that follows. */
 #include "attention/policy.h"
 
 #include <errno.h>
@@ -7,12 +8,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[TS_POLICIES] = {"dense", "adaspa", "tile", "window", "pooled", "random", "blocks"};
+static const char *const names[TS_POLICIES] = {"dense",  "adaspa", "tile",  "window",
+                                               "pooled", "random", "blocks"};
 
-enum { ADASPA = 1 << TS_ADASPA, TILE = 1 << TS_TILE, WINDOW = 1 << TS_WINDOW, POOLED = 1 << TS_POOLED, RANDOM = 1 << TS_RANDOM, BLOCKS = 1 << TS_BLOCKS };
-enum { BUDGETED = ADASPA | WINDOW | POOLED | RANDOM, FIXED = TILE | WINDOW | POOLED | RANDOM, ALL = BUDGETED | TILE | BLOCKS };
-typedef enum { KEEP, ORDER, MIN_TOKENS, DENSE_STEPS, SEARCH_STEPS, ADAPTIVE, DENSE_LAYERS, REFERENCES, SEED, FILE_NAME, STRICT, KEYS } key_id;
-static const struct { const char *name, *wanted; unsigned of; } keys[KEYS] = {
+enum {
+    ADASPA = 1 << TS_ADASPA,
+    TILE = 1 << TS_TILE,
+    WINDOW = 1 << TS_WINDOW,
+    POOLED = 1 << TS_POOLED,
+    RANDOM = 1 << TS_RANDOM,
+    BLOCKS = 1 << TS_BLOCKS
+};
+enum {
+    BUDGETED = ADASPA | WINDOW | POOLED | RANDOM,
+    FIXED = TILE | WINDOW | POOLED | RANDOM,
+    ALL = BUDGETED | TILE | BLOCKS
+};
+typedef enum {
+    KEEP,
+    ORDER,
+    MIN_TOKENS,
+    DENSE_STEPS,
+    SEARCH_STEPS,
+    ADAPTIVE,
+    DENSE_LAYERS,
+    REFERENCES,
+    SEED,
+    FILE_NAME,
+    STRICT,
+    KEYS
+} key_id;
+static const struct {
+    const char *name, *wanted;
+    unsigned of;
+} keys[KEYS] = {
     [KEEP] = {"keep", "more than 0, at most 1: the share of key blocks read", BUDGETED},
     [ORDER] = {"order", "raster or tile", ALL & ~BLOCKS},
     [MIN_TOKENS] = {"min-tokens", "a whole number from 0", ALL & ~BLOCKS},
@@ -26,17 +55,28 @@ static const struct { const char *name, *wanted; unsigned of; } keys[KEYS] = {
     [STRICT] = {"strict", "on or off", ALL},
 };
 
-/* Where the policy that decides most often starts to gain. Self-attention of an evaluation of a Wan 2.1 1.3B shape on two Zen 4 cores, ms, dense / sparse adaspa / pooled with its means, keep 0.2:
+/* Where the policy that decides most often starts to gain. Self-attention of an evaluation of a Wan
+ * 2.1 1.3B shape on two Zen 4 cores, ms, dense / sparse adaspa / pooled with its means, keep 0.2:
  *   128 tokens 9 / 6 / 10, 256: 34 / 12 / 23, 512: 131 / 38 / 60, 1,024: 474 / 108 / 162
- * (tools/random_model.py; tessera bench --step --model random --size 256x256 --frames 1 --steps 50 --attention adaspa:keep=0.2,min-tokens=1 --attention pooled:keep=0.2,min-tokens=1). */
+ * (tools/random_model.py; tessera bench --step --model random --size 256x256 --frames 1 --steps 50
+ * --attention adaspa:keep=0.2,min-tokens=1 --attention pooled:keep=0.2,min-tokens=1). */
 enum { MIN_TOKENS_DEFAULT = 256 };
 
-/* The order of tokens in which a policy's plans hold more of the weights. Measured with the default model, 24 steps, keep 0.2 (tile: k=2), on five clips of 29 frames ("a panda" and "a red car and a whale" at 192x192, "a fox
- * on a teal background", "a parrot and a frog" and "a whale" at 128x128; 8 x 24 x 24 and 8 x 16 x 16 tokens), plans and weights of the last step (--save-plan, adaspa's --save-plan-scores). Means, raster / tile:
- *   recall           adaspa 0.600 / 0.543, window 0.411 / 0.341, pooled 0.569 / 0.499, random 0.294 / 0.275; raster is ahead in each of the five clips
- *   PSNR of latents  adaspa 22.7 / 24.6 dB, window 15.4 / 16.0, pooled 23.6 / 24.2, random 18.2 / 18.8; the sign differs from clip to clip (adaspa -1.0 to +4.3 dB), too few to decide by
- *   tile             in raster recall 0.658 of 53% of the blocks; in tile order blocks span four frames, and all are read */
-static const ts_order orders[TS_POLICIES] = {[TS_ADASPA] = TS_RASTER, [TS_TILE] = TS_RASTER, [TS_WINDOW] = TS_RASTER, [TS_POOLED] = TS_RASTER, [TS_RANDOM] = TS_RASTER};
+/* The order of tokens in which a policy's plans hold more of the weights. Measured with the default
+ * model, 24 steps, keep 0.2 (tile: k=2), on five clips of 29 frames ("a panda" and "a red car and a
+ * whale" at 192x192, "a fox on a teal background", "a parrot and a frog" and "a whale" at 128x128;
+ * 8 x 24 x 24 and 8 x 16 x 16 tokens), plans and weights of the last step (--save-plan, adaspa's
+ * --save-plan-scores). Means, raster / tile:
+ *   recall           adaspa 0.600 / 0.543, window 0.411 / 0.341, pooled 0.569 / 0.499, random 0.294
+ *   / 0.275; raster is ahead in each of the five clips PSNR of latents  adaspa 22.7 / 24.6 dB,
+ *   window 15.4 / 16.0, pooled 23.6 / 24.2, random 18.2 / 18.8; the sign differs from clip to clip
+ *   (adaspa -1.0 to +4.3 dB), too few to decide by tile             in raster recall 0.658 of 53%
+ *   of the blocks; in tile order blocks span four frames, and all are read */
+static const ts_order orders[TS_POLICIES] = {[TS_ADASPA] = TS_RASTER,
+                                             [TS_TILE] = TS_RASTER,
+                                             [TS_WINDOW] = TS_RASTER,
+                                             [TS_POOLED] = TS_RASTER,
+                                             [TS_RANDOM] = TS_RASTER};
 
 const char *ts_policy_name(ts_policy_kind kind) { return names[kind]; }
 
@@ -94,7 +134,8 @@ static bool set_of(const char *s, int least, ts_set *out)
             if (*s < '0' || *s > '9') return false;
             last = strtol(s, &end, 10);
         }
-        if (first < least || last < first || last > MOST || !join(out, (int)first, (int)last)) return false;
+        if (first < least || last < first || last > MOST || !join(out, (int)first, (int)last))
+            return false;
         if (!*end) return true;
         if (*end != '+') return false;
         s = end + 1;
@@ -113,9 +154,15 @@ static bool assign(ts_policy *p, key_id id, const char *s)
     uint64_t n = 0;
     switch (id) {
     case KEEP: return real(s, &p->keep) && p->keep > 0 && p->keep <= 1;
-    case ORDER: p->order = strcmp(s, "tile") ? TS_RASTER : TS_TILE_ORDER; return p->order == TS_TILE_ORDER || !strcmp(s, "raster");
-    case MIN_TOKENS: p->said_min_tokens = true; return whole(s, 1e9, &n) ? p->min_tokens = (long)n, true : false;
-    case DENSE_STEPS: p->said_steps = true; return whole(s, 1e6, &n) ? p->dense_steps = (int)n, true : false;
+    case ORDER:
+        p->order = strcmp(s, "tile") ? TS_RASTER : TS_TILE_ORDER;
+        return p->order == TS_TILE_ORDER || !strcmp(s, "raster");
+    case MIN_TOKENS:
+        p->said_min_tokens = true;
+        return whole(s, 1e9, &n) ? p->min_tokens = (long)n, true : false;
+    case DENSE_STEPS:
+        p->said_steps = true;
+        return whole(s, 1e6, &n) ? p->dense_steps = (int)n, true : false;
     case SEARCH_STEPS: p->said_steps = true; return set_of(s, 1, &p->search);
     case ADAPTIVE: return truth(s, &p->adaptive);
     case DENSE_LAYERS: return set_of(s, 0, &p->dense_layers);
@@ -134,7 +181,12 @@ static const char *list(const char *const *name, int n, char *out, size_t size)
 {
     size_t at = 0;
     *out = 0;
-    for (int i = 0; i < n && at < size; i++) at += (size_t)snprintf(out + at, size - at, "%s%s", !i ? "" : i == n - 1 ? " or " : ", ", name[i]);
+    for (int i = 0; i < n && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s%s",
+                               !i           ? ""
+                               : i == n - 1 ? " or "
+                                            : ", ",
+                               name[i]);
     return out;
 }
 
@@ -146,7 +198,8 @@ static ts_status unknown_key(ts_err *err, ts_policy_kind kind, const char *key, 
     for (int i = 0; i < KEYS; i++)
         if (keys[i].of >> kind & 1) known[n++] = keys[i].name;
     if (!n) return ts_fail(err, TS_EUSAGE, "attention %s: takes no keys", names[kind]);
-    return ts_fail(err, TS_EUSAGE, "attention %s: no key \"%.*s\", expected %s", names[kind], length, key, list(known, n, text, sizeof text));
+    return ts_fail(err, TS_EUSAGE, "attention %s: no key \"%.*s\", expected %s", names[kind],
+                   length, key, list(known, n, text, sizeof text));
 }
 
 static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, bool given[KEYS])
@@ -155,14 +208,25 @@ static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, b
     const char *equal = memchr(s, '=', n);
     size_t length = equal ? (size_t)(equal - s) : n;
     int id = 0;
-    while (id < KEYS && (strlen(keys[id].name) != length || memcmp(keys[id].name, s, length) || !(keys[id].of >> p->kind & 1))) id++;
+    while (id < KEYS && (strlen(keys[id].name) != length || memcmp(keys[id].name, s, length) ||
+                         !(keys[id].of >> p->kind & 1)))
+        id++;
     if (id == KEYS) return unknown_key(err, p->kind, s, (int)length);
-    if (given[id]) return ts_fail(err, TS_EUSAGE, "attention %s: %s is given twice", names[p->kind], keys[id].name);
+    if (given[id])
+        return ts_fail(err, TS_EUSAGE, "attention %s: %s is given twice", names[p->kind],
+                       keys[id].name);
     given[id] = true;
-    if (!equal && (id == STRICT || id == ADAPTIVE)) snprintf(value, sizeof value, "on"); /* a switch by its name */
-    else if (!equal) return ts_fail(err, TS_EUSAGE, "attention %s: %s needs a value: %s", names[p->kind], keys[id].name, keys[id].wanted);
-    else snprintf(value, sizeof value, "%.*s", (int)(n - length - 1), equal + 1);
-    if (!assign(p, (key_id)id, value)) return ts_fail(err, TS_EUSAGE, "attention %s: %s=%.80s, expected %s", names[p->kind], keys[id].name, value, keys[id].wanted);
+    /* a switch by its name */
+    if (!equal && (id == STRICT || id == ADAPTIVE))
+        snprintf(value, sizeof value, "on");
+    else if (!equal)
+        return ts_fail(err, TS_EUSAGE, "attention %s: %s needs a value: %s", names[p->kind],
+                       keys[id].name, keys[id].wanted);
+    else
+        snprintf(value, sizeof value, "%.*s", (int)(n - length - 1), equal + 1);
+    if (!assign(p, (key_id)id, value))
+        return ts_fail(err, TS_EUSAGE, "attention %s: %s=%.80s, expected %s", names[p->kind],
+                       keys[id].name, value, keys[id].wanted);
     return TS_OK;
 }
 
@@ -172,19 +236,26 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     char known[128];
     bool given[KEYS] = {false};
     size_t n = strcspn(text, ":");
-    *p = (ts_policy){.keep = 0.2, .min_tokens = MIN_TOKENS_DEFAULT, .dense_steps = -1, .adaptive = true, .k = 2};
+    *p = (ts_policy){
+        .keep = 0.2, .min_tokens = MIN_TOKENS_DEFAULT, .dense_steps = -1, .adaptive = true, .k = 2};
     int kind = 0;
     while (kind < TS_POLICIES && (strlen(names[kind]) != n || memcmp(names[kind], text, n))) kind++;
-    if (kind == TS_POLICIES) return ts_fail(err, TS_EUSAGE, "attention %.80s: no such policy, expected %s", text, list(names, TS_POLICIES, known, sizeof known));
+    if (kind == TS_POLICIES)
+        return ts_fail(err, TS_EUSAGE, "attention %.80s: no such policy, expected %s", text,
+                       list(names, TS_POLICIES, known, sizeof known));
     p->kind = (ts_policy_kind)kind, p->order = orders[kind];
-    if (text[n] && !text[n + 1]) return ts_fail(err, TS_EUSAGE, "attention %s: a key must follow the colon", names[kind]);
+    if (text[n] && !text[n + 1])
+        return ts_fail(err, TS_EUSAGE, "attention %s: a key must follow the colon", names[kind]);
     for (const char *s = text[n] ? text + n + 1 : NULL; s; s = *s == ',' ? s + 1 : NULL) {
         size_t length = strcspn(s, ",");
         TRY(parse_key(err, p, s, length, given));
         s += length;
     }
-    if (p->kind == TS_BLOCKS && !*p->file) TRY(ts_fail(err, TS_EUSAGE, "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"));
-    if (given[REFERENCES] && given[FILE_NAME]) TRY(ts_fail(err, TS_EUSAGE, "attention tile: k and file exclude each other"));
+    if (p->kind == TS_BLOCKS && !*p->file)
+        TRY(ts_fail(err, TS_EUSAGE,
+                    "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"));
+    if (given[REFERENCES] && given[FILE_NAME])
+        TRY(ts_fail(err, TS_EUSAGE, "attention tile: k and file exclude each other"));
 done:
     return st;
 }
@@ -197,8 +268,10 @@ void ts_policy_settle(ts_policy *p, int steps)
     int first = part(0.2, steps) > 1 ? part(0.2, steps) : 1, later = part(0.6, steps);
     if (p->kind == TS_ADASPA && !p->search.n) {
         p->search = (ts_set){{{first, first}}, 1};
-        if (later == first + 1) p->search.span[0].last = later;
-        else if (later > first) p->search.span[p->search.n++] = (ts_span){later, later};
+        if (later == first + 1)
+            p->search.span[0].last = later;
+        else if (later > first)
+            p->search.span[p->search.n++] = (ts_span){later, later};
     }
     if (p->dense_steps < 0) p->dense_steps = p->kind == TS_BLOCKS ? 0 : part(0.2, steps);
 }
@@ -206,7 +279,10 @@ void ts_policy_settle(ts_policy *p, int steps)
 ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
 {
     if (p->kind == TS_DENSE || ts_set_has(&p->dense_layers, layer)) return TS_DO_DENSE;
-    if (p->kind != TS_ADASPA) return step <= p->dense_steps ? TS_DO_DENSE : p->kind == TS_POOLED ? TS_DO_POOL : TS_DO_SPARSE;
+    if (p->kind != TS_ADASPA)
+        return step <= p->dense_steps ? TS_DO_DENSE
+               : p->kind == TS_POOLED ? TS_DO_POOL
+                                      : TS_DO_SPARSE;
     if (!have) return step < p->search.span[0].first ? TS_DO_DENSE : TS_DO_SEARCH;
     return ts_set_has(&p->search, step) ? TS_DO_SEARCH_AGAIN : TS_DO_SPARSE;
 }
@@ -216,7 +292,11 @@ static void print_set(FILE *f, const ts_set *s)
 {
     for (int i = 0; i < s->n; i++) {
         const ts_span *p = s->span + i;
-        fprintf(f, p->last > p->first + 1 ? "%s%d-%d" : p->last > p->first ? "%s%d+%d" : "%s%d", i ? "+" : "", p->first, p->last);
+        fprintf(f,
+                p->last > p->first + 1 ? "%s%d-%d"
+                : p->last > p->first   ? "%s%d+%d"
+                                       : "%s%d",
+                i ? "+" : "", p->first, p->last);
     }
 }
 
@@ -248,10 +328,12 @@ static void print_value(FILE *f, const ts_policy *p, key_id id)
     }
 }
 
-/* A key that has nothing to say: an unset file, or k beside a file, no dense layers, a schedule that is not settled. */
+/* A key that has nothing to say: an unset file, or k beside a file, no dense layers, a schedule
+ * that is not settled. */
 static bool idle(const ts_policy *p, key_id id)
 {
-    return (id == FILE_NAME && !*p->file) || (id == REFERENCES && *p->file) || (id == DENSE_LAYERS && !p->dense_layers.n) || (id == SEARCH_STEPS && !p->search.n) ||
+    return (id == FILE_NAME && !*p->file) || (id == REFERENCES && *p->file) ||
+           (id == DENSE_LAYERS && !p->dense_layers.n) || (id == SEARCH_STEPS && !p->search.n) ||
            (id == DENSE_STEPS && p->dense_steps < 0) || (id == STRICT && !p->strict);
 }
 

@@ -1,9 +1,20 @@
-/* What `--attention NAME[:key=value,...]` asks for: read, completed with what depends on the run, and decided on step by step. Pure host code; attend.h carries it out. README.md describes every policy. */
+/* What `--attention NAME[:key=value,...]` asks for: read, completed with what depends on the run,
+ * and decided on step by step. Pure host code; attend.h carries it out. README.md describes every
+ * policy. */
 #ifndef TS_POLICY_H
 #define TS_POLICY_H
 #include "attention/grid.h"
 
-typedef enum { TS_DENSE, TS_ADASPA, TS_TILE, TS_WINDOW, TS_POOLED, TS_RANDOM, TS_BLOCKS, TS_POLICIES } ts_policy_kind;
+typedef enum {
+    TS_DENSE,
+    TS_ADASPA,
+    TS_TILE,
+    TS_WINDOW,
+    TS_POOLED,
+    TS_RANDOM,
+    TS_BLOCKS,
+    TS_POLICIES
+} ts_policy_kind;
 typedef enum {
     TS_DO_DENSE,
     TS_DO_SEARCH,       /* dense, while its block sums make the plan of later steps */
@@ -12,32 +23,41 @@ typedef enum {
     TS_DO_SPARSE
 } ts_do;
 
-typedef struct { int first, last; } ts_span;
+typedef struct {
+    int first, last;
+} ts_span;
 enum { TS_SPANS = 32 };
-typedef struct { ts_span span[TS_SPANS]; int n; } ts_set; /* of whole numbers, ascending: "0+1+28-29" */
+/* of whole numbers, ascending: "0+1+28-29" */
+typedef struct {
+    ts_span span[TS_SPANS];
+    int n;
+} ts_set;
 
 typedef struct {
     ts_policy_kind kind;
-    double keep;         /* share of key blocks that are read */
+    double keep; /* share of key blocks that are read */
     ts_order order;
-    long min_tokens;     /* fewer: dense */
-    int dense_steps;     /* the first so many are dense; -1: not said */
-    ts_set search;       /* adaspa: steps that search; empty: not said */
+    long min_tokens; /* fewer: dense */
+    int dense_steps; /* the first so many are dense; -1: not said */
+    ts_set search;   /* adaspa: steps that search; empty: not said */
     ts_set dense_layers;
     bool adaptive, strict;
-    int k;               /* tile: reference frames */
-    uint64_t seed;       /* random */
-    char file[1024];     /* blocks: plans; tile: a k per layer; "": none */
-    bool said_min_tokens, said_steps; /* by a key: then density that follows from them was asked for */
+    int k;           /* tile: reference frames */
+    uint64_t seed;   /* random */
+    char file[1024]; /* blocks: plans; tile: a k per layer; "": none */
+    /* by a key: then density that follows from them was asked for */
+    bool said_min_tokens, said_steps;
 } ts_policy;
 
 /* TS_EUSAGE: which name, key or value, and what it may be. */
 ts_status ts_policy_parse(ts_err *, const char *text, ts_policy *);
-/* Completes what depends on the number of steps: adaspa searches at steps max(1, [0.2 S]) and [0.6 S], others are dense for [0.2 S] steps, [x] = floor(x + 0.5). */
+/* Completes what depends on the number of steps: adaspa searches at steps max(1, [0.2 S]) and [0.6
+ * S], others are dense for [0.2 S] steps, [x] = floor(x + 0.5). */
 void ts_policy_settle(ts_policy *, int steps);
 /* The policy with every key that applies to it, as ts_policy_parse reads it; malloc'd. */
 char *ts_policy_text(const ts_policy *);
-/* step from 1, layer from 0 through all experts; have: a plan for this layer and branch is there. */
+/* step from 1, layer from 0 through all experts; have: a plan for this layer and branch is
+ * there. */
 ts_do ts_policy_decide(const ts_policy *, int step, int layer, bool have);
 bool ts_set_has(const ts_set *, int);
 const char *ts_policy_name(ts_policy_kind);

@@ -1,4 +1,5 @@
-/* The search for a k of every layer; dit.c shows it each layer twice. Differences are summed on the host in double: what a device adds up in its own order must not decide a choice. */
+/* The search for a k of every layer; dit.c shows it each layer twice. Differences are summed on the
+ * host in double: what a device adds up in its own order must not decide a choice. */
 #include "attention/tile_search.h"
 
 #include "attention/patterns.h"
@@ -6,7 +7,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-static ts_status no_memory(ts_attn *a) { return ts_fail(&a->ctx->err, TS_EMEMORY, "no memory to compare tiles of %d tokens", a->grid.N); }
+static ts_status no_memory(ts_attn *a)
+{
+    return ts_fail(&a->ctx->err, TS_EMEMORY, "no memory to compare tiles of %d tokens", a->grid.N);
+}
 
 ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
 {
@@ -20,8 +24,13 @@ ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
     if (!bits || !at || !s->plan) TRY(no_memory(a));
     ts_grid_order(&a->grid, a->o.policy.order, at);
     for (int i = 0; i <= s->ks; i++) {
-        if (!ts_pattern_tile(&a->grid, at, i < s->ks ? s->k[i] : 0, TS_BLOCK, bits)) TRY(no_memory(a));
-        s->plan[i] = (ts_plan){.A = 1, .nb = nb, .bits = ts_take(&a->ctx->arena, TS_U32, TS_DIM(nb, ts_plan_words(nb))).p, .share = (double)ts_bits_count(bits, nb, nb) / ((double)nb * nb)};
+        if (!ts_pattern_tile(&a->grid, at, i < s->ks ? s->k[i] : 0, TS_BLOCK, bits))
+            TRY(no_memory(a));
+        s->plan[i] = (ts_plan){
+            .A = 1,
+            .nb = nb,
+            .bits = ts_take(&a->ctx->arena, TS_U32, TS_DIM(nb, ts_plan_words(nb))).p,
+            .share = (double)ts_bits_count(bits, nb, nb) / ((double)nb * nb)};
         TRY(dev->ops->upload(dev, s->plan[i].bits, bits, size));
         TRY(dev->ops->join(dev));
     }
@@ -52,7 +61,10 @@ void ts_attn_choose(ts_attn *a, int layer)
     ts_tile_search *s = a->search;
     int best = 0;
     for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] /= s->samples;
-    while (best < s->ks && !(s->error[(long)layer * s->ks + best] <= s->loss && s->plan[best].share < 1)) best++; /* frames smaller than blocks: a k may read everything */
+    /* frames smaller than blocks: a k may read everything */
+    while (best < s->ks &&
+           !(s->error[(long)layer * s->ks + best] <= s->loss && s->plan[best].share < 1))
+        best++;
     if (a->ctx->dev->counting) best = 0;
     s->trying = false;
     s->chosen[layer] = best < s->ks ? s->k[best] : 0;
@@ -60,7 +72,10 @@ void ts_attn_choose(ts_attn *a, int layer)
 }
 
 /* [1, N, A, D], whose ld is from token to token, as rows of tokens. */
-static ts_tensor tokens(ts_tensor t) { return (ts_tensor){t.p, t.type, 2, {t.dim[1], t.dim[2] * t.dim[3]}, t.ld}; }
+static ts_tensor tokens(ts_tensor t)
+{
+    return (ts_tensor){t.p, t.type, 2, {t.dim[1], t.dim[2] * t.dim[3]}, t.ld};
+}
 
 /* x of any type to f32 [N, A D] of the host. */
 static ts_status fetch(ts_attn *a, ts_tensor x, float *to)
@@ -85,7 +100,8 @@ ts_status ts_tile_search_call(ts_attn *a, int layer, ts_attention op)
     long n = ts_count(op.q);
     float *full = malloc((size_t)n * sizeof *full), *tried = malloc((size_t)n * sizeof *tried);
     ts_tensor out = op.out;
-    ts_tensor o = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim), y = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim);
+    ts_tensor o = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim),
+              y = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim);
     if (!full || !tried) TRY(no_memory(a));
     o.ld = y.ld = op.q.dim[2] * op.q.dim[3];
     op.out = o;
@@ -97,7 +113,9 @@ ts_status ts_tile_search_call(ts_attn *a, int layer, ts_attention op)
         op.out = y, op.plan = &plan;
         TRY(ts_attention_op(dev, op));
         TRY(fetch(a, y, tried));
-        for (long j = 0; j < n && !dev->counting; j++) off += ((double)tried[j] - full[j]) * ((double)tried[j] - full[j]), all += (double)full[j] * full[j];
+        for (long j = 0; j < n && !dev->counting; j++)
+            off += ((double)tried[j] - full[j]) * ((double)tried[j] - full[j]),
+                all += (double)full[j] * full[j];
         s->error[(long)layer * s->ks + i] += off == 0 ? 0 : off / all;
     }
     s->samples++;

@@ -1,21 +1,26 @@
-/* Which attention tile (k : F - k) each layer bears: greedy in layer order. Before a layer is computed for good, its samples pass it once for nothing but a comparison of every candidate's self-attention output with full
- * attention's; the sparsest candidate whose relative error, averaged over the samples, is small enough then computes the layer, so that later layers see what earlier choices do.
- * arXiv 2502.06155 searches masks by layer; what is measured there was not published. Here it is |o_k - o|^2 / |o|^2 of the heads' output, before its projection. */
+/* Which attention tile (k : F - k) each layer bears: greedy in layer order. Before a layer is
+ * computed for good, its samples pass it once for nothing but a comparison of every candidate's
+ * self-attention output with full attention's; the sparsest candidate whose relative error,
+ * averaged over the samples, is small enough then computes the layer, so that later layers see what
+ * earlier choices do. arXiv 2502.06155 searches masks by layer; what is measured there was not
+ * published. Here it is |o_k - o|^2 / |o|^2 of the heads' output, before its projection. */
 #ifndef TS_TILE_SEARCH_H
 #define TS_TILE_SEARCH_H
 #include "attention/attend.h"
 
 struct ts_tile_search {
-    const int *k;      /* [ks] candidates, ascending: the sparsest first; borrowed */
+    const int *k; /* [ks] candidates, ascending: the sparsest first; borrowed */
     int ks;
-    double loss;       /* the largest error that a layer may have */
-    int *chosen;       /* [layers] out: a k, or 0: none is good enough, everything is read; the caller's */
-    double *error;     /* [layers, ks] out, the caller's */
-    ts_plan *plan;     /* [ks + 1], the last one reads everything */
-    int samples;       /* seen by the layer being tried */
+    double loss; /* the largest error that a layer may have */
+    /* [layers] out: a k, or 0: none is good enough, everything is read; the caller's */
+    int *chosen;
+    double *error; /* [layers, ks] out, the caller's */
+    ts_plan *plan; /* [ks + 1], the last one reads everything */
+    int samples;   /* seen by the layer being tried */
     bool trying;
 };
-/* `a` is open with a tile policy that has no dense steps; carves the candidates' plans from its arena. From here on ts_dit_step tries every layer. TS_EMEMORY. */
+/* `a` is open with a tile policy that has no dense steps; carves the candidates' plans from its
+ * arena. From here on ts_dit_step tries every layer. TS_EMEMORY. */
 ts_status ts_tile_search_open(ts_tile_search *, ts_attn *);
 void ts_tile_search_close(ts_tile_search *); /* plans' table; a zeroed one is legal */
 #endif

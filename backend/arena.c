@@ -1,4 +1,5 @@
-/* A bump allocator over one allocation; on a counting device over addresses that do not exist, where it only finds out how high it gets. */
+/* A bump allocator over one allocation; on a counting device over addresses that do not exist,
+ * where it only finds out how high it gets. */
 #include "backend/backend.h"
 
 #include <assert.h>

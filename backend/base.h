@@ -5,11 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What went wrong, by who can mend it. The sentence that goes with it is in the one error slot of the context. */
+/* What went wrong, by who can mend it. The sentence that goes with it is in the one error slot of
+ * the context. */
 typedef enum {
     TS_OK,
-    TS_EUSAGE,  /* the caller asked for something that makes no sense: exit code 2 */
-    TS_EMODEL,  /* a file that was given can not be used: missing, damaged, of an unknown class: 3 */
+    TS_EUSAGE, /* the caller asked for something that makes no sense: exit code 2 */
+    /* a file that was given can not be used: missing, damaged, of an unknown class: 3 */
+    TS_EMODEL,
     TS_ESHAPE,  /* a tensor of a wrong shape or type: 3 */
     TS_EMEMORY, /* more memory than there is: 4 */
     TS_EDEVICE, /* the machine or a library failed: 4 */
@@ -21,9 +23,11 @@ typedef enum {
 
 typedef enum { TS_PHASE_TEXT, TS_PHASE_DENOISE, TS_PHASE_DECODE, TS_PHASE_BENCH } ts_phase;
 
-typedef struct {       /* where a run is; steps, layers and frames count from 1, 0: the phase begins */
+/* where a run is; steps, layers and frames count from 1, 0: the phase begins */
+typedef struct {
     ts_phase phase;
-    int step, steps;   /* denoise: solver step; decode: frame; text: prompt; bench: hundredths of the work */
+    /* denoise: solver step; decode: frame; text: prompt; bench: hundredths of the work */
+    int step, steps;
     int layer, layers; /* of the transformer or text encoder; 0 outside of the layer loop */
     double seconds;    /* since the phase began */
 } ts_event;
@@ -38,36 +42,43 @@ typedef struct { /* what the caller lends for the life of a context; every point
 typedef struct { /* one frame, borrowed until the call returns */
     int w, h, index;
     const float *rgb; /* [h, w, 3] in 0..1 */
-    const char *json, *parameters; /* of a picture of a batch: what would make it alone, for numbered files; NULL: what the sink was given for all */
+    /* of a picture of a batch: what would make it alone, for numbered files; NULL: what the sink
+     * was given for all */
+    const char *json, *parameters;
 } ts_frame;
 
 typedef struct ts_sink ts_sink;
-struct ts_sink { /* where frames go: pulled from the decoder in display order; all four return the sink's own sentence in `error` */
+/* where frames go: pulled from the decoder in display order; all four return the sink's own
+ * sentence in `error` */
+struct ts_sink {
     ts_status (*open)(ts_sink *, int w, int h, int frames, double fps, const char *json);
     ts_status (*frame)(ts_sink *, const ts_frame *);
     ts_status (*close)(ts_sink *); /* all frames are there: the file gets its final name */
-    void (*abort)(ts_sink *);      /* remove what was written; legal at any time, also after a failed call */
+    /* remove what was written; legal at any time, also after a failed call */
+    void (*abort)(ts_sink *);
     char error[512];
 };
-/* A prompt file as written: rows of keys and values. What a key means and which values it takes is for whoever renders. */
+/* A prompt file as written: rows of keys and values. What a key means and which values it takes is
+ * for whoever renders. */
 typedef struct {
     const char *key;   /* a long name; '_' is written '-' */
     const char *value; /* numbers as written; a JSON list "1,2,3" */
-    int number;        /* JSON had a number or a list of them; 0: text, also where it looks like a number */
+    /* JSON had a number or a list of them; 0: text, also where it looks like a number */
+    int number;
 } ts_setting;
 typedef struct {
-    int line;          /* of the file, from 1: where the row begins */
-    int index;         /* among the file's prompts, from 1, faulty ones included */
+    int line;  /* of the file, from 1: where the row begins */
+    int index; /* among the file's prompts, from 1, faulty ones included */
     const char *prompt;
     ts_setting *field;
     int fields, faulty;
 } ts_prompt;
 typedef struct {
-    int line;          /* 0: the file as a whole */
-    char *text;        /* what, and what was expected */
+    int line;   /* 0: the file as a whole */
+    char *text; /* what, and what was expected */
 } ts_fault;
 typedef struct {
-    char *name;        /* of the file, for sentences; "stdin" */
+    char *name; /* of the file, for sentences; "stdin" */
     ts_prompt *row;
     int rows;
     ts_fault *fault; /* in order of line */

@@ -1,4 +1,5 @@
-/* The counter-based random generator Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers, SC 2011): any part of a stream can be drawn alone. */
+/* The counter-based random generator Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random
+ * numbers, SC 2011): any part of a stream can be drawn alone. */
 #ifndef TS_PHILOX_H
 #define TS_PHILOX_H
 #include <stdint.h>

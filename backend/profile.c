@@ -1,4 +1,5 @@
-/* A device that times another: every operation is passed on, its seconds and floating-point operations added up. On a counting device only the latter: what a run will cost. */
+/* A device that times another: every operation is passed on, its seconds and floating-point
+ * operations added up. On a counting device only the latter: what a run will cost. */
 #include "backend/backend.h"
 
 #include <stdlib.h>
@@ -34,22 +35,32 @@ static ts_status add(ts_device *d, ts_time what, double flops, double start, ts_
     return st;
 }
 
-#define PASS(name, args, what, flops) \
-    static ts_status name(ts_device *d, const args *a) \
-    { \
-        ts_device *in = inner_of(d); \
-        double start = ts_seconds(); \
+#define PASS(name, args, what, flops)                            \
+    static ts_status name(ts_device *d, const args *a)           \
+    {                                                            \
+        ts_device *in = inner_of(d);                             \
+        double start = ts_seconds();                             \
         return add(d, what, flops, start, in->ops->name(in, a)); \
     }
-static double linear_flops(const ts_linear *a) { return 2.0 * (double)ts_rows(a->x) * (double)a->x.dim[a->x.nd - 1] * (double)a->w->t.dim[0]; }
-static double conv_flops(const ts_conv *a) { return 2.0 * (double)ts_rows(a->y) * (double)ts_count(a->w->t); }
+static double linear_flops(const ts_linear *a)
+{
+    return 2.0 * (double)ts_rows(a->x) * (double)a->x.dim[a->x.nd - 1] * (double)a->w->t.dim[0];
+}
+static double conv_flops(const ts_conv *a)
+{
+    return 2.0 * (double)ts_rows(a->y) * (double)ts_count(a->w->t);
+}
 static double attention_flops(const ts_attention *a) /* of the blocks that are read */
 {
     double share = 0;
     for (long b = 0; b < a->q.dim[0]; b++) share += a->plan && a->plan[b] ? a->plan[b]->share : 1;
-    return 4.0 * share * (double)a->q.dim[1] * (double)a->k.dim[1] * (double)(a->q.dim[2] * a->q.dim[3]);
+    return 4.0 * share * (double)a->q.dim[1] * (double)a->k.dim[1] *
+           (double)(a->q.dim[2] * a->q.dim[3]);
 }
-static ts_status peak(ts_device *d, ts_dtype type, double *flops) { return inner_of(d)->ops->peak(inner_of(d), type, flops); }
+static ts_status peak(ts_device *d, ts_dtype type, double *flops)
+{
+    return inner_of(d)->ops->peak(inner_of(d), type, flops);
+}
 PASS(copy, ts_copy, TS_TIME_COPY, 0)
 PASS(gather, ts_gather, TS_TIME_COPY, 0)
 PASS(linear, ts_linear, TS_TIME_LINEAR, linear_flops(a))
@@ -58,22 +69,64 @@ PASS(norm, ts_norm, TS_TIME_NORM, 0)
 PASS(activate, ts_activate, TS_TIME_OTHER, 0)
 PASS(rope, ts_rope, TS_TIME_ROPE, 0)
 PASS(attention, ts_attention, TS_TIME_ATTENTION, attention_flops(a))
-PASS(block_sums, ts_block_sums, TS_TIME_SEARCH, 2.0 * (double)a->q.dim[0] * (double)a->q.dim[1] * (double)a->q.dim[1] * (double)(a->q.dim[2] * a->q.dim[3]))
+PASS(block_sums, ts_block_sums, TS_TIME_SEARCH,
+     2.0 * (double)a->q.dim[0] * (double)a->q.dim[1] * (double)a->q.dim[1] *
+         (double)(a->q.dim[2] * a->q.dim[3]))
 PASS(block_means, ts_block_means, TS_TIME_SEARCH, 0)
 PASS(topk, ts_topk, TS_TIME_SEARCH, 0)
 PASS(lincomb, ts_lincomb, TS_TIME_OTHER, 0)
 PASS(resample, ts_resample, TS_TIME_COPY, 0)
 
-static ts_status alloc(ts_device *d, size_t n, ts_ptr *p) { ts_device *in = inner_of(d); return in->ops->alloc(in, n, p); }
-static void release(ts_device *d, ts_ptr p) { ts_device *in = inner_of(d); in->ops->free(in, p); }
-static ts_ptr adopt(ts_device *d, const void *host, size_t n) { ts_device *in = inner_of(d); return in->ops->adopt(in, host, n); }
-static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n) { ts_device *in = inner_of(d); return in->ops->upload(in, p, host, n); }
-static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n) { ts_device *in = inner_of(d); return in->ops->download(in, host, p, n); }
-static ts_status join(ts_device *d) { ts_device *in = inner_of(d); return in->ops->join(in); }
-static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at) { ts_device *in = inner_of(d); return in->ops->pack(in, from, to, at); }
-static ts_status zero(ts_device *d, ts_ptr p, size_t n) { ts_device *in = inner_of(d); return in->ops->zero(in, p, n); }
-static ts_status check(ts_device *d, ts_tensor t, int tag) { ts_device *in = inner_of(d); return add(d, TS_TIME_OTHER, 0, ts_seconds(), in->ops->check(in, t, tag)); }
-static ts_status checked(ts_device *d, int *tag) { ts_device *in = inner_of(d); return in->ops->checked(in, tag); }
+static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->alloc(in, n, p);
+}
+static void release(ts_device *d, ts_ptr p)
+{
+    ts_device *in = inner_of(d);
+    in->ops->free(in, p);
+}
+static ts_ptr adopt(ts_device *d, const void *host, size_t n)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->adopt(in, host, n);
+}
+static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->upload(in, p, host, n);
+}
+static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->download(in, host, p, n);
+}
+static ts_status join(ts_device *d)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->join(in);
+}
+static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->pack(in, from, to, at);
+}
+static ts_status zero(ts_device *d, ts_ptr p, size_t n)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->zero(in, p, n);
+}
+static ts_status check(ts_device *d, ts_tensor t, int tag)
+{
+    ts_device *in = inner_of(d);
+    return add(d, TS_TIME_OTHER, 0, ts_seconds(), in->ops->check(in, t, tag));
+}
+static ts_status checked(ts_device *d, int *tag)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->checked(in, tag);
+}
 
 static void shut(ts_device *d)
 {
@@ -81,9 +134,31 @@ static void shut(ts_device *d)
     free(d);
 }
 
-static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = topk, .peak = peak,
-                           .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
+static const ts_ops ops = {.alloc = alloc,
+                           .free = release,
+                           .adopt = adopt,
+                           .upload = upload,
+                           .download = download,
+                           .join = join,
+                           .pack = pack,
+                           .zero = zero,
+                           .copy = copy,
+                           .gather = gather,
+                           .linear = linear,
+                           .conv = conv,
+                           .norm = norm,
+                           .activate = activate,
+                           .rope = rope,
+                           .attention = attention,
+                           .block_sums = block_sums,
+                           .block_means = block_means,
+                           .topk = topk,
+                           .peak = peak,
+                           .lincomb = lincomb,
+                           .resample = resample,
+                           .check = check,
+                           .checked = checked,
+                           .close = shut};
 
 ts_status ts_profile_open(ts_device *inner, ts_device **out)
 {
@@ -107,7 +182,8 @@ ts_status ts_profile_read(ts_device *d, ts_profile *out, bool reset)
 
 const char *ts_time_name(ts_time t)
 {
-    static const char *const name[TS_TIMES] = {"linear", "convolution", "attention", "search", "norm", "rope", "copy", "other"};
+    static const char *const name[TS_TIMES] = {"linear", "convolution", "attention", "search",
+                                               "norm",   "rope",        "copy",      "other"};
     return name[t];
 }
 

@@ -10,17 +10,24 @@ enum { FLOATS = 1 << TS_F32 | 1 << TS_BF16, STORED = FLOATS | 1 << TS_F16, TEXT 
 static const char *describe(ts_tensor t, char text[TEXT])
 {
     int n = snprintf(text, TEXT, "[");
-    for (int i = 0; i < t.nd && n < TEXT - 40; i++) n += snprintf(text + n, (size_t)(TEXT - n), i ? ", %ld" : "%ld", t.dim[i]);
-    snprintf(text + n, (size_t)(TEXT - n), "] %s", t.type < TS_DTYPES ? ts_dtype_name(t.type) : "of no type");
+    for (int i = 0; i < t.nd && n < TEXT - 40; i++)
+        n += snprintf(text + n, (size_t)(TEXT - n), i ? ", %ld" : "%ld", t.dim[i]);
+    snprintf(text + n, (size_t)(TEXT - n), "] %s",
+             t.type < TS_DTYPES ? ts_dtype_name(t.type) : "of no type");
     return text;
 }
 
-static ts_tensor like(ts_dtype type, int nd, const long *dim) { return ts_tensor_of((ts_ptr){0}, type, nd, dim); }
+static ts_tensor like(ts_dtype type, int nd, const long *dim)
+{
+    return ts_tensor_of((ts_ptr){0}, type, nd, dim);
+}
 
-static ts_status unfit(ts_device *d, const char *op, const char *which, ts_tensor got, const char *wanted, ts_tensor as)
+static ts_status unfit(ts_device *d, const char *op, const char *which, ts_tensor got,
+                       const char *wanted, ts_tensor as)
 {
     char a[TEXT], b[TEXT];
-    return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected %s%s%s", op, which, describe(got, a), wanted, *wanted ? " " : "", describe(as, b));
+    return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected %s%s%s", op, which, describe(got, a),
+                   wanted, *wanted ? " " : "", describe(as, b));
 }
 
 /* A tensor that must be there, of one of the types in the mask, with rows that do not overlap. */
@@ -28,46 +35,59 @@ static ts_status present(ts_device *d, const char *op, const char *which, ts_ten
 {
     char text[TEXT];
     if (!ts_there(t)) return ts_fail(d->err, TS_ESHAPE, "%s: %s is absent", op, which);
-    if (t.type >= TS_DTYPES || !(types >> t.type & 1)) return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected another type", op, which, describe(t, text));
+    if (t.type >= TS_DTYPES || !(types >> t.type & 1))
+        return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected another type", op, which,
+                       describe(t, text));
     bool sane = t.nd >= 1 && t.nd <= 5;
     for (int i = 0; sane && i < t.nd; i++) sane = t.dim[i] >= 0;
     if (!sane || (t.ld < t.dim[t.nd - 1] && ts_rows(t) > 1))
-        return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s with rows %ld elements apart", op, which, describe(t, text), t.ld);
+        return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s with rows %ld elements apart", op, which,
+                       describe(t, text), t.ld);
     return TS_OK;
 }
 
 /* rows x width, whatever the number of dimensions; rows -1: any */
-static ts_status matrix(ts_device *d, const char *op, const char *which, ts_tensor t, int types, long rows, long width)
+static ts_status matrix(ts_device *d, const char *op, const char *which, ts_tensor t, int types,
+                        long rows, long width)
 {
     ts_status st = present(d, op, which, t, types);
     if (st) return st;
     if ((rows >= 0 && ts_rows(t) != rows) || t.dim[t.nd - 1] != width)
-        return unfit(d, op, which, t, "rows and width of", like(t.type, 2, (long[]){rows < 0 ? ts_rows(t) : rows, width}));
+        return unfit(d, op, which, t, "rows and width of",
+                     like(t.type, 2, (long[]){rows < 0 ? ts_rows(t) : rows, width}));
     return TS_OK;
 }
 
 /* A table of one row a timestep, and which row each row of x takes. */
-static ts_status table(ts_device *d, const char *op, const char *which, ts_tensor t, ts_tensor sel, long rows, long width)
+static ts_status table(ts_device *d, const char *op, const char *which, ts_tensor t, ts_tensor sel,
+                       long rows, long width)
 {
     if (!ts_there(t)) return TS_OK;
     ts_status st = matrix(d, op, which, t, 1 << TS_F32, -1, width);
     if (st || !ts_there(sel)) return st;
-    if (sel.type != TS_U8 || ts_count(sel) != rows) return unfit(d, op, "sel", sel, "one number a row:", like(TS_U8, 1, &rows));
+    if (sel.type != TS_U8 || ts_count(sel) != rows)
+        return unfit(d, op, "sel", sel, "one number a row:", like(TS_U8, 1, &rows));
     return TS_OK;
 }
 
-static ts_status vector(ts_device *d, const char *op, const char *which, const ts_weight *w, long width)
+static ts_status vector(ts_device *d, const char *op, const char *which, const ts_weight *w,
+                        long width)
 {
     if (!w) return TS_OK;
-    if (ts_count(w->t) != width || w->t.type != TS_F32) return unfit(d, op, which, w->t, "", like(TS_F32, 1, &width));
-    return d->counting || ts_there(w->t) ? TS_OK : ts_fail(d->err, TS_EDEVICE, "%s: %s of %ld is not resident", op, which, width);
+    if (ts_count(w->t) != width || w->t.type != TS_F32)
+        return unfit(d, op, which, w->t, "", like(TS_F32, 1, &width));
+    return d->counting || ts_there(w->t)
+               ? TS_OK
+               : ts_fail(d->err, TS_EDEVICE, "%s: %s of %ld is not resident", op, which, width);
 }
 
 static ts_status resident(ts_device *d, const char *op, const ts_weight *w, ts_dtype type)
 {
     char text[TEXT];
     if (d->counting || (ts_there(w->t) && w->t.type == type)) return TS_OK;
-    return ts_fail(d->err, TS_EDEVICE, "%s: weight %s is not resident%s%s", op, describe(w->t, text), ts_there(w->t) ? " as " : "", ts_there(w->t) ? ts_dtype_name(type) : "");
+    return ts_fail(d->err, TS_EDEVICE, "%s: weight %s is not resident%s%s", op,
+                   describe(w->t, text), ts_there(w->t) ? " as " : "",
+                   ts_there(w->t) ? ts_dtype_name(type) : "");
 }
 
 ts_status ts_shapes_linear(ts_device *d, const ts_linear *a)
@@ -75,7 +95,8 @@ ts_status ts_shapes_linear(ts_device *d, const ts_linear *a)
     ts_status st;
     TRY(present(d, "linear", "x", a->x, FLOATS));
     long M = ts_rows(a->x), K = a->x.dim[a->x.nd - 1], O = a->w->t.dim[0];
-    if (a->w->t.nd < 2 || O < 1 || ts_count(a->w->t) != O * K) return unfit(d, "linear", "x", a->x, "the width of weight", a->w->t);
+    if (a->w->t.nd < 2 || O < 1 || ts_count(a->w->t) != O * K)
+        return unfit(d, "linear", "x", a->x, "the width of weight", a->w->t);
     TRY(vector(d, "linear", "bias", a->b, O));
     TRY(matrix(d, "linear", "y", a->y, FLOATS, M, O));
     TRY(table(d, "linear", "gate", a->gate, a->sel, M, O));
@@ -92,19 +113,31 @@ ts_status ts_shapes_conv(ts_device *d, const ts_conv *a)
     TRY(present(d, "conv", "x", a->x, FLOATS));
     TRY(present(d, "conv", "y", a->y, FLOATS));
     if (a->x.nd != 4 || a->y.nd != 4 || (w->nd != 4 && w->nd != 5))
-        return ts_fail(d->err, TS_ESHAPE, "conv: x, y and weight have %d, %d and %d dimensions, expected 4, 4 and 4 or 5", a->x.nd, a->y.nd, w->nd);
+        return ts_fail(
+            d->err, TS_ESHAPE,
+            "conv: x, y and weight have %d, %d and %d dimensions, expected 4, 4 and 4 or 5",
+            a->x.nd, a->y.nd, w->nd);
     if (w->dim[1] != a->x.dim[3]) return unfit(d, "conv", "x", a->x, "the channels of weight", *w);
     long want[4] = {0, 0, 0, w->dim[0]};
     for (int i = 0; i < 3; i++) {
-        long k = w->nd == 5 ? w->dim[2 + i] : i ? w->dim[1 + i] : 1, span = a->x.dim[i] + a->pad[2 * i] + a->pad[2 * i + 1] - k;
+        long k = w->nd == 5 ? w->dim[2 + i]
+                 : i        ? w->dim[1 + i]
+                            : 1,
+             span = a->x.dim[i] + a->pad[2 * i] + a->pad[2 * i + 1] - k;
         if (a->stride[i] < 1 || a->pad[2 * i] < 0 || a->pad[2 * i + 1] < 0)
-            return ts_fail(d->err, TS_ESHAPE, "conv: stride %d, padding %d and %d along axis %d", a->stride[i], a->pad[2 * i], a->pad[2 * i + 1], i);
-        if (span < 0) return ts_fail(d->err, TS_ESHAPE, "conv: kernel of %ld along axis %d, x has %ld with its padding", k, i, span + k);
+            return ts_fail(d->err, TS_ESHAPE, "conv: stride %d, padding %d and %d along axis %d",
+                           a->stride[i], a->pad[2 * i], a->pad[2 * i + 1], i);
+        if (span < 0)
+            return ts_fail(d->err, TS_ESHAPE,
+                           "conv: kernel of %ld along axis %d, x has %ld with its padding", k, i,
+                           span + k);
         want[i] = span / a->stride[i] + 1;
     }
-    if (memcmp(want, a->y.dim, sizeof want)) return unfit(d, "conv", "y", a->y, "", like(a->y.type, 4, want));
+    if (memcmp(want, a->y.dim, sizeof want))
+        return unfit(d, "conv", "y", a->y, "", like(a->y.type, 4, want));
     TRY(vector(d, "conv", "bias", a->b, want[3]));
-    if (ts_there(a->resid)) TRY(matrix(d, "conv", "resid", a->resid, 1 << a->y.type, ts_rows(a->y), want[3]));
+    if (ts_there(a->resid))
+        TRY(matrix(d, "conv", "resid", a->resid, 1 << a->y.type, ts_rows(a->y), want[3]));
     TRY(resident(d, "conv", a->w, a->x.type));
 done:
     return st;
@@ -120,7 +153,8 @@ ts_status ts_shapes_norm(ts_device *d, const ts_norm *a)
     TRY(vector(d, "norm", "bias", a->b, C));
     TRY(table(d, "norm", "scale", a->scale, a->sel, N, C));
     TRY(table(d, "norm", "shift", a->shift, a->sel, N, C));
-    if (a->kind == TS_NORM_GROUP && (a->groups < 1 || C % a->groups)) return ts_fail(d->err, TS_ESHAPE, "norm: %ld channels in %d groups", C, a->groups);
+    if (a->kind == TS_NORM_GROUP && (a->groups < 1 || C % a->groups))
+        return ts_fail(d->err, TS_ESHAPE, "norm: %ld channels in %d groups", C, a->groups);
 done:
     return st;
 }
@@ -130,7 +164,8 @@ ts_status ts_shapes_activate(ts_device *d, const ts_activate *a)
     ts_status st;
     TRY(present(d, "activate", "x", a->x, FLOATS));
     TRY(matrix(d, "activate", "y", a->y, FLOATS, ts_rows(a->x), a->x.dim[a->x.nd - 1]));
-    if (ts_there(a->mul)) TRY(matrix(d, "activate", "mul", a->mul, FLOATS, ts_rows(a->x), a->x.dim[a->x.nd - 1]));
+    if (ts_there(a->mul))
+        TRY(matrix(d, "activate", "mul", a->mul, FLOATS, ts_rows(a->x), a->x.dim[a->x.nd - 1]));
 done:
     return st;
 }
@@ -141,9 +176,13 @@ ts_status ts_shapes_rope(ts_device *d, const ts_rope *a)
     char text[TEXT];
     TRY(present(d, "rope", "x", a->x, FLOATS));
     const long *n = a->x.dim;
-    if (a->x.nd != 3 || n[2] % 2) return ts_fail(d->err, TS_ESHAPE, "rope: x is %s, expected [N, A, D] with an even D", describe(a->x, text));
+    if (a->x.nd != 3 || n[2] % 2)
+        return ts_fail(d->err, TS_ESHAPE, "rope: x is %s, expected [N, A, D] with an even D",
+                       describe(a->x, text));
     if (n[0] > 1 && a->x.ld < n[1] * n[2])
-        return ts_fail(d->err, TS_ESHAPE, "rope: x is %s with tokens %ld elements apart, expected %ld or more", describe(a->x, text), a->x.ld, n[1] * n[2]);
+        return ts_fail(d->err, TS_ESHAPE,
+                       "rope: x is %s with tokens %ld elements apart, expected %ld or more",
+                       describe(a->x, text), a->x.ld, n[1] * n[2]);
     TRY(matrix(d, "rope", "cos", a->cos, 1 << TS_F32, n[0], n[2] / 2));
     TRY(matrix(d, "rope", "sin", a->sin, 1 << TS_F32, n[0], n[2] / 2));
 done:
@@ -151,30 +190,49 @@ done:
 }
 
 /* q and k of a search, and a table [.., A, nb, nb] of what is known of their blocks. */
-static ts_status blocks(ts_device *d, const char *op, ts_tensor q, ts_tensor k, const char *which, ts_tensor t)
+static ts_status blocks(ts_device *d, const char *op, ts_tensor q, ts_tensor k, const char *which,
+                        ts_tensor t)
 {
     ts_status st = present(d, op, "q", q, FLOATS);
     if (!st) st = present(d, op, "k", k, 1 << q.type);
     if (st) return st;
-    if (q.nd != 4) return unfit(d, op, "q", q, "four dimensions, such as", like(q.type, 4, (long[]){1, q.dim[0], 1, q.dim[q.nd - 1]}));
-    if (k.nd != 4 || memcmp(q.dim, k.dim, 4 * sizeof *q.dim)) return unfit(d, op, "k", k, "the same as q:", q);
+    if (q.nd != 4)
+        return unfit(d, op, "q", q, "four dimensions, such as",
+                     like(q.type, 4, (long[]){1, q.dim[0], 1, q.dim[q.nd - 1]}));
+    if (k.nd != 4 || memcmp(q.dim, k.dim, 4 * sizeof *q.dim))
+        return unfit(d, op, "k", k, "the same as q:", q);
     long B = q.dim[0], A = q.dim[2], nb = (q.dim[1] + TS_BLOCK - 1) / TS_BLOCK;
-    if (q.ld < A * q.dim[3] || k.ld < A * q.dim[3]) return ts_fail(d->err, TS_ESHAPE, "%s: %ld and %ld elements from token to token, expected at least %ld", op, q.ld, k.ld, A * q.dim[3]);
+    if (q.ld < A * q.dim[3] || k.ld < A * q.dim[3])
+        return ts_fail(d->err, TS_ESHAPE,
+                       "%s: %ld and %ld elements from token to token, expected at least %ld", op,
+                       q.ld, k.ld, A * q.dim[3]);
     st = matrix(d, op, which, t, 1 << TS_F32, B * A * nb, nb);
-    if (!st && t.ld != nb) return ts_fail(d->err, TS_ESHAPE, "%s: rows of %s are %ld elements apart, expected %ld", op, which, t.ld, nb);
+    if (!st && t.ld != nb)
+        return ts_fail(d->err, TS_ESHAPE, "%s: rows of %s are %ld elements apart, expected %ld", op,
+                       which, t.ld, nb);
     return st;
 }
 
 ts_status ts_shapes_block_sums(ts_device *d, const ts_block_sums *a)
 {
     ts_status st = blocks(d, "block sums", a->q, a->k, "sums", a->sums);
-    if (!st) st = matrix(d, "block sums", "lse", a->lse, 1 << TS_F32, a->q.dim[0] * a->q.dim[2], a->q.dim[1]);
-    if (!st && a->lse.ld != a->q.dim[1]) return ts_fail(d->err, TS_ESHAPE, "block sums: rows of lse are %ld elements apart, expected %ld", a->lse.ld, a->q.dim[1]);
-    if (!st && !(a->scale > 0)) return ts_fail(d->err, TS_ESHAPE, "block sums: scale %g, expected more than 0", (double)a->scale);
+    if (!st)
+        st = matrix(d, "block sums", "lse", a->lse, 1 << TS_F32, a->q.dim[0] * a->q.dim[2],
+                    a->q.dim[1]);
+    if (!st && a->lse.ld != a->q.dim[1])
+        return ts_fail(d->err, TS_ESHAPE,
+                       "block sums: rows of lse are %ld elements apart, expected %ld", a->lse.ld,
+                       a->q.dim[1]);
+    if (!st && !(a->scale > 0))
+        return ts_fail(d->err, TS_ESHAPE, "block sums: scale %g, expected more than 0",
+                       (double)a->scale);
     return st;
 }
 
-ts_status ts_shapes_block_means(ts_device *d, const ts_block_means *a) { return blocks(d, "block means", a->q, a->k, "scores", a->scores); }
+ts_status ts_shapes_block_means(ts_device *d, const ts_block_means *a)
+{
+    return blocks(d, "block means", a->q, a->k, "scores", a->scores);
+}
 
 ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
 {
@@ -182,21 +240,34 @@ ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
     ts_status st = present(d, "top-k", "scores", a->scores, 1 << TS_F32);
     if (st) return st;
     const long *s = a->scores.dim;
-    if (a->scores.nd != 3 || s[1] != s[2] || a->scores.ld != s[2]) return unfit(d, "top-k", "scores", a->scores, "packed and square, such as", like(TS_F32, 3, (long[]){s[0], s[1], s[1]}));
-    if (!(a->keep > 0 && a->keep <= 1)) return ts_fail(d->err, TS_ESHAPE, "top-k: keep %g, expected more than 0 and at most 1", a->keep);
-    if (!p->bits.at || p->A != s[0] || p->nb != s[1]) return ts_fail(d->err, TS_ESHAPE, "top-k: a plan of %d heads and %d blocks, expected %ld and %ld", p->A, p->nb, s[0], s[1]);
+    if (a->scores.nd != 3 || s[1] != s[2] || a->scores.ld != s[2])
+        return unfit(d, "top-k", "scores", a->scores, "packed and square, such as",
+                     like(TS_F32, 3, (long[]){s[0], s[1], s[1]}));
+    if (!(a->keep > 0 && a->keep <= 1))
+        return ts_fail(d->err, TS_ESHAPE, "top-k: keep %g, expected more than 0 and at most 1",
+                       a->keep);
+    if (!p->bits.at || p->A != s[0] || p->nb != s[1])
+        return ts_fail(d->err, TS_ESHAPE,
+                       "top-k: a plan of %d heads and %d blocks, expected %ld and %ld", p->A, p->nb,
+                       s[0], s[1]);
     return ts_there(a->stat) ? matrix(d, "top-k", "stat", a->stat, 1 << TS_F32, 3, s[0]) : TS_OK;
 }
 
 ts_status ts_shapes_copy(ts_device *d, const ts_copy *a)
 {
-    if (!a->src.at || !a->dst.at) return ts_fail(d->err, TS_ESHAPE, "copy: the %s is absent", a->src.at ? "target" : "source");
-    if (a->nd < 0 || a->nd > 8) return ts_fail(d->err, TS_ESHAPE, "copy: %d dimensions, expected 0 to 8", a->nd);
+    if (!a->src.at || !a->dst.at)
+        return ts_fail(d->err, TS_ESHAPE, "copy: the %s is absent",
+                       a->src.at ? "target" : "source");
+    if (a->nd < 0 || a->nd > 8)
+        return ts_fail(d->err, TS_ESHAPE, "copy: %d dimensions, expected 0 to 8", a->nd);
     bool known = a->stype < TS_DTYPES && a->dtype < TS_DTYPES;
     if (!known || (a->stype != a->dtype && !(STORED >> a->stype & 1 && STORED >> a->dtype & 1)))
-        return ts_fail(d->err, TS_ESHAPE, "copy: from %s to %s, expected one type or two of F32, BF16 and F16", known ? ts_dtype_name(a->stype) : "?", known ? ts_dtype_name(a->dtype) : "?");
+        return ts_fail(
+            d->err, TS_ESHAPE, "copy: from %s to %s, expected one type or two of F32, BF16 and F16",
+            known ? ts_dtype_name(a->stype) : "?", known ? ts_dtype_name(a->dtype) : "?");
     for (int i = 0; i < a->nd; i++)
-        if (a->dim[i] < 0) return ts_fail(d->err, TS_ESHAPE, "copy: dimension %d is %ld", i, a->dim[i]);
+        if (a->dim[i] < 0)
+            return ts_fail(d->err, TS_ESHAPE, "copy: dimension %d is %ld", i, a->dim[i]);
     return TS_OK;
 }
 
@@ -205,7 +276,8 @@ ts_status ts_shapes_gather(ts_device *d, const ts_gather *a)
     ts_status st;
     TRY(present(d, "gather", "x", a->x, STORED));
     TRY(present(d, "gather", "ids", a->ids, 1 << TS_I32));
-    if (a->x.nd != 2) return ts_fail(d->err, TS_ESHAPE, "gather: x has %d dimensions, expected 2", a->x.nd);
+    if (a->x.nd != 2)
+        return ts_fail(d->err, TS_ESHAPE, "gather: x has %d dimensions, expected 2", a->x.nd);
     TRY(matrix(d, "gather", "y", a->y, STORED, ts_count(a->ids), a->x.dim[1]));
 done:
     return st;
@@ -214,11 +286,13 @@ done:
 ts_status ts_shapes_lincomb(ts_device *d, const ts_lincomb *a)
 {
     ts_status st;
-    if (a->n < 1 || a->n > 8) return ts_fail(d->err, TS_ESHAPE, "lincomb: %d tensors, expected 1 to 8", a->n);
+    if (a->n < 1 || a->n > 8)
+        return ts_fail(d->err, TS_ESHAPE, "lincomb: %d tensors, expected 1 to 8", a->n);
     TRY(present(d, "lincomb", "y", a->y, FLOATS));
     for (int i = 0; i < a->n; i++) {
         TRY(present(d, "lincomb", "x", a->x[i], FLOATS));
-        if (ts_count(a->x[i]) != ts_count(a->y)) return unfit(d, "lincomb", "x", a->x[i], "as many numbers as y:", a->y);
+        if (ts_count(a->x[i]) != ts_count(a->y))
+            return unfit(d, "lincomb", "x", a->x[i], "as many numbers as y:", a->y);
     }
 done:
     return st;
@@ -230,13 +304,18 @@ ts_status ts_shapes_resample(ts_device *d, const ts_resample *a)
     TRY(present(d, "resample", "x", a->x, FLOATS));
     TRY(present(d, "resample", "y", a->y, FLOATS));
     if (a->x.nd != 4 || a->y.nd != 4 || a->ft < 1 || a->fs < 1 || a->drop < 0 || a->drop >= a->ft)
-        return ts_fail(d->err, TS_ESHAPE, "resample: %d and %d dimensions, factors %d and %d, drop %d; expected 4 and 4, 1 or more, less than the first factor", a->x.nd, a->y.nd, a->ft,
-                       a->fs, a->drop);
+        return ts_fail(d->err, TS_ESHAPE,
+                       "resample: %d and %d dimensions, factors %d and %d, drop %d; expected 4 and "
+                       "4, 1 or more, less than the first factor",
+                       a->x.nd, a->y.nd, a->ft, a->fs, a->drop);
     const ts_tensor *fine = a->reduce ? &a->x : &a->y, *coarse = a->reduce ? &a->y : &a->x;
-    long want[4] = {coarse->dim[0] * a->ft - a->drop, coarse->dim[1] * a->fs, coarse->dim[2] * a->fs, fine->dim[3]};
-    if (memcmp(want, fine->dim, sizeof want)) return unfit(d, "resample", a->reduce ? "x" : "y", *fine, "", like(fine->type, 4, want));
+    long want[4] = {coarse->dim[0] * a->ft - a->drop, coarse->dim[1] * a->fs,
+                    coarse->dim[2] * a->fs, fine->dim[3]};
+    if (memcmp(want, fine->dim, sizeof want))
+        return unfit(d, "resample", a->reduce ? "x" : "y", *fine, "", like(fine->type, 4, want));
     if (fine->dim[3] * a->ft * a->fs * a->fs % coarse->dim[3])
-        return ts_fail(d->err, TS_ESHAPE, "resample: %ld channels times %d do not divide into %ld", fine->dim[3], a->ft * a->fs * a->fs, coarse->dim[3]);
+        return ts_fail(d->err, TS_ESHAPE, "resample: %ld channels times %d do not divide into %ld",
+                       fine->dim[3], a->ft * a->fs * a->fs, coarse->dim[3]);
 done:
     return st;
 }
@@ -251,8 +330,13 @@ ts_status ts_shapes_pack(ts_device *d, const ts_host *from, const ts_weight *to,
 {
     long n = 1;
     for (int i = 0; i < from->nd; i++) n *= from->dim[i];
-    if (!from->data || !at.at) return ts_fail(d->err, TS_ESHAPE, "pack: the %s is absent", from->data ? "target" : "source");
-    if (from->type >= TS_DTYPES || !(STORED >> from->type & 1)) return ts_fail(d->err, TS_ESHAPE, "pack: the stored type is not F32, BF16 or F16");
-    if (n != ts_count(to->t)) return ts_fail(d->err, TS_ESHAPE, "pack: %ld numbers are stored, expected %ld", n, ts_count(to->t));
+    if (!from->data || !at.at)
+        return ts_fail(d->err, TS_ESHAPE, "pack: the %s is absent",
+                       from->data ? "target" : "source");
+    if (from->type >= TS_DTYPES || !(STORED >> from->type & 1))
+        return ts_fail(d->err, TS_ESHAPE, "pack: the stored type is not F32, BF16 or F16");
+    if (n != ts_count(to->t))
+        return ts_fail(d->err, TS_ESHAPE, "pack: %ld numbers are stored, expected %ld", n,
+                       ts_count(to->t));
     return TS_OK;
 }

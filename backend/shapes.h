@@ -1,5 +1,7 @@
-/* What every device asks of an operation's arguments before it looks at a number: one place says what fits, in one sentence (what, got, wanted). Each returns TS_OK, TS_ESHAPE, or
- * TS_EDEVICE for a weight that is not resident in the type that the operation needs. Counting devices ask the same but for residency. */
+/* What every device asks of an operation's arguments before it looks at a number: one place says
+ * what fits, in one sentence (what, got, wanted). Each returns TS_OK, TS_ESHAPE, or TS_EDEVICE for
+ * a weight that is not resident in the type that the operation needs. Counting devices ask the same
+ * but for residency. */
 #ifndef TS_SHAPES_H
 #define TS_SHAPES_H
 #include "backend/backend.h"

@@ -67,10 +67,7 @@ long ts_rows(ts_tensor t)
     return n;
 }
 
-long ts_count(ts_tensor t)
-{
-    return t.nd ? ts_rows(t) * t.dim[t.nd - 1] : 1;
-}
+long ts_count(ts_tensor t) { return t.nd ? ts_rows(t) * t.dim[t.nd - 1] : 1; }
 
 ts_tensor ts_view(ts_tensor t, int nd, const long *dim)
 {
@@ -102,5 +99,12 @@ ts_status ts_cast(ts_device *dev, ts_tensor from, ts_tensor to)
 {
     long rows = ts_rows(from), columns = from.dim[from.nd - 1];
     assert(ts_count(from) == ts_count(to) && to.dim[to.nd - 1] == columns);
-    return ts_copy_op(dev, (ts_copy){.src = from.p, .dst = to.p, .stype = from.type, .dtype = to.type, .nd = 2, .dim = {rows, columns}, .ss = {from.ld, 1}, .ds = {to.ld, 1}});
+    return ts_copy_op(dev, (ts_copy){.src = from.p,
+                                     .dst = to.p,
+                                     .stype = from.type,
+                                     .dtype = to.type,
+                                     .nd = 2,
+                                     .dim = {rows, columns},
+                                     .ss = {from.ld, 1},
+                                     .ds = {to.ld, 1}});
 }

@@ -1,4 +1,5 @@
-/* The command batch: what is asked for, in which order it is checked, what is said at the end. Nothing is rendered and nothing is written before every row of every file has been looked at. */
+/* The command batch: what is asked for, in which order it is checked, what is said at the end.
+ * Nothing is rendered and nothing is written before every row of every file has been looked at. */
 #include "cli/batch.h"
 
 #include <errno.h>
@@ -12,15 +13,32 @@
 
 static ts_status check_flags(ts_cli *c)
 {
-    static const struct { ts_flag_id a, b; const char *names; } apart[] = {{TS_F_SHARD, TS_F_QUEUE, "--shard and --queue"}, {TS_F_KEEP_GOING, TS_F_FAIL_FAST, "--keep-going and --fail-fast"}};
+    static const struct {
+        ts_flag_id a, b;
+        const char *names;
+    } apart[] = {{TS_F_SHARD, TS_F_QUEUE, "--shard and --queue"},
+                 {TS_F_KEEP_GOING, TS_F_FAIL_FAST, "--keep-going and --fail-fast"}};
     if (!ts_cli_set(c, TS_F_OUT) && !(ts_cli_set(c, TS_F_STATUS) && c->flags.words))
-        return ts_cli_fail(c, TS_EUSAGE, "batch: the folder of the outputs is missing: tessera batch prompts.txt --out DIR");
-    if (!c->flags.words && !ts_cli_set(c, TS_F_STATUS)) return ts_cli_fail(c, TS_EUSAGE, "batch: a prompt file is missing: tessera batch prompts.txt --out DIR, or - for standard input");
-    if (c->flags.words > TS_WORDS) return ts_cli_fail(c, TS_EUSAGE, "batch: %d files, at most %d at once", c->flags.words, TS_WORDS);
+        return ts_cli_fail(
+            c, TS_EUSAGE,
+            "batch: the folder of the outputs is missing: tessera batch prompts.txt --out DIR");
+    if (!c->flags.words && !ts_cli_set(c, TS_F_STATUS))
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "batch: a prompt file is missing: tessera batch prompts.txt --out DIR, "
+                           "or - for standard input");
+    if (c->flags.words > TS_WORDS)
+        return ts_cli_fail(c, TS_EUSAGE, "batch: %d files, at most %d at once", c->flags.words,
+                           TS_WORDS);
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
-        if (ts_cli_set(c, apart[i].a) && ts_cli_set(c, apart[i].b)) return ts_cli_fail(c, TS_EUSAGE, "batch: %s do not go together", apart[i].names);
-    if (ts_cli_set(c, TS_F_CLAIM_TIMEOUT) && !ts_cli_set(c, TS_F_QUEUE)) return ts_cli_fail(c, TS_EUSAGE, "batch: --claim-timeout has a meaning with --queue only");
-    if (c->flags.value[TS_F_SEED].random) return ts_cli_fail(c, TS_EUSAGE, "--seed: got \"%s\", wanted a number: the seeds of a batch are fixed, so that it can go on where it was stopped", ts_cli_text(c, TS_F_SEED));
+        if (ts_cli_set(c, apart[i].a) && ts_cli_set(c, apart[i].b))
+            return ts_cli_fail(c, TS_EUSAGE, "batch: %s do not go together", apart[i].names);
+    if (ts_cli_set(c, TS_F_CLAIM_TIMEOUT) && !ts_cli_set(c, TS_F_QUEUE))
+        return ts_cli_fail(c, TS_EUSAGE, "batch: --claim-timeout has a meaning with --queue only");
+    if (c->flags.value[TS_F_SEED].random)
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "--seed: got \"%s\", wanted a number: the seeds of a batch are fixed, "
+                           "so that it can go on where it was stopped",
+                           ts_cli_text(c, TS_F_SEED));
     if (ts_cli_set(c, TS_F_NAME)) return ts_batch_template(c, ts_cli_text(c, TS_F_NAME));
     return TS_OK;
 }
@@ -56,7 +74,8 @@ static void print_plan(const ts_batch *b)
         double peak = ts_matmul_peak(b->c->ctx);
         pace = peak > 0 ? 1.4 / peak : 0; /* a large transformer reaches seven tenths of it */
     }
-    printf("%-9s %12s %6s %5s %20s %10s  %s\n", "state", "size", "frames", "steps", "seed", "about", "output");
+    printf("%-9s %12s %6s %5s %20s %10s  %s\n", "state", "size", "frames", "steps", "seed", "about",
+           "output");
     for (int i = 0; i < b->jobs; i++) {
         const ts_job *j = b->job + i;
         char size[32] = "-", time[32] = "-";
@@ -67,9 +86,13 @@ static void print_plan(const ts_batch *b)
         }
         const ts_geometry *g = b->geometry + j->geometry;
         snprintf(size, sizeof size, "%dx%d", g->e.width, g->e.height);
-        if (j->state == TS_JOB_TODO && pace > 0) snprintf(time, sizeof time, "%.3g s", pace * g->cost);
-        printf("%-9s %12s %6d %5d %20llu %10s  %s/%s\n", j->state == TS_JOB_HAD ? "had" : j->state == TS_JOB_GAVE_UP ? "gave up" : "to do", size, g->e.frames, j->q.steps, (unsigned long long)j->q.seed, time,
-               b->out, j->name);
+        if (j->state == TS_JOB_TODO && pace > 0)
+            snprintf(time, sizeof time, "%.3g s", pace * g->cost);
+        printf("%-9s %12s %6d %5d %20llu %10s  %s/%s\n",
+               j->state == TS_JOB_HAD       ? "had"
+               : j->state == TS_JOB_GAVE_UP ? "gave up"
+                                            : "to do",
+               size, g->e.frames, j->q.steps, (unsigned long long)j->q.seed, time, b->out, j->name);
         if (j->state != TS_JOB_TODO) continue;
         todo++, all += pace * g->cost;
     }
@@ -77,7 +100,9 @@ static void print_plan(const ts_batch *b)
     printf("%d row%s to render, about %s\n", todo, todo == 1 ? "" : "s", ts_clock_text(all, about));
 }
 
-typedef struct { int mine, done, failed, skipped, faulty, gave_up, todo; } tally;
+typedef struct {
+    int mine, done, failed, skipped, faulty, gave_up, todo;
+} tally;
 
 static tally count(const ts_batch *b)
 {
@@ -86,7 +111,8 @@ static tally count(const ts_batch *b)
         ts_job_state s = b->job[i].state;
         t.mine += s != TS_JOB_ELSEWHERE;
         t.done += s == TS_JOB_DONE, t.skipped += s == TS_JOB_HAD;
-        t.failed += s == TS_JOB_FAILED, t.faulty += s == TS_JOB_FAULTY, t.gave_up += s == TS_JOB_GAVE_UP, t.todo += s == TS_JOB_TODO;
+        t.failed += s == TS_JOB_FAILED, t.faulty += s == TS_JOB_FAULTY,
+            t.gave_up += s == TS_JOB_GAVE_UP, t.todo += s == TS_JOB_TODO;
     }
     return t;
 }
@@ -99,12 +125,16 @@ static ts_status verdict(ts_batch *b)
     char parts[3][64];
     snprintf(parts[0], sizeof parts[0], "%d can not be used", t.faulty);
     snprintf(parts[1], sizeof parts[1], "%d failed", t.failed);
-    snprintf(parts[2], sizeof parts[2], "%d failed before (--retry renders %s again)", t.gave_up, t.gave_up == 1 ? "it" : "them");
+    snprintf(parts[2], sizeof parts[2], "%d failed before (--retry renders %s again)", t.gave_up,
+             t.gave_up == 1 ? "it" : "them");
     bool on[3] = {t.faulty, t.failed, t.gave_up};
     char all[256] = "";
     for (int i = 0; i < 3; i++)
-        if (on[i]) snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", *all ? ", " : "", parts[i]);
-    return ts_cli_fail(b->c, TS_EFAIL, "%d of %d row%s: %s", bad, t.mine, t.mine == 1 ? "" : "s", all);
+        if (on[i])
+            snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", *all ? ", " : "",
+                     parts[i]);
+    return ts_cli_fail(b->c, TS_EFAIL, "%d of %d row%s: %s", bad, t.mine, t.mine == 1 ? "" : "s",
+                       all);
 }
 
 /* ---- the command ---- */
@@ -113,7 +143,8 @@ static ts_status begin(ts_batch *b)
     ts_status st = TS_OK;
     ts_cli *c = b->c;
     const ts_flag_value *memory = c->flags.value + TS_F_MEMORY;
-    if (ts_cli_set(c, TS_F_SHARD)) TRY(ts_batch_share(c, ts_cli_text(c, TS_F_SHARD), getenv, &b->share, &b->shares));
+    if (ts_cli_set(c, TS_F_SHARD))
+        TRY(ts_batch_share(c, ts_cli_text(c, TS_F_SHARD), getenv, &b->share, &b->shares));
     TRY(ts_cli_open(c, NULL));
     TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
     b->room = memory->set && memory->wide / 8 < ROOM ? (size_t)memory->wide / 8 : ROOM;
@@ -133,8 +164,10 @@ static ts_status make_cache(ts_cli *c)
     struct stat s;
     const char *path = ts_cli_text(c, TS_F_CACHE);
     if (!path) return TS_OK;
-    if (mkdir(path, 0777) && errno != EEXIST) return ts_cli_fail(c, TS_EIO, "--cache: %s can not be made: %s", path, strerror(errno));
-    if (stat(path, &s) || !S_ISDIR(s.st_mode)) return ts_cli_fail(c, TS_EUSAGE, "--cache: %s is not a folder", path);
+    if (mkdir(path, 0777) && errno != EEXIST)
+        return ts_cli_fail(c, TS_EIO, "--cache: %s can not be made: %s", path, strerror(errno));
+    if (stat(path, &s) || !S_ISDIR(s.st_mode))
+        return ts_cli_fail(c, TS_EUSAGE, "--cache: %s is not a folder", path);
     return TS_OK;
 }
 
@@ -142,9 +175,16 @@ static ts_status make_cache(ts_cli *c)
 static void say_skipped(ts_batch *b)
 {
     tally t = count(b);
-    if (t.skipped) ts_screen_note(&b->c->screen, "%d of %d rows skipped: their outputs are there", t.skipped, t.mine);
-    if (t.gave_up) ts_screen_note(&b->c->screen, "%d row%s skipped that failed before: --retry renders %s again", t.gave_up, t.gave_up == 1 ? "" : "s", t.gave_up == 1 ? "it" : "them");
-    if (t.faulty) ts_screen_note(&b->c->screen, "%d row%s skipped that can not be used", t.faulty, t.faulty == 1 ? "" : "s");
+    if (t.skipped)
+        ts_screen_note(&b->c->screen, "%d of %d rows skipped: their outputs are there", t.skipped,
+                       t.mine);
+    if (t.gave_up)
+        ts_screen_note(&b->c->screen,
+                       "%d row%s skipped that failed before: --retry renders %s again", t.gave_up,
+                       t.gave_up == 1 ? "" : "s", t.gave_up == 1 ? "it" : "them");
+    if (t.faulty)
+        ts_screen_note(&b->c->screen, "%d row%s skipped that can not be used", t.faulty,
+                       t.faulty == 1 ? "" : "s");
 }
 
 static ts_status work(ts_batch *b)
@@ -153,7 +193,10 @@ static ts_status work(ts_batch *b)
     TRY(ts_manifest_open(b));
     TRY(ts_manifest_read(b));
     TRY(ts_batch_plan(b));
-    if (ts_cli_set(b->c, TS_F_FAIL_FAST) && b->faults) TRY(ts_cli_fail(b->c, TS_EMODEL, "batch: %d fault%s in the files, and --fail-fast: nothing is rendered", b->faults, b->faults == 1 ? "" : "s"));
+    if (ts_cli_set(b->c, TS_F_FAIL_FAST) && b->faults)
+        TRY(ts_cli_fail(b->c, TS_EMODEL,
+                        "batch: %d fault%s in the files, and --fail-fast: nothing is rendered",
+                        b->faults, b->faults == 1 ? "" : "s"));
     TRY(ts_batch_work_open(b));
     say_skipped(b);
     st = ts_batch_render(b);
@@ -164,13 +207,16 @@ static ts_status work(ts_batch *b)
     ts_screen_batch_done(&b->c->screen, t.done, t.failed + t.faulty + t.gave_up, t.skipped);
     ts_batch_table(b);
     if (!st) st = verdict(b);
-    if (ts_cli_set(b->c, TS_F_REPORT)) { /* of all shares: the last one to end writes what the others did, too */
+    /* of all shares: the last one to end writes what the others did, too */
+    if (ts_cli_set(b->c, TS_F_REPORT)) {
         char sentence[sizeof b->c->error];
         memcpy(sentence, b->c->error, sizeof sentence);
         ts_status page = ts_manifest_others(b);
         if (!page) page = ts_batch_page(b, ts_cli_text(b->c, TS_F_REPORT));
-        if (st) memcpy(b->c->error, sentence, sizeof sentence);
-        else st = page;
+        if (st)
+            memcpy(b->c->error, sentence, sizeof sentence);
+        else
+            st = page;
     }
 done:
     return st;

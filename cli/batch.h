@@ -1,4 +1,5 @@
-/* One batch: the rows of its files, who renders which of them, and the account of what is done. Internal to cli/batch*.c. docs/formats.md has the files. */
+/* One batch: the rows of its files, who renders which of them, and the account of what is done.
+ * Internal to cli/batch*.c. docs/formats.md has the files. */
 #ifndef TS_BATCH_H
 #define TS_BATCH_H
 #include "cli/cli.h"
@@ -15,11 +16,11 @@ typedef enum {
     TS_JOB_FAILED
 } ts_job_state;
 
-typedef struct { /* one rendering: a row of a file, or one of its copies */
-    const char *file;      /* for sentences */
+typedef struct {      /* one rendering: a row of a file, or one of its copies */
+    const char *file; /* for sentences */
     const ts_prompt *row;
-    int copy;              /* from 1 */
-    ts_request q;          /* its strings belong to files, command line and model */
+    int copy;     /* from 1 */
+    ts_request q; /* its strings belong to files, command line and model */
     int crf;
     bool folder;           /* numbered PNGs */
     const char *extension; /* ".mp4"; "" for a folder */
@@ -29,17 +30,18 @@ typedef struct { /* one rendering: a row of a file, or one of its copies */
     int geometry;          /* index of its kind of run */
     int text[2], texts;    /* ids in ts_batch.texts: prompt, negative */
     ts_job_state state;
-    bool replaces;         /* another file of its name is there, which --overwrite gives up */
-    bool found;            /* done, as its file shows, without a record that says so */
+    bool replaces; /* another file of its name is there, which --overwrite gives up */
+    bool found;    /* done, as its file shows, without a record that says so */
     double seconds;
-    char *error;           /* why it is faulty or failed */
+    char *error; /* why it is faulty or failed */
 } ts_job;
 
 typedef struct { /* jobs whose runs have the same sizes */
-    int first;             /* its first job */
-    double cost;           /* floating-point operations, those of the decoder weighed by how slowly they go */
+    int first;   /* its first job */
+    /* floating-point operations, those of the decoder weighed by how slowly they go */
+    double cost;
     ts_estimate e;
-    char *error;           /* it can not be rendered: why; NULL: it can */
+    char *error; /* it can not be rendered: why; NULL: it can */
 } ts_geometry;
 
 typedef struct ts_manifest ts_manifest;
@@ -47,28 +49,30 @@ typedef struct ts_queue ts_queue;
 
 typedef struct {
     ts_cli *c;
-    const char *out;       /* folder, without a slash at its end */
-    const char *model;     /* as hashes have it */
+    const char *out;   /* folder, without a slash at its end */
+    const char *model; /* as hashes have it */
     ts_prompts **file;
     int files, faults;
-    ts_job *job;           /* in order of files and rows */
+    ts_job *job; /* in order of files and rows */
     int jobs;
     ts_geometry *geometry;
     int geometries;
-    int *order;            /* of rendering: indices of jobs */
-    int share, shares;     /* from 1 of so many; 1 of 1: all */
-    char label[80];        /* of this process among those that may work on one folder: "all", "2-of-4", "host-123" */
-    char *work;            /* folder of unfinished files, within `out` */
+    int *order;        /* of rendering: indices of jobs */
+    int share, shares; /* from 1 of so many; 1 of 1: all */
+    /* of this process among those that may work on one folder: "all", "2-of-4", "host-123" */
+    char label[80];
+    char *work; /* folder of unfinished files, within `out` */
     ts_manifest *manifest;
-    ts_queue *queue;       /* NULL: static shares */
+    ts_queue *queue; /* NULL: static shares */
     ts_texts *texts;
-    bool *encoded;         /* by id: its states are in memory, or could not be made */
+    bool *encoded; /* by id: its states are in memory, or could not be made */
     int texts_max;
-    size_t room;           /* bytes that states may take at once */
+    size_t room; /* bytes that states may take at once */
 } ts_batch;
 
 /* ---- batch_rows.c: files -> jobs ---- */
-/* Reads all files, checks every value. Faults are counted and told at once, all of them. TS_EMODEL: a file can not be read, or no row of any can be used. */
+/* Reads all files, checks every value. Faults are counted and told at once, all of them. TS_EMODEL:
+ * a file can not be read, or no row of any can be used. */
 ts_status ts_batch_read(ts_batch *);
 void ts_batch_free_jobs(ts_batch *);
 
@@ -81,15 +85,19 @@ ts_status ts_batch_names(ts_batch *, const char *template);
 
 /* ---- batch_share.c ---- */
 /* "2/4", "auto", "auto/4"; environment through `get`, which may be getenv. TS_EUSAGE. */
-ts_status ts_batch_share(ts_cli *, const char *text, char *(*get)(const char *), int *share, int *shares);
+ts_status ts_batch_share(ts_cli *, const char *text, char *(*get)(const char *), int *share,
+                         int *shares);
 
 /* ---- batch_manifest.c: the account, and the lock ---- */
-/* Makes the folder, opens and locks the account of this process, and looks whether somebody else works on the same rows. TS_EUSAGE names who does; TS_EIO. */
+/* Makes the folder, opens and locks the account of this process, and looks whether somebody else
+ * works on the same rows. TS_EUSAGE names who does; TS_EIO. */
 ts_status ts_manifest_open(ts_batch *);
 void ts_manifest_close(ts_batch *);
-/* What all accounts in the folder say of the jobs: sets their states. Needs no lock. TS_EUSAGE: outputs that exist and are not theirs, all of them told. */
+/* What all accounts in the folder say of the jobs: sets their states. Needs no lock. TS_EUSAGE:
+ * outputs that exist and are not theirs, all of them told. */
 ts_status ts_manifest_read(ts_batch *);
-ts_status ts_manifest_others(ts_batch *);  /* the same of rows that are elsewhere, when the work is done */
+/* the same of rows that are elsewhere, when the work is done */
+ts_status ts_manifest_others(ts_batch *);
 /* status: "started", "done", "failed". On the disk when it returns. */
 ts_status ts_manifest_add(ts_batch *, const ts_job *, const char *status);
 /* Seconds per unit of cost of the rows done before; 0: none. */
@@ -97,34 +105,44 @@ double ts_manifest_pace(const ts_batch *);
 ts_status ts_batch_status(ts_cli *, const char *out); /* --status */
 
 /* ---- batch_files.c: from work folder to output ---- */
-ts_status ts_batch_make_parents(ts_cli *, char *path); /* every folder in front of a slash; the path is written to meanwhile */
-ts_status ts_batch_work_open(ts_batch *);  /* makes it, removes what a killed process of the same share left */
-void ts_batch_work_close(ts_batch *);      /* removes it when empty */
+/* every folder in front of a slash; the path is written to meanwhile */
+ts_status ts_batch_make_parents(ts_cli *, char *path);
+/* makes it, removes what a killed process of the same share left */
+ts_status ts_batch_work_open(ts_batch *);
+void ts_batch_work_close(ts_batch *);                    /* removes it when empty */
 char *ts_batch_path(const ts_batch *, const char *name); /* OUT/name; malloc'd; NULL: no memory */
 bool ts_batch_exists(const ts_batch *, const char *name);
 char *ts_batch_work_path(const ts_batch *, const ts_job *, const char *end); /* WORK/id+end */
-char *ts_batch_state_path(const ts_batch *, const ts_job *); /* of --resume-steps; workers of a queue share it; malloc'd */
+/* of --resume-steps; workers of a queue share it; malloc'd */
+char *ts_batch_state_path(const ts_batch *, const ts_job *);
 /* The finished file or folder gets its name. TS_EFAIL: another one is there already. */
 ts_status ts_batch_publish(ts_batch *, const ts_job *, const char *from);
 void ts_remove_tree(const char *path);
 
 /* ---- batch_render.c ---- */
-ts_status ts_batch_plan(ts_batch *);       /* texts, geometries, cost, order; geometries that can not be rendered make their jobs fail */
-ts_status ts_batch_render(ts_batch *);     /* all that is to do. TS_ESTOP, TS_EIO, TS_EMODEL, and TS_EFAIL with --fail-fast */
+/* texts, geometries, cost, order; geometries that can not be rendered make their jobs fail */
+ts_status ts_batch_plan(ts_batch *);
+/* all that is to do. TS_ESTOP, TS_EIO, TS_EMODEL, and TS_EFAIL with --fail-fast */
+ts_status ts_batch_render(ts_batch *);
 
 /* ---- queue_redis.c; queue_none.c in a build without hiredis ---- */
-ts_status ts_queue_open(ts_batch *);       /* TS_EUSAGE: the URL, or this build has no hiredis; TS_EDEVICE: no server */
+/* TS_EUSAGE: the URL, or this build has no hiredis; TS_EDEVICE: no server */
+ts_status ts_queue_open(ts_batch *);
 void ts_queue_close(ts_batch *);
-ts_status ts_queue_fill(ts_batch *);       /* offers all jobs that are to do and that nobody offered before */
-ts_status ts_queue_next(ts_batch *, int *job); /* claims one; waits for those of others that may come back; -1: all are finished */
+/* offers all jobs that are to do and that nobody offered before */
+ts_status ts_queue_fill(ts_batch *);
+/* claims one; waits for those of others that may come back; -1: all are finished */
+ts_status ts_queue_next(ts_batch *, int *job);
 ts_status ts_queue_holds(ts_batch *, bool *); /* whether the claim is still ours, and renews it */
-void ts_queue_renew(void *batch);          /* while working: keeps the claim fresh; any number of times */
+/* while working: keeps the claim fresh; any number of times */
+void ts_queue_renew(void *batch);
 ts_status ts_queue_finish(ts_batch *, const ts_job *); /* done or failed */
 
 /* ---- batch_report.c ---- */
 void ts_batch_table(const ts_batch *);
 ts_status ts_batch_page(ts_batch *, const char *path);
-typedef struct ts_strip ts_strip; /* a sink that hands frames on and keeps a small picture of some of them */
+/* a sink that hands frames on and keeps a small picture of some of them */
+typedef struct ts_strip ts_strip;
 ts_sink *ts_strip_open(ts_sink *to, int frames, ts_strip **);
 void ts_strip_save(ts_batch *, ts_strip *, const ts_job *);
 void ts_strip_close(ts_strip *);

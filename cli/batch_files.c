@@ -1,5 +1,6 @@
-/* Where outputs are while they are written, and how they get their names: a file of a batch is made in OUT/.tessera-batch/SHARE/ and renamed when it is whole, so that a name in the folder always stands
- * for a finished output. */
+/* Where outputs are while they are written, and how they get their names: a file of a batch is made
+ * in OUT/.tessera-batch/SHARE/ and renamed when it is whole, so that a name in the folder always
+ * stands for a finished output. */
 #include "cli/batch.h"
 
 #include <dirent.h>
@@ -52,7 +53,8 @@ ts_status ts_batch_make_parents(ts_cli *c, char *path)
 {
     for (char *s = path + 1; (s = strchr(s, '/')); s++) {
         *s = 0;
-        if (mkdir(path, 0777) && errno != EEXIST) return ts_cli_fail(c, TS_EIO, "%s: can not be made: %s", path, strerror(errno));
+        if (mkdir(path, 0777) && errno != EEXIST)
+            return ts_cli_fail(c, TS_EIO, "%s: can not be made: %s", path, strerror(errno));
         *s = '/';
     }
     return TS_OK;
@@ -75,7 +77,9 @@ static void remove_dead(ts_batch *b)
         char *rest, *path = NULL;
         if (strncmp(e->d_name, b->label, n + 1)) continue;
         long pid = strtol(e->d_name + n + 1, &rest, 10);
-        if (*rest || pid < 1 || kill((pid_t)pid, 0) == 0 || errno != ESRCH || asprintf(&path, "%s/%s", inside, e->d_name) < 0) continue;
+        if (*rest || pid < 1 || kill((pid_t)pid, 0) == 0 || errno != ESRCH ||
+            asprintf(&path, "%s/%s", inside, e->d_name) < 0)
+            continue;
         ts_remove_tree(path);
         free(path);
     }
@@ -86,19 +90,24 @@ ts_status ts_batch_work_open(ts_batch *b)
 {
     ts_status st = TS_OK;
     char *inside = NULL;
-    if (asprintf(&b->work, "%s/.tessera-batch/%s", b->out, b->label) < 0 || asprintf(&inside, "%s/", b->work) < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+    if (asprintf(&b->work, "%s/.tessera-batch/%s", b->out, b->label) < 0 ||
+        asprintf(&inside, "%s/", b->work) < 0)
+        TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
     TRY(ts_batch_make_parents(b->c, inside));
     if (b->queue && ts_cli_set(b->c, TS_F_RESUME_STEPS)) {
         free(inside);
-        if (asprintf(&inside, "%s/.tessera-batch/queue/", b->out) < 0) TRY((inside = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
+        if (asprintf(&inside, "%s/.tessera-batch/queue/", b->out) < 0)
+            TRY((inside = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
         TRY(ts_batch_make_parents(b->c, inside));
     }
     if (b->queue) remove_dead(b);
     DIR *d = opendir(b->work);
     if (!d) TRY(ts_cli_fail(b->c, TS_EIO, "%s: %s", b->work, strerror(errno)));
-    for (struct dirent *e; (e = readdir(d));) { /* what is half belongs to nobody: the folder's account is locked by us */
+    /* what is half belongs to nobody: the folder's account is locked by us */
+    for (struct dirent *e; (e = readdir(d));) {
         char *path = NULL;
-        bool keep = ends_with(e->d_name, ".state") && e->d_name[0] != '.' && ts_cli_set(b->c, TS_F_RESUME_STEPS);
+        bool keep = ends_with(e->d_name, ".state") && e->d_name[0] != '.' &&
+                    ts_cli_set(b->c, TS_F_RESUME_STEPS);
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         if (!keep && asprintf(&path, "%s/%s", b->work, e->d_name) >= 0) ts_remove_tree(path);
         free(path);
@@ -123,7 +132,8 @@ void ts_batch_work_close(ts_batch *b)
     b->work = NULL;
 }
 
-/* rename that never replaces. Where the file system can not do that in one step, a hard link does it for files; a folder replaces only an empty one. */
+/* rename that never replaces. Where the file system can not do that in one step, a hard link does
+ * it for files; a folder replaces only an empty one. */
 static int rename_new(const char *from, const char *to)
 {
     struct stat s;
@@ -131,7 +141,10 @@ static int rename_new(const char *from, const char *to)
     if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP) return -1;
     if (stat(from, &s)) return -1;
     if (S_ISDIR(s.st_mode)) return access(to, F_OK) == 0 ? (errno = EEXIST, -1) : rename(from, to);
-    if (link(from, to)) return errno == EPERM || errno == ENOTSUP ? (access(to, F_OK) == 0 ? (errno = EEXIST, -1) : rename(from, to)) : -1;
+    if (link(from, to))
+        return errno == EPERM || errno == ENOTSUP
+                   ? (access(to, F_OK) == 0 ? (errno = EEXIST, -1) : rename(from, to))
+                   : -1;
     return unlink(from);
 }
 
@@ -151,13 +164,19 @@ ts_status ts_batch_publish(ts_batch *b, const ts_job *j, const char *from)
     struct stat s;
     if (!to) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
     TRY(ts_batch_make_parents(b->c, to));
-    if (j->replaces && lstat(to, &s) == 0 && (S_ISDIR(s.st_mode) || j->folder)) { /* folders do not replace each other: the old one steps aside */
-        if (asprintf(&old, "%s.old", from) < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
-        if (rename(to, old)) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be replaced: %s", to, strerror(errno)));
+    /* folders do not replace each other: the old one steps aside */
+    if (j->replaces && lstat(to, &s) == 0 && (S_ISDIR(s.st_mode) || j->folder)) {
+        if (asprintf(&old, "%s.old", from) < 0)
+            TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+        if (rename(to, old))
+            TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be replaced: %s", to, strerror(errno)));
     }
     int failed = j->replaces && !old ? rename(from, to) : rename_new(from, to);
-    if (failed && errno == EEXIST) TRY(ts_cli_fail(b->c, TS_EFAIL, "%s exists: somebody else wrote it in the meantime", to));
-    if (failed) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be renamed from %s: %s", to, from, strerror(errno)));
+    if (failed && errno == EEXIST)
+        TRY(ts_cli_fail(b->c, TS_EFAIL, "%s exists: somebody else wrote it in the meantime", to));
+    if (failed)
+        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be renamed from %s: %s", to, from,
+                        strerror(errno)));
     sync_folder_of(to);
     if (old) ts_remove_tree(old);
 done:

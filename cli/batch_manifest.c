@@ -1,5 +1,8 @@
-/* The account of a batch: JSON Lines in OUT, one file a share, each line on the disk before the work goes on. It is the lock, too: who works on a share holds its account locked, and the account's last
- * `run` line says who that is. What a row's state is follows from the accounts of all shares and from which outputs exist, so that a batch may be shared out differently the next time. */
+/* The account of a batch: JSON Lines in OUT, one file a share, each line on the disk before the
+ * work goes on. It is the lock, too: who works on a share holds its account locked, and the
+ * account's last `run` line says who that is. What a row's state is follows from the accounts of
+ * all shares and from which outputs exist, so that a batch may be shared out differently the next
+ * time. */
 #include "cli/batch.h"
 
 #include <cjson/cJSON.h>
@@ -44,7 +47,8 @@ static double number_of(const cJSON *j, const char *key)
     return cJSON_IsNumber(v) ? v->valuedouble : 0;
 }
 
-/* One write a line, so that a kill leaves a whole line or none; a power failure may leave a part, which readers pass over. Takes the object. */
+/* One write a line, so that a kill leaves a whole line or none; a power failure may leave a part,
+ * which readers pass over. Takes the object. */
 static ts_status append(ts_batch *b, cJSON *j)
 {
     ts_status st = TS_OK;
@@ -56,8 +60,12 @@ static ts_status append(ts_batch *b, cJSON *j)
     int n = text ? asprintf(&line, "%s\n", text) : -1;
     if (n < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a line of %s", b->manifest->path));
     ssize_t wrote = write(b->manifest->fd, line, (size_t)n);
-    if (wrote != n) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", b->manifest->path, wrote < 0 ? strerror(errno) : "the disk is full"));
-    if (fsync(b->manifest->fd) && errno != EINVAL && errno != ENOTSUP) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be brought to the disk: %s", b->manifest->path, strerror(errno)));
+    if (wrote != n)
+        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", b->manifest->path,
+                        wrote < 0 ? strerror(errno) : "the disk is full"));
+    if (fsync(b->manifest->fd) && errno != EINVAL && errno != ENOTSUP)
+        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be brought to the disk: %s", b->manifest->path,
+                        strerror(errno)));
 done:
     free(text);
     if (n >= 0) free(line);
@@ -75,17 +83,21 @@ ts_status ts_manifest_add(ts_batch *b, const ts_job *j, const char *status)
     cJSON_AddNumberToObject(o, "line", j->row->line);
     cJSON_AddNumberToObject(o, "index", j->row->index);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)j->q.seed);
-    if (j->q.seed <= UINT64_C(1) << 53) cJSON_AddRawToObject(o, "seed", seed);
-    else cJSON_AddStringToObject(o, "seed", seed);
+    if (j->q.seed <= UINT64_C(1) << 53)
+        cJSON_AddRawToObject(o, "seed", seed);
+    else
+        cJSON_AddStringToObject(o, "seed", seed);
     if (!strcmp(status, "started") && j->replaces) cJSON_AddBoolToObject(o, "replaces", true);
-    if (strcmp(status, "started") && !j->found) cJSON_AddNumberToObject(o, "seconds", (double)(long)(j->seconds * 1000) / 1000);
+    if (strcmp(status, "started") && !j->found)
+        cJSON_AddNumberToObject(o, "seconds", (double)(long)(j->seconds * 1000) / 1000);
     if (j->found) cJSON_AddBoolToObject(o, "found", true);
     if (j->error && !strcmp(status, "failed")) cJSON_AddStringToObject(o, "error", j->error);
     return append(b, o);
 }
 
 /* ---- all accounts of a folder ---- */
-/* Calls `each` for every line of every account that is JSON; share: the middle of the file's name, "all" where it has none. */
+/* Calls `each` for every line of every account that is JSON; share: the middle of the file's name,
+ * "all" where it has none. */
 typedef void visit(void *user, const char *share, const char *path, const cJSON *);
 
 static bool is_account(const char *name, char share[256])
@@ -113,7 +125,9 @@ static void read_account(const char *path, const char *share, visit *each, void 
 }
 
 /* Calls `each` for every account of the folder until one is no success. */
-static ts_status visit_accounts(const char *out, ts_status (*each)(void *user, const char *share, const char *path), void *user)
+static ts_status visit_accounts(const char *out,
+                                ts_status (*each)(void *user, const char *share, const char *path),
+                                void *user)
 {
     ts_status st = TS_OK;
     struct dirent **list;
@@ -121,7 +135,8 @@ static ts_status visit_accounts(const char *out, ts_status (*each)(void *user, c
     int n = scandir(out, &list, NULL, alphasort);
     for (int i = 0; i < n; i++) {
         char *path = NULL;
-        if (!st && is_account(list[i]->d_name, share) && asprintf(&path, "%s/%s", out, list[i]->d_name) >= 0) {
+        if (!st && is_account(list[i]->d_name, share) &&
+            asprintf(&path, "%s/%s", out, list[i]->d_name) >= 0) {
             st = each(user, share, path);
             free(path);
         }
@@ -131,7 +146,10 @@ static ts_status visit_accounts(const char *out, ts_status (*each)(void *user, c
     return st;
 }
 
-typedef struct { visit *each; void *user; } reader;
+typedef struct {
+    visit *each;
+    void *user;
+} reader;
 
 static ts_status read_one(void *user, const char *share, const char *path)
 {
@@ -140,7 +158,10 @@ static ts_status read_one(void *user, const char *share, const char *path)
     return TS_OK;
 }
 
-static void read_accounts(const char *out, visit *each, void *user) { visit_accounts(out, read_one, &(reader){each, user}); }
+static void read_accounts(const char *out, visit *each, void *user)
+{
+    visit_accounts(out, read_one, &(reader){each, user});
+}
 
 static bool is_locked(const char *path)
 {
@@ -153,21 +174,28 @@ static bool is_locked(const char *path)
 }
 
 /* ---- the lock ---- */
-typedef struct { char who[512]; } holder;
+typedef struct {
+    char who[512];
+} holder;
 
 static void name_holder(void *user, const char *share, const char *path, const cJSON *j)
 {
     holder *h = user;
     (void)share, (void)path;
     if (cJSON_GetObjectItemCaseSensitive(j, "run"))
-        snprintf(h->who, sizeof h->who, "process %.0f on %.100s, since %.40s", number_of(j, "pid"), text_of(j, "host"), text_of(j, "at"));
+        snprintf(h->who, sizeof h->who, "process %.0f on %.100s, since %.40s", number_of(j, "pid"),
+                 text_of(j, "host"), text_of(j, "at"));
 }
 
 static ts_status in_use(ts_batch *b, const char *path, const char *share)
 {
     holder h = {"another process"};
     read_account(path, share, name_holder, &h);
-    if (!strcmp(share, "all")) return ts_cli_fail(b->c, TS_EUSAGE, "%s is in use by %s: --shard I/N or --queue for all of them lets several work on one folder", b->out, h.who);
+    if (!strcmp(share, "all"))
+        return ts_cli_fail(b->c, TS_EUSAGE,
+                           "%s is in use by %s: --shard I/N or --queue for all of them lets "
+                           "several work on one folder",
+                           b->out, h.who);
     return ts_cli_fail(b->c, TS_EUSAGE, "%s is in use by %s, as share %s", b->out, h.who, share);
 }
 
@@ -175,7 +203,8 @@ static ts_status in_use(ts_batch *b, const char *path, const char *share)
 static bool compatible(const char *a, const char *b)
 {
     int n, m, k, end = 0;
-    bool x = sscanf(a, "%d-of-%d%n", &k, &n, &end) == 2 && !a[end], y = sscanf(b, "%d-of-%d%n", &k, &m, &end) == 2 && !b[end];
+    bool x = sscanf(a, "%d-of-%d%n", &k, &n, &end) == 2 && !a[end],
+         y = sscanf(b, "%d-of-%d%n", &k, &m, &end) == 2 && !b[end];
     if (!strcmp(a, "all") || !strcmp(b, "all")) return false;
     return x && y ? n == m : !x && !y;
 }
@@ -193,8 +222,10 @@ static ts_status add_run(ts_batch *b)
     int mine = 0;
     cJSON *j = cJSON_CreateObject(), *files = cJSON_CreateArray();
     gethostname(host, sizeof host - 1);
-    for (int i = 0; i < b->jobs; i++) mine += b->job[i].state != TS_JOB_ELSEWHERE && b->job[i].state != TS_JOB_FAULTY;
-    for (int i = 0; i < b->files; i++) cJSON_AddItemToArray(files, cJSON_CreateString(b->file[i]->name));
+    for (int i = 0; i < b->jobs; i++)
+        mine += b->job[i].state != TS_JOB_ELSEWHERE && b->job[i].state != TS_JOB_FAULTY;
+    for (int i = 0; i < b->files; i++)
+        cJSON_AddItemToArray(files, cJSON_CreateString(b->file[i]->name));
     snprintf(share, sizeof share, "%d/%d", b->share, b->shares);
     cJSON_AddNumberToObject(j, "run", 1);
     cJSON_AddStringToObject(j, "tessera", ts_version());
@@ -214,8 +245,10 @@ static ts_status make_folder(ts_batch *b)
     char *inside = ts_batch_path(b, "");
     if (!inside) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path");
     TRY(ts_batch_make_parents(b->c, inside));
-    if (stat(b->out, &s) || !S_ISDIR(s.st_mode)) TRY(ts_cli_fail(b->c, TS_EUSAGE, "--out: %s is not a folder", b->out));
-    if (access(b->out, W_OK | X_OK)) TRY(ts_cli_fail(b->c, TS_EIO, "--out: can not write into %s: %s", b->out, strerror(errno)));
+    if (stat(b->out, &s) || !S_ISDIR(s.st_mode))
+        TRY(ts_cli_fail(b->c, TS_EUSAGE, "--out: %s is not a folder", b->out));
+    if (access(b->out, W_OK | X_OK))
+        TRY(ts_cli_fail(b->c, TS_EIO, "--out: can not write into %s: %s", b->out, strerror(errno)));
 done:
     free(inside);
     return st;
@@ -231,18 +264,25 @@ ts_status ts_manifest_open(ts_batch *b)
     if (!m) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for an account");
     m->fd = -1;
     TRY(make_folder(b));
-    int n = strcmp(b->label, "all") ? asprintf(&m->path, "%s/" STEM ".%s" END, b->out, b->label) : asprintf(&m->path, "%s/" STEM END, b->out);
+    int n = strcmp(b->label, "all") ? asprintf(&m->path, "%s/" STEM ".%s" END, b->out, b->label)
+                                    : asprintf(&m->path, "%s/" STEM END, b->out);
     if (n < 0) TRY((m->path = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
     m->fd = open(m->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (m->fd < 0) TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
+    if (m->fd < 0)
+        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
     if (fcntl(m->fd, F_OFD_SETLK, &l)) {
         if (errno == EAGAIN || errno == EACCES) TRY(in_use(b, m->path, b->label));
         char text[512];
-        snprintf(text, sizeof text, "%.300s can not be locked (%.60s): nobody will be kept from rendering the same rows at the same time", m->path, strerror(errno));
+        snprintf(text, sizeof text,
+                 "%.300s can not be locked (%.60s): nobody will be kept from rendering the same "
+                 "rows at the same time",
+                 m->path, strerror(errno));
         ts_screen_warn(&b->c->screen, text);
     }
     TRY(visit_accounts(b->out, refuse_other, b));
-    if (fstat(m->fd, &s) == 0 && s.st_size > 0 && pread(m->fd, &last, 1, s.st_size - 1) == 1 && last != '\n' && write(m->fd, "\n", 1) != 1) /* after a power failure */
+    /* after a power failure */
+    if (fstat(m->fd, &s) == 0 && s.st_size > 0 && pread(m->fd, &last, 1, s.st_size - 1) == 1 &&
+        last != '\n' && write(m->fd, "\n", 1) != 1)
         TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
     TRY(add_run(b));
     int folder = open(b->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -263,29 +303,37 @@ void ts_manifest_close(ts_batch *b)
 /* ---- states ---- */
 typedef struct {
     ts_job *job;
-    bool done, begun;      /* a line of its id says so; begun: and no other file of its name was there */
+    /* a line of its id says so; begun: and no other file of its name was there */
+    bool done, begun;
     char last[40], status[16];
     double seconds;
     char *error;
 } past;
 typedef struct {
-    past *list;            /* by name */
+    past *list; /* by name */
     int n;
     double seconds, cost;
 } reading;
 
-static int by_name(const void *a, const void *b) { return strcmp(((const past *)a)->job->name, ((const past *)b)->job->name); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const past *)a)->job->name, ((const past *)b)->job->name);
+}
 
 static void collect(void *user, const char *share, const char *path, const cJSON *j)
 {
     reading *r = user;
     ts_job named = {.name = (char *)text_of(j, "output")};
-    past key = {.job = &named}, *p = *named.name && r->n ? bsearch(&key, r->list, (size_t)r->n, sizeof key, by_name) : NULL;
+    past key = {.job = &named}, *p = *named.name && r->n
+                                         ? bsearch(&key, r->list, (size_t)r->n, sizeof key, by_name)
+                                         : NULL;
     (void)share, (void)path;
     if (!p || strcmp(text_of(j, "hash"), p->job->id)) return;
     const char *status = text_of(j, "status"), *at = text_of(j, "at");
     if (!strcmp(status, "done")) p->done = true, p->seconds = number_of(j, "seconds");
-    if (!strcmp(status, "started") && !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces"))) p->begun = true;
+    if (!strcmp(status, "started") &&
+        !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces")))
+        p->begun = true;
     if (strcmp(at, p->last) < 0) return;
     snprintf(p->last, sizeof p->last, "%s", at);
     snprintf(p->status, sizeof p->status, "%s", status);
@@ -298,7 +346,8 @@ static bool settle(ts_batch *b, past *p)
 {
     ts_job *j = p->job;
     bool there = ts_batch_exists(b, j->name), retry = ts_cli_set(b->c, TS_F_RETRY);
-    if (there && (p->done || p->begun)) { /* names appear by renaming what is whole: a row that began and has its output is done */
+    /* names appear by renaming what is whole: a row that began and has its output is done */
+    if (there && (p->done || p->begun)) {
         j->state = TS_JOB_HAD, j->found = !p->done, j->seconds = p->seconds;
     } else if (!strcmp(p->status, "failed") && !retry) {
         j->state = TS_JOB_GAVE_UP;
@@ -325,11 +374,18 @@ static ts_status classify(ts_batch *b, bool tell)
         char text[600];
         const ts_job *j = r.list[i].job;
         if (!settle(b, r.list + i) || !tell) continue;
-        snprintf(text, sizeof text, "%.200s/%.200s exists, and is not this row's: made with other settings, or by somebody else", b->out, j->name);
+        snprintf(text, sizeof text,
+                 "%.200s/%.200s exists, and is not this row's: made with other settings, or by "
+                 "somebody else",
+                 b->out, j->name);
         ts_screen_fault(&b->c->screen, j->file, j->row->line, text);
         in_the_way++;
     }
-    if (in_the_way) st = ts_cli_fail(b->c, TS_EUSAGE, "%d output%s would replace a file: --overwrite allows it, another --out or --name avoids it", in_the_way, in_the_way == 1 ? "" : "s");
+    if (in_the_way)
+        st = ts_cli_fail(b->c, TS_EUSAGE,
+                         "%d output%s would replace a file: --overwrite allows it, another --out "
+                         "or --name avoids it",
+                         in_the_way, in_the_way == 1 ? "" : "s");
     for (int i = 0; i < r.n; i++) free(r.list[i].error);
     free(r.list);
     return st;
@@ -349,7 +405,9 @@ double ts_manifest_pace(const ts_batch *b)
     double seconds = 0, cost = 0;
     for (int i = 0; i < b->jobs; i++) {
         const ts_job *j = b->job + i;
-        if ((j->state != TS_JOB_HAD && j->state != TS_JOB_DONE) || j->seconds <= 0 || j->geometry < 0) continue;
+        if ((j->state != TS_JOB_HAD && j->state != TS_JOB_DONE) || j->seconds <= 0 ||
+            j->geometry < 0)
+            continue;
         seconds += j->seconds, cost += b->geometry[j->geometry].cost;
     }
     return cost > 0 ? seconds / cost : 0;
@@ -362,7 +420,12 @@ typedef struct {
     int done, failed;
     bool locked;
 } account;
-typedef struct { char *output, *error; int owner; char at[40]; bool done; } outcome;
+typedef struct {
+    char *output, *error;
+    int owner;
+    char at[40];
+    bool done;
+} outcome;
 typedef struct {
     account *a;
     int accounts;
@@ -404,7 +467,10 @@ static void survey_line(void *user, const char *share, const char *path, const c
         s->o = more, s->room = room;
     }
     outcome *o = s->o + s->outcomes++;
-    *o = (outcome){.output = strdup(text_of(j, "output")), .error = strdup(text_of(j, "error")), .owner = (int)(a - s->a), .done = !strcmp(status, "done")};
+    *o = (outcome){.output = strdup(text_of(j, "output")),
+                   .error = strdup(text_of(j, "error")),
+                   .owner = (int)(a - s->a),
+                   .done = !strcmp(status, "done")};
     snprintf(o->at, sizeof o->at, "%s", at);
     a->seconds += number_of(j, "seconds");
 }
@@ -416,7 +482,8 @@ static int by_output(const void *a, const void *b)
     return d ? d : strcmp(x->at, y->at);
 }
 
-/* Rows in all, as the accounts know it: those of the division that was begun last. missing: shares of it that have not begun. */
+/* Rows in all, as the accounts know it: those of the division that was begun last. missing: shares
+ * of it that have not begun. */
 static double rows_in_all(const survey *s, int *missing)
 {
     const account *last = s->a;
@@ -427,7 +494,8 @@ static double rows_in_all(const survey *s, int *missing)
         if (strcmp(s->a[k].started, last->started) > 0) last = s->a + k;
     if (sscanf(last->share, "%d-of-%d%n", &i, &n, &end) != 2 || last->share[end]) return last->rows;
     for (int k = 0; k < s->accounts; k++)
-        if (sscanf(s->a[k].share, "%d-of-%d%n", &i, &m, &end) == 2 && !s->a[k].share[end] && m == n) rows += s->a[k].rows, seen++;
+        if (sscanf(s->a[k].share, "%d-of-%d%n", &i, &m, &end) == 2 && !s->a[k].share[end] && m == n)
+            rows += s->a[k].rows, seen++;
     *missing = n - seen;
     return rows;
 }
@@ -439,16 +507,21 @@ static void print_survey(survey *s)
     if (s->outcomes) qsort(s->o, (size_t)s->outcomes, sizeof *s->o, by_output);
     for (int i = 0; i < s->outcomes; i++) {
         outcome *o = s->o + i;
-        if (i + 1 < s->outcomes && !strcmp(o->output, o[1].output)) continue; /* the last word counts */
-        if (o->done) s->a[o->owner].done++, done++;
-        else s->a[o->owner].failed++, failed++;
+        /* the last word counts */
+        if (i + 1 < s->outcomes && !strcmp(o->output, o[1].output)) continue;
+        if (o->done)
+            s->a[o->owner].done++, done++;
+        else
+            s->a[o->owner].failed++, failed++;
     }
-    printf("%-24s %-24s %-8s %6s %6s %6s  %s\n", "share", "process", "state", "rows", "done", "failed", "last heard of");
+    printf("%-24s %-24s %-8s %6s %6s %6s  %s\n", "share", "process", "state", "rows", "done",
+           "failed", "last heard of");
     for (int i = 0; i < s->accounts; i++) {
         const account *a = s->a + i;
         char process[300];
         snprintf(process, sizeof process, "%s:%.0f", a->host, a->pid);
-        printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process, a->locked ? "at work" : "ended", a->rows, a->done, a->failed, a->last);
+        printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process,
+               a->locked ? "at work" : "ended", a->rows, a->done, a->failed, a->last);
         working += a->locked, seconds += a->seconds;
     }
     double rows = rows_in_all(s, &missing), left = rows - done - failed;
@@ -460,7 +533,8 @@ static void print_survey(survey *s)
     putchar('\n');
     if (missing > 0) printf("%d share%s not begun\n", missing, missing == 1 ? " has" : "s have");
     for (int i = 0; i < s->outcomes; i++)
-        if (!s->o[i].done && !(i + 1 < s->outcomes && !strcmp(s->o[i].output, s->o[i + 1].output))) printf("failed: %s: %s\n", s->o[i].output, s->o[i].error);
+        if (!s->o[i].done && !(i + 1 < s->outcomes && !strcmp(s->o[i].output, s->o[i + 1].output)))
+            printf("failed: %s: %s\n", s->o[i].output, s->o[i].error);
 }
 
 ts_status ts_batch_status(ts_cli *c, const char *out)
@@ -470,8 +544,10 @@ ts_status ts_batch_status(ts_cli *c, const char *out)
     struct stat info;
     if (stat(out, &info)) return ts_cli_fail(c, TS_EMODEL, "%s: %s", out, strerror(errno));
     read_accounts(out, survey_line, &s);
-    if (s.accounts) print_survey(&s);
-    else st = ts_cli_fail(c, TS_EMODEL, "%s: no batch has worked here: no " STEM END, out);
+    if (s.accounts)
+        print_survey(&s);
+    else
+        st = ts_cli_fail(c, TS_EMODEL, "%s: no batch has worked here: no " STEM END, out);
     for (int i = 0; i < s.outcomes; i++) free(s.o[i].output), free(s.o[i].error);
     free(s.o);
     free(s.a);

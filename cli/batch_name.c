@@ -1,4 +1,5 @@
-/* Names of outputs: a template with fields in braces, the same for a row whoever renders it. No field says anything about time, machine or process. */
+/* Names of outputs: a template with fields in braces, the same for a row whoever renders it. No
+ * field says anything about time, machine or process. */
 #include "cli/batch.h"
 #include "cli/hash.h"
 
@@ -8,9 +9,14 @@
 #include <string.h>
 #include <utf8proc.h>
 
-enum { NAME_BYTES = 200 }; /* of one name between slashes, the longest that fit beside what a temporary name adds: file systems allow 255 */
+/* of one name between slashes, the longest that fit beside what a temporary name adds: file systems
+ * allow 255 */
+enum { NAME_BYTES = 200 };
 
-typedef struct { char *s; size_t n; } text;
+typedef struct {
+    char *s;
+    size_t n;
+} text;
 
 static void put(text *t, const char *s, size_t n)
 {
@@ -21,7 +27,8 @@ static void put(text *t, const char *s, size_t n)
     t->s[t->n += n] = 0;
 }
 
-/* Letters, marks and digits of any script, small; everything between them is one hyphen; at most `most` characters. */
+/* Letters, marks and digits of any script, small; everything between them is one hyphen; at most
+ * `most` characters. */
 static void put_slug(text *t, const char *s, int most)
 {
     int32_t c;
@@ -58,17 +65,22 @@ static void put_prompt(text *t, const char *s, int most)
         n = utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
         if (n <= 0) n = 1, c = '_';
         if (t->n - began + (size_t)n > 150) break;
-        bool bad = c < 32 || c == 127 || strchr("/\\:*?\"<>|", (int)(c < 128 ? c : 'x')) || (c == '.' && t->n == began);
-        if (bad) put(t, "_", 1);
-        else put(t, s, (size_t)n);
+        bool bad = c < 32 || c == 127 || strchr("/\\:*?\"<>|", (int)(c < 128 ? c : 'x')) ||
+                   (c == '.' && t->n == began);
+        if (bad)
+            put(t, "_", 1);
+        else
+            put(t, s, (size_t)n);
     }
 }
 
 static void put_stem(text *t, const char *path, int most)
 {
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path,
+               *dot = strrchr(base, '.');
     char stem[256];
-    snprintf(stem, sizeof stem, "%.*s", dot && dot > base ? (int)(dot - base) : (int)strlen(base), base);
+    snprintf(stem, sizeof stem, "%.*s", dot && dot > base ? (int)(dot - base) : (int)strlen(base),
+             base);
     put_slug(t, stem, most);
 }
 
@@ -78,25 +90,55 @@ static void put_number(text *t, unsigned long long x, int width)
     put(t, s, (size_t)snprintf(s, sizeof s, "%0*llu", width, x));
 }
 
-typedef enum { INDEX, COPY, SEED, LINE, WIDTH, HEIGHT, FRAMES, STEPS, SLUG, PROMPT, FILE_STEM, ID } field;
-static const struct { const char *name; field which; } fields[] = {{"index", INDEX}, {"n", COPY}, {"seed", SEED}, {"line", LINE}, {"width", WIDTH}, {"height", HEIGHT}, {"frames", FRAMES},
-                                                                   {"steps", STEPS}, {"slug", SLUG}, {"prompt", PROMPT}, {"file", FILE_STEM}, {"hash", ID}};
-#define FIELDS "{index} {n} {seed} {line} {width} {height} {frames} {steps} with digits like {index:04}, {slug} {prompt} {file} with a length like {slug:60}, {hash}"
+typedef enum {
+    INDEX,
+    COPY,
+    SEED,
+    LINE,
+    WIDTH,
+    HEIGHT,
+    FRAMES,
+    STEPS,
+    SLUG,
+    PROMPT,
+    FILE_STEM,
+    ID
+} field;
+static const struct {
+    const char *name;
+    field which;
+} fields[] = {{"index", INDEX}, {"n", COPY},        {"seed", SEED},      {"line", LINE},
+              {"width", WIDTH}, {"height", HEIGHT}, {"frames", FRAMES},  {"steps", STEPS},
+              {"slug", SLUG},   {"prompt", PROMPT}, {"file", FILE_STEM}, {"hash", ID}};
+#define FIELDS                                                                                  \
+    "{index} {n} {seed} {line} {width} {height} {frames} {steps} with digits like {index:04}, " \
+    "{slug} {prompt} {file} with a length like {slug:60}, {hash}"
 
 static void put_field(text *t, field f, int size, const ts_job *j)
 {
-    const unsigned long long number[] = {[INDEX] = (unsigned long long)j->row->index, [COPY] = (unsigned long long)j->copy, [SEED] = j->q.seed, [LINE] = (unsigned long long)j->row->line,
-                                         [WIDTH] = (unsigned long long)j->q.width, [HEIGHT] = (unsigned long long)j->q.height, [FRAMES] = (unsigned long long)j->q.frames,
+    const unsigned long long number[] = {[INDEX] = (unsigned long long)j->row->index,
+                                         [COPY] = (unsigned long long)j->copy,
+                                         [SEED] = j->q.seed,
+                                         [LINE] = (unsigned long long)j->row->line,
+                                         [WIDTH] = (unsigned long long)j->q.width,
+                                         [HEIGHT] = (unsigned long long)j->q.height,
+                                         [FRAMES] = (unsigned long long)j->q.frames,
                                          [STEPS] = (unsigned long long)j->q.steps};
     int most = size > 0 ? size : INT_MAX;
-    if (f < SLUG) put_number(t, number[f], size);
-    else if (f == SLUG) put_slug(t, j->q.prompt, most);
-    else if (f == PROMPT) put_prompt(t, j->q.prompt, most);
-    else if (f == FILE_STEM) put_stem(t, j->file, most);
-    else put(t, j->id, strlen(j->id));
+    if (f < SLUG)
+        put_number(t, number[f], size);
+    else if (f == SLUG)
+        put_slug(t, j->q.prompt, most);
+    else if (f == PROMPT)
+        put_prompt(t, j->q.prompt, most);
+    else if (f == FILE_STEM)
+        put_stem(t, j->file, most);
+    else
+        put(t, j->id, strlen(j->id));
 }
 
-/* Appends the template's next piece and returns what is behind it; NULL: it is no template. job NULL: only checks. */
+/* Appends the template's next piece and returns what is behind it; NULL: it is no template. job
+ * NULL: only checks. */
 static const char *piece(text *t, const char *s, const ts_job *job)
 {
     if ((s[0] == '{' || s[0] == '}') && s[1] == s[0]) return put(t, s, 1), s + 2;
@@ -127,9 +169,15 @@ ts_status ts_batch_template(ts_cli *c, const char *template)
     const char *at = template;
     while (at && *at) at = piece(&t, at, NULL);
     free(t.s);
-    if (!at) return ts_cli_fail(c, TS_EUSAGE, "--name: got \"%.200s\", wanted a name with fields in braces: " FIELDS, template);
+    if (!at)
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "--name: got \"%.200s\", wanted a name with fields in braces: " FIELDS,
+                           template);
     size_t n = strlen(template);
-    if (!n || template[0] == '/' || template[n - 1] == '/') return ts_cli_fail(c, TS_EUSAGE, "--name: got \"%.200s\", wanted a name below the folder of --out", template);
+    if (!n || template[0] == '/' || template[n - 1] == '/')
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "--name: got \"%.200s\", wanted a name below the folder of --out",
+                           template);
     return TS_OK;
 }
 
@@ -147,7 +195,8 @@ static const char *fault_of(const char *name)
         s += n + (s[n] == '/');
         if (s[-1] == '/' && !*s) return "ends with a slash";
     }
-    if (!strncmp(name, "tessera-batch", 13) || !strncmp(name, ".tessera-batch", 14)) return "is one of the batch's own";
+    if (!strncmp(name, "tessera-batch", 13) || !strncmp(name, ".tessera-batch", 14))
+        return "is one of the batch's own";
     return NULL;
 }
 
@@ -166,15 +215,26 @@ static char *name_of(const ts_job *j, const char *template)
 }
 
 /* ---- ids ---- */
-/* Of everything that decides about content and name; test_batch_id.c asks it of every flag of the table. */
+/* Of everything that decides about content and name; test_batch_id.c asks it of every flag of the
+ * table. */
 static void set_id(const ts_batch *b, ts_job *j, const char *name)
 {
     char numbers[256];
     const ts_request *q = &j->q;
     const char *precision = ts_cli_text(b->c, TS_F_PRECISION);
-    snprintf(numbers, sizeof numbers, "%dx%d %d %.17g %d %.17g %.17g %.17g %llu %d %d %d %d", q->width, q->height, q->frames, q->fps, q->steps, q->guidance, q->guidance_2, q->shift, (unsigned long long)q->seed,
-             q->no_bins, q->scale, j->crf, ts_cli_set(b->c, TS_F_NO_METADATA));
-    const char *const texts[] = {b->model, q->prompt, q->negative, numbers, q->sampler ? q->sampler : "", q->attention, q->vae_tile, precision ? precision : "auto", name};
+    snprintf(numbers, sizeof numbers, "%dx%d %d %.17g %d %.17g %.17g %.17g %llu %d %d %d %d",
+             q->width, q->height, q->frames, q->fps, q->steps, q->guidance, q->guidance_2, q->shift,
+             (unsigned long long)q->seed, q->no_bins, q->scale, j->crf,
+             ts_cli_set(b->c, TS_F_NO_METADATA));
+    const char *const texts[] = {b->model,
+                                 q->prompt,
+                                 q->negative,
+                                 numbers,
+                                 q->sampler ? q->sampler : "",
+                                 q->attention,
+                                 q->vae_tile,
+                                 precision ? precision : "auto",
+                                 name};
     uint64_t h = TS_TEXTS_HASH;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) h = ts_texts_hash(h, texts[i]);
     snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
@@ -199,16 +259,24 @@ static ts_status refuse_collisions(ts_batch *b)
     for (int i = 1; i < n; i++) {
         const ts_job *x = list[i - 1], *y = list[i];
         size_t m = strlen(x->name);
-        bool same = !strcmp(x->name, y->name), within = !strncmp(x->name, y->name, m) && y->name[m] == '/';
+        bool same = !strcmp(x->name, y->name),
+             within = !strncmp(x->name, y->name, m) && y->name[m] == '/';
         if (!same && !within) continue;
         char sentence[1024];
-        if (same) snprintf(sentence, sizeof sentence, "writes %.200s, as %.200s:%d does", y->name, x->file, x->row->line);
-        else snprintf(sentence, sizeof sentence, "writes %.200s, into what %.200s:%d writes", y->name, x->file, x->row->line);
+        if (same)
+            snprintf(sentence, sizeof sentence, "writes %.200s, as %.200s:%d does", y->name,
+                     x->file, x->row->line);
+        else
+            snprintf(sentence, sizeof sentence, "writes %.200s, into what %.200s:%d writes",
+                     y->name, x->file, x->row->line);
         ts_screen_fault(&b->c->screen, y->file, y->row->line, sentence);
         found++;
     }
     if (found)
-        st = ts_cli_fail(b->c, TS_EUSAGE, "%d output%s would replace another of the same batch: fields of --name tell them apart ({seed}, {n} of --count, {index}, {file})", found, found == 1 ? "" : "s");
+        st = ts_cli_fail(b->c, TS_EUSAGE,
+                         "%d output%s would replace another of the same batch: fields of --name "
+                         "tell them apart ({seed}, {n} of --count, {index}, {file})",
+                         found, found == 1 ? "" : "s");
     free(list);
     return st;
 }
@@ -223,7 +291,11 @@ ts_status ts_batch_names(ts_batch *b, const char *template)
         j->name = name_of(j, template);
         if (!j->name) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d names", b->jobs));
         const char *fault = fault_of(j->name);
-        if (fault) TRY(ts_cli_fail(b->c, TS_EUSAGE, "%s:%d: the output's name \"%.100s\" %s, wanted one below the folder of --out", j->file, j->row->line, j->name, fault));
+        if (fault)
+            TRY(ts_cli_fail(
+                b->c, TS_EUSAGE,
+                "%s:%d: the output's name \"%.100s\" %s, wanted one below the folder of --out",
+                j->file, j->row->line, j->name, fault));
         set_id(b, j, j->name);
     }
     TRY(refuse_collisions(b));

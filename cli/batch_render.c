@@ -1,5 +1,6 @@
-/* The work itself: which runs there are and what they cost, texts encoded in sections that fit the memory, then row after row. What goes wrong with one row stays with it; what would go wrong with every
- * row (a full disk, a damaged model) ends the batch. */
+/* The work itself: which runs there are and what they cost, texts encoded in sections that fit the
+ * memory, then row after row. What goes wrong with one row stays with it; what would go wrong with
+ * every row (a full disk, a damaged model) ends the batch. */
 #include "cli/batch.h"
 
 #include <errno.h>
@@ -33,11 +34,16 @@ static bool same_text(const char *a, const char *b) { return a == b || (a && b &
 
 static bool same_geometry(const ts_request *a, const ts_request *b)
 {
-    return a->width == b->width && a->height == b->height && a->frames == b->frames && a->steps == b->steps && a->shift == b->shift && a->no_bins == b->no_bins && guided(a) == guided(b) && same_text(a->sampler, b->sampler) &&
+    return a->width == b->width && a->height == b->height && a->frames == b->frames &&
+           a->steps == b->steps && a->shift == b->shift && a->no_bins == b->no_bins &&
+           guided(a) == guided(b) && same_text(a->sampler, b->sampler) &&
            same_text(a->attention, b->attention) && same_text(a->vae_tile, b->vae_tile);
 }
 
-static bool concerns(const ts_job *j) { return j->state != TS_JOB_FAULTY && j->state != TS_JOB_ELSEWHERE; }
+static bool concerns(const ts_job *j)
+{
+    return j->state != TS_JOB_FAULTY && j->state != TS_JOB_ELSEWHERE;
+}
 
 static ts_status add_texts(ts_batch *b)
 {
@@ -68,8 +74,11 @@ static ts_status find_geometries(ts_batch *b)
             if (same_geometry(&b->job[b->geometry[g].first].q, &j->q)) j->geometry = g;
         if (j->geometry >= 0) continue;
         if (!(b->geometries & (b->geometries - 1))) {
-            ts_geometry *more = realloc(b->geometry, sizeof *more * (b->geometries ? 2 * (size_t)b->geometries : 1));
-            if (!more) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d kinds of rows", b->geometries + 1);
+            ts_geometry *more = realloc(
+                b->geometry, sizeof *more * (b->geometries ? 2 * (size_t)b->geometries : 1));
+            if (!more)
+                return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d kinds of rows",
+                                   b->geometries + 1);
             b->geometry = more;
         }
         b->geometry[b->geometries] = (ts_geometry){.first = i};
@@ -78,18 +87,22 @@ static ts_status find_geometries(ts_batch *b)
     return TS_OK;
 }
 
-/* Each kind of run is sized by its row with most tokens. One that can not be rendered is told now, not at its turn. */
+/* Each kind of run is sized by its row with most tokens. One that can not be rendered is told now,
+ * not at its turn. */
 static ts_status size_geometry(ts_batch *b, int g)
 {
     ts_geometry *to = b->geometry + g;
     const ts_job *longest = b->job + to->first;
     ts_run *run = NULL;
     for (int i = 0; i < b->jobs; i++)
-        if (b->job[i].geometry == g && ts_texts_tokens(b->texts, b->job[i].text[0]) > ts_texts_tokens(b->texts, longest->text[0])) longest = b->job + i;
+        if (b->job[i].geometry == g && ts_texts_tokens(b->texts, b->job[i].text[0]) >
+                                           ts_texts_tokens(b->texts, longest->text[0]))
+            longest = b->job + i;
     ts_status st = ts_run_open_with(b->c->model, &longest->q, b->texts, NULL, &run, &to->e);
     ts_run_close(run);
     /* the VAE computes in f32, at about half the pace of bf16 */
-    to->cost = to->e.step_flops * longest->q.steps + to->e.decode_flops * (to->e.precision && !strcmp(to->e.precision, "bf16") ? 2 : 1);
+    to->cost = to->e.step_flops * longest->q.steps +
+               to->e.decode_flops * (to->e.precision && !strcmp(to->e.precision, "bf16") ? 2 : 1);
     if (st == TS_OK || st == TS_ESTOP) return st;
     to->error = strdup(ts_error(b->c->ctx));
     for (int i = 0; i < b->jobs; i++) {
@@ -125,7 +138,8 @@ done:
 }
 
 /* ---- texts ---- */
-/* Those of the row at `at` in the order and of as many behind it as fit an eighth of the memory; earlier ones are forgotten. */
+/* Those of the row at `at` in the order and of as many behind it as fit an eighth of the memory;
+ * earlier ones are forgotten. */
 static ts_status encode(ts_batch *b, int at)
 {
     ts_status st = TS_OK;
@@ -194,9 +208,15 @@ static ts_status denoise(ts_batch *b, rendering *r)
 static ts_status decode(ts_batch *b, ts_job *j, rendering *r)
 {
     ts_status st = TS_OK;
-    ts_output o = {.crf = j->crf, .scale = j->q.scale, .overwrite = true, .metadata = !ts_cli_set(b->c, TS_F_NO_METADATA), .title = j->q.prompt, .parameters = r->parameters};
+    ts_output o = {.crf = j->crf,
+                   .scale = j->q.scale,
+                   .overwrite = true,
+                   .metadata = !ts_cli_set(b->c, TS_F_NO_METADATA),
+                   .title = j->q.prompt,
+                   .parameters = r->parameters};
     TRY(ts_output_open(b->c->ctx, r->path, &o, &r->sink));
-    ts_sink *to = ts_cli_set(b->c, TS_F_REPORT) ? ts_strip_open(r->sink, j->q.frames, &r->strip) : r->sink;
+    ts_sink *to = ts_cli_set(b->c, TS_F_REPORT) ? ts_strip_open(r->sink, j->q.frames, &r->strip)
+                                                : r->sink;
     TRY(ts_run_decode(r->run, r->latents, to));
 done:
     if (st && r->sink) r->sink->abort(r->sink);
@@ -208,7 +228,9 @@ static void rescue(ts_batch *b, const ts_job *j, const rendering *r)
 {
     char *path = NULL, *sentence = strdup(sentence_of(b->c));
     if (asprintf(&path, "%s/%s.latents.safetensors", b->out, j->name) < 0) path = NULL;
-    if (path && sentence && ts_bag_write(b->c->ctx, r->latents, path) == TS_OK) ts_cli_fail(b->c, TS_EFAIL, "%s; the latents are in %s: tessera decode goes on from them", sentence, path);
+    if (path && sentence && ts_bag_write(b->c->ctx, r->latents, path) == TS_OK)
+        ts_cli_fail(b->c, TS_EFAIL, "%s; the latents are in %s: tessera decode goes on from them",
+                    sentence, path);
     free(sentence);
     free(path);
 }
@@ -220,12 +242,14 @@ static ts_status render(ts_batch *b, ts_job *j, const ts_run *like, rendering *r
     char *state = NULL;
     r->path = ts_batch_work_path(b, j, j->folder ? "/" : j->extension);
     if (ts_cli_set(b->c, TS_F_RESUME_STEPS)) state = r->state = ts_batch_state_path(b, j);
-    if (!r->path || (ts_cli_set(b->c, TS_F_RESUME_STEPS) && !state)) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+    if (!r->path || (ts_cli_set(b->c, TS_F_RESUME_STEPS) && !state))
+        TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
     ts_request q = j->q;
     q.state = state;
     TRY(ts_run_open_with(b->c->model, &q, b->texts, like, &r->run, &e));
     r->json = ts_run_json(r->run), r->parameters = ts_run_parameters(r->run);
-    if (!r->json || !r->parameters) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for the metadata"));
+    if (!r->json || !r->parameters)
+        TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for the metadata"));
     ts_screen_start(&b->c->screen, &e, q.steps, j->name, r->json);
     TRY(ts_run_encode(r->run));
     TRY(denoise(b, r));
@@ -246,8 +270,10 @@ static ts_status finish(ts_batch *b, ts_job *j, rendering *r)
     if (path[n - 1] == '/') path[n - 1] = 0;
     if (ours) {
         st = ts_batch_publish(b, j, path);
-        if (st == TS_EFAIL && b->queue) ours = false;
-        else TRY(st);
+        if (st == TS_EFAIL && b->queue)
+            ours = false;
+        else
+            TRY(st);
         st = TS_OK;
     }
     if (!ours) ts_remove_tree(path);
@@ -259,7 +285,10 @@ done:
 }
 
 /* What concerns every row that would follow. */
-static bool ends_batch(ts_status st) { return st == TS_ESTOP || st == TS_EIO || st == TS_EMODEL || st == TS_ESHAPE; }
+static bool ends_batch(ts_status st)
+{
+    return st == TS_ESTOP || st == TS_EIO || st == TS_EMODEL || st == TS_ESHAPE;
+}
 
 static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
 {
@@ -289,15 +318,25 @@ static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
         TRY(ts_manifest_add(b, j, j->state == TS_JOB_DONE ? "done" : "failed"));
         if (b->queue) TRY(ts_queue_finish(b, j));
     }
-    ts_screen_row_done(&b->c->screen, &(ts_row_end){.file = j->file, .line = j->row->line, .index = j->row->index, .output = j->name, .seconds = j->seconds, .seed = j->q.seed, .error = j->error,
-                                                    .status = j->state == TS_JOB_DONE ? "done" : j->state == TS_JOB_FAILED ? "failed" : "elsewhere"});
+    ts_screen_row_done(&b->c->screen,
+                       &(ts_row_end){.file = j->file,
+                                     .line = j->row->line,
+                                     .index = j->row->index,
+                                     .output = j->name,
+                                     .seconds = j->seconds,
+                                     .seed = j->q.seed,
+                                     .error = j->error,
+                                     .status = j->state == TS_JOB_DONE     ? "done"
+                                               : j->state == TS_JOB_FAILED ? "failed"
+                                                                           : "elsewhere"});
 done:
     release(&r);
     return st;
 }
 
 /* ---- all rows ---- */
-/* A row that is done by what its file and the account show, or that can not be rendered at all, is only written down. */
+/* A row that is done by what its file and the account show, or that can not be rendered at all, is
+ * only written down. */
 static ts_status settle(ts_batch *b)
 {
     ts_status st = TS_OK;
@@ -321,7 +360,9 @@ static ts_status by_order(ts_batch *b, ts_run **like)
         TRY(ts_cli_stopped(b->c));
         TRY(encode(b, i));
         TRY(one(b, j, like));
-        if (j->state == TS_JOB_FAILED && ts_cli_set(b->c, TS_F_FAIL_FAST)) TRY(ts_cli_fail(b->c, TS_EFAIL, "%s:%d: %s", j->file, j->row->line, j->error ? j->error : "failed"));
+        if (j->state == TS_JOB_FAILED && ts_cli_set(b->c, TS_F_FAIL_FAST))
+            TRY(ts_cli_fail(b->c, TS_EFAIL, "%s:%d: %s", j->file, j->row->line,
+                            j->error ? j->error : "failed"));
     }
 done:
     return st;
@@ -338,11 +379,13 @@ static ts_status by_queue(ts_batch *b, ts_run **like)
         if (which < 0) break;
         ts_job *j = b->job + which;
         for (at = 0; b->order[at] != which;) at++;
-        if (j->state == TS_JOB_TODO && !j->replaces && ts_batch_exists(b, j->name)) { /* its worker ended between the name and the word */
+        /* its worker ended between the name and the word */
+        if (j->state == TS_JOB_TODO && !j->replaces && ts_batch_exists(b, j->name)) {
             j->found = true, j->state = TS_JOB_DONE;
             TRY(ts_manifest_add(b, j, "done"));
         }
-        if (j->state == TS_JOB_HAD || j->state == TS_JOB_DONE) { /* it has its output: only the queue did not know yet */
+        /* it has its output: only the queue did not know yet */
+        if (j->state == TS_JOB_HAD || j->state == TS_JOB_DONE) {
             TRY(ts_queue_finish(b, j));
             continue;
         }
@@ -354,7 +397,9 @@ static ts_status by_queue(ts_batch *b, ts_run **like)
             TRY(ts_manifest_add(b, j, "failed"));
             TRY(ts_queue_finish(b, j));
         }
-        if (j->state == TS_JOB_FAILED && ts_cli_set(b->c, TS_F_FAIL_FAST)) TRY(ts_cli_fail(b->c, TS_EFAIL, "%s:%d: %s", j->file, j->row->line, j->error ? j->error : "failed"));
+        if (j->state == TS_JOB_FAILED && ts_cli_set(b->c, TS_F_FAIL_FAST))
+            TRY(ts_cli_fail(b->c, TS_EFAIL, "%s:%d: %s", j->file, j->row->line,
+                            j->error ? j->error : "failed"));
     }
 done:
     return st;
@@ -376,7 +421,8 @@ ts_status ts_batch_render(ts_batch *b)
     b->encoded = calloc((size_t)(b->texts_max ? b->texts_max : 1), sizeof *b->encoded);
     if (!b->encoded) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d texts", b->texts_max));
     TRY(settle(b));
-    ts_screen_batch(&b->c->screen, todo, b->queue ? 0 : cost); /* other workers take rows, too: how many nobody knows */
+    /* other workers take rows, too: how many nobody knows */
+    ts_screen_batch(&b->c->screen, todo, b->queue ? 0 : cost);
     TRY(b->queue ? by_queue(b, &like) : by_order(b, &like));
 done:
     ts_run_close(like);

@@ -1,4 +1,6 @@
-/* What is said when a batch ends: a table on stdout, and with --report a page that needs nothing but itself: of each row a strip of frames, its prompt, its seed and its seconds, or why it failed. */
+/* What is said when a batch ends: a table on stdout, and with --report a page that needs nothing
+ * but itself: of each row a strip of frames, its prompt, its seed and its seconds, or why it
+ * failed. */
 #include "cli/batch.h"
 
 #include <errno.h>
@@ -30,10 +32,13 @@ void ts_batch_table(const ts_batch *b)
         const ts_job *j = b->job + i;
         char seconds[32] = "-";
         if (j->state == TS_JOB_ELSEWHERE) continue;
-        if (j->seconds > 0 && j->state != TS_JOB_TODO) snprintf(seconds, sizeof seconds, "%.1f", j->seconds);
+        if (j->seconds > 0 && j->state != TS_JOB_TODO)
+            snprintf(seconds, sizeof seconds, "%.1f", j->seconds);
         printf("%-9s %9s ", word_of(j), seconds);
-        if (j->name) printf("%20llu  %s/%s", (unsigned long long)j->q.seed, b->out, j->name);
-        else printf("%20s  %s:%d", "-", j->file, j->row->line);
+        if (j->name)
+            printf("%20llu  %s/%s", (unsigned long long)j->q.seed, b->out, j->name);
+        else
+            printf("%20s  %s:%d", "-", j->file, j->row->line);
         if (j->error) printf("  (%s)", j->error);
         putchar('\n');
     }
@@ -62,7 +67,8 @@ static ts_status strip_open(ts_sink *s, int w, int h, int frames, double fps, co
     t->w = (int)((long)w * t->h / h);
     if (t->w < 1) t->w = 1;
     free(t->rgb);
-    t->rgb = malloc(sizeof(float) * STRIP_FRAMES * 3 * (size_t)t->w * (size_t)t->h); /* without it there is no strip */
+    /* without it there is no strip */
+    t->rgb = malloc(sizeof(float) * STRIP_FRAMES * 3 * (size_t)t->w * (size_t)t->h);
     return pass(t, t->to->open(t->to, w, h, frames, fps, json));
 }
 
@@ -71,35 +77,47 @@ static void shrink(const ts_frame *f, float *to, int w, int h)
 {
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
-            int y0 = (int)((long)y * f->h / h), y1 = (int)((long)(y + 1) * f->h / h), x0 = (int)((long)x * f->w / w), x1 = (int)((long)(x + 1) * f->w / w);
+            int y0 = (int)((long)y * f->h / h), y1 = (int)((long)(y + 1) * f->h / h),
+                x0 = (int)((long)x * f->w / w), x1 = (int)((long)(x + 1) * f->w / w);
             double sum[3] = {0};
             if (y1 <= y0) y1 = y0 + 1;
             if (x1 <= x0) x1 = x0 + 1;
             for (int i = y0; i < y1; i++)
                 for (int k = x0; k < x1; k++)
-                    for (int c = 0; c < 3; c++) sum[c] += f->rgb[((size_t)i * (size_t)f->w + (size_t)k) * 3 + (size_t)c];
+                    for (int c = 0; c < 3; c++)
+                        sum[c] += f->rgb[((size_t)i * (size_t)f->w + (size_t)k) * 3 + (size_t)c];
             for (int c = 0; c < 3; c++) *to++ = (float)(sum[c] / ((double)(y1 - y0) * (x1 - x0)));
         }
 }
 
-static int wanted_frames(const ts_strip *t) { return t->frames < STRIP_FRAMES ? t->frames : STRIP_FRAMES; }
+static int wanted_frames(const ts_strip *t)
+{
+    return t->frames < STRIP_FRAMES ? t->frames : STRIP_FRAMES;
+}
 
 static ts_status strip_frame(ts_sink *s, const ts_frame *f)
 {
     ts_strip *t = (ts_strip *)s;
     int n = wanted_frames(t), next = n > 1 ? (int)((long)t->taken * (t->frames - 1) / (n - 1)) : 0;
-    if (t->rgb && t->taken < n && f->index == next) shrink(f, t->rgb + (size_t)t->taken++ * 3 * (size_t)t->w * (size_t)t->h, t->w, t->h);
+    if (t->rgb && t->taken < n && f->index == next)
+        shrink(f, t->rgb + (size_t)t->taken++ * 3 * (size_t)t->w * (size_t)t->h, t->w, t->h);
     return pass(t, t->to->frame(t->to, f));
 }
 
-static ts_status strip_close(ts_sink *s) { return pass((ts_strip *)s, ((ts_strip *)s)->to->close(((ts_strip *)s)->to)); }
+static ts_status strip_close(ts_sink *s)
+{
+    return pass((ts_strip *)s, ((ts_strip *)s)->to->close(((ts_strip *)s)->to));
+}
 static void strip_abort(ts_sink *s) { ((ts_strip *)s)->to->abort(((ts_strip *)s)->to); }
 
 ts_sink *ts_strip_open(ts_sink *to, int frames, ts_strip **out)
 {
     ts_strip *t = *out = calloc(1, sizeof *t);
     if (!t) return to;
-    *t = (ts_strip){.s = {.open = strip_open, .frame = strip_frame, .close = strip_close, .abort = strip_abort}, .to = to, .frames = frames};
+    *t = (ts_strip){
+        .s = {.open = strip_open, .frame = strip_frame, .close = strip_close, .abort = strip_abort},
+        .to = to,
+        .frames = frames};
     return &t->s;
 }
 
@@ -119,7 +137,8 @@ static char *strip_path(const ts_batch *b, const ts_job *j, bool make)
     return asprintf(&path, "%s/.tessera-batch/strips/%s.png", b->out, j->id) < 0 ? NULL : path;
 }
 
-/* Strips are kept beside the account, so that the page of a later run has those of earlier ones. One that can not be written is left out of the page. */
+/* Strips are kept beside the account, so that the page of a later run has those of earlier ones.
+ * One that can not be written is left out of the page. */
 void ts_strip_save(ts_batch *b, ts_strip *t, const ts_job *j)
 {
     char *path = strip_path(b, j, true);
@@ -130,10 +149,13 @@ void ts_strip_save(ts_batch *b, ts_strip *t, const ts_job *j)
     if (!path || !row) goto done;
     for (int y = 0; y < t->h; y++)
         for (int i = 0; i < n; i++)
-            memcpy(row + ((size_t)y * (size_t)w + (size_t)i * (size_t)t->w) * 3, t->rgb + ((size_t)i * (size_t)t->h + (size_t)y) * (size_t)t->w * 3, sizeof *row * 3 * (size_t)t->w);
+            memcpy(row + ((size_t)y * (size_t)w + (size_t)i * (size_t)t->w) * 3,
+                   t->rgb + ((size_t)i * (size_t)t->h + (size_t)y) * (size_t)t->w * 3,
+                   sizeof *row * 3 * (size_t)t->w);
     ts_frame f = {.w = w, .h = t->h, .rgb = row};
     if (ts_output_open(b->c->ctx, path, &o, &sink)) goto done;
-    if (sink->open(sink, w, t->h, 1, 1, NULL) || sink->frame(sink, &f) || sink->close(sink)) sink->abort(sink);
+    if (sink->open(sink, w, t->h, 1, 1, NULL) || sink->frame(sink, &f) || sink->close(sink))
+        sink->abort(sink);
 done:
     ts_output_close(sink);
     free(row);
@@ -144,9 +166,15 @@ done:
 static void escape(FILE *f, const char *s)
 {
     for (; *s; s++) {
-        const char *as = *s == '<' ? "&lt;" : *s == '>' ? "&gt;" : *s == '&' ? "&amp;" : *s == '"' ? "&quot;" : NULL;
-        if (as) fputs(as, f);
-        else fputc(*s, f);
+        const char *as = *s == '<'   ? "&lt;"
+                         : *s == '>' ? "&gt;"
+                         : *s == '&' ? "&amp;"
+                         : *s == '"' ? "&quot;"
+                                     : NULL;
+        if (as)
+            fputs(as, f);
+        else
+            fputc(*s, f);
     }
 }
 
@@ -160,7 +188,8 @@ static void embed(FILE *out, const char *path)
     fputs("<img alt=\"\" src=\"data:image/png;base64,", out);
     while ((n = fread(b, 1, 3, f)) > 0) {
         unsigned x = (unsigned)b[0] << 16 | (n > 1 ? (unsigned)b[1] << 8 : 0) | (n > 2 ? b[2] : 0);
-        char four[4] = {digit[x >> 18], digit[x >> 12 & 63], n > 1 ? digit[x >> 6 & 63] : '=', n > 2 ? digit[x & 63] : '='};
+        char four[4] = {digit[x >> 18], digit[x >> 12 & 63], n > 1 ? digit[x >> 6 & 63] : '=',
+                        n > 2 ? digit[x & 63] : '='};
         fwrite(four, 1, 4, out);
     }
     fputs("\">", out);
@@ -185,7 +214,9 @@ static void card(FILE *f, const ts_batch *b, const ts_job *j)
     if (j->name) {
         fputs(" &middot; ", f);
         escape(f, j->name);
-        fprintf(f, " &middot; seed %llu &middot; %dx%d, %d frame%s, %d steps", (unsigned long long)j->q.seed, j->q.width, j->q.height, j->q.frames, j->q.frames == 1 ? "" : "s", j->q.steps);
+        fprintf(f, " &middot; seed %llu &middot; %dx%d, %d frame%s, %d steps",
+                (unsigned long long)j->q.seed, j->q.width, j->q.height, j->q.frames,
+                j->q.frames == 1 ? "" : "s", j->q.steps);
     }
     if (j->seconds > 0) fprintf(f, " &middot; %.1f s", j->seconds);
     fputs(" &middot; ", f);
@@ -200,17 +231,27 @@ ts_status ts_batch_page(ts_batch *b, const char *path)
     char *temporary = NULL;
     FILE *f = NULL;
     int count[8] = {0};
-    if (asprintf(&temporary, "%s.tmp-%ld", path, (long)getpid()) < 0) TRY((temporary = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
+    if (asprintf(&temporary, "%s.tmp-%ld", path, (long)getpid()) < 0)
+        TRY((temporary = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
     f = fopen(temporary, "we");
-    if (!f) TRY(ts_cli_fail(b->c, TS_EIO, "--report: %s can not be written: %s", path, strerror(errno)));
+    if (!f)
+        TRY(ts_cli_fail(b->c, TS_EIO, "--report: %s can not be written: %s", path,
+                        strerror(errno)));
     for (int i = 0; i < b->jobs; i++) count[b->job[i].state]++;
-    fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tessera batch</title><meta name=\"viewport\" content=\"width=device-width\">\n<style>\n"
-          "body{font:14px/1.4 sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\n"
-          "section{border-left:4px solid #4a8;margin:0 0 1.2em;padding:.2em 0 .2em 1em}section.bad{border-color:#c33}section.open{border-color:#bbb}\n"
-          "img{max-width:100%;display:block}p{margin:.3em 0;color:#666}p.prompt{color:#000;font-size:16px;white-space:pre-wrap}p.why{color:#c33}\n"
-          "</style></head><body>\n<h1>tessera batch</h1>\n<p>", f);
+    fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tessera "
+          "batch</title><meta name=\"viewport\" content=\"width=device-width\">\n<style>\n"
+          "body{font:14px/1.4 sans-serif;max-width:1000px;margin:2em auto;padding:0 "
+          "1em;color:#222;background:#fff}\n"
+          "section{border-left:4px solid #4a8;margin:0 0 1.2em;padding:.2em 0 .2em "
+          "1em}section.bad{border-color:#c33}section.open{border-color:#bbb}\n"
+          "img{max-width:100%;display:block}p{margin:.3em "
+          "0;color:#666}p.prompt{color:#000;font-size:16px;white-space:pre-wrap}p.why{color:#c33}\n"
+          "</style></head><body>\n<h1>tessera batch</h1>\n<p>",
+          f);
     escape(f, b->out);
-    fprintf(f, ": %d done, %d done before, %d failed, %d to do; model ", count[TS_JOB_DONE], count[TS_JOB_HAD], count[TS_JOB_FAILED] + count[TS_JOB_FAULTY] + count[TS_JOB_GAVE_UP], count[TS_JOB_TODO]);
+    fprintf(f, ": %d done, %d done before, %d failed, %d to do; model ", count[TS_JOB_DONE],
+            count[TS_JOB_HAD], count[TS_JOB_FAILED] + count[TS_JOB_FAULTY] + count[TS_JOB_GAVE_UP],
+            count[TS_JOB_TODO]);
     escape(f, b->model);
     fputs("</p>\n", f);
     for (int i = 0; i < b->jobs; i++)
@@ -219,7 +260,9 @@ ts_status ts_batch_page(ts_batch *b, const char *path)
     bool bad = ferror(f) != 0;
     bad = fclose(f) != 0 || bad;
     f = NULL;
-    if (bad || rename(temporary, path)) TRY(ts_cli_fail(b->c, TS_EIO, "--report: %s can not be written: %s", path, strerror(errno)));
+    if (bad || rename(temporary, path))
+        TRY(ts_cli_fail(b->c, TS_EIO, "--report: %s can not be written: %s", path,
+                        strerror(errno)));
 done:
     if (f) fclose(f);
     if (st && temporary) unlink(temporary);

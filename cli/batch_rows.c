@@ -1,4 +1,5 @@
-/* Files -> jobs: every value of every row is checked by the table of flags before anything is rendered, and all faults of all files are told with file and line. */
+/* Files -> jobs: every value of every row is checked by the table of flags before anything is
+ * rendered, and all faults of all files are told with file and line. */
 #include "cli/batch.h"
 
 #include <ctype.h>
@@ -10,16 +11,22 @@
 #include <unistd.h>
 
 enum { PNG, MP4, WEBM, GIF, FRAMES, KINDS };
-static const struct { const char *format, *extension; } kinds[] = {[PNG] = {"png", ".png"}, [MP4] = {"mp4", ".mp4"}, [WEBM] = {"webm", ".webm"}, [GIF] = {"gif", ".gif"}, [FRAMES] = {"frames", ""}};
+static const struct {
+    const char *format, *extension;
+} kinds[] = {[PNG] = {"png", ".png"},
+             [MP4] = {"mp4", ".mp4"},
+             [WEBM] = {"webm", ".webm"},
+             [GIF] = {"gif", ".gif"},
+             [FRAMES] = {"frames", ""}};
 
 typedef struct { /* of one row, until its jobs are made */
     ts_batch *b;
     ts_prompts *file;
     ts_prompt *row;
-    ts_flags f;             /* the command's, overlaid */
-    uint64_t *seed;         /* NULL: none given */
+    ts_flags f;     /* the command's, overlaid */
+    uint64_t *seed; /* NULL: none given */
     int seeds;
-    const char *listed;     /* the key that gave them */
+    const char *listed; /* the key that gave them */
 } reading;
 
 static void fault(reading *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -47,7 +54,8 @@ static void side(reading *r, const char *key, const char *value)
     int x;
     ts_flag_value *v = r->f.value + TS_F_SIZE;
     if (!whole(value, &x)) {
-        fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value, TS_SIDE_MIN, TS_SIDE_MAX);
+        fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value,
+              TS_SIDE_MIN, TS_SIDE_MAX);
         return;
     }
     if (!v->set) { /* the other side is the model's */
@@ -55,8 +63,10 @@ static void side(reading *r, const char *key, const char *value)
         ts_request_init(r->b->c->model, &q);
         *v = (ts_flag_value){.set = true, .w = q.width, .h = q.height};
     }
-    if (key[0] == 'w') v->w = x;
-    else v->h = x;
+    if (key[0] == 'w')
+        v->w = x;
+    else
+        v->h = x;
 }
 
 /* "7" or "1,2,3" */
@@ -77,8 +87,14 @@ static void seeds(reading *r, const char *key, const char *value)
         if (isdigit((unsigned char)*s)) r->seed[r->seeds] = strtoull(s, &end, 10);
         while (*end == ' ') end++;
         if (end == s || errno || (*end && *end != ',')) {
-            const char *random = !strcmp(value, "random") || !strcmp(value, "-1") ? ": the seeds of a batch are fixed, so that it can go on where it was stopped" : "";
-            fault(r, "%s: got \"%.100s\", expected a whole number from 0 to 18446744073709551615, or several between commas%s", key, value, random);
+            const char *random =
+                !strcmp(value, "random") || !strcmp(value, "-1")
+                    ? ": the seeds of a batch are fixed, so that it can go on where it was stopped"
+                    : "";
+            fault(r,
+                  "%s: got \"%.100s\", expected a whole number from 0 to 18446744073709551615, or "
+                  "several between commas%s",
+                  key, value, random);
             return;
         }
         r->seeds++;
@@ -94,26 +110,37 @@ static void read_keys(reading *r)
         const ts_setting *s = r->row->field + i;
         bool is_side = !strcmp(s->key, "width") || !strcmp(s->key, "height");
         size = size || !strcmp(s->key, "size"), sides = sides || is_side;
-        if (is_side) side(r, s->key, s->value);
-        else if (!strcmp(s->key, "seed") || !strcmp(s->key, "seeds")) seeds(r, s->key, s->value);
-        else if (s->number && (!strcmp(s->key, "negative") || !strcmp(s->key, "output"))) fault(r, "%s: got the number %.64s, expected a text", s->key, s->value);
-        else if (ts_flags_key(&r->f, s->key, s->value)) fault(r, "%s", r->f.error);
+        if (is_side)
+            side(r, s->key, s->value);
+        else if (!strcmp(s->key, "seed") || !strcmp(s->key, "seeds"))
+            seeds(r, s->key, s->value);
+        else if (s->number && (!strcmp(s->key, "negative") || !strcmp(s->key, "output")))
+            fault(r, "%s: got the number %.64s, expected a text", s->key, s->value);
+        else if (ts_flags_key(&r->f, s->key, s->value))
+            fault(r, "%s", r->f.error);
     }
     if (size && sides) fault(r, "size and width or height are both given, expected one of them");
-    if (r->seeds > 1 && r->f.value[TS_F_COPIES].set && r->f.value[TS_F_COPIES].whole > 1) fault(r, "%s names %d seeds and count asks for %ld renderings, expected one of them", r->listed, r->seeds, r->f.value[TS_F_COPIES].whole);
+    if (r->seeds > 1 && r->f.value[TS_F_COPIES].set && r->f.value[TS_F_COPIES].whole > 1)
+        fault(r, "%s names %d seeds and count asks for %ld renderings, expected one of them",
+              r->listed, r->seeds, r->f.value[TS_F_COPIES].whole);
 }
 
 /* ---- kind and size of what is written ---- */
 /* -1: by the number of frames. */
 static int kind_of(reading *r)
 {
-    const char *format = r->f.value[TS_F_FORMAT].text, *output = r->f.value[TS_F_OUTPUT].set ? r->f.value[TS_F_OUTPUT].text : NULL;
+    const char *format = r->f.value[TS_F_FORMAT].text,
+               *output = r->f.value[TS_F_OUTPUT].set ? r->f.value[TS_F_OUTPUT].text : NULL;
     int by_format = -1, by_name = -1;
     for (int k = 0; k < KINDS; k++)
         if (format && !strcmp(format, kinds[k].format)) by_format = k;
     if (!output) return by_format;
     size_t n = strlen(output);
-    if (strchr(output, '%')) fault(r, "output: got \"%.100s\", expected a name without %%: format frames makes a folder of numbered pictures", output);
+    if (strchr(output, '%'))
+        fault(r,
+              "output: got \"%.100s\", expected a name without %%: format frames makes a folder of "
+              "numbered pictures",
+              output);
     for (int k = 0; k < FRAMES; k++) {
         size_t m = strlen(kinds[k].extension);
         if (n > m && !strcasecmp(output + n - m, kinds[k].extension)) by_name = k;
@@ -121,7 +148,9 @@ static int kind_of(reading *r)
     if (output[n - 1] == '/') by_name = FRAMES;
     bool own = false; /* the row's format, not the command's */
     for (int i = 0; i < r->row->fields; i++) own = own || !strcmp(r->row->field[i].key, "format");
-    if (by_name >= 0 && own && by_format != by_name) fault(r, "output %.100s does not go with format %s, expected a name that does", output, format);
+    if (by_name >= 0 && own && by_format != by_name)
+        fault(r, "output %.100s does not go with format %s, expected a name that does", output,
+              format);
     return by_name >= 0 ? by_name : by_format;
 }
 
@@ -133,11 +162,14 @@ static bool fill(reading *r, ts_job *j)
     ts_cli_settings(v, &j->q);
     j->q.prompt = r->row->prompt;
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
-    if (kind == PNG && j->q.frames > 1) fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif", j->q.frames);
+    if (kind == PNG && j->q.frames > 1)
+        fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif",
+              j->q.frames);
     if (kind < 0) kind = j->q.frames == 1 ? PNG : MP4;
     if (kind == FRAMES && !v[TS_F_SCALE].set) j->q.scale = 1;
     int crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1;
-    if (kind == MP4 && crf > 51) fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
+    if (kind == MP4 && crf > 51)
+        fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
     j->crf = kind == MP4 || kind == WEBM ? crf : -1;
     j->folder = kind == FRAMES;
     j->extension = kinds[kind].extension;
@@ -166,14 +198,18 @@ static ts_status row(ts_batch *b, ts_prompts *file, ts_prompt *p)
     r.f.value[TS_F_OUTPUT] = (ts_flag_value){0};
     if (!p->faulty || p->prompt) read_keys(&r);
     bool good = p->prompt && fill(&r, &j);
-    int copies = !good ? 1 : r.seeds > 1 ? r.seeds : r.f.value[TS_F_COPIES].set ? (int)r.f.value[TS_F_COPIES].whole : 1;
+    int copies = !good                        ? 1
+                 : r.seeds > 1                ? r.seeds
+                 : r.f.value[TS_F_COPIES].set ? (int)r.f.value[TS_F_COPIES].whole
+                                              : 1;
     uint64_t base = b->c->flags.value[TS_F_SEED].set ? b->c->flags.value[TS_F_SEED].wide : 42;
     for (int i = 0; i < copies; i++) {
         ts_job *to = add(b);
         if (!to) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d rows", b->jobs));
         *to = j;
         to->copy = i + 1;
-        to->q.seed = r.seeds > 1 ? r.seed[i] : (r.seeds ? *r.seed : base + (uint64_t)p->index) + (uint64_t)i;
+        to->q.seed = r.seeds > 1 ? r.seed[i]
+                                 : (r.seeds ? *r.seed : base + (uint64_t)p->index) + (uint64_t)i;
         to->state = good ? TS_JOB_TODO : TS_JOB_FAULTY;
     }
 done:
@@ -201,20 +237,27 @@ ts_status ts_batch_read(ts_batch *b)
     b->file = calloc((size_t)n, sizeof *b->file);
     if (!b->file) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for %d files", n));
     for (int i = 0; i < n; i++) {
-        if (!strcmp(c->flags.word[i], "-") && standard) TRY(ts_cli_fail(c, TS_EUSAGE, "batch: - is standard input, and can be read once"));
+        if (!strcmp(c->flags.word[i], "-") && standard)
+            TRY(ts_cli_fail(c, TS_EUSAGE, "batch: - is standard input, and can be read once"));
         standard = standard || !strcmp(c->flags.word[i], "-");
         st = ts_prompt_file_read(c->ctx, c->flags.word[i], &b->file[i]);
         if (st == TS_EMODEL && strchr(c->flags.word[i], ' ') && access(c->flags.word[i], F_OK))
-            TRY(ts_cli_fail(c, TS_EMODEL, "batch: no file \"%.64s\": batch reads files of prompts, a prompt itself goes to generate", c->flags.word[i]));
+            TRY(ts_cli_fail(c, TS_EMODEL,
+                            "batch: no file \"%.64s\": batch reads files of prompts, a prompt "
+                            "itself goes to generate",
+                            c->flags.word[i]));
         TRY(st);
         ts_prompts *file = b->file[b->files++];
         for (int k = 0; k < file->rows; k++) TRY(row(b, file, file->row + k));
-        for (int k = 0; k < file->faults; k++) ts_screen_fault(&c->screen, file->name, file->fault[k].line, file->fault[k].text);
+        for (int k = 0; k < file->faults; k++)
+            ts_screen_fault(&c->screen, file->name, file->fault[k].line, file->fault[k].text);
         b->faults += file->faults;
         explain(b, file);
     }
     for (int i = 0; i < b->jobs; i++) good += b->job[i].state != TS_JOB_FAULTY;
-    if (!good) TRY(ts_cli_fail(c, TS_EMODEL, "%s%s: no row that can be rendered", b->file[0]->name, n > 1 ? " and the other files" : ""));
+    if (!good)
+        TRY(ts_cli_fail(c, TS_EMODEL, "%s%s: no row that can be rendered", b->file[0]->name,
+                        n > 1 ? " and the other files" : ""));
 done:
     return st;
 }

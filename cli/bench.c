@@ -1,4 +1,5 @@
-/* The command bench: what was measured as a table on stdout, row by row, and whole in a JSON file (docs/formats.md). */
+/* The command bench: what was measured as a table on stdout, row by row, and whole in a JSON file
+ * (docs/formats.md). */
 #include "cli/bench.h"
 
 #include <errno.h>
@@ -18,11 +19,17 @@ static const char *meaning(const ts_kernel_row *r, char *out, size_t size)
 {
     *out = 0;
     if (r->ratio <= 0) return out;
-    if (r->what == TS_KERNEL_SPARSE && r->packing > 0) snprintf(out, size, "%.1f%% of dense x kept, %.1f%% beside packing", 100 * r->ratio, 100 * r->kernel_ratio);
-    else if (r->what == TS_KERNEL_SPARSE) snprintf(out, size, "%.1f%% of dense x kept", 100 * r->ratio);
-    else if (r->what == TS_KERNEL_UNEVEN) snprintf(out, size, "%.2f x one thread", r->ratio);
-    else if (r->what == TS_KERNEL_PACKING) snprintf(out, size, "%.2f%% of dense", 100 * r->ratio);
-    else snprintf(out, size, "%.3f x dense", r->ratio);
+    if (r->what == TS_KERNEL_SPARSE && r->packing > 0)
+        snprintf(out, size, "%.1f%% of dense x kept, %.1f%% beside packing", 100 * r->ratio,
+                 100 * r->kernel_ratio);
+    else if (r->what == TS_KERNEL_SPARSE)
+        snprintf(out, size, "%.1f%% of dense x kept", 100 * r->ratio);
+    else if (r->what == TS_KERNEL_UNEVEN)
+        snprintf(out, size, "%.2f x one thread", r->ratio);
+    else if (r->what == TS_KERNEL_PACKING)
+        snprintf(out, size, "%.2f%% of dense", 100 * r->ratio);
+    else
+        snprintf(out, size, "%.3f x dense", r->ratio);
     return out;
 }
 
@@ -31,16 +38,22 @@ static void print_row(table *t, const ts_kernel_row *r)
     char name[48], rate[32] = "", share[32] = "", last[80];
     if (r->what == TS_KERNEL_PEAK) {
         snprintf(name, sizeof name, "%s peak", r->precision);
-        ts_cli_row(name, "%.1f GFLOP/s on %d thread%s (%s)", r->flops / 1e9, r->threads, r->threads == 1 ? "" : "s", r->level);
+        ts_cli_row(name, "%.1f GFLOP/s on %d thread%s (%s)", r->flops / 1e9, r->threads,
+                   r->threads == 1 ? "" : "s", r->level);
         return;
     }
-    if (!t->titled) printf("\n%8s  %-18s %7s %7s %11s %9s %8s  %s\n", "tokens", "kernel", "keep", "kept", "ms", "GFLOP/s", "of peak", "compared");
+    if (!t->titled)
+        printf("\n%8s  %-18s %7s %7s %11s %9s %8s  %s\n", "tokens", "kernel", "keep", "kept", "ms",
+               "GFLOP/s", "of peak", "compared");
     t->titled = true;
     snprintf(name, sizeof name, "%s", r->name);
-    if (r->what == TS_KERNEL_UNEVEN) snprintf(name, sizeof name, "%s, %d thread%s", r->name, r->threads, r->threads == 1 ? "" : "s");
+    if (r->what == TS_KERNEL_UNEVEN)
+        snprintf(name, sizeof name, "%s, %d thread%s", r->name, r->threads,
+                 r->threads == 1 ? "" : "s");
     if (r->flops > 0) snprintf(rate, sizeof rate, "%.1f", r->flops / 1e9);
     if (r->peak_share > 0) snprintf(share, sizeof share, "%.1f%%", 100 * r->peak_share);
-    printf("%8ld  %-18s %7.4g %7.4f %11.3f %9s %8s  %s\n", r->tokens, name, r->keep, r->kept, 1e3 * r->seconds, rate, share, meaning(r, last, sizeof last));
+    printf("%8ld  %-18s %7.4g %7.4f %11.3f %9s %8s  %s\n", r->tokens, name, r->keep, r->kept,
+           1e3 * r->seconds, rate, share, meaning(r, last, sizeof last));
 }
 
 static void add_row(table *t, const ts_kernel_row *r)
@@ -81,7 +94,8 @@ ts_status ts_cli_write(ts_cli *c, const char *flag, const char *path, const char
     ts_status st = TS_OK;
     char *part = NULL;
     FILE *f = NULL;
-    if (asprintf(&part, "%s.part", path) < 0) return ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
+    if (asprintf(&part, "%s.part", path) < 0)
+        return ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
     f = fopen(part, "w");
     bool whole = f && fwrite(text, 1, size, f) == size && fputc('\n', f) >= 0;
     if (f && fclose(f)) whole = false;
@@ -93,7 +107,10 @@ ts_status ts_cli_write(ts_cli *c, const char *flag, const char *path, const char
     return st;
 }
 
-void ts_bench_number(cJSON *j, const char *key, double x) { cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull()); }
+void ts_bench_number(cJSON *j, const char *key, double x)
+{
+    cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull());
+}
 
 cJSON *ts_bench_document(ts_cli *c, const char *what, const ts_bench_machine *m)
 {
@@ -102,7 +119,9 @@ cJSON *ts_bench_document(ts_cli *c, const char *what, const ts_bench_machine *m)
     cJSON_AddStringToObject(j, "tessera", ts_version());
     cJSON_AddStringToObject(j, "bench", what);
     cJSON *list = cJSON_AddArrayToObject(j, "versions");
-    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) cJSON_AddItemToArray(list, cJSON_CreateString(line));
+    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line;
+         line = strtok_r(NULL, "\n", &save))
+        cJSON_AddItemToArray(list, cJSON_CreateString(line));
     ts_bench_add_machine(j, m);
     free(versions);
     return j;
@@ -114,12 +133,14 @@ ts_status ts_bench_write(ts_cli *c, cJSON *j, bool complete)
     if (!path) return TS_OK;
     cJSON_AddBoolToObject(j, "complete", complete);
     char *text = cJSON_Print(j);
-    ts_status st = text ? ts_cli_write(c, "json", path, text, strlen(text)) : ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
+    ts_status st = text ? ts_cli_write(c, "json", path, text, strlen(text))
+                        : ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
     free(text);
     return st;
 }
 
-static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b, const ts_bench_machine *m, bool complete)
+static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b,
+                               const ts_bench_machine *m, bool complete)
 {
     cJSON *j = ts_bench_document(c, "kernel", m);
     cJSON_AddNumberToObject(j, "heads", b->heads);
@@ -137,12 +158,15 @@ static ts_status kernel(ts_cli *c)
     double tokens[TS_LIST], keep[TS_LIST];
     long counts[TS_LIST];
     const ts_flag_value *v = c->flags.value;
-    ts_kernel_bench b = {.heads = 12, .dim = 128, .repeats = 5, .tokens = counts, .keep = keep, .row = take_row};
+    ts_kernel_bench b = {
+        .heads = 12, .dim = 128, .repeats = 5, .tokens = counts, .keep = keep, .row = take_row};
     table t = {.c = c};
     ts_bench_machine machine = {0};
     t.peak = cJSON_CreateObject(), t.rows = cJSON_CreateArray();
-    b.tokens_count = ts_parse_list(v[TS_F_TOKENS].set ? v[TS_F_TOKENS].text : "4096,16384", true, 1, 1 << 24, tokens);
-    b.keep_count = ts_parse_list(v[TS_F_KEEP].set ? v[TS_F_KEEP].text : "1,0.5,0.2,0.1", false, 0, 1, keep);
+    b.tokens_count = ts_parse_list(v[TS_F_TOKENS].set ? v[TS_F_TOKENS].text : "4096,16384", true, 1,
+                                   1 << 24, tokens);
+    b.keep_count = ts_parse_list(v[TS_F_KEEP].set ? v[TS_F_KEEP].text : "1,0.5,0.2,0.1", false, 0,
+                                 1, keep);
     for (int i = 0; i < b.tokens_count; i++) counts[i] = lround(tokens[i]);
     if (v[TS_F_HEADS].set) b.heads = (int)v[TS_F_HEADS].whole;
     if (v[TS_F_DIM].set) b.dim = (int)v[TS_F_DIM].whole;
@@ -169,25 +193,52 @@ enum { CLIPS = 1, STEP = 2, KERNEL = 4 }; /* what can be measured */
 /* Flags that say nothing of what is measured would be overlooked in silence. */
 static ts_status check_flags(ts_cli *c, int what)
 {
-    static const struct { ts_flag_id id; const char *name; int of; const char *goes; } part[] = {
-        {TS_F_SWEEP, "sweep", CLIPS, "prompts"}, {TS_F_HTML, "html", CLIPS, "prompts"}, {TS_F_FPS, "fps", CLIPS, "prompts"}, {TS_F_GUIDANCE, "guidance", CLIPS, "prompts"},
-        {TS_F_GUIDANCE_2, "guidance-2", CLIPS, "prompts"}, {TS_F_NEGATIVE, "negative", CLIPS, "prompts"}, {TS_F_SAMPLER, "sampler", CLIPS, "prompts"}, {TS_F_SHIFT, "shift", CLIPS, "prompts"},
-        {TS_F_VAE_TILE, "vae-tile", CLIPS, "prompts"}, {TS_F_BENCH_ATTENTION, "attention", CLIPS | STEP, "prompts and --step"}, {TS_F_MODEL, "model", CLIPS | STEP, "prompts and --step"},
-        {TS_F_SIZE, "size", CLIPS | STEP, "prompts and --step"}, {TS_F_FRAMES, "frames", CLIPS | STEP, "prompts and --step"}, {TS_F_STEPS, "steps", CLIPS | STEP, "prompts and --step"},
-        {TS_F_SEED, "seed", CLIPS | STEP, "prompts and --step"}, {TS_F_TOKENS, "tokens", KERNEL, "--kernel"}, {TS_F_HEADS, "heads", KERNEL, "--kernel"}, {TS_F_DIM, "dim", KERNEL, "--kernel"},
-        {TS_F_KEEP, "keep", KERNEL, "--kernel"}};
+    static const struct {
+        ts_flag_id id;
+        const char *name;
+        int of;
+        const char *goes;
+    } part[] = {{TS_F_SWEEP, "sweep", CLIPS, "prompts"},
+                {TS_F_HTML, "html", CLIPS, "prompts"},
+                {TS_F_FPS, "fps", CLIPS, "prompts"},
+                {TS_F_GUIDANCE, "guidance", CLIPS, "prompts"},
+                {TS_F_GUIDANCE_2, "guidance-2", CLIPS, "prompts"},
+                {TS_F_NEGATIVE, "negative", CLIPS, "prompts"},
+                {TS_F_SAMPLER, "sampler", CLIPS, "prompts"},
+                {TS_F_SHIFT, "shift", CLIPS, "prompts"},
+                {TS_F_VAE_TILE, "vae-tile", CLIPS, "prompts"},
+                {TS_F_BENCH_ATTENTION, "attention", CLIPS | STEP, "prompts and --step"},
+                {TS_F_MODEL, "model", CLIPS | STEP, "prompts and --step"},
+                {TS_F_SIZE, "size", CLIPS | STEP, "prompts and --step"},
+                {TS_F_FRAMES, "frames", CLIPS | STEP, "prompts and --step"},
+                {TS_F_STEPS, "steps", CLIPS | STEP, "prompts and --step"},
+                {TS_F_SEED, "seed", CLIPS | STEP, "prompts and --step"},
+                {TS_F_TOKENS, "tokens", KERNEL, "--kernel"},
+                {TS_F_HEADS, "heads", KERNEL, "--kernel"},
+                {TS_F_DIM, "dim", KERNEL, "--kernel"},
+                {TS_F_KEEP, "keep", KERNEL, "--kernel"}};
     for (size_t i = 0; i < sizeof part / sizeof *part; i++)
         if (ts_cli_set(c, part[i].id) && !(part[i].of & what))
-            return ts_cli_fail(c, TS_EUSAGE, "bench: --%s goes with %s, not with %s", part[i].name, part[i].goes, what == CLIPS ? "prompts" : what == STEP ? "--step" : "--kernel");
+            return ts_cli_fail(c, TS_EUSAGE, "bench: --%s goes with %s, not with %s", part[i].name,
+                               part[i].goes,
+                               what == CLIPS  ? "prompts"
+                               : what == STEP ? "--step"
+                                              : "--kernel");
     return TS_OK;
 }
 
 ts_status ts_cli_bench(ts_cli *c)
 {
     bool kernels = ts_cli_set(c, TS_F_KERNEL), step = ts_cli_set(c, TS_F_STEP);
-    if (kernels && step) return ts_cli_fail(c, TS_EUSAGE, "bench: --kernel and --step exclude each other");
-    if ((kernels || step) && c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: --%s takes no argument, got \"%.64s\"", kernels ? "kernel" : "step", c->flags.word[0]);
-    if (!kernels && !step && !c->flags.words) return ts_cli_fail(c, TS_EUSAGE, "bench: what to measure is missing: a prompt (clips under several policies), --step (one evaluation) or --kernel (attention alone)");
+    if (kernels && step)
+        return ts_cli_fail(c, TS_EUSAGE, "bench: --kernel and --step exclude each other");
+    if ((kernels || step) && c->flags.words)
+        return ts_cli_fail(c, TS_EUSAGE, "bench: --%s takes no argument, got \"%.64s\"",
+                           kernels ? "kernel" : "step", c->flags.word[0]);
+    if (!kernels && !step && !c->flags.words)
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "bench: what to measure is missing: a prompt (clips under several "
+                           "policies), --step (one evaluation) or --kernel (attention alone)");
     ts_status st = check_flags(c, kernels ? KERNEL : step ? STEP : CLIPS);
     return st ? st : kernels ? kernel(c) : step ? ts_cli_bench_step(c) : ts_cli_bench_clips(c);
 }

@@ -5,27 +5,31 @@
 
 #include <cjson/cJSON.h>
 
-enum { TS_BENCH_MOST = 64 }; /* policies, after --sweep */
-typedef struct {       /* one policy on one prompt */
+enum { TS_BENCH_MOST = 64 };     /* policies, after --sweep */
+typedef struct {                 /* one policy on one prompt */
     double *seconds, *attention; /* [repeats]: denoising, self-attention within it */
     int repeats;                 /* measured so far */
     ts_report report;            /* of the last repeat */
-    double *mse, *ssim;          /* [frames] against the dense clip; NULL: not decoded, or dense itself */
-    char *clip;                  /* path of an encoded clip in the report's temporary folder; NULL */
-    char *plans;                 /* folder of plan pictures; NULL */
-    char *said;                  /* the run's own report on attention; NULL */
+    /* [frames] against the dense clip; NULL: not decoded, or dense itself */
+    double *mse, *ssim;
+    /* path of an encoded clip in the report's temporary folder; NULL */
+    char *clip;
+    char *plans; /* folder of plan pictures; NULL */
+    char *said;  /* the run's own report on attention; NULL */
 } ts_bench_cell;
 typedef struct {
-    char *attention;   /* as run */
-    char *series;      /* a policy without the swept key: one line of the curve; NULL: it was not swept */
-    double x;          /* the swept value */
-    int line;          /* 0: dense; what is one line of the curve has one number and one colour */
+    char *attention; /* as run */
+    /* a policy without the swept key: one line of the curve; NULL: it was not swept */
+    char *series;
+    double x; /* the swept value */
+    int line; /* 0: dense; what is one line of the curve has one number and one colour */
 } ts_bench_policy;
-typedef struct {       /* where it was measured */
-    char cpu[128];     /* as the system names it; "": unknown */
-    char date[32];     /* of the start, UTC, 2026-01-31T12:00:00Z */
-    int cores;         /* that the process may use */
-    double load[2];    /* load average of the last minute, at the start and at the end; negative: unknown */
+typedef struct {   /* where it was measured */
+    char cpu[128]; /* as the system names it; "": unknown */
+    char date[32]; /* of the start, UTC, 2026-01-31T12:00:00Z */
+    int cores;     /* that the process may use */
+    /* load average of the last minute, at the start and at the end; negative: unknown */
+    double load[2];
 } ts_bench_machine;
 typedef struct {
     ts_cli *c;
@@ -33,37 +37,48 @@ typedef struct {
     ts_estimate e;
     const char *const *prompt;
     int prompts, repeats;
-    int policies;                                 /* that were measured on done_prompts */
-    int stride;                                   /* that were asked for */
-    int done_prompts;                             /* prompts with at least one repeat of every policy */
-    char sweep[32];                               /* name of the swept key; "": none */
-    ts_bench_policy policy[TS_BENCH_MOST];        /* [0] is dense */
-    ts_bench_cell *cell;                          /* [prompts, stride] */
-    int w, h, frames;                             /* of decoded clips */
+    int policies; /* that were measured on done_prompts */
+    int stride;   /* that were asked for */
+    /* prompts with at least one repeat of every policy */
+    int done_prompts;
+    char sweep[32];                        /* name of the swept key; "": none */
+    ts_bench_policy policy[TS_BENCH_MOST]; /* [0] is dense */
+    ts_bench_cell *cell;                   /* [prompts, stride] */
+    int w, h, frames;                      /* of decoded clips */
     ts_bench_machine machine;
     bool complete;
 } ts_bench;
 
 typedef struct { /* one row of the table: a policy over all prompts that were measured */
-    double seconds, attention;           /* sums over prompts of medians */
-    double least, most;                  /* seconds: sums over prompts of the fastest and of the slowest repeat */
-    double speed, attention_speed, ideal; /* dense over this; Amdahl's limit: dense self-attention divided by the gain that arithmetic promises, everything else as it was */
-    double kept, recall, ssim;           /* means over prompts; recall 0, ssim NaN: not measured */
-    double psnr;                         /* of the mean squared error over all frames and prompts; NaN: not measured; infinite: equal */
-    long dense, searched, sparse;        /* calls */
+    double seconds, attention; /* sums over prompts of medians */
+    /* seconds: sums over prompts of the fastest and of the slowest repeat */
+    double least, most;
+    /* dense over this; Amdahl's limit: dense self-attention divided by the gain that arithmetic
+     * promises, everything else as it was */
+    double speed, attention_speed, ideal;
+    double kept, recall, ssim; /* means over prompts; recall 0, ssim NaN: not measured */
+    /* of the mean squared error over all frames and prompts; NaN: not measured; infinite: equal */
+    double psnr;
+    long dense, searched, sparse; /* calls */
 } ts_bench_row;
 ts_bench_row ts_bench_sum(const ts_bench *, int policy);
-static inline ts_bench_cell *ts_bench_at(const ts_bench *b, int prompt, int policy) { return b->cell + (long)prompt * b->stride + policy; }
+static inline ts_bench_cell *ts_bench_at(const ts_bench *b, int prompt, int policy)
+{
+    return b->cell + (long)prompt * b->stride + policy;
+}
 double ts_bench_median(const double *, int n);
-double ts_bench_spread(const double *, int n); /* (largest - smallest) / median; 0: fewer than two */
+/* (largest - smallest) / median; 0: fewer than two */
+double ts_bench_spread(const double *, int n);
 void ts_bench_begin(ts_bench_machine *); /* before anything is measured */
 void ts_bench_end(ts_bench_machine *);
 void ts_bench_add_machine(cJSON *, const ts_bench_machine *); /* date, cpu, cores, load */
 /* What every bench's JSON begins with: tessera, bench, versions, and the machine; cJSON_Delete. */
 cJSON *ts_bench_document(ts_cli *, const char *what, const ts_bench_machine *);
-void ts_bench_number(cJSON *, const char *key, double x); /* null: not finite, which is not measured */
-ts_status ts_bench_write(ts_cli *, cJSON *, bool complete); /* to --json, if given. TS_EIO, TS_EMEMORY */
-void ts_bench_print_machine(const ts_bench_machine *);        /* a line under a table */
+/* null: not finite, which is not measured */
+void ts_bench_number(cJSON *, const char *key, double x);
+/* to --json, if given. TS_EIO, TS_EMEMORY */
+ts_status ts_bench_write(ts_cli *, cJSON *, bool complete);
+void ts_bench_print_machine(const ts_bench_machine *); /* a line under a table */
 /* What was measured of clips: the table on stdout, and --json, if given. TS_EIO, TS_EMEMORY. */
 void ts_bench_print(const ts_bench *);
 ts_status ts_bench_json(const ts_bench *);

@@ -1,22 +1,39 @@
-/* Charts of a bench of clips as inline SVG: seconds and fidelity as bars, fidelity over speed, PSNR over frames. One colour a line: the values of a swept key share theirs. */
+/* Charts of a bench of clips as inline SVG: seconds and fidelity as bars, fidelity over speed, PSNR
+ * over frames. One colour a line: the values of a swept key share theirs. */
 #include "cli/bench_page.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { WIDTH = 1000, ROW = 44, BAR = 16, VALUES = 230, LEFT = 52, BOTTOM = 40, TOP = 22, BEST = 60 }; /* BEST: dB that stand for equal frames */
+/* BEST: dB that stand for equal frames */
+enum {
+    WIDTH = 1000,
+    ROW = 44,
+    BAR = 16,
+    VALUES = 230,
+    LEFT = 52,
+    BOTTOM = 40,
+    TOP = 22,
+    BEST = 60
+};
 
 const char *ts_bench_colour(int line)
 {
-    static const char *const colours[] = {"#e4572e", "#2a8fc7", "#36a35a", "#b455a0", "#e0972f", "#7a78d6", "#12a3a3", "#c94f6d"};
+    static const char *const colours[] = {"#e4572e", "#2a8fc7", "#36a35a", "#b455a0",
+                                          "#e0972f", "#7a78d6", "#12a3a3", "#c94f6d"};
     return line ? colours[(line - 1) % (int)(sizeof colours / sizeof *colours)] : "#8a8f98";
 }
 
-static const char *colour(const ts_bench *b, int policy) { return ts_bench_colour(b->policy[policy].line); }
+static const char *colour(const ts_bench *b, int policy)
+{
+    return ts_bench_colour(b->policy[policy].line);
+}
 
 static void open_svg(FILE *f, const char *title, const char *id, int height)
 {
-    fprintf(f, "<h2>%s</h2>\n<svg id=\"%s\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n", title, id, WIDTH, height, title);
+    fprintf(f,
+            "<h2>%s</h2>\n<svg id=\"%s\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n",
+            title, id, WIDTH, height, title);
 }
 
 /* A policy's name; the middle of a very long one is left out. */
@@ -35,9 +52,11 @@ static void name(FILE *f, const char *s)
     ts_bench_text(f, s + n - END);
 }
 
-static void rectangle(FILE *f, double x, int y, double width, const char *paint, const char *opacity)
+static void rectangle(FILE *f, double x, int y, double width, const char *paint,
+                      const char *opacity)
 {
-    fprintf(f, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"%s/>", x, y, fmax(width, 0), BAR, paint, opacity);
+    fprintf(f, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"%s/>", x, y,
+            fmax(width, 0), BAR, paint, opacity);
 }
 
 /* Name above, figures at the right; the bar's own y comes back. */
@@ -59,28 +78,48 @@ void ts_bench_times(FILE *f, const ts_bench *b)
     }
     scale = most > 0 ? (WIDTH - VALUES) / most : 0;
     open_svg(f, "Seconds of denoising", "seconds", b->policies * ROW + 4);
-    fprintf(f, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"16\" y2=\"%d\" class=\"dense\"/>\n", d.seconds * scale, d.seconds * scale, b->policies * ROW);
+    fprintf(f, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"16\" y2=\"%d\" class=\"dense\"/>\n",
+            d.seconds * scale, d.seconds * scale, b->policies * ROW);
     for (int i = 0; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
         int y = open_row(f, b, i, i);
         rectangle(f, 0, y, r.attention * scale, colour(b, i), "");
-        rectangle(f, r.attention * scale, y, (r.seconds - r.attention) * scale, colour(b, i), " opacity=\".35\"");
+        rectangle(f, r.attention * scale, y, (r.seconds - r.attention) * scale, colour(b, i),
+                  " opacity=\".35\"");
         if (r.most > r.least)
-            fprintf(f, "<path d=\"M%.1f %dv8m0 -4H%.1fm0 -4v8\" class=\"whisker\"><title>fastest %.3f s, slowest %.3f s</title></path>", r.least * scale, y + 4, r.most * scale, r.least, r.most);
-        if (i && r.ideal > 0) fprintf(f, "<rect x=\"%.1f\" y=\"%d\" width=\"3\" height=\"%d\" class=\"mark\"><title>ideal %.2fx</title></rect>", d.seconds / r.ideal * scale - 1.5, y - 3, BAR + 6, r.ideal);
+            fprintf(f,
+                    "<path d=\"M%.1f %dv8m0 -4H%.1fm0 -4v8\" class=\"whisker\"><title>fastest %.3f "
+                    "s, slowest %.3f s</title></path>",
+                    r.least * scale, y + 4, r.most * scale, r.least, r.most);
+        if (i && r.ideal > 0)
+            fprintf(f,
+                    "<rect x=\"%.1f\" y=\"%d\" width=\"3\" height=\"%d\" "
+                    "class=\"mark\"><title>ideal %.2fx</title></rect>",
+                    d.seconds / r.ideal * scale - 1.5, y - 3, BAR + 6, r.ideal);
         fprintf(f, "<text x=\"%d\" y=\"%d\" class=\"value\">%.2f s", WIDTH, y + 13, r.seconds);
-        if (i) fprintf(f, " &#160; <tspan class=\"strong\">%.2fx</tspan> (ideal %.2fx)", r.speed, r.ideal);
+        if (i)
+            fprintf(f, " &#160; <tspan class=\"strong\">%.2fx</tspan> (ideal %.2fx)", r.speed,
+                    r.ideal);
         fputs("</text>\n", f);
     }
-    fputs("</svg>\n<p class=\"note\">Solid: self-attention. Pale: everything else. Upright mark: where Amdahl's law puts the end of the bar (dense seconds, self-attention alone divided by what the blocks read promise). ", f);
-    fputs(b->repeats > 1 ? "Whiskers: fastest and slowest turn. Dashed line: dense.</p>\n" : "Dashed line: dense. One turn: how far turns lie apart is not known.</p>\n", f);
+    fputs("</svg>\n<p class=\"note\">Solid: self-attention. Pale: everything else. Upright mark: "
+          "where Amdahl's law puts the end of the bar (dense seconds, self-attention alone divided "
+          "by what the blocks read promise). ",
+          f);
+    fputs(b->repeats > 1
+              ? "Whiskers: fastest and slowest turn. Dashed line: dense.</p>\n"
+              : "Dashed line: dense. One turn: how far turns lie apart is not known.</p>\n",
+          f);
 }
 
 const char *ts_bench_decibels(double x, char out[24])
 {
-    if (isnan(x)) strcpy(out, "-");
-    else if (isinf(x)) strcpy(out, "equal");
-    else snprintf(out, 24, "%.2f dB", x);
+    if (isnan(x))
+        strcpy(out, "-");
+    else if (isinf(x))
+        strcpy(out, "equal");
+    else
+        snprintf(out, 24, "%.2f dB", x);
     return out;
 }
 
@@ -101,28 +140,38 @@ void ts_bench_fidelity(FILE *f, const ts_bench *b)
         char value[24];
         int y = open_row(f, b, i, i - 1);
         rectangle(f, 0, y, WIDTH - VALUES, colour(b, i), " opacity=\".12\"");
-        if (!isnan(r.psnr)) rectangle(f, 0, y, at_most_best(r.psnr) / most * (WIDTH - VALUES), colour(b, i), "");
-        fprintf(f, "<text x=\"%d\" y=\"%d\" class=\"value\"><tspan class=\"strong\">%s</tspan>", WIDTH, y + 13, ts_bench_decibels(r.psnr, value));
+        if (!isnan(r.psnr))
+            rectangle(f, 0, y, at_most_best(r.psnr) / most * (WIDTH - VALUES), colour(b, i), "");
+        fprintf(f, "<text x=\"%d\" y=\"%d\" class=\"value\"><tspan class=\"strong\">%s</tspan>",
+                WIDTH, y + 13, ts_bench_decibels(r.psnr, value));
         if (!isnan(r.ssim)) fprintf(f, " &#160; SSIM %.4f", r.ssim);
         fputs("</text>\n", f);
     }
-    fprintf(f, "</svg>\n<p class=\"note\">PSNR of all frames and prompts; a full bar is %.0f dB. It says how near the clips are to the dense ones, not how good: look at them.</p>\n", most);
+    fprintf(f,
+            "</svg>\n<p class=\"note\">PSNR of all frames and prompts; a full bar is %.0f dB. It "
+            "says how near the clips are to the dense ones, not how good: look at them.</p>\n",
+            most);
 }
 
 /* ---- charts with axes ---- */
-typedef struct { double lo, hi, step; } axis;
-typedef struct { axis x, y; int h; } plot;
+typedef struct {
+    double lo, hi, step;
+} axis;
+typedef struct {
+    axis x, y;
+    int h;
+} plot;
 
-static void widen(axis *a, double v)
-{
-    a->lo = fmin(a->lo, v), a->hi = fmax(a->hi, v);
-}
+static void widen(axis *a, double v) { a->lo = fmin(a->lo, v), a->hi = fmax(a->hi, v); }
 
 /* 1, 2 or 5 times a power of ten, at most n of which cover the range, and at least `least`. */
 static double step_of(double range, int n, double least)
 {
     double raw = fmax(range / n, least), unit = pow(10, floor(log10(raw) + 1e-9));
-    return raw <= unit * (1 + 1e-9) ? unit : raw <= 2 * unit ? 2 * unit : raw <= 5 * unit ? 5 * unit : 10 * unit;
+    return raw <= unit * (1 + 1e-9) ? unit
+           : raw <= 2 * unit        ? 2 * unit
+           : raw <= 5 * unit        ? 5 * unit
+                                    : 10 * unit;
 }
 
 /* Ends at whole steps, with room around what is drawn. */
@@ -130,19 +179,35 @@ static void round_ends(axis *a, int n, double least)
 {
     double room = fmax((a->hi - a->lo) * 0.05, least / 4);
     a->step = step_of(a->hi - a->lo + 2 * room, n, least);
-    a->lo = floor((a->lo - room) / a->step) * a->step, a->hi = ceil((a->hi + room) / a->step) * a->step;
+    a->lo = floor((a->lo - room) / a->step) * a->step,
+    a->hi = ceil((a->hi + room) / a->step) * a->step;
 }
 
-static double px(const plot *p, double x) { return LEFT + (x - p->x.lo) / (p->x.hi - p->x.lo) * (WIDTH - LEFT - 16); }
-static double py(const plot *p, double y) { return p->h - BOTTOM - (y - p->y.lo) / (p->y.hi - p->y.lo) * (p->h - BOTTOM - TOP); }
+static double px(const plot *p, double x)
+{
+    return LEFT + (x - p->x.lo) / (p->x.hi - p->x.lo) * (WIDTH - LEFT - 16);
+}
+static double py(const plot *p, double y)
+{
+    return p->h - BOTTOM - (y - p->y.lo) / (p->y.hi - p->y.lo) * (p->h - BOTTOM - TOP);
+}
 
 static void draw_axes(FILE *f, const plot *p, const char *x, const char *y)
 {
     for (double v = p->y.lo; v < p->y.hi + p->y.step / 2; v += p->y.step)
-        fprintf(f, "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" class=\"grid\"/><text x=\"%d\" y=\"%.1f\" class=\"value\">%g</text>", LEFT, WIDTH - 16, py(p, v), py(p, v), LEFT - 8, py(p, v) + 4, v);
-    for (double v = ceil(p->x.lo / p->x.step - 1e-9) * p->x.step + 0.0; v < p->x.hi + p->x.step * 1e-6; v += p->x.step)
-        fprintf(f, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" class=\"grid\"/><text x=\"%.1f\" y=\"%d\" class=\"tick\">%g</text>", px(p, v), px(p, v), TOP, p->h - BOTTOM, px(p, v), p->h - BOTTOM + 16, v);
-    fprintf(f, "<text x=\"%d\" y=\"%d\" class=\"value\">%s</text><text x=\"0\" y=\"12\">%s</text>\n", WIDTH - 16, p->h - 5, x, y);
+        fprintf(f,
+                "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" class=\"grid\"/><text x=\"%d\" "
+                "y=\"%.1f\" class=\"value\">%g</text>",
+                LEFT, WIDTH - 16, py(p, v), py(p, v), LEFT - 8, py(p, v) + 4, v);
+    for (double v = ceil(p->x.lo / p->x.step - 1e-9) * p->x.step + 0.0;
+         v < p->x.hi + p->x.step * 1e-6; v += p->x.step)
+        fprintf(f,
+                "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" class=\"grid\"/><text "
+                "x=\"%.1f\" y=\"%d\" class=\"tick\">%g</text>",
+                px(p, v), px(p, v), TOP, p->h - BOTTOM, px(p, v), p->h - BOTTOM + 16, v);
+    fprintf(f,
+            "<text x=\"%d\" y=\"%d\" class=\"value\">%s</text><text x=\"0\" y=\"12\">%s</text>\n",
+            WIDTH - 16, p->h - 5, x, y);
 }
 
 /* A line of the charts by name: a swept policy without its key. */
@@ -157,7 +222,10 @@ static void legend(FILE *f, const ts_bench *b)
     fputs("</p>\n", f);
 }
 
-typedef struct { double speed, psnr; bool drawn; } point;
+typedef struct {
+    double speed, psnr;
+    bool drawn;
+} point;
 
 static point point_of(const ts_bench *b, int i)
 {
@@ -181,21 +249,33 @@ void ts_bench_curve(FILE *f, const ts_bench *b)
         const ts_bench_policy *a = b->policy + i;
         point q = point_of(b, i), was = point_of(b, i - 1);
         if (i > 1 && a->line == a[-1].line && q.drawn && was.drawn)
-            fprintf(f, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"2.5\"/>", px(&p, was.speed), py(&p, was.psnr), px(&p, q.speed), py(&p, q.psnr), colour(b, i));
+            fprintf(f,
+                    "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" "
+                    "stroke-width=\"2.5\"/>",
+                    px(&p, was.speed), py(&p, was.psnr), px(&p, q.speed), py(&p, q.psnr),
+                    colour(b, i));
     }
     for (int i = 1; i < b->policies; i++) {
         point q = point_of(b, i);
         if (!q.drawn) continue;
-        fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"6\" fill=\"%s\"><title>", px(&p, q.speed), py(&p, q.psnr), colour(b, i));
+        fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"6\" fill=\"%s\"><title>", px(&p, q.speed),
+                py(&p, q.psnr), colour(b, i));
         ts_bench_text(f, b->policy[i].attention);
         fprintf(f, ": %.2fx</title></circle>", q.speed);
-        if (b->policy[i].series) fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%g</text>", px(&p, q.speed), py(&p, q.psnr) - 11, b->policy[i].x);
+        if (b->policy[i].series)
+            fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%g</text>", px(&p, q.speed),
+                    py(&p, q.psnr) - 11, b->policy[i].x);
         fputc('\n', f);
     }
     fputs("</svg>\n", f);
     legend(f, b);
-    if (b->sweep[0]) fprintf(f, "<p class=\"note\">Numbers at the points: %s. Further right and further up is better.</p>\n", b->sweep);
-    else fputs("<p class=\"note\">Further right and further up is better.</p>\n", f);
+    if (b->sweep[0])
+        fprintf(f,
+                "<p class=\"note\">Numbers at the points: %s. Further right and further up is "
+                "better.</p>\n",
+                b->sweep);
+    else
+        fputs("<p class=\"note\">Further right and further up is better.</p>\n", f);
 }
 
 /* Of a series the later values are drawn stronger. */
@@ -212,7 +292,8 @@ void ts_bench_over_frames(FILE *f, const ts_bench *b, int prompt)
     char id[32];
     plot p = {{0, b->frames - 1, 0}, {INFINITY, -INFINITY, 0}, 300};
     for (int i = 1; i < b->policies; i++)
-        for (int t = 0; ts_bench_at(b, prompt, i)->mse && t < b->frames; t++) widen(&p.y, at_most_best(ts_psnr(ts_bench_at(b, prompt, i)->mse[t])));
+        for (int t = 0; ts_bench_at(b, prompt, i)->mse && t < b->frames; t++)
+            widen(&p.y, at_most_best(ts_psnr(ts_bench_at(b, prompt, i)->mse[t])));
     if (!isfinite(p.y.lo) || b->frames < 2) return;
     p.x.step = step_of(p.x.hi, 14, 1);
     round_ends(&p.y, 5, 1);
@@ -222,8 +303,12 @@ void ts_bench_over_frames(FILE *f, const ts_bench *b, int prompt)
     for (int i = 1; i < b->policies; i++) {
         const ts_bench_cell *c = ts_bench_at(b, prompt, i);
         if (!c->mse) continue;
-        fprintf(f, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" stroke-linejoin=\"round\" opacity=\"%.2f\" points=\"", colour(b, i), strength(b, i));
-        for (int t = 0; t < b->frames; t++) fprintf(f, "%.1f,%.1f ", px(&p, t), py(&p, at_most_best(ts_psnr(c->mse[t]))));
+        fprintf(f,
+                "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" "
+                "stroke-linejoin=\"round\" opacity=\"%.2f\" points=\"",
+                colour(b, i), strength(b, i));
+        for (int t = 0; t < b->frames; t++)
+            fprintf(f, "%.1f,%.1f ", px(&p, t), py(&p, at_most_best(ts_psnr(c->mse[t]))));
         fputs("\"><title>", f);
         ts_bench_text(f, b->policy[i].attention);
         fputs("</title></polyline>\n", f);

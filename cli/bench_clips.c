@@ -1,4 +1,5 @@
-/* `tessera bench "prompt"...`: the same clips under several attention policies, in turns, each compared with the dense one. */
+/* `tessera bench "prompt"...`: the same clips under several attention policies, in turns, each
+ * compared with the dense one. */
 #include "cli/bench.h"
 
 #include <ftw.h>
@@ -10,8 +11,8 @@
 
 /* ---- frames in memory, and on their way into the report ---- */
 typedef struct {
-    ts_sink s;         /* first */
-    ts_sink *file;     /* also gets the frames; NULL */
+    ts_sink s;     /* first */
+    ts_sink *file; /* also gets the frames; NULL */
     uint8_t *rgb;
     int w, h, n, most;
 } gathering;
@@ -28,7 +29,10 @@ static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const c
     gathering *g = (gathering *)s;
     g->w = w, g->h = h, g->most = frames;
     g->rgb = malloc((size_t)w * h * 3 * frames);
-    if (!g->rgb) return snprintf(s->error, sizeof s->error, "no memory for %d frames of %dx%d", frames, w, h), TS_EMEMORY;
+    if (!g->rgb)
+        return snprintf(s->error, sizeof s->error, "no memory for %d frames of %dx%d", frames, w,
+                        h),
+               TS_EMEMORY;
     return g->file ? pass_on(g, g->file->open(g->file, w, h, frames, fps, json)) : TS_OK;
 }
 
@@ -36,7 +40,8 @@ static ts_status take(ts_sink *s, const ts_frame *f)
 {
     gathering *g = (gathering *)s;
     long n = (long)f->w * f->h * 3;
-    for (long i = 0; i < n; i++) g->rgb[g->n * n + i] = (uint8_t)lrintf(fminf(fmaxf(f->rgb[i], 0), 1) * 255);
+    for (long i = 0; i < n; i++)
+        g->rgb[g->n * n + i] = (uint8_t)lrintf(fminf(fmaxf(f->rgb[i], 0), 1) * 255);
     g->n++;
     return g->file ? pass_on(g, g->file->frame(g->file, f)) : TS_OK;
 }
@@ -57,7 +62,9 @@ static void drop(ts_sink *s)
 static char *join(const char *policy, const char *key, double x)
 {
     char *text = NULL;
-    return asprintf(&text, "%s%c%s=%.10g", policy, strchr(policy, ':') ? ',' : ':', key, x) < 0 ? NULL : text;
+    return asprintf(&text, "%s%c%s=%.10g", policy, strchr(policy, ':') ? ',' : ':', key, x) < 0
+               ? NULL
+               : text;
 }
 
 /* Takes `text`. The first value of a series, and whatever is none, begins a line. */
@@ -74,13 +81,21 @@ static ts_status add_policy(ts_bench *b, char *text, const char *series, double 
     return st;
 }
 
-typedef struct { char key[32]; double from, to, step; } sweep;
+typedef struct {
+    char key[32];
+    double from, to, step;
+} sweep;
 
 static ts_status parse_sweep(ts_cli *c, const char *s, sweep *w)
 {
     int end = 0;
-    if (sscanf(s, "%31[a-z-]=%lf:%lf:%lf%n", w->key, &w->from, &w->to, &w->step, &end) != 4 || s[end] || !(w->step > 0) || !(w->to >= w->from) || (w->to - w->from) / w->step >= TS_BENCH_MOST)
-        return ts_cli_fail(c, TS_EUSAGE, "--sweep: got \"%.80s\", wanted KEY=FROM:TO:STEP with at most %d values, like keep=0.1:0.5:0.1", s, TS_BENCH_MOST);
+    if (sscanf(s, "%31[a-z-]=%lf:%lf:%lf%n", w->key, &w->from, &w->to, &w->step, &end) != 4 ||
+        s[end] || !(w->step > 0) || !(w->to >= w->from) ||
+        (w->to - w->from) / w->step >= TS_BENCH_MOST)
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "--sweep: got \"%.80s\", wanted KEY=FROM:TO:STEP with at most %d "
+                           "values, like keep=0.1:0.5:0.1",
+                           s, TS_BENCH_MOST);
     return TS_OK;
 }
 
@@ -106,7 +121,8 @@ static ts_status read_policies(ts_bench *b)
     ts_status st = TS_OK;
     ts_cli *c = b->c;
     static const char *const usual[] = {"adaspa"};
-    const ts_flag_value *v = c->flags.value + TS_F_BENCH_ATTENTION, *s = c->flags.value + TS_F_SWEEP;
+    const ts_flag_value *v = c->flags.value + TS_F_BENCH_ATTENTION,
+                        *s = c->flags.value + TS_F_SWEEP;
     const char *const *list = v->n ? v->all : usual;
     sweep w = {0};
     bool taken = false;
@@ -115,10 +131,13 @@ static ts_status read_policies(ts_bench *b)
     TRY(add_policy(b, strdup("dense"), NULL, 0, true)); /* what the others are compared with */
     for (int i = 0; i < (v->n ? v->n : 1); i++) {
         if (!strcmp(list[i], "dense")) continue;
-        if (s->set) TRY(add_swept(b, list[i], &w, &taken));
-        else TRY(add_policy(b, strdup(list[i]), NULL, 0, true));
+        if (s->set)
+            TRY(add_swept(b, list[i], &w, &taken));
+        else
+            TRY(add_policy(b, strdup(list[i]), NULL, 0, true));
     }
-    if (s->set && !taken) TRY(ts_cli_fail(c, TS_EUSAGE, "--sweep: none of the policies takes %s=%g", w.key, w.from));
+    if (s->set && !taken)
+        TRY(ts_cli_fail(c, TS_EUSAGE, "--sweep: none of the policies takes %s=%g", w.key, w.from));
 done:
     return st;
 }
@@ -128,7 +147,8 @@ static ts_status measure(ts_bench *b, int prompt, int policy, ts_run *run, ts_ba
 {
     ts_status st = TS_OK;
     ts_bench_cell *cell = ts_bench_at(b, prompt, policy);
-    ts_screen_note(&b->c->screen, "prompt %d of %d, turn %d of %d: %s", prompt + 1, b->prompts, cell->repeats + 1, b->repeats, b->policy[policy].attention);
+    ts_screen_note(&b->c->screen, "prompt %d of %d, turn %d of %d: %s", prompt + 1, b->prompts,
+                   cell->repeats + 1, b->repeats, b->policy[policy].attention);
     ts_screen_start(&b->c->screen, &b->e, b->q.steps, b->policy[policy].attention, NULL);
     ts_bag_free(*latents);
     *latents = NULL;
@@ -141,12 +161,15 @@ done:
     return st;
 }
 
-static ts_status compare(ts_bench *b, int prompt, int policy, const gathering *dense, const gathering *g)
+static ts_status compare(ts_bench *b, int prompt, int policy, const gathering *dense,
+                         const gathering *g)
 {
     ts_bench_cell *cell = ts_bench_at(b, prompt, policy);
     size_t frame = (size_t)g->w * g->h * 3;
-    cell->mse = calloc((size_t)g->n, sizeof *cell->mse), cell->ssim = calloc((size_t)g->n, sizeof *cell->ssim);
-    if (!cell->mse || !cell->ssim) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d frames", g->n);
+    cell->mse = calloc((size_t)g->n, sizeof *cell->mse),
+    cell->ssim = calloc((size_t)g->n, sizeof *cell->ssim);
+    if (!cell->mse || !cell->ssim)
+        return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d frames", g->n);
     for (int i = 0; i < g->n; i++) {
         cell->mse[i] = ts_mse(dense->rgb + i * frame, g->rgb + i * frame, frame);
         cell->ssim[i] = ts_ssim(dense->rgb + i * frame, g->rgb + i * frame, g->w, g->h);
@@ -155,7 +178,8 @@ static ts_status compare(ts_bench *b, int prompt, int policy, const gathering *d
 }
 
 /* Frames of a policy's latents; for the report also a clip, plan pictures and what the run said. */
-static ts_status decode(ts_bench *b, int prompt, int policy, ts_run *run, const ts_bag *latents, const char *folder, gathering *g)
+static ts_status decode(ts_bench *b, int prompt, int policy, ts_run *run, const ts_bag *latents,
+                        const char *folder, gathering *g)
 {
     ts_status st = TS_OK;
     ts_cli *c = b->c;
@@ -163,12 +187,15 @@ static ts_status decode(ts_bench *b, int prompt, int policy, ts_run *run, const 
     const ts_bag *plans;
     ts_output o = {.crf = 12, .scale = 1, .overwrite = true, .metadata = false};
     *g = (gathering){.s = {.open = begin, .frame = take, .close = end, .abort = drop}};
-    if (folder && asprintf(&cell->clip, "%s/%d-%d.%s", folder, prompt, policy, b->e.frames == 1 ? "png" : "mp4") < 0) cell->clip = NULL;
+    if (folder && asprintf(&cell->clip, "%s/%d-%d.%s", folder, prompt, policy,
+                           b->e.frames == 1 ? "png" : "mp4") < 0)
+        cell->clip = NULL;
     if (cell->clip) TRY(ts_output_open(c->ctx, cell->clip, &o, &g->file));
     TRY(ts_run_decode(run, latents, &g->s));
     b->w = g->w, b->h = g->h, b->frames = g->n;
     cell->said = ts_run_attention(run);
-    if (folder && policy && ts_run_plans(run, &plans) == TS_OK && asprintf(&cell->plans, "%s/plans-%d-%d", folder, prompt, policy) > 0)
+    if (folder && policy && ts_run_plans(run, &plans) == TS_OK &&
+        asprintf(&cell->plans, "%s/plans-%d-%d", folder, prompt, policy) > 0)
         TRY(ts_plan_images(c->ctx, plans, cell->plans));
 done:
     ts_output_close(g->file);
@@ -190,12 +217,14 @@ done:
     return st;
 }
 
-/* A dense step or two that nobody times, so that weights come from the disk and threads awake before the first turn. */
+/* A dense step or two that nobody times, so that weights come from the disk and threads awake
+ * before the first turn. */
 static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run)
 {
     ts_request q = b->q;
     ts_estimate e;
-    q.prompt = b->prompt[0], q.attention = "dense", q.keep_plans = false, q.steps = q.steps < 2 ? q.steps : 2;
+    q.prompt = b->prompt[0], q.attention = "dense", q.keep_plans = false,
+    q.steps = q.steps < 2 ? q.steps : 2;
     ts_status st = ts_run_open_with(b->c->model, &q, texts, NULL, run, &e);
     return st ? st : ts_run_encode(*run);
 }
@@ -246,8 +275,12 @@ static ts_status prepare(ts_bench *b)
     ts_status st = TS_OK;
     ts_cli *c = b->c;
     const ts_flag_value *v = c->flags.value;
-    if (c->flags.words > TS_WORDS) TRY(ts_cli_fail(c, TS_EUSAGE, "bench: %d prompts, expected at most %d", c->flags.words, TS_WORDS));
-    if (v[TS_F_JSON_FILE].set && v[TS_F_HTML].set && !strcmp(v[TS_F_JSON_FILE].text, v[TS_F_HTML].text)) TRY(ts_cli_fail(c, TS_EUSAGE, "--json and --html: both name %s", v[TS_F_HTML].text));
+    if (c->flags.words > TS_WORDS)
+        TRY(ts_cli_fail(c, TS_EUSAGE, "bench: %d prompts, expected at most %d", c->flags.words,
+                        TS_WORDS));
+    if (v[TS_F_JSON_FILE].set && v[TS_F_HTML].set &&
+        !strcmp(v[TS_F_JSON_FILE].text, v[TS_F_HTML].text))
+        TRY(ts_cli_fail(c, TS_EUSAGE, "--json and --html: both name %s", v[TS_F_HTML].text));
     TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
     TRY(ts_cli_check_side(c, TS_F_HTML, "html", false));
     b->prompt = c->flags.word, b->prompts = c->flags.words;
@@ -261,8 +294,10 @@ static ts_status prepare(ts_bench *b)
     b->stride = b->policies;
     b->cell = calloc((size_t)b->prompts * (size_t)b->stride, sizeof *b->cell);
     for (int i = 0; b->cell && i < b->prompts * b->stride; i++)
-        if (!(b->cell[i].seconds = calloc((size_t)(2 * b->repeats), sizeof(double)))) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
-        else b->cell[i].attention = b->cell[i].seconds + b->repeats;
+        if (!(b->cell[i].seconds = calloc((size_t)(2 * b->repeats), sizeof(double))))
+            TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
+        else
+            b->cell[i].attention = b->cell[i].seconds + b->repeats;
     if (!b->cell) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
 done:
     return st;
@@ -301,7 +336,9 @@ ts_status ts_cli_bench_clips(ts_cli *c)
     char *folder = NULL;
     const char *tmp = getenv("TMPDIR"), *html = ts_cli_text(c, TS_F_HTML);
     TRY(prepare(&b));
-    if (html && (asprintf(&folder, "%s/tessera-bench-XXXXXX", tmp && *tmp ? tmp : "/tmp") < 0 || !mkdtemp(folder))) TRY(ts_cli_fail(c, TS_EIO, "--html: no temporary folder in %s", tmp ? tmp : "/tmp"));
+    if (html && (asprintf(&folder, "%s/tessera-bench-XXXXXX", tmp && *tmp ? tmp : "/tmp") < 0 ||
+                 !mkdtemp(folder)))
+        TRY(ts_cli_fail(c, TS_EIO, "--html: no temporary folder in %s", tmp ? tmp : "/tmp"));
     ts_bench_begin(&b.machine);
     for (int p = 0; p < b.prompts && !st; p++) st = one_prompt(&b, p, folder);
     ts_bench_end(&b.machine);

@@ -1,4 +1,5 @@
-/* The report of a bench of clips: one self-contained HTML page with what was measured in words and a table, the charts of bench_charts.c, the clips side by side under one slider, plan pictures. */
+/* The report of a bench of clips: one self-contained HTML page with what was measured in words and
+ * a table, the charts of bench_charts.c, the clips side by side under one slider, plan pictures. */
 #include "cli/bench_page.h"
 
 #include <dirent.h>
@@ -9,9 +10,15 @@
 void ts_bench_text(FILE *f, const char *s)
 {
     for (; *s; s++) {
-        const char *safe = *s == '<' ? "&lt;" : *s == '>' ? "&gt;" : *s == '&' ? "&amp;" : *s == '"' ? "&quot;" : NULL;
-        if (safe) fputs(safe, f);
-        else fputc(*s, f);
+        const char *safe = *s == '<'   ? "&lt;"
+                           : *s == '>' ? "&gt;"
+                           : *s == '&' ? "&amp;"
+                           : *s == '"' ? "&quot;"
+                                       : NULL;
+        if (safe)
+            fputs(safe, f);
+        else
+            fputc(*s, f);
     }
 }
 
@@ -35,7 +42,8 @@ static void embed(FILE *f, const char *path, const char *type)
     if (!in) return;
     fprintf(f, "data:%s;base64,", type);
     while ((n = fread(b, 1, 3, in)) > 0) {
-        unsigned long w = (unsigned long)b[0] << 16 | (n > 1 ? (unsigned long)b[1] << 8 : 0) | (n > 2 ? b[2] : 0);
+        unsigned long w = (unsigned long)b[0] << 16 | (n > 1 ? (unsigned long)b[1] << 8 : 0) |
+                          (n > 2 ? b[2] : 0);
         for (size_t i = 0; i < 4; i++) fputc(i <= n ? digits[w >> (18 - 6 * i) & 63] : '=', f);
     }
     fclose(in);
@@ -60,15 +68,18 @@ static void write_facts(FILE *f, const ts_bench *b)
     const ts_bench_machine *m = &b->machine;
     fputs("<ul class=\"facts\">\n", f);
     fact(f, "model", ts_cli_set(b->c, TS_F_MODEL) ? ts_cli_text(b->c, TS_F_MODEL) : "default");
-    snprintf(s, sizeof s, "%d x %d, %d frame%s", b->e.width, b->e.height, b->e.frames, b->e.frames == 1 ? "" : "s");
+    snprintf(s, sizeof s, "%d x %d, %d frame%s", b->e.width, b->e.height, b->e.frames,
+             b->e.frames == 1 ? "" : "s");
     fact(f, "size", s);
     snprintf(s, sizeof s, "%ld", b->e.tokens);
     fact(f, "tokens", s);
-    snprintf(s, sizeof s, "%d, guidance %g, seed %llu", b->q.steps, b->q.guidance, (unsigned long long)b->q.seed);
+    snprintf(s, sizeof s, "%d, guidance %g, seed %llu", b->q.steps, b->q.guidance,
+             (unsigned long long)b->q.seed);
     fact(f, "steps", s);
     snprintf(s, sizeof s, "%d of each, in turns%s", b->repeats, b->repeats > 1 ? "; medians" : "");
     fact(f, "measurements", s);
-    snprintf(s, sizeof s, "%s%s%d core%s, %s", m->cpu, *m->cpu ? ", " : "", m->cores, m->cores == 1 ? "" : "s", b->e.precision);
+    snprintf(s, sizeof s, "%s%s%d core%s, %s", m->cpu, *m->cpu ? ", " : "", m->cores,
+             m->cores == 1 ? "" : "s", b->e.precision);
     fact(f, "machine", s);
     snprintf(s, sizeof s, "%.1f before, %.1f after", m->load[0], m->load[1]);
     if (m->load[0] >= 0) fact(f, "load average", s);
@@ -88,7 +99,8 @@ static void write_summary(FILE *f, const ts_bench *b)
     }
     if (!fast) return;
     ts_bench_row r = ts_bench_sum(b, fast), d = ts_bench_sum(b, 0);
-    fprintf(f, "<p class=\"lede\">Self-attention is %.0f%% of the dense run. Fastest: <b>", d.seconds > 0 ? 100 * d.attention / d.seconds : 0);
+    fprintf(f, "<p class=\"lede\">Self-attention is %.0f%% of the dense run. Fastest: <b>",
+            d.seconds > 0 ? 100 * d.attention / d.seconds : 0);
     ts_bench_text(f, b->policy[fast].attention);
     fprintf(f, "</b>, %.2fx", r.speed);
     if (!isnan(r.psnr)) fprintf(f, " (%s)", ts_bench_decibels(r.psnr, value));
@@ -103,27 +115,47 @@ static void write_summary(FILE *f, const ts_bench *b)
 
 static const char *figure(char out[16], bool known, const char *format, double x)
 {
-    if (known) snprintf(out, 16, format, x);
-    else strcpy(out, "-");
+    if (known)
+        snprintf(out, 16, format, x);
+    else
+        strcpy(out, "-");
     return out;
 }
 
 static void write_table(FILE *f, const ts_bench *b)
 {
-    fputs("<div class=\"wide\"><table>\n<thead><tr><th rowspan=\"2\" class=\"policy\">attention</th><th colspan=\"4\">denoising</th><th colspan=\"2\">self-attention</th><th colspan=\"2\">plans</th><th colspan=\"2\">against dense</th></tr>\n"
-          "<tr><th>seconds</th><th>spread</th><th>faster</th><th>ideal</th><th>seconds</th><th>faster</th><th>kept</th><th>recall</th><th>PSNR</th><th>SSIM</th></tr></thead>\n<tbody>\n", f);
+    fputs("<div class=\"wide\"><table>\n<thead><tr><th rowspan=\"2\" "
+          "class=\"policy\">attention</th><th colspan=\"4\">denoising</th><th "
+          "colspan=\"2\">self-attention</th><th colspan=\"2\">plans</th><th colspan=\"2\">against "
+          "dense</th></tr>\n"
+          "<tr><th>seconds</th><th>spread</th><th>faster</th><th>ideal</th><th>seconds</"
+          "th><th>faster</th><th>kept</th><th>recall</th><th>PSNR</th><th>SSIM</th></tr></"
+          "thead>\n<tbody>\n",
+          f);
     for (int i = 0; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
         char spread[16], kept[16], recall[16], ssim[16], psnr[24];
         fputs("<tr><td class=\"policy\">", f);
         swatch(f, b, i);
-        fprintf(f, "</td><td>%.3f</td><td>%s</td><td><b>%.2fx</b></td><td>%.2fx</td><td>%.3f</td><td>%.2fx</td><td>%s</td><td>%s</td><td><b>%s</b></td><td>%s</td></tr>\n", r.seconds,
-                figure(spread, b->repeats > 1 && r.seconds > 0, "%.1f%%", 100 * (r.most - r.least) / r.seconds), r.speed, r.ideal, r.attention, r.attention_speed, figure(kept, r.sparse > 0, "%.3f", r.kept),
-                figure(recall, r.recall > 0, "%.3f", r.recall), ts_bench_decibels(r.psnr, psnr), figure(ssim, !isnan(r.ssim), "%.4f", r.ssim));
+        fprintf(f,
+                "</td><td>%.3f</td><td>%s</td><td><b>%.2fx</b></td><td>%.2fx</td><td>%.3f</"
+                "td><td>%.2fx</td><td>%s</td><td>%s</td><td><b>%s</b></td><td>%s</td></tr>\n",
+                r.seconds,
+                figure(spread, b->repeats > 1 && r.seconds > 0, "%.1f%%",
+                       100 * (r.most - r.least) / r.seconds),
+                r.speed, r.ideal, r.attention, r.attention_speed,
+                figure(kept, r.sparse > 0, "%.3f", r.kept),
+                figure(recall, r.recall > 0, "%.3f", r.recall), ts_bench_decibels(r.psnr, psnr),
+                figure(ssim, !isnan(r.ssim), "%.4f", r.ssim));
     }
-    fputs("</tbody></table></div>\n<p class=\"note\">Seconds are of denoising alone, without text encoder and VAE", f);
+    fputs("</tbody></table></div>\n<p class=\"note\">Seconds are of denoising alone, without text "
+          "encoder and VAE",
+          f);
     fputs(b->done_prompts > 1 ? ", summed over prompts. " : ". ", f);
-    fputs("Spread: (slowest - fastest turn) / median. Kept: share of the key blocks that sparse calls read; -: nothing was sparse. Recall: share of the softmax weights in a plan's blocks when it was made.</p>\n", f);
+    fputs("Spread: (slowest - fastest turn) / median. Kept: share of the key blocks that sparse "
+          "calls read; -: nothing was sparse. Recall: share of the softmax weights in a plan's "
+          "blocks when it was made.</p>\n",
+          f);
 }
 
 /* ---- clips and plans ---- */
@@ -132,17 +164,21 @@ static void write_clip(FILE *f, const ts_bench *b, int prompt, int policy)
     bool still = b->frames == 1;
     const ts_bench_cell *c = ts_bench_at(b, prompt, policy);
     fprintf(f, "<figure><div class=\"clip\" style=\"aspect-ratio:%d/%d\">", b->w, b->h);
-    fputs(still ? "<img class=\"shown\" src=\"" : "<video class=\"shown\" muted playsinline preload=\"auto\" src=\"", f);
+    fputs(still ? "<img class=\"shown\" src=\""
+                : "<video class=\"shown\" muted playsinline preload=\"auto\" src=\"",
+          f);
     embed(f, c->clip, still ? "image/png" : "video/mp4");
     fputs(still ? "\" alt=\"" : "\" aria-label=\"", f);
     ts_bench_text(f, b->policy[policy].attention);
-    fprintf(f, "\">%s<canvas width=\"%d\" height=\"%d\" hidden></canvas></div><figcaption>", still ? "" : "</video>", b->w, b->h);
+    fprintf(f, "\">%s<canvas width=\"%d\" height=\"%d\" hidden></canvas></div><figcaption>",
+            still ? "" : "</video>", b->w, b->h);
     swatch(f, b, policy);
     if (policy && c->mse) {
         char value[24];
         double mse = 0;
         for (int t = 0; t < b->frames; t++) mse += c->mse[t] / b->frames;
-        fprintf(f, "<br>%.2fx, %s", ts_bench_sum(b, policy).speed, ts_bench_decibels(ts_psnr(mse), value));
+        fprintf(f, "<br>%.2fx, %s", ts_bench_sum(b, policy).speed,
+                ts_bench_decibels(ts_psnr(mse), value));
     }
     fputs("</figcaption></figure>\n", f);
 }
@@ -155,16 +191,28 @@ static void write_clips(FILE *f, const ts_bench *b, int prompt)
         fputs("<p class=\"note\">Stopped before frames were made.</p>\n", f);
         return;
     }
-    fprintf(f, "<div class=\"clips\" data-frames=\"%d\" data-fps=\"%g\" style=\"--w:%dpx\">\n<div class=\"bar\">", b->frames, b->q.fps, b->w < 230 ? 230 : b->w > 480 ? 480 : b->w);
+    fprintf(f,
+            "<div class=\"clips\" data-frames=\"%d\" data-fps=\"%g\" style=\"--w:%dpx\">\n<div "
+            "class=\"bar\">",
+            b->frames, b->q.fps,
+            b->w < 230   ? 230
+            : b->w > 480 ? 480
+                         : b->w);
     if (!still)
-        fprintf(f, "<button type=\"button\">play</button><input type=\"range\" min=\"0\" max=\"%d\" value=\"0\" aria-label=\"frame\"><output>frame 1 of %d</output>", b->frames - 1, b->frames);
+        fprintf(f,
+                "<button type=\"button\">play</button><input type=\"range\" min=\"0\" max=\"%d\" "
+                "value=\"0\" aria-label=\"frame\"><output>frame 1 of %d</output>",
+                b->frames - 1, b->frames);
     fputs("<label><input type=\"checkbox\">difference from dense, x4</label></div>\n", f);
     for (int i = 0; i < b->policies; i++)
         if (ts_bench_at(b, prompt, i)->clip) write_clip(f, b, prompt, i);
     fputs("</div>\n", f);
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
 static int is_png(const struct dirent *d) { return strstr(d->d_name, ".png") != NULL; }
 
 /* At most eight pictures of a policy's plans, spread over branches and layers. */
@@ -186,7 +234,8 @@ static void write_plans(FILE *f, const ts_bench *b, int prompt, int policy)
         snprintf(path, sizeof path, "%s/%s", c->plans, file);
         fputs("<figure><img src=\"", f);
         embed(f, path, "image/png");
-        fprintf(f, "\" alt=\"%.*s\"><figcaption>%.*s</figcaption></figure>\n", length, file, length, file);
+        fprintf(f, "\" alt=\"%.*s\"><figcaption>%.*s</figcaption></figure>\n", length, file, length,
+                file);
     }
     if (n > 0) fputs("</div></details>\n", f);
     for (int i = 0; i < n; i++) free(list[i]);
@@ -202,48 +251,92 @@ static void write_prompt(FILE *f, const ts_bench *b, int prompt)
     write_clips(f, b, prompt);
     ts_bench_over_frames(f, b, prompt);
     for (int i = 1; i < b->policies; i++) plans = plans || ts_bench_at(b, prompt, i)->plans;
-    if (plans) fputs("<h2>Plans in force at the end</h2>\n<p class=\"note\">A head a tile; query blocks down, key blocks across; blocks that are read are bright.</p>\n", f);
+    if (plans)
+        fputs("<h2>Plans in force at the end</h2>\n<p class=\"note\">A head a tile; query blocks "
+              "down, key blocks across; blocks that are read are bright.</p>\n",
+              f);
     for (int i = 1; i < b->policies; i++) write_plans(f, b, prompt, i);
     fputs("</section>\n", f);
 }
 
 /* ---- the page ---- */
 static const char head[] =
-    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>tessera bench</title>\n<style>\n"
-    ":root{color-scheme:light dark;--ink:#1d1f24;--soft:#6a6f7a;--paper:#fff;--line:#8883;--card:#f5f6f8}\n"
-    "@media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--soft:#9aa0ab;--paper:#15171b;--card:#1e2126}}\n"
-    "*{box-sizing:border-box}body{font:15px/1.5 system-ui,'DejaVu Sans',sans-serif;max-width:1120px;margin:2rem auto;padding:0 1.2rem;color:var(--ink);background:var(--paper)}\n"
-    "h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.4rem 0 .6rem}.lede{font-size:1.05rem;overflow-wrap:anywhere}.stopped{color:#e4572e}\n"
-    ".facts{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:.7rem 1.5rem;background:var(--card);border-radius:8px;padding:.9rem 1.1rem;margin:1rem 0}.facts li{min-width:0;overflow-wrap:anywhere}\n"
+    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+    "content=\"width=device-width, initial-scale=1\"><title>tessera bench</title>\n<style>\n"
+    ":root{color-scheme:light "
+    "dark;--ink:#1d1f24;--soft:#6a6f7a;--paper:#fff;--line:#8883;--card:#f5f6f8}\n"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--soft:#9aa0ab;--paper:#15171b;--card:#"
+    "1e2126}}\n"
+    "*{box-sizing:border-box}body{font:15px/1.5 system-ui,'DejaVu "
+    "Sans',sans-serif;max-width:1120px;margin:2rem auto;padding:0 "
+    "1.2rem;color:var(--ink);background:var(--paper)}\n"
+    "h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.4rem 0 "
+    ".6rem}.lede{font-size:1.05rem;overflow-wrap:anywhere}.stopped{color:#e4572e}\n"
+    ".facts{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));"
+    "gap:.7rem 1.5rem;background:var(--card);border-radius:8px;padding:.9rem 1.1rem;margin:1rem "
+    "0}.facts li{min-width:0;overflow-wrap:anywhere}\n"
     ".facts span{display:block;font-size:.78rem;color:var(--soft)}.wide{overflow-x:auto}\n"
-    "table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}td,th{padding:.35rem .5rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\n"
-    "th{font-weight:600;color:var(--soft);font-size:.8rem}thead th[colspan]{text-align:center;border-left:1px solid var(--line)}.policy{text-align:left;white-space:normal;min-width:11rem}\n"
-    "i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.5em;flex:none}.name{display:inline-flex;align-items:baseline}.name span{overflow-wrap:anywhere}svg{display:block;width:100%;height:auto;overflow:visible}svg text{font-size:13px;fill:var(--ink)}\n"
-    ".value{text-anchor:end}.tick{text-anchor:middle}.strong{font-weight:700}.grid{stroke:var(--line)}.mark{fill:var(--ink);stroke:var(--paper);stroke-width:1}.whisker{stroke:var(--ink);fill:none;opacity:.6}\n"
-    ".dense{stroke:var(--soft);stroke-dasharray:4 4}.note,.legend,footer{color:var(--soft);font-size:.85rem;margin:.6rem 0}.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.4em}\n"
-    "section{border-top:1px solid var(--line);margin-top:2.5rem}.prompt{font-size:1.3rem;overflow-wrap:anywhere}\n"
-    ".clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--w)),1fr));gap:1rem}.plans{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:1rem;margin:.8rem 0}\n"
-    ".bar{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:.6rem 1rem;align-items:center;position:sticky;top:0;background:var(--paper);padding:.5rem 0;z-index:1}.bar input[type=range]{flex:1;min-width:8rem}\n"
-    "output{min-width:8.5em;font-variant-numeric:tabular-nums}button{min-width:4.5em;padding:.25rem .8rem;font:inherit}figure{margin:0;min-width:0}.clip{position:relative;background:var(--card);border-radius:4px;overflow:hidden}\n"
-    ".clip .shown,.clip canvas{position:absolute;inset:0;width:100%;height:100%}.clip canvas{filter:brightness(4)}.plans img{width:100%;image-rendering:pixelated;border-radius:4px;display:block}\n"
-    "figcaption{font-size:.85rem;overflow-wrap:anywhere;margin-top:.3rem}summary{cursor:pointer;margin:.5rem 0;overflow-wrap:anywhere}pre{overflow:auto;background:var(--card);padding:.8rem 1rem;border-radius:8px;font-size:.8rem}\n"
+    "table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}"
+    "td,th{padding:.35rem .5rem;text-align:right;border-bottom:1px solid "
+    "var(--line);white-space:nowrap}\n"
+    "th{font-weight:600;color:var(--soft);font-size:.8rem}thead "
+    "th[colspan]{text-align:center;border-left:1px solid "
+    "var(--line)}.policy{text-align:left;white-space:normal;min-width:11rem}\n"
+    "i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.5em;flex:none}."
+    "name{display:inline-flex;align-items:baseline}.name "
+    "span{overflow-wrap:anywhere}svg{display:block;width:100%;height:auto;overflow:visible}svg "
+    "text{font-size:13px;fill:var(--ink)}\n"
+    ".value{text-anchor:end}.tick{text-anchor:middle}.strong{font-weight:700}.grid{stroke:var(--"
+    "line)}.mark{fill:var(--ink);stroke:var(--paper);stroke-width:1}.whisker{stroke:var(--ink);"
+    "fill:none;opacity:.6}\n"
+    ".dense{stroke:var(--soft);stroke-dasharray:4 "
+    "4}.note,.legend,footer{color:var(--soft);font-size:.85rem;margin:.6rem "
+    "0}.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.4em}\n"
+    "section{border-top:1px solid "
+    "var(--line);margin-top:2.5rem}.prompt{font-size:1.3rem;overflow-wrap:anywhere}\n"
+    ".clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--w)),1fr));"
+    "gap:1rem}.plans{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:"
+    "1rem;margin:.8rem 0}\n"
+    ".bar{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:.6rem "
+    "1rem;align-items:center;position:sticky;top:0;background:var(--paper);padding:.5rem "
+    "0;z-index:1}.bar input[type=range]{flex:1;min-width:8rem}\n"
+    "output{min-width:8.5em;font-variant-numeric:tabular-nums}button{min-width:4.5em;padding:."
+    "25rem "
+    ".8rem;font:inherit}figure{margin:0;min-width:0}.clip{position:relative;background:var(--card);"
+    "border-radius:4px;overflow:hidden}\n"
+    ".clip .shown,.clip canvas{position:absolute;inset:0;width:100%;height:100%}.clip "
+    "canvas{filter:brightness(4)}.plans "
+    "img{width:100%;image-rendering:pixelated;border-radius:4px;display:block}\n"
+    "figcaption{font-size:.85rem;overflow-wrap:anywhere;margin-top:.3rem}summary{cursor:pointer;"
+    "margin:.5rem 0;overflow-wrap:anywhere}pre{overflow:auto;background:var(--card);padding:.8rem "
+    "1rem;border-radius:8px;font-size:.8rem}\n"
     "</style></head><body>\n";
 
-/* Under one slider all clips show the same frame; played, they run by themselves and begin again together. The difference is drawn from what is shown: |clip - dense|. */
+/* Under one slider all clips show the same frame; played, they run by themselves and begin again
+ * together. The difference is drawn from what is shown: |clip - dense|. */
 static const char tail[] =
     "<script>\nfor(const g of document.querySelectorAll('.clips')){\n"
-    "const v=[...g.querySelectorAll('.shown')],c=[...g.querySelectorAll('canvas')],r=g.querySelector('[type=range]'),b=g.querySelector('button'),o=g.querySelector('output'),d=g.querySelector('[type=checkbox]');\n"
+    "const "
+    "v=[...g.querySelectorAll('.shown')],c=[...g.querySelectorAll('canvas')],r=g.querySelector('["
+    "type=range]'),b=g.querySelector('button'),o=g.querySelector('output'),d=g.querySelector('["
+    "type=checkbox]');\n"
     "const n=+g.dataset.frames,fps=+g.dataset.fps;let playing=false;\n"
-    "const draw=()=>{if(d.checked)c.forEach((x,i)=>{const p=x.getContext('2d');p.globalCompositeOperation='copy';p.drawImage(v[0],0,0,x.width,x.height);p.globalCompositeOperation='difference';p.drawImage(v[i],0,0,x.width,x.height)})};\n"
+    "const draw=()=>{if(d.checked)c.forEach((x,i)=>{const "
+    "p=x.getContext('2d');p.globalCompositeOperation='copy';p.drawImage(v[0],0,0,x.width,x.height);"
+    "p.globalCompositeOperation='difference';p.drawImage(v[i],0,0,x.width,x.height)})};\n"
     "d.onchange=()=>{c.forEach(x=>x.hidden=!d.checked);draw()};\n"
     "if(!r)continue;\n"
     "const say=i=>{r.value=i;o.textContent='frame '+(i+1)+' of '+n};\n"
     "const show=i=>{say(i);for(const x of v)x.currentTime=(i+.5)/fps};\n"
-    "const stop=()=>{if(!playing)return;playing=false;b.textContent='play';for(const x of v)x.pause();show(+r.value)};\n"
-    "const tick=()=>{if(!playing)return;if(v[0].ended)for(const x of v){x.currentTime=0;x.play()}say(Math.min(n-1,Math.floor(v[0].currentTime*fps)));draw();requestAnimationFrame(tick)};\n"
+    "const stop=()=>{if(!playing)return;playing=false;b.textContent='play';for(const x of "
+    "v)x.pause();show(+r.value)};\n"
+    "const tick=()=>{if(!playing)return;if(v[0].ended)for(const x of "
+    "v){x.currentTime=0;x.play()}say(Math.min(n-1,Math.floor(v[0].currentTime*fps)));draw();"
+    "requestAnimationFrame(tick)};\n"
     "for(const x of v)x.onseeked=draw;\n"
     "r.oninput=()=>{const i=+r.value;stop();show(i)};\n"
-    "b.onclick=()=>{if(playing)return stop();playing=true;b.textContent='stop';for(const x of v){x.currentTime=+r.value<n-1?+r.value/fps:0;x.play()}tick()};\n"
+    "b.onclick=()=>{if(playing)return stop();playing=true;b.textContent='stop';for(const x of "
+    "v){x.currentTime=+r.value<n-1?+r.value/fps:0;x.play()}tick()};\n"
     "show(0)}\n</script>\n</body></html>\n";
 
 static void write_page(FILE *f, const ts_bench *b)
@@ -251,7 +344,10 @@ static void write_page(FILE *f, const ts_bench *b)
     char *versions = ts_versions(b->c->ctx);
     fputs(head, f);
     fputs("<h1>Sparse attention against full attention</h1>\n", f);
-    if (!b->complete) fputs("<p class=\"stopped\"><b>Stopped before its end:</b> this is what was measured until then.</p>\n", f);
+    if (!b->complete)
+        fputs("<p class=\"stopped\"><b>Stopped before its end:</b> this is what was measured until "
+              "then.</p>\n",
+              f);
     write_summary(f, b);
     write_facts(f, b);
     write_table(f, b);
@@ -269,7 +365,9 @@ static void write_page(FILE *f, const ts_bench *b)
             fputs("</pre></details>\n", f);
         }
     fputs("</section>\n<footer>", f);
-    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) ts_bench_text(f, line), fputs("<br>\n", f);
+    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line;
+         line = strtok_r(NULL, "\n", &save))
+        ts_bench_text(f, line), fputs("<br>\n", f);
     fputs("</footer>\n", f);
     fputs(tail, f);
     free(versions);

@@ -44,12 +44,15 @@ void ts_bench_add_machine(cJSON *j, const ts_bench_machine *m)
     cJSON_AddStringToObject(j, "cpu", m->cpu);
     cJSON_AddNumberToObject(j, "cores", m->cores);
     cJSON *a = cJSON_AddArrayToObject(j, "load");
-    for (int i = 0; i < 2; i++) cJSON_AddItemToArray(a, m->load[i] < 0 ? cJSON_CreateNull() : cJSON_CreateNumber(m->load[i]));
+    for (int i = 0; i < 2; i++)
+        cJSON_AddItemToArray(a,
+                             m->load[i] < 0 ? cJSON_CreateNull() : cJSON_CreateNumber(m->load[i]));
 }
 
 void ts_bench_print_machine(const ts_bench_machine *m)
 {
     printf("%s%s%d core%s", m->cpu, *m->cpu ? ", " : "", m->cores, m->cores == 1 ? "" : "s");
-    if (m->load[0] >= 0) printf("; load of the machine %.1f before, %.1f after", m->load[0], m->load[1]);
+    if (m->load[0] >= 0)
+        printf("; load of the machine %.1f before, %.1f after", m->load[0], m->load[1]);
     putchar('\n');
 }

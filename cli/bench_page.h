@@ -3,11 +3,14 @@
 #define TS_BENCH_PAGE_H
 #include "cli/bench.h"
 
-void ts_bench_text(FILE *, const char *);         /* with what is special in HTML escaped */
-void ts_bench_name(FILE *, int line, const char *policy); /* behind its colour; may break at commas; not for SVG */
-const char *ts_bench_colour(int line);            /* "#rrggbb"; 0: dense */
+void ts_bench_text(FILE *, const char *); /* with what is special in HTML escaped */
+/* behind its colour; may break at commas; not for SVG */
+void ts_bench_name(FILE *, int line, const char *policy);
+const char *ts_bench_colour(int line);                    /* "#rrggbb"; 0: dense */
 const char *ts_bench_decibels(double psnr, char out[24]); /* "31.20 dB", "equal", "-" */
-/* Charts, each with its heading: seconds with Amdahl's ideal, PSNR and SSIM as bars, PSNR over speed (a line a series), PSNR over the frames of a prompt. Without anything to show they write nothing. */
+/* Charts, each with its heading: seconds with Amdahl's ideal, PSNR and SSIM as bars, PSNR over
+ * speed (a line a series), PSNR over the frames of a prompt. Without anything to show they write
+ * nothing. */
 void ts_bench_times(FILE *, const ts_bench *);
 void ts_bench_fidelity(FILE *, const ts_bench *);
 void ts_bench_curve(FILE *, const ts_bench *);

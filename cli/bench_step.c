@@ -1,4 +1,5 @@
-/* `tessera bench --step`: one evaluation of the transformer of each kind that a policy's schedule has, by part, and what that makes of a whole run. */
+/* `tessera bench --step`: one evaluation of the transformer of each kind that a policy's schedule
+ * has, by part, and what that makes of a whole run. */
 #include "cli/bench.h"
 
 #include <math.h>
@@ -6,14 +7,18 @@
 #include <string.h>
 
 enum { MOST = 64 };
-typedef struct { ts_step_row r; double seconds[MOST], linear[MOST], attention[MOST], search[MOST]; int n; } kind;
+typedef struct {
+    ts_step_row r;
+    double seconds[MOST], linear[MOST], attention[MOST], search[MOST];
+    int n;
+} kind;
 typedef struct {
     ts_cli *c;
     int policies, steps;
     char *policy[TS_TIMES_GIVEN + 1]; /* [0] is dense */
     kind k[TS_TIMES_GIVEN + 1][TS_STEP_KINDS];
     int kinds[TS_TIMES_GIVEN + 1];
-    int at;                           /* the policy in work */
+    int at; /* the policy in work */
     ts_bench_machine machine;
 } steps_bench;
 
@@ -26,26 +31,37 @@ static void take(void *user, const ts_step_row *r)
     if (i == b->kinds[b->at]) *k = (kind){.r = *r}, b->kinds[b->at]++;
     k->r.kept = r->kept, k->r.work = r->work;
     if (k->n == MOST) return;
-    k->seconds[k->n] = r->seconds, k->linear[k->n] = r->linear, k->attention[k->n] = r->attention, k->search[k->n] = r->search, k->n++;
-    ts_screen_note(&b->c->screen, "%s, %s: %.3f s (%.3f linear, %.3f attention)", b->policy[b->at], r->kind, r->seconds, r->linear, r->attention);
+    k->seconds[k->n] = r->seconds, k->linear[k->n] = r->linear, k->attention[k->n] = r->attention,
+    k->search[k->n] = r->search, k->n++;
+    ts_screen_note(&b->c->screen, "%s, %s: %.3f s (%.3f linear, %.3f attention)", b->policy[b->at],
+                   r->kind, r->seconds, r->linear, r->attention);
 }
 
-typedef struct { double seconds, attention, work; int steps; } whole; /* of a run: sums over its steps; work: self-attention by arithmetic, a dense evaluation being 1; steps: of the kinds that were measured */
+/* of a run: sums over its steps; work: self-attention by arithmetic, a dense evaluation being 1;
+ * steps: of the kinds that were measured */
+typedef struct {
+    double seconds, attention, work;
+    int steps;
+} whole;
 
 static whole weigh(const steps_bench *b, int policy)
 {
     whole w = {0};
     for (int i = 0; i < b->kinds[policy]; i++) {
         const kind *k = &b->k[policy][i];
-        w.seconds += k->r.steps * ts_bench_median(k->seconds, k->n), w.attention += k->r.steps * ts_bench_median(k->attention, k->n);
+        w.seconds += k->r.steps * ts_bench_median(k->seconds, k->n),
+            w.attention += k->r.steps * ts_bench_median(k->attention, k->n);
         w.work += k->r.steps * k->r.work, w.steps += k->r.steps;
     }
     return w;
 }
 
-typedef struct { double speed, ideal; } gain;
+typedef struct {
+    double speed, ideal;
+} gain;
 
-/* ideal = d / (d - a + a work / steps): Amdahl with the dense run's seconds d, of which a in self-attention. */
+/* ideal = d / (d - a + a work / steps): Amdahl with the dense run's seconds d, of which a in
+ * self-attention. */
 static gain gain_of(const steps_bench *b, int policy)
 {
     whole d = weigh(b, 0), w = weigh(b, policy);
@@ -55,28 +71,42 @@ static gain gain_of(const steps_bench *b, int policy)
 
 static void print_kind(const kind *k)
 {
-    double s = ts_bench_median(k->seconds, k->n), l = ts_bench_median(k->linear, k->n), a = ts_bench_median(k->attention, k->n);
+    double s = ts_bench_median(k->seconds, k->n), l = ts_bench_median(k->linear, k->n),
+           a = ts_bench_median(k->attention, k->n);
     char spread[16] = "-";
-    if (k->n > 1) snprintf(spread, sizeof spread, "%.1f%%", 100 * ts_bench_spread(k->seconds, k->n));
-    printf("  %-26s %6d %9.3f %7s %9.3f %9.3f %9.3f %9.3f %7.4f\n", k->r.kind, k->r.steps, s, spread, l, a, ts_bench_median(k->search, k->n), s - l - a, k->r.kept);
+    if (k->n > 1)
+        snprintf(spread, sizeof spread, "%.1f%%", 100 * ts_bench_spread(k->seconds, k->n));
+    printf("  %-26s %6d %9.3f %7s %9.3f %9.3f %9.3f %9.3f %7.4f\n", k->r.kind, k->r.steps, s,
+           spread, l, a, ts_bench_median(k->search, k->n), s - l - a, k->r.kept);
 }
 
 static void print(const steps_bench *b)
 {
     int turns = b->k[0][0].n; /* the first of each turn */
-    printf("%-28s %6s %9s %7s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds", "spread", "linear", "attention", "searching", "rest", "kept");
+    printf("%-28s %6s %9s %7s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds", "spread",
+           "linear", "attention", "searching", "rest", "kept");
     for (int p = 0; p < b->policies; p++) {
         printf("%s\n", b->policy[p]);
         for (int i = 0; i < b->kinds[p]; i++) print_kind(&b->k[p][i]);
         whole w = weigh(b, p);
         gain g = gain_of(b, p);
-        if (w.steps < b->steps) printf("  stopped before every kind of evaluation had its turn\n");
-        else if (!p) printf("  %d step%s: %.1f s, %.1f%% of it attention\n", b->steps, b->steps == 1 ? "" : "s", w.seconds, w.seconds > 0 ? 100 * w.attention / w.seconds : 0);
-        else printf("  %d step%s: %.1f s, %.3fx faster than dense; ideal %.3fx, reached %.1f%%\n", b->steps, b->steps == 1 ? "" : "s", w.seconds, g.speed, g.ideal, g.ideal > 0 ? 100 * g.speed / g.ideal : 0);
+        if (w.steps < b->steps)
+            printf("  stopped before every kind of evaluation had its turn\n");
+        else if (!p)
+            printf("  %d step%s: %.1f s, %.1f%% of it attention\n", b->steps,
+                   b->steps == 1 ? "" : "s", w.seconds,
+                   w.seconds > 0 ? 100 * w.attention / w.seconds : 0);
+        else
+            printf("  %d step%s: %.1f s, %.3fx faster than dense; ideal %.3fx, reached %.1f%%\n",
+                   b->steps, b->steps == 1 ? "" : "s", w.seconds, g.speed, g.ideal,
+                   g.ideal > 0 ? 100 * g.speed / g.ideal : 0);
     }
-    printf("\n%ld tokens, one guidance branch; seconds of an evaluation, %s of %d turn%s; attention: self-attention, searching in it; rest: cross-attention too\n", b->k[0][0].r.tokens,
-           turns > 1 ? "medians" : "one measurement", turns, turns == 1 ? "" : "s");
-    printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise (Amdahl), a later search counting half a dense one\n");
+    printf("\n%ld tokens, one guidance branch; seconds of an evaluation, %s of %d turn%s; "
+           "attention: self-attention, searching in it; rest: cross-attention too\n",
+           b->k[0][0].r.tokens, turns > 1 ? "medians" : "one measurement", turns,
+           turns == 1 ? "" : "s");
+    printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise "
+           "(Amdahl), a later search counting half a dense one\n");
     ts_bench_print_machine(&b->machine);
     fflush(stdout);
 }
@@ -84,7 +114,9 @@ static void print(const steps_bench *b)
 static ts_status write_json(const steps_bench *b, const ts_request *q, bool complete)
 {
     cJSON *j = ts_bench_document(b->c, "step", &b->machine), *list;
-    cJSON_AddNumberToObject(j, "width", q->width), cJSON_AddNumberToObject(j, "height", q->height), cJSON_AddNumberToObject(j, "frames", q->frames), cJSON_AddNumberToObject(j, "steps", b->steps);
+    cJSON_AddNumberToObject(j, "width", q->width), cJSON_AddNumberToObject(j, "height", q->height),
+        cJSON_AddNumberToObject(j, "frames", q->frames),
+        cJSON_AddNumberToObject(j, "steps", b->steps);
     cJSON_AddNumberToObject(j, "tokens", (double)b->k[0][0].r.tokens);
     list = cJSON_AddArrayToObject(j, "policies");
     for (int p = 0; p < b->policies; p++) {
@@ -93,16 +125,23 @@ static ts_status write_json(const steps_bench *b, const ts_request *q, bool comp
         whole w = weigh(b, p);
         cJSON_AddStringToObject(k, "attention", b->policy[p]);
         bool all = w.steps == b->steps;
-        ts_bench_number(k, "seconds", all ? w.seconds : NAN), ts_bench_number(k, "attention_seconds", all ? w.attention : NAN);
-        ts_bench_number(k, "speed_up", all ? g.speed : NAN), ts_bench_number(k, "ideal", all ? g.ideal : NAN);
+        ts_bench_number(k, "seconds", all ? w.seconds : NAN),
+            ts_bench_number(k, "attention_seconds", all ? w.attention : NAN);
+        ts_bench_number(k, "speed_up", all ? g.speed : NAN),
+            ts_bench_number(k, "ideal", all ? g.ideal : NAN);
         cJSON *rows = cJSON_AddArrayToObject(k, "evaluations");
         for (int i = 0; i < b->kinds[p]; i++)
             for (int t = 0; t < b->k[p][i].n; t++) {
                 const kind *e = &b->k[p][i];
                 cJSON *r = cJSON_CreateObject();
                 cJSON_AddStringToObject(r, "kind", e->r.kind);
-                cJSON_AddNumberToObject(r, "of_steps", e->r.steps), cJSON_AddNumberToObject(r, "kept", e->r.kept), cJSON_AddNumberToObject(r, "work", e->r.work), cJSON_AddNumberToObject(r, "seconds", e->seconds[t]), cJSON_AddNumberToObject(r, "linear_seconds", e->linear[t]);
-                cJSON_AddNumberToObject(r, "attention_seconds", e->attention[t]), cJSON_AddNumberToObject(r, "search_seconds", e->search[t]);
+                cJSON_AddNumberToObject(r, "of_steps", e->r.steps),
+                    cJSON_AddNumberToObject(r, "kept", e->r.kept),
+                    cJSON_AddNumberToObject(r, "work", e->r.work),
+                    cJSON_AddNumberToObject(r, "seconds", e->seconds[t]),
+                    cJSON_AddNumberToObject(r, "linear_seconds", e->linear[t]);
+                cJSON_AddNumberToObject(r, "attention_seconds", e->attention[t]),
+                    cJSON_AddNumberToObject(r, "search_seconds", e->search[t]);
                 cJSON_AddItemToArray(rows, r);
             }
         cJSON_AddItemToArray(list, k);
@@ -122,12 +161,15 @@ ts_status ts_cli_bench_step(ts_cli *c)
     steps_bench *b = calloc(1, sizeof *b);
     if (!b) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
     b->c = c, s.user = b;
-    if (repeats > MOST) TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d", repeats, MOST));
+    if (repeats > MOST)
+        TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d",
+                        repeats, MOST));
     TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
     TRY(ts_cli_open(c, NULL));
     b->policy[b->policies++] = strdup("dense");
     for (int i = 0; i < v[TS_F_BENCH_ATTENTION].n; i++)
-        if (strcmp(v[TS_F_BENCH_ATTENTION].all[i], "dense")) b->policy[b->policies++] = strdup(v[TS_F_BENCH_ATTENTION].all[i]);
+        if (strcmp(v[TS_F_BENCH_ATTENTION].all[i], "dense"))
+            b->policy[b->policies++] = strdup(v[TS_F_BENCH_ATTENTION].all[i]);
     if (!v[TS_F_BENCH_ATTENTION].n) b->policy[b->policies++] = strdup("adaspa");
     for (int p = 0; p < b->policies; p++) TRY(ts_attention_check(c->ctx, b->policy[p]));
     TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
@@ -141,7 +183,8 @@ ts_status ts_cli_bench_step(ts_cli *c)
             q.attention = b->policy[b->at];
             st = ts_bench_step(c->model, &q, &s);
         }
-    while (b->policies > 1 && !b->kinds[b->policies - 1]) free(b->policy[--b->policies]); /* stopped before their turn */
+    /* stopped before their turn */
+    while (b->policies > 1 && !b->kinds[b->policies - 1]) free(b->policy[--b->policies]);
     if (b->kinds[0]) {
         ts_screen_clear(&c->screen);
         ts_bench_end(&b->machine);

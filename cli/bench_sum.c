@@ -1,7 +1,11 @@
-/* What a bench of clips measured, summed up: medians, gains, Amdahl's ideal and fidelity of a policy over all prompts; as a table on stdout and whole in a JSON file (docs/formats.md).
+/* What a bench of clips measured, summed up: medians, gains, Amdahl's ideal and fidelity of a
+ * policy over all prompts; as a table on stdout and whole in a JSON file (docs/formats.md).
  *
- * With d and a the dense run's seconds of denoising and of self-attention in it, and g what arithmetic promises of attention (calls / (dense calls + half a call a later search + blocks read)):
- *   ideal = d / (d - a + a / g)                                                                  Amdahl, over all prompts: sum of d over sum of the denominators */
+ * With d and a the dense run's seconds of denoising and of self-attention in it, and g what
+ * arithmetic promises of attention (calls / (dense calls + half a call a later search + blocks
+ * read)):
+ *   ideal = d / (d - a + a / g)
+ *   Amdahl, over all prompts: sum of d over sum of the denominators */
 #include "cli/bench.h"
 
 #include <math.h>
@@ -50,17 +54,23 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
     int n = b->done_prompts, decoded = 0;
     for (int p = 0; p < n; p++) {
         const ts_bench_cell *c = ts_bench_at(b, p, policy), *d = ts_bench_at(b, p, 0);
-        double all = ts_bench_median(d->seconds, d->repeats), attention = ts_bench_median(d->attention, d->repeats), least, most;
+        double all = ts_bench_median(d->seconds, d->repeats),
+               attention = ts_bench_median(d->attention, d->repeats), least, most;
         range(c->seconds, c->repeats, &least, &most);
-        r.seconds += ts_bench_median(c->seconds, c->repeats), r.attention += ts_bench_median(c->attention, c->repeats), r.least += least, r.most += most;
-        dense += all, dense_attention += attention, limit += all - attention + attention / c->report.attention_gain;
+        r.seconds += ts_bench_median(c->seconds, c->repeats),
+            r.attention += ts_bench_median(c->attention, c->repeats), r.least += least,
+            r.most += most;
+        dense += all, dense_attention += attention,
+            limit += all - attention + attention / c->report.attention_gain;
         r.kept += c->report.kept / n, r.recall += c->report.recall / n;
-        r.dense += c->report.attention_dense, r.searched += c->report.attention_searched, r.sparse += c->report.attention_sparse;
+        r.dense += c->report.attention_dense, r.searched += c->report.attention_searched,
+            r.sparse += c->report.attention_sparse;
         if (!c->mse) continue;
         mse += mean(c->mse, b->frames), ssim += mean(c->ssim, b->frames), decoded++;
     }
     if (!n) return r;
-    r.speed = r.seconds > 0 ? dense / r.seconds : 0, r.attention_speed = r.attention > 0 ? dense_attention / r.attention : 0;
+    r.speed = r.seconds > 0 ? dense / r.seconds : 0,
+    r.attention_speed = r.attention > 0 ? dense_attention / r.attention : 0;
     r.ideal = limit > 0 ? dense / limit : 0;
     if (decoded) r.psnr = ts_psnr(mse / decoded), r.ssim = ssim / decoded;
     return r;
@@ -69,23 +79,33 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
 void ts_bench_print(const ts_bench *b)
 {
     size_t width = strlen("attention");
-    for (int i = 0; i < b->policies; i++) width = strlen(b->policy[i].attention) > width ? strlen(b->policy[i].attention) : width;
-    printf("%-*s %9s %7s %7s %7s %10s %7s %6s %7s %7s %7s\n", (int)width, "attention", "seconds", "spread", "faster", "ideal", "attn. sec.", "faster", "kept", "recall", "PSNR", "SSIM");
+    for (int i = 0; i < b->policies; i++)
+        width = strlen(b->policy[i].attention) > width ? strlen(b->policy[i].attention) : width;
+    printf("%-*s %9s %7s %7s %7s %10s %7s %6s %7s %7s %7s\n", (int)width, "attention", "seconds",
+           "spread", "faster", "ideal", "attn. sec.", "faster", "kept", "recall", "PSNR", "SSIM");
     for (int i = 0; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
         char recall[16] = "-", psnr[16] = "-", ssim[16] = "-", kept[16] = "-", spread[16] = "-";
         if (r.sparse) snprintf(kept, sizeof kept, "%.3f", r.kept);
         if (r.recall > 0) snprintf(recall, sizeof recall, "%.3f", r.recall);
-        if (isinf(r.psnr)) snprintf(psnr, sizeof psnr, "equal");
-        else if (!isnan(r.psnr)) snprintf(psnr, sizeof psnr, "%.2f", r.psnr);
+        if (isinf(r.psnr))
+            snprintf(psnr, sizeof psnr, "equal");
+        else if (!isnan(r.psnr))
+            snprintf(psnr, sizeof psnr, "%.2f", r.psnr);
         if (!isnan(r.ssim)) snprintf(ssim, sizeof ssim, "%.4f", r.ssim);
-        if (b->repeats > 1 && r.seconds > 0) snprintf(spread, sizeof spread, "%.1f%%", 100 * (r.most - r.least) / r.seconds);
-        printf("%-*s %9.3f %7s %6.2fx %6.2fx %10.3f %6.2fx %6s %7s %7s %7s\n", (int)width, b->policy[i].attention, r.seconds, spread, r.speed, r.ideal, r.attention, r.attention_speed, kept, recall, psnr, ssim);
+        if (b->repeats > 1 && r.seconds > 0)
+            snprintf(spread, sizeof spread, "%.1f%%", 100 * (r.most - r.least) / r.seconds);
+        printf("%-*s %9.3f %7s %6.2fx %6.2fx %10.3f %6.2fx %6s %7s %7s %7s\n", (int)width,
+               b->policy[i].attention, r.seconds, spread, r.speed, r.ideal, r.attention,
+               r.attention_speed, kept, recall, psnr, ssim);
     }
-    printf("\nseconds: denoising alone, without text encoder and VAE; attn. sec.: self-attention in it; %s of %s%d turn%s%s\n", b->repeats > 1 ? "medians" : "one measurement", b->complete ? "" : "up to ", b->repeats, b->repeats == 1 ? "" : "s",
-           b->done_prompts > 1 ? ", summed over prompts" : "");
+    printf("\nseconds: denoising alone, without text encoder and VAE; attn. sec.: self-attention "
+           "in it; %s of %s%d turn%s%s\n",
+           b->repeats > 1 ? "medians" : "one measurement", b->complete ? "" : "up to ", b->repeats,
+           b->repeats == 1 ? "" : "s", b->done_prompts > 1 ? ", summed over prompts" : "");
     if (b->repeats > 1) printf("spread: (slowest - fastest turn) / median\n");
-    printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise (Amdahl); kept -: nothing was sparse\n");
+    printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise "
+           "(Amdahl); kept -: nothing was sparse\n");
     printf("PSNR (dB), SSIM: frames against the dense clip\n");
     ts_bench_print_machine(&b->machine);
     if (!b->complete) printf("stopped before its end: what was measured until then\n");
@@ -95,7 +115,8 @@ void ts_bench_print(const ts_bench *b)
 static cJSON *numbers(const double *x, int n)
 {
     cJSON *a = cJSON_CreateArray();
-    for (int i = 0; i < n; i++) cJSON_AddItemToArray(a, isfinite(x[i]) ? cJSON_CreateNumber(x[i]) : cJSON_CreateNull());
+    for (int i = 0; i < n; i++)
+        cJSON_AddItemToArray(a, isfinite(x[i]) ? cJSON_CreateNumber(x[i]) : cJSON_CreateNull());
     return a;
 }
 
@@ -105,11 +126,19 @@ static cJSON *policy_json(const ts_bench *b, int i)
     const ts_bench_policy *policy = b->policy + i;
     cJSON *j = cJSON_CreateObject(), *prompts = NULL;
     cJSON_AddStringToObject(j, "attention", policy->attention);
-    if (policy->series) cJSON_AddStringToObject(j, "series", policy->series), cJSON_AddNumberToObject(j, b->sweep, policy->x);
-    ts_bench_number(j, "seconds", r.seconds), ts_bench_number(j, "fastest", r.least), ts_bench_number(j, "slowest", r.most);
-    ts_bench_number(j, "attention_seconds", r.attention), ts_bench_number(j, "speed_up", r.speed), ts_bench_number(j, "attention_speed_up", r.attention_speed);
-    ts_bench_number(j, "ideal", r.ideal), ts_bench_number(j, "kept", r.kept), ts_bench_number(j, "recall", r.recall > 0 ? r.recall : NAN), ts_bench_number(j, "psnr", r.psnr), ts_bench_number(j, "ssim", r.ssim);
-    cJSON_AddNumberToObject(j, "calls_dense", (double)r.dense), cJSON_AddNumberToObject(j, "calls_searched", (double)r.searched), cJSON_AddNumberToObject(j, "calls_sparse", (double)r.sparse);
+    if (policy->series)
+        cJSON_AddStringToObject(j, "series", policy->series),
+            cJSON_AddNumberToObject(j, b->sweep, policy->x);
+    ts_bench_number(j, "seconds", r.seconds), ts_bench_number(j, "fastest", r.least),
+        ts_bench_number(j, "slowest", r.most);
+    ts_bench_number(j, "attention_seconds", r.attention), ts_bench_number(j, "speed_up", r.speed),
+        ts_bench_number(j, "attention_speed_up", r.attention_speed);
+    ts_bench_number(j, "ideal", r.ideal), ts_bench_number(j, "kept", r.kept),
+        ts_bench_number(j, "recall", r.recall > 0 ? r.recall : NAN),
+        ts_bench_number(j, "psnr", r.psnr), ts_bench_number(j, "ssim", r.ssim);
+    cJSON_AddNumberToObject(j, "calls_dense", (double)r.dense),
+        cJSON_AddNumberToObject(j, "calls_searched", (double)r.searched),
+        cJSON_AddNumberToObject(j, "calls_sparse", (double)r.sparse);
     prompts = cJSON_AddArrayToObject(j, "prompts");
     for (int p = 0; p < b->done_prompts; p++) {
         const ts_bench_cell *c = ts_bench_at(b, p, i);
@@ -128,12 +157,17 @@ static cJSON *policy_json(const ts_bench *b, int i)
 ts_status ts_bench_json(const ts_bench *b)
 {
     cJSON *j = ts_bench_document(b->c, "clips", &b->machine), *list;
-    cJSON_AddNumberToObject(j, "width", b->e.width), cJSON_AddNumberToObject(j, "height", b->e.height), cJSON_AddNumberToObject(j, "frames", b->e.frames);
-    cJSON_AddNumberToObject(j, "steps", b->q.steps), cJSON_AddNumberToObject(j, "tokens", (double)b->e.tokens), cJSON_AddNumberToObject(j, "repeats", b->repeats);
+    cJSON_AddNumberToObject(j, "width", b->e.width),
+        cJSON_AddNumberToObject(j, "height", b->e.height),
+        cJSON_AddNumberToObject(j, "frames", b->e.frames);
+    cJSON_AddNumberToObject(j, "steps", b->q.steps),
+        cJSON_AddNumberToObject(j, "tokens", (double)b->e.tokens),
+        cJSON_AddNumberToObject(j, "repeats", b->repeats);
     cJSON_AddStringToObject(j, "precision", b->e.precision);
     if (b->sweep[0]) cJSON_AddStringToObject(j, "sweep", b->sweep);
     list = cJSON_AddArrayToObject(j, "prompts");
-    for (int p = 0; p < b->done_prompts; p++) cJSON_AddItemToArray(list, cJSON_CreateString(b->prompt[p]));
+    for (int p = 0; p < b->done_prompts; p++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(b->prompt[p]));
     list = cJSON_AddArrayToObject(j, "policies");
     for (int i = 0; i < b->policies; i++) cJSON_AddItemToArray(list, policy_json(b, i));
     ts_status st = ts_bench_write(b->c, j, b->complete);

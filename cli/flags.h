@@ -1,4 +1,5 @@
-/* The command line as data: one table of flags. Parsing, --help, the suggestions after a slip and the list in docs/tessera.1 (checked by a test) follow from it. */
+/* The command line as data: one table of flags. Parsing, --help, the suggestions after a slip and
+ * the list in docs/tessera.1 (checked by a test) follow from it. */
 #ifndef TS_FLAGS_H
 #define TS_FLAGS_H
 #include "base.h"
@@ -6,19 +7,87 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-typedef enum { TS_CMD_GENERATE = 1, TS_CMD_DECODE = 2, TS_CMD_INFO = 4, TS_CMD_TOKENS = 8, TS_CMD_BENCH = 16, TS_CMD_BATCH = 32, TS_CMD_SEARCH_TILE = 128,
-               TS_ROW = 64 /* no command: a row of a prompt file */ } ts_command_bit;
+typedef enum {
+    TS_CMD_GENERATE = 1,
+    TS_CMD_DECODE = 2,
+    TS_CMD_INFO = 4,
+    TS_CMD_TOKENS = 8,
+    TS_CMD_BENCH = 16,
+    TS_CMD_BATCH = 32,
+    TS_CMD_SEARCH_TILE = 128,
+    TS_ROW = 64 /* no command: a row of a prompt file */
+} ts_command_bit;
 
 typedef enum {
-    TS_F_OUTPUT, TS_F_OVERWRITE, TS_F_SCALE, TS_F_CRF, TS_F_NO_METADATA,
-    TS_F_MODEL, TS_F_SIZE, TS_F_FRAMES, TS_F_FPS, TS_F_STEPS, TS_F_GUIDANCE, TS_F_GUIDANCE_2, TS_F_NEGATIVE, TS_F_SEED, TS_F_SAMPLER, TS_F_SHIFT, TS_F_ATTENTION, TS_F_VAE_TILE,
-    TS_F_NO_BINS, TS_F_PICTURES, TS_F_GRID, TS_F_INIT, TS_F_STRENGTH,
-    TS_F_FROM, TS_F_NOISE, TS_F_SAVE_LATENTS, TS_F_STATE, TS_F_SAVE_PLAN, TS_F_SAVE_PLAN_SCORES, TS_F_PLAN_IMAGE,
-    TS_F_OUT, TS_F_NAME, TS_F_FORMAT, TS_F_COPIES, TS_F_KEEP_GOING, TS_F_FAIL_FAST, TS_F_RETRY, TS_F_RESUME_STEPS, TS_F_SHARD, TS_F_QUEUE, TS_F_CLAIM_TIMEOUT, TS_F_CACHE, TS_F_REPORT, TS_F_STATUS,
-    TS_F_BENCH_ATTENTION, TS_F_SWEEP, TS_F_HTML, TS_F_STEP, TS_F_KERNEL, TS_F_TOKENS, TS_F_HEADS, TS_F_DIM, TS_F_KEEP, TS_F_REPEATS,
-    TS_F_TILE_OUTPUT, TS_F_KS, TS_F_LOSS, TS_F_SAMPLES,
-    TS_F_PRECISION, TS_F_THREADS, TS_F_CPU, TS_F_MEMORY,
-    TS_F_PROGRESS, TS_F_QUIET, TS_F_PROFILE, TS_F_DRY_RUN, TS_F_JSON, TS_F_JSON_FILE, TS_F_HELP,
+    TS_F_OUTPUT,
+    TS_F_OVERWRITE,
+    TS_F_SCALE,
+    TS_F_CRF,
+    TS_F_NO_METADATA,
+    TS_F_MODEL,
+    TS_F_SIZE,
+    TS_F_FRAMES,
+    TS_F_FPS,
+    TS_F_STEPS,
+    TS_F_GUIDANCE,
+    TS_F_GUIDANCE_2,
+    TS_F_NEGATIVE,
+    TS_F_SEED,
+    TS_F_SAMPLER,
+    TS_F_SHIFT,
+    TS_F_ATTENTION,
+    TS_F_VAE_TILE,
+    TS_F_NO_BINS,
+    TS_F_PICTURES,
+    TS_F_GRID,
+    TS_F_INIT,
+    TS_F_STRENGTH,
+    TS_F_FROM,
+    TS_F_NOISE,
+    TS_F_SAVE_LATENTS,
+    TS_F_STATE,
+    TS_F_SAVE_PLAN,
+    TS_F_SAVE_PLAN_SCORES,
+    TS_F_PLAN_IMAGE,
+    TS_F_OUT,
+    TS_F_NAME,
+    TS_F_FORMAT,
+    TS_F_COPIES,
+    TS_F_KEEP_GOING,
+    TS_F_FAIL_FAST,
+    TS_F_RETRY,
+    TS_F_RESUME_STEPS,
+    TS_F_SHARD,
+    TS_F_QUEUE,
+    TS_F_CLAIM_TIMEOUT,
+    TS_F_CACHE,
+    TS_F_REPORT,
+    TS_F_STATUS,
+    TS_F_BENCH_ATTENTION,
+    TS_F_SWEEP,
+    TS_F_HTML,
+    TS_F_STEP,
+    TS_F_KERNEL,
+    TS_F_TOKENS,
+    TS_F_HEADS,
+    TS_F_DIM,
+    TS_F_KEEP,
+    TS_F_REPEATS,
+    TS_F_TILE_OUTPUT,
+    TS_F_KS,
+    TS_F_LOSS,
+    TS_F_SAMPLES,
+    TS_F_PRECISION,
+    TS_F_THREADS,
+    TS_F_CPU,
+    TS_F_MEMORY,
+    TS_F_PROGRESS,
+    TS_F_QUIET,
+    TS_F_PROFILE,
+    TS_F_DRY_RUN,
+    TS_F_JSON,
+    TS_F_JSON_FILE,
+    TS_F_HELP,
     TS_F_COUNT
 } ts_flag_id;
 
@@ -39,21 +108,21 @@ typedef enum {
 
 typedef struct {
     ts_flag_id id;
-    const char *name;     /* without the dashes */
-    char letter;          /* 0: none */
+    const char *name; /* without the dashes */
+    char letter;      /* 0: none */
     ts_flag_kind kind;
-    const char *value;    /* how help calls the value; NULL: a switch */
+    const char *value; /* how help calls the value; NULL: a switch */
     double min, max;
-    const char *choices;  /* "unipc|euler" */
-    unsigned commands;    /* ts_command_bit, or'ed */
-    const char *group;    /* heading of help; NULL: that of the row above */
-    const char *help;     /* one line, no full stop */
+    const char *choices; /* "unipc|euler" */
+    unsigned commands;   /* ts_command_bit, or'ed */
+    const char *group;   /* heading of help; NULL: that of the row above */
+    const char *help;    /* one line, no full stop */
 } ts_flag;
 
 enum { TS_TIMES_GIVEN = 32 };
 typedef struct {
     bool set, random;
-    const char *text;     /* as given; borrowed from argv */
+    const char *text; /* as given; borrowed from argv */
     long whole;
     double real;
     uint64_t wide;
@@ -70,10 +139,12 @@ typedef struct {
     char error[512];
 } ts_flags;
 
-/* Parses argv[0..argc) (without program and command) for one command. --x V, --x=V, -o V, -oV; `--` ends the flags; of a flag given twice the last counts.
- * TS_EUSAGE: flags->error says which flag, what was got and wanted, and what was probably meant. */
+/* Parses argv[0..argc) (without program and command) for one command. --x V, --x=V, -o V, -oV; `--`
+ * ends the flags; of a flag given twice the last counts. TS_EUSAGE: flags->error says which flag,
+ * what was got and wanted, and what was probably meant. */
 ts_status ts_flags_parse(ts_flags *, ts_command_bit, int argc, char *const *argv);
-/* One setting of a row of a prompt file, by its key (a long name) into the same values. TS_EUSAGE: flags->error, in the words of rows: "steps: got "0", expected ...". */
+/* One setting of a row of a prompt file, by its key (a long name) into the same values. TS_EUSAGE:
+ * flags->error, in the words of rows: "steps: got "0", expected ...". */
 ts_status ts_flags_key(ts_flags *, const char *key, const char *value);
 void ts_flags_help(FILE *, ts_command_bit);
 const ts_flag *ts_flags_table(int *count);
@@ -81,6 +152,7 @@ const ts_flag *ts_flags_table(int *count);
 const char *ts_nearest(const char *word, const char *const *list);
 /* "832x480": two whole numbers, each min..max. */
 bool ts_parse_size(const char *, int min, int max, int *w, int *h);
-/* "4096,16384": numbers min..max, whole ones only when `integers`; how many, 0: the text is not that. */
+/* "4096,16384": numbers min..max, whole ones only when `integers`; how many, 0: the text is not
+ * that. */
 int ts_parse_list(const char *, bool integers, double min, double max, double out[TS_LIST]);
 #endif

@@ -1,4 +1,5 @@
-/* FNV-1a, 64 bits, of texts one after another. The NUL that ends each counts: "ab", "c" is not "a", "bc". */
+/* FNV-1a, 64 bits, of texts one after another. The NUL that ends each counts: "ab", "c" is not "a",
+ * "bc". */
 #ifndef TS_CLI_HASH_H
 #define TS_CLI_HASH_H
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* The commands info and tokens: what files, models and texts are made of, as tables or JSON on stdout. */
+/* The commands info and tokens: what files, models and texts are made of, as tables or JSON on
+ * stdout. */
 #include "cli/cli.h"
 
 #include <cjson/cJSON.h>
@@ -7,7 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const cJSON *get(const cJSON *j, const char *name) { return cJSON_GetObjectItemCaseSensitive(j, name); }
+static const cJSON *get(const cJSON *j, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(j, name);
+}
 
 static const char *text_of(const cJSON *j, const char *name)
 {
@@ -59,11 +63,13 @@ static void print_component(const cJSON *part)
     char size[32], types[96] = "";
     const cJSON *t;
     size_t n = 0;
-    cJSON_ArrayForEach(t, get(part, "bytes_by_type"))
-        if (n < sizeof types) n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? "+" : "", t->string);
+    cJSON_ArrayForEach(t, get(part, "bytes_by_type")) if (n < sizeof types)
+        n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? "+" : "", t->string);
     bool weights = get(part, "parameters") != NULL;
     printf("%-16s %-*s", text_of(part, "name"), weights ? 34 : 0, text_of(part, "class"));
-    if (weights) printf(" %14.0f  %-8s %9s", number_of(part, "parameters"), types, ts_cli_bytes(number_of(part, "bytes"), size));
+    if (weights)
+        printf(" %14.0f  %-8s %9s", number_of(part, "parameters"), types,
+               ts_cli_bytes(number_of(part, "bytes"), size));
     putchar('\n');
 }
 
@@ -71,10 +77,16 @@ static void print_defaults(const cJSON *d)
 {
     char shift[32] = "", frames[64] = "";
     if (get(d, "shift")) snprintf(shift, sizeof shift, ", shift %g", number_of(d, "shift"));
-    if (number_of(d, "frames") != 1) snprintf(frames, sizeof frames, " %.0f frames at %g a second,", number_of(d, "frames"), number_of(d, "fps"));
-    ts_cli_row("defaults", "%.0fx%.0f,%s %.0f steps of %s%s", number_of(d, "width"), number_of(d, "height"), frames, number_of(d, "steps"), text_of(d, "sampler"), shift);
-    if (get(d, "guidance_2")) ts_cli_row("guidance", "%g, second expert %g", number_of(d, "guidance"), number_of(d, "guidance_2"));
-    else ts_cli_row("guidance", "%g", number_of(d, "guidance"));
+    if (number_of(d, "frames") != 1)
+        snprintf(frames, sizeof frames, " %.0f frames at %g a second,", number_of(d, "frames"),
+                 number_of(d, "fps"));
+    ts_cli_row("defaults", "%.0fx%.0f,%s %.0f steps of %s%s", number_of(d, "width"),
+               number_of(d, "height"), frames, number_of(d, "steps"), text_of(d, "sampler"), shift);
+    if (get(d, "guidance_2"))
+        ts_cli_row("guidance", "%g, second expert %g", number_of(d, "guidance"),
+                   number_of(d, "guidance_2"));
+    else
+        ts_cli_row("guidance", "%g", number_of(d, "guidance"));
     if (*text_of(d, "negative")) ts_cli_row("negative", "%s", text_of(d, "negative"));
 }
 
@@ -85,12 +97,21 @@ static void print_model(const cJSON *j, const ts_estimate *e, const char *refuse
     ts_cli_row("model", "%s", text_of(j, "model"));
     if (*text_of(j, "folder")) ts_cli_row("folder", "%s", text_of(j, "folder"));
     ts_cli_row("pipeline", "%s", text_of(j, "pipeline"));
-    if (t) ts_cli_row("transformer", "%.0f layers, %.0f heads of %.0f", number_of(t, "layers"), number_of(t, "heads"), number_of(t, "head_dim"));
-    if (v) ts_cli_row("VAE", "%.0f channels, %.0fx%.0f pixels and %.0f frames to a latent", number_of(v, "channels"), number_of(v, "stride"), number_of(v, "stride"), number_of(v, "time_stride"));
+    if (t)
+        ts_cli_row("transformer", "%.0f layers, %.0f heads of %.0f", number_of(t, "layers"),
+                   number_of(t, "heads"), number_of(t, "head_dim"));
+    if (v)
+        ts_cli_row("VAE", "%.0f channels, %.0fx%.0f pixels and %.0f frames to a latent",
+                   number_of(v, "channels"), number_of(v, "stride"), number_of(v, "stride"),
+                   number_of(v, "time_stride"));
     if (get(j, "defaults")) print_defaults(get(j, "defaults"));
-    if (refused) ts_cli_row("memory", "%s", refused);
-    else ts_cli_row("memory", "text %s, denoising %s, decoding %s (by the defaults, %s)", ts_cli_bytes((double)e->text_bytes, a), ts_cli_bytes((double)e->denoise_bytes, b),
-                    ts_cli_bytes((double)e->decode_bytes, d), e->precision);
+    if (refused)
+        ts_cli_row("memory", "%s", refused);
+    else
+        ts_cli_row("memory", "text %s, denoising %s, decoding %s (by the defaults, %s)",
+                   ts_cli_bytes((double)e->text_bytes, a),
+                   ts_cli_bytes((double)e->denoise_bytes, b),
+                   ts_cli_bytes((double)e->decode_bytes, d), e->precision);
     printf("\n%-16s %-34s %14s  %-8s %9s\n", "component", "class", "parameters", "types", "size");
     cJSON_ArrayForEach(part, get(j, "components")) print_component(part);
 }
@@ -125,7 +146,8 @@ static ts_status model_info(ts_cli *c, const char *name)
     if (!j) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for the model's description"));
     ts_request_init(c->model, &q);
     st = ts_run_open(c->model, &q, &run, &e);
-    if (st == TS_EMEMORY) refused = strdup(ts_error(c->ctx)), st = TS_OK; /* worth knowing, no failure */
+    /* worth knowing, no failure */
+    if (st == TS_EMEMORY) refused = strdup(ts_error(c->ctx)), st = TS_OK;
     TRY(st);
     if (ts_cli_set(c, TS_F_JSON)) {
         add_estimate(j, &e, refused);
@@ -179,8 +201,10 @@ ts_status ts_cli_tokens(ts_cli *c)
     }
     j = cJSON_Parse(json);
     printf("%5s %8s  %s\n", "index", "id", "piece");
-    cJSON_ArrayForEach(t, get(j, "tokens")) printf("%5d %8.0f  %s\n", i++, number_of(t, "id"), text_of(t, "piece"));
-    if (cJSON_IsTrue(get(j, "truncated"))) ts_screen_warn(&c->screen, "the text is longer than the model reads: the rest is ignored");
+    cJSON_ArrayForEach(t, get(j, "tokens"))
+        printf("%5d %8.0f  %s\n", i++, number_of(t, "id"), text_of(t, "piece"));
+    if (cJSON_IsTrue(get(j, "truncated")))
+        ts_screen_warn(&c->screen, "the text is longer than the model reads: the rest is ignored");
 done:
     cJSON_Delete(j);
     free(json);

@@ -1,4 +1,5 @@
-/* The program: picks the command, installs the signal handlers, turns a status into an exit code. Nothing below this folder prints or exits. */
+/* The program: picks the command, installs the signal handlers, turns a status into an exit code.
+ * Nothing below this folder prints or exits. */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -17,24 +18,44 @@ static const struct command {
     const char *missing;
     ts_status (*run)(ts_cli *);
 } commands[] = {
-    {"generate", TS_CMD_GENERATE, "\"a prompt\" [-o FILE] [flags]", "Render a clip or a picture from a prompt",
-     "The name of the output decides what is written: a .png is one frame, .mp4, .webm and .gif are clips. Its path is printed on stdout.", 0, 1, NULL, ts_cli_generate},
-    {"decode", TS_CMD_DECODE, "LATENTS [-o FILE] [flags]", "Finish from latents that generate --save-latents wrote",
-     "Model, size, rate and prompt come from the file's metadata.", 1, 1, "a latents file", ts_cli_decode},
-    {"info", TS_CMD_INFO, "[FILE | DIR | ORG/NAME] [flags]", "What a file was made from, or what a model holds and needs",
-     "FILE: a clip, picture, latents or state that tessera wrote. DIR: a diffusers folder. Without either: the model that comes with tessera.", 0, 1, NULL, ts_cli_info},
-    {"tokens", TS_CMD_TOKENS, "\"a text\" [flags]", "The pieces and ids that a model's text encoder reads", NULL, 1, 1, "a text", ts_cli_tokens},
-    {"batch", TS_CMD_BATCH, "FILE... --out DIR [flags]", "Render every row of prompt files; stopped at any moment, the same command goes on",
-     "FILE: text (a prompt a line, options behind it: --w 832 --h 480 --f 81 --d SEED --s STEPS --g X --n NEGATIVE), .jsonl, .csv, or - for standard input.\n"
-     "Keys of JSONL and columns of CSV are prompt and the flags' names without dashes. Flags are the defaults of all rows.", 0, INT_MAX, NULL, ts_cli_batch},
-    {"bench", TS_CMD_BENCH, "\"a prompt\"... | --step | --kernel [flags]", "Measure what sparse attention gains and costs against full attention",
-     "Prompts: the same clips under several policies, in turns. --step: single evaluations of the transformer. --kernel: the attention kernels alone, beside the machine's peak.", 0, INT_MAX, NULL, ts_cli_bench},
-    {"search-tile", TS_CMD_SEARCH_TILE, "\"a prompt\"... [-o FILE] [flags]", "Find the sparsest attention tile that each layer of a model bears",
-     "Renders the prompts with full attention, compares, and writes a file for --attention tile:file=FILE. Its path is printed on stdout.", 1, INT_MAX, "a prompt", ts_cli_search_tile},
+    {"generate", TS_CMD_GENERATE, "\"a prompt\" [-o FILE] [flags]",
+     "Render a clip or a picture from a prompt",
+     "The name of the output decides what is written: a .png is one frame, .mp4, .webm and .gif "
+     "are clips. Its path is printed on stdout.",
+     0, 1, NULL, ts_cli_generate},
+    {"decode", TS_CMD_DECODE, "LATENTS [-o FILE] [flags]",
+     "Finish from latents that generate --save-latents wrote",
+     "Model, size, rate and prompt come from the file's metadata.", 1, 1, "a latents file",
+     ts_cli_decode},
+    {"info", TS_CMD_INFO, "[FILE | DIR | ORG/NAME] [flags]",
+     "What a file was made from, or what a model holds and needs",
+     "FILE: a clip, picture, latents or state that tessera wrote. DIR: a diffusers folder. Without "
+     "either: the model that comes with tessera.",
+     0, 1, NULL, ts_cli_info},
+    {"tokens", TS_CMD_TOKENS, "\"a text\" [flags]",
+     "The pieces and ids that a model's text encoder reads", NULL, 1, 1, "a text", ts_cli_tokens},
+    {"batch", TS_CMD_BATCH, "FILE... --out DIR [flags]",
+     "Render every row of prompt files; stopped at any moment, the same command goes on",
+     "FILE: text (a prompt a line, options behind it: --w 832 --h 480 --f 81 --d SEED --s STEPS "
+     "--g X --n NEGATIVE), .jsonl, .csv, or - for standard input.\n"
+     "Keys of JSONL and columns of CSV are prompt and the flags' names without dashes. Flags are "
+     "the defaults of all rows.",
+     0, INT_MAX, NULL, ts_cli_batch},
+    {"bench", TS_CMD_BENCH, "\"a prompt\"... | --step | --kernel [flags]",
+     "Measure what sparse attention gains and costs against full attention",
+     "Prompts: the same clips under several policies, in turns. --step: single evaluations of the "
+     "transformer. --kernel: the attention kernels alone, beside the machine's peak.",
+     0, INT_MAX, NULL, ts_cli_bench},
+    {"search-tile", TS_CMD_SEARCH_TILE, "\"a prompt\"... [-o FILE] [flags]",
+     "Find the sparsest attention tile that each layer of a model bears",
+     "Renders the prompts with full attention, compares, and writes a file for --attention "
+     "tile:file=FILE. Its path is printed on stdout.",
+     1, INT_MAX, "a prompt", ts_cli_search_tile},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
-/* The library only reads it, the handler only writes it: the one thing that a signal handler can reach. */
+/* The library only reads it, the handler only writes it: the one thing that a signal handler can
+ * reach. */
 static atomic_int stop_signal;
 
 static void on_signal(int number)
@@ -55,7 +76,8 @@ static void catch_signals(void)
         if (old.sa_handler == SIG_IGN) continue; /* nohup, or a background job of a script */
         sigaction(which[i], &sa, NULL);
     }
-    signal(SIGPIPE, SIG_IGN); /* hours of work do not end because nobody reads the progress any more */
+    /* hours of work do not end because nobody reads the progress any more */
+    signal(SIGPIPE, SIG_IGN);
 }
 
 static int exit_code(ts_status st)
@@ -76,7 +98,8 @@ static int exit_code(ts_status st)
     return 4;
 }
 
-/* Results that did not reach stdout are a failure, except that a reader which had enough is none. */
+/* Results that did not reach stdout are a failure, except that a reader which had enough is
+ * none. */
 static int flush_results(ts_screen *s, int code)
 {
     bool full = fflush(stdout) != 0;
@@ -105,12 +128,18 @@ static void help(const struct command *c)
         ts_flags_help(stdout, c->bit);
         return;
     }
-    printf("tessera %s: pictures and clips from open diffusion transformers\n\nusage: tessera COMMAND ...\n\n", ts_version());
-    for (int i = 0; i < COMMANDS; i++) printf("  %-11s %s\n", commands[i].name, commands[i].summary);
+    printf("tessera %s: pictures and clips from open diffusion transformers\n\nusage: tessera "
+           "COMMAND ...\n\n",
+           ts_version());
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  %-11s %s\n", commands[i].name, commands[i].summary);
     printf("  %-11s %s\n\n", "help", "Flags of a command: tessera help generate");
-    printf("for instance:\n  tessera generate \"a panda\" -o panda.mp4\n  tessera generate \"a panda\" -o panda.png --seed 7\n  tessera info panda.mp4\n\n"
-           "exit codes: 0 done, 1 some jobs failed, 2 usage, 3 an input can not be used, 4 machine or numbers failed,\n"
-           "130 Ctrl-C, 143 SIGTERM. The manual: man tessera. Version and libraries: tessera --version\n");
+    printf("for instance:\n  tessera generate \"a panda\" -o panda.mp4\n  tessera generate \"a "
+           "panda\" -o panda.png --seed 7\n  tessera info panda.mp4\n\n"
+           "exit codes: 0 done, 1 some jobs failed, 2 usage, 3 an input can not be used, 4 machine "
+           "or numbers failed,\n"
+           "130 Ctrl-C, 143 SIGTERM. The manual: man tessera. Version and libraries: tessera "
+           "--version\n");
 }
 
 static ts_status version(ts_cli *c)
@@ -129,8 +158,13 @@ static ts_status unknown_command(ts_cli *c, const char *word)
     for (int i = 0; i < COMMANDS; i++) names[i] = commands[i].name;
     names[COMMANDS] = "help", names[COMMANDS + 1] = NULL;
     near = ts_nearest(word, names);
-    if (near) return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": did you mean %s?", word, near);
-    if (strchr(word, ' ')) return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": a prompt goes to generate: tessera generate \"%.64s\"", word, word);
+    if (near)
+        return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": did you mean %s?", word, near);
+    if (strchr(word, ' '))
+        return ts_cli_fail(
+            c, TS_EUSAGE,
+            "unknown command \"%.64s\": a prompt goes to generate: tessera generate \"%.64s\"",
+            word, word);
     return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": tessera help lists them", word);
 }
 
@@ -141,22 +175,39 @@ static ts_status run(ts_cli *c, const struct command *cmd, int argc, char **argv
     if (ts_cli_set(c, TS_F_HELP)) return help(cmd), TS_OK;
     const char *kind = ts_cli_text(c, TS_F_PROGRESS);
     bool quiet = ts_cli_set(c, TS_F_QUIET) || (kind && !strcmp(kind, "none"));
-    ts_screen_init(&c->screen, quiet ? TS_SCREEN_NONE : kind && !strcmp(kind, "json") ? TS_SCREEN_JSON : TS_SCREEN_BAR, stderr);
+    ts_screen_init(&c->screen,
+                   quiet                           ? TS_SCREEN_NONE
+                   : kind && !strcmp(kind, "json") ? TS_SCREEN_JSON
+                                                   : TS_SCREEN_BAR,
+                   stderr);
     if (c->flags.words > cmd->most)
-        return ts_cli_fail(c, TS_EUSAGE, "%s: one argument, got %d (\"%.40s\", \"%.40s\"%s): text of several words goes in quotes", cmd->name, c->flags.words, c->flags.word[0],
-                           c->flags.word[1], c->flags.words > 2 ? ", ..." : "");
-    if (c->flags.words < cmd->least) return ts_cli_fail(c, TS_EUSAGE, "%s: %s is missing: tessera %s %s", cmd->name, cmd->missing, cmd->name, cmd->arguments);
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "%s: one argument, got %d (\"%.40s\", \"%.40s\"%s): text of several "
+                           "words goes in quotes",
+                           cmd->name, c->flags.words, c->flags.word[0], c->flags.word[1],
+                           c->flags.words > 2 ? ", ..." : "");
+    if (c->flags.words < cmd->least)
+        return ts_cli_fail(c, TS_EUSAGE, "%s: %s is missing: tessera %s %s", cmd->name,
+                           cmd->missing, cmd->name, cmd->arguments);
     return cmd->run(c);
 }
 
 static ts_status dispatch(ts_cli *c, int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
-    if (!word) return ts_cli_fail(c, TS_EUSAGE, "no command: tessera generate \"a prompt\" renders one, tessera help lists all");
+    if (!word)
+        return ts_cli_fail(
+            c, TS_EUSAGE,
+            "no command: tessera generate \"a prompt\" renders one, tessera help lists all");
     bool asks = !strcmp(word, "help");
-    if (!strcmp(word, "--version") || !strcmp(word, "-V") || !strcmp(word, "version")) return version(c);
-    if (!strcmp(word, "--help") || !strcmp(word, "-h") || (asks && argc == 2)) return help(NULL), TS_OK;
-    if (word[0] == '-') return ts_cli_fail(c, TS_EUSAGE, "unknown flag %.64s: a command comes first, tessera help lists them", word);
+    if (!strcmp(word, "--version") || !strcmp(word, "-V") || !strcmp(word, "version"))
+        return version(c);
+    if (!strcmp(word, "--help") || !strcmp(word, "-h") || (asks && argc == 2))
+        return help(NULL), TS_OK;
+    if (word[0] == '-')
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "unknown flag %.64s: a command comes first, tessera help lists them",
+                           word);
     const struct command *cmd = find(asks ? argv[2] : word);
     if (!cmd) return unknown_command(c, asks ? argv[2] : word);
     if (asks) return help(cmd), TS_OK;
@@ -167,19 +218,24 @@ static ts_status dispatch(ts_cli *c, int argc, char **argv)
 static bool asks_json(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "--progress=json") || (!strcmp(argv[i], "--progress") && i + 1 < argc && !strcmp(argv[i + 1], "json"))) return true;
+        if (!strcmp(argv[i], "--progress=json") ||
+            (!strcmp(argv[i], "--progress") && i + 1 < argc && !strcmp(argv[i + 1], "json")))
+            return true;
     return false;
 }
 
-/* By default the OpenMP library spins between parallel regions. On a machine that others use too that turns into waiting for whoever holds the other core: measured ten times slower at load 15 on
- * 2 cores. The library reads its environment before main, so the program starts once more with a short spin, unless somebody has decided otherwise. */
+/* By default the OpenMP library spins between parallel regions. On a machine that others use too
+ * that turns into waiting for whoever holds the other core: measured ten times slower at load 15 on
+ * 2 cores. The library reads its environment before main, so the program starts once more with a
+ * short spin, unless somebody has decided otherwise. */
 static void spin_less(char **argv)
 {
     char exe[PATH_MAX]; /* the link's target, so that the process keeps its name */
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     if (n <= 0 || getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     exe[n] = 0;
-    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(exe, argv); /* where that fails the program goes on as it is */
+    /* where that fails the program goes on as it is */
+    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(exe, argv);
 }
 
 int main(int argc, char **argv)
@@ -191,7 +247,10 @@ int main(int argc, char **argv)
     ts_status st = dispatch(&c, argc, argv);
     int code = exit_code(st);
     if (st == TS_ESTOP)
-        ts_screen_error(&c.screen, code, code == 128 + SIGINT ? "interrupted" : code == 128 + SIGTERM ? "terminated" : "hung up");
+        ts_screen_error(&c.screen, code,
+                        code == 128 + SIGINT    ? "interrupted"
+                        : code == 128 + SIGTERM ? "terminated"
+                                                : "hung up");
     else if (st)
         ts_screen_error(&c.screen, code, *c.error ? c.error : ts_error(c.ctx));
     ts_cli_close(&c);

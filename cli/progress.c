@@ -1,4 +1,5 @@
-/* Owns stderr during a run. Time left is measured, not predicted: the pace of the phase so far, extended to its end and, by the ratio of operations, over the decoding that follows. */
+/* Owns stderr during a run. Time left is measured, not predicted: the pace of the phase so far,
+ * extended to its end and, by the ratio of operations, over the decoding that follows. */
 #include "cli/progress.h"
 #include "cli/hash.h"
 
@@ -12,7 +13,8 @@
 #include <unistd.h>
 
 static const char *const doing[] = {"encoding text", "denoising", "decoding", "measuring"};
-static const char *const unit[] = {"prompt", "step", "frame", NULL}; /* NULL: hundredths, shown as the share alone */
+/* NULL: hundredths, shown as the share alone */
+static const char *const unit[] = {"prompt", "step", "frame", NULL};
 static const char *const key[] = {"text", "denoise", "decode", "bench"};
 #define REDRAW 0.1 /* seconds between drawings of the bar */
 #define EVENT 0.5  /* between events within a step */
@@ -29,7 +31,8 @@ void ts_screen_init(ts_screen *s, ts_screen_mode mode, FILE *out)
 {
     const char *term = getenv("TERM");
     *s = (ts_screen){.mode = mode, .out = out, .clock = monotonic, .phase = -1};
-    if (mode == TS_SCREEN_BAR && (!isatty(fileno(out)) || (term && !strcmp(term, "dumb")))) s->mode = TS_SCREEN_LINES;
+    if (mode == TS_SCREEN_BAR && (!isatty(fileno(out)) || (term && !strcmp(term, "dumb"))))
+        s->mode = TS_SCREEN_LINES;
     s->began = s->clock();
 }
 
@@ -38,7 +41,8 @@ double ts_event_share(const ts_event *e)
     if (e->steps < 1) return 0;
     double done = e->step;
     if (e->layers > 0) { /* a layer has begun, so its step is not done */
-        done = (e->step > 0 ? e->step - 1 : 0) + (double)(e->layer > 0 ? e->layer - 1 : 0) / e->layers;
+        done = (e->step > 0 ? e->step - 1 : 0) +
+               (double)(e->layer > 0 ? e->layer - 1 : 0) / e->layers;
     }
     done /= e->steps;
     return done < 0 ? 0 : done > 1 ? 1 : done;
@@ -49,7 +53,8 @@ double ts_screen_left(const ts_screen *s, double now)
     double did = s->share - s->first, spent = now - s->phase_began;
     if (s->phase < 0 || did <= 0 || spent <= 0) return -1;
     double left = spent / did * (1 - s->share);
-    if (s->phase == TS_PHASE_DENOISE && s->cost[TS_PHASE_DENOISE] > 0) left += spent / did * s->cost[TS_PHASE_DECODE] / s->cost[TS_PHASE_DENOISE];
+    if (s->phase == TS_PHASE_DENOISE && s->cost[TS_PHASE_DENOISE] > 0)
+        left += spent / did * s->cost[TS_PHASE_DECODE] / s->cost[TS_PHASE_DENOISE];
     if (s->phase == TS_PHASE_TEXT) return -1; /* says nothing about the rest */
     return left;
 }
@@ -76,8 +81,10 @@ static double milli(double seconds) { return round(seconds * 1000) / 1000; }
 const char *ts_clock_text(double seconds, char out[24])
 {
     long t = seconds > 0 ? lround(seconds) : 0;
-    if (t >= 3600) snprintf(out, 24, "%ld:%02ld:%02ld", t / 3600, t / 60 % 60, t % 60);
-    else snprintf(out, 24, "%ld:%02ld", t / 60, t % 60);
+    if (t >= 3600)
+        snprintf(out, 24, "%ld:%02ld:%02ld", t / 3600, t / 60 % 60, t % 60);
+    else
+        snprintf(out, 24, "%ld:%02ld", t / 60, t % 60);
     return out;
 }
 
@@ -98,9 +105,12 @@ double ts_screen_batch_left(const ts_screen *s, double now)
 {
     double left = ts_screen_left(s, now), spent = now - s->row_began, pace;
     if (s->rows < 1 || s->row < 1 || s->batch_cost <= 0) return -1;
-    if (s->batch_did > 0) pace = s->batch_spent / s->batch_did;
-    else if (left >= 0 && s->row_cost > 0) pace = (spent + left) / s->row_cost;
-    else return -1;
+    if (s->batch_did > 0)
+        pace = s->batch_spent / s->batch_did;
+    else if (left >= 0 && s->row_cost > 0)
+        pace = (spent + left) / s->row_cost;
+    else
+        return -1;
     if (left < 0) left = pace * s->row_cost > spent ? pace * s->row_cost - spent : 0;
     return left + pace * (s->batch_cost - s->batch_did - s->row_cost);
 }
@@ -111,8 +121,10 @@ static void over_text(const ts_screen *s, double now, char *line, int room)
     char left[24];
     double rest = ts_screen_batch_left(s, now);
     int n = snprintf(line, (size_t)room + 1, "row %d/%d", s->row, s->rows);
-    if (rest >= 0 && n < room) n += snprintf(line + n, (size_t)(room - n) + 1, ", %s left", ts_clock_text(rest, left));
-    if (n + 2 < room) snprintf(line + n, (size_t)(room - n) + 1, ": %s", s->row_output ? s->row_output : "");
+    if (rest >= 0 && n < room)
+        n += snprintf(line + n, (size_t)(room - n) + 1, ", %s left", ts_clock_text(rest, left));
+    if (n + 2 < room)
+        snprintf(line + n, (size_t)(room - n) + 1, ": %s", s->row_output ? s->row_output : "");
 }
 
 /* One write a drawing, and never the last column: nothing flickers or wraps. */
@@ -123,13 +135,17 @@ static void draw(ts_screen *s, const ts_event *e, double now)
     double rest = ts_screen_left(s, now);
     int room = columns(s) - 1, n;
     if (room > (int)sizeof line - 1) room = sizeof line - 1;
-    if (e->layers > 0 && e->phase == TS_PHASE_DENOISE) snprintf(layer, sizeof layer, ", layer %d/%d", e->layer, e->layers);
+    if (e->layers > 0 && e->phase == TS_PHASE_DENOISE)
+        snprintf(layer, sizeof layer, ", layer %d/%d", e->layer, e->layers);
     ts_clock_text(now - s->phase_began, spent);
     if (rest >= 0) ts_clock_text(rest, left);
     char tail[160], head[96];
-    if (unit[e->phase]) snprintf(head, sizeof head, "%s %d/%d ", doing[e->phase], e->step, e->steps);
-    else snprintf(head, sizeof head, "%s ", doing[e->phase]);
-    n = snprintf(tail, sizeof tail, " %3.0f%% %s%s%s%s%s", floor(s->share * 100), spent, rest >= 0 ? ", " : "", rest >= 0 ? left : "", rest >= 0 ? " left" : "", layer);
+    if (unit[e->phase])
+        snprintf(head, sizeof head, "%s %d/%d ", doing[e->phase], e->step, e->steps);
+    else
+        snprintf(head, sizeof head, "%s ", doing[e->phase]);
+    n = snprintf(tail, sizeof tail, " %3.0f%% %s%s%s%s%s", floor(s->share * 100), spent,
+                 rest >= 0 ? ", " : "", rest >= 0 ? left : "", rest >= 0 ? " left" : "", layer);
     int bar = room - (int)strlen(head) - n - 2;
     if (bar > MOST) bar = MOST;
     if (bar < 5) {
@@ -161,7 +177,8 @@ static void line_of(ts_screen *s, const ts_event *e, double now)
     if (s->rows && s->row) fprintf(s->out, "row %d/%d: ", s->row, s->rows);
     fprintf(s->out, "%s: ", doing[e->phase]);
     if (unit[e->phase]) fprintf(s->out, "%s %d of %d, ", unit[e->phase], e->step, e->steps);
-    fprintf(s->out, "%.0f%%, %s", floor(s->share * 100), ts_clock_text(now - s->phase_began, spent));
+    fprintf(s->out, "%.0f%%, %s", floor(s->share * 100),
+            ts_clock_text(now - s->phase_began, spent));
     if (rest >= 0) fprintf(s->out, ", %s left", ts_clock_text(rest, left));
     rest = ts_screen_batch_left(s, now);
     if (rest >= 0) fprintf(s->out, ", %s of the batch", ts_clock_text(rest, left));
@@ -179,14 +196,18 @@ static void json_of(ts_screen *s, const ts_event *e, double now)
     cJSON_AddNumberToObject(j, "layer", e->layer);
     cJSON_AddNumberToObject(j, "layers", e->layers);
     cJSON_AddNumberToObject(j, "seconds", milli(now - s->phase_began));
-    if (rest < 0) cJSON_AddNullToObject(j, "eta");
-    else cJSON_AddNumberToObject(j, "eta", milli(rest));
+    if (rest < 0)
+        cJSON_AddNullToObject(j, "eta");
+    else
+        cJSON_AddNumberToObject(j, "eta", milli(rest));
     if (s->rows && s->row) {
         cJSON_AddNumberToObject(j, "row", s->row);
         cJSON_AddNumberToObject(j, "rows", s->rows);
         rest = ts_screen_batch_left(s, now);
-        if (rest < 0) cJSON_AddNullToObject(j, "batch_eta");
-        else cJSON_AddNumberToObject(j, "batch_eta", milli(rest));
+        if (rest < 0)
+            cJSON_AddNullToObject(j, "batch_eta");
+        else
+            cJSON_AddNumberToObject(j, "batch_eta", milli(rest));
     }
     print_json(s, j);
 }
@@ -196,10 +217,15 @@ static void phase_ended(ts_screen *s, const ts_event *e, double now)
     char spent[24];
     double t = now - s->phase_began;
     wipe(s);
-    if (t < 10) snprintf(spent, sizeof spent, "%.1f s", t);
-    else ts_clock_text(t, spent);
-    if (unit[e->phase]) fprintf(s->out, "%s: %d %s%s in %s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s", spent);
-    else fprintf(s->out, "%s: %s\n", doing[e->phase], spent);
+    if (t < 10)
+        snprintf(spent, sizeof spent, "%.1f s", t);
+    else
+        ts_clock_text(t, spent);
+    if (unit[e->phase])
+        fprintf(s->out, "%s: %d %s%s in %s\n", doing[e->phase], e->steps, unit[e->phase],
+                e->steps == 1 ? "" : "s", spent);
+    else
+        fprintf(s->out, "%s: %s\n", doing[e->phase], spent);
     fflush(s->out);
 }
 
@@ -216,9 +242,11 @@ void ts_screen_event(void *user, const ts_event *e)
     if (s->tick) s->tick(s->tick_user);
     if (!s->armed || s->mode == TS_SCREEN_NONE) return;
     double now = s->clock(), share = ts_event_share(e);
-    bool begins = s->phase != (int)e->phase, whole = e->layers == 0, ends = whole && e->steps > 0 && e->step == e->steps;
+    bool begins = s->phase != (int)e->phase, whole = e->layers == 0,
+         ends = whole && e->steps > 0 && e->step == e->steps;
     enter_phase(s, e, now);
-    if (s->first < 0 && e->step > 0) s->first = (double)(e->step - 1) / e->steps; /* not 0 when the run was resumed */
+    /* not 0 when the run was resumed */
+    if (s->first < 0 && e->step > 0) s->first = (double)(e->step - 1) / e->steps;
     if (share > s->share) s->share = share;
     double every = s->mode == TS_SCREEN_BAR ? REDRAW : s->mode == TS_SCREEN_JSON ? EVENT : LINE;
     bool due = now - s->said >= every || (s->mode == TS_SCREEN_JSON && whole);
@@ -227,10 +255,16 @@ void ts_screen_event(void *user, const ts_event *e)
         phase_ended(s, e, now);
     } else if (begins || due) {
         s->said = now;
-        if (s->mode == TS_SCREEN_JSON) json_of(s, e, now);
-        else if (s->mode == TS_SCREEN_BAR) draw(s, e, now);
-        else if (begins && !row && e->phase != TS_PHASE_TEXT && unit[e->phase]) fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase], e->steps == 1 ? "" : "s"), fflush(s->out);
-        else if (!begins) line_of(s, e, now);
+        if (s->mode == TS_SCREEN_JSON)
+            json_of(s, e, now);
+        else if (s->mode == TS_SCREEN_BAR)
+            draw(s, e, now);
+        else if (begins && !row && e->phase != TS_PHASE_TEXT && unit[e->phase])
+            fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase],
+                    e->steps == 1 ? "" : "s"),
+                fflush(s->out);
+        else if (!begins)
+            line_of(s, e, now);
     }
 }
 
@@ -271,8 +305,10 @@ void ts_screen_fault(ts_screen *s, const char *file, int line, const char *sente
         return;
     }
     wipe(s);
-    if (line) fprintf(s->out, "%s:%d: %s\n", file, line, sentence);
-    else fprintf(s->out, "%s: %s\n", file, sentence);
+    if (line)
+        fprintf(s->out, "%s:%d: %s\n", file, line, sentence);
+    else
+        fprintf(s->out, "%s: %s\n", file, sentence);
     fflush(s->out);
 }
 
@@ -308,11 +344,13 @@ void ts_screen_table(ts_screen *s, const char *name, const char *text)
     fflush(s->out);
 }
 
-void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *output, const char *json)
+void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *output,
+                     const char *json)
 {
     /* text is no matter; the VAE computes in f32, at about half the pace of bf16 */
     s->cost[TS_PHASE_DENOISE] = e->step_flops * steps;
-    s->cost[TS_PHASE_DECODE] = e->decode_flops * (e->precision && !strcmp(e->precision, "bf16") ? 2 : 1);
+    s->cost[TS_PHASE_DECODE] = e->decode_flops *
+                               (e->precision && !strcmp(e->precision, "bf16") ? 2 : 1);
     s->armed = true, s->phase = -1; /* a bench has several runs: each begins anew */
     if (s->mode != TS_SCREEN_JSON) return;
     cJSON *j = event("start"), *request = json ? cJSON_Parse(json) : NULL;
@@ -349,7 +387,7 @@ void ts_screen_row(ts_screen *s, const char *output, double cost)
 {
     s->row++, s->row_output = output, s->row_cost = cost, s->row_began = s->clock(), s->phase = -1;
     if (s->row > s->rows) s->rows = s->row; /* of a queue, a row may come back */
-    s->armed = false; /* until the run begins: its sizing is no event */
+    s->armed = false;                       /* until the run begins: its sizing is no event */
 }
 
 void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
@@ -357,7 +395,8 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
     double left;
     char text[24];
     s->batch_did += s->row_cost, s->batch_spent += s->clock() - s->row_began;
-    s->row_cost = 0, s->row_output = NULL, s->row_began = s->clock(), s->phase = -1, s->armed = false;
+    s->row_cost = 0, s->row_output = NULL, s->row_began = s->clock(), s->phase = -1,
+    s->armed = false;
     left = ts_screen_batch_left(s, s->row_began);
     if (s->mode == TS_SCREEN_NONE) return;
     if (s->mode == TS_SCREEN_JSON) {
@@ -369,12 +408,17 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
         cJSON_AddStringToObject(j, "file", r->file);
         cJSON_AddNumberToObject(j, "line", r->line);
         cJSON_AddNumberToObject(j, "index", r->index);
-        if (r->seed <= UINT64_C(1) << 53) cJSON_AddNumberToObject(j, "seed", (double)r->seed);
-        else snprintf(text, sizeof text, "%llu", (unsigned long long)r->seed), cJSON_AddStringToObject(j, "seed", text);
+        if (r->seed <= UINT64_C(1) << 53)
+            cJSON_AddNumberToObject(j, "seed", (double)r->seed);
+        else
+            snprintf(text, sizeof text, "%llu", (unsigned long long)r->seed),
+                cJSON_AddStringToObject(j, "seed", text);
         cJSON_AddNumberToObject(j, "seconds", milli(r->seconds));
         if (r->error) cJSON_AddStringToObject(j, "error", r->error);
-        if (left < 0) cJSON_AddNullToObject(j, "batch_eta");
-        else cJSON_AddNumberToObject(j, "batch_eta", milli(left));
+        if (left < 0)
+            cJSON_AddNullToObject(j, "batch_eta");
+        else
+            cJSON_AddNumberToObject(j, "batch_eta", milli(left));
         print_json(s, j);
         return;
     }
@@ -383,7 +427,8 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
     wipe(s);
     if (r->error) fprintf(s->out, "%s:%d: %s\n", r->file, r->line, r->error);
     if (s->mode == TS_SCREEN_LINES) {
-        fprintf(s->out, "row %d/%d: %s%s%s in %.1f s", s->row, s->rows, r->output, good ? "" : ", ", good ? "" : r->status, r->seconds);
+        fprintf(s->out, "row %d/%d: %s%s%s in %.1f s", s->row, s->rows, r->output, good ? "" : ", ",
+                good ? "" : r->status, r->seconds);
         if (left >= 0 && s->row < s->rows) fprintf(s->out, ", %s left", ts_clock_text(left, text));
         fputc('\n', s->out);
     }
@@ -405,7 +450,8 @@ void ts_screen_batch_done(ts_screen *s, int done, int failed, int skipped)
         print_json(s, j);
         return;
     }
-    ts_screen_note(s, "%d done, %d failed, %d skipped in %s", done, failed, skipped, ts_clock_text(seconds, spent));
+    ts_screen_note(s, "%d done, %d failed, %d skipped in %s", done, failed, skipped,
+                   ts_clock_text(seconds, spent));
 }
 
 void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
@@ -414,8 +460,10 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
     char spent[24];
     if (s->mode == TS_SCREEN_NONE) return;
     if (s->mode != TS_SCREEN_JSON) {
-        if (seconds < 10) ts_screen_note(s, "done in %.1f s", seconds);
-        else ts_screen_note(s, "done in %s", ts_clock_text(seconds, spent));
+        if (seconds < 10)
+            ts_screen_note(s, "done in %.1f s", seconds);
+        else
+            ts_screen_note(s, "done in %s", ts_clock_text(seconds, spent));
         if (r->resumed) ts_screen_note(s, "of its steps %d came from the state file", r->resumed);
         return;
     }

@@ -1,4 +1,5 @@
-/* What stderr says while a run goes on: a bar on a terminal, lines elsewhere, NDJSON events (docs/formats.md) or nothing. */
+/* What stderr says while a run goes on: a bar on a terminal, lines elsewhere, NDJSON events
+ * (docs/formats.md) or nothing. */
 #ifndef TS_PROGRESS_H
 #define TS_PROGRESS_H
 #include "tessera.h"
@@ -10,46 +11,63 @@ typedef enum { TS_SCREEN_BAR, TS_SCREEN_LINES, TS_SCREEN_JSON, TS_SCREEN_NONE } 
 typedef struct {
     ts_screen_mode mode;
     FILE *out;
-    double (*clock)(void);  /* seconds, monotonic */
-    int columns;            /* of the terminal; 0: ask it */
-    bool armed;             /* a run has begun: events before are those of its sizing */
-    double cost[3];         /* by phase, floating-point operations weighed by how fast they go */
-    double began;           /* the run */
-    int phase;              /* -1: none yet */
-    double phase_began, first, share; /* of the phase: start, share that was there at the start (resumed), share done */
-    double said;            /* when something was last shown */
-    bool drawn, over;       /* a bar stands on the line; and that of the batch on the line above */
-    int rows, row;          /* of a batch: to render; the one at work, from 1; rows 0: no batch */
-    double batch_cost, batch_did, row_cost; /* of all rows, of those done, of the one at work; as `cost` */
+    double (*clock)(void); /* seconds, monotonic */
+    int columns;           /* of the terminal; 0: ask it */
+    bool armed;            /* a run has begun: events before are those of its sizing */
+    double cost[3];        /* by phase, floating-point operations weighed by how fast they go */
+    double began;          /* the run */
+    int phase;             /* -1: none yet */
+    /* of the phase: start, share that was there at the start (resumed), share done */
+    double phase_began, first, share;
+    double said;      /* when something was last shown */
+    bool drawn, over; /* a bar stands on the line; and that of the batch on the line above */
+    int rows, row;    /* of a batch: to render; the one at work, from 1; rows 0: no batch */
+    /* of all rows, of those done, of the one at work; as `cost` */
+    double batch_cost, batch_did, row_cost;
     double batch_spent, row_began; /* seconds of the rows done; when the one at work began */
     const char *row_output;
-    void (*tick)(void *);   /* called at every event, in every mode; NULL */
+    void (*tick)(void *); /* called at every event, in every mode; NULL */
     void *tick_user;
-    uint64_t warned[32];    /* hashes of warnings that were shown: each is said once */
+    uint64_t warned[32]; /* hashes of warnings that were shown: each is said once */
     int warnings;
 } ts_screen;
 
 /* BAR becomes LINES when `out` is no terminal. */
 void ts_screen_init(ts_screen *, ts_screen_mode, FILE *out);
-/* The run begins: from here on events are shown. `json`: its metadata, NULL or as ts_run_json made it; `output`: where it goes. */
-void ts_screen_start(ts_screen *, const ts_estimate *, int steps, const char *output, const char *json);
-/* A batch of so many rows begins; then for each row: it begins, its run begins (ts_screen_start), it ends, `status` "done", "failed" or "elsewhere". Texts of many rows are encoded between rows. */
-void ts_screen_batch(ts_screen *, int rows, double cost); /* cost 0: not known, and so is what is left */
+/* The run begins: from here on events are shown. `json`: its metadata, NULL or as ts_run_json made
+ * it; `output`: where it goes. */
+void ts_screen_start(ts_screen *, const ts_estimate *, int steps, const char *output,
+                     const char *json);
+/* A batch of so many rows begins; then for each row: it begins, its run begins (ts_screen_start),
+ * it ends, `status` "done", "failed" or "elsewhere". Texts of many rows are encoded between
+ * rows. */
+/* cost 0: not known, and so is what is left */
+void ts_screen_batch(ts_screen *, int rows, double cost);
 void ts_screen_batch_texts(ts_screen *);
-void ts_screen_row(ts_screen *, const char *output, double cost); /* output: lent until the row ends */
-typedef struct { const char *file, *output, *status, *error; int line, index; double seconds; uint64_t seed; } ts_row_end;
+/* output: lent until the row ends */
+void ts_screen_row(ts_screen *, const char *output, double cost);
+typedef struct {
+    const char *file, *output, *status, *error;
+    int line, index;
+    double seconds;
+    uint64_t seed;
+} ts_row_end;
 void ts_screen_row_done(ts_screen *, const ts_row_end *);
-double ts_screen_batch_left(const ts_screen *, double now); /* as ts_screen_left, of the whole batch */
+/* as ts_screen_left, of the whole batch */
+double ts_screen_batch_left(const ts_screen *, double now);
 void ts_screen_batch_done(ts_screen *, int done, int failed, int skipped);
-void ts_screen_event(void *screen, const ts_event *);      /* ts_env.progress */
-void ts_screen_warn(void *screen, const char *sentence);   /* ts_env.warn */
-void ts_screen_fault(ts_screen *, const char *file, int line, const char *sentence); /* of an input; line 0: all of it; in every mode */
-void ts_screen_note(ts_screen *, const char *format, ...) __attribute__((format(printf, 2, 3))); /* for people only */
+void ts_screen_event(void *screen, const ts_event *);    /* ts_env.progress */
+void ts_screen_warn(void *screen, const char *sentence); /* ts_env.warn */
+/* of an input; line 0: all of it; in every mode */
+void ts_screen_fault(ts_screen *, const char *file, int line, const char *sentence);
+/* for people only */
+void ts_screen_note(ts_screen *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void ts_screen_clear(ts_screen *); /* takes the bar away: a line of stdout comes */
-void ts_screen_table(ts_screen *, const char *name, const char *text); /* some lines of text; an event {"event": name, "text"} */
+/* some lines of text; an event {"event": name, "text"} */
+void ts_screen_table(ts_screen *, const char *name, const char *text);
 void ts_screen_done(ts_screen *, const ts_report *, const char *output);
 void ts_screen_error(ts_screen *, int code, const char *sentence); /* in every mode */
-const char *ts_clock_text(double seconds, char out[24]); /* 0:07, 12:30, 1:02:03 */
+const char *ts_clock_text(double seconds, char out[24]);           /* 0:07, 12:30, 1:02:03 */
 /* Share of the phase that an event stands for: 0..1. */
 double ts_event_share(const ts_event *);
 /* Seconds until the run ends by the pace so far; negative: not known yet. */

@@ -1,5 +1,8 @@
-/* Rows shared one by one through a Redis server: a stream NAME holds a message a row, the consumer group `tessera` hands each to one worker, who acknowledges it when the row's file has its name. A message
- * that its worker has not touched for --claim-timeout is taken over. Two more keys: NAME:plan says which batch the queue holds, NAME:rows what became of each row. Needs Redis 6.2 (XAUTOCLAIM). */
+/* Rows shared one by one through a Redis server: a stream NAME holds a message a row, the consumer
+ * group `tessera` hands each to one worker, who acknowledges it when the row's file has its name. A
+ * message that its worker has not touched for --claim-timeout is taken over. Two more keys:
+ * NAME:plan says which batch the queue holds, NAME:rows what became of each row. Needs Redis 6.2
+ * (XAUTOCLAIM). */
 #include "cli/batch.h"
 #include "cli/hash.h"
 
@@ -13,16 +16,17 @@
 #include <time.h>
 
 #define GROUP "tessera"
-enum { PATIENCE = 60, ANSWER = 30, DELIVERIES = 3 }; /* seconds to reach a server again, for an answer; times that a row may end its worker */
+/* seconds to reach a server again, for an answer; times that a row may end its worker */
+enum { PATIENCE = 60, ANSWER = 30, DELIVERIES = 3 };
 
 struct ts_queue {
     redisContext *r;
     char *user, *password, *host, *name, *plan, *rows;
     int port;
-    char claim[64];       /* id of the message that is ours now; "": none */
+    char claim[64]; /* id of the message that is ours now; "": none */
     long timeout_ms;
     double renewed;
-    bool waiting;         /* said so */
+    bool waiting; /* said so */
 };
 
 static double now(void)
@@ -35,7 +39,9 @@ static double now(void)
 /* ---- the address ---- */
 static ts_status bad_url(ts_batch *b)
 {
-    return ts_cli_fail(b->c, TS_EUSAGE, "--queue: wanted redis://HOST:PORT/NAME, with [USER]:PASSWORD@ before HOST where the server asks for it");
+    return ts_cli_fail(b->c, TS_EUSAGE,
+                       "--queue: wanted redis://HOST:PORT/NAME, with [USER]:PASSWORD@ before HOST "
+                       "where the server asks for it");
 }
 
 static char *piece(const char *from, const char *to) { return strndup(from, (size_t)(to - from)); }
@@ -44,9 +50,13 @@ static char *piece(const char *from, const char *to) { return strndup(from, (siz
 static ts_status parse(ts_batch *b, const char *url)
 {
     ts_queue *q = b->queue;
-    if (!strncmp(url, "rediss://", 9)) return ts_cli_fail(b->c, TS_EUSAGE, "--queue: rediss:// (TLS) is not supported: a tunnel to the server (stunnel, ssh -L) with redis:// is");
+    if (!strncmp(url, "rediss://", 9))
+        return ts_cli_fail(b->c, TS_EUSAGE,
+                           "--queue: rediss:// (TLS) is not supported: a tunnel to the server "
+                           "(stunnel, ssh -L) with redis:// is");
     if (strncmp(url, "redis://", 8)) return bad_url(b);
-    const char *s = url + 8, *slash = strchr(s, '/'), *at = slash ? memrchr(s, '@', (size_t)(slash - s)) : NULL;
+    const char *s = url + 8, *slash = strchr(s, '/'),
+               *at = slash ? memrchr(s, '@', (size_t)(slash - s)) : NULL;
     if (!slash || !slash[1] || strchr(slash + 1, '/')) return bad_url(b);
     if (at) {
         const char *colon = memchr(s, ':', (size_t)(at - s));
@@ -57,7 +67,8 @@ static ts_status parse(ts_batch *b, const char *url)
     } else if (getenv("REDISCLI_AUTH")) {
         q->password = strdup(getenv("REDISCLI_AUTH"));
     }
-    const char *end = *s == '[' ? memchr(s, ']', (size_t)(slash - s)) : memchr(s, ':', (size_t)(slash - s));
+    const char *end = *s == '[' ? memchr(s, ']', (size_t)(slash - s))
+                                : memchr(s, ':', (size_t)(slash - s));
     if (*s == '[' && !end) return bad_url(b);
     const char *host_end = end ? end : slash, *port = *s == '[' ? end + 1 : end ? end : slash;
     q->host = *s == '[' ? piece(s + 1, host_end) : piece(s, host_end);
@@ -71,12 +82,17 @@ static ts_status parse(ts_batch *b, const char *url)
     q->name = strdup(slash + 1);
     if (asprintf(&q->plan, "%s:plan", slash + 1) < 0) q->plan = NULL;
     if (asprintf(&q->rows, "%s:rows", slash + 1) < 0) q->rows = NULL;
-    if (!q->host || !q->name || !q->plan || !q->rows) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a queue");
+    if (!q->host || !q->name || !q->plan || !q->rows)
+        return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a queue");
     return *q->host ? TS_OK : bad_url(b);
 }
 
 /* ---- talking ---- */
-static ts_status failed(ts_batch *b, const char *what) { return ts_cli_fail(b->c, TS_EDEVICE, "--queue: %s:%d: %s", b->queue->host, b->queue->port, what); }
+static ts_status failed(ts_batch *b, const char *what)
+{
+    return ts_cli_fail(b->c, TS_EDEVICE, "--queue: %s:%d: %s", b->queue->host, b->queue->port,
+                       what);
+}
 
 static void drop(redisReply **r)
 {
@@ -89,7 +105,8 @@ static ts_status authenticate(ts_batch *b)
     ts_queue *q = b->queue;
     ts_status st = TS_OK;
     if (!q->password) return TS_OK;
-    redisReply *r = q->user ? redisCommand(q->r, "AUTH %s %s", q->user, q->password) : redisCommand(q->r, "AUTH %s", q->password);
+    redisReply *r = q->user ? redisCommand(q->r, "AUTH %s %s", q->user, q->password)
+                            : redisCommand(q->r, "AUTH %s", q->password);
     if (r && r->type == REDIS_REPLY_ERROR) st = failed(b, r->str);
     if (r) freeReplyObject(r);
     return st;
@@ -107,7 +124,12 @@ static ts_status connect_once(ts_batch *b)
     return authenticate(b);
 }
 
-static void pause_seconds(double s) { nanosleep(&(struct timespec){.tv_sec = (time_t)s, .tv_nsec = (long)((s - (double)(long)s) * 1e9)}, NULL); }
+static void pause_seconds(double s)
+{
+    nanosleep(
+        &(struct timespec){.tv_sec = (time_t)s, .tv_nsec = (long)((s - (double)(long)s) * 1e9)},
+        NULL);
+}
 
 /* A night is long enough for a server to be started anew: it gets a minute. */
 static ts_status reconnect(ts_batch *b)
@@ -123,7 +145,8 @@ static ts_status reconnect(ts_batch *b)
     }
 }
 
-/* One command; its answer in *out, for drop(). What is sent twice because an answer was lost does no harm. An error that the server tells ends the batch, unless `tolerant`. */
+/* One command; its answer in *out, for drop(). What is sent twice because an answer was lost does
+ * no harm. An error that the server tells ends the batch, unless `tolerant`. */
 static ts_status say(ts_batch *b, redisReply **out, bool tolerant, const char *format, ...)
 {
     ts_queue *q = b->queue;
@@ -139,7 +162,8 @@ static ts_status say(ts_batch *b, redisReply **out, bool tolerant, const char *f
     }
     if (!*out) return failed(b, "the connection is lost again and again");
     if ((*out)->type != REDIS_REPLY_ERROR || tolerant) return TS_OK;
-    if (strstr((*out)->str, "unknown command")) return failed(b, "the server is too old: Redis 6.2 or later is needed");
+    if (strstr((*out)->str, "unknown command"))
+        return failed(b, "the server is too old: Redis 6.2 or later is needed");
     return failed(b, (*out)->str);
 }
 
@@ -161,8 +185,10 @@ void ts_queue_close(ts_batch *b)
     ts_queue *q = b->queue;
     redisReply *r = NULL;
     if (!q) return;
-    if (*q->claim && q->r && !q->r->err) { /* nobody needs to wait for us: the message looks as if it had been left alone for long */
-        r = redisCommand(q->r, "XCLAIM %s " GROUP " %s 0 %s IDLE %ld JUSTID", q->name, b->label, q->claim, q->timeout_ms + 1);
+    /* nobody needs to wait for us: the message looks as if it had been left alone for long */
+    if (*q->claim && q->r && !q->r->err) {
+        r = redisCommand(q->r, "XCLAIM %s " GROUP " %s 0 %s IDLE %ld JUSTID", q->name, b->label,
+                         q->claim, q->timeout_ms + 1);
         drop(&r);
     }
     if (q->r) redisFree(q->r);
@@ -184,15 +210,24 @@ static void plan_of(const ts_batch *b, char out[64])
     snprintf(out, 64, "%016llx %d rows", (unsigned long long)h, n);
 }
 
-typedef struct { const redisReply *id, *state; } known_row; /* as HGETALL answers, one behind the other */
+/* as HGETALL answers, one behind the other */
+typedef struct {
+    const redisReply *id, *state;
+} known_row;
 
-static int by_id(const void *a, const void *b) { return strcmp(((const known_row *)a)->id->str, ((const known_row *)b)->id->str); }
+static int by_id(const void *a, const void *b)
+{
+    return strcmp(((const known_row *)a)->id->str, ((const known_row *)b)->id->str);
+}
 
 /* What the queue knows of a row: "queued", "done", "failed"; NULL: nothing. */
 static const char *known_state(const redisReply *known, const char *id)
 {
     redisReply named = {.str = (char *)id};
-    const known_row key = {.id = &named}, *found = known->elements ? bsearch(&key, known->element, known->elements / 2, sizeof key, by_id) : NULL;
+    const known_row key = {.id = &named},
+                    *found = known->elements ? bsearch(&key, known->element, known->elements / 2,
+                                                       sizeof key, by_id)
+                                             : NULL;
     return found ? found->state->str : NULL;
 }
 
@@ -200,8 +235,11 @@ static ts_status check_plan(ts_batch *b, const redisReply *r, const char *plan)
 {
     if (r->type != REDIS_REPLY_STRING || !strcmp(r->str, plan)) return TS_OK;
     const char *rows = strchr(r->str, ' ');
-    return ts_cli_fail(b->c, TS_EUSAGE, "--queue: %s holds another batch (%s, from other files or other flags): another name begins a new one, redis-cli DEL %s %s %s forgets the old one", b->queue->name,
-                       rows ? rows + 1 : "?", b->queue->name, b->queue->plan, b->queue->rows);
+    return ts_cli_fail(b->c, TS_EUSAGE,
+                       "--queue: %s holds another batch (%s, from other files or other flags): "
+                       "another name begins a new one, redis-cli DEL %s %s %s forgets the old one",
+                       b->queue->name, rows ? rows + 1 : "?", b->queue->name, b->queue->plan,
+                       b->queue->rows);
 }
 
 /* Offers what nobody has offered, in one transaction; *again: somebody else did so in between. */
@@ -220,7 +258,8 @@ static ts_status fill_once(ts_batch *b, bool *again)
     TRY(check_plan(b, r, plan));
     TRY(say(b, &known, false, "HGETALL %s", q->rows));
     if (known->elements) qsort(known->element, known->elements / 2, sizeof(known_row), by_id);
-    TRY(say(b, &r, true, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", q->name)); /* an error says that it is there */
+    /* an error says that it is there */
+    TRY(say(b, &r, true, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", q->name));
     TRY(say(b, &r, false, "MULTI"));
     int sent = 0;
     redisAppendCommand(q->r, "SET %s %s", q->plan, plan), sent++;
@@ -238,17 +277,21 @@ static ts_status fill_once(ts_batch *b, bool *again)
     }
     for (int i = 0; i < sent; i++) {
         drop(&r);
-        if (redisGetReply(q->r, (void **)&r) != REDIS_OK) { /* nothing of a transaction has happened before EXEC */
+        /* nothing of a transaction has happened before EXEC */
+        if (redisGetReply(q->r, (void **)&r) != REDIS_OK) {
             *again = true;
             TRY(reconnect(b));
             goto done;
         }
     }
     TRY(say(b, &r, true, "EXEC"));
-    *again = r->type == REDIS_REPLY_NIL || r->type == REDIS_REPLY_ERROR; /* others were faster; or the connection was another one */
+    /* others were faster; or the connection was another one */
+    *again = r->type == REDIS_REPLY_NIL || r->type == REDIS_REPLY_ERROR;
     if (lost && !*again) {
         char text[200];
-        snprintf(text, sizeof text, "%d row%s finished, says the queue, but not in %.80s: --retry renders %s again", lost, lost == 1 ? " is" : "s are", b->out, lost == 1 ? "it" : "them");
+        snprintf(text, sizeof text,
+                 "%d row%s finished, says the queue, but not in %.80s: --retry renders %s again",
+                 lost, lost == 1 ? " is" : "s are", b->out, lost == 1 ? "it" : "them");
         ts_screen_warn(&b->c->screen, text);
     }
 done:
@@ -272,12 +315,18 @@ ts_status ts_queue_fill(ts_batch *b)
 static ts_status accept(ts_batch *b, const redisReply *messages, int *job)
 {
     ts_queue *q = b->queue;
-    if (!messages || messages->type != REDIS_REPLY_ARRAY || !messages->elements || messages->element[0]->type != REDIS_REPLY_ARRAY || messages->element[0]->elements < 2) return TS_OK;
-    const redisReply *id = messages->element[0]->element[0], *fields = messages->element[0]->element[1];
-    if (fields->type != REDIS_REPLY_ARRAY || fields->elements < 2) return failed(b, "a message without a row");
+    if (!messages || messages->type != REDIS_REPLY_ARRAY || !messages->elements ||
+        messages->element[0]->type != REDIS_REPLY_ARRAY || messages->element[0]->elements < 2)
+        return TS_OK;
+    const redisReply *id = messages->element[0]->element[0],
+                     *fields = messages->element[0]->element[1];
+    if (fields->type != REDIS_REPLY_ARRAY || fields->elements < 2)
+        return failed(b, "a message without a row");
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].name && !strcmp(b->job[i].id, fields->element[1]->str)) *job = i;
-    if (*job < 0) return ts_cli_fail(b->c, TS_EUSAGE, "--queue: row %.32s of %s is not in these files", fields->element[1]->str, q->name);
+    if (*job < 0)
+        return ts_cli_fail(b->c, TS_EUSAGE, "--queue: row %.32s of %s is not in these files",
+                           fields->element[1]->str, q->name);
     snprintf(q->claim, sizeof q->claim, "%s", id->str);
     q->renewed = now();
     q->waiting = false;
@@ -292,11 +341,15 @@ static ts_status check_deliveries(ts_batch *b, int job)
     ts_job *j = b->job + job;
     redisReply *r = NULL;
     TRY(say(b, &r, false, "XPENDING %s " GROUP " %s %s 1", q->name, q->claim, q->claim));
-    long long times = r->type == REDIS_REPLY_ARRAY && r->elements == 1 && r->element[0]->elements == 4 ? r->element[0]->element[3]->integer : 1;
+    long long times = r->type == REDIS_REPLY_ARRAY && r->elements == 1 &&
+                              r->element[0]->elements == 4
+                          ? r->element[0]->element[3]->integer
+                          : 1;
     if (times > DELIVERIES) {
         j->state = TS_JOB_FAILED;
         free(j->error);
-        if (asprintf(&j->error, "%lld workers began it and were not heard of again", times - 1) < 0) j->error = NULL;
+        if (asprintf(&j->error, "%lld workers began it and were not heard of again", times - 1) < 0)
+            j->error = NULL;
     }
 done:
     drop(&r);
@@ -310,8 +363,10 @@ static ts_status take_over(ts_batch *b, int *job)
     redisReply *r = NULL;
     char cursor[64] = "0-0";
     do {
-        TRY(say(b, &r, false, "XAUTOCLAIM %s " GROUP " %s %ld %s COUNT 1", q->name, b->label, q->timeout_ms, cursor));
-        if (r->type != REDIS_REPLY_ARRAY || r->elements < 2) TRY(failed(b, "an answer to XAUTOCLAIM that is none"));
+        TRY(say(b, &r, false, "XAUTOCLAIM %s " GROUP " %s %ld %s COUNT 1", q->name, b->label,
+                q->timeout_ms, cursor));
+        if (r->type != REDIS_REPLY_ARRAY || r->elements < 2)
+            TRY(failed(b, "an answer to XAUTOCLAIM that is none"));
         snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
         TRY(accept(b, r->element[1], job));
         if (*job >= 0) TRY(check_deliveries(b, *job));
@@ -327,7 +382,8 @@ static ts_status read_new(ts_batch *b, int *job)
     ts_queue *q = b->queue;
     redisReply *r = NULL;
     TRY(say(b, &r, false, "XREADGROUP GROUP " GROUP " %s COUNT 1 STREAMS %s >", b->label, q->name));
-    if (r->type == REDIS_REPLY_ARRAY && r->elements && r->element[0]->elements == 2) TRY(accept(b, r->element[0]->element[1], job));
+    if (r->type == REDIS_REPLY_ARRAY && r->elements && r->element[0]->elements == 2)
+        TRY(accept(b, r->element[0]->element[1], job));
 done:
     drop(&r);
     return st;
@@ -348,7 +404,9 @@ ts_status ts_queue_next(ts_batch *b, int *job)
         TRY(say(b, &r, false, "XPENDING %s " GROUP, q->name));
         long long left = r->type == REDIS_REPLY_ARRAY && r->elements ? r->element[0]->integer : 0;
         if (!left) break;
-        if (!q->waiting) ts_screen_note(&b->c->screen, "waiting: %lld row%s at other workers", left, left == 1 ? " is" : "s are");
+        if (!q->waiting)
+            ts_screen_note(&b->c->screen, "waiting: %lld row%s at other workers", left,
+                           left == 1 ? " is" : "s are");
         q->waiting = true;
         pause_seconds(pause);
     }
@@ -359,9 +417,10 @@ done:
 
 /* ---- holding ---- */
 /* In one step: still ours? Then it is as fresh as if just claimed. */
-static const char script[] = "local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) "
-                             "if #p == 0 or p[1][2] ~= ARGV[3] then return 0 end "
-                             "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID') return 1";
+static const char script[] =
+    "local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) "
+    "if #p == 0 or p[1][2] ~= ARGV[3] then return 0 end "
+    "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID') return 1";
 
 ts_status ts_queue_holds(ts_batch *b, bool *ours)
 {
@@ -379,13 +438,17 @@ done:
     return st;
 }
 
-/* Called at every sign of progress. A server that is away for a while is no reason to stop rendering: nothing is said to it until the row is done. */
+/* Called at every sign of progress. A server that is away for a while is no reason to stop
+ * rendering: nothing is said to it until the row is done. */
 void ts_queue_renew(void *user)
 {
     ts_batch *b = user;
     ts_queue *q = b->queue;
-    if (!q || !*q->claim || (now() - q->renewed) * 4000 < (double)q->timeout_ms || !q->r || q->r->err) return;
-    redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, b->label);
+    if (!q || !*q->claim || (now() - q->renewed) * 4000 < (double)q->timeout_ms || !q->r ||
+        q->r->err)
+        return;
+    redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim,
+                                 b->label);
     q->renewed = now();
     drop(&r);
 }
@@ -395,7 +458,8 @@ ts_status ts_queue_finish(ts_batch *b, const ts_job *j)
     ts_status st = TS_OK;
     ts_queue *q = b->queue;
     redisReply *r = NULL;
-    TRY(say(b, &r, false, "HSET %s %s %s", q->rows, j->id, j->state == TS_JOB_FAILED ? "failed" : "done"));
+    TRY(say(b, &r, false, "HSET %s %s %s", q->rows, j->id,
+            j->state == TS_JOB_FAILED ? "failed" : "done"));
     TRY(say(b, &r, false, "XACK %s " GROUP " %s", q->name, q->claim));
     *q->claim = 0;
 done:

@@ -1,4 +1,5 @@
-/* The commands generate and decode: flags -> request -> run -> file. Whatever can be refused is refused before the first weight is read; latents are safe before decoding begins. */
+/* The commands generate and decode: flags -> request -> run -> file. Whatever can be refused is
+ * refused before the first weight is read; latents are safe before decoding begins. */
 #include "cli/cli.h"
 #include "cli/sheet.h"
 
@@ -16,15 +17,15 @@ typedef struct { /* everything that one rendering owns */
     ts_request q;
     ts_output out;
     ts_estimate e;
-    const char *path;      /* of the output */
-    char *was;             /* metadata of --from, or of the latents */
+    const char *path; /* of the output */
+    char *was;        /* metadata of --from, or of the latents */
     char *noise_path, *json, *parameters;
     ts_bag *noise, *latents;
     ts_run *run;
     ts_sink *sink;
     ts_sheet *sheet;
-    char *init;            /* full path of the picture to begin with */
-    char *numbered;        /* path of several pictures, made from the one given */
+    char *init;     /* full path of the picture to begin with */
+    char *numbered; /* path of several pictures, made from the one given */
 } job;
 
 static void release(job *j)
@@ -64,7 +65,9 @@ static ts_status reopen(ts_cli *c, const char *json, const char *from)
     ts_cli_close(c);
     TRY(ts_cli_open(c, NULL));
     char text[256];
-    snprintf(text, sizeof text, "%.100s was computed in %.16s, which this CPU does not have: numbers will differ", from, precision);
+    snprintf(text, sizeof text,
+             "%.100s was computed in %.16s, which this CPU does not have: numbers will differ",
+             from, precision);
     ts_screen_warn(&c->screen, text);
 done:
     free(precision);
@@ -76,12 +79,15 @@ static ts_status open_model(ts_cli *c, const char *json, const char *from)
     char *recorded = field(json, "model");
     const char *name = ts_cli_set(c, TS_F_MODEL) ? ts_cli_text(c, TS_F_MODEL) : recorded;
     ts_status st = ts_model_open(c->ctx, name, &c->model);
-    if (st && recorded && name == recorded) ts_cli_fail(c, st, "%s (the model that %s names; --model gives another)", ts_error(c->ctx), from);
+    if (st && recorded && name == recorded)
+        ts_cli_fail(c, st, "%s (the model that %s names; --model gives another)", ts_error(c->ctx),
+                    from);
     free(recorded);
     return st;
 }
 
-/* Context and model, by the metadata of the file `from` where there is one; without that by flags alone. */
+/* Context and model, by the metadata of the file `from` where there is one; without that by flags
+ * alone. */
 static ts_status begin(ts_cli *c, job *j, const char *from)
 {
     ts_status st = TS_OK;
@@ -118,7 +124,8 @@ static ts_status set_seed(ts_cli *c, uint64_t *seed)
     uint32_t drawn; /* short enough to be copied by hand */
     if (!v->set) return TS_OK;
     if (!v->random) return *seed = v->wide, TS_OK;
-    if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) return ts_cli_fail(c, TS_EDEVICE, "no random seed from the system: %s", strerror(errno));
+    if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
+        return ts_cli_fail(c, TS_EDEVICE, "no random seed from the system: %s", strerror(errno));
     *seed = drawn;
     return TS_OK;
 }
@@ -156,12 +163,19 @@ static ts_status set_request(ts_cli *c, job *j)
     q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
     q->keep_scores = q->keep_plans && (v[TS_F_SAVE_PLAN_SCORES].set || v[TS_F_PLAN_IMAGE].set);
     q->state = v[TS_F_STATE].text;
-    if (v[TS_F_STRENGTH].set) q->strength = v[TS_F_STRENGTH].real;
-    else if (v[TS_F_INIT].set) q->strength = 0.6;
+    if (v[TS_F_STRENGTH].set)
+        q->strength = v[TS_F_STRENGTH].real;
+    else if (v[TS_F_INIT].set)
+        q->strength = 0.6;
     if (v[TS_F_INIT].set) q->init = j->init = realpath(v[TS_F_INIT].text, NULL);
-    if (v[TS_F_INIT].set && !q->init) return ts_cli_fail(c, TS_EMODEL, "--init: %s: %s", v[TS_F_INIT].text, strerror(errno));
-    if (v[TS_F_STRENGTH].set && !q->init) return ts_cli_fail(c, TS_EUSAGE, "--strength: there is no picture to begin with, --init gives it");
-    if (!v[TS_F_FRAMES].set && v[TS_F_OUTPUT].set && ends_png(v[TS_F_OUTPUT].text) && !is_numbered(v[TS_F_OUTPUT].text)) q->frames = 1;
+    if (v[TS_F_INIT].set && !q->init)
+        return ts_cli_fail(c, TS_EMODEL, "--init: %s: %s", v[TS_F_INIT].text, strerror(errno));
+    if (v[TS_F_STRENGTH].set && !q->init)
+        return ts_cli_fail(c, TS_EUSAGE,
+                           "--strength: there is no picture to begin with, --init gives it");
+    if (!v[TS_F_FRAMES].set && v[TS_F_OUTPUT].set && ends_png(v[TS_F_OUTPUT].text) &&
+        !is_numbered(v[TS_F_OUTPUT].text))
+        q->frames = 1;
     return ts_cli_request(c, q);
 }
 
@@ -172,14 +186,18 @@ static void number_pictures(ts_cli *c, job *j)
 {
     size_t n = strlen(j->path);
     if (j->q.count < 2 || is_grid(c) || !ends_png(j->path) || is_numbered(j->path)) return;
-    if (asprintf(&j->numbered, "%.*s-%%d%s", (int)(n - 4), j->path, j->path + n - 4) < 0) j->numbered = NULL;
-    else j->path = j->numbered;
+    if (asprintf(&j->numbered, "%.*s-%%d%s", (int)(n - 4), j->path, j->path + n - 4) < 0)
+        j->numbered = NULL;
+    else
+        j->path = j->numbered;
 }
 
 /* How many frames go into the file; a sheet is one picture. */
 static ts_status check_output(ts_cli *c, job *j, int frames)
 {
-    if (is_grid(c) && (!ends_png(j->path) || is_numbered(j->path))) return ts_cli_fail(c, TS_EUSAGE, "--grid: the output is %s, a sheet is one picture: name a .png", j->path);
+    if (is_grid(c) && (!ends_png(j->path) || is_numbered(j->path)))
+        return ts_cli_fail(
+            c, TS_EUSAGE, "--grid: the output is %s, a sheet is one picture: name a .png", j->path);
     return ts_output_check(c->ctx, j->path, &j->out, is_grid(c) ? 1 : frames);
 }
 
@@ -188,10 +206,16 @@ static void set_output(ts_cli *c, job *j)
 {
     const ts_flag_value *v = c->flags.value;
     ts_request *q = &j->q;
-    j->path = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : q->frames == 1 ? "tessera.png" : "tessera.mp4";
+    j->path = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text
+              : q->frames == 1   ? "tessera.png"
+                                 : "tessera.mp4";
     if (!j->numbered) number_pictures(c, j);
-    if (!v[TS_F_SCALE].set && is_numbered(j->path)) q->scale = 1; /* numbered frames are as computed */
-    j->out = (ts_output){.crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1, .scale = q->scale, .overwrite = v[TS_F_OVERWRITE].set, .metadata = !v[TS_F_NO_METADATA].set};
+    /* numbered frames are as computed */
+    if (!v[TS_F_SCALE].set && is_numbered(j->path)) q->scale = 1;
+    j->out = (ts_output){.crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1,
+                         .scale = q->scale,
+                         .overwrite = v[TS_F_OVERWRITE].set,
+                         .metadata = !v[TS_F_NO_METADATA].set};
 }
 
 /* ---- files beside the output ---- */
@@ -201,45 +225,68 @@ ts_status ts_cli_check_side(ts_cli *c, ts_flag_id id, const char *flag, bool may
     const char *path = ts_cli_text(c, id), *slash = path ? strrchr(path, '/') : NULL;
     char folder[PATH_MAX] = ".";
     if (!path) return TS_OK;
-    if (slash) snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
     if (stat(path, &s) == 0) {
-        if (!S_ISREG(s.st_mode)) return ts_cli_fail(c, TS_EUSAGE, "--%s: %s is not a file", flag, path);
-        if (!may_exist && !ts_cli_set(c, TS_F_OVERWRITE)) return ts_cli_fail(c, TS_EUSAGE, "--%s: %s exists: --overwrite replaces it", flag, path);
+        if (!S_ISREG(s.st_mode))
+            return ts_cli_fail(c, TS_EUSAGE, "--%s: %s is not a file", flag, path);
+        if (!may_exist && !ts_cli_set(c, TS_F_OVERWRITE))
+            return ts_cli_fail(c, TS_EUSAGE, "--%s: %s exists: --overwrite replaces it", flag,
+                               path);
     }
-    if (access(folder, W_OK | X_OK)) return ts_cli_fail(c, TS_EIO, "--%s: can not write into %s: %s", flag, folder, strerror(errno));
+    if (access(folder, W_OK | X_OK))
+        return ts_cli_fail(c, TS_EIO, "--%s: can not write into %s: %s", flag, folder,
+                           strerror(errno));
     return TS_OK;
 }
 
-/* What is known before anything is rendered: a policy without plans, a file where a folder is wanted. */
+/* What is known before anything is rendered: a policy without plans, a file where a folder is
+ * wanted. */
 static ts_status check_plans(ts_cli *c, const char *policy)
 {
-    const char *images = ts_cli_text(c, TS_F_PLAN_IMAGE), *flag = images ? "plan-image" : "save-plan";
+    const char *images = ts_cli_text(c, TS_F_PLAN_IMAGE),
+               *flag = images ? "plan-image" : "save-plan";
     struct stat s;
-    if ((images || ts_cli_set(c, TS_F_SAVE_PLAN)) && (!policy || !strcmp(policy, "dense"))) return ts_cli_fail(c, TS_EUSAGE, "--%s: attention dense makes no plan", flag);
-    if (images && stat(images, &s) == 0 && !S_ISDIR(s.st_mode)) return ts_cli_fail(c, TS_EUSAGE, "--plan-image: %s is not a folder", images);
+    if ((images || ts_cli_set(c, TS_F_SAVE_PLAN)) && (!policy || !strcmp(policy, "dense")))
+        return ts_cli_fail(c, TS_EUSAGE, "--%s: attention dense makes no plan", flag);
+    if (images && stat(images, &s) == 0 && !S_ISDIR(s.st_mode))
+        return ts_cli_fail(c, TS_EUSAGE, "--plan-image: %s is not a folder", images);
     return TS_OK;
 }
 
 static ts_status check_sides(ts_cli *c, const char *output)
 {
     ts_status st = TS_OK;
-    static const struct { ts_flag_id id; const char *name; } sides[] = {{TS_F_SAVE_LATENTS, "save-latents"}, {TS_F_STATE, "state"}, {TS_F_SAVE_PLAN, "save-plan"}, {TS_F_PLAN_IMAGE, "plan-image"}};
+    static const struct {
+        ts_flag_id id;
+        const char *name;
+    } sides[] = {{TS_F_SAVE_LATENTS, "save-latents"},
+                 {TS_F_STATE, "state"},
+                 {TS_F_SAVE_PLAN, "save-plan"},
+                 {TS_F_PLAN_IMAGE, "plan-image"}};
     for (int i = 0; i < 4; i++) {
         const char *path = ts_cli_text(c, sides[i].id);
         if (!path) continue;
         for (int k = i + 1; k < 4; k++)
-            if (ts_cli_text(c, sides[k].id) && !strcmp(path, ts_cli_text(c, sides[k].id))) TRY(ts_cli_fail(c, TS_EUSAGE, "--%s and --%s: both name %s", sides[i].name, sides[k].name, path));
-        if (!strcmp(path, output)) TRY(ts_cli_fail(c, TS_EUSAGE, "--%s and the output: both name %s", sides[i].name, path));
+            if (ts_cli_text(c, sides[k].id) && !strcmp(path, ts_cli_text(c, sides[k].id)))
+                TRY(ts_cli_fail(c, TS_EUSAGE, "--%s and --%s: both name %s", sides[i].name,
+                                sides[k].name, path));
+        if (!strcmp(path, output))
+            TRY(ts_cli_fail(c, TS_EUSAGE, "--%s and the output: both name %s", sides[i].name,
+                            path));
     }
     TRY(ts_cli_check_side(c, TS_F_SAVE_LATENTS, "save-latents", false));
     TRY(ts_cli_check_side(c, TS_F_STATE, "state", true));
     TRY(ts_cli_check_side(c, TS_F_SAVE_PLAN, "save-plan", false));
-    if (ts_cli_set(c, TS_F_SAVE_PLAN_SCORES) && !ts_cli_set(c, TS_F_SAVE_PLAN)) TRY(ts_cli_fail(c, TS_EUSAGE, "--save-plan-scores: adds to --save-plan FILE, which is missing"));
+    if (ts_cli_set(c, TS_F_SAVE_PLAN_SCORES) && !ts_cli_set(c, TS_F_SAVE_PLAN))
+        TRY(ts_cli_fail(c, TS_EUSAGE,
+                        "--save-plan-scores: adds to --save-plan FILE, which is missing"));
 done:
     return st;
 }
 
-/* Given noise is part of what a file was made from: without it, and without a seed instead, the file would silently become another. */
+/* Given noise is part of what a file was made from: without it, and without a seed instead, the
+ * file would silently become another. */
 static ts_status read_noise(ts_cli *c, job *j)
 {
     ts_status st = TS_OK;
@@ -248,7 +295,9 @@ static ts_status read_noise(ts_cli *c, job *j)
     if (!path) goto done;
     st = ts_bag_read(c->ctx, path, &j->noise);
     if (st && path == recorded)
-        ts_cli_fail(c, st, "%s (the noise that %s was made from; --noise gives it, --seed does without)", ts_error(c->ctx), ts_cli_text(c, TS_F_FROM));
+        ts_cli_fail(c, st,
+                    "%s (the noise that %s was made from; --noise gives it, --seed does without)",
+                    ts_error(c->ctx), ts_cli_text(c, TS_F_FROM));
     if (st) goto done;
     j->noise_path = realpath(path, NULL);
     j->q.noise_file = j->noise_path;
@@ -261,20 +310,26 @@ done:
 static void print_estimate(const job *j)
 {
     const ts_estimate *e = &j->e;
-    char a[32], b[32], d[32], w[32], *model = field(j->json, "model"), *pipeline = field(j->json, "pipeline");
+    char a[32], b[32], d[32], w[32], *model = field(j->json, "model"),
+                                     *pipeline = field(j->json, "pipeline");
     bool decodes = e->step_flops <= 0; /* nothing else is left to do */
     ts_cli_row("model", "%s (%s)", model ? model : "", pipeline ? pipeline : "");
     ts_cli_row("output", "%s", j->path);
-    ts_cli_row("size", "%dx%d, written as %dx%d, %d frame%s at %g a second", e->width, e->height, e->width * j->q.scale, e->height * j->q.scale, e->frames,
-               e->frames == 1 ? "" : "s", j->q.fps);
-    ts_cli_row("latents", "%d channels, %d x %d x %d, %ld tokens", e->latent[0], e->latent[1], e->latent[2], e->latent[3], e->tokens);
+    ts_cli_row("size", "%dx%d, written as %dx%d, %d frame%s at %g a second", e->width, e->height,
+               e->width * j->q.scale, e->height * j->q.scale, e->frames, e->frames == 1 ? "" : "s",
+               j->q.fps);
+    ts_cli_row("latents", "%d channels, %d x %d x %d, %ld tokens", e->latent[0], e->latent[1],
+               e->latent[2], e->latent[3], e->tokens);
     if (!decodes) {
         ts_cli_row("text", "%d tokens, negative %d", e->text_tokens, e->negative_tokens);
         ts_cli_row("seed", "%llu", (unsigned long long)j->q.seed);
-        ts_cli_row("denoising", "%d steps, %d layers, %s, weights %s", j->q.steps, e->layers, e->precision, ts_cli_bytes((double)e->weight_bytes, w));
-        ts_cli_row("memory", "text %s, denoising %s, decoding %s", ts_cli_bytes((double)e->text_bytes, a), ts_cli_bytes((double)e->denoise_bytes, b),
-                   ts_cli_bytes((double)e->decode_bytes, d));
-        ts_cli_row("cost", "%.3g TFLOP a step, %.3g decoding, %.3g in all", e->step_flops / 1e12, e->decode_flops / 1e12, (e->step_flops * j->q.steps + e->decode_flops) / 1e12);
+        ts_cli_row("denoising", "%d steps, %d layers, %s, weights %s", j->q.steps, e->layers,
+                   e->precision, ts_cli_bytes((double)e->weight_bytes, w));
+        ts_cli_row(
+            "memory", "text %s, denoising %s, decoding %s", ts_cli_bytes((double)e->text_bytes, a),
+            ts_cli_bytes((double)e->denoise_bytes, b), ts_cli_bytes((double)e->decode_bytes, d));
+        ts_cli_row("cost", "%.3g TFLOP a step, %.3g decoding, %.3g in all", e->step_flops / 1e12,
+                   e->decode_flops / 1e12, (e->step_flops * j->q.steps + e->decode_flops) / 1e12);
     } else {
         ts_cli_row("memory", "decoding %s", ts_cli_bytes((double)e->decode_bytes, d));
         ts_cli_row("cost", "%.3g TFLOP decoding", e->decode_flops / 1e12);
@@ -291,24 +346,31 @@ static ts_status describe(ts_cli *c, job *j)
     if (!j->json || !j->parameters) return ts_cli_fail(c, TS_EMEMORY, "no memory for the metadata");
     j->out.title = j->q.prompt, j->out.parameters = j->parameters;
     cJSON *said = cJSON_Parse(j->json); /* it records what has an effect */
-    if (ts_cli_set(c, TS_F_GUIDANCE_2) && !cJSON_HasObjectItem(said, "guidance_2")) ts_screen_warn(&c->screen, "--guidance-2 has no effect: this model has one expert");
+    if (ts_cli_set(c, TS_F_GUIDANCE_2) && !cJSON_HasObjectItem(said, "guidance_2"))
+        ts_screen_warn(&c->screen, "--guidance-2 has no effect: this model has one expert");
     cJSON_Delete(said);
     return TS_OK;
 }
 
-/* Decoding failed after the work was done: what it began from is kept, whether that was asked for or not, and the sentence says where. */
+/* Decoding failed after the work was done: what it began from is kept, whether that was asked for
+ * or not, and the sentence says where. */
 static void rescue(ts_cli *c, job *j, ts_status st)
 {
     const char *asked = ts_cli_text(c, TS_F_SAVE_LATENTS);
-    char *path = NULL, *sentence = strdup(*c->error ? c->error : ts_error(c->ctx)); /* saving may overwrite it */
+    /* saving may overwrite it */
+    char *path = NULL, *sentence = strdup(*c->error ? c->error : ts_error(c->ctx));
     size_t n = strlen(j->path);
     bool kept = asked != NULL;
     if (n > 1 && j->path[n - 1] == '/') n--;
     if (!kept && asprintf(&path, "%.*s.latents.safetensors", (int)n, j->path) < 0) path = NULL;
     if (path && access(path, F_OK)) kept = ts_bag_write(c->ctx, j->latents, path) == TS_OK;
-    if (!sentence) ts_cli_fail(c, st, "no memory");
-    else if (kept) ts_cli_fail(c, st, "%s; the latents are in %s: tessera decode goes on from them", sentence, asked ? asked : path);
-    else ts_cli_fail(c, st, "%s", sentence);
+    if (!sentence)
+        ts_cli_fail(c, st, "no memory");
+    else if (kept)
+        ts_cli_fail(c, st, "%s; the latents are in %s: tessera decode goes on from them", sentence,
+                    asked ? asked : path);
+    else
+        ts_cli_fail(c, st, "%s", sentence);
     free(sentence);
     free(path);
 }
@@ -316,13 +378,15 @@ static void rescue(ts_cli *c, job *j, ts_status st)
 static ts_status decode(ts_cli *c, job *j)
 {
     ts_status st = ts_output_open(c->ctx, j->path, &j->out, &j->sink);
-    if (!st && is_grid(c) && !(j->sheet = ts_sheet_new(j->sink))) st = ts_cli_fail(c, TS_EMEMORY, "no memory for a sheet");
+    if (!st && is_grid(c) && !(j->sheet = ts_sheet_new(j->sink)))
+        st = ts_cli_fail(c, TS_EMEMORY, "no memory for a sheet");
     if (!st) st = ts_run_decode(j->run, j->latents, j->sheet ? ts_sheet_sink(j->sheet) : j->sink);
     if (st && j->sink) j->sink->abort(j->sink);
     return st;
 }
 
-/* Plans and their pictures, before decoding can fail. Scores that were only kept for pictures stay out of the file. */
+/* Plans and their pictures, before decoding can fail. Scores that were only kept for pictures stay
+ * out of the file. */
 static ts_status save_plans(ts_cli *c, job *j)
 {
     ts_status st = TS_OK;
@@ -339,10 +403,12 @@ done:
 static void report(ts_cli *c, job *j)
 {
     ts_report r;
-    char *profile = ts_cli_set(c, TS_F_PROFILE) ? ts_run_profile(j->run) : NULL, *attention = ts_run_attention(j->run);
+    char *profile = ts_cli_set(c, TS_F_PROFILE) ? ts_run_profile(j->run) : NULL,
+         *attention = ts_run_attention(j->run);
     ts_run_report(j->run, &r);
     if (profile) ts_screen_table(&c->screen, "profile", profile);
-    if (attention && (!ts_cli_set(c, TS_F_QUIET) || c->screen.mode == TS_SCREEN_JSON)) ts_screen_table(&c->screen, "attention", attention);
+    if (attention && (!ts_cli_set(c, TS_F_QUIET) || c->screen.mode == TS_SCREEN_JSON))
+        ts_screen_table(&c->screen, "attention", attention);
     free(profile);
     free(attention);
     ts_screen_done(&c->screen, &r, j->path);
@@ -354,7 +420,9 @@ static ts_status prepare(ts_cli *c, job *j)
 {
     ts_status st = TS_OK;
     TRY(begin(c, j, ts_cli_text(c, TS_F_FROM)));
-    if (ts_cli_set(c, TS_F_FROM) && !j->was) TRY(ts_cli_fail(c, TS_EMODEL, "--from: %s carries no metadata of tessera", ts_cli_text(c, TS_F_FROM)));
+    if (ts_cli_set(c, TS_F_FROM) && !j->was)
+        TRY(ts_cli_fail(c, TS_EMODEL, "--from: %s carries no metadata of tessera",
+                        ts_cli_text(c, TS_F_FROM)));
     TRY(set_request(c, j));
     set_output(c, j);
     TRY(check_output(c, j, j->q.count > 1 ? j->q.count : j->q.frames));
@@ -374,21 +442,28 @@ ts_status ts_cli_generate(ts_cli *c)
 {
     ts_status st = TS_OK, unsaved = TS_OK;
     job j = {0};
-    if (!c->flags.words && !ts_cli_set(c, TS_F_FROM)) TRY(ts_cli_fail(c, TS_EUSAGE, "generate: a prompt is missing: tessera generate \"a prompt\" -o clip.mp4"));
+    if (!c->flags.words && !ts_cli_set(c, TS_F_FROM))
+        TRY(ts_cli_fail(
+            c, TS_EUSAGE,
+            "generate: a prompt is missing: tessera generate \"a prompt\" -o clip.mp4"));
     TRY(prepare(c, &j));
     if (ts_cli_set(c, TS_F_DRY_RUN)) {
         print_estimate(&j);
         goto done;
     }
-    ts_screen_note(&c->screen, "%dx%d, %d frame%s, %d step%s, seed %llu, %s", j.e.width, j.e.height, j.e.frames, j.e.frames == 1 ? "" : "s", j.q.steps,
-                   j.q.steps == 1 ? "" : "s",
+    ts_screen_note(&c->screen, "%dx%d, %d frame%s, %d step%s, seed %llu, %s", j.e.width, j.e.height,
+                   j.e.frames, j.e.frames == 1 ? "" : "s", j.q.steps, j.q.steps == 1 ? "" : "s",
                    (unsigned long long)j.q.seed, j.e.precision);
     ts_screen_start(&c->screen, &j.e, j.q.steps, j.path, j.json);
     TRY(ts_run_encode(j.run));
     TRY(ts_run_denoise(j.run, &j.latents));
-    unsaved = ts_cli_set(c, TS_F_SAVE_LATENTS) ? ts_bag_write(c->ctx, j.latents, ts_cli_text(c, TS_F_SAVE_LATENTS)) : TS_OK;
+    unsaved = ts_cli_set(c, TS_F_SAVE_LATENTS)
+                  ? ts_bag_write(c->ctx, j.latents, ts_cli_text(c, TS_F_SAVE_LATENTS))
+                  : TS_OK;
     if (!unsaved) unsaved = save_plans(c, &j);
-    if (unsaved) ts_cli_fail(c, unsaved, "%s", ts_error(c->ctx)), ts_screen_warn(&c->screen, c->error); /* the hours are not lost: the clip can still be written */
+    /* the hours are not lost: the clip can still be written */
+    if (unsaved)
+        ts_cli_fail(c, unsaved, "%s", ts_error(c->ctx)), ts_screen_warn(&c->screen, c->error);
     st = decode(c, &j);
     if (st && st != TS_ESTOP) rescue(c, &j, st);
     TRY(st);
@@ -405,9 +480,14 @@ ts_status ts_cli_decode(ts_cli *c)
     job j = {0};
     const char *file = c->flags.word[0];
     if (access(file, R_OK)) TRY(ts_cli_fail(c, TS_EMODEL, "%s: %s", file, strerror(errno)));
-    if (!ts_cli_is_safetensors(file)) TRY(ts_cli_fail(c, TS_EMODEL, "%s: not a safetensors file of latents, as --save-latents writes it", file));
+    if (!ts_cli_is_safetensors(file))
+        TRY(ts_cli_fail(c, TS_EMODEL,
+                        "%s: not a safetensors file of latents, as --save-latents writes it",
+                        file));
     TRY(begin(c, &j, file));
-    if (!j.was) ts_screen_warn(&c->screen, "the latents carry no metadata: model and rate come from the flags");
+    if (!j.was)
+        ts_screen_warn(&c->screen,
+                       "the latents carry no metadata: model and rate come from the flags");
     TRY(ts_bag_read(c->ctx, file, &j.latents));
     ts_cli_settings(c->flags.value, &j.q);
     set_output(c, &j);

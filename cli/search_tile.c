@@ -12,7 +12,8 @@ static void summarize(ts_cli *c, const char *json)
     int full = 0, n = cJSON_GetArraySize(layers);
     double kept = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(j, "kept"));
     cJSON_ArrayForEach(k, layers) full += k->valueint == 0;
-    ts_screen_note(&c->screen, "%d of %d layers are sparse, %.1f%% of all blocks are read", n - full, n, 100 * kept);
+    ts_screen_note(&c->screen, "%d of %d layers are sparse, %.1f%% of all blocks are read",
+                   n - full, n, 100 * kept);
     cJSON_Delete(j);
 }
 
@@ -24,7 +25,11 @@ ts_status ts_cli_search_tile(ts_cli *c)
     double given[TS_LIST];
     int k[TS_LIST];
     char *json = NULL;
-    ts_tile_options o = {.prompt = c->flags.word, .prompts = c->flags.words, .k = k, .loss = v[TS_F_LOSS].set ? v[TS_F_LOSS].real : 0.1, .samples = v[TS_F_SAMPLES].set ? (int)v[TS_F_SAMPLES].whole : 3};
+    ts_tile_options o = {.prompt = c->flags.word,
+                         .prompts = c->flags.words,
+                         .k = k,
+                         .loss = v[TS_F_LOSS].set ? v[TS_F_LOSS].real : 0.1,
+                         .samples = v[TS_F_SAMPLES].set ? (int)v[TS_F_SAMPLES].whole : 3};
     if (!v[TS_F_TILE_OUTPUT].set) v[TS_F_TILE_OUTPUT].text = "tile.json";
     const char *path = v[TS_F_TILE_OUTPUT].text;
     if (v[TS_F_KS].set) o.ks = ts_parse_list(v[TS_F_KS].text, true, 1, 10000, given);
@@ -34,7 +39,8 @@ ts_status ts_cli_search_tile(ts_cli *c)
     TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
     ts_request_init(c->model, &q);
     TRY(ts_cli_request(c, &q));
-    c->screen.armed = true; /* several runs, one after the other: there is no estimate of all of them to start with */
+    /* several runs, one after the other: there is no estimate of all of them to start with */
+    c->screen.armed = true;
     TRY(ts_search_tile(c->model, &q, &o, &json));
     TRY(ts_cli_write(c, "output", path, json, strlen(json)));
     summarize(c, json);

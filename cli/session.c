@@ -1,4 +1,5 @@
-/* Opens what flags and environment ask for. The only file that looks into the environment for folders. */
+/* Opens what flags and environment ask for. The only file that looks into the environment for
+ * folders. */
 #include "cli/cli.h"
 
 #include <limits.h>
@@ -19,7 +20,10 @@ ts_status ts_cli_fail(ts_cli *c, ts_status code, const char *format, ...)
     return code;
 }
 
-ts_status ts_cli_stopped(ts_cli *c) { return atomic_load(c->stop) ? ts_cli_fail(c, TS_ESTOP, "stopped") : TS_OK; }
+ts_status ts_cli_stopped(ts_cli *c)
+{
+    return atomic_load(c->stop) ? ts_cli_fail(c, TS_ESTOP, "stopped") : TS_OK;
+}
 
 /* base + below, malloc'd, when it is a model folder; else NULL. */
 static char *model_at(const char *base, const char *below)
@@ -34,7 +38,8 @@ static char *model_at(const char *base, const char *below)
     return NULL;
 }
 
-/* Beside the program in its build tree, else where `make install` put it: relative to the program, so that an installed tree can be moved, then as compiled in. */
+/* Beside the program in its build tree, else where `make install` put it: relative to the program,
+ * so that an installed tree can be moved, then as compiled in. */
 static char *default_model(void)
 {
     char exe[PATH_MAX], *found = NULL;
@@ -51,12 +56,17 @@ static char *default_model(void)
 /* As huggingface_hub finds it: HF_HUB_CACHE, $HF_HOME/hub, the user's cache folder. */
 static char *hub(void)
 {
-    static const struct { const char *variable, *below; } places[] = {
-        {"HF_HUB_CACHE", ""}, {"HF_HOME", "/hub"}, {"XDG_CACHE_HOME", "/huggingface/hub"}, {"HOME", "/.cache/huggingface/hub"}};
+    static const struct {
+        const char *variable, *below;
+    } places[] = {{"HF_HUB_CACHE", ""},
+                  {"HF_HOME", "/hub"},
+                  {"XDG_CACHE_HOME", "/huggingface/hub"},
+                  {"HOME", "/.cache/huggingface/hub"}};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         const char *base = getenv(places[i].variable);
         char *folder = NULL;
-        if (base && *base) return asprintf(&folder, "%s%s", base, places[i].below) < 0 ? NULL : folder;
+        if (base && *base)
+            return asprintf(&folder, "%s%s", base, places[i].below) < 0 ? NULL : folder;
     }
     return NULL;
 }
@@ -66,7 +76,8 @@ ts_status ts_cli_open(ts_cli *c, const char *precision)
     char *standard = default_model(), *cache = hub();
     const ts_flag_value *v = c->flags.value;
     ts_options o = ts_options_default();
-    ts_env env = {.progress = ts_screen_event, .warn = ts_screen_warn, .user = &c->screen, .stop = c->stop};
+    ts_env env = {
+        .progress = ts_screen_event, .warn = ts_screen_warn, .user = &c->screen, .stop = c->stop};
     if (precision) o.precision = precision;
     if (v[TS_F_PRECISION].set) o.precision = v[TS_F_PRECISION].text;
     if (v[TS_F_THREADS].set) o.threads = (int)v[TS_F_THREADS].whole;

@@ -1,4 +1,5 @@
-/* A contact sheet: a sink that puts all frames of a clip or pictures of a batch side by side into one picture for another sink. */
+/* A contact sheet: a sink that puts all frames of a clip or pictures of a batch side by side into
+ * one picture for another sink. */
 #include "cli/sheet.h"
 
 #include <math.h>
@@ -34,7 +35,10 @@ static ts_status open_sheet(ts_sink *s, int w, int h, int frames, double fps, co
     t->rows = (frames + t->columns - 1) / t->columns;
     long width = (long)t->columns * (w + GAP) - GAP, height = (long)t->rows * (h + GAP) - GAP;
     if (width > MOST || height > MOST) {
-        snprintf(s->error, sizeof s->error, "a sheet of %d pictures of %dx%d would be %ldx%ld, at most %d a side: ask for fewer or smaller ones", frames, w, h, width, height, MOST);
+        snprintf(s->error, sizeof s->error,
+                 "a sheet of %d pictures of %dx%d would be %ldx%ld, at most %d a side: ask for "
+                 "fewer or smaller ones",
+                 frames, w, h, width, height, MOST);
         return TS_EUSAGE;
     }
     size_t n = (size_t)width * (size_t)height * 3;
@@ -52,8 +56,11 @@ static ts_status put_picture(ts_sink *s, const ts_frame *f)
 {
     ts_sheet *t = (ts_sheet *)s;
     size_t row = (size_t)sheet_width(t) * 3;
-    float *at = t->rgb + (size_t)(f->index / t->columns * (t->h + GAP)) * row + (size_t)(f->index % t->columns * (t->w + GAP)) * 3;
-    for (int y = 0; y < t->h; y++) memcpy(at + (size_t)y * row, f->rgb + (size_t)y * (size_t)t->w * 3, (size_t)t->w * 3 * sizeof *at);
+    float *at = t->rgb + (size_t)(f->index / t->columns * (t->h + GAP)) * row +
+                (size_t)(f->index % t->columns * (t->w + GAP)) * 3;
+    for (int y = 0; y < t->h; y++)
+        memcpy(at + (size_t)y * row, f->rgb + (size_t)y * (size_t)t->w * 3,
+               (size_t)t->w * 3 * sizeof *at);
     return TS_OK;
 }
 
@@ -70,7 +77,12 @@ static void abort_sheet(ts_sink *s) { ((ts_sheet *)s)->to->abort(((ts_sheet *)s)
 ts_sheet *ts_sheet_new(ts_sink *to)
 {
     ts_sheet *t = calloc(1, sizeof *t);
-    if (t) *t = (ts_sheet){.s = {.open = open_sheet, .frame = put_picture, .close = close_sheet, .abort = abort_sheet}, .to = to};
+    if (t)
+        *t = (ts_sheet){.s = {.open = open_sheet,
+                              .frame = put_picture,
+                              .close = close_sheet,
+                              .abort = abort_sheet},
+                        .to = to};
     return t;
 }
 

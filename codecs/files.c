@@ -1,5 +1,7 @@
-/* The sink that is a file. Every frame becomes 8 bits (rint(255 x), halves to even) and is enlarged where that was asked for; then it is a PNG, or a frame of a clip. A GIF waits for all frames, since
- * its palette does. How files are named and appear is files_name.c's; their formats are png.c's and movie.c's. */
+/* The sink that is a file. Every frame becomes 8 bits (rint(255 x), halves to even) and is enlarged
+ * where that was asked for; then it is a PNG, or a frame of a clip. A GIF waits for all frames,
+ * since its palette does. How files are named and appear is files_name.c's; their formats are
+ * png.c's and movie.c's. */
 #include "codecs/files.h"
 
 #include "codecs/files_name.h"
@@ -29,15 +31,15 @@ typedef struct {
     ts_file_options o;
     char *title, *parameters, *json; /* json: of open */
     int w, h, frames, done;
-    uint8_t *rgb;         /* [h, w, 3] of the frame; GIF: [frames, h, w, 3] of all */
-    uint8_t *large;       /* [h scale, w scale, 3]; NULL: not enlarged */
-    uint8_t *indices;     /* GIF: [h scale, w scale] */
+    uint8_t *rgb;     /* [h, w, 3] of the frame; GIF: [frames, h, w, 3] of all */
+    uint8_t *large;   /* [h scale, w scale, 3]; NULL: not enlarged */
+    uint8_t *indices; /* GIF: [h scale, w scale] */
     ts_enlarge *enlarge;
     ts_palette *palette;
     ts_movie *movie;
-    char *temporary;      /* being written now */
+    char *temporary; /* being written now */
     bool folder_made, opened, finished;
-    bool broken;          /* a call failed: only abort and free are left */
+    bool broken; /* a call failed: only abort and free are left */
 } output;
 
 static void __attribute__((format(printf, 2, 3))) warn(const output *f, const char *format, ...)
@@ -51,7 +53,10 @@ static void __attribute__((format(printf, 2, 3))) warn(const output *f, const ch
     f->o.env->warn(f->o.env->user, sentence);
 }
 
-static ts_status no_memory(output *f) { return ts_fail(&f->err, TS_EMEMORY, "%s: no memory to write it", f->name.path); }
+static ts_status no_memory(output *f)
+{
+    return ts_fail(&f->err, TS_EMEMORY, "%s: no memory to write it", f->name.path);
+}
 
 static char *copy_of(const char *text) { return text ? strdup(text) : NULL; }
 
@@ -75,7 +80,10 @@ static const uint8_t *enlarged(output *f, const uint8_t *rgb)
 
 static ts_status write_png(output *f, const char *file, const ts_frame *frame, const uint8_t *rgb)
 {
-    ts_png_text text = {.name = file, .parameters = f->parameters && frame->parameters ? frame->parameters : f->parameters, .json = f->json && frame->json ? frame->json : f->json};
+    ts_png_text text = {.name = file,
+                        .parameters = f->parameters && frame->parameters ? frame->parameters
+                                                                         : f->parameters,
+                        .json = f->json && frame->json ? frame->json : f->json};
     return ts_png_write(&f->err, f->temporary, f->w * f->o.scale, f->h * f->o.scale, rgb, &text);
 }
 
@@ -114,21 +122,33 @@ static void say_timing(const output *f, double fps)
 {
     double each = HUNDREDTHS / fps;
     if (fps > TS_GIF_FPS)
-        warn(f, "%s: GIF viewers show at most %d frames a second: written with that instead of %g", f->name.path, TS_GIF_FPS, fps);
+        warn(f, "%s: GIF viewers show at most %d frames a second: written with that instead of %g",
+             f->name.path, TS_GIF_FPS, fps);
     else if (f->frames > 1 && fabs(each - rint(each)) > 1e-6)
-        warn(f, "%s: GIF counts time in 1/100 s: frames last %d or %d of them, %g a second on average", f->name.path, (int)floor(each), (int)ceil(each), fps);
+        warn(f,
+             "%s: GIF counts time in 1/100 s: frames last %d or %d of them, %g a second on average",
+             f->name.path, (int)floor(each), (int)ceil(each), fps);
 }
 
 static ts_status open_movie(output *f, double fps)
 {
     bool gif = f->name.kind == TS_FILE_GIF;
-    ts_movie_options o = {.kind = f->name.kind, .name = f->name.path, .w = f->w * f->o.scale, .h = f->h * f->o.scale, .crf = f->o.crf, .fps = gif && fps > TS_GIF_FPS ? TS_GIF_FPS : fps,
-                          .title = f->title, .comment = f->json};
+    ts_movie_options o = {.kind = f->name.kind,
+                          .name = f->name.path,
+                          .w = f->w * f->o.scale,
+                          .h = f->h * f->o.scale,
+                          .crf = f->o.crf,
+                          .fps = gif && fps > TS_GIF_FPS ? TS_GIF_FPS : fps,
+                          .title = f->title,
+                          .comment = f->json};
     if (gif)
         say_timing(f, fps);
     else if ((o.w | o.h) & 1)
-        warn(f, "%s: yuv420p needs even sides: %dx%d is written as %dx%d, the last %s twice", f->name.path, o.w, o.h, o.w + (o.w & 1), o.h + (o.h & 1),
-             !(o.h & 1) ? "column" : !(o.w & 1) ? "row" : "column and row");
+        warn(f, "%s: yuv420p needs even sides: %dx%d is written as %dx%d, the last %s twice",
+             f->name.path, o.w, o.h, o.w + (o.w & 1), o.h + (o.h & 1),
+             !(o.h & 1)   ? "column"
+             : !(o.w & 1) ? "row"
+                          : "column and row");
     return ts_movie_open(&f->err, f->temporary, &o, &f->movie);
 }
 
@@ -139,7 +159,10 @@ static ts_status open_buffers(output *f)
     int n = f->o.scale;
     size_t pixels = (size_t)f->w * f->h, count = gif ? (size_t)f->frames : 1;
     f->rgb = calloc(count, pixels * 3);
-    if (!f->rgb && gif) TRY(ts_fail(&f->err, TS_EMEMORY, "%s: no memory for the %d frames of %dx%d that a GIF's palette needs", f->name.path, f->frames, f->w, f->h));
+    if (!f->rgb && gif)
+        TRY(ts_fail(&f->err, TS_EMEMORY,
+                    "%s: no memory for the %d frames of %dx%d that a GIF's palette needs",
+                    f->name.path, f->frames, f->w, f->h));
     if (!f->rgb) TRY(no_memory(f));
     if (n > 1) {
         TRY(ts_enlarge_new(&f->err, f->w, f->h, n, &f->enlarge));
@@ -163,10 +186,17 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     char *first = NULL;
     if (f->opened) TRY(ts_fail(&f->err, TS_EUSAGE, "%s: a sink is opened once", f->name.path));
     f->opened = true;
-    if (w < 1 || h < 1 || frames < 1) TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %d frames of %dx%d, expected at least 1 of each", f->name.path, frames, w, h));
+    if (w < 1 || h < 1 || frames < 1)
+        TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %d frames of %dx%d, expected at least 1 of each",
+                    f->name.path, frames, w, h));
     if (kind == TS_FILE_PNG && frames > 1)
-        TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %d frames do not fit one PNG: name numbered files like frame-%%04d.png, a folder (ends in /), or a .mp4", f->name.path, frames));
-    if (!(fps > 0) && kind != TS_FILE_PNG && kind != TS_FILE_FRAMES) TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %g frames a second, expected more than 0", f->name.path, fps));
+        TRY(ts_fail(&f->err, TS_EUSAGE,
+                    "%s: %d frames do not fit one PNG: name numbered files like frame-%%04d.png, a "
+                    "folder (ends in /), or a .mp4",
+                    f->name.path, frames));
+    if (!(fps > 0) && kind != TS_FILE_PNG && kind != TS_FILE_FRAMES)
+        TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %g frames a second, expected more than 0",
+                    f->name.path, fps));
     f->w = w;
     f->h = h;
     f->frames = frames;
@@ -174,8 +204,11 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     if (f->o.metadata && json && !f->json) TRY(no_memory(f));
     TRY(open_buffers(f));
     if (kind == TS_FILE_FRAMES) {
-        if (f->name.make_folder && mkdir(f->name.folder, 0777) == 0) f->folder_made = true;
-        else if (f->name.make_folder && errno != EEXIST) TRY(ts_fail(&f->err, TS_EIO, "%s: the folder can not be made: %s", f->name.path, strerror(errno)));
+        if (f->name.make_folder && mkdir(f->name.folder, 0777) == 0)
+            f->folder_made = true;
+        else if (f->name.make_folder && errno != EEXIST)
+            TRY(ts_fail(&f->err, TS_EIO, "%s: the folder can not be made: %s", f->name.path,
+                        strerror(errno)));
         goto done;
     }
     first = ts_name_file(&f->name, 0);
@@ -205,16 +238,24 @@ static ts_status put_frame(ts_sink *sink, const ts_frame *frame)
     output *f = (output *)sink;
     ts_status st = TS_OK;
     size_t n = (size_t)f->w * f->h * 3;
-    if (!f->opened || f->finished || f->broken) TRY(ts_fail(&f->err, TS_EUSAGE, "%s: a frame came to a sink that is not open", f->name.path));
+    if (!f->opened || f->finished || f->broken)
+        TRY(ts_fail(&f->err, TS_EUSAGE, "%s: a frame came to a sink that is not open",
+                    f->name.path));
     if (frame->w != f->w || frame->h != f->h || frame->index != f->done || f->done >= f->frames)
-        TRY(ts_fail(&f->err, TS_ESHAPE, "%s: frame %d of %dx%d, expected frame %d of %dx%d, %d in all", f->name.path, frame->index, frame->w, frame->h, f->done, f->w, f->h, f->frames));
+        TRY(ts_fail(&f->err, TS_ESHAPE,
+                    "%s: frame %d of %dx%d, expected frame %d of %dx%d, %d in all", f->name.path,
+                    frame->index, frame->w, frame->h, f->done, f->w, f->h, f->frames));
     bool gif = f->name.kind == TS_FILE_GIF;
     uint8_t *rgb = f->rgb + (gif ? n * f->done : 0);
     to_bytes(frame->rgb, n, rgb);
-    if (gif) ts_palette_count(f->palette, rgb, n / 3);
-    else if (f->name.kind == TS_FILE_FRAMES) TRY(put_numbered(f, frame, enlarged(f, rgb)));
-    else if (f->name.kind == TS_FILE_PNG) TRY(write_png(f, f->name.path, frame, enlarged(f, rgb)));
-    else TRY(ts_movie_frame(&f->err, f->movie, enlarged(f, rgb), NULL));
+    if (gif)
+        ts_palette_count(f->palette, rgb, n / 3);
+    else if (f->name.kind == TS_FILE_FRAMES)
+        TRY(put_numbered(f, frame, enlarged(f, rgb)));
+    else if (f->name.kind == TS_FILE_PNG)
+        TRY(write_png(f, f->name.path, frame, enlarged(f, rgb)));
+    else
+        TRY(ts_movie_frame(&f->err, f->movie, enlarged(f, rgb), NULL));
     f->done++;
 done:
     return end(f, st);
@@ -227,7 +268,8 @@ static ts_status put_gif(output *f)
     size_t n = (size_t)f->w * f->h * 3;
     TRY(ts_palette_make(&f->err, f->palette));
     for (int i = 0; i < f->frames; i++) {
-        TRY(ts_palette_dither(&f->err, f->palette, f->w * f->o.scale, f->h * f->o.scale, enlarged(f, f->rgb + n * i), f->indices));
+        TRY(ts_palette_dither(&f->err, f->palette, f->w * f->o.scale, f->h * f->o.scale,
+                              enlarged(f, f->rgb + n * i), f->indices));
         TRY(ts_movie_frame(&f->err, f->movie, f->indices, ts_palette_colours(f->palette)));
     }
 done:
@@ -239,14 +281,19 @@ static ts_status close_file(ts_sink *sink)
     output *f = (output *)sink;
     ts_file_kind kind = f->name.kind;
     ts_status st = TS_OK;
-    if (!f->opened || f->finished || f->broken || f->done != f->frames) TRY(ts_fail(&f->err, TS_EUSAGE, "%s: closed after %d frames, expected %d", f->name.path, f->done, f->frames));
+    if (!f->opened || f->finished || f->broken || f->done != f->frames)
+        TRY(ts_fail(&f->err, TS_EUSAGE, "%s: closed after %d frames, expected %d", f->name.path,
+                    f->done, f->frames));
     if (kind == TS_FILE_FRAMES) {
         int stale = ts_name_next(&f->name, f->frames);
-        if (stale >= 0) warn(f, "%s: frame %d and what follows it are of an older run: this one has %d frames", f->name.path, stale, f->frames);
+        if (stale >= 0)
+            warn(f, "%s: frame %d and what follows it are of an older run: this one has %d frames",
+                 f->name.path, stale, f->frames);
     } else {
         if (kind == TS_FILE_GIF) TRY(put_gif(f));
         if (kind != TS_FILE_PNG) TRY(ts_movie_finish(&f->err, f->movie));
-        if (kind == TS_FILE_GIF && f->json) TRY(ts_gif_write_comment(&f->err, f->name.path, f->temporary, f->json));
+        if (kind == TS_FILE_GIF && f->json)
+            TRY(ts_gif_write_comment(&f->err, f->name.path, f->temporary, f->json));
         TRY(keep(f, f->name.path));
     }
     f->finished = true;
@@ -267,7 +314,8 @@ static void abort_file(ts_sink *sink)
         if (file) unlink(file);
         free(file);
     }
-    if (f->folder_made) rmdir(f->name.folder); /* fails when somebody else put something there, which then stays */
+    /* fails when somebody else put something there, which then stays */
+    if (f->folder_made) rmdir(f->name.folder);
 }
 
 static ts_status check_options(output *f)
@@ -276,11 +324,19 @@ static ts_status check_options(output *f)
     ts_file_kind kind = f->name.kind;
     bool crf = kind == TS_FILE_MP4 || kind == TS_FILE_WEBM;
     int most = kind == TS_FILE_WEBM ? MAX_CRF_VP9 : MAX_CRF_H264;
-    if (crf && (f->o.crf < -1 || f->o.crf > most)) return ts_fail(&f->err, TS_EUSAGE, "%s: crf %d, expected 0 (best) to %d", path, f->o.crf, most);
-    if (f->o.scale < 1 || f->o.scale > MAX_SCALE) return ts_fail(&f->err, TS_EUSAGE, "%s: scale %d, expected 1 to %d", path, f->o.scale, MAX_SCALE);
+    if (crf && (f->o.crf < -1 || f->o.crf > most))
+        return ts_fail(&f->err, TS_EUSAGE, "%s: crf %d, expected 0 (best) to %d", path, f->o.crf,
+                       most);
+    if (f->o.scale < 1 || f->o.scale > MAX_SCALE)
+        return ts_fail(&f->err, TS_EUSAGE, "%s: scale %d, expected 1 to %d", path, f->o.scale,
+                       MAX_SCALE);
     if (kind == TS_FILE_PNG || kind == TS_FILE_FRAMES) return TS_OK;
     ts_status st = ts_movie_encoder(&f->err, kind, path, &encoder);
-    if (st == TS_OK && strcmp(encoder, "mpeg4") == 0) warn(f, "%s: the FFmpeg library here has no H.264 encoder: written as MPEG-4 part 2, which some players do not show", path);
+    if (st == TS_OK && strcmp(encoder, "mpeg4") == 0)
+        warn(f,
+             "%s: the FFmpeg library here has no H.264 encoder: written as MPEG-4 part 2, which "
+             "some players do not show",
+             path);
     return st;
 }
 
@@ -289,8 +345,10 @@ ts_status ts_file_open(ts_err *err, const char *path, const ts_file_options *o, 
     ts_status st = TS_OK;
     output *f = calloc(1, sizeof *f);
     if (!f) return ts_fail(err, TS_EMEMORY, "%s: no memory to write it", path);
-    av_log_set_level(AV_LOG_QUIET); /* libav prints by itself; everything it has to say comes back as a status */
-    f->sink = (ts_sink){.open = open_file, .frame = put_frame, .close = close_file, .abort = abort_file};
+    /* libav prints by itself; everything it has to say comes back as a status */
+    av_log_set_level(AV_LOG_QUIET);
+    f->sink = (ts_sink){
+        .open = open_file, .frame = put_frame, .close = close_file, .abort = abort_file};
     f->o = *o;
     if (f->o.scale == 0) f->o.scale = 1;
     TRY(ts_name_init(&f->err, path, &f->name));
@@ -298,7 +356,8 @@ ts_status ts_file_open(ts_err *err, const char *path, const ts_file_options *o, 
     TRY(ts_name_check(&f->err, &f->name, o->overwrite));
     f->title = o->metadata ? copy_of(o->title) : NULL;
     f->parameters = o->metadata ? copy_of(o->parameters) : NULL;
-    if (o->metadata && ((o->title && !f->title) || (o->parameters && !f->parameters))) TRY(no_memory(f));
+    if (o->metadata && ((o->title && !f->title) || (o->parameters && !f->parameters)))
+        TRY(no_memory(f));
     *out = &f->sink;
     f = NULL;
 done:
@@ -346,13 +405,18 @@ ts_status ts_file_info(ts_err *err, const char *path, char **json)
     struct stat s;
     *json = NULL;
     FILE *file = fopen(path, "rbe");
-    if (!file || fstat(fileno(file), &s) != 0) TRY(ts_fail(err, TS_EMODEL, "%s: can not be read: %s", path, strerror(errno)));
-    if (S_ISDIR(s.st_mode)) TRY(ts_fail(err, TS_EMODEL, "%s: is a folder, expected a picture or clip", path));
+    if (!file || fstat(fileno(file), &s) != 0)
+        TRY(ts_fail(err, TS_EMODEL, "%s: can not be read: %s", path, strerror(errno)));
+    if (S_ISDIR(s.st_mode))
+        TRY(ts_fail(err, TS_EMODEL, "%s: is a folder, expected a picture or clip", path));
     size_t n = fread(head, 1, sizeof head, file);
     av_log_set_level(AV_LOG_QUIET);
-    if (n == sizeof head && memcmp(head, PNG, sizeof PNG) == 0) TRY(ts_png_read_json(err, path, &text));
-    else if (n >= 6 && memcmp(head, "GIF8", 4) == 0) TRY(ts_gif_read_comment(err, path, &text));
-    else TRY(ts_movie_comment(err, path, &text));
+    if (n == sizeof head && memcmp(head, PNG, sizeof PNG) == 0)
+        TRY(ts_png_read_json(err, path, &text));
+    else if (n >= 6 && memcmp(head, "GIF8", 4) == 0)
+        TRY(ts_gif_read_comment(err, path, &text));
+    else
+        TRY(ts_movie_comment(err, path, &text));
     if (text && is_ours(text)) {
         *json = text;
         text = NULL;

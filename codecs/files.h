@@ -1,28 +1,38 @@
 /* Frames -> files and what files say about themselves: PNG by libpng, MP4, WebM and GIF by libav.
  *
- * Every kind starts from the same 8-bit picture, rint(255 x) with halves to even, which PNG holds unchanged. `scale` enlarges that picture by swscale's Lanczos filter, for all kinds, channel by
- * channel, before anything else. MP4 and WebM are yuv420p, BT.709, limited range; that format needs even sides, so the last column or row of an odd side is written twice. GIF has one palette
- * for the clip and holds its frames (8-bit, as computed) in memory until close. */
+ * Every kind starts from the same 8-bit picture, rint(255 x) with halves to even, which PNG holds
+ * unchanged. `scale` enlarges that picture by swscale's Lanczos filter, for all kinds, channel by
+ * channel, before anything else. MP4 and WebM are yuv420p, BT.709, limited range; that format needs
+ * even sides, so the last column or row of an odd side is written twice. GIF has one palette for
+ * the clip and holds its frames (8-bit, as computed) in memory until close. */
 #ifndef TS_FILES_H
 #define TS_FILES_H
 #include "backend/backend.h"
 
 typedef enum { TS_FILE_PNG, TS_FILE_FRAMES, TS_FILE_MP4, TS_FILE_WEBM, TS_FILE_GIF } ts_file_kind;
-/* By the name: .png, .mp4, .webm, .gif; a %d or %0Nd in the file's name ending in .png, and a directory (exists, or ends in '/': made when it is not there; its frames are %04d.png) are PNGs
+/* By the name: .png, .mp4, .webm, .gif; a %d or %0Nd in the file's name ending in .png, and a
+ * directory (exists, or ends in '/': made when it is not there; its frames are %04d.png) are PNGs
  * numbered from 0. TS_EUSAGE lists what is known. */
 ts_status ts_file_kind_of(ts_err *, const char *path, ts_file_kind *);
 typedef struct {
-    int crf;          /* 0..51, WebM to 63; -1: the codec's default here (18 H.264, 24 VP9). MP4 and WebM only */
-    int scale;        /* enlarge while writing, 1 (or 0): as computed */
+    /* 0..51, WebM to 63; -1: the codec's default here (18 H.264, 24 VP9). MP4 and WebM only */
+    int crf;
+    int scale; /* enlarge while writing, 1 (or 0): as computed */
     bool overwrite, metadata;
     const char *title, *parameters; /* prompt; A1111 text for PNG; may be NULL; copied */
-    const ts_env *env;              /* its `warn` hears what is not as asked for (encoder, timing of a GIF, odd sides); lent until ts_file_close; may be NULL */
+    /* its `warn` hears what is not as asked for (encoder, timing of a GIF, odd sides); lent until
+     * ts_file_close; may be NULL */
+    const ts_env *env;
 } ts_file_options;
-/* A sink that writes under a temporary name (.NAME.tmp-PID.EXT) in the same folder and renames in close; numbered PNGs are renamed one by one as they come. Checks at once, and writes nothing: kind
- * and options (TS_EUSAGE), encoder (TS_EDEVICE), folder there and writable (TS_EIO), existing output without overwrite (TS_EUSAGE). frames > 1 into one PNG is TS_EUSAGE in open and says %04d. A
- * failed call has removed the file it was writing; abort removes numbered frames as well. Free with ts_file_close, which aborts what is neither closed nor aborted. */
+/* A sink that writes under a temporary name (.NAME.tmp-PID.EXT) in the same folder and renames in
+ * close; numbered PNGs are renamed one by one as they come. Checks at once, and writes nothing:
+ * kind and options (TS_EUSAGE), encoder (TS_EDEVICE), folder there and writable (TS_EIO), existing
+ * output without overwrite (TS_EUSAGE). frames > 1 into one PNG is TS_EUSAGE in open and says %04d.
+ * A failed call has removed the file it was writing; abort removes numbered frames as well. Free
+ * with ts_file_close, which aborts what is neither closed nor aborted. */
 ts_status ts_file_open(ts_err *, const char *path, const ts_file_options *, ts_sink **);
 void ts_file_close(ts_sink *); /* NULL is legal */
-/* The JSON that a file of ours carries (an object with the key "tessera"; malloc'd), *json NULL: none. The content tells the kind, not the name. TS_EMODEL: can not be read or is no such file. */
+/* The JSON that a file of ours carries (an object with the key "tessera"; malloc'd), *json NULL:
+ * none. The content tells the kind, not the name. TS_EMODEL: can not be read or is no such file. */
 ts_status ts_file_info(ts_err *, const char *path, char **json);
 #endif

@@ -1,4 +1,5 @@
-/* Names of output files. A file with its final name is whole: it is written beside it under another name, brought to the disk, and renamed. What is written is left to files.c. */
+/* Names of output files. A file with its final name is whole: it is written beside it under another
+ * name, brought to the disk, and renamed. What is written is left to files.c. */
 #include "codecs/files_name.h"
 
 #include <ctype.h>
@@ -13,7 +14,11 @@
 #include <unistd.h>
 
 enum { MAX_DIGITS = 9, TEMPORARY_STEM = 180, TEMPORARY_TRIES = 100 };
-static const struct { const char *extension; ts_file_kind kind; } KINDS[] = {{".png", TS_FILE_PNG}, {".mp4", TS_FILE_MP4}, {".webm", TS_FILE_WEBM}, {".gif", TS_FILE_GIF}};
+static const struct {
+    const char *extension;
+    ts_file_kind kind;
+} KINDS[] = {
+    {".png", TS_FILE_PNG}, {".mp4", TS_FILE_MP4}, {".webm", TS_FILE_WEBM}, {".gif", TS_FILE_GIF}};
 
 static bool is_folder(const char *path)
 {
@@ -30,7 +35,7 @@ static const char *base_of(const char *path)
 /* "%d", "%04d" or "%4d" in a name. */
 static bool is_numbered(const char *base)
 {
-    for (const char *p = base; (p = strchr(p, '%')); ) {
+    for (const char *p = base; (p = strchr(p, '%'));) {
         p++;
         if (p[strspn(p, "0123456789")] == 'd') return true;
     }
@@ -46,12 +51,19 @@ static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
     }
     for (size_t i = 0; dot && dot > base && i < sizeof KINDS / sizeof *KINDS; i++)
         if (strcasecmp(dot, KINDS[i].extension) == 0) {
-            *kind = KINDS[i].kind == TS_FILE_PNG && strchr(base, '%') ? TS_FILE_FRAMES : KINDS[i].kind;
+            *kind = KINDS[i].kind == TS_FILE_PNG && strchr(base, '%') ? TS_FILE_FRAMES
+                                                                      : KINDS[i].kind;
             if (KINDS[i].kind != TS_FILE_PNG && is_numbered(base))
-                return ts_fail(err, TS_EUSAGE, "%s: a %s holds all frames in one file; numbers like %%04d are for PNGs: frame-%%04d.png", path, KINDS[i].extension);
+                return ts_fail(err, TS_EUSAGE,
+                               "%s: a %s holds all frames in one file; numbers like %%04d are for "
+                               "PNGs: frame-%%04d.png",
+                               path, KINDS[i].extension);
             return TS_OK;
         }
-    return ts_fail(err, TS_EUSAGE, "%s: unknown kind of output, expected a name that ends in .png, .mp4, .webm or .gif, a pattern like frame-%%04d.png, or a folder (ends in /)", path);
+    return ts_fail(err, TS_EUSAGE,
+                   "%s: unknown kind of output, expected a name that ends in .png, .mp4, .webm or "
+                   ".gif, a pattern like frame-%%04d.png, or a folder (ends in /)",
+                   path);
 }
 
 /* The one %d or %0Nd in a file's name. */
@@ -64,7 +76,10 @@ static ts_status parse_pattern(ts_err *err, const char *path, const char *base, 
         p += 2;
     }
     if (*p != 'd' || strchr(p, '%'))
-        return ts_fail(err, TS_EUSAGE, "%s: a pattern for numbered frames needs exactly one %%d or %%0Nd (N 1 to %d), like frame-%%04d.png", path, MAX_DIGITS);
+        return ts_fail(err, TS_EUSAGE,
+                       "%s: a pattern for numbered frames needs exactly one %%d or %%0Nd (N 1 to "
+                       "%d), like frame-%%04d.png",
+                       path, MAX_DIGITS);
     out->digits = digits;
     out->prefix = strndup(base, (size_t)(percent - base));
     out->suffix = strdup(p + 1);
@@ -107,7 +122,8 @@ ts_status ts_name_init(ts_err *err, const char *path, ts_name *out)
             out->suffix = strdup("");
         }
     }
-    if (!out->path || !out->folder || !out->lead || !out->prefix || !out->suffix) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", path));
+    if (!out->path || !out->folder || !out->lead || !out->prefix || !out->suffix)
+        TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", path));
 done:
     return st;
 }
@@ -126,7 +142,10 @@ char *ts_name_file(const ts_name *name, int index)
 {
     char *file = NULL;
     if (name->kind != TS_FILE_FRAMES) return strdup(name->path);
-    return asprintf(&file, "%s%s%0*d%s", name->lead, name->prefix, name->digits, index, name->suffix) < 0 ? NULL : file;
+    return asprintf(&file, "%s%s%0*d%s", name->lead, name->prefix, name->digits, index,
+                    name->suffix) < 0
+               ? NULL
+               : file;
 }
 
 /* The index that a file's name stands for; -1: it is not one of ours. */
@@ -134,7 +153,9 @@ static int index_of(const ts_name *name, const char *base)
 {
     size_t before = strlen(name->prefix), after = strlen(name->suffix), n = strlen(base);
     char back[MAX_DIGITS + 2];
-    if (n <= before + after || n - before - after > MAX_DIGITS || strncmp(base, name->prefix, before) || strcmp(base + n - after, name->suffix)) return -1;
+    if (n <= before + after || n - before - after > MAX_DIGITS ||
+        strncmp(base, name->prefix, before) || strcmp(base + n - after, name->suffix))
+        return -1;
     n -= before + after;
     for (size_t i = 0; i < n; i++)
         if (!isdigit((unsigned char)base[before + i])) return -1;
@@ -164,12 +185,19 @@ static ts_status check_folder(ts_err *err, const ts_name *name)
     if (!folder) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path));
     if (name->make_folder) { /* its parent, then */
         char *slash = strrchr(folder, '/');
-        if (!slash) strcpy(folder, ".");
-        else slash[slash == folder] = 0;
+        if (!slash)
+            strcpy(folder, ".");
+        else
+            slash[slash == folder] = 0;
     }
-    if (stat(folder, &s) != 0) TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path, folder, strerror(errno)));
-    if (!S_ISDIR(s.st_mode)) TRY(ts_fail(err, TS_EIO, "%s: %s is not a folder", name->path, folder));
-    if (eaccess(folder, W_OK | X_OK) != 0) TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path, folder, strerror(errno)));
+    if (stat(folder, &s) != 0)
+        TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path, folder,
+                    strerror(errno)));
+    if (!S_ISDIR(s.st_mode))
+        TRY(ts_fail(err, TS_EIO, "%s: %s is not a folder", name->path, folder));
+    if (eaccess(folder, W_OK | X_OK) != 0)
+        TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path, folder,
+                    strerror(errno)));
 done:
     free(folder);
     return st;
@@ -186,7 +214,9 @@ ts_status ts_name_check(ts_err *err, const ts_name *name, bool overwrite)
     if (first < 0) goto done;
     file = ts_name_file(name, first);
     if (!file) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path));
-    if (lstat(file, &s) == 0) TRY(ts_fail(err, TS_EUSAGE, "%s exists already, and overwriting was not asked for (--overwrite)", file));
+    if (lstat(file, &s) == 0)
+        TRY(ts_fail(err, TS_EUSAGE,
+                    "%s exists already, and overwriting was not asked for (--overwrite)", file));
 done:
     free(file);
     return st;
@@ -197,12 +227,16 @@ ts_status ts_temporary_open(ts_err *err, const char *file, char **temporary)
     const char *base = base_of(file), *dot = strrchr(base, '.');
     int why = 0, stem = dot ? (int)(dot - base) : (int)strlen(base);
     if (!dot) dot = "";
-    if (stem > TEMPORARY_STEM) stem = TEMPORARY_STEM; /* names have at most 255 bytes, and ours is longer than the file's */
+    /* names have at most 255 bytes, and ours is longer than the file's */
+    if (stem > TEMPORARY_STEM) stem = TEMPORARY_STEM;
     *temporary = NULL;
-    for (int k = 0; k < TEMPORARY_TRIES; k++) { /* two writers of one name in one process, or what a killed one of the same number left */
+    /* two writers of one name in one process, or what a killed one of the same number left */
+    for (int k = 0; k < TEMPORARY_TRIES; k++) {
         char again[16] = "", *path;
         if (k) snprintf(again, sizeof again, "-%d", k);
-        if (asprintf(&path, "%.*s.%.*s.tmp-%ld%s%s", (int)(base - file), file, stem, base, (long)getpid(), again, dot) < 0) return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", file);
+        if (asprintf(&path, "%.*s.%.*s.tmp-%ld%s%s", (int)(base - file), file, stem, base,
+                     (long)getpid(), again, dot) < 0)
+            return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", file);
         int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd >= 0) {
             close(fd);
@@ -220,9 +254,13 @@ ts_status ts_temporary_keep(ts_err *err, const char *temporary, const char *file
 {
     ts_status st = TS_OK;
     int fd = open(temporary, O_RDONLY | O_CLOEXEC);
-    /* A full disk or quota may show only here. Some file systems have no fsync: then there is nothing to ask. */
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)) TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", file, strerror(errno)));
-    if (rename(temporary, file) != 0) TRY(ts_fail(err, TS_EIO, "%s: can not be renamed from %s: %s", file, temporary, strerror(errno)));
+    /* A full disk or quota may show only here. Some file systems have no fsync: then there is
+     * nothing to ask. */
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP))
+        TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", file, strerror(errno)));
+    if (rename(temporary, file) != 0)
+        TRY(ts_fail(err, TS_EIO, "%s: can not be renamed from %s: %s", file, temporary,
+                    strerror(errno)));
 done:
     if (fd >= 0) close(fd);
     return st;

@@ -1,4 +1,5 @@
-/* Names of output files: kind, numbered patterns, the checks before any work, and files that appear whole or not at all. */
+/* Names of output files: kind, numbered patterns, the checks before any work, and files that appear
+ * whole or not at all. */
 #ifndef TS_FILES_NAME_H
 #define TS_FILES_NAME_H
 #include "codecs/files.h"
@@ -13,18 +14,21 @@ typedef struct {
     bool make_folder;      /* the path ends in '/' and is not there yet */
 } ts_name;
 
-/* TS_EUSAGE for an unknown kind or a bad pattern, TS_EMEMORY. `out` needs ts_name_free in every case. */
+/* TS_EUSAGE for an unknown kind or a bad pattern, TS_EMEMORY. `out` needs ts_name_free in every
+ * case. */
 ts_status ts_name_init(ts_err *, const char *path, ts_name *out);
 void ts_name_free(ts_name *);
 /* The file of frame `index` (ignored for one file); malloc'd, NULL: no memory. */
 char *ts_name_file(const ts_name *, int index);
-/* The folder is there and can be written (TS_EIO), nothing exists that would be overwritten (TS_EUSAGE). */
+/* The folder is there and can be written (TS_EIO), nothing exists that would be overwritten
+ * (TS_EUSAGE). */
 ts_status ts_name_check(ts_err *, const ts_name *, bool overwrite);
 /* The smallest index from `from` on whose numbered file exists; -1: none. */
 int ts_name_next(const ts_name *, int from);
 
 /* Makes an empty file .NAME.tmp-PID.EXT beside `file`. *temporary is malloc'd. TS_EIO. */
 ts_status ts_temporary_open(ts_err *, const char *file, char **temporary);
-/* Brings the temporary file to the disk and renames it to `file`. TS_EIO, and the temporary file is left to the caller. */
+/* Brings the temporary file to the disk and renames it to `file`. TS_EIO, and the temporary file is
+ * left to the caller. */
 ts_status ts_temporary_keep(ts_err *, const char *temporary, const char *file);
 #endif

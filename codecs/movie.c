@@ -1,5 +1,7 @@
-/* Clips by libav. RGB becomes yuv420p by swscale: BT.709, limited range (16..235, 16..240), chroma averaged at its left siting as H.264 and VP9 expect, and the stream says so. The file is addressed as
- * file:PATH, so that no name is taken for a protocol. Palettes and dithering of GIFs are movie_palette.c's; GIF comments movie_gif.c's. */
+/* Clips by libav. RGB becomes yuv420p by swscale: BT.709, limited range (16..235, 16..240), chroma
+ * averaged at its left siting as H.264 and VP9 expect, and the stream says so. The file is
+ * addressed as file:PATH, so that no name is taken for a protocol. Palettes and dithering of GIFs
+ * are movie_palette.c's; GIF comments movie_gif.c's. */
 #include "codecs/movie.h"
 
 #include <errno.h>
@@ -13,21 +15,23 @@
 #include <libswscale/swscale.h>
 
 enum {
-    VP9_THREADS = 4,   /* row by row libvpx writes the same for any number above 1. What x264 writes depends on the number, and is only sure to be the same every time with 1 */
-    MAX_RATE = 65535,  /* of either part of the frame rate: MPEG-4 part 2 has 16 bits */
-    MAX_H264 = 16384,  /* of a side, by x264; */
-    MAX_SIDE = 65535,  /* by the 16 bits of VP9 and GIF */
+    /* row by row libvpx writes the same for any number above 1. What x264 writes depends on the
+     * number, and is only sure to be the same every time with 1 */
+    VP9_THREADS = 4,
+    MAX_RATE = 65535, /* of either part of the frame rate: MPEG-4 part 2 has 16 bits */
+    MAX_H264 = 16384, /* of a side, by x264; */
+    MAX_SIDE = 65535, /* by the 16 bits of VP9 and GIF */
     CRF_H264 = 18,
     CRF_VP9 = 24,
-    ROW_PADDING = 64   /* swscale's vector code may read past the end of a row */
+    ROW_PADDING = 64 /* swscale's vector code may read past the end of a row */
 };
 
 struct ts_movie {
     const char *name;
     ts_file_kind kind;
-    int w, h;            /* of the frames that come; the stream's are even */
-    size_t row;          /* bytes of a row of `rgb` */
-    uint8_t *rgb;        /* the frame with even sides */
+    int w, h;     /* of the frames that come; the stream's are even */
+    size_t row;   /* bytes of a row of `rgb` */
+    uint8_t *rgb; /* the frame with even sides */
     struct SwsContext *sws;
     AVFormatContext *format;
     AVCodecContext *encoder;
@@ -43,12 +47,17 @@ static const char *const ENCODERS[][4] = {
     [TS_FILE_GIF] = {"gif"},
 };
 
-/* A libav error as a sentence. Its number is an errno for all that the system refused: then the output can not be written. */
+/* A libav error as a sentence. Its number is an errno for all that the system refused: then the
+ * output can not be written. */
 static ts_status failed(ts_err *err, const char *name, const char *what, int code)
 {
     char text[AV_ERROR_MAX_STRING_SIZE] = "";
     av_strerror(code, text, sizeof text);
-    ts_status st = code == AVERROR(ENOMEM) ? TS_EMEMORY : code == AVERROR(EINVAL) || code == AVERROR_EXTERNAL || code == AVERROR_BUG || code == AVERROR_ENCODER_NOT_FOUND ? TS_EDEVICE : TS_EIO;
+    ts_status st = code == AVERROR(ENOMEM) ? TS_EMEMORY
+                   : code == AVERROR(EINVAL) || code == AVERROR_EXTERNAL || code == AVERROR_BUG ||
+                           code == AVERROR_ENCODER_NOT_FOUND
+                       ? TS_EDEVICE
+                       : TS_EIO;
     return ts_fail(err, st, "%s: %s: %s", name, what, text);
 }
 
@@ -59,10 +68,13 @@ ts_status ts_movie_encoder(ts_err *err, ts_file_kind kind, const char *name, con
             *encoder = *e;
             return TS_OK;
         }
-    return ts_fail(err, TS_EDEVICE, "%s: the FFmpeg library here has no encoder for it, expected %s", name, ENCODERS[kind][0]);
+    return ts_fail(err, TS_EDEVICE,
+                   "%s: the FFmpeg library here has no encoder for it, expected %s", name,
+                   ENCODERS[kind][0]);
 }
 
-/* Quality: crf where the encoder has it. One quantiser otherwise: H.264's step is 2^((qp - 4) / 6), MPEG-4 part 2's is 2 q. */
+/* Quality: crf where the encoder has it. One quantiser otherwise: H.264's step is 2^((qp - 4) / 6),
+ * MPEG-4 part 2's is 2 q. */
 static void set_quality(ts_movie *m, const ts_movie_options *o, AVDictionary **options)
 {
     AVCodecContext *e = m->encoder;
@@ -95,7 +107,9 @@ static ts_status open_encoder(ts_err *err, ts_movie *m, const ts_movie_options *
     AVRational rate = av_d2q(o->fps, MAX_RATE);
     int code;
     if (!codec) return failed(err, m->name, o->encoder, AVERROR_ENCODER_NOT_FOUND);
-    if (rate.num <= 0 || rate.den <= 0) return ts_fail(err, TS_EUSAGE, "%s: %g frames a second can not be written", m->name, o->fps);
+    if (rate.num <= 0 || rate.den <= 0)
+        return ts_fail(err, TS_EUSAGE, "%s: %g frames a second can not be written", m->name,
+                       o->fps);
     AVCodecContext *e = m->encoder = avcodec_alloc_context3(codec);
     if (!e) return failed(err, m->name, o->encoder, AVERROR(ENOMEM));
     e->width = m->kind == TS_FILE_GIF ? m->w : m->w + (m->w & 1);
@@ -130,11 +144,13 @@ static ts_status open_format(ts_err *err, ts_movie *m, const char *url, const ts
     m->stream->time_base = m->encoder->time_base;
     m->stream->avg_frame_rate = m->encoder->framerate;
     m->stream->sample_aspect_ratio = m->encoder->sample_aspect_ratio;
-    if ((code = avcodec_parameters_from_context(m->stream->codecpar, m->encoder)) < 0) return failed(err, m->name, "no stream", code);
+    if ((code = avcodec_parameters_from_context(m->stream->codecpar, m->encoder)) < 0)
+        return failed(err, m->name, "no stream", code);
     f->flags |= AVFMT_FLAG_BITEXACT; /* no library versions, no random identifiers */
     if (o->title) av_dict_set(&f->metadata, "title", o->title, 0);
     if (o->comment) av_dict_set(&f->metadata, "comment", o->comment, 0);
-    if ((code = avio_open(&f->pb, url, AVIO_FLAG_WRITE)) < 0) return failed(err, m->name, "can not be written", code);
+    if ((code = avio_open(&f->pb, url, AVIO_FLAG_WRITE)) < 0)
+        return failed(err, m->name, "can not be written", code);
     if (m->kind == TS_FILE_MP4) av_dict_set(&options, "movflags", "+faststart", 0);
     code = avformat_write_header(f, &options);
     av_dict_free(&options);
@@ -157,7 +173,8 @@ static ts_status open_picture(ts_err *err, ts_movie *m)
     m->frame->color_trc = e->color_trc;
     m->frame->chroma_location = e->chroma_sample_location;
     m->frame->quality = e->global_quality; /* where the quantiser is fixed, it is each frame's */
-    if ((code = av_frame_get_buffer(m->frame, 0)) < 0) return failed(err, m->name, "no frame", code);
+    if ((code = av_frame_get_buffer(m->frame, 0)) < 0)
+        return failed(err, m->name, "no frame", code);
     if (m->kind == TS_FILE_GIF) return TS_OK;
     const int *bt709 = sws_getCoefficients(SWS_CS_ITU709);
     m->row = (size_t)e->width * 3 + ROW_PADDING;
@@ -170,30 +187,41 @@ static ts_status open_picture(ts_err *err, ts_movie *m)
     av_opt_set_int(m->sws, "dsth", e->height, 0);
     av_opt_set_int(m->sws, "src_format", AV_PIX_FMT_RGB24, 0);
     av_opt_set_int(m->sws, "dst_format", AV_PIX_FMT_YUV420P, 0);
-    av_opt_set_int(m->sws, "sws_flags", SWS_BICUBIC | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INP, 0);
-    av_opt_set_int(m->sws, "dst_h_chr_pos", 0, 0); /* in 1/256 of a pixel: on the left column, ... */
+    av_opt_set_int(m->sws, "sws_flags",
+                   SWS_BICUBIC | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INP, 0);
+    /* in 1/256 of a pixel: on the left column, ... */
+    av_opt_set_int(m->sws, "dst_h_chr_pos", 0, 0);
     av_opt_set_int(m->sws, "dst_v_chr_pos", 128, 0); /* ... between two rows */
-    sws_setColorspaceDetails(m->sws, bt709, 1, bt709, 0, 0, 1 << 16, 1 << 16); /* full range in, limited out */
-    return (code = sws_init_context(m->sws, NULL, NULL)) < 0 ? failed(err, m->name, "no conversion to yuv420p", code) : TS_OK;
+    /* full range in, limited out */
+    sws_setColorspaceDetails(m->sws, bt709, 1, bt709, 0, 0, 1 << 16, 1 << 16);
+    return (code = sws_init_context(m->sws, NULL, NULL)) < 0
+               ? failed(err, m->name, "no conversion to yuv420p", code)
+               : TS_OK;
 }
 
-ts_status ts_movie_open(ts_err *err, const char *path, const ts_movie_options *options, ts_movie **out)
+ts_status ts_movie_open(ts_err *err, const char *path, const ts_movie_options *options,
+                        ts_movie **out)
 {
-    static const char *const FORMATS[] = {[TS_FILE_MP4] = "mp4", [TS_FILE_WEBM] = "webm", [TS_FILE_GIF] = "gif"};
+    static const char *const FORMATS[] = {
+        [TS_FILE_MP4] = "mp4", [TS_FILE_WEBM] = "webm", [TS_FILE_GIF] = "gif"};
     ts_status st = TS_OK;
     ts_movie_options o = *options;
     ts_movie *m = calloc(1, sizeof *m);
     char *url = NULL;
     int code;
-    if (!m || asprintf(&url, "file:%s", path) < 0) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write it", o.name));
+    if (!m || asprintf(&url, "file:%s", path) < 0)
+        TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write it", o.name));
     m->name = o.name;
     m->kind = o.kind;
     m->w = o.w;
     m->h = o.h;
     int most = o.kind == TS_FILE_MP4 ? MAX_H264 : MAX_SIDE;
-    if (o.w > most || o.h > most) TRY(ts_fail(err, TS_EUSAGE, "%s: %dx%d is too large, expected at most %d a side", o.name, o.w, o.h, most));
+    if (o.w > most || o.h > most)
+        TRY(ts_fail(err, TS_EUSAGE, "%s: %dx%d is too large, expected at most %d a side", o.name,
+                    o.w, o.h, most));
     if (!o.encoder) TRY(ts_movie_encoder(err, o.kind, o.name, &o.encoder));
-    if ((code = avformat_alloc_output_context2(&m->format, NULL, FORMATS[o.kind], url)) < 0) TRY(failed(err, o.name, "the FFmpeg library here can not write this kind", code));
+    if ((code = avformat_alloc_output_context2(&m->format, NULL, FORMATS[o.kind], url)) < 0)
+        TRY(failed(err, o.name, "the FFmpeg library here can not write this kind", code));
     TRY(open_encoder(err, m, &o));
     TRY(open_picture(err, m));
     TRY(open_format(err, m, url, &o));
@@ -227,10 +255,14 @@ static ts_status encode(ts_err *err, ts_movie *m, const AVFrame *frame)
         if (m->packet->duration == 0) m->packet->duration = 1;
         av_packet_rescale_ts(m->packet, m->encoder->time_base, m->stream->time_base);
         m->packet->stream_index = m->stream->index;
-        if ((code = av_interleaved_write_frame(m->format, m->packet)) < 0) return failed(err, m->name, "can not be written", code);
+        if ((code = av_interleaved_write_frame(m->format, m->packet)) < 0)
+            return failed(err, m->name, "can not be written", code);
     }
-    if (code != AVERROR(EAGAIN) && code != AVERROR_EOF) return failed(err, m->name, "a frame can not be encoded", code);
-    return m->format->pb->error < 0 ? failed(err, m->name, "can not be written", m->format->pb->error) : TS_OK;
+    if (code != AVERROR(EAGAIN) && code != AVERROR_EOF)
+        return failed(err, m->name, "a frame can not be encoded", code);
+    return m->format->pb->error < 0
+               ? failed(err, m->name, "can not be written", m->format->pb->error)
+               : TS_OK;
 }
 
 static void convert(ts_movie *m, const uint8_t *pixels)
@@ -252,7 +284,9 @@ ts_status ts_movie_frame(ts_err *err, ts_movie *m, const uint8_t *pixels, const 
     int code = av_frame_make_writable(m->frame);
     if (code < 0) return failed(err, m->name, "no frame", code);
     if (m->kind == TS_FILE_GIF) {
-        for (int y = 0; y < m->h; y++) memcpy(m->frame->data[0] + y * m->frame->linesize[0], pixels + (size_t)y * m->w, (size_t)m->w);
+        for (int y = 0; y < m->h; y++)
+            memcpy(m->frame->data[0] + y * m->frame->linesize[0], pixels + (size_t)y * m->w,
+                   (size_t)m->w);
         memcpy(m->frame->data[1], palette, AVPALETTE_SIZE);
     } else {
         convert(m, pixels);
@@ -266,29 +300,35 @@ ts_status ts_movie_finish(ts_err *err, ts_movie *m)
     ts_status st = TS_OK;
     int code;
     TRY(encode(err, m, NULL));
-    if ((code = av_write_trailer(m->format)) < 0) TRY(failed(err, m->name, "can not be written", code));
+    if ((code = av_write_trailer(m->format)) < 0)
+        TRY(failed(err, m->name, "can not be written", code));
     avio_flush(m->format->pb);
     if ((code = m->format->pb->error) < 0) TRY(failed(err, m->name, "can not be written", code));
-    if ((code = avio_closep(&m->format->pb)) < 0) TRY(failed(err, m->name, "can not be written", code));
+    if ((code = avio_closep(&m->format->pb)) < 0)
+        TRY(failed(err, m->name, "can not be written", code));
 done:
     return st;
 }
 
 ts_status ts_movie_comment(ts_err *err, const char *path, char **comment)
 {
-    /* Named, because libav also has readers that take any text for a movie, and playlists that open other files. */
-    static const char READERS[] = "mov,matroska,gif,avi,ogg,flv,mpeg,mpegts,apng,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe";
+    /* Named, because libav also has readers that take any text for a movie, and playlists that open
+     * other files. */
+    static const char READERS[] =
+        "mov,matroska,gif,avi,ogg,flv,mpeg,mpegts,apng,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe";
     ts_status st = TS_OK;
     AVDictionary *options = NULL;
     AVFormatContext *format = NULL;
     char *url = NULL;
     int code;
     *comment = NULL;
-    if (asprintf(&url, "file:%s", path) < 0) return ts_fail(err, TS_EMEMORY, "%s: no memory to read it", path);
+    if (asprintf(&url, "file:%s", path) < 0)
+        return ts_fail(err, TS_EMEMORY, "%s: no memory to read it", path);
     av_dict_set(&options, "format_whitelist", READERS, 0);
     av_dict_set(&options, "protocol_whitelist", "file", 0);
     code = avformat_open_input(&format, url, NULL, &options);
-    if (code < 0) TRY(ts_fail(err, TS_EMODEL, "%s: is not a picture or clip that can be read", path));
+    if (code < 0)
+        TRY(ts_fail(err, TS_EMODEL, "%s: is not a picture or clip that can be read", path));
     const AVDictionaryEntry *e = av_dict_get(format->metadata, "comment", NULL, 0);
     *comment = e ? strdup(e->value) : NULL;
     if (e && !*comment) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for its text", path));

@@ -5,25 +5,34 @@
 
 typedef struct ts_movie ts_movie;
 typedef struct {
-    ts_file_kind kind;          /* TS_FILE_MP4, TS_FILE_WEBM, TS_FILE_GIF */
-    const char *encoder;        /* libav's name for it; NULL: what ts_movie_encoder says */
-    const char *name;           /* for sentences: the file's final name; lent until close */
-    int w, h, crf;              /* crf -1: the default of the kind; for an encoder without one it becomes the quantiser that it stands for */
-    double fps;                 /* GIF: at most TS_GIF_FPS */
+    ts_file_kind kind;   /* TS_FILE_MP4, TS_FILE_WEBM, TS_FILE_GIF */
+    const char *encoder; /* libav's name for it; NULL: what ts_movie_encoder says */
+    const char *name;    /* for sentences: the file's final name; lent until close */
+    /* crf -1: the default of the kind; for an encoder without one it becomes the quantiser that it
+     * stands for */
+    int w, h, crf;
+    double fps;                  /* GIF: at most TS_GIF_FPS */
     const char *title, *comment; /* UTF-8 metadata of MP4 and WebM; may be NULL */
 } ts_movie_options;
-enum { TS_GIF_FPS = 50 }; /* a GIF counts in 1/100 s, and what is shown for less than 2/100 s is shown for 10/100 s by common viewers */
+/* a GIF counts in 1/100 s, and what is shown for less than 2/100 s is shown for 10/100 s by common
+ * viewers */
+enum { TS_GIF_FPS = 50 };
 
-/* The encoder that this libav has for a kind, best first: libx264, libopenh264, mpeg4 (MPEG-4 part 2, an MP4 that is not H.264); libvpx-vp9; gif. TS_EDEVICE: none. */
+/* The encoder that this libav has for a kind, best first: libx264, libopenh264, mpeg4 (MPEG-4 part
+ * 2, an MP4 that is not H.264); libvpx-vp9; gif. TS_EDEVICE: none. */
 ts_status ts_movie_encoder(ts_err *, ts_file_kind, const char *name, const char **encoder);
-/* Opens `path` and writes the header. The same frames give the same bytes again, however many processors there are: the number of encoder threads is fixed. TS_EUSAGE: larger than
- * the kind can hold (16384 a side for MP4, else 65535); TS_EDEVICE, TS_EIO, TS_EMEMORY. */
+/* Opens `path` and writes the header. The same frames give the same bytes again, however many
+ * processors there are: the number of encoder threads is fixed. TS_EUSAGE: larger than the kind can
+ * hold (16384 a side for MP4, else 65535); TS_EDEVICE, TS_EIO, TS_EMEMORY. */
 ts_status ts_movie_open(ts_err *, const char *path, const ts_movie_options *, ts_movie **);
-/* pixels: RGB [h, w, 3]; for a GIF indices [h, w] into `palette` (256 of 0xAARRGGBB), which is NULL otherwise. TS_EIO, TS_EDEVICE. */
+/* pixels: RGB [h, w, 3]; for a GIF indices [h, w] into `palette` (256 of 0xAARRGGBB), which is NULL
+ * otherwise. TS_EIO, TS_EDEVICE. */
 ts_status ts_movie_frame(ts_err *, ts_movie *, const uint8_t *pixels, const uint32_t *palette);
-/* Writes what the encoder still holds and the trailer. TS_EIO, TS_EDEVICE. The movie is still to be freed. */
+/* Writes what the encoder still holds and the trailer. TS_EIO, TS_EDEVICE. The movie is still to be
+ * freed. */
 ts_status ts_movie_finish(ts_err *, ts_movie *);
 void ts_movie_free(ts_movie *); /* NULL is legal; the file stays as it is */
-/* The `comment` of any picture or clip that libav can read (malloc'd), *comment NULL: none. TS_EMODEL. */
+/* The `comment` of any picture or clip that libav can read (malloc'd), *comment NULL: none.
+ * TS_EMODEL. */
 ts_status ts_movie_comment(ts_err *, const char *path, char **comment);
 #endif

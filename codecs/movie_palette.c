@@ -1,8 +1,11 @@
 /* Palette and dithering.
  *
- * Colours: the counted colours are one box; the box and the plane across it that lower the squared error most are split next (n1, n2 colours of sums s1, s2: by |s1|^2/n1 + |s2|^2/n2 - |s|^2/n), until
- * there are 255 boxes or every box is one colour; a box gives its mean (Wu, Efficient statistical computations for optimal color quantization, 1991, on exact colours instead of 5 bits a channel).
- * Dithering: Floyd and Steinberg, 1976: what a pixel lost goes on to its neighbours: 7/16 right, 3/16 5/16 1/16 below. */
+ * Colours: the counted colours are one box; the box and the plane across it that lower the squared
+ * error most are split next (n1, n2 colours of sums s1, s2: by |s1|^2/n1 + |s2|^2/n2 - |s|^2/n),
+ * until there are 255 boxes or every box is one colour; a box gives its mean (Wu, Efficient
+ * statistical computations for optimal color quantization, 1991, on exact colours instead of 5 bits
+ * a channel). Dithering: Floyd and Steinberg, 1976: what a pixel lost goes on to its neighbours:
+ * 7/16 right, 3/16 5/16 1/16 below. */
 #include "codecs/movie_palette.h"
 
 #include <stdlib.h>
@@ -10,8 +13,13 @@
 
 enum { COLOURS = 255, TABLE = 1 << 24 };
 
-typedef struct { uint8_t c[3]; uint32_t n; } colour;
-typedef struct { double n, s[3]; } moment;
+typedef struct {
+    uint8_t c[3];
+    uint32_t n;
+} colour;
+typedef struct {
+    double n, s[3];
+} moment;
 typedef struct {
     size_t first, count; /* in the list of colours */
     int axis, at;        /* the best split: c[axis] <= at */
@@ -25,7 +33,7 @@ struct ts_palette {
     int colours;
     uint8_t rgb[COLOURS][3];
     uint32_t argb[COLOURS + 1];
-    int *error;        /* [2, w + 2, 3] */
+    int *error; /* [2, w + 2, 3] */
     int error_w;
 };
 
@@ -50,7 +58,10 @@ void ts_palette_free(ts_palette *p)
     free(p);
 }
 
-static uint32_t key_of(const uint8_t *c) { return (uint32_t)c[0] << 16 | (uint32_t)c[1] << 8 | c[2]; }
+static uint32_t key_of(const uint8_t *c)
+{
+    return (uint32_t)c[0] << 16 | (uint32_t)c[1] << 8 | c[2];
+}
 
 void ts_palette_count(ts_palette *p, const uint8_t *rgb, size_t pixels)
 {
@@ -60,7 +71,10 @@ void ts_palette_count(ts_palette *p, const uint8_t *rgb, size_t pixels)
     }
 }
 
-static double energy(const moment *m) { return m->n > 0 ? (m->s[0] * m->s[0] + m->s[1] * m->s[1] + m->s[2] * m->s[2]) / m->n : 0; }
+static double energy(const moment *m)
+{
+    return m->n > 0 ? (m->s[0] * m->s[0] + m->s[1] * m->s[1] + m->s[2] * m->s[2]) / m->n : 0;
+}
 
 /* Mean and best split of a box. */
 static void measure(box *b, const colour *list)
@@ -85,7 +99,8 @@ static void measure(box *b, const colour *list)
             if (slice[a][v].n == 0) continue;
             low.n += slice[a][v].n;
             for (int k = 0; k < 3; k++) low.s[k] += slice[a][v].s[k];
-            moment high = {all.n - low.n, {all.s[0] - low.s[0], all.s[1] - low.s[1], all.s[2] - low.s[2]}};
+            moment high = {all.n - low.n,
+                           {all.s[0] - low.s[0], all.s[1] - low.s[1], all.s[2] - low.s[2]}};
             double gain = high.n > 0 ? energy(&low) + energy(&high) - energy(&all) : 0;
             if (gain > b->gain) b->gain = gain, b->axis = a, b->at = v;
         }
@@ -134,14 +149,17 @@ ts_status ts_palette_make(ts_err *err, ts_palette *p)
     for (size_t i = 0; i < TABLE; i++) n += p->counts[i] != 0;
     colour *list = malloc((n + 1) * sizeof *list);
     p->nearest = calloc(TABLE, sizeof *p->nearest);
-    if (!list || !p->nearest) TRY(ts_fail(err, TS_EMEMORY, "no memory to choose colours for a GIF"));
+    if (!list || !p->nearest)
+        TRY(ts_fail(err, TS_EMEMORY, "no memory to choose colours for a GIF"));
     n = 0;
     for (uint32_t i = 0; i < TABLE; i++)
-        if (p->counts[i]) list[n++] = (colour){{(uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}, p->counts[i]};
+        if (p->counts[i])
+            list[n++] = (colour){{(uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}, p->counts[i]};
     if (n == 0) list[n++] = (colour){.n = 1};
     p->colours = choose(boxes, list, n);
     for (int i = 0; i < COLOURS; i++) {
-        for (int k = 0; k < 3; k++) p->rgb[i][k] = i < p->colours ? (uint8_t)(boxes[i].mean[k] + 0.5) : 0;
+        for (int k = 0; k < 3; k++)
+            p->rgb[i][k] = i < p->colours ? (uint8_t)(boxes[i].mean[k] + 0.5) : 0;
         p->argb[i] = 0xff000000u | key_of(p->rgb[i]);
     }
     p->argb[COLOURS] = 0;
@@ -160,14 +178,16 @@ static int find(ts_palette *p, const uint8_t *c)
     int best = 0, least = INT32_MAX;
     if (*known) return *known - 1;
     for (int i = 0; i < p->colours; i++) {
-        int r = c[0] - p->rgb[i][0], g = c[1] - p->rgb[i][1], b = c[2] - p->rgb[i][2], d = r * r + g * g + b * b;
+        int r = c[0] - p->rgb[i][0], g = c[1] - p->rgb[i][1], b = c[2] - p->rgb[i][2],
+            d = r * r + g * g + b * b;
         if (d < least) least = d, best = i;
     }
     *known = (uint16_t)(best + 1);
     return best;
 }
 
-ts_status ts_palette_dither(ts_err *err, ts_palette *p, int w, int h, const uint8_t *rgb, uint8_t *out)
+ts_status ts_palette_dither(ts_err *err, ts_palette *p, int w, int h, const uint8_t *rgb,
+                            uint8_t *out)
 {
     size_t row = ((size_t)w + 2) * 3;
     if (w != p->error_w) {
@@ -179,13 +199,15 @@ ts_status ts_palette_dither(ts_err *err, ts_palette *p, int w, int h, const uint
     }
     memset(p->error, 0, 2 * row * sizeof *p->error);
     for (int y = 0; y < h; y++) {
-        int *here = p->error + (y & 1) * row + 3, *below = p->error + (~y & 1) * row + 3; /* one pixel of room on either side */
+        /* one pixel of room on either side */
+        int *here = p->error + (y & 1) * row + 3, *below = p->error + (~y & 1) * row + 3;
         memset(below - 3, 0, row * sizeof *below);
         for (int x = 0; x < w; x++) {
             uint8_t want[3];
             for (int k = 0; k < 3; k++) { /* errors are in 1/16; rounded to nearest */
                 int v = rgb[((size_t)y * w + x) * 3 + k] + ((here[x * 3 + k] + 8) >> 4);
-                want[k] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v); /* what is lost here can not be shown by anyone */
+                /* what is lost here can not be shown by anyone */
+                want[k] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
             }
             int index = find(p, want);
             out[(size_t)y * w + x] = (uint8_t)index;

@@ -17,25 +17,33 @@ static int orientation(const uint8_t *data, size_t size)
     int o = 1;
     if (size < 4 || data[0] != 0xFF || data[1] != 0xD8) return o; /* a JPEG */
     ExifData *exif = exif_data_new_from_data(data, (unsigned)size);
-    ExifEntry *e = exif ? exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION) : NULL;
-    if (e && e->format == EXIF_FORMAT_SHORT && e->components == 1 && e->size >= 2) o = exif_get_short(e->data, exif_data_get_byte_order(exif));
+    ExifEntry *e = exif ? exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION)
+                        : NULL;
+    if (e && e->format == EXIF_FORMAT_SHORT && e->components == 1 && e->size >= 2)
+        o = exif_get_short(e->data, exif_data_get_byte_order(exif));
     if (exif) exif_data_unref(exif);
     return o >= 1 && o <= 8 ? o : 1;
 }
 
-/* Where the stored first row and column are seen: 1 top left, 2 top right, 3 bottom right, 4 bottom left, 5 left top, 6 right top, 7 right bottom, 8 left bottom. */
+/* Where the stored first row and column are seen: 1 top left, 2 top right, 3 bottom right, 4 bottom
+ * left, 5 left top, 6 right top, 7 right bottom, 8 left bottom. */
 static ts_status turn(ts_err *err, const char *path, ts_picture *p, int o)
 {
     if (o == 1) return TS_OK;
-    bool swap = o >= 5, from_right = o == 2 || o == 3 || o == 7 || o == 8, from_bottom = o == 3 || o == 4 || o == 6 || o == 7; /* in the stored picture */
-    ts_picture t = {.w = swap ? p->h : p->w, .h = swap ? p->w : p->h, .rgb = malloc((size_t)p->w * (size_t)p->h * 3)};
+    /* in the stored picture */
+    bool swap = o >= 5, from_right = o == 2 || o == 3 || o == 7 || o == 8,
+         from_bottom = o == 3 || o == 4 || o == 6 || o == 7;
+    ts_picture t = {.w = swap ? p->h : p->w,
+                    .h = swap ? p->w : p->h,
+                    .rgb = malloc((size_t)p->w * (size_t)p->h * 3)};
     if (!t.rgb) return ts_fail(err, TS_EMEMORY, "%s: no memory for %dx%d pixels", path, p->w, p->h);
     for (int y = 0; y < t.h; y++)
         for (int x = 0; x < t.w; x++) {
             int i = swap ? y : x, j = swap ? x : y; /* column and row of the stored one */
             if (from_right) i = p->w - 1 - i;
             if (from_bottom) j = p->h - 1 - j;
-            memcpy(t.rgb + ((size_t)y * (size_t)t.w + (size_t)x) * 3, p->rgb + ((size_t)j * (size_t)p->w + (size_t)i) * 3, 3);
+            memcpy(t.rgb + ((size_t)y * (size_t)t.w + (size_t)x) * 3,
+                   p->rgb + ((size_t)j * (size_t)p->w + (size_t)i) * 3, 3);
         }
     ts_picture_free(p);
     *p = t;
@@ -51,10 +59,14 @@ ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
     *out = (ts_picture){0};
     TRY(ts_file_read(err, path, MOST_BYTES, "a picture", &data, &size));
     if (!stbi_info_from_memory(data, (int)size, &out->w, &out->h, &channels))
-        TRY(ts_fail(err, TS_EMODEL, "%s: not a picture that can be read (PNG, JPEG, BMP, TGA): %s", path, stbi_failure_reason()));
-    if ((long)out->w * out->h > MOST_PIXELS) TRY(ts_fail(err, TS_EMODEL, "%s: %dx%d pixels, at most %d are read", path, out->w, out->h, MOST_PIXELS));
+        TRY(ts_fail(err, TS_EMODEL, "%s: not a picture that can be read (PNG, JPEG, BMP, TGA): %s",
+                    path, stbi_failure_reason()));
+    if ((long)out->w * out->h > MOST_PIXELS)
+        TRY(ts_fail(err, TS_EMODEL, "%s: %dx%d pixels, at most %d are read", path, out->w, out->h,
+                    MOST_PIXELS));
     out->rgb = stbi_load_from_memory(data, (int)size, &out->w, &out->h, &channels, 3);
-    if (!out->rgb) TRY(ts_fail(err, TS_EMODEL, "%s: a damaged picture: %s", path, stbi_failure_reason()));
+    if (!out->rgb)
+        TRY(ts_fail(err, TS_EMODEL, "%s: a damaged picture: %s", path, stbi_failure_reason()));
     TRY(turn(err, path, out, orientation(data, size)));
 done:
     free(data);
@@ -69,7 +81,11 @@ void ts_picture_free(ts_picture *p)
 }
 
 /* ---- resizing ---- */
-typedef struct { int first, n; float *w; } taps; /* of one place: weights of source places first .. first + n - 1 */
+/* of one place: weights of source places first .. first + n - 1 */
+typedef struct {
+    int first, n;
+    float *w;
+} taps;
 
 static double lanczos(double x)
 {
@@ -77,7 +93,8 @@ static double lanczos(double x)
     return fabs(x) >= LOBES ? 0 : fabs(p) < 1e-9 ? 1 : LOBES * sin(p) * sin(p / LOBES) / (p * p);
 }
 
-/* Places 0 .. n - 1 of an axis that is `scale` source places to one and begins at source place `start`; their weights sum to 1. */
+/* Places 0 .. n - 1 of an axis that is `scale` source places to one and begins at source place
+ * `start`; their weights sum to 1. */
 static ts_status make_taps(ts_err *err, int from, double scale, double start, int n, taps **out)
 {
     double wide = scale > 1 ? scale : 1;
@@ -97,7 +114,8 @@ static ts_status make_taps(ts_err *err, int from, double scale, double start, in
         if (b > from) b = from;
         t[i].n = b - t[i].first < most ? b - t[i].first : most;
         for (int k = 0; k < t[i].n; k++) sum += lanczos((t[i].first + k + 0.5 - at) / wide);
-        for (int k = 0; k < t[i].n; k++) t[i].w[k] = (float)(lanczos((t[i].first + k + 0.5 - at) / wide) / sum);
+        for (int k = 0; k < t[i].n; k++)
+            t[i].w[k] = (float)(lanczos((t[i].first + k + 0.5 - at) / wide) / sum);
     }
     return TS_OK;
 }
@@ -113,7 +131,8 @@ ts_status ts_picture_cover(ts_err *err, const ts_picture *p, int w, int h, float
     ts_status st = TS_OK;
     double scale = fmin((double)p->w / w, (double)p->h / h); /* source places to one */
     taps *x = NULL, *y = NULL;
-    float *lines = malloc((size_t)p->h * (size_t)w * 3 * sizeof *lines); /* columns done, rows not yet */
+    /* columns done, rows not yet */
+    float *lines = malloc((size_t)p->h * (size_t)w * 3 * sizeof *lines);
     if (!lines) TRY(ts_fail(err, TS_EMEMORY, "no memory to resize a picture of %dx%d", p->w, p->h));
     TRY(make_taps(err, p->w, scale, (p->w - w * scale) / 2, w, &x));
     TRY(make_taps(err, p->h, scale, (p->h - h * scale) / 2, h, &y));
@@ -122,14 +141,18 @@ ts_status ts_picture_cover(ts_err *err, const ts_picture *p, int w, int h, float
         for (int i = 0; i < w; i++)
             for (int c = 0; c < 3; c++) {
                 float s = 0;
-                for (int k = 0; k < x[i].n; k++) s += x[i].w[k] * (float)p->rgb[((size_t)j * (size_t)p->w + (size_t)(x[i].first + k)) * 3 + (size_t)c];
+                for (int k = 0; k < x[i].n; k++)
+                    s += x[i].w[k] *
+                         (float)p->rgb[((size_t)j * (size_t)p->w + (size_t)(x[i].first + k)) * 3 +
+                                       (size_t)c];
                 lines[((size_t)j * (size_t)w + (size_t)i) * 3 + (size_t)c] = s / 255;
             }
 #pragma omp parallel for schedule(static)
     for (int j = 0; j < h; j++)
         for (int i = 0; i < 3 * w; i++) {
             float s = 0;
-            for (int k = 0; k < y[j].n; k++) s += y[j].w[k] * lines[(size_t)(y[j].first + k) * (size_t)w * 3 + (size_t)i];
+            for (int k = 0; k < y[j].n; k++)
+                s += y[j].w[k] * lines[(size_t)(y[j].first + k) * (size_t)w * 3 + (size_t)i];
             out[(size_t)j * (size_t)w * 3 + (size_t)i] = s < 0 ? 0 : s > 1 ? 1 : s;
         }
 done:

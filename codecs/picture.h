@@ -1,12 +1,18 @@
-/* Pictures in: PNG, JPEG, BMP and TGA by stb_image, turned upright as EXIF says (libexif), and resized. */
+/* Pictures in: PNG, JPEG, BMP and TGA by stb_image, turned upright as EXIF says (libexif), and
+ * resized. */
 #ifndef TS_PICTURE_H
 #define TS_PICTURE_H
 #include "backend/backend.h"
 
-typedef struct { int w, h; uint8_t *rgb; } ts_picture; /* [h, w, 3]; free with ts_picture_free */
-/* Grey becomes three equal channels; transparency is ignored; 16 bits become 8. TS_EMODEL: not there, not such a picture, damaged, or of more than 2^28 pixels; the sentence names the file. */
+typedef struct {
+    int w, h;
+    uint8_t *rgb;
+} ts_picture; /* [h, w, 3]; free with ts_picture_free */
+/* Grey becomes three equal channels; transparency is ignored; 16 bits become 8. TS_EMODEL: not
+ * there, not such a picture, damaged, or of more than 2^28 pixels; the sentence names the file. */
 ts_status ts_picture_read(ts_err *, const char *path, ts_picture *out);
 void ts_picture_free(ts_picture *); /* a zeroed one is legal */
-/* Resizes with its aspect kept until w x h is covered and takes the middle of it: out [h, w, 3] in 0..1. Lanczos of three lobes, which widen where a picture becomes smaller. TS_EMEMORY. */
+/* Resizes with its aspect kept until w x h is covered and takes the middle of it: out [h, w, 3] in
+ * 0..1. Lanczos of three lobes, which widen where a picture becomes smaller. TS_EMEMORY. */
 ts_status ts_picture_cover(ts_err *, const ts_picture *, int w, int h, float *out);
 #endif

@@ -1,7 +1,9 @@
-/* stb_image with the formats that are read here, private to the file that includes it; its code does not care for the warnings of this one. */
+/* stb_image with the formats that are read here, private to the file that includes it; its code
+ * does not care for the warnings of this one. */
 #ifndef TS_PICTURE_STB_H
 #define TS_PICTURE_STB_H
-#pragma GCC diagnostic ignored "-Wunused-function" /* to the end of the file: there gcc misses what is declared and left out */
+/* to the end of the file: there gcc misses what is declared and left out */
+#pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wall"
 #pragma GCC diagnostic ignored "-Wextra"

@@ -1,4 +1,5 @@
-/* PNG by libpng: the picture as it is, no gamma, no interlacing; text stands before the picture, so that it is read without decoding. libpng leaves on errors by longjmp: each function that calls it
+/* PNG by libpng: the picture as it is, no gamma, no interlacing; text stands before the picture, so
+ * that it is read without decoding. libpng leaves on errors by longjmp: each function that calls it
  * keeps what has to be freed in one struct that the jump does not touch. */
 #include "codecs/png.h"
 
@@ -69,7 +70,8 @@ static void set_text(job *j, const ts_png_text *text)
         n++;
     }
     if (text->json) {
-        chunk[n].compression = strlen(text->json) > LONG_TEXT ? PNG_ITXT_COMPRESSION_zTXt : PNG_ITXT_COMPRESSION_NONE;
+        chunk[n].compression = strlen(text->json) > LONG_TEXT ? PNG_ITXT_COMPRESSION_zTXt
+                                                              : PNG_ITXT_COMPRESSION_NONE;
         chunk[n].key = (png_charp) "tessera";
         chunk[n].text = (png_charp)text->json;
         n++;
@@ -84,7 +86,8 @@ static bool encode(job *j, int w, int h, const uint8_t *rgb, const ts_png_text *
     errno = 0;
     png_init_io(j->png, j->file);
     png_set_user_limits(j->png, MAX_SIDE, MAX_SIDE);
-    png_set_IHDR(j->png, j->info, (png_uint_32)w, (png_uint_32)h, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_BASE, PNG_FILTER_TYPE_BASE);
+    png_set_IHDR(j->png, j->info, (png_uint_32)w, (png_uint_32)h, 8, PNG_COLOR_TYPE_RGB,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_BASE, PNG_FILTER_TYPE_BASE);
     set_text(j, text);
     png_write_info(j->png, j->info);
     for (int y = 0; y < h; y++) png_write_row(j->png, rgb + (size_t)y * w * 3);
@@ -92,20 +95,25 @@ static bool encode(job *j, int w, int h, const uint8_t *rgb, const ts_png_text *
     return true;
 }
 
-ts_status ts_png_write(ts_err *err, const char *path, int w, int h, const uint8_t *rgb, const ts_png_text *text)
+ts_status ts_png_write(ts_err *err, const char *path, int w, int h, const uint8_t *rgb,
+                       const ts_png_text *text)
 {
     ts_status st = TS_OK;
     job j = {0};
     j.file = fopen(path, "wbe");
-    if (!j.file) TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, strerror(errno)));
+    if (!j.file)
+        TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, strerror(errno)));
     j.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning);
     j.info = j.png ? png_create_info_struct(j.png) : NULL;
     if (!j.info) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write a PNG", text->name));
-    if (!encode(&j, w, h, rgb, text)) TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, reason(&j)));
-    if (fflush(j.file) != 0) TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, strerror(errno)));
+    if (!encode(&j, w, h, rgb, text))
+        TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, reason(&j)));
+    if (fflush(j.file) != 0)
+        TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, strerror(errno)));
 done:
     png_destroy_write_struct(&j.png, &j.info);
-    if (j.file && fclose(j.file) != 0 && st == TS_OK) st = ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, strerror(errno));
+    if (j.file && fclose(j.file) != 0 && st == TS_OK)
+        st = ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, strerror(errno));
     free(j.latin);
     return st;
 }

@@ -4,12 +4,14 @@
 #include "backend/backend.h"
 
 typedef struct {
-    const char *name;       /* for sentences: the file's final name */
-    const char *parameters; /* UTF-8 text under `parameters`: tEXt where Latin-1 can say it, else iTXt; may be NULL */
-    const char *json;       /* under `tessera`: iTXt, compressed when long; may be NULL */
+    const char *name; /* for sentences: the file's final name */
+    /* UTF-8 text under `parameters`: tEXt where Latin-1 can say it, else iTXt; may be NULL */
+    const char *parameters;
+    const char *json; /* under `tessera`: iTXt, compressed when long; may be NULL */
 } ts_png_text;
 /* 8-bit RGB [h, w, 3] into the file `path`, which is made or emptied. TS_EIO, TS_EMEMORY. */
-ts_status ts_png_write(ts_err *, const char *path, int w, int h, const uint8_t *rgb, const ts_png_text *);
+ts_status ts_png_write(ts_err *, const char *path, int w, int h, const uint8_t *rgb,
+                       const ts_png_text *);
 /* The text under `tessera` (malloc'd), *json NULL: none. TS_EMODEL: not a whole PNG header. */
 ts_status ts_png_read_json(ts_err *, const char *path, char **json);
 #endif

@@ -10,10 +10,27 @@ typedef struct { /* from config.json; lives in ts_vae_info.params */
     bool attention, quant, post_quant;
 } ts_kl_config;
 
-typedef struct { ts_weight *w, *b; } ts_kl_norm;
-typedef struct { ts_kl_norm norm1, norm2; ts_layer conv1, conv2, shortcut; long in, out; } ts_kl_res; /* in = out: no shortcut */
-typedef struct { ts_kl_norm norm; ts_layer q, k, v, o; long width; } ts_kl_attn;
-typedef struct { int n; ts_kl_res res[TS_KL_RES]; ts_layer sample; bool samples; } ts_kl_block; /* sample: the convolution that changes the size, where there is one */
+typedef struct {
+    ts_weight *w, *b;
+} ts_kl_norm;
+/* in = out: no shortcut */
+typedef struct {
+    ts_kl_norm norm1, norm2;
+    ts_layer conv1, conv2, shortcut;
+    long in, out;
+} ts_kl_res;
+typedef struct {
+    ts_kl_norm norm;
+    ts_layer q, k, v, o;
+    long width;
+} ts_kl_attn;
+/* sample: the convolution that changes the size, where there is one */
+typedef struct {
+    int n;
+    ts_kl_res res[TS_KL_RES];
+    ts_layer sample;
+    bool samples;
+} ts_kl_block;
 
 typedef struct { /* one half of the autoencoder */
     ts_ctx *ctx;
@@ -29,7 +46,9 @@ typedef struct { /* one half of the autoencoder */
 void ts_kl_config_get(const ts_vae_info *, ts_kl_config *);
 void ts_kl_config_set(ts_vae_info *, const ts_kl_config *);
 ts_status ts_kl_bind(ts_kl_net *, ts_ctx *, ts_weights *, const ts_vae_info *, bool encoder);
-/* Decoder: z [1, h, w, C] -> out, host f32 [h stride, w stride, 3]. Encoder: pixels [1, H, W, 3] -> out, host f32 [H / stride, W / stride, 2 C] (mean, logvar). Takes from the arena and gives back. */
+/* Decoder: z [1, h, w, C] -> out, host f32 [h stride, w stride, 3]. Encoder: pixels [1, H, W, 3] ->
+ * out, host f32 [H / stride, W / stride, 2 C] (mean, logvar). Takes from the arena and gives
+ * back. */
 ts_status ts_kl_decode(ts_kl_net *, ts_tensor z, float *out);
 ts_status ts_kl_encode(ts_kl_net *, ts_tensor pixels, float *out);
 #endif

@@ -1,9 +1,11 @@
-/* The layers of AutoencoderKL (diffusers' autoencoder_kl.py; Rombach et al., 2022): residual blocks and one attention layer on pictures.
+/* The layers of AutoencoderKL (diffusers' autoencoder_kl.py; Rombach et al., 2022): residual blocks
+ * and one attention layer on pictures.
  *
  *   residual   x -> shortcut(x) + conv2(silu(gn(conv1(silu(gn(x))))))
  *   attention  x -> x + O(softmax(q k' / sqrt(C)) v), q k v of gn(x), one head
  *
- * Whole pictures of 128 channels are the largest tensors here, so a block takes as few as it can: normalisation happens in place wherever what it overwrites is not needed again. */
+ * Whole pictures of 128 channels are the largest tensors here, so a block takes as few as it can:
+ * normalisation happens in place wherever what it overwrites is not needed again. */
 #include "codecs/vae_kl.h"
 #include "codecs/vae_parts.h"
 
@@ -13,8 +15,13 @@
 
 static const float EPS = 1e-6f;
 
-/* ---- binding. Groups of the decoder: 0 first layers and middle, 1 + i block i, 1 + levels last layers. Those of the encoder follow: first layer, blocks, and middle with last layers. ---- */
-typedef struct { ts_kl_net *n; int group; ts_status st; } binder;
+/* ---- binding. Groups of the decoder: 0 first layers and middle, 1 + i block i, 1 + levels last
+ * layers. Those of the encoder follow: first layer, blocks, and middle with last layers. ---- */
+typedef struct {
+    ts_kl_net *n;
+    int group;
+    ts_status st;
+} binder;
 
 static const char *sub(char out[160], const char *a, const char *b)
 {
@@ -25,7 +32,8 @@ static const char *sub(char out[160], const char *a, const char *b)
 static ts_layer bind_conv(binder *b, long out, long in, int k, const char *name)
 {
     ts_layer l = {NULL, NULL};
-    if (!b->st) b->st = ts_find_conv(b->n->weights, b->group, &l, 4, (long[]){out, in, k, k}, "%s", name);
+    if (!b->st)
+        b->st = ts_find_conv(b->n->weights, b->group, &l, 4, (long[]){out, in, k, k}, "%s", name);
     return l;
 }
 
@@ -49,8 +57,10 @@ static ts_kl_res bind_res(binder *b, long in, long out, const char *name)
     return r;
 }
 
-/* A linear layer of attention: under its name or the one that old files have, as a matrix or as the 1 x 1 convolution that it once was. */
-static ts_layer bind_square(binder *b, long width, const char *at, const char *name, const char *old)
+/* A linear layer of attention: under its name or the one that old files have, as a matrix or as the
+ * 1 x 1 convolution that it once was. */
+static ts_layer bind_square(binder *b, long width, const char *at, const char *name,
+                            const char *old)
 {
     char t[160], w[176];
     ts_layer l = {NULL, NULL};
@@ -62,7 +72,8 @@ static ts_layer bind_square(binder *b, long width, const char *at, const char *n
     }
     if (b->st) return l;
     b->st = ts_find_linear(ws, b->group, &l, width, width, true, "%s", t);
-    if (b->st == TS_ESHAPE) b->st = ts_find_conv(ws, b->group, &l, 4, (long[]){width, width, 1, 1}, "%s", t);
+    if (b->st == TS_ESHAPE)
+        b->st = ts_find_conv(ws, b->group, &l, 4, (long[]){width, width, 1, 1}, "%s", t);
     return l;
 }
 
@@ -84,7 +95,8 @@ static void bind_mid(binder *b, long width, const char *half)
     n->attn.o = bind_square(b, width, at, "to_out.0", "proj_attn");
 }
 
-static void bind_block(binder *b, int i, long in, long out, int res, const char *half, const char *sample)
+static void bind_block(binder *b, int i, long in, long out, int res, const char *half,
+                       const char *sample)
 {
     char t[160];
     ts_kl_block *k = b->n->block + i;
@@ -136,41 +148,65 @@ static void bind_encoder(binder *b)
     if (c->quant) n->quant = bind_conv(b, 2L * c->z, 2L * c->z, 1, "quant_conv");
 }
 
-ts_status ts_kl_bind(ts_kl_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, bool encoder)
+ts_status ts_kl_bind(ts_kl_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_info *info,
+                     bool encoder)
 {
     memset(n, 0, sizeof *n);
     n->ctx = ctx, n->weights = w;
     ts_kl_config_get(info, &n->c);
     binder b = {.n = n};
-    if (encoder) b.group = n->c.levels + 2, bind_encoder(&b);
-    else bind_decoder(&b);
+    if (encoder)
+        b.group = n->c.levels + 2, bind_encoder(&b);
+    else
+        bind_decoder(&b);
     return b.st;
 }
 
 /* ---- layers ---- */
-static ts_tensor take(ts_kl_net *n, long h, long w, long c) { return ts_take(&n->ctx->arena, TS_F32, TS_DIM(1, h, w, c)); }
+static ts_tensor take(ts_kl_net *n, long h, long w, long c)
+{
+    return ts_take(&n->ctx->arena, TS_F32, TS_DIM(1, h, w, c));
+}
 
 static ts_status normed(ts_kl_net *n, const ts_kl_norm *g, ts_tensor x, ts_act act, ts_tensor y)
 {
-    return ts_norm_op(n->ctx->dev, (ts_norm){.kind = TS_NORM_GROUP, .groups = n->c.groups, .eps = EPS, .x = x, .w = g->w, .b = g->b, .act = act, .y = y});
+    return ts_norm_op(n->ctx->dev, (ts_norm){.kind = TS_NORM_GROUP,
+                                             .groups = n->c.groups,
+                                             .eps = EPS,
+                                             .x = x,
+                                             .w = g->w,
+                                             .b = g->b,
+                                             .act = act,
+                                             .y = y});
 }
 
 /* y = l(x) + resid, l of an odd kernel, zeros around */
-static ts_status convolve(ts_kl_net *n, const ts_layer *l, ts_tensor x, ts_tensor resid, ts_tensor y)
+static ts_status convolve(ts_kl_net *n, const ts_layer *l, ts_tensor x, ts_tensor resid,
+                          ts_tensor y)
 {
     int pad = (int)l->w->t.dim[2] / 2;
-    return ts_conv_op(n->ctx->dev, (ts_conv){.x = x, .w = l->w, .b = l->b, .stride = {1, 1, 1}, .pad = {0, 0, pad, pad, pad, pad}, .resid = resid, .y = y});
+    return ts_conv_op(n->ctx->dev, (ts_conv){.x = x,
+                                             .w = l->w,
+                                             .b = l->b,
+                                             .stride = {1, 1, 1},
+                                             .pad = {0, 0, pad, pad, pad, pad},
+                                             .resid = resid,
+                                             .y = y});
 }
 
-/* A block that keeps its width works in place; one that changes it leaves its result in y and spoils x. */
+/* A block that keeps its width works in place; one that changes it leaves its result in y and
+ * spoils x. */
 static ts_status residual(ts_kl_net *n, const ts_kl_res *r, ts_tensor x, ts_tensor y)
 {
     ts_status st = TS_OK;
     bool wide = r->in != r->out;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor none = {0}, t = take(n, x.dim[1], x.dim[2], r->out), normal = wide ? x : take(n, x.dim[1], x.dim[2], r->in);
-    if (wide) TRY(convolve(n, &r->shortcut, x, none, y));
-    else y = x;
+    ts_tensor none = {0}, t = take(n, x.dim[1], x.dim[2], r->out),
+              normal = wide ? x : take(n, x.dim[1], x.dim[2], r->in);
+    if (wide)
+        TRY(convolve(n, &r->shortcut, x, none, y));
+    else
+        y = x;
     TRY(normed(n, &r->norm1, x, TS_ACT_SILU, normal));
     TRY(convolve(n, &r->conv1, normal, none, t));
     TRY(normed(n, &r->norm2, t, TS_ACT_SILU, t));
@@ -187,16 +223,25 @@ static ts_status attend(ts_kl_net *n, ts_tensor x)
     ts_device *dev = n->ctx->dev;
     long N = x.dim[1] * x.dim[2], C = a->width;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor rows = ts_view(x, TS_DIM(N, C)), in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(N, C)), part[3];
+    ts_tensor rows = ts_view(x, TS_DIM(N, C)), in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(N, C)),
+              part[3];
     const ts_layer *layer[3] = {&a->q, &a->k, &a->v};
     TRY(normed(n, &a->norm, rows, TS_ACT_NONE, in));
     for (int i = 0; i < 3; i++) {
         part[i] = ts_take(&n->ctx->arena, TS_F32, TS_DIM(1, N, 1, C));
-        TRY(ts_linear_op(dev, (ts_linear){.x = in, .w = layer[i]->w, .b = layer[i]->b, .y = ts_view(part[i], TS_DIM(N, C))}));
+        TRY(ts_linear_op(dev, (ts_linear){.x = in,
+                                          .w = layer[i]->w,
+                                          .b = layer[i]->b,
+                                          .y = ts_view(part[i], TS_DIM(N, C))}));
         part[i].ld = C;
     }
-    TRY(ts_attention_op(dev, (ts_attention){.q = part[0], .k = part[1], .v = part[2], .out = ts_view(in, TS_DIM(1, N, 1, C)), .scale = 1 / sqrtf((float)C)}));
-    TRY(ts_linear_op(dev, (ts_linear){.x = in, .w = a->o.w, .b = a->o.b, .resid = rows, .y = rows}));
+    TRY(ts_attention_op(dev, (ts_attention){.q = part[0],
+                                            .k = part[1],
+                                            .v = part[2],
+                                            .out = ts_view(in, TS_DIM(1, N, 1, C)),
+                                            .scale = 1 / sqrtf((float)C)}));
+    TRY(ts_linear_op(dev,
+                     (ts_linear){.x = in, .w = a->o.w, .b = a->o.b, .resid = rows, .y = rows}));
 done:
     ts_release(&n->ctx->arena, mark);
     return st;
@@ -212,7 +257,8 @@ done:
     return st;
 }
 
-/* y, taken by the caller, = the block's last width at x's size. Only the first layer of a block changes the width. */
+/* y, taken by the caller, = the block's last width at x's size. Only the first layer of a block
+ * changes the width. */
 static ts_status residuals(ts_kl_net *n, const ts_kl_block *b, ts_tensor x, ts_tensor y)
 {
     ts_status st = TS_OK;
@@ -237,7 +283,8 @@ static ts_status download(ts_kl_net *n, ts_tensor y, float *out)
 
 /* ---- decoder ---- */
 
-/* Block i and what follows of x, which is the caller's and is spoilt. Each level's tensor is taken before its block runs and given back when the last picture is out: the arena is a stack. */
+/* Block i and what follows of x, which is the caller's and is spoilt. Each level's tensor is taken
+ * before its block runs and given back when the last picture is out: the arena is a stack. */
 static ts_status up_from(ts_kl_net *n, int i, ts_tensor x, float *out)
 {
     ts_status st = TS_OK;
@@ -291,7 +338,12 @@ static ts_status down_block(ts_kl_net *n, const ts_kl_block *b, ts_tensor *x)
     *x = same;
     if (!b->samples) goto done;
     *x = take(n, H / 2, W / 2, width);
-    TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = same, .w = b->sample.w, .b = b->sample.b, .stride = {1, 2, 2}, .pad = {0, 0, 0, 1, 0, 1}, .y = *x}));
+    TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = same,
+                                          .w = b->sample.w,
+                                          .b = b->sample.b,
+                                          .stride = {1, 2, 2},
+                                          .pad = {0, 0, 0, 1, 0, 1},
+                                          .y = *x}));
 done:
     return st;
 }

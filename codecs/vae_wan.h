@@ -1,4 +1,5 @@
-/* The network of AutoencoderKLWan, shared by its decoder and encoder: weights bound once, streams that carry what each causal convolution saw last. Internal to codecs/vae_wan*.c. */
+/* The network of AutoencoderKLWan, shared by its decoder and encoder: weights bound once, streams
+ * that carry what each causal convolution saw last. Internal to codecs/vae_wan*.c. */
 #ifndef TS_VAE_WAN_H
 #define TS_VAE_WAN_H
 #include "codecs/vae.h"
@@ -10,15 +11,48 @@ typedef struct { /* from config.json; lives in ts_vae_info.params */
     bool time[TS_WAN_LEVELS], residual;
 } ts_wan_config;
 
-typedef struct { ts_layer l; long in, out; int kt, lane, slot; } ts_wan_conv; /* causal: kernel kt in time; kt > 1: the lane that holds its past, its place among those that share it */
-typedef struct { ts_weight *norm1, *norm2; ts_wan_conv conv1, conv2, shortcut; bool wide; } ts_wan_res; /* wide: the shortcut exists */
-typedef struct { ts_weight *norm; ts_layer qkv, proj; long width; } ts_wan_attn;
-typedef struct { bool exists, time; ts_layer conv; long in, out; ts_wan_conv time_conv; } ts_wan_sample;
-typedef struct { int n, group; ts_wan_res res[TS_WAN_RES]; ts_wan_sample sample; } ts_wan_block;
-typedef struct { ts_wan_res res[2]; ts_wan_attn attn; int group; } ts_wan_mid;
+/* causal: kernel kt in time; kt > 1: the lane that holds its past, its place among those that share
+ * it */
+typedef struct {
+    ts_layer l;
+    long in, out;
+    int kt, lane, slot;
+} ts_wan_conv;
+/* wide: the shortcut exists */
+typedef struct {
+    ts_weight *norm1, *norm2;
+    ts_wan_conv conv1, conv2, shortcut;
+    bool wide;
+} ts_wan_res;
+typedef struct {
+    ts_weight *norm;
+    ts_layer qkv, proj;
+    long width;
+} ts_wan_attn;
+typedef struct {
+    bool exists, time;
+    ts_layer conv;
+    long in, out;
+    ts_wan_conv time_conv;
+} ts_wan_sample;
+typedef struct {
+    int n, group;
+    ts_wan_res res[TS_WAN_RES];
+    ts_wan_sample sample;
+} ts_wan_block;
+typedef struct {
+    ts_wan_res res[2];
+    ts_wan_attn attn;
+    int group;
+} ts_wan_mid;
 
-/* What convolutions of one input width and level share: `past` frames of each, room for `step` at once. `own`: a convolution that some chunks skip shares with none. */
-typedef struct { long width; int level, convs, past, step; bool own; } ts_wan_lane;
+/* What convolutions of one input width and level share: `past` frames of each, room for `step` at
+ * once. `own`: a convolution that some chunks skip shares with none. */
+typedef struct {
+    long width;
+    int level, convs, past, step;
+    bool own;
+} ts_wan_lane;
 
 typedef struct { /* one half of the autoencoder */
     ts_ctx *ctx;
@@ -34,19 +68,27 @@ typedef struct { /* one half of the autoencoder */
     int lanes, tail_group;
 } ts_wan_net;
 
-typedef struct { ts_tensor t; long past, at, seen; } ts_wan_place; /* a stream's planes [n, H, W, C] of a lane: where its pasts begin, and how many frames went through it */
+/* a stream's planes [n, H, W, C] of a lane: where its pasts begin, and how many frames went through
+ * it */
+typedef struct {
+    ts_tensor t;
+    long past, at, seen;
+} ts_wan_place;
 typedef struct { /* a sequence on its way through the net, chunk by chunk */
     ts_wan_place lane[TS_WAN_LANES];
-    int chunk;      /* chunks done */
+    int chunk; /* chunks done */
 } ts_wan_stream;
 
 void ts_wan_config_get(const ts_vae_info *, ts_wan_config *);
 void ts_wan_config_set(ts_vae_info *, const ts_wan_config *);
 ts_status ts_wan_bind(ts_wan_net *, ts_ctx *, ts_weights *, const ts_vae_info *, bool encoder);
-/* Carves what a stream remembers whose first tensor is [., h, w, .] (latent or patchified pixels) from the arena. single: it ends after the first chunk, and nothing is remembered. */
+/* Carves what a stream remembers whose first tensor is [., h, w, .] (latent or patchified pixels)
+ * from the arena. single: it ends after the first chunk, and nothing is remembered. */
 void ts_wan_stream_init(const ts_wan_net *, ts_wan_stream *, long h, long w, bool single);
-/* x [F, H, W, C] through the net in one chunk. Decoder: x one latent frame, out host f32 [F', H', W', out]; the first chunk gives one frame, later ones time_stride. Encoder: x pixels (1 frame,
- * then groups of time_stride), out host f32 [F', H', W', 2 z]. Takes from the arena and gives back. */
+/* x [F, H, W, C] through the net in one chunk. Decoder: x one latent frame, out host f32 [F', H',
+ * W', out]; the first chunk gives one frame, later ones time_stride. Encoder: x pixels (1 frame,
+ * then groups of time_stride), out host f32 [F', H', W', 2 z]. Takes from the arena and gives
+ * back. */
 ts_status ts_wan_decode_chunk(ts_wan_net *, ts_wan_stream *, ts_tensor x, float *out);
 ts_status ts_wan_encode_chunk(ts_wan_net *, ts_wan_stream *, ts_tensor x, float *out);
 #endif

@@ -1,12 +1,17 @@
-/* The layers of AutoencoderKLWan (Wan 2.1 and 2.2; diffusers' autoencoder_kl_wan.py), run chunk by chunk.
+/* The layers of AutoencoderKLWan (Wan 2.1 and 2.2; diffusers' autoencoder_kl_wan.py), run chunk by
+ * chunk.
  *
- * A causal convolution of kernel kt sees kt - 1 frames before its own. Its input is one run of planes, [past | now]; where the past does not exist yet it pads instead, which costs
- * nothing for taps that would only meet zeros. Causality lets everything go a frame at a time, so the decoder follows each frame down to its pixels before it takes the next one.
+ * A causal convolution of kernel kt sees kt - 1 frames before its own. Its input is one run of
+ * planes, [past | now]; where the past does not exist yet it pads instead, which costs nothing for
+ * taps that would only meet zeros. Causality lets everything go a frame at a time, so the decoder
+ * follows each frame down to its pixels before it takes the next one.
  *
- * Lanes. The pasts of all convolutions of one width and one level lie side by side, the last to run first, with a free plane behind them:
- *     [C0 C1][B0 B1][A0 A1] free      A runs on [A0 A1 now] and keeps [A1 now]: the plane of A0, just behind B, is the free one now. B runs on it, then C:
- *     free [C0 C1][B0 B1][A0 A1]
- * So each input is written once and becomes the past where it lies; only when the end of the lane is reached everything moves back. */
+ * Lanes. The pasts of all convolutions of one width and one level lie side by side, the last to run
+ * first, with a free plane behind them:
+ *     [C0 C1][B0 B1][A0 A1] free      A runs on [A0 A1 now] and keeps [A1 now]: the plane of A0,
+ *     just behind B, is the free one now. B runs on it, then C: free [C0 C1][B0 B1][A0 A1]
+ * So each input is written once and becomes the past where it lies; only when the end of the lane
+ * is reached everything moves back. */
 #include "codecs/vae_parts.h"
 #include "codecs/vae_wan.h"
 
@@ -15,7 +20,12 @@
 #include <string.h>
 
 /* ---- binding ---- */
-typedef struct { ts_wan_net *n; int group, level, frames; ts_status st; } binder; /* frames: that the level has in a chunk */
+/* frames: that the level has in a chunk */
+typedef struct {
+    ts_wan_net *n;
+    int group, level, frames;
+    ts_status st;
+} binder;
 
 /* Convolutions are bound in the order in which they run. `own`: a lane for itself. */
 static void join_lane(binder *b, ts_wan_conv *c, int past, int step, bool own)
@@ -25,14 +35,18 @@ static void join_lane(binder *b, ts_wan_conv *c, int past, int step, bool own)
     for (int k = 0; k < n->lanes && !own; k++)
         if (n->lane[k].width == c->in && n->lane[k].level == b->level && !n->lane[k].own) i = k;
     assert(i < TS_WAN_LANES);
-    if (i == n->lanes) n->lane[n->lanes++] = (ts_wan_lane){.width = c->in, .level = b->level, .past = past, .step = step, .own = own};
+    if (i == n->lanes)
+        n->lane[n->lanes++] = (ts_wan_lane){
+            .width = c->in, .level = b->level, .past = past, .step = step, .own = own};
     c->lane = i, c->slot = n->lane[i].convs++;
 }
 
 static ts_wan_conv bind_conv(binder *b, long out, long in, int k, const char *name)
 {
     ts_wan_conv c = {.in = in, .out = out, .kt = k};
-    if (!b->st) b->st = ts_find_conv(b->n->weights, b->group, &c.l, 5, (long[]){out, in, k, k, k}, "%s", name);
+    if (!b->st)
+        b->st = ts_find_conv(b->n->weights, b->group, &c.l, 5, (long[]){out, in, k, k, k}, "%s",
+                             name);
     if (k > 1) join_lane(b, &c, k - 1, 1, false);
     return c;
 }
@@ -40,14 +54,17 @@ static ts_wan_conv bind_conv(binder *b, long out, long in, int k, const char *na
 static ts_layer bind_flat(binder *b, long out, long in, int k, const char *name)
 {
     ts_layer l = {NULL, NULL};
-    if (!b->st) b->st = ts_find_conv(b->n->weights, b->group, &l, 4, (long[]){out, in, k, k}, "%s", name);
+    if (!b->st)
+        b->st = ts_find_conv(b->n->weights, b->group, &l, 4, (long[]){out, in, k, k}, "%s", name);
     return l;
 }
 
 static ts_weight *bind_gamma(binder *b, long width, int nd, const char *name)
 {
     ts_weight *w = NULL;
-    if (!b->st) b->st = ts_find_vector(b->n->weights, b->group, &w, nd, (long[]){width, 1, 1, 1}, "%s.gamma", name);
+    if (!b->st)
+        b->st = ts_find_vector(b->n->weights, b->group, &w, nd, (long[]){width, 1, 1, 1},
+                               "%s.gamma", name);
     return w;
 }
 
@@ -85,7 +102,8 @@ static ts_wan_mid bind_mid(binder *b, long width, const char *half)
     return m;
 }
 
-static ts_wan_sample bind_sample(binder *b, long in, long out, bool time, long time_out, const char *name)
+static ts_wan_sample bind_sample(binder *b, long in, long out, bool time, long time_out,
+                                 const char *name)
 {
     char t[160];
     ts_wan_sample s = {.exists = true, .time = time, .in = in, .out = out};
@@ -93,7 +111,9 @@ static ts_wan_sample bind_sample(binder *b, long in, long out, bool time, long t
     if (time) {
         ts_wan_conv *c = &s.time_conv;
         *c = (ts_wan_conv){.in = in, .out = time_out, .kt = 3};
-        if (!b->st) b->st = ts_find_conv(b->n->weights, b->group, &c->l, 5, (long[]){time_out, in, 3, 1, 1}, "%s", sub(t, name, "time_conv"));
+        if (!b->st)
+            b->st = ts_find_conv(b->n->weights, b->group, &c->l, 5, (long[]){time_out, in, 3, 1, 1},
+                                 "%s", sub(t, name, "time_conv"));
         if (b->n->encoder) b->level++; /* it sees what has been made smaller */
         join_lane(b, c, b->n->encoder ? 1 : 2, b->frames, true);
         if (b->n->encoder) b->level--, b->frames /= 2;
@@ -108,13 +128,16 @@ static void bind_decoder(binder *b)
     const ts_wan_config *c = &n->c;
     long width = (long)c->dec_base * c->mult[c->levels - 1];
     n->quant = (ts_layer){NULL, NULL};
-    if (!b->st) b->st = ts_find_conv(n->weights, 0, &n->quant, 5, (long[]){c->z, c->z, 1, 1, 1}, "post_quant_conv");
+    if (!b->st)
+        b->st = ts_find_conv(n->weights, 0, &n->quant, 5, (long[]){c->z, c->z, 1, 1, 1},
+                             "post_quant_conv");
     n->conv_in = bind_conv(b, width, c->z, 3, "decoder.conv_in");
     n->mid = bind_mid(b, width, "decoder");
     for (int i = 0; i < c->levels; i++) {
         char name[96];
         ts_wan_block *k = n->block + i;
-        long out = (long)c->dec_base * c->mult[c->levels - 1 - i], in = i && !c->residual ? width / 2 : width;
+        long out = (long)c->dec_base * c->mult[c->levels - 1 - i],
+             in = i && !c->residual ? width / 2 : width;
         k->group = b->group = i + 1, k->n = c->res + 1;
         for (int r = 0; r < k->n; r++) {
             snprintf(name, sizeof name, "decoder.up_blocks.%d.resnets.%d", i, r);
@@ -122,7 +145,10 @@ static void bind_decoder(binder *b)
         }
         if (i + 1 < c->levels) {
             bool time = c->time[c->levels - 2 - i];
-            snprintf(name, sizeof name, c->residual ? "decoder.up_blocks.%d.upsampler" : "decoder.up_blocks.%d.upsamplers.0", i);
+            snprintf(name, sizeof name,
+                     c->residual ? "decoder.up_blocks.%d.upsampler"
+                                 : "decoder.up_blocks.%d.upsamplers.0",
+                     i);
             k->sample = bind_sample(b, out, c->residual ? out : out / 2, time, 2 * out, name);
         }
         width = out;
@@ -145,13 +171,17 @@ static void bind_encoder(binder *b)
         long out = (long)c->base * c->mult[i];
         k->group = b->group = i + 1, k->n = c->res;
         for (int r = 0; r < k->n; r++, flat++) {
-            if (c->residual) snprintf(name, sizeof name, "encoder.down_blocks.%d.resnets.%d", i, r);
-            else snprintf(name, sizeof name, "encoder.down_blocks.%d", flat);
+            if (c->residual)
+                snprintf(name, sizeof name, "encoder.down_blocks.%d.resnets.%d", i, r);
+            else
+                snprintf(name, sizeof name, "encoder.down_blocks.%d", flat);
             k->res[r] = bind_res(b, r ? out : width, out, name);
         }
         if (i + 1 < c->levels) {
-            if (c->residual) snprintf(name, sizeof name, "encoder.down_blocks.%d.downsampler", i);
-            else snprintf(name, sizeof name, "encoder.down_blocks.%d", flat);
+            if (c->residual)
+                snprintf(name, sizeof name, "encoder.down_blocks.%d.downsampler", i);
+            else
+                snprintf(name, sizeof name, "encoder.down_blocks.%d", flat);
             k->sample = bind_sample(b, out, out, c->time[i], out, name);
             flat++;
         }
@@ -161,23 +191,30 @@ static void bind_encoder(binder *b)
     n->mid = bind_mid(b, width, "encoder");
     n->norm_out = bind_gamma(b, width, 4, "encoder.norm_out");
     n->conv_out = bind_conv(b, 2 * c->z, width, 3, "encoder.conv_out");
-    if (!b->st) b->st = ts_find_conv(n->weights, b->group, &n->quant, 5, (long[]){2 * c->z, 2 * c->z, 1, 1, 1}, "quant_conv");
+    if (!b->st)
+        b->st = ts_find_conv(n->weights, b->group, &n->quant, 5,
+                             (long[]){2 * c->z, 2 * c->z, 1, 1, 1}, "quant_conv");
 }
 
-ts_status ts_wan_bind(ts_wan_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, bool encoder)
+ts_status ts_wan_bind(ts_wan_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_info *info,
+                      bool encoder)
 {
     memset(n, 0, sizeof *n);
     n->ctx = ctx, n->weights = w, n->encoder = encoder;
     ts_wan_config_get(info, &n->c);
     binder b = {.n = n, .frames = 1};
     for (int i = 0; encoder && i + 1 < n->c.levels; i++) b.frames <<= n->c.time[i];
-    if (encoder) bind_encoder(&b);
-    else bind_decoder(&b);
+    if (encoder)
+        bind_encoder(&b);
+    else
+        bind_decoder(&b);
     return b.st;
 }
 
 /* ---- streams ---- */
-enum { SLACK = 1 }; /* free planes of a lane; with more it would move back less often than every frame, which costs some hundredths of the time */
+/* free planes of a lane; with more it would move back less often than every frame, which costs some
+ * hundredths of the time */
+enum { SLACK = 1 };
 
 void ts_wan_stream_init(const ts_wan_net *n, ts_wan_stream *s, long h, long w, bool single)
 {
@@ -185,14 +222,18 @@ void ts_wan_stream_init(const ts_wan_net *n, ts_wan_stream *s, long h, long w, b
     for (int i = 0; i < n->lanes; i++) {
         const ts_wan_lane *l = n->lane + i;
         long planes = single ? 1 : (long)l->past * l->convs + (l->step > SLACK ? l->step : SLACK);
-        long y = n->encoder ? h >> l->level : h << l->level, x = n->encoder ? w >> l->level : w << l->level;
+        long y = n->encoder ? h >> l->level : h << l->level,
+             x = n->encoder ? w >> l->level : w << l->level;
         s->lane[i].t = ts_take(&n->ctx->arena, TS_F32, TS_DIM(planes, y, x, l->width));
         s->lane[i].past = single ? 0 : l->past;
     }
 }
 
 /* ---- layers ---- */
-static ts_tensor take(ts_wan_net *n, long f, long h, long w, long c) { return ts_take(&n->ctx->arena, TS_F32, TS_DIM(f, h, w, c)); }
+static ts_tensor take(ts_wan_net *n, long f, long h, long w, long c)
+{
+    return ts_take(&n->ctx->arena, TS_F32, TS_DIM(f, h, w, c));
+}
 static ts_tensor frames(ts_tensor t, long first, long count)
 {
     t.p = ts_at(t.p, (size_t)(first * t.dim[1] * t.dim[2] * t.dim[3]) * sizeof(float));
@@ -200,14 +241,18 @@ static ts_tensor frames(ts_tensor t, long first, long count)
     return t;
 }
 
-/* The input of a causal convolution for f frames: *in is all of it, *now the part that the frames are to be written into. */
-static ts_status begin(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, long f, ts_tensor *in, ts_tensor *now)
+/* The input of a causal convolution for f frames: *in is all of it, *now the part that the frames
+ * are to be written into. */
+static ts_status begin(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, long f, ts_tensor *in,
+                       ts_tensor *now)
 {
     ts_status st = TS_OK;
     ts_wan_place *l = s->lane + c->lane;
-    long convs = n->lane[c->lane].convs, pasts = l->past * convs, have = l->seen < l->past ? l->seen : l->past;
+    long convs = n->lane[c->lane].convs, pasts = l->past * convs,
+         have = l->seen < l->past ? l->seen : l->past;
     if (c->slot == 0 && l->at + pasts + f > l->t.dim[0]) {
-        for (long i = 0; i < pasts; i++) TRY(ts_cast(n->ctx->dev, frames(l->t, l->at + i, 1), frames(l->t, i, 1)));
+        for (long i = 0; i < pasts; i++)
+            TRY(ts_cast(n->ctx->dev, frames(l->t, l->at + i, 1), frames(l->t, i, 1)));
         l->at = 0;
     }
     long first = l->at + l->past * (convs - c->slot);
@@ -223,21 +268,32 @@ static void advance(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, long 
     if (c->slot + 1 == n->lane[c->lane].convs) s->lane[c->lane].at += f, s->lane[c->lane].seen += f;
 }
 
-static ts_status convolve(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, ts_tensor in, int pad, ts_tensor resid, ts_tensor y)
+static ts_status convolve(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, ts_tensor in,
+                          int pad, ts_tensor resid, ts_tensor y)
 {
-    int front = c->kt - 1 - (int)(in.dim[0] - y.dim[0]); /* frames of the past that do not exist yet */
-    ts_conv a = {.x = in, .w = c->l.w, .b = c->l.b, .stride = {1, 1, 1}, .pad = {front, 0, pad, pad, pad, pad}, .resid = resid, .y = y};
+    /* frames of the past that do not exist yet */
+    int front = c->kt - 1 - (int)(in.dim[0] - y.dim[0]);
+    ts_conv a = {.x = in,
+                 .w = c->l.w,
+                 .b = c->l.b,
+                 .stride = {1, 1, 1},
+                 .pad = {front, 0, pad, pad, pad, pad},
+                 .resid = resid,
+                 .y = y};
     if (c->kt > 1) advance(n, s, c, y.dim[0]);
     return ts_conv_op(n->ctx->dev, a);
 }
 
 static ts_status normed(ts_wan_net *n, ts_tensor x, ts_weight *gamma, ts_act act, ts_tensor y)
 {
-    return ts_norm_op(n->ctx->dev, (ts_norm){.kind = TS_NORM_L2, .eps = 1e-12f, .x = x, .w = gamma, .act = act, .y = y});
+    return ts_norm_op(
+        n->ctx->dev,
+        (ts_norm){.kind = TS_NORM_L2, .eps = 1e-12f, .x = x, .w = gamma, .act = act, .y = y});
 }
 
 /* y = conv(silu(norm(x))) + resid */
-static ts_status norm_conv(ts_wan_net *n, ts_wan_stream *s, ts_weight *gamma, const ts_wan_conv *c, ts_tensor x, ts_tensor resid, ts_tensor y)
+static ts_status norm_conv(ts_wan_net *n, ts_wan_stream *s, ts_weight *gamma, const ts_wan_conv *c,
+                           ts_tensor x, ts_tensor resid, ts_tensor y)
 {
     ts_status st = TS_OK;
     ts_tensor in, now;
@@ -269,7 +325,9 @@ static ts_status attend(ts_wan_net *n, const ts_wan_attn *a, ts_tensor x)
     ts_status st = TS_OK;
     long F = x.dim[0], N = x.dim[1] * x.dim[2], C = a->width;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, C)), qkv = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, 3 * C)), part[3], rows = ts_view(x, TS_DIM(F * N, C));
+    ts_tensor in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, C)),
+              qkv = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, 3 * C)), part[3],
+              rows = ts_view(x, TS_DIM(F * N, C));
     ts_tensor out = ts_view(in, TS_DIM(F, N, 1, C));
     TRY(normed(n, rows, a->norm, TS_ACT_NONE, in));
     TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = in, .w = a->qkv.w, .b = a->qkv.b, .y = qkv}));
@@ -277,8 +335,14 @@ static ts_status attend(ts_wan_net *n, const ts_wan_attn *a, ts_tensor x)
         ts_tensor t = ts_columns(qkv, i * C, C);
         part[i] = (ts_tensor){.p = t.p, .type = TS_F32, .nd = 4, .dim = {F, N, 1, C}, .ld = 3 * C};
     }
-    TRY(ts_attention_op(n->ctx->dev, (ts_attention){.q = part[0], .k = part[1], .v = part[2], .out = out, .scale = 1 / __builtin_sqrtf((float)C)}));
-    TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = in, .w = a->proj.w, .b = a->proj.b, .resid = rows, .y = rows}));
+    TRY(ts_attention_op(n->ctx->dev, (ts_attention){.q = part[0],
+                                                    .k = part[1],
+                                                    .v = part[2],
+                                                    .out = out,
+                                                    .scale = 1 / __builtin_sqrtf((float)C)}));
+    TRY(ts_linear_op(
+        n->ctx->dev,
+        (ts_linear){.x = in, .w = a->proj.w, .b = a->proj.b, .resid = rows, .y = rows}));
 done:
     ts_release(&n->ctx->arena, mark);
     return st;
@@ -296,7 +360,8 @@ done:
 }
 
 /* ---- decoder ---- */
-/* A frame becomes two: channels 0..C-1 and C..2C-1 of one convolution. The first latent frame passes, and those behind it do not see it. */
+/* A frame becomes two: channels 0..C-1 and C..2C-1 of one convolution. The first latent frame
+ * passes, and those behind it do not see it. */
 static ts_status double_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample *u, ts_tensor *x)
 {
     ts_status st = TS_OK;
@@ -307,7 +372,12 @@ static ts_status double_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sampl
     TRY(ts_cast(n->ctx->dev, *x, now));
     two = take(n, 1, H, W, 2 * C);
     TRY(convolve(n, s, &u->time_conv, in, 0, none, two));
-    TRY(ts_copy_op(n->ctx->dev, (ts_copy){.src = two.p, .dst = y.p, .nd = 3, .dim = {2, H * W, C}, .ss = {C, 2 * C, 1}, .ds = {H * W * C, C, 1}}));
+    TRY(ts_copy_op(n->ctx->dev, (ts_copy){.src = two.p,
+                                          .dst = y.p,
+                                          .nd = 3,
+                                          .dim = {2, H * W, C},
+                                          .ss = {C, 2 * C, 1},
+                                          .ds = {H * W * C, C, 1}}));
     *x = y;
 done:
     ts_release(&n->ctx->arena, mark);
@@ -327,13 +397,15 @@ done:
 }
 
 /* A block makes one frame [1, H, W, C] into one or two of twice the size. */
-static ts_status up_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor x, ts_tensor y)
+static ts_status up_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor x,
+                          ts_tensor y)
 {
     ts_status st = TS_OK;
     const ts_wan_sample *u = &b->sample;
     size_t mark = ts_mark(&n->ctx->arena);
     ts_tensor first = x;
-    if (n->c.residual && !b->res[0].wide) { /* the blocks work in place: what came in is needed once more */
+    /* the blocks work in place: what came in is needed once more */
+    if (n->c.residual && !b->res[0].wide) {
         first = take(n, 1, x.dim[1], x.dim[2], x.dim[3]);
         TRY(ts_cast(n->ctx->dev, x, first));
     }
@@ -342,7 +414,9 @@ static ts_status up_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b
     TRY(ts_vae_enlarge(n->ctx, &u->conv, x, y));
     if (n->c.residual) {
         int ft = u->time ? 2 : 1;
-        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.ft = ft, .fs = 2, .drop = ft - (int)y.dim[0], .x = first, .y = y}));
+        TRY(ts_resample_op(
+            n->ctx->dev,
+            (ts_resample){.ft = ft, .fs = 2, .drop = ft - (int)y.dim[0], .x = first, .y = y}));
     }
 done:
     ts_release(&n->ctx->arena, mark);
@@ -357,7 +431,8 @@ static ts_status up_from(ts_wan_net *n, ts_wan_stream *s, int i, ts_tensor x, fl
     const ts_wan_block *b = n->block + i;
     TRY(ts_weights_enter(n->weights, b->group));
     if (b->sample.exists) {
-        ts_tensor y = take(n, b->sample.time && s->chunk > 0 ? 2 : 1, 2 * x.dim[1], 2 * x.dim[2], b->sample.out);
+        ts_tensor y = take(n, b->sample.time && s->chunk > 0 ? 2 : 1, 2 * x.dim[1], 2 * x.dim[2],
+                           b->sample.out);
         TRY(up_block(n, s, b, x, y));
         for (long f = 0; f < y.dim[0]; f++) TRY(up_from(n, s, i + 1, frames(y, f, 1), out));
     } else {
@@ -388,7 +463,8 @@ done:
 
 /* ---- encoder ---- */
 /* Frames 1.. of the sequence become one of three: (x[2k-2], x[2k-1], x[2k]); the first passes. */
-static ts_status halve_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample *d, ts_tensor x, ts_tensor y)
+static ts_status halve_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample *d, ts_tensor x,
+                            ts_tensor y)
 {
     ts_status st = TS_OK;
     const ts_wan_conv *c = &d->time_conv;
@@ -396,14 +472,19 @@ static ts_status halve_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sample
     TRY(begin(n, s, c, x.dim[0], &in, &now));
     TRY(ts_cast(n->ctx->dev, x, now));
     advance(n, s, c, x.dim[0]);
-    if (s->chunk == 0) TRY(ts_cast(n->ctx->dev, x, y));
-    else TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = in, .w = c->l.w, .b = c->l.b, .stride = {2, 1, 1}, .y = y}));
+    if (s->chunk == 0)
+        TRY(ts_cast(n->ctx->dev, x, y));
+    else
+        TRY(ts_conv_op(n->ctx->dev,
+                       (ts_conv){.x = in, .w = c->l.w, .b = c->l.b, .stride = {2, 1, 1}, .y = y}));
 done:
     return st;
 }
 
-/* y = the block's frames before time is halved, made from x one by one. `keep`: x is needed afterwards. */
-static ts_status down_frames(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor x, bool keep, ts_tensor y)
+/* y = the block's frames before time is halved, made from x one by one. `keep`: x is needed
+ * afterwards. */
+static ts_status down_frames(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block *b, ts_tensor x,
+                             bool keep, ts_tensor y)
 {
     ts_status st = TS_OK;
     const ts_wan_sample *d = &b->sample;
@@ -415,8 +496,15 @@ static ts_status down_frames(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block
             TRY(ts_cast(n->ctx->dev, frames(x, f, 1), one));
         }
         for (int r = 0; r < b->n; r++) TRY(residual(n, s, &b->res[r], &one));
-        if (d->exists) TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = one, .w = d->conv.w, .b = d->conv.b, .stride = {1, 2, 2}, .pad = {0, 0, 0, 1, 0, 1}, .y = to}));
-        else TRY(ts_cast(n->ctx->dev, one, to));
+        if (d->exists)
+            TRY(ts_conv_op(n->ctx->dev, (ts_conv){.x = one,
+                                                  .w = d->conv.w,
+                                                  .b = d->conv.b,
+                                                  .stride = {1, 2, 2},
+                                                  .pad = {0, 0, 0, 1, 0, 1},
+                                                  .y = to}));
+        else
+            TRY(ts_cast(n->ctx->dev, one, to));
         ts_release(&n->ctx->arena, mark);
     }
 done:
@@ -429,7 +517,8 @@ static ts_status down_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block 
     ts_status st = TS_OK;
     const ts_wan_sample *d = &b->sample;
     bool time = d->exists && d->time;
-    long F = x->dim[0], H = x->dim[1] >> d->exists, W = x->dim[2] >> d->exists, C = b->res[0].conv1.out;
+    long F = x->dim[0], H = x->dim[1] >> d->exists, W = x->dim[2] >> d->exists,
+         C = b->res[0].conv1.out;
     ts_tensor y = take(n, time && s->chunk > 0 ? F / 2 : F, H, W, C), all = y;
     size_t mark = ts_mark(&n->ctx->arena);
     TRY(ts_weights_enter(n->weights, b->group));
@@ -438,7 +527,12 @@ static ts_status down_block(ts_wan_net *n, ts_wan_stream *s, const ts_wan_block 
     if (time) TRY(halve_time(n, s, d, all, y));
     if (n->c.residual) {
         int ft = time ? 2 : 1;
-        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.reduce = true, .ft = ft, .fs = d->exists ? 2 : 1, .drop = s->chunk == 0 ? ft - 1 : 0, .x = *x, .y = y}));
+        TRY(ts_resample_op(n->ctx->dev, (ts_resample){.reduce = true,
+                                                      .ft = ft,
+                                                      .fs = d->exists ? 2 : 1,
+                                                      .drop = s->chunk == 0 ? ft - 1 : 0,
+                                                      .x = *x,
+                                                      .y = y}));
     }
     *x = y;
 done:
@@ -450,7 +544,8 @@ ts_status ts_wan_encode_chunk(ts_wan_net *n, ts_wan_stream *s, ts_tensor pixels,
 {
     ts_status st = TS_OK;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor none = {0}, in, now, x = take(n, pixels.dim[0], pixels.dim[1], pixels.dim[2], n->conv_in.out), h, y;
+    ts_tensor none = {0}, in, now,
+              x = take(n, pixels.dim[0], pixels.dim[1], pixels.dim[2], n->conv_in.out), h, y;
     TRY(ts_weights_enter(n->weights, 0));
     for (long f = 0; f < x.dim[0]; f++) {
         TRY(begin(n, s, &n->conv_in, 1, &in, &now));
@@ -459,7 +554,8 @@ ts_status ts_wan_encode_chunk(ts_wan_net *n, ts_wan_stream *s, ts_tensor pixels,
     }
     for (int i = 0; i < n->c.levels; i++) TRY(down_block(n, s, n->block + i, &x));
     TRY(middle(n, s, x));
-    h = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out), y = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out);
+    h = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out),
+    y = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out);
     TRY(norm_conv(n, s, n->norm_out, &n->conv_out, x, none, h));
     TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = h, .w = n->quant.w, .b = n->quant.b, .y = y}));
     TRY(n->ctx->dev->ops->download(n->ctx->dev, out, y.p, (size_t)ts_count(y) * sizeof *out));

@@ -1,14 +1,18 @@
-/* What transformers with adaLN-single compute, with emb the embedding of the timestep, e its projection, P the layer at the end:
+/* What transformers with adaLN-single compute, with emb the embedding of the timestep, e its
+ * projection, P the layer at the end:
  *
- *   h = conv(x) + positions, kernel = stride = patch                                                      enter
- *   [shift_a scale_a gate_a shift_f scale_f gate_f] = table + e                                           block
- *   h += gate_a O(attention(rope(rms(Q n)), rope(rms(K n)), V n)),   n = ln(h) (1 + scale_a) + shift_a
- *   h += O(attention(rms(Q n), rms(K text), V text)),                n = ln(h) w + b, or h
- *   h += gate_f W2 gelu(W1 n),                                       n = ln(h) (1 + scale_f) + shift_f
- *   [shift scale] = table + emb, v = P(ln(h) (1 + scale) + shift)                                         leave
+ *   h = conv(x) + positions, kernel = stride = patch
+ *   enter [shift_a scale_a gate_a shift_f scale_f gate_f] = table + e
+ *   block h += gate_a O(attention(rope(rms(Q n)), rope(rms(K n)), V n)),   n = ln(h) (1 + scale_a)
+ *   + shift_a h += O(attention(rms(Q n), rms(K text), V text)),                n = ln(h) w + b, or
+ *   h h += gate_f W2 gelu(W1 n),                                       n = ln(h) (1 + scale_f) +
+ *   shift_f [shift scale] = table + emb, v = P(ln(h) (1 + scale) + shift)
+ *   leave
  *
- * Positions, rms, rope and the norm before cross-attention are there where the class has them. The residual stream h is f32, activations have the type of ctx->act. Rows of a text after its real
- * ones are zeros, hence one key and one value that occur many times: one row with log(count) added to its logit gives the same softmax. */
+ * Positions, rms, rope and the norm before cross-attention are there where the class has them. The
+ * residual stream h is f32, activations have the type of ctx->act. Rows of a text after its real
+ * ones are zeros, hence one key and one value that occur many times: one row with log(count) added
+ * to its logit gives the same softmax. */
 #include "dit/adaln.h"
 
 #include <math.h>
@@ -21,11 +25,14 @@ ts_status ts_adaln_bind(ts_adaln *a, ts_ctx *ctx, const ts_dit_info *info, ts_we
 {
     a->ctx = ctx, a->weights = ws, a->info = *info;
     a->block = calloc((size_t)info->layers, sizeof *a->block);
-    return a->block ? TS_OK : ts_fail(&ctx->err, TS_EMEMORY, "a transformer of %d layers: out of memory", info->layers);
+    return a->block ? TS_OK
+                    : ts_fail(&ctx->err, TS_EMEMORY, "a transformer of %d layers: out of memory",
+                              info->layers);
 }
 
 /* `kv`: the group of the key's and the value's weights, which read `in` numbers a row. */
-static ts_status bind_attention(ts_adaln *a, ts_adaln_attention *t, int layer, int kv, long in, const char *blocks, const char *name)
+static ts_status bind_attention(ts_adaln *a, ts_adaln_attention *t, int layer, int kv, long in,
+                                const char *blocks, const char *name)
 {
     ts_status st;
     ts_weights *ws = a->weights;
@@ -38,14 +45,16 @@ done:
     return st;
 }
 
-ts_status ts_adaln_bind_block(ts_adaln *a, int i, const char *blocks, const char *ff_name, long text, long ff)
+ts_status ts_adaln_bind_block(ts_adaln *a, int i, const char *blocks, const char *ff_name,
+                              long text, long ff)
 {
     ts_status st;
     ts_adaln_block *b = a->block + i;
     long D = a->info.dim;
     TRY(bind_attention(a, &b->self, i, i, D, blocks, "attn1"));
     TRY(bind_attention(a, &b->cross, i, ts_adaln_group_text(a, i), text, blocks, "attn2"));
-    TRY(ts_find_linear(a->weights, i, &b->up, ff, D, true, "%s.%d.%s.net.0.proj", blocks, i, ff_name));
+    TRY(ts_find_linear(a->weights, i, &b->up, ff, D, true, "%s.%d.%s.net.0.proj", blocks, i,
+                       ff_name));
     TRY(ts_find_linear(a->weights, i, &b->down, D, ff, true, "%s.%d.%s.net.2", blocks, i, ff_name));
 done:
     return st;
@@ -59,7 +68,10 @@ void ts_adaln_unbind(void *self)
 
 /* ---- prepare ---- */
 
-ts_tensor ts_adaln_take(ts_adaln *a, ts_dtype type, long rows, long columns) { return ts_take(&a->ctx->arena, type, TS_DIM(rows, columns)); }
+ts_tensor ts_adaln_take(ts_adaln *a, ts_dtype type, long rows, long columns)
+{
+    return ts_take(&a->ctx->arena, type, TS_DIM(rows, columns));
+}
 
 ts_status ts_adaln_upload(ts_adaln *a, ts_tensor to, const float *from)
 {
@@ -80,17 +92,26 @@ static ts_status linear(ts_adaln *a, const ts_layer *l, ts_tensor x, ts_act act,
 
 static ts_status rms(ts_adaln *a, ts_weight *weight, ts_tensor x)
 {
-    return weight ? ts_norm_op(a->ctx->dev, (ts_norm){.kind = TS_NORM_RMS, .eps = a->info.eps, .x = x, .w = weight, .y = x}) : TS_OK;
+    return weight ? ts_norm_op(
+                        a->ctx->dev,
+                        (ts_norm){
+                            .kind = TS_NORM_RMS, .eps = a->info.eps, .x = x, .w = weight, .y = x})
+                  : TS_OK;
 }
 
-ts_status ts_adaln_begin(ts_adaln *a, const ts_grid *grid, const ts_dit_text *text, int texts, long text_rows, long nt)
+ts_status ts_adaln_begin(ts_adaln *a, const ts_grid *grid, const ts_dit_text *text, int texts,
+                         long text_rows, long nt)
 {
     long D = a->info.dim;
-    if (texts > TS_ADALN_TEXTS) return ts_fail(&a->ctx->err, TS_EUSAGE, "%d texts at once, expected at most %d", texts, TS_ADALN_TEXTS);
+    if (texts > TS_ADALN_TEXTS)
+        return ts_fail(&a->ctx->err, TS_EUSAGE, "%d texts at once, expected at most %d", texts,
+                       TS_ADALN_TEXTS);
     a->grid = *grid;
     a->text_rows = 0;
     for (int i = 0; i < texts; i++) {
-        long real = text[i].states.dim[0], length = text[i].length ? text[i].length : text_rows ? text_rows : real;
+        long real = text[i].states.dim[0], length = text[i].length ? text[i].length
+                                                    : text_rows    ? text_rows
+                                                                   : real;
         a->text[i].zeros = length - real;
         a->text[i].first = a->text_rows;
         a->text[i].rows = real + (length > real);
@@ -103,7 +124,8 @@ ts_status ts_adaln_begin(ts_adaln *a, const ts_grid *grid, const ts_dit_text *te
     return TS_OK;
 }
 
-/* [cos(v f_0) .. cos(v f_h-1), sin(v f_0) ..], f_i = exp(-ln(10000) i / h), h = columns / 2. In f32 throughout: with v up to 1000 the oracle's rounding of f_i shows in the fifth digit. */
+/* [cos(v f_0) .. cos(v f_h-1), sin(v f_0) ..], f_i = exp(-ln(10000) i / h), h = columns / 2. In f32
+ * throughout: with v up to 1000 the oracle's rounding of f_i shows in the fifth digit. */
 static void sincos_rows(const float *v, long rows, long columns, float *out)
 {
     long half = columns / 2;
@@ -117,12 +139,14 @@ static void sincos_rows(const float *v, long rows, long columns, float *out)
     }
 }
 
-ts_status ts_adaln_embed(ts_adaln *a, const ts_layer *l1, const ts_layer *l2, const float *v, long rows, ts_tensor y)
+ts_status ts_adaln_embed(ts_adaln *a, const ts_layer *l1, const ts_layer *l2, const float *v,
+                         long rows, ts_tensor y)
 {
     ts_status st = TS_OK;
     long freq = l1->w->t.dim[1];
     size_t mark = ts_mark(&a->ctx->arena);
-    ts_tensor e = ts_adaln_take(a, TS_F32, rows, freq), x = ts_adaln_take(a, TS_F32, rows, y.dim[1]);
+    ts_tensor e = ts_adaln_take(a, TS_F32, rows, freq),
+              x = ts_adaln_take(a, TS_F32, rows, y.dim[1]);
     float *host = malloc((size_t)(rows * freq) * sizeof *host);
     if (!host) TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "%ld timesteps: out of memory", rows));
     sincos_rows(v, rows, freq, host);
@@ -147,16 +171,21 @@ done:
     return st;
 }
 
-/* All texts' rows, one standing for all zero rows of a text; how often a row occurs goes to its bias. */
+/* All texts' rows, one standing for all zero rows of a text; how often a row occurs goes to its
+ * bias. */
 static ts_status upload_states(ts_adaln *a, const ts_dit_text *text, int texts, ts_tensor states)
 {
     ts_status st = TS_OK;
     long width = a->info.text_dim;
-    float *host = calloc((size_t)(a->text_rows * width), sizeof *host), *bias = calloc((size_t)a->text_rows, sizeof *bias);
-    if (!host || !bias) TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "%ld rows of text: out of memory", a->text_rows));
+    float *host = calloc((size_t)(a->text_rows * width), sizeof *host),
+          *bias = calloc((size_t)a->text_rows, sizeof *bias);
+    if (!host || !bias)
+        TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "%ld rows of text: out of memory", a->text_rows));
     for (int i = 0; i < texts; i++) {
         long first = a->text[i].first, real = text[i].states.dim[0];
-        if (real) memcpy(host + first * width, text[i].states.data, (size_t)(real * width) * sizeof *host);
+        if (real)
+            memcpy(host + first * width, text[i].states.data,
+                   (size_t)(real * width) * sizeof *host);
         if (a->text[i].zeros) bias[first + real] = (float)log((double)a->text[i].zeros);
     }
     TRY(ts_adaln_upload(a, states, host));
@@ -167,12 +196,14 @@ done:
     return st;
 }
 
-ts_status ts_adaln_text(ts_adaln *a, const ts_dit_text *text, int texts, const ts_layer *l1, const ts_layer *l2, ts_tensor *c)
+ts_status ts_adaln_text(ts_adaln *a, const ts_dit_text *text, int texts, const ts_layer *l1,
+                        const ts_layer *l2, ts_tensor *c)
 {
     ts_status st;
     long D = a->info.dim, T = a->text_rows, width = a->info.text_dim;
     ts_dtype act = a->ctx->act;
-    ts_tensor states = ts_adaln_take(a, TS_F32, T, width), x = act == TS_F32 ? states : ts_adaln_take(a, act, T, width);
+    ts_tensor states = ts_adaln_take(a, TS_F32, T, width),
+              x = act == TS_F32 ? states : ts_adaln_take(a, act, T, width);
     TRY(upload_states(a, text, texts, states));
     if (act != TS_F32) TRY(ts_cast(a->ctx->dev, states, x));
     *c = x;
@@ -212,19 +243,34 @@ ts_status ts_adaln_enter(void *self, ts_eval e, ts_tensor x, ts_tensor h)
     ts_adaln *a = self;
     ts_device *dev = a->ctx->dev;
     const int *p = a->info.patch;
-    long C = x.dim[0], F = x.dim[1], H = x.dim[2], W = x.dim[3], grid[4] = {a->grid.F, a->grid.H, a->grid.W, a->info.dim};
+    long C = x.dim[0], F = x.dim[1], H = x.dim[2], W = x.dim[3],
+         grid[4] = {a->grid.F, a->grid.H, a->grid.W, a->info.dim};
     size_t mark = ts_mark(&a->ctx->arena);
-    ts_tensor last = ts_take(&a->ctx->arena, TS_F32, TS_DIM(F, H, W, C)), none = {0}; /* channels last */
+    /* channels last */
+    ts_tensor last = ts_take(&a->ctx->arena, TS_F32, TS_DIM(F, H, W, C)), none = {0};
     (void)e;
-    TRY(ts_copy_op(dev, (ts_copy){.src = x.p, .dst = last.p, .stype = TS_F32, .dtype = TS_F32, .nd = 2, .dim = {F * H * W, C}, .ss = {1, F * H * W}, .ds = {C, 1}}));
-    TRY(ts_conv_op(dev, (ts_conv){.x = last, .w = a->patch.w, .b = a->patch.b, .stride = {p[0], p[1], p[2]}, .resid = ts_there(a->positions) ? ts_view(a->positions, 4, grid) : none,
-                                  .y = ts_view(h, 4, grid)}));
+    TRY(ts_copy_op(dev, (ts_copy){.src = x.p,
+                                  .dst = last.p,
+                                  .stype = TS_F32,
+                                  .dtype = TS_F32,
+                                  .nd = 2,
+                                  .dim = {F * H * W, C},
+                                  .ss = {1, F * H * W},
+                                  .ds = {C, 1}}));
+    TRY(ts_conv_op(
+        dev, (ts_conv){.x = last,
+                       .w = a->patch.w,
+                       .b = a->patch.b,
+                       .stride = {p[0], p[1], p[2]},
+                       .resid = ts_there(a->positions) ? ts_view(a->positions, 4, grid) : none,
+                       .y = ts_view(h, 4, grid)}));
 done:
     ts_release(&a->ctx->arena, mark);
     return st;
 }
 
-/* m [R, k n] = table [k, n] + of [nt, n]: one row for each of the timesteps that a sample uses, one or two (ts_eval.sel). */
+/* m [R, k n] = table [k, n] + of [nt, n]: one row for each of the timesteps that a sample uses, one
+ * or two (ts_eval.sel). */
 static ts_status modulation(ts_adaln *a, ts_eval e, ts_tensor table, ts_tensor of, ts_tensor *m)
 {
     ts_status st = TS_OK;
@@ -232,7 +278,9 @@ static ts_status modulation(ts_adaln *a, ts_eval e, ts_tensor table, ts_tensor o
     long n = table.dim[1];
     *m = ts_adaln_take(a, TS_F32, rows, table.dim[0] * n);
     for (int r = 0; r < rows; r++)
-        for (long k = 0; k < table.dim[0]; k++) TRY(ts_adaln_add(a, ts_row_range(table, k, 1), ts_row_range(of, row[r], 1), ts_columns(ts_row_range(*m, r, 1), k * n, n)));
+        for (long k = 0; k < table.dim[0]; k++)
+            TRY(ts_adaln_add(a, ts_row_range(table, k, 1), ts_row_range(of, row[r], 1),
+                             ts_columns(ts_row_range(*m, r, 1), k * n, n)));
 done:
     return st;
 }
@@ -241,11 +289,18 @@ done:
 static ts_status modulated(ts_adaln *a, ts_eval e, ts_tensor m, int at, ts_tensor h, ts_tensor y)
 {
     long D = a->info.dim;
-    return ts_norm_op(a->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER, .eps = a->info.eps, .x = h, .scale = ts_columns(m, (at + 1) * D, D), .shift = ts_columns(m, at * D, D), .sel = e.sel, .y = y});
+    return ts_norm_op(a->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
+                                             .eps = a->info.eps,
+                                             .x = h,
+                                             .scale = ts_columns(m, (at + 1) * D, D),
+                                             .shift = ts_columns(m, at * D, D),
+                                             .sel = e.sel,
+                                             .y = y});
 }
 
 /* h += gate l(x); gate: columns of m at D `at`, or none (m absent). */
-static ts_status add_gated(ts_adaln *a, const ts_layer *l, ts_tensor x, ts_eval e, ts_tensor m, int at, ts_tensor h)
+static ts_status add_gated(ts_adaln *a, const ts_layer *l, ts_tensor x, ts_eval e, ts_tensor m,
+                           int at, ts_tensor h)
 {
     long D = a->info.dim;
     ts_linear op = {.x = x, .w = l->w, .b = l->b, .resid = h, .y = h};
@@ -261,16 +316,20 @@ static ts_tensor heads(const ts_adaln *a, ts_tensor t)
 
 static ts_status turn(ts_adaln *a, ts_tensor x)
 {
-    return ts_there(a->cos) ? ts_rope_op(a->ctx->dev, (ts_rope){.x = heads(a, x), .cos = a->cos, .sin = a->sin}) : TS_OK;
+    return ts_there(a->cos)
+               ? ts_rope_op(a->ctx->dev, (ts_rope){.x = heads(a, x), .cos = a->cos, .sin = a->sin})
+               : TS_OK;
 }
 
-static ts_status self_attention(ts_adaln *a, const ts_adaln_attention *t, ts_eval e, ts_attn *attn, int attn_layer, ts_tensor m, ts_tensor h)
+static ts_status self_attention(ts_adaln *a, const ts_adaln_attention *t, ts_eval e, ts_attn *attn,
+                                int attn_layer, ts_tensor m, ts_tensor h)
 {
     ts_status st;
     long N = a->grid.N, D = a->info.dim;
     ts_dtype act = a->ctx->act;
     size_t mark = ts_mark(&a->ctx->arena);
-    ts_tensor n = ts_adaln_take(a, act, N, D), q = ts_adaln_take(a, act, N, D), k = ts_adaln_take(a, act, N, D), v = ts_adaln_take(a, act, N, D);
+    ts_tensor n = ts_adaln_take(a, act, N, D), q = ts_adaln_take(a, act, N, D),
+              k = ts_adaln_take(a, act, N, D), v = ts_adaln_take(a, act, N, D);
     TRY(modulated(a, e, m, 0, h, n));
     TRY(linear(a, &t->q, n, TS_ACT_NONE, q));
     TRY(linear(a, &t->k, n, TS_ACT_NONE, k));
@@ -292,33 +351,51 @@ static ts_tensor batch_of_one(const ts_adaln *a, ts_tensor t)
     return (ts_tensor){t.p, t.type, 4, {1, t.dim[0], a->info.heads, a->info.head_dim}, t.ld};
 }
 
-static ts_status cross_attention(ts_adaln *a, int layer, const ts_adaln_block *b, ts_eval e, ts_tensor h)
+static ts_status cross_attention(ts_adaln *a, int layer, const ts_adaln_block *b, ts_eval e,
+                                 ts_tensor h)
 {
     ts_status st;
     ts_device *dev = a->ctx->dev;
     long N = a->grid.N, D = a->info.dim, first = a->text[e.slot].first, rows = a->text[e.slot].rows;
     size_t mark = ts_mark(&a->ctx->arena);
-    ts_tensor n = ts_adaln_take(a, a->ctx->act, N, D), q = ts_adaln_take(a, a->ctx->act, N, D), bias = {0};
-    ts_tensor k = ts_row_range(text_part(a, layer, 0), first, rows), v = ts_row_range(text_part(a, layer, 1), first, rows);
-    if (a->text[e.slot].zeros) bias = ts_tensor_of(ts_at(a->bias.p, (size_t)first * sizeof(float)), TS_F32, TS_DIM(1, 1, rows));
-    if (b->norm_w) TRY(ts_norm_op(dev, (ts_norm){.kind = TS_NORM_LAYER, .eps = a->info.eps, .x = h, .w = b->norm_w, .b = b->norm_b, .y = n}));
-    else TRY(ts_cast(dev, h, n));
+    ts_tensor n = ts_adaln_take(a, a->ctx->act, N, D), q = ts_adaln_take(a, a->ctx->act, N, D),
+              bias = {0};
+    ts_tensor k = ts_row_range(text_part(a, layer, 0), first, rows),
+              v = ts_row_range(text_part(a, layer, 1), first, rows);
+    if (a->text[e.slot].zeros)
+        bias = ts_tensor_of(ts_at(a->bias.p, (size_t)first * sizeof(float)), TS_F32,
+                            TS_DIM(1, 1, rows));
+    if (b->norm_w)
+        TRY(ts_norm_op(dev, (ts_norm){.kind = TS_NORM_LAYER,
+                                      .eps = a->info.eps,
+                                      .x = h,
+                                      .w = b->norm_w,
+                                      .b = b->norm_b,
+                                      .y = n}));
+    else
+        TRY(ts_cast(dev, h, n));
     TRY(linear(a, &b->cross.q, n, TS_ACT_NONE, q));
     TRY(rms(a, b->cross.norm_q, q));
-    TRY(ts_attention_op(dev, (ts_attention){.q = batch_of_one(a, q), .k = batch_of_one(a, k), .v = batch_of_one(a, v), .out = batch_of_one(a, n),
-                                            .scale = (float)(1 / sqrt((double)a->info.head_dim)), .bias = bias}));
+    TRY(ts_attention_op(dev, (ts_attention){.q = batch_of_one(a, q),
+                                            .k = batch_of_one(a, k),
+                                            .v = batch_of_one(a, v),
+                                            .out = batch_of_one(a, n),
+                                            .scale = (float)(1 / sqrt((double)a->info.head_dim)),
+                                            .bias = bias}));
     TRY(add_gated(a, &b->cross.o, n, e, (ts_tensor){0}, 0, h));
 done:
     ts_release(&a->ctx->arena, mark);
     return st;
 }
 
-static ts_status feed_forward(ts_adaln *a, const ts_adaln_block *b, ts_eval e, ts_tensor m, ts_tensor h)
+static ts_status feed_forward(ts_adaln *a, const ts_adaln_block *b, ts_eval e, ts_tensor m,
+                              ts_tensor h)
 {
     ts_status st;
     long N = a->grid.N;
     size_t mark = ts_mark(&a->ctx->arena);
-    ts_tensor n = ts_adaln_take(a, a->ctx->act, N, a->info.dim), u = ts_adaln_take(a, a->ctx->act, N, b->up.w->t.dim[0]);
+    ts_tensor n = ts_adaln_take(a, a->ctx->act, N, a->info.dim),
+              u = ts_adaln_take(a, a->ctx->act, N, b->up.w->t.dim[0]);
     TRY(modulated(a, e, m, 3, h, n));
     TRY(linear(a, &b->up, n, TS_ACT_GELU_TANH, u));
     TRY(add_gated(a, &b->down, u, e, m, 5, h));
@@ -327,7 +404,8 @@ done:
     return st;
 }
 
-ts_status ts_adaln_run_block(void *self, int layer, ts_eval e, ts_attn *attn, int attn_layer, ts_tensor h)
+ts_status ts_adaln_run_block(void *self, int layer, ts_eval e, ts_attn *attn, int attn_layer,
+                             ts_tensor h)
 {
     ts_status st;
     ts_adaln *a = self;
@@ -347,12 +425,17 @@ done:
 static ts_status unpatchify(ts_adaln *a, ts_tensor o, ts_tensor v)
 {
     const int *p = a->info.patch;
-    long C = v.dim[0], F = v.dim[1], H = v.dim[2], W = v.dim[3], K = o.dim[1], gh = a->grid.H, gw = a->grid.W;
-    return ts_copy_op(a->ctx->dev, (ts_copy){
-        .src = o.p, .dst = v.p, .stype = TS_F32, .dtype = TS_F32, .nd = 7,
-        .dim = {a->grid.F, gh, gw, p[0], p[1], p[2], C},
-        .ss = {gh * gw * K, gw * K, K, p[1] * p[2] * C, p[2] * C, C, 1},
-        .ds = {p[0] * H * W, p[1] * W, p[2], H * W, W, 1, F * H * W}});
+    long C = v.dim[0], F = v.dim[1], H = v.dim[2], W = v.dim[3], K = o.dim[1], gh = a->grid.H,
+         gw = a->grid.W;
+    return ts_copy_op(a->ctx->dev,
+                      (ts_copy){.src = o.p,
+                                .dst = v.p,
+                                .stype = TS_F32,
+                                .dtype = TS_F32,
+                                .nd = 7,
+                                .dim = {a->grid.F, gh, gw, p[0], p[1], p[2], C},
+                                .ss = {gh * gw * K, gw * K, K, p[1] * p[2] * C, p[2] * C, C, 1},
+                                .ds = {p[0] * H * W, p[1] * W, p[2], H * W, W, 1, F * H * W}});
 }
 
 ts_status ts_adaln_leave(void *self, ts_eval e, ts_tensor h, ts_tensor v)
@@ -361,7 +444,8 @@ ts_status ts_adaln_leave(void *self, ts_eval e, ts_tensor h, ts_tensor v)
     ts_adaln *a = self;
     long N = a->grid.N, D = a->info.dim;
     size_t mark = ts_mark(&a->ctx->arena);
-    ts_tensor m, n = ts_adaln_take(a, TS_F32, N, D), o = ts_adaln_take(a, TS_F32, N, a->out.w->t.dim[0]);
+    ts_tensor m, n = ts_adaln_take(a, TS_F32, N, D),
+                 o = ts_adaln_take(a, TS_F32, N, a->out.w->t.dim[0]);
     TRY(modulation(a, e, ts_view(a->table->t, TS_DIM(2, D)), a->emb, &m));
     TRY(modulated(a, e, m, 0, h, n));
     TRY(linear(a, &a->out, n, TS_ACT_NONE, o));

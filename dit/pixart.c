@@ -1,47 +1,74 @@
-/* PixArtTransformer2DModel (PixArt-alpha and PixArt-Sigma), as diffusers defines it (models/transformers/pixart_transformer_2d.py; Chen et al., PixArt-alpha, 2023): config, weights and what is
- * made once a run. With t the timestep, c the text; the sizes only where the checkpoint has their embedders:
+/* PixArtTransformer2DModel (PixArt-alpha and PixArt-Sigma), as diffusers defines it
+ * (models/transformers/pixart_transformer_2d.py; Chen et al., PixArt-alpha, 2023): config, weights
+ * and what is made once a run. With t the timestep, c the text; the sizes only where the checkpoint
+ * has their embedders:
  *
- *   emb = mlp(sincos(t)) + [mlp_r(sincos(height)) mlp_r(sincos(width)) mlp_a(sincos(height / width))],  e = W silu(emb),  text = mlp(c)
+ *   emb = mlp(sincos(t)) + [mlp_r(sincos(height)) mlp_r(sincos(width)) mlp_a(sincos(height /
+ *   width))],  e = W silu(emb),  text = mlp(c)
  *
- * Positions are fixed: [sin(x w) cos(x w) sin(y w) cos(y w)], w_i = 10000^(-4 i / D), with x and y stretched so that every grid spans that of the training size. Blocks are those of adaln.c, without
- * rms, rope or a norm before cross-attention. Padded rows of the text are masked in the reference (-10000 on their logits leaves exactly 0 of them in f32), so only the real rows are keys. Of the
- * output's channels the first half is the noise, the second a variance that samplers do not use. */
+ * Positions are fixed: [sin(x w) cos(x w) sin(y w) cos(y w)], w_i = 10000^(-4 i / D), with x and y
+ * stretched so that every grid spans that of the training size. Blocks are those of adaln.c,
+ * without rms, rope or a norm before cross-attention. Padded rows of the text are masked in the
+ * reference (-10000 on their logits leaves exactly 0 of them in f32), so only the real rows are
+ * keys. Of the output's channels the first half is the noise, the second a variance that samplers
+ * do not use. */
 #include "dit/adaln.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FREQ = 256 };                                      /* of sincos */
-enum { SAMPLE_SIZE, CROSS_DIM, CAPTION_DIM, SCALE_BITS }; /* indices into ts_dit_info.params; CAPTION_DIM 0: the text enters as it is; SCALE_BITS: the interpolation scale, a double's bits */
+enum { FREQ = 256 }; /* of sincos */
+/* indices into ts_dit_info.params; CAPTION_DIM 0: the text enters as it is; SCALE_BITS: the
+ * interpolation scale, a double's bits */
+enum { SAMPLE_SIZE, CROSS_DIM, CAPTION_DIM, SCALE_BITS };
 
 typedef struct {
     ts_adaln base;
-    double scale;         /* of positions */
+    double scale; /* of positions */
     ts_layer time1, time2, modulate, text1, text2, size1, size2, aspect1, aspect2;
-    bool sized;           /* the checkpoint has size1 .. aspect2 */
-    int height, width;    /* of the picture in pixels */
+    bool sized;        /* the checkpoint has size1 .. aspect2 */
+    int height, width; /* of the picture in pixels */
 } pixart;
 
 /* ---- describe ---- */
 
 static ts_status sane(ts_ctx *ctx, const char *path, const ts_dit_info *o, double scale)
 {
-    const struct { const char *key; long got, least, most; } range[] = {
-        {"num_layers", o->layers, 1, 4096}, {"num_attention_heads", o->heads, 1, 4096}, {"attention_head_dim", o->head_dim, 1, 4096}, {"in_channels", o->in_channels, 1, 1 << 12},
-        {"out_channels", o->out_channels, 1, 1 << 12}, {"caption_channels", o->params[CAPTION_DIM], 0, 1 << 20}, {"cross_attention_dim", o->params[CROSS_DIM], 1, 1 << 20},
-        {"sample_size", o->params[SAMPLE_SIZE], 1, 1 << 14}, {"patch_size", o->patch[1], 1, 64},
+    const struct {
+        const char *key;
+        long got, least, most;
+    } range[] = {
+        {"num_layers", o->layers, 1, 4096},
+        {"num_attention_heads", o->heads, 1, 4096},
+        {"attention_head_dim", o->head_dim, 1, 4096},
+        {"in_channels", o->in_channels, 1, 1 << 12},
+        {"out_channels", o->out_channels, 1, 1 << 12},
+        {"caption_channels", o->params[CAPTION_DIM], 0, 1 << 20},
+        {"cross_attention_dim", o->params[CROSS_DIM], 1, 1 << 20},
+        {"sample_size", o->params[SAMPLE_SIZE], 1, 1 << 14},
+        {"patch_size", o->patch[1], 1, 64},
     };
     long D = (long)o->heads * o->head_dim;
     for (size_t i = 0; i < sizeof range / sizeof *range; i++)
         if (range[i].got < range[i].least || range[i].got > range[i].most)
-            return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" is %ld, expected %ld to %ld", path, range[i].key, range[i].got, range[i].least, range[i].most);
+            return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" is %ld, expected %ld to %ld", path,
+                           range[i].key, range[i].got, range[i].least, range[i].most);
     if (o->params[SAMPLE_SIZE] < o->patch[1])
-        return ts_fail(&ctx->err, TS_EMODEL, "%s: \"sample_size\" is %ld, expected at least the \"patch_size\" of %d", path, o->params[SAMPLE_SIZE], o->patch[1]);
-    if (!(scale > 0 && scale < 1e6)) return ts_fail(&ctx->err, TS_EMODEL, "%s: \"interpolation_scale\" is %g, expected a number above 0", path, scale);
-    if (D % 4) return ts_fail(&ctx->err, TS_EMODEL, "%s: %d heads of %d are a width of %ld, expected a multiple of 4", path, o->heads, o->head_dim, D);
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"sample_size\" is %ld, expected at least the \"patch_size\" of %d",
+                       path, o->params[SAMPLE_SIZE], o->patch[1]);
+    if (!(scale > 0 && scale < 1e6))
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"interpolation_scale\" is %g, expected a number above 0", path, scale);
+    if (D % 4)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: %d heads of %d are a width of %ld, expected a multiple of 4", path,
+                       o->heads, o->head_dim, D);
     if (o->params[CAPTION_DIM] && o->params[CROSS_DIM] != D)
-        return ts_fail(&ctx->err, TS_EMODEL, "%s: \"cross_attention_dim\" is %ld, but the projected caption has %ld", path, o->params[CROSS_DIM], D);
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"cross_attention_dim\" is %ld, but the projected caption has %ld",
+                       path, o->params[CROSS_DIM], D);
     return TS_OK;
 }
 
@@ -50,7 +77,8 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
     ts_status st;
     int sample = 128, patch = 2, cross = 1152, caption = 0;
     double eps = 1e-6, scale = 0;
-    *o = (ts_dit_info){.layers = 28, .heads = 16, .head_dim = 72, .in_channels = 4, .out_channels = 8};
+    *o = (ts_dit_info){
+        .layers = 28, .heads = 16, .head_dim = 72, .in_channels = 4, .out_channels = 8};
     const ts_key key[] = {
         {"num_attention_heads", TS_KEY_INT, &o->heads, 0, NULL, NULL},
         {"attention_head_dim", TS_KEY_INT, &o->head_dim, 0, NULL, NULL},
@@ -68,7 +96,9 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
         {"norm_type", TS_KEY_ONLY, NULL, 0, NULL, "\"ada_norm_single\""},
         {"norm_elementwise_affine", TS_KEY_ONLY, NULL, 0, NULL, "false"},
         {"attention_type", TS_KEY_ONLY, NULL, 0, NULL, "\"default\""},
-        {"use_additional_conditions", TS_KEY_ONLY, NULL, 0, NULL, "true|false|null"}, /* what counts is whether the checkpoint has the embedders: some files say nothing, some the wrong thing */
+        /* what counts is whether the checkpoint has the embedders: some files say nothing, some the
+         * wrong thing */
+        {"use_additional_conditions", TS_KEY_ONLY, NULL, 0, NULL, "true|false|null"},
         {"double_self_attention", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
         {"only_cross_attention", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
         {"num_vector_embeds", TS_KEY_ONLY, NULL, 0, NULL, "null"},
@@ -80,8 +110,10 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
         {"use_linear_projection", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
     };
     TRY(ts_config_read(ctx, config, path, key, (int)(sizeof key / sizeof *key)));
-    if (!cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(config, "interpolation_scale"))) scale = sample / 64 > 1 ? sample / 64 : 1;
-    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(config, "out_channels"))) o->out_channels = o->in_channels;
+    if (!cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(config, "interpolation_scale")))
+        scale = sample / 64 > 1 ? sample / 64 : 1;
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(config, "out_channels")))
+        o->out_channels = o->in_channels;
     o->patch[0] = 1, o->patch[1] = o->patch[2] = patch;
     o->text_dim = caption ? caption : cross;
     o->sample_size = sample;
@@ -102,15 +134,21 @@ static ts_status bind_embedders(pixart *p)
     ts_weights *ws = p->base.weights;
     long D = p->base.info.dim, third = D / 3, caption = p->base.info.params[CAPTION_DIM];
     int g = ts_adaln_group_embed(&p->base);
-    TRY(ts_find_linear(ws, g, &p->time1, D, FREQ, true, "adaln_single.emb.timestep_embedder.linear_1"));
-    TRY(ts_find_linear(ws, g, &p->time2, D, D, true, "adaln_single.emb.timestep_embedder.linear_2"));
+    TRY(ts_find_linear(ws, g, &p->time1, D, FREQ, true,
+                       "adaln_single.emb.timestep_embedder.linear_1"));
+    TRY(ts_find_linear(ws, g, &p->time2, D, D, true,
+                       "adaln_single.emb.timestep_embedder.linear_2"));
     TRY(ts_find_linear(ws, g, &p->modulate, 6 * D, D, true, "adaln_single.linear"));
     p->sized = ts_weights_has(ws, "adaln_single.emb.resolution_embedder.linear_1.weight");
     if (p->sized) {
-        TRY(ts_find_linear(ws, g, &p->size1, third, FREQ, true, "adaln_single.emb.resolution_embedder.linear_1"));
-        TRY(ts_find_linear(ws, g, &p->size2, third, third, true, "adaln_single.emb.resolution_embedder.linear_2"));
-        TRY(ts_find_linear(ws, g, &p->aspect1, third, FREQ, true, "adaln_single.emb.aspect_ratio_embedder.linear_1"));
-        TRY(ts_find_linear(ws, g, &p->aspect2, third, third, true, "adaln_single.emb.aspect_ratio_embedder.linear_2"));
+        TRY(ts_find_linear(ws, g, &p->size1, third, FREQ, true,
+                           "adaln_single.emb.resolution_embedder.linear_1"));
+        TRY(ts_find_linear(ws, g, &p->size2, third, third, true,
+                           "adaln_single.emb.resolution_embedder.linear_2"));
+        TRY(ts_find_linear(ws, g, &p->aspect1, third, FREQ, true,
+                           "adaln_single.emb.aspect_ratio_embedder.linear_1"));
+        TRY(ts_find_linear(ws, g, &p->aspect2, third, third, true,
+                           "adaln_single.emb.aspect_ratio_embedder.linear_2"));
     }
     if (caption) {
         TRY(ts_find_linear(ws, g, &p->text1, D, caption, true, "caption_projection.linear_1"));
@@ -130,13 +168,19 @@ static ts_status bind(void *self, ts_ctx *ctx, const ts_dit_info *info, ts_weigh
     TRY(ts_adaln_bind(a, ctx, info, ws));
     for (int i = 0; i < info->layers; i++) {
         TRY(ts_adaln_bind_block(a, i, "transformer_blocks", "ff", info->params[CROSS_DIM], 4 * D));
-        TRY(ts_find_vector(ws, i, &a->block[i].table, 2, (long[]){6, D}, "transformer_blocks.%d.scale_shift_table", i));
+        TRY(ts_find_vector(ws, i, &a->block[i].table, 2, (long[]){6, D},
+                           "transformer_blocks.%d.scale_shift_table", i));
     }
-    TRY(ts_find_conv(ws, ts_adaln_group_ends(a), &a->patch, 4, (long[]){D, info->in_channels, side, side}, "pos_embed.proj"));
-    TRY(ts_find_linear(ws, ts_adaln_group_ends(a), &a->out, side * side * info->out_channels, D, true, "proj_out"));
-    TRY(ts_find_vector(ws, ts_adaln_group_ends(a), &a->table, 2, (long[]){2, D}, "scale_shift_table"));
+    TRY(ts_find_conv(ws, ts_adaln_group_ends(a), &a->patch, 4,
+                     (long[]){D, info->in_channels, side, side}, "pos_embed.proj"));
+    TRY(ts_find_linear(ws, ts_adaln_group_ends(a), &a->out, side * side * info->out_channels, D,
+                       true, "proj_out"));
+    TRY(ts_find_vector(ws, ts_adaln_group_ends(a), &a->table, 2, (long[]){2, D},
+                       "scale_shift_table"));
     TRY(bind_embedders(p));
-    if (p->sized && D % 3) TRY(ts_fail(&ctx->err, TS_EMODEL, "a width of %ld with size conditions, expected a multiple of 3", D));
+    if (p->sized && D % 3)
+        TRY(ts_fail(&ctx->err, TS_EMODEL,
+                    "a width of %ld with size conditions, expected a multiple of 3", D));
 done:
     return st;
 }
@@ -159,16 +203,20 @@ static ts_status add_size(pixart *p)
     ts_tensor part = ts_adaln_take(a, TS_F32, 3, third), row = ts_view(part, TS_DIM(1, D));
     TRY(ts_adaln_embed(a, &p->size1, &p->size2, s, 2, ts_row_range(part, 0, 2)));
     TRY(ts_adaln_embed(a, &p->aspect1, &p->aspect2, &aspect, 1, ts_row_range(part, 2, 1)));
-    for (long i = 0; i < a->emb.dim[0]; i++) TRY(ts_adaln_add(a, ts_row_range(a->emb, i, 1), row, ts_row_range(a->emb, i, 1)));
+    for (long i = 0; i < a->emb.dim[0]; i++)
+        TRY(ts_adaln_add(a, ts_row_range(a->emb, i, 1), row, ts_row_range(a->emb, i, 1)));
 done:
     return st;
 }
 
-/* [sin(v w_0) .., cos(v w_0) ..] of the n positions v = i / (n / base) / scale of an axis: [n, D / 2]. Positions in f32, angles in f64, as the oracle's. */
+/* [sin(v w_0) .., cos(v w_0) ..] of the n positions v = i / (n / base) / scale of an axis: [n, D /
+ * 2]. Positions in f32, angles in f64, as the oracle's. */
 static void axis_rows(const pixart *p, long n, float *out)
 {
     long quarter = p->base.info.dim / 4;
-    float stretch = (float)((double)n / (double)(p->base.info.params[SAMPLE_SIZE] / p->base.info.patch[1])), scale = (float)p->scale;
+    float stretch = (float)((double)n /
+                            (double)(p->base.info.params[SAMPLE_SIZE] / p->base.info.patch[1])),
+          scale = (float)p->scale;
     for (long i = 0; i < n; i++) {
         float v = (float)i / stretch / scale;
         for (long k = 0; k < quarter; k++) {
@@ -187,8 +235,14 @@ static ts_status prepare_positions(pixart *p)
     long H = a->grid.H, W = a->grid.W, D = a->info.dim, half = D / 2;
     float *host = malloc((size_t)((H > W ? H : W) * half) * sizeof *host);
     ts_tensor x = ts_adaln_take(a, TS_F32, W, half), y = ts_adaln_take(a, TS_F32, H, half);
-    ts_copy c = {.dst = a->positions.p, .stype = TS_F32, .dtype = TS_F32, .nd = 4, .dim = {a->grid.F, H, W, half}, .ds = {H * W * D, W * D, D, 1}};
-    if (!host) TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ldx%ld tokens: out of memory", W, H));
+    ts_copy c = {.dst = a->positions.p,
+                 .stype = TS_F32,
+                 .dtype = TS_F32,
+                 .nd = 4,
+                 .dim = {a->grid.F, H, W, half},
+                 .ds = {H * W * D, W * D, D, 1}};
+    if (!host)
+        TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ldx%ld tokens: out of memory", W, H));
     axis_rows(p, W, host);
     TRY(ts_adaln_upload(a, x, host));
     axis_rows(p, H, host);
@@ -210,20 +264,26 @@ static ts_status prepare_text(pixart *p, const ts_dit_text *text, int texts)
     ts_ctx *ctx = a->ctx;
     ts_tensor c;
     TRY(ts_adaln_text(a, text, texts, &p->text1, &p->text2, &c));
-    for (int i = 0; i < texts && ctx->tap && !ctx->dev->counting; i++) TRY(ctx->tap(ctx->tap_user, "caption_projection", ts_row_range(c, a->text[i].first, a->text[i].rows)));
+    for (int i = 0; i < texts && ctx->tap && !ctx->dev->counting; i++)
+        TRY(ctx->tap(ctx->tap_user, "caption_projection",
+                     ts_row_range(c, a->text[i].first, a->text[i].rows)));
     TRY(ts_adaln_keys_and_values(a, c));
 done:
     return st;
 }
 
-static ts_status prepare(void *self, const ts_grid *grid, const ts_dit_text *text, int texts, const float *t, int nt)
+static ts_status prepare(void *self, const ts_grid *grid, const ts_dit_text *text, int texts,
+                         const float *t, int nt)
 {
     ts_status st;
     pixart *p = self;
     ts_adaln *a = &p->base;
     ts_err *err = &a->ctx->err;
-    if (grid->F != 1) return ts_fail(err, TS_EUSAGE, "%d frames, but this model draws pictures", grid->F);
-    if (p->sized && (p->height < 1 || p->width < 1)) return ts_fail(err, TS_EUSAGE, "a picture of %dx%d pixels: this model has to know the size", p->width, p->height);
+    if (grid->F != 1)
+        return ts_fail(err, TS_EUSAGE, "%d frames, but this model draws pictures", grid->F);
+    if (p->sized && (p->height < 1 || p->width < 1))
+        return ts_fail(err, TS_EUSAGE, "a picture of %dx%d pixels: this model has to know the size",
+                       p->width, p->height);
     TRY(ts_adaln_begin(a, grid, text, texts, ts_dit_pixart.text_rows, nt));
     a->positions = ts_adaln_take(a, TS_F32, grid->N, a->info.dim);
     size_t mark = ts_mark(&a->ctx->arena);

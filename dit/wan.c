@@ -1,9 +1,11 @@
-/* WanTransformer3DModel (Wan 2.1 and 2.2, text to video), as diffusers defines it (models/transformers/transformer_wan.py): config, weights and what is made once a run. With t the timestep,
- * c the text:
+/* WanTransformer3DModel (Wan 2.1 and 2.2, text to video), as diffusers defines it
+ * (models/transformers/transformer_wan.py): config, weights and what is made once a run. With t the
+ * timestep, c the text:
  *
  *   emb = mlp(sincos(t)), e = proj(silu(emb)), text = mlp(c)
  *
- * Queries and keys have their rms taken over all heads together and are turned by their positions; blocks are those of adaln.c. Image-to-video variants (image_dim, added_kv_proj_dim) are
+ * Queries and keys have their rms taken over all heads together and are turned by their positions;
+ * blocks are those of adaln.c. Image-to-video variants (image_dim, added_kv_proj_dim) are
  * refused. */
 #include "dit/adaln.h"
 
@@ -22,16 +24,34 @@ typedef struct {
 
 static ts_status sane(ts_ctx *ctx, const char *path, const ts_dit_info *o)
 {
-    const struct { const char *key; long got, least, most; } range[] = {
-        {"num_layers", o->layers, 1, 4096}, {"num_attention_heads", o->heads, 1, 4096}, {"attention_head_dim", o->head_dim, 2, 4096}, {"in_channels", o->in_channels, 1, 1 << 16},
-        {"out_channels", o->out_channels, 1, 1 << 16}, {"text_dim", o->text_dim, 1, 1 << 20}, {"freq_dim", o->params[FREQ_DIM], 2, 1 << 16}, {"ffn_dim", o->params[FFN_DIM], 1, 1 << 24},
-        {"rope_max_seq_len", o->params[ROPE_MAX], 1, 1 << 24}, {"patch_size", o->patch[0], 1, 64}, {"patch_size", o->patch[1], 1, 64}, {"patch_size", o->patch[2], 1, 64},
+    const struct {
+        const char *key;
+        long got, least, most;
+    } range[] = {
+        {"num_layers", o->layers, 1, 4096},
+        {"num_attention_heads", o->heads, 1, 4096},
+        {"attention_head_dim", o->head_dim, 2, 4096},
+        {"in_channels", o->in_channels, 1, 1 << 16},
+        {"out_channels", o->out_channels, 1, 1 << 16},
+        {"text_dim", o->text_dim, 1, 1 << 20},
+        {"freq_dim", o->params[FREQ_DIM], 2, 1 << 16},
+        {"ffn_dim", o->params[FFN_DIM], 1, 1 << 24},
+        {"rope_max_seq_len", o->params[ROPE_MAX], 1, 1 << 24},
+        {"patch_size", o->patch[0], 1, 64},
+        {"patch_size", o->patch[1], 1, 64},
+        {"patch_size", o->patch[2], 1, 64},
     };
     for (size_t i = 0; i < sizeof range / sizeof *range; i++)
         if (range[i].got < range[i].least || range[i].got > range[i].most)
-            return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" is %ld, expected %ld to %ld", path, range[i].key, range[i].got, range[i].least, range[i].most);
-    if (o->head_dim % 2) return ts_fail(&ctx->err, TS_EMODEL, "%s: \"attention_head_dim\" is %d, expected an even number", path, o->head_dim);
-    if (o->params[FREQ_DIM] % 2) return ts_fail(&ctx->err, TS_EMODEL, "%s: \"freq_dim\" is %ld, expected an even number", path, o->params[FREQ_DIM]);
+            return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" is %ld, expected %ld to %ld", path,
+                           range[i].key, range[i].got, range[i].least, range[i].most);
+    if (o->head_dim % 2)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"attention_head_dim\" is %d, expected an even number", path,
+                       o->head_dim);
+    if (o->params[FREQ_DIM] % 2)
+        return ts_fail(&ctx->err, TS_EMODEL, "%s: \"freq_dim\" is %ld, expected an even number",
+                       path, o->params[FREQ_DIM]);
     return TS_OK;
 }
 
@@ -41,7 +61,13 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
     int freq = 256, ffn = 13824, rope = 1024, patches = 3;
     bool cross_norm = true;
     double eps = 1e-6;
-    *o = (ts_dit_info){.layers = 40, .heads = 40, .head_dim = 128, .in_channels = 16, .out_channels = -1, .patch = {1, 2, 2}, .text_dim = 4096};
+    *o = (ts_dit_info){.layers = 40,
+                       .heads = 40,
+                       .head_dim = 128,
+                       .in_channels = 16,
+                       .out_channels = -1,
+                       .patch = {1, 2, 2},
+                       .text_dim = 4096};
     const ts_key key[] = {
         {"patch_size", TS_KEY_INTS, o->patch, 3, &patches, NULL},
         {"num_attention_heads", TS_KEY_INT, &o->heads, 0, NULL, NULL},
@@ -62,10 +88,15 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
     };
     TRY(ts_config_read(ctx, config, path, key, (int)(sizeof key / sizeof *key)));
     const cJSON *out = cJSON_GetObjectItemCaseSensitive(config, "out_channels");
-    if (!out) o->out_channels = 16;
-    else if (cJSON_IsNull(out)) o->out_channels = o->in_channels;
-    if (patches != 3) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: \"patch_size\" has %d numbers, expected 3", path, patches));
-    o->params[FREQ_DIM] = freq, o->params[FFN_DIM] = ffn, o->params[CROSS_NORM] = cross_norm, o->params[ROPE_MAX] = rope;
+    if (!out)
+        o->out_channels = 16;
+    else if (cJSON_IsNull(out))
+        o->out_channels = o->in_channels;
+    if (patches != 3)
+        TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: \"patch_size\" has %d numbers, expected 3", path,
+                    patches));
+    o->params[FREQ_DIM] = freq, o->params[FFN_DIM] = ffn, o->params[CROSS_NORM] = cross_norm,
+    o->params[ROPE_MAX] = rope;
     o->eps = (float)eps;
     TRY(sane(ctx, path, o));
     o->dim = o->heads * o->head_dim;
@@ -75,7 +106,8 @@ done:
 
 /* ---- bind ---- */
 
-static ts_status bind_norms(ts_weights *ws, int group, int kv, ts_adaln_attention *a, long D, int layer, const char *name)
+static ts_status bind_norms(ts_weights *ws, int group, int kv, ts_adaln_attention *a, long D,
+                            int layer, const char *name)
 {
     ts_status st;
     TRY(ts_find_vector(ws, group, &a->norm_q, 1, &D, "blocks.%d.%s.norm_q.weight", layer, name));
@@ -112,14 +144,20 @@ static ts_status bind(void *self, ts_ctx *ctx, const ts_dit_info *info, ts_weigh
     TRY(ts_adaln_bind(a, ctx, info, ws));
     int ends = ts_adaln_group_ends(a), embed = ts_adaln_group_embed(a);
     for (int i = 0; i < info->layers; i++) TRY(bind_block(a, i));
-    TRY(ts_find_conv(ws, ends, &a->patch, 5, (long[]){D, info->in_channels, p[0], p[1], p[2]}, "patch_embedding"));
-    TRY(ts_find_linear(ws, ends, &a->out, (long)p[0] * p[1] * p[2] * info->out_channels, D, true, "proj_out"));
+    TRY(ts_find_conv(ws, ends, &a->patch, 5, (long[]){D, info->in_channels, p[0], p[1], p[2]},
+                     "patch_embedding"));
+    TRY(ts_find_linear(ws, ends, &a->out, (long)p[0] * p[1] * p[2] * info->out_channels, D, true,
+                       "proj_out"));
     TRY(ts_find_vector(ws, ends, &a->table, 3, (long[]){1, 2, D}, "scale_shift_table"));
-    TRY(ts_find_linear(ws, embed, &w->time1, D, freq, true, "condition_embedder.time_embedder.linear_1"));
-    TRY(ts_find_linear(ws, embed, &w->time2, D, D, true, "condition_embedder.time_embedder.linear_2"));
+    TRY(ts_find_linear(ws, embed, &w->time1, D, freq, true,
+                       "condition_embedder.time_embedder.linear_1"));
+    TRY(ts_find_linear(ws, embed, &w->time2, D, D, true,
+                       "condition_embedder.time_embedder.linear_2"));
     TRY(ts_find_linear(ws, embed, &w->time_proj, 6 * D, D, true, "condition_embedder.time_proj"));
-    TRY(ts_find_linear(ws, embed, &w->text1, D, info->text_dim, true, "condition_embedder.text_embedder.linear_1"));
-    TRY(ts_find_linear(ws, embed, &w->text2, D, D, true, "condition_embedder.text_embedder.linear_2"));
+    TRY(ts_find_linear(ws, embed, &w->text1, D, info->text_dim, true,
+                       "condition_embedder.text_embedder.linear_1"));
+    TRY(ts_find_linear(ws, embed, &w->text2, D, D, true,
+                       "condition_embedder.text_embedder.linear_2"));
 done:
     return st;
 }
@@ -137,27 +175,36 @@ static void axis_widths(long head_dim, long width[3])
 static ts_status spread(ts_adaln *a, int axis, ts_tensor from, ts_tensor to, long column)
 {
     long half = a->info.head_dim / 2, H = a->grid.H, W = a->grid.W, n = from.dim[1];
-    ts_copy c = {.src = from.p, .dst = ts_at(to.p, (size_t)column * sizeof(float)), .stype = TS_F32, .dtype = TS_F32, .nd = 4,
-                 .dim = {a->grid.F, H, W, n}, .ss = {0, 0, 0, 1}, .ds = {H * W * half, W * half, half, 1}};
+    ts_copy c = {.src = from.p,
+                 .dst = ts_at(to.p, (size_t)column * sizeof(float)),
+                 .stype = TS_F32,
+                 .dtype = TS_F32,
+                 .nd = 4,
+                 .dim = {a->grid.F, H, W, n},
+                 .ss = {0, 0, 0, 1},
+                 .ds = {H * W * half, W * half, half, 1}};
     c.ss[axis] = n;
     return ts_copy_op(a->ctx->dev, c);
 }
 
-/* Angle of channels (2j, 2j + 1) of an axis of d channels at position p: p 10000^(-2j / d). Angles in f64, as the oracle's. */
+/* Angle of channels (2j, 2j + 1) of an axis of d channels at position p: p 10000^(-2j / d). Angles
+ * in f64, as the oracle's. */
 static ts_status prepare_rope(ts_adaln *a)
 {
     ts_status st = TS_OK;
     long width[3], length[3] = {a->grid.F, a->grid.H, a->grid.W}, column = 0;
     float *host = NULL;
     bool ordered = ts_there(a->grid.perm);
-    ts_tensor cos_of = ordered ? ts_adaln_take(a, TS_F32, a->grid.N, a->info.head_dim / 2) : a->cos, sin_of = ordered ? ts_adaln_take(a, TS_F32, a->grid.N, a->info.head_dim / 2) : a->sin;
+    ts_tensor cos_of = ordered ? ts_adaln_take(a, TS_F32, a->grid.N, a->info.head_dim / 2) : a->cos,
+              sin_of = ordered ? ts_adaln_take(a, TS_F32, a->grid.N, a->info.head_dim / 2) : a->sin;
     axis_widths(a->info.head_dim, width);
     for (int axis = 0; axis < 3; axis++) {
         long n = length[axis], half = width[axis] / 2;
         if (!half) continue;
         ts_tensor both = ts_adaln_take(a, TS_F32, 2 * n, half);
         float *more = realloc(host, (size_t)(2 * n * half) * sizeof *host);
-        if (!more) TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ld tokens: out of memory", n));
+        if (!more)
+            TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ld tokens: out of memory", n));
         host = more;
         for (long p = 0; p < n; p++)
             for (long j = 0; j < half; j++) {
@@ -178,7 +225,8 @@ done:
     return st;
 }
 
-static ts_status prepare(void *self, const ts_grid *grid, const ts_dit_text *text, int texts, const float *t, int nt)
+static ts_status prepare(void *self, const ts_grid *grid, const ts_dit_text *text, int texts,
+                         const float *t, int nt)
 {
     ts_status st;
     wan *w = self;
@@ -186,7 +234,9 @@ static ts_status prepare(void *self, const ts_grid *grid, const ts_dit_text *tex
     ts_tensor c;
     long most = a->info.params[ROPE_MAX];
     if (grid->F > most || grid->H > most || grid->W > most)
-        return ts_fail(&a->ctx->err, TS_EUSAGE, "a grid of %d x %d x %d tokens: the model takes at most %ld along an axis", grid->F, grid->H, grid->W, most);
+        return ts_fail(&a->ctx->err, TS_EUSAGE,
+                       "a grid of %d x %d x %d tokens: the model takes at most %ld along an axis",
+                       grid->F, grid->H, grid->W, most);
     TRY(ts_adaln_begin(a, grid, text, texts, ts_dit_wan.text_rows, nt));
     a->cos = ts_adaln_take(a, TS_F32, grid->N, a->info.head_dim / 2);
     a->sin = ts_adaln_take(a, TS_F32, grid->N, a->info.head_dim / 2);

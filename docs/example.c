@@ -1,4 +1,5 @@
-/* A program of its own on libtessera: a sink instead of a file. cc example.c $(pkg-config --cflags --libs tessera) -o example; ./example MODEL "a prompt" */
+/* A program of its own on libtessera: a sink instead of a file. cc example.c $(pkg-config --cflags
+ * --libs tessera) -o example; ./example MODEL "a prompt" */
 #include <stdio.h>
 #include <tessera.h>
 
@@ -11,7 +12,8 @@ static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const c
 static ts_status show(ts_sink *s, const ts_frame *f)
 {
     (void)s;
-    printf("frame %d begins with %.2f %.2f %.2f\n", f->index, (double)f->rgb[0], (double)f->rgb[1], (double)f->rgb[2]);
+    printf("frame %d begins with %.2f %.2f %.2f\n", f->index, (double)f->rgb[0], (double)f->rgb[1],
+           (double)f->rgb[2]);
     return TS_OK;
 }
 
@@ -32,7 +34,9 @@ int main(int argc, char **argv)
     if (!st) st = ts_model_open(ctx, argc > 1 ? argv[1] : NULL, &model);
     if (!st) {
         ts_request_init(model, &q);
-        q.prompt = argc > 2 ? argv[2] : "a panda", q.width = q.height = 16, q.frames = 1, q.steps = 1; /* sizes become the least that the model can draw */
+        /* sizes become the least that the model can draw */
+        q.prompt = argc > 2 ? argv[2] : "a panda", q.width = q.height = 16, q.frames = 1,
+        q.steps = 1;
         st = ts_run_open(model, &q, &run, &estimate);
     }
     if (!st) st = ts_run_encode(run);

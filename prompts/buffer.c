@@ -29,10 +29,15 @@ void ts_buf_char(ts_buf *t, int32_t c)
 void ts_buf_normalize(ts_buf *t, const char *s, int form)
 {
     utf8proc_uint8_t *made = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)s, 0, &made, (utf8proc_option_t)(UTF8PROC_NULLTERM | UTF8PROC_STABLE | form));
-    if (n >= 0) ts_buf_put(t, (const char *)made, (size_t)n);
-    else if (n == UTF8PROC_ERROR_INVALIDUTF8) ts_buf_put(t, s, strlen(s));
-    else t->failed = true;
+    utf8proc_ssize_t n = utf8proc_map(
+        (const utf8proc_uint8_t *)s, 0, &made,
+        (utf8proc_option_t)(UTF8PROC_NULLTERM | UTF8PROC_STABLE | form));
+    if (n >= 0)
+        ts_buf_put(t, (const char *)made, (size_t)n);
+    else if (n == UTF8PROC_ERROR_INVALIDUTF8)
+        ts_buf_put(t, s, strlen(s));
+    else
+        t->failed = true;
     free(made);
 }
 
@@ -41,7 +46,9 @@ ts_status ts_utf8_check(ts_err *err, const char *s)
     int32_t c;
     for (const char *at = s; *at;) {
         utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)at, -1, &c);
-        if (n <= 0) return ts_fail(err, TS_EUSAGE, "the text is not UTF-8: byte 0x%02x at offset %zu", (uint8_t)*at, (size_t)(at - s));
+        if (n <= 0)
+            return ts_fail(err, TS_EUSAGE, "the text is not UTF-8: byte 0x%02x at offset %zu",
+                           (uint8_t)*at, (size_t)(at - s));
         at += n;
     }
     return TS_OK;
@@ -57,8 +64,9 @@ size_t ts_utf8_next(const char *s, int32_t *c)
 
 bool ts_is_white(int32_t c)
 {
-    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-           c == 0x3000;
+    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
 }
 
 bool ts_is_space(int32_t c) { return (c >= 0x1C && c <= 0x1F) || ts_is_white(c); }

@@ -1,5 +1,7 @@
-/* What the PixArt pipelines do to a caption by default (clean_caption of diffusers' pipeline_pixart_alpha.py, from the captions of web pictures that the text encoders were trained with): the whole
- * list of rules, twice. Percent escapes, lower case and HTML by hand; rules are regular expressions of PCRE2 with Unicode's properties, as Python's `re` has them.
+/* What the PixArt pipelines do to a caption by default (clean_caption of diffusers'
+ * pipeline_pixart_alpha.py, from the captions of web pictures that the text encoders were trained
+ * with): the whole list of rules, twice. Percent escapes, lower case and HTML by hand; rules are
+ * regular expressions of PCRE2 with Unicode's properties, as Python's `re` has them.
  *
  * Not done: ftfy's repair of mojibake (see clean.c). */
 #include "prompts/clean.h"
@@ -20,11 +22,21 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Bytes of the character that begins s, at most n; 0: none does, and *bad bytes of it are to be replaced by one U+FFFD (the longest part that could have begun one). */
+/* Bytes of the character that begins s, at most n; 0: none does, and *bad bytes of it are to be
+ * replaced by one U+FFFD (the longest part that could have begun one). */
 static size_t whole(const uint8_t *s, size_t n, size_t *bad)
 {
-    size_t want = s[0] < 0x80 ? 1 : s[0] >= 0xC2 && s[0] <= 0xDF ? 2 : s[0] >= 0xE0 && s[0] <= 0xEF ? 3 : s[0] >= 0xF0 && s[0] <= 0xF4 ? 4 : 0;
-    uint8_t low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80, high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
+    size_t want = s[0] < 0x80                    ? 1
+                  : s[0] >= 0xC2 && s[0] <= 0xDF ? 2
+                  : s[0] >= 0xE0 && s[0] <= 0xEF ? 3
+                  : s[0] >= 0xF0 && s[0] <= 0xF4 ? 4
+                                                 : 0;
+    uint8_t low = s[0] == 0xE0   ? 0xA0
+                  : s[0] == 0xF0 ? 0x90
+                                 : 0x80,
+            high = s[0] == 0xED   ? 0x9F
+                   : s[0] == 0xF4 ? 0x8F
+                                  : 0xBF;
     *bad = 1;
     for (size_t i = 1; i < want; i++, low = 0x80, high = 0xBF) {
         if (i >= n || s[i] < low || s[i] > high) return 0;
@@ -37,12 +49,16 @@ static void put_bytes(ts_buf *out, const uint8_t *s, size_t n)
 {
     for (size_t bad, i = 0, k; i < n; i += k) {
         k = whole(s + i, n - i, &bad);
-        if (k && s[i]) ts_buf_put(out, (const char *)s + i, k); /* no string here can hold a NUL; it would go with the other control characters */
-        else if (!k) ts_buf_char(out, 0xFFFD), k = bad;
+        /* no string here can hold a NUL; it would go with the other control characters */
+        if (k && s[i])
+            ts_buf_put(out, (const char *)s + i, k);
+        else if (!k)
+            ts_buf_char(out, 0xFFFD), k = bad;
     }
 }
 
-/* '+' becomes a blank, %XX its byte. Runs of ASCII are decoded by themselves, as urllib.parse.unquote does. */
+/* '+' becomes a blank, %XX its byte. Runs of ASCII are decoded by themselves, as
+ * urllib.parse.unquote does. */
 static void unquote(ts_buf *out, const char *s)
 {
     ts_buf run = {0};
@@ -82,17 +98,21 @@ static void put_stripped(ts_buf *out, const char *s)
 static bool is_cased(int32_t c)
 {
     utf8proc_category_t k = utf8proc_category(c);
-    return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT || c == 0xAA || c == 0xBA;
+    return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT ||
+           c == 0xAA || c == 0xBA;
 }
 
 /* Unicode's Case_Ignorable: what may stand inside of a word and says nothing of its case. */
 static bool is_ignorable(int32_t c)
 {
-    static const int32_t marks[] = {'\'', '.', ':', 0xB7, 0x387, 0x55F, 0x5F4, 0x2018, 0x2019, 0x2024, 0x2027, 0xFE13, 0xFE52, 0xFE55, 0xFF07, 0xFF0E, 0xFF1A};
+    static const int32_t marks[] = {'\'',   '.',    ':',    0xB7,   0x387,  0x55F,
+                                    0x5F4,  0x2018, 0x2019, 0x2024, 0x2027, 0xFE13,
+                                    0xFE52, 0xFE55, 0xFF07, 0xFF0E, 0xFF1A};
     utf8proc_category_t k = utf8proc_category(c);
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
         if (marks[i] == c) return true;
-    return k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_ME || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_LM || k == UTF8PROC_CATEGORY_SK;
+    return k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_ME || k == UTF8PROC_CATEGORY_CF ||
+           k == UTF8PROC_CATEGORY_LM || k == UTF8PROC_CATEGORY_SK;
 }
 
 /* The first character that says something is a letter with a case. */
@@ -106,7 +126,8 @@ static bool goes_on(const char *s)
     return false;
 }
 
-/* Python's str.lower: a sigma that ends a word has a form of its own, and one capital becomes two characters. */
+/* Python's str.lower: a sigma that ends a word has a form of its own, and one capital becomes two
+ * characters. */
 static void put_lower(ts_buf *out, const char *s)
 {
     int32_t c;
@@ -114,15 +135,20 @@ static void put_lower(ts_buf *out, const char *s)
     ts_buf_put(out, "", 0);
     for (size_t n; *s; s += n) {
         n = ts_utf8_next(s, &c);
-        if (c == 0x130) ts_buf_put(out, "i\xCC\x87", 3);
-        else if (c == 0x3A3 && word && !goes_on(s + n)) ts_buf_char(out, 0x3C2);
-        else ts_buf_char(out, utf8proc_tolower(c));
+        if (c == 0x130)
+            ts_buf_put(out, "i\xCC\x87", 3);
+        else if (c == 0x3A3 && word && !goes_on(s + n))
+            ts_buf_char(out, 0x3C2);
+        else
+            ts_buf_char(out, utf8proc_tolower(c));
         if (!is_ignorable(c)) word = is_cased(c);
     }
 }
 
 /* ---- rules ---- */
-typedef struct { const char *find, *put; } rule;
+typedef struct {
+    const char *find, *put;
+} rule;
 
 #define HOST "[a-zA-Z0-9.-]+\\.(?:com|co|ru|net|org|edu|gov|it)[\\w/-]*\\b/?(?!@)"
 #define SCHEME_END "(?:/{1,3}|[a-zA-Z0-9%])"
@@ -135,8 +161,11 @@ static const rule addresses[] = {
 };
 static const rule marks[] = {
     {"@\\w+\\b", ""},
-    {"[\\x{31C0}-\\x{9FFF}]+", ""}, /* strokes, phonetic extensions, enclosed and compatibility forms, ideographs, hexagrams */
-    {"[\\x2D\\x{58A}\\x{5BE}\\x{1400}\\x{1806}\\x{2010}-\\x{2015}\\x{2E17}\\x{2E1A}\\x{2E3A}\\x{2E3B}\\x{2E40}\\x{301C}\\x{3030}\\x{30A0}\\x{FE31}\\x{FE32}\\x{FE58}\\x{FE63}\\x{FF0D}]+", "-"},
+    /* strokes, phonetic extensions, enclosed and compatibility forms, ideographs, hexagrams */
+    {"[\\x{31C0}-\\x{9FFF}]+", ""},
+    {"[\\x2D\\x{58A}\\x{5BE}\\x{1400}\\x{1806}\\x{2010}-\\x{2015}\\x{2E17}\\x{2E1A}\\x{2E3A}\\x{"
+     "2E3B}\\x{2E40}\\x{301C}\\x{3030}\\x{30A0}\\x{FE31}\\x{FE32}\\x{FE58}\\x{FE63}\\x{FF0D}]+",
+     "-"},
     {"[`\\x{B4}\\x{AB}\\x{BB}\\x{201C}\\x{201D}\\x{A8}]", "\""},
     {"[\\x{2018}\\x{2019}]", "'"},
     {"&quot;?", ""},
@@ -150,10 +179,13 @@ static const rule marks[] = {
     {"\\S+\\." PICTURES, ""},
     {"[\"']{2,}", "\""},
     {"\\.{2,}", " "},
-    {"[#\\x{AE}\\x{2022}\\x{A9}\\x{2122}&@\\x{B7}\\x{BA}\\x{BD}\\x{BE}\\x{BF}\\x{A1}\\x{A7}~)(\\][}{|\\\\/*]+", " "},
+    {"[#\\x{AE}\\x{2022}\\x{A9}\\x{2122}&@\\x{B7}\\x{BA}\\x{BD}\\x{BE}\\x{BF}\\x{A1}\\x{A7}~)(\\][}"
+     "{|\\\\/*]+",
+     " "},
     {"\\s+\\.\\s+", " "},
 };
-static const rule joined[] = {{"[-_]", " "}}; /* where there are more than three of them: this-is-my-cute-cat */
+/* where there are more than three of them: this-is-my-cute-cat */
+static const rule joined[] = {{"[-_]", " "}};
 static const rule codes[] = {
     {"\\b[a-zA-Z]{1,3}\\d{3,15}\\b", ""},
     {"\\b[a-zA-Z]+\\d+[a-zA-Z]+\\b", ""},
@@ -184,12 +216,18 @@ static ts_status apply(ts_err *err, ts_buf *t, const rule *r, size_t rules)
         int fault;
         PCRE2_SIZE at, size = 2 * t->n + 64; /* the longest replacement adds one character to two */
         const char *text = ts_buf_text(t);
-        code = pcre2_compile((PCRE2_SPTR)r->find, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &fault, &at, NULL);
+        code = pcre2_compile((PCRE2_SPTR)r->find, PCRE2_ZERO_TERMINATED,
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &fault, &at, NULL);
         to = malloc(size);
         if (!code || !to) TRY(ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", t->n));
-        int n = pcre2_substitute(code, (PCRE2_SPTR)text, t->n, 0, PCRE2_SUBSTITUTE_GLOBAL | PCRE2_NO_UTF_CHECK, NULL, NULL, (PCRE2_SPTR)r->put, PCRE2_ZERO_TERMINATED, (PCRE2_UCHAR *)to, &size);
+        int n = pcre2_substitute(
+            code, (PCRE2_SPTR)text, t->n, 0, PCRE2_SUBSTITUTE_GLOBAL | PCRE2_NO_UTF_CHECK, NULL,
+            NULL, (PCRE2_SPTR)r->put, PCRE2_ZERO_TERMINATED, (PCRE2_UCHAR *)to, &size);
         assert(n != PCRE2_ERROR_NOMEMORY);
-        if (n < 0) TRY(ts_fail(err, TS_EUSAGE, "the text has parts that are too long to be cleaned (%zu bytes in all)", t->n));
+        if (n < 0)
+            TRY(ts_fail(err, TS_EUSAGE,
+                        "the text has parts that are too long to be cleaned (%zu bytes in all)",
+                        t->n));
         t->n = 0;
         ts_buf_put(t, to, size);
         pcre2_code_free(code), free(to);
@@ -246,7 +284,8 @@ ts_status ts_clean_caption(ts_err *err, const char *text, char **out)
     if (st) return st;
     ts_buf_put(&t, text, strlen(text));
     for (int i = 0; i < 2; i++) TRY(pass(err, &t));
-    if (t.failed || !t.s) TRY(ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", strlen(text)));
+    if (t.failed || !t.s)
+        TRY(ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", strlen(text)));
     *out = t.s, t.s = NULL;
 done:
     free(t.s);

@@ -1,18 +1,25 @@
-/* SentencePiece's precompiled character map: u32 size of the trie, the trie (Darts-clone double array), replacement strings. Every step is checked: the file may be anything. */
+/* SentencePiece's precompiled character map: u32 size of the trie, the trie (Darts-clone double
+ * array), replacement strings. Every step is checked: the file may be anything. */
 #include "prompts/unigram.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-ts_status ts_charsmap_init(ts_err *err, const char *path, const void *blob, size_t size, ts_charsmap *m)
+ts_status ts_charsmap_init(ts_err *err, const char *path, const void *blob, size_t size,
+                           ts_charsmap *m)
 {
     uint32_t trie;
-    if (size < 4) return ts_fail(err, TS_EMODEL, "%s: precompiled character map of %zu bytes", path, size);
+    if (size < 4)
+        return ts_fail(err, TS_EMODEL, "%s: precompiled character map of %zu bytes", path, size);
     memcpy(&trie, blob, 4);
-    if (trie % 4 || trie < 4 || trie > size - 4) return ts_fail(err, TS_EMODEL, "%s: precompiled character map of %zu bytes says its trie has %u", path, size, trie);
+    if (trie % 4 || trie < 4 || trie > size - 4)
+        return ts_fail(err, TS_EMODEL,
+                       "%s: precompiled character map of %zu bytes says its trie has %u", path,
+                       size, trie);
     m->units = trie / 4, m->text_size = size - 4 - trie;
     m->unit = malloc(trie), m->text = malloc(m->text_size + 1);
-    if (!m->unit || !m->text) return ts_fail(err, TS_EMEMORY, "%s: no memory for a character map", path);
+    if (!m->unit || !m->text)
+        return ts_fail(err, TS_EMEMORY, "%s: no memory for a character map", path);
     memcpy(m->unit, (const char *)blob + 4, trie);
     memcpy(m->text, (const char *)blob + 4 + trie, m->text_size);
     m->text[m->text_size] = 0;
@@ -27,7 +34,8 @@ void ts_charsmap_free(ts_charsmap *m)
 
 static size_t offset(uint32_t u) { return (size_t)(u >> 10) << ((u & 0x200) >> 6); }
 
-const char *ts_charsmap_find(const ts_charsmap *m, const char *s, size_t n, bool longest, size_t *used)
+const char *ts_charsmap_find(const ts_charsmap *m, const char *s, size_t n, bool longest,
+                             size_t *used)
 {
     const char *found = NULL;
     if (!m->units) return NULL;

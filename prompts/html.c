@@ -1,7 +1,10 @@
-/* The text of HTML as Python's html.parser cuts it up and BeautifulSoup's `.text` puts it together: for prompts, which hold a tag now and then, and more often a '<' or '&' that is none.
+/* The text of HTML as Python's html.parser cuts it up and BeautifulSoup's `.text` puts it together:
+ * for prompts, which hold a tag now and then, and more often a '<' or '&' that is none.
  *
- * A tag is '<' and a letter, up to '>' outside of quoted values; '</' and a letter up to '>'; '<!--' up to '-->'; '<!' and '<?' up to '>'. What the end of the text cuts off stays
- * text, up to the next '>' or '<'. References: &name; of HTML 4 and 5, an unknown one keeps its name and loses its semicolon; &#n;. */
+ * A tag is '<' and a letter, up to '>' outside of quoted values; '</' and a letter up to '>';
+ * '<!--' up to '-->'; '<!' and '<?' up to '>'. What the end of the text cuts off stays text, up to
+ * the next '>' or '<'. References: &name; of HTML 4 and 5, an unknown one keeps its name and loses
+ * its semicolon; &#n;. */
 #include "prompts/clean.h"
 #include "prompts/entities.h"
 
@@ -41,7 +44,8 @@ static const char *end_of_markup(const char *s)
     const char *end;
     if (is_letter(s[1])) return end_of_start(s);
     if (!strncmp(s, "<!--", 4)) return (end = strstr(s + 4, "-->")) ? end + 3 : NULL;
-    if (s[1] == '/' || s[1] == '!' || s[1] == '?') return (end = strchr(s + 2, '>')) ? end + 1 : NULL;
+    if (s[1] == '/' || s[1] == '!' || s[1] == '?')
+        return (end = strchr(s + 2, '>')) ? end + 1 : NULL;
     return NULL;
 }
 
@@ -51,7 +55,8 @@ static const char *hidden(const char *tag)
     static const char *const names[] = {"script", "style", "template", "rt", "rp"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         size_t n = strlen(names[i]);
-        if (!strncasecmp(tag, names[i], n) && (is_blank(tag[n]) || tag[n] == '/' || tag[n] == '>')) return names[i];
+        if (!strncasecmp(tag, names[i], n) && (is_blank(tag[n]) || tag[n] == '/' || tag[n] == '>'))
+            return names[i];
     }
     return NULL;
 }
@@ -78,14 +83,16 @@ static bool put_known(ts_buf *out, const char *s, size_t n)
     if (n + 2 > sizeof text) return false;
     memcpy(text, s, n), text[n] = ';', text[n + 1] = 0;
     ts_html_unescape(&one, text);
-    bool known = !(one.n > 1 && one.s[one.n - 1] == ';'); /* an unknown one keeps its semicolon; a control character is nothing */
+    /* an unknown one keeps its semicolon; a control character is nothing */
+    bool known = !(one.n > 1 && one.s[one.n - 1] == ';');
     if (known) ts_buf_put(out, ts_buf_text(&one), one.n);
     out->failed |= one.failed;
     free(one.s);
     return known;
 }
 
-/* s at '&'. Returns what was read, 0: it is an ampersand like any other. The parser wants to see a character behind a reference that can not belong to it. */
+/* s at '&'. Returns what was read, 0: it is an ampersand like any other. The parser wants to see a
+ * character behind a reference that can not belong to it. */
 static size_t put_reference(ts_buf *out, const char *s)
 {
     size_t n = 1;
@@ -111,14 +118,17 @@ static size_t put_cut(ts_buf *out, const char *s, bool *late)
     if (is_letter(s[1]) || s[1] == '/' || s[1] == '!' || s[1] == '?') {
         const char *close = strchr(s + 1, '>'), *open = strchr(s + 1, '<');
         *late = true;
-        if (close) end = close + 1;
-        else if (open) end = open;
+        if (close)
+            end = close + 1;
+        else if (open)
+            end = open;
     }
     ts_buf_put(out, s, (size_t)(end - s));
     return (size_t)(end - s);
 }
 
-/* s at a "&#" without a number. The parser passes over one of these where a semicolon follows anywhere, and over none once it has seen something that the end of the text cuts off (late): what
+/* s at a "&#" without a number. The parser passes over one of these where a semicolon follows
+ * anywhere, and over none once it has seen something that the end of the text cuts off (late): what
  * follows is then text as it stands. Returns what was taken. */
 static size_t put_broken(ts_buf *out, const char *s, bool *late)
 {
@@ -137,15 +147,22 @@ void ts_html_text(ts_buf *out, const char *s)
         ts_buf_put(out, s, n);
         s += n;
         if (*s == '<') {
-            const char *end = end_of_markup(s), *name = end && is_letter(s[1]) ? hidden(s + 1) : NULL;
-            if (end) s = name && end[-2] != '/' ? skip_element(end, name) : end;
-            else s += put_cut(out, s, &late);
+            const char *end = end_of_markup(s),
+                       *name = end && is_letter(s[1]) ? hidden(s + 1) : NULL;
+            if (end)
+                s = name && end[-2] != '/' ? skip_element(end, name) : end;
+            else
+                s += put_cut(out, s, &late);
         } else if (*s == '&') {
             n = put_reference(out, s);
-            if (!n && s[1] == '#' && s[2]) s += put_broken(out, s, &late);
-            else if (!n && s[1] && !s[2] && (is_letter(s[1]) || s[1] == '#')) s++; /* the parser loses an ampersand that stands before one last letter */
-            else if (!n) ts_buf_put(out, s++, 1);
-            else s += n;
+            if (!n && s[1] == '#' && s[2])
+                s += put_broken(out, s, &late);
+            else if (!n && s[1] && !s[2] && (is_letter(s[1]) || s[1] == '#'))
+                s++; /* the parser loses an ampersand that stands before one last letter */
+            else if (!n)
+                ts_buf_put(out, s++, 1);
+            else
+                s += n;
         }
     }
 }

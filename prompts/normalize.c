@@ -1,4 +1,5 @@
-/* The text that a vocabulary is made of: the normalizers of the tokenizers library (tokenizer.json), rule by rule, and SentencePiece's own (spiece.model). */
+/* The text that a vocabulary is made of: the normalizers of the tokenizers library
+ * (tokenizer.json), rule by rule, and SentencePiece's own (spiece.model). */
 #include "prompts/unigram.h"
 
 #include <stdlib.h>
@@ -11,11 +12,14 @@ static void map_part(const ts_tokenizer *t, ts_buf *out, const char *s, size_t n
 {
     size_t used;
     const char *to = ts_charsmap_find(&t->map, s, n, false, &used);
-    if (to) put(out, to);
-    else ts_buf_put(out, s, n);
+    if (to)
+        put(out, to);
+    else
+        ts_buf_put(out, s, n);
 }
 
-/* A grapheme of less than 6 bytes becomes what the map has for the shortest beginning of it, any other is mapped by character. The library does so; SentencePiece takes the longest match. */
+/* A grapheme of less than 6 bytes becomes what the map has for the shortest beginning of it, any
+ * other is mapped by character. The library does so; SentencePiece takes the longest match. */
 static void map_graphemes(const ts_tokenizer *t, ts_buf *out, const char *s)
 {
     while (*s) {
@@ -27,7 +31,8 @@ static void map_graphemes(const ts_tokenizer *t, ts_buf *out, const char *s)
             if (utf8proc_grapheme_break_stateful(c, d, &state)) break;
         }
         const char *to = n < 6 ? ts_charsmap_find(&t->map, s, n, false, &used) : NULL;
-        if (to) put(out, to);
+        if (to)
+            put(out, to);
         else
             for (size_t i = 0; i < n; i += k) {
                 k = ts_utf8_next(s + i, &d);
@@ -55,7 +60,8 @@ static void strip(ts_buf *out, const char *s, bool left, bool right)
 static void replace(ts_buf *out, const char *s, const char *from, const char *to)
 {
     size_t n = strlen(from);
-    for (const char *hit; (hit = strstr(s, from)); s = hit + n) ts_buf_put(out, s, (size_t)(hit - s)), put(out, to);
+    for (const char *hit; (hit = strstr(s, from)); s = hit + n)
+        ts_buf_put(out, s, (size_t)(hit - s)), put(out, to);
     put(out, s);
 }
 
@@ -63,8 +69,10 @@ static void replace_spaces(ts_buf *out, const char *s, const char *to)
 {
     while (*s) {
         size_t n = strspn(s, " ");
-        if (n >= 2) put(out, to);
-        else ts_buf_put(out, s, n);
+        if (n >= 2)
+            put(out, to);
+        else
+            ts_buf_put(out, s, n);
         s += n;
         n = strcspn(s, " ");
         ts_buf_put(out, s, n);
@@ -77,9 +85,12 @@ static void lower(ts_buf *out, const char *s)
     int32_t c;
     while (*s) {
         size_t n = ts_utf8_next(s, &c);
-        if (c == 0x130) put(out, "i\xCC\x87"); /* the one letter whose small form is two */
-        else if (c == 0xFFFD) ts_buf_put(out, s, n);
-        else ts_buf_char(out, utf8proc_tolower(c));
+        if (c == 0x130)
+            put(out, "i\xCC\x87"); /* the one letter whose small form is two */
+        else if (c == 0xFFFD)
+            ts_buf_put(out, s, n);
+        else
+            ts_buf_char(out, utf8proc_tolower(c));
         s += n;
     }
 }
@@ -116,9 +127,13 @@ void ts_normalize_rules(const ts_tokenizer *t, ts_buf *out, const char *s)
 }
 
 /* ---- spiece.model ---- */
-typedef struct { const char *s; size_t n, used; } part; /* what the first `used` bytes become */
+typedef struct {
+    const char *s;
+    size_t n, used;
+} part; /* what the first `used` bytes become */
 
-/* A piece that a user defined stays as it is; else the longest match of the map; else one character. */
+/* A piece that a user defined stays as it is; else the longest match of the map; else one
+ * character. */
 static part first_part(const ts_tokenizer *t, const char *s, size_t n)
 {
     int32_t c;
@@ -156,8 +171,10 @@ void ts_normalize_spiece(const ts_tokenizer *t, ts_buf *out, const char *s)
         p = first_part(t, s, n);
         while (after_space && p.n && *p.s == ' ') p.s++, p.n--;
         for (size_t i = 0; i < p.n; i++) {
-            if (p.s[i] == ' ') put(out, space);
-            else ts_buf_put(out, p.s + i, 1);
+            if (p.s[i] == ' ')
+                put(out, space);
+            else
+                ts_buf_put(out, p.s + i, 1);
         }
         if (p.n) after_space = t->collapse && p.s[p.n - 1] == ' ';
     }

@@ -1,6 +1,9 @@
-/* Owns the reading of prompt files: lines, bytes that are no text, the list of faults, and the two kinds that are read a line at a time: text with inline options, JSONL. CSV is rows_csv.c's.
+/* Owns the reading of prompt files: lines, bytes that are no text, the list of faults, and the two
+ * kinds that are read a line at a time: text with inline options, JSONL. CSV is rows_csv.c's.
  *
- * Text: PROMPT --key value --key value. An option begins at white space, two dashes and a letter; its value goes on to the next one. The one-letter names are those that other programs for clips use. */
+ * Text: PROMPT --key value --key value. An option begins at white space, two dashes and a letter;
+ * its value goes on to the next one. The one-letter names are those that other programs for clips
+ * use. */
 #include "prompts/rows_parse.h"
 
 #include <cjson/cJSON.h>
@@ -19,7 +22,10 @@
 enum { READ_AT_ONCE = 1 << 16, MOST_BYTES = 1 << 30 };
 
 /* ---- faults ---- */
-static ts_status no_memory(ts_err *err, const ts_prompts *r) { return ts_fail(err, TS_EMEMORY, "%s: no memory for its rows", r->name); }
+static ts_status no_memory(ts_err *err, const ts_prompts *r)
+{
+    return ts_fail(err, TS_EMEMORY, "%s: no memory for its rows", r->name);
+}
 
 static ts_status add_fault(ts_err *err, ts_prompts *r, int line, const char *format, va_list list)
 {
@@ -37,7 +43,8 @@ static ts_status add_fault(ts_err *err, ts_prompts *r, int line, const char *for
     return TS_OK;
 }
 
-ts_status ts_prompts_fault(ts_err *err, ts_prompts *r, ts_prompt *row, int line, const char *format, ...)
+ts_status ts_prompts_fault(ts_err *err, ts_prompts *r, ts_prompt *row, int line, const char *format,
+                           ...)
 {
     va_list list;
     va_start(list, format);
@@ -69,12 +76,14 @@ bool ts_parse_text(ts_parse *p, ts_prompt *row, int line, const char *s, size_t 
 {
     int32_t c;
     for (size_t i = 0; i < n;) {
-        utf8proc_ssize_t k = utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c);
+        utf8proc_ssize_t k = utf8proc_iterate((const utf8proc_uint8_t *)s + i,
+                                              (utf8proc_ssize_t)(n - i), &c);
         if (k > 0 && c) {
             i += (size_t)k;
             continue;
         }
-        ts_parse_fault(p, row, line, "byte 0x%02x at column %zu, expected UTF-8 text", (uint8_t)s[i], i + 1);
+        ts_parse_fault(p, row, line, "byte 0x%02x at column %zu, expected UTF-8 text",
+                       (uint8_t)s[i], i + 1);
         return false;
     }
     return true;
@@ -87,18 +96,21 @@ static char *copy_of(ts_parse *p, const char *s, size_t n)
     return text;
 }
 
-void ts_parse_field(ts_parse *p, ts_prompt *row, const char *key, size_t key_n, const char *value, size_t value_n, bool number)
+void ts_parse_field(ts_parse *p, ts_prompt *row, const char *key, size_t key_n, const char *value,
+                    size_t value_n, bool number)
 {
     char *name = copy_of(p, key, key_n), *text = copy_of(p, value, value_n);
     ts_setting *more = NULL;
     if (p->st) goto done;
-    for (char *c = name; *c; c++) *c = *c == '_' && c > name ? '-' : *c; /* a leading one says that the key is the user's own */
+    /* a leading one says that the key is the user's own */
+    for (char *c = name; *c; c++) *c = *c == '_' && c > name ? '-' : *c;
     bool prompt = !strcmp(name, "prompt"), twice = prompt && row->prompt;
     for (int i = 0; i < row->fields; i++) twice |= !strcmp(row->field[i].key, name);
     if (twice) {
         ts_parse_fault(p, row, row->line, "%s is given twice, expected once", name);
     } else if (prompt) {
-        if (number) ts_parse_fault(p, row, row->line, "prompt: got the number %s, expected a text", text);
+        if (number)
+            ts_parse_fault(p, row, row->line, "prompt: got the number %s, expected a text", text);
         row->prompt = text, text = NULL;
     } else if (name[0] != '_') {
         more = realloc(row->field, sizeof *more * (size_t)(row->fields + 1));
@@ -117,7 +129,8 @@ done:
 
 static void free_row(ts_prompt *row)
 {
-    for (int i = 0; i < row->fields; i++) free((char *)row->field[i].key), free((char *)row->field[i].value);
+    for (int i = 0; i < row->fields; i++)
+        free((char *)row->field[i].key), free((char *)row->field[i].value);
     free(row->field);
     free((char *)row->prompt);
     *row = (ts_prompt){0};
@@ -129,21 +142,29 @@ void ts_parse_row(ts_parse *p, ts_prompt *row)
     const char *s = row->prompt ? row->prompt : "";
     size_t n = strlen(s);
     ts_parse_trim(&s, &n);
-    if (!n && !row->faulty) ts_parse_fault(p, row, row->line, row->prompt ? "the prompt is empty, expected a text" : "no prompt, expected a text");
+    if (!n && !row->faulty)
+        ts_parse_fault(p, row, row->line,
+                       row->prompt ? "the prompt is empty, expected a text"
+                                   : "no prompt, expected a text");
     row->index = r->rows + 1;
     if (!p->st && !(r->rows & (r->rows - 1))) {
         ts_prompt *more = realloc(r->row, sizeof *more * (r->rows ? 2 * (size_t)r->rows : 1));
-        if (!more) p->st = no_memory(p->err, r);
-        else r->row = more;
+        if (!more)
+            p->st = no_memory(p->err, r);
+        else
+            r->row = more;
     }
-    if (p->st) free_row(row);
-    else r->row[r->rows++] = *row;
+    if (p->st)
+        free_row(row);
+    else
+        r->row[r->rows++] = *row;
 }
 
 /* ---- text ---- */
 static bool is_option(const char *s, size_t n, size_t i)
 {
-    return i + 2 < n && s[i] == '-' && s[i + 1] == '-' && isalpha((unsigned char)s[i + 2]) && (i == 0 || is_blank(s[i - 1]));
+    return i + 2 < n && s[i] == '-' && s[i + 1] == '-' && isalpha((unsigned char)s[i + 2]) &&
+           (i == 0 || is_blank(s[i - 1]));
 }
 
 static size_t next_option(const char *s, size_t n, size_t from)
@@ -162,8 +183,11 @@ static size_t closing_quote(const char *s, size_t n, size_t open)
 
 static void options(ts_parse *p, ts_prompt *row, const char *s, size_t n, size_t i)
 {
-    static const struct { const char *brief, *name; } names[] = {{"w", "width"}, {"h", "height"}, {"f", "frames"}, {"d", "seed"}, {"s", "steps"}, {"g", "guidance"}, {"l", "guidance"},
-                                                                 {"n", "negative"}, {"fs", "shift"}};
+    static const struct {
+        const char *brief, *name;
+    } names[] = {{"w", "width"},    {"h", "height"},   {"f", "frames"},
+                 {"d", "seed"},     {"s", "steps"},    {"g", "guidance"},
+                 {"l", "guidance"}, {"n", "negative"}, {"fs", "shift"}};
     while (i < n && !p->st) {
         const char *key = s + i + 2;
         size_t key_n = 0;
@@ -171,7 +195,8 @@ static void options(ts_parse *p, ts_prompt *row, const char *s, size_t n, size_t
         i += 2 + key_n;
         if (i < n) i++;
         while (i < n && is_blank(s[i])) i++;
-        size_t end = i < n && s[i] == '"' ? closing_quote(s, n, i) : n, next = next_option(s, n, end < n ? end : i);
+        size_t end = i < n && s[i] == '"' ? closing_quote(s, n, i) : n,
+               next = next_option(s, n, end < n ? end : i);
         const char *value = s + i;
         size_t value_n = next - i;
         ts_parse_trim(&value, &value_n);
@@ -201,16 +226,26 @@ static void text_line(ts_parse *p, const char *s, size_t n, int line)
 }
 
 /* ---- JSONL ---- */
-static const char *kind_of(const cJSON *v) { return cJSON_IsObject(v) ? "an object" : cJSON_IsArray(v) ? "a list" : cJSON_IsString(v) ? "a text" : cJSON_IsNumber(v) ? "a number" : "a word"; }
+static const char *kind_of(const cJSON *v)
+{
+    return cJSON_IsObject(v)   ? "an object"
+           : cJSON_IsArray(v)  ? "a list"
+           : cJSON_IsString(v) ? "a text"
+           : cJSON_IsNumber(v) ? "a number"
+                               : "a word";
+}
 
 /* A value as text, in `out`; false: it has no such form, and the fault is told. */
-static bool value_text(ts_parse *p, ts_prompt *row, const cJSON *v, const char *key, char *out, size_t size)
+static bool value_text(ts_parse *p, ts_prompt *row, const cJSON *v, const char *key, char *out,
+                       size_t size)
 {
     if (cJSON_IsString(v)) return snprintf(out, size, "%s", v->valuestring), true;
     if (cJSON_IsBool(v)) return snprintf(out, size, "%s", cJSON_IsTrue(v) ? "true" : "false"), true;
     double x = v->valuedouble;
     if (x == floor(x) && fabs(x) > EXACT) {
-        ts_parse_fault(p, row, row->line, "%.64s: %.17g is more than JSON numbers hold exactly, expected it in quotes", key, x);
+        ts_parse_fault(p, row, row->line,
+                       "%.64s: %.17g is more than JSON numbers hold exactly, expected it in quotes",
+                       key, x);
         return false;
     }
     snprintf(out, size, x == floor(x) ? "%.0f" : "%.17g", x);
@@ -234,9 +269,13 @@ static void json_field(ts_parse *p, ts_prompt *row, const cJSON *v)
         ts_parse_field(p, row, key, strlen(key), v->valuestring, strlen(v->valuestring), false);
     } else if (cJSON_IsArray(v)) {
         const cJSON *item;
-        cJSON_ArrayForEach(item, v) {
-            bool plain = cJSON_IsNumber(item) || (cJSON_IsString(item) && strlen(item->valuestring) < sizeof one);
-            if (!plain) ts_parse_fault(p, row, row->line, "%.64s: %s in a list, expected numbers", key, cJSON_IsString(item) ? "a long text" : kind_of(item));
+        cJSON_ArrayForEach(item, v)
+        {
+            bool plain = cJSON_IsNumber(item) ||
+                         (cJSON_IsString(item) && strlen(item->valuestring) < sizeof one);
+            if (!plain)
+                ts_parse_fault(p, row, row->line, "%.64s: %s in a list, expected numbers", key,
+                               cJSON_IsString(item) ? "a long text" : kind_of(item));
             if (!plain || !value_text(p, row, item, key, one, sizeof one)) break;
             char *more = realloc(list, n + strlen(one) + 2);
             if (!more) {
@@ -249,9 +288,11 @@ static void json_field(ts_parse *p, ts_prompt *row, const cJSON *v)
         }
         ts_parse_field(p, row, key, strlen(key), list ? list : "", n, numbers);
     } else if (cJSON_IsNumber(v) || cJSON_IsBool(v)) {
-        if (value_text(p, row, v, key, one, sizeof one)) ts_parse_field(p, row, key, strlen(key), one, strlen(one), cJSON_IsNumber(v));
+        if (value_text(p, row, v, key, one, sizeof one))
+            ts_parse_field(p, row, key, strlen(key), one, strlen(one), cJSON_IsNumber(v));
     } else {
-        ts_parse_fault(p, row, row->line, "%.64s: got %s, expected a text or a number", key, kind_of(v));
+        ts_parse_fault(p, row, row->line, "%.64s: got %s, expected a text or a number", key,
+                       kind_of(v));
     }
     free(list);
 }
@@ -280,24 +321,30 @@ static void json_line(ts_parse *p, const char *s, size_t n, int line)
     }
     j = cJSON_ParseWithLengthOpts(s, n, &end, 0);
     if (!j) {
-        ts_parse_fault(p, &row, line, "broken JSON at column %td, expected one object on the line", end ? end - s + 1 : 1);
+        ts_parse_fault(p, &row, line, "broken JSON at column %td, expected one object on the line",
+                       end ? end - s + 1 : 1);
         goto done;
     }
     const char *rest = end;
     size_t rest_n = n - (size_t)(end - s);
     ts_parse_trim(&rest, &rest_n);
-    if (!cJSON_IsObject(j)) ts_parse_fault(p, &row, line, "got %s, expected an object like {\"prompt\": \"a panda\"}%s", kind_of(j), cJSON_IsArray(j) ? " on each line" : "");
-    else if (rest_n) ts_parse_fault(p, &row, line, "more text at column %td behind the object, expected the end of the line", rest - s + 1);
+    if (!cJSON_IsObject(j))
+        ts_parse_fault(p, &row, line, "got %s, expected an object like {\"prompt\": \"a panda\"}%s",
+                       kind_of(j), cJSON_IsArray(j) ? " on each line" : "");
+    else if (rest_n)
+        ts_parse_fault(p, &row, line,
+                       "more text at column %td behind the object, expected the end of the line",
+                       rest - s + 1);
     const cJSON *v;
-    if (cJSON_IsObject(j))
-        cJSON_ArrayForEach(v, j) json_field(p, &row, v);
+    if (cJSON_IsObject(j)) cJSON_ArrayForEach(v, j) json_field(p, &row, v);
 done:
     cJSON_Delete(j);
     ts_parse_row(p, &row);
 }
 
 /* ---- the file ---- */
-static void lines(ts_parse *p, const char *s, size_t n, void (*each)(ts_parse *, const char *, size_t, int))
+static void lines(ts_parse *p, const char *s, size_t n,
+                  void (*each)(ts_parse *, const char *, size_t, int))
 {
     int line = 0;
     while (n && !p->st) {
@@ -315,11 +362,16 @@ static void lines(ts_parse *p, const char *s, size_t n, void (*each)(ts_parse *,
 
 ts_prompts_kind ts_prompts_kind_of(const char *name)
 {
-    static const struct { const char *end; ts_prompts_kind kind; } ends[] = {{".txt", TS_PROMPTS_TEXT}, {".jsonl", TS_PROMPTS_JSONL}, {".ndjson", TS_PROMPTS_JSONL}, {".json", TS_PROMPTS_JSONL},
-                                                                          {".csv", TS_PROMPTS_CSV}, {".tsv", TS_PROMPTS_CSV}};
+    static const struct {
+        const char *end;
+        ts_prompts_kind kind;
+    } ends[] = {{".txt", TS_PROMPTS_TEXT},     {".jsonl", TS_PROMPTS_JSONL},
+                {".ndjson", TS_PROMPTS_JSONL}, {".json", TS_PROMPTS_JSONL},
+                {".csv", TS_PROMPTS_CSV},      {".tsv", TS_PROMPTS_CSV}};
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (n > strlen(ends[i].end) && !strcasecmp(name + n - strlen(ends[i].end), ends[i].end)) return ends[i].kind;
+        if (n > strlen(ends[i].end) && !strcasecmp(name + n - strlen(ends[i].end), ends[i].end))
+            return ends[i].kind;
     return TS_PROMPTS_GUESS;
 }
 
@@ -332,7 +384,8 @@ static ts_prompts_kind guess(const char *s, size_t n)
     return ts_csv_likely(s, n) ? TS_PROMPTS_CSV : TS_PROMPTS_TEXT;
 }
 
-ts_status ts_prompts_parse(ts_err *err, const char *name, ts_prompts_kind kind, const char *s, size_t n, ts_prompts **out)
+ts_status ts_prompts_parse(ts_err *err, const char *name, ts_prompts_kind kind, const char *s,
+                           size_t n, ts_prompts **out)
 {
     ts_parse p = {.err = err, .rows = calloc(1, sizeof *p.rows)};
     *out = NULL;
@@ -343,16 +396,22 @@ ts_status ts_prompts_parse(ts_err *err, const char *name, ts_prompts_kind kind, 
     }
     const uint8_t *b = (const uint8_t *)s;
     if (n >= 2 && ((b[0] == 0xFF && b[1] == 0xFE) || (b[0] == 0xFE && b[1] == 0xFF))) {
-        ts_parse_fault(&p, NULL, 1, "the file is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 converts it");
+        ts_parse_fault(&p, NULL, 1,
+                       "the file is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 converts it");
         n = 0;
     }
     if (n >= 3 && b[0] == 0xEF && b[1] == 0xBB && b[2] == 0xBF) s += 3, n -= 3;
     if (kind == TS_PROMPTS_GUESS) kind = guess(s, n);
-    if (kind == TS_PROMPTS_CSV) ts_csv_parse(&p, s, n);
-    else lines(&p, s, n, kind == TS_PROMPTS_JSONL ? json_line : text_line);
-    if (!p.st && !p.rows->rows && !p.rows->faults) ts_parse_fault(&p, NULL, 0, "no prompt in the file, expected one a row");
-    if (p.st) ts_prompts_free(p.rows);
-    else *out = p.rows;
+    if (kind == TS_PROMPTS_CSV)
+        ts_csv_parse(&p, s, n);
+    else
+        lines(&p, s, n, kind == TS_PROMPTS_JSONL ? json_line : text_line);
+    if (!p.st && !p.rows->rows && !p.rows->faults)
+        ts_parse_fault(&p, NULL, 0, "no prompt in the file, expected one a row");
+    if (p.st)
+        ts_prompts_free(p.rows);
+    else
+        *out = p.rows;
     return p.st;
 }
 
@@ -368,13 +427,16 @@ ts_status ts_prompts_read(ts_err *err, const char *path, ts_prompts **out)
     if (!f) return ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno));
     do {
         char *more = realloc(text, n + READ_AT_ONCE);
-        if (!more) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for %zu bytes", name, n + READ_AT_ONCE));
+        if (!more)
+            TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for %zu bytes", name, n + READ_AT_ONCE));
         text = more;
         n += got = fread(text + n, 1, READ_AT_ONCE, f);
-        if (n > MOST_BYTES) TRY(ts_fail(err, TS_EMODEL, "%s: more than 1 GB, expected a file of prompts", name));
+        if (n > MOST_BYTES)
+            TRY(ts_fail(err, TS_EMODEL, "%s: more than 1 GB, expected a file of prompts", name));
     } while (got);
     if (ferror(f)) TRY(ts_fail(err, TS_EMODEL, "%s: %s", name, strerror(errno)));
-    TRY(ts_prompts_parse(err, name, standard ? TS_PROMPTS_GUESS : ts_prompts_kind_of(path), text, n, out));
+    TRY(ts_prompts_parse(err, name, standard ? TS_PROMPTS_GUESS : ts_prompts_kind_of(path), text, n,
+                         out));
 done:
     if (!standard) fclose(f);
     free(text);

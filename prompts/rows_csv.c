@@ -1,4 +1,5 @@
-/* CSV as RFC 4180 has it: fields in quotes may hold separators, line ends and doubled quotes; the first record names the columns. Spreadsheets of some countries write semicolons, others tabs: the
+/* CSV as RFC 4180 has it: fields in quotes may hold separators, line ends and doubled quotes; the
+ * first record names the columns. Spreadsheets of some countries write semicolons, others tabs: the
  * header decides. An empty field is one that was not given. */
 #include "prompts/rows_parse.h"
 
@@ -10,12 +11,14 @@
 typedef struct {
     ts_parse *p;
     const char *s, *end;
-    int line;          /* of s */
+    int line; /* of s */
     char separator;
-    char *field;       /* the last one read, quotes undone; room for the whole rest of the file is never needed: it grows */
+    /* the last one read, quotes undone; room for the whole rest of the file is never needed: it
+     * grows */
+    char *field;
     size_t n, room;
-    bool last;         /* it ended its record */
-    bool open;         /* its quote was never closed */
+    bool last; /* it ended its record */
+    bool open; /* its quote was never closed */
 } reader;
 
 enum { MOST_COLUMNS = 256 };
@@ -26,7 +29,9 @@ static void put(reader *r, const char *s, size_t n)
         size_t room = 2 * r->room + n + 64;
         char *more = realloc(r->field, room);
         if (!more) {
-            if (!r->p->st) r->p->st = ts_fail(r->p->err, TS_EMEMORY, "%s: no memory for a field", r->p->rows->name);
+            if (!r->p->st)
+                r->p->st = ts_fail(r->p->err, TS_EMEMORY, "%s: no memory for a field",
+                                   r->p->rows->name);
             return;
         }
         r->field = more, r->room = room;
@@ -47,7 +52,11 @@ static void finish(reader *r)
     if (r->s < r->end && *r->s == '\n') r->s++, r->line++;
 }
 
-static bool at_end(const reader *r) { return r->s == r->end || *r->s == r->separator || *r->s == '\n' || (*r->s == '\r' && (r->s + 1 == r->end || r->s[1] == '\n')); }
+static bool at_end(const reader *r)
+{
+    return r->s == r->end || *r->s == r->separator || *r->s == '\n' ||
+           (*r->s == '\r' && (r->s + 1 == r->end || r->s[1] == '\n'));
+}
 
 static void next_field(reader *r, ts_prompt *row)
 {
@@ -65,10 +74,17 @@ static void next_field(reader *r, ts_prompt *row)
             put(r, r->s++, 1);
         }
         r->open = r->s == r->end;
-        if (r->open) ts_parse_fault(r->p, row, began, "a quote is opened and never closed, expected \" at the end of the field: nothing behind it can be read");
-        else r->s++;
+        if (r->open)
+            ts_parse_fault(r->p, row, began,
+                           "a quote is opened and never closed, expected \" at the end of the "
+                           "field: nothing behind it can be read");
+        else
+            r->s++;
         while (r->s < r->end && *r->s == ' ' && !at_end(r)) r->s++;
-        if (!at_end(r)) ts_parse_fault(r->p, row, r->line, "text behind a closing quote, expected a separator: a quote within a field is written twice");
+        if (!at_end(r))
+            ts_parse_fault(r->p, row, r->line,
+                           "text behind a closing quote, expected a separator: a quote within a "
+                           "field is written twice");
     }
     while (!at_end(r)) {
         if (!quoted) put(r, r->s, 1);
@@ -125,26 +141,32 @@ static int read_header(reader *r, char *names[MOST_COLUMNS])
         size_t name_n = r->n;
         ts_parse_trim(&name, &name_n);
         if (n == MOST_COLUMNS) {
-            ts_parse_fault(r->p, NULL, 1, "more than %d columns, expected prompt and settings", MOST_COLUMNS);
+            ts_parse_fault(r->p, NULL, 1, "more than %d columns, expected prompt and settings",
+                           MOST_COLUMNS);
             good = false;
             break;
         }
         if (!ts_parse_text(r->p, NULL, 1, name, name_n)) good = false;
         names[n] = strndup(name, name_n);
         if (!names[n]) {
-            r->p->st = ts_fail(r->p->err, TS_EMEMORY, "%s: no memory for a header", r->p->rows->name);
+            r->p->st = ts_fail(r->p->err, TS_EMEMORY, "%s: no memory for a header",
+                               r->p->rows->name);
             return n;
         }
-        for (char *c = names[n]; *c; c++) *c = (char)(*c == '_' && c > names[n] ? '-' : tolower((unsigned char)*c));
+        for (char *c = names[n]; *c; c++)
+            *c = (char)(*c == '_' && c > names[n] ? '-' : tolower((unsigned char)*c));
         for (int i = 0; i < n; i++)
             if (*names[n] && !strcmp(names[i], names[n])) {
-                ts_parse_fault(r->p, NULL, 1, "column %s stands twice in the header, expected once", names[n]);
+                ts_parse_fault(r->p, NULL, 1, "column %s stands twice in the header, expected once",
+                               names[n]);
                 good = false;
             }
         prompt = prompt || !strcmp(names[n], "prompt");
         n++;
     } while (!r->last);
-    if (!prompt && good && !r->open) ts_parse_fault(r->p, NULL, 1, "no column named prompt, expected a header that names the columns");
+    if (!prompt && good && !r->open)
+        ts_parse_fault(r->p, NULL, 1,
+                       "no column named prompt, expected a header that names the columns");
     if (prompt && good && !r->open) return n;
     for (int i = 0; i < n; i++) free(names[i]);
     return -1;
@@ -163,12 +185,19 @@ static void record(reader *r, char *const *names, int columns)
         ts_parse_trim(&value, &value_n);
         any = any || value_n; /* spreadsheets write empty rows as separators alone */
         if (n < columns && value_n && ts_parse_text(r->p, &row, row.line, value, value_n)) {
-            if (*names[n]) ts_parse_field(r->p, &row, names[n], strlen(names[n]), value, value_n, false);
-            else ts_parse_fault(r->p, &row, row.line, "a value in column %d, which the header does not name", n + 1);
+            if (*names[n])
+                ts_parse_field(r->p, &row, names[n], strlen(names[n]), value, value_n, false);
+            else
+                ts_parse_fault(r->p, &row, row.line,
+                               "a value in column %d, which the header does not name", n + 1);
         }
         n++;
     } while (!r->last);
-    if (n > columns) ts_parse_fault(r->p, &row, row.line, "%d fields, expected %d as in the header: a field that holds a separator goes in quotes", n, columns);
+    if (n > columns)
+        ts_parse_fault(r->p, &row, row.line,
+                       "%d fields, expected %d as in the header: a field that holds a separator "
+                       "goes in quotes",
+                       n, columns);
     if (any || row.faulty) ts_parse_row(r->p, &row);
 }
 

@@ -6,13 +6,22 @@
 typedef struct {
     ts_err *err;
     ts_prompts *rows;
-    ts_status st; /* TS_EMEMORY from the first time on that there was none; everything else is a fault */
+    /* TS_EMEMORY from the first time on that there was none; everything else is a fault */
+    ts_status st;
 } ts_parse;
-void ts_parse_fault(ts_parse *, ts_prompt *, int line, const char *format, ...) __attribute__((format(printf, 4, 5))); /* row NULL: the file's */
-void ts_parse_trim(const char **, size_t *);                                                   /* blanks off both ends */
-bool ts_parse_text(ts_parse *, ts_prompt *, int line, const char *, size_t);                      /* false: not UTF-8 or a NUL, and the fault is told */
-void ts_parse_field(ts_parse *, ts_prompt *, const char *key, size_t key_n, const char *value, size_t value_n, bool number); /* copies; `prompt` too; a key twice is a fault; `_key` is left out */
-void ts_parse_row(ts_parse *, ts_prompt *);                                                       /* the row is complete: it goes to the list, whose index it gets */
+/* row NULL: the file's */
+void ts_parse_fault(ts_parse *, ts_prompt *, int line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* blanks off both ends */
+void ts_parse_trim(const char **, size_t *);
+/* false: not UTF-8 or a NUL, and the fault is told */
+bool ts_parse_text(ts_parse *, ts_prompt *, int line, const char *, size_t);
+/* copies; `prompt` too; a key twice is a fault; `_key` is left out */
+void ts_parse_field(ts_parse *, ts_prompt *, const char *key, size_t key_n, const char *value,
+                    size_t value_n, bool number);
+/* the row is complete: it goes to the list, whose index it gets */
+void ts_parse_row(ts_parse *, ts_prompt *);
 void ts_csv_parse(ts_parse *, const char *, size_t);
-bool ts_csv_likely(const char *, size_t);                                                      /* its first line is a header with `prompt` */
+/* its first line is a header with `prompt` */
+bool ts_csv_likely(const char *, size_t);
 #endif

@@ -1,11 +1,20 @@
-/* Reads spiece.model: SentencePiece's ModelProto in protobuf's wire format (sentencepiece_model.proto). Only the fields that encoding needs; every length is checked. */
+/* Reads spiece.model: SentencePiece's ModelProto in protobuf's wire format
+ * (sentencepiece_model.proto). Only the fields that encoding needs; every length is checked. */
 #include "prompts/unigram.h"
 
 #include <float.h>
 #include <string.h>
 
-typedef struct { const uint8_t *p, *end; bool bad; } reader;
-typedef struct { int field, wire; uint64_t value; reader body; } record; /* value: varint or fixed; body: length-delimited */
+typedef struct {
+    const uint8_t *p, *end;
+    bool bad;
+} reader;
+/* value: varint or fixed; body: length-delimited */
+typedef struct {
+    int field, wire;
+    uint64_t value;
+    reader body;
+} record;
 
 static uint64_t varint(reader *r)
 {
@@ -24,11 +33,16 @@ static bool next(reader *r, record *out)
     if (r->bad || r->p >= r->end) return false;
     uint64_t tag = varint(r), n = 0;
     *out = (record){.field = (int)(tag >> 3), .wire = (int)(tag & 7)};
-    if (out->wire == 0) out->value = varint(r);
-    else if (out->wire == 1) n = 8;
-    else if (out->wire == 2) n = varint(r);
-    else if (out->wire == 5) n = 4;
-    else r->bad = true;
+    if (out->wire == 0)
+        out->value = varint(r);
+    else if (out->wire == 1)
+        n = 8;
+    else if (out->wire == 2)
+        n = varint(r);
+    else if (out->wire == 5)
+        n = 4;
+    else
+        r->bad = true;
     if (r->bad || n > (uint64_t)(r->end - r->p)) {
         r->bad = true;
         return false;
@@ -45,7 +59,13 @@ static float fixed32(const record *r)
     return f;
 }
 
-typedef struct { float least, most; uint64_t type; bool suffix; int eos, unk; } facts; /* scores of normal pieces; model type; spaces end words instead of beginning them */
+/* scores of normal pieces; model type; spaces end words instead of beginning them */
+typedef struct {
+    float least, most;
+    uint64_t type;
+    bool suffix;
+    int eos, unk;
+} facts;
 
 static ts_status read_piece(ts_tokenizer *t, reader r, facts *f)
 {
@@ -58,12 +78,14 @@ static ts_status read_piece(ts_tokenizer *t, reader r, facts *f)
         if (x.field == 2) score = fixed32(&x);
         if (x.field == 3 && x.wire == 0) type = x.value;
     }
-    if (r.bad || type < TS_PIECE_NORMAL || type > TS_PIECE_BYTE) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: piece %d is damaged", t->path, t->pieces);
+    if (r.bad || type < TS_PIECE_NORMAL || type > TS_PIECE_BYTE)
+        return ts_fail(&t->ctx->err, TS_EMODEL, "%s: piece %d is damaged", t->path, t->pieces);
     if (type == TS_PIECE_NORMAL) {
         if (score < f->least) f->least = score;
         if (score > f->most) f->most = score;
     }
-    if (!ts_tokenizer_add(t, (const char *)s.p, (size_t)(s.end - s.p), score, (ts_piece_type)type)) return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path);
+    if (!ts_tokenizer_add(t, (const char *)s.p, (size_t)(s.end - s.p), score, (ts_piece_type)type))
+        return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path);
     return TS_OK;
 }
 
@@ -85,7 +107,8 @@ static ts_status read_normalizer(ts_tokenizer *t, reader r)
     record x;
     while (next(&r, &x)) {
         if (x.field == 2 && x.wire == 2 && x.body.end > x.body.p && !t->map.units) {
-            ts_status st = ts_charsmap_init(&t->ctx->err, t->path, x.body.p, (size_t)(x.body.end - x.body.p), &t->map);
+            ts_status st = ts_charsmap_init(&t->ctx->err, t->path, x.body.p,
+                                            (size_t)(x.body.end - x.body.p), &t->map);
             if (st) return st;
         }
         if (x.field == 3) t->dummy_prefix = x.value != 0;
@@ -99,7 +122,8 @@ static ts_status read_normalizer(ts_tokenizer *t, reader r)
 static void score_users(ts_tokenizer *t, const facts *f)
 {
     for (int i = 0; i < t->pieces; i++)
-        if (t->piece[i].type == TS_PIECE_USER) t->piece[i].score = (float)t->piece[i].n * f->most - 0.1;
+        if (t->piece[i].type == TS_PIECE_USER)
+            t->piece[i].score = (float)t->piece[i].n * f->most - 0.1;
 }
 
 ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
@@ -107,7 +131,8 @@ ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
     ts_status st = TS_OK;
     reader r = {data, data + size, false};
     record x;
-    facts f = {.least = FLT_MAX, .most = FLT_MIN, .type = 1, .unk = 0, .eos = 2}; /* most: no less than FLT_MIN there either */
+    /* most: no less than FLT_MIN there either */
+    facts f = {.least = FLT_MAX, .most = FLT_MIN, .type = 1, .unk = 0, .eos = 2};
     t->sentencepiece = t->dummy_prefix = t->collapse = t->escape = true;
     while (next(&r, &x)) {
         if (x.wire != 2) continue;
@@ -115,14 +140,22 @@ ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
         if (x.field == 2) read_trainer(t, x.body, &f);
         if (x.field == 3) TRY(read_normalizer(t, x.body));
     }
-    if (r.bad || !t->pieces) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: damaged, or not a SentencePiece model", t->path));
-    if (f.type != 1) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: model_type %llu is not supported, only Unigram (1)", t->path, (unsigned long long)f.type));
-    if (f.suffix) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: treat_whitespace_as_suffix is not supported", t->path));
+    if (r.bad || !t->pieces)
+        TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: damaged, or not a SentencePiece model", t->path));
+    if (f.type != 1)
+        TRY(ts_fail(&t->ctx->err, TS_EMODEL,
+                    "%s: model_type %llu is not supported, only Unigram (1)", t->path,
+                    (unsigned long long)f.type));
+    if (f.suffix)
+        TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: treat_whitespace_as_suffix is not supported",
+                    t->path));
     for (int i = 0; i < t->pieces; i++) {
         if (t->piece[i].type == TS_PIECE_UNKNOWN) f.unk = i;
         if (!strcmp(t->piece[i].s, "</s>")) f.eos = i;
     }
-    if (f.unk < 0 || f.unk >= t->pieces || f.eos < 0 || f.eos >= t->pieces) TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: no unknown or end piece among %d", t->path, t->pieces));
+    if (f.unk < 0 || f.unk >= t->pieces || f.eos < 0 || f.eos >= t->pieces)
+        TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: no unknown or end piece among %d", t->path,
+                    t->pieces));
     score_users(t, &f);
     t->unk = f.unk, t->unk_score = f.least - 10;
     t->after[t->afters++] = f.eos;

@@ -1,11 +1,14 @@
-/* The encoders of T5 v1.1 and UMT5 (transformers' modeling_t5.py, modeling_umt5.py): pre-norm blocks of self-attention with a learned bias by relative position and no scaling, and a
+/* The encoders of T5 v1.1 and UMT5 (transformers' modeling_t5.py, modeling_umt5.py): pre-norm
+ * blocks of self-attention with a learned bias by relative position and no scaling, and a
  * feed-forward layer, gated or not. T5 has one table of biases, in block 0; UMT5 has one a block.
  *
  *
- *   h += o(softmax(q k' + b) v) of rms(h),   h += wo(act(wi_0 n) * wi_1 n) of n = rms(h);   b[a, i, j] = table[bucket(j - i), a]
+ *   h += o(softmax(q k' + b) v) of rms(h),   h += wo(act(wi_0 n) * wi_1 n) of n = rms(h);   b[a, i,
+ *   j] = table[bucket(j - i), a]
  *
- * Only the real tokens are computed: padded keys are masked in the reference, so they change nothing. All texts of a call pass a block together, while its weights are there. The residual
- * h stays in f32, what enters products has the context's type of activations. */
+ * Only the real tokens are computed: padded keys are masked in the reference, so they change
+ * nothing. All texts of a call pass a block together, while its weights are there. The residual h
+ * stays in f32, what enters products has the context's type of activations. */
 #include "prompts/text.h"
 
 #include <math.h>
@@ -13,7 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { ts_weight *norm1, *norm2; ts_layer q, k, v, o, wi0, wi1, wo; } block;
+typedef struct {
+    ts_weight *norm1, *norm2;
+    ts_layer q, k, v, o, wi0, wi1, wo;
+} block;
 
 struct ts_encoder {
     ts_ctx *ctx;
@@ -23,7 +29,7 @@ struct ts_encoder {
     bool gated, own_bias; /* own_bias: a table in every block */
     ts_act act;
     const char *embedding; /* its name */
-    float *table;         /* biases [layers or 1, buckets, A] */
+    float *table;          /* biases [layers or 1, buckets, A] */
     block *block;
     ts_weight *final;
 };
@@ -32,37 +38,69 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
 {
     char feed[64] = "relu";
     /* The whole model holds the encoder under the same names. */
-    const char *classes = e->own_bias ? "[\"UMT5EncoderModel\"]|[\"UMT5ForConditionalGeneration\"]|[\"UMT5Model\"]|null" : "[\"T5EncoderModel\"]|[\"T5ForConditionalGeneration\"]|[\"T5Model\"]|null";
-    ts_key keys[] = {{"vocab_size", TS_KEY_INT, &e->vocab, 0, NULL, NULL},
-                     {"d_model", TS_KEY_INT, &e->dim, 0, NULL, NULL},
-                     {"d_kv", TS_KEY_INT, &e->kv, 0, NULL, NULL},
-                     {"d_ff", TS_KEY_INT, &e->ff, 0, NULL, NULL},
-                     {"num_layers", TS_KEY_INT, &e->layers, 0, NULL, NULL},
-                     {"num_heads", TS_KEY_INT, &e->heads, 0, NULL, NULL},
-                     {"relative_attention_num_buckets", TS_KEY_INT, &e->buckets, 0, NULL, NULL},
-                     {"relative_attention_max_distance", TS_KEY_INT, &e->max_distance, 0, NULL, NULL},
-                     {"layer_norm_epsilon", TS_KEY_FLOAT, &e->eps, 0, NULL, NULL},
-                     {"feed_forward_proj", TS_KEY_STRING, feed, 0, NULL, NULL},
-                     TS_ONLY("architectures", classes),
-                     TS_ONLY("model_type", e->own_bias ? "\"umt5\"" : "\"t5\""),
-                     /* of the decoder, of training, or said by the keys above */
-                     TS_IGNORED("classifier_dropout"), TS_IGNORED("decoder_start_token_id"), TS_IGNORED("dense_act_fn"), TS_IGNORED("dropout_rate"), TS_IGNORED("dtype"),
-                     TS_IGNORED("torch_dtype"), TS_IGNORED("eos_token_id"), TS_IGNORED("pad_token_id"), TS_IGNORED("initializer_factor"), TS_IGNORED("is_decoder"),
-                     TS_IGNORED("is_encoder_decoder"), TS_IGNORED("is_gated_act"), TS_IGNORED("num_decoder_layers"), TS_IGNORED("output_past"),
-                     TS_IGNORED("scalable_attention"), TS_IGNORED("scale_decoder_outputs"), TS_IGNORED("tie_word_embeddings"), TS_IGNORED("tokenizer_class"), TS_IGNORED("transformers_version"),
-                     TS_IGNORED("use_cache")};
-    ts_status st = ts_config_read(e->ctx, c->config, c->config_path, keys, sizeof keys / sizeof *keys);
+    const char *classes =
+        e->own_bias
+            ? "[\"UMT5EncoderModel\"]|[\"UMT5ForConditionalGeneration\"]|[\"UMT5Model\"]|null"
+            : "[\"T5EncoderModel\"]|[\"T5ForConditionalGeneration\"]|[\"T5Model\"]|null";
+    ts_key keys[] = {
+        {"vocab_size", TS_KEY_INT, &e->vocab, 0, NULL, NULL},
+        {"d_model", TS_KEY_INT, &e->dim, 0, NULL, NULL},
+        {"d_kv", TS_KEY_INT, &e->kv, 0, NULL, NULL},
+        {"d_ff", TS_KEY_INT, &e->ff, 0, NULL, NULL},
+        {"num_layers", TS_KEY_INT, &e->layers, 0, NULL, NULL},
+        {"num_heads", TS_KEY_INT, &e->heads, 0, NULL, NULL},
+        {"relative_attention_num_buckets", TS_KEY_INT, &e->buckets, 0, NULL, NULL},
+        {"relative_attention_max_distance", TS_KEY_INT, &e->max_distance, 0, NULL, NULL},
+        {"layer_norm_epsilon", TS_KEY_FLOAT, &e->eps, 0, NULL, NULL},
+        {"feed_forward_proj", TS_KEY_STRING, feed, 0, NULL, NULL},
+        TS_ONLY("architectures", classes),
+        TS_ONLY("model_type", e->own_bias ? "\"umt5\"" : "\"t5\""),
+        /* of the decoder, of training, or said by the keys above */
+        TS_IGNORED("classifier_dropout"),
+        TS_IGNORED("decoder_start_token_id"),
+        TS_IGNORED("dense_act_fn"),
+        TS_IGNORED("dropout_rate"),
+        TS_IGNORED("dtype"),
+        TS_IGNORED("torch_dtype"),
+        TS_IGNORED("eos_token_id"),
+        TS_IGNORED("pad_token_id"),
+        TS_IGNORED("initializer_factor"),
+        TS_IGNORED("is_decoder"),
+        TS_IGNORED("is_encoder_decoder"),
+        TS_IGNORED("is_gated_act"),
+        TS_IGNORED("num_decoder_layers"),
+        TS_IGNORED("output_past"),
+        TS_IGNORED("scalable_attention"),
+        TS_IGNORED("scale_decoder_outputs"),
+        TS_IGNORED("tie_word_embeddings"),
+        TS_IGNORED("tokenizer_class"),
+        TS_IGNORED("transformers_version"),
+        TS_IGNORED("use_cache")};
+    ts_status st = ts_config_read(e->ctx, c->config, c->config_path, keys,
+                                  sizeof keys / sizeof *keys);
     if (st) return st;
     e->gated = !strncmp(feed, "gated-", 6);
     const char *act = e->gated ? feed + 6 : feed;
-    if (!strcmp(act, "relu")) e->act = TS_ACT_RELU;
-    else if (!strcmp(act, "silu")) e->act = TS_ACT_SILU;
-    else if (!strcmp(act, "gelu_new") || (e->gated && !strcmp(act, "gelu"))) e->act = TS_ACT_GELU_TANH; /* "gated-gelu" means the tanh form */
-    else if (!strcmp(act, "gelu")) e->act = TS_ACT_GELU;
-    else return ts_fail(&e->ctx->err, TS_EMODEL, "%s: feed_forward_proj \"%s\" is not supported (relu, gelu, gated-relu, gated-silu, gated-gelu)", c->config_path, feed);
-    if (e->vocab < 1 || e->dim < 1 || e->kv < 1 || e->ff < 1 || e->layers < 1 || e->heads < 1) return ts_fail(&e->ctx->err, TS_EMODEL, "%s: a size is less than 1", c->config_path);
+    if (!strcmp(act, "relu"))
+        e->act = TS_ACT_RELU;
+    else if (!strcmp(act, "silu"))
+        e->act = TS_ACT_SILU;
+    else if (!strcmp(act, "gelu_new") || (e->gated && !strcmp(act, "gelu")))
+        e->act = TS_ACT_GELU_TANH; /* "gated-gelu" means the tanh form */
+    else if (!strcmp(act, "gelu"))
+        e->act = TS_ACT_GELU;
+    else
+        return ts_fail(&e->ctx->err, TS_EMODEL,
+                       "%s: feed_forward_proj \"%s\" is not supported (relu, gelu, gated-relu, "
+                       "gated-silu, gated-gelu)",
+                       c->config_path, feed);
+    if (e->vocab < 1 || e->dim < 1 || e->kv < 1 || e->ff < 1 || e->layers < 1 || e->heads < 1)
+        return ts_fail(&e->ctx->err, TS_EMODEL, "%s: a size is less than 1", c->config_path);
     if (e->buckets < 4 || e->max_distance <= e->buckets / 4)
-        return ts_fail(&e->ctx->err, TS_EMODEL, "%s: %d relative_attention_num_buckets for a relative_attention_max_distance of %d", c->config_path, e->buckets, e->max_distance);
+        return ts_fail(
+            &e->ctx->err, TS_EMODEL,
+            "%s: %d relative_attention_num_buckets for a relative_attention_max_distance of %d",
+            c->config_path, e->buckets, e->max_distance);
     return TS_OK;
 }
 
@@ -72,13 +110,24 @@ static ts_status bind_block(ts_encoder *e, int i)
     block *b = e->block + i;
     long dim[1] = {e->dim}, in = e->dim, inner = (long)e->heads * e->kv;
     ts_layer *attn[] = {&b->q, &b->k, &b->v};
-    for (int k = 0; k < 3; k++) TRY(ts_find_linear(e->w, i, attn[k], inner, in, false, "encoder.block.%d.layer.0.SelfAttention.%c", i, "qkv"[k]));
-    TRY(ts_find_linear(e->w, i, &b->o, in, inner, false, "encoder.block.%d.layer.0.SelfAttention.o", i));
-    TRY(ts_find_vector(e->w, i, &b->norm1, 1, dim, "encoder.block.%d.layer.0.layer_norm.weight", i));
-    TRY(ts_find_vector(e->w, i, &b->norm2, 1, dim, "encoder.block.%d.layer.1.layer_norm.weight", i));
-    TRY(ts_find_linear(e->w, i, &b->wi0, e->ff, in, false, e->gated ? "encoder.block.%d.layer.1.DenseReluDense.wi_0" : "encoder.block.%d.layer.1.DenseReluDense.wi", i));
-    if (e->gated) TRY(ts_find_linear(e->w, i, &b->wi1, e->ff, in, false, "encoder.block.%d.layer.1.DenseReluDense.wi_1", i));
-    TRY(ts_find_linear(e->w, i, &b->wo, in, e->ff, false, "encoder.block.%d.layer.1.DenseReluDense.wo", i));
+    for (int k = 0; k < 3; k++)
+        TRY(ts_find_linear(e->w, i, attn[k], inner, in, false,
+                           "encoder.block.%d.layer.0.SelfAttention.%c", i, "qkv"[k]));
+    TRY(ts_find_linear(e->w, i, &b->o, in, inner, false, "encoder.block.%d.layer.0.SelfAttention.o",
+                       i));
+    TRY(ts_find_vector(e->w, i, &b->norm1, 1, dim, "encoder.block.%d.layer.0.layer_norm.weight",
+                       i));
+    TRY(ts_find_vector(e->w, i, &b->norm2, 1, dim, "encoder.block.%d.layer.1.layer_norm.weight",
+                       i));
+    TRY(ts_find_linear(e->w, i, &b->wi0, e->ff, in, false,
+                       e->gated ? "encoder.block.%d.layer.1.DenseReluDense.wi_0"
+                                : "encoder.block.%d.layer.1.DenseReluDense.wi",
+                       i));
+    if (e->gated)
+        TRY(ts_find_linear(e->w, i, &b->wi1, e->ff, in, false,
+                           "encoder.block.%d.layer.1.DenseReluDense.wi_1", i));
+    TRY(ts_find_linear(e->w, i, &b->wo, in, e->ff, false,
+                       "encoder.block.%d.layer.1.DenseReluDense.wo", i));
 done:
     return st;
 }
@@ -93,17 +142,22 @@ static ts_status bind_tables(ts_encoder *e)
     int n = e->own_bias ? e->layers : 1;
     int32_t *ids = malloc((size_t)e->buckets * sizeof *ids);
     e->table = malloc((size_t)n * size * sizeof(float));
-    if (!ids || !e->table) TRY(ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for %d tables of biases", n));
+    if (!ids || !e->table)
+        TRY(ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for %d tables of biases", n));
     for (int i = 0; i < e->buckets; i++) ids[i] = i;
     for (int i = 0; i < n; i++) {
-        snprintf(name, sizeof name, "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
-        TRY(ts_weights_rows(e->w, name, ids, e->buckets, e->buckets, e->heads, e->table + (size_t)i * size));
+        snprintf(name, sizeof name,
+                 "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
+        TRY(ts_weights_rows(e->w, name, ids, e->buckets, e->buckets, e->heads,
+                            e->table + (size_t)i * size));
     }
     e->embedding = names[1];
+    /* of the two, files have either or both with the same numbers */
     for (int i = 0; i < 2; i++)
-        if (ts_weights_has(e->w, names[i])) e->embedding = names[i]; /* of the two, files have either or both with the same numbers */
+        if (ts_weights_has(e->w, names[i])) e->embedding = names[i];
     for (int i = 0; i < 2; i++)
-        if (names[i] == e->embedding || ts_weights_has(e->w, names[i])) TRY(ts_weights_rows(e->w, names[i], NULL, 0, e->vocab, e->dim, NULL));
+        if (names[i] == e->embedding || ts_weights_has(e->w, names[i]))
+            TRY(ts_weights_rows(e->w, names[i], NULL, 0, e->vocab, e->dim, NULL));
 done:
     free(ids);
     return st;
@@ -115,10 +169,21 @@ ts_status ts_encoder_open(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
     ts_encoder *e = calloc(1, sizeof *e);
     *out = NULL;
     if (!e) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a text encoder");
-    *e = (ts_encoder){.ctx = ctx, .vocab = 32128, .dim = 512, .kv = 64, .ff = 2048, .layers = 6, .heads = 8, .buckets = 32, .max_distance = 128, .eps = 1e-6};
+    *e = (ts_encoder){.ctx = ctx,
+                      .vocab = 32128,
+                      .dim = 512,
+                      .kv = 64,
+                      .ff = 2048,
+                      .layers = 6,
+                      .heads = 8,
+                      .buckets = 32,
+                      .max_distance = 128,
+                      .eps = 1e-6};
     e->own_bias = !strcmp(c->cls, "UMT5EncoderModel");
     if (!e->own_bias && strcmp(c->cls, "T5EncoderModel"))
-        TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: class %s is not supported (T5EncoderModel, UMT5EncoderModel)", c->config_path, c->cls));
+        TRY(ts_fail(&ctx->err, TS_EMODEL,
+                    "%s: class %s is not supported (T5EncoderModel, UMT5EncoderModel)",
+                    c->config_path, c->cls));
     TRY(read_config(e, c));
     TRY(ts_weights_open(ctx, c->dir, "model", &e->w));
     e->block = calloc((size_t)e->layers, sizeof *e->block);
@@ -144,28 +209,32 @@ void ts_encoder_close(ts_encoder *e)
 long ts_encoder_width(const ts_encoder *e) { return e->dim; }
 ts_weights *ts_encoder_weights(ts_encoder *e) { return e->w; }
 
-/* Bucket of a key `rel` to the right of its query: half of the buckets a side; exact near, logarithmic far. */
+/* Bucket of a key `rel` to the right of its query: half of the buckets a side; exact near,
+ * logarithmic far. */
 static int bucket(const ts_encoder *e, int rel)
 {
     int half = e->buckets / 2, exact = half / 2, d = abs(rel), side = rel > 0 ? half : 0;
     if (d < exact) return side + d;
-    int far = exact + (int)(logf((float)d / (float)exact) / (float)log((double)e->max_distance / exact) * (float)(half - exact));
+    int far = exact + (int)(logf((float)d / (float)exact) /
+                            (float)log((double)e->max_distance / exact) * (float)(half - exact));
     return side + (far < half ? far : half - 1);
 }
 
-typedef struct { /* one call's buffers; L is the longest text */
+typedef struct {             /* one call's buffers; L is the longest text */
     ts_tensor *h;            /* [n_i, dim] of each text */
     ts_tensor n, q, k, v, o; /* [L, dim], [L, A D] four times */
     ts_tensor f, g;          /* [L, ff] */
     ts_tensor line, bias;    /* [A, 2 L - 1]: biases by distance; [A, L, L]: by pair */
     float *host;             /* of the embedding or of line */
-    int L, spread;           /* spread: the length for which bias holds the pairs of line, 0: none */
+    /* spread: the length for which bias holds the pairs of line, 0: none */
+    int L, spread;
 } work;
 
 /* The biases of a block by distance: line[a, L - 1 + rel] = table[bucket(rel), a]. */
 static ts_status load_line(ts_encoder *e, work *w, int layer)
 {
-    const float *table = e->table + (size_t)(e->own_bias ? layer : 0) * (size_t)e->buckets * (size_t)e->heads;
+    const float *table = e->table +
+                         (size_t)(e->own_bias ? layer : 0) * (size_t)e->buckets * (size_t)e->heads;
     ts_device *dev = e->ctx->dev;
     int n = 2 * w->L - 1;
     if (layer && !e->own_bias) return TS_OK;
@@ -174,7 +243,8 @@ static ts_status load_line(ts_encoder *e, work *w, int layer)
         for (int a = 0; a < e->heads; a++) w->host[(size_t)a * (size_t)n + (size_t)i] = row[a];
     }
     w->spread = 0;
-    ts_status st = dev->ops->upload(dev, w->line.p, w->host, (size_t)e->heads * (size_t)n * sizeof(float));
+    ts_status st = dev->ops->upload(dev, w->line.p, w->host,
+                                    (size_t)e->heads * (size_t)n * sizeof(float));
     return st ? st : dev->ops->join(dev); /* the next block's overwrite the host's copy */
 }
 
@@ -184,13 +254,21 @@ static ts_status spread(ts_encoder *e, work *w, long n)
     long from = 2L * w->L - 1;
     if (w->spread == n) return TS_OK;
     w->spread = (int)n;
-    return ts_copy_op(e->ctx->dev, (ts_copy){.src = ts_at(w->line.p, (size_t)(w->L - 1) * sizeof(float)), .dst = w->bias.p, .stype = TS_F32, .dtype = TS_F32, .nd = 3,
-                                             .dim = {e->heads, n, n}, .ss = {from, -1, 1}, .ds = {n * n, n, 1}});
+    return ts_copy_op(e->ctx->dev,
+                      (ts_copy){.src = ts_at(w->line.p, (size_t)(w->L - 1) * sizeof(float)),
+                                .dst = w->bias.p,
+                                .stype = TS_F32,
+                                .dtype = TS_F32,
+                                .nd = 3,
+                                .dim = {e->heads, n, n},
+                                .ss = {from, -1, 1},
+                                .ds = {n * n, n, 1}});
 }
 
 static ts_status rms(ts_encoder *e, ts_tensor x, ts_weight *g, ts_tensor y)
 {
-    return ts_norm_op(e->ctx->dev, (ts_norm){.kind = TS_NORM_RMS, .eps = (float)e->eps, .x = x, .w = g, .y = y});
+    return ts_norm_op(e->ctx->dev,
+                      (ts_norm){.kind = TS_NORM_RMS, .eps = (float)e->eps, .x = x, .w = g, .y = y});
 }
 
 static ts_tensor first(ts_tensor t, long rows) { return ts_row_range(t, 0, rows); }
@@ -200,14 +278,22 @@ static ts_status attend(ts_encoder *e, const block *b, const work *w, ts_tensor 
     ts_status st = TS_OK;
     ts_device *dev = e->ctx->dev;
     long L = h.dim[0];
-    ts_tensor n = first(w->n, L), q = first(w->q, L), k = first(w->k, L), v = first(w->v, L), o = first(w->o, L), bias = ts_tensor_of(w->bias.p, TS_F32, TS_DIM(e->heads, L, L));
+    ts_tensor n = first(w->n, L), q = first(w->q, L), k = first(w->k, L), v = first(w->v, L),
+              o = first(w->o, L), bias = ts_tensor_of(w->bias.p, TS_F32, TS_DIM(e->heads, L, L));
     TRY(rms(e, h, b->norm1, n));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->q.w, .y = q}));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->k.w, .y = k}));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->v.w, .y = v}));
     ts_tensor heads[4] = {q, k, v, o};
-    for (int i = 0; i < 4; i++) heads[i] = (ts_tensor){.p = heads[i].p, .type = q.type, .nd = 4, .dim = {1, L, e->heads, e->kv}, .ld = q.ld};
-    TRY(ts_attention_op(dev, (ts_attention){.q = heads[0], .k = heads[1], .v = heads[2], .out = heads[3], .scale = 1, .bias = bias}));
+    for (int i = 0; i < 4; i++)
+        heads[i] = (ts_tensor){
+            .p = heads[i].p, .type = q.type, .nd = 4, .dim = {1, L, e->heads, e->kv}, .ld = q.ld};
+    TRY(ts_attention_op(dev, (ts_attention){.q = heads[0],
+                                            .k = heads[1],
+                                            .v = heads[2],
+                                            .out = heads[3],
+                                            .scale = 1,
+                                            .bias = bias}));
     TRY(ts_linear_op(dev, (ts_linear){.x = o, .w = b->o.w, .resid = h, .y = h}));
 done:
     return st;
@@ -220,7 +306,8 @@ static ts_status feed(ts_encoder *e, const block *b, const work *w, ts_tensor h)
     long L = h.dim[0];
     ts_tensor n = first(w->n, L), f = first(w->f, L);
     TRY(rms(e, h, b->norm2, n));
-    TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->wi0.w, .act = e->gated ? TS_ACT_NONE : e->act, .y = f}));
+    TRY(ts_linear_op(
+        dev, (ts_linear){.x = n, .w = b->wi0.w, .act = e->gated ? TS_ACT_NONE : e->act, .y = f}));
     if (e->gated) {
         ts_tensor g = first(w->g, L);
         TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->wi1.w, .y = g}));
@@ -244,12 +331,15 @@ static ts_status take(ts_encoder *e, work *w, const ts_ids *ids, int n)
     size_t biases = (size_t)e->heads * (size_t)line, states = (size_t)L * (size_t)e->dim;
     w->h = calloc((size_t)n, sizeof *w->h);
     w->host = malloc((biases > states ? biases : states) * sizeof(float));
-    if (!w->h || !w->host) return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for texts of %d tokens", w->L);
+    if (!w->h || !w->host)
+        return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for texts of %d tokens", w->L);
     for (int i = 0; i < n; i++) w->h[i] = ts_take(a, TS_F32, TS_DIM(ids[i].n, e->dim));
-    w->n = ts_take(a, act, TS_DIM(L, e->dim)), w->q = ts_take(a, act, TS_DIM(L, inner)), w->k = ts_take(a, act, TS_DIM(L, inner)), w->v = ts_take(a, act, TS_DIM(L, inner));
+    w->n = ts_take(a, act, TS_DIM(L, e->dim)), w->q = ts_take(a, act, TS_DIM(L, inner)),
+    w->k = ts_take(a, act, TS_DIM(L, inner)), w->v = ts_take(a, act, TS_DIM(L, inner));
     w->o = ts_take(a, act, TS_DIM(L, inner)), w->f = ts_take(a, act, TS_DIM(L, e->ff));
     if (e->gated) w->g = ts_take(a, act, TS_DIM(L, e->ff));
-    w->line = ts_take(a, TS_F32, TS_DIM(e->heads, line)), w->bias = ts_take(a, TS_F32, TS_DIM(e->heads, L, L));
+    w->line = ts_take(a, TS_F32, TS_DIM(e->heads, line)),
+    w->bias = ts_take(a, TS_F32, TS_DIM(e->heads, L, L));
     return TS_OK;
 }
 
@@ -274,7 +364,9 @@ static ts_status finish(ts_encoder *e, work *w, int n, float *const *out)
         TRY(rms(e, w->h[i], e->final, w->h[i]));
         TRY(dev->ops->download(dev, out[i], w->h[i].p, (size_t)ts_count(w->h[i]) * sizeof(float)));
         for (long k = 0; k < ts_count(w->h[i]); k++)
-            if (!isfinite(out[i][k])) TRY(ts_fail(&e->ctx->err, TS_ENUMBER, "the text encoder's states of text %d hold NaN or infinity", i + 1));
+            if (!isfinite(out[i][k]))
+                TRY(ts_fail(&e->ctx->err, TS_ENUMBER,
+                            "the text encoder's states of text %d hold NaN or infinity", i + 1));
     }
 done:
     return st;
@@ -297,7 +389,12 @@ ts_status ts_encoder_run(ts_encoder *e, const ts_ids *ids, int n, float *const *
             TRY(attend(e, e->block + i, &w, w.h[k]));
             TRY(feed(e, e->block + i, &w, w.h[k]));
         }
-        ts_progress(e->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = 1, .steps = 1, .layer = i + 1, .layers = e->layers, .seconds = ts_seconds() - began});
+        ts_progress(e->ctx, (ts_event){.phase = TS_PHASE_TEXT,
+                                       .step = 1,
+                                       .steps = 1,
+                                       .layer = i + 1,
+                                       .layers = e->layers,
+                                       .seconds = ts_seconds() - began});
     }
     TRY(finish(e, &w, n, out));
 done:

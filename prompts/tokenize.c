@@ -1,5 +1,6 @@
-/* Text -> ids. The two kinds of file are used as their own libraries use them: tokenizer.json as the tokenizers library (added tokens apart, then the normalizer, words, Unigram),
- * spiece.model as SentencePiece (the text as a whole). */
+/* Text -> ids. The two kinds of file are used as their own libraries use them: tokenizer.json as
+ * the tokenizers library (added tokens apart, then the normalizer, words, Unigram), spiece.model as
+ * SentencePiece (the text as a whole). */
 #include "prompts/unigram.h"
 #include "weights/file.h"
 
@@ -17,8 +18,10 @@ static bool index_added(ts_tokenizer *t)
     for (int i = 0; i < t->addeds; i++) {
         ts_added *a = t->added + i;
         ts_buf find = {0};
-        if (a->normalized) ts_normalize_rules(t, &find, a->s);
-        else ts_buf_put(&find, a->s, strlen(a->s));
+        if (a->normalized)
+            ts_normalize_rules(t, &find, a->s);
+        else
+            ts_buf_put(&find, a->s, strlen(a->s));
         a->find = find.s, a->n = find.n;
         if (find.failed) return false;
         if (a->n) t->starts[a->normalized][(uint8_t)*a->find] = true;
@@ -46,11 +49,14 @@ ts_status ts_tokenizer_open(ts_ctx *ctx, const char *dir, ts_tokenizer **out)
         TRY(ts_tokenizer_json(t, json));
     } else {
         strcpy(strrchr(t->path, '/'), "/spiece.model");
-        if (stat(t->path, &info)) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: neither tokenizer.json nor spiece.model is there", dir));
+        if (stat(t->path, &info))
+            TRY(ts_fail(&ctx->err, TS_EMODEL,
+                        "%s: neither tokenizer.json nor spiece.model is there", dir));
         TRY(ts_file_read(&ctx->err, t->path, MOST_BYTES, "a vocabulary", &data, &size));
         TRY(ts_tokenizer_spiece(t, data, size));
     }
-    if (!ts_tokenizer_index(t) || !index_added(t)) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path));
+    if (!ts_tokenizer_index(t) || !index_added(t))
+        TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path));
     *out = t, t = NULL;
 done:
     ts_tokenizer_close(t);
@@ -93,7 +99,8 @@ static void search_words(const ts_tokenizer *t, const char *s, size_t n, bool fi
     bool prepend = t->prepend == TS_PREPEND_ALWAYS || (t->prepend == TS_PREPEND_FIRST && first);
     if (!n) return;
     if (prepend && *s != ' ' && strncmp(s, TS_MARK, 3)) ts_buf_put(&marked, TS_MARK, 3);
-    for (size_t i = 0; i < n; i++) ts_buf_put(&marked, s[i] == ' ' ? TS_MARK : s + i, s[i] == ' ' ? 3 : 1);
+    for (size_t i = 0; i < n; i++)
+        ts_buf_put(&marked, s[i] == ' ' ? TS_MARK : s + i, s[i] == ' ' ? 3 : 1);
     for (const char *w = ts_buf_text(&marked); *w;) {
         const char *next = t->whole ? NULL : strstr(w + 1, TS_MARK);
         size_t k = next ? (size_t)(next - w) : strlen(w);
@@ -109,8 +116,10 @@ static void split_words(const ts_tokenizer *t, const char *s, bool first, ts_lis
 {
     const char *begin = s;
     int32_t c;
-    if (!t->metaspace && !t->words) ts_tokenizer_search(t, s, strlen(s), out);
-    else if (!t->words) search_words(t, s, strlen(s), first, out);
+    if (!t->metaspace && !t->words)
+        ts_tokenizer_search(t, s, strlen(s), out);
+    else if (!t->words)
+        search_words(t, s, strlen(s), first, out);
     else
         while (*s) {
             size_t n = 0, k = 0;
@@ -118,8 +127,10 @@ static void split_words(const ts_tokenizer *t, const char *s, bool first, ts_lis
                 k = ts_utf8_next(s + n, &c);
                 if (ts_is_white(c)) break;
             }
-            if (t->metaspace) search_words(t, s, n, first && s == begin, out);
-            else if (n) ts_tokenizer_search(t, s, n, out);
+            if (t->metaspace)
+                search_words(t, s, n, first && s == begin, out);
+            else if (n)
+                ts_tokenizer_search(t, s, n, out);
             s += n;
             if (*s) s += k; /* the white space that ended the word */
         }
@@ -127,14 +138,17 @@ static void split_words(const ts_tokenizer *t, const char *s, bool first, ts_lis
 
 /* ---- added tokens ---- */
 /* The leftmost added token in s, the longest of those that begin there. */
-static const ts_added *first_added(const ts_tokenizer *t, bool normalized, const char *s, const char **where)
+static const ts_added *first_added(const ts_tokenizer *t, bool normalized, const char *s,
+                                   const char **where)
 {
     for (; *s; s++) {
         const ts_added *best = NULL;
         if (!t->starts[normalized][(uint8_t)*s]) continue;
         for (int i = 0; i < t->addeds; i++) {
             const ts_added *a = t->added + i;
-            if (a->normalized == normalized && a->n && (!best || a->n > best->n) && !strncmp(s, a->find, a->n)) best = a;
+            if (a->normalized == normalized && a->n && (!best || a->n > best->n) &&
+                !strncmp(s, a->find, a->n))
+                best = a;
         }
         if (!best) continue;
         *where = s;
@@ -165,7 +179,8 @@ static const char *before_white(const char *s, const char *end)
     return keep;
 }
 
-/* The normalizer took white space away from the front: then what is left does not begin the whole text. */
+/* The normalizer took white space away from the front: then what is left does not begin the whole
+ * text. */
 static bool lost_white(const char *raw, const char *plain)
 {
     int32_t c, d;
@@ -173,7 +188,8 @@ static bool lost_white(const char *raw, const char *plain)
     return ts_is_white(c) && !ts_is_white(d);
 }
 
-/* What is no added token goes through the normalizer, then the same with added tokens that are normalized, then into words. */
+/* What is no added token goes through the normalizer, then the same with added tokens that are
+ * normalized, then into words. */
 static void encode(const ts_tokenizer *t, bool normalized, const char *s, bool first, ts_list *out)
 {
     for (bool more = true; more && !out->failed;) {
@@ -183,8 +199,11 @@ static void encode(const ts_tokenizer *t, bool normalized, const char *s, bool f
         ts_buf text = {0}, plain = {0};
         ts_buf_put(&text, s, (size_t)(end - s));
         if (!normalized) ts_normalize_rules(t, &plain, ts_buf_text(&text));
-        if (text.n && !normalized) encode(t, true, ts_buf_text(&plain), first && !lost_white(ts_buf_text(&text), ts_buf_text(&plain)), out);
-        else if (text.n) split_words(t, ts_buf_text(&text), first, out);
+        if (text.n && !normalized)
+            encode(t, true, ts_buf_text(&plain),
+                   first && !lost_white(ts_buf_text(&text), ts_buf_text(&plain)), out);
+        else if (text.n)
+            split_words(t, ts_buf_text(&text), first, out);
         out->failed |= text.failed | plain.failed;
         free(text.s), free(plain.s);
         more = a != NULL, first = false;
@@ -194,14 +213,17 @@ static void encode(const ts_tokenizer *t, bool normalized, const char *s, bool f
     }
 }
 
-ts_status ts_tokenize(ts_tokenizer *t, const char *text, int max, int32_t **ids, int *n, bool *truncated)
+ts_status ts_tokenize(ts_tokenizer *t, const char *text, int max, int32_t **ids, int *n,
+                      bool *truncated)
 {
     ts_list l = {0};
     ts_buf plain = {0};
     int room = max - t->befores - t->afters;
     ts_status st = ts_utf8_check(&t->ctx->err, text);
     *ids = NULL, *n = 0, *truncated = false;
-    if (!st && room < 0) st = ts_fail(&t->ctx->err, TS_EUSAGE, "%d tokens: at least %d are needed", max, t->befores + t->afters);
+    if (!st && room < 0)
+        st = ts_fail(&t->ctx->err, TS_EUSAGE, "%d tokens: at least %d are needed", max,
+                     t->befores + t->afters);
     if (st) return st;
     for (int i = 0; i < t->befores; i++) ts_list_push(&l, t->before[i]);
     if (t->sentencepiece) {
@@ -213,8 +235,10 @@ ts_status ts_tokenize(ts_tokenizer *t, const char *text, int max, int32_t **ids,
     *truncated = l.n - t->befores > room;
     if (*truncated) l.n = t->befores + room;
     for (int i = 0; i < t->afters; i++) ts_list_push(&l, t->after[i]);
-    if (l.failed || plain.failed) st = ts_fail(&t->ctx->err, TS_EMEMORY, "no memory to tokenize %zu bytes", strlen(text));
-    else *ids = l.id, *n = l.n, l.id = NULL;
+    if (l.failed || plain.failed)
+        st = ts_fail(&t->ctx->err, TS_EMEMORY, "no memory to tokenize %zu bytes", strlen(text));
+    else
+        *ids = l.id, *n = l.n, l.id = NULL;
     free(l.id), free(plain.s);
     return st;
 }

@@ -1,4 +1,5 @@
-/* Reads tokenizer.json of the tokenizers library: a Unigram model with its normalizer, pre-tokenizer, template and added tokens. What is not understood is refused by name. */
+/* Reads tokenizer.json of the tokenizers library: a Unigram model with its normalizer,
+ * pre-tokenizer, template and added tokens. What is not understood is refused by name. */
 #include "prompts/unigram.h"
 
 #include <math.h>
@@ -9,13 +10,23 @@ enum { MOST_IDS = 1 << 28 };
 
 static ts_status refuse(ts_tokenizer *t, const char *what, const char *name)
 {
-    return ts_fail(&t->ctx->err, TS_EMODEL, "%s: %s \"%.80s\" is not supported", t->path, what, name ? name : "");
+    return ts_fail(&t->ctx->err, TS_EMODEL, "%s: %s \"%.80s\" is not supported", t->path, what,
+                   name ? name : "");
 }
 
-static ts_status no_memory(ts_tokenizer *t) { return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path); }
+static ts_status no_memory(ts_tokenizer *t)
+{
+    return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path);
+}
 
-static const cJSON *field(const cJSON *j, const char *key) { return cJSON_GetObjectItemCaseSensitive(j, key); }
-static const char *string(const cJSON *j, const char *key) { return cJSON_GetStringValue(field(j, key)); }
+static const cJSON *field(const cJSON *j, const char *key)
+{
+    return cJSON_GetObjectItemCaseSensitive(j, key);
+}
+static const char *string(const cJSON *j, const char *key)
+{
+    return cJSON_GetStringValue(field(j, key));
+}
 
 /* base64 with or without line breaks. *out: malloc'd. */
 static ts_status decode64(ts_tokenizer *t, const char *s, uint8_t **out, size_t *size)
@@ -28,7 +39,9 @@ static ts_status decode64(ts_tokenizer *t, const char *s, uint8_t **out, size_t 
     for (; *s && *s != '='; s++) {
         const char *d = strchr(digits, *s);
         if (*s == '\n' || *s == '\r') continue;
-        if (!d) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the precompiled_charsmap is not base64", t->path);
+        if (!d)
+            return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the precompiled_charsmap is not base64",
+                           t->path);
         bits = bits << 6 | (uint32_t)(d - digits), have += 6;
         if (have >= 8) (*out)[(*size)++] = (uint8_t)(bits >> (have -= 8));
     }
@@ -41,7 +54,9 @@ static ts_status read_map(ts_tokenizer *t, const cJSON *j)
     const char *text = string(j, "precompiled_charsmap");
     uint8_t *blob = NULL;
     size_t size;
-    if (!text) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: normalizer Precompiled has no precompiled_charsmap", t->path);
+    if (!text)
+        return ts_fail(&t->ctx->err, TS_EMODEL,
+                       "%s: normalizer Precompiled has no precompiled_charsmap", t->path);
     if (!*text) return TS_OK;
     if (t->map.units) return refuse(t, "a second normalizer", "Precompiled");
     TRY(decode64(t, text, &blob, &size));
@@ -53,7 +68,9 @@ done:
 
 static ts_status add_rule(ts_tokenizer *t, ts_rule r, const char *from, const char *to)
 {
-    if (t->rules == sizeof t->rule / sizeof *t->rule) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: more than %d normalizers are not supported", t->path, t->rules);
+    if (t->rules == sizeof t->rule / sizeof *t->rule)
+        return ts_fail(&t->ctx->err, TS_EMODEL, "%s: more than %d normalizers are not supported",
+                       t->path, t->rules);
     r.from = from ? strdup(from) : NULL, r.to = to ? strdup(to) : NULL;
     t->rule[t->rules++] = r;
     return (from && !r.from) || (to && !r.to) ? no_memory(t) : TS_OK;
@@ -62,16 +79,25 @@ static ts_status add_rule(ts_tokenizer *t, ts_rule r, const char *from, const ch
 static ts_status read_replace(ts_tokenizer *t, const cJSON *j)
 {
     const cJSON *pattern = field(j, "pattern");
-    const char *content = string(j, "content"), *plain = string(pattern, "String"), *regex = string(pattern, "Regex");
+    const char *content = string(j, "content"), *plain = string(pattern, "String"),
+               *regex = string(pattern, "Regex");
     if (!content) return refuse(t, "normalizer", "Replace without content");
     if (plain && *plain) return add_rule(t, (ts_rule){.kind = TS_RULE_REPLACE}, plain, content);
-    if (regex && !strcmp(regex, " {2,}")) return add_rule(t, (ts_rule){.kind = TS_RULE_SPACES}, NULL, content);
+    if (regex && !strcmp(regex, " {2,}"))
+        return add_rule(t, (ts_rule){.kind = TS_RULE_SPACES}, NULL, content);
     return refuse(t, "the pattern of normalizer Replace", regex);
 }
 
 static ts_status read_normalizer(ts_tokenizer *t, const cJSON *j, int depth)
 {
-    static const struct { const char *name; ts_rule_kind kind; } plain[] = {{"NFC", TS_RULE_NFC}, {"NFD", TS_RULE_NFD}, {"NFKC", TS_RULE_NFKC}, {"NFKD", TS_RULE_NFKD}, {"Lowercase", TS_RULE_LOWER}};
+    static const struct {
+        const char *name;
+        ts_rule_kind kind;
+    } plain[] = {{"NFC", TS_RULE_NFC},
+                 {"NFD", TS_RULE_NFD},
+                 {"NFKC", TS_RULE_NFKC},
+                 {"NFKD", TS_RULE_NFKD},
+                 {"Lowercase", TS_RULE_LOWER}};
     ts_status st = TS_OK;
     const char *type = string(j, "type");
     const cJSON *one;
@@ -85,11 +111,18 @@ static ts_status read_normalizer(ts_tokenizer *t, const cJSON *j, int depth)
         TRY(read_map(t, j));
         return add_rule(t, (ts_rule){.kind = TS_RULE_CHARSMAP}, NULL, NULL);
     }
-    if (!strcmp(type, "Strip")) return add_rule(t, (ts_rule){.kind = TS_RULE_STRIP, .left = cJSON_IsTrue(field(j, "strip_left")), .right = cJSON_IsTrue(field(j, "strip_right"))}, NULL, NULL);
+    if (!strcmp(type, "Strip"))
+        return add_rule(t,
+                        (ts_rule){.kind = TS_RULE_STRIP,
+                                  .left = cJSON_IsTrue(field(j, "strip_left")),
+                                  .right = cJSON_IsTrue(field(j, "strip_right"))},
+                        NULL, NULL);
     if (!strcmp(type, "Replace")) return read_replace(t, j);
-    if (!strcmp(type, "Prepend") && string(j, "prepend")) return add_rule(t, (ts_rule){.kind = TS_RULE_PREPEND}, NULL, string(j, "prepend"));
+    if (!strcmp(type, "Prepend") && string(j, "prepend"))
+        return add_rule(t, (ts_rule){.kind = TS_RULE_PREPEND}, NULL, string(j, "prepend"));
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
-        if (!strcmp(type, plain[i].name)) return add_rule(t, (ts_rule){.kind = plain[i].kind}, NULL, NULL);
+        if (!strcmp(type, plain[i].name))
+            return add_rule(t, (ts_rule){.kind = plain[i].kind}, NULL, NULL);
     st = refuse(t, "normalizer", type);
 done:
     return st;
@@ -98,15 +131,20 @@ done:
 /* Older exports say add_prefix_space, newer ones prepend_scheme. */
 static ts_status read_metaspace(ts_tokenizer *t, const cJSON *j)
 {
-    static const char *const schemes[] = {[TS_PREPEND_NEVER] = "never", [TS_PREPEND_FIRST] = "first", [TS_PREPEND_ALWAYS] = "always"};
+    static const char *const schemes[] = {
+        [TS_PREPEND_NEVER] = "never", [TS_PREPEND_FIRST] = "first", [TS_PREPEND_ALWAYS] = "always"};
     const char *mark = string(j, "replacement"), *scheme = string(j, "prepend_scheme");
     int found = -1;
-    if (mark && strcmp(mark, TS_MARK)) return refuse(t, "the replacement of pre_tokenizer Metaspace", mark);
+    if (mark && strcmp(mark, TS_MARK))
+        return refuse(t, "the replacement of pre_tokenizer Metaspace", mark);
     for (int i = 0; scheme && i < 3; i++)
         if (!strcmp(scheme, schemes[i])) found = i;
-    if (scheme && found < 0) return refuse(t, "the prepend_scheme of pre_tokenizer Metaspace", scheme);
+    if (scheme && found < 0)
+        return refuse(t, "the prepend_scheme of pre_tokenizer Metaspace", scheme);
     t->metaspace = true, t->whole = cJSON_IsFalse(field(j, "split"));
-    t->prepend = scheme ? (ts_prepend)found : cJSON_IsFalse(field(j, "add_prefix_space")) ? TS_PREPEND_NEVER : TS_PREPEND_ALWAYS;
+    t->prepend = scheme                                        ? (ts_prepend)found
+                 : cJSON_IsFalse(field(j, "add_prefix_space")) ? TS_PREPEND_NEVER
+                                                               : TS_PREPEND_ALWAYS;
     return TS_OK;
 }
 
@@ -131,23 +169,29 @@ done:
     return st;
 }
 
-/* What stands before and after the text. Encoders of text need an end token, so a file without one is refused. */
+/* What stands before and after the text. Encoders of text need an end token, so a file without one
+ * is refused. */
 static ts_status read_template(ts_tokenizer *t, const cJSON *j)
 {
     const char *type = string(j, "type");
     const cJSON *one;
     bool seen = false;
-    if (j && !cJSON_IsNull(j) && (!type || strcmp(type, "TemplateProcessing"))) return refuse(t, "post_processor", type);
-    cJSON_ArrayForEach(one, field(j, "single")) {
+    if (j && !cJSON_IsNull(j) && (!type || strcmp(type, "TemplateProcessing")))
+        return refuse(t, "post_processor", type);
+    cJSON_ArrayForEach(one, field(j, "single"))
+    {
         const char *name = string(field(one, "SpecialToken"), "id");
         if (field(one, "Sequence")) seen = true;
         if (!name) continue;
-        const cJSON *ids = field(field(field(j, "special_tokens"), name), "ids"), *id = cJSON_GetArrayItem(ids, 0);
+        const cJSON *ids = field(field(field(j, "special_tokens"), name), "ids"),
+                    *id = cJSON_GetArrayItem(ids, 0);
         int *n = seen ? &t->afters : &t->befores;
-        if (!cJSON_IsNumber(id) || id->valueint < 0 || cJSON_GetArraySize(ids) != 1 || *n == 4) return refuse(t, "the special token of post_processor", name);
+        if (!cJSON_IsNumber(id) || id->valueint < 0 || cJSON_GetArraySize(ids) != 1 || *n == 4)
+            return refuse(t, "the special token of post_processor", name);
         (seen ? t->after : t->before)[(*n)++] = id->valueint;
     }
-    if (!t->afters) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: post_processor appends no end token", t->path);
+    if (!t->afters)
+        return ts_fail(&t->ctx->err, TS_EMODEL, "%s: post_processor appends no end token", t->path);
     return TS_OK;
 }
 
@@ -163,13 +207,19 @@ static ts_status read_added(ts_tokenizer *t, const cJSON *list)
     int n = cJSON_GetArraySize(list);
     t->added = calloc((size_t)n + 1, sizeof *t->added);
     if (!t->added) return no_memory(t);
-    cJSON_ArrayForEach(one, list) {
+    cJSON_ArrayForEach(one, list)
+    {
         const char *s = string(one, "content");
         const cJSON *id = field(one, "id");
-        if (!s || !*s || !cJSON_IsNumber(id) || id->valueint < 0 || id->valueint > MOST_IDS) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: added token %d has no content or no id", t->path, t->addeds);
+        if (!s || !*s || !cJSON_IsNumber(id) || id->valueint < 0 || id->valueint > MOST_IDS)
+            return ts_fail(&t->ctx->err, TS_EMODEL, "%s: added token %d has no content or no id",
+                           t->path, t->addeds);
         if (flag(one, "single_word", false)) return refuse(t, "the single_word of added token", s);
         ts_added *a = t->added + t->addeds++;
-        *a = (ts_added){.s = strdup(s), .id = id->valueint, .left = flag(one, "lstrip", false), .right = flag(one, "rstrip", false)};
+        *a = (ts_added){.s = strdup(s),
+                        .id = id->valueint,
+                        .left = flag(one, "lstrip", false),
+                        .right = flag(one, "rstrip", false)};
         a->normalized = flag(one, "normalized", !flag(one, "special", false));
         if (!a->s) return no_memory(t);
     }
@@ -181,9 +231,15 @@ static ts_status check_template(ts_tokenizer *t)
 {
     int count = ts_token_count(t);
     for (int i = 0; i < t->befores; i++)
-        if (t->before[i] >= count) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: post_processor puts id %d before a text, there are %d tokens", t->path, t->before[i], count);
+        if (t->before[i] >= count)
+            return ts_fail(&t->ctx->err, TS_EMODEL,
+                           "%s: post_processor puts id %d before a text, there are %d tokens",
+                           t->path, t->before[i], count);
     for (int i = 0; i < t->afters; i++)
-        if (t->after[i] >= count) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: post_processor puts id %d behind a text, there are %d tokens", t->path, t->after[i], count);
+        if (t->after[i] >= count)
+            return ts_fail(&t->ctx->err, TS_EMODEL,
+                           "%s: post_processor puts id %d behind a text, there are %d tokens",
+                           t->path, t->after[i], count);
     return TS_OK;
 }
 
@@ -193,15 +249,24 @@ static ts_status read_vocab(ts_tokenizer *t, const cJSON *model)
     const char *type = string(model, "type");
     double least = HUGE_VAL;
     if (!type || strcmp(type, "Unigram")) return refuse(t, "tokenizer model", type);
-    if (!cJSON_IsArray(vocab) || !vocab->child) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the model has no vocab", t->path);
-    cJSON_ArrayForEach(one, vocab) {
+    if (!cJSON_IsArray(vocab) || !vocab->child)
+        return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the model has no vocab", t->path);
+    cJSON_ArrayForEach(one, vocab)
+    {
         const cJSON *s = cJSON_IsArray(one) ? one->child : NULL, *score = s ? s->next : NULL;
-        if (!cJSON_IsString(s) || !cJSON_IsNumber(score)) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: entry %d of the vocab is not a piece and a score", t->path, t->pieces);
-        if (!ts_tokenizer_add(t, s->valuestring, strlen(s->valuestring), score->valuedouble, TS_PIECE_NORMAL)) return no_memory(t);
+        if (!cJSON_IsString(s) || !cJSON_IsNumber(score))
+            return ts_fail(&t->ctx->err, TS_EMODEL,
+                           "%s: entry %d of the vocab is not a piece and a score", t->path,
+                           t->pieces);
+        if (!ts_tokenizer_add(t, s->valuestring, strlen(s->valuestring), score->valuedouble,
+                              TS_PIECE_NORMAL))
+            return no_memory(t);
         if (score->valuedouble < least) least = score->valuedouble;
     }
     t->unk = cJSON_IsNumber(unk) ? unk->valueint : -1;
-    if (t->unk < 0 || t->unk >= t->pieces) return ts_fail(&t->ctx->err, TS_EMODEL, "%s: unk_id is %d, the vocab has %d pieces", t->path, t->unk, t->pieces);
+    if (t->unk < 0 || t->unk >= t->pieces)
+        return ts_fail(&t->ctx->err, TS_EMODEL, "%s: unk_id is %d, the vocab has %d pieces",
+                       t->path, t->unk, t->pieces);
     t->unk_score = least - 10;
     t->byte_fallback = flag(model, "byte_fallback", false);
     return TS_OK;

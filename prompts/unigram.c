@@ -1,8 +1,11 @@
-/* A Unigram model (Kudo, Subword Regularization, 2018): the split of a text into pieces whose scores (log probabilities) add up to the most, by Viterbi's search.
+/* A Unigram model (Kudo, Subword Regularization, 2018): the split of a text into pieces whose
+ * scores (log probabilities) add up to the most, by Viterbi's search.
  *
- *   best[0] = 0,  best[e] = max over pieces text[b..e) of best[b] + score;  a character that is no piece itself costs unk_score
+ *   best[0] = 0,  best[e] = max over pieces text[b..e) of best[b] + score;  a character that is no
+ *   piece itself costs unk_score
  *
- * On a tie the earlier start stays. The tokenizers library sums in f64, SentencePiece in f32, which decides between splits that are nearly as good. */
+ * On a tie the earlier start stays. The tokenizers library sums in f64, SentencePiece in f32, which
+ * decides between splits that are nearly as good. */
 #include "prompts/unigram.h"
 
 #include "backend/hash.h"
@@ -12,7 +15,10 @@
 
 /* ---- vocabulary: FNV-1a, open addressing ---- */
 /* A product carries only upwards: the high half has seen all bits, the low bits have not. */
-static size_t first_slot(const ts_tokenizer *t, uint64_t h) { return (size_t)(h ^ h >> 32) & (t->slots - 1); }
+static size_t first_slot(const ts_tokenizer *t, uint64_t h)
+{
+    return (size_t)(h ^ h >> 32) & (t->slots - 1);
+}
 
 bool ts_tokenizer_add(ts_tokenizer *t, const char *s, size_t n, double score, ts_piece_type type)
 {
@@ -50,7 +56,9 @@ bool ts_tokenizer_index(ts_tokenizer *t)
         const ts_piece *p = t->piece + i;
         uint64_t h = ts_hash(TS_HASH, p->s, p->n);
         size_t at = first_slot(t, h);
-        while (t->slot[at] && (t->piece[t->slot[at] - 1].n != p->n || memcmp(t->piece[t->slot[at] - 1].s, p->s, p->n))) at = (at + 1) & (t->slots - 1);
+        while (t->slot[at] && (t->piece[t->slot[at] - 1].n != p->n ||
+                               memcmp(t->piece[t->slot[at] - 1].s, p->s, p->n)))
+            at = (at + 1) & (t->slots - 1);
         t->slot[at] = i + 1; /* of equal pieces the last counts, as in a dictionary */
         int b = byte_of(p);
         if (b >= 0) t->byte[b] = i;
@@ -88,9 +96,18 @@ void ts_list_push(ts_list *l, int id)
     l->id[l->n++] = id;
 }
 
-typedef struct { double best; size_t from; int id; bool reached; } node; /* of the best way to a place: its sum, where its last piece begins, the piece */
+/* of the best way to a place: its sum, where its last piece begins, the piece */
+typedef struct {
+    double best;
+    size_t from;
+    int id;
+    bool reached;
+} node;
 
-static bool usable(const ts_tokenizer *t, const ts_piece *p) { return !t->sentencepiece || p->type == TS_PIECE_NORMAL || p->type == TS_PIECE_USER; }
+static bool usable(const ts_tokenizer *t, const ts_piece *p)
+{
+    return !t->sentencepiece || p->type == TS_PIECE_NORMAL || p->type == TS_PIECE_USER;
+}
 
 static void relax(const ts_tokenizer *t, node *to, double score, size_t from, int id)
 {
@@ -99,7 +116,8 @@ static void relax(const ts_tokenizer *t, node *to, double score, size_t from, in
     *to = (node){score, from, id, true};
 }
 
-/* A run of characters that no piece covers: its bytes when all of them have pieces, else one unknown token. */
+/* A run of characters that no piece covers: its bytes when all of them have pieces, else one
+ * unknown token. */
 static void push_unknown(const ts_tokenizer *t, ts_list *out, const char *s, size_t n)
 {
     bool bytes = t->byte_fallback;
@@ -118,7 +136,8 @@ static void backtrack(const ts_tokenizer *t, const node *at, const char *s, size
             ts_list_push(out, at[ends.id[i]].id);
             continue;
         }
-        while (i > 0 && at[ends.id[i - 1]].id == t->unk) i--; /* neighbours that are unknown are one */
+        /* neighbours that are unknown are one */
+        while (i > 0 && at[ends.id[i - 1]].id == t->unk) i--;
         push_unknown(t, out, s + b, (size_t)ends.id[i] - b);
     }
     out->failed |= ends.failed;
@@ -140,7 +159,8 @@ void ts_tokenizer_search(const ts_tokenizer *t, const char *s, size_t n, ts_list
         bool single = false;
         for (size_t k = 1; k <= t->longest && b + k <= n; k++) {
             h = ts_hash(h, s + b + k - 1, 1);
-            if (k < one || (b + k < n && ((uint8_t)s[b + k] & 0xC0) == 0x80)) continue; /* inside a character */
+            /* inside a character */
+            if (k < one || (b + k < n && ((uint8_t)s[b + k] & 0xC0) == 0x80)) continue;
             int id = lookup(t, h, s + b, k);
             if (id < 0 || !usable(t, t->piece + id)) continue;
             relax(t, at + b + k, at[b].best + t->piece[id].score, b, id);

@@ -1,4 +1,5 @@
-/* The attention kernels alone: what they reach of the machine's peak, what a plan gains of what it promises, what a search costs. Everything of one number of tokens is timed in turns, so that
+/* The attention kernels alone: what they reach of the machine's peak, what a plan gains of what it
+ * promises, what a search costs. Everything of one number of tokens is timed in turns, so that
  * whatever else the machine does falls on all of it; ratios are of medians. */
 #include "backend/philox.h"
 #include "sampler/noise.h"
@@ -9,28 +10,31 @@
 #include <string.h>
 
 enum { MOST = 32, KINDS = 7, CALLS = MOST + 6 };
-static const char *const names[KINDS] = {"peak", "dense", "fused search", "cached search", "packing", "sparse", "uneven"};
+static const char *const names[KINDS] = {"peak",    "dense",  "fused search", "cached search",
+                                         "packing", "sparse", "uneven"};
 
 typedef struct { /* one thing to time */
     ts_kernel_row row;
     ts_device *dev;
-    ts_dtype type;        /* of peaks */
+    ts_dtype type; /* of peaks */
     ts_plan plan;
-    double work, cost;    /* floating-point operations; the same in time of all threads */
-    double *samples;      /* [repeats] seconds; of peaks: floating-point operations a second */
-    double *packing;      /* [repeats] seconds of these, a thread */
+    double work, cost; /* floating-point operations; the same in time of all threads */
+    double *samples;   /* [repeats] seconds; of peaks: floating-point operations a second */
+    double *packing;   /* [repeats] seconds of these, a thread */
 } call;
 
 typedef struct {
     ts_ctx *ctx;
     const ts_kernel_bench *b;
-    ts_device *all, *one; /* CPU devices of all threads and of one: host memory is an address on both. one NULL: there is no more than one thread */
+    /* CPU devices of all threads and of one: host memory is an address on both. one NULL: there is
+     * no more than one thread */
+    ts_device *all, *one;
     ts_arena arena;
     ts_tensor q, k, v, out, lse, sums;
     ts_tensor bits[MOST + 1];
     call calls[CALLS];
     int n;
-    double *store;        /* of samples */
+    double *store;             /* of samples */
     double done, total, start; /* cost */
 } bench;
 
@@ -38,10 +42,16 @@ typedef struct {
 static void progress(bench *x)
 {
     double percent = 100 * x->done / x->total;
-    ts_progress(x->ctx, (ts_event){.phase = TS_PHASE_BENCH, .step = percent > 99 ? 99 : (int)percent, .steps = 100, .seconds = ts_seconds() - x->start});
+    ts_progress(x->ctx, (ts_event){.phase = TS_PHASE_BENCH,
+                                   .step = percent > 99 ? 99 : (int)percent,
+                                   .steps = 100,
+                                   .seconds = ts_seconds() - x->start});
 }
 
-static int rising(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static int rising(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
 
 static double median(double *s, int n) /* orders them */
 {
@@ -63,7 +73,8 @@ static void keep_some(uint32_t *row, int *order, int nb, int want, uint64_t seed
 {
     for (int i = 0; i < nb; i++) order[i] = i;
     for (int i = 0; i < want; i++) {
-        int j = i + (int)(((uint64_t)draw(seed, (uint64_t)i) * (uint64_t)(nb - i)) >> 32), t = order[i];
+        int j = i + (int)(((uint64_t)draw(seed, (uint64_t)i) * (uint64_t)(nb - i)) >> 32),
+            t = order[i];
         order[i] = order[j], order[j] = t;
         row[order[i] / 32] |= 1u << (order[i] % 32);
     }
@@ -76,7 +87,8 @@ static ts_status fill_plan(bench *x, call *c, ts_tensor bits, bool uneven)
     long words = bits.dim[2], kept = 0;
     uint32_t *host = calloc((size_t)(A * nb * words), sizeof *host);
     int *order = malloc((size_t)nb * sizeof *order);
-    ts_status st = host && order ? TS_OK : ts_fail(&x->ctx->err, TS_EMEMORY, "no memory for a plan");
+    ts_status st = host && order ? TS_OK
+                                 : ts_fail(&x->ctx->err, TS_EMEMORY, "no memory for a plan");
     for (long r = 0; !st && r < (long)A * nb; r++) {
         double share = c->row.keep * (uneven ? 0.1 + 1.8 * draw(1, (uint64_t)r) / 4294967296.0 : 1);
         int want = (int)(share * nb + 0.5);
@@ -85,7 +97,8 @@ static ts_status fill_plan(bench *x, call *c, ts_tensor bits, bool uneven)
     }
     c->row.kept = (double)kept / ((double)A * nb * nb);
     c->plan = (ts_plan){.A = A, .nb = nb, .bits = bits.p, .share = c->row.kept};
-    if (!st) st = x->all->ops->upload(x->all, bits.p, host, (size_t)(A * nb * words) * sizeof *host);
+    if (!st)
+        st = x->all->ops->upload(x->all, bits.p, host, (size_t)(A * nb * words) * sizeof *host);
     free(host);
     free(order);
     return st;
@@ -97,7 +110,14 @@ static call *add(bench *x, ts_kernel_what what, long tokens, double keep, ts_dev
     call *c = x->calls + x->n;
     *c = (call){.dev = dev, .samples = x->store + 2 * (size_t)x->n * (size_t)x->b->repeats};
     c->packing = c->samples + x->b->repeats;
-    c->row = (ts_kernel_row){.what = what, .name = names[what], .precision = x->ctx->act == TS_BF16 ? "bf16" : "f32", .level = dev->level, .tokens = tokens, .threads = dev->threads, .keep = keep, .kept = keep};
+    c->row = (ts_kernel_row){.what = what,
+                             .name = names[what],
+                             .precision = x->ctx->act == TS_BF16 ? "bf16" : "f32",
+                             .level = dev->level,
+                             .tokens = tokens,
+                             .threads = dev->threads,
+                             .keep = keep,
+                             .kept = keep};
     x->n++;
     return c;
 }
@@ -105,7 +125,9 @@ static call *add(bench *x, ts_kernel_what what, long tokens, double keep, ts_dev
 static void set_work(bench *x, call *c)
 {
     double dense = 4.0 * (double)c->row.tokens * (double)c->row.tokens * x->b->heads * x->b->dim;
-    c->work = c->row.what == TS_KERNEL_PEAK || c->row.what == TS_KERNEL_PACKING ? 0 : dense * c->row.kept * (c->row.what == TS_KERNEL_CACHED ? 0.5 : 1);
+    c->work = c->row.what == TS_KERNEL_PEAK || c->row.what == TS_KERNEL_PACKING
+                  ? 0
+                  : dense * c->row.kept * (c->row.what == TS_KERNEL_CACHED ? 0.5 : 1);
     c->cost = c->work * x->all->threads / c->dev->threads;
 }
 
@@ -131,7 +153,9 @@ static ts_status list(bench *x, long tokens)
     add(x, TS_KERNEL_CACHED, tokens, 1, x->all);
     add(x, TS_KERNEL_PACKING, tokens, 1, x->all);
     for (int i = 0; i < x->b->keep_count; i++)
-        if (x->b->keep[i] < 1) TRY(fill_plan(x, add(x, TS_KERNEL_SPARSE, tokens, x->b->keep[i], x->all), x->bits[plans++], false));
+        if (x->b->keep[i] < 1)
+            TRY(fill_plan(x, add(x, TS_KERNEL_SPARSE, tokens, x->b->keep[i], x->all),
+                          x->bits[plans++], false));
     if (x->one) {
         call *alone = add(x, TS_KERNEL_UNEVEN, tokens, smallest(x->b), x->one);
         TRY(fill_plan(x, alone, x->bits[plans], true));
@@ -148,7 +172,10 @@ static ts_status operate(bench *x, const call *c)
     const float scale = 1 / sqrtf((float)x->b->dim);
     const ts_plan *plan[] = {&c->plan};
     ts_attention a = {.q = x->q, .k = x->k, .v = x->v, .out = x->out, .scale = scale};
-    if (c->row.what == TS_KERNEL_CACHED) return ts_block_sums_op(c->dev, (ts_block_sums){.q = x->q, .k = x->k, .scale = scale, .lse = x->lse, .sums = x->sums});
+    if (c->row.what == TS_KERNEL_CACHED)
+        return ts_block_sums_op(
+            c->dev,
+            (ts_block_sums){.q = x->q, .k = x->k, .scale = scale, .lse = x->lse, .sums = x->sums});
     if (c->row.what == TS_KERNEL_FUSED) a.lse = x->lse, a.sums = x->sums;
     if (c->plan.nb) a.plan = plan;
     return ts_attention_op(c->dev, a);
@@ -160,15 +187,19 @@ static ts_status sample(bench *x, call *c, int repeat)
     ts_status st = TS_OK;
     double start = ts_seconds(), packed = c->dev->packing;
     if (c->row.what == TS_KERNEL_PACKING) goto done;
-    if (c->row.what == TS_KERNEL_PEAK) TRY(c->dev->ops->peak(c->dev, c->type, c->samples + repeat));
+    if (c->row.what == TS_KERNEL_PEAK)
+        TRY(c->dev->ops->peak(c->dev, c->type, c->samples + repeat));
     else {
         TRY(operate(x, c));
         TRY(c->dev->ops->join(c->dev));
-        c->samples[repeat] = ts_seconds() - start, c->packing[repeat] = (c->dev->packing - packed) / c->dev->threads;
+        c->samples[repeat] = ts_seconds() - start,
+        c->packing[repeat] = (c->dev->packing - packed) / c->dev->threads;
     }
     c->row.repeats = repeat + 1;
     for (int i = 0; c->row.what == TS_KERNEL_DENSE && i < x->n; i++)
-        if (x->calls[i].row.what == TS_KERNEL_PACKING) x->calls[i].samples[repeat] = x->calls[i].packing[repeat] = c->packing[repeat], x->calls[i].row.repeats = repeat + 1;
+        if (x->calls[i].row.what == TS_KERNEL_PACKING)
+            x->calls[i].samples[repeat] = x->calls[i].packing[repeat] = c->packing[repeat],
+            x->calls[i].row.repeats = repeat + 1;
     x->done += c->cost;
     progress(x);
     TRY(ts_stopped(x->ctx));
@@ -203,10 +234,12 @@ static void report(bench *x, bool first)
             if (m > 0 && first) x->b->row(x->b->user, r);
             continue;
         }
-        if (r->what == TS_KERNEL_PACKING && m <= 0) continue; /* plain C reads keys and values as they are */
+        /* plain C reads keys and values as they are */
+        if (r->what == TS_KERNEL_PACKING && m <= 0) continue;
         r->seconds = m, r->flops = c->work / m, r->packing = median(c->packing, r->repeats);
         if (r->what == TS_KERNEL_DENSE) dense = m, bare = m - r->packing;
-        if (r->what == TS_KERNEL_SPARSE && bare > 0) r->kernel_ratio = bare * r->kept / (m - r->packing);
+        if (r->what == TS_KERNEL_SPARSE && bare > 0)
+            r->kernel_ratio = bare * r->kept / (m - r->packing);
         if (r->what == TS_KERNEL_UNEVEN && r->threads == 1) alone = m;
         r->peak_share = peak > 0 ? r->flops / (peak / x->all->threads * r->threads) : 0;
         r->ratio = ratio_of(r, dense, alone);
@@ -219,10 +252,13 @@ static void take(bench *x, long N)
 {
     long A = x->b->heads, D = x->b->dim, nb = (N + TS_BLOCK - 1) / TS_BLOCK;
     ts_tensor *big[] = {&x->q, &x->k, &x->v, &x->out};
-    for (int i = 0; i < 4; i++) *big[i] = ts_take(&x->arena, x->ctx->act, TS_DIM(1, N, A, D)), big[i]->ld = A * D; /* from token to token */
+    /* from token to token */
+    for (int i = 0; i < 4; i++)
+        *big[i] = ts_take(&x->arena, x->ctx->act, TS_DIM(1, N, A, D)), big[i]->ld = A * D;
     x->lse = ts_take(&x->arena, TS_F32, TS_DIM(1, A, N));
     x->sums = ts_take(&x->arena, TS_F32, TS_DIM(1, A, nb, nb));
-    for (int i = 0; i <= x->b->keep_count; i++) x->bits[i] = ts_take(&x->arena, TS_U32, TS_DIM(A, nb, ts_plan_words((int)nb)));
+    for (int i = 0; i <= x->b->keep_count; i++)
+        x->bits[i] = ts_take(&x->arena, TS_U32, TS_DIM(A, nb, ts_plan_words((int)nb)));
 }
 
 /* What the tensors take, and on the devices the scratch of every operation. */
@@ -234,7 +270,8 @@ static ts_status size_of(bench *x, long N, size_t *bytes)
         dev[i]->counting = true;
         TRY(ts_arena_open(&x->arena, dev[i], 0));
         take(x, N);
-        for (int w = TS_KERNEL_DENSE; w <= TS_KERNEL_CACHED; w++) TRY(operate(x, &(call){.row.what = (ts_kernel_what)w, .dev = dev[i]}));
+        for (int w = TS_KERNEL_DENSE; w <= TS_KERNEL_CACHED; w++)
+            TRY(operate(x, &(call){.row.what = (ts_kernel_what)w, .dev = dev[i]}));
         *bytes = x->arena.peak;
         ts_arena_close(&x->arena);
         dev[i]->counting = false;
@@ -246,7 +283,8 @@ done:
     return st;
 }
 
-/* Queries and keys of unit variance: logits of unit variance, as a layer's are before training makes them sharper. */
+/* Queries and keys of unit variance: logits of unit variance, as a layer's are before training
+ * makes them sharper. */
 static ts_status fill(bench *x)
 {
     enum { PIECE = 1 << 20 };
@@ -257,11 +295,20 @@ static ts_status fill(bench *x)
     if (!f || !raw) TRY(ts_fail(&x->ctx->err, TS_EMEMORY, "no memory for random numbers"));
     for (int i = 0; i < 3; i++) {
         size_t n = (size_t)ts_count(*t[i]), each = ts_dtype_size(t[i]->type);
-        ts_noise((uint64_t)i, f, n < PIECE ? n : PIECE); /* the same numbers again and again: no kernel looks */
+        /* the same numbers again and again: no kernel looks */
+        ts_noise((uint64_t)i, f, n < PIECE ? n : PIECE);
         if (t[i]->type == TS_BF16)
-            for (size_t k = 0; k < (n < PIECE ? n : PIECE); k++) ((uint16_t *)raw)[k] = (uint16_t)(((union { float f; uint32_t u; }){f[k]}).u >> 16);
+            for (size_t k = 0; k < (n < PIECE ? n : PIECE); k++)
+                ((uint16_t *)raw)[k] = (uint16_t)(((union {
+                                                      float f;
+                                                      uint32_t u;
+                                                  }){f[k]})
+                                                      .u >>
+                                                  16);
         for (size_t at = 0; at < n; at += PIECE)
-            TRY(x->all->ops->upload(x->all, ts_at(t[i]->p, at * each), t[i]->type == TS_BF16 ? raw : (void *)f, (n - at < PIECE ? n - at : PIECE) * each));
+            TRY(x->all->ops->upload(x->all, ts_at(t[i]->p, at * each),
+                                    t[i]->type == TS_BF16 ? raw : (void *)f,
+                                    (n - at < PIECE ? n - at : PIECE) * each));
     }
 done:
     free(f);
@@ -276,7 +323,9 @@ static ts_status measure(bench *x, int which)
     long N = x->b->tokens[which];
     TRY(size_of(x, N, &bytes));
     if (bytes > x->ctx->memory)
-        TRY(ts_fail(&x->ctx->err, TS_EMEMORY, "%ld tokens of %d heads of %d need %.1f GB, %.1f GB may be used", N, x->b->heads, x->b->dim, (double)bytes / 1e9, (double)x->ctx->memory / 1e9));
+        TRY(ts_fail(&x->ctx->err, TS_EMEMORY,
+                    "%ld tokens of %d heads of %d need %.1f GB, %.1f GB may be used", N,
+                    x->b->heads, x->b->dim, (double)bytes / 1e9, (double)x->ctx->memory / 1e9));
     TRY(ts_arena_open(&x->arena, x->all, bytes));
     take(x, N);
     TRY(fill(x));
@@ -292,13 +341,25 @@ done:
 
 static ts_status check(ts_ctx *c, const ts_kernel_bench *b)
 {
-    if (b->tokens_count < 1 || b->tokens_count > MOST) return ts_fail(&c->err, TS_EUSAGE, "bench: %d numbers of tokens, wanted 1 to %d", b->tokens_count, MOST);
-    if (b->keep_count < 0 || b->keep_count > MOST) return ts_fail(&c->err, TS_EUSAGE, "bench: %d shares to keep, wanted up to %d", b->keep_count, MOST);
+    if (b->tokens_count < 1 || b->tokens_count > MOST)
+        return ts_fail(&c->err, TS_EUSAGE, "bench: %d numbers of tokens, wanted 1 to %d",
+                       b->tokens_count, MOST);
+    if (b->keep_count < 0 || b->keep_count > MOST)
+        return ts_fail(&c->err, TS_EUSAGE, "bench: %d shares to keep, wanted up to %d",
+                       b->keep_count, MOST);
     for (int i = 0; i < b->tokens_count; i++)
-        if (b->tokens[i] < 1 || b->tokens[i] > 1 << 24) return ts_fail(&c->err, TS_EUSAGE, "bench: %ld tokens, wanted 1 to %d", b->tokens[i], 1 << 24);
+        if (b->tokens[i] < 1 || b->tokens[i] > 1 << 24)
+            return ts_fail(&c->err, TS_EUSAGE, "bench: %ld tokens, wanted 1 to %d", b->tokens[i],
+                           1 << 24);
     for (int i = 0; i < b->keep_count; i++)
-        if (!(b->keep[i] > 0 && b->keep[i] <= 1)) return ts_fail(&c->err, TS_EUSAGE, "bench: a share of %g to keep, wanted more than 0, at most 1", b->keep[i]);
-    if (b->heads < 1 || b->dim < 1 || b->repeats < 1) return ts_fail(&c->err, TS_EUSAGE, "bench: %d heads of %d, %d repeats, wanted at least 1 of each", b->heads, b->dim, b->repeats);
+        if (!(b->keep[i] > 0 && b->keep[i] <= 1))
+            return ts_fail(&c->err, TS_EUSAGE,
+                           "bench: a share of %g to keep, wanted more than 0, at most 1",
+                           b->keep[i]);
+    if (b->heads < 1 || b->dim < 1 || b->repeats < 1)
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "bench: %d heads of %d, %d repeats, wanted at least 1 of each", b->heads,
+                       b->dim, b->repeats);
     return TS_OK;
 }
 
@@ -308,16 +369,25 @@ ts_status ts_bench_kernel(ts_ctx *ctx, const ts_kernel_bench *b)
     bench *x = NULL;
     if (st) return st;
     x = calloc(1, sizeof *x);
-    double *store = malloc(2 * (size_t)CALLS * (size_t)b->repeats * sizeof *store), extra = 2.5 + (1 + ctx->dev->threads) * smallest(b);
+    double *store = malloc(2 * (size_t)CALLS * (size_t)b->repeats * sizeof *store),
+           extra = 2.5 + (1 + ctx->dev->threads) * smallest(b);
     if (!x || !store) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a bench"));
     *x = (bench){.ctx = ctx, .b = b, .store = store, .start = ts_seconds()};
-    TRY(ts_cpu_open((ts_cpu_options){.threads = ctx->dev->threads, .level = ctx->dev->level}, &ctx->env, &ctx->err, &x->all));
-    if (x->all->threads > 1) TRY(ts_cpu_open((ts_cpu_options){.threads = 1, .level = ctx->dev->level}, &ctx->env, &ctx->err, &x->one));
+    TRY(ts_cpu_open((ts_cpu_options){.threads = ctx->dev->threads, .level = ctx->dev->level},
+                    &ctx->env, &ctx->err, &x->all));
+    if (x->all->threads > 1)
+        TRY(ts_cpu_open((ts_cpu_options){.threads = 1, .level = ctx->dev->level}, &ctx->env,
+                        &ctx->err, &x->one));
     for (int i = 0; i < b->keep_count; i++) extra += b->keep[i] < 1 ? b->keep[i] : 0;
-    for (int i = 0; i < b->tokens_count; i++) x->total += 4.0 * (double)b->tokens[i] * (double)b->tokens[i] * b->heads * b->dim * b->repeats * extra;
+    for (int i = 0; i < b->tokens_count; i++)
+        x->total += 4.0 * (double)b->tokens[i] * (double)b->tokens[i] * b->heads * b->dim *
+                    b->repeats * extra;
     progress(x);
     for (int i = 0; i < b->tokens_count; i++) TRY(measure(x, i));
-    ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH, .step = 100, .steps = 100, .seconds = ts_seconds() - x->start});
+    ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH,
+                                .step = 100,
+                                .steps = 100,
+                                .seconds = ts_seconds() - x->start});
 done:
     if (x) ts_device_close(x->all), ts_device_close(x->one);
     free(store);

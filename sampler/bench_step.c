@@ -1,4 +1,5 @@
-/* Single evaluations of a transformer, timed by part: dense, searching, searching again, sparse. No text encoder, no VAE: text states, latents and timesteps are made up, weights are the model's.
+/* Single evaluations of a transformer, timed by part: dense, searching, searching again, sparse. No
+ * text encoder, no VAE: text states, latents and timesteps are made up, weights are the model's.
  * What a run of S steps would take follows from the schedule of the policy. */
 #include "sampler/run.h"
 
@@ -9,9 +10,14 @@
 
 enum { TEXT_ROWS = 64 };
 
-typedef struct { ts_do what; int step, steps; } choice; /* the first step of the schedule that does it, and how many do */
+/* the first step of the schedule that does it, and how many do */
+typedef struct {
+    ts_do what;
+    int step, steps;
+} choice;
 
-/* The kinds of evaluation that the schedule has in an open run of attention, and how many steps of each. */
+/* The kinds of evaluation that the schedule has in an open run of attention, and how many steps of
+ * each. */
 static int kinds(const ts_run *r, choice out[TS_STEP_KINDS])
 {
     int n = 0, layer = 0, layers = r->m->dit_info.layers;
@@ -31,11 +37,16 @@ static int kinds(const ts_run *r, choice out[TS_STEP_KINDS])
 
 static const char *name_of(ts_do what)
 {
-    static const char *const name[] = {[TS_DO_DENSE] = "dense", [TS_DO_SEARCH] = "dense with a search", [TS_DO_SEARCH_AGAIN] = "sparse after a new search", [TS_DO_POOL] = "sparse, pooled", [TS_DO_SPARSE] = "sparse"};
+    static const char *const name[] = {[TS_DO_DENSE] = "dense",
+                                       [TS_DO_SEARCH] = "dense with a search",
+                                       [TS_DO_SEARCH_AGAIN] = "sparse after a new search",
+                                       [TS_DO_POOL] = "sparse, pooled",
+                                       [TS_DO_SPARSE] = "sparse"};
     return name[what];
 }
 
-static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, choice c, ts_step_row *row)
+static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, choice c,
+                          ts_step_row *row)
 {
     ts_profile p;
     ts_eval eval = {.trow = 0, .slot = TS_COND};
@@ -43,27 +54,41 @@ static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, cho
     double calls = r->m->dit_info.layers;
     ts_profile_read(r->ctx->dev, &p, true);
     double start = ts_seconds();
-    ts_status st = ts_dit_step(r->m->dit[0], &r->attn, (ts_event){.phase = TS_PHASE_BENCH, .step = c.step, .steps = r->q.steps}, 1, &eval, x, v);
+    ts_status st = ts_dit_step(
+        r->m->dit[0], &r->attn,
+        (ts_event){.phase = TS_PHASE_BENCH, .step = c.step, .steps = r->q.steps}, 1, &eval, x, v);
     ts_profile_read(r->ctx->dev, &p, true);
     is = r->attn.account;
-    *row = (ts_step_row){.attention_policy = r->q.attention, .kind = name_of(c.what), .steps = c.steps, .tokens = r->grid.N, .seconds = ts_seconds() - start};
+    *row = (ts_step_row){.attention_policy = r->q.attention,
+                         .kind = name_of(c.what),
+                         .steps = c.steps,
+                         .tokens = r->grid.N,
+                         .seconds = ts_seconds() - start};
     row->linear = p.seconds[TS_TIME_LINEAR] + p.seconds[TS_TIME_CONV];
-    row->search = is.search_s - was.search_s, row->attention = ts_attn_seconds(&is) - ts_attn_seconds(&was);
+    row->search = is.search_s - was.search_s,
+    row->attention = ts_attn_seconds(&is) - ts_attn_seconds(&was);
     row->rest = row->seconds - row->linear - row->attention;
-    row->kept = ((double)(is.dense + is.searched - was.dense - was.searched) + is.share - was.share) / calls;
+    row->kept = ((double)(is.dense + is.searched - was.dense - was.searched) + is.share -
+                 was.share) /
+                calls;
     row->work = (ts_attn_work(&is) - ts_attn_work(&was)) / calls;
     return st;
 }
 
-/* Packs the layers before anything is timed, so that the first evaluation does not pay for it; those that do not stay resident are packed by every evaluation. */
+/* Packs the layers before anything is timed, so that the first evaluation does not pay for it;
+ * those that do not stay resident are packed by every evaluation. */
 static ts_status pack(ts_run *r)
 {
     ts_status st = TS_OK;
-    for (int g = 0; g <= r->m->dit_info.layers && !st; g++) st = ts_weights_enter(ts_dit_weights(r->m->dit[0]), g);
+    for (int g = 0; g <= r->m->dit_info.layers && !st; g++)
+        st = ts_weights_enter(ts_dit_weights(r->m->dit[0]), g);
     return st;
 }
 
-typedef struct { ts_run r; const ts_step_bench *b; } bench;
+typedef struct {
+    ts_run r;
+    const ts_step_bench *b;
+} bench;
 
 /* An evaluation of each kind in the order of the schedule; counting: sizes the arena. */
 static ts_status pass(ts_ctx *ctx, void *user)
@@ -74,19 +99,30 @@ static ts_status pass(ts_ctx *ctx, void *user)
     ts_arena *a = &ctx->arena;
     ts_device *dev = ctx->dev;
     choice c[TS_STEP_KINDS];
-    long text_dim = r->m->dit_info.text_dim, count = r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3];
-    float *numbers = malloc((size_t)(count > TEXT_ROWS * text_dim ? count : TEXT_ROWS * text_dim) * sizeof *numbers), t = 500;
+    long text_dim = r->m->dit_info.text_dim,
+         count = r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3];
+    float *numbers = malloc((size_t)(count > TEXT_ROWS * text_dim ? count : TEXT_ROWS * text_dim) *
+                            sizeof *numbers),
+          t = 500;
     static const char *const branch[] = {"cond"};
     ts_dit_text text = {.states = {numbers, TS_F32, 2, {TEXT_ROWS, text_dim}}};
-    const long out[4] = {r->m->dit_info.out_channels, r->latent[1], r->latent[2], r->latent[3]}; /* a class may return more than the velocity */
+    /* a class may return more than the velocity */
+    const long out[4] = {r->m->dit_info.out_channels, r->latent[1], r->latent[2], r->latent[3]};
     ts_tensor x = ts_take(a, TS_F32, 4, r->latent), v = ts_take(a, TS_F32, 4, out);
     if (!numbers) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %ld latents", count));
     ts_noise(r->q.seed, numbers, (size_t)count);
     TRY(dev->ops->upload(dev, x.p, numbers, (size_t)count * sizeof *numbers));
     TRY(dev->ops->join(dev));
     ts_noise(r->q.seed + 1, numbers, (size_t)(TEXT_ROWS * text_dim));
-    TRY(ts_attn_open(&r->attn, ctx, &(ts_attn_options){.policy = r->policy, .grid = r->grid, .layers = r->m->dit_info.layers, .heads = r->m->dit_info.heads, .slots = 1, .slot_name = branch}));
-    ts_dit_pixels(r->m->dit[0], (int)r->latent[2] * r->m->vae_info.stride, (int)r->latent[3] * r->m->vae_info.stride);
+    TRY(ts_attn_open(&r->attn, ctx,
+                     &(ts_attn_options){.policy = r->policy,
+                                        .grid = r->grid,
+                                        .layers = r->m->dit_info.layers,
+                                        .heads = r->m->dit_info.heads,
+                                        .slots = 1,
+                                        .slot_name = branch}));
+    ts_dit_pixels(r->m->dit[0], (int)r->latent[2] * r->m->vae_info.stride,
+                  (int)r->latent[3] * r->m->vae_info.stride);
     TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &text, 1, &t, 1));
     TRY(pack(r));
     int n = kinds(r, c);
@@ -122,8 +158,11 @@ static ts_status make_room(bench *b, size_t *size)
     TRY(ts_count_phase(r->ctx, pass, b, size));
     ts_weights_packed(w, &largest);
     if (*size + largest > most)
-        TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "a step of %dx%d, %d frames, needs %.1f GB, %.1f GB may be used: ask for a smaller size or fewer frames", r->q.width, r->q.height, r->q.frames,
-                    (double)(*size + largest) / 1e9, (double)most / 1e9));
+        TRY(ts_fail(&r->ctx->err, TS_EMEMORY,
+                    "a step of %dx%d, %d frames, needs %.1f GB, %.1f GB may be used: ask for a "
+                    "smaller size or fewer frames",
+                    r->q.width, r->q.height, r->q.frames, (double)(*size + largest) / 1e9,
+                    (double)most / 1e9));
     ts_weights_budget(w, most - *size);
 done:
     return st;

@@ -15,11 +15,18 @@ ts_options ts_options_default(void) { return (ts_options){.precision = "auto"}; 
 static ts_status choose_precision(ts_ctx *c, const char *name)
 {
     bool bf16 = c->dev->has_bf16;
-    if (!name || !strcmp(name, "auto")) c->act = bf16 ? TS_BF16 : TS_F32;
-    else if (!strcmp(name, "f32")) c->act = TS_F32;
-    else if (strcmp(name, "bf16")) return ts_fail(&c->err, TS_EUSAGE, "precision %s: must be auto, f32 or bf16", name);
-    else if (!bf16) return ts_fail(&c->err, TS_EUSAGE, "precision bf16: this CPU has no bf16 instructions (level %s): use f32", c->dev->level);
-    else c->act = TS_BF16;
+    if (!name || !strcmp(name, "auto"))
+        c->act = bf16 ? TS_BF16 : TS_F32;
+    else if (!strcmp(name, "f32"))
+        c->act = TS_F32;
+    else if (strcmp(name, "bf16"))
+        return ts_fail(&c->err, TS_EUSAGE, "precision %s: must be auto, f32 or bf16", name);
+    else if (!bf16)
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "precision bf16: this CPU has no bf16 instructions (level %s): use f32",
+                       c->dev->level);
+    else
+        c->act = TS_BF16;
     return TS_OK;
 }
 
@@ -31,9 +38,11 @@ ts_status ts_open(const ts_options *o, const ts_env *env, ts_ctx **out)
     *out = c;
     if (!c) return TS_EMEMORY;
     if (env) c->env = *env;
-    TRY(ts_cpu_open((ts_cpu_options){.threads = o->threads, .level = o->cpu}, &c->env, &c->err, &cpu));
+    TRY(ts_cpu_open((ts_cpu_options){.threads = o->threads, .level = o->cpu}, &c->env, &c->err,
+                    &cpu));
     c->dev = cpu, c->owns_dev = true;
-    TRY(ts_profile_open(cpu, &c->dev)); /* prices runs before they start, and tells where their time went */
+    /* prices runs before they start, and tells where their time went */
+    TRY(ts_profile_open(cpu, &c->dev));
     TRY(choose_precision(c, o->precision));
     c->memory = o->memory ? o->memory : ts_cpu_memory();
     c->default_model = o->default_model ? strdup(o->default_model) : NULL;
@@ -83,5 +92,11 @@ done:
     return st;
 }
 
-ts_status ts_bag_read(ts_ctx *c, const char *path, ts_bag **out) { return ts_bag_load(&c->err, path, out); }
-ts_status ts_bag_write(ts_ctx *c, const ts_bag *bag, const char *path) { return ts_bag_save(&c->err, bag, path); }
+ts_status ts_bag_read(ts_ctx *c, const char *path, ts_bag **out)
+{
+    return ts_bag_load(&c->err, path, out);
+}
+ts_status ts_bag_write(ts_ctx *c, const ts_bag *bag, const char *path)
+{
+    return ts_bag_save(&c->err, bag, path);
+}

@@ -1,4 +1,5 @@
-/* Latents -> frames -> the caller's sink, one frame at a time; and how large a tile the VAE gets. */
+/* Latents -> frames -> the caller's sink, one frame at a time; and how large a tile the VAE
+ * gets. */
 #include "sampler/run.h"
 
 #include <math.h>
@@ -13,16 +14,25 @@ static ts_status sink_failed(ts_run *r, ts_sink *sink, ts_status st)
 static ts_status open_sink(ts_run *r, ts_sink *sink)
 {
     char *json = ts_run_json(r);
-    ts_status st = sink_failed(r, sink, sink->open(sink, r->q.width, r->q.height, ts_run_frames(r), r->q.fps, json));
+    ts_status st = sink_failed(
+        r, sink, sink->open(sink, r->q.width, r->q.height, ts_run_frames(r), r->q.fps, json));
     free(json);
     return st;
 }
 
 /* ---- what was drawn at another size than asked for ---- */
-typedef struct { int w, h; float *rgb; } canvas; /* the delivered picture [h, w, 3]; rgb NULL: frames pass as they are */
+/* the delivered picture [h, w, 3]; rgb NULL: frames pass as they are */
+typedef struct {
+    int w, h;
+    float *rgb;
+} canvas;
 
-/* Places a delivered row or column reads from, of `from` that become `to` before `cut` of them are cut away: weight 1 - t at `at`, t one further. As torch's bilinear interpolation. */
-typedef struct { int at, next; float t; } tap;
+/* Places a delivered row or column reads from, of `from` that become `to` before `cut` of them are
+ * cut away: weight 1 - t at `at`, t one further. As torch's bilinear interpolation. */
+typedef struct {
+    int at, next;
+    float t;
+} tap;
 
 static void taps(int from, int to, int cut, int n, tap *out)
 {
@@ -30,7 +40,8 @@ static void taps(int from, int to, int cut, int n, tap *out)
     for (int i = 0; i < n; i++) {
         float x = scale * ((float)(i + cut) + 0.5f) - 0.5f;
         x = x < 0 ? 0 : x > (float)(from - 1) ? (float)(from - 1) : x;
-        out[i].at = (int)x, out[i].next = out[i].at + (out[i].at < from - 1), out[i].t = x - (float)out[i].at;
+        out[i].at = (int)x, out[i].next = out[i].at + (out[i].at < from - 1),
+        out[i].t = x - (float)out[i].at;
     }
 }
 
@@ -42,7 +53,8 @@ static ts_status deliver(ts_run *r, canvas *c, ts_frame *f)
     if (w < c->w) w = c->w; /* where the product was rounded down */
     if (h < c->h) h = c->h;
     tap *x = malloc((size_t)(c->w + c->h) * sizeof *x), *y = x + c->w;
-    if (!x) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a picture of %dx%d", c->w, c->h);
+    if (!x)
+        return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a picture of %dx%d", c->w, c->h);
     taps(f->w, w, (w - c->w) / 2, c->w, x);
     taps(f->h, h, (h - c->h) / 2, c->h, y);
 #pragma omp parallel for schedule(static)
@@ -50,7 +62,8 @@ static ts_status deliver(ts_run *r, canvas *c, ts_frame *f)
         const float *a = f->rgb + 3L * f->w * y[j].at, *b = f->rgb + 3L * f->w * y[j].next;
         for (int i = 0; i < c->w; i++)
             for (int k = 0; k < 3; k++) {
-                float top = a[3 * x[i].at + k] * (1 - x[i].t) + a[3 * x[i].next + k] * x[i].t, low = b[3 * x[i].at + k] * (1 - x[i].t) + b[3 * x[i].next + k] * x[i].t;
+                float top = a[3 * x[i].at + k] * (1 - x[i].t) + a[3 * x[i].next + k] * x[i].t,
+                      low = b[3 * x[i].at + k] * (1 - x[i].t) + b[3 * x[i].next + k] * x[i].t;
                 float v = top * (1 - y[j].t) + low * y[j].t;
                 c->rgb[3 * ((long)j * c->w + i) + k] = v < 0 ? 0 : v > 1 ? 1 : v;
             }
@@ -64,15 +77,20 @@ static ts_status deliver(ts_run *r, canvas *c, ts_frame *f)
 static ts_status open_canvas(ts_run *r, canvas *c)
 {
     if (!r->pictures) return TS_OK;
-    *c = (canvas){.w = r->q.width, .h = r->q.height, .rgb = malloc((size_t)r->q.width * (size_t)r->q.height * 3 * sizeof(float))};
-    return c->rgb ? TS_OK : ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a picture of %dx%d", c->w, c->h);
+    *c = (canvas){.w = r->q.width,
+                  .h = r->q.height,
+                  .rgb = malloc((size_t)r->q.width * (size_t)r->q.height * 3 * sizeof(float))};
+    return c->rgb
+               ? TS_OK
+               : ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a picture of %dx%d", c->w, c->h);
 }
 
 /* A picture of a batch says what would make it alone. */
 static ts_status hand_out(ts_run *r, ts_sink *sink, ts_frame *f)
 {
     bool batch = r->pictures > 1;
-    char *json = batch ? ts_run_json_of(r, f->index) : NULL, *parameters = batch ? ts_run_parameters_of(r, f->index) : NULL;
+    char *json = batch ? ts_run_json_of(r, f->index) : NULL,
+         *parameters = batch ? ts_run_parameters_of(r, f->index) : NULL;
     f->json = json, f->parameters = parameters;
     ts_status st = sink_failed(r, sink, sink->frame(sink, f));
     free(json), free(parameters);
@@ -98,7 +116,10 @@ ts_status ts_decode(ts_run *r, ts_host latents, ts_sink *sink)
         if (end) break;
         if (c.rgb && sink) TRY(deliver(r, &c, &frame));
         if (sink) TRY(hand_out(r, sink, &frame));
-        ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DECODE, .step = n + 1, .steps = ts_run_frames(r), .seconds = ts_seconds() - start});
+        ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DECODE,
+                                       .step = n + 1,
+                                       .steps = ts_run_frames(r),
+                                       .seconds = ts_seconds() - start});
     }
     if (sink) TRY(sink_failed(r, sink, sink->close(sink)));
 done:

@@ -1,4 +1,5 @@
-/* What a model directory holds and what it asks for, as JSON for `info`. Headers only: no weight is read. */
+/* What a model directory holds and what it asks for, as JSON for `info`. Headers only: no weight is
+ * read. */
 #include "sampler/model.h"
 
 #include <stdlib.h>
@@ -8,7 +9,9 @@ static ts_status add_weights(ts_model *m, const ts_component *c, cJSON *to)
 {
     ts_weights *w = NULL;
     ts_weights_stat s;
-    ts_status st = ts_weights_open(m->ctx, c->dir, strncmp(c->name, "text_encoder", 12) ? "diffusion_pytorch_model" : "model", &w);
+    ts_status st = ts_weights_open(
+        m->ctx, c->dir, strncmp(c->name, "text_encoder", 12) ? "diffusion_pytorch_model" : "model",
+        &w);
     if (st) return st;
     ts_weights_stats(w, &s);
     ts_weights_close(w);
@@ -18,7 +21,8 @@ static ts_status add_weights(ts_model *m, const ts_component *c, cJSON *to)
     cJSON_AddNumberToObject(to, "bytes", (double)s.bytes);
     cJSON *types = cJSON_AddObjectToObject(to, "bytes_by_type");
     for (int i = 0; i < TS_DTYPES; i++)
-        if (s.bytes_by_type[i]) cJSON_AddNumberToObject(types, ts_dtype_name((ts_dtype)i), (double)s.bytes_by_type[i]);
+        if (s.bytes_by_type[i])
+            cJSON_AddNumberToObject(types, ts_dtype_name((ts_dtype)i), (double)s.bytes_by_type[i]);
     return TS_OK;
 }
 
@@ -63,7 +67,9 @@ ts_status ts_model_json(ts_model *m, char **json)
         cJSON_AddItemToArray(parts, part);
         cJSON_AddStringToObject(part, "name", c->name);
         cJSON_AddStringToObject(part, "class", c->cls);
-        if (!strncmp(c->name, "transformer", 11) || !strncmp(c->name, "text_encoder", 12) || !strcmp(c->name, "vae")) TRY(add_weights(m, c, part));
+        if (!strncmp(c->name, "transformer", 11) || !strncmp(c->name, "text_encoder", 12) ||
+            !strcmp(c->name, "vae"))
+            TRY(add_weights(m, c, part));
     }
     add_settings(m, j);
     *json = cJSON_PrintUnformatted(j);

@@ -1,23 +1,33 @@
-/* The table of pipelines. Sources of the settings: the model cards of the Wan 2.1 and 2.2 repositories and diffusers' pipeline_wan.py, pipeline_pixart_alpha.py and
+/* The table of pipelines. Sources of the settings: the model cards of the Wan 2.1 and 2.2
+ * repositories and diffusers' pipeline_wan.py, pipeline_pixart_alpha.py and
  * pipeline_pixart_sigma.py. */
 #include "sampler/families.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* The negative prompt that the authors of Wan ship as their own default; users paste it into nearly every command. */
-#define WAN_NEGATIVE \
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，" \
-    "画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
-#define WAN .pipeline = "WanPipeline", .dit = &ts_dit_wan, .vae = &ts_vae_wan, .encoders = {"UMT5EncoderModel", "T5EncoderModel"}, .text_max = 512, .clean = ts_clean_prompt
-#define PIXART \
-    .dit = &ts_dit_pixart, .vae = &ts_vae_kl, .encoders = {"T5EncoderModel"}, .pictures = true, .diffusion = true, .variance = true, .bins = true, .clean = ts_clean_caption, \
+/* The negative prompt that the authors of Wan ship as their own default; users paste it into nearly
+ * every command. */
+static const char wan_negative[] = "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，"
+                                   "画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑"
+                                   "陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸"
+                                   "形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱"
+                                   "的背景，三条腿，背景人很多，倒着走";
+#define WAN                                                            \
+    .pipeline = "WanPipeline", .dit = &ts_dit_wan, .vae = &ts_vae_wan, \
+    .encoders = {"UMT5EncoderModel", "T5EncoderModel"}, .text_max = 512, .clean = ts_clean_prompt
+#define PIXART                                                                                  \
+    .dit = &ts_dit_pixart, .vae = &ts_vae_kl, .encoders = {"T5EncoderModel"}, .pictures = true, \
+    .diffusion = true, .variance = true, .bins = true, .clean = ts_clean_caption,               \
     .def = {0, 0, 1, 20, 1, 1, 4.5, 4.5, ""}
 
 static const ts_family rows[] = {
-    {WAN, .def = {832, 480, 81, 50, 1, 16, 5, 5, WAN_NEGATIVE}},                     /* 2.1 T2V 1.3B, 14B */
-    {WAN, .experts = true, .def = {832, 480, 81, 40, 1, 16, 4, 3, WAN_NEGATIVE}},    /* 2.2 T2V-A14B */
-    {WAN, .per_token = true, .def = {1280, 704, 121, 50, 1, 24, 5, 5, WAN_NEGATIVE}}, /* 2.2 TI2V-5B */
+    /* 2.1 T2V 1.3B, 14B */
+    {WAN, .def = {832, 480, 81, 50, 1, 16, 5, 5, wan_negative}},
+    /* 2.2 T2V-A14B */
+    {WAN, .experts = true, .def = {832, 480, 81, 40, 1, 16, 4, 3, wan_negative}},
+    /* 2.2 TI2V-5B */
+    {WAN, .per_token = true, .def = {1280, 704, 121, 50, 1, 24, 5, 5, wan_negative}},
     {PIXART, .pipeline = "PixArtAlphaPipeline", .text_max = 120},
     {PIXART, .pipeline = "PixArtSigmaPipeline", .text_max = 300},
 };
@@ -26,7 +36,9 @@ enum { ROWS = sizeof rows / sizeof *rows };
 const ts_family *ts_family_of(const char *pipeline, bool experts, bool per_token)
 {
     for (int i = 0; i < ROWS; i++)
-        if (!strcmp(rows[i].pipeline, pipeline) && rows[i].experts == experts && rows[i].per_token == per_token) return rows + i;
+        if (!strcmp(rows[i].pipeline, pipeline) && rows[i].experts == experts &&
+            rows[i].per_token == per_token)
+            return rows + i;
     return NULL;
 }
 
@@ -34,5 +46,6 @@ void ts_family_names(char *out, size_t size)
 {
     size_t at = 0;
     for (int i = 0; i < ROWS && at < size; i++)
-        if (i == 0 || strcmp(rows[i].pipeline, rows[i - 1].pipeline)) at += (size_t)snprintf(out + at, size - at, "%s%s", at ? ", " : "", rows[i].pipeline);
+        if (i == 0 || strcmp(rows[i].pipeline, rows[i - 1].pipeline))
+            at += (size_t)snprintf(out + at, size - at, "%s%s", at ? ", " : "", rows[i].pipeline);
 }

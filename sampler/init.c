@@ -1,4 +1,5 @@
-/* Image to image: a picture becomes the latents that noise is put on. Its size is the one that is drawn; the encoder's mean stands for its distribution. */
+/* Image to image: a picture becomes the latents that noise is put on. Its size is the one that is
+ * drawn; the encoder's mean stands for its distribution. */
 #include "sampler/run.h"
 
 #include "codecs/picture.h"
@@ -6,13 +7,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { ts_run *r; ts_host pixels; ts_vae_tile tile; float *latent; } encoding;
+typedef struct {
+    ts_run *r;
+    ts_host pixels;
+    ts_vae_tile tile;
+    float *latent;
+} encoding;
 
 static ts_status encode(ts_ctx *c, void *user)
 {
     encoding *e = user;
     ts_run *r = e->r;
-    return r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile, e->latent, NULL);
+    return r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile,
+                                     e->latent, NULL);
 }
 
 static ts_status count(encoding *e, ts_vae_tile tile, size_t *activations, size_t *all)
@@ -32,9 +39,12 @@ static ts_status run(encoding *e)
     size_t bytes, all;
     TRY(count(e, e->r->tile, &bytes, &all));
     for (int i = 0; i < sides && all > c->memory; i++)
-        if (!e->tile.w || side[i] < e->tile.w) TRY(count(e, (ts_vae_tile){side[i], side[i]}, &bytes, &all));
+        if (!e->tile.w || side[i] < e->tile.w)
+            TRY(count(e, (ts_vae_tile){side[i], side[i]}, &bytes, &all));
     if (all > c->memory)
-        TRY(ts_fail(&c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %.1f GB, %.1f GB may be used", e->pixels.dim[2], e->pixels.dim[1], (double)all / 1e9, (double)c->memory / 1e9));
+        TRY(ts_fail(
+            &c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %.1f GB, %.1f GB may be used",
+            e->pixels.dim[2], e->pixels.dim[1], (double)all / 1e9, (double)c->memory / 1e9));
     TRY(ts_arena_open(&c->arena, c->dev, bytes));
     st = encode(c, e);
     ts_arena_close(&c->arena);
@@ -55,12 +65,16 @@ ts_status ts_run_picture(ts_run *r, const char *path)
     TRY(ts_picture_read(err, path, &p));
     pixels = malloc(n * sizeof *pixels), latent = malloc((size_t)(l[0] * area) * sizeof *latent);
     if (!r->picture) r->picture = malloc((size_t)(l[0] * l[1] * area) * sizeof *r->picture);
-    if (!pixels || !latent || !r->picture) TRY(ts_fail(err, TS_EMEMORY, "no memory for a picture of %dx%d", w, h));
+    if (!pixels || !latent || !r->picture)
+        TRY(ts_fail(err, TS_EMEMORY, "no memory for a picture of %dx%d", w, h));
     TRY(ts_picture_cover(err, &p, w, h, pixels));
     for (size_t i = 0; i < n; i++) pixels[i] = 2 * pixels[i] - 1;
     TRY(run(&(encoding){.r = r, .pixels = {pixels, TS_F32, 4, {1, h, w, 3}}, .latent = latent}));
+    /* the same for every picture of a batch */
     for (long c = 0; c < l[0]; c++)
-        for (long k = 0; k < l[1]; k++) memcpy(r->picture + (c * l[1] + k) * area, latent + c * area, (size_t)area * sizeof *latent); /* the same for every picture of a batch */
+        for (long k = 0; k < l[1]; k++)
+            memcpy(r->picture + (c * l[1] + k) * area, latent + c * area,
+                   (size_t)area * sizeof *latent);
 done:
     ts_picture_free(&p);
     free(pixels), free(latent);

@@ -1,4 +1,5 @@
-/* Opens a diffusers directory: which family, which settings. Only configs are read here; weights are mapped by the first run. */
+/* Opens a diffusers directory: which family, which settings. Only configs are read here; weights
+ * are mapped by the first run. */
 #include "sampler/model.h"
 
 #include "attention/attend.h"
@@ -12,19 +13,27 @@
 static ts_status need(ts_model *m, const char *name, const ts_component **out)
 {
     *out = ts_model_dir_part(&m->dir, name);
-    if (!*out || !(*out)->config) return ts_fail(&m->ctx->err, TS_EMODEL, "%s: no %s/config.json", m->dir.dir, name);
+    if (!*out || !(*out)->config)
+        return ts_fail(&m->ctx->err, TS_EMODEL, "%s: no %s/config.json", m->dir.dir, name);
     return TS_OK;
 }
 
-/* model_index.json and the component's own config each say what it is; a config without the key is believed. older: what the class was called once; NULL: the same. */
-static ts_status check_class(ts_model *m, const ts_component *c, const char *wanted, const char *older)
+/* model_index.json and the component's own config each say what it is; a config without the key is
+ * believed. older: what the class was called once; NULL: the same. */
+static ts_status check_class(ts_model *m, const ts_component *c, const char *wanted,
+                             const char *older)
 {
     ts_err *err = &m->ctx->err;
     const cJSON *own = cJSON_GetObjectItemCaseSensitive(c->config, "_class_name");
-    if (strcmp(c->cls, wanted) && (!older || strcmp(c->cls, older))) return ts_fail(err, TS_EMODEL, "%s/model_index.json: %s is of class %s, a %s takes %s", m->dir.dir, c->name, c->cls, m->dir.pipeline, wanted);
-    if (!own || (cJSON_IsString(own) && (!strcmp(own->valuestring, wanted) || (older && !strcmp(own->valuestring, older))))) return TS_OK;
+    if (strcmp(c->cls, wanted) && (!older || strcmp(c->cls, older)))
+        return ts_fail(err, TS_EMODEL, "%s/model_index.json: %s is of class %s, a %s takes %s",
+                       m->dir.dir, c->name, c->cls, m->dir.pipeline, wanted);
+    if (!own || (cJSON_IsString(own) && (!strcmp(own->valuestring, wanted) ||
+                                         (older && !strcmp(own->valuestring, older)))))
+        return TS_OK;
     char *got = cJSON_PrintUnformatted(own);
-    ts_status st = ts_fail(err, TS_EMODEL, "%s: \"_class_name\" is %.80s, a %s takes %s", c->config_path, got ? got : "?", m->dir.pipeline, wanted);
+    ts_status st = ts_fail(err, TS_EMODEL, "%s: \"_class_name\" is %.80s, a %s takes %s",
+                           c->config_path, got ? got : "?", m->dir.pipeline, wanted);
     free(got);
     return st;
 }
@@ -44,18 +53,24 @@ static ts_status read_parts(ts_model *m)
     TRY(check_class(m, text, encoder, NULL));
     TRY(m->family->dit->describe(m->ctx, dit->config, dit->config_path, &m->dit_info));
     TRY(m->family->vae->describe(m->ctx, vae->config, vae->config_path, &m->vae_info));
-    int in = m->dit_info.in_channels, out = m->dit_info.out_channels, channels = m->vae_info.channels;
+    int in = m->dit_info.in_channels, out = m->dit_info.out_channels,
+        channels = m->vae_info.channels;
     if (in != channels || (out != channels && !(m->family->variance && out == 2 * channels)))
-        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %d channels in, %d out, but the VAE has %d", dit->config_path, in, out, channels));
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %d channels in, %d out, but the VAE has %d",
+                    dit->config_path, in, out, channels));
     if (m->family->experts) {
         const ts_component *second;
         ts_dit_info info = {0};
         TRY(need(m, "transformer_2", &second));
         TRY(check_class(m, second, m->family->dit->cls, m->family->dit->older));
         TRY(m->family->dit->describe(m->ctx, second->config, second->config_path, &info));
-        if (info.in_channels != m->dit_info.in_channels || info.out_channels != m->dit_info.out_channels || info.text_dim != m->dit_info.text_dim ||
+        if (info.in_channels != m->dit_info.in_channels ||
+            info.out_channels != m->dit_info.out_channels ||
+            info.text_dim != m->dit_info.text_dim ||
             memcmp(info.patch, m->dit_info.patch, sizeof info.patch))
-            TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: channels, text width or patch differ from the first transformer's", second->config_path));
+            TRY(ts_fail(&m->ctx->err, TS_EMODEL,
+                        "%s: channels, text width or patch differ from the first transformer's",
+                        second->config_path));
     }
 done:
     return st;
@@ -69,7 +84,8 @@ static ts_status read_defaults(ts_model *m)
     char path[4096];
     m->def = m->family->def;
     if (!m->def.width) m->def.width = m->def.height = m->dit_info.sample_size * m->vae_info.stride;
-    if (m->solver == TS_LCM) m->def.steps = 4, m->def.guidance = m->def.guidance_2 = 1; /* distilled with guidance in it */
+    /* distilled with guidance in it */
+    if (m->solver == TS_LCM) m->def.steps = 4, m->def.guidance = m->def.guidance_2 = 1;
     snprintf(path, sizeof path, "%s/tessera.json", m->dir.dir);
     FILE *f = fopen(path, "rb");
     if (!f) return TS_OK;
@@ -90,15 +106,24 @@ static ts_status read_defaults(ts_model *m)
     negative = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, "negative"));
     if (negative) {
         if (strlen(negative) >= sizeof m->negative)
-            TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: negative prompt of %zu bytes, at most %zu", path, strlen(negative), sizeof m->negative - 1));
+            TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: negative prompt of %zu bytes, at most %zu",
+                        path, strlen(negative), sizeof m->negative - 1));
         strcpy(m->negative, negative);
         d->negative = m->negative;
     }
-    if (!cJSON_GetObjectItemCaseSensitive(j, "guidance_2") && cJSON_GetObjectItemCaseSensitive(j, "guidance")) d->guidance_2 = d->guidance;
-    struct { const char *key; double got, most; } range[] = {{"width", d->width, INT_MAX}, {"height", d->height, INT_MAX}, {"frames", d->frames, INT_MAX}, {"steps", d->steps, TS_MAX_STEPS},
-                                                             {"scale", d->scale, 64}, {"fps", d->fps, 1000}};
+    if (!cJSON_GetObjectItemCaseSensitive(j, "guidance_2") &&
+        cJSON_GetObjectItemCaseSensitive(j, "guidance"))
+        d->guidance_2 = d->guidance;
+    struct {
+        const char *key;
+        double got, most;
+    } range[] = {{"width", d->width, INT_MAX},   {"height", d->height, INT_MAX},
+                 {"frames", d->frames, INT_MAX}, {"steps", d->steps, TS_MAX_STEPS},
+                 {"scale", d->scale, 64},        {"fps", d->fps, 1000}};
     for (size_t i = 0; i < sizeof range / sizeof *range; i++)
-        if (!(range[i].got > 0 && range[i].got <= range[i].most)) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %s is %g, must be more than 0 and at most %g", path, range[i].key, range[i].got, range[i].most));
+        if (!(range[i].got > 0 && range[i].got <= range[i].most))
+            TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %s is %g, must be more than 0 and at most %g",
+                        path, range[i].key, range[i].got, range[i].most));
 done:
     cJSON_Delete(j);
     return st;
@@ -106,16 +131,21 @@ done:
 
 static ts_status choose_family(ts_model *m)
 {
-    const cJSON *b = cJSON_GetObjectItemCaseSensitive(m->dir.index, "boundary_ratio"), *e = cJSON_GetObjectItemCaseSensitive(m->dir.index, "expand_timesteps");
+    const cJSON *b = cJSON_GetObjectItemCaseSensitive(m->dir.index, "boundary_ratio"),
+                *e = cJSON_GetObjectItemCaseSensitive(m->dir.index, "expand_timesteps");
     bool experts = ts_model_dir_part(&m->dir, "transformer_2") != NULL;
     if (cJSON_IsNumber(b)) m->boundary = b->valuedouble;
     if (experts != (m->boundary > 0))
-        return ts_fail(&m->ctx->err, TS_EMODEL, "%s/model_index.json: %s", m->dir.dir, experts ? "transformer_2 without boundary_ratio" : "boundary_ratio without transformer_2");
+        return ts_fail(&m->ctx->err, TS_EMODEL, "%s/model_index.json: %s", m->dir.dir,
+                       experts ? "transformer_2 without boundary_ratio"
+                               : "boundary_ratio without transformer_2");
     m->family = ts_family_of(m->dir.pipeline, experts, cJSON_IsTrue(e));
     if (m->family) return TS_OK;
     char known[256];
     ts_family_names(known, sizeof known);
-    return ts_fail(&m->ctx->err, TS_EMODEL, "%s/model_index.json: pipeline %s is not supported (%s)", m->dir.dir, m->dir.pipeline, known);
+    return ts_fail(&m->ctx->err, TS_EMODEL,
+                   "%s/model_index.json: pipeline %s is not supported (%s)", m->dir.dir,
+                   m->dir.pipeline, known);
 }
 
 ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
@@ -125,9 +155,15 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
     *out = NULL;
     if (!m) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a model");
     m->ctx = ctx;
-    if (ctx->memory > ts_cpu_memory()) ts_warn(ctx, "%.1f GB of memory may be used, this machine and its cgroup have %.1f GB: what does not fit will be slow, or end the program", (double)ctx->memory / 1e9, (double)ts_cpu_memory() / 1e9);
+    if (ctx->memory > ts_cpu_memory())
+        ts_warn(ctx,
+                "%.1f GB of memory may be used, this machine and its cgroup have %.1f GB: what "
+                "does not fit will be slow, or end the program",
+                (double)ctx->memory / 1e9, (double)ts_cpu_memory() / 1e9);
     bool standard = !name || !strcmp(name, "default");
-    if (standard && !ctx->default_model) TRY(ts_fail(&ctx->err, TS_EMODEL, "the default model is not installed: give one with --model"));
+    if (standard && !ctx->default_model)
+        TRY(ts_fail(&ctx->err, TS_EMODEL,
+                    "the default model is not installed: give one with --model"));
     TRY(ts_model_dir_open(ctx, standard ? ctx->default_model : name, ctx->hub, &m->dir));
     char *full = standard ? NULL : realpath(name, NULL);
     m->name = full ? full : strdup(standard ? "default" : name);
@@ -172,10 +208,14 @@ ts_status ts_model_weights(ts_model *m)
     int layers = 0;
     for (int i = 0; i < (m->family->experts ? 2 : 1); i++) {
         const ts_component *c = ts_model_dir_part(&m->dir, i ? "transformer_2" : "transformer");
-        if (!m->dit[i]) TRY(ts_dit_open(m->ctx, m->family->dit, c->config, c->config_path, c->dir, layers, &m->dit[i]));
+        if (!m->dit[i])
+            TRY(ts_dit_open(m->ctx, m->family->dit, c->config, c->config_path, c->dir, layers,
+                            &m->dit[i]));
         layers += ts_dit_describe(m->dit[i])->layers;
     }
-    if (!m->vae_weights) TRY(ts_weights_open(m->ctx, ts_model_dir_part(&m->dir, "vae")->dir, "diffusion_pytorch_model", &m->vae_weights));
+    if (!m->vae_weights)
+        TRY(ts_weights_open(m->ctx, ts_model_dir_part(&m->dir, "vae")->dir,
+                            "diffusion_pytorch_model", &m->vae_weights));
 done:
     return st;
 }
@@ -194,7 +234,8 @@ ts_status ts_model_tokenize(ts_model *m, const char *text, const char *what, int
     TRY(ts_tokenize(t, clean, m->family->text_max, ids, n, &cut));
     if (cut) {
         TRY(ts_tokenize(t, clean, 1 << 24, &all, &count, &cut));
-        ts_warn(m->ctx, "the %s has %d tokens, the model reads %d: the rest is ignored", what, count, m->family->text_max);
+        ts_warn(m->ctx, "the %s has %d tokens, the model reads %d: the rest is ignored", what,
+                count, m->family->text_max);
     }
 done:
     free(clean);

@@ -1,4 +1,5 @@
-/* An opened model directory: its configs understood, its weights opened when a run first needs them. Internal to sampler/. */
+/* An opened model directory: its configs understood, its weights opened when a run first needs
+ * them. Internal to sampler/. */
 #ifndef TS_MODEL_H
 #define TS_MODEL_H
 #include "prompts/text.h"
@@ -9,26 +10,30 @@
 struct ts_model {
     ts_ctx *ctx;
     ts_model_dir dir;
-    char *name;                /* as metadata has it: a full path, ORG/NAME, or "default" */
+    char *name; /* as metadata has it: a full path, ORG/NAME, or "default" */
     const ts_family *family;
-    ts_defaults def;           /* the family's, overlaid with tessera.json */
-    char negative[2048];       /* what def.negative points to when tessera.json has one */
-    double boundary;           /* share of the timetable below which the second expert works; 0: one expert */
-    ts_solver_kind solver;     /* of the scheduler's config */
-    double shift;              /* of a flow's timetable */
-    ts_diffusion diffusion;    /* what else it says, of a diffusion model */
+    ts_defaults def;     /* the family's, overlaid with tessera.json */
+    char negative[2048]; /* what def.negative points to when tessera.json has one */
+    /* share of the timetable below which the second expert works; 0: one expert */
+    double boundary;
+    ts_solver_kind solver;  /* of the scheduler's config */
+    double shift;           /* of a flow's timetable */
+    ts_diffusion diffusion; /* what else it says, of a diffusion model */
     ts_dit_info dit_info;
     ts_vae_info vae_info;
-    ts_dit *dit[2];            /* opened by the first run */
+    ts_dit *dit[2]; /* opened by the first run */
     ts_weights *vae_weights;
     ts_tokenizer *tokenizer;
-    long counts;               /* counting runs so far: the sizes and layouts of the last one hold */
-    char *kept[8];             /* strings that ts_request_from_json handed out */
+    /* counting runs so far: the sizes and layouts of the last one hold */
+    long counts;
+    char *kept[8]; /* strings that ts_request_from_json handed out */
     int kepts;
 };
-ts_status ts_model_scheduler(ts_model *);                   /* schedule_config.c: solver, shift, diffusion */
+/* schedule_config.c: solver, shift, diffusion */
+ts_status ts_model_scheduler(ts_model *);
 ts_status ts_model_tokenizer(ts_model *, ts_tokenizer **); /* opened once */
-ts_status ts_model_weights(ts_model *);                    /* dit[], vae_weights: mapped and bound, nothing touched */
+/* dit[], vae_weights: mapped and bound, nothing touched */
+ts_status ts_model_weights(ts_model *);
 /* What the file's text becomes: cleaned, tokenized, warned of when cut. ids: malloc'd. */
 ts_status ts_model_tokenize(ts_model *, const char *text, const char *what, int32_t **ids, int *n);
 #endif

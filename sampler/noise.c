@@ -1,5 +1,6 @@
 /* Philox (backend/philox.h) and the Box-Muller transform.
- * Element i of a tensor takes word i mod 4 of block i / 4: words (0, 1) and (2, 3) each make a cosine and a sine, so any part can be drawn alone. */
+ * Element i of a tensor takes word i mod 4 of block i / 4: words (0, 1) and (2, 3) each make a
+ * cosine and a sine, so any part can be drawn alone. */
 #include "sampler/noise.h"
 
 #include "backend/philox.h"
@@ -14,10 +15,12 @@ void ts_noise_part(uint64_t seed, uint32_t stream, size_t first, float *out, siz
         double z[4];
         ts_philox(seed, i / 4, stream, w);
         for (int p = 0; p < 4; p += 2) {
-            double r = sqrt(-2 * log((w[p] + 1.0) * unit)), a = turn * (w[p + 1] * unit); /* u1 in (0, 1]: the logarithm stays finite */
+            /* u1 in (0, 1]: the logarithm stays finite */
+            double r = sqrt(-2 * log((w[p] + 1.0) * unit)), a = turn * (w[p + 1] * unit);
             z[p] = r * cos(a), z[p + 1] = r * sin(a);
         }
-        for (size_t j = i < first ? first - i : 0; j < 4 && i + j < first + n; j++) out[i + j - first] = (float)z[j];
+        for (size_t j = i < first ? first - i : 0; j < 4 && i + j < first + n; j++)
+            out[i + j - first] = (float)z[j];
     }
 }
 

@@ -1,13 +1,19 @@
-/* The public face of codecs/files: apart from the core, so that a program that brings its own sink links without libav. */
+/* The public face of codecs/files: apart from the core, so that a program that brings its own sink
+ * links without libav. */
 #include "sampler/tessera.h"
 
 #include "backend/backend.h"
 #include "codecs/files.h"
 
-
 static ts_file_options options(const ts_ctx *c, const ts_output *o)
 {
-    return (ts_file_options){.crf = o->crf, .scale = o->scale < 1 ? 1 : o->scale, .overwrite = o->overwrite, .metadata = o->metadata, .title = o->title, .parameters = o->parameters, .env = &c->env};
+    return (ts_file_options){.crf = o->crf,
+                             .scale = o->scale < 1 ? 1 : o->scale,
+                             .overwrite = o->overwrite,
+                             .metadata = o->metadata,
+                             .title = o->title,
+                             .parameters = o->parameters,
+                             .env = &c->env};
 }
 
 ts_status ts_output_open(ts_ctx *c, const char *path, const ts_output *o, ts_sink **out)
@@ -23,7 +29,10 @@ ts_status ts_output_check(ts_ctx *c, const char *path, const ts_output *o, int f
     ts_file_kind kind;
     TRY(ts_file_kind_of(&c->err, path, &kind));
     if (kind == TS_FILE_PNG && frames > 1)
-        TRY(ts_fail(&c->err, TS_EUSAGE, "%s: %d frames do not fit one PNG: name numbered files like frame-%%04d.png, a folder, or a .mp4", path, frames));
+        TRY(ts_fail(&c->err, TS_EUSAGE,
+                    "%s: %d frames do not fit one PNG: name numbered files like frame-%%04d.png, a "
+                    "folder, or a .mp4",
+                    path, frames));
     TRY(ts_output_open(c, path, o, &sink));
 done:
     if (sink) sink->abort(sink);
@@ -36,4 +45,7 @@ void ts_output_close(ts_sink *sink)
     if (sink) ts_file_close(sink);
 }
 
-ts_status ts_output_info(ts_ctx *c, const char *path, char **json) { return ts_file_info(&c->err, path, json); }
+ts_status ts_output_info(ts_ctx *c, const char *path, char **json)
+{
+    return ts_file_info(&c->err, path, json);
+}

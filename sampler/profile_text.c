@@ -1,11 +1,13 @@
-/* The table that --profile prints: seconds of the denoising by operation, each rate beside what one large matrix product reaches on this machine right now. */
+/* The table that --profile prints: seconds of the denoising by operation, each rate beside what one
+ * large matrix product reaches on this machine right now. */
 #include "sampler/run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Best rate of a linear layer [n, n] x [n, n] in `type`, FLOP/s; 0 when it could not be measured. */
+/* Best rate of a linear layer [n, n] x [n, n] in `type`, FLOP/s; 0 when it could not be
+ * measured. */
 static double matmul_peak(ts_ctx *c, ts_dtype type)
 {
     enum { N = 2048, TRIES = 6 };
@@ -28,7 +30,8 @@ static double matmul_peak(ts_ctx *c, ts_dtype type)
     TRY(ts_arena_open(&a, dev, 2 * one + w.want_bytes + 1024));
     x = ts_take(&a, type, TS_DIM(N, N)), y = ts_take(&a, type, TS_DIM(N, N));
     store = ts_take(&a, TS_U8, TS_DIM((long)w.want_bytes));
-    for (long i = 0; i < (long)N * N; i++) host[i] = (float)((i * 2654435761u) % 1024) / 1024 - 0.5f;
+    for (long i = 0; i < (long)N * N; i++)
+        host[i] = (float)((i * 2654435761u) % 1024) / 1024 - 0.5f;
     TRY(dev->ops->pack(dev, &(ts_host){host, TS_F32, 2, {N, N}}, &w, store.p));
     TRY(dev->ops->zero(dev, x.p, one));
     for (int i = 0; i < TRIES; i++) {
@@ -47,13 +50,17 @@ done:
 
 double ts_matmul_peak(ts_ctx *c) { return matmul_peak(c, c->act); }
 
-static void row(char *text, size_t size, const char *name, double seconds, double total, double flops, double peak)
+static void row(char *text, size_t size, const char *name, double seconds, double total,
+                double flops, double peak)
 {
     size_t at = strlen(text);
-    at += (size_t)snprintf(text + at, size - at, "  %-12s %9.3f s %6.1f%%", name, seconds, total > 0 ? 100 * seconds / total : 0);
+    at += (size_t)snprintf(text + at, size - at, "  %-12s %9.3f s %6.1f%%", name, seconds,
+                           total > 0 ? 100 * seconds / total : 0);
     if (flops > 0 && seconds > 0 && at < size) {
         at += (size_t)snprintf(text + at, size - at, " %9.1f GFLOP/s", flops / seconds / 1e9);
-        if (peak > 0 && at < size) at += (size_t)snprintf(text + at, size - at, "  %5.1f%% of the matmul peak", 100 * flops / seconds / peak);
+        if (peak > 0 && at < size)
+            at += (size_t)snprintf(text + at, size - at, "  %5.1f%% of the matmul peak",
+                                   100 * flops / seconds / peak);
     }
     if (at + 1 < size) strcat(text, "\n");
 }
@@ -68,9 +75,14 @@ char *ts_run_profile(const ts_run *r)
     char *text = total > 0 && steps > 0 ? calloc(1, SIZE) : NULL;
     if (!text) return NULL;
     double peak = matmul_peak(r->ctx, r->ctx->act);
-    snprintf(text, SIZE, "denoising: %d steps of %.3f s, %s, %d threads, matmul peak %.0f GFLOP/s\n", steps, total / steps, r->ctx->act == TS_BF16 ? "bf16" : "f32",
-             r->ctx->dev->threads, peak / 1e9);
+    snprintf(text, SIZE,
+             "denoising: %d steps of %.3f s, %s, %d threads, matmul peak %.0f GFLOP/s\n", steps,
+             total / steps, r->ctx->act == TS_BF16 ? "bf16" : "f32", r->ctx->dev->threads,
+             peak / 1e9);
     for (int i = 0; i < TS_TIMES; i++)
-        if (p.calls[i]) row(text, SIZE, ts_time_name((ts_time)i), p.seconds[i], total, i == TS_TIME_LINEAR || i == TS_TIME_CONV || i == TS_TIME_ATTENTION ? p.flops[i] : 0, peak);
+        if (p.calls[i])
+            row(text, SIZE, ts_time_name((ts_time)i), p.seconds[i], total,
+                i == TS_TIME_LINEAR || i == TS_TIME_CONV || i == TS_TIME_ATTENTION ? p.flops[i] : 0,
+                peak);
     return text;
 }

@@ -1,4 +1,5 @@
-/* What was asked for: checked, rounded to what the model can do, and written down as JSON so that a file can be rendered again. */
+/* What was asked for: checked, rounded to what the model can do, and written down as JSON so that a
+ * file can be rendered again. */
 #include "sampler/bins.h"
 #include "sampler/run.h"
 
@@ -12,8 +13,21 @@ enum { MAX_SIDE = 16384, MAX_FRAMES = 100000 };
 void ts_request_init(ts_model *m, ts_request *q)
 {
     const ts_defaults *d = &m->def;
-    *q = (ts_request){.prompt = "", .negative = d->negative, .width = d->width, .height = d->height, .frames = d->frames, .count = 1, .strength = 1, .fps = d->fps, .steps = d->steps,
-                      .guidance = d->guidance, .guidance_2 = d->guidance_2, .seed = 42, .scale = d->scale, .vae_tile = "auto", .attention = "dense"};
+    *q = (ts_request){.prompt = "",
+                      .negative = d->negative,
+                      .width = d->width,
+                      .height = d->height,
+                      .frames = d->frames,
+                      .count = 1,
+                      .strength = 1,
+                      .fps = d->fps,
+                      .steps = d->steps,
+                      .guidance = d->guidance,
+                      .guidance_2 = d->guidance_2,
+                      .seed = 42,
+                      .scale = d->scale,
+                      .vae_tile = "auto",
+                      .attention = "dense"};
 }
 
 static char *copy(const char *s) { return s ? strdup(s) : NULL; }
@@ -24,50 +38,73 @@ static int rounded(int x, int unit) { return x < unit ? unit : x / unit * unit; 
 static ts_status check_numbers(ts_err *e, const ts_request *q)
 {
     if (q->width < 1 || q->width > MAX_SIDE || q->height < 1 || q->height > MAX_SIDE)
-        return ts_fail(e, TS_EUSAGE, "size %dx%d: each side must be 1 to %d pixels", q->width, q->height, MAX_SIDE);
-    if (q->frames < 1 || q->frames > MAX_FRAMES) return ts_fail(e, TS_EUSAGE, "%d frames: must be 1 to %d", q->frames, MAX_FRAMES);
-    if (q->steps < 1 || q->steps > TS_MAX_STEPS) return ts_fail(e, TS_EUSAGE, "%d steps: must be 1 to %d", q->steps, TS_MAX_STEPS);
-    if (!(q->fps > 0 && q->fps <= 1000)) return ts_fail(e, TS_EUSAGE, "%g frames a second: must be more than 0, at most 1000", q->fps);
-    if (!(fabs(q->guidance) <= 1000 && fabs(q->guidance_2) <= 1000)) return ts_fail(e, TS_EUSAGE, "guidance %g, %g: must be -1000 to 1000", q->guidance, q->guidance_2);
-    if (!(q->shift >= 0 && q->shift <= 1000)) return ts_fail(e, TS_EUSAGE, "shift %g: must be more than 0, at most 1000", q->shift);
-    if (q->count < 1 || q->count > TS_MOST_PICTURES) return ts_fail(e, TS_EUSAGE, "%d pictures at once: must be 1 to %d", q->count, TS_MOST_PICTURES);
+        return ts_fail(e, TS_EUSAGE, "size %dx%d: each side must be 1 to %d pixels", q->width,
+                       q->height, MAX_SIDE);
+    if (q->frames < 1 || q->frames > MAX_FRAMES)
+        return ts_fail(e, TS_EUSAGE, "%d frames: must be 1 to %d", q->frames, MAX_FRAMES);
+    if (q->steps < 1 || q->steps > TS_MAX_STEPS)
+        return ts_fail(e, TS_EUSAGE, "%d steps: must be 1 to %d", q->steps, TS_MAX_STEPS);
+    if (!(q->fps > 0 && q->fps <= 1000))
+        return ts_fail(e, TS_EUSAGE, "%g frames a second: must be more than 0, at most 1000",
+                       q->fps);
+    if (!(fabs(q->guidance) <= 1000 && fabs(q->guidance_2) <= 1000))
+        return ts_fail(e, TS_EUSAGE, "guidance %g, %g: must be -1000 to 1000", q->guidance,
+                       q->guidance_2);
+    if (!(q->shift >= 0 && q->shift <= 1000))
+        return ts_fail(e, TS_EUSAGE, "shift %g: must be more than 0, at most 1000", q->shift);
+    if (q->count < 1 || q->count > TS_MOST_PICTURES)
+        return ts_fail(e, TS_EUSAGE, "%d pictures at once: must be 1 to %d", q->count,
+                       TS_MOST_PICTURES);
     return TS_OK;
 }
 
-/* Pictures: drawn at the nearest size of the model's list and resized to what was asked for, or at a size that the patches allow. */
+/* Pictures: drawn at the nearest size of the model's list and resized to what was asked for, or at
+ * a size that the patches allow. */
 static void size_pictures(ts_run *r)
 {
     ts_model *m = r->m;
     ts_request *q = &r->q;
-    int s = m->vae_info.stride, tw = s * m->dit_info.patch[2], th = s * m->dit_info.patch[1], w = q->width, h = q->height;
+    int s = m->vae_info.stride, tw = s * m->dit_info.patch[2], th = s * m->dit_info.patch[1],
+        w = q->width, h = q->height;
     bool binned = m->family->bins && !q->no_bins && ts_bin(m->dit_info.sample_size, &w, &h);
     int drawn_w = rounded(w, tw), drawn_h = rounded(h, th);
     if (binned && (drawn_w != q->width || drawn_h != q->height))
-        ts_warn(r->ctx, "size %dx%d is drawn as %dx%d, the nearest that the model was trained on, and resized: --no-bins draws it as it is", q->width, q->height, drawn_w, drawn_h);
+        ts_warn(r->ctx,
+                "size %dx%d is drawn as %dx%d, the nearest that the model was trained on, and "
+                "resized: --no-bins draws it as it is",
+                q->width, q->height, drawn_w, drawn_h);
     if (!binned && (drawn_w != w || drawn_h != h)) {
-        ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", w, h, drawn_w, drawn_h, tw, th);
+        ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", w, h,
+                drawn_w, drawn_h, tw, th);
         q->width = drawn_w, q->height = drawn_h;
     }
     r->pictures = q->count;
     long latent[4] = {m->vae_info.channels, q->count, drawn_h / s, drawn_w / s};
     memcpy(r->latent, latent, sizeof latent);
-    r->grid = ts_grid_of(1, (int)latent[2] / m->dit_info.patch[1], (int)latent[3] / m->dit_info.patch[2]);
+    r->grid = ts_grid_of(1, (int)latent[2] / m->dit_info.patch[1],
+                         (int)latent[3] / m->dit_info.patch[2]);
 }
 
 static void round_size(ts_run *r)
 {
     ts_model *m = r->m;
     ts_request *q = &r->q;
-    int tw = m->vae_info.stride * m->dit_info.patch[2], th = m->vae_info.stride * m->dit_info.patch[1], tf = m->vae_info.time_stride;
+    int tw = m->vae_info.stride * m->dit_info.patch[2],
+        th = m->vae_info.stride * m->dit_info.patch[1], tf = m->vae_info.time_stride;
     int w = rounded(q->width, tw), h = rounded(q->height, th), f = q->frames / tf * tf + 1;
-    if (w != q->width || h != q->height) ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", q->width, q->height, w, h, tw, th);
+    if (w != q->width || h != q->height)
+        ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", q->width,
+                q->height, w, h, tw, th);
     int groups = (f - 1) / tf + 1, pt = m->dit_info.patch[0];
     if (groups % pt) groups = rounded(groups, pt), f = (groups - 1) * tf + 1;
-    if (f != q->frames) ts_warn(r->ctx, "%d frames become %d: the model draws a multiple of %d and one", q->frames, f, tf);
+    if (f != q->frames)
+        ts_warn(r->ctx, "%d frames become %d: the model draws a multiple of %d and one", q->frames,
+                f, tf);
     q->width = w, q->height = h, q->frames = f;
     long latent[4] = {m->vae_info.channels, groups, h / m->vae_info.stride, w / m->vae_info.stride};
     memcpy(r->latent, latent, sizeof latent);
-    r->grid = ts_grid_of(groups / pt, (int)latent[2] / m->dit_info.patch[1], (int)latent[3] / m->dit_info.patch[2]);
+    r->grid = ts_grid_of(groups / pt, (int)latent[2] / m->dit_info.patch[1],
+                         (int)latent[3] / m->dit_info.patch[2]);
 }
 
 ts_status ts_attention_check(ts_ctx *c, const char *policy)
@@ -76,7 +113,8 @@ ts_status ts_attention_check(ts_ctx *c, const char *policy)
     return ts_policy_parse(&c->err, policy, &p);
 }
 
-/* The policy, and its text with every key: what files record stays the same when a default changes. */
+/* The policy, and its text with every key: what files record stays the same when a default
+ * changes. */
 static ts_status read_attention(ts_run *r)
 {
     ts_status st = ts_policy_parse(&r->ctx->err, r->q.attention, &r->policy);
@@ -91,11 +129,21 @@ static ts_status read_attention(ts_run *r)
 static ts_status check_kind(ts_run *r)
 {
     const ts_family *f = r->m->family;
-    if (f->pictures && r->q.frames > 1) return ts_fail(&r->ctx->err, TS_EUSAGE, "%d frames: this model draws pictures, --count %d draws so many", r->q.frames, r->q.frames);
-    if (!f->pictures && r->q.init) return ts_fail(&r->ctx->err, TS_EUSAGE, "a picture to begin with: this model makes clips and begins with noise");
-    if (r->q.init && !(r->q.strength > 0 && r->q.strength <= 1)) return ts_fail(&r->ctx->err, TS_EUSAGE, "strength %g: must be more than 0, at most 1", r->q.strength);
-    if (!f->pictures && r->q.count > 1) return ts_fail(&r->ctx->err, TS_EUSAGE, "%d pictures at once: this model makes clips, one at a time", r->q.count);
-    if (f->diffusion && r->q.shift > 0) ts_warn(r->ctx, "shift %g has no effect: this model's timetable has none", r->q.shift);
+    if (f->pictures && r->q.frames > 1)
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "%d frames: this model draws pictures, --count %d draws so many",
+                       r->q.frames, r->q.frames);
+    if (!f->pictures && r->q.init)
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "a picture to begin with: this model makes clips and begins with noise");
+    if (r->q.init && !(r->q.strength > 0 && r->q.strength <= 1))
+        return ts_fail(&r->ctx->err, TS_EUSAGE, "strength %g: must be more than 0, at most 1",
+                       r->q.strength);
+    if (!f->pictures && r->q.count > 1)
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "%d pictures at once: this model makes clips, one at a time", r->q.count);
+    if (f->diffusion && r->q.shift > 0)
+        ts_warn(r->ctx, "shift %g has no effect: this model's timetable has none", r->q.shift);
     return TS_OK;
 }
 
@@ -104,8 +152,12 @@ static ts_status make_schedule(ts_run *r)
     char names[64];
     ts_solver_kind kind;
     bool flow = !r->m->family->diffusion;
-    if (!ts_solver_named(r->q.sampler, flow, &kind, names)) return ts_fail(&r->ctx->err, TS_EUSAGE, "sampler %s: must be %s for this model", r->q.sampler, names);
-    if (!flow) return ts_schedule_diffusion(&r->ctx->err, &r->schedule, kind, r->q.steps, r->q.init ? r->q.strength : 1, &r->m->diffusion);
+    if (!ts_solver_named(r->q.sampler, flow, &kind, names))
+        return ts_fail(&r->ctx->err, TS_EUSAGE, "sampler %s: must be %s for this model",
+                       r->q.sampler, names);
+    if (!flow)
+        return ts_schedule_diffusion(&r->ctx->err, &r->schedule, kind, r->q.steps,
+                                     r->q.init ? r->q.strength : 1, &r->m->diffusion);
     ts_schedule_init(&r->schedule, kind, r->q.steps, r->q.shift);
     return TS_OK;
 }
@@ -116,18 +168,24 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
 {
     ts_status st = TS_OK;
     r->q = *q;
-    r->q.prompt = copy(q->prompt ? q->prompt : ""), r->q.negative = copy(q->negative ? q->negative : "");
+    r->q.prompt = copy(q->prompt ? q->prompt : ""),
+    r->q.negative = copy(q->negative ? q->negative : "");
     r->q.sampler = copy(q->sampler ? q->sampler : ts_solver_name(r->m->solver));
-    r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto"), r->q.attention = copy(q->attention ? q->attention : "dense");
+    r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto"),
+    r->q.attention = copy(q->attention ? q->attention : "dense");
     r->q.state = copy(q->state), r->q.noise_file = copy(q->noise_file), r->q.init = copy(q->init);
     TRY(check_numbers(&r->ctx->err, &r->q));
     TRY(read_attention(r));
     TRY(check_kind(r));
     if (r->q.shift == 0) r->q.shift = r->m->shift;
-    if (r->m->family->pictures) size_pictures(r);
-    else round_size(r);
+    if (r->m->family->pictures)
+        size_pictures(r);
+    else
+        round_size(r);
     TRY(make_schedule(r));
-    for (r->low = r->q.steps; r->m->boundary > 0 && r->low > 0 && r->schedule.t[r->low - 1] < r->m->boundary * 1000;) r->low--;
+    for (r->low = r->q.steps;
+         r->m->boundary > 0 && r->low > 0 && r->schedule.t[r->low - 1] < r->m->boundary * 1000;)
+        r->low--;
     bool guided = r->q.guidance > 1 || (r->low < r->q.steps && r->q.guidance_2 > 1);
     r->texts = guided ? 2 : 1;
 done:
@@ -136,11 +194,15 @@ done:
 
 void ts_request_release(ts_run *r)
 {
-    const char *s[] = {r->q.prompt, r->q.negative, r->q.sampler, r->q.vae_tile, r->q.attention, r->q.state, r->q.noise_file, r->q.init};
+    const char *s[] = {r->q.prompt,    r->q.negative, r->q.sampler,    r->q.vae_tile,
+                       r->q.attention, r->q.state,    r->q.noise_file, r->q.init};
     for (size_t i = 0; i < sizeof s / sizeof *s; i++) free((char *)s[i]);
 }
 
-double ts_guidance_at(const ts_run *r, int step) { return step >= r->low ? r->q.guidance_2 : r->q.guidance; }
+double ts_guidance_at(const ts_run *r, int step)
+{
+    return step >= r->low ? r->q.guidance_2 : r->q.guidance;
+}
 
 static const char *precision(const ts_run *r) { return r->ctx->act == TS_BF16 ? "bf16" : "f32"; }
 
@@ -149,8 +211,10 @@ static void add_seed(cJSON *j, uint64_t seed)
 {
     char text[24];
     snprintf(text, sizeof text, "%llu", (unsigned long long)seed);
-    if (seed <= 1ull << 53) cJSON_AddRawToObject(j, "seed", text);
-    else cJSON_AddStringToObject(j, "seed", text);
+    if (seed <= 1ull << 53)
+        cJSON_AddRawToObject(j, "seed", text);
+    else
+        cJSON_AddStringToObject(j, "seed", text);
 }
 
 char *ts_run_json(const ts_run *r)
@@ -181,7 +245,9 @@ char *ts_run_json(const ts_run *r)
     if (r->tile.w) snprintf(tile, sizeof tile, "%dx%d", r->tile.w, r->tile.h);
     cJSON_AddStringToObject(j, "vae_tile", tile);
     if (q->noise_file) cJSON_AddStringToObject(j, "noise", q->noise_file);
-    if (q->init) cJSON_AddStringToObject(j, "init", q->init), cJSON_AddNumberToObject(j, "strength", q->strength);
+    if (q->init)
+        cJSON_AddStringToObject(j, "init", q->init),
+            cJSON_AddNumberToObject(j, "strength", q->strength);
     char *text = cJSON_PrintUnformatted(j);
     cJSON_Delete(j);
     return text;
@@ -193,9 +259,12 @@ char *ts_run_parameters(const ts_run *r)
     const ts_request *q = &r->q;
     char *text = NULL;
     const char *slash = strrchr(r->m->name, '/');
-    if (asprintf(&text, "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s, Version: tessera %s", q->prompt,
-                 *q->negative ? "\nNegative prompt: " : "", q->negative, q->steps, ts_solver_title(r->schedule.kind), q->guidance,
-                 (unsigned long long)q->seed, q->width, q->height, slash ? slash + 1 : r->m->name, ts_version()) < 0)
+    if (asprintf(&text,
+                 "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: "
+                 "%s, Version: tessera %s",
+                 q->prompt, *q->negative ? "\nNegative prompt: " : "", q->negative, q->steps,
+                 ts_solver_title(r->schedule.kind), q->guidance, (unsigned long long)q->seed,
+                 q->width, q->height, slash ? slash + 1 : r->m->name, ts_version()) < 0)
         return NULL;
     return text;
 }
@@ -214,7 +283,10 @@ static char *of_picture(const ts_run *r, int picture, char *(*write)(const ts_ru
 }
 
 char *ts_run_json_of(const ts_run *r, int picture) { return of_picture(r, picture, ts_run_json); }
-char *ts_run_parameters_of(const ts_run *r, int picture) { return of_picture(r, picture, ts_run_parameters); }
+char *ts_run_parameters_of(const ts_run *r, int picture)
+{
+    return of_picture(r, picture, ts_run_parameters);
+}
 
 static const char *keep(ts_model *m, const char *s)
 {
@@ -231,18 +303,38 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
 {
     ts_status st = TS_OK;
     cJSON *j = cJSON_Parse(json);
-    if (!cJSON_IsObject(j) || !cJSON_GetObjectItemCaseSensitive(j, "tessera")) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "metadata is not tessera's"));
-    struct { const char *key; int *out; } ints[] = {{"width", &q->width}, {"height", &q->height}, {"frames", &q->frames}, {"steps", &q->steps}, {"scale", &q->scale}, {"count", &q->count}};
-    struct { const char *key; double *out; } floats[] = {{"fps", &q->fps}, {"guidance", &q->guidance}, {"guidance_2", &q->guidance_2}, {"shift", &q->shift}, {"strength", &q->strength}};
-    struct { const char *key, **out; } strings[] = {{"prompt", &q->prompt}, {"negative", &q->negative}, {"sampler", &q->sampler}, {"attention", &q->attention}, {"vae_tile", &q->vae_tile}, {"init", &q->init}};
+    if (!cJSON_IsObject(j) || !cJSON_GetObjectItemCaseSensitive(j, "tessera"))
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "metadata is not tessera's"));
+    struct {
+        const char *key;
+        int *out;
+    } ints[] = {{"width", &q->width}, {"height", &q->height}, {"frames", &q->frames},
+                {"steps", &q->steps}, {"scale", &q->scale},   {"count", &q->count}};
+    struct {
+        const char *key;
+        double *out;
+    } floats[] = {{"fps", &q->fps},
+                  {"guidance", &q->guidance},
+                  {"guidance_2", &q->guidance_2},
+                  {"shift", &q->shift},
+                  {"strength", &q->strength}};
+    struct {
+        const char *key, **out;
+    } strings[] = {{"prompt", &q->prompt},     {"negative", &q->negative},
+                   {"sampler", &q->sampler},   {"attention", &q->attention},
+                   {"vae_tile", &q->vae_tile}, {"init", &q->init}};
     const cJSON *v;
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
-        if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, ints[i].key))) *ints[i].out = v->valueint;
+        if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, ints[i].key)))
+            *ints[i].out = v->valueint;
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
-        if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, floats[i].key))) *floats[i].out = v->valuedouble;
+        if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, floats[i].key)))
+            *floats[i].out = v->valuedouble;
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
-        if (cJSON_IsString(v = cJSON_GetObjectItemCaseSensitive(j, strings[i].key))) *strings[i].out = keep(m, v->valuestring);
-    if (cJSON_IsBool(v = cJSON_GetObjectItemCaseSensitive(j, "bins"))) q->no_bins = cJSON_IsFalse(v);
+        if (cJSON_IsString(v = cJSON_GetObjectItemCaseSensitive(j, strings[i].key)))
+            *strings[i].out = keep(m, v->valuestring);
+    if (cJSON_IsBool(v = cJSON_GetObjectItemCaseSensitive(j, "bins")))
+        q->no_bins = cJSON_IsFalse(v);
     v = cJSON_GetObjectItemCaseSensitive(j, "seed");
     if (cJSON_IsNumber(v)) q->seed = (uint64_t)v->valuedouble;
     if (cJSON_IsString(v)) q->seed = strtoull(v->valuestring, NULL, 10);

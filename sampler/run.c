@@ -1,4 +1,5 @@
-/* A run from request to frames: sized by running every phase on a counting device, then text, denoising and decoding, each with its own arena. */
+/* A run from request to frames: sized by running every phase on a counting device, then text,
+ * denoising and decoding, each with its own arena. */
 #include "sampler/run.h"
 
 #include "sampler/bins.h"
@@ -23,7 +24,9 @@ static ts_status decode_phase(ts_ctx *c, void *user)
     size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
     float *zeros = calloc(n, sizeof *zeros);
     if (!zeros) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
-    ts_status st = ts_decode(r, (ts_host){zeros, TS_F32, 4, {r->latent[0], r->latent[1], r->latent[2], r->latent[3]}}, NULL);
+    ts_status st = ts_decode(
+        r, (ts_host){zeros, TS_F32, 4, {r->latent[0], r->latent[1], r->latent[2], r->latent[3]}},
+        NULL);
     free(zeros);
     return st;
 }
@@ -35,18 +38,23 @@ static ts_status count(ts_run *r, ts_phase phase, ts_status (*run)(ts_ctx *, voi
     ts_profile_read(r->ctx->dev, &p, true);
     ts_status st = ts_count_phase(r->ctx, run, r, &r->arena[phase]);
     ts_profile_read(r->ctx->dev, &p, true);
-    *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION] + p.flops[TS_TIME_SEARCH];
+    *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION] +
+             p.flops[TS_TIME_SEARCH];
     return st;
 }
 
-static ts_status open_arena(ts_run *r, ts_phase phase) { return ts_arena_open(&r->ctx->arena, r->ctx->dev, r->arena[phase]); }
+static ts_status open_arena(ts_run *r, ts_phase phase)
+{
+    return ts_arena_open(&r->ctx->arena, r->ctx->dev, r->arena[phase]);
+}
 
 /* ---- opening ---- */
 /* words: NULL, or texts that other runs share. */
 static ts_status open_text(ts_run *r, ts_texts *words)
 {
     ts_status st = TS_OK;
-    const char *text[TS_BRANCHES] = {r->q.prompt, r->q.negative}, *what[TS_BRANCHES] = {"prompt", "negative prompt"};
+    const char *text[TS_BRANCHES] = {r->q.prompt, r->q.negative},
+               *what[TS_BRANCHES] = {"prompt", "negative prompt"};
     r->words = words, r->owns_words = !words;
     if (!words) TRY(ts_texts_open(r->m, &r->words));
     for (int i = 0; i < r->texts; i++) {
@@ -61,15 +69,20 @@ static ts_status parse_tile(ts_run *r)
 {
     int w = 0, h = 0, end = 0, unit = r->m->vae_info.stride * 4;
     if (!strcmp(r->q.vae_tile, "auto") || !strcmp(r->q.vae_tile, "off")) return TS_OK;
-    if (sscanf(r->q.vae_tile, "%dx%d%n", &w, &h, &end) != 2 || r->q.vae_tile[end] || w < unit || h < unit || w % unit || h % unit)
-        return ts_fail(&r->ctx->err, TS_EUSAGE, "VAE tile %s: must be auto, off, or WxH in multiples of %d", r->q.vae_tile, unit);
+    if (sscanf(r->q.vae_tile, "%dx%d%n", &w, &h, &end) != 2 || r->q.vae_tile[end] || w < unit ||
+        h < unit || w % unit || h % unit)
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "VAE tile %s: must be auto, off, or WxH in multiples of %d", r->q.vae_tile,
+                       unit);
     r->tile = (ts_vae_tile){w, h};
     return TS_OK;
 }
 
 static ts_status too_large(ts_run *r, const char *what, size_t need, const char *advice)
 {
-    return ts_fail(&r->ctx->err, TS_EMEMORY, "%s of %dx%d, %d frame%s, needs %.1f GB, %.1f GB may be used: %s", what, r->q.width, r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
+    return ts_fail(&r->ctx->err, TS_EMEMORY,
+                   "%s of %dx%d, %d frame%s, needs %.1f GB, %.1f GB may be used: %s", what,
+                   r->q.width, r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
                    (double)need / 1e9, (double)r->ctx->memory / 1e9, advice);
 }
 
@@ -85,13 +98,15 @@ static ts_status count_tiled(ts_run *r, ts_vae_tile tile, size_t *bytes, double 
 
 int ts_run_tiles(const ts_run *r, int side[2])
 {
-    int unit = r->m->vae_info.stride * 4, own = r->m->vae_info.tile / unit * unit, least = 256 > 4 * unit ? 256 : 4 * unit, n = 0;
+    int unit = r->m->vae_info.stride * 4, own = r->m->vae_info.tile / unit * unit,
+        least = 256 > 4 * unit ? 256 : 4 * unit, n = 0;
     if (own > least) side[n++] = own;
     side[n++] = least;
     return n;
 }
 
-/* auto: the whole frame while it fits the memory, else in tiles. Where another wish does not fit and that would, the refusal says so. */
+/* auto: the whole frame while it fits the memory, else in tiles. Where another wish does not fit
+ * and that would, the refusal says so. */
 static ts_status count_decode(ts_run *r, ts_estimate *e)
 {
     ts_status st = TS_OK;
@@ -106,9 +121,12 @@ static ts_status count_decode(ts_run *r, ts_estimate *e)
         used = side[i];
         TRY(count_tiled(r, (ts_vae_tile){used, used}, &e->decode_bytes, &e->decode_flops));
     }
-    if (e->decode_bytes > r->ctx->memory) TRY(too_large(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
+    if (e->decode_bytes > r->ctx->memory)
+        TRY(too_large(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
     if (used && !automatic) TRY(too_large(r, "decoding", asked, "--vae-tile auto would fit"));
-    if (used) ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead", (double)asked / 1e9, used, used);
+    if (used)
+        ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead",
+                (double)asked / 1e9, used, used);
     e->tile_w = r->tile.w, e->tile_h = r->tile.h;
 done:
     return st;
@@ -125,7 +143,8 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
     size_t least = 0, most = 0, room = 0;
     long longest = 0;
     for (int i = 0; i < r->texts; i++) longest = r->n_ids[i] > longest ? r->n_ids[i] : longest;
-    float *zeros = calloc((size_t)longest * (size_t)r->m->dit_info.text_dim, sizeof *zeros); /* texts are not encoded yet */
+    /* texts are not encoded yet */
+    float *zeros = calloc((size_t)longest * (size_t)r->m->dit_info.text_dim, sizeof *zeros);
     if (!zeros) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %ld text states", longest));
     for (int i = 0; i < r->texts; i++) r->states[i] = zeros;
     TRY(count(r, TS_PHASE_DENOISE, denoise_phase, &flops));
@@ -134,7 +153,8 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
         if (largest > least) least = largest;
         if (all > most) most = all;
     }
-    if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory) TRY(too_large(r, "denoising", r->arena[TS_PHASE_DENOISE] + least, smaller));
+    if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory)
+        TRY(too_large(r, "denoising", r->arena[TS_PHASE_DENOISE] + least, smaller));
     room = room_of(r);
     e->weight_bytes = most;
     e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
@@ -148,7 +168,9 @@ done:
 static ts_status count_text(ts_run *r, ts_estimate *e)
 {
     ts_status st = ts_texts_count(r->words, r->word, r->texts, &e->text_bytes);
-    if (!st && e->text_bytes > r->ctx->memory) st = too_large(r, "encoding the text", e->text_bytes, "give it more with --memory, or on a larger machine");
+    if (!st && e->text_bytes > r->ctx->memory)
+        st = too_large(r, "encoding the text", e->text_bytes,
+                       "give it more with --memory, or on a larger machine");
     return st;
 }
 
@@ -162,18 +184,26 @@ static void fill(const ts_run *r, ts_estimate *e)
     e->precision = r->ctx->act == TS_BF16 ? "bf16" : "f32";
 }
 
-/* Whether everything that a counting run depends on is the same, and no other one has chosen other layouts since. */
+/* Whether everything that a counting run depends on is the same, and no other one has chosen other
+ * layouts since. */
 static bool counts_like(const ts_run *r, const ts_run *like)
 {
-    if (!like || like->m != r->m || like->counted != r->m->counts || like->texts != r->texts || like->low != r->low || like->q.steps != r->q.steps) return false;
+    if (!like || like->m != r->m || like->counted != r->m->counts || like->texts != r->texts ||
+        like->low != r->low || like->q.steps != r->q.steps)
+        return false;
     for (int i = 0; i < r->texts; i++)
         if (like->n_ids[i] != r->n_ids[i]) return false;
-    if (like->q.width != r->q.width || like->q.height != r->q.height || like->q.count != r->q.count) return false; /* a picture may be drawn at one size and resized to another */
-    return !memcmp(like->latent, r->latent, sizeof r->latent) && !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) && !strcmp(like->q.sampler, r->q.sampler) &&
-           like->schedule.first == r->schedule.first && !like->q.init == !r->q.init;
+    /* a picture may be drawn at one size and resized to another */
+    if (like->q.width != r->q.width || like->q.height != r->q.height || like->q.count != r->q.count)
+        return false;
+    return !memcmp(like->latent, r->latent, sizeof r->latent) &&
+           !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) &&
+           !strcmp(like->q.sampler, r->q.sampler) && like->schedule.first == r->schedule.first &&
+           !like->q.init == !r->q.init;
 }
 
-static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like, ts_run **out, ts_estimate *e)
+static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like,
+                          ts_run **out, ts_estimate *e)
 {
     ts_status st = TS_OK;
     ts_run *r = calloc(1, sizeof *r);
@@ -201,11 +231,19 @@ done:
     return st;
 }
 
-ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimate *e) { return open_run(m, q, NULL, NULL, out, e); }
+ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimate *e)
+{
+    return open_run(m, q, NULL, NULL, out, e);
+}
 
-ts_status ts_run_open_with(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like, ts_run **out, ts_estimate *e) { return open_run(m, q, words, like, out, e); }
+ts_status ts_run_open_with(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like,
+                           ts_run **out, ts_estimate *e)
+{
+    return open_run(m, q, words, like, out, e);
+}
 
-ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *latents, ts_run **out, ts_estimate *e)
+ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *latents, ts_run **out,
+                              ts_estimate *e)
 {
     ts_status st = TS_OK;
     ts_request sized = *q;
@@ -214,16 +252,24 @@ ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *la
     *out = NULL, *e = (ts_estimate){0};
     if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
     r->m = m, r->ctx = m->ctx;
-    TRY(ts_bag_get(&m->ctx->err, latents, "latents", TS_F32, 4, (long[]){m->vae_info.channels, -1, -1, -1}, &z));
+    TRY(ts_bag_get(&m->ctx->err, latents, "latents", TS_F32, 4,
+                   (long[]){m->vae_info.channels, -1, -1, -1}, &z));
     TRY(ts_bag_finite(&m->ctx->err, latents, "latents"));
-    if (m->family->pictures) sized.count = (int)z.dim[1], sized.frames = 1;
-    else sized.frames = (int)(z.dim[1] - 1) * m->vae_info.time_stride + 1;
-    int h = (int)z.dim[2] * m->vae_info.stride, w = (int)z.dim[3] * m->vae_info.stride, bin_w = q->width, bin_h = q->height;
-    bool binned = m->family->bins && !q->no_bins && bin_w > 0 && bin_h > 0 && ts_bin(m->dit_info.sample_size, &bin_w, &bin_h) && bin_w == w && bin_h == h;
-    if (!binned) sized.height = h, sized.width = w, sized.no_bins = true; /* else they are drawn for the size that was asked for */
+    if (m->family->pictures)
+        sized.count = (int)z.dim[1], sized.frames = 1;
+    else
+        sized.frames = (int)(z.dim[1] - 1) * m->vae_info.time_stride + 1;
+    int h = (int)z.dim[2] * m->vae_info.stride, w = (int)z.dim[3] * m->vae_info.stride,
+        bin_w = q->width, bin_h = q->height;
+    bool binned = m->family->bins && !q->no_bins && bin_w > 0 && bin_h > 0 &&
+                  ts_bin(m->dit_info.sample_size, &bin_w, &bin_h) && bin_w == w && bin_h == h;
+    /* else they are drawn for the size that was asked for */
+    if (!binned) sized.height = h, sized.width = w, sized.no_bins = true;
     TRY(ts_request_check(r, &sized));
     if (r->latent[1] != z.dim[1] || r->latent[2] != z.dim[2] || r->latent[3] != z.dim[3])
-        TRY(ts_fail(&m->ctx->err, TS_ESHAPE, "latents of %ldx%ldx%ld: not a whole number of patches", z.dim[1], z.dim[2], z.dim[3]));
+        TRY(ts_fail(&m->ctx->err, TS_ESHAPE,
+                    "latents of %ldx%ldx%ld: not a whole number of patches", z.dim[1], z.dim[2],
+                    z.dim[3]));
     TRY(ts_model_weights(m));
     r->counted = ++m->counts;
     TRY(count_decode(r, e));
@@ -258,7 +304,11 @@ ts_status ts_run_encode(ts_run *r)
         r->states[i] = ts_texts_states(r->words, r->word[i]);
     }
     r->report.text_seconds = ts_seconds() - start;
-    if (todo) ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = 1, .steps = 1, .seconds = r->report.text_seconds});
+    if (todo)
+        ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT,
+                                       .step = 1,
+                                       .steps = 1,
+                                       .seconds = r->report.text_seconds});
 done:
     return st;
 }
@@ -279,9 +329,12 @@ ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
 /* Picture k of a batch has the noise that it would have alone with seed + k. */
 void ts_run_draw(const ts_run *r, int stream, float *out)
 {
-    const long *l = r->latent, samples = r->pictures ? r->pictures : 1, part = l[1] / samples * l[2] * l[3];
+    const long *l = r->latent, samples = r->pictures ? r->pictures : 1,
+               part = l[1] / samples * l[2] * l[3];
     for (long k = 0; k < samples; k++)
-        for (long c = 0; c < l[0]; c++) ts_noise_part(r->q.seed + (uint64_t)k, (uint32_t)stream, (size_t)(c * part), out + (c * samples + k) * part, (size_t)part);
+        for (long c = 0; c < l[0]; c++)
+            ts_noise_part(r->q.seed + (uint64_t)k, (uint32_t)stream, (size_t)(c * part),
+                          out + (c * samples + k) * part, (size_t)part);
 }
 
 static ts_status draw(ts_run *r)
@@ -294,8 +347,13 @@ static ts_status draw(ts_run *r)
     return TS_OK;
 }
 
-/* One of many runs leaves its packed weights to the next one, where all of them together take no more than half of the memory; else memory is the largest phase, not the sum. */
-static bool stays(const ts_run *r) { return !r->owns_words && !r->m->dit[1] && r->estimate.denoise_bytes + r->estimate.decode_bytes <= r->ctx->memory / 2; }
+/* One of many runs leaves its packed weights to the next one, where all of them together take no
+ * more than half of the memory; else memory is the largest phase, not the sum. */
+static bool stays(const ts_run *r)
+{
+    return !r->owns_words && !r->m->dit[1] &&
+           r->estimate.denoise_bytes + r->estimate.decode_bytes <= r->ctx->memory / 2;
+}
 
 ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
 {
@@ -304,18 +362,23 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     *latents = NULL;
     TRY(draw(r));
     ts_profile_read(r->ctx->dev, &r->profile, true);
-    for (int i = 0; i < 2 && r->m->dit[i]; i++) ts_weights_budget(ts_dit_weights(r->m->dit[i]), room_of(r)); /* other runs of the model have room of their own */
+    /* other runs of the model have room of their own */
+    for (int i = 0; i < 2 && r->m->dit[i]; i++)
+        ts_weights_budget(ts_dit_weights(r->m->dit[i]), room_of(r));
     TRY(open_arena(r, TS_PHASE_DENOISE));
     TRY(ts_denoise(r, r->noise, latents));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     r->report.denoise_seconds = ts_seconds() - start;
     const ts_attn_account *a = &r->attn.account;
-    r->report.attention_dense = a->dense, r->report.attention_searched = a->searched + a->again, r->report.attention_sparse = a->sparse + a->again;
-    r->report.kept = a->sparse + a->again ? a->share / (double)(a->sparse + a->again) : 1, r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
+    r->report.attention_dense = a->dense, r->report.attention_searched = a->searched + a->again,
+    r->report.attention_sparse = a->sparse + a->again;
+    r->report.kept = a->sparse + a->again ? a->share / (double)(a->sparse + a->again) : 1,
+    r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
     r->report.attention_seconds = ts_attn_seconds(a), r->report.search_seconds = a->search_s;
     r->report.attention_gain = ts_attn_gain(a, &r->report.attention_gain_measured);
 done:
-    for (int i = 0; (st || !stays(r)) && i < 2 && r->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(r->m->dit[i]));
+    for (int i = 0; (st || !stays(r)) && i < 2 && r->m->dit[i]; i++)
+        ts_weights_leave(ts_dit_weights(r->m->dit[i]));
     ts_arena_close(&r->ctx->arena);
     return st;
 }
@@ -353,7 +416,9 @@ ts_status ts_run_plans(ts_run *r, const ts_bag **out)
 {
     ts_bag *bag = ts_attn_plans(&r->attn);
     *out = NULL;
-    if (!bag) return ts_fail(&r->ctx->err, TS_EFAIL, "attention %s made no plan%s%s", r->q.attention, *r->attn.why ? ": " : "", r->attn.why);
+    if (!bag)
+        return ts_fail(&r->ctx->err, TS_EFAIL, "attention %s made no plan%s%s", r->q.attention,
+                       *r->attn.why ? ": " : "", r->attn.why);
     ts_bag_meta(bag, "model", r->m->name);
     *out = bag;
     return TS_OK;

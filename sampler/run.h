@@ -1,41 +1,44 @@
-/* One picture or clip on its way: request, geometry, and what the counting run found. Internal to sampler/. */
+/* One picture or clip on its way: request, geometry, and what the counting run found. Internal to
+ * sampler/. */
 #ifndef TS_RUN_H
 #define TS_RUN_H
 #include "sampler/model.h"
 #include "weights/bag.h"
 
-enum { TS_MOST_PICTURES = 64 }; /* of a batch */
+enum { TS_MOST_PICTURES = 64 };           /* of a batch */
 enum { TS_COND, TS_UNCOND, TS_BRANCHES }; /* guidance branches; also the slots of texts */
 struct ts_run {
     ts_model *m;
     ts_ctx *ctx;
-    ts_request q;              /* rounded; its strings are the run's own */
-    long latent[4];            /* C F H W; of pictures: C, how many, H W */
-    int pictures;              /* of the batch; 0: the model makes clips */
+    ts_request q;   /* rounded; its strings are the run's own */
+    long latent[4]; /* C F H W; of pictures: C, how many, H W */
+    int pictures;   /* of the batch; 0: the model makes clips */
     ts_grid grid;
     ts_schedule schedule;
-    int low;                   /* first step (from 0) of the second expert; steps when there is none */
-    int texts;                 /* 1: no branch without the prompt */
-    ts_texts *words;           /* holds the run's texts; its own or shared with other runs */
+    /* first step (from 0) of the second expert; steps when there is none */
+    int low;
+    int texts;       /* 1: no branch without the prompt */
+    ts_texts *words; /* holds the run's texts; its own or shared with other runs */
     bool owns_words;
     int word[TS_BRANCHES];
     int n_ids[TS_BRANCHES];
     const float *states[TS_BRANCHES]; /* [n_ids, text_dim], of words, after ts_run_encode */
-    long counted;              /* which of the model's counting runs its sizes are from */
-    float *noise;              /* given instead of drawn; NULL */
-    float *picture;            /* latents to begin with, like noise; NULL: noise alone */
-    size_t arena[3];           /* bytes a phase takes, by ts_phase */
+    long counted;                     /* which of the model's counting runs its sizes are from */
+    float *noise;                     /* given instead of drawn; NULL */
+    float *picture;                   /* latents to begin with, like noise; NULL: noise alone */
+    size_t arena[3];                  /* bytes a phase takes, by ts_phase */
     ts_vae_tile tile;
-    const int *record;         /* steps (from 0, ascending) before which denoising keeps the latents, [records] */
+    /* steps (from 0, ascending) before which denoising keeps the latents, [records] */
+    const int *record;
     int records;
-    float *recorded;           /* [records, C, F, H, W], of whoever asked; freed with the run */
-    ts_policy policy;          /* of q.attention, settled */
+    float *recorded;  /* [records, C, F, H, W], of whoever asked; freed with the run */
+    ts_policy policy; /* of q.attention, settled */
     ts_attn attn;
     char slot[TS_MOST_PICTURES * TS_BRANCHES][16]; /* names of its slots */
     const char *slot_name[TS_MOST_PICTURES * TS_BRANCHES];
     ts_report report;
     ts_estimate estimate;
-    ts_profile profile;        /* of the denoising */
+    ts_profile profile; /* of the denoising */
 };
 /* Request -> the same, checked and rounded to what the model can do; geometry of the latent. */
 ts_status ts_request_check(ts_run *, const ts_request *);
@@ -43,17 +46,22 @@ void ts_request_release(ts_run *);
 /* Metadata of one picture of a batch: as if it had been asked for alone; malloc'd. */
 char *ts_run_json_of(const ts_run *, int picture);
 char *ts_run_parameters_of(const ts_run *, int picture);
-int ts_run_frames(const ts_run *);                      /* that are decoded: of the clip, or pictures */
-/* The seeds' noise into out, of the latents' size; stream 0: the initial noise, i: what step i adds. */
+/* that are decoded: of the clip, or pictures */
+int ts_run_frames(const ts_run *);
+/* The seeds' noise into out, of the latents' size; stream 0: the initial noise, i: what step i
+ * adds. */
 void ts_run_draw(const ts_run *, int stream, float *out);
-double ts_guidance_at(const ts_run *, int step);        /* of a step from 0 */
-/* denoise.c: on a counting device with noise NULL it counts. *out: a bag with `latents`; NULL: none wanted. */
+double ts_guidance_at(const ts_run *, int step); /* of a step from 0 */
+/* denoise.c: on a counting device with noise NULL it counts. *out: a bag with `latents`; NULL: none
+ * wanted. */
 ts_status ts_denoise(ts_run *, const float *noise, ts_bag **out);
-/* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams) first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
+/* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams)
+ * first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
 int ts_run_tiles(const ts_run *, int side[2]);
 /* decode.c: sink NULL: counts. */
 ts_status ts_decode(ts_run *, ts_host latents, ts_sink *);
-/* state.c: latents and history after a step; a state of another request is TS_EMODEL. x [C, F, H, W] */
+/* state.c: latents and history after a step; a state of another request is TS_EMODEL. x [C, F, H,
+ * W] */
 ts_status ts_state_save(ts_run *, const ts_solver *, ts_tensor x);
 ts_status ts_state_load(ts_run *, ts_solver *, ts_tensor x, bool *found);
 #endif

@@ -1,7 +1,9 @@
-/* Timetables and solvers for rectified-flow models, x_sigma = (1 - sigma) x_0 + sigma noise and velocity v = noise - x_0.
+/* Timetables and solvers for rectified-flow models, x_sigma = (1 - sigma) x_0 + sigma noise and
+ * velocity v = noise - x_0.
  *
- * UniPC: Zhao et al., UniPC: A Unified Predictor-Corrector Framework (2023), order 2 with B(h) = e^h - 1 and data prediction, in the arrangement of diffusers'
- * UniPCMultistepScheduler with flow sigmas. With alpha = 1 - sigma, lambda = ln alpha - ln sigma, h the step in lambda, B = e^-h - 1:
+ * UniPC: Zhao et al., UniPC: A Unified Predictor-Corrector Framework (2023), order 2 with B(h) =
+ * e^h - 1 and data prediction, in the arrangement of diffusers' UniPCMultistepScheduler with flow
+ * sigmas. With alpha = 1 - sigma, lambda = ln alpha - ln sigma, h the step in lambda, B = e^-h - 1:
  *   predictor   y = (sigma'/sigma) x - alpha' B (m0 + (m1 - m0) / 2r)
  *   corrector   x = (sigma/sigma_) x_ - alpha B (m1 + rho0 (m2 - m1)/r + rho1 (m - m1))
  * Euler: x + (sigma' - sigma) v.
@@ -12,7 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static double shifted(double sigma, double shift) { return shift * sigma / (1 + (shift - 1) * sigma); }
+static double shifted(double sigma, double shift)
+{
+    return shift * sigma / (1 + (shift - 1) * sigma);
+}
 
 static void time_unipc(ts_schedule *s)
 {
@@ -26,11 +31,13 @@ static void time_unipc(ts_schedule *s)
     }
 }
 
-/* The scheduler shifts its training sigmas when it is made and the chosen ones again, so the smallest sigma of the list is a shifted one. */
+/* The scheduler shifts its training sigmas when it is made and the chosen ones again, so the
+ * smallest sigma of the list is a shifted one. */
 static void time_euler(ts_schedule *s)
 {
     int n = s->steps;
-    double least = (float)shifted((float)(1.0 / 1000), s->shift), step = n > 1 ? (1000 * least - 1000) / (n - 1) : 0;
+    double least = (float)shifted((float)(1.0 / 1000), s->shift),
+           step = n > 1 ? (1000 * least - 1000) / (n - 1) : 0;
     for (int i = 0; i < n; i++) {
         double tau = i == n - 1 && n > 1 ? 1000 * least : 1000 + i * step;
         s->sigma[i] = (float)shifted(tau / 1000, s->shift);
@@ -41,14 +48,20 @@ static void time_euler(ts_schedule *s)
 void ts_schedule_init(ts_schedule *s, ts_solver_kind kind, int steps, double shift)
 {
     *s = (ts_schedule){.kind = kind, .steps = steps, .shift = shift, .scale = 1};
-    if (kind == TS_UNIPC) time_unipc(s);
-    else time_euler(s);
+    if (kind == TS_UNIPC)
+        time_unipc(s);
+    else
+        time_euler(s);
     s->sigma[steps] = 0;
 }
 
 /* ---- names ---- */
-static const struct { bool flow; const char *name, *title; } kinds[TS_SOLVERS] = {
-    {true, "unipc", "UniPC"}, {true, "euler", "Euler"}, {false, "dpmpp-2m", "DPM++ 2M"}, {false, "ddim", "DDIM"}, {false, "euler", "Euler"}, {false, "lcm", "LCM"}};
+static const struct {
+    bool flow;
+    const char *name, *title;
+} kinds[TS_SOLVERS] = {{true, "unipc", "UniPC"},        {true, "euler", "Euler"},
+                       {false, "dpmpp-2m", "DPM++ 2M"}, {false, "ddim", "DDIM"},
+                       {false, "euler", "Euler"},       {false, "lcm", "LCM"}};
 
 bool ts_solver_is_flow(ts_solver_kind k) { return kinds[k].flow; }
 const char *ts_solver_name(ts_solver_kind k) { return kinds[k].name; }
@@ -64,12 +77,18 @@ bool ts_solver_named(const char *name, bool flow, ts_solver_kind *kind, char nam
         last = i;
     }
     for (int i = 0; i <= last; i++)
-        if (kinds[i].flow == flow) n += (size_t)snprintf(names + n, 64 - n, "%s%s", !n ? "" : i == last ? " or " : ", ", kinds[i].name);
+        if (kinds[i].flow == flow)
+            n += (size_t)snprintf(names + n, 64 - n, "%s%s",
+                                  !n          ? ""
+                                  : i == last ? " or "
+                                              : ", ",
+                                  kinds[i].name);
     return false;
 }
 
 /* ---- steps ---- */
-ts_status ts_solver_init(ts_solver *s, ts_schedule schedule, ts_device *dev, ts_arena *a, int nd, const long *dim)
+ts_status ts_solver_init(ts_solver *s, ts_schedule schedule, ts_device *dev, ts_arena *a, int nd,
+                         const long *dim)
 {
     ts_status st = TS_OK;
     ts_solver_kind k = schedule.kind;
@@ -84,7 +103,14 @@ ts_status ts_solver_init(ts_solver *s, ts_schedule schedule, ts_device *dev, ts_
         s->ones = ts_take(a, TS_F32, nd, dim);
         TRY(dev->ops->upload(dev, small.p, &one, sizeof one));
         TRY(dev->ops->join(dev));
-        TRY(ts_copy_op(dev, (ts_copy){.src = small.p, .dst = s->ones.p, .stype = TS_F32, .dtype = TS_F32, .nd = 1, .dim = {ts_count(s->ones)}, .ss = {0}, .ds = {1}}));
+        TRY(ts_copy_op(dev, (ts_copy){.src = small.p,
+                                      .dst = s->ones.p,
+                                      .stype = TS_F32,
+                                      .dtype = TS_F32,
+                                      .nd = 1,
+                                      .dim = {ts_count(s->ones)},
+                                      .ss = {0},
+                                      .ds = {1}}));
     }
 done:
     return st;
@@ -94,10 +120,12 @@ int ts_solver_history(const ts_solver *s, const char *name[TS_HISTORY], ts_tenso
 {
     static const char *const names[] = {"solver.m0", "solver.m1"};
     int n = 0;
-    if (s->s.kind != TS_UNIPC && s->s.kind != TS_DPMPP_2M) return 0; /* what the others hold does not outlive a step */
+    /* what the others hold does not outlive a step */
+    if (s->s.kind != TS_UNIPC && s->s.kind != TS_DPMPP_2M) return 0;
     if (ts_there(s->last)) name[n] = "solver.last", t[n++] = s->last;
+    /* the oldest is where the next step's goes */
     for (int i = 0; i < 2; i++)
-        if (ts_there(s->m[i + 1])) name[n] = names[i], t[n++] = s->m[i]; /* the oldest is where the next step's goes */
+        if (ts_there(s->m[i + 1])) name[n] = names[i], t[n++] = s->m[i];
     return n;
 }
 
@@ -107,7 +135,8 @@ static double lambda(const ts_schedule *s, int i) { return log(alpha(s, i)) - lo
 /* Order of the predictor at step i: 1 at both ends, where there is no history or no room. */
 static int order(const ts_schedule *s, int i) { return i == 0 || i == s->steps - 1 ? 1 : 2; }
 
-/* last <- corrected sample of step i, from last (entered predictor i - 1), m[1], m[2] and the new prediction m[0] */
+/* last <- corrected sample of step i, from last (entered predictor i - 1), m[1], m[2] and the new
+ * prediction m[0] */
 static ts_status correct(ts_solver *u, ts_device *dev, int i)
 {
     const ts_schedule *s = &u->s;
@@ -117,10 +146,12 @@ static ts_status correct(ts_solver *u, ts_device *dev, int i)
     if (order(s, i - 1) == 1) {
         c.c[1] = (float)(-ab * 0.5), c.c[2] = (float)(-ab * 0.5);
     } else {
-        double r = (lambda(s, i - 2) - lambda(s, i - 1)) / h, phi1 = b / hh - 1, phi2 = phi1 / hh - 0.5, b1 = phi1 / b, b2 = 2 * phi2 / b;
+        double r = (lambda(s, i - 2) - lambda(s, i - 1)) / h, phi1 = b / hh - 1,
+               phi2 = phi1 / hh - 0.5, b1 = phi1 / b, b2 = 2 * phi2 / b;
         double rho0 = (b2 - b1) / (r - 1), rho1 = b1 - rho0;
         c.n = 4;
-        c.c[1] = (float)(-ab * (1 - rho0 / r - rho1)), c.c[2] = (float)(-ab * rho1), c.c[3] = (float)(-ab * rho0 / r);
+        c.c[1] = (float)(-ab * (1 - rho0 / r - rho1)), c.c[2] = (float)(-ab * rho1),
+        c.c[3] = (float)(-ab * rho0 / r);
     }
     return ts_lincomb_op(dev, c);
 }
@@ -129,7 +160,8 @@ static ts_status correct(ts_solver *u, ts_device *dev, int i)
 static ts_status predict(ts_solver *u, ts_device *dev, int i, ts_tensor x)
 {
     const ts_schedule *s = &u->s;
-    if (s->sigma[i + 1] == 0) /* lambda is infinite, B = -1, alpha = 1: the data prediction itself */
+    /* lambda is infinite, B = -1, alpha = 1: the data prediction itself */
+    if (s->sigma[i + 1] == 0)
         return ts_lincomb_op(dev, (ts_lincomb){.n = 1, .c = {1}, .x = {u->m[0]}, .y = x});
     double h = lambda(s, i + 1) - lambda(s, i), ab = alpha(s, i + 1) * expm1(-h);
     ts_lincomb c = {.n = 2, .y = x, .x = {u->last, u->m[0], u->m[1]}};
@@ -154,9 +186,12 @@ ts_status ts_solver_step(ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v)
     } else {
         ts_tensor oldest = u->m[2];
         u->m[2] = u->m[1], u->m[1] = u->m[0], u->m[0] = oldest;
-        TRY(ts_lincomb_op(dev, (ts_lincomb){.n = 2, .c = {1, -u->s.sigma[i]}, .x = {x, v}, .y = u->m[0]}));
-        if (i > 0) TRY(correct(u, dev, i));
-        else TRY(ts_lincomb_op(dev, (ts_lincomb){.n = 1, .c = {1}, .x = {x}, .y = u->last}));
+        TRY(ts_lincomb_op(
+            dev, (ts_lincomb){.n = 2, .c = {1, -u->s.sigma[i]}, .x = {x, v}, .y = u->m[0]}));
+        if (i > 0)
+            TRY(correct(u, dev, i));
+        else
+            TRY(ts_lincomb_op(dev, (ts_lincomb){.n = 1, .c = {1}, .x = {x}, .y = u->last}));
         TRY(predict(u, dev, i, x));
     }
     u->done++;

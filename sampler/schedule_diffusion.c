@@ -1,11 +1,14 @@
-/* Timetables and solvers for diffusion models, x = a x_0 + s e with noise e and a^2 + s^2 = 1 (variance preserving). At training timestep t of 1000, a^2 is the product of (1 - beta_i) for i up to
- * t. With lambda = ln(a / s), h the step in lambda, primes behind the step:
+/* Timetables and solvers for diffusion models, x = a x_0 + s e with noise e and a^2 + s^2 = 1
+ * (variance preserving). At training timestep t of 1000, a^2 is the product of (1 - beta_i) for i
+ * up to t. With lambda = ln(a / s), h the step in lambda, primes behind the step:
  *
  *   DDIM   (Song et al., 2021), eta 0:               x' = a' x_0 + s' e
  *   Euler  on x / a as a function of s / a:          the same, at other levels
- *   DPM++  (Lu et al., DPM-Solver++, 2022), 2M:      x' = (s'/s) x - a' (e^-h - 1) (x_0 + d / 2), d = (x_0 - x_0 of the step before) / r, r the ratio of the step before to h
- *                                         Heun:      x' = (s'/s) x - a' (e^-h - 1) x_0 + a' ((e^-h - 1) / h + 1) d
- *                                         order 1:   x' = (s'/s) x - a' (e^-h - 1) x_0
+ *   DPM++  (Lu et al., DPM-Solver++, 2022), 2M:      x' = (s'/s) x - a' (e^-h - 1) (x_0 + d / 2), d
+ *   = (x_0 - x_0 of the step before) / r, r the ratio of the step before to h
+ *                                         Heun:      x' = (s'/s) x - a' (e^-h - 1) x_0 + a' ((e^-h
+ *                                         - 1) / h + 1) d order 1:   x' = (s'/s) x - a' (e^-h - 1)
+ *                                         x_0
  *   LCM    (Luo et al., 2023), y = c_out x_0 + c_skip x:   x' = a' y + s' noise, the last time y
  *
  * in the arrangement of diffusers' schedulers. A model predicts e, or v = a e - s x_0, or x_0. */
@@ -18,7 +21,13 @@ enum { TRAIN = 1000 };
 
 ts_diffusion ts_diffusion_default(void)
 {
-    return (ts_diffusion){.beta_start = 0.0001, .beta_end = 0.02, .order = 2, .lower_order_final = true, .alpha_to_one = true, .original_steps = 50, .timestep_scaling = 10};
+    return (ts_diffusion){.beta_start = 0.0001,
+                          .beta_end = 0.02,
+                          .order = 2,
+                          .lower_order_final = true,
+                          .alpha_to_one = true,
+                          .original_steps = 50,
+                          .timestep_scaling = 10};
 }
 
 /* ---- levels of training: bar[t] = a^2, in the oracle's f32 ---- */
@@ -34,7 +43,8 @@ static float beta_at(const ts_diffusion *d, int i)
     }
     if (d->beta == TS_BETA_SCALED) from = sqrt(from), to = sqrt(to);
     float step = ((float)to - (float)from) / (TRAIN - 1);
-    float b = i < TRAIN / 2 ? (float)from + step * (float)i : (float)to - step * (float)(TRAIN - 1 - i);
+    float b = i < TRAIN / 2 ? (float)from + step * (float)i
+                            : (float)to - step * (float)(TRAIN - 1 - i);
     return d->beta == TS_BETA_SCALED ? b * b : b;
 }
 
@@ -54,12 +64,16 @@ static void levels(const ts_diffusion *d, double bar[TRAIN])
 }
 
 static ts_level level_of_bar(double bar) { return (ts_level){sqrt(bar), sqrt(1 - bar)}; }
-static ts_level level_of_sigma(double sigma) { return (ts_level){1 / sqrt(sigma * sigma + 1), sigma / sqrt(sigma * sigma + 1)}; }
+static ts_level level_of_sigma(double sigma)
+{
+    return (ts_level){1 / sqrt(sigma * sigma + 1), sigma / sqrt(sigma * sigma + 1)};
+}
 static double sigma_of_bar(double bar) { return sqrt((1 - bar) / bar); }
 
 /* ---- timesteps ---- */
 
-/* Timestep i of n; extra: DPM-Solver++ divides by one more and leaves the last out. Rounded to whole numbers where the oracle does. */
+/* Timestep i of n; extra: DPM-Solver++ divides by one more and leaves the last out. Rounded to
+ * whole numbers where the oracle does. */
 static double spaced(const ts_diffusion *d, int n, int i, bool extra, bool whole)
 {
     if (d->spacing == TS_SPACING_TRAILING) return rint(TRAIN - i * ((double)TRAIN / n)) - 1;
@@ -75,7 +89,8 @@ static double timestep_of(const double *bar, double sigma)
     int low = 0;
     double x = log(fmax(sigma, 1e-10));
     while (low < TRAIN - 2 && log(sigma_of_bar(bar[low + 1])) <= x) low++;
-    double from = log(sigma_of_bar(bar[low])), to = log(sigma_of_bar(bar[low + 1])), w = (from - x) / (from - to);
+    double from = log(sigma_of_bar(bar[low])), to = log(sigma_of_bar(bar[low + 1])),
+           w = (from - x) / (from - to);
     w = w < 0 ? 0 : w > 1 ? 1 : w;
     return (1 - w) * low + w * (low + 1);
 }
@@ -108,15 +123,19 @@ static void time_sigmas(ts_schedule *s, double *bar)
         sigma[i] = sigma_at(bar, t);
         s->t[i] = (float)t;
     }
-    double most = dpm ? sigma_of_bar(bar[TRAIN - 1]) : sigma[0], least = dpm ? sigma_of_bar(bar[0]) : sigma[n - 1];
+    double most = dpm ? sigma_of_bar(bar[TRAIN - 1]) : sigma[0],
+           least = dpm ? sigma_of_bar(bar[0]) : sigma[n - 1];
     for (int i = 0; d->karras && i < n; i++) {
         sigma[i] = karras(most, least, n, i);
         double t = timestep_of(bar, sigma[i]);
         s->t[i] = (float)(!dpm ? t : d->beta == TS_BETA_COSINE ? trunc(t) : rint(t));
     }
     sigma[n] = d->final_min ? sigma_of_bar(bar[0]) : 0;
-    for (int i = 0; i < n; i++) s->at[i] = level_of_sigma((float)sigma[i]), s->to[i] = level_of_sigma((float)sigma[i + 1]);
-    if (s->kind == TS_EULER_NOISE && d->spacing != TS_SPACING_LEADING && s->first == 0) s->scale = s->at[0].s; /* the oracle begins with noise times the largest sigma */
+    for (int i = 0; i < n; i++)
+        s->at[i] = level_of_sigma((float)sigma[i]), s->to[i] = level_of_sigma((float)sigma[i + 1]);
+    /* the oracle begins with noise times the largest sigma */
+    if (s->kind == TS_EULER_NOISE && d->spacing != TS_SPACING_LEADING && s->first == 0)
+        s->scale = s->at[0].s;
 }
 
 /* The step of DDIM ends 1000 / n timesteps further, which need not be where the next one begins. */
@@ -126,22 +145,27 @@ static void time_ddim(ts_schedule *s, const double *bar)
         int t = (int)spaced(&s->d, s->steps, i, false, true), end = t - TRAIN / s->steps;
         s->t[i] = (float)t;
         s->at[i] = level_of_bar(bar[t]);
-        s->to[i] = end >= 0 ? level_of_bar(bar[end]) : s->d.alpha_to_one ? (ts_level){1, 0} : level_of_bar(bar[0]);
+        s->to[i] = end >= 0            ? level_of_bar(bar[end])
+                   : s->d.alpha_to_one ? (ts_level){1, 0}
+                                       : level_of_bar(bar[0]);
     }
 }
 
-/* Of the distillation's timesteps k - 1, 2 k - 1, ... the first `most`, every most / n th from the end. */
+/* Of the distillation's timesteps k - 1, 2 k - 1, ... the first `most`, every most / n th from the
+ * end. */
 static void time_lcm(ts_schedule *s, const double *bar, int most)
 {
     int k = TRAIN / s->d.original_steps;
-    for (int i = 0; i < s->steps; i++) s->t[i] = (float)((most - (int)floor(i * ((double)most / s->steps))) * k - 1);
+    for (int i = 0; i < s->steps; i++)
+        s->t[i] = (float)((most - (int)floor(i * ((double)most / s->steps))) * k - 1);
     for (int i = 0; i < s->steps; i++) {
         s->at[i] = level_of_bar(bar[(int)s->t[i]]);
         s->to[i] = level_of_bar(bar[(int)s->t[i + 1 < s->steps ? i + 1 : i]]);
     }
 }
 
-ts_status ts_schedule_diffusion(ts_err *err, ts_schedule *s, ts_solver_kind kind, int steps, double strength, const ts_diffusion *d)
+ts_status ts_schedule_diffusion(ts_err *err, ts_schedule *s, ts_solver_kind kind, int steps,
+                                double strength, const ts_diffusion *d)
 {
     double bar[TRAIN];
     *s = (ts_schedule){.kind = kind, .steps = steps, .scale = 1, .d = *d};
@@ -149,24 +173,37 @@ ts_status ts_schedule_diffusion(ts_err *err, ts_schedule *s, ts_solver_kind kind
     levels(d, bar);
     if (kind == TS_LCM) {
         int most = (int)(d->original_steps * strength);
-        if (steps > most) return ts_fail(err, TS_EUSAGE, "%d steps: sampler lcm has %d%s", steps, most, strength < 1 ? " with this strength" : " at most");
+        if (steps > most)
+            return ts_fail(err, TS_EUSAGE, "%d steps: sampler lcm has %d%s", steps, most,
+                           strength < 1 ? " with this strength" : " at most");
         time_lcm(s, bar, most);
         return TS_OK;
     }
-    if (d->offset && d->spacing == TS_SPACING_LEADING && spaced(d, steps, 0, kind == TS_DPMPP_2M, true) > TRAIN - 1)
-        return ts_fail(err, TS_EUSAGE, "%d steps: the last timestep would be more than %d, at most %d steps are possible", steps, TRAIN - 1, TRAIN / 2);
+    if (d->offset && d->spacing == TS_SPACING_LEADING &&
+        spaced(d, steps, 0, kind == TS_DPMPP_2M, true) > TRAIN - 1)
+        return ts_fail(
+            err, TS_EUSAGE,
+            "%d steps: the last timestep would be more than %d, at most %d steps are possible",
+            steps, TRAIN - 1, TRAIN / 2);
     int run = (int)(steps * strength);
-    if (run < 1) return ts_fail(err, TS_EUSAGE, "strength %g of %d steps leaves none: at least %.2g is needed", strength, steps, ceil(100.0 / steps) / 100);
+    if (run < 1)
+        return ts_fail(err, TS_EUSAGE,
+                       "strength %g of %d steps leaves none: at least %.2g is needed", strength,
+                       steps, ceil(100.0 / steps) / 100);
     s->first = steps - (run < steps ? run : steps);
-    if (kind == TS_DDIM) time_ddim(s, bar);
-    else time_sigmas(s, bar);
+    if (kind == TS_DDIM)
+        time_ddim(s, bar);
+    else
+        time_sigmas(s, bar);
     return TS_OK;
 }
 
 ts_level ts_schedule_level(const ts_schedule *s) { return s->at[s->first]; }
 
 /* ---- steps ---- */
-typedef struct { double x, v; } mix; /* x times one number plus the model's output times another */
+typedef struct {
+    double x, v;
+} mix; /* x times one number plus the model's output times another */
 
 static mix sample_of(const ts_schedule *s, int i) /* x_0 */
 {
@@ -192,7 +229,8 @@ static mix noise_of(const ts_schedule *s, int i)
 
 static ts_status put(ts_device *dev, mix m, ts_tensor x, ts_tensor v, ts_tensor y)
 {
-    return ts_lincomb_op(dev, (ts_lincomb){.n = 2, .c = {(float)m.x, (float)m.v}, .x = {x, v}, .y = y});
+    return ts_lincomb_op(dev,
+                         (ts_lincomb){.n = 2, .c = {(float)m.x, (float)m.v}, .x = {x, v}, .y = y});
 }
 
 /* y = clamp(y, -c, c) = relu(y + c) - relu(y - c) - c; t: scratch */
@@ -215,7 +253,8 @@ static ts_status step_ddim(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_
     ts_status st = TS_OK;
     mix x0 = sample_of(&u->s, i), e = noise_of(&u->s, i);
     ts_level to = u->s.to[i];
-    if (!(u->s.d.clip > 0)) return put(dev, (mix){to.a * x0.x + to.s * e.x, to.a * x0.v + to.s * e.v}, x, v, x);
+    if (!(u->s.d.clip > 0))
+        return put(dev, (mix){to.a * x0.x + to.s * e.x, to.a * x0.v + to.s * e.v}, x, v, x);
     TRY(put(dev, x0, x, v, u->m[0]));
     TRY(put(dev, e, x, v, x));
     TRY(clamp(u, dev, u->m[0], v)); /* the output is of no use any more */
@@ -232,14 +271,19 @@ static ts_status step_dpm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_t
     const ts_schedule *s = &u->s;
     const ts_diffusion *d = &s->d;
     ts_level at = s->at[i], to = s->to[i];
-    bool last = i == s->steps - 1 && (d->euler_at_final || (d->lower_order_final && s->steps < 15) || !d->final_min);
+    bool last = i == s->steps - 1 &&
+                (d->euler_at_final || (d->lower_order_final && s->steps < 15) || !d->final_min);
     ts_tensor old = u->m[1];
     u->m[1] = u->m[0], u->m[0] = old;
     TRY(put(dev, sample_of(s, i), x, v, u->m[0]));
     double h = to.s > 0 ? lambda(to) - lambda(at) : INFINITY, b = expm1(-h);
-    ts_lincomb c = {.n = 2, .c = {(float)(to.s / at.s), (float)(-to.a * b)}, .x = {x, u->m[0], u->m[1]}, .y = x};
+    ts_lincomb c = {.n = 2,
+                    .c = {(float)(to.s / at.s), (float)(-to.a * b)},
+                    .x = {x, u->m[0], u->m[1]},
+                    .y = x};
     if (d->order == 2 && i > s->first && !last) {
-        double r = (lambda(at) - lambda(s->at[i - 1])) / h, w = (d->heun ? to.a * (b / h + 1) : -0.5 * to.a * b) / r;
+        double r = (lambda(at) - lambda(s->at[i - 1])) / h,
+               w = (d->heun ? to.a * (b / h + 1) : -0.5 * to.a * b) / r;
         c.n = 3;
         c.c[1] = (float)(-to.a * b + w), c.c[2] = (float)-w;
     }
@@ -252,10 +296,15 @@ static ts_status step_lcm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_t
 {
     ts_status st = TS_OK;
     const ts_schedule *s = &u->s;
-    double t = (double)s->t[i] * s->d.timestep_scaling, data = 0.5, skip = data * data / (t * t + data * data), out = t / sqrt(t * t + data * data);
+    double t = (double)s->t[i] * s->d.timestep_scaling, data = 0.5,
+           skip = data * data / (t * t + data * data), out = t / sqrt(t * t + data * data);
     mix x0 = sample_of(s, i);
     ts_level to = i == s->steps - 1 ? (ts_level){1, 0} : s->to[i];
-    ts_lincomb c = {.n = to.s > 0 ? 3 : 2, .c = {(float)(to.a * (out * x0.x + skip)), (float)(to.a * out * x0.v), (float)to.s}, .x = {x, v, u->noise}, .y = x};
+    ts_lincomb c = {
+        .n = to.s > 0 ? 3 : 2,
+        .c = {(float)(to.a * (out * x0.x + skip)), (float)(to.a * out * x0.v), (float)to.s},
+        .x = {x, v, u->noise},
+        .y = x};
     if (s->d.clip > 0) {
         TRY(put(dev, x0, x, v, u->m[0]));
         TRY(clamp(u, dev, u->m[0], v));
@@ -266,7 +315,10 @@ done:
     return st;
 }
 
-bool ts_solver_wants_noise(const ts_solver *u) { return u->s.kind == TS_LCM && u->done < u->s.steps - 1; }
+bool ts_solver_wants_noise(const ts_solver *u)
+{
+    return u->s.kind == TS_LCM && u->done < u->s.steps - 1;
+}
 
 ts_status ts_diffusion_step(ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v)
 {

@@ -1,5 +1,7 @@
-/* The search for attention tiles: prompts are rendered with full attention, latents of a few steps are remembered, and one evaluation of all of them together, layer by layer, finds the sparsest tile that each layer bears
- * (attention/tile_search.h). Layers of two experts are measured at steps of their own. */
+/* The search for attention tiles: prompts are rendered with full attention, latents of a few steps
+ * are remembered, and one evaluation of all of them together, layer by layer, finds the sparsest
+ * tile that each layer bears (attention/tile_search.h). Layers of two experts are measured at steps
+ * of their own. */
 #include "sampler/run.h"
 
 #include "attention/tile_search.h"
@@ -13,30 +15,40 @@ enum { PROMPTS = 8, SAMPLES = 64, KS = 32 };
 typedef struct {
     ts_model *m;
     const ts_tile_options *o;
-    ts_policy policy;           /* tile, without dense steps */
+    ts_policy policy; /* tile, without dense steps */
     ts_run *run[PROMPTS];
-    int step[SAMPLES], n;       /* measured at, from 0, ascending */
-    int first[3];               /* of each expert among them; the end */
+    int step[SAMPLES], n; /* measured at, from 0, ascending */
+    int first[3];         /* of each expert among them; the end */
     int k[KS], ks, layers;
-    int *chosen;                /* [layers] */
-    double *error, *share;      /* [layers, ks], [layers] */
-    int expert;                 /* being evaluated */
+    int *chosen;           /* [layers] */
+    double *error, *share; /* [layers, ks], [layers] */
+    int expert;            /* being evaluated */
 } search;
 
 /* ---- what is asked for ---- */
 static int by_number(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
 
-/* 1, 2, 3, 4 reference frames of 8, scaled; those that leave something out: with k = F - 1 every pair of frames is read. */
+/* 1, 2, 3, 4 reference frames of 8, scaled; those that leave something out: with k = F - 1 every
+ * pair of frames is read. */
 static ts_status set_candidates(search *s, int F)
 {
     ts_err *err = &s->m->ctx->err;
-    if (F < 3) return ts_fail(err, TS_EUSAGE, "search-tile: a clip of %d latent frame%s: every tile reads all of it, ask for more frames", F, F == 1 ? "" : "s");
-    if (s->o->ks > KS) return ts_fail(err, TS_EUSAGE, "search-tile: %d candidates, expected at most %d", s->o->ks, KS);
+    if (F < 3)
+        return ts_fail(err, TS_EUSAGE,
+                       "search-tile: a clip of %d latent frame%s: every tile reads all of it, ask "
+                       "for more frames",
+                       F, F == 1 ? "" : "s");
+    if (s->o->ks > KS)
+        return ts_fail(err, TS_EUSAGE, "search-tile: %d candidates, expected at most %d", s->o->ks,
+                       KS);
     int wanted[KS], n = s->o->ks ? s->o->ks : 4;
     for (int i = 0; i < n; i++) {
         wanted[i] = s->o->ks ? s->o->k[i] : (int)lround((i + 1) * F / 8.0);
         if (!s->o->ks) wanted[i] = wanted[i] < 1 ? 1 : wanted[i] > F - 2 ? F - 2 : wanted[i];
-        if (wanted[i] < 1 || wanted[i] > F - 2) return ts_fail(err, TS_EUSAGE, "search-tile: k of %d: of %d latent frames 1 to %d leave anything out", wanted[i], F, F - 2);
+        if (wanted[i] < 1 || wanted[i] > F - 2)
+            return ts_fail(err, TS_EUSAGE,
+                           "search-tile: k of %d: of %d latent frames 1 to %d leave anything out",
+                           wanted[i], F, F - 2);
     }
     qsort(wanted, (size_t)n, sizeof *wanted, by_number);
     for (int i = 0; i < n; i++)
@@ -48,10 +60,12 @@ static ts_status set_candidates(search *s, int F)
 static void spread(search *s, int from, int end, int count)
 {
     if (count > end - from) count = end - from;
-    for (int i = 0; i < count && s->n < SAMPLES; i++) s->step[s->n++] = from + (2 * i + 1) * (end - from) / (2 * count);
+    for (int i = 0; i < count && s->n < SAMPLES; i++)
+        s->step[s->n++] = from + (2 * i + 1) * (end - from) / (2 * count);
 }
 
-/* Where a tile policy will be sparse: after its dense steps, unless an expert has nothing but those. */
+/* Where a tile policy will be sparse: after its dense steps, unless an expert has nothing but
+ * those. */
 static void set_steps(search *s)
 {
     const ts_run *r = s->run[0];
@@ -59,7 +73,8 @@ static void set_steps(search *s)
     ts_policy_settle(&p, r->q.steps);
     const int from[3] = {0, r->low, r->q.steps};
     for (int e = 0; e < 2; e++) {
-        int start = from[e] > p.dense_steps || p.dense_steps >= from[e + 1] ? from[e] : p.dense_steps;
+        int start = from[e] > p.dense_steps || p.dense_steps >= from[e + 1] ? from[e]
+                                                                            : p.dense_steps;
         s->first[e] = s->n;
         spread(s, start, from[e + 1], s->o->samples);
     }
@@ -73,7 +88,8 @@ static ts_status open_runs(search *s, const ts_request *q)
     for (int i = 0; i < s->o->prompts; i++) {
         ts_estimate e;
         ts_request one = *q;
-        one.prompt = s->o->prompt[i], one.attention = "dense", one.state = NULL, one.keep_plans = one.keep_scores = false;
+        one.prompt = s->o->prompt[i], one.attention = "dense", one.state = NULL,
+        one.keep_plans = one.keep_scores = false;
         TRY(ts_run_open(s->m, &one, &s->run[i], &e));
     }
 done:
@@ -87,7 +103,8 @@ static ts_status follow(search *s, ts_run *r)
     size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
     r->record = s->step, r->records = s->n;
     r->recorded = malloc((size_t)s->n * n * sizeof *r->recorded);
-    if (!r->recorded) TRY(ts_fail(&s->m->ctx->err, TS_EMEMORY, "no memory for latents of %d steps", s->n));
+    if (!r->recorded)
+        TRY(ts_fail(&s->m->ctx->err, TS_EMEMORY, "no memory for latents of %d steps", s->n));
     TRY(ts_run_encode(r));
     TRY(ts_run_denoise(r, &latents));
 done:
@@ -96,7 +113,12 @@ done:
 }
 
 /* ---- the evaluation ---- */
-typedef struct { ts_tensor x[PROMPTS * SAMPLES * TS_BRANCHES], v[PROMPTS * SAMPLES * TS_BRANCHES]; ts_eval eval[PROMPTS * SAMPLES * TS_BRANCHES]; float t[SAMPLES]; int n; } batch;
+typedef struct {
+    ts_tensor x[PROMPTS * SAMPLES * TS_BRANCHES], v[PROMPTS * SAMPLES * TS_BRANCHES];
+    ts_eval eval[PROMPTS * SAMPLES * TS_BRANCHES];
+    float t[SAMPLES];
+    int n;
+} batch;
 
 /* Every prompt at every step of the expert, with and without guidance as the run has it. */
 static ts_status gather(search *s, batch *b)
@@ -107,12 +129,15 @@ static ts_status gather(search *s, batch *b)
     ts_tensor v = ts_take(&ctx->arena, TS_F32, 4, s->run[0]->latent);
     size_t n = (size_t)ts_count(v);
     for (int i = s->first[s->expert]; i < s->first[s->expert + 1]; i++) {
-        int row = i - s->first[s->expert], branches = ts_guidance_at(s->run[0], s->step[i]) > 1 ? 2 : 1;
+        int row = i - s->first[s->expert],
+            branches = ts_guidance_at(s->run[0], s->step[i]) > 1 ? 2 : 1;
         b->t[row] = s->run[0]->schedule.t[s->step[i]];
         for (int p = 0; p < s->o->prompts; p++) {
             ts_tensor x = ts_take(&ctx->arena, TS_F32, 4, s->run[0]->latent);
             TRY(dev->ops->upload(dev, x.p, s->run[p]->recorded + (size_t)i * n, n * sizeof(float)));
-            for (int g = 0; g < branches; g++, b->n++) b->x[b->n] = x, b->v[b->n] = v, b->eval[b->n] = (ts_eval){.trow = row, .slot = p * s->run[0]->texts + g};
+            for (int g = 0; g < branches; g++, b->n++)
+                b->x[b->n] = x, b->v[b->n] = v,
+                b->eval[b->n] = (ts_eval){.trow = row, .slot = p * s->run[0]->texts + g};
         }
     }
     TRY(dev->ops->join(dev));
@@ -125,7 +150,8 @@ static ts_status evaluate(ts_ctx *ctx, void *user)
     ts_status st = TS_OK;
     search *s = user;
     ts_attn attn = {0};
-    ts_tile_search t = {.k = s->k, .ks = s->ks, .loss = s->o->loss, .chosen = s->chosen, .error = s->error};
+    ts_tile_search t = {
+        .k = s->k, .ks = s->ks, .loss = s->o->loss, .chosen = s->chosen, .error = s->error};
     ts_dit_text text[PROMPTS * TS_BRANCHES];
     ts_dit *dit = s->m->dit[s->expert];
     int texts = 0;
@@ -133,13 +159,24 @@ static ts_status evaluate(ts_ctx *ctx, void *user)
     if (!b) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for an evaluation"));
     for (int p = 0; p < s->o->prompts; p++)
         for (int g = 0; g < s->run[p]->texts; g++)
-            text[texts++] = (ts_dit_text){.states = {s->run[p]->states[g], TS_F32, 2, {s->run[p]->n_ids[g], s->m->dit_info.text_dim}}};
-    TRY(ts_attn_open(&attn, ctx, &(ts_attn_options){.policy = s->policy, .grid = s->run[0]->grid, .layers = s->layers, .heads = s->m->dit_info.heads, .slots = texts}));
+            text[texts++] = (ts_dit_text){
+                .states = {s->run[p]->states[g],
+                           TS_F32,
+                           2,
+                           {s->run[p]->n_ids[g], s->m->dit_info.text_dim}}};
+    TRY(ts_attn_open(&attn, ctx,
+                     &(ts_attn_options){.policy = s->policy,
+                                        .grid = s->run[0]->grid,
+                                        .layers = s->layers,
+                                        .heads = s->m->dit_info.heads,
+                                        .slots = texts}));
     TRY(ts_tile_search_open(&t, &attn));
     TRY(gather(s, b));
-    TRY(ts_dit_prepare(dit, &attn.grid, text, texts, b->t, s->first[s->expert + 1] - s->first[s->expert]));
+    TRY(ts_dit_prepare(dit, &attn.grid, text, texts, b->t,
+                       s->first[s->expert + 1] - s->first[s->expert]));
     ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH, .steps = 1});
-    TRY(ts_dit_step(dit, &attn, (ts_event){.phase = TS_PHASE_BENCH, .step = 1, .steps = 1}, b->n, b->eval, b->x, b->v));
+    TRY(ts_dit_step(dit, &attn, (ts_event){.phase = TS_PHASE_BENCH, .step = 1, .steps = 1}, b->n,
+                    b->eval, b->x, b->v));
     for (int l = 0; l < s->layers; l++)
         for (int i = 0; i <= t.ks; i++)
             if (s->chosen[l] == (i < t.ks ? t.k[i] : 0)) s->share[l] = t.plan[i].share;
@@ -161,20 +198,30 @@ static ts_status measure(search *s)
     TRY(ts_count_phase(ctx, evaluate, s, &size));
     ts_weights_packed(w, &largest);
     if (size + largest > ctx->memory)
-        TRY(ts_fail(&ctx->err, TS_EMEMORY, "comparing %d steps of %d prompts needs %.1f GB, %.1f GB may be used: ask for fewer --samples, prompts or frames", s->first[s->expert + 1] - s->first[s->expert],
-                    s->o->prompts, (double)(size + largest) / 1e9, (double)ctx->memory / 1e9));
+        TRY(ts_fail(&ctx->err, TS_EMEMORY,
+                    "comparing %d steps of %d prompts needs %.1f GB, %.1f GB may be used: ask for "
+                    "fewer --samples, prompts or frames",
+                    s->first[s->expert + 1] - s->first[s->expert], s->o->prompts,
+                    (double)(size + largest) / 1e9, (double)ctx->memory / 1e9));
     ts_weights_budget(w, ctx->memory - size);
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
     st = evaluate(ctx, s);
     ts_arena_close(&ctx->arena);
-    if (!st) ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH, .step = 1, .steps = 1, .seconds = ts_seconds() - start});
+    if (!st)
+        ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH,
+                                    .step = 1,
+                                    .steps = 1,
+                                    .seconds = ts_seconds() - start});
 done:
     ts_weights_leave(w);
     return st;
 }
 
 /* ---- the file ---- */
-static void add_numbers(cJSON *j, const char *key, const int *x, int n) { cJSON_AddItemToObject(j, key, cJSON_CreateIntArray(x, n)); }
+static void add_numbers(cJSON *j, const char *key, const int *x, int n)
+{
+    cJSON_AddItemToObject(j, key, cJSON_CreateIntArray(x, n));
+}
 
 static char *describe(const search *s)
 {
@@ -191,15 +238,19 @@ static char *describe(const search *s)
     cJSON_AddStringToObject(made, "tessera", ts_version());
     cJSON_AddStringToObject(made, "model", s->m->name);
     list = cJSON_AddArrayToObject(made, "prompts");
-    for (int p = 0; p < s->o->prompts; p++) cJSON_AddItemToArray(list, cJSON_CreateString(s->o->prompt[p]));
-    cJSON_AddNumberToObject(made, "width", r->q.width), cJSON_AddNumberToObject(made, "height", r->q.height), cJSON_AddNumberToObject(made, "frames", r->q.frames);
+    for (int p = 0; p < s->o->prompts; p++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(s->o->prompt[p]));
+    cJSON_AddNumberToObject(made, "width", r->q.width),
+        cJSON_AddNumberToObject(made, "height", r->q.height),
+        cJSON_AddNumberToObject(made, "frames", r->q.frames);
     cJSON_AddNumberToObject(made, "steps", r->q.steps);
     cJSON_AddItemToObject(made, "measured_steps", cJSON_CreateIntArray(measured, s->n));
     cJSON_AddStringToObject(made, "order", ts_order_name(s->policy.order));
     cJSON_AddNumberToObject(made, "loss", s->o->loss);
     add_numbers(made, "candidates", s->k, s->ks);
     list = cJSON_AddArrayToObject(made, "errors");
-    for (int l = 0; l < s->layers; l++) cJSON_AddItemToArray(list, cJSON_CreateDoubleArray(s->error + (long)l * s->ks, s->ks));
+    for (int l = 0; l < s->layers; l++)
+        cJSON_AddItemToArray(list, cJSON_CreateDoubleArray(s->error + (long)l * s->ks, s->ks));
     char *text = cJSON_Print(j);
     cJSON_Delete(j);
     return text;
@@ -209,19 +260,27 @@ static ts_status check(const search *s)
 {
     ts_err *err = &s->m->ctx->err;
     const ts_tile_options *o = s->o;
-    if (o->prompts < 1 || o->prompts > PROMPTS) return ts_fail(err, TS_EUSAGE, "search-tile: %d prompts, expected 1 to %d", o->prompts, PROMPTS);
-    if (o->samples < 1 || o->samples > SAMPLES / 2) return ts_fail(err, TS_EUSAGE, "search-tile: %d steps to measure at, expected 1 to %d", o->samples, SAMPLES / 2);
-    if (!(o->loss >= 0)) return ts_fail(err, TS_EUSAGE, "search-tile: a loss of %g, expected 0 or more", o->loss);
+    if (o->prompts < 1 || o->prompts > PROMPTS)
+        return ts_fail(err, TS_EUSAGE, "search-tile: %d prompts, expected 1 to %d", o->prompts,
+                       PROMPTS);
+    if (o->samples < 1 || o->samples > SAMPLES / 2)
+        return ts_fail(err, TS_EUSAGE, "search-tile: %d steps to measure at, expected 1 to %d",
+                       o->samples, SAMPLES / 2);
+    if (!(o->loss >= 0))
+        return ts_fail(err, TS_EUSAGE, "search-tile: a loss of %g, expected 0 or more", o->loss);
     return TS_OK;
 }
 
 static ts_status room(search *s)
 {
     for (int e = 0; e < 2 && s->m->dit[e]; e++) s->layers += ts_dit_describe(s->m->dit[e])->layers;
-    s->chosen = calloc((size_t)s->layers, sizeof *s->chosen), s->share = calloc((size_t)s->layers, sizeof *s->share);
+    s->chosen = calloc((size_t)s->layers, sizeof *s->chosen),
+    s->share = calloc((size_t)s->layers, sizeof *s->share);
     s->error = calloc((size_t)s->layers * (size_t)s->ks, sizeof *s->error);
-    if (!s->chosen || !s->share || !s->error) return ts_fail(&s->m->ctx->err, TS_EMEMORY, "no memory for %d layers", s->layers);
-    for (int l = 0; l < s->layers; l++) s->share[l] = 1; /* an expert that no step uses is not measured */
+    if (!s->chosen || !s->share || !s->error)
+        return ts_fail(&s->m->ctx->err, TS_EMEMORY, "no memory for %d layers", s->layers);
+    /* an expert that no step uses is not measured */
+    for (int l = 0; l < s->layers; l++) s->share[l] = 1;
     return TS_OK;
 }
 

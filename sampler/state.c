@@ -1,4 +1,6 @@
-/* A run's state between two steps, so that a killed run goes on where it was: latents, solver history, plans that were searched for, how many steps are done, and the request they belong to. */
+/* A run's state between two steps, so that a killed run goes on where it was: latents, solver
+ * history, plans that were searched for, how many steps are done, and the request they belong
+ * to. */
 #include "sampler/run.h"
 
 #include <errno.h>
@@ -7,7 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct { const char *name; ts_tensor t; } part;
+typedef struct {
+    const char *name;
+    ts_tensor t;
+} part;
 
 static int parts(const ts_solver *s, ts_tensor x, part out[TS_HISTORY + 1])
 {
@@ -28,7 +33,9 @@ ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
     ts_bag *bag = ts_bag_new();
     char *json = ts_run_json(r), done[16];
     part p[TS_HISTORY + 1];
-    for (int i = 0, n = parts(s, x, p); i < n; i++) TRY(dev->ops->download(dev, ts_bag_put(bag, p[i].name, TS_F32, 4, r->latent, NULL), p[i].t.p, bytes(p[i].t)));
+    for (int i = 0, n = parts(s, x, p); i < n; i++)
+        TRY(dev->ops->download(dev, ts_bag_put(bag, p[i].name, TS_F32, 4, r->latent, NULL),
+                               p[i].t.p, bytes(p[i].t)));
     TRY(ts_attn_save(&r->attn, bag));
     snprintf(done, sizeof done, "%d", s->done);
     ts_bag_meta(bag, "tessera", json);
@@ -47,14 +54,21 @@ static ts_status another(ts_run *r, const char *was, const char *now)
     cJSON *a = cJSON_Parse(was), *b = cJSON_Parse(now);
     const cJSON *key;
     char *had = NULL, *has = NULL;
-    cJSON_ArrayForEach(key, b) {
+    cJSON_ArrayForEach(key, b)
+    {
         const cJSON *old = cJSON_GetObjectItemCaseSensitive(a, key->string);
         if (old && cJSON_Compare(old, key, true)) continue;
         had = old ? cJSON_PrintUnformatted(old) : strdup("none"), has = cJSON_PrintUnformatted(key);
-        st = ts_fail(&r->ctx->err, TS_EMODEL, "%s: the state of another request, %s %.120s instead of %.120s: remove it or give another file", r->q.state, key->string, had, has);
+        st = ts_fail(&r->ctx->err, TS_EMODEL,
+                     "%s: the state of another request, %s %.120s instead of %.120s: remove it or "
+                     "give another file",
+                     r->q.state, key->string, had, has);
         break;
     }
-    if (!st) st = ts_fail(&r->ctx->err, TS_EMODEL, "%s: the state of another request: remove it or give another file", r->q.state);
+    if (!st)
+        st = ts_fail(&r->ctx->err, TS_EMODEL,
+                     "%s: the state of another request: remove it or give another file",
+                     r->q.state);
     cJSON_Delete(a), cJSON_Delete(b);
     free(had), free(has);
     return st;
@@ -71,10 +85,13 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
     if (!*found) goto done;
     TRY(ts_bag_load(&r->ctx->err, r->q.state, &bag));
     const char *was = ts_bag_meta_get(bag, "tessera"), *steps = ts_bag_meta_get(bag, "done");
-    if (!was || !steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
+    if (!was || !steps)
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
     if (strcmp(was, json)) TRY(another(r, was, json));
     int n = atoi(steps);
-    if (n < r->schedule.first || n > r->q.steps) TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: %s of %d steps done", r->q.state, steps, r->q.steps));
+    if (n < r->schedule.first || n > r->q.steps)
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: %s of %d steps done", r->q.state, steps,
+                    r->q.steps));
     for (int i = 0, k = parts(s, x, p); i < k; i++) {
         ts_host h;
         TRY(ts_bag_get(&r->ctx->err, bag, p[i].name, TS_F32, 4, r->latent, &h));

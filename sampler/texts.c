@@ -1,5 +1,7 @@
-/* The texts of one or many runs: each distinct one is tokenized and encoded once, all with the encoder opened once, and the encoder's memory goes back before a run begins. Encoded texts can be kept in
- * a folder; what a file there stands for is the encoder's files, its arithmetic and the ids, so that it serves any model folder that has the same encoder.
+/* The texts of one or many runs: each distinct one is tokenized and encoded once, all with the
+ * encoder opened once, and the encoder's memory goes back before a run begins. Encoded texts can be
+ * kept in a folder; what a file there stands for is the encoder's files, its arithmetic and the
+ * ids, so that it serves any model folder that has the same encoder.
  *
  * Every text is encoded at its own length, so its states do not depend on its company. */
 #include "sampler/texts.h"
@@ -20,8 +22,8 @@ typedef struct {
     char *text;
     int32_t *ids;
     int n;
-    float *states;      /* [n, text_dim]; NULL: not encoded */
-    ts_status failed;   /* what encoding this one ended with, and its sentence */
+    float *states;    /* [n, text_dim]; NULL: not encoded */
+    ts_status failed; /* what encoding this one ended with, and its sentence */
     char *sentence;
 } entry;
 
@@ -29,13 +31,16 @@ struct ts_texts {
     ts_model *m;
     entry *e;
     int n;
-    int *slot, slots;   /* open addressing by hash of the text: index + 1, 0: free */
+    int *slot, slots;    /* open addressing by hash of the text: index + 1, 0: free */
     ts_encoder *encoder; /* from the first count until all are encoded */
-    uint64_t identity;  /* of the encoder's files; 0: not known yet */
+    uint64_t identity;   /* of the encoder's files; 0: not known yet */
 };
 
 static ts_err *err_of(const ts_texts *t) { return &t->m->ctx->err; }
-static ts_status no_memory(const ts_texts *t) { return ts_fail(err_of(t), TS_EMEMORY, "no memory for %d texts", t->n + 1); }
+static ts_status no_memory(const ts_texts *t)
+{
+    return ts_fail(err_of(t), TS_EMEMORY, "no memory for %d texts", t->n + 1);
+}
 
 ts_status ts_texts_open(ts_model *m, ts_texts **out)
 {
@@ -48,7 +53,8 @@ ts_status ts_texts_open(ts_model *m, ts_texts **out)
 void ts_texts_close(ts_texts *t)
 {
     if (!t) return;
-    for (int i = 0; i < t->n; i++) free(t->e[i].text), free(t->e[i].ids), free(t->e[i].states), free(t->e[i].sentence);
+    for (int i = 0; i < t->n; i++)
+        free(t->e[i].text), free(t->e[i].ids), free(t->e[i].states), free(t->e[i].sentence);
     ts_encoder_close(t->encoder);
     free(t->e);
     free(t->slot);
@@ -101,7 +107,10 @@ done:
 int ts_texts_tokens(const ts_texts *t, int id) { return t->e[id].n; }
 const float *ts_texts_states(const ts_texts *t, int id) { return t->e[id].states; }
 
-size_t ts_texts_bytes(const ts_texts *t, int id) { return (size_t)t->e[id].n * (size_t)t->m->dit_info.text_dim * sizeof(float); }
+size_t ts_texts_bytes(const ts_texts *t, int id)
+{
+    return (size_t)t->e[id].n * (size_t)t->m->dit_info.text_dim * sizeof(float);
+}
 
 void ts_texts_drop(ts_texts *t, int id)
 {
@@ -113,7 +122,8 @@ ts_status ts_texts_failed(const ts_texts *t, int id)
 {
     const entry *e = t->e + id;
     if (!e->failed) return TS_OK;
-    return ts_fail(err_of(t), e->failed, "%s", e->sentence ? e->sentence : "a text could not be encoded");
+    return ts_fail(err_of(t), e->failed, "%s",
+                   e->sentence ? e->sentence : "a text could not be encoded");
 }
 
 /* ---- the encoder ---- */
@@ -121,19 +131,27 @@ static ts_status open_encoder(ts_texts *t)
 {
     ts_status st = TS_OK;
     if (t->encoder) return TS_OK;
-    for (int i = 0; i < 2 && t->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(t->m->dit[i])); /* what earlier runs have left makes room */
+    /* what earlier runs have left makes room */
+    for (int i = 0; i < 2 && t->m->dit[i]; i++) ts_weights_leave(ts_dit_weights(t->m->dit[i]));
     if (t->m->vae_weights) ts_weights_leave(t->m->vae_weights);
     TRY(ts_encoder_open(t->m->ctx, ts_model_dir_part(&t->m->dir, "text_encoder"), &t->encoder));
     long width = ts_encoder_width(t->encoder);
     if (width != t->m->dit_info.text_dim)
-        TRY(ts_fail(err_of(t), TS_EMODEL, "%s: the text encoder's width is %ld, the transformer takes %d", t->m->dir.dir, width, t->m->dit_info.text_dim));
-    ts_weights_budget(ts_encoder_weights(t->encoder), 0); /* each layer is used once: nothing is worth keeping */
+        TRY(ts_fail(err_of(t), TS_EMODEL,
+                    "%s: the text encoder's width is %ld, the transformer takes %d", t->m->dir.dir,
+                    width, t->m->dit_info.text_dim));
+    /* each layer is used once: nothing is worth keeping */
+    ts_weights_budget(ts_encoder_weights(t->encoder), 0);
 done:
     if (st) ts_encoder_close(t->encoder), t->encoder = NULL;
     return st;
 }
 
-typedef struct { ts_texts *t; const int *ids; int n; } some; /* of the texts */
+typedef struct {
+    ts_texts *t;
+    const int *ids;
+    int n;
+} some; /* of the texts */
 
 static ts_status run(ts_ctx *c, void *user)
 {
@@ -165,7 +183,8 @@ static ts_status count(const some *s, size_t *arena)
 
 static ts_status make_room(ts_texts *t, entry *e)
 {
-    if (!e->states) e->states = calloc((size_t)e->n * (size_t)t->m->dit_info.text_dim, sizeof(float));
+    if (!e->states)
+        e->states = calloc((size_t)e->n * (size_t)t->m->dit_info.text_dim, sizeof(float));
     return e->states ? TS_OK : ts_fail(err_of(t), TS_EMEMORY, "no memory for %d text states", e->n);
 }
 
@@ -214,7 +233,8 @@ static ts_status encode_chunk(ts_texts *t, const int *ids, int n)
 }
 
 /* ---- the cache ---- */
-/* What makes one encoder differ from another: its config, and of each weight file the size and samples all over it. */
+/* What makes one encoder differ from another: its config, and of each weight file the size and
+ * samples all over it. */
 static ts_status sample(ts_texts *t, const char *path, uint64_t *h)
 {
     enum { SAMPLES = 64, BYTES = 64 };
@@ -227,7 +247,8 @@ static ts_status sample(ts_texts *t, const char *path, uint64_t *h)
     }
     *h = ts_hash(*h, &s.st_size, sizeof s.st_size);
     for (int i = 0; i < SAMPLES; i++) {
-        ssize_t n = pread(fd, b, sizeof b, s.st_size > BYTES ? (s.st_size - BYTES) / (SAMPLES - 1) * i : 0);
+        ssize_t n = pread(fd, b, sizeof b,
+                          s.st_size > BYTES ? (s.st_size - BYTES) / (SAMPLES - 1) * i : 0);
         if (n > 0) *h = ts_hash(*h, b, (size_t)n);
     }
     close(fd);
@@ -267,8 +288,10 @@ done:
 static char *cache_path(const ts_texts *t, const entry *e, const char *cache)
 {
     char *path = NULL;
-    uint64_t h = ts_hash(ts_hash(t->identity, e->ids, (size_t)e->n * sizeof *e->ids), &t->m->ctx->act, sizeof t->m->ctx->act);
-    return asprintf(&path, "%s/text-%016llx.safetensors", cache, (unsigned long long)h) < 0 ? NULL : path;
+    uint64_t h = ts_hash(ts_hash(t->identity, e->ids, (size_t)e->n * sizeof *e->ids),
+                         &t->m->ctx->act, sizeof t->m->ctx->act);
+    return asprintf(&path, "%s/text-%016llx.safetensors", cache, (unsigned long long)h) < 0 ? NULL
+                                                                                            : path;
 }
 
 /* A file that can not be used is as good as none: it is written anew. */
@@ -281,8 +304,12 @@ static ts_status load(ts_texts *t, entry *e, const char *cache)
     ts_host ids, states;
     if (!path) TRY(no_memory(t));
     if (access(path, R_OK) || ts_bag_load(&ignored, path, &bag)) goto done;
-    if (ts_bag_get(&ignored, bag, "ids", TS_I32, 1, (long[]){e->n}, &ids) || memcmp(ids.data, e->ids, (size_t)e->n * sizeof *e->ids)) goto done;
-    if (ts_bag_get(&ignored, bag, "states", TS_F32, 2, (long[]){e->n, t->m->dit_info.text_dim}, &states)) goto done;
+    if (ts_bag_get(&ignored, bag, "ids", TS_I32, 1, (long[]){e->n}, &ids) ||
+        memcmp(ids.data, e->ids, (size_t)e->n * sizeof *e->ids))
+        goto done;
+    if (ts_bag_get(&ignored, bag, "states", TS_F32, 2, (long[]){e->n, t->m->dit_info.text_dim},
+                   &states))
+        goto done;
     size_t bytes = (size_t)e->n * (size_t)t->m->dit_info.text_dim * sizeof(float);
     e->states = malloc(bytes);
     if (!e->states) TRY(no_memory(t));
@@ -298,7 +325,9 @@ static ts_status save(ts_texts *t, const entry *e, const char *cache)
     ts_status st = TS_OK;
     char *path = cache_path(t, e, cache);
     ts_bag *bag = ts_bag_new();
-    if (!path || !bag || !ts_bag_put(bag, "ids", TS_I32, 1, (long[]){e->n}, e->ids) || !ts_bag_put(bag, "states", TS_F32, 2, (long[]){e->n, t->m->dit_info.text_dim}, e->states)) TRY(no_memory(t));
+    if (!path || !bag || !ts_bag_put(bag, "ids", TS_I32, 1, (long[]){e->n}, e->ids) ||
+        !ts_bag_put(bag, "states", TS_F32, 2, (long[]){e->n, t->m->dit_info.text_dim}, e->states))
+        TRY(no_memory(t));
     TRY(ts_bag_save(err_of(t), bag, path));
 done:
     ts_bag_free(bag);
@@ -313,7 +342,8 @@ static ts_status encode_todo(ts_texts *t, const int *ids, int n, const char *cac
     size_t room = t->m->ctx->memory / 8;
     for (int from = 0, to; from < n; from = to) {
         size_t bytes = 0;
-        for (to = from; to < n && (to == from || bytes + ts_texts_bytes(t, ids[to]) <= room); to++) bytes += ts_texts_bytes(t, ids[to]);
+        for (to = from; to < n && (to == from || bytes + ts_texts_bytes(t, ids[to]) <= room); to++)
+            bytes += ts_texts_bytes(t, ids[to]);
         TRY(open_encoder(t));
         TRY(encode_chunk(t, ids + from, to - from));
         for (int i = from; cache && i < to; i++)
@@ -351,6 +381,10 @@ ts_status ts_texts_encode(ts_texts *t, const int *ids, int n, const char *cache)
     double start = ts_seconds();
     ts_progress(t->m->ctx, (ts_event){.phase = TS_PHASE_TEXT, .steps = n});
     ts_status st = ts_texts_fill(t, ids, n, cache);
-    if (!st) ts_progress(t->m->ctx, (ts_event){.phase = TS_PHASE_TEXT, .step = n, .steps = n, .seconds = ts_seconds() - start});
+    if (!st)
+        ts_progress(t->m->ctx, (ts_event){.phase = TS_PHASE_TEXT,
+                                          .step = n,
+                                          .steps = n,
+                                          .seconds = ts_seconds() - start});
     return st;
 }

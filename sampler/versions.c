@@ -1,4 +1,5 @@
-/* Versions of everything that a picture depends on. Apart from the core: it names libpng and libav. */
+/* Versions of everything that a picture depends on. Apart from the core: it names libpng and
+ * libav. */
 #include "sampler/tessera.h"
 
 #include "backend/backend.h"
@@ -13,8 +14,12 @@ char *ts_versions(const ts_ctx *c)
     char *text = NULL, device[64];
     unsigned f = avformat_version(), v = avcodec_version();
     ts_cpu_versions(device, sizeof device);
-    if (asprintf(&text, "tessera %s\ndevice %s, level %s, %d threads\n%s\nlibpng %s\nlibavformat %u.%u.%u, libavcodec %u.%u.%u (FFmpeg %s)\n", ts_version(), c->dev->name, c->dev->level,
-                 c->dev->threads, device, png_get_libpng_ver(NULL), f >> 16, f >> 8 & 255, f & 255, v >> 16, v >> 8 & 255, v & 255, av_version_info()) < 0)
+    if (asprintf(&text,
+                 "tessera %s\ndevice %s, level %s, %d threads\n%s\nlibpng %s\nlibavformat "
+                 "%u.%u.%u, libavcodec %u.%u.%u (FFmpeg %s)\n",
+                 ts_version(), c->dev->name, c->dev->level, c->dev->threads, device,
+                 png_get_libpng_ver(NULL), f >> 16, f >> 8 & 255, f & 255, v >> 16, v >> 8 & 255,
+                 v & 255, av_version_info()) < 0)
         return NULL;
     return text;
 }

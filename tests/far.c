@@ -1,4 +1,6 @@
-/* A device far away: every address it gives is 2^60 beyond memory, so that code above the seam which dereferences one faults, and it can not adopt host bytes. The operations are the inner device's. */
+/* A device far away: every address it gives is 2^60 beyond memory, so that code above the seam
+ * which dereferences one faults, and it can not adopt host bytes. The operations are the inner
+ * device's. */
 #include "tests/testing.h"
 
 #include <stdlib.h>
@@ -17,15 +19,21 @@ static ts_device *inner_of(ts_device *d)
     return f->inner;
 }
 
-/* Counting arenas and unread vectors have addresses that are no memory (2^59 and more, below 4096); they go through as they are. Whatever else is below FAR is the host's own memory,
- * which no operation may be given. */
+/* Counting arenas and unread vectors have addresses that are no memory (2^59 and more, below 4096);
+ * they go through as they are. Whatever else is below FAR is the host's own memory, which no
+ * operation may be given. */
 static ts_ptr near(ts_ptr p)
 {
     if (p.at >= FAR) return (ts_ptr){p.at - FAR};
-    ck_assert_msg(p.at < 4096 || p.at >= FAR / 2, "%#llx is an address of the host, not of this device", (unsigned long long)p.at);
+    ck_assert_msg(p.at < 4096 || p.at >= FAR / 2,
+                  "%#llx is an address of the host, not of this device", (unsigned long long)p.at);
     return p;
 }
-static ts_tensor near_t(ts_tensor t) { t.p = near(t.p); return t; }
+static ts_tensor near_t(ts_tensor t)
+{
+    t.p = near(t.p);
+    return t;
+}
 
 /* A weight's stand-in: what the operation writes into it (want_*) is carried back by settle. */
 static ts_weight *near_w(const ts_weight *w, ts_weight *copy)
@@ -38,7 +46,9 @@ static ts_weight *near_w(const ts_weight *w, ts_weight *copy)
 
 static void settle(ts_weight *w, const ts_weight *copy)
 {
-    if (w) w->want_type = copy->want_type, w->want_layout = copy->want_layout, w->want_bytes = copy->want_bytes;
+    if (w)
+        w->want_type = copy->want_type, w->want_layout = copy->want_layout,
+        w->want_bytes = copy->want_bytes;
 }
 
 static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
@@ -74,7 +84,10 @@ static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
 }
 
 static ts_status join(ts_device *d) { return inner_of(d)->ops->join(inner_of(d)); }
-static ts_status zero(ts_device *d, ts_ptr p, size_t n) { return inner_of(d)->ops->zero(inner_of(d), near(p), n); }
+static ts_status zero(ts_device *d, ts_ptr p, size_t n)
+{
+    return inner_of(d)->ops->zero(inner_of(d), near(p), n);
+}
 
 static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
 {
@@ -101,7 +114,8 @@ static ts_status linear(ts_device *d, const ts_linear *a)
 {
     ts_linear l = *a;
     ts_weight w, b;
-    l.x = near_t(a->x), l.gate = near_t(a->gate), l.sel = near_t(a->sel), l.resid = near_t(a->resid), l.y = near_t(a->y);
+    l.x = near_t(a->x), l.gate = near_t(a->gate), l.sel = near_t(a->sel),
+    l.resid = near_t(a->resid), l.y = near_t(a->y);
     l.w = near_w(a->w, &w), l.b = near_w(a->b, &b);
     ts_status st = inner_of(d)->ops->linear(inner_of(d), &l);
     settle(a->w, &w);
@@ -123,17 +137,22 @@ static ts_status norm(ts_device *d, const ts_norm *a)
 {
     ts_norm l = *a;
     ts_weight w, b;
-    l.x = near_t(a->x), l.scale = near_t(a->scale), l.shift = near_t(a->shift), l.sel = near_t(a->sel), l.y = near_t(a->y);
+    l.x = near_t(a->x), l.scale = near_t(a->scale), l.shift = near_t(a->shift),
+    l.sel = near_t(a->sel), l.y = near_t(a->y);
     l.w = near_w(a->w, &w), l.b = near_w(a->b, &b);
     return inner_of(d)->ops->norm(inner_of(d), &l);
 }
 
 static ts_status activate(ts_device *d, const ts_activate *a)
 {
-    return ts_activate_op(inner_of(d), (ts_activate){a->act, near_t(a->x), near_t(a->mul), near_t(a->y)});
+    return ts_activate_op(inner_of(d),
+                          (ts_activate){a->act, near_t(a->x), near_t(a->mul), near_t(a->y)});
 }
 
-static ts_status rope(ts_device *d, const ts_rope *a) { return ts_rope_op(inner_of(d), (ts_rope){near_t(a->x), near_t(a->cos), near_t(a->sin)}); }
+static ts_status rope(ts_device *d, const ts_rope *a)
+{
+    return ts_rope_op(inner_of(d), (ts_rope){near_t(a->x), near_t(a->cos), near_t(a->sin)});
+}
 
 static ts_status attention(ts_device *d, const ts_attention *a)
 {
@@ -141,7 +160,8 @@ static ts_status attention(ts_device *d, const ts_attention *a)
     long B = a->q.dim[0];
     ts_plan plan[B];
     const ts_plan *plans[B];
-    l.q = near_t(a->q), l.k = near_t(a->k), l.v = near_t(a->v), l.out = near_t(a->out), l.bias = near_t(a->bias), l.lse = near_t(a->lse), l.sums = near_t(a->sums);
+    l.q = near_t(a->q), l.k = near_t(a->k), l.v = near_t(a->v), l.out = near_t(a->out),
+    l.bias = near_t(a->bias), l.lse = near_t(a->lse), l.sums = near_t(a->sums);
     for (long b = 0; a->plan && b < B; b++) {
         plans[b] = a->plan[b] ? &plan[b] : NULL;
         if (a->plan[b]) plan[b] = *a->plan[b], plan[b].bits = near(a->plan[b]->bits);
@@ -150,16 +170,21 @@ static ts_status attention(ts_device *d, const ts_attention *a)
     return inner_of(d)->ops->attention(inner_of(d), &l);
 }
 
-static ts_status peak(ts_device *d, ts_dtype type, double *flops) { return inner_of(d)->ops->peak(inner_of(d), type, flops); }
+static ts_status peak(ts_device *d, ts_dtype type, double *flops)
+{
+    return inner_of(d)->ops->peak(inner_of(d), type, flops);
+}
 
 static ts_status block_sums(ts_device *d, const ts_block_sums *a)
 {
-    return ts_block_sums_op(inner_of(d), (ts_block_sums){near_t(a->q), near_t(a->k), a->scale, near_t(a->lse), near_t(a->sums)});
+    return ts_block_sums_op(inner_of(d), (ts_block_sums){near_t(a->q), near_t(a->k), a->scale,
+                                                         near_t(a->lse), near_t(a->sums)});
 }
 
 static ts_status block_means(ts_device *d, const ts_block_means *a)
 {
-    return ts_block_means_op(inner_of(d), (ts_block_means){near_t(a->q), near_t(a->k), near_t(a->scores)});
+    return ts_block_means_op(inner_of(d),
+                             (ts_block_means){near_t(a->q), near_t(a->k), near_t(a->scores)});
 }
 
 static ts_status choose(ts_device *d, const ts_topk *a)
@@ -184,8 +209,14 @@ static ts_status resample(ts_device *d, const ts_resample *a)
     return inner_of(d)->ops->resample(inner_of(d), &l);
 }
 
-static ts_status check(ts_device *d, ts_tensor t, int tag) { return inner_of(d)->ops->check(inner_of(d), near_t(t), tag); }
-static ts_status checked(ts_device *d, int *tag) { return inner_of(d)->ops->checked(inner_of(d), tag); }
+static ts_status check(ts_device *d, ts_tensor t, int tag)
+{
+    return inner_of(d)->ops->check(inner_of(d), near_t(t), tag);
+}
+static ts_status checked(ts_device *d, int *tag)
+{
+    return inner_of(d)->ops->checked(inner_of(d), tag);
+}
 
 static void shut(ts_device *d)
 {
@@ -193,9 +224,31 @@ static void shut(ts_device *d)
     free(d);
 }
 
-static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = choose, .peak = peak,
-                           .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
+static const ts_ops ops = {.alloc = alloc,
+                           .free = release,
+                           .adopt = adopt,
+                           .upload = upload,
+                           .download = download,
+                           .join = join,
+                           .pack = pack,
+                           .zero = zero,
+                           .copy = copy,
+                           .gather = gather,
+                           .linear = linear,
+                           .conv = conv,
+                           .norm = norm,
+                           .activate = activate,
+                           .rope = rope,
+                           .attention = attention,
+                           .block_sums = block_sums,
+                           .block_means = block_means,
+                           .topk = choose,
+                           .peak = peak,
+                           .lincomb = lincomb,
+                           .resample = resample,
+                           .check = check,
+                           .checked = checked,
+                           .close = shut};
 
 ts_status ts_far_open(ts_device *inner, ts_device **out)
 {

@@ -38,10 +38,14 @@ void golden_weight(const char *name, int nd, const long *dim, float *out)
 {
     long n = product(nd, dim);
     double a = sqrt(3.0 * (double)dim[0] / (double)n), b = 0;
-    if (ends(name, "scale_shift_table")) a = 0.3;
-    else if (ends(name, "gamma") || (nd == 1 && ends(name, "weight"))) a = 0.2, b = 1;
-    else if (ends(name, "pos_embed")) a = 0.1;
-    else if (nd == 1) a = 0.1;
+    if (ends(name, "scale_shift_table"))
+        a = 0.3;
+    else if (ends(name, "gamma") || (nd == 1 && ends(name, "weight")))
+        a = 0.2, b = 1;
+    else if (ends(name, "pos_embed"))
+        a = 0.1;
+    else if (nd == 1)
+        a = 0.1;
     for (long j = 0; j < n; j++) out[j] = (float)(b + a * golden_u(name, (uint32_t)j));
 }
 
@@ -93,10 +97,12 @@ void golden_put_linear(ts_bag *bag, long out, long in, const char *name, ...)
 
 static void near(const char *what, const char *which, int i, double got, double want, double tol)
 {
-    ck_assert_msg(fabs(got - want) <= tol, "%s: %s[%d] is %.6f, expected %.6f", what, which, i, got, want);
+    ck_assert_msg(fabs(got - want) <= tol, "%s: %s[%d] is %.6f, expected %.6f", what, which, i, got,
+                  want);
 }
 
-void golden_expect(const char *what, const float *x, long n, const double first[6], const double last[2], double mean, double rms, double tol)
+void golden_expect(const char *what, const float *x, long n, const double first[6],
+                   const double last[2], double mean, double rms, double tol)
 {
     double s = 0, q = 0;
     for (long i = 0; i < n; i++) s += x[i], q += (double)x[i] * x[i];

@@ -1,4 +1,5 @@
-/* What tests share: contexts built by hand on every backend, a phase run as callers run it, fixtures, temporary folders. */
+/* What tests share: contexts built by hand on every backend, a phase run as callers run it,
+ * fixtures, temporary folders. */
 #include "tests/testing.h"
 
 #include "weights/config.h"
@@ -31,7 +32,8 @@ ts_ctx *testing_open(const char *backend, const char *level, int threads)
     ctx->act = TS_F32;
     ctx->memory = ts_cpu_memory();
     ctx->owns_dev = true;
-    ck_ok(ctx, ts_cpu_open((ts_cpu_options){.threads = threads, .level = level}, &ctx->env, &ctx->err, &ctx->dev));
+    ck_ok(ctx, ts_cpu_open((ts_cpu_options){.threads = threads, .level = level}, &ctx->env,
+                           &ctx->err, &ctx->dev));
     if (!strcmp(backend, "far")) {
         ts_device *inner = ctx->dev;
         ck_ok(ctx, ts_far_open(inner, &ctx->dev));
@@ -48,10 +50,7 @@ void testing_close(ts_ctx *ctx)
     free(ctx);
 }
 
-const char *testing_warned(const ts_ctx *ctx)
-{
-    return ((const context *)ctx)->warned;
-}
+const char *testing_warned(const ts_ctx *ctx) { return ((const context *)ctx)->warned; }
 
 size_t testing_run(ts_ctx *ctx, ts_status (*phase)(ts_ctx *, void *), void *user)
 {
@@ -149,8 +148,10 @@ char *testing_tmp(void)
     const char *base = getenv("TMPDIR");
     char *path = NULL;
     folder *f = malloc(sizeof *f);
-    if (!f || asprintf(&path, "%s/tessera-test-XXXXXX", base && *base ? base : "/tmp") < 0 || !mkdtemp(path)) {
-        fprintf(stderr, "can not make a temporary folder\n"); /* Check asserts only inside a test; a main may call this, too */
+    if (!f || asprintf(&path, "%s/tessera-test-XXXXXX", base && *base ? base : "/tmp") < 0 ||
+        !mkdtemp(path)) {
+        /* Check asserts only inside a test; a main may call this, too */
+        fprintf(stderr, "can not make a temporary folder\n");
         exit(1);
     }
     if (!folders) atexit(remove_folders);

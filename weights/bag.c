@@ -1,6 +1,8 @@
-/* A bag: named host tensors and metadata, kept in order of name, and its way to and from safetensors files (safetensors.c reads them).
+/* A bag: named host tensors and metadata, kept in order of name, and its way to and from
+ * safetensors files (safetensors.c reads them).
  *
- * In a file wider types come first, then names in order: everything is aligned and the bytes depend on nothing but the content. */
+ * In a file wider types come first, then names in order: everything is aligned and the bytes depend
+ * on nothing but the content. */
 #include "weights/bag.h"
 
 #include "weights/safetensors.h"
@@ -17,7 +19,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef struct { char *name; ts_host t; void *data; size_t bytes; } item;
+typedef struct {
+    char *name;
+    ts_host t;
+    void *data;
+    size_t bytes;
+} item;
 struct ts_bag {
     item *item;
     int n, room;
@@ -26,10 +33,7 @@ struct ts_bag {
     char *path; /* of the file it came from; NULL: none */
 };
 
-ts_bag *ts_bag_new(void)
-{
-    return calloc(1, sizeof(ts_bag));
-}
+ts_bag *ts_bag_new(void) { return calloc(1, sizeof(ts_bag)); }
 
 void ts_bag_free(ts_bag *b)
 {
@@ -49,8 +53,10 @@ static int place(const ts_bag *b, const char *name, bool *there)
     while (low < high) {
         int mid = (low + high) / 2, c = strcmp(b->item[mid].name, name);
         if (c == 0) return *there = true, mid;
-        if (c < 0) low = mid + 1;
-        else high = mid;
+        if (c < 0)
+            low = mid + 1;
+        else
+            high = mid;
     }
     return *there = false, low;
 }
@@ -71,7 +77,8 @@ static bool insert(ts_bag *b, int at, const char *name)
     return true;
 }
 
-void *ts_bag_put(ts_bag *b, const char *name, ts_dtype type, int nd, const long *dim, const void *data)
+void *ts_bag_put(ts_bag *b, const char *name, ts_dtype type, int nd, const long *dim,
+                 const void *data)
 {
     bool there;
     int at = place(b, name, &there);
@@ -80,8 +87,10 @@ void *ts_bag_put(ts_bag *b, const char *name, ts_dtype type, int nd, const long 
     for (int i = 0; i < nd; i++) assert(dim[i] >= 0), bytes *= (size_t)dim[i];
     void *copy = aligned_alloc(64, (bytes + 64) / 64 * 64); /* one byte at least */
     if (!copy) return NULL;
-    if (data) memcpy(copy, data, bytes);
-    else memset(copy, 0, bytes);
+    if (data)
+        memcpy(copy, data, bytes);
+    else
+        memset(copy, 0, bytes);
     if (!there && !insert(b, at, name)) return free(copy), NULL;
     item *t = b->item + at;
     free(t->data);
@@ -98,29 +107,28 @@ bool ts_bag_has(const ts_bag *b, const char *name)
     return there;
 }
 
-int ts_bag_count(const ts_bag *b)
-{
-    return b->n;
-}
+int ts_bag_count(const ts_bag *b) { return b->n; }
 
-const char *ts_bag_name(const ts_bag *b, int i)
-{
-    return b->item[i].name;
-}
+const char *ts_bag_name(const ts_bag *b, int i) { return b->item[i].name; }
 
-ts_status ts_bag_get(ts_err *err, const ts_bag *b, const char *name, ts_dtype type, int nd, const long *dim, ts_host *out)
+ts_status ts_bag_get(ts_err *err, const ts_bag *b, const char *name, ts_dtype type, int nd,
+                     const long *dim, ts_host *out)
 {
     bool there;
     int at = place(b, name, &there);
     const char *path = b->path ? b->path : "", *colon = b->path ? ": " : "";
-    if (!there) return ts_fail(err, TS_EMODEL, "%s%sthere is no tensor \"%s\"%s%s%s", path, colon, name, b->n ? " (the first is \"" : "", b->n ? b->item[0].name : "", b->n ? "\")" : "");
+    if (!there)
+        return ts_fail(err, TS_EMODEL, "%s%sthere is no tensor \"%s\"%s%s%s", path, colon, name,
+                       b->n ? " (the first is \"" : "", b->n ? b->item[0].name : "",
+                       b->n ? "\")" : "");
     const ts_host *t = &b->item[at].t;
     bool same = t->type == type && (nd < 0 || nd == t->nd);
     for (int i = 0; same && i < nd; i++) same = dim[i] == -1 || dim[i] == t->dim[i];
     if (!same) {
         char got[96], want[96];
-        return ts_fail(err, TS_ESHAPE, "%s%stensor \"%s\" is %s %s, expected %s %s", path, colon, name, ts_dtype_name(t->type), ts_shape_text(t->nd, t->dim, got), ts_dtype_name(type),
-                       nd < 0 ? "of any shape" : ts_shape_text(nd, dim, want));
+        return ts_fail(err, TS_ESHAPE, "%s%stensor \"%s\" is %s %s, expected %s %s", path, colon,
+                       name, ts_dtype_name(t->type), ts_shape_text(t->nd, t->dim, got),
+                       ts_dtype_name(type), nd < 0 ? "of any shape" : ts_shape_text(nd, dim, want));
     }
     *out = *t;
     return TS_OK;
@@ -135,7 +143,9 @@ ts_status ts_bag_finite(ts_err *err, const ts_bag *b, const char *name)
     for (int i = 0; i < t.nd; i++) n *= (size_t)t.dim[i];
     for (size_t i = 0; i < n; i++)
         if (!isfinite(((const float *)t.data)[i]))
-            return ts_fail(err, TS_ENUMBER, "%s%stensor \"%s\" holds NaN or infinity at element %zu", b->path ? b->path : "", b->path ? ": " : "", name, i);
+            return ts_fail(err, TS_ENUMBER,
+                           "%s%stensor \"%s\" holds NaN or infinity at element %zu",
+                           b->path ? b->path : "", b->path ? ": " : "", name, i);
     return TS_OK;
 }
 
@@ -182,14 +192,17 @@ static char *make_header(const ts_bag *b, const item *const *order)
     double offset = 0;
     if (b->metas) {
         cJSON *meta = cJSON_AddObjectToObject(header, "__metadata__");
-        for (int i = 0; i < b->metas; i++) cJSON_AddStringToObject(meta, b->meta[i].key, b->meta[i].value);
+        for (int i = 0; i < b->metas; i++)
+            cJSON_AddStringToObject(meta, b->meta[i].key, b->meta[i].value);
     }
     for (int i = 0; i < b->n; i++) {
         const item *t = order[i];
         cJSON *j = cJSON_AddObjectToObject(header, t->name);
         cJSON_AddStringToObject(j, "dtype", ts_dtype_name(t->t.type));
-        cJSON *shape = cJSON_AddArrayToObject(j, "shape"), *offsets = cJSON_AddArrayToObject(j, "data_offsets");
-        for (int d = 0; d < t->t.nd; d++) cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->t.dim[d]));
+        cJSON *shape = cJSON_AddArrayToObject(j, "shape"),
+              *offsets = cJSON_AddArrayToObject(j, "data_offsets");
+        for (int d = 0; d < t->t.nd; d++)
+            cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->t.dim[d]));
         cJSON_AddItemToArray(offsets, cJSON_CreateNumber(offset));
         cJSON_AddItemToArray(offsets, cJSON_CreateNumber(offset += (double)t->bytes));
     }
@@ -218,14 +231,16 @@ static bool write_bag(int fd, const char *header, const item *const *order, int 
     if (!write_all(fd, size, 8) || !write_all(fd, header, strlen(header))) return false;
     for (int i = 0; i < n; i++)
         if (!write_all(fd, order[i]->data, order[i]->bytes)) return false;
-    return fsync(fd) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP; /* these: nothing to sync on this kind of file */
+    /* these: nothing to sync on this kind of file */
+    return fsync(fd) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP;
 }
 
 ts_status ts_bag_save(ts_err *err, const ts_bag *b, const char *path)
 {
     ts_status st = TS_OK;
     struct stat info;
-    bool direct = stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode), made = false;
+    bool direct = stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode),
+         made = false;
     char *tmp = NULL, *header = NULL;
     int fd = -1;
     const item **order = malloc((size_t)b->n * sizeof *order + 1);
@@ -240,7 +255,8 @@ ts_status ts_bag_save(ts_err *err, const ts_bag *b, const char *path)
         st = ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
         goto done;
     }
-    fd = direct ? open(path, O_WRONLY | O_CLOEXEC) : open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    fd = direct ? open(path, O_WRONLY | O_CLOEXEC)
+                : open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     made = fd >= 0 && !direct;
     bool ok = fd >= 0 && write_bag(fd, header, order, b->n);
     if (fd >= 0 && ok) {
@@ -272,11 +288,13 @@ ts_status ts_bag_load(ts_err *err, const char *path, ts_bag **out)
     for (int i = 0; i < s.entries; i++) {
         const ts_entry *e = s.entry + i;
         if (e->odd) {
-            st = ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s is not supported", path, e->name, e->odd);
+            st = ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s is not supported", path, e->name,
+                         e->odd);
             goto done;
         }
         bool half = e->t.type == TS_F16 || e->t.type == TS_BF16;
-        void *data = ts_bag_put(b, e->name, half ? TS_F32 : e->t.type, e->t.nd, e->t.dim, half ? NULL : e->t.data);
+        void *data = ts_bag_put(b, e->name, half ? TS_F32 : e->t.type, e->t.nd, e->t.dim,
+                                half ? NULL : e->t.data);
         if (!data) {
             st = ts_fail(err, TS_EMEMORY, "%s: out of memory for tensor \"%s\"", path, e->name);
             goto done;

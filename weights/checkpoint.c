@@ -26,7 +26,8 @@ static int rank(const char *variant)
     return !strncmp(variant, "bf16.", 5) ? 0 : !strncmp(variant, "fp16.", 5) ? 1 : 2;
 }
 
-/* The best file of `dir` called HEAD<variant>TAIL, the variant without dots and dashes; NULL: none. */
+/* The best file of `dir` called HEAD<variant>TAIL, the variant without dots and dashes; NULL:
+ * none. */
 static char *find_variant(const char *dir, const char *head, const char *tail)
 {
     char *best = NULL;
@@ -70,17 +71,24 @@ static ts_status choose(ts_ctx *ctx, const char *dir, const char *stem, char **p
 {
     char *file = text("%s.", stem), *index = text("%s.safetensors.index.", stem);
     bool found = file && index &&
-                 (try_name(dir, text("%s.safetensors", stem), path) || try_name(dir, text("%s.safetensors.index.json", stem), path) ||
-                  try_name(dir, find_variant(dir, file, ".safetensors"), path) || try_name(dir, find_variant(dir, index, ".json"), path));
+                 (try_name(dir, text("%s.safetensors", stem), path) ||
+                  try_name(dir, text("%s.safetensors.index.json", stem), path) ||
+                  try_name(dir, find_variant(dir, file, ".safetensors"), path) ||
+                  try_name(dir, find_variant(dir, index, ".json"), path));
     free(file);
     free(index);
     if (found) return TS_OK;
     char *other = NULL;
-    const char *also = try_name(dir, text("%s.bin", stem), &other) || try_name(dir, text("%s.bin.index.json", stem), &other) || try_name(dir, text("pytorch_%s.bin", stem), &other)
-                           ? "; weights are there as .bin, which is not read: take the safetensors files"
-                           : "";
+    const char *also =
+        try_name(dir, text("%s.bin", stem), &other) ||
+                try_name(dir, text("%s.bin.index.json", stem), &other) ||
+                try_name(dir, text("pytorch_%s.bin", stem), &other)
+            ? "; weights are there as .bin, which is not read: take the safetensors files"
+            : "";
     free(other);
-    return ts_fail(&ctx->err, TS_EMODEL, "%s: there is neither %s.safetensors nor %s.safetensors.index.json%s", dir, stem, stem, also);
+    return ts_fail(&ctx->err, TS_EMODEL,
+                   "%s: there is neither %s.safetensors nor %s.safetensors.index.json%s", dir, stem,
+                   stem, also);
 }
 
 /* ---- shards ---- */
@@ -91,7 +99,8 @@ static int by_text(const void *a, const void *b)
 }
 
 /* The different files that a weight_map names, in order. The names stay cJSON's. */
-static ts_status list_shards(ts_err *err, const char *index, const cJSON *map, const char ***out, int *n)
+static ts_status list_shards(ts_err *err, const char *index, const cJSON *map, const char ***out,
+                             int *n)
 {
     const cJSON *j;
     int all = cJSON_IsObject(map) ? cJSON_GetArraySize(map) : 0, k = 0;
@@ -99,9 +108,11 @@ static ts_status list_shards(ts_err *err, const char *index, const cJSON *map, c
     const char **shard = malloc((size_t)all * sizeof *shard);
     if (!shard) return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
     *out = shard;
-    cJSON_ArrayForEach(j, map) {
+    cJSON_ArrayForEach(j, map)
+    {
         if (!cJSON_IsString(j) || !j->valuestring[0] || strchr(j->valuestring, '/'))
-            return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": the shard is no file name", index, j->string);
+            return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": the shard is no file name", index,
+                           j->string);
         shard[k++] = j->valuestring;
     }
     qsort(shard, (size_t)k, sizeof *shard, by_text);
@@ -111,19 +122,23 @@ static ts_status list_shards(ts_err *err, const char *index, const cJSON *map, c
     return TS_OK;
 }
 
-static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, const cJSON *map, ts_checkpoint *c)
+static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, const cJSON *map,
+                             ts_checkpoint *c)
 {
     ts_status st;
     const char **shard = NULL;
     char *path = NULL;
     int n = 0;
     TRY(list_shards(&ctx->err, index, map, &shard, &n));
-    if (!(c->file = calloc((size_t)n, sizeof *c->file))) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
+    if (!(c->file = calloc((size_t)n, sizeof *c->file)))
+        TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
     for (int i = 0; i < n; i++) {
         free(path);
         if (asprintf(&path, "%s/%s", dir, shard[i]) < 0) path = NULL;
         if (!path) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
-        if (access(path, F_OK)) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s is missing: %s names it as one of %d shards", path, index, n));
+        if (access(path, F_OK))
+            TRY(ts_fail(&ctx->err, TS_EMODEL, "%s is missing: %s names it as one of %d shards",
+                        path, index, n));
         TRY(ts_safetensors_open(&ctx->err, path, c->file + c->files));
         c->files++;
     }
@@ -150,7 +165,8 @@ static bool in_file(const ts_named *n, const char *file)
     return ends(n->path, file) && n->path[strlen(n->path) - strlen(file) - 1] == '/';
 }
 
-/* Of tensors with one name in two shards only the one that the index means stays; every tensor of the index must be there. */
+/* Of tensors with one name in two shards only the one that the index means stays; every tensor of
+ * the index must be there. */
 static ts_status apply_index(ts_ctx *ctx, ts_checkpoint *c, const cJSON *map)
 {
     ts_status st = TS_OK;
@@ -170,9 +186,13 @@ static ts_status apply_index(ts_ctx *ctx, ts_checkpoint *c, const cJSON *map)
                 if (in_file(c->name + a, key[k]->valuestring)) take = a;
             if (take < 0) goto missing;
             k++;
-            if (k < keys && !strcmp(key[k]->string, key[k - 1]->string)) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: tensor \"%s\" appears twice", c->what, key[k]->string));
+            if (k < keys && !strcmp(key[k]->string, key[k - 1]->string))
+                TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: tensor \"%s\" appears twice", c->what,
+                            key[k]->string));
         } else if (end > i + 1) {
-            TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: tensor \"%s\" is also in %s, and %s does not say which counts", c->name[i].path, c->name[i].e->name, c->name[i + 1].path, c->what));
+            TRY(ts_fail(&ctx->err, TS_EMODEL,
+                        "%s: tensor \"%s\" is also in %s, and %s does not say which counts",
+                        c->name[i].path, c->name[i].e->name, c->name[i + 1].path, c->what));
         } else {
             take = i;
             if (extra++ == 0) first_extra = c->name[i].e->name;
@@ -182,12 +202,15 @@ static ts_status apply_index(ts_ctx *ctx, ts_checkpoint *c, const cJSON *map)
     }
     if (k < keys) goto missing;
     c->names = kept;
-    if (extra) ts_warn(ctx, "%s: the shards hold %d tensor%s that it does not name, such as \"%s\"", c->what, extra, extra == 1 ? "" : "s", first_extra);
+    if (extra)
+        ts_warn(ctx, "%s: the shards hold %d tensor%s that it does not name, such as \"%s\"",
+                c->what, extra, extra == 1 ? "" : "s", first_extra);
 done:
     free(key);
     return st;
 missing:
-    st = ts_fail(&ctx->err, TS_EMODEL, "%s: tensor \"%s\" is not in %s, where the index has it", c->what, key[k]->string, key[k]->valuestring);
+    st = ts_fail(&ctx->err, TS_EMODEL, "%s: tensor \"%s\" is not in %s, where the index has it",
+                 c->what, key[k]->string, key[k]->valuestring);
     goto done;
 }
 
@@ -195,9 +218,11 @@ static ts_status merge(ts_ctx *ctx, ts_checkpoint *c)
 {
     size_t n = 1;
     for (int f = 0; f < c->files; f++) n += (size_t)c->file[f].entries;
-    if (!(c->name = malloc(n * sizeof *c->name))) return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what);
+    if (!(c->name = malloc(n * sizeof *c->name)))
+        return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what);
     for (int f = 0; f < c->files; f++)
-        for (int i = 0; i < c->file[f].entries; i++) c->name[c->names++] = (ts_named){c->file[f].entry + i, c->file[f].path};
+        for (int i = 0; i < c->file[f].entries; i++)
+            c->name[c->names++] = (ts_named){c->file[f].entry + i, c->file[f].path};
     qsort(c->name, (size_t)c->names, sizeof *c->name, by_name);
     return TS_OK;
 }
@@ -215,7 +240,8 @@ ts_status ts_checkpoint_open(ts_ctx *ctx, const char *dir, const char *stem, ts_
         TRY(merge(ctx, c));
         TRY(apply_index(ctx, c, map));
     } else {
-        if (!(c->file = calloc(1, sizeof *c->file))) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what));
+        if (!(c->file = calloc(1, sizeof *c->file)))
+            TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what));
         TRY(ts_safetensors_open(&ctx->err, c->what, c->file));
         c->files = 1;
         TRY(merge(ctx, c));
@@ -241,8 +267,10 @@ int ts_checkpoint_find(const ts_checkpoint *c, const char *name)
     while (low <= high) {
         int mid = (low + high) / 2, order = strcmp(c->name[mid].e->name, name);
         if (order == 0) return mid;
-        if (order < 0) low = mid + 1;
-        else high = mid - 1;
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid - 1;
     }
     return -1;
 }

@@ -1,19 +1,26 @@
-/* The files of one component, mapped, as one table of names: a single safetensors file, or shards with their index. */
+/* The files of one component, mapped, as one table of names: a single safetensors file, or shards
+ * with their index. */
 #ifndef TS_CHECKPOINT_H
 #define TS_CHECKPOINT_H
 #include "weights/safetensors.h"
 
-typedef struct { const ts_entry *e; const char *path; } ts_named; /* path: of the file that holds it */
+/* path: of the file that holds it */
 typedef struct {
-    char *what;            /* the file or index, for sentences */
+    const ts_entry *e;
+    const char *path;
+} ts_named;
+typedef struct {
+    char *what; /* the file or index, for sentences */
     ts_safetensors *file;
     int files;
-    ts_named *name;        /* sorted by name, all different */
+    ts_named *name; /* sorted by name, all different */
     int names;
 } ts_checkpoint;
-/* DIR/STEM.safetensors, else DIR/STEM.safetensors.index.json with its shards, else a variant of either (bf16 before fp16 before others). A tensor of a shard that the index
- * leaves out is there too, with one warning. TS_EMODEL names file and tensor; *out is closed on failure. */
+/* DIR/STEM.safetensors, else DIR/STEM.safetensors.index.json with its shards, else a variant of
+ * either (bf16 before fp16 before others). A tensor of a shard that the index leaves out is there
+ * too, with one warning. TS_EMODEL names file and tensor; *out is closed on failure. */
 ts_status ts_checkpoint_open(ts_ctx *, const char *dir, const char *stem, ts_checkpoint *out);
 void ts_checkpoint_close(ts_checkpoint *);
-int ts_checkpoint_find(const ts_checkpoint *, const char *name); /* index into `name`; -1: not there */
+/* index into `name`; -1: not there */
+int ts_checkpoint_find(const ts_checkpoint *, const char *name);
 #endif

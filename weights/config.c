@@ -1,6 +1,7 @@
 /* JSON files as checkpoints have them, and tables that say what a class understands of its config.
  *
- * Python writes NaN, Infinity and -Infinity, which JSON has not: outside of strings they are rewritten to null before cJSON sees them. */
+ * Python writes NaN, Infinity and -Infinity, which JSON has not: outside of strings they are
+ * rewritten to null before cJSON sees them. */
 #include "weights/config.h"
 
 #include "weights/file.h"
@@ -14,7 +15,8 @@
 
 enum { MAX_JSON = 1 << 29 };
 
-/* Copies JSON and writes null for the three literals, until `limit` bytes are out. Returns how much of the input that took: faults are found in the copy and told in the input. */
+/* Copies JSON and writes null for the three literals, until `limit` bytes are out. Returns how much
+ * of the input that took: faults are found in the copy and told in the input. */
 static size_t relax(const char *in, size_t n, char *out, size_t limit, size_t *made)
 {
     static const char *const literal[] = {"-Infinity", "Infinity", "NaN"};
@@ -24,7 +26,8 @@ static size_t relax(const char *in, size_t n, char *out, size_t limit, size_t *m
         char c = in[i];
         size_t skip = 0;
         for (int k = 0; !string && (c == '-' || c == 'I' || c == 'N') && !skip && k < 3; k++)
-            if (n - i >= strlen(literal[k]) && !strncmp(in + i, literal[k], strlen(literal[k]))) skip = strlen(literal[k]);
+            if (n - i >= strlen(literal[k]) && !strncmp(in + i, literal[k], strlen(literal[k])))
+                skip = strlen(literal[k]);
         if (skip) {
             if (out) memcpy(out + o, "null", 4);
             o += 4, i += skip;
@@ -60,10 +63,13 @@ ts_status ts_json_load(ts_err *err, const char *path, cJSON **out)
         size_t at = end ? relax(text, n, NULL, (size_t)(end - copy), &made) : 0;
         int line = 1, column = 1;
         for (size_t i = 0; i < at && i < n; i++) {
-            if (text[i] == '\n') line++, column = 1;
-            else column++;
+            if (text[i] == '\n')
+                line++, column = 1;
+            else
+                column++;
         }
-        st = ts_fail(err, TS_EMODEL, "%s:%d:%d: not valid JSON%s", path, line, column, at >= n ? " (the file ends too early)" : "");
+        st = ts_fail(err, TS_EMODEL, "%s:%d:%d: not valid JSON%s", path, line, column,
+                     at >= n ? " (the file ends too early)" : "");
     }
 done:
     free(copy);
@@ -73,10 +79,14 @@ done:
 
 /* ---- tables ---- */
 
-typedef struct { ts_ctx *ctx; const char *path; } reader;
+typedef struct {
+    ts_ctx *ctx;
+    const char *path;
+} reader;
 
 /* "file: "key" is VALUE: WANTED" */
-static ts_status refuse(const reader *r, const cJSON *j, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static ts_status refuse(const reader *r, const cJSON *j, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 static ts_status refuse(const reader *r, const cJSON *j, const char *format, ...)
 {
     char wanted[200];
@@ -85,14 +95,17 @@ static ts_status refuse(const reader *r, const cJSON *j, const char *format, ...
     vsnprintf(wanted, sizeof wanted, format, ap);
     va_end(ap);
     char *value = cJSON_PrintUnformatted(j);
-    ts_status st = ts_fail(&r->ctx->err, TS_EMODEL, "%s: \"%s\" is %.80s, %s", r->path, j->string, value ? value : "?", wanted);
+    ts_status st = ts_fail(&r->ctx->err, TS_EMODEL, "%s: \"%s\" is %.80s, %s", r->path, j->string,
+                           value ? value : "?", wanted);
     free(value);
     return st;
 }
 
 static bool get_int(const cJSON *j, int *out)
 {
-    if (!cJSON_IsNumber(j) || j->valuedouble != floor(j->valuedouble) || fabs(j->valuedouble) > INT_MAX) return false;
+    if (!cJSON_IsNumber(j) || j->valuedouble != floor(j->valuedouble) ||
+        fabs(j->valuedouble) > INT_MAX)
+        return false;
     *out = (int)j->valuedouble;
     return true;
 }
@@ -103,12 +116,17 @@ static ts_status read_list(const reader *r, const cJSON *j, const ts_key *k)
     const char *what = ints ? "whole numbers" : "numbers";
     const cJSON *item;
     int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : -1, i = 0;
-    if (n < 0 || n > k->n || (!k->count && n != k->n)) return refuse(r, j, "expected a list of %s%d %s", k->count ? "up to " : "", k->n, what);
-    cJSON_ArrayForEach(item, j) {
+    if (n < 0 || n > k->n || (!k->count && n != k->n))
+        return refuse(r, j, "expected a list of %s%d %s", k->count ? "up to " : "", k->n, what);
+    cJSON_ArrayForEach(item, j)
+    {
         int v = 0;
-        if (ints ? !get_int(item, &v) : !cJSON_IsNumber(item)) return refuse(r, j, "expected a list of %s", what);
-        if (ints) ((int *)k->out)[i++] = v;
-        else ((float *)k->out)[i++] = (float)item->valuedouble;
+        if (ints ? !get_int(item, &v) : !cJSON_IsNumber(item))
+            return refuse(r, j, "expected a list of %s", what);
+        if (ints)
+            ((int *)k->out)[i++] = v;
+        else
+            ((float *)k->out)[i++] = (float)item->valuedouble;
     }
     if (k->count) *k->count = n;
     return TS_OK;
@@ -147,25 +165,30 @@ static ts_status read_key(const reader *r, const cJSON *j, const ts_key *k)
         *(bool *)k->out = cJSON_IsTrue(j);
         return TS_OK;
     case TS_KEY_STRING:
-        if (!cJSON_IsString(j) || strlen(j->valuestring) > 63) return refuse(r, j, "expected a text of up to 63 bytes");
+        if (!cJSON_IsString(j) || strlen(j->valuestring) > 63)
+            return refuse(r, j, "expected a text of up to 63 bytes");
         memcpy(k->out, j->valuestring, strlen(j->valuestring) + 1);
         return TS_OK;
     default: return read_list(r, j, k);
     }
 }
 
-ts_status ts_config_read(ts_ctx *ctx, const cJSON *config, const char *path, const ts_key *keys, int n)
+ts_status ts_config_read(ts_ctx *ctx, const cJSON *config, const char *path, const ts_key *keys,
+                         int n)
 {
     reader r = {ctx, path};
     const cJSON *j;
-    if (!cJSON_IsObject(config)) return ts_fail(&ctx->err, TS_EMODEL, "%s: expected a JSON object", path);
-    cJSON_ArrayForEach(j, config) {
+    if (!cJSON_IsObject(config))
+        return ts_fail(&ctx->err, TS_EMODEL, "%s: expected a JSON object", path);
+    cJSON_ArrayForEach(j, config)
+    {
         int i = 0;
         if (j->string[0] == '_') continue;
         while (i < n && strcmp(keys[i].key, j->string)) i++;
         if (i == n) {
             char *value = cJSON_PrintUnformatted(j);
-            ts_warn(ctx, "%s: \"%s\": %.60s is not known here and ignored", path, j->string, value ? value : "?");
+            ts_warn(ctx, "%s: \"%s\": %.60s is not known here and ignored", path, j->string,
+                    value ? value : "?");
             free(value);
             continue;
         }

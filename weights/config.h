@@ -1,43 +1,70 @@
-/* JSON as checkpoints have it (also Infinity and NaN literals), component configs, and the model directory. */
+/* JSON as checkpoints have it (also Infinity and NaN literals), component configs, and the model
+ * directory. */
 #ifndef TS_CONFIG_H
 #define TS_CONFIG_H
 #include "backend/backend.h"
 
 #include <cjson/cJSON.h>
 
-/* Reads and parses a file. TS_EMODEL: missing, or line and column of the fault. Literals NaN, Infinity and -Infinity become null. *out: for cJSON_Delete. */
+/* Reads and parses a file. TS_EMODEL: missing, or line and column of the fault. Literals NaN,
+ * Infinity and -Infinity become null. *out: for cJSON_Delete. */
 ts_status ts_json_load(ts_err *, const char *path, cJSON **);
 
-/* A table of what a class understands. Keys starting with '_' are no parameters. A key that the file has and the table has not is a warning;
- * a key of a wrong type or a fixed value that differs is TS_EMODEL, naming file, key, value and what is supported. */
-typedef enum { TS_KEY_INT, TS_KEY_FLOAT, TS_KEY_BOOL, TS_KEY_STRING, TS_KEY_INTS, TS_KEY_FLOATS, TS_KEY_ONLY, TS_KEY_IGNORE } ts_key_kind;
+/* A table of what a class understands. Keys starting with '_' are no parameters. A key that the
+ * file has and the table has not is a warning; a key of a wrong type or a fixed value that differs
+ * is TS_EMODEL, naming file, key, value and what is supported. */
+typedef enum {
+    TS_KEY_INT,
+    TS_KEY_FLOAT,
+    TS_KEY_BOOL,
+    TS_KEY_STRING,
+    TS_KEY_INTS,
+    TS_KEY_FLOATS,
+    TS_KEY_ONLY,
+    TS_KEY_IGNORE
+} ts_key_kind;
 typedef struct {
     const char *key;
     ts_key_kind kind;
-    void *out;            /* int, double, bool, char[64], int[n], float[n] (longer lists are refused); keeps its default (and *count) when the key is missing or null */
-    int n, *count;        /* lists: capacity and the length found; count NULL: the list has exactly n */
-    const char *only;     /* ONLY: the accepted values as JSON texts separated by '|', for instance "true|null" or "\"gated-gelu\"|\"relu\""; a missing key is accepted */
+    /* int, double, bool, char[64], int[n], float[n] (longer lists are refused); keeps its default
+     * (and *count) when the key is missing or null */
+    void *out;
+    /* lists: capacity and the length found; count NULL: the list has exactly n */
+    int n, *count;
+    /* ONLY: the accepted values as JSON texts separated by '|', for instance "true|null" or
+     * "\"gated-gelu\"|\"relu\""; a missing key is accepted */
+    const char *only;
 } ts_key;
 /* Rows of the two kinds that need no place to write to. */
-#define TS_ONLY(key, values) {key, TS_KEY_ONLY, NULL, 0, NULL, values}
-#define TS_IGNORED(key) {key, TS_KEY_IGNORE, NULL, 0, NULL, NULL}
+#define TS_ONLY(key, values)                    \
+    {                                           \
+        key, TS_KEY_ONLY, NULL, 0, NULL, values \
+    }
+#define TS_IGNORED(key)                         \
+    {                                           \
+        key, TS_KEY_IGNORE, NULL, 0, NULL, NULL \
+    }
 ts_status ts_config_read(ts_ctx *, const cJSON *, const char *path, const ts_key *, int n);
 
 typedef struct {
     char name[32], library[32], cls[64]; /* "vae", "diffusers", "AutoencoderKLWan" */
     char *dir;
-    cJSON *config;    /* config.json or scheduler_config.json; NULL: the folder has none, which only tokenizers and processors may */
+    /* config.json or scheduler_config.json; NULL: the folder has none, which only tokenizers and
+     * processors may */
+    cJSON *config;
     char *config_path; /* of it, for sentences; never NULL */
 } ts_component;
 typedef struct {
     char *dir;
     char pipeline[64];
-    cJSON *index;            /* model_index.json */
-    ts_component part[16];   /* those that are not [null, null]; config NULL where the folder has none (tokenizer) */
+    cJSON *index; /* model_index.json */
+    /* those that are not [null, null]; config NULL where the folder has none (tokenizer) */
+    ts_component part[16];
     int parts;
 } ts_model_dir;
-/* `name` is a directory or, where `hub` (a Hugging Face cache folder, may be NULL) has it, ORG/NAME: HUB/models--ORG--NAME/snapshots/<what refs/main holds, or the only one>.
- * TS_EMODEL says what is missing where, and what the folder looks like instead. *out is closed on failure. */
+/* `name` is a directory or, where `hub` (a Hugging Face cache folder, may be NULL) has it,
+ * ORG/NAME: HUB/models--ORG--NAME/snapshots/<what refs/main holds, or the only one>. TS_EMODEL says
+ * what is missing where, and what the folder looks like instead. *out is closed on failure. */
 ts_status ts_model_dir_open(ts_ctx *, const char *name, const char *hub, ts_model_dir *);
 void ts_model_dir_close(ts_model_dir *);
 const ts_component *ts_model_dir_part(const ts_model_dir *, const char *name); /* NULL: none */

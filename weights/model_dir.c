@@ -1,7 +1,9 @@
-/* Finds a model: a diffusers directory, or a name in a Hugging Face cache, and reads model_index.json and the config of every component.
+/* Finds a model: a diffusers directory, or a name in a Hugging Face cache, and reads
+ * model_index.json and the config of every component.
  *
- *   DIR/model_index.json   {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"], "transformer_2": [null, null], "boundary_ratio": 0.9, ...}
- *   DIR/<component>/       config.json or scheduler_config.json, weights, vocabularies */
+ *   DIR/model_index.json   {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"],
+ *   "transformer_2": [null, null], "boundary_ratio": 0.9, ...} DIR/<component>/       config.json
+ *   or scheduler_config.json, weights, vocabularies */
 #include "weights/config.h"
 
 #include <ctype.h>
@@ -50,7 +52,8 @@ static char *match(const char *dir, const char *head, const char *tail)
     char *found = NULL;
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (e->d_name[0] == '.' || strncmp(e->d_name, head, strlen(head)) || !ends(e->d_name, tail)) continue;
+        if (e->d_name[0] == '.' || strncmp(e->d_name, head, strlen(head)) || !ends(e->d_name, tail))
+            continue;
         if (found && strcmp(found, e->d_name) < 0) continue;
         free(found);
         found = strdup(e->d_name);
@@ -80,14 +83,20 @@ static ts_status find_snapshot(ts_ctx *ctx, const char *name, const char *repo, 
         int n = 0;
         for (struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] != '.';
         if (d) closedir(d);
-        if (only && n == 1) snprintf(rev, sizeof rev, "%s", only);
-        else if (n > 1) st = ts_fail(&ctx->err, TS_EMODEL, "%s: %s holds %d snapshots and no refs/main says which: give the folder of one", name, repo, n);
+        if (only && n == 1)
+            snprintf(rev, sizeof rev, "%s", only);
+        else if (n > 1)
+            st = ts_fail(
+                &ctx->err, TS_EMODEL,
+                "%s: %s holds %d snapshots and no refs/main says which: give the folder of one",
+                name, repo, n);
         free(only);
     }
     if (st == TS_OK) {
         *dir = snapshots ? join(snapshots, rev) : NULL;
         if (!rev[0] || !*dir || !is_dir(*dir))
-            st = ts_fail(&ctx->err, TS_EMODEL, "%s: %s has no snapshot%s%s: download it again", name, repo, rev[0] ? " " : "", rev);
+            st = ts_fail(&ctx->err, TS_EMODEL, "%s: %s has no snapshot%s%s: download it again",
+                         name, repo, rev[0] ? " " : "", rev);
     }
     if (st != TS_OK) free(*dir), *dir = NULL;
     free(ref);
@@ -101,17 +110,31 @@ static ts_status find_dir(ts_ctx *ctx, const char *name, const char *hub, char *
     if (is_dir(name)) {
         size_t n = strlen(name);
         while (n > 1 && name[n - 1] == '/') n--;
-        return (*dir = strndup(name, n)) ? TS_OK : ts_fail(err, TS_EMEMORY, "%s: out of memory", name);
+        return (*dir = strndup(name, n)) ? TS_OK
+                                         : ts_fail(err, TS_EMEMORY, "%s: out of memory", name);
     }
     if (is_file(name))
-        return ts_fail(err, TS_EMODEL, "%s is a file: a model is a folder in the diffusers layout (model_index.json, transformer/, vae/, text_encoder/, ...)", name);
+        return ts_fail(err, TS_EMODEL,
+                       "%s is a file: a model is a folder in the diffusers layout "
+                       "(model_index.json, transformer/, vae/, text_encoder/, ...)",
+                       name);
     const char *slash = strchr(name, '/');
-    bool named = name[0] && name[0] != '.' && name[0] != '/' && name[0] != '~' && slash && slash[1] && !strchr(slash + 1, '/');
+    bool named = name[0] && name[0] != '.' && name[0] != '/' && name[0] != '~' && slash &&
+                 slash[1] && !strchr(slash + 1, '/');
     if (!named) return ts_fail(err, TS_EMODEL, "%s: there is no such folder", name);
-    if (!hub) return ts_fail(err, TS_EMODEL, "%s: there is no such folder, and no Hugging Face cache to look in", name);
+    if (!hub)
+        return ts_fail(err, TS_EMODEL,
+                       "%s: there is no such folder, and no Hugging Face cache to look in", name);
     char *repo = NULL;
-    if (asprintf(&repo, "%s/models--%.*s--%s", hub, (int)(slash - name), name, slash + 1) < 0) return ts_fail(err, TS_EMEMORY, "%s: out of memory", name);
-    ts_status st = is_dir(repo) ? find_snapshot(ctx, name, repo, dir) : ts_fail(err, TS_EMODEL, "%s: there is neither such a folder nor %s: download it with `hf download %s`", name, repo, name);
+    if (asprintf(&repo, "%s/models--%.*s--%s", hub, (int)(slash - name), name, slash + 1) < 0)
+        return ts_fail(err, TS_EMEMORY, "%s: out of memory", name);
+    ts_status st =
+        is_dir(repo)
+            ? find_snapshot(ctx, name, repo, dir)
+            : ts_fail(
+                  err, TS_EMODEL,
+                  "%s: there is neither such a folder nor %s: download it with `hf download %s`",
+                  name, repo, name);
     free(repo);
     return st;
 }
@@ -119,16 +142,39 @@ static ts_status find_dir(ts_ctx *ctx, const char *name, const char *hub, char *
 /* The folder has no model_index.json: what is it? */
 static ts_status say_what_it_is(ts_ctx *ctx, const char *dir)
 {
-    static const char *const wants = "a model is a folder in the diffusers layout: model_index.json, transformer/, vae/, text_encoder/, tokenizer/, scheduler/";
+    static const char *const wants =
+        "a model is a folder in the diffusers layout: model_index.json, transformer/, vae/, "
+        "text_encoder/, tokenizer/, scheduler/";
     char *file = NULL, *repo = match(dir, "models--", ""), *up = join(dir, "../model_index.json");
-    for (const char *const *tail = (const char *const[]){".safetensors", ".gguf", ".ckpt", ".pth", NULL}; *tail && !file; tail++) file = match(dir, "", *tail);
+    for (const char *const *tail =
+             (const char *const[]){".safetensors", ".gguf", ".ckpt", ".pth", NULL};
+         *tail && !file; tail++)
+        file = match(dir, "", *tail);
     ts_status st;
-    if (repo) st = ts_fail(&ctx->err, TS_EMODEL, "%s is a Hugging Face cache (it holds %s): name the model as ORG/NAME, or give the folder under snapshots/", dir, repo);
-    else if (has(dir, "snapshots")) st = ts_fail(&ctx->err, TS_EMODEL, "%s is a repository of a Hugging Face cache: give the folder under its snapshots/, or name the model as ORG/NAME", dir);
-    else if (up && is_file(up)) st = ts_fail(&ctx->err, TS_EMODEL, "%s is one component of a model: give the folder above it", dir);
-    else if (has(dir, "transformer")) st = ts_fail(&ctx->err, TS_EMODEL, "%s has a transformer/ but no model_index.json: the download is incomplete", dir);
-    else if (file) st = ts_fail(&ctx->err, TS_EMODEL, "%s has no model_index.json; %s looks like a checkpoint in the original layout. Take the repository whose name ends in -Diffusers; %s", dir, file, wants);
-    else st = ts_fail(&ctx->err, TS_EMODEL, "%s has no model_index.json; %s", dir, wants);
+    if (repo)
+        st = ts_fail(&ctx->err, TS_EMODEL,
+                     "%s is a Hugging Face cache (it holds %s): name the model as ORG/NAME, or "
+                     "give the folder under snapshots/",
+                     dir, repo);
+    else if (has(dir, "snapshots"))
+        st = ts_fail(&ctx->err, TS_EMODEL,
+                     "%s is a repository of a Hugging Face cache: give the folder under its "
+                     "snapshots/, or name the model as ORG/NAME",
+                     dir);
+    else if (up && is_file(up))
+        st = ts_fail(&ctx->err, TS_EMODEL,
+                     "%s is one component of a model: give the folder above it", dir);
+    else if (has(dir, "transformer"))
+        st = ts_fail(&ctx->err, TS_EMODEL,
+                     "%s has a transformer/ but no model_index.json: the download is incomplete",
+                     dir);
+    else if (file)
+        st = ts_fail(&ctx->err, TS_EMODEL,
+                     "%s has no model_index.json; %s looks like a checkpoint in the original "
+                     "layout. Take the repository whose name ends in -Diffusers; %s",
+                     dir, file, wants);
+    else
+        st = ts_fail(&ctx->err, TS_EMODEL, "%s has no model_index.json; %s", dir, wants);
     free(file);
     free(repo);
     free(up);
@@ -144,17 +190,24 @@ static bool keep(char *to, size_t room, const cJSON *text)
     return true;
 }
 
-static ts_status read_component(ts_ctx *ctx, const char *index, const char *dir, const cJSON *j, ts_component *c)
+static ts_status read_component(ts_ctx *ctx, const char *index, const char *dir, const cJSON *j,
+                                ts_component *c)
 {
     ts_err *err = &ctx->err;
-    if (!keep(c->library, sizeof c->library, cJSON_GetArrayItem(j, 0)) || !keep(c->cls, sizeof c->cls, cJSON_GetArrayItem(j, 1)) || strlen(j->string) >= sizeof c->name ||
-        strchr(j->string, '/') || j->string[0] == '.' || !j->string[0])
+    if (!keep(c->library, sizeof c->library, cJSON_GetArrayItem(j, 0)) ||
+        !keep(c->cls, sizeof c->cls, cJSON_GetArrayItem(j, 1)) ||
+        strlen(j->string) >= sizeof c->name || strchr(j->string, '/') || j->string[0] == '.' ||
+        !j->string[0])
         return ts_fail(err, TS_EMODEL, "%s: \"%s\" is no [library, class]", index, j->string);
     snprintf(c->name, sizeof c->name, "%s", j->string);
     if (!(c->dir = join(dir, c->name))) return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
-    if (!is_dir(c->dir)) return ts_fail(err, TS_EMODEL, "%s is missing: model_index.json names it (%s)", c->dir, c->cls);
-    bool scheduler = !has(c->dir, "config.json") && (has(c->dir, "scheduler_config.json") || !strcmp(c->name, "scheduler"));
-    if (!(c->config_path = join(c->dir, scheduler ? "scheduler_config.json" : "config.json"))) return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
+    if (!is_dir(c->dir))
+        return ts_fail(err, TS_EMODEL, "%s is missing: model_index.json names it (%s)", c->dir,
+                       c->cls);
+    bool scheduler = !has(c->dir, "config.json") &&
+                     (has(c->dir, "scheduler_config.json") || !strcmp(c->name, "scheduler"));
+    if (!(c->config_path = join(c->dir, scheduler ? "scheduler_config.json" : "config.json")))
+        return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
     bool needed = !strcmp(c->library, "diffusers") || strstr(c->cls, "Model");
     if (access(c->config_path, F_OK) && !needed) return TS_OK;
     return ts_json_load(err, c->config_path, &c->config);
@@ -168,15 +221,22 @@ ts_status ts_model_dir_open(ts_ctx *ctx, const char *name, const char *hub, ts_m
     memset(m, 0, sizeof *m);
     TRY(find_dir(ctx, name, hub, &m->dir));
     if (!has(m->dir, "model_index.json")) TRY(say_what_it_is(ctx, m->dir));
-    if (!(index = join(m->dir, "model_index.json"))) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", name));
+    if (!(index = join(m->dir, "model_index.json")))
+        TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", name));
     TRY(ts_json_load(&ctx->err, index, &m->index));
-    if (!keep(m->pipeline, sizeof m->pipeline, cJSON_GetObjectItemCaseSensitive(m->index, "_class_name")))
-        TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: no \"_class_name\" says which pipeline this is", index));
-    cJSON_ArrayForEach(j, m->index) {
+    if (!keep(m->pipeline, sizeof m->pipeline,
+              cJSON_GetObjectItemCaseSensitive(m->index, "_class_name")))
+        TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: no \"_class_name\" says which pipeline this is",
+                    index));
+    cJSON_ArrayForEach(j, m->index)
+    {
         if (!cJSON_IsArray(j) || cJSON_GetArraySize(j) != 2 || j->string[0] == '_') continue;
-        if (cJSON_IsNull(cJSON_GetArrayItem(j, 0)) || cJSON_IsNull(cJSON_GetArrayItem(j, 1))) continue;
-        if (ts_model_dir_part(m, j->string)) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" appears twice", index, j->string));
-        if (m->parts == (int)(sizeof m->part / sizeof *m->part)) TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: more than %d components", index, m->parts));
+        if (cJSON_IsNull(cJSON_GetArrayItem(j, 0)) || cJSON_IsNull(cJSON_GetArrayItem(j, 1)))
+            continue;
+        if (ts_model_dir_part(m, j->string))
+            TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" appears twice", index, j->string));
+        if (m->parts == (int)(sizeof m->part / sizeof *m->part))
+            TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: more than %d components", index, m->parts));
         TRY(read_component(ctx, index, m->dir, j, m->part + m->parts++));
     }
 done:

@@ -1,9 +1,11 @@
 /* Maps a safetensors file and checks every claim of its header before anybody follows it.
  *
  *   u64 little-endian n | n bytes of JSON, padded with spaces | tensor bytes
- *   {"NAME": {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, ..., "__metadata__": {"key": "value"}}
+ *   {"NAME": {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, ..., "__metadata__":
+ *   {"key": "value"}}
  *
- * Offsets count from the end of the header; tensors leave no byte of the data out. Which files belong together is the business of checkpoint.c. */
+ * Offsets count from the end of the header; tensors leave no byte of the data out. Which files
+ * belong together is the business of checkpoint.c. */
 #include "weights/safetensors.h"
 
 #include <cjson/cJSON.h>
@@ -57,7 +59,8 @@ const char *ts_shape_text(int nd, const long *dim, char buf[96])
     buf[n++] = '[';
     for (int i = 0; i < nd; i++) {
         const char *comma = i ? ", " : "";
-        int k = dim[i] < 0 ? snprintf(buf + n, 96 - n, "%sany", comma) : snprintf(buf + n, 96 - n, "%s%ld", comma, dim[i]);
+        int k = dim[i] < 0 ? snprintf(buf + n, 96 - n, "%sany", comma)
+                           : snprintf(buf + n, 96 - n, "%s%ld", comma, dim[i]);
         if (k < 0 || n + (size_t)k > 93) break;
         n += (size_t)k;
     }
@@ -76,20 +79,24 @@ static bool whole(const cJSON *j, uint64_t *out)
     return true;
 }
 
-/* Reads the shape: false where the JSON is no list of whole numbers or the element count overflows. More than 5 dimensions leave *nd at their number. */
+/* Reads the shape: false where the JSON is no list of whole numbers or the element count overflows.
+ * More than 5 dimensions leave *nd at their number. */
 static bool read_shape(const cJSON *shape, int *nd, long dim[5], uint64_t *count)
 {
     const cJSON *j;
     bool zero = false;
     *nd = 0, *count = 1;
     if (!cJSON_IsArray(shape)) return false;
-    cJSON_ArrayForEach(j, shape) {
+    cJSON_ArrayForEach(j, shape)
+    {
         uint64_t d;
         if (!whole(j, &d)) return false;
         if (*nd < 5) dim[*nd] = (long)d;
         (*nd)++;
-        if (d == 0) zero = true;
-        else if (__builtin_mul_overflow(*count, d, count) || *count > INT64_MAX) return false;
+        if (d == 0)
+            zero = true;
+        else if (__builtin_mul_overflow(*count, d, count) || *count > INT64_MAX)
+            return false;
     }
     if (zero) *count = 0;
     return true;
@@ -102,37 +109,55 @@ static bool find_type(const char *name, ts_dtype *type)
     return false;
 }
 
-static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j, size_t data, ts_entry *e)
+static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j, size_t data,
+                            ts_entry *e)
 {
     const char *name = j->string ? j->string : "";
-    const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(j, "dtype"), *shape = cJSON_GetObjectItemCaseSensitive(j, "shape");
+    const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(j, "dtype"),
+                *shape = cJSON_GetObjectItemCaseSensitive(j, "shape");
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(j, "data_offsets");
     uint64_t begin, end, count, size = s->size - data;
     int nd;
-    if (!(e->name = strdup(name))) return ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
+    if (!(e->name = strdup(name)))
+        return ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
     if (!cJSON_IsObject(j) || !cJSON_IsString(dtype) || !shape || cJSON_GetArraySize(offsets) != 2)
-        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": expected an object with dtype, shape and two data_offsets", s->path, name);
-    if (!whole(cJSON_GetArrayItem(offsets, 0), &begin) || !whole(cJSON_GetArrayItem(offsets, 1), &end) || begin > end)
-        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": data_offsets are no range", s->path, name);
+        return ts_fail(
+            err, TS_EMODEL,
+            "%s: tensor \"%s\": expected an object with dtype, shape and two data_offsets", s->path,
+            name);
+    if (!whole(cJSON_GetArrayItem(offsets, 0), &begin) ||
+        !whole(cJSON_GetArrayItem(offsets, 1), &end) || begin > end)
+        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": data_offsets are no range", s->path,
+                       name);
     if (end > size)
-        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" ends at byte %llu of the data, but the file holds %llu: it is cut off or damaged", s->path, name,
-                       (unsigned long long)end, (unsigned long long)size);
+        return ts_fail(err, TS_EMODEL,
+                       "%s: tensor \"%s\" ends at byte %llu of the data, but the file holds %llu: "
+                       "it is cut off or damaged",
+                       s->path, name, (unsigned long long)end, (unsigned long long)size);
     if (!read_shape(shape, &nd, e->t.dim, &count))
-        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": the shape is no list of sizes that fit in 63 bits together", s->path, name);
+        return ts_fail(
+            err, TS_EMODEL,
+            "%s: tensor \"%s\": the shape is no list of sizes that fit in 63 bits together",
+            s->path, name);
     e->t.data = (const char *)s->map + data + begin;
     e->bytes = end - begin;
     e->t.nd = nd;
     bool known = find_type(dtype->valuestring, &e->t.type);
     uint64_t bytes;
-    if (known && (__builtin_mul_overflow(count, ts_dtype_size(e->t.type), &bytes) || bytes != e->bytes)) {
+    if (known &&
+        (__builtin_mul_overflow(count, ts_dtype_size(e->t.type), &bytes) || bytes != e->bytes)) {
         char text[96];
-        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s %s does not take %llu bytes", s->path, name, dtype->valuestring,
-                       ts_shape_text(nd < 5 ? nd : 5, e->t.dim, text), (unsigned long long)e->bytes);
+        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s %s does not take %llu bytes", s->path,
+                       name, dtype->valuestring, ts_shape_text(nd < 5 ? nd : 5, e->t.dim, text),
+                       (unsigned long long)e->bytes);
     }
     int made = 0;
-    if (!known) made = asprintf(&e->odd, "type %.20s", dtype->valuestring);
-    else if (nd > 5) made = asprintf(&e->odd, "%d dimensions", nd);
-    if (made < 0) return e->odd = NULL, ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
+    if (!known)
+        made = asprintf(&e->odd, "type %.20s", dtype->valuestring);
+    else if (nd > 5)
+        made = asprintf(&e->odd, "%d dimensions", nd);
+    if (made < 0)
+        return e->odd = NULL, ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
     if (e->odd) e->t.nd = 0, e->t.type = TS_U8;
     return TS_OK;
 }
@@ -143,7 +168,8 @@ static ts_status read_meta(ts_err *err, ts_safetensors *s, const cJSON *meta)
     int n = cJSON_GetArraySize(meta);
     if (n == 0) return TS_OK;
     if (!(s->meta = calloc((size_t)n, sizeof *s->meta))) goto memory;
-    cJSON_ArrayForEach(j, meta) {
+    cJSON_ArrayForEach(j, meta)
+    {
         if (!cJSON_IsString(j) || !j->string) continue;
         ts_meta *m = s->meta + s->metas++;
         if (!(m->key = strdup(j->string)) || !(m->value = strdup(j->valuestring))) goto memory;
@@ -165,14 +191,18 @@ static int by_place(const void *a, const void *b)
     return p < q ? -1 : p > q ? 1 : x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-/* Names are unique, and the tensors fill the data from the first byte to the last, as the reference implementation demands: a hole or a rest is a file that something went wrong with. */
+/* Names are unique, and the tensors fill the data from the first byte to the last, as the reference
+ * implementation demands: a hole or a rest is a file that something went wrong with. */
 static ts_status check_names_and_places(ts_err *err, ts_safetensors *s, size_t data)
 {
     ts_status st = TS_OK;
-    const char *start = (const char *)s->map + data, *all = (const char *)s->map + s->size, *at = start;
+    const char *start = (const char *)s->map + data, *all = (const char *)s->map + s->size,
+               *at = start;
     qsort(s->entry, (size_t)s->entries, sizeof *s->entry, by_name);
     for (int i = 1; i < s->entries; i++)
-        if (!strcmp(s->entry[i - 1].name, s->entry[i].name)) return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" appears twice", s->path, s->entry[i].name);
+        if (!strcmp(s->entry[i - 1].name, s->entry[i].name))
+            return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" appears twice", s->path,
+                           s->entry[i].name);
     const ts_entry **place = malloc((size_t)s->entries * sizeof *place + 1);
     if (!place) return ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
     for (int i = 0; i < s->entries; i++) place[i] = s->entry + i;
@@ -181,12 +211,21 @@ static ts_status check_names_and_places(ts_err *err, ts_safetensors *s, size_t d
     for (int i = 0; i < s->entries && st == TS_OK; i++) {
         if (place[i]->bytes == 0) continue;
         const char *p = place[i]->t.data;
-        if (p < at) st = ts_fail(err, TS_EMODEL, "%s: tensors \"%s\" and \"%s\" overlap", s->path, last->name, place[i]->name);
-        else if (p > at) st = ts_fail(err, TS_EMODEL, "%s: bytes %td to %td of the data, before tensor \"%s\", belong to no tensor: it is damaged", s->path, at - start, p - start, place[i]->name);
+        if (p < at)
+            st = ts_fail(err, TS_EMODEL, "%s: tensors \"%s\" and \"%s\" overlap", s->path,
+                         last->name, place[i]->name);
+        else if (p > at)
+            st = ts_fail(err, TS_EMODEL,
+                         "%s: bytes %td to %td of the data, before tensor \"%s\", belong to no "
+                         "tensor: it is damaged",
+                         s->path, at - start, p - start, place[i]->name);
         at = p + place[i]->bytes, last = place[i];
     }
     free(place);
-    if (!st && at != all) st = ts_fail(err, TS_EMODEL, "%s: %td bytes follow the last tensor: it is damaged, or two files in one", s->path, all - at);
+    if (!st && at != all)
+        st = ts_fail(err, TS_EMODEL,
+                     "%s: %td bytes follow the last tensor: it is damaged, or two files in one",
+                     s->path, all - at);
     return st;
 }
 
@@ -196,12 +235,17 @@ static ts_status parse_header(ts_err *err, const ts_safetensors *s, uint64_t n, 
     ts_status st = TS_OK;
     const char *end = NULL;
     char *text = malloc(n + 1);
-    if (!text) return ts_fail(err, TS_EMEMORY, "%s: out of memory for a header of %llu bytes", s->path, (unsigned long long)n);
+    if (!text)
+        return ts_fail(err, TS_EMEMORY, "%s: out of memory for a header of %llu bytes", s->path,
+                       (unsigned long long)n);
     memcpy(text, (const char *)s->map + 8, n);
     text[n] = 0;
     *header = text[0] == '{' ? cJSON_ParseWithLengthOpts(text, n + 1, &end, 1) : NULL;
     if (!cJSON_IsObject(*header))
-        st = ts_fail(err, TS_EMODEL, "%s: the header is not JSON (at byte %td of it): no safetensors file, or damaged", s->path, end ? end - text : 0);
+        st = ts_fail(
+            err, TS_EMODEL,
+            "%s: the header is not JSON (at byte %td of it): no safetensors file, or damaged",
+            s->path, end ? end - text : 0);
     free(text);
     return st;
 }
@@ -214,15 +258,22 @@ static ts_status read_header(ts_err *err, ts_safetensors *s)
     uint64_t n = 0;
     for (int i = 0; i < 8; i++) n |= (uint64_t)b[i] << 8 * i;
     if (s->size >= 20 && !memcmp(b, "version https://git-", 20))
-        return ts_fail(err, TS_EMODEL, "%s is a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`", s->path);
+        return ts_fail(
+            err, TS_EMODEL,
+            "%s is a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`",
+            s->path);
     if (n < 2 || n > MAX_HEADER || n > s->size - 8)
-        return ts_fail(err, TS_EMODEL, "%s: claims a header of %llu bytes in a file of %zu: no safetensors file, or cut off", s->path, (unsigned long long)n, s->size);
+        return ts_fail(
+            err, TS_EMODEL,
+            "%s: claims a header of %llu bytes in a file of %zu: no safetensors file, or cut off",
+            s->path, (unsigned long long)n, s->size);
     TRY(parse_header(err, s, n, &header));
     if (!(s->entry = calloc((size_t)cJSON_GetArraySize(header) + 1, sizeof *s->entry))) {
         st = ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
         goto done;
     }
-    cJSON_ArrayForEach(j, header) {
+    cJSON_ArrayForEach(j, header)
+    {
         if (j->string && !strcmp(j->string, "__metadata__")) {
             if (!s->meta) TRY(read_meta(err, s, j));
             continue;
@@ -242,14 +293,19 @@ ts_status ts_safetensors_open(ts_err *err, const char *path, ts_safetensors *out
     int fd = -1;
     memset(out, 0, sizeof *out);
     if (!(out->path = strdup(path))) return ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fstat(fd, &info)) st = ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(info.st_mode)) st = ts_fail(err, TS_EMODEL, "%s is not a file", path);
-    else if (info.st_size < 8) st = ts_fail(err, TS_EMODEL, "%s: a file of %lld bytes is no safetensors file", path, (long long)info.st_size);
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fstat(fd, &info))
+        st = ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(info.st_mode))
+        st = ts_fail(err, TS_EMODEL, "%s is not a file", path);
+    else if (info.st_size < 8)
+        st = ts_fail(err, TS_EMODEL, "%s: a file of %lld bytes is no safetensors file", path,
+                     (long long)info.st_size);
     if (st != TS_OK) goto done;
     out->size = (size_t)info.st_size;
     void *map = mmap(NULL, out->size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED) {
-        st = ts_fail(err, TS_EMODEL, "%s: can not map %zu bytes: %s", path, out->size, strerror(errno));
+        st = ts_fail(err, TS_EMODEL, "%s: can not map %zu bytes: %s", path, out->size,
+                     strerror(errno));
         goto done;
     }
     out->map = map;

@@ -1,7 +1,10 @@
-/* Where a layer's weights are: found by name in the mapped files, packed for the device group by group.
+/* Where a layer's weights are: found by name in the mapped files, packed for the device group by
+ * group.
  *
- * A group stays resident when its packed bytes still fit in the budget, in order of group; the others share one slot, and whoever enters evicts whoever was there.
- * group[0] holds matrices that several groups found and always stays; the callers' group g is group[g + 1]. Opening files is the business of checkpoint.c. */
+ * A group stays resident when its packed bytes still fit in the budget, in order of group; the
+ * others share one slot, and whoever enters evicts whoever was there. group[0] holds matrices that
+ * several groups found and always stays; the callers' group g is group[g + 1]. Opening files is the
+ * business of checkpoint.c. */
 #include "weights/weights.h"
 
 #include "weights/checkpoint.h"
@@ -14,11 +17,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ALIGN = 256, NOWHERE = 256 }; /* NOWHERE: the address of vectors that are not read yet; dereferencing it faults */
+/* NOWHERE: the address of vectors that are not read yet; dereferencing it faults */
+enum { ALIGN = 256, NOWHERE = 256 };
 
-typedef struct { ts_dtype type; int layout; size_t bytes; } form;
 typedef struct {
-    ts_weight w;   /* what models hold */
+    ts_dtype type;
+    int layout;
+    size_t bytes;
+} form;
+typedef struct {
+    ts_weight w; /* what models hold */
     ts_role role;
     int group;     /* index into group[] */
     bool found;    /* by find: then role and group hold */
@@ -32,14 +40,14 @@ typedef struct {
     int *item;
     int n, room;
     size_t bytes;
-    ts_ptr home;   /* own memory, when it stays */
+    ts_ptr home; /* own memory, when it stays */
     bool stays, packed;
 } group;
 
 struct ts_weights {
     ts_ctx *ctx;
     ts_checkpoint files;
-    item *item;    /* one a name of files */
+    item *item; /* one a name of files */
     group *group;
     int groups;
     int *vector, vectors, loaded; /* items in order of finding; the first `loaded` are resident */
@@ -49,23 +57,17 @@ struct ts_weights {
     size_t all;          /* bytes of everything packed, once it is decided what stays */
     bool planned;
     ts_ptr slot;
-    int owner;     /* the group in the slot; -1: none */
+    int owner; /* the group in the slot; -1: none */
 };
 
-static size_t align(size_t n)
-{
-    return (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-}
+static size_t align(size_t n) { return (n + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
 
 static ts_status memory(ts_weights *ws)
 {
     return ts_fail(&ws->ctx->err, TS_EMEMORY, "%s: out of memory", ws->files.what);
 }
 
-static const ts_entry *entry_of(const ts_weights *ws, int i)
-{
-    return ws->files.name[i].e;
-}
+static const ts_entry *entry_of(const ts_weights *ws, int i) { return ws->files.name[i].e; }
 
 /* ---- open, close ---- */
 
@@ -152,15 +154,22 @@ static ts_status look_up(ts_weights *ws, const char *name, int nd, const long *d
     ts_err *err = &ws->ctx->err;
     char got[96], want[96];
     int i = *index = ts_checkpoint_find(&ws->files, name);
-    if (i < 0) return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" %s is missing", ws->files.what, name, ts_shape_text(nd, dim, want));
+    if (i < 0)
+        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" %s is missing", ws->files.what, name,
+                       ts_shape_text(nd, dim, want));
     const ts_entry *e = entry_of(ws, i);
     const char *path = ws->files.name[i].path;
-    if (e->odd) return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s is not supported", path, name, e->odd);
+    if (e->odd)
+        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s is not supported", path, name,
+                       e->odd);
     bool same = nd == e->t.nd;
     for (int d = 0; same && d < nd; d++) same = dim[d] == -1 || dim[d] == e->t.dim[d];
-    if (!same) return ts_fail(err, TS_ESHAPE, "%s: tensor \"%s\" is %s, expected %s", path, name, ts_shape_text(e->t.nd, e->t.dim, got), ts_shape_text(nd, dim, want));
+    if (!same)
+        return ts_fail(err, TS_ESHAPE, "%s: tensor \"%s\" is %s, expected %s", path, name,
+                       ts_shape_text(e->t.nd, e->t.dim, got), ts_shape_text(nd, dim, want));
     if (e->t.type != TS_F32 && e->t.type != TS_BF16 && e->t.type != TS_F16)
-        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" is %s, expected F32, BF16 or F16", path, name, ts_dtype_name(e->t.type));
+        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" is %s, expected F32, BF16 or F16", path,
+                       name, ts_dtype_name(e->t.type));
     return TS_OK;
 }
 
@@ -182,7 +191,8 @@ static bool reserve(ts_weights *ws, int g)
     return true;
 }
 
-/* A matrix joins a group; one that another group has found already moves to those that always stay. */
+/* A matrix joins a group; one that another group has found already moves to those that always
+ * stay. */
 static ts_status enlist(ts_weights *ws, int index, int g)
 {
     item *t = ws->item + index;
@@ -201,7 +211,8 @@ static ts_status enlist(ts_weights *ws, int index, int g)
     return TS_OK;
 }
 
-ts_status ts_weights_find(ts_weights *ws, int g, ts_role role, const char *name, int nd, const long *dim, ts_weight **out)
+ts_status ts_weights_find(ts_weights *ws, int g, ts_role role, const char *name, int nd,
+                          const long *dim, ts_weight **out)
 {
     int i;
     assert(g >= 0);
@@ -214,7 +225,8 @@ ts_status ts_weights_find(ts_weights *ws, int g, ts_role role, const char *name,
     if (role == TS_ROLE_MATRIX && (st = enlist(ws, i, g + 1)) != TS_OK) return st;
     if (!t->found) {
         bool vector = role == TS_ROLE_VECTOR;
-        t->w.t = ts_tensor_of((ts_ptr){vector ? NOWHERE : 0}, vector ? TS_F32 : stored->type, stored->nd, stored->dim);
+        t->w.t = ts_tensor_of((ts_ptr){vector ? NOWHERE : 0}, vector ? TS_F32 : stored->type,
+                              stored->nd, stored->dim);
         t->role = role;
         t->found = true;
         if (vector) ws->vector[ws->vectors++] = i;
@@ -232,9 +244,14 @@ void ts_weights_warn_unused(ts_weights *ws)
         if (n < 3) name[n] = entry_of(ws, i)->name;
         n++;
     }
-    if (n == 1) ts_warn(ws->ctx, "%s: tensor \"%s\" is not used", ws->files.what, name[0]);
-    else if (n == 2) ts_warn(ws->ctx, "%s: tensors \"%s\" and \"%s\" are not used", ws->files.what, name[0], name[1]);
-    else if (n) ts_warn(ws->ctx, "%s: %d tensors are not used: \"%s\", \"%s\", \"%s\"%s", ws->files.what, n, name[0], name[1], name[2], n > 3 ? ", ..." : "");
+    if (n == 1)
+        ts_warn(ws->ctx, "%s: tensor \"%s\" is not used", ws->files.what, name[0]);
+    else if (n == 2)
+        ts_warn(ws->ctx, "%s: tensors \"%s\" and \"%s\" are not used", ws->files.what, name[0],
+                name[1]);
+    else if (n)
+        ts_warn(ws->ctx, "%s: %d tensors are not used: \"%s\", \"%s\", \"%s\"%s", ws->files.what, n,
+                name[0], name[1], name[2], n > 3 ? ", ..." : "");
 }
 
 /* ---- residency ---- */
@@ -250,7 +267,8 @@ static bool can_stay_mapped(const ts_weights *ws, int i)
     const ts_entry *e = entry_of(ws, i);
     const ts_weight *w = &ws->item[i].w;
     ts_device *dev = ws->ctx->dev;
-    bool as_stored = w->want_layout == 0 && w->want_type == e->t.type && (uintptr_t)e->t.data % ts_dtype_size(e->t.type) == 0;
+    bool as_stored = w->want_layout == 0 && w->want_type == e->t.type &&
+                     (uintptr_t)e->t.data % ts_dtype_size(e->t.type) == 0;
     return as_stored && e->bytes && dev->ops->adopt(dev, e->t.data, e->bytes).at != 0;
 }
 
@@ -285,7 +303,8 @@ static bool changed(const ts_weights *ws, const group *g)
     for (int i = 0; i < g->n; i++) {
         const item *t = ws->item + g->item[i];
         form now = wanted(&t->w);
-        if (now.type != t->plan.type || now.layout != t->plan.layout || now.bytes != t->plan.bytes) return true;
+        if (now.type != t->plan.type || now.layout != t->plan.layout || now.bytes != t->plan.bytes)
+            return true;
     }
     return false;
 }
@@ -315,11 +334,14 @@ static ts_status decide(ts_weights *ws)
     for (int i = 0; i < ws->groups; i++) {
         group *g = ws->group + i;
         g->stays = i == 0 || taken + g->bytes <= ws->budget || g->bytes == 0;
-        if (g->stays) taken += g->bytes;
-        else if (g->bytes > slot) slot = g->bytes;
+        if (g->stays)
+            taken += g->bytes;
+        else if (g->bytes > slot)
+            slot = g->bytes;
     }
     for (int i = 0; i < ws->groups; i++)
-        if (ws->group[i].stays && ws->group[i].bytes) TRY(dev->ops->alloc(dev, ws->group[i].bytes, &ws->group[i].home));
+        if (ws->group[i].stays && ws->group[i].bytes)
+            TRY(dev->ops->alloc(dev, ws->group[i].bytes, &ws->group[i].home));
     if (slot) TRY(dev->ops->alloc(dev, slot, &ws->slot));
     ws->planned = true;
 done:
@@ -330,10 +352,14 @@ done:
 /* The pages that lie wholly inside a tensor's bytes (drop), or all that it touches (want). */
 static void advise(const ts_entry *e, bool drop)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)e->t.data, end = begin + e->bytes;
-    if (drop) begin = (begin + page - 1) & -page, end &= -page;
-    else begin &= -page;
-    if (begin < end) madvise((void *)begin, end - begin, drop ? MADV_DONTNEED : MADV_WILLNEED); /* advice: nothing depends on its success */
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)e->t.data,
+              end = begin + e->bytes;
+    if (drop)
+        begin = (begin + page - 1) & -page, end &= -page;
+    else
+        begin &= -page;
+    /* advice: nothing depends on its success */
+    if (begin < end) madvise((void *)begin, end - begin, drop ? MADV_DONTNEED : MADV_WILLNEED);
 }
 
 static ts_status place(ts_weights *ws, int i, ts_ptr at)
@@ -414,7 +440,8 @@ done:
     return st;
 }
 
-/* Asks the kernel to read what will be packed next: the first group after this one, going round, that is not resident. */
+/* Asks the kernel to read what will be packed next: the first group after this one, going round,
+ * that is not resident. */
 static void prefetch(ts_weights *ws, int index)
 {
     for (int k = 1; k < ws->groups; k++) {
@@ -433,7 +460,8 @@ ts_status ts_weights_enter(ts_weights *ws, int g)
     TRY(ts_stopped(ws->ctx));
     if (ws->ctx->dev->counting) return TS_OK;
     g++;
-    if (!ws->planned || changed(ws, ws->group) || (g < ws->groups && changed(ws, ws->group + g))) TRY(decide(ws));
+    if (!ws->planned || changed(ws, ws->group) || (g < ws->groups && changed(ws, ws->group + g)))
+        TRY(decide(ws));
     TRY(load_vectors(ws));
     TRY(make_resident(ws, 0));
     if (g >= ws->groups) return TS_OK;
@@ -447,7 +475,8 @@ done:
 void ts_weights_budget(ts_weights *ws, size_t bytes)
 {
     if (bytes > ws->most) bytes = ws->most;
-    if (bytes != ws->budget && (ws->all > bytes || ws->all > ws->budget)) ws->planned = false; /* what fits entirely stays as it is */
+    /* what fits entirely stays as it is */
+    if (bytes != ws->budget && (ws->all > bytes || ws->all > ws->budget)) ws->planned = false;
     ws->budget = bytes;
 }
 
@@ -473,7 +502,8 @@ size_t ts_weights_packed(const ts_weights *ws, size_t *largest_group)
 
 /* ---- tables, statistics, layers ---- */
 
-ts_status ts_weights_rows(ts_weights *ws, const char *name, const int32_t *ids, int n, long vocab, long dim, float *out)
+ts_status ts_weights_rows(ts_weights *ws, const char *name, const int32_t *ids, int n, long vocab,
+                          long dim, float *out)
 {
     int i;
     ts_status st = look_up(ws, name, 2, (long[]){vocab, dim}, &i);
@@ -483,8 +513,11 @@ ts_status ts_weights_rows(ts_weights *ws, const char *name, const int32_t *ids, 
     ws->item[i].read = true;
     for (int k = 0; k < n; k++) {
         if (ids[k] < 0 || ids[k] >= e->t.dim[0])
-            return ts_fail(&ws->ctx->err, TS_ESHAPE, "%s: id %d is outside of tensor \"%s\", which has %ld rows", ws->files.name[i].path, ids[k], name, e->t.dim[0]);
-        ts_widen(e->t.type, (const char *)e->t.data + (size_t)ids[k] * row * size, row, out + (size_t)k * row);
+            return ts_fail(&ws->ctx->err, TS_ESHAPE,
+                           "%s: id %d is outside of tensor \"%s\", which has %ld rows",
+                           ws->files.name[i].path, ids[k], name, e->t.dim[0]);
+        ts_widen(e->t.type, (const char *)e->t.data + (size_t)ids[k] * row * size, row,
+                 out + (size_t)k * row);
     }
     return TS_OK;
 }
@@ -504,7 +537,8 @@ void ts_weights_stats(const ts_weights *ws, ts_weights_stat *s)
 }
 
 /* PREFIX.weight as a matrix and, when asked for, PREFIX.bias as a vector of its first dimension. */
-static ts_status find_layer(ts_weights *ws, int g, ts_layer *out, int nd, const long *dim, bool bias, const char *prefix, va_list ap)
+static ts_status find_layer(ts_weights *ws, int g, ts_layer *out, int nd, const long *dim,
+                            bool bias, const char *prefix, va_list ap)
 {
     ts_status st;
     char *name = NULL;
@@ -524,7 +558,8 @@ done:
     return st;
 }
 
-ts_status ts_find_linear(ts_weights *ws, int g, ts_layer *out, long rows, long columns, bool bias, const char *prefix, ...)
+ts_status ts_find_linear(ts_weights *ws, int g, ts_layer *out, long rows, long columns, bool bias,
+                         const char *prefix, ...)
 {
     va_list ap;
     va_start(ap, prefix);
@@ -533,7 +568,8 @@ ts_status ts_find_linear(ts_weights *ws, int g, ts_layer *out, long rows, long c
     return st;
 }
 
-ts_status ts_find_conv(ts_weights *ws, int g, ts_layer *out, int nd, const long *dim, const char *prefix, ...)
+ts_status ts_find_conv(ts_weights *ws, int g, ts_layer *out, int nd, const long *dim,
+                       const char *prefix, ...)
 {
     va_list ap;
     va_start(ap, prefix);
@@ -542,7 +578,8 @@ ts_status ts_find_conv(ts_weights *ws, int g, ts_layer *out, int nd, const long 
     return st;
 }
 
-ts_status ts_find_vector(ts_weights *ws, int g, ts_weight **out, int nd, const long *dim, const char *name, ...)
+ts_status ts_find_vector(ts_weights *ws, int g, ts_weight **out, int nd, const long *dim,
+                         const char *name, ...)
 {
     va_list ap;
     char *full = NULL;

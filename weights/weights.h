@@ -1,44 +1,74 @@
-/* Bytes on disk -> named, shape-checked tensors. A set of safetensors files (sharded or not) is mapped; matrices and kernels are packed for the device a group at a
- * time, small vectors are resident f32. Models hold pointers to weights that stay put and never ask where the bytes are.
+/* Bytes on disk -> named, shape-checked tensors. A set of safetensors files (sharded or not) is
+ * mapped; matrices and kernels are packed for the device a group at a time, small vectors are
+ * resident f32. Models hold pointers to weights that stay put and never ask where the bytes are.
  *
- * Life: open -> find (bind) -> [counting run] -> enter(group) before each use -> close. The counting run lets the operations choose layouts; the first real enter then decides,
- * by `budget`, which groups stay resident once packed; the others take turns in one slot. Until the first real enter nothing but headers has been read, so a set
- * whose turn has not come costs no memory. A later counting run may want other layouts or use other tensors: the next enter then decides anew. */
+ * Life: open -> find (bind) -> [counting run] -> enter(group) before each use -> close. The
+ * counting run lets the operations choose layouts; the first real enter then decides, by `budget`,
+ * which groups stay resident once packed; the others take turns in one slot. Until the first real
+ * enter nothing but headers has been read, so a set whose turn has not come costs no memory. A
+ * later counting run may want other layouts or use other tensors: the next enter then decides
+ * anew. */
 #ifndef TS_WEIGHTS_H
 #define TS_WEIGHTS_H
 #include "backend/backend.h"
 
 typedef struct ts_weights ts_weights;
-typedef enum { TS_ROLE_MATRIX, TS_ROLE_VECTOR } ts_role; /* matrix: weights of linear and conv; vector: everything small, resident in f32 from the first real enter (of any group) on */
+/* matrix: weights of linear and conv; vector: everything small, resident in f32 from the first real
+ * enter (of any group) on */
+typedef enum { TS_ROLE_MATRIX, TS_ROLE_VECTOR } ts_role;
 
-/* Opens DIR/STEM.safetensors, DIR/STEM.safetensors.index.json with its shards, or a variant (DIR/STEM.fp16.safetensors). Checks headers, offsets,
- * shapes and overlaps. TS_EMODEL names file and tensor. The context and its device outlive the set. */
+/* Opens DIR/STEM.safetensors, DIR/STEM.safetensors.index.json with its shards, or a variant
+ * (DIR/STEM.fp16.safetensors). Checks headers, offsets, shapes and overlaps. TS_EMODEL names file
+ * and tensor. The context and its device outlive the set. */
 ts_status ts_weights_open(ts_ctx *, const char *dir, const char *stem, ts_weights **);
 void ts_weights_close(ts_weights *); /* NULL is legal */
 bool ts_weights_has(const ts_weights *, const char *name);
-/* Finds a tensor (F32, BF16 or F16) and refuses any other shape (an expected dimension of -1 takes what is there). Groups count from 0; the pointer lives as long as the set. Finding
- * a name twice returns the same weight; a matrix of several groups is always resident.
- * Until the first real enter: VECTOR t is f32 [dim...] at an address that is no memory (so that counting sees a tensor); MATRIX t.p is 0, t.type the stored type. Keep the ts_weight *, not its t. */
-ts_status ts_weights_find(ts_weights *, int group, ts_role, const char *name, int nd, const long *dim, ts_weight **);
-void ts_weights_warn_unused(ts_weights *); /* after bind: one warning that counts and names tensors nobody found */
-/* stop? then make the group's matrices resident: packed as the counting run wanted them (stored type and row-major: used in the mapping where the device can), mapped pages given back,
- * the next group prefetched; matrices that no operation has used are left alone. Nothing on a counting device. TS_EMEMORY; after the first call with given wants nothing is allocated. */
+/* Finds a tensor (F32, BF16 or F16) and refuses any other shape (an expected dimension of -1 takes
+ * what is there). Groups count from 0; the pointer lives as long as the set. Finding a name twice
+ * returns the same weight; a matrix of several groups is always resident.
+ * Until the first real enter: VECTOR t is f32 [dim...] at an address that is no memory (so that
+ * counting sees a tensor); MATRIX t.p is 0, t.type the stored type. Keep the ts_weight *, not its
+ * t. */
+ts_status ts_weights_find(ts_weights *, int group, ts_role, const char *name, int nd,
+                          const long *dim, ts_weight **);
+/* after bind: one warning that counts and names tensors nobody found */
+void ts_weights_warn_unused(ts_weights *);
+/* stop? then make the group's matrices resident: packed as the counting run wanted them (stored
+ * type and row-major: used in the mapping where the device can), mapped pages given back, the next
+ * group prefetched; matrices that no operation has used are left alone. Nothing on a counting
+ * device. TS_EMEMORY; after the first call with given wants nothing is allocated. */
 ts_status ts_weights_enter(ts_weights *, int group);
-/* Bytes that the set may hold on the device at once: resident groups, the slot and the vectors. What fits stays; the slot and the vectors are taken in any case. Never more than the default:
- * 1.25 times the size of the files and at least 256 MiB, so that weights which are widened do not double memory. */
+/* Bytes that the set may hold on the device at once: resident groups, the slot and the vectors.
+ * What fits stays; the slot and the vectors are taken in any case. Never more than the default:
+ * 1.25 times the size of the files and at least 256 MiB, so that weights which are widened do not
+ * double memory. */
 void ts_weights_budget(ts_weights *, size_t bytes);
-void ts_weights_leave(ts_weights *); /* gives back the memory of all matrices and the pages of those used in the mapping; the wants are kept and the next enter packs again */
-/* After the counting run: bytes of everything when resident (vectors too), and of the largest group. */
+/* gives back the memory of all matrices and the pages of those used in the mapping; the wants are
+ * kept and the next enter packs again */
+void ts_weights_leave(ts_weights *);
+/* After the counting run: bytes of everything when resident (vectors too), and of the largest
+ * group. */
 size_t ts_weights_packed(const ts_weights *, size_t *largest_group);
-/* Rows of a 2-D table (embeddings) as f32, read from the mapping: out [n, dim]. TS_ESHAPE: another shape than [vocab, dim] (-1: any), or an id outside of it. */
-ts_status ts_weights_rows(ts_weights *, const char *name, const int32_t *ids, int n, long vocab, long dim, float *out);
+/* Rows of a 2-D table (embeddings) as f32, read from the mapping: out [n, dim]. TS_ESHAPE: another
+ * shape than [vocab, dim] (-1: any), or an id outside of it. */
+ts_status ts_weights_rows(ts_weights *, const char *name, const int32_t *ids, int n, long vocab,
+                          long dim, float *out);
 /* What is in the files, for `info`. */
-typedef struct { long tensors, parameters; size_t bytes, bytes_by_type[TS_DTYPES]; int files; } ts_weights_stat;
+typedef struct {
+    long tensors, parameters;
+    size_t bytes, bytes_by_type[TS_DTYPES];
+    int files;
+} ts_weights_stat;
 void ts_weights_stats(const ts_weights *, ts_weights_stat *);
 
 /* A linear layer's or convolution's two tensors, PREFIX.weight and PREFIX.bias. */
-typedef struct { ts_weight *w, *b; } ts_layer;
-ts_status ts_find_linear(ts_weights *, int group, ts_layer *, long out, long in, bool bias, const char *prefix, ...) __attribute__((format(printf, 7, 8)));
-ts_status ts_find_conv(ts_weights *, int group, ts_layer *, int nd, const long *dim, const char *prefix, ...) __attribute__((format(printf, 6, 7)));
-ts_status ts_find_vector(ts_weights *, int group, ts_weight **, int nd, const long *dim, const char *name, ...) __attribute__((format(printf, 6, 7)));
+typedef struct {
+    ts_weight *w, *b;
+} ts_layer;
+ts_status ts_find_linear(ts_weights *, int group, ts_layer *, long out, long in, bool bias,
+                         const char *prefix, ...) __attribute__((format(printf, 7, 8)));
+ts_status ts_find_conv(ts_weights *, int group, ts_layer *, int nd, const long *dim,
+                       const char *prefix, ...) __attribute__((format(printf, 6, 7)));
+ts_status ts_find_vector(ts_weights *, int group, ts_weight **, int nd, const long *dim,
+                         const char *name, ...) __attribute__((format(printf, 6, 7)));
 #endif

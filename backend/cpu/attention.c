@@ -1,8 +1,11 @@
 /* Attention on the CPU: checks, lists, packing, and the order of work for the kernel of the level.
  *
- * A seat is where one head after another is packed and worked on by the threads that sit there: all its query blocks use its packed keys and values while the caches of these threads still have
- * them, and cores that share no cache do not wait for each other's lines. There are as many seats as the caches have room for heads, at most one a thread. Work items (head, query block) go out
- * longest list first; with each goes a part of the packing of the seat's next head, from memory that was fetched while the item was computed. All begin at head 0, whose packing nothing hides;
+ * A seat is where one head after another is packed and worked on by the threads that sit there: all
+ * its query blocks use its packed keys and values while the caches of these threads still have
+ * them, and cores that share no cache do not wait for each other's lines. There are as many seats
+ * as the caches have room for heads, at most one a thread. Work items (head, query block) go out
+ * longest list first; with each goes a part of the packing of the seat's next head, from memory
+ * that was fetched while the item was computed. All begin at head 0, whose packing nothing hides;
  * who has nothing left to do at a seat helps where most is left. */
 #include "backend/cpu/attention.h"
 
@@ -11,24 +14,37 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-/* EACH: rows that are fetched a tile, unless they are many: late enough that they are still there when somebody comes. Packed heads in work take 1 / CACHED of the cache. */
+/* EACH: rows that are fetched a tile, unless they are many: late enough that they are still there
+ * when somebody comes. Packed heads in work take 1 / CACHED of the cache. */
 enum { ROW = 64, EACH = 10, CACHED = 4 };
-static const size_t PACKED = (size_t)512 << 20; /* bytes of all packed heads at most, unless one is more */
+/* bytes of all packed heads at most, unless one is more */
+static const size_t PACKED = (size_t)512 << 20;
 
-static ts_status misfit(ts_device *d, const char *what) { return ts_fail(d->err, TS_ESHAPE, "attention: %s", what); }
+static ts_status misfit(ts_device *d, const char *what)
+{
+    return ts_fail(d->err, TS_ESHAPE, "attention: %s", what);
+}
 
 /* Plans, lse and sums. */
 static ts_status fit_results(ts_device *d, const ts_attention *a)
 {
-    long B = a->q.dim[0], Nq = a->q.dim[1], A = a->q.dim[2], Nk = a->k.dim[1], nqb = (Nq + ROW - 1) / ROW, nkb = (Nk + ROW - 1) / ROW;
+    long B = a->q.dim[0], Nq = a->q.dim[1], A = a->q.dim[2], Nk = a->k.dim[1],
+         nqb = (Nq + ROW - 1) / ROW, nkb = (Nk + ROW - 1) / ROW;
     const long *l = a->lse.dim, *s = a->sums.dim;
-    if (a->plan && (Nq != Nk || ts_there(a->bias))) return misfit(d, "a plan needs as many keys as queries, and no bias");
+    if (a->plan && (Nq != Nk || ts_there(a->bias)))
+        return misfit(d, "a plan needs as many keys as queries, and no bias");
     for (long b = 0; a->plan && b < B; b++) {
         const ts_plan *p = a->plan[b];
-        if (p && (p->nb != nkb || (p->A != 1 && p->A != A))) return ts_fail(d->err, TS_ESHAPE, "attention: a plan of %d heads and %d blocks, expected %ld and %ld", p->A, p->nb, A, nkb);
+        if (p && (p->nb != nkb || (p->A != 1 && p->A != A)))
+            return ts_fail(d->err, TS_ESHAPE,
+                           "attention: a plan of %d heads and %d blocks, expected %ld and %ld",
+                           p->A, p->nb, A, nkb);
     }
-    if (ts_there(a->lse) && (a->lse.type != TS_F32 || a->lse.nd != 3 || l[0] != B || l[1] != A || l[2] != Nq || a->lse.ld != Nq)) return misfit(d, "lse is packed f32 [B, A, Nq]");
-    if (ts_there(a->sums) && (a->sums.type != TS_F32 || a->sums.nd != 4 || s[0] != B || s[1] != A || s[2] != nqb || s[3] != nkb || a->sums.ld != nkb))
+    if (ts_there(a->lse) && (a->lse.type != TS_F32 || a->lse.nd != 3 || l[0] != B || l[1] != A ||
+                             l[2] != Nq || a->lse.ld != Nq))
+        return misfit(d, "lse is packed f32 [B, A, Nq]");
+    if (ts_there(a->sums) && (a->sums.type != TS_F32 || a->sums.nd != 4 || s[0] != B || s[1] != A ||
+                              s[2] != nqb || s[3] != nkb || a->sums.ld != nkb))
         return misfit(d, "sums is packed f32 [B, A, blocks of queries, blocks of keys]");
     return TS_OK;
 }
@@ -36,24 +52,43 @@ static ts_status fit_results(ts_device *d, const ts_attention *a)
 static ts_status fit(ts_device *d, const ts_attention *a)
 {
     const long *q = a->q.dim, *k = a->k.dim;
-    if (a->q.nd != 4 || a->k.nd != 4 || a->v.nd != 4 || a->out.nd != 4) return misfit(d, "q, k, v and out are [B, N, A, D]");
+    if (a->q.nd != 4 || a->k.nd != 4 || a->v.nd != 4 || a->out.nd != 4)
+        return misfit(d, "q, k, v and out are [B, N, A, D]");
     if (a->q.type != TS_F32 && a->q.type != TS_BF16) return misfit(d, "q is f32 or bf16");
-    if (a->k.type != a->q.type || a->v.type != a->q.type || a->out.type != a->q.type) return misfit(d, "q, k, v and out are of one type");
+    if (a->k.type != a->q.type || a->v.type != a->q.type || a->out.type != a->q.type)
+        return misfit(d, "q, k, v and out are of one type");
     for (int i = 0; i < 4; i++)
-        if (q[i] < 1 || k[i] < 1) return ts_fail(d->err, TS_ESHAPE, "attention: q [%ld, %ld, %ld, %ld] and k [%ld, %ld, %ld, %ld], expected at least 1 of each", q[0], q[1], q[2], q[3], k[0], k[1], k[2], k[3]);
+        if (q[i] < 1 || k[i] < 1)
+            return ts_fail(d->err, TS_ESHAPE,
+                           "attention: q [%ld, %ld, %ld, %ld] and k [%ld, %ld, %ld, %ld], expected "
+                           "at least 1 of each",
+                           q[0], q[1], q[2], q[3], k[0], k[1], k[2], k[3]);
     for (int i = 0; i < 4; i++)
         if (a->v.dim[i] != k[i] || a->out.dim[i] != q[i] || (i != 1 && k[i] != q[i]))
-            return ts_fail(d->err, TS_ESHAPE, "attention: q [%ld, %ld, %ld, %ld] does not go with k [%ld, %ld, %ld, %ld]", q[0], q[1], q[2], q[3], k[0], k[1], k[2], k[3]);
+            return ts_fail(
+                d->err, TS_ESHAPE,
+                "attention: q [%ld, %ld, %ld, %ld] does not go with k [%ld, %ld, %ld, %ld]", q[0],
+                q[1], q[2], q[3], k[0], k[1], k[2], k[3]);
     if (ts_there(a->bias)) {
         const long *b = a->bias.dim;
-        if (a->bias.nd != 3 || a->bias.type != TS_F32 || (b[0] != 1 && b[0] != q[2]) || (b[1] != 1 && b[1] != q[1]) || b[2] != k[1]) return misfit(d, "bias is f32 [A or 1, Nq or 1, Nk]");
+        if (a->bias.nd != 3 || a->bias.type != TS_F32 || (b[0] != 1 && b[0] != q[2]) ||
+            (b[1] != 1 && b[1] != q[1]) || b[2] != k[1])
+            return misfit(d, "bias is f32 [A or 1, Nq or 1, Nk]");
     }
-    if (!(a->scale > 0)) return ts_fail(d->err, TS_ESHAPE, "attention: scale %g, expected more than 0", (double)a->scale);
+    if (!(a->scale > 0))
+        return ts_fail(d->err, TS_ESHAPE, "attention: scale %g, expected more than 0",
+                       (double)a->scale);
     const ts_tensor *strided[] = {&a->q, &a->k, &a->v, &a->out};
     for (int i = 0; i < 4; i++)
-        if (strided[i]->ld < q[2] * q[3]) return ts_fail(d->err, TS_ESHAPE, "attention: %ld elements from token to token, expected at least %ld x %ld", strided[i]->ld, q[2], q[3]);
+        if (strided[i]->ld < q[2] * q[3])
+            return ts_fail(
+                d->err, TS_ESHAPE,
+                "attention: %ld elements from token to token, expected at least %ld x %ld",
+                strided[i]->ld, q[2], q[3]);
     for (long b = 0; a->nk && b < q[0]; b++)
-        if (a->nk[b] < 0 || a->nk[b] > k[1]) return ts_fail(d->err, TS_ESHAPE, "attention: %d keys to read, there are %ld", a->nk[b], k[1]);
+        if (a->nk[b] < 0 || a->nk[b] > k[1])
+            return ts_fail(d->err, TS_ESHAPE, "attention: %d keys to read, there are %ld", a->nk[b],
+                           k[1]);
     return fit_results(d, a);
 }
 
@@ -67,23 +102,26 @@ static const ts_attn_kernel *choose(const ts_cpu *c, ts_dtype type)
 static long up(long n, long unit) { return (n + unit - 1) / unit * unit; }
 static size_t pad(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
-typedef struct { /* how far a head is */
+typedef struct {                   /* how far a head is */
     _Alignas(64) atomic_long laid; /* pieces of packing that somebody has taken */
     atomic_long packed;            /* and that are there */
     atomic_long taken, done;       /* items */
 } progress;
 typedef struct {
-    _Alignas(64) atomic_long head; /* the first with items to take, or whose last item has just been taken */
-    atomic_int threads;            /* that sit there */
+    /* the first with items to take, or whose last item has just been taken */
+    _Alignas(64) atomic_long head;
+    atomic_int threads; /* that sit there */
 } seat;
 typedef struct { /* where things are in the scratch buffer */
-    size_t keys, values, items, starts, buffer, heads, seats, one, all; /* buffer: a packed head and its queue; one: a worker's share */
-    long sitting, halves;                                               /* seats; buffers a seat */
+    /* buffer: a packed head and its queue; one: a worker's share */
+    size_t keys, values, items, starts, buffer, heads, seats, one, all;
+    long sitting, halves; /* seats; buffers a seat */
 } plan_of_memory;
 
 static ts_attn_job describe(const ts_attention *a, const ts_attn_kernel *k)
 {
-    ts_attn_job j = {.a = a, .Nq = a->q.dim[1], .Nk = a->k.dim[1], .A = a->q.dim[2], .D = a->q.dim[3]};
+    ts_attn_job j = {
+        .a = a, .Nq = a->q.dim[1], .Nk = a->k.dim[1], .A = a->q.dim[2], .D = a->q.dim[3]};
     j.Dk = up(j.D, k->ks), j.Dv = up(j.D, k->column);
     j.nqb = up(j.Nq, ROW) / ROW, j.nkb = up(j.Nk, ROW) / ROW;
     j.k_block = (size_t)(ROW * j.Dk), j.v_block = (size_t)(ROW * j.Dv);
@@ -92,7 +130,8 @@ static ts_attn_job describe(const ts_attention *a, const ts_attn_kernel *k)
 
 static long least(long a, long b) { return a < b ? a : b; }
 
-static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, const ts_cpu *c, bool values, bool sums)
+static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, const ts_cpu *c,
+                              bool values, bool sums)
 {
     plan_of_memory m = {0};
     long all = j->a->q.dim[0] * j->A;
@@ -101,25 +140,33 @@ static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, con
     m.items = pad((size_t)j->nqb * sizeof(int));
     m.starts = pad((size_t)(j->nkb + 1) * sizeof(int));
     m.buffer = m.keys + m.values + 2 * m.items + m.starts;
-    long fit = (long)((size_t)c->threads * c->cache / CACHED / (m.keys + m.values)), most = (long)(PACKED / (2 * m.buffer));
+    long fit = (long)((size_t)c->threads * c->cache / CACHED / (m.keys + m.values)),
+         most = (long)(PACKED / (2 * m.buffer));
     m.sitting = least(least(c->threads, all), least(fit, most));
     if (m.sitting < 1) m.sitting = 1;
-    m.halves = m.sitting < all && 2 * m.buffer <= PACKED ? 2 : 1; /* one: nothing is packed beside */
+    /* one: nothing is packed beside */
+    m.halves = m.sitting < all && 2 * m.buffer <= PACKED ? 2 : 1;
     m.heads = pad((size_t)all * sizeof(progress)), m.seats = pad((size_t)m.sitting * sizeof(seat));
-    m.one = pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float)) + pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) + pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
-            pad((size_t)j->nkb * sizeof(int)) + (sums ? 2 * pad((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
-    m.all = (size_t)(m.sitting * m.halves) * m.buffer + m.heads + m.seats + (size_t)c->threads * m.one;
+    m.one = pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float)) +
+            pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) +
+            pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
+            pad((size_t)j->nkb * sizeof(int)) +
+            (sums ? 2 * pad((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
+    m.all = (size_t)(m.sitting * m.halves) * m.buffer + m.heads + m.seats +
+            (size_t)c->threads * m.one;
     return m;
 }
 
-static ts_attn_work worker(const ts_attn_job *j, const ts_attn_kernel *k, char *at, bool sums, int **list)
+static ts_attn_work worker(const ts_attn_job *j, const ts_attn_kernel *k, char *at, bool sums,
+                           int **list)
 {
     ts_attn_work w = {0};
     w.s = (float *)at, at += pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float));
     w.q = at, at += pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem);
     w.o = (float *)at, at += pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float));
     *list = (int *)at, at += pad((size_t)j->nkb * sizeof(int));
-    if (sums) w.sum = (float *)at, w.max = (float *)(at + pad((size_t)(j->nkb * ROW) * sizeof(float)));
+    if (sums)
+        w.sum = (float *)at, w.max = (float *)(at + pad((size_t)(j->nkb * ROW) * sizeof(float)));
     w.list = *list;
     return w;
 }
@@ -136,11 +183,14 @@ static int blocks_of(const ts_attn_job *j, long bh, long qblock, int *list)
         return (int)last;
     }
     long words = (p->nb + 31) / 32;
-    const uint32_t *row = (const uint32_t *)ts_host_of(p->bits) + ((p->A == 1 ? 0 : h) * p->nb + qblock) * words;
+    const uint32_t *row = (const uint32_t *)ts_host_of(p->bits) +
+                          ((p->A == 1 ? 0 : h) * p->nb + qblock) * words;
     for (long i = 0; i < words; i++) {
-        if (!list) n += __builtin_popcount(row[i]);
+        if (!list)
+            n += __builtin_popcount(row[i]);
         else
-            for (uint32_t bits = row[i]; bits; bits &= bits - 1) list[n++] = (int)(i * 32 + __builtin_ctz(bits));
+            for (uint32_t bits = row[i]; bits; bits &= bits - 1)
+                list[n++] = (int)(i * 32 + __builtin_ctz(bits));
     }
     return n;
 }
@@ -153,28 +203,37 @@ typedef struct { /* one call */
     char *buffers;
     progress *head;
     seat *seat;
-    const float *lse; /* kept one of a cached search, which then fills sums and reads no values; NULL: attention itself */
+    /* kept one of a cached search, which then fills sums and reads no values; NULL: attention
+     * itself */
+    const float *lse;
     float *sums;
-    long all;         /* heads */
+    long all; /* heads */
     atomic_bool stopped;
 } call;
 
-/* A seat has neighbouring heads, which take turns in its buffers: so threads write rows of memory that lie apart. */
+/* A seat has neighbouring heads, which take turns in its buffers: so threads write rows of memory
+ * that lie apart. */
 static long first_of(const call *x, long at) { return at * x->all / x->m.sitting; }
 static long seat_of(const call *x, long h) { return ((h + 1) * x->m.sitting - 1) / x->all; }
 static char *packed_keys(const call *x, long h)
 {
     long at = seat_of(x, h);
-    return x->buffers + (size_t)(at * x->m.halves + (h - first_of(x, at)) % x->m.halves) * x->m.buffer;
+    return x->buffers +
+           (size_t)(at * x->m.halves + (h - first_of(x, at)) % x->m.halves) * x->m.buffer;
 }
 static char *packed_values(const call *x, long h) { return packed_keys(x, h) + x->m.keys; }
-static int *queue_of(const call *x, long h) { return (int *)(void *)(packed_values(x, h) + x->m.values); }
+static int *queue_of(const call *x, long h)
+{
+    return (int *)(void *)(packed_values(x, h) + x->m.values);
+}
 
 /* Query blocks, longest list first, otherwise in order. */
 static void queue(const call *x, long h)
 {
     const ts_attn_job *j = &x->j;
-    int *item = queue_of(x, h), *count = (int *)(void *)((char *)item + x->m.items), *start = (int *)(void *)((char *)count + x->m.items); /* start: where the lists of each length begin */
+    /* start: where the lists of each length begin */
+    int *item = queue_of(x, h), *count = (int *)(void *)((char *)item + x->m.items),
+        *start = (int *)(void *)((char *)count + x->m.items);
     memset(start, 0, (size_t)(j->nkb + 1) * sizeof *start);
     for (long i = 0; i < j->nqb; i++) start[count[i] = blocks_of(j, h, i, NULL)]++;
     for (long c = j->nkb, at = 0; c >= 0; c--) {
@@ -190,8 +249,12 @@ static long pieces(const call *x) { return x->j.nkb + 1; }
 static void pack_pieces(const call *x, long h, long begin, long end)
 {
     for (long i = begin; i < end; i++) {
-        if (!i) queue(x, h);
-        else x->k->pack(&x->j, h, i - 1, packed_keys(x, h) + (size_t)(i - 1) * x->j.k_block * x->k->elem, x->lse ? NULL : packed_values(x, h) + (size_t)(i - 1) * x->j.v_block * x->k->elem);
+        if (!i)
+            queue(x, h);
+        else
+            x->k->pack(
+                &x->j, h, i - 1, packed_keys(x, h) + (size_t)(i - 1) * x->j.k_block * x->k->elem,
+                x->lse ? NULL : packed_values(x, h) + (size_t)(i - 1) * x->j.v_block * x->k->elem);
     }
     atomic_fetch_add_explicit(&x->head[h].packed, end - begin, memory_order_release);
 }
@@ -204,8 +267,13 @@ static void expect_rows(ts_attn_ahead *a, const char *row, size_t step, long row
 
 static void expect(ts_attn_ahead *a, const ts_tensor *t, long bh, long block)
 {
-    long N = t->dim[1], A = t->dim[2], first = block * ROW, rows = N - first < ROW ? N - first : ROW;
-    expect_rows(a, (const char *)ts_host_of(t->p) + (size_t)((bh / A * N + first) * t->ld + bh % A * t->dim[3]) * ts_dtype_size(t->type), (size_t)t->ld * ts_dtype_size(t->type), rows);
+    long N = t->dim[1], A = t->dim[2], first = block * ROW,
+         rows = N - first < ROW ? N - first : ROW;
+    expect_rows(a,
+                (const char *)ts_host_of(t->p) +
+                    (size_t)((bh / A * N + first) * t->ld + bh % A * t->dim[3]) *
+                        ts_dtype_size(t->type),
+                (size_t)t->ld * ts_dtype_size(t->type), rows);
 }
 
 static void expect_piece(ts_attn_ahead *a, const call *x, long h, long i)
@@ -219,9 +287,11 @@ static void expect_piece(ts_attn_ahead *a, const call *x, long h, long i)
     expect_rows(a, packed_values(x, h) + (size_t)(i - 1) * v, a->bytes, (long)(v / a->bytes));
 }
 
-/* While an item is worked on, what comes next is fetched: its output, the queries of the item that this worker will probably have next (-1: none), and the pieces begin..end of the next
- * head, which it packs when it is done. */
-static ts_attn_ahead look_ahead(const call *x, long h, long item, long next, long later, long begin, long end, long tiles)
+/* While an item is worked on, what comes next is fetched: its output, the queries of the item that
+ * this worker will probably have next (-1: none), and the pieces begin..end of the next head, which
+ * it packs when it is done. */
+static ts_attn_ahead look_ahead(const call *x, long h, long item, long next, long later, long begin,
+                                long end, long tiles)
 {
     const ts_attn_job *j = &x->j;
     ts_attn_ahead a = {.bytes = (size_t)j->D * ts_dtype_size(j->a->q.type)};
@@ -253,9 +323,13 @@ static bool await(call *x, atomic_long *n, long want)
 }
 
 /* The head whose buffer h takes; NULL: it is the first there. */
-static progress *before(call *x, long h) { return h - first_of(x, seat_of(x, h)) < x->m.halves ? NULL : x->head + h - x->m.halves; }
+static progress *before(call *x, long h)
+{
+    return h - first_of(x, seat_of(x, h)) < x->m.halves ? NULL : x->head + h - x->m.halves;
+}
 
-/* Pieces of head h (-1: none) for one thread to pack, so that `due` of them are taken: from *begin on, returns the end. None while its buffer is in use. */
+/* Pieces of head h (-1: none) for one thread to pack, so that `due` of them are taken: from *begin
+ * on, returns the end. None while its buffer is in use. */
 static long take_pieces(call *x, long h, long due, long *begin)
 {
     *begin = 0;
@@ -281,21 +355,27 @@ static long next_to_pack(const call *x, long at, long h)
 static void pack_rest(call *x, long h)
 {
     atomic_long *laid = &x->head[h].laid;
-    for (long i; !stopped(x) && (i = atomic_fetch_add_explicit(laid, 1, memory_order_relaxed)) < pieces(x);) {
-        ts_attn_ahead now = {.bytes = (size_t)x->j.D * ts_dtype_size(x->j.a->q.type), .each = LONG_MAX};
+    for (long i; !stopped(x) &&
+                 (i = atomic_fetch_add_explicit(laid, 1, memory_order_relaxed)) < pieces(x);) {
+        ts_attn_ahead now = {.bytes = (size_t)x->j.D * ts_dtype_size(x->j.a->q.type),
+                             .each = LONG_MAX};
         if (i) expect_piece(&now, x, h, i);
         ts_attn_ahead_tile(&now);
         pack_pieces(x, h, i, i + 1);
     }
 }
 
-/* What is left of a head, together with whoever else is at it; `at`: the thread's seat (only head 0 has guests), whose next head is packed beside. */
+/* What is left of a head, together with whoever else is at it; `at`: the thread's seat (only head 0
+ * has guests), whose next head is packed beside. */
 static void work_on(call *x, long at, long h, ts_attn_work *w, int *list, double *packing)
 {
     const ts_attn_job *j = &x->j;
     progress *p = x->head + h;
-    long begin, end, i, later = next_to_pack(x, at, h), here = h ? (x->c->threads + x->m.sitting - 1) / x->m.sitting : x->c->threads;
-    long early = j->nqb > 2 * here ? j->nqb - here : j->nqb; /* of many items none of the last, which everybody waits for, has a piece */
+    long begin, end, i,
+        later = next_to_pack(x, at, h),
+        here = h ? (x->c->threads + x->m.sitting - 1) / x->m.sitting : x->c->threads;
+    /* of many items none of the last, which everybody waits for, has a piece */
+    long early = j->nqb > 2 * here ? j->nqb - here : j->nqb;
     if (before(x, h) && !await(x, &before(x, h)->done, j->nqb)) return;
     double start = omp_get_wtime();
     pack_rest(x, h);
@@ -303,13 +383,17 @@ static void work_on(call *x, long at, long h, ts_attn_work *w, int *list, double
     if (!await(x, &p->packed, pieces(x))) return;
     const int *s = queue_of(x, h);
     w->k = packed_keys(x, h), w->v = packed_values(x, h);
-    while (!stopped(x) && (i = atomic_fetch_add_explicit(&p->taken, 1, memory_order_relaxed)) < j->nqb) {
+    while (!stopped(x) &&
+           (i = atomic_fetch_add_explicit(&p->taken, 1, memory_order_relaxed)) < j->nqb) {
         end = take_pieces(x, later, ((i + 1) * pieces(x) + early - 1) / early, &begin);
         w->n = blocks_of(j, h, s[i], list);
-        ts_attn_ahead ahead = look_ahead(x, h, s[i], i + here < j->nqb ? s[i + here] : -1, later, begin, end, (w->n ? w->n : 1) * (ROW / 6 + 1));
+        ts_attn_ahead ahead = look_ahead(x, h, s[i], i + here < j->nqb ? s[i + here] : -1, later,
+                                         begin, end, (w->n ? w->n : 1) * (ROW / 6 + 1));
         w->ahead = &ahead;
-        if (x->lse) x->k->cached(j, h, s[i], w, x->lse + h * j->Nq, x->sums + (h * j->nqb + s[i]) * j->nkb);
-        else x->k->item(j, h, s[i], w);
+        if (x->lse)
+            x->k->cached(j, h, s[i], w, x->lse + h * j->Nq, x->sums + (h * j->nqb + s[i]) * j->nkb);
+        else
+            x->k->item(j, h, s[i], w);
         atomic_fetch_add_explicit(&p->done, 1, memory_order_release);
         if (begin == end) continue;
         start = omp_get_wtime();
@@ -323,10 +407,13 @@ static void work_on(call *x, long at, long h, ts_attn_work *w, int *list, double
 static long left_at(const call *x, long i)
 {
     long first = atomic_load(&x->seat[i].head), end = first_of(x, i + 1);
-    return first < end ? (end - first) * x->j.nqb - least(atomic_load(&x->head[first].taken), x->j.nqb) : 0;
+    return first < end
+               ? (end - first) * x->j.nqb - least(atomic_load(&x->head[first].taken), x->j.nqb)
+               : 0;
 }
 
-/* The head that a thread works on next: of its seat, which it leaves for the one where most is left for each who sits there. -1: nothing is left to take. */
+/* The head that a thread works on next: of its seat, which it leaves for the one where most is left
+ * for each who sits there. -1: nothing is left to take. */
 static long next_head(const call *x, long *at)
 {
     for (;;) {
@@ -346,7 +433,11 @@ static long next_head(const call *x, long *at)
 
 static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *sums)
 {
-    call x = {.c = c, .k = choose(c, a->q.type), .lse = lse, .sums = sums, .all = a->q.dim[0] * a->q.dim[2]};
+    call x = {.c = c,
+              .k = choose(c, a->q.type),
+              .lse = lse,
+              .sums = sums,
+              .all = a->q.dim[0] * a->q.dim[2]};
     x.j = describe(a, x.k);
     bool with_sums = !lse && ts_there(a->sums);
     x.m = lay_out(&x.j, x.k, c, !lse, with_sums);
@@ -354,18 +445,21 @@ static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *
     double packing = 0;
     ts_status st = ts_cpu_scratch(c, x.m.all, &scratch);
     if (st || c->dev.counting) return st;
-    x.head = scratch, x.seat = (seat *)(void *)((char *)x.head + x.m.heads), x.buffers = (char *)x.seat + x.m.seats;
+    x.head = scratch, x.seat = (seat *)(void *)((char *)x.head + x.m.heads),
+    x.buffers = (char *)x.seat + x.m.seats;
     char *work = x.buffers + (size_t)(x.m.sitting * x.m.halves) * x.m.buffer;
     memset(x.head, 0, x.m.heads + x.m.seats);
     for (long i = 0; i < x.m.sitting; i++) atomic_init(&x.seat[i].head, first_of(&x, i));
 #pragma omp parallel reduction(+ : packing) num_threads(c->threads)
     {
         int *list;
-        ts_attn_work w = worker(&x.j, x.k, work + (size_t)omp_get_thread_num() * x.m.one, with_sums, &list);
+        ts_attn_work w = worker(&x.j, x.k, work + (size_t)omp_get_thread_num() * x.m.one, with_sums,
+                                &list);
         long at = omp_get_thread_num() * x.m.sitting / omp_get_num_threads();
         atomic_fetch_add(&x.seat[at].threads, 1);
         work_on(&x, at, 0, &w, list, &packing); /* nothing hides its packing: all share it */
-        for (long h; !stopped(&x) && (h = next_head(&x, &at)) >= 0;) work_on(&x, at, h, &w, list, &packing);
+        for (long h; !stopped(&x) && (h = next_head(&x, &at)) >= 0;)
+            work_on(&x, at, h, &w, list, &packing);
     }
     c->dev.packing += packing;
     return atomic_load(&x.stopped) ? ts_fail(c->dev.err, TS_ESTOP, "stopped") : TS_OK;
@@ -384,18 +478,22 @@ ts_status ts_cpu_attention(ts_device *d, const ts_attention *a)
 ts_status ts_cpu_block_sums(ts_cpu *c, const ts_block_sums *s)
 {
     if (choose(c, s->q.type)) {
-        ts_attention a = {.q = s->q, .k = s->k, .v = s->k, .out = s->q, .scale = s->scale}; /* values and output only lend their shapes */
+        /* values and output only lend their shapes */
+        ts_attention a = {.q = s->q, .k = s->k, .v = s->k, .out = s->q, .scale = s->scale};
         return run(c, &a, ts_host_of(s->lse.p), ts_host_of(s->sums.p));
     }
     if (!c->dev.counting) ts_block_sums_ref(s);
     return TS_OK;
 }
 
-/* The best of some short runs: others may hold a core for a while, and a peak is what is left of that. */
+/* The best of some short runs: others may hold a core for a while, and a peak is what is left of
+ * that. */
 double ts_cpu_peak(ts_cpu *c, ts_dtype type)
 {
     enum { MOST = 6 * 64, TRIES = 5 };
-    const ts_attn_kernel *k = type == TS_F32 || (type == TS_BF16 && c->dev.has_bf16) ? choose(c, type) : NULL;
+    const ts_attn_kernel *k = type == TS_F32 || (type == TS_BF16 && c->dev.has_bf16)
+                                  ? choose(c, type)
+                                  : NULL;
     double best = 0;
     long rounds = 1 << 14;
     for (int i = 0; k && i < TRIES; i++) {
@@ -404,12 +502,16 @@ double ts_cpu_peak(ts_cpu *c, ts_dtype type)
         {
             uint32_t small[MOST / 6];
             float sum[MOST] = {0};
-            for (int n = 0; n < MOST / 6; n++) small[n] = 0x3A003A00; /* 2^-11 in bf16, about that in f32 */
+            /* 2^-11 in bf16, about that in f32 */
+            for (int n = 0; n < MOST / 6; n++) small[n] = 0x3A003A00;
             k->spin(rounds, small, sum);
         }
-        double seconds = omp_get_wtime() - start, rate = 2.0 * (double)(rounds * k->lanes) * c->threads / seconds;
-        if (seconds < 2e-3) rounds *= 2, i--; /* too short to say anything */
-        else if (rate > best) best = rate;
+        double seconds = omp_get_wtime() - start,
+               rate = 2.0 * (double)(rounds * k->lanes) * c->threads / seconds;
+        if (seconds < 2e-3)
+            rounds *= 2, i--; /* too short to say anything */
+        else if (rate > best)
+            best = rate;
     }
     return best;
 }

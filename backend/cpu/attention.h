@@ -1,24 +1,32 @@
-/* Attention kernels of the CPU: what the driver (attention.c) and the files of one instruction set each share. */
+/* Attention kernels of the CPU: what the driver (attention.c) and the files of one instruction set
+ * each share. */
 #ifndef TS_CPU_ATTENTION_H
 #define TS_CPU_ATTENTION_H
 #include "backend/cpu/ref.h"
 
-/* One call as a kernel sees it. Packed keys: per head and block of 64 keys, K [D / ks][64][ks] in panels, V [columns][64 / ks][.][ks] in panels; missing keys are zero. */
+/* One call as a kernel sees it. Packed keys: per head and block of 64 keys, K [D / ks][64][ks] in
+ * panels, V [columns][64 / ks][.][ks] in panels; missing keys are zero. */
 typedef struct {
     const ts_attention *a;
     long Nq, Nk, A, D;
-    long Dk, Dv;            /* D padded for K (to ks) and for V (to a vector) */
-    long nqb, nkb;          /* blocks of queries and keys */
+    long Dk, Dv;             /* D padded for K (to ks) and for V (to a vector) */
+    long nqb, nkb;           /* blocks of queries and keys */
     size_t k_block, v_block; /* elements of a packed block */
 } ts_attn_job;
 
-/* Rows of memory that will be needed soon: fetched a few at a time between tiles of work, so that whoever comes to read or write them does not wait. */
+/* Rows of memory that will be needed soon: fetched a few at a time between tiles of work, so that
+ * whoever comes to read or write them does not wait. */
 enum { TS_ATTN_PARTS = 34 };
 typedef struct {
-    struct { const char *row; size_t step; long left; } part[TS_ATTN_PARTS];
+    struct {
+        const char *row;
+        size_t step;
+        long left;
+    } part[TS_ATTN_PARTS];
     int at, parts;
-    size_t bytes;           /* of a row */
-    long each, skip;        /* rows a tile; tiles until the first: what is fetched too early is gone again */
+    size_t bytes; /* of a row */
+    /* rows a tile; tiles until the first: what is fetched too early is gone again */
+    long each, skip;
 } ts_attn_ahead;
 static inline void ts_attn_ahead_tile(ts_attn_ahead *a)
 {
@@ -30,30 +38,37 @@ static inline void ts_attn_ahead_tile(ts_attn_ahead *a)
     }
 }
 
-enum { TS_ATTN_GROUP = 8, TS_ATTN_LINE = TS_ATTN_GROUP * 64 + 16 }; /* key blocks that a softmax step takes at most; their logits of a row, padded so that rows do not share lines of the cache */
+/* key blocks that a softmax step takes at most; their logits of a row, padded so that rows do not
+ * share lines of the cache */
+enum { TS_ATTN_GROUP = 8, TS_ATTN_LINE = TS_ATTN_GROUP * 64 + 16 };
 
 /* What one worker needs beside its stack. */
 typedef struct {
-    const void *k, *v;      /* the packed head: [nkb][block] */
-    float *s;               /* [6][TS_ATTN_LINE] logits, then in their place the weights in the kernel's type */
-    void *q;                /* [64][Dk] */
-    float *o;               /* [64][Dv] */
-    float *sum, *max;       /* [nkb][64] of each key block: row sums and the maxima in force, only for block sums */
-    const int *list;        /* key blocks to read, ascending */
+    const void *k, *v; /* the packed head: [nkb][block] */
+    /* [6][TS_ATTN_LINE] logits, then in their place the weights in the kernel's type */
+    float *s;
+    void *q;  /* [64][Dk] */
+    float *o; /* [64][Dv] */
+    /* [nkb][64] of each key block: row sums and the maxima in force, only for block sums */
+    float *sum, *max;
+    const int *list; /* key blocks to read, ascending */
     int n;
     ts_attn_ahead *ahead;
 } ts_attn_work;
 
 typedef struct {
     const char *name;
-    int ks;                 /* elements that one multiply-add takes from a row: 1 f32, 2 bf16 */
+    int ks; /* elements that one multiply-add takes from a row: 1 f32, 2 bf16 */
     size_t elem;
-    long column;            /* V columns are padded to this */
-    void (*pack)(const ts_attn_job *, long bh, long block, void *k, void *v); /* bh = batch A + head; v NULL: keys only */
+    long column; /* V columns are padded to this */
+    /* bh = batch A + head; v NULL: keys only */
+    void (*pack)(const ts_attn_job *, long bh, long block, void *k, void *v);
     void (*item)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *);
     /* Block sums of query block x key block from a known lse: one pass, no V. sums [nkb] */
-    void (*cached)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *, const float *lse, float *sums);
-    /* `rounds` x `lanes` multiply-adds that touch no memory: the machine's peak. small [lanes / 6] in the kernel's type, c [lanes / ks] f32 */
+    void (*cached)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *,
+                   const float *lse, float *sums);
+    /* `rounds` x `lanes` multiply-adds that touch no memory: the machine's peak. small [lanes / 6]
+     * in the kernel's type, c [lanes / ks] f32 */
     void (*spin)(long rounds, const void *small, float *c);
     long lanes;
 } ts_attn_kernel;

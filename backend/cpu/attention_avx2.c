@@ -43,17 +43,20 @@ static inline float top_8(__m256 v)
 #define VSUM(v) sum_8(v)
 #define VTOP(v) top_8(v)
 
-/* 2^t for t <= 127, relative error 7.5e-8: rounded to the nearest integer by a magic number, a minimax polynomial of degree 5 on [-0.5, 0.5], the integer added to the exponent. */
+/* 2^t for t <= 127, relative error 7.5e-8: rounded to the nearest integer by a magic number, a
+ * minimax polynomial of degree 5 on [-0.5, 0.5], the integer added to the exponent. */
 static inline __m256 exp2_8(__m256 t)
 {
     t = _mm256_max_ps(_mm256_set1_ps(-126), t); /* in this order NaN stays NaN */
-    __m256 magic = _mm256_set1_ps(12582912.f), z = _mm256_add_ps(t, magic), f = _mm256_sub_ps(t, _mm256_sub_ps(z, magic));
+    __m256 magic = _mm256_set1_ps(12582912.f), z = _mm256_add_ps(t, magic),
+           f = _mm256_sub_ps(t, _mm256_sub_ps(z, magic));
     __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(0.00132764722f), f, _mm256_set1_ps(0.00967554133f));
     p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.0555071327f));
     p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.240221197f));
     p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.693146967f));
     p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.00000007f));
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(z), 23)));
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(z), 23)));
 }
 #define VEXP(t) exp2_8(t)
 
@@ -61,14 +64,19 @@ static inline __m256 exp2_8(__m256 t)
 static inline void transpose_8(uint32_t *to, long ts, const uint32_t *from, long fs)
 {
     __m256 r[8], t[8];
-    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps((const float *)(const void *)(from + i * fs));
-    for (int i = 0; i < 8; i += 2) t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    for (int i = 0; i < 8; i++)
+        r[i] = _mm256_loadu_ps((const float *)(const void *)(from + i * fs));
+    for (int i = 0; i < 8; i += 2)
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
     for (int i = 0; i < 8; i += 4)
         for (int k = 0; k < 2; k++)
-            r[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0x44), r[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0xEE);
+            r[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0x44),
+                      r[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0xEE);
     for (int k = 0; k < 4; k++) {
-        _mm256_storeu_ps((float *)(void *)(to + k * ts), _mm256_permute2f128_ps(r[k], r[4 + k], 0x20));
-        _mm256_storeu_ps((float *)(void *)(to + (4 + k) * ts), _mm256_permute2f128_ps(r[k], r[4 + k], 0x31));
+        _mm256_storeu_ps((float *)(void *)(to + k * ts),
+                         _mm256_permute2f128_ps(r[k], r[4 + k], 0x20));
+        _mm256_storeu_ps((float *)(void *)(to + (4 + k) * ts),
+                         _mm256_permute2f128_ps(r[k], r[4 + k], 0x31));
     }
 }
 #define TRANSPOSE transpose_8
@@ -77,7 +85,8 @@ static inline void transpose_8(uint32_t *to, long ts, const uint32_t *from, long
 
 static inline void load_row(float *to, const float *from, long D, float scale)
 {
-    for (long d = 0; d < D; d += 8) _mm256_storeu_ps(to + d, _mm256_mul_ps(_mm256_loadu_ps(from + d), _mm256_set1_ps(scale)));
+    for (long d = 0; d < D; d += 8)
+        _mm256_storeu_ps(to + d, _mm256_mul_ps(_mm256_loadu_ps(from + d), _mm256_set1_ps(scale)));
 }
 #define LOADROW load_row
 #include "backend/cpu/attention_flash.h"

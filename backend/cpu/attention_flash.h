@@ -1,21 +1,34 @@
-/* The flash kernel, written once for every instruction set: the including file defines its vectors and this becomes its code.
+/* The flash kernel, written once for every instruction set: the including file defines its vectors
+ * and this becomes its code.
  *
- * For a block of 64 queries and a list of key blocks, four blocks at a time: S = Q K' into L1, then per row (x = S sc in units of log2)
+ * For a block of 64 queries and a list of key blocks, four blocks at a time: S = Q K' into L1, then
+ * per row (x = S sc in units of log2)
  *   m' = max(m, max x), P = 2^(x - m'), l = l 2^(m - m') + sum P, O = O 2^(m - m') + P V
- * and at the end O / l, lse = m ln 2 + ln l (Milakov and Gimelshein 2018; Dao et al., FlashAttention, 2022). Dense is the list of all blocks.
+ * and at the end O / l, lse = m ln 2 + ln l (Milakov and Gimelshein 2018; Dao et al.,
+ * FlashAttention, 2022). Dense is the list of all blocks.
  *
- * Block sums come out of the same pass: for each row and key block its sum of P and the maximum then in force are kept; when the row's lse is known,
- * sum exp(s - lse) = sum P 2^(m_then - lse2), 64 exponentials a tile instead of 4096, exactly the numbers of a second pass.
+ * Block sums come out of the same pass: for each row and key block its sum of P and the maximum
+ * then in force are kept; when the row's lse is known, sum exp(s - lse) = sum P 2^(m_then - lse2),
+ * 64 exponentials a tile instead of 4096, exactly the numbers of a second pass.
  *
- * To define: VW lanes; vf; VLOAD VSTORE VSET VMAX VADD VMUL VFMADD VFMSUB VSUB VEXP VSUM VTOP; NV vectors a panel; KS; el; kb (type of a B vector); BLOAD ABCAST MAC; PSTORE2(p, a, b) two
- * vectors of P; OSTORE(p, v) a vector of the output; LOADROW(to, from, D, scale) a row of Q; TRANSPOSE(to, stride, from, stride) a VW x VW square of 32-bit units; PAIR(to, a, b) VW columns of
- * KS rows of V side by side; KERNEL the name; SCALED 1 when Q carries the scale already. */
+ * To define: VW lanes; vf; VLOAD VSTORE VSET VMAX VADD VMUL VFMADD VFMSUB VSUB VEXP VSUM VTOP; NV
+ * vectors a panel; KS; el; kb (type of a B vector); BLOAD ABCAST MAC; PSTORE2(p, a, b) two vectors
+ * of P; OSTORE(p, v) a vector of the output; LOADROW(to, from, D, scale) a row of Q; TRANSPOSE(to,
+ * stride, from, stride) a VW x VW square of 32-bit units; PAIR(to, a, b) VW columns of KS rows of V
+ * side by side; KERNEL the name; SCALED 1 when Q carries the scale already. */
 #include <math.h>
 
-enum { G = TS_ATTN_GROUP, PW = VW * NV, AHEAD = 8, LINE = TS_ATTN_LINE, PLINE = LINE * (int)(sizeof(float) / sizeof(el)) };
+enum {
+    G = TS_ATTN_GROUP,
+    PW = VW * NV,
+    AHEAD = 8,
+    LINE = TS_ATTN_LINE,
+    PLINE = LINE * (int)(sizeof(float) / sizeof(el))
+};
 #define AI static inline __attribute__((always_inline))
 
-/* ---- micro-kernels: R rows x C vectors, accumulators by name so that compilers keep them in registers ---- */
+/* ---- micro-kernels: R rows x C vectors, accumulators by name so that compilers keep them in
+ * registers ---- */
 #define DEF1(r) vf x##r;
 #define DEF2(r) DEF1(r) vf y##r;
 #define DEF3(r) DEF2(r) vf z##r;
@@ -24,11 +37,16 @@ enum { G = TS_ATTN_GROUP, PW = VW * NV, AHEAD = 8, LINE = TS_ATTN_LINE, PLINE = 
 #define ZERO2(r) ZERO1(r) y##r = x##r;
 #define ZERO3(r) ZERO2(r) z##r = x##r;
 #define ZERO4(r) ZERO3(r) w##r = x##r;
-#define OLD1(r) { vf s_ = VSET(al[r]); x##r = VMUL(VLOAD(c + r * ldc), s_);
+#define OLD1(r)              \
+    {                        \
+        vf s_ = VSET(al[r]); \
+        x##r = VMUL(VLOAD(c + r * ldc), s_);
 #define OLD2(r) OLD1(r) y##r = VMUL(VLOAD(c + r * ldc + VW), s_);
 #define OLD3(r) OLD2(r) z##r = VMUL(VLOAD(c + r * ldc + 2 * VW), s_);
 #define OLD4(r) OLD3(r) w##r = VMUL(VLOAD(c + r * ldc + 3 * VW), s_);
-#define MUL1(r) a = ABCAST(A + r * lda + k * KS); x##r = MAC(a, b0, x##r);
+#define MUL1(r)                       \
+    a = ABCAST(A + r * lda + k * KS); \
+    x##r = MAC(a, b0, x##r);
 #define MUL2(r) MUL1(r) y##r = MAC(a, b1, y##r);
 #define MUL3(r) MUL2(r) z##r = MAC(a, b2, z##r);
 #define MUL4(r) MUL3(r) w##r = MAC(a, b3, w##r);
@@ -49,66 +67,79 @@ enum { G = TS_ATTN_GROUP, PW = VW * NV, AHEAD = 8, LINE = TS_ATTN_LINE, PLINE = 
 #define OLDC4(r) OLD4(r) CLOSE(r)
 
 /* c [R][C VW] = A [R][K] B, B [K / KS][C VW][KS] */
-#define PRODUCT(R, C) \
-    AI void product##R##C(long K, const el *restrict A, long lda, const el *restrict B, float *restrict c, long ldc) \
-    { \
-        ROWS##R(DEF##C) ROWS##R(ZERO##C) \
-        _Pragma("GCC unroll 2") for (long k = 0; k < K / KS; k++) { \
-            const el *b = B + k * C * VW * KS; \
-            kb GET##C(b), a; \
-            ROWS##R(MUL##C) \
-        } \
-        ROWS##R(PUT##C) \
+#define PRODUCT(R, C)                                                                              \
+    AI void product##R##C(long K, const el *restrict A, long lda, const el *restrict B,            \
+                          float *restrict c, long ldc)                                             \
+    {                                                                                              \
+        ROWS##R(DEF##C) ROWS##R(ZERO##C) _Pragma("GCC unroll 2") for (long k = 0; k < K / KS; k++) \
+        {                                                                                          \
+            const el *b = B + k * C * VW * KS;                                                     \
+            kb GET##C(b), a;                                                                       \
+            ROWS##R(MUL##C)                                                                        \
+        }                                                                                          \
+        ROWS##R(PUT##C)                                                                            \
     }
-/* c [R][C VW] = al c (NULL: nothing yet) + sum over n blocks of P [R][64] V, V [64 / KS][C VW][KS] at `off` of each block; P of block i at A0 + 64 i */
-#define GATHERED(R, C) \
-    AI void gathered##R##C(int n, const el *restrict A0, long lda, const el *const *restrict V, size_t off, float *restrict c, long ldc, const float *al) \
-    { \
-        ROWS##R(DEF##C) \
-        if (al) { ROWS##R(OLDC##C) } else { ROWS##R(ZERO##C) } \
-        for (int i = 0; i < n; i++) { \
-            const el *A = A0 + i * 64, *B = V[i] + off; \
-            _Pragma("GCC unroll 2") for (long k = 0; k < 64 / KS; k++) { \
-                const el *b = B + k * C * VW * KS; \
-                kb GET##C(b), a; \
-                ROWS##R(MUL##C) \
-            } \
-        } \
-        ROWS##R(PUT##C) \
+/* c [R][C VW] = al c (NULL: nothing yet) + sum over n blocks of P [R][64] V, V [64 / KS][C VW][KS]
+ * at `off` of each block; P of block i at A0 + 64 i */
+#define GATHERED(R, C)                                                                          \
+    AI void gathered##R##C(int n, const el *restrict A0, long lda, const el *const *restrict V, \
+                           size_t off, float *restrict c, long ldc, const float *al)            \
+    {                                                                                           \
+        ROWS##R(DEF##C) if (al) { ROWS##R(OLDC##C) }                                            \
+        else                                                                                    \
+        {                                                                                       \
+            ROWS##R(ZERO##C)                                                                    \
+        }                                                                                       \
+        for (int i = 0; i < n; i++) {                                                           \
+            const el *A = A0 + i * 64, *B = V[i] + off;                                         \
+            _Pragma("GCC unroll 2") for (long k = 0; k < 64 / KS; k++)                          \
+            {                                                                                   \
+                const el *b = B + k * C * VW * KS;                                              \
+                kb GET##C(b), a;                                                                \
+                ROWS##R(MUL##C)                                                                 \
+            }                                                                                   \
+        }                                                                                       \
+        ROWS##R(PUT##C)                                                                         \
     }
-/* Multiply-adds of registers alone: what the machine could do if nothing had to be loaded. c [6][C VW]: the accumulators, read and written so that no compiler finds two of them equal;
- * b [C VW][KS] of small numbers. */
-#define SPIN(C) \
-    static __attribute__((noinline)) void NAME(spin)(long rounds, const void *small, float *restrict c) \
-    { \
-        const el *A = small, *b = small; \
-        const long lda = 0, k = 0, ldc = C * VW; \
-        const float al[6] = {1, 1, 1, 1, 1, 1}; \
-        ROWS6(DEF##C) ROWS6(OLDC##C) \
-        kb GET##C(b), a; \
-        for (long i = 0; i < rounds; i++) { ROWS6(MUL##C) } \
-        ROWS6(PUT##C) \
+/* Multiply-adds of registers alone: what the machine could do if nothing had to be loaded. c [6][C
+ * VW]: the accumulators, read and written so that no compiler finds two of them equal; b [C VW][KS]
+ * of small numbers. */
+#define SPIN(C)                                                                      \
+    static __attribute__((noinline)) void NAME(spin)(long rounds, const void *small, \
+                                                     float *restrict c)              \
+    {                                                                                \
+        const el *A = small, *b = small;                                             \
+        const long lda = 0, k = 0, ldc = C * VW;                                     \
+        const float al[6] = {1, 1, 1, 1, 1, 1};                                      \
+        ROWS6(DEF##C) ROWS6(OLDC##C) kb GET##C(b), a;                                \
+        for (long i = 0; i < rounds; i++) {                                          \
+            ROWS6(MUL##C)                                                            \
+        }                                                                            \
+        ROWS6(PUT##C)                                                                \
     }
 #if NV == 4
-PRODUCT(6, 4) PRODUCT(4, 4)
-GATHERED(6, 4) GATHERED(4, 4) GATHERED(6, 3) GATHERED(4, 3) GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1)
-SPIN(4)
+PRODUCT(6, 4)
+PRODUCT(4, 4) GATHERED(6, 4) GATHERED(4, 4) GATHERED(6, 3) GATHERED(4, 3) GATHERED(6, 2)
+    GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1) SPIN(4)
 #else
-PRODUCT(6, 2) PRODUCT(4, 2)
-GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1)
-SPIN(2)
+PRODUCT(6, 2)
+PRODUCT(4, 2) GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1) SPIN(2)
 #endif
 
-AI void logits(int R, long Dk, const el *q, const el *k, float *s)
+        AI void logits(int R, long Dk, const el *q, const el *k, float *s)
 {
     for (int p = 0; p < 64 / PW; p++) {
         const el *panel = k + p * PW * Dk;
 #if NV == 4
-        if (R == 6) product64(Dk, q, Dk, panel, s + p * PW, LINE);
-        else product44(Dk, q, Dk, panel, s + p * PW, LINE);
+        if (R == 6)
+            product64(Dk, q, Dk, panel, s + p * PW, LINE);
+        else
+            product44(Dk, q, Dk, panel, s + p * PW, LINE);
 #else
-        if (R == 6) product62(Dk, q, Dk, panel, s + p * PW, LINE);
-        else product42(Dk, q, Dk, panel, s + p * PW, LINE);
+        if (R == 6)
+            product62(Dk, q, Dk, panel, s + p * PW, LINE);
+        else
+            product42(Dk, q, Dk, panel, s + p * PW, LINE);
 #endif
     }
 }
@@ -117,7 +148,13 @@ AI void weighted(int R, int n, long Dv, const el *p, const el *const *v, float *
 {
     for (long c = 0; c < Dv; c += PW) {
         long left = (Dv - c) / VW, off = c * 64;
-#define TAKE(C) do { if (R == 6) gathered6##C(n, p, PLINE, v, (size_t)off, o + c, Dv, al); else gathered4##C(n, p, PLINE, v, (size_t)off, o + c, Dv, al); } while (0)
+#define TAKE(C)                                                       \
+    do {                                                              \
+        if (R == 6)                                                   \
+            gathered6##C(n, p, PLINE, v, (size_t)off, o + c, Dv, al); \
+        else                                                          \
+            gathered4##C(n, p, PLINE, v, (size_t)off, o + c, Dv, al); \
+    } while (0)
         if (left >= NV) {
 #if NV == 4
             TAKE(4);
@@ -140,7 +177,8 @@ AI float softmax(int n, const float *s, el *p, float sc, float *m, float *l, flo
     for (int j = VW; j < 64 * n; j += VW) mx = VMAX(mx, VLOAD(s + j));
     float old = *m, now = VTOP(mx) * sc;
     if (now <= old) now = old;
-    /* Every key so far is masked: weights of 2^-126, which the alpha of the first key that is not makes 0. A NaN that the maximum lost still comes through. */
+    /* Every key so far is masked: weights of 2^-126, which the alpha of the first key that is not
+     * makes 0. A NaN that the maximum lost still comes through. */
     vf vs = VSET(sc), vm = VSET(now == -INFINITY ? 0 : now), all = VSET(0);
     for (int i = 0; i < n; i++) {
         vf u = VSET(0), w = VSET(0);
@@ -164,7 +202,8 @@ AI float softmax(int n, const float *s, el *p, float sc, float *m, float *l, flo
 }
 
 /* What lies beyond the last key is no key; a bias is added in the units that sc turns into log2. */
-static __attribute__((noinline)) void adjust(const ts_attn_job *j, long bh, long row, int R, const int *list, int n, long keys, float sc, float *s)
+static __attribute__((noinline)) void adjust(const ts_attn_job *j, long bh, long row, int R,
+                                             const int *list, int n, long keys, float sc, float *s)
 {
     const ts_tensor *b = &j->a->bias;
     for (int r = 0; r < R; r++)
@@ -173,7 +212,8 @@ static __attribute__((noinline)) void adjust(const ts_attn_job *j, long bh, long
             long first = (long)list[i] * 64;
             if (ts_there(*b) && row + r < j->Nq) {
                 long head = b->dim[0] == 1 ? 0 : bh % j->A, line = b->dim[1] == 1 ? 0 : row + r;
-                const float *add = (const float *)ts_host_of(b->p) + (head * b->dim[1] + line) * b->ld + first;
+                const float *add = (const float *)ts_host_of(b->p) +
+                                   (head * b->dim[1] + line) * b->ld + first;
                 float unit = 1.44269504f / sc;
                 for (long k = 0; k < 64 && first + k < keys; k++) t[k] += add[k] * unit;
             }
@@ -181,21 +221,26 @@ static __attribute__((noinline)) void adjust(const ts_attn_job *j, long bh, long
         }
 }
 
-AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row, const int *list, int n, long keys, bool odd, float sc, float *m, float *l)
+AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row,
+             const int *list, int n, long keys, bool odd, float sc, float *m, float *l)
 {
     const el *k[G], *v[G];
     float al[6];
     for (int i = 0; i < n; i++) {
-        k[i] = (const el *)w->k + (size_t)list[i] * j->k_block, v[i] = (const el *)w->v + (size_t)list[i] * j->v_block;
+        k[i] = (const el *)w->k + (size_t)list[i] * j->k_block,
+        v[i] = (const el *)w->v + (size_t)list[i] * j->v_block;
         logits(R, j->Dk, (const el *)w->q + row * j->Dk, k[i], w->s + i * 64);
         ts_attn_ahead_tile(w->ahead);
     }
     if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->s);
     for (int r = 0; r < R; r++) {
-        float *ts = w->sum ? w->sum + (list - w->list) * 64 + row + r : NULL, *tm = w->sum ? w->max + (list - w->list) * 64 + row + r : NULL;
-        al[r] = softmax(n, w->s + r * LINE, (el *)(void *)w->s + r * PLINE, sc, m + row + r, l + (row + r) * VW, ts, tm);
+        float *ts = w->sum ? w->sum + (list - w->list) * 64 + row + r : NULL,
+              *tm = w->sum ? w->max + (list - w->list) * 64 + row + r : NULL;
+        al[r] = softmax(n, w->s + r * LINE, (el *)(void *)w->s + r * PLINE, sc, m + row + r,
+                        l + (row + r) * VW, ts, tm);
     }
-    weighted(R, n, j->Dv, (const el *)(const void *)w->s, v, w->o + row * j->Dv, list == w->list ? NULL : al);
+    weighted(R, n, j->Dv, (const el *)(const void *)w->s, v, w->o + row * j->Dv,
+             list == w->list ? NULL : al);
 }
 
 static void load_q(const ts_attn_job *j, long bh, long qblock, float scale, el *q)
@@ -206,7 +251,8 @@ static void load_q(const ts_attn_job *j, long bh, long qblock, float scale, el *
     for (long r = 0; r < n; r++, q += j->Dk) {
         long at = (b * j->Nq + qblock * 64 + r) * t->ld + h * j->D;
         if (fast) LOADROW(q, (const el *)ts_host_of(t->p) + at, fast, scale);
-        for (long d = fast; d < j->Dk; d++) q[d] = d < j->D ? TOEL(ts_load(ts_host_of(t->p), t->type, at + d) * scale) : TOEL(0.0f);
+        for (long d = fast; d < j->Dk; d++)
+            q[d] = d < j->D ? TOEL(ts_load(ts_host_of(t->p), t->type, at + d) * scale) : TOEL(0.0f);
     }
     memset(q, 0, (size_t)((64 - n) * j->Dk) * sizeof *q);
 }
@@ -216,18 +262,22 @@ AI void store_row(const ts_tensor *t, long at, const float *o, long D, float inv
 {
     long d = 0;
     if (t->type == ELTYPE)
-        for (; d + VW <= D; d += VW) OSTORE((el *)ts_host_of(t->p) + at + d, VMUL(VLOAD(o + d), VSET(inv)));
+        for (; d + VW <= D; d += VW)
+            OSTORE((el *)ts_host_of(t->p) + at + d, VMUL(VLOAD(o + d), VSET(inv)));
     for (; d < D; d++) ts_store(ts_host_of(t->p), t->type, at + d, o[d] * inv);
 }
 
-static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, const float *m, const float *l)
+static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w,
+                   const float *m, const float *l)
 {
     const ts_tensor *t = &j->a->out;
     long b = bh / j->A, h = bh % j->A, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
-    float *lse = ts_there(j->a->lse) ? (float *)ts_host_of(j->a->lse.p) + bh * j->Nq + qblock * 64 : NULL;
+    float *lse = ts_there(j->a->lse) ? (float *)ts_host_of(j->a->lse.p) + bh * j->Nq + qblock * 64
+                                     : NULL;
     float lse2[64];
     for (long r = 0; r < 64; r++) {
-        float sum = VSUM(VLOAD(l + r * VW)), inv = m[r] == -INFINITY && !isnan(sum) ? 0 : 1 / sum; /* no key at all: 0 */
+        /* no key at all: 0 */
+        float sum = VSUM(VLOAD(l + r * VW)), inv = m[r] == -INFINITY && !isnan(sum) ? 0 : 1 / sum;
         const float *o = w->o + r * j->Dv;
         if (w->sum) lse2[r] = m[r] + log2f(sum);
         if (r >= n) continue;
@@ -244,7 +294,8 @@ static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_wor
             float e[VW] __attribute__((aligned(64))), live[VW] __attribute__((aligned(64)));
             for (int k = 0; k < VW; k++) {
                 bool on = r + k < n && m[r + k] != -INFINITY;
-                e[k] = on ? w->max[i * 64 + r + k] - lse2[r + k] : 0, live[k] = on ? w->sum[i * 64 + r + k] : 0;
+                e[k] = on ? w->max[i * 64 + r + k] - lse2[r + k] : 0,
+                live[k] = on ? w->sum[i * 64 + r + k] : 0;
             }
             total = VFMADD(VLOAD(live), VEXP(VLOAD(e)), total);
         }
@@ -259,8 +310,10 @@ AI bool is_odd(const ts_attn_job *j, const int *list, int n, long keys)
 
 static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w)
 {
-    float m[66], l[66 * VW] __attribute__((aligned(64))), log2e = j->a->scale * 1.44269504f, sc = SCALED ? 1 : log2e;
-    long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
+    float m[66], l[66 * VW] __attribute__((aligned(64))), log2e = j->a->scale * 1.44269504f,
+                                                          sc = SCALED ? 1 : log2e;
+    long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk,
+         n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
     for (int r = 0; r < 66; r++) m[r] = -INFINITY;
     memset(l, 0, sizeof l);
     if (!w->n) memset(w->o, 0, (size_t)(64 * j->Dv) * sizeof(float));
@@ -269,58 +322,74 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
         int g = w->n - i < G ? w->n - i : G;
         bool odd = is_odd(j, w->list + i, g, keys);
         long r = 0;
-        for (; r < n && 64 - r >= 6; r += 6) rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
+        for (; r < n && 64 - r >= 6; r += 6)
+            rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
         if (r < n) rows(4, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
     }
     finish(j, bh, qblock, w, m, l);
 }
 
 /* ---- block sums from a kept lse ---- */
-/* One key block at a time: its exponentials are computed while the products of the next one are, as far as the core looks ahead. */
-AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, long row, const int *block, long keys, bool odd, float sc, const float *lse2, long live, vf *acc)
+/* One key block at a time: its exponentials are computed while the products of the next one are, as
+ * far as the core looks ahead. */
+AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w,
+                    long row, const int *block, long keys, bool odd, float sc, const float *lse2,
+                    long live, vf *acc)
 {
-    logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)w->k + (size_t)*block * j->k_block, w->s);
+    logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)w->k + (size_t)*block * j->k_block,
+           w->s);
     ts_attn_ahead_tile(w->ahead);
     if (odd) adjust(j, bh, qblock * 64 + row, R, block, 1, keys, sc, w->s);
     for (int r = 0; r < R && row + r < live; r++) {
         vf vs = VSET(sc), vm = VSET(lse2[row + r]), most = VSET(115), u = VSET(0), v = VSET(0);
         const float *s = w->s + r * LINE;
-        for (int k = 0; k < 64; k += 2 * VW) u = VADD(u, VEXP(VMIN(VFMSUB(VLOAD(s + k), vs, vm), most))), v = VADD(v, VEXP(VMIN(VFMSUB(VLOAD(s + k + VW), vs, vm), most)));
+        for (int k = 0; k < 64; k += 2 * VW)
+            u = VADD(u, VEXP(VMIN(VFMSUB(VLOAD(s + k), vs, vm), most))),
+            v = VADD(v, VEXP(VMIN(VFMSUB(VLOAD(s + k + VW), vs, vm), most)));
         *acc = VADD(*acc, VADD(u, v));
     }
 }
 
-static void NAME(cached)(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w, const float *lse, float *sums)
+static void NAME(cached)(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w,
+                         const float *lse, float *sums)
 {
     float lse2[64], log2e = j->a->scale * 1.44269504f, sc = SCALED ? 1 : log2e;
-    long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
+    long keys = j->a->nk ? j->a->nk[bh / j->A] : j->Nk,
+         n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
     for (long r = 0; r < 64; r++) lse2[r] = r < n ? lse[qblock * 64 + r] * 1.44269504f : 0;
     load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
     for (int i = 0; i < w->n; i++) {
         bool odd = is_odd(j, w->list + i, 1, keys);
         vf acc = VSET(0);
         long r = 0;
-        for (; r < n && 64 - r >= 6; r += 6) cached_rows(6, j, bh, qblock, w, r, w->list + i, keys, odd, sc, lse2, n, &acc);
+        for (; r < n && 64 - r >= 6; r += 6)
+            cached_rows(6, j, bh, qblock, w, r, w->list + i, keys, odd, sc, lse2, n, &acc);
         if (r < n) cached_rows(4, j, bh, qblock, w, r, w->list + i, keys, odd, sc, lse2, n, &acc);
         sums[w->list[i]] = VSUM(acc);
     }
 }
 
 /* ---- packing one block of 64 keys ---- */
-/* rows x columns elements of t from element `at`, widened or rounded, into a corner of `to` [.][stride]; the rest of its `lines` lines is zero. */
-static void stage(el *to, long stride, long lines, const ts_tensor *t, long at, long live, long columns)
+/* rows x columns elements of t from element `at`, widened or rounded, into a corner of `to`
+ * [.][stride]; the rest of its `lines` lines is zero. */
+static void stage(el *to, long stride, long lines, const ts_tensor *t, long at, long live,
+                  long columns)
 {
     memset(to, 0, (size_t)(lines * stride) * sizeof *to);
     for (long r = 0; r < live; r++, at += t->ld) {
-        if (t->type == ELTYPE) memcpy(to + r * stride, (const el *)ts_host_of(t->p) + at, (size_t)columns * sizeof *to);
+        if (t->type == ELTYPE)
+            memcpy(to + r * stride, (const el *)ts_host_of(t->p) + at,
+                   (size_t)columns * sizeof *to);
         else
-            for (long d = 0; d < columns; d++) to[r * stride + d] = TOEL(ts_load(ts_host_of(t->p), t->type, at + d));
+            for (long d = 0; d < columns; d++)
+                to[r * stride + d] = TOEL(ts_load(ts_host_of(t->p), t->type, at + d));
     }
 }
 
 static inline long clip(long x, long most) { return x < 0 ? 0 : x > most ? most : x; }
 
-/* 32 bits are one number or a pair of them: K is a transpose of such units. n of the 64 keys are there. */
+/* 32 bits are one number or a pair of them: K is a transpose of such units. n of the 64 keys are
+ * there. */
 static void NAME(pack_k)(const ts_attn_job *j, const ts_tensor *t, long at, long n, el *to)
 {
     enum { U = VW * KS };
@@ -331,14 +400,20 @@ static void NAME(pack_k)(const ts_attn_job *j, const ts_tensor *t, long at, long
         for (long r = p; r < p + PW; r += VW)
             for (long d = 0; d < j->Dk; d += U) {
                 uint32_t *place = (uint32_t *)(void *)(to + p * j->Dk + d * PW + (r - p) * KS);
-                for (long i = 0; i < VW; i++) __builtin_prefetch((const el *)ts_host_of(t->p) + at + (r + VW + i) * t->ld + d);
+                for (long i = 0; i < VW; i++)
+                    __builtin_prefetch((const el *)ts_host_of(t->p) + at + (r + VW + i) * t->ld +
+                                       d);
                 if (same && r + VW <= n && d + U <= j->D) {
-                    TRANSPOSE(place, PW, (const uint32_t *)(const void *)((const el *)ts_host_of(t->p) + at + r * t->ld + d), t->ld / KS);
+                    TRANSPOSE(place, PW,
+                              (const uint32_t *)(const void *)((const el *)ts_host_of(t->p) + at +
+                                                               r * t->ld + d),
+                              t->ld / KS);
                     continue;
                 }
                 stage(from, U, VW, t, at + r * t->ld + d, clip(n - r, VW), clip(j->D - d, U));
                 TRANSPOSE(square, VW, (const uint32_t *)(const void *)from, VW);
-                for (long i = 0; i < clip((j->Dk - d) / KS, VW); i++) memcpy(place + i * PW, square + i * VW, VW * sizeof *square);
+                for (long i = 0; i < clip((j->Dk - d) / KS, VW); i++)
+                    memcpy(place + i * PW, square + i * VW, VW * sizeof *square);
             }
 }
 
@@ -348,29 +423,41 @@ static void NAME(pack_v)(const ts_attn_job *j, const ts_tensor *t, long at, long
     el from[KS * VW];
     for (long r = 0; r < 64; r += KS) {
         for (long c = 0; c < j->D; c += 64 / (long)sizeof(el))
-            for (long i = 0; i < KS; i++) __builtin_prefetch((const el *)ts_host_of(t->p) + at + (r + AHEAD + i) * t->ld + c);
+            for (long i = 0; i < KS; i++)
+                __builtin_prefetch((const el *)ts_host_of(t->p) + at + (r + AHEAD + i) * t->ld + c);
         for (long c = 0; c < j->Dv; c += PW) {
             long wide = j->Dv - c < PW ? j->Dv - c : PW;
             for (long d = 0; d < wide; d += VW) {
                 el *place = to + c * 64 + r * wide + d * KS;
                 const el *a = from;
                 long ld = VW, from_at = at + r * t->ld + c + d;
-                if (t->type == ELTYPE && r + KS <= n && c + d + VW <= j->D) a = (const el *)ts_host_of(t->p) + from_at, ld = t->ld;
-                else stage(from, VW, KS, t, from_at, clip(n - r, KS), clip(j->D - c - d, VW));
+                if (t->type == ELTYPE && r + KS <= n && c + d + VW <= j->D)
+                    a = (const el *)ts_host_of(t->p) + from_at, ld = t->ld;
+                else
+                    stage(from, VW, KS, t, from_at, clip(n - r, KS), clip(j->D - c - d, VW));
                 PAIR(place, a, a + (KS - 1) * ld);
             }
         }
     }
 }
 
-/* Masked keys are packed as if there were none: whatever they hold, a weight of nearly 0 times it stays 0. */
+/* Masked keys are packed as if there were none: whatever they hold, a weight of nearly 0 times it
+ * stays 0. */
 static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void *vp)
 {
     const ts_tensor *kt = &j->a->k, *vt = &j->a->v;
-    long b = bh / j->A, h = bh % j->A, keys = j->a->nk ? j->a->nk[b] : j->Nk, n = clip(keys - block * 64, 64), row = b * j->Nk + block * 64;
+    long b = bh / j->A, h = bh % j->A, keys = j->a->nk ? j->a->nk[b] : j->Nk,
+         n = clip(keys - block * 64, 64), row = b * j->Nk + block * 64;
     NAME(pack_k)(j, kt, row * kt->ld + h * j->D, n, kp);
     if (vp) NAME(pack_v)(j, vt, row * vt->ld + h * j->D, n, vp);
 }
 
-const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL, .ks = KS, .elem = sizeof(el), .column = VW, .pack = NAME(pack), .item = NAME(item), .cached = NAME(cached),
-                                   .spin = NAME(spin), .lanes = 6 * PW * KS};
+const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL,
+                                      .ks = KS,
+                                      .elem = sizeof(el),
+                                      .column = VW,
+                                      .pack = NAME(pack),
+                                      .item = NAME(item),
+                                      .cached = NAME(cached),
+                                      .spin = NAME(spin),
+                                      .lanes = 6 * PW * KS};

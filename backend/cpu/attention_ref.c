@@ -5,12 +5,16 @@
 #include <math.h>
 #include <stdlib.h>
 
-static long at(ts_tensor t, long b, long n, long h) { return (b * t.dim[1] + n) * t.ld + h * t.dim[3]; }
+static long at(ts_tensor t, long b, long n, long h)
+{
+    return (b * t.dim[1] + n) * t.ld + h * t.dim[3];
+}
 
 static bool read_block(const ts_plan *p, long head, long q, long k)
 {
     long words = (p->nb + 31) / 32, h = p->A == 1 ? 0 : head;
-    return ((const uint32_t *)ts_host_of(p->bits))[(h * p->nb + q) * words + k / 32] >> (k % 32) & 1;
+    return ((const uint32_t *)ts_host_of(p->bits))[(h * p->nb + q) * words + k / 32] >> (k % 32) &
+           1;
 }
 
 /* Logits of one row into s; -inf where a key is not read. */
@@ -18,14 +22,19 @@ static void logits(const ts_attention *a, long b, long h, long n, double *s)
 {
     long Nk = a->k.dim[1], D = a->q.dim[3], qa = at(a->q, b, n, h);
     for (long m = 0; m < Nk; m++) {
-        bool out = (a->nk && m >= a->nk[b]) || (a->plan && a->plan[b] && !read_block(a->plan[b], h, n / TS_BLOCK, m / TS_BLOCK));
+        bool out = (a->nk && m >= a->nk[b]) ||
+                   (a->plan && a->plan[b] &&
+                    !read_block(a->plan[b], h, n / TS_BLOCK, m / TS_BLOCK));
         long ka = at(a->k, b, m, h);
         double x = 0;
-        for (long d = 0; d < D && !out; d++) x += (double)ts_load(ts_host_of(a->q.p), a->q.type, qa + d) * ts_load(ts_host_of(a->k.p), a->k.type, ka + d);
+        for (long d = 0; d < D && !out; d++)
+            x += (double)ts_load(ts_host_of(a->q.p), a->q.type, qa + d) *
+                 ts_load(ts_host_of(a->k.p), a->k.type, ka + d);
         x *= a->scale;
         if (ts_there(a->bias)) {
             const long *bd = a->bias.dim;
-            x += ((const float *)ts_host_of(a->bias.p))[((bd[0] == 1 ? 0 : h) * bd[1] + (bd[1] == 1 ? 0 : n)) * a->bias.ld + m];
+            x += ((const float *)ts_host_of(
+                a->bias.p))[((bd[0] == 1 ? 0 : h) * bd[1] + (bd[1] == 1 ? 0 : n)) * a->bias.ld + m];
         }
         s[m] = out ? -INFINITY : x;
     }
@@ -36,7 +45,8 @@ static void row(const ts_attention *a, long b, long h, long n, double *s, double
     long Nk = a->k.dim[1], D = a->q.dim[3], Nq = a->q.dim[1], A = a->q.dim[2];
     double max = -INFINITY, sum = 0;
     logits(a, b, h, n, s);
-    for (long m = 0; m < Nk; m++) max = fmax(max, s[m]); /* a NaN comes through as the exponential of one */
+    /* a NaN comes through as the exponential of one */
+    for (long m = 0; m < Nk; m++) max = fmax(max, s[m]);
     for (long d = 0; d < D; d++) o[d] = 0;
     for (long m = 0; m < Nk; m++) {
         s[m] = s[m] == -INFINITY ? 0 : exp(s[m] - max);
@@ -45,14 +55,18 @@ static void row(const ts_attention *a, long b, long h, long n, double *s, double
         long va = at(a->v, b, m, h);
         for (long d = 0; d < D; d++) o[d] += s[m] * ts_load(ts_host_of(a->v.p), a->v.type, va + d);
     }
-    for (long d = 0; d < D; d++) ts_store(ts_host_of(a->out.p), a->out.type, at(a->out, b, n, h) + d, (float)(sum == 0 ? 0 : o[d] / sum));
-    if (ts_there(a->lse)) ((float *)ts_host_of(a->lse.p))[(b * A + h) * Nq + n] = (float)(max + log(sum));
+    for (long d = 0; d < D; d++)
+        ts_store(ts_host_of(a->out.p), a->out.type, at(a->out, b, n, h) + d,
+                 (float)(sum == 0 ? 0 : o[d] / sum));
+    if (ts_there(a->lse))
+        ((float *)ts_host_of(a->lse.p))[(b * A + h) * Nq + n] = (float)(max + log(sum));
     for (long m = 0; m < Nk; m++) s[m] = sum == 0 ? 0 : s[m] / sum;
 }
 
 void ts_attention_ref(const ts_attention *a)
 {
-    long B = a->q.dim[0], Nq = a->q.dim[1], A = a->q.dim[2], D = a->q.dim[3], Nk = a->k.dim[1], nq = (Nq + TS_BLOCK - 1) / TS_BLOCK, nk = (Nk + TS_BLOCK - 1) / TS_BLOCK;
+    long B = a->q.dim[0], Nq = a->q.dim[1], A = a->q.dim[2], D = a->q.dim[3], Nk = a->k.dim[1],
+         nq = (Nq + TS_BLOCK - 1) / TS_BLOCK, nk = (Nk + TS_BLOCK - 1) / TS_BLOCK;
 #pragma omp parallel
     {
         double *s = malloc((size_t)(Nk + D + nk) * sizeof *s), *o = s + Nk, *w = o + D;
@@ -65,7 +79,9 @@ void ts_attention_ref(const ts_attention *a)
                 for (long m = 0; m < Nk; m++) w[m / TS_BLOCK] += s[m];
             }
             if (ts_there(a->sums))
-                for (long j = 0; j < nk; j++) ((float *)ts_host_of(a->sums.p))[((b * A + h) * nq + block) * nk + j] = (float)w[j];
+                for (long j = 0; j < nk; j++)
+                    ((float *)ts_host_of(
+                        a->sums.p))[((b * A + h) * nq + block) * nk + j] = (float)w[j];
         }
         free(s);
     }
@@ -86,7 +102,8 @@ void ts_block_sums_ref(const ts_block_sums *a)
             for (long j = 0; j < nb; j++) w[j] = 0;
             for (long n = block * TS_BLOCK; n < N && n < (block + 1) * TS_BLOCK; n++) {
                 logits(&logits_of, bh / A, bh % A, n, s);
-                for (long m = 0; m < N; m++) w[m / TS_BLOCK] += exp(fmin(s[m] - (double)lse[bh * N + n], 115 * M_LN2));
+                for (long m = 0; m < N; m++)
+                    w[m / TS_BLOCK] += exp(fmin(s[m] - (double)lse[bh * N + n], 115 * M_LN2));
             }
             for (long j = 0; j < nb; j++) sums[i * nb + j] = (float)w[j];
         }

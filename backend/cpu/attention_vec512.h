@@ -1,4 +1,5 @@
-/* What the flash kernels in f32 and in bf16 have in common of AVX-512: sums, softmax and output are f32 vectors of 16 in both. */
+/* What the flash kernels in f32 and in bf16 have in common of AVX-512: sums, softmax and output are
+ * f32 vectors of 16 in both. */
 #ifndef TS_ATTENTION_VEC512_H
 #define TS_ATTENTION_VEC512_H
 #include <immintrin.h>
@@ -19,18 +20,24 @@ typedef __m512 vf;
 #define VSUM(v) _mm512_reduce_add_ps(v)
 #define VTOP(v) _mm512_reduce_max_ps(v)
 
-/* A 16 x 16 square of 32-bit units, rows and columns exchanged: within 128-bit lanes by unpacking, then of whole lanes. */
+/* A 16 x 16 square of 32-bit units, rows and columns exchanged: within 128-bit lanes by unpacking,
+ * then of whole lanes. */
 static inline void transpose_16(uint32_t *to, long ts, const uint32_t *from, long fs)
 {
     __m512i r[16], t[16];
     for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(from + i * fs);
-    for (int i = 0; i < 16; i += 2) t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    for (int i = 0; i < 16; i += 2)
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]),
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
     for (int i = 0; i < 16; i += 4)
         for (int k = 0; k < 2; k++)
-            r[i + 2 * k] = _mm512_unpacklo_epi64(t[i + k], t[i + 2 + k]), r[i + 2 * k + 1] = _mm512_unpackhi_epi64(t[i + k], t[i + 2 + k]);
+            r[i + 2 * k] = _mm512_unpacklo_epi64(t[i + k], t[i + 2 + k]),
+                      r[i + 2 * k + 1] = _mm512_unpackhi_epi64(t[i + k], t[i + 2 + k]);
     for (int k = 0; k < 4; k++) {
-        t[k] = _mm512_shuffle_i32x4(r[k], r[4 + k], 0x88), t[4 + k] = _mm512_shuffle_i32x4(r[k], r[4 + k], 0xDD);
-        t[8 + k] = _mm512_shuffle_i32x4(r[8 + k], r[12 + k], 0x88), t[12 + k] = _mm512_shuffle_i32x4(r[8 + k], r[12 + k], 0xDD);
+        t[k] = _mm512_shuffle_i32x4(r[k], r[4 + k], 0x88),
+        t[4 + k] = _mm512_shuffle_i32x4(r[k], r[4 + k], 0xDD);
+        t[8 + k] = _mm512_shuffle_i32x4(r[8 + k], r[12 + k], 0x88),
+              t[12 + k] = _mm512_shuffle_i32x4(r[8 + k], r[12 + k], 0xDD);
     }
     for (int k = 0; k < 4; k++) {
         _mm512_storeu_si512(to + (0 + k) * ts, _mm512_shuffle_i32x4(t[k], t[8 + k], 0x88));

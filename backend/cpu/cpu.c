@@ -1,4 +1,5 @@
-/* The CPU device: opening, memory, and the checks that stand before every operation. On a counting device an operation ends after its checks. */
+/* The CPU device: opening, memory, and the checks that stand before every operation. On a counting
+ * device an operation ends after its checks. */
 #include "backend/cpu/limits.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/ref.h"
@@ -12,7 +13,8 @@
 
 static ts_cpu *cpu_of(ts_device *d) { return (ts_cpu *)d; }
 
-/* The pool is OpenMP's, which oneDNN shares: its size belongs to the calling thread, and another device may have set it. */
+/* The pool is OpenMP's, which oneDNN shares: its size belongs to the calling thread, and another
+ * device may have set it. */
 static ts_cpu *enter(ts_device *d)
 {
     if (omp_get_max_threads() != d->threads) omp_set_num_threads(d->threads);
@@ -20,7 +22,8 @@ static ts_cpu *enter(ts_device *d)
 }
 
 /* ---- memory ---- */
-/* Large pages where the system has them: kernels walk through rows that are a page apart, and a missed translation costs as much as a missed line. NULL: no memory. */
+/* Large pages where the system has them: kernels walk through rows that are a page apart, and a
+ * missed translation costs as much as a missed line. NULL: no memory. */
 static void *pages(size_t bytes)
 {
     enum { LARGE = 2 << 20 };
@@ -59,8 +62,10 @@ static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t bytes)
 
 static ts_status download(ts_device *d, void *host, ts_ptr p, size_t bytes)
 {
-    if (d->counting) memset(host, 0, bytes);
-    else memcpy(host, ts_host_of(p), bytes);
+    if (d->counting)
+        memset(host, 0, bytes);
+    else
+        memcpy(host, ts_host_of(p), bytes);
     return TS_OK;
 }
 
@@ -85,7 +90,9 @@ ts_status ts_cpu_scratch(ts_cpu *c, size_t bytes, void **out)
         free(c->scratch);
         c->scratch = NULL, c->scratch_size = 0;
         c->scratch = pages(c->scratch_want);
-        if (!c->scratch) return ts_fail(c->dev.err, TS_EMEMORY, "no memory for %.1f MB of scratch", (double)c->scratch_want / 1e6);
+        if (!c->scratch)
+            return ts_fail(c->dev.err, TS_EMEMORY, "no memory for %.1f MB of scratch",
+                           (double)c->scratch_want / 1e6);
         c->scratch_size = c->scratch_want;
     }
     *out = c->scratch;
@@ -95,11 +102,15 @@ ts_status ts_cpu_scratch(ts_cpu *c, size_t bytes, void **out)
 /* ---- operations ---- */
 static void want(ts_weight *w, ts_dtype type)
 {
-    w->want_type = type, w->want_layout = 0, w->want_bytes = (size_t)ts_count(w->t) * ts_dtype_size(type);
+    w->want_type = type, w->want_layout = 0,
+    w->want_bytes = (size_t)ts_count(w->t) * ts_dtype_size(type);
 }
 
 /* oneDNN has no plain C path and no bf16 without the instructions. */
-static bool by_onednn(const ts_cpu *c, ts_dtype x) { return c->dnnl && (x == TS_F32 || c->dev.has_bf16); }
+static bool by_onednn(const ts_cpu *c, ts_dtype x)
+{
+    return c->dnnl && (x == TS_F32 || c->dev.has_bf16);
+}
 
 static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
 {
@@ -118,8 +129,10 @@ static ts_status linear(ts_device *d, const ts_linear *a)
     ts_status st = ts_shapes_linear(d, a);
     if (st) return st;
     if (by_onednn(c, a->x.type)) return ts_onednn_linear(c, a);
-    if (d->counting) want(a->w, a->x.type);
-    else ts_linear_ref(a);
+    if (d->counting)
+        want(a->w, a->x.type);
+    else
+        ts_linear_ref(a);
     return TS_OK;
 }
 
@@ -129,8 +142,10 @@ static ts_status conv(ts_device *d, const ts_conv *a)
     ts_status st = ts_shapes_conv(d, a);
     if (st) return st;
     if (by_onednn(c, a->x.type)) return ts_onednn_conv(c, a);
-    if (d->counting) want(a->w, a->x.type);
-    else ts_conv_ref(a);
+    if (d->counting)
+        want(a->w, a->x.type);
+    else
+        ts_conv_ref(a);
     return TS_OK;
 }
 
@@ -209,7 +224,9 @@ static ts_status gather(ts_device *d, const ts_gather *a)
     if (st || d->counting) return st;
     const int32_t *id = ts_host_of(a->ids.p);
     for (long i = 0; i < ts_count(a->ids); i++)
-        if (id[i] < 0 || id[i] >= a->x.dim[0]) return ts_fail(d->err, TS_ESHAPE, "gather: id %d at %ld, the table has %ld rows", id[i], i, a->x.dim[0]);
+        if (id[i] < 0 || id[i] >= a->x.dim[0])
+            return ts_fail(d->err, TS_ESHAPE, "gather: id %d at %ld, the table has %ld rows", id[i],
+                           i, a->x.dim[0]);
     c->run.gather(a);
     return TS_OK;
 }
@@ -254,14 +271,33 @@ static void shut(ts_device *d)
     free(d);
 }
 
-static const ts_ops ops = {.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .download = download, .join = join, .pack = pack, .zero = zero, .copy = copy,
-                           .gather = gather, .linear = linear, .conv = conv, .norm = norm, .activate = activate, .rope = rope, .attention = attention, .block_sums = block_sums, .block_means = block_means, .topk = choose, .peak = peak,
-                           .lincomb = lincomb, .resample = resample, .check = check, .checked = checked, .close = shut};
+static const ts_ops ops = {.alloc = alloc,
+                           .free = release,
+                           .adopt = adopt,
+                           .upload = upload,
+                           .download = download,
+                           .join = join,
+                           .pack = pack,
+                           .zero = zero,
+                           .copy = copy,
+                           .gather = gather,
+                           .linear = linear,
+                           .conv = conv,
+                           .norm = norm,
+                           .activate = activate,
+                           .rope = rope,
+                           .attention = attention,
+                           .block_sums = block_sums,
+                           .block_means = block_means,
+                           .topk = choose,
+                           .peak = peak,
+                           .lincomb = lincomb,
+                           .resample = resample,
+                           .check = check,
+                           .checked = checked,
+                           .close = shut};
 
-void ts_cpu_versions(char *out, size_t size)
-{
-    ts_onednn_version(out, size);
-}
+void ts_cpu_versions(char *out, size_t size) { ts_onednn_version(out, size); }
 
 /* ---- opening ---- */
 static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
@@ -269,9 +305,14 @@ static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
 static ts_level best(void)
 {
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return avx512 && __builtin_cpu_supports("avx512bf16") ? TS_LEVEL_AVX512_BF16 : avx512 ? TS_LEVEL_AVX512 : avx2 ? TS_LEVEL_AVX2 : TS_LEVEL_REF;
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("f16c");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return avx512 && __builtin_cpu_supports("avx512bf16") ? TS_LEVEL_AVX512_BF16
+           : avx512                                       ? TS_LEVEL_AVX512
+           : avx2                                         ? TS_LEVEL_AVX2
+                                                          : TS_LEVEL_REF;
 }
 
 static ts_status choose_level(const char *name, ts_err *err, ts_level *out)
@@ -281,7 +322,9 @@ static ts_status choose_level(const char *name, ts_err *err, ts_level *out)
     if (!name) return TS_OK;
     for (int i = 0; i <= TS_LEVEL_AVX512_BF16; i++)
         if (!strcmp(name, levels[i])) {
-            if (i > (int)most) return ts_fail(err, TS_EUSAGE, "CPU level %s: this machine has at most %s", name, levels[most]);
+            if (i > (int)most)
+                return ts_fail(err, TS_EUSAGE, "CPU level %s: this machine has at most %s", name,
+                               levels[most]);
             *out = (ts_level)i;
             return TS_OK;
         }
@@ -300,10 +343,18 @@ ts_status ts_cpu_open(ts_cpu_options o, const ts_env *env, ts_err *err, ts_devic
     c->threads = o.threads > 0 ? o.threads : ts_cpu_threads();
     c->cache = ts_limit_cache("");
     omp_set_num_threads(c->threads);
-    c->dev = (ts_device){.ops = &ops, .err = err, .env = env, .has_bf16 = level == TS_LEVEL_AVX512_BF16, .name = "cpu", .level = levels[level], .threads = c->threads};
+    c->dev = (ts_device){.ops = &ops,
+                         .err = err,
+                         .env = env,
+                         .has_bf16 = level == TS_LEVEL_AVX512_BF16,
+                         .name = "cpu",
+                         .level = levels[level],
+                         .threads = c->threads};
     ts_simd_init(&c->run, level);
     if (level != TS_LEVEL_REF) st = ts_onednn_open(c);
-    if (st) shut(&c->dev);
-    else *out = &c->dev;
+    if (st)
+        shut(&c->dev);
+    else
+        *out = &c->dev;
     return st;
 }

@@ -4,22 +4,27 @@
 #include "backend/cpu/simd.h"
 
 typedef struct {
-    ts_device dev;       /* first: a ts_device * is a ts_cpu * */
+    ts_device dev; /* first: a ts_device * is a ts_cpu * */
     ts_level level;
     int threads;
-    size_t cache;        /* bytes of the last cache, for each CPU that shares it */
-    void *scratch;       /* one buffer for whatever an operation needs while it runs */
+    size_t cache;  /* bytes of the last cache, for each CPU that shares it */
+    void *scratch; /* one buffer for whatever an operation needs while it runs */
     size_t scratch_size, scratch_want;
-    int bad_tag;         /* of check: the first, 0: none */
-    ts_simd run;         /* kernels of the level */
+    int bad_tag;          /* of check: the first, 0: none */
+    ts_simd run;          /* kernels of the level */
     struct ts_dnnl *dnnl; /* primitives and their cache; backend/cpu/dnnl.c */
 } ts_cpu;
 
 static inline void *ts_host_of(ts_ptr p) { return (void *)(uintptr_t)p.at; }
-/* At least `bytes`, 64-byte aligned, valid until the next call. Counting: records the maximum and returns NULL. Later calls within the maximum allocate nothing. */
+/* At least `bytes`, 64-byte aligned, valid until the next call. Counting: records the maximum and
+ * returns NULL. Later calls within the maximum allocate nothing. */
 ts_status ts_cpu_scratch(ts_cpu *, size_t bytes, void **);
 /* True once stop was asked for: read between work items. */
-static inline bool ts_cpu_stop(const ts_cpu *c) { return c->dev.env && c->dev.env->stop && atomic_load_explicit(c->dev.env->stop, memory_order_relaxed); }
+static inline bool ts_cpu_stop(const ts_cpu *c)
+{
+    return c->dev.env && c->dev.env->stop &&
+           atomic_load_explicit(c->dev.env->stop, memory_order_relaxed);
+}
 
 /* attention.c: checks shapes, picks the kernel of the level, also counts scratch. */
 ts_status ts_cpu_attention(ts_device *, const ts_attention *);

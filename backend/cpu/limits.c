@@ -1,4 +1,5 @@
-/* How many threads and how much memory this process may use: the machine's, or less by affinity and cgroup (v1 and v2). */
+/* How many threads and how much memory this process may use: the machine's, or less by affinity and
+ * cgroup (v1 and v2). */
 #include "backend/cpu/limits.h"
 
 #include <sched.h>
@@ -19,7 +20,8 @@ static bool read_text(const char *path, char *text, size_t size)
     return n > 0;
 }
 
-/* The group of this process below the mount of `controller` ("" for v2), from /proc/self/cgroup: "ID:CONTROLLERS:PATH" a line. */
+/* The group of this process below the mount of `controller` ("" for v2), from /proc/self/cgroup:
+ * "ID:CONTROLLERS:PATH" a line. */
 static bool group_of(const char *root, const char *controller, char *out, size_t size)
 {
     char path[PATH], text[8192], *save = NULL;
@@ -31,7 +33,8 @@ static bool group_of(const char *root, const char *controller, char *out, size_t
         *group++ = 0, names++;
         bool match = !*controller && !*names;
         char *rest = NULL;
-        for (char *n = strtok_r(names, ",", &rest); n && !match; n = strtok_r(NULL, ",", &rest)) match = *controller && !strcmp(n, controller);
+        for (char *n = strtok_r(names, ",", &rest); n && !match; n = strtok_r(NULL, ",", &rest))
+            match = *controller && !strcmp(n, controller);
         if (match) {
             snprintf(out, size, "%s", group);
             return true;
@@ -40,8 +43,10 @@ static bool group_of(const char *root, const char *controller, char *out, size_t
     return false;
 }
 
-/* Calls see on what FOLDER/file holds, and after it FOLDER/second's where there is one, for the group and every group above it, up to the mount. */
-static void climb(const char *root, const char *mount, const char *group, const char *file, const char *second, void (*see)(const char *text, void *user), void *user)
+/* Calls see on what FOLDER/file holds, and after it FOLDER/second's where there is one, for the
+ * group and every group above it, up to the mount. */
+static void climb(const char *root, const char *mount, const char *group, const char *file,
+                  const char *second, void (*see)(const char *text, void *user), void *user)
 {
     char at[PATH], path[2 * PATH], text[256];
     snprintf(at, sizeof at, "%s", strcmp(group, "/") ? group : "");
@@ -68,18 +73,23 @@ static void least_bytes(const char *text, void *user)
     if (end != text && n < *least) *least = (size_t)n;
 }
 
-static void least_cpus(const char *text, void *user) /* "QUOTA PERIOD"; "max" or a negative quota: none */
+/* "QUOTA PERIOD"; "max" or a negative quota: none */
+static void least_cpus(const char *text, void *user)
 {
     double *least = user, quota, period;
-    if (sscanf(text, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0 && quota / period < *least) *least = quota / period;
+    if (sscanf(text, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0 &&
+        quota / period < *least)
+        *least = quota / period;
 }
 
 size_t ts_limit_memory(const char *root, size_t machine)
 {
     size_t least = machine;
     char group[PATH];
-    if (group_of(root, "", group, sizeof group)) climb(root, "", group, "memory.max", NULL, least_bytes, &least);
-    if (group_of(root, "memory", group, sizeof group)) climb(root, "/memory", group, "memory.limit_in_bytes", NULL, least_bytes, &least);
+    if (group_of(root, "", group, sizeof group))
+        climb(root, "", group, "memory.max", NULL, least_bytes, &least);
+    if (group_of(root, "memory", group, sizeof group))
+        climb(root, "/memory", group, "memory.limit_in_bytes", NULL, least_bytes, &least);
     return least;
 }
 
@@ -87,8 +97,10 @@ double ts_limit_cpus(const char *root, double machine)
 {
     double least = machine;
     char group[PATH];
-    if (group_of(root, "", group, sizeof group)) climb(root, "", group, "cpu.max", NULL, least_cpus, &least);
-    if (group_of(root, "cpu", group, sizeof group)) climb(root, "/cpu", group, "cpu.cfs_quota_us", "cpu.cfs_period_us", least_cpus, &least);
+    if (group_of(root, "", group, sizeof group))
+        climb(root, "", group, "cpu.max", NULL, least_cpus, &least);
+    if (group_of(root, "cpu", group, sizeof group))
+        climb(root, "/cpu", group, "cpu.cfs_quota_us", "cpu.cfs_period_us", least_cpus, &least);
     return least;
 }
 
@@ -114,14 +126,18 @@ size_t ts_limit_cache(const char *root)
         static const char *const files[] = {"level", "size", "shared_cpu_list"};
         char path[PATH], text[3][4096];
         for (int k = 0; k < 3; k++) {
-            snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu0/cache/index%d/%s", root, i, files[k]);
+            snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu0/cache/index%d/%s", root, i,
+                     files[k]);
             if (!read_text(path, text[k], sizeof text[k])) return last;
         }
         long level = atol(text[0]), cpus = count_list(text[2]);
         unsigned long long size;
         char unit = 0;
         if (level < highest || cpus < 1 || sscanf(text[1], "%llu%c", &size, &unit) < 1) continue;
-        highest = level, last = (size_t)(size << (unit == 'K' ? 10 : unit == 'M' ? 20 : 0)) / (size_t)cpus;
+        highest = level, last = (size_t)(size << (unit == 'K'   ? 10
+                                                  : unit == 'M' ? 20
+                                                                : 0)) /
+                                (size_t)cpus;
     }
 }
 
@@ -133,7 +149,8 @@ size_t ts_cpu_memory(void)
 int ts_cpu_threads(void)
 {
     cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+    int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN)
+                                                   : CPU_COUNT(&set);
     double quota = ts_limit_cpus("", n);
     return quota < 1 ? 1 : (int)quota;
 }

@@ -1,9 +1,11 @@
-/* Limits of this process. `root` stands before /proc and /sys ("" in earnest, a folder of fakes in tests). */
+/* Limits of this process. `root` stands before /proc and /sys ("" in earnest, a folder of fakes in
+ * tests). */
 #ifndef TS_LIMITS_H
 #define TS_LIMITS_H
 #include "backend/backend.h"
 size_t ts_limit_memory(const char *root, size_t machine); /* bytes */
 double ts_limit_cpus(const char *root, double machine);   /* CPUs' worth of time */
-size_t ts_limit_cache(const char *root);                  /* bytes of the last cache, for each CPU that shares it; 2 MiB where the machine does not say */
-int ts_cpu_threads(void);                                 /* at least 1 */
+/* bytes of the last cache, for each CPU that shares it; 2 MiB where the machine does not say */
+size_t ts_limit_cache(const char *root);
+int ts_cpu_threads(void); /* at least 1 */
 #endif

@@ -25,7 +25,8 @@ uint16_t ts_to_f16(float f)
     u &= 0x7FFFFFFF;
     if (u > 0x7F800000) return (uint16_t)(sign | 0x7E00);
     if (u >= 0x477FF000) return (uint16_t)(sign | 0x7C00); /* 65520 and more round to infinity */
-    if (u < 0x38800000) {                                  /* below the smallest normal: units of 2^-24 */
+    /* below the smallest normal: units of 2^-24 */
+    if (u < 0x38800000) {
         float a;
         memcpy(&a, &u, 4);
         return (uint16_t)(sign | (uint16_t)rintf(ldexpf(a, 24)));
@@ -51,7 +52,8 @@ static const float *vector(const ts_weight *w) { return w ? ts_host_of(w->t.p) :
 static const float *table(ts_tensor t, ts_tensor sel, long row)
 {
     if (!ts_there(t)) return NULL;
-    return (const float *)ts_host_of(t.p) + (ts_there(sel) ? ((const uint8_t *)ts_host_of(sel.p))[row] : 0) * t.ld;
+    return (const float *)ts_host_of(t.p) +
+           (ts_there(sel) ? ((const uint8_t *)ts_host_of(sel.p))[row] : 0) * t.ld;
 }
 
 void ts_linear_ref(const ts_linear *a)
@@ -65,7 +67,8 @@ void ts_linear_ref(const ts_linear *a)
         const float *g = table(a->gate, a->sel, m);
         for (long o = 0; o < O; o++) {
             float s = 0;
-            for (long k = 0; k < K; k++) s += ts_load(x, a->x.type, m * a->x.ld + k) * ts_load(w, a->w->t.type, o * K + k);
+            for (long k = 0; k < K; k++)
+                s += ts_load(x, a->x.type, m * a->x.ld + k) * ts_load(w, a->w->t.type, o * K + k);
             s = ts_act_ref(a->act, s + (b ? b[o] : 0));
             if (g) s *= g[o];
             if (r) s += ts_load(r, a->resid.type, m * a->resid.ld + o);
@@ -83,10 +86,13 @@ static float conv_at(const ts_conv *a, const long k[3], long f, long h, long w, 
     for (long t = 0; t < k[0]; t++)
         for (long i = 0; i < k[1]; i++)
             for (long j = 0; j < k[2]; j++) {
-                long sf = f * a->stride[0] + t - a->pad[0], sh = h * a->stride[1] + i - a->pad[2], sw = w * a->stride[2] + j - a->pad[4];
+                long sf = f * a->stride[0] + t - a->pad[0], sh = h * a->stride[1] + i - a->pad[2],
+                     sw = w * a->stride[2] + j - a->pad[4];
                 if (sf < 0 || sf >= F || sh < 0 || sh >= H || sw < 0 || sw >= W) continue;
                 for (long c = 0; c < C; c++)
-                    s += ts_load(x, a->x.type, ((sf * H + sh) * W + sw) * a->x.ld + c) * ts_load(wt, a->w->t.type, (((o * C + c) * k[0] + t) * k[1] + i) * k[2] + j);
+                    s += ts_load(x, a->x.type, ((sf * H + sh) * W + sw) * a->x.ld + c) *
+                         ts_load(wt, a->w->t.type,
+                                 (((o * C + c) * k[0] + t) * k[1] + i) * k[2] + j);
             }
     return s;
 }
@@ -94,7 +100,8 @@ static float conv_at(const ts_conv *a, const long k[3], long f, long h, long w, 
 void ts_conv_ref(const ts_conv *a)
 {
     const ts_tensor *w = &a->w->t;
-    long k[3] = {w->nd == 5 ? w->dim[2] : 1, w->dim[w->nd - 2], w->dim[w->nd - 1]}, O = w->dim[0], H = a->y.dim[1], W = a->y.dim[2], rows = ts_rows(a->y);
+    long k[3] = {w->nd == 5 ? w->dim[2] : 1, w->dim[w->nd - 2], w->dim[w->nd - 1]}, O = w->dim[0],
+         H = a->y.dim[1], W = a->y.dim[2], rows = ts_rows(a->y);
     const float *b = vector(a->b);
     const void *r = ts_host_of(a->resid.p);
     void *y = ts_host_of(a->y.p);
@@ -136,15 +143,18 @@ static void row_of(const ts_norm *a, long C, long m, float *mean, float *inv)
         q += d * d;
     }
     *mean = (float)s;
-    if (a->kind == TS_NORM_L2) *inv = (float)(sqrt((double)C) / fmax(sqrt(q), a->eps));
-    else *inv = (float)(1 / sqrt(q / (double)C + a->eps));
+    if (a->kind == TS_NORM_L2)
+        *inv = (float)(sqrt((double)C) / fmax(sqrt(q), a->eps));
+    else
+        *inv = (float)(1 / sqrt(q / (double)C + a->eps));
 }
 
 void ts_norm_ref(const ts_norm *a)
 {
-    long rows = ts_rows(a->x), C = a->x.dim[a->x.nd - 1], groups = a->kind == TS_NORM_GROUP ? a->groups : 0;
+    long rows = ts_rows(a->x), C = a->x.dim[a->x.nd - 1],
+         groups = a->kind == TS_NORM_GROUP ? a->groups : 0;
     const float *w = vector(a->w), *b = vector(a->b);
-    float (*stat)[2] = groups ? malloc((size_t)groups * sizeof *stat) : NULL;
+    float(*stat)[2] = groups ? malloc((size_t)groups * sizeof *stat) : NULL;
     for (long g = 0; g < groups; g++) group_of(a, rows, C, g, &stat[g][0], &stat[g][1]);
     const void *x = ts_host_of(a->x.p);
     void *y = ts_host_of(a->y.p);
@@ -173,7 +183,8 @@ void ts_activate_ref(const ts_activate *a)
     for (long m = 0; m < rows; m++)
         for (long c = 0; c < C; c++) {
             float v = ts_act_ref(a->act, ts_load(ts_host_of(a->x.p), a->x.type, m * a->x.ld + c));
-            if (ts_there(a->mul)) v *= ts_load(ts_host_of(a->mul.p), a->mul.type, m * a->mul.ld + c);
+            if (ts_there(a->mul))
+                v *= ts_load(ts_host_of(a->mul.p), a->mul.type, m * a->mul.ld + c);
             ts_store(ts_host_of(a->y.p), a->y.type, m * a->y.ld + c, v);
         }
 }
@@ -184,7 +195,8 @@ void ts_rope_ref(const ts_rope *a)
     void *x = ts_host_of(a->x.p);
 #pragma omp parallel for schedule(static)
     for (long n = 0; n < N; n++) {
-        const float *c = (const float *)ts_host_of(a->cos.p) + n * a->cos.ld, *s = (const float *)ts_host_of(a->sin.p) + n * a->sin.ld;
+        const float *c = (const float *)ts_host_of(a->cos.p) + n * a->cos.ld,
+                    *s = (const float *)ts_host_of(a->sin.p) + n * a->sin.ld;
         for (long h = 0; h < A; h++)
             for (long j = 0; j < D / 2; j++) {
                 long i = n * a->x.ld + h * D + 2 * j;
@@ -198,8 +210,11 @@ void ts_rope_ref(const ts_rope *a)
 static void copy_one(const ts_copy *a, long s, long d)
 {
     size_t n = ts_dtype_size(a->stype);
-    if (a->stype == a->dtype) memcpy((char *)ts_host_of(a->dst) + (size_t)d * n, (const char *)ts_host_of(a->src) + (size_t)s * n, n);
-    else ts_store(ts_host_of(a->dst), a->dtype, d, ts_load(ts_host_of(a->src), a->stype, s));
+    if (a->stype == a->dtype)
+        memcpy((char *)ts_host_of(a->dst) + (size_t)d * n,
+               (const char *)ts_host_of(a->src) + (size_t)s * n, n);
+    else
+        ts_store(ts_host_of(a->dst), a->dtype, d, ts_load(ts_host_of(a->src), a->stype, s));
 }
 
 void ts_copy_ref(const ts_copy *a)
@@ -214,7 +229,9 @@ void ts_copy_ref(const ts_copy *a)
             rest /= a->dim[i];
             s += k * a->ss[i], d += k * a->ds[i];
         }
-        for (long k = 0; k < in; k++) copy_one(a, s + k * (a->nd ? a->ss[a->nd - 1] : 0), d + k * (a->nd ? a->ds[a->nd - 1] : 0));
+        for (long k = 0; k < in; k++)
+            copy_one(a, s + k * (a->nd ? a->ss[a->nd - 1] : 0),
+                     d + k * (a->nd ? a->ds[a->nd - 1] : 0));
     }
 }
 
@@ -223,7 +240,9 @@ void ts_gather_ref(const ts_gather *a)
     long n = ts_count(a->ids), C = a->x.dim[1];
     const int32_t *id = ts_host_of(a->ids.p);
     for (long i = 0; i < n; i++)
-        for (long c = 0; c < C; c++) ts_store(ts_host_of(a->y.p), a->y.type, i * a->y.ld + c, ts_load(ts_host_of(a->x.p), a->x.type, id[i] * a->x.ld + c));
+        for (long c = 0; c < C; c++)
+            ts_store(ts_host_of(a->y.p), a->y.type, i * a->y.ld + c,
+                     ts_load(ts_host_of(a->x.p), a->x.type, id[i] * a->x.ld + c));
 }
 
 void ts_lincomb_ref(const ts_lincomb *a)
@@ -250,12 +269,14 @@ static void add_to(ts_tensor t, long f, long h, long w, long c, float v)
 
 static float at(ts_tensor t, long f, long h, long w, long c)
 {
-    return f < 0 ? 0 : ts_load(ts_host_of(t.p), t.type, ((f * t.dim[1] + h) * t.dim[2] + w) * t.ld + c);
+    return f < 0 ? 0
+                 : ts_load(ts_host_of(t.p), t.type, ((f * t.dim[1] + h) * t.dim[2] + w) * t.ld + c);
 }
 
 void ts_resample_ref(const ts_resample *a)
 {
-    long F = a->y.dim[0], H = a->y.dim[1], W = a->y.dim[2], O = a->y.dim[3], C = a->x.dim[3], fs = a->fs, ft = a->ft;
+    long F = a->y.dim[0], H = a->y.dim[1], W = a->y.dim[2], O = a->y.dim[3], C = a->x.dim[3],
+         fs = a->fs, ft = a->ft;
     long r = a->reduce ? C * ft * fs * fs / O : O * ft * fs * fs / C;
 #pragma omp parallel for collapse(2) schedule(static)
     for (long f = 0; f < F; f++)
@@ -265,10 +286,12 @@ void ts_resample_ref(const ts_resample *a)
                     float v = 0;
                     if (!a->reduce) {
                         long g = f + a->drop;
-                        v = at(a->x, g / ft, h / fs, w / fs, ((o * ft + g % ft) * fs * fs + h % fs * fs + w % fs) / r);
+                        v = at(a->x, g / ft, h / fs, w / fs,
+                               ((o * ft + g % ft) * fs * fs + h % fs * fs + w % fs) / r);
                     } else {
                         for (long j = o * r; j < (o + 1) * r; j++)
-                            v += at(a->x, f * ft + j / (fs * fs) % ft - a->drop, h * fs + j / fs % fs, w * fs + j % fs, j / (fs * fs * ft));
+                            v += at(a->x, f * ft + j / (fs * fs) % ft - a->drop,
+                                    h * fs + j / fs % fs, w * fs + j % fs, j / (fs * fs * ft));
                         v /= (float)r;
                     }
                     add_to(a->y, f, h, w, o, v);
@@ -281,7 +304,8 @@ bool ts_finite_ref(ts_tensor t)
     int bad = 0;
 #pragma omp parallel for schedule(static) reduction(| : bad)
     for (long m = 0; m < rows; m++)
-        for (long c = 0; c < C; c++) bad |= !isfinite(ts_load(ts_host_of(t.p), t.type, m * t.ld + c));
+        for (long c = 0; c < C; c++)
+            bad |= !isfinite(ts_load(ts_host_of(t.p), t.type, m * t.ld + c));
     return !bad;
 }
 
@@ -289,7 +313,8 @@ void ts_pack_ref(const ts_host *from, ts_dtype to, void *out)
 {
     long n = 1;
     for (int i = 0; i < from->nd; i++) n *= from->dim[i];
-    if (from->type == to) memcpy(out, from->data, (size_t)n * ts_dtype_size(to));
+    if (from->type == to)
+        memcpy(out, from->data, (size_t)n * ts_dtype_size(to));
     else
 #pragma omp parallel for schedule(static)
         for (long i = 0; i < n; i++) ts_store(out, to, i, ts_load(from->data, from->type, i));

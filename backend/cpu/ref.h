@@ -1,4 +1,5 @@
-/* Plain C of every operation, one thread-parallel loop nest each: the oracle of the fast versions, and what runs at level "ref". Shapes were checked by cpu.c. */
+/* Plain C of every operation, one thread-parallel loop nest each: the oracle of the fast versions,
+ * and what runs at level "ref". Shapes were checked by cpu.c. */
 #ifndef TS_REF_H
 #define TS_REF_H
 #include "backend/cpu/cpu.h"
@@ -24,13 +25,18 @@ uint16_t ts_to_f16(float);
 /* Element i of bytes of a float type. */
 static inline float ts_load(const void *p, ts_dtype t, long i)
 {
-    return t == TS_F32 ? ((const float *)p)[i] : t == TS_BF16 ? ts_from_bf16(((const uint16_t *)p)[i]) : ts_from_f16(((const uint16_t *)p)[i]);
+    return t == TS_F32    ? ((const float *)p)[i]
+           : t == TS_BF16 ? ts_from_bf16(((const uint16_t *)p)[i])
+                          : ts_from_f16(((const uint16_t *)p)[i]);
 }
 static inline void ts_store(void *p, ts_dtype t, long i, float x)
 {
-    if (t == TS_F32) ((float *)p)[i] = x;
-    else if (t == TS_BF16) ((uint16_t *)p)[i] = ts_to_bf16(x);
-    else ((uint16_t *)p)[i] = ts_to_f16(x);
+    if (t == TS_F32)
+        ((float *)p)[i] = x;
+    else if (t == TS_BF16)
+        ((uint16_t *)p)[i] = ts_to_bf16(x);
+    else
+        ((uint16_t *)p)[i] = ts_to_f16(x);
 }
 float ts_act_ref(ts_act, float);
 

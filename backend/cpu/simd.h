@@ -1,6 +1,8 @@
-/* The vectorised kernels of the CPU: everything that is neither matrix product nor convolution nor attention. A table is filled upward: plain C first, then each level
- * that the machine has and the caller allows puts its own in place. Shapes were checked by cpu.c; the meaning is that of backend.h and ref.c.
- * Results depend neither on the number of threads nor on where the bytes are. */
+/* The vectorised kernels of the CPU: everything that is neither matrix product nor convolution nor
+ * attention. A table is filled upward: plain C first, then each level that the machine has and the
+ * caller allows puts its own in place. Shapes were checked by cpu.c; the meaning is that of
+ * backend.h and ref.c. Results depend neither on the number of threads nor on where the bytes
+ * are. */
 #ifndef TS_SIMD_H
 #define TS_SIMD_H
 #include "backend/backend.h"
@@ -8,7 +10,8 @@
 typedef enum { TS_LEVEL_REF, TS_LEVEL_AVX2, TS_LEVEL_AVX512, TS_LEVEL_AVX512_BF16 } ts_level;
 
 typedef struct {
-    void (*norm)(const ts_norm *, void *scratch); /* scratch: ts_norm_scratch bytes, 64-byte aligned */
+    /* scratch: ts_norm_scratch bytes, 64-byte aligned */
+    void (*norm)(const ts_norm *, void *scratch);
     void (*activate)(const ts_activate *);
     void (*rope)(const ts_rope *);
     void (*copy)(const ts_copy *);
@@ -28,8 +31,10 @@ void ts_simd_avx512(ts_simd *);
 void ts_simd_avx512_bf16(ts_simd *);
 
 /* ---- what the levels share ---- */
-enum { TS_NORM_BLOCKS = 256 }; /* the rows of a group norm are summed in at most so many blocks, in order */
-/* The same copy with its dimensions sorted by how far they step in the destination, joined where they can be, without those of size 1; nd is at least 1. false: nothing to copy. */
+/* the rows of a group norm are summed in at most so many blocks, in order */
+enum { TS_NORM_BLOCKS = 256 };
+/* The same copy with its dimensions sorted by how far they step in the destination, joined where
+ * they can be, without those of size 1; nd is at least 1. false: nothing to copy. */
 bool ts_copy_plan(const ts_copy *, ts_copy *out);
 /* Work below this many bytes is done by one thread: waking others takes longer. */
 enum { TS_ALONE = 1 << 16 };

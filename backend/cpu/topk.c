@@ -1,7 +1,9 @@
-/* Top-k of every row of blocks by selection (no row is sorted), heads that share their budget by recall (AdaSpa, arXiv 2502.21079, section 3.3), and scores from block means.
+/* Top-k of every row of blocks by selection (no row is sorted), heads that share their budget by
+ * recall (AdaSpa, arXiv 2502.21079, section 3.3), and scores from block means.
  *
- * A float's bits, flipped so that unsigned integers order as the floats do, are split by quickselect until the budget's smallest is known; a pass in order then takes what is larger
- * and, of its equals, the first. Every row is computed alone: thread counts change nothing. */
+ * A float's bits, flipped so that unsigned integers order as the floats do, are split by
+ * quickselect until the budget's smallest is known; a pass in order then takes what is larger and,
+ * of its equals, the first. Every row is computed alone: thread counts change nothing. */
 #include "backend/cpu/topk.h"
 
 #include "backend/cpu/ref.h"
@@ -22,26 +24,42 @@ static void swap(uint32_t *a, uint32_t *b)
     *a = *b, *b = t;
 }
 
-/* The k-th largest (k from 1) of n; reorders them. Three-way partition around the median of three: many equal scores cost nothing. */
+/* The k-th largest (k from 1) of n; reorders them. Three-way partition around the median of three:
+ * many equal scores cost nothing. */
 static uint32_t nth_largest(uint32_t *x, long n, long k)
 {
     while (n > 1) {
-        uint32_t a = x[0], b = x[n / 2], c = x[n - 1], pivot = a > b ? (b > c ? b : a > c ? c : a) : (a > c ? a : b > c ? c : b);
-        long larger = 0, i = 0, smaller = n; /* [0, larger) > pivot, [larger, i) = pivot, [smaller, n) < pivot */
+        uint32_t a = x[0], b = x[n / 2], c = x[n - 1],
+                 pivot = a > b ? (b > c   ? b
+                                  : a > c ? c
+                                          : a)
+                               : (a > c   ? a
+                                  : b > c ? c
+                                          : b);
+        /* [0, larger) > pivot, [larger, i) = pivot, [smaller, n) < pivot */
+        long larger = 0, i = 0, smaller = n;
         while (i < smaller) {
-            if (x[i] > pivot) swap(x + larger++, x + i++);
-            else if (x[i] < pivot) swap(x + i, x + --smaller);
-            else i++;
+            if (x[i] > pivot)
+                swap(x + larger++, x + i++);
+            else if (x[i] < pivot)
+                swap(x + i, x + --smaller);
+            else
+                i++;
         }
-        if (k <= larger) n = larger;
-        else if (k <= smaller) return pivot;
-        else x += smaller, n -= smaller, k -= smaller;
+        if (k <= larger)
+            n = larger;
+        else if (k <= smaller)
+            return pivot;
+        else
+            x += smaller, n -= smaller, k -= smaller;
     }
     return x[0];
 }
 
-/* Bits of one row: the k largest scores, block `forced` (-1: none) among them. Returns the share of the row's scores that they hold. */
-static double choose_row(const float *score, long nb, long k, long forced, uint32_t *work, uint32_t *bits)
+/* Bits of one row: the k largest scores, block `forced` (-1: none) among them. Returns the share of
+ * the row's scores that they hold. */
+static double choose_row(const float *score, long nb, long k, long forced, uint32_t *work,
+                         uint32_t *bits)
 {
     double kept = 0, all = 0;
     memset(bits, 0, (size_t)ts_plan_words((int)nb) * sizeof *bits);
@@ -66,10 +84,10 @@ static double choose_row(const float *score, long nb, long k, long forced, uint3
 typedef struct {
     const ts_topk *a;
     long A, nb;
-    double *recall;   /* [A, nb] of rows */
-    double *head;     /* [A] */
-    long *k;          /* [A] budgets */
-    uint32_t *work;   /* [threads, nb] */
+    double *recall;         /* [A, nb] of rows */
+    double *head;           /* [A] */
+    long *k;                /* [A] budgets */
+    uint32_t *work;         /* [threads, nb] */
     unsigned char *changed; /* [A] */
 } selection;
 
@@ -90,25 +108,34 @@ static void choose_heads(const ts_cpu *c, selection *s)
 #pragma omp parallel for schedule(static) num_threads(c->threads)
     for (long chunk = 0; chunk < c->threads; chunk++)
         for (long i = chunk; i < s->A * nb; i += c->threads)
-            if (s->changed[i / nb]) s->recall[i] = choose_row(score + i * nb, nb, s->k[i / nb], a->diagonal ? i % nb : -1, s->work + chunk * nb, bits + i * words);
+            if (s->changed[i / nb])
+                s->recall[i] = choose_row(score + i * nb, nb, s->k[i / nb],
+                                          a->diagonal ? i % nb : -1, s->work + chunk * nb,
+                                          bits + i * words);
     for (long h = 0; h < s->A; h++) s->head[h] = mean(s->recall + h * nb, nb);
 }
 
 /* Is head a of higher recall than b? Among equals the lower one counts as higher. */
-static bool above(const double *recall, long a, long b) { return recall[a] > recall[b] || (recall[a] == recall[b] && a < b); }
+static bool above(const double *recall, long a, long b)
+{
+    return recall[a] > recall[b] || (recall[a] == recall[b] && a < b);
+}
 
 /* New budgets by recall; false: none changed. */
 static bool adapt(selection *s)
 {
     double keep = s->a->keep, high = fmin(1, 1.5 * keep), low = 2 * keep - high;
-    long n = 0, base = s->k[0], many = ts_plan_budget(high, s->nb), few = ts_plan_budget(low, s->nb);
+    long n = 0, base = s->k[0], many = ts_plan_budget(high, s->nb),
+         few = ts_plan_budget(low, s->nb);
     for (long h = 0; h < s->A; h++) n += s->head[h] > 0.8;
     if (n > s->A / 2) n = s->A / 2;
     for (long h = 0; h < s->A; h++) {
         long better = 0;
         for (long g = 0; g < s->A; g++) better += above(s->head, g, h);
-        if (better < n) s->k[h] = few;
-        else if (better >= s->A - n) s->k[h] = many;
+        if (better < n)
+            s->k[h] = few;
+        else if (better >= s->A - n)
+            s->k[h] = many;
         s->changed[h] = s->k[h] != base;
     }
     return n > 0;
@@ -118,7 +145,8 @@ static void write_stat(const selection *s, int row)
 {
     if (!ts_there(s->a->stat)) return;
     float *stat = (float *)ts_host_of(s->a->stat.p) + row * s->a->stat.ld;
-    for (long h = 0; h < s->A; h++) stat[h] = row < 2 ? (float)s->head[h] : (float)(s->k[h] * s->nb);
+    for (long h = 0; h < s->A; h++)
+        stat[h] = row < 2 ? (float)s->head[h] : (float)(s->k[h] * s->nb);
 }
 
 ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
@@ -126,9 +154,14 @@ ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
     selection s = {.a = a, .A = a->scores.dim[0], .nb = a->scores.dim[1]};
     size_t rows = (size_t)(s.A * s.nb);
     void *scratch;
-    ts_status st = ts_cpu_scratch(c, (rows + (size_t)s.A) * sizeof(double) + (size_t)s.A * (sizeof(long) + 1) + (size_t)(c->threads * s.nb) * sizeof(uint32_t) + 8, &scratch);
+    ts_status st = ts_cpu_scratch(c,
+                                  (rows + (size_t)s.A) * sizeof(double) +
+                                      (size_t)s.A * (sizeof(long) + 1) +
+                                      (size_t)(c->threads * s.nb) * sizeof(uint32_t) + 8,
+                                  &scratch);
     if (st || c->dev.counting) return st;
-    s.recall = scratch, s.head = s.recall + rows, s.k = (long *)(s.head + s.A), s.work = (uint32_t *)(s.k + s.A), s.changed = (unsigned char *)(s.work + c->threads * s.nb);
+    s.recall = scratch, s.head = s.recall + rows, s.k = (long *)(s.head + s.A),
+    s.work = (uint32_t *)(s.k + s.A), s.changed = (unsigned char *)(s.work + c->threads * s.nb);
     for (long h = 0; h < s.A; h++) s.k[h] = ts_plan_budget(a->keep, s.nb), s.changed[h] = 1;
     choose_heads(c, &s);
     write_stat(&s, 0);
@@ -141,7 +174,8 @@ ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
 /* Sum over a block's rows of one head of x [B, N, A, D], divided by their number. */
 static void block_mean(ts_tensor x, long b, long block, long h, float *out)
 {
-    long N = x.dim[1], D = x.dim[3], first = block * TS_BLOCK, end = first + TS_BLOCK < N ? first + TS_BLOCK : N;
+    long N = x.dim[1], D = x.dim[3], first = block * TS_BLOCK,
+         end = first + TS_BLOCK < N ? first + TS_BLOCK : N;
     for (long d = 0; d < D; d++) out[d] = 0;
     for (long n = first; n < end; n++) {
         long at = (b * N + n) * x.ld + h * D;
@@ -160,14 +194,18 @@ static void block_mean(ts_tensor x, long b, long block, long h, float *out)
     for (long d = 0; d < D; d++) out[d] /= (float)(end - first);
 }
 
-/* Means of keys lie transposed, so that a row of scores grows by whole vectors, each score in the order of d. */
+/* Means of keys lie transposed, so that a row of scores grows by whole vectors, each score in the
+ * order of d. */
 ts_status ts_cpu_block_means(ts_cpu *c, const ts_block_means *a)
 {
-    long B = a->q.dim[0], N = a->q.dim[1], A = a->q.dim[2], D = a->q.dim[3], nb = (N + TS_BLOCK - 1) / TS_BLOCK, rows = B * A * nb;
+    long B = a->q.dim[0], N = a->q.dim[1], A = a->q.dim[2], D = a->q.dim[3],
+         nb = (N + TS_BLOCK - 1) / TS_BLOCK, rows = B * A * nb;
     void *scratch;
     ts_status st = ts_cpu_scratch(c, (size_t)(3 * rows * D) * sizeof(float), &scratch);
     if (st || c->dev.counting) return st;
-    float *q = scratch, *k = q + rows * D, *across = k + rows * D, *scores = ts_host_of(a->scores.p); /* across [B, A, D, nb] */
+    /* across [B, A, D, nb] */
+    float *q = scratch, *k = q + rows * D, *across = k + rows * D,
+          *scores = ts_host_of(a->scores.p);
 #pragma omp parallel num_threads(c->threads)
     {
 #pragma omp for schedule(static)

@@ -1,4 +1,5 @@
-/* Plans from scores: which key blocks a row of blocks keeps, and the cheap scores of block means. Shapes were checked. Addresses of the host. */
+/* Plans from scores: which key blocks a row of blocks keeps, and the cheap scores of block means.
+ * Shapes were checked. Addresses of the host. */
 #ifndef TS_CPU_TOPK_H
 #define TS_CPU_TOPK_H
 #include "backend/cpu/cpu.h"

@@ -1,4 +1,5 @@
-/* Random queries, keys and values of several steps, layers and branches, and a run of a policy on them as models call it. */
+/* Random queries, keys and values of several steps, layers and branches, and a run of a policy on
+ * them as models call it. */
 #include "tests/attention/sparse_run.h"
 
 #include <stdio.h>
@@ -7,11 +8,18 @@
 
 const int sparse_shapes[SHAPES + 1][3] = {{5, 6, 10}, {3, 9, 13}, {1, 17, 23}, {5, 6, 8}};
 const char *const sparse_branches[SLOTS] = {"cond", "uncond"};
-const char *const sparse_some[SOME] = {"adaspa:keep=0.4,min-tokens=0,order=tile", "adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off", "window:keep=0.4,min-tokens=0,order=tile", "pooled:keep=0.4,min-tokens=0,order=raster",
-                                   "random:keep=0.4,min-tokens=0,order=tile,seed=5", "tile:k=1,min-tokens=0,order=raster"};
+const char *const sparse_some[SOME] = {"adaspa:keep=0.4,min-tokens=0,order=tile",
+                                       "adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off",
+                                       "window:keep=0.4,min-tokens=0,order=tile",
+                                       "pooled:keep=0.4,min-tokens=0,order=raster",
+                                       "random:keep=0.4,min-tokens=0,order=tile,seed=5",
+                                       "tile:k=1,min-tokens=0,order=raster"};
 
 long sparse_count(const sparse_run *j) { return (long)j->grid.N * WIDTH; }
-float *sparse_output(const sparse_run *j, int step, int slot, int layer) { return j->out + (((step - 1) * SLOTS + slot) * LAYERS + layer) * sparse_count(j); }
+float *sparse_output(const sparse_run *j, int step, int slot, int layer)
+{
+    return j->out + (((step - 1) * SLOTS + slot) * LAYERS + layer) * sparse_count(j);
+}
 
 /* Uniform in -1..1 from an integer hash of what it is for and its index. */
 static float uniform(uint32_t of, uint32_t i)
@@ -21,16 +29,21 @@ static float uniform(uint32_t of, uint32_t i)
     return (float)(x / 4294967296.0 * 2 - 1);
 }
 
-/* Of q, k or v (what 0 1 2), raster. The same at every step but for a slow drift, as latents that settle; later heads look more and more at tokens of their own kind, of which blocks hold few: they are easier to
- * keep. */
+/* Of q, k or v (what 0 1 2), raster. The same at every step but for a slow drift, as latents that
+ * settle; later heads look more and more at tokens of their own kind, of which blocks hold few:
+ * they are easier to keep. */
 void sparse_draw(const sparse_run *j, int what, int step, int slot, int layer, float *x)
 {
-    uint32_t still = (uint32_t)(what + 3 * (slot + SLOTS * layer)), moving = 1000 + still * STEPS + (uint32_t)step;
+    uint32_t still = (uint32_t)(what + 3 * (slot + SLOTS * layer)),
+             moving = 1000 + still * STEPS + (uint32_t)step;
     for (long n = 0, i = 0; n < j->grid.N; n++)
         for (long a = 0; a < A; a++)
             for (long d = 0; d < D; d++, i++) {
-                float kind = what < 2 ? 0.8f * (float)a * uniform(100000 + (uint32_t)(n / 50), (uint32_t)d) : 0;
-                x[i] = 1.5f * uniform(still, (uint32_t)i) + 0.3f * uniform(moving, (uint32_t)i) + kind;
+                float kind = what < 2 ? 0.8f * (float)a *
+                                            uniform(100000 + (uint32_t)(n / 50), (uint32_t)d)
+                                      : 0;
+                x[i] = 1.5f * uniform(still, (uint32_t)i) + 0.3f * uniform(moving, (uint32_t)i) +
+                       kind;
             }
 }
 
@@ -41,10 +54,12 @@ ts_status sparse_call(ts_ctx *ctx, sparse_run *j, int step, int slot, int layer)
     size_t mark = ts_mark(&ctx->arena), bytes = (size_t)sparse_count(j) * sizeof(float);
     float *host = malloc(bytes), *placed = malloc(bytes);
     ts_tensor t[4];
-    for (int i = 0; i < 4; i++) t[i] = ts_take(&ctx->arena, TS_F32, TS_DIM(j->grid.N, A, D)), t[i].ld = WIDTH;
+    for (int i = 0; i < 4; i++)
+        t[i] = ts_take(&ctx->arena, TS_F32, TS_DIM(j->grid.N, A, D)), t[i].ld = WIDTH;
     for (int i = 0; i < 3 && !dev->counting; i++) {
         sparse_draw(j, i, step, slot, layer, host);
-        for (int n = 0; n < j->grid.N; n++) memcpy(placed + (long)n * WIDTH, host + (long)j->at[n] * WIDTH, WIDTH * sizeof(float));
+        for (int n = 0; n < j->grid.N; n++)
+            memcpy(placed + (long)n * WIDTH, host + (long)j->at[n] * WIDTH, WIDTH * sizeof(float));
         TRY(dev->ops->upload(dev, t[i].p, placed, bytes));
         TRY(dev->ops->join(dev));
     }
@@ -52,7 +67,9 @@ ts_status sparse_call(ts_ctx *ctx, sparse_run *j, int step, int slot, int layer)
     TRY(ts_attend(&j->attn, layer, t[0], t[1], t[2], t[3]));
     if (dev->counting) goto done;
     TRY(dev->ops->download(dev, placed, t[3].p, bytes));
-    for (int n = 0; n < j->grid.N; n++) memcpy(sparse_output(j, step, slot, layer) + (long)j->at[n] * WIDTH, placed + (long)n * WIDTH, WIDTH * sizeof(float));
+    for (int n = 0; n < j->grid.N; n++)
+        memcpy(sparse_output(j, step, slot, layer) + (long)j->at[n] * WIDTH,
+               placed + (long)n * WIDTH, WIDTH * sizeof(float));
 done:
     ts_release(&ctx->arena, mark);
     free(host), free(placed);
@@ -61,7 +78,13 @@ done:
 
 ts_status sparse_open(ts_ctx *ctx, sparse_run *j)
 {
-    ts_attn_options o = {.grid = j->grid, .layers = LAYERS, .heads = A, .slots = SLOTS, .slot_name = sparse_branches, .keep_plans = j->plans, .keep_scores = j->scores};
+    ts_attn_options o = {.grid = j->grid,
+                         .layers = LAYERS,
+                         .heads = A,
+                         .slots = SLOTS,
+                         .slot_name = sparse_branches,
+                         .keep_plans = j->plans,
+                         .keep_scores = j->scores};
     ck_ok(ctx, ts_policy_parse(&ctx->err, j->policy, &o.policy));
     ts_policy_settle(&o.policy, STEPS);
     ts_status st = ts_attn_open(&j->attn, ctx, &o);
@@ -85,8 +108,11 @@ done:
 
 sparse_run sparse_run_of(const char *policy, int shape)
 {
-    sparse_run j = {.policy = policy, .grid = ts_grid_of(sparse_shapes[shape][0], sparse_shapes[shape][1], sparse_shapes[shape][2])};
-    j.out = calloc((size_t)(STEPS * SLOTS * LAYERS * sparse_count(&j)), sizeof *j.out), j.at = calloc((size_t)j.grid.N, sizeof *j.at);
+    sparse_run j = {.policy = policy,
+                    .grid = ts_grid_of(sparse_shapes[shape][0], sparse_shapes[shape][1],
+                                       sparse_shapes[shape][2])};
+    j.out = calloc((size_t)(STEPS * SLOTS * LAYERS * sparse_count(&j)), sizeof *j.out),
+    j.at = calloc((size_t)j.grid.N, sizeof *j.at);
     return j;
 }
 

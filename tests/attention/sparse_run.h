@@ -1,20 +1,23 @@
-/* A run of self-attention under a policy on random queries, keys and values: steps, layers and branches, on the CPU or behind addresses that fault. */
+/* A run of self-attention under a policy on random queries, keys and values: steps, layers and
+ * branches, on the CPU or behind addresses that fault. */
 #ifndef SPARSE_RUN_H
 #define SPARSE_RUN_H
 #include "attention/attend.h"
 #include "tests/testing.h"
 
 enum { STEPS = 4, LAYERS = 3, SLOTS = 2, A = 4, D = 16, WIDTH = A * D, SHAPES = 3, SOME = 6 };
-extern const int sparse_shapes[SHAPES + 1][3];      /* 300, 351 and 391 tokens: 5, 6 and 7 blocks, the last one ragged; the third is one frame. Beyond SHAPES: 240 tokens, fewer than min-tokens */
+/* 300, 351 and 391 tokens: 5, 6 and 7 blocks, the last one ragged; the third is one frame. Beyond
+ * SHAPES: 240 tokens, fewer than min-tokens */
+extern const int sparse_shapes[SHAPES + 1][3];
 extern const char *const sparse_branches[SLOTS];
-extern const char *const sparse_some[SOME];         /* policies of every kind that keep a part */
+extern const char *const sparse_some[SOME]; /* policies of every kind that keep a part */
 
 typedef struct { /* what a run is to do, and what came out */
     const char *policy;
     ts_grid grid;
     bool plans, scores;
     ts_order order;
-    float *out;       /* [STEPS, SLOTS, LAYERS, N, A, D], raster */
+    float *out; /* [STEPS, SLOTS, LAYERS, N, A, D], raster */
     ts_attn attn;
     int32_t *at;
 } sparse_run;

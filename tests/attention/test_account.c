@@ -9,21 +9,39 @@
 START_TEST(in_words)
 {
     ts_err err = {0};
-    ts_attn a = {.account = {.dense = 10, .searched = 5, .again = 4, .sparse = 21, .dense_s = 20, .searched_s = 12.5, .again_s = 6, .sparse_s = 21, .search_s = 3.25, .share = 7.5, .recall = 5.4, .recall_least = 0.512, .recalls = 9}};
+    ts_attn a = {.account = {.dense = 10,
+                             .searched = 5,
+                             .again = 4,
+                             .sparse = 21,
+                             .dense_s = 20,
+                             .searched_s = 12.5,
+                             .again_s = 6,
+                             .sparse_s = 21,
+                             .search_s = 3.25,
+                             .share = 7.5,
+                             .recall = 5.4,
+                             .recall_least = 0.512,
+                             .recalls = 9}};
     ck_assert(ts_policy_parse(&err, "adaspa:keep=0.25,min-tokens=0", &a.o.policy) == TS_OK);
     double measured, gain = ts_attn_gain(&a.account, &measured);
     ck_assert_double_eq_tol(gain, 40 / (10 + 5 + 0.5 * 4 + 7.5), 1e-12);
-    ck_assert_double_eq_tol(measured, 2 * 40 / 59.5, 1e-12); /* 40 calls of the 2 s that a dense one took, over what they did take */
+    /* 40 calls of the 2 s that a dense one took, over what they did take */
+    ck_assert_double_eq_tol(measured, 2 * 40 / 59.5, 1e-12);
     char *said = ts_attn_report(&a);
     const char *rest = said ? strchr(said, '\n') : NULL;
     ck_assert_msg(rest != NULL, "%s", said);
-    ck_assert_str_eq(rest, "\n  calls     10 dense, 5 dense with a search, 25 sparse (4 of them after a new search)\n"
-                           "  kept      30.0% of the blocks in sparse calls, 56.2% of the whole run's\n" /* 7.5 of 25, 22.5 of 40 */
-                           "  recall    0.600 of the weights in a new plan's blocks, least 0.512 (9 plans)\n"
-                           "  time      59.50 s in attention, 3.25 s of it searching\n"
-                           "  gain      1.63x of attention by arithmetic, 1.34x against the dense calls of this run\n");
+    /* 7.5 of 25, 22.5 of 40 */
+    ck_assert_str_eq(
+        rest,
+        "\n  calls     10 dense, 5 dense with a search, 25 sparse (4 of them after a new search)\n"
+        "  kept      30.0% of the blocks in sparse calls, 56.2% of the whole run's\n"
+        "  recall    0.600 of the weights in a new plan's blocks, least 0.512 (9 plans)\n"
+        "  time      59.50 s in attention, 3.25 s of it searching\n"
+        "  gain      1.63x of attention by arithmetic, 1.34x against the dense calls of this "
+        "run\n");
     free(said);
-    a.account.dense = 0, a.account.dense_s = 0; /* then a dense call with a search is what there is to compare with */
+    /* then a dense call with a search is what there is to compare with */
+    a.account.dense = 0, a.account.dense_s = 0;
     ts_attn_gain(&a.account, &measured);
     ck_assert_double_eq_tol(measured, 2.5 * 30 / 39.5, 1e-12);
     a.account.searched = 0, a.account.searched_s = 0;
@@ -32,11 +50,16 @@ START_TEST(in_words)
 }
 END_TEST
 
-/* Gain of attention by arithmetic: a later search is half a dense call, means of blocks are nothing. */
+/* Gain of attention by arithmetic: a later search is half a dense call, means of blocks are
+ * nothing. */
 START_TEST(gains)
 {
-    static const struct { const char *policy; double searches; } of[] = {{"adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off", 1}, {"pooled:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0},
-                                                                        {"window:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0}};
+    static const struct {
+        const char *policy;
+        double searches;
+    } of[] = {{"adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off", 1},
+              {"pooled:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0},
+              {"window:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         sparse_run j = sparse_run_on("cpu", 1, of[i].policy, 0);
         const ts_attn_account *c = &j.attn.account;
@@ -44,7 +67,8 @@ START_TEST(gains)
         ck_assert_int_eq(c->dense + c->searched, LAYERS * SLOTS);
         ck_assert_int_eq(c->again, (long)of[i].searches * LAYERS * SLOTS);
         ck_assert_int_eq(c->again + c->sparse, 3 * LAYERS * SLOTS);
-        ck_assert_double_eq_tol(ts_attn_gain(c, &measured), 4 / (1 + 0.5 * of[i].searches + 3 * kept), 1e-9);
+        ck_assert_double_eq_tol(ts_attn_gain(c, &measured),
+                                4 / (1 + 0.5 * of[i].searches + 3 * kept), 1e-9);
         ck_assert(measured > 0);
         ck_assert((c->search_s > 0) == (i < 2));
         sparse_run_free(&j);
@@ -53,7 +77,8 @@ START_TEST(gains)
 END_TEST
 
 /* ---- falling back ---- */
-static void check_fallback(const char *policy, int shape, ts_status want, const char *warned, const char *why, long sparse)
+static void check_fallback(const char *policy, int shape, ts_status want, const char *warned,
+                           const char *why, long sparse)
 {
     sparse_run j = sparse_run_of(policy, shape);
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
@@ -63,9 +88,15 @@ static void check_fallback(const char *policy, int shape, ts_status want, const 
     ts_arena_close(&ctx->arena);
     ctx->dev->counting = false;
     ck_assert_int_eq(st, want);
-    if (warned) ck_assert_msg(strstr(testing_warned(ctx), warned) != NULL, "%s: warned \"%s\"", policy, testing_warned(ctx));
-    else ck_assert_str_eq(testing_warned(ctx), "");
-    if (want) ck_assert_msg(strstr(ctx->err.text, why) && strstr(ctx->err.text, ", and strict refuses that"), "%s: \"%s\"", policy, ctx->err.text);
+    if (warned)
+        ck_assert_msg(strstr(testing_warned(ctx), warned) != NULL, "%s: warned \"%s\"", policy,
+                      testing_warned(ctx));
+    else
+        ck_assert_str_eq(testing_warned(ctx), "");
+    if (want)
+        ck_assert_msg(strstr(ctx->err.text, why) &&
+                          strstr(ctx->err.text, ", and strict refuses that"),
+                      "%s: \"%s\"", policy, ctx->err.text);
     else {
         ck_assert_msg(strstr(j.attn.why, why) != NULL, "%s: because \"%s\"", policy, j.attn.why);
         testing_run(ctx, sparse_phase, &j);
@@ -80,14 +111,22 @@ static void check_fallback(const char *policy, int shape, ts_status want, const 
 
 START_TEST(fallbacks)
 {
-    static const char *const few = "240 tokens are fewer than min-tokens=256, below which sparsity does not pay: everything is dense", *const none = "no step was left to be sparse: everything is dense",
-                            *const single = "1 of 1 latent frame see everything: every block is read";
-    check_fallback("window", SHAPES, TS_OK, "attention window: 240 tokens are fewer than min-tokens=256", few, 0);
+    static const char *const few = "240 tokens are fewer than min-tokens=256, below which sparsity "
+                                   "does not pay: everything is dense",
+                             *const none = "no step was left to be sparse: everything is dense",
+                             *const single =
+                                 "1 of 1 latent frame see everything: every block is read";
+    check_fallback("window", SHAPES, TS_OK,
+                   "attention window: 240 tokens are fewer than min-tokens=256", few, 0);
     check_fallback("adaspa", SHAPES, TS_OK, few, few, 0);
     check_fallback("adaspa:strict", SHAPES, TS_EFAIL, NULL, few, 0);
-    check_fallback("pooled:min-tokens=301,strict", 0, TS_OK, NULL, "300 tokens are fewer than min-tokens=301", 0); /* that was asked for */
-    check_fallback("pooled:min-tokens=300,strict,dense-steps=0", 0, TS_OK, NULL, "", STEPS * SLOTS * LAYERS);
-    check_fallback("tile:min-tokens=0,dense-steps=0", 2, TS_OK, single, single, STEPS * SLOTS * LAYERS);
+    /* that was asked for */
+    check_fallback("pooled:min-tokens=301,strict", 0, TS_OK, NULL,
+                   "300 tokens are fewer than min-tokens=301", 0);
+    check_fallback("pooled:min-tokens=300,strict,dense-steps=0", 0, TS_OK, NULL, "",
+                   STEPS * SLOTS * LAYERS);
+    check_fallback("tile:min-tokens=0,dense-steps=0", 2, TS_OK, single, single,
+                   STEPS * SLOTS * LAYERS);
     check_fallback("tile:min-tokens=0,strict", 2, TS_EFAIL, NULL, single, 0);
     char file[4200], tiles[4300]; /* what a file says of each layer was asked for */
     char *tmp = testing_tmp();
@@ -97,7 +136,8 @@ START_TEST(fallbacks)
     snprintf(tiles, sizeof tiles, "tile:file=%s,min-tokens=0,strict,dense-steps=0", file);
     check_fallback(tiles, 2, TS_OK, NULL, "", STEPS * SLOTS * LAYERS);
     free(tmp);
-    check_fallback("adaspa:min-tokens=0,search-steps=4,strict", 0, TS_OK, NULL, none, 0); /* so was this */
+    /* so was this */
+    check_fallback("adaspa:min-tokens=0,search-steps=4,strict", 0, TS_OK, NULL, none, 0);
     check_fallback("window:min-tokens=0,dense-steps=4,strict", 0, TS_OK, NULL, none, 0);
     check_fallback("random:min-tokens=0,dense-layers=0-2,strict", 0, TS_OK, NULL, none, 0);
 }
@@ -108,8 +148,10 @@ START_TEST(one_step)
 {
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     for (int strict = 0; strict < 2; strict++) {
-        sparse_run j = sparse_run_of(strict ? "adaspa:min-tokens=0,strict" : "adaspa:min-tokens=0", 0);
-        ts_attn_options o = {.grid = j.grid, .layers = 1, .heads = A, .slots = 1, .slot_name = sparse_branches};
+        sparse_run j = sparse_run_of(strict ? "adaspa:min-tokens=0,strict" : "adaspa:min-tokens=0",
+                                     0);
+        ts_attn_options o = {
+            .grid = j.grid, .layers = 1, .heads = A, .slots = 1, .slot_name = sparse_branches};
         ck_ok(ctx, ts_policy_parse(&ctx->err, j.policy, &o.policy));
         ts_policy_settle(&o.policy, 1);
         ctx->dev->counting = true;
@@ -117,7 +159,8 @@ START_TEST(one_step)
         ck_ok(ctx, ts_attn_open(&j.attn, ctx, &o));
         ck_ok(ctx, sparse_call(ctx, &j, 1, 0, 0));
         ck_assert_int_eq(ts_attn_finish(&j.attn), strict ? TS_EFAIL : TS_OK);
-        ck_assert(strstr(strict ? ctx->err.text : testing_warned(ctx), "attention adaspa: no step was left to be sparse: everything is dense"));
+        ck_assert(strstr(strict ? ctx->err.text : testing_warned(ctx),
+                         "attention adaspa: no step was left to be sparse: everything is dense"));
         ts_arena_close(&ctx->arena);
         ctx->dev->counting = false;
         sparse_run_free(&j);
@@ -137,7 +180,10 @@ START_TEST(other_heads)
     ts_tensor t = ts_take(&ctx->arena, TS_F32, TS_DIM(j.grid.N, 3, D));
     t.ld = 3 * D;
     ck_assert_int_eq(ts_attend(&j.attn, 0, t, t, t, t), TS_ESHAPE);
-    ck_assert_msg(strstr(ctx->err.text, "layer 1, branch 0: 3 heads, expected layers and branches below 3 and 2, 4 heads"), "%s", ctx->err.text);
+    ck_assert_msg(
+        strstr(ctx->err.text,
+               "layer 1, branch 0: 3 heads, expected layers and branches below 3 and 2, 4 heads"),
+        "%s", ctx->err.text);
     t = ts_take(&ctx->arena, TS_F32, TS_DIM(j.grid.N, A, D)), t.ld = WIDTH;
     ck_assert_int_eq(ts_attend(&j.attn, 3, t, t, t, t), TS_ESHAPE);
     ts_attn_begin(&j.attn, 1, 2);

@@ -17,25 +17,33 @@ START_TEST(grid)
 END_TEST
 
 enum { N = 6, A = 2, D = 4, WIDTH = A * D, LD = 3 * WIDTH };
-typedef struct { float qkv[N * LD], out[N * WIDTH]; ts_attn attn; int short_by; ts_status got; } call;
+typedef struct {
+    float qkv[N * LD], out[N * WIDTH];
+    ts_attn attn;
+    int short_by;
+    ts_status got;
+} call;
 
 /* q, k and v lie in one buffer, as a fused projection leaves them. */
 static ts_tensor part(ts_tensor buffer, int i, long n)
 {
-    return (ts_tensor){ts_at(buffer.p, (size_t)(i * WIDTH) * sizeof(float)), TS_F32, 3, {n, A, D}, LD};
+    return (ts_tensor){
+        ts_at(buffer.p, (size_t)(i * WIDTH) * sizeof(float)), TS_F32, 3, {n, A, D}, LD};
 }
 
 static ts_status phase(ts_ctx *ctx, void *user)
 {
     ts_status st;
     call *c = user;
-    ts_tensor buffer = ts_take(&ctx->arena, TS_F32, TS_DIM(N, LD)), out = ts_take(&ctx->arena, TS_F32, TS_DIM(N, A, D));
+    ts_tensor buffer = ts_take(&ctx->arena, TS_F32, TS_DIM(N, LD)),
+              out = ts_take(&ctx->arena, TS_F32, TS_DIM(N, A, D));
     long n = N - c->short_by;
     out.ld = WIDTH, out.dim[0] = n;
     TRY(ts_attn_open(&c->attn, ctx, &(ts_attn_options){.grid = ts_grid_of(1, 2, 3)}));
     ts_attn_begin(&c->attn, 4, 1);
     TRY(ctx->dev->ops->upload(ctx->dev, buffer.p, c->qkv, sizeof c->qkv));
-    c->got = ts_attend(&c->attn, 7, part(buffer, 0, n), part(buffer, 1, n), part(buffer, 2, n), out);
+    c->got = ts_attend(&c->attn, 7, part(buffer, 0, n), part(buffer, 1, n), part(buffer, 2, n),
+                       out);
     if (c->short_by) return TS_OK;
     TRY(c->got);
     TRY(ctx->dev->ops->download(ctx->dev, c->out, out.p, sizeof c->out));
@@ -48,7 +56,8 @@ static double plain(const float *qkv, int n, int a, int d)
     double p[N], sum = 0, y = 0;
     for (int j = 0; j < N; j++) {
         p[j] = 0;
-        for (int c = 0; c < D; c++) p[j] += qkv[n * LD + a * D + c] * qkv[j * LD + WIDTH + a * D + c] / sqrt(D);
+        for (int c = 0; c < D; c++)
+            p[j] += qkv[n * LD + a * D + c] * qkv[j * LD + WIDTH + a * D + c] / sqrt(D);
         sum += p[j] = exp(p[j]);
     }
     for (int j = 0; j < N; j++) y += p[j] / sum * qkv[j * LD + 2 * WIDTH + a * D + d];
@@ -63,7 +72,8 @@ START_TEST(dense)
     testing_run(ctx, phase, &c);
     for (int n = 0; n < N; n++)
         for (int a = 0; a < A; a++)
-            for (int d = 0; d < D; d++) ck_assert_double_eq_tol(c.out[n * WIDTH + a * D + d], plain(c.qkv, n, a, d), 1e-6);
+            for (int d = 0; d < D; d++)
+                ck_assert_double_eq_tol(c.out[n * WIDTH + a * D + d], plain(c.qkv, n, a, d), 1e-6);
     ck_assert_int_eq(c.attn.account.dense, 1);
     ck_assert_int_eq(c.attn.step, 4);
     ck_assert_int_eq(c.attn.slot, 1);
@@ -77,7 +87,8 @@ START_TEST(other_tokens)
     call c = {.short_by = 1};
     testing_run(ctx, phase, &c);
     ck_assert_int_eq(c.got, TS_ESHAPE);
-    ck_assert_msg(strstr(ctx->err.text, "layer 8: 5 tokens, expected 6"), "says \"%s\"", ctx->err.text);
+    ck_assert_msg(strstr(ctx->err.text, "layer 8: 5 tokens, expected 6"), "says \"%s\"",
+                  ctx->err.text);
     ck_assert_int_eq(c.attn.account.dense, 0);
     testing_close(ctx);
 }

@@ -1,4 +1,5 @@
-/* Orders and patterns against their definitions, spelled out token by token; plans in bags and the files that can be wrong. */
+/* Orders and patterns against their definitions, spelled out token by token; plans in bags and the
+ * files that can be wrong. */
 #include "attention/patterns.h"
 #include "attention/plan_file.h"
 #include "backend/philox.h"
@@ -9,10 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int shapes[][3] = {{1, 5, 13}, {1, 16, 24}, {1, 17, 30}, {2, 3, 5}, {3, 8, 11}, {4, 4, 4}, {5, 6, 10}, {8, 6, 9}, {9, 5, 7}, {7, 13, 3}, {33, 2, 3}, {40, 3, 5}};
+static const int shapes[][3] = {{1, 5, 13}, {1, 16, 24}, {1, 17, 30}, {2, 3, 5},
+                                {3, 8, 11}, {4, 4, 4},   {5, 6, 10},  {8, 6, 9},
+                                {9, 5, 7},  {7, 13, 3},  {33, 2, 3},  {40, 3, 5}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
-typedef struct { ts_grid g; int32_t *at; } ordered;
+typedef struct {
+    ts_grid g;
+    int32_t *at;
+} ordered;
 
 static ordered order_of(int shape, ts_order o)
 {
@@ -22,7 +28,10 @@ static ordered order_of(int shape, ts_order o)
     return x;
 }
 
-static bool has(const uint32_t *bits, int nb, int p, int j) { return bits[p * ts_plan_words(nb) + j / 32] >> j % 32 & 1; }
+static bool has(const uint32_t *bits, int nb, int p, int j)
+{
+    return bits[p * ts_plan_words(nb) + j / 32] >> j % 32 & 1;
+}
 
 static uint32_t *room(int A, int nb)
 {
@@ -42,7 +51,9 @@ static void no_strays(const uint32_t *bits, int rows, int nb)
 }
 
 /* ---- orders ---- */
-typedef struct { int key[6], id; } sorted;
+typedef struct {
+    int key[6], id;
+} sorted;
 
 static int by_key(const void *x, const void *y)
 {
@@ -58,11 +69,15 @@ START_TEST(tile_order)
     sorted *s = malloc((size_t)x.g.N * sizeof *s);
     for (int i = 0; i < x.g.N; i++) {
         int t = i / (x.g.H * x.g.W), y = i / x.g.W % x.g.H, c = i % x.g.W;
-        if (x.g.F > 1) s[i] = (sorted){{t / 4, y / 4, c / 4, t % 4, y % 4, c % 4}, i};
-        else s[i] = (sorted){{t, y / 8, c / 8, y % 8, c % 8, 0}, i};
+        if (x.g.F > 1)
+            s[i] = (sorted){{t / 4, y / 4, c / 4, t % 4, y % 4, c % 4}, i};
+        else
+            s[i] = (sorted){{t, y / 8, c / 8, y % 8, c % 8, 0}, i};
     }
     qsort(s, (size_t)x.g.N, sizeof *s, by_key);
-    for (int i = 0; i < x.g.N; i++) ck_assert_msg(x.at[i] == s[i].id, "place %d of %dx%dx%d: token %d, expected %d", i, x.g.F, x.g.H, x.g.W, x.at[i], s[i].id);
+    for (int i = 0; i < x.g.N; i++)
+        ck_assert_msg(x.at[i] == s[i].id, "place %d of %dx%dx%d: token %d, expected %d", i, x.g.F,
+                      x.g.H, x.g.W, x.at[i], s[i].id);
     free(s), free(x.at);
 }
 END_TEST
@@ -105,7 +120,9 @@ static void check_tile(const ordered *x, int k, int block)
     no_strays(bits, nb, nb);
     for (int p = 0; p < nb; p++)
         for (int j = 0; j < nb; j++)
-            ck_assert_msg(has(bits, nb, p, j) == want[p * nb + j], "%dx%dx%d, k %d, blocks of %d: %d of row %d is %d", x->g.F, x->g.H, x->g.W, k, block, j, p, has(bits, nb, p, j));
+            ck_assert_msg(has(bits, nb, p, j) == want[p * nb + j],
+                          "%dx%dx%d, k %d, blocks of %d: %d of row %d is %d", x->g.F, x->g.H,
+                          x->g.W, k, block, j, p, has(bits, nb, p, j));
     free(bits), free(want), free(reference);
 }
 
@@ -133,8 +150,13 @@ START_TEST(tile_full)
 }
 END_TEST
 
-/* arXiv 2502.06155, Table 1: 29 and 93 frames of 720p, 3600 tokens to a latent frame, blocks of 128. */
-static const struct { int F, k; double sparsity; } published[] = {{8, 4, 17.60}, {8, 3, 29.88}, {8, 2, 45.47}, {8, 1, 64.38}, {24, 12, 21.51}, {24, 8, 40.30}, {24, 6, 51.88}, {24, 4, 64.98}, {24, 3, 72.05}};
+/* arXiv 2502.06155, Table 1: 29 and 93 frames of 720p, 3600 tokens to a latent frame, blocks of
+ * 128. */
+static const struct {
+    int F, k;
+    double sparsity;
+} published[] = {{8, 4, 17.60},  {8, 3, 29.88},  {8, 2, 45.47},  {8, 1, 64.38}, {24, 12, 21.51},
+                 {24, 8, 40.30}, {24, 6, 51.88}, {24, 4, 64.98}, {24, 3, 72.05}};
 
 START_TEST(nine_sparsities)
 {
@@ -146,7 +168,9 @@ START_TEST(nine_sparsities)
     ts_grid_order(&g, TS_RASTER, at);
     ck_assert(ts_pattern_tile(&g, at, published[_i].k, BLOCK, bits));
     double sparsity = 100 * (1 - (double)ts_bits_count(bits, nb, nb) / ((double)nb * nb));
-    ck_assert_msg(round(sparsity * 100) == round(published[_i].sparsity * 100), "(%d:%d): %.4f, expected %.2f", published[_i].k, g.F - published[_i].k, sparsity, published[_i].sparsity);
+    ck_assert_msg(round(sparsity * 100) == round(published[_i].sparsity * 100),
+                  "(%d:%d): %.4f, expected %.2f", published[_i].k, g.F - published[_i].k, sparsity,
+                  published[_i].sparsity);
     free(at), free(bits);
 }
 END_TEST
@@ -157,7 +181,9 @@ static double *centres(const ordered *x)
     double *c = malloc((size_t)(3 * x->g.nb) * sizeof *c);
     for (int b = 0; b < x->g.nb; b++) {
         double sum[3] = {0}, n = 0;
-        for (int i = b * TS_BLOCK; i < x->g.N && i < (b + 1) * TS_BLOCK; i++, n++) sum[0] += x->at[i] / (x->g.H * x->g.W), sum[1] += x->at[i] / x->g.W % x->g.H, sum[2] += x->at[i] % x->g.W;
+        for (int i = b * TS_BLOCK; i < x->g.N && i < (b + 1) * TS_BLOCK; i++, n++)
+            sum[0] += x->at[i] / (x->g.H * x->g.W), sum[1] += x->at[i] / x->g.W % x->g.H,
+                sum[2] += x->at[i] % x->g.W;
         for (int a = 0; a < 3; a++) c[3 * b + a] = sum[a] / n;
     }
     return c;
@@ -185,8 +211,11 @@ static void check_window(const ordered *x, double keep)
     for (int p = 0; p < nb; p++)
         for (int j = 0; j < nb; j++) {
             int before = 0;
-            for (int i = 0; i < nb; i++) before += distance(x, c, p, i) < distance(x, c, p, j) || (distance(x, c, p, i) == distance(x, c, p, j) && i < j);
-            ck_assert_msg(has(bits, nb, p, j) == (before < ts_plan_budget(keep, nb)), "%dx%dx%d, keep %g: %d of row %d", x->g.F, x->g.H, x->g.W, keep, j, p);
+            for (int i = 0; i < nb; i++)
+                before += distance(x, c, p, i) < distance(x, c, p, j) ||
+                          (distance(x, c, p, i) == distance(x, c, p, j) && i < j);
+            ck_assert_msg(has(bits, nb, p, j) == (before < ts_plan_budget(keep, nb)),
+                          "%dx%dx%d, keep %g: %d of row %d", x->g.F, x->g.H, x->g.W, keep, j, p);
         }
     free(bits), free(c);
 }
@@ -211,7 +240,8 @@ START_TEST(budget)
     ck_assert_int_eq(ts_plan_budget(1, 7), 7);
     for (int nb = 1; nb < 300; nb++)
         for (int hundredths = 1; hundredths <= 100; hundredths++) {
-            long want = (2L * hundredths * nb + 100) / 200; /* exact, but where a double decides a tie */
+            /* exact, but where a double decides a tie */
+            long want = (2L * hundredths * nb + 100) / 200;
             if (hundredths * nb % 100 == 50) continue;
             ck_assert_int_eq(ts_plan_budget(hundredths / 100.0, nb), want < 1 ? 1 : want);
         }
@@ -233,7 +263,8 @@ START_TEST(random_counts)
             ck_assert(!memcmp(bits, again, (size_t)(nb * ts_plan_words(nb)) * sizeof *bits));
             for (int p = 0; p < nb; p++) {
                 ck_assert(has(bits, nb, p, p));
-                ck_assert_int_eq(ts_bits_count(bits + p * ts_plan_words(nb), 1, nb), ts_plan_budget(keeps[i], nb));
+                ck_assert_int_eq(ts_bits_count(bits + p * ts_plan_words(nb), 1, nb),
+                                 ts_plan_budget(keeps[i], nb));
             }
             free(bits), free(again);
         }
@@ -254,7 +285,8 @@ START_TEST(random_definition)
         }
         for (int j = 0; j < NB; j++) {
             int before = 0;
-            for (int i = 0; i < NB; i++) before += i != p && (word[i] < word[j] || (word[i] == word[j] && i < j));
+            for (int i = 0; i < NB; i++)
+                before += i != p && (word[i] < word[j] || (word[i] == word[j] && i < j));
             ck_assert(has(bits, NB, p, j) == (j == p || before < ts_plan_budget(0.3, NB) - 1));
         }
     }
@@ -262,7 +294,9 @@ START_TEST(random_definition)
 }
 END_TEST
 
-/* Another layer, head or seed: other blocks. Row by row they agree no more than by chance: of 200 others 39 are drawn twice, the mean overlap over 200 rows is 39 * 39 / 199 = 7.6, its deviation 0.16. */
+/* Another layer, head or seed: other blocks. Row by row they agree no more than by chance: of 200
+ * others 39 are drawn twice, the mean overlap over 200 rows is 39 * 39 / 199 = 7.6, its deviation
+ * 0.16. */
 static double overlap(const uint32_t *a, const uint32_t *b, int nb)
 {
     long both = 0;
@@ -274,7 +308,10 @@ START_TEST(random_differs)
 {
     enum { NB = 200 };
     uint32_t *a = room(1, NB), *b = room(1, NB);
-    const struct { uint64_t seed; int layer, head; } other[] = {{1, 0, 0}, {UINT64_C(1) << 32, 0, 0}, {0, 1, 0}, {0, 0, 1}};
+    const struct {
+        uint64_t seed;
+        int layer, head;
+    } other[] = {{1, 0, 0}, {UINT64_C(1) << 32, 0, 0}, {0, 1, 0}, {0, 0, 1}};
     ck_assert(ts_pattern_random(NB, 0.2, 0, 0, 0, a));
     for (int i = 0; i < 4; i++) {
         ck_assert(ts_pattern_random(NB, 0.2, other[i].seed, other[i].layer, other[i].head, b));
@@ -291,7 +328,9 @@ static ts_err err;
 static uint32_t *some(void)
 {
     uint32_t *bits = room(A, NB);
-    for (int h = 0; h < A; h++) ck_assert(ts_pattern_random(NB, 0.1 + 0.2 * h, 3, 0, h, bits + (long)h * NB * ts_plan_words(NB)));
+    for (int h = 0; h < A; h++)
+        ck_assert(
+            ts_pattern_random(NB, 0.1 + 0.2 * h, 3, 0, h, bits + (long)h * NB * ts_plan_words(NB)));
     return bits;
 }
 
@@ -312,7 +351,8 @@ START_TEST(round_trip)
     ts_bag_free(bag);
     bag = bagged(bits, true); /* the first head's for all */
     ck_assert_msg(ts_plan_get(&err, bag, "p", "cond", 4, A, NB, back) == TS_OK, "%s", err.text);
-    for (int h = 0; h < A; h++) ck_assert(!memcmp(bits, back + (long)h * NB * ts_plan_words(NB), size / A));
+    for (int h = 0; h < A; h++)
+        ck_assert(!memcmp(bits, back + (long)h * NB * ts_plan_words(NB), size / A));
     ts_bag_free(bag), free(bits), free(back);
 }
 END_TEST
@@ -324,19 +364,23 @@ START_TEST(layout)
     ts_bag *bag = ts_bag_new();
     ts_host rows, blocks;
     ck_assert(ts_plan_put(&err, bag, "uncond", 12, 2, 2, bits, false) == TS_OK);
-    ck_assert(ts_bag_get(&err, bag, "plan.uncond.12.rows", TS_I32, 2, (long[]){2, 3}, &rows) == TS_OK);
-    ck_assert(ts_bag_get(&err, bag, "plan.uncond.12.blocks", TS_I32, 1, (long[]){5}, &blocks) == TS_OK);
+    ck_assert(ts_bag_get(&err, bag, "plan.uncond.12.rows", TS_I32, 2, (long[]){2, 3}, &rows) ==
+              TS_OK);
+    ck_assert(ts_bag_get(&err, bag, "plan.uncond.12.blocks", TS_I32, 1, (long[]){5}, &blocks) ==
+              TS_OK);
     ck_assert(!memcmp(rows.data, (int32_t[]){0, 1, 3, 3, 4, 5}, 6 * sizeof(int32_t)));
     ck_assert(!memcmp(blocks.data, (int32_t[]){0, 0, 1, 1, 0}, 5 * sizeof(int32_t)));
     ts_bag_free(bag);
 }
 END_TEST
 
-static void refuse(const ts_bag *bag, const char *branch, int layer, int heads, int nb, ts_status code, const char *sentence)
+static void refuse(const ts_bag *bag, const char *branch, int layer, int heads, int nb,
+                   ts_status code, const char *sentence)
 {
     uint32_t *back = room(heads, nb);
     ck_assert_int_eq(ts_plan_get(&err, bag, "p.safetensors", branch, layer, heads, nb, back), code);
-    ck_assert_msg(strstr(err.text, sentence) != NULL, "\"%s\" does not say \"%s\"", err.text, sentence);
+    ck_assert_msg(strstr(err.text, sentence) != NULL, "\"%s\" does not say \"%s\"", err.text,
+                  sentence);
     free(back);
 }
 
@@ -344,8 +388,10 @@ START_TEST(misfits)
 {
     uint32_t *bits = some();
     ts_bag *bag = bagged(bits, false);
-    refuse(bag, "cond", 5, A, NB, TS_EMODEL, "p.safetensors: no plan for layer 5 of branch cond (plan.cond.5.rows)");
-    refuse(bag, "uncond", 4, A, NB, TS_EMODEL, "p.safetensors: no plan for layer 4 of branch uncond (plan.uncond.4.rows)");
+    refuse(bag, "cond", 5, A, NB, TS_EMODEL,
+           "p.safetensors: no plan for layer 5 of branch cond (plan.cond.5.rows)");
+    refuse(bag, "uncond", 4, A, NB, TS_EMODEL,
+           "p.safetensors: no plan for layer 4 of branch uncond (plan.uncond.4.rows)");
     refuse(bag, "cond", 4, A + 1, NB, TS_ESHAPE, "plan.cond.4.rows");
     refuse(bag, "cond", 4, A, NB - 1, TS_ESHAPE, "plan.cond.4.rows");
     ts_bag_free(bag), free(bits);
@@ -353,7 +399,12 @@ START_TEST(misfits)
 END_TEST
 
 /* One number of a good file is another. */
-static const struct { bool rows; long at; int32_t value; const char *sentence; } damages[] = {
+static const struct {
+    bool rows;
+    long at;
+    int32_t value;
+    const char *sentence;
+} damages[] = {
     {true, 0, 1, "row 0 runs from 1 to"},
     {true, 0, -1, "row 0 runs from -1 to"},
     {true, 1, 0, "row 0 runs from 0 to 0"},
@@ -372,9 +423,12 @@ START_TEST(damaged)
     uint32_t *bits = some();
     ts_bag *bag = bagged(bits, false), *bad = ts_bag_new();
     ts_host rows, blocks;
-    ck_assert(ts_bag_get(&err, bag, "plan.cond.4.rows", TS_I32, 2, (long[]){A, NB + 1}, &rows) == TS_OK);
-    ck_assert(ts_bag_get(&err, bag, "plan.cond.4.blocks", TS_I32, 1, (long[]){-1}, &blocks) == TS_OK);
-    int32_t *r = ts_bag_put(bad, "plan.cond.4.rows", TS_I32, 2, rows.dim, rows.data), *b = ts_bag_put(bad, "plan.cond.4.blocks", TS_I32, 1, blocks.dim, blocks.data);
+    ck_assert(ts_bag_get(&err, bag, "plan.cond.4.rows", TS_I32, 2, (long[]){A, NB + 1}, &rows) ==
+              TS_OK);
+    ck_assert(ts_bag_get(&err, bag, "plan.cond.4.blocks", TS_I32, 1, (long[]){-1}, &blocks) ==
+              TS_OK);
+    int32_t *r = ts_bag_put(bad, "plan.cond.4.rows", TS_I32, 2, rows.dim, rows.data),
+            *b = ts_bag_put(bad, "plan.cond.4.blocks", TS_I32, 1, blocks.dim, blocks.data);
     ck_assert(damages[_i].rows || damages[_i].at < r[1]); /* in the first row */
     (damages[_i].rows ? r : b)[damages[_i].at] = damages[_i].value;
     refuse(bad, "cond", 4, A, NB, TS_EMODEL, damages[_i].sentence);
@@ -387,16 +441,23 @@ START_TEST(lengths)
     uint32_t *bits = some();
     ts_bag *bag = bagged(bits, false);
     ts_host rows, blocks;
-    ck_assert(ts_bag_get(&err, bag, "plan.cond.4.rows", TS_I32, 2, (long[]){A, NB + 1}, &rows) == TS_OK);
-    ck_assert(ts_bag_get(&err, bag, "plan.cond.4.blocks", TS_I32, 1, (long[]){-1}, &blocks) == TS_OK);
-    const struct { long longer; const char *sentence; } other[] = {{1, "blocks, its rows have"}, {-1, "row 110 runs from"}};
+    ck_assert(ts_bag_get(&err, bag, "plan.cond.4.rows", TS_I32, 2, (long[]){A, NB + 1}, &rows) ==
+              TS_OK);
+    ck_assert(ts_bag_get(&err, bag, "plan.cond.4.blocks", TS_I32, 1, (long[]){-1}, &blocks) ==
+              TS_OK);
+    const struct {
+        long longer;
+        const char *sentence;
+    } other[] = {{1, "blocks, its rows have"}, {-1, "row 110 runs from"}};
     for (int i = 0; i < 2; i++) {
         ts_bag *bad = ts_bag_new();
         int32_t *to;
         ts_bag_put(bad, "plan.cond.4.rows", TS_I32, 2, rows.dim, rows.data);
-        to = ts_bag_put(bad, "plan.cond.4.blocks", TS_I32, 1, (long[]){blocks.dim[0] + other[i].longer}, NULL);
+        to = ts_bag_put(bad, "plan.cond.4.blocks", TS_I32, 1,
+                        (long[]){blocks.dim[0] + other[i].longer}, NULL);
         memset(to, 0, (size_t)(blocks.dim[0] + other[i].longer) * sizeof *to);
-        memcpy(to, blocks.data, (size_t)(blocks.dim[0] + (other[i].longer < 0 ? -1 : 0)) * sizeof *to);
+        memcpy(to, blocks.data,
+               (size_t)(blocks.dim[0] + (other[i].longer < 0 ? -1 : 0)) * sizeof *to);
         refuse(bad, "cond", 4, A, NB, TS_EMODEL, other[i].sentence);
         ts_bag_free(bad);
     }
@@ -425,15 +486,23 @@ static const char *write_file(const char *text)
 START_TEST(tile_file)
 {
     int k[3] = {-1, -1, -1};
-    ck_assert_msg(ts_tile_file(&err, write_file("{\"made_by\": {\"frames\": 9}, \"layers\": [2, 0, 40], \"frames\": 8}"), 8, 3, k) == TS_OK, "%s", err.text);
+    ck_assert_msg(
+        ts_tile_file(
+            &err,
+            write_file("{\"made_by\": {\"frames\": 9}, \"layers\": [2, 0, 40], \"frames\": 8}"), 8,
+            3, k) == TS_OK,
+        "%s", err.text);
     ck_assert(k[0] == 2 && k[1] == 0 && k[2] == 40);
 }
 END_TEST
 
-static const struct { const char *text, *sentence; } files[] = {
+static const struct {
+    const char *text, *sentence;
+} files[] = {
     {"", "k.json"},
     {"frames 8", "k.json"},
-    {"[8, [1, 2, 3]]", ": expected {\"frames\": F, \"layers\": [k, ...]}, as tessera search-tile writes it"},
+    {"[8, [1, 2, 3]]",
+     ": expected {\"frames\": F, \"layers\": [k, ...]}, as tessera search-tile writes it"},
     {"{\"layers\": [1, 2, 3]}", ": expected {\"frames\": F"},
     {"{\"frames\": 8}", ": expected {\"frames\": F"},
     {"{\"frames\": \"8\", \"layers\": [1, 2, 3]}", ": expected {\"frames\": F"},
@@ -442,10 +511,14 @@ static const struct { const char *text, *sentence; } files[] = {
     {"{\"frames\": 8.5, \"layers\": [1, 2, 3]}", ": made for 8.5 latent frames, this clip has 8"},
     {"{\"frames\": 8, \"layers\": [1, 2]}", ": made for 2 layers, the model has 3"},
     {"{\"frames\": 8, \"layers\": [1, 2, 3, 4]}", ": made for 4 layers, the model has 3"},
-    {"{\"frames\": 8, \"layers\": [1, -2, 3]}", ": layer 1 has no whole number of reference frames"},
-    {"{\"frames\": 8, \"layers\": [1, 2, 2.5]}", ": layer 2 has no whole number of reference frames"},
-    {"{\"frames\": 8, \"layers\": [null, 2, 3]}", ": layer 0 has no whole number of reference frames"},
-    {"{\"frames\": 8, \"layers\": [1e300, 2, 3]}", ": layer 0 has no whole number of reference frames"},
+    {"{\"frames\": 8, \"layers\": [1, -2, 3]}",
+     ": layer 1 has no whole number of reference frames"},
+    {"{\"frames\": 8, \"layers\": [1, 2, 2.5]}",
+     ": layer 2 has no whole number of reference frames"},
+    {"{\"frames\": 8, \"layers\": [null, 2, 3]}",
+     ": layer 0 has no whole number of reference frames"},
+    {"{\"frames\": 8, \"layers\": [1e300, 2, 3]}",
+     ": layer 0 has no whole number of reference frames"},
 };
 enum { FILES = sizeof files / sizeof *files };
 
@@ -454,7 +527,8 @@ START_TEST(tile_file_faults)
     int k[3];
     const char *path = write_file(files[_i].text);
     ck_assert_int_eq(ts_tile_file(&err, path, 8, 3, k), TS_EMODEL);
-    ck_assert_msg(strstr(err.text, path) && strstr(err.text, files[_i].sentence), "\"%s\" does not say \"%s\"", err.text, files[_i].sentence);
+    ck_assert_msg(strstr(err.text, path) && strstr(err.text, files[_i].sentence),
+                  "\"%s\" does not say \"%s\"", err.text, files[_i].sentence);
 }
 END_TEST
 

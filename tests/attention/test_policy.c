@@ -1,4 +1,5 @@
-/* The language of --attention and the schedules that follow from it: every key, every mistake with its sentence, texts that read back, steps. */
+/* The language of --attention and the schedules that follow from it: every key, every mistake with
+ * its sentence, texts that read back, steps. */
 #include "attention/policy.h"
 #include "tests/testing.h"
 
@@ -22,9 +23,13 @@ static void refuse(const char *text, const char *sentence)
     ck_assert_str_eq(err.text, sentence);
 }
 
-static bool same_set(const ts_set *a, const ts_set *b) { return a->n == b->n && !memcmp(a->span, b->span, (size_t)a->n * sizeof *a->span); }
+static bool same_set(const ts_set *a, const ts_set *b)
+{
+    return a->n == b->n && !memcmp(a->span, b->span, (size_t)a->n * sizeof *a->span);
+}
 
-static const char *const every[] = {"dense", "adaspa", "tile", "window", "pooled", "random", "blocks:file=p.safetensors"};
+static const char *const every[] = {
+    "dense", "adaspa", "tile", "window", "pooled", "random", "blocks:file=p.safetensors"};
 
 START_TEST(names)
 {
@@ -32,7 +37,9 @@ START_TEST(names)
         ts_policy p = parse(every[i]);
         ck_assert_int_eq(p.kind, i);
         ck_assert(!strncmp(every[i], ts_policy_name(p.kind), strlen(ts_policy_name(p.kind))));
-        ck_assert(p.keep == 0.2 && p.k == 2 && p.seed == 0 && p.adaptive && !p.strict && p.dense_steps == -1 && !p.search.n && !p.dense_layers.n && !p.said_min_tokens && !p.said_steps);
+        ck_assert(p.keep == 0.2 && p.k == 2 && p.seed == 0 && p.adaptive && !p.strict &&
+                  p.dense_steps == -1 && !p.search.n && !p.dense_layers.n && !p.said_min_tokens &&
+                  !p.said_steps);
         ck_assert_int_gt(p.min_tokens, 0);
     }
 }
@@ -40,13 +47,18 @@ END_TEST
 
 START_TEST(all_keys)
 {
-    ts_policy p = parse("adaspa:keep=.125,order=tile,min-tokens=0,search-steps=30+10+11,adaptive=off,dense-layers=28-29+0+1,strict");
-    ck_assert(p.keep == 0.125 && p.order == TS_TILE_ORDER && p.min_tokens == 0 && p.said_min_tokens && p.said_steps && !p.adaptive && p.strict);
+    ts_policy p = parse("adaspa:keep=.125,order=tile,min-tokens=0,search-steps=30+10+11,adaptive="
+                        "off,dense-layers=28-29+0+1,strict");
+    ck_assert(p.keep == 0.125 && p.order == TS_TILE_ORDER && p.min_tokens == 0 &&
+              p.said_min_tokens && p.said_steps && !p.adaptive && p.strict);
     ck_assert(same_set(&p.search, &(ts_set){{{10, 11}, {30, 30}}, 2}));
     ck_assert(same_set(&p.dense_layers, &(ts_set){{{0, 1}, {28, 29}}, 2}));
-    ck_assert(ts_set_has(&p.dense_layers, 0) && ts_set_has(&p.dense_layers, 29) && !ts_set_has(&p.dense_layers, 2) && !ts_set_has(&p.dense_layers, 27) && !ts_set_has(&p.dense_layers, 30));
+    ck_assert(ts_set_has(&p.dense_layers, 0) && ts_set_has(&p.dense_layers, 29) &&
+              !ts_set_has(&p.dense_layers, 2) && !ts_set_has(&p.dense_layers, 27) &&
+              !ts_set_has(&p.dense_layers, 30));
     p = parse("tile:k=3,order=raster,min-tokens=4096,dense-steps=0,dense-layers=7,strict=on");
-    ck_assert(p.k == 3 && p.order == TS_RASTER && p.min_tokens == 4096 && p.dense_steps == 0 && p.said_steps && p.strict && ts_set_has(&p.dense_layers, 7));
+    ck_assert(p.k == 3 && p.order == TS_RASTER && p.min_tokens == 4096 && p.dense_steps == 0 &&
+              p.said_steps && p.strict && ts_set_has(&p.dense_layers, 7));
     ck_assert_str_eq(parse("tile:file=a b/c=d:e.json").file, "a b/c=d:e.json");
     p = parse("random:keep=1,seed=18446744073709551615,strict=off");
     ck_assert(p.keep == 1 && p.seed == UINT64_MAX && !p.strict);
@@ -57,57 +69,91 @@ START_TEST(all_keys)
 }
 END_TEST
 
-static const struct { const char *text, *sentence; } mistakes[] = {
-    {"", "attention : no such policy, expected dense, adaspa, tile, window, pooled, random or blocks"},
-    {"sparse", "attention sparse: no such policy, expected dense, adaspa, tile, window, pooled, random or blocks"},
-    {"Adaspa:keep=0.2", "attention Adaspa:keep=0.2: no such policy, expected dense, adaspa, tile, window, pooled, random or blocks"},
-    {"adaspa keep=0.2", "attention adaspa keep=0.2: no such policy, expected dense, adaspa, tile, window, pooled, random or blocks"},
+static const struct {
+    const char *text, *sentence;
+} mistakes[] = {
+    {"",
+     "attention : no such policy, expected dense, adaspa, tile, window, pooled, random or blocks"},
+    {"sparse", "attention sparse: no such policy, expected dense, adaspa, tile, window, pooled, "
+               "random or blocks"},
+    {"Adaspa:keep=0.2", "attention Adaspa:keep=0.2: no such policy, expected dense, adaspa, tile, "
+                        "window, pooled, random or blocks"},
+    {"adaspa keep=0.2", "attention adaspa keep=0.2: no such policy, expected dense, adaspa, tile, "
+                        "window, pooled, random or blocks"},
     {"dense:", "attention dense: a key must follow the colon"},
     {"dense:strict", "attention dense: takes no keys"},
     {"adaspa:", "attention adaspa: a key must follow the colon"},
-    {"adaspa:,keep=0.2", "attention adaspa: no key \"\", expected keep, order, min-tokens, search-steps, adaptive, dense-layers or strict"},
-    {"adaspa:keep=0.2,", "attention adaspa: no key \"\", expected keep, order, min-tokens, search-steps, adaptive, dense-layers or strict"},
-    {"adaspa:kep=0.2", "attention adaspa: no key \"kep\", expected keep, order, min-tokens, search-steps, adaptive, dense-layers or strict"},
-    {"adaspa:keeps=0.2", "attention adaspa: no key \"keeps\", expected keep, order, min-tokens, search-steps, adaptive, dense-layers or strict"},
-    {"adaspa:dense-steps=3", "attention adaspa: no key \"dense-steps\", expected keep, order, min-tokens, search-steps, adaptive, dense-layers or strict"},
-    {"tile:keep=0.2", "attention tile: no key \"keep\", expected order, min-tokens, dense-steps, dense-layers, k, file or strict"},
-    {"window:seed=1", "attention window: no key \"seed\", expected keep, order, min-tokens, dense-steps, dense-layers or strict"},
-    {"pooled:adaptive=on", "attention pooled: no key \"adaptive\", expected keep, order, min-tokens, dense-steps, dense-layers or strict"},
-    {"random:search-steps=1", "attention random: no key \"search-steps\", expected keep, order, min-tokens, dense-steps, dense-layers, seed or strict"},
-    {"blocks:file=x,order=tile", "attention blocks: no key \"order\", expected dense-steps, dense-layers, file or strict"},
+    {"adaspa:,keep=0.2", "attention adaspa: no key \"\", expected keep, order, min-tokens, "
+                         "search-steps, adaptive, dense-layers or strict"},
+    {"adaspa:keep=0.2,", "attention adaspa: no key \"\", expected keep, order, min-tokens, "
+                         "search-steps, adaptive, dense-layers or strict"},
+    {"adaspa:kep=0.2", "attention adaspa: no key \"kep\", expected keep, order, min-tokens, "
+                       "search-steps, adaptive, dense-layers or strict"},
+    {"adaspa:keeps=0.2", "attention adaspa: no key \"keeps\", expected keep, order, min-tokens, "
+                         "search-steps, adaptive, dense-layers or strict"},
+    {"adaspa:dense-steps=3", "attention adaspa: no key \"dense-steps\", expected keep, order, "
+                             "min-tokens, search-steps, adaptive, dense-layers or strict"},
+    {"tile:keep=0.2", "attention tile: no key \"keep\", expected order, min-tokens, dense-steps, "
+                      "dense-layers, k, file or strict"},
+    {"window:seed=1", "attention window: no key \"seed\", expected keep, order, min-tokens, "
+                      "dense-steps, dense-layers or strict"},
+    {"pooled:adaptive=on", "attention pooled: no key \"adaptive\", expected keep, order, "
+                           "min-tokens, dense-steps, dense-layers or strict"},
+    {"random:search-steps=1", "attention random: no key \"search-steps\", expected keep, order, "
+                              "min-tokens, dense-steps, dense-layers, seed or strict"},
+    {"blocks:file=x,order=tile",
+     "attention blocks: no key \"order\", expected dense-steps, dense-layers, file or strict"},
     {"blocks", "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"},
     {"blocks:strict", "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"},
     {"tile:k=2,file=x.json", "attention tile: k and file exclude each other"},
     {"window:keep=0.2,keep=0.3", "attention window: keep is given twice"},
     {"window:keep=0.2,strict,strict=off", "attention window: strict is given twice"},
-    {"window:keep", "attention window: keep needs a value: more than 0, at most 1: the share of key blocks read"},
+    {"window:keep",
+     "attention window: keep needs a value: more than 0, at most 1: the share of key blocks read"},
     {"tile:file", "attention tile: file needs a value: the name of a file, without a comma"},
-    {"window:keep=", "attention window: keep=, expected more than 0, at most 1: the share of key blocks read"},
-    {"window:keep=0", "attention window: keep=0, expected more than 0, at most 1: the share of key blocks read"},
-    {"window:keep=-0.2", "attention window: keep=-0.2, expected more than 0, at most 1: the share of key blocks read"},
-    {"window:keep=1.01", "attention window: keep=1.01, expected more than 0, at most 1: the share of key blocks read"},
-    {"window:keep=nan", "attention window: keep=nan, expected more than 0, at most 1: the share of key blocks read"},
-    {"window:keep=20%", "attention window: keep=20%, expected more than 0, at most 1: the share of key blocks read"},
-    {"window:keep= 0.2", "attention window: keep= 0.2, expected more than 0, at most 1: the share of key blocks read"},
+    {"window:keep=",
+     "attention window: keep=, expected more than 0, at most 1: the share of key blocks read"},
+    {"window:keep=0",
+     "attention window: keep=0, expected more than 0, at most 1: the share of key blocks read"},
+    {"window:keep=-0.2",
+     "attention window: keep=-0.2, expected more than 0, at most 1: the share of key blocks read"},
+    {"window:keep=1.01",
+     "attention window: keep=1.01, expected more than 0, at most 1: the share of key blocks read"},
+    {"window:keep=nan",
+     "attention window: keep=nan, expected more than 0, at most 1: the share of key blocks read"},
+    {"window:keep=20%",
+     "attention window: keep=20%, expected more than 0, at most 1: the share of key blocks read"},
+    {"window:keep= 0.2",
+     "attention window: keep= 0.2, expected more than 0, at most 1: the share of key blocks read"},
     {"window:order=zigzag", "attention window: order=zigzag, expected raster or tile"},
     {"window:min-tokens=-1", "attention window: min-tokens=-1, expected a whole number from 0"},
     {"window:min-tokens=1.5", "attention window: min-tokens=1.5, expected a whole number from 0"},
     {"window:dense-steps=x", "attention window: dense-steps=x, expected a whole number from 0"},
-    {"window:dense-steps=99999999999999999999", "attention window: dense-steps=99999999999999999999, expected a whole number from 0"},
-    {"adaspa:search-steps=0", "attention adaspa: search-steps=0, expected steps from 1, like 10+30"},
+    {"window:dense-steps=99999999999999999999",
+     "attention window: dense-steps=99999999999999999999, expected a whole number from 0"},
+    {"adaspa:search-steps=0",
+     "attention adaspa: search-steps=0, expected steps from 1, like 10+30"},
     {"adaspa:search-steps=", "attention adaspa: search-steps=, expected steps from 1, like 10+30"},
-    {"adaspa:search-steps=10+", "attention adaspa: search-steps=10+, expected steps from 1, like 10+30"},
-    {"adaspa:search-steps=10 30", "attention adaspa: search-steps=10 30, expected steps from 1, like 10+30"},
-    {"adaspa:search-steps=30-10", "attention adaspa: search-steps=30-10, expected steps from 1, like 10+30"},
-    {"adaspa:search-steps=1-", "attention adaspa: search-steps=1-, expected steps from 1, like 10+30"},
-    {"adaspa:search-steps=1000001", "attention adaspa: search-steps=1000001, expected steps from 1, like 10+30"},
+    {"adaspa:search-steps=10+",
+     "attention adaspa: search-steps=10+, expected steps from 1, like 10+30"},
+    {"adaspa:search-steps=10 30",
+     "attention adaspa: search-steps=10 30, expected steps from 1, like 10+30"},
+    {"adaspa:search-steps=30-10",
+     "attention adaspa: search-steps=30-10, expected steps from 1, like 10+30"},
+    {"adaspa:search-steps=1-",
+     "attention adaspa: search-steps=1-, expected steps from 1, like 10+30"},
+    {"adaspa:search-steps=1000001",
+     "attention adaspa: search-steps=1000001, expected steps from 1, like 10+30"},
     {"adaspa:adaptive=yes", "attention adaspa: adaptive=yes, expected on or off"},
-    {"adaspa:dense-layers=-1", "attention adaspa: dense-layers=-1, expected layers from 0, like 0+1+28-29"},
-    {"adaspa:dense-layers=a", "attention adaspa: dense-layers=a, expected layers from 0, like 0+1+28-29"},
+    {"adaspa:dense-layers=-1",
+     "attention adaspa: dense-layers=-1, expected layers from 0, like 0+1+28-29"},
+    {"adaspa:dense-layers=a",
+     "attention adaspa: dense-layers=a, expected layers from 0, like 0+1+28-29"},
     {"tile:k=0", "attention tile: k=0, expected a whole number from 1: reference frames"},
     {"tile:k=2x", "attention tile: k=2x, expected a whole number from 1: reference frames"},
     {"random:seed=-1", "attention random: seed=-1, expected a whole number from 0"},
-    {"random:seed=18446744073709551616", "attention random: seed=18446744073709551616, expected a whole number from 0"},
+    {"random:seed=18446744073709551616",
+     "attention random: seed=18446744073709551616, expected a whole number from 0"},
     {"tile:file=", "attention tile: file=, expected the name of a file, without a comma"},
     {"adaspa:strict=1", "attention adaspa: strict=1, expected on or off"},
 };
@@ -146,8 +192,10 @@ START_TEST(sets)
             for (int x = first; x <= last; x++) has[x] = true;
         }
         ts_policy p = parse(text), again;
-        for (int x = 0; x < 64; x++) ck_assert_msg(ts_set_has(&p.search, x) == has[x], "%s: %d", text, x);
-        for (int i = 0; i + 1 < p.search.n; i++) ck_assert_int_gt(p.search.span[i + 1].first, p.search.span[i].last + 1);
+        for (int x = 0; x < 64; x++)
+            ck_assert_msg(ts_set_has(&p.search, x) == has[x], "%s: %d", text, x);
+        for (int i = 0; i + 1 < p.search.n; i++)
+            ck_assert_int_gt(p.search.span[i + 1].first, p.search.span[i].last + 1);
         char *said = ts_policy_text(&p);
         again = parse(said);
         ck_assert_msg(same_set(&p.search, &again.search), "%s became %s", text, said);
@@ -156,7 +204,8 @@ START_TEST(sets)
 }
 END_TEST
 
-/* As many spans as there is room for, of two numbers each, in the text too; one more is refused; numbers that touch need one span. */
+/* As many spans as there is room for, of two numbers each, in the text too; one more is refused;
+ * numbers that touch need one span. */
 START_TEST(many_spans)
 {
     char text[1024], *at = text + sprintf(text, "adaspa:dense-layers=");
@@ -177,16 +226,26 @@ START_TEST(many_spans)
 }
 END_TEST
 
-static const struct { const char *text, *said; int steps; } texts[] = {
+static const struct {
+    const char *text, *said;
+    int steps;
+} texts[] = {
     {"dense", "dense", 50},
     {"adaspa", "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,adaptive=on", 50},
-    {"adaspa:order=tile,strict,min-tokens=0", "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1+2,adaptive=on,strict=on", 4},
-    {"adaspa:search-steps=3-5+7,adaptive=off,dense-layers=1+0", "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=3-5+7,adaptive=off,dense-layers=0+1", 50},
+    {"adaspa:order=tile,strict,min-tokens=0",
+     "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1+2,adaptive=on,strict=on", 4},
+    {"adaspa:search-steps=3-5+7,adaptive=off,dense-layers=1+0",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=3-5+7,adaptive=off,dense-layers=0+1",
+     50},
     {"tile:order=raster", "tile:order=raster,min-tokens=256,dense-steps=10,k=2", 50},
-    {"tile:file=a.json,order=raster", "tile:order=raster,min-tokens=256,dense-steps=1,file=a.json", 4},
-    {"window:keep=0.12345678901234568,order=tile", "window:keep=0.12345678901234568,order=tile,min-tokens=256,dense-steps=10", 50},
-    {"pooled:keep=0.1,order=tile,dense-steps=7", "pooled:keep=0.1,order=tile,min-tokens=256,dense-steps=7", 50},
-    {"random:order=raster,seed=9", "random:keep=0.2,order=raster,min-tokens=256,dense-steps=0,seed=9", 2},
+    {"tile:file=a.json,order=raster", "tile:order=raster,min-tokens=256,dense-steps=1,file=a.json",
+     4},
+    {"window:keep=0.12345678901234568,order=tile",
+     "window:keep=0.12345678901234568,order=tile,min-tokens=256,dense-steps=10", 50},
+    {"pooled:keep=0.1,order=tile,dense-steps=7",
+     "pooled:keep=0.1,order=tile,min-tokens=256,dense-steps=7", 50},
+    {"random:order=raster,seed=9",
+     "random:keep=0.2,order=raster,min-tokens=256,dense-steps=0,seed=9", 2},
     {"blocks:file=p.safetensors", "blocks:dense-steps=0,file=p.safetensors", 50},
 };
 enum { TEXTS = sizeof texts / sizeof *texts };
@@ -197,14 +256,18 @@ START_TEST(text)
     ts_policy p = parse(texts[_i].text), q;
     char *open = ts_policy_text(&p);
     q = parse(open);
-    ck_assert(q.dense_steps == p.dense_steps && same_set(&q.search, &p.search)); /* what is not settled is not said */
+    /* what is not settled is not said */
+    ck_assert(q.dense_steps == p.dense_steps && same_set(&q.search, &p.search));
     free(open);
     ts_policy_settle(&p, texts[_i].steps);
     char *said = ts_policy_text(&p);
     ck_assert_str_eq(said, texts[_i].said);
     q = parse(said);
-    ck_assert(q.kind == p.kind && q.keep == p.keep && q.order == p.order && q.min_tokens == p.min_tokens && q.adaptive == p.adaptive && q.strict == p.strict && q.seed == p.seed && q.k == p.k);
-    ck_assert(same_set(&q.search, &p.search) && same_set(&q.dense_layers, &p.dense_layers) && !strcmp(q.file, p.file));
+    ck_assert(q.kind == p.kind && q.keep == p.keep && q.order == p.order &&
+              q.min_tokens == p.min_tokens && q.adaptive == p.adaptive && q.strict == p.strict &&
+              q.seed == p.seed && q.k == p.k);
+    ck_assert(same_set(&q.search, &p.search) && same_set(&q.dense_layers, &p.dense_layers) &&
+              !strcmp(q.file, p.file));
     ts_policy_settle(&q, 1); /* settled already: nothing moves */
     char *twice = ts_policy_text(&q);
     ck_assert_str_eq(twice, said);
@@ -212,7 +275,8 @@ START_TEST(text)
 }
 END_TEST
 
-/* In whole numbers: floor(S / 5 + 1 / 2) = (2 S + 5) / 10, floor(3 S / 5 + 1 / 2) = (6 S + 5) / 10. */
+/* In whole numbers: floor(S / 5 + 1 / 2) = (2 S + 5) / 10, floor(3 S / 5 + 1 / 2) = (6 S + 5) /
+ * 10. */
 START_TEST(settle)
 {
     for (int S = 1; S <= 60; S++) {
@@ -220,7 +284,9 @@ START_TEST(settle)
         ts_policy p = parse("adaspa");
         ts_policy_settle(&p, S);
         ck_assert_int_eq(p.search.n, later > first + 1 ? 2 : 1);
-        for (int i = 0; i <= S + 1; i++) ck_assert_msg(ts_set_has(&p.search, i) == (i == first || (i == later && later > first)), "%d of %d steps", i, S);
+        for (int i = 0; i <= S + 1; i++)
+            ck_assert_msg(ts_set_has(&p.search, i) == (i == first || (i == later && later > first)),
+                          "%d of %d steps", i, S);
         p = parse("adaspa:search-steps=2");
         ts_policy_settle(&p, S);
         ck_assert(same_set(&p.search, &(ts_set){{{2, 2}}, 1}));
@@ -251,12 +317,21 @@ START_TEST(fifty_steps)
     ts_policy p = parse("adaspa:dense-layers=3");
     ts_policy_settle(&p, 50);
     for (int step = 1; step <= 50; step++) {
-        ck_assert_int_eq(ts_policy_decide(&p, step, 0, step > 10), step < 10 ? TS_DO_DENSE : step == 10 ? TS_DO_SEARCH : step == 30 ? TS_DO_SEARCH_AGAIN : TS_DO_SPARSE);
+        ck_assert_int_eq(ts_policy_decide(&p, step, 0, step > 10), step < 10    ? TS_DO_DENSE
+                                                                   : step == 10 ? TS_DO_SEARCH
+                                                                   : step == 30 ? TS_DO_SEARCH_AGAIN
+                                                                                : TS_DO_SPARSE);
         ck_assert_int_eq(ts_policy_decide(&p, step, 3, false), TS_DO_DENSE);
-        /* A second expert that starts with step 26: its layers have no plan, whatever the schedule says. */
-        if (step >= 26) ck_assert_int_eq(ts_policy_decide(&p, step, 40, step > 26), step == 26 ? TS_DO_SEARCH : step == 30 ? TS_DO_SEARCH_AGAIN : TS_DO_SPARSE);
+        /* A second expert that starts with step 26: its layers have no plan, whatever the schedule
+         * says. */
+        if (step >= 26)
+            ck_assert_int_eq(ts_policy_decide(&p, step, 40, step > 26), step == 26 ? TS_DO_SEARCH
+                                                                        : step == 30
+                                                                            ? TS_DO_SEARCH_AGAIN
+                                                                            : TS_DO_SPARSE);
     }
-    ck_assert_int_eq(ts_policy_decide(&p, 30, 41, false), TS_DO_SEARCH); /* at a search step as well */
+    /* at a search step as well */
+    ck_assert_int_eq(ts_policy_decide(&p, 30, 41, false), TS_DO_SEARCH);
 }
 END_TEST
 
@@ -264,7 +339,8 @@ START_TEST(fixed_policies)
 {
     for (int k = TS_TILE; k < TS_POLICIES; k++) {
         char with[128];
-        snprintf(with, sizeof with, "%s%cdense-steps=3,dense-layers=1", every[k], strchr(every[k], ':') ? ',' : ':');
+        snprintf(with, sizeof with, "%s%cdense-steps=3,dense-layers=1", every[k],
+                 strchr(every[k], ':') ? ',' : ':');
         ts_policy p = parse(with);
         ts_policy_settle(&p, 10);
         for (int step = 1; step <= 10; step++) {

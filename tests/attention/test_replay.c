@@ -1,4 +1,5 @@
-/* Plans handed over in files: a replay computes the same bytes, a file that does not fit is refused, metadata. */
+/* Plans handed over in files: a replay computes the same bytes, a file that does not fit is
+ * refused, metadata. */
 #include "attention/plan_file.h"
 #include "tests/attention/sparse_run.h"
 
@@ -17,7 +18,8 @@ static char *save(const sparse_run *j, const char *name)
     return path;
 }
 
-/* A saved plan computes what the policy that made it did: all steps of fixed plans, those after the last search of found ones. */
+/* A saved plan computes what the policy that made it did: all steps of fixed plans, those after the
+ * last search of found ones. */
 static void check_replay(const char *backend, const char *policy)
 {
     char with[4200];
@@ -30,14 +32,23 @@ static void check_replay(const char *backend, const char *policy)
     ck_assert_int_eq(r.order, j.order);
     for (int step = first; step <= STEPS; step++)
         for (int slot = 0; slot < SLOTS; slot++)
-            for (int layer = 0; layer < LAYERS; layer++) ck_assert_msg(!memcmp(sparse_output(&j, step, slot, layer), sparse_output(&r, step, slot, layer), (size_t)sparse_count(&j) * sizeof(float)), "%s: step %d", policy, step);
+            for (int layer = 0; layer < LAYERS; layer++)
+                ck_assert_msg(!memcmp(sparse_output(&j, step, slot, layer),
+                                      sparse_output(&r, step, slot, layer),
+                                      (size_t)sparse_count(&j) * sizeof(float)),
+                              "%s: step %d", policy, step);
     char *again = save(&r, "again.safetensors");
     ts_bag *was = testing_bag(path), *now = testing_bag(again);
     for (int i = 0; i < ts_bag_count(was); i++)
-        if (!strncmp(ts_bag_name(was, i), "plan.", 5)) ck_assert(ts_bag_has(now, ts_bag_name(was, i)));
-    const ts_attn_account *c = &j.attn.account; /* the last plans of adaspa and pooled have the budget of all before them, but for heads that change places */
-    ck_assert_double_eq_tol(r.attn.account.share / (double)r.attn.account.sparse, c->share / (double)(c->sparse + c->again), found ? 0.05 : 1e-12);
-    ts_bag_free(was), ts_bag_free(now), free(path), free(again), sparse_run_free(&j), sparse_run_free(&r);
+        if (!strncmp(ts_bag_name(was, i), "plan.", 5))
+            ck_assert(ts_bag_has(now, ts_bag_name(was, i)));
+    /* the last plans of adaspa and pooled have the budget of all before them, but for heads that
+     * change places */
+    const ts_attn_account *c = &j.attn.account;
+    ck_assert_double_eq_tol(r.attn.account.share / (double)r.attn.account.sparse,
+                            c->share / (double)(c->sparse + c->again), found ? 0.05 : 1e-12);
+    ts_bag_free(was), ts_bag_free(now), free(path), free(again), sparse_run_free(&j),
+        sparse_run_free(&r);
 }
 
 START_TEST(replay) { check_replay("cpu", sparse_some[_i]); }
@@ -45,7 +56,8 @@ END_TEST
 START_TEST(replay_far) { check_replay("far", sparse_some[_i]); }
 END_TEST
 
-static void misfit(const ts_bag *bag, const char *keys, ts_attn_options o, ts_status code, const char *want)
+static void misfit(const ts_bag *bag, const char *keys, ts_attn_options o, ts_status code,
+                   const char *want)
 {
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     ts_attn a = {0};
@@ -59,18 +71,21 @@ static void misfit(const ts_bag *bag, const char *keys, ts_attn_options o, ts_st
     ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
     ck_assert_int_eq(ts_attn_open(&a, ctx, &o), code);
     snprintf(sentence, sizeof sentence, "%s%s", *want == ':' ? path : "", want);
-    ck_assert_msg(code == TS_OK || strstr(ctx->err.text, sentence), "\"%s\", expected \"%s\"", ctx->err.text, sentence);
+    ck_assert_msg(code == TS_OK || strstr(ctx->err.text, sentence), "\"%s\", expected \"%s\"",
+                  ctx->err.text, sentence);
     ts_attn_close(&a), ts_arena_close(&ctx->arena), testing_close(ctx);
 }
 
 static ts_bag *without(const ts_bag *bag, const char *name)
 {
     ts_bag *out = ts_bag_new();
-    static const char *const keys[] = {"attention", "order", "tokens", "block", "grid", "heads", "layers"};
+    static const char *const keys[] = {"attention", "order", "tokens", "block",
+                                       "grid",      "heads", "layers"};
     ts_err err = {0};
     for (int i = 0; i < ts_bag_count(bag); i++) {
         ts_host h;
-        if (!strcmp(ts_bag_name(bag, i), name) || strncmp(ts_bag_name(bag, i), "plan.", 5)) continue;
+        if (!strcmp(ts_bag_name(bag, i), name) || strncmp(ts_bag_name(bag, i), "plan.", 5))
+            continue;
         ck_assert(ts_bag_get(&err, bag, ts_bag_name(bag, i), TS_I32, -1, NULL, &h) == TS_OK);
         ts_bag_put(out, ts_bag_name(bag, i), TS_I32, h.nd, h.dim, h.data);
     }
@@ -85,7 +100,8 @@ START_TEST(misfits)
 {
     sparse_run j = sparse_run_on("cpu", 1, "window:keep=0.4,min-tokens=0,order=tile", 0);
     const ts_bag *bag = ts_attn_plans(&j.attn);
-    const ts_attn_options fit = {.grid = j.grid, .layers = LAYERS, .heads = A, .slots = SLOTS, .slot_name = sparse_branches};
+    const ts_attn_options fit = {
+        .grid = j.grid, .layers = LAYERS, .heads = A, .slots = SLOTS, .slot_name = sparse_branches};
     ts_attn_options o = fit;
     misfit(bag, "", o, TS_OK, "");
     o.grid = ts_grid_of(3, 9, 13);
@@ -100,7 +116,8 @@ START_TEST(misfits)
     for (int i = 0; i < 4; i++) {
         char sentence[128];
         ts_bag *less = without(bag, needed[i]);
-        snprintf(sentence, sizeof sentence, ": no plan file of tessera, it does not say its %s", needed[i]);
+        snprintf(sentence, sizeof sentence, ": no plan file of tessera, it does not say its %s",
+                 needed[i]);
         misfit(less, "", fit, TS_EMODEL, sentence);
         ts_bag_free(less);
     }
@@ -122,9 +139,17 @@ END_TEST
 START_TEST(metadata)
 {
     sparse_run j = sparse_run_on("cpu", 1, "random:keep=0.4,min-tokens=0,order=tile", 1);
-    const struct { const char *key, *value; } want[] = {{"attention", "random:keep=0.4,order=tile,min-tokens=0,dense-steps=1,seed=0"}, {"order", "tile"}, {"tokens", "351"}, {"block", "64"},
-                                                         {"grid", "3x9x13"}, {"heads", "4"}, {"layers", "3"}};
-    for (size_t i = 0; i < sizeof want / sizeof *want; i++) ck_assert_str_eq(ts_bag_meta_get(ts_attn_plans(&j.attn), want[i].key), want[i].value);
+    const struct {
+        const char *key, *value;
+    } want[] = {{"attention", "random:keep=0.4,order=tile,min-tokens=0,dense-steps=1,seed=0"},
+                {"order", "tile"},
+                {"tokens", "351"},
+                {"block", "64"},
+                {"grid", "3x9x13"},
+                {"heads", "4"},
+                {"layers", "3"}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        ck_assert_str_eq(ts_bag_meta_get(ts_attn_plans(&j.attn), want[i].key), want[i].value);
     sparse_run_free(&j);
 }
 END_TEST

@@ -1,4 +1,5 @@
-/* What policies compute: the kept keys' softmax and no other, dense where they are to be, the same bytes with any number of threads and behind addresses that fault. */
+/* What policies compute: the kept keys' softmax and no other, dense where they are to be, the same
+ * bytes with any number of threads and behind addresses that fault. */
 #include "attention/plan_file.h"
 #include "tests/attention/sparse_run.h"
 
@@ -10,25 +11,37 @@ static double apart(const sparse_run *a, const sparse_run *b, int step)
 {
     double worst = 0;
     for (int slot = 0; slot < SLOTS; slot++)
-        for (int layer = 0; layer < LAYERS; layer++) worst = fmax(worst, testing_rel(sparse_output(a, step, slot, layer), sparse_output(b, step, slot, layer), sparse_count(a)));
+        for (int layer = 0; layer < LAYERS; layer++)
+            worst = fmax(worst, testing_rel(sparse_output(a, step, slot, layer),
+                                            sparse_output(b, step, slot, layer), sparse_count(a)));
     return worst;
 }
 
 /* ---- what is computed ---- */
-static const char *const everything[] = {
-    "adaspa:keep=1,min-tokens=0,order=raster", "adaspa:keep=1,min-tokens=0,order=tile", "window:keep=1,min-tokens=0,order=raster,dense-steps=0", "window:keep=1,min-tokens=0,order=tile,dense-steps=0",
-    "pooled:keep=1,min-tokens=0,order=raster,dense-steps=0", "pooled:keep=1,min-tokens=0,order=tile,dense-steps=0", "random:keep=1,min-tokens=0,order=raster,dense-steps=0",
-    "random:keep=1,min-tokens=0,order=tile,dense-steps=0", "tile:k=9,min-tokens=0,order=raster,dense-steps=0", "tile:k=9,min-tokens=0,order=tile,dense-steps=0"};
+static const char *const everything[] = {"adaspa:keep=1,min-tokens=0,order=raster",
+                                         "adaspa:keep=1,min-tokens=0,order=tile",
+                                         "window:keep=1,min-tokens=0,order=raster,dense-steps=0",
+                                         "window:keep=1,min-tokens=0,order=tile,dense-steps=0",
+                                         "pooled:keep=1,min-tokens=0,order=raster,dense-steps=0",
+                                         "pooled:keep=1,min-tokens=0,order=tile,dense-steps=0",
+                                         "random:keep=1,min-tokens=0,order=raster,dense-steps=0",
+                                         "random:keep=1,min-tokens=0,order=tile,dense-steps=0",
+                                         "tile:k=9,min-tokens=0,order=raster,dense-steps=0",
+                                         "tile:k=9,min-tokens=0,order=tile,dense-steps=0"};
 enum { EVERYTHING = sizeof everything / sizeof *everything };
 
 /* Sums of a few hundred f32 terms, in another order where tokens are. */
 static void check_everything(const char *backend, const char *policy)
 {
     for (int shape = 0; shape < SHAPES; shape++) {
-        sparse_run dense = sparse_run_on(backend, 1, "dense", shape), j = sparse_run_on(backend, 1, policy, shape);
-        for (int step = 1; step <= STEPS; step++) ck_assert_msg(apart(&j, &dense, step) < 1e-6, "%s, step %d: %.2e from dense", policy, step, apart(&j, &dense, step));
+        sparse_run dense = sparse_run_on(backend, 1, "dense", shape),
+                   j = sparse_run_on(backend, 1, policy, shape);
+        for (int step = 1; step <= STEPS; step++)
+            ck_assert_msg(apart(&j, &dense, step) < 1e-6, "%s, step %d: %.2e from dense", policy,
+                          step, apart(&j, &dense, step));
         ck_assert_int_gt(j.attn.account.sparse + j.attn.account.again, 0);
-        ck_assert_double_eq_tol(j.attn.account.share, (double)(j.attn.account.sparse + j.attn.account.again), 1e-9);
+        ck_assert_double_eq_tol(j.attn.account.share,
+                                (double)(j.attn.account.sparse + j.attn.account.again), 1e-9);
         sparse_run_free(&dense), sparse_run_free(&j);
     }
 }
@@ -44,24 +57,34 @@ static void check_masked(const sparse_run *j, int step, int slot, int layer, con
     long N = j->grid.N, nb = j->grid.nb, words = ts_plan_words((int)nb);
     float *x[3];
     double worst = 0, norm = 0;
-    for (int i = 0; i < 3; i++) x[i] = malloc((size_t)sparse_count(j) * sizeof *x[i]), sparse_draw(j, i, step, slot, layer, x[i]);
+    for (int i = 0; i < 3; i++)
+        x[i] = malloc((size_t)sparse_count(j) * sizeof *x[i]),
+        sparse_draw(j, i, step, slot, layer, x[i]);
     double *p = malloc((size_t)N * sizeof *p);
     for (long n = 0; n < N; n += 7)
         for (long a = 0; a < A; a++) {
             double sum = 0;
             for (long m = 0; m < N; m++) {
                 p[m] = 0;
-                for (long d = 0; d < D; d++) p[m] += (double)x[0][j->at[n] * WIDTH + a * D + d] * x[1][j->at[m] * WIDTH + a * D + d] / sqrt(D);
-                p[m] = bits[(a * nb + n / TS_BLOCK) * words + m / TS_BLOCK / 32] >> m / TS_BLOCK % 32 & 1 ? exp(p[m]) : 0;
+                for (long d = 0; d < D; d++)
+                    p[m] += (double)x[0][j->at[n] * WIDTH + a * D + d] *
+                            x[1][j->at[m] * WIDTH + a * D + d] / sqrt(D);
+                p[m] = bits[(a * nb + n / TS_BLOCK) * words + m / TS_BLOCK / 32] >>
+                                   m / TS_BLOCK % 32 &
+                               1
+                           ? exp(p[m])
+                           : 0;
                 sum += p[m];
             }
             for (long d = 0; d < D; d++) {
-                double y = 0, got = sparse_output(j, step, slot, layer)[j->at[n] * WIDTH + a * D + d];
+                double y = 0,
+                       got = sparse_output(j, step, slot, layer)[j->at[n] * WIDTH + a * D + d];
                 for (long m = 0; m < N; m++) y += p[m] / sum * x[2][j->at[m] * WIDTH + a * D + d];
                 worst += (y - got) * (y - got), norm += y * y;
             }
         }
-    ck_assert_msg(sqrt(worst / norm) < 1e-6, "%s, step %d, %s, layer %d: %.2e from its plan", j->policy, step, sparse_branches[slot], layer, sqrt(worst / norm));
+    ck_assert_msg(sqrt(worst / norm) < 1e-6, "%s, step %d, %s, layer %d: %.2e from its plan",
+                  j->policy, step, sparse_branches[slot], layer, sqrt(worst / norm));
     free(p);
     for (int i = 0; i < 3; i++) free(x[i]);
 }
@@ -73,13 +96,16 @@ static void check_plans(const char *backend, const char *policy, int shape)
     uint32_t *bits = malloc((size_t)(A * j.grid.nb * ts_plan_words(j.grid.nb)) * sizeof *bits);
     for (int slot = 0; slot < SLOTS; slot++)
         for (int layer = 0; layer < LAYERS; layer++) {
-            ck_assert_msg(ts_plan_get(&err, ts_attn_plans(&j.attn), "plans", sparse_branches[slot], layer, A, j.grid.nb, bits) == TS_OK, "%s", err.text);
+            ck_assert_msg(ts_plan_get(&err, ts_attn_plans(&j.attn), "plans", sparse_branches[slot],
+                                      layer, A, j.grid.nb, bits) == TS_OK,
+                          "%s", err.text);
             check_masked(&j, STEPS, slot, layer, bits);
         }
     free(bits), sparse_run_free(&j);
 }
 
-START_TEST(masked) { check_plans("cpu", sparse_some[_i], _i % 2); } /* clips: a single frame has no tile */
+/* clips: a single frame has no tile */
+START_TEST(masked) { check_plans("cpu", sparse_some[_i], _i % 2); }
 END_TEST
 START_TEST(masked_far) { check_plans("far", sparse_some[_i], 1 - _i % 2); }
 END_TEST
@@ -87,26 +113,37 @@ END_TEST
 /* Four steps of adaspa: dense with a search, again, sparse, sparse. */
 START_TEST(search_is_dense)
 {
-    sparse_run dense = sparse_run_on("cpu", 1, "dense", 0), j = sparse_run_on("cpu", 1, "adaspa:keep=0.3,min-tokens=0,order=raster", 0);
+    sparse_run dense = sparse_run_on("cpu", 1, "dense", 0),
+               j = sparse_run_on("cpu", 1, "adaspa:keep=0.3,min-tokens=0,order=raster", 0);
     const ts_attn_account *c = &j.attn.account;
     ck_assert_msg(apart(&j, &dense, 1) < 1e-6, "%.2e", apart(&j, &dense, 1));
-    for (int step = 2; step <= STEPS; step++) ck_assert_msg(apart(&j, &dense, step) > 1e-3, "step %d is dense", step);
-    ck_assert(c->dense == 0 && c->searched == LAYERS * SLOTS && c->again == LAYERS * SLOTS && c->sparse == 2 * LAYERS * SLOTS && c->recalls == 2 * LAYERS * SLOTS);
-    ck_assert(c->recall_least > 0 && c->recall_least <= c->recall / (double)c->recalls && c->recall / (double)c->recalls <= 1);
-    ck_assert(c->search_s > 0 && c->searched_s > 0 && c->again_s > 0 && c->sparse_s > 0 && c->dense_s == 0);
+    for (int step = 2; step <= STEPS; step++)
+        ck_assert_msg(apart(&j, &dense, step) > 1e-3, "step %d is dense", step);
+    ck_assert(c->dense == 0 && c->searched == LAYERS * SLOTS && c->again == LAYERS * SLOTS &&
+              c->sparse == 2 * LAYERS * SLOTS && c->recalls == 2 * LAYERS * SLOTS);
+    ck_assert(c->recall_least > 0 && c->recall_least <= c->recall / (double)c->recalls &&
+              c->recall / (double)c->recalls <= 1);
+    ck_assert(c->search_s > 0 && c->searched_s > 0 && c->again_s > 0 && c->sparse_s > 0 &&
+              c->dense_s == 0);
     sparse_run_free(&dense), sparse_run_free(&j);
 }
 END_TEST
 
 START_TEST(dense_layers)
 {
-    sparse_run dense = sparse_run_on("cpu", 1, "dense", 0), j = sparse_run_on("cpu", 1, "window:keep=0.3,min-tokens=0,order=raster,dense-layers=1,dense-steps=2", 0);
+    sparse_run dense = sparse_run_on("cpu", 1, "dense", 0),
+               j = sparse_run_on(
+                   "cpu", 1,
+                   "window:keep=0.3,min-tokens=0,order=raster,dense-layers=1,dense-steps=2", 0);
     for (int step = 1; step <= STEPS; step++)
         for (int layer = 0; layer < LAYERS; layer++) {
-            double e = testing_rel(sparse_output(&j, step, 1, layer), sparse_output(&dense, step, 1, layer), sparse_count(&j));
-            ck_assert_msg(step <= 2 || layer == 1 ? e < 1e-6 : e > 1e-3, "step %d, layer %d: %.2e", step, layer, e);
+            double e = testing_rel(sparse_output(&j, step, 1, layer),
+                                   sparse_output(&dense, step, 1, layer), sparse_count(&j));
+            ck_assert_msg(step <= 2 || layer == 1 ? e < 1e-6 : e > 1e-3, "step %d, layer %d: %.2e",
+                          step, layer, e);
         }
-    ck_assert(j.attn.account.dense == (2 * LAYERS + 2) * SLOTS && j.attn.account.sparse == 2 * (LAYERS - 1) * SLOTS);
+    ck_assert(j.attn.account.dense == (2 * LAYERS + 2) * SLOTS &&
+              j.attn.account.sparse == 2 * (LAYERS - 1) * SLOTS);
     sparse_run_free(&dense), sparse_run_free(&j);
 }
 END_TEST
@@ -131,11 +168,15 @@ static void same_bags(const ts_bag *a, const ts_bag *b)
 
 START_TEST(threads)
 {
-    sparse_run a = sparse_run_on("cpu", 1, sparse_some[_i], 0), b = sparse_run_on("cpu", 2, sparse_some[_i], 0), c = sparse_run_on("cpu", 2, sparse_some[_i], 0), d = sparse_run_on("far", 2, sparse_some[_i], 0);
+    sparse_run a = sparse_run_on("cpu", 1, sparse_some[_i], 0),
+               b = sparse_run_on("cpu", 2, sparse_some[_i], 0),
+               c = sparse_run_on("cpu", 2, sparse_some[_i], 0),
+               d = sparse_run_on("far", 2, sparse_some[_i], 0);
     const sparse_run *other[] = {&b, &c, &d};
     for (int i = 0; i < 3; i++) {
         same_bags(ts_attn_plans(&a.attn), ts_attn_plans(&other[i]->attn));
-        ck_assert(!memcmp(a.out, other[i]->out, (size_t)(STEPS * SLOTS * LAYERS * sparse_count(&a)) * sizeof *a.out));
+        ck_assert(!memcmp(a.out, other[i]->out,
+                          (size_t)(STEPS * SLOTS * LAYERS * sparse_count(&a)) * sizeof *a.out));
     }
     sparse_run_free(&a), sparse_run_free(&b), sparse_run_free(&c), sparse_run_free(&d);
 }

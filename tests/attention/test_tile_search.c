@@ -1,6 +1,7 @@
-/* The search for attention tiles on random queries, keys and values: errors against a softmax spelled out, the choice that follows, and that the choice then computes the layer. */
-#include "attention/tile_search.h"
+/* The search for attention tiles on random queries, keys and values: errors against a softmax
+ * spelled out, the choice that follows, and that the choice then computes the layer. */
 #include "attention/patterns.h"
+#include "attention/tile_search.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
 
@@ -9,13 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { F = 7, H = 8, W = 8, N = F * H * W, A = 2, D = 8, WIDTH = A * D, LAYERS = 2, KS = 3, SAMPLES = 3 };
+enum {
+    F = 7,
+    H = 8,
+    W = 8,
+    N = F * H * W,
+    A = 2,
+    D = 8,
+    WIDTH = A * D,
+    LAYERS = 2,
+    KS = 3,
+    SAMPLES = 3
+};
 static const int ks[KS] = {1, 2, 4};
 
 typedef struct {
     double loss;
     bool in_place;
-    float x[SAMPLES][3][N * WIDTH], tried[N * WIDTH], out[N * WIDTH]; /* outputs of the last sample: during the trial, and after it */
+    /* outputs of the last sample: during the trial, and after it */
+    float x[SAMPLES][3][N * WIDTH], tried[N * WIDTH], out[N * WIDTH];
     int chosen[LAYERS];
     double error[LAYERS * KS];
 } job;
@@ -26,8 +39,10 @@ static ts_status attend(ts_ctx *ctx, job *j, ts_attn *a, int sample, float *out)
     ts_device *dev = ctx->dev;
     size_t mark = ts_mark(&ctx->arena);
     ts_tensor t[4];
-    for (int i = 0; i < 4; i++) t[i] = ts_take(&ctx->arena, TS_F32, TS_DIM(N, A, D)), t[i].ld = WIDTH;
-    for (int i = 0; i < 3; i++) TRY(dev->ops->upload(dev, t[i].p, j->x[sample][i], sizeof j->x[sample][i]));
+    for (int i = 0; i < 4; i++)
+        t[i] = ts_take(&ctx->arena, TS_F32, TS_DIM(N, A, D)), t[i].ld = WIDTH;
+    for (int i = 0; i < 3; i++)
+        TRY(dev->ops->upload(dev, t[i].p, j->x[sample][i], sizeof j->x[sample][i]));
     if (j->in_place) t[3] = t[0];
     TRY(ts_attend(a, 1, t[0], t[1], t[2], t[3]));
     if (!dev->counting) TRY(dev->ops->download(dev, out, t[3].p, sizeof j->out));
@@ -72,12 +87,15 @@ static void plain(const job *j, int sample, int k, double *out)
             double p[N], sum = 0;
             for (int m = 0; m < N; m++) {
                 double s = 0;
-                for (int d = 0; d < D; d++) s += (double)j->x[sample][0][n * WIDTH + a * D + d] * j->x[sample][1][m * WIDTH + a * D + d] / sqrt(D);
+                for (int d = 0; d < D; d++)
+                    s += (double)j->x[sample][0][n * WIDTH + a * D + d] *
+                         j->x[sample][1][m * WIDTH + a * D + d] / sqrt(D);
                 sum += p[m] = bits[n / TS_BLOCK] >> m / TS_BLOCK & 1 ? exp(s) : 0;
             }
             for (int d = 0; d < D; d++) {
                 double y = 0;
-                for (int m = 0; m < N; m++) y += p[m] / sum * j->x[sample][2][m * WIDTH + a * D + d];
+                for (int m = 0; m < N; m++)
+                    y += p[m] / sum * j->x[sample][2][m * WIDTH + a * D + d];
                 out[n * WIDTH + a * D + d] = y;
             }
         }
@@ -117,10 +135,14 @@ START_TEST(errors)
     job *j = fresh(0, false);
     for (int s = 0; s < SAMPLES; s++) {
         plain(j, s, 0, full[s]);
-        for (int i = 0; i < KS; i++) plain(j, s, ks[i], other), want[i] += apart(other, full[s]) / SAMPLES;
+        for (int i = 0; i < KS; i++)
+            plain(j, s, ks[i], other), want[i] += apart(other, full[s]) / SAMPLES;
     }
-    ck_assert(want[0] > want[1] && want[1] > want[2] && want[2] > 1e-4); /* F 7, k 4: something is left out */
-    const double losses[] = {0, want[2] * 0.999, want[2] * 1.001, want[1] * 1.001, want[0] * 0.999, want[0] * 1.001, 1e9};
+    /* F 7, k 4: something is left out */
+    ck_assert(want[0] > want[1] && want[1] > want[2] && want[2] > 1e-4);
+    const double losses[] = {
+        0,  want[2] * 0.999, want[2] * 1.001, want[1] * 1.001, want[0] * 0.999, want[0] * 1.001,
+        1e9};
     const int chosen[] = {0, 0, 4, 2, 2, 1, 1};
     for (int i = 0; i < 7; i++) {
         ts_ctx *ctx = testing_open(i % 2 ? "far" : "cpu", NULL, 1);

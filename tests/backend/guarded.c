@@ -7,12 +7,21 @@
 #include <stdlib.h>
 
 enum { GUARD = 192, MOST = 64, PATTERN = 0xA5 };
-typedef struct { char *all, *at; size_t bytes; } block;
+typedef struct {
+    char *all, *at;
+    size_t bytes;
+} block;
 static block blocks[MOST];
 static int count;
 
-static size_t span(ts_tensor t) { return ((size_t)(t.dim[0] - 1) * (size_t)t.ld + (size_t)t.dim[1]) * ts_dtype_size(t.type); }
-static char *row(ts_tensor t, long m) { return (char *)(uintptr_t)t.p.at + (size_t)(m * t.ld) * ts_dtype_size(t.type); }
+static size_t span(ts_tensor t)
+{
+    return ((size_t)(t.dim[0] - 1) * (size_t)t.ld + (size_t)t.dim[1]) * ts_dtype_size(t.type);
+}
+static char *row(ts_tensor t, long m)
+{
+    return (char *)(uintptr_t)t.p.at + (size_t)(m * t.ld) * ts_dtype_size(t.type);
+}
 
 static ts_tensor take(ts_dtype type, long rows, long C, long ld)
 {
@@ -23,16 +32,19 @@ static ts_tensor take(ts_dtype type, long rows, long C, long ld)
     b->all = malloc(b->bytes + 3 * GUARD);
     ck_assert_ptr_nonnull(b->all);
     memset(b->all, PATTERN, b->bytes + 3 * GUARD);
-    b->at = (char *)(((uintptr_t)b->all + GUARD) / 64 * 64 + (b->bytes >> 20 ? 0 : ts_dtype_size(type)));
+    b->at = (char *)(((uintptr_t)b->all + GUARD) / 64 * 64 +
+                     (b->bytes >> 20 ? 0 : ts_dtype_size(type)));
     t.p.at = (uintptr_t)b->at;
     return t;
 }
 
-ts_tensor guarded_tensor(ts_dtype type, long rows, long C, long ld, const char *name, double scale, double shift)
+ts_tensor guarded_tensor(ts_dtype type, long rows, long C, long ld, const char *name, double scale,
+                         double shift)
 {
     ts_tensor t = take(type, rows, C, ld);
     for (long m = 0; m < rows; m++)
-        for (long c = 0; c < C; c++) guarded_set(t, m, c, (float)(scale * golden_u(name, (uint32_t)(m * C + c)) + shift));
+        for (long c = 0; c < C; c++)
+            guarded_set(t, m, c, (float)(scale * golden_u(name, (uint32_t)(m * C + c)) + shift));
     return t;
 }
 
@@ -46,15 +58,19 @@ ts_tensor guarded_twin(ts_tensor t)
 void guarded_check(ts_tensor t, const char *what)
 {
     const unsigned char *from = NULL, *to = NULL, *p;
-    size_t width = (size_t)t.dim[1] * ts_dtype_size(t.type), step = (size_t)t.ld * ts_dtype_size(t.type);
+    size_t width = (size_t)t.dim[1] * ts_dtype_size(t.type),
+           step = (size_t)t.ld * ts_dtype_size(t.type);
     for (int i = 0; i < count; i++)
-        if (blocks[i].at == row(t, 0)) from = (void *)blocks[i].all, to = from + blocks[i].bytes + 3 * GUARD;
+        if (blocks[i].at == row(t, 0))
+            from = (void *)blocks[i].all, to = from + blocks[i].bytes + 3 * GUARD;
     ck_assert_ptr_nonnull(from);
     for (p = from; p < to; p++) {
         long off = p - (const unsigned char *)row(t, 0);
         bool inside = off >= 0 && (size_t)off < span(t) && (size_t)off % step < width;
-        if (inside) p += width - (size_t)off % step - 1;
-        else if (*p != PATTERN) ck_abort_msg("%s: byte %ld outside the rows was written", what, off);
+        if (inside)
+            p += width - (size_t)off % step - 1;
+        else if (*p != PATTERN)
+            ck_abort_msg("%s: byte %ld outside the rows was written", what, off);
     }
 }
 
@@ -71,8 +87,10 @@ void guarded_same(ts_tensor a, ts_tensor b, const char *what)
     for (long m = 0; m < a.dim[0]; m++)
         if (memcmp(row(a, m), row(b, m), (size_t)a.dim[1] * ts_dtype_size(a.type)))
             for (long c = 0; c < a.dim[1]; c++)
-                if (memcmp(row(a, m) + (size_t)c * ts_dtype_size(a.type), row(b, m) + (size_t)c * ts_dtype_size(a.type), ts_dtype_size(a.type)))
-                    ck_abort_msg("%s: element %ld of row %ld is %.9g, expected %.9g", what, c, m, guarded_at(a, m, c), guarded_at(b, m, c));
+                if (memcmp(row(a, m) + (size_t)c * ts_dtype_size(a.type),
+                           row(b, m) + (size_t)c * ts_dtype_size(a.type), ts_dtype_size(a.type)))
+                    ck_abort_msg("%s: element %ld of row %ld is %.9g, expected %.9g", what, c, m,
+                                 guarded_at(a, m, c), guarded_at(b, m, c));
 }
 
 const char *const *guarded_levels(void)
@@ -83,8 +101,10 @@ const char *const *guarded_levels(void)
     for (int i = 0, n = 0; i < 3; i++) {
         ts_err err = {0};
         ts_device *d = NULL;
-        if (ts_cpu_open((ts_cpu_options){1, all[i]}, NULL, &err, &d)) printf("skip: %s\n", err.text);
-        else have[n++] = all[i];
+        if (ts_cpu_open((ts_cpu_options){1, all[i]}, NULL, &err, &d))
+            printf("skip: %s\n", err.text);
+        else
+            have[n++] = all[i];
         ts_device_close(d);
     }
     return have;

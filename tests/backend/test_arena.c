@@ -1,4 +1,5 @@
-/* The arena: alignment, order, marks, and that counting says what a run needs; and the profile device: everything is passed on, timed and priced. */
+/* The arena: alignment, order, marks, and that counting says what a run needs; and the profile
+ * device: everything is passed on, timed and priced. */
 #include "tests/testing.h"
 
 #include <string.h>
@@ -32,7 +33,8 @@ START_TEST(test_take)
     take_some(&a, t);
     size_t need = a.peak;
     ck_assert_uint_eq(need, 256 + 256 + 1024);
-    ck_assert_uint_eq(ts_take(&a, TS_F32, TS_DIM(1L << 40)).dim[0], 1L << 40); /* any amount can be counted */
+    /* any amount can be counted */
+    ck_assert_uint_eq(ts_take(&a, TS_F32, TS_DIM(1L << 40)).dim[0], 1L << 40);
     ts_arena_close(&a);
     ck_assert_uint_eq(a.base.at, 0);
     d->counting = false;
@@ -46,7 +48,10 @@ START_TEST(test_take)
     ck_assert_int_eq(t[0].ld, 5);
     ck_assert_int_eq(t[3].nd, 3);
     ts_tensor all[3] = {t[0], t[1], t[3]};
-    for (int i = 0; i < 3; i++) memset((void *)(uintptr_t)all[i].p.at, i, (size_t)ts_count(all[i]) * ts_dtype_size(all[i].type)); /* the bytes exist */
+    /* the bytes exist */
+    for (int i = 0; i < 3; i++)
+        memset((void *)(uintptr_t)all[i].p.at, i,
+               (size_t)ts_count(all[i]) * ts_dtype_size(all[i].type));
     ts_arena_close(&a);
     ts_device_close(d);
 }
@@ -78,9 +83,14 @@ START_TEST(test_nothing)
 END_TEST
 
 /* ---- profile ---- */
-typedef struct { float x[6], w[4], y[6]; } numbers;
+typedef struct {
+    float x[6], w[4], y[6];
+} numbers;
 
-static ts_tensor host2(const float *p, long rows, long columns) { return ts_tensor_of((ts_ptr){(uintptr_t)p}, TS_F32, TS_DIM(rows, columns)); }
+static ts_tensor host2(const float *p, long rows, long columns)
+{
+    return ts_tensor_of((ts_ptr){(uintptr_t)p}, TS_F32, TS_DIM(rows, columns));
+}
 
 static ts_status work(ts_device *d, numbers *n)
 {
@@ -94,7 +104,8 @@ static ts_status work(ts_device *d, numbers *n)
     d->counting = counting;
     if (!counting) {
         ck_assert_uint_le(w.want_bytes, sizeof home);
-        TRY(d->ops->pack(d, &(ts_host){.data = n->w, .type = TS_F32, .nd = 2, .dim = {2, 2}}, &w, (ts_ptr){(uintptr_t)home}));
+        TRY(d->ops->pack(d, &(ts_host){.data = n->w, .type = TS_F32, .nd = 2, .dim = {2, 2}}, &w,
+                         (ts_ptr){(uintptr_t)home}));
     }
     TRY(ts_linear_op(d, l));
     TRY(ts_lincomb_op(d, (ts_lincomb){.n = 1, .c = {2}, .x = {l.y}, .y = l.y}));
@@ -117,11 +128,13 @@ START_TEST(test_profile)
     numbers n = {.x = {1, 2, 3, 4, 5, 6}, .w = {1, 0, 1, 1}};
     ck_assert_msg(work(p, &n) == TS_OK, "%s", err.text);
     static const float want[] = {2, 6, 6, 14, 10, 22};
-    for (int i = 0; i < 6; i++) ck_assert_float_eq(n.y[i], want[i]); /* the inner device did the work */
+    /* the inner device did the work */
+    for (int i = 0; i < 6; i++) ck_assert_float_eq(n.y[i], want[i]);
     ts_profile_read(p, &sum, true);
     ck_assert_int_eq(sum.calls[TS_TIME_LINEAR], 2); /* one of them counting: priced, not timed */
     ck_assert_double_eq(sum.flops[TS_TIME_LINEAR], 2 * 2.0 * 3 * 2 * 2);
-    ck_assert(sum.seconds[TS_TIME_LINEAR] > 0 && sum.seconds[TS_TIME_NORM] > 0 && sum.seconds[TS_TIME_ROPE] == 0);
+    ck_assert(sum.seconds[TS_TIME_LINEAR] > 0 && sum.seconds[TS_TIME_NORM] > 0 &&
+              sum.seconds[TS_TIME_ROPE] == 0);
     ck_assert_int_eq(sum.calls[TS_TIME_COPY], 1);
     ck_assert_int_eq(sum.calls[TS_TIME_NORM], 1);
     ck_assert_int_eq(sum.calls[TS_TIME_OTHER], 1);
@@ -139,7 +152,7 @@ START_TEST(test_profile)
     ck_assert_int_eq(p->ops->checked(p, &tag), TS_OK);
     ck_assert_int_eq(tag, 4);
     ck_assert_int_eq(ts_lincomb_op(p, (ts_lincomb){.n = 9}), TS_ESHAPE); /* errors pass */
-    ts_device_close(p); /* closes the inner one */
+    ts_device_close(p);                                                  /* closes the inner one */
     for (int i = 0; i < TS_TIMES; i++) ck_assert_int_gt(strlen(ts_time_name((ts_time)i)), 2);
 }
 END_TEST
@@ -155,11 +168,17 @@ START_TEST(test_prices)
     ck_assert_int_eq(ts_profile_open(d, &p), TS_OK);
     p->counting = true;
     ts_weight w = {.t = ts_tensor_of((ts_ptr){0}, TS_F32, TS_DIM(6, 4, 1, 3, 3))};
-    ts_conv conv = {.x = ts_tensor_of(at, TS_F32, TS_DIM(2, 9, 7, 4)), .w = &w, .stride = {1, 2, 2}, .pad = {0, 0, 1, 1, 1, 1}, .y = ts_tensor_of(at, TS_F32, TS_DIM(2, 5, 4, 6))};
+    ts_conv conv = {.x = ts_tensor_of(at, TS_F32, TS_DIM(2, 9, 7, 4)),
+                    .w = &w,
+                    .stride = {1, 2, 2},
+                    .pad = {0, 0, 1, 1, 1, 1},
+                    .y = ts_tensor_of(at, TS_F32, TS_DIM(2, 5, 4, 6))};
     ck_assert_msg(ts_conv_op(p, conv) == TS_OK, "%s", err.text);
     ts_profile_read(p, &sum, true);
     ck_assert_double_eq(sum.flops[TS_TIME_CONV], 2.0 * (2 * 5 * 4 * 6) * (4 * 3 * 3));
-    ts_tensor x = ts_tensor_of(at, TS_F32, TS_DIM(B, N, A, D)), lse = ts_tensor_of(at, TS_F32, TS_DIM(B, A, N)), sums = ts_tensor_of(at, TS_F32, TS_DIM(B, A, NB, NB));
+    ts_tensor x = ts_tensor_of(at, TS_F32, TS_DIM(B, N, A, D)),
+              lse = ts_tensor_of(at, TS_F32, TS_DIM(B, A, N)),
+              sums = ts_tensor_of(at, TS_F32, TS_DIM(B, A, NB, NB));
     x.ld = A * D;
     ts_plan quarter = {.A = A, .nb = NB, .bits = at, .share = 0.25};
     const ts_plan *plans[B] = {&quarter, NULL}; /* the second of the batch reads everything */
@@ -172,14 +191,19 @@ START_TEST(test_prices)
     ck_assert_msg(ts_attention_op(p, a) == TS_OK, "%s", err.text);
     ts_profile_read(p, &sum, true);
     ck_assert_double_eq(sum.flops[TS_TIME_ATTENTION], 1.25 * one);
-    ck_assert_msg(ts_block_sums_op(p, (ts_block_sums){x, x, 1, lse, sums}) == TS_OK, "%s", err.text);
+    ck_assert_msg(ts_block_sums_op(p, (ts_block_sums){x, x, 1, lse, sums}) == TS_OK, "%s",
+                  err.text);
     ts_profile_read(p, &sum, false);
     ck_assert_double_eq(sum.flops[TS_TIME_SEARCH], B * one / 2); /* no values */
     ck_assert_msg(ts_block_means_op(p, (ts_block_means){x, x, sums}) == TS_OK, "%s", err.text);
-    ck_assert_msg(ts_topk_op(p, (ts_topk){.scores = ts_tensor_of(at, TS_F32, TS_DIM(A, NB, NB)), .keep = 0.5, .plan = quarter}) == TS_OK, "%s", err.text);
+    ck_assert_msg(ts_topk_op(p, (ts_topk){.scores = ts_tensor_of(at, TS_F32, TS_DIM(A, NB, NB)),
+                                          .keep = 0.5,
+                                          .plan = quarter}) == TS_OK,
+                  "%s", err.text);
     ts_profile_read(p, &sum, false);
     ck_assert_int_eq(sum.calls[TS_TIME_SEARCH], 3);
-    ck_assert(sum.calls[TS_TIME_ATTENTION] == 0 && sum.calls[TS_TIME_OTHER] == 0); /* reset after each */
+    /* reset after each */
+    ck_assert(sum.calls[TS_TIME_ATTENTION] == 0 && sum.calls[TS_TIME_OTHER] == 0);
     ts_device_close(p);
 }
 END_TEST

@@ -1,5 +1,7 @@
-/* A flash kernel's own source, compiled for any machine: SIMDe computes each instruction in plain C, so that a CPU without the instructions still tests what it will never run.
- * The including file then includes the kernel, which takes the place of the library's, and EMULATED(level, type) closes it. */
+/* A flash kernel's own source, compiled for any machine: SIMDe computes each instruction in plain
+ * C, so that a CPU without the instructions still tests what it will never run. The including file
+ * then includes the kernel, which takes the place of the library's, and EMULATED(level, type)
+ * closes it. */
 #ifndef TEST_ATTENTION_SIMDE_H
 #define TEST_ATTENTION_SIMDE_H
 #define _IMMINTRIN_H_INCLUDED /* of gcc and */
@@ -103,25 +105,59 @@ static void one(ts_level level, const shape *s)
 static void every(ts_level level, ts_dtype type)
 {
     static const long D[] = {2, 12, 40, 64, 72, 128}, N[] = {1, 5, 63, 65, 200, 429};
-    for (int i = 0; i < 6; i++) one(level, &(shape){.B = 1, .Nq = 70, .Nk = 70, .A = 2, .D = D[i], .type = type, .scale = 1 / sqrtf((float)D[i]), .spread = 1.7f, .sums = true, .gap = i % 3});
-    for (int i = 0; i < 6; i++) one(level, &(shape){.B = 1, .Nq = N[i], .Nk = N[i], .A = 1, .D = 32, .type = type, .scale = 0.2f, .spread = 1.7f, .plan = i % 2, .sums = i % 2 == 0});
-    one(level, &(shape){.B = 2, .Nq = 66, .Nk = 150, .A = 2, .D = 48, .type = type, .scale = 0.15f, .spread = 1.5f, .bias = 2, .nk = true, .gap = 16});
-    one(level, &(shape){.B = 1, .Nq = 100, .Nk = 200, .A = 1, .D = 32, .type = type, .scale = 1, .spread = 300});
+    for (int i = 0; i < 6; i++)
+        one(level, &(shape){.B = 1,
+                            .Nq = 70,
+                            .Nk = 70,
+                            .A = 2,
+                            .D = D[i],
+                            .type = type,
+                            .scale = 1 / sqrtf((float)D[i]),
+                            .spread = 1.7f,
+                            .sums = true,
+                            .gap = i % 3});
+    for (int i = 0; i < 6; i++)
+        one(level, &(shape){.B = 1,
+                            .Nq = N[i],
+                            .Nk = N[i],
+                            .A = 1,
+                            .D = 32,
+                            .type = type,
+                            .scale = 0.2f,
+                            .spread = 1.7f,
+                            .plan = i % 2,
+                            .sums = i % 2 == 0});
+    one(level, &(shape){.B = 2,
+                        .Nq = 66,
+                        .Nk = 150,
+                        .A = 2,
+                        .D = 48,
+                        .type = type,
+                        .scale = 0.15f,
+                        .spread = 1.5f,
+                        .bias = 2,
+                        .nk = true,
+                        .gap = 16});
+    one(level, &(shape){.B = 1,
+                        .Nq = 100,
+                        .Nk = 200,
+                        .A = 1,
+                        .D = 32,
+                        .type = type,
+                        .scale = 1,
+                        .spread = 300});
 }
 
-#define EMULATED(level, type) \
-    START_TEST(emulated) \
-    { \
-        every(level, type); \
-    } \
-    END_TEST \
-    int main(void) \
-    { \
+#define EMULATED(level, type)                               \
+    START_TEST(emulated) { every(level, type); }            \
+    END_TEST                                                \
+    int main(void)                                          \
+    {                                                       \
         Suite *suite = suite_create("attention, emulated"); \
-        TCase *tc = tcase_create("attention, emulated"); \
-        tcase_set_timeout(tc, 120); \
-        tcase_add_test(tc, emulated); \
-        suite_add_tcase(suite, tc); \
-        return testing_main(suite); \
+        TCase *tc = tcase_create("attention, emulated");    \
+        tcase_set_timeout(tc, 120);                         \
+        tcase_add_test(tc, emulated);                       \
+        suite_add_tcase(suite, tc);                         \
+        return testing_main(suite);                         \
     }
 #endif

@@ -1,4 +1,5 @@
-/* The CPU device's own promises: what it refuses and how it says so, at every level and while counting; threads; ids out of range; the far device's watch over addresses. */
+/* The CPU device's own promises: what it refuses and how it says so, at every level and while
+ * counting; threads; ids out of range; the far device's watch over addresses. */
 #include "tests/testing.h"
 
 #include <omp.h>
@@ -14,7 +15,10 @@ static void begin(void) { c = testing_open("cpu", NULL, 1); }
 static void end(void) { testing_close(c), c = NULL; }
 
 /* An f32 tensor over numbers that nothing reads before they are refused. */
-static ts_tensor f32(int nd, const long *dim) { return ts_tensor_of(c->dev->ops->adopt(c->dev, numbers, sizeof numbers), TS_F32, nd, dim); }
+static ts_tensor f32(int nd, const long *dim)
+{
+    return ts_tensor_of(c->dev->ops->adopt(c->dev, numbers, sizeof numbers), TS_F32, nd, dim);
+}
 static ts_tensor typed(ts_dtype type, int nd, const long *dim)
 {
     ts_tensor t = f32(nd, dim);
@@ -23,25 +27,30 @@ static ts_tensor typed(ts_dtype type, int nd, const long *dim)
 }
 
 /* Refused with `code` and a sentence that holds `words`, counting or not. */
-#define REFUSED(call, code, words) do { \
-    for (int n_ = 0; n_ < 2; n_++) { \
-        c->dev->counting = n_; \
-        c->err = (ts_err){0}; \
-        ts_status got_ = (call); \
-        ck_assert_msg(got_ == (code) && strstr(c->err.text, words), "%s (counting %d): %d, \"%s\"", #call, n_, got_, c->err.text); \
-    } \
-    c->dev->counting = false; \
-} while (0)
+#define REFUSED(call, code, words)                                                       \
+    do {                                                                                 \
+        for (int n_ = 0; n_ < 2; n_++) {                                                 \
+            c->dev->counting = n_;                                                       \
+            c->err = (ts_err){0};                                                        \
+            ts_status got_ = (call);                                                     \
+            ck_assert_msg(got_ == (code) && strstr(c->err.text, words),                  \
+                          "%s (counting %d): %d, \"%s\"", #call, n_, got_, c->err.text); \
+        }                                                                                \
+        c->dev->counting = false;                                                        \
+    } while (0)
 
 START_TEST(linear_shapes)
 {
-    ts_weight w = {.t = f32(TS_DIM(8, 4))}, b = {.t = f32(TS_DIM(7))}, half = {.t = typed(TS_BF16, TS_DIM(8))};
+    ts_weight w = {.t = f32(TS_DIM(8, 4))}, b = {.t = f32(TS_DIM(7))},
+              half = {.t = typed(TS_BF16, TS_DIM(8))};
     ts_linear a = {.x = f32(TS_DIM(3, 4)), .w = &w, .y = f32(TS_DIM(3, 8))}, bad;
     ck_ok(c, ts_linear_op(c->dev, a));
     bad = a, bad.x = f32(TS_DIM(3, 5));
-    REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: x is [3, 5] F32, expected the width of weight [8, 4] F32");
+    REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE,
+            "linear: x is [3, 5] F32, expected the width of weight [8, 4] F32");
     bad = a, bad.y = f32(TS_DIM(2, 8));
-    REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: y is [2, 8] F32, expected rows and width of [3, 8]");
+    REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE,
+            "linear: y is [2, 8] F32, expected rows and width of [3, 8]");
     bad = a, bad.x.type = TS_F16;
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: x is [3, 4] F16");
     bad = a, bad.x.p.at = 0;
@@ -70,12 +79,19 @@ END_TEST
 START_TEST(conv_shapes)
 {
     ts_weight w = {.t = f32(TS_DIM(6, 4, 3, 3, 3))};
-    ts_conv a = {.x = f32(TS_DIM(3, 5, 5, 4)), .w = &w, .stride = {1, 1, 1}, .pad = {2, 0, 1, 1, 1, 1}, .y = f32(TS_DIM(3, 5, 5, 6))}, bad;
+    ts_conv a = {.x = f32(TS_DIM(3, 5, 5, 4)),
+                 .w = &w,
+                 .stride = {1, 1, 1},
+                 .pad = {2, 0, 1, 1, 1, 1},
+                 .y = f32(TS_DIM(3, 5, 5, 6))},
+            bad;
     ck_ok(c, ts_conv_op(c->dev, a));
     bad = a, bad.x = f32(TS_DIM(3, 5, 5, 3));
-    REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE, "conv: x is [3, 5, 5, 3] F32, expected the channels of weight [6, 4, 3, 3, 3]");
+    REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE,
+            "conv: x is [3, 5, 5, 3] F32, expected the channels of weight [6, 4, 3, 3, 3]");
     bad = a, bad.y = f32(TS_DIM(3, 5, 4, 6));
-    REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE, "conv: y is [3, 5, 4, 6] F32, expected [3, 5, 5, 6]");
+    REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE,
+            "conv: y is [3, 5, 4, 6] F32, expected [3, 5, 5, 6]");
     bad = a, bad.stride[1] = 0;
     REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE, "conv: stride 0");
     bad = a, bad.pad[0] = -1;
@@ -96,17 +112,20 @@ START_TEST(norm_and_rope_shapes)
     ck_ok(c, ts_norm_op(c->dev, n));
     n.scale = f32(TS_DIM(1, 4));
     REFUSED(ts_norm_op(c->dev, n), TS_ESHAPE, "norm: scale is [1, 4]");
-    n = (ts_norm){.kind = TS_NORM_GROUP, .groups = 3, .x = f32(TS_DIM(2, 8)), .y = f32(TS_DIM(2, 8))};
+    n = (ts_norm){
+        .kind = TS_NORM_GROUP, .groups = 3, .x = f32(TS_DIM(2, 8)), .y = f32(TS_DIM(2, 8))};
     REFUSED(ts_norm_op(c->dev, n), TS_ESHAPE, "norm: 8 channels in 3 groups");
     n.groups = 0;
     REFUSED(ts_norm_op(c->dev, n), TS_ESHAPE, "norm: 8 channels in 0 groups");
     missing.t.p.at = 0;
-    n = (ts_norm){.kind = TS_NORM_RMS, .w = &missing, .x = f32(TS_DIM(2, 8)), .y = f32(TS_DIM(2, 8))};
+    n = (ts_norm){
+        .kind = TS_NORM_RMS, .w = &missing, .x = f32(TS_DIM(2, 8)), .y = f32(TS_DIM(2, 8))};
     ck_assert_int_eq(ts_norm_op(c->dev, n), TS_EDEVICE);
     ck_assert_str_eq(c->err.text, "norm: weight of 8 is not resident");
 
     ts_rope r = {.x = f32(TS_DIM(3, 2, 4)), .cos = f32(TS_DIM(3, 2)), .sin = f32(TS_DIM(3, 2))};
-    REFUSED(ts_rope_op(c->dev, r), TS_ESHAPE, "tokens 4 elements apart, expected 8 or more"); /* heads would lie on top of each other */
+    /* heads would lie on top of each other */
+    REFUSED(ts_rope_op(c->dev, r), TS_ESHAPE, "tokens 4 elements apart, expected 8 or more");
     r.x.ld = 8;
     ck_ok(c, ts_rope_op(c->dev, r));
     r.sin = f32(TS_DIM(3, 1));
@@ -118,32 +137,48 @@ END_TEST
 
 START_TEST(other_shapes)
 {
-    REFUSED(ts_activate_op(c->dev, (ts_activate){.x = f32(TS_DIM(2, 8)), .y = f32(TS_DIM(2, 7))}), TS_ESHAPE, "activate: y is [2, 7]");
-    REFUSED(ts_lincomb_op(c->dev, (ts_lincomb){.n = 9, .y = f32(TS_DIM(2))}), TS_ESHAPE, "lincomb: 9 tensors");
-    REFUSED(ts_lincomb_op(c->dev, (ts_lincomb){.n = 1, .x = {f32(TS_DIM(3))}, .y = f32(TS_DIM(2))}), TS_ESHAPE, "lincomb: x is [3]");
-    ts_copy a = {.src = f32(TS_DIM(1)).p, .dst = f32(TS_DIM(1)).p, .stype = TS_I32, .dtype = TS_F32, .nd = 1, .dim = {1}};
+    REFUSED(ts_activate_op(c->dev, (ts_activate){.x = f32(TS_DIM(2, 8)), .y = f32(TS_DIM(2, 7))}),
+            TS_ESHAPE, "activate: y is [2, 7]");
+    REFUSED(ts_lincomb_op(c->dev, (ts_lincomb){.n = 9, .y = f32(TS_DIM(2))}), TS_ESHAPE,
+            "lincomb: 9 tensors");
+    REFUSED(ts_lincomb_op(c->dev, (ts_lincomb){.n = 1, .x = {f32(TS_DIM(3))}, .y = f32(TS_DIM(2))}),
+            TS_ESHAPE, "lincomb: x is [3]");
+    ts_copy a = {.src = f32(TS_DIM(1)).p,
+                 .dst = f32(TS_DIM(1)).p,
+                 .stype = TS_I32,
+                 .dtype = TS_F32,
+                 .nd = 1,
+                 .dim = {1}};
     REFUSED(ts_copy_op(c->dev, a), TS_ESHAPE, "copy: from I32 to F32");
     a.stype = TS_F32, a.dst.at = 0;
     REFUSED(ts_copy_op(c->dev, a), TS_ESHAPE, "copy: the target is absent");
-    ts_resample r = {.reduce = true, .ft = 2, .fs = 2, .x = f32(TS_DIM(4, 4, 4, 8)), .y = f32(TS_DIM(2, 2, 2, 16))};
+    ts_resample r = {.reduce = true,
+                     .ft = 2,
+                     .fs = 2,
+                     .x = f32(TS_DIM(4, 4, 4, 8)),
+                     .y = f32(TS_DIM(2, 2, 2, 16))};
     ck_ok(c, ts_resample_op(c->dev, r));
     r.drop = 2;
     REFUSED(ts_resample_op(c->dev, r), TS_ESHAPE, "drop 2");
     r.drop = 1;
-    REFUSED(ts_resample_op(c->dev, r), TS_ESHAPE, "resample: x is [4, 4, 4, 8] F32, expected [3, 4, 4, 8]");
+    REFUSED(ts_resample_op(c->dev, r), TS_ESHAPE,
+            "resample: x is [4, 4, 4, 8] F32, expected [3, 4, 4, 8]");
     r.drop = 0, r.y = f32(TS_DIM(2, 2, 2, 15));
     REFUSED(ts_resample_op(c->dev, r), TS_ESHAPE, "do not divide into 15");
     REFUSED(c->dev->ops->check(c->dev, f32(TS_DIM(2)), 0), TS_ESHAPE, "check: tag 0");
     ts_weight w = {.t = f32(TS_DIM(2, 3))};
-    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_F32, 2, {2, 2}}, &w, w.t.p), TS_ESHAPE, "pack: 4 numbers are stored, expected 6");
-    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_I64, 2, {2, 3}}, &w, w.t.p), TS_ESHAPE, "not F32, BF16 or F16");
+    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_F32, 2, {2, 2}}, &w, w.t.p), TS_ESHAPE,
+            "pack: 4 numbers are stored, expected 6");
+    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_I64, 2, {2, 3}}, &w, w.t.p), TS_ESHAPE,
+            "not F32, BF16 or F16");
 }
 END_TEST
 
 START_TEST(ids)
 {
     int32_t id[] = {0, 3, 2};
-    ts_tensor at = ts_tensor_of(c->dev->ops->adopt(c->dev, id, sizeof id), TS_I32, TS_DIM(3)), y = f32(TS_DIM(3, 4));
+    ts_tensor at = ts_tensor_of(c->dev->ops->adopt(c->dev, id, sizeof id), TS_I32, TS_DIM(3)),
+              y = f32(TS_DIM(3, 4));
     y.p = ts_at(y.p, 1024);
     ts_gather a = {.x = f32(TS_DIM(4, 4)), .ids = at, .y = y};
     for (int i = 0; i < 16; i++) numbers[i] = (float)i;
@@ -177,7 +212,8 @@ START_TEST(levels)
     ck_assert_int_eq(ts_cpu_open((ts_cpu_options){.level = "sse9"}, NULL, &err, &d), TS_EUSAGE);
     ck_assert_ptr_nonnull(strstr(err.text, "sse9"));
     ck_assert_ptr_null(d);
-    ck_assert_int_eq(ts_cpu_open((ts_cpu_options){.level = "ref", .threads = 3}, NULL, &err, &d), TS_OK);
+    ck_assert_int_eq(ts_cpu_open((ts_cpu_options){.level = "ref", .threads = 3}, NULL, &err, &d),
+                     TS_OK);
     ck_assert_str_eq(d->level, "ref");
     ck_assert_int_eq(d->threads, 3);
     ck_assert(!d->has_bf16);
@@ -199,7 +235,8 @@ START_TEST(host_address)
 }
 END_TEST
 
-/* In a child of its own: a runner inside of a runner would take over the outer one's messages. Exit code 0: the one test failed, with the sentence wanted. */
+/* In a child of its own: a runner inside of a runner would take over the outer one's messages. Exit
+ * code 0: the one test failed, with the sentence wanted. */
 static int run_leak(void)
 {
     Suite *inner = suite_create("inner");
@@ -210,7 +247,8 @@ static int run_leak(void)
     srunner_set_fork_status(sr, CK_NOFORK);
     srunner_run_all(sr, CK_SILENT);
     TestResult **failed = srunner_failures(sr);
-    return srunner_ntests_failed(sr) == 1 && strstr(tr_msg(failed[0]), "address of the host") ? 0 : 2;
+    return srunner_ntests_failed(sr) == 1 && strstr(tr_msg(failed[0]), "address of the host") ? 0
+                                                                                              : 2;
 }
 
 START_TEST(far_watches)
@@ -219,7 +257,8 @@ START_TEST(far_watches)
     pid_t child = fork();
     if (child == 0) _exit(run_leak());
     ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a host address went through: status %d", status);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+                  "a host address went through: status %d", status);
 }
 END_TEST
 

@@ -1,4 +1,5 @@
-/* What a process may use, read from folders that look like /proc and /sys of machines with control groups of version 1, version 2, both and neither. */
+/* What a process may use, read from folders that look like /proc and /sys of machines with control
+ * groups of version 1, version 2, both and neither. */
 #include "backend/cpu/limits.h"
 #include "tests/testing.h"
 
@@ -87,7 +88,8 @@ END_TEST
 
 START_TEST(test_v1)
 {
-    put("proc/self/cgroup", "12:cpuset:/other\n11:cpuacct:/other\n5:memory:/box\n3:cpu,net_cls:/work\n1:name=systemd:/\n");
+    put("proc/self/cgroup", "12:cpuset:/other\n11:cpuacct:/other\n5:memory:/box\n3:cpu,net_cls:/"
+                            "work\n1:name=systemd:/\n");
     put("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "3221225472\n");
     put("sys/fs/cgroup/cpu/other/cpu.cfs_quota_us", "10000\n");
     put("sys/fs/cgroup/cpu/other/cpu.cfs_period_us", "50000\n");
@@ -105,7 +107,8 @@ START_TEST(test_v1_nested)
     put("proc/self/cgroup", "5:memory:/a/b\n3:cpuacct,cpu:/a/b\n");
     put("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
     put("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4294967296\n");
-    put("sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us", "-1\n"); /* none of its own: the group above decides */
+    /* none of its own: the group above decides */
+    put("sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us", "-1\n");
     put("sys/fs/cgroup/cpu/a/b/cpu.cfs_period_us", "100000\n");
     put("sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "60000\n");
     put("sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "20000\n");
@@ -124,7 +127,8 @@ START_TEST(test_v1_container)
 }
 END_TEST
 
-/* The last level counts, shared between the CPUs that are listed with it; a machine that says nothing has 2 MiB a CPU. */
+/* The last level counts, shared between the CPUs that are listed with it; a machine that says
+ * nothing has 2 MiB a CPU. */
 START_TEST(test_cache)
 {
     ck_assert_uint_eq(ts_limit_cache(root), 2 << 20);

@@ -1,4 +1,5 @@
-/* Linear layers and convolutions of every CPU level against the plain C of level "ref", with every combination of optional parts. */
+/* Linear layers and convolutions of every CPU level against the plain C of level "ref", with every
+ * combination of optional parts. */
 #include "backend/cpu/ref.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
@@ -24,10 +25,7 @@ typedef struct {
     int spread; /* channels between the rows of x and y */
 } conv_case;
 
-static void fill(float *x, long n, const char *name)
-{
-    golden_input(name, 1, n, x);
-}
+static void fill(float *x, long n, const char *name) { golden_input(name, 1, n, x); }
 
 /* Uploads f32 numbers as a tensor of any float type. */
 static ts_status put(ts_ctx *c, ts_tensor t, const float *x)
@@ -54,7 +52,8 @@ static ts_status get(ts_ctx *c, ts_tensor t, float *x)
 static ts_status settle(ts_ctx *c, ts_weight *w, const float *host, ts_ptr *home)
 {
     ts_status st = TS_OK;
-    ts_host from = {host, TS_F32, w->t.nd, {w->t.dim[0], w->t.dim[1], w->t.dim[2], w->t.dim[3], w->t.dim[4]}};
+    ts_host from = {
+        host, TS_F32, w->t.nd, {w->t.dim[0], w->t.dim[1], w->t.dim[2], w->t.dim[3], w->t.dim[4]}};
     if (c->dev->counting) return TS_OK;
     TRY(c->dev->ops->alloc(c->dev, w->want_bytes, home));
     TRY(c->dev->ops->pack(c->dev, &from, w, *home));
@@ -68,7 +67,13 @@ static ts_weight weight(int nd, const long *dim)
     return w;
 }
 
-typedef struct { const linear_case *l; const conv_case *v; ts_weight w; float *out; long n; } job;
+typedef struct {
+    const linear_case *l;
+    const conv_case *v;
+    ts_weight w;
+    float *out;
+    long n;
+} job;
 
 static ts_status run_linear(ts_ctx *c, void *user)
 {
@@ -79,8 +84,12 @@ static ts_status run_linear(ts_ctx *c, void *user)
     long M = l->M, K = l->K, O = l->O;
     float *host = malloc((size_t)((M + O + 4) * (K + O + 8)) * sizeof *host);
     uint8_t *sel = malloc((size_t)M);
-    ts_tensor wide = ts_take(&c->arena, l->xt, TS_DIM(M, K + 8)), x = ts_columns(wide, 8, K), y = ts_take(&c->arena, l->yt, TS_DIM(M, O));
-    ts_tensor bias = ts_take(&c->arena, TS_F32, TS_DIM(O)), gate = ts_take(&c->arena, TS_F32, TS_DIM(2, O)), rows = ts_take(&c->arena, TS_U8, TS_DIM(M)), r = ts_take(&c->arena, l->yt, TS_DIM(M, O));
+    ts_tensor wide = ts_take(&c->arena, l->xt, TS_DIM(M, K + 8)), x = ts_columns(wide, 8, K),
+              y = ts_take(&c->arena, l->yt, TS_DIM(M, O));
+    ts_tensor bias = ts_take(&c->arena, TS_F32, TS_DIM(O)),
+              gate = ts_take(&c->arena, TS_F32, TS_DIM(2, O)),
+              rows = ts_take(&c->arena, TS_U8, TS_DIM(M)),
+              r = ts_take(&c->arena, l->yt, TS_DIM(M, O));
     ts_weight b = {.t = bias};
     for (long m = 0; m < M; m++) sel[m] = m % 5 == 1;
     fill(host, M * (K + 8), "x");
@@ -114,11 +123,15 @@ static ts_status run_conv(ts_ctx *c, void *user)
     ts_status st = TS_OK;
     ts_ptr home = {0};
     long y[4], n = v->O * v->x[3] * v->k[0] * v->k[1] * v->k[2];
-    for (int i = 0; i < 3; i++) y[i] = (v->x[i] + v->pad[2 * i] + v->pad[2 * i + 1] - v->k[i]) / v->stride[i] + 1;
+    for (int i = 0; i < 3; i++)
+        y[i] = (v->x[i] + v->pad[2 * i] + v->pad[2 * i + 1] - v->k[i]) / v->stride[i] + 1;
     y[3] = v->O;
     ts_dtype yt = v->yt == TS_BF16 ? TS_BF16 : v->type;
-    long wide_x[4] = {v->x[0], v->x[1], v->x[2], v->x[3] + v->spread}, wide_y[4] = {y[0], y[1], y[2], y[3] + v->spread};
-    ts_tensor x = ts_columns(ts_take(&c->arena, v->type, 4, wide_x), v->spread, v->x[3]), out = ts_columns(ts_take(&c->arena, yt, 4, wide_y), v->spread, y[3]), bias = ts_take(&c->arena, TS_F32, TS_DIM(v->O));
+    long wide_x[4] = {v->x[0], v->x[1], v->x[2], v->x[3] + v->spread},
+         wide_y[4] = {y[0], y[1], y[2], y[3] + v->spread};
+    ts_tensor x = ts_columns(ts_take(&c->arena, v->type, 4, wide_x), v->spread, v->x[3]),
+              out = ts_columns(ts_take(&c->arena, yt, 4, wide_y), v->spread, y[3]),
+              bias = ts_take(&c->arena, TS_F32, TS_DIM(v->O));
     ts_weight b = {.t = bias};
     float *host = malloc((size_t)(n + ts_count(x) + ts_count(out)) * sizeof *host);
     fill(host, ts_count(x), "x");
@@ -141,18 +154,26 @@ done:
     return st;
 }
 
-/* f32: the sum of k products of numbers within -1..1 deviates by sqrt(k) / 3, and each addition rounds it by 0.2 eps of itself: two orders of summation lie K eps / 14 apart. Of hundreds of thousands of sums some grow to 4.5
- * deviations, and their roundings with them: K eps is three deviations of those. The activation, what it is multiplied by and what is added are a few roundings more of about the result's size. bf16: operands are the same,
- * sums are f32, and both results are rounded: where they fall to different sides they lie a step of up to 2^-7 apart. */
-static void compare(const char *what, const float *got, const float *want, long n, long K, ts_dtype y)
+/* f32: the sum of k products of numbers within -1..1 deviates by sqrt(k) / 3, and each addition
+ * rounds it by 0.2 eps of itself: two orders of summation lie K eps / 14 apart. Of hundreds of
+ * thousands of sums some grow to 4.5 deviations, and their roundings with them: K eps is three
+ * deviations of those. The activation, what it is multiplied by and what is added are a few
+ * roundings more of about the result's size. bf16: operands are the same, sums are f32, and both
+ * results are rounded: where they fall to different sides they lie a step of up to 2^-7 apart. */
+static void compare(const char *what, const float *got, const float *want, long n, long K,
+                    ts_dtype y)
 {
     for (long i = 0; i < n; i++) {
-        double tol = FLT_EPSILON * ((double)K + 2 * fabs(want[i]) + 2) + (y == TS_BF16 ? fabs(want[i]) / 128 : 0);
-        if (!(fabs((double)got[i] - want[i]) <= tol)) ck_abort_msg("%s: element %ld is %.9g, expected %.9g (within %.1e)", what, i, got[i], want[i], tol);
+        double tol = FLT_EPSILON * ((double)K + 2 * fabs(want[i]) + 2) +
+                     (y == TS_BF16 ? fabs(want[i]) / 128 : 0);
+        if (!(fabs((double)got[i] - want[i]) <= tol))
+            ck_abort_msg("%s: element %ld is %.9g, expected %.9g (within %.1e)", what, i, got[i],
+                         want[i], tol);
     }
 }
 
-static void both(const char *backend, const char *level, ts_status (*phase)(ts_ctx *, void *), job *j, float *out)
+static void both(const char *backend, const char *level, ts_status (*phase)(ts_ctx *, void *),
+                 job *j, float *out)
 {
     ts_ctx *c = testing_open(backend, level, 2);
     j->out = out;
@@ -161,13 +182,15 @@ static void both(const char *backend, const char *level, ts_status (*phase)(ts_c
 }
 
 #ifndef LEVEL
-#define LEVEL NULL /* the best there is; oneDNN's own level is one a process, so others are programs of their own */
+/* the best there is; oneDNN's own level is one a process, so others are programs of their own */
+#define LEVEL NULL
 #endif
 
 START_TEST(linears)
 {
     static const long shape[][3] = {{1, 64, 128}, {7, 24, 40}, {65, 96, 33}, {128, 192, 576}};
-    static const ts_act acts[] = {TS_ACT_NONE, TS_ACT_GELU_TANH, TS_ACT_SILU, TS_ACT_GELU, TS_ACT_RELU, TS_ACT_QUICK_GELU};
+    static const ts_act acts[] = {TS_ACT_NONE, TS_ACT_GELU_TANH, TS_ACT_SILU,
+                                  TS_ACT_GELU, TS_ACT_RELU,      TS_ACT_QUICK_GELU};
     float *want = malloc(sizeof *want * 128 * 576), *got = malloc(sizeof *got * 128 * 576);
     ts_ctx *probe = testing_open("cpu", LEVEL, 1);
     bool bf16 = probe->dev->has_bf16;
@@ -176,11 +199,22 @@ START_TEST(linears)
     for (int s = 0; s < 4; s++)
         for (int parts = 0; parts < 32; parts++)
             for (int t = 0; t < 4; t++) {
-                linear_case l = {shape[s][0], shape[s][1], shape[s][2], acts[(parts + s + t) % 6], parts & 1, (parts & 2) != 0, (parts & 4) && (parts & 2), (parts & 8) != 0, (parts & 16) != 0,
-                                 t & 1 ? TS_BF16 : TS_F32, t & 2 ? TS_BF16 : TS_F32};
-                if ((l.xt == TS_BF16 && !bf16) || (s != 2 && parts % 7)) continue; /* every combination on one shape, some on the others */
+                linear_case l = {shape[s][0],
+                                 shape[s][1],
+                                 shape[s][2],
+                                 acts[(parts + s + t) % 6],
+                                 parts & 1,
+                                 (parts & 2) != 0,
+                                 (parts & 4) && (parts & 2),
+                                 (parts & 8) != 0,
+                                 (parts & 16) != 0,
+                                 t & 1 ? TS_BF16 : TS_F32,
+                                 t & 2 ? TS_BF16 : TS_F32};
+                /* every combination on one shape, some on the others */
+                if ((l.xt == TS_BF16 && !bf16) || (s != 2 && parts % 7)) continue;
                 char what[128];
-                snprintf(what, sizeof what, "linear %ldx%ldx%ld act %d parts %d types %d", l.M, l.K, l.O, l.act, parts, t);
+                snprintf(what, sizeof what, "linear %ldx%ldx%ld act %d parts %d types %d", l.M, l.K,
+                         l.O, l.act, parts, t);
                 job j = {.l = &l, .w = weight(TS_DIM(l.O, l.K))};
                 both("cpu", "ref", run_linear, &j, want);
                 job k = {.l = &l, .w = weight(TS_DIM(l.O, l.K))};
@@ -191,25 +225,36 @@ START_TEST(linears)
 }
 END_TEST
 
+static const conv_case conv_cases[] = {
+    {{1, 9, 7, 16}, 24, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32, TS_F32, 0},
+    {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_F32, 0},
+    {{3, 8, 8, 12}, 3, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32, TS_F32, 0},
+    {{2, 8, 8, 3}, 20, {1, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, false, TS_F32, TS_F32, 0},
+    {{2, 9, 9, 16}, 16, {1, 3, 3}, {1, 2, 2}, {0, 0, 0, 1, 0, 1}, false, true, TS_F32, TS_F32, 0},
+    {{5, 4, 6, 8}, 16, {3, 1, 1}, {1, 1, 1}, {2, 0, 0, 0, 0, 0}, false, true, TS_F32, TS_F32, 0},
+    {{5, 4, 4, 8}, 8, {3, 1, 1}, {2, 1, 1}, {0, 0, 0, 0, 0, 0}, false, true, TS_F32, TS_F32, 0},
+    {{3, 5, 5, 48}, 32, {1, 1, 1}, {1, 1, 1}, {0, 0, 0, 0, 0, 0}, true, true, TS_F32, TS_F32, 0},
+    {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_BF16, TS_BF16, 0},
+    {{3, 6, 5, 16}, 24, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_F32, 5},
+    {{2, 7, 7, 8}, 16, {1, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_BF16, 0},
+    {{2, 7, 7, 8}, 16, {1, 3, 3}, {1, 2, 2}, {0, 0, 1, 1, 1, 1}, true, false, TS_BF16, TS_BF16, 8},
+};
+
 START_TEST(convs)
 {
-    static const conv_case cases[] = {
-        {{1, 9, 7, 16}, 24, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32, TS_F32, 0},  {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_F32, 0},
-        {{3, 8, 8, 12}, 3, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, false, true, TS_F32, TS_F32, 0},   {{2, 8, 8, 3}, 20, {1, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, false, TS_F32, TS_F32, 0},
-        {{2, 9, 9, 16}, 16, {1, 3, 3}, {1, 2, 2}, {0, 0, 0, 1, 0, 1}, false, true, TS_F32, TS_F32, 0},  {{5, 4, 6, 8}, 16, {3, 1, 1}, {1, 1, 1}, {2, 0, 0, 0, 0, 0}, false, true, TS_F32, TS_F32, 0},
-        {{5, 4, 4, 8}, 8, {3, 1, 1}, {2, 1, 1}, {0, 0, 0, 0, 0, 0}, false, true, TS_F32, TS_F32, 0},    {{3, 5, 5, 48}, 32, {1, 1, 1}, {1, 1, 1}, {0, 0, 0, 0, 0, 0}, true, true, TS_F32, TS_F32, 0},
-        {{4, 6, 5, 16}, 16, {3, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_BF16, TS_BF16, 0},
-        {{3, 6, 5, 16}, 24, {3, 3, 3}, {1, 1, 1}, {2, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_F32, 5}, {{2, 7, 7, 8}, 16, {1, 3, 3}, {1, 1, 1}, {0, 0, 1, 1, 1, 1}, true, true, TS_F32, TS_BF16, 0},
-        {{2, 7, 7, 8}, 16, {1, 3, 3}, {1, 2, 2}, {0, 0, 1, 1, 1, 1}, true, false, TS_BF16, TS_BF16, 8}};
     enum { MOST = 1 << 16 };
     float *want = malloc(MOST * sizeof *want), *got = malloc(MOST * sizeof *got);
     ts_ctx *probe = testing_open("cpu", LEVEL, 1);
     bool bf16 = probe->dev->has_bf16;
     testing_close(probe);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const conv_case *v = cases + i;
-        if (v->type == TS_BF16 && !bf16) { printf("skip: no bf16 instructions: convolutions in bf16\n"); continue; }
-        long five[] = {v->O, v->x[3], v->k[0], v->k[1], v->k[2]}, four[] = {v->O, v->x[3], v->k[1], v->k[2]};
+    for (size_t i = 0; i < sizeof conv_cases / sizeof *conv_cases; i++) {
+        const conv_case *v = conv_cases + i;
+        if (v->type == TS_BF16 && !bf16) {
+            printf("skip: no bf16 instructions: convolutions in bf16\n");
+            continue;
+        }
+        long five[] = {v->O, v->x[3], v->k[0], v->k[1], v->k[2]},
+             four[] = {v->O, v->x[3], v->k[1], v->k[2]};
         for (int flat = 0; flat < (v->k[0] == 1 ? 2 : 1); flat++) {
             char what[64];
             snprintf(what, sizeof what, "conv %zu%s", i, flat ? " as 2-D" : "");
@@ -223,7 +268,8 @@ START_TEST(convs)
 }
 END_TEST
 
-/* A causal convolution of a clip: a chunk of one frame, then chunks of three, two zero frames of the past before each. One counting run sees both uses of the weight. */
+/* A causal convolution of a clip: a chunk of one frame, then chunks of three, two zero frames of
+ * the past before each. One counting run sees both uses of the weight. */
 enum { PAST = 2 };
 typedef struct {
     long C, O, side;
@@ -251,10 +297,16 @@ static ts_status run_clip(ts_ctx *c, void *user)
     memset(host, 0, (size_t)(PAST * frame) * sizeof *host);
     for (int use = 0; use < 2; use++) {
         size_t mark = ts_mark(&c->arena);
-        ts_tensor x = ts_take(&c->arena, TS_F32, TS_DIM(PAST + chunk(use), j->side, j->side, j->C)), y = ts_take(&c->arena, TS_F32, TS_DIM(chunk(use), j->side, j->side, j->O));
+        ts_tensor x = ts_take(&c->arena, TS_F32, TS_DIM(PAST + chunk(use), j->side, j->side, j->C)),
+                  y = ts_take(&c->arena, TS_F32, TS_DIM(chunk(use), j->side, j->side, j->O));
         fill(host + PAST * frame, chunk(use) * frame, use ? "later" : "first");
         TRY(put(c, x, host));
-        TRY(ts_conv_op(c->dev, (ts_conv){.x = x, .w = &j->w, .b = &b, .stride = {1, 1, 1}, .pad = {0, 0, 1, 1, 1, 1}, .y = y}));
+        TRY(ts_conv_op(c->dev, (ts_conv){.x = x,
+                                         .w = &j->w,
+                                         .b = &b,
+                                         .stride = {1, 1, 1},
+                                         .pad = {0, 0, 1, 1, 1, 1},
+                                         .y = y}));
         TRY(get(c, y, j->out[use]));
         layout[use] = j->w.want_layout;
         ts_release(&c->arena, mark);
@@ -268,15 +320,20 @@ done:
 
 static clip clip_on(const char *backend, const char *level, const long *shape)
 {
-    clip j = {.C = shape[0], .O = shape[1], .side = shape[2], .w = weight(TS_DIM(shape[1], shape[0], 3, 3, 3))};
+    clip j = {.C = shape[0],
+              .O = shape[1],
+              .side = shape[2],
+              .w = weight(TS_DIM(shape[1], shape[0], 3, 3, 3))};
     ts_ctx *c = testing_open(backend, level, 2);
-    for (int use = 0; use < 2; use++) j.out[use] = malloc((size_t)(chunk(use) * j.side * j.side * j.O) * sizeof(float));
+    for (int use = 0; use < 2; use++)
+        j.out[use] = malloc((size_t)(chunk(use) * j.side * j.side * j.O) * sizeof(float));
     testing_run(c, run_clip, &j);
     testing_close(c);
     return j;
 }
 
-/* The later use may need another layout than the first one chose; both must be right in either. Of these shapes oneDNN 2.6 moves the first two, with AVX-512 and two threads. */
+/* The later use may need another layout than the first one chose; both must be right in either. Of
+ * these shapes oneDNN 2.6 moves the first two, with AVX-512 and two threads. */
 START_TEST(one_weight_for_short_and_long_chunks)
 {
     static const long shape[][3] = {{12, 64, 8}, {64, 64, 8}, {64, 64, 32}, {24, 20, 9}};
@@ -288,14 +345,18 @@ START_TEST(one_weight_for_short_and_long_chunks)
             moved |= got.moved;
             for (int use = 0; use < 2; use++) {
                 char what[96];
-                snprintf(what, sizeof what, "%ld to %ld channels, %s, %ld frames", want.C, want.O, far ? "far" : "cpu", chunk(use));
-                compare(what, got.out[use], want.out[use], chunk(use) * want.side * want.side * want.O, want.C * 27, TS_F32);
+                snprintf(what, sizeof what, "%ld to %ld channels, %s, %ld frames", want.C, want.O,
+                         far ? "far" : "cpu", chunk(use));
+                compare(what, got.out[use], want.out[use],
+                        chunk(use) * want.side * want.side * want.O, want.C * 27, TS_F32);
                 free(got.out[use]);
             }
         }
         free(want.out[0]), free(want.out[1]);
     }
-    if (!moved) printf("skip: this oneDNN takes one layout for chunks of every length here: weights that are moved\n");
+    if (!moved)
+        printf("skip: this oneDNN takes one layout for chunks of every length here: weights that "
+               "are moved\n");
 }
 END_TEST
 
@@ -304,18 +365,23 @@ static float eighth(long i) { return (float)((uint32_t)i * 2654435761u >> 16 & 1
 
 static void store(void *p, ts_dtype type, long i, float x)
 {
-    if (type == TS_F32) ((float *)p)[i] = x;
-    else if (type == TS_BF16) ((uint16_t *)p)[i] = ts_to_bf16(x);
-    else ((uint16_t *)p)[i] = ts_to_f16(x);
+    if (type == TS_F32)
+        ((float *)p)[i] = x;
+    else if (type == TS_BF16)
+        ((uint16_t *)p)[i] = ts_to_bf16(x);
+    else
+        ((uint16_t *)p)[i] = ts_to_f16(x);
 }
 
-/* Every stored type into every layout, in slices with a ragged last one, over memory that holds NaN: what is not written shows in the product, which is exact (|sum| < 2^11, steps of 2^-6). */
+/* Every stored type into every layout, in slices with a ragged last one, over memory that holds
+ * NaN: what is not written shows in the product, which is exact (|sum| < 2^11, steps of 2^-6). */
 START_TEST(packs)
 {
     enum { M = 3, K = 3001, O = 1500 }; /* 18 MB in f32, 9 MB in bf16 */
     static const ts_dtype stored[] = {TS_F32, TS_BF16, TS_F16};
     ts_ctx *c = testing_open("cpu", LEVEL, 2);
-    float *x = malloc(sizeof *x * M * K), *w = malloc(sizeof *w * O * K), *y = malloc(sizeof *y * M * O);
+    float *x = malloc(sizeof *x * M * K), *w = malloc(sizeof *w * O * K),
+          *y = malloc(sizeof *y * M * O);
     uint16_t *narrow = malloc(2 * M * K);
     for (long i = 0; i < M * K; i++) x[i] = eighth(i + 7), narrow[i] = ts_to_bf16(x[i]);
     for (int s = 0; s < 3; s++)
@@ -325,8 +391,11 @@ START_TEST(packs)
             ts_weight weights = weight(TS_DIM(O, K));
             ts_ptr home = {0};
             ts_host from = {w, stored[s], 2, {O, K}};
-            ts_linear a = {.x = ts_tensor_of(c->dev->ops->adopt(c->dev, b ? (void *)narrow : x, 1), xt, TS_DIM(M, K)), .w = &weights,
-                           .y = ts_tensor_of(c->dev->ops->adopt(c->dev, y, 1), TS_F32, TS_DIM(M, O))};
+            ts_linear a = {
+                .x = ts_tensor_of(c->dev->ops->adopt(c->dev, b ? (void *)narrow : x, 1), xt,
+                                  TS_DIM(M, K)),
+                .w = &weights,
+                .y = ts_tensor_of(c->dev->ops->adopt(c->dev, y, 1), TS_F32, TS_DIM(M, O))};
             c->dev->counting = true;
             ck_ok(c, ts_linear_op(c->dev, a));
             c->dev->counting = false;
@@ -338,7 +407,9 @@ START_TEST(packs)
                 for (long o = 0; o < O; o++) {
                     double sum = 0;
                     for (long k = 0; k < K; k++) sum += (double)x[m * K + k] * eighth(o * K + k);
-                    ck_assert_msg(y[m * O + o] == (float)sum, "%s for %s: row %ld of weight: %g, expected %g", ts_dtype_name(stored[s]), ts_dtype_name(xt), o, y[m * O + o], sum);
+                    ck_assert_msg(
+                        y[m * O + o] == (float)sum, "%s for %s: row %ld of weight: %g, expected %g",
+                        ts_dtype_name(stored[s]), ts_dtype_name(xt), o, y[m * O + o], sum);
                 }
             ck_assert_uint_le(((ts_cpu *)c->dev)->scratch_size, 8 << 20);
             c->dev->ops->free(c->dev, home);
@@ -351,7 +422,9 @@ END_TEST
 /* Rows by the thousand with a gate for each, and f32 to bf16: scratch stays small, pieces join. */
 START_TEST(pieces)
 {
-    static const linear_case cases[] = {{1100, 24, 4608, TS_ACT_SILU, true, true, true, true, true, TS_F32, TS_F32}, {1100, 24, 4608, TS_ACT_NONE, true, false, false, true, false, TS_F32, TS_BF16}};
+    static const linear_case cases[] = {
+        {1100, 24, 4608, TS_ACT_SILU, true, true, true, true, true, TS_F32, TS_F32},
+        {1100, 24, 4608, TS_ACT_NONE, true, false, false, true, false, TS_F32, TS_BF16}};
     float *want = malloc(sizeof *want * 1100 * 4608), *got = malloc(sizeof *got * 1100 * 4608);
     for (int i = 0; i < 2; i++) {
         const linear_case *l = cases + i;
@@ -368,7 +441,8 @@ START_TEST(pieces)
 }
 END_TEST
 
-/* One weight can not be resident in two types: said while counting, not found out by a wrong picture. */
+/* One weight can not be resident in two types: said while counting, not found out by a wrong
+ * picture. */
 START_TEST(two_types)
 {
     ts_ctx *c = testing_open("cpu", LEVEL, 1);
@@ -376,8 +450,14 @@ START_TEST(two_types)
         ts_weight w = weight(TS_DIM(16, 16));
         ts_ptr any = {4096};
         c->dev->counting = true;
-        ck_ok(c, ts_linear_op(c->dev, (ts_linear){.x = ts_tensor_of(any, TS_F32, TS_DIM(4, 16)), .w = &w, .y = ts_tensor_of(any, TS_F32, TS_DIM(4, 16))}));
-        ck_assert_int_eq(ts_linear_op(c->dev, (ts_linear){.x = ts_tensor_of(any, TS_BF16, TS_DIM(4, 16)), .w = &w, .y = ts_tensor_of(any, TS_F32, TS_DIM(4, 16))}), TS_EDEVICE);
+        ck_ok(c, ts_linear_op(c->dev, (ts_linear){.x = ts_tensor_of(any, TS_F32, TS_DIM(4, 16)),
+                                                  .w = &w,
+                                                  .y = ts_tensor_of(any, TS_F32, TS_DIM(4, 16))}));
+        ck_assert_int_eq(
+            ts_linear_op(c->dev, (ts_linear){.x = ts_tensor_of(any, TS_BF16, TS_DIM(4, 16)),
+                                             .w = &w,
+                                             .y = ts_tensor_of(any, TS_F32, TS_DIM(4, 16))}),
+            TS_EDEVICE);
         ck_assert_ptr_nonnull(strstr(c->err.text, "one type only"));
     } else {
         printf("skip: no bf16 instructions: a weight of two types\n");

@@ -1,4 +1,5 @@
-/* Copies, rows by index and the shortcuts of the Wan 2.2 VAE: every CPU level gives the very bytes of the plain C of level "ref", with one thread and with two, and touches no others. */
+/* Copies, rows by index and the shortcuts of the Wan 2.2 VAE: every CPU level gives the very bytes
+ * of the plain C of level "ref", with one thread and with two, and touches no others. */
 #include "tests/backend/guarded.h"
 
 #include <stdio.h>
@@ -7,8 +8,14 @@
 
 enum { GUARD = 256, MOST = 1 << 17 }; /* numbers of a copy's buffers in the random cases */
 
-/* ---- copy: dst in bytes with a margin, filled with one pattern, must end up the same everywhere ---- */
-typedef struct { ts_copy c; char *src, *dst; size_t src_at, dst_at; } copy_call; /* *_at: elements before the first */
+/* ---- copy: dst in bytes with a margin, filled with one pattern, must end up the same everywhere
+ * ---- */
+/* *_at: elements before the first */
+typedef struct {
+    ts_copy c;
+    char *src, *dst;
+    size_t src_at, dst_at;
+} copy_call;
 
 static ts_status do_copy(ts_device *d, void *user)
 {
@@ -41,20 +48,29 @@ static void scramble(char *p, size_t n)
 /* Where a cast meets NaN, which NaN comes out is not said. */
 static bool both_nan(const char *a, const char *b, ts_dtype t)
 {
-    uint32_t x = 0, y = 0, most = t == TS_F32 ? 0x7F800000 : t == TS_BF16 ? 0x7F80 : 0x7C00, sign = t == TS_F32 ? 0x7FFFFFFF : 0x7FFF;
+    uint32_t x = 0, y = 0,
+             most = t == TS_F32    ? 0x7F800000
+                    : t == TS_BF16 ? 0x7F80
+                                   : 0x7C00,
+             sign = t == TS_F32 ? 0x7FFFFFFF : 0x7FFF;
     memcpy(&x, a, ts_dtype_size(t)), memcpy(&y, b, ts_dtype_size(t));
     return (x & sign) > most && (y & sign) > most;
 }
 
-static void same_bytes(const char *got, const char *want, size_t bytes, const ts_copy *c, const char *what)
+static void same_bytes(const char *got, const char *want, size_t bytes, const ts_copy *c,
+                       const char *what)
 {
     size_t e = ts_dtype_size(c->dtype);
     if (!memcmp(got, want, bytes)) return;
     for (size_t i = 0; i < bytes; i += e)
-        if (memcmp(got + i, want + i, e) && (c->stype == c->dtype || !both_nan(got + i, want + i, c->dtype))) {
+        if (memcmp(got + i, want + i, e) &&
+            (c->stype == c->dtype || !both_nan(got + i, want + i, c->dtype))) {
             char text[256];
-            int n = snprintf(text, sizeof text, "%s to %s", ts_dtype_name(c->stype), ts_dtype_name(c->dtype));
-            for (int d = 0; d < c->nd; d++) n += snprintf(text + n, sizeof text - (size_t)n, ", %ld: %ld to %ld", c->dim[d], c->ss[d], c->ds[d]);
+            int n = snprintf(text, sizeof text, "%s to %s", ts_dtype_name(c->stype),
+                             ts_dtype_name(c->dtype));
+            for (int d = 0; d < c->nd; d++)
+                n += snprintf(text + n, sizeof text - (size_t)n, ", %ld: %ld to %ld", c->dim[d],
+                              c->ss[d], c->ds[d]);
             ck_abort_msg("%s: %s: number %zu differs", what, text, i / e);
         }
 }
@@ -63,9 +79,13 @@ static void try_copy(ts_copy c)
 {
     long sd, su, dd, du;
     reach(&c, c.ss, &sd, &su), reach(&c, c.ds, &dd, &du);
-    size_t se = ts_dtype_size(c.stype), de = ts_dtype_size(c.dtype), sb = (size_t)(sd + su + 1) * se, db = (size_t)(dd + du + 1) * de + 2 * GUARD;
-    copy_call k = {.c = c, .src = malloc(sb), .src_at = (size_t)sd, .dst_at = (size_t)dd + GUARD / de};
-    char *want = aligned_alloc(64, (db + 63) & ~(size_t)63), *got = aligned_alloc(64, (db + 63) & ~(size_t)63); /* whole lines are a case of their own */
+    size_t se = ts_dtype_size(c.stype), de = ts_dtype_size(c.dtype),
+           sb = (size_t)(sd + su + 1) * se, db = (size_t)(dd + du + 1) * de + 2 * GUARD;
+    copy_call k = {
+        .c = c, .src = malloc(sb), .src_at = (size_t)sd, .dst_at = (size_t)dd + GUARD / de};
+    /* whole lines are a case of their own */
+    char *want = aligned_alloc(64, (db + 63) & ~(size_t)63),
+         *got = aligned_alloc(64, (db + 63) & ~(size_t)63);
     ck_assert(k.src && want && got);
     scramble(k.src, sb);
     memset(want, 0xA5, db);
@@ -83,7 +103,8 @@ static void try_copy(ts_copy c)
 
 static const ts_dtype casts[] = {TS_F32, TS_BF16, TS_F16};
 
-/* Dimensions of random sizes in a random order in the destination, with gaps; any steps in the source: packed in another order, repeated, backwards. */
+/* Dimensions of random sizes in a random order in the destination, with gaps; any steps in the
+ * source: packed in another order, repeated, backwards. */
 static ts_copy random_copy(void)
 {
     static const long sizes[] = {1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 33, 64, 70, 100, 129};
@@ -91,7 +112,8 @@ static ts_copy random_copy(void)
     int order[2][8];
     long all = 1;
     bool cast = next() % 2;
-    c.stype = cast ? casts[next() % 3] : (ts_dtype)(next() % TS_DTYPES), c.dtype = cast ? casts[next() % 3] : c.stype;
+    c.stype = cast ? casts[next() % 3] : (ts_dtype)(next() % TS_DTYPES),
+    c.dtype = cast ? casts[next() % 3] : c.stype;
     for (int i = 0; i < c.nd; i++) {
         c.dim[i] = sizes[next() % 15];
         while (all * c.dim[i] > MOST / 4) c.dim[i] = (c.dim[i] + 1) / 2;
@@ -126,9 +148,24 @@ START_TEST(test_copy_casts)
 {
     for (int s = 0; s < 3; s++)
         for (int d = 0; d < 3; d++) {
-            try_copy((ts_copy){.stype = casts[s], .dtype = casts[d], .nd = 1, .dim = {65536}, .ss = {1}, .ds = {1}});
-            try_copy((ts_copy){.stype = casts[s], .dtype = casts[d], .nd = 2, .dim = {37, 1000}, .ss = {1003, 1}, .ds = {1000, 1}});
-            try_copy((ts_copy){.stype = casts[s], .dtype = casts[d], .nd = 2, .dim = {301, 77}, .ss = {1, 301}, .ds = {80, 1}});
+            try_copy((ts_copy){.stype = casts[s],
+                               .dtype = casts[d],
+                               .nd = 1,
+                               .dim = {65536},
+                               .ss = {1},
+                               .ds = {1}});
+            try_copy((ts_copy){.stype = casts[s],
+                               .dtype = casts[d],
+                               .nd = 2,
+                               .dim = {37, 1000},
+                               .ss = {1003, 1},
+                               .ds = {1000, 1}});
+            try_copy((ts_copy){.stype = casts[s],
+                               .dtype = casts[d],
+                               .nd = 2,
+                               .dim = {301, 77},
+                               .ss = {1, 301},
+                               .ds = {80, 1}});
         }
 }
 END_TEST
@@ -137,17 +174,32 @@ END_TEST
 START_TEST(test_copy_shapes)
 {
     long H = 18, W = 11, C = 24, F = 3, K = 64, N = 1500;
-    try_copy((ts_copy){.nd = 5, .dim = {H, 2, W, 2, C}, .ss = {W * C, 0, C, 0, 1}, .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}});
-    try_copy((ts_copy){.nd = 4, .dim = {F, 2, H * W, C}, .ss = {H * W * 2 * C, C, 2 * C, 1}, .ds = {2 * H * W * C, H * W * C, C, 1}});
-    try_copy((ts_copy){.nd = 7, .dim = {F, H, W, 1, 2, 2, 16}, .ss = {H * W * K, W * K, K, K, 32, 16, 1}, .ds = {4 * H * W, 4 * W, 2, 4 * H * W, 2 * W, 1, 4 * F * H * W}});
+    try_copy((ts_copy){.nd = 5,
+                       .dim = {H, 2, W, 2, C},
+                       .ss = {W * C, 0, C, 0, 1},
+                       .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}});
+    try_copy((ts_copy){.nd = 4,
+                       .dim = {F, 2, H * W, C},
+                       .ss = {H * W * 2 * C, C, 2 * C, 1},
+                       .ds = {2 * H * W * C, H * W * C, C, 1}});
+    try_copy((ts_copy){.nd = 7,
+                       .dim = {F, H, W, 1, 2, 2, 16},
+                       .ss = {H * W * K, W * K, K, K, 32, 16, 1},
+                       .ds = {4 * H * W, 4 * W, 2, 4 * H * W, 2 * W, 1, 4 * F * H * W}});
     for (long c = 1; c < 40; c += 6) {
         try_copy((ts_copy){.nd = 2, .dim = {N, c}, .ss = {1, N}, .ds = {c, 1}});
         try_copy((ts_copy){.nd = 2, .dim = {c, N}, .ss = {1, c}, .ds = {N, 1}});
-        try_copy((ts_copy){.nd = 3, .dim = {5, N / 5, c}, .ss = {0, 0, 1}, .ds = {N / 5 * c, c, 1}});
+        try_copy(
+            (ts_copy){.nd = 3, .dim = {5, N / 5, c}, .ss = {0, 0, 1}, .ds = {N / 5 * c, c, 1}});
     }
     try_copy((ts_copy){.nd = 0});
     try_copy((ts_copy){.nd = 2, .dim = {5, 0}, .ss = {1, 1}, .ds = {1, 1}});
-    try_copy((ts_copy){.stype = TS_I64, .dtype = TS_I64, .nd = 2, .dim = {100, 100}, .ss = {1, 100}, .ds = {100, 1}});
+    try_copy((ts_copy){.stype = TS_I64,
+                       .dtype = TS_I64,
+                       .nd = 2,
+                       .dim = {100, 100},
+                       .ss = {1, 100},
+                       .ds = {100, 1}});
 }
 END_TEST
 
@@ -155,10 +207,13 @@ END_TEST
 START_TEST(test_copy_large)
 {
     long n = (17 << 20) / 4;
-    for (long gap = 0; gap < 4; gap += 3) try_copy((ts_copy){.nd = 1, .dim = {n + gap}, .ss = {1}, .ds = {1}});
-    try_copy((ts_copy){.nd = 2, .dim = {2, n / 2 + 3}, .ss = {n / 2 + 4, 1}, .ds = {n / 2 + 5, 1}}); /* the second run begins within a line */
+    for (long gap = 0; gap < 4; gap += 3)
+        try_copy((ts_copy){.nd = 1, .dim = {n + gap}, .ss = {1}, .ds = {1}});
+    /* the second run begins within a line */
+    try_copy((ts_copy){.nd = 2, .dim = {2, n / 2 + 3}, .ss = {n / 2 + 4, 1}, .ds = {n / 2 + 5, 1}});
     try_copy((ts_copy){.nd = 2, .dim = {n / 1000, 1001}, .ss = {1002, 1}, .ds = {1003, 1}});
-    try_copy((ts_copy){.nd = 2, .dim = {n / 1040, 1040}, .ss = {1041, 1}, .ds = {1056, 1}}); /* whole lines */
+    /* whole lines */
+    try_copy((ts_copy){.nd = 2, .dim = {n / 1040, 1040}, .ss = {1041, 1}, .ds = {1056, 1}});
     try_copy((ts_copy){.dtype = TS_BF16, .nd = 1, .dim = {2 * n}, .ss = {1}, .ds = {1}});
 }
 END_TEST
@@ -172,7 +227,8 @@ START_TEST(test_gather)
     for (int w = 0; w < 5; w++)
         for (int s = 0; s < 9; s++) {
             long n = 30, V = 17, C = widths[w];
-            ts_gather g = {.x = guarded_tensor(casts[s / 3], V, C, C + s % 2, "x", 3, 0), .ids = guarded_tensor(TS_F32, 1, n, n, "i", 1, 0)};
+            ts_gather g = {.x = guarded_tensor(casts[s / 3], V, C, C + s % 2, "x", 3, 0),
+                           .ids = guarded_tensor(TS_F32, 1, n, n, "i", 1, 0)};
             int32_t *id = (int32_t *)(uintptr_t)g.ids.p.at;
             for (long i = 0; i < n; i++) id[i] = (int32_t)(i * 7 % V);
             g.ids.type = TS_I32;
@@ -190,7 +246,10 @@ START_TEST(test_gather)
 END_TEST
 
 /* ---- resample ---- */
-typedef struct { ts_resample a; ts_tensor y; } resample_call;
+typedef struct {
+    ts_resample a;
+    ts_tensor y;
+} resample_call;
 
 static ts_status do_resample(ts_device *d, void *user)
 {
@@ -204,18 +263,27 @@ static ts_tensor as4(ts_tensor t, long F, long H, long W)
     return (ts_tensor){.p = t.p, .type = t.type, .nd = 4, .dim = {F, H, W, t.dim[1]}, .ld = t.ld};
 }
 
-static void try_resample(bool reduce, int ft, int fs, int drop, long C, long O, ts_dtype xt, ts_dtype yt)
+static void try_resample(bool reduce, int ft, int fs, int drop, long C, long O, ts_dtype xt,
+                         ts_dtype yt)
 {
-    long f = 2, h = 3, w = 17, F = f * ft - drop, H = h * fs, W = w * fs; /* small side and large side */
+    /* small side and large side */
+    long f = 2, h = 3, w = 17, F = f * ft - drop, H = h * fs, W = w * fs;
     long xr = reduce ? F * H * W : f * h * w, yr = reduce ? f * h * w : F * H * W;
-    ts_tensor x = guarded_tensor(xt, xr, C, C + 1, "x", 1.7, 0), y = guarded_tensor(yt, yr, O, O + 3, "y", 1.7, 0), want;
-    resample_call k = {.a = {.reduce = reduce, .ft = ft, .fs = fs, .drop = drop, .x = reduce ? as4(x, F, H, W) : as4(x, f, h, w), .y = reduce ? as4(y, f, h, w) : as4(y, F, H, W)}};
+    ts_tensor x = guarded_tensor(xt, xr, C, C + 1, "x", 1.7, 0),
+              y = guarded_tensor(yt, yr, O, O + 3, "y", 1.7, 0), want;
+    resample_call k = {.a = {.reduce = reduce,
+                             .ft = ft,
+                             .fs = fs,
+                             .drop = drop,
+                             .x = reduce ? as4(x, F, H, W) : as4(x, f, h, w),
+                             .y = reduce ? as4(y, f, h, w) : as4(y, F, H, W)}};
     k.y = want = guarded_twin(y);
     guarded_on("ref", 1, do_resample, &k);
     for (const char *const *level = guarded_levels(); *level; level++)
         for (int threads = 1; threads <= 2; threads++) {
             char what[96];
-            snprintf(what, sizeof what, "%s at %s, %d x %d, drop %d, %ld to %ld", reduce ? "reduce" : "expand", *level, ft, fs, drop, C, O);
+            snprintf(what, sizeof what, "%s at %s, %d x %d, drop %d, %ld to %ld",
+                     reduce ? "reduce" : "expand", *level, ft, fs, drop, C, O);
             k.y = guarded_twin(y);
             guarded_on(*level, threads, do_resample, &k);
             guarded_same(k.y, want, what);
@@ -226,14 +294,23 @@ static void try_resample(bool reduce, int ft, int fs, int drop, long C, long O, 
 
 START_TEST(test_resample)
 {
-    static const struct { int ft, fs; long C, O; } expand[] = {{2, 2, 48, 48}, {2, 2, 96, 48}, {1, 2, 40, 20}, {1, 2, 24, 24}, {2, 2, 3, 12}, {1, 1, 20, 20}, {2, 1, 33, 66}},
-                               reduce[] = {{1, 2, 20, 40}, {2, 2, 40, 40}, {2, 2, 24, 96}, {1, 1, 20, 20}, {2, 2, 40, 20}, {1, 2, 3, 6}, {3, 1, 40, 8}};
+    static const struct {
+        int ft, fs;
+        long C, O;
+    } expand[] = {{2, 2, 48, 48}, {2, 2, 96, 48}, {1, 2, 40, 20}, {1, 2, 24, 24},
+                  {2, 2, 3, 12},  {1, 1, 20, 20}, {2, 1, 33, 66}},
+      reduce[] = {{1, 2, 20, 40}, {2, 2, 40, 40}, {2, 2, 24, 96}, {1, 1, 20, 20},
+                  {2, 2, 40, 20}, {1, 2, 3, 6},   {3, 1, 40, 8}};
     for (int i = 0; i < 7; i++)
         for (int drop = 0; drop < 2; drop++)
             for (int t = 0; t < 4; t++) {
                 ts_dtype xt = t / 2 ? TS_BF16 : TS_F32, yt = t % 2 ? TS_BF16 : TS_F32;
-                if (drop < expand[i].ft) try_resample(false, expand[i].ft, expand[i].fs, drop, expand[i].C, expand[i].O, xt, yt);
-                if (drop < reduce[i].ft) try_resample(true, reduce[i].ft, reduce[i].fs, drop, reduce[i].C, reduce[i].O, xt, yt);
+                if (drop < expand[i].ft)
+                    try_resample(false, expand[i].ft, expand[i].fs, drop, expand[i].C, expand[i].O,
+                                 xt, yt);
+                if (drop < reduce[i].ft)
+                    try_resample(true, reduce[i].ft, reduce[i].fs, drop, reduce[i].C, reduce[i].O,
+                                 xt, yt);
             }
 }
 END_TEST

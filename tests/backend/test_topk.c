@@ -1,4 +1,5 @@
-/* Plans from scores against their definition done the slow way, block sums and means of every level against double, on the CPU and behind far addresses. */
+/* Plans from scores against their definition done the slow way, block sums and means of every level
+ * against double, on the CPU and behind far addresses. */
 #include "backend/cpu/cpu.h"
 #include "tests/testing.h"
 
@@ -39,7 +40,8 @@ static void fetch(ts_ctx *c, void *to, ts_ptr p, size_t bytes, const char *what)
     unsigned char *all = malloc(bytes + 2 * GUARD);
     ck_ok(c, c->dev->ops->download(c->dev, all, (ts_ptr){p.at - GUARD}, bytes + 2 * GUARD));
     for (size_t i = 0; i < bytes + 2 * GUARD; i++)
-        if ((i < GUARD || i >= GUARD + bytes) && all[i] != PATTERN) ck_abort_msg("%s: byte %ld of %zu is written", what, (long)i - GUARD, bytes);
+        if ((i < GUARD || i >= GUARD + bytes) && all[i] != PATTERN)
+            ck_abort_msg("%s: byte %ld of %zu is written", what, (long)i - GUARD, bytes);
     memcpy(to, all + GUARD, bytes);
     free(all);
 }
@@ -47,7 +49,12 @@ static void fetch(ts_ctx *c, void *to, ts_ptr p, size_t bytes, const char *what)
 static void leave(ts_ctx *c, ts_ptr room) { c->dev->ops->free(c->dev, (ts_ptr){room.at - GUARD}); }
 
 /* Top-k is one of the searches whose scratch a counting run sizes: here it is sized by use. */
-typedef struct { long A, nb; double keep; bool diagonal, adaptive; int ties; } pattern;
+typedef struct {
+    long A, nb;
+    double keep;
+    bool diagonal, adaptive;
+    int ties;
+} pattern;
 
 static void draw(const pattern *p, float *score)
 {
@@ -67,7 +74,9 @@ static int by_score(const void *x, const void *y)
 static double take(const float *row, long nb, long k, long forced, bool *kept)
 {
     double list[nb][2], sum = 0, all = 0;
-    for (long j = 0; j < nb; j++) list[j][0] = j == forced ? INFINITY : row[j], list[j][1] = (double)j, kept[j] = false, all += row[j];
+    for (long j = 0; j < nb; j++)
+        list[j][0] = j == forced ? INFINITY : row[j], list[j][1] = (double)j, kept[j] = false,
+        all += row[j];
     qsort(list, (size_t)nb, sizeof *list, by_score);
     for (long i = 0; i < k; i++) kept[(long)list[i][1]] = true, sum += row[(long)list[i][1]];
     return all > 0 ? sum / all : 1;
@@ -79,23 +88,31 @@ static long budget(double keep, long nb)
     return k < 1 ? 1 : k > nb ? nb : k;
 }
 
-static void define(const pattern *p, const float *score, long *k, double *base, double *recall, bool *kept)
+static void define(const pattern *p, const float *score, long *k, double *base, double *recall,
+                   bool *kept)
 {
     long order[p->A], n = 0;
     for (int pass = 0; pass < 2; pass++)
         for (long a = 0; a < p->A; a++) {
             if (!pass) k[a] = budget(p->keep, p->nb), order[a] = a;
             double sum = 0;
-            for (long r = 0; r < p->nb; r++) sum += take(score + (a * p->nb + r) * p->nb, p->nb, k[a], p->diagonal ? r : -1, kept + (a * p->nb + r) * p->nb);
+            for (long r = 0; r < p->nb; r++)
+                sum += take(score + (a * p->nb + r) * p->nb, p->nb, k[a], p->diagonal ? r : -1,
+                            kept + (a * p->nb + r) * p->nb);
             recall[a] = sum / (double)p->nb;
             if (!pass) base[a] = recall[a];
             if (pass || a < p->A - 1 || !p->adaptive) continue;
             for (long i = 0; i < p->A; i++) n += base[i] > 0.8;
             if (n > p->A / 2) n = p->A / 2;
             for (long i = 1; i < p->A; i++) /* insertion: stable, highest first */
-                for (long j = i; j > 0 && base[order[j]] > base[order[j - 1]]; j--) { long t = order[j]; order[j] = order[j - 1], order[j - 1] = t; }
+                for (long j = i; j > 0 && base[order[j]] > base[order[j - 1]]; j--) {
+                    long t = order[j];
+                    order[j] = order[j - 1], order[j - 1] = t;
+                }
             double high = fmin(1, 1.5 * p->keep);
-            for (long i = 0; i < n; i++) k[order[i]] = budget(2 * p->keep - high, p->nb), k[order[p->A - 1 - i]] = budget(high, p->nb);
+            for (long i = 0; i < n; i++)
+                k[order[i]] = budget(2 * p->keep - high, p->nb),
+                k[order[p->A - 1 - i]] = budget(high, p->nb);
         }
 }
 
@@ -108,16 +125,26 @@ static void check_pattern(const pattern *p, ts_ctx *c)
     long k[A];
     double base[A], recall[A];
     draw(p, score);
-    ts_topk t = {.scores = ts_tensor_of(put(c, score, (size_t)cells * 4), TS_F32, TS_DIM(A, nb, nb)), .keep = p->keep, .diagonal = p->diagonal, .adaptive = p->adaptive,
-                   .plan = {.A = (int)A, .nb = (int)nb, .bits = room(c, (size_t)(A * nb * words) * 4)}, .stat = ts_tensor_of(room(c, sizeof stat), TS_F32, TS_DIM(3, A))};
+    ts_topk t = {
+        .scores = ts_tensor_of(put(c, score, (size_t)cells * 4), TS_F32, TS_DIM(A, nb, nb)),
+        .keep = p->keep,
+        .diagonal = p->diagonal,
+        .adaptive = p->adaptive,
+        .plan = {.A = (int)A, .nb = (int)nb, .bits = room(c, (size_t)(A * nb * words) * 4)},
+        .stat = ts_tensor_of(room(c, sizeof stat), TS_F32, TS_DIM(3, A))};
     t.stat.ld = ld;
     ck_ok(c, ts_topk_op(c->dev, t));
-    fetch(c, bits, t.plan.bits, (size_t)(A * nb * words) * 4, "bits"), fetch(c, stat, t.stat.p, sizeof stat, "stat");
+    fetch(c, bits, t.plan.bits, (size_t)(A * nb * words) * 4, "bits"),
+        fetch(c, stat, t.stat.p, sizeof stat, "stat");
     define(p, score, k, base, recall, kept);
-    for (long i = 0; i < A * nb; i++) /* an assertion that holds writes to a file, too: only what is wrong is asserted, of millions */
+    /* an assertion that holds writes to a file, too: only what is wrong is asserted, of millions */
+    for (long i = 0; i < A * nb; i++)
         for (long j = 0; j < words * 32; j++)
-            if ((bits[i * words + j / 32] >> j % 32 & 1) != (j < nb && kept[i * nb + j])) ck_abort_msg("%ld blocks, keep %g: block %ld of row %ld", nb, p->keep, j, i);
-    for (long a = 0; a < A; a++) ck_assert(fabs(stat[a] - base[a]) < 1e-6 && fabs(stat[ld + a] - recall[a]) < 1e-6 && (long)stat[2 * ld + a] == k[a] * nb);
+            if ((bits[i * words + j / 32] >> j % 32 & 1) != (j < nb && kept[i * nb + j]))
+                ck_abort_msg("%ld blocks, keep %g: block %ld of row %ld", nb, p->keep, j, i);
+    for (long a = 0; a < A; a++)
+        ck_assert(fabs(stat[a] - base[a]) < 1e-6 && fabs(stat[ld + a] - recall[a]) < 1e-6 &&
+                  (long)stat[2 * ld + a] == k[a] * nb);
     c->dev->ops->free(c->dev, t.scores.p), leave(c, t.plan.bits), leave(c, t.stat.p);
     free(score), free(bits), free(kept);
 }
@@ -127,29 +154,44 @@ START_TEST(plans)
     static const long sizes[] = {1, 2, 5, 31, 32, 33, 64, 129};
     static const double keeps[] = {0.01, 0.2, 0.35, 0.5, 0.7, 1};
     ts_ctx *on[2][2];
-    for (int i = 0; i < 4; i++) on[i / 2][i % 2] = testing_open(i / 2 ? "far" : "cpu", NULL, 1 + i % 2);
+    for (int i = 0; i < 4; i++)
+        on[i / 2][i % 2] = testing_open(i / 2 ? "far" : "cpu", NULL, 1 + i % 2);
     state = 7;
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++)
             for (int f = 0; f < 12; f++)
-                check_pattern(&(pattern){.A = 1 + f, .nb = sizes[s], .keep = keeps[i], .diagonal = f & 1, .adaptive = f & 2, .ties = f & 4 ? 3 : 0}, on[s % 2][f % 2]);
+                check_pattern(&(pattern){.A = 1 + f,
+                                         .nb = sizes[s],
+                                         .keep = keeps[i],
+                                         .diagonal = f & 1,
+                                         .adaptive = f & 2,
+                                         .ties = f & 4 ? 3 : 0},
+                              on[s % 2][f % 2]);
     for (int i = 0; i < 4; i++) testing_close(on[i / 2][i % 2]);
 }
 END_TEST
 
 /* One head of N blocks on the CPU, without a device's memory. */
-static void choose(const float *score, long A, long nb, double keep, bool adaptive, uint32_t *bits, float *stat)
+static void choose(const float *score, long A, long nb, double keep, bool adaptive, uint32_t *bits,
+                   float *stat)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
-    ck_ok(c, ts_topk_op(c->dev, (ts_topk){.scores = ts_tensor_of((ts_ptr){(uintptr_t)score}, TS_F32, TS_DIM(A, nb, nb)), .keep = keep, .adaptive = adaptive, .plan = {.A = (int)A, .nb = (int)nb, .bits = {(uintptr_t)bits}},
-                                          .stat = ts_tensor_of((ts_ptr){(uintptr_t)stat}, TS_F32, TS_DIM(3, A))}));
+    ck_ok(c, ts_topk_op(
+                 c->dev,
+                 (ts_topk){
+                     .scores = ts_tensor_of((ts_ptr){(uintptr_t)score}, TS_F32, TS_DIM(A, nb, nb)),
+                     .keep = keep,
+                     .adaptive = adaptive,
+                     .plan = {.A = (int)A, .nb = (int)nb, .bits = {(uintptr_t)bits}},
+                     .stat = ts_tensor_of((ts_ptr){(uintptr_t)stat}, TS_F32, TS_DIM(3, A))}));
     testing_close(c);
 }
 
 /* -0 and 0 are equal, so the first of them are taken; negative scores lie below both. */
 START_TEST(zeros_of_both_signs)
 {
-    static const float score[16] = {-1, -0.0f, 0, -0.0f, 0, -0.0f, -2, 0, -0.0f, -0.0f, -0.0f, 0, -3, -3, 0, -0.0f};
+    static const float score[16] = {-1,    -0.0f, 0,     -0.0f, 0,  -0.0f, -2, 0,
+                                    -0.0f, -0.0f, -0.0f, 0,     -3, -3,    0,  -0.0f};
     static const uint32_t want[4] = {6, 3, 3, 12}; /* of 1 2 3; of 0 1 3, of 0 1 2 3, of 2 3 */
     uint32_t bits[4];
     float stat[3];
@@ -158,7 +200,8 @@ START_TEST(zeros_of_both_signs)
 }
 END_TEST
 
-/* More than 0.8 of the weight in a fifth of the blocks makes a head one that can give: of 0.79, 0.798, 0.81 and 0.95 the latter two, to the first two. */
+/* More than 0.8 of the weight in a fifth of the blocks makes a head one that can give: of 0.79,
+ * 0.798, 0.81 and 0.95 the latter two, to the first two. */
 START_TEST(what_heads_give_from)
 {
     enum { A = 4, NB = 10 };
@@ -168,13 +211,17 @@ START_TEST(what_heads_give_from)
     uint32_t bits[A * NB];
     for (int t = 0; t < 2; t++) {
         for (int i = 0; i < A * NB * NB; i++) {
-            float b = t && i / (NB * NB) == 2 ? 0.795f : best[i / (NB * NB)]; /* then only one gives, to the least */
+            /* then only one gives, to the least */
+            float b = t && i / (NB * NB) == 2 ? 0.795f : best[i / (NB * NB)];
             if (t && i / (NB * NB) == 1) b = 0.79f;
             if (t && i / (NB * NB) == 0) b = 0.798f;
             score[i] = i % NB < 2 ? b / 2 : (1 - b) / 8;
         }
         choose(score, A, NB, 0.2, true, bits, stat);
-        for (int a = 0; a < A; a++) ck_assert_msg((long)stat[2 * A + a] == want[t][a] * NB, "%d: head %d keeps %g of %d blocks", t, a, (double)stat[2 * A + a], NB * NB);
+        for (int a = 0; a < A; a++)
+            ck_assert_msg((long)stat[2 * A + a] == want[t][a] * NB,
+                          "%d: head %d keeps %g of %d blocks", t, a, (double)stat[2 * A + a],
+                          NB * NB);
     }
 }
 END_TEST
@@ -184,7 +231,8 @@ START_TEST(heads_share)
 {
     enum { A = 8, NB = 100 };
     float *score = calloc(A * NB * NB, 4), stat[3 * A];
-    for (long i = 0; i < A * NB * NB; i++) score[i] = i / (NB * NB) < 3 && i % NB != 7 ? 1e-6f : 1; /* three heads look at one block only, five at all alike */
+    /* three heads look at one block only, five at all alike */
+    for (long i = 0; i < A * NB * NB; i++) score[i] = i / (NB * NB) < 3 && i % NB != 7 ? 1e-6f : 1;
     uint32_t bits[A * NB * 4];
     choose(score, A, NB, 0.2, true, bits, stat);
     static const long want[A] = {10, 10, 10, 20, 20, 30, 30, 30};
@@ -194,7 +242,10 @@ START_TEST(heads_share)
 END_TEST
 
 /* ---- sums and means ---- */
-typedef struct { long B, N, A, D, pad; ts_dtype type; } shape;
+typedef struct {
+    long B, N, A, D, pad;
+    ts_dtype type;
+} shape;
 
 static float rounded(float x, ts_dtype t)
 {
@@ -215,7 +266,9 @@ static ts_tensor rows(ts_ctx *c, const shape *s, float *x)
         memcpy(&u, x + i, 4);
         half[i] = (uint16_t)(u >> 16);
     }
-    ts_tensor t = ts_tensor_of(put(c, s->type == TS_BF16 ? (void *)half : x, (size_t)n * ts_dtype_size(s->type)), s->type, TS_DIM(s->B, s->N, s->A, s->D));
+    ts_tensor t = ts_tensor_of(
+        put(c, s->type == TS_BF16 ? (void *)half : x, (size_t)n * ts_dtype_size(s->type)), s->type,
+        TS_DIM(s->B, s->N, s->A, s->D));
     t.ld = ld;
     free(half);
     return t;
@@ -225,27 +278,38 @@ static double dot(const shape *s, const float *x, const float *y, long b, long n
 {
     long ld = s->A * s->D + s->pad;
     double sum = 0;
-    for (long d = 0; d < s->D; d++) sum += (double)x[(b * s->N + n) * ld + h * s->D + d] * y[(b * s->N + m) * ld + h * s->D + d];
+    for (long d = 0; d < s->D; d++)
+        sum += (double)x[(b * s->N + n) * ld + h * s->D + d] *
+               y[(b * s->N + m) * ld + h * s->D + d];
     return sum;
 }
 
-/* What f32 may be off by, of numbers drawn uniformly from -1.7..1.7 (deviation 0.98): five standard deviations, a rounding being uniform within ROUND of a number's power of two.
+/* What f32 may be off by, of numbers drawn uniformly from -1.7..1.7 (deviation 0.98): five standard
+ * deviations, a rounding being uniform within ROUND of a number's power of two.
  *
- * Sums: a logit adds D products, whose partial sums grow as sqrt(d): 0.4 sqrt(D) ROUND in units of the exponent, 2 sqrt(D) for five. lse in units of log2 lies in 4..8 and is rounded twice: 2.3 ROUND, and the sum
- * of exponentials a few times. That is one exponential's; a sum's are not all off alike. Plain C is double and rounds once. The exponential of the bf16 kernel is off by up to 7.5e-5 itself.
- * Means: D products of means of rq and rk rows, 0.98 / sqrt(rq) and 0.98 / sqrt(rk) large: 0.4 D / sqrt(rq rk) for adding them up; the means themselves, after 64 additions, are off by 0.4 ROUND times the other's size. */
+ * Sums: a logit adds D products, whose partial sums grow as sqrt(d): 0.4 sqrt(D) ROUND in units of
+ * the exponent, 2 sqrt(D) for five. lse in units of log2 lies in 4..8 and is rounded twice: 2.3
+ * ROUND, and the sum of exponentials a few times. That is one exponential's; a sum's are not all
+ * off alike. Plain C is double and rounds once. The exponential of the bf16 kernel is off by up to
+ * 7.5e-5 itself. Means: D products of means of rq and rk rows, 0.98 / sqrt(rq) and 0.98 / sqrt(rk)
+ * large: 0.4 D / sqrt(rq rk) for adding them up; the means themselves, after 64 additions, are off
+ * by 0.4 ROUND times the other's size. */
 static const double ROUND = 1 / 16777216.0;
 
 static void check_sums(const shape *s, const char *backend, const char *level)
 {
     bool plain = !strcmp(level, "ref"), rough = s->type == TS_BF16 && !strcmp(level, "avx512_bf16");
     ts_ctx *c = testing_open(backend, level, 2);
-    long ld = s->A * s->D + s->pad, n = s->B * s->N * ld, nb = (s->N + 63) / 64, cells = s->B * s->A * nb * nb;
-    float *q = malloc((size_t)n * 4), *k = malloc((size_t)n * 4), *lse = malloc((size_t)(s->B * s->A * s->N) * 4), *got = malloc((size_t)cells * 4);
+    long ld = s->A * s->D + s->pad, n = s->B * s->N * ld, nb = (s->N + 63) / 64,
+         cells = s->B * s->A * nb * nb;
+    float *q = malloc((size_t)n * 4), *k = malloc((size_t)n * 4),
+          *lse = malloc((size_t)(s->B * s->A * s->N) * 4), *got = malloc((size_t)cells * 4);
     ts_tensor tq = rows(c, s, q), tk = rows(c, s, k);
     for (long i = 0; i < s->B * s->A * s->N; i++) lse[i] = 3 + uniform();
     lse[0] = -300; /* exponents far beyond float: clamped */
-    ts_tensor tl = ts_tensor_of(put(c, lse, (size_t)(s->B * s->A * s->N) * 4), TS_F32, TS_DIM(s->B, s->A, s->N)), ts = ts_tensor_of(room(c, (size_t)cells * 4), TS_F32, TS_DIM(s->B, s->A, nb, nb));
+    ts_tensor tl = ts_tensor_of(put(c, lse, (size_t)(s->B * s->A * s->N) * 4), TS_F32,
+                                TS_DIM(s->B, s->A, s->N)),
+              ts = ts_tensor_of(room(c, (size_t)cells * 4), TS_F32, TS_DIM(s->B, s->A, nb, nb));
     float scale = (float)(1 / sqrt((double)s->D));
     ck_ok(c, ts_block_sums_op(c->dev, (ts_block_sums){tq, tk, scale, tl, ts}));
     fetch(c, got, ts.p, (size_t)cells * 4, "sums");
@@ -253,9 +317,15 @@ static void check_sums(const shape *s, const char *backend, const char *level)
         long j = i % nb, p = i / nb % nb, bh = i / (nb * nb);
         double want = 0;
         for (long r = p * 64; r < s->N && r < p * 64 + 64; r++)
-            for (long m = j * 64; m < s->N && m < j * 64 + 64; m++) want += exp(fmin(scale * dot(s, q, k, bh / s->A, r, m, bh % s->A) - lse[bh * s->N + r], 115 * M_LN2));
-        double tol = want * (plain ? 2 : 2 * sqrt((double)s->D) + 16) * ROUND + want * (rough ? 7.5e-5 : 0);
-        ck_assert_msg(fabs(got[i] - want) <= tol, "%s %s: sum %ld is %.9g, expected %.9g, within %.1e", backend, level, i, got[i], want, tol);
+            for (long m = j * 64; m < s->N && m < j * 64 + 64; m++)
+                want += exp(
+                    fmin(scale * dot(s, q, k, bh / s->A, r, m, bh % s->A) - lse[bh * s->N + r],
+                         115 * M_LN2));
+        double tol = want * (plain ? 2 : 2 * sqrt((double)s->D) + 16) * ROUND +
+                     want * (rough ? 7.5e-5 : 0);
+        ck_assert_msg(fabs(got[i] - want) <= tol,
+                      "%s %s: sum %ld is %.9g, expected %.9g, within %.1e", backend, level, i,
+                      got[i], want, tol);
     }
     float means[nb * nb * s->A * s->B];
     ck_ok(c, ts_block_means_op(c->dev, (ts_block_means){tq, tk, ts}));
@@ -265,34 +335,48 @@ static void check_sums(const shape *s, const char *backend, const char *level)
         double want = 0;
         for (long r = p * 64; r < s->N && r < p * 64 + 64; r++, rq++) {
             rk = 0;
-            for (long m = j * 64; m < s->N && m < j * 64 + 64; m++, rk++) want += dot(s, q, k, bh / s->A, r, m, bh % s->A);
+            for (long m = j * 64; m < s->N && m < j * 64 + 64; m++, rk++)
+                want += dot(s, q, k, bh / s->A, r, m, bh % s->A);
         }
         want /= (double)(rq * rk);
-        double tol = 2 * ROUND * ((double)s->D / sqrt((double)(rq * rk)) + sqrt((double)s->D) * (1 / sqrt((double)rq) + 1 / sqrt((double)rk)));
-        ck_assert_msg(fabs(means[i] - want) <= tol, "mean %ld is %.9g, expected %.9g, within %.1e", i, means[i], want, tol);
+        double tol = 2 * ROUND *
+                     ((double)s->D / sqrt((double)(rq * rk)) +
+                      sqrt((double)s->D) * (1 / sqrt((double)rq) + 1 / sqrt((double)rk)));
+        ck_assert_msg(fabs(means[i] - want) <= tol, "mean %ld is %.9g, expected %.9g, within %.1e",
+                      i, means[i], want, tol);
     }
-    c->dev->ops->free(c->dev, tq.p), c->dev->ops->free(c->dev, tk.p), c->dev->ops->free(c->dev, tl.p), leave(c, ts.p);
+    c->dev->ops->free(c->dev, tq.p), c->dev->ops->free(c->dev, tk.p),
+        c->dev->ops->free(c->dev, tl.p), leave(c, ts.p);
     free(q), free(k), free(lse), free(got), testing_close(c);
 }
 
 START_TEST(sums)
 {
     static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
-    static const shape shapes[] = {{1, 1, 1, 16, 0, TS_F32}, {1, 64, 2, 64, 0, TS_F32}, {2, 131, 3, 40, 8, TS_F32}, {1, 300, 1, 128, 0, TS_F32}, {1, 200, 2, 72, 16, TS_BF16}, {2, 65, 1, 64, 0, TS_BF16}};
+    static const shape shapes[] = {{1, 1, 1, 16, 0, TS_F32},     {1, 64, 2, 64, 0, TS_F32},
+                                   {2, 131, 3, 40, 8, TS_F32},   {1, 300, 1, 128, 0, TS_F32},
+                                   {1, 200, 2, 72, 16, TS_BF16}, {2, 65, 1, 64, 0, TS_BF16}};
     ts_ctx *c = testing_open("cpu", NULL, 1);
     ts_level most = ((ts_cpu *)c->dev)->level;
     testing_close(c);
     for (int l = 0; l < 4; l++) {
-        if (l > (int)most) { printf("skip: this CPU has no %s\n", levels[l]); continue; }
+        if (l > (int)most) {
+            printf("skip: this CPU has no %s\n", levels[l]);
+            continue;
+        }
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-            if (shapes[i].type == TS_BF16 && l == 3) { check_sums(shapes + i, "far", levels[l]); continue; }
+            if (shapes[i].type == TS_BF16 && l == 3) {
+                check_sums(shapes + i, "far", levels[l]);
+                continue;
+            }
             check_sums(shapes + i, "cpu", levels[l]);
         }
     }
 }
 END_TEST
 
-/* Exponentials by themselves: queries are 0, so that every key of a row weighs exp(-lse); of each block's rows one has a finite lse, others weigh 2^-126. */
+/* Exponentials by themselves: queries are 0, so that every key of a row weighs exp(-lse); of each
+ * block's rows one has a finite lse, others weigh 2^-126. */
 START_TEST(exponentials)
 {
     enum { N = 32 * 64, A = 8, D = 16, NB = N / 64 };
@@ -306,14 +390,26 @@ START_TEST(exponentials)
             c = testing_open("cpu", levels[l], 2);
             void *zero = calloc(N * A * D, 4);
             float *lse = malloc(N * A * sizeof *lse), *got = malloc(NB * NB * A * sizeof *got);
-            for (int i = 0; i < N * A; i++) lse[i] = i % 64 == i / 64 % 64 ? 2 * ((float)(i / 64) / (NB * A) - 0.5f) : 200;
-            ts_tensor x = ts_tensor_of((ts_ptr){(uintptr_t)zero}, t ? TS_BF16 : TS_F32, TS_DIM(1, N, A, D));
+            for (int i = 0; i < N * A; i++)
+                lse[i] = i % 64 == i / 64 % 64 ? 2 * ((float)(i / 64) / (NB * A) - 0.5f) : 200;
+            ts_tensor x = ts_tensor_of((ts_ptr){(uintptr_t)zero}, t ? TS_BF16 : TS_F32,
+                                       TS_DIM(1, N, A, D));
             x.ld = A * D;
-            ck_ok(c, ts_block_sums_op(c->dev, (ts_block_sums){x, x, 1, ts_tensor_of((ts_ptr){(uintptr_t)lse}, TS_F32, TS_DIM(1, A, N)), ts_tensor_of((ts_ptr){(uintptr_t)got}, TS_F32, TS_DIM(1, A, NB, NB))}));
+            ck_ok(c,
+                  ts_block_sums_op(
+                      c->dev,
+                      (ts_block_sums){
+                          x, x, 1, ts_tensor_of((ts_ptr){(uintptr_t)lse}, TS_F32, TS_DIM(1, A, N)),
+                          ts_tensor_of((ts_ptr){(uintptr_t)got}, TS_F32, TS_DIM(1, A, NB, NB))}));
             for (int i = 0; i < NB * A; i++) {
-                double want = 64 * exp(-lse[i * 64 + i % 64]), most_off = t && l == 2 ? 7.5e-5 : 7.5e-8; /* as the kernels say; and the argument, at most 1.44, is rounded, as is a sum of 64 equal numbers */
+                /* as the kernels say; and the argument, at most 1.44, is rounded, as is a sum of 64
+                 * equal numbers */
+                double want = 64 * exp(-lse[i * 64 + i % 64]),
+                       most_off = t && l == 2 ? 7.5e-5 : 7.5e-8;
                 for (int j = 0; j < NB; j++)
-                    ck_assert_msg(fabs(got[i * NB + j] / want - 1) <= most_off + 4 * ROUND, "%s: exp(%g) is off by %.2e", levels[l], -(double)lse[i * 64 + i % 64], got[i * NB + j] / want - 1);
+                    ck_assert_msg(fabs(got[i * NB + j] / want - 1) <= most_off + 4 * ROUND,
+                                  "%s: exp(%g) is off by %.2e", levels[l],
+                                  -(double)lse[i * 64 + i % 64], got[i * NB + j] / want - 1);
             }
             free(zero), free(lse), free(got), testing_close(c);
         }
@@ -326,21 +422,32 @@ START_TEST(refused)
     float x[64];
     uint32_t bits[4];
     ts_tensor s = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 4, 4));
-    ts_plan p = {.A = 1, .nb = 4, .bits = {(uintptr_t)bits}}, other = {.A = 2, .nb = 4, .bits = {(uintptr_t)bits}};
+    ts_plan p = {.A = 1, .nb = 4, .bits = {(uintptr_t)bits}},
+            other = {.A = 2, .nb = 4, .bits = {(uintptr_t)bits}};
     ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 0, .plan = p}), TS_ESHAPE);
     ck_assert_str_eq(c->err.text, "top-k: keep 0, expected more than 0 and at most 1");
-    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .plan = other}), TS_ESHAPE);
+    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .plan = other}),
+                     TS_ESHAPE);
     ck_assert_str_eq(c->err.text, "top-k: a plan of 2 heads and 4 blocks, expected 1 and 4");
-    ts_tensor q = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 4, 1, 4)), lse = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 1, 3)), sum = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 1, 1, 1));
+    ts_tensor q = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 4, 1, 4)),
+              lse = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 1, 3)),
+              sum = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 1, 1, 1));
     ck_assert_int_eq(ts_block_sums_op(c->dev, (ts_block_sums){q, q, 1, lse, sum}), TS_ESHAPE);
-    ck_assert_str_eq(c->err.text, "block sums: lse is [1, 1, 3] F32, expected rows and width of [1, 4] F32");
+    ck_assert_str_eq(c->err.text,
+                     "block sums: lse is [1, 1, 3] F32, expected rows and width of [1, 4] F32");
     ck_assert_int_eq(ts_block_means_op(c->dev, (ts_block_means){q, q, lse}), TS_ESHAPE);
-    ts_tensor wide = ts_tensor_of(s.p, TS_F32, TS_DIM(1, 2, 4)), stat = ts_tensor_of(s.p, TS_F32, TS_DIM(2, 1));
+    ts_tensor wide = ts_tensor_of(s.p, TS_F32, TS_DIM(1, 2, 4)),
+              stat = ts_tensor_of(s.p, TS_F32, TS_DIM(2, 1));
     wide.ld = 4;
-    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = wide, .keep = 1, .plan = p}), TS_ESHAPE);
-    ck_assert_str_eq(c->err.text, "top-k: scores is [1, 2, 4] F32, expected packed and square, such as [1, 2, 2] F32");
-    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .plan = p, .stat = stat}), TS_ESHAPE);
-    ck_assert_str_eq(c->err.text, "top-k: stat is [2, 1] F32, expected rows and width of [3, 1] F32");
+    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = wide, .keep = 1, .plan = p}),
+                     TS_ESHAPE);
+    ck_assert_str_eq(
+        c->err.text,
+        "top-k: scores is [1, 2, 4] F32, expected packed and square, such as [1, 2, 2] F32");
+    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .plan = p, .stat = stat}),
+                     TS_ESHAPE);
+    ck_assert_str_eq(c->err.text,
+                     "top-k: stat is [2, 1] F32, expected rows and width of [3, 1] F32");
     p.bits.at = 0;
     ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .plan = p}), TS_ESHAPE);
     testing_close(c);
@@ -353,12 +460,20 @@ START_TEST(searches_refused)
     ts_ctx *c = testing_open("cpu", NULL, 1);
     const ts_ptr at = {4096}; /* counting looks at shapes alone */
     c->dev->counting = true;
-    static const char *const sentence[] = {NULL, "rows of sums are 3 elements apart, expected 2", "rows of lse are 129 elements apart, expected 128", "scale 0, expected more than 0", "7 and 8 elements from token to token, expected at least 8",
-                                           "8 and 7 elements from token to token, expected at least 8", "k is [1, 127, 2, 4] F32, expected the same as q: [1, 128, 2, 4] F32", "k is [1, 128, 2, 4] BF16, expected another type"};
+    static const char *const sentence[] = {
+        NULL,
+        "rows of sums are 3 elements apart, expected 2",
+        "rows of lse are 129 elements apart, expected 128",
+        "scale 0, expected more than 0",
+        "7 and 8 elements from token to token, expected at least 8",
+        "8 and 7 elements from token to token, expected at least 8",
+        "k is [1, 127, 2, 4] F32, expected the same as q: [1, 128, 2, 4] F32",
+        "k is [1, 128, 2, 4] BF16, expected another type"};
     for (int i = 0; i < 8; i++) {
         ts_tensor x = ts_tensor_of(at, TS_F32, TS_DIM(1, 128, 2, 4));
         x.ld = 8;
-        ts_block_sums a = {x, x, 1, ts_tensor_of(at, TS_F32, TS_DIM(1, 2, 128)), ts_tensor_of(at, TS_F32, TS_DIM(1, 2, 2, 2))};
+        ts_block_sums a = {x, x, 1, ts_tensor_of(at, TS_F32, TS_DIM(1, 2, 128)),
+                           ts_tensor_of(at, TS_F32, TS_DIM(1, 2, 2, 2))};
         if (i == 1) a.sums.ld = 3;
         if (i == 2) a.lse.ld = 129;
         if (i == 3) a.scale = 0;
@@ -368,7 +483,9 @@ START_TEST(searches_refused)
         if (i == 7) a.k.type = TS_BF16;
         ts_status st = ts_block_sums_op(c->dev, a);
         ck_assert_int_eq(st, sentence[i] ? TS_ESHAPE : TS_OK);
-        if (sentence[i]) ck_assert_msg(strstr(c->err.text, sentence[i]) != NULL, "\"%s\", expected \"%s\"", c->err.text, sentence[i]);
+        if (sentence[i])
+            ck_assert_msg(strstr(c->err.text, sentence[i]) != NULL, "\"%s\", expected \"%s\"",
+                          c->err.text, sentence[i]);
     }
     c->dev->counting = false;
     testing_close(c);

@@ -18,7 +18,10 @@
 
 enum { PATIENCE = 1200 }; /* polls of 50 ms */
 
-static int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+static int code_of(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
 
 char *program_slurp(const char *path, size_t *size)
 {
@@ -44,7 +47,8 @@ static void keep(const char *path, char *to, size_t size)
     free(text);
 }
 
-/* $TESSERA of the children, whatever folder they go to: what the environment names, else the program at the root of the tree. */
+/* $TESSERA of the children, whatever folder they go to: what the environment names, else the
+ * program at the root of the tree. */
 static void name_program(void)
 {
     const char *given = getenv("TESSERA");
@@ -104,7 +108,9 @@ const program_result *program_shell(const char *command, ...)
 
 void program_expect(const program_result *r, int code)
 {
-    ck_assert_msg(r->code == code, "exit code %d, expected %d\n%.3000s%.3000s", r->code, code, r->out, r->err); /* Check dies of longer messages */
+    /* Check dies of longer messages */
+    ck_assert_msg(r->code == code, "exit code %d, expected %d\n%.3000s%.3000s", r->code, code,
+                  r->out, r->err);
 }
 
 pid_t program_start(const char *err, const char *args, ...)
@@ -164,7 +170,8 @@ int program_pipe(const char *err)
 {
     unlink(err);
     ck_assert_int_eq(mkfifo(err, 0600), 0);
-    int fd = open(err, O_RDWR | O_CLOEXEC | O_NONBLOCK); /* a writer, too: it can be opened before the program does */
+    /* a writer, too: it can be opened before the program does */
+    int fd = open(err, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(fcntl(fd, F_SETPIPE_SZ, PAGE), PAGE);
     return fd;
@@ -227,7 +234,8 @@ int program_files(const char *folder)
     int n = 0;
     DIR *d = opendir(folder);
     ck_assert_msg(d != NULL, "%s", folder);
-    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+    for (struct dirent *e; (e = readdir(d));)
+        n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
     closedir(d);
     return n;
 }

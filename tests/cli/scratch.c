@@ -40,10 +40,19 @@ int scratch_count(const char *name, const char *phrase)
     return n;
 }
 
-void scratch_clear(void) { program_expect(program_shell("find %s -mindepth 1 -delete", folder), 0); }
+void scratch_clear(void)
+{
+    program_expect(program_shell("find %s -mindepth 1 -delete", folder), 0);
+}
 
-void text_has(const char *text, const char *phrase) { ck_assert_msg(strstr(text, phrase) != NULL, "\"%s\" is not in\n%.6000s", phrase, text); }
-void text_lacks(const char *text, const char *phrase) { ck_assert_msg(!strstr(text, phrase), "\"%s\" is in\n%.6000s", phrase, text); }
+void text_has(const char *text, const char *phrase)
+{
+    ck_assert_msg(strstr(text, phrase) != NULL, "\"%s\" is not in\n%.6000s", phrase, text);
+}
+void text_lacks(const char *text, const char *phrase)
+{
+    ck_assert_msg(!strstr(text, phrase), "\"%s\" is in\n%.6000s", phrase, text);
+}
 
 int text_count(const char *text, const char *phrase)
 {

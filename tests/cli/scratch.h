@@ -4,8 +4,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-const char *scratch_open(void);                      /* makes it, returns its path; first of all */
-const char *scratch_path(const char *name);          /* of what is in it; the last four stay valid */
+const char *scratch_open(void); /* makes it, returns its path; first of all */
+/* of what is in it; the last four stay valid */
+const char *scratch_path(const char *name);
 void scratch_put(const char *name, const char *text);
 bool scratch_has(const char *name);
 int scratch_count(const char *name, const char *phrase); /* in a file; 0: there is none */

@@ -1,5 +1,6 @@
-/* Batches as a shell sees them, with the default model at its smallest: what is refused before anything is rendered, that rows come out as generate would make them, names, and what one row's failure does
- * to the others. Stopping and going on is test_batch_resume.c's. */
+/* Batches as a shell sees them, with the default model at its smallest: what is refused before
+ * anything is rendered, that rows come out as generate would make them, names, and what one row's
+ * failure does to the others. Stopping and going on is test_batch_resume.c's. */
 #include "tests/cli/program.h"
 #include "tests/cli/scratch.h"
 
@@ -16,23 +17,29 @@ static const char *tmp;
 
 START_TEST(slips)
 {
-    static const struct { const char *args, *phrase; } row[] = {
+    static const struct {
+        const char *args, *phrase;
+    } row[] = {
         {"batch", "the folder of the outputs is missing"},
         {"batch p.txt", "the folder of the outputs is missing"},
         {"batch --out %s/o", "a prompt file is missing"},
         {"batch %s/p.txt --out %s/o --seed random", "the seeds of a batch are fixed"},
         {"batch %s/p.txt --out %s/o --shard 3/2", "--shard: got \"3/2\", wanted I/N"},
         {"batch %s/p.txt --out %s/o --shard auto", "--shard auto: the environment is not that of"},
-        {"batch %s/p.txt --out %s/o --shard 1/2 --queue redis://localhost/x", "--shard and --queue do not go together"},
+        {"batch %s/p.txt --out %s/o --shard 1/2 --queue redis://localhost/x",
+         "--shard and --queue do not go together"},
         {"batch %s/p.txt --out %s/o --fail-fast --keep-going", "do not go together"},
-        {"batch %s/p.txt --out %s/o --claim-timeout 5", "--claim-timeout has a meaning with --queue only"},
-        {"batch %s/p.txt --out %s/o --name {indx}", "--name: got \"{indx}\", wanted a name with fields in braces: {index}"},
+        {"batch %s/p.txt --out %s/o --claim-timeout 5",
+         "--claim-timeout has a meaning with --queue only"},
+        {"batch %s/p.txt --out %s/o --name {indx}",
+         "--name: got \"{indx}\", wanted a name with fields in braces: {index}"},
         {"batch %s/p.txt --out %s/o --name {index", "--name: got"},
         {"batch %s/p.txt --out %s/o --name {slug:}", "--name: got"},
         {"batch %s/p.txt --out %s/o --name /x{index}", "below the folder of --out"},
         {"batch %s/p.txt --out %s/o --name ../{index}", "has a part that is . or .."},
         {"batch %s/p.txt --out %s/o --name tessera-batch{index}", "is one of the batch's own"},
-        {"batch %s/p.txt --out %s/o --format avi", "--format: got \"avi\", wanted png, mp4, webm, gif or frames"},
+        {"batch %s/p.txt --out %s/o --format avi",
+         "--format: got \"avi\", wanted png, mp4, webm, gif or frames"},
         {"batch %s/p.txt --out %s/o --count 0", "--count: got"},
         {"batch %s/p.txt --out %s/o --output x", "--output is not a flag of this command"},
         {"batch - - --out %s/o", "can be read once"},
@@ -42,8 +49,10 @@ START_TEST(slips)
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         char args[4096] = "", *to = args;
         for (const char *s = row[i].args; *s; s++) {
-            if (s[0] == '%' && s[1] == 's') to += sprintf(to, "%s", tmp), s++;
-            else *to++ = *s, *to = 0;
+            if (s[0] == '%' && s[1] == 's')
+                to += sprintf(to, "%s", tmp), s++;
+            else
+                *to++ = *s, *to = 0;
         }
         const program_result *r = program_run("%s </dev/null", args);
         ck_assert_msg(r->code == 2, "%s: exit code %d\n%s", args, r->code, r->err);
@@ -52,7 +61,8 @@ START_TEST(slips)
     }
     program_expect(program_run("batch %s/none.txt --out %s/o", tmp, tmp), 3);
     program_expect(program_run("batch %s --out %s/o", tmp, tmp), 3);
-    text_has(program_run("batch 'a panda' --out %s/o", tmp)->err, "a prompt itself goes to generate");
+    text_has(program_run("batch 'a panda' --out %s/o", tmp)->err,
+             "a prompt itself goes to generate");
     program_expect(program_run("batch %s/p.txt --out %s/p.txt", tmp, tmp), 2);
     program_expect(program_run("batch %s/p.txt --out %s/o --model /nonexistent", tmp, tmp), 3);
     program_expect(program_run("batch --status --out %s/none", tmp), 3);
@@ -64,39 +74,52 @@ END_TEST
 /* Two hundred rows, twenty of them wrong, each in its own way. */
 START_TEST(twenty_faults_in_two_hundred_rows)
 {
-    static const struct { const char *row, *phrase; } wrong[20] = {
-        {"{\"prompt\": \"x\", \"steps\": 0}", "steps: got \"0\", expected a whole number from 1 to 1000"},
+    static const struct {
+        const char *row, *phrase;
+    } wrong[20] = {
+        {"{\"prompt\": \"x\", \"steps\": 0}",
+         "steps: got \"0\", expected a whole number from 1 to 1000"},
         {"{\"prompt\": \"x\", \"steps\": 2.5}", "steps: got \"2.5\", expected a whole number"},
         {"{\"prompt\": \"x\", \"stesp\": 5}", "unknown key stesp, expected steps"},
-        {"{\"prompt\": \"x\", \"negative_prompt\": \"y\"}", "unknown key negative-prompt, expected negative"},
+        {"{\"prompt\": \"x\", \"negative_prompt\": \"y\"}",
+         "unknown key negative-prompt, expected negative"},
         {"{\"prompt\": \"x\", \"zzz\": 5}", "unknown key zzz, expected one of prompt, width"},
         {"{\"prompt\": \"\"}", "the prompt is empty, expected a text"},
         {"{\"seed\": 4}", "no prompt, expected a text"},
         {"{\"prompt\": \"caf\xE9\"}", "byte 0xe9 at column 16, expected UTF-8"},
         {"{\"prompt\": \"x\"", "broken JSON at column"},
         {"{\"prompt\": \"x\", \"size\": \"32\"}", "size: got \"32\", expected WxH"},
-        {"{\"prompt\": \"x\", \"width\": 8}", "width: got \"8\", expected a whole number from 16 to 8192"},
-        {"{\"prompt\": \"x\", \"size\": \"32x32\", \"height\": 32}", "size and width or height are both given"},
+        {"{\"prompt\": \"x\", \"width\": 8}",
+         "width: got \"8\", expected a whole number from 16 to 8192"},
+        {"{\"prompt\": \"x\", \"size\": \"32x32\", \"height\": 32}",
+         "size and width or height are both given"},
         {"{\"prompt\": \"x\", \"seed\": \"random\"}", "the seeds of a batch are fixed"},
         {"{\"prompt\": \"x\", \"seed\": 1e30}", "is more than JSON numbers hold exactly"},
-        {"{\"prompt\": \"x\", \"seeds\": [1, 2], \"count\": 3}", "names 2 seeds and count asks for 3 renderings"},
-        {"{\"prompt\": \"x\", \"sampler\": \"heun\"}", "sampler: got \"heun\", expected unipc, euler, dpmpp-2m, ddim or lcm"},
+        {"{\"prompt\": \"x\", \"seeds\": [1, 2], \"count\": 3}",
+         "names 2 seeds and count asks for 3 renderings"},
+        {"{\"prompt\": \"x\", \"sampler\": \"heun\"}",
+         "sampler: got \"heun\", expected unipc, euler, dpmpp-2m, ddim or lcm"},
         {"{\"prompt\": \"x\", \"format\": \"png\", \"frames\": 5}", "5 frames do not fit one PNG"},
-        {"{\"prompt\": \"x\", \"format\": \"mp4\", \"output\": \"a.gif\"}", "output a.gif does not go with format mp4"},
-        {"{\"prompt\": \"x\", \"guidance\": 101}", "guidance: got \"101\", expected a number from 0 to 100"},
+        {"{\"prompt\": \"x\", \"format\": \"mp4\", \"output\": \"a.gif\"}",
+         "output a.gif does not go with format mp4"},
+        {"{\"prompt\": \"x\", \"guidance\": 101}",
+         "guidance: got \"101\", expected a number from 0 to 100"},
         {"{\"prompt\": \"x\", \"prompt\": \"y\"}", "prompt is given twice"},
     };
     char *all = NULL;
     size_t size;
     FILE *f = open_memstream(&all, &size);
     for (int i = 1; i <= 200; i++) {
-        if (i % 10 == 4) fprintf(f, "%s\n", wrong[i / 10].row);
-        else fprintf(f, "{\"prompt\": \"prompt number %d\", \"seed\": %d}\n", i, i);
+        if (i % 10 == 4)
+            fprintf(f, "%s\n", wrong[i / 10].row);
+        else
+            fprintf(f, "{\"prompt\": \"prompt number %d\", \"seed\": %d}\n", i, i);
     }
     fclose(f);
     scratch_put("p.jsonl", all);
     free(all);
-    const program_result *r = program_run("batch %s/p.jsonl --out %s/o " TINY "--dry-run --progress json", tmp, tmp);
+    const program_result *r = program_run(
+        "batch %s/p.jsonl --out %s/o " TINY "--dry-run --progress json", tmp, tmp);
     program_expect(r, 1);
     ck_assert_int_eq(text_count(r->err, "\"event\":\"fault\""), 20);
     r = program_run("batch %s/p.jsonl --out %s/o " TINY "--dry-run", tmp, tmp);
@@ -131,17 +154,28 @@ END_TEST
 
 START_TEST(rows_are_what_generate_makes)
 {
-    scratch_put("p.jsonl", "{\"prompt\": \"a panda\", \"seed\": 7}\n"
-                     "{\"prompt\": \"a fox\", \"seeds\": [\"18446744073709551615\", 3], \"steps\": 2, \"guidance\": 2.5, \"negative\": \"blurry\", \"sampler\": \"euler\", \"shift\": 2}\n"
-                     "{\"prompt\": \"a panda\", \"frames\": 5, \"fps\": 9, \"output\": \"clips/mine\", \"width\": 48}\n"
-                     "{\"prompt\": \"a bear\", \"frames\": 5, \"format\": \"frames\", \"output\": \"folder\"}\n"
-                     "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"b.gif\"}\n");
-    const program_result *r = program_run("batch %s/p.jsonl -o %s/o/ " TINY "--progress json", tmp, tmp);
+    scratch_put(
+        "p.jsonl",
+        "{\"prompt\": \"a panda\", \"seed\": 7}\n"
+        "{\"prompt\": \"a fox\", \"seeds\": [\"18446744073709551615\", 3], \"steps\": 2, "
+        "\"guidance\": 2.5, \"negative\": \"blurry\", \"sampler\": \"euler\", \"shift\": 2}\n"
+        "{\"prompt\": \"a panda\", \"frames\": 5, \"fps\": 9, \"output\": \"clips/mine\", "
+        "\"width\": 48}\n"
+        "{\"prompt\": \"a bear\", \"frames\": 5, \"format\": \"frames\", \"output\": \"folder\"}\n"
+        "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"b.gif\"}\n");
+    const program_result *r = program_run("batch %s/p.jsonl -o %s/o/ " TINY "--progress json", tmp,
+                                          tmp);
     program_expect(r, 0);
-    static const struct { const char *made, *args; } same[] = {
+    static const struct {
+        const char *made, *args;
+    } same[] = {
         {"0001_a-panda_s7.png", "'a panda' " TINY "--seed 7"},
-        {"0002_a-fox_s18446744073709551615.png", "'a fox' " TINY "--steps 2 --seed 18446744073709551615 --guidance 2.5 --negative blurry --sampler euler --shift 2"},
-        {"0002_a-fox_s3.png", "'a fox' " TINY "--steps 2 --seed 3 --guidance 2.5 --negative blurry --sampler euler --shift 2"},
+        {"0002_a-fox_s18446744073709551615.png",
+         "'a fox' " TINY "--steps 2 --seed 18446744073709551615 --guidance 2.5 --negative blurry "
+                         "--sampler euler --shift 2"},
+        {"0002_a-fox_s3.png",
+         "'a fox' " TINY
+         "--steps 2 --seed 3 --guidance 2.5 --negative blurry --sampler euler --shift 2"},
         {"clips/mine.mp4", "'a panda' " TINY "--frames 5 --fps 9 --seed 45 --size 48x32"},
         {"folder/0003.png", "'a bear' " TINY "--frames 5 --seed 46"},
         {"b.gif", "'a fox' " TINY "--frames 5 --seed 47"},
@@ -151,9 +185,12 @@ START_TEST(rows_are_what_generate_makes)
         const char *end = strrchr(same[i].made, '.');
         snprintf(a, sizeof a, "%s/o/%s", tmp, same[i].made);
         snprintf(b, sizeof b, i == 4 ? "%s/g%zu/0003.png" : "%s/g%zu%s", tmp, i, i == 4 ? "" : end);
-        if (i == 4) program_expect(program_run("generate %s -o %s/g4/", same[i].args, tmp), 0);
-        else program_expect(program_run("generate %s -o %s", same[i].args, b), 0);
-        ck_assert_msg(program_same(a, b), "%s is not what generate %s makes", same[i].made, same[i].args);
+        if (i == 4)
+            program_expect(program_run("generate %s -o %s/g4/", same[i].args, tmp), 0);
+        else
+            program_expect(program_run("generate %s -o %s", same[i].args, b), 0);
+        ck_assert_msg(program_same(a, b), "%s is not what generate %s makes", same[i].made,
+                      same[i].args);
     }
     char path[4300];
     snprintf(path, sizeof path, "%s/o/clips/mine.mp4", tmp);
@@ -161,7 +198,8 @@ START_TEST(rows_are_what_generate_makes)
     text_has(r->out, "\"width\":48,\"height\":32,\"frames\":5,\"fps\":9");
     text_has(r->out, "\"seed\":45");
     snprintf(path, sizeof path, "%s/o", tmp);
-    ck_assert_msg(program_files(path) == 7, "%d entries", program_files(path)); /* five outputs, clips/, the account; no folder of unfinished work */
+    /* five outputs, clips/, the account; no folder of unfinished work */
+    ck_assert_msg(program_files(path) == 7, "%d entries", program_files(path));
     scratch_clear();
 }
 END_TEST
@@ -169,10 +207,12 @@ END_TEST
 START_TEST(each_text_is_encoded_once)
 {
     scratch_put("p.txt", "a panda\na fox\na panda --d 9\na panda --w 48\n");
-    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--progress json", tmp, tmp);
+    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--progress json", tmp,
+                                          tmp);
     program_expect(r, 0);
     ck_assert_int_eq(text_count(r->err, "\"phase\":\"text\",\"step\":0"), 1);
-    text_has(r->err, "\"phase\":\"text\",\"step\":3,\"steps\":3"); /* two prompts, the empty negative one */
+    /* two prompts, the empty negative one */
+    text_has(r->err, "\"phase\":\"text\",\"step\":3,\"steps\":3");
     ck_assert_int_eq(text_count(r->err, "\"event\":\"row\""), 4);
     ck_assert_int_eq(text_count(r->err, "\"event\":\"start\""), 4);
     text_has(r->err, "\"event\":\"batch\",\"rows\":4");
@@ -184,7 +224,8 @@ START_TEST(each_text_is_encoded_once)
         ck_assert_msg(cJSON_IsObject(j) && *end == '\n', "%.200s", line);
         cJSON_Delete(j);
     }
-    const char *wide = strstr(r->err, "0004_"), *last = strstr(r->err, "0003_"); /* equal sizes follow each other */
+    /* equal sizes follow each other */
+    const char *wide = strstr(r->err, "0004_"), *last = strstr(r->err, "0003_");
     ck_assert(wide && last && last < wide);
     scratch_clear();
 }
@@ -193,48 +234,64 @@ END_TEST
 START_TEST(the_cache_serves_another_run)
 {
     scratch_put("p.txt", "a panda\na fox\n");
-    program_expect(program_run("batch %s/p.txt --out %s/o " TINY "--cache %s/cache", tmp, tmp, tmp), 0);
+    program_expect(program_run("batch %s/p.txt --out %s/o " TINY "--cache %s/cache", tmp, tmp, tmp),
+                   0);
     char path[4200];
     snprintf(path, sizeof path, "%s/cache", tmp);
     ck_assert_int_eq(program_files(path), 3);
-    const program_result *r = program_run("batch %s/p.txt --out %s/o2 " TINY "--cache %s/cache --progress json", tmp, tmp, tmp);
+    const program_result *r = program_run(
+        "batch %s/p.txt --out %s/o2 " TINY "--cache %s/cache --progress json", tmp, tmp, tmp);
     program_expect(r, 0);
     text_lacks(r->err, "\"phase\":\"text\",\"step\":1,"); /* no layer of the encoder ran */
-    program_expect(program_shell("cmp %s/o/0001_a-panda_s43.png %s/o2/0001_a-panda_s43.png", tmp, tmp), 0);
-    program_expect(program_run("batch %s/p.txt --out %s/o3 " TINY "--cache %s/p.txt", tmp, tmp, tmp), 2);
+    program_expect(
+        program_shell("cmp %s/o/0001_a-panda_s43.png %s/o2/0001_a-panda_s43.png", tmp, tmp), 0);
+    program_expect(
+        program_run("batch %s/p.txt --out %s/o3 " TINY "--cache %s/p.txt", tmp, tmp, tmp), 2);
     scratch_clear();
 }
 END_TEST
 
 START_TEST(names)
 {
-    scratch_put("a b.txt", "A Panda, \"red\"!\n\xE7\x8C\xAB \xC3\x89t\xC3\xA9 x\n  ... --w 48\n.hidden/../x --d 5\n");
-    const program_result *r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run", tmp, tmp);
+    scratch_put(
+        "a b.txt",
+        "A Panda, \"red\"!\n\xE7\x8C\xAB \xC3\x89t\xC3\xA9 x\n  ... --w 48\n.hidden/../x --d 5\n");
+    const program_result *r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run", tmp,
+                                          tmp);
     program_expect(r, 0);
     text_has(r->out, "/o/0001_a-panda-red_s43.png");
     text_has(r->out, "/o/0002_\xE7\x8C\xAB-\xC3\xA9t\xC3\xA9-x_s44.png");
     text_has(r->out, "/o/0003_prompt_s45.png");
     text_has(r->out, "/o/0004_hidden-x_s5.png");
-    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{file}/{prompt}-{n}_{{{seed:6}}}_{width}x{height:5}_{frames}_{steps}_{line}_{slug:4}' --count 2 --format gif", tmp, tmp);
+    r = program_run(
+        "batch '%s/a b.txt' --out %s/o " TINY
+        "--dry-run --name "
+        "'{file}/{prompt}-{n}_{{{seed:6}}}_{width}x{height:5}_{frames}_{steps}_{line}_{slug:4}' "
+        "--count 2 --format gif",
+        tmp, tmp);
     program_expect(r, 0);
     text_has(r->out, "/o/a-b/A Panda, _red_!-1_{000043}_32x00032_1_1_1_a-pa.gif");
     text_has(r->out, "/o/a-b/A Panda, _red_!-2_{000044}_32x00032_1_1_1_a-pa.gif");
     text_has(r->out, "/o/a-b/_hidden_.._x-2_{000006}_32x00032_1_1_4_hidd.gif");
-    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{index}.png'", tmp, tmp);
+    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{index}.png'", tmp,
+                    tmp);
     text_has(r->out, "/o/1.png\n");
-    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{slug:3}' --count 2", tmp, tmp);
+    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name '{slug:3}' --count 2",
+                    tmp, tmp);
     program_expect(r, 2);
     text_has(r->err, "a b.txt:1: writes a-p.png, as ");
     text_has(r->err, "4 outputs would replace another of the same batch");
     r = program_run("batch '%s/a b.txt' '%s/a b.txt' --out %s/o " TINY "--dry-run", tmp, tmp, tmp);
     program_expect(r, 2);
-    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name same/{index:99}", tmp, tmp);
+    r = program_run("batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name same/{index:99}", tmp,
+                    tmp);
     program_expect(r, 2);
     scratch_put("p.txt", "a --output x\nb --output x/y\n");
     r = program_run("batch %s/p.txt --out %s/o " TINY "--dry-run --format frames", tmp, tmp);
     program_expect(r, 2);
     text_has(r->err, "writes x/y, into what");
-    static const char *const bad[] = {"../x", "/etc/x", "a//b", "./x", "tessera-batch.png", "f-%04d.png"};
+    static const char *const bad[] = {"../x",      "/etc/x", "a//b", "./x", "tessera-batch.png",
+                                      "f-%04d.png"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char line[300];
         snprintf(line, sizeof line, "a --output %s\nb\n", bad[i]);
@@ -250,21 +307,29 @@ END_TEST
 START_TEST(standard_input_and_several_files)
 {
     scratch_put("a.csv", "prompt,steps\n\"a panda, red\",2\n");
-    const program_result *r = program_shell("printf '{\"prompt\": \"a fox\"}\\n' | $TESSERA batch %s/a.csv - --out %s/o " TINY "--dry-run --name '{file}-{index}'", tmp, tmp);
+    const program_result *r = program_shell(
+        "printf '{\"prompt\": \"a fox\"}\\n' | $TESSERA batch %s/a.csv - --out %s/o " TINY
+        "--dry-run --name '{file}-{index}'",
+        tmp, tmp);
     program_expect(r, 0);
     text_has(r->out, "/o/a-1.png");
     text_has(r->out, "/o/stdin-1.png");
-    r = program_shell("printf 'prompt;seed\\na fox;5\\n' | $TESSERA batch - --out %s/o " TINY "--dry-run", tmp);
+    r = program_shell(
+        "printf 'prompt;seed\\na fox;5\\n' | $TESSERA batch - --out %s/o " TINY "--dry-run", tmp);
     text_has(r->out, "/o/0001_a-fox_s5.png");
     scratch_clear();
 }
 END_TEST
 
-/* One row that is too large for the memory, one whose attention is unknown: the others are rendered, and the account says why. */
+/* One row that is too large for the memory, one whose attention is unknown: the others are
+ * rendered, and the account says why. */
 START_TEST(a_row_that_can_not_be_rendered_fails_alone)
 {
-    scratch_put("p.txt", "a panda --d 1\nhuge --w 4096 --h 4096 --f 33\nodd --attention nonsense\na fox --d 2\n");
-    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--memory 64M", tmp, tmp);
+    scratch_put(
+        "p.txt",
+        "a panda --d 1\nhuge --w 4096 --h 4096 --f 33\nodd --attention nonsense\na fox --d 2\n");
+    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--memory 64M", tmp,
+                                          tmp);
     program_expect(r, 1);
     text_has(r->err, "p.txt:2: ");
     text_has(r->err, "GB may be used");
@@ -284,7 +349,8 @@ static void poison(const char *word)
     const program_result *r = program_run("tokens '%s' --json", word);
     program_expect(r, 0);
     cJSON *j = cJSON_Parse(r->out);
-    long id = cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "tokens"), 0), "id")->valueint;
+    long id = cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "tokens"), 0), "id")
+                  ->valueint;
     cJSON_Delete(j);
     program_expect(program_shell("cp -r weights/default %s/model", tmp), 0);
     char path[4300];
@@ -298,7 +364,8 @@ static void poison(const char *word)
     cJSON *t = cJSON_GetObjectItem(j, "shared.weight");
     if (!t) t = cJSON_GetObjectItem(j, "encoder.embed_tokens.weight");
     ck_assert_ptr_nonnull(t);
-    long width = cJSON_GetArrayItem(cJSON_GetObjectItem(t, "shape"), 1)->valueint, begin = (long)cJSON_GetArrayItem(cJSON_GetObjectItem(t, "data_offsets"), 0)->valuedouble;
+    long width = cJSON_GetArrayItem(cJSON_GetObjectItem(t, "shape"), 1)->valueint,
+         begin = (long)cJSON_GetArrayItem(cJSON_GetObjectItem(t, "data_offsets"), 0)->valuedouble;
     ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(t, "dtype")), "BF16");
     uint16_t nan = 0x7FC0;
     ck_assert(pwrite(fd, &nan, 2, (off_t)(8 + (long)header + begin + id * width * 2)) == 2);
@@ -311,11 +378,13 @@ START_TEST(nan_in_one_row_fails_that_row_only)
 {
     poison("panda");
     scratch_put("p.txt", "a fox --d 1\na panda\na cat --d 2\n");
-    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model", tmp, tmp, tmp);
+    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model", tmp,
+                                          tmp, tmp);
     program_expect(r, 1);
     text_has(r->err, "p.txt:2: ");
     text_has(r->err, "NaN");
-    ck_assert(scratch_has("o/0001_a-fox_s1.png") && scratch_has("o/0003_a-cat_s2.png") && !scratch_has("o/0002_a-panda_s44.png"));
+    ck_assert(scratch_has("o/0001_a-fox_s1.png") && scratch_has("o/0003_a-cat_s2.png") &&
+              !scratch_has("o/0002_a-panda_s44.png"));
     r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model", tmp, tmp, tmp);
     program_expect(r, 1);
     text_has(r->err, "2 of 3 rows skipped: their outputs are there");
@@ -324,7 +393,8 @@ START_TEST(nan_in_one_row_fails_that_row_only)
     r = program_run("batch %s/p.txt --out %s/o " TINY "--model %s/model --retry", tmp, tmp, tmp);
     program_expect(r, 1);
     text_has(r->err, "row 1/1: 0002_a-panda_s44.png, failed");
-    r = program_run("batch %s/p.txt --out %s/o2 " TINY "--model %s/model --fail-fast", tmp, tmp, tmp);
+    r = program_run("batch %s/p.txt --out %s/o2 " TINY "--model %s/model --fail-fast", tmp, tmp,
+                    tmp);
     program_expect(r, 1);
     ck_assert(scratch_has("o2/0001_a-fox_s1.png") && !scratch_has("o2/0003_a-cat_s2.png"));
     r = program_run("batch --status %s/o", tmp);
@@ -338,7 +408,9 @@ END_TEST
 START_TEST(report_is_one_page)
 {
     scratch_put("p.txt", "a <b>panda</b> & \"fox\" --f 5\na fox\nbad --s 0\n");
-    const program_result *r = program_run("batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp, tmp, tmp);
+    const program_result *r = program_run(
+        "batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp,
+        tmp, tmp);
     program_expect(r, 1);
     char path[4200];
     snprintf(path, sizeof path, "%s/page.html", tmp);
@@ -350,12 +422,18 @@ START_TEST(report_is_one_page)
     text_has(page, "steps: got &quot;0&quot;, expected a whole number");
     text_lacks(page, "http");
     free(page);
-    r = program_run("batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp, tmp, tmp);
+    r = program_run(
+        "batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp,
+        tmp, tmp);
     page = program_slurp(path, NULL);
     ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 2); /* of the earlier run */
     free(page);
     scratch_put("p.txt", "a panda\na fox\na cat\n"); /* the last share's page has the rows of all */
-    for (int i = 1; i <= 2; i++) program_expect(program_run("batch %s/p.txt --out %s/s --size 32x32 --frames 1 --steps 1 --report %s/page.html --shard %d/2", tmp, tmp, tmp, i), 0);
+    for (int i = 1; i <= 2; i++)
+        program_expect(program_run("batch %s/p.txt --out %s/s --size 32x32 --frames 1 --steps 1 "
+                                   "--report %s/page.html --shard %d/2",
+                                   tmp, tmp, tmp, i),
+                       0);
     page = program_slurp(path, NULL);
     ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 3);
     text_has(page, "1 done, 2 done before, 0 failed, 0 to do");

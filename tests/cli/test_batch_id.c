@@ -1,21 +1,38 @@
-/* The hash by which a row is known again: each flag of the table is a setting that makes another row, or named here as one that does not. */
+/* The hash by which a row is known again: each flag of the table is a setting that makes another
+ * row, or named here as one that does not. */
 #include "cli/flags.c"
 
 #include "tests/cli/program.h"
 #include "tests/cli/scratch.h"
 
-static const struct { ts_flag_id id; const char *value; } settings[] = {
-    {TS_F_SCALE, "3"}, {TS_F_CRF, "30"}, {TS_F_NO_METADATA, ""}, {TS_F_MODEL, "weights/default"}, {TS_F_SIZE, "48x32"}, {TS_F_FRAMES, "9"}, {TS_F_FPS, "7.5"}, {TS_F_STEPS, "3"}, {TS_F_GUIDANCE, "2"},
-    {TS_F_GUIDANCE_2, "2"}, {TS_F_NEGATIVE, "blurry"}, {TS_F_SEED, "7"}, {TS_F_SAMPLER, "euler"}, {TS_F_SHIFT, "3"}, {TS_F_ATTENTION, "window"}, {TS_F_VAE_TILE, "32x32"}, {TS_F_NO_BINS, ""},
-    {TS_F_PRECISION, "f32"}};
-static const ts_flag_id others[] = { /* the name, which rows, how fast, what is said */
-    TS_F_OUTPUT, TS_F_OUT, TS_F_NAME, TS_F_FORMAT, TS_F_COPIES, TS_F_OVERWRITE, TS_F_KEEP_GOING, TS_F_FAIL_FAST, TS_F_RETRY, TS_F_RESUME_STEPS, TS_F_SHARD, TS_F_QUEUE, TS_F_CLAIM_TIMEOUT, TS_F_CACHE,
-    TS_F_REPORT, TS_F_STATUS, TS_F_THREADS, TS_F_CPU, TS_F_MEMORY, TS_F_PROGRESS, TS_F_QUIET, TS_F_DRY_RUN, TS_F_HELP};
+static const struct {
+    ts_flag_id id;
+    const char *value;
+} settings[] = {{TS_F_SCALE, "3"},          {TS_F_CRF, "30"},
+                {TS_F_NO_METADATA, ""},     {TS_F_MODEL, "weights/default"},
+                {TS_F_SIZE, "48x32"},       {TS_F_FRAMES, "9"},
+                {TS_F_FPS, "7.5"},          {TS_F_STEPS, "3"},
+                {TS_F_GUIDANCE, "2"},       {TS_F_GUIDANCE_2, "2"},
+                {TS_F_NEGATIVE, "blurry"},  {TS_F_SEED, "7"},
+                {TS_F_SAMPLER, "euler"},    {TS_F_SHIFT, "3"},
+                {TS_F_ATTENTION, "window"}, {TS_F_VAE_TILE, "32x32"},
+                {TS_F_NO_BINS, ""},         {TS_F_PRECISION, "f32"}};
+static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
+                                    TS_F_OUTPUT,        TS_F_OUT,       TS_F_NAME,
+                                    TS_F_FORMAT,        TS_F_COPIES,    TS_F_OVERWRITE,
+                                    TS_F_KEEP_GOING,    TS_F_FAIL_FAST, TS_F_RETRY,
+                                    TS_F_RESUME_STEPS,  TS_F_SHARD,     TS_F_QUEUE,
+                                    TS_F_CLAIM_TIMEOUT, TS_F_CACHE,     TS_F_REPORT,
+                                    TS_F_STATUS,        TS_F_THREADS,   TS_F_CPU,
+                                    TS_F_MEMORY,        TS_F_PROGRESS,  TS_F_QUIET,
+                                    TS_F_DRY_RUN,       TS_F_HELP};
 
 /* The plan of p.txt, in which hashes are names: two rows of the same hash would be refused. */
 static const char *plan(const char *flags)
 {
-    const program_result *r = program_run("batch %s --out %s --dry-run --name '{hash}' --format mp4 --size 32x32 --frames 5 --steps 2 %s", scratch_path("p.txt"), scratch_path("o"), flags);
+    const program_result *r = program_run("batch %s --out %s --dry-run --name '{hash}' --format "
+                                          "mp4 --size 32x32 --frames 5 --steps 2 %s",
+                                          scratch_path("p.txt"), scratch_path("o"), flags);
     program_expect(r, 0);
     return r->out;
 }
@@ -36,7 +53,10 @@ START_TEST(every_setting_makes_another_row)
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         const ts_flag *flag = table;
         while (flag->id != settings[i].id) flag++;
-        if (flag->commands & ROW) fprintf(f, "a panda %s --%s %s\n", flag->id == TS_F_SEED ? "" : "--seed 1", flag->name, settings[i].value), rows++;
+        if (flag->commands & ROW)
+            fprintf(f, "a panda %s --%s %s\n", flag->id == TS_F_SEED ? "" : "--seed 1", flag->name,
+                    settings[i].value),
+                rows++;
     }
     fclose(f);
     const char *all = plan("");
@@ -52,9 +72,14 @@ START_TEST(every_setting_makes_another_row)
         first_id(plan(flags), other);
         ck_assert_msg(strcmp(base, other) != 0, "%s makes no other row", flags);
     }
-    scratch_put("p.jsonl", "{\"prompt\": \"x\\ny\", \"negative\": \"z\", \"seed\": 1}\n{\"prompt\": \"x\", \"negative\": \"y\\nz\", \"seed\": 1}\n" /* where a text ends */
-                         "{\"prompt\": \"xy\", \"negative\": \"z\", \"seed\": 1}\n{\"prompt\": \"x\", \"negative\": \"yz\", \"seed\": 1}\n");
-    program_expect(program_run("batch %s --out %s --dry-run --name '{hash}'", scratch_path("p.jsonl"), scratch_path("o")), 0);
+    /* where a text ends */
+    scratch_put("p.jsonl", "{\"prompt\": \"x\\ny\", \"negative\": \"z\", \"seed\": "
+                           "1}\n{\"prompt\": \"x\", \"negative\": \"y\\nz\", \"seed\": 1}\n"
+                           "{\"prompt\": \"xy\", \"negative\": \"z\", \"seed\": 1}\n{\"prompt\": "
+                           "\"x\", \"negative\": \"yz\", \"seed\": 1}\n");
+    program_expect(program_run("batch %s --out %s --dry-run --name '{hash}'",
+                               scratch_path("p.jsonl"), scratch_path("o")),
+                   0);
 }
 END_TEST
 
@@ -62,9 +87,14 @@ START_TEST(no_flag_is_forgotten)
 {
     for (int i = 0; i < ROWS; i++) {
         bool known = !(table[i].commands & (TS_CMD_BATCH | TS_ROW));
-        for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) known = known || settings[k].id == table[i].id;
-        for (size_t k = 0; k < sizeof others / sizeof *others; k++) known = known || others[k] == table[i].id;
-        ck_assert_msg(known, "--%s: does another value make another output? Then set_id (cli/batch_name.c) hashes it", table[i].name);
+        for (size_t k = 0; k < sizeof settings / sizeof *settings; k++)
+            known = known || settings[k].id == table[i].id;
+        for (size_t k = 0; k < sizeof others / sizeof *others; k++)
+            known = known || others[k] == table[i].id;
+        ck_assert_msg(known,
+                      "--%s: does another value make another output? Then set_id "
+                      "(cli/batch_name.c) hashes it",
+                      table[i].name);
     }
 }
 END_TEST

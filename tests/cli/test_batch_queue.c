@@ -1,4 +1,5 @@
-/* Workers that share rows through a real Redis server on the loopback: each row is rendered once, whoever dies or sleeps in between. */
+/* Workers that share rows through a real Redis server on the loopback: each row is rendered once,
+ * whoever dies or sleeps in between. */
 #include "tests/cli/program.h"
 #include "tests/cli/scratch.h"
 
@@ -19,21 +20,25 @@
 #define TINY "--size 32x32 --frames 1 --steps 2 --scale 1 --threads 1 "
 static const char *tmp;
 static int port;
-static const char *program = "redis-server"; /* Debian's redis-tools have the same binary under another name, and install no daemon */
+/* Debian's redis-tools have the same binary under another name, and install no daemon */
+static const char *program = "redis-server";
 
 static int free_port(void)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof a;
     int s = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(s, (struct sockaddr *)&a, sizeof a) || getsockname(s, (struct sockaddr *)&a, &n)) return 0;
+    if (bind(s, (struct sockaddr *)&a, sizeof a) || getsockname(s, (struct sockaddr *)&a, &n))
+        return 0;
     close(s);
     return ntohs(a.sin_port);
 }
 
 static bool answers(void)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                            .sin_port = htons((uint16_t)port)};
     int s = socket(AF_INET, SOCK_STREAM, 0);
     bool good = connect(s, (struct sockaddr *)&a, sizeof a) == 0;
     close(s);
@@ -48,10 +53,12 @@ static pid_t serve(const char *more)
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (!freopen("/dev/null", "w", stdout)) _exit(99);
-        execlp(program, "redis-server", "--port", at, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", more ? "--requirepass" : (char *)NULL, more, (char *)NULL);
+        execlp(program, "redis-server", "--port", at, "--bind", "127.0.0.1", "--save", "",
+               "--appendonly", "no", more ? "--requirepass" : (char *)NULL, more, (char *)NULL);
         _exit(99);
     }
-    for (int i = 0; i < 1200 && !answers(); i++) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    for (int i = 0; i < 1200 && !answers(); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     ck_assert_msg(answers(), "redis-server does not answer");
     return pid;
 }
@@ -65,25 +72,36 @@ static void end(pid_t server)
 
 static pid_t worker(const char *err, const char *more)
 {
-    return program_start(scratch_path(err), "batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q %s", scratch_path("p.txt"), scratch_path("o"), port, more); /* 900 s until a claim is void */
+    /* 900 s until a claim is void */
+    return program_start(scratch_path(err),
+                         "batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q %s",
+                         scratch_path("p.txt"), scratch_path("o"), port, more);
 }
 
-/* What a script says of the claims `p` ([id, consumer, idle ms, times delivered] each); a whole number. */
+/* What a script says of the claims `p` ([id, consumer, idle ms, times delivered] each); a whole
+ * number. */
 static long claims(const char *then)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                            .sin_port = htons((uint16_t)port)};
     char line[512] = "";
     size_t n = 0;
     int s = socket(AF_INET, SOCK_STREAM, 0);
     ck_assert(connect(s, (struct sockaddr *)&a, sizeof a) == 0);
-    dprintf(s, "EVAL \"local p = redis.call('XPENDING', KEYS[1], 'tessera', '-', '+', 100) %s\" 1 q\r\n", then);
+    dprintf(
+        s,
+        "EVAL \"local p = redis.call('XPENDING', KEYS[1], 'tessera', '-', '+', 100) %s\" 1 q\r\n",
+        then);
     while (n + 1 < sizeof line && !strchr(line, '\n') && read(s, line + n, 1) == 1) n++;
     close(s);
     ck_assert_msg(line[0] == ':', "%s", line);
     return strtol(line + 1, NULL, 10);
 }
 #define AGED "1000000" /* ms: as if their workers had not been heard of for so long */
-#define AGE "for i = 1, #p do redis.call('XCLAIM', KEYS[1], 'tessera', p[i][2], 0, p[i][1], 'IDLE', " AGED ", 'JUSTID') end return #p"
+#define AGE                                                                                        \
+    "for i = 1, #p do redis.call('XCLAIM', KEYS[1], 'tessera', p[i][2], 0, p[i][1], 'IDLE', " AGED \
+    ", 'JUSTID') end return #p"
 
 /* Lines of all accounts that hold both texts. */
 static int account(const char *a, const char *b, const char *without)
@@ -96,7 +114,8 @@ static int account(const char *a, const char *b, const char *without)
         if (strncmp(e->d_name, "tessera-batch", 13)) continue;
         snprintf(path, sizeof path, "%s/o/%s", tmp, e->d_name);
         FILE *f = fopen(path, "r");
-        while (fgets(line, sizeof line, f)) n += strstr(line, a) && strstr(line, b) && !(without && strstr(line, without));
+        while (fgets(line, sizeof line, f))
+            n += strstr(line, a) && strstr(line, b) && !(without && strstr(line, without));
         fclose(f);
     }
     if (d) closedir(d);
@@ -110,9 +129,11 @@ START_TEST(four_workers_one_killed_one_asleep)
     int held[2];
     char names[WORKERS][8];
     FILE *f = fopen(scratch_path("p.txt"), "w");
-    for (int i = 1; i <= ROWS; i++) fprintf(f, "a panda --s %d --f %d\n", i < 3 ? 100 : 10, i < 3 ? 5 : 1);
+    for (int i = 1; i <= ROWS; i++)
+        fprintf(f, "a panda --s %d --f %d\n", i < 3 ? 100 : 10, i < 3 ? 5 : 1);
     fclose(f);
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("whole")), 0);
+    program_expect(
+        program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("whole")), 0);
     for (int i = 0; i < WORKERS; i++) snprintf(names[i], sizeof names[i], "err%d", i);
     for (int i = 0; i < 2; i++) { /* each in one of the long rows, whose events are several pages */
         held[i] = program_pipe(scratch_path(names[i]));
@@ -126,21 +147,36 @@ START_TEST(four_workers_one_killed_one_asleep)
     for (int i = 2; i < WORKERS; i++) w[i] = worker(names[i], "");
     for (int i = 2; i < WORKERS; i++) {
         int code = program_wait(w[i]);
-        ck_assert_msg(code == 0, "exit code %d\n%s", code, program_slurp(scratch_path(names[i]), NULL));
+        ck_assert_msg(code == 0, "exit code %d\n%s", code,
+                      program_slurp(scratch_path(names[i]), NULL));
     }
-    const program_result *r = program_shell("diff -r --exclude='tessera-batch*.jsonl' --exclude=.tessera-batch %s %s", scratch_path("whole"), scratch_path("o"));
-    ck_assert_msg(r->code == 0, "%s%s", r->out, r->err); /* all of them, the two of the lost workers as well */
-    program_expect(program_shell("find %s -name '*.png' -printf '%%p %%i %%T@\n' -o -name '*.mp4' -printf '%%p %%i %%T@\n' | sort >%s", scratch_path("o"), scratch_path("before")), 0);
-    ck_assert_int_eq(program_drain(w[1], held[1]), 0); /* it wakes up in the middle of a row that is finished, and throws its own away */
-    program_expect(program_shell("find %s -name '*.png' -printf '%%p %%i %%T@\n' -o -name '*.mp4' -printf '%%p %%i %%T@\n' | sort | diff %s -", scratch_path("o"), scratch_path("before")), 0);
-    ck_assert_int_eq(account("\"started\"", "", NULL), ROWS + 2); /* nobody took a row whose worker was at work */
+    const program_result *r = program_shell(
+        "diff -r --exclude='tessera-batch*.jsonl' --exclude=.tessera-batch %s %s",
+        scratch_path("whole"), scratch_path("o"));
+    /* all of them, the two of the lost workers as well */
+    ck_assert_msg(r->code == 0, "%s%s", r->out, r->err);
+    program_expect(program_shell("find %s -name '*.png' -printf '%%p %%i %%T@\n' -o -name '*.mp4' "
+                                 "-printf '%%p %%i %%T@\n' | sort >%s",
+                                 scratch_path("o"), scratch_path("before")),
+                   0);
+    /* it wakes up in the middle of a row that is finished, and throws its own away */
+    ck_assert_int_eq(program_drain(w[1], held[1]), 0);
+    program_expect(program_shell("find %s -name '*.png' -printf '%%p %%i %%T@\n' -o -name '*.mp4' "
+                                 "-printf '%%p %%i %%T@\n' | sort | diff %s -",
+                                 scratch_path("o"), scratch_path("before")),
+                   0);
+    /* nobody took a row whose worker was at work */
+    ck_assert_int_eq(account("\"started\"", "", NULL), ROWS + 2);
     ck_assert_int_eq(account("\"done\"", "", "\"found\""), ROWS); /* published once each */
     for (int i = 1; i <= ROWS; i++) {
         char name[16];
         snprintf(name, sizeof name, "\"%04d_", i);
         ck_assert_msg(account("\"done\"", name, NULL) == 1, "row %d", i);
     }
-    program_expect(program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o"), port), 0); /* nothing is left, no waiting */
+    /* nothing is left, no waiting */
+    program_expect(program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q",
+                               scratch_path("p.txt"), scratch_path("o"), port),
+                   0);
     ck_assert_int_eq(account("\"done\"", "", "\"found\""), ROWS);
     ck_assert_msg(access(scratch_path("o/.tessera-batch"), F_OK) != 0, "unfinished work was left");
     end(server);
@@ -178,7 +214,9 @@ START_TEST(a_row_that_ends_its_workers_fails)
         ck_assert_int_eq(program_drain(w, held), 137);
         ck_assert_int_eq(claims(AGE), 1);
     }
-    const program_result *r = program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o"), port);
+    const program_result *r = program_run("batch %s --out %s " TINY
+                                          "--queue redis://127.0.0.1:%d/q",
+                                          scratch_path("p.txt"), scratch_path("o"), port);
     program_expect(r, 1);
     text_has(r->out, "3 workers began it and were not heard of again");
     ck_assert(!scratch_has("o/0001_a-panda_s43.png") && scratch_has("o/0002_a-fox_s44.png"));
@@ -197,8 +235,10 @@ START_TEST(a_stopped_worker_gives_its_row_back)
     ck_assert_int_eq(program_drain(w, held), 143);
     held = program_pipe(scratch_path("err"));
     w = worker("err", "--resume-steps --progress json");
-    char *said = program_reads(w, held, "\"phase\":\"denoise\",\"step\":"), *more = program_reads(w, held, "\"step\":");
-    ck_assert_msg(atoi(strstr(more, "\"step\":") + 7) > 5, "it began anew\n%s", more); /* the first one was there */
+    char *said = program_reads(w, held, "\"phase\":\"denoise\",\"step\":"),
+         *more = program_reads(w, held, "\"step\":");
+    /* the first one was there */
+    ck_assert_msg(atoi(strstr(more, "\"step\":") + 7) > 5, "it began anew\n%s", more);
     free(said);
     free(more);
     kill(w, SIGTERM);
@@ -211,32 +251,50 @@ START_TEST(failures_and_refusals)
 {
     pid_t server = serve("secret");
     scratch_put("p.txt", "a panda\nhuge --w 4096 --h 4096 --f 33\nbad --s 0\na fox\n");
-    const program_result *r = program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o"), port);
+    const program_result *r = program_run("batch %s --out %s " TINY
+                                          "--queue redis://127.0.0.1:%d/q",
+                                          scratch_path("p.txt"), scratch_path("o"), port);
     program_expect(r, 4);
     text_has(r->err, "NOAUTH");
-    r = program_run("batch %s --out %s " TINY "--queue redis://:wrong@127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o"), port);
+    r = program_run("batch %s --out %s " TINY "--queue redis://:wrong@127.0.0.1:%d/q",
+                    scratch_path("p.txt"), scratch_path("o"), port);
     program_expect(r, 4);
     ck_assert_msg(!strstr(r->err, "wrong@"), "the password is told: %s", r->err);
-    r = program_run("batch %s --out %s " TINY "--memory 64M --queue redis://:secret@127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o"), port);
+    r = program_run("batch %s --out %s " TINY "--memory 64M --queue redis://:secret@127.0.0.1:%d/q",
+                    scratch_path("p.txt"), scratch_path("o"), port);
     program_expect(r, 1);
     text_has(r->err, "2 of 4 rows: 1 can not be used, 1 failed");
-    r = program_shell("REDISCLI_AUTH=secret $TESSERA batch %s --out %s " TINY "--memory 64M --queue redis://127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o"), port);
+    r = program_shell("REDISCLI_AUTH=secret $TESSERA batch %s --out %s " TINY
+                      "--memory 64M --queue redis://127.0.0.1:%d/q",
+                      scratch_path("p.txt"), scratch_path("o"), port);
     program_expect(r, 1);
     text_has(r->err, "2 of 4 rows skipped");
     text_has(r->err, "1 failed before");
     scratch_put("p.txt", "another\n");
-    r = program_run("batch %s --out %s " TINY "--queue redis://:secret@127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o2"), port);
+    r = program_run("batch %s --out %s " TINY "--queue redis://:secret@127.0.0.1:%d/q",
+                    scratch_path("p.txt"), scratch_path("o2"), port);
     program_expect(r, 2);
     text_has(r->err, "q holds another batch (3 rows, from other files or other flags)");
-    static const char *const bad[] = {"http://x/y", "redis://127.0.0.1", "redis://127.0.0.1/", "redis://127.0.0.1:x/q", "redis://127.0.0.1:99999/q", "redis:///q", "redis://h/a/b", "rediss://h/q", "redis://x@h/q",
+    static const char *const bad[] = {"http://x/y",
+                                      "redis://127.0.0.1",
+                                      "redis://127.0.0.1/",
+                                      "redis://127.0.0.1:x/q",
+                                      "redis://127.0.0.1:99999/q",
+                                      "redis:///q",
+                                      "redis://h/a/b",
+                                      "rediss://h/q",
+                                      "redis://x@h/q",
                                       "redis://[::1/q"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        r = program_run("batch %s --out %s " TINY "--queue %s", scratch_path("p.txt"), scratch_path("o3"), bad[i]);
-        ck_assert_msg(r->code == 2 && strstr(r->err, "--queue: "), "%s: %d %s", bad[i], r->code, r->err);
+        r = program_run("batch %s --out %s " TINY "--queue %s", scratch_path("p.txt"),
+                        scratch_path("o3"), bad[i]);
+        ck_assert_msg(r->code == 2 && strstr(r->err, "--queue: "), "%s: %d %s", bad[i], r->code,
+                      r->err);
     }
     end(server);
     scratch_put("p.txt", "a panda\n");
-    r = program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q", scratch_path("p.txt"), scratch_path("o3"), port);
+    r = program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q",
+                    scratch_path("p.txt"), scratch_path("o3"), port);
     program_expect(r, 4);
     text_has(r->err, "Connection refused");
     ck_assert_msg(access(scratch_path("o3"), F_OK) != 0, "a folder was made for nothing");
@@ -250,9 +308,12 @@ int main(void)
     TCase *t = tcase_create("batch_queue");
     tcase_set_timeout(t, 0);
     if (system("command -v redis-server >/dev/null")) program = "redis-check-rdb";
-    if (system("command -v redis-server >/dev/null || (command -v redis-check-rdb >/dev/null && test -f /etc/debian_version)")) { /* no test runs yet: program_run has none to fail */
+    /* no test runs yet: program_run has none to fail */
+    if (system("command -v redis-server >/dev/null || (command -v redis-check-rdb >/dev/null && "
+               "test -f /etc/debian_version)")) {
         printf("skip: no redis-server\n");
-    } else if (system("echo x | ${TESSERA:-./tessera} batch - --out /dev/null --queue redis://localhost/q 2>&1 | grep -q 'no Redis client'") == 0) {
+    } else if (system("echo x | ${TESSERA:-./tessera} batch - --out /dev/null --queue "
+                      "redis://localhost/q 2>&1 | grep -q 'no Redis client'") == 0) {
         printf("skip: built without hiredis\n");
     } else {
         port = free_port();

@@ -1,4 +1,5 @@
-/* Batches that are stopped, killed, shared out and begun again: at the end the folder holds what one undisturbed run makes. */
+/* Batches that are stopped, killed, shared out and begun again: at the end the folder holds what
+ * one undisturbed run makes. */
 #include "tests/cli/program.h"
 #include "tests/cli/scratch.h"
 
@@ -14,25 +15,33 @@ static const char *tmp;
 /* The same names and bytes in both folders, accounts aside. */
 static void same_folders(const char *a, const char *b)
 {
-    const program_result *r = program_shell("diff -r --exclude='tessera-batch*.jsonl' %s %s", scratch_path(a), scratch_path(b));
+    const program_result *r = program_shell("diff -r --exclude='tessera-batch*.jsonl' %s %s",
+                                            scratch_path(a), scratch_path(b));
     ck_assert_msg(r->code == 0, "%s%s", r->out, r->err);
 }
 
-#define TWELVE "a panda\na fox --f 5\na cat --f 5 --format frames\na bear --d 1,2\na dog --output sub/dog --f 5 --format gif\na horse --s 20\na bird\na fish --f 5\na cake --s 30\na tree\na car\n"
+#define TWELVE                                                                                   \
+    "a panda\na fox --f 5\na cat --f 5 --format frames\na bear --d 1,2\na dog --output sub/dog " \
+    "--f 5 --format gif\na horse --s 20\na bird\na fish --f 5\na cake --s 30\na tree\na car\n"
 
-/* Moments by how much the program has said of what it says undisturbed, up to a fifth of it; a page more may be on its way. So there are three kills before the end on any machine. */
+/* Moments by how much the program has said of what it says undisturbed, up to a fifth of it; a page
+ * more may be on its way. So there are three kills before the end on any machine. */
 START_TEST(killed_at_random_moments)
 {
     enum { MOST = 60 };
     scratch_put("p.txt", TWELVE);
-    program_expect(program_shell("$TESSERA batch %s --out %s " TINY "--progress json 2>%s", scratch_path("p.txt"), scratch_path("whole"), scratch_path("err")), 0);
+    program_expect(program_shell("$TESSERA batch %s --out %s " TINY "--progress json 2>%s",
+                                 scratch_path("p.txt"), scratch_path("whole"), scratch_path("err")),
+                   0);
     size_t all;
     free(program_slurp(scratch_path("err"), &all));
     unsigned seed = 20261124;
     int kills = 0, code = -1;
     for (int i = 0; i < MOST && code != 0; i++) {
         int held = program_pipe(scratch_path("err"));
-        pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--progress json %s", scratch_path("p.txt"), scratch_path("o"), i % 2 ? "--resume-steps" : "");
+        pid_t pid = program_start(
+            scratch_path("err"), "batch %s --out %s " TINY "--progress json %s",
+            scratch_path("p.txt"), scratch_path("o"), i % 2 ? "--resume-steps" : "");
         seed = seed * 1103515245u + 12345u;
         program_reads_bytes(pid, held, (long)all * ((seed >> 16) % 200) / 1000);
         kill(pid, SIGKILL);
@@ -40,11 +49,13 @@ START_TEST(killed_at_random_moments)
         ck_assert_msg(code == 0 || code == 137, "exit code %d", code);
         kills += code == 137;
     }
-    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
+    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"),
+                                          scratch_path("o"));
     program_expect(r, 0);
     ck_assert_int_ge(kills, 3);
     same_folders("whole", "o");
-    ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "\"status\":\"done\""), 12); /* none was rendered, or written down, twice */
+    /* none was rendered, or written down, twice */
+    ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "\"status\":\"done\""), 12);
     r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
     text_has(r->err, "12 of 12 rows skipped: their outputs are there");
     ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "\"status\":\"done\""), 12);
@@ -56,11 +67,14 @@ END_TEST
 START_TEST(every_moment)
 {
     scratch_put("p.txt", "a panda\na fox\n");
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o")), 0);
+    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o")),
+                   0);
     program_expect(program_shell("cp -r %s %s", scratch_path("o"), scratch_path("whole")), 0);
     /* renamed, and not written down */
-    program_expect(program_shell("sed -i '/0002.*done/d' %s", scratch_path("o/tessera-batch.jsonl")), 0);
-    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
+    program_expect(
+        program_shell("sed -i '/0002.*done/d' %s", scratch_path("o/tessera-batch.jsonl")), 0);
+    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"),
+                                          scratch_path("o"));
     program_expect(r, 0);
     text_has(r->err, "2 of 2 rows skipped");
     ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "\"found\":true"), 1);
@@ -71,15 +85,21 @@ START_TEST(every_moment)
     text_has(r->err, "1 of 2 rows skipped");
     same_folders("whole", "o");
     /* half a line at the end of the account */
-    program_expect(program_shell("printf '{\"hash\":\"12' >>%s", scratch_path("o/tessera-batch.jsonl")), 0);
+    program_expect(
+        program_shell("printf '{\"hash\":\"12' >>%s", scratch_path("o/tessera-batch.jsonl")), 0);
     unlink(scratch_path("o/0001_a-panda_s43.png"));
     r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 0);
     r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
     text_has(r->err, "2 of 2 rows skipped");
     /* unfinished files of a killed process */
-    program_expect(program_shell("mkdir -p %s/.tessera-batch/all/x && touch %s/.tessera-batch/all/.0.tmp-1.png", scratch_path("o"), scratch_path("o")), 0);
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o")), 0);
+    program_expect(
+        program_shell(
+            "mkdir -p %s/.tessera-batch/all/x && touch %s/.tessera-batch/all/.0.tmp-1.png",
+            scratch_path("o"), scratch_path("o")),
+        0);
+    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o")),
+                   0);
     same_folders("whole", "o");
     scratch_clear();
 }
@@ -88,28 +108,42 @@ END_TEST
 START_TEST(outputs_in_the_way)
 {
     scratch_put("p.txt", "a panda\na fox\n");
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o")), 0);
-    const program_result *r = program_run("batch %s --out %s " TINY "--steps 3", scratch_path("p.txt"), scratch_path("o")); /* other rows of the same names */
+    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o")),
+                   0);
+    /* other rows of the same names */
+    const program_result *r = program_run("batch %s --out %s " TINY "--steps 3",
+                                          scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 2);
     text_has(r->err, "p.txt:1: ");
     text_has(r->err, "0001_a-panda_s43.png exists, and is not this row's");
     text_has(r->err, "2 outputs would replace a file: --overwrite allows it");
     int held = program_pipe(scratch_path("err"));
-    pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--steps 1000 --overwrite --progress json", scratch_path("p.txt"), scratch_path("o"));
+    pid_t pid = program_start(scratch_path("err"),
+                              "batch %s --out %s " TINY "--steps 1000 --overwrite --progress json",
+                              scratch_path("p.txt"), scratch_path("o"));
     free(program_reads(pid, held, "\"phase\":\"denoise\""));
     ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "\"replaces\":true"), 1);
-    kill(pid, SIGKILL); /* begun, and the other file is still there: that does not make it this row's */
+    /* begun, and the other file is still there: that does not make it this row's */
+    kill(pid, SIGKILL);
     ck_assert_int_eq(program_drain(pid, held), 137);
-    r = program_run("batch %s --out %s " TINY "--steps 1000 --overwrite --dry-run", scratch_path("p.txt"), scratch_path("o"));
+    r = program_run("batch %s --out %s " TINY "--steps 1000 --overwrite --dry-run",
+                    scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 0);
     text_has(r->out, "2 rows to render");
-    program_expect(program_run("batch %s --out %s " TINY "--steps 3 --overwrite", scratch_path("p.txt"), scratch_path("o")), 0);
+    program_expect(program_run("batch %s --out %s " TINY "--steps 3 --overwrite",
+                               scratch_path("p.txt"), scratch_path("o")),
+                   0);
     r = program_run("info %s", scratch_path("o/0001_a-panda_s43.png"));
     text_has(r->out, "steps        3\n");
     scratch_put("q.txt", "a cat --output c --f 5 --format frames\n");
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("o")), 0);
-    program_expect(program_run("batch %s --out %s " TINY "--steps 3", scratch_path("q.txt"), scratch_path("o")), 2);
-    program_expect(program_run("batch %s --out %s " TINY "--steps 3 --overwrite", scratch_path("q.txt"), scratch_path("o")), 0);
+    program_expect(program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("o")),
+                   0);
+    program_expect(program_run("batch %s --out %s " TINY "--steps 3", scratch_path("q.txt"),
+                               scratch_path("o")),
+                   2);
+    program_expect(program_run("batch %s --out %s " TINY "--steps 3 --overwrite",
+                               scratch_path("q.txt"), scratch_path("o")),
+                   0);
     ck_assert_int_eq(program_files(scratch_path("o/c")), 5);
     ck_assert(!scratch_has("o/.tessera-batch"));
     scratch_clear();
@@ -121,12 +155,15 @@ START_TEST(an_output_that_appears_meanwhile_stays)
 {
     scratch_put("p.txt", "a panda --s 100\n");
     int held = program_pipe(scratch_path("err"));
-    pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--progress json", scratch_path("p.txt"), scratch_path("o"));
+    pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--progress json",
+                              scratch_path("p.txt"), scratch_path("o"));
     free(program_reads(pid, held, "\"phase\":\"denoise\""));
     scratch_put("o/0001_a-panda_s43.png", "somebody's");
     ck_assert_int_eq(program_drain(pid, held), 1);
     ck_assert_int_eq(scratch_count("o/0001_a-panda_s43.png", "somebody's"), 1);
-    ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "exists: somebody else wrote it in the meantime"), 1);
+    ck_assert_int_eq(
+        scratch_count("o/tessera-batch.jsonl", "exists: somebody else wrote it in the meantime"),
+        1);
     scratch_clear();
 }
 END_TEST
@@ -137,13 +174,16 @@ START_TEST(one_process_a_folder)
     scratch_put("p.txt", "a panda --s 1000\n");
     scratch_put("q.txt", "a fox\n");
     int held = program_pipe(scratch_path("err"));
-    pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--progress json", scratch_path("p.txt"), scratch_path("o"));
+    pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--progress json",
+                              scratch_path("p.txt"), scratch_path("o"));
     free(program_reads(pid, held, "\"phase\":\"denoise\""));
     snprintf(who, sizeof who, "is in use by process %ld on ", (long)pid);
-    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("o"));
+    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("q.txt"),
+                                          scratch_path("o"));
     program_expect(r, 2);
     text_has(r->err, who);
-    r = program_run("batch %s --out %s " TINY "--shard 1/2", scratch_path("q.txt"), scratch_path("o"));
+    r = program_run("batch %s --out %s " TINY "--shard 1/2", scratch_path("q.txt"),
+                    scratch_path("o"));
     program_expect(r, 2);
     text_has(r->err, who);
     r = program_run("batch --status %s", scratch_path("o"));
@@ -154,13 +194,23 @@ START_TEST(one_process_a_folder)
     r = program_run("batch --status --out %s", scratch_path("o"));
     text_has(r->out, "ended");
     ck_assert(!scratch_has("o/.tessera-batch"));
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("o")), 0); /* the lock went with the process */
+    /* the lock went with the process */
+    program_expect(program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("o")),
+                   0);
     held = program_pipe(scratch_path("err"));
-    pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--progress json --shard 1/2", scratch_path("p.txt"), scratch_path("s"));
+    pid = program_start(scratch_path("err"),
+                        "batch %s --out %s " TINY "--progress json --shard 1/2",
+                        scratch_path("p.txt"), scratch_path("s"));
     free(program_reads(pid, held, "\"phase\":\"denoise\""));
-    program_expect(program_run("batch %s --out %s " TINY "--shard 2/3", scratch_path("q.txt"), scratch_path("s")), 2); /* shares of another division overlap */
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("s")), 2);
-    program_expect(program_run("batch %s --out %s " TINY "--shard 2/2", scratch_path("q.txt"), scratch_path("s")), 0);
+    /* shares of another division overlap */
+    program_expect(program_run("batch %s --out %s " TINY "--shard 2/3", scratch_path("q.txt"),
+                               scratch_path("s")),
+                   2);
+    program_expect(program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("s")),
+                   2);
+    program_expect(program_run("batch %s --out %s " TINY "--shard 2/2", scratch_path("q.txt"),
+                               scratch_path("s")),
+                   0);
     kill(pid, SIGTERM);
     ck_assert_int_eq(program_drain(pid, held), 143);
     scratch_clear();
@@ -170,16 +220,22 @@ END_TEST
 START_TEST(a_row_goes_on_at_its_step)
 {
     scratch_put("p.txt", "a panda --s 120 --f 5\n");
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("whole")), 0);
+    program_expect(
+        program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("whole")), 0);
     int held = program_pipe(scratch_path("err"));
-    pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--resume-steps --progress json", scratch_path("p.txt"), scratch_path("o"));
+    pid_t pid = program_start(scratch_path("err"),
+                              "batch %s --out %s " TINY "--resume-steps --progress json",
+                              scratch_path("p.txt"), scratch_path("o"));
     free(program_reads(pid, held, "\"step\":20,"));
     kill(pid, SIGKILL);
     ck_assert_int_eq(program_drain(pid, held), 137);
-    const program_result *r = program_run("batch %s --out %s " TINY "--resume-steps --progress json", scratch_path("p.txt"), scratch_path("o"));
+    const program_result *r = program_run("batch %s --out %s " TINY
+                                          "--resume-steps --progress json",
+                                          scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 0);
     ck_assert_int_eq(text_count(r->err, "\"phase\":\"denoise\",\"step\":10,"), 0);
-    ck_assert_int_eq(text_count(r->err, "\"phase\":\"denoise\",\"step\":120,\"steps\":120,\"layer\":0"), 1);
+    ck_assert_int_eq(
+        text_count(r->err, "\"phase\":\"denoise\",\"step\":120,\"steps\":120,\"layer\":0"), 1);
     same_folders("whole", "o");
     ck_assert(!scratch_has("o/.tessera-batch"));
     scratch_clear();
@@ -190,14 +246,19 @@ END_TEST
 START_TEST(a_full_disk_ends_the_batch)
 {
     scratch_put("p.txt", "a panda\na fox --scale 16\na cat\n");
-    const program_result *r = program_shell("trap '' XFSZ; ulimit -f 8; exec $TESSERA batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o")); /* of 512 or 1024 bytes */
+    /* of 512 or 1024 bytes */
+    const program_result *r = program_shell(
+        "trap '' XFSZ; ulimit -f 8; exec $TESSERA batch %s --out %s " TINY, scratch_path("p.txt"),
+        scratch_path("o"));
     program_expect(r, 4);
     text_has(r->err, "can not be written");
-    ck_assert(scratch_has("o/0001_a-panda_s43.png") && !scratch_has("o/0002_a-fox_s44.png") && !scratch_has("o/0003_a-cat_s45.png"));
+    ck_assert(scratch_has("o/0001_a-panda_s43.png") && !scratch_has("o/0002_a-fox_s44.png") &&
+              !scratch_has("o/0003_a-cat_s45.png"));
     r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 0);
     text_has(r->err, "1 of 3 rows skipped");
-    ck_assert(scratch_has("o/0002_a-fox_s44.png") && scratch_has("o/0003_a-cat_s45.png") && !scratch_has("o/.tessera-batch"));
+    ck_assert(scratch_has("o/0002_a-fox_s44.png") && scratch_has("o/0003_a-cat_s45.png") &&
+              !scratch_has("o/.tessera-batch"));
     scratch_clear();
 }
 END_TEST
@@ -205,17 +266,25 @@ END_TEST
 START_TEST(shares_make_the_whole)
 {
     scratch_put("p.txt", TWELVE "bad --s 0\n");
-    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("whole")), 1);
+    program_expect(
+        program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("whole")), 1);
     int codes = 0;
-    for (int i = 1; i <= 4; i++) codes += program_run("batch %s --out %s " TINY "--shard %d/4", scratch_path("p.txt"), scratch_path("o"), i)->code;
+    for (int i = 1; i <= 4; i++)
+        codes += program_run("batch %s --out %s " TINY "--shard %d/4", scratch_path("p.txt"),
+                             scratch_path("o"), i)
+                     ->code;
     ck_assert_int_eq(codes, 1); /* the faulty row is one share's */
     same_folders("whole", "o");
     const program_result *r = program_run("batch --status %s", scratch_path("o"));
     text_has(r->out, "12 of 12 rows done, 0 failed, 0 left");
     text_has(r->out, "4-of-4");
-    r = program_run("batch %s --out %s " TINY "--shard 2/3", scratch_path("p.txt"), scratch_path("o")); /* shared out anew: all accounts are read */
+    /* shared out anew: all accounts are read */
+    r = program_run("batch %s --out %s " TINY "--shard 2/3", scratch_path("p.txt"),
+                    scratch_path("o"));
     text_has(r->err, "4 of 4 rows skipped");
-    r = program_shell("JOB_COMPLETION_INDEX=1 $TESSERA batch %s --out %s " TINY "--shard auto/4 --dry-run", scratch_path("p.txt"), scratch_path("o2"));
+    r = program_shell("JOB_COMPLETION_INDEX=1 $TESSERA batch %s --out %s " TINY
+                      "--shard auto/4 --dry-run",
+                      scratch_path("p.txt"), scratch_path("o2"));
     program_expect(r, 0);
     text_has(r->out, "3 rows to render");
     text_has(r->out, "0002_a-fox_s44.mp4");
@@ -233,15 +302,27 @@ static bool have(const char *program)
 START_TEST(shares_of_gnu_parallel_and_mpirun)
 {
     scratch_put("p.txt", "a panda\na fox\na cat\na bear\na dog\n");
-    program_expect(program_run("batch %s --out %s " TINY "--threads 1", scratch_path("p.txt"), scratch_path("whole")), 0);
+    program_expect(program_run("batch %s --out %s " TINY "--threads 1", scratch_path("p.txt"),
+                               scratch_path("whole")),
+                   0);
     if (have("parallel")) {
-        program_expect(program_shell("HOME=%s parallel --will-cite -j2 $TESSERA batch %s --out %s " TINY "--threads 1 --shard auto/3 '#' {} ::: 1 2 3 </dev/null", tmp, scratch_path("p.txt"), scratch_path("o")), 0);
+        program_expect(
+            program_shell("HOME=%s parallel --will-cite -j2 $TESSERA batch %s --out %s " TINY
+                          "--threads 1 --shard auto/3 '#' {} ::: 1 2 3 </dev/null",
+                          tmp, scratch_path("p.txt"), scratch_path("o")),
+            0);
         same_folders("whole", "o");
         ck_assert(scratch_has("o/tessera-batch.3-of-3.jsonl"));
     }
     if (have("mpirun")) {
-        program_expect(program_shell("mpirun --allow-run-as-root --oversubscribe -n 2 $TESSERA batch %s --out %s " TINY "--threads 1 --shard auto </dev/null", scratch_path("p.txt"), scratch_path("m")), 0);
-        ck_assert(scratch_has("m/tessera-batch.1-of-2.jsonl") && scratch_has("m/tessera-batch.2-of-2.jsonl"));
+        program_expect(
+            program_shell(
+                "mpirun --allow-run-as-root --oversubscribe -n 2 $TESSERA batch %s --out %s " TINY
+                "--threads 1 --shard auto </dev/null",
+                scratch_path("p.txt"), scratch_path("m")),
+            0);
+        ck_assert(scratch_has("m/tessera-batch.1-of-2.jsonl") &&
+                  scratch_has("m/tessera-batch.2-of-2.jsonl"));
         same_folders("whole", "m");
     }
     scratch_clear();

@@ -1,4 +1,5 @@
-/* The command bench: its rows say what its times say, an interrupted one keeps what it has, and its table and file hold the same. */
+/* The command bench: its rows say what its times say, an interrupted one keeps what it has, and its
+ * table and file hold the same. */
 #include "tests/cli/program.h"
 
 #include <math.h>
@@ -33,12 +34,16 @@ static const char *text(const cJSON *j, const char *key)
 }
 
 /* The row of a kernel; keep, threads 0: any. */
-static const cJSON *find(const cJSON *rows, const char *kernel, double tokens, double keep, double threads)
+static const cJSON *find(const cJSON *rows, const char *kernel, double tokens, double keep,
+                         double threads)
 {
     const cJSON *r, *found = NULL;
     cJSON_ArrayForEach(r, rows)
     {
-        if (strcmp(text(r, "kernel"), kernel) || number(r, "tokens") != tokens || (keep > 0 && number(r, "keep") != keep) || (threads > 0 && number(r, "threads") != threads)) continue;
+        if (strcmp(text(r, "kernel"), kernel) || number(r, "tokens") != tokens ||
+            (keep > 0 && number(r, "keep") != keep) ||
+            (threads > 0 && number(r, "threads") != threads))
+            continue;
         ck_assert_msg(!found, "%s of %g tokens twice", kernel, tokens);
         found = r;
     }
@@ -46,13 +51,19 @@ static const cJSON *find(const cJSON *rows, const char *kernel, double tokens, d
     return found;
 }
 
-static void same(double got, double want, const char *what) { ck_assert_msg(fabs(got - want) <= 1e-9 * fabs(want), "%s: %g, expected %g", what, got, want); }
+static void same(double got, double want, const char *what)
+{
+    ck_assert_msg(fabs(got - want) <= 1e-9 * fabs(want), "%s: %g, expected %g", what, got, want);
+}
 
 /* heads 2, dim 32; one number of tokens with keep 0.3 and 0.01. */
-static void check_rows(const cJSON *j, double tokens, const char *precision, double threads, double kept3, double kept1)
+static void check_rows(const cJSON *j, double tokens, const char *precision, double threads,
+                       double kept3, double kept1)
 {
-    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(j, "rows"), *dense = find(rows, "dense", tokens, 1, threads), *r;
-    double peak = number(cJSON_GetObjectItemCaseSensitive(j, "peak"), precision), work = 4 * tokens * tokens * 2 * 32, seconds = number(dense, "seconds");
+    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(j, "rows"),
+                *dense = find(rows, "dense", tokens, 1, threads), *r;
+    double peak = number(cJSON_GetObjectItemCaseSensitive(j, "peak"), precision),
+           work = 4 * tokens * tokens * 2 * 32, seconds = number(dense, "seconds");
     ck_assert(peak > 1e8 && seconds > 0);
     cJSON_ArrayForEach(r, rows)
     {
@@ -74,29 +85,39 @@ static void check_rows(const cJSON *j, double tokens, const char *precision, dou
         r = find(rows, "sparse", tokens, i ? 0.01 : 0.3, threads);
         same(number(r, "kept"), i ? kept1 : kept3, "kept");
         same(number(r, "ratio"), seconds * number(r, "kept") / number(r, "seconds"), "sparse");
-        same(number(r, "kernel_ratio"), (seconds - number(dense, "packing")) * number(r, "kept") / (number(r, "seconds") - number(r, "packing")), "sparse without packing");
+        same(number(r, "kernel_ratio"),
+             (seconds - number(dense, "packing")) * number(r, "kept") /
+                 (number(r, "seconds") - number(r, "packing")),
+             "sparse without packing");
         same(number(r, "flops"), work * number(r, "kept") / number(r, "seconds"), "sparse rate");
     }
 }
 
 START_TEST(rows_follow_from_times)
 {
-    const program_result *r = program_run("bench --kernel --tokens 640,250 --heads 2 --dim 32 --keep 1,0.3,0.01 --repeats 3 --precision f32 --threads 2 --json %s/b.json", tmp);
+    const program_result *r = program_run(
+        "bench --kernel --tokens 640,250 --heads 2 --dim 32 --keep 1,0.3,0.01 --repeats 3 "
+        "--precision f32 --threads 2 --json %s/b.json",
+        tmp);
     char path[4200];
     program_expect(r, 0);
     snprintf(path, sizeof path, "%s/b.json", tmp);
     cJSON *j = parse(path);
     ck_assert_str_eq(text(j, "bench"), "kernel");
-    ck_assert(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "complete")) && number(j, "heads") == 2 && number(j, "dim") == 32);
+    ck_assert(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "complete")) &&
+              number(j, "heads") == 2 && number(j, "dim") == 32);
     check_rows(j, 640, "f32", 0, 0.3, 0.1);   /* 10 blocks: 3, and at least 1 */
     check_rows(j, 250, "f32", 0, 0.25, 0.25); /* 4 blocks: 1 and 1 */
-    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(j, "rows"), *one = find(rows, "uneven", 640, 0.01, 1), *two = find(rows, "uneven", 640, 0.01, 2);
+    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(j, "rows"),
+                *one = find(rows, "uneven", 640, 0.01, 1),
+                *two = find(rows, "uneven", 640, 0.01, 2);
     same(number(two, "ratio"), number(one, "seconds") / number(two, "seconds"), "threads");
     ck_assert(!cJSON_HasObjectItem(one, "ratio") && number(one, "kept") == number(two, "kept"));
     /* the table has the same rows */
     int lines = 0;
     for (const char *p = r->out; (p = strstr(p, "\n     ")); p++) lines++;
-    ck_assert_msg(lines == cJSON_GetArraySize(rows), "%d rows in the file\n%s", cJSON_GetArraySize(rows), r->out);
+    ck_assert_msg(lines == cJSON_GetArraySize(rows), "%d rows in the file\n%s",
+                  cJSON_GetArraySize(rows), r->out);
     ck_assert_ptr_nonnull(strstr(r->out, "f32 peak "));
     cJSON_Delete(j);
     unlink(path);
@@ -108,11 +129,14 @@ START_TEST(every_level_and_one_thread)
 {
     static const char *const level[] = {"ref", "avx2", "avx512", "avx512_bf16"};
     for (int i = 0; i < 4; i++) {
-        const program_result *r = program_run("bench --kernel --quiet --tokens 128 --heads 1 --dim 64 --keep 0.5 --repeats 1 --threads 1 --cpu %s", level[i]);
+        const program_result *r = program_run("bench --kernel --quiet --tokens 128 --heads 1 --dim "
+                                              "64 --keep 0.5 --repeats 1 --threads 1 --cpu %s",
+                                              level[i]);
         if (r->code == 2 && strstr(r->err, "this machine has at most")) continue;
         program_expect(r, 0);
         ck_assert_str_eq(r->err, "");
-        ck_assert_msg(!strstr(r->out, "f32 peak ") == (i == 0), "plain C has no peak of its own\n%s", r->out);
+        ck_assert_msg(!strstr(r->out, "f32 peak ") == (i == 0),
+                      "plain C has no peak of its own\n%s", r->out);
         ck_assert_msg(strstr(r->out, "sparse") && !strstr(r->out, "uneven"), "%s", r->out);
     }
 }
@@ -121,13 +145,19 @@ END_TEST
 START_TEST(an_interrupted_one_keeps_what_it_has)
 {
     char err[4200], out[4200], json[4200];
-    snprintf(err, sizeof err, "%s/err", tmp), snprintf(out, sizeof out, "%s/out", tmp), snprintf(json, sizeof json, "%s/b.json", tmp);
-    pid_t pid = program_start(err, "bench --kernel --progress json --tokens 64,262144 --heads 1 --dim 64 --keep 0.5 --repeats 3 --threads 1 --json %s >%s", json, out);
+    snprintf(err, sizeof err, "%s/err", tmp), snprintf(out, sizeof out, "%s/out", tmp),
+        snprintf(json, sizeof json, "%s/b.json", tmp);
+    pid_t pid = program_start(err,
+                              "bench --kernel --progress json --tokens 64,262144 --heads 1 --dim "
+                              "64 --keep 0.5 --repeats 3 --threads 1 --json %s >%s",
+                              json, out);
     ck_assert(program_says(pid, out, "sparse"));
     kill(pid, SIGINT);
     int code = program_wait(pid);
     char *said = program_slurp(err, NULL), *rows = program_slurp(out, NULL);
-    ck_assert_msg(code == 130 && strstr(said, "{\"event\":\"error\",\"code\":130,") && strstr(said, "\"phase\":\"bench\",\"step\":0,\"steps\":100"), "%d\n%s", code, said);
+    ck_assert_msg(code == 130 && strstr(said, "{\"event\":\"error\",\"code\":130,") &&
+                      strstr(said, "\"phase\":\"bench\",\"step\":0,\"steps\":100"),
+                  "%d\n%s", code, said);
     ck_assert_ptr_nonnull(strstr(rows, "cached search"));
     cJSON *j = parse(json);
     ck_assert(cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(j, "complete")));

@@ -1,4 +1,5 @@
-/* The parser of command lines: every kind of value, both ways to write it, what is refused and with which words; the manual says what the table says. */
+/* The parser of command lines: every kind of value, both ways to write it, what is refused and with
+ * which words; the manual says what the table says. */
 #include "cli/flags.c"
 
 #include "tests/testing.h"
@@ -16,7 +17,9 @@ static ts_status parse_for(ts_command_bit command, const char *const *args)
 static void refused(ts_status st, const char *const *parts)
 {
     ck_assert_int_eq(st, TS_EUSAGE);
-    for (; *parts; parts++) ck_assert_msg(strstr(got.error, *parts) != NULL, "\"%s\" does not say \"%s\"", got.error, *parts);
+    for (; *parts; parts++)
+        ck_assert_msg(strstr(got.error, *parts) != NULL, "\"%s\" does not say \"%s\"", got.error,
+                      *parts);
 }
 #define REFUSED(st, ...) refused(st, (const char *const[]){__VA_ARGS__, NULL})
 
@@ -27,12 +30,14 @@ START_TEST(words_and_flags_mix)
     ck_assert_str_eq(got.word[0], "a panda");
     ck_assert_int_eq(got.value[TS_F_STEPS].whole, 7);
     ck_assert_str_eq(got.value[TS_F_OUTPUT].text, "x.mp4");
-    ck_assert(got.value[TS_F_OVERWRITE].set && !got.value[TS_F_QUIET].set && !got.value[TS_F_SEED].set);
+    ck_assert(got.value[TS_F_OVERWRITE].set && !got.value[TS_F_QUIET].set &&
+              !got.value[TS_F_SEED].set);
     ACCEPTED("--output=y.mp4", "--size=832x480", "--fps=23.976", "");
     ck_assert_int_eq(got.words, 1);
     ck_assert_str_eq(got.word[0], "");
     ck_assert_str_eq(got.value[TS_F_OUTPUT].text, "y.mp4");
-    ck_assert(got.value[TS_F_SIZE].w == 832 && got.value[TS_F_SIZE].h == 480 && got.value[TS_F_FPS].real == 23.976);
+    ck_assert(got.value[TS_F_SIZE].w == 832 && got.value[TS_F_SIZE].h == 480 &&
+              got.value[TS_F_FPS].real == 23.976);
     ACCEPTED("-oz.png", "one", "two", "three");
     ck_assert_str_eq(got.value[TS_F_OUTPUT].text, "z.png");
     ck_assert(got.words == 3 && !strcmp(got.word[1], "two"));
@@ -41,17 +46,21 @@ START_TEST(words_and_flags_mix)
     ck_assert_str_eq(got.word[0], "--steps");
     ACCEPTED("-", "--negative=", "--guidance-2", "3");
     ck_assert_str_eq(got.word[0], "-");
-    ck_assert(got.value[TS_F_NEGATIVE].set && !*got.value[TS_F_NEGATIVE].text && got.value[TS_F_GUIDANCE_2].real == 3 && !got.value[TS_F_GUIDANCE].set);
+    ck_assert(got.value[TS_F_NEGATIVE].set && !*got.value[TS_F_NEGATIVE].text &&
+              got.value[TS_F_GUIDANCE_2].real == 3 && !got.value[TS_F_GUIDANCE].set);
 }
 END_TEST
 
 START_TEST(numbers_have_ranges)
 {
-    static const char *const bad[] = {"0", "1001", "-3", "5.0", "7x", "", " 7", "0x10", "99999999999999999999", "many"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) REFUSED(PARSE("--steps", bad[i]), "--steps: got", bad[i], "a whole number from 1 to 1000");
+    static const char *const bad[] = {
+        "0", "1001", "-3", "5.0", "7x", "", " 7", "0x10", "99999999999999999999", "many"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        REFUSED(PARSE("--steps", bad[i]), "--steps: got", bad[i], "a whole number from 1 to 1000");
     ACCEPTED("--steps", "1000", "--frames", "10000", "--crf", "0");
     static const char *const unreal[] = {"nan", "inf", "0x1p3", "1e", "4,5", "101", "-0.5", ""};
-    for (size_t i = 0; i < sizeof unreal / sizeof *unreal; i++) REFUSED(PARSE("--guidance", unreal[i]), "--guidance: got", "a number from 0 to 100");
+    for (size_t i = 0; i < sizeof unreal / sizeof *unreal; i++)
+        REFUSED(PARSE("--guidance", unreal[i]), "--guidance: got", "a number from 0 to 100");
     ACCEPTED("--guidance", "1e1", "--shift", ".5");
     ck_assert(got.value[TS_F_GUIDANCE].real == 10 && got.value[TS_F_SHIFT].real == 0.5);
     REFUSED(PARSE("--shift", "0"), "from 0.01 to 100");
@@ -60,8 +69,12 @@ END_TEST
 
 START_TEST(sizes_and_tiles)
 {
-    static const char *const bad[] = {"832", "832x", "x480", "15x64", "64x8193", "64x64x64", "-64x64", "64 x 64", "99999999999999999999x64", "64*64", "axb"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) REFUSED(PARSE("--size", bad[i]), "--size: got", bad[i], "16 to 8192");
+    static const char *const bad[] = {"832",    "832x",    "x480",
+                                      "15x64",  "64x8193", "64x64x64",
+                                      "-64x64", "64 x 64", "99999999999999999999x64",
+                                      "64*64",  "axb"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        REFUSED(PARSE("--size", bad[i]), "--size: got", bad[i], "16 to 8192");
     ACCEPTED("--size", "16X8192");
     ck_assert(got.value[TS_F_SIZE].w == 16 && got.value[TS_F_SIZE].h == 8192);
     ACCEPTED("--vae-tile", "auto");
@@ -74,14 +87,19 @@ END_TEST
 
 START_TEST(memory_has_units)
 {
-    const struct { const char *text; double want; } good[] = {{"8G", 8.0 * (1 << 30)}, {"8g", 8.0 * (1 << 30)}, {"8GB", 8.0 * (1 << 30)}, {"8GiB", 8.0 * (1 << 30)},
-                                                             {"512M", 512.0 * (1 << 20)}, {"1.5G", 1.5 * (1 << 30)}, {"1T", 1024.0 * (1 << 30)}, {"16777216", 16777216}};
+    const struct {
+        const char *text;
+        double want;
+    } good[] = {{"8G", 8.0 * (1 << 30)},    {"8g", 8.0 * (1 << 30)},     {"8GB", 8.0 * (1 << 30)},
+                {"8GiB", 8.0 * (1 << 30)},  {"512M", 512.0 * (1 << 20)}, {"1.5G", 1.5 * (1 << 30)},
+                {"1T", 1024.0 * (1 << 30)}, {"16777216", 16777216}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         ACCEPTED("--memory", good[i].text);
         ck_assert_msg((double)got.value[TS_F_MEMORY].wide == good[i].want, "%s", good[i].text);
     }
     static const char *const bad[] = {"8", "8X", "G", "-8G", "8GG", "8Gi8", "nan", "15M", ""};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) REFUSED(PARSE("--memory", bad[i]), "--memory: got", "for instance 8G");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        REFUSED(PARSE("--memory", bad[i]), "--memory: got", "for instance 8G");
 }
 END_TEST
 
@@ -96,15 +114,18 @@ START_TEST(seeds_are_64_bits)
     ACCEPTED("--seed", "-1");
     ck_assert(got.value[TS_F_SEED].random);
     static const char *const bad[] = {"18446744073709551616", "-2", "1.5", "", "rnd", "+3"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) REFUSED(PARSE("--seed", bad[i]), "--seed: got", "or random");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        REFUSED(PARSE("--seed", bad[i]), "--seed: got", "or random");
 }
 END_TEST
 
 START_TEST(choices)
 {
-    ACCEPTED("--sampler", "euler", "--precision=bf16", "--cpu", "avx512_bf16", "--progress", "json");
+    ACCEPTED("--sampler", "euler", "--precision=bf16", "--cpu", "avx512_bf16", "--progress",
+             "json");
     ck_assert_str_eq(got.value[TS_F_SAMPLER].text, "euler");
-    REFUSED(PARSE("--sampler", "uni"), "--sampler: got \"uni\", wanted unipc, euler, dpmpp-2m, ddim or lcm");
+    REFUSED(PARSE("--sampler", "uni"),
+            "--sampler: got \"uni\", wanted unipc, euler, dpmpp-2m, ddim or lcm");
     REFUSED(PARSE("--cpu", "avx5"), "wanted ref, avx2, avx512 or avx512_bf16");
     REFUSED(PARSE("--precision", "f32|bf16"), "wanted auto, f32 or bf16");
     REFUSED(PARSE("--sampler", ""), "wanted unipc, euler, dpmpp-2m, ddim or lcm");
@@ -122,7 +143,8 @@ START_TEST(slips_get_a_suggestion)
     REFUSED(PARSE("--zzzzzzz"), "unknown flag --zzzzzzz: --help lists them all");
     REFUSED(PARSE("-x"), "unknown flag -x");
     REFUSED(PARSE("--json"), "--json is not a flag of this command");
-    REFUSED(parse_for(TS_CMD_TOKENS, (const char *const[]){"--steps", "4", NULL}), "--steps is not a flag of this command");
+    REFUSED(parse_for(TS_CMD_TOKENS, (const char *const[]){"--steps", "4", NULL}),
+            "--steps is not a flag of this command");
     REFUSED(PARSE("--overwrite=yes"), "--overwrite takes no value, got \"yes\"");
     REFUSED(PARSE("--steps"), "--steps needs a value: a whole number from 1 to 1000");
     REFUSED(PARSE("--negative", "--steps", "4"), "--negative needs a value: a text");
@@ -165,7 +187,11 @@ START_TEST(table_is_sound)
         ck_assert_msg((t[i].kind == TS_KIND_SWITCH) == !t[i].value, "--%s", t[i].name);
         ck_assert_msg((t[i].kind == TS_KIND_CHOICE) == !!t[i].choices, "--%s", t[i].name);
         ck_assert_msg(t[i].commands && t[i].help[strlen(t[i].help) - 1] != '.', "--%s", t[i].name);
-        for (int k = 0; k < i; k++) ck_assert_msg((strcmp(t[i].name, t[k].name) || !(t[i].commands & t[k].commands)) && (!t[i].letter || t[i].letter != t[k].letter || !(t[i].commands & t[k].commands)), "--%s twice", t[i].name);
+        for (int k = 0; k < i; k++)
+            ck_assert_msg((strcmp(t[i].name, t[k].name) || !(t[i].commands & t[k].commands)) &&
+                              (!t[i].letter || t[i].letter != t[k].letter ||
+                               !(t[i].commands & t[k].commands)),
+                          "--%s twice", t[i].name);
     }
 }
 END_TEST
@@ -201,9 +227,11 @@ START_TEST(the_manual_says_what_the_table_says)
     for (int i = 0; i < n; i++) {
         char item[1200], letter[16] = "";
         if (t[i].letter) snprintf(letter, sizeof letter, "\\fB\\-%c\\fR, ", t[i].letter);
-        snprintf(item, sizeof item, "\n%s\\fB\\-\\-%s\\fR%s%s%s\n", letter, roff(t[i].name), t[i].value ? " \\fI" : "", t[i].value ? t[i].value : "", t[i].value ? "\\fR" : "");
+        snprintf(item, sizeof item, "\n%s\\fB\\-\\-%s\\fR%s%s%s\n", letter, roff(t[i].name),
+                 t[i].value ? " \\fI" : "", t[i].value ? t[i].value : "", t[i].value ? "\\fR" : "");
         ck_assert_msg(strstr(man, item) != NULL, "docs/tessera.1 has no %s", item);
-        ck_assert_msg(strstr(man, roff(t[i].help)) != NULL, "docs/tessera.1 does not say of --%s: %s", t[i].name, roff(t[i].help));
+        ck_assert_msg(strstr(man, roff(t[i].help)) != NULL,
+                      "docs/tessera.1 does not say of --%s: %s", t[i].name, roff(t[i].help));
     }
 }
 END_TEST
@@ -223,10 +251,12 @@ START_TEST(help_lists_the_flags_of_its_command)
             snprintf(item, sizeof item, "--%s%s", t[i].name, t[i].value ? " " : "\n");
             if (!t[i].value) item[strlen(item) - 1] = ' ';
             unsigned commands = 0; /* of every flag with this name */
-            for (int k = 0; k < n; k++) commands |= strcmp(t[i].name, t[k].name) ? 0 : t[k].commands;
+            for (int k = 0; k < n; k++)
+                commands |= strcmp(t[i].name, t[k].name) ? 0 : t[k].commands;
             ck_assert_msg(!strstr(text, item) == !(commands & command), "%s", item);
         }
-        for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) ck_assert_msg(strlen(line) <= WIDTH, "%s", line);
+        for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+            ck_assert_msg(strlen(line) <= WIDTH, "%s", line);
         free(text);
     }
 }

@@ -1,4 +1,5 @@
-/* docs/formats.md against the program: every key of JSON, event, tensor and metadata entry that it writes is in there, those of events in the row of their event. */
+/* docs/formats.md against the program: every key of JSON, event, tensor and metadata entry that it
+ * writes is in there, those of events in the row of their event. */
 #include "tests/cli/program.h"
 
 #include <ctype.h>
@@ -23,7 +24,8 @@ static bool mentions(const char *from, const char *to, const char *name)
 
 static void documented(const char *name, const char *where)
 {
-    ck_assert_msg(mentions(doc, doc + strlen(doc), name), "docs/formats.md does not mention `%s`, which %s writes", name, where);
+    ck_assert_msg(mentions(doc, doc + strlen(doc), name),
+                  "docs/formats.md does not mention `%s`, which %s writes", name, where);
 }
 
 /* Keys of the object and of the objects in it; those below `except` are names of another kind. */
@@ -51,7 +53,9 @@ static int literals(const char *path, const char *source, const char *call, bool
     int n = 0;
     for (const char *p = source; (p = strstr(p, call)); p++) {
         const char *q = strchr(p, '(');
-        if (!q || strcspn(p, "(\n") != (size_t)(q - p) || (p > source && (isalnum((unsigned char)p[-1]) || p[-1] == '_'))) continue;
+        if (!q || strcspn(p, "(\n") != (size_t)(q - p) ||
+            (p > source && (isalnum((unsigned char)p[-1]) || p[-1] == '_')))
+            continue;
         if (!first) q += strcspn(q, ",\n");
         q += first ? 1 : strspn(q, ", ");
         if (*q != '"') continue;
@@ -72,7 +76,9 @@ START_TEST(names_in_the_sources)
         ck_assert_int_eq(glob(folders[f], 0, NULL, &files), 0);
         for (size_t i = 0; i < files.gl_pathc; i++) {
             char *source = program_slurp(files.gl_pathv[i], NULL);
-            n += literals(files.gl_pathv[i], source, "cJSON_Add", false) + literals(files.gl_pathv[i], source, "ts_bag_meta", false) + literals(files.gl_pathv[i], source, "ts_bag_put", false) +
+            n += literals(files.gl_pathv[i], source, "cJSON_Add", false) +
+                 literals(files.gl_pathv[i], source, "ts_bag_meta", false) +
+                 literals(files.gl_pathv[i], source, "ts_bag_put", false) +
                  literals(files.gl_pathv[i], source, "event", true);
             free(source);
         }
@@ -87,10 +93,17 @@ START_TEST(metadata)
     static const char *const model[] = {"weights/default", "tests/fixtures/wan22-a14b/model"};
     const char *table = strstr(doc, "### The JSON"), *end = strstr(table, "### The text");
     for (int i = 0; i < 2; i++) {
-        program_expect(program_run("generate x --quiet --overwrite --model %s --size 64x64 --frames 5 --steps 2 --scale 1 -o %s/a.mp4 --state %s/state%d --save-latents %s/l.safetensors", model[i], tmp, tmp, i, tmp), 0);
+        program_expect(
+            program_run(
+                "generate x --quiet --overwrite --model %s --size 64x64 --frames 5 --steps 2 "
+                "--scale 1 -o %s/a.mp4 --state %s/state%d --save-latents %s/l.safetensors",
+                model[i], tmp, tmp, i, tmp),
+            0);
         cJSON *j = parsed(program_run("info %s/a.mp4 --json", tmp)), *v;
         ck_assert(cJSON_GetArraySize(j) > 15 && (i == 0) == !cJSON_HasObjectItem(j, "guidance_2"));
-        cJSON_ArrayForEach(v, j) ck_assert_msg(mentions(table, end, v->string), "the table of the metadata does not mention `%s`", v->string);
+        cJSON_ArrayForEach(v, j)
+            ck_assert_msg(mentions(table, end, v->string),
+                          "the table of the metadata does not mention `%s`", v->string);
         cJSON_Delete(j);
         for (int k = 0; k < 2; k++) {
             char path[4200];
@@ -106,7 +119,9 @@ END_TEST
 
 START_TEST(standard_output)
 {
-    static const char *const command[] = {"info --json", "info tests/fixtures/wan22-a14b/model --json", "info --json --memory 16M", "tokens 'a panda' --json"};
+    static const char *const command[] = {"info --json",
+                                          "info tests/fixtures/wan22-a14b/model --json",
+                                          "info --json --memory 16M", "tokens 'a panda' --json"};
     for (size_t i = 0; i < sizeof command / sizeof *command; i++) {
         cJSON *j = parsed(program_run("%s", command[i]));
         documented_keys(j, command[i], "bytes_by_type");
@@ -115,7 +130,8 @@ START_TEST(standard_output)
 }
 END_TEST
 
-/* What the events of a command said: each has a row, and its keys stand in it. Returns how many kinds there were. */
+/* What the events of a command said: each has a row, and its keys stand in it. Returns how many
+ * kinds there were. */
 static int events(const program_result *r)
 {
     char *copy = strdup(r->err), *save = NULL, seen[1024] = "";
@@ -132,7 +148,8 @@ static int events(const program_result *r)
         cJSON_ArrayForEach(v, j)
         {
             if (!strcmp(v->string, "event")) continue;
-            ck_assert_msg(mentions(row, strchr(row + 1, '\n'), v->string), "the row of `%s` does not mention `%s`: %s", name, v->string, line);
+            ck_assert_msg(mentions(row, strchr(row + 1, '\n'), v->string),
+                          "the row of `%s` does not mention `%s`: %s", name, v->string, line);
             if (cJSON_IsObject(v) && strcmp(v->string, "request")) documented_keys(v, name, "");
             if (!strcmp(v->string, "phase")) documented(cJSON_GetStringValue(v), name);
         }
@@ -145,7 +162,9 @@ static int events(const program_result *r)
 
 START_TEST(events_and_their_keys)
 {
-    const program_result *r = program_run("generate x --size 70x64 --overwrite --frames 5 --steps 2 -o %s/a.mp4 --progress json --profile", tmp);
+    const program_result *r = program_run("generate x --size 70x64 --overwrite --frames 5 --steps "
+                                          "2 -o %s/a.mp4 --progress json --profile",
+                                          tmp);
     program_expect(r, 0);
     ck_assert_int_eq(events(r), 5); /* warning, start, progress, profile, done */
     r = program_run("decode /nonexistent --progress json");

@@ -1,4 +1,5 @@
-/* Pictures as a user draws them: fixtures of PixArt through the program against the frames of diffusers, batches, sheets, pictures to begin with, and what is refused. */
+/* Pictures as a user draws them: fixtures of PixArt through the program against the frames of
+ * diffusers, batches, sheets, pictures to begin with, and what is refused. */
 #include "codecs/picture.h"
 #include "tests/cli/program.h"
 
@@ -38,45 +39,69 @@ static bool there(const char *name)
 /* ---- the fixtures' frames ---- */
 START_TEST(fixture)
 {
-    static const char *const names[] = {"pixart-alpha-256", "pixart-alpha-1024-micro", "pixart-sigma"};
+    static const char *const names[] = {"pixart-alpha-256", "pixart-alpha-1024-micro",
+                                        "pixart-sigma"};
     const char *name = names[_i];
     char path[512];
     cJSON *j = testing_case(name);
     ts_err err = {0};
     ts_host want;
-    program_expect(program_run("generate \"%s\" --negative \"%s\" --model tests/fixtures/%s/model --size %dx%d --steps %d --guidance %g --noise tests/fixtures/%s/noise.safetensors %s"
-                               " --precision f32 -o %s/f.png --overwrite --quiet",
-                               cJSON_GetObjectItem(j, "prompt")->valuestring, cJSON_GetObjectItem(j, "negative")->valuestring, name, cJSON_GetObjectItem(j, "width")->valueint,
-                               cJSON_GetObjectItem(j, "height")->valueint, cJSON_GetObjectItem(j, "steps")->valueint, cJSON_GetObjectItem(j, "guidance")->valuedouble, name,
-                               cJSON_IsTrue(cJSON_GetObjectItem(j, "bins")) ? "" : "--no-bins", tmp), 0);
+    program_expect(
+        program_run("generate \"%s\" --negative \"%s\" --model tests/fixtures/%s/model --size "
+                    "%dx%d --steps %d --guidance %g --noise tests/fixtures/%s/noise.safetensors %s"
+                    " --precision f32 -o %s/f.png --overwrite --quiet",
+                    cJSON_GetObjectItem(j, "prompt")->valuestring,
+                    cJSON_GetObjectItem(j, "negative")->valuestring, name,
+                    cJSON_GetObjectItem(j, "width")->valueint,
+                    cJSON_GetObjectItem(j, "height")->valueint,
+                    cJSON_GetObjectItem(j, "steps")->valueint,
+                    cJSON_GetObjectItem(j, "guidance")->valuedouble, name,
+                    cJSON_IsTrue(cJSON_GetObjectItem(j, "bins")) ? "" : "--no-bins", tmp),
+        0);
     snprintf(path, sizeof path, "tests/fixtures/%s/expected.safetensors", name);
     ts_bag *b = testing_bag(path);
     ts_picture p = read_png("f.png");
-    ck_assert_msg(ts_bag_get(&err, b, "frames", TS_U8, 4, (long[]){1, p.h, p.w, 3}, &want) == TS_OK, "%s: %s", name, err.text);
+    ck_assert_msg(ts_bag_get(&err, b, "frames", TS_U8, 4, (long[]){1, p.h, p.w, 3}, &want) == TS_OK,
+                  "%s: %s", name, err.text);
     long n = 3L * p.w * p.h, off = 0;
     for (long i = 0; i < n; i++) off += abs(p.rgb[i] - ((const uint8_t *)want.data)[i]) > 1;
-    ck_assert_msg((double)off <= 0.001 * (double)n, "%s: %ld of %ld samples differ by more than one level", name, off, n);
+    ck_assert_msg((double)off <= 0.001 * (double)n,
+                  "%s: %ld of %ld samples differ by more than one level", name, off, n);
     ts_picture_free(&p), ts_bag_free(b), cJSON_Delete(j);
 }
 END_TEST
 
-/* Files of an older diffusers call the transformer by another name and know keys that mean nothing here; a consistency model brings its own steps, and no guidance. */
+/* Files of an older diffusers call the transformer by another name and know keys that mean nothing
+ * here; a consistency model brings its own steps, and no guidance. */
 START_TEST(other_directories)
 {
-    program_expect(program_shell("cp -r tests/fixtures/pixart-sigma/model %s/old && sed -i s/PixArtTransformer2DModel/Transformer2DModel/ %s/old/model_index.json %s/old/transformer/config.json && "
-                                 "sed -i 's/\"dropout\": 0.0,/\"dropout\": 0.0, \"num_vector_embeds\": null, \"only_cross_attention\": false, \"double_self_attention\": false, \"use_linear_projection\": false,/' "
-                                 "%s/old/transformer/config.json", tmp, tmp, tmp, tmp), 0);
+    program_expect(
+        program_shell("cp -r tests/fixtures/pixart-sigma/model %s/old && sed -i "
+                      "s/PixArtTransformer2DModel/Transformer2DModel/ %s/old/model_index.json "
+                      "%s/old/transformer/config.json && "
+                      "sed -i 's/\"dropout\": 0.0,/\"dropout\": 0.0, \"num_vector_embeds\": null, "
+                      "\"only_cross_attention\": false, \"double_self_attention\": false, "
+                      "\"use_linear_projection\": false,/' "
+                      "%s/old/transformer/config.json",
+                      tmp, tmp, tmp, tmp),
+        0);
     const char *args = "\"a cat\" --size 48x64 --no-bins --steps 2 --precision f32";
-    program_expect(program_run("generate %s " SIGMA "-o %s/new.png --no-metadata --quiet", args, tmp), 0);
-    const program_result *r = program_run("generate %s --model %s/old -o %s/old.png --no-metadata", args, tmp, tmp);
+    program_expect(
+        program_run("generate %s " SIGMA "-o %s/new.png --no-metadata --quiet", args, tmp), 0);
+    const program_result *r = program_run("generate %s --model %s/old -o %s/old.png --no-metadata",
+                                          args, tmp, tmp);
     program_expect(r, 0);
     ck_assert_ptr_null(strstr(r->err, "warning"));
     ck_assert(same("new.png", "old.png"));
-    program_expect(program_shell("sed -i s/DPMSolverMultistepScheduler/LCMScheduler/ %s/old/model_index.json %s/old/scheduler/scheduler_config.json", tmp, tmp), 0);
+    program_expect(program_shell("sed -i s/DPMSolverMultistepScheduler/LCMScheduler/ "
+                                 "%s/old/model_index.json %s/old/scheduler/scheduler_config.json",
+                                 tmp, tmp),
+                   0);
     r = program_run("info %s/old --json", tmp);
     program_expect(r, 0);
     cJSON *j = cJSON_Parse(r->out), *d = cJSON_GetObjectItem(j, "defaults");
-    ck_assert(cJSON_GetObjectItem(d, "steps")->valueint == 4 && cJSON_GetObjectItem(d, "guidance")->valuedouble == 1);
+    ck_assert(cJSON_GetObjectItem(d, "steps")->valueint == 4 &&
+              cJSON_GetObjectItem(d, "guidance")->valuedouble == 1);
     ck_assert_str_eq(cJSON_GetObjectItem(d, "sampler")->valuestring, "lcm");
     ck_assert(cJSON_GetObjectItem(d, "width")->valueint == 512 && !cJSON_GetObjectItem(d, "shift"));
     cJSON_Delete(j);
@@ -86,8 +111,12 @@ END_TEST
 /* ---- several at once ---- */
 START_TEST(batch)
 {
-    program_expect(program_run("generate \"a cat\" " SMALL "--seed 5 --count 3 -o %s/b.png --save-latents %s/b.safetensors", tmp, tmp), 0);
-    ck_assert(!there("b.png") && there("b-0.png") && there("b-1.png") && there("b-2.png") && !there("b-3.png"));
+    program_expect(program_run("generate \"a cat\" " SMALL
+                               "--seed 5 --count 3 -o %s/b.png --save-latents %s/b.safetensors",
+                               tmp, tmp),
+                   0);
+    ck_assert(!there("b.png") && there("b-0.png") && there("b-1.png") && there("b-2.png") &&
+              !there("b-3.png"));
     program_expect(program_run("generate \"a cat\" " SMALL "--seed 7 -o %s/alone.png", tmp), 0);
     ck_assert(same("alone.png", "b-2.png")); /* the same picture, and the same metadata */
     program_expect(program_run("generate --from %s/b-1.png -o %s/again.png --quiet", tmp, tmp), 0);
@@ -99,15 +128,24 @@ END_TEST
 
 START_TEST(sheet)
 {
-    program_expect(program_run("generate \"a cat\" " SMALL "--seed 5 --count 5 --grid -o %s/s.png", tmp), 0);
+    program_expect(
+        program_run("generate \"a cat\" " SMALL "--seed 5 --count 5 --grid -o %s/s.png", tmp), 0);
     program_expect(program_run("generate \"a cat\" " SMALL "--seed 9 -o %s/last.png", tmp), 0);
     ts_picture s = read_png("s.png"), last = read_png("last.png");
-    ck_assert_int_eq(s.w, 3 * (48 + 8) - 8); /* five of 48x64: three and two, eight pixels between them */
+    /* five of 48x64: three and two, eight pixels between them */
+    ck_assert_int_eq(s.w, 3 * (48 + 8) - 8);
     ck_assert_int_eq(s.h, 2 * (64 + 8) - 8);
-    for (int y = 0; y < 64; y++) ck_assert_mem_eq(s.rgb + ((72 + y) * s.w + 56) * 3, last.rgb + y * 48 * 3, 48 * 3);
-    for (int k = 0; k < 3; k++) ck_assert(s.rgb[(72 * s.w + s.w - 1) * 3 + k] == 255 && s.rgb[48 * 3 + k] == 255); /* the sixth place, and between the first two */
+    for (int y = 0; y < 64; y++)
+        ck_assert_mem_eq(s.rgb + ((72 + y) * s.w + 56) * 3, last.rgb + y * 48 * 3, 48 * 3);
+    /* the sixth place, and between the first two */
+    for (int k = 0; k < 3; k++)
+        ck_assert(s.rgb[(72 * s.w + s.w - 1) * 3 + k] == 255 && s.rgb[48 * 3 + k] == 255);
     ts_picture_free(&s), ts_picture_free(&last);
-    program_expect(program_run("generate \"a cat\" --size 64x64 --frames 5 --steps 1 --scale 1 --grid -o %s/clip.png --quiet", tmp), 0); /* frames of a clip, too */
+    /* frames of a clip, too */
+    program_expect(program_run("generate \"a cat\" --size 64x64 --frames 5 --steps 1 --scale 1 "
+                               "--grid -o %s/clip.png --quiet",
+                               tmp),
+                   0);
     ts_picture clip = read_png("clip.png");
     ck_assert(clip.w == 3 * 72 - 8 && clip.h == 2 * 72 - 8);
     ts_picture_free(&clip);
@@ -117,32 +155,57 @@ END_TEST
 /* ---- a picture to begin with ---- */
 START_TEST(from_a_picture)
 {
-    program_expect(program_run("generate \"a cat\" " SMALL "--init tests/fixtures/pixart-sigma/init.png --strength 0.5 -o %s/i.png", tmp), 0);
+    program_expect(
+        program_run("generate \"a cat\" " SMALL
+                    "--init tests/fixtures/pixart-sigma/init.png --strength 0.5 -o %s/i.png",
+                    tmp),
+        0);
     program_expect(program_run("generate --from %s/i.png -o %s/i2.png --quiet", tmp, tmp), 0);
     ck_assert(same("i.png", "i2.png"));
-    program_expect(program_run("generate \"a cat\" " SMALL "--init tests/fixtures/pixart-sigma/init.png --strength 1 -o %s/i3.png", tmp), 0);
+    program_expect(
+        program_run("generate \"a cat\" " SMALL
+                    "--init tests/fixtures/pixart-sigma/init.png --strength 1 -o %s/i3.png",
+                    tmp),
+        0);
     ck_assert(!same("i.png", "i3.png"));
 }
 END_TEST
 
 START_TEST(refused)
 {
-    static const struct { const char *args; int code; const char *says; } bad[] = {
-        {"generate x " SMALL "--init Makefile", 3, "Makefile: not a picture that can be read (PNG, JPEG, BMP, TGA)"},
-        {"generate x " SMALL "--init nowhere.jpg", 3, "--init: nowhere.jpg: No such file or directory"},
-        {"generate x " SMALL "--strength 0.5", 2, "--strength: there is no picture to begin with, --init gives it"},
-        {"generate x " SMALL "--init tests/fixtures/pixart-sigma/init.png --strength 1.5", 2, "--strength: got \"1.5\", wanted a number from 0.01 to 1"},
-        {"generate x " SMALL "--init tests/fixtures/pixart-sigma/init.png --strength 0.1", 2, "strength 0.1 of 2 steps leaves none: at least 0.5 is needed"},
-        {"generate x --init tests/fixtures/pixart-sigma/init.png", 2, "this model makes clips and begins with noise"},
+    static const struct {
+        const char *args;
+        int code;
+        const char *says;
+    } bad[] = {
+        {"generate x " SMALL "--init Makefile", 3,
+         "Makefile: not a picture that can be read (PNG, JPEG, BMP, TGA)"},
+        {"generate x " SMALL "--init nowhere.jpg", 3,
+         "--init: nowhere.jpg: No such file or directory"},
+        {"generate x " SMALL "--strength 0.5", 2,
+         "--strength: there is no picture to begin with, --init gives it"},
+        {"generate x " SMALL "--init tests/fixtures/pixart-sigma/init.png --strength 1.5", 2,
+         "--strength: got \"1.5\", wanted a number from 0.01 to 1"},
+        {"generate x " SMALL "--init tests/fixtures/pixart-sigma/init.png --strength 0.1", 2,
+         "strength 0.1 of 2 steps leaves none: at least 0.5 is needed"},
+        {"generate x --init tests/fixtures/pixart-sigma/init.png", 2,
+         "this model makes clips and begins with noise"},
         {"generate x --count 2", 2, "2 pictures at once: this model makes clips, one at a time"},
-        {"generate x " SMALL "--count 65", 2, "--count: got \"65\", wanted a whole number from 1 to 64"},
-        {"generate x " SMALL "--grid -o x.gif", 2, "--grid: the output is x.gif, a sheet is one picture: name a .png"},
-        {"generate x " SIGMA "--size 48x64 --no-bins --sampler unipc", 2, "sampler unipc: must be dpmpp-2m, ddim, euler or lcm for this model"},
+        {"generate x " SMALL "--count 65", 2,
+         "--count: got \"65\", wanted a whole number from 1 to 64"},
+        {"generate x " SMALL "--grid -o x.gif", 2,
+         "--grid: the output is x.gif, a sheet is one picture: name a .png"},
+        {"generate x " SIGMA "--size 48x64 --no-bins --sampler unipc", 2,
+         "sampler unipc: must be dpmpp-2m, ddim, euler or lcm for this model"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        const program_result *r = program_run("%s%s%s%s", bad[i].args, strstr(bad[i].args, "-o ") ? "" : " -o ", strstr(bad[i].args, "-o ") ? "" : tmp, strstr(bad[i].args, "-o ") ? "" : "/refused.png");
+        const program_result *r = program_run("%s%s%s%s", bad[i].args,
+                                              strstr(bad[i].args, "-o ") ? "" : " -o ",
+                                              strstr(bad[i].args, "-o ") ? "" : tmp,
+                                              strstr(bad[i].args, "-o ") ? "" : "/refused.png");
         program_expect(r, bad[i].code);
-        ck_assert_msg(strstr(r->err, bad[i].says) != NULL, "%s\n%s does not say %s", bad[i].args, r->err, bad[i].says);
+        ck_assert_msg(strstr(r->err, bad[i].says) != NULL, "%s\n%s does not say %s", bad[i].args,
+                      r->err, bad[i].says);
         ck_assert(!there("refused.png"));
     }
 }

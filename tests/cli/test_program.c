@@ -1,4 +1,5 @@
-/* The program as a shell sees it: exit codes, sentences, what goes to stdout, what info and tokens print. Rendering is test_render.c's. */
+/* The program as a shell sees it: exit codes, sentences, what goes to stdout, what info and tokens
+ * print. Rendering is test_render.c's. */
 #include "tests/cli/program.h"
 
 #include <math.h>
@@ -21,7 +22,9 @@ static void refused(const program_result *r, int code, const char *phrase)
 
 START_TEST(slips_exit_2)
 {
-    static const struct { const char *args, *phrase; } row[] = {
+    static const struct {
+        const char *args, *phrase;
+    } row[] = {
         {"", "no command"},
         {"frobnicate", "unknown command \"frobnicate\""},
         {"genrate 'a panda'", "did you mean generate?"},
@@ -31,25 +34,30 @@ START_TEST(slips_exit_2)
         {"generate", "a prompt is missing"},
         {"generate a panda", "one argument, got 2 (\"a\", \"panda\")"},
         {"generate 'a panda' --stesp 4", "unknown flag --stesp: did you mean --steps?"},
-        {"generate 'a panda' --size 99999x64", "--size: got \"99999x64\", wanted WxH with 16 to 8192 pixels a side"},
+        {"generate 'a panda' --size 99999x64",
+         "--size: got \"99999x64\", wanted WxH with 16 to 8192 pixels a side"},
         {"generate 'a panda' --size 8x8", "--size: got"},
         {"generate 'a panda' --frames 0", "--frames: got \"0\""},
         {"generate 'a panda' --frames 1000000000", "--frames: got"},
         {"generate 'a panda' --steps 1001", "--steps: got"},
         {"generate 'a panda' --sampler heun", "wanted unipc, euler, dpmpp-2m, ddim or lcm"},
-        {"generate 'a panda' --sampler ddim", "sampler ddim: must be unipc or euler for this model"},
+        {"generate 'a panda' --sampler ddim",
+         "sampler ddim: must be unipc or euler for this model"},
         {"generate 'a panda' --precision f16", "wanted auto, f32 or bf16"},
         {"generate 'a panda' --seed -2", "--seed: got"},
         {"generate 'a panda' --memory 8", "for instance 8G"},
-        {"generate 'a panda' --memory 999999999G", "--memory: got \"999999999G\", wanted a size with its unit, 16M to 8192T"},
-        {"generate 'a panda' --model /nonexistent --steps 0", "--steps: got"}, /* before the model is looked at */
+        {"generate 'a panda' --memory 999999999G",
+         "--memory: got \"999999999G\", wanted a size with its unit, 16M to 8192T"},
+        /* before the model is looked at */
+        {"generate 'a panda' --model /nonexistent --steps 0", "--steps: got"},
         {"decode", "a latents file is missing"},
         {"tokens", "a text is missing"},
         {"tokens one two", "one argument, got 2"},
         {"info one two", "one argument, got 2"},
         {"bench", "bench: what to measure is missing: a prompt"},
         {"bench --kernel x", "takes no argument, got \"x\""},
-        {"bench --kernel --tokens 0", "--tokens: got \"0\", wanted whole numbers from 1 to 16777216 with commas between"},
+        {"bench --kernel --tokens 0",
+         "--tokens: got \"0\", wanted whole numbers from 1 to 16777216 with commas between"},
         {"bench --kernel --tokens 64,", "--tokens: got \"64,\""},
         {"bench --kernel --tokens 64,1.5", "--tokens: got"},
         {"bench --kernel --keep 1,0", "--keep: got \"1,0\", wanted numbers from 0.0001 to 1"},
@@ -63,15 +71,20 @@ START_TEST(slips_exit_2)
         {"bench --kernel --cpu ref --precision bf16", "precision bf16: this CPU has no bf16"},
         {"info --steps 4", "--steps is not a flag of this command"},
     };
-    for (size_t i = 0; i < sizeof row / sizeof *row; i++) refused(program_run("%s", row[i].args), 2, row[i].phrase);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        refused(program_run("%s", row[i].args), 2, row[i].phrase);
     refused(program_run("generate x -o %s/x.avi", tmp), 2, ".mp4");
     refused(program_run("generate x -o %s/x", tmp), 2, ".mp4");
     refused(program_run("generate x --frames 5 -o %s/x.png", tmp), 2, "%04d");
-    refused(program_run("generate x --frames 5 -o %s/x-%%04d.mp4", tmp), 2, "numbers like %04d are for PNGs");
+    refused(program_run("generate x --frames 5 -o %s/x-%%04d.mp4", tmp), 2,
+            "numbers like %04d are for PNGs");
     refused(program_run("generate x --frames 5 -o %s/%%d.GIF", tmp), 2, "a .gif holds all frames");
-    refused(program_run("generate x -o %s/x.mp4 --quiet --frames 10000", tmp), 2, "10001 frames of 64x64: ask for fewer --frames (");
-    refused(program_run("generate x -o %s/x.mp4 --save-latents %s/l --state %s/l", tmp, tmp, tmp), 2, "both name");
-    refused(program_run("generate x -o %s/x.mp4 --save-latents %s/x.mp4", tmp, tmp), 2, "both name");
+    refused(program_run("generate x -o %s/x.mp4 --quiet --frames 10000", tmp), 2,
+            "10001 frames of 64x64: ask for fewer --frames (");
+    refused(program_run("generate x -o %s/x.mp4 --save-latents %s/l --state %s/l", tmp, tmp, tmp),
+            2, "both name");
+    refused(program_run("generate x -o %s/x.mp4 --save-latents %s/x.mp4", tmp, tmp), 2,
+            "both name");
     refused(program_run("generate x -o %s/x.mp4 --state %s/x.mp4", tmp, tmp), 2, "both name");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s", tmp, tmp), 2, "is not a file");
     refused(program_run("generate x -o %s/x.mp4 --vae-tile 33x33", tmp), 2, "33x33");
@@ -81,20 +94,33 @@ END_TEST
 START_TEST(unusable_inputs_exit_3)
 {
     char *other = testing_tmp();
-    refused(program_run("generate x -o %s/x.mp4 --model /nonexistent/model", tmp), 3, "/nonexistent/model");
+    refused(program_run("generate x -o %s/x.mp4 --model /nonexistent/model", tmp), 3,
+            "/nonexistent/model");
     refused(program_run("generate x -o %s/x.mp4 --model %s", tmp, other), 3, "model_index.json");
     refused(program_run("generate x -o %s/x.mp4 --model Nobody/Nothing", tmp), 3, "Nobody/Nothing");
-    refused(program_run("generate -o %s/x.mp4 --from /nonexistent.mp4", tmp), 3, "/nonexistent.mp4");
+    refused(program_run("generate -o %s/x.mp4 --from /nonexistent.mp4", tmp), 3,
+            "/nonexistent.mp4");
     refused(program_run("generate -o %s/x.mp4 --from Makefile", tmp), 3, "Makefile");
-    refused(program_run("generate x -o %s/x.mp4 --noise /nonexistent.safetensors", tmp), 3, "/nonexistent.safetensors");
-    refused(program_run("generate x -o %s/x.mp4 --noise weights/default/vae/diffusion_pytorch_model.safetensors --steps 1 --size 64x64 --frames 1", tmp), 3, "noise");
-    refused(program_run("decode /nonexistent.safetensors -o %s/x.mp4", tmp), 3, "/nonexistent.safetensors");
+    refused(program_run("generate x -o %s/x.mp4 --noise /nonexistent.safetensors", tmp), 3,
+            "/nonexistent.safetensors");
+    refused(program_run("generate x -o %s/x.mp4 --noise "
+                        "weights/default/vae/diffusion_pytorch_model.safetensors --steps 1 --size "
+                        "64x64 --frames 1",
+                        tmp),
+            3, "noise");
+    refused(program_run("decode /nonexistent.safetensors -o %s/x.mp4", tmp), 3,
+            "/nonexistent.safetensors");
     refused(program_run("decode Makefile -o %s/x.mp4", tmp), 3, "Makefile");
-    refused(program_run("decode --quiet weights/default/vae/diffusion_pytorch_model.safetensors -o %s/x.mp4", tmp), 3, "latents");
+    refused(
+        program_run(
+            "decode --quiet weights/default/vae/diffusion_pytorch_model.safetensors -o %s/x.mp4",
+            tmp),
+        3, "latents");
     refused(program_run("info /nonexistent"), 3, "/nonexistent");
     refused(program_run("info Makefile"), 3, "Makefile");
     refused(program_run("info %s", other), 3, "model_index.json");
-    refused(program_run("info weights/default/vae/diffusion_pytorch_model.safetensors"), 3, "no metadata of tessera");
+    refused(program_run("info weights/default/vae/diffusion_pytorch_model.safetensors"), 3,
+            "no metadata of tessera");
     refused(program_run("tokens x --model /nonexistent/model"), 3, "/nonexistent/model");
     ck_assert_int_eq(program_files(other), 0);
     free(other);
@@ -104,10 +130,13 @@ END_TEST
 START_TEST(tensors_of_a_wrong_shape_or_with_nan)
 {
     char *other = testing_tmp(), path[4096];
-    const program_result *r = program_run("generate x --dry-run -o %s/x.png --size 64x64 --frames 1", tmp);
+    const program_result *r = program_run(
+        "generate x --dry-run -o %s/x.png --size 64x64 --frames 1", tmp);
     long dim[4] = {0, 1, 8, 8};
     program_expect(r, 0);
-    ck_assert_msg(sscanf(strstr(r->out, "latents"), "latents %ld channels", &dim[0]) == 1 && dim[0] > 0, "%s", r->out);
+    ck_assert_msg(sscanf(strstr(r->out, "latents"), "latents %ld channels", &dim[0]) == 1 &&
+                      dim[0] > 0,
+                  "%s", r->out);
     snprintf(path, sizeof path, "%s/noise.safetensors", other);
     ts_err err = {0};
     for (int wrong = 0; wrong < 2; wrong++) {
@@ -117,8 +146,11 @@ START_TEST(tensors_of_a_wrong_shape_or_with_nan)
         if (!wrong) x[17] = (float)NAN;
         ck_assert_msg(ts_bag_save(&err, bag, path) == TS_OK, "%s", err.text);
         ts_bag_free(bag);
-        r = program_run("generate x -o %s/x.png --quiet --size 64x64 --frames 1 --steps 2 --noise %s", tmp, path);
-        refused(r, wrong ? 3 : 4, wrong ? "\"noise\" is F32" : "\"noise\" holds NaN or infinity at element 17");
+        r = program_run(
+            "generate x -o %s/x.png --quiet --size 64x64 --frames 1 --steps 2 --noise %s", tmp,
+            path);
+        refused(r, wrong ? 3 : 4,
+                wrong ? "\"noise\" is F32" : "\"noise\" holds NaN or infinity at element 17");
         ck_assert_msg(strstr(r->err, path) != NULL, "which file? %s", r->err);
     }
     unlink(path);
@@ -129,7 +161,10 @@ START_TEST(tensors_of_a_wrong_shape_or_with_nan)
     ts_bag_free(bag);
     r = program_run("decode %s -o %s/x.png", path, tmp);
     program_expect(r, 4);
-    ck_assert_msg(strstr(r->err, path) && strstr(r->err, "\"latents\" holds NaN or infinity at element 3") && !strstr(r->err, "decoding"), "%s", r->err);
+    ck_assert_msg(strstr(r->err, path) &&
+                      strstr(r->err, "\"latents\" holds NaN or infinity at element 3") &&
+                      !strstr(r->err, "decoding"),
+                  "%s", r->err);
     ck_assert_int_eq(program_files(tmp), 0);
     unlink(path);
     free(other);
@@ -138,15 +173,32 @@ END_TEST
 
 START_TEST(a_failing_machine_exits_4)
 {
-    refused(program_run("bench --kernel --json /nonexistent/x.json"), 4, "--json: can not write into /nonexistent");
-    refused(program_run("bench --kernel --quiet --tokens 1000000 --memory 16M"), 4, "1000000 tokens of 12 heads of 128 need");
+    refused(program_run("bench --kernel --json /nonexistent/x.json"), 4,
+            "--json: can not write into /nonexistent");
+    refused(program_run("bench --kernel --quiet --tokens 1000000 --memory 16M"), 4,
+            "1000000 tokens of 12 heads of 128 need");
     refused(program_run("generate x -o /nonexistent/folder/x.mp4"), 4, "/nonexistent/folder");
-    refused(program_run("generate x -o %s/x.mp4 --state /nonexistent/state", tmp), 4, "--state: can not write into /nonexistent");
-    refused(program_run("generate x -o %s/x.mp4 --save-latents /nonexistent/l", tmp), 4, "--save-latents: can not write into /nonexistent");
-    refused(program_run("generate x -o %s/x.png --quiet --memory 16M --size 512x512 --frames 1", tmp), 4, "GB may be used: ask for a smaller --size or fewer --frames");
-    refused(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --vae-tile off --frames 1", tmp), 4, "decoding of 1024x1024, 1 frame, needs");
-    ck_assert_ptr_nonnull(strstr(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --vae-tile 1024x1024", tmp)->err, "--vae-tile auto would fit"));
-    program_expect(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --dry-run", tmp), 0); /* and it does */
+    refused(program_run("generate x -o %s/x.mp4 --state /nonexistent/state", tmp), 4,
+            "--state: can not write into /nonexistent");
+    refused(program_run("generate x -o %s/x.mp4 --save-latents /nonexistent/l", tmp), 4,
+            "--save-latents: can not write into /nonexistent");
+    refused(
+        program_run("generate x -o %s/x.png --quiet --memory 16M --size 512x512 --frames 1", tmp),
+        4, "GB may be used: ask for a smaller --size or fewer --frames");
+    refused(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --vae-tile "
+                        "off --frames 1",
+                        tmp),
+            4, "decoding of 1024x1024, 1 frame, needs");
+    ck_assert_ptr_nonnull(strstr(
+        program_run(
+            "generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --vae-tile 1024x1024",
+            tmp)
+            ->err,
+        "--vae-tile auto would fit"));
+    /* and it does */
+    program_expect(
+        program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --dry-run", tmp),
+        0);
     const program_result *r = program_shell("$TESSERA help generate >/dev/full");
     refused(r, 4, "standard output can not be written");
     r = program_shell("$TESSERA help generate | true");
@@ -163,39 +215,59 @@ START_TEST(json_errors_are_json)
     ck_assert_msg(j != NULL, "%s", r->err);
     ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(j, "event")), "error");
     ck_assert_int_eq(cJSON_GetObjectItem(j, "code")->valueint, 2);
-    ck_assert_ptr_nonnull(strstr(cJSON_GetStringValue(cJSON_GetObjectItem(j, "message")), "--steps"));
+    ck_assert_ptr_nonnull(
+        strstr(cJSON_GetStringValue(cJSON_GetObjectItem(j, "message")), "--steps"));
     cJSON_Delete(j);
 }
 END_TEST
 
 START_TEST(help_and_version)
 {
-    static const char *const args[] = {"help", "--help", "-h", "help generate", "generate --help", "generate 'a panda' -h", "help decode", "help info", "help tokens", "--version"};
+    static const char *const args[] = {"help",          "--help",          "-h",
+                                       "help generate", "generate --help", "generate 'a panda' -h",
+                                       "help decode",   "help info",       "help tokens",
+                                       "--version"};
     for (size_t i = 0; i < sizeof args / sizeof *args; i++) {
         const program_result *r = program_run("%s", args[i]);
         program_expect(r, 0);
-        ck_assert_msg(strlen(r->out) > 100 || !strcmp(args[i], "--version"), "%s: %s", args[i], r->out);
+        ck_assert_msg(strlen(r->out) > 100 || !strcmp(args[i], "--version"), "%s: %s", args[i],
+                      r->out);
         ck_assert_str_eq(r->err, "");
     }
     ck_assert_ptr_nonnull(strstr(program_run("generate --help")->out, "--save-latents FILE"));
     ck_assert_ptr_null(strstr(program_run("tokens --help")->out, "--save-latents"));
     const program_result *r = program_run("--version");
     ck_assert_msg(!strncmp(r->out, "tessera 0.", 10), "%s", r->out);
-    ck_assert_msg(strstr(r->out, "oneDNN") || strstr(r->out, "onednn") || strstr(r->out, "DNNL"), "%s", r->out);
+    ck_assert_msg(strstr(r->out, "oneDNN") || strstr(r->out, "onednn") || strstr(r->out, "DNNL"),
+                  "%s", r->out);
     ck_assert_msg(strstr(r->out, "libpng") != NULL, "%s", r->out);
 }
 END_TEST
 
 START_TEST(dry_run_renders_nothing)
 {
-    const program_result *r = program_run("generate 'a panda' -o %s/x.mp4 --dry-run --size 64x64 --frames 5 --steps 3 --seed 12345 --state %s/s --save-latents %s/l", tmp, tmp, tmp);
-    static const char *const parts[] = {"model        default", "x.mp4", "64x64", "5 frames", "tokens", "12345", "3 steps", "memory", "decoding", "TFLOP"};
+    const program_result *r = program_run(
+        "generate 'a panda' -o %s/x.mp4 --dry-run --size 64x64 --frames 5 --steps 3 --seed 12345 "
+        "--state %s/s --save-latents %s/l",
+        tmp, tmp, tmp);
+    static const char *const parts[] = {"model        default",
+                                        "x.mp4",
+                                        "64x64",
+                                        "5 frames",
+                                        "tokens",
+                                        "12345",
+                                        "3 steps",
+                                        "memory",
+                                        "decoding",
+                                        "TFLOP"};
     program_expect(r, 0);
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) ck_assert_msg(strstr(r->out, parts[i]) != NULL, "no %s in\n%s", parts[i], r->out);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        ck_assert_msg(strstr(r->out, parts[i]) != NULL, "no %s in\n%s", parts[i], r->out);
     ck_assert_int_eq(program_files(tmp), 0);
     r = program_run("generate 'a panda' -o %s/x.mp4 --dry-run --size 70x64 --frames 6", tmp);
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->err, "70x64") && strstr(r->err, "64x64"), "the rounding is not said: %s", r->err);
+    ck_assert_msg(strstr(r->err, "70x64") && strstr(r->err, "64x64"),
+                  "the rounding is not said: %s", r->err);
 }
 END_TEST
 
@@ -203,25 +275,39 @@ START_TEST(what_has_no_effect_is_said)
 {
     const program_result *r = program_run("generate x -o %s/x.png --dry-run --guidance-2 3", tmp);
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->err, "--guidance-2 has no effect: this model has one expert") != NULL, "%s", r->err);
+    ck_assert_msg(strstr(r->err, "--guidance-2 has no effect: this model has one expert") != NULL,
+                  "%s", r->err);
     r = program_run("generate x -o %s/x.png --dry-run --guidance 3", tmp);
     ck_assert_str_eq(r->err, "");
-    r = program_run("generate x -o %s/x.png --dry-run --guidance-2 3 --model tests/fixtures/wan22-a14b/model --size 64x64", tmp);
+    r = program_run("generate x -o %s/x.png --dry-run --guidance-2 3 --model "
+                    "tests/fixtures/wan22-a14b/model --size 64x64",
+                    tmp);
     program_expect(r, 0);
     ck_assert_str_eq(r->err, "");
     r = program_run("generate x -o %s/x.png --dry-run --memory 8192T", tmp);
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->err, "9007199.3 GB of memory may be used, this machine and its cgroup have ") != NULL, "%s", r->err);
+    ck_assert_msg(
+        strstr(r->err, "9007199.3 GB of memory may be used, this machine and its cgroup have ") !=
+            NULL,
+        "%s", r->err);
 }
 END_TEST
 
 START_TEST(info_of_the_default_model)
 {
     const program_result *r = program_run("info");
-    static const char *const parts[] = {"WanPipeline", "WanTransformer3DModel", "AutoencoderKLWan", "UMT5EncoderModel", "BF16", "64x64", "memory", "text_encoder"};
+    static const char *const parts[] = {"WanPipeline",
+                                        "WanTransformer3DModel",
+                                        "AutoencoderKLWan",
+                                        "UMT5EncoderModel",
+                                        "BF16",
+                                        "64x64",
+                                        "memory",
+                                        "text_encoder"};
     program_expect(r, 0);
     ck_assert_str_eq(r->err, "");
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) ck_assert_msg(strstr(r->out, parts[i]) != NULL, "no %s in\n%s", parts[i], r->out);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        ck_assert_msg(strstr(r->out, parts[i]) != NULL, "no %s in\n%s", parts[i], r->out);
     char *table = strdup(r->out);
     r = program_run("info weights/default");
     ck_assert_ptr_nonnull(strstr(r->out, "WanTransformer3DModel"));
@@ -230,13 +316,18 @@ START_TEST(info_of_the_default_model)
     cJSON *j = cJSON_Parse(r->out), *c;
     ck_assert_msg(j != NULL, "%s", r->out);
     double parameters = 0;
-    cJSON_ArrayForEach(c, cJSON_GetObjectItem(j, "components")) if (!strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(c, "name")), "transformer"))
+    cJSON_ArrayForEach(
+        c, cJSON_GetObjectItem(
+               j, "components")) if (!strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(c, "name")),
+                                             "transformer"))
         parameters = cJSON_GetObjectItem(c, "parameters")->valuedouble;
     ck_assert_msg(parameters > 1e5, "%g parameters", parameters);
     char number[32];
     snprintf(number, sizeof number, " %.0f ", parameters);
     ck_assert_msg(strstr(table, number) != NULL, "no %s in\n%s", number, table);
-    ck_assert(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "estimate"), "denoise_bytes")->valuedouble > 1e5);
+    ck_assert(
+        cJSON_GetObjectItem(cJSON_GetObjectItem(j, "estimate"), "denoise_bytes")->valuedouble >
+        1e5);
     cJSON_Delete(j);
     free(table);
 }
@@ -246,7 +337,11 @@ START_TEST(tokens_as_table_and_json)
 {
     const program_result *r = program_run("tokens 'a  panda &amp; a fox'");
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->out, "index") && strstr(r->out, "\xE2\x96\x81" "a") && strstr(r->out, "</s>"), "%s", r->out);
+    ck_assert_msg(strstr(r->out, "index") &&
+                      strstr(r->out, "\xE2\x96\x81"
+                                     "a") &&
+                      strstr(r->out, "</s>"),
+                  "%s", r->out);
     int rows = 0;
     for (const char *p = r->out; *p; p++) rows += *p == '\n';
     r = program_run("tokens 'a  panda &amp; a fox' --json");
@@ -263,11 +358,19 @@ END_TEST
 START_TEST(a_model_by_its_name)
 {
     char *hub = testing_tmp(), *root = realpath("weights/default", NULL);
-    program_expect(program_shell("mkdir -p %s/hub/models--Org--Name/snapshots %s/hub/models--Org--Name/refs && ln -s %s %s/hub/models--Org--Name/snapshots/abc && "
-                                 "printf abc > %s/hub/models--Org--Name/refs/main", hub, hub, root, hub, hub), 0);
+    program_expect(
+        program_shell("mkdir -p %s/hub/models--Org--Name/snapshots %s/hub/models--Org--Name/refs "
+                      "&& ln -s %s %s/hub/models--Org--Name/snapshots/abc && "
+                      "printf abc > %s/hub/models--Org--Name/refs/main",
+                      hub, hub, root, hub, hub),
+        0);
     program_expect(program_shell("HF_HUB_CACHE=%s/hub $TESSERA tokens x --model Org/Name", hub), 0);
-    program_expect(program_shell("unset HF_HUB_CACHE; HF_HOME=%s $TESSERA tokens x --model Org/Name", hub), 0);
-    program_expect(program_shell("unset HF_HUB_CACHE HF_HOME; XDG_CACHE_HOME=%s HOME=/nonexistent $TESSERA tokens x --model Org/Name", hub), 3);
+    program_expect(
+        program_shell("unset HF_HUB_CACHE; HF_HOME=%s $TESSERA tokens x --model Org/Name", hub), 0);
+    program_expect(program_shell("unset HF_HUB_CACHE HF_HOME; XDG_CACHE_HOME=%s HOME=/nonexistent "
+                                 "$TESSERA tokens x --model Org/Name",
+                                 hub),
+                   3);
     program_expect(program_shell("HF_HUB_CACHE=%s/hub $TESSERA info Org/Name", hub), 0);
     program_expect(program_shell("rm -r %s/hub", hub), 0);
     free(root);

@@ -1,4 +1,5 @@
-/* What stderr says during a run: shares, time left, how often, in each of the three forms. A clock of the test's own. */
+/* What stderr says during a run: shares, time left, how often, in each of the three forms. A clock
+ * of the test's own. */
 #include "cli/progress.c"
 
 #include "tests/testing.h"
@@ -40,7 +41,9 @@ static void finish(void)
 
 static void send(ts_screen *s, ts_phase phase, int step, int steps, int layer, int layers)
 {
-    ts_screen_event(s, &(ts_event){.phase = phase, .step = step, .steps = steps, .layer = layer, .layers = layers});
+    ts_screen_event(
+        s, &(ts_event){
+               .phase = phase, .step = step, .steps = steps, .layer = layer, .layers = layers});
 }
 
 static int lines(const char *s)
@@ -52,11 +55,18 @@ static int lines(const char *s)
 
 START_TEST(shares)
 {
-    const struct { int step, steps, layer, layers; double want; } row[] = {{0, 4, 0, 0, 0}, {1, 4, 1, 10, 0}, {1, 4, 6, 10, 0.125}, {1, 4, 0, 0, 0.25}, {3, 4, 6, 10, 0.625},
-                                                                          {4, 4, 0, 0, 1}, {9, 4, 0, 0, 1}, {0, 0, 0, 0, 0}};
+    const struct {
+        int step, steps, layer, layers;
+        double want;
+    } row[] = {{0, 4, 0, 0, 0},      {1, 4, 1, 10, 0}, {1, 4, 6, 10, 0.125}, {1, 4, 0, 0, 0.25},
+               {3, 4, 6, 10, 0.625}, {4, 4, 0, 0, 1},  {9, 4, 0, 0, 1},      {0, 0, 0, 0, 0}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        ts_event e = {.step = row[i].step, .steps = row[i].steps, .layer = row[i].layer, .layers = row[i].layers};
-        ck_assert_msg(fabs(ts_event_share(&e) - row[i].want) < 1e-12, "row %zu: %g", i, ts_event_share(&e));
+        ts_event e = {.step = row[i].step,
+                      .steps = row[i].steps,
+                      .layer = row[i].layer,
+                      .layers = row[i].layers};
+        ck_assert_msg(fabs(ts_event_share(&e) - row[i].want) < 1e-12, "row %zu: %g", i,
+                      ts_event_share(&e));
     }
 }
 END_TEST
@@ -114,7 +124,8 @@ START_TEST(every_event_is_a_line_of_json)
     start(&s, 1e12, 2, 1e12);
     send(&s, TS_PHASE_DENOISE, 0, 2, 0, 0);
     for (int step = 1; step <= 2; step++) {
-        for (int layer = 1; layer <= 6; layer++) now += 0.11, send(&s, TS_PHASE_DENOISE, step, 2, layer, 6);
+        for (int layer = 1; layer <= 6; layer++)
+            now += 0.11, send(&s, TS_PHASE_DENOISE, step, 2, layer, 6);
         send(&s, TS_PHASE_DENOISE, step, 2, 0, 0);
     }
     ts_screen_table(&s, "profile", "a\nb\n");
@@ -122,17 +133,26 @@ START_TEST(every_event_is_a_line_of_json)
     ts_screen_note(&s, "for people");
     ts_screen_error(&s, 3, "no");
     char *copy = strdup(said()), *save = NULL;
-    const char *want[] = {"warning", "start", "progress", "progress", "progress", "progress", "progress", "profile", "done", "error"};
+    const char *want[] = {"warning",  "start",    "progress", "progress", "progress",
+                          "progress", "progress", "profile",  "done",     "error"};
     int n = 0;
     for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++) {
         cJSON *j = cJSON_ParseWithOpts(line, NULL, 1);
         ck_assert_msg(j != NULL, "%s", line);
         ck_assert_int_lt(n, 10);
-        ck_assert_msg(!strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(j, "event")), want[n]), "line %d: %s", n, line);
-        if (n == 0) ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(j, "message")), "a \"quoted\"\nwarning");
-        if (n == 1) ck_assert(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "request"), "seed")->valueint == 7 && cJSON_GetObjectItem(j, "tokens")->valueint == 512);
+        ck_assert_msg(!strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(j, "event")), want[n]),
+                      "line %d: %s", n, line);
+        if (n == 0)
+            ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(j, "message")),
+                             "a \"quoted\"\nwarning");
+        if (n == 1)
+            ck_assert(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "request"), "seed")->valueint ==
+                          7 &&
+                      cJSON_GetObjectItem(j, "tokens")->valueint == 512);
         if (n == 2) ck_assert(cJSON_IsNull(cJSON_GetObjectItem(j, "eta")));
-        if (n == 5) ck_assert(cJSON_GetObjectItem(j, "step")->valueint == 2 && fabs(cJSON_GetObjectItem(j, "eta")->valuedouble - 0.968) < 1e-9);
+        if (n == 5)
+            ck_assert(cJSON_GetObjectItem(j, "step")->valueint == 2 &&
+                      fabs(cJSON_GetObjectItem(j, "eta")->valuedouble - 0.968) < 1e-9);
         if (n == 9) ck_assert_int_eq(cJSON_GetObjectItem(j, "code")->valueint, 3);
         cJSON_Delete(j);
     }
@@ -151,11 +171,16 @@ START_TEST(a_file_gets_few_lines)
     ck_assert_str_eq(said(), "encoding text: 1 prompt in 0.0 s\n");
     send(&s, TS_PHASE_DENOISE, 0, 100, 0, 0);
     for (int step = 1; step <= 100; step++) {
-        for (int layer = 1; layer <= 10; layer++) now += 0.05, send(&s, TS_PHASE_DENOISE, step, 100, layer, 10);
+        for (int layer = 1; layer <= 10; layer++)
+            now += 0.05, send(&s, TS_PHASE_DENOISE, step, 100, layer, 10);
         send(&s, TS_PHASE_DENOISE, step, 100, 0, 0);
     }
-    ck_assert_msg(strstr(said(), "denoising: 100 steps\n") && strstr(said(), "denoising: 100 steps in 0:50\n"), "%s", said());
-    ck_assert_msg(strstr(said(), "denoising: step 21 of 100, 20%, 0:10, 0:45 left\n") || strstr(said(), "denoising: step 20 of 100, 20%, 0:10, 0:45 left\n"), "%s", said());
+    ck_assert_msg(strstr(said(), "denoising: 100 steps\n") &&
+                      strstr(said(), "denoising: 100 steps in 0:50\n"),
+                  "%s", said());
+    ck_assert_msg(strstr(said(), "denoising: step 21 of 100, 20%, 0:10, 0:45 left\n") ||
+                      strstr(said(), "denoising: step 20 of 100, 20%, 0:10, 0:45 left\n"),
+                  "%s", said());
     ck_assert_msg(lines(said()) >= 1 + 2 + 3 && lines(said()) <= 1 + 2 + 5, "%s", said());
     ck_assert_ptr_null(strchr(said(), '\r'));
     finish();
@@ -182,7 +207,10 @@ START_TEST(a_bar_fits_its_terminal)
         now += 1;
         send(&s, TS_PHASE_DENOISE, 25, 50, 0, 0);
         ck_assert_msg((int)strlen(last_drawing()) < width, "%d: %s", width, last_drawing());
-        if (width > 70) ck_assert_msg(strstr(last_drawing(), "denoising 25/50 [") && strstr(last_drawing(), "50%") && strstr(last_drawing(), "left"), "%s", last_drawing());
+        if (width > 70)
+            ck_assert_msg(strstr(last_drawing(), "denoising 25/50 [") &&
+                              strstr(last_drawing(), "50%") && strstr(last_drawing(), "left"),
+                          "%s", last_drawing());
         size_t before = strlen(said());
         now += 0.01;
         send(&s, TS_PHASE_DENOISE, 26, 50, 0, 0);
@@ -220,11 +248,18 @@ START_TEST(clock_texts)
 }
 END_TEST
 
-/* Three rows of costs 100, 100, 200: what is left follows from the pace of the row at work, then from that of the rows done. */
+/* Three rows of costs 100, 100, 200: what is left follows from the pace of the row at work, then
+ * from that of the rows done. */
 START_TEST(a_batch_has_a_line_of_its_own)
 {
     ts_screen s = screen(TS_SCREEN_BAR, 60);
-    const ts_row_end end = {.file = "p.txt", .output = "1.mp4", .status = "done", .line = 1, .index = 1, .seconds = 20, .seed = 7};
+    const ts_row_end end = {.file = "p.txt",
+                            .output = "1.mp4",
+                            .status = "done",
+                            .line = 1,
+                            .index = 1,
+                            .seconds = 20,
+                            .seed = 7};
     ts_screen_batch(&s, 3, 400);
     ck_assert(ts_screen_batch_left(&s, now) < 0);
     ts_screen_row(&s, "1.mp4", 100);
@@ -233,23 +268,34 @@ START_TEST(a_batch_has_a_line_of_its_own)
     send(&s, TS_PHASE_DENOISE, 1, 10, 1, 6);
     now += 10;
     send(&s, TS_PHASE_DENOISE, 5, 10, 0, 0); /* half of it in 10 s: 10 more, then 20 and 40 */
-    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 70) < 1e-9, "%g", ts_screen_batch_left(&s, now));
+    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 70) < 1e-9, "%g",
+                  ts_screen_batch_left(&s, now));
     ck_assert_ptr_nonnull(strstr(said(), "row 1/3, 1:10 left: 1.mp4\033[K\n\rdenoising 5/10 ["));
     now += 10;
     send(&s, TS_PHASE_DENOISE, 10, 10, 0, 0);
     ts_screen_row_done(&s, &end);
     ck_assert_ptr_null(strstr(said(), "in 20"));
     ts_screen_row(&s, "2.mp4", 100);
-    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 60) < 1e-9, "%g", ts_screen_batch_left(&s, now)); /* by the pace of the first */
+    /* by the pace of the first */
+    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 60) < 1e-9, "%g",
+                  ts_screen_batch_left(&s, now));
     now += 40;
-    ts_screen_row_done(&s, &(ts_row_end){.file = "p.txt", .output = "2.mp4", .status = "failed", .error = "no luck", .line = 2, .seconds = 40});
+    ts_screen_row_done(&s, &(ts_row_end){.file = "p.txt",
+                                         .output = "2.mp4",
+                                         .status = "failed",
+                                         .error = "no luck",
+                                         .line = 2,
+                                         .seconds = 40});
     ck_assert_ptr_nonnull(strstr(said(), "p.txt:2: no luck\n"));
     ts_screen_row(&s, "3.mp4", 200);
-    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 60) < 1e-9, "%g", ts_screen_batch_left(&s, now)); /* 200 in 60 s so far */
+    /* 200 in 60 s so far */
+    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 60) < 1e-9, "%g",
+                  ts_screen_batch_left(&s, now));
     start(&s, 10, 10, 0);
     send(&s, TS_PHASE_DENOISE, 0, 10, 0, 0);
     ts_screen_note(&s, "a note");
-    const char *at = strstr(said(), "\r\033[K\033[A\r\033[Ka note\n"); /* both lines are taken away first */
+    /* both lines are taken away first */
+    const char *at = strstr(said(), "\r\033[K\033[A\r\033[Ka note\n");
     ck_assert_msg(at != NULL, "%s", said());
     ts_screen_batch_done(&s, 2, 1, 0);
     ck_assert_ptr_nonnull(strstr(said(), "2 done, 1 failed, 0 skipped in 1:00\n"));
@@ -260,14 +306,21 @@ END_TEST
 START_TEST(rows_in_lines_and_events)
 {
     ts_screen s = screen(TS_SCREEN_LINES, 0);
-    const ts_row_end end = {.file = "p.txt", .output = "1.mp4", .status = "done", .line = 4, .index = 3, .seconds = 12.34, .seed = UINT64_MAX};
+    const ts_row_end end = {.file = "p.txt",
+                            .output = "1.mp4",
+                            .status = "done",
+                            .line = 4,
+                            .index = 3,
+                            .seconds = 12.34,
+                            .seed = UINT64_MAX};
     ts_screen_batch(&s, 2, 0);
     ts_screen_row(&s, "1.mp4", 0);
     start(&s, 10, 2, 0);
     send(&s, TS_PHASE_DENOISE, 0, 2, 0, 0);
     send(&s, TS_PHASE_DENOISE, 2, 2, 0, 0);
     ts_screen_row_done(&s, &end);
-    ck_assert_str_eq(said(), "row 1/2: 1.mp4 in 12.3 s\n"); /* no line a phase, no guess without costs */
+    /* no line a phase, no guess without costs */
+    ck_assert_str_eq(said(), "row 1/2: 1.mp4 in 12.3 s\n");
     finish();
     s = screen(TS_SCREEN_JSON, 0);
     ts_screen_batch(&s, 2, 50);
@@ -275,9 +328,13 @@ START_TEST(rows_in_lines_and_events)
     now += 12;
     ts_screen_row_done(&s, &end);
     ts_screen_fault(&s, "p.txt", 7, "what, expected");
-    ck_assert_str_eq(said(), "{\"event\":\"batch\",\"rows\":2,\"flops\":50}\n"
-                             "{\"event\":\"row\",\"row\":1,\"rows\":2,\"status\":\"done\",\"output\":\"1.mp4\",\"file\":\"p.txt\",\"line\":4,\"index\":3,\"seed\":\"18446744073709551615\",\"seconds\":12.34,"
-                             "\"batch_eta\":12}\n{\"event\":\"fault\",\"file\":\"p.txt\",\"line\":7,\"message\":\"what, expected\"}\n");
+    ck_assert_str_eq(
+        said(),
+        "{\"event\":\"batch\",\"rows\":2,\"flops\":50}\n"
+        "{\"event\":\"row\",\"row\":1,\"rows\":2,\"status\":\"done\",\"output\":\"1.mp4\",\"file\":"
+        "\"p.txt\",\"line\":4,\"index\":3,\"seed\":\"18446744073709551615\",\"seconds\":12.34,"
+        "\"batch_eta\":12}\n{\"event\":\"fault\",\"file\":\"p.txt\",\"line\":7,\"message\":\"what, "
+        "expected\"}\n");
     finish();
 }
 END_TEST

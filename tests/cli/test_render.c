@@ -1,4 +1,5 @@
-/* Renderings by the program with the default model at its smallest: every kind of file and what other readers say of it, metadata there and back, latents, state, threads, signals. */
+/* Renderings by the program with the default model at its smallest: every kind of file and what
+ * other readers say of it, metadata there and back, latents, state, threads, signals. */
 #include "tests/cli/program.h"
 
 #include <signal.h>
@@ -32,8 +33,10 @@ static const char *field(const char *file, const char *key)
     program_expect(r, 0);
     cJSON *j = cJSON_Parse(r->out), *v = cJSON_GetObjectItem(j, key);
     ck_assert_msg(v != NULL, "%s has no %s: %s", file, key, r->out);
-    if (cJSON_IsString(v)) snprintf(value, sizeof value, "%s", v->valuestring);
-    else snprintf(value, sizeof value, "%.17g", v->valuedouble);
+    if (cJSON_IsString(v))
+        snprintf(value, sizeof value, "%s", v->valuestring);
+    else
+        snprintf(value, sizeof value, "%.17g", v->valuedouble);
     cJSON_Delete(j);
     return value;
 }
@@ -47,7 +50,9 @@ static bool have(const char *program)
 
 static void probe(const char *file, const char *entries, const char *want)
 {
-    const program_result *r = program_shell("ffprobe -v error -count_frames -select_streams v -show_entries %s -of default=noprint_wrappers=1 %s/%s", entries, tmp, file);
+    const program_result *r = program_shell("ffprobe -v error -count_frames -select_streams v "
+                                            "-show_entries %s -of default=noprint_wrappers=1 %s/%s",
+                                            entries, tmp, file);
     program_expect(r, 0);
     for (const char *line = want; *line; line += strcspn(line, "\n") + 1) {
         char one[256];
@@ -58,30 +63,44 @@ static void probe(const char *file, const char *entries, const char *want)
 
 START_TEST(every_kind_of_file)
 {
-    static const struct { const char *name, *codec; int frames; } kind[] = {{"a.mp4", "h264", 5}, {"a.webm", "vp9", 5}, {"a.gif", "gif", 5}, {"a.png", "png", 1}};
+    static const struct {
+        const char *name, *codec;
+        int frames;
+    } kind[] = {
+        {"a.mp4", "h264", 5}, {"a.webm", "vp9", 5}, {"a.gif", "gif", 5}, {"a.png", "png", 1}};
     bool ffprobe = have("ffprobe");
     for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
         char path[4200], want[256];
         snprintf(path, sizeof path, "%s/%s", tmp, kind[i].name);
-        const program_result *r = program_run("generate 'a panda \"quoted\", ünïcödé 熊猫' --size 64x64 --steps 2 --scale 2 --fps 10 --seed 7 -o %s %s", path, kind[i].frames > 1 ? "--frames 5" : "");
+        const program_result *r = program_run(
+            "generate 'a panda \"quoted\", ünïcödé 熊猫' --size 64x64 --steps 2 --scale 2 --fps 10 "
+            "--seed 7 -o %s %s",
+            path, kind[i].frames > 1 ? "--frames 5" : "");
         program_expect(r, 0);
-        ck_assert_msg(!strncmp(r->out, path, strlen(path)) && !strcmp(r->out + strlen(path), "\n"), "stdout is more than the path: %s", r->out);
+        ck_assert_msg(!strncmp(r->out, path, strlen(path)) && !strcmp(r->out + strlen(path), "\n"),
+                      "stdout is more than the path: %s", r->out);
         ck_assert_str_eq(field(path, "prompt"), "a panda \"quoted\", ünïcödé 熊猫");
         ck_assert_str_eq(field(path, "seed"), "7");
         ck_assert_str_eq(field(path, "width"), "64");
         ck_assert_str_eq(field(path, "scale"), "2");
         ck_assert_int_eq(atoi(field(path, "frames")), kind[i].frames);
         ck_assert_int_eq(program_files(tmp), (int)i + 1);
-        snprintf(want, sizeof want, "codec_name=%s\nwidth=128\nheight=128\nnb_read_frames=%d\n", kind[i].codec, kind[i].frames);
+        snprintf(want, sizeof want, "codec_name=%s\nwidth=128\nheight=128\nnb_read_frames=%d\n",
+                 kind[i].codec, kind[i].frames);
         if (ffprobe) probe(kind[i].name, "stream=codec_name,width,height,nb_read_frames", want);
     }
     if (ffprobe) {
-        probe("a.mp4", "stream=pix_fmt,avg_frame_rate:format_tags=title", "pix_fmt=yuv420p\navg_frame_rate=10/1\nTAG:title=a panda \"quoted\", ünïcödé 熊猫\n");
-        program_expect(program_shell("ffprobe -v error -show_entries format_tags=comment -of csv=p=0 %s/a.mp4 | grep -q tessera", tmp), 0);
+        probe("a.mp4", "stream=pix_fmt,avg_frame_rate:format_tags=title",
+              "pix_fmt=yuv420p\navg_frame_rate=10/1\nTAG:title=a panda \"quoted\", ünïcödé 熊猫\n");
+        program_expect(program_shell("ffprobe -v error -show_entries format_tags=comment -of "
+                                     "csv=p=0 %s/a.mp4 | grep -q tessera",
+                                     tmp),
+                       0);
     }
     if (have("pngcheck")) program_expect(program_shell("pngcheck -q %s/a.png", tmp), 0);
     const program_result *r = program_run("info %s/a.png", tmp);
-    ck_assert_msg(strstr(r->out, "seed         7\n") && strstr(r->out, "model        default\n"), "%s", r->out);
+    ck_assert_msg(strstr(r->out, "seed         7\n") && strstr(r->out, "model        default\n"),
+                  "%s", r->out);
     clean();
 }
 END_TEST
@@ -94,7 +113,9 @@ START_TEST(numbered_frames)
     snprintf(path, sizeof path, "%s/f-004.png", tmp);
     ck_assert_str_eq(field(path, "scale"), "1"); /* as computed, though the model would enlarge */
     ck_assert_str_eq(field(path, "frames"), "5");
-    program_expect(program_run("generate 'a panda' --size 64x64 --frames 5 --steps 1 -o %s/f-%%03d.png", tmp), 2);
+    program_expect(
+        program_run("generate 'a panda' --size 64x64 --frames 5 --steps 1 -o %s/f-%%03d.png", tmp),
+        2);
     clean();
     render("generate 'a panda' --size 64x64 --frames 5 --steps 1 -o %s/folder/", tmp);
     snprintf(path, sizeof path, "%s/folder", tmp);
@@ -110,14 +131,17 @@ START_TEST(from_renders_the_same_bytes)
     for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
         snprintf(a, sizeof a, "%s/a.%s", tmp, kind[i]);
         snprintf(b, sizeof b, "%s/b.%s", tmp, kind[i]);
-        render("generate 'a fox' --size 64x64 %s --steps 3 --guidance 3.7 --seed 18446744073709551615 --sampler euler --shift 2.5 --negative 'blurry' --fps 7.5 --scale 3 --precision f32 -o %s",
+        render("generate 'a fox' --size 64x64 %s --steps 3 --guidance 3.7 --seed "
+               "18446744073709551615 --sampler euler --shift 2.5 --negative 'blurry' --fps 7.5 "
+               "--scale 3 --precision f32 -o %s",
                strcmp(kind[i], "png") ? "--frames 5" : "", a);
         render("generate --from %s -o %s", a, b);
         ck_assert_msg(program_same(a, b), "%s differs", kind[i]);
         ck_assert_str_eq(field(b, "seed"), "18446744073709551615");
         clean();
     }
-    render("generate 'a fox' " SMALL "--seed 5 -o %s/a.mp4 --save-latents %s/l.safetensors", tmp, tmp);
+    render("generate 'a fox' " SMALL "--seed 5 -o %s/a.mp4 --save-latents %s/l.safetensors", tmp,
+           tmp);
     render("generate --from %s/l.safetensors -o %s/b.mp4", tmp, tmp);
     snprintf(a, sizeof a, "%s/a.mp4", tmp);
     snprintf(b, sizeof b, "%s/b.mp4", tmp);
@@ -163,7 +187,9 @@ END_TEST
 START_TEST(latents_decode_to_the_same_bytes)
 {
     char a[4200], b[4200];
-    render("generate 'a panda' " SMALL "--scale 2 --seed 3 --fps 9 -o %s/a.mp4 --save-latents %s/l.safetensors", tmp, tmp);
+    render("generate 'a panda' " SMALL
+           "--scale 2 --seed 3 --fps 9 -o %s/a.mp4 --save-latents %s/l.safetensors",
+           tmp, tmp);
     render("decode %s/l.safetensors -o %s/b.mp4", tmp, tmp);
     snprintf(a, sizeof a, "%s/a.mp4", tmp);
     snprintf(b, sizeof b, "%s/b.mp4", tmp);
@@ -177,7 +203,9 @@ START_TEST(latents_decode_to_the_same_bytes)
     program_expect(r, 2); /* several frames */
     r = program_run("decode %s/l.safetensors -o %s/c.mp4 --dry-run", tmp, tmp);
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->out, "decoding") && strstr(r->out, "64x64, written as 128x128, 5 frames at 9 a second"), "%s", r->out);
+    ck_assert_msg(strstr(r->out, "decoding") &&
+                      strstr(r->out, "64x64, written as 128x128, 5 frames at 9 a second"),
+                  "%s", r->out);
     r = program_run("generate x " SMALL "-o %s/c.mp4 --save-latents %s/l.safetensors", tmp, tmp);
     program_expect(r, 2);
     ck_assert_msg(strstr(r->err, "exists") != NULL, "%s", r->err);
@@ -196,7 +224,8 @@ START_TEST(latents_without_metadata_need_flags)
     ts_bag_meta(bag, "tessera", NULL);
     ck_assert_msg(ts_bag_save(&err, bag, path) == TS_OK, "%s", err.text);
     ts_bag_free(bag);
-    const program_result *r = program_run("decode %s -o %s/b.mp4 --model weights/default --fps 5", path, tmp);
+    const program_result *r = program_run("decode %s -o %s/b.mp4 --model weights/default --fps 5",
+                                          path, tmp);
     program_expect(r, 0);
     ck_assert_msg(strstr(r->err, "no metadata") != NULL, "%s", r->err);
     snprintf(path, sizeof path, "%s/b.mp4", tmp);
@@ -211,9 +240,12 @@ START_TEST(a_killed_run_goes_on)
     snprintf(err, sizeof err, "%s/err", tmp);
     snprintf(a, sizeof a, "%s/a.safetensors", tmp);
     snprintf(b, sizeof b, "%s/b.safetensors", tmp);
-    const char *same = "generate 'a panda' --size 64x64 --frames 13 --steps 12 --seed 3 --overwrite";
+    const char *same =
+        "generate 'a panda' --size 64x64 --frames 13 --steps 12 --seed 3 --overwrite";
     render("%s -o %s/a.mp4 --save-latents %s", same, tmp, a);
-    pid_t pid = program_start(err, "%s -o %s/b.mp4 --save-latents %s --state %s/state --progress json", same, tmp, b, tmp);
+    pid_t pid = program_start(err,
+                              "%s -o %s/b.mp4 --save-latents %s --state %s/state --progress json",
+                              same, tmp, b, tmp);
     ck_assert(program_says(pid, err, "\"step\":4,"));
     kill(pid, SIGKILL);
     ck_assert_int_eq(program_wait(pid), 128 + SIGKILL);
@@ -226,13 +258,16 @@ START_TEST(a_killed_run_goes_on)
     done = atoi(ts_bag_meta_get(bag, "done"));
     ts_bag_free(bag);
     ck_assert_msg(done >= 3 && done < 12, "%d steps done", done);
-    const program_result *r = program_run("%s -o %s/b.mp4 --save-latents %s --state %s --progress json", same, tmp, b, state);
+    const program_result *r = program_run(
+        "%s -o %s/b.mp4 --save-latents %s --state %s --progress json", same, tmp, b, state);
     program_expect(r, 0);
     char resumed[64];
     snprintf(resumed, sizeof resumed, "\"resumed\":%d", done);
     ck_assert_msg(strstr(r->err, resumed) != NULL, "no %s in\n%s", resumed, r->err);
     ck_assert_msg(program_same(a, b), "latents differ from those of an undisturbed run");
-    r = program_run("generate 'a fox' --size 64x64 --frames 13 --steps 12 --seed 3 --overwrite -o %s/b.mp4 --state %s", tmp, state);
+    r = program_run("generate 'a fox' --size 64x64 --frames 13 --steps 12 --seed 3 --overwrite -o "
+                    "%s/b.mp4 --state %s",
+                    tmp, state);
     program_expect(r, 3); /* another request */
     ck_assert_msg(strstr(r->err, "another request") != NULL, "%s", r->err);
     clean();
@@ -241,18 +276,25 @@ END_TEST
 
 START_TEST(progress_is_json_line_by_line)
 {
-    const program_result *r = program_run("generate 'a panda' --size 70x64 --frames 5 --steps 3 --seed 99 -o %s/a.mp4 --progress json --profile", tmp);
+    const program_result *r = program_run("generate 'a panda' --size 70x64 --frames 5 --steps 3 "
+                                          "--seed 99 -o %s/a.mp4 --progress json --profile",
+                                          tmp);
     program_expect(r, 0);
     char *copy = strdup(r->err), *save = NULL;
     int starts = 0, dones = 0, warnings = 0, profiles = 0, step = 0, frame = 0, n = 0;
     for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++) {
         cJSON *j = cJSON_ParseWithOpts(line, NULL, 1);
         ck_assert_msg(j != NULL, "not JSON: %s", line);
-        const char *event = cJSON_GetStringValue(cJSON_GetObjectItem(j, "event")), *phase = cJSON_GetStringValue(cJSON_GetObjectItem(j, "phase"));
+        const char *event = cJSON_GetStringValue(cJSON_GetObjectItem(j, "event")),
+                   *phase = cJSON_GetStringValue(cJSON_GetObjectItem(j, "phase"));
         ck_assert_msg(event != NULL, "%s", line);
-        starts += !strcmp(event, "start"), warnings += !strcmp(event, "warning"), profiles += !strcmp(event, "profile"), dones += !strcmp(event, "done");
-        if (!strcmp(event, "start")) ck_assert_int_eq(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "request"), "seed")->valueint, 99);
-        if (!strcmp(event, "done")) ck_assert(cJSON_GetObjectItem(j, "denoise_seconds")->valuedouble > 0);
+        starts += !strcmp(event, "start"), warnings += !strcmp(event, "warning"),
+            profiles += !strcmp(event, "profile"), dones += !strcmp(event, "done");
+        if (!strcmp(event, "start"))
+            ck_assert_int_eq(
+                cJSON_GetObjectItem(cJSON_GetObjectItem(j, "request"), "seed")->valueint, 99);
+        if (!strcmp(event, "done"))
+            ck_assert(cJSON_GetObjectItem(j, "denoise_seconds")->valuedouble > 0);
         if (!strcmp(event, "progress")) {
             int s = cJSON_GetObjectItem(j, "step")->valueint;
             ck_assert_msg(starts == 1 && !dones, "out of order: %s", line);
@@ -267,8 +309,10 @@ START_TEST(progress_is_json_line_by_line)
         }
         cJSON_Delete(j);
     }
-    ck_assert_msg(starts == 1 && dones == 1 && warnings >= 1 && profiles == 1 && step == 3 && frame == 5, "%d %d %d %d, step %d, frame %d of %d events\n%s", starts, dones, warnings, profiles,
-                  step, frame, n, r->err);
+    ck_assert_msg(starts == 1 && dones == 1 && warnings >= 1 && profiles == 1 && step == 3 &&
+                      frame == 5,
+                  "%d %d %d %d, step %d, frame %d of %d events\n%s", starts, dones, warnings,
+                  profiles, step, frame, n, r->err);
     free(copy);
     clean();
 }
@@ -278,9 +322,12 @@ START_TEST(people_get_lines_and_quiet_gets_none)
 {
     const program_result *r = program_run("generate 'a panda' " SMALL "--seed 99 -o %s/a.mp4", tmp);
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->err, "seed 99") && strstr(r->err, "denoising: 2 steps in ") && strstr(r->err, "decoding: 5 frames in ") && strstr(r->err, "done in "), "%s", r->err);
+    ck_assert_msg(strstr(r->err, "seed 99") && strstr(r->err, "denoising: 2 steps in ") &&
+                      strstr(r->err, "decoding: 5 frames in ") && strstr(r->err, "done in "),
+                  "%s", r->err);
     ck_assert_ptr_null(strchr(r->err, '\r'));
-    r = program_run("generate '' --size 70x64 --frames 5 --steps 1 --quiet --overwrite -o %s/a.mp4", tmp);
+    r = program_run("generate '' --size 70x64 --frames 5 --steps 1 --quiet --overwrite -o %s/a.mp4",
+                    tmp);
     program_expect(r, 0);
     ck_assert_str_eq(r->err, "");
     r = program_run("generate '' " SMALL "--overwrite -o %s/a.mp4", tmp);
@@ -288,7 +335,8 @@ START_TEST(people_get_lines_and_quiet_gets_none)
     ck_assert_msg(strstr(r->err, "the prompt is empty") != NULL, "%s", r->err);
     r = program_run("generate x " SMALL "--profile --progress none --overwrite -o %s/a.mp4", tmp);
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->err, "linear") && strstr(r->err, "attention") && strstr(r->err, "%"), "%s", r->err);
+    ck_assert_msg(strstr(r->err, "linear") && strstr(r->err, "attention") && strstr(r->err, "%"),
+                  "%s", r->err);
     clean();
 }
 END_TEST
@@ -315,12 +363,15 @@ START_TEST(signals_stop_cleanly)
 {
     stopped(SIGINT, "generate 'a panda' --size 64x64 --frames 9 --steps 1000", "\"step\":1,");
     stopped(SIGTERM, "generate 'a panda' --size 64x64 --frames 9 --steps 1000", "\"step\":1,");
-    stopped(SIGINT, "generate 'a panda' --size 64x64 --frames 121 --steps 1 --guidance 1", "\"phase\":\"decode\",\"step\":5,");
-    stopped(SIGTERM, "generate 'a panda' --size 64x64 --frames 121 --steps 1 --guidance 1", "\"phase\":\"decode\",\"step\":5,");
+    stopped(SIGINT, "generate 'a panda' --size 64x64 --frames 121 --steps 1 --guidance 1",
+            "\"phase\":\"decode\",\"step\":5,");
+    stopped(SIGTERM, "generate 'a panda' --size 64x64 --frames 121 --steps 1 --guidance 1",
+            "\"phase\":\"decode\",\"step\":5,");
 }
 END_TEST
 
-/* The variable in the environment of a running process; NULL: none. Static buffer of the next call's. */
+/* The variable in the environment of a running process; NULL: none. Static buffer of the next
+ * call's. */
 static const char *variable(pid_t pid, const char *name)
 {
     static char value[64];
@@ -330,7 +381,8 @@ static const char *variable(pid_t pid, const char *name)
     snprintf(path, sizeof path, "/proc/%ld/environ", (long)pid);
     char *all = program_slurp(path, &size);
     for (const char *v = all; v < all + size && !found; v += strlen(v) + 1)
-        if (!strncmp(v, name, n) && v[n] == '=') snprintf(value, sizeof value, "%s", v + n + 1), found = true;
+        if (!strncmp(v, name, n) && v[n] == '=')
+            snprintf(value, sizeof value, "%s", v + n + 1), found = true;
     free(all);
     return found ? value : NULL;
 }
@@ -341,12 +393,17 @@ START_TEST(waiting_threads_do_not_spin_for_long)
     snprintf(err, sizeof err, "%s/err", tmp);
     for (int given = 0; given < 2; given++) { /* what the environment says already counts */
         unsetenv("GOMP_SPINCOUNT");
-        if (given) setenv("OMP_WAIT_POLICY", "active", 1);
-        else unsetenv("OMP_WAIT_POLICY");
-        pid_t pid = program_start(err, "generate x --size 64x64 --frames 5 --steps 1000 -o %s/a.mp4 --progress json", tmp);
+        if (given)
+            setenv("OMP_WAIT_POLICY", "active", 1);
+        else
+            unsetenv("OMP_WAIT_POLICY");
+        pid_t pid = program_start(
+            err, "generate x --size 64x64 --frames 5 --steps 1000 -o %s/a.mp4 --progress json",
+            tmp);
         ck_assert(program_says(pid, err, "\"event\":\"progress\""));
         const char *spin = variable(pid, "GOMP_SPINCOUNT");
-        ck_assert_msg(given ? !spin : spin && !strcmp(spin, "2000"), "GOMP_SPINCOUNT=%s", spin ? spin : "(none)");
+        ck_assert_msg(given ? !spin : spin && !strcmp(spin, "2000"), "GOMP_SPINCOUNT=%s",
+                      spin ? spin : "(none)");
         kill(pid, SIGTERM);
         ck_assert_int_eq(program_wait(pid), 143);
         clean();
@@ -358,7 +415,9 @@ END_TEST
 START_TEST(a_full_disk_keeps_the_latents)
 {
     /* 512-byte blocks: room for the latents of one frame, not for a picture of 1024x1024 */
-    const program_result *r = program_shell("trap '' XFSZ; ulimit -f 64; exec $TESSERA generate x --size 64x64 --steps 1 --scale 16 -o %s/a.png", tmp);
+    const program_result *r = program_shell("trap '' XFSZ; ulimit -f 64; exec $TESSERA generate x "
+                                            "--size 64x64 --steps 1 --scale 16 -o %s/a.png",
+                                            tmp);
     program_expect(r, 4);
     ck_assert_msg(strstr(r->err, "a.png") && strstr(r->err, "tessera decode"), "%s", r->err);
     ck_assert_int_eq(program_files(tmp), 1); /* nothing half */
@@ -403,7 +462,8 @@ START_TEST(seeds)
     snprintf(b, sizeof b, "%s/b.png", tmp);
     render("generate x --size 64x64 --steps 1 -o %s", a);
     ck_assert_str_eq(field(a, "seed"), "42");
-    const program_result *r = program_run("generate x --size 64x64 --steps 1 -o %s --seed random", b);
+    const program_result *r = program_run("generate x --size 64x64 --steps 1 -o %s --seed random",
+                                          b);
     program_expect(r, 0);
     snprintf(first, sizeof first, "seed %s,", field(b, "seed"));
     render("generate x --size 64x64 --steps 1 -o %s --seed random --overwrite", a);
@@ -419,7 +479,8 @@ START_TEST(threads_change_last_bits_at_most)
     long n, m;
     snprintf(a, sizeof a, "%s/1.safetensors", tmp);
     snprintf(b, sizeof b, "%s/2.safetensors", tmp);
-    const char *same = "generate 'a panda' --size 64x64 --frames 5 --steps 4 --seed 3 --overwrite --precision f32";
+    const char *same =
+        "generate 'a panda' --size 64x64 --frames 5 --steps 4 --seed 3 --overwrite --precision f32";
     render("%s -o %s/a.mp4 --threads 1 --save-latents %s", same, tmp, a);
     render("%s -o %s/b.mp4 --threads 1 --save-latents %s", same, tmp, b);
     ck_assert_msg(program_same(a, b), "two runs with one thread differ");
@@ -427,7 +488,8 @@ START_TEST(threads_change_last_bits_at_most)
     ts_bag *x = testing_bag(a), *y = testing_bag(b);
     const float *p = testing_f32(x, "latents", &n), *q = testing_f32(y, "latents", &m);
     ck_assert_int_eq(n, m);
-    ck_assert_msg(testing_rel(q, p, n) <= 1e-6, "latents of 1 and 2 threads differ by %g", testing_rel(q, p, n));
+    ck_assert_msg(testing_rel(q, p, n) <= 1e-6, "latents of 1 and 2 threads differ by %g",
+                  testing_rel(q, p, n));
     ts_bag_free(x);
     ts_bag_free(y);
     clean();

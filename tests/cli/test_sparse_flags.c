@@ -1,4 +1,5 @@
-/* Sparse attention through the program: what is written, drawn, said and refused, and with which exit code; tiles by layer from the search to a clip. */
+/* Sparse attention through the program: what is written, drawn, said and refused, and with which
+ * exit code; tiles by layer from the search to a clip. */
 #include "tests/cli/program.h"
 
 #include <signal.h>
@@ -10,15 +11,23 @@
 #define SMALL "--size 64x64 --frames 29 --steps 4 --scale 1 --quiet " /* 512 tokens */
 static char *tmp;
 
-static const program_result *generate(const char *flags, const char *attention) { return program_run("generate 'a panda' -o %s/a.mp4 --overwrite %s --attention %s", tmp, flags, attention); }
+static const program_result *generate(const char *flags, const char *attention)
+{
+    return program_run("generate 'a panda' -o %s/a.mp4 --overwrite %s --attention %s", tmp, flags,
+                       attention);
+}
 
 static void refused_at(const char *size, const char *attention, int code, const char *sentence)
 {
     const program_result *r = generate(size, attention);
     program_expect(r, code);
-    ck_assert_msg(strstr(r->err, sentence) != NULL, "%s: \"%s\", expected \"%s\"", attention, r->err, sentence);
+    ck_assert_msg(strstr(r->err, sentence) != NULL, "%s: \"%s\", expected \"%s\"", attention,
+                  r->err, sentence);
 }
-static void refused(const char *attention, int code, const char *sentence) { refused_at(SMALL, attention, code, sentence); }
+static void refused(const char *attention, int code, const char *sentence)
+{
+    refused_at(SMALL, attention, code, sentence);
+}
 
 static ts_bag *load(const char *name)
 {
@@ -30,7 +39,8 @@ static ts_bag *load(const char *name)
 static int named(const ts_bag *b, const char *prefix)
 {
     int n = 0;
-    for (int i = 0; i < ts_bag_count(b); i++) n += !strncmp(ts_bag_name(b, i), prefix, strlen(prefix));
+    for (int i = 0; i < ts_bag_count(b); i++)
+        n += !strncmp(ts_bag_name(b, i), prefix, strlen(prefix));
     return n;
 }
 
@@ -41,7 +51,8 @@ START_TEST(plans)
     snprintf(flags, sizeof flags, SMALL "--save-plan %s/p.safetensors", tmp);
     program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
     ts_bag *b = load("p.safetensors");
-    ck_assert(named(b, "plan.cond.") == 12 && named(b, "plan.uncond.") == 12 && named(b, "wsum.") == 0 && named(b, "recall.") == 0);
+    ck_assert(named(b, "plan.cond.") == 12 && named(b, "plan.uncond.") == 12 &&
+              named(b, "wsum.") == 0 && named(b, "recall.") == 0);
     ck_assert_str_eq(ts_bag_meta_get(b, "tokens"), "512");
     ck_assert_str_eq(ts_bag_meta_get(b, "grid"), "8x8x8");
     ck_assert_str_eq(ts_bag_meta_get(b, "model"), "default");
@@ -50,14 +61,18 @@ START_TEST(plans)
     snprintf(flags, sizeof flags, SMALL "--save-plan %s/s.safetensors --save-plan-scores", tmp);
     program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
     b = load("s.safetensors");
-    ck_assert(named(b, "plan.") == 24 && named(b, "wsum.cond.") == 12 && named(b, "recall.uncond.") == 12); /* four steps: two searches */
+    /* four steps: two searches */
+    ck_assert(named(b, "plan.") == 24 && named(b, "wsum.cond.") == 12 &&
+              named(b, "recall.uncond.") == 12);
     ts_bag_free(b);
-    snprintf(flags, sizeof flags, SMALL "--save-plan %s/some.safetensors", tmp); /* a layer that is always dense has none; --quiet says nothing */
+    /* a layer that is always dense has none; --quiet says nothing */
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/some.safetensors", tmp);
     const program_result *r = generate(flags, "window:min-tokens=0,dense-layers=1+3");
     program_expect(r, 0);
     ck_assert_str_eq(r->err, "");
     b = load("some.safetensors");
-    ck_assert(named(b, "plan.cond.0.") == 2 && named(b, "plan.uncond.5.") == 2 && !named(b, "plan.cond.1.") && !named(b, "plan.uncond.3."));
+    ck_assert(named(b, "plan.cond.0.") == 2 && named(b, "plan.uncond.5.") == 2 &&
+              !named(b, "plan.cond.1.") && !named(b, "plan.uncond.3."));
     ts_bag_free(b);
     snprintf(flags, sizeof flags, SMALL "--save-plan-scores");
     program_expect(generate(flags, "adaspa:min-tokens=0"), 2);
@@ -71,7 +86,8 @@ START_TEST(pictures)
     snprintf(flags, sizeof flags, SMALL "--plan-image %s/drawn", tmp);
     program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
     for (int i = 0; i < 24; i++) {
-        snprintf(path, sizeof path, "%s/drawn/%s-%s-%02d.png", tmp, i % 2 ? "plan" : "recall", i / 2 % 2 ? "cond" : "uncond", i / 4);
+        snprintf(path, sizeof path, "%s/drawn/%s-%s-%02d.png", tmp, i % 2 ? "plan" : "recall",
+                 i / 2 % 2 ? "cond" : "uncond", i / 4);
         size_t size;
         char *png = program_slurp(path, &size);
         ck_assert_msg(size > 100 && !memcmp(png + 1, "PNG", 3), "%s", path);
@@ -89,7 +105,8 @@ END_TEST
 START_TEST(replayed)
 {
     char flags[512], with[4300];
-    snprintf(flags, sizeof flags, SMALL "--save-plan %s/w.safetensors --save-latents %s/w.latents", tmp, tmp);
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/w.safetensors --save-latents %s/w.latents",
+             tmp, tmp);
     program_expect(generate(flags, "window:keep=0.4,min-tokens=0"), 0);
     snprintf(with, sizeof with, "blocks:file=%s/w.safetensors,dense-steps=1", tmp);
     snprintf(flags, sizeof flags, SMALL "--save-latents %s/b.latents", tmp);
@@ -99,9 +116,12 @@ START_TEST(replayed)
     const float *x = testing_f32(a, "latents", &n), *y = testing_f32(b, "latents", &m);
     ck_assert(n == m && !memcmp(x, y, (size_t)n * sizeof *x));
     ts_bag_free(a), ts_bag_free(b);
-    const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 80x64 --frames 29 --steps 4 --quiet --attention %s", tmp, with);
+    const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 80x64 "
+                                          "--frames 29 --steps 4 --quiet --attention %s",
+                                          tmp, with);
     program_expect(r, 3);
-    ck_assert_msg(strstr(r->err, "w.safetensors: made for 512 tokens, this run has 640") != NULL, "%s", r->err);
+    ck_assert_msg(strstr(r->err, "w.safetensors: made for 512 tokens, this run has 640") != NULL,
+                  "%s", r->err);
 }
 END_TEST
 
@@ -109,40 +129,64 @@ START_TEST(exit_codes)
 {
     refused("adaspa:keep=2", 2, "attention adaspa: keep=2, expected more than 0, at most 1");
     refused("spiral", 2, "attention spiral: no such policy");
-    refused("adaspa:dense-layers=6,min-tokens=0", 2, "attention adaspa: dense-layers has layer 6, the model has 0 to 5");
-    refused_at("--size 64x64 --frames 9 --steps 4 --scale 1 --quiet ", "adaspa:strict", 1, "attention adaspa: 192 tokens are fewer than min-tokens=");
+    refused("adaspa:dense-layers=6,min-tokens=0", 2,
+            "attention adaspa: dense-layers has layer 6, the model has 0 to 5");
+    refused_at("--size 64x64 --frames 9 --steps 4 --scale 1 --quiet ", "adaspa:strict", 1,
+               "attention adaspa: 192 tokens are fewer than min-tokens=");
     refused("tile:k=8,min-tokens=0,strict", 1, ", and strict refuses that");
     char flags[4400], sentence[4400];
-    snprintf(flags, sizeof flags, SMALL "--save-plan %s/same --save-latents %s/same", tmp, tmp), snprintf(sentence, sizeof sentence, "--save-latents and --save-plan: both name %s/same", tmp);
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/same --save-latents %s/same", tmp, tmp),
+        snprintf(sentence, sizeof sentence, "--save-latents and --save-plan: both name %s/same",
+                 tmp);
     refused_at(flags, "adaspa", 2, sentence);
     snprintf(flags, sizeof flags, SMALL "--save-plan %s/p.st", tmp);
     refused_at(flags, "dense", 2, "--save-plan: attention dense makes no plan");
     refused_at(flags, "window:min-tokens=0,dense-layers=0-5", 1, "made no plan");
-    refused_at(SMALL "--plan-image Makefile", "adaspa", 2, "--plan-image: Makefile is not a folder");
+    refused_at(SMALL "--plan-image Makefile", "adaspa", 2,
+               "--plan-image: Makefile is not a folder");
     refused("blocks:file=/nowhere.safetensors", 3, "/nowhere.safetensors");
-    refused("blocks:file=tests/fixtures/wan21-tile/noise.safetensors", 3, "noise.safetensors: no plan file of tessera, it does not say its tokens");
+    refused("blocks:file=tests/fixtures/wan21-tile/noise.safetensors", 3,
+            "noise.safetensors: no plan file of tessera, it does not say its tokens");
     refused("tile:file=/nowhere.json,min-tokens=0", 3, "/nowhere.json");
-    refused("tile:file=tests/fixtures/wan21-tile/case.json,min-tokens=0", 3, "case.json: expected {\"frames\": F, \"layers\": [k, ...]}");
+    refused("tile:file=tests/fixtures/wan21-tile/case.json,min-tokens=0", 3,
+            "case.json: expected {\"frames\": F, \"layers\": [k, ...]}");
 }
 END_TEST
 
 /* A fallback is a warning and a line of the report, and the clip is made. */
 START_TEST(said)
 {
-    const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 9 --steps 4 --attention adaspa", tmp);
+    const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 "
+                                          "--frames 9 --steps 4 --attention adaspa",
+                                          tmp);
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->err, "attention adaspa: 192 tokens are fewer than min-tokens=256") != NULL, "%s", r->err);
-    r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 --attention adaspa:min-tokens=0", tmp);
+    ck_assert_msg(strstr(r->err, "attention adaspa: 192 tokens are fewer than min-tokens=256") !=
+                      NULL,
+                  "%s", r->err);
+    r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 "
+                    "--attention adaspa:min-tokens=0",
+                    tmp);
     program_expect(r, 0);
-    const char *const lines[] = {"attention adaspa:keep=0.2", "calls     0 dense, 12 dense with a search, 36 sparse (12 of them after a new search)", "kept      ", "recall    ", "(24 plans)", "time      ", "gain      "};
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) ck_assert_msg(strstr(r->err, lines[i]) != NULL, "no \"%s\" in %s", lines[i], r->err);
+    const char *const lines[] = {
+        "attention adaspa:keep=0.2",
+        "calls     0 dense, 12 dense with a search, 36 sparse (12 of them after a new search)",
+        "kept      ",
+        "recall    ",
+        "(24 plans)",
+        "time      ",
+        "gain      "};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        ck_assert_msg(strstr(r->err, lines[i]) != NULL, "no \"%s\" in %s", lines[i], r->err);
 }
 END_TEST
 
 /* ---- search-tile ---- */
 START_TEST(tiles)
 {
-    const program_result *r = program_run("search-tile 'a panda' 'a lion' -o %s/t.json " "--size 64x64 --frames 29 --steps 4 --loss 0.1 --samples 2", tmp);
+    const program_result *r = program_run(
+        "search-tile 'a panda' 'a lion' -o %s/t.json "
+        "--size 64x64 --frames 29 --steps 4 --loss 0.1 --samples 2",
+        tmp);
     char want[4200], with[4300];
     program_expect(r, 0);
     snprintf(want, sizeof want, "%s/t.json\n", tmp);
@@ -150,9 +194,12 @@ START_TEST(tiles)
     ck_assert_msg(strstr(r->err, " of 6 layers are sparse, ") != NULL, "%s", r->err);
     snprintf(with, sizeof with, "tile:file=%s/t.json,min-tokens=0", tmp);
     program_expect(generate(SMALL, with), 0);
-    r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 25 --steps 4 --quiet --attention %s", tmp, with);
+    r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 25 --steps 4 "
+                    "--quiet --attention %s",
+                    tmp, with);
     program_expect(r, 3);
-    ck_assert_msg(strstr(r->err, "t.json: made for 8 latent frames, this clip has 7") != NULL, "%s", r->err);
+    ck_assert_msg(strstr(r->err, "t.json: made for 8 latent frames, this clip has 7") != NULL, "%s",
+                  r->err);
     r = program_run("search-tile 'a panda' -o %s/t.json --size 64x64 --frames 29 --steps 4", tmp);
     program_expect(r, 2);
     ck_assert_msg(strstr(r->err, "t.json exists: --overwrite replaces it") != NULL, "%s", r->err);
@@ -164,7 +211,10 @@ START_TEST(tiles_stopped)
 {
     char log[4200], file[4200];
     snprintf(log, sizeof log, "%s/said", tmp), snprintf(file, sizeof file, "%s/stopped.json", tmp);
-    pid_t p = program_start(log, "search-tile 'a panda' -o %s --size 128x128 --frames 29 --steps 3 --samples 3 --threads 1 --progress json", file);
+    pid_t p = program_start(log,
+                            "search-tile 'a panda' -o %s --size 128x128 --frames 29 --steps 3 "
+                            "--samples 3 --threads 1 --progress json",
+                            file);
     ck_assert(program_says(p, log, "\"bench\""));
     kill(p, SIGTERM);
     ck_assert_int_eq(program_wait(p), 143);
@@ -174,10 +224,15 @@ END_TEST
 
 START_TEST(tiles_refused)
 {
-    static const struct { const char *args; int code; const char *sentence; } wrong[] = {
+    static const struct {
+        const char *args;
+        int code;
+        const char *sentence;
+    } wrong[] = {
         {"", 2, "search-tile: a prompt is missing"},
         {"x --ks 0", 2, "--ks"},
-        {"x --ks 7 --frames 29", 2, "search-tile: k of 7: of 8 latent frames 1 to 6 leave anything out"},
+        {"x --ks 7 --frames 29", 2,
+         "search-tile: k of 7: of 8 latent frames 1 to 6 leave anything out"},
         {"x --loss -1", 2, "--loss"},
         {"x --samples 0", 2, "--samples"},
         {"x --frames 1", 2, "a clip of 1 latent frame"},
@@ -187,7 +242,8 @@ START_TEST(tiles_refused)
         {"x -o /nowhere/t.json", 4, "/nowhere"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        const program_result *r = program_run("search-tile --quiet -o %s/u.json %s", tmp, wrong[i].args);
+        const program_result *r = program_run("search-tile --quiet -o %s/u.json %s", tmp,
+                                              wrong[i].args);
         program_expect(r, wrong[i].code);
         ck_assert_msg(strstr(r->err, wrong[i].sentence) != NULL, "%s: %s", wrong[i].args, r->err);
         ck_assert_str_eq(r->out, "");

@@ -1,4 +1,5 @@
-/* What the tests of output files share: synthetic frames, sinks with a record of what they said, folders, bytes, and other programs. */
+/* What the tests of output files share: synthetic frames, sinks with a record of what they said,
+ * folders, bytes, and other programs. */
 #ifndef TEST_FILES_H
 #define TEST_FILES_H
 #include "codecs/files.h"
@@ -26,12 +27,18 @@ HELPER void hear(void *user, const char *sentence)
 static const ts_env ears = {.warn = hear};
 static const char *const SINGLE[] __attribute__((unused)) = {"a.png", "a.mp4", "a.webm", "a.gif"};
 
-HELPER ts_file_options plain(void) { return (ts_file_options){.crf = -1, .scale = 1, .env = &ears}; }
+HELPER ts_file_options plain(void)
+{
+    return (ts_file_options){.crf = -1, .scale = 1, .env = &ears};
+}
 
 /* FOLDER/NAME, for the life of the program. */
 HELPER char *path_in(const char *folder, const char *name)
 {
-    static struct kept { struct kept *next; char path[]; } *all;
+    static struct kept {
+        struct kept *next;
+        char path[];
+    } * all;
     struct kept *k = malloc(sizeof *k + strlen(folder) + strlen(name) + 2);
     sprintf(k->path, "%s/%s", folder, name);
     k->next = all;
@@ -44,7 +51,8 @@ HELPER int files_in(const char *folder) /* asserts nothing, which writes */
     int n = 0;
     DIR *d = opendir(folder);
     if (!d) return -1;
-    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+    for (struct dirent *e; (e = readdir(d));)
+        n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
     closedir(d);
     return n;
 }
@@ -77,9 +85,15 @@ HELPER void write_bytes(const char *path, const void *bytes, size_t n)
     ck_assert_int_eq(fclose(f), 0);
 }
 
-HELPER void write_text(const char *path, const char *text) { write_bytes(path, text, strlen(text)); }
+HELPER void write_text(const char *path, const char *text)
+{
+    write_bytes(path, text, strlen(text));
+}
 
-HELPER const uint8_t *find_bytes(const uint8_t *in, size_t n, const char *what) { return memmem(in, n, what, strlen(what)); }
+HELPER const uint8_t *find_bytes(const uint8_t *in, size_t n, const char *what)
+{
+    return memmem(in, n, what, strlen(what));
+}
 
 /* A smooth gradient with a square that moves: what a clip looks like to a codec. */
 HELPER float *picture(int w, int h, int index)
@@ -99,7 +113,8 @@ HELPER float *picture(int w, int h, int index)
 HELPER float *flat(int w, int h, float r, float g, float b)
 {
     float *rgb = malloc(sizeof *rgb * (size_t)w * h * 3);
-    for (size_t i = 0; i < (size_t)w * h; i++) rgb[3 * i] = r, rgb[3 * i + 1] = g, rgb[3 * i + 2] = b;
+    for (size_t i = 0; i < (size_t)w * h; i++)
+        rgb[3 * i] = r, rgb[3 * i + 1] = g, rgb[3 * i + 2] = b;
     return rgb;
 }
 
@@ -115,7 +130,8 @@ HELPER ts_status pour(ts_sink *sink, int w, int h, int frames, double fps, const
     return st == TS_OK ? sink->close(sink) : st;
 }
 
-HELPER void write_clip(const char *path, ts_file_options o, int w, int h, int frames, double fps, const char *json)
+HELPER void write_clip(const char *path, ts_file_options o, int w, int h, int frames, double fps,
+                       const char *json)
 {
     ts_sink *sink = NULL;
     said[0] = 0;
@@ -126,12 +142,16 @@ HELPER void write_clip(const char *path, ts_file_options o, int w, int h, int fr
 }
 
 /* `frames` times the same picture. */
-HELPER void write_still(const char *path, ts_file_options o, int w, int h, int frames, const float *rgb)
+HELPER void write_still(const char *path, ts_file_options o, int w, int h, int frames,
+                        const float *rgb)
 {
     ts_sink *sink = NULL;
     ck_assert_msg(ts_file_open(&err, path, &o, &sink) == TS_OK, "%s", err.text);
     ck_assert_msg(sink->open(sink, w, h, frames, 16, NULL) == TS_OK, "%s", sink->error);
-    for (int i = 0; i < frames; i++) ck_assert_msg(sink->frame(sink, &(ts_frame){.w = w, .h = h, .index = i, .rgb = rgb}) == TS_OK, "%s", sink->error);
+    for (int i = 0; i < frames; i++)
+        ck_assert_msg(sink->frame(sink, &(ts_frame){.w = w, .h = h, .index = i, .rgb = rgb}) ==
+                          TS_OK,
+                      "%s", sink->error);
     ck_assert_msg(sink->close(sink) == TS_OK, "%s", sink->error);
     ts_file_close(sink);
 }
@@ -185,7 +205,6 @@ HELPER uint8_t *read_png(const char *path, int *w, int *h)
     return rgb;
 }
 
-
 HELPER void check_png_tool(const char *path)
 {
     char command[4200];
@@ -203,7 +222,8 @@ HELPER void refused(const char *path, ts_file_options o, ts_status want, const c
 {
     ts_sink *sink = NULL;
     ts_status st = ts_file_open(&err, path, &o, &sink);
-    ck_assert_msg(st == want, "%s: status %d, expected %d (%s)", path, st, want, st ? err.text : "");
+    ck_assert_msg(st == want, "%s: status %d, expected %d (%s)", path, st, want,
+                  st ? err.text : "");
     ck_assert_msg(!sink && strstr(err.text, word), "'%s' does not say '%s'", err.text, word);
 }
 #endif

@@ -1,4 +1,5 @@
-/* Text in files: how PNG holds it, what reads back of every kind, nothing where none was asked for, what can not be read. */
+/* Text in files: how PNG holds it, what reads back of every kind, nothing where none was asked for,
+ * what can not be read. */
 #include "test_files.h"
 
 static const char JSON[] = "{\"tessera\":\"0.1.0\",\"prompt\":\"ein Fuchs\"}";
@@ -28,9 +29,16 @@ static char *png_text_of(const char *path, const char *key, int *compression)
 
 START_TEST(test_png_text)
 {
-    static const struct { const char *text; int compression; const char *stored; } CASES[] = {
-        {"a fox\nNegative prompt: blur\nSteps: 3, Seed: 7", PNG_TEXT_COMPRESSION_NONE, "a fox\nNegative prompt: blur\nSteps: 3, Seed: 7"},
-        {"Füchse ÿ", PNG_TEXT_COMPRESSION_NONE, "F\xfc" "chse \xff"},
+    static const struct {
+        const char *text;
+        int compression;
+        const char *stored;
+    } CASES[] = {
+        {"a fox\nNegative prompt: blur\nSteps: 3, Seed: 7", PNG_TEXT_COMPRESSION_NONE,
+         "a fox\nNegative prompt: blur\nSteps: 3, Seed: 7"},
+        {"Füchse ÿ", PNG_TEXT_COMPRESSION_NONE,
+         "F\xfc"
+         "chse \xff"},
         {"狐 über", PNG_ITXT_COMPRESSION_NONE, "狐 über"},
         {"Ā", PNG_ITXT_COMPRESSION_NONE, "Ā"}, /* U+0100: the first that Latin-1 has not */
     };
@@ -65,7 +73,10 @@ static char *long_json(size_t n)
 
 START_TEST(test_metadata_round_trip)
 {
-    char *d = testing_tmp(), *json[] = {strdup(JSON), strdup("{\"tessera\":\"0.1.0\",\"prompt\":\"狐 \\\"🦊\\\" \\n ü\"}"), long_json(300000)};
+    char *d = testing_tmp(),
+         *json[] = {strdup(JSON),
+                    strdup("{\"tessera\":\"0.1.0\",\"prompt\":\"狐 \\\"🦊\\\" \\n ü\"}"),
+                    long_json(300000)};
     static const char *const NAMES[] = {"a.png", "a.mp4", "a.webm", "a.gif", "f-%d.png"};
     for (int k = 0; k < 3; k++)
         for (int i = 0; i < 5; i++) {
@@ -74,7 +85,8 @@ START_TEST(test_metadata_round_trip)
             o.title = o.parameters = json[k];
             write_clip(path_in(d, NAMES[i]), o, 16, 16, i ? 2 : 1, 16, json[k]);
             char *back = info_of(path_in(d, i < 4 ? NAMES[i] : "f-1.png"));
-            ck_assert_msg(back && strcmp(back, json[k]) == 0, "%s, text %d: %.80s", NAMES[i], k, back ? back : "nothing");
+            ck_assert_msg(back && strcmp(back, json[k]) == 0, "%s, text %d: %.80s", NAMES[i], k,
+                          back ? back : "nothing");
             free(back);
         }
     int compression;
@@ -108,7 +120,8 @@ END_TEST
 /* JSON that is not ours, text that is not JSON: no error, and nothing. */
 START_TEST(test_foreign_text)
 {
-    static const char *const TEXTS[] = {"{\"prompt\":1}", "just words", "[\"tessera\"]", "{\"tessera\":", ""};
+    static const char *const TEXTS[] = {"{\"prompt\":1}", "just words", "[\"tessera\"]",
+                                        "{\"tessera\":", ""};
     char *d = testing_tmp();
     for (int i = 0; i < 4; i++)
         for (size_t k = 0; k < sizeof TEXTS / sizeof *TEXTS; k++) {

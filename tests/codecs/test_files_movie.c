@@ -1,4 +1,5 @@
-/* Clips read back by other programs: codec, size, frames, duration, tags, colours, order; palettes of GIFs. */
+/* Clips read back by other programs: codec, size, frames, duration, tags, colours, order; palettes
+ * of GIFs. */
 #include "test_files.h"
 
 #include "codecs/movie.h"
@@ -15,7 +16,10 @@ static void probe(const char *path, const char *entries, char *out, size_t size)
 {
     char command[8192];
     size_t n;
-    snprintf(command, sizeof command, "ffprobe -v error -count_frames -select_streams v:0 -show_entries '%s' -of default=nk=1:nw=1 '%s'", entries, path);
+    snprintf(command, sizeof command,
+             "ffprobe -v error -count_frames -select_streams v:0 -show_entries '%s' -of "
+             "default=nk=1:nw=1 '%s'",
+             entries, path);
     char *text = (char *)output_of(command, &n);
     ck_assert_msg(text != NULL, "ffprobe does not like %s", path);
     text[strcspn(text, "\n")] = 0;
@@ -37,15 +41,19 @@ static double probed_number(const char *path, const char *entries)
     return strtod(got, NULL);
 }
 
-/* All frames, decoded by ffmpeg, in a format that is the stream's own (or RGB of a palette, which is exact); malloc'd. */
+/* All frames, decoded by ffmpeg, in a format that is the stream's own (or RGB of a palette, which
+ * is exact); malloc'd. */
 static uint8_t *decode(const char *path, const char *format, size_t frame, int frames)
 {
     char command[8192];
     size_t n;
-    snprintf(command, sizeof command, "ffmpeg -v error -i '%s' -fps_mode passthrough -f rawvideo -pix_fmt %s -", path, format);
+    snprintf(command, sizeof command,
+             "ffmpeg -v error -i '%s' -fps_mode passthrough -f rawvideo -pix_fmt %s -", path,
+             format);
     uint8_t *bytes = output_of(command, &n);
     ck_assert_msg(bytes != NULL, "ffmpeg can not decode %s", path);
-    ck_assert_msg(n == frame * frames, "%s: %zu bytes decoded, expected %d frames of %zu", path, n, frames, frame);
+    ck_assert_msg(n == frame * frames, "%s: %zu bytes decoded, expected %d frames of %zu", path, n,
+                  frames, frame);
     return bytes;
 }
 
@@ -53,7 +61,10 @@ static uint8_t *decode(const char *path, const char *format, size_t frame, int f
 
 START_TEST(test_streams)
 {
-    static const struct { const char *name, *codec, *format, *profile; } KINDS[] = {{"a.mp4", "h264", "mov,mp4,m4a,3gp,3g2,mj2", "High"}, {"a.webm", "vp9", "matroska,webm", "Profile 0"}};
+    static const struct {
+        const char *name, *codec, *format, *profile;
+    } KINDS[] = {{"a.mp4", "h264", "mov,mp4,m4a,3gp,3g2,mj2", "High"},
+                 {"a.webm", "vp9", "matroska,webm", "Profile 0"}};
     if (!have("ffprobe")) return;
     char *d = testing_tmp();
     bool x264 = avcodec_find_encoder_by_name("libx264") != NULL;
@@ -87,7 +98,8 @@ START_TEST(test_streams)
         probed(file, "format=nb_streams", "1");
         probed(file, "format_tags=title", "ein Füchslein 狐");
         probed(file, "format_tags=comment", JSON);
-        ck_assert_double_eq_tol(probed_number(file, "format=duration"), 17 / 16.0, 0.001); /* containers round to 1/1000 s */
+        /* containers round to 1/1000 s */
+        ck_assert_double_eq_tol(probed_number(file, "format=duration"), 17 / 16.0, 0.001);
         ck_assert_double_eq_tol(probed_number(file, "format=start_time"), 0, 1e-9);
     }
     free(d);
@@ -102,13 +114,15 @@ START_TEST(test_gif_stream)
     size_t n;
     o.metadata = true;
     write_clip(file, o, 33, 17, 17, 16, JSON);
-    ck_assert_msg(strstr(said, "frames last 6 or 7") && strstr(said, "16 a second on average"), "%s", said);
+    ck_assert_msg(strstr(said, "frames last 6 or 7") && strstr(said, "16 a second on average"),
+                  "%s", said);
     probed(file, "stream=codec_name", "gif");
     probed(file, "stream=width", "33");
     probed(file, "stream=height", "17");
     probed(file, "stream=nb_read_frames", "17");
     probed(file, "format_tags=comment", JSON);
-    ck_assert_double_eq_tol(probed_number(file, "format=duration"), 17 / 16.0, 0.01); /* the last frame's end is rounded to 1/100 s */
+    /* the last frame's end is rounded to 1/100 s */
+    ck_assert_double_eq_tol(probed_number(file, "format=duration"), 17 / 16.0, 0.01);
     uint8_t *b = bytes_of(file, &n);
     const uint8_t *loop = find_bytes(b, n, "NETSCAPE2.0");
     ck_assert_ptr_nonnull(loop);
@@ -125,7 +139,11 @@ START_TEST(test_gif_stream)
 }
 END_TEST
 
-static const struct { double fps; const char *want; } RATES[] = {{24, "24/1"}, {30000.0 / 1001, "30000/1001"}, {12.5, "25/2"}, {1, "1/1"}, {60, "60/1"}};
+static const struct {
+    double fps;
+    const char *want;
+} RATES[] = {
+    {24, "24/1"}, {30000.0 / 1001, "30000/1001"}, {12.5, "25/2"}, {1, "1/1"}, {60, "60/1"}};
 
 START_TEST(test_rates)
 {
@@ -150,7 +168,8 @@ START_TEST(test_faststart)
     write_clip(file, plain(), 64, 48, 9, 16, NULL);
     uint8_t *b = bytes_of(file, &n);
     while (at + 8 <= n) { /* boxes: length, big-endian, and name */
-        size_t size = (size_t)b[at] << 24 | (size_t)b[at + 1] << 16 | (size_t)b[at + 2] << 8 | b[at + 3];
+        size_t size = (size_t)b[at] << 24 | (size_t)b[at + 1] << 16 | (size_t)b[at + 2] << 8 |
+                      b[at + 3];
         if (memcmp(b + at + 4, "moov", 4) == 0) moov = at;
         if (memcmp(b + at + 4, "mdat", 4) == 0) mdat = at;
         ck_assert_uint_ge(size, 8);
@@ -238,12 +257,15 @@ static void to_yuv(const double *rgb, double *yuv)
     yuv[2] = 128 + 224 * (rgb[0] - y) / (2 * (1 - 0.2126));
 }
 
-/* The source is a whole number of levels and crf 0 is lossless in both codecs, so what is left is one rounding to 8 bits and swscale's coefficients in 15 bits: 1/2 + 3 * 255 / 2^16 = 0.512. */
+/* The source is a whole number of levels and crf 0 is lossless in both codecs, so what is left is
+ * one rounding to 8 bits and swscale's coefficients in 15 bits: 1/2 + 3 * 255 / 2^16 = 0.512. */
 #define YUV_TOLERANCE 0.512
 
 START_TEST(test_colours)
 {
-    static const int LEVELS[][3] = {{0, 0, 0}, {255, 255, 255}, {255, 0, 0}, {0, 255, 0}, {0, 0, 255}, {255, 255, 0}, {0, 255, 255}, {255, 0, 255}, {128, 128, 128}, {230, 204, 26}, {17, 99, 203}, {1, 2, 3}};
+    static const int LEVELS[][3] = {{0, 0, 0},       {255, 255, 255}, {255, 0, 0},   {0, 255, 0},
+                                    {0, 0, 255},     {255, 255, 0},   {0, 255, 255}, {255, 0, 255},
+                                    {128, 128, 128}, {230, 204, 26},  {17, 99, 203}, {1, 2, 3}};
     static const char *const NAMES[] = {"a.mp4", "a.webm"};
     enum { W = 32, H = 32 };
     if (!have("ffmpeg")) return;
@@ -262,7 +284,9 @@ START_TEST(test_colours)
             for (size_t p = 0; p < W * H * 3 / 2 * 3; p++) {
                 size_t in = p % (W * H * 3 / 2);
                 int plane = in < W * H ? 0 : in < W * H * 5 / 4 ? 1 : 2;
-                ck_assert_msg(fabs(got[p] - want[plane]) <= YUV_TOLERANCE, "%s, colour %zu, plane %d: %d, expected %.3f", NAMES[i], k, plane, got[p], want[plane]);
+                ck_assert_msg(fabs(got[p] - want[plane]) <= YUV_TOLERANCE,
+                              "%s, colour %zu, plane %d: %d, expected %.3f", NAMES[i], k, plane,
+                              got[p], want[plane]);
             }
             free(got);
             free(picture_);
@@ -271,8 +295,9 @@ START_TEST(test_colours)
 }
 END_TEST
 
-/* Chroma sample (i, j) lies on column 2 i, between rows 2 j and 2 j + 1. A plane of colour keeps its value there under any symmetric filter, so this tells the siting. The ramp has a slope of 4 levels of
- * blue a column (2 of U): the wrong siting would be off by 1 level on average. */
+/* Chroma sample (i, j) lies on column 2 i, between rows 2 j and 2 j + 1. A plane of colour keeps
+ * its value there under any symmetric filter, so this tells the siting. The ramp has a slope of 4
+ * levels of blue a column (2 of U): the wrong siting would be off by 1 level on average. */
 START_TEST(test_chroma_siting)
 {
     enum { W = 64, H = 64 };
@@ -285,7 +310,9 @@ START_TEST(test_chroma_siting)
     o.crf = 0;
     o.overwrite = true;
     for (int axis = 0; axis < 2; axis++) {
-        for (int i = 0; i < W * H; i++) rgb[3 * i] = rgb[3 * i + 1] = 0.25f, rgb[3 * i + 2] = (float)(4 * (axis ? i / W : i % W)) / 255;
+        for (int i = 0; i < W * H; i++)
+            rgb[3 * i] = rgb[3 * i + 1] = 0.25f,
+                    rgb[3 * i + 2] = (float)(4 * (axis ? i / W : i % W)) / 255;
         write_still(file, o, W, H, 1, rgb);
         uint8_t *got = decode(file, "yuv420p", W * H * 3 / 2, 1);
         count = 0;
@@ -316,7 +343,8 @@ static void check_square(const uint8_t *pixels, size_t frame, int step, int w, i
             int rise = row[x * step + (step == 3)] - row[(x - 1) * step + (step == 3)];
             if (rise > most) most = rise, edge = x;
         }
-        ck_assert_msg(edge == w / 4 + i, "frame %d: the square begins at %d, expected %d", i, edge, w / 4 + i);
+        ck_assert_msg(edge == w / 4 + i, "frame %d: the square begins at %d, expected %d", i, edge,
+                      w / 4 + i);
     }
 }
 
@@ -328,7 +356,9 @@ START_TEST(test_frames_in_order)
     write_clip(path_in(d, "a.mp4"), plain(), W, H, N, 16, NULL);
     write_clip(path_in(d, "a.webm"), plain(), W, H, N, 16, NULL);
     write_clip(path_in(d, "a.gif"), plain(), W, H, N, 16, NULL);
-    uint8_t *a = decode(path_in(d, "a.mp4"), "yuv420p", W * H * 3 / 2, N), *b = decode(path_in(d, "a.webm"), "yuv420p", W * H * 3 / 2, N), *c = decode(path_in(d, "a.gif"), "rgb24", W * H * 3, N);
+    uint8_t *a = decode(path_in(d, "a.mp4"), "yuv420p", W * H * 3 / 2, N),
+            *b = decode(path_in(d, "a.webm"), "yuv420p", W * H * 3 / 2, N),
+            *c = decode(path_in(d, "a.gif"), "rgb24", W * H * 3, N);
     check_square(a, W * H * 3 / 2, 1, W, H, N);
     check_square(b, W * H * 3 / 2, 1, W, H, N);
     check_square(c, W * H * 3, 3, W, H, N);
@@ -342,7 +372,12 @@ END_TEST
 /* yuv420p has even sides: the last column and row stand twice, everything else where it was. */
 START_TEST(test_odd_sides)
 {
-    static const struct { int w, h; const char *word; } CASES[] = {{33, 17, "the last column and row twice"}, {33, 16, "the last column twice"}, {32, 17, "the last row twice"}};
+    static const struct {
+        int w, h;
+        const char *word;
+    } CASES[] = {{33, 17, "the last column and row twice"},
+                 {33, 16, "the last column twice"},
+                 {32, 17, "the last row twice"}};
     if (!have("ffmpeg") || !have("ffprobe")) return;
     char *d = testing_tmp(), *file = path_in(d, "a.mp4");
     for (int k = 0; k < 3; k++) {
@@ -359,7 +394,9 @@ START_TEST(test_odd_sides)
             for (int x = 0; x < even_w; x++) {
                 const float *p = rgb + ((size_t)(y < h ? y : h - 1) * w + (x < w ? x : w - 1)) * 3;
                 double want[3];
-                to_yuv((double[]){rint(p[0] * 255) / 255, rint(p[1] * 255) / 255, rint(p[2] * 255) / 255}, want);
+                to_yuv((double[]){rint(p[0] * 255) / 255, rint(p[1] * 255) / 255,
+                                  rint(p[2] * 255) / 255},
+                       want);
                 ck_assert_double_le(fabs(got[y * even_w + x] - want[0]), YUV_TOLERANCE);
             }
         free(got);
@@ -383,8 +420,10 @@ START_TEST(test_odd_sides)
 }
 END_TEST
 
-/* The default quality, by what is lost: a quantiser of step s loses at most s^2 / 12 on average where every coefficient is rounded to nearest. H.264: s = 2^((18 - 4) / 6) = 5.04, or with what crf and dead
- * zones add (rounding at 1/3 instead of 1/2 and up to 4 more qp in B frames: 8 in place of 5.04, errors up to 2/3 s): (2/3 * 8)^2 / 3 = 9.5, which is 38.4 dB. */
+/* The default quality, by what is lost: a quantiser of step s loses at most s^2 / 12 on average
+ * where every coefficient is rounded to nearest. H.264: s = 2^((18 - 4) / 6) = 5.04, or with what
+ * crf and dead zones add (rounding at 1/3 instead of 1/2 and up to 4 more qp in B frames: 8 in
+ * place of 5.04, errors up to 2/3 s): (2/3 * 8)^2 / 3 = 9.5, which is 38.4 dB. */
 START_TEST(test_default_quality)
 {
     enum { W = 128, H = 96, N = 12 };
@@ -394,7 +433,8 @@ START_TEST(test_default_quality)
     write_clip(path_in(d, "a.mp4"), o, W, H, N, 16, NULL);
     o.crf = 0;
     write_clip(path_in(d, "lossless.mp4"), o, W, H, N, 16, NULL);
-    uint8_t *a = decode(path_in(d, "a.mp4"), "yuv420p", W * H * 3 / 2, N), *b = decode(path_in(d, "lossless.mp4"), "yuv420p", W * H * 3 / 2, N);
+    uint8_t *a = decode(path_in(d, "a.mp4"), "yuv420p", W * H * 3 / 2, N),
+            *b = decode(path_in(d, "lossless.mp4"), "yuv420p", W * H * 3 / 2, N);
     double sum = 0;
     for (int i = 0; i < N; i++)
         for (int p = 0; p < W * H; p++) {
@@ -414,7 +454,9 @@ END_TEST
 /* With an FFmpeg that has no x264: the next encoder, through the same code. */
 START_TEST(test_other_encoders)
 {
-    static const struct { const char *encoder, *codec; } CASES[] = {{"libopenh264", "h264"}, {"mpeg4", "mpeg4"}};
+    static const struct {
+        const char *encoder, *codec;
+    } CASES[] = {{"libopenh264", "h264"}, {"mpeg4", "mpeg4"}};
     enum { W = 96, H = 64, N = 24 };
     if (!have("ffprobe") || !have("ffmpeg")) return;
     char *d = testing_tmp(), *file = path_in(d, "a.mp4");
@@ -425,7 +467,14 @@ START_TEST(test_other_encoders)
             continue;
         }
         for (int k = 0; k < 2; k++) {
-            ts_movie_options o = {.kind = TS_FILE_MP4, .encoder = CASES[i].encoder, .name = file, .w = W, .h = H, .crf = k ? 40 : -1, .fps = 30000.0 / 1001, .comment = JSON};
+            ts_movie_options o = {.kind = TS_FILE_MP4,
+                                  .encoder = CASES[i].encoder,
+                                  .name = file,
+                                  .w = W,
+                                  .h = H,
+                                  .crf = k ? 40 : -1,
+                                  .fps = 30000.0 / 1001,
+                                  .comment = JSON};
             ts_movie *m = NULL;
             ck_assert_msg(ts_movie_open(&err, file, &o, &m) == TS_OK, "%s", err.text);
             for (int f = 0; f < N; f++) {
@@ -457,7 +506,13 @@ END_TEST
 
 START_TEST(test_movie_refused)
 {
-    ts_movie_options o = {.kind = TS_FILE_MP4, .encoder = "no-such", .name = "clip.mp4", .w = 16, .h = 16, .crf = -1, .fps = 16};
+    ts_movie_options o = {.kind = TS_FILE_MP4,
+                          .encoder = "no-such",
+                          .name = "clip.mp4",
+                          .w = 16,
+                          .h = 16,
+                          .crf = -1,
+                          .fps = 16};
     char *d = testing_tmp();
     ts_movie *m = NULL;
     ck_assert_int_eq(ts_movie_open(&err, path_in(d, "a.mp4"), &o, &m), TS_EDEVICE);
@@ -465,7 +520,8 @@ START_TEST(test_movie_refused)
     o.encoder = NULL;
     o.w = 16385;
     ck_assert_int_eq(ts_movie_open(&err, path_in(d, "a.mp4"), &o, &m), TS_EUSAGE);
-    ck_assert_msg(!m && strstr(err.text, "16385x16 is too large, expected at most 16384"), "%s", err.text);
+    ck_assert_msg(!m && strstr(err.text, "16385x16 is too large, expected at most 16384"), "%s",
+                  err.text);
     o.kind = TS_FILE_WEBM;
     o.h = 65536;
     ck_assert_int_eq(ts_movie_open(&err, path_in(d, "a.webm"), &o, &m), TS_EUSAGE);
@@ -490,21 +546,25 @@ START_TEST(test_palette_exact)
     }
     write_still(file, plain(), W, H, 2, rgb);
     uint8_t *got = decode(file, "rgb24", W * H * 3, 2);
-    for (int i = 0; i < 2 * W * H * 3; i++) ck_assert_int_eq(got[i], (int)rintf(rgb[i % (W * H * 3)] * 255));
+    for (int i = 0; i < 2 * W * H * 3; i++)
+        ck_assert_int_eq(got[i], (int)rintf(rgb[i % (W * H * 3)] * 255));
     free(got);
     free(d);
 }
 END_TEST
 
-/* All 65536 colours of a square of red and green. The best 255 boxes are squares of 16: an error of 16^2 / 12 in each of two channels, 42.7 together. Floyd and Steinberg's weights turn a white error q into
- * q (1 + (49 + 9 + 25 + 1) / 256) = 1.33 q. With one box of 255 twice as large and no room for corners that dithering can not reach (where values are clipped), 1.5 times that: 85. */
+/* All 65536 colours of a square of red and green. The best 255 boxes are squares of 16: an error of
+ * 16^2 / 12 in each of two channels, 42.7 together. Floyd and Steinberg's weights turn a white
+ * error q into q (1 + (49 + 9 + 25 + 1) / 256) = 1.33 q. With one box of 255 twice as large and no
+ * room for corners that dithering can not reach (where values are clipped), 1.5 times that: 85. */
 START_TEST(test_palette_gradient)
 {
     enum { S = 256 };
     ts_palette *p = NULL;
     uint8_t *rgb = malloc(S * S * 3), *out = malloc(S * S);
     double sum = 0, plain_sum = 0, off = 0;
-    for (int i = 0; i < S * S; i++) rgb[3 * i] = (uint8_t)(i % S), rgb[3 * i + 1] = (uint8_t)(i / S), rgb[3 * i + 2] = 77;
+    for (int i = 0; i < S * S; i++)
+        rgb[3 * i] = (uint8_t)(i % S), rgb[3 * i + 1] = (uint8_t)(i / S), rgb[3 * i + 2] = 77;
     ck_assert_int_eq(ts_palette_new(&err, &p), TS_OK);
     ts_palette_count(p, rgb, S * S);
     ck_assert_int_eq(ts_palette_make(&err, p), TS_OK);
@@ -516,17 +576,22 @@ START_TEST(test_palette_gradient)
         ck_assert_int_lt(out[i], 255);
         ck_assert_uint_eq(colours[out[i]] >> 24, 255);
         for (int k = 0; k < 255; k++) {
-            int r = rgb[3 * i] - (int)(colours[k] >> 16 & 255), g = rgb[3 * i + 1] - (int)(colours[k] >> 8 & 255), b = rgb[3 * i + 2] - (int)(colours[k] & 255), e = r * r + g * g + b * b;
+            int r = rgb[3 * i] - (int)(colours[k] >> 16 & 255),
+                g = rgb[3 * i + 1] - (int)(colours[k] >> 8 & 255),
+                b = rgb[3 * i + 2] - (int)(colours[k] & 255), e = r * r + g * g + b * b;
             if (e < least) least = e;
             if (k == out[i]) sum += e;
         }
         plain_sum += least;
     }
-    ck_assert_msg(plain_sum / (S * S) <= 42.7 * 1.1, "the palette alone: %.1f", plain_sum / (S * S));
+    ck_assert_msg(plain_sum / (S * S) <= 42.7 * 1.1, "the palette alone: %.1f",
+                  plain_sum / (S * S));
     ck_assert_msg(sum / (S * S) <= 85, "dithered: %.1f", sum / (S * S));
-    /* What dithering is for: the mean of 8 x 8 pixels, a quarter of a box, is right to a fraction of a box's side; without it, it is off by a quarter of one, 4. What leaves such a square are the errors of
-     * its 32 pixels of rim, half of each and of random signs; they are sqrt(85 / 2) = 6.5 as above: sqrt(32) * 6.5 / 2 / 64 = 0.29, and as much comes in: 0.41. Twice that, since neighbours' errors are
-     * not quite independent. */
+    /* What dithering is for: the mean of 8 x 8 pixels, a quarter of a box, is right to a fraction
+     * of a box's side; without it, it is off by a quarter of one, 4. What leaves such a square are
+     * the errors of its 32 pixels of rim, half of each and of random signs; they are sqrt(85 / 2) =
+     * 6.5 as above: sqrt(32) * 6.5 / 2 / 64 = 0.29, and as much comes in: 0.41. Twice that, since
+     * neighbours' errors are not quite independent. */
     int squares = 0;
     for (int y = 8; y < S - 8; y += 8)
         for (int x = 8; x < S - 8; x += 8, squares++) {
@@ -538,14 +603,16 @@ START_TEST(test_palette_gradient)
             }
             off += (mean[0] * mean[0] + mean[1] * mean[1]) / 2;
         }
-    ck_assert_msg(sqrt(off / squares) <= 2 * 0.41, "squares of 8 are off by %.2f", sqrt(off / squares));
+    ck_assert_msg(sqrt(off / squares) <= 2 * 0.41, "squares of 8 are off by %.2f",
+                  sqrt(off / squares));
     ts_palette_free(p);
     free(rgb);
     free(out);
 }
 END_TEST
 
-/* The file holds the indices that were dithered: the clip through ffmpeg is within what the palette allows. */
+/* The file holds the indices that were dithered: the clip through ffmpeg is within what the palette
+ * allows. */
 START_TEST(test_gif_quality)
 {
     enum { S = 128, N = 4 };
@@ -562,7 +629,8 @@ START_TEST(test_gif_quality)
         }
         free(want);
     }
-    ck_assert_msg(sum / (N * S * S) <= 85, "%.1f a pixel", sum / (N * S * S)); /* the same square of red and green, as above */
+    /* the same square of red and green, as above */
+    ck_assert_msg(sum / (N * S * S) <= 85, "%.1f a pixel", sum / (N * S * S));
     free(got);
     free(d);
 }

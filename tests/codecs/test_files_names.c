@@ -1,4 +1,5 @@
-/* Names of output files, and what is refused before any work: kinds, patterns, folders, options, calls out of order. */
+/* Names of output files, and what is refused before any work: kinds, patterns, folders, options,
+ * calls out of order. */
 #include "test_files.h"
 
 #include <unistd.h>
@@ -36,18 +37,35 @@ END_TEST
 
 START_TEST(test_kinds_unknown)
 {
-    static const char *const BAD[] = {"a", "", "a.avi", "a.jpg", "a.", ".png", "x/.mp4", "a.png.txt", "mp4", "%04d", "f-%04d.jpg"};
+    static const char *const BAD[] = {"a",      "",          "a.avi", "a.jpg", "a.",        ".png",
+                                      "x/.mp4", "a.png.txt", "mp4",   "%04d",  "f-%04d.jpg"};
     ts_file_kind kind;
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
         ck_assert_msg(ts_file_kind_of(&err, BAD[i], &kind) == TS_EUSAGE, "'%s' was taken", BAD[i]);
-        for (int k = 0; k < 4; k++) ck_assert_msg(strstr(err.text, SINGLE[k] + 1), "%s does not say %s", err.text, SINGLE[k] + 1);
+        for (int k = 0; k < 4; k++)
+            ck_assert_msg(strstr(err.text, SINGLE[k] + 1), "%s does not say %s", err.text,
+                          SINGLE[k] + 1);
     }
 }
 END_TEST
 
 START_TEST(test_patterns_bad)
 {
-    static const char *const BAD[] = {"%s.png", "%4d.png", "%d%d.png", "%04d-%04d.png", "%.png", "100%.png", "%%.png", "%d%%.png", "%i.png", "%-4d.png", "%0d.png", "%010d.png", "%0000000000004d.png", "%ld.png", "%n.png"};
+    static const char *const BAD[] = {"%s.png",
+                                      "%4d.png",
+                                      "%d%d.png",
+                                      "%04d-%04d.png",
+                                      "%.png",
+                                      "100%.png",
+                                      "%%.png",
+                                      "%d%%.png",
+                                      "%i.png",
+                                      "%-4d.png",
+                                      "%0d.png",
+                                      "%010d.png",
+                                      "%0000000000004d.png",
+                                      "%ld.png",
+                                      "%n.png"};
     ts_file_kind kind;
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
         ck_assert_msg(ts_file_kind_of(&err, BAD[i], &kind) == TS_EUSAGE, "'%s' was taken", BAD[i]);
@@ -111,7 +129,8 @@ START_TEST(test_one_png_holds_one_frame)
     ts_sink *sink = NULL;
     ck_assert_int_eq(ts_file_open(&err, path_in(d, "a.png"), &o, &sink), TS_OK);
     ck_assert_int_eq(sink->open(sink, 8, 8, 2, 16, NULL), TS_EUSAGE);
-    ck_assert_msg(strstr(sink->error, "%04d") && strstr(sink->error, "2 frames"), "%s", sink->error);
+    ck_assert_msg(strstr(sink->error, "%04d") && strstr(sink->error, "2 frames"), "%s",
+                  sink->error);
     sink->abort(sink);
     ts_file_close(sink);
     ck_assert_int_eq(files_in(d), 0);
@@ -128,12 +147,16 @@ START_TEST(test_sink_order)
     for (int i = 0; i < 4; i++) {
         ts_sink *sink = NULL;
         ck_assert_int_eq(ts_file_open(&err, path_in(d, SINGLE[i]), &o, &sink), TS_OK);
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = 0, .rgb = rgb}), TS_EUSAGE);
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = 0, .rgb = rgb}),
+                         TS_EUSAGE);
         ts_file_close(sink);
         ck_assert_int_eq(ts_file_open(&err, path_in(d, SINGLE[i]), &o, &sink), TS_OK);
         ck_assert_int_eq(sink->open(sink, 8, 8, 1, 16, NULL), TS_OK);
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 16, .index = 0, .rgb = rgb}), TS_ESHAPE);
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = 0, .rgb = rgb}), TS_EUSAGE); /* after a failure */
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 16, .index = 0, .rgb = rgb}),
+                         TS_ESHAPE);
+        /* after a failure */
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = 0, .rgb = rgb}),
+                         TS_EUSAGE);
         ts_file_close(sink);
         ck_assert_int_eq(ts_file_open(&err, path_in(d, SINGLE[i]), &o, &sink), TS_OK);
         ck_assert_int_eq(sink->open(sink, 8, 8, 1, 16, NULL), TS_OK);

@@ -9,7 +9,8 @@ START_TEST(test_png_bytes)
     char *d = testing_tmp(), *file = path_in(d, "a.png");
     float rgb[W * H * 3];
     int w, h;
-    for (int i = 0; i < W * H * 3; i++) rgb[i] = (float)(i % 511) / 510; /* every level and every middle between two */
+    /* every level and every middle between two */
+    for (int i = 0; i < W * H * 3; i++) rgb[i] = (float)(i % 511) / 510;
     rgb[0] = -1;
     rgb[1] = 2;
     rgb[2] = NAN;
@@ -35,7 +36,8 @@ END_TEST
 START_TEST(test_png_halves_to_even)
 {
     char *d = testing_tmp(), *file = path_in(d, "a.png");
-    /* floats whose product with 255 is exactly a half: 0.5 -> 127.5 -> 128; 0.1, 0.3, 0.7 and 0.9 are nearest to 25.5, 76.5, 178.5 and 229.5 */
+    /* floats whose product with 255 is exactly a half: 0.5 -> 127.5 -> 128; 0.1, 0.3, 0.7 and 0.9
+     * are nearest to 25.5, 76.5, 178.5 and 229.5 */
     float rgb[6] = {0.5f, 0.1f, 0.3f, 0.7f, 0.9f, 1};
     int w, h, halves = 0;
     write_still(file, plain(), 2, 1, 1, rgb);
@@ -81,8 +83,9 @@ START_TEST(test_scale_flat)
 }
 END_TEST
 
-/* A plane stays the plane sampled at (x + 1/2) / n - 1/2. Lanczos of 3 lobes, its weights made to sum to one, misses a slope by at most 2% of a step: below 0.1 at a slope of 4; with two roundings to
- * 8 bits that is 1.1. Further than 3 pixels from the edge. */
+/* A plane stays the plane sampled at (x + 1/2) / n - 1/2. Lanczos of 3 lobes, its weights made to
+ * sum to one, misses a slope by at most 2% of a step: below 0.1 at a slope of 4; with two roundings
+ * to 8 bits that is 1.1. Further than 3 pixels from the edge. */
 START_TEST(test_scale_ramp)
 {
     enum { W = 48, H = 32, N = 4 };

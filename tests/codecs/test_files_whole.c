@@ -1,4 +1,5 @@
-/* What stands in a folder while and after files are written: numbered frames as they come, the old file until the new one is whole, nothing after an abort or where there is no room. */
+/* What stands in a folder while and after files are written: numbered frames as they come, the old
+ * file until the new one is whole, nothing after an abort or where there is no room. */
 #include "test_files.h"
 
 #include <errno.h>
@@ -13,7 +14,12 @@ static const char JSON[] = "{\"tessera\":\"0.1.0\",\"prompt\":\"ein Fuchs\"}";
 
 START_TEST(test_frames)
 {
-    static const struct { const char *path, *first, *last; } CASES[] = {{"f-%03d.png", "f-000.png", "f-010.png"}, {"%d-x.png", "0-x.png", "10-x.png"}, {"new/", "new/0000.png", "new/0010.png"}, {"old", "old/0000.png", "old/0010.png"}};
+    static const struct {
+        const char *path, *first, *last;
+    } CASES[] = {{"f-%03d.png", "f-000.png", "f-010.png"},
+                 {"%d-x.png", "0-x.png", "10-x.png"},
+                 {"new/", "new/0000.png", "new/0010.png"},
+                 {"old", "old/0000.png", "old/0010.png"}};
     char *d = testing_tmp();
     ck_assert_int_eq(mkdir(path_in(d, "old"), 0777), 0);
     for (int k = 0; k < 4; k++) {
@@ -46,7 +52,8 @@ START_TEST(test_frames_appear)
     for (int i = 0; i < 2; i++) {
         char name[32];
         int w, h;
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = i, .rgb = rgb}), TS_OK);
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 8, .h = 8, .index = i, .rgb = rgb}),
+                         TS_OK);
         snprintf(name, sizeof name, "%d.png", i);
         free(read_png(path_in(d, name), &w, &h));
         ck_assert_int_eq(files_in(d), i + 1);
@@ -96,7 +103,8 @@ START_TEST(test_overwrite)
         ck_assert_int_eq(ts_file_open(&err, file, &o, &sink), TS_OK);
         ck_assert_int_eq(sink->open(sink, 16, 16, 1, 16, NULL), TS_OK);
         float *rgb = flat(16, 16, 0, 1, 0);
-        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 16, .h = 16, .index = 0, .rgb = rgb}), TS_OK);
+        ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 16, .h = 16, .index = 0, .rgb = rgb}),
+                         TS_OK);
         uint8_t *b = bytes_of(file, &n);
         ck_assert_str_eq((char *)b, "old"); /* until the new one is whole */
         free(b);
@@ -118,16 +126,21 @@ START_TEST(test_abort_leaves_nothing)
     static const char *const NAMES[] = {"a.png", "a.mp4", "a.webm", "a.gif", "f-%04d.png", "new/"};
     char *d = testing_tmp();
     float *rgb = flat(16, 16, 0, 1, 0);
+    /* before open, after it, after a frame, by free alone */
     for (int i = 0; i < 6; i++)
-        for (int when = 0; when < 4; when++) { /* before open, after it, after a frame, by free alone */
+        for (int when = 0; when < 4; when++) {
             ts_file_options o = plain();
             ts_sink *sink = NULL;
             ck_assert_int_eq(ts_file_open(&err, path_in(d, NAMES[i]), &o, &sink), TS_OK);
             if (when > 0) {
-                ck_assert_msg(sink->open(sink, 16, 16, i ? 3 : 1, 16, JSON) == TS_OK, "%s", sink->error);
+                ck_assert_msg(sink->open(sink, 16, 16, i ? 3 : 1, 16, JSON) == TS_OK, "%s",
+                              sink->error);
                 if (i < 4) ck_assert_int_eq(files_in(d), 1); /* the temporary one */
             }
-            if (when > 1) ck_assert_int_eq(sink->frame(sink, &(ts_frame){.w = 16, .h = 16, .index = 0, .rgb = rgb}), TS_OK);
+            if (when > 1)
+                ck_assert_int_eq(
+                    sink->frame(sink, &(ts_frame){.w = 16, .h = 16, .index = 0, .rgb = rgb}),
+                    TS_OK);
             if (when < 3) {
                 sink->abort(sink);
                 ck_assert_int_eq(files_in(d), 0);
@@ -168,9 +181,14 @@ END_TEST
 
 /* ---- no room ---- */
 
-typedef struct { ts_status st; char text[512]; int left; } attempt;
+typedef struct {
+    ts_status st;
+    char text[512];
+    int left;
+} attempt;
 
-/* Writes a clip where there is no room. Asserts nothing: Check itself writes a file at every assertion. */
+/* Writes a clip where there is no room. Asserts nothing: Check itself writes a file at every
+ * assertion. */
 static attempt try_clip(const char *folder, const char *path)
 {
     attempt a = {0};
@@ -199,7 +217,8 @@ static void check_attempt(const attempt *a, const char *folder, const char *reas
 
 static const char *const ALL[] = {"a.png", "a.mp4", "a.webm", "a.gif", "f-%04d.png", "new/"};
 
-/* Files may be so long and no longer: the failure comes with the header, a frame, the trailer, the index that moves to the front, the comment. */
+/* Files may be so long and no longer: the failure comes with the header, a frame, the trailer, the
+ * index that moves to the front, the comment. */
 START_TEST(test_file_too_long)
 {
     enum { LIMITS = 17 };
@@ -243,7 +262,8 @@ START_TEST(test_disk_full)
         f = fopen(path_in(disk, "filler"), "wb"); /* all of it */
         while (f && fwrite(big, 1, sizeof big, f) == sizeof big && fflush(f) == 0) continue;
         if (f) fclose(f);
-        for (int i = 0; i < 6; i++) got[i] = try_clip(disk, paths[i]); /* nothing is asserted while it is mounted */
+        /* nothing is asserted while it is mounted */
+        for (int i = 0; i < 6; i++) got[i] = try_clip(disk, paths[i]);
         ck_assert_int_eq(umount(disk), 0);
         for (int i = 0; i < 6; i++) check_attempt(&got[i], disk, "No space left on device", 1);
     }

@@ -1,4 +1,5 @@
-/* Pictures in: every format, EXIF's eight orientations, resizing against Pillow's Lanczos filter in floating point, and files that are none. */
+/* Pictures in: every format, EXIF's eight orientations, resizing against Pillow's Lanczos filter in
+ * floating point, and files that are none. */
 #include "codecs/picture.h"
 
 #include "codecs/png.h"
@@ -11,21 +12,42 @@
 
 /* 16x8 pixels: red on the left, green over blue on the right. */
 static const uint8_t jpeg[] = {
-    255,216,255,224,0,16,74,70,73,70,0,1,1,0,0,1,0,1,0,0,255,219,0,67,0,2,1,1,1,1,1,2,1,1,1,2,2,2,2,2,4,3,2,2,2,2,5,4,
-    4,3,4,6,5,6,6,6,5,6,6,6,7,9,8,6,7,9,7,6,6,8,11,8,9,10,10,10,10,10,6,8,11,12,11,10,12,9,10,10,10,255,219,0,67,1,2,2,
-    2,2,2,2,5,3,3,5,10,7,6,7,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,10,
-    10,10,10,10,10,10,10,10,10,10,10,10,10,10,255,192,0,17,8,0,8,0,16,3,1,17,0,2,17,1,3,17,1,255,196,0,31,0,0,1,5,1,1,1,1,1,1,0,
-    0,0,0,0,0,0,0,1,2,3,4,5,6,7,8,9,10,11,255,196,0,181,16,0,2,1,3,3,2,4,3,5,5,4,4,0,0,1,125,1,2,3,0,4,17,5,18,33,
-    49,65,6,19,81,97,7,34,113,20,50,129,145,161,8,35,66,177,193,21,82,209,240,36,51,98,114,130,9,10,22,23,24,25,26,37,38,39,40,41,42,52,53,54,55,56,57,58,
-    67,68,69,70,71,72,73,74,83,84,85,86,87,88,89,90,99,100,101,102,103,104,105,106,115,116,117,118,119,120,121,122,131,132,133,134,135,136,137,138,146,147,148,149,150,151,152,153,
-    154,162,163,164,165,166,167,168,169,170,178,179,180,181,182,183,184,185,186,194,195,196,197,198,199,200,201,202,210,211,212,213,214,215,216,217,218,225,226,227,228,229,230,231,232,233,234,241,
-    242,243,244,245,246,247,248,249,250,255,196,0,31,1,0,3,1,1,1,1,1,1,1,1,1,0,0,0,0,0,0,1,2,3,4,5,6,7,8,9,10,11,255,196,0,181,17,0,
-    2,1,2,4,4,3,4,7,5,4,4,0,1,2,119,0,1,2,3,17,4,5,33,49,6,18,65,81,7,97,113,19,34,50,129,8,20,66,145,161,177,193,9,35,51,82,240,21,
-    98,114,209,10,22,36,52,225,37,241,23,24,25,26,38,39,40,41,42,53,54,55,56,57,58,67,68,69,70,71,72,73,74,83,84,85,86,87,88,89,90,99,100,101,102,103,104,105,
-    106,115,116,117,118,119,120,121,122,130,131,132,133,134,135,136,137,138,146,147,148,149,150,151,152,153,154,162,163,164,165,166,167,168,169,170,178,179,180,181,182,183,184,185,186,194,195,196,
-    197,198,199,200,201,202,210,211,212,213,214,215,216,217,218,226,227,228,229,230,231,232,233,234,242,243,244,245,246,247,248,249,250,255,218,0,12,3,1,0,2,17,3,17,0,63,0,249,
-    30,191,151,207,247,128,236,63,225,243,191,245,109,223,249,120,255,0,247,29,127,120,127,197,37,127,234,179,255,0,204,119,255,0,127,31,242,95,255,0,18,221,255,0,83,79,252,161,
-    255,0,221,143,255,217};
+    255, 216, 255, 224, 0,   16,  74,  70,  73,  70,  0,   1,   1,   0,   0,   1,   0,   1,   0,
+    0,   255, 219, 0,   67,  0,   2,   1,   1,   1,   1,   1,   2,   1,   1,   1,   2,   2,   2,
+    2,   2,   4,   3,   2,   2,   2,   2,   5,   4,   4,   3,   4,   6,   5,   6,   6,   6,   5,
+    6,   6,   6,   7,   9,   8,   6,   7,   9,   7,   6,   6,   8,   11,  8,   9,   10,  10,  10,
+    10,  10,  6,   8,   11,  12,  11,  10,  12,  9,   10,  10,  10,  255, 219, 0,   67,  1,   2,
+    2,   2,   2,   2,   2,   5,   3,   3,   5,   10,  7,   6,   7,   10,  10,  10,  10,  10,  10,
+    10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,
+    10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,  10,
+    10,  10,  10,  10,  10,  10,  255, 192, 0,   17,  8,   0,   8,   0,   16,  3,   1,   17,  0,
+    2,   17,  1,   3,   17,  1,   255, 196, 0,   31,  0,   0,   1,   5,   1,   1,   1,   1,   1,
+    1,   0,   0,   0,   0,   0,   0,   0,   0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,
+    11,  255, 196, 0,   181, 16,  0,   2,   1,   3,   3,   2,   4,   3,   5,   5,   4,   4,   0,
+    0,   1,   125, 1,   2,   3,   0,   4,   17,  5,   18,  33,  49,  65,  6,   19,  81,  97,  7,
+    34,  113, 20,  50,  129, 145, 161, 8,   35,  66,  177, 193, 21,  82,  209, 240, 36,  51,  98,
+    114, 130, 9,   10,  22,  23,  24,  25,  26,  37,  38,  39,  40,  41,  42,  52,  53,  54,  55,
+    56,  57,  58,  67,  68,  69,  70,  71,  72,  73,  74,  83,  84,  85,  86,  87,  88,  89,  90,
+    99,  100, 101, 102, 103, 104, 105, 106, 115, 116, 117, 118, 119, 120, 121, 122, 131, 132, 133,
+    134, 135, 136, 137, 138, 146, 147, 148, 149, 150, 151, 152, 153, 154, 162, 163, 164, 165, 166,
+    167, 168, 169, 170, 178, 179, 180, 181, 182, 183, 184, 185, 186, 194, 195, 196, 197, 198, 199,
+    200, 201, 202, 210, 211, 212, 213, 214, 215, 216, 217, 218, 225, 226, 227, 228, 229, 230, 231,
+    232, 233, 234, 241, 242, 243, 244, 245, 246, 247, 248, 249, 250, 255, 196, 0,   31,  1,   0,
+    3,   1,   1,   1,   1,   1,   1,   1,   1,   1,   0,   0,   0,   0,   0,   0,   1,   2,   3,
+    4,   5,   6,   7,   8,   9,   10,  11,  255, 196, 0,   181, 17,  0,   2,   1,   2,   4,   4,
+    3,   4,   7,   5,   4,   4,   0,   1,   2,   119, 0,   1,   2,   3,   17,  4,   5,   33,  49,
+    6,   18,  65,  81,  7,   97,  113, 19,  34,  50,  129, 8,   20,  66,  145, 161, 177, 193, 9,
+    35,  51,  82,  240, 21,  98,  114, 209, 10,  22,  36,  52,  225, 37,  241, 23,  24,  25,  26,
+    38,  39,  40,  41,  42,  53,  54,  55,  56,  57,  58,  67,  68,  69,  70,  71,  72,  73,  74,
+    83,  84,  85,  86,  87,  88,  89,  90,  99,  100, 101, 102, 103, 104, 105, 106, 115, 116, 117,
+    118, 119, 120, 121, 122, 130, 131, 132, 133, 134, 135, 136, 137, 138, 146, 147, 148, 149, 150,
+    151, 152, 153, 154, 162, 163, 164, 165, 166, 167, 168, 169, 170, 178, 179, 180, 181, 182, 183,
+    184, 185, 186, 194, 195, 196, 197, 198, 199, 200, 201, 202, 210, 211, 212, 213, 214, 215, 216,
+    217, 218, 226, 227, 228, 229, 230, 231, 232, 233, 234, 242, 243, 244, 245, 246, 247, 248, 249,
+    250, 255, 218, 0,   12,  3,   1,   0,   2,   17,  3,   17,  0,   63,  0,   249, 30,  191, 151,
+    207, 247, 128, 236, 63,  225, 243, 191, 245, 109, 223, 249, 120, 255, 0,   247, 29,  127, 120,
+    127, 197, 37,  127, 234, 179, 255, 0,   204, 119, 255, 0,   127, 31,  242, 95,  255, 0,   18,
+    221, 255, 0,   83,  79,  252, 161, 255, 0,   221, 143, 255, 217};
 
 static char *path_in(const char *name)
 {
@@ -57,21 +79,30 @@ static char colour(const ts_picture *p, int x, int y)
 /* The picture's corners: top left, top right, bottom left, bottom right. */
 static void expect_corners(const ts_picture *p, int w, int h, const char *want)
 {
-    char got[5] = {colour(p, 1, 1), colour(p, p->w - 2, 1), colour(p, 1, p->h - 2), colour(p, p->w - 2, p->h - 2), 0};
-    ck_assert_msg(p->w == w && p->h == h && !strcmp(got, want), "%dx%d, corners %s, expected %dx%d, %s", p->w, p->h, got, w, h, want);
+    char got[5] = {colour(p, 1, 1), colour(p, p->w - 2, 1), colour(p, 1, p->h - 2),
+                   colour(p, p->w - 2, p->h - 2), 0};
+    ck_assert_msg(p->w == w && p->h == h && !strcmp(got, want),
+                  "%dx%d, corners %s, expected %dx%d, %s", p->w, p->h, got, w, h, want);
 }
 
 START_TEST(orientations)
 {
-    static const struct { int w, h; const char *corners; } want[9] = {
-        {16, 8, "rgrb"}, {16, 8, "rgrb"}, {16, 8, "grbr"}, {16, 8, "brgr"}, {16, 8, "rbrg"}, {8, 16, "rrgb"}, {8, 16, "rrbg"}, {8, 16, "bgrr"}, {8, 16, "gbrr"}};
+    static const struct {
+        int w, h;
+        const char *corners;
+    } want[9] = {{16, 8, "rgrb"}, {16, 8, "rgrb"}, {16, 8, "grbr"},
+                 {16, 8, "brgr"}, {16, 8, "rbrg"}, {8, 16, "rrgb"},
+                 {8, 16, "rrbg"}, {8, 16, "bgrr"}, {8, 16, "gbrr"}};
     ts_err err = {0};
     ts_picture p;
     int o = _i;
     /* APP1: Exif, big-endian TIFF, one directory with one entry 0x0112 SHORT */
-    uint8_t app1[] = {0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, (uint8_t)o, 0, 0, 0, 0, 0, 0};
+    uint8_t app1[] = {0xFF, 0xE1, 0, 34, 'E', 'x',        'i', 'f', 0, 0,    'M', 'M',
+                      0,    42,   0, 0,  0,   8,          0,   1,   1, 0x12, 0,   3,
+                      0,    0,    0, 1,  0,   (uint8_t)o, 0,   0,   0, 0,    0,   0};
     uint8_t file[sizeof jpeg + sizeof app1];
-    memcpy(file, jpeg, 2), memcpy(file + 2, app1, sizeof app1), memcpy(file + 2 + sizeof app1, jpeg + 2, sizeof jpeg - 2);
+    memcpy(file, jpeg, 2), memcpy(file + 2, app1, sizeof app1),
+        memcpy(file + 2 + sizeof app1, jpeg + 2, sizeof jpeg - 2);
     const char *path = write_file("a.jpg", file, sizeof file);
     ck_assert_msg(ts_picture_read(&err, path, &p) == TS_OK, "%s", err.text);
     expect_corners(&p, want[o].w, want[o].h, want[o].corners); /* 0 is no orientation and means 1 */
@@ -91,25 +122,33 @@ static void read_back(const char *path, int w, int h, const char *corners)
 START_TEST(formats)
 {
     ts_err err = {0};
-    uint8_t rgb[6 * 6 * 3] = {0}, bmp[54 + 6 * 20] = {0}, tga[18 + 6 * 6 * 4] = {0}, grey[18 + 4] = {0};
+    uint8_t rgb[6 * 6 * 3] = {0}, bmp[54 + 6 * 20] = {0}, tga[18 + 6 * 6 * 4] = {0},
+                        grey[18 + 4] = {0};
     for (int y = 0; y < 6; y++)
         for (int x = 0; x < 6; x++) {
             int c = x < 3 ? 0 : y < 3 ? 1 : 2;
             rgb[(y * 6 + x) * 3 + c] = 255;
-            bmp[54 + (5 - y) * 20 + x * 3 + 2 - c] = 255; /* bottom up, blue first, rows of 4 n bytes */
-            tga[18 + (y * 6 + x) * 4 + 2 - c] = 255;      /* with a channel of transparency that says: all of it */
+            /* bottom up, blue first, rows of 4 n bytes */
+            bmp[54 + (5 - y) * 20 + x * 3 + 2 - c] = 255;
+            /* with a channel of transparency that says: all of it */
+            tga[18 + (y * 6 + x) * 4 + 2 - c] = 255;
         }
     const char *png = path_in("a.png");
-    ck_assert_msg(ts_png_write(&err, png, 6, 6, rgb, &(ts_png_text){.name = png}) == TS_OK, "%s", err.text);
+    ck_assert_msg(ts_png_write(&err, png, 6, 6, rgb, &(ts_png_text){.name = png}) == TS_OK, "%s",
+                  err.text);
     read_back(png, 6, 6, "rgrb");
-    memcpy(bmp, "BM", 2), bmp[2] = sizeof bmp, bmp[10] = 54, bmp[14] = 40, bmp[18] = 6, bmp[22] = 6, bmp[26] = 1, bmp[28] = 24;
+    memcpy(bmp, "BM", 2), bmp[2] = sizeof bmp, bmp[10] = 54, bmp[14] = 40, bmp[18] = 6, bmp[22] = 6,
+                          bmp[26] = 1, bmp[28] = 24;
     read_back(write_file("a.bmp", bmp, sizeof bmp), 6, 6, "rgrb");
     tga[2] = 2, tga[12] = 6, tga[14] = 6, tga[16] = 32, tga[17] = 0x28; /* top down */
     read_back(write_file("a.tga", tga, sizeof tga), 6, 6, "rgrb");
-    grey[2] = 3, grey[12] = 2, grey[14] = 2, grey[16] = 8, grey[17] = 0x20, grey[18] = 7, grey[21] = 200;
+    grey[2] = 3, grey[12] = 2, grey[14] = 2, grey[16] = 8, grey[17] = 0x20, grey[18] = 7,
+    grey[21] = 200;
     ts_picture p;
-    ck_assert_msg(ts_picture_read(&err, write_file("g.tga", grey, sizeof grey), &p) == TS_OK, "%s", err.text);
-    ck_assert(p.w == 2 && p.h == 2 && p.rgb[0] == 7 && p.rgb[1] == 7 && p.rgb[2] == 7 && p.rgb[9] == 200 && p.rgb[11] == 200);
+    ck_assert_msg(ts_picture_read(&err, write_file("g.tga", grey, sizeof grey), &p) == TS_OK, "%s",
+                  err.text);
+    ck_assert(p.w == 2 && p.h == 2 && p.rgb[0] == 7 && p.rgb[1] == 7 && p.rgb[2] == 7 &&
+              p.rgb[9] == 200 && p.rgb[11] == 200);
     ts_picture_free(&p);
     read_back(write_file("a.jpeg", jpeg, sizeof jpeg), 16, 8, "rgrb");
 }
@@ -121,7 +160,8 @@ static void refuse(const char *path, const char *says)
     ts_err err = {0};
     ts_picture p;
     ck_assert_int_eq(ts_picture_read(&err, path, &p), TS_EMODEL);
-    ck_assert_msg(!strncmp(err.text, path, strlen(path)) && strstr(err.text, says), "\"%s\" does not say \"%s\"", err.text, says);
+    ck_assert_msg(!strncmp(err.text, path, strlen(path)) && strstr(err.text, says),
+                  "\"%s\" does not say \"%s\"", err.text, says);
     ck_assert_ptr_null(p.rgb);
 }
 
@@ -130,20 +170,44 @@ START_TEST(no_pictures)
     refuse("/nowhere/photo.jpg", "No such file");
     refuse("/tmp", "not a file");
     refuse(write_file("empty.png", "", 0), "not a picture that can be read");
-    refuse(write_file("text.png", "this is a text and no picture at all", 36), "not a picture that can be read (PNG, JPEG, BMP, TGA)");
+    refuse(write_file("text.png", "this is a text and no picture at all", 36),
+           "not a picture that can be read (PNG, JPEG, BMP, TGA)");
     refuse(write_file("cut.jpg", jpeg, 100), "not a picture that can be read");
-    uint8_t huge[45] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0, 0, 0x41, 0, 0, 0, 0x41, 0, 8, 2, [36] = 1, 'I', 'D', 'A', 'T'}; /* readers look for transparency up to the data */
-    refuse(write_file("huge.png", huge, sizeof huge), "16640x16640 pixels, at most 268435456 are read");
+    /* readers look for transparency up to the data */
+    uint8_t huge[45] = {0x89, 'P', 'N', 'G', 13,       10,  26,  10,   0,  0, 0,
+                        13,   'I', 'H', 'D', 'R',      0,   0,   0x41, 0,  0, 0,
+                        0x41, 0,   8,   2,   [36] = 1, 'I', 'D', 'A',  'T'};
+    refuse(write_file("huge.png", huge, sizeof huge),
+           "16640x16640 pixels, at most 268435456 are read");
     huge[18] = 0, huge[19] = 4, huge[22] = 0, huge[23] = 4;
     refuse(write_file("cut.png", huge, sizeof huge), "a damaged picture");
 }
 END_TEST
 
 /* ---- resizing ---- */
-static const struct { int w, h, to_w, to_h; double want[64]; } pillow[] = {
-    {8, 6, 4, 3, {87.2735, 136.4985, 139.0529, 130.8466, 136.2547, 149.5541, 145.7803, 123.2660, 109.8037, 144.9957, 135.1807, 129.7394}},
-    {6, 4, 9, 6, {-8.2956, 8.3878, 36.8639, 55.9327, 73.0950, 104.5163, 151.0990, 188.3092, 200.0776, 26.4177, 40.5947, 82.1353, 129.7570, 183.8647, 171.5749, 91.0758, 91.9452, 129.0092, 115.2032, 143.7536, 176.3233, 172.9124, 228.6056, 211.3799, 67.2643, 55.1681, 108.8535, 181.0968, 239.6958, 231.7176, 85.1276, 66.5612, 135.4411, 157.5879, 203.1741, 231.6306, 89.8089, 138.9162, 165.0024, 104.9698, 131.9533, 170.6266, 133.1505, 166.3971, 211.4749, -4.7966, 24.6655, 94.7218, 162.0519, 257.5536, 234.3678, 72.6779, 70.0331, 140.4065}},
-    {20, 10, 6, 3, {121.9762, 142.8658, 113.4850, 136.9531, 116.5079, 125.9742, 129.2165, 149.3536, 139.1275, 136.6762, 164.2921, 132.2635, 143.1250, 133.0923, 139.1454, 141.7964, 129.5353, 142.2225}},
+static const struct {
+    int w, h, to_w, to_h;
+    double want[64];
+} pillow[] = {
+    {8,
+     6,
+     4,
+     3,
+     {87.2735, 136.4985, 139.0529, 130.8466, 136.2547, 149.5541, 145.7803, 123.2660, 109.8037,
+      144.9957, 135.1807, 129.7394}},
+    {6, 4, 9, 6, {-8.2956,  8.3878,   36.8639,  55.9327,  73.0950,  104.5163, 151.0990, 188.3092,
+                  200.0776, 26.4177,  40.5947,  82.1353,  129.7570, 183.8647, 171.5749, 91.0758,
+                  91.9452,  129.0092, 115.2032, 143.7536, 176.3233, 172.9124, 228.6056, 211.3799,
+                  67.2643,  55.1681,  108.8535, 181.0968, 239.6958, 231.7176, 85.1276,  66.5612,
+                  135.4411, 157.5879, 203.1741, 231.6306, 89.8089,  138.9162, 165.0024, 104.9698,
+                  131.9533, 170.6266, 133.1505, 166.3971, 211.4749, -4.7966,  24.6655,  94.7218,
+                  162.0519, 257.5536, 234.3678, 72.6779,  70.0331,  140.4065}},
+    {20,
+     10,
+     6,
+     3,
+     {121.9762, 142.8658, 113.4850, 136.9531, 116.5079, 125.9742, 129.2165, 149.3536, 139.1275,
+      136.6762, 164.2921, 132.2635, 143.1250, 133.0923, 139.1454, 141.7964, 129.5353, 142.2225}},
 };
 
 START_TEST(resizing)
@@ -154,11 +218,14 @@ START_TEST(resizing)
         uint8_t *rgb = malloc((size_t)(w * h) * 3);
         float out[64 * 3];
         for (int y = 0; y < h; y++)
-            for (int x = 0; x < w; x++) memset(rgb + (y * w + x) * 3, (37 * x + 91 * y + 13 * x * y) % 256, 3);
-        ck_assert(ts_picture_cover(&err, &(ts_picture){w, h, rgb}, pillow[i].to_w, pillow[i].to_h, out) == TS_OK);
+            for (int x = 0; x < w; x++)
+                memset(rgb + (y * w + x) * 3, (37 * x + 91 * y + 13 * x * y) % 256, 3);
+        ck_assert(ts_picture_cover(&err, &(ts_picture){w, h, rgb}, pillow[i].to_w, pillow[i].to_h,
+                                   out) == TS_OK);
         for (int k = 0; k < n; k++) {
             double want = fmin(fmax(pillow[i].want[k], 0), 255);
-            ck_assert_msg(fabs(out[3 * k] * 255 - want) < 2e-3 && out[3 * k] == out[3 * k + 2], "%dx%d, place %d: %.4f, expected %.4f", w, h, k, 255 * out[3 * k], want);
+            ck_assert_msg(fabs(out[3 * k] * 255 - want) < 2e-3 && out[3 * k] == out[3 * k + 2],
+                          "%dx%d, place %d: %.4f, expected %.4f", w, h, k, 255 * out[3 * k], want);
         }
         free(rgb);
     }
@@ -176,7 +243,10 @@ START_TEST(middle)
     ck_assert(ts_picture_cover(&err, &(ts_picture){9, 4, rgb}, 3, 4, out) == TS_OK);
     for (int y = 0; y < 4; y++)
         for (int x = 0; x < 3; x++)
-            for (int k = 0; k < 3; k++) ck_assert_msg(fabsf(255 * out[(y * 3 + x) * 3 + k] - (float)(10 * (x + 3) + k)) < 1e-3f, "%d %d %d", x, y, k);
+            for (int k = 0; k < 3; k++)
+                ck_assert_msg(fabsf(255 * out[(y * 3 + x) * 3 + k] - (float)(10 * (x + 3) + k)) <
+                                  1e-3f,
+                              "%d %d %d", x, y, k);
 }
 END_TEST
 

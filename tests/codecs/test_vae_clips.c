@@ -1,4 +1,5 @@
-/* AutoencoderKLWan on whole models: frames of the fixtures, tiles against tiles blended by hand, memory of the published shapes, and what is refused. */
+/* AutoencoderKLWan on whole models: frames of the fixtures, tiles against tiles blended by hand,
+ * memory of the published shapes, and what is refused. */
 #include "tests/codecs/vae_checkpoint.h"
 #include "tests/codecs/vae_run.h"
 #include "tests/golden.h"
@@ -12,14 +13,25 @@
 
 static cJSON *config(const vae_shape *s)
 {
-    cJSON *j = cJSON_CreateObject(), *mult = cJSON_AddArrayToObject(j, "dim_mult"), *time = cJSON_AddArrayToObject(j, "temperal_downsample");
-    cJSON *mean = cJSON_AddArrayToObject(j, "latents_mean"), *std = cJSON_AddArrayToObject(j, "latents_std");
-    cJSON_AddNumberToObject(j, "base_dim", s->base), cJSON_AddNumberToObject(j, "decoder_base_dim", s->dec), cJSON_AddNumberToObject(j, "z_dim", s->z);
-    cJSON_AddNumberToObject(j, "num_res_blocks", s->res), cJSON_AddBoolToObject(j, "is_residual", s->residual);
+    cJSON *j = cJSON_CreateObject(), *mult = cJSON_AddArrayToObject(j, "dim_mult"),
+          *time = cJSON_AddArrayToObject(j, "temperal_downsample");
+    cJSON *mean = cJSON_AddArrayToObject(j, "latents_mean"),
+          *std = cJSON_AddArrayToObject(j, "latents_std");
+    cJSON_AddNumberToObject(j, "base_dim", s->base),
+        cJSON_AddNumberToObject(j, "decoder_base_dim", s->dec),
+        cJSON_AddNumberToObject(j, "z_dim", s->z);
+    cJSON_AddNumberToObject(j, "num_res_blocks", s->res),
+        cJSON_AddBoolToObject(j, "is_residual", s->residual);
     for (int i = 0; i < s->levels; i++) cJSON_AddItemToArray(mult, cJSON_CreateNumber(s->mult[i]));
-    for (int i = 0; i + 1 < s->levels; i++) cJSON_AddItemToArray(time, cJSON_CreateBool(s->time[i]));
-    for (int i = 0; i < s->z; i++) cJSON_AddItemToArray(mean, cJSON_CreateNumber(0.5 - i)), cJSON_AddItemToArray(std, cJSON_CreateNumber(1 + i));
-    if (s->residual) cJSON_AddNumberToObject(j, "in_channels", 12), cJSON_AddNumberToObject(j, "out_channels", 12), cJSON_AddNumberToObject(j, "patch_size", 2);
+    for (int i = 0; i + 1 < s->levels; i++)
+        cJSON_AddItemToArray(time, cJSON_CreateBool(s->time[i]));
+    for (int i = 0; i < s->z; i++)
+        cJSON_AddItemToArray(mean, cJSON_CreateNumber(0.5 - i)),
+            cJSON_AddItemToArray(std, cJSON_CreateNumber(1 + i));
+    if (s->residual)
+        cJSON_AddNumberToObject(j, "in_channels", 12),
+            cJSON_AddNumberToObject(j, "out_channels", 12),
+            cJSON_AddNumberToObject(j, "patch_size", 2);
     return j;
 }
 
@@ -40,30 +52,42 @@ static void begin(ts_ctx *c, const vae_shape *s, bool hollow, vae_run *j)
 }
 
 /* ---- fixtures ---- */
-static const struct { const char *fixture, *vae; } clips[] = {{"wan21-t2v", NULL}, {"wan21-t2v-euler", NULL}, {"wan21-t2i-bf16", NULL}, {"wan22-a14b", NULL}, {"wan22-ti2v-5b", NULL},
-                                                              {"default-model", "weights/default/vae"}};
+static const struct {
+    const char *fixture, *vae;
+} clips[] = {{"wan21-t2v", NULL},      {"wan21-t2v-euler", NULL},
+             {"wan21-t2i-bf16", NULL}, {"wan22-a14b", NULL},
+             {"wan22-ti2v-5b", NULL},  {"default-model", "weights/default/vae"}};
 enum { CLIPS = sizeof clips / sizeof *clips };
 
-/* The oracle's own f32 sums differ between processors by 1e-6 of values up to 1; the golden networks of as many layers are held to 2e-5 of values up to 2, which is 1e-5 in 0..1. */
+/* The oracle's own f32 sums differ between processors by 1e-6 of values up to 1; the golden
+ * networks of as many layers are held to 2e-5 of values up to 2, which is 1e-5 in 0..1. */
 static void check_clip(const char *name, const ts_bag *want, const vae_run *j)
 {
     long n;
     ts_err err = {0};
     ts_host frames;
-    const float *ends = testing_f32(want, "pixels", &n); /* [3, 2 or 1, H, W], before the clamp: first and last frame */
+    /* [3, 2 or 1, H, W], before the clamp: first and last frame */
+    const float *ends = testing_f32(want, "pixels", &n);
     long kept = n / (3 * j->pixels);
     ck_assert(kept == 1 || kept == 2);
     for (long k = 0; k < kept; k++)
         for (long i = 0; i < j->pixels; i++)
             for (long c = 0; c < 3; c++) {
-                float w = fminf(fmaxf(ends[(c * kept + k) * j->pixels + i] * 0.5f + 0.5f, 0), 1), got = j->out[((k ? j->frames - 1 : 0) * j->pixels + i) * 3 + c];
-                ck_assert_msg(fabsf(got - w) <= 1e-5f, "%s: frame %ld, position %ld, colour %ld is %.6f, expected %.6f", name, k ? j->frames - 1 : 0, i, c, (double)got, (double)w);
+                float w = fminf(fmaxf(ends[(c * kept + k) * j->pixels + i] * 0.5f + 0.5f, 0), 1),
+                      got = j->out[((k ? j->frames - 1 : 0) * j->pixels + i) * 3 + c];
+                ck_assert_msg(fabsf(got - w) <= 1e-5f,
+                              "%s: frame %ld, position %ld, colour %ld is %.6f, expected %.6f",
+                              name, k ? j->frames - 1 : 0, i, c, (double)got, (double)w);
             }
-    ck_assert_msg(ts_bag_get(&err, want, "frames", TS_U8, 4, (long[]){j->frames, -1, -1, 3}, &frames) == TS_OK, "%s: %s", name, err.text);
+    ck_assert_msg(ts_bag_get(&err, want, "frames", TS_U8, 4, (long[]){j->frames, -1, -1, 3},
+                             &frames) == TS_OK,
+                  "%s: %s", name, err.text);
     ck_assert_int_eq(frames.dim[1] * frames.dim[2], j->pixels);
     const uint8_t *w = frames.data;
     long total = j->frames * j->pixels * 3, off = 0;
-    for (long i = 0; i < total; i++) { /* 1e-5 of 255 levels rounds the other way for at most one sample in 200, and never by more than one */
+    /* 1e-5 of 255 levels rounds the other way for at most one sample in 200, and never by more than
+     * one */
+    for (long i = 0; i < total; i++) {
         int d = abs((int)rintf(j->out[i] * 255) - w[i]);
         ck_assert_msg(d <= 1, "%s: sample %ld is off by %d levels", name, i, d);
         off += d;
@@ -78,10 +102,13 @@ static void decode_clip(int which, const char *backend)
     vae_run j = {.cls = &ts_vae_wan};
     snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(clips[which].fixture));
     ts_bag *want = testing_bag(path);
-    snprintf(dir, sizeof dir, clips[which].vae ? "%s" : "%s/model/vae", clips[which].vae ? clips[which].vae : testing_fixture(clips[which].fixture));
+    snprintf(dir, sizeof dir, clips[which].vae ? "%s" : "%s/model/vae",
+             clips[which].vae ? clips[which].vae : testing_fixture(clips[which].fixture));
     vae_run_open_fixture(c, &j, dir, want);
     long frames = (j.in.dim[1] - 1) * j.info.time_stride + 1;
-    j.out = malloc((size_t)(frames * j.in.dim[2] * j.in.dim[3] * j.info.stride * j.info.stride * 3) * sizeof(float));
+    j.out = malloc(
+        (size_t)(frames * j.in.dim[2] * j.in.dim[3] * j.info.stride * j.info.stride * 3) *
+        sizeof(float));
     testing_run(c, vae_run_decode, &j);
     check_clip(clips[which].fixture, want, &j);
     free(j.out);
@@ -95,15 +122,20 @@ END_TEST
 
 /* ---- tiles and single frames of the encoder ---- */
 static const vae_shape small = {false, 4, 4, 4, 4, {1, 2, 2, 2}, 1, {false, true, true}};
-enum { H = 80, W = 104, F = 5, HL = H / 8, WL = W / 8, FL = 2, TILE = 8, STRIDE = 6, C = 8 }; /* pixels, latents; a tile of 64 pixels */
+/* pixels, latents; a tile of 64 pixels */
+enum { H = 80, W = 104, F = 5, HL = H / 8, WL = W / 8, FL = 2, TILE = 8, STRIDE = 6, C = 8 };
 
 /* Moments [C, FL, h, w] of a crop, untiled. */
 static float *encode_crop(ts_ctx *c, vae_run *j, const float *px, int y, int x, int h, int w)
 {
-    float *cut = malloc((size_t)(F * h * w * 64 * 3) * sizeof *cut), *out = malloc((size_t)(C * FL * h * w) * sizeof *out);
+    float *cut = malloc((size_t)(F * h * w * 64 * 3) * sizeof *cut),
+          *out = malloc((size_t)(C * FL * h * w) * sizeof *out);
     for (int f = 0; f < F; f++)
-        for (int r = 0; r < h * 8; r++) memcpy(cut + (f * h * 8 + r) * w * 8 * 3, px + ((f * H + y * 8 + r) * W + x * 8) * 3, (size_t)(w * 8 * 3) * sizeof *cut);
-    j->in = (ts_host){cut, TS_F32, 4, {F, h * 8, w * 8, 3}}, j->out = out, j->tile = (ts_vae_tile){0, 0};
+        for (int r = 0; r < h * 8; r++)
+            memcpy(cut + (f * h * 8 + r) * w * 8 * 3, px + ((f * H + y * 8 + r) * W + x * 8) * 3,
+                   (size_t)(w * 8 * 3) * sizeof *cut);
+    j->in = (ts_host){cut, TS_F32, 4, {F, h * 8, w * 8, 3}}, j->out = out,
+    j->tile = (ts_vae_tile){0, 0};
     testing_run(c, vae_run_encode, j);
     free(cut);
     return out;
@@ -114,23 +146,34 @@ START_TEST(encode_tiles)
     ts_ctx *c = testing_open("cpu", NULL, 2);
     vae_run j = {.cls = &ts_vae_wan};
     begin(c, &small, false, &j);
-    float *px = malloc(sizeof(float) * F * H * W * 3), *got = malloc(sizeof(float) * C * FL * HL * WL), *t[2][3] = {{NULL}};
+    float *px = malloc(sizeof(float) * F * H * W * 3),
+          *got = malloc(sizeof(float) * C * FL * HL * WL), *t[2][3] = {{NULL}};
     j.latent = malloc(sizeof(float) * C * FL * HL * WL);
     golden_input("input.v", 1.0, (long)F * H * W * 3, px);
     int h[2] = {TILE, HL - STRIDE}, w[3] = {TILE, WL - STRIDE, WL - 2 * STRIDE};
     for (int i = 0; i < 2; i++)
-        for (int k = 0; k < 3; k++) t[i][k] = encode_crop(c, &j, px, i * STRIDE, k * STRIDE, h[i], w[k]);
+        for (int k = 0; k < 3; k++)
+            t[i][k] = encode_crop(c, &j, px, i * STRIDE, k * STRIDE, h[i], w[k]);
+    /* with the tile above, then with the one on the left */
     for (int i = 0; i < 2; i++)
         for (int k = 0; k < 3; k++)
             for (int p = 0; p < C * FL; p++)
-                for (int axis = 0; axis < 2; axis++) { /* with the tile above, then with the one on the left */
+                for (int axis = 0; axis < 2; axis++) {
                     if (!(axis ? k : i)) continue;
                     const float *a = axis ? t[i][k - 1] : t[i - 1][k];
-                    int ah = axis ? h[i] : h[i - 1], aw = axis ? w[k - 1] : w[k], most = TILE - STRIDE, e = axis ? (w[k] < most ? w[k] : most) : h[i] < most ? h[i] : most;
+                    int ah = axis ? h[i] : h[i - 1], aw = axis ? w[k - 1] : w[k],
+                        most = TILE - STRIDE,
+                        e = axis          ? (w[k] < most ? w[k] : most)
+                            : h[i] < most ? h[i]
+                                          : most;
                     for (int y = 0; y < (axis ? h[i] : e); y++)
                         for (int x = 0; x < (axis ? e : w[k]); x++) {
-                            float mix = (float)(axis ? x : y) / (float)e, *b = t[i][k] + (p * h[i] + y) * w[k] + x;
-                            *b = a[(p * ah + (axis ? y : ah - e + y)) * aw + (axis ? aw - e + x : x)] * (1 - mix) + *b * mix;
+                            float mix = (float)(axis ? x : y) / (float)e,
+                                  *b = t[i][k] + (p * h[i] + y) * w[k] + x;
+                            *b = a[(p * ah + (axis ? y : ah - e + y)) * aw +
+                                   (axis ? aw - e + x : x)] *
+                                     (1 - mix) +
+                                 *b * mix;
                         }
                 }
     j.in = (ts_host){px, TS_F32, 4, {F, H, W, 3}}, j.out = got, j.tile = (ts_vae_tile){64, 64};
@@ -139,10 +182,15 @@ START_TEST(encode_tiles)
         for (int y = 0; y < HL; y++)
             for (int x = 0; x < WL; x++) {
                 int i = y / STRIDE, k = x / STRIDE;
-                float want = t[i][k][(p * h[i] + y - i * STRIDE) * w[k] + x - k * STRIDE], is = got[(p * HL + y) * WL + x];
-                ck_assert_msg(fabsf(is - want) <= 2e-6f, "plane %d at %d, %d is %.6f, expected %.6f", p, y, x, (double)is, (double)want);
+                float want = t[i][k][(p * h[i] + y - i * STRIDE) * w[k] + x - k * STRIDE],
+                      is = got[(p * HL + y) * WL + x];
+                ck_assert_msg(fabsf(is - want) <= 2e-6f,
+                              "plane %d at %d, %d is %.6f, expected %.6f", p, y, x, (double)is,
+                              (double)want);
                 int q = p / FL;
-                if (q < 4) ck_assert(fabsf(j.latent[(p * HL + y) * WL + x] - (is - (0.5f - (float)q)) / (float)(1 + q)) < 1e-6f);
+                if (q < 4)
+                    ck_assert(fabsf(j.latent[(p * HL + y) * WL + x] -
+                                    (is - (0.5f - (float)q)) / (float)(1 + q)) < 1e-6f);
             }
     for (int i = 0; i < 6; i++) free(t[i / 3][i % 3]);
     free(px), free(got), free(j.latent);
@@ -165,16 +213,26 @@ START_TEST(encode_counts)
         j.in = (ts_host){px, TS_F32, 4, {frames[k], 16, 24, 3}}, j.out = m[k];
         testing_run(c, vae_run_encode, &j);
         for (int p = 0; p < C; p++)
-            for (int i = 0; i < latents[k] * Z; i++) ck_assert(fabsf(m[k][p * latents[k] * Z + i] - m[0][p * 3 * Z + i]) < 2e-6f);
+            for (int i = 0; i < latents[k] * Z; i++)
+                ck_assert(fabsf(m[k][p * latents[k] * Z + i] - m[0][p * 3 * Z + i]) < 2e-6f);
     }
     ts_weights_close(j.w), testing_close(c);
 }
 END_TEST
 
 /* ---- memory ---- */
-static const vae_shape published_21 = {false, 96, 96, 16, 4, {1, 2, 4, 4}, 2, {false, true, true}}, published_22 = {true, 160, 256, 48, 4, {1, 2, 4, 4}, 2, {false, true, true}};
-static const struct { const vae_shape *shape; long frames; int tile; double most; } sizes[] = {
-    {&published_21, 17, 0, 4.7e9}, {&published_21, 17, 256, 0.8e9}, {&published_21, 1, 0, 0.8e9}, {&published_22, 17, 0, 4.1e9}, {&published_22, 17, 256, 0.7e9}};
+static const vae_shape published_21 = {false, 96, 96, 16, 4, {1, 2, 4, 4}, 2, {false, true, true}},
+                       published_22 = {true, 160, 256, 48, 4, {1, 2, 4, 4}, 2, {false, true, true}};
+static const struct {
+    const vae_shape *shape;
+    long frames;
+    int tile;
+    double most;
+} sizes[] = {{&published_21, 17, 0, 4.7e9},
+             {&published_21, 17, 256, 0.8e9},
+             {&published_21, 1, 0, 0.8e9},
+             {&published_22, 17, 0, 4.1e9},
+             {&published_22, 17, 256, 0.7e9}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 START_TEST(memory)
@@ -190,7 +248,8 @@ START_TEST(memory)
     ck_ok(c, vae_run_decode(c, &j));
     ck_assert_int_eq(j.frames, sizes[_i].frames);
     if (sizes[_i].tile) ck_assert_int_eq(c->arena.used, 0); /* a tile leaves nothing behind */
-    ck_assert_msg((double)c->arena.peak <= sizes[_i].most, "%.3f GB for %ld frames, %.3f allowed", (double)c->arena.peak / 1e9, sizes[_i].frames, sizes[_i].most / 1e9);
+    ck_assert_msg((double)c->arena.peak <= sizes[_i].most, "%.3f GB for %ld frames, %.3f allowed",
+                  (double)c->arena.peak / 1e9, sizes[_i].frames, sizes[_i].most / 1e9);
     ts_arena_close(&c->arena);
     free(z);
     ts_weights_close(j.w), testing_close(c);
@@ -208,10 +267,17 @@ START_TEST(parameters)
 END_TEST
 
 /* ---- what goes wrong ---- */
-static const struct { const char *key, *value, *says; } refused[] = {
-    {"attn_scales", "[0.5]", "attn_scales"}, {"temperal_downsample", "[true]", "temperal_downsample has 1"}, {"temperal_downsample", "[1, 2, 3]", "booleans"}, {"latents_mean", "[0]", "latents_mean"},
-    {"in_channels", "4", "in_channels 4"}, {"num_res_blocks", "8", "num_res_blocks"}, {"dim_mult", "[1, 2, 0, 2]", "dim_mult"}, {"scale_factor_spatial", "16", "scale_factor_spatial 16"},
-    {"scale_factor_temporal", "8", "scale_factor_temporal 8"}};
+static const struct {
+    const char *key, *value, *says;
+} refused[] = {{"attn_scales", "[0.5]", "attn_scales"},
+               {"temperal_downsample", "[true]", "temperal_downsample has 1"},
+               {"temperal_downsample", "[1, 2, 3]", "booleans"},
+               {"latents_mean", "[0]", "latents_mean"},
+               {"in_channels", "4", "in_channels 4"},
+               {"num_res_blocks", "8", "num_res_blocks"},
+               {"dim_mult", "[1, 2, 0, 2]", "dim_mult"},
+               {"scale_factor_spatial", "16", "scale_factor_spatial 16"},
+               {"scale_factor_temporal", "8", "scale_factor_temporal 8"}};
 enum { REFUSED = sizeof refused / sizeof *refused };
 
 START_TEST(configs)
@@ -220,11 +286,13 @@ START_TEST(configs)
     cJSON *json = config(&small);
     ts_vae_info info;
     ck_ok(c, ts_vae_wan.describe(c, json, "config.json", &info));
-    ck_assert(info.channels == 4 && info.stride == 8 && info.time_stride == 4 && info.mean[1] == -0.5f && info.std[3] == 4);
+    ck_assert(info.channels == 4 && info.stride == 8 && info.time_stride == 4 &&
+              info.mean[1] == -0.5f && info.std[3] == 4);
     cJSON_DeleteItemFromObject(json, refused[_i].key);
     cJSON_AddItemToObject(json, refused[_i].key, cJSON_Parse(refused[_i].value));
     ck_assert_int_eq(ts_vae_wan.describe(c, json, "config.json", &info), TS_EMODEL);
-    ck_assert_msg(strstr(c->err.text, refused[_i].says) && strstr(c->err.text, "config.json"), "%s", c->err.text);
+    ck_assert_msg(strstr(c->err.text, refused[_i].says) && strstr(c->err.text, "config.json"), "%s",
+                  c->err.text);
     cJSON_Delete(json), testing_close(c);
 }
 END_TEST
@@ -239,7 +307,8 @@ START_TEST(failures)
     j.in = (ts_host){z, TS_F32, 4, {4, 2, 2, 3}};
     testing_run(c, vae_run_decode, &j);
     ck_ok(c, ts_arena_open(&c->arena, c->dev, 64 << 20));
-    z[6 + 2] = (float)NAN; /* [C, F, H, W]: in the second latent frame, so the first frame is clean */
+    /* [C, F, H, W]: in the second latent frame, so the first frame is clean */
+    z[6 + 2] = (float)NAN;
     ck_assert_int_eq(vae_run_decode(c, &j), TS_ENUMBER);
     ck_assert_msg(strstr(c->err.text, "frame 1 "), "%s", c->err.text);
     ck_assert_int_eq(j.frames, 1);

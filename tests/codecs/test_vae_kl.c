@@ -1,4 +1,5 @@
-/* AutoencoderKL against golden numbers of diffusers' class (hash-generated weights) and the fixtures' pictures: decode, encode, tiles, old names, refusals; on the CPU and far. */
+/* AutoencoderKL against golden numbers of diffusers' class (hash-generated weights) and the
+ * fixtures' pictures: decode, encode, tiles, old names, refusals; on the CPU and far. */
 #include "tests/codecs/vae_run.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
@@ -11,9 +12,12 @@
 static const char *const backends[] = {"cpu", "far"};
 enum { LEVELS = 3, Z = 4 };
 static const long width[LEVELS] = {8, 16, 16};
-static const char config[] = "{\"block_out_channels\": [8, 16, 16], \"layers_per_block\": 1, \"norm_num_groups\": 4, \"latent_channels\": 4, \"sample_size\": 32, \"scaling_factor\": 0.5, "
-                             "\"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\"], "
-                             "\"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}";
+static const char config[] =
+    "{\"block_out_channels\": [8, 16, 16], \"layers_per_block\": 1, \"norm_num_groups\": 4, "
+    "\"latent_channels\": 4, \"sample_size\": 32, \"scaling_factor\": 0.5, "
+    "\"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", "
+    "\"DownEncoderBlock2D\"], "
+    "\"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}";
 
 /* ---- a checkpoint of golden weights ---- */
 typedef enum { NEW, OLD_NAMES, OLD_SHAPES } dialect; /* of the attention tensors */
@@ -22,9 +26,12 @@ static void put(ts_bag *b, const char *name, const char *tail, long o, long i, l
 {
     char t[256];
     snprintf(t, sizeof t, "%s.%s", name, tail);
-    if (k) golden_put(b, t, o, i, k, k, 0L);
-    else if (i) golden_put(b, t, o, i, 0L);
-    else golden_put(b, t, o, 0L);
+    if (k)
+        golden_put(b, t, o, i, k, k, 0L);
+    else if (i)
+        golden_put(b, t, o, i, 0L);
+    else
+        golden_put(b, t, o, 0L);
 }
 
 static void add_layer(ts_bag *b, long o, long i, long k, const char *name)
@@ -36,17 +43,28 @@ static void add_layer(ts_bag *b, long o, long i, long k, const char *name)
 static void add_res(ts_bag *b, long i, long o, const char *name)
 {
     char t[160];
-    const struct { const char *name; long o, i, k; } l[] = {{"norm1", i, 0, 0}, {"norm2", o, 0, 0}, {"conv1", o, i, 3}, {"conv2", o, o, 3}, {"conv_shortcut", o, i, 1}};
+    const struct {
+        const char *name;
+        long o, i, k;
+    } l[] = {{"norm1", i, 0, 0},
+             {"norm2", o, 0, 0},
+             {"conv1", o, i, 3},
+             {"conv2", o, o, 3},
+             {"conv_shortcut", o, i, 1}};
     for (int k = 0; k < 4 + (i != o); k++) {
         snprintf(t, sizeof t, "%s.%s", name, l[k].name);
         add_layer(b, l[k].o, l[k].i, l[k].k, t);
     }
 }
 
-/* The numbers follow from today's names; `d` says what the file calls them and how it shapes them. */
+/* The numbers follow from today's names; `d` says what the file calls them and how it shapes
+ * them. */
 static void add_attention(ts_bag *b, long c, const char *half, dialect d)
 {
-    static const char *const now[] = {"to_q", "to_k", "to_v", "to_out.0"}, *const then[] = {"query", "key", "value", "proj_attn"};
+    static const char *const now[] = {"to_q", "to_k", "to_v", "to_out.0"}, *const then[] = {
+                                                                               "query", "key",
+                                                                               "value",
+                                                                               "proj_attn"};
     char t[160], w[176];
     snprintf(t, sizeof t, "%s.mid_block.attentions.0.group_norm", half);
     add_layer(b, c, 0, 0, t);
@@ -114,14 +132,41 @@ static void open_golden(ts_ctx *c, vae_run *j, dialect d)
     snprintf(path, sizeof path, "%s/model.safetensors", tmp);
     ck_ok(c, ts_bag_save(&c->err, b, path));
     vae_run_open(c, j, cJSON_Parse(config), tmp, "model");
-    ck_assert(j->info.stride == 4 && j->info.time_stride == 1 && j->info.channels == Z && j->info.tile == 32);
+    ck_assert(j->info.stride == 4 && j->info.time_stride == 1 && j->info.channels == Z &&
+              j->info.tile == 32);
     ts_bag_free(b), free(tmp);
 }
 
-typedef struct { const char *name; long h, w; int tile; double first[6], last[2], mean, rms; } golden;
-static const golden v10 = {"V10", 5, 6, 0, {0.28102, 0.31592, 0.86180, 0.73218, -0.29981, 0.09124}, {-0.24746, -0.19580}, -0.231400, 0.713862},
-                    v11 = {"V11", 16, 24, 0, {0.32318, 0.07814, 0.13956, 0.54963, -0.28088, -0.00435}, {-1.00273, 0.14427}, -0.054489, 0.588216},
-                    v15 = {"V15", 13, 17, 32, {0.10613, 0.22170, 0.04852, 0.42665, 0.41970, 0.12105}, {-0.03660, 0.05125}, -0.242313, 0.685648};
+typedef struct {
+    const char *name;
+    long h, w;
+    int tile;
+    double first[6], last[2], mean, rms;
+} golden;
+static const golden v10 = {"V10",
+                           5,
+                           6,
+                           0,
+                           {0.28102, 0.31592, 0.86180, 0.73218, -0.29981, 0.09124},
+                           {-0.24746, -0.19580},
+                           -0.231400,
+                           0.713862},
+                    v11 = {"V11",
+                           16,
+                           24,
+                           0,
+                           {0.32318, 0.07814, 0.13956, 0.54963, -0.28088, -0.00435},
+                           {-1.00273, 0.14427},
+                           -0.054489,
+                           0.588216},
+                    v15 = {"V15",
+                           13,
+                           17,
+                           32,
+                           {0.10613, 0.22170, 0.04852, 0.42665, 0.41970, 0.12105},
+                           {-0.03660, 0.05125},
+                           -0.242313,
+                           0.685648};
 
 static void run_decode(const golden *g, const char *backend, dialect d)
 {
@@ -131,7 +176,8 @@ static void run_decode(const golden *g, const char *backend, dialect d)
     long n = g->h * g->w;
     float *z = malloc((size_t)(Z * n) * sizeof *z);
     golden_input("input.z", 1.7, Z * n, z);
-    for (long i = 0; i < Z * n; i++) z[i] *= 0.5f; /* the scaling factor: the decoder sees the golden input itself */
+    /* the scaling factor: the decoder sees the golden input itself */
+    for (long i = 0; i < Z * n; i++) z[i] *= 0.5f;
     j.in = (ts_host){z, TS_F32, 4, {Z, 1, g->h, g->w}};
     j.out = calloc((size_t)n * 16 * 3, sizeof *j.out);
     testing_run(c, vae_run_decode, &j);
@@ -155,12 +201,14 @@ START_TEST(encoder)
     vae_run j = {.cls = &ts_vae_kl};
     open_golden(c, &j, NEW);
     long n = g->h * g->w, cells = n / 16;
-    float *planes = malloc((size_t)n * 3 * sizeof *planes), *px = malloc((size_t)n * 3 * sizeof *px);
+    float *planes = malloc((size_t)n * 3 * sizeof *planes),
+          *px = malloc((size_t)n * 3 * sizeof *px);
     golden_input("input.v", 1.0, 3 * n, planes);
     for (long i = 0; i < n; i++)
         for (int k = 0; k < 3; k++) px[3 * i + k] = planes[k * n + i];
     j.in = (ts_host){px, TS_F32, 4, {1, g->h, g->w, 3}};
-    j.out = calloc((size_t)(2 * Z * cells), sizeof(float)), j.latent = calloc((size_t)(Z * cells), sizeof(float));
+    j.out = calloc((size_t)(2 * Z * cells), sizeof(float)),
+    j.latent = calloc((size_t)(Z * cells), sizeof(float));
     testing_run(c, vae_run_encode, &j);
     golden_expect(g->name, j.out, 2 * Z * cells, g->first, g->last, g->mean, g->rms, 2e-5);
     for (long i = 0; i < Z * cells; i++) ck_assert(fabsf(j.latent[i] - 0.5f * j.out[i]) <= 1e-6f);
@@ -169,13 +217,20 @@ START_TEST(encoder)
 }
 END_TEST
 
-/* Where a tile is not blended, it holds what encoding its pixels alone gives; so does every picture of several. */
+/* Where a tile is not blended, it holds what encoding its pixels alone gives; so does every picture
+ * of several. */
 START_TEST(encoder_in_tiles)
 {
-    enum { N = 2, H = 40, W = 56, TILE = 32, KEPT = 6, BLEND = 2, HL = H / 4, WL = W / 4 }; /* 8 latents to a tile, one every 6 */
-    static float px[N * H * W * 3], crop[TILE * TILE * 3], all[2 * Z * N * HL * WL], alone[2 * Z * 64], latent[Z * N * HL * WL], ignored[Z * 64];
+    /* 8 latents to a tile, one every 6 */
+    enum { N = 2, H = 40, W = 56, TILE = 32, KEPT = 6, BLEND = 2, HL = H / 4, WL = W / 4 };
+    static float px[N * H * W * 3], crop[TILE * TILE * 3], all[2 * Z * N * HL * WL],
+        alone[2 * Z * 64], latent[Z * N * HL * WL], ignored[Z * 64];
     ts_ctx *c = testing_open(backends[_i], NULL, 2);
-    vae_run whole = {.cls = &ts_vae_kl, .in = {px, TS_F32, 4, {N, H, W, 3}}, .tile = {TILE, TILE}, .out = all, .latent = latent};
+    vae_run whole = {.cls = &ts_vae_kl,
+                     .in = {px, TS_F32, 4, {N, H, W, 3}},
+                     .tile = {TILE, TILE},
+                     .out = all,
+                     .latent = latent};
     open_golden(c, &whole, NEW);
     golden_input("input.v", 1.0, N * H * W * 3, px);
     testing_run(c, vae_run_encode, &whole);
@@ -185,20 +240,27 @@ START_TEST(encoder_in_tiles)
         for (int y = 0; y < HL; y += KEPT)
             for (int x = 0; x < WL; x += KEPT) {
                 int h = y + 8 < HL ? 8 : HL - y, w = x + 8 < WL ? 8 : WL - x;
-                for (int r = 0; r < 4 * h; r++) memcpy(crop + r * 4 * w * 3, px + ((f * H + 4 * y + r) * W + 4 * x) * 3, (size_t)(4 * w * 3) * sizeof *crop);
+                for (int r = 0; r < 4 * h; r++)
+                    memcpy(crop + r * 4 * w * 3, px + ((f * H + 4 * y + r) * W + 4 * x) * 3,
+                           (size_t)(4 * w * 3) * sizeof *crop);
                 one.in = (ts_host){crop, TS_F32, 4, {1, 4 * h, 4 * w, 3}};
                 testing_run(c, vae_run_encode, &one);
                 for (int k = 0; k < 2 * Z; k++)
                     for (int r = y ? BLEND : 0; r < h && r < KEPT; r++)
                         for (int q = x ? BLEND : 0; q < w && q < KEPT; q++)
-                            ck_assert_msg(all[((k * N + f) * HL + y + r) * WL + x + q] == alone[(k * h + r) * w + q], "picture %d, tile at %d, %d, channel %d, row %d, column %d", f, y, x, k, r, q);
+                            ck_assert_msg(
+                                all[((k * N + f) * HL + y + r) * WL + x + q] ==
+                                    alone[(k * h + r) * w + q],
+                                "picture %d, tile at %d, %d, channel %d, row %d, column %d", f, y,
+                                x, k, r, q);
             }
     for (int i = 0; i < Z * N * HL * WL; i++) ck_assert(fabsf(latent[i] - 0.5f * all[i]) <= 1e-6f);
     ts_weights_close(whole.w), testing_close(c);
 }
 END_TEST
 
-/* Pictures of a batch know nothing of each other: each comes out as if it were alone. So do tiles of a picture that fits into one. */
+/* Pictures of a batch know nothing of each other: each comes out as if it were alone. So do tiles
+ * of a picture that fits into one. */
 START_TEST(pictures_are_independent)
 {
     enum { N = 3, H = 5, W = 6, CELLS = H * W, PIXELS = CELLS * 16 * 3 };
@@ -209,8 +271,10 @@ START_TEST(pictures_are_independent)
     golden_input("input.z", 1.7, Z * N * CELLS, z);
     testing_run(c, vae_run_decode, &j);
     for (int k = 0; k < N; k++) {
-        for (int i = 0; i < Z; i++) memcpy(one + i * CELLS, z + (i * N + k) * CELLS, CELLS * sizeof *z);
-        j.in = (ts_host){one, TS_F32, 4, {Z, 1, H, W}}, j.out = alone, j.tile = (ts_vae_tile){64, 64};
+        for (int i = 0; i < Z; i++)
+            memcpy(one + i * CELLS, z + (i * N + k) * CELLS, CELLS * sizeof *z);
+        j.in = (ts_host){one, TS_F32, 4, {Z, 1, H, W}}, j.out = alone,
+        j.tile = (ts_vae_tile){64, 64};
         testing_run(c, vae_run_decode, &j);
         ck_assert_mem_eq(alone, all + k * PIXELS, sizeof alone);
     }
@@ -221,7 +285,8 @@ END_TEST
 /* ---- fixtures ---- */
 START_TEST(fixture)
 {
-    static const char *const names[] = {"pixart-alpha-256", "pixart-alpha-1024-micro", "pixart-sigma"};
+    static const char *const names[] = {"pixart-alpha-256", "pixart-alpha-1024-micro",
+                                        "pixart-sigma"};
     char dir[256], path[300];
     ts_ctx *c = testing_open(backends[_i / 3], NULL, 2);
     vae_run j = {.cls = &ts_vae_kl};
@@ -231,7 +296,8 @@ START_TEST(fixture)
     vae_run_open_fixture(c, &j, dir, b);
     long n;
     const float *want = testing_f32(b, "pixels", &n);
-    ck_assert_int_eq(n, 3 * j.in.dim[1] * j.in.dim[2] * j.in.dim[3] * j.info.stride * j.info.stride);
+    ck_assert_int_eq(n,
+                     3 * j.in.dim[1] * j.in.dim[2] * j.in.dim[3] * j.info.stride * j.info.stride);
     j.out = calloc((size_t)n, sizeof *j.out);
     testing_run(c, vae_run_decode, &j);
     float *planes = vae_run_planes(&j);
@@ -245,15 +311,19 @@ END_TEST
 /* ---- refusals ---- */
 START_TEST(configs_refused)
 {
-    static const struct { const char *json, *says; } bad[] = {
+    static const struct {
+        const char *json, *says;
+    } bad[] = {
         {"{\"in_channels\": 4}", "in_channels"},
         {"{\"block_out_channels\": [30]}", "must be a multiple of norm_num_groups, 32"},
         {"{\"layers_per_block\": 9}", "layers_per_block is 9, expected 1 to 7"},
         {"{\"latent_channels\": 0}", "latent_channels is 0"},
         {"{\"scaling_factor\": 0}", "scaling_factor is 0"},
         {"{\"sample_size\": -1}", "sample_size is -1"},
-        {"{\"block_out_channels\": [32, 32], \"up_block_types\": [\"UpDecoderBlock2D\"]}", "each of the 2 levels"},
-        {"{\"down_block_types\": [\"AttnDownEncoderBlock2D\"]}", "AttnDownEncoderBlock2D, only DownEncoderBlock2D"},
+        {"{\"block_out_channels\": [32, 32], \"up_block_types\": [\"UpDecoderBlock2D\"]}",
+         "each of the 2 levels"},
+        {"{\"down_block_types\": [\"AttnDownEncoderBlock2D\"]}",
+         "AttnDownEncoderBlock2D, only DownEncoderBlock2D"},
         {"{\"latents_mean\": [0, 0, 0, 0]}", "latents_mean"},
     };
     ts_ctx *c = testing_open("cpu", NULL, 1);
@@ -261,7 +331,9 @@ START_TEST(configs_refused)
         cJSON *json = cJSON_Parse(bad[i].json);
         ts_vae_info info;
         ck_assert_int_eq(ts_vae_kl.describe(c, json, "vae/config.json", &info), TS_EMODEL);
-        ck_assert_msg(strstr(c->err.text, bad[i].says) && !strncmp(c->err.text, "vae/config.json", 15), "\"%s\" does not say \"%s\"", c->err.text, bad[i].says);
+        ck_assert_msg(strstr(c->err.text, bad[i].says) &&
+                          !strncmp(c->err.text, "vae/config.json", 15),
+                      "\"%s\" does not say \"%s\"", c->err.text, bad[i].says);
         cJSON_Delete(json);
     }
     testing_close(c);
@@ -291,9 +363,13 @@ START_TEST(inputs_refused)
     float x[16 * 24 * 3] = {0}, out[2 * Z * 24];
     ts_vae *v = NULL;
     open_golden(c, &j, NEW);
-    ck_assert_int_eq(ts_vae_kl.encode(c, j.w, &j.info, (ts_host){x, TS_F32, 4, {1, 15, 24, 3}}, (ts_vae_tile){0, 0}, out, NULL), TS_ESHAPE);
+    ck_assert_int_eq(ts_vae_kl.encode(c, j.w, &j.info, (ts_host){x, TS_F32, 4, {1, 15, 24, 3}},
+                                      (ts_vae_tile){0, 0}, out, NULL),
+                     TS_ESHAPE);
     ck_assert_str_eq(c->err.text, "1 pictures of 24x15: sides must be multiples of 4");
-    ck_assert_int_eq(ts_vae_kl.open(c, j.w, &j.info, (ts_host){x, TS_F32, 4, {Z, 1, 5, 6}}, (ts_vae_tile){30, 32}, &v), TS_EUSAGE);
+    ck_assert_int_eq(ts_vae_kl.open(c, j.w, &j.info, (ts_host){x, TS_F32, 4, {Z, 1, 5, 6}},
+                                    (ts_vae_tile){30, 32}, &v),
+                     TS_EUSAGE);
     ck_assert_str_eq(c->err.text, "VAE tile 30x32: must be multiples of 4");
     ck_assert_ptr_null(v);
     ts_weights_close(j.w), testing_close(c);

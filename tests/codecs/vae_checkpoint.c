@@ -10,7 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct { ts_bag *bag; FILE *header; long numbers; } list; /* one of bag and header */
+typedef struct {
+    ts_bag *bag;
+    FILE *header;
+    long numbers;
+} list; /* one of bag and header */
 
 /* Dimensions as long, ended by 0L. */
 static void put(list *l, const char *name, ...)
@@ -25,7 +29,8 @@ static void put(list *l, const char *name, ...)
         golden_weight(name, nd, dim, ts_bag_put(l->bag, name, TS_F32, nd, dim, NULL));
         return;
     }
-    fprintf(l->header, "%s\"%s\": {\"dtype\": \"F32\", \"shape\": [", l->numbers ? ", " : "{", name);
+    fprintf(l->header, "%s\"%s\": {\"dtype\": \"F32\", \"shape\": [", l->numbers ? ", " : "{",
+            name);
     for (int i = 0; i < nd; i++) fprintf(l->header, "%s%ld", i ? ", " : "", dim[i]);
     fprintf(l->header, "], \"data_offsets\": [%ld, %ld]}", 4 * l->numbers, 4 * (l->numbers + n));
     l->numbers += n;
@@ -35,8 +40,10 @@ static void add_conv(list *b, long o, long i, int kt, int k, bool flat, const ch
 {
     char t[160];
     snprintf(t, sizeof t, "%s.weight", name);
-    if (flat) put(b, t, o, i, (long)k, (long)k, 0L);
-    else put(b, t, o, i, (long)kt, (long)k, (long)k, 0L);
+    if (flat)
+        put(b, t, o, i, (long)k, (long)k, 0L);
+    else
+        put(b, t, o, i, (long)kt, (long)k, (long)k, 0L);
     snprintf(t, sizeof t, "%s.bias", name);
     put(b, t, o, 0L);
 }
@@ -87,13 +94,17 @@ static void add_all(list *b, const vae_shape *s)
     for (int i = 0; i < s->levels; i++) {
         long out = (long)s->base * s->mult[i];
         for (int r = 0; r < s->res; r++, flat++) {
-            if (s->residual) snprintf(n, sizeof n, "encoder.down_blocks.%d.resnets.%d", i, r);
-            else snprintf(n, sizeof n, "encoder.down_blocks.%d", flat);
+            if (s->residual)
+                snprintf(n, sizeof n, "encoder.down_blocks.%d.resnets.%d", i, r);
+            else
+                snprintf(n, sizeof n, "encoder.down_blocks.%d", flat);
             add_res(b, r ? out : width, out, n);
         }
         if (i + 1 < s->levels) {
-            if (s->residual) snprintf(n, sizeof n, "encoder.down_blocks.%d.downsampler", i);
-            else snprintf(n, sizeof n, "encoder.down_blocks.%d", flat);
+            if (s->residual)
+                snprintf(n, sizeof n, "encoder.down_blocks.%d.downsampler", i);
+            else
+                snprintf(n, sizeof n, "encoder.down_blocks.%d", flat);
             add_sample(b, out, out, s->time[i], out, n), flat++;
         }
         width = out;
@@ -107,13 +118,18 @@ static void add_all(list *b, const vae_shape *s)
     add_conv(b, width, s->z, 3, 3, false, "decoder.conv_in");
     add_mid(b, width, "decoder");
     for (int i = 0; i < s->levels; i++) {
-        long out = (long)s->dec * s->mult[s->levels - 1 - i], in = i && !s->residual ? width / 2 : width;
+        long out = (long)s->dec * s->mult[s->levels - 1 - i],
+             in = i && !s->residual ? width / 2 : width;
         for (int r = 0; r <= s->res; r++) {
             snprintf(n, sizeof n, "decoder.up_blocks.%d.resnets.%d", i, r);
             add_res(b, r ? out : in, out, n);
         }
-        snprintf(n, sizeof n, s->residual ? "decoder.up_blocks.%d.upsampler" : "decoder.up_blocks.%d.upsamplers.0", i);
-        if (i + 1 < s->levels) add_sample(b, out, s->residual ? out : out / 2, s->time[s->levels - 2 - i], 2 * out, n);
+        snprintf(n, sizeof n,
+                 s->residual ? "decoder.up_blocks.%d.upsampler"
+                             : "decoder.up_blocks.%d.upsamplers.0",
+                 i);
+        if (i + 1 < s->levels)
+            add_sample(b, out, s->residual ? out : out / 2, s->time[s->levels - 2 - i], 2 * out, n);
         width = out;
     }
     put(b, "decoder.norm_out.gamma", width, 1L, 1L, 1L, 0L);
@@ -136,7 +152,8 @@ long vae_hollow(const vae_shape *s, const char *path)
     fputc('}', l.header);
     fclose(l.header);
     FILE *f = fopen(path, "wb");
-    ck_assert(f && fwrite(&(uint64_t){size}, 8, 1, f) == 1 && fwrite(text, size, 1, f) == 1 && fflush(f) == 0);
+    ck_assert(f && fwrite(&(uint64_t){size}, 8, 1, f) == 1 && fwrite(text, size, 1, f) == 1 &&
+              fflush(f) == 0);
     ck_assert(ftruncate(fileno(f), (off_t)(8 + size) + 4 * l.numbers) == 0);
     fclose(f);
     free(text);

@@ -8,13 +8,15 @@ typedef struct {
     const ts_vae_class *cls;
     ts_weights *w;
     ts_vae_info info;
-    ts_host in;          /* decode: latents; encode: pixels */
+    ts_host in; /* decode: latents; encode: pixels */
     ts_vae_tile tile;
-    float *out, *latent; /* the caller's. decode: rgb [F, H, W, 3], NULL: not kept; encode: moments and latent */
+    /* the caller's. decode: rgb [F, H, W, 3], NULL: not kept; encode: moments and latent */
+    float *out, *latent;
     long pixels, frames; /* of the decoded */
 } vae_run;
 
-/* Describes the class by a config, which it deletes, and opens the weights DIR/COMPONENT.safetensors. */
+/* Describes the class by a config, which it deletes, and opens the weights
+ * DIR/COMPONENT.safetensors. */
 void vae_run_open(ts_ctx *, vae_run *, cJSON *config, const char *dir, const char *component);
 /* The same of a model's folder, without a warning; the latents of `expected` go in. */
 void vae_run_open_fixture(ts_ctx *, vae_run *, const char *dir, const ts_bag *expected);

@@ -12,7 +12,9 @@ ts_dit *evaluation_open(ts_ctx *ctx, const char *dir, int first_layer)
     snprintf(path, sizeof path, "%s/config.json", dir);
     ck_ok(ctx, ts_json_load(&ctx->err, path, &config));
     const char *cls = cJSON_GetStringValue(cJSON_GetObjectItem(config, "_class_name"));
-    ck_ok(ctx, ts_dit_open(ctx, cls && !strcmp(cls, ts_dit_pixart.cls) ? &ts_dit_pixart : &ts_dit_wan, config, path, dir, first_layer, &dit));
+    ck_ok(ctx,
+          ts_dit_open(ctx, cls && !strcmp(cls, ts_dit_pixart.cls) ? &ts_dit_pixart : &ts_dit_wan,
+                      config, path, dir, first_layer, &dit));
     cJSON_Delete(config);
     return dit;
 }
@@ -21,29 +23,37 @@ static ts_dit_text text_of(const ts_bag *bag, const char *name)
 {
     ts_err err = {0};
     ts_dit_text text = {0};
-    ck_assert_msg(ts_bag_get(&err, bag, name, TS_F32, -1, NULL, &text.states) == TS_OK, "%s", err.text);
+    ck_assert_msg(ts_bag_get(&err, bag, name, TS_F32, -1, NULL, &text.states) == TS_OK, "%s",
+                  err.text);
     return text;
 }
 
-void evaluation_of_fixture(evaluation *e, ts_ctx *ctx, const char *fixture, const char *dir, ts_bag **expected)
+void evaluation_of_fixture(evaluation *e, ts_ctx *ctx, const char *fixture, const char *dir,
+                           ts_bag **expected)
 {
     char path[600];
     ts_err err = {0};
     ts_host noise;
     snprintf(path, sizeof path, "%s/noise.safetensors", testing_fixture(fixture));
     ts_bag *bag = testing_bag(path);
-    ck_assert_msg(ts_bag_get(&err, bag, "noise", TS_F32, 4, (long[]){-1, -1, -1, -1}, &noise) == TS_OK, "%s", err.text);
+    ck_assert_msg(ts_bag_get(&err, bag, "noise", TS_F32, 4, (long[]){-1, -1, -1, -1}, &noise) ==
+                      TS_OK,
+                  "%s", err.text);
     snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(fixture));
     *expected = testing_bag(path);
     cJSON *c = testing_case(fixture);
     const char *sampler = cJSON_GetStringValue(cJSON_GetObjectItem(c, "sampler"));
-    *e = (evaluation){.dit = evaluation_open(ctx, dir, 0), .x = noise.data, .noise = bag, .nt = 1, .steps = 1};
-    e->t[0] = !strcmp(sampler, "euler") ? 1000 : 999; /* UniPC truncates and never reaches sigma 1 */
+    *e = (evaluation){
+        .dit = evaluation_open(ctx, dir, 0), .x = noise.data, .noise = bag, .nt = 1, .steps = 1};
+    /* UniPC truncates and never reaches sigma 1 */
+    e->t[0] = !strcmp(sampler, "euler") ? 1000 : 999;
     memcpy(e->latent, noise.dim, sizeof e->latent);
-    e->height = (int)noise.dim[2] * 8, e->width = (int)noise.dim[3] * 8; /* the VAEs of pictures have a stride of 8 */
+    /* the VAEs of pictures have a stride of 8 */
+    e->height = (int)noise.dim[2] * 8, e->width = (int)noise.dim[3] * 8;
     e->text[0] = text_of(*expected, "states");
     e->texts = 1;
-    if (cJSON_GetNumberValue(cJSON_GetObjectItem(c, "guidance")) > 1) e->text[e->texts++] = text_of(*expected, "negative_states");
+    if (cJSON_GetNumberValue(cJSON_GetObjectItem(c, "guidance")) > 1)
+        e->text[e->texts++] = text_of(*expected, "negative_states");
     e->samples = e->texts;
     cJSON_Delete(c);
 }
@@ -57,7 +67,8 @@ static ts_status see(void *user, const char *name, ts_tensor t)
     if (ts_bag_has(e->taps, key)) snprintf(key, sizeof key, "negative_tap.%s", name);
     ck_assert_msg(!ts_bag_has(e->taps, key), "%s was seen too often", name);
     ck_assert(t.type == TS_F32 && t.nd == 2);
-    return ctx->dev->ops->download(ctx->dev, ts_bag_put(e->taps, key, TS_F32, t.nd, t.dim, NULL), t.p, (size_t)ts_count(t) * sizeof(float));
+    return ctx->dev->ops->download(ctx->dev, ts_bag_put(e->taps, key, TS_F32, t.nd, t.dim, NULL),
+                                   t.p, (size_t)ts_count(t) * sizeof(float));
 }
 
 ts_status evaluation_phase(ts_ctx *ctx, void *user)
@@ -67,8 +78,11 @@ ts_status evaluation_phase(ts_ctx *ctx, void *user)
     ts_device *dev = ctx->dev;
     const ts_dit_info *info = ts_dit_describe(e->dit);
     long out[4] = {info->out_channels, e->latent[1], e->latent[2], e->latent[3]};
-    ts_grid grid = ts_grid_of((int)e->latent[1] / info->patch[0], (int)e->latent[2] / info->patch[1], (int)e->latent[3] / info->patch[2]);
-    ts_tensor x = ts_take(&ctx->arena, TS_F32, 4, e->latent), sel = {0}, v[SAMPLES], xs[SAMPLES] = {x, x};
+    ts_grid grid = ts_grid_of((int)e->latent[1] / info->patch[0],
+                              (int)e->latent[2] / info->patch[1],
+                              (int)e->latent[3] / info->patch[2]);
+    ts_tensor x = ts_take(&ctx->arena, TS_F32, 4, e->latent), sel = {0}, v[SAMPLES],
+              xs[SAMPLES] = {x, x};
     ts_eval eval[SAMPLES];
     TRY(dev->ops->upload(dev, x.p, e->x, (size_t)ts_count(x) * sizeof(float)));
     if (e->sel) {
@@ -85,7 +99,9 @@ ts_status evaluation_phase(ts_ctx *ctx, void *user)
     TRY(ts_dit_prepare(e->dit, &grid, e->text, e->texts, e->t, e->nt));
     e->used[0] = ts_mark(&ctx->arena), e->peak[0] = ctx->arena.peak;
     for (int s = 1; s <= e->steps; s++)
-        TRY(ts_dit_step(e->dit, &e->attn, (ts_event){.phase = TS_PHASE_DENOISE, .step = s, .steps = e->steps}, e->samples, eval, xs, v));
+        TRY(ts_dit_step(e->dit, &e->attn,
+                        (ts_event){.phase = TS_PHASE_DENOISE, .step = s, .steps = e->steps},
+                        e->samples, eval, xs, v));
     e->used[1] = ts_mark(&ctx->arena), e->peak[1] = ctx->arena.peak;
     for (int i = 0; i < e->samples; i++) {
         size_t bytes = (size_t)ts_count(v[i]) * sizeof(float);
@@ -109,17 +125,24 @@ ts_status evaluation_try(ts_ctx *ctx, evaluation *e)
     return st;
 }
 
-/* The oracle differs from itself by up to 2e-6 between machines. What differs most is the embedding of the timestep (6e-6): its frequencies are rounded to f32, and one of them, exp(-0.863...), lies 0.479
- * of a unit in the last place above a float and the oracle rounds it up; times 999 that is 3e-5 of an angle. */
+/* The oracle differs from itself by up to 2e-6 between machines. What differs most is the embedding
+ * of the timestep (6e-6): its frequencies are rounded to f32, and one of them, exp(-0.863...), lies
+ * 0.479 of a unit in the last place above a float and the oracle rounds it up; times 999 that is
+ * 3e-5 of an angle. */
 static const double tolerance = 1e-5;
 
-void evaluation_expect(const char *fixture, const char *what, const float *got, const float *want, long n)
+void evaluation_expect(const char *fixture, const char *what, const float *got, const float *want,
+                       long n)
 {
     double rel = testing_rel(got, want, n);
-    ck_assert_msg(rel <= tolerance, "%s: %s is the first that differs: relative error %.2e, expected at most %.0e", fixture, what, rel, tolerance);
+    ck_assert_msg(rel <= tolerance,
+                  "%s: %s is the first that differs: relative error %.2e, expected at most %.0e",
+                  fixture, what, rel, tolerance);
 }
 
-void evaluation_compare(const char *backend, const char *fixture, const char *dir, void (*compare)(const evaluation *, const ts_bag *expected, const char *fixture, int sample, const char *branch))
+void evaluation_compare(const char *backend, const char *fixture, const char *dir,
+                        void (*compare)(const evaluation *, const ts_bag *expected,
+                                        const char *fixture, int sample, const char *branch))
 {
     ts_ctx *ctx = testing_open(backend, NULL, 0);
     evaluation e;
@@ -127,7 +150,8 @@ void evaluation_compare(const char *backend, const char *fixture, const char *di
     evaluation_of_fixture(&e, ctx, fixture, dir, &expected);
     e.taps = ts_bag_new();
     testing_run(ctx, evaluation_phase, &e);
-    for (int i = 0; i < e.samples; i++) compare(&e, expected, fixture, i, i ? "negative_tap." : "tap.");
+    for (int i = 0; i < e.samples; i++)
+        compare(&e, expected, fixture, i, i ? "negative_tap." : "tap.");
     ck_assert_str_eq(testing_warned(ctx), "");
     ts_bag_free(expected);
     ts_bag_free(e.taps);

@@ -1,4 +1,5 @@
-/* Wan transformers with golden weights: a folder to open, and what the sheet of the family says they compute, in f64 and as plainly as it can be written. */
+/* Wan transformers with golden weights: a folder to open, and what the sheet of the family says
+ * they compute, in f64 and as plainly as it can be written. */
 #ifndef GOLDEN_WAN_H
 #define GOLDEN_WAN_H
 #include "weights/bag.h"
@@ -11,6 +12,8 @@ extern const golden_wan golden_w1;
 ts_bag *golden_wan_weights(const golden_wan *);
 /* A new folder with config.json and the weights; malloc'd. */
 char *golden_wan_save(const golden_wan *, const ts_bag *);
-/* x [in, F, H, W], text [rows, text_dim] with all its rows, zeros too, t a timestep for each token -> v [out, F, H, W] */
-void golden_wan_forward(const golden_wan *, const ts_bag *, const float *x, const long latent[4], const float *text, long rows, const float *t, float *v);
+/* x [in, F, H, W], text [rows, text_dim] with all its rows, zeros too, t a timestep for each token
+ * -> v [out, F, H, W] */
+void golden_wan_forward(const golden_wan *, const ts_bag *, const float *x, const long latent[4],
+                        const float *text, long rows, const float *t, float *v);
 #endif

@@ -1,4 +1,6 @@
-/* The layer loop: what it says, where it stops, what it holds; and what must not change the numbers: threads, streamed weights, repeated rows of text, half precision (within its rounding). */
+/* The layer loop: what it says, where it stops, what it holds; and what must not change the
+ * numbers: threads, streamed weights, repeated rows of text, half precision (within its
+ * rounding). */
 #include "tests/dit/evaluate.h"
 #include "tests/dit/golden_wan.h"
 
@@ -11,7 +13,10 @@
 #define T2V_DIR "tests/fixtures/wan21-t2v/model/transformer"
 static const char *const backends[] = {"cpu", "far"};
 
-static long cells(const evaluation *e) { return e->latent[0] * e->latent[1] * e->latent[2] * e->latent[3]; }
+static long cells(const evaluation *e)
+{
+    return e->latent[0] * e->latent[1] * e->latent[2] * e->latent[3];
+}
 
 static void close_all(ts_ctx *ctx, evaluation *e, ts_bag *expected)
 {
@@ -22,7 +27,11 @@ static void close_all(ts_ctx *ctx, evaluation *e, ts_bag *expected)
 
 /* ---- NaN and infinity ---- */
 
-static const struct { const char *tensor; float value; const char *says; } poisons[] = {
+static const struct {
+    const char *tensor;
+    float value;
+    const char *says;
+} poisons[] = {
     {"blocks.0.attn1.to_v.weight", NAN, "layer 1 of 3"},
     {"blocks.1.ffn.net.2.bias", NAN, "layer 2 of 3"},
     {"blocks.2.attn2.to_out.0.weight", INFINITY, "layer 3 of 3"},
@@ -69,7 +78,9 @@ START_TEST(numbers_that_are_none)
     ts_dit *sound = e.dit;
     e.dit = open_poisoned(ctx, k);
     ck_assert_int_eq(evaluation_try(ctx, &e), TS_ENUMBER);
-    ck_assert_msg(strstr(ctx->err.text, "step 1") && strstr(ctx->err.text, poisons[k].says) && strstr(ctx->err.text, "tessera-test"), "says \"%s\"", ctx->err.text);
+    ck_assert_msg(strstr(ctx->err.text, "step 1") && strstr(ctx->err.text, poisons[k].says) &&
+                      strstr(ctx->err.text, "tessera-test"),
+                  "says \"%s\"", ctx->err.text);
     ts_dit_close(e.dit);
     e.dit = sound;
     ck_ok(ctx, evaluation_try(ctx, &e));
@@ -79,7 +90,11 @@ END_TEST
 
 /* ---- progress and stop ---- */
 
-typedef struct { ts_event seen[64]; int n, stop_at; atomic_int stop; } watcher;
+typedef struct {
+    ts_event seen[64];
+    int n, stop_at;
+    atomic_int stop;
+} watcher;
 
 static void watch(void *user, const ts_event *event)
 {
@@ -128,7 +143,8 @@ START_TEST(stop)
 }
 END_TEST
 
-/* A step that was stopped has not asked for what its check found; the next run must not be told of it. */
+/* A step that was stopped has not asked for what its check found; the next run must not be told of
+ * it. */
 START_TEST(stop_after_nan)
 {
     ts_ctx *ctx = testing_open(backends[_i], NULL, 0);
@@ -202,7 +218,8 @@ START_TEST(streamed_weights)
     streamed.steps = 2; /* each layer leaves and comes back */
     testing_run(ctx, evaluation_phase, &whole);
     testing_run(ctx, evaluation_phase, &streamed);
-    for (int i = 0; i < 2; i++) ck_assert(!memcmp(whole.v[i], streamed.v[i], (size_t)cells(&whole) * sizeof(float)));
+    for (int i = 0; i < 2; i++)
+        ck_assert(!memcmp(whole.v[i], streamed.v[i], (size_t)cells(&whole) * sizeof(float)));
     ts_bag_free(same);
     evaluation_free(&whole);
     close_all(ctx, &streamed, expected);
@@ -225,15 +242,18 @@ START_TEST(samples_do_not_mix)
         one.text[0] = both.text[i];
         testing_run(ctx, evaluation_phase, &one);
         double rel = testing_rel(one.v[0], both.v[i], cells(&one));
-        ck_assert_msg(rel <= 1e-6, "sample %d alone differs by %.1e", i, rel); /* kernels for other numbers of text rows may sum in another order */
+        /* kernels for other numbers of text rows may sum in another order */
+        ck_assert_msg(rel <= 1e-6, "sample %d alone differs by %.1e", i, rel);
     }
-    ck_assert_msg(testing_rel(both.v[1], both.v[0], cells(&both)) > 1e-3, "the text makes no difference");
+    ck_assert_msg(testing_rel(both.v[1], both.v[0], cells(&both)) > 1e-3,
+                  "the text makes no difference");
     for (int i = 0; i < 2; i++) free(one.v[i]);
     close_all(ctx, &both, expected);
 }
 END_TEST
 
-/* One row with log(count) added to its logit stands for all zero rows: against all 512 written out. */
+/* One row with log(count) added to its logit stands for all zero rows: against all 512 written
+ * out. */
 START_TEST(zero_rows)
 {
     ts_ctx *ctx = testing_open(backends[_i], NULL, 0);
@@ -249,7 +269,8 @@ START_TEST(zero_rows)
     e.text[0].states = (ts_host){rows, TS_F32, 2, {512, width}};
     testing_run(ctx, evaluation_phase, &e);
     double rel = testing_rel(few, e.v[0], cells(&e));
-    ck_assert_msg(rel <= 4e-6, "512 rows differ from %ld and their multiplicity by %.1e", n, rel); /* three sums of 512 terms in f32: 3 sqrt(512) 2^-24 */
+    /* three sums of 512 terms in f32: 3 sqrt(512) 2^-24 */
+    ck_assert_msg(rel <= 4e-6, "512 rows differ from %ld and their multiplicity by %.1e", n, rel);
     free(few), free(rows);
     close_all(ctx, &e, expected);
 }
@@ -289,7 +310,8 @@ static double error_in_bf16(const char *backend, const char *level)
     return rel;
 }
 
-/* Each of nine branches rounds its weights and about five tensors to 2^-9 at most, 2^-9 / sqrt(12) in the mean: near 2^-9 together. */
+/* Each of nine branches rounds its weights and about five tensors to 2^-9 at most, 2^-9 / sqrt(12)
+ * in the mean: near 2^-9 together. */
 START_TEST(half_precision)
 {
     double plain = error_in_bf16(backends[_i], "ref"), best = error_in_bf16(backends[_i], NULL);
@@ -300,7 +322,9 @@ END_TEST
 
 /* ---- what is refused ---- */
 
-static const struct { const char *key, *value, *says; } configs[] = {
+static const struct {
+    const char *key, *value, *says;
+} configs[] = {
     {"image_dim", "1280", "image_dim"},
     {"added_kv_proj_dim", "32", "added_kv_proj_dim"},
     {"pos_embed_seq_len", "514", "pos_embed_seq_len"},
@@ -329,7 +353,8 @@ START_TEST(refused_config)
     ts_status st = ts_dit_open(ctx, &ts_dit_wan, config, T2V_DIR "/config.json", T2V_DIR, 0, &dit);
     ck_assert(st == TS_EMODEL || st == TS_ESHAPE);
     ck_assert_ptr_null(dit);
-    ck_assert_msg(strstr(ctx->err.text, configs[_i].says) && strstr(ctx->err.text, T2V), "%s: %s says \"%s\"", configs[_i].key, configs[_i].value, ctx->err.text);
+    ck_assert_msg(strstr(ctx->err.text, configs[_i].says) && strstr(ctx->err.text, T2V),
+                  "%s: %s says \"%s\"", configs[_i].key, configs[_i].value, ctx->err.text);
     cJSON_Delete(config);
     testing_close(ctx);
 }
@@ -356,9 +381,11 @@ START_TEST(defaults)
 {
     ts_ctx *ctx = testing_open("cpu", NULL, 0);
     ts_dit_info o;
-    cJSON *config = cJSON_Parse("{\"_class_name\": \"WanTransformer3DModel\", \"in_channels\": 48, \"image_dim\": null}");
+    cJSON *config = cJSON_Parse(
+        "{\"_class_name\": \"WanTransformer3DModel\", \"in_channels\": 48, \"image_dim\": null}");
     ck_ok(ctx, ts_dit_wan.describe(ctx, config, "config.json", &o));
-    ck_assert(o.layers == 40 && o.heads == 40 && o.head_dim == 128 && o.dim == 5120 && o.in_channels == 48 && o.out_channels == 16 && o.text_dim == 4096);
+    ck_assert(o.layers == 40 && o.heads == 40 && o.head_dim == 128 && o.dim == 5120 &&
+              o.in_channels == 48 && o.out_channels == 16 && o.text_dim == 4096);
     ck_assert(o.patch[0] == 1 && o.patch[1] == 2 && o.patch[2] == 2 && o.eps == 1e-6f);
     ck_assert_str_eq(testing_warned(ctx), "");
     cJSON_Delete(config);
@@ -369,7 +396,8 @@ END_TEST
 static void refuse(ts_ctx *ctx, evaluation *e, ts_status want, const char *says)
 {
     ts_status st = evaluation_try(ctx, e);
-    ck_assert_msg(st == want && strstr(ctx->err.text, says), "status %d, \"%s\"; expected %d, \"%s\"", st, ctx->err.text, want, says);
+    ck_assert_msg(st == want && strstr(ctx->err.text, says),
+                  "status %d, \"%s\"; expected %d, \"%s\"", st, ctx->err.text, want, says);
 }
 
 START_TEST(refused_input)

@@ -1,4 +1,5 @@
-/* The Wan transformer against its oracle: golden numbers that need no files, then every fixture, taps first and in order, so that a failure names the first layer that differs. */
+/* The Wan transformer against its oracle: golden numbers that need no files, then every fixture,
+ * taps first and in order, so that a failure names the first layer that differs. */
 #include "tests/dit/evaluate.h"
 #include "tests/dit/golden_wan.h"
 #include "tests/golden.h"
@@ -12,9 +13,17 @@ static const char *const backends[] = {"cpu", "far"};
 /* ---- golden ---- */
 
 enum { COUNT = 4 * 3 * 6 * 8, ROWS = 12, TOKENS = 36 };
-typedef struct { double first[6], last[2], mean, root; } golden;
-static const golden w1 = {{1.54262, -0.28579, 2.05220, 0.91651, 1.74325, -3.40044}, {1.35565, -2.34895}, -0.188842, 1.279702};
-static const golden w2 = {{0.72504, -0.82827, 0.79103, 1.23387, 0.65489, -2.26226}, {1.32994, -2.41949}, -0.162130, 1.190089};
+typedef struct {
+    double first[6], last[2], mean, root;
+} golden;
+static const golden w1 = {{1.54262, -0.28579, 2.05220, 0.91651, 1.74325, -3.40044},
+                          {1.35565, -2.34895},
+                          -0.188842,
+                          1.279702};
+static const golden w2 = {{0.72504, -0.82827, 0.79103, 1.23387, 0.65489, -2.26226},
+                          {1.32994, -2.41949},
+                          -0.162130,
+                          1.190089};
 
 static void run_golden(const char *backend, const uint8_t *sel, const char *what, const golden *g)
 {
@@ -24,8 +33,17 @@ static void run_golden(const char *backend, const uint8_t *sel, const char *what
     ts_ctx *ctx = testing_open(backend, NULL, 0);
     golden_input("input.x", 1.7, COUNT, x);
     golden_input("input.ctx", 1.7, ROWS * 16, states);
-    evaluation e = {.dit = evaluation_open(ctx, dir, 0), .x = x, .latent = {4, 3, 6, 8}, .text = {{.states = {states, TS_F32, 2, {ROWS, 16}}, .length = ROWS}},
-                    .t = {750, 0}, .texts = 1, .nt = 2, .samples = 1, .steps = 1, .sel = sel, .trow_sel = 1};
+    evaluation e = {.dit = evaluation_open(ctx, dir, 0),
+                    .x = x,
+                    .latent = {4, 3, 6, 8},
+                    .text = {{.states = {states, TS_F32, 2, {ROWS, 16}}, .length = ROWS}},
+                    .t = {750, 0},
+                    .texts = 1,
+                    .nt = 2,
+                    .samples = 1,
+                    .steps = 1,
+                    .sel = sel,
+                    .trow_sel = 1};
     testing_run(ctx, evaluation_phase, &e);
     golden_expect(what, e.v[0], COUNT, g->first, g->last, g->mean, g->root, 2e-5);
     evaluation_free(&e);
@@ -34,10 +52,7 @@ static void run_golden(const char *backend, const uint8_t *sel, const char *what
     free(dir);
 }
 
-START_TEST(golden_one_timestep)
-{
-    run_golden(backends[_i], NULL, "W1", &w1);
-}
+START_TEST(golden_one_timestep) { run_golden(backends[_i], NULL, "W1", &w1); }
 END_TEST
 
 START_TEST(golden_timestep_of_each_token)
@@ -66,20 +81,75 @@ START_TEST(plain_is_golden)
 }
 END_TEST
 
-static const struct { golden_wan c; long latent[3], real, length; } shapes[] = {
-    {{.patch = {1, 2, 2}, .heads = 3, .head_dim = 20, .in = 5, .out = 6, .text_dim = 7, .freq_dim = 32, .ffn_dim = 50, .layers = 2, .cross_norm = false}, {2, 6, 10}, 4, 9},
-    {{.patch = {2, 1, 3}, .heads = 2, .head_dim = 10, .in = 3, .out = 3, .text_dim = 16, .freq_dim = 64, .ffn_dim = 24, .layers = 3, .cross_norm = true}, {4, 5, 9}, 1, 512},
-    {{.patch = {1, 1, 1}, .heads = 5, .head_dim = 4, .in = 2, .out = 1, .text_dim = 8, .freq_dim = 2, .ffn_dim = 8, .layers = 1, .cross_norm = false}, {1, 1, 1}, 0, 3},
-    {{.patch = {1, 2, 2}, .heads = 1, .head_dim = 128, .in = 16, .out = 16, .text_dim = 24, .freq_dim = 256, .ffn_dim = 96, .layers = 1, .cross_norm = true}, {3, 14, 10}, 6, 7},
+static const struct {
+    golden_wan c;
+    long latent[3], real, length;
+} shapes[] = {
+    {{.patch = {1, 2, 2},
+      .heads = 3,
+      .head_dim = 20,
+      .in = 5,
+      .out = 6,
+      .text_dim = 7,
+      .freq_dim = 32,
+      .ffn_dim = 50,
+      .layers = 2,
+      .cross_norm = false},
+     {2, 6, 10},
+     4,
+     9},
+    {{.patch = {2, 1, 3},
+      .heads = 2,
+      .head_dim = 10,
+      .in = 3,
+      .out = 3,
+      .text_dim = 16,
+      .freq_dim = 64,
+      .ffn_dim = 24,
+      .layers = 3,
+      .cross_norm = true},
+     {4, 5, 9},
+     1,
+     512},
+    {{.patch = {1, 1, 1},
+      .heads = 5,
+      .head_dim = 4,
+      .in = 2,
+      .out = 1,
+      .text_dim = 8,
+      .freq_dim = 2,
+      .ffn_dim = 8,
+      .layers = 1,
+      .cross_norm = false},
+     {1, 1, 1},
+     0,
+     3},
+    {{.patch = {1, 2, 2},
+      .heads = 1,
+      .head_dim = 128,
+      .in = 16,
+      .out = 16,
+      .text_dim = 24,
+      .freq_dim = 256,
+      .ffn_dim = 96,
+      .layers = 1,
+      .cross_norm = true},
+     {3, 14, 10},
+     6,
+     7},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 START_TEST(shape)
 {
     const golden_wan *c = &shapes[_i % SHAPES].c;
-    const long *l = shapes[_i % SHAPES].latent, real = shapes[_i % SHAPES].real, rows = shapes[_i % SHAPES].length, cells = l[0] * l[1] * l[2];
-    long latent[4] = {c->in, l[0], l[1], l[2]}, tokens = cells / (c->patch[0] * c->patch[1] * c->patch[2]);
-    float *x = malloc((size_t)(cells * c->in) * sizeof *x), *want = malloc((size_t)(cells * c->out) * sizeof *want), *t = malloc((size_t)tokens * sizeof *t);
+    const long *l = shapes[_i % SHAPES].latent, real = shapes[_i % SHAPES].real,
+               rows = shapes[_i % SHAPES].length, cells = l[0] * l[1] * l[2];
+    long latent[4] = {c->in, l[0], l[1], l[2]},
+         tokens = cells / (c->patch[0] * c->patch[1] * c->patch[2]);
+    float *x = malloc((size_t)(cells * c->in) * sizeof *x),
+          *want = malloc((size_t)(cells * c->out) * sizeof *want),
+          *t = malloc((size_t)tokens * sizeof *t);
     float *states = calloc((size_t)(rows * c->text_dim), sizeof *states);
     ts_bag *weights = golden_wan_weights(c);
     char *dir = golden_wan_save(c, weights);
@@ -88,11 +158,21 @@ START_TEST(shape)
     for (long i = 0; i < tokens; i++) t[i] = 333;
     golden_wan_forward(c, weights, x, latent, states, rows, t, want);
     ts_ctx *ctx = testing_open(backends[_i / SHAPES], NULL, 0);
-    evaluation e = {.dit = evaluation_open(ctx, dir, 0), .x = x, .latent = {latent[0], latent[1], latent[2], latent[3]}, .text = {{.states = {states, TS_F32, 2, {real, c->text_dim}}, .length = rows}},
-                    .t = {500, 333}, .texts = 1, .nt = 2, .samples = 1, .steps = 1, .trow = 1};
+    evaluation e = {.dit = evaluation_open(ctx, dir, 0),
+                    .x = x,
+                    .latent = {latent[0], latent[1], latent[2], latent[3]},
+                    .text = {{.states = {states, TS_F32, 2, {real, c->text_dim}}, .length = rows}},
+                    .t = {500, 333},
+                    .texts = 1,
+                    .nt = 2,
+                    .samples = 1,
+                    .steps = 1,
+                    .trow = 1};
     testing_run(ctx, evaluation_phase, &e);
     double rel = testing_rel(e.v[0], want, cells * c->out);
-    ck_assert_msg(rel <= 2e-6, "shape %d: relative error %.2e, expected at most 2e-6", _i % SHAPES, rel); /* f32 against f64: sums of a few hundred terms, 2^-24 each, through three layers */
+    /* f32 against f64: sums of a few hundred terms, 2^-24 each, through three layers */
+    ck_assert_msg(rel <= 2e-6, "shape %d: relative error %.2e, expected at most 2e-6", _i % SHAPES,
+                  rel);
     evaluation_free(&e);
     testing_close(ctx);
     ts_bag_free(weights);
@@ -102,7 +182,9 @@ END_TEST
 
 /* ---- fixtures ---- */
 
-static const struct { const char *fixture, *folder; } cases[] = {
+static const struct {
+    const char *fixture, *folder;
+} cases[] = {
     {"wan21-t2v", "tests/fixtures/wan21-t2v/model/transformer"},
     {"wan21-t2v-euler", "tests/fixtures/wan21-t2v-euler/model/transformer"},
     {"wan21-t2i-bf16", "tests/fixtures/wan21-t2i-bf16/model/transformer"},
@@ -121,7 +203,8 @@ static float *tokens_first(const float *x, long N, long C)
     return y;
 }
 
-static int compare_tap(const evaluation *e, const ts_bag *expected, const char *fixture, const char *branch, const char *what)
+static int compare_tap(const evaluation *e, const ts_bag *expected, const char *fixture,
+                       const char *branch, const char *what)
 {
     char key[96];
     long got, want, D = ts_dit_describe(e->dit)->dim;
@@ -129,29 +212,38 @@ static int compare_tap(const evaluation *e, const ts_bag *expected, const char *
     if (!ts_bag_has(expected, key)) return 0;
     const float *g = testing_f32(e->taps, key, &got), *w = testing_f32(expected, key, &want);
     float *turned = strstr(what, "patch_embedding") ? tokens_first(w, want / D, D) : NULL;
-    if (strstr(what, "condition_embedder")) want = got; /* per token in Wan 2.2 5B, all of them equal */
+    /* per token in Wan 2.2 5B, all of them equal */
+    if (strstr(what, "condition_embedder")) want = got;
     ck_assert_int_eq(got, want);
     evaluation_expect(fixture, key, g, turned ? turned : w, got);
     free(turned);
     return 1;
 }
 
-static void compare_branch(const evaluation *e, const ts_bag *expected, const char *fixture, int sample, const char *branch)
+static void compare_branch(const evaluation *e, const ts_bag *expected, const char *fixture,
+                           int sample, const char *branch)
 {
     char what[32];
     const char *v = sample ? "negative_velocity" : "velocity";
     long n;
-    int taps = compare_tap(e, expected, fixture, branch, "condition_embedder") + compare_tap(e, expected, fixture, branch, "patch_embedding");
+    int taps = compare_tap(e, expected, fixture, branch, "condition_embedder") +
+               compare_tap(e, expected, fixture, branch, "patch_embedding");
     for (int i = 0; i < ts_dit_describe(e->dit)->layers; i++) {
         snprintf(what, sizeof what, "blocks.%d", i);
         taps += compare_tap(e, expected, fixture, branch, what);
     }
     const float *want = testing_f32(expected, v, &n);
     evaluation_expect(fixture, v, e->v[sample], want, n);
-    if (strcmp(fixture, "default-model")) ck_assert_int_eq(taps, 2 + ts_dit_describe(e->dit)->layers); /* that one has no taps */
+    /* that one has no taps */
+    if (strcmp(fixture, "default-model"))
+        ck_assert_int_eq(taps, 2 + ts_dit_describe(e->dit)->layers);
 }
 
-START_TEST(fixture) { evaluation_compare(backends[_i / CASES], cases[_i % CASES].fixture, cases[_i % CASES].folder, compare_branch); }
+START_TEST(fixture)
+{
+    evaluation_compare(backends[_i / CASES], cases[_i % CASES].fixture, cases[_i % CASES].folder,
+                       compare_branch);
+}
 END_TEST
 
 int main(void)

@@ -1,7 +1,11 @@
-/* Every reader of files that may come from anybody, fed with what was a good file once. Inputs are made by chance, but the same ones each time: input `i` of a target follows from its corpus and from `i` alone, so that
- * one that ends the program can be made again. Without arguments a Check program with some thousand inputs; with arguments, as `make fuzz` runs it: test_fuzz INPUTS [TARGET [FIRST]], under sanitizers.
+/* Every reader of files that may come from anybody, fed with what was a good file once. Inputs are
+ * made by chance, but the same ones each time: input `i` of a target follows from its corpus and
+ * from `i` alone, so that one that ends the program can be made again. Without arguments a Check
+ * program with some thousand inputs; with arguments, as `make fuzz` runs it: test_fuzz INPUTS
+ * [TARGET [FIRST]], under sanitizers.
  *
- * Nothing is asked of a result but that it is one: no bad access, no leak, no endless loop, and a refusal has its sentence. */
+ * Nothing is asked of a result but that it is one: no bad access, no leak, no endless loop, and a
+ * refusal has its sentence. */
 #include "attention/plan_file.h"
 #include "attention/policy.h"
 #include "codecs/vae.h"
@@ -30,7 +34,7 @@
 enum { ROOM = 1 << 16, SEEDS = 16, PATIENCE = 20, QUICK = 400 };
 
 static ts_ctx *ctx;
-static char *folder;           /* of files that are read by path */
+static char *folder;            /* of files that are read by path */
 static ts_tokenizer *tokenizer; /* a good one */
 static int memory_file = -1;
 
@@ -41,7 +45,10 @@ static void failed_without_sentence(const char *target, ts_status st, const ts_e
     abort();
 }
 
-typedef struct { uint8_t *b; size_t n; } seed;
+typedef struct {
+    uint8_t *b;
+    size_t n;
+} seed;
 static seed good_index;
 
 /* ---- files by path ---- */
@@ -58,7 +65,8 @@ static void put_file(const char *name, const uint8_t *in, size_t n)
 {
     char path[4400];
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600); /* the parts of the model folder are links to the tree */
+    /* the parts of the model folder are links to the tree */
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
     if (fd < 0 || write(fd, in, n) != (ssize_t)n) abort();
     close(fd);
 }
@@ -70,7 +78,8 @@ static bool prompts(const uint8_t *in, size_t n)
     ts_prompts *p;
     bool taken = false;
     for (int kind = TS_PROMPTS_GUESS; kind <= TS_PROMPTS_CSV; kind++) {
-        ts_status st = ts_prompts_parse(&err, "file", (ts_prompts_kind)kind, (const char *)in, n, &p);
+        ts_status st = ts_prompts_parse(&err, "file", (ts_prompts_kind)kind, (const char *)in, n,
+                                        &p);
         failed_without_sentence("prompts", st, &err);
         for (int i = 0; !st && i < p->rows; i++) {
             if (p->row[i].index != i + 1 || (!p->row[i].faulty && !p->row[i].prompt)) abort();
@@ -118,7 +127,11 @@ static bool config(const uint8_t *in, size_t n)
     ts_dit_pixart.describe(ctx, j, "config.json", &dit);
     ts_vae_wan.describe(ctx, j, "config.json", &vae);
     ts_vae_kl.describe(ctx, j, "config.json", &vae);
-    ts_component c = {.name = "text_encoder", .cls = "UMT5EncoderModel", .dir = "/nonexistent", .config = j, .config_path = "config.json"};
+    ts_component c = {.name = "text_encoder",
+                      .cls = "UMT5EncoderModel",
+                      .dir = "/nonexistent",
+                      .config = j,
+                      .config_path = "config.json"};
     ts_encoder *e = NULL;
     if (ts_encoder_open(ctx, &c, &e) == TS_OK) abort();
     ts_encoder_close(e);
@@ -137,7 +150,10 @@ static bool model(const char *file, const uint8_t *in, size_t n, const char *tar
     return !st;
 }
 
-static bool scheduler(const uint8_t *in, size_t n) { return model("scheduler/scheduler_config.json", in, n, "scheduler"); }
+static bool scheduler(const uint8_t *in, size_t n)
+{
+    return model("scheduler/scheduler_config.json", in, n, "scheduler");
+}
 
 static bool model_index(const uint8_t *in, size_t n)
 {
@@ -161,7 +177,9 @@ static bool tokenize(ts_tokenizer *t, const char *text)
 
 static bool tokenizer_of(const char *name, const uint8_t *in, size_t n)
 {
-    static const char *const texts[] = {"", "a b  aab", "\xE2\x96\x81 x \xC3\x84\xCC\x81 user xz <pad> X y", "\xF0\x9F\x90\xBC aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    static const char *const texts[] = {"", "a b  aab",
+                                        "\xE2\x96\x81 x \xC3\x84\xCC\x81 user xz <pad> X y",
+                                        "\xF0\x9F\x90\xBC aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     char dir[4300], other[4400];
     ts_tokenizer *t;
     snprintf(dir, sizeof dir, "%s/tokens", folder);
@@ -176,7 +194,10 @@ static bool tokenizer_of(const char *name, const uint8_t *in, size_t n)
     return !st;
 }
 
-static bool tokenizer_json(const uint8_t *in, size_t n) { return tokenizer_of("tokenizer.json", in, n); }
+static bool tokenizer_json(const uint8_t *in, size_t n)
+{
+    return tokenizer_of("tokenizer.json", in, n);
+}
 static bool spiece(const uint8_t *in, size_t n) { return tokenizer_of("spiece.model", in, n); }
 
 static char *as_text(const uint8_t *in, size_t n)
@@ -230,7 +251,8 @@ static bool policy(const uint8_t *in, size_t n)
     failed_without_sentence("policy", st, &err);
     if (!st) {
         char *again = ts_policy_text(&p);
-        if (ts_policy_parse(&err, again, &q)) fprintf(stderr, "%s: %s\n", again, err.text), abort(); /* what we write we read */
+        /* what we write we read */
+        if (ts_policy_parse(&err, again, &q)) fprintf(stderr, "%s: %s\n", again, err.text), abort();
         free(again);
         ts_policy_settle(&p, 7);
         for (int step = 1; step <= 7; step++) ts_policy_decide(&p, step, step % 3, step > 2);
@@ -259,16 +281,66 @@ typedef struct {
     const char *const *words; /* what its files are made of; ended by NULL */
 } target;
 
-static const char *const json_words[] = {"{", "}", "[", "]", "\"", ":", ",", "null", "true", "false", "-", "1e999", "\\u0000", "\\ud800", "\\\"", "NaN", "-Infinity", "{\"a\":", "[[[[[[[[", "\"\"", NULL};
-static const char *const row_words[] = {"\n", "\r\n", "#", " --", "--w ", "--n \"", "\"", "\"\"", ",", ";", "\t", "prompt", "\xEF\xBB\xBF", "\xFF\xFE", "{\"prompt\":", "}", "[1,2]", "\\u0000", "_", "=", NULL};
-static const char *const policy_words[] = {":", ",", "=", "+", "-", "keep=", "order=", "file=", "k=", "0.", "adaspa", "tile", "blocks", "1e9", "search-steps=", "dense-layers=", NULL};
-static const char *const text_words[] = {"&", ";", "&#", "&#x", "&amp;", "&lt", " ", "\xC2\x85", "\xE2\x80\x9C", "\xE2\x96\x81", "\xCC\x81", "\xEF\xBC\xA1", "\xF0\x9F\x90\xBC", NULL};
-static const char *const bytes_words[] = {"\x0A", "\x12", "\x1A\x01", "\xFF\xFF\xFF\xFF\x0F", "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01", "\x80\x80\x80\x80\x80", NULL};
-enum { PROMPTS, SAFETENSORS, CONFIG, SCHEDULER, INDEX, TOKENIZER_JSON, SPIECE, TEXT, PLAN, TILE, POLICY, METADATA, TARGETS };
+static const char *const json_words[] = {
+    "{",    "}",    "[",         "]",       "\"",       ":",       ",",
+    "null", "true", "false",     "-",       "1e999",    "\\u0000", "\\ud800",
+    "\\\"", "NaN",  "-Infinity", "{\"a\":", "[[[[[[[[", "\"\"",    NULL};
+static const char *const row_words[] = {
+    "\n", "\r\n", "#",      " --",          "--w ",     "--n \"",       "\"", "\"\"",  ",",
+    ";",  "\t",   "prompt", "\xEF\xBB\xBF", "\xFF\xFE", "{\"prompt\":", "}",  "[1,2]", "\\u0000",
+    "_",  "=",    NULL};
+static const char *const policy_words[] = {
+    ":",  ",",      "=",    "+",      "-",   "keep=",         "order=",        "file=", "k=",
+    "0.", "adaspa", "tile", "blocks", "1e9", "search-steps=", "dense-layers=", NULL};
+static const char *const text_words[] = {"&",
+                                         ";",
+                                         "&#",
+                                         "&#x",
+                                         "&amp;",
+                                         "&lt",
+                                         " ",
+                                         "\xC2\x85",
+                                         "\xE2\x80\x9C",
+                                         "\xE2\x96\x81",
+                                         "\xCC\x81",
+                                         "\xEF\xBC\xA1",
+                                         "\xF0\x9F\x90\xBC",
+                                         NULL};
+static const char *const bytes_words[] = {"\x0A",
+                                          "\x12",
+                                          "\x1A\x01",
+                                          "\xFF\xFF\xFF\xFF\x0F",
+                                          "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01",
+                                          "\x80\x80\x80\x80\x80",
+                                          NULL};
+enum {
+    PROMPTS,
+    SAFETENSORS,
+    CONFIG,
+    SCHEDULER,
+    INDEX,
+    TOKENIZER_JSON,
+    SPIECE,
+    TEXT,
+    PLAN,
+    TILE,
+    POLICY,
+    METADATA,
+    TARGETS
+};
 static const target targets[TARGETS] = {
-    [PROMPTS] = {"prompts", prompts, row_words}, [SAFETENSORS] = {"safetensors", safetensors, json_words}, [CONFIG] = {"config", config, json_words}, [SCHEDULER] = {"scheduler", scheduler, json_words},
-    [INDEX] = {"index", model_index, json_words}, [TOKENIZER_JSON] = {"tokenizer_json", tokenizer_json, json_words}, [SPIECE] = {"spiece", spiece, bytes_words}, [TEXT] = {"text", text, text_words},
-    [PLAN] = {"plan", plan, json_words}, [TILE] = {"tile", tile, json_words}, [POLICY] = {"policy", policy, policy_words}, [METADATA] = {"metadata", metadata, json_words}};
+    [PROMPTS] = {"prompts", prompts, row_words},
+    [SAFETENSORS] = {"safetensors", safetensors, json_words},
+    [CONFIG] = {"config", config, json_words},
+    [SCHEDULER] = {"scheduler", scheduler, json_words},
+    [INDEX] = {"index", model_index, json_words},
+    [TOKENIZER_JSON] = {"tokenizer_json", tokenizer_json, json_words},
+    [SPIECE] = {"spiece", spiece, bytes_words},
+    [TEXT] = {"text", text, text_words},
+    [PLAN] = {"plan", plan, json_words},
+    [TILE] = {"tile", tile, json_words},
+    [POLICY] = {"policy", policy, policy_words},
+    [METADATA] = {"metadata", metadata, json_words}};
 
 static seed corpus[TARGETS][SEEDS];
 static int seeds[TARGETS];
@@ -305,7 +377,20 @@ static void insert(size_t at, const uint8_t *from, size_t n)
 
 static void other_number(void)
 {
-    static const char *const numbers[] = {"0", "-1", "1", "2147483647", "2147483648", "-2147483648", "4294967296", "9223372036854775807", "18446744073709551616", "1e308", "1e999", "0.5", "1e-320", "9007199254740993"};
+    static const char *const numbers[] = {"0",
+                                          "-1",
+                                          "1",
+                                          "2147483647",
+                                          "2147483648",
+                                          "-2147483648",
+                                          "4294967296",
+                                          "9223372036854775807",
+                                          "18446744073709551616",
+                                          "1e308",
+                                          "1e999",
+                                          "0.5",
+                                          "1e-320",
+                                          "9007199254740993"};
     size_t at = below(input_n);
     while (at < input_n && !isdigit(input[at])) at++;
     size_t end = at;
@@ -317,19 +402,28 @@ static void other_number(void)
 
 static void mutate(const target *t, int which)
 {
-    static const uint64_t edges[] = {0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX, 1 << 20};
+    static const uint64_t edges[] = {0,          1,          0x7F,      0x80,
+                                     0xFF,       0x7FFF,     0xFFFF,    0x7FFFFFFF,
+                                     0x80000000, 0xFFFFFFFF, INT64_MAX, UINT64_C(1) << 63,
+                                     UINT64_MAX, 1 << 20};
     size_t at = below(input_n + 1), n = 1 + below(below(4) ? 8 : 200), words = 0;
     while (t->words[words]) words++;
     const char *word = t->words[below(words)];
     const seed *other = &corpus[which][below((size_t)seeds[which])];
     if (n > input_n - at) n = input_n - at;
     switch (below(10)) {
-    case 0: if (at < input_n) input[at] ^= (uint8_t)(1 << below(8)); break;
-    case 1: if (at < input_n) input[at] = (uint8_t)next(); break;
+    case 0:
+        if (at < input_n) input[at] ^= (uint8_t)(1 << below(8));
+        break;
+    case 1:
+        if (at < input_n) input[at] = (uint8_t)next();
+        break;
     case 2: cut(at, n); break;
     case 3: insert(below(input_n + 1), input + at, n); break;
     case 4: insert(at, (const uint8_t *)word, strlen(word)); break;
-    case 5: if (n >= strlen(word)) memcpy(input + at, word, strlen(word)); break;
+    case 5:
+        if (n >= strlen(word)) memcpy(input + at, word, strlen(word));
+        break;
     case 6: other_number(); break;
     case 7: {
         uint64_t x = edges[below(sizeof edges / sizeof *edges)];
@@ -342,7 +436,9 @@ static void mutate(const target *t, int which)
         insert(at, other->b + from, many < other->n - from ? many : other->n - from);
         break;
     }
-    case 9: if (!below(4)) input_n = at; break;
+    case 9:
+        if (!below(4)) input_n = at;
+        break;
     }
 }
 
@@ -362,7 +458,8 @@ static void make_input(int which, uint64_t i)
     state = (uint64_t)(which + 1) * UINT64_C(0x51ED2701A3C6B04D) + i;
     const seed *from = &corpus[which][below((size_t)seeds[which])];
     memcpy(input, from->b, input_n = from->n);
-    for (size_t k = 1 + below(below(2) ? 4 : 16); i && k; k--) mutate(t, which); /* input 0 is a good one */
+    /* input 0 is a good one */
+    for (size_t k = 1 + below(below(2) ? 4 : 16); i && k; k--) mutate(t, which);
     if ((which == SAFETENSORS || which == PLAN) && i && below(4)) mend_length();
 }
 
@@ -376,7 +473,8 @@ static void read_corpus(void)
         for (int i = 0; i < n; i++) {
             if (list[i]->d_name[0] != '.' && seeds[t] < SEEDS) {
                 seed *s = &corpus[t][seeds[t]++];
-                snprintf(path, sizeof path, "tests/fuzz/corpus/%s/%s", targets[t].name, list[i]->d_name);
+                snprintf(path, sizeof path, "tests/fuzz/corpus/%s/%s", targets[t].name,
+                         list[i]->d_name);
                 FILE *f = fopen(path, "rb");
                 s->b = malloc(ROOM / 2);
                 s->n = f && s->b ? fread(s->b, 1, ROOM / 2, f) : 0;
@@ -390,7 +488,11 @@ static void read_corpus(void)
 }
 
 /* ---- running ---- */
-static struct { int target; uint64_t i; char path[256]; } current;
+static struct {
+    int target;
+    uint64_t i;
+    char path[256];
+} current;
 
 /* Called when the program dies: the input that did it. Only what a signal handler may call. */
 static void save_input(void)
@@ -400,7 +502,9 @@ static void save_input(void)
     ssize_t wrote = write(fd, input, input_n);
     close(fd);
     char line[400];
-    int n = snprintf(line, sizeof line, "input %llu of %s, %zd bytes, is in %s\n", (unsigned long long)current.i, targets[current.target].name, wrote, current.path);
+    int n = snprintf(line, sizeof line, "input %llu of %s, %zd bytes, is in %s\n",
+                     (unsigned long long)current.i, targets[current.target].name, wrote,
+                     current.path);
     if (write(STDERR_FILENO, line, (size_t)n) < 0) return;
 }
 
@@ -416,7 +520,13 @@ void __sanitizer_set_death_callback(void (*)(void)) __attribute__((weak));
 
 static void prepare(void)
 {
-    static const struct { const char *name, *of; } parts[] = {{"transformer", "transformer"}, {"transformer_2", "transformer"}, {"vae", "vae"}, {"text_encoder", "text_encoder"}, {"tokenizer", "tokenizer"}};
+    static const struct {
+        const char *name, *of;
+    } parts[] = {{"transformer", "transformer"},
+                 {"transformer_2", "transformer"},
+                 {"vae", "vae"},
+                 {"text_encoder", "text_encoder"},
+                 {"tokenizer", "tokenizer"}};
     ts_options o = ts_options_default();
     o.threads = 1, o.cpu = "ref";
     if (ts_open(&o, NULL, &ctx)) abort();
@@ -460,12 +570,17 @@ static void run(int which, uint64_t first, uint64_t count)
         free(exact);
         if (i & 255) continue;
         clock_gettime(CLOCK_MONOTONIC, &now);
-        seconds = (double)(now.tv_sec - began.tv_sec) + 1e-9 * (double)(now.tv_nsec - began.tv_nsec);
+        seconds = (double)(now.tv_sec - began.tv_sec) +
+                  1e-9 * (double)(now.tv_nsec - began.tv_nsec);
         if (count <= QUICK || seconds - said < 30) continue;
         said = seconds;
-        fprintf(stderr, "%s: %llu inputs, %.0f a second\n", targets[which].name, (unsigned long long)(i - first), (double)(i - first) / seconds);
+        fprintf(stderr, "%s: %llu inputs, %.0f a second\n", targets[which].name,
+                (unsigned long long)(i - first), (double)(i - first) / seconds);
     }
-    if (count > QUICK) printf("%s: %llu inputs from %llu on, none ended the program, %.0f s\n", targets[which].name, (unsigned long long)count, (unsigned long long)first, seconds), fflush(stdout);
+    if (count > QUICK)
+        printf("%s: %llu inputs from %llu on, none ended the program, %.0f s\n",
+               targets[which].name, (unsigned long long)count, (unsigned long long)first, seconds),
+            fflush(stdout);
 }
 
 START_TEST(some_inputs) { run(_i, 0, QUICK); }
@@ -489,7 +604,9 @@ END_TEST
 START_TEST(the_corpus_is_good)
 {
     const target *t = targets + _i;
-    for (int i = 0; i < seeds[_i]; i++) ck_assert_msg(t->run(corpus[_i][i].b, corpus[_i][i].n), "%s, file %d: %s", t->name, i, ctx->err.text);
+    for (int i = 0; i < seeds[_i]; i++)
+        ck_assert_msg(t->run(corpus[_i][i].b, corpus[_i][i].n), "%s, file %d: %s", t->name, i,
+                      ctx->err.text);
 }
 END_TEST
 
@@ -500,11 +617,13 @@ int main(int argc, char **argv)
     prepare();
     static const int which[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGALRM};
     for (size_t i = 0; i < sizeof which / sizeof *which; i++)
-        if (!__sanitizer_set_death_callback || which[i] == SIGALRM || which[i] == SIGABRT) signal(which[i], on_signal);
+        if (!__sanitizer_set_death_callback || which[i] == SIGALRM || which[i] == SIGABRT)
+            signal(which[i], on_signal);
     if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(save_input);
     if (argc > 1) {
         for (int t = 0; t < TARGETS; t++)
-            if (argc < 3 || !strcmp(argv[2], targets[t].name)) run(t, argc > 3 ? strtoull(argv[3], NULL, 10) : 0, strtoull(argv[1], NULL, 10));
+            if (argc < 3 || !strcmp(argv[2], targets[t].name))
+                run(t, argc > 3 ? strtoull(argv[3], NULL, 10) : 0, strtoull(argv[1], NULL, 10));
     } else {
         Suite *s = suite_create("fuzz");
         TCase *t = tcase_create("fuzz");

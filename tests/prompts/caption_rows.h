@@ -1,8 +1,11 @@
 /* Made by tools/make_captions.py: captions and what diffusers makes of them. */
-static const struct { const char *text, *clean; } captions[] = {
+static const struct {
+    const char *text, *clean;
+} captions[] = {
     {"", ""},
     {"   ", ""},
-    {"A small cactus with a happy face in the Sahara desert.", "a small cactus with a happy face in the sahara desert."},
+    {"A small cactus with a happy face in the Sahara desert.",
+     "a small cactus with a happy face in the sahara desert."},
     {"An ASTRONAUT riding a Zebra", "an astronaut riding a zebra"},
     {"  trim   me\011\012 please  ", "trim me please"},
     {"caf%C3%A9+au+lait 100%25", "caf\303\251 au lait 100%"},
@@ -17,14 +20,19 @@ static const struct { const char *text, *clean; } captions[] = {
     {"unfinished <tag here", "unfinished <tag here"},
     {"<!-- hidden --> seen", "seen"},
     {"<script>var x = 1;</script>after", "after"},
-    {"AT&T and R&D; &copy; &notanentity; &#65;&#x42; &quot;q&quot;", "at t and r d notanentity ab \042q\042"},
+    {"AT&T and R&D; &copy; &notanentity; &#65;&#x42; &quot;q&quot;",
+     "at t and r d notanentity ab \042q\042"},
     {"tail &amp", "tail"},
     {"tail &t", "tail t"},
     {"tail &", "tail"},
     {"follow @some_one_1 please", "follow please"},
-    {"\346\227\245\346\234\254\343\201\256\347\214\253 cat \346\274\242\345\255\227", "\343\201\256 cat"},
-    {"em\342\200\224dash en\342\200\223dash minus\342\210\222", "em-dash en-dash minus\342\210\222"},
-    {"\302\253 quoted \302\273 \342\200\234curly\342\200\235 \342\200\230single\342\200\231 `tick` \302\264acute\302\264 \302\250", "quoted \042 \042curly\042 'single' \042tick\042 \042acute\042"},
+    {"\346\227\245\346\234\254\343\201\256\347\214\253 cat \346\274\242\345\255\227",
+     "\343\201\256 cat"},
+    {"em\342\200\224dash en\342\200\223dash minus\342\210\222",
+     "em-dash en-dash minus\342\210\222"},
+    {"\302\253 quoted \302\273 \342\200\234curly\342\200\235 \342\200\230single\342\200\231 `tick` "
+     "\302\264acute\302\264 \302\250",
+     "quoted \042 \042curly\042 'single' \042tick\042 \042acute\042"},
     {"ip 192.168.10.1 ok", "ip ok"},
     {"at 9:30 ", "at 9:30"},
     {"clock 9:30\011", "clock 9:30"},
@@ -33,7 +41,9 @@ static const struct { const char *text, *clean; } captions[] = {
     {"photo.jpg and my-file_01.PNG, archive.apk", "and"},
     {"\042\042\042AUSVERKAUFT\042\042\042 '' \042'", "ausverkauft\042 \042"},
     {"wait... what.. ok.", "wait what ok."},
-    {"***SALE***, #SALE (new) [tag] {x} |pipe| ~tilde~ a/b a\134b \342\200\242 \302\256 \302\251 \342\204\242 \302\272 \302\275 \302\276 \302\277 \302\241 \302\247", "sale , sale new tag x pipe tilde a b a b"},
+    {"***SALE***, #SALE (new) [tag] {x} |pipe| ~tilde~ a/b a\134b \342\200\242 \302\256 \302\251 "
+     "\342\204\242 \302\272 \302\275 \302\276 \302\277 \302\241 \302\247",
+     "sale , sale new tag x pipe tilde a b a b"},
     {"left . right", "left right"},
     {"this-is-my-cute-cat", "this is my cute cat"},
     {"this_is-three_x", "this_is-three_x"},
@@ -57,9 +67,15 @@ static const struct { const char *text, *clean; } captions[] = {
     {"trailing+", "trailing"},
     {".hidden", ""},
     {".hidden word", ".hidden word"},
-    {"\357\254\201ne \357\274\246\357\275\225\357\275\214\357\275\214 \357\275\227\357\275\211\357\275\204\357\275\224\357\275\210\357\274\201", "fine full width!"},
-    {"\316\237\316\224\316\245\316\243\316\243\316\225\316\245\316\243 and \316\221\316\243 \316\243", "\316\277\316\264\317\205\317\203\317\203\316\265\317\205\317\202 and \316\261\317\202 \317\203"},
-    {"\304\260stanbul \303\207\303\226\305\236 \341\272\236", "i\314\207stanbul \303\247\303\266\305\237 \303\237"},
+    {"\357\254\201ne \357\274\246\357\275\225\357\275\214\357\275\214 "
+     "\357\275\227\357\275\211\357\275\204\357\275\224\357\275\210\357\274\201",
+     "fine full width!"},
+    {"\316\237\316\224\316\245\316\243\316\243\316\225\316\245\316\243 and \316\221\316\243 "
+     "\316\243",
+     "\316\277\316\264\317\205\317\203\317\203\316\265\317\205\317\202 and \316\261\317\202 "
+     "\317\203"},
+    {"\304\260stanbul \303\207\303\226\305\236 \341\272\236",
+     "i\314\207stanbul \303\247\303\266\305\237 \303\237"},
     {"na\303\257ve \360\237\231\202 emoji", "na\303\257ve \360\237\231\202 emoji"},
     {"a\302\240b\342\200\203c", "a b c"},
     {"10 000 000 people", "10 000 000 people"},
@@ -78,6 +94,8 @@ static const struct { const char *text, *clean; } captions[] = {
     {"\342\200\234\342\200\235", "\042"},
     {"\342\200\246", "\342\200\246"},
     {"C++ and C#", "c and c"},
-    {"a photo of a cat, highly detailed, 8k, f/1.8, iso100, 35mm", "a photo of a cat, highly detailed, 8k, f 1.8, , 35mm"},
-    {"portrait of [name], by greg-rutkowski, trending on artstation.com", "portrait of name , by greg-rutkowski, trending on"},
+    {"a photo of a cat, highly detailed, 8k, f/1.8, iso100, 35mm",
+     "a photo of a cat, highly detailed, 8k, f 1.8, , 35mm"},
+    {"portrait of [name], by greg-rutkowski, trending on artstation.com",
+     "portrait of name , by greg-rutkowski, trending on"},
 };

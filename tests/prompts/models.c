@@ -42,7 +42,10 @@ uint8_t *models_read(const char *path, size_t *n)
 }
 
 /* ---- protobuf's wire format ---- */
-typedef struct { uint8_t data[16384]; size_t n; } wire;
+typedef struct {
+    uint8_t data[16384];
+    size_t n;
+} wire;
 
 static void byte(wire *w, int b)
 {
@@ -92,7 +95,8 @@ void models_write_spiece(const char *dir, const models_spiece *m)
 {
     wire *w = calloc(1, sizeof *w);
     char name[8];
-    for (int i = 0; i < m->pieces; i++) put_piece(w, m->piece[i].s, m->piece[i].score, m->piece[i].type ? m->piece[i].type : 1);
+    for (int i = 0; i < m->pieces; i++)
+        put_piece(w, m->piece[i].s, m->piece[i].score, m->piece[i].type ? m->piece[i].type : 1);
     for (int b = 0; m->bytes && b < 256; b++) {
         snprintf(name, sizeof name, "<0x%02X>", b);
         put_piece(w, name, 0, 6);
@@ -109,7 +113,9 @@ void models_expect(ts_ctx *c, ts_tokenizer *t, const char *text, const int *want
     int got;
     bool cut;
     ck_ok(c, ts_tokenize(t, text, 512, &ids, &got, &cut));
-    for (int i = 0; i < got && i < n; i++) ck_assert_msg(ids[i] == want[i], "\"%s\": id %d is %d (%s), expected %d", text, i, ids[i], ts_token_piece(t, ids[i]), want[i]);
+    for (int i = 0; i < got && i < n; i++)
+        ck_assert_msg(ids[i] == want[i], "\"%s\": id %d is %d (%s), expected %d", text, i, ids[i],
+                      ts_token_piece(t, ids[i]), want[i]);
     ck_assert_msg(got == n && !cut, "\"%s\": %d ids, expected %d", text, got, n);
     free(ids);
 }

@@ -9,7 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { const ts_bag *bag; const t5_shape *s; t5_rounding r; int n, real; } model;
+typedef struct {
+    const ts_bag *bag;
+    const t5_shape *s;
+    t5_rounding r;
+    int n, real;
+} model;
 
 static double single(const model *m, double x) { return m->r == T5_EXACT ? x : (double)(float)x; }
 
@@ -25,7 +30,8 @@ static double half(const model *m, double x)
     return f;
 }
 
-static const float *tensor(const model *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static const float *tensor(const model *m, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 static const float *tensor(const model *m, const char *format, ...)
 {
     char name[160];
@@ -36,10 +42,12 @@ static const float *tensor(const model *m, const char *format, ...)
     return testing_f32(m->bag, name, NULL);
 }
 
-/* Where the distances of the logarithmic buckets begin, written out from ln(d / e) / ln(128 / e) (nb - e). */
+/* Where the distances of the logarithmic buckets begin, written out from ln(d / e) / ln(128 / e)
+ * (nb - e). */
 static int bucket(int buckets, int rel)
 {
-    static const int at32[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91}, at8[] = {0, 1, 2, 16};
+    static const int at32[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91},
+                     at8[] = {0, 1, 2, 16};
     const int *at = buckets == 32 ? at32 : at8;
     int b = buckets / 2 - 1;
     while (abs(rel) < at[b]) b--;
@@ -52,7 +60,8 @@ static void linear(const model *m, const double *x, const float *w, int in, int 
     for (int t = 0; t < m->n; t++)
         for (int o = 0; o < out; o++) {
             double sum = 0;
-            for (int i = 0; i < in; i++) sum = single(m, sum + x[t * in + i] * half(m, w[o * in + i]));
+            for (int i = 0; i < in; i++)
+                sum = single(m, sum + x[t * in + i] * half(m, w[o * in + i]));
             y[t * out + o] = half(m, sum);
         }
 }
@@ -77,7 +86,8 @@ static double activate(ts_act act, double x)
     case TS_ACT_RELU: return x > 0 ? x : 0;
     case TS_ACT_SILU: return x / (1 + exp(-x));
     case TS_ACT_GELU: return 0.5 * x * (1 + erf(x * sqrt(0.5)));
-    case TS_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    case TS_ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
     default: ck_abort_msg("no such activation in T5");
     }
     return 0;
@@ -89,19 +99,23 @@ static void add(const model *m, double *h, const double *x)
 }
 
 /* One head of one query: o [D] */
-static void attend_one(const model *m, const float *table, const double *q, const double *k, const double *v, int head, int i, double *p, double *o)
+static void attend_one(const model *m, const float *table, const double *q, const double *k,
+                       const double *v, int head, int i, double *p, double *o)
 {
     int D = m->s->kv, A = m->s->heads, inner = A * D;
     double most = -HUGE_VAL, sum = 0;
     for (int j = 0; j < m->real; j++) {
         p[j] = table[bucket(m->s->buckets, j - i) * A + head];
-        for (int d = 0; d < D; d++) p[j] = single(m, p[j] + q[i * inner + head * D + d] * k[j * inner + head * D + d]);
+        for (int d = 0; d < D; d++)
+            p[j] = single(m, p[j] + q[i * inner + head * D + d] * k[j * inner + head * D + d]);
         if (p[j] > most) most = p[j];
     }
-    for (int j = 0; j < m->real; j++) p[j] = single(m, exp(p[j] - most)), sum = single(m, sum + p[j]);
+    for (int j = 0; j < m->real; j++)
+        p[j] = single(m, exp(p[j] - most)), sum = single(m, sum + p[j]);
     for (int d = 0; d < D; d++) {
         double y = 0;
-        for (int j = 0; j < m->real; j++) y = single(m, y + half(m, p[j]) * v[j * inner + head * D + d]);
+        for (int j = 0; j < m->real; j++)
+            y = single(m, y + half(m, p[j]) * v[j * inner + head * D + d]);
         o[i * inner + head * D + d] = half(m, y / sum);
     }
 }
@@ -111,14 +125,20 @@ static double *room(int n) { return calloc((size_t)n, sizeof(double)); }
 static void attention(const model *m, int layer, double *h)
 {
     int inner = m->s->heads * m->s->kv, n = m->n;
-    double *x = room(n * m->s->dim), *y = room(n * m->s->dim), *q = room(n * inner), *k = room(n * inner), *v = room(n * inner), *o = room(n * inner), *p = room(n);
+    double *x = room(n * m->s->dim), *y = room(n * m->s->dim), *q = room(n * inner),
+           *k = room(n * inner), *v = room(n * inner), *o = room(n * inner), *p = room(n);
     double *to[] = {q, k, v};
-    const float *table = tensor(m, "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", m->s->every ? layer : 0);
+    const float *table = tensor(
+        m, "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight",
+        m->s->every ? layer : 0);
     rms(m, h, tensor(m, "encoder.block.%d.layer.0.layer_norm.weight", layer), x, false);
-    for (int i = 0; i < 3; i++) linear(m, x, tensor(m, "encoder.block.%d.layer.0.SelfAttention.%c.weight", layer, "qkv"[i]), m->s->dim, inner, to[i]);
+    for (int i = 0; i < 3; i++)
+        linear(m, x, tensor(m, "encoder.block.%d.layer.0.SelfAttention.%c.weight", layer, "qkv"[i]),
+               m->s->dim, inner, to[i]);
     for (int a = 0; a < m->s->heads; a++)
         for (int i = 0; i < n; i++) attend_one(m, table, q, k, v, a, i, p, o);
-    linear(m, o, tensor(m, "encoder.block.%d.layer.0.SelfAttention.o.weight", layer), inner, m->s->dim, y);
+    linear(m, o, tensor(m, "encoder.block.%d.layer.0.SelfAttention.o.weight", layer), inner,
+           m->s->dim, y);
     add(m, h, y);
     free(x), free(y), free(q), free(k), free(v), free(o), free(p);
 }
@@ -128,18 +148,26 @@ static void feed(const model *m, int layer, double *h)
     int n = m->n, F = m->s->ff, C = m->s->dim;
     double *x = room(n * C), *y = room(n * C), *f = room(n * F), *g = room(n * F);
     rms(m, h, tensor(m, "encoder.block.%d.layer.1.layer_norm.weight", layer), x, false);
-    linear(m, x, tensor(m, "encoder.block.%d.layer.1.DenseReluDense.%s.weight", layer, m->s->gated ? "wi_0" : "wi"), C, F, f);
-    if (m->s->gated) linear(m, x, tensor(m, "encoder.block.%d.layer.1.DenseReluDense.wi_1.weight", layer), C, F, g);
-    for (int i = 0; i < n * F; i++) f[i] = half(m, activate(m->s->act, f[i]) * (m->s->gated ? g[i] : 1));
+    linear(m, x,
+           tensor(m, "encoder.block.%d.layer.1.DenseReluDense.%s.weight", layer,
+                  m->s->gated ? "wi_0" : "wi"),
+           C, F, f);
+    if (m->s->gated)
+        linear(m, x, tensor(m, "encoder.block.%d.layer.1.DenseReluDense.wi_1.weight", layer), C, F,
+               g);
+    for (int i = 0; i < n * F; i++)
+        f[i] = half(m, activate(m->s->act, f[i]) * (m->s->gated ? g[i] : 1));
     linear(m, f, tensor(m, "encoder.block.%d.layer.1.DenseReluDense.wo.weight", layer), F, C, y);
     add(m, h, y);
     free(x), free(y), free(f), free(g);
 }
 
-void t5_plain(const ts_bag *bag, const t5_shape *s, t5_rounding r, const int32_t *ids, int n, int real, double *out)
+void t5_plain(const ts_bag *bag, const t5_shape *s, t5_rounding r, const int32_t *ids, int n,
+              int real, double *out)
 {
     model m = {bag, s, r, n, real};
-    const float *table = tensor(&m, ts_bag_has(bag, "shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight");
+    const float *table = tensor(
+        &m, ts_bag_has(bag, "shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight");
     for (int t = 0; t < n; t++)
         for (int i = 0; i < s->dim; i++) out[t * s->dim + i] = table[ids[t] * s->dim + i];
     for (int i = 0; i < s->layers; i++) attention(&m, i, out), feed(&m, i, out);
@@ -158,7 +186,8 @@ ts_bag *t5_golden(const t5_shape *s, const char *embedding)
             snprintf(t, sizeof t, "encoder.block.%d.layer.0.SelfAttention.%c.weight", i, "qkvo"[k]);
             golden_put(b, t, k < 3 ? inner : dim, k < 3 ? dim : inner, 0L);
         }
-        snprintf(t, sizeof t, "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
+        snprintf(t, sizeof t,
+                 "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
         if (i == 0 || s->every) golden_put_plain(b, t, (long)s->buckets, (long)s->heads, 0L);
         for (int k = 0; k < 2; k++) {
             snprintf(t, sizeof t, "encoder.block.%d.layer.%d.layer_norm.weight", i, k);

@@ -24,7 +24,9 @@ END_TEST
 START_TEST(no_string)
 {
     check("a%00b", "ab"); /* a NUL, which ftfy removes */
-    check("\xEF\xBB\xBF" "Cat", "cat");
+    check("\xEF\xBB\xBF"
+          "Cat",
+          "cat");
 }
 END_TEST
 
@@ -38,17 +40,21 @@ START_TEST(refused)
 }
 END_TEST
 
-/* Long and unkind: one word, all digits, all marks, nested references. Cleaned, or refused in a sentence. */
+/* Long and unkind: one word, all digits, all marks, nested references. Cleaned, or refused in a
+ * sentence. */
 START_TEST(long_ones)
 {
-    static const char *const units[] = {"a", "7", "(", "&amp;", "<b>", "%", "\xE6\x97\xA5", "- ", "a1", "&#", "<"};
+    static const char *const units[] = {"a",  "7",  "(",  "&amp;", "<b>", "%", "\xE6\x97\xA5",
+                                        "- ", "a1", "&#", "<"};
     for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
         size_t n = strlen(units[u]), times = 4000;
         char *text = calloc(n * times + 1, 1), *got = NULL;
         ts_err err = {0};
         for (size_t i = 0; i < times; i++) memcpy(text + i * n, units[u], n);
         ts_status st = ts_clean_caption(&err, text, &got);
-        ck_assert_msg(st == TS_OK || (st == TS_EUSAGE && strstr(err.text, "too long to be cleaned")), "\"%s\" 4000 times: %s", units[u], err.text);
+        ck_assert_msg(st == TS_OK ||
+                          (st == TS_EUSAGE && strstr(err.text, "too long to be cleaned")),
+                      "\"%s\" 4000 times: %s", units[u], err.text);
         if (got) ck_assert_uint_le(strlen(got), 2 * n * times);
         free(text), free(got);
     }

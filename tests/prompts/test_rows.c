@@ -1,4 +1,5 @@
-/* Prompt files: what each kind holds comes out as rows, in any line ending, and every fault is told with its line while the rest stays readable. */
+/* Prompt files: what each kind holds comes out as rows, in any line ending, and every fault is told
+ * with its line while the rest stays readable. */
 #include "prompts/rows.h"
 #include "tests/testing.h"
 
@@ -13,7 +14,8 @@ static void parse_n(ts_prompts_kind kind, const char *text, size_t n)
 {
     ts_err err = {0};
     ts_prompts_free(got);
-    char *exact = malloc(n ? n : 1); /* so that a byte read behind the end is seen by the sanitizer */
+    /* so that a byte read behind the end is seen by the sanitizer */
+    char *exact = malloc(n ? n : 1);
     memcpy(exact, text, n);
     ts_status st = ts_prompts_parse(&err, "file", kind, exact, n, &got);
     free(exact);
@@ -46,15 +48,21 @@ static void row_is(int i, int line, const char *prompt, int fields)
 static void value_is(int row, const char *key, const char *want)
 {
     const char *is = value(row, key);
-    ck_assert_msg(is && !strcmp(is, want), "row %d, %s: \"%s\", expected \"%s\"", row + 1, key, is ? is : "(none)", want);
+    ck_assert_msg(is && !strcmp(is, want), "row %d, %s: \"%s\", expected \"%s\"", row + 1, key,
+                  is ? is : "(none)", want);
 }
 
-static void no_faults(void) { ck_assert_msg(!got->faults, "line %d: %s", got->fault[0].line, got->fault[0].text); }
+static void no_faults(void)
+{
+    ck_assert_msg(!got->faults, "line %d: %s", got->fault[0].line, got->fault[0].text);
+}
 
 static void fault_is(int i, int line, const char *phrase)
 {
     ck_assert_msg(i < got->faults, "%d faults", got->faults);
-    ck_assert_msg(got->fault[i].line == line && strstr(got->fault[i].text, phrase), "line %d: %s; expected line %d: %s", got->fault[i].line, got->fault[i].text, line, phrase);
+    ck_assert_msg(got->fault[i].line == line && strstr(got->fault[i].text, phrase),
+                  "line %d: %s; expected line %d: %s", got->fault[i].line, got->fault[i].text, line,
+                  phrase);
 }
 
 START_TEST(text_lines)
@@ -79,7 +87,10 @@ START_TEST(text_options)
          "a--w 5 and 3--h --5 --d 7");
     no_faults();
     row_is(0, 1, "A sunset", 8);
-    static const char *const want[][2] = {{"width", "832"}, {"height", "480"}, {"frames", "81"}, {"seed", "42"}, {"steps", "20"}, {"guidance", "7.5"}, {"shift", "5"}, {"negative", "low quality, blurry"}};
+    static const char *const want[][2] = {{"width", "832"}, {"height", "480"},
+                                          {"frames", "81"}, {"seed", "42"},
+                                          {"steps", "20"},  {"guidance", "7.5"},
+                                          {"shift", "5"},   {"negative", "low quality, blurry"}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) value_is(0, want[i][0], want[i][1]);
     row_is(1, 2, "a -- b", 5);
     value_is(1, "not-one-", "c");
@@ -100,7 +111,12 @@ END_TEST
 
 START_TEST(bytes_before_and_between)
 {
-    static const char *const same[] = {"a panda --d 7\na fox\n", "\xEF\xBB\xBF" "a panda --d 7\na fox", "a panda --d 7\r\na fox\r\n", "\xEF\xBB\xBF" "# c\r\n\r\na panda --d 7\r\n\r\na fox\r\n\r\n"};
+    static const char *const same[] = {"a panda --d 7\na fox\n",
+                                       "\xEF\xBB\xBF"
+                                       "a panda --d 7\na fox",
+                                       "a panda --d 7\r\na fox\r\n",
+                                       "\xEF\xBB\xBF"
+                                       "# c\r\n\r\na panda --d 7\r\n\r\na fox\r\n\r\n"};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         text(same[i]);
         no_faults();
@@ -111,7 +127,10 @@ START_TEST(bytes_before_and_between)
     }
     text("\xE7\x8C\xAB \xF0\x9F\x90\xBC --n \xC3\xA9");
     row_is(0, 1, "\xE7\x8C\xAB \xF0\x9F\x90\xBC", 1);
-    parse_n(TS_PROMPTS_TEXT, "\xFF\xFE" "a\0\n\0", 6);
+    parse_n(TS_PROMPTS_TEXT,
+            "\xFF\xFE"
+            "a\0\n\0",
+            6);
     ck_assert_int_eq(got->rows, 0);
     fault_is(0, 1, "UTF-16");
 }
@@ -134,7 +153,8 @@ END_TEST
 
 START_TEST(text_faults)
 {
-    text("good\nb\xE9" "d\n--n no prompt\na --w 5 --width 6\nalso good --g 3");
+    text("good\nb\xE9"
+         "d\n--n no prompt\na --w 5 --width 6\nalso good --g 3");
     ck_assert_int_eq(got->rows, 5);
     ck_assert_int_eq(got->faults, 3);
     fault_is(0, 2, "byte 0xe9 at column 2, expected UTF-8");
@@ -152,9 +172,13 @@ END_TEST
 
 START_TEST(json_values)
 {
-    jsonl("{\"prompt\": \"a panda\", \"size\": \"832x480\", \"frames\": 81, \"guidance\": 7.5, \"guidance_2\": 0.1, \"seed\": 9007199254740992, \"shift\": null, \"_note\": {\"any\": []}}\n"
+    jsonl("{\"prompt\": \"a panda\", \"size\": \"832x480\", \"frames\": 81, \"guidance\": 7.5, "
+          "\"guidance_2\": 0.1, \"seed\": 9007199254740992, \"shift\": null, \"_note\": {\"any\": "
+          "[]}}\n"
           "# a comment\n"
-          "{\"prompt\":\"\\u732b \\\"q\\\"\\n\",\"seeds\":[1,\"18446744073709551615\",3],\"steps\":\"20\",\"on\":true}\r\n");
+          "{\"prompt\":\"\\u732b "
+          "\\\"q\\\"\\n\",\"seeds\":[1,\"18446744073709551615\",3],\"steps\":\"20\",\"on\":true}"
+          "\r\n");
     no_faults();
     row_is(0, 1, "a panda", 5);
     value_is(0, "size", "832x480");
@@ -186,9 +210,20 @@ START_TEST(json_faults)
           "{\"prompt\": \"  \"}\n"
           "{\n"
           "{\"prompt\": \"fine\"}\n");
-    static const char *const want[] = {"broken JSON at column", "got a text, expected an object", "got a list, expected an object", "prompt: got the number 5, expected a text",
-                                       "is more than JSON numbers hold exactly, expected it in quotes", "seed: got an object", "seeds: a list in a list, expected numbers", "\\u0000",
-                                       "more text at column 17", "prompt is given twice", "no prompt, expected a text", "the prompt is empty", "broken JSON"};
+    static const char *const want[] = {
+        "broken JSON at column",
+        "got a text, expected an object",
+        "got a list, expected an object",
+        "prompt: got the number 5, expected a text",
+        "is more than JSON numbers hold exactly, expected it in quotes",
+        "seed: got an object",
+        "seeds: a list in a list, expected numbers",
+        "\\u0000",
+        "more text at column 17",
+        "prompt is given twice",
+        "no prompt, expected a text",
+        "the prompt is empty",
+        "broken JSON"};
     ck_assert_int_eq(got->faults, (int)(sizeof want / sizeof *want));
     for (int i = 0; i < got->faults; i++) fault_is(i, i + 1, want[i]);
     ck_assert_int_eq(got->rows, got->faults + 1);
@@ -248,11 +283,27 @@ END_TEST
 
 START_TEST(kinds_by_name_and_by_content)
 {
-    static const struct { const char *name; ts_prompts_kind kind; } names[] = {{"a.txt", TS_PROMPTS_TEXT}, {"a.JSONL", TS_PROMPTS_JSONL}, {"x/a.b.ndjson", TS_PROMPTS_JSONL}, {"a.csv", TS_PROMPTS_CSV},
-                                                                               {"a.tsv", TS_PROMPTS_CSV}, {"-", TS_PROMPTS_GUESS}, {"a", TS_PROMPTS_GUESS}, {".txt", TS_PROMPTS_GUESS}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) ck_assert_msg(ts_prompts_kind_of(names[i].name) == names[i].kind, "%s", names[i].name);
-    static const struct { const char *text, *prompt; } guesses[] = {{"\xEF\xBB\xBF \n{\"prompt\": \"p\"}", "p"}, {"prompt,seed\np,1", "p"}, {"seed;prompt\n1;p", "p"}, {"\"prompt\"\np", "p"},
-                                                                     {"prompt, a good one\n", "prompt, a good one"}, {"p\n", "p"}};
+    static const struct {
+        const char *name;
+        ts_prompts_kind kind;
+    } names[] = {{"a.txt", TS_PROMPTS_TEXT},
+                 {"a.JSONL", TS_PROMPTS_JSONL},
+                 {"x/a.b.ndjson", TS_PROMPTS_JSONL},
+                 {"a.csv", TS_PROMPTS_CSV},
+                 {"a.tsv", TS_PROMPTS_CSV},
+                 {"-", TS_PROMPTS_GUESS},
+                 {"a", TS_PROMPTS_GUESS},
+                 {".txt", TS_PROMPTS_GUESS}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        ck_assert_msg(ts_prompts_kind_of(names[i].name) == names[i].kind, "%s", names[i].name);
+    static const struct {
+        const char *text, *prompt;
+    } guesses[] = {{"\xEF\xBB\xBF \n{\"prompt\": \"p\"}", "p"},
+                   {"prompt,seed\np,1", "p"},
+                   {"seed;prompt\n1;p", "p"},
+                   {"\"prompt\"\np", "p"},
+                   {"prompt, a good one\n", "prompt, a good one"},
+                   {"p\n", "p"}};
     for (size_t i = 0; i < sizeof guesses / sizeof *guesses; i++) {
         parse(TS_PROMPTS_GUESS, guesses[i].text);
         no_faults();
@@ -261,20 +312,27 @@ START_TEST(kinds_by_name_and_by_content)
 }
 END_TEST
 
-/* Two hundred rows of each kind, twenty of them broken in its way: all twenty are told, in order, and the others are whole. */
+/* Two hundred rows of each kind, twenty of them broken in its way: all twenty are told, in order,
+ * and the others are whole. */
 START_TEST(twenty_faults_in_two_hundred_rows)
 {
-    static const char *const broken[3][4] = {{"\xFF", "--n x", "a --s 1 --steps 2", "\xC3("}, {"{", "[1]", "{\"prompt\": 1}", "{}"}, {",1", "a,b,c", "\"a\"b,1", "\xFE,1"}};
+    static const char *const broken[3][4] = {{"\xFF", "--n x", "a --s 1 --steps 2", "\xC3("},
+                                             {"{", "[1]", "{\"prompt\": 1}", "{}"},
+                                             {",1", "a,b,c", "\"a\"b,1", "\xFE,1"}};
     for (int kind = 0; kind < 3; kind++) {
         char *all = NULL;
         size_t size;
         FILE *f = open_memstream(&all, &size);
         if (kind == 2) fprintf(f, "prompt,seed\n");
         for (int i = 1; i <= 200; i++) {
-            if (i % 10 == 7) fprintf(f, "%s\n", broken[kind][i / 10 % 4]);
-            else if (kind == 0) fprintf(f, "prompt %d --d %d\n", i, 1000 + i);
-            else if (kind == 1) fprintf(f, "{\"prompt\": \"prompt %d\", \"seed\": %d}\n", i, 1000 + i);
-            else fprintf(f, "prompt %d,%d\n", i, 1000 + i);
+            if (i % 10 == 7)
+                fprintf(f, "%s\n", broken[kind][i / 10 % 4]);
+            else if (kind == 0)
+                fprintf(f, "prompt %d --d %d\n", i, 1000 + i);
+            else if (kind == 1)
+                fprintf(f, "{\"prompt\": \"prompt %d\", \"seed\": %d}\n", i, 1000 + i);
+            else
+                fprintf(f, "prompt %d,%d\n", i, 1000 + i);
         }
         fclose(f);
         parse((ts_prompts_kind)(TS_PROMPTS_TEXT + kind), all);
@@ -286,8 +344,10 @@ START_TEST(twenty_faults_in_two_hundred_rows)
             char prompt[32], seed[16];
             snprintf(prompt, sizeof prompt, "prompt %d", i);
             snprintf(seed, sizeof seed, "%d", 1000 + i);
-            if (i % 10 == 7) ck_assert(got->row[i - 1].faulty);
-            else row_is(i - 1, i + (kind == 2), prompt, 1), value_is(i - 1, "seed", seed);
+            if (i % 10 == 7)
+                ck_assert(got->row[i - 1].faulty);
+            else
+                row_is(i - 1, i + (kind == 2), prompt, 1), value_is(i - 1, "seed", seed);
         }
     }
 }
@@ -297,8 +357,10 @@ START_TEST(faults_of_others_keep_the_order)
 {
     ts_err err = {0};
     text("a\n\xFF\nc\n");
-    ck_assert(ts_prompts_fault(&err, got, got->row + 2, 3, "third %d", 3) == TS_OK && ts_prompts_fault(&err, got, got->row, 1, "first") == TS_OK);
-    ck_assert(ts_prompts_fault(&err, got, got->row, 1, "first, again") == TS_OK && ts_prompts_fault(&err, got, NULL, 0, "all") == TS_OK);
+    ck_assert(ts_prompts_fault(&err, got, got->row + 2, 3, "third %d", 3) == TS_OK &&
+              ts_prompts_fault(&err, got, got->row, 1, "first") == TS_OK);
+    ck_assert(ts_prompts_fault(&err, got, got->row, 1, "first, again") == TS_OK &&
+              ts_prompts_fault(&err, got, NULL, 0, "all") == TS_OK);
     fault_is(0, 0, "all");
     fault_is(1, 1, "first");
     fault_is(2, 1, "first, again");
@@ -313,13 +375,15 @@ START_TEST(files)
     ts_err err = {0};
     ts_prompts *r;
     char path[4200], *folder = testing_tmp();
-    ck_assert(ts_prompts_read(&err, "/nonexistent.txt", &r) == TS_EMODEL && !r && strstr(err.text, "/nonexistent.txt: No such file"));
+    ck_assert(ts_prompts_read(&err, "/nonexistent.txt", &r) == TS_EMODEL && !r &&
+              strstr(err.text, "/nonexistent.txt: No such file"));
     ck_assert(ts_prompts_read(&err, folder, &r) == TS_EMODEL && strstr(err.text, "directory"));
     snprintf(path, sizeof path, "%s/p.jsonl", folder);
     FILE *f = fopen(path, "w");
     fputs("{\"prompt\": \"a panda\"}\n", f);
     fclose(f);
-    ck_assert(ts_prompts_read(&err, path, &r) == TS_OK && r->rows == 1 && !strcmp(r->row[0].prompt, "a panda") && !strcmp(r->name, path));
+    ck_assert(ts_prompts_read(&err, path, &r) == TS_OK && r->rows == 1 &&
+              !strcmp(r->row[0].prompt, "a panda") && !strcmp(r->name, path));
     ts_prompts_free(r);
     free(folder);
 }

@@ -1,4 +1,5 @@
-/* spiece.model: SentencePiece models made field by field against the ids of sentencepiece (0.2.3), a model of 100 pieces with a character map, and damaged files. */
+/* spiece.model: SentencePiece models made field by field against the ids of sentencepiece (0.2.3),
+ * a model of 100 pieces with a character map, and damaged files. */
 #include "prompts/text.h"
 
 #include "tests/prompts/models.h"
@@ -10,11 +11,31 @@
 #include <string.h>
 
 /* ---- the model of 100 pieces ---- */
-static const struct { const char *text; int n, ids[16]; } table[] = {
-    {"a cat and a dog", IDS(3, 7, 25, 3, 5, 1)}, {"  a   cat  ", IDS(3, 7, 1)}, {"", IDS(1)}, {"   ", IDS(1)},
-    {"\xEF\xBC\xA1 café\xEF\xBC\x81", IDS(8, 2, 8, 91, 50, 84, 99, 9, 1)}, {"cafe\xCC\x81", IDS(8, 91, 50, 84, 99, 1)}, {"日本語 cat", IDS(8, 2, 7, 1)}, {"\tcat\nX", IDS(7, 2, 1)},
-    {"\xEF\xAC\x81sh\xE2\x80\x8B" "cat\xE3\x80\x80" "dog", IDS(8, 84, 58, 95, 57, 5, 1)}, {"catdogspoon", IDS(7, 55, 96, 85, 94, 94, 97, 1)}, {"zzz 42!", IDS(8, 2, 8, 2, 9, 1)},
-    {"happy\xC2\xA0" "face, video.", IDS(35, 47, 10, 45, 11, 1)}, {"a", IDS(3, 1)}, {"\xE2\x96\x81" "cat", IDS(8, 7, 1)}, {"\xF0\x9F\x99\x82\xF0\x9F\x99\x82 cat", IDS(8, 2, 7, 1)}};
+static const struct {
+    const char *text;
+    int n, ids[16];
+} table[] = {{"a cat and a dog", IDS(3, 7, 25, 3, 5, 1)},
+             {"  a   cat  ", IDS(3, 7, 1)},
+             {"", IDS(1)},
+             {"   ", IDS(1)},
+             {"\xEF\xBC\xA1 café\xEF\xBC\x81", IDS(8, 2, 8, 91, 50, 84, 99, 9, 1)},
+             {"cafe\xCC\x81", IDS(8, 91, 50, 84, 99, 1)},
+             {"日本語 cat", IDS(8, 2, 7, 1)},
+             {"\tcat\nX", IDS(7, 2, 1)},
+             {"\xEF\xAC\x81sh\xE2\x80\x8B"
+              "cat\xE3\x80\x80"
+              "dog",
+              IDS(8, 84, 58, 95, 57, 5, 1)},
+             {"catdogspoon", IDS(7, 55, 96, 85, 94, 94, 97, 1)},
+             {"zzz 42!", IDS(8, 2, 8, 2, 9, 1)},
+             {"happy\xC2\xA0"
+              "face, video.",
+              IDS(35, 47, 10, 45, 11, 1)},
+             {"a", IDS(3, 1)},
+             {"\xE2\x96\x81"
+              "cat",
+              IDS(8, 7, 1)},
+             {"\xF0\x9F\x99\x82\xF0\x9F\x99\x82 cat", IDS(8, 2, 7, 1)}};
 
 static ts_tokenizer *hundred(ts_ctx *c, const char *dir)
 {
@@ -31,9 +52,11 @@ START_TEST(hundred_pieces)
     char *tmp = testing_tmp();
     ts_tokenizer *t = hundred(c, tmp);
     ck_assert_int_eq(ts_token_count(t), 100);
-    ck_assert_str_eq(ts_token_piece(t, 7), "\xE2\x96\x81" "cat");
+    ck_assert_str_eq(ts_token_piece(t, 7), "\xE2\x96\x81"
+                                           "cat");
     ck_assert(!ts_token_piece(t, 100) && !ts_token_piece(t, -1));
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) models_expect(c, t, table[i].text, table[i].ids, table[i].n);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        models_expect(c, t, table[i].text, table[i].ids, table[i].n);
     ts_tokenizer_close(t), testing_close(c), free(tmp);
 }
 END_TEST
@@ -61,20 +84,44 @@ START_TEST(cut_keeps_the_end)
 END_TEST
 
 /* ---- models made here ---- */
-#define HEAD {"<unk>", 0, 2}, {"<s>", 0, 3}, {"</s>", 0, 3}
-#define WORDS {"\xE2\x96\x81", -3, 1}, {"a", -4, 1}, {"b", -4.5f, 1}, {"\xE2\x96\x81" "a", -3.5f, 1}, {"cat", -6, 1}, {"ab", -8.5f, 1}, {"abcd", -1, 5}
-static const models_piece words[] = {HEAD, WORDS}, users[] = {HEAD, WORDS, {"abab", 0, 4}, {"  ", 0, 4}, {"<x>", 0, 4}, {"ba", 0, 4}};
+#define HEAD \
+    {"<unk>", 0, 2}, {"<s>", 0, 3}, { "</s>", 0, 3 }
+#define WORDS                                               \
+    {"\xE2\x96\x81", -3, 1}, {"a", -4, 1}, {"b", -4.5f, 1}, \
+        {"\xE2\x96\x81"                                     \
+         "a",                                               \
+         -3.5f, 1},                                         \
+        {"cat", -6, 1}, {"ab", -8.5f, 1},                   \
+    {                                                       \
+        "abcd", -1, 5                                       \
+    }
+static const models_piece words[] = {HEAD, WORDS},
+                          users[] = {HEAD,         WORDS,         {"abab", 0, 4},
+                                     {"  ", 0, 4}, {"<x>", 0, 4}, {"ba", 0, 4}};
 static const models_piece spaced[] = {HEAD, {" ", -2, 1}, {"a", -3, 1}, {" a", -3.5f, 1}};
-static const models_piece tied[] = {HEAD, {"\xE2\x96\x81", -10.6675f, 1}, {"c", -2.072f, 1}, {"cc", -2.4957f, 1}};
+static const models_piece tied[] = {
+    HEAD, {"\xE2\x96\x81", -10.6675f, 1}, {"c", -2.072f, 1}, {"cc", -2.4957f, 1}};
 #define PIECES(list) .piece = list, .pieces = sizeof list / sizeof *list
-static const models_field ids_of[] = {{3, 1}, {40, 0}, {41, 1}, {42, 2}, {43, -1}, {0, 0}}, and_bytes[] = {{3, 1}, {40, 0}, {42, 2}, {35, 1}, {0, 0}};
-static const models_field no_collapse[] = {{4, 0}, {0, 0}}, no_dummy[] = {{3, 0}, {0, 0}}, as_is[] = {{5, 0}, {0, 0}};
-static const models_spiece plain = {PIECES(words), .trainer = ids_of}, user = {PIECES(users), .trainer = ids_of}, with_bytes = {PIECES(words), .bytes = true, .trainer = and_bytes},
-                           spaces = {PIECES(words), .trainer = ids_of, .normalizer = no_collapse}, user_spaces = {PIECES(users), .trainer = ids_of, .normalizer = no_collapse},
-                           no_prefix = {PIECES(words), .trainer = ids_of, .normalizer = no_dummy}, no_escape = {PIECES(spaced), .trainer = ids_of, .normalizer = as_is},
-                           tie = {PIECES(tied), .trainer = ids_of}; /* tie: two splits that differ in f32 only */
+static const models_field ids_of[] = {{3, 1}, {40, 0}, {41, 1}, {42, 2}, {43, -1}, {0, 0}},
+                          and_bytes[] = {{3, 1}, {40, 0}, {42, 2}, {35, 1}, {0, 0}};
+static const models_field no_collapse[] = {{4, 0}, {0, 0}}, no_dummy[] = {{3, 0}, {0, 0}},
+                          as_is[] = {{5, 0}, {0, 0}};
+static const models_spiece plain = {PIECES(words), .trainer = ids_of},
+                           user = {PIECES(users), .trainer = ids_of},
+                           with_bytes = {PIECES(words), .bytes = true, .trainer = and_bytes},
+                           spaces = {PIECES(words), .trainer = ids_of, .normalizer = no_collapse},
+                           user_spaces = {PIECES(users), .trainer = ids_of,
+                                          .normalizer = no_collapse},
+                           no_prefix = {PIECES(words), .trainer = ids_of, .normalizer = no_dummy},
+                           no_escape = {PIECES(spaced), .trainer = ids_of, .normalizer = as_is},
+                           /* tie: two splits that differ in f32 only */
+    tie = {PIECES(tied), .trainer = ids_of};
 
-static const struct { const models_spiece *model; const char *text; int n, ids[16]; } rows[] = {
+static const struct {
+    const models_spiece *model;
+    const char *text;
+    int n, ids[16];
+} rows[] = {
     {&plain, "a  b", IDS(6, 3, 5, 2)},
     {&plain, "  ", IDS(2)},
     {&plain, "\xE2\x96\x81\xE2\x96\x81", IDS(2)},
@@ -129,16 +176,19 @@ static void expect_refused(const models_spiece *m, const char *phrase)
     ts_tokenizer *t;
     models_write_spiece(tmp, m);
     ck_assert_int_eq(ts_tokenizer_open(c, tmp, &t), TS_EMODEL);
-    ck_assert_msg(strstr(c->err.text, phrase) && strstr(c->err.text, "spiece.model") && !t, "\"%s\" is not in \"%s\"", phrase, c->err.text);
+    ck_assert_msg(strstr(c->err.text, phrase) && strstr(c->err.text, "spiece.model") && !t,
+                  "\"%s\" is not in \"%s\"", phrase, c->err.text);
     testing_close(c), free(tmp);
 }
 
 START_TEST(refused)
 {
-    static const models_field bpe[] = {{3, 2}, {0, 0}}, suffix[] = {{3, 1}, {24, 1}, {0, 0}}, no_unknown[] = {{40, -1}, {0, 0}}, far_end[] = {{42, 9}, {0, 0}};
+    static const models_field bpe[] = {{3, 2}, {0, 0}}, suffix[] = {{3, 1}, {24, 1}, {0, 0}},
+                              no_unknown[] = {{40, -1}, {0, 0}}, far_end[] = {{42, 9}, {0, 0}};
     static const models_piece normal[] = {{"a", -1, 1}, {"b", -2, 1}}, odd[] = {{"a", -1, 7}};
     expect_refused(&(models_spiece){PIECES(words), .trainer = bpe}, "model_type 2");
-    expect_refused(&(models_spiece){PIECES(words), .trainer = suffix}, "treat_whitespace_as_suffix");
+    expect_refused(&(models_spiece){PIECES(words), .trainer = suffix},
+                   "treat_whitespace_as_suffix");
     expect_refused(&(models_spiece){PIECES(normal), .trainer = no_unknown}, "unknown");
     expect_refused(&(models_spiece){PIECES(normal), .trainer = far_end}, "end piece");
     expect_refused(&(models_spiece){PIECES(odd)}, "piece 0");
@@ -160,7 +210,8 @@ static void survive(ts_ctx *c, const char *dir)
         ck_assert_msg(st == TS_EMODEL && *c->err.text && !t, "status %d: %s", st, c->err.text);
         return;
     }
-    ck_ok(c, ts_tokenize(t, "a cat, caf\xC3\xA9 \xEF\xBC\x81 \xF0\x9F\x99\x82", 16, &ids, &n, &cut));
+    ck_ok(c,
+          ts_tokenize(t, "a cat, caf\xC3\xA9 \xEF\xBC\x81 \xF0\x9F\x99\x82", 16, &ids, &n, &cut));
     ck_assert(n >= 1 && n <= 16);
     free(ids);
     ts_tokenizer_close(t);
@@ -189,9 +240,19 @@ END_TEST
 /* Lengths that reach beyond the file, varints without an end, groups, a piece inside itself. */
 START_TEST(hostile)
 {
-    static const struct { const char *s; size_t n; } file[] = {
-        {"\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F", 10}, {"\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01", 11}, {"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80", 11},
-        {"\x0B\x0C", 2}, {"\x0A\x02\x0A\x7F", 4}, {"\x0A\x03\x15\x00\x00", 5}, {"\x0A", 1}, {"", 0}, {"not protobuf at all", 19}, {"\x0A\x00\x1A\x03\x12\x7F\x00", 7}};
+    static const struct {
+        const char *s;
+        size_t n;
+    } file[] = {{"\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F", 10},
+                {"\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01", 11},
+                {"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80", 11},
+                {"\x0B\x0C", 2},
+                {"\x0A\x02\x0A\x7F", 4},
+                {"\x0A\x03\x15\x00\x00", 5},
+                {"\x0A", 1},
+                {"", 0},
+                {"not protobuf at all", 19},
+                {"\x0A\x00\x1A\x03\x12\x7F\x00", 7}};
     ts_ctx *c = testing_open("cpu", NULL, 1);
     char *tmp = testing_tmp();
     ts_tokenizer *t;

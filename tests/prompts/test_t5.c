@@ -1,8 +1,9 @@
-/* T5 and UMT5 encoders: golden numbers of hash-generated weights, the encoder written plainly in f64 (in f32 and bf16, on the CPU and far), every fixture's states, and what is refused. */
+/* T5 and UMT5 encoders: golden numbers of hash-generated weights, the encoder written plainly in
+ * f64 (in f32 and bf16, on the CPU and far), every fixture's states, and what is refused. */
 #include "prompts/text.h"
 
-#include "tests/prompts/t5_plain.h"
 #include "tests/golden.h"
+#include "tests/prompts/t5_plain.h"
 #include "tests/testing.h"
 
 #include <math.h>
@@ -13,28 +14,67 @@
 enum { LONG = 130, MOST = 160, DIM = 16, REAL = 8, PADDED = 10 };
 static const int32_t golden_ids[PADDED] = {5, 17, 3, 60, 41, 9, 22, 1, 0, 0};
 
-typedef struct { const char *name, *cls, *feed; t5_shape s; } setup;
+typedef struct {
+    const char *name, *cls, *feed;
+    t5_shape s;
+} setup;
 #define SHAPE .layers = 3, .dim = DIM, .ff = 24, .vocab = 64
 static const setup setups[] = {
-    {"T1", "T5EncoderModel", "gated-gelu", {SHAPE, .heads = 2, .kv = 8, .buckets = 32, .gated = true, .act = TS_ACT_GELU_TANH}},
-    {"T2", "UMT5EncoderModel", "gated-gelu", {SHAPE, .heads = 2, .kv = 8, .buckets = 32, .every = true, .gated = true, .act = TS_ACT_GELU_TANH}},
-    {"T3", "T5EncoderModel", "relu", {SHAPE, .heads = 2, .kv = 8, .buckets = 8, .act = TS_ACT_RELU}},
-    {"heads wider than the model", "UMT5EncoderModel", "gated-silu", {SHAPE, .heads = 3, .kv = 12, .buckets = 32, .every = true, .gated = true, .act = TS_ACT_SILU}},
-    {"gelu", "T5EncoderModel", "gelu", {SHAPE, .heads = 5, .kv = 4, .buckets = 32, .act = TS_ACT_GELU}},
-    {"gelu_new", "T5EncoderModel", "gelu_new", {SHAPE, .heads = 1, .kv = 8, .buckets = 8, .act = TS_ACT_GELU_TANH}},
-    {"gated-relu", "UMT5EncoderModel", "gated-relu", {SHAPE, .heads = 2, .kv = 8, .buckets = 8, .every = true, .gated = true, .act = TS_ACT_RELU}}};
+    {"T1",
+     "T5EncoderModel",
+     "gated-gelu",
+     {SHAPE, .heads = 2, .kv = 8, .buckets = 32, .gated = true, .act = TS_ACT_GELU_TANH}},
+    {"T2",
+     "UMT5EncoderModel",
+     "gated-gelu",
+     {SHAPE, .heads = 2, .kv = 8, .buckets = 32, .every = true, .gated = true,
+      .act = TS_ACT_GELU_TANH}},
+    {"T3",
+     "T5EncoderModel",
+     "relu",
+     {SHAPE, .heads = 2, .kv = 8, .buckets = 8, .act = TS_ACT_RELU}},
+    {"heads wider than the model",
+     "UMT5EncoderModel",
+     "gated-silu",
+     {SHAPE, .heads = 3, .kv = 12, .buckets = 32, .every = true, .gated = true,
+      .act = TS_ACT_SILU}},
+    {"gelu",
+     "T5EncoderModel",
+     "gelu",
+     {SHAPE, .heads = 5, .kv = 4, .buckets = 32, .act = TS_ACT_GELU}},
+    {"gelu_new",
+     "T5EncoderModel",
+     "gelu_new",
+     {SHAPE, .heads = 1, .kv = 8, .buckets = 8, .act = TS_ACT_GELU_TANH}},
+    {"gated-relu",
+     "UMT5EncoderModel",
+     "gated-relu",
+     {SHAPE, .heads = 2, .kv = 8, .buckets = 8, .every = true, .gated = true, .act = TS_ACT_RELU}}};
 enum { SETUPS = sizeof setups / sizeof *setups };
 
 /* ---- one model opened from a folder ---- */
-typedef struct { ts_ctx *c; ts_encoder *e; ts_component part; char *dir; ts_bag *bag; int texts; ts_ids text[3]; float *out[3]; } bench;
+typedef struct {
+    ts_ctx *c;
+    ts_encoder *e;
+    ts_component part;
+    char *dir;
+    ts_bag *bag;
+    int texts;
+    ts_ids text[3];
+    float *out[3];
+} bench;
 
 static ts_component component(const setup *g, char *dir)
 {
     const t5_shape *s = &g->s;
     char text[512];
-    snprintf(text, sizeof text, "{\"d_model\": %d, \"num_layers\": %d, \"num_heads\": %d, \"d_kv\": %d, \"d_ff\": %d, \"vocab_size\": %d, \"relative_attention_num_buckets\": %d, \"feed_forward_proj\": \"%s\"}",
+    snprintf(text, sizeof text,
+             "{\"d_model\": %d, \"num_layers\": %d, \"num_heads\": %d, \"d_kv\": %d, \"d_ff\": %d, "
+             "\"vocab_size\": %d, \"relative_attention_num_buckets\": %d, \"feed_forward_proj\": "
+             "\"%s\"}",
              s->dim, s->layers, s->heads, s->kv, s->ff, s->vocab, s->buckets, g->feed);
-    ts_component c = {.dir = dir, .config = cJSON_Parse(text), .config_path = "text_encoder/config.json"};
+    ts_component c = {
+        .dir = dir, .config = cJSON_Parse(text), .config_path = "text_encoder/config.json"};
     ck_assert(c.config != NULL);
     snprintf(c.cls, sizeof c.cls, "%s", g->cls);
     return c;
@@ -51,7 +91,9 @@ static void save(const ts_bag *bag, const char *dir)
 static bench prepare(const setup *g, const char *backend, const char *embedding)
 {
     int threads = g == setups + 1 ? 2 : 1;
-    bench b = {.c = testing_open(backend, NULL, threads), .dir = testing_tmp(), .bag = t5_golden(&g->s, embedding)};
+    bench b = {.c = testing_open(backend, NULL, threads),
+               .dir = testing_tmp(),
+               .bag = t5_golden(&g->s, embedding)};
     save(b.bag, b.dir);
     b.part = component(g, b.dir);
     return b;
@@ -102,21 +144,33 @@ static double distance(const double *a, const double *b, int n)
 /* The plain encoder itself, masked rows included, has the golden numbers. */
 START_TEST(plain)
 {
-    static const struct { double first[6], last[2], mean, rms; } want[] = {
-        {{1.86458, 0.45791, -0.93280, -1.90828, 1.64543, -0.95293}, {-0.48767, 2.11386}, -0.176937, 1.030434},
-        {{1.83249, 0.25054, -1.00132, -2.06897, 1.58835, -0.81745}, {0.25333, 2.04857}, -0.220698, 1.032303},
-        {{2.48121, -0.25562, -0.79322, -2.16049, 0.95903, -1.25107}, {-1.29118, -0.49769}, -0.243509, 1.037855}};
+    static const struct {
+        double first[6], last[2], mean, rms;
+    } want[] = {{{1.86458, 0.45791, -0.93280, -1.90828, 1.64543, -0.95293},
+                 {-0.48767, 2.11386},
+                 -0.176937,
+                 1.030434},
+                {{1.83249, 0.25054, -1.00132, -2.06897, 1.58835, -0.81745},
+                 {0.25333, 2.04857},
+                 -0.220698,
+                 1.032303},
+                {{2.48121, -0.25562, -0.79322, -2.16049, 0.95903, -1.25107},
+                 {-1.29118, -0.49769},
+                 -0.243509,
+                 1.037855}};
     double x[PADDED * DIM];
     float y[PADDED * DIM];
     ts_bag *bag = t5_golden(&setups[_i].s, "shared.weight");
     t5_plain(bag, &setups[_i].s, T5_EXACT, golden_ids, PADDED, REAL, x);
     for (int i = 0; i < PADDED * DIM; i++) y[i] = (float)x[i];
-    golden_expect(setups[_i].name, y, PADDED * DIM, want[_i].first, want[_i].last, want[_i].mean, want[_i].rms, 2e-5);
+    golden_expect(setups[_i].name, y, PADDED * DIM, want[_i].first, want[_i].last, want[_i].mean,
+                  want[_i].rms, 2e-5);
     ts_bag_free(bag);
 }
 END_TEST
 
-/* Real rows alone are what the masked computation has for them. Allowed: twice what rounding does to the plain encoder, and a floor of 8 roundings for exp and tanh. */
+/* Real rows alone are what the masked computation has for them. Allowed: twice what rounding does
+ * to the plain encoder, and a floor of 8 roundings for exp and tanh. */
 static void against_plain(bench *b, const setup *g, t5_rounding r, const char *where)
 {
     int32_t ids[MOST];
@@ -130,7 +184,9 @@ static void against_plain(bench *b, const setup *g, t5_rounding r, const char *w
         double allowed = 2 * distance(rounded, want, n * DIM) + 8 * 0x1p-24, e;
         for (int k = 0; k < n * DIM; k++) rounded[k] = b->out[i][k];
         e = distance(rounded, want, n * DIM);
-        ck_assert_msg(e <= allowed, "%s, %s: text %d of %d tokens: relative error %.2e, allowed %.2e", g->name, where, i, n, e, allowed);
+        ck_assert_msg(e <= allowed,
+                      "%s, %s: text %d of %d tokens: relative error %.2e, allowed %.2e", g->name,
+                      where, i, n, e, allowed);
     }
     free(want), free(rounded);
 }
@@ -149,8 +205,10 @@ START_TEST(states)
     int32_t ids[LONG];
     many_ids(ids, LONG);
     bench b = begin(g, backend);
-    if (_i < SETUPS) put_three(&b, ids);
-    else put_text(&b, ids, LONG);
+    if (_i < SETUPS)
+        put_three(&b, ids);
+    else
+        put_text(&b, ids, LONG);
     ck_assert_int_eq(ts_encoder_width(b.e), DIM);
     testing_run(b.c, run, &b);
     against_plain(&b, g, T5_SINGLE, backend);
@@ -173,7 +231,8 @@ START_TEST(states_bf16)
 }
 END_TEST
 
-/* A text's states do not depend on the texts beside it, their order, or where the weights are kept. */
+/* A text's states do not depend on the texts beside it, their order, or where the weights are
+ * kept. */
 START_TEST(alone)
 {
     const setup *g = setups + _i;
@@ -194,7 +253,8 @@ START_TEST(alone)
 END_TEST
 
 /* ---- fixtures ---- */
-static const char *const fixtures[] = {"wan21-t2v", "wan21-t2v-euler", "wan21-t2i-bf16", "wan22-a14b", "wan22-ti2v-5b"};
+static const char *const fixtures[] = {"wan21-t2v", "wan21-t2v-euler", "wan21-t2i-bf16",
+                                       "wan22-a14b", "wan22-ti2v-5b"};
 enum { FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 static void fixture_text(bench *b, const ts_bag *want, const char *key, int32_t *ids)
@@ -206,10 +266,12 @@ static void fixture_text(bench *b, const ts_bag *want, const char *key, int32_t 
     put_text(b, ids, (int)h.dim[0]);
 }
 
-/* transformers computed these in f32, as we do: both are within a few f32 roundings of the truth. */
+/* transformers computed these in f32, as we do: both are within a few f32 roundings of the
+ * truth. */
 START_TEST(fixture_states)
 {
-    const char *name = fixtures[_i % FIXTURES], *backend = _i < FIXTURES ? "cpu" : "far", *keys[] = {"states", "negative_states"};
+    const char *name = fixtures[_i % FIXTURES], *backend = _i < FIXTURES ? "cpu" : "far",
+               *keys[] = {"states", "negative_states"};
     int32_t ids[2][MOST];
     char path[4096];
     ts_model_dir m;
@@ -235,7 +297,11 @@ START_TEST(fixture_states)
 END_TEST
 
 /* ---- life of a run ---- */
-typedef struct { int events, last, stop_at; double seconds; atomic_int stop; } watch;
+typedef struct {
+    int events, last, stop_at;
+    double seconds;
+    atomic_int stop;
+} watch;
 
 static void note(void *user, const ts_event *e)
 {
@@ -280,7 +346,8 @@ START_TEST(not_a_number)
 {
     bench b = prepare(setups, "cpu", "shared.weight");
     ts_host h;
-    ck_ok(b.c, ts_bag_get(&b.c->err, b.bag, "encoder.block.2.layer.1.DenseReluDense.wo.weight", TS_F32, 2, (long[]){DIM, 24}, &h));
+    ck_ok(b.c, ts_bag_get(&b.c->err, b.bag, "encoder.block.2.layer.1.DenseReluDense.wo.weight",
+                          TS_F32, 2, (long[]){DIM, 24}, &h));
     float bad = _i ? INFINITY : NAN;
     memcpy((float *)(uintptr_t)h.data + 17, &bad, sizeof bad);
     save(b.bag, b.dir);
@@ -289,7 +356,8 @@ START_TEST(not_a_number)
     b.c->err.code = TS_OK;
     testing_run(b.c, run_and_keep, &b);
     ck_assert_int_eq(b.c->err.code, TS_ENUMBER);
-    ck_assert_msg(strstr(b.c->err.text, "text 1") && strstr(b.c->err.text, "NaN"), "%s", b.c->err.text);
+    ck_assert_msg(strstr(b.c->err.text, "text 1") && strstr(b.c->err.text, "NaN"), "%s",
+                  b.c->err.text);
     end(&b);
 }
 END_TEST
@@ -346,15 +414,19 @@ START_TEST(unused_tensors)
     golden_put(b.bag, "decoder.final_layer_norm.weight", 16L, 0L);
     save(b.bag, b.dir);
     ck_ok(b.c, ts_encoder_open(b.c, &b.part, &b.e));
-    ck_assert_msg(strstr(testing_warned(b.c), "decoder.final_layer_norm.weight"), "%s", testing_warned(b.c));
+    ck_assert_msg(strstr(testing_warned(b.c), "decoder.final_layer_norm.weight"), "%s",
+                  testing_warned(b.c));
     end(&b);
 }
 END_TEST
 
-static void expect_refused(const setup *g, const char *key, cJSON *value, const char *cls, const char *phrase)
+static void expect_refused(const setup *g, const char *key, cJSON *value, const char *cls,
+                           const char *phrase)
 {
     bench b = prepare(g, "cpu", "shared.weight");
-    if (key) cJSON_DeleteItemFromObject(b.part.config, key), cJSON_AddItemToObject(b.part.config, key, value);
+    if (key)
+        cJSON_DeleteItemFromObject(b.part.config, key),
+            cJSON_AddItemToObject(b.part.config, key, value);
     if (cls) snprintf(b.part.cls, sizeof b.part.cls, "%s", cls);
     ts_status st = ts_encoder_open(b.c, &b.part, &b.e);
     ck_assert_msg((st == TS_EMODEL || st == TS_ESHAPE) && !b.e, "%s: status %d", phrase, st);
@@ -365,18 +437,25 @@ static void expect_refused(const setup *g, const char *key, cJSON *value, const 
 START_TEST(refused)
 {
     expect_refused(setups, NULL, NULL, "BertModel", "BertModel");
-    expect_refused(setups, "feed_forward_proj", cJSON_CreateString("gated-tanh"), NULL, "gated-tanh");
-    expect_refused(setups, "feed_forward_proj", cJSON_CreateString("relu"), NULL, "DenseReluDense.wi.");
+    expect_refused(setups, "feed_forward_proj", cJSON_CreateString("gated-tanh"), NULL,
+                   "gated-tanh");
+    expect_refused(setups, "feed_forward_proj", cJSON_CreateString("relu"), NULL,
+                   "DenseReluDense.wi.");
     expect_refused(setups, "num_layers", cJSON_CreateNumber(4), NULL, "encoder.block.3.");
     expect_refused(setups, "num_layers", cJSON_CreateNumber(0), NULL, "less than 1");
     expect_refused(setups, "d_kv", cJSON_CreateNumber(-8), NULL, "less than 1");
     expect_refused(setups, "d_model", cJSON_CreateString("sixteen"), NULL, "d_model");
     expect_refused(setups, "d_ff", cJSON_CreateNumber(25), NULL, "wi_0");
     expect_refused(setups, "vocab_size", cJSON_CreateNumber(65), NULL, "shared.weight");
-    expect_refused(setups, "relative_attention_num_buckets", cJSON_CreateNumber(16), NULL, "relative_attention_bias");
-    expect_refused(setups, "relative_attention_num_buckets", cJSON_CreateNumber(2), NULL, "relative_attention_num_buckets");
-    expect_refused(setups, "relative_attention_max_distance", cJSON_CreateNumber(8), NULL, "relative_attention_max_distance");
-    expect_refused(setups, NULL, NULL, "UMT5EncoderModel", "encoder.block.1.layer.0.SelfAttention.relative_attention_bias"); /* a T5's file */
+    expect_refused(setups, "relative_attention_num_buckets", cJSON_CreateNumber(16), NULL,
+                   "relative_attention_bias");
+    expect_refused(setups, "relative_attention_num_buckets", cJSON_CreateNumber(2), NULL,
+                   "relative_attention_num_buckets");
+    expect_refused(setups, "relative_attention_max_distance", cJSON_CreateNumber(8), NULL,
+                   "relative_attention_max_distance");
+    /* a T5's file */
+    expect_refused(setups, NULL, NULL, "UMT5EncoderModel",
+                   "encoder.block.1.layer.0.SelfAttention.relative_attention_bias");
 }
 END_TEST
 

@@ -1,4 +1,5 @@
-/* Every fixture's prompts through its tokenizer.json and through its spiece.model, and folders without either. */
+/* Every fixture's prompts through its tokenizer.json and through its spiece.model, and folders
+ * without either. */
 #include "prompts/text.h"
 
 #include "tests/prompts/models.h"
@@ -9,9 +10,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const char *const fixtures[] = {"wan21-t2v", "wan21-t2v-euler", "wan21-t2i-bf16", "wan22-a14b", "wan22-ti2v-5b", "wan21-adaspa", "wan21-tile", "wan21-window", "wan21-pooled"};
+static const char *const fixtures[] = {"wan21-t2v",  "wan21-t2v-euler", "wan21-t2i-bf16",
+                                       "wan22-a14b", "wan22-ti2v-5b",   "wan21-adaspa",
+                                       "wan21-tile", "wan21-window",    "wan21-pooled"};
 
-static void check_ids(ts_ctx *c, ts_tokenizer *t, const char *text, const ts_bag *want, const char *key)
+static void check_ids(ts_ctx *c, ts_tokenizer *t, const char *text, const ts_bag *want,
+                      const char *key)
 {
     char *clean;
     ts_host h;
@@ -44,7 +48,8 @@ START_TEST(fixture_ids)
     size_t n;
     snprintf(dir, sizeof dir, "%s/model/tokenizer", testing_fixture(fixtures[_i]));
     check_fixture(c, fixtures[_i], dir);
-    snprintf(file, sizeof file, "%s/spiece.model", dir); /* the same vocabulary as SentencePiece has it */
+    /* the same vocabulary as SentencePiece has it */
+    snprintf(file, sizeof file, "%s/spiece.model", dir);
     uint8_t *data = models_read(file, &n);
     models_write(tmp, "spiece.model", data, n);
     check_fixture(c, fixtures[_i], tmp);
@@ -58,7 +63,8 @@ START_TEST(missing_files)
     char path[4096], *tmp = testing_tmp();
     ts_tokenizer *t;
     ck_assert_int_eq(ts_tokenizer_open(c, tmp, &t), TS_EMODEL);
-    ck_assert(strstr(c->err.text, "tokenizer.json") && strstr(c->err.text, "spiece.model") && strstr(c->err.text, tmp));
+    ck_assert(strstr(c->err.text, "tokenizer.json") && strstr(c->err.text, "spiece.model") &&
+              strstr(c->err.text, tmp));
     for (int i = 0; i < 2; i++) { /* a folder where a file should be */
         snprintf(path, sizeof path, "%s/%s", tmp, i ? "tokenizer.json" : "spiece.model");
         ck_assert_int_eq(mkdir(path, 0700), 0);

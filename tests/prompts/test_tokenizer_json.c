@@ -1,4 +1,5 @@
-/* tokenizer.json as different exports have it, against the ids of the tokenizers library (0.23.3), the fixtures' prompts, and damaged and unsupported files. */
+/* tokenizer.json as different exports have it, against the ids of the tokenizers library (0.23.3),
+ * the fixtures' prompts, and damaged and unsupported files. */
 #include "prompts/text.h"
 
 #include "tests/prompts/models.h"
@@ -9,8 +10,11 @@
 #include <string.h>
 
 #define FIXTURE "wan21-t2v/model/tokenizer/tokenizer.json" /* 512 pieces, byte fallback */
-#define KEEP "" /* the fixture's own normalizer: Precompiled, Strip right, Replace two spaces or more */
-#define METASPACE(scheme, split) "{'type': 'Metaspace', 'replacement': '\\u2581', 'prepend_scheme': '" scheme "', 'split': " split "}"
+/* the fixture's own normalizer: Precompiled, Strip right, Replace two spaces or more */
+#define KEEP ""
+#define METASPACE(scheme, split)                                                 \
+    "{'type': 'Metaspace', 'replacement': '\\u2581', 'prepend_scheme': '" scheme \
+    "', 'split': " split "}"
 #define ALWAYS METASPACE("always", "true")
 
 /* JSON in single quotes */
@@ -25,33 +29,68 @@ static cJSON *parse(const char *text)
 }
 
 /* byte_fallback -1: the fixture's */
-static const struct { const char *normalizer, *pre_tokenizer, *added; int byte_fallback; const char *text; int n, ids[24]; } rows[] = {
+static const struct {
+    const char *normalizer, *pre_tokenizer, *added;
+    int byte_fallback;
+    const char *text;
+    int n, ids[24];
+} rows[] = {
     {NULL, NULL, NULL, -1, " a  cat", IDS(35, 263, 35, 35, 293, 301, 1)},
-    {NULL, "{'type': 'Metaspace', 'replacement': '\\u2581', 'add_prefix_space': true}", NULL, -1, "a cat", IDS(330, 407, 1)},
+    {NULL, "{'type': 'Metaspace', 'replacement': '\\u2581', 'add_prefix_space': true}", NULL, -1,
+     "a cat", IDS(330, 407, 1)},
     {NULL, METASPACE("never", "true"), NULL, -1, "a cat", IDS(263, 407, 1)},
-    {NULL, METASPACE("first", "true"), "[{'id': 512, 'content': '<x>', 'special': true}]", -1, "a<x>a", IDS(330, 512, 263, 1)},
-    {NULL, ALWAYS, "[{'id': 512, 'content': '<x>', 'special': true}]", -1, "a<x>a", IDS(330, 512, 330, 1)},
-    {"{'type': 'Strip', 'strip_left': true, 'strip_right': true}", METASPACE("first", "true"), NULL, -1, "  a cat", IDS(263, 407, 1)},
+    {NULL, METASPACE("first", "true"), "[{'id': 512, 'content': '<x>', 'special': true}]", -1,
+     "a<x>a", IDS(330, 512, 263, 1)},
+    {NULL, ALWAYS, "[{'id': 512, 'content': '<x>', 'special': true}]", -1, "a<x>a",
+     IDS(330, 512, 330, 1)},
+    {"{'type': 'Strip', 'strip_left': true, 'strip_right': true}", METASPACE("first", "true"), NULL,
+     -1, "  a cat", IDS(263, 407, 1)},
     {NULL, METASPACE("always", "false"), NULL, -1, "a cat", IDS(330, 407, 1)},
-    {NULL, "{'type': 'Sequence', 'pretokenizers': [{'type': 'WhitespaceSplit'}, " ALWAYS "]}", NULL, -1, " a\t\xE2\x80\x83" "cat\x1Cx ", IDS(330, 407, 31, 353, 1)},
+    {NULL, "{'type': 'Sequence', 'pretokenizers': [{'type': 'WhitespaceSplit'}, " ALWAYS "]}", NULL,
+     -1,
+     " a\t\xE2\x80\x83"
+     "cat\x1Cx ",
+     IDS(330, 407, 31, 353, 1)},
     {NULL, "{'type': 'WhitespaceSplit'}", NULL, -1, "a  cat ", IDS(263, 293, 301, 1)},
-    {"{'type': 'Sequence', 'normalizers': [{'type': 'Strip', 'strip_left': false, 'strip_right': true}, {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '\\u2581'}]}", ALWAYS, NULL, -1, " a   cat  ", IDS(330, 407, 1)},
-    {"{'type': 'Sequence', 'normalizers': [{'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': ' '}, {'type': 'Strip', 'strip_left': true, 'strip_right': true}]}", ALWAYS, NULL, -1, "  a   cat  ", IDS(330, 407, 1)},
-    {"{'type': 'Sequence', 'normalizers': [{'type': 'Replace', 'pattern': {'String': 'cat'}, 'content': 'dog'}, {'type': 'Prepend', 'prepend': 'a '}]}", ALWAYS, NULL, -1, "catcat", IDS(330, 434, 277, 276, 264, 277, 1)},
+    {"{'type': 'Sequence', 'normalizers': [{'type': 'Strip', 'strip_left': false, 'strip_right': "
+     "true}, {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '\\u2581'}]}",
+     ALWAYS, NULL, -1, " a   cat  ", IDS(330, 407, 1)},
+    {"{'type': 'Sequence', 'normalizers': [{'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, "
+     "'content': ' '}, {'type': 'Strip', 'strip_left': true, 'strip_right': true}]}",
+     ALWAYS, NULL, -1, "  a   cat  ", IDS(330, 407, 1)},
+    {"{'type': 'Sequence', 'normalizers': [{'type': 'Replace', 'pattern': {'String': 'cat'}, "
+     "'content': 'dog'}, {'type': 'Prepend', 'prepend': 'a '}]}",
+     ALWAYS, NULL, -1, "catcat", IDS(330, 434, 277, 276, 264, 277, 1)},
     {"{'type': 'Prepend', 'prepend': 'a '}", ALWAYS, NULL, -1, "", IDS(1)},
     {"{'type': 'NFC'}", ALWAYS, NULL, -1, "e\xCC\x81 ﬁ", IDS(260, 490, 260, 242, 175, 132, 1)},
     {"{'type': 'NFD'}", ALWAYS, NULL, -1, "é ﬁ", IDS(260, 261, 207, 132, 260, 242, 175, 132, 1)},
     {"{'type': 'NFKC'}", ALWAYS, NULL, -1, "e\xCC\x81 ﬁ", IDS(260, 490, 290, 270, 1)},
     {"{'type': 'NFKD'}", ALWAYS, NULL, -1, "é ﬁ", IDS(260, 261, 207, 132, 290, 270, 1)},
-    {"{'type': 'Lowercase'}", ALWAYS, NULL, -1, "A CAT İΣ", IDS(330, 407, 260, 270, 207, 138, 210, 134, 1)},
-    {KEEP, ALWAYS, NULL, -1, "a\r\ncat \xEF\xBC\xA1\xE2\x80\x8Bﬁ e\xCC\x81", IDS(330, 407, 356, 290, 270, 260, 490, 1)},
+    {"{'type': 'Lowercase'}", ALWAYS, NULL, -1, "A CAT İΣ",
+     IDS(330, 407, 260, 270, 207, 138, 210, 134, 1)},
+    {KEEP, ALWAYS, NULL, -1, "a\r\ncat \xEF\xBC\xA1\xE2\x80\x8Bﬁ e\xCC\x81",
+     IDS(330, 407, 356, 290, 270, 260, 490, 1)},
     {KEEP, ALWAYS, NULL, 0, "日本 cat 語\xF0\x9F\x99\x82", IDS(260, 2, 407, 260, 2, 1)},
-    {KEEP, ALWAYS, NULL, 1, "日本 cat 語\xF0\x9F\x99\x82", IDS(260, 233, 154, 168, 233, 159, 175, 407, 260, 235, 173, 161, 243, 162, 156, 133, 1)},
-    {KEEP, ALWAYS, "[{'id': 512, 'content': '<x>', 'lstrip': true, 'special': true}, {'id': 513, 'content': '<y>', 'rstrip': true, 'special': true}, {'id': 514, 'content': '<xx>', 'special': true}]", -1, "a <x> a <y> \t a <xx> </s><y>", IDS(330, 512, 330, 513, 330, 514, 1, 513, 1)},
-    {"{'type': 'Lowercase'}", ALWAYS, "[{'id': 512, 'content': 'DOG', 'normalized': true, 'special': false}, {'id': 513, 'content': 'CAT', 'normalized': false, 'special': false}]", -1, "dog Dog cat CAT", IDS(512, 260, 512, 407, 260, 513, 1)},
-    {"{'type': 'Lowercase'}", ALWAYS, "[{'id': 512, 'content': 'DOG'}]", -1, "dog DOG", IDS(512, 260, 512, 1)},
-    {NULL, ALWAYS, "[{'id': 512, 'content': 'cat', 'special': true}, {'id': 513, 'content': 'cat an', 'special': true}]", -1, "cat and cat", IDS(513, 302, 260, 512, 1)},
-    {NULL, ALWAYS, "[{'id': 512, 'content': '<x>', 'lstrip': true, 'special': true}, {'id': 513, 'content': '<y>', 'rstrip': true, 'special': true}]", -1, "a <x> a<y> \t a <x>", IDS(330, 512, 330, 513, 330, 512, 1)},
+    {KEEP, ALWAYS, NULL, 1, "日本 cat 語\xF0\x9F\x99\x82",
+     IDS(260, 233, 154, 168, 233, 159, 175, 407, 260, 235, 173, 161, 243, 162, 156, 133, 1)},
+    {KEEP, ALWAYS,
+     "[{'id': 512, 'content': '<x>', 'lstrip': true, 'special': true}, {'id': 513, 'content': "
+     "'<y>', 'rstrip': true, 'special': true}, {'id': 514, 'content': '<xx>', 'special': true}]",
+     -1, "a <x> a <y> \t a <xx> </s><y>", IDS(330, 512, 330, 513, 330, 514, 1, 513, 1)},
+    {"{'type': 'Lowercase'}", ALWAYS,
+     "[{'id': 512, 'content': 'DOG', 'normalized': true, 'special': false}, {'id': 513, 'content': "
+     "'CAT', 'normalized': false, 'special': false}]",
+     -1, "dog Dog cat CAT", IDS(512, 260, 512, 407, 260, 513, 1)},
+    {"{'type': 'Lowercase'}", ALWAYS, "[{'id': 512, 'content': 'DOG'}]", -1, "dog DOG",
+     IDS(512, 260, 512, 1)},
+    {NULL, ALWAYS,
+     "[{'id': 512, 'content': 'cat', 'special': true}, {'id': 513, 'content': 'cat an', 'special': "
+     "true}]",
+     -1, "cat and cat", IDS(513, 302, 260, 512, 1)},
+    {NULL, ALWAYS,
+     "[{'id': 512, 'content': '<x>', 'lstrip': true, 'special': true}, {'id': 513, 'content': "
+     "'<y>', 'rstrip': true, 'special': true}]",
+     -1, "a <x> a<y> \t a <x>", IDS(330, 512, 330, 513, 330, 512, 1)},
     {KEEP, ALWAYS, NULL, -1, "<unk></s>a<pad>", IDS(2, 1, 330, 0, 1)},
 };
 
@@ -84,13 +123,21 @@ START_TEST(exports)
     char *tmp = testing_tmp();
     cJSON *j = fixture(), *added = rows[_i].added ? parse(rows[_i].added) : NULL, *one;
     ts_tokenizer *t;
-    if (!rows[_i].normalizer || *rows[_i].normalizer) put(j, "normalizer", rows[_i].normalizer ? parse(rows[_i].normalizer) : cJSON_CreateNull());
-    put(j, "pre_tokenizer", rows[_i].pre_tokenizer ? parse(rows[_i].pre_tokenizer) : cJSON_CreateNull());
-    if (rows[_i].byte_fallback >= 0) put(cJSON_GetObjectItem(j, "model"), "byte_fallback", cJSON_CreateBool(rows[_i].byte_fallback));
-    while (added && (one = cJSON_DetachItemFromArray(added, 0))) cJSON_AddItemToArray(cJSON_GetObjectItem(j, "added_tokens"), one);
+    if (!rows[_i].normalizer || *rows[_i].normalizer)
+        put(j, "normalizer", rows[_i].normalizer ? parse(rows[_i].normalizer) : cJSON_CreateNull());
+    put(j, "pre_tokenizer",
+        rows[_i].pre_tokenizer ? parse(rows[_i].pre_tokenizer) : cJSON_CreateNull());
+    if (rows[_i].byte_fallback >= 0)
+        put(cJSON_GetObjectItem(j, "model"), "byte_fallback",
+            cJSON_CreateBool(rows[_i].byte_fallback));
+    while (added && (one = cJSON_DetachItemFromArray(added, 0)))
+        cJSON_AddItemToArray(cJSON_GetObjectItem(j, "added_tokens"), one);
     ck_ok(c, open_json(c, j, tmp, &t));
     models_expect(c, t, rows[_i].text, rows[_i].ids, rows[_i].n);
-    ck_assert_int_eq(ts_token_count(t), added ? rows[_i].n && strstr(rows[_i].added, "514") ? 515 : strstr(rows[_i].added, "513") ? 514 : 513 : 512);
+    ck_assert_int_eq(ts_token_count(t), added ? rows[_i].n && strstr(rows[_i].added, "514") ? 515
+                                                : strstr(rows[_i].added, "513")             ? 514
+                                                                                            : 513
+                                              : 512);
     ts_tokenizer_close(t), cJSON_Delete(j), cJSON_Delete(added), testing_close(c), free(tmp);
 }
 END_TEST
@@ -102,15 +149,20 @@ START_TEST(no_prefix_space)
     char *tmp = testing_tmp();
     cJSON *j = fixture();
     ts_tokenizer *t;
-    put(j, "pre_tokenizer", parse("{'type': 'Metaspace', 'replacement': '\\u2581', 'add_prefix_space': false}"));
+    put(j, "pre_tokenizer",
+        parse("{'type': 'Metaspace', 'replacement': '\\u2581', 'add_prefix_space': false}"));
     ck_ok(c, open_json(c, j, tmp, &t));
     models_expect(c, t, "a cat", (int[]){263, 407, 1}, 3);
     ts_tokenizer_close(t), cJSON_Delete(j), testing_close(c), free(tmp);
 }
 END_TEST
 
-#define END "'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {'id': 'A'}}, {'SpecialToken': {'id': '</s>'}}], 'special_tokens': {'</s>': {'ids': [6]}}}"
-#define MODEL "'model': {'type': 'Unigram', 'unk_id': 0, 'vocab': [['<unk>', 0], ['a', -1], ['b', -2], ['<0xC3>', -3], ['<0xa9>', -4], ['<0xA9>', -5], ['</s>', 0]], 'byte_fallback': true}"
+#define END                                                                                   \
+    "'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {'id': 'A'}}, " \
+    "{'SpecialToken': {'id': '</s>'}}], 'special_tokens': {'</s>': {'ids': [6]}}}"
+#define MODEL                                                                                  \
+    "'model': {'type': 'Unigram', 'unk_id': 0, 'vocab': [['<unk>', 0], ['a', -1], ['b', -2], " \
+    "['<0xC3>', -3], ['<0xa9>', -4], ['<0xA9>', -5], ['</s>', 0]], 'byte_fallback': true}"
 
 static ts_status open_text(ts_ctx *c, const char *text, const char *dir, ts_tokenizer **t)
 {
@@ -126,8 +178,12 @@ START_TEST(sums_in_double)
     ts_ctx *c = testing_open("cpu", NULL, 1);
     char *tmp = testing_tmp();
     ts_tokenizer *t;
-    ck_ok(c, open_text(c, "{'model': {'type': 'Unigram', 'unk_id': 0, 'vocab': [['<unk>', 0], ['</s>', 0], ['\\u2581', -10.667499542236328], ['c', -2.072000026702881], ['cc', -2.4956998825073242], ['z', -5], ['zz', -5]]},"
-                          "'pre_tokenizer': " ALWAYS ", " END "}", tmp, &t));
+    ck_ok(c, open_text(c,
+                       "{'model': {'type': 'Unigram', 'unk_id': 0, 'vocab': [['<unk>', 0], "
+                       "['</s>', 0], ['\\u2581', -10.667499542236328], ['c', -2.072000026702881], "
+                       "['cc', -2.4956998825073242], ['z', -5], ['zz', -5]]},"
+                       "'pre_tokenizer': " ALWAYS ", " END "}",
+                       tmp, &t));
     models_expect(c, t, "ccc", (int[]){2, 3, 4, 6}, 4);
     models_expect(c, t, "ccccc", (int[]){2, 3, 4, 4, 6}, 5);
     ts_tokenizer_close(t), testing_close(c), free(tmp);
@@ -141,14 +197,23 @@ START_TEST(byte_pieces)
     char *tmp = testing_tmp();
     ts_tokenizer *t;
     ck_ok(c, open_text(c, "{" MODEL ", " END "}", tmp, &t));
-    models_expect(c, t, "a\xC3\xA9" "b", (int[]){1, 3, 5, 2, 6}, 5);
+    models_expect(c, t,
+                  "a\xC3\xA9"
+                  "b",
+                  (int[]){1, 3, 5, 2, 6}, 5);
     models_expect(c, t, "b\xC3\xA8", (int[]){2, 0, 6}, 3);
-    models_expect(c, t, "\xC3\xA9\xC3\xA8" "b", (int[]){0, 2, 6}, 3); /* one run of unknown characters */
+    /* one run of unknown characters */
+    models_expect(c, t,
+                  "\xC3\xA9\xC3\xA8"
+                  "b",
+                  (int[]){0, 2, 6}, 3);
     ts_tokenizer_close(t), testing_close(c), free(tmp);
 }
 END_TEST
 
-static const struct { const char *json, *phrase; } bad[] = {
+static const struct {
+    const char *json, *phrase;
+} bad[] = {
     {"{'model': {'type': 'BPE'}}", "\"BPE\""},
     {"{'model': {'type': 'Unigram', 'vocab': []}}", "vocab"},
     {"{'model': {'type': 'Unigram'}}", "vocab"},
@@ -164,38 +229,59 @@ static const struct { const char *json, *phrase; } bad[] = {
     {"{'model': {'type': 'Unigram', 'unk_id': 5, 'vocab': [['a', -1]]}}", "unk_id is 5"},
     {"{" MODEL ", 'normalizer': {'type': 'Rot13'}}", "\"Rot13\""},
     {"{" MODEL ", 'normalizer': 'NFC'}", "normalizer"},
-    {"{" MODEL ", 'normalizer': {'type': 'Sequence', 'normalizers': [{'type': 'NFC'}, {'type': 'Nmt'}]}}", "\"Nmt\""},
-    {"{" MODEL ", 'normalizer': {'type': 'Replace', 'pattern': {'Regex': 'x+'}, 'content': ''}}", "\"x+\""},
+    {"{" MODEL
+     ", 'normalizer': {'type': 'Sequence', 'normalizers': [{'type': 'NFC'}, {'type': 'Nmt'}]}}",
+     "\"Nmt\""},
+    {"{" MODEL ", 'normalizer': {'type': 'Replace', 'pattern': {'Regex': 'x+'}, 'content': ''}}",
+     "\"x+\""},
     {"{" MODEL ", 'normalizer': {'type': 'Replace', 'pattern': {'String': 'x'}}}", "content"},
-    {"{" MODEL ", 'normalizer': {'type': 'Replace', 'pattern': {'String': ''}, 'content': 'x'}}", "Replace"},
+    {"{" MODEL ", 'normalizer': {'type': 'Replace', 'pattern': {'String': ''}, 'content': 'x'}}",
+     "Replace"},
     {"{" MODEL ", 'normalizer': {'type': 'Prepend'}}", "\"Prepend\""},
     {"{" MODEL ", 'normalizer': {'type': 'Precompiled'}}", "precompiled_charsmap"},
-    {"{" MODEL ", 'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': '////AAAA'}}", "character map"},
-    {"{" MODEL ", 'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'AAA'}}", "character map"},
-    {"{" MODEL ", 'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'AA*A'}}", "base64"},
+    {"{" MODEL ", 'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': '////AAAA'}}",
+     "character map"},
+    {"{" MODEL ", 'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'AAA'}}",
+     "character map"},
+    {"{" MODEL ", 'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'AA*A'}}",
+     "base64"},
     {"{" MODEL ", 'pre_tokenizer': {'type': 'ByteLevel'}}", "\"ByteLevel\""},
     {"{" MODEL ", 'pre_tokenizer': {'type': 'Metaspace', 'replacement': '_'}}", "\"_\""},
     {"{" MODEL ", 'pre_tokenizer': {'type': 'Metaspace', 'prepend_scheme': 'often'}}", "\"often\""},
-    {"{" MODEL ", 'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [" ALWAYS ", {'type': 'WhitespaceSplit'}]}}", "\"WhitespaceSplit\""},
+    {"{" MODEL ", 'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [" ALWAYS
+     ", {'type': 'WhitespaceSplit'}]}}",
+     "\"WhitespaceSplit\""},
     {"{" MODEL ", 'post_processor': {'type': 'RobertaProcessing'}}", "\"RobertaProcessing\""},
     {"{" MODEL "}", "end token"},
-    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {'id': 'A'}}]}}", "end token"},
-    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {}}, {'SpecialToken': {'id': '</s>'}}], 'special_tokens': {}}}", "</s>"},
-    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {}}, {'SpecialToken': {'id': 'E'}}], 'special_tokens': {'E': {'ids': [4294967296]}}}}", "behind a text, there are"},
-    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': {'id': 'E'}}, {'Sequence': {}}, {'SpecialToken': {'id': 'F'}}], 'special_tokens': {'E': {'ids': [99]}, 'F': {'ids': [1]}}}}", "before a text, there are"},
+    {"{" MODEL
+     ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {'id': 'A'}}]}}",
+     "end token"},
+    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {}}, "
+               "{'SpecialToken': {'id': '</s>'}}], 'special_tokens': {}}}",
+     "</s>"},
+    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {}}, "
+               "{'SpecialToken': {'id': 'E'}}], 'special_tokens': {'E': {'ids': [4294967296]}}}}",
+     "behind a text, there are"},
+    {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': "
+               "{'id': 'E'}}, {'Sequence': {}}, {'SpecialToken': {'id': 'F'}}], 'special_tokens': "
+               "{'E': {'ids': [99]}, 'F': {'ids': [1]}}}}",
+     "before a text, there are"},
     {"{" MODEL ", " END ", 'added_tokens': [{'id': 2147483647, 'content': 'x'}]}", "added token 0"},
     {"{" MODEL ", " END ", 'added_tokens': [{'id': 9}]}", "added token 0"},
     {"{" MODEL ", " END ", 'added_tokens': [{'content': 'x'}]}", "added token 0"},
     {"{" MODEL ", " END ", 'added_tokens': [{'id': -3, 'content': 'x'}]}", "added token 0"},
-    {"{" MODEL ", " END ", 'added_tokens': [{'id': 9, 'content': 'word', 'single_word': true}]}", "\"word\""}};
+    {"{" MODEL ", " END ", 'added_tokens': [{'id': 9, 'content': 'word', 'single_word': true}]}",
+     "\"word\""}};
 
 START_TEST(refused)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
     char *tmp = testing_tmp();
     ts_tokenizer *t;
-    ck_assert_msg(open_text(c, bad[_i].json, tmp, &t) == TS_EMODEL && !t, "%s was taken", bad[_i].json);
-    ck_assert_msg(strstr(c->err.text, bad[_i].phrase) && strstr(c->err.text, "tokenizer.json"), "\"%s\" is not in \"%s\"", bad[_i].phrase, c->err.text);
+    ck_assert_msg(open_text(c, bad[_i].json, tmp, &t) == TS_EMODEL && !t, "%s was taken",
+                  bad[_i].json);
+    ck_assert_msg(strstr(c->err.text, bad[_i].phrase) && strstr(c->err.text, "tokenizer.json"),
+                  "\"%s\" is not in \"%s\"", bad[_i].phrase, c->err.text);
     testing_close(c), free(tmp);
 }
 END_TEST
@@ -224,10 +310,13 @@ START_TEST(many_normalizers)
 }
 END_TEST
 
-/* Whatever a file holds, it is refused with a sentence or it works; it never crashes and never hangs. */
+/* Whatever a file holds, it is refused with a sentence or it works; it never crashes and never
+ * hangs. */
 static void survive(ts_ctx *c, const char *dir)
 {
-    static const char *const texts[] = {"a cat, caf\xC3\xA9 \xEF\xBC\x81 \xE3\x8E\x8F\xF0\x9F\x99\x82\xC2\xBD\r\n \xEF\xAC\x83", ""};
+    static const char *const texts[] = {
+        "a cat, caf\xC3\xA9 \xEF\xBC\x81 \xE3\x8E\x8F\xF0\x9F\x99\x82\xC2\xBD\r\n \xEF\xAC\x83",
+        ""};
     ts_tokenizer *t;
     int32_t *ids;
     int n;
@@ -265,7 +354,10 @@ START_TEST(damaged)
     }
     for (int i = 0; i < 200; i++) { /* bytes changed */
         memcpy(copy, data, n);
-        for (int k = 0; k < 1 + i % 5; k++) copy[random_of((uint32_t)n)] = (uint8_t)(i % 2 ? (uint32_t)"[]{}\",:0a\\"[random_of(10)] : random_of(256));
+        for (int k = 0; k < 1 + i % 5; k++)
+            copy[random_of((uint32_t)n)] = (uint8_t)(i % 2
+                                                         ? (uint32_t) "[]{}\",:0a\\"[random_of(10)]
+                                                         : random_of(256));
         models_write(tmp, "tokenizer.json", copy, n);
         survive(c, tmp);
     }
@@ -278,7 +370,8 @@ static char *encode64(const uint8_t *data, size_t n)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *out = malloc(n / 3 * 4 + 8), *p = out;
     for (size_t i = 0; i < n; i += 3) {
-        uint32_t v = (uint32_t)data[i] << 16 | (uint32_t)(i + 1 < n ? data[i + 1] : 0) << 8 | (i + 2 < n ? data[i + 2] : 0);
+        uint32_t v = (uint32_t)data[i] << 16 | (uint32_t)(i + 1 < n ? data[i + 1] : 0) << 8 |
+                     (i + 2 < n ? data[i + 2] : 0);
         for (int k = 0; k < 4; k++) *p++ = i + (size_t)k > n ? '=' : digits[v >> (18 - 6 * k) & 63];
     }
     *p = 0;
@@ -290,16 +383,22 @@ START_TEST(damaged_map)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
     char *tmp = testing_tmp();
-    cJSON *j = parse("{" MODEL ", " END ", 'normalizer': {'type': 'Sequence', 'normalizers': [{'type': 'Precompiled', 'precompiled_charsmap': 'x'},"
-                     "{'type': 'Strip', 'strip_left': true, 'strip_right': true}, {'type': 'Lowercase'}, {'type': 'NFKC'}, {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': ' '}]},"
-                     "'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'WhitespaceSplit'}, " ALWAYS "]}}");
-    cJSON *map = cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "normalizer"), "normalizers"), 0);
+    cJSON *j = parse(
+        "{" MODEL ", " END ", 'normalizer': {'type': 'Sequence', 'normalizers': [{'type': "
+                           "'Precompiled', 'precompiled_charsmap': 'x'},"
+        "{'type': 'Strip', 'strip_left': true, 'strip_right': true}, {'type': 'Lowercase'}, "
+        "{'type': 'NFKC'}, {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': ' '}]},"
+        "'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': "
+        "'WhitespaceSplit'}, " ALWAYS "]}}");
+    cJSON *map = cJSON_GetArrayItem(
+        cJSON_GetObjectItem(cJSON_GetObjectItem(j, "normalizer"), "normalizers"), 0);
     uint8_t blob[4 + 4096 + 64];
     for (int i = 0; i < 300; i++) {
         uint32_t trie = 4096;
         memcpy(blob, &trie, 4);
         for (size_t k = 4; k < sizeof blob; k++) blob[k] = (uint8_t)random_of(256);
-        for (uint32_t k = 0; k < 1024; k++) { /* units that lead on: the label of their place, any offset, often with a value */
+        /* units that lead on: the label of their place, any offset, often with a value */
+        for (uint32_t k = 0; k < 1024; k++) {
             uint32_t u = (random_of(2) ? 1u << 8 : 0) | (random_of(1024) << 10) | random_of(256);
             if (random_of(4)) memcpy(blob + 4 + 4 * k, &u, 4);
         }

@@ -33,7 +33,9 @@ static double slow(const uint8_t *a, const uint8_t *b, int w, int h, int n)
     double sum = 0, weight[11][11], all = 0, c1 = 6.5025, c2 = 58.5225;
     int places = 0;
     for (int y = 0; y < n; y++)
-        for (int x = 0; x < n; x++) all += weight[y][x] = exp(-((y - n / 2) * (y - n / 2) + (x - n / 2) * (x - n / 2)) / 4.5);
+        for (int x = 0; x < n; x++)
+            all += weight[y][x] = exp(-((y - n / 2) * (y - n / 2) + (x - n / 2) * (x - n / 2)) /
+                                      4.5);
     for (int y0 = 0; y0 + n <= h; y0++)
         for (int x0 = 0; x0 + n <= w; x0++, places++) {
             double ma = 0, mb = 0, va = 0, vb = 0, ab = 0;
@@ -55,14 +57,17 @@ static double slow(const uint8_t *a, const uint8_t *b, int w, int h, int n)
 
 START_TEST(ssim)
 {
-    static const int sizes[][3] = {{11, 11, 11}, {24, 17, 11}, {13, 30, 11}, {8, 20, 7}, {1, 5, 1}, {5, 5, 5}};
+    static const int sizes[][3] = {{11, 11, 11}, {24, 17, 11}, {13, 30, 11},
+                                   {8, 20, 7},   {1, 5, 1},    {5, 5, 5}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         int w = sizes[s][0], h = sizes[s][1];
         uint8_t a[w * h * 3], b[w * h * 3];
-        for (int i = 0; i < w * h * 3; i++) a[i] = byte(), b[i] = (uint8_t)(s % 2 ? byte() : a[i] / 2 + 40);
+        for (int i = 0; i < w * h * 3; i++)
+            a[i] = byte(), b[i] = (uint8_t)(s % 2 ? byte() : a[i] / 2 + 40);
         ck_assert(fabs(ts_ssim(a, a, w, h) - 1) < 1e-12);
         double got = ts_ssim(a, b, w, h), want = slow(a, b, w, h, sizes[s][2]);
-        ck_assert_msg(fabs(got - want) < 1e-9, "%dx%d: %.12f, expected %.12f", w, h, got, want); /* moments about zero of numbers below 65025 lose 1e-11 */
+        /* moments about zero of numbers below 65025 lose 1e-11 */
+        ck_assert_msg(fabs(got - want) < 1e-9, "%dx%d: %.12f, expected %.12f", w, h, got, want);
     }
 }
 END_TEST

@@ -1,4 +1,5 @@
-/* Model directories whose parts contradict each other, or say that they are what no code here is for: refused by name before anything is computed. */
+/* Model directories whose parts contradict each other, or say that they are what no code here is
+ * for: refused by name before anything is computed. */
 #include "sampler/tessera.h"
 
 #include "sampler/run.h"
@@ -51,26 +52,39 @@ done:
 
 START_TEST(contradicting_classes)
 {
-    static const struct { const char *file, *key, *value, *got, *wanted; } row[] = {
-        {"transformer/config.json", "_class_name", "\"SanaTransformer2DModel\"", "SanaTransformer2DModel", "WanTransformer3DModel"},
-        {"transformer_2/config.json", "_class_name", "\"WanVACETransformer3DModel\"", "WanVACETransformer3DModel", "WanTransformer3DModel"},
+    static const struct {
+        const char *file, *key, *value, *got, *wanted;
+    } row[] = {
+        {"transformer/config.json", "_class_name", "\"SanaTransformer2DModel\"",
+         "SanaTransformer2DModel", "WanTransformer3DModel"},
+        {"transformer_2/config.json", "_class_name", "\"WanVACETransformer3DModel\"",
+         "WanVACETransformer3DModel", "WanTransformer3DModel"},
         {"transformer_2/config.json", "_class_name", "7", "is 7", "WanTransformer3DModel"},
-        {"vae/config.json", "_class_name", "\"AutoencoderKL\"", "\"AutoencoderKL\"", "AutoencoderKLWan"},
-        {"text_encoder/config.json", "architectures", "[\"T5EncoderModel\"]", "[\"T5EncoderModel\"]", "UMT5EncoderModel"},
-        {"text_encoder/config.json", "architectures", "[\"BertModel\"]", "BertModel", "UMT5EncoderModel"},
+        {"vae/config.json", "_class_name", "\"AutoencoderKL\"", "\"AutoencoderKL\"",
+         "AutoencoderKLWan"},
+        {"text_encoder/config.json", "architectures", "[\"T5EncoderModel\"]",
+         "[\"T5EncoderModel\"]", "UMT5EncoderModel"},
+        {"text_encoder/config.json", "architectures", "[\"BertModel\"]", "BertModel",
+         "UMT5EncoderModel"},
         {"text_encoder/config.json", "model_type", "\"t5\"", "\"t5\"", "\"umt5\""},
-        {"model_index.json", "transformer", "[\"diffusers\", \"SanaTransformer2DModel\"]", "SanaTransformer2DModel", "WanTransformer3DModel"},
-        {"model_index.json", "transformer_2", "[\"diffusers\", \"SanaTransformer2DModel\"]", "SanaTransformer2DModel", "WanTransformer3DModel"},
-        {"model_index.json", "vae", "[\"diffusers\", \"AutoencoderKL\"]", "AutoencoderKL,", "AutoencoderKLWan"},
-        {"model_index.json", "text_encoder", "[\"transformers\", \"CLIPTextModel\"]", "CLIPTextModel", "UMT5EncoderModel"},
-        {"model_index.json", "text_encoder", "[\"transformers\", \"T5EncoderModel\"]", "UMT5EncoderModel", "T5EncoderModel"},
+        {"model_index.json", "transformer", "[\"diffusers\", \"SanaTransformer2DModel\"]",
+         "SanaTransformer2DModel", "WanTransformer3DModel"},
+        {"model_index.json", "transformer_2", "[\"diffusers\", \"SanaTransformer2DModel\"]",
+         "SanaTransformer2DModel", "WanTransformer3DModel"},
+        {"model_index.json", "vae", "[\"diffusers\", \"AutoencoderKL\"]", "AutoencoderKL,",
+         "AutoencoderKLWan"},
+        {"model_index.json", "text_encoder", "[\"transformers\", \"CLIPTextModel\"]",
+         "CLIPTextModel", "UMT5EncoderModel"},
+        {"model_index.json", "text_encoder", "[\"transformers\", \"T5EncoderModel\"]",
+         "UMT5EncoderModel", "T5EncoderModel"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         char *dir = copied("wan22-a14b"), file[4200];
         const char *named = row[i].file;
         ts_ctx *c = testing_open("cpu", NULL, 1);
         set(dir, row[i].file, row[i].key, row[i].value);
-        if (i == sizeof row / sizeof *row - 1) named = "text_encoder/config.json"; /* a class that this pipeline may have: its own config says otherwise */
+        /* a class that this pipeline may have: its own config says otherwise */
+        if (i == sizeof row / sizeof *row - 1) named = "text_encoder/config.json";
         snprintf(file, sizeof file, "%s/%s", dir, named);
         scratch_expect(&c->err, open_run(c, dir), TS_EMODEL, file, row[i].got, row[i].wanted, NULL);
         testing_close(c);
@@ -81,7 +95,8 @@ END_TEST
 
 START_TEST(classes_left_out)
 {
-    static const char *const file[] = {"transformer/config.json", "transformer_2/config.json", "vae/config.json"};
+    static const char *const file[] = {"transformer/config.json", "transformer_2/config.json",
+                                       "vae/config.json"};
     char *dir = copied("wan22-a14b");
     ts_ctx *c = testing_open("cpu", NULL, 1);
     for (int i = 0; i < 3; i++) set(dir, file[i], "_class_name", NULL);
@@ -95,18 +110,28 @@ START_TEST(classes_left_out)
 }
 END_TEST
 
-/* What a transformer can not place is refused in the words of whoever asked: what there is too much of. */
+/* What a transformer can not place is refused in the words of whoever asked: what there is too much
+ * of. */
 START_TEST(more_tokens_than_the_model_takes)
 {
     char *dir = copied("wan21-t2v");
     set(dir, "transformer/config.json", "rope_max_seq_len", "6");
-    const program_result *r = program_run("generate x --dry-run --quiet --frames 25 --size 64x64 --model %s", dir);
+    const program_result *r = program_run(
+        "generate x --dry-run --quiet --frames 25 --size 64x64 --model %s", dir);
     program_expect(r, 2);
-    ck_assert_msg(strstr(r->err, "25 frames of 64x64: ask for fewer --frames (a grid of 7 x 4 x 4 tokens") != NULL, "%s", r->err);
-    r = program_run("generate x --dry-run --quiet --frames 1 --size 112x64 -o x.png --model %s", dir);
+    ck_assert_msg(
+        strstr(r->err, "25 frames of 64x64: ask for fewer --frames (a grid of 7 x 4 x 4 tokens") !=
+            NULL,
+        "%s", r->err);
+    r = program_run("generate x --dry-run --quiet --frames 1 --size 112x64 -o x.png --model %s",
+                    dir);
     program_expect(r, 2);
-    ck_assert_msg(strstr(r->err, "1 frame of 112x64: ask for a smaller --size (a grid of 1 x 4 x 7 tokens") != NULL, "%s", r->err);
-    program_expect(program_run("generate x --dry-run --quiet --frames 21 --size 96x64 --model %s", dir), 0);
+    ck_assert_msg(
+        strstr(r->err, "1 frame of 112x64: ask for a smaller --size (a grid of 1 x 4 x 7 tokens") !=
+            NULL,
+        "%s", r->err);
+    program_expect(
+        program_run("generate x --dry-run --quiet --frames 21 --size 96x64 --model %s", dir), 0);
     free(dir);
 }
 END_TEST
@@ -117,7 +142,9 @@ START_TEST(the_program_exits_3)
     set(dir, "vae/config.json", "_class_name", "\"AutoencoderKL\"");
     const program_result *r = program_run("generate x --dry-run --model %s", dir);
     program_expect(r, 3);
-    ck_assert_msg(strstr(r->err, "/vae/config.json: \"_class_name\" is \"AutoencoderKL\", a WanPipeline takes AutoencoderKLWan"), "%s", r->err);
+    ck_assert_msg(strstr(r->err, "/vae/config.json: \"_class_name\" is \"AutoencoderKL\", a "
+                                 "WanPipeline takes AutoencoderKLWan"),
+                  "%s", r->err);
     free(dir);
 }
 END_TEST

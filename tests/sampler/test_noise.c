@@ -1,4 +1,5 @@
-/* Philox 4x32-10 against the known answers of its authors' Random123 (kat_vectors), and the normal numbers made of it. */
+/* Philox 4x32-10 against the known answers of its authors' Random123 (kat_vectors), and the normal
+ * numbers made of it. */
 #include "backend/philox.h"
 #include "sampler/noise.h"
 #include "tests/testing.h"
@@ -41,7 +42,8 @@ START_TEST(moments)
         if (i & 1) pair += x[i] * x[i - 1];
         ck_assert(fabs(x[i]) < 7);
     }
-    /* standard errors of the moments of N normal numbers: sqrt(1, 2, 15, 96) / sqrt(N); five of them */
+    /* standard errors of the moments of N normal numbers: sqrt(1, 2, 15, 96) / sqrt(N); five of
+     * them */
     double e = 5 / sqrt(N);
     ck_assert_msg(fabs(s[1] / N) < e, "mean %g", s[1] / N);
     ck_assert_msg(fabs(s[2] / N - 1) < sqrt(2) * e, "variance %g", s[2] / N);

@@ -1,22 +1,27 @@
-/* Pictures of plans, pixel by pixel: where a head's tile lies, what a cell read, left out, seen and lost looks like, which search is drawn, more blocks than pixels. */
+/* Pictures of plans, pixel by pixel: where a head's tile lies, what a cell read, left out, seen and
+ * lost looks like, which search is drawn, more blocks than pixels. */
 #include "attention/plan_file.h"
 #include "sampler/run.h"
 #include "tests/codecs/test_files.h"
 
 enum { GAP = 2 };
-static const int night[3] = {24, 26, 34}, amber[3] = {255, 190, 80}, green[3] = {120, 230, 140}, red[3] = {255, 80, 70};
+static const int night[3] = {24, 26, 34}, amber[3] = {255, 190, 80}, green[3] = {120, 230, 140},
+                 red[3] = {255, 80, 70};
 
 /* The pixel is a share v of the way from night to that colour. */
 static void is_mix(const uint8_t *pixel, double v, const int to[3], const char *what, int y, int x)
 {
     for (int c = 0; c < 3; c++)
-        if (fabs(pixel[c] - (night[c] + v * (to[c] - night[c]))) > 0.501) ck_abort_msg("%s, pixel %d, %d: channel %d is %d, expected %g", what, x, y, c, pixel[c], night[c] + v * (to[c] - night[c]));
+        if (fabs(pixel[c] - (night[c] + v * (to[c] - night[c]))) > 0.501)
+            ck_abort_msg("%s, pixel %d, %d: channel %d is %d, expected %g", what, x, y, c, pixel[c],
+                         night[c] + v * (to[c] - night[c]));
 }
 
 /* Three heads of five blocks: 20 pixels a cell, two tiles a row. Bit j of a row's mask: read. */
 static const uint32_t masks[3][5] = {{1, 2, 4, 8, 16}, {3, 3, 31, 24, 17}, {1, 31, 1, 31, 2}};
 
-/* Weights of the last search in powers of two of an even spread, -6..6 by cell: beyond 5 either way is the end of the scale. */
+/* Weights of the last search in powers of two of an even spread, -6..6 by cell: beyond 5 either way
+ * is the end of the scale. */
 static double exponent(int head, int p, int j) { return (head * 25 + p * 5 + j) % 13 - 6; }
 
 START_TEST(cells)
@@ -26,10 +31,15 @@ START_TEST(cells)
     ts_bag *bag = ts_bag_new();
     float last[A * NB * NB], earlier[A * NB * NB] = {0};
     char *dir = testing_tmp();
-    for (int i = 0; i < A * NB * NB; i++) last[i] = (float)(exp2(exponent(i / 25, i / 5 % 5, i % 5)) * TS_BLOCK / NB);
+    for (int i = 0; i < A * NB * NB; i++)
+        last[i] = (float)(exp2(exponent(i / 25, i / 5 % 5, i % 5)) * TS_BLOCK / NB);
     ck_ok(c, ts_plan_put(&c->err, bag, "cond", 3, A, NB, &masks[0][0], false));
-    const char *const searches[] = {"wsum.cond.3.10", "wsum.cond.3.2", "wsum.cond.3.30", "wsum.cond.3.9", "wsum.cond.4.31", "wsum.uncond.3.32"}; /* of this layer and branch the 30th step's is the last: neither by name nor by place */
-    for (int i = 0; i < 6; i++) ck_assert(ts_bag_put(bag, searches[i], TS_F32, 3, (long[]){A, NB, NB}, i == 2 ? last : earlier) != NULL);
+    /* of this layer and branch the 30th step's is the last: neither by name nor by place */
+    const char *const searches[] = {"wsum.cond.3.10", "wsum.cond.3.2",  "wsum.cond.3.30",
+                                    "wsum.cond.3.9",  "wsum.cond.4.31", "wsum.uncond.3.32"};
+    for (int i = 0; i < 6; i++)
+        ck_assert(ts_bag_put(bag, searches[i], TS_F32, 3, (long[]){A, NB, NB},
+                             i == 2 ? last : earlier) != NULL);
     ck_ok(c, ts_plan_images(c, bag, path_in(dir, "drawn")));
     ck_assert_int_eq(files_in(path_in(dir, "drawn")), 2);
     for (int recall = 0; recall < 2; recall++) {
@@ -40,15 +50,19 @@ START_TEST(cells)
         for (int y = 0; y < h; y++)
             for (int x = 0; x < w; x++) {
                 const uint8_t *pixel = rgb + ((long)y * w + x) * 3;
-                int head = y / (SIDE + GAP) * 2 + x / (SIDE + GAP), ty = y % (SIDE + GAP) - GAP, tx = x % (SIDE + GAP) - GAP;
+                int head = y / (SIDE + GAP) * 2 + x / (SIDE + GAP), ty = y % (SIDE + GAP) - GAP,
+                    tx = x % (SIDE + GAP) - GAP;
                 if (head >= A || ty < 0 || tx < 0) {
-                    if (pixel[0] || pixel[1] || pixel[2]) ck_abort_msg("%s, pixel %d, %d between tiles is not black", name, x, y);
+                    if (pixel[0] || pixel[1] || pixel[2])
+                        ck_abort_msg("%s, pixel %d, %d between tiles is not black", name, x, y);
                     continue;
                 }
                 bool read = masks[head][ty / CELL] >> tx / CELL & 1;
                 double level = fmin(fmax((exponent(head, ty / CELL, tx / CELL) + 5) / 10, 0), 1);
-                if (recall) is_mix(pixel, level, read ? green : red, name, y, x);
-                else is_mix(pixel, read, amber, name, y, x);
+                if (recall)
+                    is_mix(pixel, level, read ? green : red, name, y, x);
+                else
+                    is_mix(pixel, read, amber, name, y, x);
             }
         free(rgb);
     }
@@ -56,7 +70,8 @@ START_TEST(cells)
 }
 END_TEST
 
-/* 600 blocks in 512 pixels: a pixel is the mean of the cells it covers. The left half is read, and the very last cell. */
+/* 600 blocks in 512 pixels: a pixel is the mean of the cells it covers. The left half is read, and
+ * the very last cell. */
 START_TEST(more_blocks_than_pixels)
 {
     enum { NB = 600, SIDE = 512, WORDS = (NB + 31) / 32 };
@@ -73,8 +88,14 @@ START_TEST(more_blocks_than_pixels)
     ck_assert_int_eq(files_in(dir), 1); /* no search, no recall */
     uint8_t *rgb = read_png(path_in(dir, "plan-uncond-11.png"), &w, &h);
     ck_assert(w == SIDE + 2 * GAP && h == w);
+    /* of the last pixel's 2 x 2 cells one */
     for (int y = 0; y < SIDE; y++)
-        for (int x = 0; x < SIDE; x++) is_mix(rgb + ((long)(y + GAP) * w + x + GAP) * 3, x < SIDE / 2 ? 1 : x == SIDE - 1 && y == SIDE - 1 ? 0.25 : 0, amber, "600 blocks", y, x); /* of the last pixel's 2 x 2 cells one */
+        for (int x = 0; x < SIDE; x++)
+            is_mix(rgb + ((long)(y + GAP) * w + x + GAP) * 3,
+                   x < SIDE / 2                     ? 1
+                   : x == SIDE - 1 && y == SIDE - 1 ? 0.25
+                                                    : 0,
+                   amber, "600 blocks", y, x);
     free(rgb), free(bits), free(dir), ts_bag_free(bag), testing_close(c);
 }
 END_TEST

@@ -1,4 +1,5 @@
-/* Runs with sparse attention through the public API: an expert that starts late, runs that are stopped after a step and go on, saved plans and what does not fit them, the search for tiles. */
+/* Runs with sparse attention through the public API: an expert that starts late, runs that are
+ * stopped after a step and go on, saved plans and what does not fit them, the search for tiles. */
 #include "sampler/tessera.h"
 
 #include "sampler/run.h"
@@ -28,7 +29,8 @@ static ts_request small(ts_model *m, int steps, const char *attention)
 {
     ts_request q;
     ts_request_init(m, &q);
-    q.prompt = "a fox", q.negative = "blurry", q.width = 128, q.height = 96, q.frames = 13, q.steps = steps, q.guidance = q.guidance_2 = 3, q.attention = attention;
+    q.prompt = "a fox", q.negative = "blurry", q.width = 128, q.height = 96, q.frames = 13,
+    q.steps = steps, q.guidance = q.guidance_2 = 3, q.attention = attention;
     return q;
 }
 
@@ -48,12 +50,14 @@ static ts_run *open(ts_ctx *c, ts_model *m, const ts_request *q)
     return r;
 }
 
-static void refused(ts_ctx *c, ts_model *m, const ts_request *q, ts_status code, const char *sentence)
+static void refused(ts_ctx *c, ts_model *m, const ts_request *q, ts_status code,
+                    const char *sentence)
 {
     ts_run *r;
     ts_estimate e;
     ck_assert_int_eq(ts_run_open(m, q, &r, &e), code);
-    ck_assert_msg(strstr(ts_error(c), sentence) != NULL, "\"%s\" does not say \"%s\"", ts_error(c), sentence);
+    ck_assert_msg(strstr(ts_error(c), sentence) != NULL, "\"%s\" does not say \"%s\"", ts_error(c),
+                  sentence);
 }
 
 static void same_latents(const ts_bag *a, const ts_bag *b, double most)
@@ -61,12 +65,16 @@ static void same_latents(const ts_bag *a, const ts_bag *b, double most)
     long n, m;
     const float *x = testing_f32(a, "latents", &n), *y = testing_f32(b, "latents", &m);
     ck_assert_int_eq(n, m);
-    if (most == 0) ck_assert_msg(!memcmp(x, y, (size_t)n * sizeof *x), "latents differ by %.2e", testing_rel(x, y, n));
-    else ck_assert_msg(testing_rel(x, y, n) <= most, "latents differ by %.2e", testing_rel(x, y, n));
+    if (most == 0)
+        ck_assert_msg(!memcmp(x, y, (size_t)n * sizeof *x), "latents differ by %.2e",
+                      testing_rel(x, y, n));
+    else
+        ck_assert_msg(testing_rel(x, y, n) <= most, "latents differ by %.2e", testing_rel(x, y, n));
 }
 
 /* ---- two experts ---- */
-/* The layers of the second one are counted on; they search at its first step, and again where the schedule says so. */
+/* The layers of the second one are counted on; they search at its first step, and again where the
+ * schedule says so. */
 START_TEST(late_expert)
 {
     ts_ctx *c = testing_open(backends[_i], NULL, 1);
@@ -75,7 +83,8 @@ START_TEST(late_expert)
     q.keep_plans = q.keep_scores = true;
     ts_run *r = open(c, m, &q);
     int low = r->low, layers = m->dit_info.layers;
-    ck_assert_msg(low > 2 && low < 8, "the second expert starts after %d steps", low); /* between the searches */
+    /* between the searches */
+    ck_assert_msg(low > 2 && low < 8, "the second expert starts after %d steps", low);
     ts_bag_free(denoise(c, r));
     const ts_bag *plans;
     ck_ok(c, ts_run_plans(r, &plans));
@@ -85,7 +94,9 @@ START_TEST(late_expert)
                 char name[96];
                 bool first = l < layers;
                 snprintf(name, sizeof name, "wsum.%s.%d.%d", slot ? "uncond" : "cond", l, step);
-                ck_assert_msg(ts_bag_has(plans, name) == (first ? step == 2 : step == low + 1 || step == 9), "%s", name);
+                ck_assert_msg(ts_bag_has(plans, name) ==
+                                  (first ? step == 2 : step == low + 1 || step == 9),
+                              "%s", name);
             }
     const ts_attn_account *a = &r->attn.account;
     long calls = 2 * layers; /* a step */
@@ -99,7 +110,8 @@ START_TEST(late_expert)
 END_TEST
 
 /* ---- orders ---- */
-/* Tokens in tiles go through every layer and come back to their places: with everything read, latents are those of dense attention but for sums of f32 in another order. */
+/* Tokens in tiles go through every layer and come back to their places: with everything read,
+ * latents are those of dense attention but for sums of f32 in another order. */
 START_TEST(order_changes_nothing)
 {
     ts_ctx *c = testing_open(backends[_i], NULL, 1);
@@ -112,7 +124,9 @@ START_TEST(order_changes_nothing)
     r = open(c, m, &q);
     tiled = denoise(c, r);
     ck_assert(ts_there(r->attn.grid.perm) && r->attn.account.sparse > 0);
-    same_latents(dense, tiled, 2e-6); /* a few roundings of 6e-8, five times as large by guidance: 3 of one branch less 2 of the other */
+    /* a few roundings of 6e-8, five times as large by guidance: 3 of one branch less 2 of the
+     * other */
+    same_latents(dense, tiled, 2e-6);
     ts_bag_free(dense), ts_bag_free(tiled), ts_run_close(r), ts_model_close(m), testing_close(c);
 }
 END_TEST
@@ -124,7 +138,8 @@ static int stop_after;
 static void watch(void *user, const ts_event *e)
 {
     (void)user;
-    if (e->phase == TS_PHASE_DENOISE && e->layer == 0 && e->step == stop_after) atomic_store(&stop, 1);
+    if (e->phase == TS_PHASE_DENOISE && e->layer == 0 && e->step == stop_after)
+        atomic_store(&stop, 1);
 }
 
 static ts_ctx *watched(const char *backend)
@@ -134,7 +149,8 @@ static ts_ctx *watched(const char *backend)
     return c;
 }
 
-/* Before the first search, right after it, between searches, after the last: the same bytes as without a stop. */
+/* Before the first search, right after it, between searches, after the last: the same bytes as
+ * without a stop. */
 static void check_resume(const char *backend, const char *fixture, const char *attention, int after)
 {
     char state[4096];
@@ -167,25 +183,39 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     ck_assert_int_eq(r->report.resumed, after);
     same_latents(whole, rest, 0);
     const ts_attn_account *later = &r->attn.account; /* both together did what the whole run did */
-    ck_assert(parts.dense + later->dense == all.dense && parts.searched + later->searched == all.searched && parts.again + later->again == all.again && parts.sparse + later->sparse == all.sparse);
+    ck_assert(parts.dense + later->dense == all.dense &&
+              parts.searched + later->searched == all.searched &&
+              parts.again + later->again == all.again &&
+              parts.sparse + later->sparse == all.sparse);
     ck_assert_double_eq_tol(parts.share + later->share, all.share, 1e-9);
     const ts_bag *plans;
     ck_ok(c, ts_run_plans(r, &plans));
     ts_bag_free(whole), ts_bag_free(rest), ts_run_close(r), ts_model_close(m), testing_close(c);
 }
 
-static const struct { const char *fixture, *attention; int after; } stops[] = {
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=tile,search-steps=2+5", 1}, {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=tile,search-steps=2+5", 2},
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 3}, {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 4},
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 6}, {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5,strict", 7},
-    {"wan22-a14b", "adaspa:keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 2}, {"wan22-a14b", "adaspa:keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 5},
-    {"wan21-adaspa", "pooled:keep=0.4,min-tokens=0,order=tile,strict", 4}, {"wan21-tile", "tile:k=1,min-tokens=0,order=raster,strict", 4},
+static const struct {
+    const char *fixture, *attention;
+    int after;
+} stops[] = {
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=tile,search-steps=2+5", 1},
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=tile,search-steps=2+5", 2},
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 3},
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 4},
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 6},
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5,strict", 7},
+    {"wan22-a14b", "adaspa:keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 2},
+    {"wan22-a14b", "adaspa:keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 5},
+    {"wan21-adaspa", "pooled:keep=0.4,min-tokens=0,order=tile,strict", 4},
+    {"wan21-tile", "tile:k=1,min-tokens=0,order=raster,strict", 4},
 };
 enum { STOPS = sizeof stops / sizeof *stops };
 
 START_TEST(resume) { check_resume("cpu", stops[_i].fixture, stops[_i].attention, stops[_i].after); }
 END_TEST
-START_TEST(resume_far) { check_resume("far", stops[_i].fixture, stops[_i].attention, stops[_i].after); }
+START_TEST(resume_far)
+{
+    check_resume("far", stops[_i].fixture, stops[_i].attention, stops[_i].after);
+}
 END_TEST
 
 /* A state whose plan is damaged would read beyond the tokens. */
@@ -208,13 +238,16 @@ START_TEST(damaged_state)
         ts_host h;
         bag = testing_bag(state);
         ck_ok(c, ts_bag_get(&c->err, bag, "plan.cond.1.bits", TS_U32, 3, (long[]){-1, -1, -1}, &h));
-        uint32_t *bits = ts_bag_put(bag, "plan.cond.1.bits", TS_U32, 3, h.dim, h.data), was = bits[2];
+        uint32_t *bits = ts_bag_put(bag, "plan.cond.1.bits", TS_U32, 3, h.dim, h.data),
+                 was = bits[2];
         bits[2] = damage ? was | 1u << 31 : 0;
         ck_ok(c, ts_bag_save(&c->err, bag, state));
         r = open(c, m, &q);
         ck_ok(c, ts_run_encode(r));
         ck_assert_int_eq(ts_run_denoise(r, &latents), TS_EMODEL);
-        ck_assert_msg(strstr(ts_error(c), "plan.cond.1.bits: a row that reads no block, or one beyond"), "%s", ts_error(c));
+        ck_assert_msg(
+            strstr(ts_error(c), "plan.cond.1.bits: a row that reads no block, or one beyond"), "%s",
+            ts_error(c));
         ts_run_close(r);
         bits[2] = was;
         ck_ok(c, ts_bag_save(&c->err, bag, state));
@@ -268,7 +301,8 @@ START_TEST(replay)
     q.width = 160;
     refused(c, m, &q, TS_EMODEL, "plans.safetensors: made for 192 tokens, this run has 240");
     q.width = 96, q.height = 128;
-    refused(c, m, &q, TS_EMODEL, "plans.safetensors: made for a grid of 4x6x8 tokens, this run has 4x8x6");
+    refused(c, m, &q, TS_EMODEL,
+            "plans.safetensors: made for a grid of 4x6x8 tokens, this run has 4x8x6");
     q.width = 128, q.height = 96, q.attention = "blocks:file=/nowhere/plans.safetensors";
     refused(c, m, &q, TS_EMODEL, "/nowhere/plans.safetensors");
     ts_model_close(m);
@@ -296,7 +330,8 @@ START_TEST(other_branches)
     ts_run_close(r);
     snprintf(with, sizeof with, "blocks:file=%s", path);
     q.attention = with, q.guidance = 3;
-    refused(c, m, &q, TS_EMODEL, "one.safetensors: no plan for layer 0 of branch uncond (plan.uncond.0.rows)");
+    refused(c, m, &q, TS_EMODEL,
+            "one.safetensors: no plan for layer 0 of branch uncond (plan.uncond.0.rows)");
     ts_model_close(m), testing_close(c);
 }
 END_TEST
@@ -309,7 +344,8 @@ START_TEST(strict)
     ts_request q = small(m, 6, "adaspa:strict");
     refused(c, m, &q, TS_EFAIL, "attention adaspa: 192 tokens are fewer than min-tokens=");
     q.attention = "tile:strict,min-tokens=0", q.frames = 1;
-    refused(c, m, &q, TS_EFAIL, "attention tile: 1 of 1 latent frame see everything: every block is read");
+    refused(c, m, &q, TS_EFAIL,
+            "attention tile: 1 of 1 latent frame see everything: every block is read");
     q.attention = "adaspa:strict,min-tokens=0", q.steps = 1, q.frames = 13;
     refused(c, m, &q, TS_EFAIL, "attention adaspa: no step was left to be sparse");
     q.steps = 2;
@@ -340,7 +376,8 @@ static const cJSON *item(const cJSON *j, const char *list, int i, int k)
     return k < 0 ? row : cJSON_GetArrayItem(row, k);
 }
 
-/* No loss: everything is read; any loss: the sparsest. A layer's errors are those of what earlier layers were given. */
+/* No loss: everything is read; any loss: the sparsest. A layer's errors are those of what earlier
+ * layers were given. */
 START_TEST(tiles)
 {
     ts_ctx *c = testing_open(backends[_i], NULL, 1);
@@ -351,7 +388,8 @@ START_TEST(tiles)
     ck_assert_int_eq(cJSON_GetArraySize(cJSON_GetObjectItem(none, "layers")), 2);
     ck_assert_double_eq(cJSON_GetObjectItem(none, "kept")->valuedouble, 1);
     for (int i = 0; i < 4; i++) ck_assert_int_eq(item(made, "candidates", i, -1)->valueint, i + 1);
-    ck_assert_int_eq(item(made, "measured_steps", 0, -1)->valueint, 2); /* of four the first is dense: middles of two halves of three */
+    /* of four the first is dense: middles of two halves of three */
+    ck_assert_int_eq(item(made, "measured_steps", 0, -1)->valueint, 2);
     ck_assert_int_eq(item(made, "measured_steps", 1, -1)->valueint, 4);
     o.loss = 1e9;
     cJSON *any = search(c, m, o), *other = cJSON_GetObjectItem(any, "made_with");
@@ -360,7 +398,8 @@ START_TEST(tiles)
         ck_assert_int_eq(item(any, "layers", l, -1)->valueint, 1);
         double least = 1e300;
         for (int k = 0; k < 4; k++) {
-            double a = item(made, "errors", l, k)->valuedouble, b = item(other, "errors", l, k)->valuedouble;
+            double a = item(made, "errors", l, k)->valuedouble,
+                   b = item(other, "errors", l, k)->valuedouble;
             ck_assert(a > 0 && b > 0);
             ck_assert_msg(l ? a != b : a == b, "layer %d, candidate %d: %g and %g", l, k, a, b);
             least = fmin(least, a);
@@ -380,9 +419,11 @@ START_TEST(tiles_between)
     ts_model *m = model_of(c, "wan21-tile");
     const int ks[] = {4, 1, 4};
     ts_tile_options o = {.prompt = fox, .prompts = 1, .samples = 1, .k = ks, .ks = 3};
-    cJSON *j = search(c, m, o), *errors = cJSON_GetObjectItem(cJSON_GetObjectItem(j, "made_with"), "errors");
+    cJSON *j = search(c, m, o),
+          *errors = cJSON_GetObjectItem(cJSON_GetObjectItem(j, "made_with"), "errors");
     ck_assert_int_eq(cJSON_GetArraySize(cJSON_GetArrayItem(errors, 0)), 2); /* sorted, none twice */
-    double sparse = cJSON_GetArrayItem(cJSON_GetArrayItem(errors, 0), 0)->valuedouble, dense = cJSON_GetArrayItem(cJSON_GetArrayItem(errors, 0), 1)->valuedouble;
+    double sparse = cJSON_GetArrayItem(cJSON_GetArrayItem(errors, 0), 0)->valuedouble,
+           dense = cJSON_GetArrayItem(cJSON_GetArrayItem(errors, 0), 1)->valuedouble;
     ck_assert(dense < sparse);
     cJSON_Delete(j);
     o.loss = (sparse + dense) / 2;
@@ -392,7 +433,8 @@ START_TEST(tiles_between)
 }
 END_TEST
 
-/* Frames smaller than a block: every tile's blocks meet, so that no k leaves anything out, whatever the loss. */
+/* Frames smaller than a block: every tile's blocks meet, so that no k leaves anything out, whatever
+ * the loss. */
 START_TEST(tiles_of_small_frames)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
@@ -421,7 +463,9 @@ START_TEST(tiles_of_experts)
     cJSON *j = cJSON_Parse(json);
     ck_assert_int_eq(cJSON_GetArraySize(cJSON_GetObjectItem(j, "layers")), 6);
     for (int l = 0; l < 6; l++) ck_assert_int_eq(item(j, "layers", l, -1)->valueint, 1);
-    ck_assert_int_eq(cJSON_GetArraySize(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "made_with"), "measured_steps")), 4);
+    ck_assert_int_eq(cJSON_GetArraySize(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "made_with"),
+                                                            "measured_steps")),
+                     4);
     cJSON_Delete(j), free(json), ts_model_close(m), testing_close(c);
 }
 END_TEST
@@ -431,15 +475,31 @@ START_TEST(tiles_refused)
     ts_ctx *c = testing_open("cpu", NULL, 1);
     ts_model *m = model_of(c, "wan21-tile");
     const int high[] = {1, 7}, low[] = {0};
-    const struct { int frames; ts_tile_options o; const char *sentence; } wrong[] = {
+    const struct {
+        int frames;
+        ts_tile_options o;
+        const char *sentence;
+    } wrong[] = {
         {29, {.prompt = fox, .samples = 1}, "search-tile: 0 prompts, expected 1 to 8"},
-        {29, {.prompt = fox, .prompts = 9, .samples = 1}, "search-tile: 9 prompts, expected 1 to 8"},
+        {29,
+         {.prompt = fox, .prompts = 9, .samples = 1},
+         "search-tile: 9 prompts, expected 1 to 8"},
         {29, {.prompt = fox, .prompts = 1}, "search-tile: 0 steps to measure at, expected 1 to 32"},
-        {29, {.prompt = fox, .prompts = 1, .samples = 1, .loss = NAN}, "search-tile: a loss of nan, expected 0 or more"},
-        {29, {.prompt = fox, .prompts = 1, .samples = 1, .k = high, .ks = 2}, "search-tile: k of 7: of 8 latent frames 1 to 6 leave anything out"},
-        {29, {.prompt = fox, .prompts = 1, .samples = 1, .k = low, .ks = 1}, "search-tile: k of 0: of 8 latent frames 1 to 6 leave anything out"},
-        {1, {.prompt = fox, .prompts = 1, .samples = 1}, "search-tile: a clip of 1 latent frame: every tile reads all of it, ask for more frames"},
-        {5, {.prompt = fox, .prompts = 1, .samples = 1}, "search-tile: a clip of 2 latent frames: every tile reads all of it, ask for more frames"},
+        {29,
+         {.prompt = fox, .prompts = 1, .samples = 1, .loss = NAN},
+         "search-tile: a loss of nan, expected 0 or more"},
+        {29,
+         {.prompt = fox, .prompts = 1, .samples = 1, .k = high, .ks = 2},
+         "search-tile: k of 7: of 8 latent frames 1 to 6 leave anything out"},
+        {29,
+         {.prompt = fox, .prompts = 1, .samples = 1, .k = low, .ks = 1},
+         "search-tile: k of 0: of 8 latent frames 1 to 6 leave anything out"},
+        {1,
+         {.prompt = fox, .prompts = 1, .samples = 1},
+         "search-tile: a clip of 1 latent frame: every tile reads all of it, ask for more frames"},
+        {5,
+         {.prompt = fox, .prompts = 1, .samples = 1},
+         "search-tile: a clip of 2 latent frames: every tile reads all of it, ask for more frames"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char *json;

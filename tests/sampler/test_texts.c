@@ -1,4 +1,5 @@
-/* Texts shared by runs: each distinct one once, the same latents as a run of its own gives, kept across processes in a folder, and sizes that are not counted twice. */
+/* Texts shared by runs: each distinct one once, the same latents as a run of its own gives, kept
+ * across processes in a folder, and sizes that are not counted twice. */
 #include "sampler/texts.h"
 #include "tests/testing.h"
 
@@ -71,7 +72,8 @@ static void same(ts_bag *a, ts_bag *b)
 
 START_TEST(shared_texts_give_the_same_latents)
 {
-    static const char *const prompts[] = {"a panda", "a birthday cake on a purple background", "a fox"};
+    static const char *const prompts[] = {"a panda", "a birthday cake on a purple background",
+                                          "a fox"};
     ts_texts *t;
     ts_estimate e;
     int id[4];
@@ -112,7 +114,9 @@ START_TEST(sizes_are_taken_over_where_they_hold)
     ts_estimate e, again;
     begin();
     ck_ok(ctx, ts_texts_open(model, &t));
-    ts_request q = request("a panda", 32), longer = request("a birthday cake on a purple background", 32), larger = request("a panda", 64), seeded = request("a panda", 32);
+    ts_request q = request("a panda", 32),
+               longer = request("a birthday cake on a purple background", 32),
+               larger = request("a panda", 64), seeded = request("a panda", 32);
     ts_run *first, *run;
     seeded.seed = 7;
     ck_ok(ctx, ts_run_open_with(model, &q, t, NULL, &first, &e));
@@ -121,7 +125,8 @@ START_TEST(sizes_are_taken_over_where_they_hold)
     ck_assert_int_eq(model->counts, counts);
     ck_assert_mem_eq(&e, &again, sizeof e);
     ts_bag *a = denoise(run);
-    ck_ok(ctx, ts_run_open(model, &seeded, &run, &again)); /* counts: the sizes of `first` no longer hold */
+    /* counts: the sizes of `first` no longer hold */
+    ck_ok(ctx, ts_run_open(model, &seeded, &run, &again));
     same(a, denoise(run));
     counts = model->counts;
     ck_ok(ctx, ts_run_open_with(model, &q, t, first, &run, &again));

@@ -46,7 +46,8 @@ void scratch_expect(const ts_err *err, ts_status got, ts_status want, ...)
     va_list ap;
     ck_assert_msg(got == want, "status %d, expected %d: %s", got, want, err->text);
     va_start(ap, want);
-    for (const char *part; (part = va_arg(ap, const char *));) ck_assert_msg(strstr(err->text, part) != NULL, "\"%s\" is not in: %s", part, err->text);
+    for (const char *part; (part = va_arg(ap, const char *));)
+        ck_assert_msg(strstr(err->text, part) != NULL, "\"%s\" is not in: %s", part, err->text);
     va_end(ap);
 }
 

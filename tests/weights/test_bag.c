@@ -1,13 +1,14 @@
-/* Bags: what goes in comes out, in memory and through files; a failed save leaves nothing behind. */
+/* Bags: what goes in comes out, in memory and through files; a failed save leaves nothing
+ * behind. */
 #include "tests/weights/scratch.h"
 #include "weights/safetensors.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <signal.h>
 #include <unistd.h>
 
 static char *dir;
@@ -40,19 +41,26 @@ START_TEST(holds_what_is_put)
     float *own = ts_bag_put(b, "x", TS_F32, 2, (long[]){2, 3}, x);
     ck_assert(own != x && !memcmp(own, x, sizeof x) && (uintptr_t)own % 64 == 0);
     own[5] = 7;
-    ck_assert(ts_bag_get(&err, b, "x", TS_F32, 2, (long[]){-1, 3}, &t) == TS_OK && ((const float *)t.data)[5] == 7 && t.data == own);
+    ck_assert(ts_bag_get(&err, b, "x", TS_F32, 2, (long[]){-1, 3}, &t) == TS_OK &&
+              ((const float *)t.data)[5] == 7 && t.data == own);
     const uint8_t *zeros = ts_bag_put(b, "a", TS_U8, 1, (long[]){100}, NULL);
     for (int i = 0; i < 100; i++) ck_assert_uint_eq(zeros[i], 0);
     ck_assert_ptr_nonnull(ts_bag_put(b, "empty", TS_F32, 2, (long[]){0, 3}, NULL));
     ck_assert_int_eq(ts_bag_count(b), 3);
-    ck_assert(!strcmp(ts_bag_name(b, 0), "a") && !strcmp(ts_bag_name(b, 2), "x") && ts_bag_has(b, "a") && !ts_bag_has(b, "b"));
+    ck_assert(!strcmp(ts_bag_name(b, 0), "a") && !strcmp(ts_bag_name(b, 2), "x") &&
+              ts_bag_has(b, "a") && !ts_bag_has(b, "b"));
     const float y = 9;
     ck_assert_ptr_nonnull(ts_bag_put(b, "x", TS_F32, 0, NULL, &y)); /* replaces */
-    ck_assert(ts_bag_count(b) == 3 && ts_bag_get(&err, b, "x", TS_F32, -1, NULL, &t) == TS_OK && t.nd == 0 && *(const float *)t.data == 9);
-    scratch_expect(&err, ts_bag_get(&err, b, "nope", TS_F32, -1, NULL, &t), TS_EMODEL, "\"nope\"", NULL);
-    scratch_expect(&err, ts_bag_get(&err, b, "a", TS_U8, 1, (long[]){99}, &t), TS_ESHAPE, "\"a\"", "U8 [100]", "U8 [99]", NULL);
-    scratch_expect(&err, ts_bag_get(&err, b, "a", TS_U8, 2, (long[]){-1, 100}, &t), TS_ESHAPE, "\"a\"", "[any, 100]", NULL);
-    scratch_expect(&err, ts_bag_get(&err, b, "a", TS_F32, -1, NULL, &t), TS_ESHAPE, "\"a\"", "U8 [100]", "F32 of any shape", NULL);
+    ck_assert(ts_bag_count(b) == 3 && ts_bag_get(&err, b, "x", TS_F32, -1, NULL, &t) == TS_OK &&
+              t.nd == 0 && *(const float *)t.data == 9);
+    scratch_expect(&err, ts_bag_get(&err, b, "nope", TS_F32, -1, NULL, &t), TS_EMODEL, "\"nope\"",
+                   NULL);
+    scratch_expect(&err, ts_bag_get(&err, b, "a", TS_U8, 1, (long[]){99}, &t), TS_ESHAPE, "\"a\"",
+                   "U8 [100]", "U8 [99]", NULL);
+    scratch_expect(&err, ts_bag_get(&err, b, "a", TS_U8, 2, (long[]){-1, 100}, &t), TS_ESHAPE,
+                   "\"a\"", "[any, 100]", NULL);
+    scratch_expect(&err, ts_bag_get(&err, b, "a", TS_F32, -1, NULL, &t), TS_ESHAPE, "\"a\"",
+                   "U8 [100]", "F32 of any shape", NULL);
     ts_bag_free(b);
     ts_bag_free(NULL);
 }
@@ -74,7 +82,8 @@ START_TEST(keeps_metadata)
 }
 END_TEST
 
-/* Every type through a file and back; two bags filled in different order give the same bytes; everything in the file is aligned. */
+/* Every type through a file and back; two bags filled in different order give the same bytes;
+ * everything in the file is aligned. */
 START_TEST(round_trips)
 {
     char path[2][600];
@@ -94,8 +103,13 @@ START_TEST(round_trips)
             case 1: ts_bag_put(b, "f", TS_F32, 3, (long[]){1, 3, 1}, f); break;
             case 2: ts_bag_put(b, "i", TS_I32, 0, NULL, i); break;
             case 3: ts_bag_put(b, "u", TS_U32, 1, (long[]){1}, u); break;
-            case 4: ts_bag_put(b, "a-c\"\\", TS_U8, 1, (long[]){5}, c), ts_bag_meta(b, "prompt", prompt); break;
-            case 5: ts_bag_put(b, "none", TS_F32, 2, (long[]){0, 4}, NULL), ts_bag_meta(b, "a", ""); break;
+            case 4:
+                ts_bag_put(b, "a-c\"\\", TS_U8, 1, (long[]){5}, c),
+                    ts_bag_meta(b, "prompt", prompt);
+                break;
+            case 5:
+                ts_bag_put(b, "none", TS_F32, 2, (long[]){0, 4}, NULL), ts_bag_meta(b, "a", "");
+                break;
             }
         ck_assert_msg(ts_bag_save(&err, b, path[k]) == TS_OK, "%s", err.text);
         ts_bag_free(b);
@@ -106,20 +120,28 @@ START_TEST(round_trips)
     free(bytes[0]), free(bytes[1]);
     ts_safetensors s;
     ck_assert_msg(ts_safetensors_open(&err, path[0], &s) == TS_OK, "%s", err.text);
-    for (int j = 0; j < s.entries; j++) ck_assert_uint_eq((uintptr_t)s.entry[j].t.data % ts_dtype_size(s.entry[j].t.type), 0);
+    for (int j = 0; j < s.entries; j++)
+        ck_assert_uint_eq((uintptr_t)s.entry[j].t.data % ts_dtype_size(s.entry[j].t.type), 0);
     ts_safetensors_close(&s);
     ts_bag *b = testing_bag(path[0]);
     ts_host t;
     ck_assert_int_eq(ts_bag_count(b), 6);
-    ck_assert(ts_bag_get(&err, b, "z/big", TS_I64, 1, (long[]){2}, &t) == TS_OK && !memcmp(t.data, big, sizeof big));
-    ck_assert(ts_bag_get(&err, b, "f", TS_F32, 3, (long[]){1, 3, 1}, &t) == TS_OK && !memcmp(t.data, f, sizeof f));
-    ck_assert(ts_bag_get(&err, b, "i", TS_I32, 0, NULL, &t) == TS_OK && !memcmp(t.data, i, sizeof i));
-    ck_assert(ts_bag_get(&err, b, "u", TS_U32, 1, (long[]){1}, &t) == TS_OK && !memcmp(t.data, u, sizeof u));
-    ck_assert(ts_bag_get(&err, b, "a-c\"\\", TS_U8, 1, (long[]){5}, &t) == TS_OK && !memcmp(t.data, c, sizeof c));
+    ck_assert(ts_bag_get(&err, b, "z/big", TS_I64, 1, (long[]){2}, &t) == TS_OK &&
+              !memcmp(t.data, big, sizeof big));
+    ck_assert(ts_bag_get(&err, b, "f", TS_F32, 3, (long[]){1, 3, 1}, &t) == TS_OK &&
+              !memcmp(t.data, f, sizeof f));
+    ck_assert(ts_bag_get(&err, b, "i", TS_I32, 0, NULL, &t) == TS_OK &&
+              !memcmp(t.data, i, sizeof i));
+    ck_assert(ts_bag_get(&err, b, "u", TS_U32, 1, (long[]){1}, &t) == TS_OK &&
+              !memcmp(t.data, u, sizeof u));
+    ck_assert(ts_bag_get(&err, b, "a-c\"\\", TS_U8, 1, (long[]){5}, &t) == TS_OK &&
+              !memcmp(t.data, c, sizeof c));
     ck_assert(ts_bag_get(&err, b, "none", TS_F32, 2, (long[]){0, 4}, &t) == TS_OK);
     ck_assert_str_eq(ts_bag_meta_get(b, "prompt"), prompt);
     ck_assert_str_eq(ts_bag_meta_get(b, "a"), "");
-    scratch_expect(&err, ts_bag_get(&err, b, "x", TS_F32, -1, NULL, &t), TS_EMODEL, path[0], "\"x\"", NULL); /* a loaded bag names its file */
+    /* a loaded bag names its file */
+    scratch_expect(&err, ts_bag_get(&err, b, "x", TS_F32, -1, NULL, &t), TS_EMODEL, path[0],
+                   "\"x\"", NULL);
     ts_bag_free(b);
 }
 END_TEST
@@ -129,7 +151,8 @@ START_TEST(widens_halves_and_refuses_the_rest)
     ts_bag *b;
     uint16_t data[4] = {scratch_bf16(1.5f), scratch_bf16(-2), scratch_f16(0.125f), scratch_f16(-3)};
     char file[300];
-    const char *header = "{\"b\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]},\"h\":{\"dtype\":\"F16\",\"shape\":[1,2],\"data_offsets\":[4,8]}}";
+    const char *header = "{\"b\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]},\"h\":{"
+                         "\"dtype\":\"F16\",\"shape\":[1,2],\"data_offsets\":[4,8]}}";
     memset(file, 0, 8);
     file[0] = (char)strlen(header);
     memcpy(file + 8, header, strlen(header));
@@ -139,7 +162,9 @@ START_TEST(widens_halves_and_refuses_the_rest)
     const float *x = testing_f32(b, "b", &n), *h = testing_f32(b, "h", NULL);
     ck_assert(n == 2 && x[0] == 1.5f && x[1] == -2 && h[0] == 0.125f && h[1] == -3);
     ts_bag_free(b);
-    const char *path = scratch_safetensors(dir, "f64.safetensors", "{\"d\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}", 8);
+    const char *path = scratch_safetensors(
+        dir, "f64.safetensors", "{\"d\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}",
+        8);
     scratch_expect(&err, ts_bag_load(&err, path, &b), TS_EMODEL, path, "\"d\"", "F64", NULL);
     ck_assert_ptr_null(b);
 }
@@ -152,7 +177,8 @@ START_TEST(failed_saves_leave_nothing)
     ts_bag_put(b, "x", TS_F32, 1, (long[]){100000}, NULL);
     snprintf(path, sizeof path, "%s/no/such/x.safetensors", dir);
     scratch_expect(&err, ts_bag_save(&err, b, path), TS_EIO, path, "No such file", NULL);
-    scratch_expect(&err, ts_bag_save(&err, b, "/dev/full"), TS_EIO, "/dev/full", "No space left", NULL);
+    scratch_expect(&err, ts_bag_save(&err, b, "/dev/full"), TS_EIO, "/dev/full", "No space left",
+                   NULL);
     ck_assert_int_eq(access("/dev/full", W_OK), 0);
     snprintf(sub, sizeof sub, "%s", scratch_text(dir, "saves/old.safetensors", "old"));
     snprintf(path, sizeof path, "%s/saves", dir);
@@ -171,7 +197,8 @@ START_TEST(failed_saves_leave_nothing)
     char *text = slurp(sub, &n);
     ck_assert(n == 3 && !memcmp(text, "old", 3)); /* ... and the old file is whole */
     free(text);
-    scratch_expect(&err, ts_bag_save(&err, b, path), TS_EIO, path, "directory", NULL); /* a folder in its place */
+    /* a folder in its place */
+    scratch_expect(&err, ts_bag_save(&err, b, path), TS_EIO, path, "directory", NULL);
     ck_assert_int_eq(files_in(path), 1);
     ck_assert(ts_bag_save(&err, b, sub) == TS_OK && files_in(path) == 1);
     ts_bag_free(b);

@@ -6,13 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ONE(name, at) "\"" name "\": {\"dtype\": \"F32\", \"shape\": [1, 2], \"data_offsets\": [" at "]}"
+#define ONE(name, at) \
+    "\"" name "\": {\"dtype\": \"F32\", \"shape\": [1, 2], \"data_offsets\": [" at "]}"
 
 /* Shard 1 holds a and b, shard 2 holds c. */
 static char *make_shards(const char *map)
 {
     char *dir = testing_tmp();
-    scratch_safetensors(dir, "model-00001-of-00002.safetensors", "{" ONE("a", "0, 8") ", " ONE("b", "8, 16") "}", 16);
+    scratch_safetensors(dir, "model-00001-of-00002.safetensors",
+                        "{" ONE("a", "0, 8") ", " ONE("b", "8, 16") "}", 16);
     scratch_safetensors(dir, "model-00002-of-00002.safetensors", "{" ONE("c", "0, 8") "}", 8);
     if (map) scratch_text(dir, "model.safetensors.index.json", map);
     return dir;
@@ -32,15 +34,18 @@ static void expect(char *dir, const char *a, const char *b)
 
 START_TEST(merges_shards)
 {
-    char *dir = make_shards("{\"metadata\": {\"total_size\": 24}, \"weight_map\": {\"c\": " S2 ", \"a\": " S1 ", \"b\": " S1 "}}");
+    char *dir = make_shards("{\"metadata\": {\"total_size\": 24}, \"weight_map\": {\"c\": " S2
+                            ", \"a\": " S1 ", \"b\": " S1 "}}");
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     ts_weights *ws;
     ts_weights_stat s;
     float row[2], want[2];
     ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
-    ck_assert(ts_weights_has(ws, "a") && ts_weights_has(ws, "b") && ts_weights_has(ws, "c") && !ts_weights_has(ws, "d"));
+    ck_assert(ts_weights_has(ws, "a") && ts_weights_has(ws, "b") && ts_weights_has(ws, "c") &&
+              !ts_weights_has(ws, "d"));
     ts_weights_stats(ws, &s);
-    ck_assert(s.tensors == 3 && s.parameters == 6 && s.bytes == 24 && s.bytes_by_type[TS_F32] == 24 && s.files == 2);
+    ck_assert(s.tensors == 3 && s.parameters == 6 && s.bytes == 24 &&
+              s.bytes_by_type[TS_F32] == 24 && s.files == 2);
     ck_ok(ctx, ts_weights_rows(ws, "b", (int32_t[]){0}, 1, 1, 2, row));
     memcpy(want, (uint8_t[]){8, 9, 10, 11, 12, 13, 14, 15}, 8); /* from the middle of shard 1 */
     ck_assert(!memcmp(row, want, 8));
@@ -49,7 +54,8 @@ START_TEST(merges_shards)
     ck_assert(!memcmp(row, want, 8));
     ck_assert_str_eq(testing_warned(ctx), "");
     ts_weights_warn_unused(ws);
-    ck_assert_msg(strstr(testing_warned(ctx), "tensor \"a\" is not used") != NULL, "%s", testing_warned(ctx));
+    ck_assert_msg(strstr(testing_warned(ctx), "tensor \"a\" is not used") != NULL, "%s",
+                  testing_warned(ctx));
     ts_weights_close(ws);
     testing_close(ctx);
     free(dir);
@@ -63,7 +69,9 @@ START_TEST(unnamed_tensors_are_there_with_a_warning)
     ts_weights *ws;
     ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
     ck_assert(ts_weights_has(ws, "a"));
-    ck_assert_msg(strstr(testing_warned(ctx), "1 tensor that") && strstr(testing_warned(ctx), "\"a\""), "%s", testing_warned(ctx));
+    ck_assert_msg(strstr(testing_warned(ctx), "1 tensor that") &&
+                      strstr(testing_warned(ctx), "\"a\""),
+                  "%s", testing_warned(ctx));
     ts_weights_close(ws);
     testing_close(ctx);
     free(dir);
@@ -76,13 +84,15 @@ START_TEST(the_index_decides_between_copies)
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     ts_weights *ws;
     float row[2];
-    scratch_safetensors(dir, "model-00002-of-00002.safetensors", "{" ONE("a", "8, 16") ", " ONE("c", "0, 8") "}", 16);
+    scratch_safetensors(dir, "model-00002-of-00002.safetensors",
+                        "{" ONE("a", "8, 16") ", " ONE("c", "0, 8") "}", 16);
     ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
     ck_ok(ctx, ts_weights_rows(ws, "a", (int32_t[]){0}, 1, 1, 2, row));
     ck_assert_uint_eq(*(uint8_t *)row, 0); /* shard 1 has it at byte 0, shard 2 at 8 */
     ts_weights_close(ws);
     testing_close(ctx);
-    scratch_text(dir, "model.safetensors.index.json", "{\"weight_map\": {\"c\": " S2 ", \"b\": " S1 "}}");
+    scratch_text(dir, "model.safetensors.index.json",
+                 "{\"weight_map\": {\"c\": " S2 ", \"b\": " S1 "}}");
     expect(dir, "\"a\"", "also in");
 }
 END_TEST
@@ -90,10 +100,16 @@ END_TEST
 START_TEST(refuses_broken_sets)
 {
     expect(make_shards(NULL), "neither model.safetensors", "model.safetensors.index.json");
-    expect(make_shards("{\"weight_map\": {\"a\": " S1 ", \"b\": \"model-00003-of-00003.safetensors\"}}"), "model-00003-of-00003.safetensors is missing", "index.json");
-    expect(make_shards("{\"weight_map\": {\"a\": " S1 ", \"zz\": " S2 "}}"), "\"zz\"", "model-00002-of-00002.safetensors");
-    expect(make_shards("{\"weight_map\": {\"a\": " S1 ", \"0\": " S2 "}}"), "\"0\"", "model-00002-of-00002.safetensors");
-    expect(make_shards("{\"weight_map\": {\"a\": " S2 ", \"b\": " S1 "}}"), "\"a\"", "model-00002-of-00002.safetensors"); /* there, but in the other shard */
+    expect(make_shards("{\"weight_map\": {\"a\": " S1
+                       ", \"b\": \"model-00003-of-00003.safetensors\"}}"),
+           "model-00003-of-00003.safetensors is missing", "index.json");
+    expect(make_shards("{\"weight_map\": {\"a\": " S1 ", \"zz\": " S2 "}}"), "\"zz\"",
+           "model-00002-of-00002.safetensors");
+    expect(make_shards("{\"weight_map\": {\"a\": " S1 ", \"0\": " S2 "}}"), "\"0\"",
+           "model-00002-of-00002.safetensors");
+    /* there, but in the other shard */
+    expect(make_shards("{\"weight_map\": {\"a\": " S2 ", \"b\": " S1 "}}"), "\"a\"",
+           "model-00002-of-00002.safetensors");
     expect(make_shards("{\"weight_map\": {\"a\": " S1 ", \"a\": " S1 "}}"), "\"a\"", "twice");
     expect(make_shards("{\"weight_map\": {\"a\": \"../x.safetensors\"}}"), "\"a\"", "no file name");
     expect(make_shards("{\"weight_map\": {\"a\": 3}}"), "\"a\"", "no file name");
@@ -113,14 +129,19 @@ END_TEST
 /* The plain file goes first, then its index, then variants in order of preference. */
 START_TEST(falls_back_to_variants)
 {
-    static const char *const order[] = {"model.safetensors", "model.bf16.safetensors", "model.fp16.safetensors", "model.non_ema.safetensors", "model.safetensors.index.fp16.json"};
+    static const char *const order[] = {"model.safetensors", "model.bf16.safetensors",
+                                        "model.fp16.safetensors", "model.non_ema.safetensors",
+                                        "model.safetensors.index.fp16.json"};
     char *dir = testing_tmp(), path[600];
     scratch_safetensors(dir, "model.fp16-00001-of-00001.safetensors", "{" ONE("t4", "0, 8") "}", 8);
-    scratch_safetensors(dir, "model.a.b.safetensors", "{" ONE("no", "0, 8") "}", 8); /* two dots: no variant */
-    scratch_text(dir, order[4], "{\"weight_map\": {\"t4\": \"model.fp16-00001-of-00001.safetensors\"}}");
+    /* two dots: no variant */
+    scratch_safetensors(dir, "model.a.b.safetensors", "{" ONE("no", "0, 8") "}", 8);
+    scratch_text(dir, order[4],
+                 "{\"weight_map\": {\"t4\": \"model.fp16-00001-of-00001.safetensors\"}}");
     for (int i = 0; i < 4; i++) {
         char header[100];
-        snprintf(header, sizeof header, "{\"t%d\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0, 8]}}", i);
+        snprintf(header, sizeof header,
+                 "{\"t%d\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0, 8]}}", i);
         scratch_safetensors(dir, order[i], header, 8);
     }
     for (int i = 0; i < 5; i++) {
@@ -145,25 +166,37 @@ START_TEST(finds_by_name_type_and_shape)
     ts_weights *ws;
     ts_weight *w;
     ts_layer layer;
-    const char *path = scratch_safetensors(dir, "model.safetensors",
-        "{\"m.weight\": {\"dtype\": \"BF16\", \"shape\": [2, 3], \"data_offsets\": [0, 12]}, \"m.bias\": {\"dtype\": \"F16\", \"shape\": [2], \"data_offsets\": [12, 16]},"
-        "\"c.weight\": {\"dtype\": \"F32\", \"shape\": [1, 2, 1, 1], \"data_offsets\": [16, 24]}, \"c.bias\": {\"dtype\": \"F32\", \"shape\": [3], \"data_offsets\": [24, 36]},"
-        "\"f64\": {\"dtype\": \"F64\", \"shape\": [1], \"data_offsets\": [36, 44]}, \"i\": {\"dtype\": \"I32\", \"shape\": [1], \"data_offsets\": [44, 48]}}", 48);
+    const char *path = scratch_safetensors(
+        dir, "model.safetensors",
+        "{\"m.weight\": {\"dtype\": \"BF16\", \"shape\": [2, 3], \"data_offsets\": [0, 12]}, "
+        "\"m.bias\": {\"dtype\": \"F16\", \"shape\": [2], \"data_offsets\": [12, 16]},"
+        "\"c.weight\": {\"dtype\": \"F32\", \"shape\": [1, 2, 1, 1], \"data_offsets\": [16, 24]}, "
+        "\"c.bias\": {\"dtype\": \"F32\", \"shape\": [3], \"data_offsets\": [24, 36]},"
+        "\"f64\": {\"dtype\": \"F64\", \"shape\": [1], \"data_offsets\": [36, 44]}, \"i\": "
+        "{\"dtype\": \"I32\", \"shape\": [1], \"data_offsets\": [44, 48]}}",
+        48);
     char file[600];
     snprintf(file, sizeof file, "%s", path);
     ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws)); /* types nobody asks for do no harm */
     ck_ok(ctx, ts_find_linear(ws, 0, &layer, 2, 3, true, "%c", 'm'));
-    ck_assert(layer.w->t.nd == 2 && layer.w->t.dim[1] == 3 && layer.w->t.ld == 3 && layer.w->t.type == TS_BF16 && layer.b->t.type == TS_F32 && layer.b->t.dim[0] == 2);
+    ck_assert(layer.w->t.nd == 2 && layer.w->t.dim[1] == 3 && layer.w->t.ld == 3 &&
+              layer.w->t.type == TS_BF16 && layer.b->t.type == TS_F32 && layer.b->t.dim[0] == 2);
     ck_ok(ctx, ts_weights_find(ws, 5, TS_ROLE_VECTOR, "m.bias", 1, (long[]){-1}, &w));
     ck_assert_ptr_eq(w, layer.b);
     ck_ok(ctx, ts_find_linear(ws, 0, &layer, -1, -1, false, "m"));
     ck_assert_ptr_null(layer.b);
-    scratch_expect(&ctx->err, ts_find_linear(ws, 0, &layer, 2, 4, true, "m"), TS_ESHAPE, file, "\"m.weight\" is [2, 3], expected [2, 4]", NULL);
-    scratch_expect(&ctx->err, ts_find_linear(ws, 0, &layer, 1, 1, true, "blocks.%d.x", 7), TS_EMODEL, file, "\"blocks.7.x.weight\" [1, 1] is missing", NULL);
-    scratch_expect(&ctx->err, ts_find_conv(ws, 0, &layer, 4, (long[]){1, 2, 1, 1}, "c"), TS_ESHAPE, file, "\"c.bias\" is [3], expected [1]", NULL);
-    scratch_expect(&ctx->err, ts_find_conv(ws, 0, &layer, 5, (long[]){1, 2, 1, 1, 1}, "c"), TS_ESHAPE, file, "\"c.weight\" is [1, 2, 1, 1], expected [1, 2, 1, 1, 1]", NULL);
-    scratch_expect(&ctx->err, ts_find_vector(ws, 0, &w, 1, (long[]){1}, "f64"), TS_EMODEL, file, "\"f64\": type F64 is not supported", NULL);
-    scratch_expect(&ctx->err, ts_find_vector(ws, 0, &w, 1, (long[]){1}, "i"), TS_EMODEL, file, "\"i\" is I32, expected F32, BF16 or F16", NULL);
+    scratch_expect(&ctx->err, ts_find_linear(ws, 0, &layer, 2, 4, true, "m"), TS_ESHAPE, file,
+                   "\"m.weight\" is [2, 3], expected [2, 4]", NULL);
+    scratch_expect(&ctx->err, ts_find_linear(ws, 0, &layer, 1, 1, true, "blocks.%d.x", 7),
+                   TS_EMODEL, file, "\"blocks.7.x.weight\" [1, 1] is missing", NULL);
+    scratch_expect(&ctx->err, ts_find_conv(ws, 0, &layer, 4, (long[]){1, 2, 1, 1}, "c"), TS_ESHAPE,
+                   file, "\"c.bias\" is [3], expected [1]", NULL);
+    scratch_expect(&ctx->err, ts_find_conv(ws, 0, &layer, 5, (long[]){1, 2, 1, 1, 1}, "c"),
+                   TS_ESHAPE, file, "\"c.weight\" is [1, 2, 1, 1], expected [1, 2, 1, 1, 1]", NULL);
+    scratch_expect(&ctx->err, ts_find_vector(ws, 0, &w, 1, (long[]){1}, "f64"), TS_EMODEL, file,
+                   "\"f64\": type F64 is not supported", NULL);
+    scratch_expect(&ctx->err, ts_find_vector(ws, 0, &w, 1, (long[]){1}, "i"), TS_EMODEL, file,
+                   "\"i\" is I32, expected F32, BF16 or F16", NULL);
     ck_assert_ptr_null(w);
     ts_weights_close(ws);
     ts_weights_close(NULL);
@@ -180,7 +213,9 @@ START_TEST(reads_rows)
     ts_bag *bag = ts_bag_new();
     float table[4 * 3], out[3 * 3];
     uint16_t half[12], bf[12];
-    for (int i = 0; i < 12; i++) table[i] = (float)i / 4 - 1, half[i] = scratch_f16(table[i]), bf[i] = scratch_bf16(table[i]);
+    for (int i = 0; i < 12; i++)
+        table[i] = (float)i / 4 - 1, half[i] = scratch_f16(table[i]),
+        bf[i] = scratch_bf16(table[i]);
     ts_bag_put(bag, "f32", TS_F32, 2, (long[]){4, 3}, table);
     ts_bag_put(bag, "f16", TS_F16, 2, (long[]){4, 3}, half);
     ts_bag_put(bag, "bf16", TS_BF16, 2, (long[]){4, 3}, bf);
@@ -188,13 +223,19 @@ START_TEST(reads_rows)
     ck_ok(ctx, ts_bag_save(&ctx->err, bag, path));
     ts_bag_free(bag);
     ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
-    for (const char *const *name = (const char *const[]){"f32", "f16", "bf16", NULL}; *name; name++) {
+    for (const char *const *name = (const char *const[]){"f32", "f16", "bf16", NULL}; *name;
+         name++) {
         ck_ok(ctx, ts_weights_rows(ws, *name, (int32_t[]){3, 0, 3}, 3, 4, 3, out));
-        for (int i = 0; i < 3; i++) ck_assert(out[i] == table[9 + i] && out[3 + i] == table[i] && out[6 + i] == table[9 + i]);
+        for (int i = 0; i < 3; i++)
+            ck_assert(out[i] == table[9 + i] && out[3 + i] == table[i] &&
+                      out[6 + i] == table[9 + i]);
     }
-    scratch_expect(&ctx->err, ts_weights_rows(ws, "f32", (int32_t[]){4}, 1, 4, 3, out), TS_ESHAPE, "id 4", "4 rows", NULL);
-    scratch_expect(&ctx->err, ts_weights_rows(ws, "f32", (int32_t[]){-1}, 1, 4, 3, out), TS_ESHAPE, "id -1", "\"f32\"", NULL);
-    scratch_expect(&ctx->err, ts_weights_rows(ws, "f32", NULL, 0, 5, 3, out), TS_ESHAPE, "[4, 3]", "[5, 3]", NULL);
+    scratch_expect(&ctx->err, ts_weights_rows(ws, "f32", (int32_t[]){4}, 1, 4, 3, out), TS_ESHAPE,
+                   "id 4", "4 rows", NULL);
+    scratch_expect(&ctx->err, ts_weights_rows(ws, "f32", (int32_t[]){-1}, 1, 4, 3, out), TS_ESHAPE,
+                   "id -1", "\"f32\"", NULL);
+    scratch_expect(&ctx->err, ts_weights_rows(ws, "f32", NULL, 0, 5, 3, out), TS_ESHAPE, "[4, 3]",
+                   "[5, 3]", NULL);
     ts_weights_warn_unused(ws);
     ck_assert_str_eq(testing_warned(ctx), ""); /* read is used */
     ts_weights_close(ws);

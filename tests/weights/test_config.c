@@ -19,10 +19,13 @@ static cJSON *load(const char *text)
 
 START_TEST(reads_literals_of_python)
 {
-    cJSON *j = load("{\"a\": NaN, \"b\": Infinity, \"c\": [-Infinity,NaN,-1, NaN], \"NaN\": \"-Infinity \\\" NaN\\\\\", \"d\": \"Infinity\", \"n\": -2}");
-    ck_assert(cJSON_IsNull(cJSON_GetObjectItem(j, "a")) && cJSON_IsNull(cJSON_GetObjectItem(j, "b")));
+    cJSON *j = load("{\"a\": NaN, \"b\": Infinity, \"c\": [-Infinity,NaN,-1, NaN], \"NaN\": "
+                    "\"-Infinity \\\" NaN\\\\\", \"d\": \"Infinity\", \"n\": -2}");
+    ck_assert(cJSON_IsNull(cJSON_GetObjectItem(j, "a")) &&
+              cJSON_IsNull(cJSON_GetObjectItem(j, "b")));
     const cJSON *c = cJSON_GetObjectItem(j, "c");
-    ck_assert(cJSON_IsNull(cJSON_GetArrayItem(c, 0)) && cJSON_IsNull(cJSON_GetArrayItem(c, 1)) && cJSON_GetArrayItem(c, 2)->valueint == -1 && cJSON_IsNull(cJSON_GetArrayItem(c, 3)));
+    ck_assert(cJSON_IsNull(cJSON_GetArrayItem(c, 0)) && cJSON_IsNull(cJSON_GetArrayItem(c, 1)) &&
+              cJSON_GetArrayItem(c, 2)->valueint == -1 && cJSON_IsNull(cJSON_GetArrayItem(c, 3)));
     ck_assert_str_eq(cJSON_GetObjectItem(j, "NaN")->valuestring, "-Infinity \" NaN\\");
     ck_assert_str_eq(cJSON_GetObjectItem(j, "d")->valuestring, "Infinity");
     ck_assert_int_eq(cJSON_GetObjectItem(j, "n")->valueint, -2);
@@ -37,10 +40,13 @@ START_TEST(reads_literals_of_python)
 }
 END_TEST
 
-static const struct { const char *text, *where; } fault[] = {
+static const struct {
+    const char *text, *where;
+} fault[] = {
     {"", ":1:1:"},
     {"{\"a\": 1,\n \"b\": x}", ":2:7:"},
-    {"{\"a\": NaN, \"b\": -Infinity, \"c\": ?}", ":1:33:"}, /* counted in the file, not in the copy */
+    /* counted in the file, not in the copy */
+    {"{\"a\": NaN, \"b\": -Infinity, \"c\": ?}", ":1:33:"},
     {"{\"a\": [1, 2}", ":1:12:"},
     {"{\"a\": 1}\n\n}", ":3:1:"},
     {"{\"a\": \"open", ":1:8:"},
@@ -61,14 +67,30 @@ START_TEST(tells_what_is_no_file)
 {
     ts_err err = {0};
     cJSON *j;
-    scratch_expect(&err, ts_json_load(&err, "/no/such.json", &j), TS_EMODEL, "/no/such.json", "No such file", NULL);
+    scratch_expect(&err, ts_json_load(&err, "/no/such.json", &j), TS_EMODEL, "/no/such.json",
+                   "No such file", NULL);
     scratch_expect(&err, ts_json_load(&err, dir, &j), TS_EMODEL, dir, "not a file", NULL);
-    scratch_expect(&err, ts_json_load(&err, scratch_text(dir, "cut.json", "{\"a\": [1, "), &j), TS_EMODEL, "ends too early", NULL);
+    scratch_expect(&err, ts_json_load(&err, scratch_text(dir, "cut.json", "{\"a\": [1, "), &j),
+                   TS_EMODEL, "ends too early", NULL);
 }
 END_TEST
 
-typedef struct { int heads, patch[3], mult[4], mults; double eps; bool cross; char cls[64]; float mean[4]; int means; } values;
-static const values untouched = {.heads = 40, .patch = {1, 2, 2}, .mult = {9, 9, 9, 9}, .mults = 7, .eps = 1e-6, .cross = true, .cls = "default", .means = 3};
+typedef struct {
+    int heads, patch[3], mult[4], mults;
+    double eps;
+    bool cross;
+    char cls[64];
+    float mean[4];
+    int means;
+} values;
+static const values untouched = {.heads = 40,
+                                 .patch = {1, 2, 2},
+                                 .mult = {9, 9, 9, 9},
+                                 .mults = 7,
+                                 .eps = 1e-6,
+                                 .cross = true,
+                                 .cls = "default",
+                                 .means = 3};
 
 static ts_status read_values(ts_ctx *ctx, const char *text, values *v)
 {
@@ -97,11 +119,21 @@ START_TEST(reads_tables)
     values v;
     ck_ok(ctx, read_values(ctx, "{}", &v));
     ck_assert(!memcmp(&v, &untouched, sizeof v));
-    ck_ok(ctx, read_values(ctx, "{\"heads\": null, \"patch\": null, \"mult\": null, \"eps\": NaN, \"cross\": null, \"cls\": null, \"mean\": null}", &v));
+    ck_ok(ctx, read_values(ctx,
+                           "{\"heads\": null, \"patch\": null, \"mult\": null, \"eps\": NaN, "
+                           "\"cross\": null, \"cls\": null, \"mean\": null}",
+                           &v));
     ck_assert(!memcmp(&v, &untouched, sizeof v));
-    ck_ok(ctx, read_values(ctx, "{\"heads\": 12, \"patch\": [2, 3, 4], \"mult\": [1, 2], \"eps\": 1e-5, \"cross\": false, \"cls\": \"Wan\", \"mean\": [0.5, -1], "
-                                "\"_class_name\": [], \"dropout\": {}, \"qk_norm\": \"rms|x\", \"image_dim\": null}", &v));
-    ck_assert(v.heads == 12 && v.patch[0] == 2 && v.patch[2] == 4 && v.mults == 2 && v.mult[1] == 2 && v.mult[2] == 9 && v.eps == 1e-5 && !v.cross && v.means == 2 && v.mean[1] == -1);
+    ck_ok(ctx,
+          read_values(
+              ctx,
+              "{\"heads\": 12, \"patch\": [2, 3, 4], \"mult\": [1, 2], \"eps\": 1e-5, \"cross\": "
+              "false, \"cls\": \"Wan\", \"mean\": [0.5, -1], "
+              "\"_class_name\": [], \"dropout\": {}, \"qk_norm\": \"rms|x\", \"image_dim\": null}",
+              &v));
+    ck_assert(v.heads == 12 && v.patch[0] == 2 && v.patch[2] == 4 && v.mults == 2 &&
+              v.mult[1] == 2 && v.mult[2] == 9 && v.eps == 1e-5 && !v.cross && v.means == 2 &&
+              v.mean[1] == -1);
     ck_assert_str_eq(v.cls, "Wan");
     ck_ok(ctx, read_values(ctx, "{\"qk_norm\": [1,2]}", &v));
     ck_ok(ctx, read_values(ctx, "{\"qk_norm\": 1e-06}", &v));
@@ -110,12 +142,16 @@ START_TEST(reads_tables)
     ck_assert_str_eq(testing_warned(ctx), "");
     ck_ok(ctx, read_values(ctx, "{\"heads\": 3, \"new_key\": {\"a\": [1]}, \"Heads\": 4}", &v));
     ck_assert_int_eq(v.heads, 3);
-    ck_assert_str_eq(testing_warned(ctx), "m/config.json: \"new_key\": {\"a\":[1]} is not known here and ignored\nm/config.json: \"Heads\": 4 is not known here and ignored\n");
+    ck_assert_str_eq(testing_warned(ctx),
+                     "m/config.json: \"new_key\": {\"a\":[1]} is not known here and "
+                     "ignored\nm/config.json: \"Heads\": 4 is not known here and ignored\n");
     testing_close(ctx);
 }
 END_TEST
 
-static const struct { const char *text, *key, *value, *wanted; } refused[] = {
+static const struct {
+    const char *text, *key, *value, *wanted;
+} refused[] = {
     {"{\"heads\": 1.5}", "\"heads\"", "1.5", "whole number"},
     {"{\"heads\": \"12\"}", "\"heads\"", "\"12\"", "whole number"},
     {"{\"heads\": true}", "\"heads\"", "true", "whole number"},
@@ -123,7 +159,8 @@ static const struct { const char *text, *key, *value, *wanted; } refused[] = {
     {"{\"eps\": \"small\"}", "\"eps\"", "small", "a number"},
     {"{\"cross\": 1}", "\"cross\"", "1", "true or false"},
     {"{\"cls\": 4}", "\"cls\"", "4", "text"},
-    {"{\"cls\": \"0123456789012345678901234567890123456789012345678901234567890123\"}", "\"cls\"", "0123", "63"},
+    {"{\"cls\": \"0123456789012345678901234567890123456789012345678901234567890123\"}", "\"cls\"",
+     "0123", "63"},
     {"{\"patch\": [1, 2]}", "\"patch\"", "[1,2]", "3 whole numbers"},
     {"{\"patch\": [1, 2, 2, 2]}", "\"patch\"", "[1,2,2,2]", "3 whole numbers"},
     {"{\"patch\": 2}", "\"patch\"", "2", "list"},
@@ -141,7 +178,8 @@ START_TEST(refuses_by_name)
 {
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     values v;
-    scratch_expect(&ctx->err, read_values(ctx, refused[_i].text, &v), TS_EMODEL, "m/config.json", refused[_i].key, refused[_i].value, refused[_i].wanted, NULL);
+    scratch_expect(&ctx->err, read_values(ctx, refused[_i].text, &v), TS_EMODEL, "m/config.json",
+                   refused[_i].key, refused[_i].value, refused[_i].wanted, NULL);
     testing_close(ctx);
 }
 END_TEST

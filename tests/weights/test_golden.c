@@ -13,16 +13,28 @@ START_TEST(hash_and_rules)
     uint32_t h = (uint32_t)llround((golden_u("proj_out.weight", 0) + 1) / 2 * 4294967296.0);
     h ^= h >> 16, h *= 0x43021123u, h ^= h >> 15 ^ h >> 30, h *= 0x1d69e2a5u, h ^= h >> 16;
     ck_assert_uint_eq(h, 2416752477u);
-    for (uint32_t j = 0; j < 3; j++) ck_assert_double_eq_tol(golden_u("proj_out.weight", j), u[j], 1e-15);
+    for (uint32_t j = 0; j < 3; j++)
+        ck_assert_double_eq_tol(golden_u("proj_out.weight", j), u[j], 1e-15);
     golden_input("input.x", 1.7, 4, got);
     for (int j = 0; j < 4; j++) ck_assert_float_eq_tol(got[j], x[j], 5e-9f);
-    struct { const char *name; int nd; long dim[2]; double base, scale; } rule[] = {
-        {"blocks.0.scale_shift_table", 2, {3, 4}, 0, 0.3}, {"x.gamma", 2, {3, 4}, 1, 0.2}, {"norm.weight", 1, {12, 0}, 1, 0.2}, {"pos_embed", 2, {3, 4}, 0, 0.1},
-        {"norm.bias", 1, {12, 0}, 0, 0.1}, {"proj_out.weight", 2, {3, 4}, 0, sqrt(3.0 / 4)},
+    struct {
+        const char *name;
+        int nd;
+        long dim[2];
+        double base, scale;
+    } rule[] = {
+        {"blocks.0.scale_shift_table", 2, {3, 4}, 0, 0.3},
+        {"x.gamma", 2, {3, 4}, 1, 0.2},
+        {"norm.weight", 1, {12, 0}, 1, 0.2},
+        {"pos_embed", 2, {3, 4}, 0, 0.1},
+        {"norm.bias", 1, {12, 0}, 0, 0.1},
+        {"proj_out.weight", 2, {3, 4}, 0, sqrt(3.0 / 4)},
     };
     for (size_t i = 0; i < sizeof rule / sizeof *rule; i++) {
         golden_weight(rule[i].name, rule[i].nd, rule[i].dim, got);
-        for (uint32_t j = 0; j < 12; j++) ck_assert_float_eq(got[j], (float)(rule[i].base + rule[i].scale * golden_u(rule[i].name, j)));
+        for (uint32_t j = 0; j < 12; j++)
+            ck_assert_float_eq(got[j],
+                               (float)(rule[i].base + rule[i].scale * golden_u(rule[i].name, j)));
     }
 }
 END_TEST

@@ -1,4 +1,5 @@
-/* Model directories on temporary folders: what is recognised, and what each wrong folder is told. */
+/* Model directories on temporary folders: what is recognised, and what each wrong folder is
+ * told. */
 #include "tests/weights/scratch.h"
 #include "weights/config.h"
 #include "weights/weights.h"
@@ -19,11 +20,16 @@ static char *path_of(const char *dir, const char *name)
 static char *make_model(void)
 {
     char *dir = testing_tmp();
-    scratch_text(dir, "model_index.json",
-                 "{\"_class_name\": \"WanPipeline\", \"_diffusers_version\": \"0.35\", \"boundary_ratio\": 0.9, \"expand_timesteps\": false, \"image_encoder\": [null, null],"
-                 " \"scheduler\": [\"diffusers\", \"UniPCMultistepScheduler\"], \"tokenizer\": [\"transformers\", \"T5TokenizerFast\"],"
-                 " \"transformer\": [\"diffusers\", \"WanTransformer3DModel\"], \"text_encoder\": [\"transformers\", \"UMT5EncoderModel\"], \"_x\": [\"a\", \"b\"]}");
-    scratch_text(dir, "scheduler/scheduler_config.json", "{\"lambda_min_clipped\": -Infinity, \"flow_shift\": 3.0}");
+    scratch_text(
+        dir, "model_index.json",
+        "{\"_class_name\": \"WanPipeline\", \"_diffusers_version\": \"0.35\", \"boundary_ratio\": "
+        "0.9, \"expand_timesteps\": false, \"image_encoder\": [null, null],"
+        " \"scheduler\": [\"diffusers\", \"UniPCMultistepScheduler\"], \"tokenizer\": "
+        "[\"transformers\", \"T5TokenizerFast\"],"
+        " \"transformer\": [\"diffusers\", \"WanTransformer3DModel\"], \"text_encoder\": "
+        "[\"transformers\", \"UMT5EncoderModel\"], \"_x\": [\"a\", \"b\"]}");
+    scratch_text(dir, "scheduler/scheduler_config.json",
+                 "{\"lambda_min_clipped\": -Infinity, \"flow_shift\": 3.0}");
     scratch_text(dir, "tokenizer/tokenizer.json", "{}");
     scratch_text(dir, "transformer/config.json", "{\"num_layers\": 2}");
     scratch_text(dir, "text_encoder/config.json", "{}");
@@ -47,11 +53,17 @@ static void check_model(const char *name, const char *hub, const char *dir)
     ck_assert_str_eq(m.dir, dir);
     ck_assert_str_eq(m.pipeline, "WanPipeline");
     ck_assert_int_eq(m.parts, 4);
-    const ts_component *t = ts_model_dir_part(&m, "transformer"), *s = ts_model_dir_part(&m, "scheduler"), *k = ts_model_dir_part(&m, "tokenizer");
-    ck_assert(t && s && k && ts_model_dir_part(&m, "text_encoder") && !ts_model_dir_part(&m, "image_encoder") && !ts_model_dir_part(&m, "boundary_ratio"));
-    ck_assert(!strcmp(t->cls, "WanTransformer3DModel") && !strcmp(t->library, "diffusers") && cJSON_GetObjectItem(t->config, "num_layers")->valueint == 2);
-    ck_assert(!strncmp(t->dir, dir, strlen(dir)) && !strcmp(t->dir + strlen(dir), "/transformer") && strstr(t->config_path, "/transformer/config.json"));
-    ck_assert(cJSON_IsNull(cJSON_GetObjectItem(s->config, "lambda_min_clipped")) && strstr(s->config_path, "scheduler_config.json"));
+    const ts_component *t = ts_model_dir_part(&m, "transformer"),
+                       *s = ts_model_dir_part(&m, "scheduler"),
+                       *k = ts_model_dir_part(&m, "tokenizer");
+    ck_assert(t && s && k && ts_model_dir_part(&m, "text_encoder") &&
+              !ts_model_dir_part(&m, "image_encoder") && !ts_model_dir_part(&m, "boundary_ratio"));
+    ck_assert(!strcmp(t->cls, "WanTransformer3DModel") && !strcmp(t->library, "diffusers") &&
+              cJSON_GetObjectItem(t->config, "num_layers")->valueint == 2);
+    ck_assert(!strncmp(t->dir, dir, strlen(dir)) && !strcmp(t->dir + strlen(dir), "/transformer") &&
+              strstr(t->config_path, "/transformer/config.json"));
+    ck_assert(cJSON_IsNull(cJSON_GetObjectItem(s->config, "lambda_min_clipped")) &&
+              strstr(s->config_path, "scheduler_config.json"));
     ck_assert(!k->config && k->config_path);
     ck_assert_double_eq(cJSON_GetObjectItem(m.index, "boundary_ratio")->valuedouble, 0.9);
     ts_model_dir_close(&m);
@@ -70,7 +82,8 @@ END_TEST
 
 START_TEST(opens_a_name_of_the_cache)
 {
-    char *hub = testing_tmp(), *dir = make_model(), *repo = path_of(hub, "models--Org--Name"), *one = path_of(repo, "snapshots/abc"), *two = path_of(repo, "snapshots/def");
+    char *hub = testing_tmp(), *dir = make_model(), *repo = path_of(hub, "models--Org--Name"),
+         *one = path_of(repo, "snapshots/abc"), *two = path_of(repo, "snapshots/def");
     expect("Org/Name", hub, repo, "hf download Org/Name");
     scratch_text(hub, "models--Org--Name/snapshots/.keep", "");
     expect("Org/Name", hub, repo, "no snapshot");
@@ -95,7 +108,9 @@ END_TEST
 
 START_TEST(says_what_a_folder_is)
 {
-    char *dir = make_model(), *part = path_of(dir, "transformer"), *index = path_of(dir, "model_index.json"), *empty = testing_tmp(), *vae = path_of(dir, "vae");
+    char *dir = make_model(), *part = path_of(dir, "transformer"),
+         *index = path_of(dir, "model_index.json"), *empty = testing_tmp(),
+         *vae = path_of(dir, "vae");
     expect(part, NULL, part, "give the folder above");
     expect(index, NULL, "is a file", "diffusers");
     remove(index);
@@ -109,18 +124,27 @@ END_TEST
 
 START_TEST(says_what_is_missing)
 {
-    static const struct { const char *index, *a, *b; } bad[] = {
+    static const struct {
+        const char *index, *a, *b;
+    } bad[] = {
         {"{", "model_index.json:1:", "JSON"},
         {"[]", "model_index.json", "_class_name"},
         {"{}", "model_index.json", "_class_name"},
         {"{\"_class_name\": 3}", "model_index.json", "_class_name"},
-        {"{\"_class_name\": \"P\", \"vae\": [\"diffusers\", \"AutoencoderKLWan\"]}", "/vae is missing", "AutoencoderKLWan"},
+        {"{\"_class_name\": \"P\", \"vae\": [\"diffusers\", \"AutoencoderKLWan\"]}",
+         "/vae is missing", "AutoencoderKLWan"},
         {"{\"_class_name\": \"P\", \"vae\": [1, 2]}", "\"vae\"", "[library, class]"},
-        {"{\"_class_name\": \"P\", \"../up\": [\"diffusers\", \"X\"]}", "\"../up\"", "[library, class]"},
-        {"{\"_class_name\": \"P\", \"transformer\": [\"diffusers\", \"A\"], \"transformer\": [\"diffusers\", \"B\"]}", "\"transformer\"", "twice"},
-        {"{\"_class_name\": \"P\", \"bare\": [\"diffusers\", \"A\"]}", "/bare/config.json", "No such file"},
-        {"{\"_class_name\": \"P\", \"bare\": [\"transformers\", \"T5EncoderModel\"]}", "/bare/config.json", "No such file"},
-        {"{\"_class_name\": \"P\", \"cut\": [\"transformers\", \"T5Tokenizer\"]}", "/cut/config.json:1:", "JSON"},
+        {"{\"_class_name\": \"P\", \"../up\": [\"diffusers\", \"X\"]}", "\"../up\"",
+         "[library, class]"},
+        {"{\"_class_name\": \"P\", \"transformer\": [\"diffusers\", \"A\"], \"transformer\": "
+         "[\"diffusers\", \"B\"]}",
+         "\"transformer\"", "twice"},
+        {"{\"_class_name\": \"P\", \"bare\": [\"diffusers\", \"A\"]}", "/bare/config.json",
+         "No such file"},
+        {"{\"_class_name\": \"P\", \"bare\": [\"transformers\", \"T5EncoderModel\"]}",
+         "/bare/config.json", "No such file"},
+        {"{\"_class_name\": \"P\", \"cut\": [\"transformers\", \"T5Tokenizer\"]}",
+         "/cut/config.json:1:", "JSON"},
     };
     char *dir = make_model();
     scratch_text(dir, "bare/x.safetensors", "");
@@ -134,7 +158,8 @@ START_TEST(says_what_is_missing)
         char name[60];
         snprintf(name, sizeof name, "c%d/tokenizer.json", i);
         scratch_text(dir, name, "");
-        snprintf(many + strlen(many), sizeof many - strlen(many), ", \"c%d\": [\"transformers\", \"T\"]", i);
+        snprintf(many + strlen(many), sizeof many - strlen(many),
+                 ", \"c%d\": [\"transformers\", \"T\"]", i);
     }
     strcat(many, "}");
     scratch_text(dir, "model_index.json", many);
@@ -143,10 +168,17 @@ START_TEST(says_what_is_missing)
 }
 END_TEST
 
-/* What the libraries wrote: every component of the published kind opens, with the number of tensors its class has. */
+/* What the libraries wrote: every component of the published kind opens, with the number of tensors
+ * its class has. */
 START_TEST(opens_what_libraries_wrote)
 {
-    static const struct { const char *name; int parts, files; } model[] = {{"wan21-t2v", 5, 1}, {"wan22-a14b", 6, 3}, {"wan22-ti2v-5b", 5, 1}, {"wan21-t2i-bf16", 5, 1}};
+    static const struct {
+        const char *name;
+        int parts, files;
+    } model[] = {{"wan21-t2v", 5, 1},
+                 {"wan22-a14b", 6, 3},
+                 {"wan22-ti2v-5b", 5, 1},
+                 {"wan21-t2i-bf16", 5, 1}};
     for (size_t i = 0; i < sizeof model / sizeof *model; i++) {
         ts_ctx *ctx = testing_open("cpu", NULL, 1);
         ts_model_dir m;
@@ -154,17 +186,21 @@ START_TEST(opens_what_libraries_wrote)
         snprintf(path, sizeof path, "%s/model", testing_fixture(model[i].name));
         ck_ok(ctx, ts_model_dir_open(ctx, path, NULL, &m));
         ck_assert_int_eq(m.parts, model[i].parts);
-        const cJSON *layers = cJSON_GetObjectItem(ts_model_dir_part(&m, "transformer")->config, "num_layers");
+        const cJSON *layers = cJSON_GetObjectItem(ts_model_dir_part(&m, "transformer")->config,
+                                                  "num_layers");
         for (int k = 0; k < m.parts; k++) {
             const ts_component *c = m.part + k;
-            bool text = !strcmp(c->name, "text_encoder"), dit = !strncmp(c->name, "transformer", 11);
+            bool text = !strcmp(c->name, "text_encoder"),
+                 dit = !strncmp(c->name, "transformer", 11);
             ts_weights *ws;
             ts_weights_stat s;
             if (!text && !dit && strcmp(c->name, "vae")) continue;
-            ck_ok(ctx, ts_weights_open(ctx, c->dir, text ? "model" : "diffusion_pytorch_model", &ws));
+            ck_ok(ctx,
+                  ts_weights_open(ctx, c->dir, text ? "model" : "diffusion_pytorch_model", &ws));
             ts_weights_stats(ws, &s);
             ck_assert_int_gt(s.parameters, 0);
-            if (dit) ck_assert(s.tensors == 15 + 27 * layers->valueint && s.files == model[i].files);
+            if (dit)
+                ck_assert(s.tensors == 15 + 27 * layers->valueint && s.files == model[i].files);
             ts_weights_close(ws);
         }
         ck_assert_str_eq(testing_warned(ctx), "");

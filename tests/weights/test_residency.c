@@ -1,4 +1,5 @@
-/* Where matrices are, on a device that only keeps accounts: who stays, who takes turns, what is allocated, and when pages are touched. */
+/* Where matrices are, on a device that only keeps accounts: who stays, who takes turns, what is
+ * allocated, and when pages are touched. */
 #include "tests/weights/scratch.h"
 #include "weights/weights.h"
 
@@ -14,7 +15,8 @@ static uintptr_t ahead[16][2];
 static int aheads;
 int madvise(void *at, size_t n, int advice)
 {
-    if (advice == MADV_WILLNEED && aheads < 16) ahead[aheads][0] = (uintptr_t)at, ahead[aheads++][1] = (uintptr_t)at + n;
+    if (advice == MADV_WILLNEED && aheads < 16)
+        ahead[aheads][0] = (uintptr_t)at, ahead[aheads++][1] = (uintptr_t)at + n;
     return (int)syscall(SYS_madvise, at, n, advice);
 }
 
@@ -23,12 +25,13 @@ typedef struct {
     ts_ops ops;
     long allocs, frees, packs, uploads;
     bool adopts;
-    int refuse;    /* this many operations from now one fails; 0: none */
+    int refuse; /* this many operations from now one fails; 0: none */
 } ledger;
 
 static ts_status strike(ledger *l, const char *what)
 {
-    return l->refuse && --l->refuse == 0 ? ts_fail(l->dev.err, TS_EMEMORY, "%s refused", what) : TS_OK;
+    return l->refuse && --l->refuse == 0 ? ts_fail(l->dev.err, TS_EMEMORY, "%s refused", what)
+                                         : TS_OK;
 }
 
 static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
@@ -63,7 +66,8 @@ static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
     return TS_OK;
 }
 
-/* "Packs" by filling want_bytes with the stored byte, all of a matrix being one: what lies where can be seen, and overlaps as well. Reads every page, as packing does. */
+/* "Packs" by filling want_bytes with the stored byte, all of a matrix being one: what lies where
+ * can be seen, and overlaps as well. Reads every page, as packing does. */
 static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
 {
     ledger *l = (ledger *)d;
@@ -78,20 +82,28 @@ static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr a
     return TS_OK;
 }
 
-static void shut(ts_device *d)
-{
-    (void)d;
-}
+static void shut(ts_device *d) { (void)d; }
 
-typedef struct { ts_ctx ctx; ledger dev; ts_weights *ws; ts_weight *w[16], *v[4]; } bench;
-enum { GROUPS = 4, ROWS = 512, COLUMNS = 512, GROUP = 2048, VECTORS = 3 * 256 }; /* two matrices a group, 1 MiB each in f32; bytes of a packed group, of all vectors */
+typedef struct {
+    ts_ctx ctx;
+    ledger dev;
+    ts_weights *ws;
+    ts_weight *w[16], *v[4];
+} bench;
+/* two matrices a group, 1 MiB each in f32; bytes of a packed group, of all vectors */
+enum { GROUPS = 4, ROWS = 512, COLUMNS = 512, GROUP = 2048, VECTORS = 3 * 256 };
 
 static char *dir;
 
 static void open_bench(bench *b, bool adopts)
 {
     memset(b, 0, sizeof *b);
-    b->dev.ops = (ts_ops){.alloc = alloc, .free = release, .adopt = adopt, .upload = upload, .pack = pack, .close = shut};
+    b->dev.ops = (ts_ops){.alloc = alloc,
+                          .free = release,
+                          .adopt = adopt,
+                          .upload = upload,
+                          .pack = pack,
+                          .close = shut};
     b->dev.dev = (ts_device){.ops = &b->dev.ops, .err = &b->ctx.err, .env = &b->ctx.env};
     b->dev.adopts = adopts;
     b->ctx.dev = &b->dev.dev;
@@ -99,9 +111,11 @@ static void open_bench(bench *b, bool adopts)
     for (int i = 0; i < 2 * GROUPS; i++) {
         char name[32];
         snprintf(name, sizeof name, "m%d", i);
-        ck_ok(&b->ctx, ts_weights_find(b->ws, i / 2, TS_ROLE_MATRIX, name, 2, (long[]){ROWS, COLUMNS}, b->w + i));
+        ck_ok(&b->ctx, ts_weights_find(b->ws, i / 2, TS_ROLE_MATRIX, name, 2,
+                                       (long[]){ROWS, COLUMNS}, b->w + i));
     }
-    for (int i = 0; i < 3; i++) ck_ok(&b->ctx, ts_find_vector(b->ws, i, b->v + i, 2, (long[]){1, -1}, "v%d", i));
+    for (int i = 0; i < 3; i++)
+        ck_ok(&b->ctx, ts_find_vector(b->ws, i, b->v + i, 2, (long[]){1, -1}, "v%d", i));
 }
 
 static void close_bench(bench *b)
@@ -127,7 +141,8 @@ static void check_there(const bench *b, int i)
     const uint8_t *p = (const uint8_t *)(uintptr_t)b->w[i]->t.p.at;
     ck_assert_msg(p != NULL, "matrix %d is not resident", i);
     ck_assert(b->w[i]->layout == 5 && b->w[i]->t.type == TS_BF16 && (uintptr_t)p % 16 == 0);
-    for (size_t k = 0; k < b->w[i]->want_bytes; k++) ck_assert_msg(p[k] == 100 + i, "matrix %d, byte %zu", i, k);
+    for (size_t k = 0; k < b->w[i]->want_bytes; k++)
+        ck_assert_msg(p[k] == 100 + i, "matrix %d, byte %zu", i, k);
 }
 
 static void check_away(const bench *b, int i)
@@ -144,7 +159,8 @@ static long resident_kib(void)
     FILE *f = fopen("/proc/self/smaps", "r");
     ck_assert_ptr_nonnull(f);
     while (fgets(line, sizeof line, f)) {
-        if (strchr(line, '-') && strchr(line, ':') && !strncmp(line + strcspn(line, " "), " r", 2)) ours = strstr(line, dir) != NULL;
+        if (strchr(line, '-') && strchr(line, ':') && !strncmp(line + strcspn(line, " "), " r", 2))
+            ours = strstr(line, dir) != NULL;
         if (ours && sscanf(line, "Rss: %ld", &n) == 1) sum += n;
     }
     fclose(f);
@@ -166,7 +182,8 @@ START_TEST(everything_stays_by_default)
     bench b;
     size_t largest;
     open_bench(&b, true);
-    ck_assert(b.v[0]->t.p.at && b.v[0]->t.type == TS_F32 && b.v[0]->t.nd == 2 && b.w[0]->t.p.at == 0);
+    ck_assert(b.v[0]->t.p.at && b.v[0]->t.type == TS_F32 && b.v[0]->t.nd == 2 &&
+              b.w[0]->t.p.at == 0);
     want_all(&b);
     b.dev.dev.counting = true;
     ck_ok(&b.ctx, ts_weights_enter(b.ws, 0));
@@ -194,15 +211,18 @@ START_TEST(vectors_are_there_from_the_first_enter)
         const float *f = (const float *)(uintptr_t)b.v[i]->t.p.at;
         for (int k = 0; k < 3 + i; k++) ck_assert_float_eq(f[k], (float)(i + k) - 0.5f);
     }
-    ck_ok(&b.ctx, ts_find_vector(b.ws, 0, b.v + 3, 2, (long[]){1, 6}, "v%d", 3)); /* found late: read at the next enter, the others stay put */
+    /* found late: read at the next enter, the others stay put */
+    ck_ok(&b.ctx, ts_find_vector(b.ws, 0, b.v + 3, 2, (long[]){1, 6}, "v%d", 3));
     before = b.v[0]->t.p.at;
     ck_ok(&b.ctx, ts_weights_enter(b.ws, 0));
-    ck_assert(b.dev.uploads == 4 && b.v[0]->t.p.at == before && ((const float *)(uintptr_t)b.v[3]->t.p.at)[5] == 7.5f);
+    ck_assert(b.dev.uploads == 4 && b.v[0]->t.p.at == before &&
+              ((const float *)(uintptr_t)b.v[3]->t.p.at)[5] == 7.5f);
     close_bench(&b);
 }
 END_TEST
 
-/* A budget for two of the four groups beside the slot and the vectors: 0 and 1 stay, 2 and 3 take turns, and after the first round nothing is allocated. */
+/* A budget for two of the four groups beside the slot and the vectors: 0 and 1 stay, 2 and 3 take
+ * turns, and after the first round nothing is allocated. */
 START_TEST(others_take_turns_in_one_slot)
 {
     bench b;
@@ -228,13 +248,15 @@ START_TEST(others_take_turns_in_one_slot)
 }
 END_TEST
 
-/* Runs with different room share weights: while all of them fit, nobody packs again; the first budget that is too small changes what stays. */
+/* Runs with different room share weights: while all of them fit, nobody packs again; the first
+ * budget that is too small changes what stays. */
 START_TEST(a_budget_that_fits_everything_changes_nothing)
 {
     bench b;
     open_bench(&b, false);
     want_all(&b);
-    const size_t enough = GROUPS * GROUP + VECTORS, budgets[] = {SIZE_MAX, enough, enough + 1, 2 * enough};
+    const size_t enough = GROUPS * GROUP + VECTORS,
+                 budgets[] = {SIZE_MAX, enough, enough + 1, 2 * enough};
     for (int i = 0; i < 4; i++) {
         ts_weights_budget(b.ws, budgets[i]);
         for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
@@ -260,8 +282,10 @@ START_TEST(no_budget_streams_everything)
         for (int g = 0; g < GROUPS; g++) {
             ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
             for (int i = 0; i < 2 * GROUPS; i++) {
-                if (i / 2 == g) check_there(&b, i);
-                else check_away(&b, i);
+                if (i / 2 == g)
+                    check_there(&b, i);
+                else
+                    check_away(&b, i);
             }
         }
     ck_assert(b.dev.allocs == 2 && b.dev.packs == 16);
@@ -299,7 +323,8 @@ START_TEST(unused_matrices_are_left_alone)
 }
 END_TEST
 
-/* Stored type, row-major: in the mapping where the device can, uploaded where it can not; never packed. */
+/* Stored type, row-major: in the mapping where the device can, uploaded where it can not; never
+ * packed. */
 START_TEST(stored_form_is_used_in_place)
 {
     for (int adopts = 0; adopts < 2; adopts++) {
@@ -313,11 +338,14 @@ START_TEST(stored_form_is_used_in_place)
             ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
             for (int i = 2 * g; i < 2 * g + 2; i++) {
                 const uint8_t *p = (const uint8_t *)(uintptr_t)b.w[i]->t.p.at;
-                ck_assert(p && b.w[i]->layout == 0 && b.w[i]->t.type == TS_F32 && p[0] == 100 + i && p[n - 1] == 100 + i);
+                ck_assert(p && b.w[i]->layout == 0 && b.w[i]->t.type == TS_F32 && p[0] == 100 + i &&
+                          p[n - 1] == 100 + i);
             }
-            ck_assert((b.w[0]->t.p.at != 0) == (g == 0 || adopts)); /* what is mapped is never evicted */
+            /* what is mapped is never evicted */
+            ck_assert((b.w[0]->t.p.at != 0) == (g == 0 || adopts));
         }
-        ck_assert(b.dev.packs == 0 && b.dev.uploads == (adopts ? 3 : 11) && b.dev.allocs == (adopts ? 1 : 2));
+        ck_assert(b.dev.packs == 0 && b.dev.uploads == (adopts ? 3 : 11) &&
+                  b.dev.allocs == (adopts ? 1 : 2));
         close_bench(&b);
     }
 }
@@ -346,10 +374,12 @@ START_TEST(widening_is_bounded)
 {
     bench b;
     open_bench(&b, true);
-    for (int i = 0; i < 2 * GROUPS; i++) want(b.w[i], TS_BF16, 5, (size_t)40 << 20); /* 320 MiB of packed matrices from a file of 8 */
+    /* 320 MiB of packed matrices from a file of 8 */
+    for (int i = 0; i < 2 * GROUPS; i++) want(b.w[i], TS_BF16, 5, (size_t)40 << 20);
     ts_weights_budget(b.ws, SIZE_MAX);
     for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
-    ck_assert(b.w[0]->t.p.at && b.w[2]->t.p.at && !b.w[4]->t.p.at && b.w[6]->t.p.at); /* 256 MiB hold a slot of 80 and two groups */
+    /* 256 MiB hold a slot of 80 and two groups */
+    ck_assert(b.w[0]->t.p.at && b.w[2]->t.p.at && !b.w[4]->t.p.at && b.w[6]->t.p.at);
     close_bench(&b);
 }
 END_TEST
@@ -363,7 +393,9 @@ START_TEST(leaving_gives_memory_back)
     for (int round = 0; round < 2; round++) {
         for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
         for (int i = 0; i < 2 * GROUPS - 1; i++) check_there(&b, i);
-        ck_assert(memchr((void *)(uintptr_t)b.w[7]->t.p.at, 0, sizeof(float) * ROWS * COLUMNS) == NULL); /* reads it all */
+        /* reads it all */
+        ck_assert(memchr((void *)(uintptr_t)b.w[7]->t.p.at, 0, sizeof(float) * ROWS * COLUMNS) ==
+                  NULL);
         ck_assert_int_gt(resident_kib(), 1000);
         ts_weights_leave(b.ws);
         for (int i = 0; i < 2 * GROUPS; i++) check_away(&b, i);
@@ -384,7 +416,8 @@ START_TEST(shared_matrices_always_stay)
     ck_ok(&b.ctx, ts_weights_find(b.ws, 3, TS_ROLE_MATRIX, "m0", 2, (long[]){-1, -1}, &again));
     ck_assert_ptr_eq(again, b.w[0]);
     ck_ok(&b.ctx, ts_weights_find(b.ws, 2, TS_ROLE_MATRIX, "m0", 2, (long[]){-1, -1}, &again));
-    ck_ok(&b.ctx, ts_weights_find(b.ws, 0, TS_ROLE_MATRIX, "m1", 2, (long[]){-1, -1}, &again)); /* the same group twice is no sharing */
+    /* the same group twice is no sharing */
+    ck_ok(&b.ctx, ts_weights_find(b.ws, 0, TS_ROLE_MATRIX, "m1", 2, (long[]){-1, -1}, &again));
     ts_weights_budget(b.ws, 0);
     for (int g = GROUPS - 1; g >= 0; g--) {
         ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
@@ -410,7 +443,8 @@ START_TEST(stop_comes_first)
 }
 END_TEST
 
-/* Whichever operation fails: the sentence comes through, nothing half stays, nothing leaks, and trying again works. */
+/* Whichever operation fails: the sentence comes through, nothing half stays, nothing leaks, and
+ * trying again works. */
 START_TEST(failures_leave_it_whole)
 {
     int failures = 0;
@@ -422,8 +456,11 @@ START_TEST(failures_leave_it_whole)
         ts_weights_budget(b.ws, 3 * GROUP + VECTORS);
         b.dev.refuse = k;
         for (int g = 0; g < GROUPS && st == TS_OK; g++) st = ts_weights_enter(b.ws, g);
-        if (st != TS_OK) failures++, ck_assert_msg(st == TS_EMEMORY && strstr(b.ctx.err.text, "refused"), "%s", b.ctx.err.text);
-        if (k <= 4) ck_assert_int_eq(b.dev.allocs - b.dev.frees, k == 4 ? 3 : 0); /* memory is taken whole or not at all; the fourth is that of the vectors */
+        if (st != TS_OK)
+            failures++, ck_assert_msg(st == TS_EMEMORY && strstr(b.ctx.err.text, "refused"), "%s",
+                                      b.ctx.err.text);
+        /* memory is taken whole or not at all; the fourth is that of the vectors */
+        if (k <= 4) ck_assert_int_eq(b.dev.allocs - b.dev.frees, k == 4 ? 3 : 0);
         int half = (int)(b.dev.packs / 2 * 2); /* of the group whose packing failed */
         if (k > 4 && st != TS_OK) check_away(&b, half), check_away(&b, half + 1);
         b.dev.refuse = 0;
@@ -443,17 +480,20 @@ static bool ahead_of(int range, int i)
 {
     const uint8_t *p = (const uint8_t *)ahead[range][0];
     size_t n = ahead[range][1] - ahead[range][0], page = (size_t)sysconf(_SC_PAGESIZE);
-    return n >= 4 * ROWS * COLUMNS && n < 4 * ROWS * COLUMNS + 2 * page && p[page] == 100 + i && p[4 * ROWS * COLUMNS - 1] == 100 + i;
+    return n >= 4 * ROWS * COLUMNS && n < 4 * ROWS * COLUMNS + 2 * page && p[page] == 100 + i &&
+           p[4 * ROWS * COLUMNS - 1] == 100 + i;
 }
 
-/* The group that will be packed next is read ahead; what is resident or in the slot is not, nor a matrix that nobody uses. */
+/* The group that will be packed next is read ahead; what is resident or in the slot is not, nor a
+ * matrix that nobody uses. */
 START_TEST(the_next_group_is_read_ahead)
 {
     bench b;
     open_bench(&b, true);
     want_all(&b);
     want(b.w[7], TS_F32, 0, 0);
-    ts_weights_budget(b.ws, 2 * GROUP + VECTORS); /* group 0 stays, the others take turns; 3 is smaller and would fit, but 0 came first */
+    /* group 0 stays, the others take turns; 3 is smaller and would fit, but 0 came first */
+    ts_weights_budget(b.ws, 2 * GROUP + VECTORS);
     aheads = 0;
     static const int next[2][GROUPS] = {{1, 2, 3, 1}, {-1, 2, 3, 1}};
     for (int round = 0; round < 2; round++)
@@ -470,7 +510,8 @@ START_TEST(the_next_group_is_read_ahead)
 }
 END_TEST
 
-/* 8 MiB of matrices: opening, binding and counting touch headers alone, and packed pages are given back. */
+/* 8 MiB of matrices: opening, binding and counting touch headers alone, and packed pages are given
+ * back. */
 START_TEST(pages_are_touched_late_and_given_back)
 {
     bench b;
@@ -505,9 +546,14 @@ static void make_model(void)
     for (int i = 0; i < 4; i++) {
         float v[8];
         uint16_t h[8];
-        for (int k = 0; k < 8; k++) v[k] = (float)(i + k) - 0.5f, h[k] = i == 1 ? scratch_bf16(v[k]) : scratch_f16(v[k]);
+        for (int k = 0; k < 8; k++)
+            v[k] = (float)(i + k) - 0.5f, h[k] = i == 1 ? scratch_bf16(v[k]) : scratch_f16(v[k]);
         snprintf(name, sizeof name, "v%d", i);
-        ts_bag_put(bag, name, i == 1 ? TS_BF16 : i == 2 ? TS_F16 : TS_F32, 2, (long[]){1, 3 + i}, i == 1 || i == 2 ? (void *)h : v);
+        ts_bag_put(bag, name,
+                   i == 1   ? TS_BF16
+                   : i == 2 ? TS_F16
+                            : TS_F32,
+                   2, (long[]){1, 3 + i}, i == 1 || i == 2 ? (void *)h : v);
     }
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     if (ts_bag_save(&err, bag, path) != TS_OK) fprintf(stderr, "%s\n", err.text), exit(1);

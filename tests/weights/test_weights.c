@@ -1,4 +1,5 @@
-/* Weights on real devices: whatever the stored type, the wanted type, the backend and the budget, a linear layer sees the same numbers. */
+/* Weights on real devices: whatever the stored type, the wanted type, the backend and the budget, a
+ * linear layer sees the same numbers. */
 #include "tests/golden.h"
 #include "tests/weights/scratch.h"
 #include "weights/safetensors.h"
@@ -42,12 +43,15 @@ static ts_status run(ts_ctx *ctx, void *user)
             float x[M * 96];
             uint16_t half[M * 96];
             size_t mark = ts_mark(&ctx->arena), count = (size_t)(M * in_dim[g]);
-            ts_tensor tx = ts_take(&ctx->arena, n->x_type, TS_DIM(M, in_dim[g])), ty = ts_take(&ctx->arena, TS_F32, TS_DIM(M, out_dim[g]));
+            ts_tensor tx = ts_take(&ctx->arena, n->x_type, TS_DIM(M, in_dim[g])),
+                      ty = ts_take(&ctx->arena, TS_F32, TS_DIM(M, out_dim[g]));
             make_x(g, x);
             for (size_t i = 0; i < count; i++) half[i] = scratch_bf16(x[i]);
             TRY(ts_weights_enter(n->ws, g));
-            TRY(dev->ops->upload(dev, tx.p, n->x_type == TS_F32 ? (void *)x : half, count * ts_dtype_size(n->x_type)));
-            TRY(ts_linear_op(dev, (ts_linear){.x = tx, .w = n->layer[g].w, .b = n->layer[g].b, .y = ty}));
+            TRY(dev->ops->upload(dev, tx.p, n->x_type == TS_F32 ? (void *)x : half,
+                                 count * ts_dtype_size(n->x_type)));
+            TRY(ts_linear_op(
+                dev, (ts_linear){.x = tx, .w = n->layer[g].w, .b = n->layer[g].b, .y = ty}));
             TRY(dev->ops->download(dev, n->y[g], ty.p, (size_t)(M * out_dim[g]) * sizeof(float)));
             ts_release(&ctx->arena, mark);
         }
@@ -58,12 +62,15 @@ done:
 static void as_type(ts_dtype type, const float *f, long n, void *to)
 {
     for (long i = 0; i < n; i++) {
-        if (type == TS_F32) ((float *)to)[i] = f[i];
-        else ((uint16_t *)to)[i] = type == TS_BF16 ? scratch_bf16(f[i]) : scratch_f16(f[i]);
+        if (type == TS_F32)
+            ((float *)to)[i] = f[i];
+        else
+            ((uint16_t *)to)[i] = type == TS_BF16 ? scratch_bf16(f[i]) : scratch_f16(f[i]);
     }
 }
 
-/* The numbers of a tensor as a file of `type` holds them: F16 gets multiples of 2^-9 below 2, which it holds exactly. */
+/* The numbers of a tensor as a file of `type` holds them: F16 gets multiples of 2^-9 below 2, which
+ * it holds exactly. */
 static void make_weight(const char *name, int nd, const long *dim, ts_dtype type, float *w)
 {
     long n = nd == 2 ? dim[0] * dim[1] : dim[0];
@@ -99,13 +106,16 @@ static char *make_model(ts_dtype type)
     return dir;
 }
 
-static void run_net(net *n, const char *dir, ts_dtype x_type, const char *backend, const char *level, bool stream)
+static void run_net(net *n, const char *dir, ts_dtype x_type, const char *backend,
+                    const char *level, bool stream)
 {
     ts_ctx *ctx = testing_open(backend, level, 2);
     memset(n, 0, sizeof *n);
     n->x_type = x_type;
     ck_ok(ctx, ts_weights_open(ctx, dir, "model", &n->ws));
-    for (int g = 0; g < GROUPS; g++) ck_ok(ctx, ts_find_linear(n->ws, g, n->layer + g, out_dim[g], in_dim[g], true, "blocks.%d", g));
+    for (int g = 0; g < GROUPS; g++)
+        ck_ok(ctx,
+              ts_find_linear(n->ws, g, n->layer + g, out_dim[g], in_dim[g], true, "blocks.%d", g));
     if (stream) ts_weights_budget(n->ws, 0);
     testing_run(ctx, run, n);
     for (int g = 0; g < GROUPS; g++) {
@@ -137,11 +147,15 @@ static void check_net(const net *n, ts_dtype type)
             for (long o = 0; o < O; o++) {
                 double exact = b[o];
                 float sum = 0;
-                for (long k = 0; k < K; k++) exact += (double)x[m * K + k] * w[o * K + k], sum += x[m * K + k] * w[o * K + k];
+                for (long k = 0; k < K; k++)
+                    exact += (double)x[m * K + k] * w[o * K + k],
+                        sum += x[m * K + k] * w[o * K + k];
                 want[m * O + o] = (float)exact, plain[m * O + o] = sum + b[o];
             }
-        double error = testing_rel(n->y[g], want, M * O), bound = 2 * testing_rel(plain, want, M * O) + 0x1p-23;
-        ck_assert_msg(error <= bound, "%s, x %s, group %d: error %g, bound %g", ts_dtype_name(type), ts_dtype_name(n->x_type), g, error, bound);
+        double error = testing_rel(n->y[g], want, M * O),
+               bound = 2 * testing_rel(plain, want, M * O) + 0x1p-23;
+        ck_assert_msg(error <= bound, "%s, x %s, group %d: error %g, bound %g", ts_dtype_name(type),
+                      ts_dtype_name(n->x_type), g, error, bound);
     }
 }
 
@@ -156,7 +170,9 @@ START_TEST(every_type_budget_and_backend)
             for (int k = 1; k < 4; k++) {
                 run_net(&other, dir, x_types[t], k & 1 ? "far" : "cpu", NULL, k & 2);
                 for (int g = 0; g < GROUPS; g++)
-                    ck_assert_msg(!memcmp(first.y[g], other.y[g], sizeof first.y[g]), "%s, %s, %s in the file, x in %s: group %d differs", k & 1 ? "far" : "cpu", k & 2 ? "streaming" : "resident",
+                    ck_assert_msg(!memcmp(first.y[g], other.y[g], sizeof first.y[g]),
+                                  "%s, %s, %s in the file, x in %s: group %d differs",
+                                  k & 1 ? "far" : "cpu", k & 2 ? "streaming" : "resident",
                                   ts_dtype_name(stored_types[s]), ts_dtype_name(x_types[t]), g);
             }
             run_net(&other, dir, x_types[t], "cpu", "ref", true);
