@@ -84,7 +84,7 @@ static ts_status order_tokens(ts_attn *a, int32_t **at)
     ts_grid_order(&a->grid, a->o.policy.order, *at);
     if (a->o.policy.order == TS_RASTER) goto done;
     for (int32_t i = 0; i < n; i++) back[(*at)[i]] = i;
-    a->grid.perm = ts_take(&a->ctx->arena, TS_I32, TS_DIM(n)),
+    a->grid.perm = ts_take(&a->ctx->arena, TS_I32, TS_DIM(n));
     a->grid.back = ts_take(&a->ctx->arena, TS_I32, TS_DIM(n));
     TRY(dev->ops->upload(dev, a->grid.perm.p, *at, (size_t)n * sizeof **at));
     TRY(dev->ops->upload(dev, a->grid.back.p, back, (size_t)n * sizeof *back));
@@ -264,7 +264,9 @@ ts_status ts_attn_open(ts_attn *a, ts_ctx *ctx, const ts_attn_options *o)
     int32_t *at = NULL;
     bool dense;
     ts_attn_close(a);
-    a->ctx = ctx, a->o = *o, a->grid = o->grid;
+    a->ctx = ctx;
+    a->o = *o;
+    a->grid = o->grid;
     TRY(within(a));
     TRY(reasons(a, &dense));
     if (dense) goto done;
@@ -347,10 +349,14 @@ static ts_status choose(ts_attn *a, int layer, ts_attn_state *s, ts_tensor score
     if (!found || dev->counting) goto done;
     TRY(dev->ops->download(dev, host, stat.p, (size_t)(3 * A) * sizeof *host));
     double recall = 0, kept = 0;
-    for (int h = 0; h < A; h++) recall += (double)host[A + h] / A, kept += host[2 * A + h];
+    for (int h = 0; h < A; h++) {
+        recall += (double)host[A + h] / A;
+        kept += host[2 * A + h];
+    }
     s->plan.share = kept / ((double)A * nb * nb);
     if (!a->account.recalls || recall < a->account.recall_least) a->account.recall_least = recall;
-    a->account.recall += recall, a->account.recalls++;
+    a->account.recall += recall;
+    a->account.recalls++;
     TRY(keep_scores(a, layer, scores, host));
 done:
     free(host);
@@ -360,15 +366,21 @@ done:
 /* What a call was and took: `search` of its seconds went into scores and choice. */
 static void enter(ts_attn_account *c, ts_do what, double share, double seconds, double search)
 {
-    if (what == TS_DO_DENSE)
-        c->dense++, c->dense_s += seconds;
-    else if (what == TS_DO_SEARCH)
-        c->searched++, c->searched_s += seconds;
-    else if (what == TS_DO_SEARCH_AGAIN)
-        c->again++, c->again_s += seconds, c->share += share;
-    else
-        c->sparse++, c->sparse_s += seconds,
-            c->share += share; /* means of blocks cost next to nothing: no search to charge for */
+    if (what == TS_DO_DENSE) {
+        c->dense++;
+        c->dense_s += seconds;
+    } else if (what == TS_DO_SEARCH) {
+        c->searched++;
+        c->searched_s += seconds;
+    } else if (what == TS_DO_SEARCH_AGAIN) {
+        c->again++;
+        c->again_s += seconds;
+        c->share += share;
+    } else { /* means of blocks cost next to nothing: no search to charge for */
+        c->sparse++;
+        c->sparse_s += seconds;
+        c->share += share;
+    }
     c->search_s += search;
 }
 
@@ -386,11 +398,15 @@ static ts_status run(ts_attn *a, int layer, ts_do what, ts_attn_state *s, ts_att
     if (what == TS_DO_SEARCH_AGAIN)
         TRY(ts_block_sums_op(dev, (ts_block_sums){op.q, op.k, op.scale, s->lse, sums}));
     if (what == TS_DO_POOL) TRY(ts_block_means_op(dev, (ts_block_means){op.q, op.k, sums}));
-    if (what == TS_DO_SEARCH)
-        op.lse = s->lse, op.sums = sums;
-    else if (plans)
+    if (what == TS_DO_SEARCH) {
+        op.lse = s->lse;
+        op.sums = sums;
+    } else if (plans)
         TRY(choose(a, layer, s, ts_view(sums, TS_DIM(A, nb, nb))));
-    if (!dense) op.plan = &plan, search = ts_seconds() - start;
+    if (!dense) {
+        op.plan = &plan;
+        search = ts_seconds() - start;
+    }
     TRY(ts_attention_op(dev, op));
     if (what == TS_DO_SEARCH) {
         double attended = ts_seconds();
@@ -492,8 +508,10 @@ ts_status ts_attn_finish(ts_attn *a)
             }
     if (plans)
         describe(a);
-    else
-        ts_bag_free(a->plans), a->plans = NULL;
+    else {
+        ts_bag_free(a->plans);
+        a->plans = NULL;
+    }
 done:
     free(bits);
     return st;

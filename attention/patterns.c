@@ -61,7 +61,7 @@ bool ts_pattern_tile(const ts_grid *g, const int32_t *at, int k, int block, uint
     int nb = (g->N + block - 1) / block;
     long words = ts_plan_words(nb);
     frame_sets s = {.words = (g->F + 31) / 32};
-    s.frames = calloc((size_t)(nb * s.words), sizeof *s.frames),
+    s.frames = calloc((size_t)(nb * s.words), sizeof *s.frames);
     s.reference = calloc((size_t)nb, sizeof *s.reference);
     bool ok = s.frames && s.reference;
     memset(bits, 0, (size_t)(nb * words) * sizeof *bits);
@@ -103,8 +103,11 @@ static void centres(const ts_grid *g, const int32_t *at, place *c)
     for (int b = 0; b < g->nb; b++) {
         int first = b * TS_BLOCK, end = first + TS_BLOCK < g->N ? first + TS_BLOCK : g->N;
         long sum[3] = {0};
-        for (int i = first; i < end; i++)
-            sum[0] += at[i] / (g->H * g->W), sum[1] += at[i] / g->W % g->H, sum[2] += at[i] % g->W;
+        for (int i = first; i < end; i++) {
+            sum[0] += at[i] / (g->H * g->W);
+            sum[1] += at[i] / g->W % g->H;
+            sum[2] += at[i] % g->W;
+        }
         for (int a = 0; a < 3; a++) c[b].x[a] = (double)sum[a] / (double)(end - first);
     }
 }

@@ -243,7 +243,8 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     if (kind == TS_POLICIES)
         return ts_fail(err, TS_EUSAGE, "attention %.80s: no such policy, expected %s", text,
                        list(names, TS_POLICIES, known, sizeof known));
-    p->kind = (ts_policy_kind)kind, p->order = orders[kind];
+    p->kind = (ts_policy_kind)kind;
+    p->order = orders[kind];
     if (text[n] && !text[n + 1])
         return ts_fail(err, TS_EUSAGE, "attention %s: a key must follow the colon", names[kind]);
     for (const char *s = text[n] ? text + n + 1 : NULL; s; s = *s == ',' ? s + 1 : NULL) {

@@ -52,7 +52,8 @@ bool ts_attn_tries(const ts_attn *a) { return a->search != NULL; }
 void ts_attn_try(ts_attn *a, int layer)
 {
     ts_tile_search *s = a->search;
-    s->trying = true, s->samples = 0;
+    s->trying = true;
+    s->samples = 0;
     for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] = 0;
 }
 
@@ -110,12 +111,14 @@ ts_status ts_tile_search_call(ts_attn *a, int layer, ts_attention op)
     for (int i = 0; i < s->ks; i++) {
         const ts_plan *plan = s->plan + i;
         double off = 0, all = 0;
-        op.out = y, op.plan = &plan;
+        op.out = y;
+        op.plan = &plan;
         TRY(ts_attention_op(dev, op));
         TRY(fetch(a, y, tried));
-        for (long j = 0; j < n && !dev->counting; j++)
-            off += ((double)tried[j] - full[j]) * ((double)tried[j] - full[j]),
-                all += (double)full[j] * full[j];
+        for (long j = 0; j < n && !dev->counting; j++) {
+            off += ((double)tried[j] - full[j]) * ((double)tried[j] - full[j]);
+            all += (double)full[j] * full[j];
+        }
         s->error[(long)layer * s->ks + i] += off == 0 ? 0 : off / all;
     }
     s->samples++;

@@ -94,7 +94,8 @@ static void print_plan(const ts_batch *b)
                                             : "to do",
                size, g->e.frames, j->q.steps, (unsigned long long)j->q.seed, time, b->out, j->name);
         if (j->state != TS_JOB_TODO) continue;
-        todo++, all += pace * g->cost;
+        todo++;
+        all += pace * g->cost;
     }
     char about[24];
     printf("%d row%s to render, about %s\n", todo, todo == 1 ? "" : "s", ts_clock_text(all, about));
@@ -110,9 +111,12 @@ static tally count(const ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         ts_job_state s = b->job[i].state;
         t.mine += s != TS_JOB_ELSEWHERE;
-        t.done += s == TS_JOB_DONE, t.skipped += s == TS_JOB_HAD;
-        t.failed += s == TS_JOB_FAILED, t.faulty += s == TS_JOB_FAULTY,
-            t.gave_up += s == TS_JOB_GAVE_UP, t.todo += s == TS_JOB_TODO;
+        t.done += s == TS_JOB_DONE;
+        t.skipped += s == TS_JOB_HAD;
+        t.failed += s == TS_JOB_FAILED;
+        t.faulty += s == TS_JOB_FAULTY;
+        t.gave_up += s == TS_JOB_GAVE_UP;
+        t.todo += s == TS_JOB_TODO;
     }
     return t;
 }
@@ -248,7 +252,8 @@ ts_status ts_cli_batch(ts_cli *c)
     }
     if (ts_cli_set(c, TS_F_QUEUE)) {
         TRY(ts_queue_open(&b));
-        c->screen.tick = ts_queue_renew, c->screen.tick_user = &b;
+        c->screen.tick = ts_queue_renew;
+        c->screen.tick_user = &b;
     }
     TRY(make_cache(c));
     TRY(ts_cli_stopped(c));

@@ -15,7 +15,9 @@
 
 static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw)
 {
-    (void)info, (void)kind, (void)ftw;
+    (void)info;
+    (void)kind;
+    (void)ftw;
     return remove(path), 0;
 }
 
@@ -153,7 +155,10 @@ static void sync_folder_of(char *path)
     char *slash = strrchr(path, '/');
     *slash = 0;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) fsync(fd), close(fd);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
     *slash = '/';
 }
 

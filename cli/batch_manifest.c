@@ -181,7 +181,8 @@ typedef struct {
 static void name_holder(void *user, const char *share, const char *path, const cJSON *j)
 {
     holder *h = user;
-    (void)share, (void)path;
+    (void)share;
+    (void)path;
     if (cJSON_GetObjectItemCaseSensitive(j, "run"))
         snprintf(h->who, sizeof h->who, "process %.0f on %.100s, since %.40s", number_of(j, "pid"),
                  text_of(j, "host"), text_of(j, "at"));
@@ -286,7 +287,10 @@ ts_status ts_manifest_open(ts_batch *b)
         TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
     TRY(add_run(b));
     int folder = open(b->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder >= 0) fsync(folder), close(folder);
+    if (folder >= 0) {
+        fsync(folder);
+        close(folder);
+    }
 done:
     return st;
 }
@@ -327,10 +331,14 @@ static void collect(void *user, const char *share, const char *path, const cJSON
     past key = {.job = &named}, *p = *named.name && r->n
                                          ? bsearch(&key, r->list, (size_t)r->n, sizeof key, by_name)
                                          : NULL;
-    (void)share, (void)path;
+    (void)share;
+    (void)path;
     if (!p || strcmp(text_of(j, "hash"), p->job->id)) return;
     const char *status = text_of(j, "status"), *at = text_of(j, "at");
-    if (!strcmp(status, "done")) p->done = true, p->seconds = number_of(j, "seconds");
+    if (!strcmp(status, "done")) {
+        p->done = true;
+        p->seconds = number_of(j, "seconds");
+    }
     if (!strcmp(status, "started") &&
         !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces")))
         p->begun = true;
@@ -348,10 +356,13 @@ static bool settle(ts_batch *b, past *p)
     bool there = ts_batch_exists(b, j->name), retry = ts_cli_set(b->c, TS_F_RETRY);
     /* names appear by renaming what is whole: a row that began and has its output is done */
     if (there && (p->done || p->begun)) {
-        j->state = TS_JOB_HAD, j->found = !p->done, j->seconds = p->seconds;
+        j->state = TS_JOB_HAD;
+        j->found = !p->done;
+        j->seconds = p->seconds;
     } else if (!strcmp(p->status, "failed") && !retry) {
         j->state = TS_JOB_GAVE_UP;
-        j->error = p->error, p->error = NULL;
+        j->error = p->error;
+        p->error = NULL;
     } else if (there) {
         j->replaces = true;
         return !ts_cli_set(b->c, TS_F_OVERWRITE);
@@ -408,7 +419,8 @@ double ts_manifest_pace(const ts_batch *b)
         if ((j->state != TS_JOB_HAD && j->state != TS_JOB_DONE) || j->seconds <= 0 ||
             j->geometry < 0)
             continue;
-        seconds += j->seconds, cost += b->geometry[j->geometry].cost;
+        seconds += j->seconds;
+        cost += b->geometry[j->geometry].cost;
     }
     return cost > 0 ? seconds / cost : 0;
 }
@@ -456,7 +468,8 @@ static void survey_line(void *user, const char *share, const char *path, const c
     if (cJSON_GetObjectItemCaseSensitive(j, "run")) {
         snprintf(a->host, sizeof a->host, "%s", text_of(j, "host"));
         snprintf(a->started, sizeof a->started, "%s", at);
-        a->pid = number_of(j, "pid"), a->rows = number_of(j, "rows");
+        a->pid = number_of(j, "pid");
+        a->rows = number_of(j, "rows");
         return;
     }
     if (strcmp(status, "done") && strcmp(status, "failed")) return;
@@ -464,7 +477,8 @@ static void survey_line(void *user, const char *share, const char *path, const c
         int room = s->room ? 2 * s->room : 256;
         outcome *more = realloc(s->o, sizeof *more * (size_t)room);
         if (!more) return;
-        s->o = more, s->room = room;
+        s->o = more;
+        s->room = room;
     }
     outcome *o = s->o + s->outcomes++;
     *o = (outcome){.output = strdup(text_of(j, "output")),
@@ -494,8 +508,11 @@ static double rows_in_all(const survey *s, int *missing)
         if (strcmp(s->a[k].started, last->started) > 0) last = s->a + k;
     if (sscanf(last->share, "%d-of-%d%n", &i, &n, &end) != 2 || last->share[end]) return last->rows;
     for (int k = 0; k < s->accounts; k++)
-        if (sscanf(s->a[k].share, "%d-of-%d%n", &i, &m, &end) == 2 && !s->a[k].share[end] && m == n)
-            rows += s->a[k].rows, seen++;
+        if (sscanf(s->a[k].share, "%d-of-%d%n", &i, &m, &end) == 2 && !s->a[k].share[end] &&
+            m == n) {
+            rows += s->a[k].rows;
+            seen++;
+        }
     *missing = n - seen;
     return rows;
 }
@@ -509,10 +526,13 @@ static void print_survey(survey *s)
         outcome *o = s->o + i;
         /* the last word counts */
         if (i + 1 < s->outcomes && !strcmp(o->output, o[1].output)) continue;
-        if (o->done)
-            s->a[o->owner].done++, done++;
-        else
-            s->a[o->owner].failed++, failed++;
+        if (o->done) {
+            s->a[o->owner].done++;
+            done++;
+        } else {
+            s->a[o->owner].failed++;
+            failed++;
+        }
     }
     printf("%-24s %-24s %-8s %6s %6s %6s  %s\n", "share", "process", "state", "rows", "done",
            "failed", "last heard of");
@@ -522,7 +542,8 @@ static void print_survey(survey *s)
         snprintf(process, sizeof process, "%s:%.0f", a->host, a->pid);
         printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process,
                a->locked ? "at work" : "ended", a->rows, a->done, a->failed, a->last);
-        working += a->locked, seconds += a->seconds;
+        working += a->locked;
+        seconds += a->seconds;
     }
     double rows = rows_in_all(s, &missing), left = rows - done - failed;
     printf("%d of %.0f rows done, %d failed, %.0f left", done, rows, failed, left > 0 ? left : 0);
@@ -548,7 +569,10 @@ ts_status ts_batch_status(ts_cli *c, const char *out)
         print_survey(&s);
     else
         st = ts_cli_fail(c, TS_EMODEL, "%s: no batch has worked here: no " STEM END, out);
-    for (int i = 0; i < s.outcomes; i++) free(s.o[i].output), free(s.o[i].error);
+    for (int i = 0; i < s.outcomes; i++) {
+        free(s.o[i].output);
+        free(s.o[i].error);
+    }
     free(s.o);
     free(s.a);
     return st;

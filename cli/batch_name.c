@@ -49,8 +49,12 @@ static void put_slug(text *t, const char *s, int most)
         utf8proc_uint8_t b[4];
         utf8proc_ssize_t size = utf8proc_encode_char(utf8proc_tolower(c), b);
         if (t->n - began + (size_t)size + 1 > 150) break;
-        if (gap && most > 1) put(t, "-", 1), most--;
-        put(t, (const char *)b, (size_t)size), most--;
+        if (gap && most > 1) {
+            put(t, "-", 1);
+            most--;
+        }
+        put(t, (const char *)b, (size_t)size);
+        most--;
         gap = false;
     }
     if (t->n == began) put(t, "prompt", 6);
@@ -63,7 +67,10 @@ static void put_prompt(text *t, const char *s, int most)
     size_t began = t->n;
     for (utf8proc_ssize_t n; *s && most > 0; s += n, most--) {
         n = utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
-        if (n <= 0) n = 1, c = '_';
+        if (n <= 0) {
+            n = 1;
+            c = '_';
+        }
         if (t->n - began + (size_t)n > 150) break;
         bool bad = c < 32 || c == 127 || strchr("/\\:*?\"<>|", (int)(c < 128 ? c : 'x')) ||
                    (c == '.' && t->n == began);

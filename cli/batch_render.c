@@ -151,7 +151,10 @@ static ts_status encode(ts_batch *b, int at)
     for (int k = 0; k < first->texts; k++) there = there && b->encoded[first->text[k]];
     if (there) return TS_OK;
     for (int i = 0; i < b->texts_max; i++)
-        if (b->encoded[i]) ts_texts_drop(b->texts, i), b->encoded[i] = false;
+        if (b->encoded[i]) {
+            ts_texts_drop(b->texts, i);
+            b->encoded[i] = false;
+        }
     ids = malloc(sizeof *ids * (size_t)b->texts_max);
     if (!ids) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d texts", b->texts_max);
     for (int i = at; i < b->jobs; i++) {
@@ -247,7 +250,8 @@ static ts_status render(ts_batch *b, ts_job *j, const ts_run *like, rendering *r
     ts_request q = j->q;
     q.state = state;
     TRY(ts_run_open_with(b->c->model, &q, b->texts, like, &r->run, &e));
-    r->json = ts_run_json(r->run), r->parameters = ts_run_parameters(r->run);
+    r->json = ts_run_json(r->run);
+    r->parameters = ts_run_parameters(r->run);
     if (!r->json || !r->parameters)
         TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for the metadata"));
     ts_screen_start(&b->c->screen, &e, q.steps, j->name, r->json);
@@ -381,7 +385,8 @@ static ts_status by_queue(ts_batch *b, ts_run **like)
         for (at = 0; b->order[at] != which;) at++;
         /* its worker ended between the name and the word */
         if (j->state == TS_JOB_TODO && !j->replaces && ts_batch_exists(b, j->name)) {
-            j->found = true, j->state = TS_JOB_DONE;
+            j->found = true;
+            j->state = TS_JOB_DONE;
             TRY(ts_manifest_add(b, j, "done"));
         }
         /* it has its output: only the queue did not know yet */
@@ -413,7 +418,10 @@ ts_status ts_batch_render(ts_batch *b)
     int todo = 0;
     for (int i = 0; i < b->jobs; i++) {
         const ts_job *j = b->job + i;
-        if (j->state == TS_JOB_TODO) todo++, cost += b->geometry[j->geometry].cost;
+        if (j->state == TS_JOB_TODO) {
+            todo++;
+            cost += b->geometry[j->geometry].cost;
+        }
         if (j->geometry < 0) continue;
         for (int k = 0; k < j->texts; k++)
             if (j->text[k] >= b->texts_max) b->texts_max = j->text[k] + 1;

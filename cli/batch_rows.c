@@ -109,7 +109,8 @@ static void read_keys(reading *r)
     for (int i = 0; i < r->row->fields; i++) {
         const ts_setting *s = r->row->field + i;
         bool is_side = !strcmp(s->key, "width") || !strcmp(s->key, "height");
-        size = size || !strcmp(s->key, "size"), sides = sides || is_side;
+        size = size || !strcmp(s->key, "size");
+        sides = sides || is_side;
         if (is_side)
             side(r, s->key, s->value);
         else if (!strcmp(s->key, "seed") || !strcmp(s->key, "seeds"))
@@ -264,7 +265,10 @@ done:
 
 void ts_batch_free_jobs(ts_batch *b)
 {
-    for (int i = 0; i < b->jobs; i++) free(b->job[i].name), free(b->job[i].error);
+    for (int i = 0; i < b->jobs; i++) {
+        free(b->job[i].name);
+        free(b->job[i].error);
+    }
     for (int i = 0; i < b->files; i++) ts_prompt_file_free(b->file[i]);
     for (int i = 0; i < b->geometries; i++) free(b->geometry[i].error);
     free(b->job);

@@ -62,7 +62,10 @@ static ts_status automatic(ts_cli *c, lookup *get, int *share, int *shares)
     long i = 0, n = 1, k, m;
     const char *which;
     bool a = array(get, &i, &n), b = tasks(get, &k, &m);
-    if (b) i = i * m + k, n *= m;
+    if (b) {
+        i = i * m + k;
+        n *= m;
+    }
     if (!a && !b && index_alone(get, &i, &which))
         return ts_cli_fail(c, TS_EUSAGE,
                            "--shard auto: the environment has %s, which comes without a total: "
@@ -80,7 +83,8 @@ static ts_status automatic(ts_cli *c, lookup *get, int *share, int *shares)
                            "Open MPI or an AWS Batch array: --shard I/N says which share this is");
     }
     if (n > MOST) return ts_cli_fail(c, TS_EUSAGE, "--shard auto: %ld shares, at most %d", n, MOST);
-    *share = (int)i + 1, *shares = (int)n;
+    *share = (int)i + 1;
+    *shares = (int)n;
     return TS_OK;
 }
 
@@ -106,7 +110,8 @@ static ts_status automatic_of(ts_cli *c, long total, lookup *get, int *share, in
             c, TS_EUSAGE,
             "--shard auto/%ld: %s makes this share %ld of %ld: N is the number of all of them",
             total, which, i + 1, total);
-    *share = (int)i + 1, *shares = (int)total;
+    *share = (int)i + 1;
+    *shares = (int)total;
     return TS_OK;
 }
 
@@ -124,6 +129,7 @@ ts_status ts_batch_share(ts_cli *c, const char *text, lookup *get, int *share, i
         return ts_cli_fail(c, TS_EUSAGE,
                            "--shard: got \"%.40s\", wanted I/N with I from 1 to N, auto or auto/N",
                            text);
-    *share = (int)i, *shares = (int)n;
+    *share = (int)i;
+    *shares = (int)n;
     return TS_OK;
 }

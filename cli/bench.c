@@ -145,7 +145,8 @@ static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b,
     cJSON *j = ts_bench_document(c, "kernel", m);
     cJSON_AddNumberToObject(j, "heads", b->heads);
     cJSON_AddNumberToObject(j, "dim", b->dim);
-    cJSON_AddItemToObject(j, "peak", t->peak), cJSON_AddItemToObject(j, "rows", t->rows);
+    cJSON_AddItemToObject(j, "peak", t->peak);
+    cJSON_AddItemToObject(j, "rows", t->rows);
     ts_status st = ts_bench_write(c, j, complete);
     t->peak = t->rows = NULL; /* the document's */
     cJSON_Delete(j);
@@ -162,7 +163,8 @@ static ts_status kernel(ts_cli *c)
         .heads = 12, .dim = 128, .repeats = 5, .tokens = counts, .keep = keep, .row = take_row};
     table t = {.c = c};
     ts_bench_machine machine = {0};
-    t.peak = cJSON_CreateObject(), t.rows = cJSON_CreateArray();
+    t.peak = cJSON_CreateObject();
+    t.rows = cJSON_CreateArray();
     b.tokens_count = ts_parse_list(v[TS_F_TOKENS].set ? v[TS_F_TOKENS].text : "4096,16384", true, 1,
                                    1 << 24, tokens);
     b.keep_count = ts_parse_list(v[TS_F_KEEP].set ? v[TS_F_KEEP].text : "1,0.5,0.2,0.1", false, 0,
@@ -184,7 +186,8 @@ static ts_status kernel(ts_cli *c)
         if (!st) st = unsaved;
     }
 done:
-    cJSON_Delete(t.peak), cJSON_Delete(t.rows);
+    cJSON_Delete(t.peak);
+    cJSON_Delete(t.rows);
     return st;
 }
 

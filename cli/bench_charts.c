@@ -162,7 +162,11 @@ typedef struct {
     int h;
 } plot;
 
-static void widen(axis *a, double v) { a->lo = fmin(a->lo, v), a->hi = fmax(a->hi, v); }
+static void widen(axis *a, double v)
+{
+    a->lo = fmin(a->lo, v);
+    a->hi = fmax(a->hi, v);
+}
 
 /* 1, 2 or 5 times a power of ten, at most n of which cover the range, and at least `least`. */
 static double step_of(double range, int n, double least)
@@ -179,7 +183,7 @@ static void round_ends(axis *a, int n, double least)
 {
     double room = fmax((a->hi - a->lo) * 0.05, least / 4);
     a->step = step_of(a->hi - a->lo + 2 * room, n, least);
-    a->lo = floor((a->lo - room) / a->step) * a->step,
+    a->lo = floor((a->lo - room) / a->step) * a->step;
     a->hi = ceil((a->hi + room) / a->step) * a->step;
 }
 
@@ -238,11 +242,15 @@ void ts_bench_curve(FILE *f, const ts_bench *b)
     plot p = {{INFINITY, -INFINITY, 0}, {INFINITY, -INFINITY, 0}, 400};
     for (int i = 1; i < b->policies; i++) {
         point q = point_of(b, i);
-        if (q.drawn) widen(&p.x, q.speed), widen(&p.y, q.psnr);
+        if (q.drawn) {
+            widen(&p.x, q.speed);
+            widen(&p.y, q.psnr);
+        }
     }
     if (!isfinite(p.x.lo)) return;
     widen(&p.x, 1);
-    round_ends(&p.x, 10, 0.1), round_ends(&p.y, 6, 1);
+    round_ends(&p.x, 10, 0.1);
+    round_ends(&p.y, 6, 1);
     open_svg(f, "Fidelity over speed", "curve", p.h);
     draw_axes(f, &p, "times faster than dense", "PSNR, dB");
     for (int i = 1; i < b->policies; i++) {

@@ -27,7 +27,9 @@ static ts_status pass_on(gathering *g, ts_status st)
 static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const char *json)
 {
     gathering *g = (gathering *)s;
-    g->w = w, g->h = h, g->most = frames;
+    g->w = w;
+    g->h = h;
+    g->most = frames;
     g->rgb = malloc((size_t)w * h * 3 * frames);
     if (!g->rgb)
         return snprintf(s->error, sizeof s->error, "no memory for %d frames of %dx%d", frames, w,
@@ -166,7 +168,7 @@ static ts_status compare(ts_bench *b, int prompt, int policy, const gathering *d
 {
     ts_bench_cell *cell = ts_bench_at(b, prompt, policy);
     size_t frame = (size_t)g->w * g->h * 3;
-    cell->mse = calloc((size_t)g->n, sizeof *cell->mse),
+    cell->mse = calloc((size_t)g->n, sizeof *cell->mse);
     cell->ssim = calloc((size_t)g->n, sizeof *cell->ssim);
     if (!cell->mse || !cell->ssim)
         return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d frames", g->n);
@@ -192,7 +194,9 @@ static ts_status decode(ts_bench *b, int prompt, int policy, ts_run *run, const 
         cell->clip = NULL;
     if (cell->clip) TRY(ts_output_open(c->ctx, cell->clip, &o, &g->file));
     TRY(ts_run_decode(run, latents, &g->s));
-    b->w = g->w, b->h = g->h, b->frames = g->n;
+    b->w = g->w;
+    b->h = g->h;
+    b->frames = g->n;
     cell->said = ts_run_attention(run);
     if (folder && policy && ts_run_plans(run, &plans) == TS_OK &&
         asprintf(&cell->plans, "%s/plans-%d-%d", folder, prompt, policy) > 0)
@@ -200,7 +204,10 @@ static ts_status decode(ts_bench *b, int prompt, int policy, ts_run *run, const 
 done:
     ts_output_close(g->file);
     g->file = NULL;
-    if (st) free(cell->clip), cell->clip = NULL; /* there is no such file */
+    if (st) { /* there is no such file */
+        free(cell->clip);
+        cell->clip = NULL;
+    }
     return st;
 }
 
@@ -223,7 +230,9 @@ static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run)
 {
     ts_request q = b->q;
     ts_estimate e;
-    q.prompt = b->prompt[0], q.attention = "dense", q.keep_plans = false,
+    q.prompt = b->prompt[0];
+    q.attention = "dense";
+    q.keep_plans = false;
     q.steps = q.steps < 2 ? q.steps : 2;
     ts_status st = ts_run_open_with(b->c->model, &q, texts, NULL, run, &e);
     return st ? st : ts_run_encode(*run);
@@ -261,7 +270,10 @@ static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
         g.rgb = NULL;
     }
 done:
-    for (int i = 0; i < b->policies; i++) ts_run_close(run[i]), ts_bag_free(latents[i]);
+    for (int i = 0; i < b->policies; i++) {
+        ts_run_close(run[i]);
+        ts_bag_free(latents[i]);
+    }
     ts_run_close(warm);
     ts_texts_close(texts);
     free(dense.rgb);
@@ -283,7 +295,8 @@ static ts_status prepare(ts_bench *b)
         TRY(ts_cli_fail(c, TS_EUSAGE, "--json and --html: both name %s", v[TS_F_HTML].text));
     TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
     TRY(ts_cli_check_side(c, TS_F_HTML, "html", false));
-    b->prompt = c->flags.word, b->prompts = c->flags.words;
+    b->prompt = c->flags.word;
+    b->prompts = c->flags.words;
     b->repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 3;
     TRY(ts_cli_open(c, NULL));
     TRY(read_policies(b));
@@ -306,7 +319,9 @@ done:
 /* Removes what the report was made of. */
 static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *f)
 {
-    (void)s, (void)kind, (void)f;
+    (void)s;
+    (void)kind;
+    (void)f;
     remove(path);
     return 0;
 }
@@ -315,9 +330,17 @@ static void release(ts_bench *b)
 {
     for (int i = 0; b->cell && i < b->prompts * b->stride; i++) {
         ts_bench_cell *c = b->cell + i;
-        free(c->seconds), free(c->mse), free(c->ssim), free(c->clip), free(c->plans), free(c->said);
+        free(c->seconds);
+        free(c->mse);
+        free(c->ssim);
+        free(c->clip);
+        free(c->plans);
+        free(c->said);
     }
-    for (int i = 0; i < TS_BENCH_MOST; i++) free(b->policy[i].attention), free(b->policy[i].series);
+    for (int i = 0; i < TS_BENCH_MOST; i++) {
+        free(b->policy[i].attention);
+        free(b->policy[i].series);
+    }
     free(b->cell);
 }
 
@@ -326,7 +349,10 @@ static void cut(ts_bench *b)
 {
     int n = 0;
     while (!b->done_prompts && n < b->stride && b->cell[n].repeats) n++;
-    if (n) b->done_prompts = 1, b->policies = n;
+    if (n) {
+        b->done_prompts = 1;
+        b->policies = n;
+    }
 }
 
 ts_status ts_cli_bench_clips(ts_cli *c)

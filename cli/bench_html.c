@@ -366,8 +366,10 @@ static void write_page(FILE *f, const ts_bench *b)
         }
     fputs("</section>\n<footer>", f);
     for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line;
-         line = strtok_r(NULL, "\n", &save))
-        ts_bench_text(f, line), fputs("<br>\n", f);
+         line = strtok_r(NULL, "\n", &save)) {
+        ts_bench_text(f, line);
+        fputs("<br>\n", f);
+    }
     fputs("</footer>\n", f);
     fputs(tail, f);
     free(versions);

@@ -28,11 +28,18 @@ static void take(void *user, const ts_step_row *r)
     int i = 0;
     while (i < b->kinds[b->at] && strcmp(b->k[b->at][i].r.kind, r->kind)) i++;
     kind *k = &b->k[b->at][i];
-    if (i == b->kinds[b->at]) *k = (kind){.r = *r}, b->kinds[b->at]++;
-    k->r.kept = r->kept, k->r.work = r->work;
+    if (i == b->kinds[b->at]) {
+        *k = (kind){.r = *r};
+        b->kinds[b->at]++;
+    }
+    k->r.kept = r->kept;
+    k->r.work = r->work;
     if (k->n == MOST) return;
-    k->seconds[k->n] = r->seconds, k->linear[k->n] = r->linear, k->attention[k->n] = r->attention,
-    k->search[k->n] = r->search, k->n++;
+    k->seconds[k->n] = r->seconds;
+    k->linear[k->n] = r->linear;
+    k->attention[k->n] = r->attention;
+    k->search[k->n] = r->search;
+    k->n++;
     ts_screen_note(&b->c->screen, "%s, %s: %.3f s (%.3f linear, %.3f attention)", b->policy[b->at],
                    r->kind, r->seconds, r->linear, r->attention);
 }
@@ -49,9 +56,10 @@ static whole weigh(const steps_bench *b, int policy)
     whole w = {0};
     for (int i = 0; i < b->kinds[policy]; i++) {
         const kind *k = &b->k[policy][i];
-        w.seconds += k->r.steps * ts_bench_median(k->seconds, k->n),
-            w.attention += k->r.steps * ts_bench_median(k->attention, k->n);
-        w.work += k->r.steps * k->r.work, w.steps += k->r.steps;
+        w.seconds += k->r.steps * ts_bench_median(k->seconds, k->n);
+        w.attention += k->r.steps * ts_bench_median(k->attention, k->n);
+        w.work += k->r.steps * k->r.work;
+        w.steps += k->r.steps;
     }
     return w;
 }
@@ -114,9 +122,10 @@ static void print(const steps_bench *b)
 static ts_status write_json(const steps_bench *b, const ts_request *q, bool complete)
 {
     cJSON *j = ts_bench_document(b->c, "step", &b->machine), *list;
-    cJSON_AddNumberToObject(j, "width", q->width), cJSON_AddNumberToObject(j, "height", q->height),
-        cJSON_AddNumberToObject(j, "frames", q->frames),
-        cJSON_AddNumberToObject(j, "steps", b->steps);
+    cJSON_AddNumberToObject(j, "width", q->width);
+    cJSON_AddNumberToObject(j, "height", q->height);
+    cJSON_AddNumberToObject(j, "frames", q->frames);
+    cJSON_AddNumberToObject(j, "steps", b->steps);
     cJSON_AddNumberToObject(j, "tokens", (double)b->k[0][0].r.tokens);
     list = cJSON_AddArrayToObject(j, "policies");
     for (int p = 0; p < b->policies; p++) {
@@ -125,23 +134,23 @@ static ts_status write_json(const steps_bench *b, const ts_request *q, bool comp
         whole w = weigh(b, p);
         cJSON_AddStringToObject(k, "attention", b->policy[p]);
         bool all = w.steps == b->steps;
-        ts_bench_number(k, "seconds", all ? w.seconds : NAN),
-            ts_bench_number(k, "attention_seconds", all ? w.attention : NAN);
-        ts_bench_number(k, "speed_up", all ? g.speed : NAN),
-            ts_bench_number(k, "ideal", all ? g.ideal : NAN);
+        ts_bench_number(k, "seconds", all ? w.seconds : NAN);
+        ts_bench_number(k, "attention_seconds", all ? w.attention : NAN);
+        ts_bench_number(k, "speed_up", all ? g.speed : NAN);
+        ts_bench_number(k, "ideal", all ? g.ideal : NAN);
         cJSON *rows = cJSON_AddArrayToObject(k, "evaluations");
         for (int i = 0; i < b->kinds[p]; i++)
             for (int t = 0; t < b->k[p][i].n; t++) {
                 const kind *e = &b->k[p][i];
                 cJSON *r = cJSON_CreateObject();
                 cJSON_AddStringToObject(r, "kind", e->r.kind);
-                cJSON_AddNumberToObject(r, "of_steps", e->r.steps),
-                    cJSON_AddNumberToObject(r, "kept", e->r.kept),
-                    cJSON_AddNumberToObject(r, "work", e->r.work),
-                    cJSON_AddNumberToObject(r, "seconds", e->seconds[t]),
-                    cJSON_AddNumberToObject(r, "linear_seconds", e->linear[t]);
-                cJSON_AddNumberToObject(r, "attention_seconds", e->attention[t]),
-                    cJSON_AddNumberToObject(r, "search_seconds", e->search[t]);
+                cJSON_AddNumberToObject(r, "of_steps", e->r.steps);
+                cJSON_AddNumberToObject(r, "kept", e->r.kept);
+                cJSON_AddNumberToObject(r, "work", e->r.work);
+                cJSON_AddNumberToObject(r, "seconds", e->seconds[t]);
+                cJSON_AddNumberToObject(r, "linear_seconds", e->linear[t]);
+                cJSON_AddNumberToObject(r, "attention_seconds", e->attention[t]);
+                cJSON_AddNumberToObject(r, "search_seconds", e->search[t]);
                 cJSON_AddItemToArray(rows, r);
             }
         cJSON_AddItemToArray(list, k);
@@ -160,7 +169,8 @@ ts_status ts_cli_bench_step(ts_cli *c)
     int repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 1;
     steps_bench *b = calloc(1, sizeof *b);
     if (!b) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
-    b->c = c, s.user = b;
+    b->c = c;
+    s.user = b;
     if (repeats > MOST)
         TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d",
                         repeats, MOST));

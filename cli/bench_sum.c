@@ -30,7 +30,10 @@ double ts_bench_median(const double *x, int n)
 static void range(const double *x, int n, double *least, double *most)
 {
     *least = *most = n ? x[0] : 0;
-    for (int i = 1; i < n; i++) *least = fmin(*least, x[i]), *most = fmax(*most, x[i]);
+    for (int i = 1; i < n; i++) {
+        *least = fmin(*least, x[i]);
+        *most = fmax(*most, x[i]);
+    }
 }
 
 double ts_bench_spread(const double *x, int n)
@@ -57,22 +60,31 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
         double all = ts_bench_median(d->seconds, d->repeats),
                attention = ts_bench_median(d->attention, d->repeats), least, most;
         range(c->seconds, c->repeats, &least, &most);
-        r.seconds += ts_bench_median(c->seconds, c->repeats),
-            r.attention += ts_bench_median(c->attention, c->repeats), r.least += least,
-            r.most += most;
-        dense += all, dense_attention += attention,
-            limit += all - attention + attention / c->report.attention_gain;
-        r.kept += c->report.kept / n, r.recall += c->report.recall / n;
-        r.dense += c->report.attention_dense, r.searched += c->report.attention_searched,
-            r.sparse += c->report.attention_sparse;
+        r.seconds += ts_bench_median(c->seconds, c->repeats);
+        r.attention += ts_bench_median(c->attention, c->repeats);
+        r.least += least;
+        r.most += most;
+        dense += all;
+        dense_attention += attention;
+        limit += all - attention + attention / c->report.attention_gain;
+        r.kept += c->report.kept / n;
+        r.recall += c->report.recall / n;
+        r.dense += c->report.attention_dense;
+        r.searched += c->report.attention_searched;
+        r.sparse += c->report.attention_sparse;
         if (!c->mse) continue;
-        mse += mean(c->mse, b->frames), ssim += mean(c->ssim, b->frames), decoded++;
+        mse += mean(c->mse, b->frames);
+        ssim += mean(c->ssim, b->frames);
+        decoded++;
     }
     if (!n) return r;
-    r.speed = r.seconds > 0 ? dense / r.seconds : 0,
+    r.speed = r.seconds > 0 ? dense / r.seconds : 0;
     r.attention_speed = r.attention > 0 ? dense_attention / r.attention : 0;
     r.ideal = limit > 0 ? dense / limit : 0;
-    if (decoded) r.psnr = ts_psnr(mse / decoded), r.ssim = ssim / decoded;
+    if (decoded) {
+        r.psnr = ts_psnr(mse / decoded);
+        r.ssim = ssim / decoded;
+    }
     return r;
 }
 
@@ -126,19 +138,24 @@ static cJSON *policy_json(const ts_bench *b, int i)
     const ts_bench_policy *policy = b->policy + i;
     cJSON *j = cJSON_CreateObject(), *prompts = NULL;
     cJSON_AddStringToObject(j, "attention", policy->attention);
-    if (policy->series)
-        cJSON_AddStringToObject(j, "series", policy->series),
-            cJSON_AddNumberToObject(j, b->sweep, policy->x);
-    ts_bench_number(j, "seconds", r.seconds), ts_bench_number(j, "fastest", r.least),
-        ts_bench_number(j, "slowest", r.most);
-    ts_bench_number(j, "attention_seconds", r.attention), ts_bench_number(j, "speed_up", r.speed),
-        ts_bench_number(j, "attention_speed_up", r.attention_speed);
-    ts_bench_number(j, "ideal", r.ideal), ts_bench_number(j, "kept", r.kept),
-        ts_bench_number(j, "recall", r.recall > 0 ? r.recall : NAN),
-        ts_bench_number(j, "psnr", r.psnr), ts_bench_number(j, "ssim", r.ssim);
-    cJSON_AddNumberToObject(j, "calls_dense", (double)r.dense),
-        cJSON_AddNumberToObject(j, "calls_searched", (double)r.searched),
-        cJSON_AddNumberToObject(j, "calls_sparse", (double)r.sparse);
+    if (policy->series) {
+        cJSON_AddStringToObject(j, "series", policy->series);
+        cJSON_AddNumberToObject(j, b->sweep, policy->x);
+    }
+    ts_bench_number(j, "seconds", r.seconds);
+    ts_bench_number(j, "fastest", r.least);
+    ts_bench_number(j, "slowest", r.most);
+    ts_bench_number(j, "attention_seconds", r.attention);
+    ts_bench_number(j, "speed_up", r.speed);
+    ts_bench_number(j, "attention_speed_up", r.attention_speed);
+    ts_bench_number(j, "ideal", r.ideal);
+    ts_bench_number(j, "kept", r.kept);
+    ts_bench_number(j, "recall", r.recall > 0 ? r.recall : NAN);
+    ts_bench_number(j, "psnr", r.psnr);
+    ts_bench_number(j, "ssim", r.ssim);
+    cJSON_AddNumberToObject(j, "calls_dense", (double)r.dense);
+    cJSON_AddNumberToObject(j, "calls_searched", (double)r.searched);
+    cJSON_AddNumberToObject(j, "calls_sparse", (double)r.sparse);
     prompts = cJSON_AddArrayToObject(j, "prompts");
     for (int p = 0; p < b->done_prompts; p++) {
         const ts_bench_cell *c = ts_bench_at(b, p, i);
@@ -157,12 +174,12 @@ static cJSON *policy_json(const ts_bench *b, int i)
 ts_status ts_bench_json(const ts_bench *b)
 {
     cJSON *j = ts_bench_document(b->c, "clips", &b->machine), *list;
-    cJSON_AddNumberToObject(j, "width", b->e.width),
-        cJSON_AddNumberToObject(j, "height", b->e.height),
-        cJSON_AddNumberToObject(j, "frames", b->e.frames);
-    cJSON_AddNumberToObject(j, "steps", b->q.steps),
-        cJSON_AddNumberToObject(j, "tokens", (double)b->e.tokens),
-        cJSON_AddNumberToObject(j, "repeats", b->repeats);
+    cJSON_AddNumberToObject(j, "width", b->e.width);
+    cJSON_AddNumberToObject(j, "height", b->e.height);
+    cJSON_AddNumberToObject(j, "frames", b->e.frames);
+    cJSON_AddNumberToObject(j, "steps", b->q.steps);
+    cJSON_AddNumberToObject(j, "tokens", (double)b->e.tokens);
+    cJSON_AddNumberToObject(j, "repeats", b->repeats);
     cJSON_AddStringToObject(j, "precision", b->e.precision);
     if (b->sweep[0]) cJSON_AddStringToObject(j, "sweep", b->sweep);
     list = cJSON_AddArrayToObject(j, "prompts");

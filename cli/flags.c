@@ -258,7 +258,10 @@ const char *ts_nearest(const char *word, const char *const *list)
     for (; *list; list++) {
         int n = (int)strlen(word), far = distance(word, *list);
         if (n >= 3 && !strncmp(word, *list, (size_t)n)) far = 1; /* the beginning of it */
-        if (far <= 1 + n / 4 && far < nearest) best = *list, nearest = far;
+        if (far <= 1 + n / 4 && far < nearest) {
+            best = *list;
+            nearest = far;
+        }
     }
     return best;
 }
@@ -289,7 +292,8 @@ bool ts_parse_size(const char *s, int min, int max, int *w, int *h)
     if ((*end != 'x' && *end != 'X') || !isdigit((unsigned char)end[1])) return false;
     long b = strtol(end + 1, &end, 10);
     if (*end || a < min || a > max || b < min || b > max) return false;
-    *w = (int)a, *h = (int)b;
+    *w = (int)a;
+    *h = (int)b;
     return true;
 }
 
@@ -302,7 +306,8 @@ int ts_parse_list(const char *s, bool integers, double min, double max, double o
         snprintf(one, sizeof one, "%.*s", length < sizeof one ? (int)length : 0, s);
         if (integers ? !whole(one, min, max, &i) : !real(one, min, max, out + n)) return 0;
         if (integers) out[n] = (double)i;
-        n++, s += length;
+        n++;
+        s += length;
         if (!*s) return n;
     }
     return 0;
@@ -496,13 +501,17 @@ static ts_status flag(ts_flags *p, unsigned command, const char *arg, const char
     if (!f) return unknown(p, command, letter ? "-" : "--", name);
     if (body[n]) value = body + n + (body[n] == '=');
     ts_flag_value v = {.set = true};
-    if (f->kind == TS_KIND_TEXTS) v = p->value[f->id], v.set = true;
+    if (f->kind == TS_KIND_TEXTS) {
+        v = p->value[f->id];
+        v.set = true;
+    }
     if (f->kind == TS_KIND_SWITCH) {
         if (value) return refuse(p, "--%s takes no value, got \"%.100s\"", f->name, value);
     } else {
         if (!value) {
             if (forgotten(command, next)) return bad_value(p, f, NULL);
-            value = next, *used = 2;
+            value = next;
+            *used = 2;
         }
         if (!convert(f, value, &v)) return bad_value(p, f, value);
     }
@@ -569,12 +578,16 @@ static void wrap(FILE *out, const char *text, int at)
 {
     while (*text) {
         int n = (int)strcspn(text, " ");
-        if (at > COLUMN && at + 1 + n > WIDTH)
-            fprintf(out, "\n%*s", COLUMN, ""), at = COLUMN;
-        else if (at > COLUMN)
-            fputc(' ', out), at++;
+        if (at > COLUMN && at + 1 + n > WIDTH) {
+            fprintf(out, "\n%*s", COLUMN, "");
+            at = COLUMN;
+        } else if (at > COLUMN) {
+            fputc(' ', out);
+            at++;
+        }
         fprintf(out, "%.*s", n, text);
-        at += n, text += n;
+        at += n;
+        text += n;
         if (*text) text++;
     }
     fputc('\n', out);

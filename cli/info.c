@@ -147,7 +147,10 @@ static ts_status model_info(ts_cli *c, const char *name)
     ts_request_init(c->model, &q);
     st = ts_run_open(c->model, &q, &run, &e);
     /* worth knowing, no failure */
-    if (st == TS_EMEMORY) refused = strdup(ts_error(c->ctx)), st = TS_OK;
+    if (st == TS_EMEMORY) {
+        refused = strdup(ts_error(c->ctx));
+        st = TS_OK;
+    }
     TRY(st);
     if (ts_cli_set(c, TS_F_JSON)) {
         add_estimate(j, &e, refused);

@@ -156,7 +156,8 @@ static ts_status unknown_command(ts_cli *c, const char *word)
 {
     const char *names[COMMANDS + 2], *near;
     for (int i = 0; i < COMMANDS; i++) names[i] = commands[i].name;
-    names[COMMANDS] = "help", names[COMMANDS + 1] = NULL;
+    names[COMMANDS] = "help";
+    names[COMMANDS + 1] = NULL;
     near = ts_nearest(word, names);
     if (near)
         return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": did you mean %s?", word, near);

@@ -233,7 +233,11 @@ static void phase_ended(ts_screen *s, const ts_event *e, double now)
 static void enter_phase(ts_screen *s, const ts_event *e, double now)
 {
     if (s->phase == (int)e->phase) return;
-    s->phase = (int)e->phase, s->phase_began = now, s->share = 0, s->first = -1, s->said = now;
+    s->phase = (int)e->phase;
+    s->phase_began = now;
+    s->share = 0;
+    s->first = -1;
+    s->said = now;
 }
 
 void ts_screen_event(void *user, const ts_event *e)
@@ -259,11 +263,11 @@ void ts_screen_event(void *user, const ts_event *e)
             json_of(s, e, now);
         else if (s->mode == TS_SCREEN_BAR)
             draw(s, e, now);
-        else if (begins && !row && e->phase != TS_PHASE_TEXT && unit[e->phase])
+        else if (begins && !row && e->phase != TS_PHASE_TEXT && unit[e->phase]) {
             fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase],
-                    e->steps == 1 ? "" : "s"),
-                fflush(s->out);
-        else if (!begins)
+                    e->steps == 1 ? "" : "s");
+            fflush(s->out);
+        } else if (!begins)
             line_of(s, e, now);
     }
 }
@@ -351,7 +355,8 @@ void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *
     s->cost[TS_PHASE_DENOISE] = e->step_flops * steps;
     s->cost[TS_PHASE_DECODE] = e->decode_flops *
                                (e->precision && !strcmp(e->precision, "bf16") ? 2 : 1);
-    s->armed = true, s->phase = -1; /* a bench has several runs: each begins anew */
+    s->armed = true;
+    s->phase = -1; /* a bench has several runs: each begins anew */
     if (s->mode != TS_SCREEN_JSON) return;
     cJSON *j = event("start"), *request = json ? cJSON_Parse(json) : NULL;
     cJSON_AddStringToObject(j, "output", output);
@@ -368,7 +373,10 @@ void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *
 /* ---- a batch ---- */
 void ts_screen_batch(ts_screen *s, int rows, double cost)
 {
-    s->rows = rows, s->row = 0, s->batch_cost = cost, s->batch_did = s->batch_spent = 0;
+    s->rows = rows;
+    s->row = 0;
+    s->batch_cost = cost;
+    s->batch_did = s->batch_spent = 0;
     if (s->mode != TS_SCREEN_JSON) return;
     cJSON *j = event("batch");
     cJSON_AddNumberToObject(j, "rows", rows);
@@ -380,12 +388,17 @@ void ts_screen_batch_texts(ts_screen *s)
 {
     wipe(s);
     s->cost[TS_PHASE_DENOISE] = s->cost[TS_PHASE_DECODE] = 0;
-    s->armed = true, s->phase = -1;
+    s->armed = true;
+    s->phase = -1;
 }
 
 void ts_screen_row(ts_screen *s, const char *output, double cost)
 {
-    s->row++, s->row_output = output, s->row_cost = cost, s->row_began = s->clock(), s->phase = -1;
+    s->row++;
+    s->row_output = output;
+    s->row_cost = cost;
+    s->row_began = s->clock();
+    s->phase = -1;
     if (s->row > s->rows) s->rows = s->row; /* of a queue, a row may come back */
     s->armed = false;                       /* until the run begins: its sizing is no event */
 }
@@ -394,8 +407,12 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
 {
     double left;
     char text[24];
-    s->batch_did += s->row_cost, s->batch_spent += s->clock() - s->row_began;
-    s->row_cost = 0, s->row_output = NULL, s->row_began = s->clock(), s->phase = -1,
+    s->batch_did += s->row_cost;
+    s->batch_spent += s->clock() - s->row_began;
+    s->row_cost = 0;
+    s->row_output = NULL;
+    s->row_began = s->clock();
+    s->phase = -1;
     s->armed = false;
     left = ts_screen_batch_left(s, s->row_began);
     if (s->mode == TS_SCREEN_NONE) return;
@@ -410,9 +427,10 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
         cJSON_AddNumberToObject(j, "index", r->index);
         if (r->seed <= UINT64_C(1) << 53)
             cJSON_AddNumberToObject(j, "seed", (double)r->seed);
-        else
-            snprintf(text, sizeof text, "%llu", (unsigned long long)r->seed),
-                cJSON_AddStringToObject(j, "seed", text);
+        else {
+            snprintf(text, sizeof text, "%llu", (unsigned long long)r->seed);
+            cJSON_AddStringToObject(j, "seed", text);
+        }
         cJSON_AddNumberToObject(j, "seconds", milli(r->seconds));
         if (r->error) cJSON_AddStringToObject(j, "error", r->error);
         if (left < 0)

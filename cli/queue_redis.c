@@ -192,7 +192,12 @@ void ts_queue_close(ts_batch *b)
         drop(&r);
     }
     if (q->r) redisFree(q->r);
-    free(q->user), free(q->password), free(q->host), free(q->name), free(q->plan), free(q->rows);
+    free(q->user);
+    free(q->password);
+    free(q->host);
+    free(q->name);
+    free(q->plan);
+    free(q->rows);
     free(q);
     b->queue = NULL;
 }
@@ -262,7 +267,8 @@ static ts_status fill_once(ts_batch *b, bool *again)
     TRY(say(b, &r, true, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", q->name));
     TRY(say(b, &r, false, "MULTI"));
     int sent = 0;
-    redisAppendCommand(q->r, "SET %s %s", q->plan, plan), sent++;
+    redisAppendCommand(q->r, "SET %s %s", q->plan, plan);
+    sent++;
     for (int i = 0; i < b->jobs; i++) {
         const ts_job *j = b->job + i;
         if (j->state != TS_JOB_TODO && j->state != TS_JOB_FAILED) continue;
@@ -272,8 +278,10 @@ static ts_status fill_once(ts_batch *b, bool *again)
             lost += over && !strcmp(state, "done") && !ts_batch_exists(b, j->name);
             continue;
         }
-        redisAppendCommand(q->r, "XADD %s * row %s", q->name, j->id), sent++;
-        redisAppendCommand(q->r, "HSET %s %s queued", q->rows, j->id), sent++;
+        redisAppendCommand(q->r, "XADD %s * row %s", q->name, j->id);
+        sent++;
+        redisAppendCommand(q->r, "HSET %s %s queued", q->rows, j->id);
+        sent++;
     }
     for (int i = 0; i < sent; i++) {
         drop(&r);

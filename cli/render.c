@@ -133,7 +133,10 @@ static ts_status set_seed(ts_cli *c, uint64_t *seed)
 void ts_cli_settings(const ts_flag_value *v, ts_request *q)
 {
     if (v[TS_F_NEGATIVE].set) q->negative = v[TS_F_NEGATIVE].text;
-    if (v[TS_F_SIZE].set) q->width = v[TS_F_SIZE].w, q->height = v[TS_F_SIZE].h;
+    if (v[TS_F_SIZE].set) {
+        q->width = v[TS_F_SIZE].w;
+        q->height = v[TS_F_SIZE].h;
+    }
     if (v[TS_F_STEPS].set) q->steps = (int)v[TS_F_STEPS].whole;
     if (v[TS_F_GUIDANCE].set) q->guidance = q->guidance_2 = v[TS_F_GUIDANCE].real;
     if (v[TS_F_GUIDANCE_2].set) q->guidance_2 = v[TS_F_GUIDANCE_2].real;
@@ -344,7 +347,8 @@ static ts_status describe(ts_cli *c, job *j)
     j->json = ts_run_json(j->run);
     j->parameters = ts_run_parameters(j->run);
     if (!j->json || !j->parameters) return ts_cli_fail(c, TS_EMEMORY, "no memory for the metadata");
-    j->out.title = j->q.prompt, j->out.parameters = j->parameters;
+    j->out.title = j->q.prompt;
+    j->out.parameters = j->parameters;
     cJSON *said = cJSON_Parse(j->json); /* it records what has an effect */
     if (ts_cli_set(c, TS_F_GUIDANCE_2) && !cJSON_HasObjectItem(said, "guidance_2"))
         ts_screen_warn(&c->screen, "--guidance-2 has no effect: this model has one expert");
@@ -462,8 +466,10 @@ ts_status ts_cli_generate(ts_cli *c)
                   : TS_OK;
     if (!unsaved) unsaved = save_plans(c, &j);
     /* the hours are not lost: the clip can still be written */
-    if (unsaved)
-        ts_cli_fail(c, unsaved, "%s", ts_error(c->ctx)), ts_screen_warn(&c->screen, c->error);
+    if (unsaved) {
+        ts_cli_fail(c, unsaved, "%s", ts_error(c->ctx));
+        ts_screen_warn(&c->screen, c->error);
+    }
     st = decode(c, &j);
     if (st && st != TS_ESTOP) rescue(c, &j, st);
     TRY(st);

@@ -83,7 +83,8 @@ ts_status ts_cli_open(ts_cli *c, const char *precision)
     if (v[TS_F_THREADS].set) o.threads = (int)v[TS_F_THREADS].whole;
     if (v[TS_F_CPU].set) o.cpu = v[TS_F_CPU].text;
     if (v[TS_F_MEMORY].set) o.memory = v[TS_F_MEMORY].wide;
-    o.default_model = standard, o.hub = cache;
+    o.default_model = standard;
+    o.hub = cache;
     ts_status st = ts_open(&o, &env, &c->ctx);
     free(standard);
     free(cache);
@@ -94,7 +95,8 @@ void ts_cli_close(ts_cli *c)
 {
     ts_model_close(c->model);
     ts_close(c->ctx);
-    c->model = NULL, c->ctx = NULL;
+    c->model = NULL;
+    c->ctx = NULL;
 }
 
 /* Eight bytes of header length, then its brace. */

@@ -29,7 +29,9 @@ static int sheet_height(const ts_sheet *t) { return t->rows * (t->h + GAP) - GAP
 static ts_status open_sheet(ts_sink *s, int w, int h, int frames, double fps, const char *json)
 {
     ts_sheet *t = (ts_sheet *)s;
-    t->w = w, t->h = h, t->frames = frames;
+    t->w = w;
+    t->h = h;
+    t->frames = frames;
     t->columns = (int)lround(ceil(sqrt((double)frames * h / w)));
     if (t->columns > frames) t->columns = frames;
     t->rows = (frames + t->columns - 1) / t->columns;

@@ -102,7 +102,11 @@ static void measure(box *b, const colour *list)
             moment high = {all.n - low.n,
                            {all.s[0] - low.s[0], all.s[1] - low.s[1], all.s[2] - low.s[2]}};
             double gain = high.n > 0 ? energy(&low) + energy(&high) - energy(&all) : 0;
-            if (gain > b->gain) b->gain = gain, b->axis = a, b->at = v;
+            if (gain > b->gain) {
+                b->gain = gain;
+                b->axis = a;
+                b->at = v;
+            }
         }
     }
 }
@@ -180,7 +184,10 @@ static int find(ts_palette *p, const uint8_t *c)
     for (int i = 0; i < p->colours; i++) {
         int r = c[0] - p->rgb[i][0], g = c[1] - p->rgb[i][1], b = c[2] - p->rgb[i][2],
             d = r * r + g * g + b * b;
-        if (d < least) least = d, best = i;
+        if (d < least) {
+            least = d;
+            best = i;
+        }
     }
     *known = (uint16_t)(best + 1);
     return best;

@@ -103,7 +103,8 @@ static ts_status make_taps(ts_err *err, int from, double scale, double start, in
     float *w = calloc((size_t)n * (size_t)most, sizeof *w);
     *out = t;
     if (!t || !w) {
-        free(t), free(w);
+        free(t);
+        free(w);
         *out = NULL;
         return ts_fail(err, TS_EMEMORY, "no memory to resize a picture");
     }
@@ -156,6 +157,8 @@ ts_status ts_picture_cover(ts_err *err, const ts_picture *p, int w, int h, float
             out[(size_t)j * (size_t)w * 3 + (size_t)i] = s < 0 ? 0 : s > 1 ? 1 : s;
         }
 done:
-    free_taps(x), free_taps(y), free(lines);
+    free_taps(x);
+    free_taps(y);
+    free(lines);
     return st;
 }

@@ -102,8 +102,14 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
     TRY(check_config(ctx, path, &c, scale));
     TRY(check_kinds(ctx, json, path, "down_block_types", "DownEncoderBlock2D", c.levels));
     TRY(check_kinds(ctx, json, path, "up_block_types", "UpDecoderBlock2D", c.levels));
-    v->channels = c.z, v->time_stride = 1, v->stride = 1 << (c.levels - 1), v->tile = c.sample_size;
-    for (int i = 0; i < c.z; i++) v->mean[i] = (float)shift, v->std[i] = (float)(1 / scale);
+    v->channels = c.z;
+    v->time_stride = 1;
+    v->stride = 1 << (c.levels - 1);
+    v->tile = c.sample_size;
+    for (int i = 0; i < c.z; i++) {
+        v->mean[i] = (float)shift;
+        v->std[i] = (float)(1 / scale);
+    }
     ts_kl_config_set(v, &c);
 done:
     return st;
@@ -123,7 +129,8 @@ struct ts_vae {
 static void close_vae(ts_vae *v)
 {
     if (!v) return;
-    free(v->rgb), free(v->latent);
+    free(v->rgb);
+    free(v->latent);
     free(v);
 }
 
@@ -135,17 +142,19 @@ static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
     size_t area = (size_t)z.dim[2] * (size_t)z.dim[3];
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
-    v->info = *info, v->z = z;
+    v->info = *info;
+    v->z = z;
     TRY(ts_vae_check_tile(ctx, info, tile));
     TRY(ts_kl_bind(&v->net, ctx, w, info, false));
-    v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride),
+    v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride);
     v->x = ts_vae_axis_of((int)z.dim[3], tile.w / info->stride);
     v->rgb = malloc(area * (size_t)(info->stride * info->stride) * 3 * sizeof(float));
     v->latent = malloc(area * (size_t)info->channels * sizeof(float));
     if (!v->rgb || !v->latent)
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for frames of %ldx%ld",
                     z.dim[3] * info->stride, z.dim[2] * info->stride));
-    *out = v, v = NULL;
+    *out = v;
+    v = NULL;
 done:
     close_vae(v);
     return st;
@@ -242,9 +251,10 @@ static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_
         TRY(ts_fail(&ctx->err, TS_ESHAPE, "%ld pictures of %ldx%ld: sides must be multiples of %ld",
                     F, px.dim[2], px.dim[1], s));
     TRY(ts_vae_check_tile(ctx, info, tile));
-    e->info = info, e->px = px;
+    e->info = info;
+    e->px = px;
     TRY(ts_kl_bind(&e->net, ctx, w, info, true));
-    e->y = ts_vae_axis_of((int)h, (int)(tile.h / s)),
+    e->y = ts_vae_axis_of((int)h, (int)(tile.h / s));
     e->x = ts_vae_axis_of((int)q, (int)(tile.w / s));
     e->cut = malloc((size_t)(px.dim[1] * px.dim[2] * 3) * sizeof(float));
     e->moments = malloc((size_t)(F * h * q * 2 * C) * sizeof(float));
@@ -255,7 +265,9 @@ static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_
                              e->moments + e->frame * h * q * 2 * C, encode_tile, e));
     ts_vae_split_moments(info, e->moments, F * h * q, latent, moments);
 done:
-    free(e->cut), free(e->moments), free(e);
+    free(e->cut);
+    free(e->moments);
+    free(e);
     return st;
 }
 

@@ -152,12 +152,14 @@ ts_status ts_kl_bind(ts_kl_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_info
                      bool encoder)
 {
     memset(n, 0, sizeof *n);
-    n->ctx = ctx, n->weights = w;
+    n->ctx = ctx;
+    n->weights = w;
     ts_kl_config_get(info, &n->c);
     binder b = {.n = n};
-    if (encoder)
-        b.group = n->c.levels + 2, bind_encoder(&b);
-    else
+    if (encoder) {
+        b.group = n->c.levels + 2;
+        bind_encoder(&b);
+    } else
         bind_decoder(&b);
     return b.st;
 }

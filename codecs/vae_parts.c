@@ -65,7 +65,10 @@ static void place(ts_vae_patch *p, ts_vae_axis y, ts_vae_axis x, int i, int j, i
             memcpy(whole + (((long)f * H + i * keep_y + r) * W + j * keep_x) * c, b + r * row,
                    (size_t)columns * (size_t)c * sizeof(float));
     }
-    if (above) free(above->data), above->data = NULL;
+    if (above) {
+        free(above->data);
+        above->data = NULL;
+    }
 }
 
 ts_status ts_vae_check_tile(ts_ctx *ctx, const ts_vae_info *info, ts_vae_tile t)
@@ -166,9 +169,10 @@ ts_status ts_vae_enlarge(ts_ctx *ctx, const ts_layer *conv, ts_tensor x, ts_tens
                              .dim = {rows, 2, W, 2, C},
                              .ss = {W * C, 0, C, 0, 1},
                              .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}};
-            in.p = ts_at(in.p, (size_t)(above * 2 * W * C) * one),
+            in.p = ts_at(in.p, (size_t)(above * 2 * W * C) * one);
             in.dim[1] = 2 * (e - r) + above + below;
-            part.p = ts_at(part.p, (size_t)(2 * r * 2 * W * O) * one), part.dim[1] = 2 * (e - r);
+            part.p = ts_at(part.p, (size_t)(2 * r * 2 * W * O) * one);
+            part.dim[1] = 2 * (e - r);
             TRY(ts_copy_op(ctx->dev, twice));
             TRY(ts_conv_op(ctx->dev, (ts_conv){.x = in,
                                                .w = conv->w,

@@ -97,7 +97,9 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
     if (!c.dec_base) c.dec_base = c.base;
     st = check_config(ctx, path, &c, nt, means, stds);
     if (st) return st;
-    v->channels = c.z, v->time_stride = 1, v->stride = c.patch << (c.levels - 1);
+    v->channels = c.z;
+    v->time_stride = 1;
+    v->stride = c.patch << (c.levels - 1);
     for (int i = 0; i < nt; i++) v->time_stride <<= c.time[i];
     if ((temporal && temporal != v->time_stride) || (spatial && spatial != v->stride))
         return ts_fail(
@@ -125,7 +127,9 @@ struct ts_vae {
 static void close_vae(ts_vae *v)
 {
     if (!v) return;
-    free(v->whole), free(v->rgb), free(v->latent);
+    free(v->whole);
+    free(v->rgb);
+    free(v->latent);
     free(v);
 }
 
@@ -158,13 +162,15 @@ static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
     ts_vae *v = calloc(1, sizeof *v);
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
-    v->info = *info, v->z = z;
+    v->info = *info;
+    v->z = z;
     TRY(ts_vae_check_tile(ctx, info, tile));
     TRY(ts_wan_bind(&v->net, ctx, w, info, false));
-    v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride),
+    v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride);
     v->x = ts_vae_axis_of((int)z.dim[3], tile.w / info->stride);
     TRY(open_buffers(v, ctx));
-    *out = v, v = NULL;
+    *out = v;
+    v = NULL;
 done:
     close_vae(v);
     return st;
@@ -208,7 +214,11 @@ static ts_status decode_tiles(ts_vae *v)
     int frames = frames_of(&v->info, v->z.dim[1]);
     ts_status st = ts_vae_each_tile(v->net.ctx, v->y, v->x, frames, v->net.c.out,
                                     v->info.stride / v->net.c.patch, v->whole, decode_tile, v);
-    if (st == TS_OK) v->have = frames, v->given = 0, v->next_latent = (int)v->z.dim[1];
+    if (st == TS_OK) {
+        v->have = frames;
+        v->given = 0;
+        v->next_latent = (int)v->z.dim[1];
+    }
     return st;
 }
 
@@ -244,8 +254,10 @@ static ts_status next_frame(ts_vae *v, ts_frame *out, bool *end)
                            ? decode_tiles(v)
                            : decode_chunk(v, &v->stream, 0, 0, v->next_latent, v->whole);
         if (st) return st;
-        if (v->y.n * v->x.n == 1)
-            v->have = v->next_latent++ ? v->info.time_stride : 1, v->given = 0;
+        if (v->y.n * v->x.n == 1) {
+            v->have = v->next_latent++ ? v->info.time_stride : 1;
+            v->given = 0;
+        }
     }
     long pixels = v->z.dim[2] * v->z.dim[3] * v->info.stride * v->info.stride /
                   (v->net.c.patch * v->net.c.patch) * v->net.c.out;
@@ -327,9 +339,11 @@ static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_
         TRY(ts_fail(&ctx->err, TS_ESHAPE, "%ld frames of %ldx%ld: sides must be multiples of %d",
                     px.dim[0], px.dim[2], px.dim[1], s));
     TRY(ts_vae_check_tile(ctx, info, tile));
-    e->info = info, e->px = px, e->latents = (int)(px.dim[0] - 1) / info->time_stride + 1;
+    e->info = info;
+    e->px = px;
+    e->latents = (int)(px.dim[0] - 1) / info->time_stride + 1;
     TRY(ts_wan_bind(&e->net, ctx, w, info, true));
-    e->y = ts_vae_axis_of((int)px.dim[1] / s, tile.h / s),
+    e->y = ts_vae_axis_of((int)px.dim[1] / s, tile.h / s);
     e->x = ts_vae_axis_of((int)px.dim[2] / s, tile.w / s);
     long h = px.dim[1] / s, q = px.dim[2] / s, F = e->latents;
     e->cut = malloc((size_t)(px.dim[1] * px.dim[2] * 3 * info->time_stride) * sizeof(float));
@@ -339,7 +353,9 @@ static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_
     TRY(ts_vae_each_tile(ctx, e->y, e->x, e->latents, 2 * C, 1, e->moments, encode_tile, e));
     ts_vae_split_moments(info, e->moments, F * h * q, latent, moments);
 done:
-    free(e->cut), free(e->moments), free(e);
+    free(e->cut);
+    free(e->moments);
+    free(e);
     return st;
 }
 

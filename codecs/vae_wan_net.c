@@ -38,7 +38,8 @@ static void join_lane(binder *b, ts_wan_conv *c, int past, int step, bool own)
     if (i == n->lanes)
         n->lane[n->lanes++] = (ts_wan_lane){
             .width = c->in, .level = b->level, .past = past, .step = step, .own = own};
-    c->lane = i, c->slot = n->lane[i].convs++;
+    c->lane = i;
+    c->slot = n->lane[i].convs++;
 }
 
 static ts_wan_conv bind_conv(binder *b, long out, long in, int k, const char *name)
@@ -116,7 +117,10 @@ static ts_wan_sample bind_sample(binder *b, long in, long out, bool time, long t
                                  "%s", sub(t, name, "time_conv"));
         if (b->n->encoder) b->level++; /* it sees what has been made smaller */
         join_lane(b, c, b->n->encoder ? 1 : 2, b->frames, true);
-        if (b->n->encoder) b->level--, b->frames /= 2;
+        if (b->n->encoder) {
+            b->level--;
+            b->frames /= 2;
+        }
     }
     b->level++;
     return s;
@@ -138,7 +142,8 @@ static void bind_decoder(binder *b)
         ts_wan_block *k = n->block + i;
         long out = (long)c->dec_base * c->mult[c->levels - 1 - i],
              in = i && !c->residual ? width / 2 : width;
-        k->group = b->group = i + 1, k->n = c->res + 1;
+        k->group = b->group = i + 1;
+        k->n = c->res + 1;
         for (int r = 0; r < k->n; r++) {
             snprintf(name, sizeof name, "decoder.up_blocks.%d.resnets.%d", i, r);
             k->res[r] = bind_res(b, r ? out : in, out, name);
@@ -169,7 +174,8 @@ static void bind_encoder(binder *b)
         char name[96];
         ts_wan_block *k = n->block + i;
         long out = (long)c->base * c->mult[i];
-        k->group = b->group = i + 1, k->n = c->res;
+        k->group = b->group = i + 1;
+        k->n = c->res;
         for (int r = 0; r < k->n; r++, flat++) {
             if (c->residual)
                 snprintf(name, sizeof name, "encoder.down_blocks.%d.resnets.%d", i, r);
@@ -200,7 +206,9 @@ ts_status ts_wan_bind(ts_wan_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_in
                       bool encoder)
 {
     memset(n, 0, sizeof *n);
-    n->ctx = ctx, n->weights = w, n->encoder = encoder;
+    n->ctx = ctx;
+    n->weights = w;
+    n->encoder = encoder;
     ts_wan_config_get(info, &n->c);
     binder b = {.n = n, .frames = 1};
     for (int i = 0; encoder && i + 1 < n->c.levels; i++) b.frames <<= n->c.time[i];
@@ -265,7 +273,10 @@ done:
 /* Its f frames are the past from here on. */
 static void advance(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, long f)
 {
-    if (c->slot + 1 == n->lane[c->lane].convs) s->lane[c->lane].at += f, s->lane[c->lane].seen += f;
+    if (c->slot + 1 == n->lane[c->lane].convs) {
+        s->lane[c->lane].at += f;
+        s->lane[c->lane].seen += f;
+    }
 }
 
 static ts_status convolve(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c, ts_tensor in,
@@ -554,7 +565,7 @@ ts_status ts_wan_encode_chunk(ts_wan_net *n, ts_wan_stream *s, ts_tensor pixels,
     }
     for (int i = 0; i < n->c.levels; i++) TRY(down_block(n, s, n->block + i, &x));
     TRY(middle(n, s, x));
-    h = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out),
+    h = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out);
     y = take(n, x.dim[0], x.dim[1], x.dim[2], n->conv_out.out);
     TRY(norm_conv(n, s, n->norm_out, &n->conv_out, x, none, h));
     TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = h, .w = n->quant.w, .b = n->quant.b, .y = y}));

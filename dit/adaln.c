@@ -23,7 +23,9 @@
 
 ts_status ts_adaln_bind(ts_adaln *a, ts_ctx *ctx, const ts_dit_info *info, ts_weights *ws)
 {
-    a->ctx = ctx, a->weights = ws, a->info = *info;
+    a->ctx = ctx;
+    a->weights = ws;
+    a->info = *info;
     a->block = calloc((size_t)info->layers, sizeof *a->block);
     return a->block ? TS_OK
                     : ts_fail(&ctx->err, TS_EMEMORY, "a transformer of %d layers: out of memory",
@@ -304,7 +306,10 @@ static ts_status add_gated(ts_adaln *a, const ts_layer *l, ts_tensor x, ts_eval 
 {
     long D = a->info.dim;
     ts_linear op = {.x = x, .w = l->w, .b = l->b, .resid = h, .y = h};
-    if (ts_there(m)) op.gate = ts_columns(m, at * D, D), op.sel = e.sel;
+    if (ts_there(m)) {
+        op.gate = ts_columns(m, at * D, D);
+        op.sel = e.sel;
+    }
     return ts_linear_op(a->ctx->dev, op);
 }
 

@@ -38,12 +38,15 @@ ts_status ts_dit_open(ts_ctx *ctx, const ts_dit_class *cls, const cJSON *config,
         st = ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", dir);
         goto done;
     }
-    d->ctx = ctx, d->cls = cls, d->first_layer = first_layer;
+    d->ctx = ctx;
+    d->cls = cls;
+    d->first_layer = first_layer;
     TRY(cls->describe(ctx, config, config_path, &d->info));
     TRY(ts_weights_open(ctx, dir, "diffusion_pytorch_model", &d->weights));
     TRY(cls->bind(d->self, ctx, &d->info, d->weights));
     ts_weights_warn_unused(d->weights);
-    *out = d, d = NULL;
+    *out = d;
+    d = NULL;
 done:
     ts_dit_close(d);
     return st;
@@ -98,7 +101,9 @@ ts_status ts_dit_prepare(ts_dit *d, const ts_grid *grid, const ts_dit_text *text
                        texts, nt);
     TRY(check_texts(d, text, texts));
     TRY(d->ctx->dev->ops->checked(d->ctx->dev, &tag)); /* what a run that was stopped has left */
-    d->grid = *grid, d->texts = texts, d->rows = nt;
+    d->grid = *grid;
+    d->texts = texts;
+    d->rows = nt;
     TRY(d->cls->prepare(d->self, grid, text, texts, t, nt));
 done:
     return st;
@@ -209,7 +214,8 @@ static ts_status layer(ts_dit *d, evaluation *e, int l)
     ts_ctx *ctx = d->ctx;
     ts_device *dev = ctx->dev;
     TRY(ts_weights_enter(d->weights, l));
-    e->event.layer = l + 1, e->event.layers = d->info.layers;
+    e->event.layer = l + 1;
+    e->event.layers = d->info.layers;
     e->event.seconds = e->before + ts_seconds() - e->began;
     ts_progress(ctx, e->event);
     if (ts_attn_tries(e->attn)) TRY(try_out(d, e, l));

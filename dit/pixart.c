@@ -114,10 +114,13 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
         scale = sample / 64 > 1 ? sample / 64 : 1;
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(config, "out_channels")))
         o->out_channels = o->in_channels;
-    o->patch[0] = 1, o->patch[1] = o->patch[2] = patch;
+    o->patch[0] = 1;
+    o->patch[1] = o->patch[2] = patch;
     o->text_dim = caption ? caption : cross;
     o->sample_size = sample;
-    o->params[SAMPLE_SIZE] = sample, o->params[CROSS_DIM] = cross, o->params[CAPTION_DIM] = caption;
+    o->params[SAMPLE_SIZE] = sample;
+    o->params[CROSS_DIM] = cross;
+    o->params[CAPTION_DIM] = caption;
     memcpy(&o->params[SCALE_BITS], &scale, sizeof scale);
     o->eps = (float)eps;
     TRY(sane(ctx, path, o, scale));
@@ -188,7 +191,8 @@ done:
 static void pixels(void *self, int height, int width)
 {
     pixart *p = self;
-    p->height = height, p->width = width;
+    p->height = height;
+    p->width = width;
 }
 
 /* ---- prepare ---- */
@@ -247,9 +251,14 @@ static ts_status prepare_positions(pixart *p)
     TRY(ts_adaln_upload(a, x, host));
     axis_rows(p, H, host);
     TRY(ts_adaln_upload(a, y, host));
-    c.src = x.p, c.ss[2] = half, c.ss[3] = 1;
+    c.src = x.p;
+    c.ss[2] = half;
+    c.ss[3] = 1;
     TRY(ts_copy_op(a->ctx->dev, c));
-    c.src = y.p, c.dst = ts_at(c.dst, (size_t)half * sizeof(float)), c.ss[1] = half, c.ss[2] = 0;
+    c.src = y.p;
+    c.dst = ts_at(c.dst, (size_t)half * sizeof(float));
+    c.ss[1] = half;
+    c.ss[2] = 0;
     TRY(ts_copy_op(a->ctx->dev, c));
 done:
     free(host);

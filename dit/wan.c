@@ -95,7 +95,9 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
     if (patches != 3)
         TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: \"patch_size\" has %d numbers, expected 3", path,
                     patches));
-    o->params[FREQ_DIM] = freq, o->params[FFN_DIM] = ffn, o->params[CROSS_NORM] = cross_norm,
+    o->params[FREQ_DIM] = freq;
+    o->params[FFN_DIM] = ffn;
+    o->params[CROSS_NORM] = cross_norm;
     o->params[ROPE_MAX] = rope;
     o->eps = (float)eps;
     TRY(sane(ctx, path, o));

@@ -35,7 +35,9 @@ int main(int argc, char **argv)
     if (!st) {
         ts_request_init(model, &q);
         /* sizes become the least that the model can draw */
-        q.prompt = argc > 2 ? argv[2] : "a panda", q.width = q.height = 16, q.frames = 1,
+        q.prompt = argc > 2 ? argv[2] : "a panda";
+        q.width = q.height = 16;
+        q.frames = 1;
         q.steps = 1;
         st = ts_run_open(model, &q, &run, &estimate);
     }

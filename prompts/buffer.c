@@ -13,7 +13,8 @@ void ts_buf_put(ts_buf *t, const char *s, size_t n)
             t->failed = true;
             return;
         }
-        t->s = more, t->room = room;
+        t->s = more;
+        t->room = room;
     }
     if (n) memcpy(t->s + t->n, s, n);
     t->s[t->n += n] = 0;

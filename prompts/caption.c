@@ -52,8 +52,10 @@ static void put_bytes(ts_buf *out, const uint8_t *s, size_t n)
         /* no string here can hold a NUL; it would go with the other control characters */
         if (k && s[i])
             ts_buf_put(out, (const char *)s + i, k);
-        else if (!k)
-            ts_buf_char(out, 0xFFFD), k = bad;
+        else if (!k) {
+            ts_buf_char(out, 0xFFFD);
+            k = bad;
+        }
     }
 }
 
@@ -68,7 +70,10 @@ static void unquote(ts_buf *out, const char *s)
         for (; *s && !((uint8_t)*s & 0x80); s++) {
             int a = *s == '%' ? hex_digit(s[1]) : -1, b = a >= 0 ? hex_digit(s[2]) : -1;
             char c = *s == '+' ? ' ' : *s;
-            if (b >= 0) c = (char)(16 * a + b), s += 2;
+            if (b >= 0) {
+                c = (char)(16 * a + b);
+                s += 2;
+            }
             ts_buf_put(&run, &c, 1);
         }
         if (run.n) put_bytes(out, (const uint8_t *)run.s, run.n);
@@ -230,8 +235,10 @@ static ts_status apply(ts_err *err, ts_buf *t, const rule *r, size_t rules)
                         t->n));
         t->n = 0;
         ts_buf_put(t, to, size);
-        pcre2_code_free(code), free(to);
-        code = NULL, to = NULL;
+        pcre2_code_free(code);
+        free(to);
+        code = NULL;
+        to = NULL;
     }
 done:
     pcre2_code_free(code);
@@ -286,7 +293,8 @@ ts_status ts_clean_caption(ts_err *err, const char *text, char **out)
     for (int i = 0; i < 2; i++) TRY(pass(err, &t));
     if (t.failed || !t.s)
         TRY(ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", strlen(text)));
-    *out = t.s, t.s = NULL;
+    *out = t.s;
+    t.s = NULL;
 done:
     free(t.s);
     return st;

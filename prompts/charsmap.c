@@ -16,8 +16,10 @@ ts_status ts_charsmap_init(ts_err *err, const char *path, const void *blob, size
         return ts_fail(err, TS_EMODEL,
                        "%s: precompiled character map of %zu bytes says its trie has %u", path,
                        size, trie);
-    m->units = trie / 4, m->text_size = size - 4 - trie;
-    m->unit = malloc(trie), m->text = malloc(m->text_size + 1);
+    m->units = trie / 4;
+    m->text_size = size - 4 - trie;
+    m->unit = malloc(trie);
+    m->text = malloc(m->text_size + 1);
     if (!m->unit || !m->text)
         return ts_fail(err, TS_EMEMORY, "%s: no memory for a character map", path);
     memcpy(m->unit, (const char *)blob + 4, trie);
@@ -28,7 +30,8 @@ ts_status ts_charsmap_init(ts_err *err, const char *path, const void *blob, size
 
 void ts_charsmap_free(ts_charsmap *m)
 {
-    free(m->unit), free(m->text);
+    free(m->unit);
+    free(m->text);
     *m = (ts_charsmap){0};
 }
 
@@ -51,7 +54,8 @@ const char *ts_charsmap_find(const ts_charsmap *m, const char *s, size_t n, bool
         if (pos >= m->units) break;
         size_t at = m->unit[pos] & 0x7FFFFFFF;
         if (at > m->text_size) break;
-        found = m->text + at, *used = i + 1;
+        found = m->text + at;
+        *used = i + 1;
         if (!longest) break;
     }
     return found;

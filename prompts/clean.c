@@ -266,7 +266,9 @@ static void pass(ts_buf *out, const char *s, bool entities)
     drop_controls(&kept, ts_buf_text(&mapped));
     ts_buf_normalize(out, ts_buf_text(&kept), UTF8PROC_COMPOSE);
     out->failed |= plain.failed | mapped.failed | kept.failed;
-    free(plain.s), free(mapped.s), free(kept.s);
+    free(plain.s);
+    free(mapped.s);
+    free(kept.s);
 }
 
 static void fix_line(ts_buf *out, const char *s, size_t n, bool entities)
@@ -326,8 +328,13 @@ ts_status ts_clean_prompt(ts_err *err, const char *s, char **out)
     collapse(&done, ts_buf_text(&twice));
     if (fixed.failed || once.failed || twice.failed || done.failed)
         st = ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", strlen(s));
-    else
-        *out = done.s, done.s = NULL;
-    free(fixed.s), free(once.s), free(twice.s), free(done.s);
+    else {
+        *out = done.s;
+        done.s = NULL;
+    }
+    free(fixed.s);
+    free(once.s);
+    free(twice.s);
+    free(done.s);
     return st;
 }

@@ -81,7 +81,9 @@ static bool put_known(ts_buf *out, const char *s, size_t n)
     char text[64];
     ts_buf one = {0};
     if (n + 2 > sizeof text) return false;
-    memcpy(text, s, n), text[n] = ';', text[n + 1] = 0;
+    memcpy(text, s, n);
+    text[n] = ';';
+    text[n + 1] = 0;
     ts_html_unescape(&one, text);
     /* an unknown one keeps its semicolon; a control character is nothing */
     bool known = !(one.n > 1 && one.s[one.n - 1] == ';');

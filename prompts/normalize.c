@@ -60,8 +60,10 @@ static void strip(ts_buf *out, const char *s, bool left, bool right)
 static void replace(ts_buf *out, const char *s, const char *from, const char *to)
 {
     size_t n = strlen(from);
-    for (const char *hit; (hit = strstr(s, from)); s = hit + n)
-        ts_buf_put(out, s, (size_t)(hit - s)), put(out, to);
+    for (const char *hit; (hit = strstr(s, from)); s = hit + n) {
+        ts_buf_put(out, s, (size_t)(hit - s));
+        put(out, to);
+    }
     put(out, s);
 }
 
@@ -169,7 +171,10 @@ void ts_normalize_spiece(const ts_tokenizer *t, ts_buf *out, const char *s)
     if (t->dummy_prefix) put(out, space);
     for (bool after_space = t->collapse; n && !out->failed; s += p.used, n -= p.used) {
         p = first_part(t, s, n);
-        while (after_space && p.n && *p.s == ' ') p.s++, p.n--;
+        while (after_space && p.n && *p.s == ' ') {
+            p.s++;
+            p.n--;
+        }
         for (size_t i = 0; i < p.n; i++) {
             if (p.s[i] == ' ')
                 put(out, space);

@@ -68,7 +68,10 @@ static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c ==
 
 void ts_parse_trim(const char **s, size_t *n)
 {
-    while (*n && is_blank(**s)) (*s)++, (*n)--;
+    while (*n && is_blank(**s)) {
+        (*s)++;
+        (*n)--;
+    }
     while (*n && is_blank((*s)[*n - 1])) (*n)--;
 }
 
@@ -111,7 +114,8 @@ void ts_parse_field(ts_parse *p, ts_prompt *row, const char *key, size_t key_n, 
     } else if (prompt) {
         if (number)
             ts_parse_fault(p, row, row->line, "prompt: got the number %s, expected a text", text);
-        row->prompt = text, text = NULL;
+        row->prompt = text;
+        text = NULL;
     } else if (name[0] != '_') {
         more = realloc(row->field, sizeof *more * (size_t)(row->fields + 1));
         if (!more) {
@@ -129,8 +133,10 @@ done:
 
 static void free_row(ts_prompt *row)
 {
-    for (int i = 0; i < row->fields; i++)
-        free((char *)row->field[i].key), free((char *)row->field[i].value);
+    for (int i = 0; i < row->fields; i++) {
+        free((char *)row->field[i].key);
+        free((char *)row->field[i].value);
+    }
     free(row->field);
     free((char *)row->prompt);
     *row = (ts_prompt){0};
@@ -200,10 +206,14 @@ static void options(ts_parse *p, ts_prompt *row, const char *s, size_t n, size_t
         const char *value = s + i;
         size_t value_n = next - i;
         ts_parse_trim(&value, &value_n);
-        if (end < n && value + value_n == s + end + 1) value++, value_n -= 2;
+        if (end < n && value + value_n == s + end + 1) {
+            value++;
+            value_n -= 2;
+        }
         for (size_t k = 0; k < sizeof names / sizeof *names; k++)
             if (key_n == strlen(names[k].brief) && !strncmp(key, names[k].brief, key_n)) {
-                key = names[k].name, key_n = strlen(key);
+                key = names[k].name;
+                key_n = strlen(key);
                 break;
             }
         ts_parse_field(p, row, key, key_n, value, value_n, false);
@@ -356,7 +366,8 @@ static void lines(ts_parse *p, const char *s, size_t n,
         size_t inside_n = length;
         ts_parse_trim(&inside, &inside_n);
         if (inside_n) each(p, text, length, line);
-        s += all, n -= all;
+        s += all;
+        n -= all;
     }
 }
 
@@ -400,7 +411,10 @@ ts_status ts_prompts_parse(ts_err *err, const char *name, ts_prompts_kind kind, 
                        "the file is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 converts it");
         n = 0;
     }
-    if (n >= 3 && b[0] == 0xEF && b[1] == 0xBB && b[2] == 0xBF) s += 3, n -= 3;
+    if (n >= 3 && b[0] == 0xEF && b[1] == 0xBB && b[2] == 0xBF) {
+        s += 3;
+        n -= 3;
+    }
     if (kind == TS_PROMPTS_GUESS) kind = guess(s, n);
     if (kind == TS_PROMPTS_CSV)
         ts_csv_parse(&p, s, n);

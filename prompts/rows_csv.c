@@ -34,7 +34,8 @@ static void put(reader *r, const char *s, size_t n)
                                    r->p->rows->name);
             return;
         }
-        r->field = more, r->room = room;
+        r->field = more;
+        r->room = room;
     }
     memcpy(r->field + r->n, s, n);
     r->n += n;
@@ -49,7 +50,10 @@ static void finish(reader *r)
         return;
     }
     if (r->s < r->end && *r->s == '\r') r->s++;
-    if (r->s < r->end && *r->s == '\n') r->s++, r->line++;
+    if (r->s < r->end && *r->s == '\n') {
+        r->s++;
+        r->line++;
+    }
 }
 
 static bool at_end(const reader *r)
@@ -120,7 +124,10 @@ bool ts_csv_likely(const char *s, size_t n)
         const char *name = s + from;
         size_t name_n = to - from;
         ts_parse_trim(&name, &name_n);
-        if (name_n > 1 && name[0] == '"' && name[name_n - 1] == '"') name++, name_n -= 2;
+        if (name_n > 1 && name[0] == '"' && name[name_n - 1] == '"') {
+            name++;
+            name_n -= 2;
+        }
         for (size_t i = 0; i < name_n; i++)
             if (!isalnum((unsigned char)name[i]) && name[i] != '_' && name[i] != '-') return false;
         found = found || (name_n == 6 && !strncasecmp(name, "prompt", 6));

@@ -157,7 +157,8 @@ ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
         TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: no unknown or end piece among %d", t->path,
                     t->pieces));
     score_users(t, &f);
-    t->unk = f.unk, t->unk_score = f.least - 10;
+    t->unk = f.unk;
+    t->unk_score = f.least - 10;
     t->after[t->afters++] = f.eos;
 done:
     return st;

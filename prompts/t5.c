@@ -192,7 +192,8 @@ ts_status ts_encoder_open(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
     TRY(ts_find_vector(e->w, 0, &e->final, 1, (long[]){e->dim}, "encoder.final_layer_norm.weight"));
     TRY(bind_tables(e));
     ts_weights_warn_unused(e->w);
-    *out = e, e = NULL;
+    *out = e;
+    e = NULL;
 done:
     ts_encoder_close(e);
     return st;
@@ -202,7 +203,8 @@ void ts_encoder_close(ts_encoder *e)
 {
     if (!e) return;
     ts_weights_close(e->w);
-    free(e->block), free(e->table);
+    free(e->block);
+    free(e->table);
     free(e);
 }
 
@@ -334,11 +336,14 @@ static ts_status take(ts_encoder *e, work *w, const ts_ids *ids, int n)
     if (!w->h || !w->host)
         return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for texts of %d tokens", w->L);
     for (int i = 0; i < n; i++) w->h[i] = ts_take(a, TS_F32, TS_DIM(ids[i].n, e->dim));
-    w->n = ts_take(a, act, TS_DIM(L, e->dim)), w->q = ts_take(a, act, TS_DIM(L, inner)),
-    w->k = ts_take(a, act, TS_DIM(L, inner)), w->v = ts_take(a, act, TS_DIM(L, inner));
-    w->o = ts_take(a, act, TS_DIM(L, inner)), w->f = ts_take(a, act, TS_DIM(L, e->ff));
+    w->n = ts_take(a, act, TS_DIM(L, e->dim));
+    w->q = ts_take(a, act, TS_DIM(L, inner));
+    w->k = ts_take(a, act, TS_DIM(L, inner));
+    w->v = ts_take(a, act, TS_DIM(L, inner));
+    w->o = ts_take(a, act, TS_DIM(L, inner));
+    w->f = ts_take(a, act, TS_DIM(L, e->ff));
     if (e->gated) w->g = ts_take(a, act, TS_DIM(L, e->ff));
-    w->line = ts_take(a, TS_F32, TS_DIM(e->heads, line)),
+    w->line = ts_take(a, TS_F32, TS_DIM(e->heads, line));
     w->bias = ts_take(a, TS_F32, TS_DIM(e->heads, L, L));
     return TS_OK;
 }
@@ -399,6 +404,7 @@ ts_status ts_encoder_run(ts_encoder *e, const ts_ids *ids, int n, float *const *
     TRY(finish(e, &w, n, out));
 done:
     ts_release(&e->ctx->arena, mark);
-    free(w.host), free(w.h);
+    free(w.host);
+    free(w.h);
     return st;
 }

@@ -22,7 +22,8 @@ static bool index_added(ts_tokenizer *t)
             ts_normalize_rules(t, &find, a->s);
         else
             ts_buf_put(&find, a->s, strlen(a->s));
-        a->find = find.s, a->n = find.n;
+        a->find = find.s;
+        a->n = find.n;
         if (find.failed) return false;
         if (a->n) t->starts[a->normalized][(uint8_t)*a->find] = true;
     }
@@ -57,7 +58,8 @@ ts_status ts_tokenizer_open(ts_ctx *ctx, const char *dir, ts_tokenizer **out)
     }
     if (!ts_tokenizer_index(t) || !index_added(t))
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path));
-    *out = t, t = NULL;
+    *out = t;
+    t = NULL;
 done:
     ts_tokenizer_close(t);
     cJSON_Delete(json);
@@ -69,10 +71,19 @@ void ts_tokenizer_close(ts_tokenizer *t)
 {
     if (!t) return;
     for (int i = 0; i < t->pieces; i++) free(t->piece[i].s);
-    for (int i = 0; i < t->addeds; i++) free(t->added[i].s), free(t->added[i].find);
-    for (int i = 0; i < t->rules; i++) free(t->rule[i].from), free(t->rule[i].to);
+    for (int i = 0; i < t->addeds; i++) {
+        free(t->added[i].s);
+        free(t->added[i].find);
+    }
+    for (int i = 0; i < t->rules; i++) {
+        free(t->rule[i].from);
+        free(t->rule[i].to);
+    }
     ts_charsmap_free(&t->map);
-    free(t->piece), free(t->slot), free(t->added), free(t->path);
+    free(t->piece);
+    free(t->slot);
+    free(t->added);
+    free(t->path);
     free(t);
 }
 
@@ -184,7 +195,8 @@ static const char *before_white(const char *s, const char *end)
 static bool lost_white(const char *raw, const char *plain)
 {
     int32_t c, d;
-    ts_utf8_next(raw, &c), ts_utf8_next(plain, &d);
+    ts_utf8_next(raw, &c);
+    ts_utf8_next(plain, &d);
     return ts_is_white(c) && !ts_is_white(d);
 }
 
@@ -205,8 +217,10 @@ static void encode(const ts_tokenizer *t, bool normalized, const char *s, bool f
         else if (text.n)
             split_words(t, ts_buf_text(&text), first, out);
         out->failed |= text.failed | plain.failed;
-        free(text.s), free(plain.s);
-        more = a != NULL, first = false;
+        free(text.s);
+        free(plain.s);
+        more = a != NULL;
+        first = false;
         if (!a) break;
         ts_list_push(out, a->id);
         s = a->right ? skip_white(hit + a->n) : hit + a->n;
@@ -220,7 +234,9 @@ ts_status ts_tokenize(ts_tokenizer *t, const char *text, int max, int32_t **ids,
     ts_buf plain = {0};
     int room = max - t->befores - t->afters;
     ts_status st = ts_utf8_check(&t->ctx->err, text);
-    *ids = NULL, *n = 0, *truncated = false;
+    *ids = NULL;
+    *n = 0;
+    *truncated = false;
     if (!st && room < 0)
         st = ts_fail(&t->ctx->err, TS_EUSAGE, "%d tokens: at least %d are needed", max,
                      t->befores + t->afters);
@@ -237,8 +253,12 @@ ts_status ts_tokenize(ts_tokenizer *t, const char *text, int max, int32_t **ids,
     for (int i = 0; i < t->afters; i++) ts_list_push(&l, t->after[i]);
     if (l.failed || plain.failed)
         st = ts_fail(&t->ctx->err, TS_EMEMORY, "no memory to tokenize %zu bytes", strlen(text));
-    else
-        *ids = l.id, *n = l.n, l.id = NULL;
-    free(l.id), free(plain.s);
+    else {
+        *ids = l.id;
+        *n = l.n;
+        l.id = NULL;
+    }
+    free(l.id);
+    free(plain.s);
     return st;
 }

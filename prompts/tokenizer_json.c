@@ -34,7 +34,8 @@ static ts_status decode64(ts_tokenizer *t, const char *s, uint8_t **out, size_t 
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint32_t bits = 0;
     int have = 0;
-    *size = 0, *out = malloc(strlen(s) / 4 * 3 + 4);
+    *size = 0;
+    *out = malloc(strlen(s) / 4 * 3 + 4);
     if (!*out) return no_memory(t);
     for (; *s && *s != '='; s++) {
         const char *d = strchr(digits, *s);
@@ -42,7 +43,8 @@ static ts_status decode64(ts_tokenizer *t, const char *s, uint8_t **out, size_t 
         if (!d)
             return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the precompiled_charsmap is not base64",
                            t->path);
-        bits = bits << 6 | (uint32_t)(d - digits), have += 6;
+        bits = bits << 6 | (uint32_t)(d - digits);
+        have += 6;
         if (have >= 8) (*out)[(*size)++] = (uint8_t)(bits >> (have -= 8));
     }
     return TS_OK;
@@ -71,7 +73,8 @@ static ts_status add_rule(ts_tokenizer *t, ts_rule r, const char *from, const ch
     if (t->rules == sizeof t->rule / sizeof *t->rule)
         return ts_fail(&t->ctx->err, TS_EMODEL, "%s: more than %d normalizers are not supported",
                        t->path, t->rules);
-    r.from = from ? strdup(from) : NULL, r.to = to ? strdup(to) : NULL;
+    r.from = from ? strdup(from) : NULL;
+    r.to = to ? strdup(to) : NULL;
     t->rule[t->rules++] = r;
     return (from && !r.from) || (to && !r.to) ? no_memory(t) : TS_OK;
 }
@@ -141,7 +144,8 @@ static ts_status read_metaspace(ts_tokenizer *t, const cJSON *j)
         if (!strcmp(scheme, schemes[i])) found = i;
     if (scheme && found < 0)
         return refuse(t, "the prepend_scheme of pre_tokenizer Metaspace", scheme);
-    t->metaspace = true, t->whole = cJSON_IsFalse(field(j, "split"));
+    t->metaspace = true;
+    t->whole = cJSON_IsFalse(field(j, "split"));
     t->prepend = scheme                                        ? (ts_prepend)found
                  : cJSON_IsFalse(field(j, "add_prefix_space")) ? TS_PREPEND_NEVER
                                                                : TS_PREPEND_ALWAYS;

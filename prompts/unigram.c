@@ -91,7 +91,8 @@ void ts_list_push(ts_list *l, int id)
             l->failed = true;
             return;
         }
-        l->id = more, l->room = room;
+        l->id = more;
+        l->room = room;
     }
     l->id[l->n++] = id;
 }

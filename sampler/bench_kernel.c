@@ -75,7 +75,8 @@ static void keep_some(uint32_t *row, int *order, int nb, int want, uint64_t seed
     for (int i = 0; i < want; i++) {
         int j = i + (int)(((uint64_t)draw(seed, (uint64_t)i) * (uint64_t)(nb - i)) >> 32),
             t = order[i];
-        order[i] = order[j], order[j] = t;
+        order[i] = order[j];
+        order[j] = t;
         row[order[i] / 32] |= 1u << (order[i] % 32);
     }
 }
@@ -92,7 +93,8 @@ static ts_status fill_plan(bench *x, call *c, ts_tensor bits, bool uneven)
     for (long r = 0; !st && r < (long)A * nb; r++) {
         double share = c->row.keep * (uneven ? 0.1 + 1.8 * draw(1, (uint64_t)r) / 4294967296.0 : 1);
         int want = (int)(share * nb + 0.5);
-        want = want < 1 ? 1 : want > nb ? nb : want, kept += want;
+        want = want < 1 ? 1 : want > nb ? nb : want;
+        kept += want;
         keep_some(host + r * words, order, nb, want, 2 + (uint64_t)r);
     }
     c->row.kept = (double)kept / ((double)A * nb * nb);
@@ -146,7 +148,8 @@ static ts_status list(bench *x, long tokens)
     x->n = 0;
     for (ts_dtype t = TS_F32; t <= TS_BF16; t++) {
         call *c = add(x, TS_KERNEL_PEAK, 0, 0, x->all);
-        c->type = t, c->row.precision = t == TS_BF16 ? "bf16" : "f32";
+        c->type = t;
+        c->row.precision = t == TS_BF16 ? "bf16" : "f32";
     }
     add(x, TS_KERNEL_DENSE, tokens, 1, x->all);
     add(x, TS_KERNEL_FUSED, tokens, 1, x->all);
@@ -160,7 +163,8 @@ static ts_status list(bench *x, long tokens)
         call *alone = add(x, TS_KERNEL_UNEVEN, tokens, smallest(x->b), x->one);
         TRY(fill_plan(x, alone, x->bits[plans], true));
         call *together = add(x, TS_KERNEL_UNEVEN, tokens, alone->row.keep, x->all);
-        together->plan = alone->plan, together->row.kept = alone->row.kept;
+        together->plan = alone->plan;
+        together->row.kept = alone->row.kept;
     }
     for (int i = 0; i < x->n; i++) set_work(x, x->calls + i);
 done:
@@ -176,7 +180,10 @@ static ts_status operate(bench *x, const call *c)
         return ts_block_sums_op(
             c->dev,
             (ts_block_sums){.q = x->q, .k = x->k, .scale = scale, .lse = x->lse, .sums = x->sums});
-    if (c->row.what == TS_KERNEL_FUSED) a.lse = x->lse, a.sums = x->sums;
+    if (c->row.what == TS_KERNEL_FUSED) {
+        a.lse = x->lse;
+        a.sums = x->sums;
+    }
     if (c->plan.nb) a.plan = plan;
     return ts_attention_op(c->dev, a);
 }
@@ -192,14 +199,15 @@ static ts_status sample(bench *x, call *c, int repeat)
     else {
         TRY(operate(x, c));
         TRY(c->dev->ops->join(c->dev));
-        c->samples[repeat] = ts_seconds() - start,
+        c->samples[repeat] = ts_seconds() - start;
         c->packing[repeat] = (c->dev->packing - packed) / c->dev->threads;
     }
     c->row.repeats = repeat + 1;
     for (int i = 0; c->row.what == TS_KERNEL_DENSE && i < x->n; i++)
-        if (x->calls[i].row.what == TS_KERNEL_PACKING)
-            x->calls[i].samples[repeat] = x->calls[i].packing[repeat] = c->packing[repeat],
+        if (x->calls[i].row.what == TS_KERNEL_PACKING) {
+            x->calls[i].samples[repeat] = x->calls[i].packing[repeat] = c->packing[repeat];
             x->calls[i].row.repeats = repeat + 1;
+        }
     x->done += c->cost;
     progress(x);
     TRY(ts_stopped(x->ctx));
@@ -236,8 +244,13 @@ static void report(bench *x, bool first)
         }
         /* plain C reads keys and values as they are */
         if (r->what == TS_KERNEL_PACKING && m <= 0) continue;
-        r->seconds = m, r->flops = c->work / m, r->packing = median(c->packing, r->repeats);
-        if (r->what == TS_KERNEL_DENSE) dense = m, bare = m - r->packing;
+        r->seconds = m;
+        r->flops = c->work / m;
+        r->packing = median(c->packing, r->repeats);
+        if (r->what == TS_KERNEL_DENSE) {
+            dense = m;
+            bare = m - r->packing;
+        }
         if (r->what == TS_KERNEL_SPARSE && bare > 0)
             r->kernel_ratio = bare * r->kept / (m - r->packing);
         if (r->what == TS_KERNEL_UNEVEN && r->threads == 1) alone = m;
@@ -253,8 +266,10 @@ static void take(bench *x, long N)
     long A = x->b->heads, D = x->b->dim, nb = (N + TS_BLOCK - 1) / TS_BLOCK;
     ts_tensor *big[] = {&x->q, &x->k, &x->v, &x->out};
     /* from token to token */
-    for (int i = 0; i < 4; i++)
-        *big[i] = ts_take(&x->arena, x->ctx->act, TS_DIM(1, N, A, D)), big[i]->ld = A * D;
+    for (int i = 0; i < 4; i++) {
+        *big[i] = ts_take(&x->arena, x->ctx->act, TS_DIM(1, N, A, D));
+        big[i]->ld = A * D;
+    }
     x->lse = ts_take(&x->arena, TS_F32, TS_DIM(1, A, N));
     x->sums = ts_take(&x->arena, TS_F32, TS_DIM(1, A, nb, nb));
     for (int i = 0; i <= x->b->keep_count; i++)
@@ -389,7 +404,10 @@ ts_status ts_bench_kernel(ts_ctx *ctx, const ts_kernel_bench *b)
                                 .steps = 100,
                                 .seconds = ts_seconds() - x->start});
 done:
-    if (x) ts_device_close(x->all), ts_device_close(x->one);
+    if (x) {
+        ts_device_close(x->all);
+        ts_device_close(x->one);
+    }
     free(store);
     free(x);
     return st;

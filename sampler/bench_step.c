@@ -65,7 +65,7 @@ static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, cho
                          .tokens = r->grid.N,
                          .seconds = ts_seconds() - start};
     row->linear = p.seconds[TS_TIME_LINEAR] + p.seconds[TS_TIME_CONV];
-    row->search = is.search_s - was.search_s,
+    row->search = is.search_s - was.search_s;
     row->attention = ts_attn_seconds(&is) - ts_attn_seconds(&was);
     row->rest = row->seconds - row->linear - row->attention;
     row->kept = ((double)(is.dense + is.searched - was.dense - was.searched) + is.share -
@@ -140,7 +140,9 @@ static ts_status open_step(ts_model *m, const ts_request *q, ts_run *r)
 {
     ts_status st = TS_OK;
     ts_request one = *q;
-    one.state = NULL, one.guidance = 1, one.guidance_2 = 1;
+    one.state = NULL;
+    one.guidance = 1;
+    one.guidance_2 = 1;
     *r = (ts_run){.m = m, .ctx = m->ctx};
     TRY(ts_request_check(r, &one));
     TRY(ts_model_weights(m));

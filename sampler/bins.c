@@ -34,7 +34,8 @@ bool ts_bin(int sample_size, int *w, int *h)
         /* the first of two that are equally near */
         if ((table[i].only_2048 && sample_size != 256) || off >= nearest) continue;
         nearest = off;
-        *h = table[i].h * sample_size / 128, *w = table[i].w * sample_size / 128;
+        *h = table[i].h * sample_size / 128;
+        *w = table[i].w * sample_size / 128;
     }
     return true;
 }

@@ -40,7 +40,8 @@ ts_status ts_open(const ts_options *o, const ts_env *env, ts_ctx **out)
     if (env) c->env = *env;
     TRY(ts_cpu_open((ts_cpu_options){.threads = o->threads, .level = o->cpu}, &c->env, &c->err,
                     &cpu));
-    c->dev = cpu, c->owns_dev = true;
+    c->dev = cpu;
+    c->owns_dev = true;
     /* prices runs before they start, and tells where their time went */
     TRY(ts_profile_open(cpu, &c->dev));
     TRY(choose_precision(c, o->precision));

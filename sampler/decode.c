@@ -40,7 +40,8 @@ static void taps(int from, int to, int cut, int n, tap *out)
     for (int i = 0; i < n; i++) {
         float x = scale * ((float)(i + cut) + 0.5f) - 0.5f;
         x = x < 0 ? 0 : x > (float)(from - 1) ? (float)(from - 1) : x;
-        out[i].at = (int)x, out[i].next = out[i].at + (out[i].at < from - 1),
+        out[i].at = (int)x;
+        out[i].next = out[i].at + (out[i].at < from - 1);
         out[i].t = x - (float)out[i].at;
     }
 }
@@ -69,7 +70,9 @@ static ts_status deliver(ts_run *r, canvas *c, ts_frame *f)
             }
     }
     free(x);
-    f->w = c->w, f->h = c->h, f->rgb = c->rgb;
+    f->w = c->w;
+    f->h = c->h;
+    f->rgb = c->rgb;
     return TS_OK;
 }
 
@@ -91,9 +94,11 @@ static ts_status hand_out(ts_run *r, ts_sink *sink, ts_frame *f)
     bool batch = r->pictures > 1;
     char *json = batch ? ts_run_json_of(r, f->index) : NULL,
          *parameters = batch ? ts_run_parameters_of(r, f->index) : NULL;
-    f->json = json, f->parameters = parameters;
+    f->json = json;
+    f->parameters = parameters;
     ts_status st = sink_failed(r, sink, sink->frame(sink, f));
-    free(json), free(parameters);
+    free(json);
+    free(parameters);
     return st;
 }
 

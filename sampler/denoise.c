@@ -95,9 +95,11 @@ static ts_status evaluate(ts_run *r, const expert *e, const batch *b, int i, dou
         .phase = TS_PHASE_DENOISE, .step = i + 1, .steps = r->q.steps, .seconds = seconds};
     for (int k = 0; k < b->n; k++) {
         TRY(move(r, b, k, b->in[k], b->x, false));
-        for (int s = 0; s < branches; s++, n++)
-            eval[n] = (ts_eval){.trow = row, .slot = s, .sample = k}, xs[n] = b->in[k],
+        for (int s = 0; s < branches; s++, n++) {
+            eval[n] = (ts_eval){.trow = row, .slot = s, .sample = k};
+            xs[n] = b->in[k];
             v[n] = b->v[k][s];
+        }
     }
     TRY(ts_dit_step(r->m->dit[e->index], &r->attn, event, n, eval, xs, v));
     for (int k = 0; k < b->n; k++) {
@@ -170,7 +172,8 @@ static ts_status hand_over(ts_run *r, ts_tensor x, ts_bag **out)
             TRY(ts_fail(&r->ctx->err, TS_ENUMBER, "the latents hold NaN or infinity after step %d",
                         r->q.steps));
     ts_bag_meta(bag, "tessera", json);
-    *out = bag, bag = NULL;
+    *out = bag;
+    bag = NULL;
 done:
     free(json);
     ts_bag_free(bag);

@@ -63,7 +63,8 @@ ts_status ts_run_picture(ts_run *r, const char *path)
     ts_picture p = {0};
     float *pixels = NULL, *latent = NULL;
     TRY(ts_picture_read(err, path, &p));
-    pixels = malloc(n * sizeof *pixels), latent = malloc((size_t)(l[0] * area) * sizeof *latent);
+    pixels = malloc(n * sizeof *pixels);
+    latent = malloc((size_t)(l[0] * area) * sizeof *latent);
     if (!r->picture) r->picture = malloc((size_t)(l[0] * l[1] * area) * sizeof *r->picture);
     if (!pixels || !latent || !r->picture)
         TRY(ts_fail(err, TS_EMEMORY, "no memory for a picture of %dx%d", w, h));
@@ -77,6 +78,7 @@ ts_status ts_run_picture(ts_run *r, const char *path)
                    (size_t)area * sizeof *latent);
 done:
     ts_picture_free(&p);
-    free(pixels), free(latent);
+    free(pixels);
+    free(latent);
     return st;
 }

@@ -57,12 +57,18 @@ double ts_ssim(const uint8_t *a, const uint8_t *b, int w, int h)
     double *store = malloc((size_t)n * (2 * MAPS + 1) * sizeof *store), *map[MAPS], *mean[MAPS],
            *rows = store;
     if (!store) return NAN;
-    for (int m = 0; m < MAPS; m++)
-        map[m] = store + (1 + m) * n, mean[m] = store + (1 + MAPS + m) * n;
+    for (int m = 0; m < MAPS; m++) {
+        map[m] = store + (1 + m) * n;
+        mean[m] = store + (1 + MAPS + m) * n;
+    }
     for (long i = 0; i < n; i++) {
         double x = 0.299 * a[3 * i] + 0.587 * a[3 * i + 1] + 0.114 * a[3 * i + 2],
                y = 0.299 * b[3 * i] + 0.587 * b[3 * i + 1] + 0.114 * b[3 * i + 2];
-        map[X][i] = x, map[Y][i] = y, map[XX][i] = x * x, map[YY][i] = y * y, map[XY][i] = x * y;
+        map[X][i] = x;
+        map[Y][i] = y;
+        map[XX][i] = x * x;
+        map[YY][i] = y * y;
+        map[XY][i] = x * y;
     }
     for (int m = 0; m < MAPS; m++) blur(map[m], w, h, g, size, rows, mean[m]);
     long places = (long)(w - size + 1) * (h - size + 1);

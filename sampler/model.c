@@ -85,7 +85,10 @@ static ts_status read_defaults(ts_model *m)
     m->def = m->family->def;
     if (!m->def.width) m->def.width = m->def.height = m->dit_info.sample_size * m->vae_info.stride;
     /* distilled with guidance in it */
-    if (m->solver == TS_LCM) m->def.steps = 4, m->def.guidance = m->def.guidance_2 = 1;
+    if (m->solver == TS_LCM) {
+        m->def.steps = 4;
+        m->def.guidance = m->def.guidance_2 = 1;
+    }
     snprintf(path, sizeof path, "%s/tessera.json", m->dir.dir);
     FILE *f = fopen(path, "rb");
     if (!f) return TS_OK;

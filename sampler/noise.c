@@ -17,7 +17,8 @@ void ts_noise_part(uint64_t seed, uint32_t stream, size_t first, float *out, siz
         for (int p = 0; p < 4; p += 2) {
             /* u1 in (0, 1]: the logarithm stays finite */
             double r = sqrt(-2 * log((w[p] + 1.0) * unit)), a = turn * (w[p + 1] * unit);
-            z[p] = r * cos(a), z[p + 1] = r * sin(a);
+            z[p] = r * cos(a);
+            z[p + 1] = r * sin(a);
         }
         for (size_t j = i < first ? first - i : 0; j < 4 && i + j < first + n; j++)
             out[i + j - first] = (float)z[j];

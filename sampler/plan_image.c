@@ -40,7 +40,8 @@ static void cell(const sheet *s, int head, int y, int x, double *read, double *s
             *read += s->bits[row * ts_plan_words(s->nb) + j / 32] >> j % 32 & 1;
             if (s->score) *score += s->score[row * s->nb + j];
         }
-    *read /= n, *score /= n;
+    *read /= n;
+    *score /= n;
 }
 
 static ts_status draw(ts_ctx *ctx, const sheet *s, bool recall, const char *path)
@@ -88,7 +89,8 @@ static const float *last_scores(const ts_bag *bag, const char *branch, int layer
         if (strncmp(name, prefix, (size_t)n) || atoi(name + n) <= last ||
             ts_bag_get(&err, bag, name, TS_F32, 3, (long[]){A, nb, nb}, &h))
             continue;
-        last = atoi(name + n), found = h.data;
+        last = atoi(name + n);
+        found = h.data;
     }
     return found;
 }
@@ -104,10 +106,11 @@ static ts_status draw_layer(ts_ctx *ctx, const ts_bag *bag, const char *dir, con
     if (!bits)
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: no memory for a plan of %d heads", dir, s.A));
     TRY(ts_plan_get(&ctx->err, bag, dir, branch, layer, s.A, s.nb, bits));
-    s.bits = bits, s.score = last_scores(bag, branch, layer, s.A, s.nb);
+    s.bits = bits;
+    s.score = last_scores(bag, branch, layer, s.A, s.nb);
     s.side = s.nb < LEAST ? s.nb * ((LEAST + s.nb - 1) / s.nb) : s.nb < MOST ? s.nb : MOST;
     while (s.columns * s.columns < s.A) s.columns++;
-    s.w = s.columns * (s.side + GAP) + GAP,
+    s.w = s.columns * (s.side + GAP) + GAP;
     s.h = (s.A + s.columns - 1) / s.columns * (s.side + GAP) + GAP;
     snprintf(path, sizeof path, "%s/plan-%s-%02d.png", dir, branch, layer);
     TRY(draw(ctx, &s, false, path));

@@ -28,7 +28,8 @@ static double matmul_peak(ts_ctx *c, ts_dtype type)
     if (st) goto done;
     size_t one = (size_t)N * N * ts_dtype_size(type);
     TRY(ts_arena_open(&a, dev, 2 * one + w.want_bytes + 1024));
-    x = ts_take(&a, type, TS_DIM(N, N)), y = ts_take(&a, type, TS_DIM(N, N));
+    x = ts_take(&a, type, TS_DIM(N, N));
+    y = ts_take(&a, type, TS_DIM(N, N));
     store = ts_take(&a, TS_U8, TS_DIM((long)w.want_bytes));
     for (long i = 0; i < (long)N * N; i++)
         host[i] = (float)((i * 2654435761u) % 1024) / 1024 - 0.5f;

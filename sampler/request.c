@@ -76,7 +76,8 @@ static void size_pictures(ts_run *r)
     if (!binned && (drawn_w != w || drawn_h != h)) {
         ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", w, h,
                 drawn_w, drawn_h, tw, th);
-        q->width = drawn_w, q->height = drawn_h;
+        q->width = drawn_w;
+        q->height = drawn_h;
     }
     r->pictures = q->count;
     long latent[4] = {m->vae_info.channels, q->count, drawn_h / s, drawn_w / s};
@@ -96,11 +97,16 @@ static void round_size(ts_run *r)
         ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", q->width,
                 q->height, w, h, tw, th);
     int groups = (f - 1) / tf + 1, pt = m->dit_info.patch[0];
-    if (groups % pt) groups = rounded(groups, pt), f = (groups - 1) * tf + 1;
+    if (groups % pt) {
+        groups = rounded(groups, pt);
+        f = (groups - 1) * tf + 1;
+    }
     if (f != q->frames)
         ts_warn(r->ctx, "%d frames become %d: the model draws a multiple of %d and one", q->frames,
                 f, tf);
-    q->width = w, q->height = h, q->frames = f;
+    q->width = w;
+    q->height = h;
+    q->frames = f;
     long latent[4] = {m->vae_info.channels, groups, h / m->vae_info.stride, w / m->vae_info.stride};
     memcpy(r->latent, latent, sizeof latent);
     r->grid = ts_grid_of(groups / pt, (int)latent[2] / m->dit_info.patch[1],
@@ -168,12 +174,14 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
 {
     ts_status st = TS_OK;
     r->q = *q;
-    r->q.prompt = copy(q->prompt ? q->prompt : ""),
+    r->q.prompt = copy(q->prompt ? q->prompt : "");
     r->q.negative = copy(q->negative ? q->negative : "");
     r->q.sampler = copy(q->sampler ? q->sampler : ts_solver_name(r->m->solver));
-    r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto"),
+    r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto");
     r->q.attention = copy(q->attention ? q->attention : "dense");
-    r->q.state = copy(q->state), r->q.noise_file = copy(q->noise_file), r->q.init = copy(q->init);
+    r->q.state = copy(q->state);
+    r->q.noise_file = copy(q->noise_file);
+    r->q.init = copy(q->init);
     TRY(check_numbers(&r->ctx->err, &r->q));
     TRY(read_attention(r));
     TRY(check_kind(r));
@@ -245,9 +253,10 @@ char *ts_run_json(const ts_run *r)
     if (r->tile.w) snprintf(tile, sizeof tile, "%dx%d", r->tile.w, r->tile.h);
     cJSON_AddStringToObject(j, "vae_tile", tile);
     if (q->noise_file) cJSON_AddStringToObject(j, "noise", q->noise_file);
-    if (q->init)
-        cJSON_AddStringToObject(j, "init", q->init),
-            cJSON_AddNumberToObject(j, "strength", q->strength);
+    if (q->init) {
+        cJSON_AddStringToObject(j, "init", q->init);
+        cJSON_AddNumberToObject(j, "strength", q->strength);
+    }
     char *text = cJSON_PrintUnformatted(j);
     cJSON_Delete(j);
     return text;
@@ -276,7 +285,8 @@ static char *of_picture(const ts_run *r, int picture, char *(*write)(const ts_ru
     char *text = NULL;
     if (!one) return NULL;
     *one = *r;
-    one->q.seed += (uint64_t)picture, one->q.count = 1;
+    one->q.seed += (uint64_t)picture;
+    one->q.count = 1;
     text = write(one);
     free(one);
     return text;

@@ -55,7 +55,8 @@ static ts_status open_text(ts_run *r, ts_texts *words)
     ts_status st = TS_OK;
     const char *text[TS_BRANCHES] = {r->q.prompt, r->q.negative},
                *what[TS_BRANCHES] = {"prompt", "negative prompt"};
-    r->words = words, r->owns_words = !words;
+    r->words = words;
+    r->owns_words = !words;
     if (!words) TRY(ts_texts_open(r->m, &r->words));
     for (int i = 0; i < r->texts; i++) {
         TRY(ts_texts_add(r->words, text[i], what[i], &r->word[i]));
@@ -127,7 +128,8 @@ static ts_status count_decode(ts_run *r, ts_estimate *e)
     if (used)
         ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead",
                 (double)asked / 1e9, used, used);
-    e->tile_w = r->tile.w, e->tile_h = r->tile.h;
+    e->tile_w = r->tile.w;
+    e->tile_h = r->tile.h;
 done:
     return st;
 }
@@ -176,11 +178,14 @@ static ts_status count_text(ts_run *r, ts_estimate *e)
 
 static void fill(const ts_run *r, ts_estimate *e)
 {
-    e->width = r->q.width, e->height = r->q.height, e->frames = ts_run_frames(r);
+    e->width = r->q.width;
+    e->height = r->q.height;
+    e->frames = ts_run_frames(r);
     for (int i = 0; i < 4; i++) e->latent[i] = (int)r->latent[i];
     e->tokens = r->grid.N;
     e->layers = r->m->dit_info.layers;
-    e->text_tokens = r->n_ids[TS_COND], e->negative_tokens = r->n_ids[TS_UNCOND];
+    e->text_tokens = r->n_ids[TS_COND];
+    e->negative_tokens = r->n_ids[TS_UNCOND];
     e->precision = r->ctx->act == TS_BF16 ? "bf16" : "f32";
 }
 
@@ -207,16 +212,19 @@ static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, con
 {
     ts_status st = TS_OK;
     ts_run *r = calloc(1, sizeof *r);
-    *out = NULL, *e = (ts_estimate){0};
+    *out = NULL;
+    *e = (ts_estimate){0};
     if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
-    r->m = m, r->ctx = m->ctx;
+    r->m = m;
+    r->ctx = m->ctx;
     TRY(ts_request_check(r, q));
     TRY(ts_model_weights(m));
     TRY(open_text(r, words));
     if (counts_like(r, like)) {
         *e = like->estimate;
         memcpy(r->arena, like->arena, sizeof r->arena);
-        r->tile = like->tile, r->counted = like->counted;
+        r->tile = like->tile;
+        r->counted = like->counted;
     } else {
         r->counted = ++m->counts;
         if (r->owns_words) TRY(count_text(r, e));
@@ -249,22 +257,29 @@ ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *la
     ts_request sized = *q;
     ts_host z;
     ts_run *r = calloc(1, sizeof *r);
-    *out = NULL, *e = (ts_estimate){0};
+    *out = NULL;
+    *e = (ts_estimate){0};
     if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
-    r->m = m, r->ctx = m->ctx;
+    r->m = m;
+    r->ctx = m->ctx;
     TRY(ts_bag_get(&m->ctx->err, latents, "latents", TS_F32, 4,
                    (long[]){m->vae_info.channels, -1, -1, -1}, &z));
     TRY(ts_bag_finite(&m->ctx->err, latents, "latents"));
-    if (m->family->pictures)
-        sized.count = (int)z.dim[1], sized.frames = 1;
-    else
+    if (m->family->pictures) {
+        sized.count = (int)z.dim[1];
+        sized.frames = 1;
+    } else
         sized.frames = (int)(z.dim[1] - 1) * m->vae_info.time_stride + 1;
     int h = (int)z.dim[2] * m->vae_info.stride, w = (int)z.dim[3] * m->vae_info.stride,
         bin_w = q->width, bin_h = q->height;
     bool binned = m->family->bins && !q->no_bins && bin_w > 0 && bin_h > 0 &&
                   ts_bin(m->dit_info.sample_size, &bin_w, &bin_h) && bin_w == w && bin_h == h;
     /* else they are drawn for the size that was asked for */
-    if (!binned) sized.height = h, sized.width = w, sized.no_bins = true;
+    if (!binned) {
+        sized.height = h;
+        sized.width = w;
+        sized.no_bins = true;
+    }
     TRY(ts_request_check(r, &sized));
     if (r->latent[1] != z.dim[1] || r->latent[2] != z.dim[2] || r->latent[3] != z.dim[3])
         TRY(ts_fail(&m->ctx->err, TS_ESHAPE,
@@ -284,7 +299,9 @@ void ts_run_close(ts_run *r)
 {
     if (!r) return;
     if (r->owns_words) ts_texts_close(r->words);
-    free(r->noise), free(r->recorded), free(r->picture);
+    free(r->noise);
+    free(r->recorded);
+    free(r->picture);
     ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);
@@ -370,11 +387,13 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     ts_profile_read(r->ctx->dev, &r->profile, true);
     r->report.denoise_seconds = ts_seconds() - start;
     const ts_attn_account *a = &r->attn.account;
-    r->report.attention_dense = a->dense, r->report.attention_searched = a->searched + a->again,
+    r->report.attention_dense = a->dense;
+    r->report.attention_searched = a->searched + a->again;
     r->report.attention_sparse = a->sparse + a->again;
-    r->report.kept = a->sparse + a->again ? a->share / (double)(a->sparse + a->again) : 1,
+    r->report.kept = a->sparse + a->again ? a->share / (double)(a->sparse + a->again) : 1;
     r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
-    r->report.attention_seconds = ts_attn_seconds(a), r->report.search_seconds = a->search_s;
+    r->report.attention_seconds = ts_attn_seconds(a);
+    r->report.search_seconds = a->search_s;
     r->report.attention_gain = ts_attn_gain(a, &r->report.attention_gain_measured);
 done:
     for (int i = 0; (st || !stays(r)) && i < 2 && r->m->dit[i]; i++)

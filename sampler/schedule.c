@@ -122,10 +122,16 @@ int ts_solver_history(const ts_solver *s, const char *name[TS_HISTORY], ts_tenso
     int n = 0;
     /* what the others hold does not outlive a step */
     if (s->s.kind != TS_UNIPC && s->s.kind != TS_DPMPP_2M) return 0;
-    if (ts_there(s->last)) name[n] = "solver.last", t[n++] = s->last;
+    if (ts_there(s->last)) {
+        name[n] = "solver.last";
+        t[n++] = s->last;
+    }
     /* the oldest is where the next step's goes */
     for (int i = 0; i < 2; i++)
-        if (ts_there(s->m[i + 1])) name[n] = names[i], t[n++] = s->m[i];
+        if (ts_there(s->m[i + 1])) {
+            name[n] = names[i];
+            t[n++] = s->m[i];
+        }
     return n;
 }
 
@@ -144,13 +150,15 @@ static ts_status correct(ts_solver *u, ts_device *dev, int i)
     ts_lincomb c = {.n = 3, .y = u->last, .x = {u->last, u->m[1], u->m[0], u->m[2]}};
     c.c[0] = (float)(s->sigma[i] / (double)s->sigma[i - 1]);
     if (order(s, i - 1) == 1) {
-        c.c[1] = (float)(-ab * 0.5), c.c[2] = (float)(-ab * 0.5);
+        c.c[1] = (float)(-ab * 0.5);
+        c.c[2] = (float)(-ab * 0.5);
     } else {
         double r = (lambda(s, i - 2) - lambda(s, i - 1)) / h, phi1 = b / hh - 1,
                phi2 = phi1 / hh - 0.5, b1 = phi1 / b, b2 = 2 * phi2 / b;
         double rho0 = (b2 - b1) / (r - 1), rho1 = b1 - rho0;
         c.n = 4;
-        c.c[1] = (float)(-ab * (1 - rho0 / r - rho1)), c.c[2] = (float)(-ab * rho1),
+        c.c[1] = (float)(-ab * (1 - rho0 / r - rho1));
+        c.c[2] = (float)(-ab * rho1);
         c.c[3] = (float)(-ab * rho0 / r);
     }
     return ts_lincomb_op(dev, c);
@@ -165,11 +173,13 @@ static ts_status predict(ts_solver *u, ts_device *dev, int i, ts_tensor x)
         return ts_lincomb_op(dev, (ts_lincomb){.n = 1, .c = {1}, .x = {u->m[0]}, .y = x});
     double h = lambda(s, i + 1) - lambda(s, i), ab = alpha(s, i + 1) * expm1(-h);
     ts_lincomb c = {.n = 2, .y = x, .x = {u->last, u->m[0], u->m[1]}};
-    c.c[0] = (float)(s->sigma[i + 1] / (double)s->sigma[i]), c.c[1] = (float)-ab;
+    c.c[0] = (float)(s->sigma[i + 1] / (double)s->sigma[i]);
+    c.c[1] = (float)-ab;
     if (order(s, i) == 2) {
         double r = (lambda(s, i - 1) - lambda(s, i)) / h, half = -ab * 0.5 / r;
         c.n = 3;
-        c.c[1] = (float)(-ab - half), c.c[2] = (float)half;
+        c.c[1] = (float)(-ab - half);
+        c.c[2] = (float)half;
     }
     return ts_lincomb_op(dev, c);
 }
@@ -185,7 +195,9 @@ ts_status ts_solver_step(ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v)
         TRY(ts_lincomb_op(dev, (ts_lincomb){.n = 2, .c = {1, d}, .x = {x, v}, .y = x}));
     } else {
         ts_tensor oldest = u->m[2];
-        u->m[2] = u->m[1], u->m[1] = u->m[0], u->m[0] = oldest;
+        u->m[2] = u->m[1];
+        u->m[1] = u->m[0];
+        u->m[0] = oldest;
         TRY(ts_lincomb_op(
             dev, (ts_lincomb){.n = 2, .c = {1, -u->s.sigma[i]}, .x = {x, v}, .y = u->m[0]}));
         if (i > 0)

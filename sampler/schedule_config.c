@@ -182,15 +182,19 @@ static ts_status read_diffusion(ts_model *m, const ts_component *c)
                .range = 1,
                .clip = classes[k].clip};
     strcpy(w.spacing, classes[k].spacing);
-    m->solver = classes[k].kind, *d = ts_diffusion_default();
+    m->solver = classes[k].kind;
+    *d = ts_diffusion_default();
     TRY(read_keys(m, c, d, &w));
     TRY(choose(m, c, "beta_schedule", w.beta, betas, &beta));
     TRY(choose(m, c, "prediction_type", w.prediction, predictions, &prediction));
     TRY(choose(m, c, "timestep_spacing", w.spacing, spacings, &spacing));
     TRY(choose(m, c, "final_sigmas_type", w.final, finals, &final));
     TRY(choose(m, c, "solver_type", w.type, types, &type));
-    d->beta = (ts_beta)beta, d->prediction = (ts_prediction)prediction,
-    d->spacing = (ts_spacing)spacing, d->final_min = final, d->heun = type;
+    d->beta = (ts_beta)beta;
+    d->prediction = (ts_prediction)prediction;
+    d->spacing = (ts_spacing)spacing;
+    d->final_min = final;
+    d->heun = type;
     d->clip = w.clip ? w.range : 0;
     TRY(check_diffusion(m, c, d));
 done:

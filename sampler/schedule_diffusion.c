@@ -41,7 +41,10 @@ static float beta_at(const ts_diffusion *d, int i)
         }
         return (float)fmin(1 - end[1] / end[0], 0.999);
     }
-    if (d->beta == TS_BETA_SCALED) from = sqrt(from), to = sqrt(to);
+    if (d->beta == TS_BETA_SCALED) {
+        from = sqrt(from);
+        to = sqrt(to);
+    }
     float step = ((float)to - (float)from) / (TRAIN - 1);
     float b = i < TRAIN / 2 ? (float)from + step * (float)i
                             : (float)to - step * (float)(TRAIN - 1 - i);
@@ -131,8 +134,10 @@ static void time_sigmas(ts_schedule *s, double *bar)
         s->t[i] = (float)(!dpm ? t : d->beta == TS_BETA_COSINE ? trunc(t) : rint(t));
     }
     sigma[n] = d->final_min ? sigma_of_bar(bar[0]) : 0;
-    for (int i = 0; i < n; i++)
-        s->at[i] = level_of_sigma((float)sigma[i]), s->to[i] = level_of_sigma((float)sigma[i + 1]);
+    for (int i = 0; i < n; i++) {
+        s->at[i] = level_of_sigma((float)sigma[i]);
+        s->to[i] = level_of_sigma((float)sigma[i + 1]);
+    }
     /* the oracle begins with noise times the largest sigma */
     if (s->kind == TS_EULER_NOISE && d->spacing != TS_SPACING_LEADING && s->first == 0)
         s->scale = s->at[0].s;
@@ -274,7 +279,8 @@ static ts_status step_dpm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_t
     bool last = i == s->steps - 1 &&
                 (d->euler_at_final || (d->lower_order_final && s->steps < 15) || !d->final_min);
     ts_tensor old = u->m[1];
-    u->m[1] = u->m[0], u->m[0] = old;
+    u->m[1] = u->m[0];
+    u->m[0] = old;
     TRY(put(dev, sample_of(s, i), x, v, u->m[0]));
     double h = to.s > 0 ? lambda(to) - lambda(at) : INFINITY, b = expm1(-h);
     ts_lincomb c = {.n = 2,
@@ -285,7 +291,8 @@ static ts_status step_dpm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_t
         double r = (lambda(at) - lambda(s->at[i - 1])) / h,
                w = (d->heun ? to.a * (b / h + 1) : -0.5 * to.a * b) / r;
         c.n = 3;
-        c.c[1] = (float)(-to.a * b + w), c.c[2] = (float)-w;
+        c.c[1] = (float)(-to.a * b + w);
+        c.c[2] = (float)-w;
     }
     TRY(ts_lincomb_op(dev, c));
 done:
@@ -308,7 +315,9 @@ static ts_status step_lcm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_t
     if (s->d.clip > 0) {
         TRY(put(dev, x0, x, v, u->m[0]));
         TRY(clamp(u, dev, u->m[0], v));
-        c.c[0] = (float)(to.a * skip), c.c[1] = (float)(to.a * out), c.x[1] = u->m[0];
+        c.c[0] = (float)(to.a * skip);
+        c.c[1] = (float)(to.a * out);
+        c.x[1] = u->m[0];
     }
     TRY(ts_lincomb_op(dev, c));
 done:

@@ -88,7 +88,9 @@ static ts_status open_runs(search *s, const ts_request *q)
     for (int i = 0; i < s->o->prompts; i++) {
         ts_estimate e;
         ts_request one = *q;
-        one.prompt = s->o->prompt[i], one.attention = "dense", one.state = NULL,
+        one.prompt = s->o->prompt[i];
+        one.attention = "dense";
+        one.state = NULL;
         one.keep_plans = one.keep_scores = false;
         TRY(ts_run_open(s->m, &one, &s->run[i], &e));
     }
@@ -101,7 +103,8 @@ static ts_status follow(search *s, ts_run *r)
     ts_status st = TS_OK;
     ts_bag *latents = NULL;
     size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
-    r->record = s->step, r->records = s->n;
+    r->record = s->step;
+    r->records = s->n;
     r->recorded = malloc((size_t)s->n * n * sizeof *r->recorded);
     if (!r->recorded)
         TRY(ts_fail(&s->m->ctx->err, TS_EMEMORY, "no memory for latents of %d steps", s->n));
@@ -135,9 +138,11 @@ static ts_status gather(search *s, batch *b)
         for (int p = 0; p < s->o->prompts; p++) {
             ts_tensor x = ts_take(&ctx->arena, TS_F32, 4, s->run[0]->latent);
             TRY(dev->ops->upload(dev, x.p, s->run[p]->recorded + (size_t)i * n, n * sizeof(float)));
-            for (int g = 0; g < branches; g++, b->n++)
-                b->x[b->n] = x, b->v[b->n] = v,
+            for (int g = 0; g < branches; g++, b->n++) {
+                b->x[b->n] = x;
+                b->v[b->n] = v;
                 b->eval[b->n] = (ts_eval){.trow = row, .slot = p * s->run[0]->texts + g};
+            }
         }
     }
     TRY(dev->ops->join(dev));
@@ -240,9 +245,9 @@ static char *describe(const search *s)
     list = cJSON_AddArrayToObject(made, "prompts");
     for (int p = 0; p < s->o->prompts; p++)
         cJSON_AddItemToArray(list, cJSON_CreateString(s->o->prompt[p]));
-    cJSON_AddNumberToObject(made, "width", r->q.width),
-        cJSON_AddNumberToObject(made, "height", r->q.height),
-        cJSON_AddNumberToObject(made, "frames", r->q.frames);
+    cJSON_AddNumberToObject(made, "width", r->q.width);
+    cJSON_AddNumberToObject(made, "height", r->q.height);
+    cJSON_AddNumberToObject(made, "frames", r->q.frames);
     cJSON_AddNumberToObject(made, "steps", r->q.steps);
     cJSON_AddItemToObject(made, "measured_steps", cJSON_CreateIntArray(measured, s->n));
     cJSON_AddStringToObject(made, "order", ts_order_name(s->policy.order));
@@ -274,7 +279,7 @@ static ts_status check(const search *s)
 static ts_status room(search *s)
 {
     for (int e = 0; e < 2 && s->m->dit[e]; e++) s->layers += ts_dit_describe(s->m->dit[e])->layers;
-    s->chosen = calloc((size_t)s->layers, sizeof *s->chosen),
+    s->chosen = calloc((size_t)s->layers, sizeof *s->chosen);
     s->share = calloc((size_t)s->layers, sizeof *s->share);
     s->error = calloc((size_t)s->layers * (size_t)s->ks, sizeof *s->error);
     if (!s->chosen || !s->share || !s->error)
@@ -302,6 +307,8 @@ ts_status ts_search_tile(ts_model *m, const ts_request *q, const ts_tile_options
     if (!*json) TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for the choices"));
 done:
     for (int p = 0; p < PROMPTS; p++) ts_run_close(s.run[p]);
-    free(s.chosen), free(s.error), free(s.share);
+    free(s.chosen);
+    free(s.error);
+    free(s.share);
     return st;
 }

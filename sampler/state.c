@@ -58,7 +58,8 @@ static ts_status another(ts_run *r, const char *was, const char *now)
     {
         const cJSON *old = cJSON_GetObjectItemCaseSensitive(a, key->string);
         if (old && cJSON_Compare(old, key, true)) continue;
-        had = old ? cJSON_PrintUnformatted(old) : strdup("none"), has = cJSON_PrintUnformatted(key);
+        had = old ? cJSON_PrintUnformatted(old) : strdup("none");
+        has = cJSON_PrintUnformatted(key);
         st = ts_fail(&r->ctx->err, TS_EMODEL,
                      "%s: the state of another request, %s %.120s instead of %.120s: remove it or "
                      "give another file",
@@ -69,8 +70,10 @@ static ts_status another(ts_run *r, const char *was, const char *now)
         st = ts_fail(&r->ctx->err, TS_EMODEL,
                      "%s: the state of another request: remove it or give another file",
                      r->q.state);
-    cJSON_Delete(a), cJSON_Delete(b);
-    free(had), free(has);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    free(had);
+    free(has);
     return st;
 }
 

@@ -53,8 +53,12 @@ ts_status ts_texts_open(ts_model *m, ts_texts **out)
 void ts_texts_close(ts_texts *t)
 {
     if (!t) return;
-    for (int i = 0; i < t->n; i++)
-        free(t->e[i].text), free(t->e[i].ids), free(t->e[i].states), free(t->e[i].sentence);
+    for (int i = 0; i < t->n; i++) {
+        free(t->e[i].text);
+        free(t->e[i].ids);
+        free(t->e[i].states);
+        free(t->e[i].sentence);
+    }
     ts_encoder_close(t->encoder);
     free(t->e);
     free(t->slot);
@@ -94,7 +98,8 @@ ts_status ts_texts_add(ts_texts *t, const char *text, const char *what, int *id)
         e.text = strdup(text);
         if (!e.text) TRY(no_memory(t));
         TRY(ts_model_tokenize(t->m, text, what, &e.ids, &e.n));
-        t->e[t->n++] = e, *slot = t->n;
+        t->e[t->n++] = e;
+        *slot = t->n;
         e = (entry){0};
     }
     *id = *slot - 1;
@@ -143,7 +148,10 @@ static ts_status open_encoder(ts_texts *t)
     /* each layer is used once: nothing is worth keeping */
     ts_weights_budget(ts_encoder_weights(t->encoder), 0);
 done:
-    if (st) ts_encoder_close(t->encoder), t->encoder = NULL;
+    if (st) {
+        ts_encoder_close(t->encoder);
+        t->encoder = NULL;
+    }
     return st;
 }
 
@@ -163,7 +171,8 @@ static ts_status run(ts_ctx *c, void *user)
     if (!in || !out) TRY(no_memory(s->t));
     for (int i = 0; i < s->n; i++) {
         const entry *e = s->t->e + s->ids[i];
-        in[i] = (ts_ids){e->ids, e->n}, out[i] = e->states;
+        in[i] = (ts_ids){e->ids, e->n};
+        out[i] = e->states;
     }
     TRY(ts_encoder_run(s->t->encoder, in, s->n, out));
 done:
@@ -228,7 +237,10 @@ static ts_status encode_chunk(ts_texts *t, const int *ids, int n)
         st = encode_chunk(t, ids + i, 1);
         if (st) return st;
     }
-    if (n == 1) t->e[ids[0]].failed = st, t->e[ids[0]].sentence = strdup(err_of(t)->text);
+    if (n == 1) {
+        t->e[ids[0]].failed = st;
+        t->e[ids[0]].sentence = strdup(err_of(t)->text);
+    }
     return TS_OK;
 }
 

@@ -46,9 +46,11 @@ static ts_weight *near_w(const ts_weight *w, ts_weight *copy)
 
 static void settle(ts_weight *w, const ts_weight *copy)
 {
-    if (w)
-        w->want_type = copy->want_type, w->want_layout = copy->want_layout,
+    if (w) {
+        w->want_type = copy->want_type;
+        w->want_layout = copy->want_layout;
         w->want_bytes = copy->want_bytes;
+    }
 }
 
 static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
@@ -67,7 +69,9 @@ static void release(ts_device *d, ts_ptr p)
 
 static ts_ptr adopt(ts_device *d, const void *host, size_t n)
 {
-    (void)d, (void)host, (void)n;
+    (void)d;
+    (void)host;
+    (void)n;
     return (ts_ptr){0};
 }
 
@@ -101,7 +105,8 @@ static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr a
 static ts_status copy(ts_device *d, const ts_copy *a)
 {
     ts_copy b = *a;
-    b.src = near(a->src), b.dst = near(a->dst);
+    b.src = near(a->src);
+    b.dst = near(a->dst);
     return inner_of(d)->ops->copy(inner_of(d), &b);
 }
 
@@ -114,9 +119,13 @@ static ts_status linear(ts_device *d, const ts_linear *a)
 {
     ts_linear l = *a;
     ts_weight w, b;
-    l.x = near_t(a->x), l.gate = near_t(a->gate), l.sel = near_t(a->sel),
-    l.resid = near_t(a->resid), l.y = near_t(a->y);
-    l.w = near_w(a->w, &w), l.b = near_w(a->b, &b);
+    l.x = near_t(a->x);
+    l.gate = near_t(a->gate);
+    l.sel = near_t(a->sel);
+    l.resid = near_t(a->resid);
+    l.y = near_t(a->y);
+    l.w = near_w(a->w, &w);
+    l.b = near_w(a->b, &b);
     ts_status st = inner_of(d)->ops->linear(inner_of(d), &l);
     settle(a->w, &w);
     return st;
@@ -126,8 +135,11 @@ static ts_status conv(ts_device *d, const ts_conv *a)
 {
     ts_conv l = *a;
     ts_weight w, b;
-    l.x = near_t(a->x), l.resid = near_t(a->resid), l.y = near_t(a->y);
-    l.w = near_w(a->w, &w), l.b = near_w(a->b, &b);
+    l.x = near_t(a->x);
+    l.resid = near_t(a->resid);
+    l.y = near_t(a->y);
+    l.w = near_w(a->w, &w);
+    l.b = near_w(a->b, &b);
     ts_status st = inner_of(d)->ops->conv(inner_of(d), &l);
     settle(a->w, &w);
     return st;
@@ -137,9 +149,13 @@ static ts_status norm(ts_device *d, const ts_norm *a)
 {
     ts_norm l = *a;
     ts_weight w, b;
-    l.x = near_t(a->x), l.scale = near_t(a->scale), l.shift = near_t(a->shift),
-    l.sel = near_t(a->sel), l.y = near_t(a->y);
-    l.w = near_w(a->w, &w), l.b = near_w(a->b, &b);
+    l.x = near_t(a->x);
+    l.scale = near_t(a->scale);
+    l.shift = near_t(a->shift);
+    l.sel = near_t(a->sel);
+    l.y = near_t(a->y);
+    l.w = near_w(a->w, &w);
+    l.b = near_w(a->b, &b);
     return inner_of(d)->ops->norm(inner_of(d), &l);
 }
 
@@ -160,11 +176,19 @@ static ts_status attention(ts_device *d, const ts_attention *a)
     long B = a->q.dim[0];
     ts_plan plan[B];
     const ts_plan *plans[B];
-    l.q = near_t(a->q), l.k = near_t(a->k), l.v = near_t(a->v), l.out = near_t(a->out),
-    l.bias = near_t(a->bias), l.lse = near_t(a->lse), l.sums = near_t(a->sums);
+    l.q = near_t(a->q);
+    l.k = near_t(a->k);
+    l.v = near_t(a->v);
+    l.out = near_t(a->out);
+    l.bias = near_t(a->bias);
+    l.lse = near_t(a->lse);
+    l.sums = near_t(a->sums);
     for (long b = 0; a->plan && b < B; b++) {
         plans[b] = a->plan[b] ? &plan[b] : NULL;
-        if (a->plan[b]) plan[b] = *a->plan[b], plan[b].bits = near(a->plan[b]->bits);
+        if (a->plan[b]) {
+            plan[b] = *a->plan[b];
+            plan[b].bits = near(a->plan[b]->bits);
+        }
     }
     if (a->plan) l.plan = plans;
     return inner_of(d)->ops->attention(inner_of(d), &l);
@@ -190,7 +214,9 @@ static ts_status block_means(ts_device *d, const ts_block_means *a)
 static ts_status choose(ts_device *d, const ts_topk *a)
 {
     ts_topk s = *a;
-    s.scores = near_t(a->scores), s.plan.bits = near(a->plan.bits), s.stat = near_t(a->stat);
+    s.scores = near_t(a->scores);
+    s.plan.bits = near(a->plan.bits);
+    s.stat = near_t(a->stat);
     return inner_of(d)->ops->topk(inner_of(d), &s);
 }
 
@@ -205,7 +231,8 @@ static ts_status lincomb(ts_device *d, const ts_lincomb *a)
 static ts_status resample(ts_device *d, const ts_resample *a)
 {
     ts_resample l = *a;
-    l.x = near_t(a->x), l.y = near_t(a->y);
+    l.x = near_t(a->x);
+    l.y = near_t(a->y);
     return inner_of(d)->ops->resample(inner_of(d), &l);
 }
 
@@ -255,7 +282,8 @@ ts_status ts_far_open(ts_device *inner, ts_device **out)
     far *f = calloc(1, sizeof *f);
     if (!f) return ts_fail(inner->err, TS_EMEMORY, "no memory for a device");
     f->dev = *inner;
-    f->dev.ops = &ops, f->dev.name = "far";
+    f->dev.ops = &ops;
+    f->dev.name = "far";
     f->inner = inner;
     *out = &f->dev;
     return TS_OK;

@@ -17,7 +17,11 @@ static uint32_t fnv(const char *s)
 double golden_u(const char *name, uint32_t j)
 {
     uint32_t x = fnv(name) + j * 0x9E3779B9u;
-    x ^= x >> 16, x *= 0x7feb352du, x ^= x >> 15, x *= 0x846ca68bu, x ^= x >> 16;
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    x ^= x >> 16;
     return x / 4294967296.0 * 2 - 1;
 }
 
@@ -40,9 +44,10 @@ void golden_weight(const char *name, int nd, const long *dim, float *out)
     double a = sqrt(3.0 * (double)dim[0] / (double)n), b = 0;
     if (ends(name, "scale_shift_table"))
         a = 0.3;
-    else if (ends(name, "gamma") || (nd == 1 && ends(name, "weight")))
-        a = 0.2, b = 1;
-    else if (ends(name, "pos_embed"))
+    else if (ends(name, "gamma") || (nd == 1 && ends(name, "weight"))) {
+        a = 0.2;
+        b = 1;
+    } else if (ends(name, "pos_embed"))
         a = 0.1;
     else if (nd == 1)
         a = 0.1;
@@ -105,7 +110,10 @@ void golden_expect(const char *what, const float *x, long n, const double first[
                    const double last[2], double mean, double rms, double tol)
 {
     double s = 0, q = 0;
-    for (long i = 0; i < n; i++) s += x[i], q += (double)x[i] * x[i];
+    for (long i = 0; i < n; i++) {
+        s += x[i];
+        q += (double)x[i] * x[i];
+    }
     for (int i = 0; i < 6; i++) near(what, "first", i, x[i], first[i], tol);
     for (int i = 0; i < 2; i++) near(what, "last", i, x[n - 2 + i], last[i], tol);
     near(what, "mean", 0, s / (double)n, mean, tol);

@@ -107,7 +107,8 @@ double testing_rel(const float *got, const float *want, long n)
     for (long i = 0; i < n; i++) {
         double e = (double)got[i] - want[i];
         if (!isfinite(got[i]) || !isfinite(want[i])) return (double)NAN;
-        d += e * e, w += (double)want[i] * want[i];
+        d += e * e;
+        w += (double)want[i] * want[i];
     }
     return d == 0 ? 0 : sqrt(d / w);
 }
@@ -133,7 +134,9 @@ static folder *folders;
 
 static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw)
 {
-    (void)info, (void)kind, (void)ftw;
+    (void)info;
+    (void)kind;
+    (void)ftw;
     return remove(path), 0;
 }
 

@@ -38,8 +38,14 @@ ts_bag *ts_bag_new(void) { return calloc(1, sizeof(ts_bag)); }
 void ts_bag_free(ts_bag *b)
 {
     if (!b) return;
-    for (int i = 0; i < b->n; i++) free(b->item[i].name), free(b->item[i].data);
-    for (int i = 0; i < b->metas; i++) free(b->meta[i].key), free(b->meta[i].value);
+    for (int i = 0; i < b->n; i++) {
+        free(b->item[i].name);
+        free(b->item[i].data);
+    }
+    for (int i = 0; i < b->metas; i++) {
+        free(b->meta[i].key);
+        free(b->meta[i].value);
+    }
     free(b->item);
     free(b->meta);
     free(b->path);
@@ -67,7 +73,8 @@ static bool insert(ts_bag *b, int at, const char *name)
         int room = b->room ? 2 * b->room : 8;
         item *more = realloc(b->item, (size_t)room * sizeof *more);
         if (!more) return false;
-        b->item = more, b->room = room;
+        b->item = more;
+        b->room = room;
     }
     char *copy = strdup(name);
     if (!copy) return false;
@@ -84,7 +91,10 @@ void *ts_bag_put(ts_bag *b, const char *name, ts_dtype type, int nd, const long 
     int at = place(b, name, &there);
     size_t bytes = ts_dtype_size(type);
     assert(nd >= 0 && nd <= 5);
-    for (int i = 0; i < nd; i++) assert(dim[i] >= 0), bytes *= (size_t)dim[i];
+    for (int i = 0; i < nd; i++) {
+        assert(dim[i] >= 0);
+        bytes *= (size_t)dim[i];
+    }
     void *copy = aligned_alloc(64, (bytes + 64) / 64 * 64); /* one byte at least */
     if (!copy) return NULL;
     if (data)
@@ -94,7 +104,8 @@ void *ts_bag_put(ts_bag *b, const char *name, ts_dtype type, int nd, const long 
     if (!there && !insert(b, at, name)) return free(copy), NULL;
     item *t = b->item + at;
     free(t->data);
-    t->data = copy, t->bytes = bytes;
+    t->data = copy;
+    t->bytes = bytes;
     t->t = (ts_host){.data = copy, .type = type, .nd = nd};
     for (int i = 0; i < nd; i++) t->t.dim[i] = dim[i];
     return copy;
@@ -219,7 +230,8 @@ static bool write_all(int fd, const void *data, size_t n)
         ssize_t k = write(fd, p, n < (1 << 30) ? n : 1 << 30);
         if (k < 0 && errno == EINTR) continue;
         if (k <= 0) return false;
-        p += k, n -= (size_t)k;
+        p += k;
+        n -= (size_t)k;
     }
     return true;
 }
@@ -302,7 +314,8 @@ ts_status ts_bag_load(ts_err *err, const char *path, ts_bag **out)
         if (half) ts_widen(e->t.type, e->t.data, e->bytes / 2, data);
     }
     for (int i = 0; i < s.metas; i++) ts_bag_meta(b, s.meta[i].key, s.meta[i].value);
-    *out = b, b = NULL;
+    *out = b;
+    b = NULL;
 done:
     ts_safetensors_close(&s);
     ts_bag_free(b);

@@ -30,7 +30,8 @@ static size_t relax(const char *in, size_t n, char *out, size_t limit, size_t *m
                 skip = strlen(literal[k]);
         if (skip) {
             if (out) memcpy(out + o, "null", 4);
-            o += 4, i += skip;
+            o += 4;
+            i += skip;
             continue;
         }
         if (c == '"') string = !string;
@@ -63,9 +64,10 @@ ts_status ts_json_load(ts_err *err, const char *path, cJSON **out)
         size_t at = end ? relax(text, n, NULL, (size_t)(end - copy), &made) : 0;
         int line = 1, column = 1;
         for (size_t i = 0; i < at && i < n; i++) {
-            if (text[i] == '\n')
-                line++, column = 1;
-            else
+            if (text[i] == '\n') {
+                line++;
+                column = 1;
+            } else
                 column++;
         }
         st = ts_fail(err, TS_EMODEL, "%s:%d:%d: not valid JSON%s", path, line, column,

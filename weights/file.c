@@ -29,6 +29,9 @@ ts_status ts_file_read(ts_err *err, const char *path, long most, const char *wha
     (*data)[*size] = 0;
 done:
     fclose(f);
-    if (st) free(*data), *data = NULL;
+    if (st) {
+        free(*data);
+        *data = NULL;
+    }
     return st;
 }

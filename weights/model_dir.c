@@ -98,7 +98,10 @@ static ts_status find_snapshot(ts_ctx *ctx, const char *name, const char *repo, 
             st = ts_fail(&ctx->err, TS_EMODEL, "%s: %s has no snapshot%s%s: download it again",
                          name, repo, rev[0] ? " " : "", rev);
     }
-    if (st != TS_OK) free(*dir), *dir = NULL;
+    if (st != TS_OK) {
+        free(*dir);
+        *dir = NULL;
+    }
     free(ref);
     free(snapshots);
     return st;

@@ -85,7 +85,8 @@ static bool read_shape(const cJSON *shape, int *nd, long dim[5], uint64_t *count
 {
     const cJSON *j;
     bool zero = false;
-    *nd = 0, *count = 1;
+    *nd = 0;
+    *count = 1;
     if (!cJSON_IsArray(shape)) return false;
     cJSON_ArrayForEach(j, shape)
     {
@@ -158,7 +159,10 @@ static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j
         made = asprintf(&e->odd, "%d dimensions", nd);
     if (made < 0)
         return e->odd = NULL, ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
-    if (e->odd) e->t.nd = 0, e->t.type = TS_U8;
+    if (e->odd) {
+        e->t.nd = 0;
+        e->t.type = TS_U8;
+    }
     return TS_OK;
 }
 
@@ -219,7 +223,8 @@ static ts_status check_names_and_places(ts_err *err, ts_safetensors *s, size_t d
                          "%s: bytes %td to %td of the data, before tensor \"%s\", belong to no "
                          "tensor: it is damaged",
                          s->path, at - start, p - start, place[i]->name);
-        at = p + place[i]->bytes, last = place[i];
+        at = p + place[i]->bytes;
+        last = place[i];
     }
     free(place);
     if (!st && at != all)
@@ -318,8 +323,14 @@ done:
 
 void ts_safetensors_close(ts_safetensors *s)
 {
-    for (int i = 0; i < s->entries; i++) free(s->entry[i].name), free(s->entry[i].odd);
-    for (int i = 0; i < s->metas; i++) free(s->meta[i].key), free(s->meta[i].value);
+    for (int i = 0; i < s->entries; i++) {
+        free(s->entry[i].name);
+        free(s->entry[i].odd);
+    }
+    for (int i = 0; i < s->metas; i++) {
+        free(s->meta[i].key);
+        free(s->meta[i].value);
+    }
     free(s->entry);
     free(s->meta);
     if (s->map) munmap(s->map, s->size);

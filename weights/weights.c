@@ -91,7 +91,8 @@ ts_status ts_weights_open(ts_ctx *ctx, const char *dir, const char *stem, ts_wei
     ws->most += ws->most / 4;
     if (ws->most < (size_t)256 << 20) ws->most = (size_t)256 << 20;
     ws->budget = ws->most;
-    *out = ws, ws = NULL;
+    *out = ws;
+    ws = NULL;
 done:
     ts_weights_close(ws);
     return st;
@@ -179,14 +180,16 @@ static bool reserve(ts_weights *ws, int g)
         group *more = realloc(ws->group, (size_t)(g + 1) * sizeof *more);
         if (!more) return false;
         memset(more + ws->groups, 0, (size_t)(g + 1 - ws->groups) * sizeof *more);
-        ws->group = more, ws->groups = g + 1;
+        ws->group = more;
+        ws->groups = g + 1;
     }
     group *to = ws->group + g;
     if (to->n == to->room) {
         int room = to->room ? 2 * to->room : 16;
         int *more = realloc(to->item, (size_t)room * sizeof *more);
         if (!more) return false;
-        to->item = more, to->room = room;
+        to->item = more;
+        to->room = room;
     }
     return true;
 }
@@ -354,9 +357,10 @@ static void advise(const ts_entry *e, bool drop)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)e->t.data,
               end = begin + e->bytes;
-    if (drop)
-        begin = (begin + page - 1) & -page, end &= -page;
-    else
+    if (drop) {
+        begin = (begin + page - 1) & -page;
+        end &= -page;
+    } else
         begin &= -page;
     /* advice: nothing depends on its success */
     if (begin < end) madvise((void *)begin, end - begin, drop ? MADV_DONTNEED : MADV_WILLNEED);

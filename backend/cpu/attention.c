@@ -122,9 +122,12 @@ static ts_attn_job describe(const ts_attention *a, const ts_attn_kernel *k)
 {
     ts_attn_job j = {
         .a = a, .Nq = a->q.dim[1], .Nk = a->k.dim[1], .A = a->q.dim[2], .D = a->q.dim[3]};
-    j.Dk = up(j.D, k->ks), j.Dv = up(j.D, k->column);
-    j.nqb = up(j.Nq, ROW) / ROW, j.nkb = up(j.Nk, ROW) / ROW;
-    j.k_block = (size_t)(ROW * j.Dk), j.v_block = (size_t)(ROW * j.Dv);
+    j.Dk = up(j.D, k->ks);
+    j.Dv = up(j.D, k->column);
+    j.nqb = up(j.Nq, ROW) / ROW;
+    j.nkb = up(j.Nk, ROW) / ROW;
+    j.k_block = (size_t)(ROW * j.Dk);
+    j.v_block = (size_t)(ROW * j.Dv);
     return j;
 }
 
@@ -146,7 +149,8 @@ static plan_of_memory lay_out(const ts_attn_job *j, const ts_attn_kernel *k, con
     if (m.sitting < 1) m.sitting = 1;
     /* one: nothing is packed beside */
     m.halves = m.sitting < all && 2 * m.buffer <= PACKED ? 2 : 1;
-    m.heads = pad((size_t)all * sizeof(progress)), m.seats = pad((size_t)m.sitting * sizeof(seat));
+    m.heads = pad((size_t)all * sizeof(progress));
+    m.seats = pad((size_t)m.sitting * sizeof(seat));
     m.one = pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float)) +
             pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) +
             pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
@@ -161,12 +165,18 @@ static ts_attn_work worker(const ts_attn_job *j, const ts_attn_kernel *k, char *
                            int **list)
 {
     ts_attn_work w = {0};
-    w.s = (float *)at, at += pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float));
-    w.q = at, at += pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem);
-    w.o = (float *)at, at += pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float));
-    *list = (int *)at, at += pad((size_t)j->nkb * sizeof(int));
-    if (sums)
-        w.sum = (float *)at, w.max = (float *)(at + pad((size_t)(j->nkb * ROW) * sizeof(float)));
+    w.s = (float *)at;
+    at += pad((size_t)(6 * TS_ATTN_LINE) * sizeof(float));
+    w.q = at;
+    at += pad((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem);
+    w.o = (float *)at;
+    at += pad((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float));
+    *list = (int *)at;
+    at += pad((size_t)j->nkb * sizeof(int));
+    if (sums) {
+        w.sum = (float *)at;
+        w.max = (float *)(at + pad((size_t)(j->nkb * ROW) * sizeof(float)));
+    }
     w.list = *list;
     return w;
 }
@@ -238,7 +248,8 @@ static void queue(const call *x, long h)
     for (long i = 0; i < j->nqb; i++) start[count[i] = blocks_of(j, h, i, NULL)]++;
     for (long c = j->nkb, at = 0; c >= 0; c--) {
         int many = start[c];
-        start[c] = (int)at, at += many;
+        start[c] = (int)at;
+        at += many;
     }
     for (long i = 0; i < j->nqb; i++) item[start[count[i]]++] = (int)i;
 }
@@ -262,7 +273,9 @@ static void pack_pieces(const call *x, long h, long begin, long end)
 static void expect_rows(ts_attn_ahead *a, const char *row, size_t step, long rows)
 {
     if (rows <= 0 || a->parts == TS_ATTN_PARTS) return;
-    a->part[a->parts].row = row, a->part[a->parts].step = step, a->part[a->parts++].left = rows;
+    a->part[a->parts].row = row;
+    a->part[a->parts].step = step;
+    a->part[a->parts++].left = rows;
 }
 
 static void expect(ts_attn_ahead *a, const ts_tensor *t, long bh, long block)
@@ -382,7 +395,8 @@ static void work_on(call *x, long at, long h, ts_attn_work *w, int *list, double
     *packing += omp_get_wtime() - start;
     if (!await(x, &p->packed, pieces(x))) return;
     const int *s = queue_of(x, h);
-    w->k = packed_keys(x, h), w->v = packed_values(x, h);
+    w->k = packed_keys(x, h);
+    w->v = packed_values(x, h);
     while (!stopped(x) &&
            (i = atomic_fetch_add_explicit(&p->taken, 1, memory_order_relaxed)) < j->nqb) {
         end = take_pieces(x, later, ((i + 1) * pieces(x) + early - 1) / early, &begin);
@@ -422,7 +436,10 @@ static long next_head(const call *x, long *at)
         if (h < first_of(x, *at + 1)) return h;
         for (long i = 0; i < x->m.sitting; i++) {
             double each = (double)left_at(x, i) / (1 + atomic_load(&x->seat[i].threads));
-            if (each > most) most = each, to = i;
+            if (each > most) {
+                most = each;
+                to = i;
+            }
         }
         if (to < 0) return -1;
         atomic_fetch_sub(&x->seat[*at].threads, 1);
@@ -445,7 +462,8 @@ static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *
     double packing = 0;
     ts_status st = ts_cpu_scratch(c, x.m.all, &scratch);
     if (st || c->dev.counting) return st;
-    x.head = scratch, x.seat = (seat *)(void *)((char *)x.head + x.m.heads),
+    x.head = scratch;
+    x.seat = (seat *)(void *)((char *)x.head + x.m.heads);
     x.buffers = (char *)x.seat + x.m.seats;
     char *work = x.buffers + (size_t)(x.m.sitting * x.m.halves) * x.m.buffer;
     memset(x.head, 0, x.m.heads + x.m.seats);
@@ -508,9 +526,10 @@ double ts_cpu_peak(ts_cpu *c, ts_dtype type)
         }
         double seconds = omp_get_wtime() - start,
                rate = 2.0 * (double)(rounds * k->lanes) * c->threads / seconds;
-        if (seconds < 2e-3)
-            rounds *= 2, i--; /* too short to say anything */
-        else if (rate > best)
+        if (seconds < 2e-3) { /* too short to say anything */
+            rounds *= 2;
+            i--;
+        } else if (rate > best)
             best = rate;
     }
     return best;

@@ -66,12 +66,15 @@ static inline void transpose_8(uint32_t *to, long ts, const uint32_t *from, long
     __m256 r[8], t[8];
     for (int i = 0; i < 8; i++)
         r[i] = _mm256_loadu_ps((const float *)(const void *)(from + i * fs));
-    for (int i = 0; i < 8; i += 2)
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
     for (int i = 0; i < 8; i += 4)
-        for (int k = 0; k < 2; k++)
-            r[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0x44),
-                      r[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0xEE);
+        for (int k = 0; k < 2; k++) {
+            r[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0x44);
+            r[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0xEE);
+        }
     for (int k = 0; k < 4; k++) {
         _mm256_storeu_ps((float *)(void *)(to + k * ts),
                          _mm256_permute2f128_ps(r[k], r[4 + k], 0x20));

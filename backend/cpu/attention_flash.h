@@ -119,11 +119,15 @@ enum {
     }
 #if NV == 4
 PRODUCT(6, 4)
-PRODUCT(4, 4) GATHERED(6, 4) GATHERED(4, 4) GATHERED(6, 3) GATHERED(4, 3) GATHERED(6, 2)
-    GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1) SPIN(4)
+PRODUCT(4, 4)
+GATHERED(6, 4)
+GATHERED(4, 4) GATHERED(6, 3) GATHERED(4, 3) GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1)
+    GATHERED(4, 1) SPIN(4)
 #else
 PRODUCT(6, 2)
-PRODUCT(4, 2) GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1) SPIN(2)
+PRODUCT(4, 2)
+GATHERED(6, 2)
+GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1) SPIN(2)
 #endif
 
         AI void logits(int R, long Dk, const el *q, const el *k, float *s)
@@ -184,11 +188,16 @@ AI float softmax(int n, const float *s, el *p, float sc, float *m, float *l, flo
         vf u = VSET(0), w = VSET(0);
         for (int j = 64 * i; j < 64 * i + 64; j += 2 * VW) {
             vf a = VEXP(VFMSUB(VLOAD(s + j), vs, vm)), b = VEXP(VFMSUB(VLOAD(s + j + VW), vs, vm));
-            u = VADD(u, a), w = VADD(w, b);
+            u = VADD(u, a);
+            w = VADD(w, b);
             PSTORE2(p + j, a, b);
         }
-        u = VADD(u, w), all = VADD(all, u);
-        if (ts) ts[i * 64] = VSUM(u), tm[i * 64] = now;
+        u = VADD(u, w);
+        all = VADD(all, u);
+        if (ts) {
+            ts[i * 64] = VSUM(u);
+            tm[i * 64] = now;
+        }
     }
     float alpha = 1;
     if (now != old) {
@@ -227,7 +236,7 @@ AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_wo
     const el *k[G], *v[G];
     float al[6];
     for (int i = 0; i < n; i++) {
-        k[i] = (const el *)w->k + (size_t)list[i] * j->k_block,
+        k[i] = (const el *)w->k + (size_t)list[i] * j->k_block;
         v[i] = (const el *)w->v + (size_t)list[i] * j->v_block;
         logits(R, j->Dk, (const el *)w->q + row * j->Dk, k[i], w->s + i * 64);
         ts_attn_ahead_tile(w->ahead);
@@ -294,7 +303,7 @@ static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_wor
             float e[VW] __attribute__((aligned(64))), live[VW] __attribute__((aligned(64)));
             for (int k = 0; k < VW; k++) {
                 bool on = r + k < n && m[r + k] != -INFINITY;
-                e[k] = on ? w->max[i * 64 + r + k] - lse2[r + k] : 0,
+                e[k] = on ? w->max[i * 64 + r + k] - lse2[r + k] : 0;
                 live[k] = on ? w->sum[i * 64 + r + k] : 0;
             }
             total = VFMADD(VLOAD(live), VEXP(VLOAD(e)), total);
@@ -343,9 +352,10 @@ AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_
     for (int r = 0; r < R && row + r < live; r++) {
         vf vs = VSET(sc), vm = VSET(lse2[row + r]), most = VSET(115), u = VSET(0), v = VSET(0);
         const float *s = w->s + r * LINE;
-        for (int k = 0; k < 64; k += 2 * VW)
-            u = VADD(u, VEXP(VMIN(VFMSUB(VLOAD(s + k), vs, vm), most))),
+        for (int k = 0; k < 64; k += 2 * VW) {
+            u = VADD(u, VEXP(VMIN(VFMSUB(VLOAD(s + k), vs, vm), most)));
             v = VADD(v, VEXP(VMIN(VFMSUB(VLOAD(s + k + VW), vs, vm), most)));
+        }
         *acc = VADD(*acc, VADD(u, v));
     }
 }
@@ -431,9 +441,10 @@ static void NAME(pack_v)(const ts_attn_job *j, const ts_tensor *t, long at, long
                 el *place = to + c * 64 + r * wide + d * KS;
                 const el *a = from;
                 long ld = VW, from_at = at + r * t->ld + c + d;
-                if (t->type == ELTYPE && r + KS <= n && c + d + VW <= j->D)
-                    a = (const el *)ts_host_of(t->p) + from_at, ld = t->ld;
-                else
+                if (t->type == ELTYPE && r + KS <= n && c + d + VW <= j->D) {
+                    a = (const el *)ts_host_of(t->p) + from_at;
+                    ld = t->ld;
+                } else
                     stage(from, VW, KS, t, from_at, clip(n - r, KS), clip(j->D - c - d, VW));
                 PAIR(place, a, a + (KS - 1) * ld);
             }

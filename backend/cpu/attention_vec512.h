@@ -26,18 +26,20 @@ static inline void transpose_16(uint32_t *to, long ts, const uint32_t *from, lon
 {
     __m512i r[16], t[16];
     for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(from + i * fs);
-    for (int i = 0; i < 16; i += 2)
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]),
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
     for (int i = 0; i < 16; i += 4)
-        for (int k = 0; k < 2; k++)
-            r[i + 2 * k] = _mm512_unpacklo_epi64(t[i + k], t[i + 2 + k]),
-                      r[i + 2 * k + 1] = _mm512_unpackhi_epi64(t[i + k], t[i + 2 + k]);
+        for (int k = 0; k < 2; k++) {
+            r[i + 2 * k] = _mm512_unpacklo_epi64(t[i + k], t[i + 2 + k]);
+            r[i + 2 * k + 1] = _mm512_unpackhi_epi64(t[i + k], t[i + 2 + k]);
+        }
     for (int k = 0; k < 4; k++) {
-        t[k] = _mm512_shuffle_i32x4(r[k], r[4 + k], 0x88),
+        t[k] = _mm512_shuffle_i32x4(r[k], r[4 + k], 0x88);
         t[4 + k] = _mm512_shuffle_i32x4(r[k], r[4 + k], 0xDD);
-        t[8 + k] = _mm512_shuffle_i32x4(r[8 + k], r[12 + k], 0x88),
-              t[12 + k] = _mm512_shuffle_i32x4(r[8 + k], r[12 + k], 0xDD);
+        t[8 + k] = _mm512_shuffle_i32x4(r[8 + k], r[12 + k], 0x88);
+        t[12 + k] = _mm512_shuffle_i32x4(r[8 + k], r[12 + k], 0xDD);
     }
     for (int k = 0; k < 4; k++) {
         _mm512_storeu_si512(to + (0 + k) * ts, _mm512_shuffle_i32x4(t[k], t[8 + k], 0x88));

@@ -50,7 +50,8 @@ static void release(ts_device *d, ts_ptr p)
 
 static ts_ptr adopt(ts_device *d, const void *host, size_t bytes)
 {
-    (void)d, (void)bytes;
+    (void)d;
+    (void)bytes;
     return (ts_ptr){(uintptr_t)host};
 }
 
@@ -88,7 +89,8 @@ ts_status ts_cpu_scratch(ts_cpu *c, size_t bytes, void **out)
     if (c->dev.counting) return TS_OK;
     if (c->scratch_want > c->scratch_size) {
         free(c->scratch);
-        c->scratch = NULL, c->scratch_size = 0;
+        c->scratch = NULL;
+        c->scratch_size = 0;
         c->scratch = pages(c->scratch_want);
         if (!c->scratch)
             return ts_fail(c->dev.err, TS_EMEMORY, "no memory for %.1f MB of scratch",
@@ -102,7 +104,8 @@ ts_status ts_cpu_scratch(ts_cpu *c, size_t bytes, void **out)
 /* ---- operations ---- */
 static void want(ts_weight *w, ts_dtype type)
 {
-    w->want_type = type, w->want_layout = 0,
+    w->want_type = type;
+    w->want_layout = 0;
     w->want_bytes = (size_t)ts_count(w->t) * ts_dtype_size(type);
 }
 
@@ -119,7 +122,9 @@ static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr a
     if (st) return st;
     if (c->dnnl) return ts_onednn_pack(c, from, to, at);
     ts_pack_ref(from, to->want_type, ts_host_of(at));
-    to->t.p = at, to->t.type = to->want_type, to->layout = to->want_layout;
+    to->t.p = at;
+    to->t.type = to->want_type;
+    to->layout = to->want_layout;
     return TS_OK;
 }
 

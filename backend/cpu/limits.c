@@ -30,7 +30,8 @@ static bool group_of(const char *root, const char *controller, char *out, size_t
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *names = strchr(line, ':'), *group = names ? strchr(names + 1, ':') : NULL;
         if (!group) continue;
-        *group++ = 0, names++;
+        *group++ = 0;
+        names++;
         bool match = !*controller && !*names;
         char *rest = NULL;
         for (char *n = strtok_r(names, ",", &rest); n && !match; n = strtok_r(NULL, ",", &rest))
@@ -111,7 +112,8 @@ static long count_list(const char *text)
     int used;
     for (;; text++) {
         if (sscanf(text, "%ld%n", &first, &used) != 1) return n;
-        text += used, last = first;
+        text += used;
+        last = first;
         if (sscanf(text, "-%ld%n", &last, &used) == 1) text += used;
         n += last < first ? 0 : last - first + 1;
         if (*text != ',') return n;
@@ -134,10 +136,8 @@ size_t ts_limit_cache(const char *root)
         unsigned long long size;
         char unit = 0;
         if (level < highest || cpus < 1 || sscanf(text[1], "%llu%c", &size, &unit) < 1) continue;
-        highest = level, last = (size_t)(size << (unit == 'K'   ? 10
-                                                  : unit == 'M' ? 20
-                                                                : 0)) /
-                                (size_t)cpus;
+        highest = level;
+        last = (size_t)(size << (unit == 'K' ? 10 : unit == 'M' ? 20 : 0)) / (size_t)cpus;
     }
 }
 

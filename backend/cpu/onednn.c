@@ -83,8 +83,13 @@ static void drop_memory(dnnl_memory_t m)
 
 static void drop_entry(entry *e)
 {
-    drop_memory(e->x), drop_memory(e->w), drop_memory(e->b), drop_memory(e->y),
-        drop_memory(e->gate), drop_memory(e->scratch), drop_memory(e->from);
+    drop_memory(e->x);
+    drop_memory(e->w);
+    drop_memory(e->b);
+    drop_memory(e->y);
+    drop_memory(e->gate);
+    drop_memory(e->scratch);
+    drop_memory(e->from);
     if (e->move) dnnl_primitive_destroy(e->move);
     if (e->p) dnnl_primitive_destroy(e->p);
 }
@@ -115,7 +120,12 @@ typedef struct {
 
 static void drop_all(descs *s)
 {
-    drop(&s->x), drop(&s->w), drop(&s->plain), drop(&s->b), drop(&s->y), drop(&s->gate);
+    drop(&s->x);
+    drop(&s->w);
+    drop(&s->plain);
+    drop(&s->b);
+    drop(&s->y);
+    drop(&s->gate);
 }
 
 /* One kernel in time: frames are the batch of a 2-D convolution. */
@@ -131,7 +141,10 @@ static int shape_of(const key *k, long rows, dnnl_dims_t dim, dnnl_dims_t stride
     const long *w = k->w;
     *axis = k->kind == LINEAR;
     if (k->kind == LINEAR) {
-        dim[0] = w[1], dim[1] = rows, stride[0] = 1, stride[1] = w[1];
+        dim[0] = w[1];
+        dim[1] = rows;
+        stride[0] = 1;
+        stride[1] = w[1];
         return 2;
     }
     int n = 0;
@@ -139,7 +152,8 @@ static int shape_of(const key *k, long rows, dnnl_dims_t dim, dnnl_dims_t stride
     for (int i = 0; i < 5; i++) {
         if (i) step /= w[i];
         if (i == 2 && flat(k)) continue;
-        dim[n] = i ? w[i] : rows, stride[n++] = step;
+        dim[n] = i ? w[i] : rows;
+        stride[n++] = step;
     }
     return n;
 }
@@ -236,8 +250,11 @@ static bool describe(struct ts_dnnl *d, const key *k, const descs *s, dnnl_primi
         return describe_matmul(pd, d->engine, ref(&s->x), w, b, ref(&s->y), attr);
     bool two = flat(k);
     dnnl_dims_t stride, before, after;
-    for (int i = two, n = 0; i < 3; i++, n++)
-        stride[n] = k->stride[i], before[n] = k->pad[2 * i], after[n] = k->pad[2 * i + 1];
+    for (int i = two, n = 0; i < 3; i++, n++) {
+        stride[n] = k->stride[i];
+        before[n] = k->pad[2 * i];
+        after[n] = k->pad[2 * i + 1];
+    }
     return describe_conv(pd, d->engine, ref(&s->x), w, b, ref(&s->y), stride, before, after, attr);
 }
 
@@ -305,7 +322,8 @@ static void describe_faster(struct ts_dnnl *d, const key *k, descs *s, dnnl_prim
     if (describe_as(d, &loose, &t, attr, &other) && !slow(other)) {
         dnnl_primitive_desc_destroy(*pd);
         drop_all(s);
-        *pd = other, *s = t;
+        *pd = other;
+        *s = t;
         return;
     }
     if (other) dnnl_primitive_desc_destroy(other);
@@ -340,7 +358,8 @@ static ts_status prepare(ts_cpu *c, const key *k, entry **out)
         int room = d->room ? 2 * d->room : 64;
         void *more = realloc(d->e, (size_t)room * sizeof *d->e);
         if (!more) return ts_fail(c->dev.err, TS_EMEMORY, "no memory for %d primitives", room);
-        d->e = more, d->room = room;
+        d->e = more;
+        d->room = room;
     }
     entry *e = d->e + d->n;
     *e = (entry){.k = *k};
@@ -369,9 +388,10 @@ static ts_status execute(ts_cpu *c, const entry *e, const ts_weight *w, operands
     dnnl_memory_set_data_handle(e->w, e->move ? scratch : ts_host_of(w->t.p));
     dnnl_memory_set_data_handle(e->y, ts_host_of(o.y));
     dnnl_memory_set_data_handle(e->scratch, (char *)scratch + e->moved_bytes);
-    if (e->k.bias)
-        dnnl_memory_set_data_handle(e->b, ts_host_of(o.b)),
-            a[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, e->b};
+    if (e->k.bias) {
+        dnnl_memory_set_data_handle(e->b, ts_host_of(o.b));
+        a[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, e->b};
+    }
     if (e->k.gate) {
         dnnl_memory_set_data_handle(e->gate, ts_host_of(o.gate));
         a[n++] = (dnnl_exec_arg_t){
@@ -422,7 +442,9 @@ static ts_status record(ts_cpu *c, ts_weight *w, const entry *e, ts_dtype xt)
             "a weight [%ld, %ld] is used in %s and in %s: it can be resident in one type only",
             w->t.dim[0], ts_count(w->t) / w->t.dim[0], ts_dtype_name(w->want_type),
             ts_dtype_name(xt));
-    w->want_type = xt, w->want_layout = e->layout, w->want_bytes = e->weight_bytes;
+    w->want_type = xt;
+    w->want_layout = e->layout;
+    w->want_bytes = e->weight_bytes;
     return e->layout ? ts_cpu_scratch(c, slice_bytes(w, xt), &none) : TS_OK;
 }
 
@@ -469,10 +491,19 @@ static ts_status linear_at_once(ts_cpu *c, const ts_linear *a)
     entry *e;
     void *scratch;
     memset(&k, 0, sizeof k);
-    k.kind = LINEAR, k.xt = a->x.type, k.yt = apart ? TS_F32 : a->y.type, k.act = a->act,
-    k.bias = a->b != NULL, k.gate = !apart && ts_there(a->gate);
-    k.sum = !apart && ts_there(a->resid), k.layout = layout_for(c, a->w, a->x.type);
-    k.x[0] = M, k.x[1] = K, k.w[0] = O, k.w[1] = K, k.ldx = M > 1 ? a->x.ld : K,
+    k.kind = LINEAR;
+    k.xt = a->x.type;
+    k.yt = apart ? TS_F32 : a->y.type;
+    k.act = a->act;
+    k.bias = a->b != NULL;
+    k.gate = !apart && ts_there(a->gate);
+    k.sum = !apart && ts_there(a->resid);
+    k.layout = layout_for(c, a->w, a->x.type);
+    k.x[0] = M;
+    k.x[1] = K;
+    k.w[0] = O;
+    k.w[1] = K;
+    k.ldx = M > 1 ? a->x.ld : K;
     k.ldy = apart || M == 1 ? O : a->y.ld;
     ts_status st = prepare(c, &k, &e);
     if (st) return st;
@@ -510,7 +541,8 @@ ts_status ts_onednn_linear(ts_cpu *c, const ts_linear *a)
     for (long m = 0; m < M; m += n) {
         ts_linear piece = *a;
         long rows = M - m < n ? M - m : n;
-        piece.x = range(a->x, m, rows), piece.y = range(a->y, m, rows),
+        piece.x = range(a->x, m, rows);
+        piece.y = range(a->y, m, rows);
         piece.resid = range(a->resid, m, rows);
         if (ts_there(a->sel)) piece.sel = ts_tensor_of(ts_at(a->sel.p, (size_t)m), TS_U8, 1, &rows);
         ts_status st = linear_at_once(c, &piece);
@@ -535,10 +567,17 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
     entry *e;
     void *scratch;
     memset(&k, 0, sizeof k);
-    k.kind = CONV, k.xt = a->x.type, k.yt = a->y.type, k.bias = a->b != NULL,
-    k.sum = ts_there(a->resid), k.layout = layout_for(c, a->w, a->x.type);
-    k.w[0] = w->dim[0], k.w[1] = w->dim[1], k.w[2] = w->nd == 5 ? w->dim[2] : 1,
-    k.w[3] = w->dim[w->nd - 2], k.w[4] = w->dim[w->nd - 1];
+    k.kind = CONV;
+    k.xt = a->x.type;
+    k.yt = a->y.type;
+    k.bias = a->b != NULL;
+    k.sum = ts_there(a->resid);
+    k.layout = layout_for(c, a->w, a->x.type);
+    k.w[0] = w->dim[0];
+    k.w[1] = w->dim[1];
+    k.w[2] = w->nd == 5 ? w->dim[2] : 1;
+    k.w[3] = w->dim[w->nd - 2];
+    k.w[4] = w->dim[w->nd - 1];
     if (pointwise(a, &k))
         return ts_onednn_linear(
             c, &(ts_linear){.x = a->x, .w = a->w, .b = a->b, .resid = a->resid, .y = a->y});
@@ -548,8 +587,14 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
     size_t x_bytes = spread ? ((size_t)ts_count(a->x) * ts_dtype_size(a->x.type) + 63) & ~(size_t)63
                             : 0,
            y_bytes = apart ? ((size_t)ts_count(a->y) * sizeof(float) + 63) & ~(size_t)63 : 0;
-    if (apart) k.yt = TS_F32, k.sum = 0;
-    for (int i = 0; i < 4; i++) k.x[i] = a->x.dim[i], k.y[i] = a->y.dim[i];
+    if (apart) {
+        k.yt = TS_F32;
+        k.sum = 0;
+    }
+    for (int i = 0; i < 4; i++) {
+        k.x[i] = a->x.dim[i];
+        k.y[i] = a->y.dim[i];
+    }
     memcpy(k.stride, a->stride, sizeof k.stride);
     memcpy(k.pad, a->pad, sizeof k.pad);
     ts_status st = prepare(c, &k, &e);
@@ -616,8 +661,10 @@ static bool reorder(const struct ts_dnnl *d, int layout, long first, long rows, 
     dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, a}, {DNNL_ARG_TO, b}};
     ok = ok && dnnl_primitive_execute(p, d->stream, 2, args) == dnnl_success &&
          dnnl_stream_wait(d->stream) == dnnl_success;
-    drop_memory(a), drop_memory(b);
-    drop(&src), drop(&dst);
+    drop_memory(a);
+    drop_memory(b);
+    drop(&src);
+    drop(&dst);
     if (p) dnnl_primitive_destroy(p);
     if (pd) dnnl_primitive_desc_destroy(pd);
     return ok;
@@ -656,6 +703,10 @@ ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, ts_weight *to, ts_ptr a
             st = ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not pack a weight [%ld, %ld]",
                          to->t.dim[0], ts_count(to->t) / to->t.dim[0]);
     }
-    if (!st) to->t.p = at, to->t.type = to->want_type, to->layout = to->want_layout;
+    if (!st) {
+        to->t.p = at;
+        to->t.type = to->want_type;
+        to->layout = to->want_layout;
+    }
     return st;
 }

@@ -128,7 +128,8 @@ static void group_of(const ts_norm *a, long rows, long C, long g, float *mean, f
             double d = ts_load(x, a->x.type, m * a->x.ld + c) - s;
             q += d * d;
         }
-    *mean = (float)s, *inv = (float)(1 / sqrt(q / (double)(rows * n) + a->eps));
+    *mean = (float)s;
+    *inv = (float)(1 / sqrt(q / (double)(rows * n) + a->eps));
 }
 
 static void row_of(const ts_norm *a, long C, long m, float *mean, float *inv)
@@ -164,7 +165,10 @@ void ts_norm_ref(const ts_norm *a)
         float mean = 0, inv = 0;
         if (!groups) row_of(a, C, m, &mean, &inv);
         for (long c = 0; c < C; c++) {
-            if (groups) mean = stat[c / (C / groups)][0], inv = stat[c / (C / groups)][1];
+            if (groups) {
+                mean = stat[c / (C / groups)][0];
+                inv = stat[c / (C / groups)][1];
+            }
             float v = (ts_load(x, a->x.type, m * a->x.ld + c) - mean) * inv;
             if (w) v *= w[c];
             if (b) v += b[c];
@@ -227,7 +231,8 @@ void ts_copy_ref(const ts_copy *a)
         for (int i = a->nd - 2; i >= 0; i--) {
             long k = rest % a->dim[i];
             rest /= a->dim[i];
-            s += k * a->ss[i], d += k * a->ds[i];
+            s += k * a->ss[i];
+            d += k * a->ds[i];
         }
         for (long k = 0; k < in; k++)
             copy_one(a, s + k * (a->nd ? a->ss[a->nd - 1] : 0),

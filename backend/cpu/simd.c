@@ -53,18 +53,32 @@ bool ts_copy_plan(const ts_copy *a, ts_copy *out)
         if (a->dim[i] <= 0) return false;
         if (a->dim[i] == 1) continue;
         int at = out->nd++;
-        for (; at > 0 && labs(out->ds[at - 1]) < labs(a->ds[i]); at--)
-            out->dim[at] = out->dim[at - 1], out->ss[at] = out->ss[at - 1],
+        for (; at > 0 && labs(out->ds[at - 1]) < labs(a->ds[i]); at--) {
+            out->dim[at] = out->dim[at - 1];
+            out->ss[at] = out->ss[at - 1];
             out->ds[at] = out->ds[at - 1];
-        out->dim[at] = a->dim[i], out->ss[at] = a->ss[i], out->ds[at] = a->ds[i];
+        }
+        out->dim[at] = a->dim[i];
+        out->ss[at] = a->ss[i];
+        out->ds[at] = a->ds[i];
     }
     int n = 0;
     for (int i = 0; i < out->nd; i++) {
         long d = out->dim[i], ss = out->ss[i], ds = out->ds[i];
-        if (n && out->ss[n - 1] == d * ss && out->ds[n - 1] == d * ds) n--, d *= out->dim[n];
-        out->dim[n] = d, out->ss[n] = ss, out->ds[n] = ds, n++;
+        if (n && out->ss[n - 1] == d * ss && out->ds[n - 1] == d * ds) {
+            n--;
+            d *= out->dim[n];
+        }
+        out->dim[n] = d;
+        out->ss[n] = ss;
+        out->ds[n] = ds;
+        n++;
     }
-    if (!n) out->dim[0] = 1, out->ss[0] = out->ds[0] = 1, n = 1;
+    if (!n) {
+        out->dim[0] = 1;
+        out->ss[0] = out->ds[0] = 1;
+        n = 1;
+    }
     out->nd = n;
     return true;
 }

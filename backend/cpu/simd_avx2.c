@@ -8,7 +8,12 @@
 
 void ts_simd_avx2(ts_simd *t)
 {
-    t->norm = norm, t->activate = activate, t->rope = rope, t->lincomb = lincomb,
+    t->norm = norm;
+    t->activate = activate;
+    t->rope = rope;
+    t->lincomb = lincomb;
     t->finite = all_finite;
-    t->copy = copy, t->gather = gather_rows, t->resample = resample;
+    t->copy = copy;
+    t->gather = gather_rows;
+    t->resample = resample;
 }

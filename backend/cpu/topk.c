@@ -21,7 +21,8 @@ static uint32_t order_of(float x)
 static void swap(uint32_t *a, uint32_t *b)
 {
     uint32_t t = *a;
-    *a = *b, *b = t;
+    *a = *b;
+    *b = t;
 }
 
 /* The k-th largest (k from 1) of n; reorders them. Three-way partition around the median of three:
@@ -50,8 +51,11 @@ static uint32_t nth_largest(uint32_t *x, long n, long k)
             n = larger;
         else if (k <= smaller)
             return pivot;
-        else
-            x += smaller, n -= smaller, k -= smaller;
+        else {
+            x += smaller;
+            n -= smaller;
+            k -= smaller;
+        }
     }
     return x[0];
 }
@@ -66,7 +70,10 @@ static double choose_row(const float *score, long nb, long k, long forced, uint3
     long n = 0, left = k;
     for (long j = 0; j < nb; j++)
         if (j != forced) work[n++] = order_of(score[j]);
-    if (forced >= 0) bits[forced / 32] |= 1u << forced % 32, left--;
+    if (forced >= 0) {
+        bits[forced / 32] |= 1u << forced % 32;
+        left--;
+    }
     uint32_t least = left > 0 ? nth_largest(work, n, left) : UINT32_MAX;
     long larger = 0;
     for (long j = 0; left > 0 && j < nb; j++) larger += j != forced && order_of(score[j]) > least;
@@ -160,13 +167,20 @@ ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
                                       (size_t)(c->threads * s.nb) * sizeof(uint32_t) + 8,
                                   &scratch);
     if (st || c->dev.counting) return st;
-    s.recall = scratch, s.head = s.recall + rows, s.k = (long *)(s.head + s.A),
-    s.work = (uint32_t *)(s.k + s.A), s.changed = (unsigned char *)(s.work + c->threads * s.nb);
-    for (long h = 0; h < s.A; h++) s.k[h] = ts_plan_budget(a->keep, s.nb), s.changed[h] = 1;
+    s.recall = scratch;
+    s.head = s.recall + rows;
+    s.k = (long *)(s.head + s.A);
+    s.work = (uint32_t *)(s.k + s.A);
+    s.changed = (unsigned char *)(s.work + c->threads * s.nb);
+    for (long h = 0; h < s.A; h++) {
+        s.k[h] = ts_plan_budget(a->keep, s.nb);
+        s.changed[h] = 1;
+    }
     choose_heads(c, &s);
     write_stat(&s, 0);
     if (a->adaptive && adapt(&s)) choose_heads(c, &s);
-    write_stat(&s, 1), write_stat(&s, 2);
+    write_stat(&s, 1);
+    write_stat(&s, 2);
     return TS_OK;
 }
 

@@ -150,13 +150,20 @@ AI void move_n(char *d, const char *s, size_t n)
     if (n >= 16) {
         __m128i a = _mm_loadu_si128((const void *)s),
                 b = _mm_loadu_si128((const void *)(s + n - 16));
-        _mm_storeu_si128((void *)d, a), _mm_storeu_si128((void *)(d + n - 16), b);
+        _mm_storeu_si128((void *)d, a);
+        _mm_storeu_si128((void *)(d + n - 16), b);
     } else if (n >= 8) {
         uint64_t a, b;
-        memcpy(&a, s, 8), memcpy(&b, s + n - 8, 8), memcpy(d, &a, 8), memcpy(d + n - 8, &b, 8);
+        memcpy(&a, s, 8);
+        memcpy(&b, s + n - 8, 8);
+        memcpy(d, &a, 8);
+        memcpy(d + n - 8, &b, 8);
     } else if (n >= 4) {
         uint32_t a, b;
-        memcpy(&a, s, 4), memcpy(&b, s + n - 4, 4), memcpy(d, &a, 4), memcpy(d + n - 4, &b, 4);
+        memcpy(&a, s, 4);
+        memcpy(&b, s + n - 4, 4);
+        memcpy(d, &a, 4);
+        memcpy(d + n - 4, &b, 4);
     } else
         for (size_t i = 0; i < n; i++) d[i] = s[i];
 }

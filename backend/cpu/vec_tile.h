@@ -8,20 +8,22 @@ AI void turn_over(__m256 r[8])
 {
     __m256 a[8], b[8];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-        a[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]),
-              a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    for (int i = 0; i < 4; i++) {
+        a[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
 #pragma GCC unroll 2
     for (int i = 0; i < 8; i += 4) {
-        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44),
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
         b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
-        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44),
-              b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-        r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20),
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
         r[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
 }
 
 /* Eight numbers of a float type as f32, or as bits where no cast is wanted (any type of 4 bytes as

@@ -25,7 +25,11 @@ float *sparse_output(const sparse_run *j, int step, int slot, int layer)
 static float uniform(uint32_t of, uint32_t i)
 {
     uint32_t x = of * 0x85ebca6bu + i * 0x9E3779B9u;
-    x ^= x >> 16, x *= 0x7feb352du, x ^= x >> 15, x *= 0x846ca68bu, x ^= x >> 16;
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    x ^= x >> 16;
     return (float)(x / 4294967296.0 * 2 - 1);
 }
 
@@ -54,8 +58,10 @@ ts_status sparse_call(ts_ctx *ctx, sparse_run *j, int step, int slot, int layer)
     size_t mark = ts_mark(&ctx->arena), bytes = (size_t)sparse_count(j) * sizeof(float);
     float *host = malloc(bytes), *placed = malloc(bytes);
     ts_tensor t[4];
-    for (int i = 0; i < 4; i++)
-        t[i] = ts_take(&ctx->arena, TS_F32, TS_DIM(j->grid.N, A, D)), t[i].ld = WIDTH;
+    for (int i = 0; i < 4; i++) {
+        t[i] = ts_take(&ctx->arena, TS_F32, TS_DIM(j->grid.N, A, D));
+        t[i].ld = WIDTH;
+    }
     for (int i = 0; i < 3 && !dev->counting; i++) {
         sparse_draw(j, i, step, slot, layer, host);
         for (int n = 0; n < j->grid.N; n++)
@@ -72,7 +78,8 @@ ts_status sparse_call(ts_ctx *ctx, sparse_run *j, int step, int slot, int layer)
                placed + (long)n * WIDTH, WIDTH * sizeof(float));
 done:
     ts_release(&ctx->arena, mark);
-    free(host), free(placed);
+    free(host);
+    free(placed);
     return st;
 }
 
@@ -111,7 +118,7 @@ sparse_run sparse_run_of(const char *policy, int shape)
     sparse_run j = {.policy = policy,
                     .grid = ts_grid_of(sparse_shapes[shape][0], sparse_shapes[shape][1],
                                        sparse_shapes[shape][2])};
-    j.out = calloc((size_t)(STEPS * SLOTS * LAYERS * sparse_count(&j)), sizeof *j.out),
+    j.out = calloc((size_t)(STEPS * SLOTS * LAYERS * sparse_count(&j)), sizeof *j.out);
     j.at = calloc((size_t)j.grid.N, sizeof *j.at);
     return j;
 }
@@ -119,7 +126,8 @@ sparse_run sparse_run_of(const char *policy, int shape)
 void sparse_run_free(sparse_run *j)
 {
     ts_attn_close(&j->attn);
-    free(j->out), free(j->at);
+    free(j->out);
+    free(j->at);
     *j = (sparse_run){0};
 }
 

@@ -41,10 +41,12 @@ START_TEST(in_words)
         "run\n");
     free(said);
     /* then a dense call with a search is what there is to compare with */
-    a.account.dense = 0, a.account.dense_s = 0;
+    a.account.dense = 0;
+    a.account.dense_s = 0;
     ts_attn_gain(&a.account, &measured);
     ck_assert_double_eq_tol(measured, 2.5 * 30 / 39.5, 1e-12);
-    a.account.searched = 0, a.account.searched_s = 0;
+    a.account.searched = 0;
+    a.account.searched_s = 0;
     ts_attn_gain(&a.account, &measured);
     ck_assert_double_eq(measured, 0);
 }
@@ -106,7 +108,8 @@ static void check_fallback(const char *policy, int shape, ts_status want, const 
         ck_assert_msg(report && strstr(report, why), "%s: %s", policy, report);
         free(report);
     }
-    sparse_run_free(&j), testing_close(ctx);
+    sparse_run_free(&j);
+    testing_close(ctx);
 }
 
 START_TEST(fallbacks)
@@ -184,13 +187,15 @@ START_TEST(other_heads)
         strstr(ctx->err.text,
                "layer 1, branch 0: 3 heads, expected layers and branches below 3 and 2, 4 heads"),
         "%s", ctx->err.text);
-    t = ts_take(&ctx->arena, TS_F32, TS_DIM(j.grid.N, A, D)), t.ld = WIDTH;
+    t = ts_take(&ctx->arena, TS_F32, TS_DIM(j.grid.N, A, D));
+    t.ld = WIDTH;
     ck_assert_int_eq(ts_attend(&j.attn, 3, t, t, t, t), TS_ESHAPE);
     ts_attn_begin(&j.attn, 1, 2);
     ck_assert_int_eq(ts_attend(&j.attn, 0, t, t, t, t), TS_ESHAPE);
     ts_arena_close(&ctx->arena);
     ctx->dev->counting = false;
-    sparse_run_free(&j), testing_close(ctx);
+    sparse_run_free(&j);
+    testing_close(ctx);
 }
 END_TEST
 

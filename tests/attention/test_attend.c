@@ -38,7 +38,8 @@ static ts_status phase(ts_ctx *ctx, void *user)
     ts_tensor buffer = ts_take(&ctx->arena, TS_F32, TS_DIM(N, LD)),
               out = ts_take(&ctx->arena, TS_F32, TS_DIM(N, A, D));
     long n = N - c->short_by;
-    out.ld = WIDTH, out.dim[0] = n;
+    out.ld = WIDTH;
+    out.dim[0] = n;
     TRY(ts_attn_open(&c->attn, ctx, &(ts_attn_options){.grid = ts_grid_of(1, 2, 3)}));
     ts_attn_begin(&c->attn, 4, 1);
     TRY(ctx->dev->ops->upload(ctx->dev, buffer.p, c->qkv, sizeof c->qkv));

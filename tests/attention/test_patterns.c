@@ -78,7 +78,8 @@ START_TEST(tile_order)
     for (int i = 0; i < x.g.N; i++)
         ck_assert_msg(x.at[i] == s[i].id, "place %d of %dx%dx%d: token %d, expected %d", i, x.g.F,
                       x.g.H, x.g.W, x.at[i], s[i].id);
-    free(s), free(x.at);
+    free(s);
+    free(x.at);
 }
 END_TEST
 
@@ -123,14 +124,19 @@ static void check_tile(const ordered *x, int k, int block)
             ck_assert_msg(has(bits, nb, p, j) == want[p * nb + j],
                           "%dx%dx%d, k %d, blocks of %d: %d of row %d is %d", x->g.F, x->g.H,
                           x->g.W, k, block, j, p, has(bits, nb, p, j));
-    free(bits), free(want), free(reference);
+    free(bits);
+    free(want);
+    free(reference);
 }
 
 START_TEST(tile)
 {
     for (int o = 0; o < 2; o++) {
         ordered x = order_of(_i, (ts_order)o);
-        for (int k = 0; k <= x.g.F + 1; k++) check_tile(&x, k, TS_BLOCK), check_tile(&x, k, 16);
+        for (int k = 0; k <= x.g.F + 1; k++) {
+            check_tile(&x, k, TS_BLOCK);
+            check_tile(&x, k, 16);
+        }
         free(x.at);
     }
 }
@@ -146,7 +152,8 @@ START_TEST(tile_full)
         ck_assert(ts_pattern_tile(&x.g, x.at, ks[i], TS_BLOCK, bits));
         ck_assert_int_eq(ts_bits_count(bits, x.g.nb, x.g.nb), (long)x.g.nb * x.g.nb);
     }
-    free(bits), free(x.at);
+    free(bits);
+    free(x.at);
 }
 END_TEST
 
@@ -171,7 +178,8 @@ START_TEST(nine_sparsities)
     ck_assert_msg(round(sparsity * 100) == round(published[_i].sparsity * 100),
                   "(%d:%d): %.4f, expected %.2f", published[_i].k, g.F - published[_i].k, sparsity,
                   published[_i].sparsity);
-    free(at), free(bits);
+    free(at);
+    free(bits);
 }
 END_TEST
 
@@ -181,9 +189,11 @@ static double *centres(const ordered *x)
     double *c = malloc((size_t)(3 * x->g.nb) * sizeof *c);
     for (int b = 0; b < x->g.nb; b++) {
         double sum[3] = {0}, n = 0;
-        for (int i = b * TS_BLOCK; i < x->g.N && i < (b + 1) * TS_BLOCK; i++, n++)
-            sum[0] += x->at[i] / (x->g.H * x->g.W), sum[1] += x->at[i] / x->g.W % x->g.H,
-                sum[2] += x->at[i] % x->g.W;
+        for (int i = b * TS_BLOCK; i < x->g.N && i < (b + 1) * TS_BLOCK; i++, n++) {
+            sum[0] += x->at[i] / (x->g.H * x->g.W);
+            sum[1] += x->at[i] / x->g.W % x->g.H;
+            sum[2] += x->at[i] % x->g.W;
+        }
         for (int a = 0; a < 3; a++) c[3 * b + a] = sum[a] / n;
     }
     return c;
@@ -217,14 +227,18 @@ static void check_window(const ordered *x, double keep)
             ck_assert_msg(has(bits, nb, p, j) == (before < ts_plan_budget(keep, nb)),
                           "%dx%dx%d, keep %g: %d of row %d", x->g.F, x->g.H, x->g.W, keep, j, p);
         }
-    free(bits), free(c);
+    free(bits);
+    free(c);
 }
 
 START_TEST(window)
 {
     for (int o = 0; o < 2; o++) {
         ordered x = order_of(_i, (ts_order)o);
-        check_window(&x, 0.01), check_window(&x, 0.2), check_window(&x, 0.5), check_window(&x, 1);
+        check_window(&x, 0.01);
+        check_window(&x, 0.2);
+        check_window(&x, 0.5);
+        check_window(&x, 1);
         free(x.at);
     }
 }
@@ -266,7 +280,8 @@ START_TEST(random_counts)
                 ck_assert_int_eq(ts_bits_count(bits + p * ts_plan_words(nb), 1, nb),
                                  ts_plan_budget(keeps[i], nb));
             }
-            free(bits), free(again);
+            free(bits);
+            free(again);
         }
 }
 END_TEST
@@ -317,7 +332,8 @@ START_TEST(random_differs)
         ck_assert(ts_pattern_random(NB, 0.2, other[i].seed, other[i].layer, other[i].head, b));
         ck_assert_double_eq_tol(overlap(a, b, NB), 39.0 * 39 / 199, 5 * 0.16);
     }
-    free(a), free(b);
+    free(a);
+    free(b);
 }
 END_TEST
 
@@ -353,7 +369,9 @@ START_TEST(round_trip)
     ck_assert_msg(ts_plan_get(&err, bag, "p", "cond", 4, A, NB, back) == TS_OK, "%s", err.text);
     for (int h = 0; h < A; h++)
         ck_assert(!memcmp(bits, back + (long)h * NB * ts_plan_words(NB), size / A));
-    ts_bag_free(bag), free(bits), free(back);
+    ts_bag_free(bag);
+    free(bits);
+    free(back);
 }
 END_TEST
 
@@ -394,7 +412,8 @@ START_TEST(misfits)
            "p.safetensors: no plan for layer 4 of branch uncond (plan.uncond.4.rows)");
     refuse(bag, "cond", 4, A + 1, NB, TS_ESHAPE, "plan.cond.4.rows");
     refuse(bag, "cond", 4, A, NB - 1, TS_ESHAPE, "plan.cond.4.rows");
-    ts_bag_free(bag), free(bits);
+    ts_bag_free(bag);
+    free(bits);
 }
 END_TEST
 
@@ -432,7 +451,9 @@ START_TEST(damaged)
     ck_assert(damages[_i].rows || damages[_i].at < r[1]); /* in the first row */
     (damages[_i].rows ? r : b)[damages[_i].at] = damages[_i].value;
     refuse(bad, "cond", 4, A, NB, TS_EMODEL, damages[_i].sentence);
-    ts_bag_free(bag), ts_bag_free(bad), free(bits);
+    ts_bag_free(bag);
+    ts_bag_free(bad);
+    free(bits);
 }
 END_TEST
 
@@ -466,7 +487,9 @@ START_TEST(lengths)
     refuse(bad, "cond", 4, A, NB, TS_EMODEL, "plan.cond.4.blocks");
     ts_bag_put(bad, "plan.cond.4.blocks", TS_F32, 1, blocks.dim, blocks.data);
     refuse(bad, "cond", 4, A, NB, TS_ESHAPE, "plan.cond.4.blocks");
-    ts_bag_free(bad), ts_bag_free(bag), free(bits);
+    ts_bag_free(bad);
+    ts_bag_free(bag);
+    free(bits);
 }
 END_TEST
 

@@ -166,13 +166,16 @@ END_TEST
 START_TEST(long_name)
 {
     char text[2048], *at = text + sprintf(text, "blocks:file=");
-    memset(at, 'x', 1023), at[1023] = 0;
+    memset(at, 'x', 1023);
+    at[1023] = 0;
     ck_assert_uint_eq(strlen(parse(text).file), 1023);
-    memset(at, 'x', 1024), at[1024] = 0;
+    memset(at, 'x', 1024);
+    at[1024] = 0;
     ts_err err = {0};
     ts_policy p;
     ck_assert_int_eq(ts_policy_parse(&err, text, &p), TS_EUSAGE);
-    memset(at, 'x', 2000 - (at - text)), text[2000] = 0;
+    memset(at, 'x', 2000 - (at - text));
+    text[2000] = 0;
     ck_assert_int_eq(ts_policy_parse(&err, text, &p), TS_EUSAGE);
 }
 END_TEST
@@ -271,7 +274,8 @@ START_TEST(text)
     ts_policy_settle(&q, 1); /* settled already: nothing moves */
     char *twice = ts_policy_text(&q);
     ck_assert_str_eq(twice, said);
-    free(said), free(twice);
+    free(said);
+    free(twice);
 }
 END_TEST
 

@@ -47,8 +47,12 @@ static void check_replay(const char *backend, const char *policy)
     const ts_attn_account *c = &j.attn.account;
     ck_assert_double_eq_tol(r.attn.account.share / (double)r.attn.account.sparse,
                             c->share / (double)(c->sparse + c->again), found ? 0.05 : 1e-12);
-    ts_bag_free(was), ts_bag_free(now), free(path), free(again), sparse_run_free(&j),
-        sparse_run_free(&r);
+    ts_bag_free(was);
+    ts_bag_free(now);
+    free(path);
+    free(again);
+    sparse_run_free(&j);
+    sparse_run_free(&r);
 }
 
 START_TEST(replay) { check_replay("cpu", sparse_some[_i]); }
@@ -73,7 +77,9 @@ static void misfit(const ts_bag *bag, const char *keys, ts_attn_options o, ts_st
     snprintf(sentence, sizeof sentence, "%s%s", *want == ':' ? path : "", want);
     ck_assert_msg(code == TS_OK || strstr(ctx->err.text, sentence), "\"%s\", expected \"%s\"",
                   ctx->err.text, sentence);
-    ts_attn_close(&a), ts_arena_close(&ctx->arena), testing_close(ctx);
+    ts_attn_close(&a);
+    ts_arena_close(&ctx->arena);
+    testing_close(ctx);
 }
 
 static ts_bag *without(const ts_bag *bag, const char *name)
@@ -108,9 +114,11 @@ START_TEST(misfits)
     misfit(bag, "", o, TS_EMODEL, ": made for 300 tokens, this run has 351");
     o.grid = ts_grid_of(6, 5, 10);
     misfit(bag, "", o, TS_EMODEL, ": made for a grid of 5x6x10 tokens, this run has 6x5x10");
-    o = fit, o.heads = 8;
+    o = fit;
+    o.heads = 8;
     misfit(bag, "", o, TS_EMODEL, ": made for 4 heads, this run has 8");
-    o = fit, o.layers = 2;
+    o = fit;
+    o.layers = 2;
     misfit(bag, "", o, TS_EMODEL, ": made for 3 layers, this run has 2");
     static const char *const needed[] = {"tokens", "block", "heads", "layers"};
     for (int i = 0; i < 4; i++) {
@@ -123,16 +131,19 @@ START_TEST(misfits)
     }
     ts_bag *less = without(bag, "grid");
     misfit(less, "", fit, TS_EMODEL, ": made for a grid of unknown tokens, this run has 5x6x10");
-    ts_bag_free(less), less = without(bag, "order");
+    ts_bag_free(less);
+    less = without(bag, "order");
     misfit(less, "", fit, TS_EMODEL, ": tokens in order \"\", expected raster or tile");
     ts_bag_meta(less, "order", "spiral");
     misfit(less, "", fit, TS_EMODEL, ": tokens in order \"spiral\", expected raster or tile");
-    ts_bag_free(less), less = without(bag, "plan.uncond.1.rows");
+    ts_bag_free(less);
+    less = without(bag, "plan.uncond.1.rows");
     misfit(less, "", fit, TS_EMODEL, ": no plan for layer 1 of branch uncond (plan.uncond.1.rows)");
     misfit(less, ",dense-layers=1", fit, TS_OK, ""); /* not needed there */
     ts_bag_meta(less, "block", "128");
     misfit(less, "", fit, TS_EMODEL, ": made for 128 block, this run has 64");
-    ts_bag_free(less), sparse_run_free(&j);
+    ts_bag_free(less);
+    sparse_run_free(&j);
 }
 END_TEST
 

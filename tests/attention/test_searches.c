@@ -20,9 +20,10 @@ START_TEST(pooled_plans)
     uint32_t *bits = malloc((size_t)(A * nb * words) * sizeof *bits);
     float *x[2];
     ts_err err = {0};
-    for (int i = 0; i < 2; i++)
-        x[i] = malloc((size_t)sparse_count(&j) * sizeof *x[i]),
+    for (int i = 0; i < 2; i++) {
+        x[i] = malloc((size_t)sparse_count(&j) * sizeof *x[i]);
         sparse_draw(&j, i, STEPS, 1, 2, x[i]);
+    }
     ck_assert(nb <= MOST && ts_plan_get(&err, ts_attn_plans(&j.attn), "plans", "uncond", 2, A, nb,
                                         bits) == TS_OK);
     for (int a = 0; a < A; a++) {
@@ -49,7 +50,10 @@ START_TEST(pooled_plans)
                           least, most);
         }
     }
-    free(bits), free(x[0]), free(x[1]), sparse_run_free(&j);
+    free(bits);
+    free(x[0]);
+    free(x[1]);
+    sparse_run_free(&j);
 }
 END_TEST
 
@@ -79,9 +83,10 @@ START_TEST(cached_sums)
     long N = j.grid.N, nb = j.grid.nb;
     float *x[4];
     double *want = calloc((size_t)(nb * nb), sizeof *want);
-    for (int i = 0; i < 4; i++)
-        x[i] = malloc((size_t)sparse_count(&j) * sizeof *x[i]),
+    for (int i = 0; i < 4; i++) {
+        x[i] = malloc((size_t)sparse_count(&j) * sizeof *x[i]);
         sparse_draw(&j, i % 2, 1 + i / 2, SLOT, LAYER, x[i]);
+    }
     for (long n = 0; n < N; n++) {
         double sum = 0;
         for (long m = 0; m < N; m++) sum += exp(logit(x[0], x[1], n, m, HEAD));
@@ -90,7 +95,8 @@ START_TEST(cached_sums)
     }
     for (long i = 0; i < nb * nb; i++) ck_assert_double_eq_tol(wsum[i] / want[i], 1, 1e-5);
     for (int i = 0; i < 4; i++) free(x[i]);
-    free(want), sparse_run_free(&j);
+    free(want);
+    sparse_run_free(&j);
 }
 END_TEST
 
@@ -119,7 +125,10 @@ START_TEST(searches)
                     const uint32_t *best = bits + (a * nb + p) * words;
                     double sum = 0, all = 0, kept = held(row, best, nb);
                     int tokens = p < nb - 1 ? TS_BLOCK : j.grid.N - p * TS_BLOCK;
-                    for (int i = 0; i < nb; i++) sum += first[(a * nb + p) * nb + i], all += row[i];
+                    for (int i = 0; i < nb; i++) {
+                        sum += first[(a * nb + p) * nb + i];
+                        all += row[i];
+                    }
                     ck_assert_double_eq_tol(sum, tokens, 1e-5 * tokens);
                     ck_assert_int_eq(ts_bits_count(best, 1, nb), budget);
                     mean += kept / all / nb;
@@ -133,7 +142,9 @@ START_TEST(searches)
                 ck_assert_double_eq_tol(recall[a], mean, 1e-6);
             }
         }
-    free(bits), free(fixed), sparse_run_free(&j);
+    free(bits);
+    free(fixed);
+    sparse_run_free(&j);
 }
 END_TEST
 
@@ -144,9 +155,11 @@ START_TEST(adaptive)
     sparse_run j = sparse_run_of("adaspa:keep=0.4,min-tokens=0,order=raster", 0);
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     int unequal = 0;
-    free(j.out), free(j.at);
-    j.grid = ts_grid_of(6, 14, 14), j.plans = j.scores = true;
-    j.out = calloc((size_t)(STEPS * SLOTS * LAYERS * sparse_count(&j)), sizeof *j.out),
+    free(j.out);
+    free(j.at);
+    j.grid = ts_grid_of(6, 14, 14);
+    j.plans = j.scores = true;
+    j.out = calloc((size_t)(STEPS * SLOTS * LAYERS * sparse_count(&j)), sizeof *j.out);
     j.at = calloc((size_t)j.grid.N, sizeof *j.at);
     testing_run(ctx, sparse_phase, &j);
     int nb = j.grid.nb, words = (int)ts_plan_words(nb), count[A];
@@ -160,8 +173,9 @@ START_TEST(adaptive)
                                    sparse_branches[slot], layer, A, nb, bits));
             for (int a = 0; a < A; a++) {
                 count[a] = (int)ts_bits_count(bits + (long)a * nb * words, 1, nb);
-                above += recall[a] > 0.8, few += count[a] == ts_plan_budget(0.2, nb),
-                    many += count[a] == ts_plan_budget(0.6, nb);
+                above += recall[a] > 0.8;
+                few += count[a] == ts_plan_budget(0.2, nb);
+                many += count[a] == ts_plan_budget(0.6, nb);
                 for (int p = 0; p < nb; p++)
                     ck_assert_int_eq(ts_bits_count(bits + ((long)a * nb + p) * words, 1, nb),
                                      count[a]);
@@ -175,7 +189,9 @@ START_TEST(adaptive)
         }
     printf("%d of %d plans with unequal heads\n", unequal, SLOTS * LAYERS);
     ck_assert_int_gt(unequal, 0);
-    free(bits), sparse_run_free(&j), testing_close(ctx);
+    free(bits);
+    sparse_run_free(&j);
+    testing_close(ctx);
 }
 END_TEST
 

@@ -42,7 +42,8 @@ static void check_everything(const char *backend, const char *policy)
         ck_assert_int_gt(j.attn.account.sparse + j.attn.account.again, 0);
         ck_assert_double_eq_tol(j.attn.account.share,
                                 (double)(j.attn.account.sparse + j.attn.account.again), 1e-9);
-        sparse_run_free(&dense), sparse_run_free(&j);
+        sparse_run_free(&dense);
+        sparse_run_free(&j);
     }
 }
 
@@ -57,9 +58,10 @@ static void check_masked(const sparse_run *j, int step, int slot, int layer, con
     long N = j->grid.N, nb = j->grid.nb, words = ts_plan_words((int)nb);
     float *x[3];
     double worst = 0, norm = 0;
-    for (int i = 0; i < 3; i++)
-        x[i] = malloc((size_t)sparse_count(j) * sizeof *x[i]),
+    for (int i = 0; i < 3; i++) {
+        x[i] = malloc((size_t)sparse_count(j) * sizeof *x[i]);
         sparse_draw(j, i, step, slot, layer, x[i]);
+    }
     double *p = malloc((size_t)N * sizeof *p);
     for (long n = 0; n < N; n += 7)
         for (long a = 0; a < A; a++) {
@@ -80,7 +82,8 @@ static void check_masked(const sparse_run *j, int step, int slot, int layer, con
                 double y = 0,
                        got = sparse_output(j, step, slot, layer)[j->at[n] * WIDTH + a * D + d];
                 for (long m = 0; m < N; m++) y += p[m] / sum * x[2][j->at[m] * WIDTH + a * D + d];
-                worst += (y - got) * (y - got), norm += y * y;
+                worst += (y - got) * (y - got);
+                norm += y * y;
             }
         }
     ck_assert_msg(sqrt(worst / norm) < 1e-6, "%s, step %d, %s, layer %d: %.2e from its plan",
@@ -101,7 +104,8 @@ static void check_plans(const char *backend, const char *policy, int shape)
                           "%s", err.text);
             check_masked(&j, STEPS, slot, layer, bits);
         }
-    free(bits), sparse_run_free(&j);
+    free(bits);
+    sparse_run_free(&j);
 }
 
 /* clips: a single frame has no tile */
@@ -125,7 +129,8 @@ START_TEST(search_is_dense)
               c->recall / (double)c->recalls <= 1);
     ck_assert(c->search_s > 0 && c->searched_s > 0 && c->again_s > 0 && c->sparse_s > 0 &&
               c->dense_s == 0);
-    sparse_run_free(&dense), sparse_run_free(&j);
+    sparse_run_free(&dense);
+    sparse_run_free(&j);
 }
 END_TEST
 
@@ -144,7 +149,8 @@ START_TEST(dense_layers)
         }
     ck_assert(j.attn.account.dense == (2 * LAYERS + 2) * SLOTS &&
               j.attn.account.sparse == 2 * (LAYERS - 1) * SLOTS);
-    sparse_run_free(&dense), sparse_run_free(&j);
+    sparse_run_free(&dense);
+    sparse_run_free(&j);
 }
 END_TEST
 
@@ -178,7 +184,10 @@ START_TEST(threads)
         ck_assert(!memcmp(a.out, other[i]->out,
                           (size_t)(STEPS * SLOTS * LAYERS * sparse_count(&a)) * sizeof *a.out));
     }
-    sparse_run_free(&a), sparse_run_free(&b), sparse_run_free(&c), sparse_run_free(&d);
+    sparse_run_free(&a);
+    sparse_run_free(&b);
+    sparse_run_free(&c);
+    sparse_run_free(&d);
 }
 END_TEST
 

@@ -39,8 +39,10 @@ static ts_status attend(ts_ctx *ctx, job *j, ts_attn *a, int sample, float *out)
     ts_device *dev = ctx->dev;
     size_t mark = ts_mark(&ctx->arena);
     ts_tensor t[4];
-    for (int i = 0; i < 4; i++)
-        t[i] = ts_take(&ctx->arena, TS_F32, TS_DIM(N, A, D)), t[i].ld = WIDTH;
+    for (int i = 0; i < 4; i++) {
+        t[i] = ts_take(&ctx->arena, TS_F32, TS_DIM(N, A, D));
+        t[i].ld = WIDTH;
+    }
     for (int i = 0; i < 3; i++)
         TRY(dev->ops->upload(dev, t[i].p, j->x[sample][i], sizeof j->x[sample][i]));
     if (j->in_place) t[3] = t[0];
@@ -69,7 +71,8 @@ static ts_status phase(ts_ctx *ctx, void *user)
     ts_attn_choose(&a, 1);
     TRY(attend(ctx, j, &a, SAMPLES - 1, j->out));
 done:
-    ts_tile_search_close(&s), ts_attn_close(&a);
+    ts_tile_search_close(&s);
+    ts_attn_close(&a);
     return st;
 }
 
@@ -104,14 +107,18 @@ static void plain(const job *j, int sample, int k, double *out)
 static double apart(const double *a, const double *b)
 {
     double off = 0, all = 0;
-    for (int i = 0; i < N * WIDTH; i++) off += (a[i] - b[i]) * (a[i] - b[i]), all += b[i] * b[i];
+    for (int i = 0; i < N * WIDTH; i++) {
+        off += (a[i] - b[i]) * (a[i] - b[i]);
+        all += b[i] * b[i];
+    }
     return off / all;
 }
 
 static job *fresh(double loss, bool in_place)
 {
     job *j = calloc(1, sizeof *j);
-    j->loss = loss, j->in_place = in_place;
+    j->loss = loss;
+    j->in_place = in_place;
     for (int s = 0; s < SAMPLES; s++)
         for (int i = 0; i < 3; i++) {
             char name[32];
@@ -135,8 +142,10 @@ START_TEST(errors)
     job *j = fresh(0, false);
     for (int s = 0; s < SAMPLES; s++) {
         plain(j, s, 0, full[s]);
-        for (int i = 0; i < KS; i++)
-            plain(j, s, ks[i], other), want[i] += apart(other, full[s]) / SAMPLES;
+        for (int i = 0; i < KS; i++) {
+            plain(j, s, ks[i], other);
+            want[i] += apart(other, full[s]) / SAMPLES;
+        }
     }
     /* F 7, k 4: something is left out */
     ck_assert(want[0] > want[1] && want[1] > want[2] && want[2] > 1e-4);
@@ -146,7 +155,8 @@ START_TEST(errors)
     const int chosen[] = {0, 0, 4, 2, 2, 1, 1};
     for (int i = 0; i < 7; i++) {
         ts_ctx *ctx = testing_open(i % 2 ? "far" : "cpu", NULL, 1);
-        free(j), j = fresh(losses[i], i > 3);
+        free(j);
+        j = fresh(losses[i], i > 3);
         testing_run(ctx, phase, j);
         for (int k = 0; k < KS; k++) ck_assert_double_eq_tol(j->error[KS + k] / want[k], 1, 1e-5);
         ck_assert_int_eq(j->chosen[1], chosen[i]);
@@ -168,7 +178,8 @@ START_TEST(not_a_number)
     j->x[1][2][7] = NAN;
     testing_run(ctx, phase, j);
     ck_assert_int_eq(j->chosen[1], 0);
-    free(j), testing_close(ctx);
+    free(j);
+    testing_close(ctx);
 }
 END_TEST
 

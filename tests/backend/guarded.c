@@ -61,8 +61,10 @@ void guarded_check(ts_tensor t, const char *what)
     size_t width = (size_t)t.dim[1] * ts_dtype_size(t.type),
            step = (size_t)t.ld * ts_dtype_size(t.type);
     for (int i = 0; i < count; i++)
-        if (blocks[i].at == row(t, 0))
-            from = (void *)blocks[i].all, to = from + blocks[i].bytes + 3 * GUARD;
+        if (blocks[i].at == row(t, 0)) {
+            from = (void *)blocks[i].all;
+            to = from + blocks[i].bytes + 3 * GUARD;
+        }
     ck_assert_ptr_nonnull(from);
     for (p = from; p < to; p++) {
         long off = p - (const unsigned char *)row(t, 0);

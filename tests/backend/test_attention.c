@@ -32,7 +32,8 @@ static void each_level(const shape *s)
             build(&got, s);
             ck_ok(c, c->dev->ops->attention(c->dev, &got.a));
             compare(s, &got, &want, levels[l]);
-            drop(&got), testing_close(c);
+            drop(&got);
+            testing_close(c);
         }
     }
     drop(&want);
@@ -155,7 +156,8 @@ START_TEST(nothing_to_read)
                        .sums = true};
             call x, before;
             ts_ctx *c = testing_open("cpu", l ? levels[l - 1] : "ref", 2);
-            build(&x, &s), build(&before, &s);
+            build(&x, &s);
+            build(&before, &s);
             for (long i = 0; i < s.B * s.Nk * s.A * s.D; i++)
                 ts_store(ts_host_of(before.a.v.p), s.type, i, NAN);
             for (long h = 0; h < s.A; h++)
@@ -165,7 +167,8 @@ START_TEST(nothing_to_read)
             for (int live = 0; live < 2; live++) { /* batches that have keys */
                 /* leaves NaN wherever it worked */
                 ck_ok(c, c->dev->ops->attention(c->dev, &before.a));
-                x.nk[0] = live ? before.nk[0] : 0, x.nk[1] = 0;
+                x.nk[0] = live ? before.nk[0] : 0;
+                x.nk[1] = 0;
                 for (long i = 0; i < ts_count(x.a.sums); i++) sums[i] = 1e9f;
                 ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
                 for (long n = 0; n < 2 * s.Nq; n++)
@@ -192,7 +195,8 @@ START_TEST(nothing_to_read)
                 }
             }
             drop(&before);
-            drop(&x), testing_close(c);
+            drop(&x);
+            testing_close(c);
         }
 }
 END_TEST
@@ -218,7 +222,8 @@ START_TEST(stopped)
         ck_assert_int_eq(c->dev->ops->attention(c->dev, &x.a), TS_ESTOP);
         c->env.stop = NULL;
         ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
-        drop(&x), testing_close(c);
+        drop(&x);
+        testing_close(c);
     }
 }
 END_TEST
@@ -297,7 +302,8 @@ START_TEST(keep_all)
                .plan = true};
     call dense, full;
     ts_ctx *c = testing_open("cpu", NULL, 2);
-    build(&dense, &s), build(&full, &s);
+    build(&dense, &s);
+    build(&full, &s);
     dense.a.plan = NULL;
     memset(ts_host_of(full.plan.bits), 0xFF, (size_t)(2 * 8) * 4);
     uint32_t *bits = ts_host_of(full.plan.bits);
@@ -306,7 +312,9 @@ START_TEST(keep_all)
     ck_ok(c, c->dev->ops->attention(c->dev, &full.a));
     ck_assert(
         !memcmp(ts_host_of(dense.a.out.p), ts_host_of(full.a.out.p), (size_t)(500 * 128) * 4));
-    drop(&dense), drop(&full), testing_close(c);
+    drop(&dense);
+    drop(&full);
+    testing_close(c);
 }
 END_TEST
 
@@ -339,7 +347,8 @@ START_TEST(cached)
                 ck_assert_msg(fabsf(sums[i] - fused[i]) <= fused[i] * (weight_error(&s, levels[l]) +
                                                                        lse_error(&s, levels[l])),
                               "%s: %g, fused %g", levels[l], sums[i], fused[i]);
-            drop(&x), testing_close(c);
+            drop(&x);
+            testing_close(c);
         }
     }
 }
@@ -404,7 +413,8 @@ START_TEST(masked_first)
             if (!has_level(l + 1)) continue;
             call got, want;
             ts_ctx *ref = testing_open("cpu", "ref", 2), *c = testing_open("cpu", levels[l], 2);
-            build(&got, &s), build(&want, &s);
+            build(&got, &s);
+            build(&want, &s);
             for (int k = 0; k < 700; k++)
                 ((float *)ts_host_of(got.a.bias.p))[k] = ((float *)ts_host_of(
                     want.a.bias.p))[k] = k < 300 ? -INFINITY : -400.0f + (float)(k % 7);
@@ -414,7 +424,10 @@ START_TEST(masked_first)
              * size */
             s.spread = 30;
             compare(&s, &got, &want, levels[l]);
-            drop(&got), drop(&want), testing_close(c), testing_close(ref);
+            drop(&got);
+            drop(&want);
+            testing_close(c);
+            testing_close(ref);
         }
 }
 END_TEST
@@ -484,7 +497,8 @@ START_TEST(threads_and_seats)
                               "%s: cached sums of %d threads", level[l], room[i].threads);
                 drop(&more);
             }
-            drop(&one), drop(&searched);
+            drop(&one);
+            drop(&searched);
         }
     }
 }
@@ -510,7 +524,8 @@ START_TEST(searching_changes_nothing)
                 if (!has_level(l + 1)) continue;
                 call with, without;
                 ts_ctx *c = testing_open("cpu", levels[l], 2);
-                build(&with, &s), build(&without, &s);
+                build(&with, &s);
+                build(&without, &s);
                 without.a.sums = (ts_tensor){0};
                 ck_ok(c, c->dev->ops->attention(c->dev, &with.a));
                 ck_ok(c, c->dev->ops->attention(c->dev, &without.a));
@@ -518,7 +533,9 @@ START_TEST(searching_changes_nothing)
                                   (size_t)(s.Nq * with.a.out.ld) * ts_dtype_size(s.type)));
                 ck_assert(!memcmp(ts_host_of(with.a.lse.p), ts_host_of(without.a.lse.p),
                                   (size_t)ts_count(with.a.lse) * 4));
-                drop(&with), drop(&without), testing_close(c);
+                drop(&with);
+                drop(&without);
+                testing_close(c);
             }
         }
 }
@@ -585,10 +602,14 @@ START_TEST(refused)
         if (i == 6) a.plan = plans;
         if (i == 7) a.sums = a.lse;
         if (i == 8) a.plan = heads_of;
-        if (i == 9)
-            a.plan = fits,
+        if (i == 9) {
+            a.plan = fits;
             a.bias = ts_tensor_of((ts_ptr){(uintptr_t)bias}, TS_F32, TS_DIM(1, 1, 64));
-        if (i == 10) a.plan = fits, a.q.dim[1] = a.out.dim[1] = a.lse.dim[2] = a.lse.ld = 63;
+        }
+        if (i == 10) {
+            a.plan = fits;
+            a.q.dim[1] = a.out.dim[1] = a.lse.dim[2] = a.lse.ld = 63;
+        }
         if (i == 11) a.lse.ld = 65;
         if (i == 12) a.v.type = TS_BF16;
         if (i == 13) a.bias = ts_tensor_of((ts_ptr){(uintptr_t)bias}, TS_F32, TS_DIM(2, 1, 64));
@@ -596,7 +617,8 @@ START_TEST(refused)
         ck_assert_msg(c->dev->ops->attention(c->dev, &a) == TS_ESHAPE, "slip %d is taken", i);
         ck_assert_msg(strstr(c->err.text, "attention: ") != NULL, "%s", c->err.text);
     }
-    drop(&x), testing_close(c);
+    drop(&x);
+    testing_close(c);
 }
 END_TEST
 

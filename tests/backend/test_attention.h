@@ -67,8 +67,10 @@ static void build(call *c, const shape *s)
     memset(c, 0, sizeof *c);
     long nb = (s->Nk + 63) / 64;
     c->a = (ts_attention){.scale = s->scale};
-    c->a.q = make(c, s, s->Nq, "q", s->spread), c->a.k = make(c, s, s->Nk, "k", s->spread),
-    c->a.v = make(c, s, s->Nk, "v", 1), c->a.out = make(c, s, s->Nq, "o", 1);
+    c->a.q = make(c, s, s->Nq, "q", s->spread);
+    c->a.k = make(c, s, s->Nk, "k", s->spread);
+    c->a.v = make(c, s, s->Nk, "v", 1);
+    c->a.out = make(c, s, s->Nq, "o", 1);
     long lse[] = {s->B, s->A, s->Nq},
          bias[] = {s->bias == 2 ? s->A : 1, s->bias == 2 ? s->Nq : 1, s->Nk},
          sums[] = {s->B, s->A, (s->Nq + 63) / 64, nb};
@@ -90,7 +92,10 @@ static void build(call *c, const shape *s)
                 if (golden_u("plan", (uint32_t)(r * nb + i)) > 0.2)
                     bits[r * words + i / 32] |= 1u << (i % 32);
             long sure = r % nb; /* every row reads at least one; some read only the ragged last */
-            if (r % 5 == 3) memset(bits + r * words, 0, (size_t)words * 4), sure = nb - 1;
+            if (r % 5 == 3) {
+                memset(bits + r * words, 0, (size_t)words * 4);
+                sure = nb - 1;
+            }
             bits[r * words + sure / 32] |= 1u << (sure % 32);
         }
         c->plan = (ts_plan){
@@ -145,7 +150,8 @@ static void compare_out(const shape *s, const call *got, const call *want, const
                          "%ld, column %ld is %.9g, expected %.9g, within %.1e",
                          level, s->Nq, s->Nk, s->A, s->D, s->type, s->bias, s->nk, s->plan,
                          s->spread, i / ld, i % ld, g, w, fixed + step * fabs(w));
-        off += e * e, size += w * w;
+        off += e * e;
+        size += w * w;
     }
     for (long i = n * ld; i < n * ld + GUARD; i++)
         ck_assert_msg(ts_load(ts_host_of(got->a.out.p), s->type, i) == -77, "written past the end");

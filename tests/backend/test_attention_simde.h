@@ -94,12 +94,15 @@ static void one(ts_level level, const shape *s)
 {
     call got, want;
     ts_ctx *c = testing_open("cpu", "ref", 2);
-    build(&got, s), build(&want, s);
+    build(&got, s);
+    build(&want, s);
     ck_ok(c, c->dev->ops->attention(c->dev, &want.a));
     ((ts_cpu *)c->dev)->level = level;
     ck_ok(c, c->dev->ops->attention(c->dev, &got.a));
     compare(s, &got, &want, "emulated");
-    drop(&got), drop(&want), testing_close(c);
+    drop(&got);
+    drop(&want);
+    testing_close(c);
 }
 
 static void every(ts_level level, ts_dtype type)

@@ -12,7 +12,11 @@ static ts_ctx *c;
 static float numbers[4096];
 
 static void begin(void) { c = testing_open("cpu", NULL, 1); }
-static void end(void) { testing_close(c), c = NULL; }
+static void end(void)
+{
+    testing_close(c);
+    c = NULL;
+}
 
 /* An f32 tensor over numbers that nothing reads before they are refused. */
 static ts_tensor f32(int nd, const long *dim)
@@ -45,27 +49,37 @@ START_TEST(linear_shapes)
               half = {.t = typed(TS_BF16, TS_DIM(8))};
     ts_linear a = {.x = f32(TS_DIM(3, 4)), .w = &w, .y = f32(TS_DIM(3, 8))}, bad;
     ck_ok(c, ts_linear_op(c->dev, a));
-    bad = a, bad.x = f32(TS_DIM(3, 5));
+    bad = a;
+    bad.x = f32(TS_DIM(3, 5));
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE,
             "linear: x is [3, 5] F32, expected the width of weight [8, 4] F32");
-    bad = a, bad.y = f32(TS_DIM(2, 8));
+    bad = a;
+    bad.y = f32(TS_DIM(2, 8));
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE,
             "linear: y is [2, 8] F32, expected rows and width of [3, 8]");
-    bad = a, bad.x.type = TS_F16;
+    bad = a;
+    bad.x.type = TS_F16;
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: x is [3, 4] F16");
-    bad = a, bad.x.p.at = 0;
+    bad = a;
+    bad.x.p.at = 0;
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: x is absent");
-    bad = a, bad.x.ld = 3;
+    bad = a;
+    bad.x.ld = 3;
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "rows 3 elements apart");
-    bad = a, bad.b = &b;
+    bad = a;
+    bad.b = &b;
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: bias is [7] F32");
     bad.b = &half;
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: bias is [8] BF16");
-    bad = a, bad.gate = f32(TS_DIM(1, 9));
+    bad = a;
+    bad.gate = f32(TS_DIM(1, 9));
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: gate is [1, 9]");
-    bad = a, bad.gate = f32(TS_DIM(1, 8)), bad.sel = typed(TS_U8, TS_DIM(4));
+    bad = a;
+    bad.gate = f32(TS_DIM(1, 8));
+    bad.sel = typed(TS_U8, TS_DIM(4));
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: sel is [4] U8");
-    bad = a, bad.resid = typed(TS_BF16, TS_DIM(3, 8));
+    bad = a;
+    bad.resid = typed(TS_BF16, TS_DIM(3, 8));
     REFUSED(ts_linear_op(c->dev, bad), TS_ESHAPE, "linear: resid is [3, 8] BF16");
     w.t.p.at = 0;
     ck_assert_int_eq(ts_linear_op(c->dev, a), TS_EDEVICE);
@@ -86,21 +100,29 @@ START_TEST(conv_shapes)
                  .y = f32(TS_DIM(3, 5, 5, 6))},
             bad;
     ck_ok(c, ts_conv_op(c->dev, a));
-    bad = a, bad.x = f32(TS_DIM(3, 5, 5, 3));
+    bad = a;
+    bad.x = f32(TS_DIM(3, 5, 5, 3));
     REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE,
             "conv: x is [3, 5, 5, 3] F32, expected the channels of weight [6, 4, 3, 3, 3]");
-    bad = a, bad.y = f32(TS_DIM(3, 5, 4, 6));
+    bad = a;
+    bad.y = f32(TS_DIM(3, 5, 4, 6));
     REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE,
             "conv: y is [3, 5, 4, 6] F32, expected [3, 5, 5, 6]");
-    bad = a, bad.stride[1] = 0;
+    bad = a;
+    bad.stride[1] = 0;
     REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE, "conv: stride 0");
-    bad = a, bad.pad[0] = -1;
+    bad = a;
+    bad.pad[0] = -1;
     REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE, "padding -1");
-    bad = a, bad.pad[0] = 0, bad.x = f32(TS_DIM(2, 5, 5, 4));
+    bad = a;
+    bad.pad[0] = 0;
+    bad.x = f32(TS_DIM(2, 5, 5, 4));
     REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE, "conv: kernel of 3 along axis 0, x has 2");
-    bad = a, bad.x = f32(TS_DIM(15, 5, 4));
+    bad = a;
+    bad.x = f32(TS_DIM(15, 5, 4));
     REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE, "3, 4 and 5 dimensions");
-    bad = a, bad.resid = f32(TS_DIM(3, 5, 5, 5));
+    bad = a;
+    bad.resid = f32(TS_DIM(3, 5, 5, 5));
     REFUSED(ts_conv_op(c->dev, bad), TS_ESHAPE, "conv: resid is");
 }
 END_TEST
@@ -150,7 +172,8 @@ START_TEST(other_shapes)
                  .nd = 1,
                  .dim = {1}};
     REFUSED(ts_copy_op(c->dev, a), TS_ESHAPE, "copy: from I32 to F32");
-    a.stype = TS_F32, a.dst.at = 0;
+    a.stype = TS_F32;
+    a.dst.at = 0;
     REFUSED(ts_copy_op(c->dev, a), TS_ESHAPE, "copy: the target is absent");
     ts_resample r = {.reduce = true,
                      .ft = 2,
@@ -163,7 +186,8 @@ START_TEST(other_shapes)
     r.drop = 1;
     REFUSED(ts_resample_op(c->dev, r), TS_ESHAPE,
             "resample: x is [4, 4, 4, 8] F32, expected [3, 4, 4, 8]");
-    r.drop = 0, r.y = f32(TS_DIM(2, 2, 2, 15));
+    r.drop = 0;
+    r.y = f32(TS_DIM(2, 2, 2, 15));
     REFUSED(ts_resample_op(c->dev, r), TS_ESHAPE, "do not divide into 15");
     REFUSED(c->dev->ops->check(c->dev, f32(TS_DIM(2)), 0), TS_ESHAPE, "check: tag 0");
     ts_weight w = {.t = f32(TS_DIM(2, 3))};

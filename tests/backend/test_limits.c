@@ -27,7 +27,11 @@ static void put(const char *path, const char *text)
 }
 
 static void begin(void) { root = testing_tmp(); }
-static void end(void) { free(root), root = NULL; }
+static void end(void)
+{
+    free(root);
+    root = NULL;
+}
 
 static const size_t GB = (size_t)1 << 30;
 

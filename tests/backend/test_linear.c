@@ -112,7 +112,8 @@ static ts_status run_linear(ts_ctx *c, void *user)
     TRY(get(c, y, j->out));
 done:
     if (home.at) c->dev->ops->free(c->dev, home);
-    free(host), free(sel);
+    free(host);
+    free(sel);
     return st;
 }
 
@@ -144,7 +145,8 @@ static ts_status run_conv(ts_ctx *c, void *user)
     TRY(settle(c, &j->w, host, &home));
     ts_conv a = {.x = x, .w = &j->w, .b = v->bias ? &b : NULL, .y = out};
     if (v->resid) a.resid = out;
-    memcpy(a.stride, v->stride, sizeof a.stride), memcpy(a.pad, v->pad, sizeof a.pad);
+    memcpy(a.stride, v->stride, sizeof a.stride);
+    memcpy(a.pad, v->pad, sizeof a.pad);
     TRY(ts_conv_op(c->dev, a));
     j->n = ts_count(out);
     TRY(get(c, out, j->out));
@@ -221,7 +223,8 @@ START_TEST(linears)
                 both(parts & 1 ? "far" : "cpu", LEVEL, run_linear, &k, got);
                 compare(what, got, want, l.M * l.O, l.K, l.yt);
             }
-    free(want), free(got);
+    free(want);
+    free(got);
 }
 END_TEST
 
@@ -264,7 +267,8 @@ START_TEST(convs)
             compare(what, got, want, j.n, v->x[3] * v->k[0] * v->k[1] * v->k[2], v->yt);
         }
     }
-    free(want), free(got);
+    free(want);
+    free(got);
 }
 END_TEST
 
@@ -352,7 +356,8 @@ START_TEST(one_weight_for_short_and_long_chunks)
                 free(got.out[use]);
             }
         }
-        free(want.out[0]), free(want.out[1]);
+        free(want.out[0]);
+        free(want.out[1]);
     }
     if (!moved)
         printf("skip: this oneDNN takes one layout for chunks of every length here: weights that "
@@ -383,7 +388,10 @@ START_TEST(packs)
     float *x = malloc(sizeof *x * M * K), *w = malloc(sizeof *w * O * K),
           *y = malloc(sizeof *y * M * O);
     uint16_t *narrow = malloc(2 * M * K);
-    for (long i = 0; i < M * K; i++) x[i] = eighth(i + 7), narrow[i] = ts_to_bf16(x[i]);
+    for (long i = 0; i < M * K; i++) {
+        x[i] = eighth(i + 7);
+        narrow[i] = ts_to_bf16(x[i]);
+    }
     for (int s = 0; s < 3; s++)
         for (int b = 0; b < (c->dev->has_bf16 ? 2 : 1); b++) {
             ts_dtype xt = b ? TS_BF16 : TS_F32;
@@ -414,7 +422,10 @@ START_TEST(packs)
             ck_assert_uint_le(((ts_cpu *)c->dev)->scratch_size, 8 << 20);
             c->dev->ops->free(c->dev, home);
         }
-    free(x), free(w), free(y), free(narrow);
+    free(x);
+    free(w);
+    free(y);
+    free(narrow);
     testing_close(c);
 }
 END_TEST
@@ -437,7 +448,8 @@ START_TEST(pieces)
         testing_close(c);
         compare("pieces", got, want, l->M * l->O, l->K, l->yt);
     }
-    free(want), free(got);
+    free(want);
+    free(got);
 }
 END_TEST
 

@@ -53,7 +53,8 @@ static bool both_nan(const char *a, const char *b, ts_dtype t)
                     : t == TS_BF16 ? 0x7F80
                                    : 0x7C00,
              sign = t == TS_F32 ? 0x7FFFFFFF : 0x7FFF;
-    memcpy(&x, a, ts_dtype_size(t)), memcpy(&y, b, ts_dtype_size(t));
+    memcpy(&x, a, ts_dtype_size(t));
+    memcpy(&y, b, ts_dtype_size(t));
     return (x & sign) > most && (y & sign) > most;
 }
 
@@ -78,7 +79,8 @@ static void same_bytes(const char *got, const char *want, size_t bytes, const ts
 static void try_copy(ts_copy c)
 {
     long sd, su, dd, du;
-    reach(&c, c.ss, &sd, &su), reach(&c, c.ds, &dd, &du);
+    reach(&c, c.ss, &sd, &su);
+    reach(&c, c.ds, &dd, &du);
     size_t se = ts_dtype_size(c.stype), de = ts_dtype_size(c.dtype),
            sb = (size_t)(sd + su + 1) * se, db = (size_t)(dd + du + 1) * de + 2 * GUARD;
     copy_call k = {
@@ -98,7 +100,9 @@ static void try_copy(ts_copy c)
             guarded_on(*level, threads, do_copy, &k);
             same_bytes(got, want, db, &c, *level);
         }
-    free(k.src), free(want), free(got);
+    free(k.src);
+    free(want);
+    free(got);
 }
 
 static const ts_dtype casts[] = {TS_F32, TS_BF16, TS_F16};
@@ -112,7 +116,7 @@ static ts_copy random_copy(void)
     int order[2][8];
     long all = 1;
     bool cast = next() % 2;
-    c.stype = cast ? casts[next() % 3] : (ts_dtype)(next() % TS_DTYPES),
+    c.stype = cast ? casts[next() % 3] : (ts_dtype)(next() % TS_DTYPES);
     c.dtype = cast ? casts[next() % 3] : c.stype;
     for (int i = 0; i < c.nd; i++) {
         c.dim[i] = sizes[next() % 15];
@@ -124,7 +128,8 @@ static ts_copy random_copy(void)
         long *step = side ? c.ds : c.ss, at = next() % 8 ? 1 : 2;
         for (int i = c.nd - 1; i > 0 && next() % 3; i--) {
             int j = (int)(next() % (uint32_t)(i + 1)), t = order[side][i];
-            order[side][i] = order[side][j], order[side][j] = t;
+            order[side][i] = order[side][j];
+            order[side][j] = t;
         }
         for (int i = c.nd - 1; i >= 0; i--) {
             int d = order[side][i];
@@ -298,9 +303,9 @@ START_TEST(test_resample)
         int ft, fs;
         long C, O;
     } expand[] = {{2, 2, 48, 48}, {2, 2, 96, 48}, {1, 2, 40, 20}, {1, 2, 24, 24},
-                  {2, 2, 3, 12},  {1, 1, 20, 20}, {2, 1, 33, 66}},
-      reduce[] = {{1, 2, 20, 40}, {2, 2, 40, 40}, {2, 2, 24, 96}, {1, 1, 20, 20},
-                  {2, 2, 40, 20}, {1, 2, 3, 6},   {3, 1, 40, 8}};
+                  {2, 2, 3, 12},  {1, 1, 20, 20}, {2, 1, 33, 66}};
+    reduce[] = {{1, 2, 20, 40}, {2, 2, 40, 40}, {2, 2, 24, 96}, {1, 1, 20, 20},
+                {2, 2, 40, 20}, {1, 2, 3, 6},   {3, 1, 40, 8}};
     for (int i = 0; i < 7; i++)
         for (int drop = 0; drop < 2; drop++)
             for (int t = 0; t < 4; t++) {

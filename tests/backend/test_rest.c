@@ -95,8 +95,14 @@ static void try_norm(const norm_case *k)
                    .alias = k->options & 64};
     if (k->options & 1) n.a.w = &ww;
     if (k->options & 2) n.a.b = &wb;
-    if (k->options & 4) n.a.scale = m, n.a.shift = ts_row_range(m, 1, 1);
-    if (k->options & 4 && k->options & 8) n.a.sel = sel, n.a.shift = m;
+    if (k->options & 4) {
+        n.a.scale = m;
+        n.a.shift = ts_row_range(m, 1, 1);
+    }
+    if (k->options & 4 && k->options & 8) {
+        n.a.sel = sel;
+        n.a.shift = m;
+    }
     if (k->options & 16) n.a.act = TS_ACT_SILU;
     char what[128];
     const char *const *level = guarded_levels();
@@ -186,7 +192,8 @@ START_TEST(test_norm_bad_rows)
     for (int kind = TS_NORM_LAYER; kind <= TS_NORM_L2; kind++)
         for (int i = 0; level[i]; i++) {
             ts_tensor x = guarded_tensor(TS_F32, 6, 40, 40, "x", 1, 0), y = guarded_twin(x);
-            guarded_set(x, 1, 7, NAN), guarded_set(x, 3, 39, INFINITY);
+            guarded_set(x, 1, 7, NAN);
+            guarded_set(x, 3, 39, INFINITY);
             for (long c = 0; c < 40; c++) guarded_set(x, 4, c, 0);
             norm_call n = {.a = {.kind = kind, .eps = 1e-6f, .x = x}, .y = y};
             guarded_on(level[i], 1, do_norm, &n);

@@ -74,11 +74,17 @@ static int by_score(const void *x, const void *y)
 static double take(const float *row, long nb, long k, long forced, bool *kept)
 {
     double list[nb][2], sum = 0, all = 0;
-    for (long j = 0; j < nb; j++)
-        list[j][0] = j == forced ? INFINITY : row[j], list[j][1] = (double)j, kept[j] = false,
+    for (long j = 0; j < nb; j++) {
+        list[j][0] = j == forced ? INFINITY : row[j];
+        list[j][1] = (double)j;
+        kept[j] = false;
         all += row[j];
+    }
     qsort(list, (size_t)nb, sizeof *list, by_score);
-    for (long i = 0; i < k; i++) kept[(long)list[i][1]] = true, sum += row[(long)list[i][1]];
+    for (long i = 0; i < k; i++) {
+        kept[(long)list[i][1]] = true;
+        sum += row[(long)list[i][1]];
+    }
     return all > 0 ? sum / all : 1;
 }
 
@@ -94,7 +100,10 @@ static void define(const pattern *p, const float *score, long *k, double *base, 
     long order[p->A], n = 0;
     for (int pass = 0; pass < 2; pass++)
         for (long a = 0; a < p->A; a++) {
-            if (!pass) k[a] = budget(p->keep, p->nb), order[a] = a;
+            if (!pass) {
+                k[a] = budget(p->keep, p->nb);
+                order[a] = a;
+            }
             double sum = 0;
             for (long r = 0; r < p->nb; r++)
                 sum += take(score + (a * p->nb + r) * p->nb, p->nb, k[a], p->diagonal ? r : -1,
@@ -107,12 +116,14 @@ static void define(const pattern *p, const float *score, long *k, double *base, 
             for (long i = 1; i < p->A; i++) /* insertion: stable, highest first */
                 for (long j = i; j > 0 && base[order[j]] > base[order[j - 1]]; j--) {
                     long t = order[j];
-                    order[j] = order[j - 1], order[j - 1] = t;
+                    order[j] = order[j - 1];
+                    order[j - 1] = t;
                 }
             double high = fmin(1, 1.5 * p->keep);
-            for (long i = 0; i < n; i++)
-                k[order[i]] = budget(2 * p->keep - high, p->nb),
+            for (long i = 0; i < n; i++) {
+                k[order[i]] = budget(2 * p->keep - high, p->nb);
                 k[order[p->A - 1 - i]] = budget(high, p->nb);
+            }
         }
 }
 
@@ -134,8 +145,8 @@ static void check_pattern(const pattern *p, ts_ctx *c)
         .stat = ts_tensor_of(room(c, sizeof stat), TS_F32, TS_DIM(3, A))};
     t.stat.ld = ld;
     ck_ok(c, ts_topk_op(c->dev, t));
-    fetch(c, bits, t.plan.bits, (size_t)(A * nb * words) * 4, "bits"),
-        fetch(c, stat, t.stat.p, sizeof stat, "stat");
+    fetch(c, bits, t.plan.bits, (size_t)(A * nb * words) * 4, "bits");
+    fetch(c, stat, t.stat.p, sizeof stat, "stat");
     define(p, score, k, base, recall, kept);
     /* an assertion that holds writes to a file, too: only what is wrong is asserted, of millions */
     for (long i = 0; i < A * nb; i++)
@@ -145,8 +156,12 @@ static void check_pattern(const pattern *p, ts_ctx *c)
     for (long a = 0; a < A; a++)
         ck_assert(fabs(stat[a] - base[a]) < 1e-6 && fabs(stat[ld + a] - recall[a]) < 1e-6 &&
                   (long)stat[2 * ld + a] == k[a] * nb);
-    c->dev->ops->free(c->dev, t.scores.p), leave(c, t.plan.bits), leave(c, t.stat.p);
-    free(score), free(bits), free(kept);
+    c->dev->ops->free(c->dev, t.scores.p);
+    leave(c, t.plan.bits);
+    leave(c, t.stat.p);
+    free(score);
+    free(bits);
+    free(kept);
 }
 
 START_TEST(plans)
@@ -345,9 +360,15 @@ static void check_sums(const shape *s, const char *backend, const char *level)
         ck_assert_msg(fabs(means[i] - want) <= tol, "mean %ld is %.9g, expected %.9g, within %.1e",
                       i, means[i], want, tol);
     }
-    c->dev->ops->free(c->dev, tq.p), c->dev->ops->free(c->dev, tk.p),
-        c->dev->ops->free(c->dev, tl.p), leave(c, ts.p);
-    free(q), free(k), free(lse), free(got), testing_close(c);
+    c->dev->ops->free(c->dev, tq.p);
+    c->dev->ops->free(c->dev, tk.p);
+    c->dev->ops->free(c->dev, tl.p);
+    leave(c, ts.p);
+    free(q);
+    free(k);
+    free(lse);
+    free(got);
+    testing_close(c);
 }
 
 START_TEST(sums)
@@ -411,7 +432,10 @@ START_TEST(exponentials)
                                   "%s: exp(%g) is off by %.2e", levels[l],
                                   -(double)lse[i * 64 + i % 64], got[i * NB + j] / want - 1);
             }
-            free(zero), free(lse), free(got), testing_close(c);
+            free(zero);
+            free(lse);
+            free(got);
+            testing_close(c);
         }
 }
 END_TEST

@@ -49,10 +49,13 @@ START_TEST(slips)
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         char args[4096] = "", *to = args;
         for (const char *s = row[i].args; *s; s++) {
-            if (s[0] == '%' && s[1] == 's')
-                to += sprintf(to, "%s", tmp), s++;
-            else
-                *to++ = *s, *to = 0;
+            if (s[0] == '%' && s[1] == 's') {
+                to += sprintf(to, "%s", tmp);
+                s++;
+            } else {
+                *to++ = *s;
+                *to = 0;
+            }
         }
         const program_result *r = program_run("%s </dev/null", args);
         ck_assert_msg(r->code == 2, "%s: exit code %d\n%s", args, r->code, r->err);
@@ -172,7 +175,7 @@ START_TEST(rows_are_what_generate_makes)
         {"0001_a-panda_s7.png", "'a panda' " TINY "--seed 7"},
         {"0002_a-fox_s18446744073709551615.png",
          "'a fox' " TINY "--steps 2 --seed 18446744073709551615 --guidance 2.5 --negative blurry "
-                         "--sampler euler --shift 2"},
+         "--sampler euler --shift 2"},
         {"0002_a-fox_s3.png",
          "'a fox' " TINY
          "--steps 2 --seed 3 --guidance 2.5 --negative blurry --sampler euler --shift 2"},
@@ -264,8 +267,7 @@ START_TEST(names)
     text_has(r->out, "/o/0003_prompt_s45.png");
     text_has(r->out, "/o/0004_hidden-x_s5.png");
     r = program_run(
-        "batch '%s/a b.txt' --out %s/o " TINY
-        "--dry-run --name "
+        "batch '%s/a b.txt' --out %s/o " TINY "--dry-run --name "
         "'{file}/{prompt}-{n}_{{{seed:6}}}_{width}x{height:5}_{frames}_{steps}_{line}_{slug:4}' "
         "--count 2 --format gif",
         tmp, tmp);

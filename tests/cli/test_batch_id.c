@@ -53,10 +53,11 @@ START_TEST(every_setting_makes_another_row)
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         const ts_flag *flag = table;
         while (flag->id != settings[i].id) flag++;
-        if (flag->commands & ROW)
+        if (flag->commands & ROW) {
             fprintf(f, "a panda %s --%s %s\n", flag->id == TS_F_SEED ? "" : "--seed 1", flag->name,
-                    settings[i].value),
-                rows++;
+                    settings[i].value);
+            rows++;
+        }
     }
     fclose(f);
     const char *all = plan("");

@@ -145,8 +145,9 @@ END_TEST
 START_TEST(an_interrupted_one_keeps_what_it_has)
 {
     char err[4200], out[4200], json[4200];
-    snprintf(err, sizeof err, "%s/err", tmp), snprintf(out, sizeof out, "%s/out", tmp),
-        snprintf(json, sizeof json, "%s/b.json", tmp);
+    snprintf(err, sizeof err, "%s/err", tmp);
+    snprintf(out, sizeof out, "%s/out", tmp);
+    snprintf(json, sizeof json, "%s/b.json", tmp);
     pid_t pid = program_start(err,
                               "bench --kernel --progress json --tokens 64,262144 --heads 1 --dim "
                               "64 --keep 0.5 --repeats 3 --threads 1 --json %s >%s",
@@ -165,7 +166,9 @@ START_TEST(an_interrupted_one_keeps_what_it_has)
     cJSON_Delete(j);
     free(said);
     free(rows);
-    unlink(err), unlink(out), unlink(json);
+    unlink(err);
+    unlink(out);
+    unlink(json);
     ck_assert_int_eq(program_files(tmp), 0);
 }
 END_TEST

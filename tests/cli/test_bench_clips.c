@@ -68,7 +68,8 @@ START_TEST(clips)
         cJSON_ArrayForEach(q, prompts)
         {
             sum += median(list(q, "seconds", 2));
-            list(q, "mse", first ? 0 : 5), list(q, "ssim", first ? 0 : 5);
+            list(q, "mse", first ? 0 : 5);
+            list(q, "ssim", first ? 0 : 5);
         }
         ck_assert(fabs(sum - number(p, "seconds")) < 1e-9 &&
                   fabs(number(p, "speed_up") - dense / sum) < 1e-9);
@@ -145,8 +146,8 @@ START_TEST(single_evaluations)
             double steps = 0, seconds = 0;
             cJSON_ArrayForEach(e, all)
             {
-                steps += number(e, "of_steps"),
-                    seconds += number(e, "of_steps") * number(e, "seconds");
+                steps += number(e, "of_steps");
+                seconds += number(e, "of_steps") * number(e, "seconds");
                 ck_assert(number(e, "seconds") >=
                               number(e, "linear_seconds") + number(e, "attention_seconds") &&
                           number(e, "attention_seconds") >= number(e, "search_seconds"));
@@ -189,7 +190,8 @@ END_TEST
 START_TEST(stopped)
 {
     char err[4096], out[4096];
-    snprintf(err, sizeof err, "%s/err", tmp), snprintf(out, sizeof out, "%s/out", tmp);
+    snprintf(err, sizeof err, "%s/err", tmp);
+    snprintf(out, sizeof out, "%s/out", tmp);
     pid_t pid = program_start(err,
                               "bench 'a fox' --frames 5 --steps 4 --repeats 1000 --attention "
                               "adaspa:min-tokens=0 --json %s/k.json >%s",
@@ -221,7 +223,8 @@ static double middle(const cJSON *l, double *least, double *most)
     ck_assert_int_eq(cJSON_GetArraySize(l), 3);
     for (int i = 0; i < 3; i++) x[i] = cJSON_GetArrayItem(l, i)->valuedouble;
     qsort(x, 3, sizeof *x, ascending);
-    *least += x[0], *most += x[2];
+    *least += x[0];
+    *most += x[2];
     return x[1];
 }
 
@@ -243,21 +246,21 @@ static void check_cells(const char *out, const cJSON *p, bool dense)
                    cell[0], cell[1], cell[2], cell[3], cell[4], cell[5], cell[6], cell[7], cell[8],
                    cell[9]);
     ck_assert_int_eq(n, 10);
-    snprintf(want[0], 32, "%.3f", number(p, "seconds")),
-        snprintf(want[1], 32, "%.1f%%",
-                 100 * (number(p, "slowest") - number(p, "fastest")) / number(p, "seconds"));
-    snprintf(want[2], 32, "%.2fx", number(p, "speed_up")),
-        snprintf(want[3], 32, "%.2fx", number(p, "ideal"));
-    snprintf(want[4], 32, "%.3f", number(p, "attention_seconds")),
-        snprintf(want[5], 32, "%.2fx", number(p, "attention_speed_up"));
-    snprintf(want[6], 32, number(p, "calls_sparse") > 0 ? "%.3f" : "-", number(p, "kept")),
-        snprintf(want[7], 32, isnan(number(p, "recall")) ? "-" : "%.3f", number(p, "recall"));
+    snprintf(want[0], 32, "%.3f", number(p, "seconds"));
+    snprintf(want[1], 32, "%.1f%%",
+             100 * (number(p, "slowest") - number(p, "fastest")) / number(p, "seconds"));
+    snprintf(want[2], 32, "%.2fx", number(p, "speed_up"));
+    snprintf(want[3], 32, "%.2fx", number(p, "ideal"));
+    snprintf(want[4], 32, "%.3f", number(p, "attention_seconds"));
+    snprintf(want[5], 32, "%.2fx", number(p, "attention_speed_up"));
+    snprintf(want[6], 32, number(p, "calls_sparse") > 0 ? "%.3f" : "-", number(p, "kept"));
+    snprintf(want[7], 32, isnan(number(p, "recall")) ? "-" : "%.3f", number(p, "recall"));
     snprintf(want[8], 32,
              dense                      ? "-"
              : isnan(number(p, "psnr")) ? "equal"
                                         : "%.2f",
-             number(p, "psnr")),
-        snprintf(want[9], 32, dense ? "-" : "%.4f", number(p, "ssim"));
+             number(p, "psnr"));
+    snprintf(want[9], 32, dense ? "-" : "%.4f", number(p, "ssim"));
     for (int i = 0; i < 10; i++)
         ck_assert_msg(!strcmp(cell[i], want[i]), "%s, column %d: %s, expected %s", name, i + 1,
                       cell[i], want[i]);
@@ -294,21 +297,20 @@ START_TEST(arithmetic)
             double all = middle(cJSON_GetObjectItem(d, "seconds"), &ignored, &ignored),
                    a = middle(cJSON_GetObjectItem(d, "attention_seconds"), &ignored, &ignored);
             ck_assert(a > 0 && a < all);
-            seconds += middle(cJSON_GetObjectItem(q, "seconds"), &least, &most),
-                attention += middle(cJSON_GetObjectItem(q, "attention_seconds"), &ignored,
-                                    &ignored);
+            seconds += middle(cJSON_GetObjectItem(q, "seconds"), &least, &most);
+            attention += middle(cJSON_GetObjectItem(q, "attention_seconds"), &ignored, &ignored);
             same(number(q, "attention_gain"), gain[i], "gain");
             limit += all - a + a / gain[i];
             cJSON_ArrayForEach(e, cJSON_GetObjectItem(q, "mse")) mse += e->valuedouble / 10;
             cJSON_ArrayForEach(e, cJSON_GetObjectItem(q, "ssim")) ssim += e->valuedouble / 10;
         }
-        same(number(p, "seconds"), seconds, "seconds"),
-            same(number(p, "attention_seconds"), attention, "attention"),
-            same(number(p, "fastest"), least, "fastest"),
-            same(number(p, "slowest"), most, "slowest");
-        same(number(p, "speed_up"), number(dense, "seconds") / seconds, "speed-up"),
-            same(number(p, "attention_speed_up"), number(dense, "attention_seconds") / attention,
-                 "speed-up of attention");
+        same(number(p, "seconds"), seconds, "seconds");
+        same(number(p, "attention_seconds"), attention, "attention");
+        same(number(p, "fastest"), least, "fastest");
+        same(number(p, "slowest"), most, "slowest");
+        same(number(p, "speed_up"), number(dense, "seconds") / seconds, "speed-up");
+        same(number(p, "attention_speed_up"), number(dense, "attention_seconds") / attention,
+             "speed-up of attention");
         same(number(p, "ideal"), number(dense, "seconds") / limit, "ideal");
         if (i) same(number(p, "ssim"), ssim, "SSIM");
         ck_assert(number(p, "calls_dense") == 24 * calls[i][0] &&
@@ -317,7 +319,8 @@ START_TEST(arithmetic)
         if (mse > 0) same(number(p, "psnr"), 10 * log10(255 * 255 / mse), "PSNR");
         check_cells(r->out, p, !i);
     }
-    same(number(dense, "speed_up"), 1, "dense"), same(number(dense, "ideal"), 1, "dense");
+    same(number(dense, "speed_up"), 1, "dense");
+    same(number(dense, "ideal"), 1, "dense");
     ck_assert_msg(strstr(r->out, "without text encoder and VAE") &&
                       strstr(r->out, "load of the machine"),
                   "%s", r->out);
@@ -365,7 +368,9 @@ static double value_at(const char *curve, bool upright, double place)
             4);
         if (upright != (x1 == x2)) continue;
         const char *number = strstr(s, "<text");
-        x[n > 0] = upright ? x1 : y1, v[n > 0] = strtod(strchr(number, '>') + 1, NULL), n++;
+        x[n > 0] = upright ? x1 : y1;
+        v[n > 0] = strtod(strchr(number, '>') + 1, NULL);
+        n++;
     }
     ck_assert_msg(n >= 2, "%d grid lines", n);
     return v[0] + (place - x[0]) / (x[1] - x[0]) * (v[1] - v[0]);
@@ -513,9 +518,9 @@ START_TEST(shares_of_single_evaluations)
     cJSON_ArrayForEach(e, list(p, "evaluations", 4))
     {
         bool dense = !strcmp(cJSON_GetObjectItem(e, "kind")->valuestring, "dense");
-        same(number(e, "kept"), dense ? 1 : (2 + 4 * 0.5) / 6, "kept"),
-            same(number(e, "work"), number(e, "kept"), "work"),
-            same(number(e, "of_steps"), dense ? 2 : 8, "steps");
+        same(number(e, "kept"), dense ? 1 : (2 + 4 * 0.5) / 6, "kept");
+        same(number(e, "work"), number(e, "kept"), "work");
+        same(number(e, "of_steps"), dense ? 2 : 8, "steps");
     }
     same(number(p, "ideal"), d / (d - a + a * (2 + 8 * 4 / 6.0) / 10), "ideal of window");
     p = cJSON_GetArrayItem(policies, 2);
@@ -598,7 +603,8 @@ static void interrupt(const char *args, const char *text)
 {
     char err[4096], folder[4096];
     program_expect(program_shell("cd %s; rm -rf k.json k.html out err t; mkdir t", tmp), 0);
-    snprintf(err, sizeof err, "%s/err", tmp), snprintf(folder, sizeof folder, "%s/t", tmp);
+    snprintf(err, sizeof err, "%s/err", tmp);
+    snprintf(folder, sizeof folder, "%s/t", tmp);
     const char *was = getenv("TMPDIR");
     char *kept = was ? strdup(was) : NULL;
     setenv("TMPDIR", folder, 1);
@@ -689,9 +695,10 @@ START_TEST(stopped_between_single_evaluations)
         {
             int i = 0;
             while (i < n && strcmp(seen[i], cJSON_GetObjectItem(e, "kind")->valuestring)) i++;
-            if (i == n)
-                snprintf(seen[n++], 40, "%s", cJSON_GetObjectItem(e, "kind")->valuestring),
-                    steps += (int)number(e, "of_steps");
+            if (i == n) {
+                snprintf(seen[n++], 40, "%s", cJSON_GetObjectItem(e, "kind")->valuestring);
+                steps += (int)number(e, "of_steps");
+            }
         }
         ck_assert(n > 0 && (steps == 10) == !isnan(number(p, "seconds")) &&
                   (steps == 10) == !isnan(number(p, "ideal")));

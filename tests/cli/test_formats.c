@@ -153,7 +153,10 @@ static int events(const program_result *r)
             if (cJSON_IsObject(v) && strcmp(v->string, "request")) documented_keys(v, name, "");
             if (!strcmp(v->string, "phase")) documented(cJSON_GetStringValue(v), name);
         }
-        if (!strstr(seen, mark)) kinds++, strncat(seen, mark, sizeof seen - strlen(seen) - 1);
+        if (!strstr(seen, mark)) {
+            kinds++;
+            strncat(seen, mark, sizeof seen - strlen(seen) - 1);
+        }
         cJSON_Delete(j);
     }
     free(copy);

@@ -25,7 +25,8 @@ static ts_picture read_png(const char *name)
 static bool same(const char *a, const char *b)
 {
     char x[4096], y[4096];
-    snprintf(x, sizeof x, "%s/%s", tmp, a), snprintf(y, sizeof y, "%s/%s", tmp, b);
+    snprintf(x, sizeof x, "%s/%s", tmp, a);
+    snprintf(y, sizeof y, "%s/%s", tmp, b);
     return program_same(x, y);
 }
 
@@ -67,7 +68,9 @@ START_TEST(fixture)
     for (long i = 0; i < n; i++) off += abs(p.rgb[i] - ((const uint8_t *)want.data)[i]) > 1;
     ck_assert_msg((double)off <= 0.001 * (double)n,
                   "%s: %ld of %ld samples differ by more than one level", name, off, n);
-    ts_picture_free(&p), ts_bag_free(b), cJSON_Delete(j);
+    ts_picture_free(&p);
+    ts_bag_free(b);
+    cJSON_Delete(j);
 }
 END_TEST
 
@@ -140,7 +143,8 @@ START_TEST(sheet)
     /* the sixth place, and between the first two */
     for (int k = 0; k < 3; k++)
         ck_assert(s.rgb[(72 * s.w + s.w - 1) * 3 + k] == 255 && s.rgb[48 * 3 + k] == 255);
-    ts_picture_free(&s), ts_picture_free(&last);
+    ts_picture_free(&s);
+    ts_picture_free(&last);
     /* frames of a clip, too */
     program_expect(program_run("generate \"a cat\" --size 64x64 --frames 5 --steps 1 --scale 1 "
                                "--grid -o %s/clip.png --quiet",

@@ -16,7 +16,10 @@ static ts_screen screen(ts_screen_mode mode, int width)
     now = 100;
     out = open_memstream(&text, &size);
     ts_screen_init(&s, TS_SCREEN_JSON, out);
-    s.mode = mode, s.clock = tick, s.columns = width, s.began = now;
+    s.mode = mode;
+    s.clock = tick;
+    s.columns = width;
+    s.began = now;
     return s;
 }
 
@@ -124,8 +127,10 @@ START_TEST(every_event_is_a_line_of_json)
     start(&s, 1e12, 2, 1e12);
     send(&s, TS_PHASE_DENOISE, 0, 2, 0, 0);
     for (int step = 1; step <= 2; step++) {
-        for (int layer = 1; layer <= 6; layer++)
-            now += 0.11, send(&s, TS_PHASE_DENOISE, step, 2, layer, 6);
+        for (int layer = 1; layer <= 6; layer++) {
+            now += 0.11;
+            send(&s, TS_PHASE_DENOISE, step, 2, layer, 6);
+        }
         send(&s, TS_PHASE_DENOISE, step, 2, 0, 0);
     }
     ts_screen_table(&s, "profile", "a\nb\n");
@@ -171,8 +176,10 @@ START_TEST(a_file_gets_few_lines)
     ck_assert_str_eq(said(), "encoding text: 1 prompt in 0.0 s\n");
     send(&s, TS_PHASE_DENOISE, 0, 100, 0, 0);
     for (int step = 1; step <= 100; step++) {
-        for (int layer = 1; layer <= 10; layer++)
-            now += 0.05, send(&s, TS_PHASE_DENOISE, step, 100, layer, 10);
+        for (int layer = 1; layer <= 10; layer++) {
+            now += 0.05;
+            send(&s, TS_PHASE_DENOISE, step, 100, layer, 10);
+        }
         send(&s, TS_PHASE_DENOISE, step, 100, 0, 0);
     }
     ck_assert_msg(strstr(said(), "denoising: 100 steps\n") &&

@@ -288,8 +288,10 @@ START_TEST(progress_is_json_line_by_line)
         const char *event = cJSON_GetStringValue(cJSON_GetObjectItem(j, "event")),
                    *phase = cJSON_GetStringValue(cJSON_GetObjectItem(j, "phase"));
         ck_assert_msg(event != NULL, "%s", line);
-        starts += !strcmp(event, "start"), warnings += !strcmp(event, "warning"),
-            profiles += !strcmp(event, "profile"), dones += !strcmp(event, "done");
+        starts += !strcmp(event, "start");
+        warnings += !strcmp(event, "warning");
+        profiles += !strcmp(event, "profile");
+        dones += !strcmp(event, "done");
         if (!strcmp(event, "start"))
             ck_assert_int_eq(
                 cJSON_GetObjectItem(cJSON_GetObjectItem(j, "request"), "seed")->valueint, 99);
@@ -381,8 +383,10 @@ static const char *variable(pid_t pid, const char *name)
     snprintf(path, sizeof path, "/proc/%ld/environ", (long)pid);
     char *all = program_slurp(path, &size);
     for (const char *v = all; v < all + size && !found; v += strlen(v) + 1)
-        if (!strncmp(v, name, n) && v[n] == '=')
-            snprintf(value, sizeof value, "%s", v + n + 1), found = true;
+        if (!strncmp(v, name, n) && v[n] == '=') {
+            snprintf(value, sizeof value, "%s", v + n + 1);
+            found = true;
+        }
     free(all);
     return found ? value : NULL;
 }

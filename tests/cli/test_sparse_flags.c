@@ -115,7 +115,8 @@ START_TEST(replayed)
     long n, m;
     const float *x = testing_f32(a, "latents", &n), *y = testing_f32(b, "latents", &m);
     ck_assert(n == m && !memcmp(x, y, (size_t)n * sizeof *x));
-    ts_bag_free(a), ts_bag_free(b);
+    ts_bag_free(a);
+    ts_bag_free(b);
     const program_result *r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 80x64 "
                                           "--frames 29 --steps 4 --quiet --attention %s",
                                           tmp, with);
@@ -135,9 +136,8 @@ START_TEST(exit_codes)
                "attention adaspa: 192 tokens are fewer than min-tokens=");
     refused("tile:k=8,min-tokens=0,strict", 1, ", and strict refuses that");
     char flags[4400], sentence[4400];
-    snprintf(flags, sizeof flags, SMALL "--save-plan %s/same --save-latents %s/same", tmp, tmp),
-        snprintf(sentence, sizeof sentence, "--save-latents and --save-plan: both name %s/same",
-                 tmp);
+    snprintf(flags, sizeof flags, SMALL "--save-plan %s/same --save-latents %s/same", tmp, tmp);
+    snprintf(sentence, sizeof sentence, "--save-latents and --save-plan: both name %s/same", tmp);
     refused_at(flags, "adaspa", 2, sentence);
     snprintf(flags, sizeof flags, SMALL "--save-plan %s/p.st", tmp);
     refused_at(flags, "dense", 2, "--save-plan: attention dense makes no plan");
@@ -210,7 +210,8 @@ END_TEST
 START_TEST(tiles_stopped)
 {
     char log[4200], file[4200];
-    snprintf(log, sizeof log, "%s/said", tmp), snprintf(file, sizeof file, "%s/stopped.json", tmp);
+    snprintf(log, sizeof log, "%s/said", tmp);
+    snprintf(file, sizeof file, "%s/stopped.json", tmp);
     pid_t p = program_start(log,
                             "search-tile 'a panda' -o %s --size 128x128 --frames 29 --steps 3 "
                             "--samples 3 --threads 1 --progress json",

@@ -113,8 +113,11 @@ HELPER float *picture(int w, int h, int index)
 HELPER float *flat(int w, int h, float r, float g, float b)
 {
     float *rgb = malloc(sizeof *rgb * (size_t)w * h * 3);
-    for (size_t i = 0; i < (size_t)w * h; i++)
-        rgb[3 * i] = r, rgb[3 * i + 1] = g, rgb[3 * i + 2] = b;
+    for (size_t i = 0; i < (size_t)w * h; i++) {
+        rgb[3 * i] = r;
+        rgb[3 * i + 1] = g;
+        rgb[3 * i + 2] = b;
+    }
     return rgb;
 }
 

@@ -310,9 +310,10 @@ START_TEST(test_chroma_siting)
     o.crf = 0;
     o.overwrite = true;
     for (int axis = 0; axis < 2; axis++) {
-        for (int i = 0; i < W * H; i++)
-            rgb[3 * i] = rgb[3 * i + 1] = 0.25f,
-                    rgb[3 * i + 2] = (float)(4 * (axis ? i / W : i % W)) / 255;
+        for (int i = 0; i < W * H; i++) {
+            rgb[3 * i] = rgb[3 * i + 1] = 0.25f;
+            rgb[3 * i + 2] = (float)(4 * (axis ? i / W : i % W)) / 255;
+        }
         write_still(file, o, W, H, 1, rgb);
         uint8_t *got = decode(file, "yuv420p", W * H * 3 / 2, 1);
         count = 0;
@@ -341,7 +342,10 @@ static void check_square(const uint8_t *pixels, size_t frame, int step, int w, i
         int edge = -1, most = 0;
         for (int x = 1; x < w; x++) { /* of luma, or of green */
             int rise = row[x * step + (step == 3)] - row[(x - 1) * step + (step == 3)];
-            if (rise > most) most = rise, edge = x;
+            if (rise > most) {
+                most = rise;
+                edge = x;
+            }
         }
         ck_assert_msg(edge == w / 4 + i, "frame %d: the square begins at %d, expected %d", i, edge,
                       w / 4 + i);
@@ -563,8 +567,11 @@ START_TEST(test_palette_gradient)
     ts_palette *p = NULL;
     uint8_t *rgb = malloc(S * S * 3), *out = malloc(S * S);
     double sum = 0, plain_sum = 0, off = 0;
-    for (int i = 0; i < S * S; i++)
-        rgb[3 * i] = (uint8_t)(i % S), rgb[3 * i + 1] = (uint8_t)(i / S), rgb[3 * i + 2] = 77;
+    for (int i = 0; i < S * S; i++) {
+        rgb[3 * i] = (uint8_t)(i % S);
+        rgb[3 * i + 1] = (uint8_t)(i / S);
+        rgb[3 * i + 2] = 77;
+    }
     ck_assert_int_eq(ts_palette_new(&err, &p), TS_OK);
     ts_palette_count(p, rgb, S * S);
     ck_assert_int_eq(ts_palette_make(&err, p), TS_OK);

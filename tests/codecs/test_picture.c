@@ -101,8 +101,9 @@ START_TEST(orientations)
                       0,    42,   0, 0,  0,   8,          0,   1,   1, 0x12, 0,   3,
                       0,    0,    0, 1,  0,   (uint8_t)o, 0,   0,   0, 0,    0,   0};
     uint8_t file[sizeof jpeg + sizeof app1];
-    memcpy(file, jpeg, 2), memcpy(file + 2, app1, sizeof app1),
-        memcpy(file + 2 + sizeof app1, jpeg + 2, sizeof jpeg - 2);
+    memcpy(file, jpeg, 2);
+    memcpy(file + 2, app1, sizeof app1);
+    memcpy(file + 2 + sizeof app1, jpeg + 2, sizeof jpeg - 2);
     const char *path = write_file("a.jpg", file, sizeof file);
     ck_assert_msg(ts_picture_read(&err, path, &p) == TS_OK, "%s", err.text);
     expect_corners(&p, want[o].w, want[o].h, want[o].corners); /* 0 is no orientation and means 1 */
@@ -137,12 +138,27 @@ START_TEST(formats)
     ck_assert_msg(ts_png_write(&err, png, 6, 6, rgb, &(ts_png_text){.name = png}) == TS_OK, "%s",
                   err.text);
     read_back(png, 6, 6, "rgrb");
-    memcpy(bmp, "BM", 2), bmp[2] = sizeof bmp, bmp[10] = 54, bmp[14] = 40, bmp[18] = 6, bmp[22] = 6,
-                          bmp[26] = 1, bmp[28] = 24;
+    memcpy(bmp, "BM", 2);
+    bmp[2] = sizeof bmp;
+    bmp[10] = 54;
+    bmp[14] = 40;
+    bmp[18] = 6;
+    bmp[22] = 6;
+    bmp[26] = 1;
+    bmp[28] = 24;
     read_back(write_file("a.bmp", bmp, sizeof bmp), 6, 6, "rgrb");
-    tga[2] = 2, tga[12] = 6, tga[14] = 6, tga[16] = 32, tga[17] = 0x28; /* top down */
+    tga[2] = 2;
+    tga[12] = 6;
+    tga[14] = 6;
+    tga[16] = 32;
+    tga[17] = 0x28; /* top down */
     read_back(write_file("a.tga", tga, sizeof tga), 6, 6, "rgrb");
-    grey[2] = 3, grey[12] = 2, grey[14] = 2, grey[16] = 8, grey[17] = 0x20, grey[18] = 7,
+    grey[2] = 3;
+    grey[12] = 2;
+    grey[14] = 2;
+    grey[16] = 8;
+    grey[17] = 0x20;
+    grey[18] = 7;
     grey[21] = 200;
     ts_picture p;
     ck_assert_msg(ts_picture_read(&err, write_file("g.tga", grey, sizeof grey), &p) == TS_OK, "%s",
@@ -179,7 +195,10 @@ START_TEST(no_pictures)
                         0x41, 0,   8,   2,   [36] = 1, 'I', 'D', 'A',  'T'};
     refuse(write_file("huge.png", huge, sizeof huge),
            "16640x16640 pixels, at most 268435456 are read");
-    huge[18] = 0, huge[19] = 4, huge[22] = 0, huge[23] = 4;
+    huge[18] = 0;
+    huge[19] = 4;
+    huge[22] = 0;
+    huge[23] = 4;
     refuse(write_file("cut.png", huge, sizeof huge), "a damaged picture");
 }
 END_TEST

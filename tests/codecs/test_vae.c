@@ -122,7 +122,7 @@ static long encode_golden(ts_ctx *c, vae_run *r, float *in)
         for (long i = 0; i < hw; i++)
             for (int k = 0; k < 3; k++) in[(f * hw + i) * 3 + k] = planes[(k * F + f) * hw + i];
     free(planes);
-    r->out = calloc((size_t)(2 * n), sizeof *r->out),
+    r->out = calloc((size_t)(2 * n), sizeof *r->out);
     r->latent = calloc((size_t)n, sizeof *r->latent);
     testing_run(c, vae_run_encode, r);
     ck_assert_mem_eq(r->latent, r->out, (size_t)n * sizeof *r->latent); /* mean 0, std 1 */
@@ -155,8 +155,12 @@ static void run_case(const golden *g, const char *backend)
         free(r.out);
     }
     golden_expect(g->name, got, N, g->first, g->last, g->mean, g->rms, 2e-5);
-    free(in), free(got), free(r.latent), free(tmp);
-    ts_weights_close(r.w), testing_close(c);
+    free(in);
+    free(got);
+    free(r.latent);
+    free(tmp);
+    ts_weights_close(r.w);
+    testing_close(c);
 }
 
 START_TEST(goldens) { run_case(cases + _i, "cpu"); }

@@ -17,21 +17,23 @@ static cJSON *config(const vae_shape *s)
           *time = cJSON_AddArrayToObject(j, "temperal_downsample");
     cJSON *mean = cJSON_AddArrayToObject(j, "latents_mean"),
           *std = cJSON_AddArrayToObject(j, "latents_std");
-    cJSON_AddNumberToObject(j, "base_dim", s->base),
-        cJSON_AddNumberToObject(j, "decoder_base_dim", s->dec),
-        cJSON_AddNumberToObject(j, "z_dim", s->z);
-    cJSON_AddNumberToObject(j, "num_res_blocks", s->res),
-        cJSON_AddBoolToObject(j, "is_residual", s->residual);
+    cJSON_AddNumberToObject(j, "base_dim", s->base);
+    cJSON_AddNumberToObject(j, "decoder_base_dim", s->dec);
+    cJSON_AddNumberToObject(j, "z_dim", s->z);
+    cJSON_AddNumberToObject(j, "num_res_blocks", s->res);
+    cJSON_AddBoolToObject(j, "is_residual", s->residual);
     for (int i = 0; i < s->levels; i++) cJSON_AddItemToArray(mult, cJSON_CreateNumber(s->mult[i]));
     for (int i = 0; i + 1 < s->levels; i++)
         cJSON_AddItemToArray(time, cJSON_CreateBool(s->time[i]));
-    for (int i = 0; i < s->z; i++)
-        cJSON_AddItemToArray(mean, cJSON_CreateNumber(0.5 - i)),
-            cJSON_AddItemToArray(std, cJSON_CreateNumber(1 + i));
-    if (s->residual)
-        cJSON_AddNumberToObject(j, "in_channels", 12),
-            cJSON_AddNumberToObject(j, "out_channels", 12),
-            cJSON_AddNumberToObject(j, "patch_size", 2);
+    for (int i = 0; i < s->z; i++) {
+        cJSON_AddItemToArray(mean, cJSON_CreateNumber(0.5 - i));
+        cJSON_AddItemToArray(std, cJSON_CreateNumber(1 + i));
+    }
+    if (s->residual) {
+        cJSON_AddNumberToObject(j, "in_channels", 12);
+        cJSON_AddNumberToObject(j, "out_channels", 12);
+        cJSON_AddNumberToObject(j, "patch_size", 2);
+    }
     return j;
 }
 
@@ -112,7 +114,9 @@ static void decode_clip(int which, const char *backend)
     testing_run(c, vae_run_decode, &j);
     check_clip(clips[which].fixture, want, &j);
     free(j.out);
-    ts_weights_close(j.w), ts_bag_free(want), testing_close(c);
+    ts_weights_close(j.w);
+    ts_bag_free(want);
+    testing_close(c);
 }
 
 START_TEST(fixtures) { decode_clip(_i, "cpu"); }
@@ -134,7 +138,8 @@ static float *encode_crop(ts_ctx *c, vae_run *j, const float *px, int y, int x, 
         for (int r = 0; r < h * 8; r++)
             memcpy(cut + (f * h * 8 + r) * w * 8 * 3, px + ((f * H + y * 8 + r) * W + x * 8) * 3,
                    (size_t)(w * 8 * 3) * sizeof *cut);
-    j->in = (ts_host){cut, TS_F32, 4, {F, h * 8, w * 8, 3}}, j->out = out,
+    j->in = (ts_host){cut, TS_F32, 4, {F, h * 8, w * 8, 3}};
+    j->out = out;
     j->tile = (ts_vae_tile){0, 0};
     testing_run(c, vae_run_encode, j);
     free(cut);
@@ -176,7 +181,9 @@ START_TEST(encode_tiles)
                                  *b * mix;
                         }
                 }
-    j.in = (ts_host){px, TS_F32, 4, {F, H, W, 3}}, j.out = got, j.tile = (ts_vae_tile){64, 64};
+    j.in = (ts_host){px, TS_F32, 4, {F, H, W, 3}};
+    j.out = got;
+    j.tile = (ts_vae_tile){64, 64};
     testing_run(c, vae_run_encode, &j);
     for (int p = 0; p < C * FL; p++)
         for (int y = 0; y < HL; y++)
@@ -193,8 +200,11 @@ START_TEST(encode_tiles)
                                     (is - (0.5f - (float)q)) / (float)(1 + q)) < 1e-6f);
             }
     for (int i = 0; i < 6; i++) free(t[i / 3][i % 3]);
-    free(px), free(got), free(j.latent);
-    ts_weights_close(j.w), testing_close(c);
+    free(px);
+    free(got);
+    free(j.latent);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 
@@ -210,13 +220,15 @@ START_TEST(encode_counts)
     golden_input("input.v", 1.0, 9L * N * 3, px);
     j.latent = latent;
     for (int k = 0; k < 3; k++) {
-        j.in = (ts_host){px, TS_F32, 4, {frames[k], 16, 24, 3}}, j.out = m[k];
+        j.in = (ts_host){px, TS_F32, 4, {frames[k], 16, 24, 3}};
+        j.out = m[k];
         testing_run(c, vae_run_encode, &j);
         for (int p = 0; p < C; p++)
             for (int i = 0; i < latents[k] * Z; i++)
                 ck_assert(fabsf(m[k][p * latents[k] * Z + i] - m[0][p * 3 * Z + i]) < 2e-6f);
     }
-    ts_weights_close(j.w), testing_close(c);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 
@@ -252,7 +264,8 @@ START_TEST(memory)
                   (double)c->arena.peak / 1e9, sizes[_i].frames, sizes[_i].most / 1e9);
     ts_arena_close(&c->arena);
     free(z);
-    ts_weights_close(j.w), testing_close(c);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 
@@ -293,7 +306,8 @@ START_TEST(configs)
     ck_assert_int_eq(ts_vae_wan.describe(c, json, "config.json", &info), TS_EMODEL);
     ck_assert_msg(strstr(c->err.text, refused[_i].says) && strstr(c->err.text, "config.json"), "%s",
                   c->err.text);
-    cJSON_Delete(json), testing_close(c);
+    cJSON_Delete(json);
+    testing_close(c);
 }
 END_TEST
 
@@ -312,15 +326,19 @@ START_TEST(failures)
     ck_assert_int_eq(vae_run_decode(c, &j), TS_ENUMBER);
     ck_assert_msg(strstr(c->err.text, "frame 1 "), "%s", c->err.text);
     ck_assert_int_eq(j.frames, 1);
-    c->arena.used = 0, z[6 + 2] = 0;
-    c->env.stop = &stop, stop = 1;
+    c->arena.used = 0;
+    z[6 + 2] = 0;
+    c->env.stop = &stop;
+    stop = 1;
     ck_assert_int_eq(vae_run_decode(c, &j), TS_ESTOP);
     c->env.stop = NULL;
-    c->arena.used = 0, j.tile = (ts_vae_tile){12, 8};
+    c->arena.used = 0;
+    j.tile = (ts_vae_tile){12, 8};
     ck_assert_int_eq(vae_run_decode(c, &j), TS_EUSAGE);
     ck_assert_msg(strstr(c->err.text, "12x8"), "%s", c->err.text);
     ts_arena_close(&c->arena);
-    ts_weights_close(j.w), testing_close(c);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 

@@ -134,7 +134,8 @@ static void open_golden(ts_ctx *c, vae_run *j, dialect d)
     vae_run_open(c, j, cJSON_Parse(config), tmp, "model");
     ck_assert(j->info.stride == 4 && j->info.time_stride == 1 && j->info.channels == Z &&
               j->info.tile == 32);
-    ts_bag_free(b), free(tmp);
+    ts_bag_free(b);
+    free(tmp);
 }
 
 typedef struct {
@@ -183,15 +184,22 @@ static void run_decode(const golden *g, const char *backend, dialect d)
     testing_run(c, vae_run_decode, &j);
     float *got = vae_run_planes(&j);
     golden_expect(g->name, got, 3 * n * 16, g->first, g->last, g->mean, g->rms, 2e-5);
-    free(z), free(got), free(j.out);
-    ts_weights_close(j.w), testing_close(c);
+    free(z);
+    free(got);
+    free(j.out);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 
 START_TEST(decoder) { run_decode(&v10, backends[_i], NEW); }
 END_TEST
 START_TEST(decoder_in_tiles) { run_decode(&v15, backends[_i], NEW); }
 END_TEST
-START_TEST(old_names) { run_decode(&v10, "cpu", OLD_NAMES), run_decode(&v10, "cpu", OLD_SHAPES); }
+START_TEST(old_names)
+{
+    run_decode(&v10, "cpu", OLD_NAMES);
+    run_decode(&v10, "cpu", OLD_SHAPES);
+}
 END_TEST
 
 START_TEST(encoder)
@@ -207,13 +215,17 @@ START_TEST(encoder)
     for (long i = 0; i < n; i++)
         for (int k = 0; k < 3; k++) px[3 * i + k] = planes[k * n + i];
     j.in = (ts_host){px, TS_F32, 4, {1, g->h, g->w, 3}};
-    j.out = calloc((size_t)(2 * Z * cells), sizeof(float)),
+    j.out = calloc((size_t)(2 * Z * cells), sizeof(float));
     j.latent = calloc((size_t)(Z * cells), sizeof(float));
     testing_run(c, vae_run_encode, &j);
     golden_expect(g->name, j.out, 2 * Z * cells, g->first, g->last, g->mean, g->rms, 2e-5);
     for (long i = 0; i < Z * cells; i++) ck_assert(fabsf(j.latent[i] - 0.5f * j.out[i]) <= 1e-6f);
-    free(planes), free(px), free(j.out), free(j.latent);
-    ts_weights_close(j.w), testing_close(c);
+    free(planes);
+    free(px);
+    free(j.out);
+    free(j.latent);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 
@@ -235,7 +247,9 @@ START_TEST(encoder_in_tiles)
     golden_input("input.v", 1.0, N * H * W * 3, px);
     testing_run(c, vae_run_encode, &whole);
     vae_run one = whole;
-    one.tile = (ts_vae_tile){0, 0}, one.out = alone, one.latent = ignored;
+    one.tile = (ts_vae_tile){0, 0};
+    one.out = alone;
+    one.latent = ignored;
     for (int f = 0; f < N; f++)
         for (int y = 0; y < HL; y += KEPT)
             for (int x = 0; x < WL; x += KEPT) {
@@ -255,7 +269,8 @@ START_TEST(encoder_in_tiles)
                                 x, k, r, q);
             }
     for (int i = 0; i < Z * N * HL * WL; i++) ck_assert(fabsf(latent[i] - 0.5f * all[i]) <= 1e-6f);
-    ts_weights_close(whole.w), testing_close(c);
+    ts_weights_close(whole.w);
+    testing_close(c);
 }
 END_TEST
 
@@ -273,12 +288,14 @@ START_TEST(pictures_are_independent)
     for (int k = 0; k < N; k++) {
         for (int i = 0; i < Z; i++)
             memcpy(one + i * CELLS, z + (i * N + k) * CELLS, CELLS * sizeof *z);
-        j.in = (ts_host){one, TS_F32, 4, {Z, 1, H, W}}, j.out = alone,
+        j.in = (ts_host){one, TS_F32, 4, {Z, 1, H, W}};
+        j.out = alone;
         j.tile = (ts_vae_tile){64, 64};
         testing_run(c, vae_run_decode, &j);
         ck_assert_mem_eq(alone, all + k * PIXELS, sizeof alone);
     }
-    ts_weights_close(j.w), testing_close(c);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 
@@ -303,8 +320,11 @@ START_TEST(fixture)
     float *planes = vae_run_planes(&j);
     double rel = testing_rel(planes, want, n);
     ck_assert_msg(rel <= 1e-5, "%s: pixels differ by %.2e", names[_i % 3], rel);
-    free(j.out), free(planes), ts_bag_free(b);
-    ts_weights_close(j.w), testing_close(c);
+    free(j.out);
+    free(planes);
+    ts_bag_free(b);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 
@@ -352,7 +372,8 @@ START_TEST(stopped)
     c->env.stop = &stop;
     ck_assert_int_eq(vae_run_decode(c, &j), TS_ESTOP);
     ts_arena_close(&c->arena);
-    ts_weights_close(j.w), testing_close(c);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 
@@ -372,7 +393,8 @@ START_TEST(inputs_refused)
                      TS_EUSAGE);
     ck_assert_str_eq(c->err.text, "VAE tile 30x32: must be multiples of 4");
     ck_assert_ptr_null(v);
-    ts_weights_close(j.w), testing_close(c);
+    ts_weights_close(j.w);
+    testing_close(c);
 }
 END_TEST
 

@@ -23,7 +23,10 @@ static void put(list *l, const char *name, ...)
     int nd = 0;
     va_list ap;
     va_start(ap, name);
-    for (long d; (d = va_arg(ap, long)) != 0;) dim[nd++] = d, n *= d;
+    for (long d; (d = va_arg(ap, long)) != 0;) {
+        dim[nd++] = d;
+        n *= d;
+    }
     va_end(ap);
     if (l->bag) {
         golden_weight(name, nd, dim, ts_bag_put(l->bag, name, TS_F32, nd, dim, NULL));
@@ -105,7 +108,8 @@ static void add_all(list *b, const vae_shape *s)
                 snprintf(n, sizeof n, "encoder.down_blocks.%d.downsampler", i);
             else
                 snprintf(n, sizeof n, "encoder.down_blocks.%d", flat);
-            add_sample(b, out, out, s->time[i], out, n), flat++;
+            add_sample(b, out, out, s->time[i], out, n);
+            flat++;
         }
         width = out;
     }

@@ -49,7 +49,8 @@ void evaluation_of_fixture(evaluation *e, ts_ctx *ctx, const char *fixture, cons
     e->t[0] = !strcmp(sampler, "euler") ? 1000 : 999;
     memcpy(e->latent, noise.dim, sizeof e->latent);
     /* the VAEs of pictures have a stride of 8 */
-    e->height = (int)noise.dim[2] * 8, e->width = (int)noise.dim[3] * 8;
+    e->height = (int)noise.dim[2] * 8;
+    e->width = (int)noise.dim[3] * 8;
     e->text[0] = text_of(*expected, "states");
     e->texts = 1;
     if (cJSON_GetNumberValue(cJSON_GetObjectItem(c, "guidance")) > 1)
@@ -94,15 +95,18 @@ ts_status evaluation_phase(ts_ctx *ctx, void *user)
         eval[i] = (ts_eval){.trow = e->trow, .slot = i, .sel = sel, .trow_sel = e->trow_sel};
     }
     TRY(ts_attn_open(&e->attn, ctx, &(ts_attn_options){.grid = grid}));
-    ctx->tap = e->taps ? see : NULL, ctx->tap_user = e;
+    ctx->tap = e->taps ? see : NULL;
+    ctx->tap_user = e;
     ts_dit_pixels(e->dit, e->height, e->width);
     TRY(ts_dit_prepare(e->dit, &grid, e->text, e->texts, e->t, e->nt));
-    e->used[0] = ts_mark(&ctx->arena), e->peak[0] = ctx->arena.peak;
+    e->used[0] = ts_mark(&ctx->arena);
+    e->peak[0] = ctx->arena.peak;
     for (int s = 1; s <= e->steps; s++)
         TRY(ts_dit_step(e->dit, &e->attn,
                         (ts_event){.phase = TS_PHASE_DENOISE, .step = s, .steps = e->steps},
                         e->samples, eval, xs, v));
-    e->used[1] = ts_mark(&ctx->arena), e->peak[1] = ctx->arena.peak;
+    e->used[1] = ts_mark(&ctx->arena);
+    e->peak[1] = ctx->arena.peak;
     for (int i = 0; i < e->samples; i++) {
         size_t bytes = (size_t)ts_count(v[i]) * sizeof(float);
         free(e->v[i]);

@@ -172,7 +172,8 @@ static void rope(const model *m, double *x)
                     double w = (double)at[axis] *
                                pow(10000, -2.0 * (double)j / (double)width[axis]),
                            u = p[2 * j], v = p[2 * j + 1];
-                    p[2 * j] = u * cos(w) - v * sin(w), p[2 * j + 1] = v * cos(w) + u * sin(w);
+                    p[2 * j] = u * cos(w) - v * sin(w);
+                    p[2 * j + 1] = v * cos(w) + u * sin(w);
                 }
         }
 }
@@ -218,34 +219,52 @@ static void run_block(const model *m, int i, double *h, const double *text, cons
     double *q = linear(m, x, N, D, D, "blocks.%d.attn1.to_q", i),
            *k = linear(m, x, N, D, D, "blocks.%d.attn1.to_k", i),
            *v = linear(m, x, N, D, D, "blocks.%d.attn1.to_v", i);
-    rms(m, q, N, "blocks.%d.attn1.norm_q.weight", i),
-        rms(m, k, N, "blocks.%d.attn1.norm_k.weight", i);
-    rope(m, q), rope(m, k);
+    rms(m, q, N, "blocks.%d.attn1.norm_q.weight", i);
+    rms(m, k, N, "blocks.%d.attn1.norm_k.weight", i);
+    rope(m, q);
+    rope(m, k);
     double *y = attend(m, q, k, v, N), *o = linear(m, y, N, D, D, "blocks.%d.attn1.to_out.0", i);
     add(m, h, o, mod + 2 * D, 6 * D);
-    free(x), free(q), free(k), free(v), free(y), free(o);
+    free(x);
+    free(q);
+    free(k);
+    free(v);
+    free(y);
+    free(o);
     if (m->c->cross_norm) {
-        for (long n = 0; n < N * D; n++)
-            w[n] = get(m, "blocks.%d.norm2.weight", i)[n % D] - 1,
+        for (long n = 0; n < N * D; n++) {
+            w[n] = get(m, "blocks.%d.norm2.weight", i)[n % D] - 1;
             b[n] = get(m, "blocks.%d.norm2.bias", i)[n % D];
+        }
         x = norm(m, h, w, b, D);
     } else {
         x = memcpy(make(N * D), h, (size_t)(N * D) * sizeof *h);
     }
-    q = linear(m, x, N, D, D, "blocks.%d.attn2.to_q", i),
-    k = linear(m, text, m->T, D, D, "blocks.%d.attn2.to_k", i),
+    q = linear(m, x, N, D, D, "blocks.%d.attn2.to_q", i);
+    k = linear(m, text, m->T, D, D, "blocks.%d.attn2.to_k", i);
     v = linear(m, text, m->T, D, D, "blocks.%d.attn2.to_v", i);
-    rms(m, q, N, "blocks.%d.attn2.norm_q.weight", i),
-        rms(m, k, m->T, "blocks.%d.attn2.norm_k.weight", i);
-    y = attend(m, q, k, v, m->T), o = linear(m, y, N, D, D, "blocks.%d.attn2.to_out.0", i);
+    rms(m, q, N, "blocks.%d.attn2.norm_q.weight", i);
+    rms(m, k, m->T, "blocks.%d.attn2.norm_k.weight", i);
+    y = attend(m, q, k, v, m->T);
+    o = linear(m, y, N, D, D, "blocks.%d.attn2.to_out.0", i);
     add(m, h, o, NULL, 0);
-    free(x), free(q), free(k), free(v), free(y), free(o);
+    free(x);
+    free(q);
+    free(k);
+    free(v);
+    free(y);
+    free(o);
     x = norm(m, h, mod + 4 * D, mod + 3 * D, 6 * D);
     y = map(linear(m, x, N, m->c->ffn_dim, D, "blocks.%d.ffn.net.0.proj", i), N * m->c->ffn_dim,
             gelu);
     o = linear(m, y, N, D, m->c->ffn_dim, "blocks.%d.ffn.net.2", i);
     add(m, h, o, mod + 5 * D, 6 * D);
-    free(x), free(y), free(o), free(mod), free(w), free(b);
+    free(x);
+    free(y);
+    free(o);
+    free(mod);
+    free(w);
+    free(b);
 }
 
 /* temb [N, D] */
@@ -257,13 +276,15 @@ static double *embed_time(const model *m, const float *t)
         for (long i = 0; i < half; i++) {
             /* f32 is part of the definition */
             float angle = t[n] * expf((float)-log(10000) * (float)i / (float)half);
-            e[n * 2 * half + i] = cos(angle), e[(n * 2 + 1) * half + i] = sin(angle);
+            e[n * 2 * half + i] = cos(angle);
+            e[(n * 2 + 1) * half + i] = sin(angle);
         }
     double *a = map(
         linear(m, e, m->N, m->D, 2 * half, "condition_embedder.time_embedder.linear_%d", 1),
         m->N * m->D, silu);
     double *temb = linear(m, a, m->N, m->D, m->D, "condition_embedder.time_embedder.linear_%d", 2);
-    free(e), free(a);
+    free(e);
+    free(a);
     return temb;
 }
 
@@ -322,6 +343,14 @@ void golden_wan_forward(const golden_wan *c, const ts_bag *bag, const float *x,
             v[pixel(&m, latent, ch, n, q / (p[1] * p[2]), q / p[2] % p[1], q % p[2])] = (float)
                 o[n * K + k];
         }
-    free(wide), free(mod), free(temb), free(a), free(states), free(s), free(e6), free(h), free(y),
-        free(o);
+    free(wide);
+    free(mod);
+    free(temb);
+    free(a);
+    free(states);
+    free(s);
+    free(e6);
+    free(h);
+    free(y);
+    free(o);
 }

@@ -111,7 +111,8 @@ START_TEST(events)
     evaluation e;
     watcher w = {0};
     evaluation_of_fixture(&e, ctx, T2V, T2V_DIR, &expected);
-    ctx->env.progress = watch, ctx->env.user = &w;
+    ctx->env.progress = watch;
+    ctx->env.user = &w;
     e.steps = 2;
     testing_run(ctx, evaluation_phase, &e);
     ck_assert_int_eq(w.n, 6); /* counting says nothing */
@@ -136,7 +137,9 @@ START_TEST(stop)
     evaluation e;
     watcher w = {.stop_at = 2};
     evaluation_of_fixture(&e, ctx, T2V, T2V_DIR, &expected);
-    ctx->env.progress = watch, ctx->env.user = &w, ctx->env.stop = &w.stop;
+    ctx->env.progress = watch;
+    ctx->env.user = &w;
+    ctx->env.stop = &w.stop;
     ck_assert_int_eq(evaluation_try(ctx, &e), TS_ESTOP);
     ck_assert_int_eq(w.n, 2); /* the third layer was not begun */
     close_all(ctx, &e, expected);
@@ -154,7 +157,9 @@ START_TEST(stop_after_nan)
     evaluation_of_fixture(&e, ctx, T2V, T2V_DIR, &expected);
     ts_dit *sound = e.dit;
     e.dit = open_poisoned(ctx, 0);
-    ctx->env.progress = watch, ctx->env.user = &w, ctx->env.stop = &w.stop;
+    ctx->env.progress = watch;
+    ctx->env.user = &w;
+    ctx->env.stop = &w.stop;
     ck_assert_int_eq(evaluation_try(ctx, &e), TS_ESTOP);
     ts_dit_close(e.dit);
     e.dit = sound;
@@ -183,7 +188,8 @@ static int allocations_of(const char *backend, int steps, size_t budget, evaluat
     evaluation_of_fixture(&e, ctx, T2V, T2V_DIR, &expected);
     ts_weights_budget(ts_dit_weights(e.dit), budget);
     ts_ops ops = *ctx->dev->ops;
-    real_ops = ctx->dev->ops, allocations = 0;
+    real_ops = ctx->dev->ops;
+    allocations = 0;
     ops.alloc = counted_alloc;
     ctx->dev->ops = &ops;
     e.steps = steps;
@@ -237,7 +243,8 @@ START_TEST(samples_do_not_mix)
     testing_run(ctx, evaluation_phase, &both);
     evaluation one = both;
     memset(one.v, 0, sizeof one.v);
-    one.samples = 1, one.texts = 1;
+    one.samples = 1;
+    one.texts = 1;
     for (int i = 0; i < 2; i++) {
         one.text[0] = both.text[i];
         testing_run(ctx, evaluation_phase, &one);
@@ -271,7 +278,8 @@ START_TEST(zero_rows)
     double rel = testing_rel(few, e.v[0], cells(&e));
     /* three sums of 512 terms in f32: 3 sqrt(512) 2^-24 */
     ck_assert_msg(rel <= 4e-6, "512 rows differ from %ld and their multiplicity by %.1e", n, rel);
-    free(few), free(rows);
+    free(few);
+    free(rows);
     close_all(ctx, &e, expected);
 }
 END_TEST
@@ -286,7 +294,8 @@ START_TEST(threads)
         evaluation_of_fixture(&e, ctx, T2V, T2V_DIR, &expected);
         testing_run(ctx, evaluation_phase, &e);
         if (t == 1) {
-            one = e.v[0], e.v[0] = NULL;
+            one = e.v[0];
+            e.v[0] = NULL;
         } else {
             double rel = testing_rel(e.v[0], one, cells(&e));
             ck_assert_msg(rel <= 1e-6, "%d threads differ from one by %.1e", t, rel);
@@ -406,21 +415,29 @@ START_TEST(refused_input)
     ts_bag *expected;
     evaluation e, good;
     evaluation_of_fixture(&good, ctx, T2V, T2V_DIR, &expected);
-    e = good, e.text[0].length = 20; /* has 38 rows */
+    e = good;
+    e.text[0].length = 20; /* has 38 rows */
     refuse(ctx, &e, TS_ESHAPE, "38 rows");
-    e = good, e.text[1].states.dim[1] = 31;
+    e = good;
+    e.text[1].states.dim[1] = 31;
     refuse(ctx, &e, TS_ESHAPE, "width 31");
-    e = good, e.text[0].states.type = TS_BF16;
+    e = good;
+    e.text[0].states.type = TS_BF16;
     refuse(ctx, &e, TS_ESHAPE, "BF16");
-    e = good, e.latent[0] = 15;
+    e = good;
+    e.latent[0] = 15;
     refuse(ctx, &e, TS_ESHAPE, "[15, 3, 8, 12]");
-    e = good, e.latent[3] = 11; /* half a patch */
+    e = good;
+    e.latent[3] = 11; /* half a patch */
     refuse(ctx, &e, TS_ESHAPE, "[16, 3, 8, 11]");
-    e = good, e.latent[1] = 1025; /* only counted: nothing of that size is touched */
+    e = good;
+    e.latent[1] = 1025; /* only counted: nothing of that size is touched */
     refuse(ctx, &e, TS_EUSAGE, "1024");
-    e = good, e.trow = 1;
+    e = good;
+    e.trow = 1;
     refuse(ctx, &e, TS_EUSAGE, "timestep 1");
-    e = good, e.texts = 1;
+    e = good;
+    e.texts = 1;
     refuse(ctx, &e, TS_EUSAGE, "text 1");
     close_all(ctx, &good, expected);
 }

@@ -117,7 +117,8 @@ static void run_golden(const char *backend, bool sized, const char *what, const 
     fill(&in, CAPTION);
     /* the masked rows are not there at all */
     evaluation e = evaluation_of(ctx, dir, &in, REAL, CAPTION);
-    e.height = 832, e.width = 1216;
+    e.height = 832;
+    e.width = 1216;
     if (!sized) e.height = e.width = 0;
     testing_run(ctx, evaluation_phase, &e);
     golden_expect(what, e.v[0], OUT, g->first, g->last, g->mean, g->root, 2e-5);
@@ -146,7 +147,8 @@ START_TEST(plain_text)
     in.states[0] += 1; /* it is read, unlike what stands behind the real rows */
     testing_run(ctx, evaluation_phase, &e);
     ck_assert(e.v[0][0] != first);
-    in.states[0] -= 1, in.states[REAL * D] += 1;
+    in.states[0] -= 1;
+    in.states[REAL * D] += 1;
     testing_run(ctx, evaluation_phase, &e);
     ck_assert(e.v[0][0] == first);
     evaluation_free(&e);
@@ -198,12 +200,15 @@ START_TEST(inputs_refused)
     evaluation e = evaluation_of(ctx, dir, &in, REAL, CAPTION);
     ck_assert_int_eq(evaluation_try(ctx, &e), TS_EUSAGE); /* the size was not told */
     ck_assert_str_eq(ctx->err.text, "a picture of 0x0 pixels: this model has to know the size");
-    e.height = 832, e.width = 1216, e.text[0].states.dim[0] = 0;
+    e.height = 832;
+    e.width = 1216;
+    e.text[0].states.dim[0] = 0;
     ck_assert_int_eq(evaluation_try(ctx, &e), TS_ESHAPE);
     ck_assert_msg(strstr(ctx->err.text, "0 rows of text states"), "%s", ctx->err.text);
     e.text[0].states = (ts_host){in.states, TS_F32, 2, {REAL, CAPTION + 1}};
     ck_assert_int_eq(evaluation_try(ctx, &e), TS_ESHAPE);
-    e.text[0].states = (ts_host){in.states, TS_F32, 2, {REAL, CAPTION}}, e.latent[1] = 2,
+    e.text[0].states = (ts_host){in.states, TS_F32, 2, {REAL, CAPTION}};
+    e.latent[1] = 2;
     e.latent[2] = 4;
     ck_assert_int_eq(evaluation_try(ctx, &e), TS_EUSAGE);
     ck_assert_str_eq(ctx->err.text, "2 frames, but this model draws pictures");

@@ -176,7 +176,11 @@ START_TEST(shape)
     evaluation_free(&e);
     testing_close(ctx);
     ts_bag_free(weights);
-    free(x), free(want), free(t), free(states), free(dir);
+    free(x);
+    free(want);
+    free(t);
+    free(states);
+    free(dir);
 }
 END_TEST
 

@@ -106,7 +106,10 @@ static bool safetensors(const uint8_t *in, size_t n)
     if (st) return false;
     for (int i = 0; i < s.entries; i++) {
         const uint8_t *b = s.entry[i].t.data;
-        if (s.entry[i].bytes) sink = b[0], sink = b[s.entry[i].bytes - 1];
+        if (s.entry[i].bytes) {
+            sink = b[0];
+            sink = b[s.entry[i].bytes - 1];
+        }
         if (ts_safetensors_find(&s, s.entry[i].name) != s.entry + i) abort();
     }
     ts_safetensors_close(&s);
@@ -252,7 +255,10 @@ static bool policy(const uint8_t *in, size_t n)
     if (!st) {
         char *again = ts_policy_text(&p);
         /* what we write we read */
-        if (ts_policy_parse(&err, again, &q)) fprintf(stderr, "%s: %s\n", again, err.text), abort();
+        if (ts_policy_parse(&err, again, &q)) {
+            fprintf(stderr, "%s: %s\n", again, err.text);
+            abort();
+        }
         free(again);
         ts_policy_settle(&p, 7);
         for (int step = 1; step <= 7; step++) ts_policy_decide(&p, step, step % 3, step > 2);
@@ -483,7 +489,10 @@ static void read_corpus(void)
             free(list[i]);
         }
         if (n >= 0) free(list);
-        if (!seeds[t]) fprintf(stderr, "tests/fuzz/corpus/%s is empty\n", targets[t].name), exit(2);
+        if (!seeds[t]) {
+            fprintf(stderr, "tests/fuzz/corpus/%s is empty\n", targets[t].name);
+            exit(2);
+        }
     }
 }
 
@@ -528,7 +537,8 @@ static void prepare(void)
                  {"text_encoder", "text_encoder"},
                  {"tokenizer", "tokenizer"}};
     ts_options o = ts_options_default();
-    o.threads = 1, o.cpu = "ref";
+    o.threads = 1;
+    o.cpu = "ref";
     if (ts_open(&o, NULL, &ctx)) abort();
     folder = testing_tmp();
     char path[4400], from[200];
@@ -577,10 +587,11 @@ static void run(int which, uint64_t first, uint64_t count)
         fprintf(stderr, "%s: %llu inputs, %.0f a second\n", targets[which].name,
                 (unsigned long long)(i - first), (double)(i - first) / seconds);
     }
-    if (count > QUICK)
+    if (count > QUICK) {
         printf("%s: %llu inputs from %llu on, none ended the program, %.0f s\n",
-               targets[which].name, (unsigned long long)count, (unsigned long long)first, seconds),
-            fflush(stdout);
+               targets[which].name, (unsigned long long)count, (unsigned long long)first, seconds);
+        fflush(stdout);
+    }
 }
 
 START_TEST(some_inputs) { run(_i, 0, QUICK); }

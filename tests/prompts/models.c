@@ -13,7 +13,8 @@ size_t models_decode64(const char *s, uint8_t *out)
     uint32_t bits = 0;
     int have = 0;
     for (; *s && *s != '='; s++) {
-        bits = bits << 6 | (uint32_t)(strchr(digits, *s) - digits), have += 6;
+        bits = bits << 6 | (uint32_t)(strchr(digits, *s) - digits);
+        have += 6;
         if (have >= 8) out[n++] = (uint8_t)(bits >> (have -= 8));
     }
     return n;

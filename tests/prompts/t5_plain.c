@@ -110,8 +110,10 @@ static void attend_one(const model *m, const float *table, const double *q, cons
             p[j] = single(m, p[j] + q[i * inner + head * D + d] * k[j * inner + head * D + d]);
         if (p[j] > most) most = p[j];
     }
-    for (int j = 0; j < m->real; j++)
-        p[j] = single(m, exp(p[j] - most)), sum = single(m, sum + p[j]);
+    for (int j = 0; j < m->real; j++) {
+        p[j] = single(m, exp(p[j] - most));
+        sum = single(m, sum + p[j]);
+    }
     for (int d = 0; d < D; d++) {
         double y = 0;
         for (int j = 0; j < m->real; j++)
@@ -140,7 +142,13 @@ static void attention(const model *m, int layer, double *h)
     linear(m, o, tensor(m, "encoder.block.%d.layer.0.SelfAttention.o.weight", layer), inner,
            m->s->dim, y);
     add(m, h, y);
-    free(x), free(y), free(q), free(k), free(v), free(o), free(p);
+    free(x);
+    free(y);
+    free(q);
+    free(k);
+    free(v);
+    free(o);
+    free(p);
 }
 
 static void feed(const model *m, int layer, double *h)
@@ -159,7 +167,10 @@ static void feed(const model *m, int layer, double *h)
         f[i] = half(m, activate(m->s->act, f[i]) * (m->s->gated ? g[i] : 1));
     linear(m, f, tensor(m, "encoder.block.%d.layer.1.DenseReluDense.wo.weight", layer), F, C, y);
     add(m, h, y);
-    free(x), free(y), free(f), free(g);
+    free(x);
+    free(y);
+    free(f);
+    free(g);
 }
 
 void t5_plain(const ts_bag *bag, const t5_shape *s, t5_rounding r, const int32_t *ids, int n,
@@ -170,7 +181,10 @@ void t5_plain(const ts_bag *bag, const t5_shape *s, t5_rounding r, const int32_t
         &m, ts_bag_has(bag, "shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight");
     for (int t = 0; t < n; t++)
         for (int i = 0; i < s->dim; i++) out[t * s->dim + i] = table[ids[t] * s->dim + i];
-    for (int i = 0; i < s->layers; i++) attention(&m, i, out), feed(&m, i, out);
+    for (int i = 0; i < s->layers; i++) {
+        attention(&m, i, out);
+        feed(&m, i, out);
+    }
     rms(&m, out, tensor(&m, "encoder.final_layer_norm.weight"), out, true);
 }
 

@@ -56,7 +56,8 @@ START_TEST(long_ones)
                           (st == TS_EUSAGE && strstr(err.text, "too long to be cleaned")),
                       "\"%s\" 4000 times: %s", units[u], err.text);
         if (got) ck_assert_uint_le(strlen(got), 2 * n * times);
-        free(text), free(got);
+        free(text);
+        free(got);
     }
 }
 END_TEST

@@ -177,7 +177,8 @@ START_TEST(entities)
         ck_assert_msg(!strchr(whole, ';') || !strcmp(name, "semi;"), "&%s became %s", name, whole);
         ck_assert_msg(!strchr(marked, ';') || !strcmp(name, "semi;"), "&%s became %s", name,
                       marked);
-        free(whole), free(marked);
+        free(whole);
+        free(marked);
     }
 }
 END_TEST
@@ -192,7 +193,8 @@ START_TEST(deep)
     for (int i = 0; i < LEVELS; i++) memcpy(text + 1 + 4 * i, "amp;", 5);
     ck_assert_int_eq(ts_clean_prompt(&err, text, &got), TS_OK);
     ck_assert_uint_eq(strlen(got), 1 + 4 * (LEVELS - 66));
-    free(text), free(got);
+    free(text);
+    free(got);
 }
 END_TEST
 

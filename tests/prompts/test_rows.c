@@ -346,8 +346,10 @@ START_TEST(twenty_faults_in_two_hundred_rows)
             snprintf(seed, sizeof seed, "%d", 1000 + i);
             if (i % 10 == 7)
                 ck_assert(got->row[i - 1].faulty);
-            else
-                row_is(i - 1, i + (kind == 2), prompt, 1), value_is(i - 1, "seed", seed);
+            else {
+                row_is(i - 1, i + (kind == 2), prompt, 1);
+                value_is(i - 1, "seed", seed);
+            }
         }
     }
 }

@@ -57,7 +57,9 @@ START_TEST(hundred_pieces)
     ck_assert(!ts_token_piece(t, 100) && !ts_token_piece(t, -1));
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         models_expect(c, t, table[i].text, table[i].ids, table[i].n);
-    ts_tokenizer_close(t), testing_close(c), free(tmp);
+    ts_tokenizer_close(t);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -79,7 +81,9 @@ START_TEST(cut_keeps_the_end)
     ck_assert_int_eq(ts_tokenize(t, "a cat", 0, &ids, &n, &cut), TS_EUSAGE);
     ck_assert_int_eq(ts_tokenize(t, "a \xFF", 8, &ids, &n, &cut), TS_EUSAGE);
     ck_assert_msg(strstr(c->err.text, "offset 2") && !ids, "%s", c->err.text);
-    ts_tokenizer_close(t), testing_close(c), free(tmp);
+    ts_tokenizer_close(t);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -165,7 +169,9 @@ START_TEST(made)
     models_write_spiece(tmp, rows[_i].model);
     ck_ok(c, ts_tokenizer_open(c, tmp, &t));
     models_expect(c, t, rows[_i].text, rows[_i].ids, rows[_i].n);
-    ts_tokenizer_close(t), testing_close(c), free(tmp);
+    ts_tokenizer_close(t);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -178,7 +184,8 @@ static void expect_refused(const models_spiece *m, const char *phrase)
     ck_assert_int_eq(ts_tokenizer_open(c, tmp, &t), TS_EMODEL);
     ck_assert_msg(strstr(c->err.text, phrase) && strstr(c->err.text, "spiece.model") && !t,
                   "\"%s\" is not in \"%s\"", phrase, c->err.text);
-    testing_close(c), free(tmp);
+    testing_close(c);
+    free(tmp);
 }
 
 START_TEST(refused)
@@ -233,7 +240,8 @@ START_TEST(damaged)
         models_write(tmp, "spiece.model", bad, n);
         survive(c, tmp);
     }
-    testing_close(c), free(tmp);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -261,7 +269,8 @@ START_TEST(hostile)
         ck_assert_msg(ts_tokenizer_open(c, tmp, &t) == TS_EMODEL && !t, "file %zu was taken", i);
         ck_assert_msg(strstr(c->err.text, "spiece.model"), "%s", c->err.text);
     }
-    testing_close(c), free(tmp);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 

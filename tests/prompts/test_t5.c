@@ -124,7 +124,9 @@ static void end(bench *b)
     ts_encoder_close(b->e);
     testing_close(b->c);
     for (int i = 0; i < b->texts; i++) free(b->out[i]);
-    cJSON_Delete(b->part.config), ts_bag_free(b->bag), free(b->dir);
+    cJSON_Delete(b->part.config);
+    ts_bag_free(b->bag);
+    free(b->dir);
 }
 
 static void many_ids(int32_t *ids, int n)
@@ -135,7 +137,10 @@ static void many_ids(int32_t *ids, int n)
 static double distance(const double *a, const double *b, int n)
 {
     double d = 0, w = 0;
-    for (int i = 0; i < n; i++) d += (a[i] - b[i]) * (a[i] - b[i]), w += b[i] * b[i];
+    for (int i = 0; i < n; i++) {
+        d += (a[i] - b[i]) * (a[i] - b[i]);
+        w += b[i] * b[i];
+    }
     return sqrt(d / w);
 }
 
@@ -188,7 +193,8 @@ static void against_plain(bench *b, const setup *g, t5_rounding r, const char *w
                       "%s, %s: text %d of %d tokens: relative error %.2e, allowed %.2e", g->name,
                       where, i, n, e, allowed);
     }
-    free(want), free(rounded);
+    free(want);
+    free(rounded);
 }
 
 static void put_three(bench *b, const int32_t *ids)
@@ -248,7 +254,8 @@ START_TEST(alone)
         ck_assert(!memcmp(a.out[i], b.out[2 - i], (size_t)a.text[i].n * DIM * sizeof(float)));
     }
     ck_assert(memcmp(a.out[0], a.out[1], DIM * sizeof(float)));
-    end(&a), end(&b);
+    end(&a);
+    end(&b);
 }
 END_TEST
 
@@ -292,7 +299,9 @@ START_TEST(fixture_states)
         ck_assert_msg(e <= 1e-5, "%s on %s: %s: relative error %.2e", name, backend, keys[i], e);
     }
     ck_assert_msg(!*testing_warned(b.c), "%s", testing_warned(b.c));
-    ts_bag_free(want), ts_model_dir_close(&m), end(&b);
+    ts_bag_free(want);
+    ts_model_dir_close(&m);
+    end(&b);
 }
 END_TEST
 
@@ -308,7 +317,9 @@ static void note(void *user, const ts_event *e)
     watch *w = user;
     ck_assert(e->phase == TS_PHASE_TEXT && e->layers == 3 && e->layer == w->last + 1);
     ck_assert(e->seconds > w->seconds);
-    w->events++, w->last = e->layer, w->seconds = e->seconds;
+    w->events++;
+    w->last = e->layer;
+    w->seconds = e->seconds;
     if (e->layer == w->stop_at) atomic_store(&w->stop, 1);
 }
 
@@ -319,7 +330,10 @@ START_TEST(events_and_stop)
     put_text(&b, golden_ids, REAL);
     b.c->dev->counting = true;
     ck_ok(b.c, ts_arena_open(&b.c->arena, b.c->dev, 0));
-    b.c->env.progress = note, b.c->env.user = &w, b.c->env.warn = NULL, b.c->env.stop = &w.stop;
+    b.c->env.progress = note;
+    b.c->env.user = &w;
+    b.c->env.warn = NULL;
+    b.c->env.stop = &w.stop;
     ck_ok(b.c, run(b.c, &b));
     size_t size = b.c->arena.peak;
     ck_assert_uint_eq(b.c->arena.used, 0);
@@ -400,11 +414,15 @@ START_TEST(embedding_names)
     }
     save(moved, b.dir);
     ck_ok(b.c, ts_encoder_open(b.c, &b.part, &b.e));
-    put_text(&a, golden_ids, REAL), put_text(&b, golden_ids, REAL);
-    testing_run(a.c, run, &a), testing_run(b.c, run, &b);
+    put_text(&a, golden_ids, REAL);
+    put_text(&b, golden_ids, REAL);
+    testing_run(a.c, run, &a);
+    testing_run(b.c, run, &b);
     ck_assert(!memcmp(a.out[0], b.out[0], REAL * DIM * sizeof(float)));
     ck_assert_msg(!*testing_warned(b.c), "%s", testing_warned(b.c));
-    ts_bag_free(moved), end(&a), end(&b);
+    ts_bag_free(moved);
+    end(&a);
+    end(&b);
 }
 END_TEST
 
@@ -424,9 +442,10 @@ static void expect_refused(const setup *g, const char *key, cJSON *value, const 
                            const char *phrase)
 {
     bench b = prepare(g, "cpu", "shared.weight");
-    if (key)
-        cJSON_DeleteItemFromObject(b.part.config, key),
-            cJSON_AddItemToObject(b.part.config, key, value);
+    if (key) {
+        cJSON_DeleteItemFromObject(b.part.config, key);
+        cJSON_AddItemToObject(b.part.config, key, value);
+    }
     if (cls) snprintf(b.part.cls, sizeof b.part.cls, "%s", cls);
     ts_status st = ts_encoder_open(b.c, &b.part, &b.e);
     ck_assert_msg((st == TS_EMODEL || st == TS_ESHAPE) && !b.e, "%s: status %d", phrase, st);

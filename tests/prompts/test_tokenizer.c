@@ -38,7 +38,9 @@ static void check_fixture(ts_ctx *c, const char *name, const char *dir)
     ck_ok(c, ts_tokenizer_open(c, dir, &t));
     check_ids(c, t, cJSON_GetObjectItem(j, "prompt")->valuestring, want, "ids");
     check_ids(c, t, cJSON_GetObjectItem(j, "negative")->valuestring, want, "negative_ids");
-    ts_tokenizer_close(t), ts_bag_free(want), cJSON_Delete(j);
+    ts_tokenizer_close(t);
+    ts_bag_free(want);
+    cJSON_Delete(j);
 }
 
 START_TEST(fixture_ids)
@@ -53,7 +55,9 @@ START_TEST(fixture_ids)
     uint8_t *data = models_read(file, &n);
     models_write(tmp, "spiece.model", data, n);
     check_fixture(c, fixtures[_i], tmp);
-    free(data), testing_close(c), free(tmp);
+    free(data);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -71,7 +75,8 @@ START_TEST(missing_files)
         ck_assert_int_eq(ts_tokenizer_open(c, tmp, &t), TS_EMODEL);
         ck_assert_msg(strstr(c->err.text, path) && !t, "%s", c->err.text);
     }
-    testing_close(c), free(tmp);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -83,7 +88,8 @@ START_TEST(not_json)
     models_write(tmp, "tokenizer.json", "{", 1);
     ck_assert_int_eq(ts_tokenizer_open(c, tmp, &t), TS_EMODEL);
     ck_assert(strstr(c->err.text, "tokenizer.json:1:"));
-    testing_close(c), free(tmp);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 

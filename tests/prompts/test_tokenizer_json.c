@@ -138,7 +138,11 @@ START_TEST(exports)
                                                 : strstr(rows[_i].added, "513")             ? 514
                                                                                             : 513
                                               : 512);
-    ts_tokenizer_close(t), cJSON_Delete(j), cJSON_Delete(added), testing_close(c), free(tmp);
+    ts_tokenizer_close(t);
+    cJSON_Delete(j);
+    cJSON_Delete(added);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -153,7 +157,10 @@ START_TEST(no_prefix_space)
         parse("{'type': 'Metaspace', 'replacement': '\\u2581', 'add_prefix_space': false}"));
     ck_ok(c, open_json(c, j, tmp, &t));
     models_expect(c, t, "a cat", (int[]){263, 407, 1}, 3);
-    ts_tokenizer_close(t), cJSON_Delete(j), testing_close(c), free(tmp);
+    ts_tokenizer_close(t);
+    cJSON_Delete(j);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -186,7 +193,9 @@ START_TEST(sums_in_double)
                        tmp, &t));
     models_expect(c, t, "ccc", (int[]){2, 3, 4, 6}, 4);
     models_expect(c, t, "ccccc", (int[]){2, 3, 4, 4, 6}, 5);
-    ts_tokenizer_close(t), testing_close(c), free(tmp);
+    ts_tokenizer_close(t);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -207,7 +216,9 @@ START_TEST(byte_pieces)
                   "\xC3\xA9\xC3\xA8"
                   "b",
                   (int[]){0, 2, 6}, 3);
-    ts_tokenizer_close(t), testing_close(c), free(tmp);
+    ts_tokenizer_close(t);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -257,14 +268,14 @@ static const struct {
      ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {'id': 'A'}}]}}",
      "end token"},
     {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {}}, "
-               "{'SpecialToken': {'id': '</s>'}}], 'special_tokens': {}}}",
+     "{'SpecialToken': {'id': '</s>'}}], 'special_tokens': {}}}",
      "</s>"},
     {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {}}, "
-               "{'SpecialToken': {'id': 'E'}}], 'special_tokens': {'E': {'ids': [4294967296]}}}}",
+     "{'SpecialToken': {'id': 'E'}}], 'special_tokens': {'E': {'ids': [4294967296]}}}}",
      "behind a text, there are"},
     {"{" MODEL ", 'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': "
-               "{'id': 'E'}}, {'Sequence': {}}, {'SpecialToken': {'id': 'F'}}], 'special_tokens': "
-               "{'E': {'ids': [99]}, 'F': {'ids': [1]}}}}",
+     "{'id': 'E'}}, {'Sequence': {}}, {'SpecialToken': {'id': 'F'}}], 'special_tokens': "
+     "{'E': {'ids': [99]}, 'F': {'ids': [1]}}}}",
      "before a text, there are"},
     {"{" MODEL ", " END ", 'added_tokens': [{'id': 2147483647, 'content': 'x'}]}", "added token 0"},
     {"{" MODEL ", " END ", 'added_tokens': [{'id': 9}]}", "added token 0"},
@@ -282,7 +293,8 @@ START_TEST(refused)
                   bad[_i].json);
     ck_assert_msg(strstr(c->err.text, bad[_i].phrase) && strstr(c->err.text, "tokenizer.json"),
                   "\"%s\" is not in \"%s\"", bad[_i].phrase, c->err.text);
-    testing_close(c), free(tmp);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -306,7 +318,9 @@ START_TEST(many_normalizers)
     }
     put(j, "normalizer", deep);
     ck_assert_int_eq(open_json(c, j, tmp, &t), TS_EMODEL); /* too deep */
-    cJSON_Delete(j), testing_close(c), free(tmp);
+    cJSON_Delete(j);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -361,7 +375,10 @@ START_TEST(damaged)
         models_write(tmp, "tokenizer.json", copy, n);
         survive(c, tmp);
     }
-    free(data), free(copy), testing_close(c), free(tmp);
+    free(data);
+    free(copy);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 
@@ -385,7 +402,7 @@ START_TEST(damaged_map)
     char *tmp = testing_tmp();
     cJSON *j = parse(
         "{" MODEL ", " END ", 'normalizer': {'type': 'Sequence', 'normalizers': [{'type': "
-                           "'Precompiled', 'precompiled_charsmap': 'x'},"
+        "'Precompiled', 'precompiled_charsmap': 'x'},"
         "{'type': 'Strip', 'strip_left': true, 'strip_right': true}, {'type': 'Lowercase'}, "
         "{'type': 'NFKC'}, {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': ' '}]},"
         "'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': "
@@ -407,9 +424,12 @@ START_TEST(damaged_map)
         char *printed = cJSON_PrintUnformatted(j);
         models_write(tmp, "tokenizer.json", printed, strlen(printed));
         survive(c, tmp);
-        free(text), free(printed);
+        free(text);
+        free(printed);
     }
-    cJSON_Delete(j), testing_close(c), free(tmp);
+    cJSON_Delete(j);
+    testing_close(c);
+    free(tmp);
 }
 END_TEST
 

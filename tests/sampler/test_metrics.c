@@ -16,7 +16,10 @@ static uint8_t byte(void)
 START_TEST(psnr)
 {
     uint8_t a[300], b[300];
-    for (int i = 0; i < 300; i++) a[i] = (uint8_t)(i % 200), b[i] = (uint8_t)(a[i] + 10);
+    for (int i = 0; i < 300; i++) {
+        a[i] = (uint8_t)(i % 200);
+        b[i] = (uint8_t)(a[i] + 10);
+    }
     ck_assert(ts_mse(a, a, 300) == 0 && isinf(ts_psnr(0)));
     ck_assert(ts_mse(a, b, 300) == 100);
     ck_assert(fabs(ts_psnr(100) - 28.1308036) < 1e-6); /* 10 log10(65025 / 100) */
@@ -42,13 +45,16 @@ static double slow(const uint8_t *a, const uint8_t *b, int w, int h, int n)
             for (int y = 0; y < n; y++)
                 for (int x = 0; x < n; x++) {
                     long i = ((long)(y0 + y) * w + x0 + x) * 3;
-                    ma += weight[y][x] / all * luma(a + i), mb += weight[y][x] / all * luma(b + i);
+                    ma += weight[y][x] / all * luma(a + i);
+                    mb += weight[y][x] / all * luma(b + i);
                 }
             for (int y = 0; y < n; y++)
                 for (int x = 0; x < n; x++) {
                     long i = ((long)(y0 + y) * w + x0 + x) * 3;
                     double da = luma(a + i) - ma, db = luma(b + i) - mb, k = weight[y][x] / all;
-                    va += k * da * da, vb += k * db * db, ab += k * da * db;
+                    va += k * da * da;
+                    vb += k * db * db;
+                    ab += k * da * db;
                 }
             sum += (2 * ma * mb + c1) * (2 * ab + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2));
         }
@@ -62,8 +68,10 @@ START_TEST(ssim)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         int w = sizes[s][0], h = sizes[s][1];
         uint8_t a[w * h * 3], b[w * h * 3];
-        for (int i = 0; i < w * h * 3; i++)
-            a[i] = byte(), b[i] = (uint8_t)(s % 2 ? byte() : a[i] / 2 + 40);
+        for (int i = 0; i < w * h * 3; i++) {
+            a[i] = byte();
+            b[i] = (uint8_t)(s % 2 ? byte() : a[i] / 2 + 40);
+        }
         ck_assert(fabs(ts_ssim(a, a, w, h) - 1) < 1e-12);
         double got = ts_ssim(a, b, w, h), want = slow(a, b, w, h, sizes[s][2]);
         /* moments about zero of numbers below 65025 lose 1e-11 */

@@ -42,7 +42,10 @@ static ts_status open_run(ts_ctx *c, const char *dir)
     ts_estimate e;
     TRY(ts_model_open(c, dir, &m));
     ts_request_init(m, &q);
-    q.prompt = "a panda", q.width = q.height = 64, q.frames = 1, q.steps = 2;
+    q.prompt = "a panda";
+    q.width = q.height = 64;
+    q.frames = 1;
+    q.steps = 2;
     TRY(ts_run_open(m, &q, &r, &e));
 done:
     ts_run_close(r);

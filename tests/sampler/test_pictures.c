@@ -57,13 +57,21 @@ static opened open_model(const char *backend)
     return o;
 }
 
-static void close_model(opened o) { ts_model_close(o.m), testing_close(o.c); }
+static void close_model(opened o)
+{
+    ts_model_close(o.m);
+    testing_close(o.c);
+}
 
 static ts_request request_of(ts_model *m, const char *sampler)
 {
     ts_request q;
     ts_request_init(m, &q);
-    q.prompt = "two cats", q.width = 48, q.height = 64, q.no_bins = true, q.steps = 3,
+    q.prompt = "two cats";
+    q.width = 48;
+    q.height = 64;
+    q.no_bins = true;
+    q.steps = 3;
     q.sampler = sampler;
     return q;
 }
@@ -98,8 +106,11 @@ START_TEST(batch_is_many_alone)
     enum { N = 3 };
     opened o = open_model(backends[_i / BATCHES]);
     ts_request q = request_of(o.m, batches[_i % BATCHES].sampler);
-    q.count = N, q.seed = 7, q.attention = batches[_i % BATCHES].attention,
-    q.width = batches[_i % BATCHES].w, q.height = batches[_i % BATCHES].h;
+    q.count = N;
+    q.seed = 7;
+    q.attention = batches[_i % BATCHES].attention;
+    q.width = batches[_i % BATCHES].w;
+    q.height = batches[_i % BATCHES].h;
     ts_bag *all = draw(o, &q);
     long n, m;
     const float *a = testing_f32(all, "latents", &n);
@@ -139,7 +150,8 @@ START_TEST(state_of_a_batch)
     ts_request q = request_of(o.m, samplers[_i]);
     char *tmp = testing_tmp(), path[4096];
     stopper s = {.after = 2};
-    q.count = 2, q.steps = 5;
+    q.count = 2;
+    q.steps = 5;
     ts_bag *whole = draw(o, &q), *z = NULL;
     snprintf(path, sizeof path, "%s/state.safetensors", tmp);
     q.state = path;
@@ -161,7 +173,10 @@ START_TEST(state_of_a_batch)
     long n;
     const float *a = testing_f32(whole, "latents", &n), *b = testing_f32(z, "latents", NULL);
     ck_assert_mem_eq(a, b, (size_t)n * sizeof *a);
-    ts_bag_free(whole), ts_bag_free(z), ts_run_close(r), free(tmp);
+    ts_bag_free(whole);
+    ts_bag_free(z);
+    ts_run_close(r);
+    free(tmp);
     close_model(o);
 }
 END_TEST
@@ -179,10 +194,15 @@ START_TEST(begins_with_a_picture)
     ts_estimate e;
     long n;
     ts_request_init(o.m, &q);
-    q.prompt = cJSON_GetObjectItem(j, "prompt")->valuestring,
+    q.prompt = cJSON_GetObjectItem(j, "prompt")->valuestring;
     q.negative = cJSON_GetObjectItem(j, "negative")->valuestring;
-    q.width = 128, q.height = 192, q.no_bins = true, q.steps = 5, q.guidance = 3.5,
-    q.init = "tests/fixtures/pixart-sigma/init.png", q.strength = 0.6;
+    q.width = 128;
+    q.height = 192;
+    q.no_bins = true;
+    q.steps = 5;
+    q.guidance = 3.5;
+    q.init = "tests/fixtures/pixart-sigma/init.png";
+    q.strength = 0.6;
     ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
     ck_ok(o.c, ts_run_noise(r, noise));
     ck_ok(o.c, ts_run_encode(r));
@@ -197,7 +217,11 @@ START_TEST(begins_with_a_picture)
     ck_ok(o.c, ts_run_denoise(r, &z));
     off = testing_rel(testing_f32(z, "latents", NULL), latents, n);
     ck_assert_msg(off < 1e-5, "latents differ by %.2e", off);
-    ts_bag_free(z), ts_bag_free(want), ts_bag_free(noise), ts_run_close(r), cJSON_Delete(j);
+    ts_bag_free(z);
+    ts_bag_free(want);
+    ts_bag_free(noise);
+    ts_run_close(r);
+    cJSON_Delete(j);
     close_model(o);
 }
 END_TEST
@@ -208,7 +232,8 @@ START_TEST(pictures_refused)
     ts_request q = request_of(o.m, NULL);
     ts_run *r;
     ts_estimate e;
-    q.init = "x.png", q.strength = 0;
+    q.init = "x.png";
+    q.strength = 0;
     ck_assert_int_eq(ts_run_open(o.m, &q, &r, &e), TS_EUSAGE);
     ck_assert_str_eq(o.c->err.text, "strength 0: must be more than 0, at most 1");
     q.strength = 0.2;
@@ -243,7 +268,9 @@ START_TEST(requests_refused)
         ts_request q = request_of(o.m, bad[i].sampler);
         ts_run *r;
         ts_estimate e;
-        q.frames = bad[i].frames, q.count = bad[i].count, q.steps = bad[i].steps;
+        q.frames = bad[i].frames;
+        q.count = bad[i].count;
+        q.steps = bad[i].steps;
         ck_assert_int_eq(ts_run_open(o.m, &q, &r, &e), TS_EUSAGE);
         ck_assert_str_eq(o.c->err.text, bad[i].says);
     }
@@ -258,7 +285,8 @@ START_TEST(sizes_said)
     ts_run *r;
     ts_estimate e;
     ck_assert(o.m->def.width == 512 && o.m->def.height == 512); /* the sample size */
-    q.width = 50, q.shift = 3;
+    q.width = 50;
+    q.shift = 3;
     ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
     ck_assert(e.width == 48 && e.height == 64 && e.latent[3] == 6);
     ck_assert_str_eq(testing_warned(o.c),
@@ -279,7 +307,8 @@ START_TEST(tiles_that_fit)
     ts_run *r;
     ts_estimate e;
     static const char *const tiles[] = {"off", "320x320", "256x256"};
-    q.width = q.height = 640, o.m->vae_info.tile = 320;
+    q.width = q.height = 640;
+    o.m->vae_info.tile = 320;
     for (int i = 0; i < 3; i++) {
         q.vae_tile = tiles[i];
         ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
@@ -309,7 +338,8 @@ START_TEST(first_picture_in_tiles)
     float *made[3] = {NULL};
     size_t needs = 0, memory = o.c->memory;
     static const char *const tiles[] = {"off", "320x320", "256x256"};
-    q.width = q.height = 640, o.m->vae_info.tile = 320,
+    q.width = q.height = 640;
+    o.m->vae_info.tile = 320;
     q.init = "tests/fixtures/pixart-sigma/init.png";
     for (int i = 0; i < 3; i++) { /* what each kind of tiles makes of it */
         ts_run *r;
@@ -345,7 +375,8 @@ START_TEST(first_picture_in_tiles)
                   seen[2]);
     o.c->memory = memory;
     for (int i = 0; i < 3; i++) free(made[i]);
-    ts_run_close(r), close_model(o);
+    ts_run_close(r);
+    close_model(o);
 }
 END_TEST
 
@@ -358,7 +389,8 @@ START_TEST(texts_at_the_edges)
     ts_run *r;
     ts_estimate e;
     for (int i = 0; i < 400; i++) strcat(text, "zebra ");
-    q.prompt = text, q.negative = "(((";
+    q.prompt = text;
+    q.negative = "(((";
     ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
     ck_assert_int_eq(e.text_tokens, 300);
     ck_assert_int_eq(e.negative_tokens, 1); /* the end token is never masked */
@@ -367,7 +399,8 @@ START_TEST(texts_at_the_edges)
     ts_bag *z;
     ck_ok(o.c, ts_run_encode(r));
     ck_ok(o.c, ts_run_denoise(r, &z));
-    ts_bag_free(z), ts_run_close(r);
+    ts_bag_free(z);
+    ts_run_close(r);
     close_model(o);
 }
 END_TEST
@@ -376,9 +409,10 @@ END_TEST
 static ts_status read_scheduler(ts_ctx *c, const char *cls, const char *json, ts_model *m)
 {
     ts_model_dir dir = {.dir = (char *)"M", .parts = 1};
-    snprintf(dir.part[0].name, sizeof dir.part[0].name, "scheduler"),
-        snprintf(dir.part[0].cls, sizeof dir.part[0].cls, "%s", cls);
-    dir.part[0].config = cJSON_Parse(json), dir.part[0].config_path = (char *)"s.json";
+    snprintf(dir.part[0].name, sizeof dir.part[0].name, "scheduler");
+    snprintf(dir.part[0].cls, sizeof dir.part[0].cls, "%s", cls);
+    dir.part[0].config = cJSON_Parse(json);
+    dir.part[0].config_path = (char *)"s.json";
     *m = (ts_model){
         .ctx = c, .dir = dir, .family = ts_family_of("PixArtAlphaPipeline", false, false)};
     ts_status st = ts_model_scheduler(m);

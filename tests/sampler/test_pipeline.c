@@ -21,7 +21,9 @@ static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const c
 {
     memory *m = (memory *)s;
     ck_assert(fps > 0 && strstr(json, "\"tessera\""));
-    m->w = w, m->h = h, m->rgb = malloc((size_t)w * h * 3 * frames);
+    m->w = w;
+    m->h = h;
+    m->rgb = malloc((size_t)w * h * 3 * frames);
     return TS_OK;
 }
 
@@ -52,11 +54,14 @@ static double number(const cJSON *j, const char *key, double otherwise)
 
 static void fill(const cJSON *j, ts_request *q)
 {
-    q->prompt = cJSON_GetObjectItem(j, "prompt")->valuestring,
+    q->prompt = cJSON_GetObjectItem(j, "prompt")->valuestring;
     q->negative = cJSON_GetObjectItem(j, "negative")->valuestring;
-    q->width = (int)number(j, "width", 0), q->height = (int)number(j, "height", 0),
-    q->frames = (int)number(j, "frames", 0), q->steps = (int)number(j, "steps", 0);
-    q->guidance = number(j, "guidance", 0), q->guidance_2 = number(j, "guidance_2", q->guidance),
+    q->width = (int)number(j, "width", 0);
+    q->height = (int)number(j, "height", 0);
+    q->frames = (int)number(j, "frames", 0);
+    q->steps = (int)number(j, "steps", 0);
+    q->guidance = number(j, "guidance", 0);
+    q->guidance_2 = number(j, "guidance_2", q->guidance);
     q->shift = number(j, "shift", 0);
     q->sampler = cJSON_GetObjectItem(j, "sampler")->valuestring;
     q->no_bins = cJSON_IsFalse(cJSON_GetObjectItem(j, "bins"));
@@ -160,9 +165,10 @@ static void render(const char *fixture, const char *backend, bool sparse)
     ck_ok(c, ts_model_open(c, path, &m));
     ts_request_init(m, &q);
     fill(j, &q);
-    if (sparse)
-        q.attention = cJSON_GetObjectItem(j, "attention")->valuestring,
+    if (sparse) {
+        q.attention = cJSON_GetObjectItem(j, "attention")->valuestring;
         q.keep_plans = q.keep_scores = true;
+    }
     ck_ok(c, ts_run_open(m, &q, &r, &e));
     ck_assert(e.width == q.width && e.height == q.height && e.frames == q.frames &&
               e.step_flops >= 0);
@@ -185,8 +191,13 @@ static void render(const char *fixture, const char *backend, bool sparse)
     ck_assert_int_eq(sink.n, q.frames);
     check_frames(fixture, sparse, &sink, want);
     free(sink.rgb);
-    ts_bag_free(latents), ts_bag_free(want), ts_bag_free(noise);
-    ts_run_close(r), ts_model_close(m), cJSON_Delete(j), testing_close(c);
+    ts_bag_free(latents);
+    ts_bag_free(want);
+    ts_bag_free(noise);
+    ts_run_close(r);
+    ts_model_close(m);
+    cJSON_Delete(j);
+    testing_close(c);
 }
 
 static const char *const fixtures[] = {"wan21-t2v",

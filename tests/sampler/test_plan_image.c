@@ -66,7 +66,9 @@ START_TEST(cells)
             }
         free(rgb);
     }
-    ts_bag_free(bag), free(dir), testing_close(c);
+    ts_bag_free(bag);
+    free(dir);
+    testing_close(c);
 }
 END_TEST
 
@@ -96,7 +98,11 @@ START_TEST(more_blocks_than_pixels)
                    : x == SIDE - 1 && y == SIDE - 1 ? 0.25
                                                     : 0,
                    amber, "600 blocks", y, x);
-    free(rgb), free(bits), free(dir), ts_bag_free(bag), testing_close(c);
+    free(rgb);
+    free(bits);
+    free(dir);
+    ts_bag_free(bag);
+    testing_close(c);
 }
 END_TEST
 
@@ -106,7 +112,8 @@ START_TEST(no_folder)
     ts_bag *bag = ts_bag_new();
     ck_assert_int_eq(ts_plan_images(c, bag, "/nowhere/at/all"), TS_EIO);
     ck_assert_str_eq(c->err.text, "/nowhere/at/all: can not make pictures of plans there");
-    ts_bag_free(bag), testing_close(c);
+    ts_bag_free(bag);
+    testing_close(c);
 }
 END_TEST
 

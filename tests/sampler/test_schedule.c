@@ -135,10 +135,13 @@ START_TEST(published_values)
     ts_schedule_init(&s, TS_UNIPC, 50, 3);
     static const double sigma[] = {0.9999989867, 0.9932500720, 0.9863154292, 0.9791883826};
     for (int i = 0; i < 4; i++) near(s.sigma[i], sigma[i], 6e-8);
-    near(s.sigma[48], 0.1135758683, 1e-8), near(s.sigma[49], 0.0604053885, 1e-8);
+    near(s.sigma[48], 0.1135758683, 1e-8);
+    near(s.sigma[49], 0.0604053885, 1e-8);
     ts_schedule_init(&s, TS_EULER, 50, 3);
-    near(s.t[0], 1000, 1e-4), near(s.t[1], 993.124, 1e-3), near(s.t[48], 66.90, 5e-3),
-        near(s.t[49], 8.9286, 1e-4);
+    near(s.t[0], 1000, 1e-4);
+    near(s.t[1], 993.124, 1e-3);
+    near(s.t[48], 66.90, 5e-3);
+    near(s.t[49], 8.9286, 1e-4);
     ts_schedule_init(&s, TS_EULER, 1, 5);
     near(s.t[0], 1000, 0);
     ck_assert(s.sigma[0] == 1 && s.sigma[1] == 0);
@@ -213,7 +216,8 @@ static ts_status made_trajectory(ts_ctx *c, void *user)
         check_made(m, (int)(m - made_rows), i, host, tolerance_of(s));
     }
 done:
-    free(s), free(solver);
+    free(s);
+    free(solver);
     return st;
 }
 
@@ -278,7 +282,8 @@ START_TEST(refusals)
     ck_assert_int_eq(ts_schedule_diffusion(&err, s, TS_DDIM, 8, 0.1, &d), TS_EUSAGE);
     ck_assert_str_eq(err.text, "strength 0.1 of 8 steps leaves none: at least 0.13 is needed");
     ck_assert(ts_schedule_diffusion(&err, s, TS_DDIM, 8, 0.13, &d) == TS_OK && s->first == 7);
-    d.spacing = TS_SPACING_LEADING, d.offset = 1;
+    d.spacing = TS_SPACING_LEADING;
+    d.offset = 1;
     ck_assert_int_eq(ts_schedule_diffusion(&err, s, TS_DDIM, 1000, 1, &d), TS_EUSAGE);
     ck_assert(!ts_solver_named("unipc", false, &kind, names));
     ck_assert_str_eq(names, "dpmpp-2m, ddim, euler or lcm");

@@ -29,8 +29,14 @@ static ts_request small(ts_model *m, int steps, const char *attention)
 {
     ts_request q;
     ts_request_init(m, &q);
-    q.prompt = "a fox", q.negative = "blurry", q.width = 128, q.height = 96, q.frames = 13,
-    q.steps = steps, q.guidance = q.guidance_2 = 3, q.attention = attention;
+    q.prompt = "a fox";
+    q.negative = "blurry";
+    q.width = 128;
+    q.height = 96;
+    q.frames = 13;
+    q.steps = steps;
+    q.guidance = q.guidance_2 = 3;
+    q.attention = attention;
     return q;
 }
 
@@ -105,7 +111,9 @@ START_TEST(late_expert)
     ck_assert_int_eq(a->again, calls);
     ck_assert_int_eq(a->sparse, 6 * calls);
     ck_assert_str_eq(ts_bag_meta_get(plans, "layers"), layers == 3 ? "6" : "");
-    ts_run_close(r), ts_model_close(m), testing_close(c);
+    ts_run_close(r);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -127,7 +135,11 @@ START_TEST(order_changes_nothing)
     /* a few roundings of 6e-8, five times as large by guidance: 3 of one branch less 2 of the
      * other */
     same_latents(dense, tiled, 2e-6);
-    ts_bag_free(dense), ts_bag_free(tiled), ts_run_close(r), ts_model_close(m), testing_close(c);
+    ts_bag_free(dense);
+    ts_bag_free(tiled);
+    ts_run_close(r);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -145,7 +157,8 @@ static void watch(void *user, const ts_event *e)
 static ts_ctx *watched(const char *backend)
 {
     ts_ctx *c = testing_open(backend, NULL, 1);
-    c->env.progress = watch, c->env.stop = &stop;
+    c->env.progress = watch;
+    c->env.stop = &stop;
     return c;
 }
 
@@ -161,12 +174,14 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     ts_ctx *c = watched(backend);
     ts_model *m = model_of(c, fixture);
     ts_request q = small(m, STEPS, attention);
-    stop_after = -1, atomic_store(&stop, 0);
+    stop_after = -1;
+    atomic_store(&stop, 0);
     ts_run *r = open(c, m, &q);
     whole = denoise(c, r);
     ts_attn_account all = r->attn.account, parts;
     ts_run_close(r);
-    q.state = state, q.keep_plans = true;
+    q.state = state;
+    q.keep_plans = true;
     r = open(c, m, &q);
     stop_after = after;
     ck_ok(c, ts_run_encode(r));
@@ -174,8 +189,11 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     ck_assert_int_eq(st, after < STEPS ? TS_ESTOP : TS_OK);
     if (st == TS_OK) ts_bag_free(rest);
     parts = r->attn.account;
-    ts_run_close(r), ts_model_close(m), testing_close(c);
-    stop_after = -1, atomic_store(&stop, 0);
+    ts_run_close(r);
+    ts_model_close(m);
+    testing_close(c);
+    stop_after = -1;
+    atomic_store(&stop, 0);
     c = watched(backend); /* another process would know no more */
     m = model_of(c, fixture);
     r = open(c, m, &q);
@@ -190,7 +208,11 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     ck_assert_double_eq_tol(parts.share + later->share, all.share, 1e-9);
     const ts_bag *plans;
     ck_ok(c, ts_run_plans(r, &plans));
-    ts_bag_free(whole), ts_bag_free(rest), ts_run_close(r), ts_model_close(m), testing_close(c);
+    ts_bag_free(whole);
+    ts_bag_free(rest);
+    ts_run_close(r);
+    ts_model_close(m);
+    testing_close(c);
 }
 
 static const struct {
@@ -227,13 +249,15 @@ START_TEST(damaged_state)
     ts_model *m = model_of(c, "wan21-adaspa");
     ts_request q = small(m, 4, "adaspa:keep=0.4,min-tokens=0,order=raster");
     q.state = state;
-    stop_after = 2, atomic_store(&stop, 0);
+    stop_after = 2;
+    atomic_store(&stop, 0);
     ts_run *r = open(c, m, &q);
     ts_bag *latents, *bag;
     ck_ok(c, ts_run_encode(r));
     ck_assert_int_eq(ts_run_denoise(r, &latents), TS_ESTOP);
     ts_run_close(r);
-    stop_after = -1, atomic_store(&stop, 0);
+    stop_after = -1;
+    atomic_store(&stop, 0);
     for (int damage = 0; damage < 2; damage++) {
         ts_host h;
         bag = testing_bag(state);
@@ -267,7 +291,8 @@ START_TEST(damaged_state)
         ck_assert_msg(strstr(ts_error(c), sentence), "%s", ts_error(c));
         ts_run_close(r);
     }
-    ts_model_close(m), testing_close(c);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -300,16 +325,22 @@ START_TEST(replay)
     snprintf(with, sizeof with, "blocks:file=%s", path);
     q.width = 160;
     refused(c, m, &q, TS_EMODEL, "plans.safetensors: made for 192 tokens, this run has 240");
-    q.width = 96, q.height = 128;
+    q.width = 96;
+    q.height = 128;
     refused(c, m, &q, TS_EMODEL,
             "plans.safetensors: made for a grid of 4x6x8 tokens, this run has 4x8x6");
-    q.width = 128, q.height = 96, q.attention = "blocks:file=/nowhere/plans.safetensors";
+    q.width = 128;
+    q.height = 96;
+    q.attention = "blocks:file=/nowhere/plans.safetensors";
     refused(c, m, &q, TS_EMODEL, "/nowhere/plans.safetensors");
     ts_model_close(m);
     m = model_of(c, "wan21-tile"); /* two heads */
     q = small(m, 6, with);
     refused(c, m, &q, TS_EMODEL, "plans.safetensors: made for 4 heads, this run has 2");
-    ts_model_close(m), ts_bag_free(searched), ts_bag_free(replayed), testing_close(c);
+    ts_model_close(m);
+    ts_bag_free(searched);
+    ts_bag_free(replayed);
+    testing_close(c);
 }
 END_TEST
 
@@ -321,7 +352,8 @@ START_TEST(other_branches)
     ts_model *m = model_of(c, "wan21-adaspa");
     ts_request q = small(m, 2, "window:keep=0.4,min-tokens=0");
     const ts_bag *plans;
-    q.guidance = 1, q.keep_plans = true;
+    q.guidance = 1;
+    q.keep_plans = true;
     ts_run *r = open(c, m, &q);
     ts_bag_free(denoise(c, r));
     ck_ok(c, ts_run_plans(r, &plans));
@@ -329,10 +361,12 @@ START_TEST(other_branches)
     ck_ok(c, ts_bag_write(c, plans, path));
     ts_run_close(r);
     snprintf(with, sizeof with, "blocks:file=%s", path);
-    q.attention = with, q.guidance = 3;
+    q.attention = with;
+    q.guidance = 3;
     refused(c, m, &q, TS_EMODEL,
             "one.safetensors: no plan for layer 0 of branch uncond (plan.uncond.0.rows)");
-    ts_model_close(m), testing_close(c);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -343,14 +377,18 @@ START_TEST(strict)
     ts_model *m = model_of(c, "wan21-adaspa");
     ts_request q = small(m, 6, "adaspa:strict");
     refused(c, m, &q, TS_EFAIL, "attention adaspa: 192 tokens are fewer than min-tokens=");
-    q.attention = "tile:strict,min-tokens=0", q.frames = 1;
+    q.attention = "tile:strict,min-tokens=0";
+    q.frames = 1;
     refused(c, m, &q, TS_EFAIL,
             "attention tile: 1 of 1 latent frame see everything: every block is read");
-    q.attention = "adaspa:strict,min-tokens=0", q.steps = 1, q.frames = 13;
+    q.attention = "adaspa:strict,min-tokens=0";
+    q.steps = 1;
+    q.frames = 13;
     refused(c, m, &q, TS_EFAIL, "attention adaspa: no step was left to be sparse");
     q.steps = 2;
     ts_run_close(open(c, m, &q));
-    ts_model_close(m), testing_close(c);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -361,7 +399,8 @@ static cJSON *search(ts_ctx *c, ts_model *m, ts_tile_options o)
 {
     char *json;
     ts_request q = small(m, 4, "dense");
-    q.height = 128, q.frames = 29; /* a frame is a block */
+    q.height = 128;
+    q.frames = 29; /* a frame is a block */
     ck_ok(c, ts_search_tile(m, &q, &o, &json));
     cJSON *j = cJSON_Parse(json);
     ck_assert_msg(j != NULL, "%s", json);
@@ -408,7 +447,10 @@ START_TEST(tiles)
     }
     double kept = cJSON_GetObjectItem(any, "kept")->valuedouble;
     ck_assert(kept > 0 && kept < 1);
-    cJSON_Delete(none), cJSON_Delete(any), ts_model_close(m), testing_close(c);
+    cJSON_Delete(none);
+    cJSON_Delete(any);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -429,7 +471,9 @@ START_TEST(tiles_between)
     o.loss = (sparse + dense) / 2;
     j = search(c, m, o);
     ck_assert_int_eq(item(j, "layers", 0, -1)->valueint, 4);
-    cJSON_Delete(j), ts_model_close(m), testing_close(c);
+    cJSON_Delete(j);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -446,7 +490,10 @@ START_TEST(tiles_of_small_frames)
     cJSON *j = cJSON_Parse(json);
     ck_assert_int_eq(item(j, "layers", 0, -1)->valueint, 0);
     ck_assert_double_eq(cJSON_GetObjectItem(j, "kept")->valuedouble, 1);
-    cJSON_Delete(j), free(json), ts_model_close(m), testing_close(c);
+    cJSON_Delete(j);
+    free(json);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -466,7 +513,10 @@ START_TEST(tiles_of_experts)
     ck_assert_int_eq(cJSON_GetArraySize(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "made_with"),
                                                             "measured_steps")),
                      4);
-    cJSON_Delete(j), free(json), ts_model_close(m), testing_close(c);
+    cJSON_Delete(j);
+    free(json);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 
@@ -509,7 +559,8 @@ START_TEST(tiles_refused)
         ck_assert_str_eq(ts_error(c), wrong[i].sentence);
         ck_assert_ptr_null(json);
     }
-    ts_model_close(m), testing_close(c);
+    ts_model_close(m);
+    testing_close(c);
 }
 END_TEST
 

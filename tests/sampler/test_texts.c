@@ -35,7 +35,8 @@ static void begin(void)
     o.default_model = "weights/default";
     ck_assert(ts_open(&o, &env, &ctx) == TS_OK);
     ck_ok(ctx, ts_model_open(ctx, NULL, &model));
-    text_events = 0, *warned = 0;
+    text_events = 0;
+    *warned = 0;
 }
 
 static void end(void)
@@ -48,7 +49,10 @@ static ts_request request(const char *prompt, int side)
 {
     ts_request q;
     ts_request_init(model, &q);
-    q.prompt = prompt, q.width = q.height = side, q.frames = 1, q.steps = 2;
+    q.prompt = prompt;
+    q.width = q.height = side;
+    q.frames = 1;
+    q.steps = 2;
     return q;
 }
 
@@ -150,7 +154,10 @@ static int files_in(const char *folder, char name[256])
     int n = 0;
     DIR *d = opendir(folder);
     for (struct dirent *f; (f = readdir(d));)
-        if (f->d_name[0] != '.') n++, snprintf(name, 256, "%s", f->d_name);
+        if (f->d_name[0] != '.') {
+            n++;
+            snprintf(name, 256, "%s", f->d_name);
+        }
     closedir(d);
     return n;
 }

@@ -104,11 +104,12 @@ START_TEST(round_trips)
             case 2: ts_bag_put(b, "i", TS_I32, 0, NULL, i); break;
             case 3: ts_bag_put(b, "u", TS_U32, 1, (long[]){1}, u); break;
             case 4:
-                ts_bag_put(b, "a-c\"\\", TS_U8, 1, (long[]){5}, c),
-                    ts_bag_meta(b, "prompt", prompt);
+                ts_bag_put(b, "a-c\"\\", TS_U8, 1, (long[]){5}, c);
+                ts_bag_meta(b, "prompt", prompt);
                 break;
             case 5:
-                ts_bag_put(b, "none", TS_F32, 2, (long[]){0, 4}, NULL), ts_bag_meta(b, "a", "");
+                ts_bag_put(b, "none", TS_F32, 2, (long[]){0, 4}, NULL);
+                ts_bag_meta(b, "a", "");
                 break;
             }
         ck_assert_msg(ts_bag_save(&err, b, path[k]) == TS_OK, "%s", err.text);
@@ -117,7 +118,8 @@ START_TEST(round_trips)
     }
     ck_assert(n[0] == n[1] && !memcmp(bytes[0], bytes[1], n[0]));
     ck_assert_uint_eq((uint8_t)bytes[0][0] % 8, 0);
-    free(bytes[0]), free(bytes[1]);
+    free(bytes[0]);
+    free(bytes[1]);
     ts_safetensors s;
     ck_assert_msg(ts_safetensors_open(&err, path[0], &s) == TS_OK, "%s", err.text);
     for (int j = 0; j < s.entries; j++)

@@ -213,9 +213,11 @@ START_TEST(reads_rows)
     ts_bag *bag = ts_bag_new();
     float table[4 * 3], out[3 * 3];
     uint16_t half[12], bf[12];
-    for (int i = 0; i < 12; i++)
-        table[i] = (float)i / 4 - 1, half[i] = scratch_f16(table[i]),
+    for (int i = 0; i < 12; i++) {
+        table[i] = (float)i / 4 - 1;
+        half[i] = scratch_f16(table[i]);
         bf[i] = scratch_bf16(table[i]);
+    }
     ts_bag_put(bag, "f32", TS_F32, 2, (long[]){4, 3}, table);
     ts_bag_put(bag, "f16", TS_F16, 2, (long[]){4, 3}, half);
     ts_bag_put(bag, "bf16", TS_BF16, 2, (long[]){4, 3}, bf);

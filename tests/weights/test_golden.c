@@ -11,7 +11,11 @@ START_TEST(hash_and_rules)
     float got[12];
     /* u of element 0 is mix(h): undone here, it gives FNV-1a of the name */
     uint32_t h = (uint32_t)llround((golden_u("proj_out.weight", 0) + 1) / 2 * 4294967296.0);
-    h ^= h >> 16, h *= 0x43021123u, h ^= h >> 15 ^ h >> 30, h *= 0x1d69e2a5u, h ^= h >> 16;
+    h ^= h >> 16;
+    h *= 0x43021123u;
+    h ^= h >> 15 ^ h >> 30;
+    h *= 0x1d69e2a5u;
+    h ^= h >> 16;
     ck_assert_uint_eq(h, 2416752477u);
     for (uint32_t j = 0; j < 3; j++)
         ck_assert_double_eq_tol(golden_u("proj_out.weight", j), u[j], 1e-15);

@@ -102,7 +102,11 @@ START_TEST(opens_a_name_of_the_cache)
     expect("", hub, "no such folder", "");
     expect(hub, hub, "is a Hugging Face cache", "ORG/NAME");
     expect(repo, hub, "snapshots/", repo);
-    free(one), free(two), free(repo), free(hub), free(dir);
+    free(one);
+    free(two);
+    free(repo);
+    free(hub);
+    free(dir);
 }
 END_TEST
 
@@ -118,7 +122,11 @@ START_TEST(says_what_a_folder_is)
     expect(empty, NULL, empty, "model_index.json, transformer/, vae/");
     scratch_text(empty, "wan2.1_t2v.safetensors", "x");
     expect(empty, NULL, "wan2.1_t2v.safetensors", "-Diffusers");
-    free(part), free(index), free(dir), free(empty), free(vae);
+    free(part);
+    free(index);
+    free(dir);
+    free(empty);
+    free(vae);
 }
 END_TEST
 

@@ -15,8 +15,10 @@ static uintptr_t ahead[16][2];
 static int aheads;
 int madvise(void *at, size_t n, int advice)
 {
-    if (advice == MADV_WILLNEED && aheads < 16)
-        ahead[aheads][0] = (uintptr_t)at, ahead[aheads++][1] = (uintptr_t)at + n;
+    if (advice == MADV_WILLNEED && aheads < 16) {
+        ahead[aheads][0] = (uintptr_t)at;
+        ahead[aheads++][1] = (uintptr_t)at + n;
+    }
     return (int)syscall(SYS_madvise, at, n, advice);
 }
 
@@ -78,7 +80,9 @@ static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr a
     size_t n = 4 * (size_t)(from->dim[0] * from->dim[1]);
     ck_assert_msg(memcmp(b, b + 1, n - 1) == 0, "a stored matrix is damaged");
     memset((void *)(uintptr_t)at.at, b[0], to->want_bytes);
-    to->t.p = at, to->t.type = to->want_type, to->layout = to->want_layout;
+    to->t.p = at;
+    to->t.type = to->want_type;
+    to->layout = to->want_layout;
     return TS_OK;
 }
 
@@ -127,7 +131,9 @@ static void close_bench(bench *b)
 /* What a counting run leaves behind. */
 static void want(ts_weight *w, ts_dtype type, int layout, size_t bytes)
 {
-    w->want_type = type, w->want_layout = layout, w->want_bytes = bytes;
+    w->want_type = type;
+    w->want_layout = layout;
+    w->want_bytes = bytes;
 }
 
 static void want_all(bench *b)
@@ -232,18 +238,24 @@ START_TEST(others_take_turns_in_one_slot)
     for (int round = 0; round < 3; round++)
         for (int g = 0; g < GROUPS; g++) {
             ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
-            check_there(&b, 2 * g), check_there(&b, 2 * g + 1);
+            check_there(&b, 2 * g);
+            check_there(&b, 2 * g + 1);
             ck_assert_int_eq(b.dev.allocs, 4); /* two groups, the slot, vectors */
             if (g < 2) continue;
-            check_there(&b, 0), check_there(&b, 3);
-            check_away(&b, g == 2 ? 6 : 4), check_away(&b, g == 2 ? 7 : 5);
+            check_there(&b, 0);
+            check_there(&b, 3);
+            check_away(&b, g == 2 ? 6 : 4);
+            check_away(&b, g == 2 ? 7 : 5);
         }
     ck_assert_int_eq(b.dev.packs, 4 + 3 * 4);
     ck_ok(&b.ctx, ts_weights_enter(b.ws, 3)); /* still in the slot */
     ck_assert_int_eq(b.dev.packs, 16);
     ts_weights_budget(b.ws, 3 * GROUP + VECTORS - 1); /* a byte less: only group 0 stays */
     for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
-    check_there(&b, 0), check_away(&b, 2), check_away(&b, 4), check_there(&b, 6);
+    check_there(&b, 0);
+    check_away(&b, 2);
+    check_away(&b, 4);
+    check_there(&b, 6);
     close_bench(&b);
 }
 END_TEST
@@ -364,7 +376,8 @@ START_TEST(wants_may_change)
     ck_assert_int_eq(b.dev.packs, 16);
     ts_weights_budget(b.ws, 0);
     ck_ok(&b.ctx, ts_weights_enter(b.ws, 1));
-    check_there(&b, 2), check_away(&b, 0);
+    check_there(&b, 2);
+    check_away(&b, 0);
     close_bench(&b);
 }
 END_TEST
@@ -421,7 +434,8 @@ START_TEST(shared_matrices_always_stay)
     ts_weights_budget(b.ws, 0);
     for (int g = GROUPS - 1; g >= 0; g--) {
         ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
-        check_there(&b, 0), check_there(&b, 2 * g + 1);
+        check_there(&b, 0);
+        check_there(&b, 2 * g + 1);
         if (g) check_away(&b, 1);
     }
     close_bench(&b);
@@ -456,17 +470,23 @@ START_TEST(failures_leave_it_whole)
         ts_weights_budget(b.ws, 3 * GROUP + VECTORS);
         b.dev.refuse = k;
         for (int g = 0; g < GROUPS && st == TS_OK; g++) st = ts_weights_enter(b.ws, g);
-        if (st != TS_OK)
-            failures++, ck_assert_msg(st == TS_EMEMORY && strstr(b.ctx.err.text, "refused"), "%s",
-                                      b.ctx.err.text);
+        if (st != TS_OK) {
+            failures++;
+            ck_assert_msg(st == TS_EMEMORY && strstr(b.ctx.err.text, "refused"), "%s",
+                          b.ctx.err.text);
+        }
         /* memory is taken whole or not at all; the fourth is that of the vectors */
         if (k <= 4) ck_assert_int_eq(b.dev.allocs - b.dev.frees, k == 4 ? 3 : 0);
         int half = (int)(b.dev.packs / 2 * 2); /* of the group whose packing failed */
-        if (k > 4 && st != TS_OK) check_away(&b, half), check_away(&b, half + 1);
+        if (k > 4 && st != TS_OK) {
+            check_away(&b, half);
+            check_away(&b, half + 1);
+        }
         b.dev.refuse = 0;
         for (int g = 0; g < GROUPS; g++) {
             ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
-            check_there(&b, 2 * g), check_there(&b, 2 * g + 1);
+            check_there(&b, 2 * g);
+            check_there(&b, 2 * g + 1);
         }
         ck_assert_float_eq(*(const float *)(uintptr_t)b.v[2]->t.p.at, 1.5f);
         close_bench(&b);
@@ -546,8 +566,10 @@ static void make_model(void)
     for (int i = 0; i < 4; i++) {
         float v[8];
         uint16_t h[8];
-        for (int k = 0; k < 8; k++)
-            v[k] = (float)(i + k) - 0.5f, h[k] = i == 1 ? scratch_bf16(v[k]) : scratch_f16(v[k]);
+        for (int k = 0; k < 8; k++) {
+            v[k] = (float)(i + k) - 0.5f;
+            h[k] = i == 1 ? scratch_bf16(v[k]) : scratch_f16(v[k]);
+        }
         snprintf(name, sizeof name, "v%d", i);
         ts_bag_put(bag, name,
                    i == 1   ? TS_BF16
@@ -556,7 +578,10 @@ static void make_model(void)
                    2, (long[]){1, 3 + i}, i == 1 || i == 2 ? (void *)h : v);
     }
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    if (ts_bag_save(&err, bag, path) != TS_OK) fprintf(stderr, "%s\n", err.text), exit(1);
+    if (ts_bag_save(&err, bag, path) != TS_OK) {
+        fprintf(stderr, "%s\n", err.text);
+        exit(1);
+    }
     ts_bag_free(bag);
 }
 

@@ -147,10 +147,12 @@ static void check_net(const net *n, ts_dtype type)
             for (long o = 0; o < O; o++) {
                 double exact = b[o];
                 float sum = 0;
-                for (long k = 0; k < K; k++)
-                    exact += (double)x[m * K + k] * w[o * K + k],
-                        sum += x[m * K + k] * w[o * K + k];
-                want[m * O + o] = (float)exact, plain[m * O + o] = sum + b[o];
+                for (long k = 0; k < K; k++) {
+                    exact += (double)x[m * K + k] * w[o * K + k];
+                    sum += x[m * K + k] * w[o * K + k];
+                }
+                want[m * O + o] = (float)exact;
+                plain[m * O + o] = sum + b[o];
             }
         double error = testing_rel(n->y[g], want, M * O),
                bound = 2 * testing_rel(plain, want, M * O) + 0x1p-23;
