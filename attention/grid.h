@@ -1,7 +1,7 @@
 /* The tokens of a picture or clip in the order in which attention sees them. */
 #ifndef TS_GRID_H
 #define TS_GRID_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 /* raster: the model's own, frames slowest. tile: tiles of 4 x 4 x 4 tokens, of a single picture 8 x
  * 8, one after another, tokens in each in raster order */
 typedef enum { TS_RASTER, TS_TILE_ORDER } ts_order;

@@ -1,6 +1,6 @@
 /* A bump allocator over one allocation; on a counting device over addresses that do not exist,
  * where it only finds out how high it gets. */
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 #include <assert.h>
 

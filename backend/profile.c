@@ -1,6 +1,6 @@
 /* A device that times another: every operation is passed on, its seconds and floating-point
  * operations added up. On a counting device only the latter: what a run will cost. */
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -22,6 +22,8 @@ static ts_device *inner_of(ts_device *d)
 {
     profile *p = (profile *)d;
     p->inner->counting = d->counting;
+    p->inner->wish = d->wish;
+    p->inner->wish_user = d->wish_user;
     return p->inner;
 }
 
@@ -107,10 +109,20 @@ static ts_status join(ts_device *d)
     ts_device *in = inner_of(d);
     return in->ops->join(in);
 }
-static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
 {
     ts_device *in = inner_of(d);
     return in->ops->pack(in, from, to, at);
+}
+static ts_status mark_time(ts_device *d, ts_moment *m)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->mark(in, m);
+}
+static ts_status elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->elapsed(in, from, to, seconds);
 }
 static ts_status zero(ts_device *d, ts_ptr p, size_t n)
 {
@@ -140,6 +152,8 @@ static const ts_ops ops = {.alloc = alloc,
                            .upload = upload,
                            .download = download,
                            .join = join,
+                           .mark = mark_time,
+                           .elapsed = elapsed,
                            .pack = pack,
                            .zero = zero,
                            .copy = copy,

@@ -4,7 +4,7 @@
  * but for residency. */
 #ifndef TS_SHAPES_H
 #define TS_SHAPES_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 ts_status ts_shapes_linear(ts_device *, const ts_linear *);
 ts_status ts_shapes_conv(ts_device *, const ts_conv *);

@@ -1,5 +1,5 @@
 /* Sentences, warnings and progress; the small arithmetic of tensors. */
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -107,4 +107,10 @@ ts_status ts_cast(ts_device *dev, ts_tensor from, ts_tensor to)
                                      .dim = {rows, columns},
                                      .ss = {from.ld, 1},
                                      .ds = {to.ld, 1}});
+}
+
+void ts_keep_wish(void *user, const ts_weight *w, ts_form f)
+{
+    (void)user;
+    ((ts_weight *)(uintptr_t)w)->want = f; /* const to the operation alone, not to its owner */
 }

@@ -7,7 +7,7 @@
  * the clip and holds its frames (8-bit, as computed) in memory until close. */
 #ifndef TS_FILES_H
 #define TS_FILES_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef enum { TS_FILE_PNG, TS_FILE_FRAMES, TS_FILE_MP4, TS_FILE_WEBM, TS_FILE_GIF } ts_file_kind;
 /* By the name: .png, .mp4, .webm, .gif; a %d or %0Nd in the file's name ending in .png, and a

@@ -1,7 +1,7 @@
 /* Enlarging finished pictures by a whole factor, with swscale's Lanczos filter. */
 #ifndef TS_FILES_SCALE_H
 #define TS_FILES_SCALE_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef struct ts_enlarge ts_enlarge;
 /* From w x h to w n x h n. TS_EUSAGE: larger than any file here can be; TS_EMEMORY. */

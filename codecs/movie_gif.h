@@ -1,7 +1,7 @@
 /* The comment of a GIF file: an extension block, which libav's writer does not write. */
 #ifndef TS_MOVIE_GIF_H
 #define TS_MOVIE_GIF_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 /* Adds `text` (UTF-8) to the finished file `path`; `name`: for sentences. TS_EIO. */
 ts_status ts_gif_write_comment(ts_err *, const char *name, const char *path, const char *text);

@@ -1,7 +1,7 @@
 /* 255 colours for a whole clip, and pictures in them: what a GIF needs. */
 #ifndef TS_MOVIE_PALETTE_H
 #define TS_MOVIE_PALETTE_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef struct ts_palette ts_palette;
 ts_status ts_palette_new(ts_err *, ts_palette **); /* TS_EMEMORY */

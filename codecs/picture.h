@@ -2,7 +2,7 @@
  * resized. */
 #ifndef TS_PICTURE_H
 #define TS_PICTURE_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef struct {
     int w, h;

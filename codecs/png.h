@@ -1,7 +1,7 @@
 /* One picture as a PNG, with text chunks, by libpng. */
 #ifndef TS_PNG_H
 #define TS_PNG_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef struct {
     const char *name; /* for sentences: the file's final name */

@@ -11,7 +11,7 @@ typedef struct { /* from config.json; lives in ts_vae_info.params */
 } ts_kl_config;
 
 typedef struct {
-    ts_weight *w, *b;
+    const ts_weight *w, *b;
 } ts_kl_norm;
 /* in = out: no shortcut */
 typedef struct {

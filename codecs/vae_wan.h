@@ -20,12 +20,12 @@ typedef struct {
 } ts_wan_conv;
 /* wide: the shortcut exists */
 typedef struct {
-    ts_weight *norm1, *norm2;
+    const ts_weight *norm1, *norm2;
     ts_wan_conv conv1, conv2, shortcut;
     bool wide;
 } ts_wan_res;
 typedef struct {
-    ts_weight *norm;
+    const ts_weight *norm;
     ts_layer qkv, proj;
     long width;
 } ts_wan_attn;
@@ -61,7 +61,7 @@ typedef struct { /* one half of the autoencoder */
     bool encoder;
     ts_layer quant; /* quant_conv or post_quant_conv */
     ts_wan_conv conv_in, conv_out;
-    ts_weight *norm_out;
+    const ts_weight *norm_out;
     ts_wan_mid mid;
     ts_wan_block block[TS_WAN_LEVELS];
     ts_wan_lane lane[TS_WAN_LANES];

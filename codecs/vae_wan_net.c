@@ -60,9 +60,9 @@ static ts_layer bind_flat(binder *b, long out, long in, int k, const char *name)
     return l;
 }
 
-static ts_weight *bind_gamma(binder *b, long width, int nd, const char *name)
+static const ts_weight *bind_gamma(binder *b, long width, int nd, const char *name)
 {
-    ts_weight *w = NULL;
+    const ts_weight *w = NULL;
     if (!b->st)
         b->st = ts_find_vector(b->n->weights, b->group, &w, nd, (long[]){width, 1, 1, 1},
                                "%s.gamma", name);
@@ -295,7 +295,7 @@ static ts_status convolve(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv *c,
     return ts_conv_op(n->ctx->dev, a);
 }
 
-static ts_status normed(ts_wan_net *n, ts_tensor x, ts_weight *gamma, ts_act act, ts_tensor y)
+static ts_status normed(ts_wan_net *n, ts_tensor x, const ts_weight *gamma, ts_act act, ts_tensor y)
 {
     return ts_norm_op(
         n->ctx->dev,
@@ -303,8 +303,8 @@ static ts_status normed(ts_wan_net *n, ts_tensor x, ts_weight *gamma, ts_act act
 }
 
 /* y = conv(silu(norm(x))) + resid */
-static ts_status norm_conv(ts_wan_net *n, ts_wan_stream *s, ts_weight *gamma, const ts_wan_conv *c,
-                           ts_tensor x, ts_tensor resid, ts_tensor y)
+static ts_status norm_conv(ts_wan_net *n, ts_wan_stream *s, const ts_weight *gamma,
+                           const ts_wan_conv *c, ts_tensor x, ts_tensor resid, ts_tensor y)
 {
     ts_status st = TS_OK;
     ts_tensor in, now;

@@ -92,7 +92,7 @@ static ts_status linear(ts_adaln *a, const ts_layer *l, ts_tensor x, ts_act act,
     return ts_linear_op(a->ctx->dev, (ts_linear){.x = x, .w = l->w, .b = l->b, .act = act, .y = y});
 }
 
-static ts_status rms(ts_adaln *a, ts_weight *weight, ts_tensor x)
+static ts_status rms(ts_adaln *a, const ts_weight *weight, ts_tensor x)
 {
     return weight ? ts_norm_op(
                         a->ctx->dev,

@@ -11,13 +11,13 @@ enum { TS_ADALN_TEXTS = 64 };
 /* norms: rms over all heads together; NULL: none */
 typedef struct {
     ts_layer q, k, v, o;
-    ts_weight *norm_q, *norm_k;
+    const ts_weight *norm_q, *norm_k;
 } ts_adaln_attention;
 typedef struct {
     ts_adaln_attention self, cross;
     ts_layer up, down;
-    ts_weight *norm_w, *norm_b; /* before cross-attention; NULL: that norm is the identity */
-    ts_weight *table;           /* 6 D numbers */
+    const ts_weight *norm_w, *norm_b; /* before cross-attention; NULL: that norm is the identity */
+    const ts_weight *table;           /* 6 D numbers */
 } ts_adaln_block;
 
 typedef struct { /* the first member of a class's struct */
@@ -26,7 +26,7 @@ typedef struct { /* the first member of a class's struct */
     ts_dit_info info;
     ts_adaln_block *block;
     ts_layer patch, out;
-    ts_weight *table; /* 2 D numbers */
+    const ts_weight *table; /* 2 D numbers */
     /* the run's */
     ts_grid grid;
     ts_tensor emb, e6;   /* of the timesteps: f32 [nt, D], [nt, 6 D] */

@@ -1,7 +1,7 @@
 /* A growing string and steps through UTF-8, for the text code of this folder. */
 #ifndef TS_BUFFER_H
 #define TS_BUFFER_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 #include <utf8proc.h>
 

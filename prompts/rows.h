@@ -2,7 +2,7 @@
  * defines the three. */
 #ifndef TS_ROWS_H
 #define TS_ROWS_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef enum {
     TS_PROMPTS_GUESS,

@@ -17,7 +17,7 @@
 #include <string.h>
 
 typedef struct {
-    ts_weight *norm1, *norm2;
+    const ts_weight *norm1, *norm2;
     ts_layer q, k, v, o, wi0, wi1, wo;
 } block;
 
@@ -31,7 +31,7 @@ struct ts_encoder {
     const char *embedding; /* its name */
     float *table;          /* biases [layers or 1, buckets, A] */
     block *block;
-    ts_weight *final;
+    const ts_weight *final;
 };
 
 static ts_status read_config(ts_encoder *e, const ts_component *c)
@@ -267,7 +267,7 @@ static ts_status spread(ts_encoder *e, work *w, long n)
                                 .ds = {n * n, n, 1}});
 }
 
-static ts_status rms(ts_encoder *e, ts_tensor x, ts_weight *g, ts_tensor y)
+static ts_status rms(ts_encoder *e, ts_tensor x, const ts_weight *g, ts_tensor y)
 {
     return ts_norm_op(e->ctx->dev,
                       (ts_norm){.kind = TS_NORM_RMS, .eps = (float)e->eps, .x = x, .w = g, .y = y});

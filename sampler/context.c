@@ -1,7 +1,7 @@
 /* Opening and closing a context: device, precision, limits; versions and errors. */
 #include "sampler/tessera.h"
 
-#include "backend/backend.h"
+#include "backend/ctx.h"
 #include "prompts/text.h"
 #include "sampler/model.h"
 #include "weights/bag.h"

@@ -2,7 +2,7 @@
  * links without libav. */
 #include "sampler/tessera.h"
 
-#include "backend/backend.h"
+#include "backend/ctx.h"
 #include "codecs/files.h"
 
 static ts_file_options options(const ts_ctx *c, const ts_output *o)

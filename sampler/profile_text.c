@@ -27,13 +27,14 @@ static double matmul_peak(ts_ctx *c, ts_dtype type)
     dev->counting = false;
     if (st) goto done;
     size_t one = (size_t)N * N * ts_dtype_size(type);
-    TRY(ts_arena_open(&a, dev, 2 * one + w.want_bytes + 1024));
+    TRY(ts_arena_open(&a, dev, 2 * one + w.want.bytes + 1024));
     x = ts_take(&a, type, TS_DIM(N, N));
     y = ts_take(&a, type, TS_DIM(N, N));
-    store = ts_take(&a, TS_U8, TS_DIM((long)w.want_bytes));
+    store = ts_take(&a, TS_U8, TS_DIM((long)w.want.bytes));
     for (long i = 0; i < (long)N * N; i++)
         host[i] = (float)((i * 2654435761u) % 1024) / 1024 - 0.5f;
     TRY(dev->ops->pack(dev, &(ts_host){host, TS_F32, 2, {N, N}}, &w, store.p));
+    ts_weight_packed(&w, store.p);
     TRY(dev->ops->zero(dev, x.p, one));
     for (int i = 0; i < TRIES; i++) {
         double start = ts_seconds();

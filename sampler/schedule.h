@@ -2,7 +2,7 @@
  * step is a linear combination of tensors. */
 #ifndef TS_SCHEDULE_H
 #define TS_SCHEDULE_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 /* the first two: rectified flow; the others: diffusion, x = a x_0 + s noise */
 typedef enum {

@@ -2,7 +2,7 @@
  * libav. */
 #include "sampler/tessera.h"
 
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>

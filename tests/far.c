@@ -35,22 +35,23 @@ static ts_tensor near_t(ts_tensor t)
     return t;
 }
 
-/* A weight's stand-in: what the operation writes into it (want_*) is carried back by settle. */
-static ts_weight *near_w(const ts_weight *w, ts_weight *copy)
+/* A weight's stand-in: what the operation asks for goes to the weight that it stands for. */
+typedef struct {
+    ts_weight w; /* first */
+    const ts_weight *of;
+} stand_in;
+
+static const ts_weight *near_w(const ts_weight *w, stand_in *copy)
 {
     if (!w) return NULL;
-    *copy = *w;
-    copy->t = near_t(w->t);
-    return copy;
+    *copy = (stand_in){*w, w};
+    copy->w.t = near_t(w->t);
+    return &copy->w;
 }
 
-static void settle(ts_weight *w, const ts_weight *copy)
+static void pass_wish(void *user, const ts_weight *w, ts_form f)
 {
-    if (w) {
-        w->want_type = copy->want_type;
-        w->want_layout = copy->want_layout;
-        w->want_bytes = copy->want_bytes;
-    }
+    ts_wish(user, ((const stand_in *)w)->of, f);
 }
 
 static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
@@ -88,18 +89,22 @@ static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
 }
 
 static ts_status join(ts_device *d) { return inner_of(d)->ops->join(inner_of(d)); }
+static ts_status mark_time(ts_device *d, ts_moment *m)
+{
+    return inner_of(d)->ops->mark(inner_of(d), m);
+}
+static ts_status elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
+{
+    return inner_of(d)->ops->elapsed(inner_of(d), from, to, seconds);
+}
 static ts_status zero(ts_device *d, ts_ptr p, size_t n)
 {
     return inner_of(d)->ops->zero(inner_of(d), near(p), n);
 }
 
-static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
 {
-    ts_weight w = *to;
-    ts_status st = inner_of(d)->ops->pack(inner_of(d), from, &w, near(at));
-    *to = w;
-    to->t.p = at;
-    return st;
+    return inner_of(d)->ops->pack(inner_of(d), from, to, near(at));
 }
 
 static ts_status copy(ts_device *d, const ts_copy *a)
@@ -118,7 +123,7 @@ static ts_status gather(ts_device *d, const ts_gather *a)
 static ts_status linear(ts_device *d, const ts_linear *a)
 {
     ts_linear l = *a;
-    ts_weight w, b;
+    stand_in w, b;
     l.x = near_t(a->x);
     l.gate = near_t(a->gate);
     l.sel = near_t(a->sel);
@@ -126,29 +131,25 @@ static ts_status linear(ts_device *d, const ts_linear *a)
     l.y = near_t(a->y);
     l.w = near_w(a->w, &w);
     l.b = near_w(a->b, &b);
-    ts_status st = inner_of(d)->ops->linear(inner_of(d), &l);
-    settle(a->w, &w);
-    return st;
+    return inner_of(d)->ops->linear(inner_of(d), &l);
 }
 
 static ts_status conv(ts_device *d, const ts_conv *a)
 {
     ts_conv l = *a;
-    ts_weight w, b;
+    stand_in w, b;
     l.x = near_t(a->x);
     l.resid = near_t(a->resid);
     l.y = near_t(a->y);
     l.w = near_w(a->w, &w);
     l.b = near_w(a->b, &b);
-    ts_status st = inner_of(d)->ops->conv(inner_of(d), &l);
-    settle(a->w, &w);
-    return st;
+    return inner_of(d)->ops->conv(inner_of(d), &l);
 }
 
 static ts_status norm(ts_device *d, const ts_norm *a)
 {
     ts_norm l = *a;
-    ts_weight w, b;
+    stand_in w, b;
     l.x = near_t(a->x);
     l.scale = near_t(a->scale);
     l.shift = near_t(a->shift);
@@ -257,6 +258,8 @@ static const ts_ops ops = {.alloc = alloc,
                            .upload = upload,
                            .download = download,
                            .join = join,
+                           .mark = mark_time,
+                           .elapsed = elapsed,
                            .pack = pack,
                            .zero = zero,
                            .copy = copy,
@@ -285,6 +288,8 @@ ts_status ts_far_open(ts_device *inner, ts_device **out)
     f->dev.ops = &ops;
     f->dev.name = "far";
     f->inner = inner;
+    inner->wish = pass_wish;
+    inner->wish_user = f;
     *out = &f->dev;
     return TS_OK;
 }

@@ -2,7 +2,7 @@
  * latents, solver state) and to and from safetensors files. Owns copies of what is put in. */
 #ifndef TS_BAG_H
 #define TS_BAG_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef struct ts_bag ts_bag;
 ts_bag *ts_bag_new(void);

@@ -2,7 +2,7 @@
  * directory. */
 #ifndef TS_CONFIG_H
 #define TS_CONFIG_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 #include <cjson/cJSON.h>
 

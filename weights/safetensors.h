@@ -2,7 +2,7 @@
  * https://github.com/huggingface/safetensors#format */
 #ifndef TS_SAFETENSORS_H
 #define TS_SAFETENSORS_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef struct {
     char *name;

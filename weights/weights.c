@@ -21,18 +21,13 @@
 enum { ALIGN = 256, NOWHERE = 256 };
 
 typedef struct {
-    ts_dtype type;
-    int layout;
-    size_t bytes;
-} form;
-typedef struct {
     ts_weight w; /* what models hold */
     ts_role role;
     int group;     /* index into group[] */
     bool found;    /* by find: then role and group hold */
     bool read;     /* by rows */
     bool in_place; /* of the plan: used where the file is mapped */
-    form plan;     /* what w wanted when memory was laid out */
+    ts_form plan;  /* what w wanted when memory was laid out */
     size_t at;     /* bytes from the group's home */
 } item;
 
@@ -215,7 +210,7 @@ static ts_status enlist(ts_weights *ws, int index, int g)
 }
 
 ts_status ts_weights_find(ts_weights *ws, int g, ts_role role, const char *name, int nd,
-                          const long *dim, ts_weight **out)
+                          const long *dim, const ts_weight **out)
 {
     int i;
     assert(g >= 0);
@@ -259,25 +254,20 @@ void ts_weights_warn_unused(ts_weights *ws)
 
 /* ---- residency ---- */
 
-static form wanted(const ts_weight *w)
-{
-    return (form){w->want_type, w->want_layout, w->want_bytes};
-}
-
 /* The counting run asks for what the file holds, and the device can use it where it is. */
 static bool can_stay_mapped(const ts_weights *ws, int i)
 {
     const ts_entry *e = entry_of(ws, i);
     const ts_weight *w = &ws->item[i].w;
     ts_device *dev = ws->ctx->dev;
-    bool as_stored = w->want_layout == 0 && w->want_type == e->t.type &&
+    bool as_stored = w->want.layout == 0 && w->want.type == e->t.type &&
                      (uintptr_t)e->t.data % ts_dtype_size(e->t.type) == 0;
     return as_stored && e->bytes && dev->ops->adopt(dev, e->t.data, e->bytes).at != 0;
 }
 
 static size_t packed_bytes(const ts_weights *ws, int i)
 {
-    size_t n = ws->item[i].w.want_bytes;
+    size_t n = ws->item[i].w.want.bytes;
     return n == 0 || can_stay_mapped(ws, i) ? 0 : align(n);
 }
 
@@ -294,7 +284,7 @@ static void lay_out(ts_weights *ws, group *g)
     for (int i = 0; i < g->n; i++) {
         item *t = ws->item + g->item[i];
         size_t n = packed_bytes(ws, g->item[i]);
-        t->plan = wanted(&t->w);
+        t->plan = t->w.want;
         t->in_place = t->plan.bytes && n == 0;
         t->at = g->bytes;
         g->bytes += n;
@@ -305,7 +295,7 @@ static bool changed(const ts_weights *ws, const group *g)
 {
     for (int i = 0; i < g->n; i++) {
         const item *t = ws->item + g->item[i];
-        form now = wanted(&t->w);
+        ts_form now = t->w.want;
         if (now.type != t->plan.type || now.layout != t->plan.layout || now.bytes != t->plan.bytes)
             return true;
     }
@@ -381,6 +371,7 @@ static ts_status place(ts_weights *ws, int i, ts_ptr at)
         t->w.t.p = at;
     } else {
         TRY(dev->ops->pack(dev, &e->t, &t->w, at));
+        ts_weight_packed(&t->w, at);
     }
     advise(e, true);
 done:
@@ -582,7 +573,7 @@ ts_status ts_find_conv(ts_weights *ws, int g, ts_layer *out, int nd, const long 
     return st;
 }
 
-ts_status ts_find_vector(ts_weights *ws, int g, ts_weight **out, int nd, const long *dim,
+ts_status ts_find_vector(ts_weights *ws, int g, const ts_weight **out, int nd, const long *dim,
                          const char *name, ...)
 {
     va_list ap;

@@ -10,7 +10,7 @@
  * anew. */
 #ifndef TS_WEIGHTS_H
 #define TS_WEIGHTS_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef struct ts_weights ts_weights;
 /* matrix: weights of linear and conv; vector: everything small, resident in f32 from the first real
@@ -27,10 +27,10 @@ bool ts_weights_has(const ts_weights *, const char *name);
  * what is there). Groups count from 0; the pointer lives as long as the set. Finding a name twice
  * returns the same weight; a matrix of several groups is always resident.
  * Until the first real enter: VECTOR t is f32 [dim...] at an address that is no memory (so that
- * counting sees a tensor); MATRIX t.p is 0, t.type the stored type. Keep the ts_weight *, not its
- * t. */
+ * counting sees a tensor); MATRIX t.p is 0, t.type the stored type. Keep the const ts_weight *, not
+ * its t. */
 ts_status ts_weights_find(ts_weights *, int group, ts_role, const char *name, int nd,
-                          const long *dim, ts_weight **);
+                          const long *dim, const ts_weight **);
 /* after bind: one warning that counts and names tensors nobody found */
 void ts_weights_warn_unused(ts_weights *);
 /* stop? then make the group's matrices resident: packed as the counting run wanted them (stored
@@ -63,12 +63,12 @@ void ts_weights_stats(const ts_weights *, ts_weights_stat *);
 
 /* A linear layer's or convolution's two tensors, PREFIX.weight and PREFIX.bias. */
 typedef struct {
-    ts_weight *w, *b;
+    const ts_weight *w, *b;
 } ts_layer;
 ts_status ts_find_linear(ts_weights *, int group, ts_layer *, long out, long in, bool bias,
                          const char *prefix, ...) __attribute__((format(printf, 7, 8)));
 ts_status ts_find_conv(ts_weights *, int group, ts_layer *, int nd, const long *dim,
                        const char *prefix, ...) __attribute__((format(printf, 6, 7)));
-ts_status ts_find_vector(ts_weights *, int group, ts_weight **, int nd, const long *dim,
+ts_status ts_find_vector(ts_weights *, int group, const ts_weight **, int nd, const long *dim,
                          const char *name, ...) __attribute__((format(printf, 6, 7)));
 #endif

@@ -76,6 +76,19 @@ static ts_status join(ts_device *d)
     return TS_OK;
 }
 
+static ts_status mark_time(ts_device *d, ts_moment *m)
+{
+    (void)d;
+    m->seconds = ts_seconds();
+    return TS_OK;
+}
+
+static ts_status elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
+{
+    *seconds = d->counting ? 0 : to.seconds - from.seconds;
+    return TS_OK;
+}
+
 static ts_status zero(ts_device *d, ts_ptr p, size_t bytes)
 {
     if (!d->counting) memset(ts_host_of(p), 0, bytes);
@@ -102,11 +115,9 @@ ts_status ts_cpu_scratch(ts_cpu *c, size_t bytes, void **out)
 }
 
 /* ---- operations ---- */
-static void want(ts_weight *w, ts_dtype type)
+static void wish_row_major(ts_device *d, const ts_weight *w, ts_dtype type)
 {
-    w->want_type = type;
-    w->want_layout = 0;
-    w->want_bytes = (size_t)ts_count(w->t) * ts_dtype_size(type);
+    ts_wish(d, w, (ts_form){type, 0, (size_t)ts_count(w->t) * ts_dtype_size(type)});
 }
 
 /* oneDNN has no plain C path and no bf16 without the instructions. */
@@ -115,16 +126,13 @@ static bool by_onednn(const ts_cpu *c, ts_dtype x)
     return c->dnnl && (x == TS_F32 || c->dev.has_bf16);
 }
 
-static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
 {
     ts_cpu *c = enter(d);
     ts_status st = ts_shapes_pack(d, from, to, at);
     if (st) return st;
     if (c->dnnl) return ts_onednn_pack(c, from, to, at);
-    ts_pack_ref(from, to->want_type, ts_host_of(at));
-    to->t.p = at;
-    to->t.type = to->want_type;
-    to->layout = to->want_layout;
+    ts_pack_ref(from, to->want.type, ts_host_of(at));
     return TS_OK;
 }
 
@@ -135,7 +143,7 @@ static ts_status linear(ts_device *d, const ts_linear *a)
     if (st) return st;
     if (by_onednn(c, a->x.type)) return ts_onednn_linear(c, a);
     if (d->counting)
-        want(a->w, a->x.type);
+        wish_row_major(d, a->w, a->x.type);
     else
         ts_linear_ref(a);
     return TS_OK;
@@ -148,7 +156,7 @@ static ts_status conv(ts_device *d, const ts_conv *a)
     if (st) return st;
     if (by_onednn(c, a->x.type)) return ts_onednn_conv(c, a);
     if (d->counting)
-        want(a->w, a->x.type);
+        wish_row_major(d, a->w, a->x.type);
     else
         ts_conv_ref(a);
     return TS_OK;
@@ -282,6 +290,8 @@ static const ts_ops ops = {.alloc = alloc,
                            .upload = upload,
                            .download = download,
                            .join = join,
+                           .mark = mark_time,
+                           .elapsed = elapsed,
                            .pack = pack,
                            .zero = zero,
                            .copy = copy,
@@ -349,6 +359,7 @@ ts_status ts_cpu_open(ts_cpu_options o, const ts_env *env, ts_err *err, ts_devic
     c->cache = ts_limit_cache("");
     omp_set_num_threads(c->threads);
     c->dev = (ts_device){.ops = &ops,
+                         .wish = ts_keep_wish,
                          .err = err,
                          .env = env,
                          .has_bf16 = level == TS_LEVEL_AVX512_BF16,

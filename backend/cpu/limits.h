@@ -2,7 +2,7 @@
  * tests). */
 #ifndef TS_LIMITS_H
 #define TS_LIMITS_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 size_t ts_limit_memory(const char *root, size_t machine); /* bytes */
 double ts_limit_cpus(const char *root, double machine);   /* CPUs' worth of time */
 /* bytes of the last cache, for each CPU that shares it; 2 MiB where the machine does not say */

@@ -415,7 +415,7 @@ static ts_status execute(ts_cpu *c, const entry *e, const ts_weight *w, operands
 static int layout_for(const ts_cpu *c, const ts_weight *w, ts_dtype xt)
 {
     if (!c->dev.counting) return w->layout;
-    return w->want_bytes && w->want_type == xt ? w->want_layout : -1;
+    return w->want.bytes && w->want.type == xt ? w->want.layout : -1;
 }
 
 /* Outputs that pack converts at a time: about 8 MB, and a multiple of every block that oneDNN puts
@@ -433,18 +433,16 @@ static size_t slice_bytes(const ts_weight *w, ts_dtype type)
     return (size_t)(slice_of(w, type) * (ts_count(w->t) / w->t.dim[0])) * ts_dtype_size(type);
 }
 
-static ts_status record(ts_cpu *c, ts_weight *w, const entry *e, ts_dtype xt)
+static ts_status wish_layout(ts_cpu *c, const ts_weight *w, const entry *e, ts_dtype xt)
 {
     void *none;
-    if (w->want_bytes && w->want_type != xt)
+    if (w->want.bytes && w->want.type != xt)
         return ts_fail(
             c->dev.err, TS_EDEVICE,
             "a weight [%ld, %ld] is used in %s and in %s: it can be resident in one type only",
-            w->t.dim[0], ts_count(w->t) / w->t.dim[0], ts_dtype_name(w->want_type),
+            w->t.dim[0], ts_count(w->t) / w->t.dim[0], ts_dtype_name(w->want.type),
             ts_dtype_name(xt));
-    w->want_type = xt;
-    w->want_layout = e->layout;
-    w->want_bytes = e->weight_bytes;
+    ts_wish(&c->dev, w, (ts_form){xt, e->layout, e->weight_bytes});
     return e->layout ? ts_cpu_scratch(c, slice_bytes(w, xt), &none) : TS_OK;
 }
 
@@ -510,7 +508,7 @@ static ts_status linear_at_once(ts_cpu *c, const ts_linear *a)
     size_t aside = apart ? ((size_t)(M * O) * sizeof(float) + 63) & ~(size_t)63 : 0;
     st = ts_cpu_scratch(c, aside + e->scratch_bytes, &scratch);
     if (st) return st;
-    if (c->dev.counting) return record(c, a->w, e, a->x.type);
+    if (c->dev.counting) return wish_layout(c, a->w, e, a->x.type);
     if (k.sum) copy_rows(a->resid, a->y);
     ts_ptr y = apart ? (ts_ptr){(uintptr_t)scratch} : a->y.p;
     st = execute(c, e, a->w, (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, a->gate.p},
@@ -601,7 +599,7 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
     if (st) return st;
     st = ts_cpu_scratch(c, x_bytes + y_bytes + e->scratch_bytes, &scratch);
     if (st) return st;
-    if (c->dev.counting) return record(c, a->w, e, a->x.type);
+    if (c->dev.counting) return wish_layout(c, a->w, e, a->x.type);
     if (k.sum) copy_rows(a->resid, a->y);
     ts_tensor x = spread ? ts_tensor_of((ts_ptr){(uintptr_t)scratch}, a->x.type, 4, a->x.dim)
                          : a->x;
@@ -675,38 +673,33 @@ static bool reorder(const struct ts_dnnl *d, int layout, long first, long rows, 
 static bool pack_slices(ts_cpu *c, const ts_host *from, const ts_weight *to, void *at, void *aside)
 {
     long O = to->t.dim[0], width = ts_count(to->t) / O,
-         n = from->type == to->want_type ? O : slice_of(to, to->want_type);
+         n = from->type == to->want.type ? O : slice_of(to, to->want.type);
     bool ok = true;
     for (long o = 0; ok && o < O; o += n) {
         long rows = O - o < n ? O - o : n;
         const void *plain = from->data;
         if (aside) {
-            cast_rows(c, from, (size_t)o, rows, width, to->want_type, aside);
+            cast_rows(c, from, (size_t)o, rows, width, to->want.type, aside);
             plain = aside;
         }
-        ok = reorder(c->dnnl, to->want_layout, o, rows, plain, at);
+        ok = reorder(c->dnnl, to->want.layout, o, rows, plain, at);
     }
     return ok;
 }
 
-ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, ts_weight *to, ts_ptr at)
+ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, const ts_weight *to, ts_ptr at)
 {
     ts_status st = TS_OK;
     void *aside = NULL;
-    if (to->want_layout == 0) {
-        cast_rows(c, from, 0, to->t.dim[0], ts_count(to->t) / to->t.dim[0], to->want_type,
+    if (to->want.layout == 0) {
+        cast_rows(c, from, 0, to->t.dim[0], ts_count(to->t) / to->t.dim[0], to->want.type,
                   ts_host_of(at));
     } else {
-        if (from->type != to->want_type)
-            st = ts_cpu_scratch(c, slice_bytes(to, to->want_type), &aside);
+        if (from->type != to->want.type)
+            st = ts_cpu_scratch(c, slice_bytes(to, to->want.type), &aside);
         if (!st && !pack_slices(c, from, to, ts_host_of(at), aside))
             st = ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not pack a weight [%ld, %ld]",
                          to->t.dim[0], ts_count(to->t) / to->t.dim[0]);
-    }
-    if (!st) {
-        to->t.p = at;
-        to->t.type = to->want_type;
-        to->layout = to->want_layout;
     }
     return st;
 }

@@ -1,4 +1,4 @@
-/* Every operation as its formula in backend.h reads, in f32. */
+/* Every operation as its formula in ops.h reads, in f32. */
 #include "backend/cpu/ref.h"
 
 #include <math.h>

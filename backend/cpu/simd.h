@@ -1,11 +1,11 @@
 /* The vectorised kernels of the CPU: everything that is neither matrix product nor convolution nor
  * attention. A table is filled upward: plain C first, then each level that the machine has and the
  * caller allows puts its own in place. Shapes were checked by cpu.c; the meaning is that of
- * backend.h and ref.c. Results depend neither on the number of threads nor on where the bytes
+ * ops.h and ref.c. Results depend neither on the number of threads nor on where the bytes
  * are. */
 #ifndef TS_SIMD_H
 #define TS_SIMD_H
-#include "backend/backend.h"
+#include "backend/ctx.h"
 
 typedef enum { TS_LEVEL_REF, TS_LEVEL_AVX2, TS_LEVEL_AVX512, TS_LEVEL_AVX512_BF16 } ts_level;
 

@@ -55,8 +55,9 @@ static ts_status settle(ts_ctx *c, ts_weight *w, const float *host, ts_ptr *home
     ts_host from = {
         host, TS_F32, w->t.nd, {w->t.dim[0], w->t.dim[1], w->t.dim[2], w->t.dim[3], w->t.dim[4]}};
     if (c->dev->counting) return TS_OK;
-    TRY(c->dev->ops->alloc(c->dev, w->want_bytes, home));
+    TRY(c->dev->ops->alloc(c->dev, w->want.bytes, home));
     TRY(c->dev->ops->pack(c->dev, &from, w, *home));
+    ts_weight_packed(w, *home);
 done:
     return st;
 }
@@ -312,7 +313,7 @@ static ts_status run_clip(ts_ctx *c, void *user)
                                          .pad = {0, 0, 1, 1, 1, 1},
                                          .y = y}));
         TRY(get(c, y, j->out[use]));
-        layout[use] = j->w.want_layout;
+        layout[use] = j->w.want.layout;
         ts_release(&c->arena, mark);
     }
     if (c->dev->counting) j->moved = layout[0] != layout[1];
@@ -407,9 +408,10 @@ START_TEST(packs)
             c->dev->counting = true;
             ck_ok(c, ts_linear_op(c->dev, a));
             c->dev->counting = false;
-            ck_ok(c, c->dev->ops->alloc(c->dev, weights.want_bytes, &home));
-            memset((void *)(uintptr_t)home.at, 0xFF, weights.want_bytes);
+            ck_ok(c, c->dev->ops->alloc(c->dev, weights.want.bytes, &home));
+            memset((void *)(uintptr_t)home.at, 0xFF, weights.want.bytes);
             ck_ok(c, c->dev->ops->pack(c->dev, &from, &weights, home));
+            ts_weight_packed(&weights, home);
             ck_ok(c, ts_linear_op(c->dev, a));
             for (long m = 0; m < M; m++)
                 for (long o = 0; o < O; o++) {

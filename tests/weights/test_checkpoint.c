@@ -164,7 +164,7 @@ START_TEST(finds_by_name_type_and_shape)
     char *dir = testing_tmp();
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     ts_weights *ws;
-    ts_weight *w;
+    const ts_weight *w;
     ts_layer layer;
     const char *path = scratch_safetensors(
         dir, "model.safetensors",

@@ -68,9 +68,9 @@ static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
     return TS_OK;
 }
 
-/* "Packs" by filling want_bytes with the stored byte, all of a matrix being one: what lies where
+/* "Packs" by filling want.bytes with the stored byte, all of a matrix being one: what lies where
  * can be seen, and overlaps as well. Reads every page, as packing does. */
-static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
 {
     ledger *l = (ledger *)d;
     ts_status st = strike(l, "pack");
@@ -79,10 +79,7 @@ static ts_status pack(ts_device *d, const ts_host *from, ts_weight *to, ts_ptr a
     const uint8_t *b = from->data;
     size_t n = 4 * (size_t)(from->dim[0] * from->dim[1]);
     ck_assert_msg(memcmp(b, b + 1, n - 1) == 0, "a stored matrix is damaged");
-    memset((void *)(uintptr_t)at.at, b[0], to->want_bytes);
-    to->t.p = at;
-    to->t.type = to->want_type;
-    to->layout = to->want_layout;
+    memset((void *)(uintptr_t)at.at, b[0], to->want.bytes);
     return TS_OK;
 }
 
@@ -92,7 +89,7 @@ typedef struct {
     ts_ctx ctx;
     ledger dev;
     ts_weights *ws;
-    ts_weight *w[16], *v[4];
+    const ts_weight *w[16], *v[4];
 } bench;
 /* two matrices a group, 1 MiB each in f32; bytes of a packed group, of all vectors */
 enum { GROUPS = 4, ROWS = 512, COLUMNS = 512, GROUP = 2048, VECTORS = 3 * 256 };
@@ -129,11 +126,9 @@ static void close_bench(bench *b)
 }
 
 /* What a counting run leaves behind. */
-static void want(ts_weight *w, ts_dtype type, int layout, size_t bytes)
+static void want(const ts_weight *w, ts_dtype type, int layout, size_t bytes)
 {
-    w->want_type = type;
-    w->want_layout = layout;
-    w->want_bytes = bytes;
+    ts_keep_wish(NULL, w, (ts_form){type, layout, bytes});
 }
 
 static void want_all(bench *b)
@@ -147,7 +142,7 @@ static void check_there(const bench *b, int i)
     const uint8_t *p = (const uint8_t *)(uintptr_t)b->w[i]->t.p.at;
     ck_assert_msg(p != NULL, "matrix %d is not resident", i);
     ck_assert(b->w[i]->layout == 5 && b->w[i]->t.type == TS_BF16 && (uintptr_t)p % 16 == 0);
-    for (size_t k = 0; k < b->w[i]->want_bytes; k++)
+    for (size_t k = 0; k < b->w[i]->want.bytes; k++)
         ck_assert_msg(p[k] == 100 + i, "matrix %d, byte %zu", i, k);
 }
 
@@ -423,7 +418,7 @@ END_TEST
 START_TEST(shared_matrices_always_stay)
 {
     bench b;
-    ts_weight *again;
+    const ts_weight *again;
     open_bench(&b, true);
     want_all(&b);
     ck_ok(&b.ctx, ts_weights_find(b.ws, 3, TS_ROLE_MATRIX, "m0", 2, (long[]){-1, -1}, &again));

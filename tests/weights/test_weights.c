@@ -119,8 +119,8 @@ static void run_net(net *n, const char *dir, ts_dtype x_type, const char *backen
     if (stream) ts_weights_budget(n->ws, 0);
     testing_run(ctx, run, n);
     for (int g = 0; g < GROUPS; g++) {
-        ck_assert_int_gt(n->layer[g].w->want_bytes, 0);
-        ck_assert_int_eq(n->layer[g].w->want_type, x_type);
+        ck_assert_int_gt(n->layer[g].w->want.bytes, 0);
+        ck_assert_int_eq(n->layer[g].w->want.type, x_type);
     }
     ts_weights_close(n->ws);
     testing_close(ctx);

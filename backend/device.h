@@ -1,0 +1,144 @@
+/* The seam between what tessera computes and where: a device is an ordered queue with one table of
+ * operations. Nothing above this header knows CPU from GPU. */
+#ifndef TS_DEVICE_H
+#define TS_DEVICE_H
+#include "backend/ops.h"
+
+typedef struct ts_device ts_device;
+/* A point of a device's queue: when all that was given to it before is done. */
+typedef struct {
+    uint64_t id;    /* of a device that keeps events */
+    double seconds; /* of a device that waits for every operation */
+} ts_moment;
+typedef struct {
+    ts_status (*alloc)(ts_device *, size_t bytes, ts_ptr *); /* TS_EMEMORY names the size */
+    void (*free)(ts_device *, ts_ptr);
+    /* the address of host bytes, used in place; 0: this device can not */
+    ts_ptr (*adopt)(ts_device *, const void *host, size_t bytes);
+    ts_status (*upload)(ts_device *, ts_ptr, const void *host, size_t bytes);
+    ts_status (*download)(ts_device *, void *host, ts_ptr, size_t bytes); /* joins */
+    ts_status (*join)(ts_device *);
+    ts_status (*mark)(ts_device *, ts_moment *);
+    /* between two moments of this device; both have passed: ask after a join */
+    ts_status (*elapsed)(ts_device *, ts_moment from, ts_moment to, double *seconds);
+    /* the stored numbers of `to` (its shape) into `at` as to->want says; want.bytes are written */
+    ts_status (*pack)(ts_device *, const ts_host *from, const ts_weight *to, ts_ptr at);
+    ts_status (*zero)(ts_device *, ts_ptr, size_t bytes);
+    ts_status (*copy)(ts_device *, const ts_copy *);
+    ts_status (*gather)(ts_device *, const ts_gather *);
+    ts_status (*linear)(ts_device *, const ts_linear *);
+    ts_status (*conv)(ts_device *, const ts_conv *);
+    ts_status (*norm)(ts_device *, const ts_norm *);
+    ts_status (*activate)(ts_device *, const ts_activate *);
+    ts_status (*rope)(ts_device *, const ts_rope *);
+    ts_status (*attention)(ts_device *, const ts_attention *);
+    ts_status (*block_sums)(ts_device *, const ts_block_sums *);
+    ts_status (*block_means)(ts_device *, const ts_block_means *);
+    ts_status (*topk)(ts_device *, const ts_topk *);
+    /* measures what multiply-adds of f32 or bf16 reach on all threads when nothing is loaded, a
+     * second; 0: it has no such kernel */
+    ts_status (*peak)(ts_device *, ts_dtype, double *flops);
+    ts_status (*lincomb)(ts_device *, const ts_lincomb *);
+    ts_status (*resample)(ts_device *, const ts_resample *);
+    /* remembers the first tag (> 0) whose tensor holds NaN or infinity */
+    ts_status (*check)(ts_device *, ts_tensor, int tag);
+    ts_status (*checked)(ts_device *, int *tag); /* joins; 0: all were finite; forgets */
+    void (*close)(ts_device *);
+} ts_ops;
+
+struct ts_device { /* the head of every device; what follows is its own */
+    const ts_ops *ops;
+    ts_err *err; /* the context's slot */
+    const ts_env *env;
+    /* operations check shapes, make their primitives, take maxima of scratch, choose weight
+     * layouts, and compute nothing */
+    bool counting;
+    /* The form in which an operation asks for a matrix, reported while counting. Devices open with
+     * ts_keep_wish; a device that decorates another passes reports on. */
+    void (*wish)(void *user, const ts_weight *, ts_form);
+    void *wish_user;
+    bool has_bf16;     /* bf16 arithmetic is native */
+    const char *name;  /* "cpu", ... */
+    const char *level; /* CPU level in use: "ref", "avx2", "avx512", "avx512_bf16" */
+    int threads;
+    /* seconds that attention has spent so far on laying out keys and values for its kernel, of all
+     * threads together */
+    double packing;
+};
+
+/* Calls read `ts_linear_op(dev, (ts_linear){.x = ...})`. Each returns TS_EDEVICE or TS_ESHAPE with
+ * a sentence. */
+static inline ts_status ts_linear_op(ts_device *d, ts_linear a) { return d->ops->linear(d, &a); }
+static inline ts_status ts_conv_op(ts_device *d, ts_conv a) { return d->ops->conv(d, &a); }
+static inline ts_status ts_norm_op(ts_device *d, ts_norm a) { return d->ops->norm(d, &a); }
+static inline ts_status ts_activate_op(ts_device *d, ts_activate a)
+{
+    return d->ops->activate(d, &a);
+}
+static inline ts_status ts_rope_op(ts_device *d, ts_rope a) { return d->ops->rope(d, &a); }
+static inline ts_status ts_attention_op(ts_device *d, ts_attention a)
+{
+    return d->ops->attention(d, &a);
+}
+static inline ts_status ts_block_sums_op(ts_device *d, ts_block_sums a)
+{
+    return d->ops->block_sums(d, &a);
+}
+static inline ts_status ts_block_means_op(ts_device *d, ts_block_means a)
+{
+    return d->ops->block_means(d, &a);
+}
+static inline ts_status ts_topk_op(ts_device *d, ts_topk a) { return d->ops->topk(d, &a); }
+static inline ts_status ts_copy_op(ts_device *d, ts_copy a) { return d->ops->copy(d, &a); }
+static inline ts_status ts_gather_op(ts_device *d, ts_gather a) { return d->ops->gather(d, &a); }
+static inline ts_status ts_lincomb_op(ts_device *d, ts_lincomb a) { return d->ops->lincomb(d, &a); }
+static inline ts_status ts_resample_op(ts_device *d, ts_resample a)
+{
+    return d->ops->resample(d, &a);
+}
+/* Reports the form in which an operation asks for a matrix. */
+static inline void ts_wish(ts_device *d, const ts_weight *w, ts_form f)
+{
+    d->wish(d->wish_user, w, f);
+}
+/* For owners whose weights are nobody else's constants: w->want = f. */
+void ts_keep_wish(void *user, const ts_weight *w, ts_form f);
+/* same shape, any types and ld: one copy */
+ts_status ts_cast(ts_device *, ts_tensor from, ts_tensor to);
+
+/* ---- devices ---- */
+typedef struct {
+    int threads; /* 0: as many as the machine and its cgroup allow */
+    /* NULL: the best there is, else "ref", "avx2", "avx512", "avx512_bf16": the highest that may be
+     * used */
+    const char *level;
+} ts_cpu_options;
+ts_status ts_cpu_open(ts_cpu_options, const ts_env *, ts_err *, ts_device **);
+void ts_device_close(ts_device *);            /* NULL is legal */
+void ts_cpu_versions(char *out, size_t size); /* libraries of the CPU device */
+/* bytes this process may use: the machine's, or less by its cgroup */
+size_t ts_cpu_memory(void);
+
+/* ---- profile: the same operations, timed. Wraps a device; closing it closes the wrapped one.
+ * ---- */
+typedef enum {
+    TS_TIME_LINEAR,
+    TS_TIME_CONV,
+    TS_TIME_ATTENTION,
+    TS_TIME_SEARCH,
+    TS_TIME_NORM,
+    TS_TIME_ROPE,
+    TS_TIME_COPY,
+    TS_TIME_OTHER,
+    TS_TIMES
+} ts_time;
+typedef struct {
+    double seconds[TS_TIMES], flops[TS_TIMES];
+    long calls[TS_TIMES];
+} ts_profile;
+ts_status ts_profile_open(ts_device *inner, ts_device **);
+/* zeros for a device that is not a profile */
+ts_status ts_profile_read(ts_device *, ts_profile *, bool reset);
+const char *ts_time_name(ts_time);
+double ts_seconds(void); /* a clock that only goes forward */
+#endif
