@@ -10,18 +10,33 @@ typedef struct {
     uint64_t id;    /* of a device that keeps events */
     double seconds; /* of a device that waits for every operation */
 } ts_moment;
+/* What was begun beside the queue, and everything begun so before it. */
+typedef struct {
+    uint64_t id; /* 0: nothing to wait for */
+} ts_ticket;
 typedef struct {
     ts_status (*alloc)(ts_device *, size_t bytes, ts_ptr *); /* TS_EMEMORY names the size */
     void (*free)(ts_device *, ts_ptr);
     /* the address of host bytes, used in place; 0: this device can not */
     ts_ptr (*adopt)(ts_device *, const void *host, size_t bytes);
+    /* the host's bytes may be changed or freed when it returns */
     ts_status (*upload)(ts_device *, ts_ptr, const void *host, size_t bytes);
+    /* Beside the queue, for weights: these two come after whatever was queued before them (so `dst`
+     * may be read until then) and go on beside what is queued after them, until a `wait` for their
+     * ticket. The host's bytes (and `to`) stay as they are, and nobody reads `dst`, until `wait`
+     * has returned. */
+    ts_status (*upload_ahead)(ts_device *, ts_ptr dst, const void *host, size_t bytes, ts_ticket *);
+    ts_status (*pack_ahead)(ts_device *, const ts_host *from, const ts_weight *to, ts_ptr at,
+                            ts_ticket *);
+    /* what is queued from now on comes after this */
+    ts_status (*wait)(ts_device *, ts_ticket);
     ts_status (*download)(ts_device *, void *host, ts_ptr, size_t bytes); /* joins */
     ts_status (*join)(ts_device *);
     ts_status (*mark)(ts_device *, ts_moment *);
     /* between two moments of this device; both have passed: ask after a join */
     ts_status (*elapsed)(ts_device *, ts_moment from, ts_moment to, double *seconds);
-    /* the stored numbers of `to` (its shape) into `at` as to->want says; want.bytes are written */
+    /* the stored numbers of `to` (its shape) into `at` as to->want says; want.bytes are written.
+     * The host's bytes may be changed or freed when it returns */
     ts_status (*pack)(ts_device *, const ts_host *from, const ts_weight *to, ts_ptr at);
     ts_status (*zero)(ts_device *, ts_ptr, size_t bytes);
     ts_status (*copy)(ts_device *, const ts_copy *);

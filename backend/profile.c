@@ -114,6 +114,22 @@ static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts
     ts_device *in = inner_of(d);
     return in->ops->pack(in, from, to, at);
 }
+static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n, ts_ticket *t)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->upload_ahead(in, dst, host, n, t);
+}
+static ts_status pack_ahead(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at,
+                            ts_ticket *t)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->pack_ahead(in, from, to, at, t);
+}
+static ts_status wait_ahead(ts_device *d, ts_ticket t)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->wait(in, t);
+}
 static ts_status mark_time(ts_device *d, ts_moment *m)
 {
     ts_device *in = inner_of(d);
@@ -150,6 +166,9 @@ static const ts_ops ops = {.alloc = alloc,
                            .free = release,
                            .adopt = adopt,
                            .upload = upload,
+                           .upload_ahead = upload_ahead,
+                           .pack_ahead = pack_ahead,
+                           .wait = wait_ahead,
                            .download = download,
                            .join = join,
                            .mark = mark_time,

@@ -107,6 +107,23 @@ static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts
     return inner_of(d)->ops->pack(inner_of(d), from, to, near(at));
 }
 
+static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n, ts_ticket *t)
+{
+    ck_assert_msg(d->counting || dst.at >= FAR, "upload to an address that is not this device's");
+    return inner_of(d)->ops->upload_ahead(inner_of(d), near(dst), host, n, t);
+}
+
+static ts_status pack_ahead(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at,
+                            ts_ticket *t)
+{
+    return inner_of(d)->ops->pack_ahead(inner_of(d), from, to, near(at), t);
+}
+
+static ts_status wait_ahead(ts_device *d, ts_ticket t)
+{
+    return inner_of(d)->ops->wait(inner_of(d), t);
+}
+
 static ts_status copy(ts_device *d, const ts_copy *a)
 {
     ts_copy b = *a;
@@ -256,6 +273,9 @@ static const ts_ops ops = {.alloc = alloc,
                            .free = release,
                            .adopt = adopt,
                            .upload = upload,
+                           .upload_ahead = upload_ahead,
+                           .pack_ahead = pack_ahead,
+                           .wait = wait_ahead,
                            .download = download,
                            .join = join,
                            .mark = mark_time,

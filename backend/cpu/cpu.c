@@ -136,6 +136,28 @@ static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts
     return TS_OK;
 }
 
+/* The CPU's queue is the caller itself: what may be ahead is done at once. */
+static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t bytes,
+                              ts_ticket *ticket)
+{
+    *ticket = (ts_ticket){0};
+    return upload(d, dst, host, bytes);
+}
+
+static ts_status pack_ahead(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at,
+                            ts_ticket *ticket)
+{
+    *ticket = (ts_ticket){0};
+    return pack(d, from, to, at);
+}
+
+static ts_status wait_ahead(ts_device *d, ts_ticket ticket)
+{
+    (void)d;
+    (void)ticket;
+    return TS_OK;
+}
+
 static ts_status linear(ts_device *d, const ts_linear *a)
 {
     ts_cpu *c = enter(d);
@@ -288,6 +310,9 @@ static const ts_ops ops = {.alloc = alloc,
                            .free = release,
                            .adopt = adopt,
                            .upload = upload,
+                           .upload_ahead = upload_ahead,
+                           .pack_ahead = pack_ahead,
+                           .wait = wait_ahead,
                            .download = download,
                            .join = join,
                            .mark = mark_time,
