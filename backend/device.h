@@ -14,7 +14,20 @@ typedef struct {
 typedef struct {
     uint64_t id; /* 0: nothing to wait for */
 } ts_ticket;
+/* What a device is, for benchmarks: they say it beside their numbers. */
 typedef struct {
+    const char *level; /* of instructions: "ref", "avx2", "avx512", "avx512_bf16" */
+    int threads;       /* of the host that share its work */
+    /* seconds that attention has spent so far on laying out keys and values for its kernel, of all
+     * threads together */
+    double packing;
+} ts_device_facts;
+typedef struct {
+    /* bytes that can be had now, and that this process may use at most. The CPU can not tell what
+     * others would give back: there both are what machine and cgroup allow */
+    ts_status (*memory)(ts_device *, size_t *free, size_t *total);
+    void (*facts)(ts_device *, ts_device_facts *);
+    void (*about)(ts_device *, char *text, size_t size);     /* device and libraries, for people */
     ts_status (*alloc)(ts_device *, size_t bytes, ts_ptr *); /* TS_EMEMORY names the size */
     void (*free)(ts_device *, ts_ptr);
     /* the address of host bytes, used in place; 0: this device can not */
@@ -72,13 +85,8 @@ struct ts_device { /* the head of every device; what follows is its own */
      * ts_keep_wish; a device that decorates another passes reports on. */
     void (*wish)(void *user, const ts_weight *, ts_form);
     void *wish_user;
-    bool has_bf16;     /* bf16 arithmetic is native */
-    const char *name;  /* "cpu", ... */
-    const char *level; /* CPU level in use: "ref", "avx2", "avx512", "avx512_bf16" */
-    int threads;
-    /* seconds that attention has spent so far on laying out keys and values for its kernel, of all
-     * threads together */
-    double packing;
+    bool has_bf16;    /* bf16 arithmetic is native */
+    const char *name; /* as ts_device_open takes it: "cpu", ... */
 };
 
 /* Calls read `ts_linear_op(dev, (ts_linear){.x = ...})`. Each returns TS_EDEVICE or TS_ESHAPE with
@@ -123,16 +131,16 @@ ts_status ts_cast(ts_device *, ts_tensor from, ts_tensor to);
 
 /* ---- devices ---- */
 typedef struct {
-    int threads; /* 0: as many as the machine and its cgroup allow */
-    /* NULL: the best there is, else "ref", "avx2", "avx512", "avx512_bf16": the highest that may be
-     * used */
+    const char *kind; /* "cpu", "cuda", "cuda:1"; NULL or "auto": the best there is */
+    int threads;      /* of the host; 0: as many as the machine and its cgroup allow */
+    /* of a CPU, the highest that may be used: "ref", "avx2", "avx512", "avx512_bf16"; NULL: the
+     * best there is */
     const char *level;
-} ts_cpu_options;
-ts_status ts_cpu_open(ts_cpu_options, const ts_env *, ts_err *, ts_device **);
-void ts_device_close(ts_device *);            /* NULL is legal */
-void ts_cpu_versions(char *out, size_t size); /* libraries of the CPU device */
-/* bytes this process may use: the machine's, or less by its cgroup */
-size_t ts_cpu_memory(void);
+} ts_device_options;
+/* env and err outlive the device. TS_EUSAGE: no such kind or level; TS_EDEVICE: it is not here. */
+ts_status ts_device_open(ts_device_options, const ts_env *, ts_err *, ts_device **);
+void ts_device_close(ts_device *); /* NULL is legal */
+ts_device_facts ts_facts(ts_device *);
 
 /* ---- profile: the same operations, timed. Wraps a device; closing it closes the wrapped one.
  * ---- */

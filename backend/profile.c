@@ -79,6 +79,21 @@ PASS(topk, ts_topk, TS_TIME_SEARCH, 0)
 PASS(lincomb, ts_lincomb, TS_TIME_OTHER, 0)
 PASS(resample, ts_resample, TS_TIME_COPY, 0)
 
+static ts_status memory(ts_device *d, size_t *available, size_t *total)
+{
+    ts_device *in = inner_of(d);
+    return in->ops->memory(in, available, total);
+}
+static void facts(ts_device *d, ts_device_facts *f)
+{
+    ts_device *in = inner_of(d);
+    in->ops->facts(in, f);
+}
+static void about(ts_device *d, char *text, size_t size)
+{
+    ts_device *in = inner_of(d);
+    in->ops->about(in, text, size);
+}
 static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
 {
     ts_device *in = inner_of(d);
@@ -162,7 +177,10 @@ static void shut(ts_device *d)
     free(d);
 }
 
-static const ts_ops ops = {.alloc = alloc,
+static const ts_ops ops = {.memory = memory,
+                           .facts = facts,
+                           .about = about,
+                           .alloc = alloc,
                            .free = release,
                            .adopt = adopt,
                            .upload = upload,
@@ -218,9 +236,4 @@ const char *ts_time_name(ts_time t)
     static const char *const name[TS_TIMES] = {"linear", "convolution", "attention", "search",
                                                "norm",   "rope",        "copy",      "other"};
     return name[t];
-}
-
-void ts_device_close(ts_device *d)
-{
-    if (d) d->ops->close(d);
 }

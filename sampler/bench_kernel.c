@@ -16,6 +16,7 @@ static const char *const names[KINDS] = {"peak",    "dense",  "fused search", "c
 typedef struct { /* one thing to time */
     ts_kernel_row row;
     ts_device *dev;
+    int threads;   /* of dev */
     ts_dtype type; /* of peaks */
     ts_plan plan;
     double work, cost; /* floating-point operations; the same in time of all threads */
@@ -26,9 +27,10 @@ typedef struct { /* one thing to time */
 typedef struct {
     ts_ctx *ctx;
     const ts_kernel_bench *b;
-    /* CPU devices of all threads and of one: host memory is an address on both. one NULL: there is
-     * no more than one thread */
+    /* devices of all threads of the host and of one: host memory is an address on both. one NULL:
+     * there is no more than one thread */
     ts_device *all, *one;
+    ts_device_facts facts; /* of all */
     ts_arena arena;
     ts_tensor q, k, v, out, lse, sums;
     ts_tensor bits[MOST + 1];
@@ -110,14 +112,16 @@ static ts_status fill_plan(bench *x, call *c, ts_tensor bits, bool uneven)
 static call *add(bench *x, ts_kernel_what what, long tokens, double keep, ts_device *dev)
 {
     call *c = x->calls + x->n;
-    *c = (call){.dev = dev, .samples = x->store + 2 * (size_t)x->n * (size_t)x->b->repeats};
+    *c = (call){.dev = dev,
+                .threads = dev == x->one ? 1 : x->facts.threads,
+                .samples = x->store + 2 * (size_t)x->n * (size_t)x->b->repeats};
     c->packing = c->samples + x->b->repeats;
     c->row = (ts_kernel_row){.what = what,
                              .name = names[what],
                              .precision = x->ctx->act == TS_BF16 ? "bf16" : "f32",
-                             .level = dev->level,
+                             .level = x->facts.level,
                              .tokens = tokens,
-                             .threads = dev->threads,
+                             .threads = c->threads,
                              .keep = keep,
                              .kept = keep};
     x->n++;
@@ -130,7 +134,7 @@ static void set_work(bench *x, call *c)
     c->work = c->row.what == TS_KERNEL_PEAK || c->row.what == TS_KERNEL_PACKING
                   ? 0
                   : dense * c->row.kept * (c->row.what == TS_KERNEL_CACHED ? 0.5 : 1);
-    c->cost = c->work * x->all->threads / c->dev->threads;
+    c->cost = c->work * x->facts.threads / c->threads;
 }
 
 static double smallest(const ts_kernel_bench *b)
@@ -192,7 +196,7 @@ static ts_status operate(bench *x, const call *c)
 static ts_status sample(bench *x, call *c, int repeat)
 {
     ts_status st = TS_OK;
-    double start = ts_seconds(), packed = c->dev->packing;
+    double start = ts_seconds(), packed = ts_facts(c->dev).packing;
     if (c->row.what == TS_KERNEL_PACKING) goto done;
     if (c->row.what == TS_KERNEL_PEAK)
         TRY(c->dev->ops->peak(c->dev, c->type, c->samples + repeat));
@@ -200,7 +204,7 @@ static ts_status sample(bench *x, call *c, int repeat)
         TRY(operate(x, c));
         TRY(c->dev->ops->join(c->dev));
         c->samples[repeat] = ts_seconds() - start;
-        c->packing[repeat] = (c->dev->packing - packed) / c->dev->threads;
+        c->packing[repeat] = (ts_facts(c->dev).packing - packed) / c->threads;
     }
     c->row.repeats = repeat + 1;
     for (int i = 0; c->row.what == TS_KERNEL_DENSE && i < x->n; i++)
@@ -254,7 +258,7 @@ static void report(bench *x, bool first)
         if (r->what == TS_KERNEL_SPARSE && bare > 0)
             r->kernel_ratio = bare * r->kept / (m - r->packing);
         if (r->what == TS_KERNEL_UNEVEN && r->threads == 1) alone = m;
-        r->peak_share = peak > 0 ? r->flops / (peak / x->all->threads * r->threads) : 0;
+        r->peak_share = peak > 0 ? r->flops / (peak / x->facts.threads * r->threads) : 0;
         r->ratio = ratio_of(r, dense, alone);
         x->b->row(x->b->user, r);
     }
@@ -384,15 +388,15 @@ ts_status ts_bench_kernel(ts_ctx *ctx, const ts_kernel_bench *b)
     bench *x = NULL;
     if (st) return st;
     x = calloc(1, sizeof *x);
+    ts_device_facts facts = ts_facts(ctx->dev);
+    ts_device_options like = {ctx->dev->name, facts.threads, facts.level};
     double *store = malloc(2 * (size_t)CALLS * (size_t)b->repeats * sizeof *store),
-           extra = 2.5 + (1 + ctx->dev->threads) * smallest(b);
+           extra = 2.5 + (1 + facts.threads) * smallest(b);
     if (!x || !store) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a bench"));
-    *x = (bench){.ctx = ctx, .b = b, .store = store, .start = ts_seconds()};
-    TRY(ts_cpu_open((ts_cpu_options){.threads = ctx->dev->threads, .level = ctx->dev->level},
-                    &ctx->env, &ctx->err, &x->all));
-    if (x->all->threads > 1)
-        TRY(ts_cpu_open((ts_cpu_options){.threads = 1, .level = ctx->dev->level}, &ctx->env,
-                        &ctx->err, &x->one));
+    *x = (bench){.ctx = ctx, .b = b, .facts = facts, .store = store, .start = ts_seconds()};
+    TRY(ts_device_open(like, &ctx->env, &ctx->err, &x->all));
+    like.threads = 1;
+    if (facts.threads > 1) TRY(ts_device_open(like, &ctx->env, &ctx->err, &x->one));
     for (int i = 0; i < b->keep_count; i++) extra += b->keep[i] < 1 ? b->keep[i] : 0;
     for (int i = 0; i < b->tokens_count; i++)
         x->total += 4.0 * (double)b->tokens[i] * (double)b->tokens[i] * b->heads * b->dim *

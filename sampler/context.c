@@ -23,8 +23,8 @@ static ts_status choose_precision(ts_ctx *c, const char *name)
         return ts_fail(&c->err, TS_EUSAGE, "precision %s: must be auto, f32 or bf16", name);
     else if (!bf16)
         return ts_fail(&c->err, TS_EUSAGE,
-                       "precision bf16: this CPU has no bf16 instructions (level %s): use f32",
-                       c->dev->level);
+                       "precision bf16: device %s (%s) has no bf16 arithmetic: use f32",
+                       c->dev->name, ts_facts(c->dev).level);
     else
         c->act = TS_BF16;
     return TS_OK;
@@ -34,18 +34,20 @@ ts_status ts_open(const ts_options *o, const ts_env *env, ts_ctx **out)
 {
     ts_status st = TS_OK;
     ts_ctx *c = calloc(1, sizeof *c);
-    ts_device *cpu = NULL;
+    ts_device *dev = NULL;
+    size_t available, total;
     *out = c;
     if (!c) return TS_EMEMORY;
     if (env) c->env = *env;
-    TRY(ts_cpu_open((ts_cpu_options){.threads = o->threads, .level = o->cpu}, &c->env, &c->err,
-                    &cpu));
-    c->dev = cpu;
+    TRY(ts_device_open((ts_device_options){.threads = o->threads, .level = o->cpu}, &c->env,
+                       &c->err, &dev));
+    c->dev = dev;
     c->owns_dev = true;
     /* prices runs before they start, and tells where their time went */
-    TRY(ts_profile_open(cpu, &c->dev));
+    TRY(ts_profile_open(dev, &c->dev));
     TRY(choose_precision(c, o->precision));
-    c->memory = o->memory ? o->memory : ts_cpu_memory();
+    TRY(c->dev->ops->memory(c->dev, &available, &total));
+    c->memory = o->memory ? o->memory : available;
     c->default_model = o->default_model ? strdup(o->default_model) : NULL;
     c->hub = o->hub ? strdup(o->hub) : NULL;
 done:

@@ -158,11 +158,13 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
     *out = NULL;
     if (!m) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a model");
     m->ctx = ctx;
-    if (ctx->memory > ts_cpu_memory())
+    size_t available, total;
+    TRY(ctx->dev->ops->memory(ctx->dev, &available, &total));
+    if (ctx->memory > total)
         ts_warn(ctx,
                 "%.1f GB of memory may be used, this machine and its cgroup have %.1f GB: what "
                 "does not fit will be slow, or end the program",
-                (double)ctx->memory / 1e9, (double)ts_cpu_memory() / 1e9);
+                (double)ctx->memory / 1e9, (double)total / 1e9);
     bool standard = !name || !strcmp(name, "default");
     if (standard && !ctx->default_model)
         TRY(ts_fail(&ctx->err, TS_EMODEL,

@@ -79,7 +79,7 @@ char *ts_run_profile(const ts_run *r)
     double peak = matmul_peak(r->ctx, r->ctx->act);
     snprintf(text, SIZE,
              "denoising: %d steps of %.3f s, %s, %d threads, matmul peak %.0f GFLOP/s\n", steps,
-             total / steps, r->ctx->act == TS_BF16 ? "bf16" : "f32", r->ctx->dev->threads,
+             total / steps, r->ctx->act == TS_BF16 ? "bf16" : "f32", ts_facts(r->ctx->dev).threads,
              peak / 1e9);
     for (int i = 0; i < TS_TIMES; i++)
         if (p.calls[i])

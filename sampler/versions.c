@@ -11,15 +11,14 @@
 
 char *ts_versions(const ts_ctx *c)
 {
-    char *text = NULL, device[64];
+    char *text = NULL, device[256];
     unsigned f = avformat_version(), v = avcodec_version();
-    ts_cpu_versions(device, sizeof device);
+    c->dev->ops->about(c->dev, device, sizeof device);
     if (asprintf(&text,
-                 "tessera %s\ndevice %s, level %s, %d threads\n%s\nlibpng %s\nlibavformat "
+                 "tessera %s\n%s\nlibpng %s\nlibavformat "
                  "%u.%u.%u, libavcodec %u.%u.%u (FFmpeg %s)\n",
-                 ts_version(), c->dev->name, c->dev->level, c->dev->threads, device,
-                 png_get_libpng_ver(NULL), f >> 16, f >> 8 & 255, f & 255, v >> 16, v >> 8 & 255,
-                 v & 255, av_version_info()) < 0)
+                 ts_version(), device, png_get_libpng_ver(NULL), f >> 16, f >> 8 & 255, f & 255,
+                 v >> 16, v >> 8 & 255, v & 255, av_version_info()) < 0)
         return NULL;
     return text;
 }

@@ -54,6 +54,16 @@ static void pass_wish(void *user, const ts_weight *w, ts_form f)
     ts_wish(user, ((const stand_in *)w)->of, f);
 }
 
+static ts_status memory(ts_device *d, size_t *available, size_t *total)
+{
+    return inner_of(d)->ops->memory(inner_of(d), available, total);
+}
+static void facts(ts_device *d, ts_device_facts *f) { inner_of(d)->ops->facts(inner_of(d), f); }
+static void about(ts_device *d, char *text, size_t size)
+{
+    inner_of(d)->ops->about(inner_of(d), text, size);
+}
+
 static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
 {
     ts_device *in = inner_of(d);
@@ -269,7 +279,10 @@ static void shut(ts_device *d)
     free(d);
 }
 
-static const ts_ops ops = {.alloc = alloc,
+static const ts_ops ops = {.memory = memory,
+                           .facts = facts,
+                           .about = about,
+                           .alloc = alloc,
                            .free = release,
                            .adopt = adopt,
                            .upload = upload,

@@ -30,10 +30,11 @@ ts_ctx *testing_open(const char *backend, const char *level, int threads)
     ts_ctx *ctx = &c->ctx;
     ctx->env = (ts_env){.warn = note, .user = c};
     ctx->act = TS_F32;
-    ctx->memory = ts_cpu_memory();
     ctx->owns_dev = true;
-    ck_ok(ctx, ts_cpu_open((ts_cpu_options){.threads = threads, .level = level}, &ctx->env,
-                           &ctx->err, &ctx->dev));
+    ck_ok(ctx, ts_device_open((ts_device_options){"cpu", threads, level}, &ctx->env, &ctx->err,
+                              &ctx->dev));
+    size_t available;
+    ck_ok(ctx, ctx->dev->ops->memory(ctx->dev, &available, &ctx->memory));
     if (!strcmp(backend, "far")) {
         ts_device *inner = ctx->dev;
         ck_ok(ctx, ts_far_open(inner, &ctx->dev));

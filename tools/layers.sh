@@ -21,7 +21,8 @@ allow sampler "backend weights attention prompts dit codecs"
 includes cli/*.[ch] | while read -r f i; do
     case $i in base.h | tessera.h | cli/*) ;; *) echo "$f includes $i: cli may include only tessera.h, base.h and cli/" ;; esac
 done >>"$found"
-grep -rnE '#include "backend/(cpu|cuda)/' weights attention prompts dit codecs sampler cli >>"$found"
+grep -rnE '#include "backend/(cpu|cuda)/|ts_(cpu|cuda)_' weights attention prompts dit codecs \
+    sampler cli >>"$found"
 grep -rnE '(^|[^a-z_])(getenv|exit|printf|puts|perror) *\(' backend weights attention prompts dit codecs sampler --include='*.c' | grep -v '__attribute__' >>"$found"
 cat "$found"
 [ ! -s "$found" ]

@@ -479,7 +479,7 @@ static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *
         for (long h; !stopped(&x) && (h = next_head(&x, &at)) >= 0;)
             work_on(&x, at, h, &w, list, &packing);
     }
-    c->dev.packing += packing;
+    c->packing += packing;
     return atomic_load(&x.stopped) ? ts_fail(c->dev.err, TS_ESTOP, "stopped") : TS_OK;
 }
 

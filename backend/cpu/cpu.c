@@ -7,6 +7,7 @@
 #include "backend/shapes.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,7 +18,7 @@ static ts_cpu *cpu_of(ts_device *d) { return (ts_cpu *)d; }
  * device may have set it. */
 static ts_cpu *enter(ts_device *d)
 {
-    if (omp_get_max_threads() != d->threads) omp_set_num_threads(d->threads);
+    if (omp_get_max_threads() != cpu_of(d)->threads) omp_set_num_threads(cpu_of(d)->threads);
     return cpu_of(d);
 }
 
@@ -32,6 +33,30 @@ static void *pages(size_t bytes)
     if (posix_memalign(&m, large ? LARGE : 4096, bytes ? bytes : 1)) return NULL;
     if (large) madvise(m, bytes / LARGE * LARGE, MADV_HUGEPAGE);
     return m;
+}
+
+static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
+
+static ts_status memory(ts_device *d, size_t *available, size_t *total)
+{
+    (void)d;
+    *available = *total = ts_limit_all_memory();
+    return TS_OK;
+}
+
+static void facts(ts_device *d, ts_device_facts *f)
+{
+    ts_cpu *c = cpu_of(d);
+    *f = (ts_device_facts){levels[c->level], c->threads, c->packing};
+}
+
+static void about(ts_device *d, char *text, size_t size)
+{
+    ts_cpu *c = cpu_of(d);
+    char library[64];
+    ts_onednn_version(library, sizeof library);
+    snprintf(text, size, "device cpu, level %s, %d threads\n%s", levels[c->level], c->threads,
+             library);
 }
 
 static ts_status alloc(ts_device *d, size_t bytes, ts_ptr *p)
@@ -306,7 +331,10 @@ static void shut(ts_device *d)
     free(d);
 }
 
-static const ts_ops ops = {.alloc = alloc,
+static const ts_ops ops = {.memory = memory,
+                           .facts = facts,
+                           .about = about,
+                           .alloc = alloc,
                            .free = release,
                            .adopt = adopt,
                            .upload = upload,
@@ -337,10 +365,7 @@ static const ts_ops ops = {.alloc = alloc,
                            .checked = checked,
                            .close = shut};
 
-void ts_cpu_versions(char *out, size_t size) { ts_onednn_version(out, size); }
-
 /* ---- opening ---- */
-static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
 
 static ts_level best(void)
 {
@@ -371,7 +396,7 @@ static ts_status choose_level(const char *name, ts_err *err, ts_level *out)
     return ts_fail(err, TS_EUSAGE, "CPU level %s: must be ref, avx2, avx512 or avx512_bf16", name);
 }
 
-ts_status ts_cpu_open(ts_cpu_options o, const ts_env *env, ts_err *err, ts_device **out)
+ts_status ts_cpu_open(ts_device_options o, const ts_env *env, ts_err *err, ts_device **out)
 {
     ts_level level;
     *out = NULL;
@@ -380,7 +405,7 @@ ts_status ts_cpu_open(ts_cpu_options o, const ts_env *env, ts_err *err, ts_devic
     ts_cpu *c = calloc(1, sizeof *c);
     if (!c) return ts_fail(err, TS_EMEMORY, "no memory for a device");
     c->level = level;
-    c->threads = o.threads > 0 ? o.threads : ts_cpu_threads();
+    c->threads = o.threads > 0 ? o.threads : ts_limit_threads();
     c->cache = ts_limit_cache("");
     omp_set_num_threads(c->threads);
     c->dev = (ts_device){.ops = &ops,
@@ -388,9 +413,7 @@ ts_status ts_cpu_open(ts_cpu_options o, const ts_env *env, ts_err *err, ts_devic
                          .err = err,
                          .env = env,
                          .has_bf16 = level == TS_LEVEL_AVX512_BF16,
-                         .name = "cpu",
-                         .level = levels[level],
-                         .threads = c->threads};
+                         .name = "cpu"};
     ts_simd_init(&c->run, level);
     if (level != TS_LEVEL_REF) st = ts_onednn_open(c);
     if (st)

@@ -7,13 +7,17 @@ typedef struct {
     ts_device dev; /* first: a ts_device * is a ts_cpu * */
     ts_level level;
     int threads;
-    size_t cache;  /* bytes of the last cache, for each CPU that shares it */
-    void *scratch; /* one buffer for whatever an operation needs while it runs */
+    double packing; /* of ts_device_facts */
+    size_t cache;   /* bytes of the last cache, for each CPU that shares it */
+    void *scratch;  /* one buffer for whatever an operation needs while it runs */
     size_t scratch_size, scratch_want;
     int bad_tag;          /* of check: the first, 0: none */
     ts_simd run;          /* kernels of the level */
-    struct ts_dnnl *dnnl; /* primitives and their cache; backend/cpu/dnnl.c */
+    struct ts_dnnl *dnnl; /* primitives and their cache; backend/cpu/onednn.c */
 } ts_cpu;
+
+/* What ts_device_open opens as "cpu". */
+ts_status ts_cpu_open(ts_device_options, const ts_env *, ts_err *, ts_device **);
 
 static inline void *ts_host_of(ts_ptr p) { return (void *)(uintptr_t)p.at; }
 /* At least `bytes`, 64-byte aligned, valid until the next call. Counting: records the maximum and

@@ -141,12 +141,12 @@ size_t ts_limit_cache(const char *root)
     }
 }
 
-size_t ts_cpu_memory(void)
+size_t ts_limit_all_memory(void)
 {
     return ts_limit_memory("", (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
 }
 
-int ts_cpu_threads(void)
+int ts_limit_threads(void)
 {
     cpu_set_t set;
     int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN)

@@ -7,5 +7,8 @@ size_t ts_limit_memory(const char *root, size_t machine); /* bytes */
 double ts_limit_cpus(const char *root, double machine);   /* CPUs' worth of time */
 /* bytes of the last cache, for each CPU that shares it; 2 MiB where the machine does not say */
 size_t ts_limit_cache(const char *root);
-int ts_cpu_threads(void); /* at least 1 */
+/* of this process as it is: bytes that it may use, the machine's or less by its cgroup; CPUs, at
+ * least 1 */
+size_t ts_limit_all_memory(void);
+int ts_limit_threads(void);
 #endif

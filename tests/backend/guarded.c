@@ -103,7 +103,7 @@ const char *const *guarded_levels(void)
     for (int i = 0, n = 0; i < 3; i++) {
         ts_err err = {0};
         ts_device *d = NULL;
-        if (ts_cpu_open((ts_cpu_options){1, all[i]}, NULL, &err, &d))
+        if (ts_device_open((ts_device_options){"cpu", 1, all[i]}, NULL, &err, &d))
             printf("skip: %s\n", err.text);
         else
             have[n++] = all[i];
@@ -116,7 +116,7 @@ void guarded_on(const char *level, int threads, ts_status (*f)(ts_device *, void
 {
     ts_err err = {0};
     ts_device *d = NULL;
-    ts_status st = ts_cpu_open((ts_cpu_options){threads, level}, NULL, &err, &d);
+    ts_status st = ts_device_open((ts_device_options){"cpu", threads, level}, NULL, &err, &d);
     if (!st) st = f(d, user);
     ck_assert_msg(st == TS_OK, "%s: %s", level, err.text);
     ts_device_close(d);

@@ -7,7 +7,8 @@
 static ts_device *open_cpu(ts_err *err)
 {
     ts_device *d = NULL;
-    ck_assert_msg(ts_cpu_open((ts_cpu_options){1, NULL}, NULL, err, &d) == TS_OK, "%s", err->text);
+    ck_assert_msg(ts_device_open((ts_device_options){.threads = 1}, NULL, err, &d) == TS_OK, "%s",
+                  err->text);
     return d;
 }
 

@@ -175,23 +175,24 @@ START_TEST(nothing_to_read)
                     for (long d = 0; d < s.A * s.D; d++) {
                         float y = ts_load(ts_host_of(x.a.out.p), s.type, n * x.a.out.ld + d);
                         if ((y == 0) != (n == 4 || n >= live * s.Nq) || isnan(y))
-                            ck_abort_msg("%s: row %ld of batch %ld is %g", c->dev->level, n % s.Nq,
-                                         n / s.Nq, y);
+                            ck_abort_msg("%s: row %ld of batch %ld is %g", ts_facts(c->dev).level,
+                                         n % s.Nq, n / s.Nq, y);
                     }
                 const float *lse = ts_host_of(x.a.lse.p);
                 for (long i = 0; i < 2 * s.A * s.Nq; i++)
                     ck_assert_msg((lse[i] == -INFINITY) ==
                                       (i % s.Nq == 4 || i >= live * s.A * s.Nq),
-                                  "%s: lse of row %ld is %g", c->dev->level, i, lse[i]);
+                                  "%s: lse of row %ld is %g", ts_facts(c->dev).level, i, lse[i]);
                 for (long i = 0; i < ts_count(x.a.sums); i += 3) {
                     /* of 70 rows 64 and 6; the fifth reads nothing */
                     double all = (double)sums[i] + sums[i + 1] + sums[i + 2],
                            rows = i >= live * s.A * 6 ? 0
                                   : i / 3 % 2         ? 6
                                                       : 63;
-                    ck_assert_msg(fabs(all - rows) <= rows * 2 * weight_error(&s, c->dev->level),
+                    ck_assert_msg(fabs(all - rows) <=
+                                      rows * 2 * weight_error(&s, ts_facts(c->dev).level),
                                   "%s: weights of block %ld add up to %g, expected %g",
-                                  c->dev->level, i / 3, all, rows);
+                                  ts_facts(c->dev).level, i / 3, all, rows);
                 }
             }
             drop(&before);
@@ -385,8 +386,8 @@ START_TEST(not_a_number)
                 for (long n = 0; n < 100; n++) {
                     bool bad = isnan(ts_load(ts_host_of(x.a.out.p), s.type, n * 40)),
                          want = where == 0 ? n == 7 : where < 3;
-                    ck_assert_msg(bad == want, "%s: NaN in %d, row %ld: %d", c->dev->level, where,
-                                  n, bad);
+                    ck_assert_msg(bad == want, "%s: NaN in %d, row %ld: %d", ts_facts(c->dev).level,
+                                  where, n, bad);
                 }
                 drop(&x);
             }

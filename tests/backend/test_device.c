@@ -233,15 +233,48 @@ START_TEST(levels)
 {
     ts_err err = {0};
     ts_device *d = NULL;
-    ck_assert_int_eq(ts_cpu_open((ts_cpu_options){.level = "sse9"}, NULL, &err, &d), TS_EUSAGE);
+    ck_assert_int_eq(ts_device_open((ts_device_options){.level = "sse9"}, NULL, &err, &d),
+                     TS_EUSAGE);
     ck_assert_ptr_nonnull(strstr(err.text, "sse9"));
     ck_assert_ptr_null(d);
-    ck_assert_int_eq(ts_cpu_open((ts_cpu_options){.level = "ref", .threads = 3}, NULL, &err, &d),
-                     TS_OK);
-    ck_assert_str_eq(d->level, "ref");
-    ck_assert_int_eq(d->threads, 3);
+    ck_assert_int_eq(
+        ts_device_open((ts_device_options){.level = "ref", .threads = 3}, NULL, &err, &d), TS_OK);
+    ck_assert_str_eq(ts_facts(d).level, "ref");
+    ck_assert_int_eq(ts_facts(d).threads, 3);
     ck_assert(!d->has_bf16);
     ts_device_close(d);
+}
+END_TEST
+
+/* By name: what there is, what there could be, what there is not; what it says of itself. */
+START_TEST(kinds)
+{
+    static const struct {
+        const char *kind;
+        ts_status want;
+    } k[] = {{NULL, TS_OK},          {"auto", TS_OK},      {"cpu", TS_OK},     {"cuda", TS_EDEVICE},
+             {"cuda:1", TS_EDEVICE}, {"cudas", TS_EUSAGE}, {"gpu", TS_EUSAGE}, {"", TS_EUSAGE}};
+    for (size_t i = 0; i < sizeof k / sizeof *k; i++) {
+        ts_err err = {0};
+        ts_device *d = NULL;
+        char text[256], part[8];
+        size_t available = 0, total = 0;
+        ts_device_options o = {k[i].kind, 1, "ref"};
+        ck_assert_int_eq(ts_device_open(o, NULL, &err, &d), k[i].want);
+        ck_assert_int_eq(d != NULL, k[i].want == TS_OK);
+        if (k[i].want) {
+            ck_assert_ptr_nonnull(strstr(err.text, k[i].kind));
+            continue;
+        }
+        ck_assert_str_eq(d->name, "cpu");
+        ck_assert_int_eq(d->ops->memory(d, &available, &total), TS_OK);
+        ck_assert(available > 0 && available <= total);
+        d->ops->about(d, text, sizeof text);
+        ck_assert_msg(!strncmp(text, "device cpu, level ref, 1 threads\noneDNN ", 40), "%s", text);
+        d->ops->about(d, part, sizeof part);
+        ck_assert_str_eq(part, "device ");
+        ts_device_close(d);
+    }
 }
 END_TEST
 
@@ -298,6 +331,7 @@ int main(void)
     tcase_add_test(tc, ids);
     tcase_add_test(tc, threads);
     tcase_add_test(tc, levels);
+    tcase_add_test(tc, kinds);
     tcase_add_test(tc, far_watches);
     suite_add_tcase(suite, tc);
     return testing_main(suite);

@@ -157,8 +157,8 @@ END_TEST
 
 START_TEST(test_here)
 {
-    ck_assert_int_ge(ts_cpu_threads(), 1);
-    ck_assert_uint_ge(ts_cpu_memory(), 1 << 20);
+    ck_assert_int_ge(ts_limit_threads(), 1);
+    ck_assert_uint_ge(ts_limit_all_memory(), 1 << 20);
 }
 END_TEST
 
