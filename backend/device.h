@@ -5,7 +5,9 @@
 #include "backend/ops.h"
 
 typedef struct ts_device ts_device;
-/* A point of a device's queue: when all that was given to it before is done. */
+/* A point of a device's queue: when all that was given to it before is done. A device keeps the
+ * last TS_MOMENTS of them at least. */
+enum { TS_MOMENTS = 1 << 16 };
 typedef struct {
     uint64_t id;    /* of a device that keeps events */
     double seconds; /* of a device that waits for every operation */
@@ -142,8 +144,8 @@ ts_status ts_device_open(ts_device_options, const ts_env *, ts_err *, ts_device 
 void ts_device_close(ts_device *); /* NULL is legal */
 ts_device_facts ts_facts(ts_device *);
 
-/* ---- profile: the same operations, timed. Wraps a device; closing it closes the wrapped one.
- * ---- */
+/* ---- profile: the same operations, priced, and timed where that is asked for. Wraps a device;
+ * closing it closes the wrapped one. ---- */
 typedef enum {
     TS_TIME_LINEAR,
     TS_TIME_CONV,
@@ -160,7 +162,11 @@ typedef struct {
     long calls[TS_TIMES];
 } ts_profile;
 ts_status ts_profile_open(ts_device *inner, ts_device **);
-/* zeros for a device that is not a profile */
+/* From now on, seconds too (or no more). They are of the queue, without a join that would not have
+ * been there. *was: how it was before; may be NULL. TS_EMEMORY. Nothing for a device that is no
+ * profile. */
+ts_status ts_profile_time(ts_device *, bool on, bool *was);
+/* Joins where operations were timed. Zeros for a device that is not a profile. */
 ts_status ts_profile_read(ts_device *, ts_profile *, bool reset);
 const char *ts_time_name(ts_time);
 double ts_seconds(void); /* a clock that only goes forward */

@@ -1,5 +1,7 @@
-/* A device that times another: every operation is passed on, its seconds and floating-point
- * operations added up. On a counting device only the latter: what a run will cost. */
+/* A device that decorates another: every operation is passed on, its calls and floating-point
+ * operations added up, on a counting device as well: what a run will cost. Where it is asked for,
+ * operations stand between two marks of the queue, which are read when something joins anyway: a
+ * step is timed without waiting for any of its operations. */
 #include "backend/ctx.h"
 
 #include <stdlib.h>
@@ -12,10 +14,18 @@ double ts_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* most operations between two joins; a device keeps more moments than these need */
+enum { SPANS = TS_MOMENTS / 4 };
+typedef struct {
+    ts_time what;
+    ts_moment from, to;
+} span;
 typedef struct {
     ts_device dev; /* first */
     ts_device *inner;
     ts_profile sum;
+    span *span; /* of operations that were queued and may not be done; NULL: nothing is timed */
+    int spans;
 } profile;
 
 static ts_device *inner_of(ts_device *d)
@@ -27,22 +37,49 @@ static ts_device *inner_of(ts_device *d)
     return p->inner;
 }
 
-static ts_status add(ts_device *d, ts_time what, double flops, double start, ts_status st)
+/* After whatever joins: the marks have passed. */
+static ts_status read_spans(profile *p)
 {
-    profile *p = (profile *)d;
-    if (st == TS_OK && !d->counting) st = p->inner->ops->join(p->inner);
-    if (!d->counting) p->sum.seconds[what] += ts_seconds() - start;
-    p->sum.flops[what] += flops;
-    p->sum.calls[what]++;
+    ts_status st = TS_OK;
+    for (int i = 0; i < p->spans && !st; i++) {
+        double seconds = 0;
+        st = p->inner->ops->elapsed(p->inner, p->span[i].from, p->span[i].to, &seconds);
+        p->sum.seconds[p->span[i].what] += seconds;
+    }
+    p->spans = 0;
     return st;
 }
 
-#define PASS(name, args, what, flops)                            \
-    static ts_status name(ts_device *d, const args *a)           \
-    {                                                            \
-        ts_device *in = inner_of(d);                             \
-        double start = ts_seconds();                             \
-        return add(d, what, flops, start, in->ops->name(in, a)); \
+static ts_status begin_span(profile *p)
+{
+    ts_status st = TS_OK;
+    if (!p->span || p->dev.counting) return TS_OK;
+    if (p->spans == SPANS) {
+        TRY(p->inner->ops->join(p->inner));
+        TRY(read_spans(p));
+    }
+    TRY(p->inner->ops->mark(p->inner, &p->span[p->spans].from));
+done:
+    return st;
+}
+
+static ts_status end_span(profile *p, ts_time what, double flops)
+{
+    p->sum.flops[what] += flops;
+    p->sum.calls[what]++;
+    if (!p->span || p->dev.counting) return TS_OK;
+    span *s = p->span + p->spans++;
+    s->what = what;
+    return p->inner->ops->mark(p->inner, &s->to);
+}
+
+#define PASS(name, args, what, flops)                         \
+    static ts_status name(ts_device *d, const args *a)        \
+    {                                                         \
+        ts_device *in = inner_of(d);                          \
+        ts_status st = begin_span((profile *)d);              \
+        if (!st) st = in->ops->name(in, a);                   \
+        return st ? st : end_span((profile *)d, what, flops); \
     }
 static double linear_flops(const ts_linear *a)
 {
@@ -117,12 +154,14 @@ static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
 static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
 {
     ts_device *in = inner_of(d);
-    return in->ops->download(in, host, p, n);
+    ts_status st = in->ops->download(in, host, p, n);
+    return st ? st : read_spans((profile *)d);
 }
 static ts_status join(ts_device *d)
 {
     ts_device *in = inner_of(d);
-    return in->ops->join(in);
+    ts_status st = in->ops->join(in);
+    return st ? st : read_spans((profile *)d);
 }
 static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
 {
@@ -163,17 +202,21 @@ static ts_status zero(ts_device *d, ts_ptr p, size_t n)
 static ts_status check(ts_device *d, ts_tensor t, int tag)
 {
     ts_device *in = inner_of(d);
-    return add(d, TS_TIME_OTHER, 0, ts_seconds(), in->ops->check(in, t, tag));
+    ts_status st = begin_span((profile *)d);
+    if (!st) st = in->ops->check(in, t, tag);
+    return st ? st : end_span((profile *)d, TS_TIME_OTHER, 0);
 }
 static ts_status checked(ts_device *d, int *tag)
 {
     ts_device *in = inner_of(d);
-    return in->ops->checked(in, tag);
+    ts_status st = in->ops->checked(in, tag);
+    return st ? st : read_spans((profile *)d);
 }
 
 static void shut(ts_device *d)
 {
     ts_device_close(((profile *)d)->inner);
+    free(((profile *)d)->span);
     free(d);
 }
 
@@ -224,11 +267,33 @@ ts_status ts_profile_open(ts_device *inner, ts_device **out)
 
 ts_status ts_profile_read(ts_device *d, ts_profile *out, bool reset)
 {
+    ts_status st = TS_OK;
+    profile *p = (profile *)d;
     *out = (ts_profile){0};
     if (d->ops != &ops) return TS_OK;
-    *out = ((profile *)d)->sum;
-    if (reset) ((profile *)d)->sum = (ts_profile){0};
-    return TS_OK;
+    if (p->spans) TRY(join(d));
+    *out = p->sum;
+    if (reset) p->sum = (ts_profile){0};
+done:
+    return st;
+}
+
+ts_status ts_profile_time(ts_device *d, bool on, bool *was)
+{
+    ts_status st = TS_OK;
+    profile *p = (profile *)d;
+    bool timed = d->ops == &ops && p->span;
+    if (was) *was = timed;
+    if (d->ops != &ops || on == timed) return TS_OK;
+    if (on) {
+        p->span = malloc(SPANS * sizeof *p->span);
+        return p->span ? TS_OK : ts_fail(d->err, TS_EMEMORY, "no memory for a profile");
+    }
+    if (p->spans) TRY(join(d));
+    free(p->span);
+    p->span = NULL;
+done:
+    return st;
 }
 
 const char *ts_time_name(ts_time t)

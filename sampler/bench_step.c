@@ -176,12 +176,15 @@ ts_status ts_bench_step(ts_model *m, const ts_request *q, const ts_step_bench *b
     bench x = {.b = b};
     ts_ctx *ctx = m->ctx;
     size_t size;
+    bool timed = true;
     TRY(open_step(m, q, &x.r));
     TRY(make_room(&x, &size));
+    TRY(ts_profile_time(ctx->dev, true, &timed));
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
     st = pass(ctx, &x);
     ts_arena_close(&ctx->arena);
 done:
+    if (!timed) (void)ts_profile_time(ctx->dev, false, NULL);
     ts_attn_close(&x.r.attn);
     ts_request_release(&x.r);
     return st;

@@ -43,8 +43,9 @@ ts_status ts_open(const ts_options *o, const ts_env *env, ts_ctx **out)
                        &c->err, &dev));
     c->dev = dev;
     c->owns_dev = true;
-    /* prices runs before they start, and tells where their time went */
+    /* prices runs before they start */
     TRY(ts_profile_open(dev, &c->dev));
+    TRY(ts_profile_time(c->dev, o->profile, NULL));
     TRY(choose_precision(c, o->precision));
     TRY(c->dev->ops->memory(c->dev, &available, &total));
     c->memory = o->memory ? o->memory : available;

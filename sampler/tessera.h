@@ -20,6 +20,7 @@ typedef struct {
     size_t memory;   /* bytes that may be used; 0: what the machine and its cgroup allow */
     const char *hub; /* Hugging Face cache folder, for models by name; may be NULL */
     const char *default_model; /* folder of the default model; may be NULL */
+    bool profile; /* time every operation: for ts_run_profile and step_seconds of ts_report */
 } ts_options;
 ts_options ts_options_default(void);
 /* On failure *ctx may still be set, only to be asked for ts_error and closed. */
@@ -87,7 +88,8 @@ typedef struct { /* what a run will take, known before it starts */
 
 typedef struct {
     double text_seconds, denoise_seconds, decode_seconds;
-    double step_seconds[3]; /* per step: linear and conv, attention, rest */
+    /* per step: linear and conv, attention, rest; 0 where operations are not timed */
+    double step_seconds[3];
     /* calls; a call that searches again is sparse too */
     long attention_dense, attention_searched, attention_sparse;
     /* mean share of blocks that sparse calls read; mean recall of plans when they were made, 0: not
@@ -149,7 +151,7 @@ void ts_run_report(const ts_run *, ts_report *);
 char *ts_run_json(const ts_run *);
 char *ts_run_parameters(const ts_run *); /* the same as A1111 text; malloc'd */
 /* table of times by operation, for people; measures the machine's matmul peak for it, a second or
- * so; malloc'd; NULL: nothing was denoised */
+ * so; malloc'd; NULL: nothing was denoised, or ts_options.profile was not set */
 char *ts_run_profile(const ts_run *);
 /* what sparse attention did, some lines for people; malloc'd; NULL: the run was to be dense, or has
  * not been */

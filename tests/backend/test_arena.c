@@ -127,7 +127,14 @@ START_TEST(test_profile)
     ck_assert_int_eq(sum.calls[TS_TIME_LINEAR], 0); /* a device that is no profile */
     ck_assert_int_eq(ts_profile_open(d, &p), TS_OK);
     ck_assert_str_eq(p->name, "cpu");
-    numbers n = {.x = {1, 2, 3, 4, 5, 6}, .w = {1, 0, 1, 1}};
+    numbers n = {.x = {1, 2, 3, 4, 5, 6}, .w = {1, 0, 1, 1}}, again = n;
+    bool was = true;
+    ck_assert_int_eq(work(p, &again), TS_OK);
+    ts_profile_read(p, &sum, true);
+    for (int i = 0; i < TS_TIMES; i++) ck_assert_double_eq(sum.seconds[i], 0); /* nobody asked */
+    ck_assert_int_eq(sum.calls[TS_TIME_LINEAR], 2);
+    ck_assert_int_eq(ts_profile_time(p, true, &was), TS_OK);
+    ck_assert(!was);
     ck_assert_msg(work(p, &n) == TS_OK, "%s", err.text);
     static const float want[] = {2, 6, 6, 14, 10, 22};
     /* the inner device did the work */
@@ -148,6 +155,17 @@ START_TEST(test_profile)
     ck_assert(sum.seconds[TS_TIME_LINEAR] == 0 && sum.flops[TS_TIME_LINEAR] > 0);
     ck_assert(d->counting); /* the inner device counts too */
     p->counting = false;
+    ts_tensor one = host2(n.x, 3, 2);
+    for (int i = 0; i < TS_MOMENTS; i++) /* more than a device keeps moments for */
+        ck_assert_int_eq(ts_lincomb_op(p, (ts_lincomb){1, {1}, {one}, one}), TS_OK);
+    ts_profile_read(p, &sum, true);
+    ck_assert_int_eq(sum.calls[TS_TIME_OTHER], TS_MOMENTS + 1);
+    ck_assert(sum.seconds[TS_TIME_OTHER] > 0);
+    ck_assert_int_eq(ts_profile_time(p, false, &was), TS_OK);
+    ck_assert(was);
+    ck_assert_int_eq(work(p, &again), TS_OK);
+    ts_profile_read(p, &sum, true);
+    ck_assert_double_eq(sum.seconds[TS_TIME_LINEAR], 0);
     int tag = 0;
     n.x[3] = __builtin_inff();
     ck_assert_int_eq(p->ops->check(p, host2(n.x, 3, 2), 4), TS_OK);

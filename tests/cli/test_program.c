@@ -68,7 +68,8 @@ START_TEST(slips_exit_2)
         {"bench --kernel --json", "--json needs a value: a file name"},
         {"bench --kernel --json Makefile", "--json: Makefile exists: --overwrite replaces it"},
         {"bench --kernel --json docs", "--json: docs is not a file"},
-        {"bench --kernel --cpu ref --precision bf16", "precision bf16: device cpu (ref) has no bf16"},
+        {"bench --kernel --cpu ref --precision bf16",
+         "precision bf16: device cpu (ref) has no bf16"},
         {"info --steps 4", "--steps is not a flag of this command"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++)
