@@ -20,9 +20,8 @@ static ts_status add_weights(ts_model *m, const ts_component *c, cJSON *to)
     cJSON_AddNumberToObject(to, "parameters", (double)s.parameters);
     cJSON_AddNumberToObject(to, "bytes", (double)s.bytes);
     cJSON *types = cJSON_AddObjectToObject(to, "bytes_by_type");
-    for (int i = 0; i < TS_DTYPES; i++)
-        if (s.bytes_by_type[i])
-            cJSON_AddNumberToObject(types, ts_dtype_name((ts_dtype)i), (double)s.bytes_by_type[i]);
+    for (int i = 0; i < s.storages; i++)
+        cJSON_AddNumberToObject(types, s.storage[i].name, (double)s.storage[i].bytes);
     return TS_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Decides which safetensors files of a folder are a component's, maps them and merges their names.
+/* Decides which files of a folder are a component's, opens them as sources and merges their names.
  *
  *   STEM.safetensors                            STEM.fp16.safetensors
  *   STEM.safetensors.index.json                 STEM.safetensors.index.fp16.json
@@ -130,7 +130,7 @@ static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, co
     char *path = NULL;
     int n = 0;
     TRY(list_shards(&ctx->err, index, map, &shard, &n));
-    if (!(c->file = calloc((size_t)n, sizeof *c->file)))
+    if (!(c->source = calloc((size_t)n, sizeof *c->source)))
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
     for (int i = 0; i < n; i++) {
         free(path);
@@ -139,8 +139,8 @@ static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, co
         if (access(path, F_OK))
             TRY(ts_fail(&ctx->err, TS_EMODEL, "%s is missing: %s names it as one of %d shards",
                         path, index, n));
-        TRY(ts_safetensors_open(&ctx->err, path, c->file + c->files));
-        c->files++;
+        TRY(ts_source_open(&ctx->err, path, c->source + c->sources));
+        c->sources++;
     }
 done:
     free(path);
@@ -152,7 +152,7 @@ done:
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const ts_named *)a)->e->name, ((const ts_named *)b)->e->name);
+    return strcmp(((const ts_named *)a)->name, ((const ts_named *)b)->name);
 }
 
 static int by_key(const void *a, const void *b)
@@ -162,7 +162,8 @@ static int by_key(const void *a, const void *b)
 
 static bool in_file(const ts_named *n, const char *file)
 {
-    return ends(n->path, file) && n->path[strlen(n->path) - strlen(file) - 1] == '/';
+    const char *path = n->source->path;
+    return ends(path, file) && path[strlen(path) - strlen(file) - 1] == '/';
 }
 
 /* Of tensors with one name in two shards only the one that the index means stays; every tensor of
@@ -180,8 +181,8 @@ static ts_status apply_index(ts_ctx *ctx, ts_checkpoint *c, const cJSON *map)
     for (int i = 0; i < c->names;) {
         int end = i + 1, take = -1;
         while (end < c->names && by_name(c->name + i, c->name + end) == 0) end++;
-        if (k < keys && strcmp(key[k]->string, c->name[i].e->name) < 0) goto missing;
-        if (k < keys && !strcmp(key[k]->string, c->name[i].e->name)) {
+        if (k < keys && strcmp(key[k]->string, c->name[i].name) < 0) goto missing;
+        if (k < keys && !strcmp(key[k]->string, c->name[i].name)) {
             for (int a = i; a < end; a++)
                 if (in_file(c->name + a, key[k]->valuestring)) take = a;
             if (take < 0) goto missing;
@@ -192,10 +193,11 @@ static ts_status apply_index(ts_ctx *ctx, ts_checkpoint *c, const cJSON *map)
         } else if (end > i + 1) {
             TRY(ts_fail(&ctx->err, TS_EMODEL,
                         "%s: tensor \"%s\" is also in %s, and %s does not say which counts",
-                        c->name[i].path, c->name[i].e->name, c->name[i + 1].path, c->what));
+                        c->name[i].source->path, c->name[i].name, c->name[i + 1].source->path,
+                        c->what));
         } else {
             take = i;
-            if (extra++ == 0) first_extra = c->name[i].e->name;
+            if (extra++ == 0) first_extra = c->name[i].name;
         }
         c->name[kept++] = c->name[take];
         i = end;
@@ -214,15 +216,18 @@ missing:
     goto done;
 }
 
+/* The names by which models ask: of a file with names of its own, they would be translated here. */
 static ts_status merge(ts_ctx *ctx, ts_checkpoint *c)
 {
     size_t n = 1;
-    for (int f = 0; f < c->files; f++) n += (size_t)c->file[f].entries;
+    for (int k = 0; k < c->sources; k++) n += (size_t)c->source[k].entries;
     if (!(c->name = malloc(n * sizeof *c->name)))
         return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what);
-    for (int f = 0; f < c->files; f++)
-        for (int i = 0; i < c->file[f].entries; i++)
-            c->name[c->names++] = (ts_named){c->file[f].entry + i, c->file[f].path};
+    for (int k = 0; k < c->sources; k++)
+        for (int i = 0; i < c->source[k].entries; i++) {
+            const ts_entry *e = c->source[k].entry + i;
+            c->name[c->names++] = (ts_named){e->name, e, c->source + k};
+        }
     qsort(c->name, (size_t)c->names, sizeof *c->name, by_name);
     return TS_OK;
 }
@@ -240,10 +245,10 @@ ts_status ts_checkpoint_open(ts_ctx *ctx, const char *dir, const char *stem, ts_
         TRY(merge(ctx, c));
         TRY(apply_index(ctx, c, map));
     } else {
-        if (!(c->file = calloc(1, sizeof *c->file)))
+        if (!(c->source = calloc(1, sizeof *c->source)))
             TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what));
-        TRY(ts_safetensors_open(&ctx->err, c->what, c->file));
-        c->files = 1;
+        TRY(ts_source_open(&ctx->err, c->what, c->source));
+        c->sources = 1;
         TRY(merge(ctx, c));
     }
 done:
@@ -254,8 +259,8 @@ done:
 
 void ts_checkpoint_close(ts_checkpoint *c)
 {
-    for (int i = 0; i < c->files; i++) ts_safetensors_close(c->file + i);
-    free(c->file);
+    for (int i = 0; i < c->sources; i++) ts_source_close(c->source + i);
+    free(c->source);
     free(c->name);
     free(c->what);
     memset(c, 0, sizeof *c);
@@ -265,7 +270,7 @@ int ts_checkpoint_find(const ts_checkpoint *c, const char *name)
 {
     int low = 0, high = c->names - 1;
     while (low <= high) {
-        int mid = (low + high) / 2, order = strcmp(c->name[mid].e->name, name);
+        int mid = (low + high) / 2, order = strcmp(c->name[mid].name, name);
         if (order == 0) return mid;
         if (order < 0)
             low = mid + 1;

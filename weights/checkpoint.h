@@ -1,18 +1,18 @@
-/* The files of one component, mapped, as one table of names: a single safetensors file, or shards
+/* The tensors of one component as one table of names over its sources: a single file, or shards
  * with their index. */
 #ifndef TS_CHECKPOINT_H
 #define TS_CHECKPOINT_H
-#include "weights/safetensors.h"
+#include "weights/source.h"
 
-/* path: of the file that holds it */
 typedef struct {
+    const char *name; /* what models ask for; today as the file has it */
     const ts_entry *e;
-    const char *path;
+    const ts_source *source; /* that holds it */
 } ts_named;
 typedef struct {
     char *what; /* the file or index, for sentences */
-    ts_safetensors *file;
-    int files;
+    ts_source *source;
+    int sources;
     ts_named *name; /* sorted by name, all different */
     int names;
 } ts_checkpoint;

@@ -21,54 +21,6 @@
 
 enum { MAX_HEADER = 100 << 20 }; /* what the reference implementation accepts */
 
-static float widen_f16(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, m = h & 0x3ff, bits;
-    float f;
-    if (exponent == 0) { /* zero or subnormal: m 2^-24 */
-        f = (float)m * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    bits = sign | (exponent == 31 ? 255u : exponent + 112) << 23 | m << 13;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-void ts_widen(ts_dtype type, const void *from, size_t n, float *to)
-{
-    if (type == TS_F32) {
-        memcpy(to, from, n * sizeof *to);
-        return;
-    }
-    if (type != TS_BF16 && type != TS_F16) abort();
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, (const char *)from + 2 * i, sizeof h);
-        if (type == TS_F16) {
-            to[i] = widen_f16(h);
-        } else {
-            uint32_t bits = (uint32_t)h << 16;
-            memcpy(to + i, &bits, sizeof bits);
-        }
-    }
-}
-
-const char *ts_shape_text(int nd, const long *dim, char buf[96])
-{
-    size_t n = 0;
-    buf[n++] = '[';
-    for (int i = 0; i < nd; i++) {
-        const char *comma = i ? ", " : "";
-        int k = dim[i] < 0 ? snprintf(buf + n, 96 - n, "%sany", comma)
-                           : snprintf(buf + n, 96 - n, "%s%ld", comma, dim[i]);
-        if (k < 0 || n + (size_t)k > 93) break;
-        n += (size_t)k;
-    }
-    buf[n++] = ']';
-    buf[n] = 0;
-    return buf;
-}
-
 /* A number of the header: a whole number that a double holds exactly. */
 static bool whole(const cJSON *j, uint64_t *out)
 {
@@ -163,6 +115,7 @@ static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j
         e->t.nd = 0;
         e->t.type = TS_U8;
     }
+    e->storage = ts_dtype_name(e->t.type);
     return TS_OK;
 }
 
@@ -343,3 +296,32 @@ const ts_entry *ts_safetensors_find(const ts_safetensors *s, const char *name)
     ts_entry key = {.name = (char *)name};
     return s->entries ? bsearch(&key, s->entry, (size_t)s->entries, sizeof key, by_name) : NULL;
 }
+
+/* ---- as a source ---- */
+
+static ts_status open_source(ts_err *err, const char *path, ts_source *out)
+{
+    ts_status st;
+    ts_safetensors *s = calloc(1, sizeof *s);
+    memset(out, 0, sizeof *out);
+    if (!s) return ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
+    TRY(ts_safetensors_open(err, path, s));
+    *out = (ts_source){.class = &ts_source_safetensors,
+                       .path = s->path,
+                       .size = s->size,
+                       .entry = s->entry,
+                       .entries = s->entries,
+                       .own = s};
+done:
+    if (st != TS_OK) free(s);
+    return st;
+}
+
+static void close_source(ts_source *source)
+{
+    ts_safetensors_close(source->own);
+    free(source->own);
+}
+
+const ts_source_class ts_source_safetensors = {
+    .open = open_source, .read = ts_source_read_mapped, .close = close_source};

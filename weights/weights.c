@@ -64,6 +64,13 @@ static ts_status memory(ts_weights *ws)
 
 static const ts_entry *entry_of(const ts_weights *ws, int i) { return ws->files.name[i].e; }
 
+/* Rows of item i as f32: out [rows, ts_entry_width]. */
+static ts_status read_rows(ts_weights *ws, int i, long first, long rows, float *out)
+{
+    const ts_named *n = ws->files.name + i;
+    return n->source->class->read(&ws->ctx->err, n->source, n->e, first, rows, out);
+}
+
 /* ---- open, close ---- */
 
 ts_status ts_weights_open(ts_ctx *ctx, const char *dir, const char *stem, ts_weights **out)
@@ -82,7 +89,7 @@ ts_status ts_weights_open(ts_ctx *ctx, const char *dir, const char *stem, ts_wei
     ws->group = calloc(1, sizeof *ws->group);
     ws->groups = 1;
     if (!ws->item || !ws->vector || !ws->chunk || !ws->group) TRY(memory(ws));
-    for (int i = 0; i < ws->files.files; i++) ws->most += ws->files.file[i].size;
+    for (int i = 0; i < ws->files.sources; i++) ws->most += ws->files.source[i].size;
     ws->most += ws->most / 4;
     if (ws->most < (size_t)256 << 20) ws->most = (size_t)256 << 20;
     ws->budget = ws->most;
@@ -154,7 +161,7 @@ static ts_status look_up(ts_weights *ws, const char *name, int nd, const long *d
         return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" %s is missing", ws->files.what, name,
                        ts_shape_text(nd, dim, want));
     const ts_entry *e = entry_of(ws, i);
-    const char *path = ws->files.name[i].path;
+    const char *path = ws->files.name[i].source->path;
     if (e->odd)
         return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s is not supported", path, name,
                        e->odd);
@@ -239,7 +246,7 @@ void ts_weights_warn_unused(ts_weights *ws)
     int n = 0;
     for (int i = 0; i < ws->files.names; i++) {
         if (ws->item[i].found || ws->item[i].read) continue;
-        if (n < 3) name[n] = entry_of(ws, i)->name;
+        if (n < 3) name[n] = ws->files.name[i].name;
         n++;
     }
     if (n == 1)
@@ -417,9 +424,8 @@ static ts_status load_vectors(ts_weights *ws)
     at = home;
     for (int i = ws->loaded; i < ws->vectors; i++) {
         ts_tensor *t = &ws->item[ws->vector[i]].w.t;
-        const ts_entry *e = entry_of(ws, ws->vector[i]);
         size_t n = (size_t)ts_count(*t);
-        ts_widen(e->t.type, e->t.data, n, f);
+        TRY(read_rows(ws, ws->vector[i], 0, ts_entry_rows(entry_of(ws, ws->vector[i])), f));
         if (n) TRY(dev->ops->upload(dev, at, f, n * sizeof *f));
         t->p = at;
         at = ts_at(at, room_for(*t));
@@ -504,30 +510,38 @@ ts_status ts_weights_rows(ts_weights *ws, const char *name, const int32_t *ids, 
     ts_status st = look_up(ws, name, 2, (long[]){vocab, dim}, &i);
     if (st != TS_OK) return st;
     const ts_entry *e = entry_of(ws, i);
-    size_t row = (size_t)e->t.dim[1], size = ts_dtype_size(e->t.type);
     ws->item[i].read = true;
     for (int k = 0; k < n; k++) {
         if (ids[k] < 0 || ids[k] >= e->t.dim[0])
             return ts_fail(&ws->ctx->err, TS_ESHAPE,
                            "%s: id %d is outside of tensor \"%s\", which has %ld rows",
-                           ws->files.name[i].path, ids[k], name, e->t.dim[0]);
-        ts_widen(e->t.type, (const char *)e->t.data + (size_t)ids[k] * row * size, row,
-                 out + (size_t)k * row);
+                           ws->files.name[i].source->path, ids[k], name, e->t.dim[0]);
+        st = read_rows(ws, i, ids[k], 1, out + k * e->t.dim[1]);
+        if (st != TS_OK) return st;
     }
     return TS_OK;
+}
+
+static void add_bytes(ts_weights_stat *s, const char *storage, size_t bytes)
+{
+    int i = 0;
+    while (i < s->storages && strcmp(s->storage[i].name, storage)) i++;
+    if (i == (int)(sizeof s->storage / sizeof *s->storage)) return;
+    if (i == s->storages) s->storage[s->storages++].name = storage;
+    s->storage[i].bytes += bytes;
 }
 
 void ts_weights_stats(const ts_weights *ws, ts_weights_stat *s)
 {
     memset(s, 0, sizeof *s);
-    s->files = ws->files.files;
+    s->files = ws->files.sources;
     for (int i = 0; i < ws->files.names; i++) {
         const ts_entry *e = entry_of(ws, i);
         s->tensors++;
         s->bytes += e->bytes;
         if (e->odd) continue;
-        s->parameters += (long)(e->bytes / ts_dtype_size(e->t.type));
-        s->bytes_by_type[e->t.type] += e->bytes;
+        s->parameters += ts_entry_rows(e) * ts_entry_width(e);
+        add_bytes(s, e->storage, e->bytes);
     }
 }
 

@@ -56,7 +56,12 @@ ts_status ts_weights_rows(ts_weights *, const char *name, const int32_t *ids, in
 /* What is in the files, for `info`. */
 typedef struct {
     long tensors, parameters;
-    size_t bytes, bytes_by_type[TS_DTYPES];
+    size_t bytes;
+    struct {
+        const char *name; /* "BF16", ...: static */
+        size_t bytes;
+    } storage[32]; /* the formats that occur, in order of the names of tensors */
+    int storages;
     int files;
 } ts_weights_stat;
 void ts_weights_stats(const ts_weights *, ts_weights_stat *);

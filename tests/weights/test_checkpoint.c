@@ -44,8 +44,9 @@ START_TEST(merges_shards)
     ck_assert(ts_weights_has(ws, "a") && ts_weights_has(ws, "b") && ts_weights_has(ws, "c") &&
               !ts_weights_has(ws, "d"));
     ts_weights_stats(ws, &s);
-    ck_assert(s.tensors == 3 && s.parameters == 6 && s.bytes == 24 &&
-              s.bytes_by_type[TS_F32] == 24 && s.files == 2);
+    ck_assert(s.tensors == 3 && s.parameters == 6 && s.bytes == 24 && s.storages == 1 &&
+              s.storage[0].bytes == 24 && s.files == 2);
+    ck_assert_str_eq(s.storage[0].name, "F32");
     ck_ok(ctx, ts_weights_rows(ws, "b", (int32_t[]){0}, 1, 1, 2, row));
     memcpy(want, (uint8_t[]){8, 9, 10, 11, 12, 13, 14, 15}, 8); /* from the middle of shard 1 */
     ck_assert(!memcmp(row, want, 8));
@@ -164,6 +165,7 @@ START_TEST(finds_by_name_type_and_shape)
     char *dir = testing_tmp();
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     ts_weights *ws;
+    ts_weights_stat stat;
     const ts_weight *w;
     ts_layer layer;
     const char *path = scratch_safetensors(
@@ -178,6 +180,17 @@ START_TEST(finds_by_name_type_and_shape)
     char file[600];
     snprintf(file, sizeof file, "%s", path);
     ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws)); /* types nobody asks for do no harm */
+    static const struct {
+        const char *name;
+        size_t bytes;
+    } storage[] = {{"F32", 20}, {"I32", 4}, {"F16", 4}, {"BF16", 12}};
+    ts_weights_stats(ws, &stat);
+    ck_assert(stat.tensors == 6 && stat.parameters == 2 + 3 + 1 + 2 + 6 && stat.bytes == 48);
+    ck_assert_int_eq(stat.storages, 4); /* F64 can not be used */
+    for (int i = 0; i < 4; i++) {
+        ck_assert_str_eq(stat.storage[i].name, storage[i].name);
+        ck_assert_uint_eq(stat.storage[i].bytes, storage[i].bytes);
+    }
     ck_ok(ctx, ts_find_linear(ws, 0, &layer, 2, 3, true, "%c", 'm'));
     ck_assert(layer.w->t.nd == 2 && layer.w->t.dim[1] == 3 && layer.w->t.ld == 3 &&
               layer.w->t.type == TS_BF16 && layer.b->t.type == TS_F32 && layer.b->t.dim[0] == 2);

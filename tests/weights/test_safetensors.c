@@ -42,6 +42,47 @@ START_TEST(reads_what_is_there)
 }
 END_TEST
 
+/* What weights/ sees of a file: entries, and rows of their numbers as f32. The BF16 table begins at
+ * an odd byte. */
+START_TEST(is_a_source_of_rows)
+{
+    ts_source s;
+    float row[6], f;
+    const char *path = scratch_safetensors(
+        dir, "rows.safetensors",
+        "{\"u\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+        "\"t\":{\"dtype\":\"BF16\",\"shape\":[3,1,2],\"data_offsets\":[1,13]},"
+        "\"x\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[13,17]},"
+        "\"v\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[17,21]}}",
+        21);
+    ck_assert_msg(ts_source_open(&err, path, &s) == TS_OK, "%s", err.text);
+    ck_assert_str_eq(s.path, path);
+    ck_assert(s.entries == 4 && s.size > 21);
+    const ts_entry *t = s.entry, *v = s.entry + 2, *x = s.entry + 3;
+    ck_assert_str_eq(t->name, "t");
+    ck_assert_str_eq(t->storage, "BF16");
+    ck_assert_str_eq(s.entry[1].storage, "U8");
+    ck_assert(ts_entry_rows(t) == 3 && ts_entry_width(t) == 2 && ts_entry_rows(v) == 1 &&
+              ts_entry_width(v) == 2 && ts_entry_rows(x) == 1 && ts_entry_width(x) == 1);
+    ck_assert(s.class->read(&err, &s, t, 1, 2, row) == TS_OK);
+    for (int i = 0; i < 4; i++) { /* bytes 5, 6; 7, 8; ... */
+        uint32_t bits = (uint32_t)(5 + 2 * i) << 16 | (uint32_t)(6 + 2 * i) << 24;
+        memcpy(&f, &bits, sizeof f);
+        ck_assert(row[i] == f);
+    }
+    ck_assert(s.class->read(&err, &s, x, 0, 1, row) == TS_OK &&
+              !memcmp(row, (uint8_t[]){13, 14, 15, 16}, 4));
+    ck_assert(s.class->read(&err, &s, v, 0, 1, row) == TS_OK);
+    ts_widen(TS_F16, (uint8_t[]){19, 20}, 1, &f);
+    ck_assert(row[1] == f);
+    ts_source_close(&s);
+    ts_source_close(&s); /* closing twice is legal */
+    scratch_text(dir, "rows.safetensors", "no safetensors file");
+    scratch_expect(&err, ts_source_open(&err, path, &s), TS_EMODEL, "rows.safetensors", NULL);
+    ck_assert(!s.class && !s.entry);
+}
+END_TEST
+
 /* header, data bytes, what the sentence must name beside the file */
 static const struct {
     const char *header;
@@ -252,6 +293,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, reads_what_is_there);
+    tcase_add_test(t, is_a_source_of_rows);
     tcase_add_loop_test(t, refuses_hostile_headers, 0, (int)(sizeof hostile / sizeof *hostile));
     tcase_add_test(t, refuses_files_that_are_none);
     tcase_add_test(t, keeps_unknown_types_until_asked);

@@ -1,0 +1,89 @@
+/* What the classes of sources have in common, and which class opens a file. */
+#include "weights/source.h"
+
+#include "weights/safetensors.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static float widen_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, m = h & 0x3ff, bits;
+    float f;
+    if (exponent == 0) { /* zero or subnormal: m 2^-24 */
+        f = (float)m * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    bits = sign | (exponent == 31 ? 255u : exponent + 112) << 23 | m << 13;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+void ts_widen(ts_dtype type, const void *from, size_t n, float *to)
+{
+    if (type == TS_F32) {
+        memcpy(to, from, n * sizeof *to);
+        return;
+    }
+    if (type != TS_BF16 && type != TS_F16) abort();
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, (const char *)from + 2 * i, sizeof h);
+        if (type == TS_F16) {
+            to[i] = widen_f16(h);
+        } else {
+            uint32_t bits = (uint32_t)h << 16;
+            memcpy(to + i, &bits, sizeof bits);
+        }
+    }
+}
+
+const char *ts_shape_text(int nd, const long *dim, char buf[96])
+{
+    size_t n = 0;
+    buf[n++] = '[';
+    for (int i = 0; i < nd; i++) {
+        const char *comma = i ? ", " : "";
+        int k = dim[i] < 0 ? snprintf(buf + n, 96 - n, "%sany", comma)
+                           : snprintf(buf + n, 96 - n, "%s%ld", comma, dim[i]);
+        if (k < 0 || n + (size_t)k > 93) break;
+        n += (size_t)k;
+    }
+    buf[n++] = ']';
+    buf[n] = 0;
+    return buf;
+}
+
+ts_status ts_source_open(ts_err *err, const char *path, ts_source *out)
+{
+    return ts_source_safetensors.open(err, path, out);
+}
+
+void ts_source_close(ts_source *s)
+{
+    if (s->class) s->class->close(s);
+    memset(s, 0, sizeof *s);
+}
+
+long ts_entry_rows(const ts_entry *e) { return e->t.nd < 2 ? 1 : e->t.dim[0]; }
+
+long ts_entry_width(const ts_entry *e)
+{
+    long n = 1;
+    for (int i = e->t.nd < 2 ? 0 : 1; i < e->t.nd; i++) n *= e->t.dim[i];
+    return n;
+}
+
+ts_status ts_source_read_mapped(ts_err *err, const ts_source *s, const ts_entry *e, long first,
+                                long rows, float *out)
+{
+    (void)err;
+    (void)s;
+    assert(e->t.data && first >= 0 && rows >= 0 && first + rows <= ts_entry_rows(e));
+    size_t width = (size_t)ts_entry_width(e), before = (size_t)first * width;
+    ts_widen(e->t.type, (const char *)e->t.data + before * ts_dtype_size(e->t.type),
+             (size_t)rows * width, out);
+    return TS_OK;
+}
