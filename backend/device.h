@@ -4,6 +4,10 @@
 #define TS_DEVICE_H
 #include "backend/ops.h"
 
+/* Where a matrix may be cut when it is packed in parts: a multiple of every block into which
+ * devices put outputs (16, 32, 48, 64). */
+enum { TS_PACK_ROWS = 192 };
+
 typedef struct ts_device ts_device;
 /* A point of a device's queue: when all that was given to it before is done. A device keeps the
  * last TS_MOMENTS of them at least. */
@@ -41,8 +45,8 @@ typedef struct {
      * ticket. The host's bytes (and `to`) stay as they are, and nobody reads `dst`, until `wait`
      * has returned. */
     ts_status (*upload_ahead)(ts_device *, ts_ptr dst, const void *host, size_t bytes, ts_ticket *);
-    ts_status (*pack_ahead)(ts_device *, const ts_host *from, const ts_weight *to, ts_ptr at,
-                            ts_ticket *);
+    ts_status (*pack_ahead)(ts_device *, const ts_host *from, long first, const ts_weight *to,
+                            ts_ptr at, ts_ticket *);
     /* what is queued from now on comes after this */
     ts_status (*wait)(ts_device *, ts_ticket);
     ts_status (*download)(ts_device *, void *host, ts_ptr, size_t bytes); /* joins */
@@ -50,9 +54,11 @@ typedef struct {
     ts_status (*mark)(ts_device *, ts_moment *);
     /* between two moments of this device; both have passed: ask after a join */
     ts_status (*elapsed)(ts_device *, ts_moment from, ts_moment to, double *seconds);
-    /* the stored numbers of `to` (its shape) into `at` as to->want says; want.bytes are written.
-     * The host's bytes may be changed or freed when it returns */
-    ts_status (*pack)(ts_device *, const ts_host *from, const ts_weight *to, ts_ptr at);
+    /* Stored numbers of `to`, its rows (of the first dimension) from `first` on, into `at` as
+     * to->want says; of all rows together want.bytes are written. `first` is a multiple of
+     * TS_PACK_ROWS, and so is the number of rows unless they are the last. The host's bytes may be
+     * changed or freed when it returns */
+    ts_status (*pack)(ts_device *, const ts_host *from, long first, const ts_weight *to, ts_ptr at);
     ts_status (*zero)(ts_device *, ts_ptr, size_t bytes);
     ts_status (*copy)(ts_device *, const ts_copy *);
     ts_status (*gather)(ts_device *, const ts_gather *);

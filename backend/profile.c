@@ -163,21 +163,21 @@ static ts_status join(ts_device *d)
     ts_status st = in->ops->join(in);
     return st ? st : read_spans((profile *)d);
 }
-static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
 {
     ts_device *in = inner_of(d);
-    return in->ops->pack(in, from, to, at);
+    return in->ops->pack(in, from, first, to, at);
 }
 static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n, ts_ticket *t)
 {
     ts_device *in = inner_of(d);
     return in->ops->upload_ahead(in, dst, host, n, t);
 }
-static ts_status pack_ahead(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at,
-                            ts_ticket *t)
+static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                            ts_ptr at, ts_ticket *t)
 {
     ts_device *in = inner_of(d);
-    return in->ops->pack_ahead(in, from, to, at, t);
+    return in->ops->pack_ahead(in, from, first, to, at, t);
 }
 static ts_status wait_ahead(ts_device *d, ts_ticket t)
 {

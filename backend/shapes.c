@@ -326,17 +326,23 @@ ts_status ts_shapes_check(ts_device *d, ts_tensor t, int tag)
     return present(d, "check", "the tensor", t, FLOATS);
 }
 
-ts_status ts_shapes_pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
+ts_status ts_shapes_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                         ts_ptr at)
 {
-    long n = 1;
+    long n = 1, rows = from->nd ? from->dim[0] : 1, all = to->t.dim[0], end = first + rows;
     for (int i = 0; i < from->nd; i++) n *= from->dim[i];
     if (!from->data || !at.at)
         return ts_fail(d->err, TS_ESHAPE, "pack: the %s is absent",
                        from->data ? "target" : "source");
     if (from->type >= TS_DTYPES || !(STORED >> from->type & 1))
         return ts_fail(d->err, TS_ESHAPE, "pack: the stored type is not F32, BF16 or F16");
-    if (n != ts_count(to->t))
+    if (first < 0 || rows < 0 || end > all || first % TS_PACK_ROWS ||
+        (end < all && rows % TS_PACK_ROWS))
+        return ts_fail(d->err, TS_ESHAPE,
+                       "pack: %ld rows from row %ld on, of %ld: expected multiples of %d", rows,
+                       first, all, TS_PACK_ROWS);
+    if (n != ts_count(to->t) / all * rows)
         return ts_fail(d->err, TS_ESHAPE, "pack: %ld numbers are stored, expected %ld", n,
-                       ts_count(to->t));
+                       ts_count(to->t) / all * rows);
     return TS_OK;
 }

@@ -33,7 +33,7 @@ static double matmul_peak(ts_ctx *c, ts_dtype type)
     store = ts_take(&a, TS_U8, TS_DIM((long)w.want.bytes));
     for (long i = 0; i < (long)N * N; i++)
         host[i] = (float)((i * 2654435761u) % 1024) / 1024 - 0.5f;
-    TRY(dev->ops->pack(dev, &(ts_host){host, TS_F32, 2, {N, N}}, &w, store.p));
+    TRY(dev->ops->pack(dev, &(ts_host){host, TS_F32, 2, {N, N}}, 0, &w, store.p));
     ts_weight_packed(&w, store.p);
     TRY(dev->ops->zero(dev, x.p, one));
     for (int i = 0; i < TRIES; i++) {

@@ -112,9 +112,9 @@ static ts_status zero(ts_device *d, ts_ptr p, size_t n)
     return inner_of(d)->ops->zero(inner_of(d), near(p), n);
 }
 
-static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
 {
-    return inner_of(d)->ops->pack(inner_of(d), from, to, near(at));
+    return inner_of(d)->ops->pack(inner_of(d), from, first, to, near(at));
 }
 
 static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n, ts_ticket *t)
@@ -123,10 +123,10 @@ static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t
     return inner_of(d)->ops->upload_ahead(inner_of(d), near(dst), host, n, t);
 }
 
-static ts_status pack_ahead(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at,
-                            ts_ticket *t)
+static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                            ts_ptr at, ts_ticket *t)
 {
-    return inner_of(d)->ops->pack_ahead(inner_of(d), from, to, near(at), t);
+    return inner_of(d)->ops->pack_ahead(inner_of(d), from, first, to, near(at), t);
 }
 
 static ts_status wait_ahead(ts_device *d, ts_ticket t)

@@ -377,7 +377,7 @@ static ts_status place(ts_weights *ws, int i, ts_ptr at)
         TRY(dev->ops->upload(dev, at, e->t.data, e->bytes));
         t->w.t.p = at;
     } else {
-        TRY(dev->ops->pack(dev, &e->t, &t->w, at));
+        TRY(dev->ops->pack(dev, &e->t, 0, &t->w, at));
         ts_weight_packed(&t->w, at);
     }
     advise(e, true);

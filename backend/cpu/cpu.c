@@ -151,13 +151,14 @@ static bool by_onednn(const ts_cpu *c, ts_dtype x)
     return c->dnnl && (x == TS_F32 || c->dev.has_bf16);
 }
 
-static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
 {
     ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_pack(d, from, to, at);
+    ts_status st = ts_shapes_pack(d, from, first, to, at);
     if (st) return st;
-    if (c->dnnl) return ts_onednn_pack(c, from, to, at);
-    ts_pack_ref(from, to->want.type, ts_host_of(at));
+    if (c->dnnl) return ts_onednn_pack(c, from, first, to, at);
+    size_t before = (size_t)(first * (ts_count(to->t) / to->t.dim[0]));
+    ts_pack_ref(from, to->want.type, ts_host_of(ts_at(at, before * ts_dtype_size(to->want.type))));
     return TS_OK;
 }
 
@@ -169,11 +170,11 @@ static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t
     return upload(d, dst, host, bytes);
 }
 
-static ts_status pack_ahead(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at,
-                            ts_ticket *ticket)
+static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                            ts_ptr at, ts_ticket *ticket)
 {
     *ticket = (ts_ticket){0};
-    return pack(d, from, to, at);
+    return pack(d, from, first, to, at);
 }
 
 static ts_status wait_ahead(ts_device *d, ts_ticket ticket)

@@ -418,11 +418,10 @@ static int layout_for(const ts_cpu *c, const ts_weight *w, ts_dtype xt)
     return w->want.bytes && w->want.type == xt ? w->want.layout : -1;
 }
 
-/* Outputs that pack converts at a time: about 8 MB, and a multiple of every block that oneDNN puts
- * outputs into (16, 32, 48, 64). */
+/* Outputs that pack converts at a time: about 8 MB. */
 static long slice_of(const ts_weight *w, ts_dtype type)
 {
-    enum { BYTES = 8 << 20, BLOCK = 192 };
+    enum { BYTES = 8 << 20, BLOCK = TS_PACK_ROWS };
     long O = w->t.dim[0], row = ts_count(w->t) / O * (long)ts_dtype_size(type),
          n = BYTES / row / BLOCK * BLOCK;
     return n < BLOCK ? (O < BLOCK ? O : BLOCK) : n < O ? n : O;
@@ -670,9 +669,10 @@ static bool reorder(const struct ts_dnnl *d, int layout, long first, long rows, 
 
 /* oneDNN reorders values of one type fast, of two slowly: another stored type is converted first, a
  * slice of outputs at a time. */
-static bool pack_slices(ts_cpu *c, const ts_host *from, const ts_weight *to, void *at, void *aside)
+static bool pack_slices(ts_cpu *c, const ts_host *from, long first, const ts_weight *to, void *at,
+                        void *aside)
 {
-    long O = to->t.dim[0], width = ts_count(to->t) / O,
+    long O = from->dim[0], width = ts_count(to->t) / to->t.dim[0],
          n = from->type == to->want.type ? O : slice_of(to, to->want.type);
     bool ok = true;
     for (long o = 0; ok && o < O; o += n) {
@@ -682,24 +682,25 @@ static bool pack_slices(ts_cpu *c, const ts_host *from, const ts_weight *to, voi
             cast_rows(c, from, (size_t)o, rows, width, to->want.type, aside);
             plain = aside;
         }
-        ok = reorder(c->dnnl, to->want.layout, o, rows, plain, at);
+        ok = reorder(c->dnnl, to->want.layout, first + o, rows, plain, at);
     }
     return ok;
 }
 
-ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, const ts_weight *to, ts_ptr at)
+ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
 {
     ts_status st = TS_OK;
     void *aside = NULL;
+    long width = ts_count(to->t) / to->t.dim[0];
     if (to->want.layout == 0) {
-        cast_rows(c, from, 0, to->t.dim[0], ts_count(to->t) / to->t.dim[0], to->want.type,
-                  ts_host_of(at));
+        at = ts_at(at, (size_t)(first * width) * ts_dtype_size(to->want.type));
+        cast_rows(c, from, 0, from->dim[0], width, to->want.type, ts_host_of(at));
     } else {
         if (from->type != to->want.type)
             st = ts_cpu_scratch(c, slice_bytes(to, to->want.type), &aside);
-        if (!st && !pack_slices(c, from, to, ts_host_of(at), aside))
+        if (!st && !pack_slices(c, from, first, to, ts_host_of(at), aside))
             st = ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not pack a weight [%ld, %ld]",
-                         to->t.dim[0], ts_count(to->t) / to->t.dim[0]);
+                         to->t.dim[0], width);
     }
     return st;
 }

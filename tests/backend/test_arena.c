@@ -105,7 +105,7 @@ static ts_status work(ts_device *d, numbers *n)
     d->counting = counting;
     if (!counting) {
         ck_assert_uint_le(w.want.bytes, sizeof home);
-        TRY(d->ops->pack(d, &(ts_host){.data = n->w, .type = TS_F32, .nd = 2, .dim = {2, 2}}, &w,
+        TRY(d->ops->pack(d, &(ts_host){.data = n->w, .type = TS_F32, .nd = 2, .dim = {2, 2}}, 0, &w,
                          (ts_ptr){(uintptr_t)home}));
         ts_weight_packed(&w, (ts_ptr){(uintptr_t)home});
     }

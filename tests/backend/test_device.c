@@ -191,10 +191,14 @@ START_TEST(other_shapes)
     REFUSED(ts_resample_op(c->dev, r), TS_ESHAPE, "do not divide into 15");
     REFUSED(c->dev->ops->check(c->dev, f32(TS_DIM(2)), 0), TS_ESHAPE, "check: tag 0");
     ts_weight w = {.t = f32(TS_DIM(2, 3))};
-    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_F32, 2, {2, 2}}, &w, w.t.p), TS_ESHAPE,
-            "pack: 4 numbers are stored, expected 6");
-    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_I64, 2, {2, 3}}, &w, w.t.p), TS_ESHAPE,
-            "not F32, BF16 or F16");
+    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_F32, 2, {2, 2}}, 0, &w, w.t.p),
+            TS_ESHAPE, "pack: 4 numbers are stored, expected 6");
+    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_F32, 2, {2, 3}}, 1, &w, w.t.p),
+            TS_ESHAPE, "pack: 2 rows from row 1 on, of 2: expected multiples of 192");
+    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_F32, 2, {1, 3}}, 0, &w, w.t.p),
+            TS_ESHAPE, "pack: 1 rows from row 0 on, of 2");
+    REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_I64, 2, {2, 3}}, 0, &w, w.t.p),
+            TS_ESHAPE, "not F32, BF16 or F16");
 }
 END_TEST
 

@@ -70,10 +70,11 @@ static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
 
 /* "Packs" by filling want.bytes with the stored byte, all of a matrix being one: what lies where
  * can be seen, and overlaps as well. Reads every page, as packing does. */
-static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
 {
     ledger *l = (ledger *)d;
     ts_status st = strike(l, "pack");
+    ck_assert_int_eq(first, 0);
     if (st != TS_OK) return st;
     l->packs++;
     const uint8_t *b = from->data;
