@@ -6,7 +6,6 @@
 
 #include "attention/patterns.h"
 #include "attention/plan_file.h"
-#include "attention/tile_search.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -443,8 +442,8 @@ ts_status ts_attend(ts_attn *a, int layer, ts_tensor q, ts_tensor k, ts_tensor v
                        .v = batch(v),
                        .out = batch(out),
                        .scale = (float)(1 / sqrt((double)q.dim[2]))};
-    return a->search && a->search->trying ? ts_tile_search_call(a, layer, op)
-                                          : run(a, layer, what, s, op);
+    ts_status st = a->observe ? a->observe(a->observer, layer, &op) : TS_OK;
+    return st ? st : run(a, layer, what, s, op);
 }
 
 /* ---- the end, and interruptions ---- */

@@ -26,17 +26,19 @@ typedef struct {
 } ts_attn_options;
 
 typedef struct ts_attn_state ts_attn_state;
-typedef struct ts_tile_search ts_tile_search;
 typedef struct {
     ts_ctx *ctx;
     ts_attn_options o;
     ts_grid grid;   /* with the order of the policy */
     int step, slot; /* of the evaluation in progress: step from 1 */
     ts_attn_account account;
-    char why[256];          /* density that no key asked for, and why; "": none */
-    ts_attn_state *state;   /* [slots, layers]; NULL: everything is dense */
-    ts_bag *plans;          /* what ts_attn_plans hands out */
-    ts_tile_search *search; /* tile_search.h; NULL: none */
+    char why[256];        /* density that no key asked for, and why; "": none */
+    ts_attn_state *state; /* [slots, layers]; NULL: everything is dense */
+    ts_bag *plans;        /* what ts_attn_plans hands out */
+    /* Looks at every call before it is carried out and writes to none of its tensors; NULL: nobody
+     * does. For the life of the open attention: set it after ts_attn_open. */
+    ts_status (*observe)(void *observer, int layer, const ts_attention *);
+    void *observer;
 } ts_attn;
 
 /* Opens a run's attention: checks that the policy fits the run, carves from ctx->arena what lives
@@ -49,14 +51,7 @@ void ts_attn_begin(ts_attn *, int step, int slot);
 /* q, k, v, out [N, A, D] (ld: token to token) in the order of a->grid, scaled by 1 / sqrt(D); layer
  * numbered through all experts from 0. out may be q. TS_ESHAPE: not the grid's tokens. */
 ts_status ts_attend(ts_attn *, int layer, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor out);
-/* While tiles are searched for (tile_search.h): before the samples of a layer pass it for good,
- * ts_attn_try, the same samples for nothing but the comparison, ts_attn_choose. */
-bool ts_attn_tries(const ts_attn *);
-void ts_attn_try(ts_attn *, int layer);
-void ts_attn_choose(ts_attn *, int layer);
 void ts_attn_fix(ts_attn *, int layer, ts_plan); /* this plan for a layer in all branches */
-/* what ts_attend does meanwhile: every candidate is compared, the output is full attention's */
-ts_status ts_tile_search_call(ts_attn *, int layer, ts_attention);
 /* After the last step, while the arena is there: downloads the plans in force (keep_plans).
  * TS_EFAIL: `strict`, and nothing was sparse. */
 ts_status ts_attn_finish(ts_attn *);

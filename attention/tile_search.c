@@ -12,6 +12,66 @@ static ts_status no_memory(ts_attn *a)
     return ts_fail(&a->ctx->err, TS_EMEMORY, "no memory to compare tiles of %d tokens", a->grid.N);
 }
 
+/* [1, N, A, D], whose ld is from token to token, as rows of tokens. */
+static ts_tensor tokens(ts_tensor t)
+{
+    return (ts_tensor){t.p, t.type, 2, {t.dim[1], t.dim[2] * t.dim[3]}, t.ld};
+}
+
+/* x of any type to f32 [N, A D] of the host. */
+static ts_status fetch(ts_attn *a, ts_tensor x, float *to)
+{
+    ts_status st;
+    ts_device *dev = a->ctx->dev;
+    size_t mark = ts_mark(&a->ctx->arena);
+    ts_tensor f = ts_take(&a->ctx->arena, TS_F32, TS_DIM(x.dim[1], x.dim[2] * x.dim[3]));
+    TRY(ts_cast(dev, tokens(x), f));
+    if (!dev->counting) TRY(dev->ops->download(dev, to, f.p, (size_t)ts_count(f) * sizeof *to));
+done:
+    ts_release(&a->ctx->arena, mark);
+    return st;
+}
+
+/* The observer: while a layer is tried, its call is computed in full and with every candidate. */
+static ts_status compare_tiles(void *observer, int layer, const ts_attention *call)
+{
+    ts_status st = TS_OK;
+    ts_tile_search *s = observer;
+    ts_attn *a = s->attn;
+    ts_device *dev = a->ctx->dev;
+    ts_attention op = *call;
+    if (!s->trying) return TS_OK;
+    size_t mark = ts_mark(&a->ctx->arena);
+    long n = ts_count(op.q);
+    float *full = malloc((size_t)n * sizeof *full), *tried = malloc((size_t)n * sizeof *tried);
+    ts_tensor o = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim),
+              y = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim);
+    if (!full || !tried) TRY(no_memory(a));
+    o.ld = y.ld = op.q.dim[2] * op.q.dim[3];
+    op.out = o;
+    TRY(ts_attention_op(dev, op));
+    TRY(fetch(a, o, full));
+    for (int i = 0; i < s->ks; i++) {
+        const ts_plan *plan = s->plan + i;
+        double off = 0, all = 0;
+        op.out = y;
+        op.plan = &plan;
+        TRY(ts_attention_op(dev, op));
+        TRY(fetch(a, y, tried));
+        for (long j = 0; j < n && !dev->counting; j++) {
+            off += ((double)tried[j] - full[j]) * ((double)tried[j] - full[j]);
+            all += (double)full[j] * full[j];
+        }
+        s->error[(long)layer * s->ks + i] += off == 0 ? 0 : off / all;
+    }
+    s->samples++;
+done:
+    ts_release(&a->ctx->arena, mark);
+    free(full);
+    free(tried);
+    return st;
+}
+
 ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
 {
     ts_status st = TS_OK;
@@ -34,7 +94,9 @@ ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
         TRY(dev->ops->upload(dev, s->plan[i].bits, bits, size));
         TRY(dev->ops->join(dev));
     }
-    a->search = s;
+    s->attn = a;
+    a->observe = compare_tiles;
+    a->observer = s;
 done:
     free(bits);
     free(at);
@@ -47,19 +109,20 @@ void ts_tile_search_close(ts_tile_search *s)
     s->plan = NULL;
 }
 
-bool ts_attn_tries(const ts_attn *a) { return a->search != NULL; }
+bool ts_attn_tries(const ts_attn *a) { return a->observe == compare_tiles; }
 
 void ts_attn_try(ts_attn *a, int layer)
 {
-    ts_tile_search *s = a->search;
+    ts_tile_search *s = a->observer;
     s->trying = true;
     s->samples = 0;
+    ts_attn_fix(a, layer, s->plan[s->ks]); /* what is carried out meanwhile reads everything */
     for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] = 0;
 }
 
 void ts_attn_choose(ts_attn *a, int layer)
 {
-    ts_tile_search *s = a->search;
+    ts_tile_search *s = a->observer;
     int best = 0;
     for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] /= s->samples;
     /* frames smaller than blocks: a k may read everything */
@@ -70,62 +133,4 @@ void ts_attn_choose(ts_attn *a, int layer)
     s->trying = false;
     s->chosen[layer] = best < s->ks ? s->k[best] : 0;
     ts_attn_fix(a, layer, s->plan[best]);
-}
-
-/* [1, N, A, D], whose ld is from token to token, as rows of tokens. */
-static ts_tensor tokens(ts_tensor t)
-{
-    return (ts_tensor){t.p, t.type, 2, {t.dim[1], t.dim[2] * t.dim[3]}, t.ld};
-}
-
-/* x of any type to f32 [N, A D] of the host. */
-static ts_status fetch(ts_attn *a, ts_tensor x, float *to)
-{
-    ts_status st;
-    ts_device *dev = a->ctx->dev;
-    size_t mark = ts_mark(&a->ctx->arena);
-    ts_tensor f = ts_take(&a->ctx->arena, TS_F32, TS_DIM(x.dim[1], x.dim[2] * x.dim[3]));
-    TRY(ts_cast(dev, tokens(x), f));
-    if (!dev->counting) TRY(dev->ops->download(dev, to, f.p, (size_t)ts_count(f) * sizeof *to));
-done:
-    ts_release(&a->ctx->arena, mark);
-    return st;
-}
-
-ts_status ts_tile_search_call(ts_attn *a, int layer, ts_attention op)
-{
-    ts_status st = TS_OK;
-    ts_device *dev = a->ctx->dev;
-    ts_tile_search *s = a->search;
-    size_t mark = ts_mark(&a->ctx->arena);
-    long n = ts_count(op.q);
-    float *full = malloc((size_t)n * sizeof *full), *tried = malloc((size_t)n * sizeof *tried);
-    ts_tensor out = op.out;
-    ts_tensor o = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim),
-              y = ts_take(&a->ctx->arena, op.out.type, op.out.nd, op.out.dim);
-    if (!full || !tried) TRY(no_memory(a));
-    o.ld = y.ld = op.q.dim[2] * op.q.dim[3];
-    op.out = o;
-    TRY(ts_attention_op(dev, op));
-    TRY(fetch(a, o, full));
-    for (int i = 0; i < s->ks; i++) {
-        const ts_plan *plan = s->plan + i;
-        double off = 0, all = 0;
-        op.out = y;
-        op.plan = &plan;
-        TRY(ts_attention_op(dev, op));
-        TRY(fetch(a, y, tried));
-        for (long j = 0; j < n && !dev->counting; j++) {
-            off += ((double)tried[j] - full[j]) * ((double)tried[j] - full[j]);
-            all += (double)full[j] * full[j];
-        }
-        s->error[(long)layer * s->ks + i] += off == 0 ? 0 : off / all;
-    }
-    s->samples++;
-    TRY(ts_cast(dev, tokens(o), tokens(out))); /* last: it may lie where q was */
-done:
-    ts_release(&a->ctx->arena, mark);
-    free(full);
-    free(tried);
-    return st;
 }

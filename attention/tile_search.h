@@ -8,7 +8,8 @@
 #define TS_TILE_SEARCH_H
 #include "attention/attend.h"
 
-struct ts_tile_search {
+typedef struct {
+    ts_attn *attn;
     const int *k; /* [ks] candidates, ascending: the sparsest first; borrowed */
     int ks;
     double loss; /* the largest error that a layer may have */
@@ -18,9 +19,14 @@ struct ts_tile_search {
     ts_plan *plan; /* [ks + 1], the last one reads everything */
     int samples;   /* seen by the layer being tried */
     bool trying;
-};
+} ts_tile_search;
 /* `a` is open with a tile policy that has no dense steps; carves the candidates' plans from its
  * arena. From here on ts_dit_step tries every layer. TS_EMEMORY. */
 ts_status ts_tile_search_open(ts_tile_search *, ts_attn *);
+/* While tiles are searched for: before the samples of a layer pass it for good, ts_attn_try, the
+ * same samples for nothing but the comparison, ts_attn_choose. */
+bool ts_attn_tries(const ts_attn *);
+void ts_attn_try(ts_attn *, int layer);
+void ts_attn_choose(ts_attn *, int layer);
 void ts_tile_search_close(ts_tile_search *); /* plans' table; a zeroed one is legal */
 #endif

@@ -3,6 +3,8 @@
  * entered. What a layer computes is the business of the class (wan.c, pixart.c). */
 #include "dit/dit.h"
 
+#include "attention/tile_search.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
