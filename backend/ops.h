@@ -5,7 +5,7 @@
 
 /* ---- attention plans ---- */
 enum { TS_BLOCK = 64 }; /* queries and keys to a block */
-/* which key blocks each query block reads; const once made. Softmax runs over the kept keys
+/* Which key blocks each query block reads; const once made. Softmax runs over the kept keys
  * only. */
 typedef struct {
     int A, nb; /* A 1: one pattern for all heads */
@@ -114,14 +114,19 @@ typedef struct {      /* scores[p][j] = mean of block p's queries . mean of bloc
  * first among equals */
 typedef struct {
     ts_tensor scores; /* f32 [A, nb, nb] */
-    double keep;      /* k of every head, in (0, 1] */
-    bool diagonal;    /* the block itself is one of its row's budget */
+    /* the first nv blocks choose among themselves, with a budget of nv; blocks from nv on are read
+     * by every row and read everything. 0: all nb */
+    int nv;
+    double keep;   /* k of every head, in (0, 1] */
+    bool diagonal; /* the block itself is one of its row's budget */
     /* heads whose rows lose little give to those that lose much (arXiv 2502.21079, 3.3). Recall of
-     * a head: mean over its rows of kept / all scores at `keep`; n = heads above 0.8, at most A /
-     * 2; high = min(1, 1.5 keep): the n best have 2 keep - high, the n worst high */
+     * a head: mean over its first nv rows of the scores read / all nb scores, at `keep`; n = heads
+     * above 0.8, at most A / 2; high = min(1, 1.5 keep): the n best have 2 keep - high, the n worst
+     * high */
     bool adaptive;
     ts_plan plan; /* bits [A, nb, ..] out */
-    /* f32 [3, A] out: recall at `keep`, recall of the plan, blocks kept in all; may be absent */
+    /* f32 [3, A] out: recall at `keep`, recall of the plan, blocks kept of the nv x nv; may be
+     * absent */
     ts_tensor stat;
 } ts_topk;
 

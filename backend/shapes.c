@@ -246,6 +246,9 @@ ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
     if (!(a->keep > 0 && a->keep <= 1))
         return ts_fail(d->err, TS_ESHAPE, "top-k: keep %g, expected more than 0 and at most 1",
                        a->keep);
+    if (a->nv < 0 || a->nv > s[1])
+        return ts_fail(d->err, TS_ESHAPE, "top-k: a choice among %d blocks, expected 0 to %ld",
+                       a->nv, s[1]);
     if (!p->bits.at || p->A != s[0] || p->nb != s[1])
         return ts_fail(d->err, TS_ESHAPE,
                        "top-k: a plan of %d heads and %d blocks, expected %ld and %ld", p->A, p->nb,

@@ -60,15 +60,15 @@ static uint32_t nth_largest(uint32_t *x, long n, long k)
     return x[0];
 }
 
-/* Bits of one row: the k largest scores, block `forced` (-1: none) among them. Returns the share of
- * the row's scores that they hold. */
-static double choose_row(const float *score, long nb, long k, long forced, uint32_t *work,
+/* Bits of one row: of the first nv blocks those of the k largest scores, block `forced` (-1: none)
+ * among them, and all blocks from nv on. Returns the share of the row's scores that they hold. */
+static double choose_row(const float *score, long nb, long nv, long k, long forced, uint32_t *work,
                          uint32_t *bits)
 {
     double kept = 0, all = 0;
     memset(bits, 0, (size_t)ts_plan_words((int)nb) * sizeof *bits);
     long n = 0, left = k;
-    for (long j = 0; j < nb; j++)
+    for (long j = 0; j < nv; j++)
         if (j != forced) work[n++] = order_of(score[j]);
     if (forced >= 0) {
         bits[forced / 32] |= 1u << forced % 32;
@@ -76,25 +76,30 @@ static double choose_row(const float *score, long nb, long k, long forced, uint3
     }
     uint32_t least = left > 0 ? nth_largest(work, n, left) : UINT32_MAX;
     long larger = 0;
-    for (long j = 0; left > 0 && j < nb; j++) larger += j != forced && order_of(score[j]) > least;
+    for (long j = 0; left > 0 && j < nv; j++) larger += j != forced && order_of(score[j]) > least;
     long equal = left - larger;
-    for (long j = 0; j < nb; j++) {
+    for (long j = 0; j < nv; j++) {
         uint32_t u = order_of(score[j]);
         bool take = left > 0 && j != forced && (u > least || (u == least && equal-- > 0));
         if (take) bits[j / 32] |= 1u << j % 32;
         all += score[j];
         if (take || j == forced) kept += score[j];
     }
+    for (long j = nv; j < nb; j++) {
+        bits[j / 32] |= 1u << j % 32;
+        all += score[j];
+        kept += score[j];
+    }
     return all > 0 ? kept / all : 1;
 }
 
 typedef struct {
     const ts_topk *a;
-    long A, nb;
-    double *recall;         /* [A, nb] of rows */
+    long A, nb, nv;
+    double *recall;         /* [A, nv] of rows */
     double *head;           /* [A] */
     long *k;                /* [A] budgets */
-    uint32_t *work;         /* [threads, nb] */
+    uint32_t *work;         /* [threads, nv] */
     unsigned char *changed; /* [A] */
 } selection;
 
@@ -109,17 +114,30 @@ static double mean(const double *x, long n)
 static void choose_heads(const ts_cpu *c, selection *s)
 {
     const ts_topk *a = s->a;
-    long nb = s->nb, words = ts_plan_words((int)nb);
+    long nb = s->nb, nv = s->nv, words = ts_plan_words((int)nb);
     const float *score = ts_host_of(a->scores.p);
     uint32_t *bits = ts_host_of(a->plan.bits);
 #pragma omp parallel for schedule(static) num_threads(c->threads)
     for (long chunk = 0; chunk < c->threads; chunk++)
-        for (long i = chunk; i < s->A * nb; i += c->threads)
-            if (s->changed[i / nb])
-                s->recall[i] = choose_row(score + i * nb, nb, s->k[i / nb],
-                                          a->diagonal ? i % nb : -1, s->work + chunk * nb,
-                                          bits + i * words);
-    for (long h = 0; h < s->A; h++) s->head[h] = mean(s->recall + h * nb, nb);
+        for (long i = chunk; i < s->A * nv; i += c->threads) {
+            long h = i / nv, p = i % nv, row = h * nb + p;
+            if (s->changed[h])
+                s->recall[i] = choose_row(score + row * nb, nb, nv, s->k[h], a->diagonal ? p : -1,
+                                          s->work + chunk * nv, bits + row * words);
+        }
+    for (long h = 0; h < s->A; h++) s->head[h] = mean(s->recall + h * nv, nv);
+}
+
+/* The blocks from nv on read everything. */
+static void fill_rows_behind(const selection *s)
+{
+    long words = ts_plan_words((int)s->nb);
+    uint32_t *bits = ts_host_of(s->a->plan.bits);
+    for (long h = 0; h < s->A; h++)
+        for (long p = s->nv; p < s->nb; p++)
+            for (long i = 0; i < words; i++)
+                bits[(h * s->nb + p) * words + i] = i < s->nb / 32 ? UINT32_MAX
+                                                                   : (1u << s->nb % 32) - 1;
 }
 
 /* Is head a of higher recall than b? Among equals the lower one counts as higher. */
@@ -132,8 +150,8 @@ static bool above(const double *recall, long a, long b)
 static bool adapt(selection *s)
 {
     double keep = s->a->keep, high = fmin(1, 1.5 * keep), low = 2 * keep - high;
-    long n = 0, base = s->k[0], many = ts_plan_budget(high, s->nb),
-         few = ts_plan_budget(low, s->nb);
+    long n = 0, base = s->k[0], many = ts_plan_budget(high, s->nv),
+         few = ts_plan_budget(low, s->nv);
     for (long h = 0; h < s->A; h++) n += s->head[h] > 0.8;
     if (n > s->A / 2) n = s->A / 2;
     for (long h = 0; h < s->A; h++) {
@@ -153,29 +171,31 @@ static void write_stat(const selection *s, int row)
     if (!ts_there(s->a->stat)) return;
     float *stat = (float *)ts_host_of(s->a->stat.p) + row * s->a->stat.ld;
     for (long h = 0; h < s->A; h++)
-        stat[h] = row < 2 ? (float)s->head[h] : (float)(s->k[h] * s->nb);
+        stat[h] = row < 2 ? (float)s->head[h] : (float)(s->k[h] * s->nv);
 }
 
 ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
 {
     selection s = {.a = a, .A = a->scores.dim[0], .nb = a->scores.dim[1]};
-    size_t rows = (size_t)(s.A * s.nb);
+    s.nv = a->nv ? a->nv : s.nb;
+    size_t rows = (size_t)(s.A * s.nv);
     void *scratch;
     ts_status st = ts_cpu_scratch(c,
                                   (rows + (size_t)s.A) * sizeof(double) +
                                       (size_t)s.A * (sizeof(long) + 1) +
-                                      (size_t)(c->threads * s.nb) * sizeof(uint32_t) + 8,
+                                      (size_t)(c->threads * s.nv) * sizeof(uint32_t) + 8,
                                   &scratch);
     if (st || c->dev.counting) return st;
     s.recall = scratch;
     s.head = s.recall + rows;
     s.k = (long *)(s.head + s.A);
     s.work = (uint32_t *)(s.k + s.A);
-    s.changed = (unsigned char *)(s.work + c->threads * s.nb);
+    s.changed = (unsigned char *)(s.work + c->threads * s.nv);
     for (long h = 0; h < s.A; h++) {
-        s.k[h] = ts_plan_budget(a->keep, s.nb);
+        s.k[h] = ts_plan_budget(a->keep, s.nv);
         s.changed[h] = 1;
     }
+    fill_rows_behind(&s);
     choose_heads(c, &s);
     write_stat(&s, 0);
     if (a->adaptive && adapt(&s)) choose_heads(c, &s);

@@ -54,7 +54,10 @@ typedef struct {
     double keep;
     bool diagonal, adaptive;
     int ties;
+    long nv; /* 0: nb */
 } pattern;
+
+static long chosen_blocks(const pattern *p) { return p->nv ? p->nv : p->nb; }
 
 static void draw(const pattern *p, float *score)
 {
@@ -70,21 +73,21 @@ static int by_score(const void *x, const void *y)
     return a[0] > b[0] ? -1 : a[0] < b[0] ? 1 : a[1] < b[1] ? -1 : 1;
 }
 
-/* The definition: sort the row, take the first k. Returns what share of the row they hold. */
-static double take(const float *row, long nb, long k, long forced, bool *kept)
+/* The definition: sort the row's first nv, take the first k; the rest is read in any case. Returns
+ * what share of the row is read. */
+static double take(const float *row, long nb, long nv, long k, long forced, bool *kept)
 {
     double list[nb][2], sum = 0, all = 0;
     for (long j = 0; j < nb; j++) {
         list[j][0] = j == forced ? INFINITY : row[j];
         list[j][1] = (double)j;
-        kept[j] = false;
+        kept[j] = j >= nv;
         all += row[j];
     }
-    qsort(list, (size_t)nb, sizeof *list, by_score);
-    for (long i = 0; i < k; i++) {
-        kept[(long)list[i][1]] = true;
-        sum += row[(long)list[i][1]];
-    }
+    qsort(list, (size_t)nv, sizeof *list, by_score);
+    for (long i = 0; i < k; i++) kept[(long)list[i][1]] = true;
+    for (long j = 0; j < nb; j++) /* in one order, so that heads of equal recall are equal */
+        if (kept[j]) sum += row[j];
     return all > 0 ? sum / all : 1;
 }
 
@@ -97,18 +100,19 @@ static long budget(double keep, long nb)
 static void define(const pattern *p, const float *score, long *k, double *base, double *recall,
                    bool *kept)
 {
-    long order[p->A], n = 0;
+    long order[p->A], n = 0, nv = chosen_blocks(p);
+    for (long i = 0; i < p->A * p->nb * p->nb; i++) kept[i] = true; /* rows from nv on */
     for (int pass = 0; pass < 2; pass++)
         for (long a = 0; a < p->A; a++) {
             if (!pass) {
-                k[a] = budget(p->keep, p->nb);
+                k[a] = budget(p->keep, nv);
                 order[a] = a;
             }
             double sum = 0;
-            for (long r = 0; r < p->nb; r++)
-                sum += take(score + (a * p->nb + r) * p->nb, p->nb, k[a], p->diagonal ? r : -1,
+            for (long r = 0; r < nv; r++)
+                sum += take(score + (a * p->nb + r) * p->nb, p->nb, nv, k[a], p->diagonal ? r : -1,
                             kept + (a * p->nb + r) * p->nb);
-            recall[a] = sum / (double)p->nb;
+            recall[a] = sum / (double)nv;
             if (!pass) base[a] = recall[a];
             if (pass || a < p->A - 1 || !p->adaptive) continue;
             for (long i = 0; i < p->A; i++) n += base[i] > 0.8;
@@ -121,8 +125,8 @@ static void define(const pattern *p, const float *score, long *k, double *base, 
                 }
             double high = fmin(1, 1.5 * p->keep);
             for (long i = 0; i < n; i++) {
-                k[order[i]] = budget(2 * p->keep - high, p->nb);
-                k[order[p->A - 1 - i]] = budget(high, p->nb);
+                k[order[i]] = budget(2 * p->keep - high, nv);
+                k[order[p->A - 1 - i]] = budget(high, nv);
             }
         }
 }
@@ -138,6 +142,7 @@ static void check_pattern(const pattern *p, ts_ctx *c)
     draw(p, score);
     ts_topk t = {
         .scores = ts_tensor_of(put(c, score, (size_t)cells * 4), TS_F32, TS_DIM(A, nb, nb)),
+        .nv = (int)p->nv,
         .keep = p->keep,
         .diagonal = p->diagonal,
         .adaptive = p->adaptive,
@@ -152,10 +157,11 @@ static void check_pattern(const pattern *p, ts_ctx *c)
     for (long i = 0; i < A * nb; i++)
         for (long j = 0; j < words * 32; j++)
             if ((bits[i * words + j / 32] >> j % 32 & 1) != (j < nb && kept[i * nb + j]))
-                ck_abort_msg("%ld blocks, keep %g: block %ld of row %ld", nb, p->keep, j, i);
+                ck_abort_msg("%ld of %ld blocks, keep %g: block %ld of row %ld", p->nv, nb, p->keep,
+                             j, i);
     for (long a = 0; a < A; a++)
         ck_assert(fabs(stat[a] - base[a]) < 1e-6 && fabs(stat[ld + a] - recall[a]) < 1e-6 &&
-                  (long)stat[2 * ld + a] == k[a] * nb);
+                  (long)stat[2 * ld + a] == k[a] * chosen_blocks(p));
     c->dev->ops->free(c->dev, t.scores.p);
     leave(c, t.plan.bits);
     leave(c, t.stat.p);
@@ -164,9 +170,10 @@ static void check_pattern(const pattern *p, ts_ctx *c)
     free(kept);
 }
 
+/* Text: one block (the mixed one alone) or more behind the video's, in the same word or beyond. */
 START_TEST(plans)
 {
-    static const long sizes[] = {1, 2, 5, 31, 32, 33, 64, 129};
+    static const long sizes[] = {1, 2, 5, 31, 32, 33, 64, 129}, text[] = {1, 2, 40};
     static const double keeps[] = {0.01, 0.2, 0.35, 0.5, 0.7, 1};
     ts_ctx *on[2][2];
     for (int i = 0; i < 4; i++)
@@ -174,9 +181,10 @@ START_TEST(plans)
     state = 7;
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++)
-            for (int f = 0; f < 12; f++)
-                check_pattern(&(pattern){.A = 1 + f,
-                                         .nb = sizes[s],
+            for (int f = 0; f < 24; f++)
+                check_pattern(&(pattern){.A = 1 + f % 12,
+                                         .nb = sizes[s] + (f / 12 ? text[(s + i) % 3] : 0),
+                                         .nv = f / 12 ? sizes[s] : 0,
                                          .keep = keeps[i],
                                          .diagonal = f & 1,
                                          .adaptive = f & 2,
@@ -453,6 +461,13 @@ START_TEST(refused)
     ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .plan = other}),
                      TS_ESHAPE);
     ck_assert_str_eq(c->err.text, "top-k: a plan of 2 heads and 4 blocks, expected 1 and 4");
+    for (int nv = -1; nv <= 5; nv += 6) {
+        char sentence[80];
+        ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .nv = nv, .keep = 1, .plan = p}),
+                         TS_ESHAPE);
+        snprintf(sentence, sizeof sentence, "top-k: a choice among %d blocks, expected 0 to 4", nv);
+        ck_assert_str_eq(c->err.text, sentence);
+    }
     ts_tensor q = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 4, 1, 4)),
               lse = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 1, 3)),
               sum = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(1, 1, 1, 1));
