@@ -76,6 +76,7 @@ typedef struct {
     ts_status (*peak)(ts_device *, ts_dtype, double *flops);
     ts_status (*lincomb)(ts_device *, const ts_lincomb *);
     ts_status (*resample)(ts_device *, const ts_resample *);
+    ts_status (*affine)(ts_device *, const ts_affine *);
     /* remembers the first tag (> 0) whose tensor holds NaN or infinity */
     ts_status (*check)(ts_device *, ts_tensor, int tag);
     ts_status (*checked)(ts_device *, int *tag); /* joins; 0: all were finite; forgets */
@@ -127,6 +128,7 @@ static inline ts_status ts_resample_op(ts_device *d, ts_resample a)
 {
     return d->ops->resample(d, &a);
 }
+static inline ts_status ts_affine_op(ts_device *d, ts_affine a) { return d->ops->affine(d, &a); }
 /* Reports the form in which an operation asks for a matrix. */
 static inline void ts_wish(ts_device *d, const ts_weight *w, ts_form f)
 {

@@ -148,6 +148,26 @@ typedef struct { /* y = sum c_i x_i in f32; y may be one of them */
     ts_tensor x[8], y; /* of equal count, f32 or bf16 */
 } ts_lincomb;
 
+/* An operand with steps of its own: element (i0, i1, ..) is sum i_d step_d elements from p; a step
+ * of 0 repeats */
+typedef struct {
+    ts_ptr p; /* 0: absent */
+    ts_dtype type;
+    long step[6];
+} ts_strided;
+
+/* y = min(max(x s + b, low), high) in f32, the product rounded before the sum, so that every device
+ * gives the same bits: latents scaled by channel, seams blended along a ramp, pixels in 0..1 */
+typedef struct {
+    int nd;
+    long dim[6];
+    ts_strided x, y; /* f32 or bf16; y may be x, with the same steps */
+    /* f32 or bf16; absent: the numbers `scale` and `shift`; b may be y, with the same steps */
+    ts_strided s, b;
+    float scale, shift;
+    float low, high; /* equal: no limits. NaN passes */
+} ts_affine;
+
 /* parameter-free shortcuts of the Wan 2.2 VAE, added to y
  * expand (DupUp3D): y[ft f + a - drop, fs i + b, fs j + d, o] += x[f, i, j, ((o ft + a) fs^2 + b fs
  * + d) / r], r = O ft fs^2 / C reduce (AvgDown3D): y[f, i, j, o] += mean over g = C ft fs^2 / O of

@@ -115,6 +115,7 @@ PASS(block_means, ts_block_means, TS_TIME_SEARCH, 0)
 PASS(topk, ts_topk, TS_TIME_SEARCH, 0)
 PASS(lincomb, ts_lincomb, TS_TIME_OTHER, 0)
 PASS(resample, ts_resample, TS_TIME_COPY, 0)
+PASS(affine, ts_affine, TS_TIME_OTHER, 0)
 
 static ts_status memory(ts_device *d, size_t *available, size_t *total)
 {
@@ -250,6 +251,7 @@ static const ts_ops ops = {.memory = memory,
                            .peak = peak,
                            .lincomb = lincomb,
                            .resample = resample,
+                           .affine = affine,
                            .check = check,
                            .checked = checked,
                            .close = shut};

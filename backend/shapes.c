@@ -323,6 +323,37 @@ done:
     return st;
 }
 
+static ts_status strided(ts_device *d, const char *which, ts_strided s)
+{
+    if (!s.p.at) return ts_fail(d->err, TS_ESHAPE, "affine: %s is absent", which);
+    if (s.type >= TS_DTYPES || !(FLOATS >> s.type & 1))
+        return ts_fail(d->err, TS_ESHAPE, "affine: %s is %s, expected F32 or BF16", which,
+                       s.type < TS_DTYPES ? ts_dtype_name(s.type) : "of no type");
+    return TS_OK;
+}
+
+ts_status ts_shapes_affine(ts_device *d, const ts_affine *a)
+{
+    ts_status st = TS_OK;
+    if (a->nd < 0 || a->nd > 6)
+        return ts_fail(d->err, TS_ESHAPE, "affine: %d dimensions, expected 0 to 6", a->nd);
+    TRY(strided(d, "x", a->x));
+    TRY(strided(d, "y", a->y));
+    if (a->s.p.at) TRY(strided(d, "s", a->s));
+    if (a->b.p.at) TRY(strided(d, "b", a->b));
+    for (int i = 0; i < a->nd; i++)
+        if (a->dim[i] < 0 || (a->dim[i] > 1 && !a->y.step[i]))
+            return ts_fail(d->err, TS_ESHAPE,
+                           "affine: dimension %d is %ld with steps of %ld in y, expected 0 or more "
+                           "and steps that are not 0",
+                           i, a->dim[i], a->y.step[i]);
+    if (!(a->low <= a->high))
+        return ts_fail(d->err, TS_ESHAPE, "affine: limits %g and %g, expected the lower one first",
+                       (double)a->low, (double)a->high);
+done:
+    return st;
+}
+
 ts_status ts_shapes_check(ts_device *d, ts_tensor t, int tag)
 {
     if (tag < 1) return ts_fail(d->err, TS_ESHAPE, "check: tag %d, expected 1 or more", tag);

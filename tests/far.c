@@ -264,6 +264,16 @@ static ts_status resample(ts_device *d, const ts_resample *a)
     return inner_of(d)->ops->resample(inner_of(d), &l);
 }
 
+static ts_status affine(ts_device *d, const ts_affine *a)
+{
+    ts_affine l = *a;
+    l.x.p = near(a->x.p);
+    l.s.p = near(a->s.p);
+    l.b.p = near(a->b.p);
+    l.y.p = near(a->y.p);
+    return ts_affine_op(inner_of(d), l);
+}
+
 static ts_status check(ts_device *d, ts_tensor t, int tag)
 {
     return inner_of(d)->ops->check(inner_of(d), near_t(t), tag);
@@ -309,6 +319,7 @@ static const ts_ops ops = {.memory = memory,
                            .peak = peak,
                            .lincomb = lincomb,
                            .resample = resample,
+                           .affine = affine,
                            .check = check,
                            .checked = checked,
                            .close = shut};

@@ -310,6 +310,14 @@ static ts_status resample(ts_device *d, const ts_resample *a)
     return st;
 }
 
+static ts_status affine(ts_device *d, const ts_affine *a)
+{
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_affine(d, a);
+    if (!st && !d->counting) c->run.affine(a);
+    return st;
+}
+
 static ts_status check(ts_device *d, ts_tensor t, int tag)
 {
     ts_cpu *c = enter(d);
@@ -362,6 +370,7 @@ static const ts_ops ops = {.memory = memory,
                            .peak = peak,
                            .lincomb = lincomb,
                            .resample = resample,
+                           .affine = affine,
                            .check = check,
                            .checked = checked,
                            .close = shut};

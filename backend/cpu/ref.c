@@ -303,6 +303,34 @@ void ts_resample_ref(const ts_resample *a)
                 }
 }
 
+static float number_at(ts_strided s, long at, float absent)
+{
+    return s.p.at ? ts_load(ts_host_of(s.p), s.type, at) : absent;
+}
+
+void ts_affine_ref(const ts_affine *a)
+{
+    long all = 1;
+    for (int i = 0; i < a->nd; i++) all *= a->dim[i];
+#pragma omp parallel for schedule(static)
+    for (long n = 0; n < all; n++) {
+        long x = 0, s = 0, b = 0, y = 0, rest = n;
+        for (int i = a->nd - 1; i >= 0; i--) {
+            long k = rest % a->dim[i];
+            rest /= a->dim[i];
+            x += k * a->x.step[i];
+            s += k * a->s.step[i];
+            b += k * a->b.step[i];
+            y += k * a->y.step[i];
+        }
+        /* volatile: the compiler may not fuse it with the sum */
+        volatile float product = number_at(a->x, x, 0) * number_at(a->s, s, a->scale);
+        float v = product + number_at(a->b, b, a->shift);
+        if (a->low < a->high) v = v < a->low ? a->low : v > a->high ? a->high : v;
+        ts_store(ts_host_of(a->y.p), a->y.type, y, v);
+    }
+}
+
 bool ts_finite_ref(ts_tensor t)
 {
     long rows = ts_rows(t), C = t.nd ? t.dim[t.nd - 1] : 1;

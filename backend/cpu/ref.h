@@ -49,6 +49,7 @@ void ts_copy_ref(const ts_copy *);
 void ts_gather_ref(const ts_gather *);
 void ts_lincomb_ref(const ts_lincomb *);
 void ts_resample_ref(const ts_resample *);
+void ts_affine_ref(const ts_affine *);
 bool ts_finite_ref(ts_tensor);
 void ts_pack_ref(const ts_host *, ts_dtype to, void *at); /* row-major */
 #endif

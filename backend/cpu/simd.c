@@ -24,6 +24,7 @@ void ts_simd_init(ts_simd *t, ts_level level)
                    .gather = ts_gather_ref,
                    .lincomb = ts_lincomb_ref,
                    .resample = resample_plain,
+                   .affine = ts_affine_ref,
                    .finite = ts_finite_ref};
     if (level >= TS_LEVEL_AVX2) ts_simd_avx2(t);
     if (level >= TS_LEVEL_AVX512) ts_simd_avx512(t);
@@ -80,5 +81,52 @@ bool ts_copy_plan(const ts_copy *a, ts_copy *out)
         n = 1;
     }
     out->nd = n;
+    return true;
+}
+
+/* Dimension `from` of a becomes dimension `to` of out. */
+static void place_dimension(const ts_affine *a, int from, ts_affine *out, int to)
+{
+    out->dim[to] = a->dim[from];
+    out->x.step[to] = a->x.step[from];
+    out->s.step[to] = a->s.step[from];
+    out->b.step[to] = a->b.step[from];
+    out->y.step[to] = a->y.step[from];
+}
+
+static bool joins(const ts_strided *s, int outer, int inner, long d)
+{
+    return !s->p.at || s->step[outer] == d * s->step[inner];
+}
+
+bool ts_affine_plan(const ts_affine *a, ts_affine *out)
+{
+    ts_affine sorted = *a;
+    int n = 0;
+    *out = *a;
+    sorted.nd = 0;
+    for (int i = 0; i < a->nd; i++) {
+        if (a->dim[i] <= 0) return false;
+        if (a->dim[i] == 1) continue;
+        int at = sorted.nd++;
+        for (; at > 0 && labs(sorted.y.step[at - 1]) < labs(a->y.step[i]); at--)
+            place_dimension(&sorted, at - 1, &sorted, at);
+        place_dimension(a, i, &sorted, at);
+    }
+    for (int i = 0; i < sorted.nd; i++) {
+        long d = sorted.dim[i];
+        bool joined = i && joins(&sorted.x, i - 1, i, d) && joins(&sorted.s, i - 1, i, d) &&
+                      joins(&sorted.b, i - 1, i, d) && joins(&sorted.y, i - 1, i, d);
+        if (joined) {
+            n--;
+            sorted.dim[i] *= out->dim[n];
+        }
+        place_dimension(&sorted, i, out, n++);
+    }
+    out->nd = n;
+    if (n) return true;
+    out->nd = 1;
+    out->dim[0] = 1;
+    out->x.step[0] = out->s.step[0] = out->b.step[0] = out->y.step[0] = 1;
     return true;
 }

@@ -18,6 +18,7 @@ typedef struct {
     void (*gather)(const ts_gather *);
     void (*lincomb)(const ts_lincomb *);
     void (*resample)(const ts_resample *, void *scratch); /* scratch: ts_resample_scratch bytes */
+    void (*affine)(const ts_affine *);
     bool (*finite)(ts_tensor);
 } ts_simd;
 
@@ -36,6 +37,8 @@ enum { TS_NORM_BLOCKS = 256 };
 /* The same copy with its dimensions sorted by how far they step in the destination, joined where
  * they can be, without those of size 1; nd is at least 1. false: nothing to copy. */
 bool ts_copy_plan(const ts_copy *, ts_copy *out);
+/* The same of an affine operation. */
+bool ts_affine_plan(const ts_affine *, ts_affine *out);
 /* Work below this many bytes is done by one thread: waking others takes longer. */
 enum { TS_ALONE = 1 << 16 };
 #endif

@@ -16,4 +16,5 @@ void ts_simd_avx2(ts_simd *t)
     t->copy = copy;
     t->gather = gather_rows;
     t->resample = resample;
+    t->affine = affine;
 }

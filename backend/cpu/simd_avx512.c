@@ -18,4 +18,5 @@ void ts_simd_avx512(ts_simd *t)
     t->copy = copy;
     t->gather = gather_rows;
     t->resample = resample;
+    t->affine = affine;
 }

@@ -1,5 +1,6 @@
-/* Copies, rows by index and the shortcuts of the Wan 2.2 VAE: every CPU level gives the very bytes
- * of the plain C of level "ref", with one thread and with two, and touches no others. */
+/* Copies, rows by index, the shortcuts of the Wan 2.2 VAE, strided products and sums: every CPU
+ * level gives the very bytes of the plain C of level "ref", with one thread and with two, and
+ * touches no others. */
 #include "tests/backend/guarded.h"
 
 #include <stdio.h>
@@ -320,6 +321,170 @@ START_TEST(test_resample)
 }
 END_TEST
 
+/* ---- affine: the strides of random copies, scales and shifts that repeat or not ---- */
+typedef struct {
+    ts_affine a;
+    char *y;
+    size_t y_at; /* bytes */
+} affine_call;
+
+static ts_status do_affine(ts_device *d, void *user)
+{
+    affine_call *k = user;
+    ts_affine a = k->a;
+    a.y.p.at = (uintptr_t)k->y + k->y_at;
+    if (a.b.p.at == 1) a.b.p = a.y.p;
+    return ts_affine_op(d, a);
+}
+
+/* Numbers of -2..2 in `count` elements; malloc'd. */
+static void *numbers(ts_dtype type, size_t count)
+{
+    float *f = malloc(count * sizeof *f);
+    uint16_t *h = (uint16_t *)f;
+    ck_assert_ptr_nonnull(f);
+    for (size_t i = 0; i < count; i++) {
+        float v = (float)(next() % 4001) / 1000 - 2;
+        uint32_t u;
+        memcpy(&u, &v, 4);
+        if (type == TS_F32)
+            f[i] = v;
+        else
+            h[i] = (uint16_t)(u >> 16);
+    }
+    return f;
+}
+
+/* A packed operand of which some dimensions repeat. */
+static ts_strided random_operand(const ts_affine *a, ts_dtype type, void **memory)
+{
+    ts_strided s = {.type = type};
+    long at = 1;
+    for (int i = a->nd - 1; i >= 0; i--) {
+        s.step[i] = next() % 2 ? at : 0;
+        if (s.step[i]) at *= a->dim[i];
+    }
+    *memory = numbers(type, (size_t)at);
+    s.p.at = (uintptr_t)*memory;
+    return s;
+}
+
+static void try_affine(ts_copy c, bool in_place)
+{
+    static const ts_dtype types[] = {TS_F32, TS_BF16};
+    long down, up, yd, yu;
+    void *x, *s = NULL, *b = NULL;
+    affine_call k = {.a = {.nd = c.nd,
+                           .x.type = types[next() % 2],
+                           .y.type = types[next() % 2],
+                           .scale = 0.7f,
+                           .shift = -0.3f}};
+    reach(&c, c.ss, &down, &up);
+    reach(&c, c.ds, &yd, &yu);
+    for (int i = 0; i < c.nd; i++) {
+        k.a.dim[i] = c.dim[i];
+        k.a.x.step[i] = c.ss[i];
+        k.a.y.step[i] = c.ds[i];
+    }
+    size_t ye = ts_dtype_size(k.a.y.type), bytes = (size_t)(yd + yu + 1) * ye + 2 * GUARD;
+    x = numbers(k.a.x.type, (size_t)(down + up + 1));
+    k.a.x.p.at = (uintptr_t)x + (size_t)down * ts_dtype_size(k.a.x.type);
+    if (next() % 4) k.a.s = random_operand(&k.a, types[next() % 2], &s);
+    if (in_place) {
+        k.a.b = k.a.y;
+        k.a.b.p.at = 1; /* y itself */
+    } else if (next() % 4) {
+        k.a.b = random_operand(&k.a, types[next() % 2], &b);
+    }
+    if (next() % 2) {
+        k.a.low = -0.5f;
+        k.a.high = 1;
+    }
+    char *first = numbers(TS_F32, bytes / 4 + 1), *want = malloc(bytes), *got = malloc(bytes);
+    k.y_at = (size_t)yd * ye + GUARD;
+    k.y = memcpy(want, first, bytes);
+    guarded_on("ref", 1, do_affine, &k);
+    for (const char *const *level = guarded_levels(); *level; level++)
+        for (int threads = 1; threads <= 2; threads++) {
+            k.y = memcpy(got, first, bytes);
+            guarded_on(*level, threads, do_affine, &k);
+            ck_assert_msg(!memcmp(got, want, bytes), "%s: other bytes than ref", *level);
+        }
+    free(x);
+    free(s);
+    free(b);
+    free(first);
+    free(want);
+    free(got);
+}
+
+START_TEST(test_affine_random)
+{
+    state = 7;
+    for (int i = 0; i < 400; i++) try_affine(random_copy(), i % 4 == 0);
+    /* rows that are long enough to be shared */
+    for (int i = 0; i < 4; i++)
+        try_affine((ts_copy){.nd = 2, .dim = {3, 90001}, .ss = {90003, 1}, .ds = {90002, 1}},
+                   i % 2);
+    try_affine((ts_copy){.nd = 0}, false);
+    try_affine((ts_copy){.nd = 2, .dim = {5, 0}, .ss = {1, 1}, .ds = {1, 1}}, false);
+}
+END_TEST
+
+/* The formula, one number at a time: limits hold, and the product is rounded before the sum. */
+START_TEST(test_affine_formula)
+{
+    /* rounded, x s is 1 + 2^-11; in one operation with the sum 2^-24 would be left */
+    float x[4] = {-3, 0.25f, 5, 1 + 0x1p-12f}, y[4], one = 1 + 0x1p-12f;
+    for (int i = 0; i < 3; i++) {
+        const char *levels[] = {"ref", guarded_levels()[0], guarded_levels()[1]};
+        if (!levels[i]) break;
+        affine_call k = {.a = {.nd = 1,
+                               .dim = {3},
+                               .x = {{(uintptr_t)x}, TS_F32, {1}},
+                               .y = {.step = {1}},
+                               .scale = 0.5f,
+                               .shift = 0.5f,
+                               .high = 1},
+                         .y = (char *)y};
+        guarded_on(levels[i], 1, do_affine, &k);
+        ck_assert(y[0] == 0 && y[1] == 0.625f && y[2] == 1);
+        k.a.x.p.at = (uintptr_t)(x + 3);
+        k.a.s = (ts_strided){{(uintptr_t)&one}, TS_F32, {0}};
+        k.a.dim[0] = 1;
+        k.a.shift = -1 - 0x1p-11f;
+        k.a.high = 0;
+        guarded_on(levels[i], 1, do_affine, &k);
+        ck_assert_msg(y[0] == 0, "%s: %g", levels[i], (double)y[0]);
+    }
+}
+END_TEST
+
+static ts_status do_refused(ts_device *d, void *user)
+{
+    float x[4] = {0};
+    ts_strided t = {{(uintptr_t)x}, TS_F32, {1}};
+    ts_affine bad[] = {{.nd = 7, .x = t, .y = t},
+                       {.nd = 1, .dim = {4}, .y = t},
+                       {.nd = 1, .dim = {4}, .x = t},
+                       {.nd = 1, .dim = {4}, .x = t, .y = t, .s = {t.p, TS_I32, {1}}},
+                       {.nd = 1, .dim = {4}, .x = t, .y = {t.p, TS_F32, {0}}},
+                       {.nd = 1, .dim = {-1}, .x = t, .y = t},
+                       {.nd = 1, .dim = {4}, .x = t, .y = t, .low = 1}};
+    const char *says[] = {"7 dimensions", "x is absent",       "y is absent",   "s is I32",
+                          "steps of 0",   "dimension 0 is -1", "limits 1 and 0"};
+    (void)user;
+    for (int i = 0; i < 7; i++) {
+        ck_assert_int_eq(ts_affine_op(d, bad[i]), TS_ESHAPE);
+        ck_assert_msg(strstr(d->err->text, says[i]), "\"%s\" does not say \"%s\"", d->err->text,
+                      says[i]);
+    }
+    return TS_OK;
+}
+
+START_TEST(test_affine_refused) { guarded_on("ref", 1, do_refused, NULL); }
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("move");
@@ -332,5 +497,8 @@ int main(void)
     tcase_add_test(t, test_copy_large);
     tcase_add_test(t, test_gather);
     tcase_add_test(t, test_resample);
+    tcase_add_test(t, test_affine_random);
+    tcase_add_test(t, test_affine_formula);
+    tcase_add_test(t, test_affine_refused);
     return testing_main(s);
 }
