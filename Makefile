@@ -18,7 +18,7 @@ LDLIBS = $(PKG_LIBS) -ldnnl -lm -fopenmp -pthread
 
 LIB_SRC := $(sort $(wildcard backend/*.c backend/cpu/*.c weights/*.c attention/*.c prompts/*.c dit/*.c codecs/*.c sampler/*.c))
 HIREDIS := $(shell pkg-config --exists hiredis 2>/dev/null && echo yes)
-CLI_SRC := $(sort $(filter-out $(if $(HIREDIS),cli/queue_none.c,cli/queue_redis.c),$(wildcard cli/*.c)))
+CLI_SRC := $(sort $(filter-out $(if $(HIREDIS),cli/batch/queue_none.c,cli/batch/queue_redis.c),$(wildcard cli/*.c cli/*/*.c)))
 CLI_LIBS := $(if $(HIREDIS),$(shell pkg-config --libs hiredis))
 TEST_SRC := $(sort $(wildcard tests/*/test_*.c))
 TEST_LIB := $(sort $(filter-out $(TEST_SRC),$(wildcard tests/*.c tests/*/*.c)))

@@ -18,7 +18,7 @@ allow prompts "backend weights attention"
 allow dit "backend weights attention"
 allow codecs "backend weights attention"
 allow sampler "backend weights attention prompts dit codecs"
-includes cli/*.[ch] | while read -r f i; do
+includes cli/*.[ch] cli/*/*.[ch] | while read -r f i; do
     case $i in base.h | tessera.h | cli/*) ;; *) echo "$f includes $i: cli may include only tessera.h, base.h and cli/" ;; esac
 done >>"$found"
 grep -rnE '#include "backend/(cpu|cuda)/|ts_(cpu|cuda)_' weights attention prompts dit codecs \

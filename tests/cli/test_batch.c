@@ -2,7 +2,7 @@
  * anything is rendered, that rows come out as generate would make them, names, and what one row's
  * failure does to the others. Stopping and going on is test_batch_resume.c's. */
 #include "tests/cli/program.h"
-#include "tests/cli/scratch.h"
+#include "tests/cli/workspace.h"
 
 #include <fcntl.h>
 #include <stdarg.h>

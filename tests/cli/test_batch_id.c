@@ -3,7 +3,7 @@
 #include "cli/flags.c"
 
 #include "tests/cli/program.h"
-#include "tests/cli/scratch.h"
+#include "tests/cli/workspace.h"
 
 static const struct {
     ts_flag_id id;
@@ -94,7 +94,7 @@ START_TEST(no_flag_is_forgotten)
             known = known || others[k] == table[i].id;
         ck_assert_msg(known,
                       "--%s: does another value make another output? Then set_id "
-                      "(cli/batch_name.c) hashes it",
+                      "(cli/batch/batch_name.c) hashes it",
                       table[i].name);
     }
 }

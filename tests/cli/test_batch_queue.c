@@ -1,7 +1,7 @@
 /* Workers that share rows through a real Redis server on the loopback: each row is rendered once,
  * whoever dies or sleeps in between. */
 #include "tests/cli/program.h"
-#include "tests/cli/scratch.h"
+#include "tests/cli/workspace.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

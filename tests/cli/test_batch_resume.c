@@ -1,7 +1,7 @@
 /* Batches that are stopped, killed, shared out and begun again: at the end the folder holds what
  * one undisturbed run makes. */
 #include "tests/cli/program.h"
-#include "tests/cli/scratch.h"
+#include "tests/cli/workspace.h"
 
 #include <signal.h>
 #include <stdio.h>

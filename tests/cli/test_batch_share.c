@@ -1,6 +1,6 @@
 /* Shares from the environment of the engines that start many processes, each as its manual says
  * that it sets it. */
-#include "cli/batch_share.c"
+#include "cli/batch/batch_share.c"
 #include "tests/testing.h"
 
 #include <stdarg.h>

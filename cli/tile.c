@@ -1,5 +1,5 @@
 /* The command search-tile: prompts in, a file for --attention tile:file=FILE out. */
-#include "cli/bench.h"
+#include "cli/bench/bench.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  * read)):
  *   ideal = d / (d - a + a / g)
  *   Amdahl, over all prompts: sum of d over sum of the denominators */
-#include "cli/bench.h"
+#include "cli/bench/bench.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* One folder for all tests of a program: each leaves it empty. */
-#include "tests/cli/scratch.h"
+#include "tests/cli/workspace.h"
 
 #include "tests/cli/program.h"
 

@@ -1,6 +1,6 @@
 /* Charts of a bench of clips as inline SVG: seconds and fidelity as bars, fidelity over speed, PSNR
  * over frames. One colour a line: the values of a swept key share theirs. */
-#include "cli/bench_page.h"
+#include "cli/bench/bench_page.h"
 
 #include <math.h>
 #include <string.h>

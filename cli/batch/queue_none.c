@@ -1,5 +1,5 @@
 /* The queue of a build without hiredis: --queue says how to get it. */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 
 ts_status ts_queue_open(ts_batch *b)
 {

@@ -1,6 +1,6 @@
 /* Files -> jobs: every value of every row is checked by the table of flags before anything is
  * rendered, and all faults of all files are told with file and line. */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* The command batch: what is asked for, in which order it is checked, what is said at the end.
  * Nothing is rendered and nothing is written before every row of every file has been looked at. */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,7 +1,7 @@
 /* Where outputs are while they are written, and how they get their names: a file of a batch is made
  * in OUT/.tessera-batch/SHARE/ and renamed when it is whole, so that a name in the folder always
  * stands for a finished output. */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* The command bench: what was measured as a table on stdout, row by row, and whole in a JSON file
  * (docs/formats.md). */
-#include "cli/bench.h"
+#include "cli/bench/bench.h"
 
 #include <errno.h>
 #include <math.h>

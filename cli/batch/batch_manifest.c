@@ -3,7 +3,7 @@
  * account's last `run` line says who that is. What a row's state is follows from the accounts of
  * all shares and from which outputs exist, so that a batch may be shared out differently the next
  * time. */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>

@@ -3,7 +3,7 @@
  * message that its worker has not touched for --claim-timeout is taken over. Two more keys:
  * NAME:plan says which batch the queue holds, NAME:rows what became of each row. Needs Redis 6.2
  * (XAUTOCLAIM). */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 #include "cli/hash.h"
 
 #include <ctype.h>

@@ -1,7 +1,7 @@
 /* The work itself: which runs there are and what they cost, texts encoded in sections that fit the
  * memory, then row after row. What goes wrong with one row stays with it; what would go wrong with
  * every row (a full disk, a damaged model) ends the batch. */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* What is said when a batch ends: a table on stdout, and with --report a page that needs nothing
  * but itself: of each row a strip of frames, its prompt, its seed and its seconds, or why it
  * failed. */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 
 #include <errno.h>
 #include <stdlib.h>

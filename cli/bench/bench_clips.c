@@ -1,6 +1,6 @@
 /* `tessera bench "prompt"...`: the same clips under several attention policies, in turns, each
  * compared with the dense one. */
-#include "cli/bench.h"
+#include "cli/bench/bench.h"
 
 #include <ftw.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The report of a bench of clips: one self-contained HTML page with what was measured in words and
  * a table, the charts of bench_charts.c, the clips side by side under one slider, plan pictures. */
-#include "cli/bench_page.h"
+#include "cli/bench/bench_page.h"
 
 #include <dirent.h>
 #include <math.h>

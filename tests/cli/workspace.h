@@ -1,6 +1,6 @@
 /* The folder of a test program, and what is looked for in texts. */
-#ifndef SCRATCH_H
-#define SCRATCH_H
+#ifndef WORKSPACE_H
+#define WORKSPACE_H
 #include <stdbool.h>
 #include <stddef.h>
 

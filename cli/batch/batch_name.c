@@ -1,6 +1,6 @@
 /* Names of outputs: a template with fields in braces, the same for a row whoever renders it. No
  * field says anything about time, machine or process. */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 #include "cli/hash.h"
 
 #include <ctype.h>

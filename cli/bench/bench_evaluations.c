@@ -1,6 +1,6 @@
 /* `tessera bench --step`: one evaluation of the transformer of each kind that a policy's schedule
  * has, by part, and what that makes of a whole run. */
-#include "cli/bench.h"
+#include "cli/bench/bench.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Where and when something was measured: what a reader of times asks first. */
-#include "cli/bench.h"
+#include "cli/bench/bench.h"
 
 #include <sched.h>
 #include <stdlib.h>

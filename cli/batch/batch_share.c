@@ -1,7 +1,7 @@
 /* Which share of the rows is ours, by what engines that run many processes put into the
  * environment: an array of jobs (Slurm, AWS Batch), tasks that one launcher started (Open MPI,
  * MPICH, srun), both at once, or an index alone (Kubernetes, GNU parallel). */
-#include "cli/batch.h"
+#include "cli/batch/batch.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* One batch: the rows of its files, who renders which of them, and the account of what is done.
- * Internal to cli/batch*.c. docs/formats.md has the files. */
+ * Internal to cli/batch/. docs/formats.md has the files. */
 #ifndef TS_BATCH_H
 #define TS_BATCH_H
 #include "cli/cli.h"

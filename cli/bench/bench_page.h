@@ -1,7 +1,7 @@
 /* The HTML report of a bench of clips in parts. All write to an open stream; nothing fails. */
 #ifndef TS_BENCH_PAGE_H
 #define TS_BENCH_PAGE_H
-#include "cli/bench.h"
+#include "cli/bench/bench.h"
 
 void ts_bench_text(FILE *, const char *); /* with what is special in HTML escaped */
 /* behind its colour; may break at commas; not for SVG */
