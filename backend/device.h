@@ -2,6 +2,7 @@
  * operations. Nothing above this header knows CPU from GPU. */
 #ifndef TS_DEVICE_H
 #define TS_DEVICE_H
+#include "backend/clock.h"
 #include "backend/ops.h"
 
 /* Where a matrix may be cut when it is packed in parts: a multiple of every block into which
@@ -177,5 +178,4 @@ ts_status ts_profile_time(ts_device *, bool on, bool *was);
 /* Joins where operations were timed. Zeros for a device that is not a profile. */
 ts_status ts_profile_read(ts_device *, ts_profile *, bool reset);
 const char *ts_time_name(ts_time);
-double ts_seconds(void); /* a clock that only goes forward */
 #endif

@@ -5,14 +5,6 @@
 #include "backend/ctx.h"
 
 #include <stdlib.h>
-#include <time.h>
-
-double ts_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* most operations between two joins; a device keeps more moments than these need */
 enum { SPANS = TS_MOMENTS / 4 };

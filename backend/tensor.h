@@ -1,29 +1,14 @@
-/* Errors, tensors and weights: what every operation is made of. Addresses are opaque and are never
+/* Tensors and weights: what every operation is made of. Addresses are opaque and are never
  * dereferenced above the devices.
  *
  * Shapes: N tokens, A heads, D head width, C channels, F H W frames and their grid. Tensors are
  * row-major with channels last. */
 #ifndef TS_TENSOR_H
 #define TS_TENSOR_H
-#include "base.h"
+#include "backend/err.h"
 
 #include <stdbool.h>
 
-/* ---- errors ---- */
-typedef struct {
-    ts_status code;
-    char text[512];
-} ts_err;
-/* Writes the sentence (what, which, got, wanted) into the slot and returns `code`. */
-ts_status ts_fail(ts_err *, ts_status code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-/* The one macro with control flow: needs a local `ts_status st` and a label `done`. */
-#define TRY(call)                              \
-    do {                                       \
-        if ((st = (call)) != TS_OK) goto done; \
-    } while (0)
-
-/* ---- tensors ---- */
 typedef enum { TS_F32, TS_BF16, TS_F16, TS_I32, TS_U32, TS_U8, TS_I64, TS_DTYPES } ts_dtype;
 size_t ts_dtype_size(ts_dtype);
 const char *ts_dtype_name(ts_dtype); /* "F32", ... as safetensors spells them */

@@ -1,0 +1,40 @@
+/* Files that appear whole or not at all. A new file is written beside its name, under one that no
+ * other process, container or machine can have taken, brought to the disk, and given its name. */
+#ifndef TS_FILE_NEW_H
+#define TS_FILE_NEW_H
+#include "backend/err.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+typedef struct { /* zeros: none */
+    char *path;  /* its name, once it is kept */
+    /* where it is until then, for libraries that open files themselves: .NAME.tmp-RANDOM.EXT;
+     * NULL: no file is open */
+    char *part;
+    int fd;       /* of part, to write */
+    FILE *stream; /* of ts_newfile_stream; NULL: not asked for */
+    bool replace;
+    bool direct; /* path is no regular file (a pipe, a device): part is path itself */
+    int why;     /* errno of the first write that failed; 0: none did */
+} ts_newfile;
+
+/* Makes an empty file beside `path`. Without `replace` a file that has the name, now or when this
+ * one is kept, stays: TS_EUSAGE. TS_EIO names path and reason. *out is to be kept or dropped. */
+ts_status ts_newfile_open(ts_err *, const char *path, bool replace, ts_newfile *out);
+/* The next bytes. TS_EIO. */
+ts_status ts_newfile_write(ts_err *, ts_newfile *, const void *bytes, size_t n);
+/* The file as a stream of stdio, which belongs to it; what can not be written is reported by
+ * ts_newfile_keep. Not to be mixed with ts_newfile_write. TS_EMEMORY. */
+ts_status ts_newfile_stream(ts_err *, ts_newfile *, FILE **);
+/* Brings file and folder to the disk and gives the file its name. Whatever it returns, *file is
+ * closed, and of a failure nothing is left. TS_EIO, TS_EUSAGE. */
+ts_status ts_newfile_keep(ts_err *, ts_newfile *file);
+/* Removes what was written, if it was not kept. */
+void ts_newfile_drop(ts_newfile *);
+
+/* rename that never replaces, for files and folders: 0, or -1 and errno, EEXIST when the name is
+ * taken. Where the file system can not do it in one step, a file gets its name by a hard link, or
+ * else takes the name first; an empty folder of the name would be replaced there. */
+int ts_rename_new(const char *from, const char *to);
+#endif
