@@ -1,7 +1,9 @@
 /* Owns stderr during a run. Time left is measured, not predicted: the pace of the phase so far,
  * extended to its end and, by the ratio of operations, over the decoding that follows. */
 #include "cli/progress.h"
-#include "cli/hash.h"
+
+#include "backend/clock.h"
+#include "backend/hash.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -9,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char *const doing[] = {"encoding text", "denoising", "decoding", "measuring"};
@@ -20,17 +21,10 @@ static const char *const key[] = {"text", "denoise", "decode", "bench"};
 #define EVENT 0.5  /* between events within a step */
 #define LINE 10.0  /* between lines where there is no terminal */
 
-static double monotonic(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 void ts_screen_init(ts_screen *s, ts_screen_mode mode, FILE *out)
 {
     const char *term = getenv("TERM");
-    *s = (ts_screen){.mode = mode, .out = out, .clock = monotonic, .phase = -1};
+    *s = (ts_screen){.mode = mode, .out = out, .clock = ts_seconds, .phase = -1};
     if (mode == TS_SCREEN_BAR && (!isatty(fileno(out)) || (term && !strcmp(term, "dumb"))))
         s->mode = TS_SCREEN_LINES;
     s->began = s->clock();
@@ -276,7 +270,7 @@ void ts_screen_event(void *user, const ts_event *e)
 static bool said_before(ts_screen *s, const char *sentence)
 {
     enum { MOST = sizeof s->warned / sizeof *s->warned };
-    uint64_t h = ts_texts_hash(TS_TEXTS_HASH, sentence);
+    uint64_t h = ts_hash_text(TS_HASH, sentence);
     for (int i = 0; i < s->warnings; i++)
         if (s->warned[i] == h) return true;
     if (s->warnings < MOST) s->warned[s->warnings++] = h;

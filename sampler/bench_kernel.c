@@ -1,6 +1,7 @@
 /* The attention kernels alone: what they reach of the machine's peak, what a plan gains of what it
  * promises, what a search costs. Everything of one number of tokens is timed in turns, so that
  * whatever else the machine does falls on all of it; ratios are of medians. */
+#include "backend/median.h"
 #include "backend/philox.h"
 #include "sampler/noise.h"
 #include "sampler/run.h"
@@ -48,18 +49,6 @@ static void progress(bench *x)
                                    .step = percent > 99 ? 99 : (int)percent,
                                    .steps = 100,
                                    .seconds = ts_seconds() - x->start});
-}
-
-static int rising(const void *a, const void *b)
-{
-    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
-}
-
-static double median(double *s, int n) /* orders them */
-{
-    if (n < 1) return 0;
-    qsort(s, (size_t)n, sizeof *s, rising);
-    return n % 2 ? s[n / 2] : 0.5 * (s[n / 2 - 1] + s[n / 2]);
 }
 
 /* ---- plans ---- */
@@ -239,7 +228,7 @@ static void report(bench *x, bool first)
         call *c = x->calls + i;
         ts_kernel_row *r = &c->row;
         if (!r->repeats) continue;
-        double m = median(c->samples, r->repeats);
+        double m = ts_median(c->samples, r->repeats);
         if (r->what == TS_KERNEL_PEAK) {
             r->flops = m;
             if (c->type == x->ctx->act) peak = m;
@@ -250,7 +239,7 @@ static void report(bench *x, bool first)
         if (r->what == TS_KERNEL_PACKING && m <= 0) continue;
         r->seconds = m;
         r->flops = c->work / m;
-        r->packing = median(c->packing, r->repeats);
+        r->packing = ts_median(c->packing, r->repeats);
         if (r->what == TS_KERNEL_DENSE) {
             dense = m;
             bare = m - r->packing;

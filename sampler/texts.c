@@ -7,6 +7,7 @@
 #include "sampler/texts.h"
 
 #include "backend/hash.h"
+#include "backend/suffix.h"
 #include "weights/bag.h"
 
 #include <dirent.h>
@@ -267,12 +268,6 @@ static ts_status sample(ts_texts *t, const char *path, uint64_t *h)
     return TS_OK;
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n > m && !strcmp(s + n - m, end);
-}
-
 static ts_status identify(ts_texts *t)
 {
     ts_status st = TS_OK;
@@ -284,7 +279,7 @@ static ts_status identify(ts_texts *t)
     for (int i = 0; i < n; i++) {
         char *path = NULL;
         const char *name = list[i]->d_name;
-        if (st || (!ends_with(name, ".safetensors") && !ends_with(name, ".json"))) continue;
+        if (st || (!ts_ends_with(name, ".safetensors") && !ts_ends_with(name, ".json"))) continue;
         if (asprintf(&path, "%s/%s", c->dir, name) < 0) TRY(no_memory(t));
         h = ts_hash(h, name, strlen(name));
         st = sample(t, path, &h);

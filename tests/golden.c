@@ -1,5 +1,7 @@
 #include "tests/golden.h"
 
+#include "backend/suffix.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdarg.h>
@@ -25,12 +27,6 @@ double golden_u(const char *name, uint32_t j)
     return x / 4294967296.0 * 2 - 1;
 }
 
-static bool ends(const char *s, const char *tail)
-{
-    size_t n = strlen(s), m = strlen(tail);
-    return n >= m && !strcmp(s + n - m, tail);
-}
-
 static long product(int nd, const long *dim)
 {
     long n = 1;
@@ -42,12 +38,12 @@ void golden_weight(const char *name, int nd, const long *dim, float *out)
 {
     long n = product(nd, dim);
     double a = sqrt(3.0 * (double)dim[0] / (double)n), b = 0;
-    if (ends(name, "scale_shift_table"))
+    if (ts_ends_with(name, "scale_shift_table"))
         a = 0.3;
-    else if (ends(name, "gamma") || (nd == 1 && ends(name, "weight"))) {
+    else if (ts_ends_with(name, "gamma") || (nd == 1 && ts_ends_with(name, "weight"))) {
         a = 0.2;
         b = 1;
-    } else if (ends(name, "pos_embed"))
+    } else if (ts_ends_with(name, "pos_embed"))
         a = 0.1;
     else if (nd == 1)
         a = 0.1;

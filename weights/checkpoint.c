@@ -5,6 +5,7 @@
  *   {"weight_map": {"tensor": "STEM-00001-of-00002.safetensors", ...}} */
 #include "weights/checkpoint.h"
 
+#include "backend/suffix.h"
 #include "weights/config.h"
 
 #include <dirent.h>
@@ -12,12 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static bool ends(const char *s, const char *tail)
-{
-    size_t n = strlen(s), m = strlen(tail);
-    return n >= m && !strcmp(s + n - m, tail);
-}
 
 /* ---- which file ---- */
 
@@ -35,7 +30,7 @@ static char *find_variant(const char *dir, const char *head, const char *tail)
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         const char *s = e->d_name;
-        if (strncmp(s, head, n) || !ends(s, tail)) continue;
+        if (strncmp(s, head, n) || !ts_ends_with(s, tail)) continue;
         size_t variant = strcspn(s + n, ".-");
         if (variant == 0 || strcmp(s + n + variant, tail)) continue;
         if (best) {
@@ -163,7 +158,7 @@ static int by_key(const void *a, const void *b)
 static bool in_file(const ts_named *n, const char *file)
 {
     const char *path = n->source->path;
-    return ends(path, file) && path[strlen(path) - strlen(file) - 1] == '/';
+    return ts_ends_with(path, file) && path[strlen(path) - strlen(file) - 1] == '/';
 }
 
 /* Of tensors with one name in two shards only the one that the index means stays; every tensor of
@@ -238,7 +233,7 @@ ts_status ts_checkpoint_open(ts_ctx *ctx, const char *dir, const char *stem, ts_
     cJSON *index = NULL;
     memset(c, 0, sizeof *c);
     TRY(choose(ctx, dir, stem, &c->what));
-    if (ends(c->what, ".json")) {
+    if (ts_ends_with(c->what, ".json")) {
         TRY(ts_json_load(&ctx->err, c->what, &index));
         const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map");
         TRY(open_shards(ctx, dir, c->what, map, c));

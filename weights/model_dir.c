@@ -4,6 +4,7 @@
  *   DIR/model_index.json   {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"],
  *   "transformer_2": [null, null], "boundary_ratio": 0.9, ...} DIR/<component>/       config.json
  *   or scheduler_config.json, weights, vocabularies */
+#include "backend/suffix.h"
 #include "weights/config.h"
 
 #include <ctype.h>
@@ -26,12 +27,6 @@ static bool is_file(const char *path)
     return stat(path, &s) == 0 && S_ISREG(s.st_mode);
 }
 
-static bool ends(const char *s, const char *tail)
-{
-    size_t n = strlen(s), m = strlen(tail);
-    return n >= m && !strcmp(s + n - m, tail);
-}
-
 static char *join(const char *dir, const char *name)
 {
     char *path = NULL;
@@ -52,7 +47,8 @@ static char *match(const char *dir, const char *head, const char *tail)
     char *found = NULL;
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (e->d_name[0] == '.' || strncmp(e->d_name, head, strlen(head)) || !ends(e->d_name, tail))
+        if (e->d_name[0] == '.' || strncmp(e->d_name, head, strlen(head)) ||
+            !ts_ends_with(e->d_name, tail))
             continue;
         if (found && strcmp(found, e->d_name) < 0) continue;
         free(found);

@@ -1,25 +1,13 @@
 /* What the classes of sources have in common, and which class opens a file. */
 #include "weights/source.h"
 
+#include "backend/half.h"
 #include "weights/safetensors.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static float widen_f16(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, m = h & 0x3ff, bits;
-    float f;
-    if (exponent == 0) { /* zero or subnormal: m 2^-24 */
-        f = (float)m * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    bits = sign | (exponent == 31 ? 255u : exponent + 112) << 23 | m << 13;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
 
 void ts_widen(ts_dtype type, const void *from, size_t n, float *to)
 {
@@ -32,7 +20,7 @@ void ts_widen(ts_dtype type, const void *from, size_t n, float *to)
         uint16_t h;
         memcpy(&h, (const char *)from + 2 * i, sizeof h);
         if (type == TS_F16) {
-            to[i] = widen_f16(h);
+            to[i] = ts_from_f16(h);
         } else {
             uint32_t bits = (uint32_t)h << 16;
             memcpy(to + i, &bits, sizeof bits);

@@ -4,19 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-float ts_from_f16(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 1023, u;
-    if (e == 0) {
-        float f = ldexpf((float)m, -24);
-        return sign ? -f : f;
-    }
-    u = sign | (e == 31 ? 255 : e + 112) << 23 | m << 13;
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
-
 uint16_t ts_to_f16(float f)
 {
     uint32_t u;

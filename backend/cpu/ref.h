@@ -3,6 +3,7 @@
 #ifndef TS_REF_H
 #define TS_REF_H
 #include "backend/cpu/cpu.h"
+#include "backend/half.h"
 
 #include <string.h>
 
@@ -20,7 +21,6 @@ static inline uint16_t ts_to_bf16(float f) /* to nearest, ties to even; NaN stay
     if ((u & 0x7FFFFFFF) > 0x7F800000) return (uint16_t)(u >> 16 | 64);
     return (uint16_t)((u + 0x7FFF + (u >> 16 & 1)) >> 16);
 }
-float ts_from_f16(uint16_t);
 uint16_t ts_to_f16(float);
 /* Element i of bytes of a float type. */
 static inline float ts_load(const void *p, ts_dtype t, long i)

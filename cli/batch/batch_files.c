@@ -3,6 +3,8 @@
  * stands for a finished output. */
 #include "cli/batch/batch.h"
 
+#include "backend/suffix.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -62,12 +64,6 @@ ts_status ts_batch_make_parents(ts_cli *c, char *path)
     return TS_OK;
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n > m && !strcmp(s + n - m, end);
-}
-
 /* Workers of a queue that were killed on this machine leave their folders to whoever comes next. */
 static void remove_dead(ts_batch *b)
 {
@@ -108,7 +104,7 @@ ts_status ts_batch_work_open(ts_batch *b)
     /* what is half belongs to nobody: the folder's account is locked by us */
     for (struct dirent *e; (e = readdir(d));) {
         char *path = NULL;
-        bool keep = ends_with(e->d_name, ".state") && e->d_name[0] != '.' &&
+        bool keep = ts_ends_with(e->d_name, ".state") && e->d_name[0] != '.' &&
                     ts_cli_set(b->c, TS_F_RESUME_STEPS);
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         if (!keep && asprintf(&path, "%s/%s", b->work, e->d_name) >= 0) ts_remove_tree(path);

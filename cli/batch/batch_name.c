@@ -1,7 +1,8 @@
 /* Names of outputs: a template with fields in braces, the same for a row whoever renders it. No
  * field says anything about time, machine or process. */
 #include "cli/batch/batch.h"
-#include "cli/hash.h"
+
+#include "backend/hash.h"
 
 #include <ctype.h>
 #include <limits.h>
@@ -242,8 +243,8 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
                                  q->vae_tile,
                                  precision ? precision : "auto",
                                  name};
-    uint64_t h = TS_TEXTS_HASH;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) h = ts_texts_hash(h, texts[i]);
+    uint64_t h = TS_HASH;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) h = ts_hash_text(h, texts[i]);
     snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
 }
 

@@ -3,21 +3,15 @@
  * every row (a full disk, a damaged model) ends the batch. */
 #include "cli/batch/batch.h"
 
+#include "backend/clock.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { AHEAD = 32 }; /* texts that a worker of a queue encodes beside those of the row it claimed */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void set_error(ts_job *j, const char *sentence)
 {
@@ -298,13 +292,13 @@ static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
 {
     ts_status st = TS_OK;
     rendering r = {0};
-    double start = now();
+    double start = ts_seconds();
     *b->c->error = 0;
     TRY(ts_manifest_add(b, j, "started"));
     ts_screen_row(&b->c->screen, j->name, b->geometry[j->geometry].cost);
     st = render(b, j, *like, &r);
     if (!st) st = finish(b, j, &r);
-    j->seconds = now() - start;
+    j->seconds = ts_seconds() - start;
     if (r.run) {
         ts_run_close(*like);
         *like = r.run;

@@ -4,7 +4,9 @@
  * NAME:plan says which batch the queue holds, NAME:rows what became of each row. Needs Redis 6.2
  * (XAUTOCLAIM). */
 #include "cli/batch/batch.h"
-#include "cli/hash.h"
+
+#include "backend/clock.h"
+#include "backend/hash.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -28,13 +30,6 @@ struct ts_queue {
     double renewed;
     bool waiting; /* said so */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- the address ---- */
 static ts_status bad_url(ts_batch *b)
@@ -135,12 +130,12 @@ static void pause_seconds(double s)
 static ts_status reconnect(ts_batch *b)
 {
     ts_status st;
-    double until = now() + PATIENCE;
+    double until = ts_seconds() + PATIENCE;
     for (;;) {
         st = ts_cli_stopped(b->c);
         if (st) return st;
         st = connect_once(b);
-        if (st != TS_EDEVICE || now() > until) return st;
+        if (st != TS_EDEVICE || ts_seconds() > until) return st;
         pause_seconds(1);
     }
 }
@@ -205,11 +200,11 @@ void ts_queue_close(ts_batch *b)
 /* ---- offering rows ---- */
 static void plan_of(const ts_batch *b, char out[64])
 {
-    uint64_t h = TS_TEXTS_HASH;
+    uint64_t h = TS_HASH;
     int n = 0;
     for (int i = 0; i < b->jobs; i++) {
         if (b->job[i].state == TS_JOB_FAULTY) continue;
-        h = ts_texts_hash(h, b->job[i].id);
+        h = ts_hash_text(h, b->job[i].id);
         n++;
     }
     snprintf(out, 64, "%016llx %d rows", (unsigned long long)h, n);
@@ -336,7 +331,7 @@ static ts_status accept(ts_batch *b, const redisReply *messages, int *job)
         return ts_cli_fail(b->c, TS_EUSAGE, "--queue: row %.32s of %s is not in these files",
                            fields->element[1]->str, q->name);
     snprintf(q->claim, sizeof q->claim, "%s", id->str);
-    q->renewed = now();
+    q->renewed = ts_seconds();
     q->waiting = false;
     return TS_OK;
 }
@@ -439,7 +434,7 @@ ts_status ts_queue_holds(ts_batch *b, bool *ours)
     if (!*q->claim) return TS_OK;
     TRY(say(b, &r, false, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, b->label));
     *ours = r->type == REDIS_REPLY_INTEGER && r->integer == 1;
-    q->renewed = now();
+    q->renewed = ts_seconds();
     if (!*ours) *q->claim = 0;
 done:
     drop(&r);
@@ -452,12 +447,12 @@ void ts_queue_renew(void *user)
 {
     ts_batch *b = user;
     ts_queue *q = b->queue;
-    if (!q || !*q->claim || (now() - q->renewed) * 4000 < (double)q->timeout_ms || !q->r ||
+    if (!q || !*q->claim || (ts_seconds() - q->renewed) * 4000 < (double)q->timeout_ms || !q->r ||
         q->r->err)
         return;
     redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim,
                                  b->label);
-    q->renewed = now();
+    q->renewed = ts_seconds();
     drop(&r);
 }
 
