@@ -1,9 +1,10 @@
 /* The sink that is a file. Every frame becomes 8 bits (rint(255 x), halves to even) and is enlarged
  * where that was asked for; then it is a PNG, or a frame of a clip. A GIF waits for all frames,
- * since its palette does. How files are named and appear is files_name.c's; their formats are
- * png.c's and movie.c's. */
+ * since its palette does. How files are named is files_name.c's; their formats are png.c's and
+ * movie.c's. */
 #include "codecs/files.h"
 
+#include "backend/file_new.h"
 #include "codecs/files_name.h"
 #include "codecs/files_scale.h"
 #include "codecs/movie.h"
@@ -37,7 +38,7 @@ typedef struct {
     ts_enlarge *enlarge;
     ts_palette *palette;
     ts_movie *movie;
-    char *temporary; /* being written now */
+    ts_newfile file; /* being written now */
     bool folder_made, opened, finished;
     bool broken; /* a call failed: only abort and free are left */
 } output;
@@ -84,24 +85,7 @@ static ts_status write_png(output *f, const char *file, const ts_frame *frame, c
                         .parameters = f->parameters && frame->parameters ? frame->parameters
                                                                          : f->parameters,
                         .json = f->json && frame->json ? frame->json : f->json};
-    return ts_png_write(&f->err, f->temporary, f->w * f->o.scale, f->h * f->o.scale, rgb, &text);
-}
-
-static void drop_temporary(output *f)
-{
-    if (f->temporary) unlink(f->temporary);
-    free(f->temporary);
-    f->temporary = NULL;
-}
-
-/* The temporary file gets its final name. */
-static ts_status keep(output *f, const char *file)
-{
-    ts_status st = ts_temporary_keep(&f->err, f->temporary, file);
-    if (st) return st;
-    free(f->temporary);
-    f->temporary = NULL;
-    return TS_OK;
+    return ts_png_write(&f->err, f->file.part, f->w * f->o.scale, f->h * f->o.scale, rgb, &text);
 }
 
 /* ---- the sink ---- */
@@ -114,7 +98,7 @@ static ts_status end(output *f, ts_status st)
     snprintf(f->sink.error, sizeof f->sink.error, "%s", f->err.text);
     ts_movie_free(f->movie);
     f->movie = NULL;
-    drop_temporary(f);
+    ts_newfile_drop(&f->file);
     return st;
 }
 
@@ -149,7 +133,7 @@ static ts_status open_movie(output *f, double fps)
              !(o.h & 1)   ? "column"
              : !(o.w & 1) ? "row"
                           : "column and row");
-    return ts_movie_open(&f->err, f->temporary, &o, &f->movie);
+    return ts_movie_open(&f->err, f->file.part, &o, &f->movie);
 }
 
 static ts_status open_buffers(output *f)
@@ -213,7 +197,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     }
     first = ts_name_file(&f->name, 0);
     if (!first) TRY(no_memory(f));
-    TRY(ts_temporary_open(&f->err, first, &f->temporary));
+    TRY(ts_newfile_open(&f->err, first, f->o.overwrite, &f->file));
     if (kind != TS_FILE_PNG) TRY(open_movie(f, fps));
 done:
     free(first);
@@ -225,9 +209,9 @@ static ts_status put_numbered(output *f, const ts_frame *frame, const uint8_t *r
     ts_status st = TS_OK;
     char *file = ts_name_file(&f->name, frame->index);
     if (!file) TRY(no_memory(f));
-    TRY(ts_temporary_open(&f->err, file, &f->temporary));
+    TRY(ts_newfile_open(&f->err, file, f->o.overwrite, &f->file));
     TRY(write_png(f, file, frame, rgb));
-    TRY(keep(f, file));
+    TRY(ts_newfile_keep(&f->err, &f->file));
 done:
     free(file);
     return st;
@@ -293,8 +277,8 @@ static ts_status close_file(ts_sink *sink)
         if (kind == TS_FILE_GIF) TRY(put_gif(f));
         if (kind != TS_FILE_PNG) TRY(ts_movie_finish(&f->err, f->movie));
         if (kind == TS_FILE_GIF && f->json)
-            TRY(ts_gif_write_comment(&f->err, f->name.path, f->temporary, f->json));
-        TRY(keep(f, f->name.path));
+            TRY(ts_gif_write_comment(&f->err, f->name.path, f->file.part, f->json));
+        TRY(ts_newfile_keep(&f->err, &f->file));
     }
     f->finished = true;
 done:
@@ -308,7 +292,7 @@ static void abort_file(ts_sink *sink)
     f->finished = true;
     ts_movie_free(f->movie);
     f->movie = NULL;
-    drop_temporary(f);
+    ts_newfile_drop(&f->file);
     for (int i = 0; f->name.kind == TS_FILE_FRAMES && i < f->done; i++) {
         char *file = ts_name_file(&f->name, i);
         if (file) unlink(file);

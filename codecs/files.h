@@ -24,12 +24,12 @@ typedef struct {
      * ts_file_close; may be NULL */
     const ts_env *env;
 } ts_file_options;
-/* A sink that writes under a temporary name (.NAME.tmp-PID.EXT) in the same folder and renames in
- * close; numbered PNGs are renamed one by one as they come. Checks at once, and writes nothing:
- * kind and options (TS_EUSAGE), encoder (TS_EDEVICE), folder there and writable (TS_EIO), existing
- * output without overwrite (TS_EUSAGE). frames > 1 into one PNG is TS_EUSAGE in open and says %04d.
- * A failed call has removed the file it was writing; abort removes numbered frames as well. Free
- * with ts_file_close, which aborts what is neither closed nor aborted. */
+/* A sink that writes new files (backend/file_new.h), which get their names in close; numbered PNGs
+ * one by one as they come. Checks at once, and writes nothing: kind and options (TS_EUSAGE),
+ * encoder (TS_EDEVICE), folder there and writable (TS_EIO), existing output without overwrite
+ * (TS_EUSAGE; one that appears later, too, stays). frames > 1 into one PNG is TS_EUSAGE in open and
+ * says %04d. A failed call has removed the file it was writing; abort removes numbered frames as
+ * well. Free with ts_file_close, which aborts what is neither closed nor aborted. */
 ts_status ts_file_open(ts_err *, const char *path, const ts_file_options *, ts_sink **);
 void ts_file_close(ts_sink *); /* NULL is legal */
 /* The JSON that a file of ours carries (an object with the key "tessera"; malloc'd), *json NULL:

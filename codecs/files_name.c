@@ -1,11 +1,10 @@
-/* Names of output files. A file with its final name is whole: it is written beside it under another
- * name, brought to the disk, and renamed. What is written is left to files.c. */
+/* Names of output files, and what may be written where. How a file gets its name is
+ * backend/file_new.c's, what is in it files.c's. */
 #include "codecs/files_name.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_DIGITS = 9, TEMPORARY_STEM = 180, TEMPORARY_TRIES = 100 };
+enum { MAX_DIGITS = 9 };
 static const struct {
     const char *extension;
     ts_file_kind kind;
@@ -219,49 +218,5 @@ ts_status ts_name_check(ts_err *err, const ts_name *name, bool overwrite)
                     "%s exists already, and overwriting was not asked for (--overwrite)", file));
 done:
     free(file);
-    return st;
-}
-
-ts_status ts_temporary_open(ts_err *err, const char *file, char **temporary)
-{
-    const char *base = base_of(file), *dot = strrchr(base, '.');
-    int why = 0, stem = dot ? (int)(dot - base) : (int)strlen(base);
-    if (!dot) dot = "";
-    /* names have at most 255 bytes, and ours is longer than the file's */
-    if (stem > TEMPORARY_STEM) stem = TEMPORARY_STEM;
-    *temporary = NULL;
-    /* two writers of one name in one process, or what a killed one of the same number left */
-    for (int k = 0; k < TEMPORARY_TRIES; k++) {
-        char again[16] = "", *path;
-        if (k) snprintf(again, sizeof again, "-%d", k);
-        if (asprintf(&path, "%.*s.%.*s.tmp-%ld%s%s", (int)(base - file), file, stem, base,
-                     (long)getpid(), again, dot) < 0)
-            return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", file);
-        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0) {
-            close(fd);
-            *temporary = path;
-            return TS_OK;
-        }
-        why = errno;
-        free(path);
-        if (why != EEXIST) break;
-    }
-    return ts_fail(err, TS_EIO, "%s: can not be written: %s", file, strerror(why));
-}
-
-ts_status ts_temporary_keep(ts_err *err, const char *temporary, const char *file)
-{
-    ts_status st = TS_OK;
-    int fd = open(temporary, O_RDONLY | O_CLOEXEC);
-    /* A full disk or quota may show only here. Some file systems have no fsync: then there is
-     * nothing to ask. */
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP))
-        TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", file, strerror(errno)));
-    if (rename(temporary, file) != 0)
-        TRY(ts_fail(err, TS_EIO, "%s: can not be renamed from %s: %s", file, temporary,
-                    strerror(errno)));
-done:
-    if (fd >= 0) close(fd);
     return st;
 }

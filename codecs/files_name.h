@@ -1,5 +1,4 @@
-/* Names of output files: kind, numbered patterns, the checks before any work, and files that appear
- * whole or not at all. */
+/* Names of output files: kind, numbered patterns, the checks before any work. */
 #ifndef TS_FILES_NAME_H
 #define TS_FILES_NAME_H
 #include "codecs/files.h"
@@ -25,10 +24,4 @@ char *ts_name_file(const ts_name *, int index);
 ts_status ts_name_check(ts_err *, const ts_name *, bool overwrite);
 /* The smallest index from `from` on whose numbered file exists; -1: none. */
 int ts_name_next(const ts_name *, int from);
-
-/* Makes an empty file .NAME.tmp-PID.EXT beside `file`. *temporary is malloc'd. TS_EIO. */
-ts_status ts_temporary_open(ts_err *, const char *file, char **temporary);
-/* Brings the temporary file to the disk and renames it to `file`. TS_EIO, and the temporary file is
- * left to the caller. */
-ts_status ts_temporary_keep(ts_err *, const char *temporary, const char *file);
 #endif

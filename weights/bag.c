@@ -5,19 +5,16 @@
  * on nothing but the content. */
 #include "weights/bag.h"
 
+#include "backend/file_new.h"
 #include "weights/safetensors.h"
 
 #include <assert.h>
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 typedef struct {
     char *name;
@@ -224,66 +221,47 @@ static char *make_header(const ts_bag *b, const item *const *order)
     return padded;
 }
 
-static bool write_all(int fd, const void *data, size_t n)
+static ts_status write_bag(ts_err *err, ts_newfile *f, const char *header, const item *const *order,
+                           int n)
 {
-    for (const char *p = data; n;) {
-        ssize_t k = write(fd, p, n < (1 << 30) ? n : 1 << 30);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return false;
-        p += k;
-        n -= (size_t)k;
-    }
-    return true;
-}
-
-static bool write_bag(int fd, const char *header, const item *const *order, int n)
-{
+    ts_status st = TS_OK;
     uint8_t size[8];
     for (int i = 0; i < 8; i++) size[i] = (uint8_t)((uint64_t)strlen(header) >> 8 * i);
-    if (!write_all(fd, size, 8) || !write_all(fd, header, strlen(header))) return false;
-    for (int i = 0; i < n; i++)
-        if (!write_all(fd, order[i]->data, order[i]->bytes)) return false;
-    /* these: nothing to sync on this kind of file */
-    return fsync(fd) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP;
+    TRY(ts_newfile_write(err, f, size, sizeof size));
+    TRY(ts_newfile_write(err, f, header, strlen(header)));
+    for (int i = 0; i < n; i++) TRY(ts_newfile_write(err, f, order[i]->data, order[i]->bytes));
+done:
+    return st;
+}
+
+static ts_status save_bag(ts_err *err, const ts_bag *b, const char *path, bool replace)
+{
+    ts_status st = TS_OK;
+    ts_newfile f = {0};
+    char *header = NULL;
+    const item **order = malloc((size_t)b->n * sizeof *order + 1);
+    if (!order) TRY(ts_fail(err, TS_EMEMORY, "%s: out of memory", path));
+    for (int i = 0; i < b->n; i++) order[i] = b->item + i;
+    qsort(order, (size_t)b->n, sizeof *order, by_width_and_name);
+    if (!(header = make_header(b, order))) TRY(ts_fail(err, TS_EMEMORY, "%s: out of memory", path));
+    TRY(ts_newfile_open(err, path, replace, &f));
+    TRY(write_bag(err, &f, header, order, b->n));
+    TRY(ts_newfile_keep(err, &f));
+done:
+    ts_newfile_drop(&f);
+    free(header);
+    free(order);
+    return st;
 }
 
 ts_status ts_bag_save(ts_err *err, const ts_bag *b, const char *path)
 {
-    ts_status st = TS_OK;
-    struct stat info;
-    bool direct = stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode),
-         made = false;
-    char *tmp = NULL, *header = NULL;
-    int fd = -1;
-    const item **order = malloc((size_t)b->n * sizeof *order + 1);
-    if (!order || asprintf(&tmp, "%s.tmp-%ld", path, (long)getpid()) < 0) {
-        tmp = NULL;
-        st = ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
-        goto done;
-    }
-    for (int i = 0; i < b->n; i++) order[i] = b->item + i;
-    qsort(order, (size_t)b->n, sizeof *order, by_width_and_name);
-    if (!(header = make_header(b, order))) {
-        st = ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
-        goto done;
-    }
-    fd = direct ? open(path, O_WRONLY | O_CLOEXEC)
-                : open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    made = fd >= 0 && !direct;
-    bool ok = fd >= 0 && write_bag(fd, header, order, b->n);
-    if (fd >= 0 && ok) {
-        ok = close(fd) == 0;
-        fd = -1;
-    }
-    if (ok && made) ok = rename(tmp, path) == 0;
-    if (!ok) st = ts_fail(err, TS_EIO, "%s: can not be written: %s", path, strerror(errno));
-done:
-    if (fd >= 0) close(fd);
-    if (st != TS_OK && made) unlink(tmp);
-    free(header);
-    free(order);
-    free(tmp);
-    return st;
+    return save_bag(err, b, path, true);
+}
+
+ts_status ts_bag_save_new(ts_err *err, const ts_bag *b, const char *path)
+{
+    return save_bag(err, b, path, false);
 }
 
 ts_status ts_bag_load(ts_err *err, const char *path, ts_bag **out)

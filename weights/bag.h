@@ -22,10 +22,11 @@ int ts_bag_count(const ts_bag *);
 const char *ts_bag_name(const ts_bag *, int i);                 /* in order of name */
 void ts_bag_meta(ts_bag *, const char *key, const char *value); /* value NULL: remove */
 const char *ts_bag_meta_get(const ts_bag *, const char *key);   /* NULL: none */
-/* Writes PATH.tmp-PID, syncs, renames; what is no regular file (a pipe, a device) is written
- * directly. The same bag gives the same bytes. TS_EIO names path and reason; nothing is left
- * behind. */
+/* Writes a new file (backend/file_new.h) that replaces one of its name. The same bag gives the same
+ * bytes. TS_EIO names path and reason; nothing is left behind. */
 ts_status ts_bag_save(ts_err *, const ts_bag *, const char *path);
+/* The same, but a file that has the name stays: TS_EUSAGE. */
+ts_status ts_bag_save_new(ts_err *, const ts_bag *, const char *path);
 /* F16, BF16 -> F32 on the way in; TS_EMODEL */
 ts_status ts_bag_load(ts_err *, const char *path, ts_bag **);
 #endif

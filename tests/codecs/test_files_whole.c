@@ -121,6 +121,40 @@ START_TEST(test_overwrite)
 }
 END_TEST
 
+/* Without overwrite a file that appears while the clip is made stays, and is told of. */
+START_TEST(test_file_that_appears_stays)
+{
+    static const char *const NAMES[] = {"a.png", "a.mp4", "a.webm", "a.gif", "f-%04d.png"};
+    char *d = testing_tmp();
+    float *rgb = flat(16, 16, 0, 1, 0);
+    for (int i = 0; i < 5; i++) {
+        ts_file_options o = plain();
+        ts_sink *sink = NULL;
+        char *theirs = path_in(d, i == 4 ? "f-0001.png" : NAMES[i]);
+        int frames = i ? 2 : 1, k = 0;
+        ts_status st = TS_OK;
+        size_t n;
+        ck_assert_int_eq(ts_file_open(&err, path_in(d, NAMES[i]), &o, &sink), TS_OK);
+        ck_assert_int_eq(sink->open(sink, 16, 16, frames, 16, JSON), TS_OK);
+        write_text(theirs, "theirs");
+        for (; k < frames && !st; k++)
+            st = sink->frame(sink, &(ts_frame){.w = 16, .h = 16, .index = k, .rgb = rgb});
+        if (!st) st = sink->close(sink);
+        ck_assert_int_eq(st, TS_EUSAGE);
+        ck_assert_msg(strstr(sink->error, theirs) && strstr(sink->error, "exists already"), "%s",
+                      sink->error);
+        ts_file_close(sink);
+        uint8_t *b = bytes_of(theirs, &n);
+        ck_assert_str_eq((char *)b, "theirs");
+        free(b);
+        ck_assert_int_eq(files_in(d), 1);
+        ck_assert_int_eq(unlink(theirs), 0);
+    }
+    free(rgb);
+    free(d);
+}
+END_TEST
+
 START_TEST(test_abort_leaves_nothing)
 {
     static const char *const NAMES[] = {"a.png", "a.mp4", "a.webm", "a.gif", "f-%04d.png", "new/"};
@@ -281,6 +315,7 @@ int main(void)
     tcase_add_test(c, test_frames_appear);
     tcase_add_test(c, test_frames_of_an_older_run);
     tcase_add_test(c, test_overwrite);
+    tcase_add_test(c, test_file_that_appears_stays);
     tcase_add_test(c, test_abort_leaves_nothing);
     tcase_add_test(c, test_temporary_names);
     tcase_add_test(c, test_file_too_long);

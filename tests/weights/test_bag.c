@@ -202,7 +202,14 @@ START_TEST(failed_saves_leave_nothing)
     /* a folder in its place */
     scratch_expect(&err, ts_bag_save(&err, b, path), TS_EIO, path, "directory", NULL);
     ck_assert_int_eq(files_in(path), 1);
+    /* a new file does not replace one */
+    scratch_expect(&err, ts_bag_save_new(&err, b, sub), TS_EUSAGE, sub, "exists already", NULL);
+    text = slurp(sub, &n);
+    ck_assert(n == 3 && !memcmp(text, "old", 3));
+    free(text);
     ck_assert(ts_bag_save(&err, b, sub) == TS_OK && files_in(path) == 1);
+    ck_assert_int_eq(unlink(sub), 0);
+    ck_assert(ts_bag_save_new(&err, b, sub) == TS_OK && files_in(path) == 1);
     ts_bag_free(b);
     ts_bag_free(testing_bag(sub));
 }
