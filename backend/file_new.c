@@ -133,9 +133,7 @@ static void sync_file(ts_newfile *f)
     if (fsync(f->fd) && errno != EINVAL && errno != ENOTSUP && errno != EROFS) f->why = errno;
 }
 
-/* The name, too, is to survive a power cut. Where that can not be asked for, the file is whole all
- * the same. */
-static void sync_folder(const char *path)
+void ts_sync_folder_of(const char *path)
 {
     const char *base = base_of(path);
     char *folder = base == path ? strdup(".") : strndup(path, (size_t)(base - path));
@@ -166,7 +164,7 @@ ts_status ts_newfile_keep(ts_err *err, ts_newfile *f)
     if (f->replace ? rename(f->part, f->path) : ts_rename_new(f->part, f->path))
         TRY(errno == EEXIST && !f->replace ? fail_taken(err, f->path)
                                            : fail_write(err, f->path, errno));
-    sync_folder(f->path);
+    ts_sync_folder_of(f->path);
     free(f->part);
     f->part = NULL; /* there is nothing to remove */
 done:

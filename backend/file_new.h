@@ -37,4 +37,7 @@ void ts_newfile_drop(ts_newfile *);
  * taken. Where the file system can not do it in one step, a file gets its name by a hard link, or
  * else takes the name first; an empty folder of the name would be replaced there. */
 int ts_rename_new(const char *from, const char *to);
+/* Brings the names in the folder of `path` to the disk, where that can be asked for: a new name,
+ * too, is to survive a power cut. */
+void ts_sync_folder_of(const char *path);
 #endif

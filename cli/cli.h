@@ -2,15 +2,10 @@
  * sentence. */
 #ifndef TS_CLI_H
 #define TS_CLI_H
+#include "backend/err.h"
 #include "cli/flags.h"
 #include "cli/progress.h"
 #include "tessera.h"
-
-/* As in the library: needs a local `ts_status st` and a label `done`. */
-#define TRY(call)                              \
-    do {                                       \
-        if ((st = (call)) != TS_OK) goto done; \
-    } while (0)
 
 typedef struct {
     ts_flags flags;
@@ -37,9 +32,6 @@ ts_status ts_cli_stopped(ts_cli *); /* TS_ESTOP once a signal came */
 /* `json`: the metadata of a file of ours, by content: latents, state, picture or clip; malloc'd;
  * NULL: it has none. */
 ts_status ts_cli_metadata(ts_cli *, const char *path, char **json);
-/* Before any work: a file that a flag names (id, and its name without dashes) can be written.
- * may_exist: it is replaced without --overwrite. */
-ts_status ts_cli_check_side(ts_cli *, ts_flag_id, const char *flag, bool may_exist);
 bool ts_cli_is_safetensors(const char *path);
 
 /* What flags (or a row of a prompt file) say of a request; prompt, seed and the frames that follow

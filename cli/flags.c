@@ -1,8 +1,10 @@
 /* Owns the table of flags and the one parser that reads a command line by it. */
 #include "cli/flags.h"
 
+#include "backend/number.h"
+
 #include <ctype.h>
-#include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,31 +269,27 @@ const char *ts_nearest(const char *word, const char *const *list)
 }
 
 /* ---- values ---- */
-static bool whole(const char *s, double min, double max, long *out)
+static bool read_whole(const char *s, double min, double max, long *out)
 {
-    char *end;
-    errno = 0;
-    if (!isdigit((unsigned char)*s) && *s != '-') return false;
-    *out = strtol(s, &end, 10);
-    return !*end && !errno && (double)*out >= min && (double)*out <= max;
+    uint64_t n;
+    bool negative = *s == '-';
+    if (!ts_whole_read(s + negative, LONG_MAX, &n)) return false;
+    *out = negative ? -(long)n : (long)n;
+    return (double)*out >= min && (double)*out <= max;
 }
 
-static bool real(const char *s, double min, double max, double *out)
+static bool read_real(const char *s, double min, double max, double *out)
 {
-    char *end;
-    if (s[strspn(s, "+-.0123456789eE")]) return false; /* no hexadecimal, nan, inf, blanks */
-    *out = strtod(s, &end);
-    return end > s && !*end && *out >= min && *out <= max;
+    return ts_number_read(s, out) && *out >= min && *out <= max;
 }
 
 bool ts_parse_size(const char *s, int min, int max, int *w, int *h)
 {
-    char *end;
-    if (!isdigit((unsigned char)*s)) return false;
-    long a = strtol(s, &end, 10);
-    if ((*end != 'x' && *end != 'X') || !isdigit((unsigned char)end[1])) return false;
-    long b = strtol(end + 1, &end, 10);
-    if (*end || a < min || a > max || b < min || b > max) return false;
+    uint64_t a, b;
+    const char *end;
+    if (!ts_whole_prefix(s, &a, &end) || (*end != 'x' && *end != 'X')) return false;
+    if (!ts_whole_read(end + 1, (uint64_t)max, &b)) return false;
+    if (a < (uint64_t)min || a > (uint64_t)max || b < (uint64_t)min) return false;
     *w = (int)a;
     *h = (int)b;
     return true;
@@ -304,7 +302,8 @@ int ts_parse_list(const char *s, bool integers, double min, double max, double o
         long i;
         size_t length = strcspn(s, ",");
         snprintf(one, sizeof one, "%.*s", length < sizeof one ? (int)length : 0, s);
-        if (integers ? !whole(one, min, max, &i) : !real(one, min, max, out + n)) return 0;
+        if (integers ? !read_whole(one, min, max, &i) : !read_real(one, min, max, out + n))
+            return 0;
         if (integers) out[n] = (double)i;
         n++;
         s += length;
@@ -313,12 +312,12 @@ int ts_parse_list(const char *s, bool integers, double min, double max, double o
     return 0;
 }
 
-static bool bytes(const char *s, double min, double max, uint64_t *out)
+static bool read_bytes(const char *s, double min, double max, uint64_t *out)
 {
     static const char units[] = "KMGT";
-    char *end;
-    if (!isdigit((unsigned char)*s)) return false;
-    double x = strtod(s, &end);
+    const char *end;
+    double x;
+    if (!isdigit((unsigned char)*s) || !ts_number_prefix(s, &x, &end)) return false;
     const char *u = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
     if (u) {
         for (const char *p = units; p <= u; p++) x *= 1024;
@@ -331,15 +330,10 @@ static bool bytes(const char *s, double min, double max, uint64_t *out)
     return true;
 }
 
-static bool seed(const char *s, ts_flag_value *v)
+static bool read_seed(const char *s, ts_flag_value *v)
 {
-    char *end;
     v->random = !strcmp(s, "random") || !strcmp(s, "-1");
-    if (v->random) return true;
-    if (!isdigit((unsigned char)*s)) return false;
-    errno = 0;
-    v->wide = strtoull(s, &end, 10);
-    return !*end && !errno;
+    return v->random || ts_whole_read(s, UINT64_MAX, &v->wide);
 }
 
 static bool is_choice(const char *choices, const char *s)
@@ -359,16 +353,16 @@ static bool convert(const ts_flag *f, const char *s, ts_flag_value *v)
         if (!*s || v->n == TS_TIMES_GIVEN) return false;
         v->all[v->n++] = s;
         return true;
-    case TS_KIND_WHOLE: return whole(s, f->min, f->max, &v->whole);
-    case TS_KIND_REAL: return real(s, f->min, f->max, &v->real);
+    case TS_KIND_WHOLE: return read_whole(s, f->min, f->max, &v->whole);
+    case TS_KIND_REAL: return read_real(s, f->min, f->max, &v->real);
     case TS_KIND_CHOICE: return is_choice(f->choices, s);
     case TS_KIND_SIZE: return ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
     case TS_KIND_TILE:
         return is_choice("auto|off", s) || ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
-    case TS_KIND_BYTES: return bytes(s, f->min, f->max, &v->wide);
+    case TS_KIND_BYTES: return read_bytes(s, f->min, f->max, &v->wide);
     case TS_KIND_WHOLES: return ts_parse_list(s, true, f->min, f->max, (double[TS_LIST]){0}) > 0;
     case TS_KIND_REALS: return ts_parse_list(s, false, f->min, f->max, (double[TS_LIST]){0}) > 0;
-    case TS_KIND_SEED: return seed(s, v);
+    case TS_KIND_SEED: return read_seed(s, v);
     }
     return false;
 }
@@ -442,6 +436,13 @@ static ts_status refuse(ts_flags *p, const char *format, ...)
     vsnprintf(p->error, sizeof p->error, format, list);
     va_end(list);
     return TS_EUSAGE;
+}
+
+const char *ts_flag_name(ts_flag_id id)
+{
+    for (int i = 0; i < ROWS; i++)
+        if (table[i].id == id) return table[i].name;
+    return "";
 }
 
 static const ts_flag *find(unsigned command, const char *name, size_t n, char letter)

@@ -148,6 +148,7 @@ ts_status ts_flags_parse(ts_flags *, ts_command_bit, int argc, char *const *argv
 ts_status ts_flags_key(ts_flags *, const char *key, const char *value);
 void ts_flags_help(FILE *, ts_command_bit);
 const ts_flag *ts_flags_table(int *count);
+const char *ts_flag_name(ts_flag_id); /* without the dashes */
 /* The word of a list (ended by NULL) that is nearest to a mistyped one; NULL: none is near. */
 const char *ts_nearest(const char *word, const char *const *list);
 /* "832x480": two whole numbers, each min..max. */

@@ -2,6 +2,7 @@
  * refused before the first weight is read; latents are safe before decoding begins. */
 #include "cli/cli.h"
 #include "cli/sheet.h"
+#include "cli/side.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -222,27 +223,6 @@ static void set_output(ts_cli *c, job *j)
 }
 
 /* ---- files beside the output ---- */
-ts_status ts_cli_check_side(ts_cli *c, ts_flag_id id, const char *flag, bool may_exist)
-{
-    struct stat s;
-    const char *path = ts_cli_text(c, id), *slash = path ? strrchr(path, '/') : NULL;
-    char folder[PATH_MAX] = ".";
-    if (!path) return TS_OK;
-    if (slash)
-        snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    if (stat(path, &s) == 0) {
-        if (!S_ISREG(s.st_mode))
-            return ts_cli_fail(c, TS_EUSAGE, "--%s: %s is not a file", flag, path);
-        if (!may_exist && !ts_cli_set(c, TS_F_OVERWRITE))
-            return ts_cli_fail(c, TS_EUSAGE, "--%s: %s exists: --overwrite replaces it", flag,
-                               path);
-    }
-    if (access(folder, W_OK | X_OK))
-        return ts_cli_fail(c, TS_EIO, "--%s: can not write into %s: %s", flag, folder,
-                           strerror(errno));
-    return TS_OK;
-}
-
 /* What is known before anything is rendered: a policy without plans, a file where a folder is
  * wanted. */
 static ts_status check_plans(ts_cli *c, const char *policy)
@@ -278,9 +258,9 @@ static ts_status check_sides(ts_cli *c, const char *output)
             TRY(ts_cli_fail(c, TS_EUSAGE, "--%s and the output: both name %s", sides[i].name,
                             path));
     }
-    TRY(ts_cli_check_side(c, TS_F_SAVE_LATENTS, "save-latents", false));
-    TRY(ts_cli_check_side(c, TS_F_STATE, "state", true));
-    TRY(ts_cli_check_side(c, TS_F_SAVE_PLAN, "save-plan", false));
+    TRY(ts_side_check(c, TS_F_SAVE_LATENTS, false));
+    TRY(ts_side_check(c, TS_F_STATE, true));
+    TRY(ts_side_check(c, TS_F_SAVE_PLAN, false));
     if (ts_cli_set(c, TS_F_SAVE_PLAN_SCORES) && !ts_cli_set(c, TS_F_SAVE_PLAN))
         TRY(ts_cli_fail(c, TS_EUSAGE,
                         "--save-plan-scores: adds to --save-plan FILE, which is missing"));

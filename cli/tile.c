@@ -1,5 +1,6 @@
 /* The command search-tile: prompts in, a file for --attention tile:file=FILE out. */
 #include "cli/bench/bench.h"
+#include "cli/side.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -34,7 +35,7 @@ ts_status ts_cli_search_tile(ts_cli *c)
     const char *path = v[TS_F_TILE_OUTPUT].text;
     if (v[TS_F_KS].set) o.ks = ts_parse_list(v[TS_F_KS].text, true, 1, 10000, given);
     for (int i = 0; i < o.ks; i++) k[i] = (int)lround(given[i]);
-    TRY(ts_cli_check_side(c, TS_F_TILE_OUTPUT, "output", false));
+    TRY(ts_side_check(c, TS_F_TILE_OUTPUT, false));
     TRY(ts_cli_open(c, NULL));
     TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
     ts_request_init(c->model, &q);
@@ -42,7 +43,7 @@ ts_status ts_cli_search_tile(ts_cli *c)
     /* several runs, one after the other: there is no estimate of all of them to start with */
     c->screen.armed = true;
     TRY(ts_search_tile(c->model, &q, &o, &json));
-    TRY(ts_cli_write(c, "output", path, json, strlen(json)));
+    TRY(ts_side_write(c, TS_F_TILE_OUTPUT, json, strlen(json)));
     summarize(c, json);
     puts(path);
 done:

@@ -104,3 +104,7 @@ ts_status ts_bag_write(ts_ctx *c, const ts_bag *bag, const char *path)
 {
     return ts_bag_save(&c->err, bag, path);
 }
+ts_status ts_bag_write_new(ts_ctx *c, const ts_bag *bag, const char *path)
+{
+    return ts_bag_save_new(&c->err, bag, path);
+}

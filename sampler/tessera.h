@@ -118,9 +118,9 @@ size_t ts_texts_bytes(const ts_texts *, int id); /* of its states, once encoded 
 /* its states are not needed any more, or not now */
 void ts_texts_drop(ts_texts *, int id);
 /* Encodes those of ids[0..n) that are not encoded. `cache`: NULL, or an existing folder where
- * states are looked for first and kept. A text whose encoding fails by itself (NaN, memory) fails
- * the runs that use it, in ts_run_encode; TS_EMODEL, TS_EIO, TS_ESTOP end the call. Progress:
- * TS_PHASE_TEXT. */
+ * states are looked for first and kept; that they can not be kept is warned of once. A text whose
+ * encoding fails by itself (NaN, memory) fails the runs that use it, in ts_run_encode; TS_EMODEL,
+ * TS_EIO, TS_ESTOP end the call. Progress: TS_PHASE_TEXT. */
 ts_status ts_texts_encode(ts_texts *, const int *ids, int n, const char *cache);
 /* ts_run_open with texts of this kind: prompt and negative prompt are added if they are not there,
  * ts_run_encode encodes what is not encoded, and *estimate has no text_bytes. `like`: NULL, or a
@@ -279,7 +279,9 @@ ts_status ts_prompt_file_fault(ts_ctx *, ts_prompts *, ts_prompt *row, int line,
 
 /* Bags: named host tensors in safetensors files. */
 ts_status ts_bag_read(ts_ctx *, const char *path, ts_bag **);
-ts_status ts_bag_write(ts_ctx *, const ts_bag *, const char *path);
+ts_status ts_bag_write(ts_ctx *, const ts_bag *, const char *path); /* replaces a file */
+/* a file that has the name stays: TS_EUSAGE */
+ts_status ts_bag_write_new(ts_ctx *, const ts_bag *, const char *path);
 void ts_bag_free(ts_bag *);
 const char *ts_bag_meta_get(const ts_bag *, const char *key);
 

@@ -35,6 +35,7 @@ struct ts_texts {
     int *slot, slots;    /* open addressing by hash of the text: index + 1, 0: free */
     ts_encoder *encoder; /* from the first count until all are encoded */
     uint64_t identity;   /* of the encoder's files; 0: not known yet */
+    bool cache_failed;   /* said so */
 };
 
 static ts_err *err_of(const ts_texts *t) { return &t->m->ctx->err; }
@@ -327,15 +328,20 @@ done:
     return st;
 }
 
+/* What is not in the cache is encoded again another time: no reason to end a run. */
 static ts_status save(ts_texts *t, const entry *e, const char *cache)
 {
+    ts_err why;
     ts_status st = TS_OK;
     char *path = cache_path(t, e, cache);
     ts_bag *bag = ts_bag_new();
     if (!path || !bag || !ts_bag_put(bag, "ids", TS_I32, 1, (long[]){e->n}, e->ids) ||
         !ts_bag_put(bag, "states", TS_F32, 2, (long[]){e->n, t->m->dit_info.text_dim}, e->states))
         TRY(no_memory(t));
-    TRY(ts_bag_save(err_of(t), bag, path));
+    if (ts_bag_save(&why, bag, path) && !t->cache_failed) {
+        ts_warn(t->m->ctx, "texts can not be kept for later runs: %s", why.text);
+        t->cache_failed = true;
+    }
 done:
     ts_bag_free(bag);
     free(path);

@@ -1,6 +1,7 @@
 /* The command batch: what is asked for, in which order it is checked, what is said at the end.
  * Nothing is rendered and nothing is written before every row of every file has been looked at. */
 #include "cli/batch/batch.h"
+#include "cli/side.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -216,7 +217,7 @@ static ts_status work(ts_batch *b)
         char sentence[sizeof b->c->error];
         memcpy(sentence, b->c->error, sizeof sentence);
         ts_status page = ts_manifest_others(b);
-        if (!page) page = ts_batch_page(b, ts_cli_text(b->c, TS_F_REPORT));
+        if (!page) page = ts_batch_page(b);
         if (st)
             memcpy(b->c->error, sentence, sizeof sentence);
         else
@@ -240,7 +241,7 @@ ts_status ts_cli_batch(ts_cli *c)
         st = ts_batch_status(c, out);
         goto done;
     }
-    if (ts_cli_set(c, TS_F_REPORT)) TRY(ts_cli_check_side(c, TS_F_REPORT, "report", true));
+    if (ts_cli_set(c, TS_F_REPORT)) TRY(ts_side_check(c, TS_F_REPORT, true));
     TRY(begin(&b));
     set_label(&b);
     if (ts_cli_set(c, TS_F_DRY_RUN)) {

@@ -140,7 +140,7 @@ ts_status ts_queue_finish(ts_batch *, const ts_job *); /* done or failed */
 
 /* ---- batch_report.c ---- */
 void ts_batch_table(const ts_batch *);
-ts_status ts_batch_page(ts_batch *, const char *path);
+ts_status ts_batch_page(ts_batch *); /* to --report */
 /* a sink that hands frames on and keeps a small picture of some of them */
 typedef struct ts_strip ts_strip;
 ts_sink *ts_strip_open(ts_sink *to, int frames, ts_strip **);

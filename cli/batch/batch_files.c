@@ -3,6 +3,7 @@
  * stands for a finished output. */
 #include "cli/batch/batch.h"
 
+#include "backend/file_new.h"
 #include "backend/suffix.h"
 
 #include <dirent.h>
@@ -130,34 +131,6 @@ void ts_batch_work_close(ts_batch *b)
     b->work = NULL;
 }
 
-/* rename that never replaces. Where the file system can not do that in one step, a hard link does
- * it for files; a folder replaces only an empty one. */
-static int rename_new(const char *from, const char *to)
-{
-    struct stat s;
-    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
-    if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP) return -1;
-    if (stat(from, &s)) return -1;
-    if (S_ISDIR(s.st_mode)) return access(to, F_OK) == 0 ? (errno = EEXIST, -1) : rename(from, to);
-    if (link(from, to))
-        return errno == EPERM || errno == ENOTSUP
-                   ? (access(to, F_OK) == 0 ? (errno = EEXIST, -1) : rename(from, to))
-                   : -1;
-    return unlink(from);
-}
-
-static void sync_folder_of(char *path)
-{
-    char *slash = strrchr(path, '/');
-    *slash = 0;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    *slash = '/';
-}
-
 ts_status ts_batch_publish(ts_batch *b, const ts_job *j, const char *from)
 {
     ts_status st = TS_OK;
@@ -172,13 +145,13 @@ ts_status ts_batch_publish(ts_batch *b, const ts_job *j, const char *from)
         if (rename(to, old))
             TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be replaced: %s", to, strerror(errno)));
     }
-    int failed = j->replaces && !old ? rename(from, to) : rename_new(from, to);
+    int failed = j->replaces && !old ? rename(from, to) : ts_rename_new(from, to);
     if (failed && errno == EEXIST)
         TRY(ts_cli_fail(b->c, TS_EFAIL, "%s exists: somebody else wrote it in the meantime", to));
     if (failed)
         TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be renamed from %s: %s", to, from,
                         strerror(errno)));
-    sync_folder_of(to);
+    ts_sync_folder_of(to);
     if (old) ts_remove_tree(old);
 done:
     free(old);

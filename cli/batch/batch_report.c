@@ -2,8 +2,9 @@
  * but itself: of each row a strip of frames, its prompt, its seed and its seconds, or why it
  * failed. */
 #include "cli/batch/batch.h"
+#include "cli/html.h"
+#include "cli/side.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -163,80 +164,42 @@ done:
 }
 
 /* ---- the page ---- */
-static void escape(FILE *f, const char *s)
-{
-    for (; *s; s++) {
-        const char *as = *s == '<'   ? "&lt;"
-                         : *s == '>' ? "&gt;"
-                         : *s == '&' ? "&amp;"
-                         : *s == '"' ? "&quot;"
-                                     : NULL;
-        if (as)
-            fputs(as, f);
-        else
-            fputc(*s, f);
-    }
-}
-
-static void embed(FILE *out, const char *path)
-{
-    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    unsigned char b[3];
-    size_t n;
-    FILE *f = fopen(path, "rbe");
-    if (!f) return;
-    fputs("<img alt=\"\" src=\"data:image/png;base64,", out);
-    while ((n = fread(b, 1, 3, f)) > 0) {
-        unsigned x = (unsigned)b[0] << 16 | (n > 1 ? (unsigned)b[1] << 8 : 0) | (n > 2 ? b[2] : 0);
-        char four[4] = {digit[x >> 18], digit[x >> 12 & 63], n > 1 ? digit[x >> 6 & 63] : '=',
-                        n > 2 ? digit[x & 63] : '='};
-        fwrite(four, 1, 4, out);
-    }
-    fputs("\">", out);
-    fclose(f);
-}
-
 static void card(FILE *f, const ts_batch *b, const ts_job *j)
 {
     char *strip = strip_path(b, j, false);
     bool good = j->state == TS_JOB_DONE || j->state == TS_JOB_HAD;
     fprintf(f, "<section class=\"%s\">", good ? "good" : j->state == TS_JOB_TODO ? "open" : "bad");
-    if (good && strip) embed(f, strip);
+    if (good && strip && access(strip, R_OK) == 0) {
+        fputs("<img alt=\"\" src=\"", f);
+        ts_html_data(f, strip, "image/png");
+        fputs("\">", f);
+    }
     fputs("<p class=\"prompt\">", f);
-    escape(f, j->row->prompt ? j->row->prompt : "");
+    ts_html_text(f, j->row->prompt ? j->row->prompt : "");
     fputs("</p>", f);
     if (j->error) {
         fputs("<p class=\"why\">", f);
-        escape(f, j->error);
+        ts_html_text(f, j->error);
         fputs("</p>", f);
     }
     fprintf(f, "<p>%s", word_of(j));
     if (j->name) {
         fputs(" &middot; ", f);
-        escape(f, j->name);
+        ts_html_text(f, j->name);
         fprintf(f, " &middot; seed %llu &middot; %dx%d, %d frame%s, %d steps",
                 (unsigned long long)j->q.seed, j->q.width, j->q.height, j->q.frames,
                 j->q.frames == 1 ? "" : "s", j->q.steps);
     }
     if (j->seconds > 0) fprintf(f, " &middot; %.1f s", j->seconds);
     fputs(" &middot; ", f);
-    escape(f, j->file);
+    ts_html_text(f, j->file);
     fprintf(f, ":%d</p></section>\n", j->row->line);
     free(strip);
 }
 
-ts_status ts_batch_page(ts_batch *b, const char *path)
+static void write_page(FILE *f, const ts_batch *b)
 {
-    ts_status st = TS_OK;
-    char *temporary = NULL;
-    FILE *f = NULL;
     int count[8] = {0};
-    if (asprintf(&temporary, "%s.tmp-%ld", path, (long)getpid()) < 0)
-        TRY((temporary = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
-    f = fopen(temporary, "we");
-    if (!f)
-        TRY(ts_cli_fail(b->c, TS_EIO, "--report: %s can not be written: %s", path,
-                        strerror(errno)));
     for (int i = 0; i < b->jobs; i++) count[b->job[i].state]++;
     fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tessera "
           "batch</title><meta name=\"viewport\" content=\"width=device-width\">\n<style>\n"
@@ -248,24 +211,26 @@ ts_status ts_batch_page(ts_batch *b, const char *path)
           "0;color:#666}p.prompt{color:#000;font-size:16px;white-space:pre-wrap}p.why{color:#c33}\n"
           "</style></head><body>\n<h1>tessera batch</h1>\n<p>",
           f);
-    escape(f, b->out);
+    ts_html_text(f, b->out);
     fprintf(f, ": %d done, %d done before, %d failed, %d to do; model ", count[TS_JOB_DONE],
             count[TS_JOB_HAD], count[TS_JOB_FAILED] + count[TS_JOB_FAULTY] + count[TS_JOB_GAVE_UP],
             count[TS_JOB_TODO]);
-    escape(f, b->model);
+    ts_html_text(f, b->model);
     fputs("</p>\n", f);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state != TS_JOB_ELSEWHERE) card(f, b, b->job + i);
     fputs("</body></html>\n", f);
-    bool bad = ferror(f) != 0;
-    bad = fclose(f) != 0 || bad;
-    f = NULL;
-    if (bad || rename(temporary, path))
-        TRY(ts_cli_fail(b->c, TS_EIO, "--report: %s can not be written: %s", path,
-                        strerror(errno)));
+}
+
+ts_status ts_batch_page(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    ts_newfile file = {0};
+    FILE *f;
+    TRY(ts_side_open(b->c, TS_F_REPORT, true, &file, &f));
+    write_page(f, b);
+    TRY(ts_side_keep(b->c, TS_F_REPORT, &file));
 done:
-    if (f) fclose(f);
-    if (st && temporary) unlink(temporary);
-    free(temporary);
+    ts_newfile_drop(&file);
     return st;
 }

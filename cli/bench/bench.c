@@ -1,6 +1,7 @@
 /* The command bench: what was measured as a table on stdout, row by row, and whole in a JSON file
  * (docs/formats.md). */
 #include "cli/bench/bench.h"
+#include "cli/side.h"
 
 #include <errno.h>
 #include <math.h>
@@ -89,24 +90,6 @@ static void take_row(void *user, const ts_kernel_row *r)
     add_row(t, r);
 }
 
-ts_status ts_cli_write(ts_cli *c, const char *flag, const char *path, const char *text, size_t size)
-{
-    ts_status st = TS_OK;
-    char *part = NULL;
-    FILE *f = NULL;
-    if (asprintf(&part, "%s.part", path) < 0)
-        return ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
-    f = fopen(part, "w");
-    bool whole = f && fwrite(text, 1, size, f) == size && fputc('\n', f) >= 0;
-    if (f && fclose(f)) whole = false;
-    if (!whole || rename(part, path)) {
-        st = ts_cli_fail(c, TS_EIO, "--%s: %s can not be written: %s", flag, path, strerror(errno));
-        unlink(part);
-    }
-    free(part);
-    return st;
-}
-
 void ts_bench_number(cJSON *j, const char *key, double x)
 {
     cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull());
@@ -133,7 +116,7 @@ ts_status ts_bench_write(ts_cli *c, cJSON *j, bool complete)
     if (!path) return TS_OK;
     cJSON_AddBoolToObject(j, "complete", complete);
     char *text = cJSON_Print(j);
-    ts_status st = text ? ts_cli_write(c, "json", path, text, strlen(text))
+    ts_status st = text ? ts_side_write(c, TS_F_JSON_FILE, text, strlen(text))
                         : ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
     free(text);
     return st;
@@ -174,7 +157,7 @@ static ts_status kernel(ts_cli *c)
     if (v[TS_F_DIM].set) b.dim = (int)v[TS_F_DIM].whole;
     if (v[TS_F_REPEATS].set) b.repeats = (int)v[TS_F_REPEATS].whole;
     b.user = &t;
-    TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
+    TRY(ts_side_check(c, TS_F_JSON_FILE, false));
     TRY(ts_cli_open(c, NULL));
     ts_bench_begin(&machine);
     c->screen.armed = true; /* there is no estimate to start with */

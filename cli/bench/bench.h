@@ -82,10 +82,9 @@ void ts_bench_print_machine(const ts_bench_machine *); /* a line under a table *
 /* What was measured of clips: the table on stdout, and --json, if given. TS_EIO, TS_EMEMORY. */
 void ts_bench_print(const ts_bench *);
 ts_status ts_bench_json(const ts_bench *);
-/* One self-contained page: charts, clips side by side, PSNR over frames, plan pictures. TS_EIO. */
-ts_status ts_bench_html(const ts_bench *, const char *path);
+/* To --html: one self-contained page: charts, clips side by side, PSNR over frames, plan pictures.
+ * TS_EIO, TS_EMEMORY. */
+ts_status ts_bench_html(const ts_bench *);
 ts_status ts_cli_bench_clips(ts_cli *);
 ts_status ts_cli_bench_step(ts_cli *);
-/* Writes PATH by way of PATH.part; `flag` is named in the sentence. TS_EIO. */
-ts_status ts_cli_write(ts_cli *, const char *flag, const char *path, const char *text, size_t size);
 #endif

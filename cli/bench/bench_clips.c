@@ -1,6 +1,7 @@
 /* `tessera bench "prompt"...`: the same clips under several attention policies, in turns, each
  * compared with the dense one. */
 #include "cli/bench/bench.h"
+#include "cli/side.h"
 
 #include <ftw.h>
 #include <math.h>
@@ -293,8 +294,8 @@ static ts_status prepare(ts_bench *b)
     if (v[TS_F_JSON_FILE].set && v[TS_F_HTML].set &&
         !strcmp(v[TS_F_JSON_FILE].text, v[TS_F_HTML].text))
         TRY(ts_cli_fail(c, TS_EUSAGE, "--json and --html: both name %s", v[TS_F_HTML].text));
-    TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
-    TRY(ts_cli_check_side(c, TS_F_HTML, "html", false));
+    TRY(ts_side_check(c, TS_F_JSON_FILE, false));
+    TRY(ts_side_check(c, TS_F_HTML, false));
     b->prompt = c->flags.word;
     b->prompts = c->flags.words;
     b->repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 3;
@@ -374,7 +375,7 @@ ts_status ts_cli_bench_clips(ts_cli *c)
     ts_screen_clear(&c->screen);
     ts_bench_print(&b);
     ts_status unsaved = ts_bench_json(&b);
-    if (!unsaved && html) unsaved = ts_bench_html(&b, html);
+    if (!unsaved && html) unsaved = ts_bench_html(&b);
     if (!st) st = unsaved;
 done:
     if (folder) nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);

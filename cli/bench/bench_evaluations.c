@@ -1,6 +1,7 @@
 /* `tessera bench --step`: one evaluation of the transformer of each kind that a policy's schedule
  * has, by part, and what that makes of a whole run. */
 #include "cli/bench/bench.h"
+#include "cli/side.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -174,7 +175,7 @@ ts_status ts_cli_bench_step(ts_cli *c)
     if (repeats > MOST)
         TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d",
                         repeats, MOST));
-    TRY(ts_cli_check_side(c, TS_F_JSON_FILE, "json", false));
+    TRY(ts_side_check(c, TS_F_JSON_FILE, false));
     TRY(ts_cli_open(c, NULL));
     b->policy[b->policies++] = strdup("dense");
     for (int i = 0; i < v[TS_F_BENCH_ATTENTION].n; i++)

@@ -1,52 +1,22 @@
 /* The report of a bench of clips: one self-contained HTML page with what was measured in words and
  * a table, the charts of bench_charts.c, the clips side by side under one slider, plan pictures. */
 #include "cli/bench/bench_page.h"
+#include "cli/html.h"
+#include "cli/side.h"
 
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-void ts_bench_text(FILE *f, const char *s)
-{
-    for (; *s; s++) {
-        const char *safe = *s == '<'   ? "&lt;"
-                           : *s == '>' ? "&gt;"
-                           : *s == '&' ? "&amp;"
-                           : *s == '"' ? "&quot;"
-                                       : NULL;
-        if (safe)
-            fputs(safe, f);
-        else
-            fputc(*s, f);
-    }
-}
-
 void ts_bench_name(FILE *f, int line, const char *policy)
 {
     fprintf(f, "<span class=\"name\"><i style=\"background:%s\"></i><span>", ts_bench_colour(line));
     for (const char *s = policy; *s; s++) {
-        ts_bench_text(f, (char[]){*s, 0});
+        ts_html_text(f, (char[]){*s, 0});
         if (*s == ',' || *s == ':') fputs("<wbr>", f);
     }
     fputs("</span></span>", f);
-}
-
-/* A file's bytes as a data: address; nothing when it can not be read. */
-static void embed(FILE *f, const char *path, const char *type)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    unsigned char b[3];
-    size_t n;
-    FILE *in = fopen(path, "rb");
-    if (!in) return;
-    fprintf(f, "data:%s;base64,", type);
-    while ((n = fread(b, 1, 3, in)) > 0) {
-        unsigned long w = (unsigned long)b[0] << 16 | (n > 1 ? (unsigned long)b[1] << 8 : 0) |
-                          (n > 2 ? b[2] : 0);
-        for (size_t i = 0; i < 4; i++) fputc(i <= n ? digits[w >> (18 - 6 * i) & 63] : '=', f);
-    }
-    fclose(in);
 }
 
 static void swatch(FILE *f, const ts_bench *b, int policy)
@@ -58,7 +28,7 @@ static void swatch(FILE *f, const ts_bench *b, int policy)
 static void fact(FILE *f, const char *what, const char *value)
 {
     fprintf(f, "<li><span>%s</span> ", what);
-    ts_bench_text(f, value);
+    ts_html_text(f, value);
     fputs("</li>\n", f);
 }
 
@@ -101,13 +71,13 @@ static void write_summary(FILE *f, const ts_bench *b)
     ts_bench_row r = ts_bench_sum(b, fast), d = ts_bench_sum(b, 0);
     fprintf(f, "<p class=\"lede\">Self-attention is %.0f%% of the dense run. Fastest: <b>",
             d.seconds > 0 ? 100 * d.attention / d.seconds : 0);
-    ts_bench_text(f, b->policy[fast].attention);
+    ts_html_text(f, b->policy[fast].attention);
     fprintf(f, "</b>, %.2fx", r.speed);
     if (!isnan(r.psnr)) fprintf(f, " (%s)", ts_bench_decibels(r.psnr, value));
     if (near) {
         r = ts_bench_sum(b, near);
         fputs(". Nearest to the dense clip: <b>", f);
-        ts_bench_text(f, b->policy[near].attention);
+        ts_html_text(f, b->policy[near].attention);
         fprintf(f, "</b>, %s (%.2fx)", ts_bench_decibels(r.psnr, value), r.speed);
     }
     fputs(".</p>\n", f);
@@ -167,9 +137,9 @@ static void write_clip(FILE *f, const ts_bench *b, int prompt, int policy)
     fputs(still ? "<img class=\"shown\" src=\""
                 : "<video class=\"shown\" muted playsinline preload=\"auto\" src=\"",
           f);
-    embed(f, c->clip, still ? "image/png" : "video/mp4");
+    ts_html_data(f, c->clip, still ? "image/png" : "video/mp4");
     fputs(still ? "\" alt=\"" : "\" aria-label=\"", f);
-    ts_bench_text(f, b->policy[policy].attention);
+    ts_html_text(f, b->policy[policy].attention);
     fprintf(f, "\">%s<canvas width=\"%d\" height=\"%d\" hidden></canvas></div><figcaption>",
             still ? "" : "</video>", b->w, b->h);
     swatch(f, b, policy);
@@ -233,7 +203,7 @@ static void write_plans(FILE *f, const ts_bench *b, int prompt, int policy)
         int length = (int)strlen(file) - (int)strlen(".png");
         snprintf(path, sizeof path, "%s/%s", c->plans, file);
         fputs("<figure><img src=\"", f);
-        embed(f, path, "image/png");
+        ts_html_data(f, path, "image/png");
         fprintf(f, "\" alt=\"%.*s\"><figcaption>%.*s</figcaption></figure>\n", length, file, length,
                 file);
     }
@@ -246,7 +216,7 @@ static void write_prompt(FILE *f, const ts_bench *b, int prompt)
 {
     bool plans = false;
     fputs("<section><h2 class=\"prompt\">&ldquo;", f);
-    ts_bench_text(f, b->prompt[prompt]);
+    ts_html_text(f, b->prompt[prompt]);
     fputs("&rdquo;</h2>\n", f);
     write_clips(f, b, prompt);
     ts_bench_over_frames(f, b, prompt);
@@ -361,13 +331,13 @@ static void write_page(FILE *f, const ts_bench *b)
             fputs("<details><summary>", f);
             swatch(f, b, i);
             fputs("</summary><pre>", f);
-            ts_bench_text(f, ts_bench_at(b, 0, i)->said);
+            ts_html_text(f, ts_bench_at(b, 0, i)->said);
             fputs("</pre></details>\n", f);
         }
     fputs("</section>\n<footer>", f);
     for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line;
          line = strtok_r(NULL, "\n", &save)) {
-        ts_bench_text(f, line);
+        ts_html_text(f, line);
         fputs("<br>\n", f);
     }
     fputs("</footer>\n", f);
@@ -375,15 +345,15 @@ static void write_page(FILE *f, const ts_bench *b)
     free(versions);
 }
 
-ts_status ts_bench_html(const ts_bench *b, const char *path)
+ts_status ts_bench_html(const ts_bench *b)
 {
-    char *page = NULL;
-    size_t size = 0;
-    FILE *f = open_memstream(&page, &size);
-    if (!f) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %s", path);
+    ts_status st = TS_OK;
+    ts_newfile file = {0};
+    FILE *f;
+    TRY(ts_side_open(b->c, TS_F_HTML, false, &file, &f));
     write_page(f, b);
-    fclose(f);
-    ts_status st = ts_cli_write(b->c, "html", path, page, size);
-    free(page);
+    TRY(ts_side_keep(b->c, TS_F_HTML, &file));
+done:
+    ts_newfile_drop(&file);
     return st;
 }

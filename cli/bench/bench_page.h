@@ -3,7 +3,6 @@
 #define TS_BENCH_PAGE_H
 #include "cli/bench/bench.h"
 
-void ts_bench_text(FILE *, const char *); /* with what is special in HTML escaped */
 /* behind its colour; may break at commas; not for SVG */
 void ts_bench_name(FILE *, int line, const char *policy);
 const char *ts_bench_colour(int line);                    /* "#rrggbb"; 0: dense */

@@ -6,25 +6,18 @@
  * read)):
  *   ideal = d / (d - a + a / g)
  *   Amdahl, over all prompts: sum of d over sum of the denominators */
+#include "backend/median.h"
 #include "cli/bench/bench.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int ascending(const void *x, const void *y)
-{
-    double a = *(const double *)x, b = *(const double *)y;
-    return a < b ? -1 : a > b;
-}
-
 double ts_bench_median(const double *x, int n)
 {
     double sorted[n > 0 ? n : 1];
-    if (n < 1) return 0;
-    memcpy(sorted, x, (size_t)n * sizeof *x);
-    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
-    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+    memcpy(sorted, x, (size_t)(n > 0 ? n : 0) * sizeof *x);
+    return ts_median(sorted, n);
 }
 
 static void range(const double *x, int n, double *least, double *most)

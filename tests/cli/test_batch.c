@@ -254,6 +254,24 @@ START_TEST(the_cache_serves_another_run)
 }
 END_TEST
 
+/* Workers whose process ids are the same (each in a container) share a cache; and one that can not
+ * be written to ends nothing. A folder in the place of each file stands for a disk that is full. */
+START_TEST(a_cache_that_can_not_be_written_is_left_out)
+{
+    scratch_put("p.txt", "a panda\na fox\n");
+    program_expect(program_run("batch %s/p.txt --out %s/o " TINY "--cache %s/cache", tmp, tmp, tmp),
+                   0);
+    program_expect(program_shell("cd %s/cache && for f in *; do rm $f; mkdir $f; done", tmp), 0);
+    const program_result *r = program_run("batch %s/p.txt --out %s/o2 " TINY "--cache %s/cache",
+                                          tmp, tmp, tmp);
+    program_expect(r, 0);
+    ck_assert_int_eq(text_count(r->err, "texts can not be kept for later runs"), 1);
+    program_expect(
+        program_shell("cmp %s/o/0001_a-panda_s43.png %s/o2/0001_a-panda_s43.png", tmp, tmp), 0);
+    scratch_clear();
+}
+END_TEST
+
 START_TEST(names)
 {
     scratch_put(
@@ -455,6 +473,7 @@ int main(void)
     tcase_add_test(t, rows_are_what_generate_makes);
     tcase_add_test(t, each_text_is_encoded_once);
     tcase_add_test(t, the_cache_serves_another_run);
+    tcase_add_test(t, a_cache_that_can_not_be_written_is_left_out);
     tcase_add_test(t, names);
     tcase_add_test(t, standard_input_and_several_files);
     tcase_add_test(t, a_row_that_can_not_be_rendered_fails_alone);
