@@ -2,7 +2,8 @@
  * that follows. */
 #include "attention/policy.h"
 
-#include <errno.h>
+#include "backend/number.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,23 +82,6 @@ static const ts_order orders[TS_POLICIES] = {[TS_ADASPA] = TS_RASTER,
 const char *ts_policy_name(ts_policy_kind kind) { return names[kind]; }
 
 /* ---- values ---- */
-static bool whole(const char *s, double most, uint64_t *out)
-{
-    char *end;
-    if (*s < '0' || *s > '9') return false;
-    errno = 0;
-    *out = strtoull(s, &end, 10);
-    return !*end && !errno && (double)*out <= most;
-}
-
-static bool real(const char *s, double *out)
-{
-    char *end;
-    if (s[strspn(s, "+-.0123456789eE")]) return false;
-    *out = strtod(s, &end);
-    return end > s && !*end;
-}
-
 static bool truth(const char *s, bool *out)
 {
     *out = !strcmp(s, "on");
@@ -153,21 +137,21 @@ static bool assign(ts_policy *p, key_id id, const char *s)
 {
     uint64_t n = 0;
     switch (id) {
-    case KEEP: return real(s, &p->keep) && p->keep > 0 && p->keep <= 1;
+    case KEEP: return ts_number_read(s, &p->keep) && p->keep > 0 && p->keep <= 1;
     case ORDER:
         p->order = strcmp(s, "tile") ? TS_RASTER : TS_TILE_ORDER;
         return p->order == TS_TILE_ORDER || !strcmp(s, "raster");
     case MIN_TOKENS:
         p->said_min_tokens = true;
-        return whole(s, 1e9, &n) ? p->min_tokens = (long)n, true : false;
+        return ts_whole_read(s, 1000000000, &n) ? p->min_tokens = (long)n, true : false;
     case DENSE_STEPS:
         p->said_steps = true;
-        return whole(s, 1e6, &n) ? p->dense_steps = (int)n, true : false;
+        return ts_whole_read(s, 1000000, &n) ? p->dense_steps = (int)n, true : false;
     case SEARCH_STEPS: p->said_steps = true; return set_of(s, 1, &p->search);
     case ADAPTIVE: return truth(s, &p->adaptive);
     case DENSE_LAYERS: return set_of(s, 0, &p->dense_layers);
-    case REFERENCES: return whole(s, 1e6, &n) && n > 0 ? p->k = (int)n, true : false;
-    case SEED: return whole(s, 1.8446744073709551615e19, &p->seed);
+    case REFERENCES: return ts_whole_read(s, 1000000, &n) && n > 0 ? p->k = (int)n, true : false;
+    case SEED: return ts_whole_read(s, UINT64_MAX, &p->seed);
     case FILE_NAME: return *s && strlen(s) < sizeof p->file ? strcpy(p->file, s), true : false;
     case STRICT: return truth(s, &p->strict);
     case KEYS: break;
@@ -301,20 +285,11 @@ static void print_set(FILE *f, const ts_set *s)
     }
 }
 
-/* The shortest decimal that reads back as the same number. */
-static void print_real(FILE *f, double x)
-{
-    char text[32];
-    int digits = 6;
-    do snprintf(text, sizeof text, "%.*g", digits, x);
-    while (digits++ < 17 && strtod(text, NULL) != x);
-    fputs(text, f);
-}
-
 static void print_value(FILE *f, const ts_policy *p, key_id id)
 {
+    char text[TS_NUMBER_TEXT];
     switch (id) {
-    case KEEP: print_real(f, p->keep); break;
+    case KEEP: fputs(ts_number_text(p->keep, text), f); break;
     case ORDER: fputs(ts_order_name(p->order), f); break;
     case MIN_TOKENS: fprintf(f, "%ld", p->min_tokens); break;
     case DENSE_STEPS: fprintf(f, "%d", p->dense_steps); break;

@@ -6,6 +6,8 @@
  * use. */
 #include "prompts/rows_parse.h"
 
+#include "backend/number.h"
+
 #include <cjson/cJSON.h>
 #include <ctype.h>
 #include <errno.h>
@@ -258,13 +260,8 @@ static bool value_text(ts_parse *p, ts_prompt *row, const cJSON *v, const char *
                        key, x);
         return false;
     }
-    snprintf(out, size, x == floor(x) ? "%.0f" : "%.17g", x);
-    if (x != floor(x)) { /* the shortest that reads back as the same */
-        for (int digits = 6; digits < 17; digits++) {
-            snprintf(out, size, "%.*g", digits, x);
-            if (strtod(out, NULL) == x) break;
-        }
-    }
+    char text[TS_NUMBER_TEXT];
+    snprintf(out, size, "%s", ts_number_text(x, text));
     return true;
 }
 

@@ -1,5 +1,6 @@
 /* What was asked for: checked, rounded to what the model can do, and written down as JSON so that a
  * file can be rendered again. */
+#include "backend/number.h"
 #include "sampler/bins.h"
 #include "sampler/run.h"
 
@@ -266,14 +267,15 @@ char *ts_run_json(const ts_run *r)
 char *ts_run_parameters(const ts_run *r)
 {
     const ts_request *q = &r->q;
-    char *text = NULL;
+    char *text = NULL, guidance[TS_NUMBER_TEXT];
     const char *slash = strrchr(r->m->name, '/');
     if (asprintf(&text,
-                 "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: "
+                 "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %s, Seed: %llu, Size: %dx%d, Model: "
                  "%s, Version: tessera %s",
                  q->prompt, *q->negative ? "\nNegative prompt: " : "", q->negative, q->steps,
-                 ts_solver_title(r->schedule.kind), q->guidance, (unsigned long long)q->seed,
-                 q->width, q->height, slash ? slash + 1 : r->m->name, ts_version()) < 0)
+                 ts_solver_title(r->schedule.kind), ts_number_text(q->guidance, guidance),
+                 (unsigned long long)q->seed, q->width, q->height, slash ? slash + 1 : r->m->name,
+                 ts_version()) < 0)
         return NULL;
     return text;
 }
@@ -347,7 +349,9 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
         q->no_bins = cJSON_IsFalse(v);
     v = cJSON_GetObjectItemCaseSensitive(j, "seed");
     if (cJSON_IsNumber(v)) q->seed = (uint64_t)v->valuedouble;
-    if (cJSON_IsString(v)) q->seed = strtoull(v->valuestring, NULL, 10);
+    if (cJSON_IsString(v) && !ts_whole_read(v->valuestring, UINT64_MAX, &q->seed))
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "metadata: seed \"%.40s\", expected a whole number",
+                    v->valuestring));
 done:
     cJSON_Delete(j);
     return st;

@@ -4,12 +4,14 @@
 #include "cli/batch/batch.h"
 
 #include "backend/file_new.h"
+#include "backend/number.h"
 #include "backend/suffix.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,10 +75,11 @@ static void remove_dead(ts_batch *b)
     snprintf(inside, sizeof inside, "%s/.tessera-batch", b->out);
     DIR *d = opendir(inside);
     for (struct dirent *e; d && (e = readdir(d));) {
-        char *rest, *path = NULL;
+        char *path = NULL;
+        uint64_t pid;
         if (strncmp(e->d_name, b->label, n + 1)) continue;
-        long pid = strtol(e->d_name + n + 1, &rest, 10);
-        if (*rest || pid < 1 || kill((pid_t)pid, 0) == 0 || errno != ESRCH ||
+        if (!ts_whole_read(e->d_name + n + 1, INT_MAX, &pid) || pid < 1 ||
+            kill((pid_t)pid, 0) == 0 || errno != ESRCH ||
             asprintf(&path, "%s/%s", inside, e->d_name) < 0)
             continue;
         ts_remove_tree(path);

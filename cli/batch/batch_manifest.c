@@ -5,10 +5,13 @@
  * time. */
 #include "cli/batch/batch.h"
 
+#include "backend/number.h"
+
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -200,12 +203,22 @@ static ts_status in_use(ts_batch *b, const char *path, const char *share)
     return ts_cli_fail(b->c, TS_EUSAGE, "%s is in use by %s, as share %s", b->out, h.who, share);
 }
 
+/* Of how many shares "I-of-N" is one; false: it is another kind of label. */
+static bool read_shares(const char *label, int *n)
+{
+    uint64_t i, of;
+    const char *end;
+    if (!ts_whole_prefix(label, &i, &end) || strncmp(end, "-of-", 4)) return false;
+    if (!ts_whole_read(end + 4, INT_MAX, &of)) return false;
+    *n = (int)of;
+    return true;
+}
+
 /* Whether two shares may be at work at once: those of one division, or workers of a queue. */
 static bool compatible(const char *a, const char *b)
 {
-    int n, m, k, end = 0;
-    bool x = sscanf(a, "%d-of-%d%n", &k, &n, &end) == 2 && !a[end],
-         y = sscanf(b, "%d-of-%d%n", &k, &m, &end) == 2 && !b[end];
+    int n, m;
+    bool x = read_shares(a, &n), y = read_shares(b, &m);
     if (!strcmp(a, "all") || !strcmp(b, "all")) return false;
     return x && y ? n == m : !x && !y;
 }
@@ -502,14 +515,13 @@ static double rows_in_all(const survey *s, int *missing)
 {
     const account *last = s->a;
     double rows = 0;
-    int i, n, m, end = 0, seen = 0;
+    int n, m, seen = 0;
     *missing = 0;
     for (int k = 1; k < s->accounts; k++)
         if (strcmp(s->a[k].started, last->started) > 0) last = s->a + k;
-    if (sscanf(last->share, "%d-of-%d%n", &i, &n, &end) != 2 || last->share[end]) return last->rows;
+    if (!read_shares(last->share, &n)) return last->rows;
     for (int k = 0; k < s->accounts; k++)
-        if (sscanf(s->a[k].share, "%d-of-%d%n", &i, &m, &end) == 2 && !s->a[k].share[end] &&
-            m == n) {
+        if (read_shares(s->a[k].share, &m) && m == n) {
             rows += s->a[k].rows;
             seen++;
         }

@@ -3,8 +3,8 @@
 #include "cli/batch/batch.h"
 
 #include "backend/hash.h"
+#include "backend/number.h"
 
-#include <ctype.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,12 +158,9 @@ static const char *piece(text *t, const char *s, const ts_job *job)
     size_t n = strcspn(++s, ":}");
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (strlen(fields[i].name) != n || strncmp(fields[i].name, s, n)) continue;
-        char *end = (char *)s + n;
-        long size = 0;
-        if (*end == ':') {
-            if (!isdigit((unsigned char)end[1])) return NULL;
-            size = strtol(end + 1, &end, 10);
-        }
+        const char *end = s + n;
+        uint64_t size = 0;
+        if (*end == ':' && !ts_whole_prefix(end + 1, &size, &end)) return NULL;
         if (*end != '}' || size > (fields[i].which < SLUG ? 20 : 1000)) return NULL;
         if (job) put_field(t, fields[i].which, (int)size, job);
         return end + 1;

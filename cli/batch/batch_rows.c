@@ -2,8 +2,8 @@
  * rendered, and all faults of all files are told with file and line. */
 #include "cli/batch/batch.h"
 
-#include <ctype.h>
-#include <errno.h>
+#include "backend/number.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,19 +41,11 @@ static void fault(reading *r, const char *format, ...)
 }
 
 /* ---- keys that are no flags ---- */
-static bool whole(const char *s, int *out)
+static void read_side(reading *r, const char *key, const char *value)
 {
-    char *end;
-    long x = strtol(s, &end, 10);
-    *out = (int)x;
-    return isdigit((unsigned char)*s) && !*end && x >= TS_SIDE_MIN && x <= TS_SIDE_MAX;
-}
-
-static void side(reading *r, const char *key, const char *value)
-{
-    int x;
+    uint64_t x;
     ts_flag_value *v = r->f.value + TS_F_SIZE;
-    if (!whole(value, &x)) {
+    if (!ts_whole_read(value, TS_SIDE_MAX, &x) || x < TS_SIDE_MIN) {
         fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value,
               TS_SIDE_MIN, TS_SIDE_MAX);
         return;
@@ -64,9 +56,9 @@ static void side(reading *r, const char *key, const char *value)
         *v = (ts_flag_value){.set = true, .w = q.width, .h = q.height};
     }
     if (key[0] == 'w')
-        v->w = x;
+        v->w = (int)x;
     else
-        v->h = x;
+        v->h = (int)x;
 }
 
 /* "7" or "1,2,3" */
@@ -81,12 +73,11 @@ static void seeds(reading *r, const char *key, const char *value)
     r->seed = calloc((size_t)most, sizeof *r->seed);
     r->listed = key;
     for (const char *s = value; r->seed;) {
-        char *end = (char *)s;
-        errno = 0;
+        const char *end;
         while (*s == ' ') s++;
-        if (isdigit((unsigned char)*s)) r->seed[r->seeds] = strtoull(s, &end, 10);
+        bool read = ts_whole_prefix(s, r->seed + r->seeds, &end);
         while (*end == ' ') end++;
-        if (end == s || errno || (*end && *end != ',')) {
+        if (!read || (*end && *end != ',')) {
             const char *random =
                 !strcmp(value, "random") || !strcmp(value, "-1")
                     ? ": the seeds of a batch are fixed, so that it can go on where it was stopped"
@@ -112,7 +103,7 @@ static void read_keys(reading *r)
         size = size || !strcmp(s->key, "size");
         sides = sides || is_side;
         if (is_side)
-            side(r, s->key, s->value);
+            read_side(r, s->key, s->value);
         else if (!strcmp(s->key, "seed") || !strcmp(s->key, "seeds"))
             seeds(r, s->key, s->value);
         else if (s->number && (!strcmp(s->key, "negative") || !strcmp(s->key, "output")))

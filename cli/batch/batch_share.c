@@ -3,38 +3,40 @@
  * MPICH, srun), both at once, or an index alone (Kubernetes, GNU parallel). */
 #include "cli/batch/batch.h"
 
-#include <ctype.h>
-#include <errno.h>
+#include "backend/number.h"
+
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef char *lookup(const char *);
 enum { MOST = 1000000 };
 
-/* A whole number 0..MOST*step. */
-static bool number(const char *s, long *out)
+/* A whole number from 0. */
+static bool read_count(const char *s, long *out)
 {
-    char *end;
-    if (!s || !isdigit((unsigned char)*s)) return false;
-    errno = 0;
-    *out = strtol(s, &end, 10);
-    return !*end && !errno && *out >= 0;
+    uint64_t n;
+    if (!s || !ts_whole_read(s, LONG_MAX, &n)) return false;
+    *out = (long)n;
+    return true;
 }
 
 /* An index from 0 and how many there are, of variables that give both. */
 static bool pair(lookup *get, const char *index, const char *total, long *i, long *n)
 {
-    return number(get(index), i) && number(get(total), n) && *n > 0 && *i < *n;
+    return read_count(get(index), i) && read_count(get(total), n) && *n > 0 && *i < *n;
 }
 
 static bool array(lookup *get, long *i, long *n)
 {
     long id, least, step = 1;
     if (pair(get, "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE", i, n)) return true;
-    if (!number(get("SLURM_ARRAY_TASK_ID"), &id) || !number(get("SLURM_ARRAY_TASK_COUNT"), n) ||
-        !number(get("SLURM_ARRAY_TASK_MIN"), &least))
+    if (!read_count(get("SLURM_ARRAY_TASK_ID"), &id) ||
+        !read_count(get("SLURM_ARRAY_TASK_COUNT"), n) ||
+        !read_count(get("SLURM_ARRAY_TASK_MIN"), &least))
         return false;
-    if (get("SLURM_ARRAY_TASK_STEP") && !number(get("SLURM_ARRAY_TASK_STEP"), &step)) return false;
+    if (get("SLURM_ARRAY_TASK_STEP") && !read_count(get("SLURM_ARRAY_TASK_STEP"), &step))
+        return false;
     *i = step > 0 ? (id - least) / step : -1;
     return *i >= 0 && *n > 0 && *i < *n && *i * step == id - least;
 }
@@ -52,9 +54,10 @@ static bool tasks(lookup *get, long *i, long *n)
 /* Of engines that say nothing about a total; index from 0. */
 static bool index_alone(lookup *get, long *i, const char **which)
 {
-    if (number(get("PARALLEL_SEQ"), i) && *i > 0)
+    if (read_count(get("PARALLEL_SEQ"), i) && *i > 0)
         return *which = "PARALLEL_SEQ of GNU parallel", (*i)--, true;
-    return *which = "JOB_COMPLETION_INDEX of Kubernetes", number(get("JOB_COMPLETION_INDEX"), i);
+    return *which = "JOB_COMPLETION_INDEX of Kubernetes",
+           read_count(get("JOB_COMPLETION_INDEX"), i);
 }
 
 static ts_status automatic(ts_cli *c, lookup *get, int *share, int *shares)
@@ -121,11 +124,11 @@ ts_status ts_batch_share(ts_cli *c, const char *text, lookup *get, int *share, i
     char first[16];
     const char *slash = strchr(text, '/');
     if (!strcmp(text, "auto")) return automatic(c, get, share, shares);
-    bool good = slash && slash - text < (long)sizeof first && number(slash + 1, &n) && n >= 1 &&
+    bool good = slash && slash - text < (long)sizeof first && read_count(slash + 1, &n) && n >= 1 &&
                 n <= MOST;
     if (good) snprintf(first, sizeof first, "%.*s", (int)(slash - text), text);
     if (good && !strcmp(first, "auto")) return automatic_of(c, n, get, share, shares);
-    if (!good || !number(first, &i) || i < 1 || i > n)
+    if (!good || !read_count(first, &i) || i < 1 || i > n)
         return ts_cli_fail(c, TS_EUSAGE,
                            "--shard: got \"%.40s\", wanted I/N with I from 1 to N, auto or auto/N",
                            text);

@@ -7,8 +7,8 @@
 
 #include "backend/clock.h"
 #include "backend/hash.h"
+#include "backend/number.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <hiredis/hiredis.h>
 #include <stdarg.h>
@@ -69,9 +69,11 @@ static ts_status parse(ts_batch *b, const char *url)
     q->host = *s == '[' ? piece(s + 1, host_end) : piece(s, host_end);
     q->port = 6379;
     if (port < slash) {
-        char *rest;
-        long p = *port == ':' && isdigit((unsigned char)port[1]) ? strtol(port + 1, &rest, 10) : 0;
-        if (p < 1 || p > 65535 || rest != slash) return bad_url(b);
+        uint64_t p;
+        const char *rest;
+        if (*port != ':' || !ts_whole_prefix(port + 1, &p, &rest) || rest != slash)
+            return bad_url(b);
+        if (p < 1 || p > 65535) return bad_url(b);
         q->port = (int)p;
     }
     q->name = strdup(slash + 1);

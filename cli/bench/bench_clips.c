@@ -1,6 +1,8 @@
 /* `tessera bench "prompt"...`: the same clips under several attention policies, in turns, each
  * compared with the dense one. */
 #include "cli/bench/bench.h"
+
+#include "backend/number.h"
 #include "cli/side.h"
 
 #include <ftw.h>
@@ -91,10 +93,13 @@ typedef struct {
 
 static ts_status parse_sweep(ts_cli *c, const char *s, sweep *w)
 {
-    int end = 0;
-    if (sscanf(s, "%31[a-z-]=%lf:%lf:%lf%n", w->key, &w->from, &w->to, &w->step, &end) != 4 ||
-        s[end] || !(w->step > 0) || !(w->to >= w->from) ||
-        (w->to - w->from) / w->step >= TS_BENCH_MOST)
+    size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz-");
+    const char *at = s + n;
+    bool read = n > 0 && n < sizeof w->key && *at++ == '=' && ts_number_prefix(at, &w->from, &at) &&
+                *at++ == ':' && ts_number_prefix(at, &w->to, &at) && *at++ == ':' &&
+                ts_number_read(at, &w->step);
+    snprintf(w->key, sizeof w->key, "%.*s", (int)n, s);
+    if (!read || w->step <= 0 || w->to < w->from || (w->to - w->from) / w->step >= TS_BENCH_MOST)
         return ts_cli_fail(c, TS_EUSAGE,
                            "--sweep: got \"%.80s\", wanted KEY=FROM:TO:STEP with at most %d "
                            "values, like keep=0.1:0.5:0.1",
