@@ -1,5 +1,9 @@
 /* The seam between what tessera computes and where: a device is an ordered queue with one table of
- * operations. Nothing above this header knows CPU from GPU. */
+ * operations. Nothing above this header knows CPU from GPU.
+ *
+ * A call may return before its work is done, and its errors then come out of a later one that
+ * joins: join, download, checked. Wrong shapes are refused at once. Arguments, and whatever they
+ * point to (weights, plans, arrays), are read before the call returns. */
 #ifndef TS_DEVICE_H
 #define TS_DEVICE_H
 #include "backend/clock.h"
@@ -36,15 +40,15 @@ typedef struct {
     void (*facts)(ts_device *, ts_device_facts *);
     void (*about)(ts_device *, char *text, size_t size);     /* device and libraries, for people */
     ts_status (*alloc)(ts_device *, size_t bytes, ts_ptr *); /* TS_EMEMORY names the size */
-    void (*free)(ts_device *, ts_ptr);
+    void (*free)(ts_device *, ts_ptr); /* once what was queued is done with it */
     /* the address of host bytes, used in place; 0: this device can not */
     ts_ptr (*adopt)(ts_device *, const void *host, size_t bytes);
     /* the host's bytes may be changed or freed when it returns */
     ts_status (*upload)(ts_device *, ts_ptr, const void *host, size_t bytes);
     /* Beside the queue, for weights: these two come after whatever was queued before them (so `dst`
      * may be read until then) and go on beside what is queued after them, until a `wait` for their
-     * ticket. The host's bytes (and `to`) stay as they are, and nobody reads `dst`, until `wait`
-     * has returned. */
+     * ticket. The host's bytes (and `to`) stay as they are, and nobody reads or frees `dst`, until
+     * `wait` has returned. */
     ts_status (*upload_ahead)(ts_device *, ts_ptr dst, const void *host, size_t bytes, ts_ticket *);
     ts_status (*pack_ahead)(ts_device *, const ts_host *from, long first, const ts_weight *to,
                             ts_ptr at, ts_ticket *);

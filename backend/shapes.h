@@ -11,6 +11,7 @@ ts_status ts_shapes_conv(ts_device *, const ts_conv *);
 ts_status ts_shapes_norm(ts_device *, const ts_norm *);
 ts_status ts_shapes_activate(ts_device *, const ts_activate *);
 ts_status ts_shapes_rope(ts_device *, const ts_rope *);
+ts_status ts_shapes_attention(ts_device *, const ts_attention *);
 ts_status ts_shapes_block_sums(ts_device *, const ts_block_sums *);
 ts_status ts_shapes_block_means(ts_device *, const ts_block_means *);
 ts_status ts_shapes_topk(ts_device *, const ts_topk *);

@@ -1,24 +1,82 @@
-/* A device far away: every address it gives is 2^60 beyond memory, so that code above the seam
- * which dereferences one faults, and it can not adopt host bytes. The operations are the inner
- * device's. */
+/* A device for tests of the code above the seam: the CPU's operations behind addresses that are not
+ * memory (2^60 higher, not canonical), so that code which dereferences one faults, and it can not
+ * adopt host bytes. Like a device beside its caller it is lazy: operations are queued and run at
+ * the next join, download or `checked`, which is where their errors come out; wrong shapes are
+ * refused at once. What an operation's arguments point to is read before the call returns, and the
+ * bytes of upload and pack as well; those of upload_ahead and pack_ahead are read at the `wait` for
+ * them, and until then their target holds NaN. Whoever keeps such memory too short, or reads a
+ * target without waiting, gets other numbers than on the CPU. */
+#include "backend/shapes.h"
 #include "tests/testing.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 #define FAR (UINT64_C(1) << 60)
 
+/* A weight's stand-in: what the operation asks for goes to the weight that it stands for. */
+typedef struct {
+    ts_weight w; /* first */
+    const ts_weight *of;
+} stand_in;
+
+typedef struct queued queued;
+struct queued { /* one call: a copy of all that it was given */
+    queued *next;
+    ts_status (*run)(ts_device *inner, queued *);
+    union {
+        ts_copy copy;
+        ts_gather gather;
+        ts_linear linear;
+        ts_conv conv;
+        ts_norm norm;
+        ts_activate activate;
+        ts_rope rope;
+        ts_attention attention;
+        ts_block_sums block_sums;
+        ts_block_means block_means;
+        ts_topk topk;
+        ts_lincomb lincomb;
+        ts_resample resample;
+        ts_affine affine;
+        ts_tensor check;
+        ts_host pack;
+        int fill; /* zero */
+    } a;
+    stand_in w, b;
+    int *nk;
+    ts_plan *plan;
+    const ts_plan **plans;
+    ts_ptr at; /* upload, pack, zero */
+    size_t bytes;
+    void *data;         /* of this call: a copy of the host's */
+    const void *theirs; /* ahead: the host's own */
+    uint64_t id;        /* moment or ticket */
+    long first;         /* pack: row */
+    int tag;
+    void *user; /* mark */
+};
+
 typedef struct {
     ts_device dev; /* first */
     ts_device *inner;
+    queued *first, **last;   /* in order; *last is where the next one goes */
+    queued *ahead, **behind; /* nobody has waited for these */
+    uint64_t ids;
+    ts_moment *moment; /* [moments] of the inner device */
+    uint64_t moments, passed;
 } far;
+
+static far *far_of(ts_device *d) { return (far *)d; }
 
 static ts_device *inner_of(ts_device *d)
 {
-    far *f = (far *)d;
+    far *f = far_of(d);
     f->inner->counting = d->counting;
     return f->inner;
 }
 
+/* ---- addresses ---- */
 /* Counting arenas and unread vectors have addresses that are no memory (2^59 and more, below 4096);
  * they go through as they are. Whatever else is below FAR is the host's own memory, which no
  * operation may be given. */
@@ -29,23 +87,14 @@ static ts_ptr near(ts_ptr p)
                   "%#llx is an address of the host, not of this device", (unsigned long long)p.at);
     return p;
 }
-static ts_tensor near_t(ts_tensor t)
-{
-    t.p = near(t.p);
-    return t;
-}
 
-/* A weight's stand-in: what the operation asks for goes to the weight that it stands for. */
-typedef struct {
-    ts_weight w; /* first */
-    const ts_weight *of;
-} stand_in;
+static void bring_near(ts_tensor *t) { t->p = near(t->p); }
 
-static const ts_weight *near_w(const ts_weight *w, stand_in *copy)
+static const ts_weight *near_weight(const ts_weight *w, stand_in *copy)
 {
     if (!w) return NULL;
     *copy = (stand_in){*w, w};
-    copy->w.t = near_t(w->t);
+    bring_near(&copy->w.t);
     return &copy->w;
 }
 
@@ -54,6 +103,64 @@ static void pass_wish(void *user, const ts_weight *w, ts_form f)
     ts_wish(user, ((const stand_in *)w)->of, f);
 }
 
+/* ---- the queue ---- */
+static queued *new_call(ts_status (*run)(ts_device *, queued *))
+{
+    queued *c = calloc(1, sizeof *c);
+    ck_assert_ptr_nonnull(c);
+    c->run = run;
+    return c;
+}
+
+static void *copy_of(const void *from, size_t bytes)
+{
+    void *to = malloc(bytes ? bytes : 1);
+    ck_assert_ptr_nonnull(to);
+    if (bytes) memcpy(to, from, bytes);
+    return to;
+}
+
+static void free_call(queued *c)
+{
+    free(c->nk);
+    free(c->plan);
+    free(c->plans);
+    free(c->data);
+    free(c);
+}
+
+/* Runs what has been queued, up to the first that fails. It was to be computed, whether or not the
+ * device counts by now. */
+static ts_status run_queue(ts_device *d)
+{
+    far *f = far_of(d);
+    ts_status st = TS_OK;
+    f->inner->counting = false;
+    while (f->first) {
+        queued *c = f->first;
+        f->first = c->next;
+        if (!st) st = c->run(f->inner, c);
+        free_call(c);
+    }
+    f->last = &f->first;
+    return st;
+}
+
+/* `fits`: what the shapes of the call were found to be. A counting device runs it at once. */
+static ts_status queue_call(ts_device *d, queued *c, ts_status fits)
+{
+    far *f = far_of(d);
+    if (fits || d->counting) {
+        ts_status st = fits ? fits : c->run(inner_of(d), c);
+        free_call(c);
+        return st;
+    }
+    *f->last = c;
+    f->last = &c->next;
+    return TS_OK;
+}
+
+/* ---- memory ---- */
 static ts_status memory(ts_device *d, size_t *available, size_t *total)
 {
     return inner_of(d)->ops->memory(inner_of(d), available, total);
@@ -68,14 +175,23 @@ static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
 {
     ts_device *in = inner_of(d);
     ts_status st = in->ops->alloc(in, n, p);
-    if (!st) p->at += FAR;
-    return st;
+    if (st) return st;
+    memset((void *)(uintptr_t)p->at, 0xFF, n);
+    p->at += FAR;
+    return TS_OK;
 }
 
+/* After what uses it. What fails there has nobody to be told: it would have been lost as well. */
 static void release(ts_device *d, ts_ptr p)
 {
-    ts_device *in = inner_of(d);
-    if (p.at) in->ops->free(in, near(p));
+    uint64_t begin = near(p).at;
+    if (!p.at) return;
+    size_t size = malloc_usable_size((void *)(uintptr_t)begin);
+    for (queued *c = far_of(d)->ahead; c; c = c->next)
+        ck_assert_msg(c->at.at < begin || c->at.at >= begin + size,
+                      "memory is freed into which something is still copied: wait for it");
+    (void)run_queue(d);
+    inner_of(d)->ops->free(inner_of(d), near(p));
 }
 
 static ts_ptr adopt(ts_device *d, const void *host, size_t n)
@@ -86,207 +202,344 @@ static ts_ptr adopt(ts_device *d, const void *host, size_t n)
     return (ts_ptr){0};
 }
 
-static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+static ts_status run_upload(ts_device *in, queued *c)
+{
+    return in->ops->upload(in, c->at, c->data, c->bytes);
+}
+
+static queued *upload_call(ts_device *d, ts_ptr p, const void *host, size_t n)
 {
     ck_assert_msg(d->counting || p.at >= FAR, "upload to an address that is not this device's");
-    return inner_of(d)->ops->upload(inner_of(d), near(p), host, n);
+    queued *c = new_call(run_upload);
+    c->at = near(p);
+    c->bytes = n;
+    c->theirs = host;
+    return c;
+}
+
+static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+{
+    queued *c = upload_call(d, p, host, n);
+    if (!d->counting) c->data = copy_of(host, n);
+    return queue_call(d, c, TS_OK);
 }
 
 static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
 {
     ck_assert_msg(d->counting || p.at >= FAR, "download from an address that is not this device's");
-    return inner_of(d)->ops->download(inner_of(d), host, near(p), n);
+    ts_status st = run_queue(d);
+    return st ? st : inner_of(d)->ops->download(inner_of(d), host, near(p), n);
 }
 
-static ts_status join(ts_device *d) { return inner_of(d)->ops->join(inner_of(d)); }
-static ts_status mark_time(ts_device *d, ts_moment *m)
+static ts_status run_fill(ts_device *in, queued *c)
 {
-    return inner_of(d)->ops->mark(inner_of(d), m);
+    if (in->counting || !c->bytes) return TS_OK;
+    memset((void *)(uintptr_t)c->at.at, c->a.fill, c->bytes);
+    return TS_OK;
 }
-static ts_status elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
+
+static ts_status fill_bytes(ts_device *d, ts_ptr p, size_t n, int byte)
 {
-    return inner_of(d)->ops->elapsed(inner_of(d), from, to, seconds);
+    queued *c = new_call(run_fill);
+    c->at = p;
+    c->bytes = n;
+    c->a.fill = byte;
+    return queue_call(d, c, TS_OK);
 }
-static ts_status zero(ts_device *d, ts_ptr p, size_t n)
+
+static ts_status zero(ts_device *d, ts_ptr p, size_t n) { return fill_bytes(d, near(p), n, 0); }
+
+static ts_status run_pack(ts_device *in, queued *c)
 {
-    return inner_of(d)->ops->zero(inner_of(d), near(p), n);
+    return in->ops->pack(in, &c->a.pack, c->first, &c->w.w, c->at);
+}
+
+static queued *pack_call(const ts_host *from, long first, const ts_weight *to, ts_ptr at)
+{
+    queued *c = new_call(run_pack);
+    size_t n = ts_dtype_size(from->type);
+    for (int i = 0; i < from->nd; i++) n *= (size_t)from->dim[i];
+    c->a.pack = *from;
+    c->first = first;
+    c->theirs = from->data;
+    c->bytes = n;
+    near_weight(to, &c->w);
+    c->at = near(at);
+    return c;
+}
+
+static void read_pack(queued *c)
+{
+    c->data = copy_of(c->theirs, c->bytes);
+    c->a.pack.data = c->data;
 }
 
 static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
 {
-    return inner_of(d)->ops->pack(inner_of(d), from, first, to, near(at));
+    ts_status fits = ts_shapes_pack(inner_of(d), from, first, to, at);
+    if (fits) return fits;
+    queued *c = pack_call(from, first, to, at);
+    read_pack(c);
+    return queue_call(d, c, TS_OK);
+}
+
+/* ---- beside the queue ---- */
+static ts_status go_ahead(ts_device *d, queued *c, size_t bytes, ts_ticket *t)
+{
+    far *f = far_of(d);
+    *t = (ts_ticket){0};
+    if (d->counting) return queue_call(d, c, TS_OK);
+    t->id = c->id = ++f->ids;
+    *f->behind = c;
+    f->behind = &c->next;
+    return fill_bytes(d, c->at, bytes, 0xFF);
 }
 
 static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n, ts_ticket *t)
 {
-    ck_assert_msg(d->counting || dst.at >= FAR, "upload to an address that is not this device's");
-    return inner_of(d)->ops->upload_ahead(inner_of(d), near(dst), host, n, t);
+    return go_ahead(d, upload_call(d, dst, host, n), n, t);
 }
 
 static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
                             ts_ptr at, ts_ticket *t)
 {
-    return inner_of(d)->ops->pack_ahead(inner_of(d), from, first, to, near(at), t);
+    ts_status fits = ts_shapes_pack(inner_of(d), from, first, to, at);
+    return fits ? fits : go_ahead(d, pack_call(from, first, to, at), first ? 0 : to->want.bytes, t);
 }
 
 static ts_status wait_ahead(ts_device *d, ts_ticket t)
 {
-    return inner_of(d)->ops->wait(inner_of(d), t);
-}
-
-static ts_status copy(ts_device *d, const ts_copy *a)
-{
-    ts_copy b = *a;
-    b.src = near(a->src);
-    b.dst = near(a->dst);
-    return inner_of(d)->ops->copy(inner_of(d), &b);
-}
-
-static ts_status gather(ts_device *d, const ts_gather *a)
-{
-    return ts_gather_op(inner_of(d), (ts_gather){near_t(a->x), near_t(a->ids), near_t(a->y)});
-}
-
-static ts_status linear(ts_device *d, const ts_linear *a)
-{
-    ts_linear l = *a;
-    stand_in w, b;
-    l.x = near_t(a->x);
-    l.gate = near_t(a->gate);
-    l.sel = near_t(a->sel);
-    l.resid = near_t(a->resid);
-    l.y = near_t(a->y);
-    l.w = near_w(a->w, &w);
-    l.b = near_w(a->b, &b);
-    return inner_of(d)->ops->linear(inner_of(d), &l);
-}
-
-static ts_status conv(ts_device *d, const ts_conv *a)
-{
-    ts_conv l = *a;
-    stand_in w, b;
-    l.x = near_t(a->x);
-    l.resid = near_t(a->resid);
-    l.y = near_t(a->y);
-    l.w = near_w(a->w, &w);
-    l.b = near_w(a->b, &b);
-    return inner_of(d)->ops->conv(inner_of(d), &l);
-}
-
-static ts_status norm(ts_device *d, const ts_norm *a)
-{
-    ts_norm l = *a;
-    stand_in w, b;
-    l.x = near_t(a->x);
-    l.scale = near_t(a->scale);
-    l.shift = near_t(a->shift);
-    l.sel = near_t(a->sel);
-    l.y = near_t(a->y);
-    l.w = near_w(a->w, &w);
-    l.b = near_w(a->b, &b);
-    return inner_of(d)->ops->norm(inner_of(d), &l);
-}
-
-static ts_status activate(ts_device *d, const ts_activate *a)
-{
-    return ts_activate_op(inner_of(d),
-                          (ts_activate){a->act, near_t(a->x), near_t(a->mul), near_t(a->y)});
-}
-
-static ts_status rope(ts_device *d, const ts_rope *a)
-{
-    return ts_rope_op(inner_of(d), (ts_rope){near_t(a->x), near_t(a->cos), near_t(a->sin)});
-}
-
-static ts_status attention(ts_device *d, const ts_attention *a)
-{
-    ts_attention l = *a;
-    long B = a->q.dim[0];
-    ts_plan plan[B];
-    const ts_plan *plans[B];
-    l.q = near_t(a->q);
-    l.k = near_t(a->k);
-    l.v = near_t(a->v);
-    l.out = near_t(a->out);
-    l.bias = near_t(a->bias);
-    l.lse = near_t(a->lse);
-    l.sums = near_t(a->sums);
-    for (long b = 0; a->plan && b < B; b++) {
-        plans[b] = a->plan[b] ? &plan[b] : NULL;
-        if (a->plan[b]) {
-            plan[b] = *a->plan[b];
-            plan[b].bits = near(a->plan[b]->bits);
-        }
+    far *f = far_of(d);
+    while (f->ahead && f->ahead->id <= t.id) {
+        queued *c = f->ahead;
+        if (!(f->ahead = c->next)) f->behind = &f->ahead;
+        c->next = NULL;
+        if (c->run == run_pack)
+            read_pack(c);
+        else
+            c->data = copy_of(c->theirs, c->bytes);
+        queue_call(d, c, TS_OK);
     }
-    if (a->plan) l.plan = plans;
-    return inner_of(d)->ops->attention(inner_of(d), &l);
+    return TS_OK;
 }
+
+/* ---- joins and moments ---- */
+static ts_status join(ts_device *d)
+{
+    ts_status st = run_queue(d);
+    return st ? st : inner_of(d)->ops->join(inner_of(d));
+}
+
+static ts_status run_mark(ts_device *in, queued *c)
+{
+    far *f = c->user;
+    f->passed = c->id;
+    return in->ops->mark(in, f->moment + c->id - 1);
+}
+
+static ts_status mark_time(ts_device *d, ts_moment *m)
+{
+    far *f = far_of(d);
+    queued *c = new_call(run_mark);
+    void *more = realloc(f->moment, (size_t)(f->moments + 1) * sizeof *f->moment);
+    ck_assert_ptr_nonnull(more);
+    f->moment = more;
+    m->id = c->id = ++f->moments;
+    m->seconds = 0;
+    c->user = f;
+    return queue_call(d, c, TS_OK);
+}
+
+static ts_status elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
+{
+    far *f = far_of(d);
+    ck_assert_msg(from.id && to.id && from.id <= f->passed && to.id <= f->passed,
+                  "a moment that has not passed: nothing has joined since");
+    return inner_of(d)->ops->elapsed(inner_of(d), f->moment[from.id - 1], f->moment[to.id - 1],
+                                     seconds);
+}
+
+static ts_status run_check(ts_device *in, queued *c)
+{
+    return in->ops->check(in, c->a.check, c->tag);
+}
+
+static ts_status check(ts_device *d, ts_tensor t, int tag)
+{
+    queued *c = new_call(run_check);
+    c->a.check = t;
+    c->tag = tag;
+    bring_near(&c->a.check);
+    return queue_call(d, c, ts_shapes_check(inner_of(d), c->a.check, tag));
+}
+
+static ts_status checked(ts_device *d, int *tag)
+{
+    ts_status st = run_queue(d);
+    *tag = 0;
+    return st ? st : inner_of(d)->ops->checked(inner_of(d), tag);
+}
+
+/* ---- operations ---- */
+static void move_copy(queued *c)
+{
+    c->a.copy.src = near(c->a.copy.src);
+    c->a.copy.dst = near(c->a.copy.dst);
+}
+
+static void move_gather(queued *c)
+{
+    bring_near(&c->a.gather.x);
+    bring_near(&c->a.gather.ids);
+    bring_near(&c->a.gather.y);
+}
+
+static void move_linear(queued *c)
+{
+    ts_linear *a = &c->a.linear;
+    ts_tensor *t[] = {&a->x, &a->gate, &a->sel, &a->resid, &a->y};
+    for (int i = 0; i < 5; i++) bring_near(t[i]);
+    a->w = near_weight(a->w, &c->w);
+    a->b = near_weight(a->b, &c->b);
+}
+
+static void move_conv(queued *c)
+{
+    ts_conv *a = &c->a.conv;
+    bring_near(&a->x);
+    bring_near(&a->resid);
+    bring_near(&a->y);
+    a->w = near_weight(a->w, &c->w);
+    a->b = near_weight(a->b, &c->b);
+}
+
+static void move_norm(queued *c)
+{
+    ts_norm *a = &c->a.norm;
+    ts_tensor *t[] = {&a->x, &a->scale, &a->shift, &a->sel, &a->y};
+    for (int i = 0; i < 5; i++) bring_near(t[i]);
+    a->w = near_weight(a->w, &c->w);
+    a->b = near_weight(a->b, &c->b);
+}
+
+static void move_activate(queued *c)
+{
+    bring_near(&c->a.activate.x);
+    bring_near(&c->a.activate.mul);
+    bring_near(&c->a.activate.y);
+}
+
+static void move_rope(queued *c)
+{
+    bring_near(&c->a.rope.x);
+    bring_near(&c->a.rope.cos);
+    bring_near(&c->a.rope.sin);
+}
+
+static void move_attention(queued *c)
+{
+    ts_attention *a = &c->a.attention;
+    size_t B = (size_t)(a->q.dim[0] > 0 ? a->q.dim[0] : 0);
+    ts_tensor *t[] = {&a->q, &a->k, &a->v, &a->out, &a->bias, &a->lse, &a->sums};
+    for (int i = 0; i < 7; i++) bring_near(t[i]);
+    if (a->nk) a->nk = c->nk = copy_of(a->nk, B * sizeof *c->nk);
+    if (!a->plan) return;
+    c->plans = copy_of(a->plan, B * sizeof *c->plans);
+    c->plan = calloc(B + 1, sizeof *c->plan);
+    ck_assert_ptr_nonnull(c->plan);
+    for (size_t b = 0; b < B; b++) {
+        if (!c->plans[b]) continue;
+        c->plan[b] = *c->plans[b];
+        c->plan[b].bits = near(c->plan[b].bits);
+        c->plans[b] = c->plan + b;
+    }
+    a->plan = c->plans;
+}
+
+static void move_block_sums(queued *c)
+{
+    ts_block_sums *a = &c->a.block_sums;
+    ts_tensor *t[] = {&a->q, &a->k, &a->lse, &a->sums};
+    for (int i = 0; i < 4; i++) bring_near(t[i]);
+}
+
+static void move_block_means(queued *c)
+{
+    bring_near(&c->a.block_means.q);
+    bring_near(&c->a.block_means.k);
+    bring_near(&c->a.block_means.scores);
+}
+
+static void move_topk(queued *c)
+{
+    bring_near(&c->a.topk.scores);
+    bring_near(&c->a.topk.stat);
+    c->a.topk.plan.bits = near(c->a.topk.plan.bits);
+}
+
+static void move_lincomb(queued *c)
+{
+    for (int i = 0; i < c->a.lincomb.n && i < 8; i++) bring_near(c->a.lincomb.x + i);
+    bring_near(&c->a.lincomb.y);
+}
+
+static void move_resample(queued *c)
+{
+    bring_near(&c->a.resample.x);
+    bring_near(&c->a.resample.y);
+}
+
+static void move_affine(queued *c)
+{
+    c->a.affine.x.p = near(c->a.affine.x.p);
+    c->a.affine.s.p = near(c->a.affine.s.p);
+    c->a.affine.b.p = near(c->a.affine.b.p);
+    c->a.affine.y.p = near(c->a.affine.y.p);
+}
+
+#define OPERATION(name)                                                     \
+    static ts_status run_##name(ts_device *in, queued *c)                   \
+    {                                                                       \
+        return in->ops->name(in, &c->a.name);                               \
+    }                                                                       \
+    static ts_status name(ts_device *d, const ts_##name *a)                 \
+    {                                                                       \
+        queued *c = new_call(run_##name);                                   \
+        c->a.name = *a;                                                     \
+        move_##name(c);                                                     \
+        return queue_call(d, c, ts_shapes_##name(inner_of(d), &c->a.name)); \
+    }
+OPERATION(copy)
+OPERATION(gather)
+OPERATION(linear)
+OPERATION(conv)
+OPERATION(norm)
+OPERATION(activate)
+OPERATION(rope)
+OPERATION(attention)
+OPERATION(block_sums)
+OPERATION(block_means)
+OPERATION(topk)
+OPERATION(lincomb)
+OPERATION(resample)
+OPERATION(affine)
 
 static ts_status peak(ts_device *d, ts_dtype type, double *flops)
 {
     return inner_of(d)->ops->peak(inner_of(d), type, flops);
 }
 
-static ts_status block_sums(ts_device *d, const ts_block_sums *a)
-{
-    return ts_block_sums_op(inner_of(d), (ts_block_sums){near_t(a->q), near_t(a->k), a->scale,
-                                                         near_t(a->lse), near_t(a->sums)});
-}
-
-static ts_status block_means(ts_device *d, const ts_block_means *a)
-{
-    return ts_block_means_op(inner_of(d),
-                             (ts_block_means){near_t(a->q), near_t(a->k), near_t(a->scores)});
-}
-
-static ts_status choose(ts_device *d, const ts_topk *a)
-{
-    ts_topk s = *a;
-    s.scores = near_t(a->scores);
-    s.plan.bits = near(a->plan.bits);
-    s.stat = near_t(a->stat);
-    return inner_of(d)->ops->topk(inner_of(d), &s);
-}
-
-static ts_status lincomb(ts_device *d, const ts_lincomb *a)
-{
-    ts_lincomb l = *a;
-    for (int i = 0; i < a->n; i++) l.x[i] = near_t(a->x[i]);
-    l.y = near_t(a->y);
-    return inner_of(d)->ops->lincomb(inner_of(d), &l);
-}
-
-static ts_status resample(ts_device *d, const ts_resample *a)
-{
-    ts_resample l = *a;
-    l.x = near_t(a->x);
-    l.y = near_t(a->y);
-    return inner_of(d)->ops->resample(inner_of(d), &l);
-}
-
-static ts_status affine(ts_device *d, const ts_affine *a)
-{
-    ts_affine l = *a;
-    l.x.p = near(a->x.p);
-    l.s.p = near(a->s.p);
-    l.b.p = near(a->b.p);
-    l.y.p = near(a->y.p);
-    return ts_affine_op(inner_of(d), l);
-}
-
-static ts_status check(ts_device *d, ts_tensor t, int tag)
-{
-    return inner_of(d)->ops->check(inner_of(d), near_t(t), tag);
-}
-static ts_status checked(ts_device *d, int *tag)
-{
-    return inner_of(d)->ops->checked(inner_of(d), tag);
-}
-
+/* What nobody has joined is lost. */
 static void shut(ts_device *d)
 {
-    ts_device_close(((far *)d)->inner);
-    free(d);
+    far *f = far_of(d);
+    for (queued *c; (c = f->first); free_call(c)) {
+        f->first = c->next;
+    }
+    for (queued *c; (c = f->ahead); free_call(c)) f->ahead = c->next;
+    ts_device_close(f->inner);
+    free(f->moment);
+    free(f);
 }
 
 static const ts_ops ops = {.memory = memory,
@@ -315,7 +568,7 @@ static const ts_ops ops = {.memory = memory,
                            .attention = attention,
                            .block_sums = block_sums,
                            .block_means = block_means,
-                           .topk = choose,
+                           .topk = topk,
                            .peak = peak,
                            .lincomb = lincomb,
                            .resample = resample,
@@ -332,6 +585,8 @@ ts_status ts_far_open(ts_device *inner, ts_device **out)
     f->dev.ops = &ops;
     f->dev.name = "far";
     f->inner = inner;
+    f->last = &f->first;
+    f->behind = &f->ahead;
     inner->wish = pass_wish;
     inner->wish_user = f;
     *out = &f->dev;

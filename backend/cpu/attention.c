@@ -1,4 +1,4 @@
-/* Attention on the CPU: checks, lists, packing, and the order of work for the kernel of the level.
+/* Attention on the CPU: lists, packing, and the order of work for the kernel of the level.
  *
  * A seat is where one head after another is packed and worked on by the threads that sit there: all
  * its query blocks use its packed keys and values while the caches of these threads still have
@@ -19,78 +19,6 @@
 enum { ROW = 64, EACH = 10, CACHED = 4 };
 /* bytes of all packed heads at most, unless one is more */
 static const size_t PACKED = (size_t)512 << 20;
-
-static ts_status misfit(ts_device *d, const char *what)
-{
-    return ts_fail(d->err, TS_ESHAPE, "attention: %s", what);
-}
-
-/* Plans, lse and sums. */
-static ts_status fit_results(ts_device *d, const ts_attention *a)
-{
-    long B = a->q.dim[0], Nq = a->q.dim[1], A = a->q.dim[2], Nk = a->k.dim[1],
-         nqb = (Nq + ROW - 1) / ROW, nkb = (Nk + ROW - 1) / ROW;
-    const long *l = a->lse.dim, *s = a->sums.dim;
-    if (a->plan && (Nq != Nk || ts_there(a->bias)))
-        return misfit(d, "a plan needs as many keys as queries, and no bias");
-    for (long b = 0; a->plan && b < B; b++) {
-        const ts_plan *p = a->plan[b];
-        if (p && (p->nb != nkb || (p->A != 1 && p->A != A)))
-            return ts_fail(d->err, TS_ESHAPE,
-                           "attention: a plan of %d heads and %d blocks, expected %ld and %ld",
-                           p->A, p->nb, A, nkb);
-    }
-    if (ts_there(a->lse) && (a->lse.type != TS_F32 || a->lse.nd != 3 || l[0] != B || l[1] != A ||
-                             l[2] != Nq || a->lse.ld != Nq))
-        return misfit(d, "lse is packed f32 [B, A, Nq]");
-    if (ts_there(a->sums) && (a->sums.type != TS_F32 || a->sums.nd != 4 || s[0] != B || s[1] != A ||
-                              s[2] != nqb || s[3] != nkb || a->sums.ld != nkb))
-        return misfit(d, "sums is packed f32 [B, A, blocks of queries, blocks of keys]");
-    return TS_OK;
-}
-
-static ts_status fit(ts_device *d, const ts_attention *a)
-{
-    const long *q = a->q.dim, *k = a->k.dim;
-    if (a->q.nd != 4 || a->k.nd != 4 || a->v.nd != 4 || a->out.nd != 4)
-        return misfit(d, "q, k, v and out are [B, N, A, D]");
-    if (a->q.type != TS_F32 && a->q.type != TS_BF16) return misfit(d, "q is f32 or bf16");
-    if (a->k.type != a->q.type || a->v.type != a->q.type || a->out.type != a->q.type)
-        return misfit(d, "q, k, v and out are of one type");
-    for (int i = 0; i < 4; i++)
-        if (q[i] < 1 || k[i] < 1)
-            return ts_fail(d->err, TS_ESHAPE,
-                           "attention: q [%ld, %ld, %ld, %ld] and k [%ld, %ld, %ld, %ld], expected "
-                           "at least 1 of each",
-                           q[0], q[1], q[2], q[3], k[0], k[1], k[2], k[3]);
-    for (int i = 0; i < 4; i++)
-        if (a->v.dim[i] != k[i] || a->out.dim[i] != q[i] || (i != 1 && k[i] != q[i]))
-            return ts_fail(
-                d->err, TS_ESHAPE,
-                "attention: q [%ld, %ld, %ld, %ld] does not go with k [%ld, %ld, %ld, %ld]", q[0],
-                q[1], q[2], q[3], k[0], k[1], k[2], k[3]);
-    if (ts_there(a->bias)) {
-        const long *b = a->bias.dim;
-        if (a->bias.nd != 3 || a->bias.type != TS_F32 || (b[0] != 1 && b[0] != q[2]) ||
-            (b[1] != 1 && b[1] != q[1]) || b[2] != k[1])
-            return misfit(d, "bias is f32 [A or 1, Nq or 1, Nk]");
-    }
-    if (!(a->scale > 0))
-        return ts_fail(d->err, TS_ESHAPE, "attention: scale %g, expected more than 0",
-                       (double)a->scale);
-    const ts_tensor *strided[] = {&a->q, &a->k, &a->v, &a->out};
-    for (int i = 0; i < 4; i++)
-        if (strided[i]->ld < q[2] * q[3])
-            return ts_fail(
-                d->err, TS_ESHAPE,
-                "attention: %ld elements from token to token, expected at least %ld x %ld",
-                strided[i]->ld, q[2], q[3]);
-    for (long b = 0; a->nk && b < q[0]; b++)
-        if (a->nk[b] < 0 || a->nk[b] > k[1])
-            return ts_fail(d->err, TS_ESHAPE, "attention: %d keys to read, there are %ld", a->nk[b],
-                           k[1]);
-    return fit_results(d, a);
-}
 
 static const ts_attn_kernel *choose(const ts_cpu *c, ts_dtype type)
 {
@@ -483,13 +411,10 @@ static ts_status run(ts_cpu *c, const ts_attention *a, const float *lse, float *
     return atomic_load(&x.stopped) ? ts_fail(c->dev.err, TS_ESTOP, "stopped") : TS_OK;
 }
 
-ts_status ts_cpu_attention(ts_device *d, const ts_attention *a)
+ts_status ts_cpu_attention(ts_cpu *c, const ts_attention *a)
 {
-    ts_cpu *c = (ts_cpu *)d;
-    ts_status st = fit(d, a);
-    if (st) return st;
     if (choose(c, a->q.type)) return run(c, a, NULL, NULL);
-    if (!d->counting) ts_attention_ref(a);
+    if (!c->dev.counting) ts_attention_ref(a);
     return TS_OK;
 }
 

@@ -238,8 +238,9 @@ static ts_status rope(ts_device *d, const ts_rope *a)
 
 static ts_status attention(ts_device *d, const ts_attention *a)
 {
-    enter(d);
-    return ts_cpu_attention(d, a);
+    ts_cpu *c = enter(d);
+    ts_status st = ts_shapes_attention(d, a);
+    return st ? st : ts_cpu_attention(c, a);
 }
 
 static ts_status block_sums(ts_device *d, const ts_block_sums *a)

@@ -30,8 +30,8 @@ static inline bool ts_cpu_stop(const ts_cpu *c)
            atomic_load_explicit(c->dev.env->stop, memory_order_relaxed);
 }
 
-/* attention.c: checks shapes, picks the kernel of the level, also counts scratch. */
-ts_status ts_cpu_attention(ts_device *, const ts_attention *);
+/* attention.c: picks the kernel of the level, also counts scratch. */
+ts_status ts_cpu_attention(ts_cpu *, const ts_attention *);
 ts_status ts_cpu_block_sums(ts_cpu *, const ts_block_sums *);
 double ts_cpu_peak(ts_cpu *, ts_dtype);
 #endif
