@@ -99,7 +99,10 @@ struct ts_device { /* the head of every device; what follows is its own */
      * ts_keep_wish; a device that decorates another passes reports on. */
     void (*wish)(void *user, const ts_weight *, ts_form);
     void *wish_user;
-    bool has_bf16;    /* bf16 arithmetic is native */
+    bool has_bf16; /* bf16 arithmetic is native */
+    /* upload_ahead and pack_ahead go on beside the queue; a device without this does them at once
+     */
+    bool goes_ahead;
     const char *name; /* as ts_device_open takes it: "cpu", ... */
 };
 

@@ -70,12 +70,23 @@ static ts_status table(ts_device *d, const char *op, const char *which, ts_tenso
     return TS_OK;
 }
 
+/* No device multiplies by it yet, and a result without it would be wrong. */
+static ts_status unscaled(ts_device *d, const char *op, const ts_weight *w)
+{
+    char text[TEXT];
+    if (!ts_there(w->scale)) return TS_OK;
+    return ts_fail(d->err, TS_EDEVICE, "%s: weight %s has a scale, which device %s can not apply",
+                   op, describe(w->t, text), d->name);
+}
+
 static ts_status vector(ts_device *d, const char *op, const char *which, const ts_weight *w,
                         long width)
 {
     if (!w) return TS_OK;
     if (ts_count(w->t) != width || w->t.type != TS_F32)
         return unfit(d, op, which, w->t, "", like(TS_F32, 1, &width));
+    ts_status st = unscaled(d, op, w);
+    if (st) return st;
     return d->counting || ts_there(w->t)
                ? TS_OK
                : ts_fail(d->err, TS_EDEVICE, "%s: %s of %ld is not resident", op, which, width);
@@ -84,6 +95,8 @@ static ts_status vector(ts_device *d, const char *op, const char *which, const t
 static ts_status resident(ts_device *d, const char *op, const ts_weight *w, ts_dtype type)
 {
     char text[TEXT];
+    ts_status st = unscaled(d, op, w);
+    if (st) return st;
     if (d->counting || (ts_there(w->t) && w->t.type == type)) return TS_OK;
     return ts_fail(d->err, TS_EDEVICE, "%s: weight %s is not resident%s%s", op,
                    describe(w->t, text), ts_there(w->t) ? " as " : "",

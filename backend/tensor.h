@@ -49,7 +49,10 @@ typedef struct {
  * matrix or kernel has its stored shape in `t.dim` whatever its layout: linear [out, in], conv
  * [out, in, kh, kw] or [out, in, kt, kh, kw]. */
 typedef struct {
-    ts_tensor t;  /* p 0: not resident now */
+    ts_tensor t; /* p 0: not resident now */
+    /* f32 [1] or [out]: the weight is t times scale, row by row; absent: t is the weight.
+     * Operations refuse it where their device can not multiply so */
+    ts_tensor scale;
     int layout;   /* of what t.p holds */
     ts_form want; /* what the last counting run asked for */
 } ts_weight;

@@ -95,6 +95,7 @@ static const ts_weight *near_weight(const ts_weight *w, stand_in *copy)
     if (!w) return NULL;
     *copy = (stand_in){*w, w};
     bring_near(&copy->w.t);
+    bring_near(&copy->w.scale);
     return &copy->w;
 }
 
@@ -584,6 +585,7 @@ ts_status ts_far_open(ts_device *inner, ts_device **out)
     f->dev = *inner;
     f->dev.ops = &ops;
     f->dev.name = "far";
+    f->dev.goes_ahead = true;
     f->inner = inner;
     f->last = &f->first;
     f->behind = &f->ahead;

@@ -88,6 +88,26 @@ START_TEST(linear_shapes)
 }
 END_TEST
 
+/* A scale that a device can not apply is refused, and never left out. */
+START_TEST(scales_are_refused)
+{
+    ts_weight w = {.t = f32(TS_DIM(8, 4))}, k = {.t = f32(TS_DIM(6, 4, 1, 1, 1))},
+              b = {.t = f32(TS_DIM(8))};
+    ts_linear l = {.x = f32(TS_DIM(3, 4)), .w = &w, .b = &b, .y = f32(TS_DIM(3, 8))};
+    ts_conv v = {
+        .x = f32(TS_DIM(3, 5, 5, 4)), .w = &k, .stride = {1, 1, 1}, .y = f32(TS_DIM(3, 5, 5, 6))};
+    ck_ok(c, ts_linear_op(c->dev, l));
+    ck_ok(c, ts_conv_op(c->dev, v));
+    w.scale = k.scale = f32(TS_DIM(1));
+    REFUSED(ts_linear_op(c->dev, l), TS_EDEVICE,
+            "linear: weight [8, 4] F32 has a scale, which device cpu can not apply");
+    REFUSED(ts_conv_op(c->dev, v), TS_EDEVICE, "conv: weight [6, 4, 1, 1, 1] F32 has a scale");
+    w.scale.p.at = 0;
+    b.scale = f32(TS_DIM(8));
+    REFUSED(ts_linear_op(c->dev, l), TS_EDEVICE, "linear: weight [8] F32 has a scale");
+}
+END_TEST
+
 START_TEST(conv_shapes)
 {
     ts_weight w = {.t = f32(TS_DIM(6, 4, 3, 3, 3))};
@@ -287,6 +307,7 @@ int main(void)
     tcase_add_checked_fixture(tc, begin, end);
     tcase_add_test(tc, linear_shapes);
     tcase_add_test(tc, conv_shapes);
+    tcase_add_test(tc, scales_are_refused);
     tcase_add_test(tc, norm_and_rope_shapes);
     tcase_add_test(tc, other_shapes);
     tcase_add_test(tc, ids);
