@@ -4,7 +4,8 @@
  *
  * Life: open -> find (bind) -> [counting run] -> enter(group) before each use -> close. The
  * counting run lets the operations choose layouts; the first real enter then decides, by `budget`,
- * which groups stay resident once packed; the others take turns in one slot. Until the first real
+ * which groups stay resident once packed; the others take turns in one slot, or in two where the
+ * device brings one group while it computes with another. Until the first real
  * enter nothing but headers has been read, so a set whose turn has not come costs no memory. A
  * later counting run may want other layouts or use other tensors: the next enter then decides
  * anew. */
@@ -35,20 +36,21 @@ ts_status ts_weights_find(ts_weights *, int group, ts_role, const char *name, in
 void ts_weights_warn_unused(ts_weights *);
 /* stop? then make the group's matrices resident: packed as the counting run wanted them (stored
  * type and row-major: used in the mapping where the device can), mapped pages given back, the next
- * group prefetched; matrices that no operation has used are left alone. Nothing on a counting
- * device. TS_EMEMORY; after the first call with given wants nothing is allocated. */
+ * group begun where the device goes ahead of its queue, its pages asked for where it does not;
+ * matrices that no operation has used are left alone. Nothing on a counting device. TS_EMEMORY;
+ * after the first call with given wants nothing is allocated. */
 ts_status ts_weights_enter(ts_weights *, int group);
-/* Bytes that the set may hold on the device at once: resident groups, the slot and the vectors.
- * What fits stays; the slot and the vectors are taken in any case. Never more than the default:
+/* Bytes that the set may hold on the device at once: resident groups, slots and the vectors. What
+ * fits stays; slots and the vectors are taken in any case. Never more than the default:
  * 1.25 times the size of the files and at least 256 MiB, so that weights which are widened do not
  * double memory. */
 void ts_weights_budget(ts_weights *, size_t bytes);
 /* gives back the memory of all matrices and the pages of those used in the mapping; the wants are
  * kept and the next enter packs again */
 void ts_weights_leave(ts_weights *);
-/* After the counting run: bytes of everything when resident (vectors too), and of the largest
- * group. */
-size_t ts_weights_packed(const ts_weights *, size_t *largest_group);
+/* After the counting run: bytes of everything when resident (vectors too), and of the slots where
+ * groups take turns when not everything stays: once or twice the largest group. */
+size_t ts_weights_packed(const ts_weights *, size_t *slots);
 /* Rows of a 2-D table (embeddings) as f32, read from the mapping: out [n, dim]. TS_ESHAPE: another
  * shape than [vocab, dim] (-1: any), or an id outside of it. */
 ts_status ts_weights_rows(ts_weights *, const char *name, const int32_t *ids, int n, long vocab,
@@ -65,6 +67,21 @@ typedef struct {
     int files;
 } ts_weights_stat;
 void ts_weights_stats(const ts_weights *, ts_weights_stat *);
+
+/* Something that is added to tensors of a set on their way to the device, such as a LoRA. */
+typedef struct {
+    bool (*touches)(void *user, const char *name);
+    /* Adds to `rows` rows of NAME, from row `first` on: w [rows, numbers in a row], f32, in place.
+     * Rows run along the first dimension; what has fewer than two dimensions is one row. Called for
+     * what it touches alone, on the thread that enters, again whenever a group comes again */
+    ts_status (*apply)(void *user, const char *name, long first, long rows, float *w);
+    void *user; /* there as long as the set */
+} ts_delta;
+/* Before the first real enter; deltas add up in order. In the set's numbers, never in its files: a
+ * matrix that is touched is made in f32 some rows at a time and packed, so it is rounded once and
+ * not used where it is mapped. Embeddings (ts_weights_rows) and vectors are changed too. TS_EMEMORY
+ */
+ts_status ts_weights_add_delta(ts_weights *, const ts_delta *);
 
 /* A linear layer's or convolution's two tensors, PREFIX.weight and PREFIX.bias. */
 typedef struct {

@@ -22,18 +22,40 @@ int madvise(void *at, size_t n, int advice)
     return (int)syscall(SYS_madvise, at, n, advice);
 }
 
+/* What goes ahead of the queue, as late as a device may do it: when it is waited for. */
+typedef struct {
+    const void *host;
+    const ts_weight *to; /* NULL: an upload */
+    uint8_t *at;
+    size_t bytes;
+} ahead_copy;
 typedef struct {
     ts_device dev; /* first */
     ts_ops ops;
     long allocs, frees, packs, uploads;
     bool adopts;
     int refuse; /* this many operations from now one fails; 0: none */
+    ahead_copy coming[64];
+    long begun, arrived; /* copies ahead: coming[arrived .. begun) are still to be done */
+    struct {
+        uint8_t *p;
+        size_t bytes;
+    } block[64]; /* what is allocated */
 } ledger;
 
 static ts_status strike(ledger *l, const char *what)
 {
     return l->refuse && --l->refuse == 0 ? ts_fail(l->dev.err, TS_EMEMORY, "%s refused", what)
                                          : TS_OK;
+}
+
+/* Memory is neither written to nor freed while something comes to it. */
+static void check_nothing_comes(const ledger *l, const uint8_t *at, size_t n)
+{
+    for (long k = l->arrived; k < l->begun; k++) {
+        const ahead_copy *c = l->coming + k;
+        ck_assert_msg(c->at >= at + n || at >= c->at + c->bytes, "copy %ld still comes there", k);
+    }
 }
 
 static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
@@ -43,13 +65,23 @@ static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
     if (st != TS_OK) return st;
     l->allocs++;
     p->at = (uint64_t)(uintptr_t)malloc(n); /* malloc, so that a sanitizer sees a byte too far */
+    int i = 0;
+    while (l->block[i].p) i++;
+    l->block[i].p = (uint8_t *)(uintptr_t)p->at;
+    l->block[i].bytes = n;
     return TS_OK;
 }
 
 static void release(ts_device *d, ts_ptr p)
 {
-    ((ledger *)d)->frees++;
-    free((void *)(uintptr_t)p.at);
+    ledger *l = (ledger *)d;
+    uint8_t *memory = (uint8_t *)(uintptr_t)p.at;
+    int i = 0;
+    while (l->block[i].p != memory) i++;
+    check_nothing_comes(l, memory, l->block[i].bytes);
+    l->block[i].p = NULL;
+    l->frees++;
+    free(memory);
 }
 
 static ts_ptr adopt(ts_device *d, const void *host, size_t n)
@@ -64,6 +96,7 @@ static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
     ts_status st = strike(l, "upload");
     if (st != TS_OK) return st;
     l->uploads++;
+    check_nothing_comes(l, (uint8_t *)(uintptr_t)p.at, n);
     memcpy((void *)(uintptr_t)p.at, host, n);
     return TS_OK;
 }
@@ -82,6 +115,55 @@ static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_we
     ck_assert_msg(memcmp(b, b + 1, n - 1) == 0, "a stored matrix is damaged");
     memset((void *)(uintptr_t)at.at, b[0], to->want.bytes);
     return TS_OK;
+}
+
+/* Until it has arrived nobody may read what is there. */
+static ts_status begin_copy(ledger *l, ahead_copy c, const char *what, ts_ticket *t)
+{
+    ts_status st = strike(l, what);
+    if (st != TS_OK) return st;
+    ck_assert_msg(l->dev.goes_ahead, "nothing goes ahead here");
+    ck_assert_int_lt(l->begun, 64);
+    check_nothing_comes(l, c.at, c.bytes);
+    memset(c.at, 0xEE, c.bytes);
+    l->coming[l->begun++] = c;
+    t->id = (uint64_t)l->begun;
+    return TS_OK;
+}
+
+static ts_status upload_ahead(ts_device *d, ts_ptr p, const void *host, size_t n, ts_ticket *t)
+{
+    ledger *l = (ledger *)d;
+    *t = (ts_ticket){0};
+    if (!l->dev.goes_ahead) return upload(d, p, host, n);
+    l->uploads++;
+    return begin_copy(l, (ahead_copy){host, NULL, (uint8_t *)(uintptr_t)p.at, n}, "upload ahead",
+                      t);
+}
+
+static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                            ts_ptr at, ts_ticket *t)
+{
+    ledger *l = (ledger *)d;
+    *t = (ts_ticket){0};
+    if (!l->dev.goes_ahead) return pack(d, from, first, to, at);
+    l->packs++;
+    return begin_copy(l, (ahead_copy){from->data, to, (uint8_t *)(uintptr_t)at.at, to->want.bytes},
+                      "pack ahead", t);
+}
+
+static ts_status wait_ahead(ts_device *d, ts_ticket t)
+{
+    ledger *l = (ledger *)d;
+    ts_status st = t.id > (uint64_t)l->arrived ? strike(l, "wait") : TS_OK;
+    for (; l->arrived < (long)t.id; l->arrived++) {
+        ahead_copy c = l->coming[l->arrived];
+        if (c.to)
+            memset(c.at, *(const uint8_t *)c.host, c.to->want.bytes);
+        else
+            memcpy(c.at, c.host, c.bytes);
+    }
+    return st;
 }
 
 static void shut(ts_device *d) { (void)d; }
@@ -104,6 +186,9 @@ static void open_bench(bench *b, bool adopts)
                           .free = release,
                           .adopt = adopt,
                           .upload = upload,
+                          .upload_ahead = upload_ahead,
+                          .pack_ahead = pack_ahead,
+                          .wait = wait_ahead,
                           .pack = pack,
                           .close = shut};
     b->dev.dev = (ts_device){.ops = &b->dev.ops, .err = &b->ctx.err, .env = &b->ctx.env};
@@ -438,6 +523,169 @@ START_TEST(shared_matrices_always_stay)
 }
 END_TEST
 
+/* A bench whose device goes ahead of its queue and can use nothing in place. */
+static void open_ahead(bench *b)
+{
+    open_bench(b, false);
+    b->dev.dev.goes_ahead = true;
+    want_all(b);
+    ts_weights_budget(b->ws, 0);
+}
+
+/* Group g is there, no other is; `next` is on its way, and nothing else. */
+static void check_ahead(const bench *b, int g, long begun)
+{
+    for (int i = 0; i < 2 * GROUPS; i++) {
+        if (i / 2 == g)
+            check_there(b, i);
+        else
+            check_away(b, i);
+    }
+    ck_assert_int_eq(b->dev.begun, begun);
+    ck_assert_int_eq(b->dev.begun - b->dev.arrived, 2);
+}
+
+/* While a group is computed with the next one comes, to the other of two slots; only what is
+ * entered is waited for. */
+START_TEST(the_next_group_comes_while_one_is_there)
+{
+    bench b;
+    size_t slots;
+    open_ahead(&b);
+    ck_assert_uint_eq(ts_weights_packed(b.ws, &slots), GROUPS * GROUP + VECTORS);
+    ck_assert_uint_eq(slots, 2 * GROUP);
+    for (int round = 0, n = 2; round < 3; round++)
+        for (int g = 0; g < GROUPS; g++) {
+            ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+            check_ahead(&b, g, n += 2);
+            ck_assert_int_eq(b.dev.allocs, 3); /* two slots, vectors */
+            ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+            check_ahead(&b, g, n);
+        }
+    close_bench(&b);
+}
+END_TEST
+
+/* Out of order: what came in vain is waited for before anything is written over it. */
+START_TEST(jumps_find_their_group)
+{
+    static const int order[] = {0, 2, 1, 1, 3, 2, 0, 3, 0, 1, 2, 3};
+    bench b;
+    open_ahead(&b);
+    for (size_t k = 0; k < sizeof order / sizeof *order; k++) {
+        ck_ok(&b.ctx, ts_weights_enter(b.ws, order[k]));
+        check_there(&b, 2 * order[k]);
+        check_there(&b, 2 * order[k] + 1);
+        check_away(&b, (2 * order[k] + 2) % (2 * GROUPS));
+    }
+    close_bench(&b);
+}
+END_TEST
+
+/* The budget counts both slots: two groups of four stay beside them. A device that packs at once
+ * has one slot, and three stay. Groups that stay come ahead as well, once. */
+START_TEST(slots_count_in_the_budget)
+{
+    for (int goes = 0; goes < 2; goes++) {
+        bench b;
+        open_ahead(&b);
+        b.dev.dev.goes_ahead = goes;
+        ts_weights_budget(b.ws, 3 * GROUP + VECTORS);
+        for (int round = 0; round < 3; round++)
+            for (int g = 0; g < GROUPS; g++) {
+                ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+                check_there(&b, 2 * g);
+                check_there(&b, 2 * g + 1);
+                check_there(&b, 0);
+                if (round && !goes) check_there(&b, 2);
+            }
+        ck_assert_int_eq(b.dev.allocs, goes ? 1 + 2 + 1 : 2 + 1 + 1);
+        /* three take turns with one that is on its way at the end; two take turns */
+        ck_assert_int_eq(b.dev.packs, goes ? 2 + 3 * 6 + 2 : 4 + 3 * 4);
+        close_bench(&b);
+    }
+}
+END_TEST
+
+/* One that takes turns with nobody has one slot and is packed once. */
+START_TEST(one_group_alone_needs_one_slot)
+{
+    bench b;
+    open_bench(&b, false);
+    b.dev.dev.goes_ahead = true;
+    want_all(&b);
+    want(b.w[6], TS_BF16, 5, 100000);
+    ts_weights_budget(b.ws, 2 * (100096 + 1024) + 3 * GROUP + VECTORS - 1 - 1024);
+    for (int round = 0; round < 2; round++)
+        for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    ck_assert_int_le(b.dev.allocs, 2 + 2 + 1);
+    for (int i = 6; i < 8; i++) check_there(&b, i);
+    close_bench(&b);
+}
+END_TEST
+
+/* Stored type, row-major: uploaded ahead, from the mapping. */
+START_TEST(stored_form_comes_ahead)
+{
+    bench b;
+    size_t n = sizeof(float) * ROWS * COLUMNS;
+    open_ahead(&b);
+    for (int i = 0; i < 2 * GROUPS; i++) want(b.w[i], TS_F32, 0, n);
+    for (int round = 0; round < 2; round++)
+        for (int g = 0; g < GROUPS; g++) {
+            ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+            for (int i = 2 * g; i < 2 * g + 2; i++) {
+                const uint8_t *p = (const uint8_t *)(uintptr_t)b.w[i]->t.p.at;
+                ck_assert(p && b.w[i]->layout == 0 && b.w[i]->t.type == TS_F32 && p[0] == 100 + i &&
+                          p[n - 1] == 100 + i);
+            }
+            check_away(&b, (2 * g + 2) % (2 * GROUPS));
+        }
+    ck_assert(b.dev.packs == 0 && b.dev.begun == 2 * (2 * GROUPS + 1));
+    close_bench(&b);
+}
+END_TEST
+
+/* What is on its way when everything changes has arrived before its memory is freed or laid out
+ * anew. */
+START_TEST(changes_wait_for_what_is_coming)
+{
+    bench b;
+    const ts_weight *again;
+    open_ahead(&b);
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 0));
+    check_ahead(&b, 0, 4);
+    ts_weights_leave(b.ws);
+    ck_assert_int_eq(b.dev.allocs - b.dev.frees, 1);
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 0));
+    /* another counting run: larger, when it is on its way, and when its time to begin comes */
+    want(b.w[2], TS_BF16, 5, 5000);
+    want(b.w[4], TS_BF16, 5, 7000);
+    for (int g = 1; g < GROUPS; g++) {
+        ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+        check_there(&b, 2 * g);
+    }
+    want(b.w[0], TS_BF16, 5, 9000);
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 2));
+    check_there(&b, 4);
+    want(b.w[6], TS_BF16, 5, 30000);
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 1));
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 2)); /* 3 begins as memory was laid out, in vain */
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 3));
+    check_there(&b, 6);
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 0));
+    check_there(&b, 0);
+    /* the group that is coming loses a matrix to those that always stay */
+    ck_ok(&b.ctx, ts_weights_find(b.ws, 3, TS_ROLE_MATRIX, "m2", 2, (long[]){-1, -1}, &again));
+    ck_ok(&b.ctx, ts_weights_enter(b.ws, 1));
+    check_there(&b, 2);
+    ts_weights_budget(b.ws, SIZE_MAX);
+    for (int g = 0; g < GROUPS; g++) ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+    for (int i = 0; i < 2 * GROUPS; i++) check_there(&b, i);
+    close_bench(&b);
+}
+END_TEST
+
 START_TEST(stop_comes_first)
 {
     bench b;
@@ -488,6 +736,38 @@ START_TEST(failures_leave_it_whole)
         close_bench(&b);
     }
     ck_assert_int_eq(failures, 4 + 3 + 8);
+}
+END_TEST
+
+/* The same ahead of the queue: copies that have begun are waited for, whatever fails beside them.
+ */
+START_TEST(failures_ahead_leave_it_whole)
+{
+    int failures = 0;
+    for (int k = 1; k < 40; k++) {
+        bench b;
+        ts_status st = TS_OK;
+        open_ahead(&b);
+        b.dev.refuse = k;
+        for (int g = 0; g < GROUPS && st == TS_OK; g++) st = ts_weights_enter(b.ws, g);
+        if (st != TS_OK) {
+            failures++;
+            ck_assert_msg(st == TS_EMEMORY && strstr(b.ctx.err.text, "refused"), "%s",
+                          b.ctx.err.text);
+        }
+        for (int i = 0; i < 2 * GROUPS; i++)
+            if (b.w[i]->t.p.at) check_there(&b, i);
+        b.dev.refuse = 0;
+        if (k % 2) /* else right away */
+            for (int g = 0; g < GROUPS; g++) {
+                ck_ok(&b.ctx, ts_weights_enter(b.ws, g));
+                check_there(&b, 2 * g);
+                check_there(&b, 2 * g + 1);
+            }
+        close_bench(&b);
+    }
+    /* allocs; vectors; five groups begin, of which four are waited for */
+    ck_assert_int_eq(failures, 3 + 3 + 2 * 5 + 4);
 }
 END_TEST
 
@@ -601,6 +881,13 @@ int main(void)
     tcase_add_test(t, shared_matrices_always_stay);
     tcase_add_test(t, stop_comes_first);
     tcase_add_test(t, failures_leave_it_whole);
+    tcase_add_test(t, the_next_group_comes_while_one_is_there);
+    tcase_add_test(t, jumps_find_their_group);
+    tcase_add_test(t, slots_count_in_the_budget);
+    tcase_add_test(t, one_group_alone_needs_one_slot);
+    tcase_add_test(t, stored_form_comes_ahead);
+    tcase_add_test(t, changes_wait_for_what_is_coming);
+    tcase_add_test(t, failures_ahead_leave_it_whole);
     tcase_add_test(t, the_next_group_is_read_ahead);
     tcase_add_test(t, pages_are_touched_late_and_given_back);
     suite_add_tcase(s, t);

@@ -107,12 +107,13 @@ static char *make_model(ts_dtype type)
 }
 
 static void run_net(net *n, const char *dir, ts_dtype x_type, const char *backend,
-                    const char *level, bool stream)
+                    const char *level, bool stream, const ts_delta *delta)
 {
     ts_ctx *ctx = testing_open(backend, level, 2);
     memset(n, 0, sizeof *n);
     n->x_type = x_type;
     ck_ok(ctx, ts_weights_open(ctx, dir, "model", &n->ws));
+    if (delta) ck_ok(ctx, ts_weights_add_delta(n->ws, delta));
     for (int g = 0; g < GROUPS; g++)
         ck_ok(ctx,
               ts_find_linear(n->ws, g, n->layer + g, out_dim[g], in_dim[g], true, "blocks.%d", g));
@@ -167,21 +168,220 @@ START_TEST(every_type_budget_and_backend)
     for (size_t s = 0; s < 3; s++) {
         char *dir = make_model(stored_types[s]);
         for (size_t t = 0; t < 2; t++) {
-            run_net(&first, dir, x_types[t], "cpu", NULL, false);
+            run_net(&first, dir, x_types[t], "cpu", NULL, false, NULL);
             check_net(&first, stored_types[s]);
             for (int k = 1; k < 4; k++) {
-                run_net(&other, dir, x_types[t], k & 1 ? "far" : "cpu", NULL, k & 2);
+                run_net(&other, dir, x_types[t], k & 1 ? "far" : "cpu", NULL, k & 2, NULL);
                 for (int g = 0; g < GROUPS; g++)
                     ck_assert_msg(!memcmp(first.y[g], other.y[g], sizeof first.y[g]),
                                   "%s, %s, %s in the file, x in %s: group %d differs",
                                   k & 1 ? "far" : "cpu", k & 2 ? "streaming" : "resident",
                                   ts_dtype_name(stored_types[s]), ts_dtype_name(x_types[t]), g);
             }
-            run_net(&other, dir, x_types[t], "cpu", "ref", true);
+            run_net(&other, dir, x_types[t], "cpu", "ref", true, NULL);
             check_net(&other, stored_types[s]);
         }
         free(dir);
     }
+}
+END_TEST
+
+/* ---- deltas ---- */
+
+static const char *const touched[] = {"blocks.1.weight", "blocks.3.weight", "blocks.2.bias"};
+
+static bool touches(void *user, const char *name)
+{
+    (void)user;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(name, touched[i])) return true;
+    return false;
+}
+
+/* Adds a quarter of the number of the row, counted from 1. */
+static ts_status add_quarters(void *user, const char *name, long first, long rows, float *w)
+{
+    static const long width[] = {48, 96, 64};
+    int which = 0;
+    (void)user;
+    while (which < 3 && strcmp(name, touched[which])) which++;
+    ck_assert_msg(which < 3, "%s is not touched", name);
+    for (long i = 0; i < rows * width[which]; i++)
+        w[i] += 0.25f * (float)(first + i / width[which] + 1);
+    return TS_OK;
+}
+static const ts_delta quarters = {touches, add_quarters, NULL};
+
+/* The model of `type` with the quarters added, in F32. */
+static char *make_sum(ts_dtype type)
+{
+    char *dir = testing_tmp(), path[600], name[32];
+    ts_bag *bag = ts_bag_new();
+    ts_err err = {0};
+    static float w[64 * 96];
+    for (int k = 0; k < 2 * GROUPS; k++) {
+        int g = k / 2, nd = k % 2 ? 1 : 2;
+        long dim[2] = {out_dim[g], in_dim[g]};
+        snprintf(name, sizeof name, "blocks.%d.%s", g, k % 2 ? "bias" : "weight");
+        make_weight(name, nd, dim, type, w);
+        if (touches(NULL, name)) add_quarters(NULL, name, 0, nd == 2 ? dim[0] : 1, w);
+        ts_bag_put(bag, name, TS_F32, nd, dim, w);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ck_assert_msg(ts_bag_save(&err, bag, path) == TS_OK, "%s", err.text);
+    ts_bag_free(bag);
+    return dir;
+}
+
+/* The same numbers as of a checkpoint that was saved with the sum, whatever the type in the file,
+ * the device and the budget. */
+START_TEST(deltas_equal_a_checkpoint_of_the_sum)
+{
+    static net sum, got;
+    for (size_t s = 0; s < 3; s++) {
+        char *dir = make_model(stored_types[s]), *sum_dir = make_sum(stored_types[s]);
+        for (size_t t = 0; t < 2; t++)
+            for (int k = 0; k < 6; k++) {
+                const char *device = k % 3 == 1 ? "far" : "cpu", *level = k % 3 == 2 ? "ref" : NULL;
+                run_net(&sum, sum_dir, x_types[t], device, level, false, NULL);
+                run_net(&got, dir, x_types[t], device, level, k / 3, &quarters);
+                for (int g = 0; g < GROUPS; g++)
+                    ck_assert_msg(!memcmp(sum.y[g], got.y[g], sizeof sum.y[g]),
+                                  "%s %s, %s, %s in the file, x in %s: group %d differs", device,
+                                  level ? level : "", k / 3 ? "streaming" : "resident",
+                                  ts_dtype_name(stored_types[s]), ts_dtype_name(x_types[t]), g);
+            }
+        free(dir);
+        free(sum_dir);
+    }
+}
+END_TEST
+
+/* A table of 14 MB in f32, so that it is made in three parts: rows of eighths, to which a delta
+ * adds eighths. */
+enum { TALL = 1200, WIDE = 3001 };
+static float eighth(long i) { return (float)(i * 7919 % 33 - 16) / 8; }
+static float row_eighth(long row) { return (float)(row % 16) / 8; }
+
+typedef struct {
+    ts_err *err;
+    int calls, refuse; /* this call fails; 0: none */
+    long rows[8];
+} wide_delta;
+static bool touches_all(void *user, const char *name)
+{
+    (void)user;
+    (void)name;
+    return true;
+}
+static ts_status add_eighths(void *user, const char *name, long first, long rows, float *w)
+{
+    wide_delta *d = user;
+    (void)name;
+    if (++d->calls == d->refuse) return ts_fail(d->err, TS_EMODEL, "delta refused");
+    ck_assert_int_lt(d->calls, 8);
+    d->rows[d->calls] = rows;
+    for (long i = 0; i < rows * WIDE; i++) w[i] += row_eighth(first + i / WIDE);
+    return TS_OK;
+}
+
+static char *make_table(void)
+{
+    char *dir = testing_tmp(), path[600];
+    ts_bag *bag = ts_bag_new();
+    ts_err err = {0};
+    uint16_t *w = malloc(sizeof *w * TALL * WIDE);
+    for (long i = 0; i < TALL * WIDE; i++) w[i] = scratch_bf16(eighth(i));
+    ts_bag_put(bag, "table.weight", TS_BF16, 2, (long[]){TALL, WIDE}, w);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ck_assert_msg(ts_bag_save(&err, bag, path) == TS_OK, "%s", err.text);
+    ts_bag_free(bag);
+    free(w);
+    return dir;
+}
+
+typedef struct {
+    ts_weights *ws;
+    ts_layer layer;
+    float x[WIDE], y[TALL];
+} table;
+static ts_status multiply(ts_ctx *ctx, void *user)
+{
+    ts_status st;
+    table *t = user;
+    ts_device *dev = ctx->dev;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor x = ts_take(&ctx->arena, TS_F32, TS_DIM(1, WIDE)),
+              y = ts_take(&ctx->arena, TS_F32, TS_DIM(1, TALL));
+    TRY(dev->ops->upload(dev, x.p, t->x, sizeof t->x));
+    TRY(ts_weights_enter(t->ws, 0));
+    TRY(ts_linear_op(dev, (ts_linear){.x = x, .w = t->layer.w, .y = y}));
+    TRY(dev->ops->download(dev, t->y, y.p, sizeof t->y));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+START_TEST(deltas_come_in_parts)
+{
+    static table t;
+    char *dir = make_table();
+    for (int refuse = 0; refuse < 4; refuse++) {
+        ts_ctx *ctx = testing_open("cpu", NULL, 2);
+        wide_delta d = {&ctx->err, 0, refuse, {0}};
+        size_t arena;
+        ck_ok(ctx, ts_weights_open(ctx, dir, "model", &t.ws));
+        ck_ok(ctx, ts_weights_add_delta(t.ws, &(ts_delta){touches_all, add_eighths, &d}));
+        ck_ok(ctx, ts_find_linear(t.ws, 0, &t.layer, TALL, WIDE, false, "table"));
+        for (int k = 0; k < WIDE; k++) t.x[k] = eighth(k + 5);
+        ck_ok(ctx, ts_count_phase(ctx, multiply, &t, &arena));
+        ck_assert_int_eq(d.calls, 0);
+        ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, arena));
+        if (refuse) {
+            scratch_expect(&ctx->err, multiply(ctx, &t), TS_EMODEL, "delta refused", NULL);
+            ck_assert(d.calls == refuse && !ts_there(t.layer.w->t));
+            d.calls = d.refuse = 0;
+        }
+        ck_ok(ctx, multiply(ctx, &t));
+        ck_assert(d.calls == 3 && d.rows[1] == 576 && d.rows[2] == 576 && d.rows[3] == 48);
+        for (long o = 0; o < TALL; o++) {
+            double want = 0;
+            for (long k = 0; k < WIDE; k++)
+                want += (double)t.x[k] * (eighth(o * WIDE + k) + row_eighth(o));
+            ck_assert_msg(t.y[o] == (float)want, "row %ld: %g, expected %g", o, t.y[o], want);
+        }
+        ts_arena_close(&ctx->arena);
+        ts_weights_close(t.ws);
+        testing_close(ctx);
+    }
+    free(dir);
+}
+END_TEST
+
+/* Deltas add up in order; rows of tables have them too; what is touched is not used in the mapping.
+ */
+START_TEST(deltas_reach_rows_and_add_up)
+{
+    static float row[2 * WIDE];
+    static table t;
+    char *dir = make_table();
+    ts_ctx *ctx = testing_open("cpu", NULL, 2);
+    wide_delta d = {.err = &ctx->err};
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &t.ws));
+    ck_ok(ctx, ts_weights_add_delta(t.ws, &(ts_delta){touches_all, add_eighths, &d}));
+    ck_ok(ctx, ts_weights_add_delta(t.ws, &(ts_delta){touches_all, add_eighths, &d}));
+    ck_ok(ctx, ts_weights_add_delta(t.ws, &quarters)); /* of other names */
+    ck_ok(ctx, ts_weights_rows(t.ws, "table.weight", (int32_t[]){1199, 2}, 2, TALL, WIDE, row));
+    for (long k = 0; k < WIDE; k++)
+        ck_assert(row[k] == eighth(1199L * WIDE + k) + 2 * row_eighth(1199) &&
+                  row[WIDE + k] == eighth(2L * WIDE + k) + 2 * row_eighth(2));
+    d.refuse = 5;
+    scratch_expect(&ctx->err,
+                   ts_weights_rows(t.ws, "table.weight", (int32_t[]){0}, 1, TALL, WIDE, row),
+                   TS_EMODEL, "delta refused", NULL);
+    ts_weights_close(t.ws);
+    testing_close(ctx);
+    free(dir);
 }
 END_TEST
 
@@ -191,6 +391,9 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 120);
     tcase_add_test(t, every_type_budget_and_backend);
+    tcase_add_test(t, deltas_equal_a_checkpoint_of_the_sum);
+    tcase_add_test(t, deltas_come_in_parts);
+    tcase_add_test(t, deltas_reach_rows_and_add_up);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
