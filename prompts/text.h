@@ -2,7 +2,7 @@
 #ifndef TS_TEXT_H
 #define TS_TEXT_H
 #include "weights/bag.h"
-#include "weights/config.h"
+#include "weights/model_dir.h"
 #include "weights/weights.h"
 
 /* What the Wan pipeline of diffusers does to a prompt before tokenizing: ftfy.fix_text without its

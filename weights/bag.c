@@ -50,7 +50,7 @@ void ts_bag_free(ts_bag *b)
 }
 
 /* The place of a name: where it is, or where it would go. */
-static int place(const ts_bag *b, const char *name, bool *there)
+static int find_place(const ts_bag *b, const char *name, bool *there)
 {
     int low = 0, high = b->n;
     while (low < high) {
@@ -64,7 +64,7 @@ static int place(const ts_bag *b, const char *name, bool *there)
     return *there = false, low;
 }
 
-static bool insert(ts_bag *b, int at, const char *name)
+static bool insert_item(ts_bag *b, int at, const char *name)
 {
     if (b->n == b->room) {
         int room = b->room ? 2 * b->room : 8;
@@ -85,7 +85,7 @@ void *ts_bag_put(ts_bag *b, const char *name, ts_dtype type, int nd, const long 
                  const void *data)
 {
     bool there;
-    int at = place(b, name, &there);
+    int at = find_place(b, name, &there);
     size_t bytes = ts_dtype_size(type);
     assert(nd >= 0 && nd <= 5);
     for (int i = 0; i < nd; i++) {
@@ -98,7 +98,7 @@ void *ts_bag_put(ts_bag *b, const char *name, ts_dtype type, int nd, const long 
         memcpy(copy, data, bytes);
     else
         memset(copy, 0, bytes);
-    if (!there && !insert(b, at, name)) return free(copy), NULL;
+    if (!there && !insert_item(b, at, name)) return free(copy), NULL;
     item *t = b->item + at;
     free(t->data);
     t->data = copy;
@@ -111,7 +111,7 @@ void *ts_bag_put(ts_bag *b, const char *name, ts_dtype type, int nd, const long 
 bool ts_bag_has(const ts_bag *b, const char *name)
 {
     bool there;
-    place(b, name, &there);
+    find_place(b, name, &there);
     return there;
 }
 
@@ -123,7 +123,7 @@ ts_status ts_bag_get(ts_err *err, const ts_bag *b, const char *name, ts_dtype ty
                      const long *dim, ts_host *out)
 {
     bool there;
-    int at = place(b, name, &there);
+    int at = find_place(b, name, &there);
     const char *path = b->path ? b->path : "", *colon = b->path ? ": " : "";
     if (!there)
         return ts_fail(err, TS_EMODEL, "%s%sthere is no tensor \"%s\"%s%s%s", path, colon, name,

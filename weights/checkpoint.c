@@ -16,7 +16,7 @@
 
 /* ---- which file ---- */
 
-static int rank(const char *variant)
+static int rank_variant(const char *variant)
 {
     return !strncmp(variant, "bf16.", 5) ? 0 : !strncmp(variant, "fp16.", 5) ? 1 : 2;
 }
@@ -34,7 +34,7 @@ static char *find_variant(const char *dir, const char *head, const char *tail)
         size_t variant = strcspn(s + n, ".-");
         if (variant == 0 || strcmp(s + n + variant, tail)) continue;
         if (best) {
-            int order = rank(s + n) - rank(best + n);
+            int order = rank_variant(s + n) - rank_variant(best + n);
             if (order > 0 || (order == 0 && strcmp(s, best) > 0)) continue;
         }
         free(best);
@@ -44,7 +44,7 @@ static char *find_variant(const char *dir, const char *head, const char *tail)
     return best;
 }
 
-static bool try_name(const char *dir, char *name, char **path)
+static bool try_file(const char *dir, char *name, char **path)
 {
     *path = NULL;
     if (name && asprintf(path, "%s/%s", dir, name) < 0) *path = NULL;
@@ -55,29 +55,29 @@ static bool try_name(const char *dir, char *name, char **path)
     return false;
 }
 
-static char *text(const char *format, const char *stem)
+static char *format_name(const char *format, const char *stem)
 {
     char *s = NULL;
     return asprintf(&s, format, stem) < 0 ? NULL : s;
 }
 
 /* The file or index to open. */
-static ts_status choose(ts_ctx *ctx, const char *dir, const char *stem, char **path)
+static ts_status choose_files(ts_ctx *ctx, const char *dir, const char *stem, char **path)
 {
-    char *file = text("%s.", stem), *index = text("%s.safetensors.index.", stem);
+    char *file = format_name("%s.", stem), *index = format_name("%s.safetensors.index.", stem);
     bool found = file && index &&
-                 (try_name(dir, text("%s.safetensors", stem), path) ||
-                  try_name(dir, text("%s.safetensors.index.json", stem), path) ||
-                  try_name(dir, find_variant(dir, file, ".safetensors"), path) ||
-                  try_name(dir, find_variant(dir, index, ".json"), path));
+                 (try_file(dir, format_name("%s.safetensors", stem), path) ||
+                  try_file(dir, format_name("%s.safetensors.index.json", stem), path) ||
+                  try_file(dir, find_variant(dir, file, ".safetensors"), path) ||
+                  try_file(dir, find_variant(dir, index, ".json"), path));
     free(file);
     free(index);
     if (found) return TS_OK;
     char *other = NULL;
     const char *also =
-        try_name(dir, text("%s.bin", stem), &other) ||
-                try_name(dir, text("%s.bin.index.json", stem), &other) ||
-                try_name(dir, text("pytorch_%s.bin", stem), &other)
+        try_file(dir, format_name("%s.bin", stem), &other) ||
+                try_file(dir, format_name("%s.bin.index.json", stem), &other) ||
+                try_file(dir, format_name("pytorch_%s.bin", stem), &other)
             ? "; weights are there as .bin, which is not read: take the safetensors files"
             : "";
     free(other);
@@ -88,7 +88,7 @@ static ts_status choose(ts_ctx *ctx, const char *dir, const char *stem, char **p
 
 /* ---- shards ---- */
 
-static int by_text(const void *a, const void *b)
+static int compare_texts(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
@@ -110,7 +110,7 @@ static ts_status list_shards(ts_err *err, const char *index, const cJSON *map, c
                            j->string);
         shard[k++] = j->valuestring;
     }
-    qsort(shard, (size_t)k, sizeof *shard, by_text);
+    qsort(shard, (size_t)k, sizeof *shard, compare_texts);
     *n = 0;
     for (int i = 0; i < k; i++)
         if (i == 0 || strcmp(shard[i], shard[i - 1])) shard[(*n)++] = shard[i];
@@ -145,17 +145,17 @@ done:
 
 /* ---- names ---- */
 
-static int by_name(const void *a, const void *b)
+static int compare_named(const void *a, const void *b)
 {
     return strcmp(((const ts_named *)a)->name, ((const ts_named *)b)->name);
 }
 
-static int by_key(const void *a, const void *b)
+static int compare_keys(const void *a, const void *b)
 {
     return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
 }
 
-static bool in_file(const ts_named *n, const char *file)
+static bool is_in_shard(const ts_named *n, const char *file)
 {
     const char *path = n->source->path;
     return ts_ends_with(path, file) && path[strlen(path) - strlen(file) - 1] == '/';
@@ -171,15 +171,15 @@ static ts_status apply_index(ts_ctx *ctx, ts_checkpoint *c, const cJSON *map)
     const cJSON *j, **key = malloc((size_t)keys * sizeof *key);
     if (!key) return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what);
     cJSON_ArrayForEach(j, map) key[k++] = j;
-    qsort(key, (size_t)keys, sizeof *key, by_key);
+    qsort(key, (size_t)keys, sizeof *key, compare_keys);
     k = 0;
     for (int i = 0; i < c->names;) {
         int end = i + 1, take = -1;
-        while (end < c->names && by_name(c->name + i, c->name + end) == 0) end++;
+        while (end < c->names && compare_named(c->name + i, c->name + end) == 0) end++;
         if (k < keys && strcmp(key[k]->string, c->name[i].name) < 0) goto missing;
         if (k < keys && !strcmp(key[k]->string, c->name[i].name)) {
             for (int a = i; a < end; a++)
-                if (in_file(c->name + a, key[k]->valuestring)) take = a;
+                if (is_in_shard(c->name + a, key[k]->valuestring)) take = a;
             if (take < 0) goto missing;
             k++;
             if (k < keys && !strcmp(key[k]->string, key[k - 1]->string))
@@ -212,7 +212,7 @@ missing:
 }
 
 /* The names by which models ask: of a file with names of its own, they would be translated here. */
-static ts_status merge(ts_ctx *ctx, ts_checkpoint *c)
+static ts_status merge_names(ts_ctx *ctx, ts_checkpoint *c)
 {
     size_t n = 1;
     for (int k = 0; k < c->sources; k++) n += (size_t)c->source[k].entries;
@@ -223,7 +223,7 @@ static ts_status merge(ts_ctx *ctx, ts_checkpoint *c)
             const ts_entry *e = c->source[k].entry + i;
             c->name[c->names++] = (ts_named){e->name, e, c->source + k};
         }
-    qsort(c->name, (size_t)c->names, sizeof *c->name, by_name);
+    qsort(c->name, (size_t)c->names, sizeof *c->name, compare_named);
     return TS_OK;
 }
 
@@ -232,19 +232,19 @@ ts_status ts_checkpoint_open(ts_ctx *ctx, const char *dir, const char *stem, ts_
     ts_status st;
     cJSON *index = NULL;
     memset(c, 0, sizeof *c);
-    TRY(choose(ctx, dir, stem, &c->what));
+    TRY(choose_files(ctx, dir, stem, &c->what));
     if (ts_ends_with(c->what, ".json")) {
         TRY(ts_json_load(&ctx->err, c->what, &index));
         const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map");
         TRY(open_shards(ctx, dir, c->what, map, c));
-        TRY(merge(ctx, c));
+        TRY(merge_names(ctx, c));
         TRY(apply_index(ctx, c, map));
     } else {
         if (!(c->source = calloc(1, sizeof *c->source)))
             TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what));
         TRY(ts_source_open(&ctx->err, c->what, c->source));
         c->sources = 1;
-        TRY(merge(ctx, c));
+        TRY(merge_names(ctx, c));
     }
 done:
     cJSON_Delete(index);

@@ -17,7 +17,7 @@ enum { MAX_JSON = 1 << 29 };
 
 /* Copies JSON and writes null for the three literals, until `limit` bytes are out. Returns how much
  * of the input that took: faults are found in the copy and told in the input. */
-static size_t relax(const char *in, size_t n, char *out, size_t limit, size_t *made)
+static size_t copy_without_literals(const char *in, size_t n, char *out, size_t limit, size_t *made)
 {
     static const char *const literal[] = {"-Infinity", "Infinity", "NaN"};
     size_t i = 0, o = 0;
@@ -57,11 +57,11 @@ ts_status ts_json_load(ts_err *err, const char *path, cJSON **out)
         st = ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
         goto done;
     }
-    relax(text, n, copy, SIZE_MAX, &made);
+    copy_without_literals(text, n, copy, SIZE_MAX, &made);
     copy[made] = 0;
     *out = cJSON_ParseWithLengthOpts(copy, made + 1, &end, 1);
     if (!*out) {
-        size_t at = end ? relax(text, n, NULL, (size_t)(end - copy), &made) : 0;
+        size_t at = end ? copy_without_literals(text, n, NULL, (size_t)(end - copy), &made) : 0;
         int line = 1, column = 1;
         for (size_t i = 0; i < at && i < n; i++) {
             if (text[i] == '\n') {
@@ -87,9 +87,9 @@ typedef struct {
 } reader;
 
 /* "file: "key" is VALUE: WANTED" */
-static ts_status refuse(const reader *r, const cJSON *j, const char *format, ...)
+static ts_status refuse_key(const reader *r, const cJSON *j, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-static ts_status refuse(const reader *r, const cJSON *j, const char *format, ...)
+static ts_status refuse_key(const reader *r, const cJSON *j, const char *format, ...)
 {
     char wanted[200];
     va_list ap;
@@ -119,12 +119,12 @@ static ts_status read_list(const reader *r, const cJSON *j, const ts_key *k)
     const cJSON *item;
     int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : -1, i = 0;
     if (n < 0 || n > k->n || (!k->count && n != k->n))
-        return refuse(r, j, "expected a list of %s%d %s", k->count ? "up to " : "", k->n, what);
+        return refuse_key(r, j, "expected a list of %s%d %s", k->count ? "up to " : "", k->n, what);
     cJSON_ArrayForEach(item, j)
     {
         int v = 0;
         if (ints ? !get_int(item, &v) : !cJSON_IsNumber(item))
-            return refuse(r, j, "expected a list of %s", what);
+            return refuse_key(r, j, "expected a list of %s", what);
         if (ints)
             ((int *)k->out)[i++] = v;
         else
@@ -134,7 +134,7 @@ static ts_status read_list(const reader *r, const cJSON *j, const ts_key *k)
     return TS_OK;
 }
 
-static ts_status check_only(const reader *r, const cJSON *j, const ts_key *k)
+static ts_status check_only_values(const reader *r, const cJSON *j, const ts_key *k)
 {
     for (const char *p = k->only; p && *p;) {
         const char *end = NULL;
@@ -144,31 +144,31 @@ static ts_status check_only(const reader *r, const cJSON *j, const ts_key *k)
         if (same) return TS_OK;
         p = end && *end == '|' ? end + 1 : NULL;
     }
-    return refuse(r, j, "supported: %s", k->only);
+    return refuse_key(r, j, "supported: %s", k->only);
 }
 
 static ts_status read_key(const reader *r, const cJSON *j, const ts_key *k)
 {
     int v;
     if (k->kind == TS_KEY_IGNORE) return TS_OK;
-    if (k->kind == TS_KEY_ONLY) return check_only(r, j, k);
+    if (k->kind == TS_KEY_ONLY) return check_only_values(r, j, k);
     if (cJSON_IsNull(j)) return TS_OK;
     switch (k->kind) {
     case TS_KEY_INT:
-        if (!get_int(j, &v)) return refuse(r, j, "expected a whole number");
+        if (!get_int(j, &v)) return refuse_key(r, j, "expected a whole number");
         *(int *)k->out = v;
         return TS_OK;
     case TS_KEY_FLOAT:
-        if (!cJSON_IsNumber(j)) return refuse(r, j, "expected a number");
+        if (!cJSON_IsNumber(j)) return refuse_key(r, j, "expected a number");
         *(double *)k->out = j->valuedouble;
         return TS_OK;
     case TS_KEY_BOOL:
-        if (!cJSON_IsBool(j)) return refuse(r, j, "expected true or false");
+        if (!cJSON_IsBool(j)) return refuse_key(r, j, "expected true or false");
         *(bool *)k->out = cJSON_IsTrue(j);
         return TS_OK;
     case TS_KEY_STRING:
         if (!cJSON_IsString(j) || strlen(j->valuestring) > 63)
-            return refuse(r, j, "expected a text of up to 63 bytes");
+            return refuse_key(r, j, "expected a text of up to 63 bytes");
         memcpy(k->out, j->valuestring, strlen(j->valuestring) + 1);
         return TS_OK;
     default: return read_list(r, j, k);

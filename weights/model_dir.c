@@ -4,8 +4,9 @@
  *   DIR/model_index.json   {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"],
  *   "transformer_2": [null, null], "boundary_ratio": 0.9, ...} DIR/<component>/       config.json
  *   or scheduler_config.json, weights, vocabularies */
+#include "weights/model_dir.h"
+
 #include "backend/suffix.h"
-#include "weights/config.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -27,22 +28,22 @@ static bool is_file(const char *path)
     return stat(path, &s) == 0 && S_ISREG(s.st_mode);
 }
 
-static char *join(const char *dir, const char *name)
+static char *join_path(const char *dir, const char *name)
 {
     char *path = NULL;
     return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
-static bool has(const char *dir, const char *name)
+static bool has_file(const char *dir, const char *name)
 {
-    char *path = join(dir, name);
+    char *path = join_path(dir, name);
     bool there = path && access(path, F_OK) == 0;
     free(path);
     return there;
 }
 
 /* A file name of `dir` that starts and ends so, the first in order; NULL: none. */
-static char *match(const char *dir, const char *head, const char *tail)
+static char *find_file_like(const char *dir, const char *head, const char *tail)
 {
     char *found = NULL;
     DIR *d = opendir(dir);
@@ -63,7 +64,8 @@ static char *match(const char *dir, const char *head, const char *tail)
 /* The revision that refs/main names, or the only snapshot. */
 static ts_status find_snapshot(ts_ctx *ctx, const char *name, const char *repo, char **dir)
 {
-    char rev[128] = "", *ref = join(repo, "refs/main"), *snapshots = join(repo, "snapshots");
+    char rev[128] = "", *ref = join_path(repo, "refs/main"),
+         *snapshots = join_path(repo, "snapshots");
     ts_status st = TS_OK;
     FILE *f = ref ? fopen(ref, "re") : NULL;
     if (f) {
@@ -74,7 +76,7 @@ static ts_status find_snapshot(ts_ctx *ctx, const char *name, const char *repo, 
         if (strchr(rev, '/')) rev[0] = 0;
     }
     if (!rev[0] && snapshots) {
-        char *only = match(snapshots, "", "");
+        char *only = find_file_like(snapshots, "", "");
         DIR *d = opendir(snapshots);
         int n = 0;
         for (struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] != '.';
@@ -89,7 +91,7 @@ static ts_status find_snapshot(ts_ctx *ctx, const char *name, const char *repo, 
         free(only);
     }
     if (st == TS_OK) {
-        *dir = snapshots ? join(snapshots, rev) : NULL;
+        *dir = snapshots ? join_path(snapshots, rev) : NULL;
         if (!rev[0] || !*dir || !is_dir(*dir))
             st = ts_fail(&ctx->err, TS_EMODEL, "%s: %s has no snapshot%s%s: download it again",
                          name, repo, rev[0] ? " " : "", rev);
@@ -144,18 +146,19 @@ static ts_status say_what_it_is(ts_ctx *ctx, const char *dir)
     static const char *const wants =
         "a model is a folder in the diffusers layout: model_index.json, transformer/, vae/, "
         "text_encoder/, tokenizer/, scheduler/";
-    char *file = NULL, *repo = match(dir, "models--", ""), *up = join(dir, "../model_index.json");
+    char *file = NULL, *repo = find_file_like(dir, "models--", ""),
+         *up = join_path(dir, "../model_index.json");
     for (const char *const *tail =
              (const char *const[]){".safetensors", ".gguf", ".ckpt", ".pth", NULL};
          *tail && !file; tail++)
-        file = match(dir, "", *tail);
+        file = find_file_like(dir, "", *tail);
     ts_status st;
     if (repo)
         st = ts_fail(&ctx->err, TS_EMODEL,
                      "%s is a Hugging Face cache (it holds %s): name the model as ORG/NAME, or "
                      "give the folder under snapshots/",
                      dir, repo);
-    else if (has(dir, "snapshots"))
+    else if (has_file(dir, "snapshots"))
         st = ts_fail(&ctx->err, TS_EMODEL,
                      "%s is a repository of a Hugging Face cache: give the folder under its "
                      "snapshots/, or name the model as ORG/NAME",
@@ -163,7 +166,7 @@ static ts_status say_what_it_is(ts_ctx *ctx, const char *dir)
     else if (up && is_file(up))
         st = ts_fail(&ctx->err, TS_EMODEL,
                      "%s is one component of a model: give the folder above it", dir);
-    else if (has(dir, "transformer"))
+    else if (has_file(dir, "transformer"))
         st = ts_fail(&ctx->err, TS_EMODEL,
                      "%s has a transformer/ but no model_index.json: the download is incomplete",
                      dir);
@@ -182,7 +185,7 @@ static ts_status say_what_it_is(ts_ctx *ctx, const char *dir)
 
 /* ---- components ---- */
 
-static bool keep(char *to, size_t room, const cJSON *text)
+static bool keep_text(char *to, size_t room, const cJSON *text)
 {
     if (!cJSON_IsString(text) || strlen(text->valuestring) >= room) return false;
     memcpy(to, text->valuestring, strlen(text->valuestring) + 1);
@@ -193,19 +196,20 @@ static ts_status read_component(ts_ctx *ctx, const char *index, const char *dir,
                                 ts_component *c)
 {
     ts_err *err = &ctx->err;
-    if (!keep(c->library, sizeof c->library, cJSON_GetArrayItem(j, 0)) ||
-        !keep(c->cls, sizeof c->cls, cJSON_GetArrayItem(j, 1)) ||
+    if (!keep_text(c->library, sizeof c->library, cJSON_GetArrayItem(j, 0)) ||
+        !keep_text(c->cls, sizeof c->cls, cJSON_GetArrayItem(j, 1)) ||
         strlen(j->string) >= sizeof c->name || strchr(j->string, '/') || j->string[0] == '.' ||
         !j->string[0])
         return ts_fail(err, TS_EMODEL, "%s: \"%s\" is no [library, class]", index, j->string);
     snprintf(c->name, sizeof c->name, "%s", j->string);
-    if (!(c->dir = join(dir, c->name))) return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
+    if (!(c->dir = join_path(dir, c->name)))
+        return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
     if (!is_dir(c->dir))
         return ts_fail(err, TS_EMODEL, "%s is missing: model_index.json names it (%s)", c->dir,
                        c->cls);
-    bool scheduler = !has(c->dir, "config.json") &&
-                     (has(c->dir, "scheduler_config.json") || !strcmp(c->name, "scheduler"));
-    if (!(c->config_path = join(c->dir, scheduler ? "scheduler_config.json" : "config.json")))
+    bool scheduler = !has_file(c->dir, "config.json") &&
+                     (has_file(c->dir, "scheduler_config.json") || !strcmp(c->name, "scheduler"));
+    if (!(c->config_path = join_path(c->dir, scheduler ? "scheduler_config.json" : "config.json")))
         return ts_fail(err, TS_EMEMORY, "%s: out of memory", index);
     bool needed = !strcmp(c->library, "diffusers") || strstr(c->cls, "Model");
     if (access(c->config_path, F_OK) && !needed) return TS_OK;
@@ -219,12 +223,12 @@ ts_status ts_model_dir_open(ts_ctx *ctx, const char *name, const char *hub, ts_m
     const cJSON *j;
     memset(m, 0, sizeof *m);
     TRY(find_dir(ctx, name, hub, &m->dir));
-    if (!has(m->dir, "model_index.json")) TRY(say_what_it_is(ctx, m->dir));
-    if (!(index = join(m->dir, "model_index.json")))
+    if (!has_file(m->dir, "model_index.json")) TRY(say_what_it_is(ctx, m->dir));
+    if (!(index = join_path(m->dir, "model_index.json")))
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", name));
     TRY(ts_json_load(&ctx->err, index, &m->index));
-    if (!keep(m->pipeline, sizeof m->pipeline,
-              cJSON_GetObjectItemCaseSensitive(m->index, "_class_name")))
+    if (!keep_text(m->pipeline, sizeof m->pipeline,
+                   cJSON_GetObjectItemCaseSensitive(m->index, "_class_name")))
         TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: no \"_class_name\" says which pipeline this is",
                     index));
     cJSON_ArrayForEach(j, m->index)

@@ -366,7 +366,7 @@ done:
 /* The groups that are needed after this one, going round, and are not resident: where the device
  * goes ahead the first of them begins to come; of the next one the kernel is asked to read the
  * pages. */
-static ts_status look_ahead(ts_weights *ws, int index)
+static ts_status begin_next_group(ts_weights *ws, int index)
 {
     bool begun = !ws->ctx->dev->goes_ahead;
     for (int k = 1; k < ws->groups; k++) {
@@ -444,7 +444,7 @@ ts_status ts_weights_enter(ts_weights *ws, int g)
     if (g >= ws->groups) return TS_OK;
     fresh = ws->group[g].place != TS_HERE;
     TRY(finish_group(ws, g));
-    if (fresh) TRY(look_ahead(ws, g));
+    if (fresh) TRY(begin_next_group(ws, g));
 done:
     return st;
 }

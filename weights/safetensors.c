@@ -22,7 +22,7 @@
 enum { MAX_HEADER = 100 << 20 }; /* what the reference implementation accepts */
 
 /* A number of the header: a whole number that a double holds exactly. */
-static bool whole(const cJSON *j, uint64_t *out)
+static bool read_whole(const cJSON *j, uint64_t *out)
 {
     if (!cJSON_IsNumber(j)) return false;
     double v = j->valuedouble;
@@ -43,7 +43,7 @@ static bool read_shape(const cJSON *shape, int *nd, long dim[5], uint64_t *count
     cJSON_ArrayForEach(j, shape)
     {
         uint64_t d;
-        if (!whole(j, &d)) return false;
+        if (!read_whole(j, &d)) return false;
         if (*nd < 5) dim[*nd] = (long)d;
         (*nd)++;
         if (d == 0)
@@ -78,8 +78,8 @@ static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j
             err, TS_EMODEL,
             "%s: tensor \"%s\": expected an object with dtype, shape and two data_offsets", s->path,
             name);
-    if (!whole(cJSON_GetArrayItem(offsets, 0), &begin) ||
-        !whole(cJSON_GetArrayItem(offsets, 1), &end) || begin > end)
+    if (!read_whole(cJSON_GetArrayItem(offsets, 0), &begin) ||
+        !read_whole(cJSON_GetArrayItem(offsets, 1), &end) || begin > end)
         return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": data_offsets are no range", s->path,
                        name);
     if (end > size)
@@ -136,12 +136,12 @@ memory:
     return ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
 }
 
-static int by_name(const void *a, const void *b)
+static int compare_entry_names(const void *a, const void *b)
 {
     return strcmp(((const ts_entry *)a)->name, ((const ts_entry *)b)->name);
 }
 
-static int by_place(const void *a, const void *b)
+static int compare_entry_places(const void *a, const void *b)
 {
     const ts_entry *x = *(const ts_entry *const *)a, *y = *(const ts_entry *const *)b;
     const char *p = x->t.data, *q = y->t.data;
@@ -155,7 +155,7 @@ static ts_status check_names_and_places(ts_err *err, ts_safetensors *s, size_t d
     ts_status st = TS_OK;
     const char *start = (const char *)s->map + data, *all = (const char *)s->map + s->size,
                *at = start;
-    qsort(s->entry, (size_t)s->entries, sizeof *s->entry, by_name);
+    qsort(s->entry, (size_t)s->entries, sizeof *s->entry, compare_entry_names);
     for (int i = 1; i < s->entries; i++)
         if (!strcmp(s->entry[i - 1].name, s->entry[i].name))
             return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" appears twice", s->path,
@@ -163,7 +163,7 @@ static ts_status check_names_and_places(ts_err *err, ts_safetensors *s, size_t d
     const ts_entry **place = malloc((size_t)s->entries * sizeof *place + 1);
     if (!place) return ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
     for (int i = 0; i < s->entries; i++) place[i] = s->entry + i;
-    qsort(place, (size_t)s->entries, sizeof *place, by_place);
+    qsort(place, (size_t)s->entries, sizeof *place, compare_entry_places);
     const ts_entry *last = NULL;
     for (int i = 0; i < s->entries && st == TS_OK; i++) {
         if (place[i]->bytes == 0) continue;
@@ -208,7 +208,7 @@ static ts_status parse_header(ts_err *err, const ts_safetensors *s, uint64_t n, 
     return st;
 }
 
-static ts_status read_header(ts_err *err, ts_safetensors *s)
+static ts_status read_json_header(ts_err *err, ts_safetensors *s)
 {
     ts_status st;
     cJSON *header = NULL, *j;
@@ -267,7 +267,7 @@ ts_status ts_safetensors_open(ts_err *err, const char *path, ts_safetensors *out
         goto done;
     }
     out->map = map;
-    TRY(read_header(err, out));
+    TRY(read_json_header(err, out));
 done:
     if (fd >= 0) close(fd);
     if (st != TS_OK) ts_safetensors_close(out);
@@ -294,7 +294,8 @@ void ts_safetensors_close(ts_safetensors *s)
 const ts_entry *ts_safetensors_find(const ts_safetensors *s, const char *name)
 {
     ts_entry key = {.name = (char *)name};
-    return s->entries ? bsearch(&key, s->entry, (size_t)s->entries, sizeof key, by_name) : NULL;
+    return s->entries ? bsearch(&key, s->entry, (size_t)s->entries, sizeof key, compare_entry_names)
+                      : NULL;
 }
 
 /* ---- as a source ---- */

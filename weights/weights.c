@@ -64,7 +64,8 @@ bool ts_weights_has(const ts_weights *ws, const char *name)
 }
 
 /* The entry of a name, of a type that can be computed with and the wanted shape. */
-static ts_status look_up(ts_weights *ws, const char *name, int nd, const long *dim, int *index)
+static ts_status look_up_entry(ts_weights *ws, const char *name, int nd, const long *dim,
+                               int *index)
 {
     ts_err *err = &ws->ctx->err;
     char got[96], want[96];
@@ -88,7 +89,7 @@ static ts_status look_up(ts_weights *ws, const char *name, int nd, const long *d
     return TS_OK;
 }
 
-static bool reserve(ts_weights *ws, int g)
+static bool reserve_group(ts_weights *ws, int g)
 {
     if (g >= ws->groups) {
         ts_group *more = realloc(ws->group, (size_t)(g + 1) * sizeof *more);
@@ -110,12 +111,12 @@ static bool reserve(ts_weights *ws, int g)
 
 /* A matrix joins a group; one that another group has found already moves to those that always
  * stay. */
-static ts_status enlist(ts_weights *ws, int index, int g)
+static ts_status enlist_matrix(ts_weights *ws, int index, int g)
 {
     ts_item *t = ws->item + index;
     if (t->found && (t->group == g || t->group == 0)) return TS_OK;
     if (t->found) g = 0;
-    if (!reserve(ws, g)) return ts_set_no_memory(ws);
+    if (!reserve_group(ws, g)) return ts_set_no_memory(ws);
     if (ws->planned) ts_set_forget(ws);
     if (t->found) {
         ts_group *from = ws->group + t->group;
@@ -134,12 +135,12 @@ ts_status ts_weights_find(ts_weights *ws, int g, ts_role role, const char *name,
     int i;
     assert(g >= 0);
     *out = NULL;
-    ts_status st = look_up(ws, name, nd, dim, &i);
+    ts_status st = look_up_entry(ws, name, nd, dim, &i);
     if (st != TS_OK) return st;
     ts_item *t = ws->item + i;
     const ts_host *stored = &ts_entry_of(ws, i)->t;
     assert(!t->found || t->role == role);
-    if (role == TS_ROLE_MATRIX && (st = enlist(ws, i, g + 1)) != TS_OK) return st;
+    if (role == TS_ROLE_MATRIX && (st = enlist_matrix(ws, i, g + 1)) != TS_OK) return st;
     if (!t->found) {
         bool vector = role == TS_ROLE_VECTOR;
         t->w.t = ts_tensor_of((ts_ptr){vector ? TS_NOWHERE : 0}, vector ? TS_F32 : stored->type,
@@ -177,7 +178,7 @@ ts_status ts_weights_rows(ts_weights *ws, const char *name, const int32_t *ids, 
                           long dim, float *out)
 {
     int i;
-    ts_status st = look_up(ws, name, 2, (long[]){vocab, dim}, &i);
+    ts_status st = look_up_entry(ws, name, 2, (long[]){vocab, dim}, &i);
     if (st != TS_OK) return st;
     const ts_entry *e = ts_entry_of(ws, i);
     ws->item[i].read = true;

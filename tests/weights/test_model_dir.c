@@ -1,7 +1,7 @@
 /* Model directories on temporary folders: what is recognised, and what each wrong folder is
  * told. */
 #include "tests/weights/scratch.h"
-#include "weights/config.h"
+#include "weights/model_dir.h"
 #include "weights/weights.h"
 
 #include <stdio.h>
