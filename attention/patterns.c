@@ -26,52 +26,103 @@ bool ts_bits_valid(const uint32_t *bits, long rows, int nb)
     return true;
 }
 
-static void set(uint32_t *row, long j) { row[j / 32] |= 1u << j % 32; }
+static void set_bit(uint32_t *row, long j) { row[j / 32] |= 1u << j % 32; }
+
+/* Bits from..to - 1 of a row. */
+static void set_bits(uint32_t *row, long from, long to)
+{
+    for (long j = from; j < to; j++) set_bit(row, j);
+}
+
+void ts_bits_widen(const uint32_t *chosen, int A, ts_sequence s, uint32_t *plan)
+{
+    long words = ts_plan_words(s.nb), few = ts_plan_words(s.nv);
+    memset(plan, 0, (size_t)(A * s.nb * words) * sizeof *plan);
+    for (long a = 0; a < A; a++)
+        for (long p = 0; p < s.nb; p++) {
+            uint32_t *row = plan + (a * s.nb + p) * words;
+            if (p < s.nv) memcpy(row, chosen + (a * s.nv + p) * few, (size_t)few * sizeof *row);
+            set_bits(row, p < s.nv ? s.nv : 0, s.nb);
+        }
+}
+
+void ts_bits_narrow(const uint32_t *plan, int A, ts_sequence s, uint32_t *chosen)
+{
+    long words = ts_plan_words(s.nb), few = ts_plan_words(s.nv);
+    for (long a = 0; a < A; a++)
+        for (long p = 0; p < s.nv; p++) {
+            uint32_t *row = chosen + (a * s.nv + p) * few;
+            memcpy(row, plan + (a * s.nb + p) * words, (size_t)few * sizeof *row);
+            if (s.nv % 32) row[few - 1] &= (1u << s.nv % 32) - 1;
+        }
+}
 
 /* ---- tile ---- */
-/* of each block: its frames, and whether one of them sees all */
 typedef struct {
-    uint32_t *frames;
-    bool *reference;
+    uint32_t *frames; /* [blocks, words]: those that a block has tokens of */
+    int *first, *last;
+    bool *reference; /* one of them sees all */
     long words;
 } frame_sets;
 
-static void collect(const ts_grid *g, const int32_t *at, int k, int block, frame_sets *s)
+/* of[F]: is it a reference frame? */
+static void mark_references(int F, int k, bool *of)
+{
+    bool all = k <= 0 || k >= F;
+    for (int f = 0; f < F; f++) of[f] = all;
+    for (int m = 0; m < k && !all; m++) of[((long)m * F + k - 1) / k] = true;
+}
+
+static void collect_frames(const ts_grid *g, const int32_t *at, const bool *reference, int block,
+                           int blocks, frame_sets *s)
 {
     int area = g->H * g->W;
-    bool all = k <= 0 || k >= g->F;
-    for (int i = 0; i < g->N; i++) {
-        int frame = at[i] / area, b = i / block;
-        set(s->frames + b * s->words, frame);
-        bool ref = all;
-        for (int m = 0; m < k && !ref; m++) ref = ((long)m * g->F + k - 1) / k == frame;
-        s->reference[b] |= ref;
+    for (int b = 0; b < blocks; b++) {
+        s->first[b] = g->F;
+        s->last[b] = 0;
+        for (int i = b * block; i < (b + 1) * block && i < g->N; i++) {
+            int frame = at[i] / area;
+            set_bit(s->frames + b * s->words, frame);
+            if (frame < s->first[b]) s->first[b] = frame;
+            if (frame > s->last[b]) s->last[b] = frame;
+            s->reference[b] |= reference[frame];
+        }
     }
 }
 
-static bool meet(const uint32_t *a, const uint32_t *b, long words)
+/* Have blocks p and j a frame in common? */
+static bool share_frame(const frame_sets *s, long p, long j)
 {
-    for (long i = 0; i < words; i++)
-        if (a[i] & b[i]) return true;
+    int from = s->first[p] > s->first[j] ? s->first[p] : s->first[j],
+        to = s->last[p] < s->last[j] ? s->last[p] : s->last[j];
+    if (from > to) return false;
+    for (long i = from / 32; i <= to / 32; i++)
+        if (s->frames[p * s->words + i] & s->frames[j * s->words + i]) return true;
     return false;
 }
 
-bool ts_pattern_tile(const ts_grid *g, const int32_t *at, int k, int block, uint32_t *bits)
+bool ts_pattern_tile(const ts_grid *g, const int32_t *at, int k, int block, int blocks,
+                     uint32_t *bits)
 {
-    int nb = (g->N + block - 1) / block;
-    long words = ts_plan_words(nb);
+    long words = ts_plan_words(blocks);
     frame_sets s = {.words = (g->F + 31) / 32};
-    s.frames = calloc((size_t)(nb * s.words), sizeof *s.frames);
-    s.reference = calloc((size_t)nb, sizeof *s.reference);
-    bool ok = s.frames && s.reference;
-    memset(bits, 0, (size_t)(nb * words) * sizeof *bits);
-    if (ok) collect(g, at, k, block, &s);
-    for (int p = 0; ok && p < nb; p++)
-        for (int j = 0; j < nb; j++)
-            if (s.reference[p] || s.reference[j] ||
-                meet(s.frames + p * s.words, s.frames + j * s.words, s.words))
-                set(bits + p * words, j);
+    bool *reference = malloc((size_t)g->F * sizeof *reference);
+    s.frames = calloc((size_t)(blocks * s.words), sizeof *s.frames);
+    s.first = malloc((size_t)blocks * sizeof *s.first);
+    s.last = malloc((size_t)blocks * sizeof *s.last);
+    s.reference = calloc((size_t)blocks, sizeof *s.reference);
+    bool ok = reference && s.frames && s.first && s.last && s.reference;
+    memset(bits, 0, (size_t)(blocks * words) * sizeof *bits);
+    if (ok) mark_references(g->F, k, reference);
+    if (ok) collect_frames(g, at, reference, block, blocks, &s);
+    for (long p = 0; ok && p < blocks; p++)
+        for (long j = 0; j < blocks; j++)
+            if (s.reference[p] || s.reference[j] || share_frame(&s, p, j))
+                set_bit(bits + p * words, j);
+    free(reference);
     free(s.frames);
+    free(s.first);
+    free(s.last);
     free(s.reference);
     return ok;
 }
@@ -82,25 +133,44 @@ typedef struct {
     int block;
 } candidate;
 
-static int nearer(const void *x, const void *y)
+static bool is_nearer(const candidate *a, const candidate *b)
 {
-    const candidate *a = x, *b = y;
-    return a->far < b->far ? -1 : a->far > b->far ? 1 : a->block - b->block;
+    return a->far < b->far || (a->far == b->far && a->block < b->block);
 }
 
-static void take_least(candidate *c, long n, long k, uint32_t *row)
+/* Reorders n candidates so that the k nearest stand first, in any order (Hoare's selection). */
+static void put_nearest_first(candidate *c, long n, long k)
 {
-    qsort(c, (size_t)n, sizeof *c, nearer);
-    for (long i = 0; i < k; i++) set(row, c[i].block);
+    long left = 0, right = n - 1;
+    while (left < right) {
+        candidate pivot = c[k - 1];
+        long i = left, j = right;
+        while (i <= j) {
+            while (is_nearer(c + i, &pivot)) i++;
+            while (is_nearer(&pivot, c + j)) j--;
+            if (i > j) break;
+            candidate t = c[i];
+            c[i++] = c[j];
+            c[j--] = t;
+        }
+        if (j < k - 1) left = i;
+        if (i > k - 1) right = j;
+    }
+}
+
+static void set_nearest(candidate *c, long n, long k, uint32_t *row)
+{
+    if (k > 0) put_nearest_first(c, n, k);
+    for (long i = 0; i < k; i++) set_bit(row, c[i].block);
 }
 
 typedef struct {
-    double x[3];
+    double x[3]; /* frame, row, column */
 } place;
 
-static void centres(const ts_grid *g, const int32_t *at, place *c)
+static void find_centres(const ts_grid *g, const int32_t *at, int blocks, place *c)
 {
-    for (int b = 0; b < g->nb; b++) {
+    for (int b = 0; b < blocks; b++) {
         int first = b * TS_BLOCK, end = first + TS_BLOCK < g->N ? first + TS_BLOCK : g->N;
         long sum[3] = {0};
         for (int i = first; i < end; i++) {
@@ -112,44 +182,44 @@ static void centres(const ts_grid *g, const int32_t *at, place *c)
     }
 }
 
-bool ts_pattern_window(const ts_grid *g, const int32_t *at, double keep, uint32_t *bits)
+bool ts_pattern_window(const ts_grid *g, const int32_t *at, double keep, int blocks, uint32_t *bits)
 {
-    long nb = g->nb, words = ts_plan_words(g->nb), k = ts_plan_budget(keep, nb);
+    long nb = blocks, words = ts_plan_words(blocks), k = ts_plan_budget(keep, nb);
     double extent[3] = {g->F, g->H, g->W};
     place *c = malloc((size_t)nb * sizeof *c);
     candidate *row = malloc((size_t)nb * sizeof *row);
     bool ok = c && row;
     memset(bits, 0, (size_t)(nb * words) * sizeof *bits);
-    if (ok) centres(g, at, c);
+    if (ok) find_centres(g, at, blocks, c);
     for (long p = 0; ok && p < nb; p++) {
         for (int j = 0; j < nb; j++) {
             row[j] = (candidate){0, j};
             for (int a = 0; a < 3; a++)
                 row[j].far = fmax(row[j].far, fabs(c[p].x[a] - c[j].x[a]) / extent[a]);
         }
-        take_least(row, nb, k, bits + p * words);
+        set_nearest(row, nb, k, bits + p * words);
     }
     free(c);
     free(row);
     return ok;
 }
 
-bool ts_pattern_random(int nb, double keep, uint64_t seed, int layer, int head, uint32_t *bits)
+bool ts_pattern_random(int blocks, double keep, uint64_t seed, int layer, int head, uint32_t *bits)
 {
-    long words = ts_plan_words(nb), k = ts_plan_budget(keep, nb);
-    candidate *row = malloc((size_t)nb * sizeof *row);
-    memset(bits, 0, (size_t)(nb * words) * sizeof *bits);
-    for (int p = 0; row && p < nb; p++) {
+    long words = ts_plan_words(blocks), k = ts_plan_budget(keep, blocks);
+    candidate *row = malloc((size_t)blocks * sizeof *row);
+    memset(bits, 0, (size_t)(blocks * words) * sizeof *bits);
+    for (int p = 0; row && p < blocks; p++) {
         long n = 0;
         uint32_t w[4];
-        for (int j = 0; j < nb; j++) {
+        for (int j = 0; j < blocks; j++) {
             if (j % 4 == 0)
                 ts_philox(seed, (uint64_t)p << 32 | (uint32_t)(j / 4),
                           (uint64_t)layer << 32 | (uint32_t)head, w);
             if (j != p) row[n++] = (candidate){w[j % 4], j};
         }
-        set(bits + p * words, p);
-        take_least(row, n, k - 1, bits + p * words);
+        set_bit(bits + p * words, p);
+        set_nearest(row, n, k - 1, bits + p * words);
     }
     bool ok = row != NULL;
     free(row);

@@ -84,7 +84,7 @@ ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
     if (!bits || !at || !s->plan) TRY(no_memory(a));
     ts_grid_order(&a->grid, a->o.policy.order, at);
     for (int i = 0; i <= s->ks; i++) {
-        if (!ts_pattern_tile(&a->grid, at, i < s->ks ? s->k[i] : 0, TS_BLOCK, bits))
+        if (!ts_pattern_tile(&a->grid, at, i < s->ks ? s->k[i] : 0, TS_BLOCK, nb, bits))
             TRY(no_memory(a));
         s->plan[i] = (ts_plan){
             .A = 1,

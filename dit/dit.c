@@ -292,6 +292,7 @@ ts_status ts_dit_step(ts_dit *d, ts_attn *attn, ts_event event, int n, const ts_
     for (int l = 0; l < d->info.layers; l++) TRY(layer(d, &e, l));
     TRY(leave(d, &e));
     TRY(verdict(d, &e));
+    TRY(ts_attn_step_end(attn));
 done:
     ts_release(arena, mark);
     return st;

@@ -50,7 +50,7 @@ static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, cho
 {
     ts_profile p;
     ts_eval eval = {.trow = 0, .slot = TS_COND};
-    ts_attn_account was = r->attn.account, is;
+    ts_attn_counters was = r->attn.counters, is;
     double calls = r->m->dit_info.layers;
     ts_profile_read(r->ctx->dev, &p, true);
     double start = ts_seconds();
@@ -58,7 +58,7 @@ static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, cho
         r->m->dit[0], &r->attn,
         (ts_event){.phase = TS_PHASE_BENCH, .step = c.step, .steps = r->q.steps}, 1, &eval, x, v);
     ts_profile_read(r->ctx->dev, &p, true);
-    is = r->attn.account;
+    is = r->attn.counters;
     *row = (ts_step_row){.attention_policy = r->q.attention,
                          .kind = name_of(c.what),
                          .steps = c.steps,
@@ -68,8 +68,7 @@ static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, cho
     row->search = is.search_s - was.search_s;
     row->attention = ts_attn_seconds(&is) - ts_attn_seconds(&was);
     row->rest = row->seconds - row->linear - row->attention;
-    row->kept = ((double)(is.dense + is.searched - was.dense - was.searched) + is.share -
-                 was.share) /
+    row->kept = ((double)(is.dense + is.searched - was.dense - was.searched) + is.kept - was.kept) /
                 calls;
     row->work = (ts_attn_work(&is) - ts_attn_work(&was)) / calls;
     return st;
@@ -120,7 +119,8 @@ static ts_status pass(ts_ctx *ctx, void *user)
                                         .layers = r->m->dit_info.layers,
                                         .heads = r->m->dit_info.heads,
                                         .slots = 1,
-                                        .slot_name = branch}));
+                                        .slot_name = branch,
+                                        .timed = true}));
     ts_dit_pixels(r->m->dit[0], (int)r->latent[2] * r->m->vae_info.stride,
                   (int)r->latent[3] * r->m->vae_info.stride);
     TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &text, 1, &t, 1));

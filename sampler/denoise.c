@@ -2,6 +2,8 @@
  * it sizes the arena. */
 #include "sampler/run.h"
 
+#include "attention/saved.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,15 +197,17 @@ static ts_status open_attention(ts_run *r, int samples)
             snprintf(r->slot[i], sizeof r->slot[i], "%s-%d", name, i / r->texts);
         r->slot_name[i] = r->slot[i];
     }
-    return ts_attn_open(&r->attn, r->ctx,
-                        &(ts_attn_options){.policy = r->policy,
-                                           .grid = r->grid,
-                                           .layers = layers,
-                                           .heads = r->m->dit_info.heads,
-                                           .slots = slots,
-                                           .slot_name = r->slot_name,
-                                           .keep_plans = r->q.keep_plans,
-                                           .keep_scores = r->q.keep_scores});
+    return ts_attn_open(
+        &r->attn, r->ctx,
+        &(ts_attn_options){.policy = r->policy,
+                           .grid = r->grid,
+                           .layers = layers,
+                           .heads = r->m->dit_info.heads,
+                           .slots = slots,
+                           .slot_name = r->slot_name,
+                           .keep_plans = r->q.keep_plans,
+                           .keep_scores = r->q.keep_scores ? TS_SCORES_EVERY : TS_SCORES_NONE,
+                           .timed = true});
 }
 
 ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)

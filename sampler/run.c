@@ -2,6 +2,8 @@
  * denoising and decoding, each with its own arena. */
 #include "sampler/run.h"
 
+#include "attention/report.h"
+#include "attention/saved.h"
 #include "sampler/bins.h"
 #include "sampler/noise.h"
 #include "sampler/texts.h"
@@ -386,11 +388,11 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     TRY(ts_denoise(r, r->noise, latents));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     r->report.denoise_seconds = ts_seconds() - start;
-    const ts_attn_account *a = &r->attn.account;
+    const ts_attn_counters *a = &r->attn.counters;
     r->report.attention_dense = a->dense;
     r->report.attention_searched = a->searched + a->again;
     r->report.attention_sparse = a->sparse + a->again;
-    r->report.kept = a->sparse + a->again ? a->share / (double)(a->sparse + a->again) : 1;
+    r->report.kept = a->sparse + a->again ? a->kept / (double)(a->sparse + a->again) : 1;
     r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
     r->report.attention_seconds = ts_attn_seconds(a);
     r->report.search_seconds = a->search_s;

@@ -3,6 +3,8 @@
  * to. */
 #include "sampler/run.h"
 
+#include "attention/saved.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -91,7 +91,8 @@ ts_status sparse_open(ts_ctx *ctx, sparse_run *j)
                          .slots = SLOTS,
                          .slot_name = sparse_branches,
                          .keep_plans = j->plans,
-                         .keep_scores = j->scores};
+                         .keep_scores = j->scores ? TS_SCORES_EVERY : TS_SCORES_NONE,
+                         .timed = true};
     ck_ok(ctx, ts_policy_parse(&ctx->err, j->policy, &o.policy));
     ts_policy_settle(&o.policy, STEPS);
     ts_status st = ts_attn_open(&j->attn, ctx, &o);
@@ -105,9 +106,12 @@ ts_status sparse_phase(ts_ctx *ctx, void *user)
     ts_status st = TS_OK;
     sparse_run *j = user;
     TRY(sparse_open(ctx, j));
-    for (int step = 1; step <= STEPS; step++)
+    for (int step = 1; step <= STEPS; step++) {
         for (int layer = 0; layer < LAYERS; layer++)
             for (int slot = 0; slot < SLOTS; slot++) TRY(sparse_call(ctx, j, step, slot, layer));
+        TRY(ctx->dev->ops->join(ctx->dev));
+        TRY(ts_attn_step_end(&j->attn));
+    }
     TRY(ts_attn_finish(&j->attn));
 done:
     return st;

@@ -2,7 +2,7 @@
  * branches, on the CPU or behind addresses that fault. */
 #ifndef SPARSE_RUN_H
 #define SPARSE_RUN_H
-#include "attention/attend.h"
+#include "attention/saved.h"
 #include "tests/testing.h"
 
 enum { STEPS = 4, LAYERS = 3, SLOTS = 2, A = 4, D = 16, WIDTH = A * D, SHAPES = 3, SOME = 6 };

@@ -47,6 +47,7 @@ static ts_status phase(ts_ctx *ctx, void *user)
                        out);
     if (c->short_by) return TS_OK;
     TRY(c->got);
+    TRY(ts_attn_step_end(&c->attn));
     TRY(ctx->dev->ops->download(ctx->dev, c->out, out.p, sizeof c->out));
 done:
     return st;
@@ -75,7 +76,7 @@ START_TEST(dense)
         for (int a = 0; a < A; a++)
             for (int d = 0; d < D; d++)
                 ck_assert_double_eq_tol(c.out[n * WIDTH + a * D + d], plain(c.qkv, n, a, d), 1e-6);
-    ck_assert_int_eq(c.attn.account.dense, 1);
+    ck_assert_int_eq(c.attn.counters.dense, 1);
     ck_assert_int_eq(c.attn.step, 4);
     ck_assert_int_eq(c.attn.slot, 1);
     testing_close(ctx);
@@ -90,7 +91,7 @@ START_TEST(other_tokens)
     ck_assert_int_eq(c.got, TS_ESHAPE);
     ck_assert_msg(strstr(ctx->err.text, "layer 8: 5 tokens, expected 6"), "says \"%s\"",
                   ctx->err.text);
-    ck_assert_int_eq(c.attn.account.dense, 0);
+    ck_assert_int_eq(c.attn.counters.dense, 0);
     testing_close(ctx);
 }
 END_TEST

@@ -117,7 +117,7 @@ static void check_tile(const ordered *x, int k, int block)
             int a = x->at[i] / area, b = x->at[j] / area;
             if (a == b || reference[a] || reference[b]) want[i / block * nb + j / block] = 1;
         }
-    ck_assert(ts_pattern_tile(&x->g, x->at, k, block, bits));
+    ck_assert(ts_pattern_tile(&x->g, x->at, k, block, nb, bits));
     no_strays(bits, nb, nb);
     for (int p = 0; p < nb; p++)
         for (int j = 0; j < nb; j++)
@@ -149,7 +149,7 @@ START_TEST(tile_full)
     uint32_t *bits = room(1, x.g.nb);
     const int ks[] = {0, 8, 9, 1000000};
     for (int i = 0; i < 4; i++) {
-        ck_assert(ts_pattern_tile(&x.g, x.at, ks[i], TS_BLOCK, bits));
+        ck_assert(ts_pattern_tile(&x.g, x.at, ks[i], TS_BLOCK, x.g.nb, bits));
         ck_assert_int_eq(ts_bits_count(bits, x.g.nb, x.g.nb), (long)x.g.nb * x.g.nb);
     }
     free(bits);
@@ -173,7 +173,7 @@ START_TEST(nine_sparsities)
     int32_t *at = malloc((size_t)g.N * sizeof *at);
     uint32_t *bits = room(1, nb);
     ts_grid_order(&g, TS_RASTER, at);
-    ck_assert(ts_pattern_tile(&g, at, published[_i].k, BLOCK, bits));
+    ck_assert(ts_pattern_tile(&g, at, published[_i].k, BLOCK, nb, bits));
     double sparsity = 100 * (1 - (double)ts_bits_count(bits, nb, nb) / ((double)nb * nb));
     ck_assert_msg(round(sparsity * 100) == round(published[_i].sparsity * 100),
                   "(%d:%d): %.4f, expected %.2f", published[_i].k, g.F - published[_i].k, sparsity,
@@ -216,7 +216,7 @@ static void check_window(const ordered *x, double keep)
     int nb = x->g.nb;
     uint32_t *bits = room(1, nb);
     double *c = centres(x);
-    ck_assert(ts_pattern_window(&x->g, x->at, keep, bits));
+    ck_assert(ts_pattern_window(&x->g, x->at, keep, x->g.nb, bits));
     no_strays(bits, nb, nb);
     for (int p = 0; p < nb; p++)
         for (int j = 0; j < nb; j++) {

@@ -44,9 +44,9 @@ static void check_replay(const char *backend, const char *policy)
             ck_assert(ts_bag_has(now, ts_bag_name(was, i)));
     /* the last plans of adaspa and pooled have the budget of all before them, but for heads that
      * change places */
-    const ts_attn_account *c = &j.attn.account;
-    ck_assert_double_eq_tol(r.attn.account.share / (double)r.attn.account.sparse,
-                            c->share / (double)(c->sparse + c->again), found ? 0.05 : 1e-12);
+    const ts_attn_counters *c = &j.attn.counters;
+    ck_assert_double_eq_tol(r.attn.counters.kept / (double)r.attn.counters.sparse,
+                            c->kept / (double)(c->sparse + c->again), found ? 0.05 : 1e-12);
     ts_bag_free(was);
     ts_bag_free(now);
     free(path);

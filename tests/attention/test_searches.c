@@ -132,7 +132,7 @@ START_TEST(searches)
                     ck_assert_double_eq_tol(sum, tokens, 1e-5 * tokens);
                     ck_assert_int_eq(ts_bits_count(best, 1, nb), budget);
                     mean += kept / all / nb;
-                    ck_assert(ts_pattern_window(&j.grid, j.at, 0.4, fixed));
+                    ck_assert(ts_pattern_window(&j.grid, j.at, 0.4, nb, fixed));
                     ck_assert(kept >= held(row, fixed + p * words, nb));
                     for (uint64_t seed = 0; seed < 20; seed++) {
                         ck_assert(ts_pattern_random(nb, 0.4, seed, layer, a, fixed));

@@ -39,9 +39,9 @@ static void check_everything(const char *backend, const char *policy)
         for (int step = 1; step <= STEPS; step++)
             ck_assert_msg(apart(&j, &dense, step) < 1e-6, "%s, step %d: %.2e from dense", policy,
                           step, apart(&j, &dense, step));
-        ck_assert_int_gt(j.attn.account.sparse + j.attn.account.again, 0);
-        ck_assert_double_eq_tol(j.attn.account.share,
-                                (double)(j.attn.account.sparse + j.attn.account.again), 1e-9);
+        ck_assert_int_gt(j.attn.counters.sparse + j.attn.counters.again, 0);
+        ck_assert_double_eq_tol(j.attn.counters.kept,
+                                (double)(j.attn.counters.sparse + j.attn.counters.again), 1e-9);
         sparse_run_free(&dense);
         sparse_run_free(&j);
     }
@@ -119,7 +119,7 @@ START_TEST(search_is_dense)
 {
     sparse_run dense = sparse_run_on("cpu", 1, "dense", 0),
                j = sparse_run_on("cpu", 1, "adaspa:keep=0.3,min-tokens=0,order=raster", 0);
-    const ts_attn_account *c = &j.attn.account;
+    const ts_attn_counters *c = &j.attn.counters;
     ck_assert_msg(apart(&j, &dense, 1) < 1e-6, "%.2e", apart(&j, &dense, 1));
     for (int step = 2; step <= STEPS; step++)
         ck_assert_msg(apart(&j, &dense, step) > 1e-3, "step %d is dense", step);
@@ -147,8 +147,8 @@ START_TEST(dense_layers)
             ck_assert_msg(step <= 2 || layer == 1 ? e < 1e-6 : e > 1e-3, "step %d, layer %d: %.2e",
                           step, layer, e);
         }
-    ck_assert(j.attn.account.dense == (2 * LAYERS + 2) * SLOTS &&
-              j.attn.account.sparse == 2 * (LAYERS - 1) * SLOTS);
+    ck_assert(j.attn.counters.dense == (2 * LAYERS + 2) * SLOTS &&
+              j.attn.counters.sparse == 2 * (LAYERS - 1) * SLOTS);
     sparse_run_free(&dense);
     sparse_run_free(&j);
 }

@@ -84,7 +84,7 @@ static void plain(const job *j, int sample, int k, double *out)
     int32_t at[N];
     ck_assert(g.nb <= 8);
     ts_grid_order(&g, TS_RASTER, at);
-    ck_assert(ts_pattern_tile(&g, at, k, TS_BLOCK, bits));
+    ck_assert(ts_pattern_tile(&g, at, k, TS_BLOCK, g.nb, bits));
     for (int n = 0; n < N; n++)
         for (int a = 0; a < A; a++) {
             double p[N], sum = 0;

@@ -124,8 +124,8 @@ START_TEST(events)
         ck_assert_int_eq(w.seen[i].layers, 3);
         if (i % 3) ck_assert(w.seen[i].seconds >= w.seen[i - 1].seconds);
     }
-    ck_assert_int_eq(e.attn.account.dense, 3 * 2 * 2); /* layers, samples, steps */
-    ck_assert_int_eq(e.attn.account.searched + e.attn.account.sparse, 0);
+    ck_assert_int_eq(e.attn.counters.dense, 3 * 2 * 2); /* layers, samples, steps */
+    ck_assert_int_eq(e.attn.counters.searched + e.attn.counters.sparse, 0);
     close_all(ctx, &e, expected);
 }
 END_TEST

@@ -104,7 +104,7 @@ START_TEST(late_expert)
                                   (first ? step == 2 : step == low + 1 || step == 9),
                               "%s", name);
             }
-    const ts_attn_account *a = &r->attn.account;
+    const ts_attn_counters *a = &r->attn.counters;
     long calls = 2 * layers; /* a step */
     ck_assert_int_eq(a->dense, calls);
     ck_assert_int_eq(a->searched, 2 * calls);
@@ -131,7 +131,7 @@ START_TEST(order_changes_nothing)
     q.attention = "window:keep=1,min-tokens=0,order=tile";
     r = open(c, m, &q);
     tiled = denoise(c, r);
-    ck_assert(ts_there(r->attn.grid.perm) && r->attn.account.sparse > 0);
+    ck_assert(ts_there(r->attn.grid.perm) && r->attn.counters.sparse > 0);
     /* a few roundings of 6e-8, five times as large by guidance: 3 of one branch less 2 of the
      * other */
     same_latents(dense, tiled, 2e-6);
@@ -178,7 +178,7 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     atomic_store(&stop, 0);
     ts_run *r = open(c, m, &q);
     whole = denoise(c, r);
-    ts_attn_account all = r->attn.account, parts;
+    ts_attn_counters all = r->attn.counters, parts;
     ts_run_close(r);
     q.state = state;
     q.keep_plans = true;
@@ -188,7 +188,7 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     ts_status st = ts_run_denoise(r, &rest);
     ck_assert_int_eq(st, after < STEPS ? TS_ESTOP : TS_OK);
     if (st == TS_OK) ts_bag_free(rest);
-    parts = r->attn.account;
+    parts = r->attn.counters;
     ts_run_close(r);
     ts_model_close(m);
     testing_close(c);
@@ -200,12 +200,13 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     rest = denoise(c, r);
     ck_assert_int_eq(r->report.resumed, after);
     same_latents(whole, rest, 0);
-    const ts_attn_account *later = &r->attn.account; /* both together did what the whole run did */
+    const ts_attn_counters *later =
+        &r->attn.counters; /* both together did what the whole run did */
     ck_assert(parts.dense + later->dense == all.dense &&
               parts.searched + later->searched == all.searched &&
               parts.again + later->again == all.again &&
               parts.sparse + later->sparse == all.sparse);
-    ck_assert_double_eq_tol(parts.share + later->share, all.share, 1e-9);
+    ck_assert_double_eq_tol(parts.kept + later->kept, all.kept, 1e-9);
     const ts_bag *plans;
     ck_ok(c, ts_run_plans(r, &plans));
     ts_bag_free(whole);

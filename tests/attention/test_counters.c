@@ -1,4 +1,5 @@
-/* What a run accounts for, why it fell back to dense, and what it refuses. */
+/* What a run counts, why it fell back to dense, and what it refuses. */
+#include "attention/report.h"
 #include "tests/attention/sparse_run.h"
 
 #include <stdio.h>
@@ -9,21 +10,23 @@
 START_TEST(in_words)
 {
     ts_err err = {0};
-    ts_attn a = {.account = {.dense = 10,
-                             .searched = 5,
-                             .again = 4,
-                             .sparse = 21,
-                             .dense_s = 20,
-                             .searched_s = 12.5,
-                             .again_s = 6,
-                             .sparse_s = 21,
-                             .search_s = 3.25,
-                             .share = 7.5,
-                             .recall = 5.4,
-                             .recall_least = 0.512,
-                             .recalls = 9}};
+    ts_attn a = {.o = {.timed = true},
+                 .counters = {.dense = 10,
+                              .searched = 5,
+                              .again = 4,
+                              .sparse = 21,
+                              .dense_s = 20,
+                              .searched_s = 12.5,
+                              .again_s = 6,
+                              .sparse_s = 21,
+                              .search_s = 3.25,
+                              .kept = 7.5,
+                              .read = 7.5,
+                              .recall = 5.4,
+                              .recall_least = 0.512,
+                              .recalls = 9}};
     ck_assert(ts_policy_parse(&err, "adaspa:keep=0.25,min-tokens=0", &a.o.policy) == TS_OK);
-    double measured, gain = ts_attn_gain(&a.account, &measured);
+    double measured, gain = ts_attn_gain(&a.counters, &measured);
     ck_assert_double_eq_tol(gain, 40 / (10 + 5 + 0.5 * 4 + 7.5), 1e-12);
     /* 40 calls of the 2 s that a dense one took, over what they did take */
     ck_assert_double_eq_tol(measured, 2 * 40 / 59.5, 1e-12);
@@ -41,13 +44,13 @@ START_TEST(in_words)
         "run\n");
     free(said);
     /* then a dense call with a search is what there is to compare with */
-    a.account.dense = 0;
-    a.account.dense_s = 0;
-    ts_attn_gain(&a.account, &measured);
+    a.counters.dense = 0;
+    a.counters.dense_s = 0;
+    ts_attn_gain(&a.counters, &measured);
     ck_assert_double_eq_tol(measured, 2.5 * 30 / 39.5, 1e-12);
-    a.account.searched = 0;
-    a.account.searched_s = 0;
-    ts_attn_gain(&a.account, &measured);
+    a.counters.searched = 0;
+    a.counters.searched_s = 0;
+    ts_attn_gain(&a.counters, &measured);
     ck_assert_double_eq(measured, 0);
 }
 END_TEST
@@ -64,7 +67,7 @@ START_TEST(gains)
               {"window:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         sparse_run j = sparse_run_on("cpu", 1, of[i].policy, 0);
-        const ts_attn_account *c = &j.attn.account;
+        const ts_attn_counters *c = &j.attn.counters;
         double measured, kept = 0.4; /* 2 of 5 blocks */
         ck_assert_int_eq(c->dense + c->searched, LAYERS * SLOTS);
         ck_assert_int_eq(c->again, (long)of[i].searches * LAYERS * SLOTS);
@@ -103,7 +106,7 @@ static void check_fallback(const char *policy, int shape, ts_status want, const 
         ck_assert_msg(strstr(j.attn.why, why) != NULL, "%s: because \"%s\"", policy, j.attn.why);
         testing_run(ctx, sparse_phase, &j);
         ck_assert_msg(strstr(j.attn.why, why) != NULL, "%s: because \"%s\"", policy, j.attn.why);
-        ck_assert_int_eq(j.attn.account.sparse + j.attn.account.again, sparse);
+        ck_assert_int_eq(j.attn.counters.sparse + j.attn.counters.again, sparse);
         char *report = ts_attn_report(&j.attn);
         ck_assert_msg(report && strstr(report, why), "%s: %s", policy, report);
         free(report);
@@ -161,6 +164,7 @@ START_TEST(one_step)
         ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
         ck_ok(ctx, ts_attn_open(&j.attn, ctx, &o));
         ck_ok(ctx, sparse_call(ctx, &j, 1, 0, 0));
+        ck_ok(ctx, ts_attn_step_end(&j.attn));
         ck_assert_int_eq(ts_attn_finish(&j.attn), strict ? TS_EFAIL : TS_OK);
         ck_assert(strstr(strict ? ctx->err.text : testing_warned(ctx),
                          "attention adaspa: no step was left to be sparse: everything is dense"));
@@ -201,8 +205,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("account");
-    TCase *t = tcase_create("account");
+    Suite *s = suite_create("counters");
+    TCase *t = tcase_create("counters");
     tcase_add_test(t, in_words);
     tcase_add_test(t, gains);
     tcase_add_test(t, fallbacks);
