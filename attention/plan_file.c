@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int name_of(char out[96], const char *branch, int layer, const char *part)
+static int name_plan(char out[96], const char *branch, int layer, const char *part)
 {
     return snprintf(out, 96, "plan.%s.%d.%s", branch, layer, part);
 }
@@ -17,11 +17,15 @@ ts_status ts_plan_put(ts_err *err, ts_bag *bag, const char *branch, int layer, i
 {
     char name[96];
     long words = ts_plan_words(nb), n = 0, at = 0;
-    for (long i = 0; i < (shared ? 1 : A) * nb * words; i++) n += __builtin_popcount(bits[i]);
+    for (long i = 0; i < (shared ? 1L : A) * nb * words; i++) n += __builtin_popcount(bits[i]);
     if (shared) n *= A;
-    name_of(name, branch, layer, "rows");
+    if (n > INT32_MAX)
+        return ts_fail(err, TS_ESHAPE,
+                       "the plan of layer %d reads %ld blocks, a file can hold at most %d", layer,
+                       n, INT32_MAX);
+    name_plan(name, branch, layer, "rows");
     int32_t *rows = ts_bag_put(bag, name, TS_I32, 2, (long[]){A, nb + 1}, NULL);
-    name_of(name, branch, layer, "blocks");
+    name_plan(name, branch, layer, "blocks");
     int32_t *blocks = rows ? ts_bag_put(bag, name, TS_I32, 1, (long[]){n}, NULL) : NULL;
     if (!blocks) return ts_fail(err, TS_EMEMORY, "no memory for the plan of layer %d", layer);
     for (int a = 0; a < A; a++)
@@ -41,17 +45,21 @@ ts_status ts_plan_get(ts_err *err, const ts_bag *bag, const char *path, const ch
     char name[96];
     ts_host rows, blocks;
     long words = ts_plan_words(nb), next = 0;
-    name_of(name, branch, layer, "rows");
+    if (A < 1 || nb < 1)
+        return ts_fail(err, TS_EMODEL,
+                       "%s: layer %d of branch %s: a plan of %d heads and %d blocks", path, layer,
+                       branch, A, nb);
+    name_plan(name, branch, layer, "rows");
     if (!ts_bag_has(bag, name))
         return ts_fail(
             err, TS_EMODEL,
             "%s: no plan for layer %d of branch %s (%s): dense-layers leaves a layer dense", path,
             layer, branch, name);
     TRY(ts_bag_get(err, bag, name, TS_I32, 2, (long[]){A, nb + 1}, &rows));
-    name_of(name, branch, layer, "blocks");
+    name_plan(name, branch, layer, "blocks");
     TRY(ts_bag_get(err, bag, name, TS_I32, 1, (long[]){-1}, &blocks));
     const int32_t *at = rows.data, *block = blocks.data;
-    memset(bits, 0, (size_t)(A * nb * words) * sizeof *bits);
+    memset(bits, 0, (size_t)((long)A * nb * words) * sizeof *bits);
     for (long i = 0; i < (long)A * nb; i++) {
         const int32_t *r = at + i / nb * (nb + 1) + i % nb;
         if (r[0] != next || r[1] <= r[0] || r[1] > blocks.dim[0])

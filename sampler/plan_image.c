@@ -15,10 +15,12 @@
 #include <unistd.h>
 
 enum { LEAST = 96, MOST = 512, GAP = 2 }; /* side of a tile in pixels */
+enum { MOST_HEADS = 4096, MOST_BLOCKS = 1 << 20 };
 typedef struct {
     int A, nb, columns, side, w, h;
     const uint32_t *bits; /* [A, nb, words] */
-    const float *score;   /* [A, nb, nb] or NULL */
+    const float *score;   /* [A, nb, scored] or NULL */
+    int scored;           /* nb, and blocks that hold text, which are not drawn */
 } sheet;
 
 static void colour(uint8_t *p, double v, const int from[3], const int to[3])
@@ -38,7 +40,7 @@ static void cell(const sheet *s, int head, int y, int x, double *read, double *s
         for (int j = j0; j < j1; j++, n++) {
             long row = (long)head * s->nb + p;
             *read += s->bits[row * ts_plan_words(s->nb) + j / 32] >> j % 32 & 1;
-            if (s->score) *score += s->score[row * s->nb + j];
+            if (s->score) *score += s->score[row * s->scored + j];
         }
     *read /= n;
     *score /= n;
@@ -61,7 +63,7 @@ static ts_status draw(ts_ctx *ctx, const sheet *s, bool recall, const char *path
                                     a % s->columns * (s->side + GAP) + GAP + x) *
                                        3;
                 /* a row's weight spread evenly: the middle */
-                double level = (log2(score * s->nb / TS_BLOCK + 1e-9) + 5) / 10;
+                double level = (log2(score * s->scored / TS_BLOCK + 1e-9) + 5) / 10;
                 if (!recall)
                     colour(p, read, night, amber);
                 else
@@ -76,8 +78,9 @@ static ts_status draw(ts_ctx *ctx, const sheet *s, bool recall, const char *path
     return st;
 }
 
-/* Scores of the last search of a layer and branch; NULL: none are there. */
-static const float *last_scores(const ts_bag *bag, const char *branch, int layer, int A, int nb)
+/* Scores of the last search of a layer and branch, [A, nb, *columns]; NULL: none are there. */
+static const float *last_scores(const ts_bag *bag, const char *branch, int layer, int A, int nb,
+                                int *columns)
 {
     char prefix[96];
     const float *found = NULL;
@@ -87,9 +90,10 @@ static const float *last_scores(const ts_bag *bag, const char *branch, int layer
         ts_host h;
         ts_err err;
         if (strncmp(name, prefix, (size_t)n) || atoi(name + n) <= last ||
-            ts_bag_get(&err, bag, name, TS_F32, 3, (long[]){A, nb, nb}, &h))
+            ts_bag_get(&err, bag, name, TS_F32, 3, (long[]){A, nb, -1}, &h) || h.dim[2] < nb)
             continue;
         last = atoi(name + n);
+        *columns = (int)h.dim[2];
         found = h.data;
     }
     return found;
@@ -101,13 +105,19 @@ static ts_status draw_layer(ts_ctx *ctx, const ts_bag *bag, const char *dir, con
     ts_status st = TS_OK;
     char path[4096];
     sheet s = {.A = (int)rows->dim[0], .nb = (int)rows->dim[1] - 1};
-    uint32_t *bits = malloc((size_t)s.A * (size_t)s.nb * (size_t)ts_plan_words(s.nb) *
-                            sizeof *bits);
+    uint32_t *bits = NULL;
+    if (rows->dim[0] < 1 || rows->dim[0] > MOST_HEADS || rows->dim[1] < 2 ||
+        rows->dim[1] > MOST_BLOCKS)
+        TRY(ts_fail(&ctx->err, TS_EMODEL,
+                    "layer %d of branch %s: a plan of %ld heads and %ld blocks can not be drawn, "
+                    "expected 1 to %d and 1 to %d",
+                    layer, branch, rows->dim[0], rows->dim[1] - 1, MOST_HEADS, MOST_BLOCKS - 1));
+    bits = malloc((size_t)s.A * (size_t)s.nb * (size_t)ts_plan_words(s.nb) * sizeof *bits);
     if (!bits)
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: no memory for a plan of %d heads", dir, s.A));
     TRY(ts_plan_get(&ctx->err, bag, dir, branch, layer, s.A, s.nb, bits));
     s.bits = bits;
-    s.score = last_scores(bag, branch, layer, s.A, s.nb);
+    s.score = last_scores(bag, branch, layer, s.A, s.nb, &s.scored);
     s.side = s.nb < LEAST ? s.nb * ((LEAST + s.nb - 1) / s.nb) : s.nb < MOST ? s.nb : MOST;
     while (s.columns * s.columns < s.A) s.columns++;
     s.w = s.columns * (s.side + GAP) + GAP;

@@ -106,6 +106,56 @@ START_TEST(more_blocks_than_pixels)
 }
 END_TEST
 
+/* Scores with columns of text behind those of the video's two blocks: they are not drawn, but a
+ * row's weight is spread over all four. */
+START_TEST(beside_text)
+{
+    enum { NB = 2, COLUMNS = 4, CELL = 48, SIDE = NB * CELL };
+    static const uint32_t read[NB] = {1, 2};
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    ts_bag *bag = ts_bag_new();
+    float sums[NB][COLUMNS] = {{16, 32, 8, 8}, {4, 16, 32, 12}};
+    char *dir = testing_tmp();
+    int w, h;
+    ck_ok(c, ts_plan_put(&c->err, bag, "cond", 0, 1, NB, read, false));
+    ck_assert(ts_bag_put(bag, "wsum.cond.0.1", TS_F32, 3, (long[]){1, NB, COLUMNS}, sums) != NULL);
+    ck_ok(c, ts_plan_images(c, bag, dir));
+    uint8_t *rgb = read_png(path_in(dir, "recall-cond-00.png"), &w, &h);
+    ck_assert(w == SIDE + 2 * GAP && h == w);
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++) {
+            int p = y / CELL, j = x / CELL; /* 64 / 4 is an even share: the middle */
+            is_mix(rgb + ((long)(y + GAP) * w + x + GAP) * 3,
+                   (log2((double)sums[p][j] / 16) + 5) / 10, p == j ? green : red, "text", y, x);
+        }
+    free(rgb);
+    free(dir);
+    ts_bag_free(bag);
+    testing_close(c);
+}
+END_TEST
+
+/* Plans that a file can hold and that nobody makes. */
+START_TEST(no_blocks)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char *dir = testing_tmp();
+    static const long shape[][2] = {{3, 1}, {0, 5}, {5000, 2}};
+    int32_t zeros[10000] = {0};
+    for (int i = 0; i < 3; i++) {
+        ts_bag *bag = ts_bag_new();
+        ts_bag_put(bag, "plan.cond.7.rows", TS_I32, 2, shape[i], zeros);
+        ts_bag_put(bag, "plan.cond.7.blocks", TS_I32, 1, (long[]){0}, zeros);
+        ck_assert_int_eq(ts_plan_images(c, bag, dir), TS_EMODEL);
+        ck_assert_msg(strstr(c->err.text, "layer 7 of branch cond: a plan of ") != NULL, "\"%s\"",
+                      c->err.text);
+        ts_bag_free(bag);
+    }
+    free(dir);
+    testing_close(c);
+}
+END_TEST
+
 START_TEST(no_folder)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
@@ -123,6 +173,8 @@ int main(void)
     TCase *t = tcase_create("plan pictures");
     tcase_add_test(t, cells);
     tcase_add_test(t, more_blocks_than_pixels);
+    tcase_add_test(t, beside_text);
+    tcase_add_test(t, no_blocks);
     tcase_add_test(t, no_folder);
     suite_add_tcase(s, t);
     return testing_main(s);
