@@ -28,8 +28,10 @@ typedef struct {
     ts_phase phase;
     /* denoise: solver step; decode: frame; text: prompt; bench: hundredths of the work */
     int step, steps;
-    int layer, layers; /* of the transformer or text encoder; 0 outside of the layer loop */
-    double seconds;    /* since the phase began */
+    /* of the transformer or text encoder; decode in tiles: a tile, or one of the chunks of its
+     * frames, of those of all tiles; of step 0: of all frames. Each as it begins; 0: none */
+    int layer, layers;
+    double seconds; /* since the phase began */
 } ts_event;
 
 typedef struct { /* what the caller lends for the life of a context; every pointer may be NULL */

@@ -137,7 +137,6 @@ ts_status ts_picture_cover(ts_err *err, const ts_picture *p, int w, int h, float
     if (!lines) TRY(ts_fail(err, TS_EMEMORY, "no memory to resize a picture of %dx%d", p->w, p->h));
     TRY(make_taps(err, p->w, scale, (p->w - w * scale) / 2, w, &x));
     TRY(make_taps(err, p->h, scale, (p->h - h * scale) / 2, h, &y));
-#pragma omp parallel for schedule(static)
     for (int j = 0; j < p->h; j++)
         for (int i = 0; i < w; i++)
             for (int c = 0; c < 3; c++) {
@@ -148,7 +147,6 @@ ts_status ts_picture_cover(ts_err *err, const ts_picture *p, int w, int h, float
                                        (size_t)c];
                 lines[((size_t)j * (size_t)w + (size_t)i) * 3 + (size_t)c] = s / 255;
             }
-#pragma omp parallel for schedule(static)
     for (int j = 0; j < h; j++)
         for (int i = 0; i < 3 * w; i++) {
             float s = 0;

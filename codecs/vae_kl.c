@@ -10,19 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-void ts_kl_config_set(ts_vae_info *v, const ts_kl_config *c)
-{
-    _Static_assert(sizeof *c <= sizeof v->params, "the config fits into params");
-    memcpy(v->params, c, sizeof *c);
-}
-
-void ts_kl_config_get(const ts_vae_info *v, ts_kl_config *c) { memcpy(c, v->params, sizeof *c); }
-
 /* ---- config ---- */
 
 /* "down_block_types" and "up_block_types" list one kind for every level. */
-static ts_status check_kinds(ts_ctx *ctx, const cJSON *json, const char *path, const char *key,
-                             const char *kind, int levels)
+static ts_status check_kl_blocks(ts_ctx *ctx, const cJSON *json, const char *path, const char *key,
+                                 const char *kind, int levels)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, key), *one;
     if (!list || cJSON_IsNull(list)) return TS_OK;
@@ -43,7 +35,7 @@ static ts_status check_kinds(ts_ctx *ctx, const cJSON *json, const char *path, c
     return TS_OK;
 }
 
-static ts_status check_config(ts_ctx *ctx, const char *path, const ts_kl_config *c, double scale)
+static ts_status check_kl_config(ts_ctx *ctx, const char *path, const ts_kl_config *c, double scale)
 {
     ts_err *e = &ctx->err;
     if (c->levels < 1 || c->res < 1 || c->res + 1 > TS_KL_RES)
@@ -66,7 +58,8 @@ static ts_status check_config(ts_ctx *ctx, const char *path, const ts_kl_config 
     return TS_OK;
 }
 
-static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v)
+static ts_status describe_kl(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v,
+                             void *config)
 {
     ts_status st = TS_OK;
     ts_kl_config c = {.width = {64},
@@ -99,9 +92,9 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
                      {"force_upcast", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
     memset(v, 0, sizeof *v);
     TRY(ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys));
-    TRY(check_config(ctx, path, &c, scale));
-    TRY(check_kinds(ctx, json, path, "down_block_types", "DownEncoderBlock2D", c.levels));
-    TRY(check_kinds(ctx, json, path, "up_block_types", "UpDecoderBlock2D", c.levels));
+    TRY(check_kl_config(ctx, path, &c, scale));
+    TRY(check_kl_blocks(ctx, json, path, "down_block_types", "DownEncoderBlock2D", c.levels));
+    TRY(check_kl_blocks(ctx, json, path, "up_block_types", "UpDecoderBlock2D", c.levels));
     v->channels = c.z;
     v->time_stride = 1;
     v->stride = 1 << (c.levels - 1);
@@ -110,170 +103,144 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
         v->mean[i] = (float)shift;
         v->std[i] = (float)(1 / scale);
     }
-    ts_kl_config_set(v, &c);
+    *(ts_kl_config *)config = c;
+    v->config = config;
 done:
     return st;
 }
 
 /* ---- decode ---- */
 struct ts_vae {
+    ts_ctx *ctx;
     ts_kl_net net;
     ts_vae_info info;
-    ts_host z;
-    ts_vae_axis y, x; /* in latents */
-    float *rgb;       /* one frame [H, W, 3] */
-    float *latent;    /* host: the latent of a tile, channels last */
-    int index;        /* frames given */
+    ts_tensor z, scales;
+    ts_vae_axis y, x;   /* in latents */
+    ts_tensor picture;  /* [1, H, W, 3] */
+    ts_vae_blend blend; /* with tiles: into the picture */
+    float *rgb;         /* host: one picture [H, W, 3] */
+    int index;          /* pictures given */
+    double began;
 };
 
-static void close_vae(ts_vae *v)
+static void close_kl(ts_vae *v)
 {
     if (!v) return;
     free(v->rgb);
-    free(v->latent);
     free(v);
 }
 
-static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host z,
-                          ts_vae_tile tile, ts_vae **out)
+static ts_status open_kl(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_tensor z,
+                         ts_vae_tile tile, ts_vae **out)
 {
     ts_status st = TS_OK;
+    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride;
     ts_vae *v = calloc(1, sizeof *v);
-    size_t area = (size_t)z.dim[2] * (size_t)z.dim[3];
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
-    v->info = *info;
-    v->z = z;
-    TRY(ts_vae_check_tile(ctx, info, tile));
+    *v = (ts_vae){.ctx = ctx, .info = *info, .z = z, .began = ts_seconds()};
+    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
     TRY(ts_kl_bind(&v->net, ctx, w, info, false));
-    v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride);
-    v->x = ts_vae_axis_of((int)z.dim[3], tile.w / info->stride);
-    v->rgb = malloc(area * (size_t)(info->stride * info->stride) * 3 * sizeof(float));
-    v->latent = malloc(area * (size_t)info->channels * sizeof(float));
-    if (!v->rgb || !v->latent)
-        TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for frames of %ldx%ld",
-                    z.dim[3] * info->stride, z.dim[2] * info->stride));
+    v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
+    if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a picture of %ldx%ld", W, H));
+    v->picture = ts_take(&ctx->arena, TS_F32, TS_DIM(1, H, W, 3));
+    TRY(ts_vae_scales(ctx, info, false, &v->scales));
+    TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, info->stride, v->picture));
     *out = v;
     v = NULL;
 done:
-    close_vae(v);
+    close_kl(v);
     return st;
 }
 
-static ts_status decode_tile(ts_vae *v, int i, int j, float *out)
+/* Tile (i, j) of the picture into out [1, h, w, 3]. */
+static ts_status decode_kl_tile(ts_vae *v, int i, int j, ts_tensor out)
 {
     ts_status st = TS_OK;
-    ts_ctx *ctx = v->net.ctx;
-    size_t mark = ts_mark(&ctx->arena);
-    ts_tensor z = ts_take(&ctx->arena, TS_F32,
+    size_t mark = ts_mark(&v->ctx->arena);
+    ts_tensor z = ts_take(&v->ctx->arena, TS_F32,
                           TS_DIM(1, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
-    ts_vae_cut_latent(&v->info, v->z, v->y, v->x, i, j, v->index, v->latent);
-    TRY(ts_vae_upload(ctx, z, v->latent));
+    TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, v->index, z));
     TRY(ts_kl_decode(&v->net, z, out));
 done:
-    ts_release(&ctx->arena, mark);
+    ts_release(&v->ctx->arena, mark);
     return st;
 }
 
-static ts_status decode_patch(void *user, int i, int j, const ts_vae_patch *t)
+static ts_status decode_kl_tiles(ts_vae *v)
 {
-    return decode_tile(user, i, j, t->data);
-}
-
-/* (x + 1) / 2 in place. False: a number is not finite. */
-static bool to_unit(float *x, long n)
-{
-    int bad = 0;
-#pragma omp parallel for schedule(static) reduction(| : bad)
-    for (long i = 0; i < n; i++) {
-        bad |= !isfinite(x[i]);
-        x[i] = x[i] * 0.5f + 0.5f;
+    ts_status st = TS_OK;
+    ts_arena *a = &v->ctx->arena;
+    size_t mark = ts_mark(a);
+    int tiles = v->y.n * v->x.n, s = v->info.stride;
+    for (int k = 0; k < tiles; k++) {
+        int i = k / v->x.n, j = k % v->x.n;
+        ts_tensor t = ts_take(a, TS_F32,
+                              TS_DIM(1, ts_vae_span(v->y, i) * s, ts_vae_span(v->x, j) * s, 3));
+        ts_vae_progress(v->ctx, v->index + 1, (int)v->z.dim[0], k, tiles, v->began);
+        TRY(decode_kl_tile(v, i, j, t));
+        TRY(ts_vae_blend_put(&v->blend, i, j, 0, t));
+        ts_release(a, mark);
     }
-    return !bad;
+done:
+    ts_release(a, mark);
+    return st;
 }
 
-static ts_status next_frame(ts_vae *v, ts_frame *out, bool *end)
+static ts_status next_kl(ts_vae *v, ts_frame *out, bool *end)
 {
-    ts_ctx *ctx = v->net.ctx;
-    int h = (int)v->z.dim[2] * v->info.stride, w = (int)v->z.dim[3] * v->info.stride;
-    *end = v->index == v->z.dim[1];
+    ts_status st = TS_OK;
+    *end = v->index == v->z.dim[0];
     if (*end) return TS_OK;
-    ts_status st = v->y.n * v->x.n > 1 ? ts_vae_each_tile(ctx, v->y, v->x, 1, 3, v->info.stride,
-                                                          v->rgb, decode_patch, v)
-                                       : decode_tile(v, 0, 0, v->rgb);
-    if (st) return st;
-    if (!ctx->dev->counting && !to_unit(v->rgb, 3L * h * w))
-        return ts_fail(&ctx->err, TS_ENUMBER, "picture %d holds NaN or infinity after decoding",
-                       v->index);
-    *out = (ts_frame){.w = w, .h = h, .index = v->index++, .rgb = v->rgb};
-    return TS_OK;
+    if (v->y.n * v->x.n > 1)
+        TRY(decode_kl_tiles(v));
+    else
+        TRY(decode_kl_tile(v, 0, 0, v->picture));
+    TRY(ts_vae_download(v->ctx, v->picture, 1, false, "picture", v->index, v->rgb, out));
+    v->index++;
+done:
+    return st;
 }
 
 /* ---- encode ---- */
-typedef struct {
+static ts_status encode_kl(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host px,
+                           ts_vae_tile tile, ts_tensor latent, ts_tensor moments)
+{
+    ts_status st = TS_OK;
+    ts_arena *a = &ctx->arena;
+    size_t mark = ts_mark(a), inner;
+    long C = info->channels, s = info->stride, F = px.dim[0];
     ts_kl_net net;
-    const ts_vae_info *info;
-    ts_host px;
-    ts_vae_axis y, x;     /* in latents */
-    float *cut, *moments; /* a tile's pixels; [F, H', W', 2 C] of the whole */
-    int frame;            /* being encoded */
-} encoder;
-
-/* Tile (i, j) of the frame into t, [h, w, 2 C]. */
-static ts_status encode_tile(void *user, int i, int j, const ts_vae_patch *t)
-{
-    ts_status st = TS_OK;
-    encoder *e = user;
-    ts_ctx *ctx = e->net.ctx;
-    long s = e->info->stride, H = e->px.dim[1], W = e->px.dim[2], h = t->h * s, w = t->w * s;
-    size_t mark = ts_mark(&ctx->arena);
-    ts_tensor x = ts_take(&ctx->arena, TS_F32, TS_DIM(1, h, w, 3));
-    for (long r = 0; r < h; r++)
-        memcpy(e->cut + r * w * 3,
-               (const float *)e->px.data +
-                   ((e->frame * H + i * e->y.stride * s + r) * W + j * e->x.stride * s) * 3,
-               (size_t)(w * 3) * sizeof(float));
-    TRY(ts_vae_upload(ctx, x, e->cut));
-    TRY(ts_kl_encode(&e->net, x, t->data));
+    ts_vae_axis y, x;
+    ts_vae_blend blend;
+    ts_tensor scales;
+    TRY(ts_vae_check_pixels(ctx, info, px, "pictures"));
+    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &y, &x));
+    TRY(ts_kl_bind(&net, ctx, w, info, true));
+    TRY(ts_vae_scales(ctx, info, true, &scales));
+    if (!ts_there(moments)) moments = ts_take(a, TS_F32, TS_DIM(F, y.size, x.size, 2 * C));
+    TRY(ts_vae_blend_open(&blend, ctx, y, x, 1, moments));
+    inner = ts_mark(a);
+    for (long f = 0; f < F; f++)
+        for (int k = 0; k < y.n * x.n; k++) {
+            int i = k / x.n, j = k % x.n, h = ts_vae_span(y, i), q = ts_vae_span(x, j);
+            ts_tensor m = ts_take(a, TS_F32, TS_DIM(1, h, q, 2 * C)),
+                      in = ts_take(a, TS_F32, TS_DIM(1, h * s, q * s, 3));
+            TRY(ts_vae_cut_pixels(ctx, px, info->stride, 1, y, x, i, j, f, in));
+            TRY(ts_kl_encode(&net, in, m));
+            TRY(ts_vae_blend_put(&blend, i, j, f, m));
+            ts_release(a, inner);
+        }
+    TRY(ts_vae_normalise(ctx, moments, scales, latent));
 done:
-    ts_release(&ctx->arena, mark);
-    return st;
-}
-
-static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host px,
-                        ts_vae_tile tile, float *latent, float *moments)
-{
-    ts_status st = TS_OK;
-    encoder *e = calloc(1, sizeof *e);
-    if (!e) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for an encoder");
-    long C = info->channels, s = info->stride, h = px.dim[1] / s, q = px.dim[2] / s, F = px.dim[0];
-    if (px.nd != 4 || px.dim[3] != 3 || F < 1 || px.dim[1] % s || px.dim[2] % s || h < 1 || q < 1)
-        TRY(ts_fail(&ctx->err, TS_ESHAPE, "%ld pictures of %ldx%ld: sides must be multiples of %ld",
-                    F, px.dim[2], px.dim[1], s));
-    TRY(ts_vae_check_tile(ctx, info, tile));
-    e->info = info;
-    e->px = px;
-    TRY(ts_kl_bind(&e->net, ctx, w, info, true));
-    e->y = ts_vae_axis_of((int)h, (int)(tile.h / s));
-    e->x = ts_vae_axis_of((int)q, (int)(tile.w / s));
-    e->cut = malloc((size_t)(px.dim[1] * px.dim[2] * 3) * sizeof(float));
-    e->moments = malloc((size_t)(F * h * q * 2 * C) * sizeof(float));
-    if (!e->cut || !e->moments)
-        TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for latents of %ldx%ld", q, h));
-    for (; e->frame < F; e->frame++)
-        TRY(ts_vae_each_tile(ctx, e->y, e->x, 1, (int)(2 * C), 1,
-                             e->moments + e->frame * h * q * 2 * C, encode_tile, e));
-    ts_vae_split_moments(info, e->moments, F * h * q, latent, moments);
-done:
-    free(e->cut);
-    free(e->moments);
-    free(e);
+    ts_release(a, mark);
     return st;
 }
 
 const ts_vae_class ts_vae_kl = {.cls = "AutoencoderKL",
-                                .describe = describe,
-                                .open = open_vae,
-                                .next = next_frame,
-                                .close = close_vae,
-                                .encode = encode};
+                                .config_size = sizeof(ts_kl_config),
+                                .describe = describe_kl,
+                                .open = open_kl,
+                                .next = next_kl,
+                                .close = close_kl,
+                                .encode = encode_kl};

@@ -5,7 +5,7 @@
 
 enum { TS_KL_LEVELS = 8, TS_KL_RES = 8 };
 
-typedef struct { /* from config.json; lives in ts_vae_info.params */
+typedef struct { /* from config.json: what ts_vae_info.config is */
     int width[TS_KL_LEVELS], levels, res, z, groups, sample_size;
     bool attention, quant, post_quant;
 } ts_kl_config;
@@ -43,12 +43,9 @@ typedef struct { /* one half of the autoencoder */
     ts_kl_norm norm_out;
 } ts_kl_net;
 
-void ts_kl_config_get(const ts_vae_info *, ts_kl_config *);
-void ts_kl_config_set(ts_vae_info *, const ts_kl_config *);
 ts_status ts_kl_bind(ts_kl_net *, ts_ctx *, ts_weights *, const ts_vae_info *, bool encoder);
-/* Decoder: z [1, h, w, C] -> out, host f32 [h stride, w stride, 3]. Encoder: pixels [1, H, W, 3] ->
- * out, host f32 [H / stride, W / stride, 2 C] (mean, logvar). Takes from the arena and gives
- * back. */
-ts_status ts_kl_decode(ts_kl_net *, ts_tensor z, float *out);
-ts_status ts_kl_encode(ts_kl_net *, ts_tensor pixels, float *out);
+/* Decoder: z [1, h, w, C] -> out [1, h stride, w stride, 3]. Encoder: pixels [1, H, W, 3] -> out
+ * [1, H / stride, W / stride, 2 C] (mean, logvar). Take from the arena and give back. */
+ts_status ts_kl_decode(ts_kl_net *, ts_tensor z, ts_tensor out);
+ts_status ts_kl_encode(ts_kl_net *, ts_tensor pixels, ts_tensor out);
 #endif

@@ -1,17 +1,18 @@
-/* Tiles of frames with blended seams, latents and moments between host and device, and the doubling
- * of frames that every decoder here does. A tile blends with its already blended neighbours above
- * and to the left. */
+/* Tiles of frames with blended seams, latents, pixels, moments and frames on their way through, and
+ * the doubling of frames that every decoder here does. */
 #include "codecs/vae_parts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+
+static ts_ptr at_number(ts_ptr p, long n) { return ts_at(p, (size_t)n * sizeof(float)); }
 
 /* ---- tiles ---- */
-ts_vae_axis ts_vae_axis_of(int size, int tile)
+static ts_vae_axis axis_of(long size, int tile)
 {
-    if (tile <= 0 || tile >= size) return (ts_vae_axis){1, size, size, size};
-    int stride = tile * 3 / 4;
-    return (ts_vae_axis){(size + stride - 1) / stride, tile, stride, size};
+    int n = (int)size, stride = tile * 3 / 4;
+    if (tile <= 0 || tile >= n) return (ts_vae_axis){1, n, n, n};
+    return (ts_vae_axis){(n + stride - 1) / stride, tile, stride, n};
 }
 
 int ts_vae_span(ts_vae_axis a, int i)
@@ -19,132 +20,261 @@ int ts_vae_span(ts_vae_axis a, int i)
     return a.size - i * a.stride < a.tile ? a.size - i * a.stride : a.tile;
 }
 
-/* Row (or column) k of the first e of b becomes a mixture with the last e of a. Lines of `n`
- * floats, `step` apart. */
-static void mix(const float *a, float *b, int e, int lines, long a_line, long b_line, long a_row,
-                long b_row, int n)
-{
-    for (int k = 0; k < e; k++) {
-        float t = (float)k / (float)e;
-        for (int l = 0; l < lines; l++) {
-            const float *s = a + k * a_row + l * a_line;
-            float *d = b + k * b_row + l * b_line;
-            for (int c = 0; c < n; c++) d[c] = s[c] * (1 - t) + d[c] * t;
-        }
-    }
-}
-
-static int least(int a, int b, int c) { return a < b ? (a < c ? a : c) : b < c ? b : c; }
-
-/* Blends tile (i, j) of p, whose neighbours before it are done, and puts its kept part into whole
- * [frames, H, W, c]; the tile above is of no use any more. */
-static void place(ts_vae_patch *p, ts_vae_axis y, ts_vae_axis x, int i, int j, int frames, int c,
-                  int up, float *whole)
-{
-    int H = y.size * up, W = x.size * up, keep_y = y.stride * up, keep_x = x.stride * up,
-        blend_y = (y.tile - y.stride) * up, blend_x = (x.tile - x.stride) * up;
-    ts_vae_patch *t = p + i * x.n + j, *above = i ? t - x.n : NULL, *left = j ? t - 1 : NULL;
-    long row = (long)t->w * c;
-    int rows = t->h < keep_y ? t->h : keep_y, columns = t->w < keep_x ? t->w : keep_x;
-#pragma omp parallel for schedule(static)
-    for (int f = 0; f < frames; f++) {
-        float *b = t->data + f * t->h * row;
-        if (above) {
-            long ar = (long)above->w * c;
-            int e = least(above->h, t->h, blend_y);
-            mix(above->data + f * above->h * ar + (above->h - e) * ar, b, e, t->w, c, c, ar, row,
-                c);
-        }
-        if (left) {
-            long lr = (long)left->w * c;
-            int e = least(left->w, t->w, blend_x);
-            mix(left->data + f * left->h * lr + (long)(left->w - e) * c, b, e, t->h, lr, row, c, c,
-                c);
-        }
-        for (int r = 0; r < rows; r++)
-            memcpy(whole + (((long)f * H + i * keep_y + r) * W + j * keep_x) * c, b + r * row,
-                   (size_t)columns * (size_t)c * sizeof(float));
-    }
-    if (above) {
-        free(above->data);
-        above->data = NULL;
-    }
-}
-
-ts_status ts_vae_check_tile(ts_ctx *ctx, const ts_vae_info *info, ts_vae_tile t)
+ts_status ts_vae_axes(ts_ctx *ctx, const ts_vae_info *info, ts_vae_tile t, long H, long W,
+                      ts_vae_axis *y, ts_vae_axis *x)
 {
     if (t.w % info->stride || t.h % info->stride)
         return ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", t.w, t.h,
                        info->stride);
+    *y = axis_of(H, t.h / info->stride);
+    *x = axis_of(W, t.w / info->stride);
     return TS_OK;
 }
 
-ts_status ts_vae_each_tile(ts_ctx *ctx, ts_vae_axis y, ts_vae_axis x, int frames, int c, int up,
-                           float *whole,
-                           ts_status (*one)(void *user, int i, int j, const ts_vae_patch *),
-                           void *user)
+/* Weights of the neighbour (1 - t) and of the tile (t) at k of n: t = k / n, each `repeat`
+ * times. */
+static ts_status upload_ramp(ts_ctx *ctx, int n, long repeat, ts_tensor *out)
 {
     ts_status st = TS_OK;
-    int n = y.n * x.n;
-    ts_vae_patch *tile = calloc((size_t)n, sizeof *tile);
-    if (!tile) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d tiles", n));
-    for (int k = 0; k < n; k++) {
-        int i = k / x.n, j = k % x.n, h = ts_vae_span(y, i) * up, w = ts_vae_span(x, j) * up;
-        tile[k] = (ts_vae_patch){
-            .h = h,
-            .w = w,
-            .data = malloc((size_t)h * (size_t)w * (size_t)frames * (size_t)c * sizeof(float))};
-        if (!tile[k].data)
-            TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d frames of a tile of %dx%d", frames,
-                        w, h));
-        TRY(one(user, i, j, tile + k));
-        place(tile, y, x, i, j, frames, c, up, whole);
+    long all = n * repeat;
+    float *w = malloc((size_t)(2 * all) * sizeof *w);
+    if (!w) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a seam of %d pixels", n);
+    *out = ts_take(&ctx->arena, TS_F32, TS_DIM(2, all));
+    for (long k = 0; k < all; k++) {
+        float t = (float)(k / repeat) / (float)n;
+        w[k] = 1 - t;
+        w[all + k] = t;
     }
+    TRY(ctx->dev->ops->upload(ctx->dev, out->p, w, (size_t)(2 * all) * sizeof *w));
+    TRY(ctx->dev->ops->join(ctx->dev));
 done:
-    for (int k = 0; tile && k < n; k++) free(tile[k].data);
-    free(tile);
+    free(w);
     return st;
 }
 
-/* ---- latents and moments ---- */
-void ts_vae_cut_latent(const ts_vae_info *info, ts_host latents, ts_vae_axis y, ts_vae_axis x,
-                       int i, int j, long f, float *out)
+/* The ramps of an axis: of every tile but the first, and of the last, which may be shorter than the
+ * overlap. */
+static ts_status upload_ramps(ts_ctx *ctx, ts_vae_axis a, int up, long repeat, ts_tensor *inner,
+                              ts_tensor *last)
 {
-    const float *z = latents.data;
-    long C = latents.dim[0], F = latents.dim[1], H = latents.dim[2], W = latents.dim[3];
-    int h = ts_vae_span(y, i), w = ts_vae_span(x, j);
-    for (int r = 0; r < h; r++)
-        for (int q = 0; q < w; q++)
-            for (long c = 0; c < C; c++)
-                out[((long)r * w + q) * C + c] =
-                    z[((c * F + f) * H + i * y.stride + r) * W + j * x.stride + q] * info->std[c] +
-                    info->mean[c];
+    int blend = (a.tile - a.stride) * up, end = ts_vae_span(a, a.n - 1) * up;
+    if (a.n == 1) return TS_OK;
+    ts_status st = upload_ramp(ctx, blend, repeat, inner);
+    return st ? st : upload_ramp(ctx, blend < end ? blend : end, repeat, last);
 }
 
-ts_status ts_vae_upload(ts_ctx *ctx, ts_tensor to, const float *from)
+ts_status ts_vae_blend_open(ts_vae_blend *b, ts_ctx *ctx, ts_vae_axis y, ts_vae_axis x, int up,
+                            ts_tensor whole)
 {
-    ts_status st = ctx->dev->ops->upload(ctx->dev, to.p, from, (size_t)ts_count(to) * sizeof *from);
-    return st ? st : ctx->dev->ops->join(ctx->dev);
+    ts_status st = TS_OK;
+    long F = whole.dim[0], C = whole.dim[3];
+    *b = (ts_vae_blend){.ctx = ctx, .y = y, .x = x, .up = up, .whole = whole};
+    if (y.n > 1)
+        b->below = ts_take(&ctx->arena, TS_F32,
+                           TS_DIM(x.n, F, (y.tile - y.stride) * up, x.tile * up, C));
+    if (x.n > 1)
+        b->right = ts_take(&ctx->arena, TS_F32,
+                           TS_DIM(F, y.tile * up, (x.tile - x.stride) * up, C));
+    TRY(upload_ramps(ctx, y, up, 1, &b->ramp_y, &b->last_y));
+    TRY(upload_ramps(ctx, x, up, C, &b->ramp_x, &b->last_x));
+done:
+    return st;
 }
 
-void ts_vae_split_moments(const ts_vae_info *info, const float *moments, long n, float *latent,
-                          float *planes)
+/* `width` numbers of each of `rows` rows */
+typedef struct {
+    ts_ptr p;
+    long step; /* from row to row */
+} rows_at;
+
+static ts_status copy_rows(ts_ctx *ctx, long rows, long width, rows_at from, rows_at to)
 {
-    long C = info->channels;
-    for (long c = 0; c < 2 * C; c++)
-        for (long i = 0; i < n; i++) {
-            float v = moments[i * 2 * C + c];
-            if (c < C) latent[c * n + i] = (v - info->mean[c]) / info->std[c];
-            if (planes) planes[c * n + i] = v;
-        }
+    return ts_copy_op(ctx->dev, (ts_copy){.src = from.p,
+                                          .dst = to.p,
+                                          .nd = 2,
+                                          .dim = {rows, width},
+                                          .ss = {from.step, 1},
+                                          .ds = {to.step, 1}});
 }
 
-/* ---- doubling ---- */
-static ts_tensor frame_of(ts_tensor t, long f)
+/* to = from (1 - t) + to t; t changes from row to row or within a row */
+static ts_status blend_rows(ts_ctx *ctx, long rows, long width, rows_at from, rows_at to,
+                            ts_tensor ramp, bool by_row)
 {
-    t.p = ts_at(t.p, (size_t)(f * t.dim[1] * t.dim[2] * t.dim[3]) * sizeof(float));
-    t.dim[0] = 1;
+    ts_status st = TS_OK;
+    ts_strided x = {from.p, TS_F32, {from.step, 1}}, y = {to.p, TS_F32, {to.step, 1}},
+               one = {ramp.p, TS_F32, {by_row, !by_row}}, t = one;
+    t.p = at_number(ramp.p, ramp.ld);
+    ts_affine a = {.nd = 2, .dim = {rows, width}, .x = y, .y = y, .s = t};
+    TRY(ts_affine_op(ctx->dev, a));
+    a.x = x;
+    a.s = one;
+    a.b = y;
+    TRY(ts_affine_op(ctx->dev, a));
+done:
+    return st;
+}
+
+ts_status ts_vae_blend_put(ts_vae_blend *b, int i, int j, long f, ts_tensor tile)
+{
+    ts_status st = TS_OK;
+    ts_vae_axis y = b->y, x = b->x;
+    long F = b->whole.dim[0], H = b->whole.dim[1], W = b->whole.dim[2], c = b->whole.dim[3],
+         h = tile.dim[1], w = tile.dim[2], keep_y = (long)y.stride * b->up,
+         keep_x = (long)x.stride * b->up, rows = (long)(y.tile - y.stride) * b->up,
+         columns = (long)(x.tile - x.stride) * b->up;
+    rows_at t = {tile.p, w * c},
+            below = {at_number(b->below.p, (j * F + f) * rows * x.tile * b->up * c), w * c},
+            right = {at_number(b->right.p, f * y.tile * b->up * columns * c), columns * c},
+            whole = {at_number(b->whole.p, ((f * H + i * keep_y) * W + j * keep_x) * c), W * c};
+    if (i) {
+        ts_tensor ramp = i + 1 < y.n ? b->ramp_y : b->last_y;
+        rows_at above = {at_number(below.p, (rows - ramp.ld) * w * c), w * c};
+        TRY(blend_rows(b->ctx, ramp.ld, w * c, above, t, ramp, true));
+    }
+    if (j) {
+        ts_tensor ramp = j + 1 < x.n ? b->ramp_x : b->last_x;
+        rows_at left = {at_number(right.p, columns * c - ramp.ld), columns * c};
+        TRY(blend_rows(b->ctx, h, ramp.ld, left, t, ramp, false));
+    }
+    TRY(copy_rows(b->ctx, h < keep_y ? h : keep_y, (w < keep_x ? w : keep_x) * c, t, whole));
+    if (i + 1 < y.n) {
+        rows_at end = {at_number(tile.p, (h - rows) * w * c), w * c};
+        TRY(copy_rows(b->ctx, rows, w * c, end, below));
+    }
+    if (j + 1 < x.n) {
+        rows_at end = {at_number(tile.p, (w - columns) * c), w * c};
+        TRY(copy_rows(b->ctx, h, columns * c, end, right));
+    }
+done:
+    return st;
+}
+
+/* ---- in and out ---- */
+ts_status ts_vae_scales(ts_ctx *ctx, const ts_vae_info *info, bool encoder, ts_tensor *out)
+{
+    ts_status st = TS_OK;
+    int C = info->channels;
+    float scale[2 * 128];
+    *out = ts_take(&ctx->arena, TS_F32, TS_DIM(2, C));
+    for (int c = 0; c < C; c++) {
+        scale[c] = encoder ? 1 / info->std[c] : info->std[c];
+        scale[C + c] = encoder ? -info->mean[c] / info->std[c] : info->mean[c];
+    }
+    TRY(ctx->dev->ops->upload(ctx->dev, out->p, scale, (size_t)(2 * C) * sizeof *scale));
+    TRY(ctx->dev->ops->join(ctx->dev));
+done:
+    return st;
+}
+
+ts_status ts_vae_cut_latents(ts_ctx *ctx, ts_tensor latents, ts_tensor scales, ts_vae_axis y,
+                             ts_vae_axis x, int i, int j, long f, ts_tensor out)
+{
+    long H = latents.dim[1], W = latents.dim[2], C = latents.dim[3], h = out.dim[1], w = out.dim[2],
+         first = ((f * H + i * y.stride) * W + j * x.stride) * C;
+    return ts_affine_op(ctx->dev,
+                        (ts_affine){.nd = 3,
+                                    .dim = {h, w, C},
+                                    .x = {at_number(latents.p, first), TS_F32, {W * C, C, 1}},
+                                    .s = {scales.p, TS_F32, {0, 0, 1}},
+                                    .b = {at_number(scales.p, C), TS_F32, {0, 0, 1}},
+                                    .y = {out.p, TS_F32, {w * C, C, 1}}});
+}
+
+ts_status ts_vae_check_pixels(ts_ctx *ctx, const ts_vae_info *info, ts_host px, const char *what)
+{
+    int s = info->stride;
+    if (px.nd == 4 && px.dim[3] == 3 && px.dim[0] > 0 && px.dim[1] >= s && px.dim[2] >= s &&
+        px.dim[1] % s == 0 && px.dim[2] % s == 0)
+        return TS_OK;
+    return ts_fail(&ctx->err, TS_ESHAPE, "%ld %s of %ldx%ld: sides must be multiples of %d",
+                   px.dim[0], what, px.dim[2], px.dim[1], s);
+}
+
+ts_status ts_vae_cut_pixels(ts_ctx *ctx, ts_host pixels, int stride, int patch, ts_vae_axis y,
+                            ts_vae_axis x, int i, int j, long f, ts_tensor out)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&ctx->arena);
+    long F = out.dim[0], H = pixels.dim[1], W = pixels.dim[2], h = out.dim[1], w = out.dim[2],
+         C = out.dim[3], p = patch;
+    ts_tensor all = ts_take(&ctx->arena, TS_F32, TS_DIM(F, H, W, 3));
+    TRY(ctx->dev->ops->upload(ctx->dev, all.p, (const float *)pixels.data + f * H * W * 3,
+                              (size_t)ts_count(all) * sizeof(float)));
+    TRY(ts_copy_op(ctx->dev,
+                   (ts_copy){.src = at_number(all.p, ((long)i * y.stride * W + (long)j * x.stride) *
+                                                         stride * 3),
+                             .dst = out.p,
+                             .nd = 6,
+                             .dim = {F, h, w, 3, p, p},
+                             .ss = {H * W * 3, p * W * 3, p * 3, 1, 3, W * 3},
+                             .ds = {h * w * C, w * C, C, p * p, p, 1}}));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+ts_status ts_vae_normalise(ts_ctx *ctx, ts_tensor moments, ts_tensor scales, ts_tensor latent)
+{
+    long C = latent.dim[3];
+    return ts_affine_op(ctx->dev, (ts_affine){.nd = 2,
+                                              .dim = {ts_rows(latent), C},
+                                              .x = {moments.p, TS_F32, {2 * C, 1}},
+                                              .s = {scales.p, TS_F32, {0, 1}},
+                                              .b = {at_number(scales.p, C), TS_F32, {0, 1}},
+                                              .y = {latent.p, TS_F32, {C, 1}}});
+}
+
+ts_status ts_vae_download(ts_ctx *ctx, ts_tensor x, int patch, bool clamp, const char *what,
+                          int index, float *rgb, ts_frame *out)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = ctx->dev;
+    size_t mark = ts_mark(&ctx->arena);
+    long H = x.dim[1], W = x.dim[2], C = x.dim[3], p = patch;
+    int bad = 0;
+    ts_tensor y = p == 1 ? x : ts_take(&ctx->arena, TS_F32, TS_DIM(H * p, W * p, 3));
+    TRY(dev->ops->check(dev, x, index + 1));
+    TRY(ts_affine_op(dev, (ts_affine){.nd = 5,
+                                      .dim = {H, W, 3, p, p},
+                                      .x = {x.p, TS_F32, {W * C, C, p * p, p, 1}},
+                                      .y = {y.p, TS_F32, {p * W * p * 3, p * 3, 1, 3, W * p * 3}},
+                                      .scale = 0.5f,
+                                      .shift = 0.5f,
+                                      .high = clamp ? 1 : 0}));
+    TRY(dev->ops->download(dev, rgb, y.p, (size_t)ts_count(y) * sizeof *rgb));
+    TRY(dev->ops->checked(dev, &bad));
+    if (bad)
+        TRY(ts_fail(&ctx->err, TS_ENUMBER, "%s %d holds NaN or infinity after decoding", what,
+                    bad - 1));
+    *out = (ts_frame){.w = (int)(W * p), .h = (int)(H * p), .index = index, .rgb = rgb};
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+void ts_vae_progress(ts_ctx *ctx, int step, int steps, int part, int parts, double since)
+{
+    ts_progress(ctx, (ts_event){.phase = TS_PHASE_DECODE,
+                                .step = step,
+                                .steps = steps,
+                                .layer = part + 1,
+                                .layers = parts,
+                                .seconds = ts_seconds() - since});
+}
+
+/* ---- layers ---- */
+ts_tensor ts_vae_frames(ts_tensor t, long first, long count)
+{
+    t.p = at_number(t.p, first * t.dim[1] * t.dim[2] * t.dim[3]);
+    t.dim[0] = count;
     return t;
+}
+
+const char *ts_vae_name(char out[160], const char *a, const char *b)
+{
+    snprintf(out, 160, "%s.%s", a, b);
+    return out;
 }
 
 /* rows that are made larger at once: the doubled input of the whole frame would be the largest
@@ -162,13 +292,14 @@ ts_status ts_vae_enlarge(ts_ctx *ctx, const ts_layer *conv, ts_tensor x, ts_tens
         for (long r = 0; r < H; r += BAND) {
             long e = r + BAND < H ? r + BAND : H, above = r > 0, below = e < H,
                  rows = e - r + above + below;
-            ts_tensor in = big, part = frame_of(y, f);
-            ts_copy twice = {.src = ts_at(frame_of(x, f).p, (size_t)((r - above) * W * C) * one),
-                             .dst = big.p,
-                             .nd = 5,
-                             .dim = {rows, 2, W, 2, C},
-                             .ss = {W * C, 0, C, 0, 1},
-                             .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}};
+            ts_tensor in = big, part = ts_vae_frames(y, f, 1);
+            ts_copy twice = {
+                .src = ts_at(ts_vae_frames(x, f, 1).p, (size_t)((r - above) * W * C) * one),
+                .dst = big.p,
+                .nd = 5,
+                .dim = {rows, 2, W, 2, C},
+                .ss = {W * C, 0, C, 0, 1},
+                .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}};
             in.p = ts_at(in.p, (size_t)(above * 2 * W * C) * one);
             in.dim[1] = 2 * (e - r) + above + below;
             part.p = ts_at(part.p, (size_t)(2 * r * 2 * W * O) * one);

@@ -1,5 +1,6 @@
-/* What VAEs of every class share: tiles that blend with their neighbours, latents and moments on
- * their way in and out, and nearest doubling followed by a convolution. Internal to codecs/vae_*.c.
+/* What VAEs of every class share: tiles that blend with their neighbours, latents, moments and
+ * frames on their way in and out, and nearest doubling followed by a convolution. All of it on the
+ * device. Internal to codecs/vae_*.c.
  *
  * Origins of tiles run 0, stride, 2 stride, ... below the size, stride = 3/4 of the tile, as in
  * diffusers' tiled_decode and tiled_encode. */
@@ -7,39 +8,65 @@
 #define TS_VAE_PARTS_H
 #include "codecs/vae.h"
 
+/* ---- tiles ---- */
 /* n tiles of `tile` (the last less) every `stride` of `size` */
 typedef struct {
     int n, tile, stride, size;
 } ts_vae_axis;
-/* [frames, h, w, c] of a tile; malloc'd */
+int ts_vae_span(ts_vae_axis, int i); /* what tile i has of it */
+/* Axes of a frame of H x W latents in such tiles. TS_EUSAGE unless a tile's sides are multiples of
+ * the stride. */
+ts_status ts_vae_axes(ts_ctx *, const ts_vae_info *, ts_vae_tile, long H, long W, ts_vae_axis *y,
+                      ts_vae_axis *x);
+
+/* Frames put together from tiles, which come row by row, each with its frames in order. A tile
+ * blends with what its neighbours above and to the left had become; of those no more than the
+ * overlap is kept. */
 typedef struct {
-    float *data;
-    int h, w;
-} ts_vae_patch;
+    ts_ctx *ctx;
+    ts_vae_axis y, x;
+    int up;                   /* a tile's output to its latents */
+    ts_tensor whole;          /* [frames, H, W, c] */
+    ts_tensor below;          /* last rows of the tiles of a row: [x.n, frames, rows, width, c] */
+    ts_tensor right;          /* last columns of a tile: [frames, height, columns, c] */
+    ts_tensor ramp_y, last_y; /* [2, rows]: 1 - t and t; of the last tile */
+    ts_tensor ramp_x, last_x; /* [2, columns c] */
+} ts_vae_blend;
+/* whole: the caller's, f32. Carves the rest from the arena. */
+ts_status ts_vae_blend_open(ts_vae_blend *, ts_ctx *, ts_vae_axis y, ts_vae_axis x, int up,
+                            ts_tensor whole);
+/* Frame f of tile (i, j): [1, h, w, c], spoilt. */
+ts_status ts_vae_blend_put(ts_vae_blend *, int i, int j, long f, ts_tensor tile);
 
-ts_vae_axis ts_vae_axis_of(int size, int tile); /* tile 0: one of the whole size */
-int ts_vae_span(ts_vae_axis, int i);            /* what tile i has of it */
-/* TS_EUSAGE unless its sides are multiples of the stride */
-ts_status ts_vae_check_tile(ts_ctx *, const ts_vae_info *, ts_vae_tile);
-/* Computes every tile, blends it with its neighbours and puts its kept part into whole [frames, H,
- * W, c]. up: of a tile to its output. `one` fills the data of tile (i, j). TS_EMEMORY, what `one`
- * says. */
-ts_status ts_vae_each_tile(ts_ctx *, ts_vae_axis y, ts_vae_axis x, int frames, int c, int up,
-                           float *whole,
-                           ts_status (*one)(void *user, int i, int j, const ts_vae_patch *),
-                           void *user);
+/* ---- in and out ---- */
+/* What latents are multiplied by and what is added, [2, C] f32: for a decoder std and mean, for an
+ * encoder their reverse. */
+ts_status ts_vae_scales(ts_ctx *, const ts_vae_info *, bool encoder, ts_tensor *out);
+/* Frame f of tile (i, j) of latents [F, H, W, C], scaled to what the decoder was trained on, into
+ * out [1, h, w, C]. */
+ts_status ts_vae_cut_latents(ts_ctx *, ts_tensor latents, ts_tensor scales, ts_vae_axis y,
+                             ts_vae_axis x, int i, int j, long f, ts_tensor out);
+/* TS_ESHAPE unless they are [F, H, W, 3] with sides in multiples of the stride; `what` they are. */
+ts_status ts_vae_check_pixels(ts_ctx *, const ts_vae_info *, ts_host pixels, const char *what);
+/* Pixels of tile (i, j) of host frames f.. of [F, H, W, 3] into out [frames, h, w, 3 patch^2]:
+ * colour c at row a, column b of a patch is channel c patch^2 + b patch + a. */
+ts_status ts_vae_cut_pixels(ts_ctx *, ts_host pixels, int stride, int patch, ts_vae_axis y,
+                            ts_vae_axis x, int i, int j, long f, ts_tensor out);
+/* The normalised means of moments [.., 2 C] into latent [.., C]. */
+ts_status ts_vae_normalise(ts_ctx *, ts_tensor moments, ts_tensor scales, ts_tensor latent);
+/* Decoded frame `index`, x [1, H, W, 3 patch^2] with channels as above, as rgb, the caller's host
+ * [H patch, W patch, 3]: (x + 1) / 2; with patch 1 x is spoilt. `what` names a frame in the
+ * sentence of TS_ENUMBER. */
+ts_status ts_vae_download(ts_ctx *, ts_tensor x, int patch, bool clamp, const char *what, int index,
+                          float *rgb, ts_frame *out);
+/* Part `part` (from 0) of `parts` begins, of frame `step` of `steps`; step 0: of all. */
+void ts_vae_progress(ts_ctx *, int step, int steps, int part, int parts, double since);
 
-/* Frame f of tile (i, j) of the latents, channels last into out [h, w, C], scaled to what the
- * decoder was trained on. */
-void ts_vae_cut_latent(const ts_vae_info *, ts_host latents, ts_vae_axis y, ts_vae_axis x, int i,
-                       int j, long f, float *out);
-/* f32; `from` may be overwritten once it returns */
-ts_status ts_vae_upload(ts_ctx *, ts_tensor to, const float *from);
-/* moments [n, 2 C] -> the normalised means, latent [C, n]; planes not NULL: all of them, [2 C,
- * n]. */
-void ts_vae_split_moments(const ts_vae_info *, const float *moments, long n, float *latent,
-                          float *planes);
-
+/* ---- layers ---- */
+/* frame f.. of [F, H, W, C] */
+ts_tensor ts_vae_frames(ts_tensor, long first, long count);
+/* "a.b" */
+const char *ts_vae_name(char out[160], const char *a, const char *b);
 /* y [F, 2 H, 2 W, O] = conv3x3(nearest x2 of x [F, H, W, C]), f32; takes from the arena and gives
  * back. */
 ts_status ts_vae_enlarge(ts_ctx *, const ts_layer *conv, ts_tensor x, ts_tensor y);

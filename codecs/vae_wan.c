@@ -3,26 +3,16 @@
  *
  * A whole frame is decoded chunk by chunk, and frames leave as they are ready. Tiles exist to save
  * memory, and what the convolutions remember of a stream is most of it: so tiles take turns, each
- * with its whole sequence, and the clip is put together in host memory before its first frame
- * leaves. The 2.2 kind blends before its pixels are unshuffled. */
+ * with its whole sequence, and the clip is put together before its first frame leaves. The 2.2 kind
+ * blends before its pixels are unshuffled. */
 #include "codecs/vae_wan.h"
 #include "codecs/vae_parts.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
-
-void ts_wan_config_set(ts_vae_info *v, const ts_wan_config *c)
-{
-    _Static_assert(sizeof *c <= sizeof v->params, "the config fits into params");
-    memcpy(v->params, c, sizeof *c);
-}
-
-void ts_wan_config_get(const ts_vae_info *v, ts_wan_config *c) { memcpy(c, v->params, sizeof *c); }
 
 /* ---- config ---- */
-static ts_status check_config(ts_ctx *ctx, const char *path, const ts_wan_config *c, int times,
-                              int means, int stds)
+static ts_status check_wan_config(ts_ctx *ctx, const char *path, const ts_wan_config *c, int times,
+                                  int means, int stds)
 {
     ts_err *e = &ctx->err;
     if (c->levels < 1 || c->base < 1 || c->dec_base < 1 || c->z < 1 || c->res < 1 ||
@@ -50,7 +40,8 @@ static ts_status check_config(ts_ctx *ctx, const char *path, const ts_wan_config
     return TS_OK;
 }
 
-static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v)
+static ts_status describe_wan(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v,
+                              void *config)
 {
     ts_wan_config c = {.base = 96,
                        .z = 16,
@@ -95,7 +86,7 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
     }
     for (int i = 0; i < nt; i++) c.time[i] = times[i];
     if (!c.dec_base) c.dec_base = c.base;
-    st = check_config(ctx, path, &c, nt, means, stds);
+    st = check_wan_config(ctx, path, &c, nt, means, stds);
     if (st) return st;
     v->channels = c.z;
     v->time_stride = 1;
@@ -106,30 +97,30 @@ static ts_status describe(ts_ctx *ctx, const cJSON *json, const char *path, ts_v
             &ctx->err, TS_EMODEL,
             "%s: scale_factor_temporal %d, scale_factor_spatial %d, but the layers make %d and %d",
             path, temporal, spatial, v->time_stride, v->stride);
-    ts_wan_config_set(v, &c);
+    *(ts_wan_config *)config = c;
+    v->config = config;
     return TS_OK;
 }
 
 /* ---- decode ---- */
 struct ts_vae {
+    ts_ctx *ctx;
     ts_wan_net net;
     ts_vae_info info;
-    ts_host z;
+    ts_tensor z, scales;
     ts_vae_axis y, x;     /* in latents */
     ts_wan_stream stream; /* without tiles */
-    /* [frames, H / patch, W / patch, out] before unshuffling: a chunk, with tiles the clip */
-    float *whole;
-    float *rgb;                          /* one frame [H, W, 3] */
-    float *latent;                       /* host: a latent frame of a tile, channels last */
+    ts_tensor whole;      /* [frames, H / patch, W / patch, out]: a chunk, with tiles the clip */
+    ts_vae_blend blend;   /* with tiles: into the clip */
+    float *rgb;           /* host: one frame [H, W, 3] */
     int next_latent, have, given, index; /* frames in `whole`, those handed out, of the clip */
+    double began;
 };
 
-static void close_vae(ts_vae *v)
+static void close_wan(ts_vae *v)
 {
     if (!v) return;
-    free(v->whole);
     free(v->rgb);
-    free(v->latent);
     free(v);
 }
 
@@ -138,230 +129,183 @@ static int frames_of(const ts_vae_info *info, long latents)
     return (int)(latents - 1) * info->time_stride + 1;
 }
 
-static ts_status open_buffers(ts_vae *v, ts_ctx *ctx)
+/* What outlives a chunk. */
+static ts_status carve_wan(ts_vae *v)
 {
+    ts_status st = TS_OK;
+    ts_ctx *ctx = v->ctx;
     bool tiled = v->y.n * v->x.n > 1;
-    size_t area = (size_t)v->z.dim[2] * (size_t)v->z.dim[3],
-           pixels = area * (size_t)(v->info.stride * v->info.stride) * 3;
-    int frames = frames_of(&v->info, v->z.dim[1]);
+    int up = v->info.stride / v->net.c.patch, frames = frames_of(&v->info, v->z.dim[0]);
     if (!tiled && frames > v->info.time_stride) frames = v->info.time_stride;
-    v->whole = malloc(pixels * (size_t)frames * sizeof(float)); /* out = 3 patch^2 */
-    v->rgb = malloc(pixels * sizeof(float));
-    v->latent = malloc(area * (size_t)v->info.channels * sizeof(float));
-    if (!v->whole || !v->rgb || !v->latent)
-        return ts_fail(&ctx->err, TS_EMEMORY, "no memory for frames of %ldx%ld",
-                       v->z.dim[3] * v->info.stride, v->z.dim[2] * v->info.stride);
-    if (!tiled) ts_wan_stream_init(&v->net, &v->stream, v->z.dim[2], v->z.dim[3], v->z.dim[1] == 1);
-    return TS_OK;
+    TRY(ts_vae_scales(ctx, &v->info, false, &v->scales));
+    v->whole = ts_take(&ctx->arena, TS_F32,
+                       TS_DIM(frames, v->y.size * up, v->x.size * up, v->net.c.out));
+    if (tiled)
+        TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, up, v->whole));
+    else
+        ts_wan_stream_init(&v->net, &v->stream, v->y.size, v->x.size, v->z.dim[0] == 1);
+done:
+    return st;
 }
 
-static ts_status open_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host z,
+static ts_status open_wan(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_tensor z,
                           ts_vae_tile tile, ts_vae **out)
 {
     ts_status st = TS_OK;
+    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride;
     ts_vae *v = calloc(1, sizeof *v);
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
+    v->ctx = ctx;
     v->info = *info;
     v->z = z;
-    TRY(ts_vae_check_tile(ctx, info, tile));
+    v->began = ts_seconds();
+    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
     TRY(ts_wan_bind(&v->net, ctx, w, info, false));
-    v->y = ts_vae_axis_of((int)z.dim[2], tile.h / info->stride);
-    v->x = ts_vae_axis_of((int)z.dim[3], tile.w / info->stride);
-    TRY(open_buffers(v, ctx));
+    v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
+    if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a frame of %ldx%ld", W, H));
+    TRY(carve_wan(v));
     *out = v;
     v = NULL;
 done:
-    close_vae(v);
+    close_wan(v);
     return st;
 }
 
 /* Latent frame f of tile (i, j) through its stream into out. */
-static ts_status decode_chunk(ts_vae *v, ts_wan_stream *s, int i, int j, int f, float *out)
+static ts_status decode_wan_chunk(ts_vae *v, ts_wan_stream *s, int i, int j, int f, ts_tensor out)
 {
     ts_status st = TS_OK;
-    ts_ctx *ctx = v->net.ctx;
-    size_t mark = ts_mark(&ctx->arena);
-    ts_tensor z = ts_take(&ctx->arena, TS_F32,
+    size_t mark = ts_mark(&v->ctx->arena);
+    ts_tensor z = ts_take(&v->ctx->arena, TS_F32,
                           TS_DIM(1, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
-    ts_vae_cut_latent(&v->info, v->z, v->y, v->x, i, j, f, v->latent);
-    TRY(ts_vae_upload(ctx, z, v->latent));
+    TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, f, z));
     TRY(ts_wan_decode_chunk(&v->net, s, z, out));
 done:
-    ts_release(&ctx->arena, mark);
+    ts_release(&v->ctx->arena, mark);
     return st;
 }
 
-static ts_status decode_tile(void *user, int i, int j, const ts_vae_patch *t)
+/* The whole sequence of tile (i, j), blended into the clip. */
+static ts_status decode_wan_tile(ts_vae *v, int i, int j)
 {
     ts_status st = TS_OK;
-    ts_vae *v = user;
-    ts_ctx *ctx = v->net.ctx;
-    size_t mark = ts_mark(&ctx->arena), frame = (size_t)t->h * (size_t)t->w * (size_t)v->net.c.out;
-    int latents = (int)v->z.dim[1];
+    ts_arena *a = &v->ctx->arena;
+    size_t mark = ts_mark(a), inner;
+    int latents = (int)v->z.dim[0], h = ts_vae_span(v->y, i), w = ts_vae_span(v->x, j),
+        up = v->info.stride / v->net.c.patch, parts = v->y.n * v->x.n * latents;
     ts_wan_stream s;
-    ts_wan_stream_init(&v->net, &s, ts_vae_span(v->y, i), ts_vae_span(v->x, j), latents == 1);
-    for (int f = 0; f < latents; f++)
-        TRY(decode_chunk(v, &s, i, j, f,
-                         t->data + frame * (size_t)(f ? frames_of(&v->info, f) : 0)));
+    ts_wan_stream_init(&v->net, &s, h, w, latents == 1);
+    inner = ts_mark(a);
+    for (int f = 0; f < latents; f++) {
+        int frames = f ? v->info.time_stride : 1, first = f ? frames_of(&v->info, f) : 0;
+        ts_tensor t = ts_take(a, TS_F32, TS_DIM(frames, h * up, w * up, v->net.c.out));
+        ts_vae_progress(v->ctx, 0, frames_of(&v->info, latents), (i * v->x.n + j) * latents + f,
+                        parts, v->began);
+        TRY(decode_wan_chunk(v, &s, i, j, f, t));
+        for (int k = 0; k < frames; k++)
+            TRY(ts_vae_blend_put(&v->blend, i, j, first + k, ts_vae_frames(t, k, 1)));
+        ts_release(a, inner);
+    }
 done:
-    ts_release(&ctx->arena, mark);
+    ts_release(a, mark);
     return st;
 }
 
-static ts_status decode_tiles(ts_vae *v)
+/* More frames in `whole`: all of them, with tiles; else those of the next latent. */
+static ts_status decode_wan_frames(ts_vae *v)
 {
-    int frames = frames_of(&v->info, v->z.dim[1]);
-    ts_status st = ts_vae_each_tile(v->net.ctx, v->y, v->x, frames, v->net.c.out,
-                                    v->info.stride / v->net.c.patch, v->whole, decode_tile, v);
-    if (st == TS_OK) {
-        v->have = frames;
-        v->given = 0;
-        v->next_latent = (int)v->z.dim[1];
+    ts_status st = TS_OK;
+    v->given = 0;
+    if (v->y.n * v->x.n == 1) {
+        v->have = v->next_latent ? v->info.time_stride : 1;
+        return decode_wan_chunk(v, &v->stream, 0, 0, v->next_latent++,
+                                ts_vae_frames(v->whole, 0, v->have));
     }
+    for (int k = 0; k < v->y.n * v->x.n; k++) TRY(decode_wan_tile(v, k / v->x.n, k % v->x.n));
+    v->next_latent = (int)v->z.dim[0];
+    v->have = frames_of(&v->info, v->z.dim[0]);
+done:
     return st;
 }
 
-/* Channel c p^2 + b p + a of a position is colour c at row offset a, column offset b. False: a
- * number is not finite. */
-static bool unshuffle(const ts_vae *v, const float *x, float *rgb)
+static ts_status next_wan(ts_vae *v, ts_frame *out, bool *end)
 {
-    int p = v->net.c.patch, H = (int)v->z.dim[2] * v->info.stride / p,
-        W = (int)v->z.dim[3] * v->info.stride / p, O = v->net.c.out;
-    int bad = 0;
-#pragma omp parallel for schedule(static) reduction(| : bad)
-    for (int y = 0; y < H; y++)
-        for (int i = 0; i < W; i++)
-            for (int o = 0; o < O; o++) {
-                float s = x[((long)y * W + i) * O + o];
-                int c = o / (p * p), b = o / p % p, a = o % p;
-                bad |= !isfinite(s);
-                s = s * 0.5f + 0.5f;
-                rgb[((long)(y * p + a) * W * p + i * p + b) * 3 + c] = s < 0 ? 0 : s > 1 ? 1 : s;
-            }
-    return !bad;
-}
-
-static ts_status next_frame(ts_vae *v, ts_frame *out, bool *end)
-{
-    *end = false;
-    if (v->given == v->have) {
-        if (v->next_latent == v->z.dim[1]) {
-            *end = true;
-            return TS_OK;
-        }
-        ts_status st = v->y.n * v->x.n > 1
-                           ? decode_tiles(v)
-                           : decode_chunk(v, &v->stream, 0, 0, v->next_latent, v->whole);
-        if (st) return st;
-        if (v->y.n * v->x.n == 1) {
-            v->have = v->next_latent++ ? v->info.time_stride : 1;
-            v->given = 0;
-        }
-    }
-    long pixels = v->z.dim[2] * v->z.dim[3] * v->info.stride * v->info.stride /
-                  (v->net.c.patch * v->net.c.patch) * v->net.c.out;
-    if (!unshuffle(v, v->whole + v->given++ * pixels, v->rgb))
-        return ts_fail(&v->net.ctx->err, TS_ENUMBER,
-                       "frame %d holds NaN or infinity after decoding", v->index);
-    *out = (ts_frame){.w = (int)v->z.dim[3] * v->info.stride,
-                      .h = (int)v->z.dim[2] * v->info.stride,
-                      .index = v->index++,
-                      .rgb = v->rgb};
-    return TS_OK;
+    ts_status st = TS_OK;
+    *end = v->given == v->have && v->next_latent == v->z.dim[0];
+    if (*end) return TS_OK;
+    if (v->given == v->have) TRY(decode_wan_frames(v));
+    TRY(ts_vae_download(v->ctx, ts_vae_frames(v->whole, v->given++, 1), v->net.c.patch, true,
+                        "frame", v->index, v->rgb, out));
+    v->index++;
+done:
+    return st;
 }
 
 /* ---- encode ---- */
 typedef struct {
+    ts_ctx *ctx;
     ts_wan_net net;
     const ts_vae_info *info;
     ts_host px;
-    ts_vae_axis y, x;     /* in latents */
-    float *cut, *moments; /* a chunk of a tile's pixels, shuffled; [F', H', W', 2 z] of the whole */
-    int latents;
-} encoder;
+    ts_vae_axis y, x; /* in latents */
+    ts_vae_blend blend;
+    long latents;
+} wan_encoding;
 
-/* Frames first.. of tile (i, j), pixels shuffled into channels. */
-static void cut_pixels(encoder *e, int i, int j, int h, int w, int first, int frames)
-{
-    int p = e->net.c.patch, s = e->info->stride, th = h * s / p, tw = w * s / p, C = e->net.c.in;
-    long H = e->px.dim[1], W = e->px.dim[2];
-    const float *src = e->px.data;
-    for (int f = 0; f < frames; f++)
-        for (int y = 0; y < th; y++)
-            for (int x = 0; x < tw; x++)
-                for (int o = 0; o < C; o++) {
-                    int c = o / (p * p), b = o / p % p, a = o % p;
-                    e->cut[(((long)f * th + y) * tw + x) * C + o] =
-                        src[(((first + f) * H + i * e->y.stride * s + y * p + a) * W +
-                             j * e->x.stride * s + x * p + b) *
-                                3 +
-                            c];
-                }
-}
-
-/* One tile's whole sequence into t, [F', h, w, 2 z]. */
-static ts_status encode_tile(void *user, int i, int j, const ts_vae_patch *t)
+/* The whole sequence of tile (i, j), blended into the moments. */
+static ts_status encode_wan_tile(wan_encoding *e, int i, int j)
 {
     ts_status st = TS_OK;
-    encoder *e = user;
-    ts_ctx *ctx = e->net.ctx;
-    int p = e->net.c.patch, T = e->info->time_stride, h = t->h, w = t->w;
-    size_t mark = ts_mark(&ctx->arena);
+    ts_arena *a = &e->ctx->arena;
+    size_t mark = ts_mark(a), inner;
+    int p = e->net.c.patch, h = ts_vae_span(e->y, i), w = ts_vae_span(e->x, j),
+        up = e->info->stride / p;
     ts_wan_stream s;
-    ts_wan_stream_init(&e->net, &s, h * e->info->stride / p, w * e->info->stride / p,
-                       e->latents == 1);
-    for (int f = 0; f < e->latents; f++) {
-        int frames = f ? T : 1, first = f ? 1 + (f - 1) * T : 0;
-        size_t inner = ts_mark(&ctx->arena);
-        ts_tensor x = ts_take(
-            &ctx->arena, TS_F32,
-            TS_DIM(frames, h * e->info->stride / p, w * e->info->stride / p, e->net.c.in));
-        cut_pixels(e, i, j, h, w, first, frames);
-        TRY(ts_vae_upload(ctx, x, e->cut));
-        TRY(ts_wan_encode_chunk(&e->net, &s, x, t->data + (long)f * h * w * 2 * e->info->channels));
-        ts_release(&ctx->arena, inner);
+    ts_wan_stream_init(&e->net, &s, h * up, w * up, e->latents == 1);
+    inner = ts_mark(a);
+    for (long f = 0; f < e->latents; f++) {
+        int frames = f ? e->info->time_stride : 1, first = f ? frames_of(e->info, f) : 0;
+        ts_tensor m = ts_take(a, TS_F32, TS_DIM(1, h, w, 2L * e->info->channels)),
+                  in = ts_take(a, TS_F32, TS_DIM(frames, h * up, w * up, e->net.c.in));
+        TRY(ts_vae_cut_pixels(e->ctx, e->px, e->info->stride, p, e->y, e->x, i, j, first, in));
+        TRY(ts_wan_encode_chunk(&e->net, &s, in, m));
+        TRY(ts_vae_blend_put(&e->blend, i, j, f, m));
+        ts_release(a, inner);
     }
+done:
+    ts_release(a, mark);
+    return st;
+}
+
+static ts_status encode_wan(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host px,
+                            ts_vae_tile tile, ts_tensor latent, ts_tensor moments)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&ctx->arena);
+    int s = info->stride;
+    ts_tensor scales;
+    wan_encoding e = {.ctx = ctx, .info = info, .px = px};
+    TRY(ts_vae_check_pixels(ctx, info, px, "frames"));
+    e.latents = (px.dim[0] - 1) / info->time_stride + 1;
+    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &e.y, &e.x));
+    TRY(ts_wan_bind(&e.net, ctx, w, info, true));
+    TRY(ts_vae_scales(ctx, info, true, &scales));
+    if (!ts_there(moments))
+        moments = ts_take(&ctx->arena, TS_F32,
+                          TS_DIM(e.latents, e.y.size, e.x.size, 2L * info->channels));
+    TRY(ts_vae_blend_open(&e.blend, ctx, e.y, e.x, 1, moments));
+    for (int k = 0; k < e.y.n * e.x.n; k++) TRY(encode_wan_tile(&e, k / e.x.n, k % e.x.n));
+    TRY(ts_vae_normalise(ctx, moments, scales, latent));
 done:
     ts_release(&ctx->arena, mark);
     return st;
 }
 
-static ts_status encode(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host px,
-                        ts_vae_tile tile, float *latent, float *moments)
-{
-    ts_status st = TS_OK;
-    encoder *e = calloc(1, sizeof *e);
-    if (!e) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for an encoder");
-    int C = info->channels, s = info->stride;
-    if (px.nd != 4 || px.dim[3] != 3 || px.dim[0] < 1 || px.dim[1] % s || px.dim[2] % s ||
-        px.dim[1] < s || px.dim[2] < s)
-        TRY(ts_fail(&ctx->err, TS_ESHAPE, "%ld frames of %ldx%ld: sides must be multiples of %d",
-                    px.dim[0], px.dim[2], px.dim[1], s));
-    TRY(ts_vae_check_tile(ctx, info, tile));
-    e->info = info;
-    e->px = px;
-    e->latents = (int)(px.dim[0] - 1) / info->time_stride + 1;
-    TRY(ts_wan_bind(&e->net, ctx, w, info, true));
-    e->y = ts_vae_axis_of((int)px.dim[1] / s, tile.h / s);
-    e->x = ts_vae_axis_of((int)px.dim[2] / s, tile.w / s);
-    long h = px.dim[1] / s, q = px.dim[2] / s, F = e->latents;
-    e->cut = malloc((size_t)(px.dim[1] * px.dim[2] * 3 * info->time_stride) * sizeof(float));
-    e->moments = malloc((size_t)(F * h * q * 2 * C) * sizeof(float));
-    if (!e->cut || !e->moments)
-        TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for latents of %ldx%ld", q, h));
-    TRY(ts_vae_each_tile(ctx, e->y, e->x, e->latents, 2 * C, 1, e->moments, encode_tile, e));
-    ts_vae_split_moments(info, e->moments, F * h * q, latent, moments);
-done:
-    free(e->cut);
-    free(e->moments);
-    free(e);
-    return st;
-}
-
 const ts_vae_class ts_vae_wan = {.cls = "AutoencoderKLWan",
-                                 .describe = describe,
-                                 .open = open_vae,
-                                 .next = next_frame,
-                                 .close = close_vae,
-                                 .encode = encode};
+                                 .config_size = sizeof(ts_wan_config),
+                                 .describe = describe_wan,
+                                 .open = open_wan,
+                                 .next = next_wan,
+                                 .close = close_wan,
+                                 .encode = encode_wan};

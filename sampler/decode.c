@@ -58,7 +58,6 @@ static ts_status deliver(ts_run *r, canvas *c, ts_frame *f)
         return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a picture of %dx%d", c->w, c->h);
     taps(f->w, w, (w - c->w) / 2, c->w, x);
     taps(f->h, h, (h - c->h) / 2, c->h, y);
-#pragma omp parallel for schedule(static)
     for (int j = 0; j < c->h; j++) {
         const float *a = f->rgb + 3L * f->w * y[j].at, *b = f->rgb + 3L * f->w * y[j].next;
         for (int i = 0; i < c->w; i++)
@@ -102,18 +101,39 @@ static ts_status hand_out(ts_run *r, ts_sink *sink, ts_frame *f)
     return st;
 }
 
-ts_status ts_decode(ts_run *r, ts_host latents, ts_sink *sink)
+/* Latents as files have them, host [C, F, H, W], to the device and channels last. */
+static ts_status upload_latents(ts_run *r, const float *from, ts_tensor *out)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = r->ctx->dev;
+    const long *l = r->latent, C = l[0], n = l[1] * l[2] * l[3];
+    *out = ts_take(&r->ctx->arena, TS_F32, TS_DIM(l[1], l[2], l[3], C));
+    size_t mark = ts_mark(&r->ctx->arena);
+    ts_tensor planes = ts_take(&r->ctx->arena, TS_F32, TS_DIM(C, n));
+    if (from) TRY(dev->ops->upload(dev, planes.p, from, (size_t)(C * n) * sizeof *from));
+    TRY(ts_copy_op(
+        dev,
+        (ts_copy){
+            .src = planes.p, .dst = out->p, .nd = 2, .dim = {n, C}, .ss = {1, n}, .ds = {C, 1}}));
+done:
+    ts_release(&r->ctx->arena, mark);
+    return st;
+}
+
+ts_status ts_decode(ts_run *r, const float *latents, ts_sink *sink)
 {
     ts_status st = TS_OK;
     const ts_vae_class *cls = r->m->family->vae;
     ts_vae *vae = NULL;
+    ts_tensor z;
     canvas c = {0};
     bool end = false;
     double start = ts_seconds();
     ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DECODE, .steps = ts_run_frames(r)});
     if (sink) TRY(open_sink(r, sink));
     TRY(open_canvas(r, &c));
-    TRY(cls->open(r->ctx, r->m->vae_weights, &r->m->vae_info, latents, r->tile, &vae));
+    TRY(upload_latents(r, latents, &z));
+    TRY(cls->open(r->ctx, r->m->vae_weights, &r->m->vae_info, z, r->tile, &vae));
     for (int n = 0;; n++) {
         ts_frame frame;
         TRY(ts_stopped(r->ctx));

@@ -14,12 +14,26 @@ typedef struct {
     float *latent;
 } encoding;
 
+/* latent: host [C, h w] */
 static ts_status encode(ts_ctx *c, void *user)
 {
     encoding *e = user;
     ts_run *r = e->r;
-    return r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile,
-                                     e->latent, NULL);
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&c->arena);
+    long C = r->latent[0], n = r->latent[2] * r->latent[3];
+    ts_tensor z = ts_take(&c->arena, TS_F32, TS_DIM(1, r->latent[2], r->latent[3], C)),
+              planes = ts_take(&c->arena, TS_F32, TS_DIM(C, n));
+    TRY(r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile, z,
+                                  (ts_tensor){0}));
+    TRY(ts_copy_op(
+        c->dev,
+        (ts_copy){
+            .src = z.p, .dst = planes.p, .nd = 2, .dim = {C, n}, .ss = {1, C}, .ds = {n, 1}}));
+    TRY(c->dev->ops->download(c->dev, e->latent, planes.p, (size_t)(C * n) * sizeof *e->latent));
+done:
+    ts_release(&c->arena, mark);
+    return st;
 }
 
 static ts_status count(encoding *e, ts_vae_tile tile, size_t *activations, size_t *all)

@@ -52,7 +52,10 @@ static ts_status read_parts(ts_model *m)
         if (!strcmp(text->cls, m->family->encoders[i])) encoder = text->cls;
     TRY(check_class(m, text, encoder, NULL));
     TRY(m->family->dit->describe(m->ctx, dit->config, dit->config_path, &m->dit_info));
-    TRY(m->family->vae->describe(m->ctx, vae->config, vae->config_path, &m->vae_info));
+    m->vae_config = calloc(1, m->family->vae->config_size);
+    if (!m->vae_config) TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a config"));
+    TRY(m->family->vae->describe(m->ctx, vae->config, vae->config_path, &m->vae_info,
+                                 m->vae_config));
     int in = m->dit_info.in_channels, out = m->dit_info.out_channels,
         channels = m->vae_info.channels;
     if (in != channels || (out != channels && !(m->family->variance && out == 2 * channels)))
@@ -190,6 +193,7 @@ void ts_model_close(ts_model *m)
     ts_tokenizer_close(m->tokenizer);
     ts_model_dir_close(&m->dir);
     for (int i = 0; i < m->kepts; i++) free(m->kept[i]);
+    free(m->vae_config);
     free(m->name);
     free(m);
 }

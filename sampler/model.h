@@ -21,7 +21,8 @@ struct ts_model {
     ts_diffusion diffusion; /* what else it says, of a diffusion model */
     ts_dit_info dit_info;
     ts_vae_info vae_info;
-    ts_dit *dit[2]; /* opened by the first run */
+    void *vae_config; /* the class's struct, of vae_info */
+    ts_dit *dit[2];   /* opened by the first run */
     ts_weights *vae_weights;
     ts_tokenizer *tokenizer;
     /* counting runs so far: the sizes and layouts of the last one hold */

@@ -159,7 +159,7 @@ static void run_case(const golden *g, const char *backend)
     free(got);
     free(r.latent);
     free(tmp);
-    ts_weights_close(r.w);
+    vae_run_close(&r);
     testing_close(c);
 }
 

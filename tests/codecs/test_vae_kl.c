@@ -187,7 +187,7 @@ static void run_decode(const golden *g, const char *backend, dialect d)
     free(z);
     free(got);
     free(j.out);
-    ts_weights_close(j.w);
+    vae_run_close(&j);
     testing_close(c);
 }
 
@@ -224,7 +224,7 @@ START_TEST(encoder)
     free(px);
     free(j.out);
     free(j.latent);
-    ts_weights_close(j.w);
+    vae_run_close(&j);
     testing_close(c);
 }
 END_TEST
@@ -269,7 +269,7 @@ START_TEST(encoder_in_tiles)
                                 x, k, r, q);
             }
     for (int i = 0; i < Z * N * HL * WL; i++) ck_assert(fabsf(latent[i] - 0.5f * all[i]) <= 1e-6f);
-    ts_weights_close(whole.w);
+    vae_run_close(&whole);
     testing_close(c);
 }
 END_TEST
@@ -294,7 +294,35 @@ START_TEST(pictures_are_independent)
         testing_run(c, vae_run_decode, &j);
         ck_assert_mem_eq(alone, all + k * PIXELS, sizeof alone);
     }
-    ts_weights_close(j.w);
+    vae_run_close(&j);
+    testing_close(c);
+}
+END_TEST
+
+/* Each picture's tiles are said as they begin, and a picture leaves the device once. */
+static void hear_tile(void *user, const ts_event *e)
+{
+    int *events = user, n = (*events)++;
+    ck_assert(e->phase == TS_PHASE_DECODE && e->step == n / 6 + 1 && e->steps == 2 &&
+              e->layer == n % 6 + 1 && e->layers == 6);
+}
+
+START_TEST(traffic)
+{
+    ts_ctx *c = testing_open(backends[_i % 2], NULL, 2);
+    static float z[Z * 2 * 10 * 14];
+    bool tiled = _i / 2;
+    int events = 0;
+    vae_run j = {.cls = &ts_vae_kl, .in = {z, TS_F32, 4, {Z, 2, 10, 14}}};
+    open_golden(c, &j, NEW);
+    if (tiled) j.tile = (ts_vae_tile){32, 32};
+    vae_run_record(c);
+    c->env.progress = hear_tile;
+    c->env.user = &events;
+    testing_run(c, vae_run_decode, &j);
+    ck_assert_int_eq(events, tiled ? 12 : 0);
+    ck_assert_int_eq(j.downloads, 2);
+    vae_run_close(&j);
     testing_close(c);
 }
 END_TEST
@@ -323,7 +351,7 @@ START_TEST(fixture)
     free(j.out);
     free(planes);
     ts_bag_free(b);
-    ts_weights_close(j.w);
+    vae_run_close(&j);
     testing_close(c);
 }
 END_TEST
@@ -349,11 +377,13 @@ START_TEST(configs_refused)
     ts_ctx *c = testing_open("cpu", NULL, 1);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         cJSON *json = cJSON_Parse(bad[i].json);
-        ts_vae_info info;
-        ck_assert_int_eq(ts_vae_kl.describe(c, json, "vae/config.json", &info), TS_EMODEL);
+        ts_vae_info info = {0};
+        void *own = calloc(1, ts_vae_kl.config_size);
+        ck_assert_int_eq(ts_vae_kl.describe(c, json, "vae/config.json", &info, own), TS_EMODEL);
         ck_assert_msg(strstr(c->err.text, bad[i].says) &&
                           !strncmp(c->err.text, "vae/config.json", 15),
                       "\"%s\" does not say \"%s\"", c->err.text, bad[i].says);
+        free(own);
         cJSON_Delete(json);
     }
     testing_close(c);
@@ -372,7 +402,7 @@ START_TEST(stopped)
     c->env.stop = &stop;
     ck_assert_int_eq(vae_run_decode(c, &j), TS_ESTOP);
     ts_arena_close(&c->arena);
-    ts_weights_close(j.w);
+    vae_run_close(&j);
     testing_close(c);
 }
 END_TEST
@@ -381,19 +411,18 @@ START_TEST(inputs_refused)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
     vae_run j = {.cls = &ts_vae_kl};
-    float x[16 * 24 * 3] = {0}, out[2 * Z * 24];
+    float x[16 * 24 * 3] = {0};
+    ts_tensor none = {0}, z = ts_tensor_of((ts_ptr){1}, TS_F32, TS_DIM(1, 5, 6, Z));
     ts_vae *v = NULL;
     open_golden(c, &j, NEW);
     ck_assert_int_eq(ts_vae_kl.encode(c, j.w, &j.info, (ts_host){x, TS_F32, 4, {1, 15, 24, 3}},
-                                      (ts_vae_tile){0, 0}, out, NULL),
+                                      (ts_vae_tile){0, 0}, none, none),
                      TS_ESHAPE);
     ck_assert_str_eq(c->err.text, "1 pictures of 24x15: sides must be multiples of 4");
-    ck_assert_int_eq(ts_vae_kl.open(c, j.w, &j.info, (ts_host){x, TS_F32, 4, {Z, 1, 5, 6}},
-                                    (ts_vae_tile){30, 32}, &v),
-                     TS_EUSAGE);
+    ck_assert_int_eq(ts_vae_kl.open(c, j.w, &j.info, z, (ts_vae_tile){30, 32}, &v), TS_EUSAGE);
     ck_assert_str_eq(c->err.text, "VAE tile 30x32: must be multiples of 4");
     ck_assert_ptr_null(v);
-    ts_weights_close(j.w);
+    vae_run_close(&j);
     testing_close(c);
 }
 END_TEST
@@ -408,6 +437,7 @@ int main(void)
     tcase_add_test(tc, old_names);
     tcase_add_loop_test(tc, encoder, 0, 2);
     tcase_add_loop_test(tc, encoder_in_tiles, 0, 2);
+    tcase_add_loop_test(tc, traffic, 0, 4);
     tcase_add_test(tc, stopped);
     tcase_add_test(tc, pictures_are_independent);
     tcase_add_loop_test(tc, fixture, 0, 6);

@@ -128,8 +128,11 @@ static bool config(const uint8_t *in, size_t n)
     if (st) return false;
     ts_dit_wan.describe(ctx, j, "config.json", &dit);
     ts_dit_pixart.describe(ctx, j, "config.json", &dit);
-    ts_vae_wan.describe(ctx, j, "config.json", &vae);
-    ts_vae_kl.describe(ctx, j, "config.json", &vae);
+    void *own[2] = {calloc(1, ts_vae_wan.config_size), calloc(1, ts_vae_kl.config_size)};
+    if (own[0]) ts_vae_wan.describe(ctx, j, "config.json", &vae, own[0]);
+    if (own[1]) ts_vae_kl.describe(ctx, j, "config.json", &vae, own[1]);
+    free(own[0]);
+    free(own[1]);
     ts_component c = {.name = "text_encoder",
                       .cls = "UMT5EncoderModel",
                       .dir = "/nonexistent",
