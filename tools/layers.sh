@@ -32,5 +32,8 @@ done >>"$found"
 grep -rnE '#include "backend/(cpu|cuda)/|ts_(cpu|cuda)_' weights attention prompts dit codecs \
     sampler cli >>"$found"
 grep -rnE '(^|[^a-z_])(getenv|exit|printf|puts|perror) *\(' backend weights attention prompts dit codecs sampler --include='*.c' | grep -v '__attribute__' >>"$found"
+# threads are a device's
+grep -rnE '# *pragma omp|[<"]omp\.h[>"]|(^|[^a-z_])omp_[a-z]' weights attention prompts dit codecs \
+    sampler cli --include='*.[ch]' >>"$found"
 cat "$found"
 [ ! -s "$found" ]
