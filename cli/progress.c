@@ -35,8 +35,8 @@ double ts_event_share(const ts_event *e)
     if (e->steps < 1) return 0;
     double done = e->step;
     if (e->layers > 0) { /* a layer has begun, so its step is not done */
-        done = (e->step > 0 ? e->step - 1 : 0) +
-               (double)(e->layer > 0 ? e->layer - 1 : 0) / e->layers;
+        double part = (double)(e->layer > 0 ? e->layer - 1 : 0) / e->layers;
+        done = e->step > 0 ? e->step - 1 + part : part * e->steps; /* step 0: of all steps */
     }
     done /= e->steps;
     return done < 0 ? 0 : done > 1 ? 1 : done;
@@ -244,7 +244,8 @@ void ts_screen_event(void *user, const ts_event *e)
          ends = whole && e->steps > 0 && e->step == e->steps;
     enter_phase(s, e, now);
     /* not 0 when the run was resumed */
-    if (s->first < 0 && e->step > 0) s->first = (double)(e->step - 1) / e->steps;
+    if (s->first < 0 && (e->step > 0 || e->layers > 0))
+        s->first = e->step > 0 ? (double)(e->step - 1) / e->steps : 0;
     if (share > s->share) s->share = share;
     double every = s->mode == TS_SCREEN_BAR ? REDRAW : s->mode == TS_SCREEN_JSON ? EVENT : LINE;
     bool due = now - s->said >= every || (s->mode == TS_SCREEN_JSON && whole);

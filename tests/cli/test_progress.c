@@ -61,8 +61,9 @@ START_TEST(shares)
     const struct {
         int step, steps, layer, layers;
         double want;
-    } row[] = {{0, 4, 0, 0, 0},      {1, 4, 1, 10, 0}, {1, 4, 6, 10, 0.125}, {1, 4, 0, 0, 0.25},
-               {3, 4, 6, 10, 0.625}, {4, 4, 0, 0, 1},  {9, 4, 0, 0, 1},      {0, 0, 0, 0, 0}};
+    } row[] = {{0, 4, 0, 0, 0},      {1, 4, 1, 10, 0},  {1, 4, 6, 10, 0.125}, {1, 4, 0, 0, 0.25},
+               {3, 4, 6, 10, 0.625}, {4, 4, 0, 0, 1},   {9, 4, 0, 0, 1},      {0, 0, 0, 0, 0},
+               {0, 4, 1, 10, 0},     {0, 4, 6, 10, 0.5}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         ts_event e = {.step = row[i].step,
                       .steps = row[i].steps,
@@ -94,6 +95,27 @@ START_TEST(time_left_is_the_pace_extended)
     now += 3;
     send(&s, TS_PHASE_DECODE, 2, 8, 0, 0);
     ck_assert(fabs(ts_screen_left(&s, now) - 18) < 1e-9);
+    finish();
+}
+END_TEST
+
+/* Decoding in tiles: chunks of all frames, then the frames at once. */
+START_TEST(tiles_are_the_work)
+{
+    ts_screen s = screen(TS_SCREEN_NONE, 0);
+    s.mode = TS_SCREEN_JSON;
+    start(&s, 10, 10, 20);
+    send(&s, TS_PHASE_DECODE, 0, 8, 0, 0);
+    send(&s, TS_PHASE_DECODE, 0, 8, 1, 4);
+    now += 5;
+    send(&s, TS_PHASE_DECODE, 0, 8, 2, 4);
+    ck_assert_msg(fabs(ts_screen_left(&s, now) - 15) < 1e-9, "%g", ts_screen_left(&s, now));
+    now += 10;
+    send(&s, TS_PHASE_DECODE, 0, 8, 4, 4);
+    ck_assert(fabs(ts_screen_left(&s, now) - 5) < 1e-9);
+    now += 5;
+    send(&s, TS_PHASE_DECODE, 1, 8, 0, 0);
+    ck_assert(fabs(s.share - 0.75) < 1e-9); /* it never falls */
     finish();
 }
 END_TEST
@@ -351,6 +373,7 @@ int main(void)
     Suite *s = suite_create("progress");
     TCase *t = tcase_create("progress");
     tcase_add_test(t, shares);
+    tcase_add_test(t, tiles_are_the_work);
     tcase_add_test(t, a_batch_has_a_line_of_its_own);
     tcase_add_test(t, rows_in_lines_and_events);
     tcase_add_test(t, time_left_is_the_pace_extended);
