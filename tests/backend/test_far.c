@@ -63,7 +63,7 @@ START_TEST(order)
     ck_ok(c, d->ops->upload(d, x.p, f, sizeof f));
     ck_ok(c, ts_lincomb_op(d, (ts_lincomb){2, {1, 1}, {x, y}, y}));
     f[1] = 9;
-    ck_ok(c, d->ops->pack(d, &(ts_host){f, TS_F32, 2, {2, 2}}, &w, home.p));
+    ck_ok(c, d->ops->pack(d, &(ts_host){f, TS_F32, 2, {2, 2}}, 0, &w, home.p));
     memset(f, 0, sizeof f);
     equal(y, 9, 4);
     equal(home, 7, 9);
@@ -110,7 +110,7 @@ START_TEST(ahead)
     ck_ok(c, d->ops->upload(d, x.p, f, sizeof f));
     ck_ok(c, ts_lincomb_op(d, (ts_lincomb){1, {1}, {x}, y})); /* reads x as it was */
     ck_ok(c, d->ops->upload_ahead(d, x.p, f, sizeof f, &first));
-    ck_ok(c, d->ops->pack_ahead(d, &(ts_host){f, TS_F32, 2, {2, 2}}, &w, z.p, &second));
+    ck_ok(c, d->ops->pack_ahead(d, &(ts_host){f, TS_F32, 2, {2, 2}}, 0, &w, z.p, &second));
     ck_assert(first.id && second.id && first.id != second.id);
     equal(y, 1, 2);
     ck_assert(numbers(x)[0] != numbers(x)[0]);
