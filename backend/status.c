@@ -8,10 +8,12 @@
 
 ts_status ts_fail(ts_err *err, ts_status code, const char *format, ...)
 {
+    char text[sizeof err->text]; /* the arguments may point into the slot */
     va_list ap;
     va_start(ap, format);
-    vsnprintf(err->text, sizeof err->text, format, ap);
+    vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
+    memcpy(err->text, text, strlen(text) + 1);
     err->code = code;
     return code;
 }

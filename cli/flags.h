@@ -149,6 +149,11 @@ ts_status ts_flags_key(ts_flags *, const char *key, const char *value);
 void ts_flags_help(FILE *, ts_command_bit);
 const ts_flag *ts_flags_table(int *count);
 const char *ts_flag_name(ts_flag_id); /* without the dashes */
+static inline bool ts_flag_set(const ts_flags *f, ts_flag_id id) { return f->value[id].set; }
+static inline const char *ts_flag_text(const ts_flags *f, ts_flag_id id)
+{
+    return f->value[id].text; /* NULL: not given */
+}
 /* The word of a list (ended by NULL) that is nearest to a mistyped one; NULL: none is near. */
 const char *ts_nearest(const char *word, const char *const *list);
 /* "832x480": two whole numbers, each min..max. */

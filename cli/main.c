@@ -144,7 +144,7 @@ static void help(const struct command *c)
 
 static ts_status version(ts_cli *c)
 {
-    ts_status st = ts_cli_open(c, NULL);
+    ts_status st = ts_cli_open(c);
     if (st) return st;
     char *text = ts_versions(c->ctx);
     fputs(text ? text : "", stdout);
@@ -152,7 +152,7 @@ static ts_status version(ts_cli *c)
     return TS_OK;
 }
 
-static ts_status unknown_command(ts_cli *c, const char *word)
+static ts_status unknown_command(ts_err *err, const char *word)
 {
     const char *names[COMMANDS + 2], *near;
     for (int i = 0; i < COMMANDS; i++) names[i] = commands[i].name;
@@ -160,36 +160,36 @@ static ts_status unknown_command(ts_cli *c, const char *word)
     names[COMMANDS + 1] = NULL;
     near = ts_nearest(word, names);
     if (near)
-        return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": did you mean %s?", word, near);
+        return ts_fail(err, TS_EUSAGE, "unknown command \"%.64s\": did you mean %s?", word, near);
     if (strchr(word, ' '))
-        return ts_cli_fail(
-            c, TS_EUSAGE,
+        return ts_fail(
+            err, TS_EUSAGE,
             "unknown command \"%.64s\": a prompt goes to generate: tessera generate \"%.64s\"",
             word, word);
-    return ts_cli_fail(c, TS_EUSAGE, "unknown command \"%.64s\": tessera help lists them", word);
+    return ts_fail(err, TS_EUSAGE, "unknown command \"%.64s\": tessera help lists them", word);
 }
 
 static ts_status run(ts_cli *c, const struct command *cmd, int argc, char **argv)
 {
     ts_status st = ts_flags_parse(&c->flags, cmd->bit, argc, argv);
-    if (st) return ts_cli_fail(c, st, "%s: %s", cmd->name, c->flags.error);
-    if (ts_cli_set(c, TS_F_HELP)) return help(cmd), TS_OK;
-    const char *kind = ts_cli_text(c, TS_F_PROGRESS);
-    bool quiet = ts_cli_set(c, TS_F_QUIET) || (kind && !strcmp(kind, "none"));
+    if (st) return ts_fail(&c->err, st, "%s: %s", cmd->name, c->flags.error);
+    if (ts_flag_set(&c->flags, TS_F_HELP)) return help(cmd), TS_OK;
+    const char *kind = ts_flag_text(&c->flags, TS_F_PROGRESS);
+    bool quiet = ts_flag_set(&c->flags, TS_F_QUIET) || (kind && !strcmp(kind, "none"));
     ts_screen_init(&c->screen,
                    quiet                           ? TS_SCREEN_NONE
                    : kind && !strcmp(kind, "json") ? TS_SCREEN_JSON
                                                    : TS_SCREEN_BAR,
                    stderr);
     if (c->flags.words > cmd->most)
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "%s: one argument, got %d (\"%.40s\", \"%.40s\"%s): text of several "
-                           "words goes in quotes",
-                           cmd->name, c->flags.words, c->flags.word[0], c->flags.word[1],
-                           c->flags.words > 2 ? ", ..." : "");
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "%s: one argument, got %d (\"%.40s\", \"%.40s\"%s): text of several "
+                       "words goes in quotes",
+                       cmd->name, c->flags.words, c->flags.word[0], c->flags.word[1],
+                       c->flags.words > 2 ? ", ..." : "");
     if (c->flags.words < cmd->least)
-        return ts_cli_fail(c, TS_EUSAGE, "%s: %s is missing: tessera %s %s", cmd->name,
-                           cmd->missing, cmd->name, cmd->arguments);
+        return ts_fail(&c->err, TS_EUSAGE, "%s: %s is missing: tessera %s %s", cmd->name,
+                       cmd->missing, cmd->name, cmd->arguments);
     return cmd->run(c);
 }
 
@@ -197,8 +197,8 @@ static ts_status dispatch(ts_cli *c, int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
     if (!word)
-        return ts_cli_fail(
-            c, TS_EUSAGE,
+        return ts_fail(
+            &c->err, TS_EUSAGE,
             "no command: tessera generate \"a prompt\" renders one, tessera help lists all");
     bool asks = !strcmp(word, "help");
     if (!strcmp(word, "--version") || !strcmp(word, "-V") || !strcmp(word, "version"))
@@ -206,11 +206,10 @@ static ts_status dispatch(ts_cli *c, int argc, char **argv)
     if (!strcmp(word, "--help") || !strcmp(word, "-h") || (asks && argc == 2))
         return help(NULL), TS_OK;
     if (word[0] == '-')
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "unknown flag %.64s: a command comes first, tessera help lists them",
-                           word);
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "unknown flag %.64s: a command comes first, tessera help lists them", word);
     const struct command *cmd = find(asks ? argv[2] : word);
-    if (!cmd) return unknown_command(c, asks ? argv[2] : word);
+    if (!cmd) return unknown_command(&c->err, asks ? argv[2] : word);
     if (asks) return help(cmd), TS_OK;
     return run(c, cmd, argc - 2, argv + 2);
 }
@@ -253,7 +252,7 @@ int main(int argc, char **argv)
                         : code == 128 + SIGTERM ? "terminated"
                                                 : "hung up");
     else if (st)
-        ts_screen_error(&c.screen, code, *c.error ? c.error : ts_error(c.ctx));
+        ts_screen_error(&c.screen, code, *c.err.text ? c.err.text : ts_error(c.ctx));
     ts_cli_close(&c);
     return flush_results(&c.screen, code);
 }

@@ -30,6 +30,8 @@ static ts_status choose_precision(ts_ctx *c, const char *name)
     return TS_OK;
 }
 
+ts_status ts_set_precision(ts_ctx *c, const char *name) { return choose_precision(c, name); }
+
 ts_status ts_open(const ts_options *o, const ts_env *env, ts_ctx **out)
 {
     ts_status st = TS_OK;

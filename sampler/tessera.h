@@ -26,6 +26,9 @@ ts_options ts_options_default(void);
 /* On failure *ctx may still be set, only to be asked for ts_error and closed. */
 ts_status ts_open(const ts_options *, const ts_env *, ts_ctx **);
 void ts_close(ts_ctx *);
+/* The precision of models that are opened from here on: "auto", "f32" or "bf16". TS_EUSAGE: another
+ * word, or one that this machine does not compute in; then it stays what it was. */
+ts_status ts_set_precision(ts_ctx *, const char *);
 const char *ts_error(const ts_ctx *); /* the sentence of the last failure */
 const char *ts_version(void);         /* "0.1.0" */
 char *ts_versions(const ts_ctx *);    /* CPU level, threads, libraries, one a line; malloc'd */

@@ -12,42 +12,41 @@
 
 #define ROOM ((size_t)1 << 30) /* bytes of encoded texts at once */
 
-static ts_status check_flags(ts_cli *c)
+static ts_status check_flags(ts_err *err, const ts_flags *f)
 {
     static const struct {
         ts_flag_id a, b;
         const char *names;
     } apart[] = {{TS_F_SHARD, TS_F_QUEUE, "--shard and --queue"},
                  {TS_F_KEEP_GOING, TS_F_FAIL_FAST, "--keep-going and --fail-fast"}};
-    if (!ts_cli_set(c, TS_F_OUT) && !(ts_cli_set(c, TS_F_STATUS) && c->flags.words))
-        return ts_cli_fail(
-            c, TS_EUSAGE,
+    if (!ts_flag_set(f, TS_F_OUT) && !(ts_flag_set(f, TS_F_STATUS) && f->words))
+        return ts_fail(
+            err, TS_EUSAGE,
             "batch: the folder of the outputs is missing: tessera batch prompts.txt --out DIR");
-    if (!c->flags.words && !ts_cli_set(c, TS_F_STATUS))
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "batch: a prompt file is missing: tessera batch prompts.txt --out DIR, "
-                           "or - for standard input");
-    if (c->flags.words > TS_WORDS)
-        return ts_cli_fail(c, TS_EUSAGE, "batch: %d files, at most %d at once", c->flags.words,
-                           TS_WORDS);
+    if (!f->words && !ts_flag_set(f, TS_F_STATUS))
+        return ts_fail(err, TS_EUSAGE,
+                       "batch: a prompt file is missing: tessera batch prompts.txt --out DIR, "
+                       "or - for standard input");
+    if (f->words > TS_WORDS)
+        return ts_fail(err, TS_EUSAGE, "batch: %d files, at most %d at once", f->words, TS_WORDS);
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
-        if (ts_cli_set(c, apart[i].a) && ts_cli_set(c, apart[i].b))
-            return ts_cli_fail(c, TS_EUSAGE, "batch: %s do not go together", apart[i].names);
-    if (ts_cli_set(c, TS_F_CLAIM_TIMEOUT) && !ts_cli_set(c, TS_F_QUEUE))
-        return ts_cli_fail(c, TS_EUSAGE, "batch: --claim-timeout has a meaning with --queue only");
-    if (c->flags.value[TS_F_SEED].random)
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "--seed: got \"%s\", wanted a number: the seeds of a batch are fixed, "
-                           "so that it can go on where it was stopped",
-                           ts_cli_text(c, TS_F_SEED));
-    if (ts_cli_set(c, TS_F_NAME)) return ts_batch_template(c, ts_cli_text(c, TS_F_NAME));
+        if (ts_flag_set(f, apart[i].a) && ts_flag_set(f, apart[i].b))
+            return ts_fail(err, TS_EUSAGE, "batch: %s do not go together", apart[i].names);
+    if (ts_flag_set(f, TS_F_CLAIM_TIMEOUT) && !ts_flag_set(f, TS_F_QUEUE))
+        return ts_fail(err, TS_EUSAGE, "batch: --claim-timeout has a meaning with --queue only");
+    if (f->value[TS_F_SEED].random)
+        return ts_fail(err, TS_EUSAGE,
+                       "--seed: got \"%s\", wanted a number: the seeds of a batch are fixed, "
+                       "so that it can go on where it was stopped",
+                       ts_flag_text(f, TS_F_SEED));
+    if (ts_flag_set(f, TS_F_NAME)) return ts_batch_template(err, ts_flag_text(f, TS_F_NAME));
     return TS_OK;
 }
 
 static void set_label(ts_batch *b)
 {
     char host[65] = ""; /* all of it: machines of a cluster often differ in its end */
-    if (ts_cli_set(b->c, TS_F_QUEUE)) {
+    if (ts_flag_set(&b->c->flags, TS_F_QUEUE)) {
         gethostname(host, sizeof host - 1);
         for (char *s = host; *s; s++)
             if (*s == '/') *s = '_';
@@ -138,8 +137,8 @@ static ts_status verdict(ts_batch *b)
         if (on[i])
             snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", *all ? ", " : "",
                      parts[i]);
-    return ts_cli_fail(b->c, TS_EFAIL, "%d of %d row%s: %s", bad, t.mine, t.mine == 1 ? "" : "s",
-                       all);
+    return ts_fail(&b->c->err, TS_EFAIL, "%d of %d row%s: %s", bad, t.mine, t.mine == 1 ? "" : "s",
+                   all);
 }
 
 /* ---- the command ---- */
@@ -148,31 +147,33 @@ static ts_status begin(ts_batch *b)
     ts_status st = TS_OK;
     ts_cli *c = b->c;
     const ts_flag_value *memory = c->flags.value + TS_F_MEMORY;
-    if (ts_cli_set(c, TS_F_SHARD))
-        TRY(ts_batch_share(c, ts_cli_text(c, TS_F_SHARD), getenv, &b->share, &b->shares));
-    TRY(ts_cli_open(c, NULL));
-    TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
+    if (ts_flag_set(&c->flags, TS_F_SHARD))
+        TRY(ts_batch_share(&c->err, ts_flag_text(&c->flags, TS_F_SHARD), getenv, &b->share,
+                           &b->shares));
+    TRY(ts_cli_open(c));
+    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
     b->room = memory->set && memory->wide / 8 < ROOM ? (size_t)memory->wide / 8 : ROOM;
-    const char *name = ts_cli_text(c, TS_F_MODEL);
+    const char *name = ts_flag_text(&c->flags, TS_F_MODEL);
     char *full = name ? realpath(name, NULL) : NULL;
     b->model = full ? full : strdup(name ? name : "default");
-    if (!b->model) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for a name"));
+    if (!b->model) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a name"));
     TRY(ts_batch_read(b));
-    TRY(ts_batch_names(b, ts_cli_set(c, TS_F_NAME) ? ts_cli_text(c, TS_F_NAME) : TS_NAME_DEFAULT));
+    TRY(ts_batch_names(b, ts_flag_set(&c->flags, TS_F_NAME) ? ts_flag_text(&c->flags, TS_F_NAME)
+                                                            : TS_NAME_DEFAULT));
     divide(b);
 done:
     return st;
 }
 
-static ts_status make_cache(ts_cli *c)
+static ts_status make_cache(ts_err *err, const ts_flags *f)
 {
     struct stat s;
-    const char *path = ts_cli_text(c, TS_F_CACHE);
+    const char *path = ts_flag_text(f, TS_F_CACHE);
     if (!path) return TS_OK;
     if (mkdir(path, 0777) && errno != EEXIST)
-        return ts_cli_fail(c, TS_EIO, "--cache: %s can not be made: %s", path, strerror(errno));
+        return ts_fail(err, TS_EIO, "--cache: %s can not be made: %s", path, strerror(errno));
     if (stat(path, &s) || !S_ISDIR(s.st_mode))
-        return ts_cli_fail(c, TS_EUSAGE, "--cache: %s is not a folder", path);
+        return ts_fail(err, TS_EUSAGE, "--cache: %s is not a folder", path);
     return TS_OK;
 }
 
@@ -198,10 +199,10 @@ static ts_status work(ts_batch *b)
     TRY(ts_manifest_open(b));
     TRY(ts_manifest_read(b));
     TRY(ts_batch_plan(b));
-    if (ts_cli_set(b->c, TS_F_FAIL_FAST) && b->faults)
-        TRY(ts_cli_fail(b->c, TS_EMODEL,
-                        "batch: %d fault%s in the files, and --fail-fast: nothing is rendered",
-                        b->faults, b->faults == 1 ? "" : "s"));
+    if (ts_flag_set(&b->c->flags, TS_F_FAIL_FAST) && b->faults)
+        TRY(ts_fail(&b->c->err, TS_EMODEL,
+                    "batch: %d fault%s in the files, and --fail-fast: nothing is rendered",
+                    b->faults, b->faults == 1 ? "" : "s"));
     TRY(ts_batch_work_open(b));
     say_skipped(b);
     st = ts_batch_render(b);
@@ -213,13 +214,12 @@ static ts_status work(ts_batch *b)
     ts_batch_table(b);
     if (!st) st = verdict(b);
     /* of all shares: the last one to end writes what the others did, too */
-    if (ts_cli_set(b->c, TS_F_REPORT)) {
-        char sentence[sizeof b->c->error];
-        memcpy(sentence, b->c->error, sizeof sentence);
+    if (ts_flag_set(&b->c->flags, TS_F_REPORT)) {
+        ts_err first = b->c->err;
         ts_status page = ts_manifest_others(b);
         if (!page) page = ts_batch_page(b);
         if (st)
-            memcpy(b->c->error, sentence, sizeof sentence);
+            b->c->err = first;
         else
             st = page;
     }
@@ -232,31 +232,33 @@ ts_status ts_cli_batch(ts_cli *c)
     ts_status st = TS_OK;
     char *out = NULL;
     ts_batch b = {.c = c, .share = 1, .shares = 1};
-    TRY(check_flags(c));
-    out = strdup(ts_cli_set(c, TS_F_OUT) ? ts_cli_text(c, TS_F_OUT) : c->flags.word[0]);
-    if (!out) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for a path"));
+    TRY(check_flags(&c->err, &c->flags));
+    out = strdup(ts_flag_set(&c->flags, TS_F_OUT) ? ts_flag_text(&c->flags, TS_F_OUT)
+                                                  : c->flags.word[0]);
+    if (!out) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a path"));
     for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--) out[n - 1] = 0;
     b.out = out;
-    if (ts_cli_set(c, TS_F_STATUS)) {
-        st = ts_batch_status(c, out);
+    if (ts_flag_set(&c->flags, TS_F_STATUS)) {
+        st = ts_batch_status(&c->err, out);
         goto done;
     }
-    if (ts_cli_set(c, TS_F_REPORT)) TRY(ts_side_check(c, TS_F_REPORT, true));
+    if (ts_flag_set(&c->flags, TS_F_REPORT))
+        TRY(ts_side_check(&c->err, &c->flags, TS_F_REPORT, true));
     TRY(begin(&b));
     set_label(&b);
-    if (ts_cli_set(c, TS_F_DRY_RUN)) {
+    if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
         TRY(ts_manifest_read(&b));
         TRY(ts_batch_plan(&b));
         print_plan(&b);
         TRY(verdict(&b));
         goto done;
     }
-    if (ts_cli_set(c, TS_F_QUEUE)) {
+    if (ts_flag_set(&c->flags, TS_F_QUEUE)) {
         TRY(ts_queue_open(&b));
         c->screen.tick = ts_queue_renew;
         c->screen.tick_user = &b;
     }
-    TRY(make_cache(c));
+    TRY(make_cache(&c->err, &c->flags));
     TRY(ts_cli_stopped(c));
     TRY(work(&b));
 done:

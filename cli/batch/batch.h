@@ -79,13 +79,13 @@ void ts_batch_free_jobs(ts_batch *);
 /* ---- batch_name.c ---- */
 #define TS_NAME_DEFAULT "{index:04}_{slug:60}_s{seed}"
 /* Checks a template; TS_EUSAGE lists the fields. */
-ts_status ts_batch_template(ts_cli *, const char *template);
+ts_status ts_batch_template(ts_err *, const char *template);
 /* Names of all jobs that are not faulty, then their ids. TS_EUSAGE: every collision is told. */
 ts_status ts_batch_names(ts_batch *, const char *template);
 
 /* ---- batch_share.c ---- */
 /* "2/4", "auto", "auto/4"; environment through `get`, which may be getenv. TS_EUSAGE. */
-ts_status ts_batch_share(ts_cli *, const char *text, char *(*get)(const char *), int *share,
+ts_status ts_batch_share(ts_err *, const char *text, char *(*get)(const char *), int *share,
                          int *shares);
 
 /* ---- batch_manifest.c: the account, and the lock ---- */
@@ -102,11 +102,11 @@ ts_status ts_manifest_others(ts_batch *);
 ts_status ts_manifest_add(ts_batch *, const ts_job *, const char *status);
 /* Seconds per unit of cost of the rows done before; 0: none. */
 double ts_manifest_pace(const ts_batch *);
-ts_status ts_batch_status(ts_cli *, const char *out); /* --status */
+ts_status ts_batch_status(ts_err *, const char *out); /* --status */
 
 /* ---- batch_files.c: from work folder to output ---- */
 /* every folder in front of a slash; the path is written to meanwhile */
-ts_status ts_batch_make_parents(ts_cli *, char *path);
+ts_status ts_batch_make_parents(ts_err *, char *path);
 /* makes it, removes what a killed process of the same share left */
 ts_status ts_batch_work_open(ts_batch *);
 void ts_batch_work_close(ts_batch *);                    /* removes it when empty */

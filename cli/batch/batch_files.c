@@ -56,12 +56,12 @@ char *ts_batch_state_path(const ts_batch *b, const ts_job *j)
     return asprintf(&path, "%s/.tessera-batch/queue/%s.state", b->out, j->id) < 0 ? NULL : path;
 }
 
-ts_status ts_batch_make_parents(ts_cli *c, char *path)
+ts_status ts_batch_make_parents(ts_err *err, char *path)
 {
     for (char *s = path + 1; (s = strchr(s, '/')); s++) {
         *s = 0;
         if (mkdir(path, 0777) && errno != EEXIST)
-            return ts_cli_fail(c, TS_EIO, "%s: can not be made: %s", path, strerror(errno));
+            return ts_fail(err, TS_EIO, "%s: can not be made: %s", path, strerror(errno));
         *s = '/';
     }
     return TS_OK;
@@ -94,22 +94,22 @@ ts_status ts_batch_work_open(ts_batch *b)
     char *inside = NULL;
     if (asprintf(&b->work, "%s/.tessera-batch/%s", b->out, b->label) < 0 ||
         asprintf(&inside, "%s/", b->work) < 0)
-        TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
-    TRY(ts_batch_make_parents(b->c, inside));
-    if (b->queue && ts_cli_set(b->c, TS_F_RESUME_STEPS)) {
+        TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
+    TRY(ts_batch_make_parents(&b->c->err, inside));
+    if (b->queue && ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS)) {
         free(inside);
         if (asprintf(&inside, "%s/.tessera-batch/queue/", b->out) < 0)
-            TRY((inside = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
-        TRY(ts_batch_make_parents(b->c, inside));
+            TRY((inside = NULL, ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path")));
+        TRY(ts_batch_make_parents(&b->c->err, inside));
     }
     if (b->queue) remove_dead(b);
     DIR *d = opendir(b->work);
-    if (!d) TRY(ts_cli_fail(b->c, TS_EIO, "%s: %s", b->work, strerror(errno)));
+    if (!d) TRY(ts_fail(&b->c->err, TS_EIO, "%s: %s", b->work, strerror(errno)));
     /* what is half belongs to nobody: the folder's account is locked by us */
     for (struct dirent *e; (e = readdir(d));) {
         char *path = NULL;
         bool keep = ts_ends_with(e->d_name, ".state") && e->d_name[0] != '.' &&
-                    ts_cli_set(b->c, TS_F_RESUME_STEPS);
+                    ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS);
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         if (!keep && asprintf(&path, "%s/%s", b->work, e->d_name) >= 0) ts_remove_tree(path);
         free(path);
@@ -139,21 +139,21 @@ ts_status ts_batch_publish(ts_batch *b, const ts_job *j, const char *from)
     ts_status st = TS_OK;
     char *to = ts_batch_path(b, j->name), *old = NULL;
     struct stat s;
-    if (!to) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
-    TRY(ts_batch_make_parents(b->c, to));
+    if (!to) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
+    TRY(ts_batch_make_parents(&b->c->err, to));
     /* folders do not replace each other: the old one steps aside */
     if (j->replaces && lstat(to, &s) == 0 && (S_ISDIR(s.st_mode) || j->folder)) {
         if (asprintf(&old, "%s.old", from) < 0)
-            TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+            TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
         if (rename(to, old))
-            TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be replaced: %s", to, strerror(errno)));
+            TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be replaced: %s", to, strerror(errno)));
     }
     int failed = j->replaces && !old ? rename(from, to) : ts_rename_new(from, to);
     if (failed && errno == EEXIST)
-        TRY(ts_cli_fail(b->c, TS_EFAIL, "%s exists: somebody else wrote it in the meantime", to));
+        TRY(ts_fail(&b->c->err, TS_EFAIL, "%s exists: somebody else wrote it in the meantime", to));
     if (failed)
-        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be renamed from %s: %s", to, from,
-                        strerror(errno)));
+        TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be renamed from %s: %s", to, from,
+                    strerror(errno)));
     ts_sync_folder_of(to);
     if (old) ts_remove_tree(old);
 done:

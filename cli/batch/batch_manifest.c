@@ -61,14 +61,15 @@ static ts_status append(ts_batch *b, cJSON *j)
     text = cJSON_PrintUnformatted(j);
     cJSON_Delete(j);
     int n = text ? asprintf(&line, "%s\n", text) : -1;
-    if (n < 0) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a line of %s", b->manifest->path));
+    if (n < 0)
+        TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a line of %s", b->manifest->path));
     ssize_t wrote = write(b->manifest->fd, line, (size_t)n);
     if (wrote != n)
-        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", b->manifest->path,
-                        wrote < 0 ? strerror(errno) : "the disk is full"));
+        TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be written: %s", b->manifest->path,
+                    wrote < 0 ? strerror(errno) : "the disk is full"));
     if (fsync(b->manifest->fd) && errno != EINVAL && errno != ENOTSUP)
-        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be brought to the disk: %s", b->manifest->path,
-                        strerror(errno)));
+        TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be brought to the disk: %s", b->manifest->path,
+                    strerror(errno)));
 done:
     free(text);
     if (n >= 0) free(line);
@@ -196,11 +197,11 @@ static ts_status in_use(ts_batch *b, const char *path, const char *share)
     holder h = {"another process"};
     read_account(path, share, name_holder, &h);
     if (!strcmp(share, "all"))
-        return ts_cli_fail(b->c, TS_EUSAGE,
-                           "%s is in use by %s: --shard I/N or --queue for all of them lets "
-                           "several work on one folder",
-                           b->out, h.who);
-    return ts_cli_fail(b->c, TS_EUSAGE, "%s is in use by %s, as share %s", b->out, h.who, share);
+        return ts_fail(&b->c->err, TS_EUSAGE,
+                       "%s is in use by %s: --shard I/N or --queue for all of them lets "
+                       "several work on one folder",
+                       b->out, h.who);
+    return ts_fail(&b->c->err, TS_EUSAGE, "%s is in use by %s, as share %s", b->out, h.who, share);
 }
 
 /* Of how many shares "I-of-N" is one; false: it is another kind of label. */
@@ -257,12 +258,13 @@ static ts_status make_folder(ts_batch *b)
     ts_status st = TS_OK;
     struct stat s;
     char *inside = ts_batch_path(b, "");
-    if (!inside) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path");
-    TRY(ts_batch_make_parents(b->c, inside));
+    if (!inside) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path");
+    TRY(ts_batch_make_parents(&b->c->err, inside));
     if (stat(b->out, &s) || !S_ISDIR(s.st_mode))
-        TRY(ts_cli_fail(b->c, TS_EUSAGE, "--out: %s is not a folder", b->out));
+        TRY(ts_fail(&b->c->err, TS_EUSAGE, "--out: %s is not a folder", b->out));
     if (access(b->out, W_OK | X_OK))
-        TRY(ts_cli_fail(b->c, TS_EIO, "--out: can not write into %s: %s", b->out, strerror(errno)));
+        TRY(ts_fail(&b->c->err, TS_EIO, "--out: can not write into %s: %s", b->out,
+                    strerror(errno)));
 done:
     free(inside);
     return st;
@@ -275,15 +277,15 @@ ts_status ts_manifest_open(ts_batch *b)
     struct stat s;
     char last = '\n';
     ts_manifest *m = b->manifest = calloc(1, sizeof *m);
-    if (!m) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for an account");
+    if (!m) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for an account");
     m->fd = -1;
     TRY(make_folder(b));
     int n = strcmp(b->label, "all") ? asprintf(&m->path, "%s/" STEM ".%s" END, b->out, b->label)
                                     : asprintf(&m->path, "%s/" STEM END, b->out);
-    if (n < 0) TRY((m->path = NULL, ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path")));
+    if (n < 0) TRY((m->path = NULL, ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path")));
     m->fd = open(m->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (m->fd < 0)
-        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
+        TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
     if (fcntl(m->fd, F_OFD_SETLK, &l)) {
         if (errno == EAGAIN || errno == EACCES) TRY(in_use(b, m->path, b->label));
         char text[512];
@@ -297,7 +299,7 @@ ts_status ts_manifest_open(ts_batch *b)
     /* after a power failure */
     if (fstat(m->fd, &s) == 0 && s.st_size > 0 && pread(m->fd, &last, 1, s.st_size - 1) == 1 &&
         last != '\n' && write(m->fd, "\n", 1) != 1)
-        TRY(ts_cli_fail(b->c, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
+        TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
     TRY(add_run(b));
     int folder = open(b->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder >= 0) {
@@ -366,7 +368,7 @@ static void collect(void *user, const char *share, const char *path, const cJSON
 static bool settle(ts_batch *b, past *p)
 {
     ts_job *j = p->job;
-    bool there = ts_batch_exists(b, j->name), retry = ts_cli_set(b->c, TS_F_RETRY);
+    bool there = ts_batch_exists(b, j->name), retry = ts_flag_set(&b->c->flags, TS_F_RETRY);
     /* names appear by renaming what is whole: a row that began and has its output is done */
     if (there && (p->done || p->begun)) {
         j->state = TS_JOB_HAD;
@@ -378,7 +380,7 @@ static bool settle(ts_batch *b, past *p)
         p->error = NULL;
     } else if (there) {
         j->replaces = true;
-        return !ts_cli_set(b->c, TS_F_OVERWRITE);
+        return !ts_flag_set(&b->c->flags, TS_F_OVERWRITE);
     }
     return false;
 }
@@ -389,7 +391,7 @@ static ts_status classify(ts_batch *b, bool tell)
     ts_status st = TS_OK;
     reading r = {.list = calloc((size_t)(b->jobs ? b->jobs : 1), sizeof *r.list)};
     int in_the_way = 0;
-    if (!r.list) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d rows", b->jobs);
+    if (!r.list) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state == TS_JOB_TODO) r.list[r.n++].job = b->job + i;
     if (r.n) qsort(r.list, (size_t)r.n, sizeof *r.list, by_name);
@@ -406,10 +408,10 @@ static ts_status classify(ts_batch *b, bool tell)
         in_the_way++;
     }
     if (in_the_way)
-        st = ts_cli_fail(b->c, TS_EUSAGE,
-                         "%d output%s would replace a file: --overwrite allows it, another --out "
-                         "or --name avoids it",
-                         in_the_way, in_the_way == 1 ? "" : "s");
+        st = ts_fail(&b->c->err, TS_EUSAGE,
+                     "%d output%s would replace a file: --overwrite allows it, another --out "
+                     "or --name avoids it",
+                     in_the_way, in_the_way == 1 ? "" : "s");
     for (int i = 0; i < r.n; i++) free(r.list[i].error);
     free(r.list);
     return st;
@@ -570,17 +572,17 @@ static void print_survey(survey *s)
             printf("failed: %s: %s\n", s->o[i].output, s->o[i].error);
 }
 
-ts_status ts_batch_status(ts_cli *c, const char *out)
+ts_status ts_batch_status(ts_err *err, const char *out)
 {
     ts_status st = TS_OK;
     survey s = {0};
     struct stat info;
-    if (stat(out, &info)) return ts_cli_fail(c, TS_EMODEL, "%s: %s", out, strerror(errno));
+    if (stat(out, &info)) return ts_fail(err, TS_EMODEL, "%s: %s", out, strerror(errno));
     read_accounts(out, survey_line, &s);
     if (s.accounts)
         print_survey(&s);
     else
-        st = ts_cli_fail(c, TS_EMODEL, "%s: no batch has worked here: no " STEM END, out);
+        st = ts_fail(err, TS_EMODEL, "%s: no batch has worked here: no " STEM END, out);
     for (int i = 0; i < s.outcomes; i++) {
         free(s.o[i].output);
         free(s.o[i].error);

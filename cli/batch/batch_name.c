@@ -168,21 +168,20 @@ static const char *piece(text *t, const char *s, const ts_job *job)
     return NULL;
 }
 
-ts_status ts_batch_template(ts_cli *c, const char *template)
+ts_status ts_batch_template(ts_err *err, const char *template)
 {
     text t = {0};
     const char *at = template;
     while (at && *at) at = piece(&t, at, NULL);
     free(t.s);
     if (!at)
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "--name: got \"%.200s\", wanted a name with fields in braces: " FIELDS,
-                           template);
+        return ts_fail(err, TS_EUSAGE,
+                       "--name: got \"%.200s\", wanted a name with fields in braces: " FIELDS,
+                       template);
     size_t n = strlen(template);
     if (!n || template[0] == '/' || template[n - 1] == '/')
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "--name: got \"%.200s\", wanted a name below the folder of --out",
-                           template);
+        return ts_fail(err, TS_EUSAGE,
+                       "--name: got \"%.200s\", wanted a name below the folder of --out", template);
     return TS_OK;
 }
 
@@ -226,11 +225,11 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
 {
     char numbers[256];
     const ts_request *q = &j->q;
-    const char *precision = ts_cli_text(b->c, TS_F_PRECISION);
+    const char *precision = ts_flag_text(&b->c->flags, TS_F_PRECISION);
     snprintf(numbers, sizeof numbers, "%dx%d %d %.17g %d %.17g %.17g %.17g %llu %d %d %d %d",
              q->width, q->height, q->frames, q->fps, q->steps, q->guidance, q->guidance_2, q->shift,
              (unsigned long long)q->seed, q->no_bins, q->scale, j->crf,
-             ts_cli_set(b->c, TS_F_NO_METADATA));
+             ts_flag_set(&b->c->flags, TS_F_NO_METADATA));
     const char *const texts[] = {b->model,
                                  q->prompt,
                                  q->negative,
@@ -257,7 +256,7 @@ static ts_status refuse_collisions(ts_batch *b)
     ts_status st = TS_OK;
     int n = 0, found = 0;
     ts_job **list = malloc(sizeof *list * (size_t)(b->jobs ? b->jobs : 1));
-    if (!list) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d names", b->jobs);
+    if (!list) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state != TS_JOB_FAULTY) list[n++] = b->job + i;
     if (n) qsort(list, (size_t)n, sizeof *list, by_name);
@@ -278,10 +277,10 @@ static ts_status refuse_collisions(ts_batch *b)
         found++;
     }
     if (found)
-        st = ts_cli_fail(b->c, TS_EUSAGE,
-                         "%d output%s would replace another of the same batch: fields of --name "
-                         "tell them apart ({seed}, {n} of --count, {index}, {file})",
-                         found, found == 1 ? "" : "s");
+        st = ts_fail(&b->c->err, TS_EUSAGE,
+                     "%d output%s would replace another of the same batch: fields of --name "
+                     "tell them apart ({seed}, {n} of --count, {index}, {file})",
+                     found, found == 1 ? "" : "s");
     free(list);
     return st;
 }
@@ -294,11 +293,11 @@ ts_status ts_batch_names(ts_batch *b, const char *template)
         if (j->state == TS_JOB_FAULTY) continue;
         set_id(b, j, ""); /* for {hash}, which can not hold itself */
         j->name = name_of(j, template);
-        if (!j->name) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d names", b->jobs));
+        if (!j->name) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs));
         const char *fault = fault_of(j->name);
         if (fault)
-            TRY(ts_cli_fail(
-                b->c, TS_EUSAGE,
+            TRY(ts_fail(
+                &b->c->err, TS_EUSAGE,
                 "%s:%d: the output's name \"%.100s\" %s, wanted one below the folder of --out",
                 j->file, j->row->line, j->name, fault));
         set_id(b, j, j->name);

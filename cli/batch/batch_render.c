@@ -4,6 +4,7 @@
 #include "cli/batch/batch.h"
 
 #include "backend/clock.h"
+#include "cli/render.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +20,10 @@ static void set_error(ts_job *j, const char *sentence)
     j->error = strdup(sentence);
 }
 
-static const char *sentence_of(const ts_cli *c) { return *c->error ? c->error : ts_error(c->ctx); }
+static const char *sentence_of(const ts_cli *c)
+{
+    return *c->err.text ? c->err.text : ts_error(c->ctx);
+}
 
 /* ---- planning ---- */
 static bool guided(const ts_request *q) { return q->guidance > 1 || q->guidance_2 > 1; }
@@ -71,8 +75,8 @@ static ts_status find_geometries(ts_batch *b)
             ts_geometry *more = realloc(
                 b->geometry, sizeof *more * (b->geometries ? 2 * (size_t)b->geometries : 1));
             if (!more)
-                return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d kinds of rows",
-                                   b->geometries + 1);
+                return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d kinds of rows",
+                               b->geometries + 1);
             b->geometry = more;
         }
         b->geometry[b->geometries] = (ts_geometry){.first = i};
@@ -121,7 +125,7 @@ ts_status ts_batch_plan(ts_batch *b)
         TRY(size_geometry(b, g));
     }
     b->order = malloc(sizeof *b->order * (size_t)(b->jobs ? b->jobs : 1));
-    if (!b->order) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d rows", b->jobs));
+    if (!b->order) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs));
     for (int g = 0; g < b->geometries; g++)
         for (int i = 0; i < b->jobs; i++)
             if (b->job[i].geometry == g) b->order[n++] = i;
@@ -137,7 +141,7 @@ done:
 static ts_status encode(ts_batch *b, int at)
 {
     ts_status st = TS_OK;
-    const char *cache = ts_cli_text(b->c, TS_F_CACHE);
+    const char *cache = ts_flag_text(&b->c->flags, TS_F_CACHE);
     const ts_job *first = b->job + b->order[at];
     size_t bytes = 0, room = b->room;
     int n = 0, *ids = NULL;
@@ -150,7 +154,7 @@ static ts_status encode(ts_batch *b, int at)
             b->encoded[i] = false;
         }
     ids = malloc(sizeof *ids * (size_t)b->texts_max);
-    if (!ids) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d texts", b->texts_max);
+    if (!ids) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d texts", b->texts_max);
     for (int i = at; i < b->jobs; i++) {
         const ts_job *j = b->job + b->order[i];
         if (j->state != TS_JOB_TODO && i > at) continue;
@@ -208,27 +212,30 @@ static ts_status decode(ts_batch *b, ts_job *j, rendering *r)
     ts_output o = {.crf = j->crf,
                    .scale = j->q.scale,
                    .overwrite = true,
-                   .metadata = !ts_cli_set(b->c, TS_F_NO_METADATA),
+                   .metadata = !ts_flag_set(&b->c->flags, TS_F_NO_METADATA),
                    .title = j->q.prompt,
                    .parameters = r->parameters};
     TRY(ts_output_open(b->c->ctx, r->path, &o, &r->sink));
-    ts_sink *to = ts_cli_set(b->c, TS_F_REPORT) ? ts_strip_open(r->sink, j->q.frames, &r->strip)
-                                                : r->sink;
+    ts_sink *to = ts_flag_set(&b->c->flags, TS_F_REPORT)
+                      ? ts_strip_open(r->sink, j->q.frames, &r->strip)
+                      : r->sink;
     TRY(ts_run_decode(r->run, r->latents, to));
 done:
     if (st && r->sink) r->sink->abort(r->sink);
     return st;
 }
 
-/* Decoding failed after the work was done: what it began from is kept, as `generate` does. */
-static void rescue(ts_batch *b, const ts_job *j, const rendering *r)
+/* Decoding failed: the latents are kept beside the output, as `generate` does it. */
+static void rescue_latents(ts_batch *b, const ts_job *j, const rendering *r, ts_status st)
 {
-    char *path = NULL, *sentence = strdup(sentence_of(b->c));
-    if (asprintf(&path, "%s/%s.latents.safetensors", b->out, j->name) < 0) path = NULL;
-    if (path && sentence && ts_bag_write(b->c->ctx, r->latents, path) == TS_OK)
-        ts_cli_fail(b->c, TS_EFAIL, "%s; the latents are in %s: tessera decode goes on from them",
-                    sentence, path);
-    free(sentence);
+    ts_cli *c = b->c;
+    char *path = ts_batch_path(b, j->name);
+    if (!*c->err.text) ts_fail(&c->err, st, "%s", ts_error(c->ctx));
+    ts_err why = c->err;
+    if (path && ts_batch_make_parents(&c->err, path) == TS_OK) {
+        c->err = why;
+        ts_rescue(c->ctx, &c->err, r->latents, NULL, path);
+    }
     free(path);
 }
 
@@ -238,21 +245,21 @@ static ts_status render(ts_batch *b, ts_job *j, const ts_run *like, rendering *r
     ts_estimate e;
     char *state = NULL;
     r->path = ts_batch_work_path(b, j, j->folder ? "/" : j->extension);
-    if (ts_cli_set(b->c, TS_F_RESUME_STEPS)) state = r->state = ts_batch_state_path(b, j);
-    if (!r->path || (ts_cli_set(b->c, TS_F_RESUME_STEPS) && !state))
-        TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for a path"));
+    if (ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS)) state = r->state = ts_batch_state_path(b, j);
+    if (!r->path || (ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS) && !state))
+        TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
     ts_request q = j->q;
     q.state = state;
     TRY(ts_run_open_with(b->c->model, &q, b->texts, like, &r->run, &e));
     r->json = ts_run_json(r->run);
     r->parameters = ts_run_parameters(r->run);
     if (!r->json || !r->parameters)
-        TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for the metadata"));
+        TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for the metadata"));
     ts_screen_start(&b->c->screen, &e, q.steps, j->name, r->json);
     TRY(ts_run_encode(r->run));
     TRY(denoise(b, r));
     st = decode(b, j, r);
-    if (st && st != TS_ESTOP && st != TS_EIO) rescue(b, j, r);
+    if (st && st != TS_ESTOP && st != TS_EIO) rescue_latents(b, j, r, st);
 done:
     return st;
 }
@@ -293,7 +300,7 @@ static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
     ts_status st = TS_OK;
     rendering r = {0};
     double start = ts_seconds();
-    *b->c->error = 0;
+    *b->c->err.text = 0;
     TRY(ts_manifest_add(b, j, "started"));
     ts_screen_row(&b->c->screen, j->name, b->geometry[j->geometry].cost);
     st = render(b, j, *like, &r);
@@ -308,7 +315,7 @@ static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
         set_error(j, sentence_of(b->c));
         if (b->queue) TRY(ts_queue_holds(b, &ours));
         j->state = ours ? TS_JOB_FAILED : TS_JOB_ELSEWHERE;
-        *b->c->error = 0;
+        *b->c->err.text = 0;
         st = TS_OK;
     }
     TRY(st);
@@ -358,9 +365,9 @@ static ts_status by_order(ts_batch *b, ts_run **like)
         TRY(ts_cli_stopped(b->c));
         TRY(encode(b, i));
         TRY(one(b, j, like));
-        if (j->state == TS_JOB_FAILED && ts_cli_set(b->c, TS_F_FAIL_FAST))
-            TRY(ts_cli_fail(b->c, TS_EFAIL, "%s:%d: %s", j->file, j->row->line,
-                            j->error ? j->error : "failed"));
+        if (j->state == TS_JOB_FAILED && ts_flag_set(&b->c->flags, TS_F_FAIL_FAST))
+            TRY(ts_fail(&b->c->err, TS_EFAIL, "%s:%d: %s", j->file, j->row->line,
+                        j->error ? j->error : "failed"));
     }
 done:
     return st;
@@ -396,9 +403,9 @@ static ts_status by_queue(ts_batch *b, ts_run **like)
             TRY(ts_manifest_add(b, j, "failed"));
             TRY(ts_queue_finish(b, j));
         }
-        if (j->state == TS_JOB_FAILED && ts_cli_set(b->c, TS_F_FAIL_FAST))
-            TRY(ts_cli_fail(b->c, TS_EFAIL, "%s:%d: %s", j->file, j->row->line,
-                            j->error ? j->error : "failed"));
+        if (j->state == TS_JOB_FAILED && ts_flag_set(&b->c->flags, TS_F_FAIL_FAST))
+            TRY(ts_fail(&b->c->err, TS_EFAIL, "%s:%d: %s", j->file, j->row->line,
+                        j->error ? j->error : "failed"));
     }
 done:
     return st;
@@ -421,7 +428,7 @@ ts_status ts_batch_render(ts_batch *b)
             if (j->text[k] >= b->texts_max) b->texts_max = j->text[k] + 1;
     }
     b->encoded = calloc((size_t)(b->texts_max ? b->texts_max : 1), sizeof *b->encoded);
-    if (!b->encoded) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d texts", b->texts_max));
+    if (!b->encoded) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d texts", b->texts_max));
     TRY(settle(b));
     /* other workers take rows, too: how many nobody knows */
     ts_screen_batch(&b->c->screen, todo, b->queue ? 0 : cost);

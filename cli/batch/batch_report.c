@@ -2,7 +2,7 @@
  * but itself: of each row a strip of frames, its prompt, its seed and its seconds, or why it
  * failed. */
 #include "cli/batch/batch.h"
-#include "cli/html.h"
+#include "cli/page.h"
 #include "cli/side.h"
 
 #include <stdlib.h>
@@ -171,28 +171,28 @@ static void card(FILE *f, const ts_batch *b, const ts_job *j)
     fprintf(f, "<section class=\"%s\">", good ? "good" : j->state == TS_JOB_TODO ? "open" : "bad");
     if (good && strip && access(strip, R_OK) == 0) {
         fputs("<img alt=\"\" src=\"", f);
-        ts_html_data(f, strip, "image/png");
+        ts_page_data(f, strip, "image/png");
         fputs("\">", f);
     }
     fputs("<p class=\"prompt\">", f);
-    ts_html_text(f, j->row->prompt ? j->row->prompt : "");
+    ts_page_text(f, j->row->prompt ? j->row->prompt : "");
     fputs("</p>", f);
     if (j->error) {
         fputs("<p class=\"why\">", f);
-        ts_html_text(f, j->error);
+        ts_page_text(f, j->error);
         fputs("</p>", f);
     }
     fprintf(f, "<p>%s", word_of(j));
     if (j->name) {
         fputs(" &middot; ", f);
-        ts_html_text(f, j->name);
+        ts_page_text(f, j->name);
         fprintf(f, " &middot; seed %llu &middot; %dx%d, %d frame%s, %d steps",
                 (unsigned long long)j->q.seed, j->q.width, j->q.height, j->q.frames,
                 j->q.frames == 1 ? "" : "s", j->q.steps);
     }
     if (j->seconds > 0) fprintf(f, " &middot; %.1f s", j->seconds);
     fputs(" &middot; ", f);
-    ts_html_text(f, j->file);
+    ts_page_text(f, j->file);
     fprintf(f, ":%d</p></section>\n", j->row->line);
     free(strip);
 }
@@ -211,11 +211,11 @@ static void write_page(FILE *f, const ts_batch *b)
           "0;color:#666}p.prompt{color:#000;font-size:16px;white-space:pre-wrap}p.why{color:#c33}\n"
           "</style></head><body>\n<h1>tessera batch</h1>\n<p>",
           f);
-    ts_html_text(f, b->out);
+    ts_page_text(f, b->out);
     fprintf(f, ": %d done, %d done before, %d failed, %d to do; model ", count[TS_JOB_DONE],
             count[TS_JOB_HAD], count[TS_JOB_FAILED] + count[TS_JOB_FAULTY] + count[TS_JOB_GAVE_UP],
             count[TS_JOB_TODO]);
-    ts_html_text(f, b->model);
+    ts_page_text(f, b->model);
     fputs("</p>\n", f);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state != TS_JOB_ELSEWHERE) card(f, b, b->job + i);
@@ -227,9 +227,9 @@ ts_status ts_batch_page(ts_batch *b)
     ts_status st = TS_OK;
     ts_newfile file = {0};
     FILE *f;
-    TRY(ts_side_open(b->c, TS_F_REPORT, true, &file, &f));
+    TRY(ts_side_open(&b->c->err, &b->c->flags, TS_F_REPORT, true, &file, &f));
     write_page(f, b);
-    TRY(ts_side_keep(b->c, TS_F_REPORT, &file));
+    TRY(ts_side_keep(&b->c->err, TS_F_REPORT, &file));
 done:
     ts_newfile_drop(&file);
     return st;

@@ -3,6 +3,7 @@
 #include "cli/batch/batch.h"
 
 #include "backend/number.h"
+#include "cli/settings.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -151,7 +152,7 @@ static bool fill(reading *r, ts_job *j)
     const ts_flag_value *v = r->f.value;
     int kind = kind_of(r);
     ts_request_init(r->b->c->model, &j->q);
-    ts_cli_settings(v, &j->q);
+    ts_settings_apply(v, &j->q);
     j->q.prompt = r->row->prompt;
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1)
@@ -197,7 +198,7 @@ static ts_status row(ts_batch *b, ts_prompts *file, ts_prompt *p)
     uint64_t base = b->c->flags.value[TS_F_SEED].set ? b->c->flags.value[TS_F_SEED].wide : 42;
     for (int i = 0; i < copies; i++) {
         ts_job *to = add(b);
-        if (!to) TRY(ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d rows", b->jobs));
+        if (!to) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs));
         *to = j;
         to->copy = i + 1;
         to->q.seed = r.seeds > 1 ? r.seed[i]
@@ -227,17 +228,17 @@ ts_status ts_batch_read(ts_batch *b)
     bool standard = false;
     int n = c->flags.words, good = 0;
     b->file = calloc((size_t)n, sizeof *b->file);
-    if (!b->file) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for %d files", n));
+    if (!b->file) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for %d files", n));
     for (int i = 0; i < n; i++) {
         if (!strcmp(c->flags.word[i], "-") && standard)
-            TRY(ts_cli_fail(c, TS_EUSAGE, "batch: - is standard input, and can be read once"));
+            TRY(ts_fail(&c->err, TS_EUSAGE, "batch: - is standard input, and can be read once"));
         standard = standard || !strcmp(c->flags.word[i], "-");
         st = ts_prompt_file_read(c->ctx, c->flags.word[i], &b->file[i]);
         if (st == TS_EMODEL && strchr(c->flags.word[i], ' ') && access(c->flags.word[i], F_OK))
-            TRY(ts_cli_fail(c, TS_EMODEL,
-                            "batch: no file \"%.64s\": batch reads files of prompts, a prompt "
-                            "itself goes to generate",
-                            c->flags.word[i]));
+            TRY(ts_fail(&c->err, TS_EMODEL,
+                        "batch: no file \"%.64s\": batch reads files of prompts, a prompt "
+                        "itself goes to generate",
+                        c->flags.word[i]));
         TRY(st);
         ts_prompts *file = b->file[b->files++];
         for (int k = 0; k < file->rows; k++) TRY(row(b, file, file->row + k));
@@ -248,8 +249,8 @@ ts_status ts_batch_read(ts_batch *b)
     }
     for (int i = 0; i < b->jobs; i++) good += b->job[i].state != TS_JOB_FAULTY;
     if (!good)
-        TRY(ts_cli_fail(c, TS_EMODEL, "%s%s: no row that can be rendered", b->file[0]->name,
-                        n > 1 ? " and the other files" : ""));
+        TRY(ts_fail(&c->err, TS_EMODEL, "%s%s: no row that can be rendered", b->file[0]->name,
+                    n > 1 ? " and the other files" : ""));
 done:
     return st;
 }

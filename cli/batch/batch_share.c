@@ -60,7 +60,7 @@ static bool index_alone(lookup *get, long *i, const char **which)
            read_count(get("JOB_COMPLETION_INDEX"), i);
 }
 
-static ts_status automatic(ts_cli *c, lookup *get, int *share, int *shares)
+static ts_status automatic(ts_err *err, lookup *get, int *share, int *shares)
 {
     long i = 0, n = 1, k, m;
     const char *which;
@@ -70,47 +70,47 @@ static ts_status automatic(ts_cli *c, lookup *get, int *share, int *shares)
         n *= m;
     }
     if (!a && !b && index_alone(get, &i, &which))
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "--shard auto: the environment has %s, which comes without a total: "
-                           "--shard auto/N gives it",
-                           which);
+        return ts_fail(err, TS_EUSAGE,
+                       "--shard auto: the environment has %s, which comes without a total: "
+                       "--shard auto/N gives it",
+                       which);
     if (!a && !b) {
         if (get("SLURM_ARRAY_TASK_ID"))
-            return ts_cli_fail(c, TS_EUSAGE,
-                               "--shard auto: SLURM_ARRAY_TASK_ID \"%.20s\" does not go with "
-                               "SLURM_ARRAY_TASK_MIN, _COUNT and _STEP: an array whose indices are "
-                               "a range is needed, or --shard I/N",
-                               get("SLURM_ARRAY_TASK_ID"));
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "--shard auto: the environment is not that of a Slurm array or srun, "
-                           "Open MPI or an AWS Batch array: --shard I/N says which share this is");
+            return ts_fail(err, TS_EUSAGE,
+                           "--shard auto: SLURM_ARRAY_TASK_ID \"%.20s\" does not go with "
+                           "SLURM_ARRAY_TASK_MIN, _COUNT and _STEP: an array whose indices are "
+                           "a range is needed, or --shard I/N",
+                           get("SLURM_ARRAY_TASK_ID"));
+        return ts_fail(err, TS_EUSAGE,
+                       "--shard auto: the environment is not that of a Slurm array or srun, "
+                       "Open MPI or an AWS Batch array: --shard I/N says which share this is");
     }
-    if (n > MOST) return ts_cli_fail(c, TS_EUSAGE, "--shard auto: %ld shares, at most %d", n, MOST);
+    if (n > MOST) return ts_fail(err, TS_EUSAGE, "--shard auto: %ld shares, at most %d", n, MOST);
     *share = (int)i + 1;
     *shares = (int)n;
     return TS_OK;
 }
 
-static ts_status automatic_of(ts_cli *c, long total, lookup *get, int *share, int *shares)
+static ts_status automatic_of(ts_err *err, long total, lookup *get, int *share, int *shares)
 {
     long i;
     const char *which;
     if (!index_alone(get, &i, &which)) {
-        ts_status st = automatic(c, get, share, shares);
+        ts_status st = automatic(err, get, share, shares);
         if (st)
-            return ts_cli_fail(c, st,
-                               "--shard auto/%ld: the environment has no index: "
-                               "JOB_COMPLETION_INDEX of Kubernetes or PARALLEL_SEQ of GNU parallel",
-                               total);
+            return ts_fail(err, st,
+                           "--shard auto/%ld: the environment has no index: "
+                           "JOB_COMPLETION_INDEX of Kubernetes or PARALLEL_SEQ of GNU parallel",
+                           total);
         if (*shares != total)
-            return ts_cli_fail(c, TS_EUSAGE,
-                               "--shard auto/%ld: the environment says that there are %d shares",
-                               total, *shares);
+            return ts_fail(err, TS_EUSAGE,
+                           "--shard auto/%ld: the environment says that there are %d shares", total,
+                           *shares);
         return TS_OK;
     }
     if (i >= total)
-        return ts_cli_fail(
-            c, TS_EUSAGE,
+        return ts_fail(
+            err, TS_EUSAGE,
             "--shard auto/%ld: %s makes this share %ld of %ld: N is the number of all of them",
             total, which, i + 1, total);
     *share = (int)i + 1;
@@ -118,20 +118,20 @@ static ts_status automatic_of(ts_cli *c, long total, lookup *get, int *share, in
     return TS_OK;
 }
 
-ts_status ts_batch_share(ts_cli *c, const char *text, lookup *get, int *share, int *shares)
+ts_status ts_batch_share(ts_err *err, const char *text, lookup *get, int *share, int *shares)
 {
     long i, n;
     char first[16];
     const char *slash = strchr(text, '/');
-    if (!strcmp(text, "auto")) return automatic(c, get, share, shares);
+    if (!strcmp(text, "auto")) return automatic(err, get, share, shares);
     bool good = slash && slash - text < (long)sizeof first && read_count(slash + 1, &n) && n >= 1 &&
                 n <= MOST;
     if (good) snprintf(first, sizeof first, "%.*s", (int)(slash - text), text);
-    if (good && !strcmp(first, "auto")) return automatic_of(c, n, get, share, shares);
+    if (good && !strcmp(first, "auto")) return automatic_of(err, n, get, share, shares);
     if (!good || !read_count(first, &i) || i < 1 || i > n)
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "--shard: got \"%.40s\", wanted I/N with I from 1 to N, auto or auto/N",
-                           text);
+        return ts_fail(err, TS_EUSAGE,
+                       "--shard: got \"%.40s\", wanted I/N with I from 1 to N, auto or auto/N",
+                       text);
     *share = (int)i;
     *shares = (int)n;
     return TS_OK;

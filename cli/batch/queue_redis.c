@@ -34,9 +34,9 @@ struct ts_queue {
 /* ---- the address ---- */
 static ts_status bad_url(ts_batch *b)
 {
-    return ts_cli_fail(b->c, TS_EUSAGE,
-                       "--queue: wanted redis://HOST:PORT/NAME, with [USER]:PASSWORD@ before HOST "
-                       "where the server asks for it");
+    return ts_fail(&b->c->err, TS_EUSAGE,
+                   "--queue: wanted redis://HOST:PORT/NAME, with [USER]:PASSWORD@ before HOST "
+                   "where the server asks for it");
 }
 
 static char *piece(const char *from, const char *to) { return strndup(from, (size_t)(to - from)); }
@@ -46,9 +46,9 @@ static ts_status parse(ts_batch *b, const char *url)
 {
     ts_queue *q = b->queue;
     if (!strncmp(url, "rediss://", 9))
-        return ts_cli_fail(b->c, TS_EUSAGE,
-                           "--queue: rediss:// (TLS) is not supported: a tunnel to the server "
-                           "(stunnel, ssh -L) with redis:// is");
+        return ts_fail(&b->c->err, TS_EUSAGE,
+                       "--queue: rediss:// (TLS) is not supported: a tunnel to the server "
+                       "(stunnel, ssh -L) with redis:// is");
     if (strncmp(url, "redis://", 8)) return bad_url(b);
     const char *s = url + 8, *slash = strchr(s, '/'),
                *at = slash ? memrchr(s, '@', (size_t)(slash - s)) : NULL;
@@ -80,15 +80,15 @@ static ts_status parse(ts_batch *b, const char *url)
     if (asprintf(&q->plan, "%s:plan", slash + 1) < 0) q->plan = NULL;
     if (asprintf(&q->rows, "%s:rows", slash + 1) < 0) q->rows = NULL;
     if (!q->host || !q->name || !q->plan || !q->rows)
-        return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a queue");
+        return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a queue");
     return *q->host ? TS_OK : bad_url(b);
 }
 
 /* ---- talking ---- */
 static ts_status failed(ts_batch *b, const char *what)
 {
-    return ts_cli_fail(b->c, TS_EDEVICE, "--queue: %s:%d: %s", b->queue->host, b->queue->port,
-                       what);
+    return ts_fail(&b->c->err, TS_EDEVICE, "--queue: %s:%d: %s", b->queue->host, b->queue->port,
+                   what);
 }
 
 static void drop(redisReply **r)
@@ -114,7 +114,7 @@ static ts_status connect_once(ts_batch *b)
     ts_queue *q = b->queue;
     if (q->r) redisFree(q->r);
     q->r = redisConnectWithTimeout(q->host, q->port, (struct timeval){.tv_sec = ANSWER});
-    if (!q->r) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a connection");
+    if (!q->r) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a connection");
     if (q->r->err) return failed(b, q->r->errstr);
     redisSetTimeout(q->r, (struct timeval){.tv_sec = ANSWER});
     redisEnableKeepAlive(q->r);
@@ -169,8 +169,8 @@ ts_status ts_queue_open(ts_batch *b)
     ts_status st = TS_OK;
     const ts_flag_value *timeout = b->c->flags.value + TS_F_CLAIM_TIMEOUT;
     ts_queue *q = b->queue = calloc(1, sizeof *q);
-    if (!q) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for a queue");
-    TRY(parse(b, ts_cli_text(b->c, TS_F_QUEUE)));
+    if (!q) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a queue");
+    TRY(parse(b, ts_flag_text(&b->c->flags, TS_F_QUEUE)));
     q->timeout_ms = 1000 * (timeout->set ? timeout->whole : 900);
     TRY(connect_once(b));
 done:
@@ -237,11 +237,11 @@ static ts_status check_plan(ts_batch *b, const redisReply *r, const char *plan)
 {
     if (r->type != REDIS_REPLY_STRING || !strcmp(r->str, plan)) return TS_OK;
     const char *rows = strchr(r->str, ' ');
-    return ts_cli_fail(b->c, TS_EUSAGE,
-                       "--queue: %s holds another batch (%s, from other files or other flags): "
-                       "another name begins a new one, redis-cli DEL %s %s %s forgets the old one",
-                       b->queue->name, rows ? rows + 1 : "?", b->queue->name, b->queue->plan,
-                       b->queue->rows);
+    return ts_fail(&b->c->err, TS_EUSAGE,
+                   "--queue: %s holds another batch (%s, from other files or other flags): "
+                   "another name begins a new one, redis-cli DEL %s %s %s forgets the old one",
+                   b->queue->name, rows ? rows + 1 : "?", b->queue->name, b->queue->plan,
+                   b->queue->rows);
 }
 
 /* Offers what nobody has offered, in one transaction; *again: somebody else did so in between. */
@@ -252,7 +252,7 @@ static ts_status fill_once(ts_batch *b, bool *again)
     redisReply *r = NULL, *known = NULL;
     char plan[64];
     int lost = 0;
-    bool retry = ts_cli_set(b->c, TS_F_RETRY);
+    bool retry = ts_flag_set(&b->c->flags, TS_F_RETRY);
     *again = false;
     plan_of(b, plan);
     TRY(say(b, &r, false, "WATCH %s %s", q->plan, q->rows));
@@ -330,8 +330,8 @@ static ts_status accept(ts_batch *b, const redisReply *messages, int *job)
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].name && !strcmp(b->job[i].id, fields->element[1]->str)) *job = i;
     if (*job < 0)
-        return ts_cli_fail(b->c, TS_EUSAGE, "--queue: row %.32s of %s is not in these files",
-                           fields->element[1]->str, q->name);
+        return ts_fail(&b->c->err, TS_EUSAGE, "--queue: row %.32s of %s is not in these files",
+                       fields->element[1]->str, q->name);
     snprintf(q->claim, sizeof q->claim, "%s", id->str);
     q->renewed = ts_seconds();
     q->waiting = false;

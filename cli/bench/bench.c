@@ -2,6 +2,7 @@
  * (docs/formats.md). */
 #include "cli/bench/bench.h"
 #include "cli/side.h"
+#include "cli/table.h"
 
 #include <errno.h>
 #include <math.h>
@@ -39,8 +40,8 @@ static void print_row(table *t, const ts_kernel_row *r)
     char name[48], rate[32] = "", share[32] = "", last[80];
     if (r->what == TS_KERNEL_PEAK) {
         snprintf(name, sizeof name, "%s peak", r->precision);
-        ts_cli_row(name, "%.1f GFLOP/s on %d thread%s (%s)", r->flops / 1e9, r->threads,
-                   r->threads == 1 ? "" : "s", r->level);
+        ts_table_row(name, "%.1f GFLOP/s on %d thread%s (%s)", r->flops / 1e9, r->threads,
+                     r->threads == 1 ? "" : "s", r->level);
         return;
     }
     if (!t->titled)
@@ -95,10 +96,10 @@ void ts_bench_number(cJSON *j, const char *key, double x)
     cJSON_AddItemToObject(j, key, isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull());
 }
 
-cJSON *ts_bench_document(ts_cli *c, const char *what, const ts_bench_machine *m)
+cJSON *ts_bench_document(ts_ctx *ctx, const char *what, const ts_bench_machine *m)
 {
     cJSON *j = cJSON_CreateObject();
-    char *versions = ts_versions(c->ctx);
+    char *versions = ts_versions(ctx);
     cJSON_AddStringToObject(j, "tessera", ts_version());
     cJSON_AddStringToObject(j, "bench", what);
     cJSON *list = cJSON_AddArrayToObject(j, "versions");
@@ -110,14 +111,14 @@ cJSON *ts_bench_document(ts_cli *c, const char *what, const ts_bench_machine *m)
     return j;
 }
 
-ts_status ts_bench_write(ts_cli *c, cJSON *j, bool complete)
+ts_status ts_bench_write(ts_err *err, const ts_flags *f, cJSON *j, bool complete)
 {
-    const char *path = ts_cli_text(c, TS_F_JSON_FILE);
+    const char *path = ts_flag_text(f, TS_F_JSON_FILE);
     if (!path) return TS_OK;
     cJSON_AddBoolToObject(j, "complete", complete);
     char *text = cJSON_Print(j);
-    ts_status st = text ? ts_side_write(c, TS_F_JSON_FILE, text, strlen(text))
-                        : ts_cli_fail(c, TS_EMEMORY, "no memory for %s", path);
+    ts_status st = text ? ts_side_write(err, f, TS_F_JSON_FILE, text, strlen(text))
+                        : ts_fail(err, TS_EMEMORY, "no memory for %s", path);
     free(text);
     return st;
 }
@@ -125,12 +126,12 @@ ts_status ts_bench_write(ts_cli *c, cJSON *j, bool complete)
 static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b,
                                const ts_bench_machine *m, bool complete)
 {
-    cJSON *j = ts_bench_document(c, "kernel", m);
+    cJSON *j = ts_bench_document(c->ctx, "kernel", m);
     cJSON_AddNumberToObject(j, "heads", b->heads);
     cJSON_AddNumberToObject(j, "dim", b->dim);
     cJSON_AddItemToObject(j, "peak", t->peak);
     cJSON_AddItemToObject(j, "rows", t->rows);
-    ts_status st = ts_bench_write(c, j, complete);
+    ts_status st = ts_bench_write(&c->err, &c->flags, j, complete);
     t->peak = t->rows = NULL; /* the document's */
     cJSON_Delete(j);
     return st;
@@ -157,8 +158,8 @@ static ts_status kernel(ts_cli *c)
     if (v[TS_F_DIM].set) b.dim = (int)v[TS_F_DIM].whole;
     if (v[TS_F_REPEATS].set) b.repeats = (int)v[TS_F_REPEATS].whole;
     b.user = &t;
-    TRY(ts_side_check(c, TS_F_JSON_FILE, false));
-    TRY(ts_cli_open(c, NULL));
+    TRY(ts_side_check(&c->err, &c->flags, TS_F_JSON_FILE, false));
+    TRY(ts_cli_open(c));
     ts_bench_begin(&machine);
     c->screen.armed = true; /* there is no estimate to start with */
     st = ts_bench_kernel(c->ctx, &b);
@@ -177,7 +178,7 @@ done:
 enum { CLIPS = 1, STEP = 2, KERNEL = 4 }; /* what can be measured */
 
 /* Flags that say nothing of what is measured would be overlooked in silence. */
-static ts_status check_flags(ts_cli *c, int what)
+static ts_status check_flags(ts_err *err, const ts_flags *f, int what)
 {
     static const struct {
         ts_flag_id id;
@@ -204,27 +205,27 @@ static ts_status check_flags(ts_cli *c, int what)
                 {TS_F_DIM, "dim", KERNEL, "--kernel"},
                 {TS_F_KEEP, "keep", KERNEL, "--kernel"}};
     for (size_t i = 0; i < sizeof part / sizeof *part; i++)
-        if (ts_cli_set(c, part[i].id) && !(part[i].of & what))
-            return ts_cli_fail(c, TS_EUSAGE, "bench: --%s goes with %s, not with %s", part[i].name,
-                               part[i].goes,
-                               what == CLIPS  ? "prompts"
-                               : what == STEP ? "--step"
-                                              : "--kernel");
+        if (ts_flag_set(f, part[i].id) && !(part[i].of & what))
+            return ts_fail(err, TS_EUSAGE, "bench: --%s goes with %s, not with %s", part[i].name,
+                           part[i].goes,
+                           what == CLIPS  ? "prompts"
+                           : what == STEP ? "--step"
+                                          : "--kernel");
     return TS_OK;
 }
 
 ts_status ts_cli_bench(ts_cli *c)
 {
-    bool kernels = ts_cli_set(c, TS_F_KERNEL), step = ts_cli_set(c, TS_F_STEP);
+    bool kernels = ts_flag_set(&c->flags, TS_F_KERNEL), step = ts_flag_set(&c->flags, TS_F_STEP);
     if (kernels && step)
-        return ts_cli_fail(c, TS_EUSAGE, "bench: --kernel and --step exclude each other");
+        return ts_fail(&c->err, TS_EUSAGE, "bench: --kernel and --step exclude each other");
     if ((kernels || step) && c->flags.words)
-        return ts_cli_fail(c, TS_EUSAGE, "bench: --%s takes no argument, got \"%.64s\"",
-                           kernels ? "kernel" : "step", c->flags.word[0]);
+        return ts_fail(&c->err, TS_EUSAGE, "bench: --%s takes no argument, got \"%.64s\"",
+                       kernels ? "kernel" : "step", c->flags.word[0]);
     if (!kernels && !step && !c->flags.words)
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "bench: what to measure is missing: a prompt (clips under several "
-                           "policies), --step (one evaluation) or --kernel (attention alone)");
-    ts_status st = check_flags(c, kernels ? KERNEL : step ? STEP : CLIPS);
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "bench: what to measure is missing: a prompt (clips under several "
+                       "policies), --step (one evaluation) or --kernel (attention alone)");
+    ts_status st = check_flags(&c->err, &c->flags, kernels ? KERNEL : step ? STEP : CLIPS);
     return st ? st : kernels ? kernel(c) : step ? ts_cli_bench_step(c) : ts_cli_bench_clips(c);
 }

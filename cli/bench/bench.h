@@ -73,11 +73,11 @@ void ts_bench_begin(ts_bench_machine *); /* before anything is measured */
 void ts_bench_end(ts_bench_machine *);
 void ts_bench_add_machine(cJSON *, const ts_bench_machine *); /* date, cpu, cores, load */
 /* What every bench's JSON begins with: tessera, bench, versions, and the machine; cJSON_Delete. */
-cJSON *ts_bench_document(ts_cli *, const char *what, const ts_bench_machine *);
+cJSON *ts_bench_document(ts_ctx *, const char *what, const ts_bench_machine *);
 /* null: not finite, which is not measured */
 void ts_bench_number(cJSON *, const char *key, double x);
 /* to --json, if given. TS_EIO, TS_EMEMORY */
-ts_status ts_bench_write(ts_cli *, cJSON *, bool complete);
+ts_status ts_bench_write(ts_err *, const ts_flags *, cJSON *, bool complete);
 void ts_bench_print_machine(const ts_bench_machine *); /* a line under a table */
 /* What was measured of clips: the table on stdout, and --json, if given. TS_EIO, TS_EMEMORY. */
 void ts_bench_print(const ts_bench *);

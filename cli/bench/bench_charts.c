@@ -1,7 +1,7 @@
 /* Charts of a bench of clips as inline SVG: seconds and fidelity as bars, fidelity over speed, PSNR
  * over frames. One colour a line: the values of a swept key share theirs. */
 #include "cli/bench/bench_page.h"
-#include "cli/html.h"
+#include "cli/page.h"
 
 #include <math.h>
 #include <string.h>
@@ -43,14 +43,14 @@ static void name(FILE *f, const char *s)
     enum { LONGEST = 120, END = 50 };
     size_t n = strlen(s);
     if (n <= LONGEST) {
-        ts_html_text(f, s);
+        ts_page_text(f, s);
         return;
     }
     char start[LONGEST];
     snprintf(start, sizeof start, "%.*s", LONGEST - END - 1, s);
-    ts_html_text(f, start);
+    ts_page_text(f, start);
     fputs("&hellip;", f);
-    ts_html_text(f, s + n - END);
+    ts_page_text(f, s + n - END);
 }
 
 static void rectangle(FILE *f, double x, int y, double width, const char *paint,
@@ -269,7 +269,7 @@ void ts_bench_curve(FILE *f, const ts_bench *b)
         if (!q.drawn) continue;
         fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"6\" fill=\"%s\"><title>", px(&p, q.speed),
                 py(&p, q.psnr), colour(b, i));
-        ts_html_text(f, b->policy[i].attention);
+        ts_page_text(f, b->policy[i].attention);
         fprintf(f, ": %.2fx</title></circle>", q.speed);
         if (b->policy[i].series)
             fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%g</text>", px(&p, q.speed),
@@ -319,7 +319,7 @@ void ts_bench_over_frames(FILE *f, const ts_bench *b, int prompt)
         for (int t = 0; t < b->frames; t++)
             fprintf(f, "%.1f,%.1f ", px(&p, t), py(&p, at_most_best(ts_psnr(c->mse[t]))));
         fputs("\"><title>", f);
-        ts_html_text(f, b->policy[i].attention);
+        ts_page_text(f, b->policy[i].attention);
         fputs("</title></polyline>\n", f);
     }
     fputs("</svg>\n", f);

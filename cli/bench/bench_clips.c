@@ -3,6 +3,7 @@
 #include "cli/bench/bench.h"
 
 #include "backend/number.h"
+#include "cli/settings.h"
 #include "cli/side.h"
 
 #include <ftw.h>
@@ -75,10 +76,10 @@ static char *join(const char *policy, const char *key, double x)
 /* Takes `text`. The first value of a series, and whatever is none, begins a line. */
 static ts_status add_policy(ts_bench *b, char *text, const char *series, double x, bool begins)
 {
-    if (!text) return ts_cli_fail(b->c, TS_EMEMORY, "no memory for policies");
+    if (!text) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for policies");
     if (b->policies == TS_BENCH_MOST) {
         free(text);
-        return ts_cli_fail(b->c, TS_EUSAGE, "bench: more than %d policies", TS_BENCH_MOST);
+        return ts_fail(&b->c->err, TS_EUSAGE, "bench: more than %d policies", TS_BENCH_MOST);
     }
     ts_status st = ts_attention_check(b->c->ctx, text);
     int line = b->policies ? b->policy[b->policies - 1].line + begins : 0;
@@ -91,7 +92,7 @@ typedef struct {
     double from, to, step;
 } sweep;
 
-static ts_status parse_sweep(ts_cli *c, const char *s, sweep *w)
+static ts_status parse_sweep(ts_err *err, const char *s, sweep *w)
 {
     size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz-");
     const char *at = s + n;
@@ -100,10 +101,10 @@ static ts_status parse_sweep(ts_cli *c, const char *s, sweep *w)
                 ts_number_read(at, &w->step);
     snprintf(w->key, sizeof w->key, "%.*s", (int)n, s);
     if (!read || w->step <= 0 || w->to < w->from || (w->to - w->from) / w->step >= TS_BENCH_MOST)
-        return ts_cli_fail(c, TS_EUSAGE,
-                           "--sweep: got \"%.80s\", wanted KEY=FROM:TO:STEP with at most %d "
-                           "values, like keep=0.1:0.5:0.1",
-                           s, TS_BENCH_MOST);
+        return ts_fail(err, TS_EUSAGE,
+                       "--sweep: got \"%.80s\", wanted KEY=FROM:TO:STEP with at most %d "
+                       "values, like keep=0.1:0.5:0.1",
+                       s, TS_BENCH_MOST);
     return TS_OK;
 }
 
@@ -134,7 +135,7 @@ static ts_status read_policies(ts_bench *b)
     const char *const *list = v->n ? v->all : usual;
     sweep w = {0};
     bool taken = false;
-    if (s->set) TRY(parse_sweep(c, s->text, &w));
+    if (s->set) TRY(parse_sweep(&c->err, s->text, &w));
     memcpy(b->sweep, w.key, sizeof b->sweep);
     TRY(add_policy(b, strdup("dense"), NULL, 0, true)); /* what the others are compared with */
     for (int i = 0; i < (v->n ? v->n : 1); i++) {
@@ -145,7 +146,8 @@ static ts_status read_policies(ts_bench *b)
             TRY(add_policy(b, strdup(list[i]), NULL, 0, true));
     }
     if (s->set && !taken)
-        TRY(ts_cli_fail(c, TS_EUSAGE, "--sweep: none of the policies takes %s=%g", w.key, w.from));
+        TRY(ts_fail(&c->err, TS_EUSAGE, "--sweep: none of the policies takes %s=%g", w.key,
+                    w.from));
 done:
     return st;
 }
@@ -177,7 +179,7 @@ static ts_status compare(ts_bench *b, int prompt, int policy, const gathering *d
     cell->mse = calloc((size_t)g->n, sizeof *cell->mse);
     cell->ssim = calloc((size_t)g->n, sizeof *cell->ssim);
     if (!cell->mse || !cell->ssim)
-        return ts_cli_fail(b->c, TS_EMEMORY, "no memory for %d frames", g->n);
+        return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d frames", g->n);
     for (int i = 0; i < g->n; i++) {
         cell->mse[i] = ts_mse(dense->rgb + i * frame, g->rgb + i * frame, frame);
         cell->ssim[i] = ts_ssim(dense->rgb + i * frame, g->rgb + i * frame, g->w, g->h);
@@ -294,30 +296,30 @@ static ts_status prepare(ts_bench *b)
     ts_cli *c = b->c;
     const ts_flag_value *v = c->flags.value;
     if (c->flags.words > TS_WORDS)
-        TRY(ts_cli_fail(c, TS_EUSAGE, "bench: %d prompts, expected at most %d", c->flags.words,
-                        TS_WORDS));
+        TRY(ts_fail(&c->err, TS_EUSAGE, "bench: %d prompts, expected at most %d", c->flags.words,
+                    TS_WORDS));
     if (v[TS_F_JSON_FILE].set && v[TS_F_HTML].set &&
         !strcmp(v[TS_F_JSON_FILE].text, v[TS_F_HTML].text))
-        TRY(ts_cli_fail(c, TS_EUSAGE, "--json and --html: both name %s", v[TS_F_HTML].text));
-    TRY(ts_side_check(c, TS_F_JSON_FILE, false));
-    TRY(ts_side_check(c, TS_F_HTML, false));
+        TRY(ts_fail(&c->err, TS_EUSAGE, "--json and --html: both name %s", v[TS_F_HTML].text));
+    TRY(ts_side_check(&c->err, &c->flags, TS_F_JSON_FILE, false));
+    TRY(ts_side_check(&c->err, &c->flags, TS_F_HTML, false));
     b->prompt = c->flags.word;
     b->prompts = c->flags.words;
     b->repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 3;
-    TRY(ts_cli_open(c, NULL));
+    TRY(ts_cli_open(c));
     TRY(read_policies(b));
-    TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
+    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
     ts_request_init(c->model, &b->q);
-    TRY(ts_cli_request(c, &b->q));
+    TRY(ts_settings_of(&c->err, &c->flags, &b->q));
     b->q.keep_plans = v[TS_F_HTML].set;
     b->stride = b->policies;
     b->cell = calloc((size_t)b->prompts * (size_t)b->stride, sizeof *b->cell);
     for (int i = 0; b->cell && i < b->prompts * b->stride; i++)
         if (!(b->cell[i].seconds = calloc((size_t)(2 * b->repeats), sizeof(double))))
-            TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
+            TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for measurements"));
         else
             b->cell[i].attention = b->cell[i].seconds + b->repeats;
-    if (!b->cell) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
+    if (!b->cell) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for measurements"));
 done:
     return st;
 }
@@ -366,11 +368,11 @@ ts_status ts_cli_bench_clips(ts_cli *c)
     ts_status st = TS_OK;
     ts_bench b = {.c = c};
     char *folder = NULL;
-    const char *tmp = getenv("TMPDIR"), *html = ts_cli_text(c, TS_F_HTML);
+    const char *tmp = getenv("TMPDIR"), *html = ts_flag_text(&c->flags, TS_F_HTML);
     TRY(prepare(&b));
     if (html && (asprintf(&folder, "%s/tessera-bench-XXXXXX", tmp && *tmp ? tmp : "/tmp") < 0 ||
                  !mkdtemp(folder)))
-        TRY(ts_cli_fail(c, TS_EIO, "--html: no temporary folder in %s", tmp ? tmp : "/tmp"));
+        TRY(ts_fail(&c->err, TS_EIO, "--html: no temporary folder in %s", tmp ? tmp : "/tmp"));
     ts_bench_begin(&b.machine);
     for (int p = 0; p < b.prompts && !st; p++) st = one_prompt(&b, p, folder);
     ts_bench_end(&b.machine);

@@ -1,6 +1,7 @@
 /* `tessera bench --step`: one evaluation of the transformer of each kind that a policy's schedule
  * has, by part, and what that makes of a whole run. */
 #include "cli/bench/bench.h"
+#include "cli/settings.h"
 #include "cli/side.h"
 
 #include <math.h>
@@ -122,7 +123,7 @@ static void print(const steps_bench *b)
 
 static ts_status write_json(const steps_bench *b, const ts_request *q, bool complete)
 {
-    cJSON *j = ts_bench_document(b->c, "step", &b->machine), *list;
+    cJSON *j = ts_bench_document(b->c->ctx, "step", &b->machine), *list;
     cJSON_AddNumberToObject(j, "width", q->width);
     cJSON_AddNumberToObject(j, "height", q->height);
     cJSON_AddNumberToObject(j, "frames", q->frames);
@@ -156,7 +157,7 @@ static ts_status write_json(const steps_bench *b, const ts_request *q, bool comp
             }
         cJSON_AddItemToArray(list, k);
     }
-    ts_status st = ts_bench_write(b->c, j, complete);
+    ts_status st = ts_bench_write(&b->c->err, &b->c->flags, j, complete);
     cJSON_Delete(j);
     return st;
 }
@@ -169,23 +170,23 @@ ts_status ts_cli_bench_step(ts_cli *c)
     ts_step_bench s = {.row = take};
     int repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 1;
     steps_bench *b = calloc(1, sizeof *b);
-    if (!b) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for measurements"));
+    if (!b) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for measurements"));
     b->c = c;
     s.user = b;
     if (repeats > MOST)
-        TRY(ts_cli_fail(c, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d",
-                        repeats, MOST));
-    TRY(ts_side_check(c, TS_F_JSON_FILE, false));
-    TRY(ts_cli_open(c, NULL));
+        TRY(ts_fail(&c->err, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d",
+                    repeats, MOST));
+    TRY(ts_side_check(&c->err, &c->flags, TS_F_JSON_FILE, false));
+    TRY(ts_cli_open(c));
     b->policy[b->policies++] = strdup("dense");
     for (int i = 0; i < v[TS_F_BENCH_ATTENTION].n; i++)
         if (strcmp(v[TS_F_BENCH_ATTENTION].all[i], "dense"))
             b->policy[b->policies++] = strdup(v[TS_F_BENCH_ATTENTION].all[i]);
     if (!v[TS_F_BENCH_ATTENTION].n) b->policy[b->policies++] = strdup("adaspa");
     for (int p = 0; p < b->policies; p++) TRY(ts_attention_check(c->ctx, b->policy[p]));
-    TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
+    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
     ts_request_init(c->model, &q);
-    TRY(ts_cli_request(c, &q));
+    TRY(ts_settings_of(&c->err, &c->flags, &q));
     b->steps = q.steps;
     ts_bench_begin(&b->machine);
     c->screen.armed = true; /* there is no estimate to start with */

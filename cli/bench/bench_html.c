@@ -1,7 +1,7 @@
 /* The report of a bench of clips: one self-contained HTML page with what was measured in words and
  * a table, the charts of bench_charts.c, the clips side by side under one slider, plan pictures. */
 #include "cli/bench/bench_page.h"
-#include "cli/html.h"
+#include "cli/page.h"
 #include "cli/side.h"
 
 #include <dirent.h>
@@ -13,7 +13,7 @@ void ts_bench_name(FILE *f, int line, const char *policy)
 {
     fprintf(f, "<span class=\"name\"><i style=\"background:%s\"></i><span>", ts_bench_colour(line));
     for (const char *s = policy; *s; s++) {
-        ts_html_text(f, (char[]){*s, 0});
+        ts_page_text(f, (char[]){*s, 0});
         if (*s == ',' || *s == ':') fputs("<wbr>", f);
     }
     fputs("</span></span>", f);
@@ -28,7 +28,7 @@ static void swatch(FILE *f, const ts_bench *b, int policy)
 static void fact(FILE *f, const char *what, const char *value)
 {
     fprintf(f, "<li><span>%s</span> ", what);
-    ts_html_text(f, value);
+    ts_page_text(f, value);
     fputs("</li>\n", f);
 }
 
@@ -37,7 +37,9 @@ static void write_facts(FILE *f, const ts_bench *b)
     char s[256];
     const ts_bench_machine *m = &b->machine;
     fputs("<ul class=\"facts\">\n", f);
-    fact(f, "model", ts_cli_set(b->c, TS_F_MODEL) ? ts_cli_text(b->c, TS_F_MODEL) : "default");
+    fact(f, "model",
+         ts_flag_set(&b->c->flags, TS_F_MODEL) ? ts_flag_text(&b->c->flags, TS_F_MODEL)
+                                               : "default");
     snprintf(s, sizeof s, "%d x %d, %d frame%s", b->e.width, b->e.height, b->e.frames,
              b->e.frames == 1 ? "" : "s");
     fact(f, "size", s);
@@ -71,13 +73,13 @@ static void write_summary(FILE *f, const ts_bench *b)
     ts_bench_row r = ts_bench_sum(b, fast), d = ts_bench_sum(b, 0);
     fprintf(f, "<p class=\"lede\">Self-attention is %.0f%% of the dense run. Fastest: <b>",
             d.seconds > 0 ? 100 * d.attention / d.seconds : 0);
-    ts_html_text(f, b->policy[fast].attention);
+    ts_page_text(f, b->policy[fast].attention);
     fprintf(f, "</b>, %.2fx", r.speed);
     if (!isnan(r.psnr)) fprintf(f, " (%s)", ts_bench_decibels(r.psnr, value));
     if (near) {
         r = ts_bench_sum(b, near);
         fputs(". Nearest to the dense clip: <b>", f);
-        ts_html_text(f, b->policy[near].attention);
+        ts_page_text(f, b->policy[near].attention);
         fprintf(f, "</b>, %s (%.2fx)", ts_bench_decibels(r.psnr, value), r.speed);
     }
     fputs(".</p>\n", f);
@@ -137,9 +139,9 @@ static void write_clip(FILE *f, const ts_bench *b, int prompt, int policy)
     fputs(still ? "<img class=\"shown\" src=\""
                 : "<video class=\"shown\" muted playsinline preload=\"auto\" src=\"",
           f);
-    ts_html_data(f, c->clip, still ? "image/png" : "video/mp4");
+    ts_page_data(f, c->clip, still ? "image/png" : "video/mp4");
     fputs(still ? "\" alt=\"" : "\" aria-label=\"", f);
-    ts_html_text(f, b->policy[policy].attention);
+    ts_page_text(f, b->policy[policy].attention);
     fprintf(f, "\">%s<canvas width=\"%d\" height=\"%d\" hidden></canvas></div><figcaption>",
             still ? "" : "</video>", b->w, b->h);
     swatch(f, b, policy);
@@ -203,7 +205,7 @@ static void write_plans(FILE *f, const ts_bench *b, int prompt, int policy)
         int length = (int)strlen(file) - (int)strlen(".png");
         snprintf(path, sizeof path, "%s/%s", c->plans, file);
         fputs("<figure><img src=\"", f);
-        ts_html_data(f, path, "image/png");
+        ts_page_data(f, path, "image/png");
         fprintf(f, "\" alt=\"%.*s\"><figcaption>%.*s</figcaption></figure>\n", length, file, length,
                 file);
     }
@@ -216,7 +218,7 @@ static void write_prompt(FILE *f, const ts_bench *b, int prompt)
 {
     bool plans = false;
     fputs("<section><h2 class=\"prompt\">&ldquo;", f);
-    ts_html_text(f, b->prompt[prompt]);
+    ts_page_text(f, b->prompt[prompt]);
     fputs("&rdquo;</h2>\n", f);
     write_clips(f, b, prompt);
     ts_bench_over_frames(f, b, prompt);
@@ -331,13 +333,13 @@ static void write_page(FILE *f, const ts_bench *b)
             fputs("<details><summary>", f);
             swatch(f, b, i);
             fputs("</summary><pre>", f);
-            ts_html_text(f, ts_bench_at(b, 0, i)->said);
+            ts_page_text(f, ts_bench_at(b, 0, i)->said);
             fputs("</pre></details>\n", f);
         }
     fputs("</section>\n<footer>", f);
     for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line;
          line = strtok_r(NULL, "\n", &save)) {
-        ts_html_text(f, line);
+        ts_page_text(f, line);
         fputs("<br>\n", f);
     }
     fputs("</footer>\n", f);
@@ -350,9 +352,9 @@ ts_status ts_bench_html(const ts_bench *b)
     ts_status st = TS_OK;
     ts_newfile file = {0};
     FILE *f;
-    TRY(ts_side_open(b->c, TS_F_HTML, false, &file, &f));
+    TRY(ts_side_open(&b->c->err, &b->c->flags, TS_F_HTML, false, &file, &f));
     write_page(f, b);
-    TRY(ts_side_keep(b->c, TS_F_HTML, &file));
+    TRY(ts_side_keep(&b->c->err, TS_F_HTML, &file));
 done:
     ts_newfile_drop(&file);
     return st;

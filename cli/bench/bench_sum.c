@@ -166,7 +166,7 @@ static cJSON *policy_json(const ts_bench *b, int i)
 
 ts_status ts_bench_json(const ts_bench *b)
 {
-    cJSON *j = ts_bench_document(b->c, "clips", &b->machine), *list;
+    cJSON *j = ts_bench_document(b->c->ctx, "clips", &b->machine), *list;
     cJSON_AddNumberToObject(j, "width", b->e.width);
     cJSON_AddNumberToObject(j, "height", b->e.height);
     cJSON_AddNumberToObject(j, "frames", b->e.frames);
@@ -180,7 +180,7 @@ ts_status ts_bench_json(const ts_bench *b)
         cJSON_AddItemToArray(list, cJSON_CreateString(b->prompt[p]));
     list = cJSON_AddArrayToObject(j, "policies");
     for (int i = 0; i < b->policies; i++) cJSON_AddItemToArray(list, policy_json(b, i));
-    ts_status st = ts_bench_write(b->c, j, b->complete);
+    ts_status st = ts_bench_write(&b->c->err, &b->c->flags, j, b->complete);
     cJSON_Delete(j);
     return st;
 }

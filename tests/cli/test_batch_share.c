@@ -3,18 +3,6 @@
 #include "cli/batch/batch_share.c"
 #include "tests/testing.h"
 
-#include <stdarg.h>
-
-/* session.c's needs the whole program */
-ts_status ts_cli_fail(ts_cli *to, ts_status code, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    vsnprintf(to->error, sizeof to->error, format, list);
-    va_end(list);
-    return code;
-}
-
 static const char *const *set;
 
 static char *get(const char *name)
@@ -25,14 +13,14 @@ static char *get(const char *name)
     return NULL;
 }
 
-static ts_cli c;
+static ts_err err;
 static int share, shares;
 
 static ts_status of(const char *text, const char *const *environment)
 {
     set = environment;
     share = shares = 0;
-    return ts_batch_share(&c, text, get, &share, &shares);
+    return ts_batch_share(&err, text, get, &share, &shares);
 }
 #define WITH(...) \
     (const char *const[]) { __VA_ARGS__, NULL }
@@ -41,11 +29,12 @@ static ts_status of(const char *text, const char *const *environment)
 
 static void is(ts_status st, int i, int n)
 {
-    ck_assert_msg(st == TS_OK && share == i && shares == n, "%d of %d: %s", share, shares, c.error);
+    ck_assert_msg(st == TS_OK && share == i && shares == n, "%d of %d: %s", share, shares,
+                  err.text);
 }
 static void refused(ts_status st, const char *phrase)
 {
-    ck_assert_msg(st == TS_EUSAGE && strstr(c.error, phrase), "%s", c.error);
+    ck_assert_msg(st == TS_EUSAGE && strstr(err.text, phrase), "%s", err.text);
 }
 
 START_TEST(given)

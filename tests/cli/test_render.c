@@ -431,6 +431,23 @@ START_TEST(a_full_disk_keeps_the_latents)
 }
 END_TEST
 
+/* Neither picture nor latents fit: what is said of the latents is true. */
+START_TEST(latents_that_are_lost_are_said_to_be)
+{
+    for (int asked = 0; asked < 2; asked++) {
+        const program_result *r = program_shell(
+            "trap '' XFSZ; ulimit -f 1; exec $TESSERA generate x --size 64x64 --steps 1 "
+            "--quiet -o %s/a.png %s%s%s",
+            tmp, asked ? "--save-latents " : "", asked ? tmp : "", asked ? "/l.safetensors" : "");
+        program_expect(r, 4);
+        ck_assert_msg(strstr(r->err, "a.png: can not be written") != NULL, "%s", r->err);
+        ck_assert_msg(strstr(r->err, "the latents are lost") != NULL, "%s", r->err);
+        ck_assert_msg(!strstr(r->err, "tessera decode"), "%s", r->err);
+        ck_assert_int_eq(program_files(tmp), 0);
+    }
+}
+END_TEST
+
 START_TEST(existing_files_are_kept)
 {
     char path[4200];
@@ -519,6 +536,7 @@ int main(void)
     tcase_add_test(t, signals_stop_cleanly);
     tcase_add_test(t, waiting_threads_do_not_spin_for_long);
     tcase_add_test(t, a_full_disk_keeps_the_latents);
+    tcase_add_test(t, latents_that_are_lost_are_said_to_be);
     tcase_add_test(t, existing_files_are_kept);
     tcase_add_test(t, seeds);
     tcase_add_test(t, threads_change_last_bits_at_most);

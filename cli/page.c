@@ -1,7 +1,7 @@
 /* HTML that needs nothing but itself: escaped text, files within the page (base64, RFC 4648). */
-#include "cli/html.h"
+#include "cli/page.h"
 
-void ts_html_text(FILE *f, const char *s)
+void ts_page_text(FILE *f, const char *s)
 {
     for (; *s; s++) {
         const char *safe = *s == '<'   ? "&lt;"
@@ -16,7 +16,7 @@ void ts_html_text(FILE *f, const char *s)
     }
 }
 
-void ts_html_data(FILE *f, const char *path, const char *kind)
+void ts_page_data(FILE *f, const char *path, const char *kind)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     unsigned char b[3];

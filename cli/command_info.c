@@ -1,6 +1,8 @@
 /* The commands info and tokens: what files, models and texts are made of, as tables or JSON on
  * stdout. */
 #include "cli/cli.h"
+#include "cli/metadata.h"
+#include "cli/table.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -32,7 +34,7 @@ static void print_fields(const cJSON *j)
     cJSON_ArrayForEach(v, j)
     {
         char *other = cJSON_IsString(v) ? NULL : cJSON_PrintUnformatted(v);
-        ts_cli_row(v->string, "%s", cJSON_IsString(v) ? v->valuestring : other ? other : "");
+        ts_table_row(v->string, "%s", cJSON_IsString(v) ? v->valuestring : other ? other : "");
         free(other);
     }
 }
@@ -42,14 +44,14 @@ static ts_status file_info(ts_cli *c, const char *path)
     ts_status st = TS_OK;
     char *json = NULL;
     cJSON *j = NULL;
-    TRY(ts_cli_metadata(c, path, &json));
-    if (!json) TRY(ts_cli_fail(c, TS_EMODEL, "%s: carries no metadata of tessera", path));
-    if (ts_cli_set(c, TS_F_JSON)) {
+    TRY(ts_metadata_read(c->ctx, path, &json));
+    if (!json) TRY(ts_fail(&c->err, TS_EMODEL, "%s: carries no metadata of tessera", path));
+    if (ts_flag_set(&c->flags, TS_F_JSON)) {
         puts(json);
         goto done;
     }
     j = cJSON_Parse(json);
-    if (!cJSON_IsObject(j)) TRY(ts_cli_fail(c, TS_EMODEL, "%s: its metadata is not JSON", path));
+    if (!cJSON_IsObject(j)) TRY(ts_fail(&c->err, TS_EMODEL, "%s: its metadata is not JSON", path));
     print_fields(j);
 done:
     cJSON_Delete(j);
@@ -69,7 +71,7 @@ static void print_component(const cJSON *part)
     printf("%-16s %-*s", text_of(part, "name"), weights ? 34 : 0, text_of(part, "class"));
     if (weights)
         printf(" %14.0f  %-8s %9s", number_of(part, "parameters"), types,
-               ts_cli_bytes(number_of(part, "bytes"), size));
+               ts_bytes_text(number_of(part, "bytes"), size));
     putchar('\n');
 }
 
@@ -80,38 +82,39 @@ static void print_defaults(const cJSON *d)
     if (number_of(d, "frames") != 1)
         snprintf(frames, sizeof frames, " %.0f frames at %g a second,", number_of(d, "frames"),
                  number_of(d, "fps"));
-    ts_cli_row("defaults", "%.0fx%.0f,%s %.0f steps of %s%s", number_of(d, "width"),
-               number_of(d, "height"), frames, number_of(d, "steps"), text_of(d, "sampler"), shift);
+    ts_table_row("defaults", "%.0fx%.0f,%s %.0f steps of %s%s", number_of(d, "width"),
+                 number_of(d, "height"), frames, number_of(d, "steps"), text_of(d, "sampler"),
+                 shift);
     if (get(d, "guidance_2"))
-        ts_cli_row("guidance", "%g, second expert %g", number_of(d, "guidance"),
-                   number_of(d, "guidance_2"));
+        ts_table_row("guidance", "%g, second expert %g", number_of(d, "guidance"),
+                     number_of(d, "guidance_2"));
     else
-        ts_cli_row("guidance", "%g", number_of(d, "guidance"));
-    if (*text_of(d, "negative")) ts_cli_row("negative", "%s", text_of(d, "negative"));
+        ts_table_row("guidance", "%g", number_of(d, "guidance"));
+    if (*text_of(d, "negative")) ts_table_row("negative", "%s", text_of(d, "negative"));
 }
 
 static void print_model(const cJSON *j, const ts_estimate *e, const char *refused)
 {
     const cJSON *part, *t = get(j, "transformer"), *v = get(j, "vae");
     char a[32], b[32], d[32];
-    ts_cli_row("model", "%s", text_of(j, "model"));
-    if (*text_of(j, "folder")) ts_cli_row("folder", "%s", text_of(j, "folder"));
-    ts_cli_row("pipeline", "%s", text_of(j, "pipeline"));
+    ts_table_row("model", "%s", text_of(j, "model"));
+    if (*text_of(j, "folder")) ts_table_row("folder", "%s", text_of(j, "folder"));
+    ts_table_row("pipeline", "%s", text_of(j, "pipeline"));
     if (t)
-        ts_cli_row("transformer", "%.0f layers, %.0f heads of %.0f", number_of(t, "layers"),
-                   number_of(t, "heads"), number_of(t, "head_dim"));
+        ts_table_row("transformer", "%.0f layers, %.0f heads of %.0f", number_of(t, "layers"),
+                     number_of(t, "heads"), number_of(t, "head_dim"));
     if (v)
-        ts_cli_row("VAE", "%.0f channels, %.0fx%.0f pixels and %.0f frames to a latent",
-                   number_of(v, "channels"), number_of(v, "stride"), number_of(v, "stride"),
-                   number_of(v, "time_stride"));
+        ts_table_row("VAE", "%.0f channels, %.0fx%.0f pixels and %.0f frames to a latent",
+                     number_of(v, "channels"), number_of(v, "stride"), number_of(v, "stride"),
+                     number_of(v, "time_stride"));
     if (get(j, "defaults")) print_defaults(get(j, "defaults"));
     if (refused)
-        ts_cli_row("memory", "%s", refused);
+        ts_table_row("memory", "%s", refused);
     else
-        ts_cli_row("memory", "text %s, denoising %s, decoding %s (by the defaults, %s)",
-                   ts_cli_bytes((double)e->text_bytes, a),
-                   ts_cli_bytes((double)e->denoise_bytes, b),
-                   ts_cli_bytes((double)e->decode_bytes, d), e->precision);
+        ts_table_row("memory", "text %s, denoising %s, decoding %s (by the defaults, %s)",
+                     ts_bytes_text((double)e->text_bytes, a),
+                     ts_bytes_text((double)e->denoise_bytes, b),
+                     ts_bytes_text((double)e->decode_bytes, d), e->precision);
     printf("\n%-16s %-34s %14s  %-8s %9s\n", "component", "class", "parameters", "types", "size");
     cJSON_ArrayForEach(part, get(j, "components")) print_component(part);
 }
@@ -143,7 +146,7 @@ static ts_status model_info(ts_cli *c, const char *name)
     TRY(ts_model_open(c->ctx, name, &c->model));
     TRY(ts_model_json(c->model, &json));
     j = cJSON_Parse(json);
-    if (!j) TRY(ts_cli_fail(c, TS_EMEMORY, "no memory for the model's description"));
+    if (!j) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for the model's description"));
     ts_request_init(c->model, &q);
     st = ts_run_open(c->model, &q, &run, &e);
     /* worth knowing, no failure */
@@ -152,7 +155,7 @@ static ts_status model_info(ts_cli *c, const char *name)
         st = TS_OK;
     }
     TRY(st);
-    if (ts_cli_set(c, TS_F_JSON)) {
+    if (ts_flag_set(&c->flags, TS_F_JSON)) {
         add_estimate(j, &e, refused);
         text = cJSON_PrintUnformatted(j);
         puts(text ? text : "");
@@ -181,8 +184,8 @@ ts_status ts_cli_info(ts_cli *c)
     const char *what = c->flags.words ? c->flags.word[0] : NULL;
     bool file = what && stat(what, &s) == 0 && !S_ISDIR(s.st_mode);
     bool nothing = what && stat(what, &s) != 0 && !may_be_name(what) && strcmp(what, "default");
-    if (nothing) return ts_cli_fail(c, TS_EMODEL, "%s: %s", what, strerror(errno));
-    ts_status st = ts_cli_open(c, NULL);
+    if (nothing) return ts_fail(&c->err, TS_EMODEL, "%s: %s", what, strerror(errno));
+    ts_status st = ts_cli_open(c);
     if (st) return st;
     return file ? file_info(c, what) : model_info(c, what);
 }
@@ -195,10 +198,10 @@ ts_status ts_cli_tokens(ts_cli *c)
     cJSON *j = NULL;
     const cJSON *t;
     int i = 0;
-    TRY(ts_cli_open(c, NULL));
-    TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
+    TRY(ts_cli_open(c));
+    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
     TRY(ts_tokens(c->model, c->flags.word[0], &json));
-    if (ts_cli_set(c, TS_F_JSON)) {
+    if (ts_flag_set(&c->flags, TS_F_JSON)) {
         puts(json);
         goto done;
     }

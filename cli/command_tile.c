@@ -1,20 +1,21 @@
 /* The command search-tile: prompts in, a file for --attention tile:file=FILE out. */
 #include "cli/bench/bench.h"
+#include "cli/settings.h"
 #include "cli/side.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void summarize(ts_cli *c, const char *json)
+static void summarize(ts_screen *screen, const char *json)
 {
     const cJSON *k;
     cJSON *j = cJSON_Parse(json), *layers = cJSON_GetObjectItemCaseSensitive(j, "layers");
     int full = 0, n = cJSON_GetArraySize(layers);
     double kept = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(j, "kept"));
     cJSON_ArrayForEach(k, layers) full += k->valueint == 0;
-    ts_screen_note(&c->screen, "%d of %d layers are sparse, %.1f%% of all blocks are read",
-                   n - full, n, 100 * kept);
+    ts_screen_note(screen, "%d of %d layers are sparse, %.1f%% of all blocks are read", n - full, n,
+                   100 * kept);
     cJSON_Delete(j);
 }
 
@@ -35,16 +36,16 @@ ts_status ts_cli_search_tile(ts_cli *c)
     const char *path = v[TS_F_TILE_OUTPUT].text;
     if (v[TS_F_KS].set) o.ks = ts_parse_list(v[TS_F_KS].text, true, 1, 10000, given);
     for (int i = 0; i < o.ks; i++) k[i] = (int)lround(given[i]);
-    TRY(ts_side_check(c, TS_F_TILE_OUTPUT, false));
-    TRY(ts_cli_open(c, NULL));
-    TRY(ts_model_open(c->ctx, ts_cli_text(c, TS_F_MODEL), &c->model));
+    TRY(ts_side_check(&c->err, &c->flags, TS_F_TILE_OUTPUT, false));
+    TRY(ts_cli_open(c));
+    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
     ts_request_init(c->model, &q);
-    TRY(ts_cli_request(c, &q));
+    TRY(ts_settings_of(&c->err, &c->flags, &q));
     /* several runs, one after the other: there is no estimate of all of them to start with */
     c->screen.armed = true;
     TRY(ts_search_tile(c->model, &q, &o, &json));
-    TRY(ts_side_write(c, TS_F_TILE_OUTPUT, json, strlen(json)));
-    summarize(c, json);
+    TRY(ts_side_write(&c->err, &c->flags, TS_F_TILE_OUTPUT, json, strlen(json)));
+    summarize(&c->screen, json);
     puts(path);
 done:
     free(json);

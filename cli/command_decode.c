@@ -1,0 +1,43 @@
+/* The command decode: latents -> file. */
+#include "cli/metadata.h"
+#include "cli/render.h"
+#include "cli/settings.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+ts_status ts_cli_decode(ts_cli *c)
+{
+    ts_status st = TS_OK;
+    ts_render r = {0};
+    const char *file = c->flags.word[0];
+    if (access(file, R_OK)) TRY(ts_fail(&c->err, TS_EMODEL, "%s: %s", file, strerror(errno)));
+    if (!ts_is_safetensors(file))
+        TRY(ts_fail(&c->err, TS_EMODEL,
+                    "%s: not a safetensors file of latents, as --save-latents writes it", file));
+    TRY(ts_render_begin(c, &r, file));
+    if (!r.was)
+        ts_screen_warn(&c->screen,
+                       "the latents carry no metadata: model and rate come from the flags");
+    TRY(ts_bag_read(c->ctx, file, &r.latents));
+    ts_settings_apply(c->flags.value, &r.q);
+    ts_render_set_output(&c->flags, &r);
+    TRY(ts_run_open_latents(c->model, &r.q, r.latents, &r.run, &r.e));
+    r.q.frames = r.e.frames;
+    if (!ts_flag_set(&c->flags, TS_F_OUTPUT))
+        r.path = r.e.frames == 1 ? "tessera.png" : "tessera.mp4";
+    TRY(ts_render_check_output(c, &r, r.e.frames));
+    TRY(ts_render_describe(c, &r));
+    TRY(ts_cli_stopped(c));
+    if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
+        ts_render_print_estimate(&r);
+        goto done;
+    }
+    ts_screen_start(&c->screen, &r.e, r.q.steps, r.path, r.json);
+    TRY(ts_render_decode(c, &r));
+    ts_render_report(c, &r);
+done:
+    ts_render_free(&r);
+    return st;
+}

@@ -1,0 +1,204 @@
+/* The command generate: prompt -> file. Latents, plans and their pictures are safe before decoding
+ * begins. */
+#include "cli/metadata.h"
+#include "cli/render.h"
+#include "cli/settings.h"
+#include "cli/side.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- the request ---- */
+static ts_status set_init(ts_err *err, const ts_flag_value *v, ts_render *r)
+{
+    ts_request *q = &r->q;
+    if (v[TS_F_STRENGTH].set)
+        q->strength = v[TS_F_STRENGTH].real;
+    else if (v[TS_F_INIT].set)
+        q->strength = 0.6;
+    if (v[TS_F_INIT].set) q->init = r->init = realpath(v[TS_F_INIT].text, NULL);
+    if (v[TS_F_INIT].set && !q->init)
+        return ts_fail(err, TS_EMODEL, "--init: %s: %s", v[TS_F_INIT].text, strerror(errno));
+    if (v[TS_F_STRENGTH].set && !q->init)
+        return ts_fail(err, TS_EUSAGE,
+                       "--strength: there is no picture to begin with, --init gives it");
+    return TS_OK;
+}
+
+static ts_status set_request(ts_cli *c, ts_render *r)
+{
+    const ts_flag_value *v = c->flags.value;
+    ts_request *q = &r->q;
+    if (c->flags.words) q->prompt = c->flags.word[0];
+    if (!*q->prompt) ts_screen_warn(&c->screen, "the prompt is empty");
+    q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
+    q->keep_scores = q->keep_plans && (v[TS_F_SAVE_PLAN_SCORES].set || v[TS_F_PLAN_IMAGE].set);
+    q->state = v[TS_F_STATE].text;
+    ts_status st = set_init(&c->err, v, r);
+    if (st) return st;
+    if (!v[TS_F_FRAMES].set && v[TS_F_OUTPUT].set && ts_is_png(v[TS_F_OUTPUT].text) &&
+        !ts_is_numbered(v[TS_F_OUTPUT].text))
+        q->frames = 1;
+    return ts_settings_of(&c->err, &c->flags, q);
+}
+
+/* ---- files beside the output ---- */
+/* What is known before anything is rendered: a policy without plans, a file where a folder is
+ * wanted. */
+static ts_status check_plans(ts_err *err, const ts_flags *f, const char *policy)
+{
+    const char *images = ts_flag_text(f, TS_F_PLAN_IMAGE);
+    struct stat s;
+    if ((images || ts_flag_set(f, TS_F_SAVE_PLAN)) && (!policy || !strcmp(policy, "dense")))
+        return ts_fail(err, TS_EUSAGE, "--%s: attention dense makes no plan",
+                       images ? "plan-image" : "save-plan");
+    if (images && stat(images, &s) == 0 && !S_ISDIR(s.st_mode))
+        return ts_fail(err, TS_EUSAGE, "--plan-image: %s is not a folder", images);
+    if (ts_flag_set(f, TS_F_SAVE_PLAN_SCORES) && !ts_flag_set(f, TS_F_SAVE_PLAN))
+        return ts_fail(err, TS_EUSAGE,
+                       "--save-plan-scores: adds to --save-plan FILE, which is missing");
+    return TS_OK;
+}
+
+static ts_status check_sides(ts_err *err, const ts_flags *f, const char *output)
+{
+    ts_status st = TS_OK;
+    static const ts_flag_id sides[] = {TS_F_SAVE_LATENTS, TS_F_STATE, TS_F_SAVE_PLAN,
+                                       TS_F_PLAN_IMAGE};
+    for (int i = 0; i < 4; i++) {
+        const char *path = ts_flag_text(f, sides[i]), *name = ts_flag_name(sides[i]);
+        if (!path) continue;
+        for (int k = i + 1; k < 4; k++)
+            if (ts_flag_set(f, sides[k]) && !strcmp(path, ts_flag_text(f, sides[k])))
+                TRY(ts_fail(err, TS_EUSAGE, "--%s and --%s: both name %s", name,
+                            ts_flag_name(sides[k]), path));
+        if (!strcmp(path, output))
+            TRY(ts_fail(err, TS_EUSAGE, "--%s and the output: both name %s", name, path));
+    }
+    TRY(ts_side_check(err, f, TS_F_SAVE_LATENTS, false));
+    TRY(ts_side_check(err, f, TS_F_STATE, true));
+    TRY(ts_side_check(err, f, TS_F_SAVE_PLAN, false));
+done:
+    return st;
+}
+
+/* Given noise is part of what a file was made from: without it, and without a seed instead, the
+ * file would silently become another. */
+static ts_status read_noise(ts_cli *c, ts_render *r)
+{
+    ts_status st = TS_OK;
+    const char *given = ts_flag_text(&c->flags, TS_F_NOISE);
+    char *recorded = ts_flag_set(&c->flags, TS_F_SEED) ? NULL : ts_metadata_field(r->was, "noise");
+    const char *path = given ? given : recorded;
+    if (!path) goto done;
+    st = ts_bag_read(c->ctx, path, &r->noise);
+    if (st && !given)
+        ts_fail(&c->err, st,
+                "%s (the noise that %s was made from; --noise gives it, --seed does without)",
+                ts_error(c->ctx), ts_flag_text(&c->flags, TS_F_FROM));
+    TRY(st);
+    r->noise_path = realpath(path, NULL);
+    r->q.noise_file = r->noise_path;
+done:
+    free(recorded);
+    return st;
+}
+
+static ts_status save_bag(ts_cli *c, const ts_bag *bag, ts_flag_id id)
+{
+    const char *path = ts_flag_text(&c->flags, id);
+    if (!path) return TS_OK;
+    return ts_flag_set(&c->flags, TS_F_OVERWRITE) ? ts_bag_write(c->ctx, bag, path)
+                                                  : ts_bag_write_new(c->ctx, bag, path);
+}
+
+/* Plans and their pictures. Scores that were only kept for pictures stay out of the file. */
+static ts_status save_plans(ts_cli *c, ts_render *r)
+{
+    ts_status st = TS_OK;
+    const char *images = ts_flag_text(&c->flags, TS_F_PLAN_IMAGE);
+    const ts_bag *plans;
+    if (!images && !ts_flag_set(&c->flags, TS_F_SAVE_PLAN)) return TS_OK;
+    TRY(ts_run_plans(r->run, &plans));
+    if (images) TRY(ts_plan_images(c->ctx, plans, images));
+    TRY(save_bag(c, plans, TS_F_SAVE_PLAN));
+done:
+    return st;
+}
+
+/* ---- the command ---- */
+static ts_status prepare_render(ts_cli *c, ts_render *r)
+{
+    ts_status st = TS_OK;
+    const char *from = ts_flag_text(&c->flags, TS_F_FROM);
+    TRY(ts_render_begin(c, r, from));
+    if (from && !r->was)
+        TRY(ts_fail(&c->err, TS_EMODEL, "--from: %s carries no metadata of tessera", from));
+    TRY(set_request(c, r));
+    ts_render_set_output(&c->flags, r);
+    TRY(ts_render_check_output(c, r, r->q.count > 1 ? r->q.count : r->q.frames));
+    TRY(check_sides(&c->err, &c->flags, r->path));
+    TRY(check_plans(&c->err, &c->flags, r->q.attention));
+    TRY(read_noise(c, r));
+    TRY(ts_run_open(c->model, &r->q, &r->run, &r->e));
+    if (r->noise) TRY(ts_run_noise(r->run, r->noise));
+    if (r->q.init && !ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_run_picture(r->run, r->q.init));
+    TRY(ts_render_describe(c, r));
+    TRY(ts_cli_stopped(c));
+done:
+    return st;
+}
+
+/* Latents and plans that can not be saved are a failure, but of the kind after which the clip can
+ * still be written. *latents: whether they were saved. */
+static ts_status save_sides(ts_cli *c, ts_render *r, bool *latents, ts_err *why)
+{
+    ts_status st = save_bag(c, r->latents, TS_F_SAVE_LATENTS);
+    *latents = !st && ts_flag_set(&c->flags, TS_F_SAVE_LATENTS);
+    if (!st) st = save_plans(c, r);
+    if (!st) return TS_OK;
+    ts_fail(why, st, "%s", ts_error(c->ctx));
+    ts_screen_warn(&c->screen, why->text);
+    return st;
+}
+
+static ts_status decode_or_rescue(ts_cli *c, ts_render *r, bool saved)
+{
+    ts_status st = ts_render_decode(c, r);
+    if (!st || st == TS_ESTOP) return st;
+    if (!*c->err.text) ts_fail(&c->err, st, "%s", ts_error(c->ctx));
+    ts_rescue(c->ctx, &c->err, r->latents,
+              saved ? ts_flag_text(&c->flags, TS_F_SAVE_LATENTS) : NULL, r->path);
+    return st;
+}
+
+ts_status ts_cli_generate(ts_cli *c)
+{
+    ts_status st = TS_OK;
+    ts_render r = {0};
+    ts_err unsaved = {0};
+    bool saved;
+    if (!c->flags.words && !ts_flag_set(&c->flags, TS_F_FROM))
+        TRY(ts_fail(&c->err, TS_EUSAGE,
+                    "generate: a prompt is missing: tessera generate \"a prompt\" -o clip.mp4"));
+    TRY(prepare_render(c, &r));
+    if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
+        ts_render_print_estimate(&r);
+        goto done;
+    }
+    ts_screen_note(&c->screen, "%dx%d, %d frame%s, %d step%s, seed %llu, %s", r.e.width, r.e.height,
+                   r.e.frames, r.e.frames == 1 ? "" : "s", r.q.steps, r.q.steps == 1 ? "" : "s",
+                   (unsigned long long)r.q.seed, r.e.precision);
+    ts_screen_start(&c->screen, &r.e, r.q.steps, r.path, r.json);
+    TRY(ts_run_encode(r.run));
+    TRY(ts_run_denoise(r.run, &r.latents));
+    save_sides(c, &r, &saved, &unsaved);
+    TRY(decode_or_rescue(c, &r, saved));
+    ts_render_report(c, &r);
+    if (unsaved.code) st = ts_fail(&c->err, unsaved.code, "%s", unsaved.text);
+done:
+    ts_render_free(&r);
+    return st;
+}

@@ -1,0 +1,43 @@
+/* One rendering of generate or decode: what both have in common. */
+#ifndef TS_RENDER_H
+#define TS_RENDER_H
+#include "cli/cli.h"
+#include "cli/sheet.h"
+
+typedef struct { /* everything that one rendering owns */
+    ts_request q;
+    ts_output out;
+    ts_estimate e;
+    const char *path; /* of the output */
+    char *numbered;   /* path of several pictures, made from the one given; NULL */
+    char *was;        /* metadata of --from, or of the latents; NULL */
+    char *init;       /* full path of the picture to begin with; NULL */
+    char *noise_path, *json, *parameters;
+    ts_bag *noise, *latents;
+    ts_run *run;
+    ts_sink *sink;
+    ts_sheet *sheet;
+} ts_render;
+
+/* Context, model and request, by the metadata of the file `from` where there is one; without that
+ * (NULL) by flags alone. */
+ts_status ts_render_begin(ts_cli *, ts_render *, const char *from);
+/* Path and options of the output; needs q.frames. */
+void ts_render_set_output(const ts_flags *, ts_render *);
+/* Before any work: so many frames can be written there. */
+ts_status ts_render_check_output(ts_cli *, const ts_render *, int frames);
+/* The metadata that the output carries; needs the run. */
+ts_status ts_render_describe(ts_cli *, ts_render *);
+/* What --dry-run says. */
+void ts_render_print_estimate(const ts_render *);
+ts_status ts_render_decode(ts_cli *, ts_render *);
+void ts_render_report(ts_cli *, ts_render *);
+void ts_render_free(ts_render *);
+bool ts_is_png(const char *path);      /* by its name */
+bool ts_is_numbered(const char *path); /* stands for several PNGs: a pattern or a folder */
+
+/* Decoding failed with `err` after the work was done: what it began from is kept, whether that was
+ * asked for or not, and the sentence says where, or why not. saved: where it is already; NULL:
+ * nowhere. */
+void ts_rescue(ts_ctx *, ts_err *, const ts_bag *latents, const char *saved, const char *output);
+#endif

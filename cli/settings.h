@@ -1,0 +1,14 @@
+/* What flags say of a request, over the model's defaults. */
+#ifndef TS_SETTINGS_H
+#define TS_SETTINGS_H
+#include "backend/err.h"
+#include "cli/flags.h"
+#include "tessera.h"
+
+/* The values of flags, or of a row of a prompt file; prompt, seed and the frames that follow from
+ * an output's name are their owners' business. */
+void ts_settings_apply(const ts_flag_value *, ts_request *);
+/* The same and the seed, which may be drawn: what generate, bench and search-tile ask for, but for
+ * prompt, attention and what is written. TS_EDEVICE: the system has no random numbers. */
+ts_status ts_settings_of(ts_err *, const ts_flags *, ts_request *);
+#endif
