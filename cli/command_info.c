@@ -10,20 +10,20 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const cJSON *get(const cJSON *j, const char *name)
+static const cJSON *get_field(const cJSON *j, const char *name)
 {
     return cJSON_GetObjectItemCaseSensitive(j, name);
 }
 
-static const char *text_of(const cJSON *j, const char *name)
+static const char *get_text(const cJSON *j, const char *name)
 {
-    const char *s = cJSON_GetStringValue(get(j, name));
+    const char *s = cJSON_GetStringValue(get_field(j, name));
     return s ? s : "";
 }
 
-static double number_of(const cJSON *j, const char *name)
+static double get_number(const cJSON *j, const char *name)
 {
-    const cJSON *v = get(j, name);
+    const cJSON *v = get_field(j, name);
     return cJSON_IsNumber(v) ? v->valuedouble : 0;
 }
 
@@ -39,7 +39,7 @@ static void print_fields(const cJSON *j)
     }
 }
 
-static ts_status file_info(ts_cli *c, const char *path)
+static ts_status show_file(ts_cli *c, const char *path)
 {
     ts_status st = TS_OK;
     char *json = NULL;
@@ -65,49 +65,49 @@ static void print_component(const cJSON *part)
     char size[32], types[96] = "";
     const cJSON *t;
     size_t n = 0;
-    cJSON_ArrayForEach(t, get(part, "bytes_by_type")) if (n < sizeof types)
+    cJSON_ArrayForEach(t, get_field(part, "bytes_by_type")) if (n < sizeof types)
         n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? "+" : "", t->string);
-    bool weights = get(part, "parameters") != NULL;
-    printf("%-16s %-*s", text_of(part, "name"), weights ? 34 : 0, text_of(part, "class"));
+    bool weights = get_field(part, "parameters") != NULL;
+    printf("%-16s %-*s", get_text(part, "name"), weights ? 34 : 0, get_text(part, "class"));
     if (weights)
-        printf(" %14.0f  %-8s %9s", number_of(part, "parameters"), types,
-               ts_bytes_text(number_of(part, "bytes"), size));
+        printf(" %14.0f  %-8s %9s", get_number(part, "parameters"), types,
+               ts_bytes_text(get_number(part, "bytes"), size));
     putchar('\n');
 }
 
 static void print_defaults(const cJSON *d)
 {
     char shift[32] = "", frames[64] = "";
-    if (get(d, "shift")) snprintf(shift, sizeof shift, ", shift %g", number_of(d, "shift"));
-    if (number_of(d, "frames") != 1)
-        snprintf(frames, sizeof frames, " %.0f frames at %g a second,", number_of(d, "frames"),
-                 number_of(d, "fps"));
-    ts_table_row("defaults", "%.0fx%.0f,%s %.0f steps of %s%s", number_of(d, "width"),
-                 number_of(d, "height"), frames, number_of(d, "steps"), text_of(d, "sampler"),
+    if (get_field(d, "shift")) snprintf(shift, sizeof shift, ", shift %g", get_number(d, "shift"));
+    if (get_number(d, "frames") != 1)
+        snprintf(frames, sizeof frames, " %.0f frames at %g a second,", get_number(d, "frames"),
+                 get_number(d, "fps"));
+    ts_table_row("defaults", "%.0fx%.0f,%s %.0f steps of %s%s", get_number(d, "width"),
+                 get_number(d, "height"), frames, get_number(d, "steps"), get_text(d, "sampler"),
                  shift);
-    if (get(d, "guidance_2"))
-        ts_table_row("guidance", "%g, second expert %g", number_of(d, "guidance"),
-                     number_of(d, "guidance_2"));
+    if (get_field(d, "guidance_2"))
+        ts_table_row("guidance", "%g, second expert %g", get_number(d, "guidance"),
+                     get_number(d, "guidance_2"));
     else
-        ts_table_row("guidance", "%g", number_of(d, "guidance"));
-    if (*text_of(d, "negative")) ts_table_row("negative", "%s", text_of(d, "negative"));
+        ts_table_row("guidance", "%g", get_number(d, "guidance"));
+    if (*get_text(d, "negative")) ts_table_row("negative", "%s", get_text(d, "negative"));
 }
 
 static void print_model(const cJSON *j, const ts_estimate *e, const char *refused)
 {
-    const cJSON *part, *t = get(j, "transformer"), *v = get(j, "vae");
+    const cJSON *part, *t = get_field(j, "transformer"), *v = get_field(j, "vae");
     char a[32], b[32], d[32];
-    ts_table_row("model", "%s", text_of(j, "model"));
-    if (*text_of(j, "folder")) ts_table_row("folder", "%s", text_of(j, "folder"));
-    ts_table_row("pipeline", "%s", text_of(j, "pipeline"));
+    ts_table_row("model", "%s", get_text(j, "model"));
+    if (*get_text(j, "folder")) ts_table_row("folder", "%s", get_text(j, "folder"));
+    ts_table_row("pipeline", "%s", get_text(j, "pipeline"));
     if (t)
-        ts_table_row("transformer", "%.0f layers, %.0f heads of %.0f", number_of(t, "layers"),
-                     number_of(t, "heads"), number_of(t, "head_dim"));
+        ts_table_row("transformer", "%.0f layers, %.0f heads of %.0f", get_number(t, "layers"),
+                     get_number(t, "heads"), get_number(t, "head_dim"));
     if (v)
         ts_table_row("VAE", "%.0f channels, %.0fx%.0f pixels and %.0f frames to a latent",
-                     number_of(v, "channels"), number_of(v, "stride"), number_of(v, "stride"),
-                     number_of(v, "time_stride"));
-    if (get(j, "defaults")) print_defaults(get(j, "defaults"));
+                     get_number(v, "channels"), get_number(v, "stride"), get_number(v, "stride"),
+                     get_number(v, "time_stride"));
+    if (get_field(j, "defaults")) print_defaults(get_field(j, "defaults"));
     if (refused)
         ts_table_row("memory", "%s", refused);
     else
@@ -116,7 +116,7 @@ static void print_model(const cJSON *j, const ts_estimate *e, const char *refuse
                      ts_bytes_text((double)e->denoise_bytes, b),
                      ts_bytes_text((double)e->decode_bytes, d), e->precision);
     printf("\n%-16s %-34s %14s  %-8s %9s\n", "component", "class", "parameters", "types", "size");
-    cJSON_ArrayForEach(part, get(j, "components")) print_component(part);
+    cJSON_ArrayForEach(part, get_field(j, "components")) print_component(part);
 }
 
 static void add_estimate(cJSON *j, const ts_estimate *e, const char *refused)
@@ -135,7 +135,7 @@ static void add_estimate(cJSON *j, const ts_estimate *e, const char *refused)
     cJSON_AddStringToObject(o, "precision", e->precision);
 }
 
-static ts_status model_info(ts_cli *c, const char *name)
+static ts_status show_model(ts_cli *c, const char *name)
 {
     ts_status st = TS_OK;
     char *json = NULL, *refused = NULL, *text = NULL;
@@ -187,7 +187,7 @@ ts_status ts_cli_info(ts_cli *c)
     if (nothing) return ts_fail(&c->err, TS_EMODEL, "%s: %s", what, strerror(errno));
     ts_status st = ts_cli_open(c);
     if (st) return st;
-    return file ? file_info(c, what) : model_info(c, what);
+    return file ? show_file(c, what) : show_model(c, what);
 }
 
 /* ---- texts ---- */
@@ -207,9 +207,9 @@ ts_status ts_cli_tokens(ts_cli *c)
     }
     j = cJSON_Parse(json);
     printf("%5s %8s  %s\n", "index", "id", "piece");
-    cJSON_ArrayForEach(t, get(j, "tokens"))
-        printf("%5d %8.0f  %s\n", i++, number_of(t, "id"), text_of(t, "piece"));
-    if (cJSON_IsTrue(get(j, "truncated")))
+    cJSON_ArrayForEach(t, get_field(j, "tokens"))
+        printf("%5d %8.0f  %s\n", i++, get_number(t, "id"), get_text(t, "piece"));
+    if (cJSON_IsTrue(get_field(j, "truncated")))
         ts_screen_warn(&c->screen, "the text is longer than the model reads: the rest is ignored");
 done:
     cJSON_Delete(j);

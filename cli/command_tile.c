@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void summarize(ts_screen *screen, const char *json)
+static void summarize_tiles(ts_screen *screen, const char *json)
 {
     const cJSON *k;
     cJSON *j = cJSON_Parse(json), *layers = cJSON_GetObjectItemCaseSensitive(j, "layers");
@@ -45,7 +45,7 @@ ts_status ts_cli_search_tile(ts_cli *c)
     c->screen.armed = true;
     TRY(ts_search_tile(c->model, &q, &o, &json));
     TRY(ts_side_write(&c->err, &c->flags, TS_F_TILE_OUTPUT, json, strlen(json)));
-    summarize(&c->screen, json);
+    summarize_tiles(&c->screen, json);
     puts(path);
 done:
     free(json);

@@ -233,11 +233,11 @@ const ts_flag *ts_flags_table(int *count)
 /* ---- suggestions ---- */
 enum { LONGEST = 48 };
 
-static int least(int a, int b) { return a < b ? a : b; }
+static int least_of(int a, int b) { return a < b ? a : b; }
 
 /* Insertions, deletions, replacements and swaps of neighbours that turn a into b (optimal string
  * alignment). */
-static int distance(const char *a, const char *b)
+static int edit_distance(const char *a, const char *b)
 {
     int d[LONGEST + 1][LONGEST + 1], n = (int)strlen(a), m = (int)strlen(b);
     if (n > LONGEST || m > LONGEST) return LONGEST;
@@ -245,10 +245,10 @@ static int distance(const char *a, const char *b)
     for (int j = 0; j <= m; j++) d[0][j] = j;
     for (int i = 1; i <= n; i++)
         for (int j = 1; j <= m; j++) {
-            d[i][j] = least(least(d[i - 1][j], d[i][j - 1]) + 1,
-                            d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
+            d[i][j] = least_of(least_of(d[i - 1][j], d[i][j - 1]) + 1,
+                               d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
+                d[i][j] = least_of(d[i][j], d[i - 2][j - 2] + 1);
         }
     return d[n][m];
 }
@@ -258,7 +258,7 @@ const char *ts_nearest(const char *word, const char *const *list)
     const char *best = NULL;
     int nearest = LONGEST;
     for (; *list; list++) {
-        int n = (int)strlen(word), far = distance(word, *list);
+        int n = (int)strlen(word), far = edit_distance(word, *list);
         if (n >= 3 && !strncmp(word, *list, (size_t)n)) far = 1; /* the beginning of it */
         if (far <= 1 + n / 4 && far < nearest) {
             best = *list;
@@ -344,7 +344,7 @@ static bool is_choice(const char *choices, const char *s)
     return false;
 }
 
-static bool convert(const ts_flag *f, const char *s, ts_flag_value *v)
+static bool convert_value(const ts_flag *f, const char *s, ts_flag_value *v)
 {
     switch (f->kind) {
     case TS_KIND_SWITCH: return true;
@@ -382,7 +382,7 @@ static void list_choices(const char *choices, char *out, size_t size)
     out[n] = 0;
 }
 
-static void wanted(const ts_flag *f, char *out, size_t size)
+static void describe_value(const ts_flag *f, char *out, size_t size)
 {
     switch (f->kind) {
     case TS_KIND_SWITCH: snprintf(out, size, "no value"); break;
@@ -429,7 +429,7 @@ static void wanted(const ts_flag *f, char *out, size_t size)
 }
 
 /* ---- parsing ---- */
-static ts_status refuse(ts_flags *p, const char *format, ...)
+static ts_status refuse_flag(ts_flags *p, const char *format, ...)
 {
     va_list list;
     va_start(list, format);
@@ -445,7 +445,7 @@ const char *ts_flag_name(ts_flag_id id)
     return "";
 }
 
-static const ts_flag *find(unsigned command, const char *name, size_t n, char letter)
+static const ts_flag *find_flag(unsigned command, const char *name, size_t n, char letter)
 {
     for (int i = 0; i < ROWS; i++) {
         const ts_flag *f = table + i;
@@ -457,49 +457,53 @@ static const ts_flag *find(unsigned command, const char *name, size_t n, char le
 }
 
 /* `name` without dashes and value. */
-static ts_status unknown(ts_flags *p, unsigned command, const char *dashes, const char *name)
+static ts_status refuse_unknown_flag(ts_flags *p, unsigned command, const char *dashes,
+                                     const char *name)
 {
     const char *list[ROWS + 1], *near;
     int n = 0;
-    const ts_flag *other = *dashes && dashes[1] ? find(~0u, name, strlen(name), 0) : NULL;
+    const ts_flag *other = *dashes && dashes[1] ? find_flag(~0u, name, strlen(name), 0) : NULL;
     for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
         if (!strcmp(habits[i].theirs, name))
-            return refuse(p, "unknown flag %s%s: did you mean %s?", dashes, name, habits[i].ours);
+            return refuse_flag(p, "unknown flag %s%s: did you mean %s?", dashes, name,
+                               habits[i].ours);
     for (int i = 0; i < ROWS; i++)
         if (table[i].commands & command) list[n++] = table[i].name;
     list[n] = NULL;
     near = ts_nearest(name, list);
     if (other && near)
-        return refuse(p, "--%s is not a flag of this command: did you mean --%s?", name, near);
-    if (other) return refuse(p, "--%s is not a flag of this command", name);
-    if (near) return refuse(p, "unknown flag %s%.64s: did you mean --%s?", dashes, name, near);
-    return refuse(p, "unknown flag %s%.64s: --help lists them all", dashes, name);
+        return refuse_flag(p, "--%s is not a flag of this command: did you mean --%s?", name, near);
+    if (other) return refuse_flag(p, "--%s is not a flag of this command", name);
+    if (near) return refuse_flag(p, "unknown flag %s%.64s: did you mean --%s?", dashes, name, near);
+    return refuse_flag(p, "unknown flag %s%.64s: --help lists them all", dashes, name);
 }
 
-static ts_status bad_value(ts_flags *p, const ts_flag *f, const char *got)
+static ts_status refuse_value(ts_flags *p, const ts_flag *f, const char *got)
 {
     char want[160];
-    wanted(f, want, sizeof want);
-    if (!got) return refuse(p, "--%s needs a value: %s", f->name, want);
-    return refuse(p, "--%s: got \"%.100s\", wanted %s", f->name, got, want);
+    describe_value(f, want, sizeof want);
+    if (!got) return refuse_flag(p, "--%s needs a value: %s", f->name, want);
+    return refuse_flag(p, "--%s: got \"%.100s\", wanted %s", f->name, got, want);
 }
 
 /* A known flag where a value should stand is a forgotten value; `--x=--y` says that it is meant. */
-static bool forgotten(unsigned command, const char *next)
+static bool refuse_missing_value(unsigned command, const char *next)
 {
     if (!next) return true;
-    return !strncmp(next, "--", 2) && next[2] && find(command, next + 2, strcspn(next + 2, "="), 0);
+    return !strncmp(next, "--", 2) && next[2] &&
+           find_flag(command, next + 2, strcspn(next + 2, "="), 0);
 }
 
-static ts_status flag(ts_flags *p, unsigned command, const char *arg, const char *next, int *used)
+static ts_status parse_flag(ts_flags *p, unsigned command, const char *arg, const char *next,
+                            int *used)
 {
     bool letter = arg[1] != '-';
     char name[LONGEST + 1];
     const char *body = arg + (letter ? 1 : 2), *value = NULL;
     size_t n = letter ? 1 : strcspn(body, "=");
-    const ts_flag *f = find(command, body, n, letter ? *body : 0);
+    const ts_flag *f = find_flag(command, body, n, letter ? *body : 0);
     snprintf(name, sizeof name, "%.*s", letter ? LONGEST : (int)(n < LONGEST ? n : LONGEST), body);
-    if (!f) return unknown(p, command, letter ? "-" : "--", name);
+    if (!f) return refuse_unknown_flag(p, command, letter ? "-" : "--", name);
     if (body[n]) value = body + n + (body[n] == '=');
     ts_flag_value v = {.set = true};
     if (f->kind == TS_KIND_TEXTS) {
@@ -507,14 +511,14 @@ static ts_status flag(ts_flags *p, unsigned command, const char *arg, const char
         v.set = true;
     }
     if (f->kind == TS_KIND_SWITCH) {
-        if (value) return refuse(p, "--%s takes no value, got \"%.100s\"", f->name, value);
+        if (value) return refuse_flag(p, "--%s takes no value, got \"%.100s\"", f->name, value);
     } else {
         if (!value) {
-            if (forgotten(command, next)) return bad_value(p, f, NULL);
+            if (refuse_missing_value(command, next)) return refuse_value(p, f, NULL);
             value = next;
             *used = 2;
         }
-        if (!convert(f, value, &v)) return bad_value(p, f, value);
+        if (!convert_value(f, value, &v)) return refuse_value(p, f, value);
     }
     v.text = value;
     p->value[f->id] = v;
@@ -531,7 +535,7 @@ ts_status ts_flags_parse(ts_flags *p, ts_command_bit command, int argc, char *co
         if (!ended && !strcmp(arg, "--")) {
             ended = true;
         } else if (!ended && arg[0] == '-' && arg[1]) {
-            ts_status st = flag(p, command, arg, i + 1 < argc ? argv[i + 1] : NULL, &used);
+            ts_status st = parse_flag(p, command, arg, i + 1 < argc ? argv[i + 1] : NULL, &used);
             if (st) return st;
         } else {
             if (p->words < TS_WORDS) p->word[p->words] = arg;
@@ -546,36 +550,36 @@ ts_status ts_flags_key(ts_flags *p, const char *key, const char *value)
     const char *list[ROWS + 6] = {"prompt", "width", "height", "seeds"}, *near;
     char want[160];
     int n = 4;
-    const ts_flag *f = find(ROW, key, strlen(key), 0);
+    const ts_flag *f = find_flag(ROW, key, strlen(key), 0);
     if (f) {
         ts_flag_value v = {.set = true, .text = value};
-        wanted(f, want, sizeof want);
-        if (!convert(f, value, &v))
-            return refuse(p, "%s: got \"%.100s\", expected %s", f->name, value, want);
+        describe_value(f, want, sizeof want);
+        if (!convert_value(f, value, &v))
+            return refuse_flag(p, "%s: got \"%.100s\", expected %s", f->name, value, want);
         p->value[f->id] = v;
         return TS_OK;
     }
     for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
         if (!strcmp(habits[i].theirs, key) && habits[i].ours[0] == '-' &&
-            find(ROW, habits[i].ours + 2, strcspn(habits[i].ours + 2, " "), 0))
-            return refuse(p, "unknown key %s, expected %.*s", key,
-                          (int)strcspn(habits[i].ours + 2, " "), habits[i].ours + 2);
+            find_flag(ROW, habits[i].ours + 2, strcspn(habits[i].ours + 2, " "), 0))
+            return refuse_flag(p, "unknown key %s, expected %.*s", key,
+                               (int)strcspn(habits[i].ours + 2, " "), habits[i].ours + 2);
     for (int i = 0; i < ROWS; i++)
         if (table[i].commands & ROW) list[n++] = table[i].name;
     list[n] = NULL;
     near = ts_nearest(key, list);
-    if (near) return refuse(p, "unknown key %.64s, expected %s", key, near);
+    if (near) return refuse_flag(p, "unknown key %.64s, expected %s", key, near);
     char all[400];
     size_t at = 0;
     for (int i = 0; i < n && at < sizeof all; i++)
         at += (size_t)snprintf(all + at, sizeof all - at, "%s%s", i ? ", " : "", list[i]);
-    return refuse(p, "unknown key %.64s, expected one of %s", key, all);
+    return refuse_flag(p, "unknown key %.64s, expected one of %s", key, all);
 }
 
 /* ---- help ---- */
 enum { COLUMN = 27, WIDTH = 100 };
 
-static void wrap(FILE *out, const char *text, int at)
+static void print_wrapped(FILE *out, const char *text, int at)
 {
     while (*text) {
         int n = (int)strcspn(text, " ");
@@ -608,6 +612,6 @@ void ts_flags_help(FILE *out, ts_command_bit command)
         snprintf(left, sizeof left, "  %s--%s%s%s", letter, f->name, f->value ? " " : "",
                  f->value ? f->value : "");
         fprintf(out, "%-*s", COLUMN, left);
-        wrap(out, f->help, COLUMN);
+        print_wrapped(out, f->help, COLUMN);
     }
 }

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct command {
@@ -76,7 +77,7 @@ static void catch_signals(void)
         if (old.sa_handler == SIG_IGN) continue; /* nohup, or a background job of a script */
         sigaction(which[i], &sa, NULL);
     }
-    /* hours of work do not end because nobody reads the progress any more */
+    /* a run goes on when the reader of its progress has ended */
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -113,14 +114,14 @@ static int flush_results(ts_screen *s, int code)
     return code ? code : 4;
 }
 
-static const struct command *find(const char *name)
+static const struct command *find_command(const char *name)
 {
     for (int i = 0; i < COMMANDS; i++)
         if (!strcmp(commands[i].name, name)) return commands + i;
     return NULL;
 }
 
-static void help(const struct command *c)
+static void print_help(const struct command *c)
 {
     if (c) {
         printf("usage: tessera %s %s\n\n%s.\n", c->name, c->arguments, c->summary);
@@ -142,7 +143,7 @@ static void help(const struct command *c)
            "--version\n");
 }
 
-static ts_status version(ts_cli *c)
+static ts_status print_version(ts_cli *c)
 {
     ts_status st = ts_cli_open(c);
     if (st) return st;
@@ -152,7 +153,7 @@ static ts_status version(ts_cli *c)
     return TS_OK;
 }
 
-static ts_status unknown_command(ts_err *err, const char *word)
+static ts_status refuse_unknown_command(ts_err *err, const char *word)
 {
     const char *names[COMMANDS + 2], *near;
     for (int i = 0; i < COMMANDS; i++) names[i] = commands[i].name;
@@ -169,11 +170,11 @@ static ts_status unknown_command(ts_err *err, const char *word)
     return ts_fail(err, TS_EUSAGE, "unknown command \"%.64s\": tessera help lists them", word);
 }
 
-static ts_status run(ts_cli *c, const struct command *cmd, int argc, char **argv)
+static ts_status run_command(ts_cli *c, const struct command *cmd, int argc, char **argv)
 {
     ts_status st = ts_flags_parse(&c->flags, cmd->bit, argc, argv);
     if (st) return ts_fail(&c->err, st, "%s: %s", cmd->name, c->flags.error);
-    if (ts_flag_set(&c->flags, TS_F_HELP)) return help(cmd), TS_OK;
+    if (ts_flag_set(&c->flags, TS_F_HELP)) return print_help(cmd), TS_OK;
     const char *kind = ts_flag_text(&c->flags, TS_F_PROGRESS);
     bool quiet = ts_flag_set(&c->flags, TS_F_QUIET) || (kind && !strcmp(kind, "none"));
     ts_screen_init(&c->screen,
@@ -193,7 +194,7 @@ static ts_status run(ts_cli *c, const struct command *cmd, int argc, char **argv
     return cmd->run(c);
 }
 
-static ts_status dispatch(ts_cli *c, int argc, char **argv)
+static ts_status dispatch_command(ts_cli *c, int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
     if (!word)
@@ -202,20 +203,20 @@ static ts_status dispatch(ts_cli *c, int argc, char **argv)
             "no command: tessera generate \"a prompt\" renders one, tessera help lists all");
     bool asks = !strcmp(word, "help");
     if (!strcmp(word, "--version") || !strcmp(word, "-V") || !strcmp(word, "version"))
-        return version(c);
+        return print_version(c);
     if (!strcmp(word, "--help") || !strcmp(word, "-h") || (asks && argc == 2))
-        return help(NULL), TS_OK;
+        return print_help(NULL), TS_OK;
     if (word[0] == '-')
         return ts_fail(&c->err, TS_EUSAGE,
                        "unknown flag %.64s: a command comes first, tessera help lists them", word);
-    const struct command *cmd = find(asks ? argv[2] : word);
-    if (!cmd) return unknown_command(&c->err, asks ? argv[2] : word);
-    if (asks) return help(cmd), TS_OK;
-    return run(c, cmd, argc - 2, argv + 2);
+    const struct command *cmd = find_command(asks ? argv[2] : word);
+    if (!cmd) return refuse_unknown_command(&c->err, asks ? argv[2] : word);
+    if (asks) return print_help(cmd), TS_OK;
+    return run_command(c, cmd, argc - 2, argv + 2);
 }
 
 /* A slip on a command line that asks for JSON is reported as JSON too. */
-static bool asks_json(int argc, char **argv)
+static bool asks_for_json(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--progress=json") ||
@@ -224,27 +225,43 @@ static bool asks_json(int argc, char **argv)
     return false;
 }
 
+/* Whether `called`, the program's name on the command line, is the file exe; one without a slash
+ * was found in PATH. */
+static bool is_called(const char *exe, const char *called)
+{
+    struct stat a, b;
+    const char *preload = getenv("LD_PRELOAD");
+    if (!called || (preload && strstr(preload, "vgpreload"))) return false;
+    if (!strchr(called, '/')) return true;
+    return stat(exe, &a) == 0 && stat(called, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
 /* By default the OpenMP library spins between parallel regions. On a machine that others use too
- * that turns into waiting for whoever holds the other core: measured ten times slower at load 15 on
- * 2 cores. The library reads its environment before main, so the program starts once more with a
- * short spin, unless somebody has decided otherwise. */
-static void spin_less(char **argv)
+ * that means waiting for whatever runs on the other core: ten times slower at load 15 on 2 cores
+ * was measured. The library reads its environment before main, so the program starts once more with
+ * a short spin, unless the environment decides it already.
+ *
+ * Not where the process is another program that runs this one (ld.so, valgrind): it would start
+ * that one anew, or this one without it. */
+static void start_with_short_spin(char **argv)
 {
     char exe[PATH_MAX]; /* the link's target, so that the process keeps its name */
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     if (n <= 0 || getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     exe[n] = 0;
+    if (!is_called(exe, argv[0])) return;
     /* where that fails the program goes on as it is */
     if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(exe, argv);
 }
 
 int main(int argc, char **argv)
 {
-    spin_less(argv);
+    start_with_short_spin(argv);
     ts_cli c = {.stop = &stop_signal};
-    ts_screen_init(&c.screen, asks_json(argc, argv) ? TS_SCREEN_JSON : TS_SCREEN_LINES, stderr);
+    ts_screen_init(&c.screen, asks_for_json(argc, argv) ? TS_SCREEN_JSON : TS_SCREEN_LINES, stderr);
     catch_signals();
-    ts_status st = dispatch(&c, argc, argv);
+    ts_status st = dispatch_command(&c, argc, argv);
     int code = exit_code(st);
     if (st == TS_ESTOP)
         ts_screen_error(&c.screen, code,

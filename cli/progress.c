@@ -70,7 +70,7 @@ static cJSON *event(const char *name)
     return j;
 }
 
-static double milli(double seconds) { return round(seconds * 1000) / 1000; }
+static double milliseconds(double seconds) { return round(seconds * 1000) / 1000; }
 
 const char *ts_clock_text(double seconds, char out[24])
 {
@@ -82,13 +82,13 @@ const char *ts_clock_text(double seconds, char out[24])
     return out;
 }
 
-static void wipe(ts_screen *s)
+static void wipe_bar(ts_screen *s)
 {
     if (s->drawn) fputs(s->over ? "\r\033[K\033[A\r\033[K" : "\r\033[K", s->out);
     s->drawn = s->over = false;
 }
 
-static int columns(const ts_screen *s)
+static int count_columns(const ts_screen *s)
 {
     struct winsize w;
     if (s->columns) return s->columns;
@@ -110,7 +110,7 @@ double ts_screen_batch_left(const ts_screen *s, double now)
 }
 
 /* The batch's line, above that of its row. */
-static void over_text(const ts_screen *s, double now, char *line, int room)
+static void batch_bar_text(const ts_screen *s, double now, char *line, int room)
 {
     char left[24];
     double rest = ts_screen_batch_left(s, now);
@@ -122,12 +122,12 @@ static void over_text(const ts_screen *s, double now, char *line, int room)
 }
 
 /* One write a drawing, and never the last column: nothing flickers or wraps. */
-static void draw(ts_screen *s, const ts_event *e, double now)
+static void draw_bar(ts_screen *s, const ts_event *e, double now)
 {
     char line[512], spent[24], left[24], layer[48] = "";
     enum { MOST = 40 };
     double rest = ts_screen_left(s, now);
-    int room = columns(s) - 1, n;
+    int room = count_columns(s) - 1, n;
     if (room > (int)sizeof line - 1) room = sizeof line - 1;
     if (e->layers > 0 && e->phase == TS_PHASE_DENOISE)
         snprintf(layer, sizeof layer, ", layer %d/%d", e->layer, e->layers);
@@ -154,7 +154,7 @@ static void draw(ts_screen *s, const ts_event *e, double now)
     }
     if (s->rows && s->row) {
         char over[128];
-        over_text(s, now, over, room < (int)sizeof over ? room : (int)sizeof over - 1);
+        batch_bar_text(s, now, over, room < (int)sizeof over ? room : (int)sizeof over - 1);
         fprintf(s->out, "%s\r%s\033[K\n\r%s\033[K", s->over ? "\033[A" : "", over, line);
         s->over = true;
     } else {
@@ -164,7 +164,7 @@ static void draw(ts_screen *s, const ts_event *e, double now)
     s->drawn = true;
 }
 
-static void line_of(ts_screen *s, const ts_event *e, double now)
+static void print_phase_line(ts_screen *s, const ts_event *e, double now)
 {
     char spent[24], left[24];
     double rest = ts_screen_left(s, now);
@@ -180,7 +180,7 @@ static void line_of(ts_screen *s, const ts_event *e, double now)
     fflush(s->out);
 }
 
-static void json_of(ts_screen *s, const ts_event *e, double now)
+static void print_event_json(ts_screen *s, const ts_event *e, double now)
 {
     double rest = ts_screen_left(s, now);
     cJSON *j = event("progress");
@@ -189,11 +189,11 @@ static void json_of(ts_screen *s, const ts_event *e, double now)
     cJSON_AddNumberToObject(j, "steps", e->steps);
     cJSON_AddNumberToObject(j, "layer", e->layer);
     cJSON_AddNumberToObject(j, "layers", e->layers);
-    cJSON_AddNumberToObject(j, "seconds", milli(now - s->phase_began));
+    cJSON_AddNumberToObject(j, "seconds", milliseconds(now - s->phase_began));
     if (rest < 0)
         cJSON_AddNullToObject(j, "eta");
     else
-        cJSON_AddNumberToObject(j, "eta", milli(rest));
+        cJSON_AddNumberToObject(j, "eta", milliseconds(rest));
     if (s->rows && s->row) {
         cJSON_AddNumberToObject(j, "row", s->row);
         cJSON_AddNumberToObject(j, "rows", s->rows);
@@ -201,7 +201,7 @@ static void json_of(ts_screen *s, const ts_event *e, double now)
         if (rest < 0)
             cJSON_AddNullToObject(j, "batch_eta");
         else
-            cJSON_AddNumberToObject(j, "batch_eta", milli(rest));
+            cJSON_AddNumberToObject(j, "batch_eta", milliseconds(rest));
     }
     print_json(s, j);
 }
@@ -210,7 +210,7 @@ static void phase_ended(ts_screen *s, const ts_event *e, double now)
 {
     char spent[24];
     double t = now - s->phase_began;
-    wipe(s);
+    wipe_bar(s);
     if (t < 10)
         snprintf(spent, sizeof spent, "%.1f s", t);
     else
@@ -255,20 +255,20 @@ void ts_screen_event(void *user, const ts_event *e)
     } else if (begins || due) {
         s->said = now;
         if (s->mode == TS_SCREEN_JSON)
-            json_of(s, e, now);
+            print_event_json(s, e, now);
         else if (s->mode == TS_SCREEN_BAR)
-            draw(s, e, now);
+            draw_bar(s, e, now);
         else if (begins && !row && e->phase != TS_PHASE_TEXT && unit[e->phase]) {
             fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase],
                     e->steps == 1 ? "" : "s");
             fflush(s->out);
         } else if (!begins)
-            line_of(s, e, now);
+            print_phase_line(s, e, now);
     }
 }
 
 /* A config is read by everybody who needs it, and each reader has the same to say. */
-static bool said_before(ts_screen *s, const char *sentence)
+static bool warned_before(ts_screen *s, const char *sentence)
 {
     enum { MOST = sizeof s->warned / sizeof *s->warned };
     uint64_t h = ts_hash_text(TS_HASH, sentence);
@@ -281,14 +281,14 @@ static bool said_before(ts_screen *s, const char *sentence)
 void ts_screen_warn(void *user, const char *sentence)
 {
     ts_screen *s = user;
-    if (s->mode == TS_SCREEN_NONE || said_before(s, sentence)) return;
+    if (s->mode == TS_SCREEN_NONE || warned_before(s, sentence)) return;
     if (s->mode == TS_SCREEN_JSON) {
         cJSON *j = event("warning");
         cJSON_AddStringToObject(j, "message", sentence);
         print_json(s, j);
         return;
     }
-    wipe(s);
+    wipe_bar(s);
     fprintf(s->out, "tessera: warning: %s\n", sentence);
     fflush(s->out);
 }
@@ -303,7 +303,7 @@ void ts_screen_fault(ts_screen *s, const char *file, int line, const char *sente
         print_json(s, j);
         return;
     }
-    wipe(s);
+    wipe_bar(s);
     if (line)
         fprintf(s->out, "%s:%d: %s\n", file, line, sentence);
     else
@@ -315,7 +315,7 @@ void ts_screen_note(ts_screen *s, const char *format, ...)
 {
     va_list list;
     if (s->mode == TS_SCREEN_NONE || s->mode == TS_SCREEN_JSON) return;
-    wipe(s);
+    wipe_bar(s);
     va_start(list, format);
     vfprintf(s->out, format, list);
     va_end(list);
@@ -325,7 +325,7 @@ void ts_screen_note(ts_screen *s, const char *format, ...)
 
 void ts_screen_clear(ts_screen *s)
 {
-    wipe(s);
+    wipe_bar(s);
     fflush(s->out);
 }
 
@@ -337,7 +337,7 @@ void ts_screen_table(ts_screen *s, const char *name, const char *text)
         print_json(s, j);
         return;
     }
-    wipe(s); /* asked for by a flag: shown even when quiet */
+    wipe_bar(s); /* asked for by a flag: shown even when quiet */
     fputs(text, s->out);
     if (*text && text[strlen(text) - 1] != '\n') fputc('\n', s->out);
     fflush(s->out);
@@ -381,7 +381,7 @@ void ts_screen_batch(ts_screen *s, int rows, double cost)
 
 void ts_screen_batch_texts(ts_screen *s)
 {
-    wipe(s);
+    wipe_bar(s);
     s->cost[TS_PHASE_DENOISE] = s->cost[TS_PHASE_DECODE] = 0;
     s->armed = true;
     s->phase = -1;
@@ -426,18 +426,18 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
             snprintf(text, sizeof text, "%llu", (unsigned long long)r->seed);
             cJSON_AddStringToObject(j, "seed", text);
         }
-        cJSON_AddNumberToObject(j, "seconds", milli(r->seconds));
+        cJSON_AddNumberToObject(j, "seconds", milliseconds(r->seconds));
         if (r->error) cJSON_AddStringToObject(j, "error", r->error);
         if (left < 0)
             cJSON_AddNullToObject(j, "batch_eta");
         else
-            cJSON_AddNumberToObject(j, "batch_eta", milli(left));
+            cJSON_AddNumberToObject(j, "batch_eta", milliseconds(left));
         print_json(s, j);
         return;
     }
     bool good = !strcmp(r->status, "done");
     if (good && s->mode == TS_SCREEN_BAR) return;
-    wipe(s);
+    wipe_bar(s);
     if (r->error) fprintf(s->out, "%s:%d: %s\n", r->file, r->line, r->error);
     if (s->mode == TS_SCREEN_LINES) {
         fprintf(s->out, "row %d/%d: %s%s%s in %.1f s", s->row, s->rows, r->output, good ? "" : ", ",
@@ -452,14 +452,14 @@ void ts_screen_batch_done(ts_screen *s, int done, int failed, int skipped)
 {
     double seconds = s->clock() - s->began;
     char spent[24];
-    wipe(s);
+    wipe_bar(s);
     s->rows = s->row = 0;
     if (s->mode == TS_SCREEN_JSON) {
         cJSON *j = event("batch_done");
         cJSON_AddNumberToObject(j, "done", done);
         cJSON_AddNumberToObject(j, "failed", failed);
         cJSON_AddNumberToObject(j, "skipped", skipped);
-        cJSON_AddNumberToObject(j, "seconds", milli(seconds));
+        cJSON_AddNumberToObject(j, "seconds", milliseconds(seconds));
         print_json(s, j);
         return;
     }
@@ -482,10 +482,10 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
     }
     cJSON *j = event("done");
     cJSON_AddStringToObject(j, "output", output);
-    cJSON_AddNumberToObject(j, "seconds", milli(seconds));
-    cJSON_AddNumberToObject(j, "text_seconds", milli(r->text_seconds));
-    cJSON_AddNumberToObject(j, "denoise_seconds", milli(r->denoise_seconds));
-    cJSON_AddNumberToObject(j, "decode_seconds", milli(r->decode_seconds));
+    cJSON_AddNumberToObject(j, "seconds", milliseconds(seconds));
+    cJSON_AddNumberToObject(j, "text_seconds", milliseconds(r->text_seconds));
+    cJSON_AddNumberToObject(j, "denoise_seconds", milliseconds(r->denoise_seconds));
+    cJSON_AddNumberToObject(j, "decode_seconds", milliseconds(r->decode_seconds));
     cJSON_AddNumberToObject(j, "resumed", r->resumed);
     cJSON *a = cJSON_AddObjectToObject(j, "attention");
     cJSON_AddNumberToObject(a, "dense", (double)r->attention_dense);
@@ -493,7 +493,7 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
     cJSON_AddNumberToObject(a, "sparse", (double)r->attention_sparse);
     cJSON_AddNumberToObject(a, "kept", r->kept);
     cJSON_AddNumberToObject(a, "recall", r->recall);
-    cJSON_AddNumberToObject(a, "search_seconds", milli(r->search_seconds));
+    cJSON_AddNumberToObject(a, "search_seconds", milliseconds(r->search_seconds));
     cJSON_AddNumberToObject(a, "gain", r->attention_gain);
     cJSON_AddNumberToObject(a, "gain_measured", r->attention_gain_measured);
     print_json(s, j);
@@ -508,7 +508,7 @@ void ts_screen_error(ts_screen *s, int code, const char *sentence)
         print_json(s, j);
         return;
     }
-    wipe(s);
+    wipe_bar(s);
     fprintf(s->out, "tessera: %s\n", sentence);
     fflush(s->out);
 }

@@ -16,7 +16,7 @@ struct ts_sheet {
     float *rgb;                      /* of all */
 };
 
-static ts_status pass(ts_sheet *t, ts_status st)
+static ts_status pass_error(ts_sheet *t, ts_status st)
 {
     if (st) memcpy(t->s.error, t->to->error, sizeof t->s.error);
     return st;
@@ -51,7 +51,7 @@ static ts_status open_sheet(ts_sink *s, int w, int h, int frames, double fps, co
         return TS_EMEMORY;
     }
     for (size_t i = 0; i < n; i++) t->rgb[i] = 1;
-    return pass(t, t->to->open(t->to, (int)width, (int)height, 1, fps, json));
+    return pass_error(t, t->to->open(t->to, (int)width, (int)height, 1, fps, json));
 }
 
 static ts_status put_picture(ts_sink *s, const ts_frame *f)
@@ -70,8 +70,8 @@ static ts_status close_sheet(ts_sink *s)
 {
     ts_sheet *t = (ts_sheet *)s;
     ts_frame whole = {.w = sheet_width(t), .h = sheet_height(t), .rgb = t->rgb};
-    ts_status st = pass(t, t->to->frame(t->to, &whole));
-    return st ? st : pass(t, t->to->close(t->to));
+    ts_status st = pass_error(t, t->to->frame(t->to, &whole));
+    return st ? st : pass_error(t, t->to->close(t->to));
 }
 
 static void abort_sheet(ts_sink *s) { ((ts_sheet *)s)->to->abort(((ts_sheet *)s)->to); }

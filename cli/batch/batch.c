@@ -12,7 +12,7 @@
 
 #define ROOM ((size_t)1 << 30) /* bytes of encoded texts at once */
 
-static ts_status check_flags(ts_err *err, const ts_flags *f)
+static ts_status check_batch_flags(ts_err *err, const ts_flags *f)
 {
     static const struct {
         ts_flag_id a, b;
@@ -59,14 +59,14 @@ static void set_label(ts_batch *b)
 }
 
 /* Every n-th row is ours: rows that stand together are alike, so shares come out alike, too. */
-static void divide(ts_batch *b)
+static void divide_rows(ts_batch *b)
 {
     for (int i = 0; i < b->jobs; i++)
         if (i % b->shares != b->share - 1) b->job[i].state = TS_JOB_ELSEWHERE;
 }
 
 /* ---- what is said ---- */
-static void print_plan(const ts_batch *b)
+static void print_batch_plan(const ts_batch *b)
 {
     double pace = ts_manifest_pace(b), all = 0;
     int todo = 0;
@@ -105,7 +105,7 @@ typedef struct {
     int mine, done, failed, skipped, faulty, gave_up, todo;
 } tally;
 
-static tally count(const ts_batch *b)
+static tally count_states(const ts_batch *b)
 {
     tally t = {0};
     for (int i = 0; i < b->jobs; i++) {
@@ -121,9 +121,9 @@ static tally count(const ts_batch *b)
     return t;
 }
 
-static ts_status verdict(ts_batch *b)
+static ts_status report_failures(ts_batch *b)
 {
-    tally t = count(b);
+    tally t = count_states(b);
     int bad = t.failed + t.faulty + t.gave_up;
     if (!bad) return TS_OK;
     char parts[3][64];
@@ -142,7 +142,7 @@ static ts_status verdict(ts_batch *b)
 }
 
 /* ---- the command ---- */
-static ts_status begin(ts_batch *b)
+static ts_status open_batch(ts_batch *b)
 {
     ts_status st = TS_OK;
     ts_cli *c = b->c;
@@ -160,12 +160,12 @@ static ts_status begin(ts_batch *b)
     TRY(ts_batch_read(b));
     TRY(ts_batch_names(b, ts_flag_set(&c->flags, TS_F_NAME) ? ts_flag_text(&c->flags, TS_F_NAME)
                                                             : TS_NAME_DEFAULT));
-    divide(b);
+    divide_rows(b);
 done:
     return st;
 }
 
-static ts_status make_cache(ts_err *err, const ts_flags *f)
+static ts_status make_cache_folder(ts_err *err, const ts_flags *f)
 {
     struct stat s;
     const char *path = ts_flag_text(f, TS_F_CACHE);
@@ -180,7 +180,7 @@ static ts_status make_cache(ts_err *err, const ts_flags *f)
 /* What an earlier run did is said before the work, not after it. */
 static void say_skipped(ts_batch *b)
 {
-    tally t = count(b);
+    tally t = count_states(b);
     if (t.skipped)
         ts_screen_note(&b->c->screen, "%d of %d rows skipped: their outputs are there", t.skipped,
                        t.mine);
@@ -193,7 +193,7 @@ static void say_skipped(ts_batch *b)
                        t.faulty == 1 ? "" : "s");
 }
 
-static ts_status work(ts_batch *b)
+static ts_status run_batch(ts_batch *b)
 {
     ts_status st = TS_OK;
     TRY(ts_manifest_open(b));
@@ -206,13 +206,13 @@ static ts_status work(ts_batch *b)
     TRY(ts_batch_work_open(b));
     say_skipped(b);
     st = ts_batch_render(b);
-    tally t = count(b);
+    tally t = count_states(b);
     if (b->queue)
         for (int i = 0; i < b->jobs; i++)
             if (b->job[i].state == TS_JOB_TODO) b->job[i].state = TS_JOB_ELSEWHERE;
     ts_screen_batch_done(&b->c->screen, t.done, t.failed + t.faulty + t.gave_up, t.skipped);
     ts_batch_table(b);
-    if (!st) st = verdict(b);
+    if (!st) st = report_failures(b);
     /* of all shares: the last one to end writes what the others did, too */
     if (ts_flag_set(&b->c->flags, TS_F_REPORT)) {
         ts_err first = b->c->err;
@@ -232,7 +232,7 @@ ts_status ts_cli_batch(ts_cli *c)
     ts_status st = TS_OK;
     char *out = NULL;
     ts_batch b = {.c = c, .share = 1, .shares = 1};
-    TRY(check_flags(&c->err, &c->flags));
+    TRY(check_batch_flags(&c->err, &c->flags));
     out = strdup(ts_flag_set(&c->flags, TS_F_OUT) ? ts_flag_text(&c->flags, TS_F_OUT)
                                                   : c->flags.word[0]);
     if (!out) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a path"));
@@ -244,13 +244,13 @@ ts_status ts_cli_batch(ts_cli *c)
     }
     if (ts_flag_set(&c->flags, TS_F_REPORT))
         TRY(ts_side_check(&c->err, &c->flags, TS_F_REPORT, true));
-    TRY(begin(&b));
+    TRY(open_batch(&b));
     set_label(&b);
     if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
         TRY(ts_manifest_read(&b));
         TRY(ts_batch_plan(&b));
-        print_plan(&b);
-        TRY(verdict(&b));
+        print_batch_plan(&b);
+        TRY(report_failures(&b));
         goto done;
     }
     if (ts_flag_set(&c->flags, TS_F_QUEUE)) {
@@ -258,9 +258,9 @@ ts_status ts_cli_batch(ts_cli *c)
         c->screen.tick = ts_queue_renew;
         c->screen.tick_user = &b;
     }
-    TRY(make_cache(&c->err, &c->flags));
+    TRY(make_cache_folder(&c->err, &c->flags));
     TRY(ts_cli_stopped(c));
-    TRY(work(&b));
+    TRY(run_batch(&b));
 done:
     c->screen.tick = NULL;
     ts_batch_work_close(&b);

@@ -1,4 +1,4 @@
-/* One batch: the rows of its files, who renders which of them, and the account of what is done.
+/* One batch: the rows of its files, who renders which of them, and the manifest of what is done.
  * Internal to cli/batch/. docs/formats.md has the files. */
 #ifndef TS_BATCH_H
 #define TS_BATCH_H
@@ -88,12 +88,12 @@ ts_status ts_batch_names(ts_batch *, const char *template);
 ts_status ts_batch_share(ts_err *, const char *text, char *(*get)(const char *), int *share,
                          int *shares);
 
-/* ---- batch_manifest.c: the account, and the lock ---- */
-/* Makes the folder, opens and locks the account of this process, and looks whether somebody else
+/* ---- batch_manifest.c: the manifest, and the lock ---- */
+/* Makes the folder, opens and locks the manifest of this process, and looks whether another process
  * works on the same rows. TS_EUSAGE names who does; TS_EIO. */
 ts_status ts_manifest_open(ts_batch *);
 void ts_manifest_close(ts_batch *);
-/* What all accounts in the folder say of the jobs: sets their states. Needs no lock. TS_EUSAGE:
+/* What all manifests in the folder say of the jobs: sets their states. Needs no lock. TS_EUSAGE:
  * outputs that exist and are not theirs, all of them told. */
 ts_status ts_manifest_read(ts_batch *);
 /* the same of rows that are elsewhere, when the work is done */
@@ -129,7 +129,7 @@ ts_status ts_batch_render(ts_batch *);
 /* TS_EUSAGE: the URL, or this build has no hiredis; TS_EDEVICE: no server */
 ts_status ts_queue_open(ts_batch *);
 void ts_queue_close(ts_batch *);
-/* offers all jobs that are to do and that nobody offered before */
+/* offers all jobs that are to do and have not been offered yet */
 ts_status ts_queue_fill(ts_batch *);
 /* claims one; waits for those of others that may come back; -1: all are finished */
 ts_status ts_queue_next(ts_batch *, int *job);

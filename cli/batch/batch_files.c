@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw)
+static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *ftw)
 {
     (void)info;
     (void)kind;
@@ -26,7 +26,7 @@ static int remove_one(const char *path, const struct stat *info, int kind, struc
     return remove(path), 0;
 }
 
-void ts_remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
+void ts_remove_tree(const char *path) { nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS); }
 
 char *ts_batch_path(const ts_batch *b, const char *name)
 {
@@ -67,8 +67,9 @@ ts_status ts_batch_make_parents(ts_err *err, char *path)
     return TS_OK;
 }
 
-/* Workers of a queue that were killed on this machine leave their folders to whoever comes next. */
-static void remove_dead(ts_batch *b)
+/* Workers of a queue that were killed on this machine leave their folders: the next worker
+ * removes them. */
+static void remove_dead_workers(ts_batch *b)
 {
     char inside[4400];
     size_t n = (size_t)(strrchr(b->label, '-') - b->label); /* HOST-PID */
@@ -102,10 +103,10 @@ ts_status ts_batch_work_open(ts_batch *b)
             TRY((inside = NULL, ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path")));
         TRY(ts_batch_make_parents(&b->c->err, inside));
     }
-    if (b->queue) remove_dead(b);
+    if (b->queue) remove_dead_workers(b);
     DIR *d = opendir(b->work);
     if (!d) TRY(ts_fail(&b->c->err, TS_EIO, "%s: %s", b->work, strerror(errno)));
-    /* what is half belongs to nobody: the folder's account is locked by us */
+    /* what is in it is of a process that ended: the label's lock is ours */
     for (struct dirent *e; (e = readdir(d));) {
         char *path = NULL;
         bool keep = ts_ends_with(e->d_name, ".state") && e->d_name[0] != '.' &&

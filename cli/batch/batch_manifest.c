@@ -1,6 +1,6 @@
-/* The account of a batch: JSON Lines in OUT, one file a share, each line on the disk before the
- * work goes on. It is the lock, too: who works on a share holds its account locked, and the
- * account's last `run` line says who that is. What a row's state is follows from the accounts of
+/* The manifest of a batch: JSON Lines in OUT, one file a share, each line on the disk before the
+ * work goes on. It is the lock, too: who works on a share holds its manifest locked, and the
+ * manifest's last `run` line says who that is. What a row's state is follows from the manifests of
  * all shares and from which outputs exist, so that a batch may be shared out differently the next
  * time. */
 #include "cli/batch/batch.h"
@@ -27,7 +27,7 @@ struct ts_manifest {
 #define END ".jsonl"
 
 /* ---- lines ---- */
-static void time_text(char out[40])
+static void utc_text(char out[40])
 {
     struct timespec t;
     struct tm tm;
@@ -38,13 +38,13 @@ static void time_text(char out[40])
     snprintf(out, 40, "%s.%03ldZ", seconds, t.tv_nsec / 1000000);
 }
 
-static const char *text_of(const cJSON *j, const char *key)
+static const char *read_text(const cJSON *j, const char *key)
 {
     const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, key));
     return s ? s : "";
 }
 
-static double number_of(const cJSON *j, const char *key)
+static double read_number(const cJSON *j, const char *key)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
     return cJSON_IsNumber(v) ? v->valuedouble : 0;
@@ -52,11 +52,11 @@ static double number_of(const cJSON *j, const char *key)
 
 /* One write a line, so that a kill leaves a whole line or none; a power failure may leave a part,
  * which readers pass over. Takes the object. */
-static ts_status append(ts_batch *b, cJSON *j)
+static ts_status append_record(ts_batch *b, cJSON *j)
 {
     ts_status st = TS_OK;
     char now[40], *text = NULL, *line = NULL;
-    time_text(now);
+    utc_text(now);
     cJSON_AddStringToObject(j, "at", now);
     text = cJSON_PrintUnformatted(j);
     cJSON_Delete(j);
@@ -96,15 +96,15 @@ ts_status ts_manifest_add(ts_batch *b, const ts_job *j, const char *status)
         cJSON_AddNumberToObject(o, "seconds", (double)(long)(j->seconds * 1000) / 1000);
     if (j->found) cJSON_AddBoolToObject(o, "found", true);
     if (j->error && !strcmp(status, "failed")) cJSON_AddStringToObject(o, "error", j->error);
-    return append(b, o);
+    return append_record(b, o);
 }
 
-/* ---- all accounts of a folder ---- */
-/* Calls `each` for every line of every account that is JSON; share: the middle of the file's name,
+/* ---- all manifests of a folder ---- */
+/* Calls `each` for every line of every manifest that is JSON; share: the middle of the file's name,
  * "all" where it has none. */
 typedef void visit(void *user, const char *share, const char *path, const cJSON *);
 
-static bool is_account(const char *name, char share[256])
+static bool is_manifest(const char *name, char share[256])
 {
     size_t n = strlen(name), m = strlen(STEM), k = strlen(END);
     if (n < m + k || n >= 256 || strncmp(name, STEM, m) || strcmp(name + n - k, END)) return false;
@@ -113,7 +113,7 @@ static bool is_account(const char *name, char share[256])
     return snprintf(share, 256, "%.*s", (int)(n - m - k - 1), name + m + 1), true;
 }
 
-static void read_account(const char *path, const char *share, visit *each, void *user)
+static void read_manifest(const char *path, const char *share, visit *each, void *user)
 {
     FILE *f = fopen(path, "re");
     char *line = NULL;
@@ -128,10 +128,10 @@ static void read_account(const char *path, const char *share, visit *each, void 
     fclose(f);
 }
 
-/* Calls `each` for every account of the folder until one is no success. */
-static ts_status visit_accounts(const char *out,
-                                ts_status (*each)(void *user, const char *share, const char *path),
-                                void *user)
+/* Calls `each` for every manifest of the folder until one is no success. */
+static ts_status visit_manifests(const char *out,
+                                 ts_status (*each)(void *user, const char *share, const char *path),
+                                 void *user)
 {
     ts_status st = TS_OK;
     struct dirent **list;
@@ -139,7 +139,7 @@ static ts_status visit_accounts(const char *out,
     int n = scandir(out, &list, NULL, alphasort);
     for (int i = 0; i < n; i++) {
         char *path = NULL;
-        if (!st && is_account(list[i]->d_name, share) &&
+        if (!st && is_manifest(list[i]->d_name, share) &&
             asprintf(&path, "%s/%s", out, list[i]->d_name) >= 0) {
             st = each(user, share, path);
             free(path);
@@ -158,16 +158,16 @@ typedef struct {
 static ts_status read_one(void *user, const char *share, const char *path)
 {
     const reader *r = user;
-    read_account(path, share, r->each, r->user);
+    read_manifest(path, share, r->each, r->user);
     return TS_OK;
 }
 
-static void read_accounts(const char *out, visit *each, void *user)
+static void read_manifests(const char *out, visit *each, void *user)
 {
-    visit_accounts(out, read_one, &(reader){each, user});
+    visit_manifests(out, read_one, &(reader){each, user});
 }
 
-static bool is_locked(const char *path)
+static bool is_locked_file(const char *path)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -188,14 +188,14 @@ static void name_holder(void *user, const char *share, const char *path, const c
     (void)share;
     (void)path;
     if (cJSON_GetObjectItemCaseSensitive(j, "run"))
-        snprintf(h->who, sizeof h->who, "process %.0f on %.100s, since %.40s", number_of(j, "pid"),
-                 text_of(j, "host"), text_of(j, "at"));
+        snprintf(h->who, sizeof h->who, "process %.0f on %.100s, since %.40s",
+                 read_number(j, "pid"), read_text(j, "host"), read_text(j, "at"));
 }
 
-static ts_status in_use(ts_batch *b, const char *path, const char *share)
+static ts_status refuse_folder_in_use(ts_batch *b, const char *path, const char *share)
 {
     holder h = {"another process"};
-    read_account(path, share, name_holder, &h);
+    read_manifest(path, share, name_holder, &h);
     if (!strcmp(share, "all"))
         return ts_fail(&b->c->err, TS_EUSAGE,
                        "%s is in use by %s: --shard I/N or --queue for all of them lets "
@@ -216,7 +216,7 @@ static bool read_shares(const char *label, int *n)
 }
 
 /* Whether two shares may be at work at once: those of one division, or workers of a queue. */
-static bool compatible(const char *a, const char *b)
+static bool shares_compatible(const char *a, const char *b)
 {
     int n, m;
     bool x = read_shares(a, &n), y = read_shares(b, &m);
@@ -227,11 +227,11 @@ static bool compatible(const char *a, const char *b)
 static ts_status refuse_other(void *user, const char *share, const char *path)
 {
     ts_batch *b = user;
-    bool apart = !strcmp(share, b->label) || compatible(share, b->label);
-    return apart || !is_locked(path) ? TS_OK : in_use(b, path, share);
+    bool apart = !strcmp(share, b->label) || shares_compatible(share, b->label);
+    return apart || !is_locked_file(path) ? TS_OK : refuse_folder_in_use(b, path, share);
 }
 
-static ts_status add_run(ts_batch *b)
+static ts_status add_run_record(ts_batch *b)
 {
     char host[256] = "", share[32];
     int mine = 0;
@@ -250,7 +250,7 @@ static ts_status add_run(ts_batch *b)
     cJSON_AddBoolToObject(j, "queue", b->queue != NULL);
     cJSON_AddNumberToObject(j, "rows", mine);
     cJSON_AddItemToObject(j, "files", files);
-    return append(b, j);
+    return append_record(b, j);
 }
 
 static ts_status make_folder(ts_batch *b)
@@ -277,7 +277,7 @@ ts_status ts_manifest_open(ts_batch *b)
     struct stat s;
     char last = '\n';
     ts_manifest *m = b->manifest = calloc(1, sizeof *m);
-    if (!m) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for an account");
+    if (!m) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a manifest");
     m->fd = -1;
     TRY(make_folder(b));
     int n = strcmp(b->label, "all") ? asprintf(&m->path, "%s/" STEM ".%s" END, b->out, b->label)
@@ -287,7 +287,7 @@ ts_status ts_manifest_open(ts_batch *b)
     if (m->fd < 0)
         TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
     if (fcntl(m->fd, F_OFD_SETLK, &l)) {
-        if (errno == EAGAIN || errno == EACCES) TRY(in_use(b, m->path, b->label));
+        if (errno == EAGAIN || errno == EACCES) TRY(refuse_folder_in_use(b, m->path, b->label));
         char text[512];
         snprintf(text, sizeof text,
                  "%.300s can not be locked (%.60s): nobody will be kept from rendering the same "
@@ -295,12 +295,12 @@ ts_status ts_manifest_open(ts_batch *b)
                  m->path, strerror(errno));
         ts_screen_warn(&b->c->screen, text);
     }
-    TRY(visit_accounts(b->out, refuse_other, b));
+    TRY(visit_manifests(b->out, refuse_other, b));
     /* after a power failure */
     if (fstat(m->fd, &s) == 0 && s.st_size > 0 && pread(m->fd, &last, 1, s.st_size - 1) == 1 &&
         last != '\n' && write(m->fd, "\n", 1) != 1)
         TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
-    TRY(add_run(b));
+    TRY(add_run_record(b));
     int folder = open(b->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder >= 0) {
         fsync(folder);
@@ -334,25 +334,25 @@ typedef struct {
     double seconds, cost;
 } reading;
 
-static int by_name(const void *a, const void *b)
+static int order_by_name(const void *a, const void *b)
 {
     return strcmp(((const past *)a)->job->name, ((const past *)b)->job->name);
 }
 
-static void collect(void *user, const char *share, const char *path, const cJSON *j)
+static void collect_outputs(void *user, const char *share, const char *path, const cJSON *j)
 {
     reading *r = user;
-    ts_job named = {.name = (char *)text_of(j, "output")};
-    past key = {.job = &named}, *p = *named.name && r->n
-                                         ? bsearch(&key, r->list, (size_t)r->n, sizeof key, by_name)
-                                         : NULL;
+    ts_job named = {.name = (char *)read_text(j, "output")};
+    past key = {.job = &named},
+         *p = *named.name && r->n ? bsearch(&key, r->list, (size_t)r->n, sizeof key, order_by_name)
+                                  : NULL;
     (void)share;
     (void)path;
-    if (!p || strcmp(text_of(j, "hash"), p->job->id)) return;
-    const char *status = text_of(j, "status"), *at = text_of(j, "at");
+    if (!p || strcmp(read_text(j, "hash"), p->job->id)) return;
+    const char *status = read_text(j, "status"), *at = read_text(j, "at");
     if (!strcmp(status, "done")) {
         p->done = true;
-        p->seconds = number_of(j, "seconds");
+        p->seconds = read_number(j, "seconds");
     }
     if (!strcmp(status, "started") &&
         !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces")))
@@ -361,11 +361,11 @@ static void collect(void *user, const char *share, const char *path, const cJSON
     snprintf(p->last, sizeof p->last, "%s", at);
     snprintf(p->status, sizeof p->status, "%s", status);
     free(p->error);
-    p->error = strcmp(status, "failed") ? NULL : strdup(text_of(j, "error"));
+    p->error = strcmp(status, "failed") ? NULL : strdup(read_text(j, "error"));
 }
 
 /* Returns whether the job's output is in the way. */
-static bool settle(ts_batch *b, past *p)
+static bool settle_by_record(ts_batch *b, past *p)
 {
     ts_job *j = p->job;
     bool there = ts_batch_exists(b, j->name), retry = ts_flag_set(&b->c->flags, TS_F_RETRY);
@@ -385,8 +385,8 @@ static bool settle(ts_batch *b, past *p)
     return false;
 }
 
-/* Rows to do by what the accounts say of them. tell: outputs that are in the way are faults. */
-static ts_status classify(ts_batch *b, bool tell)
+/* Rows to do by what the manifests say of them. tell: outputs that are in the way are faults. */
+static ts_status classify_jobs(ts_batch *b, bool tell)
 {
     ts_status st = TS_OK;
     reading r = {.list = calloc((size_t)(b->jobs ? b->jobs : 1), sizeof *r.list)};
@@ -394,12 +394,12 @@ static ts_status classify(ts_batch *b, bool tell)
     if (!r.list) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state == TS_JOB_TODO) r.list[r.n++].job = b->job + i;
-    if (r.n) qsort(r.list, (size_t)r.n, sizeof *r.list, by_name);
-    read_accounts(b->out, collect, &r);
+    if (r.n) qsort(r.list, (size_t)r.n, sizeof *r.list, order_by_name);
+    read_manifests(b->out, collect_outputs, &r);
     for (int i = 0; i < r.n; i++) {
         char text[600];
         const ts_job *j = r.list[i].job;
-        if (!settle(b, r.list + i) || !tell) continue;
+        if (!settle_by_record(b, r.list + i) || !tell) continue;
         snprintf(text, sizeof text,
                  "%.200s/%.200s exists, and is not this row's: made with other settings, or by "
                  "somebody else",
@@ -417,13 +417,13 @@ static ts_status classify(ts_batch *b, bool tell)
     return st;
 }
 
-ts_status ts_manifest_read(ts_batch *b) { return classify(b, true); }
+ts_status ts_manifest_read(ts_batch *b) { return classify_jobs(b, true); }
 
 ts_status ts_manifest_others(ts_batch *b)
 {
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state == TS_JOB_ELSEWHERE && b->job[i].name) b->job[i].state = TS_JOB_TODO;
-    return classify(b, false);
+    return classify_jobs(b, false);
 }
 
 double ts_manifest_pace(const ts_batch *b)
@@ -446,7 +446,7 @@ typedef struct {
     double pid, rows, seconds; /* rows: of its last run; seconds: of all rows done */
     int done, failed;
     bool locked;
-} account;
+} manifest;
 typedef struct {
     char *output, *error;
     int owner;
@@ -454,21 +454,21 @@ typedef struct {
     bool done;
 } outcome;
 typedef struct {
-    account *a;
-    int accounts;
+    manifest *a;
+    int manifests;
     outcome *o;
     int outcomes, room;
 } survey;
 
-static account *account_of(survey *s, const char *share, const char *path)
+static manifest *manifest_of(survey *s, const char *share, const char *path)
 {
-    for (int i = 0; i < s->accounts; i++)
+    for (int i = 0; i < s->manifests; i++)
         if (!strcmp(s->a[i].share, share)) return s->a + i;
-    account *more = realloc(s->a, sizeof *more * (size_t)(s->accounts + 1));
+    manifest *more = realloc(s->a, sizeof *more * (size_t)(s->manifests + 1));
     if (!more) return NULL;
     s->a = more;
-    account *a = s->a + s->accounts++;
-    *a = (account){.locked = is_locked(path)};
+    manifest *a = s->a + s->manifests++;
+    *a = (manifest){.locked = is_locked_file(path)};
     snprintf(a->share, sizeof a->share, "%s", share);
     return a;
 }
@@ -476,15 +476,15 @@ static account *account_of(survey *s, const char *share, const char *path)
 static void survey_line(void *user, const char *share, const char *path, const cJSON *j)
 {
     survey *s = user;
-    account *a = account_of(s, share, path);
-    const char *status = text_of(j, "status"), *at = text_of(j, "at");
+    manifest *a = manifest_of(s, share, path);
+    const char *status = read_text(j, "status"), *at = read_text(j, "at");
     if (!a) return;
     snprintf(a->last, sizeof a->last, "%s", at);
     if (cJSON_GetObjectItemCaseSensitive(j, "run")) {
-        snprintf(a->host, sizeof a->host, "%s", text_of(j, "host"));
+        snprintf(a->host, sizeof a->host, "%s", read_text(j, "host"));
         snprintf(a->started, sizeof a->started, "%s", at);
-        a->pid = number_of(j, "pid");
-        a->rows = number_of(j, "rows");
+        a->pid = read_number(j, "pid");
+        a->rows = read_number(j, "rows");
         return;
     }
     if (strcmp(status, "done") && strcmp(status, "failed")) return;
@@ -496,33 +496,33 @@ static void survey_line(void *user, const char *share, const char *path, const c
         s->room = room;
     }
     outcome *o = s->o + s->outcomes++;
-    *o = (outcome){.output = strdup(text_of(j, "output")),
-                   .error = strdup(text_of(j, "error")),
+    *o = (outcome){.output = strdup(read_text(j, "output")),
+                   .error = strdup(read_text(j, "error")),
                    .owner = (int)(a - s->a),
                    .done = !strcmp(status, "done")};
     snprintf(o->at, sizeof o->at, "%s", at);
-    a->seconds += number_of(j, "seconds");
+    a->seconds += read_number(j, "seconds");
 }
 
-static int by_output(const void *a, const void *b)
+static int order_by_output(const void *a, const void *b)
 {
     const outcome *x = a, *y = b;
     int d = strcmp(x->output, y->output);
     return d ? d : strcmp(x->at, y->at);
 }
 
-/* Rows in all, as the accounts know it: those of the division that was begun last. missing: shares
+/* Rows in all, as the manifests know it: those of the division that was begun last. missing: shares
  * of it that have not begun. */
 static double rows_in_all(const survey *s, int *missing)
 {
-    const account *last = s->a;
+    const manifest *last = s->a;
     double rows = 0;
     int n, m, seen = 0;
     *missing = 0;
-    for (int k = 1; k < s->accounts; k++)
+    for (int k = 1; k < s->manifests; k++)
         if (strcmp(s->a[k].started, last->started) > 0) last = s->a + k;
     if (!read_shares(last->share, &n)) return last->rows;
-    for (int k = 0; k < s->accounts; k++)
+    for (int k = 0; k < s->manifests; k++)
         if (read_shares(s->a[k].share, &m) && m == n) {
             rows += s->a[k].rows;
             seen++;
@@ -535,7 +535,7 @@ static void print_survey(survey *s)
 {
     int done = 0, failed = 0, working = 0, missing;
     double seconds = 0;
-    if (s->outcomes) qsort(s->o, (size_t)s->outcomes, sizeof *s->o, by_output);
+    if (s->outcomes) qsort(s->o, (size_t)s->outcomes, sizeof *s->o, order_by_output);
     for (int i = 0; i < s->outcomes; i++) {
         outcome *o = s->o + i;
         /* the last word counts */
@@ -550,8 +550,8 @@ static void print_survey(survey *s)
     }
     printf("%-24s %-24s %-8s %6s %6s %6s  %s\n", "share", "process", "state", "rows", "done",
            "failed", "last heard of");
-    for (int i = 0; i < s->accounts; i++) {
-        const account *a = s->a + i;
+    for (int i = 0; i < s->manifests; i++) {
+        const manifest *a = s->a + i;
         char process[300];
         snprintf(process, sizeof process, "%s:%.0f", a->host, a->pid);
         printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process,
@@ -578,8 +578,8 @@ ts_status ts_batch_status(ts_err *err, const char *out)
     survey s = {0};
     struct stat info;
     if (stat(out, &info)) return ts_fail(err, TS_EMODEL, "%s: %s", out, strerror(errno));
-    read_accounts(out, survey_line, &s);
-    if (s.accounts)
+    read_manifests(out, survey_line, &s);
+    if (s.manifests)
         print_survey(&s);
     else
         st = ts_fail(err, TS_EMODEL, "%s: no batch has worked here: no " STEM END, out);

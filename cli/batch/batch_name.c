@@ -19,7 +19,7 @@ typedef struct {
     size_t n;
 } text;
 
-static void put(text *t, const char *s, size_t n)
+static void put_bytes(text *t, const char *s, size_t n)
 {
     char *more = realloc(t->s, t->n + n + 1);
     if (!more) return; /* a name that is too short collides, or is empty: both are refused */
@@ -51,14 +51,14 @@ static void put_slug(text *t, const char *s, int most)
         utf8proc_ssize_t size = utf8proc_encode_char(utf8proc_tolower(c), b);
         if (t->n - began + (size_t)size + 1 > 150) break;
         if (gap && most > 1) {
-            put(t, "-", 1);
+            put_bytes(t, "-", 1);
             most--;
         }
-        put(t, (const char *)b, (size_t)size);
+        put_bytes(t, (const char *)b, (size_t)size);
         most--;
         gap = false;
     }
-    if (t->n == began) put(t, "prompt", 6);
+    if (t->n == began) put_bytes(t, "prompt", 6);
 }
 
 /* The prompt itself, without what a file name can not have. */
@@ -76,9 +76,9 @@ static void put_prompt(text *t, const char *s, int most)
         bool bad = c < 32 || c == 127 || strchr("/\\:*?\"<>|", (int)(c < 128 ? c : 'x')) ||
                    (c == '.' && t->n == began);
         if (bad)
-            put(t, "_", 1);
+            put_bytes(t, "_", 1);
         else
-            put(t, s, (size_t)n);
+            put_bytes(t, s, (size_t)n);
     }
 }
 
@@ -95,7 +95,7 @@ static void put_stem(text *t, const char *path, int most)
 static void put_number(text *t, unsigned long long x, int width)
 {
     char s[64];
-    put(t, s, (size_t)snprintf(s, sizeof s, "%0*llu", width, x));
+    put_bytes(t, s, (size_t)snprintf(s, sizeof s, "%0*llu", width, x));
 }
 
 typedef enum {
@@ -142,18 +142,18 @@ static void put_field(text *t, field f, int size, const ts_job *j)
     else if (f == FILE_STEM)
         put_stem(t, j->file, most);
     else
-        put(t, j->id, strlen(j->id));
+        put_bytes(t, j->id, strlen(j->id));
 }
 
 /* Appends the template's next piece and returns what is behind it; NULL: it is no template. job
  * NULL: only checks. */
-static const char *piece(text *t, const char *s, const ts_job *job)
+static const char *put_piece(text *t, const char *s, const ts_job *job)
 {
-    if ((s[0] == '{' || s[0] == '}') && s[1] == s[0]) return put(t, s, 1), s + 2;
+    if ((s[0] == '{' || s[0] == '}') && s[1] == s[0]) return put_bytes(t, s, 1), s + 2;
     if (s[0] == '}') return NULL;
     if (s[0] != '{') {
         size_t n = strcspn(s, "{}");
-        return put(t, s, n), s + n;
+        return put_bytes(t, s, n), s + n;
     }
     size_t n = strcspn(++s, ":}");
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
@@ -172,7 +172,7 @@ ts_status ts_batch_template(ts_err *err, const char *template)
 {
     text t = {0};
     const char *at = template;
-    while (at && *at) at = piece(&t, at, NULL);
+    while (at && *at) at = put_piece(&t, at, NULL);
     free(t.s);
     if (!at)
         return ts_fail(err, TS_EUSAGE,
@@ -208,13 +208,13 @@ static char *name_of(const ts_job *j, const char *template)
 {
     text t = {0};
     if (j->output) {
-        put(&t, j->output, strlen(j->output));
+        put_bytes(&t, j->output, strlen(j->output));
     } else {
-        for (const char *at = template; at && *at;) at = piece(&t, at, j);
+        for (const char *at = template; at && *at;) at = put_piece(&t, at, j);
     }
     size_t n = t.s ? strlen(t.s) : 0, m = strlen(j->extension);
     if (j->output && n && t.s[n - 1] == '/') t.s[--t.n] = 0; /* of a folder */
-    if (!(n > m && !strcasecmp(t.s + n - m, j->extension))) put(&t, j->extension, m);
+    if (!(n > m && !strcasecmp(t.s + n - m, j->extension))) put_bytes(&t, j->extension, m);
     return t.s;
 }
 
@@ -244,7 +244,7 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
     snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
 }
 
-static int by_name(const void *a, const void *b)
+static int order_names(const void *a, const void *b)
 {
     const ts_job *x = *(const ts_job *const *)a, *y = *(const ts_job *const *)b;
     int d = strcmp(x->name, y->name);
@@ -259,7 +259,7 @@ static ts_status refuse_collisions(ts_batch *b)
     if (!list) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state != TS_JOB_FAULTY) list[n++] = b->job + i;
-    if (n) qsort(list, (size_t)n, sizeof *list, by_name);
+    if (n) qsort(list, (size_t)n, sizeof *list, order_names);
     for (int i = 1; i < n; i++) {
         const ts_job *x = list[i - 1], *y = list[i];
         size_t m = strlen(x->name);

@@ -14,19 +14,19 @@
 
 enum { AHEAD = 32 }; /* texts that a worker of a queue encodes beside those of the row it claimed */
 
-static void set_error(ts_job *j, const char *sentence)
+static void set_job_error(ts_job *j, const char *sentence)
 {
     free(j->error);
     j->error = strdup(sentence);
 }
 
-static const char *sentence_of(const ts_cli *c)
+static const char *error_text(const ts_cli *c)
 {
     return *c->err.text ? c->err.text : ts_error(c->ctx);
 }
 
 /* ---- planning ---- */
-static bool guided(const ts_request *q) { return q->guidance > 1 || q->guidance_2 > 1; }
+static bool is_guided(const ts_request *q) { return q->guidance > 1 || q->guidance_2 > 1; }
 
 static bool same_text(const char *a, const char *b) { return a == b || (a && b && !strcmp(a, b)); }
 
@@ -34,11 +34,11 @@ static bool same_geometry(const ts_request *a, const ts_request *b)
 {
     return a->width == b->width && a->height == b->height && a->frames == b->frames &&
            a->steps == b->steps && a->shift == b->shift && a->no_bins == b->no_bins &&
-           guided(a) == guided(b) && same_text(a->sampler, b->sampler) &&
+           is_guided(a) == is_guided(b) && same_text(a->sampler, b->sampler) &&
            same_text(a->attention, b->attention) && same_text(a->vae_tile, b->vae_tile);
 }
 
-static bool concerns(const ts_job *j)
+static bool is_ours(const ts_job *j)
 {
     return j->state != TS_JOB_FAULTY && j->state != TS_JOB_ELSEWHERE;
 }
@@ -50,10 +50,10 @@ static ts_status add_texts(ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
         char what[512];
-        if (!concerns(j)) continue;
+        if (!is_ours(j)) continue;
         snprintf(what, sizeof what, "prompt of %.400s:%d", j->file, j->row->line);
         st = ts_texts_add(b->texts, j->q.prompt, what, &j->text[0]);
-        j->texts = guided(&j->q) ? 2 : 1;
+        j->texts = is_guided(&j->q) ? 2 : 1;
         snprintf(what, sizeof what, "negative prompt of %.400s:%d", j->file, j->row->line);
         if (!st && j->texts == 2) st = ts_texts_add(b->texts, j->q.negative, what, &j->text[1]);
         TRY(st);
@@ -67,7 +67,7 @@ static ts_status find_geometries(ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
         j->geometry = -1;
-        if (!concerns(j)) continue;
+        if (!is_ours(j)) continue;
         for (int g = b->geometries - 1; g >= 0 && j->geometry < 0; g--)
             if (same_geometry(&b->job[b->geometry[g].first].q, &j->q)) j->geometry = g;
         if (j->geometry >= 0) continue;
@@ -107,7 +107,7 @@ static ts_status size_geometry(ts_batch *b, int g)
         ts_job *j = b->job + i;
         if (j->geometry != g || j->state != TS_JOB_TODO) continue;
         ts_screen_fault(&b->c->screen, j->file, j->row->line, to->error);
-        set_error(j, to->error);
+        set_job_error(j, to->error);
         j->state = st == TS_EMEMORY ? TS_JOB_FAILED : TS_JOB_FAULTY;
         b->faults++;
     }
@@ -138,7 +138,7 @@ done:
 /* ---- texts ---- */
 /* Those of the row at `at` in the order and of as many behind it as fit an eighth of the memory;
  * earlier ones are forgotten. */
-static ts_status encode(ts_batch *b, int at)
+static ts_status encode_texts(ts_batch *b, int at)
 {
     ts_status st = TS_OK;
     const char *cache = ts_flag_text(&b->c->flags, TS_F_CACHE);
@@ -183,7 +183,7 @@ typedef struct {
     char *path, *state, *json, *parameters;
 } rendering;
 
-static void release(rendering *r)
+static void free_rendering(rendering *r)
 {
     ts_strip_close(r->strip);
     ts_output_close(r->sink);
@@ -195,7 +195,7 @@ static void release(rendering *r)
 }
 
 /* A state that does not fit (another machine's precision, another version) is no reason to fail. */
-static ts_status denoise(ts_batch *b, rendering *r)
+static ts_status denoise_row(ts_batch *b, rendering *r)
 {
     ts_status st = ts_run_denoise(r->run, &r->latents);
     if (st != TS_EMODEL || !r->state || access(r->state, F_OK)) return st;
@@ -206,7 +206,7 @@ static ts_status denoise(ts_batch *b, rendering *r)
     return ts_run_denoise(r->run, &r->latents);
 }
 
-static ts_status decode(ts_batch *b, ts_job *j, rendering *r)
+static ts_status decode_row(ts_batch *b, ts_job *j, rendering *r)
 {
     ts_status st = TS_OK;
     ts_output o = {.crf = j->crf,
@@ -239,7 +239,7 @@ static void rescue_latents(ts_batch *b, const ts_job *j, const rendering *r, ts_
     free(path);
 }
 
-static ts_status render(ts_batch *b, ts_job *j, const ts_run *like, rendering *r)
+static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, rendering *r)
 {
     ts_status st = TS_OK;
     ts_estimate e;
@@ -257,15 +257,15 @@ static ts_status render(ts_batch *b, ts_job *j, const ts_run *like, rendering *r
         TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for the metadata"));
     ts_screen_start(&b->c->screen, &e, q.steps, j->name, r->json);
     TRY(ts_run_encode(r->run));
-    TRY(denoise(b, r));
-    st = decode(b, j, r);
+    TRY(denoise_row(b, r));
+    st = decode_row(b, j, r);
     if (st && st != TS_ESTOP && st != TS_EIO) rescue_latents(b, j, r, st);
 done:
     return st;
 }
 
 /* The row's file gets its name, unless another worker has taken the row over. */
-static ts_status finish(ts_batch *b, ts_job *j, rendering *r)
+static ts_status publish_row(ts_batch *b, ts_job *j, rendering *r)
 {
     ts_status st = TS_OK;
     bool ours = true;
@@ -295,7 +295,7 @@ static bool ends_batch(ts_status st)
     return st == TS_ESTOP || st == TS_EIO || st == TS_EMODEL || st == TS_ESHAPE;
 }
 
-static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
+static ts_status do_row(ts_batch *b, ts_job *j, ts_run **like)
 {
     ts_status st = TS_OK;
     rendering r = {0};
@@ -303,8 +303,8 @@ static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
     *b->c->err.text = 0;
     TRY(ts_manifest_add(b, j, "started"));
     ts_screen_row(&b->c->screen, j->name, b->geometry[j->geometry].cost);
-    st = render(b, j, *like, &r);
-    if (!st) st = finish(b, j, &r);
+    st = render_row(b, j, *like, &r);
+    if (!st) st = publish_row(b, j, &r);
     j->seconds = ts_seconds() - start;
     if (r.run) {
         ts_run_close(*like);
@@ -312,7 +312,7 @@ static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
     }
     if (st && !ends_batch(st)) {
         bool ours = true;
-        set_error(j, sentence_of(b->c));
+        set_job_error(j, error_text(b->c));
         if (b->queue) TRY(ts_queue_holds(b, &ours));
         j->state = ours ? TS_JOB_FAILED : TS_JOB_ELSEWHERE;
         *b->c->err.text = 0;
@@ -335,14 +335,14 @@ static ts_status one(ts_batch *b, ts_job *j, ts_run **like)
                                                : j->state == TS_JOB_FAILED ? "failed"
                                                                            : "elsewhere"});
 done:
-    release(&r);
+    free_rendering(&r);
     return st;
 }
 
 /* ---- all rows ---- */
-/* A row that is done by what its file and the account show, or that can not be rendered at all, is
+/* A row that is done by what its file and the manifest show, or that can not be rendered at all, is
  * only written down. */
-static ts_status settle(ts_batch *b)
+static ts_status record_settled(ts_batch *b)
 {
     ts_status st = TS_OK;
     for (int i = 0; i < b->jobs; i++) {
@@ -356,15 +356,15 @@ done:
     return st;
 }
 
-static ts_status by_order(ts_batch *b, ts_run **like)
+static ts_status render_in_order(ts_batch *b, ts_run **like)
 {
     ts_status st = TS_OK;
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + b->order[i];
         if (j->state != TS_JOB_TODO) continue;
         TRY(ts_cli_stopped(b->c));
-        TRY(encode(b, i));
-        TRY(one(b, j, like));
+        TRY(encode_texts(b, i));
+        TRY(do_row(b, j, like));
         if (j->state == TS_JOB_FAILED && ts_flag_set(&b->c->flags, TS_F_FAIL_FAST))
             TRY(ts_fail(&b->c->err, TS_EFAIL, "%s:%d: %s", j->file, j->row->line,
                         j->error ? j->error : "failed"));
@@ -373,7 +373,7 @@ done:
     return st;
 }
 
-static ts_status by_queue(ts_batch *b, ts_run **like)
+static ts_status render_from_queue(ts_batch *b, ts_run **like)
 {
     ts_status st = TS_OK;
     TRY(ts_queue_fill(b));
@@ -397,8 +397,8 @@ static ts_status by_queue(ts_batch *b, ts_run **like)
         }
         if (j->state != TS_JOB_FAILED && j->state != TS_JOB_FAULTY) {
             j->state = TS_JOB_TODO;
-            TRY(encode(b, at));
-            TRY(one(b, j, like));
+            TRY(encode_texts(b, at));
+            TRY(do_row(b, j, like));
         } else {
             TRY(ts_manifest_add(b, j, "failed"));
             TRY(ts_queue_finish(b, j));
@@ -429,10 +429,10 @@ ts_status ts_batch_render(ts_batch *b)
     }
     b->encoded = calloc((size_t)(b->texts_max ? b->texts_max : 1), sizeof *b->encoded);
     if (!b->encoded) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d texts", b->texts_max));
-    TRY(settle(b));
-    /* other workers take rows, too: how many nobody knows */
+    TRY(record_settled(b));
+    /* other workers take rows, too: how many are left for this one is not known */
     ts_screen_batch(&b->c->screen, todo, b->queue ? 0 : cost);
-    TRY(b->queue ? by_queue(b, &like) : by_order(b, &like));
+    TRY(b->queue ? render_from_queue(b, &like) : render_in_order(b, &like));
 done:
     ts_run_close(like);
     free(b->encoded);

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* ---- the table ---- */
-static const char *word_of(const ts_job *j)
+static const char *state_word(const ts_job *j)
 {
     switch (j->state) {
     case TS_JOB_DONE: return "done";
@@ -35,7 +35,7 @@ void ts_batch_table(const ts_batch *b)
         if (j->state == TS_JOB_ELSEWHERE) continue;
         if (j->seconds > 0 && j->state != TS_JOB_TODO)
             snprintf(seconds, sizeof seconds, "%.1f", j->seconds);
-        printf("%-9s %9s ", word_of(j), seconds);
+        printf("%-9s %9s ", state_word(j), seconds);
         if (j->name)
             printf("%20llu  %s/%s", (unsigned long long)j->q.seed, b->out, j->name);
         else
@@ -54,7 +54,7 @@ struct ts_strip {
     float *rgb;              /* [STRIP_FRAMES][h][w][3] */
 };
 
-static ts_status pass(ts_strip *t, ts_status st)
+static ts_status pass_status(ts_strip *t, ts_status st)
 {
     if (st) memcpy(t->s.error, t->to->error, sizeof t->s.error);
     return st;
@@ -70,11 +70,11 @@ static ts_status strip_open(ts_sink *s, int w, int h, int frames, double fps, co
     free(t->rgb);
     /* without it there is no strip */
     t->rgb = malloc(sizeof(float) * STRIP_FRAMES * 3 * (size_t)t->w * (size_t)t->h);
-    return pass(t, t->to->open(t->to, w, h, frames, fps, json));
+    return pass_status(t, t->to->open(t->to, w, h, frames, fps, json));
 }
 
 /* Each small pixel is the mean of those it covers. */
-static void shrink(const ts_frame *f, float *to, int w, int h)
+static void shrink_frame(const ts_frame *f, float *to, int w, int h)
 {
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
@@ -101,13 +101,13 @@ static ts_status strip_frame(ts_sink *s, const ts_frame *f)
     ts_strip *t = (ts_strip *)s;
     int n = wanted_frames(t), next = n > 1 ? (int)((long)t->taken * (t->frames - 1) / (n - 1)) : 0;
     if (t->rgb && t->taken < n && f->index == next)
-        shrink(f, t->rgb + (size_t)t->taken++ * 3 * (size_t)t->w * (size_t)t->h, t->w, t->h);
-    return pass(t, t->to->frame(t->to, f));
+        shrink_frame(f, t->rgb + (size_t)t->taken++ * 3 * (size_t)t->w * (size_t)t->h, t->w, t->h);
+    return pass_status(t, t->to->frame(t->to, f));
 }
 
 static ts_status strip_close(ts_sink *s)
 {
-    return pass((ts_strip *)s, ((ts_strip *)s)->to->close(((ts_strip *)s)->to));
+    return pass_status((ts_strip *)s, ((ts_strip *)s)->to->close(((ts_strip *)s)->to));
 }
 static void strip_abort(ts_sink *s) { ((ts_strip *)s)->to->abort(((ts_strip *)s)->to); }
 
@@ -138,7 +138,7 @@ static char *strip_path(const ts_batch *b, const ts_job *j, bool make)
     return asprintf(&path, "%s/.tessera-batch/strips/%s.png", b->out, j->id) < 0 ? NULL : path;
 }
 
-/* Strips are kept beside the account, so that the page of a later run has those of earlier ones.
+/* Strips are kept beside the manifest, so that the page of a later run has those of earlier ones.
  * One that can not be written is left out of the page. */
 void ts_strip_save(ts_batch *b, ts_strip *t, const ts_job *j)
 {
@@ -164,7 +164,7 @@ done:
 }
 
 /* ---- the page ---- */
-static void card(FILE *f, const ts_batch *b, const ts_job *j)
+static void write_card(FILE *f, const ts_batch *b, const ts_job *j)
 {
     char *strip = strip_path(b, j, false);
     bool good = j->state == TS_JOB_DONE || j->state == TS_JOB_HAD;
@@ -182,7 +182,7 @@ static void card(FILE *f, const ts_batch *b, const ts_job *j)
         ts_page_text(f, j->error);
         fputs("</p>", f);
     }
-    fprintf(f, "<p>%s", word_of(j));
+    fprintf(f, "<p>%s", state_word(j));
     if (j->name) {
         fputs(" &middot; ", f);
         ts_page_text(f, j->name);
@@ -197,7 +197,7 @@ static void card(FILE *f, const ts_batch *b, const ts_job *j)
     free(strip);
 }
 
-static void write_page(FILE *f, const ts_batch *b)
+static void write_batch_page(FILE *f, const ts_batch *b)
 {
     int count[8] = {0};
     for (int i = 0; i < b->jobs; i++) count[b->job[i].state]++;
@@ -218,7 +218,7 @@ static void write_page(FILE *f, const ts_batch *b)
     ts_page_text(f, b->model);
     fputs("</p>\n", f);
     for (int i = 0; i < b->jobs; i++)
-        if (b->job[i].state != TS_JOB_ELSEWHERE) card(f, b, b->job + i);
+        if (b->job[i].state != TS_JOB_ELSEWHERE) write_card(f, b, b->job + i);
     fputs("</body></html>\n", f);
 }
 
@@ -228,7 +228,7 @@ ts_status ts_batch_page(ts_batch *b)
     ts_newfile file = {0};
     FILE *f;
     TRY(ts_side_open(&b->c->err, &b->c->flags, TS_F_REPORT, true, &file, &f));
-    write_page(f, b);
+    write_batch_page(f, b);
     TRY(ts_side_keep(&b->c->err, TS_F_REPORT, &file));
 done:
     ts_newfile_drop(&file);

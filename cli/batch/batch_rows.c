@@ -30,8 +30,8 @@ typedef struct { /* of one row, until its jobs are made */
     const char *listed; /* the key that gave them */
 } reading;
 
-static void fault(reading *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void fault(reading *r, const char *format, ...)
+static void add_fault(reading *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add_fault(reading *r, const char *format, ...)
 {
     char text[1024];
     va_list list;
@@ -47,8 +47,8 @@ static void read_side(reading *r, const char *key, const char *value)
     uint64_t x;
     ts_flag_value *v = r->f.value + TS_F_SIZE;
     if (!ts_whole_read(value, TS_SIDE_MAX, &x) || x < TS_SIDE_MIN) {
-        fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value,
-              TS_SIDE_MIN, TS_SIDE_MAX);
+        add_fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value,
+                  TS_SIDE_MIN, TS_SIDE_MAX);
         return;
     }
     if (!v->set) { /* the other side is the model's */
@@ -63,11 +63,11 @@ static void read_side(reading *r, const char *key, const char *value)
 }
 
 /* "7" or "1,2,3" */
-static void seeds(reading *r, const char *key, const char *value)
+static void read_seeds(reading *r, const char *key, const char *value)
 {
     int most = 1;
     if (r->seed) {
-        fault(r, "seed and seeds are both given, expected one of them");
+        add_fault(r, "seed and seeds are both given, expected one of them");
         return;
     }
     for (const char *s = value; *s; s++) most += *s == ',';
@@ -83,10 +83,11 @@ static void seeds(reading *r, const char *key, const char *value)
                 !strcmp(value, "random") || !strcmp(value, "-1")
                     ? ": the seeds of a batch are fixed, so that it can go on where it was stopped"
                     : "";
-            fault(r,
-                  "%s: got \"%.100s\", expected a whole number from 0 to 18446744073709551615, or "
-                  "several between commas%s",
-                  key, value, random);
+            add_fault(
+                r,
+                "%s: got \"%.100s\", expected a whole number from 0 to 18446744073709551615, or "
+                "several between commas%s",
+                key, value, random);
             return;
         }
         r->seeds++;
@@ -106,21 +107,22 @@ static void read_keys(reading *r)
         if (is_side)
             read_side(r, s->key, s->value);
         else if (!strcmp(s->key, "seed") || !strcmp(s->key, "seeds"))
-            seeds(r, s->key, s->value);
+            read_seeds(r, s->key, s->value);
         else if (s->number && (!strcmp(s->key, "negative") || !strcmp(s->key, "output")))
-            fault(r, "%s: got the number %.64s, expected a text", s->key, s->value);
+            add_fault(r, "%s: got the number %.64s, expected a text", s->key, s->value);
         else if (ts_flags_key(&r->f, s->key, s->value))
-            fault(r, "%s", r->f.error);
+            add_fault(r, "%s", r->f.error);
     }
-    if (size && sides) fault(r, "size and width or height are both given, expected one of them");
+    if (size && sides)
+        add_fault(r, "size and width or height are both given, expected one of them");
     if (r->seeds > 1 && r->f.value[TS_F_COPIES].set && r->f.value[TS_F_COPIES].whole > 1)
-        fault(r, "%s names %d seeds and count asks for %ld renderings, expected one of them",
-              r->listed, r->seeds, r->f.value[TS_F_COPIES].whole);
+        add_fault(r, "%s names %d seeds and count asks for %ld renderings, expected one of them",
+                  r->listed, r->seeds, r->f.value[TS_F_COPIES].whole);
 }
 
 /* ---- kind and size of what is written ---- */
 /* -1: by the number of frames. */
-static int kind_of(reading *r)
+static int choose_kind(reading *r)
 {
     const char *format = r->f.value[TS_F_FORMAT].text,
                *output = r->f.value[TS_F_OUTPUT].set ? r->f.value[TS_F_OUTPUT].text : NULL;
@@ -130,10 +132,11 @@ static int kind_of(reading *r)
     if (!output) return by_format;
     size_t n = strlen(output);
     if (strchr(output, '%'))
-        fault(r,
-              "output: got \"%.100s\", expected a name without %%: format frames makes a folder of "
-              "numbered pictures",
-              output);
+        add_fault(
+            r,
+            "output: got \"%.100s\", expected a name without %%: format frames makes a folder of "
+            "numbered pictures",
+            output);
     for (int k = 0; k < FRAMES; k++) {
         size_t m = strlen(kinds[k].extension);
         if (n > m && !strcasecmp(output + n - m, kinds[k].extension)) by_name = k;
@@ -142,27 +145,27 @@ static int kind_of(reading *r)
     bool own = false; /* the row's format, not the command's */
     for (int i = 0; i < r->row->fields; i++) own = own || !strcmp(r->row->field[i].key, "format");
     if (by_name >= 0 && own && by_format != by_name)
-        fault(r, "output %.100s does not go with format %s, expected a name that does", output,
-              format);
+        add_fault(r, "output %.100s does not go with format %s, expected a name that does", output,
+                  format);
     return by_name >= 0 ? by_name : by_format;
 }
 
-static bool fill(reading *r, ts_job *j)
+static bool fill_request(reading *r, ts_job *j)
 {
     const ts_flag_value *v = r->f.value;
-    int kind = kind_of(r);
+    int kind = choose_kind(r);
     ts_request_init(r->b->c->model, &j->q);
     ts_settings_apply(v, &j->q);
     j->q.prompt = r->row->prompt;
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1)
-        fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif",
-              j->q.frames);
+        add_fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif",
+                  j->q.frames);
     if (kind < 0) kind = j->q.frames == 1 ? PNG : MP4;
     if (kind == FRAMES && !v[TS_F_SCALE].set) j->q.scale = 1;
     int crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1;
     if (kind == MP4 && crf > 51)
-        fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
+        add_fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
     j->crf = kind == MP4 || kind == WEBM ? crf : -1;
     j->folder = kind == FRAMES;
     j->extension = kinds[kind].extension;
@@ -171,7 +174,7 @@ static bool fill(reading *r, ts_job *j)
 }
 
 /* ---- jobs ---- */
-static ts_job *add(ts_batch *b)
+static ts_job *add_job(ts_batch *b)
 {
     if (!(b->jobs & (b->jobs - 1))) {
         ts_job *more = realloc(b->job, sizeof *more * (b->jobs ? 2 * (size_t)b->jobs : 1));
@@ -182,7 +185,7 @@ static ts_job *add(ts_batch *b)
     return b->job + b->jobs++;
 }
 
-static ts_status row(ts_batch *b, ts_prompts *file, ts_prompt *p)
+static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
 {
     ts_status st = TS_OK;
     reading r = {.b = b, .file = file, .row = p};
@@ -190,14 +193,14 @@ static ts_status row(ts_batch *b, ts_prompts *file, ts_prompt *p)
     memcpy(r.f.value, b->c->flags.value, sizeof r.f.value);
     r.f.value[TS_F_OUTPUT] = (ts_flag_value){0};
     if (!p->faulty || p->prompt) read_keys(&r);
-    bool good = p->prompt && fill(&r, &j);
+    bool good = p->prompt && fill_request(&r, &j);
     int copies = !good                        ? 1
                  : r.seeds > 1                ? r.seeds
                  : r.f.value[TS_F_COPIES].set ? (int)r.f.value[TS_F_COPIES].whole
                                               : 1;
     uint64_t base = b->c->flags.value[TS_F_SEED].set ? b->c->flags.value[TS_F_SEED].wide : 42;
     for (int i = 0; i < copies; i++) {
-        ts_job *to = add(b);
+        ts_job *to = add_job(b);
         if (!to) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs));
         *to = j;
         to->copy = i + 1;
@@ -211,7 +214,7 @@ done:
 }
 
 /* The sentence of a faulty row, for the report: its first. */
-static void explain(ts_batch *b, const ts_prompts *file)
+static void keep_first_fault(ts_batch *b, const ts_prompts *file)
 {
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
@@ -241,11 +244,11 @@ ts_status ts_batch_read(ts_batch *b)
                         c->flags.word[i]));
         TRY(st);
         ts_prompts *file = b->file[b->files++];
-        for (int k = 0; k < file->rows; k++) TRY(row(b, file, file->row + k));
+        for (int k = 0; k < file->rows; k++) TRY(add_row(b, file, file->row + k));
         for (int k = 0; k < file->faults; k++)
             ts_screen_fault(&c->screen, file->name, file->fault[k].line, file->fault[k].text);
         b->faults += file->faults;
-        explain(b, file);
+        keep_first_fault(b, file);
     }
     for (int i = 0; i < b->jobs; i++) good += b->job[i].state != TS_JOB_FAULTY;
     if (!good)

@@ -22,15 +22,15 @@ static bool read_count(const char *s, long *out)
 }
 
 /* An index from 0 and how many there are, of variables that give both. */
-static bool pair(lookup *get, const char *index, const char *total, long *i, long *n)
+static bool read_pair(lookup *get, const char *index, const char *total, long *i, long *n)
 {
     return read_count(get(index), i) && read_count(get(total), n) && *n > 0 && *i < *n;
 }
 
-static bool array(lookup *get, long *i, long *n)
+static bool read_array(lookup *get, long *i, long *n)
 {
     long id, least, step = 1;
-    if (pair(get, "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE", i, n)) return true;
+    if (read_pair(get, "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE", i, n)) return true;
     if (!read_count(get("SLURM_ARRAY_TASK_ID"), &id) ||
         !read_count(get("SLURM_ARRAY_TASK_COUNT"), n) ||
         !read_count(get("SLURM_ARRAY_TASK_MIN"), &least))
@@ -43,12 +43,12 @@ static bool array(lookup *get, long *i, long *n)
 
 /* A batch script of Slurm has SLURM_PROCID, too, without being one of several: only a step, which
  * srun starts, has a number. */
-static bool tasks(lookup *get, long *i, long *n)
+static bool read_tasks(lookup *get, long *i, long *n)
 {
-    if (pair(get, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", i, n) ||
-        pair(get, "PMI_RANK", "PMI_SIZE", i, n))
+    if (read_pair(get, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", i, n) ||
+        read_pair(get, "PMI_RANK", "PMI_SIZE", i, n))
         return true;
-    return get("SLURM_STEP_ID") && pair(get, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", i, n);
+    return get("SLURM_STEP_ID") && read_pair(get, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", i, n);
 }
 
 /* Of engines that say nothing about a total; index from 0. */
@@ -60,11 +60,11 @@ static bool index_alone(lookup *get, long *i, const char **which)
            read_count(get("JOB_COMPLETION_INDEX"), i);
 }
 
-static ts_status automatic(ts_err *err, lookup *get, int *share, int *shares)
+static ts_status share_from_environment(ts_err *err, lookup *get, int *share, int *shares)
 {
     long i = 0, n = 1, k, m;
     const char *which;
-    bool a = array(get, &i, &n), b = tasks(get, &k, &m);
+    bool a = read_array(get, &i, &n), b = read_tasks(get, &k, &m);
     if (b) {
         i = i * m + k;
         n *= m;
@@ -91,12 +91,12 @@ static ts_status automatic(ts_err *err, lookup *get, int *share, int *shares)
     return TS_OK;
 }
 
-static ts_status automatic_of(ts_err *err, long total, lookup *get, int *share, int *shares)
+static ts_status share_of_total(ts_err *err, long total, lookup *get, int *share, int *shares)
 {
     long i;
     const char *which;
     if (!index_alone(get, &i, &which)) {
-        ts_status st = automatic(err, get, share, shares);
+        ts_status st = share_from_environment(err, get, share, shares);
         if (st)
             return ts_fail(err, st,
                            "--shard auto/%ld: the environment has no index: "
@@ -123,11 +123,11 @@ ts_status ts_batch_share(ts_err *err, const char *text, lookup *get, int *share,
     long i, n;
     char first[16];
     const char *slash = strchr(text, '/');
-    if (!strcmp(text, "auto")) return automatic(err, get, share, shares);
+    if (!strcmp(text, "auto")) return share_from_environment(err, get, share, shares);
     bool good = slash && slash - text < (long)sizeof first && read_count(slash + 1, &n) && n >= 1 &&
                 n <= MOST;
     if (good) snprintf(first, sizeof first, "%.*s", (int)(slash - text), text);
-    if (good && !strcmp(first, "auto")) return automatic_of(err, n, get, share, shares);
+    if (good && !strcmp(first, "auto")) return share_of_total(err, n, get, share, shares);
     if (!good || !read_count(first, &i) || i < 1 || i > n)
         return ts_fail(err, TS_EUSAGE,
                        "--shard: got \"%.40s\", wanted I/N with I from 1 to N, auto or auto/N",

@@ -32,48 +32,51 @@ struct ts_queue {
 };
 
 /* ---- the address ---- */
-static ts_status bad_url(ts_batch *b)
+static ts_status refuse_url(ts_batch *b)
 {
     return ts_fail(&b->c->err, TS_EUSAGE,
                    "--queue: wanted redis://HOST:PORT/NAME, with [USER]:PASSWORD@ before HOST "
                    "where the server asks for it");
 }
 
-static char *piece(const char *from, const char *to) { return strndup(from, (size_t)(to - from)); }
+static char *copy_span(const char *from, const char *to)
+{
+    return strndup(from, (size_t)(to - from));
+}
 
 /* redis://[user:password@]host[:port]/name; an IPv6 address stands in brackets. */
-static ts_status parse(ts_batch *b, const char *url)
+static ts_status parse_url(ts_batch *b, const char *url)
 {
     ts_queue *q = b->queue;
     if (!strncmp(url, "rediss://", 9))
         return ts_fail(&b->c->err, TS_EUSAGE,
                        "--queue: rediss:// (TLS) is not supported: a tunnel to the server "
                        "(stunnel, ssh -L) with redis:// is");
-    if (strncmp(url, "redis://", 8)) return bad_url(b);
+    if (strncmp(url, "redis://", 8)) return refuse_url(b);
     const char *s = url + 8, *slash = strchr(s, '/'),
                *at = slash ? memrchr(s, '@', (size_t)(slash - s)) : NULL;
-    if (!slash || !slash[1] || strchr(slash + 1, '/')) return bad_url(b);
+    if (!slash || !slash[1] || strchr(slash + 1, '/')) return refuse_url(b);
     if (at) {
         const char *colon = memchr(s, ':', (size_t)(at - s));
-        if (!colon) return bad_url(b);
-        if (colon > s) q->user = piece(s, colon);
-        q->password = piece(colon + 1, at);
+        if (!colon) return refuse_url(b);
+        if (colon > s) q->user = copy_span(s, colon);
+        q->password = copy_span(colon + 1, at);
         s = at + 1;
     } else if (getenv("REDISCLI_AUTH")) {
         q->password = strdup(getenv("REDISCLI_AUTH"));
     }
     const char *end = *s == '[' ? memchr(s, ']', (size_t)(slash - s))
                                 : memchr(s, ':', (size_t)(slash - s));
-    if (*s == '[' && !end) return bad_url(b);
+    if (*s == '[' && !end) return refuse_url(b);
     const char *host_end = end ? end : slash, *port = *s == '[' ? end + 1 : end ? end : slash;
-    q->host = *s == '[' ? piece(s + 1, host_end) : piece(s, host_end);
+    q->host = *s == '[' ? copy_span(s + 1, host_end) : copy_span(s, host_end);
     q->port = 6379;
     if (port < slash) {
         uint64_t p;
         const char *rest;
         if (*port != ':' || !ts_whole_prefix(port + 1, &p, &rest) || rest != slash)
-            return bad_url(b);
-        if (p < 1 || p > 65535) return bad_url(b);
+            return refuse_url(b);
+        if (p < 1 || p > 65535) return refuse_url(b);
         q->port = (int)p;
     }
     q->name = strdup(slash + 1);
@@ -81,17 +84,17 @@ static ts_status parse(ts_batch *b, const char *url)
     if (asprintf(&q->rows, "%s:rows", slash + 1) < 0) q->rows = NULL;
     if (!q->host || !q->name || !q->plan || !q->rows)
         return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a queue");
-    return *q->host ? TS_OK : bad_url(b);
+    return *q->host ? TS_OK : refuse_url(b);
 }
 
 /* ---- talking ---- */
-static ts_status failed(ts_batch *b, const char *what)
+static ts_status fail_queue(ts_batch *b, const char *what)
 {
     return ts_fail(&b->c->err, TS_EDEVICE, "--queue: %s:%d: %s", b->queue->host, b->queue->port,
                    what);
 }
 
-static void drop(redisReply **r)
+static void free_reply(redisReply **r)
 {
     if (*r) freeReplyObject(*r);
     *r = NULL;
@@ -104,7 +107,7 @@ static ts_status authenticate(ts_batch *b)
     if (!q->password) return TS_OK;
     redisReply *r = q->user ? redisCommand(q->r, "AUTH %s %s", q->user, q->password)
                             : redisCommand(q->r, "AUTH %s", q->password);
-    if (r && r->type == REDIS_REPLY_ERROR) st = failed(b, r->str);
+    if (r && r->type == REDIS_REPLY_ERROR) st = fail_queue(b, r->str);
     if (r) freeReplyObject(r);
     return st;
 }
@@ -115,7 +118,7 @@ static ts_status connect_once(ts_batch *b)
     if (q->r) redisFree(q->r);
     q->r = redisConnectWithTimeout(q->host, q->port, (struct timeval){.tv_sec = ANSWER});
     if (!q->r) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a connection");
-    if (q->r->err) return failed(b, q->r->errstr);
+    if (q->r->err) return fail_queue(b, q->r->errstr);
     redisSetTimeout(q->r, (struct timeval){.tv_sec = ANSWER});
     redisEnableKeepAlive(q->r);
     return authenticate(b);
@@ -142,12 +145,12 @@ static ts_status reconnect(ts_batch *b)
     }
 }
 
-/* One command; its answer in *out, for drop(). What is sent twice because an answer was lost does
- * no harm. An error that the server tells ends the batch, unless `tolerant`. */
-static ts_status say(ts_batch *b, redisReply **out, bool tolerant, const char *format, ...)
+/* One command; its answer in *out, for free_reply(). What is sent twice because an answer was lost
+ * does no harm. An error that the server tells ends the batch, unless `tolerant`. */
+static ts_status send_command(ts_batch *b, redisReply **out, bool tolerant, const char *format, ...)
 {
     ts_queue *q = b->queue;
-    drop(out);
+    free_reply(out);
     for (int tries = 0; tries < 3; tries++) {
         va_list list;
         va_start(list, format);
@@ -157,11 +160,11 @@ static ts_status say(ts_batch *b, redisReply **out, bool tolerant, const char *f
         ts_status st = reconnect(b);
         if (st) return st;
     }
-    if (!*out) return failed(b, "the connection is lost again and again");
+    if (!*out) return fail_queue(b, "the connection is lost again and again");
     if ((*out)->type != REDIS_REPLY_ERROR || tolerant) return TS_OK;
     if (strstr((*out)->str, "unknown command"))
-        return failed(b, "the server is too old: Redis 6.2 or later is needed");
-    return failed(b, (*out)->str);
+        return fail_queue(b, "the server is too old: Redis 6.2 or later is needed");
+    return fail_queue(b, (*out)->str);
 }
 
 ts_status ts_queue_open(ts_batch *b)
@@ -170,7 +173,7 @@ ts_status ts_queue_open(ts_batch *b)
     const ts_flag_value *timeout = b->c->flags.value + TS_F_CLAIM_TIMEOUT;
     ts_queue *q = b->queue = calloc(1, sizeof *q);
     if (!q) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a queue");
-    TRY(parse(b, ts_flag_text(&b->c->flags, TS_F_QUEUE)));
+    TRY(parse_url(b, ts_flag_text(&b->c->flags, TS_F_QUEUE)));
     q->timeout_ms = 1000 * (timeout->set ? timeout->whole : 900);
     TRY(connect_once(b));
 done:
@@ -182,11 +185,11 @@ void ts_queue_close(ts_batch *b)
     ts_queue *q = b->queue;
     redisReply *r = NULL;
     if (!q) return;
-    /* nobody needs to wait for us: the message looks as if it had been left alone for long */
+    /* the others need not wait for the timeout: the message is made to look as old as that */
     if (*q->claim && q->r && !q->r->err) {
         r = redisCommand(q->r, "XCLAIM %s " GROUP " %s 0 %s IDLE %ld JUSTID", q->name, b->label,
                          q->claim, q->timeout_ms + 1);
-        drop(&r);
+        free_reply(&r);
     }
     if (q->r) redisFree(q->r);
     free(q->user);
@@ -244,7 +247,7 @@ static ts_status check_plan(ts_batch *b, const redisReply *r, const char *plan)
                    b->queue->rows);
 }
 
-/* Offers what nobody has offered, in one transaction; *again: somebody else did so in between. */
+/* Offers what has not been offered, in one transaction; *again: another worker did so meanwhile. */
 static ts_status fill_once(ts_batch *b, bool *again)
 {
     ts_status st = TS_OK;
@@ -255,14 +258,14 @@ static ts_status fill_once(ts_batch *b, bool *again)
     bool retry = ts_flag_set(&b->c->flags, TS_F_RETRY);
     *again = false;
     plan_of(b, plan);
-    TRY(say(b, &r, false, "WATCH %s %s", q->plan, q->rows));
-    TRY(say(b, &r, false, "GET %s", q->plan));
+    TRY(send_command(b, &r, false, "WATCH %s %s", q->plan, q->rows));
+    TRY(send_command(b, &r, false, "GET %s", q->plan));
     TRY(check_plan(b, r, plan));
-    TRY(say(b, &known, false, "HGETALL %s", q->rows));
+    TRY(send_command(b, &known, false, "HGETALL %s", q->rows));
     if (known->elements) qsort(known->element, known->elements / 2, sizeof(known_row), by_id);
     /* an error says that it is there */
-    TRY(say(b, &r, true, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", q->name));
-    TRY(say(b, &r, false, "MULTI"));
+    TRY(send_command(b, &r, true, "XGROUP CREATE %s " GROUP " 0 MKSTREAM", q->name));
+    TRY(send_command(b, &r, false, "MULTI"));
     int sent = 0;
     redisAppendCommand(q->r, "SET %s %s", q->plan, plan);
     sent++;
@@ -281,7 +284,7 @@ static ts_status fill_once(ts_batch *b, bool *again)
         sent++;
     }
     for (int i = 0; i < sent; i++) {
-        drop(&r);
+        free_reply(&r);
         /* nothing of a transaction has happened before EXEC */
         if (redisGetReply(q->r, (void **)&r) != REDIS_OK) {
             *again = true;
@@ -289,7 +292,7 @@ static ts_status fill_once(ts_batch *b, bool *again)
             goto done;
         }
     }
-    TRY(say(b, &r, true, "EXEC"));
+    TRY(send_command(b, &r, true, "EXEC"));
     /* others were faster; or the connection was another one */
     *again = r->type == REDIS_REPLY_NIL || r->type == REDIS_REPLY_ERROR;
     if (lost && !*again) {
@@ -300,8 +303,8 @@ static ts_status fill_once(ts_batch *b, bool *again)
         ts_screen_warn(&b->c->screen, text);
     }
 done:
-    drop(&r);
-    drop(&known);
+    free_reply(&r);
+    free_reply(&known);
     return st;
 }
 
@@ -312,12 +315,13 @@ ts_status ts_queue_fill(ts_batch *b)
         ts_status st = fill_once(b, &again);
         if (st) return st;
     }
-    return again ? failed(b, "the queue can not be filled: others change it all the time") : TS_OK;
+    return again ? fail_queue(b, "the queue can not be filled: others change it all the time")
+                 : TS_OK;
 }
 
 /* ---- claiming ---- */
 /* [[id, [field, value]]] -> our claim and the job it stands for. */
-static ts_status accept(ts_batch *b, const redisReply *messages, int *job)
+static ts_status read_claim(ts_batch *b, const redisReply *messages, int *job)
 {
     ts_queue *q = b->queue;
     if (!messages || messages->type != REDIS_REPLY_ARRAY || !messages->elements ||
@@ -326,7 +330,7 @@ static ts_status accept(ts_batch *b, const redisReply *messages, int *job)
     const redisReply *id = messages->element[0]->element[0],
                      *fields = messages->element[0]->element[1];
     if (fields->type != REDIS_REPLY_ARRAY || fields->elements < 2)
-        return failed(b, "a message without a row");
+        return fail_queue(b, "a message without a row");
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].name && !strcmp(b->job[i].id, fields->element[1]->str)) *job = i;
     if (*job < 0)
@@ -345,7 +349,7 @@ static ts_status check_deliveries(ts_batch *b, int job)
     ts_queue *q = b->queue;
     ts_job *j = b->job + job;
     redisReply *r = NULL;
-    TRY(say(b, &r, false, "XPENDING %s " GROUP " %s %s 1", q->name, q->claim, q->claim));
+    TRY(send_command(b, &r, false, "XPENDING %s " GROUP " %s %s 1", q->name, q->claim, q->claim));
     long long times = r->type == REDIS_REPLY_ARRAY && r->elements == 1 &&
                               r->element[0]->elements == 4
                           ? r->element[0]->element[3]->integer
@@ -357,40 +361,41 @@ static ts_status check_deliveries(ts_batch *b, int job)
             j->error = NULL;
     }
 done:
-    drop(&r);
+    free_reply(&r);
     return st;
 }
 
-static ts_status take_over(ts_batch *b, int *job)
+static ts_status claim_silent(ts_batch *b, int *job)
 {
     ts_status st = TS_OK;
     ts_queue *q = b->queue;
     redisReply *r = NULL;
     char cursor[64] = "0-0";
     do {
-        TRY(say(b, &r, false, "XAUTOCLAIM %s " GROUP " %s %ld %s COUNT 1", q->name, b->label,
-                q->timeout_ms, cursor));
+        TRY(send_command(b, &r, false, "XAUTOCLAIM %s " GROUP " %s %ld %s COUNT 1", q->name,
+                         b->label, q->timeout_ms, cursor));
         if (r->type != REDIS_REPLY_ARRAY || r->elements < 2)
-            TRY(failed(b, "an answer to XAUTOCLAIM that is none"));
+            TRY(fail_queue(b, "an answer to XAUTOCLAIM that is none"));
         snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
-        TRY(accept(b, r->element[1], job));
+        TRY(read_claim(b, r->element[1], job));
         if (*job >= 0) TRY(check_deliveries(b, *job));
     } while (*job < 0 && strcmp(cursor, "0-0"));
 done:
-    drop(&r);
+    free_reply(&r);
     return st;
 }
 
-static ts_status read_new(ts_batch *b, int *job)
+static ts_status claim_new(ts_batch *b, int *job)
 {
     ts_status st = TS_OK;
     ts_queue *q = b->queue;
     redisReply *r = NULL;
-    TRY(say(b, &r, false, "XREADGROUP GROUP " GROUP " %s COUNT 1 STREAMS %s >", b->label, q->name));
+    TRY(send_command(b, &r, false, "XREADGROUP GROUP " GROUP " %s COUNT 1 STREAMS %s >", b->label,
+                     q->name));
     if (r->type == REDIS_REPLY_ARRAY && r->elements && r->element[0]->elements == 2)
-        TRY(accept(b, r->element[0]->element[1], job));
+        TRY(read_claim(b, r->element[0]->element[1], job));
 done:
-    drop(&r);
+    free_reply(&r);
     return st;
 }
 
@@ -403,10 +408,10 @@ ts_status ts_queue_next(ts_batch *b, int *job)
     *job = -1;
     for (;;) {
         TRY(ts_cli_stopped(b->c));
-        TRY(take_over(b, job));
-        if (*job < 0) TRY(read_new(b, job));
+        TRY(claim_silent(b, job));
+        if (*job < 0) TRY(claim_new(b, job));
         if (*job >= 0) break;
-        TRY(say(b, &r, false, "XPENDING %s " GROUP, q->name));
+        TRY(send_command(b, &r, false, "XPENDING %s " GROUP, q->name));
         long long left = r->type == REDIS_REPLY_ARRAY && r->elements ? r->element[0]->integer : 0;
         if (!left) break;
         if (!q->waiting)
@@ -416,7 +421,7 @@ ts_status ts_queue_next(ts_batch *b, int *job)
         pause_seconds(pause);
     }
 done:
-    drop(&r);
+    free_reply(&r);
     return st;
 }
 
@@ -434,12 +439,13 @@ ts_status ts_queue_holds(ts_batch *b, bool *ours)
     redisReply *r = NULL;
     *ours = false;
     if (!*q->claim) return TS_OK;
-    TRY(say(b, &r, false, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim, b->label));
+    TRY(send_command(b, &r, false, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim,
+                     b->label));
     *ours = r->type == REDIS_REPLY_INTEGER && r->integer == 1;
     q->renewed = ts_seconds();
     if (!*ours) *q->claim = 0;
 done:
-    drop(&r);
+    free_reply(&r);
     return st;
 }
 
@@ -455,7 +461,7 @@ void ts_queue_renew(void *user)
     redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim,
                                  b->label);
     q->renewed = ts_seconds();
-    drop(&r);
+    free_reply(&r);
 }
 
 ts_status ts_queue_finish(ts_batch *b, const ts_job *j)
@@ -463,11 +469,11 @@ ts_status ts_queue_finish(ts_batch *b, const ts_job *j)
     ts_status st = TS_OK;
     ts_queue *q = b->queue;
     redisReply *r = NULL;
-    TRY(say(b, &r, false, "HSET %s %s %s", q->rows, j->id,
-            j->state == TS_JOB_FAILED ? "failed" : "done"));
-    TRY(say(b, &r, false, "XACK %s " GROUP " %s", q->name, q->claim));
+    TRY(send_command(b, &r, false, "HSET %s %s %s", q->rows, j->id,
+                     j->state == TS_JOB_FAILED ? "failed" : "done"));
+    TRY(send_command(b, &r, false, "XACK %s " GROUP " %s", q->name, q->claim));
     *q->claim = 0;
 done:
-    drop(&r);
+    free_reply(&r);
     return st;
 }

@@ -17,7 +17,7 @@ typedef struct {
 } table;
 
 /* ---- kernels ---- */
-static const char *meaning(const ts_kernel_row *r, char *out, size_t size)
+static const char *explain_ratio(const ts_kernel_row *r, char *out, size_t size)
 {
     *out = 0;
     if (r->ratio <= 0) return out;
@@ -35,7 +35,7 @@ static const char *meaning(const ts_kernel_row *r, char *out, size_t size)
     return out;
 }
 
-static void print_row(table *t, const ts_kernel_row *r)
+static void print_kernel_row(table *t, const ts_kernel_row *r)
 {
     char name[48], rate[32] = "", share[32] = "", last[80];
     if (r->what == TS_KERNEL_PEAK) {
@@ -55,10 +55,10 @@ static void print_row(table *t, const ts_kernel_row *r)
     if (r->flops > 0) snprintf(rate, sizeof rate, "%.1f", r->flops / 1e9);
     if (r->peak_share > 0) snprintf(share, sizeof share, "%.1f%%", 100 * r->peak_share);
     printf("%8ld  %-18s %7.4g %7.4f %11.3f %9s %8s  %s\n", r->tokens, name, r->keep, r->kept,
-           1e3 * r->seconds, rate, share, meaning(r, last, sizeof last));
+           1e3 * r->seconds, rate, share, explain_ratio(r, last, sizeof last));
 }
 
-static void add_row(table *t, const ts_kernel_row *r)
+static void add_kernel_row(table *t, const ts_kernel_row *r)
 {
     cJSON *j;
     if (r->what == TS_KERNEL_PEAK) {
@@ -82,13 +82,13 @@ static void add_row(table *t, const ts_kernel_row *r)
     cJSON_AddItemToArray(t->rows, j);
 }
 
-static void take_row(void *user, const ts_kernel_row *r)
+static void take_kernel_row(void *user, const ts_kernel_row *r)
 {
     table *t = user;
     ts_screen_clear(&t->c->screen);
-    print_row(t, r);
+    print_kernel_row(t, r);
     fflush(stdout);
-    add_row(t, r);
+    add_kernel_row(t, r);
 }
 
 void ts_bench_number(cJSON *j, const char *key, double x)
@@ -137,14 +137,18 @@ static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b,
     return st;
 }
 
-static ts_status kernel(ts_cli *c)
+static ts_status bench_kernels(ts_cli *c)
 {
     ts_status st = TS_OK;
     double tokens[TS_LIST], keep[TS_LIST];
     long counts[TS_LIST];
     const ts_flag_value *v = c->flags.value;
-    ts_kernel_bench b = {
-        .heads = 12, .dim = 128, .repeats = 5, .tokens = counts, .keep = keep, .row = take_row};
+    ts_kernel_bench b = {.heads = 12,
+                         .dim = 128,
+                         .repeats = 5,
+                         .tokens = counts,
+                         .keep = keep,
+                         .row = take_kernel_row};
     table t = {.c = c};
     ts_bench_machine machine = {0};
     t.peak = cJSON_CreateObject();
@@ -178,7 +182,7 @@ done:
 enum { CLIPS = 1, STEP = 2, KERNEL = 4 }; /* what can be measured */
 
 /* Flags that say nothing of what is measured would be overlooked in silence. */
-static ts_status check_flags(ts_err *err, const ts_flags *f, int what)
+static ts_status check_bench_flags(ts_err *err, const ts_flags *f, int what)
 {
     static const struct {
         ts_flag_id id;
@@ -226,6 +230,9 @@ ts_status ts_cli_bench(ts_cli *c)
         return ts_fail(&c->err, TS_EUSAGE,
                        "bench: what to measure is missing: a prompt (clips under several "
                        "policies), --step (one evaluation) or --kernel (attention alone)");
-    ts_status st = check_flags(&c->err, &c->flags, kernels ? KERNEL : step ? STEP : CLIPS);
-    return st ? st : kernels ? kernel(c) : step ? ts_cli_bench_step(c) : ts_cli_bench_clips(c);
+    ts_status st = check_bench_flags(&c->err, &c->flags, kernels ? KERNEL : step ? STEP : CLIPS);
+    return st        ? st
+           : kernels ? bench_kernels(c)
+           : step    ? ts_cli_bench_step(c)
+                     : ts_cli_bench_clips(c);
 }

@@ -25,7 +25,7 @@ const char *ts_bench_colour(int line)
     return line ? colours[(line - 1) % (int)(sizeof colours / sizeof *colours)] : "#8a8f98";
 }
 
-static const char *colour(const ts_bench *b, int policy)
+static const char *line_colour(const ts_bench *b, int policy)
 {
     return ts_bench_colour(b->policy[policy].line);
 }
@@ -38,7 +38,7 @@ static void open_svg(FILE *f, const char *title, const char *id, int height)
 }
 
 /* A policy's name; the middle of a very long one is left out. */
-static void name(FILE *f, const char *s)
+static void write_policy_name(FILE *f, const char *s)
 {
     enum { LONGEST = 120, END = 50 };
     size_t n = strlen(s);
@@ -53,18 +53,18 @@ static void name(FILE *f, const char *s)
     ts_page_text(f, s + n - END);
 }
 
-static void rectangle(FILE *f, double x, int y, double width, const char *paint,
-                      const char *opacity)
+static void write_rectangle(FILE *f, double x, int y, double width, const char *paint,
+                            const char *opacity)
 {
     fprintf(f, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"%s/>", x, y,
             fmax(width, 0), BAR, paint, opacity);
 }
 
 /* Name above, figures at the right; the bar's own y comes back. */
-static int open_row(FILE *f, const ts_bench *b, int policy, int row)
+static int open_bar(FILE *f, const ts_bench *b, int policy, int row)
 {
     fprintf(f, "<text x=\"0\" y=\"%d\">", row * ROW + 14);
-    name(f, b->policy[policy].attention);
+    write_policy_name(f, b->policy[policy].attention);
     fputs("</text>", f);
     return row * ROW + 20;
 }
@@ -83,10 +83,10 @@ void ts_bench_times(FILE *f, const ts_bench *b)
             d.seconds * scale, d.seconds * scale, b->policies * ROW);
     for (int i = 0; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
-        int y = open_row(f, b, i, i);
-        rectangle(f, 0, y, r.attention * scale, colour(b, i), "");
-        rectangle(f, r.attention * scale, y, (r.seconds - r.attention) * scale, colour(b, i),
-                  " opacity=\".35\"");
+        int y = open_bar(f, b, i, i);
+        write_rectangle(f, 0, y, r.attention * scale, line_colour(b, i), "");
+        write_rectangle(f, r.attention * scale, y, (r.seconds - r.attention) * scale,
+                        line_colour(b, i), " opacity=\".35\"");
         if (r.most > r.least)
             fprintf(f,
                     "<path d=\"M%.1f %dv8m0 -4H%.1fm0 -4v8\" class=\"whisker\"><title>fastest %.3f "
@@ -139,10 +139,11 @@ void ts_bench_fidelity(FILE *f, const ts_bench *b)
     for (int i = 1; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
         char value[24];
-        int y = open_row(f, b, i, i - 1);
-        rectangle(f, 0, y, WIDTH - VALUES, colour(b, i), " opacity=\".12\"");
+        int y = open_bar(f, b, i, i - 1);
+        write_rectangle(f, 0, y, WIDTH - VALUES, line_colour(b, i), " opacity=\".12\"");
         if (!isnan(r.psnr))
-            rectangle(f, 0, y, at_most_best(r.psnr) / most * (WIDTH - VALUES), colour(b, i), "");
+            write_rectangle(f, 0, y, at_most_best(r.psnr) / most * (WIDTH - VALUES),
+                            line_colour(b, i), "");
         fprintf(f, "<text x=\"%d\" y=\"%d\" class=\"value\"><tspan class=\"strong\">%s</tspan>",
                 WIDTH, y + 13, ts_bench_decibels(r.psnr, value));
         if (!isnan(r.ssim)) fprintf(f, " &#160; SSIM %.4f", r.ssim);
@@ -163,14 +164,14 @@ typedef struct {
     int h;
 } plot;
 
-static void widen(axis *a, double v)
+static void widen_axis(axis *a, double v)
 {
     a->lo = fmin(a->lo, v);
     a->hi = fmax(a->hi, v);
 }
 
 /* 1, 2 or 5 times a power of ten, at most n of which cover the range, and at least `least`. */
-static double step_of(double range, int n, double least)
+static double axis_step(double range, int n, double least)
 {
     double raw = fmax(range / n, least), unit = pow(10, floor(log10(raw) + 1e-9));
     return raw <= unit * (1 + 1e-9) ? unit
@@ -180,19 +181,19 @@ static double step_of(double range, int n, double least)
 }
 
 /* Ends at whole steps, with room around what is drawn. */
-static void round_ends(axis *a, int n, double least)
+static void round_axis(axis *a, int n, double least)
 {
     double room = fmax((a->hi - a->lo) * 0.05, least / 4);
-    a->step = step_of(a->hi - a->lo + 2 * room, n, least);
+    a->step = axis_step(a->hi - a->lo + 2 * room, n, least);
     a->lo = floor((a->lo - room) / a->step) * a->step;
     a->hi = ceil((a->hi + room) / a->step) * a->step;
 }
 
-static double px(const plot *p, double x)
+static double x_pixel(const plot *p, double x)
 {
     return LEFT + (x - p->x.lo) / (p->x.hi - p->x.lo) * (WIDTH - LEFT - 16);
 }
-static double py(const plot *p, double y)
+static double y_pixel(const plot *p, double y)
 {
     return p->h - BOTTOM - (y - p->y.lo) / (p->y.hi - p->y.lo) * (p->h - BOTTOM - TOP);
 }
@@ -203,20 +204,21 @@ static void draw_axes(FILE *f, const plot *p, const char *x, const char *y)
         fprintf(f,
                 "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" class=\"grid\"/><text x=\"%d\" "
                 "y=\"%.1f\" class=\"value\">%g</text>",
-                LEFT, WIDTH - 16, py(p, v), py(p, v), LEFT - 8, py(p, v) + 4, v);
+                LEFT, WIDTH - 16, y_pixel(p, v), y_pixel(p, v), LEFT - 8, y_pixel(p, v) + 4, v);
     for (double v = ceil(p->x.lo / p->x.step - 1e-9) * p->x.step + 0.0;
          v < p->x.hi + p->x.step * 1e-6; v += p->x.step)
         fprintf(f,
                 "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" class=\"grid\"/><text "
                 "x=\"%.1f\" y=\"%d\" class=\"tick\">%g</text>",
-                px(p, v), px(p, v), TOP, p->h - BOTTOM, px(p, v), p->h - BOTTOM + 16, v);
+                x_pixel(p, v), x_pixel(p, v), TOP, p->h - BOTTOM, x_pixel(p, v), p->h - BOTTOM + 16,
+                v);
     fprintf(f,
             "<text x=\"%d\" y=\"%d\" class=\"value\">%s</text><text x=\"0\" y=\"12\">%s</text>\n",
             WIDTH - 16, p->h - 5, x, y);
 }
 
 /* A line of the charts by name: a swept policy without its key. */
-static void legend(FILE *f, const ts_bench *b)
+static void draw_legend(FILE *f, const ts_bench *b)
 {
     fputs("<p class=\"legend\">", f);
     for (int i = 1; i < b->policies; i++) {
@@ -244,14 +246,14 @@ void ts_bench_curve(FILE *f, const ts_bench *b)
     for (int i = 1; i < b->policies; i++) {
         point q = point_of(b, i);
         if (q.drawn) {
-            widen(&p.x, q.speed);
-            widen(&p.y, q.psnr);
+            widen_axis(&p.x, q.speed);
+            widen_axis(&p.y, q.psnr);
         }
     }
     if (!isfinite(p.x.lo)) return;
-    widen(&p.x, 1);
-    round_ends(&p.x, 10, 0.1);
-    round_ends(&p.y, 6, 1);
+    widen_axis(&p.x, 1);
+    round_axis(&p.x, 10, 0.1);
+    round_axis(&p.y, 6, 1);
     open_svg(f, "Fidelity over speed", "curve", p.h);
     draw_axes(f, &p, "times faster than dense", "PSNR, dB");
     for (int i = 1; i < b->policies; i++) {
@@ -261,23 +263,23 @@ void ts_bench_curve(FILE *f, const ts_bench *b)
             fprintf(f,
                     "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" "
                     "stroke-width=\"2.5\"/>",
-                    px(&p, was.speed), py(&p, was.psnr), px(&p, q.speed), py(&p, q.psnr),
-                    colour(b, i));
+                    x_pixel(&p, was.speed), y_pixel(&p, was.psnr), x_pixel(&p, q.speed),
+                    y_pixel(&p, q.psnr), line_colour(b, i));
     }
     for (int i = 1; i < b->policies; i++) {
         point q = point_of(b, i);
         if (!q.drawn) continue;
-        fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"6\" fill=\"%s\"><title>", px(&p, q.speed),
-                py(&p, q.psnr), colour(b, i));
+        fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"6\" fill=\"%s\"><title>",
+                x_pixel(&p, q.speed), y_pixel(&p, q.psnr), line_colour(b, i));
         ts_page_text(f, b->policy[i].attention);
         fprintf(f, ": %.2fx</title></circle>", q.speed);
         if (b->policy[i].series)
-            fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%g</text>", px(&p, q.speed),
-                    py(&p, q.psnr) - 11, b->policy[i].x);
+            fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%g</text>", x_pixel(&p, q.speed),
+                    y_pixel(&p, q.psnr) - 11, b->policy[i].x);
         fputc('\n', f);
     }
     fputs("</svg>\n", f);
-    legend(f, b);
+    draw_legend(f, b);
     if (b->sweep[0])
         fprintf(f,
                 "<p class=\"note\">Numbers at the points: %s. Further right and further up is "
@@ -288,7 +290,7 @@ void ts_bench_curve(FILE *f, const ts_bench *b)
 }
 
 /* Of a series the later values are drawn stronger. */
-static double strength(const ts_bench *b, int policy)
+static double line_opacity(const ts_bench *b, int policy)
 {
     int first = policy, last = policy;
     while (first > 1 && b->policy[first - 1].line == b->policy[policy].line) first--;
@@ -302,10 +304,10 @@ void ts_bench_over_frames(FILE *f, const ts_bench *b, int prompt)
     plot p = {{0, b->frames - 1, 0}, {INFINITY, -INFINITY, 0}, 300};
     for (int i = 1; i < b->policies; i++)
         for (int t = 0; ts_bench_at(b, prompt, i)->mse && t < b->frames; t++)
-            widen(&p.y, at_most_best(ts_psnr(ts_bench_at(b, prompt, i)->mse[t])));
+            widen_axis(&p.y, at_most_best(ts_psnr(ts_bench_at(b, prompt, i)->mse[t])));
     if (!isfinite(p.y.lo) || b->frames < 2) return;
-    p.x.step = step_of(p.x.hi, 14, 1);
-    round_ends(&p.y, 5, 1);
+    p.x.step = axis_step(p.x.hi, 14, 1);
+    round_axis(&p.y, 5, 1);
     snprintf(id, sizeof id, "frames-%d", prompt);
     open_svg(f, "PSNR over frames", id, p.h);
     draw_axes(f, &p, "frame, from 0", "PSNR, dB");
@@ -315,13 +317,13 @@ void ts_bench_over_frames(FILE *f, const ts_bench *b, int prompt)
         fprintf(f,
                 "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" "
                 "stroke-linejoin=\"round\" opacity=\"%.2f\" points=\"",
-                colour(b, i), strength(b, i));
+                line_colour(b, i), line_opacity(b, i));
         for (int t = 0; t < b->frames; t++)
-            fprintf(f, "%.1f,%.1f ", px(&p, t), py(&p, at_most_best(ts_psnr(c->mse[t]))));
+            fprintf(f, "%.1f,%.1f ", x_pixel(&p, t), y_pixel(&p, at_most_best(ts_psnr(c->mse[t]))));
         fputs("\"><title>", f);
         ts_page_text(f, b->policy[i].attention);
         fputs("</title></polyline>\n", f);
     }
     fputs("</svg>\n", f);
-    legend(f, b);
+    draw_legend(f, b);
 }

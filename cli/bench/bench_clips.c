@@ -28,7 +28,7 @@ static ts_status pass_on(gathering *g, ts_status st)
     return st;
 }
 
-static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const char *json)
+static ts_status gather_open(ts_sink *s, int w, int h, int frames, double fps, const char *json)
 {
     gathering *g = (gathering *)s;
     g->w = w;
@@ -42,7 +42,7 @@ static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const c
     return g->file ? pass_on(g, g->file->open(g->file, w, h, frames, fps, json)) : TS_OK;
 }
 
-static ts_status take(ts_sink *s, const ts_frame *f)
+static ts_status gather_frame(ts_sink *s, const ts_frame *f)
 {
     gathering *g = (gathering *)s;
     long n = (long)f->w * f->h * 3;
@@ -52,20 +52,20 @@ static ts_status take(ts_sink *s, const ts_frame *f)
     return g->file ? pass_on(g, g->file->frame(g->file, f)) : TS_OK;
 }
 
-static ts_status end(ts_sink *s)
+static ts_status gather_close(ts_sink *s)
 {
     gathering *g = (gathering *)s;
     return g->file ? pass_on(g, g->file->close(g->file)) : TS_OK;
 }
 
-static void drop(ts_sink *s)
+static void gather_abort(ts_sink *s)
 {
     gathering *g = (gathering *)s;
     if (g->file) g->file->abort(g->file);
 }
 
 /* ---- what is to be run ---- */
-static char *join(const char *policy, const char *key, double x)
+static char *append_key(const char *policy, const char *key, double x)
 {
     char *text = NULL;
     return asprintf(&text, "%s%c%s=%.10g", policy, strchr(policy, ':') ? ',' : ':', key, x) < 0
@@ -112,14 +112,14 @@ static ts_status parse_sweep(ts_err *err, const char *s, sweep *w)
 static ts_status add_swept(ts_bench *b, const char *policy, const sweep *w, bool *taken)
 {
     ts_status st = TS_OK;
-    char *first = join(policy, w->key, w->from);
+    char *first = append_key(policy, w->key, w->from);
     bool takes = first && ts_attention_check(b->c->ctx, first) == TS_OK;
     free(first);
     if (!takes) return add_policy(b, strdup(policy), NULL, 0, true);
     *taken = true;
     for (int i = 0; w->from + i * w->step <= w->to + 1e-9; i++) {
         double x = w->from + i * w->step;
-        TRY(add_policy(b, join(policy, w->key, x), policy, x, !i));
+        TRY(add_policy(b, append_key(policy, w->key, x), policy, x, !i));
     }
 done:
     return st;
@@ -153,7 +153,7 @@ done:
 }
 
 /* ---- measuring ---- */
-static ts_status measure(ts_bench *b, int prompt, int policy, ts_run *run, ts_bag **latents)
+static ts_status measure_policy(ts_bench *b, int prompt, int policy, ts_run *run, ts_bag **latents)
 {
     ts_status st = TS_OK;
     ts_bench_cell *cell = ts_bench_at(b, prompt, policy);
@@ -171,8 +171,8 @@ done:
     return st;
 }
 
-static ts_status compare(ts_bench *b, int prompt, int policy, const gathering *dense,
-                         const gathering *g)
+static ts_status compare_clips(ts_bench *b, int prompt, int policy, const gathering *dense,
+                               const gathering *g)
 {
     ts_bench_cell *cell = ts_bench_at(b, prompt, policy);
     size_t frame = (size_t)g->w * g->h * 3;
@@ -188,15 +188,18 @@ static ts_status compare(ts_bench *b, int prompt, int policy, const gathering *d
 }
 
 /* Frames of a policy's latents; for the report also a clip, plan pictures and what the run said. */
-static ts_status decode(ts_bench *b, int prompt, int policy, ts_run *run, const ts_bag *latents,
-                        const char *folder, gathering *g)
+static ts_status decode_policy(ts_bench *b, int prompt, int policy, ts_run *run,
+                               const ts_bag *latents, const char *folder, gathering *g)
 {
     ts_status st = TS_OK;
     ts_cli *c = b->c;
     ts_bench_cell *cell = ts_bench_at(b, prompt, policy);
     const ts_bag *plans;
     ts_output o = {.crf = 12, .scale = 1, .overwrite = true, .metadata = false};
-    *g = (gathering){.s = {.open = begin, .frame = take, .close = end, .abort = drop}};
+    *g = (gathering){.s = {.open = gather_open,
+                           .frame = gather_frame,
+                           .close = gather_close,
+                           .abort = gather_abort}};
     if (folder && asprintf(&cell->clip, "%s/%d-%d.%s", folder, prompt, policy,
                            b->e.frames == 1 ? "png" : "mp4") < 0)
         cell->clip = NULL;
@@ -232,7 +235,7 @@ done:
     return st;
 }
 
-/* A dense step or two that nobody times, so that weights come from the disk and threads awake
+/* One or two dense steps that are not timed, so that weights come from the disk and threads awake
  * before the first turn. */
 static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run)
 {
@@ -255,7 +258,7 @@ static ts_status warm_up(ts_bench *b, ts_run *run)
     return st;
 }
 
-static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
+static ts_status bench_prompt(ts_bench *b, int prompt, const char *folder)
 {
     ts_status st = TS_OK;
     ts_run *run[TS_BENCH_MOST] = {0}, *warm = NULL;
@@ -268,12 +271,12 @@ static ts_status one_prompt(ts_bench *b, int prompt, const char *folder)
     if (warm) TRY(warm_up(b, warm));
     for (int r = 0; r < b->repeats; r++)
         for (int i = 0; i < b->policies; i++) {
-            TRY(measure(b, prompt, i, run[i], latents + i));
+            TRY(measure_policy(b, prompt, i, run[i], latents + i));
             if (!r && i == b->policies - 1) b->done_prompts++;
         }
     for (int i = 0; i < b->policies; i++) {
-        TRY(decode(b, prompt, i, run[i], latents[i], folder, i ? &g : &dense));
-        if (i) TRY(compare(b, prompt, i, &dense, &g));
+        TRY(decode_policy(b, prompt, i, run[i], latents[i], folder, i ? &g : &dense));
+        if (i) TRY(compare_clips(b, prompt, i, &dense, &g));
         free(g.rgb);
         g.rgb = NULL;
     }
@@ -290,7 +293,7 @@ done:
 }
 
 /* ---- the command ---- */
-static ts_status prepare(ts_bench *b)
+static ts_status open_bench(ts_bench *b)
 {
     ts_status st = TS_OK;
     ts_cli *c = b->c;
@@ -325,7 +328,7 @@ done:
 }
 
 /* Removes what the report was made of. */
-static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *f)
+static int remove_temporary(const char *path, const struct stat *s, int kind, struct FTW *f)
 {
     (void)s;
     (void)kind;
@@ -334,7 +337,7 @@ static int remove_one(const char *path, const struct stat *s, int kind, struct F
     return 0;
 }
 
-static void release(ts_bench *b)
+static void free_bench(ts_bench *b)
 {
     for (int i = 0; b->cell && i < b->prompts * b->stride; i++) {
         ts_bench_cell *c = b->cell + i;
@@ -353,7 +356,7 @@ static void release(ts_bench *b)
 }
 
 /* Stopped within the first turn: the policies that had theirs remain. */
-static void cut(ts_bench *b)
+static void keep_first_turn(ts_bench *b)
 {
     int n = 0;
     while (!b->done_prompts && n < b->stride && b->cell[n].repeats) n++;
@@ -369,15 +372,15 @@ ts_status ts_cli_bench_clips(ts_cli *c)
     ts_bench b = {.c = c};
     char *folder = NULL;
     const char *tmp = getenv("TMPDIR"), *html = ts_flag_text(&c->flags, TS_F_HTML);
-    TRY(prepare(&b));
+    TRY(open_bench(&b));
     if (html && (asprintf(&folder, "%s/tessera-bench-XXXXXX", tmp && *tmp ? tmp : "/tmp") < 0 ||
                  !mkdtemp(folder)))
         TRY(ts_fail(&c->err, TS_EIO, "--html: no temporary folder in %s", tmp ? tmp : "/tmp"));
     ts_bench_begin(&b.machine);
-    for (int p = 0; p < b.prompts && !st; p++) st = one_prompt(&b, p, folder);
+    for (int p = 0; p < b.prompts && !st; p++) st = bench_prompt(&b, p, folder);
     ts_bench_end(&b.machine);
     b.complete = !st;
-    cut(&b);
+    keep_first_turn(&b);
     if (!b.done_prompts) goto done;
     ts_screen_clear(&c->screen);
     ts_bench_print(&b);
@@ -385,8 +388,8 @@ ts_status ts_cli_bench_clips(ts_cli *c)
     if (!unsaved && html) unsaved = ts_bench_html(&b);
     if (!st) st = unsaved;
 done:
-    if (folder) nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    if (folder) nftw(folder, remove_temporary, 8, FTW_DEPTH | FTW_PHYS);
     free(folder);
-    release(&b);
+    free_bench(&b);
     return st;
 }

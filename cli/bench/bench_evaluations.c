@@ -24,7 +24,7 @@ typedef struct {
     ts_bench_machine machine;
 } steps_bench;
 
-static void take(void *user, const ts_step_row *r)
+static void take_evaluation(void *user, const ts_step_row *r)
 {
     steps_bench *b = user;
     int i = 0;
@@ -53,7 +53,7 @@ typedef struct {
     int steps;
 } whole;
 
-static whole weigh(const steps_bench *b, int policy)
+static whole sum_policy(const steps_bench *b, int policy)
 {
     whole w = {0};
     for (int i = 0; i < b->kinds[policy]; i++) {
@@ -72,14 +72,14 @@ typedef struct {
 
 /* ideal = d / (d - a + a work / steps): Amdahl with the dense run's seconds d, of which a in
  * self-attention. */
-static gain gain_of(const steps_bench *b, int policy)
+static gain gain_over_dense(const steps_bench *b, int policy)
 {
-    whole d = weigh(b, 0), w = weigh(b, policy);
+    whole d = sum_policy(b, 0), w = sum_policy(b, policy);
     double limit = d.seconds - d.attention + d.attention * w.work / b->steps;
     return (gain){w.seconds > 0 ? d.seconds / w.seconds : 0, limit > 0 ? d.seconds / limit : 0};
 }
 
-static void print_kind(const kind *k)
+static void print_step_kind(const kind *k)
 {
     double s = ts_bench_median(k->seconds, k->n), l = ts_bench_median(k->linear, k->n),
            a = ts_bench_median(k->attention, k->n);
@@ -90,16 +90,16 @@ static void print_kind(const kind *k)
            spread, l, a, ts_bench_median(k->search, k->n), s - l - a, k->r.kept);
 }
 
-static void print(const steps_bench *b)
+static void print_policies(const steps_bench *b)
 {
     int turns = b->k[0][0].n; /* the first of each turn */
     printf("%-28s %6s %9s %7s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds", "spread",
            "linear", "attention", "searching", "rest", "kept");
     for (int p = 0; p < b->policies; p++) {
         printf("%s\n", b->policy[p]);
-        for (int i = 0; i < b->kinds[p]; i++) print_kind(&b->k[p][i]);
-        whole w = weigh(b, p);
-        gain g = gain_of(b, p);
+        for (int i = 0; i < b->kinds[p]; i++) print_step_kind(&b->k[p][i]);
+        whole w = sum_policy(b, p);
+        gain g = gain_over_dense(b, p);
         if (w.steps < b->steps)
             printf("  stopped before every kind of evaluation had its turn\n");
         else if (!p)
@@ -121,7 +121,7 @@ static void print(const steps_bench *b)
     fflush(stdout);
 }
 
-static ts_status write_json(const steps_bench *b, const ts_request *q, bool complete)
+static ts_status write_evaluations(const steps_bench *b, const ts_request *q, bool complete)
 {
     cJSON *j = ts_bench_document(b->c->ctx, "step", &b->machine), *list;
     cJSON_AddNumberToObject(j, "width", q->width);
@@ -132,8 +132,8 @@ static ts_status write_json(const steps_bench *b, const ts_request *q, bool comp
     list = cJSON_AddArrayToObject(j, "policies");
     for (int p = 0; p < b->policies; p++) {
         cJSON *k = cJSON_CreateObject();
-        gain g = gain_of(b, p);
-        whole w = weigh(b, p);
+        gain g = gain_over_dense(b, p);
+        whole w = sum_policy(b, p);
         cJSON_AddStringToObject(k, "attention", b->policy[p]);
         bool all = w.steps == b->steps;
         ts_bench_number(k, "seconds", all ? w.seconds : NAN);
@@ -167,7 +167,7 @@ ts_status ts_cli_bench_step(ts_cli *c)
     ts_status st = TS_OK;
     const ts_flag_value *v = c->flags.value;
     ts_request q;
-    ts_step_bench s = {.row = take};
+    ts_step_bench s = {.row = take_evaluation};
     int repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 1;
     steps_bench *b = calloc(1, sizeof *b);
     if (!b) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for measurements"));
@@ -200,8 +200,8 @@ ts_status ts_cli_bench_step(ts_cli *c)
     if (b->kinds[0]) {
         ts_screen_clear(&c->screen);
         ts_bench_end(&b->machine);
-        print(b);
-        ts_status unsaved = write_json(b, &q, !st);
+        print_policies(b);
+        ts_status unsaved = write_evaluations(b, &q, !st);
         if (!st) st = unsaved;
     }
 done:

@@ -19,13 +19,13 @@ void ts_bench_name(FILE *f, int line, const char *policy)
     fputs("</span></span>", f);
 }
 
-static void swatch(FILE *f, const ts_bench *b, int policy)
+static void write_swatch(FILE *f, const ts_bench *b, int policy)
 {
     ts_bench_name(f, b->policy[policy].line, b->policy[policy].attention);
 }
 
 /* ---- words and figures ---- */
-static void fact(FILE *f, const char *what, const char *value)
+static void write_fact(FILE *f, const char *what, const char *value)
 {
     fprintf(f, "<li><span>%s</span> ", what);
     ts_page_text(f, value);
@@ -37,25 +37,25 @@ static void write_facts(FILE *f, const ts_bench *b)
     char s[256];
     const ts_bench_machine *m = &b->machine;
     fputs("<ul class=\"facts\">\n", f);
-    fact(f, "model",
-         ts_flag_set(&b->c->flags, TS_F_MODEL) ? ts_flag_text(&b->c->flags, TS_F_MODEL)
-                                               : "default");
+    write_fact(f, "model",
+               ts_flag_set(&b->c->flags, TS_F_MODEL) ? ts_flag_text(&b->c->flags, TS_F_MODEL)
+                                                     : "default");
     snprintf(s, sizeof s, "%d x %d, %d frame%s", b->e.width, b->e.height, b->e.frames,
              b->e.frames == 1 ? "" : "s");
-    fact(f, "size", s);
+    write_fact(f, "size", s);
     snprintf(s, sizeof s, "%ld", b->e.tokens);
-    fact(f, "tokens", s);
+    write_fact(f, "tokens", s);
     snprintf(s, sizeof s, "%d, guidance %g, seed %llu", b->q.steps, b->q.guidance,
              (unsigned long long)b->q.seed);
-    fact(f, "steps", s);
+    write_fact(f, "steps", s);
     snprintf(s, sizeof s, "%d of each, in turns%s", b->repeats, b->repeats > 1 ? "; medians" : "");
-    fact(f, "measurements", s);
+    write_fact(f, "measurements", s);
     snprintf(s, sizeof s, "%s%s%d core%s, %s", m->cpu, *m->cpu ? ", " : "", m->cores,
              m->cores == 1 ? "" : "s", b->e.precision);
-    fact(f, "machine", s);
+    write_fact(f, "machine", s);
     snprintf(s, sizeof s, "%.1f before, %.1f after", m->load[0], m->load[1]);
-    if (m->load[0] >= 0) fact(f, "load average", s);
-    fact(f, "date", m->date);
+    if (m->load[0] >= 0) write_fact(f, "load average", s);
+    write_fact(f, "date", m->date);
     fputs("</ul>\n", f);
 }
 
@@ -85,7 +85,7 @@ static void write_summary(FILE *f, const ts_bench *b)
     fputs(".</p>\n", f);
 }
 
-static const char *figure(char out[16], bool known, const char *format, double x)
+static const char *format_figure(char out[16], bool known, const char *format, double x)
 {
     if (known)
         snprintf(out, 16, format, x);
@@ -108,17 +108,18 @@ static void write_table(FILE *f, const ts_bench *b)
         ts_bench_row r = ts_bench_sum(b, i);
         char spread[16], kept[16], recall[16], ssim[16], psnr[24];
         fputs("<tr><td class=\"policy\">", f);
-        swatch(f, b, i);
+        write_swatch(f, b, i);
         fprintf(f,
                 "</td><td>%.3f</td><td>%s</td><td><b>%.2fx</b></td><td>%.2fx</td><td>%.3f</"
                 "td><td>%.2fx</td><td>%s</td><td>%s</td><td><b>%s</b></td><td>%s</td></tr>\n",
                 r.seconds,
-                figure(spread, b->repeats > 1 && r.seconds > 0, "%.1f%%",
-                       100 * (r.most - r.least) / r.seconds),
+                format_figure(spread, b->repeats > 1 && r.seconds > 0, "%.1f%%",
+                              100 * (r.most - r.least) / r.seconds),
                 r.speed, r.ideal, r.attention, r.attention_speed,
-                figure(kept, r.sparse > 0, "%.3f", r.kept),
-                figure(recall, r.recall > 0, "%.3f", r.recall), ts_bench_decibels(r.psnr, psnr),
-                figure(ssim, !isnan(r.ssim), "%.4f", r.ssim));
+                format_figure(kept, r.sparse > 0, "%.3f", r.kept),
+                format_figure(recall, r.recall > 0, "%.3f", r.recall),
+                ts_bench_decibels(r.psnr, psnr),
+                format_figure(ssim, !isnan(r.ssim), "%.4f", r.ssim));
     }
     fputs("</tbody></table></div>\n<p class=\"note\">Seconds are of denoising alone, without text "
           "encoder and VAE",
@@ -144,7 +145,7 @@ static void write_clip(FILE *f, const ts_bench *b, int prompt, int policy)
     ts_page_text(f, b->policy[policy].attention);
     fprintf(f, "\">%s<canvas width=\"%d\" height=\"%d\" hidden></canvas></div><figcaption>",
             still ? "" : "</video>", b->w, b->h);
-    swatch(f, b, policy);
+    write_swatch(f, b, policy);
     if (policy && c->mse) {
         char value[24];
         double mse = 0;
@@ -181,7 +182,7 @@ static void write_clips(FILE *f, const ts_bench *b, int prompt)
     fputs("</div>\n", f);
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b)
+static int order_entries(const struct dirent **a, const struct dirent **b)
 {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
@@ -193,10 +194,11 @@ static void write_plans(FILE *f, const ts_bench *b, int prompt, int policy)
     enum { SHOWN = 8 };
     const ts_bench_cell *c = ts_bench_at(b, prompt, policy);
     struct dirent **list = NULL;
-    int n = c->plans ? scandir(c->plans, &list, is_png, by_name) : 0, shown = n < SHOWN ? n : SHOWN;
+    int n = c->plans ? scandir(c->plans, &list, is_png, order_entries) : 0,
+        shown = n < SHOWN ? n : SHOWN;
     if (n > 0) {
         fputs("<details><summary>", f);
-        swatch(f, b, policy);
+        write_swatch(f, b, policy);
         fprintf(f, ": %d of %d plans</summary><div class=\"plans\">\n", shown, n);
     }
     for (int i = 0; i < shown; i++) {
@@ -311,7 +313,7 @@ static const char tail[] =
     "v){x.currentTime=+r.value<n-1?+r.value/fps:0;x.play()}tick()};\n"
     "show(0)}\n</script>\n</body></html>\n";
 
-static void write_page(FILE *f, const ts_bench *b)
+static void write_bench_page(FILE *f, const ts_bench *b)
 {
     char *versions = ts_versions(b->c->ctx);
     fputs(head, f);
@@ -331,7 +333,7 @@ static void write_page(FILE *f, const ts_bench *b)
     for (int i = 1; i < b->policies; i++)
         if (b->done_prompts && ts_bench_at(b, 0, i)->said) {
             fputs("<details><summary>", f);
-            swatch(f, b, i);
+            write_swatch(f, b, i);
             fputs("</summary><pre>", f);
             ts_page_text(f, ts_bench_at(b, 0, i)->said);
             fputs("</pre></details>\n", f);
@@ -353,7 +355,7 @@ ts_status ts_bench_html(const ts_bench *b)
     ts_newfile file = {0};
     FILE *f;
     TRY(ts_side_open(&b->c->err, &b->c->flags, TS_F_HTML, false, &file, &f));
-    write_page(f, b);
+    write_bench_page(f, b);
     TRY(ts_side_keep(&b->c->err, TS_F_HTML, &file));
 done:
     ts_newfile_drop(&file);

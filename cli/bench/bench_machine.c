@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-static double load(void)
+static double read_load(void)
 {
     double minute;
     return getloadavg(&minute, 1) == 1 ? minute : -1;
@@ -33,10 +33,10 @@ void ts_bench_begin(ts_bench_machine *m)
     name_cpu(m->cpu, sizeof m->cpu);
     strftime(m->date, sizeof m->date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &utc));
     m->cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
-    m->load[0] = load();
+    m->load[0] = read_load();
 }
 
-void ts_bench_end(ts_bench_machine *m) { m->load[1] = load(); }
+void ts_bench_end(ts_bench_machine *m) { m->load[1] = read_load(); }
 
 void ts_bench_add_machine(cJSON *j, const ts_bench_machine *m)
 {

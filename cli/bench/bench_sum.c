@@ -20,7 +20,7 @@ double ts_bench_median(const double *x, int n)
     return ts_median(sorted, n);
 }
 
-static void range(const double *x, int n, double *least, double *most)
+static void find_range(const double *x, int n, double *least, double *most)
 {
     *least = *most = n ? x[0] : 0;
     for (int i = 1; i < n; i++) {
@@ -32,11 +32,11 @@ static void range(const double *x, int n, double *least, double *most)
 double ts_bench_spread(const double *x, int n)
 {
     double least, most, middle = ts_bench_median(x, n);
-    range(x, n, &least, &most);
+    find_range(x, n, &least, &most);
     return middle > 0 ? (most - least) / middle : 0;
 }
 
-static double mean(const double *x, int n)
+static double mean_of(const double *x, int n)
 {
     double sum = 0;
     for (int i = 0; i < n; i++) sum += x[i];
@@ -52,7 +52,7 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
         const ts_bench_cell *c = ts_bench_at(b, p, policy), *d = ts_bench_at(b, p, 0);
         double all = ts_bench_median(d->seconds, d->repeats),
                attention = ts_bench_median(d->attention, d->repeats), least, most;
-        range(c->seconds, c->repeats, &least, &most);
+        find_range(c->seconds, c->repeats, &least, &most);
         r.seconds += ts_bench_median(c->seconds, c->repeats);
         r.attention += ts_bench_median(c->attention, c->repeats);
         r.least += least;
@@ -66,8 +66,8 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
         r.searched += c->report.attention_searched;
         r.sparse += c->report.attention_sparse;
         if (!c->mse) continue;
-        mse += mean(c->mse, b->frames);
-        ssim += mean(c->ssim, b->frames);
+        mse += mean_of(c->mse, b->frames);
+        ssim += mean_of(c->ssim, b->frames);
         decoded++;
     }
     if (!n) return r;

@@ -416,6 +416,24 @@ START_TEST(waiting_threads_do_not_spin_for_long)
 }
 END_TEST
 
+/* The process is the loader then, and its name on the command line is not its own. */
+START_TEST(a_loader_runs_the_program)
+{
+    static const char *const loaders[] = {"/lib64/ld-linux-x86-64.so.2",
+                                          "/lib/ld-linux-aarch64.so.1"};
+    unsetenv("GOMP_SPINCOUNT");
+    unsetenv("OMP_WAIT_POLICY");
+    for (int i = 0; i < 2; i++) {
+        if (access(loaders[i], X_OK)) continue;
+        const program_result *r = program_shell("%s $TESSERA --version", loaders[i]);
+        program_expect(r, 0);
+        ck_assert_msg(!strncmp(r->out, "tessera ", 8), "%s", r->out);
+        return;
+    }
+    printf("skip: no loader of a known name\n");
+}
+END_TEST
+
 START_TEST(a_full_disk_keeps_the_latents)
 {
     /* 512-byte blocks: room for the latents of one frame, not for a picture of 1024x1024 */
@@ -535,6 +553,7 @@ int main(void)
     tcase_add_test(t, people_get_lines_and_quiet_gets_none);
     tcase_add_test(t, signals_stop_cleanly);
     tcase_add_test(t, waiting_threads_do_not_spin_for_long);
+    tcase_add_test(t, a_loader_runs_the_program);
     tcase_add_test(t, a_full_disk_keeps_the_latents);
     tcase_add_test(t, latents_that_are_lost_are_said_to_be);
     tcase_add_test(t, existing_files_are_kept);
