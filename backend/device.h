@@ -80,6 +80,7 @@ typedef struct {
      * second; 0: it has no such kernel */
     ts_status (*peak)(ts_device *, ts_dtype, double *flops);
     ts_status (*lincomb)(ts_device *, const ts_lincomb *);
+    ts_status (*randn)(ts_device *, const ts_randn *);
     ts_status (*resample)(ts_device *, const ts_resample *);
     ts_status (*affine)(ts_device *, const ts_affine *);
     /* remembers the first tag (> 0) whose tensor holds NaN or infinity */
@@ -132,6 +133,7 @@ static inline ts_status ts_topk_op(ts_device *d, ts_topk a) { return d->ops->top
 static inline ts_status ts_copy_op(ts_device *d, ts_copy a) { return d->ops->copy(d, &a); }
 static inline ts_status ts_gather_op(ts_device *d, ts_gather a) { return d->ops->gather(d, &a); }
 static inline ts_status ts_lincomb_op(ts_device *d, ts_lincomb a) { return d->ops->lincomb(d, &a); }
+static inline ts_status ts_randn_op(ts_device *d, ts_randn a) { return d->ops->randn(d, &a); }
 static inline ts_status ts_resample_op(ts_device *d, ts_resample a)
 {
     return d->ops->resample(d, &a);

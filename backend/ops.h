@@ -142,6 +142,15 @@ typedef struct {         /* y[i] = x[ids[i]] */
     ts_tensor x, ids, y; /* [V, C], i32 [n], [n, C] */
 } ts_gather;
 
+/* y[i, j] = standard normal number first + i rows + j columns of a stream of the seed (ts_normals):
+ * whatever the order of y in memory, a number belongs to its place in the clip */
+typedef struct {
+    uint64_t seed, first;
+    uint32_t stream;
+    long rows, columns; /* in the stream, from row to row and from column to column of y; >= 0 */
+    ts_tensor y;        /* [..., C] f32 */
+} ts_randn;
+
 typedef struct { /* y = sum c_i x_i in f32; y may be one of them */
     int n;
     float c[8];

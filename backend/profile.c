@@ -106,6 +106,7 @@ PASS(block_sums, ts_block_sums, TS_TIME_SEARCH,
 PASS(block_means, ts_block_means, TS_TIME_SEARCH, 0)
 PASS(topk, ts_topk, TS_TIME_SEARCH, 0)
 PASS(lincomb, ts_lincomb, TS_TIME_OTHER, 0)
+PASS(randn, ts_randn, TS_TIME_OTHER, 0)
 PASS(resample, ts_resample, TS_TIME_COPY, 0)
 PASS(affine, ts_affine, TS_TIME_OTHER, 0)
 
@@ -242,6 +243,7 @@ static const ts_ops ops = {.memory = memory,
                            .topk = topk,
                            .peak = peak,
                            .lincomb = lincomb,
+                           .randn = randn,
                            .resample = resample,
                            .affine = affine,
                            .check = check,

@@ -386,6 +386,15 @@ done:
     return st;
 }
 
+ts_status ts_shapes_randn(ts_device *d, const ts_randn *a)
+{
+    if (a->rows < 0 || a->columns < 0)
+        return ts_fail(d->err, TS_ESHAPE,
+                       "randn: rows %ld and columns %ld apart, expected at least 0", a->rows,
+                       a->columns);
+    return present(d, "randn", "y", a->y, 1 << TS_F32);
+}
+
 ts_status ts_shapes_resample(ts_device *d, const ts_resample *a)
 {
     ts_status st;

@@ -18,6 +18,7 @@ ts_status ts_shapes_topk(ts_device *, const ts_topk *);
 ts_status ts_shapes_copy(ts_device *, const ts_copy *);
 ts_status ts_shapes_gather(ts_device *, const ts_gather *);
 ts_status ts_shapes_lincomb(ts_device *, const ts_lincomb *);
+ts_status ts_shapes_randn(ts_device *, const ts_randn *);
 ts_status ts_shapes_resample(ts_device *, const ts_resample *);
 ts_status ts_shapes_affine(ts_device *, const ts_affine *);
 ts_status ts_shapes_check(ts_device *, ts_tensor, int tag);

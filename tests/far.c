@@ -37,6 +37,7 @@ struct queued { /* one call: a copy of all that it was given */
         ts_block_means block_means;
         ts_topk topk;
         ts_lincomb lincomb;
+        ts_randn randn;
         ts_resample resample;
         ts_affine affine;
         ts_tensor check;
@@ -484,6 +485,8 @@ static void move_lincomb(queued *c)
     bring_near(&c->a.lincomb.y);
 }
 
+static void move_randn(queued *c) { bring_near(&c->a.randn.y); }
+
 static void move_resample(queued *c)
 {
     bring_near(&c->a.resample.x);
@@ -522,6 +525,7 @@ OPERATION(block_sums)
 OPERATION(block_means)
 OPERATION(topk)
 OPERATION(lincomb)
+OPERATION(randn)
 OPERATION(resample)
 OPERATION(affine)
 
@@ -572,6 +576,7 @@ static const ts_ops ops = {.memory = memory,
                            .topk = topk,
                            .peak = peak,
                            .lincomb = lincomb,
+                           .randn = randn,
                            .resample = resample,
                            .affine = affine,
                            .check = check,

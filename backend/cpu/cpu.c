@@ -301,6 +301,14 @@ static ts_status lincomb(ts_device *d, const ts_lincomb *a)
     return st;
 }
 
+static ts_status randn(ts_device *d, const ts_randn *a)
+{
+    enter(d);
+    ts_status st = ts_shapes_randn(d, a);
+    if (!st && !d->counting) ts_randn_ref(a);
+    return st;
+}
+
 static ts_status resample(ts_device *d, const ts_resample *a)
 {
     ts_cpu *c = enter(d);
@@ -370,6 +378,7 @@ static const ts_ops ops = {.memory = memory,
                            .topk = choose,
                            .peak = peak,
                            .lincomb = lincomb,
+                           .randn = randn,
                            .resample = resample,
                            .affine = affine,
                            .check = check,

@@ -1,6 +1,8 @@
 /* Every operation as its formula in ops.h reads, in f32. */
 #include "backend/cpu/ref.h"
 
+#include "backend/philox.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -315,6 +317,31 @@ void ts_affine_ref(const ts_affine *a)
         float v = product + number_at(a->b, b, a->shift);
         if (a->low < a->high) v = v < a->low ? a->low : v > a->high ? a->high : v;
         ts_store(ts_host_of(a->y.p), a->y.type, y, v);
+    }
+}
+
+/* A block of Philox makes four numbers that follow each other: along rows or columns of y,
+ * whichever are one apart in the stream. */
+void ts_randn_ref(const ts_randn *a)
+{
+    enum { PIECE = 512 };
+    long C = a->y.nd ? a->y.dim[a->y.nd - 1] : 1, M = ts_rows(a->y);
+    bool along = a->columns == 1;
+    long lines = along ? M : C, n = along ? C : M, pieces = (n + PIECE - 1) / PIECE;
+    long line = along ? a->rows : a->columns, step = along ? 1 : a->rows;
+    float *y = ts_host_of(a->y.p);
+#pragma omp parallel for schedule(static)
+    for (long k = 0; k < lines * pieces; k++) {
+        float z[PIECE];
+        long l = k / pieces, i = k % pieces * PIECE, many = n - i < PIECE ? n - i : PIECE;
+        uint64_t first = a->first + (uint64_t)(l * line + i * step);
+        if (step == 1)
+            ts_normals(a->seed, a->stream, first, z, (size_t)many);
+        else
+            for (long j = 0; j < many; j++)
+                ts_normals(a->seed, a->stream, first + (uint64_t)(j * step), z + j, 1);
+        for (long j = 0; j < many; j++)
+            y[along ? l * a->y.ld + i + j : (i + j) * a->y.ld + l] = z[j];
     }
 }
 

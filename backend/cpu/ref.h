@@ -48,6 +48,7 @@ void ts_rope_ref(const ts_rope *);
 void ts_copy_ref(const ts_copy *);
 void ts_gather_ref(const ts_gather *);
 void ts_lincomb_ref(const ts_lincomb *);
+void ts_randn_ref(const ts_randn *);
 void ts_resample_ref(const ts_resample *);
 void ts_affine_ref(const ts_affine *);
 bool ts_finite_ref(ts_tensor);

@@ -208,6 +208,10 @@ START_TEST(other_shapes)
     r.y = f32(TS_DIM(2, 2, 2, 15));
     REFUSED(ts_resample_op(c->dev, r), TS_ESHAPE, "do not divide into 15");
     REFUSED(c->dev->ops->check(c->dev, f32(TS_DIM(2)), 0), TS_ESHAPE, "check: tag 0");
+    REFUSED(ts_randn_op(c->dev, (ts_randn){.rows = -1, .y = f32(TS_DIM(2))}), TS_ESHAPE,
+            "randn: rows -1 and columns 0 apart");
+    REFUSED(ts_randn_op(c->dev, (ts_randn){.y = typed(TS_BF16, TS_DIM(2))}), TS_ESHAPE,
+            "randn: y is [2] BF16");
     ts_weight w = {.t = f32(TS_DIM(2, 3))};
     REFUSED(c->dev->ops->pack(c->dev, &(ts_host){numbers, TS_F32, 2, {2, 2}}, 0, &w, w.t.p),
             TS_ESHAPE, "pack: 4 numbers are stored, expected 6");

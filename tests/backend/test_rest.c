@@ -1,6 +1,7 @@
 /* Norms, activations, rope, linear combinations and the check for finite numbers: every CPU level
  * against the plain C of level "ref", one thread against two bit for bit, with nothing written
  * outside the rows. u = 2^-24 is half the distance from 1 to the next f32. */
+#include "backend/philox.h"
 #include "tests/backend/guarded.h"
 
 #include <math.h>
@@ -493,6 +494,44 @@ START_TEST(test_check)
 }
 END_TEST
 
+/* ---- noise ---- */
+static ts_status do_randn(ts_device *d, void *user) { return ts_randn_op(d, *(ts_randn *)user); }
+
+/* Every number is the one of its place in the stream, drawn alone, whatever lies beside it. */
+START_TEST(test_randn)
+{
+    static const struct {
+        long M, C, ld, rows, columns;
+        uint64_t first;
+    } k[] = {{3, 1000, 1003, 1000, 1, 0},                     /* channels first */
+             {1037, 3, 5, 1, 1037, 6},                        /* channels last of the same clip */
+             {1, 1, 1, 0, 0, 7},          {7, 5, 5, 2, 3, 1}, /* neither */
+             {2, 9, 9, 0, 1, 5},          {5000, 4, 4, 1, 9000, (uint64_t)1 << 40}};
+    for (size_t i = 0; i < sizeof k / sizeof *k; i++)
+        for (int threads = 1; threads < 4; threads += 2) {
+            ts_tensor y = guarded_tensor(TS_F32, k[i].M, k[i].C, k[i].ld, "randn", 1, 0);
+            ts_randn a = {.seed = 11 + i,
+                          .first = k[i].first,
+                          .stream = (uint32_t)i,
+                          .rows = k[i].rows,
+                          .columns = k[i].columns,
+                          .y = y};
+            guarded_on("ref", threads, do_randn, &a);
+            for (long m = 0; m < k[i].M; m++)
+                for (long c = 0; c < k[i].C; c++) {
+                    float want;
+                    uint64_t at = k[i].first + (uint64_t)(m * k[i].rows + c * k[i].columns);
+                    ts_normals(11 + i, (uint32_t)i, at, &want, 1);
+                    if (guarded_at(y, m, c) != (double)want)
+                        ck_abort_msg("case %zu: [%ld, %ld] is %.9g, expected %.9g", i, m, c,
+                                     guarded_at(y, m, c), (double)want);
+                }
+            guarded_check(y, "randn");
+            guarded_free();
+        }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("rest");
@@ -506,6 +545,7 @@ int main(void)
     tcase_add_test(t, test_exponential);
     tcase_add_test(t, test_rope);
     tcase_add_test(t, test_lincomb);
+    tcase_add_test(t, test_randn);
     tcase_add_test(t, test_large);
     tcase_add_test(t, test_check);
     return testing_main(s);
