@@ -1,0 +1,102 @@
+#include "tests/recorder.h"
+
+static ts_device *device;
+static const ts_ops *real;
+static ts_ops table;
+static recorded now;
+
+static int one(const ts_device *d) { return !d->counting; }
+
+static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
+{
+    now.allocs += one(d);
+    return real->alloc(d, n, p);
+}
+static void release(ts_device *d, ts_ptr p)
+{
+    now.frees += one(d);
+    real->free(d, p);
+}
+static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+{
+    now.uploads += one(d);
+    return real->upload(d, p, host, n);
+}
+static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
+{
+    now.uploads += one(d);
+    return real->pack(d, from, to, at);
+}
+static ts_status upload_ahead(ts_device *d, ts_ptr p, const void *host, size_t n, ts_ticket *t)
+{
+    now.ahead += one(d);
+    return real->upload_ahead(d, p, host, n, t);
+}
+static ts_status pack_ahead(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at,
+                            ts_ticket *t)
+{
+    now.ahead += one(d);
+    return real->pack_ahead(d, from, to, at, t);
+}
+static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
+{
+    now.downloads += one(d);
+    now.joins += one(d);
+    return real->download(d, host, p, n);
+}
+static ts_status join(ts_device *d)
+{
+    now.joins += one(d);
+    return real->join(d);
+}
+static ts_status checked(ts_device *d, int *tag)
+{
+    now.checks += one(d);
+    now.joins += one(d);
+    return real->checked(d, tag);
+}
+static ts_status mark_time(ts_device *d, ts_moment *m)
+{
+    now.marks += one(d);
+    return real->mark(d, m);
+}
+
+void recorder_begin(ts_ctx *c)
+{
+    ck_assert_ptr_null(device);
+    device = c->dev;
+    real = device->ops;
+    table = *real;
+    table.alloc = alloc;
+    table.free = release;
+    table.upload = upload;
+    table.pack = pack;
+    table.upload_ahead = upload_ahead;
+    table.pack_ahead = pack_ahead;
+    table.download = download;
+    table.join = join;
+    table.checked = checked;
+    table.mark = mark_time;
+    device->ops = &table;
+    now = (recorded){0};
+}
+
+recorded recorder_so_far(void) { return now; }
+
+recorded recorder_between(recorded from, recorded to)
+{
+    return (recorded){.joins = to.joins - from.joins,
+                      .checks = to.checks - from.checks,
+                      .downloads = to.downloads - from.downloads,
+                      .uploads = to.uploads - from.uploads,
+                      .ahead = to.ahead - from.ahead,
+                      .allocs = to.allocs - from.allocs,
+                      .frees = to.frees - from.frees,
+                      .marks = to.marks - from.marks};
+}
+
+void recorder_end(void)
+{
+    if (device) device->ops = real;
+    device = NULL;
+}
