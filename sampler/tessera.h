@@ -1,5 +1,7 @@
 /* tessera's public API: generate, batch and bench are callers of these. Thread rules: one context
- * is used by one thread at a time; any number of contexts may exist. */
+ * is used by one thread at a time; any number of contexts may exist. Contexts compute on OpenMP's
+ * threads of the thread that calls, as many as they were opened with, and leave its setting as it
+ * was. */
 #ifndef TESSERA_H
 #define TESSERA_H
 #include "base.h"
@@ -15,7 +17,8 @@ typedef struct ts_texts ts_texts;
 typedef struct {
     int threads;           /* 0: as many as the machine and its cgroup allow */
     const char *precision; /* "auto", "f32", "bf16" */
-    /* highest CPU level: "ref", "avx2", "avx512", "avx512_bf16"; NULL: the best there is */
+    /* highest CPU level: "ref", "avx2", "avx512", "avx512_bf16"; NULL: the best there is. For
+     * matrix products avx2 is the limit of the process, if no context computed before */
     const char *cpu;
     size_t memory;   /* bytes that may be used; 0: what the machine and its cgroup allow */
     const char *hub; /* Hugging Face cache folder, for models by name; may be NULL */

@@ -14,12 +14,18 @@
 
 static ts_cpu *cpu_of(ts_device *d) { return (ts_cpu *)d; }
 
-/* The pool is OpenMP's, which oneDNN shares: its size belongs to the calling thread, and another
- * device may have set it. */
-static ts_cpu *enter(ts_device *d)
+/* OpenMP's pool, which oneDNN shares, has a size for each calling thread. An operation works with
+ * the size of its device, and leaves the caller's as it was: neither the host's own loops nor a
+ * device of another thread notice. */
+static int begin_call(const ts_cpu *c)
 {
-    if (omp_get_max_threads() != cpu_of(d)->threads) omp_set_num_threads(cpu_of(d)->threads);
-    return cpu_of(d);
+    int before = omp_get_max_threads();
+    if (before != c->threads) omp_set_num_threads(c->threads);
+    return before;
+}
+static void end_call(const ts_cpu *c, int before)
+{
+    if (before != c->threads) omp_set_num_threads(before);
 }
 
 /* ---- memory ---- */
@@ -139,10 +145,10 @@ ts_status ts_cpu_scratch(ts_cpu *c, size_t bytes, void **out)
     return TS_OK;
 }
 
-/* ---- operations ---- */
-static void wish_row_major(ts_device *d, const ts_weight *w, ts_dtype type)
+/* ---- operations: run_* know that shapes fit ---- */
+static void wish_row_major(ts_cpu *c, const ts_weight *w, ts_dtype type)
 {
-    ts_wish(d, w, (ts_form){type, 0, (size_t)ts_count(w->t) * ts_dtype_size(type)});
+    ts_wish(&c->dev, w, (ts_form){type, 0, (size_t)ts_count(w->t) * ts_dtype_size(type)});
 }
 
 /* oneDNN has no plain C path and no bf16 without the instructions. */
@@ -153,13 +159,19 @@ static bool by_onednn(const ts_cpu *c, ts_dtype x)
 
 static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
 {
-    ts_cpu *c = enter(d);
+    ts_cpu *c = cpu_of(d);
     ts_status st = ts_shapes_pack(d, from, first, to, at);
     if (st) return st;
-    if (c->dnnl) return ts_onednn_pack(c, from, first, to, at);
-    size_t before = (size_t)(first * (ts_count(to->t) / to->t.dim[0]));
-    ts_pack_ref(from, to->want.type, ts_host_of(ts_at(at, before * ts_dtype_size(to->want.type))));
-    return TS_OK;
+    int before = begin_call(c);
+    if (c->dnnl) {
+        st = ts_onednn_pack(c, from, first, to, at);
+    } else {
+        size_t above = (size_t)(first * (ts_count(to->t) / to->t.dim[0]));
+        ts_pack_ref(from, to->want.type,
+                    ts_host_of(ts_at(at, above * ts_dtype_size(to->want.type))));
+    }
+    end_call(c, before);
+    return st;
 }
 
 /* The CPU's queue is the caller itself: what may be ahead is done at once. */
@@ -184,155 +196,134 @@ static ts_status wait_ahead(ts_device *d, ts_ticket ticket)
     return TS_OK;
 }
 
-static ts_status linear(ts_device *d, const ts_linear *a)
+static ts_status run_linear(ts_cpu *c, const ts_linear *a)
 {
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_linear(d, a);
-    if (st) return st;
     if (by_onednn(c, a->x.type)) return ts_onednn_linear(c, a);
-    if (d->counting)
-        wish_row_major(d, a->w, a->x.type);
+    if (c->dev.counting)
+        wish_row_major(c, a->w, a->x.type);
     else
         ts_linear_ref(a);
     return TS_OK;
 }
 
-static ts_status conv(ts_device *d, const ts_conv *a)
+static ts_status run_conv(ts_cpu *c, const ts_conv *a)
 {
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_conv(d, a);
-    if (st) return st;
     if (by_onednn(c, a->x.type)) return ts_onednn_conv(c, a);
-    if (d->counting)
-        wish_row_major(d, a->w, a->x.type);
+    if (c->dev.counting)
+        wish_row_major(c, a->w, a->x.type);
     else
         ts_conv_ref(a);
     return TS_OK;
 }
 
-static ts_status norm(ts_device *d, const ts_norm *a)
+static ts_status run_norm(ts_cpu *c, const ts_norm *a)
 {
-    ts_cpu *c = enter(d);
     void *scratch;
-    ts_status st = ts_shapes_norm(d, a);
-    if (!st) st = ts_cpu_scratch(c, ts_norm_scratch(a), &scratch);
-    if (!st && !d->counting) c->run.norm(a, scratch);
+    ts_status st = ts_cpu_scratch(c, ts_norm_scratch(a), &scratch);
+    if (!st && !c->dev.counting) c->run.norm(a, scratch);
     return st;
 }
 
-static ts_status activate(ts_device *d, const ts_activate *a)
+static ts_status run_gather(ts_cpu *c, const ts_gather *a)
 {
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_activate(d, a);
-    if (!st && !d->counting) c->run.activate(a);
-    return st;
-}
-
-static ts_status rope(ts_device *d, const ts_rope *a)
-{
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_rope(d, a);
-    if (!st && !d->counting) c->run.rope(a);
-    return st;
-}
-
-static ts_status attention(ts_device *d, const ts_attention *a)
-{
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_attention(d, a);
-    return st ? st : ts_cpu_attention(c, a);
-}
-
-static ts_status block_sums(ts_device *d, const ts_block_sums *a)
-{
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_block_sums(d, a);
-    return st ? st : ts_cpu_block_sums(c, a);
-}
-
-static ts_status block_means(ts_device *d, const ts_block_means *a)
-{
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_block_means(d, a);
-    return st ? st : ts_cpu_block_means(c, a);
-}
-
-static ts_status choose(ts_device *d, const ts_topk *a)
-{
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_topk(d, a);
-    return st ? st : ts_cpu_topk(c, a);
-}
-
-static ts_status peak(ts_device *d, ts_dtype type, double *flops)
-{
-    ts_cpu *c = enter(d);
-    *flops = d->counting ? 0 : ts_cpu_peak(c, type);
-    return TS_OK;
-}
-
-static ts_status copy(ts_device *d, const ts_copy *a)
-{
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_copy(d, a);
-    if (!st && !d->counting) c->run.copy(a);
-    return st;
-}
-
-static ts_status gather(ts_device *d, const ts_gather *a)
-{
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_gather(d, a);
-    if (st || d->counting) return st;
     const int32_t *id = ts_host_of(a->ids.p);
+    if (c->dev.counting) return TS_OK;
     for (long i = 0; i < ts_count(a->ids); i++)
         if (id[i] < 0 || id[i] >= a->x.dim[0])
-            return ts_fail(d->err, TS_ESHAPE, "gather: id %d at %ld, the table has %ld rows", id[i],
-                           i, a->x.dim[0]);
+            return ts_fail(c->dev.err, TS_ESHAPE, "gather: id %d at %ld, the table has %ld rows",
+                           id[i], i, a->x.dim[0]);
     c->run.gather(a);
     return TS_OK;
 }
 
-static ts_status lincomb(ts_device *d, const ts_lincomb *a)
+static ts_status run_resample(ts_cpu *c, const ts_resample *a)
 {
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_lincomb(d, a);
-    if (!st && !d->counting) c->run.lincomb(a);
-    return st;
-}
-
-static ts_status randn(ts_device *d, const ts_randn *a)
-{
-    enter(d);
-    ts_status st = ts_shapes_randn(d, a);
-    if (!st && !d->counting) ts_randn_ref(a);
-    return st;
-}
-
-static ts_status resample(ts_device *d, const ts_resample *a)
-{
-    ts_cpu *c = enter(d);
     void *scratch;
-    ts_status st = ts_shapes_resample(d, a);
-    if (!st) st = ts_cpu_scratch(c, ts_resample_scratch(a), &scratch);
-    if (!st && !d->counting) c->run.resample(a, scratch);
+    ts_status st = ts_cpu_scratch(c, ts_resample_scratch(a), &scratch);
+    if (!st && !c->dev.counting) c->run.resample(a, scratch);
     return st;
 }
 
-static ts_status affine(ts_device *d, const ts_affine *a)
+static ts_status run_activate(ts_cpu *c, const ts_activate *a)
 {
-    ts_cpu *c = enter(d);
-    ts_status st = ts_shapes_affine(d, a);
-    if (!st && !d->counting) c->run.affine(a);
-    return st;
+    if (!c->dev.counting) c->run.activate(a);
+    return TS_OK;
+}
+
+static ts_status run_rope(ts_cpu *c, const ts_rope *a)
+{
+    if (!c->dev.counting) c->run.rope(a);
+    return TS_OK;
+}
+
+static ts_status run_copy(ts_cpu *c, const ts_copy *a)
+{
+    if (!c->dev.counting) c->run.copy(a);
+    return TS_OK;
+}
+
+static ts_status run_lincomb(ts_cpu *c, const ts_lincomb *a)
+{
+    if (!c->dev.counting) c->run.lincomb(a);
+    return TS_OK;
+}
+
+static ts_status run_affine(ts_cpu *c, const ts_affine *a)
+{
+    if (!c->dev.counting) c->run.affine(a);
+    return TS_OK;
+}
+
+static ts_status run_randn(ts_cpu *c, const ts_randn *a)
+{
+    if (!c->dev.counting) ts_randn_ref(a);
+    return TS_OK;
+}
+
+#define OPERATION(name, run)                                \
+    static ts_status name(ts_device *d, const ts_##name *a) \
+    {                                                       \
+        ts_status st = ts_shapes_##name(d, a);              \
+        if (st) return st;                                  \
+        int before = begin_call(cpu_of(d));                 \
+        st = run(cpu_of(d), a);                             \
+        end_call(cpu_of(d), before);                        \
+        return st;                                          \
+    }
+OPERATION(linear, run_linear)
+OPERATION(conv, run_conv)
+OPERATION(norm, run_norm)
+OPERATION(gather, run_gather)
+OPERATION(resample, run_resample)
+OPERATION(activate, run_activate)
+OPERATION(rope, run_rope)
+OPERATION(copy, run_copy)
+OPERATION(lincomb, run_lincomb)
+OPERATION(affine, run_affine)
+OPERATION(randn, run_randn)
+OPERATION(attention, ts_cpu_attention)
+OPERATION(block_sums, ts_cpu_block_sums)
+OPERATION(block_means, ts_cpu_block_means)
+OPERATION(topk, ts_cpu_topk)
+
+static ts_status peak(ts_device *d, ts_dtype type, double *flops)
+{
+    ts_cpu *c = cpu_of(d);
+    int before = begin_call(c);
+    *flops = d->counting ? 0 : ts_cpu_peak(c, type);
+    end_call(c, before);
+    return TS_OK;
 }
 
 static ts_status check(ts_device *d, ts_tensor t, int tag)
 {
-    ts_cpu *c = enter(d);
+    ts_cpu *c = cpu_of(d);
     ts_status st = ts_shapes_check(d, t, tag);
-    if (!st && !d->counting && !c->bad_tag && !c->run.finite(t)) c->bad_tag = tag;
-    return st;
+    if (st || d->counting || c->bad_tag) return st;
+    int before = begin_call(c);
+    if (!c->run.finite(t)) c->bad_tag = tag;
+    end_call(c, before);
+    return TS_OK;
 }
 
 static ts_status checked(ts_device *d, int *tag)
@@ -375,7 +366,7 @@ static const ts_ops ops = {.memory = memory,
                            .attention = attention,
                            .block_sums = block_sums,
                            .block_means = block_means,
-                           .topk = choose,
+                           .topk = topk,
                            .peak = peak,
                            .lincomb = lincomb,
                            .randn = randn,
@@ -427,7 +418,6 @@ ts_status ts_cpu_open(ts_device_options o, const ts_env *env, ts_err *err, ts_de
     c->level = level;
     c->threads = o.threads > 0 ? o.threads : ts_limit_threads();
     c->cache = ts_limit_cache("");
-    omp_set_num_threads(c->threads);
     c->dev = (ts_device){.ops = &ops,
                          .wish = ts_keep_wish,
                          .err = err,

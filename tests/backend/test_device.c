@@ -1,5 +1,6 @@
 /* The CPU device's own promises: what it refuses and how it says so, at every level and while
  * counting; threads; ids out of range. */
+#include "backend/cpu/cpu.h"
 #include "tests/testing.h"
 
 #include <omp.h>
@@ -242,16 +243,38 @@ START_TEST(ids)
 }
 END_TEST
 
-/* Two devices in one process: each runs on its own number of threads, whichever was opened last. */
+/* An operation runs on its device's number of threads; the caller's own OpenMP is as it was. */
+static int threads_seen;
+static void note_threads(const ts_activate *a)
+{
+    (void)a;
+    threads_seen = omp_get_max_threads();
+}
+
 START_TEST(threads)
 {
-    ts_ctx *two = testing_open("cpu", NULL, 2);
+    ts_ctx *three = testing_open("cpu", NULL, 3);
     ts_tensor t = f32(TS_DIM(4));
-    ck_ok(c, c->dev->ops->check(c->dev, t, 1));
-    ck_assert_int_eq(omp_get_max_threads(), 1);
-    ck_ok(two, two->dev->ops->check(two->dev, t, 1));
-    ck_assert_int_eq(omp_get_max_threads(), 2);
-    testing_close(two);
+    double flops;
+    omp_set_num_threads(5);
+    ts_ctx *of[] = {c, three};
+    ts_device *both[] = {c->dev, three->dev};
+    for (int i = 0; i < 2; i++) {
+        ts_weight w = {.t = f32(TS_DIM(8, 4))};
+        ((ts_cpu *)both[i])->run.activate = note_threads;
+        ck_ok(of[i], both[i]->ops->check(both[i], t, 1));
+        ck_ok(of[i], ts_activate_op(both[i], (ts_activate){.x = t, .y = t}));
+        ck_assert_int_eq(threads_seen, i ? 3 : 1);
+        ck_ok(of[i], both[i]->ops->peak(both[i], TS_F32, &flops));
+        both[i]->counting = true;
+        ck_ok(of[i],
+              ts_linear_op(both[i],
+                           (ts_linear){.x = f32(TS_DIM(1, 4)), .w = &w, .y = f32(TS_DIM(1, 8))}));
+        both[i]->counting = false;
+        ck_assert_int_eq(omp_get_max_threads(), 5);
+    }
+    testing_close(three);
+    omp_set_num_threads(1);
 }
 END_TEST
 
