@@ -116,9 +116,11 @@ bool ts_pattern_tile(const ts_grid *g, const int32_t *at, int k, int block, int 
     if (ok) mark_references(g->F, k, reference);
     if (ok) collect_frames(g, at, reference, block, blocks, &s);
     for (long p = 0; ok && p < blocks; p++)
-        for (long j = 0; j < blocks; j++)
-            if (s.reference[p] || s.reference[j] || share_frame(&s, p, j))
+        for (long j = p; j < blocks; j++)
+            if (s.reference[p] || s.reference[j] || share_frame(&s, p, j)) {
                 set_bit(bits + p * words, j);
+                set_bit(bits + j * words, p);
+            }
     free(reference);
     free(s.frames);
     free(s.first);

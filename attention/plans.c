@@ -121,6 +121,12 @@ static ts_plan carve_plan(ts_attn *a, ts_sequence s, int A)
     return (ts_plan){.A = A, .nb = s.nb, .bits = bits.p};
 }
 
+static void share_of_bits(ts_attn_state *state, ts_sequence s, const uint32_t *chosen)
+{
+    long rows = (long)state->plan.A * s.nv;
+    ts_plans_share(state, s, (double)ts_bits_count(chosen, rows, s.nv) / ((double)rows * s.nv));
+}
+
 ts_status ts_plans_send(ts_attn *a, ts_attn_state *state, ts_sequence s, const uint32_t *chosen)
 {
     ts_status st = TS_OK;
@@ -224,7 +230,10 @@ static ts_status open_pattern(ts_attn *a, const pattern_job *j, int slot, int la
         return TS_OK;
     }
     if (!choose_pattern(a, j, s, layer)) TRY(ts_plans_no_memory(a));
-    TRY(ts_plans_send(a, state, s, j->chosen));
+    if (a->ctx->dev->counting)
+        share_of_bits(state, s, j->chosen);
+    else
+        TRY(ts_plans_send(a, state, s, j->chosen));
 done:
     return st;
 }
