@@ -16,13 +16,39 @@ START_TEST(grid)
 }
 END_TEST
 
+/* Blocks of video alone come first; with text the ragged end of the video is none of them. */
+START_TEST(sequence)
+{
+    static const struct {
+        int N, L, nb, nv;
+    } of[] = {{72, 0, 2, 2},  {64, 0, 1, 1},  {64, 1, 2, 1},  {63, 1, 1, 0},
+              {65, 63, 2, 1}, {65, 64, 3, 1}, {128, 1, 3, 2}, {118800, 256, 1861, 1856},
+              {1, 0, 1, 1},   {128, 64, 3, 2}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        ts_sequence s = ts_sequence_of(of[i].N, of[i].L);
+        ck_assert(s.N == of[i].N && s.L == of[i].L && s.T == s.N + s.L);
+        ck_assert_msg(s.nb == of[i].nb && s.nv == of[i].nv, "%d + %d: %d of %d blocks", s.N, s.L,
+                      s.nv, s.nb);
+    }
+}
+END_TEST
+
 enum { N = 6, A = 2, D = 4, WIDTH = A * D, LD = 3 * WIDTH };
 typedef struct {
     float qkv[N * LD], out[N * WIDTH];
     ts_attn attn;
-    int short_by;
-    ts_status got;
+    int short_by, seen;
+    ts_status got, observed; /* what the observer answers */
 } call;
+
+/* Calls as they are about to be carried out. */
+static ts_status observe(void *observer, int layer, const ts_attention *op)
+{
+    call *c = observer;
+    ck_assert(layer == 7 && op->q.nd == 4 && op->q.dim[1] == N && op->q.ld == LD && !op->plan);
+    c->seen++;
+    return c->observed;
+}
 
 /* q, k and v lie in one buffer, as a fused projection leaves them. */
 static ts_tensor part(ts_tensor buffer, int i, long n)
@@ -42,10 +68,12 @@ static ts_status phase(ts_ctx *ctx, void *user)
     out.dim[0] = n;
     TRY(ts_attn_open(&c->attn, ctx, &(ts_attn_options){.grid = ts_grid_of(1, 2, 3)}));
     ts_attn_begin(&c->attn, 4, 1);
+    if (c->observed) c->attn.observe = observe;
+    c->attn.observer = c;
     TRY(ctx->dev->ops->upload(ctx->dev, buffer.p, c->qkv, sizeof c->qkv));
     c->got = ts_attend(&c->attn, 7, part(buffer, 0, n), part(buffer, 1, n), part(buffer, 2, n),
                        out);
-    if (c->short_by) return TS_OK;
+    if (c->short_by || c->observed) return TS_OK;
     TRY(c->got);
     TRY(ts_attn_step_end(&c->attn));
     TRY(ctx->dev->ops->download(ctx->dev, c->out, out.p, sizeof c->out));
@@ -96,13 +124,28 @@ START_TEST(other_tokens)
 }
 END_TEST
 
+/* An observer sees the call, and what it answers is the call's answer. */
+START_TEST(observed)
+{
+    ts_ctx *ctx = testing_open("cpu", NULL, 0);
+    call c = {.observed = TS_ESTOP};
+    testing_run(ctx, phase, &c);
+    ck_assert_int_eq(c.got, TS_ESTOP);
+    ck_assert_int_eq(c.seen, 2); /* while counting, too */
+    ck_assert_int_eq(c.attn.calls, 0);
+    testing_close(ctx);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("attend");
     TCase *t = tcase_create("attend");
     tcase_add_test(t, grid);
+    tcase_add_test(t, sequence);
     tcase_add_loop_test(t, dense, 0, 2);
     tcase_add_test(t, other_tokens);
+    tcase_add_test(t, observed);
     suite_add_tcase(s, t);
     return testing_main(s);
 }

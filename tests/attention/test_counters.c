@@ -203,6 +203,29 @@ START_TEST(other_heads)
 }
 END_TEST
 
+/* Patterns can take long: stop is asked for between them, in the counting run no less. */
+START_TEST(stopped)
+{
+    static const char *const policy[] = {"random:min-tokens=0", "window:min-tokens=0",
+                                         "tile:min-tokens=0"};
+    atomic_int stop;
+    for (int counting = 0; counting < 2; counting++)
+        for (int i = 0; i < 3; i++) {
+            ts_ctx *ctx = testing_open("cpu", NULL, 1);
+            sparse_run j = sparse_run_of(policy[i], 0);
+            atomic_init(&stop, 1);
+            ctx->env.stop = &stop;
+            ctx->dev->counting = counting;
+            ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 1 << 20));
+            ck_assert_int_eq(sparse_open(ctx, &j), TS_ESTOP);
+            ts_arena_close(&ctx->arena);
+            ctx->dev->counting = false;
+            sparse_run_free(&j);
+            testing_close(ctx);
+        }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("counters");
@@ -212,6 +235,7 @@ int main(void)
     tcase_add_test(t, fallbacks);
     tcase_add_test(t, one_step);
     tcase_add_test(t, other_heads);
+    tcase_add_test(t, stopped);
     suite_add_tcase(s, t);
     return testing_main(s);
 }

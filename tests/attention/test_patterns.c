@@ -563,6 +563,66 @@ START_TEST(no_tile_file)
 }
 END_TEST
 
+/* ---- beside text ---- */
+/* A choice among nv blocks as a plan of nb, and back, around the ends of words. */
+START_TEST(widened)
+{
+    static const int video[] = {1, 2, 31, 32, 33, 63, 64, 65, 100}, text[] = {1, 31, 64, 65, 2100};
+    enum { HEADS = 3 };
+    for (int i = 0; i < 9; i++)
+        for (int t = 0; t < 5; t++) {
+            ts_sequence q = ts_sequence_of(video[i] * TS_BLOCK + 7 * i % TS_BLOCK, text[t]);
+            ck_assert(q.nv == video[i] && q.nb > q.nv);
+            uint32_t *chosen = room(HEADS, q.nv), *plan = room(HEADS, q.nb),
+                     *back = room(HEADS, q.nv);
+            for (int h = 0; h < HEADS; h++)
+                ck_assert(ts_pattern_random(q.nv, 0.4, 9, t, h,
+                                            chosen + (long)h * q.nv * ts_plan_words(q.nv)));
+            ts_bits_widen(chosen, HEADS, q, plan);
+            no_strays(plan, HEADS * q.nb, q.nb);
+            for (int p = 0; p < HEADS * q.nb; p++)
+                for (int j = 0; j < q.nb; j++) {
+                    int h = p / q.nb, row = p % q.nb;
+                    bool want = row >= q.nv || j >= q.nv || has(chosen, q.nv, h * q.nv + row, j);
+                    if (has(plan, q.nb, p, j) != want)
+                        ck_abort_msg("%d of %d blocks, row %d, block %d", q.nv, q.nb, p, j);
+                }
+            ts_bits_narrow(plan, HEADS, q, back);
+            ck_assert(
+                !memcmp(chosen, back, (size_t)(HEADS * q.nv * ts_plan_words(q.nv)) * sizeof *back));
+            free(chosen);
+            free(plan);
+            free(back);
+        }
+}
+END_TEST
+
+/* Without text a plan is its choice. */
+START_TEST(not_widened)
+{
+    ts_sequence q = ts_sequence_of(70 * TS_BLOCK - 1, 0);
+    uint32_t *chosen = room(1, q.nb), *plan = room(1, q.nb);
+    ck_assert(ts_pattern_random(q.nb, 0.2, 1, 2, 3, chosen));
+    ts_bits_widen(chosen, 1, q, plan);
+    ck_assert(!memcmp(chosen, plan, (size_t)(q.nb * ts_plan_words(q.nb)) * sizeof *plan));
+    free(chosen);
+    free(plan);
+}
+END_TEST
+
+START_TEST(no_blocks)
+{
+    ts_bag *bag = ts_bag_new();
+    uint32_t bits;
+    int32_t zeros[3] = {0};
+    ts_bag_put(bag, "plan.cond.0.rows", TS_I32, 2, (long[]){3, 1}, zeros);
+    ts_bag_put(bag, "plan.cond.0.blocks", TS_I32, 1, (long[]){0}, zeros);
+    ck_assert_int_eq(ts_plan_get(&err, bag, "p", "cond", 0, 3, 0, &bits), TS_EMODEL);
+    ck_assert_str_eq(err.text, "p: layer 0 of branch cond: a plan of 3 heads and 0 blocks");
+    ts_bag_free(bag);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("patterns");
@@ -586,6 +646,9 @@ int main(void)
     tcase_add_test(t, tile_file);
     tcase_add_loop_test(t, tile_file_faults, 0, FILES);
     tcase_add_test(t, no_tile_file);
+    tcase_add_test(t, widened);
+    tcase_add_test(t, not_widened);
+    tcase_add_test(t, no_blocks);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
