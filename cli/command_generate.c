@@ -34,7 +34,8 @@ static ts_status set_request(ts_cli *c, ts_render *r)
     if (c->flags.words) q->prompt = c->flags.word[0];
     if (!*q->prompt) ts_screen_warn(&c->screen, "the prompt is empty");
     q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
-    q->keep_scores = q->keep_plans && (v[TS_F_SAVE_PLAN_SCORES].set || v[TS_F_PLAN_IMAGE].set);
+    q->keep_scores = q->keep_plans && v[TS_F_SAVE_PLAN_SCORES].set;
+    q->keep_last_scores = v[TS_F_PLAN_IMAGE].set;
     q->state = v[TS_F_STATE].text;
     ts_status st = set_init(&c->err, v, r);
     if (st) return st;

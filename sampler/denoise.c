@@ -197,17 +197,19 @@ static ts_status open_attention(ts_run *r, int samples)
             snprintf(r->slot[i], sizeof r->slot[i], "%s-%d", name, i / r->texts);
         r->slot_name[i] = r->slot[i];
     }
-    return ts_attn_open(
-        &r->attn, r->ctx,
-        &(ts_attn_options){.policy = r->policy,
-                           .grid = r->grid,
-                           .layers = layers,
-                           .heads = r->m->dit_info.heads,
-                           .slots = slots,
-                           .slot_name = r->slot_name,
-                           .keep_plans = r->q.keep_plans,
-                           .keep_scores = r->q.keep_scores ? TS_SCORES_EVERY : TS_SCORES_NONE,
-                           .timed = true});
+    ts_scores scores = r->q.keep_scores        ? TS_SCORES_EVERY
+                       : r->q.keep_last_scores ? TS_SCORES_LAST
+                                               : TS_SCORES_NONE;
+    return ts_attn_open(&r->attn, r->ctx,
+                        &(ts_attn_options){.policy = r->policy,
+                                           .grid = r->grid,
+                                           .layers = layers,
+                                           .heads = r->m->dit_info.heads,
+                                           .slots = slots,
+                                           .slot_name = r->slot_name,
+                                           .keep_plans = r->q.keep_plans,
+                                           .keep_scores = scores,
+                                           .timed = true});
 }
 
 ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)

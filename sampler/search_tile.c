@@ -91,7 +91,7 @@ static ts_status open_runs(search *s, const ts_request *q)
         one.prompt = s->o->prompt[i];
         one.attention = "dense";
         one.state = NULL;
-        one.keep_plans = one.keep_scores = false;
+        one.keep_plans = one.keep_scores = one.keep_last_scores = false;
         TRY(ts_run_open(s->m, &one, &s->run[i], &e));
     }
 done:

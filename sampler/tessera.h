@@ -66,6 +66,8 @@ typedef struct {
     const char *attention;
     /* for ts_run_plans: the plans in force at the end; what every search saw */
     bool keep_plans, keep_scores;
+    /* of searches, the last one's scores of each layer and branch: enough for ts_plan_images */
+    bool keep_last_scores;
     /* file: latents and solver history after each step; a run of the same request goes on from it.
      * NULL: none */
     const char *state;

@@ -83,8 +83,13 @@ END_TEST
 START_TEST(pictures)
 {
     char flags[512], path[4200];
-    snprintf(flags, sizeof flags, SMALL "--plan-image %s/drawn", tmp);
+    snprintf(flags, sizeof flags, SMALL "--plan-image %s/drawn --save-plan %s/drawn.safetensors",
+             tmp, tmp);
     program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
+    /* one search of six layers is enough for that */
+    ts_bag *b = load("drawn.safetensors");
+    ck_assert(named(b, "wsum.cond.") == 6 && named(b, "wsum.uncond.") == 6 && !named(b, "recall."));
+    ts_bag_free(b);
     for (int i = 0; i < 24; i++) {
         snprintf(path, sizeof path, "%s/drawn/%s-%s-%02d.png", tmp, i % 2 ? "plan" : "recall",
                  i / 2 % 2 ? "cond" : "uncond", i / 4);
