@@ -279,7 +279,6 @@ static ts_status begin_matrix(ts_weights *ws, int i, ts_ptr at, ts_ticket *last)
     ts_device *dev = ws->ctx->dev;
     const ts_entry *e = ts_entry_of(ws, i);
     ts_item *t = ws->item + i;
-    if (t->in_place) return TS_OK;
     if (!is_stored_whole(ws, i)) return pack_by_rows(ws, i, at);
     if (is_wanted_as_stored(ws, i, t->plan.want))
         return dev->ops->upload_ahead(dev, at, e->t.data, e->bytes, last);
@@ -324,9 +323,13 @@ static ts_status begin_group(ts_weights *ws, int index)
     g->last = (ts_ticket){0};
     for (int i = 0; i < g->n; i++) {
         const ts_item *t = ws->item + g->item[i];
-        ts_ticket now = g->last;
-        if (t->plan.want.bytes) TRY(begin_matrix(ws, g->item[i], ts_at(home, t->at), &now));
-        g->last = now; /* of what has begun alone: that is waited for if the next can not begin */
+        ts_ticket now = {0};
+        if (t->plan.want.bytes == 0 || t->in_place) continue;
+        TRY(begin_matrix(ws, g->item[i], ts_at(home, t->at), &now));
+        if (now.id)
+            g->last = now;
+        else
+            advise_pages(ts_entry_of(ws, g->item[i]), true); /* they have been read */
     }
 done:
     if (st != TS_OK) drop_group(ws, index);
@@ -341,7 +344,7 @@ static void place_matrix(ts_weights *ws, int i, ts_ptr at)
     t->w.t.p = t->in_place ? dev->ops->adopt(dev, e->t.data, e->bytes) : at;
     t->w.t.type = t->plan.want.type;
     t->w.layout = t->plan.want.layout;
-    if (!t->in_place) advise_pages(e, true);
+    if (!t->in_place && ws->group[t->group].last.id) advise_pages(e, true);
 }
 
 static ts_status finish_group(ts_weights *ws, int index)

@@ -147,7 +147,8 @@ static void check_frames(const char *fixture, bool sparse, const memory *m, cons
                   "%s: %ld of %ld samples differ by more than one level", fixture, off, n);
 }
 
-static void render(const char *fixture, const char *backend, bool sparse)
+/* stream: no matrix stays; every group comes anew whenever it is entered. */
+static void render(const char *fixture, const char *backend, bool sparse, bool stream)
 {
     ts_ctx *c = testing_open(backend, NULL, 2);
     cJSON *j = testing_case(fixture);
@@ -179,7 +180,13 @@ static void render(const char *fixture, const char *backend, bool sparse)
     ck_ok(c, ts_run_noise(r, noise));
     ck_ok(c, ts_run_encode(r));
     check_states(r, want);
+    size_t all = c->memory;
+    if (stream) {
+        c->memory = r->arena[TS_PHASE_DENOISE]; /* no room for weights */
+        ts_weights_budget(m->vae_weights, 0);
+    }
     ck_ok(c, ts_run_denoise(r, &latents));
+    c->memory = all;
     if (sparse) {
         const ts_bag *plans;
         ck_ok(c, ts_run_plans(r, &plans));
@@ -214,16 +221,18 @@ static const char *const fixtures[] = {"wan21-t2v",
                                        "wan21-pooled"};
 enum { FIXTURES = sizeof fixtures / sizeof *fixtures };
 
-START_TEST(on_cpu) { render(fixtures[_i], "cpu", false); }
+START_TEST(on_cpu) { render(fixtures[_i], "cpu", false, false); }
 END_TEST
-START_TEST(on_far) { render(fixtures[_i], "far", false); }
+START_TEST(on_far) { render(fixtures[_i], "far", false, false); }
+END_TEST
+START_TEST(streamed_on_far) { render(fixtures[_i], "far", false, true); }
 END_TEST
 enum { SPARSE = FIXTURES - 4 }; /* the first of those with a policy */
-START_TEST(sparse_on_cpu) { render(fixtures[_i], "cpu", true); }
+START_TEST(sparse_on_cpu) { render(fixtures[_i], "cpu", true, false); }
 END_TEST
-START_TEST(sparse_on_far) { render(fixtures[_i], "far", true); }
+START_TEST(sparse_on_far) { render(fixtures[_i], "far", true, false); }
 END_TEST
-START_TEST(default_model) { render("default-model", "cpu", false); }
+START_TEST(default_model) { render("default-model", "cpu", false, false); }
 END_TEST
 
 int main(void)
@@ -232,6 +241,7 @@ int main(void)
     TCase *tc = tcase_create("pipeline");
     tcase_add_loop_test(tc, on_cpu, 0, FIXTURES);
     tcase_add_loop_test(tc, on_far, 0, FIXTURES);
+    tcase_add_loop_test(tc, streamed_on_far, 0, SPARSE);
     tcase_add_loop_test(tc, sparse_on_cpu, SPARSE, FIXTURES);
     tcase_add_loop_test(tc, sparse_on_far, SPARSE, FIXTURES);
     tcase_add_test(tc, default_model);
