@@ -9,7 +9,6 @@
 #include "codecs/vae_kl.h"
 #include "codecs/vae_parts.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -225,18 +224,11 @@ static ts_status kl_attend(ts_kl_net *n, ts_tensor x)
     const ts_layer *layer[3] = {&a->q, &a->k, &a->v};
     TRY(norm_kl(n, &a->norm, rows, TS_ACT_NONE, in));
     for (int i = 0; i < 3; i++) {
-        part[i] = ts_take(&n->ctx->arena, TS_F32, TS_DIM(1, N, 1, C));
-        TRY(ts_linear_op(dev, (ts_linear){.x = in,
-                                          .w = layer[i]->w,
-                                          .b = layer[i]->b,
-                                          .y = ts_view(part[i], TS_DIM(N, C))}));
-        part[i].ld = C;
+        part[i] = ts_take(&n->ctx->arena, TS_F32, TS_DIM(N, C));
+        TRY(ts_linear_op(dev,
+                         (ts_linear){.x = in, .w = layer[i]->w, .b = layer[i]->b, .y = part[i]}));
     }
-    TRY(ts_attention_op(dev, (ts_attention){.q = part[0],
-                                            .k = part[1],
-                                            .v = part[2],
-                                            .out = ts_view(in, TS_DIM(1, N, 1, C)),
-                                            .scale = 1 / sqrtf((float)C)}));
+    TRY(ts_vae_attend(n->ctx, 1, part[0], part[1], part[2], in));
     TRY(ts_linear_op(dev,
                      (ts_linear){.x = in, .w = a->o.w, .b = a->o.b, .resid = rows, .y = rows}));
 done:

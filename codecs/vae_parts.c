@@ -2,6 +2,7 @@
  * the doubling of frames that every decoder here does. */
 #include "codecs/vae_parts.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -46,7 +47,6 @@ static ts_status upload_ramp(ts_ctx *ctx, int n, long repeat, ts_tensor *out)
         w[all + k] = t;
     }
     TRY(ctx->dev->ops->upload(ctx->dev, out->p, w, (size_t)(2 * all) * sizeof *w));
-    TRY(ctx->dev->ops->join(ctx->dev));
 done:
     free(w);
     return st;
@@ -153,7 +153,6 @@ done:
 /* ---- in and out ---- */
 ts_status ts_vae_scales(ts_ctx *ctx, const ts_vae_info *info, bool encoder, ts_tensor *out)
 {
-    ts_status st = TS_OK;
     int C = info->channels;
     float scale[2 * 128];
     *out = ts_take(&ctx->arena, TS_F32, TS_DIM(2, C));
@@ -161,10 +160,7 @@ ts_status ts_vae_scales(ts_ctx *ctx, const ts_vae_info *info, bool encoder, ts_t
         scale[c] = encoder ? 1 / info->std[c] : info->std[c];
         scale[C + c] = encoder ? -info->mean[c] / info->std[c] : info->mean[c];
     }
-    TRY(ctx->dev->ops->upload(ctx->dev, out->p, scale, (size_t)(2 * C) * sizeof *scale));
-    TRY(ctx->dev->ops->join(ctx->dev));
-done:
-    return st;
+    return ctx->dev->ops->upload(ctx->dev, out->p, scale, (size_t)(2 * C) * sizeof *scale);
 }
 
 ts_status ts_vae_cut_latents(ts_ctx *ctx, ts_tensor latents, ts_tensor scales, ts_vae_axis y,
@@ -275,6 +271,22 @@ const char *ts_vae_name(char out[160], const char *a, const char *b)
 {
     snprintf(out, 160, "%s.%s", a, b);
     return out;
+}
+
+/* [frames N, C] as [frames, N, 1, C] */
+static ts_tensor one_head(ts_tensor t, long frames)
+{
+    return (ts_tensor){t.p, t.type, 4, {frames, t.dim[0] / frames, 1, t.dim[1]}, t.ld};
+}
+
+ts_status ts_vae_attend(ts_ctx *ctx, long frames, ts_tensor q, ts_tensor k, ts_tensor v,
+                        ts_tensor out)
+{
+    return ts_attention_op(ctx->dev, (ts_attention){.q = one_head(q, frames),
+                                                    .k = one_head(k, frames),
+                                                    .v = one_head(v, frames),
+                                                    .out = one_head(out, frames),
+                                                    .scale = 1 / sqrtf((float)q.dim[1])});
 }
 
 /* rows that are made larger at once: the doubled input of the whole frame would be the largest

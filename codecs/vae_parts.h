@@ -67,6 +67,9 @@ void ts_vae_progress(ts_ctx *, int step, int steps, int part, int parts, double 
 ts_tensor ts_vae_frames(ts_tensor, long first, long count);
 /* "a.b" */
 const char *ts_vae_name(char out[160], const char *a, const char *b);
+/* One head in each of `frames` frames: q, k, v, out [frames N, C], f32, rows apart by their ld. */
+ts_status ts_vae_attend(ts_ctx *, long frames, ts_tensor q, ts_tensor k, ts_tensor v,
+                        ts_tensor out);
 /* y [F, 2 H, 2 W, O] = conv3x3(nearest x2 of x [F, H, W, C]), f32; takes from the arena and gives
  * back. */
 ts_status ts_vae_enlarge(ts_ctx *, const ts_layer *conv, ts_tensor x, ts_tensor y);

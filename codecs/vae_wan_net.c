@@ -324,26 +324,18 @@ done:
 static ts_status wan_attend(ts_wan_net *n, const ts_wan_attn *a, ts_tensor x)
 {
     ts_status st = TS_OK;
+    ts_device *dev = n->ctx->dev;
     long F = x.dim[0], N = x.dim[1] * x.dim[2], C = a->width;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, C)),
-              qkv = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, 3 * C)), part[3],
-              rows = ts_view(x, TS_DIM(F * N, C));
-    ts_tensor out = ts_view(in, TS_DIM(F, N, 1, C));
+    ts_tensor rows = ts_view(x, TS_DIM(F * N, C)),
+              in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, C)),
+              qkv = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, 3 * C));
     TRY(norm_wan(n, rows, a->norm, TS_ACT_NONE, in));
-    TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = in, .w = a->qkv.w, .b = a->qkv.b, .y = qkv}));
-    for (int i = 0; i < 3; i++) {
-        ts_tensor t = ts_columns(qkv, i * C, C);
-        part[i] = (ts_tensor){.p = t.p, .type = TS_F32, .nd = 4, .dim = {F, N, 1, C}, .ld = 3 * C};
-    }
-    TRY(ts_attention_op(n->ctx->dev, (ts_attention){.q = part[0],
-                                                    .k = part[1],
-                                                    .v = part[2],
-                                                    .out = out,
-                                                    .scale = 1 / __builtin_sqrtf((float)C)}));
+    TRY(ts_linear_op(dev, (ts_linear){.x = in, .w = a->qkv.w, .b = a->qkv.b, .y = qkv}));
+    TRY(ts_vae_attend(n->ctx, F, ts_columns(qkv, 0, C), ts_columns(qkv, C, C),
+                      ts_columns(qkv, 2 * C, C), in));
     TRY(ts_linear_op(
-        n->ctx->dev,
-        (ts_linear){.x = in, .w = a->proj.w, .b = a->proj.b, .resid = rows, .y = rows}));
+        dev, (ts_linear){.x = in, .w = a->proj.w, .b = a->proj.b, .resid = rows, .y = rows}));
 done:
     ts_release(&n->ctx->arena, mark);
     return st;
