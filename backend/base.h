@@ -1,7 +1,7 @@
-/* The vocabulary of every layer: status, events, frames and sinks. Installed beside tessera.h. */
+/* The vocabulary of every layer: status, events, frames and sinks. Installed beside tessera.h; C
+ * and C++. */
 #ifndef TS_BASE_H
 #define TS_BASE_H
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,7 +38,9 @@ typedef struct { /* what the caller lends for the life of a context; every point
     void (*progress)(void *user, const ts_event *);
     void (*warn)(void *user, const char *sentence);
     void *user;
-    const atomic_int *stop; /* non-zero: stop at the next chance */
+    /* Non-zero: stop at the next chance. Read by relaxed atomic loads from every thread that works;
+     * a signal handler or another thread may set it at any time. */
+    const volatile int *stop;
 } ts_env;
 
 typedef struct { /* one frame, borrowed until the call returns */
@@ -60,30 +62,4 @@ struct ts_sink {
     void (*abort)(ts_sink *);
     char error[512];
 };
-/* A prompt file as written: rows of keys and values. What a key means and which values it takes is
- * for whoever renders. */
-typedef struct {
-    const char *key;   /* a long name; '_' is written '-' */
-    const char *value; /* numbers as written; a JSON list "1,2,3" */
-    /* JSON had a number or a list of them; 0: text, also where it looks like a number */
-    int number;
-} ts_setting;
-typedef struct {
-    int line;  /* of the file, from 1: where the row begins */
-    int index; /* among the file's prompts, from 1, faulty ones included */
-    const char *prompt;
-    ts_setting *field;
-    int fields, faulty;
-} ts_prompt;
-typedef struct {
-    int line;   /* 0: the file as a whole */
-    char *text; /* what, and what was expected */
-} ts_fault;
-typedef struct {
-    char *name; /* of the file, for sentences; "stdin" */
-    ts_prompt *row;
-    int rows;
-    ts_fault *fault; /* in order of line */
-    int faults;
-} ts_prompts;
 #endif

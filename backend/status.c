@@ -37,7 +37,7 @@ void ts_progress(const ts_ctx *c, ts_event e)
 
 ts_status ts_stopped(ts_ctx *c)
 {
-    if (!c->env.stop || !atomic_load_explicit(c->env.stop, memory_order_relaxed)) return TS_OK;
+    if (!c->env.stop || !__atomic_load_n(c->env.stop, __ATOMIC_RELAXED)) return TS_OK;
     return ts_fail(&c->err, TS_ESTOP, "stopped");
 }
 

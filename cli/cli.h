@@ -10,8 +10,8 @@
 typedef struct {
     ts_flags flags;
     ts_screen screen;
-    ts_err err;             /* a failure that the library does not know; else the context's */
-    const atomic_int *stop; /* the signal that asked for it; 0: none */
+    ts_err err;               /* a failure that the library does not know; else the context's */
+    const volatile int *stop; /* the signal that asked for it; 0: none */
     ts_ctx *ctx;
     ts_model *model;
 } ts_cli;

@@ -57,11 +57,11 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 /* The library only reads it, the handler only writes it: the one thing that a signal handler can
  * reach. */
-static atomic_int stop_signal;
+static volatile int stop_signal;
 
 static void on_signal(int number)
 {
-    atomic_store(&stop_signal, number);
+    __atomic_store_n(&stop_signal, number, __ATOMIC_RELAXED);
     signal(SIGINT, SIG_DFL); /* a second one ends the program at once */
     signal(SIGTERM, SIG_DFL);
     signal(SIGHUP, SIG_DFL);
@@ -83,7 +83,7 @@ static void catch_signals(void)
 
 static int exit_code(ts_status st)
 {
-    int number = atomic_load(&stop_signal);
+    int number = __atomic_load_n(&stop_signal, __ATOMIC_RELAXED);
     switch (st) {
     case TS_OK: return 0;
     case TS_EFAIL: return 1;

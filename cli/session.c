@@ -9,7 +9,8 @@
 
 ts_status ts_cli_stopped(ts_cli *c)
 {
-    return atomic_load(c->stop) ? ts_fail(&c->err, TS_ESTOP, "stopped") : TS_OK;
+    return __atomic_load_n(c->stop, __ATOMIC_RELAXED) ? ts_fail(&c->err, TS_ESTOP, "stopped")
+                                                      : TS_OK;
 }
 
 /* base + below, malloc'd, when it is a model folder; else NULL. */

@@ -1,8 +1,9 @@
-/* Prompt files: text lines with inline options, JSONL, CSV -> ts_prompts (base.h). docs/formats.md
+/* Prompt files: text lines with inline options, JSONL, CSV -> ts_prompts. docs/formats.md
  * defines the three. */
 #ifndef TS_ROWS_H
 #define TS_ROWS_H
 #include "backend/ctx.h"
+#include "prompts/prompt_file.h"
 
 typedef enum {
     TS_PROMPTS_GUESS,

@@ -4,7 +4,8 @@
  * was. */
 #ifndef TESSERA_H
 #define TESSERA_H
-#include "base.h"
+#include "backend/base.h"
+#include "prompts/prompt_file.h"
 
 #include <stdbool.h>
 

@@ -26,8 +26,7 @@ ts_status ts_cpu_scratch(ts_cpu *, size_t bytes, void **);
 /* True once stop was asked for: read between work items. */
 static inline bool ts_cpu_stop(const ts_cpu *c)
 {
-    return c->dev.env && c->dev.env->stop &&
-           atomic_load_explicit(c->dev.env->stop, memory_order_relaxed);
+    return c->dev.env && c->dev.env->stop && __atomic_load_n(c->dev.env->stop, __ATOMIC_RELAXED);
 }
 
 /* attention.c: picks the kernel of the level, also counts scratch. */

@@ -4,7 +4,6 @@
 #include "backend/cpu/cpu.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <time.h>
 
 static const char *const levels[] = {"avx2", "avx512", "avx512_bf16"};
@@ -205,7 +204,7 @@ END_TEST
 /* A request to stop ends it between two pieces of work. */
 START_TEST(stopped)
 {
-    atomic_int stop = 1;
+    volatile int stop = 1;
     for (int l = 1; l < 4; l++) {
         if (!has_level(l)) continue;
         shape s = {.B = 1,
@@ -233,7 +232,7 @@ END_TEST
 static void *stop_later(void *stop)
 {
     nanosleep(&(struct timespec){.tv_nsec = rand() % 4000000}, NULL);
-    atomic_store((atomic_int *)stop, 1);
+    __atomic_store_n((int *)stop, 1, __ATOMIC_RELAXED);
     return NULL;
 }
 
@@ -252,14 +251,15 @@ START_TEST(stopped_anywhere)
     build(&x, &s);
     for (int i = 0; i < 60; i++) {
         ts_ctx *c = testing_open("cpu", NULL, 1 + i % 4);
-        atomic_int stop = 0;
+        int stop = 0;
         pthread_t other;
         ((ts_cpu *)c->dev)->cache = i % 3 ? (size_t)1 << 30 : 0;
         c->env.stop = &stop;
         ck_assert_int_eq(pthread_create(&other, NULL, stop_later, &stop), 0);
         ts_status st;
         while (!(st = c->dev->ops->attention(c->dev, &x.a)) &&
-               ((ts_cpu *)c->dev)->level > TS_LEVEL_REF && !atomic_load(&stop)) {}
+               ((ts_cpu *)c->dev)->level > TS_LEVEL_REF &&
+               !__atomic_load_n(&stop, __ATOMIC_RELAXED)) {}
         ck_assert_msg(st == TS_OK || st == TS_ESTOP, "%s", c->err.text);
         pthread_join(other, NULL);
         c->env.stop = NULL;

@@ -364,7 +364,7 @@ START_TEST(failures)
     ts_ctx *c = testing_open("cpu", NULL, 2);
     vae_run j = {.cls = &ts_vae_wan};
     static float z[4 * 2 * 2 * 3];
-    atomic_int stop = 0;
+    volatile int stop = 0;
     begin(c, &small, false, &j);
     j.in = (ts_host){z, TS_F32, 4, {4, 2, 2, 3}};
     testing_run(c, vae_run_decode, &j);

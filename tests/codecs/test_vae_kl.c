@@ -395,7 +395,7 @@ START_TEST(stopped)
     ts_ctx *c = testing_open("cpu", NULL, 1);
     static float z[Z * 10 * 14];
     vae_run j = {.cls = &ts_vae_kl, .in = {z, TS_F32, 4, {Z, 1, 10, 14}}, .tile = {32, 32}};
-    atomic_int stop = 1;
+    volatile int stop = 1;
     open_golden(c, &j, NEW);
     testing_run(c, vae_run_decode, &j);
     ck_ok(c, ts_arena_open(&c->arena, c->dev, 64 << 20));

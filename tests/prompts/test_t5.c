@@ -309,7 +309,7 @@ END_TEST
 typedef struct {
     int events, last, stop_at;
     double seconds;
-    atomic_int stop;
+    volatile int stop;
 } watch;
 
 static void note(void *user, const ts_event *e)
@@ -320,7 +320,7 @@ static void note(void *user, const ts_event *e)
     w->events++;
     w->last = e->layer;
     w->seconds = e->seconds;
-    if (e->layer == w->stop_at) atomic_store(&w->stop, 1);
+    if (e->layer == w->stop_at) w->stop = 1;
 }
 
 START_TEST(events_and_stop)

@@ -132,15 +132,14 @@ END_TEST
 
 /* A batch that is stopped after its first step goes on from its state to the same latents. */
 typedef struct {
-    atomic_int stop;
+    volatile int stop;
     int after;
 } stopper;
 
 static void stop_after(void *user, const ts_event *e)
 {
     stopper *s = user;
-    if (e->phase == TS_PHASE_DENOISE && e->step == s->after && e->layer == 0)
-        atomic_store(&s->stop, 1);
+    if (e->phase == TS_PHASE_DENOISE && e->step == s->after && e->layer == 0) s->stop = 1;
 }
 
 START_TEST(state_of_a_batch)

@@ -6,7 +6,6 @@
 #include "tests/testing.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,14 +143,13 @@ START_TEST(order_changes_nothing)
 END_TEST
 
 /* ---- stopped, and going on ---- */
-static atomic_int stop;
+static volatile int stop;
 static int stop_after;
 
 static void watch(void *user, const ts_event *e)
 {
     (void)user;
-    if (e->phase == TS_PHASE_DENOISE && e->layer == 0 && e->step == stop_after)
-        atomic_store(&stop, 1);
+    if (e->phase == TS_PHASE_DENOISE && e->layer == 0 && e->step == stop_after) stop = 1;
 }
 
 static ts_ctx *watched(const char *backend)
@@ -175,7 +173,7 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     ts_model *m = model_of(c, fixture);
     ts_request q = small(m, STEPS, attention);
     stop_after = -1;
-    atomic_store(&stop, 0);
+    stop = 0;
     ts_run *r = open(c, m, &q);
     whole = denoise(c, r);
     ts_attn_counters all = r->attn.counters, parts;
@@ -193,7 +191,7 @@ static void check_resume(const char *backend, const char *fixture, const char *a
     ts_model_close(m);
     testing_close(c);
     stop_after = -1;
-    atomic_store(&stop, 0);
+    stop = 0;
     c = watched(backend); /* another process would know no more */
     m = model_of(c, fixture);
     r = open(c, m, &q);
@@ -251,14 +249,14 @@ START_TEST(damaged_state)
     ts_request q = small(m, 4, "adaspa:keep=0.4,min-tokens=0,order=raster");
     q.state = state;
     stop_after = 2;
-    atomic_store(&stop, 0);
+    stop = 0;
     ts_run *r = open(c, m, &q);
     ts_bag *latents, *bag;
     ck_ok(c, ts_run_encode(r));
     ck_assert_int_eq(ts_run_denoise(r, &latents), TS_ESTOP);
     ts_run_close(r);
     stop_after = -1;
-    atomic_store(&stop, 0);
+    stop = 0;
     for (int damage = 0; damage < 2; damage++) {
         ts_host h;
         bag = testing_bag(state);

@@ -689,7 +689,7 @@ END_TEST
 START_TEST(stop_comes_first)
 {
     bench b;
-    atomic_int stop = 1;
+    volatile int stop = 1;
     open_bench(&b, true);
     want_all(&b);
     b.ctx.env.stop = &stop;
