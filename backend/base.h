@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What the shared library exports; everything else in it is hidden. */
+#define TS_API __attribute__((visibility("default")))
+
 /* What went wrong, by who can mend it. The sentence that goes with it is in the one error slot of
  * the context. */
 typedef enum {

@@ -2,7 +2,7 @@
  * one slot that the caller owns, and forwarded. */
 #ifndef TS_ERR_H
 #define TS_ERR_H
-#include "base.h"
+#include "backend/base.h"
 
 typedef struct {
     ts_status code;

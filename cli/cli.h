@@ -5,7 +5,7 @@
 #include "backend/err.h"
 #include "cli/flags.h"
 #include "cli/progress.h"
-#include "tessera.h"
+#include "sampler/tessera.h"
 
 typedef struct {
     ts_flags flags;

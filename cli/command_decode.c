@@ -23,7 +23,8 @@ ts_status ts_cli_decode(ts_cli *c)
     TRY(ts_bag_read(c->ctx, file, &r.latents));
     ts_settings_apply(c->flags.value, &r.q);
     ts_render_set_output(&c->flags, &r);
-    TRY(ts_run_open_latents(c->model, &r.q, r.latents, &r.run, &r.e));
+    const ts_run_options decoding = {.size = sizeof decoding, .latents = r.latents};
+    TRY(ts_run_open_with(c->model, &r.q, &decoding, &r.run, &r.e));
     r.q.frames = r.e.frames;
     if (!ts_flag_set(&c->flags, TS_F_OUTPUT))
         r.path = r.e.frames == 1 ? "tessera.png" : "tessera.mp4";

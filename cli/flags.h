@@ -2,7 +2,7 @@
  * the list in docs/tessera.1 (checked by a test) follow from it. */
 #ifndef TS_FLAGS_H
 #define TS_FLAGS_H
-#include "base.h"
+#include "backend/base.h"
 
 #include <stdbool.h>
 #include <stdio.h>

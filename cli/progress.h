@@ -2,7 +2,7 @@
  * (docs/formats.md) or nothing. */
 #ifndef TS_PROGRESS_H
 #define TS_PROGRESS_H
-#include "tessera.h"
+#include "sampler/tessera.h"
 
 #include <stdint.h>
 #include <stdio.h>

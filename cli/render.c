@@ -18,6 +18,7 @@ void ts_render_free(ts_render *r)
     free(r->numbered);
     free(r->init);
     ts_run_close(r->run);
+    ts_request_free(&r->q);
     ts_bag_free(r->noise);
     ts_bag_free(r->latents);
     free(r->was);

@@ -1,7 +1,7 @@
 /* A contact sheet of pictures. */
 #ifndef TS_SHEET_H
 #define TS_SHEET_H
-#include "base.h"
+#include "backend/base.h"
 
 typedef struct ts_sheet ts_sheet;
 /* A sink whose frames become one picture of `to`, which must outlive it. NULL: no memory. */

@@ -5,6 +5,7 @@
 #include "backend/philox.h"
 #include "sampler/noise.h"
 #include "sampler/run.h"
+#include "sampler/tessera-bench.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -4,6 +4,7 @@
 #include "sampler/run.h"
 
 #include "sampler/noise.h"
+#include "sampler/tessera-bench.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -139,11 +140,12 @@ done:
 static ts_status open_step(ts_model *m, const ts_request *q, ts_run *r)
 {
     ts_status st = TS_OK;
-    ts_request one = *q;
+    ts_request one;
+    *r = (ts_run){.m = m, .ctx = m->ctx};
+    TRY(ts_request_read(m, q, &one));
     one.state = NULL;
     one.guidance = 1;
     one.guidance_2 = 1;
-    *r = (ts_run){.m = m, .ctx = m->ctx};
     TRY(ts_request_check(r, &one));
     TRY(ts_model_weights(m));
 done:

@@ -10,7 +10,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-ts_options ts_options_default(void) { return (ts_options){.precision = "auto"}; }
+/* Members that this library does not know are 0. */
+void ts_options_init(ts_options *o, size_t size)
+{
+    const ts_options all = {.size = size, .precision = "auto"};
+    memset(o, 0, size);
+    memcpy(o, &all, size < sizeof all ? size : sizeof all);
+}
+
+/* The caller's options, of its version of the struct, in this one's. */
+static ts_status read_options(ts_ctx *c, const ts_options *o, ts_options *out)
+{
+    ts_options_init(out, sizeof *out);
+    if (!o) return TS_OK;
+    if (o->size < sizeof o->size || o->size > sizeof *out)
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "options of %zu bytes, this library (%s) knows %zu: begin with "
+                       "ts_options_default, or take the library that the program was built for",
+                       o->size, ts_version(), sizeof *out);
+    memcpy(out, o, o->size);
+    return TS_OK;
+}
 
 static ts_status choose_precision(ts_ctx *c, const char *name)
 {
@@ -32,27 +52,29 @@ static ts_status choose_precision(ts_ctx *c, const char *name)
 
 ts_status ts_set_precision(ts_ctx *c, const char *name) { return choose_precision(c, name); }
 
-ts_status ts_open(const ts_options *o, const ts_env *env, ts_ctx **out)
+ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
 {
     ts_status st = TS_OK;
+    ts_options o;
     ts_ctx *c = calloc(1, sizeof *c);
     ts_device *dev = NULL;
     size_t available, total;
     *out = c;
     if (!c) return TS_EMEMORY;
     if (env) c->env = *env;
-    TRY(ts_device_open((ts_device_options){.threads = o->threads, .level = o->cpu}, &c->env,
-                       &c->err, &dev));
+    TRY(read_options(c, options, &o));
+    TRY(ts_device_open((ts_device_options){.threads = o.threads, .level = o.cpu}, &c->env, &c->err,
+                       &dev));
     c->dev = dev;
     c->owns_dev = true;
     /* prices runs before they start */
     TRY(ts_profile_open(dev, &c->dev));
-    TRY(ts_profile_time(c->dev, o->profile, NULL));
-    TRY(choose_precision(c, o->precision));
+    TRY(ts_profile_time(c->dev, o.profile, NULL));
+    TRY(choose_precision(c, o.precision));
     TRY(c->dev->ops->memory(c->dev, &available, &total));
-    c->memory = o->memory ? o->memory : available;
-    c->default_model = o->default_model ? strdup(o->default_model) : NULL;
-    c->hub = o->hub ? strdup(o->hub) : NULL;
+    c->memory = o.memory ? o.memory : available;
+    c->default_model = o.default_model ? strdup(o.default_model) : NULL;
+    c->hub = o.hub ? strdup(o.hub) : NULL;
 done:
     return st;
 }

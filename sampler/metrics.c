@@ -1,7 +1,7 @@
 /* How near one clip is to another: PSNR of 8-bit samples, and SSIM of luma (Wang, Bovik, Sheikh,
  * Simoncelli, IEEE TIP 13(4), 2004): a Gaussian window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03,
  * averaged over the places where the window fits. */
-#include "sampler/tessera.h"
+#include "sampler/tessera-bench.h"
 
 #include <math.h>
 #include <stdlib.h>

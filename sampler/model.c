@@ -192,7 +192,6 @@ void ts_model_close(ts_model *m)
     ts_weights_close(m->vae_weights);
     ts_tokenizer_close(m->tokenizer);
     ts_model_dir_close(&m->dir);
-    for (int i = 0; i < m->kepts; i++) free(m->kept[i]);
     free(m->vae_config);
     free(m->name);
     free(m);

@@ -27,8 +27,6 @@ struct ts_model {
     ts_tokenizer *tokenizer;
     /* counting runs so far: the sizes and layouts of the last one hold */
     long counts;
-    char *kept[8]; /* strings that ts_request_from_json handed out */
-    int kepts;
 };
 /* schedule_config.c: solver, shift, diffusion */
 ts_status ts_model_scheduler(ts_model *);

@@ -4,6 +4,9 @@
 
 #include "backend/ctx.h"
 #include "codecs/files.h"
+#include "sampler/generate.h"
+
+#include <stdlib.h>
 
 static ts_file_options options(const ts_ctx *c, const ts_output *o)
 {
@@ -43,6 +46,30 @@ done:
 void ts_output_close(ts_sink *sink)
 {
     if (sink) ts_file_close(sink);
+}
+
+ts_status ts_generate(ts_model *m, const ts_request *q, const char *path)
+{
+    ts_status st = TS_OK;
+    ts_run *r = NULL;
+    ts_sink *sink = NULL;
+    char *parameters = NULL;
+    TRY(ts_generate_open(m, q, &r));
+    parameters = ts_run_parameters(r);
+    if (!parameters) TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "%s: no memory for its metadata", path));
+    const ts_output o = {.crf = -1,
+                         .scale = r->q.scale,
+                         .metadata = true,
+                         .title = r->q.prompt,
+                         .parameters = parameters};
+    TRY(ts_output_check(m->ctx, path, &o, ts_run_frames(r)));
+    TRY(ts_output_open(m->ctx, path, &o, &sink));
+    TRY(ts_generate_run(r, sink));
+done:
+    ts_output_close(sink); /* aborts what is not complete */
+    ts_run_close(r);
+    free(parameters);
+    return st;
 }
 
 ts_status ts_output_info(ts_ctx *c, const char *path, char **json)

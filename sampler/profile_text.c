@@ -1,6 +1,7 @@
 /* The table that --profile prints: seconds of the denoising by operation, each rate beside what one
  * large matrix product reaches on this machine right now. */
 #include "sampler/run.h"
+#include "sampler/tessera-bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>

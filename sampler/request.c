@@ -5,30 +5,64 @@
 #include "sampler/run.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_SIDE = 16384, MAX_FRAMES = 100000 };
 
-void ts_request_init(ts_model *m, ts_request *q)
+/* The library's own strings of a request, newest first. */
+typedef struct ts_strings ts_strings;
+struct ts_strings {
+    ts_strings *next;
+    char text[];
+};
+
+/* Members that this library does not know are 0. */
+void ts_request_init_sized(ts_model *m, ts_request *q, size_t size)
 {
     const ts_defaults *d = &m->def;
-    *q = (ts_request){.prompt = "",
-                      .negative = d->negative,
-                      .width = d->width,
-                      .height = d->height,
-                      .frames = d->frames,
-                      .count = 1,
-                      .strength = 1,
-                      .fps = d->fps,
-                      .steps = d->steps,
-                      .guidance = d->guidance,
-                      .guidance_2 = d->guidance_2,
-                      .seed = 42,
-                      .scale = d->scale,
-                      .vae_tile = "auto",
-                      .attention = "dense"};
+    const ts_request all = {.size = size,
+                            .prompt = "",
+                            .negative = d->negative,
+                            .width = d->width,
+                            .height = d->height,
+                            .frames = d->frames,
+                            .count = 1,
+                            .strength = 1,
+                            .fps = d->fps,
+                            .steps = d->steps,
+                            .guidance = d->guidance,
+                            .guidance_2 = d->guidance_2,
+                            .seed = 42,
+                            .scale = d->scale,
+                            .vae_tile = "auto",
+                            .attention = "dense"};
+    memset(q, 0, size);
+    memcpy(q, &all, size < sizeof all ? size : sizeof all);
+}
+
+ts_status ts_request_read(ts_model *m, const ts_request *q, ts_request *out)
+{
+    ts_request_init(m, out);
+    if (q->size < offsetof(ts_request, prompt) || q->size > sizeof *out)
+        return ts_fail(&m->ctx->err, TS_EUSAGE,
+                       "a request of %zu bytes, this library (%s) knows %zu: begin with "
+                       "ts_request_init, or take the library that the program was built for",
+                       q->size, ts_version(), sizeof *out);
+    memcpy(out, q, q->size);
+    return TS_OK;
+}
+
+void ts_request_free(ts_request *q)
+{
+    if (!q) return;
+    while (q->own) {
+        ts_strings *first = q->own;
+        q->own = first->next;
+        free(first);
+    }
 }
 
 static char *copy(const char *s) { return s ? strdup(s) : NULL; }
@@ -174,15 +208,18 @@ int ts_run_frames(const ts_run *r) { return r->pictures ? r->pictures : r->q.fra
 ts_status ts_request_check(ts_run *r, const ts_request *q)
 {
     ts_status st = TS_OK;
-    r->q = *q;
-    r->q.prompt = copy(q->prompt ? q->prompt : "");
-    r->q.negative = copy(q->negative ? q->negative : "");
-    r->q.sampler = copy(q->sampler ? q->sampler : ts_solver_name(r->m->solver));
-    r->q.vae_tile = copy(q->vae_tile ? q->vae_tile : "auto");
-    r->q.attention = copy(q->attention ? q->attention : "dense");
-    r->q.state = copy(q->state);
-    r->q.noise_file = copy(q->noise_file);
-    r->q.init = copy(q->init);
+    ts_request asked;
+    TRY(ts_request_read(r->m, q, &asked));
+    r->q = asked;
+    r->q.own = NULL;
+    r->q.prompt = copy(asked.prompt ? asked.prompt : "");
+    r->q.negative = copy(asked.negative ? asked.negative : "");
+    r->q.sampler = copy(asked.sampler ? asked.sampler : ts_solver_name(r->m->solver));
+    r->q.vae_tile = copy(asked.vae_tile ? asked.vae_tile : "auto");
+    r->q.attention = copy(asked.attention ? asked.attention : "dense");
+    r->q.state = copy(asked.state);
+    r->q.noise_file = copy(asked.noise_file);
+    r->q.init = copy(asked.init);
     TRY(check_numbers(&r->ctx->err, &r->q));
     TRY(read_attention(r));
     TRY(check_kind(r));
@@ -300,29 +337,62 @@ char *ts_run_parameters_of(const ts_run *r, int picture)
     return of_picture(r, picture, ts_run_parameters);
 }
 
-static const char *keep(ts_model *m, const char *s)
+/* ---- requests from metadata ---- */
+static const char *own_string(ts_request *q, const char *s)
 {
-    enum { MOST = sizeof m->kept / sizeof *m->kept };
-    if (m->kepts == MOST) { /* the oldest belong to a request that is long gone */
-        free(m->kept[0]);
-        memmove(m->kept, m->kept + 1, sizeof *m->kept * (MOST - 1));
-        m->kepts--;
-    }
-    return m->kept[m->kepts++] = strdup(s);
+    size_t n = strlen(s) + 1;
+    ts_strings *one = malloc(sizeof *one + n);
+    if (!one) return NULL;
+    one->next = q->own;
+    q->own = one;
+    return memcpy(one->text, s, n);
 }
 
-ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
+/* As add_seed writes it: a number up to 2^53, digits above. */
+static ts_status read_seed(ts_err *e, const cJSON *v, uint64_t *seed)
 {
-    ts_status st = TS_OK;
-    cJSON *j = cJSON_Parse(json);
-    if (!cJSON_IsObject(j) || !cJSON_GetObjectItemCaseSensitive(j, "tessera"))
-        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "metadata is not tessera's"));
-    struct {
+    if (cJSON_IsNumber(v)) {
+        double x = v->valuedouble;
+        if (!(x >= 0 && x <= 0x1p53 && x == floor(x)))
+            return ts_fail(
+                e, TS_EMODEL,
+                "metadata: the seed is %.17g, expected a whole number from 0 to 2^53, or "
+                "a larger one in quotes",
+                x);
+        *seed = (uint64_t)x;
+    }
+    if (cJSON_IsString(v) && !ts_whole_read(v->valuestring, UINT64_MAX, seed))
+        return ts_fail(e, TS_EMODEL,
+                       "metadata: the seed is \"%.40s\", expected a whole number below 2^64",
+                       v->valuestring);
+    return TS_OK;
+}
+
+static ts_status read_strings(ts_err *e, const cJSON *j, ts_request *q)
+{
+    const struct {
+        const char *key, **out;
+    } strings[] = {{"prompt", &q->prompt},     {"negative", &q->negative},
+                   {"sampler", &q->sampler},   {"attention", &q->attention},
+                   {"vae_tile", &q->vae_tile}, {"init", &q->init}};
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
+        const char *text = cJSON_GetStringValue(
+            cJSON_GetObjectItemCaseSensitive(j, strings[i].key));
+        if (!text) continue;
+        *strings[i].out = own_string(q, text);
+        if (!*strings[i].out) return ts_fail(e, TS_EMEMORY, "no memory for a request");
+    }
+    return TS_OK;
+}
+
+static void read_numbers(const cJSON *j, ts_request *q)
+{
+    const struct {
         const char *key;
         int *out;
     } ints[] = {{"width", &q->width}, {"height", &q->height}, {"frames", &q->frames},
                 {"steps", &q->steps}, {"scale", &q->scale},   {"count", &q->count}};
-    struct {
+    const struct {
         const char *key;
         double *out;
     } floats[] = {{"fps", &q->fps},
@@ -330,11 +400,6 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
                   {"guidance_2", &q->guidance_2},
                   {"shift", &q->shift},
                   {"strength", &q->strength}};
-    struct {
-        const char *key, **out;
-    } strings[] = {{"prompt", &q->prompt},     {"negative", &q->negative},
-                   {"sampler", &q->sampler},   {"attention", &q->attention},
-                   {"vae_tile", &q->vae_tile}, {"init", &q->init}};
     const cJSON *v;
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, ints[i].key)))
@@ -342,16 +407,32 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
         if (cJSON_IsNumber(v = cJSON_GetObjectItemCaseSensitive(j, floats[i].key)))
             *floats[i].out = v->valuedouble;
-    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
-        if (cJSON_IsString(v = cJSON_GetObjectItemCaseSensitive(j, strings[i].key)))
-            *strings[i].out = keep(m, v->valuestring);
     if (cJSON_IsBool(v = cJSON_GetObjectItemCaseSensitive(j, "bins")))
         q->no_bins = cJSON_IsFalse(v);
-    v = cJSON_GetObjectItemCaseSensitive(j, "seed");
-    if (cJSON_IsNumber(v)) q->seed = (uint64_t)v->valuedouble;
-    if (cJSON_IsString(v) && !ts_whole_read(v->valuestring, UINT64_MAX, &q->seed))
-        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "metadata: seed \"%.40s\", expected a whole number",
-                    v->valuestring));
+}
+
+ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
+{
+    ts_status st = TS_OK;
+    ts_err *err = &m->ctx->err;
+    ts_request was, now;
+    cJSON *j = cJSON_Parse(json);
+    TRY(ts_request_read(m, q, &was));
+    now = was;
+    now.own = NULL;
+    if (!cJSON_IsObject(j) || !cJSON_GetObjectItemCaseSensitive(j, "tessera"))
+        TRY(ts_fail(err, TS_EMODEL, "metadata is not tessera's"));
+    read_numbers(j, &now);
+    TRY(read_seed(err, cJSON_GetObjectItemCaseSensitive(j, "seed"), &now.seed));
+    st = read_strings(err, j, &now);
+    if (st) {
+        ts_request_free(&now);
+        goto done;
+    }
+    ts_strings **end = &now.own;
+    while (*end) end = &(*end)->next;
+    *end = was.own;
+    memcpy(q, &now, now.size);
 done:
     cJSON_Delete(j);
     return st;

@@ -234,19 +234,9 @@ done:
     return st;
 }
 
-ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimate *e)
-{
-    return open_run(m, q, NULL, NULL, out, e);
-}
-
-ts_status ts_run_open_with(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like,
-                           ts_run **out, ts_estimate *e)
-{
-    return open_run(m, q, words, like, out, e);
-}
-
-ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *latents, ts_run **out,
-                              ts_estimate *e)
+/* The geometry comes from the latents; q gives what does not depend on it. */
+static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *latents,
+                               ts_run **out, ts_estimate *e)
 {
     ts_status st = TS_OK;
     ts_request sized = *q;
@@ -288,6 +278,31 @@ ts_status ts_run_open_latents(ts_model *m, const ts_request *q, const ts_bag *la
 done:
     if (st) ts_run_close(r);
     return st;
+}
+
+ts_status ts_run_open_with(ts_model *m, const ts_request *q, const ts_run_options *options,
+                           ts_run **out, ts_estimate *e)
+{
+    ts_status st = TS_OK;
+    ts_request asked;
+    ts_run_options o = {0};
+    ts_estimate unread;
+    *out = NULL;
+    TRY(ts_request_read(m, q, &asked));
+    if (options && (options->size < sizeof o.size || options->size > sizeof o))
+        TRY(ts_fail(&m->ctx->err, TS_EUSAGE,
+                    "options of a run of %zu bytes, this library (%s) knows %zu", options->size,
+                    ts_version(), sizeof o));
+    if (options) memcpy(&o, options, options->size);
+    st = o.latents ? open_decoding(m, &asked, o.latents, out, e ? e : &unread)
+                   : open_run(m, &asked, o.texts, o.like, out, e ? e : &unread);
+done:
+    return st;
+}
+
+ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimate *e)
+{
+    return ts_run_open_with(m, q, NULL, out, e);
 }
 
 void ts_run_close(ts_run *r)

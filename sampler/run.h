@@ -40,6 +40,9 @@ struct ts_run {
     ts_estimate estimate;
     ts_profile profile; /* of the denoising */
 };
+/* The caller's request, of its version of the struct, in this one's; strings are the caller's.
+ * TS_EUSAGE: of a newer version. */
+ts_status ts_request_read(ts_model *, const ts_request *, ts_request *out);
 /* Request -> the same, checked and rounded to what the model can do; geometry of the latent. */
 ts_status ts_request_check(ts_run *, const ts_request *);
 void ts_request_release(ts_run *);

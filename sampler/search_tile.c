@@ -3,6 +3,7 @@
  * tile that each layer bears (attention/tile_search.h). Layers of two experts are measured at steps
  * of their own. */
 #include "sampler/run.h"
+#include "sampler/tessera-bench.h"
 
 #include "attention/tile_search.h"
 
@@ -85,9 +86,10 @@ static void set_steps(search *s)
 static ts_status open_runs(search *s, const ts_request *q)
 {
     ts_status st = TS_OK;
+    ts_request one;
+    TRY(ts_request_read(s->m, q, &one));
     for (int i = 0; i < s->o->prompts; i++) {
         ts_estimate e;
-        ts_request one = *q;
         one.prompt = s->o->prompt[i];
         one.attention = "dense";
         one.state = NULL;

@@ -6,7 +6,7 @@
 
 typedef struct ts_bag ts_bag;
 ts_bag *ts_bag_new(void);
-void ts_bag_free(ts_bag *);
+TS_API void ts_bag_free(ts_bag *);
 /* Replaces a tensor of the same name. data NULL: zeros. Returns the bag's own bytes (writable,
  * 64-byte aligned, there until the tensor is replaced); NULL: no memory. */
 void *ts_bag_put(ts_bag *, const char *name, ts_dtype, int nd, const long *dim, const void *data);
@@ -19,9 +19,9 @@ ts_status ts_bag_get(ts_err *, const ts_bag *, const char *name, ts_dtype, int n
  * element. */
 ts_status ts_bag_finite(ts_err *, const ts_bag *, const char *name);
 int ts_bag_count(const ts_bag *);
-const char *ts_bag_name(const ts_bag *, int i);                 /* in order of name */
-void ts_bag_meta(ts_bag *, const char *key, const char *value); /* value NULL: remove */
-const char *ts_bag_meta_get(const ts_bag *, const char *key);   /* NULL: none */
+const char *ts_bag_name(const ts_bag *, int i);                      /* in order of name */
+void ts_bag_meta(ts_bag *, const char *key, const char *value);      /* value NULL: remove */
+TS_API const char *ts_bag_meta_get(const ts_bag *, const char *key); /* NULL: none */
 /* Writes a new file (backend/file_new.h) that replaces one of its name. The same bag gives the same
  * bytes. TS_EIO names path and reason; nothing is left behind. */
 ts_status ts_bag_save(ts_err *, const ts_bag *, const char *path);

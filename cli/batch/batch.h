@@ -3,6 +3,7 @@
 #ifndef TS_BATCH_H
 #define TS_BATCH_H
 #include "cli/cli.h"
+#include "sampler/tessera-bench.h"
 
 #include <sys/types.h>
 

@@ -96,7 +96,8 @@ static ts_status size_geometry(ts_batch *b, int g)
         if (b->job[i].geometry == g && ts_texts_tokens(b->texts, b->job[i].text[0]) >
                                            ts_texts_tokens(b->texts, longest->text[0]))
             longest = b->job + i;
-    ts_status st = ts_run_open_with(b->c->model, &longest->q, b->texts, NULL, &run, &to->e);
+    const ts_run_options shared = {.size = sizeof shared, .texts = b->texts};
+    ts_status st = ts_run_open_with(b->c->model, &longest->q, &shared, &run, &to->e);
     ts_run_close(run);
     /* the VAE computes in f32, at about half the pace of bf16 */
     to->cost = to->e.step_flops * longest->q.steps +
@@ -250,7 +251,8 @@ static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, renderin
         TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
     ts_request q = j->q;
     q.state = state;
-    TRY(ts_run_open_with(b->c->model, &q, b->texts, like, &r->run, &e));
+    const ts_run_options shared = {.size = sizeof shared, .texts = b->texts, .like = like};
+    TRY(ts_run_open_with(b->c->model, &q, &shared, &r->run, &e));
     r->json = ts_run_json(r->run);
     r->parameters = ts_run_parameters(r->run);
     if (!r->json || !r->parameters)

@@ -2,6 +2,7 @@
 #ifndef TS_BENCH_H
 #define TS_BENCH_H
 #include "cli/cli.h"
+#include "sampler/tessera-bench.h"
 
 #include <cjson/cJSON.h>
 

@@ -225,10 +225,11 @@ done:
 static ts_status open_runs(ts_bench *b, int prompt, ts_texts *texts, ts_run **run)
 {
     ts_status st = TS_OK;
+    const ts_run_options shared = {.size = sizeof shared, .texts = texts};
     b->q.prompt = b->prompt[prompt];
     for (int i = 0; i < b->policies; i++) {
         b->q.attention = b->policy[i].attention;
-        TRY(ts_run_open_with(b->c->model, &b->q, texts, NULL, run + i, &b->e));
+        TRY(ts_run_open_with(b->c->model, &b->q, &shared, run + i, &b->e));
         TRY(ts_run_encode(run[i])); /* the first encodes for all */
     }
 done:
@@ -245,7 +246,8 @@ static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run)
     q.attention = "dense";
     q.keep_plans = false;
     q.steps = q.steps < 2 ? q.steps : 2;
-    ts_status st = ts_run_open_with(b->c->model, &q, texts, NULL, run, &e);
+    const ts_run_options shared = {.size = sizeof shared, .texts = texts};
+    ts_status st = ts_run_open_with(b->c->model, &q, &shared, run, &e);
     return st ? st : ts_run_encode(*run);
 }
 

@@ -278,6 +278,7 @@ static bool metadata(const uint8_t *in, size_t n)
     if (!m && ts_model_open(ctx, "weights/default", &m)) abort();
     ts_request_init(m, &q);
     ts_status st = ts_request_from_json(m, s, &q);
+    ts_request_free(&q);
     failed_without_sentence("metadata", st, &ctx->err);
     free(s);
     return !st;

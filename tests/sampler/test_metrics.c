@@ -1,5 +1,5 @@
 /* PSNR and SSIM against sums done the slow way, and where the answer is known. */
-#include "sampler/tessera.h"
+#include "sampler/tessera-bench.h"
 #include "tests/testing.h"
 
 #include <math.h>

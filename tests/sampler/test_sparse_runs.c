@@ -1,6 +1,6 @@
 /* Runs with sparse attention through the public API: an expert that starts late, runs that are
  * stopped after a step and go on, saved plans and what does not fit them, the search for tiles. */
-#include "sampler/tessera.h"
+#include "sampler/tessera-bench.h"
 
 #include "sampler/run.h"
 #include "tests/testing.h"

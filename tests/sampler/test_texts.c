@@ -74,6 +74,13 @@ static void same(ts_bag *a, ts_bag *b)
     ts_bag_free(b);
 }
 
+static ts_status open_with(const ts_request *q, ts_texts *t, const ts_run *like, ts_run **run,
+                           ts_estimate *e)
+{
+    const ts_run_options o = {.size = sizeof o, .texts = t, .like = like};
+    return ts_run_open_with(model, q, &o, run, e);
+}
+
 START_TEST(shared_texts_give_the_same_latents)
 {
     static const char *const prompts[] = {"a panda", "a birthday cake on a purple background",
@@ -93,7 +100,7 @@ START_TEST(shared_texts_give_the_same_latents)
     for (int i = 0; i < 3; i++) {
         ts_request q = request(prompts[i], 32);
         ts_run *shared, *own;
-        ck_ok(ctx, ts_run_open_with(model, &q, t, NULL, &shared, &e));
+        ck_ok(ctx, open_with(&q, t, NULL, &shared, &e));
         q.prompt = prompts[i];
         ts_bag *a = denoise(shared);
         ck_ok(ctx, ts_run_open(model, &q, &own, &e));
@@ -103,7 +110,7 @@ START_TEST(shared_texts_give_the_same_latents)
     ck_assert_ptr_null(ts_texts_states(t, id[0]));
     ts_request q = request(prompts[0], 32);
     ts_run *run, *own;
-    ck_ok(ctx, ts_run_open_with(model, &q, t, NULL, &run, &e));
+    ck_ok(ctx, open_with(&q, t, NULL, &run, &e));
     ts_bag *again = denoise(run); /* is encoded anew */
     ck_ok(ctx, ts_run_open(model, &q, &own, &e));
     same(again, denoise(own));
@@ -123,9 +130,9 @@ START_TEST(sizes_are_taken_over_where_they_hold)
                larger = request("a panda", 64), seeded = request("a panda", 32);
     ts_run *first, *run;
     seeded.seed = 7;
-    ck_ok(ctx, ts_run_open_with(model, &q, t, NULL, &first, &e));
+    ck_ok(ctx, open_with(&q, t, NULL, &first, &e));
     long counts = model->counts;
-    ck_ok(ctx, ts_run_open_with(model, &seeded, t, first, &run, &again));
+    ck_ok(ctx, open_with(&seeded, t, first, &run, &again));
     ck_assert_int_eq(model->counts, counts);
     ck_assert_mem_eq(&e, &again, sizeof e);
     ts_bag *a = denoise(run);
@@ -133,13 +140,13 @@ START_TEST(sizes_are_taken_over_where_they_hold)
     ck_ok(ctx, ts_run_open(model, &seeded, &run, &again));
     same(a, denoise(run));
     counts = model->counts;
-    ck_ok(ctx, ts_run_open_with(model, &q, t, first, &run, &again));
+    ck_ok(ctx, open_with(&q, t, first, &run, &again));
     ck_assert_int_eq(model->counts, ++counts);
     ts_run_close(first);
     first = run;
     const ts_request other[] = {longer, larger};
     for (int i = 0; i < 2; i++) {
-        ck_ok(ctx, ts_run_open_with(model, other + i, t, first, &run, &again));
+        ck_ok(ctx, open_with(other + i, t, first, &run, &again));
         ck_assert_int_eq(model->counts, ++counts);
         ts_run_close(run);
     }
