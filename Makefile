@@ -5,26 +5,40 @@
 CC ?= gcc
 PREFIX ?= /usr/local
 VERSION := 0.1.0
+# The number grows when a program that was linked before no longer works (docs/api.md).
+SONAME := libtessera.so.0
 B := build
 PKGS := libpng libavformat libavcodec libswscale libavutil libcjson libutf8proc libpcre2-8 libexif
-WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror=implicit-function-declaration
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion \
+  -Werror=implicit-function-declaration
 CFLAGS ?= -O2 -g
-CPPFLAGS += -I. -D_GNU_SOURCE -DTS_VERSION='"$(VERSION)"' -DTS_DEFAULT_INSTALLED='"$(PREFIX)/share/tessera/default"'
+CPPFLAGS += -I. -D_GNU_SOURCE -DTS_VERSION='"$(VERSION)"'
+PLACES = -DTS_DEFAULT_INSTALLED='"$(PREFIX)/share/tessera/default"'
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null)
-ALL_CFLAGS = -std=gnu11 $(WARN) -fopenmp -fno-math-errno $(CFLAGS) $(PKG_CFLAGS)
-LDLIBS = $(PKG_LIBS) -ldnnl -lm -fopenmp -pthread
+# Hidden: what is not marked TS_API is no part of the library's face. The same objects make the
+# archive and the shared library.
+ALL_CFLAGS = -std=gnu11 $(WARN) -fopenmp -fno-math-errno -fPIC -fvisibility=hidden $(CFLAGS) \
+  $(PKG_CFLAGS)
+OWN_LIBS := -ldnnl -lm -fopenmp -pthread
+LDLIBS = $(PKG_LIBS) $(OWN_LIBS)
 
-LIB_SRC := $(sort $(wildcard backend/*.c backend/cpu/*.c weights/*.c attention/*.c prompts/*.c dit/*.c codecs/*.c sampler/*.c))
+LIB_DIRS := backend backend/cpu weights attention prompts dit codecs sampler
+LIB_SRC := $(sort $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c)))
+# installed, side by side; tools/layers.sh keeps their includes among themselves
+HEADERS := backend/base.h prompts/prompt_file.h sampler/tessera.h sampler/tessera-bench.h
 HIREDIS := $(shell pkg-config --exists hiredis 2>/dev/null && echo yes)
-CLI_SRC := $(sort $(filter-out $(if $(HIREDIS),cli/batch/queue_none.c,cli/batch/queue_redis.c),$(wildcard cli/*.c cli/*/*.c)))
+CLI_SRC := $(sort $(filter-out $(if $(HIREDIS),%/queue_none.c,%/queue_redis.c), \
+  $(wildcard cli/*.c cli/*/*.c)))
 CLI_LIBS := $(if $(HIREDIS),$(shell pkg-config --libs hiredis))
 TEST_SRC := $(sort $(wildcard tests/*/test_*.c))
 TEST_LIB := $(sort $(filter-out $(TEST_SRC),$(wildcard tests/*.c tests/*/*.c)))
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
+JOBS = -j$$(nproc)
+AGAIN = @$(MAKE) --no-print-directory $(JOBS)
 
 .SECONDARY:
 .PHONY: all
@@ -38,16 +52,29 @@ $(B)/tessera: $(CLI_OBJ) $(B)/libtessera.a
 $(B)/libtessera.a: $(LIB_OBJ)
 	@rm -f $@
 	@ar rcs $@ $^
-# One kernel file an instruction set, each with its own flags; nothing else, and no test of them, is compiled for more than the baseline.
-# SIMDe's vectors pass through functions compiled for the baseline, within one program: their ABI is nobody else's concern.
+$(B)/$(SONAME): $(LIB_OBJ)
+	@echo "  LD $@"
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -Wl,-z,defs -o $@ $^ $(LDLIBS)
+# One kernel file an instruction set, each with its own flags; nothing else, and no test of them, is
+# compiled for more than the baseline. SIMDe's vectors pass through functions compiled for the
+# baseline, within one program: their ABI is nobody else's concern.
+AVX2 := -mavx2 -mfma -mf16c
+AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
 $(B)/tests/backend/test_attention_simde%.o: ISA := -Wno-psabi
-$(B)/backend/cpu/%_avx2.o: ISA := -mavx2 -mfma -mf16c
-$(B)/backend/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
-$(B)/backend/cpu/%_avx512_bf16.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx2 -mfma -mf16c
-$(B)/%.o: %.c
+$(B)/backend/cpu/%_avx2.o $(B)/lint/backend/cpu/%_avx2.c: ISA := $(AVX2)
+$(B)/backend/cpu/%_avx512.o $(B)/lint/backend/cpu/%_avx512.c: ISA := $(AVX512)
+BF16 := $(AVX512) -mavx512bf16
+$(B)/backend/cpu/%_avx512_bf16.o $(B)/lint/backend/cpu/%_avx512_bf16.c: ISA := $(BF16)
+# Objects of other flags are made anew.
+FLAGS = $(subst ','\'',$(CC) $(CPPFLAGS) $(ALL_CFLAGS))
+.PHONY: FORCE
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
+$(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC $<"
-	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+	@$(CC) $(CPPFLAGS) $(PLACES) $(ALL_CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 $(B)/tests/%: $(B)/tests/%.o $(TEST_LIB:%.c=$(B)/%.o) $(B)/libtessera.a
 	@echo "  LD $@"
 	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(CHECK_LIBS)
@@ -60,55 +87,129 @@ test: tessera $(TEST_BIN)
 .PHONY: deps
 deps: ## install the Debian packages that building needs
 	@tools/install-deps.sh build
-.PHONY: deps-check
+.PHONY: deps-check deps-lint
 deps-check:
 	@tools/install-deps.sh check
+deps-lint: ## install what format-check, lint, coverage and tsan need
+	@tools/install-deps.sh lint
 
-# The packages come first: what make read before they were there (pkg-config) is read again by the inner make.
+# The packages come first: what make read before they were there (pkg-config) is read again by the
+# inner make.
 .PHONY: demo
 demo: deps ## install what is missing, build, render a clip and a picture into out/
-	@$(MAKE) --no-print-directory -j$$(nproc) tessera
+	$(AGAIN) tessera
 	@tools/demo.sh
 
 .PHONY: check
-check: deps-check ## install what is missing, build, run every test
-	@$(MAKE) --no-print-directory -j$$(nproc) layers test
+check: deps-check ## install what is missing, build, run every test; format and lint with the tools
+	$(AGAIN) layers format-check test
+	$(AGAIN) lint
 
+# ---- what a text is checked for ----
 .PHONY: layers
 layers: ## includes point downward only
 	@tools/layers.sh
 
+.PHONY: format-check
+format-check: ## clang-format 14 has nothing to change, no line is longer than 100 columns
+	@tools/format-check.sh
+
+# clang-tidy leaves a stamp for each file, whose object says which headers it depends on.
+LINT_SRC := $(LIB_SRC) $(CLI_SRC)
+TIDY := $(shell tools/find-clang.sh clang-tidy)
+.PHONY: lint
+lint: $(if $(TIDY),$(LINT_SRC:%=$(B)/lint/%)) ## clang-tidy 14, cppcheck, codespell: those there are
+	@$(if $(TIDY),,echo "lint: clang-tidy 14 is not installed: not run")
+	@tools/lint.sh $(B) $(LINT_SRC)
+$(B)/lint/%.c: %.c $(B)/%.o .clang-tidy
+	@mkdir -p $(@D)
+	@echo "  TIDY $<"
+	@$(TIDY) --quiet --warnings-as-errors='*' $< -- -std=gnu11 -fopenmp $(ISA) $(CPPFLAGS) \
+	  $(PLACES) $(PKG_CFLAGS) 2>$@.err || { cat $@.err; exit 1; }
+	@rm $@.err
+	@touch $@
+
+# ---- other builds of the same tests ----
+SANITIZE := -fsanitize=address,undefined
+ASAN := B=build/asan LDFLAGS="$(SANITIZE)" \
+  CFLAGS="-O1 -g $(SANITIZE) -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
+LEAKS := LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp
 .PHONY: asan
 asan: deps-check ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" LDFLAGS="-fsanitize=address,undefined" build/asan/tessera test-asan
+	$(AGAIN) $(ASAN) build/asan/tessera test-asan
 .PHONY: test-asan
 test-asan: $(TEST_BIN)
-	@ln -sfn ../../../weights/default build/asan/weights/ # the program looks for its model beside itself
-	@ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp TESSERA=build/asan/tessera sh tests/run.sh $(TEST_BIN)
+	@ln -sfn ../../../weights/default $(B)/weights/ # the program looks for it beside itself
+	@ASAN_OPTIONS=detect_leaks=1 $(LEAKS) TESSERA=build/asan/tessera sh tests/run.sh $(TEST_BIN)
 
 INPUTS ?= 100000
 .PHONY: fuzz
-fuzz: deps-check ## feed every parser with INPUTS damaged files (100000) under the sanitizers; TARGET=name: one of them, FIRST=n: from that on
-	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" LDFLAGS="-fsanitize=address,undefined" build/asan/tests/fuzz/test_fuzz
-	@TMPDIR=/dev/shm ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:handle_abort=0 LSAN_OPTIONS=suppressions=tests/lsan.supp build/asan/tests/fuzz/test_fuzz $(INPUTS) $(TARGET) $(FIRST)
+fuzz: deps-check ## feed every parser INPUTS damaged files, sanitized; TARGET=name, FIRST=n
+	$(AGAIN) $(ASAN) build/asan/tests/fuzz/test_fuzz
+	@TMPDIR=/dev/shm ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:handle_abort=0 \
+	  $(LEAKS) build/asan/tests/fuzz/test_fuzz $(INPUTS) $(TARGET) $(FIRST)
 
+# gcc's OpenMP is unknown to ThreadSanitizer; LLVM's tells it of barriers through Archer.
+TSAN_TESTS := tests/backend/test_attention
+.PHONY: tsan
+tsan: ## the attention's hand-over between threads under ThreadSanitizer; needs clang, libomp
+	@tools/tsan.sh build/tsan $(TSAN_TESTS)
+
+.PHONY: coverage
+coverage: deps-check ## every test, and which lines it ran: build/coverage/index.html; needs gcovr
+	$(AGAIN) B=build/coverage CFLAGS="-O1 -g --coverage" LDFLAGS="--coverage" test-coverage
+	@gcovr -r . build/coverage -e 'tests/.*' --exclude-unreachable-branches -j $$(nproc) \
+	  --html-details build/coverage/index.html --print-summary
+.PHONY: test-coverage
+test-coverage: $(B)/tessera $(TEST_BIN)
+	@ln -sfn ../../../weights/default $(B)/weights/
+	@TESSERA=$(B)/tessera sh tests/run.sh $(TEST_BIN)
+
+.PHONY: bench-check
+bench-check: tessera ## ratios of attention kernels against tools/bench_ratios.json; Python
+	@python3 tools/bench_check.py
+
+# ---- what others get ----
 .PHONY: install
-install: tessera ## install binary, library, headers, default model, man page, pkg-config file (PREFIX, DESTDIR)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/tessera $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/tessera
+install: tessera $(B)/$(SONAME) ## program, libraries, headers, model, manual (PREFIX, DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+	  $(DESTDIR)$(PREFIX)/include/tessera $(DESTDIR)$(PREFIX)/share/man/man1 \
+	  $(DESTDIR)$(PREFIX)/share/tessera
 	install -m 755 tessera $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/libtessera.a $(DESTDIR)$(PREFIX)/lib/
-	install -m 644 sampler/tessera.h backend/base.h $(DESTDIR)$(PREFIX)/include/tessera/
+	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libtessera.so.$(VERSION)
+	ln -sf libtessera.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libtessera.so
+	for h in $(HEADERS); do sed 's|^#include "[a-z]*/|#include "|' $$h \
+	  >$(DESTDIR)$(PREFIX)/include/tessera/$${h##*/} || exit 1; done
 	install -m 644 docs/tessera.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	cp -r weights/default $(DESTDIR)$(PREFIX)/share/tessera/
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PKGS@|$(PKGS)|' tools/tessera.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera.pc
+	for p in tessera tessera-static; do sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@PKGS@|$(PKGS)|' \
+	  -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(OWN_LIBS)|' tools/$$p.pc.in \
+	  >$(DESTDIR)$(PREFIX)/lib/pkgconfig/$$p.pc || exit 1; done
 .PHONY: uninstall
 uninstall: ## remove what install put in place
-	rm -rf $(DESTDIR)$(PREFIX)/bin/tessera $(DESTDIR)$(PREFIX)/lib/libtessera.a $(DESTDIR)$(PREFIX)/include/tessera $(DESTDIR)$(PREFIX)/share/man/man1/tessera.1 \
-	  $(DESTDIR)$(PREFIX)/share/tessera $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera.pc
+	rm -rf $(DESTDIR)$(PREFIX)/bin/tessera $(DESTDIR)$(PREFIX)/include/tessera \
+	  $(DESTDIR)$(PREFIX)/lib/libtessera.a $(DESTDIR)$(PREFIX)/lib/libtessera.so \
+	  $(DESTDIR)$(PREFIX)/lib/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libtessera.so.$(VERSION) \
+	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera.pc \
+	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera-static.pc \
+	  $(DESTDIR)$(PREFIX)/share/man/man1/tessera.1 $(DESTDIR)$(PREFIX)/share/tessera
+
+.PHONY: check-installed
+check-installed: deps-check ## install into a new folder, build and run programs on what is there
+	$(AGAIN) $(B)/tests/sampler/test_install
+	@sh tests/run.sh $(B)/tests/sampler/test_install
+
+.PHONY: dist
+dist: ## build/tessera-VERSION.tar.gz: the last commit's files
+	@mkdir -p build
+	git archive --prefix=tessera-$(VERSION)/ -o build/tessera-$(VERSION).tar.gz HEAD
 
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf build tessera
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) |\
+	  expand -t 24
