@@ -1,11 +1,20 @@
 #!/bin/sh
-# Installs the Debian packages that building and testing need, when any is missing. Without root or sudo it prints the one line to run and fails.
-# usage: tools/install-deps.sh [build|check]
+# Installs the Debian packages that building, testing or checking the sources need, when any is
+# missing. Without root or sudo it prints the one line to run and fails.
+# usage: tools/install-deps.sh [build|check|lint]
 set -eu
-packages="gcc make pkg-config libc6-dev libdnnl-dev libpng-dev libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libcjson-dev libutf8proc-dev libpcre2-dev libexif-dev libstb-dev"
-[ "${1:-build}" = check ] && packages="$packages check ffmpeg pngcheck libsimde-dev libhiredis-dev redis-tools parallel"
+build="gcc make pkg-config libc6-dev libdnnl-dev libpng-dev libavformat-dev libavcodec-dev
+    libswscale-dev libavutil-dev libcjson-dev libutf8proc-dev libpcre2-dev libexif-dev libstb-dev"
+tests="g++ check ffmpeg pngcheck libsimde-dev libhiredis-dev redis-tools parallel"
+lint="clang-14 clang-format-14 clang-tidy-14 libomp-14-dev cppcheck codespell gcovr"
+case ${1:-build} in
+build) packages=$build ;;
+check) packages="$build $tests" ;;
+lint) packages="$build $tests $lint" ;;
+*) echo "usage: tools/install-deps.sh [build|check|lint]" >&2 && exit 2 ;;
+esac
 if ! command -v dpkg-query >/dev/null 2>&1; then
-    echo "this is not Debian or Ubuntu: install what these packages hold: $packages" >&2
+    echo "this is not Debian or Ubuntu: install what these packages hold:" $packages >&2
     exit 0
 fi
 missing=
@@ -15,7 +24,8 @@ done
 [ -z "$missing" ] && exit 0
 as=
 if [ "$(id -u)" != 0 ]; then
-    if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then as=sudo
+    if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+        as=sudo
     else
         echo "missing packages; run:" >&2
         echo "  sudo apt-get update && sudo apt-get install -y$missing" >&2
@@ -25,4 +35,5 @@ fi
 echo "installing$missing" >&2
 $as apt-get update -qq
 # shellcheck disable=SC2086
-$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing \
+    >/dev/null

@@ -1,7 +1,9 @@
-"""Writes prompts/entities.c, the named character references of HTML5 as Python's html.entities has them.
+"""Writes prompts/entities.c: the named character references of HTML5 as Python's html.entities
+has them.
 
-  python3 tools/make_entities.py > prompts/entities.c
+python3 tools/make_entities.py > prompts/entities.c
 """
+
 from html.entities import html5
 
 
@@ -9,16 +11,14 @@ def c(text):
     return "".join("\\x%02x" % b for b in text.encode())
 
 
-print("""/* Named character references of HTML5, sorted by name; those without a final ';' are the ones that browsers also take without. Made by tools/make_entities.py. */
+print(
+    """\
+/* Named character references of HTML5, sorted by name; those without a final ';' are the ones that
+ * browsers also take without. Made by tools/make_entities.py. */
 #include "prompts/entities.h"
 
-const ts_entity ts_entities[] = {""")
-line = ""
+const ts_entity ts_entities[] = {"""
+)
 for name in sorted(html5, key=lambda s: s.encode()):
-    entry = '{"%s", "%s"},' % (name, c(html5[name]))
-    if len(line) + 1 + len(entry) > 180:
-        print("   " + line)
-        line = ""
-    line += " " + entry
-print("   " + line)
+    print('    {"%s", "%s"},' % (name, c(html5[name])))
 print("};\nconst int ts_entity_count = sizeof ts_entities / sizeof *ts_entities;")

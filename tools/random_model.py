@@ -1,11 +1,16 @@
-"""A diffusers directory of a published shape (Wan, PixArt) with random weights, for measuring without a download. Needs nothing but Python.
+"""A diffusers directory of a published shape (Wan, PixArt) with random weights, for measuring
+without a download. Needs nothing but Python.
 
-  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|pixart|pixart-sigma] [--text-layers N] [--from MODEL]
+  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|pixart|pixart-sigma]
+                                    [--text-layers N] [--from MODEL]
 
-Weights repeat one block of random bf16 numbers of the right scale, so that arithmetic stays finite and disks are written at their own speed. The tokenizer
-is copied from MODEL (the default model's unless given); ids stay small, so it fits any vocabulary. 1.3b writes 2.8 GB, 11.4 GB of text encoder and 0.5 GB of VAE;
-pixart 1.2 GB, 9.5 GB and 0.3 GB (pixart: 1024 pixels with size conditions; pixart-sigma: 2048 pixels, 300 tokens).
+Weights repeat one block of random bf16 numbers of the right scale, so that arithmetic stays finite
+and disks are written at their own speed. The tokenizer is copied from MODEL (the default model's
+unless given); ids stay small, so it fits any vocabulary. 1.3b writes 2.8 GB, 11.4 GB of text
+encoder and 0.5 GB of VAE; pixart 1.2 GB, 9.5 GB and 0.3 GB (pixart: 1024 pixels with size
+conditions; pixart-sigma: 2048 pixels, 300 tokens).
 """
+
 import argparse
 import json
 import os
@@ -14,7 +19,12 @@ import shutil
 import struct
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DIT = {"1.3b": (12, 30, 8960, 16), "14b": (40, 40, 13824, 16), "a14b": (40, 40, 13824, 16), "5b": (24, 30, 14336, 48)}
+DIT = {
+    "1.3b": (12, 30, 8960, 16),
+    "14b": (40, 40, 13824, 16),
+    "a14b": (40, 40, 13824, 16),
+    "5b": (24, 30, 14336, 48),
+}
 
 
 def bf16(x):
@@ -24,11 +34,16 @@ def bf16(x):
 def chunk(dtype, scale, base=0.0, n=1 << 16):
     rng = random.Random(1)
     values = [base + scale * rng.uniform(-1.7, 1.7) for _ in range(n)]
-    return struct.pack("<%dH" % n, *map(bf16, values)) if dtype == "BF16" else struct.pack("<%df" % n, *values)
+    return (
+        struct.pack("<%dH" % n, *map(bf16, values))
+        if dtype == "BF16"
+        else struct.pack("<%df" % n, *values)
+    )
 
 
 def write(path, tensors, dtype):
-    """tensors: {name: shape}. Matrices have variance 1 / fan_in, vectors named *norm*, gamma or weight are about 1, biases about 0."""
+    """tensors: {name: shape}. Matrices have variance 1 / fan_in, vectors named *norm*, gamma or
+    weight are about 1, biases about 0."""
     size = 2 if dtype == "BF16" else 4
     header, at = {"__metadata__": {"format": "pt"}}, 0
     for name, shape in tensors.items():
@@ -51,7 +66,7 @@ def write(path, tensors, dtype):
                 fan = 1
                 for d in shape[1:]:
                     fan *= d
-                key = (round(fan ** -0.5, 6), 0.0)
+                key = (round(fan**-0.5, 6), 0.0)
             else:
                 key = (0.1, 0.0 if name.endswith("bias") else 1.0)
             block = made.setdefault(key, chunk(dtype, *key))
@@ -88,14 +103,34 @@ def transformer(heads, layers, ffn, channels):
         linear(t, b + "ffn.net.2", d, ffn)
     t["scale_shift_table"] = [1, 2, d]
     linear(t, "proj_out", 4 * channels, d)
-    config = dict(_class_name="WanTransformer3DModel", patch_size=[1, 2, 2], num_attention_heads=heads, attention_head_dim=128, in_channels=channels, out_channels=channels,
-                  text_dim=4096, freq_dim=256, ffn_dim=ffn, num_layers=layers, cross_attn_norm=True, qk_norm="rms_norm_across_heads", eps=1e-6, image_dim=None,
-                  added_kv_proj_dim=None, rope_max_seq_len=1024, pos_embed_seq_len=None)
+    config = dict(
+        _class_name="WanTransformer3DModel",
+        patch_size=[1, 2, 2],
+        num_attention_heads=heads,
+        attention_head_dim=128,
+        in_channels=channels,
+        out_channels=channels,
+        text_dim=4096,
+        freq_dim=256,
+        ffn_dim=ffn,
+        num_layers=layers,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        eps=1e-6,
+        image_dim=None,
+        added_kv_proj_dim=None,
+        rope_max_seq_len=1024,
+        pos_embed_seq_len=None,
+    )
     return t, config
 
 
 def pixart(sigma, d=1152, layers=28, caption=4096):
-    t = {"pos_embed.proj.weight": [d, 4, 2, 2], "pos_embed.proj.bias": [d], "scale_shift_table": [2, d]}
+    t = {
+        "pos_embed.proj.weight": [d, 4, 2, 2],
+        "pos_embed.proj.bias": [d],
+        "scale_shift_table": [2, d],
+    }
     e = "adaln_single.emb."
     linear(t, e + "timestep_embedder.linear_1", d, 256)
     linear(t, e + "timestep_embedder.linear_2", d, d)
@@ -114,9 +149,26 @@ def pixart(sigma, d=1152, layers=28, caption=4096):
         linear(t, b + "ff.net.0.proj", 4 * d, d)
         linear(t, b + "ff.net.2", d, 4 * d)
     linear(t, "proj_out", 32, d)
-    config = dict(_class_name="PixArtTransformer2DModel", num_attention_heads=16, attention_head_dim=72, in_channels=4, out_channels=8, num_layers=layers, cross_attention_dim=d,
-                  attention_bias=True, sample_size=256 if sigma else 128, patch_size=2, activation_fn="gelu-approximate", num_embeds_ada_norm=1000, norm_type="ada_norm_single",
-                  norm_elementwise_affine=False, norm_eps=1e-6, interpolation_scale=4 if sigma else 2, caption_channels=caption, use_additional_conditions=not sigma)
+    config = dict(
+        _class_name="PixArtTransformer2DModel",
+        num_attention_heads=16,
+        attention_head_dim=72,
+        in_channels=4,
+        out_channels=8,
+        num_layers=layers,
+        cross_attention_dim=d,
+        attention_bias=True,
+        sample_size=256 if sigma else 128,
+        patch_size=2,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        interpolation_scale=4 if sigma else 2,
+        caption_channels=caption,
+        use_additional_conditions=not sigma,
+    )
     return t, config
 
 
@@ -135,10 +187,25 @@ def umt5(layers, vocab=256384, d=4096, ff=10240, heads=64):
             t[b + "0.SelfAttention.%s.weight" % p] = [d, d]
         t[b + "0.SelfAttention.relative_attention_bias.weight"] = [32, heads]
         t[b + "0.layer_norm.weight"], t[b + "1.layer_norm.weight"] = [d], [d]
-        t[b + "1.DenseReluDense.wi_0.weight"], t[b + "1.DenseReluDense.wi_1.weight"] = [ff, d], [ff, d]
+        t[b + "1.DenseReluDense.wi_0.weight"], t[b + "1.DenseReluDense.wi_1.weight"] = [ff, d], [
+            ff,
+            d,
+        ]
         t[b + "1.DenseReluDense.wo.weight"] = [d, ff]
-    config = dict(architectures=["UMT5EncoderModel"], model_type="umt5", vocab_size=vocab, d_model=d, d_kv=64, d_ff=ff, num_layers=layers, num_heads=heads,
-                  feed_forward_proj="gated-gelu", relative_attention_num_buckets=32, relative_attention_max_distance=128, layer_norm_epsilon=1e-6)
+    config = dict(
+        architectures=["UMT5EncoderModel"],
+        model_type="umt5",
+        vocab_size=vocab,
+        d_model=d,
+        d_kv=64,
+        d_ff=ff,
+        num_layers=layers,
+        num_heads=heads,
+        feed_forward_proj="gated-gelu",
+        relative_attention_num_buckets=32,
+        relative_attention_max_distance=128,
+        layer_norm_epsilon=1e-6,
+    )
     return t, config
 
 
@@ -170,10 +237,23 @@ def vae(residual):
     flat = 0
     for i in range(4):
         for r in range(2):
-            resnet(t, "encoder.down_blocks.%d.resnets.%d" % (i, r) if residual else "encoder.down_blocks.%d" % flat, e[i] if r == 0 else e[i + 1], e[i + 1])
+            resnet(
+                t,
+                (
+                    "encoder.down_blocks.%d.resnets.%d" % (i, r)
+                    if residual
+                    else "encoder.down_blocks.%d" % flat
+                ),
+                e[i] if r == 0 else e[i + 1],
+                e[i + 1],
+            )
             flat += 1
         if i < 3:
-            n = "encoder.down_blocks.%d.downsampler" % i if residual else "encoder.down_blocks.%d" % flat
+            n = (
+                "encoder.down_blocks.%d.downsampler" % i
+                if residual
+                else "encoder.down_blocks.%d" % flat
+            )
             conv(t, n + ".resample.1", e[i + 1], e[i + 1], 3, 3)
             if time[i]:
                 conv(t, n + ".time_conv", e[i + 1], e[i + 1], 3, 1, 1)
@@ -198,9 +278,25 @@ def vae(residual):
                 conv(t, n + ".time_conv", 2 * d[i + 1], d[i + 1], 3, 1, 1)
     t["decoder.norm_out.gamma"] = [d[4], 1, 1, 1]
     conv(t, "decoder.conv_out", ch, d[4], 3, 3, 3)
-    config = dict(_class_name="AutoencoderKLWan", base_dim=base, decoder_base_dim=dec if residual else None, z_dim=z, dim_mult=mult, num_res_blocks=2, attn_scales=[],
-                  temperal_downsample=time, dropout=0.0, is_residual=residual, in_channels=ch, out_channels=ch, patch_size=2 if residual else None,
-                  scale_factor_temporal=4, scale_factor_spatial=16 if residual else 8, latents_mean=[0.0] * z, latents_std=[1.0] * z)
+    config = dict(
+        _class_name="AutoencoderKLWan",
+        base_dim=base,
+        decoder_base_dim=dec if residual else None,
+        z_dim=z,
+        dim_mult=mult,
+        num_res_blocks=2,
+        attn_scales=[],
+        temperal_downsample=time,
+        dropout=0.0,
+        is_residual=residual,
+        in_channels=ch,
+        out_channels=ch,
+        patch_size=2 if residual else None,
+        scale_factor_temporal=4,
+        scale_factor_spatial=16 if residual else 8,
+        latents_mean=[0.0] * z,
+        latents_std=[1.0] * z,
+    )
     return t, config
 
 
@@ -216,7 +312,9 @@ def kl_resnet(out, name, i, o):
 def kl_mid(out, name, c):
     for i in range(2):
         kl_resnet(out, name + ".resnets.%d" % i, c, c)
-    out[name + ".attentions.0.group_norm.weight"], out[name + ".attentions.0.group_norm.bias"] = [c], [c]
+    out[name + ".attentions.0.group_norm.weight"], out[name + ".attentions.0.group_norm.bias"] = [
+        c
+    ], [c]
     for p in ("to_q", "to_k", "to_v", "to_out.0"):
         linear(out, name + ".attentions.0." + p, c, c)
 
@@ -225,7 +323,10 @@ def kl(scaling):
     t, width = {}, [128, 256, 512, 512]
     conv(t, "encoder.conv_in", 128, 3, 3, 3)
     conv(t, "decoder.conv_in", 512, 4, 3, 3)
-    for half, sizes, n, sample in (("encoder.down_blocks", width, 2, "downsamplers"), ("decoder.up_blocks", width[::-1], 3, "upsamplers")):
+    for half, sizes, n, sample in (
+        ("encoder.down_blocks", width, 2, "downsamplers"),
+        ("decoder.up_blocks", width[::-1], 3, "upsamplers"),
+    ):
         c = sizes[0]
         for i, o in enumerate(sizes):
             for r in range(n):
@@ -239,30 +340,89 @@ def kl(scaling):
         conv(t, half + ".conv_out", o, c, 3, 3)
     conv(t, "quant_conv", 8, 8, 1, 1)
     conv(t, "post_quant_conv", 4, 4, 1, 1)
-    config = dict(_class_name="AutoencoderKL", in_channels=3, out_channels=3, latent_channels=4, block_out_channels=width, layers_per_block=2, norm_num_groups=32, act_fn="silu",
-                  sample_size=512, scaling_factor=scaling, force_upcast=True, down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4)
+    config = dict(
+        _class_name="AutoencoderKL",
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=width,
+        layers_per_block=2,
+        norm_num_groups=32,
+        act_fn="silu",
+        sample_size=512,
+        scaling_factor=scaling,
+        force_upcast=True,
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+    )
     return t, config
 
 
 def wan_files(a):
-    parts = {"transformer": transformer(*DIT[a.shape]), "text_encoder": umt5(a.text_layers), "vae": vae(a.shape == "5b")}
+    parts = {
+        "transformer": transformer(*DIT[a.shape]),
+        "text_encoder": umt5(a.text_layers),
+        "vae": vae(a.shape == "5b"),
+    }
     if a.shape == "a14b":
         parts["transformer_2"] = parts["transformer"]
-    scheduler = dict(_class_name="UniPCMultistepScheduler", num_train_timesteps=1000, solver_order=2, solver_type="bh2", predict_x0=True, prediction_type="flow_prediction",
-                     use_flow_sigmas=True, flow_shift=3.0, lower_order_final=True, disable_corrector=[], final_sigmas_type="zero", thresholding=False)
-    index = dict(_class_name="WanPipeline", boundary_ratio=0.875 if a.shape == "a14b" else None, expand_timesteps=a.shape == "5b", scheduler=["diffusers", "UniPCMultistepScheduler"],
-                 text_encoder=["transformers", "UMT5EncoderModel"], tokenizer=["transformers", "T5TokenizerFast"], transformer=["diffusers", "WanTransformer3DModel"],
-                 transformer_2=["diffusers", "WanTransformer3DModel"] if a.shape == "a14b" else [None, None], vae=["diffusers", "AutoencoderKLWan"])
+    scheduler = dict(
+        _class_name="UniPCMultistepScheduler",
+        num_train_timesteps=1000,
+        solver_order=2,
+        solver_type="bh2",
+        predict_x0=True,
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=3.0,
+        lower_order_final=True,
+        disable_corrector=[],
+        final_sigmas_type="zero",
+        thresholding=False,
+    )
+    index = dict(
+        _class_name="WanPipeline",
+        boundary_ratio=0.875 if a.shape == "a14b" else None,
+        expand_timesteps=a.shape == "5b",
+        scheduler=["diffusers", "UniPCMultistepScheduler"],
+        text_encoder=["transformers", "UMT5EncoderModel"],
+        tokenizer=["transformers", "T5TokenizerFast"],
+        transformer=["diffusers", "WanTransformer3DModel"],
+        transformer_2=["diffusers", "WanTransformer3DModel"] if a.shape == "a14b" else [None, None],
+        vae=["diffusers", "AutoencoderKLWan"],
+    )
     return parts, scheduler, index
 
 
 def pixart_files(a):
     sigma = a.shape == "pixart-sigma"
-    parts = {"transformer": pixart(sigma), "text_encoder": t5(a.text_layers), "vae": kl(0.13025 if sigma else 0.18215)}
-    scheduler = dict(_class_name="DPMSolverMultistepScheduler", num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear", solver_order=2, solver_type="midpoint",
-                     algorithm_type="dpmsolver++", prediction_type="epsilon", timestep_spacing="linspace", lower_order_final=True, thresholding=False)
-    index = dict(_class_name="PixArtSigmaPipeline" if sigma else "PixArtAlphaPipeline", scheduler=["diffusers", "DPMSolverMultistepScheduler"], text_encoder=["transformers", "T5EncoderModel"],
-                 tokenizer=["transformers", "T5TokenizerFast"], transformer=["diffusers", "PixArtTransformer2DModel"], vae=["diffusers", "AutoencoderKL"])
+    parts = {
+        "transformer": pixart(sigma),
+        "text_encoder": t5(a.text_layers),
+        "vae": kl(0.13025 if sigma else 0.18215),
+    }
+    scheduler = dict(
+        _class_name="DPMSolverMultistepScheduler",
+        num_train_timesteps=1000,
+        beta_start=0.0001,
+        beta_end=0.02,
+        beta_schedule="linear",
+        solver_order=2,
+        solver_type="midpoint",
+        algorithm_type="dpmsolver++",
+        prediction_type="epsilon",
+        timestep_spacing="linspace",
+        lower_order_final=True,
+        thresholding=False,
+    )
+    index = dict(
+        _class_name="PixArtSigmaPipeline" if sigma else "PixArtAlphaPipeline",
+        scheduler=["diffusers", "DPMSolverMultistepScheduler"],
+        text_encoder=["transformers", "T5EncoderModel"],
+        tokenizer=["transformers", "T5TokenizerFast"],
+        transformer=["diffusers", "PixArtTransformer2DModel"],
+        vae=["diffusers", "AutoencoderKL"],
+    )
     return parts, scheduler, index
 
 
@@ -276,11 +436,19 @@ def main():
     parts, scheduler, index = (pixart_files if a.shape.startswith("pixart") else wan_files)(a)
     for name, (tensors, config) in parts.items():
         stem = "model" if name == "text_encoder" else "diffusion_pytorch_model"
-        write(os.path.join(a.out, name, stem + ".safetensors"), tensors, "F32" if name == "vae" else "BF16")
+        write(
+            os.path.join(a.out, name, stem + ".safetensors"),
+            tensors,
+            "F32" if name == "vae" else "BF16",
+        )
         json.dump(config, open(os.path.join(a.out, name, "config.json"), "w"), indent=2)
-    shutil.copytree(os.path.join(a.model, "tokenizer"), os.path.join(a.out, "tokenizer"), dirs_exist_ok=True)
+    shutil.copytree(
+        os.path.join(a.model, "tokenizer"), os.path.join(a.out, "tokenizer"), dirs_exist_ok=True
+    )
     os.makedirs(os.path.join(a.out, "scheduler"), exist_ok=True)
-    json.dump(scheduler, open(os.path.join(a.out, "scheduler", "scheduler_config.json"), "w"), indent=2)
+    json.dump(
+        scheduler, open(os.path.join(a.out, "scheduler", "scheduler_config.json"), "w"), indent=2
+    )
     json.dump(index, open(os.path.join(a.out, "model_index.json"), "w"), indent=2)
     for name, (tensors, _) in parts.items():
         n = 0
