@@ -6,6 +6,7 @@
 #include "backend/cpu/topk.h"
 #include "backend/shapes.h"
 
+#include <cpuid.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -378,11 +379,17 @@ static const ts_ops ops = {.memory = memory,
 
 /* ---- opening ---- */
 
+/* clang 14 has no name for it. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 static ts_level best(void)
 {
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     return avx512 && __builtin_cpu_supports("avx512bf16") ? TS_LEVEL_AVX512_BF16
