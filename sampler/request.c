@@ -368,6 +368,15 @@ static ts_status read_seed(ts_err *e, const cJSON *v, uint64_t *seed)
     return TS_OK;
 }
 
+/* Files of this version say nothing, which is 1 (CHANGELOG.md, Formats). */
+static ts_status check_format(ts_err *e, const cJSON *j)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, "format");
+    if (!v || (cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < 2)) return TS_OK;
+    return ts_fail(e, TS_EMODEL, "metadata of format %g, tessera %s reads 1",
+                   cJSON_GetNumberValue(v), ts_version());
+}
+
 static ts_status read_strings(ts_err *e, const cJSON *j, ts_request *q)
 {
     const struct {
@@ -422,6 +431,7 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
     now.own = NULL;
     if (!cJSON_IsObject(j) || !cJSON_GetObjectItemCaseSensitive(j, "tessera"))
         TRY(ts_fail(err, TS_EMODEL, "metadata is not tessera's"));
+    TRY(check_format(err, j));
     read_numbers(j, &now);
     TRY(read_seed(err, cJSON_GetObjectItemCaseSensitive(j, "seed"), &now.seed));
     st = read_strings(err, j, &now);

@@ -122,16 +122,24 @@ PRODUCT(6, 4)
 PRODUCT(4, 4)
 GATHERED(6, 4)
 GATHERED(4, 4)
-GATHERED(6, 3) GATHERED(4, 3) GATHERED(6, 2) GATHERED(4, 2) GATHERED(6, 1) GATHERED(4, 1) SPIN(4)
+GATHERED(6, 3)
+GATHERED(4, 3)
+GATHERED(6, 2)
+GATHERED(4, 2)
+GATHERED(6, 1)
+GATHERED(4, 1)
+SPIN(4)
 #else
 PRODUCT(6, 2)
 PRODUCT(4, 2)
 GATHERED(6, 2)
 GATHERED(4, 2)
-GATHERED(6, 1) GATHERED(4, 1) SPIN(2)
+GATHERED(6, 1)
+GATHERED(4, 1)
+SPIN(2)
 #endif
 
-    AI void logits(int R, long Dk, const el *q, const el *k, float *s)
+AI void logits(int R, long Dk, const el *q, const el *k, float *s)
 {
     for (int p = 0; p < 64 / PW; p++) {
         const el *panel = k + p * PW * Dk;

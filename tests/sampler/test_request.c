@@ -2,7 +2,7 @@
  * from metadata, and a whole run in one call. */
 #include "sampler/tessera.h"
 
-#include "backend/backend.h"
+#include "backend/ctx.h"
 #include "tests/testing.h"
 
 #include <stddef.h>
@@ -87,6 +87,8 @@ START_TEST(metadata_that_fails_changes_nothing)
     fails(apply_json(&q, "{\"tessera\":"), TS_EMODEL, "not tessera's");
     fails(apply_json(&q, "{\"tessera\":\"0\",\"width\":8,\"prompt\":\"a\",\"seed\":-1}"), TS_EMODEL,
           "the seed is -1, expected");
+    fails(apply_json(&q, "{\"tessera\":\"9\",\"format\":2,\"width\":8}"), TS_EMODEL,
+          "metadata of format 2, tessera");
     ck_assert_mem_eq(&q, &was, sizeof q);
     close_all();
 }
@@ -111,6 +113,19 @@ static const struct {
     {"\"1x\"", false, 0},
     {"\"\"", false, 0},
 };
+
+START_TEST(formats_of_metadata)
+{
+    ts_request q;
+    open_default();
+    ts_request_init(model, &q);
+    ck_ok(ctx, apply_json(&q, "{\"tessera\":\"0\",\"format\":1,\"width\":8,\"new key\":{}}"));
+    ck_assert_int_eq(q.width, 8);
+    fails(apply_json(&q, "{\"tessera\":\"0\",\"format\":\"1\"}"), TS_EMODEL, "of format");
+    ts_request_free(&q);
+    close_all();
+}
+END_TEST
 
 START_TEST(seeds_of_metadata)
 {
@@ -305,6 +320,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, requests_own_their_strings);
     tcase_add_test(tc, metadata_that_fails_changes_nothing);
+    tcase_add_test(tc, formats_of_metadata);
     tcase_add_loop_test(tc, seeds_of_metadata, 0, (int)(sizeof seeds / sizeof *seeds));
     tcase_add_test(tc, a_smaller_request);
     tcase_add_test(tc, larger_structs_are_refused);
