@@ -1,12 +1,10 @@
 /* Transformers with adaLN-single (Chen et al., PixArt-alpha, 2023): one projection of the timestep
  * modulates every block, and each block adds a table of its own to it. PixArt and Wan are such
- * transformers; config, names of weights, embedders and positions are each class's own. Internal to
- * dit/. */
+ * transformers; config, names of weights, embedders and positions are each class's own. What a
+ * block is composed of is in parts.h. Internal to dit/. */
 #ifndef TS_ADALN_H
 #define TS_ADALN_H
-#include "dit/dit.h"
-
-enum { TS_ADALN_TEXTS = 64 };
+#include "dit/parts.h"
 
 /* norms: rms over all heads together; NULL: none */
 typedef struct {
@@ -31,17 +29,10 @@ typedef struct { /* the first member of a class's struct */
     ts_grid grid;
     ts_tensor emb, e6;   /* of the timesteps: f32 [nt, D], [nt, 6 D] */
     ts_tensor positions; /* f32 [N, D] in raster order, added to the patches; absent: none */
-    /* f32 [N, head_dim / 2] in the grid's order, turning queries and keys; absent: they are not
-     * turned */
+    /* f32 [N, d / 2] in the grid's order, turning queries and keys; absent: they are not turned */
     ts_tensor cos, sin;
-    /* [layers 2 T, D]: keys then values of a layer; the texts' rows one after the other */
-    ts_tensor kv;
-    ts_tensor bias; /* f32 [1, T]: log of how often a row occurs */
-    long text_rows; /* T */
-    /* rows: with the one for its zero rows, if any */
-    struct {
-        long first, rows, zeros;
-    } text[TS_ADALN_TEXTS];
+    ts_part_texts text; /* T rows */
+    ts_tensor kv;       /* [layers 2 T, D]: keys then values of a layer */
 } ts_adaln;
 
 /* Groups of weights: blocks, enter and leave, then what only prepare uses: embedders, and keys and
@@ -61,25 +52,15 @@ ts_status ts_adaln_bind_block(ts_adaln *, int i, const char *blocks, const char 
                               long ff);
 void ts_adaln_unbind(void *self);
 
-/* f32 host data into `to`; it may go away once this returns. */
-ts_status ts_adaln_upload(ts_adaln *, ts_tensor to, const float *from);
-ts_tensor ts_adaln_take(ts_adaln *, ts_dtype, long rows, long columns);
-/* y = a + b, [1, n] each */
-ts_status ts_adaln_add(ts_adaln *, ts_tensor a, ts_tensor b, ts_tensor y);
-
 /* Begins a run: the grid, where each text's rows are, and room for emb, e6, kv and bias. text_rows:
- * of texts that do not say their length, as in ts_dit_class. TS_EUSAGE. */
-ts_status ts_adaln_begin(ts_adaln *, const ts_grid *, const ts_dit_text *, int texts,
-                         long text_rows, long nt);
-/* y [rows, D'] = l2 silu(l1 sincos(v)) of `rows` numbers */
-ts_status ts_adaln_embed(ts_adaln *, const ts_layer *l1, const ts_layer *l2, const float *v,
-                         long rows, ts_tensor y);
-/* e6 = l silu(emb) */
-ts_status ts_adaln_project(ts_adaln *, const ts_layer *l);
-/* *c = l2 gelu(l1 states) of all texts' rows, or the states where l1 is not bound; it lives until
- * the caller's mark. */
-ts_status ts_adaln_text(ts_adaln *, const ts_dit_text *, int texts, const ts_layer *l1,
-                        const ts_layer *l2, ts_tensor *c);
+ * of texts that do not say their length, as in ts_dit_class. TS_EUSAGE: conditions that these
+ * models do not take. */
+ts_status ts_adaln_begin(ts_adaln *, const ts_grid *, const ts_dit_inputs *, long text_rows,
+                         long nt);
+/* *c [T, D] = l2 gelu(l1 states) of all texts' rows, or the states where l1 is not bound; it lives
+ * until the caller's mark. */
+ts_status ts_adaln_text(ts_adaln *, const ts_dit_inputs *, const ts_layer *l1, const ts_layer *l2,
+                        ts_tensor *c);
 /* Keys and values of c for every block. */
 ts_status ts_adaln_keys_and_values(ts_adaln *, ts_tensor c);
 

@@ -1,8 +1,9 @@
-/* One evaluation of a diffusion transformer. dit.c owns the only layer loop: weights, stop, NaN
- * checks, progress and taps; a class says what a layer is. */
+/* One evaluation of a diffusion transformer. dit.c owns the only layer loop, and with it weights,
+ * stop, progress and hooks; a class says what a layer is. */
 #ifndef TS_DIT_H
 #define TS_DIT_H
 #include "attention/attend.h"
+#include "weights/bag.h"
 #include "weights/config.h"
 #include "weights/weights.h"
 
@@ -13,16 +14,25 @@ typedef struct {
     int text_dim; /* width of the text states */
     /* side of the latent that a picture model was trained at; 0: not said */
     int sample_size;
-    long params[16]; /* the class's own, filled by describe */
     float eps;
 } ts_dit_info;
 
+/* What a run is conditioned on. Host data is read before ts_dit_prepare returns. */
 typedef struct {
-    ts_host states; /* f32 [rows, text_dim]: real rows of the text encoder */
-    /* rows that the model sees, zeros after the real ones; 0: text_rows of the class, or where that
-     * is 0 the real ones */
-    long length;
-} ts_dit_text;
+    /* [slots], by guidance branch: `states` f32 [rows, text_dim], the real rows of the text
+     * encoder; of families with a second encoder also `pooled` f32 [1, width] */
+    const ts_bag *const *text;
+    int slots;
+    /* rows that the model sees of a text, zeros after the real ones; 0: as many as its class says
+     */
+    long text_rows;
+    /* f32 [C', F, H, W]: channels that stand beside the sample's own; data NULL: none */
+    ts_host latents;
+    /* f32 [rows, width]: states of a picture's encoder; data NULL: none */
+    ts_host picture;
+    double guidance;   /* of models that are told it; 0: not told */
+    int height, width; /* of the picture in pixels, for models that are told it; 0: not known */
+} ts_dit_inputs;
 
 typedef struct { /* one sample of one evaluation */
     int trow;    /* row of the tables that prepare made: index into its t */
@@ -34,36 +44,44 @@ typedef struct { /* one sample of one evaluation */
     int trow_sel;
 } ts_eval;
 
+/* The stream of a sample is h f32 [T, dim]: the grid's N tokens, then the rows of text that pass
+ * the blocks with them. */
 typedef struct {
-    const char *cls;   /* _class_name in transformer/config.json */
-    const char *older; /* what old files call it; NULL: the same */
-    size_t size;       /* of the class's own struct, zeroed by ts_dit_open */
-    ts_status (*describe)(ts_ctx *, const cJSON *, const char *path, ts_dit_info *);
+    const char *cls;    /* _class_name in transformer/config.json */
+    const char *older;  /* what old files call it; NULL: the same */
+    size_t size;        /* of the class's own struct, zeroed by ts_dit_open */
+    size_t config_size; /* of its config struct, zeroed, which describe fills */
+    ts_status (*describe)(ts_ctx *, const cJSON *, const char *path, ts_dit_info *, void *config);
     /* Group i = block i, group `layers` = what enter and leave use; groups beyond are entered by
-     * prepare only. */
-    ts_status (*bind)(void *self, ts_ctx *, const ts_dit_info *, ts_weights *);
+     * prepare only. `config` is there until close. */
+    ts_status (*bind)(void *self, ts_ctx *, const ts_dit_info *, const void *config, ts_weights *);
     void (*close)(void *self); /* frees what bind made; also after a failed bind */
-    /* NULL: the class does not ask for the picture's size */
-    void (*pixels)(void *self, int height, int width);
-    /* Once a run: everything that depends only on timestep, text or the grid (positions in the
-     * grid's order of tokens), carved from ctx->arena and living as long as it. t: [nt] as the
+    /* Once a run: everything that depends only on timestep, conditions or the grid (positions in
+     * the grid's order of tokens), carved from ctx->arena and living as long as it. t: [nt] as the
      * model is fed them. */
-    ts_status (*prepare)(void *self, const ts_grid *, const ts_dit_text *text, int texts,
-                         const float *t, int nt);
-    /* x f32 [C, F, H, W] -> h f32 [N, dim], raster: dit.c puts tokens in order, and back before
-     * leave */
+    ts_status (*prepare)(void *self, const ts_grid *, const ts_dit_inputs *, const float *t,
+                         int nt);
+    /* rows of text in the stream of a sample of this slot, after prepare; NULL: none in any */
+    long (*rows)(const void *self, int slot);
+    /* x f32 [F, H, W, C] -> h, its tokens in raster order: dit.c puts them in order, and back
+     * before leave */
     ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);
     /* in place */
     ts_status (*block)(void *self, int layer, ts_eval, ts_attn *, int attn_layer, ts_tensor h);
-    /* -> v f32 [out_channels, F, H, W] */
+    /* h f32 [N, dim]: the tokens alone -> v f32 [F, H, W, out_channels] */
     ts_status (*leave)(void *self, ts_eval, ts_tensor h, ts_tensor v);
     /* of the timestep, f32 [1, dim or 6 dim], for taps */
     ts_tensor (*embedding)(void *self, ts_eval);
-    /* rows the model was trained on, the rest of them is zero; 0: it sees the real rows alone */
+    /* rows of text the model was trained on, the rest of them is zero; 0: it sees the real rows
+     * alone */
     long text_rows;
 } ts_dit_class;
 extern const ts_dit_class ts_dit_wan;    /* WanTransformer3DModel, dit/wan.c */
 extern const ts_dit_class ts_dit_pixart; /* PixArtTransformer2DModel, dit/pixart.c */
+
+/* What a config says that others than its class need. TS_EMODEL. */
+ts_status ts_dit_read(ts_ctx *, const ts_dit_class *, const cJSON *config, const char *config_path,
+                      ts_dit_info *);
 
 typedef struct ts_dit ts_dit;
 /* Binds weights of `dir` (a component folder) to the class; warns of unused tensors. `first_layer`
@@ -73,17 +91,50 @@ ts_status ts_dit_open(ts_ctx *, const ts_dit_class *, const cJSON *config, const
 void ts_dit_close(ts_dit *); /* NULL is legal */
 const ts_dit_info *ts_dit_describe(const ts_dit *);
 ts_weights *ts_dit_weights(ts_dit *);
-/* The picture's size in pixels, for classes that are told; before prepare. */
-void ts_dit_pixels(ts_dit *, int height, int width);
-/* Makes the tables of a run: grid in tokens (after patching), texts by slot, timesteps t[nt]. Host
- * data is read before it returns. Call it again with another arena. TS_EUSAGE, TS_ESHAPE. */
-ts_status ts_dit_prepare(ts_dit *, const ts_grid *, const ts_dit_text *, int texts, const float *t,
-                         int nt);
+int ts_dit_first_layer(const ts_dit *); /* as ts_dit_open was given it */
+/* Makes the tables of a run: grid in tokens (after patching), conditions, timesteps t[nt]. Call it
+ * again with another arena. TS_EUSAGE, TS_ESHAPE. */
+ts_status ts_dit_prepare(ts_dit *, const ts_grid *, const ts_dit_inputs *, const float *t, int nt);
+
+/* ---- hooks: what looks at an evaluation from above, at its samples and between its layers ---- */
+typedef struct { /* an evaluation in progress */
+    ts_dit *dit;
+    ts_attn *attn;
+    ts_event event; /* its step; the layer in progress, from 1 */
+    int n;          /* samples */
+    const ts_eval *eval;
+    const ts_tensor *x, *v;
+    ts_tensor h;          /* f32 [all samples' T, dim] */
+    double began, before; /* clock; seconds of the phase by then */
+} ts_dit_pass;
+/* of a hook's `layer`: before the first one, and behind the last of them */
+enum { TS_DIT_ENTERED = -1 };
+typedef struct ts_dit_hook ts_dit_hook;
+/* Functions may be NULL. They are called on a counting device too, and what they take from the
+ * arena they give back. A status ends the evaluation. */
+struct ts_dit_hook {
+    void *user;
+    const ts_dit_hook *next; /* called after this one; NULL: none */
+    /* the samples have entered, no layer is begun; the samples have left */
+    ts_status (*step_before)(void *user, const ts_dit_pass *);
+    ts_status (*step_after)(void *user, const ts_dit_pass *);
+    /* the layer's weights are there, no sample has passed it */
+    ts_status (*layer_before)(void *user, const ts_dit_pass *, int layer);
+    /* a sample has passed it: t is its tokens [N, dim] of the stream. Layer TS_DIT_ENTERED: it has
+     * entered; layer `layers`: it has left, and t is v */
+    ts_status (*sample_after)(void *user, const ts_dit_pass *, int layer, int sample, ts_tensor t);
+};
+/* These from now on; borrowed. NULL: none. */
+void ts_dit_watch(ts_dit *, const ts_dit_hook *);
+/* From layer_before: a copy of the sample's stream passes the layer and is thrown away; attention's
+ * observer sees its call. */
+ts_status ts_dit_probe_layer(const ts_dit_pass *, int layer, int sample);
+
 /* v[i] = model(x[i], t[eval[i].trow], text[eval[i].slot]) for n samples; every layer's weights are
- * entered once. x[i] f32 [C, F, H, W] (may be the same tensor), v[i] f32. `event`: the step and the
- * seconds so far; layers are added to it for progress (before each) and errors. NaN or infinity:
- * TS_ENUMBER naming step and layer. A step allocates nothing: its activations are taken from
- * ctx->arena and given back. ctx->tap sees `condition_embedder` [1, dim or 6 dim],
+ * entered once. x[i] f32 [F, H, W, C] (may be the same tensor), v[i] f32, both packed. `event`: the
+ * step and the seconds so far; layers are added to it for progress (before each) and errors. NaN or
+ * infinity: TS_ENUMBER naming step and layer. A step allocates nothing: its activations are taken
+ * from ctx->arena and given back. ctx->tap sees `condition_embedder` [1, dim or 6 dim],
  * `patch_embedding` and `blocks.I` [N, dim] of step 1, sample by sample, in the grid's order of
  * tokens. */
 ts_status ts_dit_step(ts_dit *, ts_attn *, ts_event event, int n, const ts_eval *,

@@ -16,24 +16,27 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { FREQ = 256 }; /* of sincos */
-/* indices into ts_dit_info.params; CAPTION_DIM 0: the text enters as it is; SCALE_BITS: the
- * interpolation scale, a double's bits */
-enum { SAMPLE_SIZE, CROSS_DIM, CAPTION_DIM, SCALE_BITS };
+
+typedef struct {
+    int sample_size; /* side of the latent that it was trained at */
+    int cross_dim;   /* width of what keys and values of the text read */
+    int caption_dim; /* width of the text states; 0: they enter as they are */
+    double scale;    /* of positions */
+} pixart_config;
 
 typedef struct {
     ts_adaln base;
-    double scale; /* of positions */
+    const pixart_config *config;
     ts_layer time1, time2, modulate, text1, text2, size1, size2, aspect1, aspect2;
-    bool sized;        /* the checkpoint has size1 .. aspect2 */
-    int height, width; /* of the picture in pixels */
+    bool sized; /* the checkpoint has size1 .. aspect2 */
 } pixart;
 
 /* ---- describe ---- */
 
-static ts_status sane(ts_ctx *ctx, const char *path, const ts_dit_info *o, double scale)
+static ts_status check_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
+                              const pixart_config *c)
 {
     const struct {
         const char *key;
@@ -44,9 +47,9 @@ static ts_status sane(ts_ctx *ctx, const char *path, const ts_dit_info *o, doubl
         {"attention_head_dim", o->head_dim, 1, 4096},
         {"in_channels", o->in_channels, 1, 1 << 12},
         {"out_channels", o->out_channels, 1, 1 << 12},
-        {"caption_channels", o->params[CAPTION_DIM], 0, 1 << 20},
-        {"cross_attention_dim", o->params[CROSS_DIM], 1, 1 << 20},
-        {"sample_size", o->params[SAMPLE_SIZE], 1, 1 << 14},
+        {"caption_channels", c->caption_dim, 0, 1 << 20},
+        {"cross_attention_dim", c->cross_dim, 1, 1 << 20},
+        {"sample_size", c->sample_size, 1, 1 << 14},
         {"patch_size", o->patch[1], 1, 64},
     };
     long D = (long)o->heads * o->head_dim;
@@ -54,29 +57,33 @@ static ts_status sane(ts_ctx *ctx, const char *path, const ts_dit_info *o, doubl
         if (range[i].got < range[i].least || range[i].got > range[i].most)
             return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" is %ld, expected %ld to %ld", path,
                            range[i].key, range[i].got, range[i].least, range[i].most);
-    if (o->params[SAMPLE_SIZE] < o->patch[1])
+    if (c->sample_size < o->patch[1])
         return ts_fail(&ctx->err, TS_EMODEL,
-                       "%s: \"sample_size\" is %ld, expected at least the \"patch_size\" of %d",
-                       path, o->params[SAMPLE_SIZE], o->patch[1]);
-    if (!(scale > 0 && scale < 1e6))
+                       "%s: \"sample_size\" is %d, expected at least the \"patch_size\" of %d",
+                       path, c->sample_size, o->patch[1]);
+    if (!(c->scale > 0 && c->scale < 1e6))
         return ts_fail(&ctx->err, TS_EMODEL,
-                       "%s: \"interpolation_scale\" is %g, expected a number above 0", path, scale);
+                       "%s: \"interpolation_scale\" is %g, expected a number above 0", path,
+                       c->scale);
     if (D % 4)
         return ts_fail(&ctx->err, TS_EMODEL,
                        "%s: %d heads of %d are a width of %ld, expected a multiple of 4", path,
                        o->heads, o->head_dim, D);
-    if (o->params[CAPTION_DIM] && o->params[CROSS_DIM] != D)
+    if (c->caption_dim && c->cross_dim != D)
         return ts_fail(&ctx->err, TS_EMODEL,
-                       "%s: \"cross_attention_dim\" is %ld, but the projected caption has %ld",
-                       path, o->params[CROSS_DIM], D);
+                       "%s: \"cross_attention_dim\" is %d, but the projected caption has %ld", path,
+                       c->cross_dim, D);
     return TS_OK;
 }
 
-static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts_dit_info *o)
+static ts_status describe_pixart(ts_ctx *ctx, const cJSON *config, const char *path, ts_dit_info *o,
+                                 void *own)
 {
     ts_status st;
-    int sample = 128, patch = 2, cross = 1152, caption = 0;
-    double eps = 1e-6, scale = 0;
+    pixart_config *c = own;
+    int patch = 2;
+    double eps = 1e-6;
+    *c = (pixart_config){.sample_size = 128, .cross_dim = 1152};
     *o = (ts_dit_info){
         .layers = 28, .heads = 16, .head_dim = 72, .in_channels = 4, .out_channels = 8};
     const ts_key key[] = {
@@ -85,12 +92,12 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
         {"in_channels", TS_KEY_INT, &o->in_channels, 0, NULL, NULL},
         {"out_channels", TS_KEY_INT, &o->out_channels, 0, NULL, NULL},
         {"num_layers", TS_KEY_INT, &o->layers, 0, NULL, NULL},
-        {"cross_attention_dim", TS_KEY_INT, &cross, 0, NULL, NULL},
-        {"caption_channels", TS_KEY_INT, &caption, 0, NULL, NULL},
-        {"sample_size", TS_KEY_INT, &sample, 0, NULL, NULL},
+        {"cross_attention_dim", TS_KEY_INT, &c->cross_dim, 0, NULL, NULL},
+        {"caption_channels", TS_KEY_INT, &c->caption_dim, 0, NULL, NULL},
+        {"sample_size", TS_KEY_INT, &c->sample_size, 0, NULL, NULL},
         {"patch_size", TS_KEY_INT, &patch, 0, NULL, NULL},
         {"norm_eps", TS_KEY_FLOAT, &eps, 0, NULL, NULL},
-        {"interpolation_scale", TS_KEY_FLOAT, &scale, 0, NULL, NULL},
+        {"interpolation_scale", TS_KEY_FLOAT, &c->scale, 0, NULL, NULL},
         {"attention_bias", TS_KEY_ONLY, NULL, 0, NULL, "true"},
         {"activation_fn", TS_KEY_ONLY, NULL, 0, NULL, "\"gelu-approximate\""},
         {"norm_type", TS_KEY_ONLY, NULL, 0, NULL, "\"ada_norm_single\""},
@@ -111,19 +118,15 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
     };
     TRY(ts_config_read(ctx, config, path, key, (int)(sizeof key / sizeof *key)));
     if (!cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(config, "interpolation_scale")))
-        scale = sample / 64 > 1 ? sample / 64 : 1;
+        c->scale = c->sample_size / 64 > 1 ? c->sample_size / 64 : 1;
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(config, "out_channels")))
         o->out_channels = o->in_channels;
     o->patch[0] = 1;
     o->patch[1] = o->patch[2] = patch;
-    o->text_dim = caption ? caption : cross;
-    o->sample_size = sample;
-    o->params[SAMPLE_SIZE] = sample;
-    o->params[CROSS_DIM] = cross;
-    o->params[CAPTION_DIM] = caption;
-    memcpy(&o->params[SCALE_BITS], &scale, sizeof scale);
+    o->text_dim = c->caption_dim ? c->caption_dim : c->cross_dim;
+    o->sample_size = c->sample_size;
     o->eps = (float)eps;
-    TRY(sane(ctx, path, o, scale));
+    TRY(check_ranges(ctx, path, o, c));
     o->dim = o->heads * o->head_dim;
 done:
     return st;
@@ -135,7 +138,7 @@ static ts_status bind_embedders(pixart *p)
 {
     ts_status st;
     ts_weights *ws = p->base.weights;
-    long D = p->base.info.dim, third = D / 3, caption = p->base.info.params[CAPTION_DIM];
+    long D = p->base.info.dim, third = D / 3, caption = p->config->caption_dim;
     int g = ts_adaln_group_embed(&p->base);
     TRY(ts_find_linear(ws, g, &p->time1, D, FREQ, true,
                        "adaln_single.emb.timestep_embedder.linear_1"));
@@ -161,16 +164,17 @@ done:
     return st;
 }
 
-static ts_status bind(void *self, ts_ctx *ctx, const ts_dit_info *info, ts_weights *ws)
+static ts_status bind_pixart(void *self, ts_ctx *ctx, const ts_dit_info *info, const void *config,
+                             ts_weights *ws)
 {
     ts_status st;
     pixart *p = self;
     ts_adaln *a = &p->base;
     long D = info->dim, side = info->patch[1];
-    memcpy(&p->scale, &info->params[SCALE_BITS], sizeof p->scale);
+    p->config = config;
     TRY(ts_adaln_bind(a, ctx, info, ws));
     for (int i = 0; i < info->layers; i++) {
-        TRY(ts_adaln_bind_block(a, i, "transformer_blocks", "ff", info->params[CROSS_DIM], 4 * D));
+        TRY(ts_adaln_bind_block(a, i, "transformer_blocks", "ff", p->config->cross_dim, 4 * D));
         TRY(ts_find_vector(ws, i, &a->block[i].table, 2, (long[]){6, D},
                            "transformer_blocks.%d.scale_shift_table", i));
     }
@@ -188,27 +192,23 @@ done:
     return st;
 }
 
-static void pixels(void *self, int height, int width)
-{
-    pixart *p = self;
-    p->height = height;
-    p->width = width;
-}
-
 /* ---- prepare ---- */
 
 /* What the picture's size adds to the embedding of every timestep. */
-static ts_status add_size(pixart *p)
+static ts_status add_size(pixart *p, const ts_dit_inputs *in)
 {
     ts_status st = TS_OK;
     ts_adaln *a = &p->base;
+    ts_ctx *ctx = a->ctx;
     long D = a->info.dim, third = D / 3;
-    float s[2] = {(float)p->height, (float)p->width}, aspect = (float)p->height / (float)p->width;
-    ts_tensor part = ts_adaln_take(a, TS_F32, 3, third), row = ts_view(part, TS_DIM(1, D));
-    TRY(ts_adaln_embed(a, &p->size1, &p->size2, s, 2, ts_row_range(part, 0, 2)));
-    TRY(ts_adaln_embed(a, &p->aspect1, &p->aspect2, &aspect, 1, ts_row_range(part, 2, 1)));
-    for (long i = 0; i < a->emb.dim[0]; i++)
-        TRY(ts_adaln_add(a, ts_row_range(a->emb, i, 1), row, ts_row_range(a->emb, i, 1)));
+    float size[2] = {(float)in->height, (float)in->width}, aspect = size[0] / size[1];
+    ts_tensor part = ts_part_take(ctx, TS_F32, 3, third), row = ts_view(part, TS_DIM(1, D));
+    TRY(ts_part_embed(ctx, &p->size1, &p->size2, size, 2, ts_row_range(part, 0, 2)));
+    TRY(ts_part_embed(ctx, &p->aspect1, &p->aspect2, &aspect, 1, ts_row_range(part, 2, 1)));
+    for (long i = 0; i < a->emb.dim[0]; i++) {
+        ts_tensor of = ts_row_range(a->emb, i, 1);
+        TRY(ts_part_add(ctx, of, row, of));
+    }
 done:
     return st;
 }
@@ -218,9 +218,8 @@ done:
 static void axis_rows(const pixart *p, long n, float *out)
 {
     long quarter = p->base.info.dim / 4;
-    float stretch = (float)((double)n /
-                            (double)(p->base.info.params[SAMPLE_SIZE] / p->base.info.patch[1])),
-          scale = (float)p->scale;
+    float stretch = (float)((double)n / (double)(p->config->sample_size / p->base.info.patch[1])),
+          scale = (float)p->config->scale;
     for (long i = 0; i < n; i++) {
         float v = (float)i / stretch / scale;
         for (long k = 0; k < quarter; k++) {
@@ -238,7 +237,7 @@ static ts_status prepare_positions(pixart *p)
     ts_adaln *a = &p->base;
     long H = a->grid.H, W = a->grid.W, D = a->info.dim, half = D / 2;
     float *host = malloc((size_t)((H > W ? H : W) * half) * sizeof *host);
-    ts_tensor x = ts_adaln_take(a, TS_F32, W, half), y = ts_adaln_take(a, TS_F32, H, half);
+    ts_tensor x = ts_part_take(a->ctx, TS_F32, W, half), y = ts_part_take(a->ctx, TS_F32, H, half);
     ts_copy c = {.dst = a->positions.p,
                  .stype = TS_F32,
                  .dtype = TS_F32,
@@ -248,9 +247,9 @@ static ts_status prepare_positions(pixart *p)
     if (!host)
         TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ldx%ld tokens: out of memory", W, H));
     axis_rows(p, W, host);
-    TRY(ts_adaln_upload(a, x, host));
+    TRY(ts_part_upload(a->ctx, x, host));
     axis_rows(p, H, host);
-    TRY(ts_adaln_upload(a, y, host));
+    TRY(ts_part_upload(a->ctx, y, host));
     c.src = x.p;
     c.ss[2] = half;
     c.ss[3] = 1;
@@ -266,48 +265,57 @@ done:
 }
 
 /* Keys and values of all texts for every block. */
-static ts_status prepare_text(pixart *p, const ts_dit_text *text, int texts)
+static ts_status prepare_text(pixart *p, const ts_dit_inputs *in)
 {
     ts_status st;
     ts_adaln *a = &p->base;
     ts_ctx *ctx = a->ctx;
-    ts_tensor c;
-    TRY(ts_adaln_text(a, text, texts, &p->text1, &p->text2, &c));
-    for (int i = 0; i < texts && ctx->tap && !ctx->dev->counting; i++)
-        TRY(ctx->tap(ctx->tap_user, "caption_projection",
-                     ts_row_range(c, a->text[i].first, a->text[i].rows)));
+    ts_tensor c; /* [T, D] */
+    TRY(ts_adaln_text(a, in, &p->text1, &p->text2, &c));
+    for (int i = 0; i < in->slots && ctx->tap && !ctx->dev->counting; i++)
+        TRY(ctx->tap(ctx->tap_user, "caption_projection", ts_part_text_rows(&a->text, c, i)));
     TRY(ts_adaln_keys_and_values(a, c));
 done:
     return st;
 }
 
-static ts_status prepare(void *self, const ts_grid *grid, const ts_dit_text *text, int texts,
-                         const float *t, int nt)
+static ts_status prepare_tables(pixart *p, const ts_dit_inputs *in, const float *t, int nt)
+{
+    ts_status st;
+    ts_adaln *a = &p->base;
+    ts_ctx *ctx = a->ctx;
+    size_t mark = ts_mark(&ctx->arena);
+    TRY(ts_weights_enter(a->weights, ts_adaln_group_embed(a)));
+    TRY(ts_part_embed(ctx, &p->time1, &p->time2, t, nt, a->emb));
+    if (p->sized) TRY(add_size(p, in));
+    TRY(ts_part_project(ctx, &p->modulate, a->emb, a->e6));
+    TRY(prepare_positions(p));
+    TRY(prepare_text(p, in));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+static ts_status prepare_pixart(void *self, const ts_grid *grid, const ts_dit_inputs *in,
+                                const float *t, int nt)
 {
     ts_status st;
     pixart *p = self;
     ts_adaln *a = &p->base;
     ts_err *err = &a->ctx->err;
     if (grid->F != 1)
-        return ts_fail(err, TS_EUSAGE, "%d frames, but this model draws pictures", grid->F);
-    if (p->sized && (p->height < 1 || p->width < 1))
-        return ts_fail(err, TS_EUSAGE, "a picture of %dx%d pixels: this model has to know the size",
-                       p->width, p->height);
-    TRY(ts_adaln_begin(a, grid, text, texts, ts_dit_pixart.text_rows, nt));
-    a->positions = ts_adaln_take(a, TS_F32, grid->N, a->info.dim);
-    size_t mark = ts_mark(&a->ctx->arena);
-    st = ts_weights_enter(a->weights, ts_adaln_group_embed(a));
-    if (st == TS_OK) st = ts_adaln_embed(a, &p->time1, &p->time2, t, nt, a->emb);
-    if (st == TS_OK && p->sized) st = add_size(p);
-    if (st == TS_OK) st = ts_adaln_project(a, &p->modulate);
-    if (st == TS_OK) st = prepare_positions(p);
-    if (st == TS_OK) st = prepare_text(p, text, texts);
-    ts_release(&a->ctx->arena, mark);
+        TRY(ts_fail(err, TS_EUSAGE, "%d frames, but this model draws pictures", grid->F));
+    if (p->sized && (in->height < 1 || in->width < 1))
+        TRY(ts_fail(err, TS_EUSAGE, "a picture of %dx%d pixels: this model has to know the size",
+                    in->width, in->height));
+    TRY(ts_adaln_begin(a, grid, in, ts_dit_pixart.text_rows, nt));
+    a->positions = ts_part_take(a->ctx, TS_F32, grid->N, a->info.dim);
+    TRY(prepare_tables(p, in, t, nt));
 done:
     return st;
 }
 
-static ts_tensor embedding(void *self, ts_eval e)
+static ts_tensor embedding_of(void *self, ts_eval e)
 {
     pixart *p = self;
     return ts_row_range(p->base.e6, e.trow, 1);
@@ -317,13 +325,13 @@ const ts_dit_class ts_dit_pixart = {
     .cls = "PixArtTransformer2DModel",
     .older = "Transformer2DModel",
     .size = sizeof(pixart),
-    .describe = describe,
-    .bind = bind,
+    .config_size = sizeof(pixart_config),
+    .describe = describe_pixart,
+    .bind = bind_pixart,
     .close = ts_adaln_unbind,
-    .pixels = pixels,
-    .prepare = prepare,
+    .prepare = prepare_pixart,
     .enter = ts_adaln_enter,
     .block = ts_adaln_run_block,
     .leave = ts_adaln_leave,
-    .embedding = embedding,
+    .embedding = embedding_of,
 };

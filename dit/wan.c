@@ -9,20 +9,24 @@
  * refused. */
 #include "dit/adaln.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { FREQ_DIM, FFN_DIM, CROSS_NORM, ROPE_MAX }; /* indices into ts_dit_info.params */
+typedef struct {
+    int freq_dim, ffn_dim; /* widths of the timestep's sines and of the feed-forward */
+    int rope_max;          /* tokens along an axis */
+    bool cross_norm;       /* a norm before cross-attention */
+} wan_config;
 
 typedef struct {
     ts_adaln base;
+    const wan_config *config;
     ts_layer time1, time2, time_proj, text1, text2;
 } wan;
 
 /* ---- describe ---- */
 
-static ts_status sane(ts_ctx *ctx, const char *path, const ts_dit_info *o)
+static ts_status check_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
+                              const wan_config *c)
 {
     const struct {
         const char *key;
@@ -34,9 +38,9 @@ static ts_status sane(ts_ctx *ctx, const char *path, const ts_dit_info *o)
         {"in_channels", o->in_channels, 1, 1 << 16},
         {"out_channels", o->out_channels, 1, 1 << 16},
         {"text_dim", o->text_dim, 1, 1 << 20},
-        {"freq_dim", o->params[FREQ_DIM], 2, 1 << 16},
-        {"ffn_dim", o->params[FFN_DIM], 1, 1 << 24},
-        {"rope_max_seq_len", o->params[ROPE_MAX], 1, 1 << 24},
+        {"freq_dim", c->freq_dim, 2, 1 << 16},
+        {"ffn_dim", c->ffn_dim, 1, 1 << 24},
+        {"rope_max_seq_len", c->rope_max, 1, 1 << 24},
         {"patch_size", o->patch[0], 1, 64},
         {"patch_size", o->patch[1], 1, 64},
         {"patch_size", o->patch[2], 1, 64},
@@ -49,18 +53,20 @@ static ts_status sane(ts_ctx *ctx, const char *path, const ts_dit_info *o)
         return ts_fail(&ctx->err, TS_EMODEL,
                        "%s: \"attention_head_dim\" is %d, expected an even number", path,
                        o->head_dim);
-    if (o->params[FREQ_DIM] % 2)
-        return ts_fail(&ctx->err, TS_EMODEL, "%s: \"freq_dim\" is %ld, expected an even number",
-                       path, o->params[FREQ_DIM]);
+    if (c->freq_dim % 2)
+        return ts_fail(&ctx->err, TS_EMODEL, "%s: \"freq_dim\" is %d, expected an even number",
+                       path, c->freq_dim);
     return TS_OK;
 }
 
-static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts_dit_info *o)
+static ts_status describe_wan(ts_ctx *ctx, const cJSON *config, const char *path, ts_dit_info *o,
+                              void *own)
 {
     ts_status st;
-    int freq = 256, ffn = 13824, rope = 1024, patches = 3;
-    bool cross_norm = true;
+    wan_config *c = own;
+    int patches = 3;
     double eps = 1e-6;
+    *c = (wan_config){.freq_dim = 256, .ffn_dim = 13824, .rope_max = 1024, .cross_norm = true};
     *o = (ts_dit_info){.layers = 40,
                        .heads = 40,
                        .head_dim = 128,
@@ -75,15 +81,15 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
         {"in_channels", TS_KEY_INT, &o->in_channels, 0, NULL, NULL},
         {"out_channels", TS_KEY_INT, &o->out_channels, 0, NULL, NULL},
         {"text_dim", TS_KEY_INT, &o->text_dim, 0, NULL, NULL},
-        {"freq_dim", TS_KEY_INT, &freq, 0, NULL, NULL},
-        {"ffn_dim", TS_KEY_INT, &ffn, 0, NULL, NULL},
+        {"freq_dim", TS_KEY_INT, &c->freq_dim, 0, NULL, NULL},
+        {"ffn_dim", TS_KEY_INT, &c->ffn_dim, 0, NULL, NULL},
         {"num_layers", TS_KEY_INT, &o->layers, 0, NULL, NULL},
-        {"cross_attn_norm", TS_KEY_BOOL, &cross_norm, 0, NULL, NULL},
+        {"cross_attn_norm", TS_KEY_BOOL, &c->cross_norm, 0, NULL, NULL},
         {"qk_norm", TS_KEY_ONLY, NULL, 0, NULL, "\"rms_norm_across_heads\""},
         {"eps", TS_KEY_FLOAT, &eps, 0, NULL, NULL},
         {"image_dim", TS_KEY_ONLY, NULL, 0, NULL, "null"},
         {"added_kv_proj_dim", TS_KEY_ONLY, NULL, 0, NULL, "null"},
-        {"rope_max_seq_len", TS_KEY_INT, &rope, 0, NULL, NULL},
+        {"rope_max_seq_len", TS_KEY_INT, &c->rope_max, 0, NULL, NULL},
         {"pos_embed_seq_len", TS_KEY_ONLY, NULL, 0, NULL, "null"},
     };
     TRY(ts_config_read(ctx, config, path, key, (int)(sizeof key / sizeof *key)));
@@ -95,12 +101,8 @@ static ts_status describe(ts_ctx *ctx, const cJSON *config, const char *path, ts
     if (patches != 3)
         TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: \"patch_size\" has %d numbers, expected 3", path,
                     patches));
-    o->params[FREQ_DIM] = freq;
-    o->params[FFN_DIM] = ffn;
-    o->params[CROSS_NORM] = cross_norm;
-    o->params[ROPE_MAX] = rope;
     o->eps = (float)eps;
-    TRY(sane(ctx, path, o));
+    TRY(check_ranges(ctx, path, o, c));
     o->dim = o->heads * o->head_dim;
 done:
     return st;
@@ -118,16 +120,17 @@ done:
     return st;
 }
 
-static ts_status bind_block(ts_adaln *a, int i)
+static ts_status bind_block(wan *w, int i)
 {
     ts_status st;
+    ts_adaln *a = &w->base;
     ts_adaln_block *b = a->block + i;
     ts_weights *ws = a->weights;
     long D = a->info.dim;
-    TRY(ts_adaln_bind_block(a, i, "blocks", "ffn", D, a->info.params[FFN_DIM]));
+    TRY(ts_adaln_bind_block(a, i, "blocks", "ffn", D, w->config->ffn_dim));
     TRY(bind_norms(ws, i, i, &b->self, D, i, "attn1"));
     TRY(bind_norms(ws, i, ts_adaln_group_text(a, i), &b->cross, D, i, "attn2"));
-    if (a->info.params[CROSS_NORM]) {
+    if (w->config->cross_norm) {
         TRY(ts_find_vector(ws, i, &b->norm_w, 1, &D, "blocks.%d.norm2.weight", i));
         TRY(ts_find_vector(ws, i, &b->norm_b, 1, &D, "blocks.%d.norm2.bias", i));
     }
@@ -136,22 +139,24 @@ done:
     return st;
 }
 
-static ts_status bind(void *self, ts_ctx *ctx, const ts_dit_info *info, ts_weights *ws)
+static ts_status bind_wan(void *self, ts_ctx *ctx, const ts_dit_info *info, const void *config,
+                          ts_weights *ws)
 {
     ts_status st;
     wan *w = self;
     ts_adaln *a = &w->base;
     const int *p = info->patch;
-    long D = info->dim, freq = info->params[FREQ_DIM];
+    long D = info->dim;
+    w->config = config;
     TRY(ts_adaln_bind(a, ctx, info, ws));
     int ends = ts_adaln_group_ends(a), embed = ts_adaln_group_embed(a);
-    for (int i = 0; i < info->layers; i++) TRY(bind_block(a, i));
+    for (int i = 0; i < info->layers; i++) TRY(bind_block(w, i));
     TRY(ts_find_conv(ws, ends, &a->patch, 5, (long[]){D, info->in_channels, p[0], p[1], p[2]},
                      "patch_embedding"));
     TRY(ts_find_linear(ws, ends, &a->out, (long)p[0] * p[1] * p[2] * info->out_channels, D, true,
                        "proj_out"));
     TRY(ts_find_vector(ws, ends, &a->table, 3, (long[]){1, 2, D}, "scale_shift_table"));
-    TRY(ts_find_linear(ws, embed, &w->time1, D, freq, true,
+    TRY(ts_find_linear(ws, embed, &w->time1, D, w->config->freq_dim, true,
                        "condition_embedder.time_embedder.linear_1"));
     TRY(ts_find_linear(ws, embed, &w->time2, D, D, true,
                        "condition_embedder.time_embedder.linear_2"));
@@ -173,88 +178,62 @@ static void axis_widths(long head_dim, long width[3])
     width[0] = head_dim - width[1] - width[2];
 }
 
-/* Cosines (or sines) of the axis' positions, spread over the tokens of the grid. */
-static ts_status spread(ts_adaln *a, int axis, ts_tensor from, ts_tensor to, long column)
-{
-    long half = a->info.head_dim / 2, H = a->grid.H, W = a->grid.W, n = from.dim[1];
-    ts_copy c = {.src = from.p,
-                 .dst = ts_at(to.p, (size_t)column * sizeof(float)),
-                 .stype = TS_F32,
-                 .dtype = TS_F32,
-                 .nd = 4,
-                 .dim = {a->grid.F, H, W, n},
-                 .ss = {0, 0, 0, 1},
-                 .ds = {H * W * half, W * half, half, 1}};
-    c.ss[axis] = n;
-    return ts_copy_op(a->ctx->dev, c);
-}
-
-/* Angle of channels (2j, 2j + 1) of an axis of d channels at position p: p 10000^(-2j / d). Angles
- * in f64, as the oracle's. */
+/* Tokens turn by their index along each axis, with theta 10000. */
 static ts_status prepare_rope(ts_adaln *a)
 {
     ts_status st = TS_OK;
-    long width[3], length[3] = {a->grid.F, a->grid.H, a->grid.W}, column = 0;
-    float *host = NULL;
-    bool ordered = ts_there(a->grid.perm);
-    ts_tensor cos_of = ordered ? ts_adaln_take(a, TS_F32, a->grid.N, a->info.head_dim / 2) : a->cos,
-              sin_of = ordered ? ts_adaln_take(a, TS_F32, a->grid.N, a->info.head_dim / 2) : a->sin;
+    long width[3], length[3] = {a->grid.F, a->grid.H, a->grid.W}, longest = 0;
     axis_widths(a->info.head_dim, width);
-    for (int axis = 0; axis < 3; axis++) {
-        long n = length[axis], half = width[axis] / 2;
-        if (!half) continue;
-        ts_tensor both = ts_adaln_take(a, TS_F32, 2 * n, half);
-        float *more = realloc(host, (size_t)(2 * n * half) * sizeof *host);
-        if (!more)
-            TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ld tokens: out of memory", n));
-        host = more;
-        for (long p = 0; p < n; p++)
-            for (long j = 0; j < half; j++) {
-                double angle = (double)p * pow(10000, -2.0 * (double)j / (double)width[axis]);
-                host[p * half + j] = (float)cos(angle);
-                host[(n + p) * half + j] = (float)sin(angle);
-            }
-        TRY(ts_adaln_upload(a, both, host));
-        TRY(spread(a, axis, ts_row_range(both, 0, n), cos_of, column));
-        TRY(spread(a, axis, ts_row_range(both, n, n), sin_of, column));
-        column += half;
-    }
-    if (!ordered) goto done;
-    TRY(ts_gather_op(a->ctx->dev, (ts_gather){cos_of, a->grid.perm, a->cos}));
-    TRY(ts_gather_op(a->ctx->dev, (ts_gather){sin_of, a->grid.perm, a->sin}));
+    for (int i = 0; i < 3; i++) longest = length[i] > longest ? length[i] : longest;
+    double *index = malloc((size_t)longest * sizeof *index);
+    if (!index)
+        TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ld tokens: out of memory", longest));
+    for (long i = 0; i < longest; i++) index[i] = (double)i;
+    TRY(ts_part_rope_table(a->ctx, &a->grid, width, 10000, (const double *[]){index, index, index},
+                           a->cos, a->sin));
 done:
-    free(host);
+    free(index);
     return st;
 }
 
-static ts_status prepare(void *self, const ts_grid *grid, const ts_dit_text *text, int texts,
-                         const float *t, int nt)
+static ts_status prepare_tables(wan *w, const ts_dit_inputs *in, const float *t, int nt)
+{
+    ts_status st;
+    ts_adaln *a = &w->base;
+    ts_ctx *ctx = a->ctx;
+    ts_tensor c; /* [T, D] */
+    size_t mark = ts_mark(&ctx->arena);
+    TRY(ts_weights_enter(a->weights, ts_adaln_group_embed(a)));
+    TRY(ts_part_embed(ctx, &w->time1, &w->time2, t, nt, a->emb));
+    TRY(ts_part_project(ctx, &w->time_proj, a->emb, a->e6));
+    TRY(prepare_rope(a));
+    TRY(ts_adaln_text(a, in, &w->text1, &w->text2, &c));
+    TRY(ts_adaln_keys_and_values(a, c));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+static ts_status prepare_wan(void *self, const ts_grid *grid, const ts_dit_inputs *in,
+                             const float *t, int nt)
 {
     ts_status st;
     wan *w = self;
     ts_adaln *a = &w->base;
-    ts_tensor c;
-    long most = a->info.params[ROPE_MAX];
+    int most = w->config->rope_max;
     if (grid->F > most || grid->H > most || grid->W > most)
-        return ts_fail(&a->ctx->err, TS_EUSAGE,
-                       "a grid of %d x %d x %d tokens: the model takes at most %ld along an axis",
-                       grid->F, grid->H, grid->W, most);
-    TRY(ts_adaln_begin(a, grid, text, texts, ts_dit_wan.text_rows, nt));
-    a->cos = ts_adaln_take(a, TS_F32, grid->N, a->info.head_dim / 2);
-    a->sin = ts_adaln_take(a, TS_F32, grid->N, a->info.head_dim / 2);
-    size_t mark = ts_mark(&a->ctx->arena);
-    st = ts_weights_enter(a->weights, ts_adaln_group_embed(a));
-    if (st == TS_OK) st = ts_adaln_embed(a, &w->time1, &w->time2, t, nt, a->emb);
-    if (st == TS_OK) st = ts_adaln_project(a, &w->time_proj);
-    if (st == TS_OK) st = prepare_rope(a);
-    if (st == TS_OK) st = ts_adaln_text(a, text, texts, &w->text1, &w->text2, &c);
-    if (st == TS_OK) st = ts_adaln_keys_and_values(a, c);
-    ts_release(&a->ctx->arena, mark);
+        TRY(ts_fail(&a->ctx->err, TS_EUSAGE,
+                    "a grid of %d x %d x %d tokens: the model takes at most %d along an axis",
+                    grid->F, grid->H, grid->W, most));
+    TRY(ts_adaln_begin(a, grid, in, ts_dit_wan.text_rows, nt));
+    a->cos = ts_part_take(a->ctx, TS_F32, grid->N, a->info.head_dim / 2);
+    a->sin = ts_part_take(a->ctx, TS_F32, grid->N, a->info.head_dim / 2);
+    TRY(prepare_tables(w, in, t, nt));
 done:
     return st;
 }
 
-static ts_tensor embedding(void *self, ts_eval e)
+static ts_tensor embedding_of(void *self, ts_eval e)
 {
     wan *w = self;
     return ts_row_range(w->base.emb, e.trow, 1);
@@ -263,13 +242,14 @@ static ts_tensor embedding(void *self, ts_eval e)
 const ts_dit_class ts_dit_wan = {
     .cls = "WanTransformer3DModel",
     .size = sizeof(wan),
-    .describe = describe,
-    .bind = bind,
+    .config_size = sizeof(wan_config),
+    .describe = describe_wan,
+    .bind = bind_wan,
     .close = ts_adaln_unbind,
-    .prepare = prepare,
+    .prepare = prepare_wan,
     .enter = ts_adaln_enter,
     .block = ts_adaln_run_block,
     .leave = ts_adaln_leave,
-    .embedding = embedding,
+    .embedding = embedding_of,
     .text_rows = 512,
 };

@@ -3,8 +3,8 @@
  * feed-forward layer, gated or not. T5 has one table of biases, in block 0; UMT5 has one a block.
  *
  *
- *   h += o(softmax(q k' + b) v) of rms(h),   h += wo(act(wi_0 n) * wi_1 n) of n = rms(h);   b[a, i,
- *   j] = table[bucket(j - i), a]
+ *   h += o(softmax(q k' + b) v) of rms(h),   b[a, i, j] = table[bucket(j - i), a]
+ *   h += wo(act(wi_0 n) * wi_1 n) of n = rms(h)
  *
  * Only the real tokens are computed: padded keys are masked in the reference, so they change
  * nothing. All texts of a call pass a block together, while its weights are there. The residual h
@@ -21,9 +21,8 @@ typedef struct {
     ts_layer q, k, v, o, wi0, wi1, wo;
 } block;
 
-struct ts_encoder {
-    ts_ctx *ctx;
-    ts_weights *w;
+typedef struct {
+    ts_encoder head;
     int vocab, dim, kv, ff, layers, heads, buckets, max_distance;
     double eps;
     bool gated, own_bias; /* own_bias: a table in every block */
@@ -32,9 +31,9 @@ struct ts_encoder {
     float *table;          /* biases [layers or 1, buckets, A] */
     block *block;
     const ts_weight *final;
-};
+} t5;
 
-static ts_status read_config(ts_encoder *e, const ts_component *c)
+static ts_status read_config(t5 *e, const ts_component *c)
 {
     char feed[64] = "relu";
     /* The whole model holds the encoder under the same names. */
@@ -76,7 +75,7 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
         TS_IGNORED("tokenizer_class"),
         TS_IGNORED("transformers_version"),
         TS_IGNORED("use_cache")};
-    ts_status st = ts_config_read(e->ctx, c->config, c->config_path, keys,
+    ts_status st = ts_config_read(e->head.ctx, c->config, c->config_path, keys,
                                   sizeof keys / sizeof *keys);
     if (st) return st;
     e->gated = !strncmp(feed, "gated-", 6);
@@ -90,50 +89,50 @@ static ts_status read_config(ts_encoder *e, const ts_component *c)
     else if (!strcmp(act, "gelu"))
         e->act = TS_ACT_GELU;
     else
-        return ts_fail(&e->ctx->err, TS_EMODEL,
+        return ts_fail(&e->head.ctx->err, TS_EMODEL,
                        "%s: feed_forward_proj \"%s\" is not supported (relu, gelu, gated-relu, "
                        "gated-silu, gated-gelu)",
                        c->config_path, feed);
     if (e->vocab < 1 || e->dim < 1 || e->kv < 1 || e->ff < 1 || e->layers < 1 || e->heads < 1)
-        return ts_fail(&e->ctx->err, TS_EMODEL, "%s: a size is less than 1", c->config_path);
+        return ts_fail(&e->head.ctx->err, TS_EMODEL, "%s: a size is less than 1", c->config_path);
     if (e->buckets < 4 || e->max_distance <= e->buckets / 4)
         return ts_fail(
-            &e->ctx->err, TS_EMODEL,
+            &e->head.ctx->err, TS_EMODEL,
             "%s: %d relative_attention_num_buckets for a relative_attention_max_distance of %d",
             c->config_path, e->buckets, e->max_distance);
     return TS_OK;
 }
 
-static ts_status bind_block(ts_encoder *e, int i)
+static ts_status bind_block(t5 *e, int i)
 {
     ts_status st = TS_OK;
     block *b = e->block + i;
     long dim[1] = {e->dim}, in = e->dim, inner = (long)e->heads * e->kv;
     ts_layer *attn[] = {&b->q, &b->k, &b->v};
     for (int k = 0; k < 3; k++)
-        TRY(ts_find_linear(e->w, i, attn[k], inner, in, false,
+        TRY(ts_find_linear(e->head.weights, i, attn[k], inner, in, false,
                            "encoder.block.%d.layer.0.SelfAttention.%c", i, "qkv"[k]));
-    TRY(ts_find_linear(e->w, i, &b->o, in, inner, false, "encoder.block.%d.layer.0.SelfAttention.o",
-                       i));
-    TRY(ts_find_vector(e->w, i, &b->norm1, 1, dim, "encoder.block.%d.layer.0.layer_norm.weight",
-                       i));
-    TRY(ts_find_vector(e->w, i, &b->norm2, 1, dim, "encoder.block.%d.layer.1.layer_norm.weight",
-                       i));
-    TRY(ts_find_linear(e->w, i, &b->wi0, e->ff, in, false,
+    TRY(ts_find_linear(e->head.weights, i, &b->o, in, inner, false,
+                       "encoder.block.%d.layer.0.SelfAttention.o", i));
+    TRY(ts_find_vector(e->head.weights, i, &b->norm1, 1, dim,
+                       "encoder.block.%d.layer.0.layer_norm.weight", i));
+    TRY(ts_find_vector(e->head.weights, i, &b->norm2, 1, dim,
+                       "encoder.block.%d.layer.1.layer_norm.weight", i));
+    TRY(ts_find_linear(e->head.weights, i, &b->wi0, e->ff, in, false,
                        e->gated ? "encoder.block.%d.layer.1.DenseReluDense.wi_0"
                                 : "encoder.block.%d.layer.1.DenseReluDense.wi",
                        i));
     if (e->gated)
-        TRY(ts_find_linear(e->w, i, &b->wi1, e->ff, in, false,
+        TRY(ts_find_linear(e->head.weights, i, &b->wi1, e->ff, in, false,
                            "encoder.block.%d.layer.1.DenseReluDense.wi_1", i));
-    TRY(ts_find_linear(e->w, i, &b->wo, in, e->ff, false,
+    TRY(ts_find_linear(e->head.weights, i, &b->wo, in, e->ff, false,
                        "encoder.block.%d.layer.1.DenseReluDense.wo", i));
 done:
     return st;
 }
 
 /* Tables that are used on the host: the biases are read, the embedding is only looked up. */
-static ts_status bind_tables(ts_encoder *e)
+static ts_status bind_tables(t5 *e)
 {
     ts_status st = TS_OK;
     static const char *const names[] = {"encoder.embed_tokens.weight", "shared.weight"};
@@ -143,77 +142,84 @@ static ts_status bind_tables(ts_encoder *e)
     int32_t *ids = malloc((size_t)e->buckets * sizeof *ids);
     e->table = malloc((size_t)n * size * sizeof(float));
     if (!ids || !e->table)
-        TRY(ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for %d tables of biases", n));
+        TRY(ts_fail(&e->head.ctx->err, TS_EMEMORY, "no memory for %d tables of biases", n));
     for (int i = 0; i < e->buckets; i++) ids[i] = i;
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name,
                  "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
-        TRY(ts_weights_rows(e->w, name, ids, e->buckets, e->buckets, e->heads,
+        TRY(ts_weights_rows(e->head.weights, name, ids, e->buckets, e->buckets, e->heads,
                             e->table + (size_t)i * size));
     }
     e->embedding = names[1];
     /* of the two, files have either or both with the same numbers */
     for (int i = 0; i < 2; i++)
-        if (ts_weights_has(e->w, names[i])) e->embedding = names[i];
+        if (ts_weights_has(e->head.weights, names[i])) e->embedding = names[i];
     for (int i = 0; i < 2; i++)
-        if (names[i] == e->embedding || ts_weights_has(e->w, names[i]))
-            TRY(ts_weights_rows(e->w, names[i], NULL, 0, e->vocab, e->dim, NULL));
+        if (names[i] == e->embedding || ts_weights_has(e->head.weights, names[i]))
+            TRY(ts_weights_rows(e->head.weights, names[i], NULL, 0, e->vocab, e->dim, NULL));
 done:
     free(ids);
     return st;
 }
 
-ts_status ts_encoder_open(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
+static void close_t5(ts_encoder *head)
 {
-    ts_status st = TS_OK;
-    ts_encoder *e = calloc(1, sizeof *e);
-    *out = NULL;
-    if (!e) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a text encoder");
-    *e = (ts_encoder){.ctx = ctx,
-                      .vocab = 32128,
-                      .dim = 512,
-                      .kv = 64,
-                      .ff = 2048,
-                      .layers = 6,
-                      .heads = 8,
-                      .buckets = 32,
-                      .max_distance = 128,
-                      .eps = 1e-6};
-    e->own_bias = !strcmp(c->cls, "UMT5EncoderModel");
-    if (!e->own_bias && strcmp(c->cls, "T5EncoderModel"))
-        TRY(ts_fail(&ctx->err, TS_EMODEL,
-                    "%s: class %s is not supported (T5EncoderModel, UMT5EncoderModel)",
-                    c->config_path, c->cls));
-    TRY(read_config(e, c));
-    TRY(ts_weights_open(ctx, c->dir, "model", &e->w));
-    e->block = calloc((size_t)e->layers, sizeof *e->block);
-    if (!e->block) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d layers", e->layers));
-    for (int i = 0; i < e->layers; i++) TRY(bind_block(e, i));
-    TRY(ts_find_vector(e->w, 0, &e->final, 1, (long[]){e->dim}, "encoder.final_layer_norm.weight"));
-    TRY(bind_tables(e));
-    ts_weights_warn_unused(e->w);
-    *out = e;
-    e = NULL;
-done:
-    ts_encoder_close(e);
-    return st;
-}
-
-void ts_encoder_close(ts_encoder *e)
-{
+    t5 *e = (t5 *)head;
     if (!e) return;
-    ts_weights_close(e->w);
+    ts_weights_close(e->head.weights);
     free(e->block);
     free(e->table);
     free(e);
 }
 
-long ts_encoder_width(const ts_encoder *e) { return e->dim; }
-ts_weights *ts_encoder_weights(ts_encoder *e) { return e->w; }
+static ts_status open_class(ts_ctx *ctx, const ts_component *c, const ts_encoder_class *cls,
+                            ts_encoder **out)
+{
+    ts_status st = TS_OK;
+    t5 *e = calloc(1, sizeof *e);
+    *out = NULL;
+    if (!e) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a text encoder");
+    *e = (t5){.head = {.cls = cls, .ctx = ctx},
+              .vocab = 32128,
+              .dim = 512,
+              .kv = 64,
+              .ff = 2048,
+              .layers = 6,
+              .heads = 8,
+              .buckets = 32,
+              .max_distance = 128,
+              .eps = 1e-6,
+              .own_bias = cls == &ts_encoder_umt5};
+    TRY(read_config(e, c));
+    e->head.width = e->dim;
+    TRY(ts_weights_open(ctx, c->dir, "model", &e->head.weights));
+    e->block = calloc((size_t)e->layers, sizeof *e->block);
+    if (!e->block) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d layers", e->layers));
+    for (int i = 0; i < e->layers; i++) TRY(bind_block(e, i));
+    TRY(ts_find_vector(e->head.weights, 0, &e->final, 1, (long[]){e->dim},
+                       "encoder.final_layer_norm.weight"));
+    TRY(bind_tables(e));
+    ts_weights_warn_unused(e->head.weights);
+    *out = &e->head;
+    e = NULL;
+done:
+    close_t5(e ? &e->head : NULL);
+    return st;
+}
+
+static ts_status open_t5(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
+{
+    return open_class(ctx, c, &ts_encoder_t5, out);
+}
+
+static ts_status open_umt5(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
+{
+    return open_class(ctx, c, &ts_encoder_umt5, out);
+}
 
 /* Bucket of a key `rel` to the right of its query: half of the buckets a side; exact near,
  * logarithmic far. */
-static int bucket(const ts_encoder *e, int rel)
+static int bucket_of(const t5 *e, int rel)
 {
     int half = e->buckets / 2, exact = half / 2, d = abs(rel), side = rel > 0 ? half : 0;
     if (d < exact) return side + d;
@@ -232,16 +238,16 @@ typedef struct {             /* one call's buffers; L is the longest text */
     int L, spread;
 } work;
 
-/* The biases of a block by distance: line[a, L - 1 + rel] = table[bucket(rel), a]. */
-static ts_status load_line(ts_encoder *e, work *w, int layer)
+/* The biases of a block by distance: line[a, L - 1 + rel] = table[bucket_of(rel), a]. */
+static ts_status load_line(t5 *e, work *w, int layer)
 {
     const float *table = e->table +
                          (size_t)(e->own_bias ? layer : 0) * (size_t)e->buckets * (size_t)e->heads;
-    ts_device *dev = e->ctx->dev;
+    ts_device *dev = e->head.ctx->dev;
     int n = 2 * w->L - 1;
     if (layer && !e->own_bias) return TS_OK;
     for (int i = 0; i < n; i++) {
-        const float *row = table + (size_t)bucket(e, i - w->L + 1) * (size_t)e->heads;
+        const float *row = table + (size_t)bucket_of(e, i - w->L + 1) * (size_t)e->heads;
         for (int a = 0; a < e->heads; a++) w->host[(size_t)a * (size_t)n + (size_t)i] = row[a];
     }
     w->spread = 0;
@@ -251,12 +257,12 @@ static ts_status load_line(ts_encoder *e, work *w, int layer)
 }
 
 /* bias[a, i, j] = line[a, L - 1 + j - i] for a text of n tokens: one step to the left a row. */
-static ts_status spread(ts_encoder *e, work *w, long n)
+static ts_status spread_biases(t5 *e, work *w, long n)
 {
     long from = 2L * w->L - 1;
     if (w->spread == n) return TS_OK;
     w->spread = (int)n;
-    return ts_copy_op(e->ctx->dev,
+    return ts_copy_op(e->head.ctx->dev,
                       (ts_copy){.src = ts_at(w->line.p, (size_t)(w->L - 1) * sizeof(float)),
                                 .dst = w->bias.p,
                                 .stype = TS_F32,
@@ -267,22 +273,23 @@ static ts_status spread(ts_encoder *e, work *w, long n)
                                 .ds = {n * n, n, 1}});
 }
 
-static ts_status rms(ts_encoder *e, ts_tensor x, const ts_weight *g, ts_tensor y)
+static ts_status norm_rows(t5 *e, ts_tensor x, const ts_weight *g, ts_tensor y)
 {
-    return ts_norm_op(e->ctx->dev,
+    return ts_norm_op(e->head.ctx->dev,
                       (ts_norm){.kind = TS_NORM_RMS, .eps = (float)e->eps, .x = x, .w = g, .y = y});
 }
 
-static ts_tensor first(ts_tensor t, long rows) { return ts_row_range(t, 0, rows); }
+static ts_tensor first_rows(ts_tensor t, long rows) { return ts_row_range(t, 0, rows); }
 
-static ts_status attend(ts_encoder *e, const block *b, const work *w, ts_tensor h)
+static ts_status attend_text(t5 *e, const block *b, const work *w, ts_tensor h)
 {
     ts_status st = TS_OK;
-    ts_device *dev = e->ctx->dev;
+    ts_device *dev = e->head.ctx->dev;
     long L = h.dim[0];
-    ts_tensor n = first(w->n, L), q = first(w->q, L), k = first(w->k, L), v = first(w->v, L),
-              o = first(w->o, L), bias = ts_tensor_of(w->bias.p, TS_F32, TS_DIM(e->heads, L, L));
-    TRY(rms(e, h, b->norm1, n));
+    ts_tensor n = first_rows(w->n, L), q = first_rows(w->q, L), k = first_rows(w->k, L),
+              v = first_rows(w->v, L), o = first_rows(w->o, L),
+              bias = ts_tensor_of(w->bias.p, TS_F32, TS_DIM(e->heads, L, L));
+    TRY(norm_rows(e, h, b->norm1, n));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->q.w, .y = q}));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->k.w, .y = k}));
     TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->v.w, .y = v}));
@@ -301,17 +308,17 @@ done:
     return st;
 }
 
-static ts_status feed(ts_encoder *e, const block *b, const work *w, ts_tensor h)
+static ts_status feed_forward(t5 *e, const block *b, const work *w, ts_tensor h)
 {
     ts_status st = TS_OK;
-    ts_device *dev = e->ctx->dev;
+    ts_device *dev = e->head.ctx->dev;
     long L = h.dim[0];
-    ts_tensor n = first(w->n, L), f = first(w->f, L);
-    TRY(rms(e, h, b->norm2, n));
+    ts_tensor n = first_rows(w->n, L), f = first_rows(w->f, L);
+    TRY(norm_rows(e, h, b->norm2, n));
     TRY(ts_linear_op(
         dev, (ts_linear){.x = n, .w = b->wi0.w, .act = e->gated ? TS_ACT_NONE : e->act, .y = f}));
     if (e->gated) {
-        ts_tensor g = first(w->g, L);
+        ts_tensor g = first_rows(w->g, L);
         TRY(ts_linear_op(dev, (ts_linear){.x = n, .w = b->wi1.w, .y = g}));
         TRY(ts_activate_op(dev, (ts_activate){.act = e->act, .x = f, .mul = g, .y = f}));
     }
@@ -320,13 +327,14 @@ done:
     return st;
 }
 
-static ts_status take(ts_encoder *e, work *w, const ts_ids *ids, int n)
+static ts_status take_buffers(t5 *e, work *w, const ts_ids *ids, int n)
 {
-    ts_arena *a = &e->ctx->arena;
-    ts_dtype act = e->ctx->act;
+    ts_arena *a = &e->head.ctx->arena;
+    ts_dtype act = e->head.ctx->act;
     long inner = (long)e->heads * e->kv;
     for (int i = 0; i < n; i++) {
-        if (ids[i].n < 1) return ts_fail(&e->ctx->err, TS_EUSAGE, "text %d has no tokens", i + 1);
+        if (ids[i].n < 1)
+            return ts_fail(&e->head.ctx->err, TS_EUSAGE, "text %d has no tokens", i + 1);
         w->L = ids[i].n > w->L ? ids[i].n : w->L;
     }
     long L = w->L, line = 2 * L - 1;
@@ -334,7 +342,7 @@ static ts_status take(ts_encoder *e, work *w, const ts_ids *ids, int n)
     w->h = calloc((size_t)n, sizeof *w->h);
     w->host = malloc((biases > states ? biases : states) * sizeof(float));
     if (!w->h || !w->host)
-        return ts_fail(&e->ctx->err, TS_EMEMORY, "no memory for texts of %d tokens", w->L);
+        return ts_fail(&e->head.ctx->err, TS_EMEMORY, "no memory for texts of %d tokens", w->L);
     for (int i = 0; i < n; i++) w->h[i] = ts_take(a, TS_F32, TS_DIM(ids[i].n, e->dim));
     w->n = ts_take(a, act, TS_DIM(L, e->dim));
     w->q = ts_take(a, act, TS_DIM(L, inner));
@@ -348,12 +356,13 @@ static ts_status take(ts_encoder *e, work *w, const ts_ids *ids, int n)
     return TS_OK;
 }
 
-static ts_status embed(ts_encoder *e, work *w, const ts_ids *ids, int n)
+static ts_status embed_ids(t5 *e, work *w, const ts_ids *ids, int n)
 {
     ts_status st = TS_OK;
-    ts_device *dev = e->ctx->dev;
+    ts_device *dev = e->head.ctx->dev;
     for (int i = 0; i < n; i++) {
-        TRY(ts_weights_rows(e->w, e->embedding, ids[i].ids, ids[i].n, e->vocab, e->dim, w->host));
+        TRY(ts_weights_rows(e->head.weights, e->embedding, ids[i].ids, ids[i].n, e->vocab, e->dim,
+                            w->host));
         TRY(dev->ops->upload(dev, w->h[i].p, w->host, (size_t)ts_count(w->h[i]) * sizeof(float)));
         TRY(dev->ops->join(dev));
     }
@@ -361,50 +370,59 @@ done:
     return st;
 }
 
-static ts_status finish(ts_encoder *e, work *w, int n, float *const *out)
+static ts_status download_states(t5 *e, work *w, int n, float *const *out)
 {
     ts_status st = TS_OK;
-    ts_device *dev = e->ctx->dev;
+    ts_device *dev = e->head.ctx->dev;
     for (int i = 0; i < n; i++) {
-        TRY(rms(e, w->h[i], e->final, w->h[i]));
+        TRY(norm_rows(e, w->h[i], e->final, w->h[i]));
         TRY(dev->ops->download(dev, out[i], w->h[i].p, (size_t)ts_count(w->h[i]) * sizeof(float)));
         for (long k = 0; k < ts_count(w->h[i]); k++)
             if (!isfinite(out[i][k]))
-                TRY(ts_fail(&e->ctx->err, TS_ENUMBER,
+                TRY(ts_fail(&e->head.ctx->err, TS_ENUMBER,
                             "the text encoder's states of text %d hold NaN or infinity", i + 1));
     }
 done:
     return st;
 }
 
-ts_status ts_encoder_run(ts_encoder *e, const ts_ids *ids, int n, float *const *out)
+static ts_status run_t5(ts_encoder *head, ts_text_output output, const ts_ids *ids, int n,
+                        float *const *out)
 {
     ts_status st = TS_OK;
+    t5 *e = (t5 *)head;
     work w = {0};
     double began = ts_seconds();
-    size_t mark = ts_mark(&e->ctx->arena);
-    if (n < 1) return ts_fail(&e->ctx->err, TS_EUSAGE, "no text to encode");
-    TRY(take(e, &w, ids, n));
-    TRY(embed(e, &w, ids, n));
+    size_t mark = ts_mark(&e->head.ctx->arena);
+    if (output.hidden || output.pooled)
+        TRY(ts_fail(&e->head.ctx->err, TS_EUSAGE,
+                    "%s has the states that it ends with, and no others", head->cls->cls));
+    TRY(take_buffers(e, &w, ids, n));
+    TRY(embed_ids(e, &w, ids, n));
     for (int i = 0; i < e->layers; i++) {
-        TRY(ts_weights_enter(e->w, i));
+        TRY(ts_weights_enter(e->head.weights, i));
         TRY(load_line(e, &w, i));
         for (int k = 0; k < n; k++) {
-            TRY(spread(e, &w, ids[k].n));
-            TRY(attend(e, e->block + i, &w, w.h[k]));
-            TRY(feed(e, e->block + i, &w, w.h[k]));
+            TRY(spread_biases(e, &w, ids[k].n));
+            TRY(attend_text(e, e->block + i, &w, w.h[k]));
+            TRY(feed_forward(e, e->block + i, &w, w.h[k]));
         }
-        ts_progress(e->ctx, (ts_event){.phase = TS_PHASE_TEXT,
-                                       .step = 1,
-                                       .steps = 1,
-                                       .layer = i + 1,
-                                       .layers = e->layers,
-                                       .seconds = ts_seconds() - began});
+        ts_progress(e->head.ctx, (ts_event){.phase = TS_PHASE_TEXT,
+                                            .step = 1,
+                                            .steps = 1,
+                                            .layer = i + 1,
+                                            .layers = e->layers,
+                                            .seconds = ts_seconds() - began});
     }
-    TRY(finish(e, &w, n, out));
+    TRY(download_states(e, &w, n, out));
 done:
-    ts_release(&e->ctx->arena, mark);
+    ts_release(&e->head.ctx->arena, mark);
     free(w.host);
     free(w.h);
     return st;
 }
+
+const ts_encoder_class ts_encoder_t5 = {
+    .cls = "T5EncoderModel", .open = open_t5, .close = close_t5, .run = run_t5};
+const ts_encoder_class ts_encoder_umt5 = {
+    .cls = "UMT5EncoderModel", .open = open_umt5, .close = close_t5, .run = run_t5};

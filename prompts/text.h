@@ -30,16 +30,41 @@ typedef struct {
     const int32_t *ids;
     int n;
 } ts_ids;
+/* Which of an encoder's outputs. */
+typedef struct {
+    /* 0: the states that it ends with, its last norm included; -k: the states k from the end of
+     * embedding, layers and norm, as transformers counts hidden_states */
+    int hidden;
+    bool pooled; /* one row that stands for the whole text, instead of a row a token */
+} ts_text_output;
+
+/* ---- encoders: a class each, joined in a table (encoders.c) ---- */
 typedef struct ts_encoder ts_encoder;
-/* A T5EncoderModel or UMT5EncoderModel in its component folder. TS_EMODEL, TS_ESHAPE: what its
- * config or its files have that is not supported or does not fit. */
+typedef struct {
+    const char *cls; /* what model_index.json calls it */
+    /* Binds the component's weights. TS_EMODEL, TS_ESHAPE: what its config or its files have that
+     * is not supported or does not fit. */
+    ts_status (*open)(ts_ctx *, const ts_component *, ts_encoder **);
+    void (*close)(ts_encoder *); /* NULL is legal */
+    /* as ts_encoder_run, of the outputs that it has */
+    ts_status (*run)(ts_encoder *, ts_text_output, const ts_ids *, int n, float *const *out);
+} ts_encoder_class;
+struct ts_encoder { /* the head of every encoder; what follows is its class's own */
+    const ts_encoder_class *cls;
+    ts_ctx *ctx;
+    ts_weights *weights;
+    long width;  /* of its states */
+    long pooled; /* width of the row that stands for a text; 0: it makes none */
+};
+extern const ts_encoder_class ts_encoder_t5;   /* T5EncoderModel: prompts/t5.c */
+extern const ts_encoder_class ts_encoder_umt5; /* UMT5EncoderModel: prompts/t5.c */
+
+/* The encoder of the component's class. TS_EMODEL: there is none; and as the class's own. */
 ts_status ts_encoder_open(ts_ctx *, const ts_component *, ts_encoder **);
-void ts_encoder_close(ts_encoder *);
-long ts_encoder_width(const ts_encoder *); /* d_model */
-ts_weights *ts_encoder_weights(ts_encoder *);
+void ts_encoder_close(ts_encoder *); /* NULL is legal */
 /* Runs all id lists (each with an id at least), each weight group entered once for all: out[i] f32
- * [n_i, d_model] (host, caller's), final norm included. On a counting device it only counts. Uses
+ * [n_i, width], or [1, pooled] (host, caller's). On a counting device it only counts. Uses
  * ctx->arena and gives it back. Progress: TS_PHASE_TEXT with layers. TS_ESHAPE: an id outside of
  * the vocabulary; TS_ENUMBER: NaN or infinity; TS_ESTOP. */
-ts_status ts_encoder_run(ts_encoder *, const ts_ids *, int n, float *const *out);
+ts_status ts_encoder_run(ts_encoder *, ts_text_output, const ts_ids *, int n, float *const *out);
 #endif

@@ -3,6 +3,7 @@
  * What a run of S steps would take follows from the schedule of the policy. */
 #include "sampler/run.h"
 
+#include "sampler/latents.h"
 #include "sampler/noise.h"
 #include "sampler/tessera-bench.h"
 
@@ -99,21 +100,21 @@ static ts_status pass(ts_ctx *ctx, void *user)
     ts_arena *a = &ctx->arena;
     ts_device *dev = ctx->dev;
     choice c[TS_STEP_KINDS];
-    long text_dim = r->m->dit_info.text_dim,
-         count = r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3];
-    float *numbers = malloc((size_t)(count > TEXT_ROWS * text_dim ? count : TEXT_ROWS * text_dim) *
-                            sizeof *numbers),
-          t = 500;
+    float *numbers = NULL, *states = NULL, t = 500;
+    size_t count = ts_latents_count(r->latent);
+    long text[2] = {TEXT_ROWS, r->m->dit_info.text_dim};
     static const char *const branch[] = {"cond"};
-    ts_dit_text text = {.states = {numbers, TS_F32, 2, {TEXT_ROWS, text_dim}}};
+    ts_bag *bag = ts_bag_new();
+    ts_tensor x = ts_latents_take(a, r->latent, r->latent[0]);
     /* a class may return more than the velocity */
-    const long out[4] = {r->m->dit_info.out_channels, r->latent[1], r->latent[2], r->latent[3]};
-    ts_tensor x = ts_take(a, TS_F32, 4, r->latent), v = ts_take(a, TS_F32, 4, out);
-    if (!numbers) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %ld latents", count));
-    ts_noise(r->q.seed, numbers, (size_t)count);
-    TRY(dev->ops->upload(dev, x.p, numbers, (size_t)count * sizeof *numbers));
-    TRY(dev->ops->join(dev));
-    ts_noise(r->q.seed + 1, numbers, (size_t)(TEXT_ROWS * text_dim));
+    ts_tensor v = ts_latents_take(a, r->latent, r->m->dit_info.out_channels);
+    numbers = malloc(count * sizeof *numbers);
+    if (bag) states = ts_bag_put(bag, "states", TS_F32, 2, text, NULL);
+    if (!numbers || !states)
+        TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %zu latents", count));
+    ts_noise(r->q.seed, numbers, count);
+    ts_noise(r->q.seed + 1, states, (size_t)(text[0] * text[1]));
+    TRY(ts_latents_upload(ctx, r->latent, numbers, x));
     TRY(ts_attn_open(&r->attn, ctx,
                      &(ts_attn_options){.policy = r->policy,
                                         .grid = r->grid,
@@ -122,9 +123,8 @@ static ts_status pass(ts_ctx *ctx, void *user)
                                         .slots = 1,
                                         .slot_name = branch,
                                         .timed = true}));
-    ts_dit_pixels(r->m->dit[0], (int)r->latent[2] * r->m->vae_info.stride,
-                  (int)r->latent[3] * r->m->vae_info.stride);
-    TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &text, 1, &t, 1));
+    ts_dit_inputs in = ts_run_inputs(r, (const ts_bag *[]){bag}, 1);
+    TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &in, &t, 1));
     TRY(pack(r));
     int n = kinds(r, c);
     for (int i = 0; i < n; i++) {
@@ -134,6 +134,7 @@ static ts_status pass(ts_ctx *ctx, void *user)
     }
 done:
     free(numbers);
+    ts_bag_free(bag);
     return st;
 }
 

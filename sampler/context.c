@@ -100,9 +100,9 @@ ts_status ts_tokens(ts_model *m, const char *text, char **json)
     bool cut = false;
     ts_tokenizer *t;
     cJSON *j = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(j, "tokens");
-    TRY(ts_model_tokenizer(m, &t));
-    TRY(m->family->clean(&m->ctx->err, text, &clean));
-    TRY(ts_tokenize(t, clean, m->family->text_max, &ids, &n, &cut));
+    TRY(ts_model_tokenizer(m, 0, &t));
+    TRY(ts_model_phrase(m, 0, text, &clean));
+    TRY(ts_tokenize(t, clean, m->family->text[0].max, &ids, &n, &cut));
     cJSON_AddStringToObject(j, "text", clean);
     for (int i = 0; i < n; i++) {
         const char *piece = ts_token_piece(t, ids[i]);

@@ -1,10 +1,10 @@
 /* The sampling loop: which expert, which guidance, transformer, solver, state. On a counting device
  * it sizes the arena. */
+#include "sampler/latents.h"
 #include "sampler/run.h"
 
 #include "attention/saved.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@ typedef struct {      /* the expert at work */
 } expert;
 
 /* A transformer tells its limits in tokens; whoever typed a size reads flags. */
-static ts_status too_many(ts_run *r)
+static ts_status refuse_size(ts_run *r)
 {
     char why[sizeof r->ctx->err.text];
     const ts_grid *g = &r->grid;
@@ -29,156 +29,144 @@ static ts_status too_many(ts_run *r)
  * held. */
 static ts_status take_over(ts_run *r, expert *e, int index, int step)
 {
-    ts_dit_text text[TS_BRANCHES];
     int end = index == 0 ? r->low : r->q.steps;
     if (e->index >= 0) ts_weights_leave(ts_dit_weights(r->m->dit[e->index]));
     ts_release(&r->ctx->arena, e->mark);
     *e = (expert){.index = index, .first = step, .mark = e->mark};
-    for (int i = 0; i < r->texts; i++)
-        text[i] = (ts_dit_text){
-            .states = {r->states[i], TS_F32, 2, {r->n_ids[i], r->m->dit_info.text_dim}}};
-    ts_dit_pixels(r->m->dit[index], (int)r->latent[2] * r->m->vae_info.stride,
-                  (int)r->latent[3] * r->m->vae_info.stride);
-    ts_status st = ts_dit_prepare(r->m->dit[index], &r->attn.grid, text, r->texts,
-                                  r->schedule.t + step, end - step);
-    return st == TS_EUSAGE ? too_many(r) : st;
+    ts_dit_inputs in = ts_run_inputs(r, r->states, r->branches);
+    ts_status st = ts_dit_prepare(r->m->dit[index], &r->attn.grid, &in, r->schedule.t + step,
+                                  end - step);
+    return st == TS_EUSAGE ? refuse_size(r) : st;
 }
 
-/* the samples of a batch and what the transformer makes of them; with one sample `in` is x and
- * `out` the first output itself */
+/* ---- the samples of a batch and what the transformer makes of them ---- */
 typedef struct {
     int n;
-    ts_tensor x, out;                           /* [C, n or F, H, W] */
-    ts_tensor in[TS_MOST_PICTURES];             /* [C, 1, H, W] */
-    ts_tensor v[TS_MOST_PICTURES][TS_BRANCHES]; /* [out_channels, 1, H, W] */
+    ts_tensor x;              /* [n or F, H, W, C] */
+    ts_tensor v[TS_BRANCHES]; /* [n or F, H, W, out_channels] */
+    /* [n or F, H, W, C]: the prediction after guidance; v of the first branch where that is as wide
+     */
+    ts_tensor out;
 } batch;
 
 static void take_batch(ts_run *r, batch *b)
 {
     ts_arena *a = &r->ctx->arena;
-    const long *l = r->latent;
-    long one[4] = {l[0], r->pictures ? 1 : l[1], l[2], l[3]},
-         whole[4] = {r->m->dit_info.out_channels, one[1], l[2], l[3]};
+    long C = r->latent[0], wide = r->m->dit_info.out_channels;
     b->n = r->pictures ? r->pictures : 1;
-    b->x = ts_take(a, TS_F32, 4, l);
-    for (int k = 0; k < b->n; k++) {
-        b->in[k] = b->n == 1 ? b->x : ts_take(a, TS_F32, 4, one);
-        for (int i = 0; i < r->texts; i++) b->v[k][i] = ts_take(a, TS_F32, 4, whole);
-    }
-    b->out = b->n == 1 ? ts_tensor_of(b->v[0][0].p, TS_F32, 4, one) : ts_take(a, TS_F32, 4, l);
+    b->x = ts_latents_take(a, r->latent, C);
+    for (int s = 0; s < r->branches; s++) b->v[s] = ts_latents_take(a, r->latent, wide);
+    b->out = wide == C ? b->v[TS_COND] : ts_latents_take(a, r->latent, C);
 }
 
-/* Sample k of `all` [C, n, H, W] to or from its own tensor, of which the first C channels count. */
-static ts_status move(ts_run *r, const batch *b, int k, ts_tensor one, ts_tensor all, bool out)
+/* Sample k of all: samples lie behind each other. */
+static ts_tensor sample_of(const batch *b, ts_tensor all, int k)
 {
-    long area = r->latent[2] * r->latent[3];
-    ts_ptr inside = ts_at(all.p, (size_t)(k * area) * sizeof(float));
-    ts_copy c = {.src = out ? one.p : inside,
-                 .dst = out ? inside : one.p,
-                 .stype = TS_F32,
-                 .dtype = TS_F32,
-                 .nd = 2,
-                 .dim = {r->latent[0], area},
-                 .ss = {out ? area : b->n * area, 1},
-                 .ds = {out ? b->n * area : area, 1}};
-    return b->n == 1 ? TS_OK : ts_copy_op(r->ctx->dev, c);
+    all.dim[0] /= b->n;
+    all.p = ts_at(all.p, (size_t)(k * ts_count(all)) * sizeof(float));
+    return all;
 }
 
-/* What is left of guidance and batch: `out`, the prediction of every sample. */
+/* What is left of guidance: `out`, the prediction of every sample. A variance behind the prediction
+ * is not used. */
+static ts_status guide(ts_run *r, const batch *b, int branches, double g)
+{
+    ts_device *dev = r->ctx->dev;
+    long C = r->latent[0];
+    ts_tensor c = ts_columns(b->v[TS_COND], 0, C);
+    if (branches == 1) return b->out.p.at == c.p.at ? TS_OK : ts_cast(dev, c, b->out);
+    return ts_lincomb_op(dev, (ts_lincomb){.n = 2,
+                                           .c = {(float)g, (float)(1 - g)},
+                                           .x = {c, ts_columns(b->v[TS_UNCOND], 0, C)},
+                                           .y = b->out});
+}
+
 static ts_status evaluate(ts_run *r, const expert *e, const batch *b, int i, double seconds)
 {
     ts_status st = TS_OK;
-    double g = ts_guidance_at(r, i);
-    int branches = g > 1 ? 2 : 1, row = i - e->first, n = 0;
-    long one[4] = {r->latent[0], b->in[0].dim[1], r->latent[2], r->latent[3]};
+    int branches = ts_run_branches(r, i), row = i - e->first, n = 0;
     ts_eval eval[TS_MOST_PICTURES * TS_BRANCHES];
-    ts_tensor xs[TS_MOST_PICTURES * TS_BRANCHES], v[TS_MOST_PICTURES * TS_BRANCHES];
+    ts_tensor x[TS_MOST_PICTURES * TS_BRANCHES], v[TS_MOST_PICTURES * TS_BRANCHES];
     ts_event event = {
         .phase = TS_PHASE_DENOISE, .step = i + 1, .steps = r->q.steps, .seconds = seconds};
-    for (int k = 0; k < b->n; k++) {
-        TRY(move(r, b, k, b->in[k], b->x, false));
+    for (int k = 0; k < b->n; k++)
         for (int s = 0; s < branches; s++, n++) {
             eval[n] = (ts_eval){.trow = row, .slot = s, .sample = k};
-            xs[n] = b->in[k];
-            v[n] = b->v[k][s];
+            x[n] = sample_of(b, b->x, k);
+            v[n] = sample_of(b, b->v[s], k);
         }
-    }
-    TRY(ts_dit_step(r->m->dit[e->index], &r->attn, event, n, eval, xs, v));
-    for (int k = 0; k < b->n; k++) {
-        /* a variance behind them is not used */
-        ts_tensor c = ts_tensor_of(b->v[k][TS_COND].p, TS_F32, 4, one),
-                  u = ts_tensor_of(b->v[k][TS_UNCOND].p, TS_F32, 4, one);
-        if (branches == 2)
-            TRY(ts_lincomb_op(
-                r->ctx->dev,
-                (ts_lincomb){.n = 2, .c = {(float)g, (float)(1 - g)}, .x = {c, u}, .y = c}));
-        TRY(move(r, b, k, c, b->out, true));
-    }
+    TRY(ts_dit_step(r->m->dit[e->index], &r->attn, event, n, eval, x, v));
+    TRY(guide(r, b, branches, ts_guidance_at(r, i)));
 done:
     return st;
 }
 
 /* The latents that enter a step, where somebody wants to see them. */
-static ts_status record(ts_run *r, int step, ts_tensor x)
-{
-    for (int i = 0; i < r->records && !r->ctx->dev->counting; i++)
-        if (r->record[i] == step)
-            return r->ctx->dev->ops->download(r->ctx->dev, r->recorded + (long)i * ts_count(x), x.p,
-                                              (size_t)ts_count(x) * sizeof(float));
-    return TS_OK;
-}
-
-/* Fresh noise of a step (from 0) for every sample, as the seeds and the step decide. */
-static ts_status refresh(ts_run *r, ts_solver *solver, int i, float *host)
-{
-    ts_device *dev = r->ctx->dev;
-    if (!ts_solver_wants_noise(solver)) return TS_OK;
-    if (!dev->counting) ts_run_draw(r, i + 1, host);
-    ts_status st = dev->ops->upload(dev, solver->noise.p, host,
-                                    (size_t)ts_count(solver->noise) * sizeof(float));
-    return st ? st : dev->ops->join(dev); /* the next step overwrites the host's copy */
-}
-
-/* x at the level of the first step: noise, or a picture under noise. */
-static ts_status begin(ts_run *r, ts_tensor x, const float *noise)
+static ts_status record_latents(ts_run *r, int step, ts_tensor x)
 {
     ts_status st = TS_OK;
-    ts_device *dev = r->ctx->dev;
-    size_t mark = ts_mark(&r->ctx->arena), size = (size_t)ts_count(x) * sizeof(float);
-    if (!dev->counting) TRY(dev->ops->upload(dev, x.p, noise, size));
-    if (r->q.init) {
-        ts_tensor picture = ts_take(&r->ctx->arena, TS_F32, 4, x.dim);
-        ts_level l = ts_schedule_level(&r->schedule);
-        if (!dev->counting) TRY(dev->ops->upload(dev, picture.p, r->picture, size));
-        TRY(ts_lincomb_op(
-            dev, (ts_lincomb){.n = 2, .c = {(float)l.a, (float)l.s}, .x = {picture, x}, .y = x}));
-    } else if (r->schedule.scale != 1) {
-        TRY(ts_lincomb_op(dev,
-                          (ts_lincomb){.n = 1, .c = {(float)r->schedule.scale}, .x = {x}, .y = x}));
-    }
-    TRY(dev->ops->join(dev));
+    for (int i = 0; i < r->records && !r->ctx->dev->counting; i++)
+        if (r->record[i] == step) TRY(ts_cast(r->ctx->dev, x, ts_run_recorded(r, i)));
 done:
-    ts_release(&r->ctx->arena, mark);
     return st;
 }
 
-static ts_status hand_over(ts_run *r, ts_tensor x, ts_bag **out)
+/* Noise of the seeds: stream 0 before the first step, i + 1 what step i adds. */
+static ts_status draw_noise(ts_run *r, int stream, ts_tensor x)
 {
     ts_status st = TS_OK;
-    ts_bag *bag = ts_bag_new();
-    char *json = ts_run_json(r);
-    float *z = ts_bag_put(bag, "latents", TS_F32, 4, r->latent, NULL);
-    TRY(r->ctx->dev->ops->download(r->ctx->dev, z, x.p, (size_t)ts_count(x) * sizeof(float)));
-    for (long i = 0; i < ts_count(x); i++)
-        if (!isfinite(z[i]))
-            TRY(ts_fail(&r->ctx->err, TS_ENUMBER, "the latents hold NaN or infinity after step %d",
-                        r->q.steps));
-    ts_bag_meta(bag, "tessera", json);
-    *out = bag;
-    bag = NULL;
+    float *host = NULL;
+    if (r->ctx->dev->counting) return TS_OK;
+    host = malloc(ts_latents_count(r->latent) * sizeof *host);
+    if (!host)
+        TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents",
+                    ts_latents_count(r->latent)));
+    ts_run_draw(r, stream, host);
+    TRY(ts_latents_upload(r->ctx, r->latent, host, x));
 done:
-    free(json);
-    ts_bag_free(bag);
+    free(host);
+    return st;
+}
+
+/* x at the level of the first step: noise, or a picture under noise. */
+static ts_status begin_latents(ts_run *r, ts_tensor x)
+{
+    ts_status st = TS_OK;
+    ts_ctx *ctx = r->ctx;
+    size_t mark = ts_mark(&ctx->arena);
+    if (!r->noise)
+        TRY(draw_noise(r, 0, x));
+    else if (!ctx->dev->counting)
+        TRY(ts_latents_upload(ctx, r->latent, r->noise, x));
+    if (r->q.init) {
+        ts_tensor picture = ts_take(&ctx->arena, TS_F32, 4, x.dim);
+        ts_level l = ts_schedule_level(&r->schedule);
+        if (!ctx->dev->counting) TRY(ts_latents_upload(ctx, r->latent, r->picture, picture));
+        TRY(ts_lincomb_op(
+            ctx->dev,
+            (ts_lincomb){.n = 2, .c = {(float)l.a, (float)l.s}, .x = {picture, x}, .y = x}));
+    } else if (r->schedule.scale != 1) {
+        TRY(ts_lincomb_op(ctx->dev,
+                          (ts_lincomb){.n = 1, .c = {(float)r->schedule.scale}, .x = {x}, .y = x}));
+    }
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+/* The last latents leave the arena, into memory of the run. */
+static ts_status keep_latents(ts_run *r, ts_tensor x)
+{
+    ts_status st;
+    ts_device *dev = r->ctx->dev;
+    int tag;
+    TRY(dev->ops->check(dev, x, 1));
+    TRY(dev->ops->checked(dev, &tag));
+    if (tag)
+        TRY(ts_fail(&r->ctx->err, TS_ENUMBER, "the latents hold NaN or infinity after step %d",
+                    r->q.steps));
+    if (!dev->counting) TRY(ts_cast(dev, x, r->latents));
+done:
     return st;
 }
 
@@ -187,14 +175,14 @@ done:
 static ts_status open_attention(ts_run *r, int samples)
 {
     static const char *const branch[TS_BRANCHES] = {[TS_COND] = "cond", [TS_UNCOND] = "uncond"};
-    int layers = 0, slots = samples * r->texts;
+    int layers = 0, slots = samples * r->branches;
     for (int i = 0; i < 2 && r->m->dit[i]; i++) layers += ts_dit_describe(r->m->dit[i])->layers;
     for (int i = 0; i < slots; i++) {
-        const char *name = branch[i % r->texts];
-        if (i < r->texts)
+        const char *name = branch[i % r->branches];
+        if (i < r->branches)
             snprintf(r->slot[i], sizeof r->slot[i], "%s", name);
         else
-            snprintf(r->slot[i], sizeof r->slot[i], "%s-%d", name, i / r->texts);
+            snprintf(r->slot[i], sizeof r->slot[i], "%s-%d", name, i / r->branches);
         r->slot_name[i] = r->slot[i];
     }
     ts_scores scores = r->q.keep_scores        ? TS_SCORES_EVERY
@@ -212,46 +200,49 @@ static ts_status open_attention(ts_run *r, int samples)
                                            .timed = true});
 }
 
-ts_status ts_denoise(ts_run *r, const float *noise, ts_bag **out)
+static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &r->ctx->arena;
     ts_device *dev = r->ctx->dev;
-    ts_solver solver;
-    batch b;
-    bool found = false, count = dev->counting;
-    expert e = {.index = -1};
+    expert e = {.index = -1, .mark = ts_mark(&r->ctx->arena)};
     double start = ts_seconds();
-    float *fresh = NULL;
-    if (r->q.init && !r->picture && !count)
-        TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "the picture to begin with has not been read"));
-    take_batch(r, &b);
-    TRY(ts_solver_init(&solver, r->schedule, dev, a, 4, r->latent));
-    if (ts_there(solver.noise) && !(fresh = calloc((size_t)ts_count(b.x), sizeof *fresh)))
-        TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the noise of a step"));
-    TRY(open_attention(r, b.n));
-    ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = r->q.steps});
-    if (!count && r->q.state) TRY(ts_state_load(r, &solver, b.x, &found));
-    if (!found) TRY(begin(r, b.x, noise));
-    e.mark = ts_mark(a);
-    r->report.resumed = solver.done - r->schedule.first;
-    for (int i = solver.done; i < r->q.steps; i++) {
+    for (int i = solver->done; i < r->q.steps; i++) {
         int index = i >= r->low;
         TRY(ts_stopped(r->ctx));
         if (index != e.index) TRY(take_over(r, &e, index, i));
-        TRY(record(r, i, b.x));
-        TRY(evaluate(r, &e, &b, i, ts_seconds() - start));
-        TRY(refresh(r, &solver, i, fresh));
-        TRY(ts_solver_step(&solver, dev, b.x, b.out));
-        if (!count && r->q.state) TRY(ts_state_save(r, &solver, b.x));
+        TRY(record_latents(r, i, b->x));
+        TRY(evaluate(r, &e, b, i, ts_seconds() - start));
+        if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, i + 1, solver->noise));
+        TRY(ts_solver_step(solver, dev, b->x, b->out));
+        if (!dev->counting && r->q.state) TRY(ts_state_save(r, solver, b->x));
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE,
                                        .step = i + 1,
                                        .steps = r->q.steps,
                                        .seconds = ts_seconds() - start});
     }
-    TRY(ts_attn_finish(&r->attn));
-    if (out) TRY(hand_over(r, b.x, out));
 done:
-    free(fresh);
+    return st;
+}
+
+ts_status ts_denoise(ts_run *r)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = r->ctx->dev;
+    ts_solver solver;
+    batch b = {0};
+    bool found = false, count = dev->counting;
+    if (r->q.init && !r->picture && !count)
+        TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "the picture to begin with has not been read"));
+    take_batch(r, &b);
+    TRY(ts_solver_init(&solver, r->schedule, dev, &r->ctx->arena, 4, b.x.dim));
+    TRY(open_attention(r, b.n));
+    ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = r->q.steps});
+    if (!count && r->q.state) TRY(ts_state_load(r, &solver, b.x, &found));
+    if (!found) TRY(begin_latents(r, b.x));
+    r->report.resumed = solver.done - r->schedule.first;
+    TRY(take_steps(r, &solver, &b));
+    TRY(ts_attn_finish(&r->attn));
+    TRY(keep_latents(r, b.x));
+done:
     return st;
 }

@@ -15,10 +15,19 @@ static const char wan_negative[] = "色调艳丽，过曝，静态，细节模�
                                    "的背景，三条腿，背景人很多，倒着走";
 #define WAN                                                            \
     .pipeline = "WanPipeline", .dit = &ts_dit_wan, .vae = &ts_vae_wan, \
-    .encoders = {"UMT5EncoderModel", "T5EncoderModel"}, .text_max = 512, .clean = ts_clean_prompt
-#define PIXART                                                                                  \
-    .dit = &ts_dit_pixart, .vae = &ts_vae_kl, .encoders = {"T5EncoderModel"}, .pictures = true, \
-    .diffusion = true, .variance = true, .bins = true, .clean = ts_clean_caption,               \
+    .text = {{.component = "text_encoder",                             \
+              .tokenizer = "tokenizer",                                \
+              .encoders = {"UMT5EncoderModel", "T5EncoderModel"},      \
+              .clean = ts_clean_prompt,                                \
+              .max = 512}}
+#define PIXART(ids)                                                                \
+    .dit = &ts_dit_pixart, .vae = &ts_vae_kl, .pictures = true, .diffusion = true, \
+    .variance = true, .bins = true,                                                \
+    .text = {{.component = "text_encoder",                                         \
+              .tokenizer = "tokenizer",                                            \
+              .encoders = {"T5EncoderModel"},                                      \
+              .clean = ts_clean_caption,                                           \
+              .max = ids}},                                                        \
     .def = {0, 0, 1, 20, 1, 1, 4.5, 4.5, ""}
 
 static const ts_family rows[] = {
@@ -28,8 +37,8 @@ static const ts_family rows[] = {
     {WAN, .experts = true, .def = {832, 480, 81, 40, 1, 16, 4, 3, wan_negative}},
     /* 2.2 TI2V-5B */
     {WAN, .per_token = true, .def = {1280, 704, 121, 50, 1, 24, 5, 5, wan_negative}},
-    {PIXART, .pipeline = "PixArtAlphaPipeline", .text_max = 120},
-    {PIXART, .pipeline = "PixArtSigmaPipeline", .text_max = 300},
+    {PIXART(120), .pipeline = "PixArtAlphaPipeline"},
+    {PIXART(300), .pipeline = "PixArtSigmaPipeline"},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

@@ -13,10 +13,24 @@ typedef struct {
     const char *negative;
 } ts_defaults;
 
+/* How a pipeline reads a prompt with one of its text encoders. */
+enum { TS_TEXT_RULES = 2 };
+typedef struct {
+    const char *component, *tokenizer; /* folders of the model */
+    const char *encoders[3];           /* classes of the component that it accepts */
+    ts_status (*clean)(ts_err *, const char *text, char **); /* before it is tokenized */
+    const char *prefix, *suffix; /* a template around the cleaned text; NULL: nothing */
+    int max;                     /* ids, those of the template and the end token included */
+    int crop; /* rows at the beginning, of the template, that are not handed on */
+    ts_text_output output;
+} ts_text_rule;
+
 typedef struct {
     const char *pipeline; /* _class_name of model_index.json */
     /* the row is for models with boundary_ratio; with expand_timesteps */
     bool experts, per_token;
+    /* its transformer is told the guidance, and has no branch without the prompt, whatever it is */
+    bool told_guidance;
     bool pictures; /* it draws pictures, one or a batch of them, and no clips */
     /* it predicts noise at discrete timesteps; else the velocity of a rectified flow */
     bool diffusion;
@@ -25,14 +39,22 @@ typedef struct {
     bool variance;
     /* it was trained on a list of sizes; defaults of width and height 0: its sample size */
     bool bins;
-    /* of prompts, before they are tokenized */
-    ts_status (*clean)(ts_err *, const char *text, char **);
     const ts_dit_class *dit;
     const ts_vae_class *vae;
-    const char *encoders[3]; /* classes of text_encoder that it accepts */
-    int text_max;            /* ids, end token included */
+    ts_text_rule text[TS_TEXT_RULES]; /* the first gives `states`; component NULL: no more rules */
     ts_defaults def;
 } ts_family;
+static inline int ts_family_rules(const ts_family *f)
+{
+    int n = 0;
+    while (n < TS_TEXT_RULES && f->text[n].component) n++;
+    return n;
+}
+/* what a rule's rows are called in a text's bag */
+static inline const char *ts_rule_name(const ts_text_rule *rule)
+{
+    return rule->output.pooled ? "pooled" : "states";
+}
 /* NULL: no row has this pipeline. */
 const ts_family *ts_family_of(const char *pipeline, bool experts, bool per_token);
 void ts_family_names(char *out, size_t size); /* "WanPipeline, ..." for sentences */

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* A component that must be there with its config. */
-static ts_status need(ts_model *m, const char *name, const ts_component **out)
+static ts_status need_part(ts_model *m, const char *name, const ts_component **out)
 {
     *out = ts_model_dir_part(&m->dir, name);
     if (!*out || !(*out)->config)
@@ -38,20 +38,29 @@ static ts_status check_class(ts_model *m, const ts_component *c, const char *wan
     return st;
 }
 
+static ts_status check_encoder(ts_model *m, const ts_text_rule *rule)
+{
+    ts_status st;
+    const ts_component *text;
+    TRY(need_part(m, rule->component, &text));
+    const char *encoder = rule->encoders[0];
+    for (int i = 0; rule->encoders[i]; i++)
+        if (!strcmp(text->cls, rule->encoders[i])) encoder = text->cls;
+    TRY(check_class(m, text, encoder, NULL));
+done:
+    return st;
+}
+
 static ts_status read_parts(ts_model *m)
 {
     ts_status st = TS_OK;
-    const ts_component *dit, *vae, *text;
-    TRY(need(m, "transformer", &dit));
-    TRY(need(m, "vae", &vae));
-    TRY(need(m, "text_encoder", &text));
+    const ts_component *dit, *vae;
+    TRY(need_part(m, "transformer", &dit));
+    TRY(need_part(m, "vae", &vae));
     TRY(check_class(m, dit, m->family->dit->cls, m->family->dit->older));
     TRY(check_class(m, vae, m->family->vae->cls, NULL));
-    const char *encoder = m->family->encoders[0];
-    for (int i = 0; m->family->encoders[i]; i++)
-        if (!strcmp(text->cls, m->family->encoders[i])) encoder = text->cls;
-    TRY(check_class(m, text, encoder, NULL));
-    TRY(m->family->dit->describe(m->ctx, dit->config, dit->config_path, &m->dit_info));
+    for (int i = 0; i < ts_family_rules(m->family); i++) TRY(check_encoder(m, m->family->text + i));
+    TRY(ts_dit_read(m->ctx, m->family->dit, dit->config, dit->config_path, &m->dit_info));
     m->vae_config = calloc(1, m->family->vae->config_size);
     if (!m->vae_config) TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a config"));
     TRY(m->family->vae->describe(m->ctx, vae->config, vae->config_path, &m->vae_info,
@@ -64,9 +73,9 @@ static ts_status read_parts(ts_model *m)
     if (m->family->experts) {
         const ts_component *second;
         ts_dit_info info = {0};
-        TRY(need(m, "transformer_2", &second));
+        TRY(need_part(m, "transformer_2", &second));
         TRY(check_class(m, second, m->family->dit->cls, m->family->dit->older));
-        TRY(m->family->dit->describe(m->ctx, second->config, second->config_path, &info));
+        TRY(ts_dit_read(m->ctx, m->family->dit, second->config, second->config_path, &info));
         if (info.in_channels != m->dit_info.in_channels ||
             info.out_channels != m->dit_info.out_channels ||
             info.text_dim != m->dit_info.text_dim ||
@@ -190,22 +199,23 @@ void ts_model_close(ts_model *m)
     if (!m) return;
     for (int i = 0; i < 2; i++) ts_dit_close(m->dit[i]);
     ts_weights_close(m->vae_weights);
-    ts_tokenizer_close(m->tokenizer);
+    for (int i = 0; i < TS_TEXT_RULES; i++) ts_tokenizer_close(m->tokenizer[i]);
     ts_model_dir_close(&m->dir);
     free(m->vae_config);
     free(m->name);
     free(m);
 }
 
-ts_status ts_model_tokenizer(ts_model *m, ts_tokenizer **out)
+ts_status ts_model_tokenizer(ts_model *m, int rule, ts_tokenizer **out)
 {
     ts_status st = TS_OK;
-    if (!m->tokenizer) {
-        const ts_component *c = ts_model_dir_part(&m->dir, "tokenizer");
-        if (!c) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: no tokenizer folder", m->dir.dir));
-        TRY(ts_tokenizer_open(m->ctx, c->dir, &m->tokenizer));
+    const char *name = m->family->text[rule].tokenizer;
+    if (!m->tokenizer[rule]) {
+        const ts_component *c = ts_model_dir_part(&m->dir, name);
+        if (!c) TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: no %s folder", m->dir.dir, name));
+        TRY(ts_tokenizer_open(m->ctx, c->dir, &m->tokenizer[rule]));
     }
-    *out = m->tokenizer;
+    *out = m->tokenizer[rule];
 done:
     return st;
 }
@@ -228,25 +238,46 @@ done:
     return st;
 }
 
-ts_status ts_model_tokenize(ts_model *m, const char *text, const char *what, int32_t **ids, int *n)
+ts_status ts_model_phrase(ts_model *m, int rule, const char *text, char **out)
 {
     ts_status st = TS_OK;
+    const ts_text_rule *t = m->family->text + rule;
     char *clean = NULL;
-    int32_t *all = NULL;
-    int count = 0;
-    ts_tokenizer *t;
-    bool cut = false;
-    *ids = NULL;
-    TRY(ts_model_tokenizer(m, &t));
-    TRY(m->family->clean(&m->ctx->err, text, &clean));
-    TRY(ts_tokenize(t, clean, m->family->text_max, ids, n, &cut));
-    if (cut) {
-        TRY(ts_tokenize(t, clean, 1 << 24, &all, &count, &cut));
-        ts_warn(m->ctx, "the %s has %d tokens, the model reads %d: the rest is ignored", what,
-                count, m->family->text_max);
+    *out = NULL;
+    TRY(t->clean(&m->ctx->err, text, &clean));
+    if (!t->prefix && !t->suffix) {
+        *out = clean;
+        clean = NULL;
+    } else if (asprintf(out, "%s%s%s", t->prefix ? t->prefix : "", clean,
+                        t->suffix ? t->suffix : "") < 0) {
+        *out = NULL;
+        TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a prompt"));
     }
 done:
     free(clean);
+    return st;
+}
+
+ts_status ts_model_tokenize(ts_model *m, int rule, const char *text, const char *what,
+                            int32_t **ids, int *n)
+{
+    ts_status st = TS_OK;
+    char *phrase = NULL;
+    int32_t *all = NULL;
+    int count = 0, max = m->family->text[rule].max;
+    ts_tokenizer *t;
+    bool cut = false;
+    *ids = NULL;
+    TRY(ts_model_tokenizer(m, rule, &t));
+    TRY(ts_model_phrase(m, rule, text, &phrase));
+    TRY(ts_tokenize(t, phrase, max, ids, n, &cut));
+    if (cut) {
+        TRY(ts_tokenize(t, phrase, 1 << 24, &all, &count, &cut));
+        ts_warn(m->ctx, "the %s has %d tokens, the model reads %d: the rest is ignored", what,
+                count, max);
+    }
+done:
+    free(phrase);
     free(all);
     return st;
 }

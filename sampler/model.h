@@ -24,15 +24,19 @@ struct ts_model {
     void *vae_config; /* the class's struct, of vae_info */
     ts_dit *dit[2];   /* opened by the first run */
     ts_weights *vae_weights;
-    ts_tokenizer *tokenizer;
+    ts_tokenizer *tokenizer[TS_TEXT_RULES]; /* of the family's rules */
     /* counting runs so far: the sizes and layouts of the last one hold */
     long counts;
 };
 /* schedule_config.c: solver, shift, diffusion */
 ts_status ts_model_scheduler(ts_model *);
-ts_status ts_model_tokenizer(ts_model *, ts_tokenizer **); /* opened once */
+/* of a rule of the family; opened once */
+ts_status ts_model_tokenizer(ts_model *, int rule, ts_tokenizer **);
 /* dit[], vae_weights: mapped and bound, nothing touched */
 ts_status ts_model_weights(ts_model *);
-/* What the file's text becomes: cleaned, tokenized, warned of when cut. ids: malloc'd. */
-ts_status ts_model_tokenize(ts_model *, const char *text, const char *what, int32_t **ids, int *n);
+/* A text as a rule's encoder reads it: cleaned, in the rule's template, malloc'd. TS_EUSAGE. */
+ts_status ts_model_phrase(ts_model *, int rule, const char *text, char **);
+/* The same, tokenized, and warned of when cut. ids: malloc'd. */
+ts_status ts_model_tokenize(ts_model *, int rule, const char *text, const char *what, int32_t **ids,
+                            int *n);
 #endif

@@ -233,7 +233,7 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
          r->m->boundary > 0 && r->low > 0 && r->schedule.t[r->low - 1] < r->m->boundary * 1000;)
         r->low--;
     bool guided = r->q.guidance > 1 || (r->low < r->q.steps && r->q.guidance_2 > 1);
-    r->texts = guided ? 2 : 1;
+    r->branches = guided && !r->m->family->told_guidance ? 2 : 1;
 done:
     return st;
 }

@@ -5,6 +5,7 @@
 #include "attention/report.h"
 #include "attention/saved.h"
 #include "sampler/bins.h"
+#include "sampler/latents.h"
 #include "sampler/noise.h"
 #include "sampler/texts.h"
 
@@ -16,7 +17,7 @@
 static ts_status denoise_phase(ts_ctx *c, void *user)
 {
     (void)c;
-    return ts_denoise(user, NULL, NULL);
+    return ts_denoise(user);
 }
 
 static ts_status decode_phase(ts_ctx *c, void *user)
@@ -50,12 +51,12 @@ static ts_status open_text(ts_run *r, ts_texts *words)
     ts_status st = TS_OK;
     const char *text[TS_BRANCHES] = {r->q.prompt, r->q.negative},
                *what[TS_BRANCHES] = {"prompt", "negative prompt"};
-    r->words = words;
-    r->owns_words = !words;
-    if (!words) TRY(ts_texts_open(r->m, &r->words));
-    for (int i = 0; i < r->texts; i++) {
-        TRY(ts_texts_add(r->words, text[i], what[i], &r->word[i]));
-        r->n_ids[i] = ts_texts_tokens(r->words, r->word[i]);
+    r->texts = words;
+    r->owns_texts = !words;
+    if (!words) TRY(ts_texts_open(r->m, &r->texts));
+    for (int i = 0; i < r->branches; i++) {
+        TRY(ts_texts_add(r->texts, text[i], what[i], &r->text_id[i]));
+        r->n_ids[i] = ts_texts_tokens(r->texts, r->text_id[i]);
     }
 done:
     return st;
@@ -138,12 +139,11 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
     ts_status st = TS_OK;
     double flops;
     size_t least = 0, most = 0, room = 0;
-    long longest = 0;
-    for (int i = 0; i < r->texts; i++) longest = r->n_ids[i] > longest ? r->n_ids[i] : longest;
-    /* texts are not encoded yet */
-    float *zeros = calloc((size_t)longest * (size_t)r->m->dit_info.text_dim, sizeof *zeros);
-    if (!zeros) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %ld text states", longest));
-    for (int i = 0; i < r->texts; i++) r->states[i] = zeros;
+    ts_bag *zeros[TS_BRANCHES] = {0}; /* texts are not encoded yet */
+    for (int i = 0; i < r->branches; i++) {
+        TRY(ts_texts_zeros(r->texts, r->text_id[i], &zeros[i]));
+        r->states[i] = zeros[i];
+    }
     TRY(count(r, TS_PHASE_DENOISE, denoise_phase, &flops));
     for (int i = 0; i < 2 && r->m->dit[i]; i++) {
         size_t largest, all = ts_weights_packed(ts_dit_weights(r->m->dit[i]), &largest);
@@ -157,14 +157,16 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
     e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
     e->step_flops = flops / r->q.steps;
 done:
-    for (int i = 0; i < r->texts; i++) r->states[i] = NULL;
-    free(zeros);
+    for (int i = 0; i < r->branches; i++) {
+        ts_bag_free(zeros[i]);
+        r->states[i] = NULL;
+    }
     return st;
 }
 
 static ts_status count_text(ts_run *r, ts_estimate *e)
 {
-    ts_status st = ts_texts_count(r->words, r->word, r->texts, &e->text_bytes);
+    ts_status st = ts_texts_count(r->texts, r->text_id, r->branches, &e->text_bytes);
     if (!st && e->text_bytes > r->ctx->memory)
         st = too_large(r, "encoding the text", e->text_bytes,
                        "give it more with --memory, or on a larger machine");
@@ -188,10 +190,10 @@ static void fill(const ts_run *r, ts_estimate *e)
  * layouts since. */
 static bool counts_like(const ts_run *r, const ts_run *like)
 {
-    if (!like || like->m != r->m || like->counted != r->m->counts || like->texts != r->texts ||
-        like->low != r->low || like->q.steps != r->q.steps)
+    if (!like || like->m != r->m || like->counted != r->m->counts ||
+        like->branches != r->branches || like->low != r->low || like->q.steps != r->q.steps)
         return false;
-    for (int i = 0; i < r->texts; i++)
+    for (int i = 0; i < r->branches; i++)
         if (like->n_ids[i] != r->n_ids[i]) return false;
     /* a picture may be drawn at one size and resized to another */
     if (like->q.width != r->q.width || like->q.height != r->q.height || like->q.count != r->q.count)
@@ -222,7 +224,7 @@ static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, con
         r->counted = like->counted;
     } else {
         r->counted = ++m->counts;
-        if (r->owns_words) TRY(count_text(r, e));
+        if (r->owns_texts) TRY(count_text(r, e));
         TRY(count_denoise(r, e));
         TRY(count_decode(r, e));
     }
@@ -308,10 +310,11 @@ ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimat
 void ts_run_close(ts_run *r)
 {
     if (!r) return;
-    if (r->owns_words) ts_texts_close(r->words);
+    if (r->owns_texts) ts_texts_close(r->texts);
     free(r->noise);
-    free(r->recorded);
     free(r->picture);
+    if (r->latents.p.at) r->ctx->dev->ops->free(r->ctx->dev, r->latents.p);
+    if (r->recorded.at) r->ctx->dev->ops->free(r->ctx->dev, r->recorded);
     ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);
@@ -323,12 +326,12 @@ ts_status ts_run_encode(ts_run *r)
     ts_status st = TS_OK;
     double start = ts_seconds();
     bool todo = false;
-    for (int i = 0; i < r->texts; i++) todo = todo || !ts_texts_states(r->words, r->word[i]);
+    for (int i = 0; i < r->branches; i++) todo = todo || !ts_texts_bag(r->texts, r->text_id[i]);
     if (todo) ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .steps = 1});
-    if (todo) TRY(ts_texts_fill(r->words, r->word, r->texts, NULL));
-    for (int i = 0; i < r->texts; i++) {
-        TRY(ts_texts_failed(r->words, r->word[i]));
-        r->states[i] = ts_texts_states(r->words, r->word[i]);
+    if (todo) TRY(ts_texts_fill(r->texts, r->text_id, r->branches, NULL));
+    for (int i = 0; i < r->branches; i++) {
+        TRY(ts_texts_failed(r->texts, r->text_id[i]));
+        r->states[i] = ts_texts_bag(r->texts, r->text_id[i]);
     }
     r->report.text_seconds = ts_seconds() - start;
     if (todo)
@@ -343,7 +346,7 @@ done:
 ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
 {
     ts_host h;
-    size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
+    size_t n = ts_latents_count(r->latent);
     ts_status st = ts_bag_get(&r->ctx->err, bag, "noise", TS_F32, 4, r->latent, &h);
     if (!st) st = ts_bag_finite(&r->ctx->err, bag, "noise");
     if (st) return st;
@@ -364,47 +367,117 @@ void ts_run_draw(const ts_run *r, int stream, float *out)
                           out + (c * samples + k) * part, (size_t)part);
 }
 
-static ts_status draw(ts_run *r)
-{
-    size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
-    if (r->noise) return TS_OK;
-    r->noise = malloc(n * sizeof *r->noise);
-    if (!r->noise) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
-    ts_run_draw(r, 0, r->noise);
-    return TS_OK;
-}
-
 /* One of many runs leaves its packed weights to the next one, where all of them together take no
  * more than half of the memory; else memory is the largest phase, not the sum. */
 static bool stays(const ts_run *r)
 {
-    return !r->owns_words && !r->m->dit[1] &&
+    return !r->owns_texts && !r->m->dit[1] &&
            r->estimate.denoise_bytes + r->estimate.decode_bytes <= r->ctx->memory / 2;
+}
+
+int ts_run_branches(const ts_run *r, int step)
+{
+    return r->branches == 2 && ts_guidance_at(r, step) > 1 ? 2 : 1;
+}
+
+ts_dit_inputs ts_run_inputs(const ts_run *r, const ts_bag *const *texts, int slots)
+{
+    int stride = r->m->vae_info.stride;
+    return (ts_dit_inputs){.text = texts,
+                           .slots = slots,
+                           .guidance = r->m->family->told_guidance ? r->q.guidance : 0,
+                           .height = (int)r->latent[2] * stride,
+                           .width = (int)r->latent[3] * stride};
+}
+
+/* ---- latents ---- */
+
+static size_t latents_bytes(const ts_run *r) { return ts_latents_count(r->latent) * sizeof(float); }
+
+ts_status ts_run_record(ts_run *r, const int *steps, int n)
+{
+    ts_device *dev = r->ctx->dev;
+    r->record = steps;
+    r->records = n;
+    return dev->ops->alloc(dev, (size_t)n * latents_bytes(r), &r->recorded);
+}
+
+static ts_tensor latents_at(const ts_run *r, ts_ptr p)
+{
+    const long *l = r->latent;
+    return ts_tensor_of(p, TS_F32, TS_DIM(l[1], l[2], l[3], l[0]));
+}
+
+ts_tensor ts_run_recorded(const ts_run *r, int i)
+{
+    return latents_at(r, ts_at(r->recorded, (size_t)i * latents_bytes(r)));
+}
+
+/* Memory that outlives the phase, for what it ends with. */
+static ts_status take_latents(ts_run *r)
+{
+    ts_status st = TS_OK;
+    ts_ptr p;
+    if (ts_there(r->latents)) return TS_OK;
+    TRY(r->ctx->dev->ops->alloc(r->ctx->dev, latents_bytes(r), &p));
+    r->latents = latents_at(r, p);
+done:
+    return st;
+}
+
+ts_status ts_run_latents(ts_run *r, ts_bag **out)
+{
+    ts_status st = TS_OK;
+    char *json = ts_run_json(r);
+    ts_bag *bag = ts_bag_new();
+    float *z = bag ? ts_bag_put(bag, "latents", TS_F32, 4, r->latent, NULL) : NULL;
+    *out = NULL;
+    if (!ts_there(r->latents)) TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "nothing has been denoised"));
+    if (!z || !json)
+        TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents",
+                    ts_latents_count(r->latent)));
+    TRY(ts_latents_download(r->ctx, r->latent, r->latents, z));
+    ts_bag_meta(bag, "tessera", json);
+    *out = bag;
+    bag = NULL;
+done:
+    free(json);
+    ts_bag_free(bag);
+    return st;
+}
+
+/* ---- denoising and decoding ---- */
+
+static void report_attention(ts_run *r)
+{
+    const ts_attn_counters *a = &r->attn.counters;
+    long sparse = a->sparse + a->again;
+    r->report.attention_dense = a->dense;
+    r->report.attention_searched = a->searched + a->again;
+    r->report.attention_sparse = sparse;
+    r->report.kept = sparse ? a->kept / (double)sparse : 1;
+    r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
+    r->report.attention_seconds = ts_attn_seconds(a);
+    r->report.search_seconds = a->search_s;
+    r->report.attention_gain = ts_attn_gain(a, &r->report.attention_gain_measured);
 }
 
 ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
 {
     ts_status st = TS_OK;
     double start = ts_seconds();
-    *latents = NULL;
-    TRY(draw(r));
+    if (latents) *latents = NULL;
     ts_profile_read(r->ctx->dev, &r->profile, true);
     /* other runs of the model have room of their own */
     for (int i = 0; i < 2 && r->m->dit[i]; i++)
         ts_weights_budget(ts_dit_weights(r->m->dit[i]), room_of(r));
+    TRY(take_latents(r));
     TRY(open_arena(r, TS_PHASE_DENOISE));
-    TRY(ts_denoise(r, r->noise, latents));
+    TRY(ts_denoise(r));
+    if (latents) TRY(ts_run_latents(r, latents));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     r->report.denoise_seconds = ts_seconds() - start;
-    const ts_attn_counters *a = &r->attn.counters;
-    r->report.attention_dense = a->dense;
-    r->report.attention_searched = a->searched + a->again;
-    r->report.attention_sparse = a->sparse + a->again;
-    r->report.kept = a->sparse + a->again ? a->kept / (double)(a->sparse + a->again) : 1;
-    r->report.recall = a->recalls ? a->recall / (double)a->recalls : 0;
-    r->report.attention_seconds = ts_attn_seconds(a);
-    r->report.search_seconds = a->search_s;
-    r->report.attention_gain = ts_attn_gain(a, &r->report.attention_gain_measured);
+    report_attention(r);
 done:
     for (int i = 0; (st || !stays(r)) && i < 2 && r->m->dit[i]; i++)
         ts_weights_leave(ts_dit_weights(r->m->dit[i]));
@@ -416,7 +489,12 @@ ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
 {
     ts_status st = TS_OK;
     ts_host z;
+    ts_bag *own = NULL;
     double start = ts_seconds();
+    if (!latents) {
+        TRY(ts_run_latents(r, &own));
+        latents = own;
+    }
     TRY(ts_bag_get(&r->ctx->err, latents, "latents", TS_F32, 4, r->latent, &z));
     TRY(open_arena(r, TS_PHASE_DECODE));
     TRY(ts_decode(r, z.data, sink));
@@ -424,6 +502,7 @@ ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
 done:
     if (st || !stays(r)) ts_weights_leave(r->m->vae_weights);
     ts_arena_close(&r->ctx->arena);
+    ts_bag_free(own);
     return st;
 }
 

@@ -17,21 +17,22 @@ struct ts_run {
     ts_schedule schedule;
     /* first step (from 0) of the second expert; steps when there is none */
     int low;
-    int texts;       /* 1: no branch without the prompt */
-    ts_texts *words; /* holds the run's texts; its own or shared with other runs */
-    bool owns_words;
-    int word[TS_BRANCHES];
+    int branches;    /* 1: none without the prompt */
+    ts_texts *texts; /* holds the run's texts; its own or shared with other runs */
+    bool owns_texts;
+    int text_id[TS_BRANCHES];
     int n_ids[TS_BRANCHES];
-    const float *states[TS_BRANCHES]; /* [n_ids, text_dim], of words, after ts_run_encode */
-    long counted;                     /* which of the model's counting runs its sizes are from */
-    float *noise;                     /* given instead of drawn; NULL */
-    float *picture;                   /* latents to begin with, like noise; NULL: noise alone */
-    size_t arena[3];                  /* bytes a phase takes, by ts_phase */
+    const ts_bag *states[TS_BRANCHES]; /* of texts, after ts_run_encode */
+    long counted;                      /* which of the model's counting runs its sizes are from */
+    float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
+    float *picture;    /* host [C, F, H, W], latents to begin with; NULL: noise alone */
+    ts_tensor latents; /* device [F, H, W, C]: what denoising has ended with; absent: it has not */
+    size_t arena[3];   /* bytes a phase takes, by ts_phase */
     ts_vae_tile tile;
     /* steps (from 0, ascending) before which denoising keeps the latents, [records] */
     const int *record;
     int records;
-    float *recorded;  /* [records, C, F, H, W], of whoever asked; freed with the run */
+    ts_ptr recorded;  /* device [records, F, H, W, C], freed with the run */
     ts_policy policy; /* of q.attention, settled */
     ts_attn attn;
     char slot[TS_MOST_PICTURES * TS_BRANCHES][16]; /* names of its slots */
@@ -55,9 +56,16 @@ int ts_run_frames(const ts_run *);
  * adds. */
 void ts_run_draw(const ts_run *, int stream, float *out);
 double ts_guidance_at(const ts_run *, int step); /* of a step from 0 */
-/* denoise.c: on a counting device with noise NULL it counts. *out: a bag with `latents`; NULL: none
- * wanted. */
-ts_status ts_denoise(ts_run *, const float *noise, ts_bag **out);
+/* guidance branches of a step from 0: the family's to say, and where it leaves it to guidance, two
+ * where that is more than 1 */
+int ts_run_branches(const ts_run *, int step);
+/* What the transformer is told beside timestep and latents; texts [slots], borrowed. */
+ts_dit_inputs ts_run_inputs(const ts_run *, const ts_bag *const *texts, int slots);
+/* Room for the latents that enter these steps (from 0, ascending; borrowed). TS_EMEMORY. */
+ts_status ts_run_record(ts_run *, const int *steps, int n);
+ts_tensor ts_run_recorded(const ts_run *, int i); /* [F, H, W, C], of the i-th of them */
+/* denoise.c: leaves r->latents, which are there; on a counting device it counts. */
+ts_status ts_denoise(ts_run *);
 /* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams)
  * first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
 int ts_run_tiles(const ts_run *, int side[2]);

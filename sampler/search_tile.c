@@ -1,11 +1,12 @@
 /* The search for attention tiles: prompts are rendered with full attention, latents of a few steps
  * are remembered, and one evaluation of all of them together, layer by layer, finds the sparsest
- * tile that each layer bears (attention/tile_search.h). Layers of two experts are measured at steps
+ * tile that each layer bears (tile_search.h). Layers of two experts are measured at steps
  * of their own. */
+#include "sampler/latents.h"
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
 
-#include "attention/tile_search.h"
+#include "sampler/tile_search.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -100,20 +101,14 @@ done:
     return st;
 }
 
+/* The latents of the steps stay with the run, the last ones are nobody's. */
 static ts_status follow(search *s, ts_run *r)
 {
-    ts_status st = TS_OK;
-    ts_bag *latents = NULL;
-    size_t n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
-    r->record = s->step;
-    r->records = s->n;
-    r->recorded = malloc((size_t)s->n * n * sizeof *r->recorded);
-    if (!r->recorded)
-        TRY(ts_fail(&s->m->ctx->err, TS_EMEMORY, "no memory for latents of %d steps", s->n));
+    ts_status st;
+    TRY(ts_run_record(r, s->step, s->n));
     TRY(ts_run_encode(r));
-    TRY(ts_run_denoise(r, &latents));
+    TRY(ts_run_denoise(r, NULL));
 done:
-    ts_bag_free(latents);
     return st;
 }
 
@@ -126,30 +121,20 @@ typedef struct {
 } batch;
 
 /* Every prompt at every step of the expert, with and without guidance as the run has it. */
-static ts_status gather(search *s, batch *b)
+static void list_samples(search *s, batch *b)
 {
-    ts_status st = TS_OK;
-    ts_ctx *ctx = s->m->ctx;
-    ts_device *dev = ctx->dev;
-    ts_tensor v = ts_take(&ctx->arena, TS_F32, 4, s->run[0]->latent);
-    size_t n = (size_t)ts_count(v);
+    const ts_run *r = s->run[0];
+    ts_tensor v = ts_latents_take(&s->m->ctx->arena, r->latent, s->m->dit_info.out_channels);
     for (int i = s->first[s->expert]; i < s->first[s->expert + 1]; i++) {
-        int row = i - s->first[s->expert],
-            branches = ts_guidance_at(s->run[0], s->step[i]) > 1 ? 2 : 1;
-        b->t[row] = s->run[0]->schedule.t[s->step[i]];
-        for (int p = 0; p < s->o->prompts; p++) {
-            ts_tensor x = ts_take(&ctx->arena, TS_F32, 4, s->run[0]->latent);
-            TRY(dev->ops->upload(dev, x.p, s->run[p]->recorded + (size_t)i * n, n * sizeof(float)));
+        int row = i - s->first[s->expert], branches = ts_run_branches(r, s->step[i]);
+        b->t[row] = r->schedule.t[s->step[i]];
+        for (int p = 0; p < s->o->prompts; p++)
             for (int g = 0; g < branches; g++, b->n++) {
-                b->x[b->n] = x;
+                b->x[b->n] = ts_run_recorded(s->run[p], i);
                 b->v[b->n] = v;
-                b->eval[b->n] = (ts_eval){.trow = row, .slot = p * s->run[0]->texts + g};
+                b->eval[b->n] = (ts_eval){.trow = row, .slot = p * r->branches + g};
             }
-        }
     }
-    TRY(dev->ops->join(dev));
-done:
-    return st;
 }
 
 static ts_status evaluate(ts_ctx *ctx, void *user)
@@ -159,18 +144,13 @@ static ts_status evaluate(ts_ctx *ctx, void *user)
     ts_attn attn = {0};
     ts_tile_search t = {
         .k = s->k, .ks = s->ks, .loss = s->o->loss, .chosen = s->chosen, .error = s->error};
-    ts_dit_text text[PROMPTS * TS_BRANCHES];
+    const ts_bag *text[PROMPTS * TS_BRANCHES];
     ts_dit *dit = s->m->dit[s->expert];
     int texts = 0;
     batch *b = calloc(1, sizeof *b);
     if (!b) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for an evaluation"));
     for (int p = 0; p < s->o->prompts; p++)
-        for (int g = 0; g < s->run[p]->texts; g++)
-            text[texts++] = (ts_dit_text){
-                .states = {s->run[p]->states[g],
-                           TS_F32,
-                           2,
-                           {s->run[p]->n_ids[g], s->m->dit_info.text_dim}}};
+        for (int g = 0; g < s->run[p]->branches; g++) text[texts++] = s->run[p]->states[g];
     TRY(ts_attn_open(&attn, ctx,
                      &(ts_attn_options){.policy = s->policy,
                                         .grid = s->run[0]->grid,
@@ -178,9 +158,10 @@ static ts_status evaluate(ts_ctx *ctx, void *user)
                                         .heads = s->m->dit_info.heads,
                                         .slots = texts}));
     TRY(ts_tile_search_open(&t, &attn));
-    TRY(gather(s, b));
-    TRY(ts_dit_prepare(dit, &attn.grid, text, texts, b->t,
-                       s->first[s->expert + 1] - s->first[s->expert]));
+    ts_dit_watch(dit, &t.hook);
+    list_samples(s, b);
+    ts_dit_inputs in = ts_run_inputs(s->run[0], text, texts);
+    TRY(ts_dit_prepare(dit, &attn.grid, &in, b->t, s->first[s->expert + 1] - s->first[s->expert]));
     ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH, .steps = 1});
     TRY(ts_dit_step(dit, &attn, (ts_event){.phase = TS_PHASE_BENCH, .step = 1, .steps = 1}, b->n,
                     b->eval, b->x, b->v));
@@ -188,6 +169,7 @@ static ts_status evaluate(ts_ctx *ctx, void *user)
         for (int i = 0; i <= t.ks; i++)
             if (s->chosen[l] == (i < t.ks ? t.k[i] : 0)) s->share[l] = t.plan[i].share;
 done:
+    ts_dit_watch(dit, NULL);
     ts_tile_search_close(&t);
     ts_attn_close(&attn);
     free(b);
@@ -199,18 +181,20 @@ static ts_status measure(search *s)
 {
     ts_status st = TS_OK;
     ts_ctx *ctx = s->m->ctx;
-    size_t size, largest;
+    size_t size, largest, recorded;
     double start = ts_seconds();
     ts_weights *w = ts_dit_weights(s->m->dit[s->expert]);
     TRY(ts_count_phase(ctx, evaluate, s, &size));
     ts_weights_packed(w, &largest);
-    if (size + largest > ctx->memory)
+    recorded = (size_t)s->o->prompts * (size_t)s->n * ts_latents_count(s->run[0]->latent) *
+               sizeof(float);
+    if (size + largest + recorded > ctx->memory)
         TRY(ts_fail(&ctx->err, TS_EMEMORY,
                     "comparing %d steps of %d prompts needs %.1f GB, %.1f GB may be used: ask for "
                     "fewer --samples, prompts or frames",
                     s->first[s->expert + 1] - s->first[s->expert], s->o->prompts,
-                    (double)(size + largest) / 1e9, (double)ctx->memory / 1e9));
-    ts_weights_budget(w, ctx->memory - size);
+                    (double)(size + largest + recorded) / 1e9, (double)ctx->memory / 1e9));
+    ts_weights_budget(w, ctx->memory - size - recorded);
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
     st = evaluate(ctx, s);
     ts_arena_close(&ctx->arena);

@@ -1,6 +1,7 @@
 /* A run's state between two steps, so that a killed run goes on where it was: latents, solver
  * history, plans that were searched for, how many steps are done, and the request they belong
  * to. */
+#include "sampler/latents.h"
 #include "sampler/run.h"
 
 #include "attention/saved.h"
@@ -16,7 +17,7 @@ typedef struct {
     ts_tensor t;
 } part;
 
-static int parts(const ts_solver *s, ts_tensor x, part out[TS_HISTORY + 1])
+static int list_parts(const ts_solver *s, ts_tensor x, part out[TS_HISTORY + 1])
 {
     const char *name[TS_HISTORY];
     ts_tensor t[TS_HISTORY];
@@ -26,18 +27,18 @@ static int parts(const ts_solver *s, ts_tensor x, part out[TS_HISTORY + 1])
     return n + 1;
 }
 
-static size_t bytes(ts_tensor t) { return (size_t)ts_count(t) * ts_dtype_size(t.type); }
-
 ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
 {
     ts_status st = TS_OK;
-    ts_device *dev = r->ctx->dev;
     ts_bag *bag = ts_bag_new();
     char *json = ts_run_json(r), done[16];
     part p[TS_HISTORY + 1];
-    for (int i = 0, n = parts(s, x, p); i < n; i++)
-        TRY(dev->ops->download(dev, ts_bag_put(bag, p[i].name, TS_F32, 4, r->latent, NULL),
-                               p[i].t.p, bytes(p[i].t)));
+    if (!bag || !json) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
+    for (int i = 0, n = list_parts(s, x, p); i < n; i++) {
+        float *to = ts_bag_put(bag, p[i].name, TS_F32, 4, r->latent, NULL);
+        if (!to) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
+        TRY(ts_latents_download(r->ctx, r->latent, p[i].t, to));
+    }
     TRY(ts_attn_save(&r->attn, bag));
     snprintf(done, sizeof done, "%d", s->done);
     ts_bag_meta(bag, "tessera", json);
@@ -50,7 +51,7 @@ done:
 }
 
 /* Names the first setting in which the request that a state was saved for differs from this one. */
-static ts_status another(ts_run *r, const char *was, const char *now)
+static ts_status name_difference(ts_run *r, const char *was, const char *now)
 {
     ts_status st = TS_OK;
     cJSON *a = cJSON_Parse(was), *b = cJSON_Parse(now);
@@ -92,15 +93,15 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
     const char *was = ts_bag_meta_get(bag, "tessera"), *steps = ts_bag_meta_get(bag, "done");
     if (!was || !steps)
         TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
-    if (strcmp(was, json)) TRY(another(r, was, json));
+    if (strcmp(was, json)) TRY(name_difference(r, was, json));
     int n = atoi(steps);
     if (n < r->schedule.first || n > r->q.steps)
         TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: %s of %d steps done", r->q.state, steps,
                     r->q.steps));
-    for (int i = 0, k = parts(s, x, p); i < k; i++) {
+    for (int i = 0, k = list_parts(s, x, p); i < k; i++) {
         ts_host h;
         TRY(ts_bag_get(&r->ctx->err, bag, p[i].name, TS_F32, 4, r->latent, &h));
-        TRY(dev->ops->upload(dev, p[i].t.p, h.data, bytes(p[i].t)));
+        TRY(ts_latents_upload(r->ctx, r->latent, h.data, p[i].t));
     }
     TRY(ts_attn_load(&r->attn, bag));
     TRY(dev->ops->join(dev)); /* the bag's bytes go away */

@@ -209,9 +209,12 @@ TS_API ts_status ts_run_noise(ts_run *, const ts_bag *);
 /* Reads the picture that the request's `init` stands for (usually that path): resized to cover the
  * size that is drawn, its middle taken, encoded. Before ts_run_denoise. TS_EMODEL, TS_EMEMORY. */
 TS_API ts_status ts_run_picture(ts_run *, const char *path);
-/* *latents: a new bag with `latents` [C, F, H, W] f32 and metadata that is enough to decode and to
- * render again. */
+/* What it ends with stays on the device for ts_run_decode. latents: NULL, or as ts_run_latents. */
 TS_API ts_status ts_run_denoise(ts_run *, ts_bag **latents);
+/* *latents: a new bag with `latents` [C, F, H, W] f32 of the last denoising, and metadata that is
+ * enough to decode and to render again. TS_EUSAGE: nothing has been denoised. */
+TS_API ts_status ts_run_latents(ts_run *, ts_bag **latents);
+/* latents NULL: those of the run's last denoising. */
 TS_API ts_status ts_run_decode(ts_run *, const ts_bag *latents, ts_sink *);
 TS_API void ts_run_report(const ts_run *, ts_report *);
 /* the metadata that files carry (docs/formats.md); malloc'd */

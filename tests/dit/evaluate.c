@@ -1,5 +1,7 @@
 #include "tests/dit/evaluate.h"
 
+#include "sampler/latents.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +21,10 @@ ts_dit *evaluation_open(ts_ctx *ctx, const char *dir, int first_layer)
     return dit;
 }
 
-static ts_dit_text text_of(const ts_bag *bag, const char *name)
+static evaluation_text text_of(const ts_bag *bag, const char *name)
 {
     ts_err err = {0};
-    ts_dit_text text = {0};
+    evaluation_text text = {0};
     ck_assert_msg(ts_bag_get(&err, bag, name, TS_F32, -1, NULL, &text.states) == TS_OK, "%s",
                   err.text);
     return text;
@@ -72,9 +74,18 @@ static ts_status see(void *user, const char *name, ts_tensor t)
                                    t.p, (size_t)ts_count(t) * sizeof(float));
 }
 
+static ts_bag *bag_of(const evaluation_text *t)
+{
+    ts_bag *bag = ts_bag_new();
+    ck_assert(
+        ts_bag_put(bag, "states", t->states.type, t->states.nd, t->states.dim, t->states.data));
+    return bag;
+}
+
 ts_status evaluation_phase(ts_ctx *ctx, void *user)
 {
     ts_status st;
+    ts_bag *bag[SAMPLES] = {0};
     evaluation *e = user;
     ts_device *dev = ctx->dev;
     const ts_dit_info *info = ts_dit_describe(e->dit);
@@ -82,23 +93,34 @@ ts_status evaluation_phase(ts_ctx *ctx, void *user)
     ts_grid grid = ts_grid_of((int)e->latent[1] / info->patch[0],
                               (int)e->latent[2] / info->patch[1],
                               (int)e->latent[3] / info->patch[2]);
-    ts_tensor x = ts_take(&ctx->arena, TS_F32, 4, e->latent), sel = {0}, v[SAMPLES],
+    ts_tensor x = ts_latents_take(&ctx->arena, e->latent, e->latent[0]), sel = {0}, v[SAMPLES],
               xs[SAMPLES] = {x, x};
     ts_eval eval[SAMPLES];
-    TRY(dev->ops->upload(dev, x.p, e->x, (size_t)ts_count(x) * sizeof(float)));
+    if (!dev->counting) TRY(ts_latents_upload(ctx, e->latent, e->x, x));
     if (e->sel) {
         sel = ts_take(&ctx->arena, TS_U8, TS_DIM(grid.N));
         TRY(dev->ops->upload(dev, sel.p, e->sel, (size_t)grid.N));
     }
     for (int i = 0; i < e->samples; i++) {
-        v[i] = ts_take(&ctx->arena, TS_F32, 4, out);
+        v[i] = ts_latents_take(&ctx->arena, out, out[0]);
         eval[i] = (ts_eval){.trow = e->trow, .slot = i, .sel = sel, .trow_sel = e->trow_sel};
     }
     TRY(ts_attn_open(&e->attn, ctx, &(ts_attn_options){.grid = grid}));
     ctx->tap = e->taps ? see : NULL;
     ctx->tap_user = e;
-    ts_dit_pixels(e->dit, e->height, e->width);
-    TRY(ts_dit_prepare(e->dit, &grid, e->text, e->texts, e->t, e->nt));
+    ts_dit_watch(e->dit, e->hook);
+    ts_dit_inputs in = {.text = (const ts_bag *const *)bag,
+                        .slots = e->texts,
+                        .latents = e->latents,
+                        .picture = e->picture,
+                        .guidance = e->guidance,
+                        .height = e->height,
+                        .width = e->width};
+    for (int i = 0; i < e->texts; i++) {
+        bag[i] = bag_of(e->text + i);
+        if (e->text[i].length) in.text_rows = e->text[i].length;
+    }
+    TRY(ts_dit_prepare(e->dit, &grid, &in, e->t, e->nt));
     e->used[0] = ts_mark(&ctx->arena);
     e->peak[0] = ctx->arena.peak;
     for (int s = 1; s <= e->steps; s++)
@@ -108,12 +130,12 @@ ts_status evaluation_phase(ts_ctx *ctx, void *user)
     e->used[1] = ts_mark(&ctx->arena);
     e->peak[1] = ctx->arena.peak;
     for (int i = 0; i < e->samples; i++) {
-        size_t bytes = (size_t)ts_count(v[i]) * sizeof(float);
         free(e->v[i]);
-        e->v[i] = malloc(bytes);
-        TRY(dev->ops->download(dev, e->v[i], v[i].p, bytes));
+        e->v[i] = malloc((size_t)ts_count(v[i]) * sizeof(float));
+        if (!dev->counting) TRY(ts_latents_download(ctx, out, v[i], e->v[i]));
     }
 done:
+    for (int i = 0; i < SAMPLES; i++) ts_bag_free(bag[i]);
     ctx->tap = NULL;
     return st;
 }

@@ -7,11 +7,15 @@
 
 enum { SAMPLES = 2 };
 typedef struct {
+    ts_host states; /* what a bag of the run's inputs will hold */
+    long length;    /* ts_dit_inputs.text_rows; the last text's counts */
+} evaluation_text;
+typedef struct {
     ts_dit *dit;
     const float *x; /* host [C, F, H, W] */
     ts_bag *noise;  /* what x is of; NULL: the caller's own */
     long latent[4];
-    ts_dit_text text[SAMPLES];
+    evaluation_text text[SAMPLES];
     float t[SAMPLES];
     /* samples run slots 0, 1; the same evaluation `steps` times, numbered from 1 */
     int texts, nt, samples, steps;
@@ -19,7 +23,11 @@ typedef struct {
     /* of the picture in pixels, for classes that are told; 0: not said */
     int height, width;
     const uint8_t *sel; /* host [N]; NULL: none */
-    float *v[SAMPLES];  /* out: host [out_channels, F, H, W], evaluation_free */
+    /* of the inputs, beside the texts; ts_dit_watch */
+    ts_host latents, picture;
+    double guidance;
+    const ts_dit_hook *hook;
+    float *v[SAMPLES]; /* out: host [out_channels, F, H, W], evaluation_free */
     /* out when not NULL: tap.* of sample 0, negative_tap.* of sample 1 */
     ts_bag *taps;
     ts_attn attn;

@@ -392,7 +392,7 @@ START_TEST(defaults)
     ts_dit_info o;
     cJSON *config = cJSON_Parse(
         "{\"_class_name\": \"WanTransformer3DModel\", \"in_channels\": 48, \"image_dim\": null}");
-    ck_ok(ctx, ts_dit_wan.describe(ctx, config, "config.json", &o));
+    ck_ok(ctx, ts_dit_read(ctx, &ts_dit_wan, config, "config.json", &o));
     ck_assert(o.layers == 40 && o.heads == 40 && o.head_dim == 128 && o.dim == 5120 &&
               o.in_channels == 48 && o.out_channels == 16 && o.text_dim == 4096);
     ck_assert(o.patch[0] == 1 && o.patch[1] == 2 && o.patch[2] == 2 && o.eps == 1e-6f);
@@ -420,16 +420,16 @@ START_TEST(refused_input)
     refuse(ctx, &e, TS_ESHAPE, "38 rows");
     e = good;
     e.text[1].states.dim[1] = 31;
-    refuse(ctx, &e, TS_ESHAPE, "width 31");
+    refuse(ctx, &e, TS_ESHAPE, ", 31]");
     e = good;
     e.text[0].states.type = TS_BF16;
     refuse(ctx, &e, TS_ESHAPE, "BF16");
     e = good;
     e.latent[0] = 15;
-    refuse(ctx, &e, TS_ESHAPE, "[15, 3, 8, 12]");
+    refuse(ctx, &e, TS_ESHAPE, "[3, 8, 12, 15]");
     e = good;
     e.latent[3] = 11; /* half a patch */
-    refuse(ctx, &e, TS_ESHAPE, "[16, 3, 8, 11]");
+    refuse(ctx, &e, TS_ESHAPE, "[3, 8, 11, 16]");
     e = good;
     e.latent[1] = 1025; /* only counted: nothing of that size is touched */
     refuse(ctx, &e, TS_EUSAGE, "1024");

@@ -180,7 +180,7 @@ START_TEST(configs_refused)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         cJSON *json = cJSON_Parse(bad[i].json);
         ts_dit_info info;
-        ck_assert_int_eq(ts_dit_pixart.describe(ctx, json, "transformer/config.json", &info),
+        ck_assert_int_eq(ts_dit_read(ctx, &ts_dit_pixart, json, "transformer/config.json", &info),
                          TS_EMODEL);
         ck_assert_msg(strstr(ctx->err.text, bad[i].says) &&
                           !strncmp(ctx->err.text, "transformer/config.json: ", 25),

@@ -126,8 +126,8 @@ static bool config(const uint8_t *in, size_t n)
     ts_status st = ts_json_load(&ctx->err, as_file(in, n), &j);
     failed_without_sentence("config", st, &ctx->err);
     if (st) return false;
-    ts_dit_wan.describe(ctx, j, "config.json", &dit);
-    ts_dit_pixart.describe(ctx, j, "config.json", &dit);
+    ts_dit_read(ctx, &ts_dit_wan, j, "config.json", &dit);
+    ts_dit_read(ctx, &ts_dit_pixart, j, "config.json", &dit);
     void *own[2] = {calloc(1, ts_vae_wan.config_size), calloc(1, ts_vae_kl.config_size)};
     if (own[0]) ts_vae_wan.describe(ctx, j, "config.json", &vae, own[0]);
     if (own[1]) ts_vae_kl.describe(ctx, j, "config.json", &vae, own[1]);

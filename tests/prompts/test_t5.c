@@ -109,14 +109,14 @@ static bench begin(const setup *g, const char *backend)
 static void put_text(bench *b, const int32_t *ids, int n)
 {
     b->text[b->texts] = (ts_ids){ids, n};
-    b->out[b->texts++] = malloc((size_t)n * (size_t)ts_encoder_width(b->e) * sizeof(float));
+    b->out[b->texts++] = malloc((size_t)n * (size_t)b->e->width * sizeof(float));
 }
 
 static ts_status run(ts_ctx *c, void *user)
 {
     (void)c;
     bench *b = user;
-    return ts_encoder_run(b->e, b->text, b->texts, b->out);
+    return ts_encoder_run(b->e, (ts_text_output){0}, b->text, b->texts, b->out);
 }
 
 static void end(bench *b)
@@ -215,7 +215,7 @@ START_TEST(states)
         put_three(&b, ids);
     else
         put_text(&b, ids, LONG);
-    ck_assert_int_eq(ts_encoder_width(b.e), DIM);
+    ck_assert_int_eq(b.e->width, DIM);
     testing_run(b.c, run, &b);
     against_plain(&b, g, T5_SINGLE, backend);
     ck_assert_str_eq(testing_warned(b.c), "");
@@ -247,7 +247,7 @@ START_TEST(alone)
     bench a = begin(g, "cpu"), b = begin(g, "cpu");
     put_three(&a, ids);
     testing_run(a.c, run, &a);
-    ts_weights_budget(ts_encoder_weights(b.e), 0);
+    ts_weights_budget(b.e->weights, 0);
     for (int i = 2; i >= 0; i--) {
         put_text(&b, a.text[i].ids, a.text[i].n);
         testing_run(b.c, run, &b);
@@ -294,7 +294,7 @@ START_TEST(fixture_states)
     for (int i = 0; i < 2; i++) {
         long n;
         const float *w = testing_f32(want, keys[i], &n);
-        ck_assert_int_eq(n, (long)b.text[i].n * ts_encoder_width(b.e));
+        ck_assert_int_eq(n, (long)b.text[i].n * b.e->width);
         double e = testing_rel(b.out[i], w, n);
         ck_assert_msg(e <= 1e-5, "%s on %s: %s: relative error %.2e", name, backend, keys[i], e);
     }
@@ -383,11 +383,14 @@ START_TEST(bad_ids)
     float out[2 * DIM], *to[] = {out};
     b.c->dev->counting = true;
     ck_ok(b.c, ts_arena_open(&b.c->arena, b.c->dev, 0));
-    ck_assert_int_eq(ts_encoder_run(b.e, &(ts_ids){outside, 2}, 1, to), TS_ESHAPE);
+    ck_assert_int_eq(ts_encoder_run(b.e, (ts_text_output){0}, &(ts_ids){outside, 2}, 1, to),
+                     TS_ESHAPE);
     ck_assert_msg(strstr(b.c->err.text, "64"), "%s", b.c->err.text);
-    ck_assert_int_eq(ts_encoder_run(b.e, &(ts_ids){negative, 2}, 1, to), TS_ESHAPE);
-    ck_assert_int_eq(ts_encoder_run(b.e, &(ts_ids){outside, 0}, 1, to), TS_EUSAGE);
-    ck_assert_int_eq(ts_encoder_run(b.e, NULL, 0, to), TS_EUSAGE);
+    ck_assert_int_eq(ts_encoder_run(b.e, (ts_text_output){0}, &(ts_ids){negative, 2}, 1, to),
+                     TS_ESHAPE);
+    ck_assert_int_eq(ts_encoder_run(b.e, (ts_text_output){0}, &(ts_ids){outside, 0}, 1, to),
+                     TS_EUSAGE);
+    ck_assert_int_eq(ts_encoder_run(b.e, (ts_text_output){0}, NULL, 0, to), TS_EUSAGE);
     ck_assert_uint_eq(b.c->arena.used, 0);
     ts_arena_close(&b.c->arena);
     end(&b);

@@ -70,12 +70,13 @@ static void fill(const cJSON *j, ts_request *q)
 static void check_states(const ts_run *r, const ts_bag *want)
 {
     const char *name[] = {"states", "negative_states"};
-    for (int i = 0; i < r->texts; i++) {
-        long n;
+    for (int i = 0; i < r->branches; i++) {
+        long n, m;
         if (!ts_bag_has(want, name[i])) continue;
         const float *w = testing_f32(want, name[i], &n);
         ck_assert_int_eq(n, r->n_ids[i] * r->m->dit_info.text_dim);
-        double e = testing_rel(r->states[i], w, n);
+        double e = testing_rel(testing_f32(r->states[i], "states", &m), w, n);
+        ck_assert_int_eq(n, m);
         ck_assert_msg(e < 1e-5, "%s: relative error %.2e", name[i], e);
     }
 }

@@ -65,6 +65,12 @@ static ts_bag *denoise(ts_run *run)
     return latents;
 }
 
+static const float *states_of(const ts_texts *t, int id)
+{
+    long n;
+    return testing_f32(ts_texts_bag(t, id), "states", &n);
+}
+
 static void same(ts_bag *a, ts_bag *b)
 {
     long n, m;
@@ -93,7 +99,7 @@ START_TEST(shared_texts_give_the_same_latents)
     for (int i = 0; i < 3; i++) ck_ok(ctx, ts_texts_add(t, prompts[i], "prompt", &id[i]));
     ck_ok(ctx, ts_texts_add(t, "a panda", "prompt", &id[3]));
     ck_assert(id[3] == id[0] && id[1] != id[0] && id[2] != id[1]);
-    ck_assert_ptr_null(ts_texts_states(t, id[0]));
+    ck_assert_ptr_null(ts_texts_bag(t, id[0]));
     ck_ok(ctx, ts_texts_encode(t, id, 4, NULL));
     int events = text_events;
     ck_assert_int_gt(events, 0);
@@ -107,7 +113,7 @@ START_TEST(shared_texts_give_the_same_latents)
         same(a, denoise(own));
     }
     ts_texts_drop(t, id[0]);
-    ck_assert_ptr_null(ts_texts_states(t, id[0]));
+    ck_assert_ptr_null(ts_texts_bag(t, id[0]));
     ts_request q = request(prompts[0], 32);
     ts_run *run, *own;
     ck_ok(ctx, open_with(&q, t, NULL, &run, &e));
@@ -188,14 +194,14 @@ START_TEST(states_are_kept_in_a_folder)
     int fresh = text_events;
     size_t bytes = ts_texts_bytes(t, id);
     float *states = malloc(bytes);
-    memcpy(states, ts_texts_states(t, id), bytes);
+    memcpy(states, states_of(t, id), bytes);
     ts_texts_close(t);
     ck_assert_int_eq(files_in(folder, name), 1);
     end();
     begin(); /* as another process: read, not computed */
     t = cached("a panda", folder, &id);
     ck_assert_int_lt(text_events, fresh);
-    ck_assert(!memcmp(states, ts_texts_states(t, id), bytes));
+    ck_assert(!memcmp(states, states_of(t, id), bytes));
     ts_texts_close(t);
     ts_texts_close(cached("a fox", folder, &id));
     ck_assert_int_eq(files_in(folder, name), 2);
@@ -208,7 +214,7 @@ START_TEST(states_are_kept_in_a_folder)
     closedir(d);
     t = cached("a panda", folder, &id);
     ck_assert_int_eq(text_events, fresh);
-    ck_assert(!memcmp(states, ts_texts_states(t, id), bytes));
+    ck_assert(!memcmp(states, states_of(t, id), bytes));
     ts_texts_close(t);
     t = cached("a panda", folder, &id);
     ck_assert_int_lt(text_events, fresh);
@@ -240,7 +246,7 @@ START_TEST(many_texts)
     ctx->memory = (size_t)8 * 1024 * 1024; /* so that they do not go in one piece */
     ck_ok(ctx, ts_texts_encode(t, id, N, NULL));
     ck_assert_int_eq(encoded, N);
-    for (int i = 0; i < N; i++) ck_assert_ptr_nonnull(ts_texts_states(t, id[i]));
+    for (int i = 0; i < N; i++) ck_assert_ptr_nonnull(ts_texts_bag(t, id[i]));
     int bad;
     ck_assert_int_eq(ts_texts_add(t, "\xFF", "prompt", &bad), TS_EUSAGE);
     char *words = calloc(1, 1000 * strlen("panda ") + 1);

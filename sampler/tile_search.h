@@ -6,7 +6,7 @@
  * published. Here it is |o_k - o|^2 / |o|^2 of the heads' output, before its projection. */
 #ifndef TS_TILE_SEARCH_H
 #define TS_TILE_SEARCH_H
-#include "attention/attend.h"
+#include "dit/dit.h"
 
 typedef struct {
     ts_attn *attn;
@@ -19,14 +19,14 @@ typedef struct {
     ts_plan *plan; /* [ks + 1], the last one reads everything */
     int samples;   /* seen by the layer being tried */
     bool trying;
+    ts_dit_hook hook; /* for ts_dit_watch: every layer is tried and chosen before it is computed */
 } ts_tile_search;
 /* `a` is open with a tile policy that has no dense steps; carves the candidates' plans from its
- * arena. From here on ts_dit_step tries every layer. TS_EMEMORY. */
+ * arena, observes its calls, makes the hook. TS_EMEMORY. */
 ts_status ts_tile_search_open(ts_tile_search *, ts_attn *);
-/* While tiles are searched for: before the samples of a layer pass it for good, ts_attn_try, the
- * same samples for nothing but the comparison, ts_attn_choose. */
-bool ts_attn_tries(const ts_attn *);
-void ts_attn_try(ts_attn *, int layer);
-void ts_attn_choose(ts_attn *, int layer);
 void ts_tile_search_close(ts_tile_search *); /* plans' table; a zeroed one is legal */
+/* What the hook does before a layer: from _try on the calls of attention are compared; _choose ends
+ * that and fixes the layer's tile. */
+void ts_tile_search_try(ts_tile_search *, int layer);
+void ts_tile_search_choose(ts_tile_search *, int layer);
 #endif

@@ -1,7 +1,8 @@
 /* The search for attention tiles on random queries, keys and values: errors against a softmax
  * spelled out, the choice that follows, and that the choice then computes the layer. */
+#include "sampler/tile_search.h"
+
 #include "attention/patterns.h"
-#include "attention/tile_search.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
 
@@ -62,13 +63,13 @@ static ts_status phase(ts_ctx *ctx, void *user)
     ts_attn_options o = {.grid = ts_grid_of(F, H, W), .layers = LAYERS, .heads = A, .slots = 1};
     TRY(ts_policy_parse(&ctx->err, "tile:min-tokens=0,dense-steps=0,order=raster", &o.policy));
     TRY(ts_attn_open(&a, ctx, &o));
-    ck_assert(!ts_attn_tries(&a));
+    ck_assert_ptr_null(a.observe);
     TRY(ts_tile_search_open(&s, &a));
-    ck_assert(ts_attn_tries(&a));
+    ck_assert_ptr_nonnull(a.observe);
     ts_attn_begin(&a, 1, 0);
-    ts_attn_try(&a, 1);
+    ts_tile_search_try(&s, 1);
     for (int i = 0; i < SAMPLES; i++) TRY(attend(ctx, j, &a, i, j->tried));
-    ts_attn_choose(&a, 1);
+    ts_tile_search_choose(&s, 1);
     TRY(attend(ctx, j, &a, SAMPLES - 1, j->out));
 done:
     ts_tile_search_close(&s);

@@ -1,10 +1,10 @@
-/* The search for a k of every layer; dit.c shows it each layer twice. Differences are summed on the
- * host in double: what a device adds up in its own order must not decide a choice. */
-#include "attention/tile_search.h"
+/* The search for a k of every layer: a hook of the layer loop lets samples pass each layer twice,
+ * an observer of attention compares. Differences are summed on the host in double: what a device
+ * adds up in its own order must not decide a choice. */
+#include "sampler/tile_search.h"
 
 #include "attention/patterns.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 static ts_status no_memory(ts_attn *a)
@@ -72,6 +72,43 @@ done:
     return st;
 }
 
+void ts_tile_search_try(ts_tile_search *s, int layer)
+{
+    s->trying = true;
+    s->samples = 0;
+    ts_attn_fix(s->attn, layer,
+                s->plan[s->ks]); /* what is carried out meanwhile reads everything */
+    for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] = 0;
+}
+
+void ts_tile_search_choose(ts_tile_search *s, int layer)
+{
+    ts_attn *a = s->attn;
+    int best = 0;
+    for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] /= s->samples;
+    /* frames smaller than blocks: a k may read everything */
+    while (best < s->ks &&
+           !(s->error[(long)layer * s->ks + best] <= s->loss && s->plan[best].share < 1))
+        best++;
+    if (a->ctx->dev->counting) best = 0;
+    s->trying = false;
+    s->chosen[layer] = best < s->ks ? s->k[best] : 0;
+    ts_attn_fix(a, layer, s->plan[best]);
+}
+
+/* Layers of an expert are numbered through both of them in attention. */
+static ts_status search_layer(void *user, const ts_dit_pass *p, int layer)
+{
+    ts_status st = TS_OK;
+    ts_tile_search *s = user;
+    int numbered = ts_dit_first_layer(p->dit) + layer;
+    ts_tile_search_try(s, numbered);
+    for (int i = 0; i < p->n; i++) TRY(ts_dit_probe_layer(p, layer, i));
+    ts_tile_search_choose(s, numbered);
+done:
+    return st;
+}
+
 ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
 {
     ts_status st = TS_OK;
@@ -95,6 +132,7 @@ ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
         TRY(dev->ops->join(dev));
     }
     s->attn = a;
+    s->hook = (ts_dit_hook){.user = s, .layer_before = search_layer};
     a->observe = compare_tiles;
     a->observer = s;
 done:
@@ -107,30 +145,4 @@ void ts_tile_search_close(ts_tile_search *s)
 {
     free(s->plan);
     s->plan = NULL;
-}
-
-bool ts_attn_tries(const ts_attn *a) { return a->observe == compare_tiles; }
-
-void ts_attn_try(ts_attn *a, int layer)
-{
-    ts_tile_search *s = a->observer;
-    s->trying = true;
-    s->samples = 0;
-    ts_attn_fix(a, layer, s->plan[s->ks]); /* what is carried out meanwhile reads everything */
-    for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] = 0;
-}
-
-void ts_attn_choose(ts_attn *a, int layer)
-{
-    ts_tile_search *s = a->observer;
-    int best = 0;
-    for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] /= s->samples;
-    /* frames smaller than blocks: a k may read everything */
-    while (best < s->ks &&
-           !(s->error[(long)layer * s->ks + best] <= s->loss && s->plan[best].share < 1))
-        best++;
-    if (a->ctx->dev->counting) best = 0;
-    s->trying = false;
-    s->chosen[layer] = best < s->ks ? s->k[best] : 0;
-    ts_attn_fix(a, layer, s->plan[best]);
 }
