@@ -73,7 +73,7 @@ ts_status ts_adaln_begin(ts_adaln *a, const ts_grid *grid, const ts_dit_inputs *
     ts_ctx *ctx = a->ctx;
     long D = a->info.dim;
     if (in->latents.data || in->picture.data || in->guidance != 0)
-        TRY(ts_fail(&ctx->err, TS_EUSAGE, "%s: this transformer is conditioned on text alone",
+        TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: this transformer is conditioned on text alone",
                     in->latents.data   ? "latents beside the sample's own"
                     : in->picture.data ? "states of a picture"
                                        : "a guidance that the model is told"));

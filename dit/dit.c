@@ -16,6 +16,7 @@ struct ts_dit {
     ts_weights *weights;
     ts_grid grid;
     int first_layer, slots, rows; /* texts and timesteps prepared */
+    long *text_rows;              /* [slots] in the stream; NULL: none in any */
     char *dir;
     const ts_dit_hook *hooks; /* of others, called after those of this file */
 };
@@ -62,6 +63,7 @@ void ts_dit_close(ts_dit *d)
     ts_weights_close(d->weights);
     free(d->self);
     free(d->config);
+    free(d->text_rows);
     free(d->dir);
     free(d);
 }
@@ -98,6 +100,24 @@ done:
     return st;
 }
 
+long ts_dit_text_rows(const ts_dit *d, const ts_dit_inputs *in, int slot)
+{
+    return d->cls->rows ? d->cls->rows(d->self, in, slot) : 0;
+}
+
+/* What the streams of the run consist of is asked once. */
+static ts_status note_rows(ts_dit *d, const ts_dit_inputs *in)
+{
+    free(d->text_rows);
+    d->text_rows = NULL;
+    if (!d->cls->rows) return TS_OK;
+    d->text_rows = malloc((size_t)in->slots * sizeof *d->text_rows);
+    if (!d->text_rows)
+        return ts_fail(&d->ctx->err, TS_EMEMORY, "%s: no memory for %d texts", d->dir, in->slots);
+    for (int i = 0; i < in->slots; i++) d->text_rows[i] = ts_dit_text_rows(d, in, i);
+    return TS_OK;
+}
+
 ts_status ts_dit_prepare(ts_dit *d, const ts_grid *grid, const ts_dit_inputs *in, const float *t,
                          int nt)
 {
@@ -108,6 +128,7 @@ ts_status ts_dit_prepare(ts_dit *d, const ts_grid *grid, const ts_dit_inputs *in
                        "%s: %d texts and %d timesteps, expected at least one of each", d->dir,
                        in->slots, nt);
     TRY(check_texts(d, in));
+    TRY(note_rows(d, in));
     TRY(d->ctx->dev->ops->checked(d->ctx->dev, &tag)); /* what a run that was stopped has left */
     d->grid = *grid;
     d->slots = in->slots;
@@ -121,13 +142,13 @@ done:
 
 static long stream_rows(const ts_dit *d, const ts_eval *e)
 {
-    return d->grid.N + (d->cls->rows ? d->cls->rows(d->self, e->slot) : 0);
+    return d->grid.N + (d->text_rows ? d->text_rows[e->slot] : 0);
 }
 
 static long rows_before(const ts_dit_pass *p, int sample)
 {
     long rows = 0;
-    if (!p->dit->cls->rows) return (long)sample * p->dit->grid.N;
+    if (!p->dit->text_rows) return (long)sample * p->dit->grid.N;
     for (int i = 0; i < sample; i++) rows += stream_rows(p->dit, p->eval + i);
     return rows;
 }

@@ -61,8 +61,9 @@ typedef struct {
      * model is fed them. */
     ts_status (*prepare)(void *self, const ts_grid *, const ts_dit_inputs *, const float *t,
                          int nt);
-    /* rows of text in the stream of a sample of this slot, after prepare; NULL: none in any */
-    long (*rows)(const void *self, int slot);
+    /* rows of text in the stream of a sample of this slot; asked before prepare, too. NULL: none in
+     * any */
+    long (*rows)(const void *self, const ts_dit_inputs *, int slot);
     /* x f32 [F, H, W, C] -> h, its tokens in raster order: dit.c puts them in order, and back
      * before leave */
     ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);
@@ -92,6 +93,9 @@ void ts_dit_close(ts_dit *); /* NULL is legal */
 const ts_dit_info *ts_dit_describe(const ts_dit *);
 ts_weights *ts_dit_weights(ts_dit *);
 int ts_dit_first_layer(const ts_dit *); /* as ts_dit_open was given it */
+/* Rows of text that pass the blocks with the tokens of a sample of this slot: ts_attn has to know
+ * them before prepare. */
+long ts_dit_text_rows(const ts_dit *, const ts_dit_inputs *, int slot);
 /* Makes the tables of a run: grid in tokens (after patching), conditions, timesteps t[nt]. Call it
  * again with another arena. TS_EUSAGE, TS_ESHAPE. */
 ts_status ts_dit_prepare(ts_dit *, const ts_grid *, const ts_dit_inputs *, const float *t, int nt);

@@ -136,14 +136,16 @@ static ts_status encode_some(ts_texts *t, const int *ids, int n)
     ts_ctx *c = t->m->ctx;
     size_t arena;
     const ts_text_rule *rule = rule_of(t, t->rule);
-    long crop = rule->output.pooled ? 0 : rule->crop;
     some_texts s = {.t = t, .ids = ids, .n = n};
     TRY(take_output(&s));
     TRY(count_encoder(&s, &arena));
     TRY(ts_arena_open(&c->arena, c->dev, arena));
     TRY(run_encoder(c, &s));
-    for (int i = 0; i < n; i++)
-        TRY(ts_text_put(t, t->rule, t->e + ids[i], width_of(t), s.out[i] + crop * width_of(t)));
+    for (int i = 0; i < n; i++) {
+        ts_text *e = t->e + ids[i];
+        long crop = rule->output.pooled ? 0 : e->n[t->rule] - ts_text_rows(t, t->rule, e);
+        TRY(ts_text_put(t, t->rule, e, width_of(t), s.out[i] + crop * width_of(t)));
+    }
 done:
     ts_arena_close(&c->arena);
     free_output(&s);

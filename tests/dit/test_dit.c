@@ -439,6 +439,15 @@ START_TEST(refused_input)
     e = good;
     e.texts = 1;
     refuse(ctx, &e, TS_EUSAGE, "text 1");
+    e = good;
+    e.guidance = 6; /* conditions of other families */
+    refuse(ctx, &e, TS_EMODEL, "a guidance that the model is told");
+    e = good;
+    e.latents = (ts_host){good.x, TS_F32, 4, {1, 1, 1, 1}};
+    refuse(ctx, &e, TS_EMODEL, "latents beside the sample's own");
+    e = good;
+    e.picture = (ts_host){good.x, TS_F32, 2, {1, 1}};
+    refuse(ctx, &e, TS_EMODEL, "states of a picture");
     close_all(ctx, &good, expected);
 }
 END_TEST

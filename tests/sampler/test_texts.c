@@ -259,11 +259,104 @@ START_TEST(many_texts)
 }
 END_TEST
 
+/* ---- rules ---- */
+
+/* States of a text under the family with another rule; *n numbers of them, malloc'd. */
+static float *under_rule(const char *text, const char *prefix, int crop, long *n)
+{
+    ts_family f = *model->family;
+    const ts_family *was = model->family;
+    ts_texts *t;
+    int id;
+    f.text[0].prefix = prefix;
+    f.text[0].crop = crop;
+    model->family = &f;
+    ck_ok(ctx, ts_texts_open(model, &t));
+    ck_ok(ctx, ts_texts_add(t, text, "prompt", &id));
+    ck_ok(ctx, ts_texts_encode(t, &id, 1, NULL));
+    const float *states = testing_f32(ts_texts_bag(t, id), "states", n);
+    ck_assert_int_eq(*n, ts_texts_tokens(t, id) * model->dit_info.text_dim);
+    float *copy = malloc((size_t)*n * sizeof *copy);
+    memcpy(copy, states, (size_t)*n * sizeof *copy);
+    ts_texts_close(t);
+    model->family = was;
+    return copy;
+}
+
+/* A template stands before the prompt, and its rows are not handed on. */
+START_TEST(template_and_crop)
+{
+    enum { CROP = 2 };
+    long n, m, k;
+    begin();
+    long width = model->dit_info.text_dim;
+    float *all = under_rule("a red panda eats", NULL, 0, &n),
+          *cropped = under_rule("panda eats", "a red ", CROP, &m),
+          *nothing = under_rule("a", NULL, 1000, &k);
+    ck_assert_int_eq(k, 0);
+    ck_assert_int_eq(m, n - CROP * width);
+    ck_assert(!memcmp(cropped, all + CROP * width, (size_t)m * sizeof *all));
+    free(all);
+    free(cropped);
+    free(nothing);
+    end();
+}
+END_TEST
+
+/* A second rule reads the text with an encoder of its own; T5 has no row for a whole text. */
+START_TEST(second_rule)
+{
+    ts_family f;
+    ts_texts *t;
+    int id;
+    begin();
+    f = *model->family;
+    f.text[1] = f.text[0];
+    f.text[1].output.pooled = true;
+    ck_assert_int_eq(ts_family_rules(model->family), 1);
+    ck_assert_int_eq(ts_family_rules(&f), 2);
+    model->family = &f;
+    ck_ok(ctx, ts_texts_open(model, &t));
+    ck_ok(ctx, ts_texts_add(t, "a panda", "prompt", &id));
+    ck_assert_int_eq(ts_texts_encode(t, &id, 1, NULL), TS_EUSAGE);
+    ck_assert_ptr_nonnull(strstr(ts_error(ctx), "and no others"));
+    ck_assert_ptr_null(ts_texts_bag(t, id)); /* half of a text is none */
+    ts_texts_close(t);
+    end();
+}
+END_TEST
+
+/* A transformer that is told the guidance has no branch without the prompt. */
+START_TEST(told_guidance)
+{
+    ts_family f;
+    ts_run *r;
+    ts_estimate e;
+    begin();
+    ts_request q = request("a panda", 32);
+    q.guidance = 6;
+    ck_ok(ctx, ts_run_open(model, &q, &r, &e));
+    ck_assert_int_eq(r->branches, 2);
+    ck_assert_int_eq(ts_run_branches(r, 0), 2);
+    ts_run_close(r);
+    f = *model->family;
+    f.told_guidance = true;
+    model->family = &f;
+    /* the one that is here does not know what to do with it */
+    ck_assert_int_eq(ts_run_open(model, &q, &r, &e), TS_EMODEL);
+    ck_assert_ptr_nonnull(strstr(ts_error(ctx), "a guidance that the model is told"));
+    end();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("texts");
     TCase *t = tcase_create("texts");
     tcase_set_timeout(t, 0);
+    tcase_add_test(t, template_and_crop);
+    tcase_add_test(t, second_rule);
+    tcase_add_test(t, told_guidance);
     tcase_add_test(t, shared_texts_give_the_same_latents);
     tcase_add_test(t, sizes_are_taken_over_where_they_hold);
     tcase_add_test(t, states_are_kept_in_a_folder);
