@@ -27,7 +27,7 @@ static ts_status refuse_size(ts_run *r)
 
 /* The first expert's packed weights go before the second's come; prepare carves into what it
  * held. */
-static ts_status take_over(ts_run *r, expert *e, int index, int step)
+static ts_status enter_expert(ts_run *r, expert *e, int index, int step)
 {
     int end = index == 0 ? r->low : r->q.steps;
     if (e->index >= 0) ts_weights_leave(ts_dit_weights(r->m->dit[e->index]));
@@ -81,7 +81,7 @@ static ts_status guide(ts_run *r, const batch *b, int branches, double g)
                                            .y = b->out});
 }
 
-static ts_status evaluate(ts_run *r, const expert *e, const batch *b, int i, double seconds)
+static ts_status evaluate_step(ts_run *r, const expert *e, const batch *b, int i, double seconds)
 {
     ts_status st = TS_OK;
     int branches = ts_run_branches(r, i), row = i - e->first, n = 0;
@@ -209,9 +209,9 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
     for (int i = solver->done; i < r->q.steps; i++) {
         int index = i >= r->low;
         TRY(ts_stopped(r->ctx));
-        if (index != e.index) TRY(take_over(r, &e, index, i));
+        if (index != e.index) TRY(enter_expert(r, &e, index, i));
         TRY(record_latents(r, i, b->x));
-        TRY(evaluate(r, &e, b, i, ts_seconds() - start));
+        TRY(evaluate_step(r, &e, b, i, ts_seconds() - start));
         if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, i + 1, solver->noise));
         TRY(ts_solver_step(solver, dev, b->x, b->out));
         if (!dev->counting && r->q.state) TRY(ts_state_save(r, solver, b->x));

@@ -59,7 +59,7 @@ static ts_status set_candidates(search *s, int F)
 }
 
 /* The middles of `count` equal parts of the steps from..end (from 0). */
-static void spread(search *s, int from, int end, int count)
+static void spread_steps(search *s, int from, int end, int count)
 {
     if (count > end - from) count = end - from;
     for (int i = 0; i < count && s->n < SAMPLES; i++)
@@ -78,7 +78,7 @@ static void set_steps(search *s)
         int start = from[e] > p.dense_steps || p.dense_steps >= from[e + 1] ? from[e]
                                                                             : p.dense_steps;
         s->first[e] = s->n;
-        spread(s, start, from[e + 1], s->o->samples);
+        spread_steps(s, start, from[e + 1], s->o->samples);
     }
     s->first[2] = s->n;
 }
@@ -102,7 +102,7 @@ done:
 }
 
 /* The latents of the steps stay with the run, the last ones are nobody's. */
-static ts_status follow(search *s, ts_run *r)
+static ts_status record_trajectory(search *s, ts_run *r)
 {
     ts_status st;
     TRY(ts_run_record(r, s->step, s->n));
@@ -137,7 +137,7 @@ static void list_samples(search *s, batch *b)
     }
 }
 
-static ts_status evaluate(ts_ctx *ctx, void *user)
+static ts_status evaluate_expert(ts_ctx *ctx, void *user)
 {
     ts_status st = TS_OK;
     search *s = user;
@@ -177,14 +177,14 @@ done:
 }
 
 /* Sized by running it on a counting device; all samples are in memory at once. */
-static ts_status measure(search *s)
+static ts_status measure_expert(search *s)
 {
     ts_status st = TS_OK;
     ts_ctx *ctx = s->m->ctx;
     size_t size, largest, recorded;
     double start = ts_seconds();
     ts_weights *w = ts_dit_weights(s->m->dit[s->expert]);
-    TRY(ts_count_phase(ctx, evaluate, s, &size));
+    TRY(ts_count_phase(ctx, evaluate_expert, s, &size));
     ts_weights_packed(w, &largest);
     recorded = (size_t)s->o->prompts * (size_t)s->n * ts_latents_count(s->run[0]->latent) *
                sizeof(float);
@@ -196,7 +196,7 @@ static ts_status measure(search *s)
                     (double)(size + largest + recorded) / 1e9, (double)ctx->memory / 1e9));
     ts_weights_budget(w, ctx->memory - size - recorded);
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
-    st = evaluate(ctx, s);
+    st = evaluate_expert(ctx, s);
     ts_arena_close(&ctx->arena);
     if (!st)
         ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH,
@@ -214,7 +214,7 @@ static void add_numbers(cJSON *j, const char *key, const int *x, int n)
     cJSON_AddItemToObject(j, key, cJSON_CreateIntArray(x, n));
 }
 
-static char *describe(const search *s)
+static char *describe_choices(const search *s)
 {
     const ts_run *r = s->run[0];
     int measured[SAMPLES];
@@ -247,7 +247,7 @@ static char *describe(const search *s)
     return text;
 }
 
-static ts_status check(const search *s)
+static ts_status check_options(const search *s)
 {
     ts_err *err = &s->m->ctx->err;
     const ts_tile_options *o = s->o;
@@ -262,7 +262,7 @@ static ts_status check(const search *s)
     return TS_OK;
 }
 
-static ts_status room(search *s)
+static ts_status take_tables(search *s)
 {
     for (int e = 0; e < 2 && s->m->dit[e]; e++) s->layers += ts_dit_describe(s->m->dit[e])->layers;
     s->chosen = calloc((size_t)s->layers, sizeof *s->chosen);
@@ -280,16 +280,16 @@ ts_status ts_search_tile(ts_model *m, const ts_request *q, const ts_tile_options
     ts_status st = TS_OK;
     search s = {.m = m, .o = o};
     *json = NULL;
-    TRY(check(&s));
+    TRY(check_options(&s));
     TRY(ts_policy_parse(&m->ctx->err, "tile:min-tokens=0,dense-steps=0", &s.policy));
     TRY(open_runs(&s, q));
     TRY(set_candidates(&s, s.run[0]->grid.F));
-    TRY(room(&s));
+    TRY(take_tables(&s));
     set_steps(&s);
-    for (int p = 0; p < o->prompts; p++) TRY(follow(&s, s.run[p]));
+    for (int p = 0; p < o->prompts; p++) TRY(record_trajectory(&s, s.run[p]));
     for (s.expert = 0; s.expert < 2 && m->dit[s.expert]; s.expert++)
-        if (s.first[s.expert + 1] > s.first[s.expert]) TRY(measure(&s));
-    *json = describe(&s);
+        if (s.first[s.expert + 1] > s.first[s.expert]) TRY(measure_expert(&s));
+    *json = describe_choices(&s);
     if (!*json) TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for the choices"));
 done:
     for (int p = 0; p < PROMPTS; p++) ts_run_close(s.run[p]);
