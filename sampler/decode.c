@@ -101,8 +101,7 @@ static ts_status hand_out(ts_run *r, ts_sink *sink, ts_frame *f)
     return st;
 }
 
-/* Latents as files have them, host [C, F, H, W], to the device and channels last. */
-static ts_status upload_latents(ts_run *r, const float *from, ts_tensor *out)
+ts_status ts_decode_upload(ts_run *r, const float *from, ts_tensor *out)
 {
     ts_status st = TS_OK;
     ts_device *dev = r->ctx->dev;
@@ -120,20 +119,18 @@ done:
     return st;
 }
 
-ts_status ts_decode(ts_run *r, const float *latents, ts_sink *sink)
+ts_status ts_decode(ts_run *r, ts_tensor latents, ts_sink *sink)
 {
     ts_status st = TS_OK;
     const ts_vae_class *cls = r->m->family->vae;
     ts_vae *vae = NULL;
-    ts_tensor z;
     canvas c = {0};
     bool end = false;
     double start = ts_seconds();
     ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DECODE, .steps = ts_run_frames(r)});
     if (sink) TRY(open_sink(r, sink));
     TRY(open_canvas(r, &c));
-    TRY(upload_latents(r, latents, &z));
-    TRY(cls->open(r->ctx, r->m->vae_weights, &r->m->vae_info, z, r->tile, &vae));
+    TRY(cls->open(r->ctx, r->m->vae_weights, &r->m->vae_info, latents, r->tile, &vae));
     for (int n = 0;; n++) {
         ts_frame frame;
         TRY(ts_stopped(r->ctx));

@@ -24,7 +24,9 @@ static ts_status decode_phase(ts_ctx *c, void *user)
 {
     (void)c;
     ts_run *r = user;
-    return ts_decode(r, NULL, NULL);
+    ts_tensor z;
+    ts_status st = ts_decode_upload(r, NULL, &z);
+    return st ? st : ts_decode(r, z, NULL);
 }
 
 /* The bytes of a phase's arena and the floating-point operations of its products. */
@@ -485,24 +487,24 @@ done:
     return st;
 }
 
+/* Those of the last denoising are where the decoder reads them; others are brought there. */
 ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
 {
     ts_status st = TS_OK;
-    ts_host z;
-    ts_bag *own = NULL;
+    ts_host host;
+    ts_tensor z = r->latents;
     double start = ts_seconds();
-    if (!latents) {
-        TRY(ts_run_latents(r, &own));
-        latents = own;
-    }
-    TRY(ts_bag_get(&r->ctx->err, latents, "latents", TS_F32, 4, r->latent, &z));
+    if (latents)
+        TRY(ts_bag_get(&r->ctx->err, latents, "latents", TS_F32, 4, r->latent, &host));
+    else if (!ts_there(z))
+        TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "nothing has been denoised"));
     TRY(open_arena(r, TS_PHASE_DECODE));
-    TRY(ts_decode(r, z.data, sink));
+    if (latents) TRY(ts_decode_upload(r, host.data, &z));
+    TRY(ts_decode(r, z, sink));
     r->report.decode_seconds = ts_seconds() - start;
 done:
     if (st || !stays(r)) ts_weights_leave(r->m->vae_weights);
     ts_arena_close(&r->ctx->arena);
-    ts_bag_free(own);
     return st;
 }
 

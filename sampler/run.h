@@ -69,8 +69,11 @@ ts_status ts_denoise(ts_run *);
 /* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams)
  * first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
 int ts_run_tiles(const ts_run *, int side[2]);
-/* decode.c: latents: host f32 [C, F, H, W]; latents and sink NULL: counts. */
-ts_status ts_decode(ts_run *, const float *latents, ts_sink *);
+/* decode.c: latents f32 [F, H, W, C] of the device; sink NULL: counts. */
+ts_status ts_decode(ts_run *, ts_tensor latents, ts_sink *);
+/* Latents as files have them, host [C, F, H, W], into *out [F, H, W, C], from the arena; NULL:
+ * counts. */
+ts_status ts_decode_upload(ts_run *, const float *latents, ts_tensor *out);
 /* state.c: latents and history after a step; a state of another request is TS_EMODEL. x [C, F, H,
  * W] */
 ts_status ts_state_save(ts_run *, const ts_solver *, ts_tensor x);
