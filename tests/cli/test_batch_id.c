@@ -1,6 +1,6 @@
 /* The hash by which a row is known again: each flag of the table is a setting that makes another
  * row, or named here as one that does not. */
-#include "cli/flags.c"
+#include "cli/flags_table.c"
 
 #include "tests/cli/program.h"
 #include "tests/cli/workspace.h"

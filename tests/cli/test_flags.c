@@ -1,8 +1,14 @@
 /* The parser of command lines: every kind of value, both ways to write it, what is refused and with
  * which words; the manual says what the table says. */
+#include "cli/flag_value.c"
 #include "cli/flags.c"
+#include "cli/flags_help.c"
+#include "cli/flags_table.c"
+#include "cli/nearest.c"
 
 #include "tests/testing.h"
+
+#include <stdlib.h>
 
 static ts_flags got;
 

@@ -69,9 +69,9 @@ static int literals(const char *path, const char *source, const char *call, bool
 
 START_TEST(names_in_the_sources)
 {
-    static const char *const folders[] = {"cli/*.c", "sampler/*.c"};
+    static const char *const folders[] = {"cli/*.c", "cli/*/*.c", "sampler/*.c"};
     int n = 0;
-    for (int f = 0; f < 2; f++) {
+    for (int f = 0; f < 3; f++) {
         glob_t files;
         ck_assert_int_eq(glob(folders[f], 0, NULL, &files), 0);
         for (size_t i = 0; i < files.gl_pathc; i++) {

@@ -1,0 +1,251 @@
+/* The table of flags: names, kinds, ranges, commands and help. Everything else follows from it. */
+#include "cli/flags_table.h"
+
+#include <string.h>
+
+enum {
+    GEN = TS_CMD_GENERATE,
+    DEC = TS_CMD_DECODE,
+    INFO = TS_CMD_INFO,
+    TOK = TS_CMD_TOKENS,
+    BENCH = TS_CMD_BENCH,
+    SRCH = TS_CMD_SEARCH_TILE,
+    BATCH = TS_CMD_BATCH,
+    ROW = TS_ROW
+};
+#define MEMORY_MIN (16.0 * 1024 * 1024)
+#define MEMORY_MAX (1024.0 * 1024 * 1024 * 1024 * 1024 * 8)
+
+static const ts_flag table[] = {
+    {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC | ROW, "Output",
+     "File to write: .mp4, .webm, .gif, .png, a pattern like f-%04d.png, or a folder/ of numbered "
+     "PNGs (default: tessera.mp4, or tessera.png for one frame)"},
+    {TS_F_OVERWRITE, "overwrite", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL,
+     GEN | DEC | BENCH | BATCH | SRCH, NULL, "Replace files that exist"},
+    {TS_F_SCALE, "scale", 0, TS_KIND_WHOLE, "N", 1, 16, NULL, GEN | DEC | BATCH | ROW, NULL,
+     "Enlarge N times while writing, 1 to 16 (default: the model's; 1 for numbered PNGs)"},
+    {TS_F_CRF, "crf", 0, TS_KIND_WHOLE, "N", 0, 63, NULL, GEN | DEC | BATCH | ROW, NULL,
+     "Video quality, 0 (best) to 51 for MP4, 63 for WebM (default: 18, 24)"},
+    {TS_F_NO_METADATA, "no-metadata", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL,
+     "Leave prompt and settings out of the file"},
+
+    {TS_F_MODEL, "model", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL,
+     GEN | DEC | TOK | BENCH | BATCH | SRCH, "Picture",
+     "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes "
+     "with tessera)"},
+    {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
+     GEN | BENCH | BATCH | ROW | SRCH, NULL,
+     "Width and height in pixels, 16 to 8192 each (default: the model's)"},
+    {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN | BENCH | BATCH | ROW | SRCH,
+     NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
+    {TS_F_FPS, "fps", 0, TS_KIND_REAL, "X", 0.1, 240, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL,
+     "Frames a second, 0.1 to 240 (default: the model's)"},
+    {TS_F_STEPS, "steps", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN | BENCH | BATCH | ROW | SRCH,
+     NULL, "Denoising steps, 1 to 1000 (default: the model's)"},
+    {TS_F_GUIDANCE, "guidance", 0, TS_KIND_REAL, "X", 0, 100, NULL,
+     GEN | BENCH | BATCH | ROW | SRCH, NULL,
+     "Classifier-free guidance, 0 to 100; up to 1 means without, in half the time (default: the "
+     "model's)"},
+    {TS_F_GUIDANCE_2, "guidance-2", 0, TS_KIND_REAL, "X", 0, 100, NULL,
+     GEN | BENCH | BATCH | ROW | SRCH, NULL,
+     "Guidance of a model's second expert (default: --guidance if given, else the model's)"},
+    {TS_F_NEGATIVE, "negative", 0, TS_KIND_TEXT, "TEXT", 0, 0, NULL,
+     GEN | BENCH | BATCH | ROW | SRCH, NULL,
+     "Negative prompt: what to steer away from (default: the model's)"},
+    {TS_F_SEED, "seed", 0, TS_KIND_SEED, "N", 0, 0, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL,
+     "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
+    {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler|dpmpp-2m|ddim|lcm",
+     GEN | BENCH | BATCH | ROW | SRCH, NULL,
+     "Solver: unipc or euler for models of flow; dpmpp-2m, ddim, euler or lcm for models of "
+     "diffusion (default: the model's)"},
+    {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH,
+     NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
+    {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0, NULL, GEN | BATCH | ROW, NULL,
+     "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with "
+     "keys like adaspa:keep=0.2 (default: dense)"},
+    {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
+     GEN | DEC | BENCH | BATCH | ROW, NULL,
+     "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off "
+     "or WxH (default: auto)"},
+    {TS_F_NO_BINS, "no-bins", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | BATCH, NULL,
+     "Draw a picture at the size given, instead of the nearest that the model was trained on and "
+     "resizing it"},
+    {TS_F_PICTURES, "count", 0, TS_KIND_WHOLE, "N", 1, 64, NULL, GEN, NULL,
+     "Draw N pictures at once, 1 to 64, with seeds that follow each other (default: 1); models of "
+     "pictures only"},
+    {TS_F_GRID, "grid", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL,
+     "Put all pictures or frames side by side into one .png"},
+    {TS_F_INIT, "init", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
+     "Begin with a picture (PNG, JPEG, BMP, TGA) under noise instead of noise alone; models of "
+     "pictures only"},
+    {TS_F_STRENGTH, "strength", 0, TS_KIND_REAL, "X", 0.01, 1, NULL, GEN, NULL,
+     "How much of it may change: the share of the steps that are run, 0.01 to 1 (default: 0.6)"},
+
+    {TS_F_FROM, "from", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, "Files",
+     "Render again what FILE, an output or latents of tessera, was made from; other flags "
+     "override"},
+    {TS_F_NOISE, "noise", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
+     "Start from the tensor noise [C, F, H, W] of a safetensors file instead of the seed's"},
+    {TS_F_SAVE_LATENTS, "save-latents", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
+     "Write the final latents (safetensors) before decoding; tessera decode goes on from them"},
+    {TS_F_STATE, "state", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
+     "Save the state after every step; the same command goes on from it"},
+    {TS_F_SAVE_PLAN, "save-plan", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
+     "Write the plans of sparse attention (safetensors); --attention blocks:file=FILE replays "
+     "them"},
+    {TS_F_SAVE_PLAN_SCORES, "save-plan-scores", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL,
+     "Add to them what every search saw"},
+    {TS_F_PLAN_IMAGE, "plan-image", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN, NULL,
+     "Draw plans and recall as PNGs into a folder, a head a tile"},
+
+    {TS_F_OUT, "out", 'o', TS_KIND_TEXT, "DIR", 0, 0, NULL, BATCH, "Batch",
+     "Folder of the outputs, made if need be; the account of the work is kept there, too"},
+    {TS_F_NAME, "name", 0, TS_KIND_TEXT, "TEMPLATE", 0, 0, NULL, BATCH, NULL,
+     "Names of the outputs, from fields in braces (default: {index:04}_{slug:60}_s{seed})"},
+    {TS_F_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0, "png|mp4|webm|gif|frames", BATCH | ROW,
+     NULL,
+     "What is written: png, mp4, webm, gif or frames, a folder of PNGs (default: png for one "
+     "frame, else mp4)"},
+    {TS_F_COPIES, "count", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, BATCH | ROW, NULL,
+     "Renderings of each row, 1 to 10000, with seeds that follow each other (default: 1)"},
+    {TS_F_KEEP_GOING, "keep-going", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,
+     "Skip rows that can not be used or fail, and end with exit code 1 (the default)"},
+    {TS_F_FAIL_FAST, "fail-fast", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,
+     "Stop at the first row that fails; begin with none when one can not be used"},
+    {TS_F_RETRY, "retry", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,
+     "Render rows again that failed in an earlier run"},
+    {TS_F_RESUME_STEPS, "resume-steps", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,
+     "Save the state of a row after every step, so that a killed row goes on there"},
+    {TS_F_SHARD, "shard", 0, TS_KIND_TEXT, "I/N", 0, 0, NULL, BATCH, NULL,
+     "Render share I of N; auto takes both from Slurm, Open MPI or AWS Batch, auto/N the index "
+     "from Kubernetes or GNU parallel"},
+    {TS_F_QUEUE, "queue", 0, TS_KIND_TEXT, "URL", 0, 0, NULL, BATCH, NULL,
+     "Share the rows one by one with other workers: redis://HOST:PORT/NAME"},
+    {TS_F_CLAIM_TIMEOUT, "claim-timeout", 0, TS_KIND_WHOLE, "SECS", 1, 1000000, NULL, BATCH, NULL,
+     "With --queue: a row whose worker has been silent for so long is taken over (default: 900)"},
+    {TS_F_CACHE, "cache", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, BATCH, NULL,
+     "Keep encoded texts in a folder, made if need be, for later runs"},
+    {TS_F_REPORT, "report", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BATCH, NULL,
+     "Write a page with a strip of frames, prompt, seed and seconds of every row"},
+    {TS_F_STATUS, "status", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,
+     "Tell what all shares have done so far, and render nothing"},
+
+    {TS_F_BENCH_ATTENTION, "attention", 0, TS_KIND_TEXTS, "POLICY", 0, 0, NULL, BENCH, "Measuring",
+     "A policy to measure against dense; may be given 32 times (default: adaspa)"},
+    {TS_F_SWEEP, "sweep", 0, TS_KIND_TEXT, "KEY=A:B:STEP", 0, 0, NULL, BENCH, NULL,
+     "Measure every policy that takes KEY at these values, like keep=0.1:0.5:0.1"},
+    {TS_F_HTML, "html", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL,
+     "Write a report with charts, clips side by side and plans, as one HTML page"},
+    {TS_F_STEP, "step", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BENCH, NULL,
+     "Measure single evaluations of the transformer, on random numbers, without text encoder and "
+     "VAE"},
+    {TS_F_KERNEL, "kernel", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BENCH, NULL,
+     "Measure the attention kernels alone"},
+    {TS_F_TOKENS, "tokens", 0, TS_KIND_WHOLES, "N,N,...", 1, 1 << 24, NULL, BENCH, NULL,
+     "Numbers of tokens (default: 4096,16384)"},
+    {TS_F_HEADS, "heads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, BENCH, NULL,
+     "Heads, 1 to 1024 (default: 12)"},
+    {TS_F_DIM, "dim", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL, BENCH, NULL,
+     "Width of a head, 1 to 1024 (default: 128)"},
+    {TS_F_KEEP, "keep", 0, TS_KIND_REALS, "X,X,...", 0.0001, 1, NULL, BENCH, NULL,
+     "Shares of the key blocks that plans keep, 0.0001 to 1 (default: 1,0.5,0.2,0.1)"},
+    {TS_F_REPEATS, "repeats", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, BENCH, NULL,
+     "Times that each is measured, in turns, 1 to 1000; medians count (default: 3 for clips, 1 for "
+     "--step, 5 for --kernel)"},
+
+    {TS_F_TILE_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, SRCH, "Search",
+     "File to write, for --attention tile:file=FILE (default: tile.json)"},
+    {TS_F_KS, "ks", 0, TS_KIND_WHOLES, "K,K,...", 1, 10000, NULL, SRCH, NULL,
+     "Numbers of reference frames to choose from (default: 1,2,3,4 of 8 latent frames, scaled)"},
+    {TS_F_LOSS, "loss", 0, TS_KIND_REAL, "X", 0, 1000, NULL, SRCH, NULL,
+     "Largest relative squared error of a layer's self-attention output, 0 to 1000 (default: 0.1)"},
+    {TS_F_SAMPLES, "samples", 0, TS_KIND_WHOLE, "N", 1, 32, NULL, SRCH, NULL,
+     "Steps of each prompt to measure at, 1 to 32 (default: 3)"},
+
+    {TS_F_PRECISION, "precision", 0, TS_KIND_CHOICE, "TYPE", 0, 0, "auto|f32|bf16",
+     GEN | DEC | INFO | BENCH | BATCH | SRCH, "Machine",
+     "Arithmetic of transformer and text encoder: auto (bf16 where the CPU has it), f32 or bf16 "
+     "(default: auto)"},
+    {TS_F_THREADS, "threads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL,
+     GEN | DEC | INFO | BENCH | BATCH | SRCH, NULL,
+     "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
+    {TS_F_CPU, "cpu", 0, TS_KIND_CHOICE, "LEVEL", 0, 0, "ref|avx2|avx512|avx512_bf16",
+     GEN | DEC | INFO | BENCH | BATCH | SRCH, NULL,
+     "Highest instruction set to use: ref, avx2, avx512 or avx512_bf16 (default: the CPU's)"},
+    {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, MEMORY_MAX, NULL,
+     GEN | DEC | INFO | BENCH | BATCH | SRCH, NULL,
+     "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
+
+    {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none",
+     GEN | DEC | BENCH | BATCH | SRCH, "Reporting",
+     "Progress on stderr: bar, json (one event a line) or none (default: bar)"},
+    {TS_F_QUIET, "quiet", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL,
+     GEN | DEC | INFO | TOK | BENCH | BATCH | SRCH, NULL, "Nothing on stderr but errors"},
+    {TS_F_PROFILE, "profile", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL,
+     "Time every operation and print a table on stderr"},
+    {TS_F_DRY_RUN, "dry-run", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL,
+     "Check everything, print sizes, memory and cost, and render nothing"},
+    {TS_F_JSON, "json", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, INFO | TOK, NULL, "Print JSON"},
+    {TS_F_JSON_FILE, "json", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL,
+     "Write everything that was measured to FILE, as JSON"},
+    {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL,
+     GEN | DEC | INFO | TOK | BENCH | BATCH | SRCH, NULL, "Print this help"},
+};
+enum { ROWS = sizeof table / sizeof *table };
+_Static_assert((int)ROWS == (int)TS_F_COUNT, "a row for every flag");
+
+/* What other programs call these; a slip of habit gets the right name. */
+static const struct {
+    const char *theirs, *ours;
+} habits[] = {
+    {"width", "--size WxH"},
+    {"height", "--size WxH"},
+    {"prompt", "the prompt itself, in quotes"},
+    {"negative-prompt", "--negative"},
+    {"cfg-scale", "--guidance"},
+    {"cfg", "--guidance"},
+    {"guidance-scale", "--guidance"},
+    {"guidance-scale-2", "--guidance-2"},
+    {"num-frames", "--frames"},
+    {"video-frames", "--frames"},
+    {"num-inference-steps", "--steps"},
+    {"sampling-method", "--sampler"},
+    {"scheduler", "--sampler"},
+    {"flow-shift", "--shift"},
+    {"out", "--output"},
+    {"force", "--overwrite"},
+    {"vae-tiling", "--vae-tile auto"},
+    {"dtype", "--precision"},
+    {"verbose", "--profile"},
+};
+
+const ts_flag *ts_flags_table(int *count)
+{
+    *count = ROWS;
+    return table;
+}
+
+const char *ts_flag_habit(const char *theirs)
+{
+    for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
+        if (!strcmp(habits[i].theirs, theirs)) return habits[i].ours;
+    return NULL;
+}
+
+const char *ts_flag_name(ts_flag_id id)
+{
+    for (int i = 0; i < ROWS; i++)
+        if (table[i].id == id) return table[i].name;
+    return "";
+}
+
+const ts_flag *ts_flag_find(unsigned command, const char *name, size_t n, char letter)
+{
+    for (int i = 0; i < ROWS; i++) {
+        const ts_flag *f = table + i;
+        if (!(f->commands & command)) continue;
+        if (letter ? f->letter == letter : strlen(f->name) == n && !strncmp(f->name, name, n))
+            return f;
+    }
+    return NULL;
+}
