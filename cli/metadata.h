@@ -2,7 +2,7 @@
  */
 #ifndef TS_METADATA_H
 #define TS_METADATA_H
-#include "tessera.h"
+#include "sampler/tessera.h"
 
 #include <stdbool.h>
 

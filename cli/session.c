@@ -70,7 +70,7 @@ ts_status ts_cli_open(ts_cli *c)
     if (v[TS_F_THREADS].set) o.threads = (int)v[TS_F_THREADS].whole;
     if (v[TS_F_CPU].set) o.cpu = v[TS_F_CPU].text;
     if (v[TS_F_MEMORY].set) o.memory = v[TS_F_MEMORY].wide;
-    o.profile = ts_cli_set(c, TS_F_PROFILE);
+    o.profile = ts_flag_set(&c->flags, TS_F_PROFILE);
     o.default_model = standard;
     o.hub = cache;
     ts_status st = ts_open(&o, &env, &c->ctx);

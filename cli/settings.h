@@ -3,7 +3,7 @@
 #define TS_SETTINGS_H
 #include "backend/err.h"
 #include "cli/flags.h"
-#include "tessera.h"
+#include "sampler/tessera.h"
 
 /* The values of flags, or of a row of a prompt file; prompt, seed and the frames that follow from
  * an output's name are their owners' business. */

@@ -22,21 +22,21 @@ static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
     now.uploads += one(d);
     return real->upload(d, p, host, n);
 }
-static ts_status pack(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at)
+static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
 {
     now.uploads += one(d);
-    return real->pack(d, from, to, at);
+    return real->pack(d, from, first, to, at);
 }
 static ts_status upload_ahead(ts_device *d, ts_ptr p, const void *host, size_t n, ts_ticket *t)
 {
     now.ahead += one(d);
     return real->upload_ahead(d, p, host, n, t);
 }
-static ts_status pack_ahead(ts_device *d, const ts_host *from, const ts_weight *to, ts_ptr at,
-                            ts_ticket *t)
+static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                            ts_ptr at, ts_ticket *t)
 {
     now.ahead += one(d);
-    return real->pack_ahead(d, from, to, at, t);
+    return real->pack_ahead(d, from, first, to, at, t);
 }
 static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
 {

@@ -208,12 +208,11 @@ START_TEST(stopped)
 {
     static const char *const policy[] = {"random:min-tokens=0", "window:min-tokens=0",
                                          "tile:min-tokens=0"};
-    atomic_int stop;
+    static const int stop = 1;
     for (int counting = 0; counting < 2; counting++)
         for (int i = 0; i < 3; i++) {
             ts_ctx *ctx = testing_open("cpu", NULL, 1);
             sparse_run j = sparse_run_of(policy[i], 0);
-            atomic_init(&stop, 1);
             ctx->env.stop = &stop;
             ctx->dev->counting = counting;
             ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 1 << 20));
