@@ -3,7 +3,6 @@
  * whatever else the machine does falls on all of it; ratios are of medians. */
 #include "backend/median.h"
 #include "backend/philox.h"
-#include "sampler/noise.h"
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
 
@@ -305,7 +304,7 @@ static ts_status fill(bench *x)
     for (int i = 0; i < 3; i++) {
         size_t n = (size_t)ts_count(*t[i]), each = ts_dtype_size(t[i]->type);
         /* the same numbers again and again: no kernel looks */
-        ts_noise((uint64_t)i, f, n < PIECE ? n : PIECE);
+        ts_normals((uint64_t)i, 0, 0, f, n < PIECE ? n : PIECE);
         if (t[i]->type == TS_BF16)
             for (size_t k = 0; k < (n < PIECE ? n : PIECE); k++)
                 ((uint16_t *)raw)[k] = (uint16_t)(((union {

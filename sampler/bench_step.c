@@ -3,8 +3,8 @@
  * What a run of S steps would take follows from the schedule of the policy. */
 #include "sampler/run.h"
 
+#include "backend/philox.h"
 #include "sampler/latents.h"
-#include "sampler/noise.h"
 #include "sampler/tessera-bench.h"
 
 #include <stdlib.h>
@@ -112,8 +112,8 @@ static ts_status pass(ts_ctx *ctx, void *user)
     if (bag) states = ts_bag_put(bag, "states", TS_F32, 2, text, NULL);
     if (!numbers || !states)
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %zu latents", count));
-    ts_noise(r->q.seed, numbers, count);
-    ts_noise(r->q.seed + 1, states, (size_t)(text[0] * text[1]));
+    ts_normals(r->q.seed, 0, 0, numbers, count);
+    ts_normals(r->q.seed + 1, 0, 0, states, (size_t)(text[0] * text[1]));
     TRY(ts_latents_upload(ctx, r->latent, numbers, x));
     TRY(ts_attn_open(&r->attn, ctx,
                      &(ts_attn_options){.policy = r->policy,

@@ -111,20 +111,22 @@ done:
     return st;
 }
 
-/* Noise of the seeds: stream 0 before the first step, i + 1 what step i adds. */
+/* Noise of the seeds: stream 0 before the first step, i + 1 what step i adds. Numbers go channel by
+ * channel of a picture or clip; picture k of a batch has those that it would have alone with seed +
+ * k. */
 static ts_status draw_noise(ts_run *r, int stream, ts_tensor x)
 {
     ts_status st = TS_OK;
-    float *host = NULL;
-    if (r->ctx->dev->counting) return TS_OK;
-    host = malloc(ts_latents_count(r->latent) * sizeof *host);
-    if (!host)
-        TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents",
-                    ts_latents_count(r->latent)));
-    ts_run_draw(r, stream, host);
-    TRY(ts_latents_upload(r->ctx, r->latent, host, x));
+    long C = x.dim[3], samples = r->pictures ? r->pictures : 1, part = ts_rows(x) / samples;
+    for (long k = 0; k < samples; k++)
+        TRY(ts_randn_op(
+            r->ctx->dev,
+            (ts_randn){.seed = r->q.seed + (uint64_t)k,
+                       .stream = (uint32_t)stream,
+                       .rows = 1,
+                       .columns = part,
+                       .y = ts_row_range(ts_view(x, TS_DIM(samples * part, C)), k * part, part)}));
 done:
-    free(host);
     return st;
 }
 

@@ -6,7 +6,6 @@
 #include "attention/saved.h"
 #include "sampler/bins.h"
 #include "sampler/latents.h"
-#include "sampler/noise.h"
 #include "sampler/texts.h"
 
 #include <stdio.h>
@@ -356,17 +355,6 @@ ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
     if (!r->noise) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
     memcpy(r->noise, h.data, n * sizeof *r->noise);
     return TS_OK;
-}
-
-/* Picture k of a batch has the noise that it would have alone with seed + k. */
-void ts_run_draw(const ts_run *r, int stream, float *out)
-{
-    const long *l = r->latent, samples = r->pictures ? r->pictures : 1,
-               part = l[1] / samples * l[2] * l[3];
-    for (long k = 0; k < samples; k++)
-        for (long c = 0; c < l[0]; c++)
-            ts_noise_part(r->q.seed + (uint64_t)k, (uint32_t)stream, (size_t)(c * part),
-                          out + (c * samples + k) * part, (size_t)part);
 }
 
 /* One of many runs leaves its packed weights to the next one, where all of them together take no

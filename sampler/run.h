@@ -52,9 +52,6 @@ char *ts_run_json_of(const ts_run *, int picture);
 char *ts_run_parameters_of(const ts_run *, int picture);
 /* that are decoded: of the clip, or pictures */
 int ts_run_frames(const ts_run *);
-/* The seeds' noise into out, of the latents' size; stream 0: the initial noise, i: what step i
- * adds. */
-void ts_run_draw(const ts_run *, int stream, float *out);
 double ts_guidance_at(const ts_run *, int step); /* of a step from 0 */
 /* guidance branches of a step from 0: the family's to say, and where it leaves it to guidance, two
  * where that is more than 1 */

@@ -62,11 +62,9 @@ static void run_steps(const char *backend, const char *fixture, const char *atte
         ck_assert_msg(s.joins == joins[i - 1] && s.downloads == downloads[i - 1],
                       "%s, step %d: %d joins, %d downloads, expected %d and %d", attention, i,
                       s.joins, s.downloads, joins[i - 1], downloads[i - 1]);
-        ck_assert_int_eq(s.marks, 0);
-        ck_assert_int_eq(s.ahead, 0);
         if (i == 1) continue; /* weights come */
-        ck_assert_msg(!s.allocs && !s.frees && s.uploads == joins[i - 1] - 1 - downloads[i - 1],
-                      "%s, step %d: %d, %d and %d", attention, i, s.allocs, s.frees, s.uploads);
+        ck_assert_msg(!s.allocs && !s.frees && !s.uploads && !s.ahead, "%s, step %d: %d, %d and %d",
+                      attention, i, s.allocs, s.frees, s.uploads);
     }
     ts_bag_free(latents);
     ts_run_close(r);
@@ -81,10 +79,10 @@ START_TEST(dense)
 }
 END_TEST
 
-/* Two searches, whose statistics come back layer by layer and branch by branch. */
+/* Two searches, whose statistics come back together when all was computed. */
 START_TEST(adaspa)
 {
-    static const int joins[STEPS] = {1, 5, 1, 5, 1, 1}, downloads[STEPS] = {0, 4, 0, 4, 0, 0};
+    static const int joins[STEPS] = {1, 2, 1, 2, 1, 1}, downloads[STEPS] = {0, 1, 0, 1, 0, 0};
     run_steps(backends[_i], "wan21-adaspa", "adaspa:keep=0.5,min-tokens=0,search-steps=2+4", NULL,
               joins, downloads);
 }
@@ -97,10 +95,10 @@ START_TEST(pooled)
 }
 END_TEST
 
-/* A solver that adds noise at every step but the last, from the host. */
+/* A solver that adds noise at every step but the last. */
 START_TEST(noise)
 {
-    static const int joins[STEPS] = {2, 2, 2, 2, 2, 1}, none[STEPS];
+    static const int joins[STEPS] = {1, 1, 1, 1, 1, 1}, none[STEPS];
     run_steps(backends[_i], "pixart-sigma", "dense", "lcm", joins, none);
 }
 END_TEST

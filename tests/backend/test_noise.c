@@ -1,7 +1,6 @@
 /* Philox 4x32-10 against the known answers of its authors' Random123 (kat_vectors), and the normal
  * numbers made of it. */
 #include "backend/philox.h"
-#include "sampler/noise.h"
 #include "tests/testing.h"
 
 #include <math.h>
@@ -19,14 +18,14 @@ END_TEST
 START_TEST(any_part_alone)
 {
     float a[1000], b[1000];
-    ts_noise(7, a, 1000);
-    ts_noise(7, b, 333);
+    ts_normals(7, 0, 0, a, 1000);
+    ts_normals(7, 0, 0, b, 333);
     ck_assert(!memcmp(a, b, 333 * sizeof *a));
-    ts_noise(8, b, 1000);
+    ts_normals(8, 0, 0, b, 1000);
     int same = 0;
     for (int i = 0; i < 1000; i++) same += a[i] == b[i];
     ck_assert_int_lt(same, 3);
-    ts_noise(7 + (1ull << 40), b, 1000); /* the high word of the seed counts */
+    ts_normals(7 + (1ull << 40), 0, 0, b, 1000); /* the high word of the seed counts */
     ck_assert(memcmp(a, b, sizeof a));
 }
 END_TEST
@@ -36,7 +35,7 @@ START_TEST(moments)
     enum { N = 1 << 20 };
     float *x = malloc(N * sizeof *x);
     double s[5] = {0}, pair = 0;
-    ts_noise(42, x, N);
+    ts_normals(42, 0, 0, x, N);
     for (int i = 0; i < N; i++) {
         for (int p = 1; p < 5; p++) s[p] += pow(x[i], p);
         if (i & 1) pair += x[i] * x[i - 1];
