@@ -108,7 +108,6 @@ static ts_status order_tokens(ts_attn *a, int32_t **at)
     a->grid.back = ts_take(&a->ctx->arena, TS_I32, TS_DIM(n));
     TRY(dev->ops->upload(dev, a->grid.perm.p, *at, (size_t)n * sizeof **at));
     TRY(dev->ops->upload(dev, a->grid.back.p, back, (size_t)n * sizeof *back));
-    TRY(dev->ops->join(dev));
 done:
     free(back);
     return st;
@@ -139,7 +138,6 @@ ts_status ts_plans_send(ts_attn *a, ts_attn_state *state, ts_sequence s, const u
     ts_plans_share(state, s,
                    (double)ts_bits_count(chosen, (long)A * s.nv, s.nv) / ((double)A * s.nv * s.nv));
     TRY(dev->ops->upload(dev, state->plan.bits, wide, bytes));
-    TRY(dev->ops->join(dev)); /* the host's bits go away */
 done:
     free(wide);
     return st;
@@ -296,7 +294,7 @@ done:
     return st;
 }
 
-static ts_status open_file(ts_attn *a, const ts_bag *bag)
+static ts_status open_saved(ts_attn *a, const ts_bag *bag)
 {
     ts_status st = TS_OK;
     const ts_policy *p = &a->o.policy;
@@ -354,7 +352,7 @@ ts_status ts_plans_open(ts_attn *a)
     }
     TRY(order_tokens(a, &at));
     if (kind == TS_BLOCKS)
-        TRY(open_file(a, bag));
+        TRY(open_saved(a, bag));
     else if (kind == TS_ADASPA || kind == TS_POOLED)
         open_searched(a);
     else

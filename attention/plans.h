@@ -19,7 +19,7 @@ ts_status ts_plans_open(ts_attn *);
 ts_attn_state *ts_plans_of(const ts_attn *, int slot, int layer);
 size_t ts_plans_bytes(ts_sequence, int A); /* of the bits of a plan */
 /* Fills a carved plan, and its share, from a choice among the video blocks, [plan.A, nv, ..] of the
- * host. Joins. */
+ * host. */
 ts_status ts_plans_send(ts_attn *, ts_attn_state *, ts_sequence, const uint32_t *chosen);
 /* The reverse. */
 ts_status ts_plans_fetch(ts_attn *, const ts_attn_state *, ts_sequence, uint32_t *chosen);

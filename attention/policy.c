@@ -82,14 +82,14 @@ static const ts_order orders[TS_POLICIES] = {[TS_ADASPA] = TS_RASTER,
 const char *ts_policy_name(ts_policy_kind kind) { return names[kind]; }
 
 /* ---- values ---- */
-static bool truth(const char *s, bool *out)
+static bool read_switch(const char *s, bool *out)
 {
     *out = !strcmp(s, "on");
     return *out || !strcmp(s, "off");
 }
 
 /* Joins first..last to the spans that it touches or overlaps. */
-static bool join(ts_set *s, int first, int last)
+static bool add_span(ts_set *s, int first, int last)
 {
     int from = 0, to;
     while (from < s->n && s->span[from].last < first - 1) from++;
@@ -105,7 +105,7 @@ static bool join(ts_set *s, int first, int last)
 }
 
 /* "0+1+28-29", in any order, into ascending spans that neither touch nor overlap. */
-static bool set_of(const char *s, int least, ts_set *out)
+static bool read_set(const char *s, int least, ts_set *out)
 {
     enum { MOST = 1000000 };
     out->n = 0;
@@ -118,7 +118,7 @@ static bool set_of(const char *s, int least, ts_set *out)
             if (*s < '0' || *s > '9') return false;
             last = strtol(s, &end, 10);
         }
-        if (first < least || last < first || last > MOST || !join(out, (int)first, (int)last))
+        if (first < least || last < first || last > MOST || !add_span(out, (int)first, (int)last))
             return false;
         if (!*end) return true;
         if (*end != '+') return false;
@@ -133,7 +133,7 @@ bool ts_set_has(const ts_set *s, int x)
     return false;
 }
 
-static bool assign(ts_policy *p, key_id id, const char *s)
+static bool set_value(ts_policy *p, key_id id, const char *s)
 {
     uint64_t n = 0;
     switch (id) {
@@ -147,13 +147,13 @@ static bool assign(ts_policy *p, key_id id, const char *s)
     case DENSE_STEPS:
         p->said_steps = true;
         return ts_whole_read(s, 1000000, &n) ? p->dense_steps = (int)n, true : false;
-    case SEARCH_STEPS: p->said_steps = true; return set_of(s, 1, &p->search);
-    case ADAPTIVE: return truth(s, &p->adaptive);
-    case DENSE_LAYERS: return set_of(s, 0, &p->dense_layers);
+    case SEARCH_STEPS: p->said_steps = true; return read_set(s, 1, &p->search);
+    case ADAPTIVE: return read_switch(s, &p->adaptive);
+    case DENSE_LAYERS: return read_set(s, 0, &p->dense_layers);
     case REFERENCES: return ts_whole_read(s, 1000000, &n) && n > 0 ? p->k = (int)n, true : false;
     case SEED: return ts_whole_read(s, UINT64_MAX, &p->seed);
     case FILE_NAME: return *s && strlen(s) < sizeof p->file ? strcpy(p->file, s), true : false;
-    case STRICT: return truth(s, &p->strict);
+    case STRICT: return read_switch(s, &p->strict);
     case KEYS: break;
     }
     return false;
@@ -161,7 +161,7 @@ static bool assign(ts_policy *p, key_id id, const char *s)
 
 /* ---- parsing ---- */
 /* Names of what applies to a policy (or of all policies), "a, b or c". */
-static const char *list(const char *const *name, int n, char *out, size_t size)
+static const char *list_names(const char *const *name, int n, char *out, size_t size)
 {
     size_t at = 0;
     *out = 0;
@@ -174,7 +174,7 @@ static const char *list(const char *const *name, int n, char *out, size_t size)
     return out;
 }
 
-static ts_status unknown_key(ts_err *err, ts_policy_kind kind, const char *key, int length)
+static ts_status refuse_key(ts_err *err, ts_policy_kind kind, const char *key, int length)
 {
     const char *known[KEYS];
     char text[256];
@@ -183,7 +183,7 @@ static ts_status unknown_key(ts_err *err, ts_policy_kind kind, const char *key, 
         if (keys[i].of >> kind & 1) known[n++] = keys[i].name;
     if (!n) return ts_fail(err, TS_EUSAGE, "attention %s: takes no keys", names[kind]);
     return ts_fail(err, TS_EUSAGE, "attention %s: no key \"%.*s\", expected %s", names[kind],
-                   length, key, list(known, n, text, sizeof text));
+                   length, key, list_names(known, n, text, sizeof text));
 }
 
 static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, bool given[KEYS])
@@ -195,7 +195,7 @@ static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, b
     while (id < KEYS && (strlen(keys[id].name) != length || memcmp(keys[id].name, s, length) ||
                          !(keys[id].of >> p->kind & 1)))
         id++;
-    if (id == KEYS) return unknown_key(err, p->kind, s, (int)length);
+    if (id == KEYS) return refuse_key(err, p->kind, s, (int)length);
     if (given[id])
         return ts_fail(err, TS_EUSAGE, "attention %s: %s is given twice", names[p->kind],
                        keys[id].name);
@@ -208,7 +208,7 @@ static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, b
                        keys[id].name, keys[id].wanted);
     else
         snprintf(value, sizeof value, "%.*s", (int)(n - length - 1), equal + 1);
-    if (!assign(p, (key_id)id, value))
+    if (!set_value(p, (key_id)id, value))
         return ts_fail(err, TS_EUSAGE, "attention %s: %s=%.80s, expected %s", names[p->kind],
                        keys[id].name, value, keys[id].wanted);
     return TS_OK;
@@ -226,7 +226,7 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     while (kind < TS_POLICIES && (strlen(names[kind]) != n || memcmp(names[kind], text, n))) kind++;
     if (kind == TS_POLICIES)
         return ts_fail(err, TS_EUSAGE, "attention %.80s: no such policy, expected %s", text,
-                       list(names, TS_POLICIES, known, sizeof known));
+                       list_names(names, TS_POLICIES, known, sizeof known));
     p->kind = (ts_policy_kind)kind;
     p->order = orders[kind];
     if (text[n] && !text[n + 1])
@@ -246,11 +246,12 @@ done:
 }
 
 /* ---- the schedule ---- */
-static int part(double share, int steps) { return (int)floor(share * steps + 0.5); }
+/* [share S], [x] = floor(x + 0.5) */
+static int step_at(double share, int steps) { return (int)floor(share * steps + 0.5); }
 
 void ts_policy_settle(ts_policy *p, int steps)
 {
-    int first = part(0.2, steps) > 1 ? part(0.2, steps) : 1, later = part(0.6, steps);
+    int first = step_at(0.2, steps) > 1 ? step_at(0.2, steps) : 1, later = step_at(0.6, steps);
     if (p->kind == TS_ADASPA && !p->search.n) {
         p->search = (ts_set){{{first, first}}, 1};
         if (later == first + 1)
@@ -258,7 +259,7 @@ void ts_policy_settle(ts_policy *p, int steps)
         else if (later > first)
             p->search.span[p->search.n++] = (ts_span){later, later};
     }
-    if (p->dense_steps < 0) p->dense_steps = p->kind == TS_BLOCKS ? 0 : part(0.2, steps);
+    if (p->dense_steps < 0) p->dense_steps = p->kind == TS_BLOCKS ? 0 : step_at(0.2, steps);
 }
 
 ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
@@ -306,7 +307,7 @@ static void print_value(FILE *f, const ts_policy *p, key_id id)
 
 /* A key that has nothing to say: an unset file, or k beside a file, no dense layers, a schedule
  * that is not settled. */
-static bool idle(const ts_policy *p, key_id id)
+static bool says_nothing(const ts_policy *p, key_id id)
 {
     return (id == FILE_NAME && !*p->file) || (id == REFERENCES && *p->file) ||
            (id == DENSE_LAYERS && !p->dense_layers.n) || (id == SEARCH_STEPS && !p->search.n) ||
@@ -322,7 +323,7 @@ char *ts_policy_text(const ts_policy *p)
     fputs(names[p->kind], f);
     char before = ':';
     for (int id = 0; id < KEYS; id++) {
-        if (!(keys[id].of >> p->kind & 1) || idle(p, (key_id)id)) continue;
+        if (!(keys[id].of >> p->kind & 1) || says_nothing(p, (key_id)id)) continue;
         fprintf(f, "%c%s=", before, keys[id].name);
         print_value(f, p, (key_id)id);
         before = ',';

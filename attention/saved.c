@@ -209,11 +209,9 @@ done:
 ts_status ts_attn_load(ts_attn *a, const ts_bag *bag)
 {
     ts_status st = TS_OK;
-    ts_device *dev = a->ctx->dev;
     if (!a->state || a->o.policy.kind != TS_ADASPA) return TS_OK;
     for (int s = 0; s < a->o.slots; s++)
         for (int l = 0; l < a->o.layers; l++) TRY(load_state(a, bag, s, l));
-    TRY(dev->ops->join(dev)); /* the bag's bytes go away */
 done:
     return st;
 }
