@@ -65,5 +65,8 @@ ts_status ts_attend(ts_attn *, int layer, ts_tensor q, ts_tensor k, ts_tensor v,
 /* At the end of a step (or of an evaluation of all its samples), when the device has been waited
  * for: counts the step's calls, reads what its searches found and how long it all took. */
 ts_status ts_attn_step_end(ts_attn *);
-void ts_attn_fix(ts_attn *, int layer, ts_plan); /* this plan for a layer in all branches */
+/* A plan for a slot from a choice among the blocks that its plans are about, bits [nv, ..] of the
+ * host, the same for all heads (ts_pattern_tile); carved from the arena. */
+ts_status ts_attn_plan(ts_attn *, int slot, const uint32_t *chosen, ts_plan *);
+void ts_attn_fix(ts_attn *, int slot, int layer, ts_plan); /* this plan for a layer of a slot */
 #endif

@@ -157,10 +157,23 @@ done:
     return st;
 }
 
-void ts_attn_fix(ts_attn *a, int layer, ts_plan plan)
+ts_status ts_attn_plan(ts_attn *a, int slot, const uint32_t *chosen, ts_plan *plan)
 {
-    for (int s = 0; s < a->o.slots; s++)
-        *ts_plans_of(a, s, layer) = (ts_attn_state){.plan = plan, .have = true, .kept = plan.share};
+    ts_sequence s = ts_attn_sequence(a, slot);
+    ts_attn_state state = {.plan = carve_plan(a, s, 1)};
+    ts_status st = ts_plans_send(a, &state, s, chosen);
+    *plan = state.plan;
+    return st;
+}
+
+void ts_attn_fix(ts_attn *a, int slot, int layer, ts_plan plan)
+{
+    ts_sequence s = ts_attn_sequence(a, slot);
+    double all = (double)s.nb * s.nb, video = (double)s.nv * s.nv;
+    *ts_plans_of(a, slot, layer) = (ts_attn_state){
+        .plan = plan,
+        .have = true,
+        .kept = s.nv == s.nb ? plan.share : 1 - (1 - plan.share) * all / video};
 }
 
 /* The first branch whose blocks are the same: it has the same fixed plans. */

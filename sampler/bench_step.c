@@ -115,6 +115,8 @@ static ts_status pass(ts_ctx *ctx, void *user)
     ts_normals(r->q.seed, 0, 0, numbers, count);
     ts_normals(r->q.seed + 1, 0, 0, states, (size_t)(text[0] * text[1]));
     TRY(ts_latents_upload(ctx, r->latent, numbers, x));
+    ts_dit_inputs in = ts_run_inputs(r, (const ts_bag *[]){bag}, 1);
+    r->slot_text[0] = (int)ts_dit_text_rows(r->m->dit[0], &in, 0);
     TRY(ts_attn_open(&r->attn, ctx,
                      &(ts_attn_options){.policy = r->policy,
                                         .grid = r->grid,
@@ -122,8 +124,8 @@ static ts_status pass(ts_ctx *ctx, void *user)
                                         .heads = r->m->dit_info.heads,
                                         .slots = 1,
                                         .slot_name = branch,
+                                        .text = r->slot_text,
                                         .timed = true}));
-    ts_dit_inputs in = ts_run_inputs(r, (const ts_bag *[]){bag}, 1);
     TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &in, &t, 1));
     TRY(pack(r));
     int n = kinds(r, c);

@@ -178,6 +178,7 @@ static ts_status open_attention(ts_run *r, int samples)
 {
     static const char *const branch[TS_BRANCHES] = {[TS_COND] = "cond", [TS_UNCOND] = "uncond"};
     int layers = 0, slots = samples * r->branches;
+    ts_dit_inputs in = ts_run_inputs(r, r->states, r->branches);
     for (int i = 0; i < 2 && r->m->dit[i]; i++) layers += ts_dit_describe(r->m->dit[i])->layers;
     for (int i = 0; i < slots; i++) {
         const char *name = branch[i % r->branches];
@@ -186,6 +187,7 @@ static ts_status open_attention(ts_run *r, int samples)
         else
             snprintf(r->slot[i], sizeof r->slot[i], "%s-%d", name, i / r->branches);
         r->slot_name[i] = r->slot[i];
+        r->slot_text[i] = (int)ts_dit_text_rows(r->m->dit[0], &in, i % r->branches);
     }
     ts_scores scores = r->q.keep_scores        ? TS_SCORES_EVERY
                        : r->q.keep_last_scores ? TS_SCORES_LAST
@@ -197,6 +199,7 @@ static ts_status open_attention(ts_run *r, int samples)
                                            .heads = r->m->dit_info.heads,
                                            .slots = slots,
                                            .slot_name = r->slot_name,
+                                           .text = r->slot_text,
                                            .keep_plans = r->q.keep_plans,
                                            .keep_scores = scores,
                                            .timed = true});

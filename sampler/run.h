@@ -37,6 +37,7 @@ struct ts_run {
     ts_attn attn;
     char slot[TS_MOST_PICTURES * TS_BRANCHES][16]; /* names of its slots */
     const char *slot_name[TS_MOST_PICTURES * TS_BRANCHES];
+    int slot_text[TS_MOST_PICTURES * TS_BRANCHES]; /* rows of text in their self-attention */
     ts_report report;
     ts_estimate estimate;
     ts_profile profile; /* of the denoising */

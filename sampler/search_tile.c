@@ -146,21 +146,23 @@ static ts_status evaluate_expert(ts_ctx *ctx, void *user)
         .k = s->k, .ks = s->ks, .loss = s->o->loss, .chosen = s->chosen, .error = s->error};
     const ts_bag *text[PROMPTS * TS_BRANCHES];
     ts_dit *dit = s->m->dit[s->expert];
-    int texts = 0;
+    int texts = 0, rows[PROMPTS * TS_BRANCHES];
     batch *b = calloc(1, sizeof *b);
     if (!b) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for an evaluation"));
     for (int p = 0; p < s->o->prompts; p++)
         for (int g = 0; g < s->run[p]->branches; g++) text[texts++] = s->run[p]->states[g];
+    ts_dit_inputs in = ts_run_inputs(s->run[0], text, texts);
+    for (int i = 0; i < texts; i++) rows[i] = (int)ts_dit_text_rows(dit, &in, i);
     TRY(ts_attn_open(&attn, ctx,
                      &(ts_attn_options){.policy = s->policy,
                                         .grid = s->run[0]->grid,
                                         .layers = s->layers,
                                         .heads = s->m->dit_info.heads,
-                                        .slots = texts}));
+                                        .slots = texts,
+                                        .text = rows}));
     TRY(ts_tile_search_open(&t, &attn));
     ts_dit_watch(dit, &t.hook);
     list_samples(s, b);
-    ts_dit_inputs in = ts_run_inputs(s->run[0], text, texts);
     TRY(ts_dit_prepare(dit, &attn.grid, &in, b->t, s->first[s->expert + 1] - s->first[s->expert]));
     ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH, .steps = 1});
     TRY(ts_dit_step(dit, &attn, (ts_event){.phase = TS_PHASE_BENCH, .step = 1, .steps = 1}, b->n,

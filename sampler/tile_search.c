@@ -32,6 +32,17 @@ done:
     return st;
 }
 
+static ts_plan *plan_of(const ts_tile_search *s, int slot, int candidate)
+{
+    return s->plan + (long)slot * (s->ks + 1) + candidate;
+}
+
+static void fix_layer(ts_tile_search *s, int layer, int candidate)
+{
+    for (int slot = 0; slot < s->attn->o.slots; slot++)
+        ts_attn_fix(s->attn, slot, layer, *plan_of(s, slot, candidate));
+}
+
 /* The observer: while a layer is tried, its call is computed in full and with every candidate. */
 static ts_status compare_tiles(void *observer, int layer, const ts_attention *call)
 {
@@ -52,7 +63,7 @@ static ts_status compare_tiles(void *observer, int layer, const ts_attention *ca
     TRY(ts_attention_op(dev, op));
     TRY(fetch(a, o, full));
     for (int i = 0; i < s->ks; i++) {
-        const ts_plan *plan = s->plan + i;
+        const ts_plan *plan = plan_of(s, a->slot, i);
         double off = 0, all = 0;
         op.out = y;
         op.plan = &plan;
@@ -76,24 +87,22 @@ void ts_tile_search_try(ts_tile_search *s, int layer)
 {
     s->trying = true;
     s->samples = 0;
-    ts_attn_fix(s->attn, layer,
-                s->plan[s->ks]); /* what is carried out meanwhile reads everything */
+    fix_layer(s, layer, s->ks); /* what is carried out meanwhile reads everything */
     for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] = 0;
 }
 
 void ts_tile_search_choose(ts_tile_search *s, int layer)
 {
-    ts_attn *a = s->attn;
     int best = 0;
     for (int i = 0; i < s->ks; i++) s->error[(long)layer * s->ks + i] /= s->samples;
     /* frames smaller than blocks: a k may read everything */
     while (best < s->ks &&
            !(s->error[(long)layer * s->ks + best] <= s->loss && s->plan[best].share < 1))
         best++;
-    if (a->ctx->dev->counting) best = 0;
+    if (s->attn->ctx->dev->counting) best = 0;
     s->trying = false;
     s->chosen[layer] = best < s->ks ? s->k[best] : 0;
-    ts_attn_fix(a, layer, s->plan[best]);
+    fix_layer(s, layer, best);
 }
 
 /* Layers of an expert are numbered through both of them in attention. */
@@ -109,34 +118,46 @@ done:
     return st;
 }
 
+/* The candidates of a slot; those of a slot whose sequence has the same blocks are the same. */
+static ts_status make_plans(ts_tile_search *s, const int32_t *at, int slot, uint32_t *chosen)
+{
+    ts_status st = TS_OK;
+    ts_attn *a = s->attn;
+    ts_sequence q = ts_attn_sequence(a, slot);
+    int same = 0;
+    for (; same < slot; same++) {
+        ts_sequence other = ts_attn_sequence(a, same);
+        if (other.nb == q.nb && other.nv == q.nv) break;
+    }
+    for (int i = 0; i <= s->ks; i++) {
+        if (same < slot) {
+            *plan_of(s, slot, i) = *plan_of(s, same, i);
+            continue;
+        }
+        if (!ts_pattern_tile(&a->grid, at, i < s->ks ? s->k[i] : 0, TS_BLOCK, q.nv, chosen))
+            TRY(no_memory(a));
+        TRY(ts_attn_plan(a, slot, chosen, plan_of(s, slot, i)));
+    }
+done:
+    return st;
+}
+
 ts_status ts_tile_search_open(ts_tile_search *s, ts_attn *a)
 {
     ts_status st = TS_OK;
-    ts_device *dev = a->ctx->dev;
     int nb = a->grid.nb;
-    size_t size = (size_t)nb * (size_t)ts_plan_words(nb) * sizeof(uint32_t);
-    uint32_t *bits = malloc(size);
+    uint32_t *chosen = malloc((size_t)nb * (size_t)ts_plan_words(nb) * sizeof *chosen);
     int32_t *at = malloc((size_t)a->grid.N * sizeof *at);
-    s->plan = calloc((size_t)s->ks + 1, sizeof *s->plan);
-    if (!bits || !at || !s->plan) TRY(no_memory(a));
-    ts_grid_order(&a->grid, a->o.policy.order, at);
-    for (int i = 0; i <= s->ks; i++) {
-        if (!ts_pattern_tile(&a->grid, at, i < s->ks ? s->k[i] : 0, TS_BLOCK, nb, bits))
-            TRY(no_memory(a));
-        s->plan[i] = (ts_plan){
-            .A = 1,
-            .nb = nb,
-            .bits = ts_take(&a->ctx->arena, TS_U32, TS_DIM(nb, ts_plan_words(nb))).p,
-            .share = (double)ts_bits_count(bits, nb, nb) / ((double)nb * nb)};
-        TRY(dev->ops->upload(dev, s->plan[i].bits, bits, size));
-        TRY(dev->ops->join(dev));
-    }
     s->attn = a;
+    s->plan = calloc((size_t)a->o.slots * ((size_t)s->ks + 1), sizeof *s->plan);
+    if (!chosen || !at || !s->plan) TRY(no_memory(a));
+    ts_grid_order(&a->grid, a->o.policy.order, at);
+    for (int slot = 0; slot < a->o.slots; slot++) TRY(make_plans(s, at, slot, chosen));
     s->hook = (ts_dit_hook){.user = s, .layer_before = search_layer};
     a->observe = compare_tiles;
     a->observer = s;
 done:
-    free(bits);
+    free(chosen);
     free(at);
     return st;
 }

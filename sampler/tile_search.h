@@ -16,7 +16,7 @@ typedef struct {
     /* [layers] out: a k, or 0: none is good enough, everything is read; the caller's */
     int *chosen;
     double *error; /* [layers, ks] out, the caller's */
-    ts_plan *plan; /* [ks + 1], the last one reads everything */
+    ts_plan *plan; /* [slots, ks + 1], the last one of a slot reads everything */
     int samples;   /* seen by the layer being tried */
     bool trying;
     ts_dit_hook hook; /* for ts_dit_watch: every layer is tried and chosen before it is computed */
