@@ -1,7 +1,7 @@
 /* Where a set's matrices and vectors are on the device.
  *
  * A group stays resident when its packed bytes still fit in the budget, in order of group. The
- * others take turns in slots, and whoever comes evicts whoever was there: one slot where the device
+ * others take turns in slots, each evicting the one that its slot held: one slot where the device
  * packs at once; two where it goes ahead of its queue, so that one group comes while another is
  * computed with. Nothing is written to a slot before what was queued with its last owner: upload
  * and pack are queued themselves, and what goes ahead comes after everything that was queued before
@@ -104,7 +104,7 @@ static void free_device(ts_weights *ws, ts_ptr *p)
     p->at = 0;
 }
 
-/* What has begun to come has come, whether somebody wants it or not. */
+/* After it the group is no longer coming: its slot may be written to and its memory freed. */
 static ts_status wait_for_group(ts_weights *ws, const ts_group *g)
 {
     ts_device *dev = ws->ctx->dev;

@@ -1,4 +1,4 @@
-/* Maps a safetensors file and checks every claim of its header before anybody follows it.
+/* Maps a safetensors file and checks every claim of its header before any is followed.
  *
  *   u64 little-endian n | n bytes of JSON, padded with spaces | tensor bytes
  *   {"NAME": {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, ..., "__metadata__":

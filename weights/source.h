@@ -13,8 +13,8 @@ typedef struct {
     ts_host t;
     const char *storage; /* the storage format as the file spells it: "BF16", "F32", ... */
     size_t bytes;        /* stored */
-    /* NULL, or why nobody can use this tensor ("type F64", "6 dimensions"): t then holds the data
-     * alone. To be refused by whoever asks for it */
+    /* NULL, or why this tensor can not be used ("type F64", "6 dimensions"): t then holds the data
+     * alone. Refused when it is asked for */
     char *odd;
 } ts_entry;
 

@@ -1,14 +1,13 @@
-/* Bytes on disk -> named, shape-checked tensors. A set of safetensors files (sharded or not) is
+/* Bytes on disk -> named, shape-checked tensors. The files of a component (one, or shards) are
  * mapped; matrices and kernels are packed for the device a group at a time, small vectors are
  * resident f32. Models hold pointers to weights that stay put and never ask where the bytes are.
  *
  * Life: open -> find (bind) -> [counting run] -> enter(group) before each use -> close. The
  * counting run lets the operations choose layouts; the first real enter then decides, by `budget`,
  * which groups stay resident once packed; the others take turns in one slot, or in two where the
- * device brings one group while it computes with another. Until the first real
- * enter nothing but headers has been read, so a set whose turn has not come costs no memory. A
- * later counting run may want other layouts or use other tensors: the next enter then decides
- * anew. */
+ * device brings one group while it computes with another. Until the first real enter nothing but
+ * headers has been read, so a set whose turn has not come costs no memory. A later counting run may
+ * want other layouts or use other tensors: the next enter then decides anew. */
 #ifndef TS_WEIGHTS_H
 #define TS_WEIGHTS_H
 #include "backend/ctx.h"
@@ -32,7 +31,7 @@ bool ts_weights_has(const ts_weights *, const char *name);
  * its t. */
 ts_status ts_weights_find(ts_weights *, int group, ts_role, const char *name, int nd,
                           const long *dim, const ts_weight **);
-/* after bind: one warning that counts and names tensors nobody found */
+/* after bind: one warning that counts and names the tensors that were not found */
 void ts_weights_warn_unused(ts_weights *);
 /* stop? then make the group's matrices resident: packed as the counting run wanted them (stored
  * type and row-major: used in the mapping where the device can), mapped pages given back, the next
