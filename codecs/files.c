@@ -54,7 +54,7 @@ static void __attribute__((format(printf, 2, 3))) warn(const output *f, const ch
     f->o.env->warn(f->o.env->user, sentence);
 }
 
-static ts_status no_memory(output *f)
+static ts_status no_frame_memory(output *f)
 {
     return ts_fail(&f->err, TS_EMEMORY, "%s: no memory to write it", f->name.path);
 }
@@ -91,7 +91,7 @@ static ts_status write_png(output *f, const char *file, const ts_frame *frame, c
 /* ---- the sink ---- */
 
 /* Every call ends here: the sentence goes where the pipeline reads it, and nothing half stays. */
-static ts_status end(output *f, ts_status st)
+static ts_status end_file(output *f, ts_status st)
 {
     if (st == TS_OK) return st;
     f->broken = true;
@@ -147,16 +147,16 @@ static ts_status open_buffers(output *f)
         TRY(ts_fail(&f->err, TS_EMEMORY,
                     "%s: no memory for the %d frames of %dx%d that a GIF's palette needs",
                     f->name.path, f->frames, f->w, f->h));
-    if (!f->rgb) TRY(no_memory(f));
+    if (!f->rgb) TRY(no_frame_memory(f));
     if (n > 1) {
         TRY(ts_enlarge_new(&f->err, f->w, f->h, n, &f->enlarge));
         f->large = malloc(pixels * n * n * 3);
-        if (!f->large) TRY(no_memory(f));
+        if (!f->large) TRY(no_frame_memory(f));
     }
     if (gif) {
         TRY(ts_palette_new(&f->err, &f->palette));
         f->indices = malloc(pixels * n * n);
-        if (!f->indices) TRY(no_memory(f));
+        if (!f->indices) TRY(no_frame_memory(f));
     }
 done:
     return st;
@@ -185,7 +185,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     f->h = h;
     f->frames = frames;
     f->json = f->o.metadata ? copy_of(json) : NULL;
-    if (f->o.metadata && json && !f->json) TRY(no_memory(f));
+    if (f->o.metadata && json && !f->json) TRY(no_frame_memory(f));
     TRY(open_buffers(f));
     if (kind == TS_FILE_FRAMES) {
         if (f->name.make_folder && mkdir(f->name.folder, 0777) == 0)
@@ -196,19 +196,19 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
         goto done;
     }
     first = ts_name_file(&f->name, 0);
-    if (!first) TRY(no_memory(f));
+    if (!first) TRY(no_frame_memory(f));
     TRY(ts_newfile_open(&f->err, first, f->o.overwrite, &f->file));
     if (kind != TS_FILE_PNG) TRY(open_movie(f, fps));
 done:
     free(first);
-    return end(f, st);
+    return end_file(f, st);
 }
 
 static ts_status put_numbered(output *f, const ts_frame *frame, const uint8_t *rgb)
 {
     ts_status st = TS_OK;
     char *file = ts_name_file(&f->name, frame->index);
-    if (!file) TRY(no_memory(f));
+    if (!file) TRY(no_frame_memory(f));
     TRY(ts_newfile_open(&f->err, file, f->o.overwrite, &f->file));
     TRY(write_png(f, file, frame, rgb));
     TRY(ts_newfile_keep(&f->err, &f->file));
@@ -242,7 +242,7 @@ static ts_status put_frame(ts_sink *sink, const ts_frame *frame)
         TRY(ts_movie_frame(&f->err, f->movie, enlarged(f, rgb), NULL));
     f->done++;
 done:
-    return end(f, st);
+    return end_file(f, st);
 }
 
 /* All frames of a GIF, now that its colours can be chosen. */
@@ -282,7 +282,7 @@ static ts_status close_file(ts_sink *sink)
     }
     f->finished = true;
 done:
-    return end(f, st);
+    return end_file(f, st);
 }
 
 static void abort_file(ts_sink *sink)
@@ -341,7 +341,7 @@ ts_status ts_file_open(ts_err *err, const char *path, const ts_file_options *o, 
     f->title = o->metadata ? copy_of(o->title) : NULL;
     f->parameters = o->metadata ? copy_of(o->parameters) : NULL;
     if (o->metadata && ((o->title && !f->title) || (o->parameters && !f->parameters)))
-        TRY(no_memory(f));
+        TRY(no_frame_memory(f));
     *out = &f->sink;
     f = NULL;
 done:

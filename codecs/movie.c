@@ -49,7 +49,7 @@ static const char *const ENCODERS[][4] = {
 
 /* A libav error as a sentence. Its number is an errno for all that the system refused: then the
  * output can not be written. */
-static ts_status failed(ts_err *err, const char *name, const char *what, int code)
+static ts_status movie_failed(ts_err *err, const char *name, const char *what, int code)
 {
     char text[AV_ERROR_MAX_STRING_SIZE] = "";
     av_strerror(code, text, sizeof text);
@@ -100,18 +100,18 @@ static void set_quality(ts_movie *m, const ts_movie_options *o, AVDictionary **o
     }
 }
 
-static ts_status open_encoder(ts_err *err, ts_movie *m, const ts_movie_options *o)
+static ts_status open_movie_encoder(ts_err *err, ts_movie *m, const ts_movie_options *o)
 {
     AVDictionary *options = NULL;
     const AVCodec *codec = avcodec_find_encoder_by_name(o->encoder);
     AVRational rate = av_d2q(o->fps, MAX_RATE);
     int code;
-    if (!codec) return failed(err, m->name, o->encoder, AVERROR_ENCODER_NOT_FOUND);
+    if (!codec) return movie_failed(err, m->name, o->encoder, AVERROR_ENCODER_NOT_FOUND);
     if (rate.num <= 0 || rate.den <= 0)
         return ts_fail(err, TS_EUSAGE, "%s: %g frames a second can not be written", m->name,
                        o->fps);
     AVCodecContext *e = m->encoder = avcodec_alloc_context3(codec);
-    if (!e) return failed(err, m->name, o->encoder, AVERROR(ENOMEM));
+    if (!e) return movie_failed(err, m->name, o->encoder, AVERROR(ENOMEM));
     e->width = m->kind == TS_FILE_GIF ? m->w : m->w + (m->w & 1);
     e->height = m->kind == TS_FILE_GIF ? m->h : m->h + (m->h & 1);
     e->pix_fmt = m->kind == TS_FILE_GIF ? AV_PIX_FMT_PAL8 : AV_PIX_FMT_YUV420P;
@@ -131,7 +131,7 @@ static ts_status open_encoder(ts_err *err, ts_movie *m, const ts_movie_options *
     set_quality(m, o, &options);
     code = avcodec_open2(e, codec, &options);
     av_dict_free(&options);
-    return code < 0 ? failed(err, m->name, "the encoder does not start", code) : TS_OK;
+    return code < 0 ? movie_failed(err, m->name, "the encoder does not start", code) : TS_OK;
 }
 
 static ts_status open_format(ts_err *err, ts_movie *m, const char *url, const ts_movie_options *o)
@@ -140,21 +140,21 @@ static ts_status open_format(ts_err *err, ts_movie *m, const char *url, const ts
     AVFormatContext *f = m->format;
     int code;
     m->stream = avformat_new_stream(f, NULL);
-    if (!m->stream) return failed(err, m->name, "no stream", AVERROR(ENOMEM));
+    if (!m->stream) return movie_failed(err, m->name, "no stream", AVERROR(ENOMEM));
     m->stream->time_base = m->encoder->time_base;
     m->stream->avg_frame_rate = m->encoder->framerate;
     m->stream->sample_aspect_ratio = m->encoder->sample_aspect_ratio;
     if ((code = avcodec_parameters_from_context(m->stream->codecpar, m->encoder)) < 0)
-        return failed(err, m->name, "no stream", code);
+        return movie_failed(err, m->name, "no stream", code);
     f->flags |= AVFMT_FLAG_BITEXACT; /* no library versions, no random identifiers */
     if (o->title) av_dict_set(&f->metadata, "title", o->title, 0);
     if (o->comment) av_dict_set(&f->metadata, "comment", o->comment, 0);
     if ((code = avio_open(&f->pb, url, AVIO_FLAG_WRITE)) < 0)
-        return failed(err, m->name, "can not be written", code);
+        return movie_failed(err, m->name, "can not be written", code);
     if (m->kind == TS_FILE_MP4) av_dict_set(&options, "movflags", "+faststart", 0);
     code = avformat_write_header(f, &options);
     av_dict_free(&options);
-    return code < 0 ? failed(err, m->name, "can not be written", code) : TS_OK;
+    return code < 0 ? movie_failed(err, m->name, "can not be written", code) : TS_OK;
 }
 
 static ts_status open_picture(ts_err *err, ts_movie *m)
@@ -163,7 +163,7 @@ static ts_status open_picture(ts_err *err, ts_movie *m)
     int code;
     m->packet = av_packet_alloc();
     m->frame = av_frame_alloc();
-    if (!m->packet || !m->frame) return failed(err, m->name, "no frame", AVERROR(ENOMEM));
+    if (!m->packet || !m->frame) return movie_failed(err, m->name, "no frame", AVERROR(ENOMEM));
     m->frame->format = e->pix_fmt;
     m->frame->width = e->width;
     m->frame->height = e->height;
@@ -174,13 +174,13 @@ static ts_status open_picture(ts_err *err, ts_movie *m)
     m->frame->chroma_location = e->chroma_sample_location;
     m->frame->quality = e->global_quality; /* where the quantiser is fixed, it is each frame's */
     if ((code = av_frame_get_buffer(m->frame, 0)) < 0)
-        return failed(err, m->name, "no frame", code);
+        return movie_failed(err, m->name, "no frame", code);
     if (m->kind == TS_FILE_GIF) return TS_OK;
     const int *bt709 = sws_getCoefficients(SWS_CS_ITU709);
     m->row = (size_t)e->width * 3 + ROW_PADDING;
     m->rgb = av_calloc(e->height, m->row);
     m->sws = sws_alloc_context();
-    if (!m->rgb || !m->sws) return failed(err, m->name, "no frame", AVERROR(ENOMEM));
+    if (!m->rgb || !m->sws) return movie_failed(err, m->name, "no frame", AVERROR(ENOMEM));
     av_opt_set_int(m->sws, "srcw", e->width, 0);
     av_opt_set_int(m->sws, "srch", e->height, 0);
     av_opt_set_int(m->sws, "dstw", e->width, 0);
@@ -195,7 +195,7 @@ static ts_status open_picture(ts_err *err, ts_movie *m)
     /* full range in, limited out */
     sws_setColorspaceDetails(m->sws, bt709, 1, bt709, 0, 0, 1 << 16, 1 << 16);
     return (code = sws_init_context(m->sws, NULL, NULL)) < 0
-               ? failed(err, m->name, "no conversion to yuv420p", code)
+               ? movie_failed(err, m->name, "no conversion to yuv420p", code)
                : TS_OK;
 }
 
@@ -221,8 +221,8 @@ ts_status ts_movie_open(ts_err *err, const char *path, const ts_movie_options *o
                     o.w, o.h, most));
     if (!o.encoder) TRY(ts_movie_encoder(err, o.kind, o.name, &o.encoder));
     if ((code = avformat_alloc_output_context2(&m->format, NULL, FORMATS[o.kind], url)) < 0)
-        TRY(failed(err, o.name, "the FFmpeg library here can not write this kind", code));
-    TRY(open_encoder(err, m, &o));
+        TRY(movie_failed(err, o.name, "the FFmpeg library here can not write this kind", code));
+    TRY(open_movie_encoder(err, m, &o));
     TRY(open_picture(err, m));
     TRY(open_format(err, m, url, &o));
     *out = m;
@@ -247,25 +247,25 @@ void ts_movie_free(ts_movie *m)
 }
 
 /* Gives the encoder a frame (NULL: there are no more) and the file all packets that are ready. */
-static ts_status encode(ts_err *err, ts_movie *m, const AVFrame *frame)
+static ts_status encode_frame(ts_err *err, ts_movie *m, const AVFrame *frame)
 {
     int code = avcodec_send_frame(m->encoder, frame);
-    if (code < 0) return failed(err, m->name, "a frame can not be encoded", code);
+    if (code < 0) return movie_failed(err, m->name, "a frame can not be encoded", code);
     while ((code = avcodec_receive_packet(m->encoder, m->packet)) >= 0) {
         if (m->packet->duration == 0) m->packet->duration = 1;
         av_packet_rescale_ts(m->packet, m->encoder->time_base, m->stream->time_base);
         m->packet->stream_index = m->stream->index;
         if ((code = av_interleaved_write_frame(m->format, m->packet)) < 0)
-            return failed(err, m->name, "can not be written", code);
+            return movie_failed(err, m->name, "can not be written", code);
     }
     if (code != AVERROR(EAGAIN) && code != AVERROR_EOF)
-        return failed(err, m->name, "a frame can not be encoded", code);
+        return movie_failed(err, m->name, "a frame can not be encoded", code);
     return m->format->pb->error < 0
-               ? failed(err, m->name, "can not be written", m->format->pb->error)
+               ? movie_failed(err, m->name, "can not be written", m->format->pb->error)
                : TS_OK;
 }
 
-static void convert(ts_movie *m, const uint8_t *pixels)
+static void convert_pixels(ts_movie *m, const uint8_t *pixels)
 {
     int w = m->encoder->width, h = m->encoder->height;
     const uint8_t *source[4] = {m->rgb};
@@ -282,30 +282,31 @@ static void convert(ts_movie *m, const uint8_t *pixels)
 ts_status ts_movie_frame(ts_err *err, ts_movie *m, const uint8_t *pixels, const uint32_t *palette)
 {
     int code = av_frame_make_writable(m->frame);
-    if (code < 0) return failed(err, m->name, "no frame", code);
+    if (code < 0) return movie_failed(err, m->name, "no frame", code);
     if (m->kind == TS_FILE_GIF) {
         for (int y = 0; y < m->h; y++)
             memcpy(m->frame->data[0] + y * m->frame->linesize[0], pixels + (size_t)y * m->w,
                    (size_t)m->w);
         memcpy(m->frame->data[1], palette, AVPALETTE_SIZE);
     } else {
-        convert(m, pixels);
+        convert_pixels(m, pixels);
     }
     m->frame->pts = m->frames++;
-    return encode(err, m, m->frame);
+    return encode_frame(err, m, m->frame);
 }
 
 ts_status ts_movie_finish(ts_err *err, ts_movie *m)
 {
     ts_status st = TS_OK;
     int code;
-    TRY(encode(err, m, NULL));
+    TRY(encode_frame(err, m, NULL));
     if ((code = av_write_trailer(m->format)) < 0)
-        TRY(failed(err, m->name, "can not be written", code));
+        TRY(movie_failed(err, m->name, "can not be written", code));
     avio_flush(m->format->pb);
-    if ((code = m->format->pb->error) < 0) TRY(failed(err, m->name, "can not be written", code));
+    if ((code = m->format->pb->error) < 0)
+        TRY(movie_failed(err, m->name, "can not be written", code));
     if ((code = avio_closep(&m->format->pb)) < 0)
-        TRY(failed(err, m->name, "can not be written", code));
+        TRY(movie_failed(err, m->name, "can not be written", code));
 done:
     return st;
 }

@@ -77,7 +77,7 @@ static double energy(const moment *m)
 }
 
 /* Mean and best split of a box. */
-static void measure(box *b, const colour *list)
+static void measure_box(box *b, const colour *list)
 {
     moment slice[3][256], all = {0};
     memset(slice, 0, sizeof slice);
@@ -112,7 +112,7 @@ static void measure(box *b, const colour *list)
 }
 
 /* Splits `b` by its plane; the upper part goes to `upper`. */
-static void split(box *b, box *upper, colour *list)
+static void split_box(box *b, box *upper, colour *list)
 {
     size_t low = b->first, high = b->first + b->count;
     while (low < high) {
@@ -126,21 +126,21 @@ static void split(box *b, box *upper, colour *list)
     }
     *upper = (box){.first = low, .count = b->first + b->count - low};
     b->count = low - b->first;
-    measure(b, list);
-    measure(upper, list);
+    measure_box(b, list);
+    measure_box(upper, list);
 }
 
-static int choose(box *boxes, colour *list, size_t n)
+static int choose_colours(box *boxes, colour *list, size_t n)
 {
     int count = 1;
     boxes[0] = (box){.count = n};
-    measure(&boxes[0], list);
+    measure_box(&boxes[0], list);
     while (count < COLOURS) {
         box *best = boxes;
         for (box *b = boxes + 1; b < boxes + count; b++)
             if (b->gain > best->gain) best = b;
         if (best->gain <= 0) break;
-        split(best, &boxes[count++], list);
+        split_box(best, &boxes[count++], list);
     }
     return count;
 }
@@ -160,7 +160,7 @@ ts_status ts_palette_make(ts_err *err, ts_palette *p)
         if (p->counts[i])
             list[n++] = (colour){{(uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}, p->counts[i]};
     if (n == 0) list[n++] = (colour){.n = 1};
-    p->colours = choose(boxes, list, n);
+    p->colours = choose_colours(boxes, list, n);
     for (int i = 0; i < COLOURS; i++) {
         for (int k = 0; k < 3; k++)
             p->rgb[i][k] = i < p->colours ? (uint8_t)(boxes[i].mean[k] + 0.5) : 0;
@@ -176,7 +176,7 @@ done:
 
 const uint32_t *ts_palette_colours(const ts_palette *p) { return p->argb; }
 
-static int find(ts_palette *p, const uint8_t *c)
+static int find_nearest(ts_palette *p, const uint8_t *c)
 {
     uint16_t *known = &p->nearest[key_of(c)];
     int best = 0, least = INT32_MAX;
@@ -216,7 +216,7 @@ ts_status ts_palette_dither(ts_err *err, ts_palette *p, int w, int h, const uint
                 /* what is lost here can not be shown by anyone */
                 want[k] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
             }
-            int index = find(p, want);
+            int index = find_nearest(p, want);
             out[(size_t)y * w + x] = (uint8_t)index;
             for (int k = 0; k < 3; k++) {
                 int e = want[k] - p->rgb[index][k];

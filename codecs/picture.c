@@ -27,7 +27,7 @@ static int orientation(const uint8_t *data, size_t size)
 
 /* Where the stored first row and column are seen: 1 top left, 2 top right, 3 bottom right, 4 bottom
  * left, 5 left top, 6 right top, 7 right bottom, 8 left bottom. */
-static ts_status turn(ts_err *err, const char *path, ts_picture *p, int o)
+static ts_status turn_upright(ts_err *err, const char *path, ts_picture *p, int o)
 {
     if (o == 1) return TS_OK;
     /* in the stored picture */
@@ -67,7 +67,7 @@ ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
     out->rgb = stbi_load_from_memory(data, (int)size, &out->w, &out->h, &channels, 3);
     if (!out->rgb)
         TRY(ts_fail(err, TS_EMODEL, "%s: a damaged picture: %s", path, stbi_failure_reason()));
-    TRY(turn(err, path, out, orientation(data, size)));
+    TRY(turn_upright(err, path, out, orientation(data, size)));
 done:
     free(data);
     if (st) ts_picture_free(out);

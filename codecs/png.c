@@ -80,7 +80,7 @@ static void set_text(job *j, const ts_png_text *text)
 }
 
 /* false: libpng failed and `j` says why. */
-static bool encode(job *j, int w, int h, const uint8_t *rgb, const ts_png_text *text)
+static bool encode_png(job *j, int w, int h, const uint8_t *rgb, const ts_png_text *text)
 {
     if (setjmp(png_jmpbuf(j->png))) return false;
     errno = 0;
@@ -106,7 +106,7 @@ ts_status ts_png_write(ts_err *err, const char *path, int w, int h, const uint8_
     j.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning);
     j.info = j.png ? png_create_info_struct(j.png) : NULL;
     if (!j.info) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write a PNG", text->name));
-    if (!encode(&j, w, h, rgb, text))
+    if (!encode_png(&j, w, h, rgb, text))
         TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, reason(&j)));
     if (fflush(j.file) != 0)
         TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, strerror(errno)));

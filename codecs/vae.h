@@ -11,7 +11,7 @@ typedef struct {
     int time_stride, stride;
     float mean[128], std[128]; /* decoder input = latent std + mean */
     int tile;                  /* pixels to a side of the tiles that its authors use; 0: not said */
-    const void *config;        /* the class's own struct, of whoever called describe */
+    const void *config;        /* the class's own struct, owned by the caller of describe */
 } ts_vae_info;
 
 typedef struct {

@@ -87,7 +87,7 @@ typedef struct {
     long step; /* from row to row */
 } rows_at;
 
-static ts_status copy_rows(ts_ctx *ctx, long rows, long width, rows_at from, rows_at to)
+static ts_status copy_seam_rows(ts_ctx *ctx, long rows, long width, rows_at from, rows_at to)
 {
     return ts_copy_op(ctx->dev, (ts_copy){.src = from.p,
                                           .dst = to.p,
@@ -137,14 +137,14 @@ ts_status ts_vae_blend_put(ts_vae_blend *b, int i, int j, long f, ts_tensor tile
         rows_at left = {at_number(right.p, columns * c - ramp.ld), columns * c};
         TRY(blend_rows(b->ctx, h, ramp.ld, left, t, ramp, false));
     }
-    TRY(copy_rows(b->ctx, h < keep_y ? h : keep_y, (w < keep_x ? w : keep_x) * c, t, whole));
+    TRY(copy_seam_rows(b->ctx, h < keep_y ? h : keep_y, (w < keep_x ? w : keep_x) * c, t, whole));
     if (i + 1 < y.n) {
         rows_at end = {at_number(tile.p, (h - rows) * w * c), w * c};
-        TRY(copy_rows(b->ctx, rows, w * c, end, below));
+        TRY(copy_seam_rows(b->ctx, rows, w * c, end, below));
     }
     if (j + 1 < x.n) {
         rows_at end = {at_number(tile.p, (w - columns) * c), w * c};
-        TRY(copy_rows(b->ctx, h, columns * c, end, right));
+        TRY(copy_seam_rows(b->ctx, h, columns * c, end, right));
     }
 done:
     return st;

@@ -15,7 +15,7 @@ typedef struct {
 } encoding;
 
 /* latent: host [C, h w] */
-static ts_status encode(ts_ctx *c, void *user)
+static ts_status encode_picture(ts_ctx *c, void *user)
 {
     encoding *e = user;
     ts_run *r = e->r;
@@ -36,31 +36,31 @@ done:
     return st;
 }
 
-static ts_status count(encoding *e, ts_vae_tile tile, size_t *activations, size_t *all)
+static ts_status count_encoding(encoding *e, ts_vae_tile tile, size_t *activations, size_t *all)
 {
     e->tile = tile;
-    ts_status st = ts_count_phase(e->r->ctx, encode, e, activations);
+    ts_status st = ts_count_phase(e->r->ctx, encode_picture, e, activations);
     *all = *activations + ts_weights_packed(e->r->m->vae_weights, NULL);
     return st;
 }
 
 /* As the decoder is, in smaller tiles where that does not fit the memory. */
-static ts_status run(encoding *e)
+static ts_status run_encoding(encoding *e)
 {
     ts_status st;
     ts_ctx *c = e->r->ctx;
     int side[2], sides = ts_run_tiles(e->r, side);
     size_t bytes, all;
-    TRY(count(e, e->r->tile, &bytes, &all));
+    TRY(count_encoding(e, e->r->tile, &bytes, &all));
     for (int i = 0; i < sides && all > c->memory; i++)
         if (!e->tile.w || side[i] < e->tile.w)
-            TRY(count(e, (ts_vae_tile){side[i], side[i]}, &bytes, &all));
+            TRY(count_encoding(e, (ts_vae_tile){side[i], side[i]}, &bytes, &all));
     if (all > c->memory)
         TRY(ts_fail(
             &c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %.1f GB, %.1f GB may be used",
             e->pixels.dim[2], e->pixels.dim[1], (double)all / 1e9, (double)c->memory / 1e9));
     TRY(ts_arena_open(&c->arena, c->dev, bytes));
-    st = encode(c, e);
+    st = encode_picture(c, e);
     ts_arena_close(&c->arena);
 done:
     ts_weights_leave(e->r->m->vae_weights);
@@ -84,7 +84,8 @@ ts_status ts_run_picture(ts_run *r, const char *path)
         TRY(ts_fail(err, TS_EMEMORY, "no memory for a picture of %dx%d", w, h));
     TRY(ts_picture_cover(err, &p, w, h, pixels));
     for (size_t i = 0; i < n; i++) pixels[i] = 2 * pixels[i] - 1;
-    TRY(run(&(encoding){.r = r, .pixels = {pixels, TS_F32, 4, {1, h, w, 3}}, .latent = latent}));
+    TRY(run_encoding(
+        &(encoding){.r = r, .pixels = {pixels, TS_F32, 4, {1, h, w, 3}}, .latent = latent}));
     /* the same for every picture of a batch */
     for (long c = 0; c < l[0]; c++)
         for (long k = 0; k < l[1]; k++)
