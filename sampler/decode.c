@@ -101,24 +101,6 @@ static ts_status hand_out(ts_run *r, ts_sink *sink, ts_frame *f)
     return st;
 }
 
-ts_status ts_decode_upload(ts_run *r, const float *from, ts_tensor *out)
-{
-    ts_status st = TS_OK;
-    ts_device *dev = r->ctx->dev;
-    const long *l = r->latent, C = l[0], n = l[1] * l[2] * l[3];
-    *out = ts_take(&r->ctx->arena, TS_F32, TS_DIM(l[1], l[2], l[3], C));
-    size_t mark = ts_mark(&r->ctx->arena);
-    ts_tensor planes = ts_take(&r->ctx->arena, TS_F32, TS_DIM(C, n));
-    if (from) TRY(dev->ops->upload(dev, planes.p, from, (size_t)(C * n) * sizeof *from));
-    TRY(ts_copy_op(
-        dev,
-        (ts_copy){
-            .src = planes.p, .dst = out->p, .nd = 2, .dim = {n, C}, .ss = {1, n}, .ds = {C, 1}}));
-done:
-    ts_release(&r->ctx->arena, mark);
-    return st;
-}
-
 ts_status ts_decode(ts_run *r, ts_tensor latents, ts_sink *sink)
 {
     ts_status st = TS_OK;

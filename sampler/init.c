@@ -1,5 +1,6 @@
 /* Image to image: a picture becomes the latents that noise is put on. Its size is the one that is
  * drawn; the encoder's mean stands for its distribution. */
+#include "sampler/latents.h"
 #include "sampler/run.h"
 
 #include "codecs/picture.h"
@@ -20,17 +21,12 @@ static ts_status encode_picture(ts_ctx *c, void *user)
     encoding *e = user;
     ts_run *r = e->r;
     ts_status st = TS_OK;
+    const long *l = r->latent, one[4] = {l[0], 1, l[2], l[3]};
     size_t mark = ts_mark(&c->arena);
-    long C = r->latent[0], n = r->latent[2] * r->latent[3];
-    ts_tensor z = ts_take(&c->arena, TS_F32, TS_DIM(1, r->latent[2], r->latent[3], C)),
-              planes = ts_take(&c->arena, TS_F32, TS_DIM(C, n));
+    ts_tensor z = ts_latents_take(&c->arena, one, one[0]);
     TRY(r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile, z,
                                   (ts_tensor){0}));
-    TRY(ts_copy_op(
-        c->dev,
-        (ts_copy){
-            .src = z.p, .dst = planes.p, .nd = 2, .dim = {C, n}, .ss = {1, C}, .ds = {n, 1}}));
-    TRY(c->dev->ops->download(c->dev, e->latent, planes.p, (size_t)(C * n) * sizeof *e->latent));
+    TRY(ts_latents_download(c, one, z, e->latent));
 done:
     ts_release(&c->arena, mark);
     return st;

@@ -23,9 +23,7 @@ static ts_status decode_phase(ts_ctx *c, void *user)
 {
     (void)c;
     ts_run *r = user;
-    ts_tensor z;
-    ts_status st = ts_decode_upload(r, NULL, &z);
-    return st ? st : ts_decode(r, z, NULL);
+    return ts_decode(r, ts_latents_take(&r->ctx->arena, r->latent, r->latent[0]), NULL);
 }
 
 /* The bytes of a phase's arena and the floating-point operations of its products. */
@@ -487,7 +485,10 @@ ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
     else if (!ts_there(z))
         TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "nothing has been denoised"));
     TRY(open_arena(r, TS_PHASE_DECODE));
-    if (latents) TRY(ts_decode_upload(r, host.data, &z));
+    if (latents) {
+        z = ts_latents_take(&r->ctx->arena, r->latent, r->latent[0]);
+        TRY(ts_latents_upload(r->ctx, r->latent, host.data, z));
+    }
     TRY(ts_decode(r, z, sink));
     r->report.decode_seconds = ts_seconds() - start;
 done:

@@ -69,9 +69,6 @@ ts_status ts_denoise(ts_run *);
 int ts_run_tiles(const ts_run *, int side[2]);
 /* decode.c: latents f32 [F, H, W, C] of the device; sink NULL: counts. */
 ts_status ts_decode(ts_run *, ts_tensor latents, ts_sink *);
-/* Latents as files have them, host [C, F, H, W], into *out [F, H, W, C], from the arena; NULL:
- * counts. */
-ts_status ts_decode_upload(ts_run *, const float *latents, ts_tensor *out);
 /* state.c: latents and history after a step; a state of another request is TS_EMODEL. x [C, F, H,
  * W] */
 ts_status ts_state_save(ts_run *, const ts_solver *, ts_tensor x);
