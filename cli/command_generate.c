@@ -156,8 +156,12 @@ done:
  * still be written. *latents: whether they were saved. */
 static ts_status save_sides(ts_cli *c, ts_render *r, bool *latents, ts_err *why)
 {
-    ts_status st = save_bag(c, r->latents, TS_F_SAVE_LATENTS);
-    *latents = !st && ts_flag_set(&c->flags, TS_F_SAVE_LATENTS);
+    bool wanted = ts_flag_set(&c->flags, TS_F_SAVE_LATENTS);
+    ts_bag *bag = NULL;
+    ts_status st = wanted ? ts_run_latents(r->run, &bag) : TS_OK;
+    if (!st) st = save_bag(c, bag, TS_F_SAVE_LATENTS);
+    ts_bag_free(bag);
+    *latents = !st && wanted;
     if (!st) st = save_plans(c, r);
     if (!st) return TS_OK;
     ts_fail(why, st, "%s", ts_error(c->ctx));
@@ -170,8 +174,8 @@ static ts_status decode_or_rescue(ts_cli *c, ts_render *r, bool saved)
     ts_status st = ts_render_decode(c, r);
     if (!st || st == TS_ESTOP) return st;
     if (!*c->err.text) ts_fail(&c->err, st, "%s", ts_error(c->ctx));
-    ts_rescue(c->ctx, &c->err, r->latents,
-              saved ? ts_flag_text(&c->flags, TS_F_SAVE_LATENTS) : NULL, r->path);
+    ts_rescue(c->ctx, &c->err, r->run, saved ? ts_flag_text(&c->flags, TS_F_SAVE_LATENTS) : NULL,
+              r->path);
     return st;
 }
 
@@ -194,7 +198,7 @@ ts_status ts_cli_generate(ts_cli *c)
                    (unsigned long long)r.q.seed, r.e.precision);
     ts_screen_start(&c->screen, &r.e, r.q.steps, r.path, r.json);
     TRY(ts_run_encode(r.run));
-    TRY(ts_run_denoise(r.run, &r.latents));
+    TRY(ts_run_denoise(r.run, NULL));
     save_sides(c, &r, &saved, &unsaved);
     TRY(decode_or_rescue(c, &r, saved));
     ts_render_report(c, &r);

@@ -153,15 +153,18 @@ done:
     return st;
 }
 
-void ts_rescue(ts_ctx *ctx, ts_err *err, const ts_bag *latents, const char *saved,
-               const char *output)
+void ts_rescue(ts_ctx *ctx, ts_err *err, ts_run *run, const char *saved, const char *output)
 {
     char *path = NULL;
+    ts_bag *latents = NULL;
     size_t n = strlen(output);
     ts_err why = *err; /* why decoding failed; saving has an error of its own */
     if (n > 1 && output[n - 1] == '/') n--;
     if (!saved && asprintf(&path, "%.*s.latents.safetensors", (int)n, output) < 0) path = NULL;
-    if (path && ts_bag_write_new(ctx, latents, path) == TS_OK) saved = path;
+    if (path && ts_run_latents(run, &latents) == TS_OK &&
+        ts_bag_write_new(ctx, latents, path) == TS_OK)
+        saved = path;
+    ts_bag_free(latents);
     /* where the latents are is said in full, whatever the length of the rest */
     int room = (int)sizeof err->text - 64 - (int)strlen(saved ? saved : "");
     if (saved)

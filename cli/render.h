@@ -13,7 +13,8 @@ typedef struct { /* everything that one rendering owns */
     char *was;        /* metadata of --from, or of the latents; NULL */
     char *init;       /* full path of the picture to begin with; NULL */
     char *noise_path, *json, *parameters;
-    ts_bag *noise, *latents;
+    ts_bag *noise;
+    ts_bag *latents; /* of a file; NULL: the run has them */
     ts_run *run;
     ts_sink *sink;
     ts_sheet *sheet;
@@ -36,8 +37,8 @@ void ts_render_free(ts_render *);
 bool ts_is_png(const char *path);      /* by its name */
 bool ts_is_numbered(const char *path); /* stands for several PNGs: a pattern or a folder */
 
-/* Decoding failed with `err` after the work was done: what it began from is kept, whether that was
- * asked for or not, and the sentence says where, or why not. saved: where it is already; NULL:
+/* Decoding failed with `err` after the work was done: the latents of the run are kept, whether that
+ * was asked for or not, and the sentence says where, or why not. saved: where it is already; NULL:
  * nowhere. */
-void ts_rescue(ts_ctx *, ts_err *, const ts_bag *latents, const char *saved, const char *output);
+void ts_rescue(ts_ctx *, ts_err *, ts_run *, const char *saved, const char *output);
 #endif

@@ -20,12 +20,10 @@ done:
 ts_status ts_generate_run(ts_run *r, ts_sink *sink)
 {
     ts_status st = TS_OK;
-    ts_bag *latents = NULL;
     TRY(ts_run_encode(r));
-    TRY(ts_run_denoise(r, &latents));
-    TRY(ts_run_decode(r, latents, sink));
+    TRY(ts_run_denoise(r, NULL));
+    TRY(ts_run_decode(r, NULL, sink));
 done:
-    ts_bag_free(latents);
     return st;
 }
 

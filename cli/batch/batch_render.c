@@ -178,7 +178,6 @@ done:
 /* ---- one row ---- */
 typedef struct {
     ts_run *run;
-    ts_bag *latents;
     ts_sink *sink;
     ts_strip *strip;
     char *path, *state, *json, *parameters;
@@ -188,7 +187,6 @@ static void free_rendering(rendering *r)
 {
     ts_strip_close(r->strip);
     ts_output_close(r->sink);
-    ts_bag_free(r->latents);
     free(r->path);
     free(r->state);
     free(r->json);
@@ -198,13 +196,13 @@ static void free_rendering(rendering *r)
 /* A state that does not fit (another machine's precision, another version) is no reason to fail. */
 static ts_status denoise_row(ts_batch *b, rendering *r)
 {
-    ts_status st = ts_run_denoise(r->run, &r->latents);
+    ts_status st = ts_run_denoise(r->run, NULL);
     if (st != TS_EMODEL || !r->state || access(r->state, F_OK)) return st;
     char text[1100];
     snprintf(text, sizeof text, "%.900s: this row begins anew", ts_error(b->c->ctx));
     ts_screen_warn(&b->c->screen, text);
     unlink(r->state);
-    return ts_run_denoise(r->run, &r->latents);
+    return ts_run_denoise(r->run, NULL);
 }
 
 static ts_status decode_row(ts_batch *b, ts_job *j, rendering *r)
@@ -220,7 +218,7 @@ static ts_status decode_row(ts_batch *b, ts_job *j, rendering *r)
     ts_sink *to = ts_flag_set(&b->c->flags, TS_F_REPORT)
                       ? ts_strip_open(r->sink, j->q.frames, &r->strip)
                       : r->sink;
-    TRY(ts_run_decode(r->run, r->latents, to));
+    TRY(ts_run_decode(r->run, NULL, to));
 done:
     if (st && r->sink) r->sink->abort(r->sink);
     return st;
@@ -235,7 +233,7 @@ static void rescue_latents(ts_batch *b, const ts_job *j, const rendering *r, ts_
     ts_err why = c->err;
     if (path && ts_batch_make_parents(&c->err, path) == TS_OK) {
         c->err = why;
-        ts_rescue(c->ctx, &c->err, r->latents, NULL, path);
+        ts_rescue(c->ctx, &c->err, r->run, NULL, path);
     }
     free(path);
 }

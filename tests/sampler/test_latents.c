@@ -113,11 +113,12 @@ START_TEST(nothing_comes_down)
     downloads = checks = 0;
     c->dev->ops = &ops;
     ck_ok(c, ts_run_denoise(r, NULL));
-    c->dev->ops = real_ops;
     ck_assert_int_eq(downloads, 0);
     /* one an evaluation, one before them and one behind */
     ck_assert_int_eq(checks, runs[_i].steps + 2);
     ck_ok(c, ts_run_decode(r, NULL, &kept.s));
+    c->dev->ops = real_ops;
+    ck_assert_int_eq(downloads, e.frames); /* frames, and nothing else */
     ck_ok(c, ts_run_latents(r, &bag));
     ck_ok(c, ts_run_decode(r, bag, &given.s));
     ck_assert(kept.n == e.frames && given.n == kept.n && kept.sum == given.sum);
