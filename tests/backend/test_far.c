@@ -94,7 +94,7 @@ START_TEST(arguments)
     plans[0] = NULL;
     plan = (ts_plan){0};
     w.t.p.at = 0;
-    equal(out, 1, 2);                                               /* of one key: its value */
+    equal(out, 1, 2);                                                /* of one key: its value */
     ck_assert_float_eq_tol(numbers(y)[1] / numbers(y)[0], 4, 1e-5f); /* (1, 2) times w */
 }
 END_TEST
