@@ -15,9 +15,7 @@ ts_tensor ts_part_take(ts_ctx *ctx, ts_dtype type, long rows, long columns)
 
 ts_status ts_part_upload(ts_ctx *ctx, ts_tensor to, const float *from)
 {
-    ts_device *dev = ctx->dev;
-    ts_status st = dev->ops->upload(dev, to.p, from, (size_t)ts_count(to) * sizeof *from);
-    return st ? st : dev->ops->join(dev);
+    return ctx->dev->ops->upload(ctx->dev, to.p, from, (size_t)ts_count(to) * sizeof *from);
 }
 
 ts_status ts_part_add(ts_ctx *ctx, ts_tensor a, ts_tensor b, ts_tensor y)

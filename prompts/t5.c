@@ -251,9 +251,7 @@ static ts_status load_line(t5 *e, work *w, int layer)
         for (int a = 0; a < e->heads; a++) w->host[(size_t)a * (size_t)n + (size_t)i] = row[a];
     }
     w->spread = 0;
-    ts_status st = dev->ops->upload(dev, w->line.p, w->host,
-                                    (size_t)e->heads * (size_t)n * sizeof(float));
-    return st ? st : dev->ops->join(dev); /* the next block's overwrite the host's copy */
+    return dev->ops->upload(dev, w->line.p, w->host, (size_t)e->heads * (size_t)n * sizeof(float));
 }
 
 /* bias[a, i, j] = line[a, L - 1 + j - i] for a text of n tokens: one step to the left a row. */
@@ -364,7 +362,6 @@ static ts_status embed_ids(t5 *e, work *w, const ts_ids *ids, int n)
         TRY(ts_weights_rows(e->head.weights, e->embedding, ids[i].ids, ids[i].n, e->vocab, e->dim,
                             w->host));
         TRY(dev->ops->upload(dev, w->h[i].p, w->host, (size_t)ts_count(w->h[i]) * sizeof(float)));
-        TRY(dev->ops->join(dev));
     }
 done:
     return st;

@@ -37,7 +37,6 @@ ts_status ts_latents_upload(ts_ctx *ctx, const long shape[4], const float *from,
     TRY(take_copy(ctx, shape, &last));
     ts_latents_last(shape, from, last);
     TRY(dev->ops->upload(dev, x.p, last, ts_latents_count(shape) * sizeof *last));
-    TRY(dev->ops->join(dev)); /* the copy goes away */
 done:
     free(last);
     return st;

@@ -83,7 +83,6 @@ static ts_status name_difference(ts_run *r, const char *was, const char *now)
 ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
 {
     ts_status st = TS_OK;
-    ts_device *dev = r->ctx->dev;
     ts_bag *bag = NULL;
     char *json = ts_run_json(r);
     part p[TS_HISTORY + 1];
@@ -104,7 +103,6 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
         TRY(ts_latents_upload(r->ctx, r->latent, h.data, p[i].t));
     }
     TRY(ts_attn_load(&r->attn, bag));
-    TRY(dev->ops->join(dev)); /* the bag's bytes go away */
     s->done = n;
 done:
     free(json);
