@@ -14,8 +14,8 @@
  * and leave its setting as it was.
  *
  * The whole process: the first context decides which instructions oneDNN uses (ts_options.cpu);
- * opening or reading an output silences libav's own log. Locale, signals, standard streams and the environment are left
- * alone. */
+ * opening or reading an output silences libav's own log. Locale, signals, standard streams and the
+ * environment are left alone. */
 #ifndef TESSERA_H
 #define TESSERA_H
 #include "backend/base.h"
