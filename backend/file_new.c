@@ -13,7 +13,7 @@
 /* Names have at most 255 bytes, and the unfinished file's is longer than the file's. */
 enum { MAX_STEM = 180, MAX_EXTENSION = 16, MAX_TRIES = 100, WRITE_AT_ONCE = 1 << 30 };
 
-static const char *base_of(const char *path)
+static const char *name_after_slash(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
@@ -33,7 +33,7 @@ static ts_status fail_taken(ts_err *err, const char *path)
 /* .NAME.tmp-RANDOM.EXT beside path; malloc'd; NULL: no memory. */
 static char *name_part(const char *path, uint64_t random)
 {
-    const char *base = base_of(path), *dot = strrchr(base, '.');
+    const char *base = name_after_slash(path), *dot = strrchr(base, '.');
     if (!dot || dot == base || strlen(dot) > MAX_EXTENSION) dot = base + strlen(base);
     int stem = dot - base < MAX_STEM ? (int)(dot - base) : MAX_STEM;
     while (stem > 0 && (base[stem] & 0xC0) == 0x80) stem--; /* not within a character of UTF-8 */
@@ -135,7 +135,7 @@ static void sync_file(ts_newfile *f)
 
 void ts_sync_folder_of(const char *path)
 {
-    const char *base = base_of(path);
+    const char *base = name_after_slash(path);
     char *folder = base == path ? strdup(".") : strndup(path, (size_t)(base - path));
     int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd >= 0) {
@@ -145,7 +145,7 @@ void ts_sync_folder_of(const char *path)
     free(folder);
 }
 
-static void close_file(ts_newfile *f)
+static void close_part(ts_newfile *f)
 {
     if (f->stream) fclose(f->stream); /* writes what is left of it: f->why */
     f->stream = NULL;
@@ -158,7 +158,7 @@ ts_status ts_newfile_keep(ts_err *err, ts_newfile *f)
     ts_status st = TS_OK;
     if (f->stream && fflush(f->stream) && !f->why) f->why = errno;
     if (!f->why) sync_file(f);
-    close_file(f);
+    close_part(f);
     if (f->why) TRY(fail_write(err, f->path, f->why));
     if (f->direct) goto done;
     if (f->replace ? rename(f->part, f->path) : ts_rename_new(f->part, f->path))
@@ -174,7 +174,7 @@ done:
 
 void ts_newfile_drop(ts_newfile *f)
 {
-    if (f->part) close_file(f);
+    if (f->part) close_part(f);
     if (f->part && !f->direct) unlink(f->part);
     free(f->part);
     free(f->path);

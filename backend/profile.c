@@ -20,7 +20,7 @@ typedef struct {
     int spans;
 } profile;
 
-static ts_device *inner_of(ts_device *d)
+static ts_device *profiled(ts_device *d)
 {
     profile *p = (profile *)d;
     p->inner->counting = d->counting;
@@ -66,9 +66,9 @@ static ts_status end_span(profile *p, ts_time what, double flops)
 }
 
 #define PASS(name, args, what, flops)                         \
-    static ts_status name(ts_device *d, const args *a)        \
+    static ts_status pass_##name(ts_device *d, const args *a) \
     {                                                         \
-        ts_device *in = inner_of(d);                          \
+        ts_device *in = profiled(d);                          \
         ts_status st = begin_span((profile *)d);              \
         if (!st) st = in->ops->name(in, a);                   \
         return st ? st : end_span((profile *)d, what, flops); \
@@ -88,9 +88,9 @@ static double attention_flops(const ts_attention *a) /* of the blocks that are r
     return 4.0 * share * (double)a->q.dim[1] * (double)a->k.dim[1] *
            (double)(a->q.dim[2] * a->q.dim[3]);
 }
-static ts_status peak(ts_device *d, ts_dtype type, double *flops)
+static ts_status pass_peak(ts_device *d, ts_dtype type, double *flops)
 {
-    return inner_of(d)->ops->peak(inner_of(d), type, flops);
+    return profiled(d)->ops->peak(profiled(d), type, flops);
 }
 PASS(copy, ts_copy, TS_TIME_COPY, 0)
 PASS(gather, ts_gather, TS_TIME_COPY, 0)
@@ -110,145 +110,147 @@ PASS(randn, ts_randn, TS_TIME_OTHER, 0)
 PASS(resample, ts_resample, TS_TIME_COPY, 0)
 PASS(affine, ts_affine, TS_TIME_OTHER, 0)
 
-static ts_status memory(ts_device *d, size_t *available, size_t *total)
+static ts_status pass_memory(ts_device *d, size_t *available, size_t *total)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->memory(in, available, total);
 }
-static void facts(ts_device *d, ts_device_facts *f)
+static void pass_facts(ts_device *d, ts_device_facts *f)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     in->ops->facts(in, f);
 }
-static void about(ts_device *d, char *text, size_t size)
+static void pass_about(ts_device *d, char *text, size_t size)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     in->ops->about(in, text, size);
 }
-static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
+static ts_status pass_alloc(ts_device *d, size_t n, ts_ptr *p)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->alloc(in, n, p);
 }
-static void release(ts_device *d, ts_ptr p)
+static void pass_release(ts_device *d, ts_ptr p)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     in->ops->free(in, p);
 }
-static ts_ptr adopt(ts_device *d, const void *host, size_t n)
+static ts_ptr pass_adopt(ts_device *d, const void *host, size_t n)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->adopt(in, host, n);
 }
-static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+static ts_status pass_upload(ts_device *d, ts_ptr p, const void *host, size_t n)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->upload(in, p, host, n);
 }
-static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
+static ts_status pass_download(ts_device *d, void *host, ts_ptr p, size_t n)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     ts_status st = in->ops->download(in, host, p, n);
     return st ? st : read_spans((profile *)d);
 }
-static ts_status join(ts_device *d)
+static ts_status pass_join(ts_device *d)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     ts_status st = in->ops->join(in);
     return st ? st : read_spans((profile *)d);
 }
-static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
+static ts_status pass_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                           ts_ptr at)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->pack(in, from, first, to, at);
 }
-static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n, ts_ticket *t)
+static ts_status pass_upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n,
+                                   ts_ticket *t)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->upload_ahead(in, dst, host, n, t);
 }
-static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
-                            ts_ptr at, ts_ticket *t)
+static ts_status pass_pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                                 ts_ptr at, ts_ticket *t)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->pack_ahead(in, from, first, to, at, t);
 }
-static ts_status wait_ahead(ts_device *d, ts_ticket t)
+static ts_status pass_wait_ahead(ts_device *d, ts_ticket t)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->wait(in, t);
 }
-static ts_status mark_time(ts_device *d, ts_moment *m)
+static ts_status pass_mark_time(ts_device *d, ts_moment *m)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->mark(in, m);
 }
-static ts_status elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
+static ts_status pass_elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->elapsed(in, from, to, seconds);
 }
-static ts_status zero(ts_device *d, ts_ptr p, size_t n)
+static ts_status pass_zero(ts_device *d, ts_ptr p, size_t n)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     return in->ops->zero(in, p, n);
 }
-static ts_status check(ts_device *d, ts_tensor t, int tag)
+static ts_status pass_check(ts_device *d, ts_tensor t, int tag)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     ts_status st = begin_span((profile *)d);
     if (!st) st = in->ops->check(in, t, tag);
     return st ? st : end_span((profile *)d, TS_TIME_OTHER, 0);
 }
-static ts_status checked(ts_device *d, int *tag)
+static ts_status pass_checked(ts_device *d, int *tag)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = profiled(d);
     ts_status st = in->ops->checked(in, tag);
     return st ? st : read_spans((profile *)d);
 }
 
-static void shut(ts_device *d)
+static void pass_close(ts_device *d)
 {
     ts_device_close(((profile *)d)->inner);
     free(((profile *)d)->span);
     free(d);
 }
 
-static const ts_ops ops = {.memory = memory,
-                           .facts = facts,
-                           .about = about,
-                           .alloc = alloc,
-                           .free = release,
-                           .adopt = adopt,
-                           .upload = upload,
-                           .upload_ahead = upload_ahead,
-                           .pack_ahead = pack_ahead,
-                           .wait = wait_ahead,
-                           .download = download,
-                           .join = join,
-                           .mark = mark_time,
-                           .elapsed = elapsed,
-                           .pack = pack,
-                           .zero = zero,
-                           .copy = copy,
-                           .gather = gather,
-                           .linear = linear,
-                           .conv = conv,
-                           .norm = norm,
-                           .activate = activate,
-                           .rope = rope,
-                           .attention = attention,
-                           .block_sums = block_sums,
-                           .block_means = block_means,
-                           .topk = topk,
-                           .peak = peak,
-                           .lincomb = lincomb,
-                           .randn = randn,
-                           .resample = resample,
-                           .affine = affine,
-                           .check = check,
-                           .checked = checked,
-                           .close = shut};
+static const ts_ops ops = {.memory = pass_memory,
+                           .facts = pass_facts,
+                           .about = pass_about,
+                           .alloc = pass_alloc,
+                           .free = pass_release,
+                           .adopt = pass_adopt,
+                           .upload = pass_upload,
+                           .upload_ahead = pass_upload_ahead,
+                           .pack_ahead = pass_pack_ahead,
+                           .wait = pass_wait_ahead,
+                           .download = pass_download,
+                           .join = pass_join,
+                           .mark = pass_mark_time,
+                           .elapsed = pass_elapsed,
+                           .pack = pass_pack,
+                           .zero = pass_zero,
+                           .copy = pass_copy,
+                           .gather = pass_gather,
+                           .linear = pass_linear,
+                           .conv = pass_conv,
+                           .norm = pass_norm,
+                           .activate = pass_activate,
+                           .rope = pass_rope,
+                           .attention = pass_attention,
+                           .block_sums = pass_block_sums,
+                           .block_means = pass_block_means,
+                           .topk = pass_topk,
+                           .peak = pass_peak,
+                           .lincomb = pass_lincomb,
+                           .randn = pass_randn,
+                           .resample = pass_resample,
+                           .affine = pass_affine,
+                           .check = pass_check,
+                           .checked = pass_checked,
+                           .close = pass_close};
 
 ts_status ts_profile_open(ts_device *inner, ts_device **out)
 {
@@ -267,7 +269,7 @@ ts_status ts_profile_read(ts_device *d, ts_profile *out, bool reset)
     profile *p = (profile *)d;
     *out = (ts_profile){0};
     if (d->ops != &ops) return TS_OK;
-    if (p->spans) TRY(join(d));
+    if (p->spans) TRY(pass_join(d));
     *out = p->sum;
     if (reset) p->sum = (ts_profile){0};
 done:
@@ -285,7 +287,7 @@ ts_status ts_profile_time(ts_device *d, bool on, bool *was)
         p->span = malloc(SPANS * sizeof *p->span);
         return p->span ? TS_OK : ts_fail(d->err, TS_EMEMORY, "no memory for a profile");
     }
-    if (p->spans) TRY(join(d));
+    if (p->spans) TRY(pass_join(d));
     free(p->span);
     p->span = NULL;
 done:

@@ -7,7 +7,7 @@
 enum { FLOATS = 1 << TS_F32 | 1 << TS_BF16, STORED = FLOATS | 1 << TS_F16, TEXT = 128 };
 
 /* "[3, 4, 5] F32" */
-static const char *describe(ts_tensor t, char text[TEXT])
+static const char *describe_tensor(ts_tensor t, char text[TEXT])
 {
     int n = snprintf(text, TEXT, "[");
     for (int i = 0; i < t.nd && n < TEXT - 40; i++)
@@ -17,56 +17,59 @@ static const char *describe(ts_tensor t, char text[TEXT])
     return text;
 }
 
-static ts_tensor like(ts_dtype type, int nd, const long *dim)
+static ts_tensor expected_shape(ts_dtype type, int nd, const long *dim)
 {
     return ts_tensor_of((ts_ptr){0}, type, nd, dim);
 }
 
-static ts_status unfit(ts_device *d, const char *op, const char *which, ts_tensor got,
-                       const char *wanted, ts_tensor as)
+static ts_status refuse_tensor(ts_device *d, const char *op, const char *which, ts_tensor got,
+                               const char *wanted, ts_tensor as)
 {
     char a[TEXT], b[TEXT];
-    return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected %s%s%s", op, which, describe(got, a),
-                   wanted, *wanted ? " " : "", describe(as, b));
+    return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected %s%s%s", op, which,
+                   describe_tensor(got, a), wanted, *wanted ? " " : "", describe_tensor(as, b));
 }
 
 /* A tensor that must be there, of one of the types in the mask, with rows that do not overlap. */
-static ts_status present(ts_device *d, const char *op, const char *which, ts_tensor t, int types)
+static ts_status check_present(ts_device *d, const char *op, const char *which, ts_tensor t,
+                               int types)
 {
     char text[TEXT];
     if (!ts_there(t)) return ts_fail(d->err, TS_ESHAPE, "%s: %s is absent", op, which);
     if (t.type >= TS_DTYPES || !(types >> t.type & 1))
         return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s, expected another type", op, which,
-                       describe(t, text));
+                       describe_tensor(t, text));
     bool sane = t.nd >= 1 && t.nd <= 5;
     for (int i = 0; sane && i < t.nd; i++) sane = t.dim[i] >= 0;
     if (!sane || (t.ld < t.dim[t.nd - 1] && ts_rows(t) > 1))
         return ts_fail(d->err, TS_ESHAPE, "%s: %s is %s with rows %ld elements apart", op, which,
-                       describe(t, text), t.ld);
+                       describe_tensor(t, text), t.ld);
     return TS_OK;
 }
 
 /* rows x width, whatever the number of dimensions; rows -1: any */
-static ts_status matrix(ts_device *d, const char *op, const char *which, ts_tensor t, int types,
-                        long rows, long width)
+static ts_status check_matrix(ts_device *d, const char *op, const char *which, ts_tensor t,
+                              int types, long rows, long width)
 {
-    ts_status st = present(d, op, which, t, types);
+    ts_status st = check_present(d, op, which, t, types);
     if (st) return st;
     if ((rows >= 0 && ts_rows(t) != rows) || t.dim[t.nd - 1] != width)
-        return unfit(d, op, which, t, "rows and width of",
-                     like(t.type, 2, (long[]){rows < 0 ? ts_rows(t) : rows, width}));
+        return refuse_tensor(
+            d, op, which, t, "rows and width of",
+            expected_shape(t.type, 2, (long[]){rows < 0 ? ts_rows(t) : rows, width}));
     return TS_OK;
 }
 
 /* A table of one row a timestep, and which row each row of x takes. */
-static ts_status table(ts_device *d, const char *op, const char *which, ts_tensor t, ts_tensor sel,
-                       long rows, long width)
+static ts_status check_table(ts_device *d, const char *op, const char *which, ts_tensor t,
+                             ts_tensor sel, long rows, long width)
 {
     if (!ts_there(t)) return TS_OK;
-    ts_status st = matrix(d, op, which, t, 1 << TS_F32, -1, width);
+    ts_status st = check_matrix(d, op, which, t, 1 << TS_F32, -1, width);
     if (st || !ts_there(sel)) return st;
     if (sel.type != TS_U8 || ts_count(sel) != rows)
-        return unfit(d, op, "sel", sel, "one number a row:", like(TS_U8, 1, &rows));
+        return refuse_tensor(d, op, "sel", sel,
+                             "one number a row:", expected_shape(TS_U8, 1, &rows));
     return TS_OK;
 }
 
@@ -76,15 +79,15 @@ static ts_status unscaled(ts_device *d, const char *op, const ts_weight *w)
     char text[TEXT];
     if (!ts_there(w->scale)) return TS_OK;
     return ts_fail(d->err, TS_EDEVICE, "%s: weight %s has a scale, which device %s can not apply",
-                   op, describe(w->t, text), d->name);
+                   op, describe_tensor(w->t, text), d->name);
 }
 
-static ts_status vector(ts_device *d, const char *op, const char *which, const ts_weight *w,
-                        long width)
+static ts_status check_vector(ts_device *d, const char *op, const char *which, const ts_weight *w,
+                              long width)
 {
     if (!w) return TS_OK;
     if (ts_count(w->t) != width || w->t.type != TS_F32)
-        return unfit(d, op, which, w->t, "", like(TS_F32, 1, &width));
+        return refuse_tensor(d, op, which, w->t, "", expected_shape(TS_F32, 1, &width));
     ts_status st = unscaled(d, op, w);
     if (st) return st;
     return d->counting || ts_there(w->t)
@@ -99,21 +102,21 @@ static ts_status resident(ts_device *d, const char *op, const ts_weight *w, ts_d
     if (st) return st;
     if (d->counting || (ts_there(w->t) && w->t.type == type)) return TS_OK;
     return ts_fail(d->err, TS_EDEVICE, "%s: weight %s is not resident%s%s", op,
-                   describe(w->t, text), ts_there(w->t) ? " as " : "",
+                   describe_tensor(w->t, text), ts_there(w->t) ? " as " : "",
                    ts_there(w->t) ? ts_dtype_name(type) : "");
 }
 
 ts_status ts_shapes_linear(ts_device *d, const ts_linear *a)
 {
     ts_status st;
-    TRY(present(d, "linear", "x", a->x, FLOATS));
+    TRY(check_present(d, "linear", "x", a->x, FLOATS));
     long M = ts_rows(a->x), K = a->x.dim[a->x.nd - 1], O = a->w->t.dim[0];
     if (a->w->t.nd < 2 || O < 1 || ts_count(a->w->t) != O * K)
-        return unfit(d, "linear", "x", a->x, "the width of weight", a->w->t);
-    TRY(vector(d, "linear", "bias", a->b, O));
-    TRY(matrix(d, "linear", "y", a->y, FLOATS, M, O));
-    TRY(table(d, "linear", "gate", a->gate, a->sel, M, O));
-    if (ts_there(a->resid)) TRY(matrix(d, "linear", "resid", a->resid, 1 << a->y.type, M, O));
+        return refuse_tensor(d, "linear", "x", a->x, "the width of weight", a->w->t);
+    TRY(check_vector(d, "linear", "bias", a->b, O));
+    TRY(check_matrix(d, "linear", "y", a->y, FLOATS, M, O));
+    TRY(check_table(d, "linear", "gate", a->gate, a->sel, M, O));
+    if (ts_there(a->resid)) TRY(check_matrix(d, "linear", "resid", a->resid, 1 << a->y.type, M, O));
     TRY(resident(d, "linear", a->w, a->x.type));
 done:
     return st;
@@ -123,14 +126,15 @@ ts_status ts_shapes_conv(ts_device *d, const ts_conv *a)
 {
     ts_status st;
     const ts_tensor *w = &a->w->t;
-    TRY(present(d, "conv", "x", a->x, FLOATS));
-    TRY(present(d, "conv", "y", a->y, FLOATS));
+    TRY(check_present(d, "conv", "x", a->x, FLOATS));
+    TRY(check_present(d, "conv", "y", a->y, FLOATS));
     if (a->x.nd != 4 || a->y.nd != 4 || (w->nd != 4 && w->nd != 5))
         return ts_fail(
             d->err, TS_ESHAPE,
             "conv: x, y and weight have %d, %d and %d dimensions, expected 4, 4 and 4 or 5",
             a->x.nd, a->y.nd, w->nd);
-    if (w->dim[1] != a->x.dim[3]) return unfit(d, "conv", "x", a->x, "the channels of weight", *w);
+    if (w->dim[1] != a->x.dim[3])
+        return refuse_tensor(d, "conv", "x", a->x, "the channels of weight", *w);
     long want[4] = {0, 0, 0, w->dim[0]};
     for (int i = 0; i < 3; i++) {
         long k = w->nd == 5 ? w->dim[2 + i]
@@ -147,10 +151,10 @@ ts_status ts_shapes_conv(ts_device *d, const ts_conv *a)
         want[i] = span / a->stride[i] + 1;
     }
     if (memcmp(want, a->y.dim, sizeof want))
-        return unfit(d, "conv", "y", a->y, "", like(a->y.type, 4, want));
-    TRY(vector(d, "conv", "bias", a->b, want[3]));
+        return refuse_tensor(d, "conv", "y", a->y, "", expected_shape(a->y.type, 4, want));
+    TRY(check_vector(d, "conv", "bias", a->b, want[3]));
     if (ts_there(a->resid))
-        TRY(matrix(d, "conv", "resid", a->resid, 1 << a->y.type, ts_rows(a->y), want[3]));
+        TRY(check_matrix(d, "conv", "resid", a->resid, 1 << a->y.type, ts_rows(a->y), want[3]));
     TRY(resident(d, "conv", a->w, a->x.type));
 done:
     return st;
@@ -159,13 +163,13 @@ done:
 ts_status ts_shapes_norm(ts_device *d, const ts_norm *a)
 {
     ts_status st;
-    TRY(present(d, "norm", "x", a->x, FLOATS));
+    TRY(check_present(d, "norm", "x", a->x, FLOATS));
     long N = ts_rows(a->x), C = a->x.dim[a->x.nd - 1];
-    TRY(matrix(d, "norm", "y", a->y, FLOATS, N, C));
-    TRY(vector(d, "norm", "weight", a->w, C));
-    TRY(vector(d, "norm", "bias", a->b, C));
-    TRY(table(d, "norm", "scale", a->scale, a->sel, N, C));
-    TRY(table(d, "norm", "shift", a->shift, a->sel, N, C));
+    TRY(check_matrix(d, "norm", "y", a->y, FLOATS, N, C));
+    TRY(check_vector(d, "norm", "weight", a->w, C));
+    TRY(check_vector(d, "norm", "bias", a->b, C));
+    TRY(check_table(d, "norm", "scale", a->scale, a->sel, N, C));
+    TRY(check_table(d, "norm", "shift", a->shift, a->sel, N, C));
     if (a->kind == TS_NORM_GROUP && (a->groups < 1 || C % a->groups))
         return ts_fail(d->err, TS_ESHAPE, "norm: %ld channels in %d groups", C, a->groups);
 done:
@@ -175,10 +179,11 @@ done:
 ts_status ts_shapes_activate(ts_device *d, const ts_activate *a)
 {
     ts_status st;
-    TRY(present(d, "activate", "x", a->x, FLOATS));
-    TRY(matrix(d, "activate", "y", a->y, FLOATS, ts_rows(a->x), a->x.dim[a->x.nd - 1]));
+    TRY(check_present(d, "activate", "x", a->x, FLOATS));
+    TRY(check_matrix(d, "activate", "y", a->y, FLOATS, ts_rows(a->x), a->x.dim[a->x.nd - 1]));
     if (ts_there(a->mul))
-        TRY(matrix(d, "activate", "mul", a->mul, FLOATS, ts_rows(a->x), a->x.dim[a->x.nd - 1]));
+        TRY(check_matrix(d, "activate", "mul", a->mul, FLOATS, ts_rows(a->x),
+                         a->x.dim[a->x.nd - 1]));
 done:
     return st;
 }
@@ -187,17 +192,17 @@ ts_status ts_shapes_rope(ts_device *d, const ts_rope *a)
 {
     ts_status st;
     char text[TEXT];
-    TRY(present(d, "rope", "x", a->x, FLOATS));
+    TRY(check_present(d, "rope", "x", a->x, FLOATS));
     const long *n = a->x.dim;
     if (a->x.nd != 3 || n[2] % 2)
         return ts_fail(d->err, TS_ESHAPE, "rope: x is %s, expected [N, A, D] with an even D",
-                       describe(a->x, text));
+                       describe_tensor(a->x, text));
     if (n[0] > 1 && a->x.ld < n[1] * n[2])
         return ts_fail(d->err, TS_ESHAPE,
                        "rope: x is %s with tokens %ld elements apart, expected %ld or more",
-                       describe(a->x, text), a->x.ld, n[1] * n[2]);
-    TRY(matrix(d, "rope", "cos", a->cos, 1 << TS_F32, n[0], n[2] / 2));
-    TRY(matrix(d, "rope", "sin", a->sin, 1 << TS_F32, n[0], n[2] / 2));
+                       describe_tensor(a->x, text), a->x.ld, n[1] * n[2]);
+    TRY(check_matrix(d, "rope", "cos", a->cos, 1 << TS_F32, n[0], n[2] / 2));
+    TRY(check_matrix(d, "rope", "sin", a->sin, 1 << TS_F32, n[0], n[2] / 2));
 done:
     return st;
 }
@@ -275,23 +280,23 @@ ts_status ts_shapes_attention(ts_device *d, const ts_attention *a)
 }
 
 /* q and k of a search, and a table [.., A, nb, nb] of what is known of their blocks. */
-static ts_status blocks(ts_device *d, const char *op, ts_tensor q, ts_tensor k, const char *which,
-                        ts_tensor t)
+static ts_status check_blocks(ts_device *d, const char *op, ts_tensor q, ts_tensor k,
+                              const char *which, ts_tensor t)
 {
-    ts_status st = present(d, op, "q", q, FLOATS);
-    if (!st) st = present(d, op, "k", k, 1 << q.type);
+    ts_status st = check_present(d, op, "q", q, FLOATS);
+    if (!st) st = check_present(d, op, "k", k, 1 << q.type);
     if (st) return st;
     if (q.nd != 4)
-        return unfit(d, op, "q", q, "four dimensions, such as",
-                     like(q.type, 4, (long[]){1, q.dim[0], 1, q.dim[q.nd - 1]}));
+        return refuse_tensor(d, op, "q", q, "four dimensions, such as",
+                             expected_shape(q.type, 4, (long[]){1, q.dim[0], 1, q.dim[q.nd - 1]}));
     if (k.nd != 4 || memcmp(q.dim, k.dim, 4 * sizeof *q.dim))
-        return unfit(d, op, "k", k, "the same as q:", q);
+        return refuse_tensor(d, op, "k", k, "the same as q:", q);
     long B = q.dim[0], A = q.dim[2], nb = (q.dim[1] + TS_BLOCK - 1) / TS_BLOCK;
     if (q.ld < A * q.dim[3] || k.ld < A * q.dim[3])
         return ts_fail(d->err, TS_ESHAPE,
                        "%s: %ld and %ld elements from token to token, expected at least %ld", op,
                        q.ld, k.ld, A * q.dim[3]);
-    st = matrix(d, op, which, t, 1 << TS_F32, B * A * nb, nb);
+    st = check_matrix(d, op, which, t, 1 << TS_F32, B * A * nb, nb);
     if (!st && t.ld != nb)
         return ts_fail(d->err, TS_ESHAPE, "%s: rows of %s are %ld elements apart, expected %ld", op,
                        which, t.ld, nb);
@@ -300,10 +305,10 @@ static ts_status blocks(ts_device *d, const char *op, ts_tensor q, ts_tensor k, 
 
 ts_status ts_shapes_block_sums(ts_device *d, const ts_block_sums *a)
 {
-    ts_status st = blocks(d, "block sums", a->q, a->k, "sums", a->sums);
+    ts_status st = check_blocks(d, "block sums", a->q, a->k, "sums", a->sums);
     if (!st)
-        st = matrix(d, "block sums", "lse", a->lse, 1 << TS_F32, a->q.dim[0] * a->q.dim[2],
-                    a->q.dim[1]);
+        st = check_matrix(d, "block sums", "lse", a->lse, 1 << TS_F32, a->q.dim[0] * a->q.dim[2],
+                          a->q.dim[1]);
     if (!st && a->lse.ld != a->q.dim[1])
         return ts_fail(d->err, TS_ESHAPE,
                        "block sums: rows of lse are %ld elements apart, expected %ld", a->lse.ld,
@@ -316,18 +321,18 @@ ts_status ts_shapes_block_sums(ts_device *d, const ts_block_sums *a)
 
 ts_status ts_shapes_block_means(ts_device *d, const ts_block_means *a)
 {
-    return blocks(d, "block means", a->q, a->k, "scores", a->scores);
+    return check_blocks(d, "block means", a->q, a->k, "scores", a->scores);
 }
 
 ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
 {
     const ts_plan *p = &a->plan;
-    ts_status st = present(d, "top-k", "scores", a->scores, 1 << TS_F32);
+    ts_status st = check_present(d, "top-k", "scores", a->scores, 1 << TS_F32);
     if (st) return st;
     const long *s = a->scores.dim;
     if (a->scores.nd != 3 || s[1] != s[2] || a->scores.ld != s[2])
-        return unfit(d, "top-k", "scores", a->scores, "packed and square, such as",
-                     like(TS_F32, 3, (long[]){s[0], s[1], s[1]}));
+        return refuse_tensor(d, "top-k", "scores", a->scores, "packed and square, such as",
+                             expected_shape(TS_F32, 3, (long[]){s[0], s[1], s[1]}));
     if (!(a->keep > 0 && a->keep <= 1))
         return ts_fail(d->err, TS_ESHAPE, "top-k: keep %g, expected more than 0 and at most 1",
                        a->keep);
@@ -338,7 +343,8 @@ ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
         return ts_fail(d->err, TS_ESHAPE,
                        "top-k: a plan of %d heads and %d blocks, expected %ld and %ld", p->A, p->nb,
                        s[0], s[1]);
-    return ts_there(a->stat) ? matrix(d, "top-k", "stat", a->stat, 1 << TS_F32, 3, s[0]) : TS_OK;
+    return ts_there(a->stat) ? check_matrix(d, "top-k", "stat", a->stat, 1 << TS_F32, 3, s[0])
+                             : TS_OK;
 }
 
 ts_status ts_shapes_copy(ts_device *d, const ts_copy *a)
@@ -362,11 +368,11 @@ ts_status ts_shapes_copy(ts_device *d, const ts_copy *a)
 ts_status ts_shapes_gather(ts_device *d, const ts_gather *a)
 {
     ts_status st;
-    TRY(present(d, "gather", "x", a->x, STORED));
-    TRY(present(d, "gather", "ids", a->ids, 1 << TS_I32));
+    TRY(check_present(d, "gather", "x", a->x, STORED));
+    TRY(check_present(d, "gather", "ids", a->ids, 1 << TS_I32));
     if (a->x.nd != 2)
         return ts_fail(d->err, TS_ESHAPE, "gather: x has %d dimensions, expected 2", a->x.nd);
-    TRY(matrix(d, "gather", "y", a->y, STORED, ts_count(a->ids), a->x.dim[1]));
+    TRY(check_matrix(d, "gather", "y", a->y, STORED, ts_count(a->ids), a->x.dim[1]));
 done:
     return st;
 }
@@ -376,11 +382,11 @@ ts_status ts_shapes_lincomb(ts_device *d, const ts_lincomb *a)
     ts_status st;
     if (a->n < 1 || a->n > 8)
         return ts_fail(d->err, TS_ESHAPE, "lincomb: %d tensors, expected 1 to 8", a->n);
-    TRY(present(d, "lincomb", "y", a->y, FLOATS));
+    TRY(check_present(d, "lincomb", "y", a->y, FLOATS));
     for (int i = 0; i < a->n; i++) {
-        TRY(present(d, "lincomb", "x", a->x[i], FLOATS));
+        TRY(check_present(d, "lincomb", "x", a->x[i], FLOATS));
         if (ts_count(a->x[i]) != ts_count(a->y))
-            return unfit(d, "lincomb", "x", a->x[i], "as many numbers as y:", a->y);
+            return refuse_tensor(d, "lincomb", "x", a->x[i], "as many numbers as y:", a->y);
     }
 done:
     return st;
@@ -392,14 +398,14 @@ ts_status ts_shapes_randn(ts_device *d, const ts_randn *a)
         return ts_fail(d->err, TS_ESHAPE,
                        "randn: rows %ld and columns %ld apart, expected at least 0", a->rows,
                        a->columns);
-    return present(d, "randn", "y", a->y, 1 << TS_F32);
+    return check_present(d, "randn", "y", a->y, 1 << TS_F32);
 }
 
 ts_status ts_shapes_resample(ts_device *d, const ts_resample *a)
 {
     ts_status st;
-    TRY(present(d, "resample", "x", a->x, FLOATS));
-    TRY(present(d, "resample", "y", a->y, FLOATS));
+    TRY(check_present(d, "resample", "x", a->x, FLOATS));
+    TRY(check_present(d, "resample", "y", a->y, FLOATS));
     if (a->x.nd != 4 || a->y.nd != 4 || a->ft < 1 || a->fs < 1 || a->drop < 0 || a->drop >= a->ft)
         return ts_fail(d->err, TS_ESHAPE,
                        "resample: %d and %d dimensions, factors %d and %d, drop %d; expected 4 and "
@@ -409,7 +415,8 @@ ts_status ts_shapes_resample(ts_device *d, const ts_resample *a)
     long want[4] = {coarse->dim[0] * a->ft - a->drop, coarse->dim[1] * a->fs,
                     coarse->dim[2] * a->fs, fine->dim[3]};
     if (memcmp(want, fine->dim, sizeof want))
-        return unfit(d, "resample", a->reduce ? "x" : "y", *fine, "", like(fine->type, 4, want));
+        return refuse_tensor(d, "resample", a->reduce ? "x" : "y", *fine, "",
+                             expected_shape(fine->type, 4, want));
     if (fine->dim[3] * a->ft * a->fs * a->fs % coarse->dim[3])
         return ts_fail(d->err, TS_ESHAPE, "resample: %ld channels times %d do not divide into %ld",
                        fine->dim[3], a->ft * a->fs * a->fs, coarse->dim[3]);
@@ -451,7 +458,7 @@ done:
 ts_status ts_shapes_check(ts_device *d, ts_tensor t, int tag)
 {
     if (tag < 1) return ts_fail(d->err, TS_ESHAPE, "check: tag %d, expected 1 or more", tag);
-    return present(d, "check", "the tensor", t, FLOATS);
+    return check_present(d, "check", "the tensor", t, FLOATS);
 }
 
 ts_status ts_shapes_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,

@@ -70,7 +70,7 @@ typedef struct {
 
 static far *far_of(ts_device *d) { return (far *)d; }
 
-static ts_device *inner_of(ts_device *d)
+static ts_device *behind_far(ts_device *d)
 {
     far *f = far_of(d);
     f->inner->counting = d->counting;
@@ -81,7 +81,7 @@ static ts_device *inner_of(ts_device *d)
 /* Counting arenas and unread vectors have addresses that are no memory (2^59 and more, below 4096);
  * they go through as they are. Whatever else is below FAR is the host's own memory, which no
  * operation may be given. */
-static ts_ptr near(ts_ptr p)
+static ts_ptr near_ptr(ts_ptr p)
 {
     if (p.at >= FAR) return (ts_ptr){p.at - FAR};
     ck_assert_msg(p.at < 4096 || p.at >= FAR / 2,
@@ -89,7 +89,7 @@ static ts_ptr near(ts_ptr p)
     return p;
 }
 
-static void bring_near(ts_tensor *t) { t->p = near(t->p); }
+static void bring_near(ts_tensor *t) { t->p = near_ptr(t->p); }
 
 static const ts_weight *near_weight(const ts_weight *w, stand_in *copy)
 {
@@ -114,7 +114,7 @@ static queued *new_call(ts_status (*run)(ts_device *, queued *))
     return c;
 }
 
-static void *copy_of(const void *from, size_t bytes)
+static void *copy_bytes(const void *from, size_t bytes)
 {
     void *to = malloc(bytes ? bytes : 1);
     ck_assert_ptr_nonnull(to);
@@ -153,7 +153,7 @@ static ts_status queue_call(ts_device *d, queued *c, ts_status fits)
 {
     far *f = far_of(d);
     if (fits || d->counting) {
-        ts_status st = fits ? fits : c->run(inner_of(d), c);
+        ts_status st = fits ? fits : c->run(behind_far(d), c);
         free_call(c);
         return st;
     }
@@ -163,19 +163,22 @@ static ts_status queue_call(ts_device *d, queued *c, ts_status fits)
 }
 
 /* ---- memory ---- */
-static ts_status memory(ts_device *d, size_t *available, size_t *total)
+static ts_status late_memory(ts_device *d, size_t *available, size_t *total)
 {
-    return inner_of(d)->ops->memory(inner_of(d), available, total);
+    return behind_far(d)->ops->memory(behind_far(d), available, total);
 }
-static void facts(ts_device *d, ts_device_facts *f) { inner_of(d)->ops->facts(inner_of(d), f); }
-static void about(ts_device *d, char *text, size_t size)
+static void late_facts(ts_device *d, ts_device_facts *f)
 {
-    inner_of(d)->ops->about(inner_of(d), text, size);
+    behind_far(d)->ops->facts(behind_far(d), f);
+}
+static void late_about(ts_device *d, char *text, size_t size)
+{
+    behind_far(d)->ops->about(behind_far(d), text, size);
 }
 
-static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
+static ts_status late_alloc(ts_device *d, size_t n, ts_ptr *p)
 {
-    ts_device *in = inner_of(d);
+    ts_device *in = behind_far(d);
     ts_status st = in->ops->alloc(in, n, p);
     if (st) return st;
     memset((void *)(uintptr_t)p->at, 0xFF, n);
@@ -184,19 +187,19 @@ static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
 }
 
 /* After what uses it. What fails there has nobody to be told: it would have been lost as well. */
-static void release(ts_device *d, ts_ptr p)
+static void late_release(ts_device *d, ts_ptr p)
 {
-    uint64_t begin = near(p).at;
+    uint64_t begin = near_ptr(p).at;
     if (!p.at) return;
     size_t size = malloc_usable_size((void *)(uintptr_t)begin);
     for (queued *c = far_of(d)->ahead; c; c = c->next)
         ck_assert_msg(c->at.at < begin || c->at.at >= begin + size,
                       "memory is freed into which something is still copied: wait for it");
     (void)run_queue(d);
-    inner_of(d)->ops->free(inner_of(d), near(p));
+    behind_far(d)->ops->free(behind_far(d), near_ptr(p));
 }
 
-static ts_ptr adopt(ts_device *d, const void *host, size_t n)
+static ts_ptr late_adopt(ts_device *d, const void *host, size_t n)
 {
     (void)d;
     (void)host;
@@ -213,24 +216,24 @@ static queued *upload_call(ts_device *d, ts_ptr p, const void *host, size_t n)
 {
     ck_assert_msg(d->counting || p.at >= FAR, "upload to an address that is not this device's");
     queued *c = new_call(run_upload);
-    c->at = near(p);
+    c->at = near_ptr(p);
     c->bytes = n;
     c->theirs = host;
     return c;
 }
 
-static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+static ts_status late_upload(ts_device *d, ts_ptr p, const void *host, size_t n)
 {
     queued *c = upload_call(d, p, host, n);
-    if (!d->counting) c->data = copy_of(host, n);
+    if (!d->counting) c->data = copy_bytes(host, n);
     return queue_call(d, c, TS_OK);
 }
 
-static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
+static ts_status late_download(ts_device *d, void *host, ts_ptr p, size_t n)
 {
     ck_assert_msg(d->counting || p.at >= FAR, "download from an address that is not this device's");
     ts_status st = run_queue(d);
-    return st ? st : inner_of(d)->ops->download(inner_of(d), host, near(p), n);
+    return st ? st : behind_far(d)->ops->download(behind_far(d), host, near_ptr(p), n);
 }
 
 static ts_status run_fill(ts_device *in, queued *c)
@@ -249,7 +252,10 @@ static ts_status fill_bytes(ts_device *d, ts_ptr p, size_t n, int byte)
     return queue_call(d, c, TS_OK);
 }
 
-static ts_status zero(ts_device *d, ts_ptr p, size_t n) { return fill_bytes(d, near(p), n, 0); }
+static ts_status late_zero(ts_device *d, ts_ptr p, size_t n)
+{
+    return fill_bytes(d, near_ptr(p), n, 0);
+}
 
 static ts_status run_pack(ts_device *in, queued *c)
 {
@@ -266,19 +272,20 @@ static queued *pack_call(const ts_host *from, long first, const ts_weight *to, t
     c->theirs = from->data;
     c->bytes = n;
     near_weight(to, &c->w);
-    c->at = near(at);
+    c->at = near_ptr(at);
     return c;
 }
 
 static void read_pack(queued *c)
 {
-    c->data = copy_of(c->theirs, c->bytes);
+    c->data = copy_bytes(c->theirs, c->bytes);
     c->a.pack.data = c->data;
 }
 
-static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
+static ts_status late_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                           ts_ptr at)
 {
-    ts_status fits = ts_shapes_pack(inner_of(d), from, first, to, at);
+    ts_status fits = ts_shapes_pack(behind_far(d), from, first, to, at);
     if (fits) return fits;
     queued *c = pack_call(from, first, to, at);
     read_pack(c);
@@ -297,19 +304,20 @@ static ts_status go_ahead(ts_device *d, queued *c, size_t bytes, ts_ticket *t)
     return fill_bytes(d, c->at, bytes, 0xFF);
 }
 
-static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n, ts_ticket *t)
+static ts_status late_upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n,
+                                   ts_ticket *t)
 {
     return go_ahead(d, upload_call(d, dst, host, n), n, t);
 }
 
-static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
-                            ts_ptr at, ts_ticket *t)
+static ts_status late_pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                                 ts_ptr at, ts_ticket *t)
 {
-    ts_status fits = ts_shapes_pack(inner_of(d), from, first, to, at);
+    ts_status fits = ts_shapes_pack(behind_far(d), from, first, to, at);
     return fits ? fits : go_ahead(d, pack_call(from, first, to, at), first ? 0 : to->want.bytes, t);
 }
 
-static ts_status wait_ahead(ts_device *d, ts_ticket t)
+static ts_status late_wait_ahead(ts_device *d, ts_ticket t)
 {
     far *f = far_of(d);
     while (f->ahead && f->ahead->id <= t.id) {
@@ -319,17 +327,17 @@ static ts_status wait_ahead(ts_device *d, ts_ticket t)
         if (c->run == run_pack)
             read_pack(c);
         else
-            c->data = copy_of(c->theirs, c->bytes);
+            c->data = copy_bytes(c->theirs, c->bytes);
         queue_call(d, c, TS_OK);
     }
     return TS_OK;
 }
 
 /* ---- joins and moments ---- */
-static ts_status join(ts_device *d)
+static ts_status late_join(ts_device *d)
 {
     ts_status st = run_queue(d);
-    return st ? st : inner_of(d)->ops->join(inner_of(d));
+    return st ? st : behind_far(d)->ops->join(behind_far(d));
 }
 
 static ts_status run_mark(ts_device *in, queued *c)
@@ -339,7 +347,7 @@ static ts_status run_mark(ts_device *in, queued *c)
     return in->ops->mark(in, f->moment + c->id - 1);
 }
 
-static ts_status mark_time(ts_device *d, ts_moment *m)
+static ts_status late_mark_time(ts_device *d, ts_moment *m)
 {
     far *f = far_of(d);
     queued *c = new_call(run_mark);
@@ -352,13 +360,13 @@ static ts_status mark_time(ts_device *d, ts_moment *m)
     return queue_call(d, c, TS_OK);
 }
 
-static ts_status elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
+static ts_status late_elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
 {
     far *f = far_of(d);
     ck_assert_msg(from.id && to.id && from.id <= f->passed && to.id <= f->passed,
                   "a moment that has not passed: nothing has joined since");
-    return inner_of(d)->ops->elapsed(inner_of(d), f->moment[from.id - 1], f->moment[to.id - 1],
-                                     seconds);
+    return behind_far(d)->ops->elapsed(behind_far(d), f->moment[from.id - 1], f->moment[to.id - 1],
+                                       seconds);
 }
 
 static ts_status run_check(ts_device *in, queued *c)
@@ -366,27 +374,27 @@ static ts_status run_check(ts_device *in, queued *c)
     return in->ops->check(in, c->a.check, c->tag);
 }
 
-static ts_status check(ts_device *d, ts_tensor t, int tag)
+static ts_status late_check(ts_device *d, ts_tensor t, int tag)
 {
     queued *c = new_call(run_check);
     c->a.check = t;
     c->tag = tag;
     bring_near(&c->a.check);
-    return queue_call(d, c, ts_shapes_check(inner_of(d), c->a.check, tag));
+    return queue_call(d, c, ts_shapes_check(behind_far(d), c->a.check, tag));
 }
 
-static ts_status checked(ts_device *d, int *tag)
+static ts_status late_checked(ts_device *d, int *tag)
 {
     ts_status st = run_queue(d);
     *tag = 0;
-    return st ? st : inner_of(d)->ops->checked(inner_of(d), tag);
+    return st ? st : behind_far(d)->ops->checked(behind_far(d), tag);
 }
 
 /* ---- operations ---- */
 static void move_copy(queued *c)
 {
-    c->a.copy.src = near(c->a.copy.src);
-    c->a.copy.dst = near(c->a.copy.dst);
+    c->a.copy.src = near_ptr(c->a.copy.src);
+    c->a.copy.dst = near_ptr(c->a.copy.dst);
 }
 
 static void move_gather(queued *c)
@@ -444,15 +452,15 @@ static void move_attention(queued *c)
     size_t B = (size_t)(a->q.dim[0] > 0 ? a->q.dim[0] : 0);
     ts_tensor *t[] = {&a->q, &a->k, &a->v, &a->out, &a->bias, &a->lse, &a->sums};
     for (int i = 0; i < 7; i++) bring_near(t[i]);
-    if (a->nk) a->nk = c->nk = copy_of(a->nk, B * sizeof *c->nk);
+    if (a->nk) a->nk = c->nk = copy_bytes(a->nk, B * sizeof *c->nk);
     if (!a->plan) return;
-    c->plans = copy_of(a->plan, B * sizeof *c->plans);
+    c->plans = copy_bytes(a->plan, B * sizeof *c->plans);
     c->plan = calloc(B + 1, sizeof *c->plan);
     ck_assert_ptr_nonnull(c->plan);
     for (size_t b = 0; b < B; b++) {
         if (!c->plans[b]) continue;
         c->plan[b] = *c->plans[b];
-        c->plan[b].bits = near(c->plan[b].bits);
+        c->plan[b].bits = near_ptr(c->plan[b].bits);
         c->plans[b] = c->plan + b;
     }
     a->plan = c->plans;
@@ -476,7 +484,7 @@ static void move_topk(queued *c)
 {
     bring_near(&c->a.topk.scores);
     bring_near(&c->a.topk.stat);
-    c->a.topk.plan.bits = near(c->a.topk.plan.bits);
+    c->a.topk.plan.bits = near_ptr(c->a.topk.plan.bits);
 }
 
 static void move_lincomb(queued *c)
@@ -495,23 +503,23 @@ static void move_resample(queued *c)
 
 static void move_affine(queued *c)
 {
-    c->a.affine.x.p = near(c->a.affine.x.p);
-    c->a.affine.s.p = near(c->a.affine.s.p);
-    c->a.affine.b.p = near(c->a.affine.b.p);
-    c->a.affine.y.p = near(c->a.affine.y.p);
+    c->a.affine.x.p = near_ptr(c->a.affine.x.p);
+    c->a.affine.s.p = near_ptr(c->a.affine.s.p);
+    c->a.affine.b.p = near_ptr(c->a.affine.b.p);
+    c->a.affine.y.p = near_ptr(c->a.affine.y.p);
 }
 
-#define OPERATION(name)                                                     \
-    static ts_status run_##name(ts_device *in, queued *c)                   \
-    {                                                                       \
-        return in->ops->name(in, &c->a.name);                               \
-    }                                                                       \
-    static ts_status name(ts_device *d, const ts_##name *a)                 \
-    {                                                                       \
-        queued *c = new_call(run_##name);                                   \
-        c->a.name = *a;                                                     \
-        move_##name(c);                                                     \
-        return queue_call(d, c, ts_shapes_##name(inner_of(d), &c->a.name)); \
+#define OPERATION(name)                                                       \
+    static ts_status run_##name(ts_device *in, queued *c)                     \
+    {                                                                         \
+        return in->ops->name(in, &c->a.name);                                 \
+    }                                                                         \
+    static ts_status late_##name(ts_device *d, const ts_##name *a)            \
+    {                                                                         \
+        queued *c = new_call(run_##name);                                     \
+        c->a.name = *a;                                                       \
+        move_##name(c);                                                       \
+        return queue_call(d, c, ts_shapes_##name(behind_far(d), &c->a.name)); \
     }
 OPERATION(copy)
 OPERATION(gather)
@@ -529,13 +537,13 @@ OPERATION(randn)
 OPERATION(resample)
 OPERATION(affine)
 
-static ts_status peak(ts_device *d, ts_dtype type, double *flops)
+static ts_status late_peak(ts_device *d, ts_dtype type, double *flops)
 {
-    return inner_of(d)->ops->peak(inner_of(d), type, flops);
+    return behind_far(d)->ops->peak(behind_far(d), type, flops);
 }
 
 /* What nobody has joined is lost. */
-static void shut(ts_device *d)
+static void late_close(ts_device *d)
 {
     far *f = far_of(d);
     for (queued *c; (c = f->first); free_call(c)) {
@@ -547,41 +555,41 @@ static void shut(ts_device *d)
     free(f);
 }
 
-static const ts_ops ops = {.memory = memory,
-                           .facts = facts,
-                           .about = about,
-                           .alloc = alloc,
-                           .free = release,
-                           .adopt = adopt,
-                           .upload = upload,
-                           .upload_ahead = upload_ahead,
-                           .pack_ahead = pack_ahead,
-                           .wait = wait_ahead,
-                           .download = download,
-                           .join = join,
-                           .mark = mark_time,
-                           .elapsed = elapsed,
-                           .pack = pack,
-                           .zero = zero,
-                           .copy = copy,
-                           .gather = gather,
-                           .linear = linear,
-                           .conv = conv,
-                           .norm = norm,
-                           .activate = activate,
-                           .rope = rope,
-                           .attention = attention,
-                           .block_sums = block_sums,
-                           .block_means = block_means,
-                           .topk = topk,
-                           .peak = peak,
-                           .lincomb = lincomb,
-                           .randn = randn,
-                           .resample = resample,
-                           .affine = affine,
-                           .check = check,
-                           .checked = checked,
-                           .close = shut};
+static const ts_ops ops = {.memory = late_memory,
+                           .facts = late_facts,
+                           .about = late_about,
+                           .alloc = late_alloc,
+                           .free = late_release,
+                           .adopt = late_adopt,
+                           .upload = late_upload,
+                           .upload_ahead = late_upload_ahead,
+                           .pack_ahead = late_pack_ahead,
+                           .wait = late_wait_ahead,
+                           .download = late_download,
+                           .join = late_join,
+                           .mark = late_mark_time,
+                           .elapsed = late_elapsed,
+                           .pack = late_pack,
+                           .zero = late_zero,
+                           .copy = late_copy,
+                           .gather = late_gather,
+                           .linear = late_linear,
+                           .conv = late_conv,
+                           .norm = late_norm,
+                           .activate = late_activate,
+                           .rope = late_rope,
+                           .attention = late_attention,
+                           .block_sums = late_block_sums,
+                           .block_means = late_block_means,
+                           .topk = late_topk,
+                           .peak = late_peak,
+                           .lincomb = late_lincomb,
+                           .randn = late_randn,
+                           .resample = late_resample,
+                           .affine = late_affine,
+                           .check = late_check,
+                           .checked = late_checked,
+                           .close = late_close};
 
 ts_status ts_far_open(ts_device *inner, ts_device **out)
 {

@@ -5,59 +5,60 @@ static const ts_ops *real;
 static ts_ops table;
 static recorded now;
 
-static int one(const ts_device *d) { return !d->counting; }
+static int is_real(const ts_device *d) { return !d->counting; }
 
-static ts_status alloc(ts_device *d, size_t n, ts_ptr *p)
+static ts_status note_alloc(ts_device *d, size_t n, ts_ptr *p)
 {
-    now.allocs += one(d);
+    now.allocs += is_real(d);
     return real->alloc(d, n, p);
 }
-static void release(ts_device *d, ts_ptr p)
+static void note_release(ts_device *d, ts_ptr p)
 {
-    now.frees += one(d);
+    now.frees += is_real(d);
     real->free(d, p);
 }
-static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t n)
+static ts_status note_upload(ts_device *d, ts_ptr p, const void *host, size_t n)
 {
-    now.uploads += one(d);
+    now.uploads += is_real(d);
     return real->upload(d, p, host, n);
 }
-static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
+static ts_status note_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                           ts_ptr at)
 {
-    now.uploads += one(d);
+    now.uploads += is_real(d);
     return real->pack(d, from, first, to, at);
 }
-static ts_status upload_ahead(ts_device *d, ts_ptr p, const void *host, size_t n, ts_ticket *t)
+static ts_status note_upload_ahead(ts_device *d, ts_ptr p, const void *host, size_t n, ts_ticket *t)
 {
-    now.ahead += one(d);
+    now.ahead += is_real(d);
     return real->upload_ahead(d, p, host, n, t);
 }
-static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
-                            ts_ptr at, ts_ticket *t)
+static ts_status note_pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                                 ts_ptr at, ts_ticket *t)
 {
-    now.ahead += one(d);
+    now.ahead += is_real(d);
     return real->pack_ahead(d, from, first, to, at, t);
 }
-static ts_status download(ts_device *d, void *host, ts_ptr p, size_t n)
+static ts_status note_download(ts_device *d, void *host, ts_ptr p, size_t n)
 {
-    now.downloads += one(d);
-    now.joins += one(d);
+    now.downloads += is_real(d);
+    now.joins += is_real(d);
     return real->download(d, host, p, n);
 }
-static ts_status join(ts_device *d)
+static ts_status note_join(ts_device *d)
 {
-    now.joins += one(d);
+    now.joins += is_real(d);
     return real->join(d);
 }
-static ts_status checked(ts_device *d, int *tag)
+static ts_status note_checked(ts_device *d, int *tag)
 {
-    now.checks += one(d);
-    now.joins += one(d);
+    now.checks += is_real(d);
+    now.joins += is_real(d);
     return real->checked(d, tag);
 }
-static ts_status mark_time(ts_device *d, ts_moment *m)
+static ts_status note_mark_time(ts_device *d, ts_moment *m)
 {
-    now.marks += one(d);
+    now.marks += is_real(d);
     return real->mark(d, m);
 }
 
@@ -67,16 +68,16 @@ void recorder_begin(ts_ctx *c)
     device = c->dev;
     real = device->ops;
     table = *real;
-    table.alloc = alloc;
-    table.free = release;
-    table.upload = upload;
-    table.pack = pack;
-    table.upload_ahead = upload_ahead;
-    table.pack_ahead = pack_ahead;
-    table.download = download;
-    table.join = join;
-    table.checked = checked;
-    table.mark = mark_time;
+    table.alloc = note_alloc;
+    table.free = note_release;
+    table.upload = note_upload;
+    table.pack = note_pack;
+    table.upload_ahead = note_upload_ahead;
+    table.pack_ahead = note_pack_ahead;
+    table.download = note_download;
+    table.join = note_join;
+    table.checked = note_checked;
+    table.mark = note_mark_time;
     device->ops = &table;
     now = (recorded){0};
 }

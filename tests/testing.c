@@ -16,7 +16,7 @@ typedef struct {
     char warned[16384];
 } context;
 
-static void note(void *user, const char *sentence)
+static void note_warning(void *user, const char *sentence)
 {
     context *c = user;
     size_t n = strlen(c->warned);
@@ -28,7 +28,7 @@ ts_ctx *testing_open(const char *backend, const char *level, int threads)
     context *c = calloc(1, sizeof *c);
     ck_assert_ptr_nonnull(c);
     ts_ctx *ctx = &c->ctx;
-    ctx->env = (ts_env){.warn = note, .user = c};
+    ctx->env = (ts_env){.warn = note_warning, .user = c};
     ctx->act = TS_F32;
     ctx->owns_dev = true;
     ck_ok(ctx, ts_device_open((ts_device_options){"cpu", threads, level}, &ctx->env, &ctx->err,

@@ -16,7 +16,10 @@ typedef struct {
 
 /* Rows of memory that will be needed soon: fetched a few at a time between tiles of work, so that
  * whoever comes to read or write them does not wait. */
-enum { TS_ATTN_PARTS = 34 };
+/* at most: the output's and the next queries' rows, and for each of up to 8 pieces of the next head
+ * that a thread packs after an item the rows of K and V and the packed blocks that they go to; what
+ * is more is fetched when it is packed */
+enum { TS_ATTN_PARTS = 2 + 4 * 8 };
 typedef struct {
     struct {
         const char *row;

@@ -285,8 +285,8 @@ AI void store_row(const ts_tensor *t, long at, const float *o, long D, float inv
     for (; d < D; d++) ts_store(ts_host_of(t->p), t->type, at + d, o[d] * inv);
 }
 
-static void finish(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w,
-                   const float *m, const float *l)
+static void finish_rows(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w,
+                        const float *m, const float *l)
 {
     const ts_tensor *t = &j->a->out;
     long b = bh / j->A, h = bh % j->A, n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64;
@@ -344,7 +344,7 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
             rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
         if (r < n) rows(4, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
     }
-    finish(j, bh, qblock, w, m, l);
+    finish_rows(j, bh, qblock, w, m, l);
 }
 
 /* ---- block sums from a kept lse ---- */

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-static long at(ts_tensor t, long b, long n, long h)
+static long element_of(ts_tensor t, long b, long n, long h)
 {
     return (b * t.dim[1] + n) * t.ld + h * t.dim[3];
 }
@@ -20,12 +20,12 @@ static bool read_block(const ts_plan *p, long head, long q, long k)
 /* Logits of one row into s; -inf where a key is not read. */
 static void logits(const ts_attention *a, long b, long h, long n, double *s)
 {
-    long Nk = a->k.dim[1], D = a->q.dim[3], qa = at(a->q, b, n, h);
+    long Nk = a->k.dim[1], D = a->q.dim[3], qa = element_of(a->q, b, n, h);
     for (long m = 0; m < Nk; m++) {
         bool out = (a->nk && m >= a->nk[b]) ||
                    (a->plan && a->plan[b] &&
                     !read_block(a->plan[b], h, n / TS_BLOCK, m / TS_BLOCK));
-        long ka = at(a->k, b, m, h);
+        long ka = element_of(a->k, b, m, h);
         double x = 0;
         for (long d = 0; d < D && !out; d++)
             x += (double)ts_load(ts_host_of(a->q.p), a->q.type, qa + d) *
@@ -40,7 +40,7 @@ static void logits(const ts_attention *a, long b, long h, long n, double *s)
     }
 }
 
-static void row(const ts_attention *a, long b, long h, long n, double *s, double *o)
+static void attend_row(const ts_attention *a, long b, long h, long n, double *s, double *o)
 {
     long Nk = a->k.dim[1], D = a->q.dim[3], Nq = a->q.dim[1], A = a->q.dim[2];
     double max = -INFINITY, sum = 0;
@@ -52,11 +52,11 @@ static void row(const ts_attention *a, long b, long h, long n, double *s, double
         s[m] = s[m] == -INFINITY ? 0 : exp(s[m] - max);
         if (s[m] == 0) continue;
         sum += s[m];
-        long va = at(a->v, b, m, h);
+        long va = element_of(a->v, b, m, h);
         for (long d = 0; d < D; d++) o[d] += s[m] * ts_load(ts_host_of(a->v.p), a->v.type, va + d);
     }
     for (long d = 0; d < D; d++)
-        ts_store(ts_host_of(a->out.p), a->out.type, at(a->out, b, n, h) + d,
+        ts_store(ts_host_of(a->out.p), a->out.type, element_of(a->out, b, n, h) + d,
                  (float)(sum == 0 ? 0 : o[d] / sum));
     if (ts_there(a->lse))
         ((float *)ts_host_of(a->lse.p))[(b * A + h) * Nq + n] = (float)(max + log(sum));
@@ -75,7 +75,7 @@ void ts_attention_ref(const ts_attention *a)
             long b = i / (A * nq), h = i / nq % A, block = i % nq;
             for (long j = 0; j < nk; j++) w[j] = 0;
             for (long n = block * TS_BLOCK; n < Nq && n < (block + 1) * TS_BLOCK; n++) {
-                row(a, b, h, n, s, o);
+                attend_row(a, b, h, n, s, o);
                 for (long m = 0; m < Nk; m++) w[m / TS_BLOCK] += s[m];
             }
             if (ts_there(a->sums))

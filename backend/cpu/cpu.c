@@ -44,20 +44,20 @@ static void *pages(size_t bytes)
 
 static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
 
-static ts_status memory(ts_device *d, size_t *available, size_t *total)
+static ts_status cpu_memory(ts_device *d, size_t *available, size_t *total)
 {
     (void)d;
     *available = *total = ts_limit_all_memory();
     return TS_OK;
 }
 
-static void facts(ts_device *d, ts_device_facts *f)
+static void cpu_facts(ts_device *d, ts_device_facts *f)
 {
     ts_cpu *c = cpu_of(d);
     *f = (ts_device_facts){levels[c->level], c->threads, c->packing};
 }
 
-static void about(ts_device *d, char *text, size_t size)
+static void cpu_about(ts_device *d, char *text, size_t size)
 {
     ts_cpu *c = cpu_of(d);
     char library[64];
@@ -66,7 +66,7 @@ static void about(ts_device *d, char *text, size_t size)
              library);
 }
 
-static ts_status alloc(ts_device *d, size_t bytes, ts_ptr *p)
+static ts_status cpu_alloc(ts_device *d, size_t bytes, ts_ptr *p)
 {
     void *m = pages(bytes);
     if (!m) return ts_fail(d->err, TS_EMEMORY, "no memory for %.1f MB", (double)bytes / 1e6);
@@ -74,26 +74,26 @@ static ts_status alloc(ts_device *d, size_t bytes, ts_ptr *p)
     return TS_OK;
 }
 
-static void release(ts_device *d, ts_ptr p)
+static void cpu_release(ts_device *d, ts_ptr p)
 {
     (void)d;
     free(ts_host_of(p));
 }
 
-static ts_ptr adopt(ts_device *d, const void *host, size_t bytes)
+static ts_ptr cpu_adopt(ts_device *d, const void *host, size_t bytes)
 {
     (void)d;
     (void)bytes;
     return (ts_ptr){(uintptr_t)host};
 }
 
-static ts_status upload(ts_device *d, ts_ptr p, const void *host, size_t bytes)
+static ts_status cpu_upload(ts_device *d, ts_ptr p, const void *host, size_t bytes)
 {
     if (!d->counting) memcpy(ts_host_of(p), host, bytes);
     return TS_OK;
 }
 
-static ts_status download(ts_device *d, void *host, ts_ptr p, size_t bytes)
+static ts_status cpu_download(ts_device *d, void *host, ts_ptr p, size_t bytes)
 {
     if (d->counting)
         memset(host, 0, bytes);
@@ -102,26 +102,26 @@ static ts_status download(ts_device *d, void *host, ts_ptr p, size_t bytes)
     return TS_OK;
 }
 
-static ts_status join(ts_device *d)
+static ts_status cpu_join(ts_device *d)
 {
     (void)d;
     return TS_OK;
 }
 
-static ts_status mark_time(ts_device *d, ts_moment *m)
+static ts_status cpu_mark_time(ts_device *d, ts_moment *m)
 {
     (void)d;
     m->seconds = ts_seconds();
     return TS_OK;
 }
 
-static ts_status elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
+static ts_status cpu_elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
 {
     *seconds = d->counting ? 0 : to.seconds - from.seconds;
     return TS_OK;
 }
 
-static ts_status zero(ts_device *d, ts_ptr p, size_t bytes)
+static ts_status cpu_zero(ts_device *d, ts_ptr p, size_t bytes)
 {
     if (!d->counting) memset(ts_host_of(p), 0, bytes);
     return TS_OK;
@@ -158,7 +158,8 @@ static bool by_onednn(const ts_cpu *c, ts_dtype x)
     return c->dnnl && (x == TS_F32 || c->dev.has_bf16);
 }
 
-static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
+static ts_status cpu_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                          ts_ptr at)
 {
     ts_cpu *c = cpu_of(d);
     ts_status st = ts_shapes_pack(d, from, first, to, at);
@@ -176,21 +177,21 @@ static ts_status pack(ts_device *d, const ts_host *from, long first, const ts_we
 }
 
 /* The CPU's queue is the caller itself: what may be ahead is done at once. */
-static ts_status upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t bytes,
-                              ts_ticket *ticket)
+static ts_status cpu_upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t bytes,
+                                  ts_ticket *ticket)
 {
     *ticket = (ts_ticket){0};
-    return upload(d, dst, host, bytes);
+    return cpu_upload(d, dst, host, bytes);
 }
 
-static ts_status pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
-                            ts_ptr at, ts_ticket *ticket)
+static ts_status cpu_pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                                ts_ptr at, ts_ticket *ticket)
 {
     *ticket = (ts_ticket){0};
-    return pack(d, from, first, to, at);
+    return cpu_pack(d, from, first, to, at);
 }
 
-static ts_status wait_ahead(ts_device *d, ts_ticket ticket)
+static ts_status cpu_wait_ahead(ts_device *d, ts_ticket ticket)
 {
     (void)d;
     (void)ticket;
@@ -281,15 +282,15 @@ static ts_status run_randn(ts_cpu *c, const ts_randn *a)
     return TS_OK;
 }
 
-#define OPERATION(name, run)                                \
-    static ts_status name(ts_device *d, const ts_##name *a) \
-    {                                                       \
-        ts_status st = ts_shapes_##name(d, a);              \
-        if (st) return st;                                  \
-        int before = begin_call(cpu_of(d));                 \
-        st = run(cpu_of(d), a);                             \
-        end_call(cpu_of(d), before);                        \
-        return st;                                          \
+#define OPERATION(name, run)                                      \
+    static ts_status cpu_##name(ts_device *d, const ts_##name *a) \
+    {                                                             \
+        ts_status st = ts_shapes_##name(d, a);                    \
+        if (st) return st;                                        \
+        int before = begin_call(cpu_of(d));                       \
+        st = run(cpu_of(d), a);                                   \
+        end_call(cpu_of(d), before);                              \
+        return st;                                                \
     }
 OPERATION(linear, run_linear)
 OPERATION(conv, run_conv)
@@ -307,7 +308,7 @@ OPERATION(block_sums, ts_cpu_block_sums)
 OPERATION(block_means, ts_cpu_block_means)
 OPERATION(topk, ts_cpu_topk)
 
-static ts_status peak(ts_device *d, ts_dtype type, double *flops)
+static ts_status cpu_peak(ts_device *d, ts_dtype type, double *flops)
 {
     ts_cpu *c = cpu_of(d);
     int before = begin_call(c);
@@ -316,7 +317,7 @@ static ts_status peak(ts_device *d, ts_dtype type, double *flops)
     return TS_OK;
 }
 
-static ts_status check(ts_device *d, ts_tensor t, int tag)
+static ts_status cpu_check(ts_device *d, ts_tensor t, int tag)
 {
     ts_cpu *c = cpu_of(d);
     ts_status st = ts_shapes_check(d, t, tag);
@@ -327,55 +328,55 @@ static ts_status check(ts_device *d, ts_tensor t, int tag)
     return TS_OK;
 }
 
-static ts_status checked(ts_device *d, int *tag)
+static ts_status cpu_checked(ts_device *d, int *tag)
 {
     *tag = cpu_of(d)->bad_tag;
     cpu_of(d)->bad_tag = 0;
     return TS_OK;
 }
 
-static void shut(ts_device *d)
+static void cpu_close(ts_device *d)
 {
     ts_onednn_close(cpu_of(d));
     free(cpu_of(d)->scratch);
     free(d);
 }
 
-static const ts_ops ops = {.memory = memory,
-                           .facts = facts,
-                           .about = about,
-                           .alloc = alloc,
-                           .free = release,
-                           .adopt = adopt,
-                           .upload = upload,
-                           .upload_ahead = upload_ahead,
-                           .pack_ahead = pack_ahead,
-                           .wait = wait_ahead,
-                           .download = download,
-                           .join = join,
-                           .mark = mark_time,
-                           .elapsed = elapsed,
-                           .pack = pack,
-                           .zero = zero,
-                           .copy = copy,
-                           .gather = gather,
-                           .linear = linear,
-                           .conv = conv,
-                           .norm = norm,
-                           .activate = activate,
-                           .rope = rope,
-                           .attention = attention,
-                           .block_sums = block_sums,
-                           .block_means = block_means,
-                           .topk = topk,
-                           .peak = peak,
-                           .lincomb = lincomb,
-                           .randn = randn,
-                           .resample = resample,
-                           .affine = affine,
-                           .check = check,
-                           .checked = checked,
-                           .close = shut};
+static const ts_ops ops = {.memory = cpu_memory,
+                           .facts = cpu_facts,
+                           .about = cpu_about,
+                           .alloc = cpu_alloc,
+                           .free = cpu_release,
+                           .adopt = cpu_adopt,
+                           .upload = cpu_upload,
+                           .upload_ahead = cpu_upload_ahead,
+                           .pack_ahead = cpu_pack_ahead,
+                           .wait = cpu_wait_ahead,
+                           .download = cpu_download,
+                           .join = cpu_join,
+                           .mark = cpu_mark_time,
+                           .elapsed = cpu_elapsed,
+                           .pack = cpu_pack,
+                           .zero = cpu_zero,
+                           .copy = cpu_copy,
+                           .gather = cpu_gather,
+                           .linear = cpu_linear,
+                           .conv = cpu_conv,
+                           .norm = cpu_norm,
+                           .activate = cpu_activate,
+                           .rope = cpu_rope,
+                           .attention = cpu_attention,
+                           .block_sums = cpu_block_sums,
+                           .block_means = cpu_block_means,
+                           .topk = cpu_topk,
+                           .peak = cpu_peak,
+                           .lincomb = cpu_lincomb,
+                           .randn = cpu_randn,
+                           .resample = cpu_resample,
+                           .affine = cpu_affine,
+                           .check = cpu_check,
+                           .checked = cpu_checked,
+                           .close = cpu_close};
 
 /* ---- opening ---- */
 
@@ -434,7 +435,7 @@ ts_status ts_cpu_open(ts_device_options o, const ts_env *env, ts_err *err, ts_de
     ts_simd_init(&c->run, level);
     if (level != TS_LEVEL_REF) st = ts_onednn_open(c);
     if (st)
-        shut(&c->dev);
+        cpu_close(&c->dev);
     else
         *out = &c->dev;
     return st;

@@ -20,6 +20,17 @@ typedef struct {
 ts_status ts_cpu_open(ts_device_options, const ts_env *, ts_err *, ts_device **);
 
 static inline void *ts_host_of(ts_ptr p) { return (void *)(uintptr_t)p.at; }
+static inline const float *ts_numbers_of(const ts_weight *w)
+{
+    return w ? ts_host_of(w->t.p) : NULL;
+}
+/* The row of a table of modulation that row `row` of x takes; NULL: there is no table. */
+static inline const float *ts_table_row(ts_tensor t, ts_tensor sel, long row)
+{
+    if (!ts_there(t)) return NULL;
+    return (const float *)ts_host_of(t.p) +
+           (ts_there(sel) ? ((const uint8_t *)ts_host_of(sel.p))[row] : 0) * t.ld;
+}
 /* At least `bytes`, 64-byte aligned, valid until the next call. Counting: records the maximum and
  * returns NULL. Later calls within the maximum allocate nothing. */
 ts_status ts_cpu_scratch(ts_cpu *, size_t bytes, void **);

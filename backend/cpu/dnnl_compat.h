@@ -14,23 +14,23 @@ typedef struct {
 #if DNNL_VERSION_MAJOR >= 3
 typedef const_dnnl_memory_desc_t desc_ref;
 static inline desc_ref ref(const desc *d) { return d->m; }
-static inline bool make(desc *d, int nd, const dnnl_dims_t dim, dnnl_data_type_t type,
-                        const dnnl_dims_t stride)
+static inline bool make_desc(desc *d, int nd, const dnnl_dims_t dim, dnnl_data_type_t type,
+                             const dnnl_dims_t stride)
 {
     return (stride ? dnnl_memory_desc_create_with_strides(&d->m, nd, dim, type, stride)
                    : dnnl_memory_desc_create_with_tag(&d->m, nd, dim, type, dnnl_format_tag_any)) ==
            dnnl_success;
 }
-static inline void drop(desc *d)
+static inline void drop_desc(desc *d)
 {
     if (d->m) dnnl_memory_desc_destroy(d->m);
     d->m = NULL;
 }
-static inline bool keep(desc *d, desc_ref from)
+static inline bool keep_desc(desc *d, desc_ref from)
 {
     return dnnl_memory_desc_clone(&d->m, from) == dnnl_success;
 }
-static inline bool part(desc *d, desc_ref of, const dnnl_dims_t dim, const dnnl_dims_t from)
+static inline bool part_of_desc(desc *d, desc_ref of, const dnnl_dims_t dim, const dnnl_dims_t from)
 {
     return dnnl_memory_desc_create_submemory(&d->m, of, dim, from) == dnnl_success;
 }
@@ -60,20 +60,20 @@ static inline bool describe_conv(dnnl_primitive_desc_t *pd, dnnl_engine_t e, des
 #else
 typedef const dnnl_memory_desc_t *desc_ref;
 static inline desc_ref ref(const desc *d) { return &d->m; }
-static inline bool make(desc *d, int nd, const dnnl_dims_t dim, dnnl_data_type_t type,
-                        const dnnl_dims_t stride)
+static inline bool make_desc(desc *d, int nd, const dnnl_dims_t dim, dnnl_data_type_t type,
+                             const dnnl_dims_t stride)
 {
     return (stride ? dnnl_memory_desc_init_by_strides(&d->m, nd, dim, type, stride)
                    : dnnl_memory_desc_init_by_tag(&d->m, nd, dim, type, dnnl_format_tag_any)) ==
            dnnl_success;
 }
-static inline void drop(desc *d) { (void)d; }
-static inline bool keep(desc *d, desc_ref from)
+static inline void drop_desc(desc *d) { (void)d; }
+static inline bool keep_desc(desc *d, desc_ref from)
 {
     d->m = *from;
     return true;
 }
-static inline bool part(desc *d, desc_ref of, const dnnl_dims_t dim, const dnnl_dims_t from)
+static inline bool part_of_desc(desc *d, desc_ref of, const dnnl_dims_t dim, const dnnl_dims_t from)
 {
     return dnnl_memory_desc_init_submemory(&d->m, of, dim, from) == dnnl_success;
 }

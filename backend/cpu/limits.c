@@ -10,7 +10,7 @@
 
 enum { PATH = 1024 };
 
-static bool read_text(const char *path, char *text, size_t size)
+static bool read_limit(const char *path, char *text, size_t size)
 {
     FILE *f = fopen(path, "r");
     if (!f) return false;
@@ -22,11 +22,11 @@ static bool read_text(const char *path, char *text, size_t size)
 
 /* The group of this process below the mount of `controller` ("" for v2), from /proc/self/cgroup:
  * "ID:CONTROLLERS:PATH" a line. */
-static bool group_of(const char *root, const char *controller, char *out, size_t size)
+static bool cgroup_of(const char *root, const char *controller, char *out, size_t size)
 {
     char path[PATH], text[8192], *save = NULL;
     snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    if (!read_text(path, text, sizeof text)) return false;
+    if (!read_limit(path, text, sizeof text)) return false;
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *names = strchr(line, ':'), *group = names ? strchr(names + 1, ':') : NULL;
         if (!group) continue;
@@ -53,11 +53,11 @@ static void climb(const char *root, const char *mount, const char *group, const 
     snprintf(at, sizeof at, "%s", strcmp(group, "/") ? group : "");
     for (;;) {
         snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, mount, at, file);
-        bool there = read_text(path, text, sizeof text);
+        bool there = read_limit(path, text, sizeof text);
         if (there && second) {
             size_t n = strlen(text);
             snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, mount, at, second);
-            there = read_text(path, text + n, sizeof text - n);
+            there = read_limit(path, text + n, sizeof text - n);
         }
         if (there) see(text, user);
         char *slash = strrchr(at, '/');
@@ -87,9 +87,9 @@ size_t ts_limit_memory(const char *root, size_t machine)
 {
     size_t least = machine;
     char group[PATH];
-    if (group_of(root, "", group, sizeof group))
+    if (cgroup_of(root, "", group, sizeof group))
         climb(root, "", group, "memory.max", NULL, least_bytes, &least);
-    if (group_of(root, "memory", group, sizeof group))
+    if (cgroup_of(root, "memory", group, sizeof group))
         climb(root, "/memory", group, "memory.limit_in_bytes", NULL, least_bytes, &least);
     return least;
 }
@@ -98,9 +98,9 @@ double ts_limit_cpus(const char *root, double machine)
 {
     double least = machine;
     char group[PATH];
-    if (group_of(root, "", group, sizeof group))
+    if (cgroup_of(root, "", group, sizeof group))
         climb(root, "", group, "cpu.max", NULL, least_cpus, &least);
-    if (group_of(root, "cpu", group, sizeof group))
+    if (cgroup_of(root, "cpu", group, sizeof group))
         climb(root, "/cpu", group, "cpu.cfs_quota_us", "cpu.cfs_period_us", least_cpus, &least);
     return least;
 }
@@ -130,7 +130,7 @@ size_t ts_limit_cache(const char *root)
         for (int k = 0; k < 3; k++) {
             snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu0/cache/index%d/%s", root, i,
                      files[k]);
-            if (!read_text(path, text[k], sizeof text[k])) return last;
+            if (!read_limit(path, text[k], sizeof text[k])) return last;
         }
         long level = atol(text[0]), cpus = count_list(text[2]);
         unsigned long long size;

@@ -50,7 +50,7 @@ struct ts_dnnl {
     int layouts;
 };
 
-static ts_status failed(ts_cpu *c, const char *what, const key *k)
+static ts_status refuse_primitive(ts_cpu *c, const char *what, const key *k)
 {
     return ts_fail(c->dev.err, TS_EDEVICE,
                    "oneDNN can not make a %s of [%ld, %ld, %ld, %ld] %s and [%ld, %ld] weights",
@@ -99,7 +99,7 @@ void ts_onednn_close(ts_cpu *c)
     struct ts_dnnl *d = c->dnnl;
     if (!d) return;
     for (int i = 0; i < d->n; i++) drop_entry(d->e + i);
-    for (int i = 0; i < d->layouts; i++) drop(&d->layout[i].d);
+    for (int i = 0; i < d->layouts; i++) drop_desc(&d->layout[i].d);
     if (d->stream) dnnl_stream_destroy(d->stream);
     if (d->engine) dnnl_engine_destroy(d->engine);
     free(d->e);
@@ -120,12 +120,12 @@ typedef struct {
 
 static void drop_all(descs *s)
 {
-    drop(&s->x);
-    drop(&s->w);
-    drop(&s->plain);
-    drop(&s->b);
-    drop(&s->y);
-    drop(&s->gate);
+    drop_desc(&s->x);
+    drop_desc(&s->w);
+    drop_desc(&s->plain);
+    drop_desc(&s->b);
+    drop_desc(&s->y);
+    drop_desc(&s->gate);
 }
 
 /* One kernel in time: frames are the batch of a 2-D convolution. */
@@ -162,7 +162,7 @@ static bool plain_desc(desc *d, const key *k, long rows)
 {
     dnnl_dims_t dim, stride;
     int axis, n = shape_of(k, rows, dim, stride, &axis);
-    return make(d, n, dim, type_of(k->xt), stride);
+    return make_desc(d, n, dim, type_of(k->xt), stride);
 }
 
 static bool weight_descs(const key *k, descs *s)
@@ -170,7 +170,7 @@ static bool weight_descs(const key *k, descs *s)
     dnnl_dims_t dim, stride;
     int axis, n = shape_of(k, k->w[0], dim, stride, &axis);
     return plain_desc(&s->plain, k, k->w[0]) &&
-           (k->layout >= 0 || make(&s->w, n, dim, type_of(k->xt), NULL));
+           (k->layout >= 0 || make_desc(&s->w, n, dim, type_of(k->xt), NULL));
 }
 
 /* The number of a layout; 0 when it is the plain one, -1: no memory. */
@@ -185,7 +185,7 @@ static int layout_number(struct ts_dnnl *d, desc_ref w, const desc *plain, const
     d->layout = more;
     memset(d->layout + d->layouts, 0, sizeof *d->layout);
     d->layout[d->layouts].k = *k;
-    if (!keep(&d->layout[d->layouts].d, w)) return -1;
+    if (!keep_desc(&d->layout[d->layouts].d, w)) return -1;
     return ++d->layouts;
 }
 
@@ -193,10 +193,10 @@ static bool linear_descs(const key *k, descs *s)
 {
     long M = k->x[0], K = k->x[1], O = k->w[0];
     return weight_descs(k, s) &&
-           make(&s->x, 2, (dnnl_dims_t){M, K}, type_of(k->xt), (dnnl_dims_t){k->ldx, 1}) &&
-           make(&s->b, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) &&
-           make(&s->gate, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) &&
-           make(&s->y, 2, (dnnl_dims_t){M, O}, type_of(k->yt), (dnnl_dims_t){k->ldy, 1});
+           make_desc(&s->x, 2, (dnnl_dims_t){M, K}, type_of(k->xt), (dnnl_dims_t){k->ldx, 1}) &&
+           make_desc(&s->b, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) &&
+           make_desc(&s->gate, 2, (dnnl_dims_t){1, O}, dnnl_f32, (dnnl_dims_t){O, 1}) &&
+           make_desc(&s->y, 2, (dnnl_dims_t){M, O}, type_of(k->yt), (dnnl_dims_t){k->ldy, 1});
 }
 
 static bool conv_descs(const key *k, descs *s)
@@ -204,16 +204,17 @@ static bool conv_descs(const key *k, descs *s)
     long F = k->x[0], H = k->x[1], W = k->x[2], C = k->x[3], O = k->w[0], f = k->y[0], h = k->y[1],
          w = k->y[2];
     dnnl_data_type_t xt = type_of(k->xt), yt = type_of(k->yt);
-    if (!weight_descs(k, s) || !make(&s->b, 1, (dnnl_dims_t){O}, dnnl_f32, (dnnl_dims_t){1}))
+    if (!weight_descs(k, s) || !make_desc(&s->b, 1, (dnnl_dims_t){O}, dnnl_f32, (dnnl_dims_t){1}))
         return false;
     if (flat(k))
-        return make(&s->x, 4, (dnnl_dims_t){F, C, H, W}, xt,
-                    (dnnl_dims_t){H * W * C, 1, W * C, C}) &&
-               make(&s->y, 4, (dnnl_dims_t){f, O, h, w}, yt, (dnnl_dims_t){h * w * O, 1, w * O, O});
-    return make(&s->x, 5, (dnnl_dims_t){1, C, F, H, W}, xt,
-                (dnnl_dims_t){F * H * W * C, 1, H * W * C, W * C, C}) &&
-           make(&s->y, 5, (dnnl_dims_t){1, O, f, h, w}, yt,
-                (dnnl_dims_t){f * h * w * O, 1, h * w * O, w * O, O});
+        return make_desc(&s->x, 4, (dnnl_dims_t){F, C, H, W}, xt,
+                         (dnnl_dims_t){H * W * C, 1, W * C, C}) &&
+               make_desc(&s->y, 4, (dnnl_dims_t){f, O, h, w}, yt,
+                         (dnnl_dims_t){h * w * O, 1, w * O, O});
+    return make_desc(&s->x, 5, (dnnl_dims_t){1, C, F, H, W}, xt,
+                     (dnnl_dims_t){F * H * W * C, 1, H * W * C, W * C, C}) &&
+           make_desc(&s->y, 5, (dnnl_dims_t){1, O, f, h, w}, yt,
+                     (dnnl_dims_t){f * h * w * O, 1, h * w * O, w * O, O});
 }
 
 static bool fuse(const key *k, const descs *s, dnnl_primitive_attr_t attr)
@@ -239,8 +240,8 @@ static bool fuse(const key *k, const descs *s, dnnl_primitive_attr_t attr)
     return ok;
 }
 
-static bool describe(struct ts_dnnl *d, const key *k, const descs *s, dnnl_primitive_attr_t attr,
-                     dnnl_primitive_desc_t *pd)
+static bool describe_primitive(struct ts_dnnl *d, const key *k, const descs *s,
+                               dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd)
 {
     desc_ref w = k->layout < 0    ? ref(&s->w)
                  : k->layout == 0 ? ref(&s->plain)
@@ -259,7 +260,7 @@ static bool describe(struct ts_dnnl *d, const key *k, const descs *s, dnnl_primi
 }
 
 /* oneDNN's reference code is hundreds of times slower than its generated code. */
-static bool slow(dnnl_primitive_desc_t pd)
+static bool is_slow(dnnl_primitive_desc_t pd)
 {
     const char *name = "";
     return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name) ==
@@ -307,7 +308,7 @@ static bool describe_as(struct ts_dnnl *d, const key *k, descs *s, dnnl_primitiv
                         dnnl_primitive_desc_t *pd)
 {
     return (k->kind == LINEAR ? linear_descs : conv_descs)(k, s) && fuse(k, s, attr) &&
-           describe(d, k, s, attr, pd);
+           describe_primitive(d, k, s, attr, pd);
 }
 
 /* With the weights' layout free, where the given one is slow; the given one again when that is no
@@ -319,7 +320,7 @@ static void describe_faster(struct ts_dnnl *d, const key *k, descs *s, dnnl_prim
     descs t = {0};
     dnnl_primitive_desc_t other = NULL;
     loose.layout = -1;
-    if (describe_as(d, &loose, &t, attr, &other) && !slow(other)) {
+    if (describe_as(d, &loose, &t, attr, &other) && !is_slow(other)) {
         dnnl_primitive_desc_destroy(*pd);
         drop_all(s);
         *pd = other;
@@ -330,14 +331,14 @@ static void describe_faster(struct ts_dnnl *d, const key *k, descs *s, dnnl_prim
     drop_all(&t);
 }
 
-static bool build(struct ts_dnnl *d, entry *e)
+static bool build_entry(struct ts_dnnl *d, entry *e)
 {
     descs s = {0};
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
     bool ok = dnnl_primitive_attr_create(&attr) == dnnl_success &&
               describe_as(d, &e->k, &s, attr, &pd);
-    if (ok && e->k.layout >= 0 && slow(pd)) describe_faster(d, &e->k, &s, attr, &pd);
+    if (ok && e->k.layout >= 0 && is_slow(pd)) describe_faster(d, &e->k, &s, attr, &pd);
     ok = ok && memories(d, e, &s, pd) && dnnl_primitive_create(&e->p, pd) == dnnl_success;
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (attr) dnnl_primitive_attr_destroy(attr);
@@ -346,7 +347,7 @@ static bool build(struct ts_dnnl *d, entry *e)
 }
 
 /* Finds or makes the primitive of a key. */
-static ts_status prepare(ts_cpu *c, const key *k, entry **out)
+static ts_status find_primitive(ts_cpu *c, const key *k, entry **out)
 {
     struct ts_dnnl *d = c->dnnl;
     for (int i = d->n - 1; i >= 0; i--)
@@ -363,9 +364,9 @@ static ts_status prepare(ts_cpu *c, const key *k, entry **out)
     }
     entry *e = d->e + d->n;
     *e = (entry){.k = *k};
-    if (!build(d, e)) {
+    if (!build_entry(d, e)) {
         drop_entry(e);
-        return failed(c, k->kind == LINEAR ? "matmul" : "convolution", k);
+        return refuse_primitive(c, k->kind == LINEAR ? "matmul" : "convolution", k);
     }
     d->n++;
     *out = e;
@@ -445,7 +446,7 @@ static ts_status wish_layout(ts_cpu *c, const ts_weight *w, const entry *e, ts_d
     return e->layout ? ts_cpu_scratch(c, slice_bytes(w, xt), &none) : TS_OK;
 }
 
-static void copy_rows(ts_tensor from, ts_tensor to)
+static void copy_tensor_rows(ts_tensor from, ts_tensor to)
 {
     long rows = ts_rows(from), n = from.dim[from.nd - 1];
     size_t size = ts_dtype_size(from.type);
@@ -502,13 +503,13 @@ static ts_status linear_at_once(ts_cpu *c, const ts_linear *a)
     k.w[1] = K;
     k.ldx = M > 1 ? a->x.ld : K;
     k.ldy = apart || M == 1 ? O : a->y.ld;
-    ts_status st = prepare(c, &k, &e);
+    ts_status st = find_primitive(c, &k, &e);
     if (st) return st;
     size_t aside = apart ? ((size_t)(M * O) * sizeof(float) + 63) & ~(size_t)63 : 0;
     st = ts_cpu_scratch(c, aside + e->scratch_bytes, &scratch);
     if (st) return st;
     if (c->dev.counting) return wish_layout(c, a->w, e, a->x.type);
-    if (k.sum) copy_rows(a->resid, a->y);
+    if (k.sum) copy_tensor_rows(a->resid, a->y);
     ts_ptr y = apart ? (ts_ptr){(uintptr_t)scratch} : a->y.p;
     st = execute(c, e, a->w, (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, a->gate.p},
                  (char *)scratch + aside);
@@ -594,16 +595,16 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
     }
     memcpy(k.stride, a->stride, sizeof k.stride);
     memcpy(k.pad, a->pad, sizeof k.pad);
-    ts_status st = prepare(c, &k, &e);
+    ts_status st = find_primitive(c, &k, &e);
     if (st) return st;
     st = ts_cpu_scratch(c, x_bytes + y_bytes + e->scratch_bytes, &scratch);
     if (st) return st;
     if (c->dev.counting) return wish_layout(c, a->w, e, a->x.type);
-    if (k.sum) copy_rows(a->resid, a->y);
+    if (k.sum) copy_tensor_rows(a->resid, a->y);
     ts_tensor x = spread ? ts_tensor_of((ts_ptr){(uintptr_t)scratch}, a->x.type, 4, a->x.dim)
                          : a->x;
     ts_ptr y = apart ? (ts_ptr){(uintptr_t)scratch + x_bytes} : a->y.p;
-    if (spread) copy_rows(a->x, x);
+    if (spread) copy_tensor_rows(a->x, x);
     st = execute(c, e, a->w, (operands){x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, {0}},
                  (char *)scratch + x_bytes + y_bytes);
     if (!st && apart) combine(&(ts_linear){.resid = a->resid, .y = a->y}, ts_host_of(y));
@@ -635,7 +636,7 @@ static bool slice_desc(const struct ts_dnnl *d, int layout, long first, long row
     int axis;
     shape_of(k, rows, dim, stride, &axis);
     from[axis] = first;
-    return part(out, ref(&d->layout[layout - 1].d), dim, from);
+    return part_of_desc(out, ref(&d->layout[layout - 1].d), dim, from);
 }
 
 /* Outputs [first, first + rows), stored row-major at `from`, to their place in the layout at
@@ -660,8 +661,8 @@ static bool reorder(const struct ts_dnnl *d, int layout, long first, long rows, 
          dnnl_stream_wait(d->stream) == dnnl_success;
     drop_memory(a);
     drop_memory(b);
-    drop(&src);
-    drop(&dst);
+    drop_desc(&src);
+    drop_desc(&dst);
     if (p) dnnl_primitive_destroy(p);
     if (pd) dnnl_primitive_desc_destroy(pd);
     return ok;

@@ -37,23 +37,15 @@ float ts_act_ref(ts_act act, float x)
     return x;
 }
 
-static const float *vector(const ts_weight *w) { return w ? ts_host_of(w->t.p) : NULL; }
-static const float *table(ts_tensor t, ts_tensor sel, long row)
-{
-    if (!ts_there(t)) return NULL;
-    return (const float *)ts_host_of(t.p) +
-           (ts_there(sel) ? ((const uint8_t *)ts_host_of(sel.p))[row] : 0) * t.ld;
-}
-
 void ts_linear_ref(const ts_linear *a)
 {
     long M = ts_rows(a->x), K = a->x.dim[a->x.nd - 1], O = a->w->t.dim[0];
     const void *x = ts_host_of(a->x.p), *w = ts_host_of(a->w->t.p), *r = ts_host_of(a->resid.p);
-    const float *b = vector(a->b);
+    const float *b = ts_numbers_of(a->b);
     void *y = ts_host_of(a->y.p);
 #pragma omp parallel for schedule(static)
     for (long m = 0; m < M; m++) {
-        const float *g = table(a->gate, a->sel, m);
+        const float *g = ts_table_row(a->gate, a->sel, m);
         for (long o = 0; o < O; o++) {
             float s = 0;
             for (long k = 0; k < K; k++)
@@ -91,7 +83,7 @@ void ts_conv_ref(const ts_conv *a)
     const ts_tensor *w = &a->w->t;
     long k[3] = {w->nd == 5 ? w->dim[2] : 1, w->dim[w->nd - 2], w->dim[w->nd - 1]}, O = w->dim[0],
          H = a->y.dim[1], W = a->y.dim[2], rows = ts_rows(a->y);
-    const float *b = vector(a->b);
+    const float *b = ts_numbers_of(a->b);
     const void *r = ts_host_of(a->resid.p);
     void *y = ts_host_of(a->y.p);
 #pragma omp parallel for schedule(static)
@@ -104,7 +96,7 @@ void ts_conv_ref(const ts_conv *a)
 }
 
 /* Mean and reciprocal deviation of group g: all rows, C / groups channels. */
-static void group_of(const ts_norm *a, long rows, long C, long g, float *mean, float *inv)
+static void measure_group(const ts_norm *a, long rows, long C, long g, float *mean, float *inv)
 {
     long n = C / a->groups;
     const void *x = ts_host_of(a->x.p);
@@ -143,14 +135,15 @@ void ts_norm_ref(const ts_norm *a)
 {
     long rows = ts_rows(a->x), C = a->x.dim[a->x.nd - 1],
          groups = a->kind == TS_NORM_GROUP ? a->groups : 0;
-    const float *w = vector(a->w), *b = vector(a->b);
+    const float *w = ts_numbers_of(a->w), *b = ts_numbers_of(a->b);
     float(*stat)[2] = groups ? malloc((size_t)groups * sizeof *stat) : NULL;
-    for (long g = 0; g < groups; g++) group_of(a, rows, C, g, &stat[g][0], &stat[g][1]);
+    for (long g = 0; g < groups; g++) measure_group(a, rows, C, g, &stat[g][0], &stat[g][1]);
     const void *x = ts_host_of(a->x.p);
     void *y = ts_host_of(a->y.p);
 #pragma omp parallel for schedule(static)
     for (long m = 0; m < rows; m++) {
-        const float *scale = table(a->scale, a->sel, m), *shift = table(a->shift, a->sel, m);
+        const float *scale = ts_table_row(a->scale, a->sel, m),
+                    *shift = ts_table_row(a->shift, a->sel, m);
         float mean = 0, inv = 0;
         if (!groups) row_of(a, C, m, &mean, &inv);
         for (long c = 0; c < C; c++) {
@@ -261,7 +254,7 @@ static void add_to(ts_tensor t, long f, long h, long w, long c, float v)
     ts_store(ts_host_of(t.p), t.type, i, ts_load(ts_host_of(t.p), t.type, i) + v);
 }
 
-static float at(ts_tensor t, long f, long h, long w, long c)
+static float padded_at(ts_tensor t, long f, long h, long w, long c)
 {
     return f < 0 ? 0
                  : ts_load(ts_host_of(t.p), t.type, ((f * t.dim[1] + h) * t.dim[2] + w) * t.ld + c);
@@ -280,12 +273,13 @@ void ts_resample_ref(const ts_resample *a)
                     float v = 0;
                     if (!a->reduce) {
                         long g = f + a->drop;
-                        v = at(a->x, g / ft, h / fs, w / fs,
-                               ((o * ft + g % ft) * fs * fs + h % fs * fs + w % fs) / r);
+                        v = padded_at(a->x, g / ft, h / fs, w / fs,
+                                      ((o * ft + g % ft) * fs * fs + h % fs * fs + w % fs) / r);
                     } else {
                         for (long j = o * r; j < (o + 1) * r; j++)
-                            v += at(a->x, f * ft + j / (fs * fs) % ft - a->drop,
-                                    h * fs + j / fs % fs, w * fs + j % fs, j / (fs * fs * ft));
+                            v += padded_at(a->x, f * ft + j / (fs * fs) % ft - a->drop,
+                                           h * fs + j / fs % fs, w * fs + j % fs,
+                                           j / (fs * fs * ft));
                         v /= (float)r;
                     }
                     add_to(a->y, f, h, w, o, v);

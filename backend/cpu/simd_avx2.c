@@ -8,12 +8,12 @@
 
 void ts_simd_avx2(ts_simd *t)
 {
-    t->norm = norm;
-    t->activate = activate;
-    t->rope = rope;
+    t->norm = normalize_rows;
+    t->activate = activate_rows;
+    t->rope = rotate_heads;
     t->lincomb = lincomb;
     t->finite = all_finite;
-    t->copy = copy;
+    t->copy = copy_strided;
     t->gather = gather_rows;
     t->resample = resample;
     t->affine = affine;

@@ -10,12 +10,12 @@ AI __m256i narrow(V a) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf
 
 void ts_simd_avx512(ts_simd *t)
 {
-    t->norm = norm;
-    t->activate = activate;
-    t->rope = rope;
+    t->norm = normalize_rows;
+    t->activate = activate_rows;
+    t->rope = rotate_heads;
     t->lincomb = lincomb;
     t->finite = all_finite;
-    t->copy = copy;
+    t->copy = copy_strided;
     t->gather = gather_rows;
     t->resample = resample;
     t->affine = affine;

@@ -9,9 +9,9 @@ AI __m256i narrow(V a) { return (__m256i)_mm512_cvtneps_pbh(a); }
 
 void ts_simd_avx512_bf16(ts_simd *t)
 {
-    t->norm = norm;
-    t->activate = activate;
-    t->rope = rope;
+    t->norm = normalize_rows;
+    t->activate = activate_rows;
+    t->rope = rotate_heads;
     t->lincomb = lincomb;
     t->finite = all_finite;
 }

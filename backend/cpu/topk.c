@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-static uint32_t order_of(float x)
+static uint32_t sortable_bits(float x)
 {
     uint32_t u;
     x += 0.0f; /* -0 counts as 0 */
@@ -69,17 +69,18 @@ static double choose_row(const float *score, long nb, long nv, long k, long forc
     memset(bits, 0, (size_t)ts_plan_words((int)nb) * sizeof *bits);
     long n = 0, left = k;
     for (long j = 0; j < nv; j++)
-        if (j != forced) work[n++] = order_of(score[j]);
+        if (j != forced) work[n++] = sortable_bits(score[j]);
     if (forced >= 0) {
         bits[forced / 32] |= 1u << forced % 32;
         left--;
     }
     uint32_t least = left > 0 ? nth_largest(work, n, left) : UINT32_MAX;
     long larger = 0;
-    for (long j = 0; left > 0 && j < nv; j++) larger += j != forced && order_of(score[j]) > least;
+    for (long j = 0; left > 0 && j < nv; j++)
+        larger += j != forced && sortable_bits(score[j]) > least;
     long equal = left - larger;
     for (long j = 0; j < nv; j++) {
-        uint32_t u = order_of(score[j]);
+        uint32_t u = sortable_bits(score[j]);
         bool take = left > 0 && j != forced && (u > least || (u == least && equal-- > 0));
         if (take) bits[j / 32] |= 1u << j % 32;
         all += score[j];

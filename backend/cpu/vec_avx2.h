@@ -127,7 +127,7 @@ AI V twice(const float *p)
     return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)),
                                     _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
 }
-AI V turn(V x, V c, V s) { return _mm256_fmaddsub_ps(x, c, _mm256_permute_ps(x, 0xB1) * s); }
+AI V rotate(V x, V c, V s) { return _mm256_fmaddsub_ps(x, c, _mm256_permute_ps(x, 0xB1) * s); }
 /* The same of 2 W numbers in bf16; c and s hold W pairs' */
 AI void turn_bf16(uint16_t *p, V c, V s)
 {

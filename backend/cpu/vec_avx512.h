@@ -103,7 +103,7 @@ AI V twice(const float *p)
     __m512i i = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
     return _mm512_permutexvar_ps(i, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
 }
-AI V turn(V x, V c, V s) { return _mm512_fmaddsub_ps(x, c, _mm512_permute_ps(x, 0xB1) * s); }
+AI V rotate(V x, V c, V s) { return _mm512_fmaddsub_ps(x, c, _mm512_permute_ps(x, 0xB1) * s); }
 /* The same of 2 W numbers in bf16; c and s hold W pairs' */
 AI void turn_bf16(uint16_t *p, V c, V s)
 {

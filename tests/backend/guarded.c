@@ -18,12 +18,12 @@ static size_t span(ts_tensor t)
 {
     return ((size_t)(t.dim[0] - 1) * (size_t)t.ld + (size_t)t.dim[1]) * ts_dtype_size(t.type);
 }
-static char *row(ts_tensor t, long m)
+static char *row_start(ts_tensor t, long m)
 {
     return (char *)(uintptr_t)t.p.at + (size_t)(m * t.ld) * ts_dtype_size(t.type);
 }
 
-static ts_tensor take(ts_dtype type, long rows, long C, long ld)
+static ts_tensor take_guarded(ts_dtype type, long rows, long C, long ld)
 {
     ts_tensor t = {.type = type, .nd = 2, .dim = {rows, C}, .ld = ld};
     ck_assert_int_lt(count, MOST);
@@ -41,7 +41,7 @@ static ts_tensor take(ts_dtype type, long rows, long C, long ld)
 ts_tensor guarded_tensor(ts_dtype type, long rows, long C, long ld, const char *name, double scale,
                          double shift)
 {
-    ts_tensor t = take(type, rows, C, ld);
+    ts_tensor t = take_guarded(type, rows, C, ld);
     for (long m = 0; m < rows; m++)
         for (long c = 0; c < C; c++)
             guarded_set(t, m, c, (float)(scale * golden_u(name, (uint32_t)(m * C + c)) + shift));
@@ -50,8 +50,8 @@ ts_tensor guarded_tensor(ts_dtype type, long rows, long C, long ld, const char *
 
 ts_tensor guarded_twin(ts_tensor t)
 {
-    ts_tensor u = take(t.type, t.dim[0], t.dim[1], t.ld);
-    memcpy(row(u, 0), row(t, 0), span(t));
+    ts_tensor u = take_guarded(t.type, t.dim[0], t.dim[1], t.ld);
+    memcpy(row_start(u, 0), row_start(t, 0), span(t));
     return u;
 }
 
@@ -61,13 +61,13 @@ void guarded_check(ts_tensor t, const char *what)
     size_t width = (size_t)t.dim[1] * ts_dtype_size(t.type),
            step = (size_t)t.ld * ts_dtype_size(t.type);
     for (int i = 0; i < count; i++)
-        if (blocks[i].at == row(t, 0)) {
+        if (blocks[i].at == row_start(t, 0)) {
             from = (void *)blocks[i].all;
             to = from + blocks[i].bytes + 3 * GUARD;
         }
     ck_assert_ptr_nonnull(from);
     for (p = from; p < to; p++) {
-        long off = p - (const unsigned char *)row(t, 0);
+        long off = p - (const unsigned char *)row_start(t, 0);
         bool inside = off >= 0 && (size_t)off < span(t) && (size_t)off % step < width;
         if (inside)
             p += width - (size_t)off % step - 1;
@@ -81,16 +81,17 @@ void guarded_free(void)
     while (count) free(blocks[--count].all);
 }
 
-double guarded_at(ts_tensor t, long m, long c) { return ts_load(row(t, m), t.type, c); }
-void guarded_set(ts_tensor t, long m, long c, float x) { ts_store(row(t, m), t.type, c, x); }
+double guarded_at(ts_tensor t, long m, long c) { return ts_load(row_start(t, m), t.type, c); }
+void guarded_set(ts_tensor t, long m, long c, float x) { ts_store(row_start(t, m), t.type, c, x); }
 
 void guarded_same(ts_tensor a, ts_tensor b, const char *what)
 {
     for (long m = 0; m < a.dim[0]; m++)
-        if (memcmp(row(a, m), row(b, m), (size_t)a.dim[1] * ts_dtype_size(a.type)))
+        if (memcmp(row_start(a, m), row_start(b, m), (size_t)a.dim[1] * ts_dtype_size(a.type)))
             for (long c = 0; c < a.dim[1]; c++)
-                if (memcmp(row(a, m) + (size_t)c * ts_dtype_size(a.type),
-                           row(b, m) + (size_t)c * ts_dtype_size(a.type), ts_dtype_size(a.type)))
+                if (memcmp(row_start(a, m) + (size_t)c * ts_dtype_size(a.type),
+                           row_start(b, m) + (size_t)c * ts_dtype_size(a.type),
+                           ts_dtype_size(a.type)))
                     ck_abort_msg("%s: element %ld of row %ld is %.9g, expected %.9g", what, c, m,
                                  guarded_at(a, m, c), guarded_at(b, m, c));
 }

@@ -58,7 +58,7 @@ START_TEST(test_take)
 }
 END_TEST
 
-static ts_status no_memory(ts_device *d, size_t bytes, ts_ptr *p)
+static ts_status fail_alloc(ts_device *d, size_t bytes, ts_ptr *p)
 {
     (void)p;
     return ts_fail(d->err, TS_EMEMORY, "no memory for %zu", bytes);
@@ -74,7 +74,7 @@ START_TEST(test_nothing)
     ck_assert_uint_eq(a.peak, 0);
     ts_arena_close(&a);
     ts_arena_close(&a); /* twice is legal */
-    ts_ops poor = {.alloc = no_memory};
+    ts_ops poor = {.alloc = fail_alloc};
     ts_device empty = {.ops = &poor, .err = &err};
     ck_assert_int_eq(ts_arena_open(&a, &empty, 12345), TS_EMEMORY);
     ck_assert_str_eq(err.text, "no memory for 12345");
@@ -93,7 +93,7 @@ static ts_tensor host2(const float *p, long rows, long columns)
     return ts_tensor_of((ts_ptr){(uintptr_t)p}, TS_F32, TS_DIM(rows, columns));
 }
 
-static ts_status work(ts_device *d, numbers *n)
+static ts_status do_work(ts_device *d, numbers *n)
 {
     ts_status st = TS_OK;
     ts_weight w = {.t = ts_tensor_of((ts_ptr){0}, TS_F32, TS_DIM(2, 2))};
@@ -129,13 +129,13 @@ START_TEST(test_profile)
     ck_assert_str_eq(p->name, "cpu");
     numbers n = {.x = {1, 2, 3, 4, 5, 6}, .w = {1, 0, 1, 1}}, again = n;
     bool was = true;
-    ck_assert_int_eq(work(p, &again), TS_OK);
+    ck_assert_int_eq(do_work(p, &again), TS_OK);
     ts_profile_read(p, &sum, true);
     for (int i = 0; i < TS_TIMES; i++) ck_assert_double_eq(sum.seconds[i], 0); /* nobody asked */
     ck_assert_int_eq(sum.calls[TS_TIME_LINEAR], 2);
     ck_assert_int_eq(ts_profile_time(p, true, &was), TS_OK);
     ck_assert(!was);
-    ck_assert_msg(work(p, &n) == TS_OK, "%s", err.text);
+    ck_assert_msg(do_work(p, &n) == TS_OK, "%s", err.text);
     static const float want[] = {2, 6, 6, 14, 10, 22};
     /* the inner device did the work */
     for (int i = 0; i < 6; i++) ck_assert_float_eq(n.y[i], want[i]);
@@ -150,7 +150,7 @@ START_TEST(test_profile)
     ts_profile_read(p, &sum, false);
     ck_assert_int_eq(sum.calls[TS_TIME_LINEAR], 0); /* it was reset */
     p->counting = true;
-    ck_assert_int_eq(work(p, &n), TS_OK);
+    ck_assert_int_eq(do_work(p, &n), TS_OK);
     ts_profile_read(p, &sum, false);
     ck_assert(sum.seconds[TS_TIME_LINEAR] == 0 && sum.flops[TS_TIME_LINEAR] > 0);
     ck_assert(d->counting); /* the inner device counts too */
@@ -163,7 +163,7 @@ START_TEST(test_profile)
     ck_assert(sum.seconds[TS_TIME_OTHER] > 0);
     ck_assert_int_eq(ts_profile_time(p, false, &was), TS_OK);
     ck_assert(was);
-    ck_assert_int_eq(work(p, &again), TS_OK);
+    ck_assert_int_eq(do_work(p, &again), TS_OK);
     ts_profile_read(p, &sum, true);
     ck_assert_double_eq(sum.seconds[TS_TIME_LINEAR], 0);
     int tag = 0;

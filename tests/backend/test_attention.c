@@ -21,21 +21,21 @@ static void each_level(const shape *s)
 {
     call want, got;
     ts_ctx *ref = testing_open("cpu", "ref", 2);
-    build(&want, s);
+    build_call(&want, s);
     ck_ok(ref, ref->dev->ops->attention(ref->dev, &want.a));
     testing_close(ref);
     for (int l = 0; l < 3; l++) {
         if (!has_level(l + 1)) continue;
         for (int threads = 1; threads <= 2; threads++) {
             ts_ctx *c = testing_open("cpu", levels[l], threads);
-            build(&got, s);
+            build_call(&got, s);
             ck_ok(c, c->dev->ops->attention(c->dev, &got.a));
-            compare(s, &got, &want, levels[l]);
-            drop(&got);
+            compare_calls(s, &got, &want, levels[l]);
+            free_call_memory(&got);
             testing_close(c);
         }
     }
-    drop(&want);
+    free_call_memory(&want);
 }
 
 START_TEST(widths)
@@ -155,8 +155,8 @@ START_TEST(nothing_to_read)
                        .sums = true};
             call x, before;
             ts_ctx *c = testing_open("cpu", l ? levels[l - 1] : "ref", 2);
-            build(&x, &s);
-            build(&before, &s);
+            build_call(&x, &s);
+            build_call(&before, &s);
             for (long i = 0; i < s.B * s.Nk * s.A * s.D; i++)
                 ts_store(ts_host_of(before.a.v.p), s.type, i, NAN);
             for (long h = 0; h < s.A; h++)
@@ -194,8 +194,8 @@ START_TEST(nothing_to_read)
                                   ts_facts(c->dev).level, i / 3, all, rows);
                 }
             }
-            drop(&before);
-            drop(&x);
+            free_call_memory(&before);
+            free_call_memory(&x);
             testing_close(c);
         }
 }
@@ -217,12 +217,12 @@ START_TEST(stopped)
                    .spread = 1};
         call x;
         ts_ctx *c = testing_open("cpu", levels[l - 1], 2);
-        build(&x, &s);
+        build_call(&x, &s);
         c->env.stop = &stop;
         ck_assert_int_eq(c->dev->ops->attention(c->dev, &x.a), TS_ESTOP);
         c->env.stop = NULL;
         ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
-        drop(&x);
+        free_call_memory(&x);
         testing_close(c);
     }
 }
@@ -248,7 +248,7 @@ START_TEST(stopped_anywhere)
                .spread = 1,
                .plan = true};
     call x;
-    build(&x, &s);
+    build_call(&x, &s);
     for (int i = 0; i < 60; i++) {
         ts_ctx *c = testing_open("cpu", NULL, 1 + i % 4);
         int stop = 0;
@@ -266,7 +266,7 @@ START_TEST(stopped_anywhere)
         ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
         testing_close(c);
     }
-    drop(&x);
+    free_call_memory(&x);
 }
 END_TEST
 
@@ -303,8 +303,8 @@ START_TEST(keep_all)
                .plan = true};
     call dense, full;
     ts_ctx *c = testing_open("cpu", NULL, 2);
-    build(&dense, &s);
-    build(&full, &s);
+    build_call(&dense, &s);
+    build_call(&full, &s);
     dense.a.plan = NULL;
     memset(ts_host_of(full.plan.bits), 0xFF, (size_t)(2 * 8) * 4);
     uint32_t *bits = ts_host_of(full.plan.bits);
@@ -313,8 +313,8 @@ START_TEST(keep_all)
     ck_ok(c, c->dev->ops->attention(c->dev, &full.a));
     ck_assert(
         !memcmp(ts_host_of(dense.a.out.p), ts_host_of(full.a.out.p), (size_t)(500 * 128) * 4));
-    drop(&dense);
-    drop(&full);
+    free_call_memory(&dense);
+    free_call_memory(&full);
     testing_close(c);
 }
 END_TEST
@@ -336,7 +336,7 @@ START_TEST(cached)
             if (!has_level(l + 1)) continue;
             ts_ctx *c = testing_open("cpu", levels[l], 2);
             call x;
-            build(&x, &s);
+            build_call(&x, &s);
             ts_tensor again = ts_tensor_of(result(&x, 98), TS_F32, TS_DIM(1, 2, 7, 7));
             ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
             ck_ok(c, ts_block_sums_op(c->dev,
@@ -348,7 +348,7 @@ START_TEST(cached)
                 ck_assert_msg(fabsf(sums[i] - fused[i]) <= fused[i] * (weight_error(&s, levels[l]) +
                                                                        lse_error(&s, levels[l])),
                               "%s: %g, fused %g", levels[l], sums[i], fused[i]);
-            drop(&x);
+            free_call_memory(&x);
             testing_close(c);
         }
     }
@@ -374,7 +374,7 @@ START_TEST(not_a_number)
                        .nk = true};
             for (int where = 0; where < 4; where++) {
                 call x;
-                build(&x, &s);
+                build_call(&x, &s);
                 long nan_at = where == 0 ? 7 * 40 : where == 3 ? (long)x.nk[0] * 40 : 5 * 40;
                 ts_store(ts_host_of((where == 0   ? x.a.q
                                      : where == 1 ? x.a.k
@@ -389,7 +389,7 @@ START_TEST(not_a_number)
                     ck_assert_msg(bad == want, "%s: NaN in %d, row %ld: %d", ts_facts(c->dev).level,
                                   where, n, bad);
                 }
-                drop(&x);
+                free_call_memory(&x);
             }
             testing_close(c);
         }
@@ -414,8 +414,8 @@ START_TEST(masked_first)
             if (!has_level(l + 1)) continue;
             call got, want;
             ts_ctx *ref = testing_open("cpu", "ref", 2), *c = testing_open("cpu", levels[l], 2);
-            build(&got, &s);
-            build(&want, &s);
+            build_call(&got, &s);
+            build_call(&want, &s);
             for (int k = 0; k < 700; k++)
                 ((float *)ts_host_of(got.a.bias.p))[k] = ((float *)ts_host_of(
                     want.a.bias.p))[k] = k < 300 ? -INFINITY : -400.0f + (float)(k % 7);
@@ -424,9 +424,9 @@ START_TEST(masked_first)
             /* the argument of exp is of the size of 400: its rounding is that of a logit of that
              * size */
             s.spread = 30;
-            compare(&s, &got, &want, levels[l]);
-            drop(&got);
-            drop(&want);
+            compare_calls(&s, &got, &want, levels[l]);
+            free_call_memory(&got);
+            free_call_memory(&want);
             testing_close(c);
             testing_close(ref);
         }
@@ -470,9 +470,9 @@ START_TEST(threads_and_seats)
             call one, more, searched;
             if (!has_level(l)) continue;
             ts_ctx *c = testing_open("cpu", level[l], 1);
-            build(&one, &s);
+            build_call(&one, &s);
             ck_ok(c, c->dev->ops->attention(c->dev, &one.a));
-            build(&searched, &s);
+            build_call(&searched, &s);
             memcpy(ts_host_of(searched.a.lse.p), ts_host_of(one.a.lse.p),
                    (size_t)ts_count(one.a.lse) * 4);
             search(c, &searched);
@@ -480,7 +480,7 @@ START_TEST(threads_and_seats)
             for (size_t i = 0; i < sizeof room / sizeof *room; i++) {
                 c = testing_open("cpu", level[l], room[i].threads);
                 ((ts_cpu *)c->dev)->cache = room[i].cache;
-                build(&more, &s);
+                build_call(&more, &s);
                 ck_ok(c, c->dev->ops->attention(c->dev, &more.a));
                 ck_assert_msg(!memcmp(ts_host_of(one.a.out.p), ts_host_of(more.a.out.p),
                                       (size_t)(s.B * s.Nq * one.a.out.ld) * ts_dtype_size(s.type)),
@@ -496,10 +496,10 @@ START_TEST(threads_and_seats)
                 ck_assert_msg(!memcmp(ts_host_of(searched.a.sums.p), ts_host_of(more.a.sums.p),
                                       (size_t)ts_count(one.a.sums) * 4),
                               "%s: cached sums of %d threads", level[l], room[i].threads);
-                drop(&more);
+                free_call_memory(&more);
             }
-            drop(&one);
-            drop(&searched);
+            free_call_memory(&one);
+            free_call_memory(&searched);
         }
     }
 }
@@ -525,8 +525,8 @@ START_TEST(searching_changes_nothing)
                 if (!has_level(l + 1)) continue;
                 call with, without;
                 ts_ctx *c = testing_open("cpu", levels[l], 2);
-                build(&with, &s);
-                build(&without, &s);
+                build_call(&with, &s);
+                build_call(&without, &s);
                 without.a.sums = (ts_tensor){0};
                 ck_ok(c, c->dev->ops->attention(c->dev, &with.a));
                 ck_ok(c, c->dev->ops->attention(c->dev, &without.a));
@@ -534,8 +534,8 @@ START_TEST(searching_changes_nothing)
                                   (size_t)(s.Nq * with.a.out.ld) * ts_dtype_size(s.type)));
                 ck_assert(!memcmp(ts_host_of(with.a.lse.p), ts_host_of(without.a.lse.p),
                                   (size_t)ts_count(with.a.lse) * 4));
-                drop(&with);
-                drop(&without);
+                free_call_memory(&with);
+                free_call_memory(&without);
                 testing_close(c);
             }
         }
@@ -586,7 +586,7 @@ START_TEST(refused)
         .B = 1, .Nq = 64, .Nk = 64, .A = 1, .D = 16, .type = TS_F32, .scale = 1, .spread = 1};
     call x;
     ts_ctx *c = testing_open("cpu", NULL, 1);
-    build(&x, &s);
+    build_call(&x, &s);
     const ts_plan blocks = {.A = 1, .nb = 2, .bits = x.a.lse.p},
                   heads = {.A = 2, .nb = 1, .bits = x.a.lse.p},
                   right = {.A = 1, .nb = 1, .bits = x.a.lse.p}, *plans[] = {&blocks},
@@ -618,7 +618,7 @@ START_TEST(refused)
         ck_assert_msg(c->dev->ops->attention(c->dev, &a) == TS_ESHAPE, "slip %d is taken", i);
         ck_assert_msg(strstr(c->err.text, "attention: ") != NULL, "%s", c->err.text);
     }
-    drop(&x);
+    free_call_memory(&x);
     testing_close(c);
 }
 END_TEST

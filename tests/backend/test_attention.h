@@ -29,7 +29,7 @@ typedef struct {
     int n;
 } call;
 
-static void *keep(call *c, size_t bytes)
+static void *keep_bytes(call *c, size_t bytes)
 {
     return c->mem[c->n++] = aligned_alloc(64, (bytes + 127) & ~(size_t)63);
 }
@@ -37,7 +37,7 @@ static void *keep(call *c, size_t bytes)
 /* f32 results of n numbers with guards behind them. */
 static ts_ptr result(call *c, long n)
 {
-    float *p = keep(c, (size_t)(n + GUARD) * sizeof *p);
+    float *p = keep_bytes(c, (size_t)(n + GUARD) * sizeof *p);
     for (long i = n; i < n + GUARD; i++) p[i] = -77;
     return (ts_ptr){(uintptr_t)p};
 }
@@ -49,11 +49,11 @@ static void check_guards(ts_tensor t)
         ck_assert_msg(p[i] == -77, "written past the end");
 }
 
-static ts_tensor make(call *c, const shape *s, long N, const char *name, float spread)
+static ts_tensor random_heads(call *c, const shape *s, long N, const char *name, float spread)
 {
     long ld = s->A * s->D + s->gap, n = s->B * N * ld;
     float *f = malloc((size_t)n * sizeof *f);
-    void *p = keep(c, (size_t)(n + GUARD) * ts_dtype_size(s->type));
+    void *p = keep_bytes(c, (size_t)(n + GUARD) * ts_dtype_size(s->type));
     golden_input(name, spread, n, f);
     for (long i = 0; i < n; i++) ts_store(p, s->type, i, f[i]);
     for (long i = n; i < n + GUARD; i++) ts_store(p, s->type, i, -77);
@@ -62,21 +62,21 @@ static ts_tensor make(call *c, const shape *s, long N, const char *name, float s
         .p = {(uintptr_t)p}, .type = s->type, .nd = 4, .dim = {s->B, N, s->A, s->D}, .ld = ld};
 }
 
-static void build(call *c, const shape *s)
+static void build_call(call *c, const shape *s)
 {
     memset(c, 0, sizeof *c);
     long nb = (s->Nk + 63) / 64;
     c->a = (ts_attention){.scale = s->scale};
-    c->a.q = make(c, s, s->Nq, "q", s->spread);
-    c->a.k = make(c, s, s->Nk, "k", s->spread);
-    c->a.v = make(c, s, s->Nk, "v", 1);
-    c->a.out = make(c, s, s->Nq, "o", 1);
+    c->a.q = random_heads(c, s, s->Nq, "q", s->spread);
+    c->a.k = random_heads(c, s, s->Nk, "k", s->spread);
+    c->a.v = random_heads(c, s, s->Nk, "v", 1);
+    c->a.out = random_heads(c, s, s->Nq, "o", 1);
     long lse[] = {s->B, s->A, s->Nq},
          bias[] = {s->bias == 2 ? s->A : 1, s->bias == 2 ? s->Nq : 1, s->Nk},
          sums[] = {s->B, s->A, (s->Nq + 63) / 64, nb};
     c->a.lse = ts_tensor_of(result(c, s->B * s->A * s->Nq), TS_F32, 3, lse);
     if (s->bias) {
-        float *b = keep(c, (size_t)(bias[0] * bias[1] * bias[2]) * 4);
+        float *b = keep_bytes(c, (size_t)(bias[0] * bias[1] * bias[2]) * 4);
         golden_input("bias", 3, bias[0] * bias[1] * bias[2], b);
         c->a.bias = ts_tensor_of((ts_ptr){(uintptr_t)b}, TS_F32, 3, bias);
     }
@@ -85,7 +85,7 @@ static void build(call *c, const shape *s)
     if (s->nk) c->a.nk = c->nk;
     if (s->plan) {
         long words = (nb + 31) / 32;
-        uint32_t *bits = keep(c, (size_t)(s->A * nb * words) * 4);
+        uint32_t *bits = keep_bytes(c, (size_t)(s->A * nb * words) * 4);
         memset(bits, 0, (size_t)(s->A * nb * words) * 4);
         for (long r = 0; r < s->A * nb; r++) {
             for (long i = 0; i < nb; i++)
@@ -105,7 +105,7 @@ static void build(call *c, const shape *s)
     }
 }
 
-static void drop(call *c)
+static void free_call_memory(call *c)
 {
     for (int i = 0; i < c->n; i++) free(c->mem[i]);
 }
@@ -166,7 +166,7 @@ static void compare_out(const shape *s, const call *got, const call *want, const
                       level, s->Nq, s->Nk, s->D, s->type, rel, most);
 }
 
-static void compare(const shape *s, const call *got, const call *want, const char *level)
+static void compare_calls(const shape *s, const call *got, const call *want, const char *level)
 {
     compare_out(s, got, want, level);
     check_guards(got->a.lse);

@@ -90,18 +90,18 @@ LACKING __m512bh lacking_round_two(__m512 high, __m512 low)
 #define _mm512_cvtne2ps_pbh lacking_round_two
 
 /* The driver of the level with this kernel in it, whatever the machine is. */
-static void one(ts_level level, const shape *s)
+static void run_shape(ts_level level, const shape *s)
 {
     call got, want;
     ts_ctx *c = testing_open("cpu", "ref", 2);
-    build(&got, s);
-    build(&want, s);
+    build_call(&got, s);
+    build_call(&want, s);
     ck_ok(c, c->dev->ops->attention(c->dev, &want.a));
     ((ts_cpu *)c->dev)->level = level;
     ck_ok(c, c->dev->ops->attention(c->dev, &got.a));
-    compare(s, &got, &want, "emulated");
-    drop(&got);
-    drop(&want);
+    compare_calls(s, &got, &want, "emulated");
+    free_call_memory(&got);
+    free_call_memory(&want);
     testing_close(c);
 }
 
@@ -109,46 +109,46 @@ static void every(ts_level level, ts_dtype type)
 {
     static const long D[] = {2, 12, 40, 64, 72, 128}, N[] = {1, 5, 63, 65, 200, 429};
     for (int i = 0; i < 6; i++)
-        one(level, &(shape){.B = 1,
-                            .Nq = 70,
-                            .Nk = 70,
-                            .A = 2,
-                            .D = D[i],
-                            .type = type,
-                            .scale = 1 / sqrtf((float)D[i]),
-                            .spread = 1.7f,
-                            .sums = true,
-                            .gap = i % 3});
+        run_shape(level, &(shape){.B = 1,
+                                  .Nq = 70,
+                                  .Nk = 70,
+                                  .A = 2,
+                                  .D = D[i],
+                                  .type = type,
+                                  .scale = 1 / sqrtf((float)D[i]),
+                                  .spread = 1.7f,
+                                  .sums = true,
+                                  .gap = i % 3});
     for (int i = 0; i < 6; i++)
-        one(level, &(shape){.B = 1,
-                            .Nq = N[i],
-                            .Nk = N[i],
-                            .A = 1,
-                            .D = 32,
-                            .type = type,
-                            .scale = 0.2f,
-                            .spread = 1.7f,
-                            .plan = i % 2,
-                            .sums = i % 2 == 0});
-    one(level, &(shape){.B = 2,
-                        .Nq = 66,
-                        .Nk = 150,
-                        .A = 2,
-                        .D = 48,
-                        .type = type,
-                        .scale = 0.15f,
-                        .spread = 1.5f,
-                        .bias = 2,
-                        .nk = true,
-                        .gap = 16});
-    one(level, &(shape){.B = 1,
-                        .Nq = 100,
-                        .Nk = 200,
-                        .A = 1,
-                        .D = 32,
-                        .type = type,
-                        .scale = 1,
-                        .spread = 300});
+        run_shape(level, &(shape){.B = 1,
+                                  .Nq = N[i],
+                                  .Nk = N[i],
+                                  .A = 1,
+                                  .D = 32,
+                                  .type = type,
+                                  .scale = 0.2f,
+                                  .spread = 1.7f,
+                                  .plan = i % 2,
+                                  .sums = i % 2 == 0});
+    run_shape(level, &(shape){.B = 2,
+                              .Nq = 66,
+                              .Nk = 150,
+                              .A = 2,
+                              .D = 48,
+                              .type = type,
+                              .scale = 0.15f,
+                              .spread = 1.5f,
+                              .bias = 2,
+                              .nk = true,
+                              .gap = 16});
+    run_shape(level, &(shape){.B = 1,
+                              .Nq = 100,
+                              .Nk = 200,
+                              .A = 1,
+                              .D = 32,
+                              .type = type,
+                              .scale = 1,
+                              .spread = 300});
 }
 
 #define EMULATED(level, type)                               \

@@ -10,8 +10,8 @@
 static ts_ctx *c;
 static float numbers[4096];
 
-static void begin(void) { c = testing_open("cpu", NULL, 1); }
-static void end(void)
+static void open_cpu_context(void) { c = testing_open("cpu", NULL, 1); }
+static void close_cpu_context(void)
 {
     testing_close(c);
     c = NULL;
@@ -331,7 +331,7 @@ int main(void)
 {
     Suite *suite = suite_create("device");
     TCase *tc = tcase_create("device");
-    tcase_add_checked_fixture(tc, begin, end);
+    tcase_add_checked_fixture(tc, open_cpu_context, close_cpu_context);
     tcase_add_test(tc, linear_shapes);
     tcase_add_test(tc, conv_shapes);
     tcase_add_test(tc, scales_are_refused);

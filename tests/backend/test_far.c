@@ -13,19 +13,19 @@ static ts_device *d;
 static ts_ptr room[8];
 static int rooms;
 
-static void begin(void)
+static void open_far(void)
 {
     c = testing_open("far", NULL, 1);
     d = c->dev;
     rooms = 0;
 }
-static void end(void)
+static void close_far(void)
 {
     for (int i = 0; i < rooms; i++) d->ops->free(d, room[i]);
     testing_close(c);
 }
 
-static ts_tensor take(ts_dtype type, int nd, const long *dim)
+static ts_tensor take_tensor(ts_dtype type, int nd, const long *dim)
 {
     ts_tensor t = ts_tensor_of((ts_ptr){0}, type, nd, dim);
     ck_ok(c, d->ops->alloc(d, (size_t)ts_count(t) * ts_dtype_size(type), room + rooms));
@@ -34,16 +34,16 @@ static ts_tensor take(ts_dtype type, int nd, const long *dim)
 }
 
 /* What is in t now; joins. */
-static const float *numbers(ts_tensor t)
+static const float *numbers_of(ts_tensor t)
 {
     static float f[64];
     ck_ok(c, d->ops->download(d, f, t.p, (size_t)ts_count(t) * sizeof *f));
     return f;
 }
 
-static void equal(ts_tensor t, float a, float b)
+static void expect_pair(ts_tensor t, float a, float b)
 {
-    const float *f = numbers(t);
+    const float *f = numbers_of(t);
     ck_assert_msg(f[0] == a && f[1] == b, "%g %g, expected %g %g", f[0], f[1], a, b);
 }
 
@@ -52,10 +52,10 @@ static void equal(ts_tensor t, float a, float b)
 START_TEST(order)
 {
     float f[N] = {1, 2, 3, 4};
-    ts_tensor x = take(TS_F32, TS_DIM(N)), y = take(TS_F32, TS_DIM(N));
+    ts_tensor x = take_tensor(TS_F32, TS_DIM(N)), y = take_tensor(TS_F32, TS_DIM(N));
     ts_weight w = {.t = ts_tensor_of((ts_ptr){0}, TS_F32, TS_DIM(2, 2)),
                    .want = {TS_F32, 0, sizeof f}};
-    ts_tensor home = take(TS_F32, TS_DIM(2, 2));
+    ts_tensor home = take_tensor(TS_F32, TS_DIM(2, 2));
     ck_ok(c, d->ops->upload(d, x.p, f, sizeof f));
     memset(f, 0, sizeof f);
     ck_ok(c, ts_lincomb_op(d, (ts_lincomb){1, {2}, {x}, y}));
@@ -65,8 +65,8 @@ START_TEST(order)
     f[1] = 9;
     ck_ok(c, d->ops->pack(d, &(ts_host){f, TS_F32, 2, {2, 2}}, 0, &w, home.p));
     memset(f, 0, sizeof f);
-    equal(y, 9, 4);
-    equal(home, 7, 9);
+    expect_pair(y, 9, 4);
+    expect_pair(home, 7, 9);
 }
 END_TEST
 
@@ -74,14 +74,15 @@ END_TEST
 START_TEST(arguments)
 {
     float f[N] = {1, 2, 3, 4};
-    ts_tensor q = take(TS_F32, TS_DIM(2, 1, 1, 2)), out = take(TS_F32, TS_DIM(2, 1, 1, 2));
-    ts_tensor bits = take(TS_U32, TS_DIM(1));
+    ts_tensor q = take_tensor(TS_F32, TS_DIM(2, 1, 1, 2)),
+              out = take_tensor(TS_F32, TS_DIM(2, 1, 1, 2));
+    ts_tensor bits = take_tensor(TS_U32, TS_DIM(1));
     uint32_t one = 1;
     int nk[2] = {1, 1};
     ts_plan plan = {.A = 1, .nb = 1, .bits = bits.p, .share = 1};
     const ts_plan *plans[2] = {&plan, NULL};
-    ts_weight w = {.t = take(TS_F32, TS_DIM(2))};
-    ts_tensor y = take(TS_F32, TS_DIM(2, 2)), x = q;
+    ts_weight w = {.t = take_tensor(TS_F32, TS_DIM(2))};
+    ts_tensor y = take_tensor(TS_F32, TS_DIM(2, 2)), x = q;
     x.nd = 2;
     x.dim[1] = 2;
     ck_ok(c, d->ops->upload(d, q.p, f, sizeof f));
@@ -94,8 +95,8 @@ START_TEST(arguments)
     plans[0] = NULL;
     plan = (ts_plan){0};
     w.t.p.at = 0;
-    equal(out, 1, 2);                                                /* of one key: its value */
-    ck_assert_float_eq_tol(numbers(y)[1] / numbers(y)[0], 4, 1e-5f); /* (1, 2) times w */
+    expect_pair(out, 1, 2); /* of one key: its value */
+    ck_assert_float_eq_tol(numbers_of(y)[1] / numbers_of(y)[0], 4, 1e-5f); /* (1, 2) times w */
 }
 END_TEST
 
@@ -103,7 +104,8 @@ END_TEST
 START_TEST(ahead)
 {
     float f[N] = {1, 2, 3, 4};
-    ts_tensor x = take(TS_F32, TS_DIM(N)), y = take(TS_F32, TS_DIM(N)), z = take(TS_F32, TS_DIM(N));
+    ts_tensor x = take_tensor(TS_F32, TS_DIM(N)), y = take_tensor(TS_F32, TS_DIM(N)),
+              z = take_tensor(TS_F32, TS_DIM(N));
     ts_weight w = {.t = ts_tensor_of((ts_ptr){0}, TS_F32, TS_DIM(2, 2)),
                    .want = {TS_F32, 0, sizeof f}};
     ts_ticket first, second;
@@ -112,18 +114,18 @@ START_TEST(ahead)
     ck_ok(c, d->ops->upload_ahead(d, x.p, f, sizeof f, &first));
     ck_ok(c, d->ops->pack_ahead(d, &(ts_host){f, TS_F32, 2, {2, 2}}, 0, &w, z.p, &second));
     ck_assert(first.id && second.id && first.id != second.id);
-    equal(y, 1, 2);
-    ck_assert(numbers(x)[0] != numbers(x)[0]);
+    expect_pair(y, 1, 2);
+    ck_assert(numbers_of(x)[0] != numbers_of(x)[0]);
     f[0] = 5; /* not what a caller may do: shows when it is read */
     ck_ok(c, d->ops->wait(d, first));
     f[0] = 6;
     ck_ok(c, ts_lincomb_op(d, (ts_lincomb){1, {1}, {x}, y}));
-    equal(y, 5, 2);
-    ck_assert(numbers(z)[0] != numbers(z)[0]);
+    expect_pair(y, 5, 2);
+    ck_assert(numbers_of(z)[0] != numbers_of(z)[0]);
     ck_ok(c, d->ops->wait(d, first)); /* again: nothing */
     ck_ok(c, d->ops->wait(d, second));
     f[0] = 7;
-    equal(z, 6, 2);
+    expect_pair(z, 6, 2);
     ck_ok(c, d->ops->wait(d, (ts_ticket){0}));
 }
 END_TEST
@@ -134,8 +136,8 @@ START_TEST(errors)
     int32_t id[2] = {0, 9};
     float f[N] = {1, 2, 3, 4};
     int tag = 0;
-    ts_tensor x = take(TS_F32, TS_DIM(2, 2)), y = take(TS_F32, TS_DIM(2, 2));
-    ts_tensor ids = take(TS_I32, TS_DIM(2));
+    ts_tensor x = take_tensor(TS_F32, TS_DIM(2, 2)), y = take_tensor(TS_F32, TS_DIM(2, 2));
+    ts_tensor ids = take_tensor(TS_I32, TS_DIM(2));
     ck_ok(c, d->ops->upload(d, x.p, f, sizeof f));
     ck_ok(c, d->ops->upload(d, y.p, f, sizeof f));
     ck_ok(c, d->ops->upload(d, ids.p, id, sizeof id));
@@ -144,7 +146,7 @@ START_TEST(errors)
     ck_assert_int_eq(ts_lincomb_op(d, (ts_lincomb){9, {1}, {x}, y}), TS_ESHAPE);
     ck_assert_int_eq(d->ops->join(d), TS_ESHAPE);
     ck_assert_str_eq(c->err.text, "gather: id 9 at 1, the table has 2 rows");
-    equal(y, 1, 2);
+    expect_pair(y, 1, 2);
     f[1] = 1 / (f[0] - 1);
     ck_ok(c, d->ops->upload(d, x.p, f, sizeof f));
     ck_ok(c, d->ops->check(d, x, 3));
@@ -158,7 +160,7 @@ END_TEST
 START_TEST(counting)
 {
     float f[N] = {1, 2, 3, 4};
-    ts_tensor x = take(TS_F32, TS_DIM(N)), y = take(TS_F32, TS_DIM(N));
+    ts_tensor x = take_tensor(TS_F32, TS_DIM(N)), y = take_tensor(TS_F32, TS_DIM(N));
     ts_weight w = {.t = ts_tensor_of((ts_ptr){0}, TS_F32, TS_DIM(3, 4))};
     ck_ok(c, d->ops->upload(d, x.p, f, sizeof f));
     d->counting = true;
@@ -171,7 +173,7 @@ START_TEST(counting)
     ck_ok(c, d->ops->join(d));
     d->counting = false;
     ck_ok(c, ts_lincomb_op(d, (ts_lincomb){1, {1}, {x}, y}));
-    equal(y, 1, 2);
+    expect_pair(y, 1, 2);
 }
 END_TEST
 
@@ -179,7 +181,7 @@ START_TEST(times)
 {
     ts_moment from, to;
     double seconds = -1;
-    ts_tensor x = take(TS_F32, TS_DIM(N));
+    ts_tensor x = take_tensor(TS_F32, TS_DIM(N));
     ck_ok(c, d->ops->mark(d, &from));
     ck_ok(c, d->ops->zero(d, x.p, N * sizeof(float)));
     ck_ok(c, d->ops->mark(d, &to));
@@ -193,7 +195,7 @@ END_TEST
 START_TEST(host_address)
 {
     static float f[N];
-    ts_tensor x = take(TS_F32, TS_DIM(N)), leak = x;
+    ts_tensor x = take_tensor(TS_F32, TS_DIM(N)), leak = x;
     leak.p.at = (uintptr_t)f;
     ck_ok(c, ts_activate_op(d, (ts_activate){.x = x, .y = x}));
     ck_ok(c, ts_activate_op(d, (ts_activate){.x = x, .y = leak}));
@@ -214,7 +216,7 @@ START_TEST(early_free)
 {
     static const float f[N];
     ts_ticket t;
-    ts_tensor x = take(TS_F32, TS_DIM(N));
+    ts_tensor x = take_tensor(TS_F32, TS_DIM(N));
     ck_ok(c, d->ops->upload_ahead(d, ts_at(x.p, 8), f, 8, &t));
     d->ops->free(d, x.p);
 }
@@ -226,7 +228,7 @@ static int run_inner(const TTest *test, const char *words)
 {
     Suite *inner = suite_create("inner");
     TCase *tc = tcase_create("inner");
-    tcase_add_checked_fixture(tc, begin, NULL);
+    tcase_add_checked_fixture(tc, open_far, NULL);
     tcase_add_test(tc, test);
     suite_add_tcase(inner, tc);
     SRunner *sr = srunner_create(inner);
@@ -259,7 +261,7 @@ int main(void)
 {
     Suite *suite = suite_create("far");
     TCase *tc = tcase_create("far");
-    tcase_add_checked_fixture(tc, begin, end);
+    tcase_add_checked_fixture(tc, open_far, close_far);
     tcase_add_test(tc, order);
     tcase_add_test(tc, arguments);
     tcase_add_test(tc, ahead);

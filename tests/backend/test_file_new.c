@@ -33,12 +33,12 @@ static int try_link(const char *from, const char *to)
 static char *root;
 static ts_err err;
 
-static void begin(void)
+static void make_folder(void)
 {
     root = testing_tmp();
     no_renameat2 = no_link = 0;
 }
-static void end(void)
+static void remove_folder(void)
 {
     free(root);
     root = NULL;
@@ -65,7 +65,7 @@ static int files_there(void)
     return n;
 }
 
-static void put(const char *name, const char *text)
+static void write_new(const char *name, const char *text)
 {
     FILE *f = fopen(at(name), "w");
     ck_assert_ptr_nonnull(f);
@@ -102,7 +102,7 @@ static ts_status write_text(const char *path, bool replace, const char *text)
 START_TEST(test_whole_or_not)
 {
     ts_newfile f, none = {0};
-    put("a.txt", "old");
+    write_new("a.txt", "old");
     ck_assert(ts_newfile_open(&err, at("a.txt"), true, &f) == TS_OK);
     ck_assert(ts_newfile_write(&err, &f, "ne", 2) == TS_OK);
     check_text("a.txt", "old");
@@ -207,7 +207,7 @@ START_TEST(test_no_replace)
     ck_assert_int_eq(files_there(), 1);
     ck_assert(ts_newfile_open(&err, at("b"), false, &f) == TS_OK);
     ck_assert(ts_newfile_write(&err, &f, "late", 4) == TS_OK);
-    put("b", "first");
+    write_new("b", "first");
     check_sentence(ts_newfile_keep(&err, &f), TS_EUSAGE, "/b exists already", "overwrit");
     check_text("b", "first");
     ck_assert_int_eq(files_there(), 2);
@@ -222,8 +222,8 @@ START_TEST(test_rename_folders)
 {
     no_renameat2 = _i ? ENOSYS : 0;
     ck_assert(mkdir(at("from"), 0777) == 0 && mkdir(at("to"), 0777) == 0);
-    put("from/x", "x");
-    put("to/y", "y");
+    write_new("from/x", "x");
+    write_new("to/y", "y");
     ck_assert(ts_rename_new(at("from"), at("to")) == -1 && errno == EEXIST);
     check_text("to/y", "y");
     ck_assert(ts_rename_new(at("from"), at("new")) == 0);
@@ -306,7 +306,7 @@ int main(void)
     Suite *s = suite_create("file_new");
     TCase *t = tcase_create("all");
     suite_add_tcase(s, t);
-    tcase_add_checked_fixture(t, begin, end);
+    tcase_add_checked_fixture(t, make_folder, remove_folder);
     tcase_add_test(t, test_whole_or_not);
     tcase_add_test(t, test_stream);
     tcase_add_test(t, test_two_writers);

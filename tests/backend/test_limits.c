@@ -11,7 +11,7 @@
 static char *root;
 
 /* Writes root/path, making its folders. */
-static void put(const char *path, const char *text)
+static void write_fake(const char *path, const char *text)
 {
     char full[1024];
     snprintf(full, sizeof full, "%s/%s", root, path);
@@ -26,8 +26,8 @@ static void put(const char *path, const char *text)
     fclose(f);
 }
 
-static void begin(void) { root = testing_tmp(); }
-static void end(void)
+static void make_root(void) { root = testing_tmp(); }
+static void remove_root(void)
 {
     free(root);
     root = NULL;
@@ -35,7 +35,7 @@ static void end(void)
 
 static const size_t GB = (size_t)1 << 30;
 
-static void expect(size_t memory, double cpus)
+static void expect_limit(size_t memory, double cpus)
 {
     ck_assert_uint_eq(ts_limit_memory(root, 64 * GB), memory);
     ck_assert_double_eq_tol(ts_limit_cpus(root, 16), cpus, 1e-9);
@@ -43,91 +43,93 @@ static void expect(size_t memory, double cpus)
 
 START_TEST(test_no_groups)
 {
-    expect(64 * GB, 16);
-    put("proc/self/cgroup", "0::/\n");
-    expect(64 * GB, 16); /* no controllers are there */
-    put("proc/self/cgroup", "no colons\n1:onecolon\n");
-    expect(64 * GB, 16);
+    expect_limit(64 * GB, 16);
+    write_fake("proc/self/cgroup", "0::/\n");
+    expect_limit(64 * GB, 16); /* no controllers are there */
+    write_fake("proc/self/cgroup", "no colons\n1:onecolon\n");
+    expect_limit(64 * GB, 16);
 }
 END_TEST
 
 START_TEST(test_v2)
 {
-    put("proc/self/cgroup", "0::/slice/box\n");
-    put("sys/fs/cgroup/slice/box/memory.max", "2147483648\n");
-    put("sys/fs/cgroup/slice/box/cpu.max", "150000 100000\n");
-    expect(2 * GB, 1.5);
-    put("sys/fs/cgroup/slice/box/memory.max", "max\n");
-    put("sys/fs/cgroup/slice/box/cpu.max", "max 100000\n");
-    expect(64 * GB, 16);
+    write_fake("proc/self/cgroup", "0::/slice/box\n");
+    write_fake("sys/fs/cgroup/slice/box/memory.max", "2147483648\n");
+    write_fake("sys/fs/cgroup/slice/box/cpu.max", "150000 100000\n");
+    expect_limit(2 * GB, 1.5);
+    write_fake("sys/fs/cgroup/slice/box/memory.max", "max\n");
+    write_fake("sys/fs/cgroup/slice/box/cpu.max", "max 100000\n");
+    expect_limit(64 * GB, 16);
 }
 END_TEST
 
 /* The least of a group and those above it counts; the outermost may lie at the mount itself. */
 START_TEST(test_v2_nested)
 {
-    put("proc/self/cgroup", "0::/a/b/c\n");
-    put("sys/fs/cgroup/a/b/c/memory.max", "8589934592\n");
-    put("sys/fs/cgroup/a/b/memory.max", "max\n");
-    put("sys/fs/cgroup/a/memory.max", "1073741824\n");
-    put("sys/fs/cgroup/a/b/c/cpu.max", "max 100000\n");
-    put("sys/fs/cgroup/a/b/cpu.max", "400000 100000\n");
-    put("sys/fs/cgroup/a/cpu.max", "800000 100000\n");
-    expect(GB, 4);
-    put("sys/fs/cgroup/cpu.max", "50000 100000\n");
-    put("sys/fs/cgroup/memory.max", "536870912\n");
-    expect(GB / 2, 0.5);
+    write_fake("proc/self/cgroup", "0::/a/b/c\n");
+    write_fake("sys/fs/cgroup/a/b/c/memory.max", "8589934592\n");
+    write_fake("sys/fs/cgroup/a/b/memory.max", "max\n");
+    write_fake("sys/fs/cgroup/a/memory.max", "1073741824\n");
+    write_fake("sys/fs/cgroup/a/b/c/cpu.max", "max 100000\n");
+    write_fake("sys/fs/cgroup/a/b/cpu.max", "400000 100000\n");
+    write_fake("sys/fs/cgroup/a/cpu.max", "800000 100000\n");
+    expect_limit(GB, 4);
+    write_fake("sys/fs/cgroup/cpu.max", "50000 100000\n");
+    write_fake("sys/fs/cgroup/memory.max", "536870912\n");
+    expect_limit(GB / 2, 0.5);
 }
 END_TEST
 
 /* More than the machine has is no limit. */
 START_TEST(test_beyond_machine)
 {
-    put("proc/self/cgroup", "0::/box\n");
-    put("sys/fs/cgroup/box/memory.max", "9223372036854771712\n");
-    put("sys/fs/cgroup/box/cpu.max", "6400000 100000\n");
-    expect(64 * GB, 16);
+    write_fake("proc/self/cgroup", "0::/box\n");
+    write_fake("sys/fs/cgroup/box/memory.max", "9223372036854771712\n");
+    write_fake("sys/fs/cgroup/box/cpu.max", "6400000 100000\n");
+    expect_limit(64 * GB, 16);
 }
 END_TEST
 
 START_TEST(test_v1)
 {
-    put("proc/self/cgroup", "12:cpuset:/other\n11:cpuacct:/other\n5:memory:/box\n3:cpu,net_cls:/"
-                            "work\n1:name=systemd:/\n");
-    put("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "3221225472\n");
-    put("sys/fs/cgroup/cpu/other/cpu.cfs_quota_us", "10000\n");
-    put("sys/fs/cgroup/cpu/other/cpu.cfs_period_us", "50000\n");
-    put("sys/fs/cgroup/cpu/work/cpu.cfs_quota_us", "250000\n");
-    put("sys/fs/cgroup/cpu/work/cpu.cfs_period_us", "50000\n");
-    expect(3 * GB, 5);
-    put("sys/fs/cgroup/cpu/work/cpu.cfs_quota_us", "-1\n");
-    put("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "9223372036854771712\n");
-    expect(64 * GB, 16);
+    write_fake("proc/self/cgroup",
+               "12:cpuset:/other\n11:cpuacct:/other\n5:memory:/box\n3:cpu,net_cls:/"
+               "work\n1:name=systemd:/\n");
+    write_fake("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "3221225472\n");
+    write_fake("sys/fs/cgroup/cpu/other/cpu.cfs_quota_us", "10000\n");
+    write_fake("sys/fs/cgroup/cpu/other/cpu.cfs_period_us", "50000\n");
+    write_fake("sys/fs/cgroup/cpu/work/cpu.cfs_quota_us", "250000\n");
+    write_fake("sys/fs/cgroup/cpu/work/cpu.cfs_period_us", "50000\n");
+    expect_limit(3 * GB, 5);
+    write_fake("sys/fs/cgroup/cpu/work/cpu.cfs_quota_us", "-1\n");
+    write_fake("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "9223372036854771712\n");
+    expect_limit(64 * GB, 16);
 }
 END_TEST
 
 START_TEST(test_v1_nested)
 {
-    put("proc/self/cgroup", "5:memory:/a/b\n3:cpuacct,cpu:/a/b\n");
-    put("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
-    put("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4294967296\n");
+    write_fake("proc/self/cgroup", "5:memory:/a/b\n3:cpuacct,cpu:/a/b\n");
+    write_fake("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
+    write_fake("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4294967296\n");
     /* none of its own: the group above decides */
-    put("sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us", "-1\n");
-    put("sys/fs/cgroup/cpu/a/b/cpu.cfs_period_us", "100000\n");
-    put("sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "60000\n");
-    put("sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "20000\n");
-    expect(4 * GB, 3);
+    write_fake("sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us", "-1\n");
+    write_fake("sys/fs/cgroup/cpu/a/b/cpu.cfs_period_us", "100000\n");
+    write_fake("sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "60000\n");
+    write_fake("sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "20000\n");
+    expect_limit(4 * GB, 3);
 }
 END_TEST
 
 /* A container sees its own group as the mount, while the path names folders outside of it. */
 START_TEST(test_v1_container)
 {
-    put("proc/self/cgroup", "5:memory:/docker/0123\n3:cpu,cpuacct:/docker/0123\n0::/docker/0123\n");
-    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "1073741824\n");
-    put("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000\n");
-    put("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
-    expect(GB, 2);
+    write_fake("proc/self/cgroup",
+               "5:memory:/docker/0123\n3:cpu,cpuacct:/docker/0123\n0::/docker/0123\n");
+    write_fake("sys/fs/cgroup/memory/memory.limit_in_bytes", "1073741824\n");
+    write_fake("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000\n");
+    write_fake("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
+    expect_limit(GB, 2);
 }
 END_TEST
 
@@ -136,21 +138,21 @@ END_TEST
 START_TEST(test_cache)
 {
     ck_assert_uint_eq(ts_limit_cache(root), 2 << 20);
-    put("sys/devices/system/cpu/cpu0/cache/index0/level", "1\n");
-    put("sys/devices/system/cpu/cpu0/cache/index0/size", "32K\n");
-    put("sys/devices/system/cpu/cpu0/cache/index0/shared_cpu_list", "0,64\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index0/level", "1\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index0/size", "32K\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index0/shared_cpu_list", "0,64\n");
     ck_assert_uint_eq(ts_limit_cache(root), 16 << 10);
-    put("sys/devices/system/cpu/cpu0/cache/index1/level", "3\n");
-    put("sys/devices/system/cpu/cpu0/cache/index1/size", "32768K\n");
-    put("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "0-7,64-71\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index1/level", "3\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index1/size", "32768K\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "0-7,64-71\n");
     ck_assert_uint_eq(ts_limit_cache(root), 2 << 20);
-    put("sys/devices/system/cpu/cpu0/cache/index1/size", "96M\n");
-    put("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "0\n");
-    put("sys/devices/system/cpu/cpu0/cache/index2/level", "2\n");
-    put("sys/devices/system/cpu/cpu0/cache/index2/size", "1024K\n");
-    put("sys/devices/system/cpu/cpu0/cache/index2/shared_cpu_list", "0\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index1/size", "96M\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "0\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index2/level", "2\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index2/size", "1024K\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index2/shared_cpu_list", "0\n");
     ck_assert_uint_eq(ts_limit_cache(root), (size_t)96 << 20);
-    put("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "none\n");
+    write_fake("sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list", "none\n");
     ck_assert_uint_eq(ts_limit_cache(root), 1 << 20);
 }
 END_TEST
@@ -167,7 +169,7 @@ int main(void)
     Suite *s = suite_create("limits");
     TCase *t = tcase_create("all");
     suite_add_tcase(s, t);
-    tcase_add_checked_fixture(t, begin, end);
+    tcase_add_checked_fixture(t, make_root, remove_root);
     tcase_add_test(t, test_no_groups);
     tcase_add_test(t, test_v2);
     tcase_add_test(t, test_v2_nested);

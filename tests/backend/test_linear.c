@@ -25,10 +25,10 @@ typedef struct {
     int spread; /* channels between the rows of x and y */
 } conv_case;
 
-static void fill(float *x, long n, const char *name) { golden_input(name, 1, n, x); }
+static void fill_golden(float *x, long n, const char *name) { golden_input(name, 1, n, x); }
 
 /* Uploads f32 numbers as a tensor of any float type. */
-static ts_status put(ts_ctx *c, ts_tensor t, const float *x)
+static ts_status send_tensor(ts_ctx *c, ts_tensor t, const float *x)
 {
     size_t mark = ts_mark(&c->arena);
     ts_tensor f = ts_take(&c->arena, TS_F32, t.nd, t.dim);
@@ -38,7 +38,7 @@ static ts_status put(ts_ctx *c, ts_tensor t, const float *x)
     return st;
 }
 
-static ts_status get(ts_ctx *c, ts_tensor t, float *x)
+static ts_status fetch_tensor(ts_ctx *c, ts_tensor t, float *x)
 {
     size_t mark = ts_mark(&c->arena);
     ts_tensor f = ts_take(&c->arena, TS_F32, t.nd, t.dim);
@@ -76,7 +76,7 @@ typedef struct {
     long n;
 } job;
 
-static ts_status run_linear(ts_ctx *c, void *user)
+static ts_status linear_phase(ts_ctx *c, void *user)
 {
     job *j = user;
     const linear_case *l = j->l;
@@ -93,24 +93,24 @@ static ts_status run_linear(ts_ctx *c, void *user)
               r = ts_take(&c->arena, l->yt, TS_DIM(M, O));
     ts_weight b = {.t = bias};
     for (long m = 0; m < M; m++) sel[m] = m % 5 == 1;
-    fill(host, M * (K + 8), "x");
-    TRY(put(c, wide, host));
-    fill(host, O, "b");
-    TRY(put(c, bias, host));
-    fill(host, 2 * O, "g");
-    TRY(put(c, gate, host));
-    fill(host, M * O, "r");
-    TRY(put(c, r, host));
-    TRY(put(c, y, host));
+    fill_golden(host, M * (K + 8), "x");
+    TRY(send_tensor(c, wide, host));
+    fill_golden(host, O, "b");
+    TRY(send_tensor(c, bias, host));
+    fill_golden(host, 2 * O, "g");
+    TRY(send_tensor(c, gate, host));
+    fill_golden(host, M * O, "r");
+    TRY(send_tensor(c, r, host));
+    TRY(send_tensor(c, y, host));
     TRY(c->dev->ops->upload(c->dev, rows.p, sel, (size_t)M));
-    fill(host, O * K, "w");
+    fill_golden(host, O * K, "w");
     TRY(settle(c, &j->w, host, &home));
     ts_linear a = {.x = x, .w = &j->w, .b = l->bias ? &b : NULL, .act = l->act, .y = y};
     if (l->gate) a.gate = l->sel ? gate : ts_row_range(gate, 1, 1);
     if (l->sel) a.sel = rows;
     if (l->resid) a.resid = l->alias ? y : r;
     TRY(ts_linear_op(c->dev, a));
-    TRY(get(c, y, j->out));
+    TRY(fetch_tensor(c, y, j->out));
 done:
     if (home.at) c->dev->ops->free(c->dev, home);
     free(host);
@@ -118,7 +118,7 @@ done:
     return st;
 }
 
-static ts_status run_conv(ts_ctx *c, void *user)
+static ts_status conv_phase(ts_ctx *c, void *user)
 {
     job *j = user;
     const conv_case *v = j->v;
@@ -136,13 +136,13 @@ static ts_status run_conv(ts_ctx *c, void *user)
               bias = ts_take(&c->arena, TS_F32, TS_DIM(v->O));
     ts_weight b = {.t = bias};
     float *host = malloc((size_t)(n + ts_count(x) + ts_count(out)) * sizeof *host);
-    fill(host, ts_count(x), "x");
-    TRY(put(c, x, host));
-    fill(host, v->O, "b");
-    TRY(put(c, bias, host));
-    fill(host, ts_count(out), "r");
-    TRY(put(c, out, host));
-    fill(host, n, "w");
+    fill_golden(host, ts_count(x), "x");
+    TRY(send_tensor(c, x, host));
+    fill_golden(host, v->O, "b");
+    TRY(send_tensor(c, bias, host));
+    fill_golden(host, ts_count(out), "r");
+    TRY(send_tensor(c, out, host));
+    fill_golden(host, n, "w");
     TRY(settle(c, &j->w, host, &home));
     ts_conv a = {.x = x, .w = &j->w, .b = v->bias ? &b : NULL, .y = out};
     if (v->resid) a.resid = out;
@@ -150,7 +150,7 @@ static ts_status run_conv(ts_ctx *c, void *user)
     memcpy(a.pad, v->pad, sizeof a.pad);
     TRY(ts_conv_op(c->dev, a));
     j->n = ts_count(out);
-    TRY(get(c, out, j->out));
+    TRY(fetch_tensor(c, out, j->out));
 done:
     if (home.at) c->dev->ops->free(c->dev, home);
     free(host);
@@ -163,8 +163,8 @@ done:
  * deviations of those. The activation, what it is multiplied by and what is added are a few
  * roundings more of about the result's size. bf16: operands are the same, sums are f32, and both
  * results are rounded: where they fall to different sides they lie a step of up to 2^-7 apart. */
-static void compare(const char *what, const float *got, const float *want, long n, long K,
-                    ts_dtype y)
+static void compare_numbers(const char *what, const float *got, const float *want, long n, long K,
+                            ts_dtype y)
 {
     for (long i = 0; i < n; i++) {
         double tol = FLT_EPSILON * ((double)K + 2 * fabs(want[i]) + 2) +
@@ -219,10 +219,10 @@ START_TEST(linears)
                 snprintf(what, sizeof what, "linear %ldx%ldx%ld act %d parts %d types %d", l.M, l.K,
                          l.O, l.act, parts, t);
                 job j = {.l = &l, .w = weight(TS_DIM(l.O, l.K))};
-                both("cpu", "ref", run_linear, &j, want);
+                both("cpu", "ref", linear_phase, &j, want);
                 job k = {.l = &l, .w = weight(TS_DIM(l.O, l.K))};
-                both(parts & 1 ? "far" : "cpu", LEVEL, run_linear, &k, got);
-                compare(what, got, want, l.M * l.O, l.K, l.yt);
+                both(parts & 1 ? "far" : "cpu", LEVEL, linear_phase, &k, got);
+                compare_numbers(what, got, want, l.M * l.O, l.K, l.yt);
             }
     free(want);
     free(got);
@@ -263,9 +263,9 @@ START_TEST(convs)
             char what[64];
             snprintf(what, sizeof what, "conv %zu%s", i, flat ? " as 2-D" : "");
             job j = {.v = v, .w = flat ? weight(4, four) : weight(5, five)}, k = j;
-            both("cpu", "ref", run_conv, &j, want);
-            both("far", LEVEL, run_conv, &k, got);
-            compare(what, got, want, j.n, v->x[3] * v->k[0] * v->k[1] * v->k[2], v->yt);
+            both("cpu", "ref", conv_phase, &j, want);
+            both("far", LEVEL, conv_phase, &k, got);
+            compare_numbers(what, got, want, j.n, v->x[3] * v->k[0] * v->k[1] * v->k[2], v->yt);
         }
     }
     free(want);
@@ -295,24 +295,24 @@ static ts_status run_clip(ts_ctx *c, void *user)
     float *host = calloc((size_t)(n + (PAST + chunk(1)) * frame), sizeof *host);
     ts_tensor bias = ts_take(&c->arena, TS_F32, TS_DIM(j->O));
     ts_weight b = {.t = bias};
-    fill(host, j->O, "b");
-    TRY(put(c, bias, host));
-    fill(host, n, "w");
+    fill_golden(host, j->O, "b");
+    TRY(send_tensor(c, bias, host));
+    fill_golden(host, n, "w");
     TRY(settle(c, &j->w, host, &home));
     memset(host, 0, (size_t)(PAST * frame) * sizeof *host);
     for (int use = 0; use < 2; use++) {
         size_t mark = ts_mark(&c->arena);
         ts_tensor x = ts_take(&c->arena, TS_F32, TS_DIM(PAST + chunk(use), j->side, j->side, j->C)),
                   y = ts_take(&c->arena, TS_F32, TS_DIM(chunk(use), j->side, j->side, j->O));
-        fill(host + PAST * frame, chunk(use) * frame, use ? "later" : "first");
-        TRY(put(c, x, host));
+        fill_golden(host + PAST * frame, chunk(use) * frame, use ? "later" : "first");
+        TRY(send_tensor(c, x, host));
         TRY(ts_conv_op(c->dev, (ts_conv){.x = x,
                                          .w = &j->w,
                                          .b = &b,
                                          .stride = {1, 1, 1},
                                          .pad = {0, 0, 1, 1, 1, 1},
                                          .y = y}));
-        TRY(get(c, y, j->out[use]));
+        TRY(fetch_tensor(c, y, j->out[use]));
         layout[use] = j->w.want.layout;
         ts_release(&c->arena, mark);
     }
@@ -352,8 +352,8 @@ START_TEST(one_weight_for_short_and_long_chunks)
                 char what[96];
                 snprintf(what, sizeof what, "%ld to %ld channels, %s, %ld frames", want.C, want.O,
                          far ? "far" : "cpu", chunk(use));
-                compare(what, got.out[use], want.out[use],
-                        chunk(use) * want.side * want.side * want.O, want.C * 27, TS_F32);
+                compare_numbers(what, got.out[use], want.out[use],
+                                chunk(use) * want.side * want.side * want.O, want.C * 27, TS_F32);
                 free(got.out[use]);
             }
         }
@@ -367,7 +367,10 @@ START_TEST(one_weight_for_short_and_long_chunks)
 END_TEST
 
 /* Numbers that every type holds exactly: multiples of 1/8 from -1 to 1. */
-static float eighth(long i) { return (float)((uint32_t)i * 2654435761u >> 16 & 15) / 8 - 1; }
+static float weight_in_eighths(long i)
+{
+    return (float)((uint32_t)i * 2654435761u >> 16 & 15) / 8 - 1;
+}
 
 static void store(void *p, ts_dtype type, long i, float x)
 {
@@ -390,13 +393,13 @@ START_TEST(packs)
           *y = malloc(sizeof *y * M * O);
     uint16_t *narrow = malloc(2 * M * K);
     for (long i = 0; i < M * K; i++) {
-        x[i] = eighth(i + 7);
+        x[i] = weight_in_eighths(i + 7);
         narrow[i] = ts_to_bf16(x[i]);
     }
     for (int s = 0; s < 3; s++)
         for (int b = 0; b < (c->dev->has_bf16 ? 2 : 1); b++) {
             ts_dtype xt = b ? TS_BF16 : TS_F32;
-            for (long i = 0; i < O * K; i++) store(w, stored[s], i, eighth(i));
+            for (long i = 0; i < O * K; i++) store(w, stored[s], i, weight_in_eighths(i));
             ts_weight weights = weight(TS_DIM(O, K));
             ts_ptr home = {0};
             ts_host from = {w, stored[s], 2, {O, K}};
@@ -422,7 +425,8 @@ START_TEST(packs)
             for (long m = 0; m < M; m++)
                 for (long o = 0; o < O; o++) {
                     double sum = 0;
-                    for (long k = 0; k < K; k++) sum += (double)x[m * K + k] * eighth(o * K + k);
+                    for (long k = 0; k < K; k++)
+                        sum += (double)x[m * K + k] * weight_in_eighths(o * K + k);
                     ck_assert_msg(
                         y[m * O + o] == (float)sum, "%s for %s: row %ld of weight: %g, expected %g",
                         ts_dtype_name(stored[s]), ts_dtype_name(xt), o, y[m * O + o], sum);
@@ -448,13 +452,13 @@ START_TEST(pieces)
     for (int i = 0; i < 2; i++) {
         const linear_case *l = cases + i;
         job j = {.l = l, .w = weight(TS_DIM(l->O, l->K))}, k = j;
-        both("cpu", "ref", run_linear, &j, want);
+        both("cpu", "ref", linear_phase, &j, want);
         ts_ctx *c = testing_open("cpu", LEVEL, 2);
         k.out = got;
-        testing_run(c, run_linear, &k);
+        testing_run(c, linear_phase, &k);
         ck_assert_uint_le(((ts_cpu *)c->dev)->scratch_size, 17 << 20);
         testing_close(c);
-        compare("pieces", got, want, l->M * l->O, l->K, l->yt);
+        compare_numbers("pieces", got, want, l->M * l->O, l->K, l->yt);
     }
     free(want);
     free(got);

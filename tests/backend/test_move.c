@@ -38,12 +38,12 @@ static void reach(const ts_copy *c, const long *step, long *down, long *up)
 }
 
 static uint32_t state;
-static uint32_t next(void) { return state = state * 1664525 + 1013904223, state >> 8; }
+static uint32_t next_random(void) { return state = state * 1664525 + 1013904223, state >> 8; }
 
 /* Bytes of every kind: bf16, f16 and f32 NaNs and denormals among them. */
 static void scramble(char *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++) p[i] = (char)next();
+    for (size_t i = 0; i < n; i++) p[i] = (char)next_random();
 }
 
 /* Where a cast meets NaN, which NaN comes out is not said. */
@@ -113,31 +113,31 @@ static const ts_dtype casts[] = {TS_F32, TS_BF16, TS_F16};
 static ts_copy random_copy(void)
 {
     static const long sizes[] = {1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 33, 64, 70, 100, 129};
-    ts_copy c = {.nd = 1 + (int)(next() % 5)};
+    ts_copy c = {.nd = 1 + (int)(next_random() % 5)};
     int order[2][8];
     long all = 1;
-    bool cast = next() % 2;
-    c.stype = cast ? casts[next() % 3] : (ts_dtype)(next() % TS_DTYPES);
-    c.dtype = cast ? casts[next() % 3] : c.stype;
+    bool cast = next_random() % 2;
+    c.stype = cast ? casts[next_random() % 3] : (ts_dtype)(next_random() % TS_DTYPES);
+    c.dtype = cast ? casts[next_random() % 3] : c.stype;
     for (int i = 0; i < c.nd; i++) {
-        c.dim[i] = sizes[next() % 15];
+        c.dim[i] = sizes[next_random() % 15];
         while (all * c.dim[i] > MOST / 4) c.dim[i] = (c.dim[i] + 1) / 2;
         all *= c.dim[i];
         order[0][i] = order[1][i] = i;
     }
     for (int side = 0; side < 2; side++) {
-        long *step = side ? c.ds : c.ss, at = next() % 8 ? 1 : 2;
-        for (int i = c.nd - 1; i > 0 && next() % 3; i--) {
-            int j = (int)(next() % (uint32_t)(i + 1)), t = order[side][i];
+        long *step = side ? c.ds : c.ss, at = next_random() % 8 ? 1 : 2;
+        for (int i = c.nd - 1; i > 0 && next_random() % 3; i--) {
+            int j = (int)(next_random() % (uint32_t)(i + 1)), t = order[side][i];
             order[side][i] = order[side][j];
             order[side][j] = t;
         }
         for (int i = c.nd - 1; i >= 0; i--) {
             int d = order[side][i];
             step[d] = at;
-            at = at * c.dim[d] + (next() % 4 ? 0 : 1 + next() % 3);
-            if (!side && next() % 8 == 0) step[d] = 0;
-            if (next() % 16 == 0) step[d] = -step[d];
+            at = at * c.dim[d] + (next_random() % 4 ? 0 : 1 + next_random() % 3);
+            if (!side && next_random() % 8 == 0) step[d] = 0;
+            if (next_random() % 16 == 0) step[d] = -step[d];
         }
     }
     return c;
@@ -338,13 +338,13 @@ static ts_status do_affine(ts_device *d, void *user)
 }
 
 /* Numbers of -2..2 in `count` elements; malloc'd. */
-static void *numbers(ts_dtype type, size_t count)
+static void *fill_numbers(ts_dtype type, size_t count)
 {
     float *f = malloc(count * sizeof *f);
     uint16_t *h = (uint16_t *)f;
     ck_assert_ptr_nonnull(f);
     for (size_t i = 0; i < count; i++) {
-        float v = (float)(next() % 4001) / 1000 - 2;
+        float v = (float)(next_random() % 4001) / 1000 - 2;
         uint32_t u;
         memcpy(&u, &v, 4);
         if (type == TS_F32)
@@ -361,10 +361,10 @@ static ts_strided random_operand(const ts_affine *a, ts_dtype type, void **memor
     ts_strided s = {.type = type};
     long at = 1;
     for (int i = a->nd - 1; i >= 0; i--) {
-        s.step[i] = next() % 2 ? at : 0;
+        s.step[i] = next_random() % 2 ? at : 0;
         if (s.step[i]) at *= a->dim[i];
     }
-    *memory = numbers(type, (size_t)at);
+    *memory = fill_numbers(type, (size_t)at);
     s.p.at = (uintptr_t)*memory;
     return s;
 }
@@ -375,8 +375,8 @@ static void try_affine(ts_copy c, bool in_place)
     long down, up, yd, yu;
     void *x, *s = NULL, *b = NULL;
     affine_call k = {.a = {.nd = c.nd,
-                           .x.type = types[next() % 2],
-                           .y.type = types[next() % 2],
+                           .x.type = types[next_random() % 2],
+                           .y.type = types[next_random() % 2],
                            .scale = 0.7f,
                            .shift = -0.3f}};
     reach(&c, c.ss, &down, &up);
@@ -387,20 +387,20 @@ static void try_affine(ts_copy c, bool in_place)
         k.a.y.step[i] = c.ds[i];
     }
     size_t ye = ts_dtype_size(k.a.y.type), bytes = (size_t)(yd + yu + 1) * ye + 2 * GUARD;
-    x = numbers(k.a.x.type, (size_t)(down + up + 1));
+    x = fill_numbers(k.a.x.type, (size_t)(down + up + 1));
     k.a.x.p.at = (uintptr_t)x + (size_t)down * ts_dtype_size(k.a.x.type);
-    if (next() % 4) k.a.s = random_operand(&k.a, types[next() % 2], &s);
+    if (next_random() % 4) k.a.s = random_operand(&k.a, types[next_random() % 2], &s);
     if (in_place) {
         k.a.b = k.a.y;
         k.a.b.p.at = 1; /* y itself */
-    } else if (next() % 4) {
-        k.a.b = random_operand(&k.a, types[next() % 2], &b);
+    } else if (next_random() % 4) {
+        k.a.b = random_operand(&k.a, types[next_random() % 2], &b);
     }
-    if (next() % 2) {
+    if (next_random() % 2) {
         k.a.low = -0.5f;
         k.a.high = 1;
     }
-    char *first = numbers(TS_F32, bytes / 4 + 1), *want = malloc(bytes), *got = malloc(bytes);
+    char *first = fill_numbers(TS_F32, bytes / 4 + 1), *want = malloc(bytes), *got = malloc(bytes);
     k.y_at = (size_t)yd * ye + GUARD;
     k.y = memcpy(want, first, bytes);
     guarded_on("ref", 1, do_affine, &k);

@@ -25,7 +25,7 @@ static bool agree(double got, double want, double tol)
     return isnan(want) ? isnan(got) : isinf(want) ? got == want : fabs(got - want) <= tol;
 }
 
-static void near(const char *what, ts_tensor got, ts_tensor want, double tol)
+static void expect_near(const char *what, ts_tensor got, ts_tensor want, double tol)
 {
     for (long m = 0; m < want.dim[0]; m++)
         for (long c = 0; c < want.dim[1]; c++) {
@@ -116,7 +116,7 @@ static void try_norm(const norm_case *k)
         }
         snprintf(what, sizeof what, "norm %d at %s, C %ld, options %d, %s to %s", k->kind, level[i],
                  C, k->options, ts_dtype_name(k->xt), ts_dtype_name(k->yt));
-        near(what, y[0], want, norm_tolerance(k));
+        expect_near(what, y[0], want, norm_tolerance(k));
         guarded_same(y[1], y[0], what);
         guarded_check(y[0], what);
     }
@@ -333,7 +333,7 @@ static void try_rope(ts_dtype type, long N, long A, long D, long gap)
             guarded_on(*level, t + 1, do_rope, &n);
         }
         /* two products below 1.7 and a sum, rounded on both sides */
-        near(what, y[0], want, 4 * u * 2 * 1.7);
+        expect_near(what, y[0], want, 4 * u * 2 * 1.7);
         guarded_same(y[1], y[0], what);
         guarded_check(y[0], what);
     }
@@ -386,7 +386,7 @@ static void try_lincomb(int n, long C, bool wide, bool alias, ts_dtype yt)
             guarded_on(*level, t + 1, do_lincomb, &a);
         }
         /* n products and sums a side, each rounded below `most` */
-        near(what, y[0], want, 2 * (n + 1) * u * most);
+        expect_near(what, y[0], want, 2 * (n + 1) * u * most);
         guarded_same(y[1], y[0], what);
         guarded_check(y[0], what);
     }
@@ -399,7 +399,7 @@ typedef struct {
     ts_tensor x, y;
 } large_call;
 
-static ts_status equal(ts_device *d, const large_call *k, const char *what)
+static ts_status expect_equal(ts_device *d, const large_call *k, const char *what)
 {
     if (!memcmp((void *)(uintptr_t)k->x.p.at, (void *)(uintptr_t)k->y.p.at,
                 (size_t)ts_count(k->x) * ts_dtype_size(k->x.type)))
@@ -414,13 +414,13 @@ static ts_status do_large(ts_device *d, void *user)
     ts_tensor to[2] = {k->y, k->x};
     for (int i = 0; i < 2; i++)
         TRY(ts_activate_op(d, (ts_activate){.act = TS_ACT_SILU, .x = k->x, .y = to[i]}));
-    TRY(equal(d, k, "activate"));
+    TRY(expect_equal(d, k, "activate"));
     for (int i = 0; i < 2; i++)
         TRY(ts_norm_op(d, (ts_norm){.kind = TS_NORM_RMS, .eps = 1e-6f, .x = k->x, .y = to[i]}));
-    TRY(equal(d, k, "norm"));
+    TRY(expect_equal(d, k, "norm"));
     for (int i = 0; i < 2; i++)
         TRY(ts_lincomb_op(d, (ts_lincomb){.n = 1, .c = {3}, .x = {k->x}, .y = to[i]}));
-    TRY(equal(d, k, "lincomb"));
+    TRY(expect_equal(d, k, "lincomb"));
 done:
     return st;
 }

@@ -9,13 +9,13 @@
 #include <string.h>
 
 static uint32_t state = 1;
-static float uniform(void) /* -1..1 */
+static float draw_number(void) /* -1..1 */
 {
     state = state * 1664525u + 1013904223u;
     return (float)((int32_t)state) / 2147483648.0f;
 }
 
-static ts_ptr put(ts_ctx *c, const void *data, size_t bytes)
+static ts_ptr send_guarded(ts_ctx *c, const void *data, size_t bytes)
 {
     ts_ptr p;
     ck_ok(c, c->dev->ops->alloc(c->dev, bytes, &p));
@@ -26,16 +26,16 @@ static ts_ptr put(ts_ctx *c, const void *data, size_t bytes)
 /* Room for a result with bytes before and behind it that must stay. */
 enum { GUARD = 256, PATTERN = 0xA5 };
 
-static ts_ptr room(ts_ctx *c, size_t bytes)
+static ts_ptr take_guarded_room(ts_ctx *c, size_t bytes)
 {
     char *pattern = malloc(bytes + 2 * GUARD);
     memset(pattern, PATTERN, bytes + 2 * GUARD);
-    ts_ptr p = put(c, pattern, bytes + 2 * GUARD);
+    ts_ptr p = send_guarded(c, pattern, bytes + 2 * GUARD);
     free(pattern);
     return ts_at(p, GUARD);
 }
 
-static void fetch(ts_ctx *c, void *to, ts_ptr p, size_t bytes, const char *what)
+static void fetch_guarded(ts_ctx *c, void *to, ts_ptr p, size_t bytes, const char *what)
 {
     unsigned char *all = malloc(bytes + 2 * GUARD);
     ck_ok(c, c->dev->ops->download(c->dev, all, (ts_ptr){p.at - GUARD}, bytes + 2 * GUARD));
@@ -46,7 +46,10 @@ static void fetch(ts_ctx *c, void *to, ts_ptr p, size_t bytes, const char *what)
     free(all);
 }
 
-static void leave(ts_ctx *c, ts_ptr room) { c->dev->ops->free(c->dev, (ts_ptr){room.at - GUARD}); }
+static void free_guarded(ts_ctx *c, ts_ptr room)
+{
+    c->dev->ops->free(c->dev, (ts_ptr){room.at - GUARD});
+}
 
 /* Top-k is one of the searches whose scratch a counting run sizes: here it is sized by use. */
 typedef struct {
@@ -59,10 +62,10 @@ typedef struct {
 
 static long chosen_blocks(const pattern *p) { return p->nv ? p->nv : p->nb; }
 
-static void draw(const pattern *p, float *score)
+static void draw_scores(const pattern *p, float *score)
 {
     for (long i = 0; i < p->A * p->nb * p->nb; i++) {
-        double x = exp(4 * uniform() * (double)(1 + i / (p->nb * p->nb)));
+        double x = exp(4 * draw_number() * (double)(1 + i / (p->nb * p->nb)));
         score[i] = (float)(p->ties ? floor(x * p->ties) / p->ties : x);
     }
 }
@@ -75,7 +78,7 @@ static int by_score(const void *x, const void *y)
 
 /* The definition: sort the row's first nv, take the first k; the rest is read in any case. Returns
  * what share of the row is read. */
-static double take(const float *row, long nb, long nv, long k, long forced, bool *kept)
+static double take_row(const float *row, long nb, long nv, long k, long forced, bool *kept)
 {
     double list[nb][2], sum = 0, all = 0;
     for (long j = 0; j < nb; j++) {
@@ -110,8 +113,8 @@ static void define(const pattern *p, const float *score, long *k, double *base, 
             }
             double sum = 0;
             for (long r = 0; r < nv; r++)
-                sum += take(score + (a * p->nb + r) * p->nb, p->nb, nv, k[a], p->diagonal ? r : -1,
-                            kept + (a * p->nb + r) * p->nb);
+                sum += take_row(score + (a * p->nb + r) * p->nb, p->nb, nv, k[a],
+                                p->diagonal ? r : -1, kept + (a * p->nb + r) * p->nb);
             recall[a] = sum / (double)nv;
             if (!pass) base[a] = recall[a];
             if (pass || a < p->A - 1 || !p->adaptive) continue;
@@ -139,19 +142,21 @@ static void check_pattern(const pattern *p, ts_ctx *c)
     bool *kept = malloc((size_t)cells);
     long k[A];
     double base[A], recall[A];
-    draw(p, score);
-    ts_topk t = {
-        .scores = ts_tensor_of(put(c, score, (size_t)cells * 4), TS_F32, TS_DIM(A, nb, nb)),
-        .nv = (int)p->nv,
-        .keep = p->keep,
-        .diagonal = p->diagonal,
-        .adaptive = p->adaptive,
-        .plan = {.A = (int)A, .nb = (int)nb, .bits = room(c, (size_t)(A * nb * words) * 4)},
-        .stat = ts_tensor_of(room(c, sizeof stat), TS_F32, TS_DIM(3, A))};
+    draw_scores(p, score);
+    ts_topk t = {.scores = ts_tensor_of(send_guarded(c, score, (size_t)cells * 4), TS_F32,
+                                        TS_DIM(A, nb, nb)),
+                 .nv = (int)p->nv,
+                 .keep = p->keep,
+                 .diagonal = p->diagonal,
+                 .adaptive = p->adaptive,
+                 .plan = {.A = (int)A,
+                          .nb = (int)nb,
+                          .bits = take_guarded_room(c, (size_t)(A * nb * words) * 4)},
+                 .stat = ts_tensor_of(take_guarded_room(c, sizeof stat), TS_F32, TS_DIM(3, A))};
     t.stat.ld = ld;
     ck_ok(c, ts_topk_op(c->dev, t));
-    fetch(c, bits, t.plan.bits, (size_t)(A * nb * words) * 4, "bits");
-    fetch(c, stat, t.stat.p, sizeof stat, "stat");
+    fetch_guarded(c, bits, t.plan.bits, (size_t)(A * nb * words) * 4, "bits");
+    fetch_guarded(c, stat, t.stat.p, sizeof stat, "stat");
     define(p, score, k, base, recall, kept);
     /* an assertion that holds writes to a file, too: only what is wrong is asserted, of millions */
     for (long i = 0; i < A * nb; i++)
@@ -163,8 +168,8 @@ static void check_pattern(const pattern *p, ts_ctx *c)
         ck_assert(fabs(stat[a] - base[a]) < 1e-6 && fabs(stat[ld + a] - recall[a]) < 1e-6 &&
                   (long)stat[2 * ld + a] == k[a] * chosen_blocks(p));
     c->dev->ops->free(c->dev, t.scores.p);
-    leave(c, t.plan.bits);
-    leave(c, t.stat.p);
+    free_guarded(c, t.plan.bits);
+    free_guarded(c, t.stat.p);
     free(score);
     free(bits);
     free(kept);
@@ -195,8 +200,8 @@ START_TEST(plans)
 END_TEST
 
 /* One head of N blocks on the CPU, without a device's memory. */
-static void choose(const float *score, long A, long nb, double keep, bool adaptive, uint32_t *bits,
-                   float *stat)
+static void pick_blocks(const float *score, long A, long nb, double keep, bool adaptive,
+                        uint32_t *bits, float *stat)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
     ck_ok(c, ts_topk_op(
@@ -218,7 +223,7 @@ START_TEST(zeros_of_both_signs)
     static const uint32_t want[4] = {6, 3, 3, 12}; /* of 1 2 3; of 0 1 3, of 0 1 2 3, of 2 3 */
     uint32_t bits[4];
     float stat[3];
-    choose(score, 1, 4, 0.5, false, bits, stat);
+    pick_blocks(score, 1, 4, 0.5, false, bits, stat);
     for (int i = 0; i < 4; i++) ck_assert_uint_eq(bits[i], want[i]);
 }
 END_TEST
@@ -240,7 +245,7 @@ START_TEST(what_heads_give_from)
             if (t && i / (NB * NB) == 0) b = 0.798f;
             score[i] = i % NB < 2 ? b / 2 : (1 - b) / 8;
         }
-        choose(score, A, NB, 0.2, true, bits, stat);
+        pick_blocks(score, A, NB, 0.2, true, bits, stat);
         for (int a = 0; a < A; a++)
             ck_assert_msg((long)stat[2 * A + a] == want[t][a] * NB,
                           "%d: head %d keeps %g of %d blocks", t, a, (double)stat[2 * A + a],
@@ -257,7 +262,7 @@ START_TEST(heads_share)
     /* three heads look at one block only, five at all alike */
     for (long i = 0; i < A * NB * NB; i++) score[i] = i / (NB * NB) < 3 && i % NB != 7 ? 1e-6f : 1;
     uint32_t bits[A * NB * 4];
-    choose(score, A, NB, 0.2, true, bits, stat);
+    pick_blocks(score, A, NB, 0.2, true, bits, stat);
     static const long want[A] = {10, 10, 10, 20, 20, 30, 30, 30};
     for (int a = 0; a < A; a++) ck_assert_int_eq((long)stat[2 * A + a], want[a] * NB);
     free(score);
@@ -270,7 +275,7 @@ typedef struct {
     ts_dtype type;
 } shape;
 
-static float rounded(float x, ts_dtype t)
+static float round_to(float x, ts_dtype t)
 {
     uint32_t u;
     memcpy(&u, &x, 4);
@@ -285,13 +290,13 @@ static ts_tensor rows(ts_ctx *c, const shape *s, float *x)
     uint16_t *half = malloc((size_t)n * 2);
     for (long i = 0; i < n; i++) {
         uint32_t u;
-        x[i] = rounded(1.7f * uniform(), s->type);
+        x[i] = round_to(1.7f * draw_number(), s->type);
         memcpy(&u, x + i, 4);
         half[i] = (uint16_t)(u >> 16);
     }
     ts_tensor t = ts_tensor_of(
-        put(c, s->type == TS_BF16 ? (void *)half : x, (size_t)n * ts_dtype_size(s->type)), s->type,
-        TS_DIM(s->B, s->N, s->A, s->D));
+        send_guarded(c, s->type == TS_BF16 ? (void *)half : x, (size_t)n * ts_dtype_size(s->type)),
+        s->type, TS_DIM(s->B, s->N, s->A, s->D));
     t.ld = ld;
     free(half);
     return t;
@@ -319,7 +324,7 @@ static double dot(const shape *s, const float *x, const float *y, long b, long n
  * by 0.4 ROUND times the other's size. */
 static const double ROUND = 1 / 16777216.0;
 
-static void check_sums(const shape *s, const char *backend, const char *level)
+static void compare_block_sums(const shape *s, const char *backend, const char *level)
 {
     bool plain = !strcmp(level, "ref"), rough = s->type == TS_BF16 && !strcmp(level, "avx512_bf16");
     ts_ctx *c = testing_open(backend, level, 2);
@@ -328,14 +333,15 @@ static void check_sums(const shape *s, const char *backend, const char *level)
     float *q = malloc((size_t)n * 4), *k = malloc((size_t)n * 4),
           *lse = malloc((size_t)(s->B * s->A * s->N) * 4), *got = malloc((size_t)cells * 4);
     ts_tensor tq = rows(c, s, q), tk = rows(c, s, k);
-    for (long i = 0; i < s->B * s->A * s->N; i++) lse[i] = 3 + uniform();
+    for (long i = 0; i < s->B * s->A * s->N; i++) lse[i] = 3 + draw_number();
     lse[0] = -300; /* exponents far beyond float: clamped */
-    ts_tensor tl = ts_tensor_of(put(c, lse, (size_t)(s->B * s->A * s->N) * 4), TS_F32,
+    ts_tensor tl = ts_tensor_of(send_guarded(c, lse, (size_t)(s->B * s->A * s->N) * 4), TS_F32,
                                 TS_DIM(s->B, s->A, s->N)),
-              ts = ts_tensor_of(room(c, (size_t)cells * 4), TS_F32, TS_DIM(s->B, s->A, nb, nb));
+              ts = ts_tensor_of(take_guarded_room(c, (size_t)cells * 4), TS_F32,
+                                TS_DIM(s->B, s->A, nb, nb));
     float scale = (float)(1 / sqrt((double)s->D));
     ck_ok(c, ts_block_sums_op(c->dev, (ts_block_sums){tq, tk, scale, tl, ts}));
-    fetch(c, got, ts.p, (size_t)cells * 4, "sums");
+    fetch_guarded(c, got, ts.p, (size_t)cells * 4, "sums");
     for (long i = 0; i < cells; i++) {
         long j = i % nb, p = i / nb % nb, bh = i / (nb * nb);
         double want = 0;
@@ -352,7 +358,7 @@ static void check_sums(const shape *s, const char *backend, const char *level)
     }
     float means[nb * nb * s->A * s->B];
     ck_ok(c, ts_block_means_op(c->dev, (ts_block_means){tq, tk, ts}));
-    fetch(c, means, ts.p, (size_t)cells * 4, "means");
+    fetch_guarded(c, means, ts.p, (size_t)cells * 4, "means");
     for (long i = 0; i < cells; i++) {
         long j = i % nb, p = i / nb % nb, bh = i / (nb * nb), rq = 0, rk = 0;
         double want = 0;
@@ -371,7 +377,7 @@ static void check_sums(const shape *s, const char *backend, const char *level)
     c->dev->ops->free(c->dev, tq.p);
     c->dev->ops->free(c->dev, tk.p);
     c->dev->ops->free(c->dev, tl.p);
-    leave(c, ts.p);
+    free_guarded(c, ts.p);
     free(q);
     free(k);
     free(lse);
@@ -395,10 +401,10 @@ START_TEST(sums)
         }
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
             if (shapes[i].type == TS_BF16 && l == 3) {
-                check_sums(shapes + i, "far", levels[l]);
+                compare_block_sums(shapes + i, "far", levels[l]);
                 continue;
             }
-            check_sums(shapes + i, "cpu", levels[l]);
+            compare_block_sums(shapes + i, "cpu", levels[l]);
         }
     }
 }
