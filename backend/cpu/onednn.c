@@ -1,18 +1,20 @@
 /* oneDNN's matmul and convolution primitives behind ts_linear and ts_conv.
  *
  * A primitive is made once for a shape, its types, the layout of its weights and what is fused
- * behind it, in the counting run; calling it again only sets addresses. The first use of a weight
- * lets oneDNN choose the layout, which becomes a number that indexes `layout`; whoever uses the
- * weight later takes it as it is. Where oneDNN has only its reference code for that (a convolution
- * whose chunk of frames grew), the later use chooses anew, and the weight is packed for it; the
- * earlier one, run once a clip, has the weights moved into scratch first. y = resid + gate * act(x
- * W' + b) is fused as eltwise, binary and sum, oneDNN's order of operations being ours; what does
- * not fit that (a gate chosen per row, an f32 x with a bf16 y) is computed as act(x W' + b) into
- * f32 scratch and combined by a pass of our own. */
+ * behind it, in the counting run; calling it again only sets addresses. The PRIMITIVES last used
+ * are kept, found by a hash of all that (some 50 kB each: texts of many lengths have many). The
+ * first use of a weight lets oneDNN choose the layout, which becomes a number that indexes
+ * `layout`; whoever uses the weight later takes it as it is. Where oneDNN has only its reference
+ * code for that (a convolution whose chunk of frames grew), the later use chooses anew, and the
+ * weight is packed for it; the earlier one, run once a clip, has the weights moved into scratch
+ * first. y = resid + gate * act(x W' + b) is fused as eltwise, binary and sum, oneDNN's order of
+ * operations being ours; what does not fit that (a gate chosen per row, an f32 x with a bf16 y) is
+ * computed as act(x W' + b) into f32 scratch and combined by a pass of our own. */
 #include "backend/cpu/onednn.h"
 
 #include "backend/cpu/dnnl_compat.h"
 #include "backend/cpu/ref.h"
+#include "backend/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,14 +36,19 @@ typedef struct {
     dnnl_memory_t from;
     /* moved_bytes: of the scratch, before oneDNN's own */
     size_t scratch_bytes, weight_bytes, moved_bytes;
-    int layout; /* of the weights as this primitive takes them; 0: row-major as stored */
+    int layout;    /* of the weights as this primitive takes them; 0: row-major as stored */
+    uint64_t used; /* when last, by uses of any */
+    uint32_t bucket;
+    int next; /* in its bucket: index + 1; 0: the last */
 } entry;
+enum { PRIMITIVES = 512, BUCKETS = 1024 };
 
 struct ts_dnnl {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    entry *e;
-    int n, room;
+    entry e[PRIMITIVES];
+    int n, bucket[BUCKETS]; /* of each the first: index + 1 */
+    uint64_t uses;
     /* number i + 1; k: of the primitive that chose it, which tells the shape */
     struct {
         desc d;
@@ -102,7 +109,6 @@ void ts_onednn_close(ts_cpu *c)
     for (int i = 0; i < d->layouts; i++) drop_desc(&d->layout[i].d);
     if (d->stream) dnnl_stream_destroy(d->stream);
     if (d->engine) dnnl_engine_destroy(d->engine);
-    free(d->e);
     free(d->layout);
     free(d);
 }
@@ -346,32 +352,46 @@ static bool build_entry(struct ts_dnnl *d, entry *e)
     return ok;
 }
 
-/* Finds or makes the primitive of a key. */
+/* A place for one more: unused, or of the primitive that has not been used for longest. */
+static entry *free_entry(struct ts_dnnl *d)
+{
+    if (d->n < PRIMITIVES) return d->e + d->n++;
+    entry *oldest = d->e;
+    for (int i = 1; i < d->n; i++)
+        if (d->e[i].used < oldest->used) oldest = d->e + i;
+    int *link = d->bucket + oldest->bucket;
+    while (d->e + *link - 1 != oldest) link = &d->e[*link - 1].next;
+    *link = oldest->next;
+    drop_entry(oldest);
+    return oldest;
+}
+
+/* Finds or makes the primitive of a key; it is there until the next call. */
 static ts_status find_primitive(ts_cpu *c, const key *k, entry **out)
 {
     struct ts_dnnl *d = c->dnnl;
-    for (int i = d->n - 1; i >= 0; i--)
-        if (!memcmp(&d->e[i].k, k, sizeof *k)) {
-            *out = d->e + i;
+    entry made = {.bucket = (uint32_t)(ts_hash(TS_HASH, k, sizeof *k) % BUCKETS)}, *e;
+    memcpy(&made.k, k, sizeof *k); /* padding included, which is compared */
+    for (int i = d->bucket[made.bucket]; i; i = d->e[i - 1].next)
+        if (!memcmp(&d->e[i - 1].k, k, sizeof *k)) {
+            *out = d->e + i - 1;
+            (*out)->used = ++d->uses;
             return TS_OK;
         }
-    if (d->n == d->room) {
-        int room = d->room ? 2 * d->room : 64;
-        void *more = realloc(d->e, (size_t)room * sizeof *d->e);
-        if (!more) return ts_fail(c->dev.err, TS_EMEMORY, "no memory for %d primitives", room);
-        d->e = more;
-        d->room = room;
-    }
-    entry *e = d->e + d->n;
-    *e = (entry){.k = *k};
-    if (!build_entry(d, e)) {
-        drop_entry(e);
+    if (!build_entry(d, &made)) {
+        drop_entry(&made);
         return refuse_primitive(c, k->kind == LINEAR ? "matmul" : "convolution", k);
     }
-    d->n++;
+    e = free_entry(d);
+    made.used = ++d->uses;
+    made.next = d->bucket[made.bucket];
+    *e = made;
+    d->bucket[made.bucket] = (int)(e - d->e) + 1;
     *out = e;
     return TS_OK;
 }
+
+int ts_onednn_primitives(const ts_cpu *c) { return c->dnnl->n; }
 
 typedef struct {
     ts_ptr x, b, y, gate;

@@ -1,5 +1,6 @@
 /* Linear layers and convolutions of every CPU level against the plain C of level "ref", with every
  * combination of optional parts. */
+#include "backend/cpu/onednn.h"
 #include "backend/cpu/ref.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
@@ -490,6 +491,43 @@ START_TEST(two_types)
 }
 END_TEST
 
+/* More shapes than primitives are kept for: the oldest go, and are made again where they come back;
+ * what is used in between stays. */
+START_TEST(many_lengths)
+{
+    enum { LENGTHS = 600, MOST = 512, K = 5, O = 3 };
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    static float x[LENGTHS * K], w[O * K], y[LENGTHS * O];
+    ts_weight weight = {.t = ts_tensor_of((ts_ptr){(uintptr_t)w}, TS_F32, TS_DIM(O, K))};
+    for (int i = 0; i < LENGTHS * K; i++) x[i] = (float)(i % 7 - 3);
+    for (int i = 0; i < O * K; i++) w[i] = (float)(i % 5 - 2);
+    if (((ts_cpu *)c->dev)->level == TS_LEVEL_REF) {
+        printf("skip: no vector instructions: primitives\n");
+        testing_close(c);
+        return;
+    }
+    weight.layout = 0; /* row-major, as it is stored */
+    for (long i = 0; i < 2 * LENGTHS; i++) {
+        long M = i % 2 ? 1 : i / 2 % LENGTHS + 1;
+        memset(y, 0, sizeof y);
+        ck_ok(c, ts_linear_op(
+                     c->dev,
+                     (ts_linear){.x = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(M, K)),
+                                 .w = &weight,
+                                 .y = ts_tensor_of((ts_ptr){(uintptr_t)y}, TS_F32, TS_DIM(M, O))}));
+        for (long m = 0; m < M; m++)
+            for (int o = 0; o < O; o++) {
+                float want = 0;
+                for (int k = 0; k < K; k++) want += x[m * K + k] * w[o * K + k];
+                ck_assert_float_eq(y[m * O + o], want);
+            }
+        int kept = ts_onednn_primitives((ts_cpu *)c->dev);
+        ck_assert_int_eq(kept, i / 2 < MOST ? i / 2 + 1 : MOST);
+    }
+    testing_close(c);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("linear");
@@ -501,6 +539,7 @@ int main(void)
     tcase_add_test(tc, packs);
     tcase_add_test(tc, pieces);
     tcase_add_test(tc, two_types);
+    tcase_add_test(tc, many_lengths);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
