@@ -8,7 +8,7 @@
 typedef enum { TS_RASTER, TS_TILE_ORDER } ts_order;
 typedef struct {
     int F, H, W; /* tokens along time, height, width (after patching) */
-    int N, nb;   /* F H W, and blocks of TS_BLOCK */
+    int N, nb;   /* F H W, and its blocks where no text is behind it */
     /* Of another order than raster, for the life of who made it (attend.h); otherwise absent. */
     /* i32 [N]: raster index of the token at each place, and the reverse: rows of x are put in order
      * by gathering them by perm */

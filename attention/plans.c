@@ -289,7 +289,11 @@ static ts_status check_plan_file(ts_attn *a, const ts_bag *bag)
     ts_status st;
     char grid[64];
     const char *path = a->o.policy.file, *was = ts_bag_meta_get(bag, "grid"),
-               *order = ts_bag_meta_get(bag, "order");
+               *order = ts_bag_meta_get(bag, "order"),
+               *format = ts_bag_meta_get(bag, "plan_format");
+    if (format && strcmp(format, "1"))
+        TRY(ts_fail(&a->ctx->err, TS_EMODEL, "%s: plans of format %.20s, expected 1", path,
+                    format));
     TRY(check_number(a, bag, "tokens", a->grid.N));
     TRY(check_number(a, bag, "block", TS_BLOCK));
     TRY(check_number(a, bag, "heads", a->o.heads));

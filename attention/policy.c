@@ -174,7 +174,7 @@ static const char *list_names(const char *const *name, int n, char *out, size_t 
     return out;
 }
 
-static ts_status refuse_key(ts_err *err, ts_policy_kind kind, const char *key, int length)
+static ts_status refuse_policy_key(ts_err *err, ts_policy_kind kind, const char *key, int length)
 {
     const char *known[KEYS];
     char text[256];
@@ -195,7 +195,7 @@ static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, b
     while (id < KEYS && (strlen(keys[id].name) != length || memcmp(keys[id].name, s, length) ||
                          !(keys[id].of >> p->kind & 1)))
         id++;
-    if (id == KEYS) return refuse_key(err, p->kind, s, (int)length);
+    if (id == KEYS) return refuse_policy_key(err, p->kind, s, (int)length);
     if (given[id])
         return ts_fail(err, TS_EUSAGE, "attention %s: %s is given twice", names[p->kind],
                        keys[id].name);

@@ -32,7 +32,7 @@ done:
     return st;
 }
 
-static ts_plan *plan_of(const ts_tile_search *s, int slot, int candidate)
+static ts_plan *candidate_of(const ts_tile_search *s, int slot, int candidate)
 {
     return s->plan + (long)slot * (s->ks + 1) + candidate;
 }
@@ -40,7 +40,7 @@ static ts_plan *plan_of(const ts_tile_search *s, int slot, int candidate)
 static void fix_layer(ts_tile_search *s, int layer, int candidate)
 {
     for (int slot = 0; slot < s->attn->o.slots; slot++)
-        ts_attn_fix(s->attn, slot, layer, *plan_of(s, slot, candidate));
+        ts_attn_fix(s->attn, slot, layer, *candidate_of(s, slot, candidate));
 }
 
 /* The observer: while a layer is tried, its call is computed in full and with every candidate. */
@@ -63,7 +63,7 @@ static ts_status compare_tiles(void *observer, int layer, const ts_attention *ca
     TRY(ts_attention_op(dev, op));
     TRY(fetch(a, o, full));
     for (int i = 0; i < s->ks; i++) {
-        const ts_plan *plan = plan_of(s, a->slot, i);
+        const ts_plan *plan = candidate_of(s, a->slot, i);
         double off = 0, all = 0;
         op.out = y;
         op.plan = &plan;
@@ -131,12 +131,12 @@ static ts_status make_plans(ts_tile_search *s, const int32_t *at, int slot, uint
     }
     for (int i = 0; i <= s->ks; i++) {
         if (same < slot) {
-            *plan_of(s, slot, i) = *plan_of(s, same, i);
+            *candidate_of(s, slot, i) = *candidate_of(s, same, i);
             continue;
         }
         if (!ts_pattern_tile(&a->grid, at, i < s->ks ? s->k[i] : 0, TS_BLOCK, q.nv, chosen))
             TRY(no_memory(a));
-        TRY(ts_attn_plan(a, slot, chosen, plan_of(s, slot, i)));
+        TRY(ts_attn_plan(a, slot, chosen, candidate_of(s, slot, i)));
     }
 done:
     return st;

@@ -134,6 +134,9 @@ START_TEST(misfits)
     ts_bag_free(less);
     less = without(bag, "order");
     misfit(less, "", fit, TS_EMODEL, ": tokens in order \"\", expected raster or tile");
+    ts_bag_meta(less, "plan_format", "2");
+    misfit(less, "", fit, TS_EMODEL, ": plans of format 2, expected 1");
+    ts_bag_meta(less, "plan_format", "1");
     ts_bag_meta(less, "order", "spiral");
     misfit(less, "", fit, TS_EMODEL, ": tokens in order \"spiral\", expected raster or tile");
     ts_bag_free(less);
