@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-ts_status ts_fail(ts_err *err, ts_status code, const char *format, ...)
+/* in parentheses: the analyzer has a macro of this name */
+ts_status(ts_fail)(ts_err *err, ts_status code, const char *format, ...)
 {
     char text[sizeof err->text]; /* the arguments may point into the slot */
     va_list ap;
