@@ -1,5 +1,5 @@
-/* What the repository holds: no path of a machine in models, no link in a text that leads
- * nowhere. */
+/* What the repository holds: no path of a machine in models, no link in a text that leads nowhere,
+ * no name of a file twice. */
 #include "tests/cli/program.h"
 
 #include <string.h>
@@ -27,6 +27,29 @@ START_TEST(texts_link_to_what_is_there)
 }
 END_TEST
 
+START_TEST(file_names_are_unique)
+{
+    const program_result *r = program_shell(
+        "find backend weights attention prompts dit codecs sampler cli -name '*.[ch]' "
+        "| sed 's|.*/||' | sort | uniq -d");
+    program_expect(r, 0);
+    ck_assert_msg(!*r->out, "names of two files:\n%s", r->out);
+}
+END_TEST
+
+/* `folder/file.c` of every text; what is made while building has no fixed folder. */
+START_TEST(texts_name_files_that_are_there)
+{
+    const program_result *r = program_shell(
+        "for f in *.md */*.md; do grep -oE "
+        "'`(backend|weights|attention|prompts|dit|codecs|sampler|cli|tests|tools|docs)/"
+        "[a-zA-Z0-9_./-]+\\.[a-z]+`' \"$f\" | tr -d '`' | while read -r to; do test -e \"$to\" || "
+        "echo \"$f: $to\"; done; done");
+    program_expect(r, 0);
+    ck_assert_msg(!*r->out, "files that are not there:\n%s", r->out);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tree");
@@ -34,6 +57,8 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, models_name_no_machine);
     tcase_add_test(tc, texts_link_to_what_is_there);
+    tcase_add_test(tc, texts_name_files_that_are_there);
+    tcase_add_test(tc, file_names_are_unique);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
