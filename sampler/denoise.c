@@ -114,45 +114,53 @@ done:
 /* Noise of the seeds: stream 0 before the first step, i + 1 what step i adds. Numbers go channel by
  * channel of a picture or clip; picture k of a batch has those that it would have alone with seed +
  * k. */
-static ts_status draw_noise(ts_run *r, int stream, ts_tensor x)
+static ts_status draw_noise(ts_run *r, const batch *b, int stream, ts_tensor all)
 {
     ts_status st = TS_OK;
-    long C = x.dim[3], samples = r->pictures ? r->pictures : 1, part = ts_rows(x) / samples;
-    for (long k = 0; k < samples; k++)
-        TRY(ts_randn_op(
+    for (int k = 0; k < b->n; k++) {
+        ts_tensor y = sample_of(b, all, k);
+        TRY(ts_randn_op(r->ctx->dev, (ts_randn){.seed = r->q.seed + (uint64_t)k,
+                                                .stream = (uint32_t)stream,
+                                                .rows = 1,
+                                                .columns = ts_rows(y),
+                                                .y = y}));
+    }
+done:
+    return st;
+}
+
+/* The same picture under the noise of every sample. */
+static ts_status add_picture(ts_run *r, const batch *b)
+{
+    ts_status st = TS_OK;
+    ts_level l = ts_schedule_level(&r->schedule);
+    for (int k = 0; k < b->n; k++) {
+        ts_tensor x = sample_of(b, b->x, k);
+        ts_tensor picture = r->ctx->dev->counting ? x : r->picture;
+        TRY(ts_lincomb_op(
             r->ctx->dev,
-            (ts_randn){.seed = r->q.seed + (uint64_t)k,
-                       .stream = (uint32_t)stream,
-                       .rows = 1,
-                       .columns = part,
-                       .y = ts_row_range(ts_view(x, TS_DIM(samples * part, C)), k * part, part)}));
+            (ts_lincomb){.n = 2, .c = {(float)l.a, (float)l.s}, .x = {picture, x}, .y = x}));
+    }
 done:
     return st;
 }
 
 /* x at the level of the first step: noise, or a picture under noise. */
-static ts_status begin_latents(ts_run *r, ts_tensor x)
+static ts_status begin_latents(ts_run *r, const batch *b)
 {
     ts_status st = TS_OK;
     ts_ctx *ctx = r->ctx;
-    size_t mark = ts_mark(&ctx->arena);
     if (!r->noise)
-        TRY(draw_noise(r, 0, x));
+        TRY(draw_noise(r, b, 0, b->x));
     else if (!ctx->dev->counting)
-        TRY(ts_latents_upload(ctx, r->latent, r->noise, x));
-    if (r->q.init) {
-        ts_tensor picture = ts_take(&ctx->arena, TS_F32, 4, x.dim);
-        ts_level l = ts_schedule_level(&r->schedule);
-        if (!ctx->dev->counting) TRY(ts_latents_upload(ctx, r->latent, r->picture, picture));
+        TRY(ts_latents_upload(ctx, r->latent, r->noise, b->x));
+    if (r->q.init)
+        TRY(add_picture(r, b));
+    else if (r->schedule.scale != 1)
         TRY(ts_lincomb_op(
             ctx->dev,
-            (ts_lincomb){.n = 2, .c = {(float)l.a, (float)l.s}, .x = {picture, x}, .y = x}));
-    } else if (r->schedule.scale != 1) {
-        TRY(ts_lincomb_op(ctx->dev,
-                          (ts_lincomb){.n = 1, .c = {(float)r->schedule.scale}, .x = {x}, .y = x}));
-    }
+            (ts_lincomb){.n = 1, .c = {(float)r->schedule.scale}, .x = {b->x}, .y = b->x}));
 done:
-    ts_release(&ctx->arena, mark);
     return st;
 }
 
@@ -217,7 +225,7 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
         if (index != e.index) TRY(enter_expert(r, &e, index, i));
         TRY(record_latents(r, i, b->x));
         TRY(evaluate_step(r, &e, b, i, ts_seconds() - start));
-        if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, i + 1, solver->noise));
+        if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, b, i + 1, solver->noise));
         TRY(ts_solver_step(solver, dev, b->x, b->out));
         if (!dev->counting && r->q.state) TRY(ts_state_save(r, solver, b->x));
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE,
@@ -236,14 +244,14 @@ ts_status ts_denoise(ts_run *r)
     ts_solver solver;
     batch b = {0};
     bool found = false, count = dev->counting;
-    if (r->q.init && !r->picture && !count)
+    if (r->q.init && !ts_there(r->picture) && !count)
         TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "the picture to begin with has not been read"));
     take_batch(r, &b);
     TRY(ts_solver_init(&solver, r->schedule, dev, &r->ctx->arena, 4, b.x.dim));
     TRY(open_attention(r, b.n));
     ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = r->q.steps});
     if (!count && r->q.state) TRY(ts_state_load(r, &solver, b.x, &found));
-    if (!found) TRY(begin_latents(r, b.x));
+    if (!found) TRY(begin_latents(r, &b));
     r->report.resumed = solver.done - r->schedule.first;
     TRY(take_steps(r, &solver, &b));
     TRY(ts_attn_finish(&r->attn));

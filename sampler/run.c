@@ -306,14 +306,19 @@ ts_status ts_run_open(ts_model *m, const ts_request *q, ts_run **out, ts_estimat
     return ts_run_open_with(m, q, NULL, out, e);
 }
 
+static void free_device(ts_run *r, ts_ptr p)
+{
+    if (p.at) r->ctx->dev->ops->free(r->ctx->dev, p);
+}
+
 void ts_run_close(ts_run *r)
 {
     if (!r) return;
     if (r->owns_texts) ts_texts_close(r->texts);
     free(r->noise);
-    free(r->picture);
-    if (r->latents.p.at) r->ctx->dev->ops->free(r->ctx->dev, r->latents.p);
-    if (r->recorded.at) r->ctx->dev->ops->free(r->ctx->dev, r->recorded);
+    free_device(r, r->latents.p);
+    free_device(r, r->picture.p);
+    free_device(r, r->recorded);
     ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);

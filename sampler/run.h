@@ -25,7 +25,7 @@ struct ts_run {
     const ts_bag *states[TS_BRANCHES]; /* of texts, after ts_run_encode */
     long counted;                      /* which of the model's counting runs its sizes are from */
     float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
-    float *picture;    /* host [C, F, H, W], latents to begin with; NULL: noise alone */
+    ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */
     ts_tensor latents; /* device [F, H, W, C]: what denoising has ended with; absent: it has not */
     size_t arena[3];   /* bytes a phase takes, by ts_phase */
     ts_vae_tile tile;
