@@ -1,5 +1,5 @@
-/* A run from request to frames: sized by running every phase on a counting device, then text,
- * denoising and decoding, each with its own arena. */
+/* A run from request to frames: text, denoising and decoding, each with an arena of its own, sized
+ * before (run_size.c). */
 #include "sampler/run.h"
 
 #include "attention/report.h"
@@ -12,47 +12,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- phases: the same functions on a counting device and for real ---- */
-static ts_status denoise_phase(ts_ctx *c, void *user)
-{
-    (void)c;
-    return ts_denoise(user);
-}
-
-static ts_status decode_phase(ts_ctx *c, void *user)
-{
-    (void)c;
-    ts_run *r = user;
-    return ts_decode(r, ts_latents_take(&r->ctx->arena, r->latent, r->latent[0]), NULL);
-}
-
-/* The bytes of a phase's arena and the floating-point operations of its products. */
-static ts_status count(ts_run *r, ts_phase phase, ts_status (*run)(ts_ctx *, void *), double *flops)
-{
-    ts_profile p;
-    ts_profile_read(r->ctx->dev, &p, true);
-    ts_status st = ts_count_phase(r->ctx, run, r, &r->arena[phase]);
-    ts_profile_read(r->ctx->dev, &p, true);
-    *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION] +
-             p.flops[TS_TIME_SEARCH];
-    return st;
-}
-
 static ts_status open_arena(ts_run *r, ts_phase phase)
 {
     return ts_arena_open(&r->ctx->arena, r->ctx->dev, r->arena[phase]);
 }
 
 /* ---- opening ---- */
-/* words: NULL, or texts that other runs share. */
-static ts_status open_text(ts_run *r, ts_texts *words)
+/* shared: NULL, or texts that other runs share. */
+static ts_status open_texts(ts_run *r, ts_texts *shared)
 {
     ts_status st = TS_OK;
     const char *text[TS_BRANCHES] = {r->q.prompt, r->q.negative},
                *what[TS_BRANCHES] = {"prompt", "negative prompt"};
-    r->texts = words;
-    r->owns_texts = !words;
-    if (!words) TRY(ts_texts_open(r->m, &r->texts));
+    r->texts = shared;
+    r->owns_texts = !shared;
+    if (!shared) TRY(ts_texts_open(r->m, &r->texts));
     for (int i = 0; i < r->branches; i++) {
         TRY(ts_texts_add(r->texts, text[i], what[i], &r->text_id[i]));
         r->n_ids[i] = ts_texts_tokens(r->texts, r->text_id[i]);
@@ -61,149 +35,7 @@ done:
     return st;
 }
 
-static ts_status parse_tile(ts_run *r)
-{
-    int w = 0, h = 0, end = 0, unit = r->m->vae_info.stride * 4;
-    if (!strcmp(r->q.vae_tile, "auto") || !strcmp(r->q.vae_tile, "off")) return TS_OK;
-    if (sscanf(r->q.vae_tile, "%dx%d%n", &w, &h, &end) != 2 || r->q.vae_tile[end] || w < unit ||
-        h < unit || w % unit || h % unit)
-        return ts_fail(&r->ctx->err, TS_EUSAGE,
-                       "VAE tile %s: must be auto, off, or WxH in multiples of %d", r->q.vae_tile,
-                       unit);
-    r->tile = (ts_vae_tile){w, h};
-    return TS_OK;
-}
-
-static ts_status too_large(ts_run *r, const char *what, size_t need, const char *advice)
-{
-    return ts_fail(&r->ctx->err, TS_EMEMORY,
-                   "%s of %dx%d, %d frame%s, needs %.1f GB, %.1f GB may be used: %s", what,
-                   r->q.width, r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
-                   (double)need / 1e9, (double)r->ctx->memory / 1e9, advice);
-}
-
-static const char *const smaller = "ask for a smaller --size or fewer --frames";
-
-static ts_status count_tiled(ts_run *r, ts_vae_tile tile, size_t *bytes, double *flops)
-{
-    r->tile = tile;
-    ts_status st = count(r, TS_PHASE_DECODE, decode_phase, flops);
-    *bytes = r->arena[TS_PHASE_DECODE] + ts_weights_packed(r->m->vae_weights, NULL);
-    return st;
-}
-
-int ts_run_tiles(const ts_run *r, int side[2])
-{
-    int unit = r->m->vae_info.stride * 4, own = r->m->vae_info.tile / unit * unit,
-        least = 256 > 4 * unit ? 256 : 4 * unit, n = 0;
-    if (own > least) side[n++] = own;
-    side[n++] = least;
-    return n;
-}
-
-/* auto: the whole frame while it fits the memory, else in tiles. Where another wish does not fit
- * and that would, the refusal says so. */
-static ts_status count_decode(ts_run *r, ts_estimate *e)
-{
-    ts_status st = TS_OK;
-    int side[2], sides = ts_run_tiles(r, side), used = 0;
-    size_t asked;
-    bool automatic = !strcmp(r->q.vae_tile, "auto");
-    TRY(parse_tile(r));
-    TRY(count_tiled(r, r->tile, &asked, &e->decode_flops));
-    e->decode_bytes = asked;
-    for (int i = 0; i < sides && e->decode_bytes > r->ctx->memory; i++) {
-        if (r->q.width <= side[i] && r->q.height <= side[i]) continue;
-        used = side[i];
-        TRY(count_tiled(r, (ts_vae_tile){used, used}, &e->decode_bytes, &e->decode_flops));
-    }
-    if (e->decode_bytes > r->ctx->memory)
-        TRY(too_large(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
-    if (used && !automatic) TRY(too_large(r, "decoding", asked, "--vae-tile auto would fit"));
-    if (used)
-        ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead",
-                (double)asked / 1e9, used, used);
-    e->tile_w = r->tile.w;
-    e->tile_h = r->tile.h;
-done:
-    return st;
-}
-
-/* For packed weights, beside the activations. */
-static size_t room_of(const ts_run *r) { return r->ctx->memory - r->arena[TS_PHASE_DENOISE]; }
-
-/* Packed weights stay resident while they fit; the largest layer must fit in any case. */
-static ts_status count_denoise(ts_run *r, ts_estimate *e)
-{
-    ts_status st = TS_OK;
-    double flops;
-    size_t least = 0, most = 0, room = 0;
-    ts_bag *zeros[TS_BRANCHES] = {0}; /* texts are not encoded yet */
-    for (int i = 0; i < r->branches; i++) {
-        TRY(ts_texts_zeros(r->texts, r->text_id[i], &zeros[i]));
-        r->states[i] = zeros[i];
-    }
-    TRY(count(r, TS_PHASE_DENOISE, denoise_phase, &flops));
-    for (int i = 0; i < 2 && r->m->dit[i]; i++) {
-        size_t largest, all = ts_weights_packed(ts_dit_weights(r->m->dit[i]), &largest);
-        if (largest > least) least = largest;
-        if (all > most) most = all;
-    }
-    if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory)
-        TRY(too_large(r, "denoising", r->arena[TS_PHASE_DENOISE] + least, smaller));
-    room = room_of(r);
-    e->weight_bytes = most;
-    e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
-    e->step_flops = flops / r->q.steps;
-done:
-    for (int i = 0; i < r->branches; i++) {
-        ts_bag_free(zeros[i]);
-        r->states[i] = NULL;
-    }
-    return st;
-}
-
-static ts_status count_text(ts_run *r, ts_estimate *e)
-{
-    ts_status st = ts_texts_count(r->texts, r->text_id, r->branches, &e->text_bytes);
-    if (!st && e->text_bytes > r->ctx->memory)
-        st = too_large(r, "encoding the text", e->text_bytes,
-                       "give it more with --memory, or on a larger machine");
-    return st;
-}
-
-static void fill(const ts_run *r, ts_estimate *e)
-{
-    e->width = r->q.width;
-    e->height = r->q.height;
-    e->frames = ts_run_frames(r);
-    for (int i = 0; i < 4; i++) e->latent[i] = (int)r->latent[i];
-    e->tokens = r->grid.N;
-    e->layers = r->m->dit_info.layers;
-    e->text_tokens = r->n_ids[TS_COND];
-    e->negative_tokens = r->n_ids[TS_UNCOND];
-    e->precision = r->ctx->act == TS_BF16 ? "bf16" : "f32";
-}
-
-/* Whether everything that a counting run depends on is the same, and no other one has chosen other
- * layouts since. */
-static bool counts_like(const ts_run *r, const ts_run *like)
-{
-    if (!like || like->m != r->m || like->counted != r->m->counts ||
-        like->branches != r->branches || like->low != r->low || like->q.steps != r->q.steps)
-        return false;
-    for (int i = 0; i < r->branches; i++)
-        if (like->n_ids[i] != r->n_ids[i]) return false;
-    /* a picture may be drawn at one size and resized to another */
-    if (like->q.width != r->q.width || like->q.height != r->q.height || like->q.count != r->q.count)
-        return false;
-    return !memcmp(like->latent, r->latent, sizeof r->latent) &&
-           !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) &&
-           !strcmp(like->q.sampler, r->q.sampler) && like->schedule.first == r->schedule.first &&
-           !like->q.init == !r->q.init;
-}
-
-static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, const ts_run *like,
+static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *shared, const ts_run *like,
                           ts_run **out, ts_estimate *e)
 {
     ts_status st = TS_OK;
@@ -215,20 +47,8 @@ static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *words, con
     r->ctx = m->ctx;
     TRY(ts_request_check(r, q));
     TRY(ts_model_weights(m));
-    TRY(open_text(r, words));
-    if (counts_like(r, like)) {
-        *e = like->estimate;
-        memcpy(r->arena, like->arena, sizeof r->arena);
-        r->tile = like->tile;
-        r->counted = like->counted;
-    } else {
-        r->counted = ++m->counts;
-        if (r->owns_texts) TRY(count_text(r, e));
-        TRY(count_denoise(r, e));
-        TRY(count_decode(r, e));
-    }
-    fill(r, e);
-    r->estimate = *e;
+    TRY(open_texts(r, shared));
+    TRY(ts_run_size(r, like, e));
     *out = r;
 done:
     if (st) ts_run_close(r);
@@ -272,9 +92,7 @@ static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *l
                     "latents of %ldx%ldx%ld: not a whole number of patches", z.dim[1], z.dim[2],
                     z.dim[3]));
     TRY(ts_model_weights(m));
-    r->counted = ++m->counts;
-    TRY(count_decode(r, e));
-    fill(r, e);
+    TRY(ts_run_size_decode(r, e));
     *out = r;
 done:
     if (st) ts_run_close(r);
@@ -362,7 +180,7 @@ ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
 
 /* One of many runs leaves its packed weights to the next one, where all of them together take no
  * more than half of the memory; else memory is the largest phase, not the sum. */
-static bool stays(const ts_run *r)
+static bool keeps_weights(const ts_run *r)
 {
     return !r->owns_texts && !r->m->dit[1] &&
            r->estimate.denoise_bytes + r->estimate.decode_bytes <= r->ctx->memory / 2;
@@ -463,7 +281,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     ts_profile_read(r->ctx->dev, &r->profile, true);
     /* other runs of the model have room of their own */
     for (int i = 0; i < 2 && r->m->dit[i]; i++)
-        ts_weights_budget(ts_dit_weights(r->m->dit[i]), room_of(r));
+        ts_weights_budget(ts_dit_weights(r->m->dit[i]), ts_run_room(r));
     TRY(take_latents(r));
     TRY(open_arena(r, TS_PHASE_DENOISE));
     TRY(ts_denoise(r));
@@ -472,7 +290,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     r->report.denoise_seconds = ts_seconds() - start;
     report_attention(r);
 done:
-    for (int i = 0; (st || !stays(r)) && i < 2 && r->m->dit[i]; i++)
+    for (int i = 0; (st || !keeps_weights(r)) && i < 2 && r->m->dit[i]; i++)
         ts_weights_leave(ts_dit_weights(r->m->dit[i]));
     ts_arena_close(&r->ctx->arena);
     return st;
@@ -497,7 +315,7 @@ ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
     TRY(ts_decode(r, z, sink));
     r->report.decode_seconds = ts_seconds() - start;
 done:
-    if (st || !stays(r)) ts_weights_leave(r->m->vae_weights);
+    if (st || !keeps_weights(r)) ts_weights_leave(r->m->vae_weights);
     ts_arena_close(&r->ctx->arena);
     return st;
 }

@@ -64,6 +64,11 @@ ts_status ts_run_record(ts_run *, const int *steps, int n);
 ts_tensor ts_run_recorded(const ts_run *, int i); /* [F, H, W, C], of the i-th of them */
 /* denoise.c: leaves r->latents, which are there; on a counting device it counts. */
 ts_status ts_denoise(ts_run *);
+/* run_size.c: arenas, tile and estimate by counting, or from a run that they hold for; NULL: none.
+ * TS_EUSAGE, TS_EMEMORY. */
+ts_status ts_run_size(ts_run *, const ts_run *like, ts_estimate *);
+ts_status ts_run_size_decode(ts_run *, ts_estimate *); /* of decoding alone */
+size_t ts_run_room(const ts_run *);                    /* for packed weights, beside activations */
 /* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams)
  * first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
 int ts_run_tiles(const ts_run *, int side[2]);

@@ -1,0 +1,213 @@
+/* What a run will take: every phase is run on a counting device, and what does not fit the memory
+ * is refused, or tried in smaller tiles. */
+#include "sampler/latents.h"
+#include "sampler/run.h"
+#include "sampler/texts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- phases: the same functions on a counting device and for real ---- */
+static ts_status denoise_phase(ts_ctx *c, void *user)
+{
+    (void)c;
+    return ts_denoise(user);
+}
+
+static ts_status decode_phase(ts_ctx *c, void *user)
+{
+    (void)c;
+    ts_run *r = user;
+    return ts_decode(r, ts_latents_take(&r->ctx->arena, r->latent, r->latent[0]), NULL);
+}
+
+/* The bytes of a phase's arena and the floating-point operations of its products. */
+static ts_status count_phase(ts_run *r, ts_phase phase, ts_status (*run)(ts_ctx *, void *),
+                             double *flops)
+{
+    ts_profile p;
+    ts_profile_read(r->ctx->dev, &p, true);
+    ts_status st = ts_count_phase(r->ctx, run, r, &r->arena[phase]);
+    ts_profile_read(r->ctx->dev, &p, true);
+    *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION] +
+             p.flops[TS_TIME_SEARCH];
+    return st;
+}
+
+static ts_status parse_tile(ts_run *r)
+{
+    int w = 0, h = 0, end = 0, unit = r->m->vae_info.stride * 4;
+    if (!strcmp(r->q.vae_tile, "auto") || !strcmp(r->q.vae_tile, "off")) return TS_OK;
+    if (sscanf(r->q.vae_tile, "%dx%d%n", &w, &h, &end) != 2 || r->q.vae_tile[end] || w < unit ||
+        h < unit || w % unit || h % unit)
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "VAE tile %s: must be auto, off, or WxH in multiples of %d", r->q.vae_tile,
+                       unit);
+    r->tile = (ts_vae_tile){w, h};
+    return TS_OK;
+}
+
+static ts_status refuse_memory(ts_run *r, const char *what, size_t need, const char *advice)
+{
+    return ts_fail(&r->ctx->err, TS_EMEMORY,
+                   "%s of %dx%d, %d frame%s, needs %.1f GB, %.1f GB may be used: %s", what,
+                   r->q.width, r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
+                   (double)need / 1e9, (double)r->ctx->memory / 1e9, advice);
+}
+
+static const char *const smaller = "ask for a smaller --size or fewer --frames";
+
+static ts_status count_tiled(ts_run *r, ts_vae_tile tile, size_t *bytes, double *flops)
+{
+    r->tile = tile;
+    ts_status st = count_phase(r, TS_PHASE_DECODE, decode_phase, flops);
+    *bytes = r->arena[TS_PHASE_DECODE] + ts_weights_packed(r->m->vae_weights, NULL);
+    return st;
+}
+
+int ts_run_tiles(const ts_run *r, int side[2])
+{
+    int unit = r->m->vae_info.stride * 4, own = r->m->vae_info.tile / unit * unit,
+        least = 256 > 4 * unit ? 256 : 4 * unit, n = 0;
+    if (own > least) side[n++] = own;
+    side[n++] = least;
+    return n;
+}
+
+/* auto: the whole frame while it fits the memory, else in tiles. Where another wish does not fit
+ * and that would, the refusal says so. */
+static ts_status count_decode(ts_run *r, ts_estimate *e)
+{
+    ts_status st = TS_OK;
+    int side[2], sides = ts_run_tiles(r, side), used = 0;
+    size_t asked;
+    bool automatic = !strcmp(r->q.vae_tile, "auto");
+    TRY(parse_tile(r));
+    TRY(count_tiled(r, r->tile, &asked, &e->decode_flops));
+    e->decode_bytes = asked;
+    for (int i = 0; i < sides && e->decode_bytes > r->ctx->memory; i++) {
+        if (r->q.width <= side[i] && r->q.height <= side[i]) continue;
+        used = side[i];
+        TRY(count_tiled(r, (ts_vae_tile){used, used}, &e->decode_bytes, &e->decode_flops));
+    }
+    if (e->decode_bytes > r->ctx->memory)
+        TRY(refuse_memory(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
+    if (used && !automatic) TRY(refuse_memory(r, "decoding", asked, "--vae-tile auto would fit"));
+    if (used)
+        ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead",
+                (double)asked / 1e9, used, used);
+    e->tile_w = r->tile.w;
+    e->tile_h = r->tile.h;
+done:
+    return st;
+}
+
+/* Packed weights stay resident while they fit; the largest layer must fit in any case. */
+static ts_status count_denoise(ts_run *r, ts_estimate *e)
+{
+    ts_status st = TS_OK;
+    double flops;
+    size_t least = 0, most = 0, room = 0;
+    ts_bag *zeros[TS_BRANCHES] = {0}; /* texts are not encoded yet */
+    for (int i = 0; i < r->branches; i++) {
+        TRY(ts_texts_zeros(r->texts, r->text_id[i], &zeros[i]));
+        r->states[i] = zeros[i];
+    }
+    TRY(count_phase(r, TS_PHASE_DENOISE, denoise_phase, &flops));
+    for (int i = 0; i < 2 && r->m->dit[i]; i++) {
+        size_t largest, all = ts_weights_packed(ts_dit_weights(r->m->dit[i]), &largest);
+        if (largest > least) least = largest;
+        if (all > most) most = all;
+    }
+    if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory)
+        TRY(refuse_memory(r, "denoising", r->arena[TS_PHASE_DENOISE] + least, smaller));
+    room = ts_run_room(r);
+    e->weight_bytes = most;
+    e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
+    e->step_flops = flops / r->q.steps;
+done:
+    for (int i = 0; i < r->branches; i++) {
+        ts_bag_free(zeros[i]);
+        r->states[i] = NULL;
+    }
+    return st;
+}
+
+static ts_status count_text(ts_run *r, ts_estimate *e)
+{
+    ts_status st;
+    TRY(ts_texts_count(r->texts, r->text_id, r->branches, &e->text_bytes));
+    if (e->text_bytes > r->ctx->memory)
+        TRY(refuse_memory(r, "encoding the text", e->text_bytes,
+                          "give it more with --memory, or on a larger machine"));
+done:
+    return st;
+}
+
+/* ---- all of them ---- */
+
+size_t ts_run_room(const ts_run *r) { return r->ctx->memory - r->arena[TS_PHASE_DENOISE]; }
+
+static void describe_sizes(const ts_run *r, ts_estimate *e)
+{
+    e->width = r->q.width;
+    e->height = r->q.height;
+    e->frames = ts_run_frames(r);
+    for (int i = 0; i < 4; i++) e->latent[i] = (int)r->latent[i];
+    e->tokens = r->grid.N;
+    e->layers = r->m->dit_info.layers;
+    e->text_tokens = r->n_ids[TS_COND];
+    e->negative_tokens = r->n_ids[TS_UNCOND];
+    e->precision = r->ctx->act == TS_BF16 ? "bf16" : "f32";
+}
+
+/* Whether everything that a counting run depends on is the same, and no other one has chosen other
+ * layouts since. */
+static bool sizes_hold(const ts_run *r, const ts_run *like)
+{
+    if (!like || like->m != r->m || like->counted != r->m->counts ||
+        like->branches != r->branches || like->low != r->low || like->q.steps != r->q.steps)
+        return false;
+    for (int i = 0; i < r->branches; i++)
+        if (like->n_ids[i] != r->n_ids[i]) return false;
+    /* a picture may be drawn at one size and resized to another */
+    if (like->q.width != r->q.width || like->q.height != r->q.height || like->q.count != r->q.count)
+        return false;
+    return !memcmp(like->latent, r->latent, sizeof r->latent) &&
+           !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) &&
+           !strcmp(like->q.sampler, r->q.sampler) && like->schedule.first == r->schedule.first &&
+           !like->q.init == !r->q.init;
+}
+
+ts_status ts_run_size(ts_run *r, const ts_run *like, ts_estimate *e)
+{
+    ts_status st = TS_OK;
+    *e = (ts_estimate){0};
+    if (sizes_hold(r, like)) {
+        *e = like->estimate;
+        memcpy(r->arena, like->arena, sizeof r->arena);
+        r->tile = like->tile;
+        r->counted = like->counted;
+    } else {
+        r->counted = ++r->m->counts;
+        if (r->owns_texts) TRY(count_text(r, e));
+        TRY(count_denoise(r, e));
+        TRY(count_decode(r, e));
+    }
+    describe_sizes(r, e);
+    r->estimate = *e;
+done:
+    return st;
+}
+
+ts_status ts_run_size_decode(ts_run *r, ts_estimate *e)
+{
+    ts_status st;
+    *e = (ts_estimate){0};
+    r->counted = ++r->m->counts;
+    TRY(count_decode(r, e));
+    describe_sizes(r, e);
+done:
+    return st;
+}
