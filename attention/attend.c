@@ -42,9 +42,10 @@ void ts_attn_close(ts_attn *a)
     *a = (ts_attn){0};
 }
 
-void ts_attn_begin(ts_attn *a, int step, int slot)
+void ts_attn_begin(ts_attn *a, int step, int layer, int slot)
 {
     a->step = step;
+    a->layer = layer;
     a->slot = slot;
 }
 
@@ -125,8 +126,9 @@ done:
     return st;
 }
 
-static ts_status check_call(ts_attn *a, int layer, ts_tensor q)
+static ts_status check_call(ts_attn *a, ts_tensor q)
 {
+    int layer = a->layer;
     ts_err *err = &a->ctx->err;
     ts_sequence s = ts_attn_sequence(a, a->slot);
     if ((q.nd != 3 || q.dim[0] != s.T) && s.L)
@@ -144,28 +146,28 @@ static ts_status check_call(ts_attn *a, int layer, ts_tensor q)
     return TS_OK;
 }
 
-ts_status ts_attend(ts_attn *a, int layer, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor out)
+ts_status ts_attend(ts_attn *a, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor out)
 {
     ts_status st;
     ts_device *dev = a->ctx->dev;
-    TRY(check_call(a, layer, q));
+    TRY(check_call(a, q));
     if (a->calls == a->room) { /* more calls a step than layers and branches */
         TRY(dev->ops->join(dev));
         TRY(ts_attn_step_end(a));
     }
-    ts_attn_state *s = a->state ? ts_plans_of(a, a->slot, layer) : NULL;
+    ts_attn_state *s = a->state ? ts_plans_of(a, a->slot, a->layer) : NULL;
     ts_attn_call *c = a->call + a->calls;
-    *c = (ts_attn_call){.what = s ? ts_policy_decide(&a->o.policy, a->step, layer, s->have)
+    *c = (ts_attn_call){.what = s ? ts_policy_decide(&a->o.policy, a->step, a->layer, s->have)
                                   : TS_DO_DENSE,
                         .step = a->step,
                         .slot = a->slot,
-                        .layer = layer};
+                        .layer = a->layer};
     ts_attention op = {.q = as_batch(q),
                        .k = as_batch(k),
                        .v = as_batch(v),
                        .out = as_batch(out),
                        .scale = (float)(1 / sqrt((double)q.dim[2]))};
-    if (a->observe) TRY(a->observe(a->observer, layer, &op));
+    if (a->observe) TRY(a->observe(a->observer, a->layer, &op));
     TRY(carry_out(a, c, s, op));
     a->calls++;
 done:

@@ -31,8 +31,8 @@ typedef struct ts_attn_call ts_attn_call;
 typedef struct {
     ts_ctx *ctx;
     ts_attn_options o;
-    ts_grid grid;   /* with the order of the policy */
-    int step, slot; /* of the evaluation in progress: step from 1 */
+    ts_grid grid;          /* with the order of the policy */
+    int step, layer, slot; /* of what comes next: step from 1 */
     ts_attn_counters counters;
     char why[256];        /* density that no key asked for, and why; "": none */
     ts_attn_state *state; /* [slots, layers]; NULL: everything is dense */
@@ -55,13 +55,13 @@ typedef struct {
  * be dense; TS_ESTOP. */
 ts_status ts_attn_open(ts_attn *, ts_ctx *, const ts_attn_options *);
 void ts_attn_close(ts_attn *); /* a zeroed one is legal */
-void ts_attn_begin(ts_attn *, int step, int slot);
+/* Before each block: the step from 1, the layer numbered through all experts from 0, the slot. */
+void ts_attn_begin(ts_attn *, int step, int layer, int slot);
 /* What the evaluations of a slot run over. */
 ts_sequence ts_attn_sequence(const ts_attn *, int slot);
 /* q, k, v, out [T, A, D] (ld: token to token): a->grid's tokens in its order, then the slot's text;
- * scaled by 1 / sqrt(D); layer numbered through all experts from 0. out may be q. Waits for
- * nothing. TS_ESHAPE: not the slot's tokens. */
-ts_status ts_attend(ts_attn *, int layer, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor out);
+ * scaled by 1 / sqrt(D). out may be q. Waits for nothing. TS_ESHAPE: not the slot's tokens. */
+ts_status ts_attend(ts_attn *, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor out);
 /* At the end of a step (or of an evaluation of all its samples), when the device has been waited
  * for: counts the step's calls, reads what its searches found and how long it all took. */
 ts_status ts_attn_step_end(ts_attn *);

@@ -158,7 +158,7 @@ static ts_status rope_heads(const ts_adaln *a, ts_tensor x)
 }
 
 static ts_status self_attention(ts_adaln *a, const ts_adaln_attention *t, ts_attn *attn,
-                                int attn_layer, ts_modulation m, ts_tensor h)
+                                ts_modulation m, ts_tensor h)
 {
     ts_status st;
     ts_ctx *ctx = a->ctx;
@@ -178,7 +178,7 @@ static ts_status self_attention(ts_adaln *a, const ts_adaln_attention *t, ts_att
     TRY(norm_heads(a, t->norm_k, k));
     TRY(rope_heads(a, q));
     TRY(rope_heads(a, k));
-    TRY(ts_attend(attn, attn_layer, ts_part_heads(q, A), ts_part_heads(k, A), ts_part_heads(v, A),
+    TRY(ts_attend(attn, ts_part_heads(q, A), ts_part_heads(k, A), ts_part_heads(v, A),
                   ts_part_heads(n, A)));
     TRY(ts_part_add_gated(ctx, &t->o, n, m, 2, h));
 done:
@@ -248,8 +248,7 @@ done:
     return st;
 }
 
-ts_status ts_adaln_run_block(void *self, int layer, ts_eval e, ts_attn *attn, int attn_layer,
-                             ts_tensor h)
+ts_status ts_adaln_run_block(void *self, int layer, ts_eval e, ts_attn *attn, ts_tensor h)
 {
     ts_status st;
     ts_adaln *a = self;
@@ -257,7 +256,7 @@ ts_status ts_adaln_run_block(void *self, int layer, ts_eval e, ts_attn *attn, in
     ts_modulation m; /* [1 or 2, 6 D] */
     size_t mark = ts_mark(&a->ctx->arena);
     TRY(modulate(a, e, ts_view(b->table->t, TS_DIM(6, a->info.dim)), a->e6, &m));
-    TRY(self_attention(a, &b->self, attn, attn_layer, m, h));
+    TRY(self_attention(a, &b->self, attn, m, h));
     TRY(cross_attention(a, layer, e.slot, h));
     TRY(feed_forward(a, b, m, h));
 done:

@@ -66,7 +66,6 @@ ts_status ts_adaln_keys_and_values(ts_adaln *, ts_tensor c);
 
 /* For ts_dit_class. */
 ts_status ts_adaln_enter(void *self, ts_eval, ts_tensor x, ts_tensor h);
-ts_status ts_adaln_run_block(void *self, int layer, ts_eval, ts_attn *, int attn_layer,
-                             ts_tensor h);
+ts_status ts_adaln_run_block(void *self, int layer, ts_eval, ts_attn *, ts_tensor h);
 ts_status ts_adaln_leave(void *self, ts_eval, ts_tensor h, ts_tensor v);
 #endif

@@ -346,8 +346,8 @@ static ts_status run_block(const ts_dit_pass *p, int l, int i, ts_tensor h)
     const ts_dit *d = p->dit;
     const ts_eval *e = p->eval + i;
     TRY(ts_stopped(d->ctx));
-    ts_attn_begin(p->attn, p->event.step, e->slot + e->sample * d->slots);
-    TRY(d->cls->block(d->self, l, *e, p->attn, d->first_layer + l, h));
+    ts_attn_begin(p->attn, p->event.step, d->first_layer + l, e->slot + e->sample * d->slots);
+    TRY(d->cls->block(d->self, l, *e, p->attn, h));
 done:
     return st;
 }

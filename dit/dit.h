@@ -67,8 +67,8 @@ typedef struct {
     /* x f32 [F, H, W, C] -> h, its tokens in raster order: dit.c puts them in order, and back
      * before leave */
     ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);
-    /* in place */
-    ts_status (*block)(void *self, int layer, ts_eval, ts_attn *, int attn_layer, ts_tensor h);
+    /* in place; its one self-attention over the stream is ts_attend, which knows step and layer */
+    ts_status (*block)(void *self, int layer, ts_eval, ts_attn *, ts_tensor h);
     /* h f32 [N, dim]: the tokens alone -> v f32 [F, H, W, out_channels] */
     ts_status (*leave)(void *self, ts_eval, ts_tensor h, ts_tensor v);
     /* of the timestep, f32 [1, dim or 6 dim], for taps */

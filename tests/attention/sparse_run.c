@@ -69,8 +69,8 @@ ts_status sparse_call(ts_ctx *ctx, sparse_run *j, int step, int slot, int layer)
         TRY(dev->ops->upload(dev, t[i].p, placed, bytes));
         TRY(dev->ops->join(dev));
     }
-    ts_attn_begin(&j->attn, step, slot);
-    TRY(ts_attend(&j->attn, layer, t[0], t[1], t[2], t[3]));
+    ts_attn_begin(&j->attn, step, layer, slot);
+    TRY(ts_attend(&j->attn, t[0], t[1], t[2], t[3]));
     if (dev->counting) goto done;
     TRY(dev->ops->download(dev, placed, t[3].p, bytes));
     for (int n = 0; n < j->grid.N; n++)

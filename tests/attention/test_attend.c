@@ -67,12 +67,11 @@ static ts_status phase(ts_ctx *ctx, void *user)
     out.ld = WIDTH;
     out.dim[0] = n;
     TRY(ts_attn_open(&c->attn, ctx, &(ts_attn_options){.grid = ts_grid_of(1, 2, 3)}));
-    ts_attn_begin(&c->attn, 4, 1);
+    ts_attn_begin(&c->attn, 4, 7, 1);
     if (c->observed) c->attn.observe = observe;
     c->attn.observer = c;
     TRY(ctx->dev->ops->upload(ctx->dev, buffer.p, c->qkv, sizeof c->qkv));
-    c->got = ts_attend(&c->attn, 7, part(buffer, 0, n), part(buffer, 1, n), part(buffer, 2, n),
-                       out);
+    c->got = ts_attend(&c->attn, part(buffer, 0, n), part(buffer, 1, n), part(buffer, 2, n), out);
     if (c->short_by || c->observed) return TS_OK;
     TRY(c->got);
     TRY(ts_attn_step_end(&c->attn));

@@ -186,16 +186,17 @@ START_TEST(other_heads)
     ck_ok(ctx, sparse_open(ctx, &j));
     ts_tensor t = ts_take(&ctx->arena, TS_F32, TS_DIM(j.grid.N, 3, D));
     t.ld = 3 * D;
-    ck_assert_int_eq(ts_attend(&j.attn, 0, t, t, t, t), TS_ESHAPE);
+    ck_assert_int_eq(ts_attend(&j.attn, t, t, t, t), TS_ESHAPE);
     ck_assert_msg(
         strstr(ctx->err.text,
                "layer 1, branch 0: 3 heads, expected layers and branches below 3 and 2, 4 heads"),
         "%s", ctx->err.text);
     t = ts_take(&ctx->arena, TS_F32, TS_DIM(j.grid.N, A, D));
     t.ld = WIDTH;
-    ck_assert_int_eq(ts_attend(&j.attn, 3, t, t, t, t), TS_ESHAPE);
-    ts_attn_begin(&j.attn, 1, 2);
-    ck_assert_int_eq(ts_attend(&j.attn, 0, t, t, t, t), TS_ESHAPE);
+    ts_attn_begin(&j.attn, 1, 3, 0);
+    ck_assert_int_eq(ts_attend(&j.attn, t, t, t, t), TS_ESHAPE);
+    ts_attn_begin(&j.attn, 1, 0, 2);
+    ck_assert_int_eq(ts_attend(&j.attn, t, t, t, t), TS_ESHAPE);
     ts_arena_close(&ctx->arena);
     ctx->dev->counting = false;
     sparse_run_free(&j);

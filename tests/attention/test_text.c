@@ -117,9 +117,9 @@ static ts_status attend(ts_ctx *ctx, text_run *r, int step, int slot, int layer)
         TRY(ts_cast(dev, full, m));
         TRY(dev->ops->join(dev));
     }
-    ts_attn_begin(&r->attn, step, slot);
+    ts_attn_begin(&r->attn, step, layer, slot);
     int before = r->asked ? *r->asked : 0;
-    TRY(ts_attend(&r->attn, layer, t[0], t[1], t[2], t[3]));
+    TRY(ts_attend(&r->attn, t[0], t[1], t[2], t[3]));
     if (r->asked) r->during += *r->asked - before;
     TRY(ts_cast(dev, (ts_tensor){t[3].p, t[3].type, 2, {T, WIDTH}, WIDTH}, full));
     if (!dev->counting)
@@ -637,9 +637,9 @@ START_TEST(few_tokens)
     ck_ok(ctx, ts_arena_open(&ctx->arena, ctx->dev, 0));
     ck_ok(ctx, open_run(ctx, &r));
     ck_assert(!r.attn.state && strstr(r.attn.why, "300 tokens are fewer than min-tokens=301"));
-    ts_attn_begin(&r.attn, 1, 1);
+    ts_attn_begin(&r.attn, 1, 0, 1);
     ts_tensor t = ts_take(&ctx->arena, TS_F32, TS_DIM(300, A, D));
-    ck_assert_int_eq(ts_attend(&r.attn, 0, t, t, t, t), TS_ESHAPE);
+    ck_assert_int_eq(ts_attend(&r.attn, t, t, t, t), TS_ESHAPE);
     ck_assert_msg(strstr(ctx->err.text, "layer 1: 300 tokens, expected 300 and 3 of text"), "%s",
                   ctx->err.text);
     ts_arena_close(&ctx->arena);

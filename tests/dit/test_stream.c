@@ -109,13 +109,11 @@ done:
     return st;
 }
 
-static ts_status block_of_toy(void *self, int layer, ts_eval e, ts_attn *attn, int attn_layer,
-                              ts_tensor h)
+static ts_status block_of_toy(void *self, int layer, ts_eval e, ts_attn *attn, ts_tensor h)
 {
     ts_status st;
     toy *t = self;
-    (void)attn;
-    ck_assert_int_eq(attn_layer, layer + 7);
+    ck_assert_int_eq(attn->layer, layer + 7);
     ck_assert_int_eq(h.dim[0], N + rows[e.slot]);
     t->blocks++;
     TRY(add_ones(t, ts_row_range(h, 0, N), 1));

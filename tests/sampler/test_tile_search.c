@@ -53,9 +53,9 @@ static ts_status attend(ts_ctx *ctx, job *j, ts_attn *a, int sample, float *out)
         t[i].ld = WIDTH;
     }
     for (int i = 0; i < 3; i++) TRY(dev->ops->upload(dev, t[i].p, j->x[sample][i], bytes));
-    ts_attn_begin(a, 1, sample % SLOTS);
+    ts_attn_begin(a, 1, 1, sample % SLOTS);
     if (j->in_place) t[3] = t[0];
-    TRY(ts_attend(a, 1, t[0], t[1], t[2], t[3]));
+    TRY(ts_attend(a, t[0], t[1], t[2], t[3]));
     if (!dev->counting) TRY(dev->ops->download(dev, out, t[3].p, bytes));
 done:
     ts_release(&ctx->arena, mark);
