@@ -106,6 +106,7 @@ START_TEST(dense)
     ck_assert_int_eq(c.attn.counters.dense, 1);
     ck_assert_int_eq(c.attn.step, 4);
     ck_assert_int_eq(c.attn.slot, 1);
+    ts_attn_close(&c.attn);
     testing_close(ctx);
 }
 END_TEST
@@ -119,6 +120,7 @@ START_TEST(other_tokens)
     ck_assert_msg(strstr(ctx->err.text, "layer 8: 5 tokens, expected 6"), "says \"%s\"",
                   ctx->err.text);
     ck_assert_int_eq(c.attn.counters.dense, 0);
+    ts_attn_close(&c.attn);
     testing_close(ctx);
 }
 END_TEST
@@ -132,6 +134,7 @@ START_TEST(observed)
     ck_assert_int_eq(c.got, TS_ESTOP);
     ck_assert_int_eq(c.seen, 2); /* while counting, too */
     ck_assert_int_eq(c.attn.calls, 0);
+    ts_attn_close(&c.attn);
     testing_close(ctx);
 }
 END_TEST

@@ -188,6 +188,7 @@ void evaluation_compare(const char *backend, const char *fixture, const char *di
 void evaluation_free(evaluation *e)
 {
     for (int i = 0; i < SAMPLES; i++) free(e->v[i]);
+    ts_attn_close(&e->attn);
     ts_bag_free(e->noise);
     ts_dit_close(e->dit);
 }
