@@ -116,7 +116,7 @@ static void print_model(const cJSON *j, const ts_estimate *e, const char *refuse
                      ts_bytes_text((double)e->denoise_bytes, b),
                      ts_bytes_text((double)e->decode_bytes, d), e->precision);
     printf("\n%-16s %-34s %14s  %-8s %9s\n", "component", "class", "parameters", "types", "size");
-    cJSON_ArrayForEach(part, get_field(j, "components")) print_component(part);
+    cJSON_ArrayForEach(part, get_field(j, "components")) { print_component(part); }
 }
 
 static void add_estimate(cJSON *j, const ts_estimate *e, const char *refused)
@@ -208,7 +208,9 @@ ts_status ts_cli_tokens(ts_cli *c)
     j = cJSON_Parse(json);
     printf("%5s %8s  %s\n", "index", "id", "piece");
     cJSON_ArrayForEach(t, get_field(j, "tokens"))
+    {
         printf("%5d %8.0f  %s\n", i++, get_number(t, "id"), get_text(t, "piece"));
+    }
     if (cJSON_IsTrue(get_field(j, "truncated")))
         ts_screen_warn(&c->screen, "the text is longer than the model reads: the rest is ignored");
 done:

@@ -24,7 +24,7 @@ ts_status ts_cli_search_tile(ts_cli *c)
     ts_status st = TS_OK;
     ts_flag_value *v = c->flags.value;
     ts_request q;
-    double given[TS_LIST];
+    double given[TS_LIST] = {0};
     int k[TS_LIST];
     char *json = NULL;
     ts_tile_options o = {.prompt = c->flags.word,

@@ -67,7 +67,7 @@ static ts_status parse_flag(ts_flags *p, unsigned command, const char *arg, cons
     char name[MAX_NAME + 1];
     const char *body = arg + (letter ? 1 : 2), *value = NULL;
     size_t n = letter ? 1 : strcspn(body, "=");
-    const ts_flag *f = ts_flag_find(command, body, n, letter ? *body : 0);
+    const ts_flag *f = ts_flag_find(command, body, n, (char)(letter ? *body : 0));
     snprintf(name, sizeof name, "%.*s", letter ? MAX_NAME : (int)(n < MAX_NAME ? n : MAX_NAME),
              body);
     if (!f) return refuse_unknown_flag(p, command, letter ? "-" : "--", name);

@@ -95,7 +95,8 @@ static void put_stem(text *t, const char *path, int most)
 static void put_number(text *t, unsigned long long x, int width)
 {
     char s[64];
-    put_bytes(t, s, (size_t)snprintf(s, sizeof s, "%0*llu", width, x));
+    int n = snprintf(s, sizeof s, "%0*llu", width, x);
+    put_bytes(t, s, (size_t)n);
 }
 
 typedef enum {

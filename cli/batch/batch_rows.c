@@ -5,6 +5,7 @@
 #include "backend/number.h"
 #include "cli/settings.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +231,7 @@ ts_status ts_batch_read(ts_batch *b)
     ts_cli *c = b->c;
     bool standard = false;
     int n = c->flags.words, good = 0;
+    assert(n > 0);
     b->file = calloc((size_t)n, sizeof *b->file);
     if (!b->file) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for %d files", n));
     for (int i = 0; i < n; i++) {

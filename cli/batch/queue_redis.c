@@ -48,6 +48,7 @@ static char *copy_span(const char *from, const char *to)
 static ts_status parse_url(ts_batch *b, const char *url)
 {
     ts_queue *q = b->queue;
+    const char *password = getenv("REDISCLI_AUTH");
     if (!strncmp(url, "rediss://", 9))
         return ts_fail(&b->c->err, TS_EUSAGE,
                        "--queue: rediss:// (TLS) is not supported: a tunnel to the server "
@@ -62,8 +63,8 @@ static ts_status parse_url(ts_batch *b, const char *url)
         if (colon > s) q->user = copy_span(s, colon);
         q->password = copy_span(colon + 1, at);
         s = at + 1;
-    } else if (getenv("REDISCLI_AUTH")) {
-        q->password = strdup(getenv("REDISCLI_AUTH"));
+    } else if (password) {
+        q->password = strdup(password);
     }
     const char *end = *s == '[' ? memchr(s, ']', (size_t)(slash - s))
                                 : memchr(s, ':', (size_t)(slash - s));

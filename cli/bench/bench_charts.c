@@ -200,18 +200,24 @@ static double y_pixel(const plot *p, double y)
 
 static void draw_axes(FILE *f, const plot *p, const char *x, const char *y)
 {
-    for (double v = p->y.lo; v < p->y.hi + p->y.step / 2; v += p->y.step)
+    double first = ceil(p->x.lo / p->x.step - 1e-9) * p->x.step + 0.0;
+    int rows = (int)floor((p->y.hi - p->y.lo) / p->y.step + 0.5),
+        columns = (int)floor((p->x.hi - first) / p->x.step + 1e-6);
+    for (int i = 0; i <= rows; i++) {
+        double v = p->y.lo + i * p->y.step;
         fprintf(f,
                 "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" class=\"grid\"/><text x=\"%d\" "
                 "y=\"%.1f\" class=\"value\">%g</text>",
                 LEFT, WIDTH - 16, y_pixel(p, v), y_pixel(p, v), LEFT - 8, y_pixel(p, v) + 4, v);
-    for (double v = ceil(p->x.lo / p->x.step - 1e-9) * p->x.step + 0.0;
-         v < p->x.hi + p->x.step * 1e-6; v += p->x.step)
+    }
+    for (int i = 0; i <= columns; i++) {
+        double v = first + i * p->x.step;
         fprintf(f,
                 "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" class=\"grid\"/><text "
                 "x=\"%.1f\" y=\"%d\" class=\"tick\">%g</text>",
                 x_pixel(p, v), x_pixel(p, v), TOP, p->h - BOTTOM, x_pixel(p, v), p->h - BOTTOM + 16,
                 v);
+    }
     fprintf(f,
             "<text x=\"%d\" y=\"%d\" class=\"value\">%s</text><text x=\"0\" y=\"12\">%s</text>\n",
             WIDTH - 16, p->h - 5, x, y);

@@ -83,7 +83,12 @@ static ts_status add_policy(ts_bench *b, char *text, const char *series, double 
     }
     ts_status st = ts_attention_check(b->c->ctx, text);
     int line = b->policies ? b->policy[b->policies - 1].line + begins : 0;
-    b->policy[b->policies++] = (ts_bench_policy){text, series ? strdup(series) : NULL, x, line};
+    ts_bench_policy *p = b->policy + b->policies++;
+    p->attention = text;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): free_bench frees both */
+    p->series = series ? strdup(series) : NULL;
+    p->x = x;
+    p->line = line;
     return st;
 }
 
@@ -132,13 +137,14 @@ static ts_status read_policies(ts_bench *b)
     static const char *const usual[] = {"adaspa"};
     const ts_flag_value *v = c->flags.value + TS_F_BENCH_ATTENTION,
                         *s = c->flags.value + TS_F_SWEEP;
-    const char *const *list = v->n ? v->all : usual;
+    const char *const *list = v->n > 0 ? v->all : usual;
+    int given = v->n > 0 ? v->n : 1;
     sweep w = {0};
     bool taken = false;
     if (s->set) TRY(parse_sweep(&c->err, s->text, &w));
     memcpy(b->sweep, w.key, sizeof b->sweep);
     TRY(add_policy(b, strdup("dense"), NULL, 0, true)); /* what the others are compared with */
-    for (int i = 0; i < (v->n ? v->n : 1); i++) {
+    for (int i = 0; i < given; i++) {
         if (!strcmp(list[i], "dense")) continue;
         if (s->set)
             TRY(add_swept(b, list[i], &w, &taken));
@@ -320,7 +326,7 @@ static ts_status open_bench(ts_bench *b)
     b->stride = b->policies;
     b->cell = calloc((size_t)b->prompts * (size_t)b->stride, sizeof *b->cell);
     for (int i = 0; b->cell && i < b->prompts * b->stride; i++)
-        if (!(b->cell[i].seconds = calloc((size_t)(2 * b->repeats), sizeof(double))))
+        if (!(b->cell[i].seconds = calloc(2 * (size_t)b->repeats, sizeof(double))))
             TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for measurements"));
         else
             b->cell[i].attention = b->cell[i].seconds + b->repeats;
