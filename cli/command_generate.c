@@ -107,7 +107,7 @@ done:
     return st;
 }
 
-static ts_status save_bag(ts_cli *c, const ts_bag *bag, ts_flag_id id)
+static ts_status save_side(ts_cli *c, const ts_bag *bag, ts_flag_id id)
 {
     const char *path = ts_flag_text(&c->flags, id);
     if (!path) return TS_OK;
@@ -124,7 +124,7 @@ static ts_status save_plans(ts_cli *c, ts_render *r)
     if (!images && !ts_flag_set(&c->flags, TS_F_SAVE_PLAN)) return TS_OK;
     TRY(ts_run_plans(r->run, &plans));
     if (images) TRY(ts_plan_images(c->ctx, plans, images));
-    TRY(save_bag(c, plans, TS_F_SAVE_PLAN));
+    TRY(save_side(c, plans, TS_F_SAVE_PLAN));
 done:
     return st;
 }
@@ -159,7 +159,7 @@ static ts_status save_sides(ts_cli *c, ts_render *r, bool *latents, ts_err *why)
     bool wanted = ts_flag_set(&c->flags, TS_F_SAVE_LATENTS);
     ts_bag *bag = NULL;
     ts_status st = wanted ? ts_run_latents(r->run, &bag) : TS_OK;
-    if (!st) st = save_bag(c, bag, TS_F_SAVE_LATENTS);
+    if (!st) st = save_side(c, bag, TS_F_SAVE_LATENTS);
     ts_bag_free(bag);
     *latents = !st && wanted;
     if (!st) st = save_plans(c, r);

@@ -7,7 +7,7 @@
 #include <limits.h>
 #include <string.h>
 
-static bool read_whole(const char *s, double min, double max, long *out)
+static bool read_whole_value(const char *s, double min, double max, long *out)
 {
     uint64_t n;
     bool negative = *s == '-';
@@ -40,7 +40,7 @@ int ts_parse_list(const char *s, bool integers, double min, double max, double o
         long i;
         size_t length = strcspn(s, ",");
         snprintf(one, sizeof one, "%.*s", length < sizeof one ? (int)length : 0, s);
-        if (integers ? !read_whole(one, min, max, &i) : !read_real(one, min, max, out + n))
+        if (integers ? !read_whole_value(one, min, max, &i) : !read_real(one, min, max, out + n))
             return 0;
         if (integers) out[n] = (double)i;
         n++;
@@ -68,7 +68,7 @@ static bool read_bytes(const char *s, double min, double max, uint64_t *out)
     return true;
 }
 
-static bool read_seed(const char *s, ts_flag_value *v)
+static bool read_seed_value(const char *s, ts_flag_value *v)
 {
     v->random = !strcmp(s, "random") || !strcmp(s, "-1");
     return v->random || ts_whole_read(s, UINT64_MAX, &v->wide);
@@ -91,7 +91,7 @@ bool ts_flag_convert(const ts_flag *f, const char *s, ts_flag_value *v)
         if (!*s || v->n == TS_TIMES_GIVEN) return false;
         v->all[v->n++] = s;
         return true;
-    case TS_KIND_WHOLE: return read_whole(s, f->min, f->max, &v->whole);
+    case TS_KIND_WHOLE: return read_whole_value(s, f->min, f->max, &v->whole);
     case TS_KIND_REAL: return read_real(s, f->min, f->max, &v->real);
     case TS_KIND_CHOICE: return is_choice(f->choices, s);
     case TS_KIND_SIZE: return ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
@@ -100,7 +100,7 @@ bool ts_flag_convert(const ts_flag *f, const char *s, ts_flag_value *v)
     case TS_KIND_BYTES: return read_bytes(s, f->min, f->max, &v->wide);
     case TS_KIND_WHOLES: return ts_parse_list(s, true, f->min, f->max, (double[TS_LIST]){0}) > 0;
     case TS_KIND_REALS: return ts_parse_list(s, false, f->min, f->max, (double[TS_LIST]){0}) > 0;
-    case TS_KIND_SEED: return read_seed(s, v);
+    case TS_KIND_SEED: return read_seed_value(s, v);
     }
     return false;
 }

@@ -38,13 +38,13 @@ static void utc_text(char out[40])
     snprintf(out, 40, "%s.%03ldZ", seconds, t.tv_nsec / 1000000);
 }
 
-static const char *read_text(const cJSON *j, const char *key)
+static const char *record_text(const cJSON *j, const char *key)
 {
     const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, key));
     return s ? s : "";
 }
 
-static double read_number(const cJSON *j, const char *key)
+static double record_number(const cJSON *j, const char *key)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
     return cJSON_IsNumber(v) ? v->valuedouble : 0;
@@ -189,7 +189,7 @@ static void name_holder(void *user, const char *share, const char *path, const c
     (void)path;
     if (cJSON_GetObjectItemCaseSensitive(j, "run"))
         snprintf(h->who, sizeof h->who, "process %.0f on %.100s, since %.40s",
-                 read_number(j, "pid"), read_text(j, "host"), read_text(j, "at"));
+                 record_number(j, "pid"), record_text(j, "host"), record_text(j, "at"));
 }
 
 static ts_status refuse_folder_in_use(ts_batch *b, const char *path, const char *share)
@@ -342,17 +342,17 @@ static int order_by_name(const void *a, const void *b)
 static void collect_outputs(void *user, const char *share, const char *path, const cJSON *j)
 {
     reading *r = user;
-    ts_job named = {.name = (char *)read_text(j, "output")};
+    ts_job named = {.name = (char *)record_text(j, "output")};
     past key = {.job = &named},
          *p = *named.name && r->n ? bsearch(&key, r->list, (size_t)r->n, sizeof key, order_by_name)
                                   : NULL;
     (void)share;
     (void)path;
-    if (!p || strcmp(read_text(j, "hash"), p->job->id)) return;
-    const char *status = read_text(j, "status"), *at = read_text(j, "at");
+    if (!p || strcmp(record_text(j, "hash"), p->job->id)) return;
+    const char *status = record_text(j, "status"), *at = record_text(j, "at");
     if (!strcmp(status, "done")) {
         p->done = true;
-        p->seconds = read_number(j, "seconds");
+        p->seconds = record_number(j, "seconds");
     }
     if (!strcmp(status, "started") &&
         !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces")))
@@ -361,7 +361,7 @@ static void collect_outputs(void *user, const char *share, const char *path, con
     snprintf(p->last, sizeof p->last, "%s", at);
     snprintf(p->status, sizeof p->status, "%s", status);
     free(p->error);
-    p->error = strcmp(status, "failed") ? NULL : strdup(read_text(j, "error"));
+    p->error = strcmp(status, "failed") ? NULL : strdup(record_text(j, "error"));
 }
 
 /* Returns whether the job's output is in the way. */
@@ -477,14 +477,14 @@ static void survey_line(void *user, const char *share, const char *path, const c
 {
     survey *s = user;
     manifest *a = manifest_of(s, share, path);
-    const char *status = read_text(j, "status"), *at = read_text(j, "at");
+    const char *status = record_text(j, "status"), *at = record_text(j, "at");
     if (!a) return;
     snprintf(a->last, sizeof a->last, "%s", at);
     if (cJSON_GetObjectItemCaseSensitive(j, "run")) {
-        snprintf(a->host, sizeof a->host, "%s", read_text(j, "host"));
+        snprintf(a->host, sizeof a->host, "%s", record_text(j, "host"));
         snprintf(a->started, sizeof a->started, "%s", at);
-        a->pid = read_number(j, "pid");
-        a->rows = read_number(j, "rows");
+        a->pid = record_number(j, "pid");
+        a->rows = record_number(j, "rows");
         return;
     }
     if (strcmp(status, "done") && strcmp(status, "failed")) return;
@@ -496,12 +496,12 @@ static void survey_line(void *user, const char *share, const char *path, const c
         s->room = room;
     }
     outcome *o = s->o + s->outcomes++;
-    *o = (outcome){.output = strdup(read_text(j, "output")),
-                   .error = strdup(read_text(j, "error")),
+    *o = (outcome){.output = strdup(record_text(j, "output")),
+                   .error = strdup(record_text(j, "error")),
                    .owner = (int)(a - s->a),
                    .done = !strcmp(status, "done")};
     snprintf(o->at, sizeof o->at, "%s", at);
-    a->seconds += read_number(j, "seconds");
+    a->seconds += record_number(j, "seconds");
 }
 
 static int order_by_output(const void *a, const void *b)

@@ -19,7 +19,7 @@ typedef struct {
     size_t n;
 } text;
 
-static void put_bytes(text *t, const char *s, size_t n)
+static void append_bytes(text *t, const char *s, size_t n)
 {
     char *more = realloc(t->s, t->n + n + 1);
     if (!more) return; /* a name that is too short collides, or is empty: both are refused */
@@ -51,14 +51,14 @@ static void put_slug(text *t, const char *s, int most)
         utf8proc_ssize_t size = utf8proc_encode_char(utf8proc_tolower(c), b);
         if (t->n - began + (size_t)size + 1 > 150) break;
         if (gap && most > 1) {
-            put_bytes(t, "-", 1);
+            append_bytes(t, "-", 1);
             most--;
         }
-        put_bytes(t, (const char *)b, (size_t)size);
+        append_bytes(t, (const char *)b, (size_t)size);
         most--;
         gap = false;
     }
-    if (t->n == began) put_bytes(t, "prompt", 6);
+    if (t->n == began) append_bytes(t, "prompt", 6);
 }
 
 /* The prompt itself, without what a file name can not have. */
@@ -76,9 +76,9 @@ static void put_prompt(text *t, const char *s, int most)
         bool bad = c < 32 || c == 127 || strchr("/\\:*?\"<>|", (int)(c < 128 ? c : 'x')) ||
                    (c == '.' && t->n == began);
         if (bad)
-            put_bytes(t, "_", 1);
+            append_bytes(t, "_", 1);
         else
-            put_bytes(t, s, (size_t)n);
+            append_bytes(t, s, (size_t)n);
     }
 }
 
@@ -96,7 +96,7 @@ static void put_number(text *t, unsigned long long x, int width)
 {
     char s[64];
     int n = snprintf(s, sizeof s, "%0*llu", width, x);
-    put_bytes(t, s, (size_t)n);
+    append_bytes(t, s, (size_t)n);
 }
 
 typedef enum {
@@ -143,18 +143,18 @@ static void put_field(text *t, field f, int size, const ts_job *j)
     else if (f == FILE_STEM)
         put_stem(t, j->file, most);
     else
-        put_bytes(t, j->id, strlen(j->id));
+        append_bytes(t, j->id, strlen(j->id));
 }
 
 /* Appends the template's next piece and returns what is behind it; NULL: it is no template. job
  * NULL: only checks. */
 static const char *put_piece(text *t, const char *s, const ts_job *job)
 {
-    if ((s[0] == '{' || s[0] == '}') && s[1] == s[0]) return put_bytes(t, s, 1), s + 2;
+    if ((s[0] == '{' || s[0] == '}') && s[1] == s[0]) return append_bytes(t, s, 1), s + 2;
     if (s[0] == '}') return NULL;
     if (s[0] != '{') {
         size_t n = strcspn(s, "{}");
-        return put_bytes(t, s, n), s + n;
+        return append_bytes(t, s, n), s + n;
     }
     size_t n = strcspn(++s, ":}");
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
@@ -205,17 +205,17 @@ static const char *fault_of(const char *name)
     return NULL;
 }
 
-static char *name_of(const ts_job *j, const char *template)
+static char *make_name(const ts_job *j, const char *template)
 {
     text t = {0};
     if (j->output) {
-        put_bytes(&t, j->output, strlen(j->output));
+        append_bytes(&t, j->output, strlen(j->output));
     } else {
         for (const char *at = template; at && *at;) at = put_piece(&t, at, j);
     }
     size_t n = t.s ? strlen(t.s) : 0, m = strlen(j->extension);
     if (j->output && n && t.s[n - 1] == '/') t.s[--t.n] = 0; /* of a folder */
-    if (!(n > m && !strcasecmp(t.s + n - m, j->extension))) put_bytes(&t, j->extension, m);
+    if (!(n > m && !strcasecmp(t.s + n - m, j->extension))) append_bytes(&t, j->extension, m);
     return t.s;
 }
 
@@ -293,7 +293,7 @@ ts_status ts_batch_names(ts_batch *b, const char *template)
         ts_job *j = b->job + i;
         if (j->state == TS_JOB_FAULTY) continue;
         set_id(b, j, ""); /* for {hash}, which can not hold itself */
-        j->name = name_of(j, template);
+        j->name = make_name(j, template);
         if (!j->name) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs));
         const char *fault = fault_of(j->name);
         if (fault)

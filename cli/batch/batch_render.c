@@ -38,7 +38,7 @@ static bool same_geometry(const ts_request *a, const ts_request *b)
            same_text(a->attention, b->attention) && same_text(a->vae_tile, b->vae_tile);
 }
 
-static bool is_ours(const ts_job *j)
+static bool is_of_this_share(const ts_job *j)
 {
     return j->state != TS_JOB_FAULTY && j->state != TS_JOB_ELSEWHERE;
 }
@@ -50,7 +50,7 @@ static ts_status add_texts(ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
         char what[512];
-        if (!is_ours(j)) continue;
+        if (!is_of_this_share(j)) continue;
         snprintf(what, sizeof what, "prompt of %.400s:%d", j->file, j->row->line);
         st = ts_texts_add(b->texts, j->q.prompt, what, &j->text[0]);
         j->texts = is_guided(&j->q) ? 2 : 1;
@@ -67,7 +67,7 @@ static ts_status find_geometries(ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
         j->geometry = -1;
-        if (!is_ours(j)) continue;
+        if (!is_of_this_share(j)) continue;
         for (int g = b->geometries - 1; g >= 0 && j->geometry < 0; g--)
             if (same_geometry(&b->job[b->geometry[g].first].q, &j->q)) j->geometry = g;
         if (j->geometry >= 0) continue;

@@ -31,8 +31,9 @@ typedef struct { /* of one row, until its jobs are made */
     const char *listed; /* the key that gave them */
 } reading;
 
-static void add_fault(reading *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void add_fault(reading *r, const char *format, ...)
+static void add_row_fault(reading *r, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void add_row_fault(reading *r, const char *format, ...)
 {
     char text[1024];
     va_list list;
@@ -48,8 +49,8 @@ static void read_side(reading *r, const char *key, const char *value)
     uint64_t x;
     ts_flag_value *v = r->f.value + TS_F_SIZE;
     if (!ts_whole_read(value, TS_SIDE_MAX, &x) || x < TS_SIDE_MIN) {
-        add_fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value,
-                  TS_SIDE_MIN, TS_SIDE_MAX);
+        add_row_fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value,
+                      TS_SIDE_MIN, TS_SIDE_MAX);
         return;
     }
     if (!v->set) { /* the other side is the model's */
@@ -68,7 +69,7 @@ static void read_seeds(reading *r, const char *key, const char *value)
 {
     int most = 1;
     if (r->seed) {
-        add_fault(r, "seed and seeds are both given, expected one of them");
+        add_row_fault(r, "seed and seeds are both given, expected one of them");
         return;
     }
     for (const char *s = value; *s; s++) most += *s == ',';
@@ -84,7 +85,7 @@ static void read_seeds(reading *r, const char *key, const char *value)
                 !strcmp(value, "random") || !strcmp(value, "-1")
                     ? ": the seeds of a batch are fixed, so that it can go on where it was stopped"
                     : "";
-            add_fault(
+            add_row_fault(
                 r,
                 "%s: got \"%.100s\", expected a whole number from 0 to 18446744073709551615, or "
                 "several between commas%s",
@@ -97,7 +98,7 @@ static void read_seeds(reading *r, const char *key, const char *value)
     }
 }
 
-static void read_keys(reading *r)
+static void read_row_keys(reading *r)
 {
     bool size = false, sides = false;
     for (int i = 0; i < r->row->fields; i++) {
@@ -110,15 +111,16 @@ static void read_keys(reading *r)
         else if (!strcmp(s->key, "seed") || !strcmp(s->key, "seeds"))
             read_seeds(r, s->key, s->value);
         else if (s->number && (!strcmp(s->key, "negative") || !strcmp(s->key, "output")))
-            add_fault(r, "%s: got the number %.64s, expected a text", s->key, s->value);
+            add_row_fault(r, "%s: got the number %.64s, expected a text", s->key, s->value);
         else if (ts_flags_key(&r->f, s->key, s->value))
-            add_fault(r, "%s", r->f.error);
+            add_row_fault(r, "%s", r->f.error);
     }
     if (size && sides)
-        add_fault(r, "size and width or height are both given, expected one of them");
+        add_row_fault(r, "size and width or height are both given, expected one of them");
     if (r->seeds > 1 && r->f.value[TS_F_COPIES].set && r->f.value[TS_F_COPIES].whole > 1)
-        add_fault(r, "%s names %d seeds and count asks for %ld renderings, expected one of them",
-                  r->listed, r->seeds, r->f.value[TS_F_COPIES].whole);
+        add_row_fault(r,
+                      "%s names %d seeds and count asks for %ld renderings, expected one of them",
+                      r->listed, r->seeds, r->f.value[TS_F_COPIES].whole);
 }
 
 /* ---- kind and size of what is written ---- */
@@ -133,7 +135,7 @@ static int choose_kind(reading *r)
     if (!output) return by_format;
     size_t n = strlen(output);
     if (strchr(output, '%'))
-        add_fault(
+        add_row_fault(
             r,
             "output: got \"%.100s\", expected a name without %%: format frames makes a folder of "
             "numbered pictures",
@@ -146,8 +148,8 @@ static int choose_kind(reading *r)
     bool own = false; /* the row's format, not the command's */
     for (int i = 0; i < r->row->fields; i++) own = own || !strcmp(r->row->field[i].key, "format");
     if (by_name >= 0 && own && by_format != by_name)
-        add_fault(r, "output %.100s does not go with format %s, expected a name that does", output,
-                  format);
+        add_row_fault(r, "output %.100s does not go with format %s, expected a name that does",
+                      output, format);
     return by_name >= 0 ? by_name : by_format;
 }
 
@@ -160,13 +162,13 @@ static bool fill_request(reading *r, ts_job *j)
     j->q.prompt = r->row->prompt;
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1)
-        add_fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif",
-                  j->q.frames);
+        add_row_fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif",
+                      j->q.frames);
     if (kind < 0) kind = j->q.frames == 1 ? PNG : MP4;
     if (kind == FRAMES && !v[TS_F_SCALE].set) j->q.scale = 1;
     int crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1;
     if (kind == MP4 && crf > 51)
-        add_fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
+        add_row_fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
     j->crf = kind == MP4 || kind == WEBM ? crf : -1;
     j->folder = kind == FRAMES;
     j->extension = kinds[kind].extension;
@@ -193,7 +195,7 @@ static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
     ts_job j = {.file = file->name, .row = p, .copy = 1, .crf = -1, .extension = ""};
     memcpy(r.f.value, b->c->flags.value, sizeof r.f.value);
     r.f.value[TS_F_OUTPUT] = (ts_flag_value){0};
-    if (!p->faulty || p->prompt) read_keys(&r);
+    if (!p->faulty || p->prompt) read_row_keys(&r);
     bool good = p->prompt && fill_request(&r, &j);
     int copies = !good                        ? 1
                  : r.seeds > 1                ? r.seeds

@@ -204,7 +204,7 @@ void ts_queue_close(ts_batch *b)
 }
 
 /* ---- offering rows ---- */
-static void plan_of(const ts_batch *b, char out[64])
+static void queue_plan(const ts_batch *b, char out[64])
 {
     uint64_t h = TS_HASH;
     int n = 0;
@@ -258,7 +258,7 @@ static ts_status fill_once(ts_batch *b, bool *again)
     int lost = 0;
     bool retry = ts_flag_set(&b->c->flags, TS_F_RETRY);
     *again = false;
-    plan_of(b, plan);
+    queue_plan(b, plan);
     TRY(send_command(b, &r, false, "WATCH %s %s", q->plan, q->rows));
     TRY(send_command(b, &r, false, "GET %s", q->plan));
     TRY(check_plan(b, r, plan));

@@ -228,7 +228,7 @@ done:
     return st;
 }
 
-static ts_status open_runs(ts_bench *b, int prompt, ts_texts *texts, ts_run **run)
+static ts_status open_policy_runs(ts_bench *b, int prompt, ts_texts *texts, ts_run **run)
 {
     ts_status st = TS_OK;
     const ts_run_options shared = {.size = sizeof shared, .texts = texts};
@@ -275,7 +275,7 @@ static ts_status bench_prompt(ts_bench *b, int prompt, const char *folder)
     gathering dense = {0}, g = {0};
     TRY(ts_texts_open(b->c->model, &texts));
     if (!prompt) TRY(open_warm_up(b, texts, &warm));
-    TRY(open_runs(b, prompt, texts, run));
+    TRY(open_policy_runs(b, prompt, texts, run));
     if (warm) TRY(warm_up(b, warm));
     for (int r = 0; r < b->repeats; r++)
         for (int i = 0; i < b->policies; i++) {
