@@ -224,6 +224,12 @@ ts_tensor ts_run_recorded(const ts_run *r, int i)
     return latents_at(r, ts_at(r->recorded, (size_t)i * latents_bytes(r)));
 }
 
+static void drop_latents(ts_run *r)
+{
+    free_device(r, r->latents.p);
+    r->latents = (ts_tensor){0};
+}
+
 /* Memory that outlives the phase, for what it ends with. */
 static ts_status take_latents(ts_run *r)
 {
@@ -290,6 +296,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     r->report.denoise_seconds = ts_seconds() - start;
     report_attention(r);
 done:
+    if (st) drop_latents(r); /* what was to be there is not */
     for (int i = 0; (st || !keeps_weights(r)) && i < 2 && r->m->dit[i]; i++)
         ts_weights_leave(ts_dit_weights(r->m->dit[i]));
     ts_arena_close(&r->ctx->arena);

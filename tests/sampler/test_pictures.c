@@ -217,6 +217,7 @@ START_TEST(begins_with_a_picture)
     ck_ok(o.c, ts_run_encode(r));
     ck_assert_int_eq(ts_run_denoise(r, &z), TS_EUSAGE);
     ck_assert_str_eq(o.c->err.text, "the picture to begin with has not been read");
+    ck_assert_int_eq(ts_run_latents(r, &z), TS_EUSAGE); /* there are none */
     ck_ok(o.c, ts_run_picture(r, q.init));
     const float *encoded = testing_f32(want, "encoded", &n),
                 *latents = testing_f32(want, "latents", NULL);
