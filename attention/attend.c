@@ -6,6 +6,7 @@
 #include "attention/plans.h"
 #include "attention/saved.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -99,6 +100,7 @@ static ts_status carry_out(ts_attn *a, ts_attn_call *c, ts_attn_state *s, ts_att
          plans = what != TS_DO_DENSE && what != TS_DO_SPARSE;
     const ts_plan *plan = dense ? NULL : &s->plan;
     ts_tensor sums = {0};
+    assert(s || !plans);
     if (plans) {
         long A = op.q.dim[2], nb = s->plan.nb;
         sums = ts_there(s->scores) ? s->scores : ts_take(arena, TS_F32, TS_DIM(1, A, nb, nb));

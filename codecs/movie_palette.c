@@ -8,6 +8,7 @@
  * 7/16 right, 3/16 5/16 1/16 below. */
 #include "codecs/movie_palette.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,7 +164,7 @@ ts_status ts_palette_make(ts_err *err, ts_palette *p)
     p->colours = choose_colours(boxes, list, n);
     for (int i = 0; i < COLOURS; i++) {
         for (int k = 0; k < 3; k++)
-            p->rgb[i][k] = i < p->colours ? (uint8_t)(boxes[i].mean[k] + 0.5) : 0;
+            p->rgb[i][k] = i < p->colours ? (uint8_t)lround(boxes[i].mean[k]) : 0;
         p->argb[i] = 0xff000000u | key_of(p->rgb[i]);
     }
     p->argb[COLOURS] = 0;

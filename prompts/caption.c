@@ -245,7 +245,7 @@ done:
     free(to);
     return st;
 }
-#define APPLY(text, list) apply(err, text, list, sizeof list / sizeof *list)
+#define APPLY(text, list) apply(err, text, list, sizeof(list) / sizeof *(list))
 
 /* t <- what `make` makes of it; `make` appends to an empty buffer. */
 static void turn(ts_buf *t, void (*make)(ts_buf *, const char *))

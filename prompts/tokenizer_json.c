@@ -258,7 +258,7 @@ static ts_status read_vocab(ts_tokenizer *t, const cJSON *model)
     cJSON_ArrayForEach(one, vocab)
     {
         const cJSON *s = cJSON_IsArray(one) ? one->child : NULL, *score = s ? s->next : NULL;
-        if (!cJSON_IsString(s) || !cJSON_IsNumber(score))
+        if (!s || !cJSON_IsString(s) || !cJSON_IsNumber(score))
             return ts_fail(&t->ctx->err, TS_EMODEL,
                            "%s: entry %d of the vocab is not a piece and a score", t->path,
                            t->pieces);

@@ -34,6 +34,7 @@ bool ts_tokenizer_add(ts_tokenizer *t, const char *s, size_t n, double score, ts
     t->piece[t->pieces++] = (ts_piece){own, n, score, type};
     if (n > t->longest) t->longest = n;
     if (type == TS_PIECE_USER && n > t->longest_user) t->longest_user = n;
+    /* cppcheck-suppress memleak ; the piece has it */
     return true;
 }
 
@@ -42,6 +43,7 @@ static int byte_of(const ts_piece *p)
 {
     static const char hex[] = "0123456789ABCDEF";
     if (p->n != 6 || memcmp(p->s, "<0x", 3) || p->s[5] != '>') return -1;
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): without its end, on purpose */
     const char *high = memchr(hex, p->s[3], 16), *low = memchr(hex, p->s[4], 16);
     return high && low ? (int)((high - hex) << 4 | (low - hex)) : -1;
 }

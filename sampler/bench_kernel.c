@@ -306,13 +306,11 @@ static ts_status fill(bench *x)
         /* the same numbers again and again: no kernel looks */
         ts_normals((uint64_t)i, 0, 0, f, n < PIECE ? n : PIECE);
         if (t[i]->type == TS_BF16)
-            for (size_t k = 0; k < (n < PIECE ? n : PIECE); k++)
-                ((uint16_t *)raw)[k] = (uint16_t)(((union {
-                                                      float f;
-                                                      uint32_t u;
-                                                  }){f[k]})
-                                                      .u >>
-                                                  16);
+            for (size_t k = 0; k < (n < PIECE ? n : PIECE); k++) {
+                uint32_t bits;
+                memcpy(&bits, f + k, sizeof bits);
+                ((uint16_t *)raw)[k] = (uint16_t)(bits >> 16);
+            }
         for (size_t at = 0; at < n; at += PIECE)
             TRY(x->all->ops->upload(x->all, ts_at(t[i]->p, at * each),
                                     t[i]->type == TS_BF16 ? raw : (void *)f,

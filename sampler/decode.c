@@ -53,9 +53,10 @@ static ts_status deliver(ts_run *r, canvas *c, ts_frame *f)
     int w = (int)(f->w * ratio), h = (int)(f->h * ratio);
     if (w < c->w) w = c->w; /* where the product was rounded down */
     if (h < c->h) h = c->h;
-    tap *x = malloc((size_t)(c->w + c->h) * sizeof *x), *y = x + c->w;
+    tap *x = malloc((size_t)(c->w + c->h) * sizeof *x);
     if (!x)
         return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a picture of %dx%d", c->w, c->h);
+    tap *y = x + c->w;
     taps(f->w, w, (w - c->w) / 2, c->w, x);
     taps(f->h, h, (h - c->h) / 2, c->h, y);
     for (int j = 0; j < c->h; j++) {

@@ -27,7 +27,7 @@ static const char wan_negative[] = "色调艳丽，过曝，静态，细节模�
               .tokenizer = "tokenizer",                                            \
               .encoders = {"T5EncoderModel"},                                      \
               .clean = ts_clean_caption,                                           \
-              .max = ids}},                                                        \
+              .max = (ids)}},                                                      \
     .def = {0, 0, 1, 20, 1, 1, 4.5, 4.5, ""}
 
 static const ts_family rows[] = {

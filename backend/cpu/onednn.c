@@ -373,6 +373,7 @@ static ts_status find_primitive(ts_cpu *c, const key *k, entry **out)
     entry made = {.bucket = (uint32_t)(ts_hash(TS_HASH, k, sizeof *k) % BUCKETS)}, *e;
     memcpy(&made.k, k, sizeof *k); /* padding included, which is compared */
     for (int i = d->bucket[made.bucket]; i; i = d->e[i - 1].next)
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-*): zeroed before filled */
         if (!memcmp(&d->e[i - 1].k, k, sizeof *k)) {
             *out = d->e + i - 1;
             (*out)->used = ++d->uses;
