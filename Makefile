@@ -66,7 +66,7 @@ $(B)/backend/cpu/%_avx512.o $(B)/lint/backend/cpu/%_avx512.c: ISA := $(AVX512)
 BF16 := $(AVX512) -mavx512bf16
 $(B)/backend/cpu/%_avx512_bf16.o $(B)/lint/backend/cpu/%_avx512_bf16.c: ISA := $(BF16)
 # Objects of other flags are made anew.
-FLAGS = $(subst ','\'',$(CC) $(CPPFLAGS) $(ALL_CFLAGS))
+FLAGS = $(subst ','\'',$(CPPFLAGS) $(ALL_CFLAGS))
 .PHONY: FORCE
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
