@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -255,8 +256,20 @@ static void start_with_short_spin(char **argv)
     if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(exe, argv);
 }
 
+/* Whatever file is opened next would get the number of a standard descriptor that is closed, and
+ * the progress or results in it. The null device takes the number, opened the wrong way round, so
+ * that reading from closed input and writing to closed output stay failures. */
+static void hold_standard_descriptors(void)
+{
+    static const int ways[] = {
+        [STDIN_FILENO] = O_WRONLY, [STDOUT_FILENO] = O_RDONLY, [STDERR_FILENO] = O_WRONLY};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", ways[fd]); /* the lowest number: fd */
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_descriptors();
     start_with_short_spin(argv);
     ts_cli c = {.stop = &stop_signal};
     ts_screen_init(&c.screen, asks_for_json(argc, argv) ? TS_SCREEN_JSON : TS_SCREEN_LINES, stderr);
