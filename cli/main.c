@@ -80,6 +80,8 @@ static void catch_signals(void)
     }
     /* a run goes on when the reader of its progress has ended */
     signal(SIGPIPE, SIG_IGN);
+    /* beyond the limit of a file's size a write fails as on a full disk */
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static int exit_code(ts_status st)

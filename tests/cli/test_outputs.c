@@ -41,6 +41,34 @@ START_TEST(closed_standard_error_spoils_no_file)
 }
 END_TEST
 
+/* The limit ends no program in the middle of a file: what is said is true, and nothing half
+ * stays. */
+START_TEST(a_size_limit_is_a_full_disk)
+{
+    static const char *const names[] = {"a.mp4", "a.webm", "a.gif", "f-%d.png"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const program_result *r = program_shell(
+            "ulimit -f 4; exec $TESSERA generate x --size 64x64 --frames 5 --steps 1 --scale 8 "
+            "-o %s/%s",
+            tmp, names[i]);
+        program_expect(r, 4);
+        text_has(r->err, "can not be written: File too large");
+        bool kept = strstr(r->err, "tessera decode") != NULL;
+        ck_assert_msg(kept || strstr(r->err, "the latents are lost"), "%s", r->err);
+        ck_assert_int_eq(program_files(tmp), kept);
+        scratch_clear();
+    }
+    /* the clip is written, and the failure of what was asked for beside it is told */
+    const program_result *r = program_shell(
+        "ulimit -f 20; exec $TESSERA generate x --size 64x64 --frames 21 --steps 1 --scale 1 -o "
+        "%s/a.mp4 --save-latents %s/l.safetensors",
+        tmp, tmp);
+    program_expect(r, 4);
+    text_has(r->err, "l.safetensors: can not be written: File too large");
+    ck_assert(!scratch_has("l.safetensors"));
+}
+END_TEST
+
 int main(void)
 {
     tmp = scratch_open();
@@ -49,6 +77,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     tcase_add_checked_fixture(t, scratch_clear, scratch_clear);
     tcase_add_test(t, closed_standard_error_spoils_no_file);
+    tcase_add_test(t, a_size_limit_is_a_full_disk);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
