@@ -60,28 +60,53 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
  * reach. */
 static volatile int stop_signal;
 
+/* What people send and what schedulers send before they kill. A second one that people send ends
+ * the program at once; those of schedulers may come several times (SIGXCPU every second). */
+static const struct {
+    int number;
+    bool repeats;
+    const char *said;
+} stops[] = {
+    {SIGINT, false, "interrupted"},
+    {SIGTERM, false, "terminated"},
+    {SIGHUP, false, "hung up"},
+    {SIGQUIT, false, "stopped by SIGQUIT"},
+    {SIGUSR1, true, "stopped by SIGUSR1"},
+    {SIGUSR2, true, "stopped by SIGUSR2"},
+    {SIGXCPU, true, "stopped: the limit of CPU time is reached"},
+    {SIGALRM, true, "stopped by SIGALRM"},
+};
+enum { STOPS = sizeof stops / sizeof *stops };
+
 static void on_signal(int number)
 {
     __atomic_store_n(&stop_signal, number, __ATOMIC_RELAXED);
-    signal(SIGINT, SIG_DFL); /* a second one ends the program at once */
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGHUP, SIG_DFL);
+    for (int i = 0; i < STOPS; i++)
+        if (stops[i].number == number && stops[i].repeats) return;
+    for (int i = 0; i < STOPS; i++)
+        if (!stops[i].repeats) signal(stops[i].number, SIG_DFL);
 }
 
 static void catch_signals(void)
 {
-    static const int which[] = {SIGINT, SIGTERM, SIGHUP};
-    for (size_t i = 0; i < sizeof which / sizeof *which; i++) {
+    for (int i = 0; i < STOPS; i++) {
         struct sigaction old, sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigemptyset(&sa.sa_mask);
-        sigaction(which[i], NULL, &old);
+        sigaction(stops[i].number, NULL, &old);
         if (old.sa_handler == SIG_IGN) continue; /* nohup, or a background job of a script */
-        sigaction(which[i], &sa, NULL);
+        sigaction(stops[i].number, &sa, NULL);
     }
     /* a run goes on when the reader of its progress has ended */
     signal(SIGPIPE, SIG_IGN);
     /* beyond the limit of a file's size a write fails as on a full disk */
     signal(SIGXFSZ, SIG_IGN);
+}
+
+static const char *stop_text(int code)
+{
+    for (int i = 0; i < STOPS; i++)
+        if (code == 128 + stops[i].number) return stops[i].said;
+    return "stopped";
 }
 
 static int exit_code(ts_status st)
@@ -279,10 +304,7 @@ int main(int argc, char **argv)
     ts_status st = dispatch_command(&c, argc, argv);
     int code = exit_code(st);
     if (st == TS_ESTOP)
-        ts_screen_error(&c.screen, code,
-                        code == 128 + SIGINT    ? "interrupted"
-                        : code == 128 + SIGTERM ? "terminated"
-                                                : "hung up");
+        ts_screen_error(&c.screen, code, stop_text(code));
     else if (st)
         ts_screen_error(&c.screen, code, *c.err.text ? c.err.text : ts_error(c.ctx));
     ts_cli_close(&c);

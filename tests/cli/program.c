@@ -125,6 +125,7 @@ pid_t program_start(const char *err, const char *args, ...)
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failing test leaves no renderer behind */
         signal(SIGINT, SIG_DFL);          /* a background make ignores it */
+        signal(SIGQUIT, SIG_DFL);
         signal(SIGHUP, SIG_DFL);
         if (!freopen(err, "w", stderr) || !freopen("/dev/null", "w", stdout)) _exit(99);
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
