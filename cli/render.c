@@ -6,6 +6,7 @@
 #include "cli/table.h"
 
 #include <cjson/cJSON.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -153,26 +154,52 @@ done:
     return st;
 }
 
-void ts_rescue(ts_ctx *ctx, ts_err *err, ts_run *run, const char *saved, const char *output)
+/* Beside the output, by its name (cut where it would not fit): clip.mp4.latents.safetensors, then
+ * clip.mp4.latents-2.safetensors. malloc'd; NULL: no memory. */
+static char *name_rescue(const char *output, int count)
 {
+    char tail[48] = ".latents.safetensors", *path = NULL;
+    if (count > 1) snprintf(tail, sizeof tail, ".latents-%d.safetensors", count);
+    size_t n = strlen(output), tail_length = strlen(tail), base;
+    if (n > 1 && output[n - 1] == '/') n--;
+    for (base = n; base > 0 && output[base - 1] != '/';) base--;
+    if (n - base + tail_length > NAME_MAX) n = base + NAME_MAX - tail_length;
+    while (n > base && (output[n] & 0xC0) == 0x80) n--; /* not within a character of UTF-8 */
+    return asprintf(&path, "%.*s%s", (int)n, output, tail) < 0 ? NULL : path;
+}
+
+/* Writes the latents under the first such name that is free; NULL: they could not be written, and
+ * the context says why. */
+static char *save_rescue(ts_ctx *ctx, ts_run *run, const char *output)
+{
+    enum { MOST = 1000 };
     char *path = NULL;
     ts_bag *latents = NULL;
-    size_t n = strlen(output);
-    ts_err why = *err; /* why decoding failed; saving has an error of its own */
-    if (n > 1 && output[n - 1] == '/') n--;
-    if (!saved && asprintf(&path, "%.*s.latents.safetensors", (int)n, output) < 0) path = NULL;
-    if (path && ts_run_latents(run, &latents) == TS_OK &&
-        ts_bag_write_new(ctx, latents, path) == TS_OK)
-        saved = path;
+    ts_status st = ts_run_latents(run, &latents);
+    for (int i = 1; !st; i++) {
+        path = name_rescue(output, i);
+        st = path ? ts_bag_write_new(ctx, latents, path) : TS_EMEMORY;
+        if (!st) break;
+        if (st == TS_EUSAGE && i < MOST) st = TS_OK; /* the name is taken */
+        free(path);
+        path = NULL;
+    }
     ts_bag_free(latents);
+    return path;
+}
+
+void ts_rescue(ts_ctx *ctx, ts_err *err, ts_run *run, const char *saved, const char *output)
+{
+    ts_err why = *err; /* why decoding failed; saving has an error of its own */
+    char *path = saved ? NULL : save_rescue(ctx, run, output);
+    if (path) saved = path;
     /* where the latents are is said in full, whatever the length of the rest */
     int room = (int)sizeof err->text - 64 - (int)strlen(saved ? saved : "");
     if (saved)
         ts_fail(err, why.code, "%.*s; the latents are in %s: tessera decode goes on from them",
                 room > 0 ? room : 0, why.text, saved);
     else
-        ts_fail(err, why.code, "%.300s; the latents are lost: %s", why.text,
-                path ? ts_error(ctx) : "no memory");
+        ts_fail(err, why.code, "%.300s; the latents are lost: %s", why.text, ts_error(ctx));
     free(path);
 }
 

@@ -69,6 +69,38 @@ START_TEST(a_size_limit_is_a_full_disk)
 }
 END_TEST
 
+/* A second failure does not cost the latents of the first, nor its own. */
+START_TEST(latents_are_kept_beside_those_of_an_earlier_failure)
+{
+    char *said = NULL;
+    for (int i = 1; i <= 3; i++) {
+        const program_result *r = program_shell(
+            "ulimit -f 64; exec $TESSERA generate x --size 64x64 --steps 1 --scale 16 --seed %d "
+            "-o %s/a.png",
+            i, tmp);
+        program_expect(r, 4);
+        ck_assert(asprintf(&said,
+                           i == 1 ? "the latents are in %s/a.png.latents.safetensors"
+                                  : "the latents are in %s/a.png.latents-%d.safetensors",
+                           tmp, i) > 0);
+        text_has(r->err, said);
+        free(said);
+        ck_assert_int_eq(program_files(tmp), i);
+    }
+    program_expect(program_run("decode %s/a.png.latents-2.safetensors -o %s/b.png", tmp, tmp), 0);
+    text_has(program_run("info %s/b.png", tmp)->out, "seed         2\n");
+    scratch_clear();
+    /* a name that fits, though the usual one behind it would not */
+    program_expect(program_shell("ulimit -f 64; exec $TESSERA generate x --size 64x64 --steps 1 "
+                                 "--scale 16 -o %s/$(printf 'ü%%.0s' $(seq 125)).png",
+                                 tmp),
+                   4);
+    ck_assert_int_eq(program_files(tmp), 1);
+    program_expect(program_shell("$TESSERA decode %s/ü*.latents.safetensors -o %s/b.png", tmp, tmp),
+                   0);
+}
+END_TEST
+
 int main(void)
 {
     tmp = scratch_open();
@@ -78,6 +110,7 @@ int main(void)
     tcase_add_checked_fixture(t, scratch_clear, scratch_clear);
     tcase_add_test(t, closed_standard_error_spoils_no_file);
     tcase_add_test(t, a_size_limit_is_a_full_disk);
+    tcase_add_test(t, latents_are_kept_beside_those_of_an_earlier_failure);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
