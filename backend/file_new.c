@@ -10,8 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Names have at most 255 bytes, and the unfinished file's is longer than the file's. */
-enum { MAX_STEM = 180, MAX_EXTENSION = 16, MAX_TRIES = 100, WRITE_AT_ONCE = 1 << 30 };
+/* The unfinished file's name is longer than the file's: with these at most 118 bytes, and the least
+ * that file systems of Linux allow are 143 (eCryptfs). */
+enum { MAX_STEM = 80, MAX_EXTENSION = 16, MAX_TRIES = 100, WRITE_AT_ONCE = 1 << 30 };
 
 static const char *name_after_slash(const char *path)
 {
@@ -42,6 +43,22 @@ static char *name_part(const char *path, uint64_t random)
                     (unsigned long long)random, dot) < 0
                ? NULL
                : part;
+}
+
+ts_status ts_newfile_check(ts_err *err, const char *path)
+{
+    struct stat s;
+    char *part = name_part(path, UINT64_MAX);
+    if (!part) return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", path);
+    /* the file system knows what it takes: of a name, and of the whole path */
+    bool too_long = (lstat(path, &s) && errno == ENAMETOOLONG) ||
+                    (lstat(part, &s) && errno == ENAMETOOLONG);
+    free(part);
+    if (!too_long) return TS_OK;
+    return ts_fail(err, TS_EUSAGE,
+                   "%.80s...: the name is too long for the file system: %zu bytes, in a path of "
+                   "%zu",
+                   path, strlen(name_after_slash(path)), strlen(path));
 }
 
 static ts_status open_part(ts_err *err, ts_newfile *f)

@@ -19,6 +19,9 @@ typedef struct { /* zeros: none */
     int why;     /* errno of the first write that failed; 0: none did */
 } ts_newfile;
 
+/* Before any work: path, and that of the unfinished file, are not too long for the file system.
+ * TS_EUSAGE. */
+ts_status ts_newfile_check(ts_err *, const char *path);
 /* Makes an empty file beside `path`. Without `replace` a file that has the name, now or when this
  * one is kept, stays: TS_EUSAGE. TS_EIO names path and reason. *out is to be kept or dropped. */
 ts_status ts_newfile_open(ts_err *, const char *path, bool replace, ts_newfile *out);

@@ -29,6 +29,7 @@ ts_status ts_cli_decode(ts_cli *c)
     if (!ts_flag_set(&c->flags, TS_F_OUTPUT))
         r.path = r.e.frames == 1 ? "tessera.png" : "tessera.mp4";
     TRY(ts_render_check_output(c, &r, r.e.frames));
+    TRY(ts_render_check_size(c, &r, r.e.frames));
     TRY(ts_render_describe(c, &r));
     TRY(ts_cli_stopped(c));
     if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {

@@ -57,6 +57,8 @@ static ts_status check_plans(ts_err *err, const ts_flags *f, const char *policy)
                        images ? "plan-image" : "save-plan");
     if (images && stat(images, &s) == 0 && !S_ISDIR(s.st_mode))
         return ts_fail(err, TS_EUSAGE, "--plan-image: %s is not a folder", images);
+    ts_status st = images ? ts_side_check_folder(err, TS_F_PLAN_IMAGE, images) : TS_OK;
+    if (st) return st;
     if (ts_flag_set(f, TS_F_SAVE_PLAN_SCORES) && !ts_flag_set(f, TS_F_SAVE_PLAN))
         return ts_fail(err, TS_EUSAGE,
                        "--save-plan-scores: adds to --save-plan FILE, which is missing");
@@ -144,6 +146,7 @@ static ts_status prepare_render(ts_cli *c, ts_render *r)
     TRY(check_plans(&c->err, &c->flags, r->q.attention));
     TRY(read_noise(c, r));
     TRY(ts_run_open(c->model, &r->q, &r->run, &r->e));
+    TRY(ts_render_check_size(c, r, r->q.count > 1 ? r->q.count : r->e.frames));
     if (r->noise) TRY(ts_run_noise(r->run, r->noise));
     if (r->q.init && !ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_run_picture(r->run, r->q.init));
     TRY(ts_render_describe(c, r));

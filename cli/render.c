@@ -127,6 +127,20 @@ ts_status ts_render_check_output(ts_cli *c, const ts_render *r, int frames)
     return ts_output_check(c->ctx, r->path, &r->out, grid ? 1 : frames);
 }
 
+ts_status ts_render_check_size(ts_cli *c, const ts_render *r, int frames)
+{
+    ts_status st = TS_OK;
+    long w = r->e.width, h = r->e.height;
+    if (ts_flag_set(&c->flags, TS_F_GRID)) {
+        TRY(ts_sheet_check(&c->err, r->e.width, r->e.height, frames));
+        ts_sheet_size(r->e.width, r->e.height, frames, &w, &h);
+        frames = 1;
+    }
+    TRY(ts_output_check_size(c->ctx, r->path, &r->out, (int)w, (int)h, frames));
+done:
+    return st;
+}
+
 ts_status ts_render_describe(ts_cli *c, ts_render *r)
 {
     r->json = ts_run_json(r->run);

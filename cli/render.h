@@ -27,6 +27,8 @@ ts_status ts_render_begin(ts_cli *, ts_render *, const char *from);
 void ts_render_set_output(const ts_flags *, ts_render *);
 /* Before any work: so many frames can be written there. */
 ts_status ts_render_check_output(ts_cli *, const ts_render *, int frames);
+/* Before any work, too: they are not too large for the output; needs the run. */
+ts_status ts_render_check_size(ts_cli *, const ts_render *, int frames);
 /* The metadata that the output carries; needs the run. */
 ts_status ts_render_describe(ts_cli *, ts_render *);
 /* What --dry-run says. */

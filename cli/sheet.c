@@ -25,24 +25,45 @@ static ts_status pass_error(ts_sheet *t, ts_status st)
 static int sheet_width(const ts_sheet *t) { return t->columns * (t->w + GAP) - GAP; }
 static int sheet_height(const ts_sheet *t) { return t->rows * (t->h + GAP) - GAP; }
 
-/* As many columns as make the sheet nearest to a square. */
+static int count_sheet_columns(int w, int h, int frames)
+{
+    int columns = (int)lround(ceil(sqrt((double)frames * h / w)));
+    return columns > frames ? frames : columns;
+}
+
+void ts_sheet_size(int w, int h, int frames, long *width, long *height)
+{
+    int columns = count_sheet_columns(w, h, frames), rows = (frames + columns - 1) / columns;
+    *width = (long)columns * (w + GAP) - GAP;
+    *height = (long)rows * (h + GAP) - GAP;
+}
+
+ts_status ts_sheet_check(ts_err *err, int w, int h, int frames)
+{
+    long width, height;
+    ts_sheet_size(w, h, frames, &width, &height);
+    if (width <= MOST && height <= MOST) return TS_OK;
+    return ts_fail(err, TS_EUSAGE,
+                   "a sheet of %d pictures of %dx%d would be %ldx%ld, at most %d a side: ask for "
+                   "fewer or smaller ones",
+                   frames, w, h, width, height, MOST);
+}
+
 static ts_status open_sheet(ts_sink *s, int w, int h, int frames, double fps, const char *json)
 {
     ts_sheet *t = (ts_sheet *)s;
+    ts_err err;
+    long width, height;
     t->w = w;
     t->h = h;
     t->frames = frames;
-    t->columns = (int)lround(ceil(sqrt((double)frames * h / w)));
-    if (t->columns > frames) t->columns = frames;
+    t->columns = count_sheet_columns(w, h, frames);
     t->rows = (frames + t->columns - 1) / t->columns;
-    long width = (long)t->columns * (w + GAP) - GAP, height = (long)t->rows * (h + GAP) - GAP;
-    if (width > MOST || height > MOST) {
-        snprintf(s->error, sizeof s->error,
-                 "a sheet of %d pictures of %dx%d would be %ldx%ld, at most %d a side: ask for "
-                 "fewer or smaller ones",
-                 frames, w, h, width, height, MOST);
-        return TS_EUSAGE;
+    if (ts_sheet_check(&err, w, h, frames)) {
+        snprintf(s->error, sizeof s->error, "%s", err.text);
+        return err.code;
     }
+    ts_sheet_size(w, h, frames, &width, &height);
     size_t n = (size_t)width * (size_t)height * 3;
     free(t->rgb);
     t->rgb = malloc(n * sizeof *t->rgb);

@@ -8,23 +8,51 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-ts_status ts_side_check(ts_err *err, const ts_flags *f, ts_flag_id id, bool may_exist)
+/* The folder that `path` lies in can be written to. */
+static ts_status check_folder_of(ts_err *err, ts_flag_id id, const char *path)
 {
-    struct stat s;
-    const char *flag = ts_flag_name(id), *path = ts_flag_text(f, id),
-               *slash = path ? strrchr(path, '/') : NULL;
+    const char *slash = strrchr(path, '/');
     char folder[PATH_MAX] = ".";
-    if (!path) return TS_OK;
     if (slash)
         snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    if (stat(path, &s) == 0) {
-        if (!S_ISREG(s.st_mode))
-            return ts_fail(err, TS_EUSAGE, "--%s: %s is not a file", flag, path);
-        if (!may_exist && !ts_flag_set(f, TS_F_OVERWRITE))
-            return ts_fail(err, TS_EUSAGE, "--%s: %s exists: --overwrite replaces it", flag, path);
-    }
     if (access(folder, W_OK | X_OK))
-        return ts_fail(err, TS_EIO, "--%s: can not write into %s: %s", flag, folder,
+        return ts_fail(err, TS_EIO, "--%s: can not write into %s: %s", ts_flag_name(id), folder,
+                       strerror(errno));
+    return TS_OK;
+}
+
+static ts_status check_name(ts_err *err, ts_flag_id id, const char *path)
+{
+    ts_err why;
+    ts_status st = ts_newfile_check(&why, path);
+    return st ? ts_fail(err, st, "--%s: %s", ts_flag_name(id), why.text) : TS_OK;
+}
+
+ts_status ts_side_check(ts_err *err, const ts_flags *f, ts_flag_id id, bool may_exist)
+{
+    ts_status st = TS_OK;
+    struct stat s;
+    const char *flag = ts_flag_name(id), *path = ts_flag_text(f, id);
+    if (!path) return TS_OK;
+    TRY(check_name(err, id, path));
+    if (stat(path, &s) == 0) {
+        if (!S_ISREG(s.st_mode)) TRY(ts_fail(err, TS_EUSAGE, "--%s: %s is not a file", flag, path));
+        if (!may_exist && !ts_flag_set(f, TS_F_OVERWRITE))
+            TRY(ts_fail(err, TS_EUSAGE, "--%s: %s exists: --overwrite replaces it", flag, path));
+    }
+    TRY(check_folder_of(err, id, path));
+done:
+    return st;
+}
+
+ts_status ts_side_check_folder(ts_err *err, ts_flag_id id, const char *folder)
+{
+    struct stat s;
+    ts_status st = check_name(err, id, folder);
+    if (st) return st;
+    if (stat(folder, &s)) return check_folder_of(err, id, folder); /* it will be made */
+    if (access(folder, W_OK | X_OK))
+        return ts_fail(err, TS_EIO, "--%s: can not write into %s: %s", ts_flag_name(id), folder,
                        strerror(errno));
     return TS_OK;
 }

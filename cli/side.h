@@ -7,6 +7,8 @@
 /* Before any work: the file can be written. may_exist: it is replaced without --overwrite. TS_OK,
  * too, when the flag is not given. TS_EUSAGE, TS_EIO. */
 ts_status ts_side_check(ts_err *, const ts_flags *, ts_flag_id, bool may_exist);
+/* Before any work: the folder can be written into, or made. TS_EUSAGE, TS_EIO. */
+ts_status ts_side_check_folder(ts_err *, ts_flag_id, const char *folder);
 /* A new file, as a stream; TS_EIO, TS_EUSAGE and TS_EMEMORY name the flag. */
 ts_status ts_side_open(ts_err *, const ts_flags *, ts_flag_id, bool may_exist, ts_newfile *,
                        FILE **);

@@ -324,6 +324,23 @@ static ts_status check_options(output *f)
     return st;
 }
 
+ts_status ts_file_check_size(ts_err *err, const char *path, int scale, int w, int h, int frames)
+{
+    ts_status st = TS_OK;
+    ts_name name;
+    long times = scale < 1 ? 1 : scale, width = w * times, height = h * times;
+    TRY(ts_name_init(err, path, &name));
+    TRY(ts_name_check_length(err, &name, frames));
+    if (name.kind != TS_FILE_PNG && name.kind != TS_FILE_FRAMES)
+        TRY(ts_movie_check_size(err, name.kind, path, width, height));
+    else if (width > TS_PNG_MAX_SIDE || height > TS_PNG_MAX_SIDE)
+        TRY(ts_fail(err, TS_EUSAGE, "%s: %ldx%ld is too large, expected at most %d a side", path,
+                    width, height, TS_PNG_MAX_SIDE));
+done:
+    ts_name_free(&name);
+    return st;
+}
+
 ts_status ts_file_open(ts_err *err, const char *path, const ts_file_options *o, ts_sink **out)
 {
     ts_status st = TS_OK;

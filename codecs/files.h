@@ -31,6 +31,9 @@ typedef struct {
  * says %04d. A failed call has removed the file it was writing; abort removes numbered frames as
  * well. Free with ts_file_close, which aborts what is neither closed nor aborted. */
 ts_status ts_file_open(ts_err *, const char *path, const ts_file_options *, ts_sink **);
+/* Before any work, once they are known: frames of w x h, enlarged `scale` times, are not larger
+ * than the kind of file or its encoder takes, and their names fit. TS_EUSAGE. */
+ts_status ts_file_check_size(ts_err *, const char *path, int scale, int w, int h, int frames);
 void ts_file_close(ts_sink *); /* NULL is legal */
 /* The JSON that a file of ours carries (an object with the key "tessera"; malloc'd), *json NULL:
  * none. The content tells the kind, not the name. TS_EMODEL: can not be read or is no such file. */

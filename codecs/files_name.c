@@ -2,6 +2,8 @@
  * backend/file_new.c's, what is in it files.c's. */
 #include "codecs/files_name.h"
 
+#include "backend/file_new.h"
+
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -202,11 +204,21 @@ done:
     return st;
 }
 
+ts_status ts_name_check_length(ts_err *err, const ts_name *name, int frames)
+{
+    char *last = ts_name_file(name, frames > 0 ? frames - 1 : 0); /* the longest */
+    if (!last) return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path);
+    ts_status st = ts_newfile_check(err, last);
+    free(last);
+    return st;
+}
+
 ts_status ts_name_check(ts_err *err, const ts_name *name, bool overwrite)
 {
     ts_status st = TS_OK;
     struct stat s;
     char *file = NULL;
+    TRY(ts_name_check_length(err, name, 1));
     TRY(check_folder(err, name));
     if (overwrite) goto done;
     int first = name->kind == TS_FILE_FRAMES ? ts_name_next(name, 0) : 0;

@@ -19,8 +19,10 @@ ts_status ts_name_init(ts_err *, const char *path, ts_name *out);
 void ts_name_free(ts_name *);
 /* The file of frame `index` (ignored for one file); malloc'd, NULL: no memory. */
 char *ts_name_file(const ts_name *, int index);
-/* The folder is there and can be written (TS_EIO), nothing exists that would be overwritten
- * (TS_EUSAGE). */
+/* The names of so many frames are not too long for the file system. TS_EUSAGE. */
+ts_status ts_name_check_length(ts_err *, const ts_name *, int frames);
+/* The name fits, the folder is there and can be written (TS_EIO), nothing exists that would be
+ * overwritten (TS_EUSAGE). */
 ts_status ts_name_check(ts_err *, const ts_name *, bool overwrite);
 /* The smallest index from `from` on whose numbered file exists; -1: none. */
 int ts_name_next(const ts_name *, int from);

@@ -11,6 +11,7 @@
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
+#include <libavutil/imgutils.h>
 #include <libavutil/opt.h>
 #include <libswscale/swscale.h>
 
@@ -18,9 +19,9 @@ enum {
     /* row by row libvpx writes the same for any number above 1. What x264 writes depends on the
      * number, and is only sure to be the same every time with 1 */
     VP9_THREADS = 4,
-    MAX_RATE = 65535, /* of either part of the frame rate: MPEG-4 part 2 has 16 bits */
-    MAX_H264 = 16384, /* of a side, by x264; */
-    MAX_SIDE = 65535, /* by the 16 bits of VP9 and GIF */
+    MAX_RATE = 65535,  /* of either part of the frame rate: MPEG-4 part 2 has 16 bits */
+    MAX_VIDEO = 16384, /* of a side, by x264 and by libvpx as distributions build it; */
+    MAX_GIF = 65535,   /* by its 16 bits */
     CRF_H264 = 18,
     CRF_VP9 = 24,
     ROW_PADDING = 64 /* swscale's vector code may read past the end of a row */
@@ -71,6 +72,21 @@ ts_status ts_movie_encoder(ts_err *err, ts_file_kind kind, const char *name, con
     return ts_fail(err, TS_EDEVICE,
                    "%s: the FFmpeg library here has no encoder for it, expected %s", name,
                    ENCODERS[kind][0]);
+}
+
+ts_status ts_movie_check_size(ts_err *err, ts_file_kind kind, const char *name, long w, long h)
+{
+    int most = kind == TS_FILE_GIF ? MAX_GIF : MAX_VIDEO;
+    if (w > most || h > most)
+        return ts_fail(err, TS_EUSAGE, "%s: %ldx%ld is too large, expected at most %d a side", name,
+                       w, h, most);
+    /* as avcodec_open2 asks it */
+    if (av_image_check_size((unsigned)w, (unsigned)h, 0, NULL) < 0)
+        return ts_fail(
+            err, TS_EUSAGE,
+            "%s: %ldx%ld is too large: the FFmpeg library takes about 268 million pixels", name, w,
+            h);
+    return TS_OK;
 }
 
 /* Quality: crf where the encoder has it. One quantiser otherwise: H.264's step is 2^((qp - 4) / 6),
@@ -215,10 +231,7 @@ ts_status ts_movie_open(ts_err *err, const char *path, const ts_movie_options *o
     m->kind = o.kind;
     m->w = o.w;
     m->h = o.h;
-    int most = o.kind == TS_FILE_MP4 ? MAX_H264 : MAX_SIDE;
-    if (o.w > most || o.h > most)
-        TRY(ts_fail(err, TS_EUSAGE, "%s: %dx%d is too large, expected at most %d a side", o.name,
-                    o.w, o.h, most));
+    TRY(ts_movie_check_size(err, o.kind, o.name, o.w, o.h));
     if (!o.encoder) TRY(ts_movie_encoder(err, o.kind, o.name, &o.encoder));
     if ((code = avformat_alloc_output_context2(&m->format, NULL, FORMATS[o.kind], url)) < 0)
         TRY(movie_failed(err, o.name, "the FFmpeg library here can not write this kind", code));

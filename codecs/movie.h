@@ -21,9 +21,12 @@ enum { TS_GIF_FPS = 50 };
 /* The encoder that this libav has for a kind, best first: libx264, libopenh264, mpeg4 (MPEG-4 part
  * 2, an MP4 that is not H.264); libvpx-vp9; gif. TS_EDEVICE: none. */
 ts_status ts_movie_encoder(ts_err *, ts_file_kind, const char *name, const char **encoder);
+/* Frames of w x h can be written. TS_EUSAGE: larger than the kind can hold (65535 a side for GIF,
+ * else 16384) or than libav takes. */
+ts_status ts_movie_check_size(ts_err *, ts_file_kind, const char *name, long w, long h);
 /* Opens `path` and writes the header. The same frames give the same bytes again, however many
- * processors there are: the number of encoder threads is fixed. TS_EUSAGE: larger than the kind can
- * hold (16384 a side for MP4, else 65535); TS_EDEVICE, TS_EIO, TS_EMEMORY. */
+ * processors there are: the number of encoder threads is fixed. TS_EUSAGE as
+ * ts_movie_check_size; TS_EDEVICE, TS_EIO, TS_EMEMORY. */
 ts_status ts_movie_open(ts_err *, const char *path, const ts_movie_options *, ts_movie **);
 /* pixels: RGB [h, w, 3]; for a GIF indices [h, w] into `palette` (256 of 0xAARRGGBB), which is NULL
  * otherwise. TS_EIO, TS_EDEVICE. */

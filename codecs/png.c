@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONG_TEXT = 1024, MAX_SIDE = 1000000, MAX_CHUNK = 64 << 20 };
+enum { LONG_TEXT = 1024, MAX_CHUNK = 64 << 20 };
 
 typedef struct {
     FILE *file;
@@ -85,7 +85,7 @@ static bool encode_png(job *j, int w, int h, const uint8_t *rgb, const ts_png_te
     if (setjmp(png_jmpbuf(j->png))) return false;
     errno = 0;
     png_init_io(j->png, j->file);
-    png_set_user_limits(j->png, MAX_SIDE, MAX_SIDE);
+    png_set_user_limits(j->png, TS_PNG_MAX_SIDE, TS_PNG_MAX_SIDE);
     png_set_IHDR(j->png, j->info, (png_uint_32)w, (png_uint_32)h, 8, PNG_COLOR_TYPE_RGB,
                  PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_BASE, PNG_FILTER_TYPE_BASE);
     set_text(j, text);
@@ -122,7 +122,7 @@ static bool read_info(job *j)
 {
     if (setjmp(png_jmpbuf(j->png))) return false;
     png_init_io(j->png, j->file);
-    png_set_user_limits(j->png, MAX_SIDE, MAX_SIDE);
+    png_set_user_limits(j->png, TS_PNG_MAX_SIDE, TS_PNG_MAX_SIDE);
     png_set_chunk_malloc_max(j->png, MAX_CHUNK);
     png_read_info(j->png, j->info);
     return true;

@@ -3,6 +3,7 @@
 #define TS_PNG_H
 #include "backend/ctx.h"
 
+enum { TS_PNG_MAX_SIDE = 1000000 }; /* as libpng takes it by default */
 typedef struct {
     const char *name; /* for sentences: the file's final name */
     /* UTF-8 text under `parameters`: tEXt where Latin-1 can say it, else iTXt; may be NULL */

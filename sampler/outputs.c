@@ -43,6 +43,12 @@ done:
     return st;
 }
 
+ts_status ts_output_check_size(ts_ctx *c, const char *path, const ts_output *o, int w, int h,
+                               int frames)
+{
+    return ts_file_check_size(&c->err, path, o->scale, w, h, frames);
+}
+
 void ts_output_close(ts_sink *sink)
 {
     if (sink) ts_file_close(sink);
@@ -63,6 +69,7 @@ ts_status ts_generate(ts_model *m, const ts_request *q, const char *path)
                          .title = r->q.prompt,
                          .parameters = parameters};
     TRY(ts_output_check(m->ctx, path, &o, ts_run_frames(r)));
+    TRY(ts_output_check_size(m->ctx, path, &o, r->q.width, r->q.height, ts_run_frames(r)));
     TRY(ts_output_open(m->ctx, path, &o, &sink));
     TRY(ts_generate_run(r, sink));
 done:

@@ -265,6 +265,10 @@ typedef struct {
 } ts_output;
 /* before any work: kind, folder, existing file, frames into one PNG */
 TS_API ts_status ts_output_check(ts_ctx *, const char *path, const ts_output *, int frames);
+/* before any work, too, once they are known: w x h times o->scale is not larger than the kind of
+ * file takes, and the names of so many frames fit */
+TS_API ts_status ts_output_check_size(ts_ctx *, const char *path, const ts_output *, int w, int h,
+                                      int frames);
 /* free with ts_output_close */
 TS_API ts_status ts_output_open(ts_ctx *, const char *path, const ts_output *, ts_sink **);
 TS_API void ts_output_close(ts_sink *);

@@ -101,6 +101,76 @@ START_TEST(latents_are_kept_beside_those_of_an_earlier_failure)
 }
 END_TEST
 
+/* before anything is computed, so in a dry run, too: `args`, with a sentence that has `want` */
+static void refused_at_once(const char *want, const char *args)
+{
+    for (int dry = 0; dry < 2; dry++) {
+        const program_result *r = program_shell("cd %s && $TESSERA generate x --size 64x64 --steps "
+                                                "1 %s %s",
+                                                tmp, args, dry ? "--dry-run" : "");
+        program_expect(r, 2);
+        text_has(r->err, want);
+        text_lacks(r->err, "denoising");
+        ck_assert_int_eq(program_files(tmp), 0);
+    }
+}
+
+/* Of a name of 255 bytes a file can be made, of 256 none. */
+START_TEST(names_that_do_not_fit_are_found_at_once)
+{
+    const char *want = "the name is too long for the file system";
+    refused_at_once(want, "--frames 5 -o $(printf 'a%.0s' $(seq 252)).mp4");
+    refused_at_once(want, "--frames 5 -o $(printf 'a%.0s' $(seq 251)).webm");
+    refused_at_once(want, "-o $(printf 'a%.0s' $(seq 252)).png");
+    refused_at_once(want, "--frames 5 -o $(printf 'a%.0s' $(seq 248))%04d.png");
+    /* the eleventh does not fit */
+    refused_at_once(want, "--frames 13 -o $(printf 'a%.0s' $(seq 250))%d.png");
+    refused_at_once(want, "--frames 5 -o $(printf 'a%.0s' $(seq 256))/");
+    refused_at_once(want, "-o $(printf 'a/%.0s' $(seq 2050))a.png");
+    /* the path fits, but that of the unfinished file does not */
+    refused_at_once(want, "-o $(printf './%.0s' $(seq 2044))a.png");
+    static const char *const sides[] = {"save-latents", "save-plan", "state", "plan-image"};
+    for (int i = 0; i < 4; i++) {
+        char args[256];
+        snprintf(args, sizeof args,
+                 "--frames 5 --attention adaspa -o a.mp4 --%s $(printf 'a%%.0s' $(seq 256))",
+                 sides[i]);
+        refused_at_once(want, args);
+        text_has(program_shell("cd %s && $TESSERA generate x %s --dry-run", tmp, args)->err,
+                 sides[i]);
+    }
+    program_expect(program_shell("cd %s && $TESSERA generate x " SMALL
+                                 "-o $(printf 'a%%.0s' $(seq 251)).mp4 --save-latents "
+                                 "$(printf 'b%%.0s' $(seq 255))",
+                                 tmp),
+                   0);
+    ck_assert_int_eq(program_files(tmp), 2);
+}
+END_TEST
+
+START_TEST(sizes_that_no_encoder_takes_are_refused_at_once)
+{
+    refused_at_once("a.mp4: 16416x96 is too large, expected at most 16384 a side",
+                    "--size 2736x16 --frames 5 --scale 6 -o a.mp4");
+    refused_at_once("a.mp4: 256x16640 is too large, expected at most 16384 a side",
+                    "--size 16x1040 --frames 5 --scale 16 -o a.mp4");
+    refused_at_once("a.webm: 16640x256 is too large, expected at most 16384 a side",
+                    "--size 1040x16 --frames 5 --scale 16 -o a.webm");
+    refused_at_once("a.gif: 65792x256 is too large, expected at most 65535 a side",
+                    "--size 4112x16 --frames 5 --scale 16 -o a.gif");
+    refused_at_once("a.webm: 16384x16384 is too large: the FFmpeg library",
+                    "--size 1024x1024 --frames 1 --scale 16 -o a.webm");
+    program_expect(program_run("generate x --size 16x1040 --frames 1 --steps 1 --scale 1 -o "
+                               "%s/c.mp4 --save-latents %s/tall.safetensors",
+                               tmp, tmp),
+                   0);
+    const program_result *r = program_run(
+        "decode %s/tall.safetensors --scale 16 -o %s/b.mp4 --dry-run", tmp, tmp);
+    program_expect(r, 2);
+    text_has(r->err, "256x16640 is too large");
+}
+END_TEST
+
 int main(void)
 {
     tmp = scratch_open();
@@ -111,6 +181,8 @@ int main(void)
     tcase_add_test(t, closed_standard_error_spoils_no_file);
     tcase_add_test(t, a_size_limit_is_a_full_disk);
     tcase_add_test(t, latents_are_kept_beside_those_of_an_earlier_failure);
+    tcase_add_test(t, names_that_do_not_fit_are_found_at_once);
+    tcase_add_test(t, sizes_that_no_encoder_takes_are_refused_at_once);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
