@@ -413,7 +413,7 @@ ts_status ts_file_info(ts_err *err, const char *path, char **json)
     size_t n = fread(head, 1, sizeof head, file);
     av_log_set_level(AV_LOG_QUIET);
     if (n == sizeof head && memcmp(head, PNG, sizeof PNG) == 0)
-        TRY(ts_png_read_json(err, path, &text));
+        TRY(ts_png_read_text(err, path, "tessera", &text));
     else if (n >= 6 && memcmp(head, "GIF8", 4) == 0)
         TRY(ts_gif_read_comment(err, path, &text));
     else

@@ -1,29 +1,15 @@
 /* A picture to begin with: bytes -> stb_image -> upright -> resized. */
 #include "codecs/picture.h"
 
+#include "codecs/picture_exif.h"
 #include "codecs/picture_stb.h"
 #include "weights/file.h"
 
-#include <libexif/exif-data.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_BYTES = 1 << 30, MOST_PIXELS = 1 << 28, LOBES = 3 };
-
-/* EXIF's orientation, 1 (upright) to 8. */
-static int orientation(const uint8_t *data, size_t size)
-{
-    int o = 1;
-    if (size < 4 || data[0] != 0xFF || data[1] != 0xD8) return o; /* a JPEG */
-    ExifData *exif = exif_data_new_from_data(data, (unsigned)size);
-    ExifEntry *e = exif ? exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION)
-                        : NULL;
-    if (e && e->format == EXIF_FORMAT_SHORT && e->components == 1 && e->size >= 2)
-        o = exif_get_short(e->data, exif_data_get_byte_order(exif));
-    if (exif) exif_data_unref(exif);
-    return o >= 1 && o <= 8 ? o : 1;
-}
 
 /* Where the stored first row and column are seen: 1 top left, 2 top right, 3 bottom right, 4 bottom
  * left, 5 left top, 6 right top, 7 right bottom, 8 left bottom. */
@@ -67,7 +53,7 @@ ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
     out->rgb = stbi_load_from_memory(data, (int)size, &out->w, &out->h, &channels, 3);
     if (!out->rgb)
         TRY(ts_fail(err, TS_EMODEL, "%s: a damaged picture: %s", path, stbi_failure_reason()));
-    TRY(turn_upright(err, path, out, orientation(data, size)));
+    TRY(turn_upright(err, path, out, ts_picture_orientation(path, data, size)));
 done:
     free(data);
     if (st) ts_picture_free(out);

@@ -128,13 +128,13 @@ static bool read_info(job *j)
     return true;
 }
 
-ts_status ts_png_read_json(ts_err *err, const char *path, char **json)
+ts_status ts_png_read_text(ts_err *err, const char *path, const char *key, char **out)
 {
     ts_status st = TS_OK;
     job j = {0};
     png_textp text;
     int n;
-    *json = NULL;
+    *out = NULL;
     j.file = fopen(path, "rbe");
     if (!j.file) TRY(ts_fail(err, TS_EMODEL, "%s: can not be read: %s", path, strerror(errno)));
     j.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning);
@@ -142,10 +142,10 @@ ts_status ts_png_read_json(ts_err *err, const char *path, char **json)
     if (!j.info) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to read a PNG", path));
     if (!read_info(&j)) TRY(ts_fail(err, TS_EMODEL, "%s: is not a whole PNG: %s", path, j.message));
     png_get_text(j.png, j.info, &text, &n);
-    for (int i = 0; i < n && !*json; i++)
-        if (strcmp(text[i].key, "tessera") == 0) {
-            *json = strdup(text[i].text);
-            if (!*json) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for its text", path));
+    for (int i = 0; i < n && !*out; i++)
+        if (strcmp(text[i].key, key) == 0) {
+            *out = strdup(text[i].text);
+            if (!*out) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for its text", path));
         }
 done:
     png_destroy_read_struct(&j.png, &j.info, NULL);

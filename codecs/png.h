@@ -13,6 +13,7 @@ typedef struct {
 /* 8-bit RGB [h, w, 3] into the file `path`, which is made or emptied. TS_EIO, TS_EMEMORY. */
 ts_status ts_png_write(ts_err *, const char *path, int w, int h, const uint8_t *rgb,
                        const ts_png_text *);
-/* The text under `tessera` (malloc'd), *json NULL: none. TS_EMODEL: not a whole PNG header. */
-ts_status ts_png_read_json(ts_err *, const char *path, char **json);
+/* The text under `key` that stands before the picture (malloc'd), *text NULL: none. TS_EMODEL: not
+ * a whole PNG header. */
+ts_status ts_png_read_text(ts_err *, const char *path, const char *key, char **text);
 #endif

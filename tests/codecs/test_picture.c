@@ -111,6 +111,75 @@ START_TEST(orientations)
 }
 END_TEST
 
+/* Appends a chunk: length, type, data, CRC-32 of type and data. */
+static size_t add_chunk(uint8_t *to, const char *type, const void *data, size_t n)
+{
+    const uint8_t length[4] = {0, 0, (uint8_t)(n >> 8), (uint8_t)n};
+    uint32_t crc = UINT32_MAX;
+    memcpy(to, length, 4);
+    memcpy(to + 4, type, 4);
+    memcpy(to + 8, data, n);
+    for (size_t i = 4; i < n + 8; i++) {
+        crc ^= to[i];
+        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    }
+    for (int i = 0; i < 4; i++) to[n + 8 + (size_t)i] = (uint8_t)(~crc >> (24 - 8 * i));
+    return n + 12;
+}
+
+/* The picture of `jpeg` as a PNG, with the chunk before or behind the picture's data. */
+static void expect_png(const char *type, const void *data, size_t n, bool behind, int w, int h,
+                       const char *corners)
+{
+    ts_err err = {0};
+    ts_picture p;
+    ts_png_text text = {.name = "a.png"};
+    const char *path = write_file("a.jpg", jpeg, sizeof jpeg);
+    ck_assert_msg(ts_picture_read(&err, path, &p) == TS_OK, "%s", err.text);
+    path = path_in("a.png");
+    ck_assert_msg(ts_png_write(&err, path, p.w, p.h, p.rgb, &text) == TS_OK, "%s", err.text);
+    ts_picture_free(&p);
+    enum { HEAD = 8 + 25, END = 12, MOST = 1 << 16 };
+    static uint8_t in[MOST], out[MOST];
+    FILE *f = fopen(path, "rb");
+    size_t size = fread(in, 1, MOST, f), at = behind ? size - END : HEAD;
+    fclose(f);
+    memset(out, 0, MOST);
+    memcpy(out, in, at);
+    size_t added = add_chunk(out + at, type, data, n);
+    memcpy(out + at + added, in + at, size - at);
+    path = write_file("b.png", out, size + added);
+    ck_assert_msg(ts_picture_read(&err, path, &p) == TS_OK, "%s", err.text);
+    expect_corners(&p, w, h, corners);
+    ts_picture_free(&p);
+}
+
+START_TEST(orientations_in_png)
+{
+    const uint8_t big[] = {'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0,
+                           3,   0,   0, 0,  1, 0, 6, 0, 0, 0, 0, 0,    0},
+                  little[] = {'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3,
+                              0,   1,   0,  0, 0, 8, 0, 0, 0, 0, 0,    0, 0};
+    uint8_t named[6 + sizeof big] = "Exif\0";
+    memcpy(named + 6, big, sizeof big);
+    for (int behind = 0; behind < 2; behind++) {
+        expect_png("eXIf", big, sizeof big, behind, 8, 16, "rrbg");
+        expect_png("eXIf", little, sizeof little, behind, 8, 16, "gbrr");
+        expect_png("eXIf", named, sizeof named, behind, 8, 16, "rrbg");
+        expect_png("eXIf", big, 10, behind, 16, 8, "rgrb"); /* cut */
+        expect_png("eXIf", big, 0, behind, 16, 8, "rgrb");
+    }
+    /* as ImageMagick writes it */
+    char text[256];
+    size_t n = (size_t)snprintf(text, sizeof text, "Raw profile type exif%c\nexif\n      %zu\n", 0,
+                                sizeof named);
+    for (size_t i = 0; i < sizeof named; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%02x%s", named[i], i == 20 ? "\n" : "");
+    expect_png("tEXt", text, n, false, 8, 16, "rrbg");
+    expect_png("tEXt", text, 40, false, 16, 8, "rgrb"); /* cut */
+}
+END_TEST
+
 static void read_back(const char *path, int w, int h, const char *corners)
 {
     ts_err err = {0};
@@ -274,6 +343,7 @@ int main(void)
     Suite *suite = suite_create("picture");
     TCase *tc = tcase_create("picture");
     tcase_add_loop_test(tc, orientations, 0, 9);
+    tcase_add_test(tc, orientations_in_png);
     tcase_add_test(tc, formats);
     tcase_add_test(tc, no_pictures);
     tcase_add_test(tc, resizing);
