@@ -4,6 +4,7 @@
 
 #include "backend/clock.h"
 #include "backend/hash.h"
+#include "backend/utf8.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -56,7 +57,7 @@ double ts_screen_left(const ts_screen *s, double now)
 /* ---- pieces ---- */
 static void print_json(ts_screen *s, cJSON *j)
 {
-    char *text = cJSON_PrintUnformatted(j);
+    char *text = ts_utf8_repair_own(cJSON_PrintUnformatted(j)); /* names of files are bytes */
     cJSON_Delete(j);
     if (text) fprintf(s->out, "%s\n", text);
     free(text);

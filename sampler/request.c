@@ -1,6 +1,7 @@
 /* What was asked for: checked, rounded to what the model can do, and written down as JSON so that a
  * file can be rendered again. */
 #include "backend/number.h"
+#include "backend/utf8.h"
 #include "sampler/bins.h"
 #include "sampler/run.h"
 
@@ -297,6 +298,17 @@ char *ts_run_json(const ts_run *r)
     }
     char *text = cJSON_PrintUnformatted(j);
     cJSON_Delete(j);
+    return ts_utf8_repair_own(text); /* names of files are bytes */
+}
+
+/* A value of the settings' line as the web UI writes it: a JSON string where it would else end the
+ * value or begin another. malloc'd; NULL: no memory. */
+static char *parameter_value(const char *value)
+{
+    if (!strpbrk(value, ",:\n")) return strdup(value);
+    cJSON *j = cJSON_CreateString(value);
+    char *text = cJSON_PrintUnformatted(j);
+    cJSON_Delete(j);
     return text;
 }
 
@@ -306,15 +318,17 @@ char *ts_run_parameters(const ts_run *r)
     const ts_request *q = &r->q;
     char *text = NULL, guidance[TS_NUMBER_TEXT];
     const char *slash = strrchr(r->m->name, '/');
-    if (asprintf(&text,
+    char *model = parameter_value(slash ? slash + 1 : r->m->name);
+    if (!model ||
+        asprintf(&text,
                  "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %s, Seed: %llu, Size: %dx%d, Model: "
                  "%s, Version: tessera %s",
                  q->prompt, *q->negative ? "\nNegative prompt: " : "", q->negative, q->steps,
                  ts_solver_title(r->schedule.kind), ts_number_text(q->guidance, guidance),
-                 (unsigned long long)q->seed, q->width, q->height, slash ? slash + 1 : r->m->name,
-                 ts_version()) < 0)
-        return NULL;
-    return text;
+                 (unsigned long long)q->seed, q->width, q->height, model, ts_version()) < 0)
+        text = NULL;
+    free(model);
+    return ts_utf8_repair_own(text);
 }
 
 /* A run's request with another seed, for what is written of it. */

@@ -1,6 +1,7 @@
 /* The command bench: what was measured as a table on stdout, row by row, and whole in a JSON file
  * (docs/formats.md). */
 #include "cli/bench/bench.h"
+#include "backend/utf8.h"
 #include "cli/side.h"
 #include "cli/table.h"
 
@@ -116,7 +117,7 @@ ts_status ts_bench_write(ts_err *err, const ts_flags *f, cJSON *j, bool complete
     const char *path = ts_flag_text(f, TS_F_JSON_FILE);
     if (!path) return TS_OK;
     cJSON_AddBoolToObject(j, "complete", complete);
-    char *text = cJSON_Print(j);
+    char *text = ts_utf8_repair_own(cJSON_Print(j));
     ts_status st = text ? ts_side_write(err, f, TS_F_JSON_FILE, text, strlen(text))
                         : ts_fail(err, TS_EMEMORY, "no memory for %s", path);
     free(text);

@@ -1,4 +1,5 @@
 /* Outputs under trouble: closed descriptors, limits of size, signals, names that do not fit. */
+#include "backend/utf8.h"
 #include "tests/cli/program.h"
 #include "tests/cli/workspace.h"
 
@@ -171,6 +172,62 @@ START_TEST(sizes_that_no_encoder_takes_are_refused_at_once)
 }
 END_TEST
 
+static bool is_utf8(const char *text)
+{
+    char *whole = ts_utf8_repair(text);
+    bool same = !strcmp(whole, text);
+    free(whole);
+    return same;
+}
+
+/* Names of files are bytes, JSON and the text of pictures are UTF-8. */
+START_TEST(names_that_are_no_utf8)
+{
+    const program_result *r = program_shell(
+        "cd %s && cp -r $OLDPWD/tests/fixtures/pixart-alpha-256/model $(printf 'm\\377') && "
+        "$TESSERA generate x --model $(printf 'm\\377') --steps 1 -o $(printf '\\377.png') "
+        "--progress json",
+        tmp);
+    program_expect(r, 0);
+    ck_assert_msg(is_utf8(r->err), "%s", r->err);
+    text_has(r->err, "\xEF\xBF\xBD.png");
+    /* to the last byte: the path as it is */
+    ck_assert_str_eq(r->out, "\xff.png\n");
+    r = program_shell("$TESSERA info %s/*.png --json", tmp);
+    program_expect(r, 0);
+    ck_assert_msg(is_utf8(r->out), "%s", r->out);
+    text_has(r->out, "m\xEF\xBF\xBD\"");
+    r = program_shell("cat %s/*.png | grep -a -o 'Steps: .*Version'", tmp);
+    ck_assert_msg(is_utf8(r->out), "%s", r->out);
+    r = program_shell("$TESSERA generate x --steps 1 -o $(printf '%s/\\377/a.png') --progress json",
+                      tmp);
+    program_expect(r, 4);
+    ck_assert_msg(is_utf8(r->err), "%s", r->err);
+}
+END_TEST
+
+/* Readers of the text that AUTOMATIC1111's web UI made common take what follows a comma for the
+ * next value. */
+START_TEST(model_names_are_quoted_in_the_text)
+{
+    static const struct {
+        const char *name, *said;
+    } cases[] = {{"a, Seed: 7", "Model: \"a, Seed: 7\", Version: "},
+                 {"a:b", "Model: \"a:b\", Version: "},
+                 {"a,\"b", "Model: \"a,\\\"b\", Version: "},
+                 {"plain name", "Model: plain name, Version: "}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        program_expect(program_shell("cp -r tests/fixtures/pixart-alpha-256/model '%s/%s' && "
+                                     "$TESSERA generate x --model '%s/%s' --steps 1 -o %s/a.png",
+                                     tmp, cases[i].name, tmp, cases[i].name, tmp),
+                       0);
+        text_has(program_shell("grep -a -o 'Steps: .*Version: ' %s/a.png", tmp)->out,
+                 cases[i].said);
+        scratch_clear();
+    }
+}
+END_TEST
+
 int main(void)
 {
     tmp = scratch_open();
@@ -183,6 +240,8 @@ int main(void)
     tcase_add_test(t, latents_are_kept_beside_those_of_an_earlier_failure);
     tcase_add_test(t, names_that_do_not_fit_are_found_at_once);
     tcase_add_test(t, sizes_that_no_encoder_takes_are_refused_at_once);
+    tcase_add_test(t, names_that_are_no_utf8);
+    tcase_add_test(t, model_names_are_quoted_in_the_text);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
