@@ -321,6 +321,12 @@ static ts_status check_options(output *f)
              "%s: the FFmpeg library here has no H.264 encoder: written as MPEG-4 part 2, which "
              "some players do not show",
              path);
+    /* x264 then writes the profile High 4:4:4 Predictive, of yuv420p all the same */
+    if (st == TS_OK && strcmp(encoder, "libx264") == 0 && f->o.crf == 0)
+        warn(f,
+             "%s: crf 0 is lossless H.264, which browsers and many players do not show: 1 is the "
+             "best that they do",
+             path);
     return st;
 }
 

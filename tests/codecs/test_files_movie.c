@@ -246,6 +246,28 @@ START_TEST(test_crf)
 }
 END_TEST
 
+/* What few players show is said; of what they all do, nothing. */
+START_TEST(test_lossless_is_said)
+{
+    if (!have("ffprobe")) return;
+    char *d = testing_tmp(), *file = path_in(d, "a.mp4");
+    ts_file_options o = plain();
+    o.overwrite = true;
+    for (o.crf = 0; o.crf < 2; o.crf++) {
+        write_clip(file, o, 32, 16, 2, 16, NULL);
+        probed(file, "stream=pix_fmt", "yuv420p");
+        probed(file, "stream=profile", o.crf ? "High" : "High 4:4:4 Predictive");
+        if (!o.crf) ck_assert_msg(strstr(said, "crf 0 is lossless") != NULL, "%s", said);
+        if (o.crf) ck_assert_str_eq(said, "");
+    }
+    o.crf = 0;
+    write_clip(path_in(d, "a.webm"), o, 32, 16, 2, 16, NULL);
+    ck_assert_str_eq(said, "");
+    probed(path_in(d, "a.webm"), "stream=profile", "Profile 0");
+    free(d);
+}
+END_TEST
+
 /* ---- colours ---- */
 
 /* BT.709, limited range, of R G B in 0..1. */
@@ -656,6 +678,7 @@ int main(void)
     tcase_add_test(c, test_one_frame);
     tcase_add_test(c, test_same_bytes);
     tcase_add_test(c, test_crf);
+    tcase_add_test(c, test_lossless_is_said);
     tcase_add_test(c, test_colours);
     tcase_add_test(c, test_chroma_siting);
     tcase_add_test(c, test_frames_in_order);
