@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -45,20 +46,48 @@ static char *name_part(const char *path, uint64_t random)
                : part;
 }
 
+/* What a link points to, through links, there or not; any other path as it is. malloc'd; NULL and
+ * errno: no memory, or links in a ring. */
+static char *resolve_link(const char *path)
+{
+    enum { MAX_LINKS = 40 }; /* as the system does */
+    char *at = strdup(path);
+    for (int i = 0; at && i < MAX_LINKS; i++) {
+        char to[PATH_MAX], *next = NULL;
+        ssize_t n = readlink(at, to, sizeof to);
+        if (n < 0) return at; /* no link */
+        int before = *to == '/' ? 0 : (int)(name_after_slash(at) - at);
+        if (asprintf(&next, "%.*s%.*s", before, at, (int)n, to) < 0) next = NULL;
+        free(at);
+        at = next;
+    }
+    errno = at ? ELOOP : ENOMEM;
+    free(at);
+    return NULL;
+}
+
 ts_status ts_newfile_check(ts_err *err, const char *path)
 {
+    ts_status st = TS_OK;
     struct stat s;
-    char *part = name_part(path, UINT64_MAX);
-    if (!part) return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", path);
+    char *target = resolve_link(path), *part = target ? name_part(target, UINT64_MAX) : NULL;
+    bool loop = !target && errno == ELOOP;
+    if (loop) TRY(fail_write(err, path, ELOOP));
+    if (!part) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", path));
     /* the file system knows what it takes: of a name, and of the whole path */
-    bool too_long = (lstat(path, &s) && errno == ENAMETOOLONG) ||
-                    (lstat(part, &s) && errno == ENAMETOOLONG);
+    if ((lstat(target, &s) && errno == ENAMETOOLONG) || (lstat(part, &s) && errno == ENAMETOOLONG))
+        TRY(ts_fail(err, TS_EUSAGE,
+                    "%.80s...: the name is too long for the file system: %zu bytes, in a path of "
+                    "%zu",
+                    path, strlen(name_after_slash(path)), strlen(path)));
+    if (strcmp(target, path)) { /* a link: its own folder does not matter */
+        *(char *)name_after_slash(target) = 0;
+        if (eaccess(*target ? target : ".", W_OK | X_OK)) TRY(fail_write(err, path, errno));
+    }
+done:
     free(part);
-    if (!too_long) return TS_OK;
-    return ts_fail(err, TS_EUSAGE,
-                   "%.80s...: the name is too long for the file system: %zu bytes, in a path of "
-                   "%zu",
-                   path, strlen(name_after_slash(path)), strlen(path));
+    free(target);
+    return st;
 }
 
 static ts_status open_part(ts_err *err, ts_newfile *f)
@@ -74,6 +103,8 @@ static ts_status open_part(ts_err *err, ts_newfile *f)
         f->fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (f->fd >= 0) {
             f->part = part;
+            /* writable by the owner, until it is kept */
+            if (f->mode >= 0) fchmod(f->fd, (mode_t)f->mode | S_IRUSR | S_IWUSR);
             return TS_OK;
         }
         why = errno;
@@ -98,8 +129,11 @@ ts_status ts_newfile_open(ts_err *err, const char *path, bool replace, ts_newfil
 {
     ts_status st = TS_OK;
     struct stat s;
-    *out = (ts_newfile){.fd = -1, .replace = replace, .path = strdup(path)};
+    *out = (ts_newfile){.fd = -1, .mode = -1, .replace = replace};
+    out->path = replace ? resolve_link(path) : strdup(path);
+    if (!out->path && errno == ELOOP) return fail_write(err, path, ELOOP);
     if (!out->path) return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", path);
+    if (replace && stat(path, &s) == 0 && S_ISREG(s.st_mode)) out->mode = s.st_mode & 0777;
     if (stat(path, &s) == 0 && S_ISDIR(s.st_mode))
         TRY(fail_write(err, path, EISDIR));
     else if (stat(path, &s) == 0 && !S_ISREG(s.st_mode))
@@ -162,6 +196,16 @@ void ts_sync_folder_of(const char *path)
     free(folder);
 }
 
+/* As the file is that this one replaces; an owner can be given by root alone. */
+static void keep_owner(ts_newfile *f)
+{
+    struct stat s;
+    if (f->mode < 0 || stat(f->path, &s)) return;
+    if ((s.st_uid != geteuid() || s.st_gid != getegid()) && fchown(f->fd, s.st_uid, s.st_gid))
+        errno = 0; /* it is the writer's then */
+    fchmod(f->fd, (mode_t)f->mode);
+}
+
 static void close_part(ts_newfile *f)
 {
     if (f->stream) fclose(f->stream); /* writes what is left of it: f->why */
@@ -174,6 +218,7 @@ ts_status ts_newfile_keep(ts_err *err, ts_newfile *f)
 {
     ts_status st = TS_OK;
     if (f->stream && fflush(f->stream) && !f->why) f->why = errno;
+    if (!f->direct) keep_owner(f);
     if (!f->why) sync_file(f);
     close_part(f);
     if (f->why) TRY(fail_write(err, f->path, f->why));

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 typedef struct { /* zeros: none */
-    char *path;  /* its name, once it is kept */
+    char *path;  /* its name, once it is kept; where a link that is replaced points to */
     /* where it is until then, for libraries that open files themselves: .NAME.tmp-RANDOM.EXT;
      * NULL: no file is open */
     char *part;
@@ -16,14 +16,17 @@ typedef struct { /* zeros: none */
     FILE *stream; /* of ts_newfile_stream; NULL: not asked for */
     bool replace;
     bool direct; /* path is no regular file (a pipe, a device): part is path itself */
+    int mode;    /* permissions of the file that is replaced; -1: none is */
     int why;     /* errno of the first write that failed; 0: none did */
 } ts_newfile;
 
-/* Before any work: path, and that of the unfinished file, are not too long for the file system.
- * TS_EUSAGE. */
+/* Before any work: path, and that of the unfinished file, are not too long for the file system
+ * (TS_EUSAGE), and where a link points to can be written into (TS_EIO). */
 ts_status ts_newfile_check(ts_err *, const char *path);
 /* Makes an empty file beside `path`. Without `replace` a file that has the name, now or when this
- * one is kept, stays: TS_EUSAGE. TS_EIO names path and reason. *out is to be kept or dropped. */
+ * one is kept, stays: TS_EUSAGE. With it a link stays a link, and what it points to is replaced;
+ * the file keeps its permissions, and its owner where that is allowed. TS_EIO names path and
+ * reason. *out is to be kept or dropped. */
 ts_status ts_newfile_open(ts_err *, const char *path, bool replace, ts_newfile *out);
 /* The next bytes. TS_EIO. */
 ts_status ts_newfile_write(ts_err *, ts_newfile *, const void *bytes, size_t n);

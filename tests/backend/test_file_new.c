@@ -301,6 +301,64 @@ START_TEST(test_mode)
 }
 END_TEST
 
+static int mode_of(const char *name)
+{
+    struct stat s;
+    ck_assert_msg(lstat(at(name), &s) == 0, "%s: %s", name, strerror(errno));
+    return s.st_mode & 07777;
+}
+
+/* A file that is replaced passes on its permissions, whether its owner may write it or not. */
+START_TEST(test_mode_of_what_is_replaced)
+{
+    static const mode_t modes[] = {0600, 0400, 0664, 0644, 0000};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        ts_newfile f;
+        ck_assert(write_text(at("a"), true, "old") == TS_OK);
+        ck_assert_int_eq(chmod(at("a"), modes[i]), 0);
+        ck_assert(ts_newfile_open(&err, at("a"), true, &f) == TS_OK);
+        struct stat s;
+        ck_assert(stat(f.part, &s) == 0);
+        ck_assert_int_eq(s.st_mode & 0777, (modes[i] | 0600)); /* nobody else reads it meanwhile */
+        ck_assert(ts_newfile_write(&err, &f, "new", 3) == TS_OK);
+        ck_assert(ts_newfile_keep(&err, &f) == TS_OK);
+        ck_assert_int_eq(mode_of("a"), (int)modes[i]);
+        chmod(at("a"), 0600);
+        check_text("a", "new");
+    }
+    ck_assert_int_eq(files_there(), 1);
+}
+END_TEST
+
+/* What a link points to is replaced, in its own folder, there or not; the link stays. */
+START_TEST(test_links_are_followed)
+{
+    struct stat s;
+    ck_assert_int_eq(mkdir(at("far"), 0777), 0);
+    ck_assert(write_text(at("far/a"), false, "old") == TS_OK);
+    ck_assert_int_eq(chmod(at("far/a"), 0640), 0);
+    ck_assert_int_eq(symlink("far/b", at("one")), 0); /* of its folder */
+    ck_assert_int_eq(symlink("a", at("far/b")), 0);
+    ck_assert(ts_newfile_check(&err, at("one")) == TS_OK);
+    ck_assert(write_text(at("one"), false, "no") == TS_EUSAGE);
+    ck_assert(write_text(at("one"), true, "new") == TS_OK);
+    check_text("far/a", "new");
+    ck_assert_int_eq(mode_of("far/a"), 0640);
+    ck_assert(lstat(at("one"), &s) == 0 && S_ISLNK(s.st_mode));
+    ck_assert(lstat(at("far/b"), &s) == 0 && S_ISLNK(s.st_mode));
+    ck_assert_int_eq(symlink(at("far/new"), at("two")), 0); /* dangling */
+    ck_assert(write_text(at("two"), true, "made") == TS_OK);
+    check_text("far/new", "made");
+    ck_assert(lstat(at("two"), &s) == 0 && S_ISLNK(s.st_mode));
+    ck_assert_int_eq(symlink("no/folder", at("three")), 0);
+    check_sentence(ts_newfile_check(&err, at("three")), TS_EIO, "three", "No such file");
+    check_sentence(write_text(at("three"), true, "x"), TS_EIO, "no/folder", "No such file");
+    ck_assert_int_eq(symlink("ring", at("ring")), 0);
+    check_sentence(ts_newfile_check(&err, at("ring")), TS_EIO, "ring", "symbolic links");
+    check_sentence(write_text(at("ring"), true, "x"), TS_EIO, "ring", "symbolic links");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("file_new");
@@ -317,5 +375,7 @@ int main(void)
     tcase_add_test(t, test_full_disk);
     tcase_add_test(t, test_long_names);
     tcase_add_test(t, test_mode);
+    tcase_add_test(t, test_mode_of_what_is_replaced);
+    tcase_add_test(t, test_links_are_followed);
     return testing_main(s);
 }
