@@ -238,7 +238,6 @@ static void enter_phase(ts_screen *s, const ts_event *e, double now)
 void ts_screen_event(void *user, const ts_event *e)
 {
     ts_screen *s = user;
-    if (s->tick) s->tick(s->tick_user);
     if (!s->armed || s->mode == TS_SCREEN_NONE) return;
     double now = s->clock(), share = ts_event_share(e);
     bool begins = s->phase != (int)e->phase, whole = e->layers == 0,

@@ -26,8 +26,6 @@ typedef struct {
     double batch_cost, batch_did, row_cost;
     double batch_spent, row_began; /* seconds of the rows done; when the one at work began */
     const char *row_output;
-    void (*tick)(void *); /* called at every event, in every mode; NULL */
-    void *tick_user;
     uint64_t warned[32]; /* hashes of warnings that were shown: each is said once */
     int warnings;
 } ts_screen;

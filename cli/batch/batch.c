@@ -102,7 +102,7 @@ static void print_batch_plan(const ts_batch *b)
 }
 
 typedef struct {
-    int mine, done, failed, skipped, faulty, gave_up, todo;
+    int mine, done, failed, skipped, faulty, gave_up, todo, lost;
 } tally;
 
 static tally count_states(const ts_batch *b)
@@ -110,7 +110,8 @@ static tally count_states(const ts_batch *b)
     tally t = {0};
     for (int i = 0; i < b->jobs; i++) {
         ts_job_state s = b->job[i].state;
-        t.mine += s != TS_JOB_ELSEWHERE;
+        t.mine += s != TS_JOB_ELSEWHERE || b->job[i].lost;
+        t.lost += b->job[i].lost;
         t.done += s == TS_JOB_DONE;
         t.skipped += s == TS_JOB_HAD;
         t.failed += s == TS_JOB_FAILED;
@@ -124,16 +125,17 @@ static tally count_states(const ts_batch *b)
 static ts_status report_failures(ts_batch *b)
 {
     tally t = count_states(b);
-    int bad = t.failed + t.faulty + t.gave_up;
+    int bad = t.failed + t.faulty + t.gave_up + t.lost;
     if (!bad) return TS_OK;
-    char parts[3][64];
+    char parts[4][64];
     snprintf(parts[0], sizeof parts[0], "%d can not be used", t.faulty);
     snprintf(parts[1], sizeof parts[1], "%d failed", t.failed);
     snprintf(parts[2], sizeof parts[2], "%d failed before (--retry renders %s again)", t.gave_up,
              t.gave_up == 1 ? "it" : "them");
-    bool on[3] = {t.faulty, t.failed, t.gave_up};
-    char all[256] = "";
-    for (int i = 0; i < 3; i++)
+    snprintf(parts[3], sizeof parts[3], "%d taken over by other workers", t.lost);
+    bool on[4] = {t.faulty, t.failed, t.gave_up, t.lost};
+    char all[320] = "";
+    for (int i = 0; i < 4; i++)
         if (on[i])
             snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", *all ? ", " : "",
                      parts[i]);
@@ -253,16 +255,11 @@ ts_status ts_cli_batch(ts_cli *c)
         TRY(report_failures(&b));
         goto done;
     }
-    if (ts_flag_set(&c->flags, TS_F_QUEUE)) {
-        TRY(ts_queue_open(&b));
-        c->screen.tick = ts_queue_renew;
-        c->screen.tick_user = &b;
-    }
+    if (ts_flag_set(&c->flags, TS_F_QUEUE)) TRY(ts_queue_open(&b));
     TRY(make_cache_folder(&c->err, &c->flags));
     TRY(ts_cli_stopped(c));
     TRY(run_batch(&b));
 done:
-    c->screen.tick = NULL;
     ts_batch_work_close(&b);
     ts_queue_close(&b);
     ts_texts_close(b.texts);

@@ -33,6 +33,7 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     ts_job_state state;
     bool replaces; /* another file of its name is there, which --overwrite gives up */
     bool found;    /* done, as its file shows, without a record that says so */
+    bool lost;     /* rendered here, and thrown away: another worker has the row */
     double seconds;
     char *error; /* why it is faulty or failed */
 } ts_job;
@@ -127,7 +128,8 @@ ts_status ts_batch_plan(ts_batch *);
 ts_status ts_batch_render(ts_batch *);
 
 /* ---- queue_redis.c; queue_none.c in a build without hiredis ---- */
-/* TS_EUSAGE: the URL, or this build has no hiredis; TS_EDEVICE: no server */
+/* From here on a claim is kept fresh by a thread of the queue's own. TS_EUSAGE: the URL, or this
+ * build has no hiredis; TS_EDEVICE: no server */
 ts_status ts_queue_open(ts_batch *);
 void ts_queue_close(ts_batch *);
 /* offers all jobs that are to do and have not been offered yet */
@@ -135,8 +137,6 @@ ts_status ts_queue_fill(ts_batch *);
 /* claims one; waits for those of others that may come back; -1: all are finished */
 ts_status ts_queue_next(ts_batch *, int *job);
 ts_status ts_queue_holds(ts_batch *, bool *); /* whether the claim is still ours, and renews it */
-/* while working: keeps the claim fresh; any number of times */
-void ts_queue_renew(void *batch);
 ts_status ts_queue_finish(ts_batch *, const ts_job *); /* done or failed */
 
 /* ---- batch_report.c ---- */

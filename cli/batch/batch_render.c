@@ -264,6 +264,19 @@ done:
     return st;
 }
 
+/* A worker that was not heard of for as long as --claim-timeout: its work is not lost without a
+ * word. */
+static void lose_row(ts_batch *b, ts_job *j)
+{
+    char text[400];
+    j->lost = true;
+    snprintf(text, sizeof text,
+             "%.200s: another worker took this row over while it was rendered here: what was "
+             "rendered here is thrown away; a longer --claim-timeout may help",
+             j->name);
+    ts_screen_warn(&b->c->screen, text);
+}
+
 /* The row's file gets its name, unless another worker has taken the row over. */
 static ts_status publish_row(ts_batch *b, ts_job *j, rendering *r)
 {
@@ -281,7 +294,10 @@ static ts_status publish_row(ts_batch *b, ts_job *j, rendering *r)
             TRY(st);
         st = TS_OK;
     }
-    if (!ours) ts_remove_tree(path);
+    if (!ours) {
+        ts_remove_tree(path);
+        lose_row(b, j);
+    }
     j->state = ours ? TS_JOB_DONE : TS_JOB_ELSEWHERE;
     if (ours && r->strip) ts_strip_save(b, r->strip, j);
     if (ours && r->state) unlink(r->state);
@@ -301,6 +317,7 @@ static ts_status do_row(ts_batch *b, ts_job *j, ts_run **like)
     rendering r = {0};
     double start = ts_seconds();
     *b->c->err.text = 0;
+    j->lost = false;
     TRY(ts_manifest_add(b, j, "started"));
     ts_screen_row(&b->c->screen, j->name, b->geometry[j->geometry].cost);
     st = render_row(b, j, *like, &r);
@@ -314,6 +331,7 @@ static ts_status do_row(ts_batch *b, ts_job *j, ts_run **like)
         bool ours = true;
         set_job_error(j, error_text(b->c));
         if (b->queue) TRY(ts_queue_holds(b, &ours));
+        if (!ours) lose_row(b, j);
         j->state = ours ? TS_JOB_FAILED : TS_JOB_ELSEWHERE;
         *b->c->err.text = 0;
         st = TS_OK;

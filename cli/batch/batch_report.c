@@ -32,10 +32,10 @@ void ts_batch_table(const ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         const ts_job *j = b->job + i;
         char seconds[32] = "-";
-        if (j->state == TS_JOB_ELSEWHERE) continue;
+        if (j->state == TS_JOB_ELSEWHERE && !j->lost) continue;
         if (j->seconds > 0 && j->state != TS_JOB_TODO)
             snprintf(seconds, sizeof seconds, "%.1f", j->seconds);
-        printf("%-9s %9s ", state_word(j), seconds);
+        printf("%-9s %9s ", j->lost ? "lost" : state_word(j), seconds);
         if (j->name)
             printf("%20llu  %s/%s", (unsigned long long)j->q.seed, b->out, j->name);
         else

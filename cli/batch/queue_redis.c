@@ -1,6 +1,7 @@
 /* Rows shared one by one through a Redis server: a stream NAME holds a message a row, the consumer
  * group `tessera` hands each to one worker, who acknowledges it when the row's file has its name. A
- * message that its worker has not touched for --claim-timeout is taken over. Two more keys:
+ * message that its worker has not touched for --claim-timeout is taken over. A thread that does
+ * nothing else keeps the claim fresh, whatever the worker computes or waits for. Two more keys:
  * NAME:plan says which batch the queue holds, NAME:rows what became of each row. Needs Redis 6.2
  * (XAUTOCLAIM). */
 #include "cli/batch/batch.h"
@@ -11,6 +12,8 @@
 
 #include <errno.h>
 #include <hiredis/hiredis.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +30,13 @@ struct ts_queue {
     int port;
     char claim[64]; /* id of the message that is ours now; "": none */
     long timeout_ms;
-    double renewed;
     bool waiting; /* said so */
+    /* The keeper talks to the server while there is a claim, and the worker may, too: `lock` guards
+     * r and claim. Without a claim the connection is the worker's alone. */
+    pthread_t keeper;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool keeps, ending;
 };
 
 /* ---- the address ---- */
@@ -89,10 +97,14 @@ static ts_status parse_url(ts_batch *b, const char *url)
 }
 
 /* ---- talking ---- */
+static ts_status fail_server(ts_err *err, const ts_queue *q, const char *what)
+{
+    return ts_fail(err, TS_EDEVICE, "--queue: %s:%d: %s", q->host, q->port, what);
+}
+
 static ts_status fail_queue(ts_batch *b, const char *what)
 {
-    return ts_fail(&b->c->err, TS_EDEVICE, "--queue: %s:%d: %s", b->queue->host, b->queue->port,
-                   what);
+    return fail_server(&b->c->err, b->queue, what);
 }
 
 static void free_reply(redisReply **r)
@@ -101,28 +113,26 @@ static void free_reply(redisReply **r)
     *r = NULL;
 }
 
-static ts_status authenticate(ts_batch *b)
+static ts_status authenticate(ts_err *err, ts_queue *q)
 {
-    ts_queue *q = b->queue;
     ts_status st = TS_OK;
     if (!q->password) return TS_OK;
     redisReply *r = q->user ? redisCommand(q->r, "AUTH %s %s", q->user, q->password)
                             : redisCommand(q->r, "AUTH %s", q->password);
-    if (r && r->type == REDIS_REPLY_ERROR) st = fail_queue(b, r->str);
+    if (r && r->type == REDIS_REPLY_ERROR) st = fail_server(err, q, r->str);
     if (r) freeReplyObject(r);
     return st;
 }
 
-static ts_status connect_once(ts_batch *b)
+static ts_status connect_once(ts_err *err, ts_queue *q)
 {
-    ts_queue *q = b->queue;
     if (q->r) redisFree(q->r);
     q->r = redisConnectWithTimeout(q->host, q->port, (struct timeval){.tv_sec = ANSWER});
-    if (!q->r) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a connection");
-    if (q->r->err) return fail_queue(b, q->r->errstr);
+    if (!q->r) return ts_fail(err, TS_EMEMORY, "no memory for a connection");
+    if (q->r->err) return fail_server(err, q, q->r->errstr);
     redisSetTimeout(q->r, (struct timeval){.tv_sec = ANSWER});
     redisEnableKeepAlive(q->r);
-    return authenticate(b);
+    return authenticate(err, q);
 }
 
 static void pause_seconds(double s)
@@ -140,7 +150,7 @@ static ts_status reconnect(ts_batch *b)
     for (;;) {
         st = ts_cli_stopped(b->c);
         if (st) return st;
-        st = connect_once(b);
+        st = connect_once(&b->c->err, b->queue);
         if (st != TS_EDEVICE || ts_seconds() > until) return st;
         pause_seconds(1);
     }
@@ -150,17 +160,19 @@ static ts_status reconnect(ts_batch *b)
  * does no harm. An error that the server tells ends the batch, unless `tolerant`. */
 static ts_status send_command(ts_batch *b, redisReply **out, bool tolerant, const char *format, ...)
 {
+    ts_status st = TS_OK;
     ts_queue *q = b->queue;
     free_reply(out);
-    for (int tries = 0; tries < 3; tries++) {
+    pthread_mutex_lock(&q->lock);
+    for (int tries = 0; !st && !*out && tries < 3; tries++) {
         va_list list;
         va_start(list, format);
         *out = q->r && !q->r->err ? redisvCommand(q->r, format, list) : NULL;
         va_end(list);
-        if (*out) break;
-        ts_status st = reconnect(b);
-        if (st) return st;
+        if (!*out) st = reconnect(b);
     }
+    pthread_mutex_unlock(&q->lock);
+    if (st) return st;
     if (!*out) return fail_queue(b, "the connection is lost again and again");
     if ((*out)->type != REDIS_REPLY_ERROR || tolerant) return TS_OK;
     if (strstr((*out)->str, "unknown command"))
@@ -168,15 +180,113 @@ static ts_status send_command(ts_batch *b, redisReply **out, bool tolerant, cons
     return fail_queue(b, (*out)->str);
 }
 
+static void set_claim(ts_queue *q, const char *id)
+{
+    pthread_mutex_lock(&q->lock);
+    snprintf(q->claim, sizeof q->claim, "%s", id);
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* ---- keeping the claim ---- */
+/* In one step: still ours? Then it is as fresh as if just claimed. */
+static const char script[] =
+    "local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) "
+    "if #p == 0 or p[1][2] ~= ARGV[3] then return 0 end "
+    "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID') return 1";
+
+/* false: the server was not reached. Whether the claim was still ours is asked when the row is
+ * done. */
+static bool renew_claim(ts_batch *b)
+{
+    ts_queue *q = b->queue;
+    ts_err unsaid;
+    if ((!q->r || q->r->err) && connect_once(&unsaid, q)) return false;
+    redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim,
+                                 b->label);
+    bool reached = r != NULL;
+    free_reply(&r);
+    return reached;
+}
+
+/* A server that is away for a while is no reason to stop rendering: it is asked again every second,
+ * and nothing is said. */
+static void *keep_claim(void *batch)
+{
+    ts_batch *b = batch;
+    ts_queue *q = b->queue;
+    pthread_mutex_lock(&q->lock);
+    for (bool reached = true; !q->ending;) {
+        long ms = reached || q->timeout_ms < 4000 ? q->timeout_ms / 4 : 1000;
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        t.tv_sec += ms / 1000 + (t.tv_nsec + ms % 1000 * 1000000) / 1000000000;
+        t.tv_nsec = (t.tv_nsec + ms % 1000 * 1000000) % 1000000000;
+        int late = 0;
+        while (!q->ending && !late) late = pthread_cond_timedwait(&q->wake, &q->lock, &t);
+        if (!q->ending) reached = !*q->claim || renew_claim(b);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return NULL;
+}
+
+/* Signals are the main thread's, which sleeps and waits for them. */
+static ts_status start_keeper(ts_batch *b)
+{
+    ts_queue *q = b->queue;
+    sigset_t all, was;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &was);
+    int failed = pthread_create(&q->keeper, NULL, keep_claim, b);
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
+    q->keeps = !failed;
+    return failed ? ts_fail(&b->c->err, TS_EMEMORY, "--queue: no thread: %s", strerror(failed))
+                  : TS_OK;
+}
+
+static void end_keeper(ts_queue *q)
+{
+    if (!q->keeps) return;
+    pthread_mutex_lock(&q->lock);
+    q->ending = true;
+    pthread_cond_signal(&q->wake);
+    pthread_mutex_unlock(&q->lock);
+    pthread_join(q->keeper, NULL);
+    q->keeps = false;
+}
+
+ts_status ts_queue_holds(ts_batch *b, bool *ours)
+{
+    ts_status st = TS_OK;
+    ts_queue *q = b->queue;
+    redisReply *r = NULL;
+    *ours = false;
+    if (!*q->claim) return TS_OK;
+    TRY(send_command(b, &r, false, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim,
+                     b->label));
+    *ours = r->type == REDIS_REPLY_INTEGER && r->integer == 1;
+    if (!*ours) set_claim(q, "");
+done:
+    free_reply(&r);
+    return st;
+}
+
+/* ---- opening and closing ---- */
 ts_status ts_queue_open(ts_batch *b)
 {
     ts_status st = TS_OK;
     const ts_flag_value *timeout = b->c->flags.value + TS_F_CLAIM_TIMEOUT;
+    pthread_condattr_t monotonic;
     ts_queue *q = b->queue = calloc(1, sizeof *q);
     if (!q) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a queue");
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&q->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     TRY(parse_url(b, ts_flag_text(&b->c->flags, TS_F_QUEUE)));
     q->timeout_ms = 1000 * (timeout->set ? timeout->whole : 900);
-    TRY(connect_once(b));
+    TRY(connect_once(&b->c->err, q));
+    TRY(start_keeper(b));
 done:
     return st;
 }
@@ -186,6 +296,7 @@ void ts_queue_close(ts_batch *b)
     ts_queue *q = b->queue;
     redisReply *r = NULL;
     if (!q) return;
+    end_keeper(q);
     /* the others need not wait for the timeout: the message is made to look as old as that */
     if (*q->claim && q->r && !q->r->err) {
         r = redisCommand(q->r, "XCLAIM %s " GROUP " %s 0 %s IDLE %ld JUSTID", q->name, b->label,
@@ -193,6 +304,8 @@ void ts_queue_close(ts_batch *b)
         free_reply(&r);
     }
     if (q->r) redisFree(q->r);
+    pthread_cond_destroy(&q->wake);
+    pthread_mutex_destroy(&q->lock);
     free(q->user);
     free(q->password);
     free(q->host);
@@ -337,8 +450,7 @@ static ts_status read_claim(ts_batch *b, const redisReply *messages, int *job)
     if (*job < 0)
         return ts_fail(&b->c->err, TS_EUSAGE, "--queue: row %.32s of %s is not in these files",
                        fields->element[1]->str, q->name);
-    snprintf(q->claim, sizeof q->claim, "%s", id->str);
-    q->renewed = ts_seconds();
+    set_claim(q, id->str);
     q->waiting = false;
     return TS_OK;
 }
@@ -426,45 +538,7 @@ done:
     return st;
 }
 
-/* ---- holding ---- */
-/* In one step: still ours? Then it is as fresh as if just claimed. */
-static const char script[] =
-    "local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) "
-    "if #p == 0 or p[1][2] ~= ARGV[3] then return 0 end "
-    "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID') return 1";
-
-ts_status ts_queue_holds(ts_batch *b, bool *ours)
-{
-    ts_status st = TS_OK;
-    ts_queue *q = b->queue;
-    redisReply *r = NULL;
-    *ours = false;
-    if (!*q->claim) return TS_OK;
-    TRY(send_command(b, &r, false, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim,
-                     b->label));
-    *ours = r->type == REDIS_REPLY_INTEGER && r->integer == 1;
-    q->renewed = ts_seconds();
-    if (!*ours) *q->claim = 0;
-done:
-    free_reply(&r);
-    return st;
-}
-
-/* Called at every sign of progress. A server that is away for a while is no reason to stop
- * rendering: nothing is said to it until the row is done. */
-void ts_queue_renew(void *user)
-{
-    ts_batch *b = user;
-    ts_queue *q = b->queue;
-    if (!q || !*q->claim || (ts_seconds() - q->renewed) * 4000 < (double)q->timeout_ms || !q->r ||
-        q->r->err)
-        return;
-    redisReply *r = redisCommand(q->r, "EVAL %s 1 %s " GROUP " %s %s", script, q->name, q->claim,
-                                 b->label);
-    q->renewed = ts_seconds();
-    free_reply(&r);
-}
-
+/* ---- the end of a row ---- */
 ts_status ts_queue_finish(ts_batch *b, const ts_job *j)
 {
     ts_status st = TS_OK;
@@ -473,7 +547,7 @@ ts_status ts_queue_finish(ts_batch *b, const ts_job *j)
     TRY(send_command(b, &r, false, "HSET %s %s %s", q->rows, j->id,
                      j->state == TS_JOB_FAILED ? "failed" : "done"));
     TRY(send_command(b, &r, false, "XACK %s " GROUP " %s", q->name, q->claim));
-    *q->claim = 0;
+    set_claim(q, "");
 done:
     free_reply(&r);
     return st;

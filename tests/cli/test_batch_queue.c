@@ -140,7 +140,7 @@ START_TEST(four_workers_one_killed_one_asleep)
         w[i] = worker(names[i], "--progress json");
         free(program_reads(w[i], held[i], "\"phase\":\"denoise\",\"step\":2,"));
     }
-    kill(w[0], SIGKILL);
+    ck_assert(kill(w[0], SIGKILL) == 0 && kill(w[1], SIGSTOP) == 0);
     ck_assert_int_eq(program_drain(w[0], held[0]), 137);
     ck_assert_int_eq(account("\"started\"", "", NULL), 2);
     ck_assert_int_eq(claims(AGE), 2);
@@ -159,8 +159,11 @@ START_TEST(four_workers_one_killed_one_asleep)
                                  "-printf '%%p %%i %%T@\n' | sort >%s",
                                  scratch_path("o"), scratch_path("before")),
                    0);
-    /* it wakes up in the middle of a row that is finished, and throws its own away */
-    ck_assert_int_eq(program_drain(w[1], held[1]), 0);
+    /* it wakes up in the middle of a row that is finished, throws its own away, and says so */
+    ck_assert(kill(w[1], SIGCONT) == 0);
+    char *said = program_reads(w[1], held[1], "another worker took this row over");
+    free(said);
+    ck_assert_int_eq(program_drain(w[1], held[1]), 1);
     program_expect(program_shell("find %s -name '*.png' -printf '%%p %%i %%T@\n' -o -name '*.mp4' "
                                  "-printf '%%p %%i %%T@\n' | sort | diff %s -",
                                  scratch_path("o"), scratch_path("before")),
@@ -183,7 +186,8 @@ START_TEST(four_workers_one_killed_one_asleep)
 }
 END_TEST
 
-/* A row may take longer than the timeout: its worker says now and then that it is there. */
+/* A row may take longer than the timeout, and stand still in a write or a decoder: its worker says
+ * now and then that it is there. Nobody reads its events meanwhile. */
 START_TEST(a_long_row_stays_with_its_worker)
 {
     pid_t server = serve(NULL);
@@ -192,12 +196,35 @@ START_TEST(a_long_row_stays_with_its_worker)
     pid_t w = worker("err", "--progress json --claim-timeout 1");
     free(program_reads(w, held, "\"phase\":\"denoise\",\"step\":2,"));
     ck_assert_int_eq(claims(AGE), 1);
-    while (claims("return p[1][3]") >= atol(AGED)) free(program_reads(w, held, "\"step\":"));
+    for (int i = 0; claims("return p[1][3]") >= atol(AGED); i++) {
+        ck_assert_msg(i < 1200, "the claim grows old though its worker is there");
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
     ck_assert_int_eq(claims("return p[1][4]"), 1); /* which is no new attempt */
     kill(w, SIGTERM);
     ck_assert_int_eq(program_drain(w, held), 143);
     ck_assert_int_eq(account("\"started\"", "", NULL), 1);
     ck_assert_int_gt(claims("return p[1][3]"), 1000); /* nobody needs to wait for it */
+    end(server);
+}
+END_TEST
+
+/* Two workers and one row, which is for longer in a tiled decode than a claim lasts. */
+START_TEST(a_long_decode_stays_with_its_worker)
+{
+    pid_t server = serve(NULL);
+    scratch_put("p.txt", "a panda --w 64 --h 64 --f 57\n");
+    int held = program_pipe(scratch_path("err"));
+    pid_t w = worker("err", "--progress json --vae-tile 32x32 --claim-timeout 4"), other;
+    free(program_reads(w, held, "\"phase\":\"decode\""));
+    other = worker("other", "--vae-tile 32x32 --claim-timeout 4");
+    ck_assert(program_says(other, scratch_path("other"), "waiting: 1 row is at other workers"));
+    nanosleep(&(struct timespec){.tv_sec = 7}, NULL);
+    ck_assert_int_eq(claims("return p[1][4]"), 1);
+    ck_assert_int_eq(program_drain(w, held), 0);
+    ck_assert_int_eq(program_wait(other), 0);
+    ck_assert_int_eq(account("\"started\"", "", NULL), 1);
+    ck_assert_int_eq(account("\"done\"", "", NULL), 1);
     end(server);
 }
 END_TEST
@@ -319,6 +346,7 @@ int main(void)
         port = free_port();
         tcase_add_test(t, four_workers_one_killed_one_asleep);
         tcase_add_test(t, a_long_row_stays_with_its_worker);
+        tcase_add_test(t, a_long_decode_stays_with_its_worker);
         tcase_add_test(t, a_row_that_ends_its_workers_fails);
         tcase_add_test(t, a_stopped_worker_gives_its_row_back);
         tcase_add_test(t, failures_and_refusals);
