@@ -43,6 +43,30 @@ bool ts_batch_exists(const ts_batch *b, const char *name)
     return there;
 }
 
+bool ts_batch_is_cut(const ts_batch *b, const ts_job *j)
+{
+    static const struct {
+        const char *extension, *end;
+        size_t n;
+    } ends[] = {{".png", "IEND\xAE\x42\x60\x82", 8}, {".gif", ";", 1}};
+    char *path = ts_batch_path(b, j->name), last[8] = "";
+    struct stat s;
+    bool cut = false;
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode)) goto done;
+    cut = s.st_size == 0;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        ssize_t n = (ssize_t)ends[i].n;
+        if (!strcmp(j->extension, ends[i].extension))
+            cut = s.st_size < n || pread(fd, last, ends[i].n, s.st_size - n) != n ||
+                  memcmp(last, ends[i].end, ends[i].n) != 0;
+    }
+done:
+    if (fd >= 0) close(fd);
+    free(path);
+    return cut;
+}
+
 char *ts_batch_work_path(const ts_batch *b, const ts_job *j, const char *end)
 {
     char *path = NULL;

@@ -322,9 +322,11 @@ void ts_manifest_close(ts_batch *b)
 /* ---- states ---- */
 typedef struct {
     ts_job *job;
-    /* a line of its id says so; begun: and no other file of its name was there */
-    bool done, begun;
-    char last[40], status[16];
+    /* The last word on the output, whichever row's it is: what is there now is this row's; and a
+     * line says that it is whole. */
+    bool owns, done;
+    char word[40];             /* when that was */
+    char last[40], status[16]; /* of the row itself */
     double seconds;
     char *error;
 } past;
@@ -348,15 +350,18 @@ static void collect_outputs(void *user, const char *share, const char *path, con
                                   : NULL;
     (void)share;
     (void)path;
-    if (!p || strcmp(record_text(j, "hash"), p->job->id)) return;
+    if (!p) return;
     const char *status = record_text(j, "status"), *at = record_text(j, "at");
-    if (!strcmp(status, "done")) {
-        p->done = true;
-        p->seconds = record_number(j, "seconds");
+    bool ours = !strcmp(record_text(j, "hash"), p->job->id), done = !strcmp(status, "done"),
+         begun = !strcmp(status, "started") &&
+                 !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces"));
+    if ((done || begun) && strcmp(at, p->word) >= 0) {
+        snprintf(p->word, sizeof p->word, "%s", at);
+        p->owns = ours;
+        p->done = ours && (done || p->done);
     }
-    if (!strcmp(status, "started") &&
-        !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces")))
-        p->begun = true;
+    if (!ours) return;
+    if (done) p->seconds = record_number(j, "seconds");
     if (strcmp(at, p->last) < 0) return;
     snprintf(p->last, sizeof p->last, "%s", at);
     snprintf(p->status, sizeof p->status, "%s", status);
@@ -369,8 +374,9 @@ static bool settle_by_record(ts_batch *b, past *p)
 {
     ts_job *j = p->job;
     bool there = ts_batch_exists(b, j->name), retry = ts_flag_set(&b->c->flags, TS_F_RETRY);
-    /* names appear by renaming what is whole: a row that began and has its output is done */
-    if (there && (p->done || p->begun)) {
+    /* names appear by renaming what is whole: a row that began and has its output is done; that the
+     * file was cut since then is for ts_batch_is_cut to see */
+    if (there && p->owns && !ts_batch_is_cut(b, j)) {
         j->state = TS_JOB_HAD;
         j->found = !p->done;
         j->seconds = p->seconds;
@@ -380,7 +386,7 @@ static bool settle_by_record(ts_batch *b, past *p)
         p->error = NULL;
     } else if (there) {
         j->replaces = true;
-        return !ts_flag_set(&b->c->flags, TS_F_OVERWRITE);
+        return !ts_batch_is_cut(b, j) && !ts_flag_set(&b->c->flags, TS_F_OVERWRITE);
     }
     return false;
 }

@@ -151,6 +151,56 @@ START_TEST(outputs_in_the_way)
 END_TEST
 
 /* A name that was free when the row began is not taken from whoever has it at its end. */
+/* The account's last word on an output decides, not whether any line ever said that it is done. */
+START_TEST(an_output_is_who_wrote_it_last)
+{
+    scratch_put("a.jsonl", "{\"prompt\":\"a panda\",\"seed\":1,\"output\":\"x\"}\n");
+    scratch_put("b.jsonl", "{\"prompt\":\"a fox\",\"seed\":1,\"output\":\"x\"}\n");
+    static const struct {
+        const char *file, *more, *prompt;
+        int code;
+    } run[] = {{"a.jsonl", "", "a panda", 0},
+               {"b.jsonl", "", "a panda", 2},
+               {"b.jsonl", "--overwrite", "a fox", 0},
+               {"a.jsonl", "", "a fox", 2},
+               {"a.jsonl", "--retry", "a fox", 2},
+               {"b.jsonl", "", "a fox", 0},
+               {"a.jsonl", "--overwrite", "a panda", 0},
+               {"a.jsonl", "", "a panda", 0},
+               {"b.jsonl", "", "a panda", 2}};
+    for (size_t i = 0; i < sizeof run / sizeof *run; i++) {
+        const program_result *r = program_run("batch %s --out %s " TINY "%s",
+                                              scratch_path(run[i].file), scratch_path("o"),
+                                              run[i].more);
+        ck_assert_msg(r->code == run[i].code, "%zu: exit code %d\n%s", i, r->code, r->err);
+        text_has(program_run("info %s", scratch_path("o/x.png"))->out, run[i].prompt);
+    }
+    scratch_clear();
+}
+END_TEST
+
+/* A file that lost its end after it was whole is no output. */
+START_TEST(an_output_that_was_cut_is_rendered_again)
+{
+    scratch_put("p.txt", "a panda\na fox --f 5 --format gif\na cat --f 5\n");
+    program_expect(program_shell("$TESSERA batch %s --out %s " TINY, scratch_path("p.txt"),
+                                 scratch_path("whole")),
+                   0);
+    program_expect(program_shell("cd %s && cp -r whole o && cd o && truncate -s -1 *.png *.gif && "
+                                 ": >0003_a-cat_s45.mp4",
+                                 tmp),
+                   0);
+    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"),
+                                          scratch_path("o"));
+    program_expect(r, 0);
+    ck_assert_int_eq(text_count(r->out, "done "), 3);
+    same_folders("whole", "o");
+    text_has(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"))->err,
+             "3 of 3 rows skipped");
+    scratch_clear();
+}
+END_TEST
+
 START_TEST(an_output_that_appears_meanwhile_stays)
 {
     scratch_put("p.txt", "a panda --s 100\n");
@@ -338,6 +388,8 @@ int main(void)
     tcase_add_test(t, killed_at_random_moments);
     tcase_add_test(t, every_moment);
     tcase_add_test(t, outputs_in_the_way);
+    tcase_add_test(t, an_output_is_who_wrote_it_last);
+    tcase_add_test(t, an_output_that_was_cut_is_rendered_again);
     tcase_add_test(t, an_output_that_appears_meanwhile_stays);
     tcase_add_test(t, one_process_a_folder);
     tcase_add_test(t, a_row_goes_on_at_its_step);
