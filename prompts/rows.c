@@ -3,7 +3,8 @@
  *
  * Text: PROMPT --key value --key value. An option begins at white space, two dashes and a letter;
  * its value goes on to the next one. The one-letter names are those that other programs for clips
- * use. */
+ * use. Word processors make one long dash of two and no-break spaces of spaces: both are read as
+ * what was typed. */
 #include "prompts/rows_parse.h"
 
 #include "backend/number.h"
@@ -66,15 +67,43 @@ void ts_parse_fault(ts_parse *p, ts_prompt *row, int line, const char *format, .
 }
 
 /* ---- rows ---- */
-static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+/* Bytes of the blank that begins at s: white space, and what looks like it or like nothing in an
+ * editor (no-break, narrow, ideographic, zero width); 0: there is none. */
+static size_t blank_at(const char *s, size_t n)
+{
+    static const char *const wide[] = {"\xC2\xA0",     "\xE1\x9A\x80", "\xE2\x80\x8B",
+                                       "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE2\x81\xA0",
+                                       "\xE3\x80\x80", "\xEF\xBB\xBF"};
+    if (n && (*s == ' ' || *s == '\t' || *s == '\r' || *s == '\n')) return 1;
+    if (n > 2 && !memcmp(s, "\xE2\x80", 2) && (uint8_t)s[2] >= 0x80 && (uint8_t)s[2] <= 0x8A)
+        return 3;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        size_t m = strlen(wide[i]);
+        if (n >= m && !memcmp(s, wide[i], m)) return m;
+    }
+    return 0;
+}
+
+static size_t blank_before(const char *s, size_t i)
+{
+    for (size_t m = 1; m <= 3 && m <= i; m++)
+        if (blank_at(s + i - m, m) == m) return m;
+    return 0;
+}
 
 void ts_parse_trim(const char **s, size_t *n)
 {
-    while (*n && is_blank(**s)) {
-        (*s)++;
-        (*n)--;
-    }
-    while (*n && is_blank((*s)[*n - 1])) (*n)--;
+    for (size_t m; (m = blank_at(*s, *n)); *n -= m) *s += m;
+    for (size_t m; (m = blank_before(*s, *n)); *n -= m) {}
+}
+
+size_t ts_parse_line(const char *s, size_t n, size_t *all)
+{
+    size_t length = 0, end;
+    while (length < n && s[length] != '\r' && s[length] != '\n') length++;
+    for (end = length; end < n && s[end] == '\r';) end++;
+    *all = end < n && s[end] == '\n' ? end + 1 : length < n ? length + 1 : n;
+    return length;
 }
 
 bool ts_parse_text(ts_parse *p, ts_prompt *row, int line, const char *s, size_t n)
@@ -169,15 +198,74 @@ void ts_parse_row(ts_parse *p, ts_prompt *row)
 }
 
 /* ---- text ---- */
-static bool is_option(const char *s, size_t n, size_t i)
+static const struct {
+    const char *brief, *name;
+} brief_names[] = {{"w", "width"},    {"h", "height"},   {"f", "frames"},
+                   {"d", "seed"},     {"s", "steps"},    {"g", "guidance"},
+                   {"l", "guidance"}, {"n", "negative"}, {"fs", "shift"}};
+
+/* Bytes of the dash at s; *wide: it is one that stands for two. */
+static size_t dash_at(const char *s, size_t n, bool *wide)
 {
-    return i + 2 < n && s[i] == '-' && s[i + 1] == '-' && isalpha((unsigned char)s[i + 2]) &&
-           (i == 0 || is_blank(s[i - 1]));
+    static const struct {
+        const char *dash;
+        bool wide;
+    } dashes[] = {{"-", false},
+                  {"\xE2\x80\x90", false},
+                  {"\xE2\x80\x91", false},
+                  {"\xE2\x80\x92", true},
+                  {"\xE2\x80\x93", true},
+                  {"\xE2\x80\x94", true},
+                  {"\xE2\x80\x95", true},
+                  {"\xE2\x88\x92", false},
+                  {"\xEF\xB9\x98", true},
+                  {"\xEF\xB9\xA3", false},
+                  {"\xEF\xBC\x8D", false}};
+    for (size_t i = 0; i < sizeof dashes / sizeof *dashes; i++) {
+        size_t m = strlen(dashes[i].dash);
+        if (n < m || memcmp(s, dashes[i].dash, m)) continue;
+        *wide = dashes[i].wide;
+        return m;
+    }
+    return 0;
+}
+
+static size_t key_length(const char *s, size_t n)
+{
+    size_t i = 0;
+    while (i < n && !blank_at(s + i, n - i) && s[i] != '=') i++;
+    return i;
+}
+
+/* A long dash may begin a word of a prompt, too: it is an option's where a known name follows. */
+static bool is_known_key(const char *s, size_t n)
+{
+    static const char *const names[] = {
+        "attention",  "count",  "crf",      "format", "fps",      "frames", "guidance",
+        "guidance-2", "height", "negative", "output", "sampler",  "scale",  "seed",
+        "seeds",      "shift",  "size",     "steps",  "vae-tile", "width"};
+    for (size_t i = 0; i < sizeof brief_names / sizeof *brief_names; i++)
+        if (n == strlen(brief_names[i].brief) && !memcmp(s, brief_names[i].brief, n)) return true;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (n == strlen(names[i]) && !memcmp(s, names[i], n)) return true;
+    return false;
+}
+
+/* Bytes of the dashes of an option that begins at i; 0: none does. */
+static size_t option_mark(const char *s, size_t n, size_t i)
+{
+    bool wide = false, second = false;
+    if (i && !blank_before(s, i)) return 0;
+    size_t a = dash_at(s + i, n - i, &wide), b = a ? dash_at(s + i + a, n - i - a, &second) : 0;
+    const char *key = s + i + a + b;
+    size_t left = n - i - a - b;
+    if (!a || (!b && !wide) || !left || !isalpha((unsigned char)*key)) return 0;
+    return b || is_known_key(key, key_length(key, left)) ? a + b : 0;
 }
 
 static size_t next_option(const char *s, size_t n, size_t from)
 {
-    while (from < n && !is_option(s, n, from)) from++;
+    while (from < n && !option_mark(s, n, from)) from++;
     return from;
 }
 
@@ -185,24 +273,19 @@ static size_t next_option(const char *s, size_t n, size_t from)
 static size_t closing_quote(const char *s, size_t n, size_t open)
 {
     for (size_t i = open + 1; i < n; i++)
-        if (s[i] == '"' && (i + 1 == n || is_blank(s[i + 1]))) return i;
+        if (s[i] == '"' && (i + 1 == n || blank_at(s + i + 1, n - i - 1))) return i;
     return n;
 }
 
 static void options(ts_parse *p, ts_prompt *row, const char *s, size_t n, size_t i)
 {
-    static const struct {
-        const char *brief, *name;
-    } names[] = {{"w", "width"},    {"h", "height"},   {"f", "frames"},
-                 {"d", "seed"},     {"s", "steps"},    {"g", "guidance"},
-                 {"l", "guidance"}, {"n", "negative"}, {"fs", "shift"}};
     while (i < n && !p->st) {
-        const char *key = s + i + 2;
-        size_t key_n = 0;
-        while (i + 2 + key_n < n && !is_blank(key[key_n]) && key[key_n] != '=') key_n++;
-        i += 2 + key_n;
-        if (i < n) i++;
-        while (i < n && is_blank(s[i])) i++;
+        i += option_mark(s, n, i);
+        const char *key = s + i;
+        size_t key_n = key_length(key, n - i);
+        i += key_n;
+        if (i < n && s[i] == '=') i++;
+        for (size_t m; (m = blank_at(s + i, n - i));) i += m;
         size_t end = i < n && s[i] == '"' ? closing_quote(s, n, i) : n,
                next = next_option(s, n, end < n ? end : i);
         const char *value = s + i;
@@ -212,9 +295,10 @@ static void options(ts_parse *p, ts_prompt *row, const char *s, size_t n, size_t
             value++;
             value_n -= 2;
         }
-        for (size_t k = 0; k < sizeof names / sizeof *names; k++)
-            if (key_n == strlen(names[k].brief) && !strncmp(key, names[k].brief, key_n)) {
-                key = names[k].name;
+        for (size_t k = 0; k < sizeof brief_names / sizeof *brief_names; k++)
+            if (key_n == strlen(brief_names[k].brief) &&
+                !strncmp(key, brief_names[k].brief, key_n)) {
+                key = brief_names[k].name;
                 key_n = strlen(key);
                 break;
             }
@@ -244,7 +328,9 @@ static const char *kind_of(const cJSON *v)
            : cJSON_IsArray(v)  ? "a list"
            : cJSON_IsString(v) ? "a text"
            : cJSON_IsNumber(v) ? "a number"
-                               : "a word";
+           : cJSON_IsTrue(v)   ? "true"
+           : cJSON_IsFalse(v)  ? "false"
+                               : "null";
 }
 
 /* A value as text, in `out`; false: it has no such form, and the fault is told. */
@@ -252,7 +338,6 @@ static bool value_text(ts_parse *p, ts_prompt *row, const cJSON *v, const char *
                        size_t size)
 {
     if (cJSON_IsString(v)) return snprintf(out, size, "%s", v->valuestring), true;
-    if (cJSON_IsBool(v)) return snprintf(out, size, "%s", cJSON_IsTrue(v) ? "true" : "false"), true;
     double x = v->valuedouble;
     if (x == floor(x) && fabs(x) > EXACT) {
         ts_parse_fault(p, row, row->line,
@@ -265,43 +350,58 @@ static bool value_text(ts_parse *p, ts_prompt *row, const cJSON *v, const char *
     return true;
 }
 
-static void json_field(ts_parse *p, ts_prompt *row, const cJSON *v)
+/* Several numbers, as text between commas. */
+static void json_list(ts_parse *p, ts_prompt *row, const cJSON *v)
 {
     const char *key = v->string;
     char one[64], *list = NULL;
     size_t n = 0;
     bool numbers = true;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, v)
+    {
+        bool plain = cJSON_IsNumber(item) ||
+                     (cJSON_IsString(item) && strlen(item->valuestring) < sizeof one);
+        if (!plain)
+            ts_parse_fault(p, row, row->line, "%.64s: %s in a list, expected numbers", key,
+                           cJSON_IsString(item) ? "a long text" : kind_of(item));
+        if (!plain || !value_text(p, row, item, key, one, sizeof one)) break;
+        char *more = realloc(list, n + strlen(one) + 2);
+        if (!more) {
+            p->st = no_memory(p->err, p->rows);
+            break;
+        }
+        list = more;
+        numbers = numbers && cJSON_IsNumber(item);
+        n += (size_t)sprintf(list + n, "%s%s", n ? "," : "", one);
+    }
+    ts_parse_field(p, row, key, strlen(key), list ? list : "", n, numbers);
+    free(list);
+}
+
+/* Only seeds are lists, and no key takes true or false. */
+static void json_field(ts_parse *p, ts_prompt *row, const cJSON *v)
+{
+    const char *key = v->string;
+    bool prompt = !strcmp(key, "prompt"), seeds = !strcmp(key, "seed") || !strcmp(key, "seeds");
+    char one[64];
     if (cJSON_IsNull(v) || key[0] == '_') return;
     if (cJSON_IsString(v)) {
-        ts_parse_field(p, row, key, strlen(key), v->valuestring, strlen(v->valuestring), false);
-    } else if (cJSON_IsArray(v)) {
-        const cJSON *item;
-        cJSON_ArrayForEach(item, v)
-        {
-            bool plain = cJSON_IsNumber(item) ||
-                         (cJSON_IsString(item) && strlen(item->valuestring) < sizeof one);
-            if (!plain)
-                ts_parse_fault(p, row, row->line, "%.64s: %s in a list, expected numbers", key,
-                               cJSON_IsString(item) ? "a long text" : kind_of(item));
-            if (!plain || !value_text(p, row, item, key, one, sizeof one)) break;
-            char *more = realloc(list, n + strlen(one) + 2);
-            if (!more) {
-                p->st = no_memory(p->err, p->rows);
-                break;
-            }
-            list = more;
-            numbers = numbers && cJSON_IsNumber(item);
-            n += (size_t)sprintf(list + n, "%s%s", n ? "," : "", one);
-        }
-        ts_parse_field(p, row, key, strlen(key), list ? list : "", n, numbers);
-    } else if (cJSON_IsNumber(v) || cJSON_IsBool(v)) {
+        const char *value = v->valuestring;
+        size_t n = strlen(value);
+        if (!prompt && strcmp(key, "negative")) ts_parse_trim(&value, &n);
+        ts_parse_field(p, row, key, strlen(key), value, n, false);
+    } else if (cJSON_IsArray(v) && seeds) {
+        json_list(p, row, v);
+    } else if (cJSON_IsNumber(v)) {
         if (value_text(p, row, v, key, one, sizeof one))
-            ts_parse_field(p, row, key, strlen(key), one, strlen(one), cJSON_IsNumber(v));
+            ts_parse_field(p, row, key, strlen(key), one, strlen(one), true);
     } else {
-        ts_parse_fault(p, row, row->line, "%.64s: got %s, expected a text or a number", key,
-                       kind_of(v));
+        ts_parse_fault(p, row, row->line, "%.64s: got %s, expected %s", key, kind_of(v),
+                       prompt ? "a text" : "a text or a number");
+        /* told: that there is none is not told as well */
+        if (prompt && !row->prompt) ts_parse_field(p, row, key, strlen(key), "", 0, false);
     }
-    free(list);
 }
 
 /* An escaped NUL would silently end a text. */
@@ -315,12 +415,11 @@ static bool has_escaped_nul(const char *s, size_t n)
     return false;
 }
 
-static void json_line(ts_parse *p, const char *s, size_t n, int line)
+static void json_row(ts_parse *p, const char *s, size_t n, int line)
 {
     ts_prompt row = {.line = line};
     const char *end = NULL;
     cJSON *j = NULL;
-    if (s[0] == '#') return;
     if (!ts_parse_text(p, &row, line, s, n)) goto done;
     if (has_escaped_nul(s, n)) {
         ts_parse_fault(p, &row, line, "\\u0000 in a text, expected characters");
@@ -349,23 +448,140 @@ done:
     ts_parse_row(p, &row);
 }
 
+static void json_line(ts_parse *p, const char *s, size_t n, int line)
+{
+    if (s[0] != '#') json_row(p, s, n, line);
+}
+
 /* ---- the file ---- */
 static void lines(ts_parse *p, const char *s, size_t n,
                   void (*each)(ts_parse *, const char *, size_t, int))
 {
-    int line = 0;
-    while (n && !p->st) {
-        const char *end = memchr(s, '\n', n), *text = s;
-        size_t all = end ? (size_t)(end - s) + 1 : n, length = end ? all - 1 : n;
-        line++;
-        while (length && text[length - 1] == '\r') length--;
-        const char *inside = text;
-        size_t inside_n = length;
+    size_t all;
+    for (int line = 1; n && !p->st; line++) {
+        size_t length = ts_parse_line(s, n, &all), inside_n = length;
+        const char *inside = s;
         ts_parse_trim(&inside, &inside_n);
-        if (inside_n) each(p, text, length, line);
+        if (inside_n) each(p, s, length, line);
         s += all;
         n -= all;
     }
+}
+
+/* The first line that is neither empty nor a comment, trimmed; false: there is none. s, n: what is
+ * behind it. */
+static bool first_line(const char **s, size_t *n, int *line, const char **text, size_t *length)
+{
+    size_t all;
+    for (; *n; (*line)++) {
+        *text = *s;
+        *length = ts_parse_line(*s, *n, &all);
+        bool comment = **s == '#';
+        *s += all;
+        *n -= all;
+        ts_parse_trim(text, length);
+        if (*length && !comment) return true;
+    }
+    return false;
+}
+
+/* Behind the value that begins at s, in JSON that is known to be sound. */
+static const char *value_end(const char *s, const char *end)
+{
+    int depth = 0;
+    bool quoted = false;
+    for (; s < end; s++) {
+        if (quoted && *s == '\\')
+            s++;
+        else if (*s == '"')
+            quoted = !quoted;
+        else if (!quoted && (*s == '{' || *s == '['))
+            depth++;
+        else if (!quoted && !depth && (*s == ',' || *s == ']'))
+            break;
+        else if (!quoted && (*s == '}' || *s == ']'))
+            depth--;
+    }
+    return s;
+}
+
+static bool ends_line(const char *s, size_t n) { return s[n - 1] == '\n' || s[n - 1] == '\r'; }
+
+/* Elements of a sound array: rows, each with the line where it begins. */
+static void array_rows(ts_parse *p, const char *s, const char *end, int line)
+{
+    for (s++; s < end && *s != ']' && !p->st;) {
+        const char *from = s, *to = value_end(s, end);
+        size_t n = (size_t)(to - s), all;
+        ts_parse_trim(&from, &n);
+        for (; s < from; s += all) {
+            ts_parse_line(s, (size_t)(from - s), &all);
+            line += ends_line(s, all);
+        }
+        json_row(p, from, n, line);
+        for (; s < to; s += all) {
+            ts_parse_line(s, (size_t)(to - s), &all);
+            line += ends_line(s, all);
+        }
+        s = to + (to < end && *to == ',');
+    }
+}
+
+/* A value is begun that does not end on its line. */
+static bool is_unclosed(const char *s, size_t n)
+{
+    int depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < n; i++) {
+        if (quoted && s[i] == '\\')
+            i++;
+        else if (s[i] == '"')
+            quoted = !quoted;
+        else if (!quoted)
+            depth += (s[i] == '{' || s[i] == '[') - (s[i] == '}' || s[i] == ']');
+    }
+    return depth > 0 && !quoted;
+}
+
+/* JSON that is not a line a row: an array of objects is read; objects over several lines are named
+ * as such, once, and no rows are made of their parts. */
+static void json_file(ts_parse *p, const char *s, size_t n)
+{
+    const char *rest = s, *end = NULL, *first = NULL, *second = NULL;
+    size_t rest_n = n, first_n = 0, second_n = 0;
+    int line = 1, next;
+    cJSON *whole = NULL, *alone = NULL;
+    if (!first_line(&rest, &rest_n, &line, &first, &first_n)) return;
+    next = line + 1;
+    bool more = first_line(&rest, &rest_n, &next, &second, &second_n);
+    size_t all_n = n - (size_t)(first - s);
+    if (*first == '[' || *first == '{') alone = cJSON_ParseWithLengthOpts(first, first_n, NULL, 0);
+    if (*first == '[') whole = cJSON_ParseWithLengthOpts(first, all_n, &end, 0);
+    const char *behind = end;
+    size_t behind_n = whole ? all_n - (size_t)(end - first) : 0;
+    ts_parse_trim(&behind, &behind_n);
+    if (whole && !behind_n) {
+        array_rows(p, first, end, line);
+    } else if (*first == '[' && !alone) {
+        int at = line;
+        size_t all;
+        for (const char *c = first; end && c < end; c += all) {
+            size_t length = ts_parse_line(c, (size_t)(end - c), &all);
+            at += all > length;
+        }
+        ts_parse_fault(p, NULL, at,
+                       "broken JSON, expected an array of objects like {\"prompt\": \"a panda\"} "
+                       "or one object on each line: jq -c '.[]' makes lines of an array");
+    } else if (*first == '{' && is_unclosed(first, first_n) && more &&
+               (*second == '"' || *second == '}' || strchr("[:", first[first_n - 1]))) {
+        ts_parse_fault(p, NULL, line,
+                       "an object over several lines, expected one object on each line: jq -c . "
+                       "makes lines of them, jq -c '.[]' of an array");
+    } else {
+        lines(p, s, n, json_line);
+    }
+    cJSON_Delete(whole);
+    cJSON_Delete(alone);
 }
 
 ts_prompts_kind ts_prompts_kind_of(const char *name)
@@ -389,6 +605,12 @@ static ts_prompts_kind guess(const char *s, size_t n)
     size_t inside_n = n;
     ts_parse_trim(&inside, &inside_n);
     if (inside_n && *inside == '{') return TS_PROMPTS_JSONL;
+    if (inside_n && *inside == '[') { /* text may begin with one, too */
+        inside++;
+        inside_n--;
+        ts_parse_trim(&inside, &inside_n);
+        if (inside_n && *inside == '{') return TS_PROMPTS_JSONL;
+    }
     return ts_csv_likely(s, n) ? TS_PROMPTS_CSV : TS_PROMPTS_TEXT;
 }
 
@@ -415,8 +637,10 @@ ts_status ts_prompts_parse(ts_err *err, const char *name, ts_prompts_kind kind, 
     if (kind == TS_PROMPTS_GUESS) kind = guess(s, n);
     if (kind == TS_PROMPTS_CSV)
         ts_csv_parse(&p, s, n);
+    else if (kind == TS_PROMPTS_JSONL)
+        json_file(&p, s, n);
     else
-        lines(&p, s, n, kind == TS_PROMPTS_JSONL ? json_line : text_line);
+        lines(&p, s, n, text_line);
     if (!p.st && !p.rows->rows && !p.rows->faults)
         ts_parse_fault(&p, NULL, 0, "no prompt in the file, expected one a row");
     if (p.st)

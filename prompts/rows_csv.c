@@ -49,17 +49,16 @@ static void finish(reader *r)
         r->s++;
         return;
     }
-    if (r->s < r->end && *r->s == '\r') r->s++;
-    if (r->s < r->end && *r->s == '\n') {
-        r->s++;
-        r->line++;
-    }
+    if (r->s == r->end) return;
+    size_t all;
+    ts_parse_line(r->s, (size_t)(r->end - r->s), &all);
+    r->s += all;
+    r->line++;
 }
 
 static bool at_end(const reader *r)
 {
-    return r->s == r->end || *r->s == r->separator || *r->s == '\n' ||
-           (*r->s == '\r' && (r->s + 1 == r->end || r->s[1] == '\n'));
+    return r->s == r->end || *r->s == r->separator || *r->s == '\n' || *r->s == '\r';
 }
 
 static void next_field(reader *r, ts_prompt *row)
@@ -74,7 +73,8 @@ static void next_field(reader *r, ts_prompt *row)
         while (r->s < r->end) {
             if (*r->s == '"' && (r->s + 1 == r->end || r->s[1] != '"')) break;
             if (*r->s == '"') r->s++;
-            if (*r->s == '\n') r->line++;
+            if (*r->s == '\n' || (*r->s == '\r' && (r->s + 1 == r->end || r->s[1] != '\n')))
+                r->line++;
             put(r, r->s++, 1);
         }
         r->open = r->s == r->end;
@@ -102,7 +102,7 @@ static char separator_of(const char *s, size_t n)
     size_t count[3] = {0};
     static const char which[3] = {',', ';', '\t'};
     bool quoted = false;
-    for (size_t i = 0; i < n && (quoted || s[i] != '\n'); i++) {
+    for (size_t i = 0; i < n && (quoted || (s[i] != '\n' && s[i] != '\r')); i++) {
         if (s[i] == '"') quoted = !quoted;
         for (int k = 0; k < 3 && !quoted; k++) count[k] += s[i] == which[k];
     }
@@ -112,11 +112,27 @@ static char separator_of(const char *s, size_t n)
     return which[best];
 }
 
+/* `sep=;`: a first line that tells spreadsheets their separator. Bytes of it; 0: there is none. */
+static size_t separator_line(const char *s, size_t n, char *separator)
+{
+    size_t all, length = ts_parse_line(s, n, &all);
+    if (length && *s == '"' && s[length - 1] == '"') {
+        s++;
+        length -= length > 1 ? 2 : 1;
+    }
+    if (length != 5 || strncasecmp(s, "sep=", 4) || !strchr(",;\t", s[4])) return 0;
+    *separator = s[4];
+    return all;
+}
+
 bool ts_csv_likely(const char *s, size_t n)
 {
-    const char *end = memchr(s, '\n', n);
-    size_t length = end ? (size_t)(end - s) : n;
-    char separator = separator_of(s, n);
+    char separator;
+    size_t all, skipped = separator_line(s, n, &separator);
+    s += skipped;
+    n -= skipped;
+    size_t length = ts_parse_line(s, n, &all);
+    if (!skipped) separator = separator_of(s, n);
     bool found = false;
     for (size_t from = 0; from <= length;) {
         size_t to = from;
@@ -148,12 +164,12 @@ static int read_header(reader *r, char *names[MOST_COLUMNS])
         size_t name_n = r->n;
         ts_parse_trim(&name, &name_n);
         if (n == MOST_COLUMNS) {
-            ts_parse_fault(r->p, NULL, 1, "more than %d columns, expected prompt and settings",
-                           MOST_COLUMNS);
+            ts_parse_fault(r->p, NULL, r->p->rows->header,
+                           "more than %d columns, expected prompt and settings", MOST_COLUMNS);
             good = false;
             break;
         }
-        if (!ts_parse_text(r->p, NULL, 1, name, name_n)) good = false;
+        if (!ts_parse_text(r->p, NULL, r->p->rows->header, name, name_n)) good = false;
         names[n] = strndup(name, name_n);
         if (!names[n]) {
             r->p->st = ts_fail(r->p->err, TS_EMEMORY, "%s: no memory for a header",
@@ -164,19 +180,30 @@ static int read_header(reader *r, char *names[MOST_COLUMNS])
             *c = (char)(*c == '_' && c > names[n] ? '-' : tolower((unsigned char)*c));
         for (int i = 0; i < n; i++)
             if (*names[n] && !strcmp(names[i], names[n])) {
-                ts_parse_fault(r->p, NULL, 1, "column %s stands twice in the header, expected once",
-                               names[n]);
+                ts_parse_fault(r->p, NULL, r->p->rows->header,
+                               "column %s stands twice in the header, expected once", names[n]);
                 good = false;
             }
         prompt = prompt || !strcmp(names[n], "prompt");
         n++;
     } while (!r->last);
     if (!prompt && good && !r->open)
-        ts_parse_fault(r->p, NULL, 1,
+        ts_parse_fault(r->p, NULL, r->p->rows->header,
                        "no column named prompt, expected a header that names the columns");
     if (prompt && good && !r->open) return n;
     for (int i = 0; i < n; i++) free(names[i]);
     return -1;
+}
+
+/* Tables that were made by programs have whole numbers as 42.0 where a column has empty fields. */
+static void drop_fraction(const char *name, const char *value, size_t *n)
+{
+    size_t digits = 0, all;
+    if (!strcmp(name, "prompt") || !strcmp(name, "negative") || !strcmp(name, "output")) return;
+    while (digits < *n && isdigit((unsigned char)value[digits])) digits++;
+    if (!digits || digits + 2 > *n || value[digits] != '.') return;
+    for (all = digits + 1; all < *n && value[all] == '0';) all++;
+    if (all == *n) *n = digits;
 }
 
 static void record(reader *r, char *const *names, int columns)
@@ -192,6 +219,7 @@ static void record(reader *r, char *const *names, int columns)
         ts_parse_trim(&value, &value_n);
         any = any || value_n; /* spreadsheets write empty rows as separators alone */
         if (n < columns && value_n && ts_parse_text(r->p, &row, row.line, value, value_n)) {
+            drop_fraction(names[n], value, &value_n);
             if (*names[n])
                 ts_parse_field(r->p, &row, names[n], strlen(names[n]), value, value_n, false);
             else
@@ -210,9 +238,14 @@ static void record(reader *r, char *const *names, int columns)
 
 void ts_csv_parse(ts_parse *p, const char *s, size_t n)
 {
-    reader r = {.p = p, .s = s, .end = s + n, .line = 1, .separator = separator_of(s, n)};
+    reader r = {.p = p, .s = s, .end = s + n, .line = 1};
+    size_t skipped = separator_line(s, n, &r.separator);
+    r.s += skipped;
+    r.line += skipped > 0;
+    if (!skipped) r.separator = separator_of(s, n);
+    p->rows->header = r.line;
     char *names[MOST_COLUMNS];
-    int columns = n ? read_header(&r, names) : -1;
+    int columns = n > skipped ? read_header(&r, names) : -1;
     while (columns >= 0 && r.s < r.end && !p->st) record(&r, names, columns);
     for (int i = 0; i < columns; i++) free(names[i]);
     free(r.field);

@@ -12,7 +12,9 @@ typedef struct {
 /* row NULL: the file's */
 void ts_parse_fault(ts_parse *, ts_prompt *, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* blanks off both ends */
+/* Bytes of the first line, without its end: LF, CR LF, or CR alone; *all: with it. */
+size_t ts_parse_line(const char *, size_t, size_t *all);
+/* blanks off both ends, no-break ones included */
 void ts_parse_trim(const char **, size_t *);
 /* false: not UTF-8 or a NUL, and the fault is told */
 bool ts_parse_text(ts_parse *, ts_prompt *, int line, const char *, size_t);

@@ -109,6 +109,67 @@ START_TEST(text_options)
 }
 END_TEST
 
+/* What word processors make of two hyphens and of spaces. */
+START_TEST(dashes_and_spaces)
+{
+    static const char *const dashes[] = {"--",
+                                         "\xE2\x80\x93",
+                                         "\xE2\x80\x94",
+                                         "\xE2\x80\x95",
+                                         "\xE2\x80\x93\xE2\x80\x93",
+                                         "-\xE2\x80\x93",
+                                         "\xEF\xBC\x8D\xEF\xBC\x8D",
+                                         "\xE2\x88\x92\xE2\x88\x92",
+                                         "\xE2\x80\x90\xE2\x80\x90"};
+    static const char *const spaces[] = {" ", "\xC2\xA0", " \xE2\x80\xAF", "\xE3\x80\x80"};
+    for (size_t i = 0; i < sizeof dashes / sizeof *dashes; i++)
+        for (size_t k = 0; k < sizeof spaces / sizeof *spaces; k++) {
+            char line[200];
+            const char *d = dashes[i], *b = spaces[k];
+            snprintf(line, sizeof line, "a panda%s%ss%s3%s%sn%s\"a%s%ss b\"%s%ssteps-x=5", b, d, b,
+                     b, d, b, b, d, b, "--");
+            text(line);
+            no_faults();
+            row_is(0, 1, "a panda", 3);
+            value_is(0, "steps", "3");
+            snprintf(line, sizeof line, "a%s%ss b", b, d);
+            value_is(0, "negative", line);
+            value_is(0, "steps-x", "5");
+            snprintf(line, sizeof line, "a panda --s 3%s", b);
+            text(line);
+            value_is(0, "steps", "3");
+        }
+    text("a panda \xE2\x80\x93 with a \xE2\x80\x94seal \xE2\x80\x93 and -s 3 and x\xE2\x80\x93s 3\n"
+         "\xC2\xA0\xC2\xA0\n");
+    no_faults();
+    ck_assert_int_eq(got->rows, 1);
+    ck_assert_int_eq(got->row[0].fields, 0);
+}
+END_TEST
+
+START_TEST(lines_of_any_end)
+{
+    text("a panda\ra fox\ra cat\r");
+    no_faults();
+    ck_assert_int_eq(got->rows, 3);
+    row_is(2, 3, "a cat", 0);
+    text("a panda\ra fox\r\na cat\r\r\na dog\n\r# c\ra cow");
+    no_faults();
+    ck_assert_int_eq(got->rows, 5);
+    row_is(1, 2, "a fox", 0);
+    row_is(3, 4, "a dog", 0);
+    row_is(4, 7, "a cow", 0);
+    jsonl("{\"prompt\": \"a\"}\r{\"prompt\": \"b\"}\r");
+    no_faults();
+    row_is(1, 2, "b", 0);
+    parse(TS_PROMPTS_GUESS, "prompt,seed\ra,1\r\"b\rc\",2\rd,3");
+    no_faults();
+    ck_assert_int_eq(got->rows, 3);
+    row_is(1, 3, "b\rc", 1);
+    row_is(2, 5, "d", 1);
+}
+END_TEST
+
 START_TEST(bytes_before_and_between)
 {
     static const char *const same[] = {"a panda --d 7\na fox\n",
@@ -177,7 +238,7 @@ START_TEST(json_values)
           "[]}}\n"
           "# a comment\n"
           "{\"prompt\":\"\\u732b "
-          "\\\"q\\\"\\n\",\"seeds\":[1,\"18446744073709551615\",3],\"steps\":\"20\",\"on\":true}"
+          "\\\"q\\\"\\n\",\"seeds\":[1,\"18446744073709551615\",3],\"steps\":\"20\xC2\xA0\"}"
           "\r\n");
     no_faults();
     row_is(0, 1, "a panda", 5);
@@ -187,10 +248,82 @@ START_TEST(json_values)
     value_is(0, "guidance-2", "0.1");
     value_is(0, "seed", "9007199254740992");
     ck_assert(got->row[0].field[1].number && !got->row[0].field[0].number);
-    row_is(1, 3, "\xE7\x8C\xAB \"q\"\n", 3);
+    row_is(1, 3, "\xE7\x8C\xAB \"q\"\n", 2);
     value_is(1, "seeds", "1,18446744073709551615,3");
     value_is(1, "steps", "20");
-    value_is(1, "on", "true");
+}
+END_TEST
+
+/* An object of lists and words where texts and numbers belong: none becomes text. */
+START_TEST(json_types)
+{
+    jsonl("{\"prompt\": [\"a panda\", \"a fox\"]}\n"
+          "{\"prompt\": true}\n"
+          "{\"prompt\": {\"text\": \"a panda\"}}\n"
+          "{\"prompt\": \"a\", \"negative\": [\"blurry\"]}\n"
+          "{\"prompt\": \"a\", \"output\": false}\n"
+          "{\"prompt\": \"a\", \"steps\": [2]}\n"
+          "{\"prompt\": []}\n"
+          "{\"prompt\": null}\n");
+    static const char *const want[] = {
+        "prompt: got a list, expected a text",    "prompt: got true, expected a text",
+        "prompt: got an object, expected a text", "negative: got a list, expected a text",
+        "output: got false, expected a text",     "steps: got a list, expected a text or a number",
+        "prompt: got a list, expected a text",    "no prompt, expected a text"};
+    ck_assert_int_eq(got->faults, (int)(sizeof want / sizeof *want));
+    for (int i = 0; i < got->faults; i++) fault_is(i, i + 1, want[i]);
+    ck_assert_int_eq(got->rows, got->faults);
+}
+END_TEST
+
+START_TEST(json_arrays)
+{
+    static const char *const arrays[] = {
+        "[\n {\"prompt\":\"a ] } panda\"},\n {\"prompt\":\"a fox\",\n  \"seeds\":[1,2]}\n]\n",
+        "\r\n[{\"prompt\":\"a ] } panda\"},\r\n\r\n{\"seeds\":[1,2],\"prompt\":\"a fox\"}]",
+        "# c\r[{\"prompt\":\"a ] } panda\"\r},{\"prompt\":\"a fox\",\"seeds\":[1,2]}]\r"};
+    static const int line[][2] = {{2, 3}, {2, 4}, {2, 3}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        for (int kind = 0; kind < 2; kind++) {
+            if (!kind && i == 2) continue; /* a comment is no sign of JSON */
+            parse(kind ? TS_PROMPTS_JSONL : TS_PROMPTS_GUESS, arrays[i]);
+            no_faults();
+            ck_assert_int_eq(got->rows, 2);
+            row_is(0, line[i][0], "a ] } panda", 0);
+            row_is(1, line[i][1], "a fox", 1);
+            value_is(1, "seeds", "1,2");
+        }
+    jsonl("[{\"prompt\": \"a\"},\n 5, {\"prompt\": [1]}]");
+    fault_is(0, 2, "got a number, expected an object");
+    fault_is(1, 2, "prompt: got a list");
+    ck_assert_int_eq(got->rows, 3);
+    text("[a] {b}\n");
+    no_faults();
+    parse(TS_PROMPTS_GUESS, "[photo] a panda");
+    row_is(0, 1, "[photo] a panda", 0);
+}
+END_TEST
+
+/* Parts of what stands on several lines are no rows: one sentence for all of it. */
+START_TEST(json_over_several_lines)
+{
+    static const struct {
+        const char *text;
+        int line;
+        const char *phrase;
+    } broken[] = {
+        {"[\n {\"prompt\":\"a panda\"}\n {\"prompt\":\"a fox\"}\n]\n", 3, "jq -c '.[]'"},
+        {"[\n {\"prompt\":\"a panda\"},\n", 2, "broken JSON, expected an array"},
+        {"[\n{\"prompt\":\"a\"}\n] x\n", 3, "broken JSON, expected an array"},
+        {"{\n \"prompt\": \"a panda\"\n}\n{\n \"prompt\": \"a fox\"\n}\n", 1, "jq -c . makes"},
+        {"\n{\"rows\": [\n{\"prompt\": \"a\"}\n]}\n", 2, "an object over several lines"},
+        {"{\"prompt\": \"a\",\r\n\"seed\": 1}", 1, "an object over several lines"}};
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        jsonl(broken[i].text);
+        ck_assert_msg(got->faults == 1 && !got->rows, "%zu: %d faults, %d rows", i, got->faults,
+                      got->rows);
+        fault_is(0, broken[i].line, broken[i].phrase);
+    }
 }
 END_TEST
 
@@ -255,6 +388,35 @@ START_TEST(csv_records)
     value_is(0, "seed", "5");
     csv("prompt\none\n\"two\"\n");
     row_is(1, 3, "two", 0);
+}
+END_TEST
+
+/* What spreadsheets and data frames write. */
+START_TEST(csv_dialects)
+{
+    static const char *const same[] = {
+        "sep=;\r\nprompt;seed\r\na panda;1\r\n", "\xEF\xBB\xBFSEP=;\nprompt;seed\na panda;1",
+        "\"sep=;\"\nprompt;seed\na panda;1", "sep=\t\nprompt\tseed\na panda\t1\xC2\xA0\n"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        for (int kind = 0; kind < 2; kind++) {
+            parse(kind ? TS_PROMPTS_CSV : TS_PROMPTS_GUESS, same[i]);
+            no_faults();
+            row_is(0, 3, "a panda", 1);
+            value_is(0, "seed", "1");
+            ck_assert_int_eq(got->header, 2);
+        }
+    csv("prompt,seed,frames,guidance,output,negative\n7.0,42.0,5.00,2.50,3.0,1.0\na fox,,,.0,,\n");
+    no_faults();
+    row_is(0, 2, "7.0", 5);
+    value_is(0, "seed", "42");
+    value_is(0, "frames", "5");
+    value_is(0, "guidance", "2.50");
+    value_is(0, "output", "3.0");
+    value_is(0, "negative", "1.0");
+    value_is(1, "guidance", ".0");
+    ck_assert_int_eq(got->header, 1);
+    csv("sep=;");
+    ck_assert_int_eq(got->rows, 0);
 }
 END_TEST
 
@@ -397,12 +559,18 @@ int main(void)
     TCase *t = tcase_create("rows");
     tcase_add_test(t, text_lines);
     tcase_add_test(t, text_options);
+    tcase_add_test(t, dashes_and_spaces);
+    tcase_add_test(t, lines_of_any_end);
     tcase_add_test(t, bytes_before_and_between);
     tcase_add_test(t, nothing_to_render);
     tcase_add_test(t, text_faults);
     tcase_add_test(t, json_values);
+    tcase_add_test(t, json_types);
+    tcase_add_test(t, json_arrays);
+    tcase_add_test(t, json_over_several_lines);
     tcase_add_test(t, json_faults);
     tcase_add_test(t, csv_records);
+    tcase_add_test(t, csv_dialects);
     tcase_add_test(t, csv_faults);
     tcase_add_test(t, kinds_by_name_and_by_content);
     tcase_add_test(t, twenty_faults_in_two_hundred_rows);
