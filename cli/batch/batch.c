@@ -125,22 +125,23 @@ static tally count_states(const ts_batch *b)
 static ts_status report_failures(ts_batch *b)
 {
     tally t = count_states(b);
-    int bad = t.failed + t.faulty + t.gave_up + t.lost;
+    int bad = t.failed + t.faulty + t.gave_up + t.lost + b->missing;
     if (!bad) return TS_OK;
-    char parts[4][64];
+    char parts[5][64];
     snprintf(parts[0], sizeof parts[0], "%d can not be used", t.faulty);
     snprintf(parts[1], sizeof parts[1], "%d failed", t.failed);
     snprintf(parts[2], sizeof parts[2], "%d failed before (--retry renders %s again)", t.gave_up,
              t.gave_up == 1 ? "it" : "them");
     snprintf(parts[3], sizeof parts[3], "%d taken over by other workers", t.lost);
-    bool on[4] = {t.faulty, t.failed, t.gave_up, t.lost};
-    char all[320] = "";
-    for (int i = 0; i < 4; i++)
+    snprintf(parts[4], sizeof parts[4], "%d finished, says the queue, but not there", b->missing);
+    bool on[5] = {t.faulty, t.failed, t.gave_up, t.lost, b->missing};
+    char all[400] = "";
+    for (int i = 0; i < 5; i++)
         if (on[i])
             snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", *all ? ", " : "",
                      parts[i]);
-    return ts_fail(&b->c->err, TS_EFAIL, "%d of %d row%s: %s", bad, t.mine, t.mine == 1 ? "" : "s",
-                   all);
+    return ts_fail(&b->c->err, TS_EFAIL, "%d of %d row%s: %s", bad, t.mine + b->missing,
+                   t.mine + b->missing == 1 ? "" : "s", all);
 }
 
 /* ---- the command ---- */
@@ -179,6 +180,42 @@ static ts_status make_cache_folder(ts_err *err, const ts_flags *f)
     return TS_OK;
 }
 
+/* The page may go into a folder that is made with the outputs: the nearest one that is there
+ * counts. */
+static ts_status check_report(ts_cli *c)
+{
+    struct stat s;
+    const char *path = ts_flag_text(&c->flags, TS_F_REPORT);
+    char folder[PATH_MAX], *slash;
+    if (!path) return TS_OK;
+    snprintf(folder, sizeof folder, "%s", path);
+    slash = strrchr(folder, '/');
+    if (slash && !slash[1]) return ts_fail(&c->err, TS_EUSAGE, "--report: %s is not a file", path);
+    if (slash) *slash = 0;
+    if (!slash || !*folder || stat(folder, &s) == 0)
+        return ts_side_check(&c->err, &c->flags, TS_F_REPORT, true);
+    while (stat(folder, &s) && errno == ENOENT) {
+        slash = strrchr(folder, '/');
+        snprintf(slash ? slash : folder, 2, "%s", !slash ? "." : slash == folder ? "/" : "");
+    }
+    if (stat(folder, &s) == 0 && !S_ISDIR(s.st_mode))
+        errno = ENOTDIR;
+    else if (access(folder, W_OK | X_OK) == 0)
+        return TS_OK;
+    return ts_fail(&c->err, TS_EIO, "--report: can not write into %s: %s", folder, strerror(errno));
+}
+
+static ts_status make_report_folder(ts_batch *b)
+{
+    const char *report = ts_flag_text(&b->c->flags, TS_F_REPORT);
+    char *path = report ? strdup(report) : NULL;
+    if (!report) return TS_OK;
+    if (!path) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path");
+    ts_status st = ts_batch_make_parents(&b->c->err, path);
+    free(path);
+    return st;
+}
+
 /* What an earlier run did is said before the work, not after it. */
 static void say_skipped(ts_batch *b)
 {
@@ -199,6 +236,7 @@ static ts_status run_batch(ts_batch *b)
 {
     ts_status st = TS_OK;
     TRY(ts_manifest_open(b));
+    TRY(make_report_folder(b));
     TRY(ts_manifest_read(b));
     TRY(ts_batch_plan(b));
     if (ts_flag_set(&b->c->flags, TS_F_FAIL_FAST) && b->faults)
@@ -244,8 +282,7 @@ ts_status ts_cli_batch(ts_cli *c)
         st = ts_batch_status(&c->err, out);
         goto done;
     }
-    if (ts_flag_set(&c->flags, TS_F_REPORT))
-        TRY(ts_side_check(&c->err, &c->flags, TS_F_REPORT, true));
+    TRY(check_report(c));
     TRY(open_batch(&b));
     set_label(&b);
     if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {

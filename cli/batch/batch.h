@@ -20,8 +20,8 @@ typedef enum {
 typedef struct {      /* one rendering: a row of a file, or one of its copies */
     const char *file; /* for sentences */
     const ts_prompt *row;
-    int copy;     /* from 1 */
-    ts_request q; /* its strings belong to files, command line and model */
+    int copy, copies; /* from 1, of so many of its row */
+    ts_request q;     /* its strings belong to files, command line and model */
     int crf;
     bool folder;           /* numbered PNGs */
     const char *extension; /* ".mp4"; "" for a folder */
@@ -33,6 +33,7 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     ts_job_state state;
     bool replaces; /* another file of its name is there, which --overwrite gives up */
     bool found;    /* done, as its file shows, without a record that says so */
+    bool again;    /* the account has it as done, and its output is gone, cut, or another row's */
     bool lost;     /* rendered here, and thrown away: another worker has the row */
     double seconds;
     char *error; /* why it is faulty or failed */
@@ -66,6 +67,7 @@ typedef struct {
     char *work; /* folder of unfinished files, within `out` */
     ts_manifest *manifest;
     ts_queue *queue; /* NULL: static shares */
+    int missing;     /* rows that the queue has as done, of which this folder has nothing */
     ts_texts *texts;
     bool *encoded; /* by id: its states are in memory, or could not be made */
     int texts_max;
@@ -82,7 +84,9 @@ void ts_batch_free_jobs(ts_batch *);
 #define TS_NAME_DEFAULT "{index:04}_{slug:60}_s{seed}"
 /* Checks a template; TS_EUSAGE lists the fields. */
 ts_status ts_batch_template(ts_err *, const char *template);
-/* Names of all jobs that are not faulty, then their ids. TS_EUSAGE: every collision is told. */
+/* Names of all jobs that are not faulty, then their ids. A row whose own `output` can not be used
+ * is a fault like any other, told and left out. TS_EUSAGE: every collision of the template is told;
+ * TS_EUSAGE, TS_EMODEL: no row is left. */
 ts_status ts_batch_names(ts_batch *, const char *template);
 
 /* ---- batch_share.c ---- */

@@ -25,6 +25,7 @@ struct ts_manifest {
 
 #define STEM "tessera-batch"
 #define END ".jsonl"
+enum { ID_LENGTH = 16 }; /* of ts_job.id */
 
 /* ---- lines ---- */
 static void utc_text(char out[40])
@@ -234,11 +235,22 @@ static ts_status refuse_other(void *user, const char *share, const char *path)
 static ts_status add_run_record(ts_batch *b)
 {
     char host[256] = "", share[32];
-    int mine = 0;
+    int mine = 0, faulty = 0;
     cJSON *j = cJSON_CreateObject(), *files = cJSON_CreateArray();
+    /* of the rows, one behind the other */
+    char *ids = calloc((size_t)b->jobs + 1, ID_LENGTH);
+    if (!ids) {
+        cJSON_Delete(j);
+        cJSON_Delete(files);
+        return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs);
+    }
     gethostname(host, sizeof host - 1);
-    for (int i = 0; i < b->jobs; i++)
-        mine += b->job[i].state != TS_JOB_ELSEWHERE && b->job[i].state != TS_JOB_FAULTY;
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job_state s = b->job[i].state;
+        faulty += s == TS_JOB_FAULTY;
+        if (s == TS_JOB_ELSEWHERE || s == TS_JOB_FAULTY) continue;
+        memcpy(ids + ID_LENGTH * (size_t)mine++, b->job[i].id, ID_LENGTH);
+    }
     for (int i = 0; i < b->files; i++)
         cJSON_AddItemToArray(files, cJSON_CreateString(b->file[i]->name));
     snprintf(share, sizeof share, "%d/%d", b->share, b->shares);
@@ -249,7 +261,10 @@ static ts_status add_run_record(ts_batch *b)
     cJSON_AddStringToObject(j, "share", share);
     cJSON_AddBoolToObject(j, "queue", b->queue != NULL);
     cJSON_AddNumberToObject(j, "rows", mine);
+    cJSON_AddNumberToObject(j, "faulty", faulty);
+    cJSON_AddStringToObject(j, "hashes", ids);
     cJSON_AddItemToObject(j, "files", files);
+    free(ids);
     return append_record(b, j);
 }
 
@@ -324,8 +339,8 @@ typedef struct {
     ts_job *job;
     /* The last word on the output, whichever row's it is: what is there now is this row's; and a
      * line says that it is whole. */
-    bool owns, done;
-    char word[40];             /* when that was */
+    bool owns, done, was_done; /* was_done: a line says that it once was */
+    char word[40];             /* when the last word was */
     char last[40], status[16]; /* of the row itself */
     double seconds;
     char *error;
@@ -362,6 +377,7 @@ static void collect_outputs(void *user, const char *share, const char *path, con
     }
     if (!ours) return;
     if (done) p->seconds = record_number(j, "seconds");
+    p->was_done = p->was_done || done;
     if (strcmp(at, p->last) < 0) return;
     snprintf(p->last, sizeof p->last, "%s", at);
     snprintf(p->status, sizeof p->status, "%s", status);
@@ -380,7 +396,10 @@ static bool settle_by_record(ts_batch *b, past *p)
         j->state = TS_JOB_HAD;
         j->found = !p->done;
         j->seconds = p->seconds;
-    } else if (!strcmp(p->status, "failed") && !retry) {
+        return false;
+    }
+    j->again = p->was_done;
+    if (!strcmp(p->status, "failed") && !retry) {
         j->state = TS_JOB_GAVE_UP;
         j->error = p->error;
         p->error = NULL;
@@ -449,21 +468,26 @@ double ts_manifest_pace(const ts_batch *b)
 /* ---- --status ---- */
 typedef struct {
     char share[256], host[256], started[40], last[40];
-    double pid, rows, seconds; /* rows: of its last run; seconds: of all rows done */
+    double pid, rows, faulty,
+        seconds;  /* rows, faulty: of its last run; seconds: of all rows done */
+    char *hashes; /* of the rows of its last run; NULL: not written down */
     int done, failed;
     bool locked;
 } manifest;
 typedef struct {
-    char *output, *error;
-    int owner;
+    char *output, *error, hash[ID_LENGTH + 1];
+    int owner, order;
     char at[40];
     bool done;
 } outcome;
 typedef struct {
+    const char *out;
     manifest *a;
     int manifests;
     outcome *o;
     int outcomes, room;
+    char *asked; /* hashes of all rows that are asked for now, in order; NULL: not known */
+    size_t rows_asked;
 } survey;
 
 static manifest *manifest_of(survey *s, const char *share, const char *path)
@@ -491,6 +515,9 @@ static void survey_line(void *user, const char *share, const char *path, const c
         snprintf(a->started, sizeof a->started, "%s", at);
         a->pid = record_number(j, "pid");
         a->rows = record_number(j, "rows");
+        a->faulty = record_number(j, "faulty");
+        free(a->hashes);
+        a->hashes = cJSON_HasObjectItem(j, "hashes") ? strdup(record_text(j, "hashes")) : NULL;
         return;
     }
     if (strcmp(status, "done") && strcmp(status, "failed")) return;
@@ -505,8 +532,10 @@ static void survey_line(void *user, const char *share, const char *path, const c
     *o = (outcome){.output = strdup(record_text(j, "output")),
                    .error = strdup(record_text(j, "error")),
                    .owner = (int)(a - s->a),
+                   .order = s->outcomes,
                    .done = !strcmp(status, "done")};
     snprintf(o->at, sizeof o->at, "%s", at);
+    snprintf(o->hash, sizeof o->hash, "%s", record_text(j, "hash"));
     a->seconds += record_number(j, "seconds");
 }
 
@@ -514,46 +543,102 @@ static int order_by_output(const void *a, const void *b)
 {
     const outcome *x = a, *y = b;
     int d = strcmp(x->output, y->output);
-    return d ? d : strcmp(x->at, y->at);
+    if (!d) d = strcmp(x->at, y->at);
+    return d ? d : x->order - y->order;
 }
 
-/* Rows in all, as the manifests know it: those of the division that was begun last. missing: shares
- * of it that have not begun. */
-static double rows_in_all(const survey *s, int *missing)
+/* Calls for each manifest of the division that was begun last: of its shares, or the one of a batch
+ * without shares, or of a worker of a queue, who knows all rows. missing: shares that have not
+ * begun. */
+static int current_manifests(survey *s, manifest **list, int *missing)
 {
-    const manifest *last = s->a;
-    double rows = 0;
-    int n, m, seen = 0;
+    manifest *last = s->a;
+    int n, m, count = 0;
     *missing = 0;
     for (int k = 1; k < s->manifests; k++)
         if (strcmp(s->a[k].started, last->started) > 0) last = s->a + k;
-    if (!read_shares(last->share, &n)) return last->rows;
+    if (!read_shares(last->share, &n)) return list[0] = last, 1;
     for (int k = 0; k < s->manifests; k++)
-        if (read_shares(s->a[k].share, &m) && m == n) {
-            rows += s->a[k].rows;
-            seen++;
+        if (read_shares(s->a[k].share, &m) && m == n) list[count++] = s->a + k;
+    *missing = n - count;
+    return count;
+}
+
+static int order_hashes(const void *a, const void *b) { return memcmp(a, b, ID_LENGTH); }
+
+static void collect_asked(survey *s, manifest *const *list, int n)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        if (!list[i]->hashes) return; /* of an earlier version */
+        bytes += strlen(list[i]->hashes);
+    }
+    s->asked = calloc(bytes + 1, 1);
+    for (int i = 0; s->asked && i < n; i++) strcat(s->asked, list[i]->hashes);
+    s->rows_asked = bytes / ID_LENGTH;
+    if (s->asked && bytes) qsort(s->asked, s->rows_asked, ID_LENGTH, order_hashes);
+}
+
+/* Whether it is of a row that the files have now: another version of a row does not count. */
+static bool is_asked(const survey *s, const outcome *o)
+{
+    if (!s->asked) return true;
+    return strlen(o->hash) == ID_LENGTH && s->rows_asked &&
+           bsearch(o->hash, s->asked, s->rows_asked, ID_LENGTH, order_hashes);
+}
+
+static bool output_is_there(const survey *s, const outcome *o)
+{
+    struct stat info;
+    char *path = NULL;
+    bool there = asprintf(&path, "%s/%s", s->out, o->output) >= 0 && lstat(path, &info) == 0;
+    free(path);
+    return there;
+}
+
+/* The last word on its output. */
+static bool is_last(const survey *s, int i)
+{
+    return i + 1 == s->outcomes || strcmp(s->o[i].output, s->o[i + 1].output) != 0;
+}
+
+typedef struct {
+    int done, failed, gone, others, working, missing;
+    double rows, faulty, seconds;
+} status_sum;
+
+static void count_outcomes(survey *s, status_sum *sum)
+{
+    manifest **list = calloc((size_t)s->manifests, sizeof(manifest *));
+    int n = list ? current_manifests(s, list, &sum->missing) : 0;
+    collect_asked(s, list, n);
+    for (int i = 0; i < n; i++) {
+        sum->rows += list[i]->rows;
+        sum->faulty += list[i]->faulty;
+    }
+    free(list);
+    if (s->outcomes) qsort(s->o, (size_t)s->outcomes, sizeof *s->o, order_by_output);
+    for (int i = 0; i < s->outcomes; i++) {
+        outcome *o = s->o + i;
+        if (!is_last(s, i)) continue;
+        if (!is_asked(s, o)) {
+            sum->others += o->done && output_is_there(s, o);
+        } else if (!o->done) {
+            s->a[o->owner].failed++;
+            sum->failed++;
+        } else if (output_is_there(s, o)) {
+            s->a[o->owner].done++;
+            sum->done++;
+        } else {
+            sum->gone++;
         }
-    *missing = n - seen;
-    return rows;
+    }
 }
 
 static void print_survey(survey *s)
 {
-    int done = 0, failed = 0, working = 0, missing;
-    double seconds = 0;
-    if (s->outcomes) qsort(s->o, (size_t)s->outcomes, sizeof *s->o, order_by_output);
-    for (int i = 0; i < s->outcomes; i++) {
-        outcome *o = s->o + i;
-        /* the last word counts */
-        if (i + 1 < s->outcomes && !strcmp(o->output, o[1].output)) continue;
-        if (o->done) {
-            s->a[o->owner].done++;
-            done++;
-        } else {
-            s->a[o->owner].failed++;
-            failed++;
-        }
-    }
+    status_sum sum = {0};
+    count_outcomes(s, &sum);
     printf("%-24s %-24s %-8s %6s %6s %6s  %s\n", "share", "process", "state", "rows", "done",
            "failed", "last heard of");
     for (int i = 0; i < s->manifests; i++) {
@@ -562,26 +647,35 @@ static void print_survey(survey *s)
         snprintf(process, sizeof process, "%s:%.0f", a->host, a->pid);
         printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process,
                a->locked ? "at work" : "ended", a->rows, a->done, a->failed, a->last);
-        working += a->locked;
-        seconds += a->seconds;
+        sum.working += a->locked;
+        sum.seconds += a->seconds;
     }
-    double rows = rows_in_all(s, &missing), left = rows - done - failed;
-    printf("%d of %.0f rows done, %d failed, %.0f left", done, rows, failed, left > 0 ? left : 0);
-    if (working && left > 0 && done + failed > 0) {
+    double left = sum.rows - sum.done - sum.failed;
+    printf("%d of %.0f rows done, %d failed, ", sum.done, sum.rows + sum.faulty, sum.failed);
+    if (sum.faulty > 0) printf("%.0f can not be used, ", sum.faulty);
+    printf("%.0f left", left > 0 ? left : 0);
+    if (sum.working && left > 0 && s->outcomes) {
         char about[24];
-        printf(", about %s", ts_clock_text(seconds / (done + failed) * left / working, about));
+        printf(", about %s", ts_clock_text(sum.seconds / s->outcomes * left / sum.working, about));
     }
     putchar('\n');
-    if (missing > 0) printf("%d share%s not begun\n", missing, missing == 1 ? " has" : "s have");
+    if (sum.missing > 0)
+        printf("%d share%s not begun\n", sum.missing, sum.missing == 1 ? " has" : "s have");
+    if (sum.gone)
+        printf("%d output%s finished and gone: the next run renders %s again\n", sum.gone,
+               sum.gone == 1 ? " was" : "s were", sum.gone == 1 ? "it" : "them");
+    if (sum.others)
+        printf("%d output%s of rows that are no longer asked for\n", sum.others,
+               sum.others == 1 ? " is" : "s are");
     for (int i = 0; i < s->outcomes; i++)
-        if (!s->o[i].done && !(i + 1 < s->outcomes && !strcmp(s->o[i].output, s->o[i + 1].output)))
+        if (is_last(s, i) && !s->o[i].done && is_asked(s, s->o + i))
             printf("failed: %s: %s\n", s->o[i].output, s->o[i].error);
 }
 
 ts_status ts_batch_status(ts_err *err, const char *out)
 {
     ts_status st = TS_OK;
-    survey s = {0};
+    survey s = {.out = out};
     struct stat info;
     if (stat(out, &info)) return ts_fail(err, TS_EMODEL, "%s: %s", out, strerror(errno));
     read_manifests(out, survey_line, &s);
@@ -593,7 +687,9 @@ ts_status ts_batch_status(ts_err *err, const char *out)
         free(s.o[i].output);
         free(s.o[i].error);
     }
+    for (int i = 0; i < s.manifests; i++) free(s.a[i].hashes);
     free(s.o);
     free(s.a);
+    free(s.asked);
     return st;
 }

@@ -208,13 +208,21 @@ static const char *fault_of(const char *name)
 static char *make_name(const ts_job *j, const char *template)
 {
     text t = {0};
+    size_t m = strlen(j->extension);
     if (j->output) {
-        append_bytes(&t, j->output, strlen(j->output));
+        size_t n = strlen(j->output);
+        if (n && j->output[n - 1] == '/') n--; /* of a folder */
+        if (n > m && !strncasecmp(j->output + n - m, j->extension, m)) n -= m;
+        append_bytes(&t, j->output, n);
+        if (j->copies > 1) {
+            append_bytes(&t, "-", 1);
+            put_number(&t, (unsigned long long)j->copy, 0);
+        }
+        append_bytes(&t, j->output + n, n + m <= strlen(j->output) ? m : 0);
     } else {
         for (const char *at = template; at && *at;) at = put_piece(&t, at, j);
     }
-    size_t n = t.s ? strlen(t.s) : 0, m = strlen(j->extension);
-    if (j->output && n && t.s[n - 1] == '/') t.s[--t.n] = 0; /* of a folder */
+    size_t n = t.s ? strlen(t.s) : 0;
     if (!(n > m && !strcasecmp(t.s + n - m, j->extension))) append_bytes(&t, j->extension, m);
     return t.s;
 }
@@ -245,50 +253,91 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
     snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
 }
 
+/* ---- faults of names ---- */
+/* A folder stands right before what is in it. */
+static int compare_names(const char *a, const char *b)
+{
+    for (; *a && *a == *b; a++) b++;
+    return (*a == '/' ? 1 : (uint8_t)*a) - (*b == '/' ? 1 : (uint8_t)*b);
+}
+
 static int order_names(const void *a, const void *b)
 {
     const ts_job *x = *(const ts_job *const *)a, *y = *(const ts_job *const *)b;
-    int d = strcmp(x->name, y->name);
+    int d = compare_names(x->name, y->name);
     return d ? d : x < y ? -1 : x > y;
+}
+
+static void tell_fault(ts_batch *b, const ts_job *j, const char *sentence)
+{
+    ts_screen_fault(&b->c->screen, j->file, j->row->line, sentence);
+    b->faults++;
+}
+
+static void drop_job(ts_batch *b, ts_job *j, const char *sentence)
+{
+    tell_fault(b, j, sentence);
+    j->state = TS_JOB_FAULTY;
+    free(j->error);
+    j->error = strdup(sentence);
+    free(j->name);
+    j->name = NULL;
+}
+
+/* y is later in the order of names, x is the last one before it that stays. Returns which of them
+ * stays; NULL: both do. Where a row named its own output, the later row is at fault; else the
+ * template is, and *found counts. */
+static ts_job *settle_collision(ts_batch *b, ts_job *x, ts_job *y, int *found)
+{
+    size_t m = strlen(x->name);
+    bool same = !strcmp(x->name, y->name),
+         within = !strncmp(x->name, y->name, m) && y->name[m] == '/';
+    if (!same && !within) return NULL;
+    ts_job *later = x > y ? x : y, *first = x > y ? y : x;
+    char sentence[1024];
+    if (same)
+        snprintf(sentence, sizeof sentence, "writes %.200s, as %.200s:%d does", y->name,
+                 first->file, first->row->line);
+    else if (later == y)
+        snprintf(sentence, sizeof sentence, "writes %.200s, into what %.200s:%d writes", y->name,
+                 x->file, x->row->line);
+    else
+        snprintf(sentence, sizeof sentence, "writes %.200s, which %.200s:%d writes into", x->name,
+                 y->file, y->row->line);
+    if (x->output || y->output) {
+        drop_job(b, later, sentence);
+        return first;
+    }
+    tell_fault(b, later, sentence);
+    (*found)++;
+    return x;
 }
 
 static ts_status refuse_collisions(ts_batch *b)
 {
-    ts_status st = TS_OK;
     int n = 0, found = 0;
-    ts_job **list = malloc(sizeof *list * (size_t)(b->jobs ? b->jobs : 1));
+    ts_job **list = malloc(sizeof *list * (size_t)(b->jobs ? b->jobs : 1)), *last = NULL;
     if (!list) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs);
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state != TS_JOB_FAULTY) list[n++] = b->job + i;
     if (n) qsort(list, (size_t)n, sizeof *list, order_names);
-    for (int i = 1; i < n; i++) {
-        const ts_job *x = list[i - 1], *y = list[i];
-        size_t m = strlen(x->name);
-        bool same = !strcmp(x->name, y->name),
-             within = !strncmp(x->name, y->name, m) && y->name[m] == '/';
-        if (!same && !within) continue;
-        char sentence[1024];
-        if (same)
-            snprintf(sentence, sizeof sentence, "writes %.200s, as %.200s:%d does", y->name,
-                     x->file, x->row->line);
-        else
-            snprintf(sentence, sizeof sentence, "writes %.200s, into what %.200s:%d writes",
-                     y->name, x->file, x->row->line);
-        ts_screen_fault(&b->c->screen, y->file, y->row->line, sentence);
-        found++;
+    for (int i = 0; i < n; i++) {
+        ts_job *stays = last ? settle_collision(b, last, list[i], &found) : NULL;
+        last = stays ? stays : list[i];
     }
-    if (found)
-        st = ts_fail(&b->c->err, TS_EUSAGE,
-                     "%d output%s would replace another of the same batch: fields of --name "
-                     "tell them apart ({seed}, {n} of --count, {index}, {file})",
-                     found, found == 1 ? "" : "s");
     free(list);
-    return st;
+    if (!found) return TS_OK;
+    return ts_fail(&b->c->err, TS_EUSAGE,
+                   "%d output%s would replace another of the same batch: fields of --name "
+                   "tell them apart ({seed}, {n} of --count, {index}, {file})",
+                   found, found == 1 ? "" : "s");
 }
 
 ts_status ts_batch_names(ts_batch *b, const char *template)
 {
     ts_status st = TS_OK;
+    int good = 0;
+    const ts_job *misnamed = NULL;
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
         if (j->state == TS_JOB_FAULTY) continue;
@@ -296,14 +345,24 @@ ts_status ts_batch_names(ts_batch *b, const char *template)
         j->name = make_name(j, template);
         if (!j->name) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs));
         const char *fault = fault_of(j->name);
-        if (fault)
-            TRY(ts_fail(
-                &b->c->err, TS_EUSAGE,
-                "%s:%d: the output's name \"%.100s\" %s, wanted one below the folder of --out",
-                j->file, j->row->line, j->name, fault));
+        if (fault) {
+            char sentence[400];
+            snprintf(sentence, sizeof sentence,
+                     "the output's name \"%.100s\" %s, expected one below the folder of --out",
+                     j->name, fault);
+            drop_job(b, j, sentence);
+            if (!j->output && !misnamed) misnamed = j;
+            continue;
+        }
         set_id(b, j, j->name);
     }
     TRY(refuse_collisions(b));
+    for (int i = 0; i < b->jobs; i++) good += b->job[i].state != TS_JOB_FAULTY;
+    if (!good && misnamed)
+        TRY(ts_fail(&b->c->err, TS_EUSAGE, "--name: %s", misnamed->error ? misnamed->error : ""));
+    if (!good)
+        TRY(ts_fail(&b->c->err, TS_EMODEL, "%s%s: no row that can be rendered", b->file[0]->name,
+                    b->files > 1 ? " and the other files" : ""));
 done:
     return st;
 }

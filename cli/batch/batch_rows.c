@@ -207,6 +207,7 @@ static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
         if (!to) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs));
         *to = j;
         to->copy = i + 1;
+        to->copies = copies;
         to->q.seed = r.seeds > 1 ? r.seed[i]
                                  : (r.seeds ? *r.seed : base + (uint64_t)p->index) + (uint64_t)i;
         to->state = good ? TS_JOB_TODO : TS_JOB_FAULTY;

@@ -368,7 +368,7 @@ static ts_status fill_once(ts_batch *b, bool *again)
     ts_queue *q = b->queue;
     redisReply *r = NULL, *known = NULL;
     char plan[64];
-    int lost = 0;
+    int missing = 0;
     bool retry = ts_flag_set(&b->c->flags, TS_F_RETRY);
     *again = false;
     queue_plan(b, plan);
@@ -388,8 +388,8 @@ static ts_status fill_once(ts_batch *b, bool *again)
         if (j->state != TS_JOB_TODO && j->state != TS_JOB_FAILED) continue;
         const char *state = known_state(known, j->id);
         bool over = state && strcmp(state, "queued");
-        if (state && !(retry && over)) {
-            lost += over && !strcmp(state, "done") && !ts_batch_exists(b, j->name);
+        if (state && !(over && (retry || j->again))) {
+            missing += over && !strcmp(state, "done") && !ts_batch_exists(b, j->name);
             continue;
         }
         redisAppendCommand(q->r, "XADD %s * row %s", q->name, j->id);
@@ -409,11 +409,12 @@ static ts_status fill_once(ts_batch *b, bool *again)
     TRY(send_command(b, &r, true, "EXEC"));
     /* others were faster; or the connection was another one */
     *again = r->type == REDIS_REPLY_NIL || r->type == REDIS_REPLY_ERROR;
-    if (lost && !*again) {
+    if (missing && !*again) {
         char text[200];
         snprintf(text, sizeof text,
                  "%d row%s finished, says the queue, but not in %.80s: --retry renders %s again",
-                 lost, lost == 1 ? " is" : "s are", b->out, lost == 1 ? "it" : "them");
+                 missing, missing == 1 ? " is" : "s are", b->out, missing == 1 ? "it" : "them");
+        b->missing = missing;
         ts_screen_warn(&b->c->screen, text);
     }
 done:

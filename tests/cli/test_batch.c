@@ -308,7 +308,7 @@ START_TEST(names)
     program_expect(r, 2);
     scratch_put("p.txt", "a --output x\nb --output x/y\n");
     r = program_run("batch %s/p.txt --out %s/o " TINY "--dry-run --format frames", tmp, tmp);
-    program_expect(r, 2);
+    program_expect(r, 1);
     text_has(r->err, "writes x/y, into what");
     static const char *const bad[] = {"../x",      "/etc/x", "a//b", "./x", "tessera-batch.png",
                                       "f-%04d.png"};
@@ -319,6 +319,91 @@ START_TEST(names)
         r = program_run("batch %s/p.txt --out %s/o " TINY "--dry-run", tmp, tmp);
         ck_assert_msg(r->code == 2 || r->code == 1, "%s: %d", bad[i], r->code);
         text_has(r->err, "p.txt:1: ");
+    }
+    scratch_clear();
+}
+END_TEST
+
+/* An output of a row's own that can not be used is that row's fault: all faults are told, and the
+ * other rows are rendered. */
+START_TEST(names_of_rows_are_faults_of_rows)
+{
+    scratch_put("p.txt", "a --output ../x.mp4\nb --s 0\nc --output /y\na fox --d 1\n"
+                         "d --output 0004_a-fox_s1.png\na cat --seeds 1,2 --output cats/a.png\n"
+                         "x --output f/a-b\ny --output f/a/\nz --output f/a/c\n");
+    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"),
+                                          scratch_path("o"));
+    program_expect(r, 1);
+    static const char *const told[] = {"p.txt:1: the output's name \"../x.mp4\" has a part",
+                                       "p.txt:2: steps: got",
+                                       "p.txt:3: the output's name \"/y",
+                                       "p.txt:5: writes 0004_a-fox_s1.png, as",
+                                       "p.txt:9: writes f/a/c.png, into what",
+                                       "5 of 10 rows: 5 can not be used"};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) text_has(r->err, told[i]);
+    ck_assert(scratch_has("o/0004_a-fox_s1.png") && scratch_has("o/cats/a-1.png") &&
+              scratch_has("o/cats/a-2.png") && scratch_has("o/f/a-b.png") && scratch_has("o/f/a"));
+    r = program_run("batch --status %s", scratch_path("o"));
+    text_has(r->out, "5 of 10 rows done, 0 failed, 5 can not be used, 0 left");
+    scratch_put("p.txt", "a --output ../x\n");
+    r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o2"));
+    program_expect(r, 3);
+    text_has(r->err, "no row that can be rendered");
+    r = program_run("batch %s --out %s " TINY "--fail-fast", scratch_path("p.txt"),
+                    scratch_path("o2"));
+    program_expect(r, 3);
+    scratch_clear();
+}
+END_TEST
+
+/* Done is what the files ask for now and what is there. */
+START_TEST(status_counts_rows)
+{
+    scratch_put("p.txt", "a panda\na fox\na cat\n");
+    const char *p = scratch_path("p.txt"), *o = scratch_path("o");
+    program_expect(program_run("batch %s --out %s " TINY, p, o), 0);
+    text_has(program_run("batch --status %s", o)->out, "3 of 3 rows done, 0 failed, 0 left");
+    scratch_put("p.txt", "a panda\na red fox\na cat\n");
+    program_expect(program_run("batch %s --out %s " TINY, p, o), 0);
+    const program_result *r = program_run("batch --status %s", o);
+    text_has(r->out, "3 of 3 rows done, 0 failed, 0 left");
+    text_has(r->out, "1 output is of rows that are no longer asked for");
+    unlink(scratch_path("o/0003_a-cat_s45.png"));
+    r = program_run("batch --status %s", o);
+    text_has(r->out, "2 of 3 rows done, 0 failed, 1 left");
+    text_has(r->out, "1 output was finished and gone");
+    scratch_put("p.txt", "a panda\n");
+    for (int i = 1; i <= 2; i++)
+        program_expect(program_run("batch %s --out %s " TINY "--shard %d/2", p, o, i), 0);
+    text_has(program_run("batch --status %s", o)->out, "1 of 1 rows done, 0 failed, 0 left");
+    scratch_clear();
+}
+END_TEST
+
+/* The page's folder may be the one that the batch makes, by any name of it, or one in it. */
+START_TEST(a_report_into_a_folder_that_is_made)
+{
+    scratch_put("p.txt", "a panda\n");
+    static const char *const pages[] = {"o/page.html", "o/pages/of/mine.html", "other/page.html"};
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+        program_expect(program_run("batch %s/p.txt --out %s/o " TINY "--report %s/%s", tmp, tmp,
+                                   tmp, pages[i]),
+                       0);
+        ck_assert_msg(scratch_has(pages[i]), "%s", pages[i]);
+        program_expect(program_shell("rm -r %s/o", tmp), 0);
+    }
+    program_expect(program_shell("P=$(realpath ${TESSERA:-./tessera}) && cd %s && $P batch p.txt "
+                                 "--out ./o " TINY
+                                 "--report o/x/page.html && test -f o/x/page.html",
+                                 tmp),
+                   0);
+    static const char *const bad[] = {"p.txt/page.html", "p.txt/a/page.html", "new/", "o"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const program_result *r = program_run("batch %s/p.txt --out %s/new " TINY "--report %s/%s",
+                                              tmp, tmp, tmp, bad[i]);
+        ck_assert_msg(r->code == 2 || r->code == 4, "%s: %d", bad[i], r->code);
+        text_has(r->err, "--report: ");
+        ck_assert(!scratch_has("new"));
     }
     scratch_clear();
 }
@@ -475,6 +560,9 @@ int main(void)
     tcase_add_test(t, the_cache_serves_another_run);
     tcase_add_test(t, a_cache_that_can_not_be_written_is_left_out);
     tcase_add_test(t, names);
+    tcase_add_test(t, names_of_rows_are_faults_of_rows);
+    tcase_add_test(t, status_counts_rows);
+    tcase_add_test(t, a_report_into_a_folder_that_is_made);
     tcase_add_test(t, standard_input_and_several_files);
     tcase_add_test(t, a_row_that_can_not_be_rendered_fails_alone);
     tcase_add_test(t, nan_in_one_row_fails_that_row_only);

@@ -274,6 +274,31 @@ START_TEST(a_stopped_worker_gives_its_row_back)
 }
 END_TEST
 
+/* What was rendered and deleted, or overwritten by another row, is rendered again, as without a
+ * queue; where the account is gone, too, the queue's word is not taken for a success. */
+START_TEST(outputs_that_are_gone)
+{
+    pid_t server = serve(NULL);
+    scratch_put("p.txt", "a panda\na fox\n");
+    static const struct {
+        const char *before, *more;
+        int code, done;
+    } run[] = {{"true", "", 0, 2},    {"rm o/0001*", "", 0, 1},
+               {"true", "", 0, 0},    {": >o/0002_a-fox_s44.png", "", 0, 1},
+               {"rm -r o", "", 1, 0}, {"true", "--retry", 0, 2}};
+    for (size_t i = 0; i < sizeof run / sizeof *run; i++) {
+        program_expect(program_shell("cd %s && %s", tmp, run[i].before), 0);
+        const program_result *r = program_run(
+            "batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q %s", scratch_path("p.txt"),
+            scratch_path("o"), port, run[i].more);
+        ck_assert_msg(r->code == run[i].code && text_count(r->out, "done ") == run[i].done,
+                      "%zu: exit code %d\n%s%s", i, r->code, r->out, r->err);
+        if (r->code) text_has(r->err, "2 finished, says the queue, but not there");
+    }
+    end(server);
+}
+END_TEST
+
 START_TEST(failures_and_refusals)
 {
     pid_t server = serve("secret");
@@ -349,6 +374,7 @@ int main(void)
         tcase_add_test(t, a_long_decode_stays_with_its_worker);
         tcase_add_test(t, a_row_that_ends_its_workers_fails);
         tcase_add_test(t, a_stopped_worker_gives_its_row_back);
+        tcase_add_test(t, outputs_that_are_gone);
         tcase_add_test(t, failures_and_refusals);
     }
     suite_add_tcase(s, t);
