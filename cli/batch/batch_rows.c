@@ -98,6 +98,29 @@ static void read_seeds(reading *r, const char *key, const char *value)
     }
 }
 
+/* A column that has no meaning is told once, at the header; rows that have a value in it are not
+ * rendered. */
+static void refuse_column(reading *r, const char *key)
+{
+    char text[1024];
+    ts_prompts *file = r->file;
+    snprintf(text, sizeof text, "%s; a column _%s would be your own", r->f.error, key);
+    r->row->faulty = 1;
+    for (int i = 0; i < file->faults; i++)
+        if (file->fault[i].line == file->header && !strcmp(file->fault[i].text, text)) return;
+    ts_prompt_file_fault(r->b->c->ctx, file, NULL, file->header, text);
+}
+
+static void refuse_key(reading *r, const char *key)
+{
+    if (strncmp(r->f.error, "unknown key", 11) != 0)
+        add_row_fault(r, "%s", r->f.error);
+    else if (r->file->header)
+        refuse_column(r, key);
+    else
+        add_row_fault(r, "%s; _%s would be your own", r->f.error, key);
+}
+
 static void read_row_keys(reading *r)
 {
     bool size = false, sides = false;
@@ -113,7 +136,7 @@ static void read_row_keys(reading *r)
         else if (s->number && (!strcmp(s->key, "negative") || !strcmp(s->key, "output")))
             add_row_fault(r, "%s: got the number %.64s, expected a text", s->key, s->value);
         else if (ts_flags_key(&r->f, s->key, s->value))
-            add_row_fault(r, "%s", r->f.error);
+            refuse_key(r, s->key);
     }
     if (size && sides)
         add_row_fault(r, "size and width or height are both given, expected one of them");
@@ -124,6 +147,20 @@ static void read_row_keys(reading *r)
 }
 
 /* ---- kind and size of what is written ---- */
+/* Kinds of pictures and clips that other programs write: such a name is not one without an
+ * extension. */
+static bool is_foreign_kind(const char *output)
+{
+    static const char *const foreign[] = {
+        ".3gp", ".apng", ".avi", ".avif", ".bmp", ".flv",  ".gifv", ".heic", ".jpeg",
+        ".jpg", ".jxl",  ".m4v", ".mkv",  ".mov", ".mpeg", ".mpg",  ".mxf",  ".ogv",
+        ".svg", ".tga",  ".tif", ".tiff", ".ts",  ".webp", ".wmv",  ".y4m",  ".yuv"};
+    const char *dot = strrchr(output, '.');
+    for (size_t i = 0; dot && i < sizeof foreign / sizeof *foreign; i++)
+        if (!strcasecmp(dot, foreign[i])) return true;
+    return false;
+}
+
 /* -1: by the number of frames. */
 static int choose_kind(reading *r)
 {
@@ -145,6 +182,12 @@ static int choose_kind(reading *r)
         if (n > m && !strcasecmp(output + n - m, kinds[k].extension)) by_name = k;
     }
     if (output[n - 1] == '/') by_name = FRAMES;
+    if (is_foreign_kind(output))
+        add_row_fault(
+            r,
+            "output: %.100s: unknown kind of output, expected a name that ends in .png, .mp4, "
+            ".webm or .gif, or a folder (ends in /)",
+            output);
     bool own = false; /* the row's format, not the command's */
     for (int i = 0; i < r->row->fields; i++) own = own || !strcmp(r->row->field[i].key, "format");
     if (by_name >= 0 && own && by_format != by_name)
@@ -224,7 +267,8 @@ static void keep_first_fault(ts_batch *b, const ts_prompts *file)
         ts_job *j = b->job + i;
         if (j->state != TS_JOB_FAULTY || j->error || j->file != file->name) continue;
         for (int k = 0; k < file->faults && !j->error; k++)
-            if (file->fault[k].line == j->row->line) j->error = strdup(file->fault[k].text);
+            if (file->fault[k].line == j->row->line || file->fault[k].line == file->header)
+                j->error = strdup(file->fault[k].text);
     }
 }
 
