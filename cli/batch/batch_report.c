@@ -1,9 +1,11 @@
-/* What is said when a batch ends: a table on stdout, and with --report a page that needs nothing
- * but itself: of each row a strip of frames, its prompt, its seed and its seconds, or why it
- * failed. */
+/* What is said when a batch ends: a table on stdout, and with --report a page: of each row a strip
+ * of frames, its prompt, its seed and its seconds, or why it failed. It needs nothing but itself,
+ * but for rows that were rendered without --report: it shows their files. */
 #include "cli/batch/batch.h"
 #include "cli/page.h"
 #include "cli/side.h"
+
+#include "backend/suffix.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -164,15 +166,71 @@ done:
 }
 
 /* ---- the page ---- */
+/* The path of the output as the page's folder has it: for a link. malloc'd; NULL: there is none. */
+static char *link_to(const ts_batch *b, const char *name)
+{
+    const char *report = ts_flag_text(&b->c->flags, TS_F_REPORT), *slash = strrchr(report, '/');
+    char *folder = NULL, *from = NULL, *to = NULL, *link = NULL;
+    size_t size, i = 0, same = 0;
+    FILE *f = NULL;
+    if (asprintf(&folder, "%.*s", slash ? (int)(slash - report) + 1 : 2, slash ? report : "./") < 0)
+        folder = NULL;
+    from = folder ? realpath(folder, NULL) : NULL;
+    to = realpath(b->out, NULL);
+    f = from && to ? open_memstream(&link, &size) : NULL;
+    if (!f) goto done;
+    for (; from[i] && from[i] == to[i]; i++)
+        if (from[i] == '/') same = i;
+    if ((!from[i] || from[i] == '/') && (!to[i] || to[i] == '/')) same = i;
+    for (const char *c = from + same; *c; c++)
+        if (*c == '/' && c[1]) fputs("../", f);
+    fputs(to[same] == '/' ? to + same + 1 : to + same, f);
+    if (to[same] && to[same + 1]) fputc('/', f);
+    fputs(name, f);
+    fclose(f);
+done:
+    free(folder);
+    free(from);
+    free(to);
+    return link;
+}
+
+/* As an attribute: what an address can not hold is escaped. */
+static void write_link(FILE *f, const char *link)
+{
+    for (; *link; link++)
+        if (strchr("/-_.~", *link) || (*link >= '0' && *link <= '9') ||
+            ((*link | 32) >= 'a' && (*link | 32) <= 'z'))
+            fputc(*link, f);
+        else
+            fprintf(f, "%%%02X", (unsigned)(unsigned char)*link);
+}
+
+/* Of a run without --report there is no strip: then the output itself is shown, from where it is.
+ * Of a folder of frames its first. */
+static void write_output(FILE *f, const ts_batch *b, const ts_job *j, const char *link)
+{
+    bool movie = ts_ends_with(j->name, ".mp4") || ts_ends_with(j->name, ".webm");
+    if (!link || !ts_batch_exists(b, j->name)) return;
+    fputs(movie ? "<video controls muted loop preload=\"metadata\" src=\""
+                : "<img alt=\"\" loading=\"lazy\" src=\"",
+          f);
+    write_link(f, link);
+    fputs(j->folder ? "/0000.png\">" : movie ? "\"></video>" : "\">", f);
+}
+
 static void write_card(FILE *f, const ts_batch *b, const ts_job *j)
 {
     char *strip = strip_path(b, j, false);
     bool good = j->state == TS_JOB_DONE || j->state == TS_JOB_HAD;
+    char *link = j->name ? link_to(b, j->name) : NULL;
     fprintf(f, "<section class=\"%s\">", good ? "good" : j->state == TS_JOB_TODO ? "open" : "bad");
     if (good && strip && access(strip, R_OK) == 0) {
         fputs("<img alt=\"\" src=\"", f);
         ts_page_data(f, strip, "image/png");
         fputs("\">", f);
+    } else if (good) {
+        write_output(f, b, j, link);
     }
     fputs("<p class=\"prompt\">", f);
     ts_page_text(f, j->row->prompt ? j->row->prompt : "");
@@ -185,7 +243,13 @@ static void write_card(FILE *f, const ts_batch *b, const ts_job *j)
     fprintf(f, "<p>%s", state_word(j));
     if (j->name) {
         fputs(" &middot; ", f);
+        if (good && link) {
+            fputs("<a href=\"", f);
+            write_link(f, link);
+            fputs("\">", f);
+        }
         ts_page_text(f, j->name);
+        if (good && link) fputs("</a>", f);
         fprintf(f, " &middot; seed %llu &middot; %dx%d, %d frame%s, %d steps",
                 (unsigned long long)j->q.seed, j->q.width, j->q.height, j->q.frames,
                 j->q.frames == 1 ? "" : "s", j->q.steps);
@@ -195,6 +259,7 @@ static void write_card(FILE *f, const ts_batch *b, const ts_job *j)
     ts_page_text(f, j->file);
     fprintf(f, ":%d</p></section>\n", j->row->line);
     free(strip);
+    free(link);
 }
 
 static void write_batch_page(FILE *f, const ts_batch *b)
@@ -207,7 +272,7 @@ static void write_batch_page(FILE *f, const ts_batch *b)
           "1em;color:#222;background:#fff}\n"
           "section{border-left:4px solid #4a8;margin:0 0 1.2em;padding:.2em 0 .2em "
           "1em}section.bad{border-color:#c33}section.open{border-color:#bbb}\n"
-          "img{max-width:100%;display:block}p{margin:.3em "
+          "img,video{max-width:100%;max-height:20em;display:block}p{margin:.3em "
           "0;color:#666}p.prompt{color:#000;font-size:16px;white-space:pre-wrap}p.why{color:#c33}\n"
           "</style></head><body>\n<h1>tessera batch</h1>\n<p>",
           f);
