@@ -278,9 +278,21 @@ static bool warned_before(ts_screen *s, const char *sentence)
     return false;
 }
 
-void ts_screen_warn(void *user, const char *sentence)
+void ts_screen_reword(const ts_screen *s, const char *sentence, char *out, size_t size)
+{
+    const char *at = s->made_at ? strstr(sentence, s->made_at) : NULL;
+    if (at)
+        snprintf(out, size, "%.*s%s%s", (int)(at - sentence), sentence, s->made_as,
+                 at + strlen(s->made_at));
+    else
+        snprintf(out, size, "%s", sentence);
+}
+
+void ts_screen_warn(void *user, const char *said)
 {
     ts_screen *s = user;
+    char sentence[2048];
+    ts_screen_reword(s, said, sentence, sizeof sentence);
     if (s->mode == TS_SCREEN_NONE || warned_before(s, sentence)) return;
     if (s->mode == TS_SCREEN_JSON) {
         cJSON *j = event("warning");

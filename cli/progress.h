@@ -26,6 +26,8 @@ typedef struct {
     double batch_cost, batch_did, row_cost;
     double batch_spent, row_began; /* seconds of the rows done; when the one at work began */
     const char *row_output;
+    /* of a batch's row, whose file is made in one place and named as another; NULL: no row */
+    const char *made_at, *made_as;
     uint64_t warned[32]; /* hashes of warnings that were shown: each is said once */
     int warnings;
 } ts_screen;
@@ -56,6 +58,8 @@ double ts_screen_batch_left(const ts_screen *, double now);
 void ts_screen_batch_done(ts_screen *, int done, int failed, int skipped);
 void ts_screen_event(void *screen, const ts_event *);    /* ts_env.progress */
 void ts_screen_warn(void *screen, const char *sentence); /* ts_env.warn */
+/* The sentence with the name that a row's file will have where it has that of its place. */
+void ts_screen_reword(const ts_screen *, const char *sentence, char *out, size_t size);
 /* of an input; line 0: all of it; in every mode */
 void ts_screen_fault(ts_screen *, const char *file, int line, const char *sentence);
 /* for people only */

@@ -20,9 +20,12 @@ static void set_job_error(ts_job *j, const char *sentence)
     j->error = strdup(sentence);
 }
 
-static const char *error_text(const ts_cli *c)
+static void keep_error(const ts_cli *c, ts_job *j)
 {
-    return *c->err.text ? c->err.text : ts_error(c->ctx);
+    char sentence[2048];
+    ts_screen_reword(&c->screen, *c->err.text ? c->err.text : ts_error(c->ctx), sentence,
+                     sizeof sentence);
+    set_job_error(j, sentence);
 }
 
 /* ---- planning ---- */
@@ -180,11 +183,14 @@ typedef struct {
     ts_run *run;
     ts_sink *sink;
     ts_strip *strip;
-    char *path, *state, *json, *parameters;
+    char *path, *named; /* where the output is made; what it will be called */
+    char *state, *json, *parameters;
 } rendering;
 
-static void free_rendering(rendering *r)
+static void free_rendering(ts_batch *b, rendering *r)
 {
+    b->c->screen.made_at = NULL;
+    free(r->named);
     ts_strip_close(r->strip);
     ts_output_close(r->sink);
     free(r->path);
@@ -247,6 +253,10 @@ static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, renderin
     if (ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS)) state = r->state = ts_batch_state_path(b, j);
     if (!r->path || (ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS) && !state))
         TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
+    r->named = ts_batch_path(b, j->name);
+    if (!r->named) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
+    b->c->screen.made_at = r->path;
+    b->c->screen.made_as = r->named;
     ts_request q = j->q;
     q.state = state;
     const ts_run_options shared = {.size = sizeof shared, .texts = b->texts, .like = like};
@@ -329,7 +339,7 @@ static ts_status do_row(ts_batch *b, ts_job *j, ts_run **like)
     }
     if (st && !ends_batch(st)) {
         bool ours = true;
-        set_job_error(j, error_text(b->c));
+        keep_error(b->c, j);
         if (b->queue) TRY(ts_queue_holds(b, &ours));
         if (!ours) lose_row(b, j);
         j->state = ours ? TS_JOB_FAILED : TS_JOB_ELSEWHERE;
@@ -353,7 +363,7 @@ static ts_status do_row(ts_batch *b, ts_job *j, ts_run **like)
                                                : j->state == TS_JOB_FAILED ? "failed"
                                                                            : "elsewhere"});
 done:
-    free_rendering(&r);
+    free_rendering(b, &r);
     return st;
 }
 

@@ -409,6 +409,93 @@ START_TEST(a_report_into_a_folder_that_is_made)
 }
 END_TEST
 
+/* Rows of a run without --report are shown from their files, wherever the page is. */
+START_TEST(a_report_after_the_run)
+{
+    scratch_put("p.txt", "a #panda\na fox --f 5\na cat --f 5 --format frames\na cow --f 5 --format "
+                         "gif\na dog --output sub/d og\n");
+    program_expect(program_run("batch %s/p.txt --out %s/o " TINY, tmp, tmp), 0);
+    static const struct {
+        const char *page, *to;
+    } pages[] = {{"o/page.html", ""},
+                 {"page.html", "o/"},
+                 {"o/x/y/page.html", "../../"},
+                 {"other/page.html", "../o/"}};
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+        char want[300];
+        program_expect(program_run("batch %s/p.txt --out %s/o " TINY "--report %s/%s", tmp, tmp,
+                                   tmp, pages[i].page),
+                       0);
+        char *page = program_slurp(scratch_path(pages[i].page), NULL);
+        static const char *const shown[] = {
+            "<img alt=\"\" loading=\"lazy\" src=\"%s0001_a-panda_s43.png\"",
+            "<video controls muted loop preload=\"metadata\" src=\"%s0002_a-fox_s44.mp4\"",
+            "src=\"%s0003_a-cat_s45/0000.png\"",
+            "src=\"%s0004_a-cow_s46.gif\"",
+            "src=\"%ssub/d%%20og.png\"",
+            "<a href=\"%s0002_a-fox_s44.mp4\">"};
+        for (size_t k = 0; k < sizeof shown / sizeof *shown; k++) {
+            snprintf(want, sizeof want, shown[k], pages[i].to);
+            text_has(page, want);
+        }
+        free(page);
+    }
+    ck_assert(scratch_has("o/0003_a-cat_s45/0000.png"));
+    scratch_clear();
+}
+END_TEST
+
+START_TEST(kinds_that_are_not_written)
+{
+    static const char *const bad[] = {"x.mkv", "a/x.JPG", "x.webp"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char line[200];
+        snprintf(line, sizeof line, "{\"prompt\":\"a\",\"output\":\"%s\"}\n", bad[i]);
+        scratch_put("p.jsonl", line);
+        const program_result *r = program_run("batch %s/p.jsonl --out %s/o " TINY, tmp, tmp);
+        program_expect(r, 3);
+        text_has(r->err, "unknown kind of output, expected a name that ends in .png");
+    }
+    scratch_put("p.jsonl", "{\"prompt\":\"a\",\"output\":\"v1.5 of mr.panda\"}\n");
+    program_expect(program_run("batch %s/p.jsonl --out %s/o " TINY, tmp, tmp), 0);
+    ck_assert(scratch_has("o/v1.5 of mr.panda.png"));
+    scratch_clear();
+}
+END_TEST
+
+/* A column without a meaning is told once, and how to keep it; a key of JSONL where it stands. */
+START_TEST(unknown_columns_are_told_once)
+{
+    scratch_put("p.csv", "prompt,Notes,stpes,seed\na panda,nice,,1\na fox,good,5,2\na cat,,,3\n");
+    const program_result *r = program_run("batch %s/p.csv --out %s/o " TINY, tmp, tmp);
+    program_expect(r, 1);
+    ck_assert_int_eq(text_count(r->err, "unknown key notes"), 1);
+    ck_assert_int_eq(text_count(r->err, "a column _notes would be your own"), 1);
+    ck_assert_int_eq(text_count(r->err, "p.csv:1: unknown key stpes, expected steps"), 1);
+    text_has(r->err, "2 of 3 rows: 2 can not be used");
+    ck_assert(scratch_has("o/0003_a-cat_s3.png") && !scratch_has("o/0001_a-panda_s1.png"));
+    scratch_put("p.csv", "prompt,_Notes\na panda,nice\n");
+    program_expect(program_run("batch %s/p.csv --out %s/o2 " TINY, tmp, tmp), 0);
+    scratch_put("p.jsonl", "{\"prompt\":\"a\",\"zzz\":\"x\"}\n");
+    r = program_run("batch %s/p.jsonl --out %s/o2 " TINY, tmp, tmp);
+    text_has(r->err, "p.jsonl:1: unknown key zzz, expected one of prompt");
+    text_has(r->err, "; _zzz would be your own");
+    scratch_clear();
+}
+END_TEST
+
+/* What is said of a row names its output, not where it is made. */
+START_TEST(warnings_name_the_output)
+{
+    scratch_put("p.txt", "a panda --f 5 --format gif --fps 16\n");
+    const program_result *r = program_run("batch %s/p.txt --out %s/o " TINY, tmp, tmp);
+    program_expect(r, 0);
+    text_has(r->err, "/o/0001_a-panda_s43.gif: GIF counts time");
+    text_lacks(r->err, ".tessera-batch");
+    scratch_clear();
+}
+END_TEST
+
 START_TEST(standard_input_and_several_files)
 {
     scratch_put("a.csv", "prompt,steps\n\"a panda, red\",2\n");
@@ -563,6 +650,10 @@ int main(void)
     tcase_add_test(t, names_of_rows_are_faults_of_rows);
     tcase_add_test(t, status_counts_rows);
     tcase_add_test(t, a_report_into_a_folder_that_is_made);
+    tcase_add_test(t, a_report_after_the_run);
+    tcase_add_test(t, kinds_that_are_not_written);
+    tcase_add_test(t, unknown_columns_are_told_once);
+    tcase_add_test(t, warnings_name_the_output);
     tcase_add_test(t, standard_input_and_several_files);
     tcase_add_test(t, a_row_that_can_not_be_rendered_fails_alone);
     tcase_add_test(t, nan_in_one_row_fails_that_row_only);
