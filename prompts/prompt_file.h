@@ -26,7 +26,7 @@ typedef struct {
     char *name; /* of the file, for sentences; "stdin" */
     ts_prompt *row;
     int rows;
-    int header; /* line that names the keys of all rows; 0: each row names its own */
+    int header;      /* line that names the keys of all rows; 0: each row names its own */
     ts_fault *fault; /* in order of line */
     int faults;
 } ts_prompts;
