@@ -232,7 +232,10 @@ static ts_status dispatch_command(ts_cli *c, int argc, char **argv)
     bool asks = !strcmp(word, "help");
     if (!strcmp(word, "--version") || !strcmp(word, "-V") || !strcmp(word, "version"))
         return print_version(c);
-    if (!strcmp(word, "--help") || !strcmp(word, "-h") || (asks && argc == 2))
+    bool of_itself = asks && argc > 2 &&
+                     (!strcmp(argv[2], "help") || !strcmp(argv[2], "--help") ||
+                      !strcmp(argv[2], "-h"));
+    if (!strcmp(word, "--help") || !strcmp(word, "-h") || (asks && argc == 2) || of_itself)
         return print_help(NULL), TS_OK;
     if (word[0] == '-')
         return ts_fail(&c->err, TS_EUSAGE,
