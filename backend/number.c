@@ -87,3 +87,12 @@ const char *ts_number_text(double x, char out[TS_NUMBER_TEXT])
     freelocale(c);
     return out;
 }
+
+const char *ts_bytes_text(double x, char out[TS_NUMBER_TEXT])
+{
+    static const char *const UNITS[] = {"bytes", "kB", "MB", "GB", "TB"};
+    int i = 0;
+    for (; x >= 999.5 && i < 4; i++) x /= 1000;
+    snprintf(out, TS_NUMBER_TEXT, x < 9.95 && i ? "%.1f %s" : "%.0f %s", x, UNITS[i]);
+    return out;
+}

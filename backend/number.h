@@ -20,4 +20,6 @@ enum { TS_NUMBER_TEXT = 32 };
 /* The shortest decimal (of 6 digits at least, zeros at the end left out) that reads back as the
  * same double; whole numbers below 2^53 without an exponent. Returns out. */
 const char *ts_number_text(double, char out[TS_NUMBER_TEXT]);
+/* For people: "1.5 GB", "320 MB"; powers of 1000. Returns out. */
+const char *ts_bytes_text(double bytes, char out[TS_NUMBER_TEXT]);
 #endif

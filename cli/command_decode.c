@@ -11,6 +11,7 @@ ts_status ts_cli_decode(ts_cli *c)
 {
     ts_status st = TS_OK;
     ts_render r = {0};
+    char size[TS_SIZE_TEXT];
     const char *file = c->flags.word[0];
     if (access(file, R_OK)) TRY(ts_fail(&c->err, TS_EMODEL, "%s: %s", file, strerror(errno)));
     if (!ts_is_safetensors(file))
@@ -36,7 +37,8 @@ ts_status ts_cli_decode(ts_cli *c)
         ts_render_print_estimate(&r);
         goto done;
     }
-    ts_screen_start(&c->screen, &r.e, r.q.steps, r.path, r.json);
+    ts_screen_note(&c->screen, "%s", ts_render_size_text(&r, size));
+    ts_render_start(c, &r);
     TRY(ts_render_decode(c, &r));
     ts_render_report(c, &r);
 done:

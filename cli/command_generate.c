@@ -187,6 +187,7 @@ ts_status ts_cli_generate(ts_cli *c)
     ts_status st = TS_OK;
     ts_render r = {0};
     ts_err unsaved = {0};
+    char size[TS_SIZE_TEXT];
     bool saved;
     if (!c->flags.words && !ts_flag_set(&c->flags, TS_F_FROM))
         TRY(ts_fail(&c->err, TS_EUSAGE,
@@ -196,10 +197,10 @@ ts_status ts_cli_generate(ts_cli *c)
         ts_render_print_estimate(&r);
         goto done;
     }
-    ts_screen_note(&c->screen, "%dx%d, %d frame%s, %d step%s, seed %llu, %s", r.e.width, r.e.height,
-                   r.e.frames, r.e.frames == 1 ? "" : "s", r.q.steps, r.q.steps == 1 ? "" : "s",
-                   (unsigned long long)r.q.seed, r.e.precision);
-    ts_screen_start(&c->screen, &r.e, r.q.steps, r.path, r.json);
+    ts_screen_note(&c->screen, "%s, %d step%s, seed %llu, %s", ts_render_size_text(&r, size),
+                   r.q.steps, r.q.steps == 1 ? "" : "s", (unsigned long long)r.q.seed,
+                   r.e.precision);
+    ts_render_start(c, &r);
     TRY(ts_run_encode(r.run));
     TRY(ts_run_denoise(r.run, NULL));
     save_sides(c, &r, &saved, &unsaved);

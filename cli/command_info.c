@@ -1,5 +1,6 @@
 /* The commands info and tokens: what files, models and texts are made of, as tables or JSON on
  * stdout. */
+#include "backend/number.h"
 #include "cli/cli.h"
 #include "cli/metadata.h"
 #include "cli/table.h"

@@ -355,6 +355,12 @@ void ts_screen_table(ts_screen *s, const char *name, const char *text)
     fflush(s->out);
 }
 
+void ts_screen_written(ts_screen *s, long w, long h)
+{
+    s->written_w = w;
+    s->written_h = h;
+}
+
 void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *output,
                      const char *json)
 {
@@ -367,6 +373,10 @@ void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *
     if (s->mode != TS_SCREEN_JSON) return;
     cJSON *j = event("start"), *request = json ? cJSON_Parse(json) : NULL;
     cJSON_AddStringToObject(j, "output", output);
+    if (s->written_w) {
+        cJSON_AddNumberToObject(j, "written_width", (double)s->written_w);
+        cJSON_AddNumberToObject(j, "written_height", (double)s->written_h);
+    }
     if (request) cJSON_AddItemToObject(j, "request", request);
     cJSON_AddNumberToObject(j, "tokens", (double)e->tokens);
     cJSON_AddNumberToObject(j, "text_bytes", (double)e->text_bytes);
@@ -494,6 +504,10 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
     }
     cJSON *j = event("done");
     cJSON_AddStringToObject(j, "output", output);
+    if (s->written_w) {
+        cJSON_AddNumberToObject(j, "written_width", (double)s->written_w);
+        cJSON_AddNumberToObject(j, "written_height", (double)s->written_h);
+    }
     cJSON_AddNumberToObject(j, "seconds", milliseconds(seconds));
     cJSON_AddNumberToObject(j, "text_seconds", milliseconds(r->text_seconds));
     cJSON_AddNumberToObject(j, "denoise_seconds", milliseconds(r->denoise_seconds));

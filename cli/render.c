@@ -2,6 +2,7 @@
  * refused before the first weight is read. */
 #include "cli/render.h"
 
+#include "backend/number.h"
 #include "cli/metadata.h"
 #include "cli/table.h"
 
@@ -76,11 +77,13 @@ done:
 }
 
 /* ---- the output ---- */
-bool ts_is_png(const char *path)
+static bool ends_in(const char *path, const char *extension)
 {
-    size_t n = strlen(path);
-    return n > 4 && !strcasecmp(path + n - 4, ".png");
+    size_t n = strlen(path), m = strlen(extension);
+    return n > m && !strcasecmp(path + n - m, extension);
 }
+
+bool ts_is_png(const char *path) { return ends_in(path, ".png"); }
 
 bool ts_is_numbered(const char *path)
 {
@@ -110,6 +113,7 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
               : q->frames == 1   ? "tessera.png"
                                  : "tessera.mp4";
     number_pictures(f, r);
+    r->sheeted = v[TS_F_GRID].set;
     /* numbered frames are as computed */
     if (!v[TS_F_SCALE].set && ts_is_numbered(r->path)) q->scale = 1;
     r->out = (ts_output){.crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1,
@@ -218,22 +222,74 @@ void ts_rescue(ts_ctx *ctx, ts_err *err, ts_run *run, const char *saved, const c
 }
 
 /* ---- what is said ---- */
+/* Pixels of each file that is written. */
+static void count_written(const ts_render *r, long *w, long *h)
+{
+    *w = r->e.width;
+    *h = r->e.height;
+    if (r->sheeted) ts_sheet_size(r->e.width, r->e.height, r->e.frames, w, h);
+    *w *= r->q.scale;
+    *h *= r->q.scale;
+    bool even = !ts_is_png(r->path) && !ts_is_numbered(r->path) && !ends_in(r->path, ".gif");
+    *w += even && *w & 1;
+    *h += even && *h & 1;
+}
+
+const char *ts_render_size_text(const ts_render *r, char out[TS_SIZE_TEXT])
+{
+    long w, h;
+    const ts_estimate *e = &r->e;
+    int pictures = r->q.count, n = snprintf(out, TS_SIZE_TEXT, "%dx%d", e->width, e->height);
+    count_written(r, &w, &h);
+    if (w != e->width || h != e->height)
+        n += snprintf(out + n, (size_t)(TS_SIZE_TEXT - n), ", written as %ldx%ld", w, h);
+    if (pictures > 1)
+        snprintf(out + n, (size_t)(TS_SIZE_TEXT - n), ", %d pictures", pictures);
+    else if (e->frames == 1)
+        snprintf(out + n, (size_t)(TS_SIZE_TEXT - n), ", 1 frame");
+    else
+        snprintf(out + n, (size_t)(TS_SIZE_TEXT - n), ", %d frames at %g a second", e->frames,
+                 r->q.fps);
+    return out;
+}
+
+void ts_render_start(ts_cli *c, const ts_render *r)
+{
+    long w, h;
+    count_written(r, &w, &h);
+    ts_screen_written(&c->screen, w, h);
+    ts_screen_start(&c->screen, &r->e, r->q.steps, r->path, r->json);
+}
+
+/* Every file, one a line: what is printed can be opened. */
+static void print_files(const ts_render *r)
+{
+    const char *slash = strrchr(r->path, '/'), *base = slash ? slash + 1 : r->path,
+               *percent = strchr(base, '%'), *d = percent ? strchr(percent, 'd') : NULL;
+    if (!d || !ts_is_png(r->path)) { /* one file, or a folder */
+        puts(r->path);
+        return;
+    }
+    int digits = (int)strtol(percent + 1, NULL, 10), files = r->e.frames;
+    for (int i = 0; i < files; i++)
+        printf("%.*s%0*d%s\n", (int)(percent - r->path), r->path, digits, i, d + 1);
+}
+
 void ts_render_print_estimate(const ts_render *r)
 {
     const ts_estimate *e = &r->e;
-    char a[32], b[32], d[32], w[32], *model = ts_metadata_field(r->json, "model"),
-                                     *pipeline = ts_metadata_field(r->json, "pipeline");
+    char size[TS_SIZE_TEXT], a[32], b[32], f[3][32], d[32], w[32],
+        *model = ts_metadata_field(r->json, "model"),
+        *pipeline = ts_metadata_field(r->json, "pipeline");
     bool decodes = e->step_flops <= 0; /* nothing else is left to do */
     ts_table_row("model", "%s (%s)", model ? model : "", pipeline ? pipeline : "");
     ts_table_row("output", "%s", r->path);
-    ts_table_row("size", "%dx%d, written as %dx%d, %d frame%s at %g a second", e->width, e->height,
-                 e->width * r->q.scale, e->height * r->q.scale, e->frames,
-                 e->frames == 1 ? "" : "s", r->q.fps);
+    ts_table_row("size", "%s", ts_render_size_text(r, size));
     ts_table_row("latents", "%d channels, %d x %d x %d, %ld tokens", e->latent[0], e->latent[1],
                  e->latent[2], e->latent[3], e->tokens);
     if (decodes) {
         ts_table_row("memory", "decoding %s", ts_bytes_text((double)e->decode_bytes, d));
-        ts_table_row("cost", "%.3g TFLOP decoding", e->decode_flops / 1e12);
+        ts_table_row("cost", "%s decoding", ts_flops_text(e->decode_flops, f[0]));
     } else {
         ts_table_row("text", "%d tokens, negative %d", e->text_tokens, e->negative_tokens);
         ts_table_row("seed", "%llu", (unsigned long long)r->q.seed);
@@ -242,8 +298,9 @@ void ts_render_print_estimate(const ts_render *r)
         ts_table_row(
             "memory", "text %s, denoising %s, decoding %s", ts_bytes_text((double)e->text_bytes, a),
             ts_bytes_text((double)e->denoise_bytes, b), ts_bytes_text((double)e->decode_bytes, d));
-        ts_table_row("cost", "%.3g TFLOP a step, %.3g decoding, %.3g in all", e->step_flops / 1e12,
-                     e->decode_flops / 1e12, (e->step_flops * r->q.steps + e->decode_flops) / 1e12);
+        ts_table_row("cost", "%s a step, %s decoding, %s in all",
+                     ts_flops_text(e->step_flops, f[0]), ts_flops_text(e->decode_flops, f[1]),
+                     ts_flops_text(e->step_flops * r->q.steps + e->decode_flops, f[2]));
     }
     if (e->tile_w) ts_table_row("VAE tile", "%dx%d", e->tile_w, e->tile_h);
     free(model);
@@ -262,5 +319,5 @@ void ts_render_report(ts_cli *c, ts_render *r)
     free(profile);
     free(attention);
     ts_screen_done(&c->screen, &report, r->path);
-    puts(r->path);
+    print_files(r);
 }

@@ -18,6 +18,7 @@ typedef struct { /* everything that one rendering owns */
     ts_run *run;
     ts_sink *sink;
     ts_sheet *sheet;
+    bool sheeted; /* the pictures are written as one sheet */
 } ts_render;
 
 /* Context, model and request, by the metadata of the file `from` where there is one; without that
@@ -31,6 +32,11 @@ ts_status ts_render_check_output(ts_cli *, const ts_render *, int frames);
 ts_status ts_render_check_size(ts_cli *, const ts_render *, int frames);
 /* The metadata that the output carries; needs the run. */
 ts_status ts_render_describe(ts_cli *, ts_render *);
+enum { TS_SIZE_TEXT = 128 };
+/* "64x64, written as 384x384, 29 frames at 8 a second". Returns out. */
+const char *ts_render_size_text(const ts_render *, char out[TS_SIZE_TEXT]);
+/* Tells the screen what begins. */
+void ts_render_start(ts_cli *, const ts_render *);
 /* What --dry-run says. */
 void ts_render_print_estimate(const ts_render *);
 ts_status ts_render_decode(ts_cli *, ts_render *);

@@ -4,12 +4,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-const char *ts_bytes_text(double x, char out[32])
+const char *ts_flops_text(double x, char out[32])
 {
-    static const char *const unit[] = {"bytes", "kB", "MB", "GB", "TB"};
+    static const char *const unit[] = {"GFLOP", "TFLOP", "PFLOP", "EFLOP"};
     int i = 0;
-    for (; x >= 999.5 && i < 4; i++) x /= 1000;
-    snprintf(out, 32, x < 10 && i ? "%.1f %s" : "%.0f %s", x, unit[i]);
+    for (x /= 1e9; x >= 999.5 && i < 3; i++) x /= 1000;
+    snprintf(out, 32, "%.*f %s", x < 9.995 ? 2 : x < 99.95 ? 1 : 0, x, unit[i]);
     return out;
 }
 

@@ -2,6 +2,7 @@
  * promises, what a search costs. Everything of one number of tokens is timed in turns, so that
  * whatever else the machine does falls on all of it; ratios are of medians. */
 #include "backend/median.h"
+#include "backend/number.h"
 #include "backend/philox.h"
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
@@ -325,13 +326,15 @@ done:
 static ts_status measure(bench *x, int which)
 {
     ts_status st = TS_OK;
+    char need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
     size_t bytes = 0;
     long N = x->b->tokens[which];
     TRY(size_of(x, N, &bytes));
     if (bytes > x->ctx->memory)
         TRY(ts_fail(&x->ctx->err, TS_EMEMORY,
-                    "%ld tokens of %d heads of %d need %.1f GB, %.1f GB may be used", N,
-                    x->b->heads, x->b->dim, (double)bytes / 1e9, (double)x->ctx->memory / 1e9));
+                    "%ld tokens of %d heads of %d need %s, %s may be used", N, x->b->heads,
+                    x->b->dim, ts_bytes_text((double)bytes, need),
+                    ts_bytes_text((double)x->ctx->memory, may)));
     TRY(ts_arena_open(&x->arena, x->all, bytes));
     take(x, N);
     TRY(fill(x));

@@ -1,6 +1,7 @@
 /* Single evaluations of a transformer, timed by part: dense, searching, searching again, sparse. No
  * text encoder, no VAE: text states, latents and timesteps are made up, weights are the model's.
  * What a run of S steps would take follows from the schedule of the policy. */
+#include "backend/number.h"
 #include "sampler/run.h"
 
 #include "backend/philox.h"
@@ -160,16 +161,18 @@ static ts_status make_room(bench *b, size_t *size)
 {
     ts_status st;
     ts_run *r = &b->r;
+    char need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
     size_t largest, most = r->ctx->memory;
     ts_weights *w = ts_dit_weights(r->m->dit[0]);
     TRY(ts_count_phase(r->ctx, pass, b, size));
     ts_weights_packed(w, &largest);
     if (*size + largest > most)
         TRY(ts_fail(&r->ctx->err, TS_EMEMORY,
-                    "a step of %dx%d, %d frames, needs %.1f GB, %.1f GB may be used: ask for a "
+                    "a step of %dx%d, %d frames, needs %s, %s may be used: ask for a "
                     "smaller size or fewer frames",
-                    r->q.width, r->q.height, r->q.frames, (double)(*size + largest) / 1e9,
-                    (double)most / 1e9));
+                    r->q.width, r->q.height, r->q.frames,
+                    ts_bytes_text((double)(*size + largest), need),
+                    ts_bytes_text((double)most, may)));
     ts_weights_budget(w, most - *size);
 done:
     return st;

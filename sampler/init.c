@@ -1,5 +1,6 @@
 /* Image to image: a picture becomes the latents that noise is put on. Its size is the one that is
  * drawn; the encoder's mean stands for its distribution. */
+#include "backend/number.h"
 #include "sampler/run.h"
 
 #include "codecs/picture.h"
@@ -42,14 +43,15 @@ static ts_status run_encoding(encoding *e)
     ts_ctx *c = e->r->ctx;
     int side[2], sides = ts_run_tiles(e->r, side);
     size_t bytes, all;
+    char need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
     TRY(count_encoding(e, e->r->tile, &bytes, &all));
     for (int i = 0; i < sides && all > c->memory; i++)
         if (!e->tile.w || side[i] < e->tile.w)
             TRY(count_encoding(e, (ts_vae_tile){side[i], side[i]}, &bytes, &all));
     if (all > c->memory)
-        TRY(ts_fail(
-            &c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %.1f GB, %.1f GB may be used",
-            e->pixels.dim[2], e->pixels.dim[1], (double)all / 1e9, (double)c->memory / 1e9));
+        TRY(ts_fail(&c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %s, %s may be used",
+                    e->pixels.dim[2], e->pixels.dim[1], ts_bytes_text((double)all, need),
+                    ts_bytes_text((double)c->memory, may)));
     TRY(ts_arena_open(&c->arena, c->dev, bytes));
     TRY(encode_picture(c, e));
 done:

@@ -1,6 +1,7 @@
 /* Opens a diffusers directory: which family, which settings. Only configs are read here; weights
  * are mapped by the first run. */
 #include "sampler/model.h"
+#include "backend/number.h"
 
 #include "attention/attend.h"
 
@@ -171,12 +172,13 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
     if (!m) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a model");
     m->ctx = ctx;
     size_t available, total;
+    char may[TS_NUMBER_TEXT], have[TS_NUMBER_TEXT];
     TRY(ctx->dev->ops->memory(ctx->dev, &available, &total));
     if (ctx->memory > total)
         ts_warn(ctx,
-                "%.1f GB of memory may be used, this machine and its cgroup have %.1f GB: what "
+                "%s of memory may be used, this machine and its cgroup have %s: what "
                 "does not fit will be slow, or end the program",
-                (double)ctx->memory / 1e9, (double)total / 1e9);
+                ts_bytes_text((double)ctx->memory, may), ts_bytes_text((double)total, have));
     bool standard = !name || !strcmp(name, "default");
     if (standard && !ctx->default_model)
         TRY(ts_fail(&ctx->err, TS_EMODEL,

@@ -1,5 +1,6 @@
 /* What a run will take: every phase is run on a counting device, and what does not fit the memory
  * is refused, or tried in smaller tiles. */
+#include "backend/number.h"
 #include "sampler/latents.h"
 #include "sampler/run.h"
 #include "sampler/texts.h"
@@ -50,10 +51,11 @@ static ts_status parse_tile(ts_run *r)
 
 static ts_status refuse_memory(ts_run *r, const char *what, size_t need, const char *advice)
 {
-    return ts_fail(&r->ctx->err, TS_EMEMORY,
-                   "%s of %dx%d, %d frame%s, needs %.1f GB, %.1f GB may be used: %s", what,
-                   r->q.width, r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
-                   (double)need / 1e9, (double)r->ctx->memory / 1e9, advice);
+    char a[TS_NUMBER_TEXT], b[TS_NUMBER_TEXT];
+    return ts_fail(
+        &r->ctx->err, TS_EMEMORY, "%s of %dx%d, %d frame%s, needs %s, %s may be used: %s", what,
+        r->q.width, r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
+        ts_bytes_text((double)need, a), ts_bytes_text((double)r->ctx->memory, b), advice);
 }
 
 static const char *const smaller = "ask for a smaller --size or fewer --frames";
@@ -82,6 +84,7 @@ static ts_status count_decode(ts_run *r, ts_estimate *e)
     ts_status st = TS_OK;
     int side[2], sides = ts_run_tiles(r, side), used = 0;
     size_t asked;
+    char text[TS_NUMBER_TEXT];
     bool automatic = !strcmp(r->q.vae_tile, "auto");
     TRY(parse_tile(r));
     TRY(count_tiled(r, r->tile, &asked, &e->decode_flops));
@@ -95,8 +98,8 @@ static ts_status count_decode(ts_run *r, ts_estimate *e)
         TRY(refuse_memory(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
     if (used && !automatic) TRY(refuse_memory(r, "decoding", asked, "--vae-tile auto would fit"));
     if (used)
-        ts_warn(r->ctx, "decoding a whole frame would need %.1f GB: in tiles of %dx%d instead",
-                (double)asked / 1e9, used, used);
+        ts_warn(r->ctx, "decoding a whole frame would need %s: in tiles of %dx%d instead",
+                ts_bytes_text((double)asked, text), used, used);
     e->tile_w = r->tile.w;
     e->tile_h = r->tile.h;
 done:

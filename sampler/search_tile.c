@@ -2,6 +2,7 @@
  * are remembered, and one evaluation of all of them together, layer by layer, finds the sparsest
  * tile that each layer bears (tile_search.h). Layers of two experts are measured at steps
  * of their own. */
+#include "backend/number.h"
 #include "sampler/latents.h"
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
@@ -184,6 +185,7 @@ static ts_status measure_expert(search *s)
     ts_status st = TS_OK;
     ts_ctx *ctx = s->m->ctx;
     size_t size, largest, recorded;
+    char need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
     double start = ts_seconds();
     ts_weights *w = ts_dit_weights(s->m->dit[s->expert]);
     TRY(ts_count_phase(ctx, evaluate_expert, s, &size));
@@ -192,10 +194,11 @@ static ts_status measure_expert(search *s)
                sizeof(float);
     if (size + largest + recorded > ctx->memory)
         TRY(ts_fail(&ctx->err, TS_EMEMORY,
-                    "comparing %d steps of %d prompts needs %.1f GB, %.1f GB may be used: ask for "
+                    "comparing %d steps of %d prompts needs %s, %s may be used: ask for "
                     "fewer --samples, prompts or frames",
                     s->first[s->expert + 1] - s->first[s->expert], s->o->prompts,
-                    (double)(size + largest + recorded) / 1e9, (double)ctx->memory / 1e9));
+                    ts_bytes_text((double)(size + largest + recorded), need),
+                    ts_bytes_text((double)ctx->memory, may)));
     ts_weights_budget(w, ctx->memory - size - recorded);
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
     st = evaluate_expert(ctx, s);

@@ -90,6 +90,20 @@ START_TEST(test_c_locale)
 }
 END_TEST
 
+START_TEST(test_bytes)
+{
+    static const struct {
+        double bytes;
+        const char *said;
+    } cases[] = {{0, "0 bytes"},     {999, "999 bytes"}, {1000, "1.0 kB"},     {9949, "9.9 kB"},
+                 {9951, "10 kB"},    {999499, "999 kB"}, {999501, "1.0 MB"},   {1.6e7, "16 MB"},
+                 {3.21e9, "3.2 GB"}, {64.4e9, "64 GB"},  {9.007e15, "9007 TB"}};
+    char text[TS_NUMBER_TEXT];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ck_assert_str_eq(ts_bytes_text(cases[i].bytes, text), cases[i].said);
+}
+END_TEST
+
 START_TEST(test_comma_locale)
 {
     char text[32];
@@ -110,6 +124,7 @@ int main(void)
     TCase *t = tcase_create("all");
     suite_add_tcase(s, t);
     tcase_add_test(t, test_c_locale);
+    tcase_add_test(t, test_bytes);
     tcase_add_test(t, test_comma_locale);
     return testing_main(s);
 }

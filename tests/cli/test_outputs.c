@@ -228,6 +228,51 @@ START_TEST(model_names_are_quoted_in_the_text)
 }
 END_TEST
 
+/* What is printed can be opened: every file of several. */
+START_TEST(printed_paths_exist)
+{
+    static const struct {
+        const char *args;
+        int files;
+    } cases[] = {
+        {"--frames 5 -o g-%04d.png", 5},
+        {"--frames 13 -o %d.png", 13},
+        {"--frames 5 -o 'a folder/'", 1},
+        {"--frames 5 -o a.mp4", 1},
+        {"--model $OLDPWD/tests/fixtures/pixart-alpha-256/model --count 3 -o three.png", 3},
+        {"--model $OLDPWD/tests/fixtures/pixart-alpha-256/model --count 3 --grid -o one.png", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const program_result *r = program_shell(
+            "cd %s && $TESSERA generate x --size 64x64 --steps 1 %s >list && "
+            "while read -r f; do test -s \"$f\" || echo \"no $f\"; done <list; wc -l <list",
+            tmp, cases[i].args);
+        program_expect(r, 0);
+        ck_assert_msg(atoi(r->out) == cases[i].files, "%s: %s", cases[i].args, r->out);
+        scratch_clear();
+    }
+}
+END_TEST
+
+/* The pixels of the file are said before it is computed. */
+START_TEST(the_written_size_is_said)
+{
+    const program_result *r = program_run("generate x --size 64x32 --frames 5 --steps 1 --scale 3 "
+                                          "-o %s/a.mp4 --save-latents %s/l.safetensors",
+                                          tmp, tmp);
+    text_has(r->err, "64x32, written as 192x96, 5 frames at ");
+    r = program_run("decode %s/l.safetensors --scale 2 -o %s/b.mp4 --progress json", tmp, tmp);
+    text_has(r->err, "\"written_width\":128,\"written_height\":64");
+    ck_assert_int_eq(text_count(r->err, "\"written_width\""), 2); /* start and done */
+    r = program_run("generate x --size 64x32 --frames 1 --scale 1 -o %s/c.png --dry-run", tmp);
+    text_has(r->out, "64x32, 1 frame\n");
+    r = program_run(
+        "generate x --model tests/fixtures/pixart-alpha-256/model --size 64x64 --no-bins "
+        "--count 4 --grid -o %s/c.png --dry-run",
+        tmp);
+    text_has(r->out, "64x64, written as 136x136, 4 pictures\n");
+}
+END_TEST
+
 int main(void)
 {
     tmp = scratch_open();
@@ -242,6 +287,8 @@ int main(void)
     tcase_add_test(t, sizes_that_no_encoder_takes_are_refused_at_once);
     tcase_add_test(t, names_that_are_no_utf8);
     tcase_add_test(t, model_names_are_quoted_in_the_text);
+    tcase_add_test(t, printed_paths_exist);
+    tcase_add_test(t, the_written_size_is_said);
     suite_add_tcase(s, t);
     return testing_main(s);
 }

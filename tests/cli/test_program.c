@@ -185,7 +185,7 @@ START_TEST(a_failing_machine_exits_4)
             "--save-latents: can not write into /nonexistent");
     refused(
         program_run("generate x -o %s/x.png --quiet --memory 16M --size 512x512 --frames 1", tmp),
-        4, "MB, 16 MB may be used: ask for a smaller --size or fewer --frames");
+        4, "MB, 17 MB may be used: ask for a smaller --size or fewer --frames");
     refused(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --vae-tile "
                         "off --frames 1",
                         tmp),
