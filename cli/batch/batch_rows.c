@@ -111,7 +111,7 @@ static void refuse_column(reading *r, const char *key)
     ts_prompt_file_fault(r->b->c->ctx, file, NULL, file->header, text);
 }
 
-static void refuse_key(reading *r, const char *key)
+static void refuse_row_key(reading *r, const char *key)
 {
     if (strncmp(r->f.error, "unknown key", 11) != 0)
         add_row_fault(r, "%s", r->f.error);
@@ -136,7 +136,7 @@ static void read_row_keys(reading *r)
         else if (s->number && (!strcmp(s->key, "negative") || !strcmp(s->key, "output")))
             add_row_fault(r, "%s: got the number %.64s, expected a text", s->key, s->value);
         else if (ts_flags_key(&r->f, s->key, s->value))
-            refuse_key(r, s->key);
+            refuse_row_key(r, s->key);
     }
     if (size && sides)
         add_row_fault(r, "size and width or height are both given, expected one of them");
