@@ -118,8 +118,7 @@ ts_status ts_batch_work_open(ts_batch *);
 void ts_batch_work_close(ts_batch *);                    /* removes it when empty */
 char *ts_batch_path(const ts_batch *, const char *name); /* OUT/name; malloc'd; NULL: no memory */
 bool ts_batch_exists(const ts_batch *, const char *name);
-/* The file that is there is no whole one of its kind: it is empty, or a PNG or GIF without its
- * end. */
+/* The file that is there is no whole one of its kind: it is empty, or ends too early. */
 bool ts_batch_is_cut(const ts_batch *, const ts_job *);
 char *ts_batch_work_path(const ts_batch *, const ts_job *, const char *end); /* WORK/id+end */
 /* of --resume-steps; workers of a queue share it; malloc'd */

@@ -43,28 +43,68 @@ bool ts_batch_exists(const ts_batch *b, const char *name)
     return there;
 }
 
+static bool ends_with_bytes(int fd, off_t size, const char *end, size_t n)
+{
+    char last[8];
+    return size >= (off_t)n && pread(fd, last, n, size - (off_t)n) == (ssize_t)n &&
+           memcmp(last, end, n) == 0;
+}
+
+static uint64_t big_endian(const uint8_t *b, int n)
+{
+    uint64_t x = 0;
+    for (int i = 0; i < n; i++) x = x << 8 | b[i];
+    return x;
+}
+
+/* Length of the MP4 box at b [16]: 32 bits, or 1 and 64 bits behind its type; 0: to the end. */
+static uint64_t box_length(const uint8_t *b, uint64_t left)
+{
+    uint64_t n = big_endian(b, 4);
+    return n == 1 ? big_endian(b + 8, 8) : n ? n : left;
+}
+
+/* Length of the EBML element at b [16]: id and size, whose first bytes tell their own lengths by
+ * leading zeros; a size of ones is not known, and goes to the end. */
+static uint64_t element_length(const uint8_t *b, uint64_t left)
+{
+    int id = 1, n = 1;
+    while (id < 4 && !(b[0] >> (8 - id))) id++;
+    while (n < 8 && !(b[id] >> (8 - n))) n++;
+    uint64_t ones = (UINT64_C(1) << (7 * n)) - 1, size = big_endian(b + id, n) & ones;
+    return size == ones ? left : size + (uint64_t)(id + n);
+}
+
+/* The parts that the file is made of end where it ends. */
+static bool parts_fill_file(int fd, off_t size, uint64_t length(const uint8_t *, uint64_t))
+{
+    uint64_t at = 0, all = (uint64_t)size;
+    while (at < all) {
+        uint8_t head[16] = {0};
+        uint64_t n = pread(fd, head, sizeof head, (off_t)at) < 8 ? 0 : length(head, all - at);
+        if (n < 2 || n > all - at) return false;
+        at += n;
+    }
+    return true;
+}
+
 bool ts_batch_is_cut(const ts_batch *b, const ts_job *j)
 {
-    static const struct {
-        const char *extension, *end;
-        size_t n;
-    } ends[] = {{".png", "IEND\xAE\x42\x60\x82", 8}, {".gif", ";", 1}};
-    char *path = ts_batch_path(b, j->name), last[8] = "";
+    const char *kind = j->extension;
+    char *path = ts_batch_path(b, j->name);
     struct stat s;
-    bool cut = false;
+    bool whole = true;
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode)) goto done;
-    cut = s.st_size == 0;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        ssize_t n = (ssize_t)ends[i].n;
-        if (!strcmp(j->extension, ends[i].extension))
-            cut = s.st_size < n || pread(fd, last, ends[i].n, s.st_size - n) != n ||
-                  memcmp(last, ends[i].end, ends[i].n) != 0;
-    }
+    if (!strcmp(kind, ".png")) whole = ends_with_bytes(fd, s.st_size, "IEND\xAE\x42\x60\x82", 8);
+    if (!strcmp(kind, ".gif")) whole = ends_with_bytes(fd, s.st_size, ";", 1);
+    if (!strcmp(kind, ".mp4")) whole = parts_fill_file(fd, s.st_size, box_length);
+    if (!strcmp(kind, ".webm")) whole = parts_fill_file(fd, s.st_size, element_length);
+    whole = whole && s.st_size > 0;
 done:
     if (fd >= 0) close(fd);
     free(path);
-    return cut;
+    return !whole;
 }
 
 char *ts_batch_work_path(const ts_batch *b, const ts_job *j, const char *end)
