@@ -14,8 +14,8 @@ command -v debootstrap >/dev/null || {
     apt-get update -qq
     $apt install -y -qq debootstrap
 }
-mirror=$(grep -rhoE 'https?://[^ ]+/debian/?' /etc/apt/sources.list /etc/apt/sources.list.d \
-    2>/dev/null | grep -v security | head -1)
+mirror=$(grep -rhv '^ *#' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
+    grep -oE 'https?://[^ ]+/debian/?' | grep -v security | head -1)
 [ -d "$root/etc" ] || debootstrap --variant=minbase trixie "$root" \
     "${mirror:-http://deb.debian.org/debian}"
 for f in /etc/apt/apt.conf.d/*; do # proxies and mirrors as here
