@@ -3,6 +3,7 @@
 #include "backend/number.h"
 #include "sampler/run.h"
 
+#include "backend/hash.h"
 #include "codecs/picture.h"
 
 #include <stdlib.h>
@@ -75,6 +76,7 @@ ts_status ts_run_picture(ts_run *r, const char *path)
     pixels = malloc(n * sizeof *pixels);
     if (!pixels) TRY(ts_fail(err, TS_EMEMORY, "no memory for a picture of %dx%d", w, h));
     TRY(ts_picture_cover(err, &p, w, h, pixels));
+    r->picture_hash = ts_hash(TS_HASH, pixels, n * sizeof *pixels);
     for (size_t i = 0; i < n; i++) pixels[i] = 2 * pixels[i] - 1;
     if (!ts_there(r->picture)) {
         TRY(dev->ops->alloc(dev, (size_t)(l[0] * l[2] * l[3]) * sizeof(float), &room));

@@ -155,12 +155,22 @@ ts_status ts_attention_check(ts_ctx *c, const char *policy)
     return ts_policy_parse(&c->err, policy, &p);
 }
 
+/* Its full path, so that what files record is found from any folder; as it is, where that can not
+ * be said in a policy. */
+static void complete_path(ts_policy *p)
+{
+    char *full = *p->file ? realpath(p->file, NULL) : NULL;
+    if (full && strlen(full) < sizeof p->file && !strchr(full, ',')) strcpy(p->file, full);
+    free(full);
+}
+
 /* The policy, and its text with every key: what files record stays the same when a default
  * changes. */
 static ts_status read_attention(ts_run *r)
 {
     ts_status st = ts_policy_parse(&r->ctx->err, r->q.attention, &r->policy);
     if (st) return st;
+    complete_path(&r->policy);
     ts_policy_settle(&r->policy, r->q.steps);
     free((char *)r->q.attention);
     r->q.attention = ts_policy_text(&r->policy);
@@ -250,6 +260,8 @@ double ts_guidance_at(const ts_run *r, int step)
 {
     return step >= r->low ? r->q.guidance_2 : r->q.guidance;
 }
+
+bool ts_run_seeded(const ts_run *r) { return !r->noise || r->schedule.kind == TS_LCM; }
 
 static const char *precision(const ts_run *r) { return r->ctx->act == TS_BF16 ? "bf16" : "f32"; }
 

@@ -134,6 +134,7 @@ void ts_run_close(ts_run *r)
     if (!r) return;
     if (r->owns_texts) ts_texts_close(r->texts);
     free(r->noise);
+    free(r->state_request);
     free_device(r, r->latents.p);
     free_device(r, r->picture.p);
     free_device(r, r->recorded);
@@ -148,6 +149,7 @@ ts_status ts_run_encode(ts_run *r)
     ts_status st = TS_OK;
     double start = ts_seconds();
     bool todo = false;
+    TRY(ts_state_check(r));
     for (int i = 0; i < r->branches; i++) todo = todo || !ts_texts_bag(r->texts, r->text_id[i]);
     if (todo) ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .steps = 1});
     if (todo) TRY(ts_texts_fill(r->texts, r->text_id, r->branches, NULL));

@@ -24,6 +24,8 @@ struct ts_run {
     int n_ids[TS_BRANCHES];
     const ts_bag *states[TS_BRANCHES]; /* of texts, after ts_run_encode */
     long counted;                      /* which of the model's counting runs its sizes are from */
+    uint64_t picture_hash;             /* of the pixels that `picture` was made from */
+    char *state_request;               /* what its state file says that it belongs to; NULL */
     float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
     ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */
     ts_tensor latents; /* device [F, H, W, C]: what denoising has ended with; absent: it has not */
@@ -54,6 +56,8 @@ char *ts_run_parameters_of(const ts_run *, int picture);
 /* that are decoded: of the clip, or pictures */
 int ts_run_frames(const ts_run *);
 double ts_guidance_at(const ts_run *, int step); /* of a step from 0 */
+/* Is any number drawn? Not where noise is given, but that which some solvers add after steps. */
+bool ts_run_seeded(const ts_run *);
 /* guidance branches of a step from 0: the family's to say, and where it leaves it to guidance, two
  * where that is more than 1 */
 int ts_run_branches(const ts_run *, int step);
@@ -74,8 +78,10 @@ size_t ts_run_room(const ts_run *);                    /* for packed weights, be
 int ts_run_tiles(const ts_run *, int side[2]);
 /* decode.c: latents f32 [F, H, W, C] of the device; sink NULL: counts. */
 ts_status ts_decode(ts_run *, ts_tensor latents, ts_sink *);
-/* state.c: latents and history after a step; a state of another request is TS_EMODEL. x [C, F, H,
- * W] */
+/* state.c: is there a state file, and is it of this request? Of another one: TS_EMODEL, which says
+ * what differs. Noise and picture to begin with are there. */
+ts_status ts_state_check(ts_run *);
+/* Latents and history after a step; checked again. x [C, F, H, W] */
 ts_status ts_state_save(ts_run *, const ts_solver *, ts_tensor x);
 ts_status ts_state_load(ts_run *, ts_solver *, ts_tensor x, bool *found);
 #endif

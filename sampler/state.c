@@ -1,10 +1,12 @@
 /* A run's state between two steps, so that a killed run goes on where it was: latents, solver
- * history, plans that were searched for, how many steps are done, and the request they belong
- * to. */
+ * history, plans that were searched for, how many steps are done, and what denoising depends on of
+ * the request that they belong to. */
+#include "sampler/identity.h"
 #include "sampler/latents.h"
 #include "sampler/run.h"
 
 #include "attention/saved.h"
+#include "backend/hash.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,6 +29,93 @@ static int list_parts(const ts_solver *s, ts_tensor x, part out[TS_HISTORY + 1])
     return n + 1;
 }
 
+/* ---- what denoising depends on ---- */
+static void add_hash(cJSON *j, const char *key, uint64_t h)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)h);
+    cJSON_AddStringToObject(j, key, text);
+}
+
+/* Those that add_hash has put there. */
+static bool is_hash(const char *key)
+{
+    return !strcmp(key, "model") || !strcmp(key, "plan") || !strcmp(key, "noise") ||
+           !strcmp(key, "init");
+}
+
+/* Files by what is in them: they may move, and may not change. */
+static ts_status add_contents(ts_run *r, cJSON *j)
+{
+    ts_status st = TS_OK;
+    uint64_t model = TS_HASH, plan = TS_HASH;
+    TRY(ts_identity_model(r->m, r->q.init != NULL, &model));
+    add_hash(j, "model", model);
+    if (*r->policy.file) {
+        TRY(ts_identity_file(&r->ctx->err, r->policy.file, &plan));
+        add_hash(j, "plan", plan);
+    }
+    if (r->noise)
+        add_hash(j, "noise",
+                 ts_hash(TS_HASH, r->noise, ts_latents_count(r->latent) * sizeof *r->noise));
+    if (r->q.init) {
+        add_hash(j, "init", r->picture_hash);
+        cJSON_AddNumberToObject(j, "strength", r->q.strength);
+    }
+done:
+    return st;
+}
+
+static void add_drawing(const ts_run *r, cJSON *j)
+{
+    const ts_request *q = &r->q;
+    int stride = r->m->vae_info.stride;
+    char size[48];
+    snprintf(size, sizeof size, "%ldx%ld", r->latent[3] * stride, r->latent[2] * stride);
+    cJSON_AddStringToObject(j, "pipeline", r->m->dir.pipeline);
+    cJSON_AddStringToObject(j, "prompt", q->prompt);
+    if (r->branches == 2) cJSON_AddStringToObject(j, "negative", q->negative);
+    cJSON_AddStringToObject(j, "size", size);
+    if (r->pictures)
+        cJSON_AddNumberToObject(j, "count", r->pictures);
+    else
+        cJSON_AddNumberToObject(j, "frames", q->frames);
+    cJSON_AddNumberToObject(j, "steps", q->steps);
+    cJSON_AddNumberToObject(j, "guidance", q->guidance);
+    if (r->m->family->experts) {
+        cJSON_AddNumberToObject(j, "guidance_2", q->guidance_2);
+        cJSON_AddNumberToObject(j, "boundary", r->m->boundary);
+    }
+    if (!r->m->family->diffusion) cJSON_AddNumberToObject(j, "shift", q->shift);
+    cJSON_AddStringToObject(j, "sampler", q->sampler);
+    cJSON_AddStringToObject(j, "precision", r->ctx->act == TS_BF16 ? "bf16" : "f32");
+}
+
+/* JSON, malloc'd. Neither how it is decoded and written nor where files lie is in it. */
+static ts_status describe_request(ts_run *r, char **out)
+{
+    ts_status st = TS_OK;
+    cJSON *j = cJSON_CreateObject();
+    ts_policy policy = r->policy;
+    char seed[24], *attention;
+    *out = NULL;
+    policy.file[0] = 0; /* what is in it counts */
+    attention = ts_policy_text(&policy);
+    if (!j || !attention) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
+    add_drawing(r, j);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->q.seed);
+    if (ts_run_seeded(r)) cJSON_AddStringToObject(j, "seed", seed);
+    cJSON_AddStringToObject(j, "attention", attention);
+    TRY(add_contents(r, j));
+    *out = cJSON_PrintUnformatted(j);
+    if (!*out) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
+done:
+    cJSON_Delete(j);
+    free(attention);
+    return st;
+}
+
+/* ---- saving ---- */
 ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
 {
     ts_status st = TS_OK;
@@ -42,6 +131,7 @@ ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
     TRY(ts_attn_save(&r->attn, bag));
     snprintf(done, sizeof done, "%d", s->done);
     ts_bag_meta(bag, "tessera", json);
+    ts_bag_meta(bag, "request", r->state_request);
     ts_bag_meta(bag, "done", done);
     TRY(ts_bag_save(&r->ctx->err, bag, r->q.state));
 done:
@@ -50,33 +140,77 @@ done:
     return st;
 }
 
-/* Names the first setting in which the request that a state was saved for differs from this one. */
-static ts_status name_difference(ts_run *r, const char *was, const char *now)
+/* ---- going on ---- */
+static ts_status refuse_difference(ts_run *r, const char *key, const cJSON *old, const cJSON *now)
+{
+    char *had = old ? cJSON_PrintUnformatted(old) : strdup("not said"),
+         *has = now ? cJSON_PrintUnformatted(now) : strdup("not said");
+    ts_status st = ts_fail(&r->ctx->err, TS_EMODEL,
+                           "%s: the state of another request: %s is %.120s there, %.120s is asked "
+                           "for%s: remove it or give another file",
+                           r->q.state, key, had ? had : "?", has ? has : "?",
+                           is_hash(key) ? " (hashes of what is in it)" : "");
+    free(had);
+    free(has);
+    return st;
+}
+
+/* Names the first thing in which the request that a state was saved for differs from this one. */
+static ts_status compare_requests(ts_run *r, const char *was, const char *now)
 {
     ts_status st = TS_OK;
     cJSON *a = cJSON_Parse(was), *b = cJSON_Parse(now);
-    const cJSON *key;
-    char *had = NULL, *has = NULL;
+    const cJSON *key, *old;
+    if (!cJSON_IsObject(a))
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: its request is not JSON", r->q.state));
     cJSON_ArrayForEach(key, b)
     {
-        const cJSON *old = cJSON_GetObjectItemCaseSensitive(a, key->string);
-        if (old && cJSON_Compare(old, key, true)) continue;
-        had = old ? cJSON_PrintUnformatted(old) : strdup("none");
-        has = cJSON_PrintUnformatted(key);
-        st = ts_fail(&r->ctx->err, TS_EMODEL,
-                     "%s: the state of another request, %s %.120s instead of %.120s: remove it or "
-                     "give another file",
-                     r->q.state, key->string, had, has);
-        break;
+        old = cJSON_GetObjectItemCaseSensitive(a, key->string);
+        if (!old || !cJSON_Compare(old, key, true))
+            TRY(refuse_difference(r, key->string, old, key));
     }
-    if (!st)
-        st = ts_fail(&r->ctx->err, TS_EMODEL,
-                     "%s: the state of another request: remove it or give another file",
-                     r->q.state);
+    cJSON_ArrayForEach(key, a)
+    {
+        if (!cJSON_GetObjectItemCaseSensitive(b, key->string))
+            TRY(refuse_difference(r, key->string, key, NULL));
+    }
+done:
     cJSON_Delete(a);
     cJSON_Delete(b);
-    free(had);
-    free(has);
+    return st;
+}
+
+/* *out NULL: there is no file. */
+static ts_status open_state(ts_run *r, ts_bag **out)
+{
+    ts_status st = TS_OK;
+    *out = NULL;
+    free(r->state_request);
+    r->state_request = NULL;
+    TRY(describe_request(r, &r->state_request));
+    if (access(r->q.state, F_OK)) goto done;
+    TRY(ts_bag_load(&r->ctx->err, r->q.state, out));
+    const char *was = ts_bag_meta_get(*out, "request"),
+               *format = ts_bag_meta_get(*out, "state_format");
+    if (format && strcmp(format, "1"))
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: a state of format %.20s, tessera %s reads 1",
+                    r->q.state, format, ts_version()));
+    if (!was || !ts_bag_meta_get(*out, "done"))
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
+    TRY(compare_requests(r, was, r->state_request));
+done:
+    if (st) {
+        ts_bag_free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+ts_status ts_state_check(ts_run *r)
+{
+    ts_bag *bag = NULL;
+    ts_status st = r->q.state ? open_state(r, &bag) : TS_OK;
+    ts_bag_free(bag);
     return st;
 }
 
@@ -84,15 +218,11 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
 {
     ts_status st = TS_OK;
     ts_bag *bag = NULL;
-    char *json = ts_run_json(r);
     part p[TS_HISTORY + 1];
-    *found = access(r->q.state, F_OK) == 0;
+    TRY(open_state(r, &bag));
+    *found = bag != NULL;
     if (!*found) goto done;
-    TRY(ts_bag_load(&r->ctx->err, r->q.state, &bag));
-    const char *was = ts_bag_meta_get(bag, "tessera"), *steps = ts_bag_meta_get(bag, "done");
-    if (!was || !steps)
-        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
-    if (strcmp(was, json)) TRY(name_difference(r, was, json));
+    const char *steps = ts_bag_meta_get(bag, "done");
     int n = atoi(steps);
     if (n < r->schedule.first || n > r->q.steps)
         TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: %s of %d steps done", r->q.state, steps,
@@ -105,7 +235,6 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
     TRY(ts_attn_load(&r->attn, bag));
     s->done = n;
 done:
-    free(json);
     ts_bag_free(bag);
     return st;
 }

@@ -4,15 +4,11 @@
 #include "sampler/texts.h"
 
 #include "backend/hash.h"
-#include "backend/suffix.h"
+#include "sampler/identity.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static ts_status out_of_memory(const ts_texts *t)
@@ -20,55 +16,13 @@ static ts_status out_of_memory(const ts_texts *t)
     return ts_fail(ts_texts_err(t), TS_EMEMORY, "no memory for a cached text");
 }
 
-/* What makes one encoder differ from another: its config, and of each weight file the size and
- * samples all over it. */
-static ts_status hash_samples(ts_texts *t, const char *path, uint64_t *h)
-{
-    enum { SAMPLES = 64, BYTES = 64 };
-    struct stat s;
-    uint8_t b[BYTES];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &s)) {
-        if (fd >= 0) close(fd);
-        return ts_fail(ts_texts_err(t), TS_EMODEL, "%s: %s", path, strerror(errno));
-    }
-    *h = ts_hash(*h, &s.st_size, sizeof s.st_size);
-    for (int i = 0; i < SAMPLES; i++) {
-        ssize_t n = pread(fd, b, sizeof b,
-                          s.st_size > BYTES ? (s.st_size - BYTES) / (SAMPLES - 1) * i : 0);
-        if (n > 0) *h = ts_hash(*h, b, (size_t)n);
-    }
-    close(fd);
-    return TS_OK;
-}
-
 static ts_status identify_encoder(ts_texts *t, int rule)
 {
-    ts_status st = TS_OK;
     const ts_component *c = ts_model_dir_part(&t->m->dir, t->m->family->text[rule].component);
-    struct dirent **list = NULL;
-    char *path = NULL;
     uint64_t h = TS_HASH;
-    int n = 0;
     if (t->identity[rule]) return TS_OK;
-    n = scandir(c->dir, &list, NULL, alphasort);
-    if (n < 0) TRY(ts_fail(ts_texts_err(t), TS_EMODEL, "%s: %s", c->dir, strerror(errno)));
-    for (int i = 0; i < n; i++) {
-        const char *name = list[i]->d_name;
-        if (!ts_ends_with(name, ".safetensors") && !ts_ends_with(name, ".json")) continue;
-        free(path);
-        if (asprintf(&path, "%s/%s", c->dir, name) < 0) {
-            path = NULL;
-            TRY(out_of_memory(t));
-        }
-        h = ts_hash(h, name, strlen(name));
-        TRY(hash_samples(t, path, &h));
-    }
-    t->identity[rule] = h;
-done:
-    for (int i = 0; i < n; i++) free(list[i]);
-    free(list);
-    free(path);
+    ts_status st = ts_identity_folder(ts_texts_err(t), c->dir, &h);
+    if (!st) t->identity[rule] = h;
     return st;
 }
 
