@@ -45,7 +45,7 @@ void ts_attn_close(ts_attn *a)
 
 void ts_attn_begin(ts_attn *a, int step, int layer, int slot)
 {
-    a->step = step;
+    a->step = a->o.first + step;
     a->layer = layer;
     a->slot = slot;
 }

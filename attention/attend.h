@@ -23,6 +23,7 @@ typedef struct {
     const int *text;
     bool keep_plans; /* for ts_attn_plans */
     ts_scores keep_scores;
+    int first;  /* steps of the policy's schedule before the first that is run */
     bool timed; /* ask the device when calls begin and end, for the seconds of the counters */
 } ts_attn_options;
 
@@ -32,7 +33,7 @@ typedef struct {
     ts_ctx *ctx;
     ts_attn_options o;
     ts_grid grid;          /* with the order of the policy */
-    int step, layer, slot; /* of what comes next: step from 1 */
+    int step, layer, slot; /* of what comes next: step from 1, of the schedule */
     ts_attn_counters counters;
     char why[256];        /* density that no key asked for, and why; "": none */
     ts_attn_state *state; /* [slots, layers]; NULL: everything is dense */
@@ -55,7 +56,8 @@ typedef struct {
  * be dense; TS_ESTOP. */
 ts_status ts_attn_open(ts_attn *, ts_ctx *, const ts_attn_options *);
 void ts_attn_close(ts_attn *); /* a zeroed one is legal */
-/* Before each block: the step from 1, the layer numbered through all experts from 0, the slot. */
+/* Before each block: the step from 1 of those that are run, the layer numbered through all experts
+ * from 0, the slot. */
 void ts_attn_begin(ts_attn *, int step, int layer, int slot);
 /* What the evaluations of a slot run over. */
 ts_sequence ts_attn_sequence(const ts_attn *, int slot);

@@ -198,7 +198,7 @@ ts_status ts_cli_generate(ts_cli *c)
         goto done;
     }
     ts_screen_note(&c->screen, "%s, %d step%s, seed %llu, %s", ts_render_size_text(&r, size),
-                   r.q.steps, r.q.steps == 1 ? "" : "s", (unsigned long long)r.q.seed,
+                   r.e.steps, r.e.steps == 1 ? "" : "s", (unsigned long long)r.q.seed,
                    r.e.precision);
     ts_render_start(c, &r);
     TRY(ts_run_encode(r.run));

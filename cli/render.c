@@ -293,14 +293,15 @@ void ts_render_print_estimate(const ts_render *r)
     } else {
         ts_table_row("text", "%d tokens, negative %d", e->text_tokens, e->negative_tokens);
         ts_table_row("seed", "%llu", (unsigned long long)r->q.seed);
-        ts_table_row("denoising", "%d steps, %d layers, %s, weights %s", r->q.steps, e->layers,
-                     e->precision, ts_bytes_text((double)e->weight_bytes, w));
+        ts_table_row("denoising", "%d step%s, %d layers, %s, weights %s", e->steps,
+                     e->steps == 1 ? "" : "s", e->layers, e->precision,
+                     ts_bytes_text((double)e->weight_bytes, w));
         ts_table_row(
             "memory", "text %s, denoising %s, decoding %s", ts_bytes_text((double)e->text_bytes, a),
             ts_bytes_text((double)e->denoise_bytes, b), ts_bytes_text((double)e->decode_bytes, d));
         ts_table_row("cost", "%s a step, %s decoding, %s in all",
                      ts_flops_text(e->step_flops, f[0]), ts_flops_text(e->decode_flops, f[1]),
-                     ts_flops_text(e->step_flops * r->q.steps + e->decode_flops, f[2]));
+                     ts_flops_text(e->step_flops * e->steps + e->decode_flops, f[2]));
     }
     if (e->tile_w) ts_table_row("VAE tile", "%dx%d", e->tile_w, e->tile_h);
     free(model);

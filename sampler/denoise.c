@@ -87,8 +87,10 @@ static ts_status evaluate_step(ts_run *r, const expert *e, const batch *b, int i
     int branches = ts_run_branches(r, i), row = i - e->first, n = 0;
     ts_eval eval[TS_MOST_PICTURES * TS_BRANCHES];
     ts_tensor x[TS_MOST_PICTURES * TS_BRANCHES], v[TS_MOST_PICTURES * TS_BRANCHES];
-    ts_event event = {
-        .phase = TS_PHASE_DENOISE, .step = i + 1, .steps = r->q.steps, .seconds = seconds};
+    ts_event event = {.phase = TS_PHASE_DENOISE,
+                      .step = i + 1 - r->schedule.first,
+                      .steps = ts_run_steps(r),
+                      .seconds = seconds};
     for (int k = 0; k < b->n; k++)
         for (int s = 0; s < branches; s++, n++) {
             eval[n] = (ts_eval){.trow = row, .slot = s, .sample = k};
@@ -174,7 +176,7 @@ static ts_status keep_latents(ts_run *r, ts_tensor x)
     TRY(dev->ops->checked(dev, &tag));
     if (tag)
         TRY(ts_fail(&r->ctx->err, TS_ENUMBER, "the latents hold NaN or infinity after step %d",
-                    r->q.steps));
+                    ts_run_steps(r)));
     if (!dev->counting) TRY(ts_cast(dev, x, r->latents));
 done:
     return st;
@@ -210,6 +212,7 @@ static ts_status open_attention(ts_run *r, int samples)
                                            .text = r->slot_text,
                                            .keep_plans = r->q.keep_plans,
                                            .keep_scores = scores,
+                                           .first = r->schedule.first,
                                            .timed = true});
 }
 
@@ -229,8 +232,8 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
         TRY(ts_solver_step(solver, dev, b->x, b->out));
         if (!dev->counting && r->q.state) TRY(ts_state_save(r, solver, b->x));
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE,
-                                       .step = i + 1,
-                                       .steps = r->q.steps,
+                                       .step = i + 1 - r->schedule.first,
+                                       .steps = ts_run_steps(r),
                                        .seconds = ts_seconds() - start});
     }
 done:
@@ -249,7 +252,7 @@ ts_status ts_denoise(ts_run *r)
     take_batch(r, &b);
     TRY(ts_solver_init(&solver, r->schedule, dev, &r->ctx->arena, 4, b.x.dim));
     TRY(open_attention(r, b.n));
-    ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = r->q.steps});
+    ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = ts_run_steps(r)});
     if (!count && r->q.state) TRY(ts_state_load(r, &solver, b.x, &found));
     if (!found) TRY(begin_latents(r, &b));
     r->report.resumed = solver.done - r->schedule.first;

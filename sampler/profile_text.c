@@ -73,15 +73,15 @@ char *ts_run_profile(const ts_run *r)
     enum { SIZE = 4096 };
     const ts_profile p = r->profile;
     double total = 0;
-    int steps = r->q.steps - r->report.resumed;
+    int steps = ts_run_steps(r) - r->report.resumed;
     for (int i = 0; i < TS_TIMES; i++) total += p.seconds[i];
     char *text = total > 0 && steps > 0 ? calloc(1, SIZE) : NULL;
     if (!text) return NULL;
     double peak = matmul_peak(r->ctx, r->ctx->act);
     snprintf(text, SIZE,
-             "denoising: %d steps of %.3f s, %s, %d threads, matmul peak %.0f GFLOP/s\n", steps,
-             total / steps, r->ctx->act == TS_BF16 ? "bf16" : "f32", ts_facts(r->ctx->dev).threads,
-             peak / 1e9);
+             "denoising: %d step%s of %.3f s, %s, %d threads, matmul peak %.0f GFLOP/s\n", steps,
+             steps == 1 ? "" : "s", total / steps, r->ctx->act == TS_BF16 ? "bf16" : "f32",
+             ts_facts(r->ctx->dev).threads, peak / 1e9);
     for (int i = 0; i < TS_TIMES; i++)
         if (p.calls[i])
             row(text, SIZE, ts_time_name((ts_time)i), p.seconds[i], total,

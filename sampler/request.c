@@ -256,6 +256,8 @@ void ts_request_release(ts_run *r)
     for (size_t i = 0; i < sizeof s / sizeof *s; i++) free((char *)s[i]);
 }
 
+int ts_run_steps(const ts_run *r) { return r->q.steps - r->schedule.first; }
+
 double ts_guidance_at(const ts_run *r, int step)
 {
     return step >= r->low ? r->q.guidance_2 : r->q.guidance;

@@ -332,7 +332,7 @@ done:
 void ts_run_report(const ts_run *r, ts_report *out)
 {
     const ts_profile *p = &r->profile;
-    double steps = r->q.steps - r->schedule.first - r->report.resumed, all = 0;
+    double steps = ts_run_steps(r) - r->report.resumed, all = 0;
     *out = r->report;
     if (steps < 1) return;
     for (int i = 0; i < TS_TIMES; i++) all += p->seconds[i];

@@ -55,6 +55,8 @@ char *ts_run_json_of(const ts_run *, int picture);
 char *ts_run_parameters_of(const ts_run *, int picture);
 /* that are decoded: of the clip, or pictures */
 int ts_run_frames(const ts_run *);
+/* The steps that are run: all but those that `strength` leaves out before the first. */
+int ts_run_steps(const ts_run *);
 double ts_guidance_at(const ts_run *, int step); /* of a step from 0 */
 /* Is any number drawn? Not where noise is given, but that which some solvers add after steps. */
 bool ts_run_seeded(const ts_run *);

@@ -128,7 +128,7 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
     room = ts_run_room(r);
     e->weight_bytes = most;
     e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
-    e->step_flops = flops / r->q.steps;
+    e->step_flops = flops / ts_run_steps(r);
 done:
     for (int i = 0; i < r->branches; i++) {
         ts_bag_free(zeros[i]);
@@ -158,6 +158,7 @@ static void describe_sizes(const ts_run *r, ts_estimate *e)
     e->height = r->q.height;
     e->frames = ts_run_frames(r);
     for (int i = 0; i < 4; i++) e->latent[i] = (int)r->latent[i];
+    e->steps = ts_run_steps(r);
     e->tokens = r->grid.N;
     e->layers = r->m->dit_info.layers;
     e->text_tokens = r->n_ids[TS_COND];

@@ -144,6 +144,7 @@ typedef struct { /* what a run will take, known before it starts */
     double step_flops, decode_flops;                /* one step of all branches; the whole decode */
     int tile_w, tile_h;                             /* of the VAE; 0: off */
     const char *precision;
+    int steps; /* that are run: with `init`, the share `strength` of those asked for */
 } ts_estimate;
 
 typedef struct {

@@ -172,6 +172,24 @@ START_TEST(from_a_picture)
                     tmp),
         0);
     ck_assert(!same("i.png", "i3.png"));
+    const program_result *r = program_run("generate \"a cat\" " SMALL "--steps 6 --init "
+                                          "tests/fixtures/pixart-sigma/init.png --strength "
+                                          "0.5 -o %s/i4.png --profile --quiet",
+                                          tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "denoising: 3 steps of ") != NULL, "%s", r->err);
+    /* a step costs what it costs, however many there are */
+    char cost[2][64] = {"", ""};
+    for (int i = 0; i < 2; i++) {
+        r = program_run("generate \"a cat\" " SMALL "--steps 6 %s -o %s/i5.png --dry-run",
+                        i ? "--init tests/fixtures/pixart-sigma/init.png --strength 0.5" : "", tmp);
+        program_expect(r, 0);
+        ck_assert_msg(strstr(r->out, i ? " 3 steps, " : " 6 steps, ") != NULL, "%s", r->out);
+        const char *row = strstr(r->out, "\ncost ");
+        ck_assert_msg(row != NULL && sscanf(row, " cost %63s TFLOP a step", cost[i]) == 1, "%s",
+                      r->out);
+    }
+    ck_assert_str_eq(cost[0], cost[1]);
 }
 END_TEST
 

@@ -238,6 +238,46 @@ START_TEST(begins_with_a_picture)
 }
 END_TEST
 
+/* The steps that run are those that are told of. */
+static void watch_steps(void *user, const ts_event *e)
+{
+    int *last = user;
+    if (e->phase != TS_PHASE_DENOISE) return;
+    ck_assert_int_eq(e->steps, 3);
+    ck_assert_msg(e->step == *last || e->step == *last + 1, "step %d after %d", e->step, *last);
+    *last = e->step;
+}
+
+START_TEST(steps_of_a_strength)
+{
+    opened o = open_model("cpu");
+    ts_request q = request_of(o.m, NULL);
+    ts_run *r;
+    ts_estimate whole, part;
+    ts_report report;
+    int last = 0;
+    q.steps = 5;
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, &whole));
+    ts_run_close(r);
+    q.init = "tests/fixtures/pixart-sigma/init.png";
+    q.strength = 0.6;
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, &part));
+    ck_assert_int_eq(whole.steps, 5);
+    ck_assert_int_eq(part.steps, 3);
+    ck_ok(o.c, ts_run_picture(r, q.init));
+    ck_ok(o.c, ts_run_encode(r));
+    o.c->env.progress = watch_steps;
+    o.c->env.user = &last;
+    ck_ok(o.c, ts_run_denoise(r, NULL));
+    o.c->env.progress = NULL;
+    ck_assert_int_eq(last, 3);
+    ts_run_report(r, &report);
+    ck_assert_int_eq(report.resumed, 0);
+    ts_run_close(r);
+    close_model(o);
+}
+END_TEST
+
 START_TEST(pictures_refused)
 {
     opened o = open_model("cpu");
@@ -502,6 +542,7 @@ int main(void)
     tcase_add_test(tc, first_picture_in_tiles);
     tcase_add_test(tc, texts_at_the_edges);
     tcase_add_test(tc, schedulers);
+    tcase_add_test(tc, steps_of_a_strength);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
