@@ -95,6 +95,7 @@ static ts_status read_noise(ts_cli *c, ts_render *r)
     const char *given = ts_flag_text(&c->flags, TS_F_NOISE);
     char *recorded = ts_flag_set(&c->flags, TS_F_SEED) ? NULL : ts_metadata_field(r->was, "noise");
     const char *path = given ? given : recorded;
+    r->q.noise_file = NULL;
     if (!path) goto done;
     st = ts_bag_read(c->ctx, path, &r->noise);
     if (st && !given)
@@ -187,7 +188,7 @@ ts_status ts_cli_generate(ts_cli *c)
     ts_status st = TS_OK;
     ts_render r = {0};
     ts_err unsaved = {0};
-    char size[TS_SIZE_TEXT];
+    char size[TS_SIZE_TEXT], seed[TS_SEED_TEXT];
     bool saved;
     if (!c->flags.words && !ts_flag_set(&c->flags, TS_F_FROM))
         TRY(ts_fail(&c->err, TS_EUSAGE,
@@ -197,8 +198,8 @@ ts_status ts_cli_generate(ts_cli *c)
         ts_render_print_estimate(&r);
         goto done;
     }
-    ts_screen_note(&c->screen, "%s, %d step%s, seed %llu, %s", ts_render_size_text(&r, size),
-                   r.e.steps, r.e.steps == 1 ? "" : "s", (unsigned long long)r.q.seed,
+    ts_screen_note(&c->screen, "%s, %d step%s, %s, %s", ts_render_size_text(&r, size), r.e.steps,
+                   r.e.steps == 1 ? "" : "s", *ts_render_seed_text(&r, seed) ? seed : "given noise",
                    r.e.precision);
     ts_render_start(c, &r);
     TRY(ts_run_encode(r.run));

@@ -253,12 +253,22 @@ const char *ts_render_size_text(const ts_render *r, char out[TS_SIZE_TEXT])
     return out;
 }
 
+const char *ts_render_seed_text(const ts_render *r, char out[TS_SEED_TEXT])
+{
+    cJSON *said = r->json ? cJSON_Parse(r->json) : NULL; /* it records what has an effect */
+    bool seeded = cJSON_HasObjectItem(said, "seed");
+    cJSON_Delete(said);
+    *out = 0;
+    if (seeded) snprintf(out, TS_SEED_TEXT, "seed %llu", (unsigned long long)r->q.seed);
+    return out;
+}
+
 void ts_render_start(ts_cli *c, const ts_render *r)
 {
     long w, h;
     count_written(r, &w, &h);
     ts_screen_written(&c->screen, w, h);
-    ts_screen_start(&c->screen, &r->e, r->q.steps, r->path, r->json);
+    ts_screen_start(&c->screen, &r->e, r->e.steps, r->path, r->json);
 }
 
 /* Every file, one a line: what is printed can be opened. */
@@ -278,7 +288,7 @@ static void print_files(const ts_render *r)
 void ts_render_print_estimate(const ts_render *r)
 {
     const ts_estimate *e = &r->e;
-    char size[TS_SIZE_TEXT], a[32], b[32], f[3][32], d[32], w[32],
+    char size[TS_SIZE_TEXT], seed[TS_SEED_TEXT], a[32], b[32], f[3][32], d[32], w[32],
         *model = ts_metadata_field(r->json, "model"),
         *pipeline = ts_metadata_field(r->json, "pipeline");
     bool decodes = e->step_flops <= 0; /* nothing else is left to do */
@@ -292,7 +302,9 @@ void ts_render_print_estimate(const ts_render *r)
         ts_table_row("cost", "%s decoding", ts_flops_text(e->decode_flops, f[0]));
     } else {
         ts_table_row("text", "%d tokens, negative %d", e->text_tokens, e->negative_tokens);
-        ts_table_row("seed", "%llu", (unsigned long long)r->q.seed);
+        if (*ts_render_seed_text(r, seed))
+            ts_table_row("seed", "%llu", (unsigned long long)r->q.seed);
+        if (r->noise_path) ts_table_row("noise", "%s", r->noise_path);
         ts_table_row("denoising", "%d step%s, %d layers, %s, weights %s", e->steps,
                      e->steps == 1 ? "" : "s", e->layers, e->precision,
                      ts_bytes_text((double)e->weight_bytes, w));

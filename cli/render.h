@@ -35,6 +35,9 @@ ts_status ts_render_describe(ts_cli *, ts_render *);
 enum { TS_SIZE_TEXT = 128 };
 /* "64x64, written as 384x384, 29 frames at 8 a second". Returns out. */
 const char *ts_render_size_text(const ts_render *, char out[TS_SIZE_TEXT]);
+enum { TS_SEED_TEXT = 48 };
+/* "seed 42"; "" where no number is drawn, as the noise is given. Returns out. */
+const char *ts_render_seed_text(const ts_render *, char out[TS_SEED_TEXT]);
 /* Tells the screen what begins. */
 void ts_render_start(ts_cli *, const ts_render *);
 /* What --dry-run says. */

@@ -263,7 +263,7 @@ double ts_guidance_at(const ts_run *r, int step)
     return step >= r->low ? r->q.guidance_2 : r->q.guidance;
 }
 
-bool ts_run_seeded(const ts_run *r) { return !r->noise || r->schedule.kind == TS_LCM; }
+bool ts_run_seeded(const ts_run *r, bool given) { return !given || r->schedule.kind == TS_LCM; }
 
 static const char *precision(const ts_run *r) { return r->ctx->act == TS_BF16 ? "bf16" : "f32"; }
 
@@ -298,7 +298,7 @@ char *ts_run_json(const ts_run *r)
     if (r->m->family->experts) cJSON_AddNumberToObject(j, "guidance_2", q->guidance_2);
     if (!r->m->family->diffusion) cJSON_AddNumberToObject(j, "shift", q->shift);
     cJSON_AddStringToObject(j, "sampler", q->sampler);
-    add_seed(j, q->seed);
+    if (ts_run_seeded(r, q->noise_file)) add_seed(j, q->seed);
     cJSON_AddStringToObject(j, "precision", precision(r));
     cJSON_AddStringToObject(j, "attention", q->attention);
     cJSON_AddNumberToObject(j, "scale", q->scale);
@@ -330,16 +330,18 @@ static char *parameter_value(const char *value)
 char *ts_run_parameters(const ts_run *r)
 {
     const ts_request *q = &r->q;
-    char *text = NULL, guidance[TS_NUMBER_TEXT];
+    char *text = NULL, guidance[TS_NUMBER_TEXT], seed[40] = "";
     const char *slash = strrchr(r->m->name, '/');
     char *model = parameter_value(slash ? slash + 1 : r->m->name);
+    if (ts_run_seeded(r, q->noise_file))
+        snprintf(seed, sizeof seed, "Seed: %llu, ", (unsigned long long)q->seed);
     if (!model ||
         asprintf(&text,
-                 "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %s, Seed: %llu, Size: %dx%d, Model: "
+                 "%s%s%s\nSteps: %d, Sampler: %s, CFG scale: %s, %sSize: %dx%d, Model: "
                  "%s, Version: tessera %s",
                  q->prompt, *q->negative ? "\nNegative prompt: " : "", q->negative, q->steps,
-                 ts_solver_title(r->schedule.kind), ts_number_text(q->guidance, guidance),
-                 (unsigned long long)q->seed, q->width, q->height, model, ts_version()) < 0)
+                 ts_solver_title(r->schedule.kind), ts_number_text(q->guidance, guidance), seed,
+                 q->width, q->height, model, ts_version()) < 0)
         text = NULL;
     free(model);
     return ts_utf8_repair_own(text);
@@ -411,7 +413,8 @@ static ts_status read_strings(ts_err *e, const cJSON *j, ts_request *q)
         const char *key, **out;
     } strings[] = {{"prompt", &q->prompt},     {"negative", &q->negative},
                    {"sampler", &q->sampler},   {"attention", &q->attention},
-                   {"vae_tile", &q->vae_tile}, {"init", &q->init}};
+                   {"vae_tile", &q->vae_tile}, {"init", &q->init},
+                   {"noise", &q->noise_file}};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
         const char *text = cJSON_GetStringValue(
             cJSON_GetObjectItemCaseSensitive(j, strings[i].key));

@@ -58,8 +58,9 @@ int ts_run_frames(const ts_run *);
 /* The steps that are run: all but those that `strength` leaves out before the first. */
 int ts_run_steps(const ts_run *);
 double ts_guidance_at(const ts_run *, int step); /* of a step from 0 */
-/* Is any number drawn? Not where noise is given, but that which some solvers add after steps. */
-bool ts_run_seeded(const ts_run *);
+/* Is any number drawn by the seed? Not where the noise is given, unless the solver adds more after
+ * steps. */
+bool ts_run_seeded(const ts_run *, bool given);
 /* guidance branches of a step from 0: the family's to say, and where it leaves it to guidance, two
  * where that is more than 1 */
 int ts_run_branches(const ts_run *, int step);

@@ -104,7 +104,7 @@ static ts_status describe_request(ts_run *r, char **out)
     if (!j || !attention) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
     add_drawing(r, j);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->q.seed);
-    if (ts_run_seeded(r)) cJSON_AddStringToObject(j, "seed", seed);
+    if (ts_run_seeded(r, r->noise)) cJSON_AddStringToObject(j, "seed", seed);
     cJSON_AddStringToObject(j, "attention", attention);
     TRY(add_contents(r, j));
     *out = cJSON_PrintUnformatted(j);

@@ -173,6 +173,14 @@ START_TEST(given_noise_is_recorded_and_read_again)
     render("generate x --size 64x64 --steps 1 -o %s --noise %s --overwrite", a, noise);
     render("generate --from %s -o %s", a, b);
     ck_assert(program_same(a, b));
+    /* no number was drawn: neither record nor report name a seed */
+    const program_result *said = program_run("info %s", a);
+    ck_assert_msg(!strstr(said->out, "seed") && strstr(said->out, "noise"), "%s", said->out);
+    said = program_run("generate x --size 64x64 --steps 1 -o %s --noise %s --overwrite --dry-run",
+                       b, noise);
+    ck_assert_msg(!strstr(said->out, "seed") && strstr(said->out, "noise"), "%s", said->out);
+    said = program_run("generate x --size 64x64 --steps 1 -o %s --noise %s --overwrite", b, noise);
+    ck_assert_msg(!strstr(said->err, "seed") && strstr(said->err, "given noise"), "%s", said->err);
     render("generate --from %s -o %s --seed 42 --overwrite", a, b);
     ck_assert(!program_same(a, b));
     program_expect(program_shell("mv %s %s", noise, bad), 0);
