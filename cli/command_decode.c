@@ -4,8 +4,20 @@
 #include "cli/settings.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* Of a state between two steps: what is shown of it. */
+static void say_state(ts_cli *c, const ts_render *r)
+{
+    const char *done = ts_bag_meta_get(r->latents, "done");
+    if (!done || atoi(done) >= r->q.steps) return;
+    ts_screen_note(&c->screen, "after step %d of %d: %s", atoi(done), r->q.steps,
+                   ts_bag_meta_get(r->latents, "prediction")
+                       ? "what the solver predicts of the end"
+                       : "the sample with its noise, this sampler keeps no prediction");
+}
 
 ts_status ts_cli_decode(ts_cli *c)
 {
@@ -38,6 +50,7 @@ ts_status ts_cli_decode(ts_cli *c)
         goto done;
     }
     ts_screen_note(&c->screen, "%s", ts_render_size_text(&r, size));
+    say_state(c, &r);
     ts_render_start(c, &r);
     TRY(ts_render_decode(c, &r));
     ts_render_report(c, &r);

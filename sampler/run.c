@@ -68,9 +68,10 @@ static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *l
     if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
     r->m = m;
     r->ctx = m->ctx;
-    TRY(ts_bag_get(&m->ctx->err, latents, "latents", TS_F32, 4,
+    const char *shown = ts_state_shown(latents);
+    TRY(ts_bag_get(&m->ctx->err, latents, shown, TS_F32, 4,
                    (long[]){m->vae_info.channels, -1, -1, -1}, &z));
-    TRY(ts_bag_finite(&m->ctx->err, latents, "latents"));
+    TRY(ts_bag_finite(&m->ctx->err, latents, shown));
     if (m->family->pictures) {
         sized.count = (int)z.dim[1];
         sized.frames = 1;
@@ -313,7 +314,8 @@ ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
     ts_tensor z = r->latents;
     double start = ts_seconds();
     if (latents)
-        TRY(ts_bag_get(&r->ctx->err, latents, "latents", TS_F32, 4, r->latent, &host));
+        TRY(ts_bag_get(&r->ctx->err, latents, ts_state_shown(latents), TS_F32, 4, r->latent,
+                       &host));
     else if (!ts_there(z))
         TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "nothing has been denoised"));
     TRY(open_arena(r, TS_PHASE_DECODE));

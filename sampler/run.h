@@ -84,6 +84,9 @@ ts_status ts_decode(ts_run *, ts_tensor latents, ts_sink *);
 /* state.c: is there a state file, and is it of this request? Of another one: TS_EMODEL, which says
  * what differs. Noise and picture to begin with are there. */
 ts_status ts_state_check(ts_run *);
+/* The tensor of latents or of a state that is worth a look: of a state between two steps, where its
+ * solver keeps one, the prediction of the clean latents. */
+const char *ts_state_shown(const ts_bag *);
 /* Latents and history after a step; checked again. x [C, F, H, W] */
 ts_status ts_state_save(ts_run *, const ts_solver *, ts_tensor x);
 ts_status ts_state_load(ts_run *, ts_solver *, ts_tensor x, bool *found);

@@ -133,11 +133,20 @@ ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
     ts_bag_meta(bag, "tessera", json);
     ts_bag_meta(bag, "request", r->state_request);
     ts_bag_meta(bag, "done", done);
+    if (s->done < r->q.steps && ts_bag_has(bag, "solver.m0"))
+        ts_bag_meta(bag, "prediction", "solver.m0");
     TRY(ts_bag_save(&r->ctx->err, bag, r->q.state));
 done:
     free(json);
     ts_bag_free(bag);
     return st;
+}
+
+/* ---- looking at ---- */
+const char *ts_state_shown(const ts_bag *bag)
+{
+    const char *prediction = ts_bag_meta_get(bag, "prediction");
+    return prediction ? prediction : "latents";
 }
 
 /* ---- going on ---- */

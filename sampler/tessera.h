@@ -179,7 +179,8 @@ typedef struct {
     /* a run of the same model with texts: its sizes are taken, without counting anew, when they
      * hold for this one */
     const ts_run *like;
-    /* Nothing is denoised, these are decoded: they give the size and the number of frames, the
+    /* Nothing is denoised, these are decoded (of a state between two steps its prediction of the
+     * clean ones, where it has one): they give the size and the number of frames, the
      * request what does not depend on them (vae_tile, fps). TS_ENUMBER: NaN or infinity in them. */
     const ts_bag *latents;
 } ts_run_options;

@@ -10,10 +10,14 @@
 
 static char *tmp;
 static int text_events;
+static volatile int stop;
+static int stop_after; /* a step; 0: none */
 
-static void count_texts(void *user, const ts_event *e)
+static void watch(void *user, const ts_event *e)
 {
     (void)user;
+    if (stop_after && e->phase == TS_PHASE_DENOISE && e->layer == 0 && e->step == stop_after)
+        stop = 1;
     text_events += e->phase == TS_PHASE_TEXT && e->step == 0;
 }
 
@@ -26,7 +30,7 @@ typedef struct {
 static opened open_model(const char *path)
 {
     opened o = {.c = testing_open("cpu", NULL, 1)};
-    o.c->env.progress = count_texts;
+    o.c->env.progress = watch;
     ck_ok(o.c, ts_model_open(o.c, path, &o.m));
     snprintf(o.state, sizeof o.state, "%s/state", tmp);
     return o;
@@ -88,6 +92,15 @@ static void goes_on(const opened *o, const ts_request *q, float noise)
     ck_ok(o->c, encode(o, q, noise, &r));
     ck_ok(o->c, ts_run_denoise(r, NULL));
     ck_assert_int_eq(r->report.resumed, q->steps);
+    ts_run_close(r);
+}
+
+static void goes_on_after(const opened *o, const ts_request *q, int steps)
+{
+    ts_run *r;
+    ck_ok(o->c, encode(o, q, 0, &r));
+    ck_ok(o->c, ts_run_denoise(r, NULL));
+    ck_assert_int_eq(r->report.resumed, steps);
     ts_run_close(r);
 }
 
@@ -251,6 +264,41 @@ START_TEST(the_model_itself)
 }
 END_TEST
 
+/* Between two steps the solver's prediction is shown, at the end the latents. */
+START_TEST(what_is_decoded)
+{
+    static const struct {
+        const char *sampler, *shown;
+    } at[] = {{"unipc", "solver.m0"}, {"euler", "latents"}};
+    opened o = open_model(model_path("wan21-tile"));
+    ts_request q = request_of(&o);
+    for (int i = 0; i < 2; i++) {
+        ts_run *r;
+        q.sampler = at[i].sampler;
+        unlink(o.state);
+        ck_ok(o.c, encode(&o, &q, 0, &r));
+        stop = 0;
+        o.c->env.stop = &stop;
+        stop_after = 1;
+        ck_assert_int_eq(ts_run_denoise(r, NULL), TS_ESTOP);
+        ts_run_close(r);
+        stop = stop_after = 0;
+        ts_bag *bag = testing_bag(o.state);
+        ck_assert_str_eq(ts_bag_meta_get(bag, "done"), "1");
+        ck_assert_str_eq(ts_state_shown(bag), at[i].shown);
+        ts_run_options decoding = {.size = sizeof decoding, .latents = bag};
+        ck_ok(o.c, ts_run_open_with(o.m, &q, &decoding, &r, NULL));
+        ts_run_close(r);
+        ts_bag_free(bag);
+        goes_on_after(&o, &q, 1);
+        bag = testing_bag(o.state);
+        ck_assert_str_eq(ts_state_shown(bag), "latents");
+        ts_bag_free(bag);
+    }
+    close_model(o);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("state");
@@ -261,6 +309,7 @@ int main(void)
     tcase_add_test(t, what_is_in_a_plan_file);
     tcase_add_test(t, full_paths_of_plan_files);
     tcase_add_test(t, the_model_itself);
+    tcase_add_test(t, what_is_decoded);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
