@@ -29,8 +29,8 @@ typedef struct {
 typedef struct {
     const char *level; /* of instructions: "ref", "avx2", "avx512", "avx512_bf16" */
     int threads;       /* of the host that share its work */
-    /* seconds that attention has spent so far on laying out keys and values for its kernel, of all
-     * threads together */
+    /* seconds that attention has spent, while ts_device.time_packing, on laying out keys and values
+     * for its kernel, of all threads together */
     double packing;
 } ts_device_facts;
 typedef struct {
@@ -101,6 +101,8 @@ struct ts_device { /* the head of every device; what follows is its own */
     void (*wish)(void *user, const ts_weight *, ts_form);
     void *wish_user;
     bool has_bf16; /* bf16 arithmetic is native */
+    /* attention adds the time of its packing to ts_device_facts.packing; its owner sets it */
+    bool time_packing;
     /* upload_ahead and pack_ahead go on beside the queue; a device without this does them at once
      */
     bool goes_ahead;

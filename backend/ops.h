@@ -12,7 +12,8 @@ typedef struct {
     /* u32 [A, nb, ceil(nb / 32)], bit j of word j/32: key block j is read; every row reads at least
      * one */
     ts_ptr bits;
-    /* of all blocks that are read, as its maker knows it: for accounts, never for results */
+    /* of all blocks that are read, as its maker knows it: for records and counters, never for
+     * results */
     double share;
 } ts_plan;
 static inline long ts_plan_budget(double keep, long nb) /* key blocks that a row of blocks reads */

@@ -20,10 +20,11 @@ typedef struct {
     int spans;
 } profile;
 
-static ts_device *profiled(ts_device *d)
+static ts_device *prepare_inner(ts_device *d)
 {
     profile *p = (profile *)d;
     p->inner->counting = d->counting;
+    p->inner->time_packing = d->time_packing;
     p->inner->wish = d->wish;
     p->inner->wish_user = d->wish_user;
     return p->inner;
@@ -68,7 +69,7 @@ static ts_status end_span(profile *p, ts_time what, double flops)
 #define PASS(name, args, what, flops)                         \
     static ts_status pass_##name(ts_device *d, const args *a) \
     {                                                         \
-        ts_device *in = profiled(d);                          \
+        ts_device *in = prepare_inner(d);                     \
         ts_status st = begin_span((profile *)d);              \
         if (!st) st = in->ops->name(in, a);                   \
         return st ? st : end_span((profile *)d, what, flops); \
@@ -90,7 +91,7 @@ static double attention_flops(const ts_attention *a) /* of the blocks that are r
 }
 static ts_status pass_peak(ts_device *d, ts_dtype type, double *flops)
 {
-    return profiled(d)->ops->peak(profiled(d), type, flops);
+    return prepare_inner(d)->ops->peak(prepare_inner(d), type, flops);
 }
 PASS(copy, ts_copy, TS_TIME_COPY, 0)
 PASS(gather, ts_gather, TS_TIME_COPY, 0)
@@ -112,99 +113,99 @@ PASS(affine, ts_affine, TS_TIME_OTHER, 0)
 
 static ts_status pass_memory(ts_device *d, size_t *available, size_t *total)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->memory(in, available, total);
 }
 static void pass_facts(ts_device *d, ts_device_facts *f)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     in->ops->facts(in, f);
 }
 static void pass_about(ts_device *d, char *text, size_t size)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     in->ops->about(in, text, size);
 }
 static ts_status pass_alloc(ts_device *d, size_t n, ts_ptr *p)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->alloc(in, n, p);
 }
 static void pass_release(ts_device *d, ts_ptr p)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     in->ops->free(in, p);
 }
 static ts_ptr pass_adopt(ts_device *d, const void *host, size_t n)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->adopt(in, host, n);
 }
 static ts_status pass_upload(ts_device *d, ts_ptr p, const void *host, size_t n)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->upload(in, p, host, n);
 }
 static ts_status pass_download(ts_device *d, void *host, ts_ptr p, size_t n)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     ts_status st = in->ops->download(in, host, p, n);
     return st ? st : read_spans((profile *)d);
 }
 static ts_status pass_join(ts_device *d)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     ts_status st = in->ops->join(in);
     return st ? st : read_spans((profile *)d);
 }
 static ts_status pass_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
                            ts_ptr at)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->pack(in, from, first, to, at);
 }
 static ts_status pass_upload_ahead(ts_device *d, ts_ptr dst, const void *host, size_t n,
                                    ts_ticket *t)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->upload_ahead(in, dst, host, n, t);
 }
 static ts_status pass_pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
                                  ts_ptr at, ts_ticket *t)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->pack_ahead(in, from, first, to, at, t);
 }
 static ts_status pass_wait_ahead(ts_device *d, ts_ticket t)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->wait(in, t);
 }
 static ts_status pass_mark_time(ts_device *d, ts_moment *m)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->mark(in, m);
 }
 static ts_status pass_elapsed(ts_device *d, ts_moment from, ts_moment to, double *seconds)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->elapsed(in, from, to, seconds);
 }
 static ts_status pass_zero(ts_device *d, ts_ptr p, size_t n)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     return in->ops->zero(in, p, n);
 }
 static ts_status pass_check(ts_device *d, ts_tensor t, int tag)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     ts_status st = begin_span((profile *)d);
     if (!st) st = in->ops->check(in, t, tag);
     return st ? st : end_span((profile *)d, TS_TIME_OTHER, 0);
 }
 static ts_status pass_checked(ts_device *d, int *tag)
 {
-    ts_device *in = profiled(d);
+    ts_device *in = prepare_inner(d);
     ts_status st = in->ops->checked(in, tag);
     return st ? st : read_spans((profile *)d);
 }

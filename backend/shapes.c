@@ -74,7 +74,7 @@ static ts_status check_table(ts_device *d, const char *op, const char *which, ts
 }
 
 /* No device multiplies by it yet, and a result without it would be wrong. */
-static ts_status unscaled(ts_device *d, const char *op, const ts_weight *w)
+static ts_status check_unscaled(ts_device *d, const char *op, const ts_weight *w)
 {
     char text[TEXT];
     if (!ts_there(w->scale)) return TS_OK;
@@ -88,17 +88,17 @@ static ts_status check_vector(ts_device *d, const char *op, const char *which, c
     if (!w) return TS_OK;
     if (ts_count(w->t) != width || w->t.type != TS_F32)
         return refuse_tensor(d, op, which, w->t, "", expected_shape(TS_F32, 1, &width));
-    ts_status st = unscaled(d, op, w);
+    ts_status st = check_unscaled(d, op, w);
     if (st) return st;
     return d->counting || ts_there(w->t)
                ? TS_OK
                : ts_fail(d->err, TS_EDEVICE, "%s: %s of %ld is not resident", op, which, width);
 }
 
-static ts_status resident(ts_device *d, const char *op, const ts_weight *w, ts_dtype type)
+static ts_status check_resident(ts_device *d, const char *op, const ts_weight *w, ts_dtype type)
 {
     char text[TEXT];
-    ts_status st = unscaled(d, op, w);
+    ts_status st = check_unscaled(d, op, w);
     if (st) return st;
     if (d->counting || (ts_there(w->t) && w->t.type == type)) return TS_OK;
     return ts_fail(d->err, TS_EDEVICE, "%s: weight %s is not resident%s%s", op,
@@ -117,7 +117,7 @@ ts_status ts_shapes_linear(ts_device *d, const ts_linear *a)
     TRY(check_matrix(d, "linear", "y", a->y, FLOATS, M, O));
     TRY(check_table(d, "linear", "gate", a->gate, a->sel, M, O));
     if (ts_there(a->resid)) TRY(check_matrix(d, "linear", "resid", a->resid, 1 << a->y.type, M, O));
-    TRY(resident(d, "linear", a->w, a->x.type));
+    TRY(check_resident(d, "linear", a->w, a->x.type));
 done:
     return st;
 }
@@ -155,7 +155,7 @@ ts_status ts_shapes_conv(ts_device *d, const ts_conv *a)
     TRY(check_vector(d, "conv", "bias", a->b, want[3]));
     if (ts_there(a->resid))
         TRY(check_matrix(d, "conv", "resid", a->resid, 1 << a->y.type, ts_rows(a->y), want[3]));
-    TRY(resident(d, "conv", a->w, a->x.type));
+    TRY(check_resident(d, "conv", a->w, a->x.type));
 done:
     return st;
 }
@@ -424,7 +424,7 @@ done:
     return st;
 }
 
-static ts_status strided(ts_device *d, const char *which, ts_strided s)
+static ts_status check_strided(ts_device *d, const char *which, ts_strided s)
 {
     if (!s.p.at) return ts_fail(d->err, TS_ESHAPE, "affine: %s is absent", which);
     if (s.type >= TS_DTYPES || !(FLOATS >> s.type & 1))
@@ -438,10 +438,10 @@ ts_status ts_shapes_affine(ts_device *d, const ts_affine *a)
     ts_status st = TS_OK;
     if (a->nd < 0 || a->nd > 6)
         return ts_fail(d->err, TS_ESHAPE, "affine: %d dimensions, expected 0 to 6", a->nd);
-    TRY(strided(d, "x", a->x));
-    TRY(strided(d, "y", a->y));
-    if (a->s.p.at) TRY(strided(d, "s", a->s));
-    if (a->b.p.at) TRY(strided(d, "b", a->b));
+    TRY(check_strided(d, "x", a->x));
+    TRY(check_strided(d, "y", a->y));
+    if (a->s.p.at) TRY(check_strided(d, "s", a->s));
+    if (a->b.p.at) TRY(check_strided(d, "b", a->b));
     for (int i = 0; i < a->nd; i++)
         if (a->dim[i] < 0 || (a->dim[i] > 1 && !a->y.step[i]))
             return ts_fail(d->err, TS_ESHAPE,

@@ -99,7 +99,7 @@ static const ts_flag table[] = {
      "Draw plans and recall as PNGs into a folder, a head a tile"},
 
     {TS_F_OUT, "out", 'o', TS_KIND_TEXT, "DIR", 0, 0, NULL, BATCH, "Batch",
-     "Folder of the outputs, made if need be; the account of the work is kept there, too"},
+     "Folder of the outputs, made if need be; the manifest of the batch is kept there, too"},
     {TS_F_NAME, "name", 0, TS_KIND_TEXT, "TEMPLATE", 0, 0, NULL, BATCH, NULL,
      "Names of the outputs, from fields in braces (default: {index:04}_{slug:60}_s{seed})"},
     {TS_F_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0, "png|mp4|webm|gif|frames", BATCH | ROW,

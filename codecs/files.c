@@ -43,7 +43,8 @@ typedef struct {
     bool broken; /* a call failed: only abort and free are left */
 } output;
 
-static void __attribute__((format(printf, 2, 3))) warn(const output *f, const char *format, ...)
+static void __attribute__((format(printf, 2, 3)))
+warn_of_output(const output *f, const char *format, ...)
 {
     char sentence[512];
     va_list args;
@@ -59,7 +60,7 @@ static ts_status no_frame_memory(output *f)
     return ts_fail(&f->err, TS_EMEMORY, "%s: no memory to write it", f->name.path);
 }
 
-static char *copy_of(const char *text) { return text ? strdup(text) : NULL; }
+static char *copy_text(const char *text) { return text ? strdup(text) : NULL; }
 
 /* ---- pictures ---- */
 
@@ -72,7 +73,7 @@ static void to_bytes(const float *x, size_t n, uint8_t *out)
 }
 
 /* The picture to write; `rgb` itself where nothing is enlarged. */
-static const uint8_t *enlarged(output *f, const uint8_t *rgb)
+static const uint8_t *enlarge_picture(output *f, const uint8_t *rgb)
 {
     if (!f->enlarge) return rgb;
     ts_enlarge_run(f->enlarge, rgb, f->large);
@@ -106,12 +107,14 @@ static void say_timing(const output *f, double fps)
 {
     double each = HUNDREDTHS / fps;
     if (fps > TS_GIF_FPS)
-        warn(f, "%s: GIF viewers show at most %d frames a second: written with that instead of %g",
-             f->name.path, TS_GIF_FPS, fps);
+        warn_of_output(
+            f, "%s: GIF viewers show at most %d frames a second: written with that instead of %g",
+            f->name.path, TS_GIF_FPS, fps);
     else if (f->frames > 1 && fabs(each - rint(each)) > 1e-6)
-        warn(f,
-             "%s: GIF counts time in 1/100 s: frames last %d or %d of them, %g a second on average",
-             f->name.path, (int)floor(each), (int)ceil(each), fps);
+        warn_of_output(
+            f,
+            "%s: GIF counts time in 1/100 s: frames last %d or %d of them, %g a second on average",
+            f->name.path, (int)floor(each), (int)ceil(each), fps);
 }
 
 static ts_status open_movie(output *f, double fps)
@@ -128,11 +131,12 @@ static ts_status open_movie(output *f, double fps)
     if (gif)
         say_timing(f, fps);
     else if ((o.w | o.h) & 1)
-        warn(f, "%s: yuv420p needs even sides: %dx%d is written as %dx%d, the last %s twice",
-             f->name.path, o.w, o.h, o.w + (o.w & 1), o.h + (o.h & 1),
-             !(o.h & 1)   ? "column"
-             : !(o.w & 1) ? "row"
-                          : "column and row");
+        warn_of_output(f,
+                       "%s: yuv420p needs even sides: %dx%d is written as %dx%d, the last %s twice",
+                       f->name.path, o.w, o.h, o.w + (o.w & 1), o.h + (o.h & 1),
+                       !(o.h & 1)   ? "column"
+                       : !(o.w & 1) ? "row"
+                                    : "column and row");
     return ts_movie_open(&f->err, f->file.part, &o, &f->movie);
 }
 
@@ -184,7 +188,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     f->w = w;
     f->h = h;
     f->frames = frames;
-    f->json = f->o.metadata ? copy_of(json) : NULL;
+    f->json = f->o.metadata ? copy_text(json) : NULL;
     if (f->o.metadata && json && !f->json) TRY(no_frame_memory(f));
     TRY(open_buffers(f));
     if (kind == TS_FILE_FRAMES) {
@@ -235,11 +239,11 @@ static ts_status put_frame(ts_sink *sink, const ts_frame *frame)
     if (gif)
         ts_palette_count(f->palette, rgb, n / 3);
     else if (f->name.kind == TS_FILE_FRAMES)
-        TRY(put_numbered(f, frame, enlarged(f, rgb)));
+        TRY(put_numbered(f, frame, enlarge_picture(f, rgb)));
     else if (f->name.kind == TS_FILE_PNG)
-        TRY(write_png(f, f->name.path, frame, enlarged(f, rgb)));
+        TRY(write_png(f, f->name.path, frame, enlarge_picture(f, rgb)));
     else
-        TRY(ts_movie_frame(&f->err, f->movie, enlarged(f, rgb), NULL));
+        TRY(ts_movie_frame(&f->err, f->movie, enlarge_picture(f, rgb), NULL));
     f->done++;
 done:
     return end_file(f, st);
@@ -253,7 +257,7 @@ static ts_status put_gif(output *f)
     TRY(ts_palette_make(&f->err, f->palette));
     for (int i = 0; i < f->frames; i++) {
         TRY(ts_palette_dither(&f->err, f->palette, f->w * f->o.scale, f->h * f->o.scale,
-                              enlarged(f, f->rgb + n * i), f->indices));
+                              enlarge_picture(f, f->rgb + n * i), f->indices));
         TRY(ts_movie_frame(&f->err, f->movie, f->indices, ts_palette_colours(f->palette)));
     }
 done:
@@ -271,8 +275,9 @@ static ts_status close_file(ts_sink *sink)
     if (kind == TS_FILE_FRAMES) {
         int stale = ts_name_next(&f->name, f->frames);
         if (stale >= 0)
-            warn(f, "%s: frame %d and what follows it are of an older run: this one has %d frames",
-                 f->name.path, stale, f->frames);
+            warn_of_output(
+                f, "%s: frame %d and what follows it are of an older run: this one has %d frames",
+                f->name.path, stale, f->frames);
     } else {
         if (kind == TS_FILE_GIF) TRY(put_gif(f));
         if (kind != TS_FILE_PNG) TRY(ts_movie_finish(&f->err, f->movie));
@@ -298,11 +303,11 @@ static void abort_file(ts_sink *sink)
         if (file) unlink(file);
         free(file);
     }
-    /* fails when somebody else put something there, which then stays */
+    /* fails when another process has put a file there, which then stays */
     if (f->folder_made) rmdir(f->name.folder);
 }
 
-static ts_status check_options(output *f)
+static ts_status check_output_options(output *f)
 {
     const char *path = f->name.path, *encoder;
     ts_file_kind kind = f->name.kind;
@@ -317,16 +322,18 @@ static ts_status check_options(output *f)
     if (kind == TS_FILE_PNG || kind == TS_FILE_FRAMES) return TS_OK;
     ts_status st = ts_movie_encoder(&f->err, kind, path, &encoder);
     if (st == TS_OK && strcmp(encoder, "mpeg4") == 0)
-        warn(f,
-             "%s: the FFmpeg library here has no H.264 encoder: written as MPEG-4 part 2, which "
-             "some players do not show",
-             path);
+        warn_of_output(
+            f,
+            "%s: the FFmpeg library here has no H.264 encoder: written as MPEG-4 part 2, which "
+            "some players do not show",
+            path);
     /* x264 then writes the profile High 4:4:4 Predictive, of yuv420p all the same */
     if (st == TS_OK && strcmp(encoder, "libx264") == 0 && f->o.crf == 0)
-        warn(f,
-             "%s: crf 0 is lossless H.264, which browsers and many players do not show: 1 is the "
-             "best that they do",
-             path);
+        warn_of_output(
+            f,
+            "%s: crf 0 is lossless H.264, which browsers and many players do not show: 1 is the "
+            "best that they do",
+            path);
     return st;
 }
 
@@ -359,10 +366,10 @@ ts_status ts_file_open(ts_err *err, const char *path, const ts_file_options *o, 
     f->o = *o;
     if (f->o.scale == 0) f->o.scale = 1;
     TRY(ts_name_init(&f->err, path, &f->name));
-    TRY(check_options(f));
+    TRY(check_output_options(f));
     TRY(ts_name_check(&f->err, &f->name, o->overwrite));
-    f->title = o->metadata ? copy_of(o->title) : NULL;
-    f->parameters = o->metadata ? copy_of(o->parameters) : NULL;
+    f->title = o->metadata ? copy_text(o->title) : NULL;
+    f->parameters = o->metadata ? copy_text(o->parameters) : NULL;
     if (o->metadata && ((o->title && !f->title) || (o->parameters && !f->parameters)))
         TRY(no_frame_memory(f));
     *out = &f->sink;

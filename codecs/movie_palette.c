@@ -72,7 +72,7 @@ void ts_palette_count(ts_palette *p, const uint8_t *rgb, size_t pixels)
     }
 }
 
-static double energy(const moment *m)
+static double compute_energy(const moment *m)
 {
     return m->n > 0 ? (m->s[0] * m->s[0] + m->s[1] * m->s[1] + m->s[2] * m->s[2]) / m->n : 0;
 }
@@ -102,7 +102,9 @@ static void measure_box(box *b, const colour *list)
             for (int k = 0; k < 3; k++) low.s[k] += slice[a][v].s[k];
             moment high = {all.n - low.n,
                            {all.s[0] - low.s[0], all.s[1] - low.s[1], all.s[2] - low.s[2]}};
-            double gain = high.n > 0 ? energy(&low) + energy(&high) - energy(&all) : 0;
+            double gain = high.n > 0
+                              ? compute_energy(&low) + compute_energy(&high) - compute_energy(&all)
+                              : 0;
             if (gain > b->gain) {
                 b->gain = gain;
                 b->axis = a;

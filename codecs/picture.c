@@ -73,7 +73,7 @@ typedef struct {
     float *w;
 } taps;
 
-static double lanczos(double x)
+static double lanczos_weight(double x)
 {
     double p = M_PI * x;
     return fabs(x) >= LOBES ? 0 : fabs(p) < 1e-9 ? 1 : LOBES * sin(p) * sin(p / LOBES) / (p * p);
@@ -100,9 +100,9 @@ static ts_status make_taps(ts_err *err, int from, double scale, double start, in
         t[i] = (taps){.first = a < 0 ? 0 : a, .w = w + (size_t)i * (size_t)most};
         if (b > from) b = from;
         t[i].n = b - t[i].first < most ? b - t[i].first : most;
-        for (int k = 0; k < t[i].n; k++) sum += lanczos((t[i].first + k + 0.5 - at) / wide);
+        for (int k = 0; k < t[i].n; k++) sum += lanczos_weight((t[i].first + k + 0.5 - at) / wide);
         for (int k = 0; k < t[i].n; k++)
-            t[i].w[k] = (float)(lanczos((t[i].first + k + 0.5 - at) / wide) / sum);
+            t[i].w[k] = (float)(lanczos_weight((t[i].first + k + 0.5 - at) / wide) / sum);
     }
     return TS_OK; /* NOLINT(clang-analyzer-unix.Malloc): t[0] has w */
 }

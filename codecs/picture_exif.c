@@ -23,7 +23,7 @@ static int read_orientation(const uint8_t *data, size_t size)
 }
 
 /* Of a block that may begin with the TIFF header at once. */
-static int read_block(const uint8_t *block, size_t size)
+static int read_exif_block(const uint8_t *block, size_t size)
 {
     if (size >= sizeof EXIF && !memcmp(block, EXIF, sizeof EXIF))
         return read_orientation(block, size);
@@ -84,7 +84,7 @@ static int read_profile(const char *path, const char *key)
             high = -1;
         }
     }
-    if (block) o = read_block(block, size);
+    if (block) o = read_exif_block(block, size);
     free(block);
     free(text);
     return o;
@@ -97,7 +97,7 @@ int ts_picture_orientation(const char *path, const uint8_t *data, size_t size)
     if (size < sizeof PNG || memcmp(data, PNG, sizeof PNG)) return 1;
     size_t length;
     const uint8_t *chunk = find_chunk(data, size, &length);
-    if (chunk) return read_block(chunk, length);
+    if (chunk) return read_exif_block(chunk, length);
     int o = read_profile(path, "Raw profile type exif");
     return o != 1 ? o : read_profile(path, "Raw profile type APP1");
 }

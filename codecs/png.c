@@ -35,7 +35,7 @@ static void on_warning(png_structp png, png_const_charp message)
     (void)message;
 }
 
-static const char *reason(const job *j) { return j->why ? strerror(j->why) : j->message; }
+static const char *describe_failure(const job *j) { return j->why ? strerror(j->why) : j->message; }
 
 /* UTF-8 as Latin-1; NULL: it can not be said so. */
 static char *to_latin(const char *text)
@@ -107,7 +107,7 @@ ts_status ts_png_write(ts_err *err, const char *path, int w, int h, const uint8_
     j.info = j.png ? png_create_info_struct(j.png) : NULL;
     if (!j.info) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write a PNG", text->name));
     if (!encode_png(&j, w, h, rgb, text))
-        TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, reason(&j)));
+        TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, describe_failure(&j)));
     if (fflush(j.file) != 0)
         TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", text->name, strerror(errno)));
 done:

@@ -40,8 +40,8 @@ static ts_status check_wan_config(ts_ctx *ctx, const char *path, const ts_wan_co
     return TS_OK;
 }
 
-static ts_status describe_wan(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v,
-                              void *config)
+static ts_status describe_wan_vae(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v,
+                                  void *config)
 {
     ts_wan_config c = {.base = 96,
                        .z = 16,
@@ -304,7 +304,7 @@ done:
 
 const ts_vae_class ts_vae_wan = {.cls = "AutoencoderKLWan",
                                  .config_size = sizeof(ts_wan_config),
-                                 .describe = describe_wan,
+                                 .describe = describe_wan_vae,
                                  .open = open_wan,
                                  .next = next_wan,
                                  .close = close_wan,

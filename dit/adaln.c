@@ -143,7 +143,8 @@ ts_status ts_adaln_enter(void *self, ts_eval e, ts_tensor x, ts_tensor h)
 }
 
 /* One row of modulation for each of the timesteps that a sample uses, one or two (ts_eval.sel). */
-static ts_status modulate(ts_adaln *a, ts_eval e, ts_tensor table, ts_tensor of, ts_modulation *m)
+static ts_status select_modulation(ts_adaln *a, ts_eval e, ts_tensor table, ts_tensor of,
+                                   ts_modulation *m)
 {
     int row[2] = {e.trow, e.trow_sel};
     m->sel = e.sel;
@@ -232,7 +233,8 @@ done:
     return st;
 }
 
-static ts_status feed_forward(ts_adaln *a, const ts_adaln_block *b, ts_modulation m, ts_tensor h)
+static ts_status apply_adaln_feed_forward(ts_adaln *a, const ts_adaln_block *b, ts_modulation m,
+                                          ts_tensor h)
 {
     ts_status st;
     ts_ctx *ctx = a->ctx;
@@ -255,10 +257,10 @@ ts_status ts_adaln_run_block(void *self, int layer, ts_eval e, ts_attn *attn, ts
     const ts_adaln_block *b = a->block + layer;
     ts_modulation m; /* [1 or 2, 6 D] */
     size_t mark = ts_mark(&a->ctx->arena);
-    TRY(modulate(a, e, ts_view(b->table->t, TS_DIM(6, a->info.dim)), a->e6, &m));
+    TRY(select_modulation(a, e, ts_view(b->table->t, TS_DIM(6, a->info.dim)), a->e6, &m));
     TRY(self_attention(a, &b->self, attn, m, h));
     TRY(cross_attention(a, layer, e.slot, h));
-    TRY(feed_forward(a, b, m, h));
+    TRY(apply_adaln_feed_forward(a, b, m, h));
 done:
     ts_release(&a->ctx->arena, mark);
     return st;
@@ -274,7 +276,7 @@ ts_status ts_adaln_leave(void *self, ts_eval e, ts_tensor h, ts_tensor v)
     size_t mark = ts_mark(&ctx->arena);
     ts_tensor n = ts_part_take(ctx, TS_F32, N, D);
     ts_tensor o = ts_part_take(ctx, TS_F32, N, a->out.w->t.dim[0]); /* a patch a row */
-    TRY(modulate(a, e, ts_view(a->table->t, TS_DIM(2, D)), a->emb, &m));
+    TRY(select_modulation(a, e, ts_view(a->table->t, TS_DIM(2, D)), a->emb, &m));
     TRY(ts_part_modulated(ctx, a->info.eps, m, 0, 1, h, n));
     TRY(ts_part_linear(ctx, &a->out, n, TS_ACT_NONE, o));
     TRY(ts_part_unpatchify(ctx, a->info.patch, o, v));

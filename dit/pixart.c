@@ -35,8 +35,8 @@ typedef struct {
 
 /* ---- describe ---- */
 
-static ts_status check_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
-                              const pixart_config *c)
+static ts_status check_pixart_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
+                                     const pixart_config *c)
 {
     const struct {
         const char *key;
@@ -126,7 +126,7 @@ static ts_status describe_pixart(ts_ctx *ctx, const cJSON *config, const char *p
     o->text_dim = c->caption_dim ? c->caption_dim : c->cross_dim;
     o->sample_size = c->sample_size;
     o->eps = (float)eps;
-    TRY(check_ranges(ctx, path, o, c));
+    TRY(check_pixart_ranges(ctx, path, o, c));
     o->dim = o->heads * o->head_dim;
 done:
     return st;
@@ -279,7 +279,7 @@ done:
     return st;
 }
 
-static ts_status prepare_tables(pixart *p, const ts_dit_inputs *in, const float *t, int nt)
+static ts_status prepare_pixart_tables(pixart *p, const ts_dit_inputs *in, const float *t, int nt)
 {
     ts_status st;
     ts_adaln *a = &p->base;
@@ -310,12 +310,12 @@ static ts_status prepare_pixart(void *self, const ts_grid *grid, const ts_dit_in
                     in->width, in->height));
     TRY(ts_adaln_begin(a, grid, in, ts_dit_pixart.text_rows, nt));
     a->positions = ts_part_take(a->ctx, TS_F32, grid->N, a->info.dim);
-    TRY(prepare_tables(p, in, t, nt));
+    TRY(prepare_pixart_tables(p, in, t, nt));
 done:
     return st;
 }
 
-static ts_tensor embedding_of(void *self, ts_eval e)
+static ts_tensor select_pixart_embedding(void *self, ts_eval e)
 {
     pixart *p = self;
     return ts_row_range(p->base.e6, e.trow, 1);
@@ -333,5 +333,5 @@ const ts_dit_class ts_dit_pixart = {
     .enter = ts_adaln_enter,
     .block = ts_adaln_run_block,
     .leave = ts_adaln_leave,
-    .embedding = embedding_of,
+    .embedding = select_pixart_embedding,
 };

@@ -25,8 +25,8 @@ typedef struct {
 
 /* ---- describe ---- */
 
-static ts_status check_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
-                              const wan_config *c)
+static ts_status check_wan_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
+                                  const wan_config *c)
 {
     const struct {
         const char *key;
@@ -59,8 +59,8 @@ static ts_status check_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *
     return TS_OK;
 }
 
-static ts_status describe_wan(ts_ctx *ctx, const cJSON *config, const char *path, ts_dit_info *o,
-                              void *own)
+static ts_status describe_wan_dit(ts_ctx *ctx, const cJSON *config, const char *path,
+                                  ts_dit_info *o, void *own)
 {
     ts_status st;
     wan_config *c = own;
@@ -102,7 +102,7 @@ static ts_status describe_wan(ts_ctx *ctx, const cJSON *config, const char *path
         TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: \"patch_size\" has %d numbers, expected 3", path,
                     patches));
     o->eps = (float)eps;
-    TRY(check_ranges(ctx, path, o, c));
+    TRY(check_wan_ranges(ctx, path, o, c));
     o->dim = o->heads * o->head_dim;
 done:
     return st;
@@ -120,7 +120,7 @@ done:
     return st;
 }
 
-static ts_status bind_block(wan *w, int i)
+static ts_status bind_wan_block(wan *w, int i)
 {
     ts_status st;
     ts_adaln *a = &w->base;
@@ -150,7 +150,7 @@ static ts_status bind_wan(void *self, ts_ctx *ctx, const ts_dit_info *info, cons
     w->config = config;
     TRY(ts_adaln_bind(a, ctx, info, ws));
     int ends = ts_adaln_group_ends(a), embed = ts_adaln_group_embed(a);
-    for (int i = 0; i < info->layers; i++) TRY(bind_block(w, i));
+    for (int i = 0; i < info->layers; i++) TRY(bind_wan_block(w, i));
     TRY(ts_find_conv(ws, ends, &a->patch, 5, (long[]){D, info->in_channels, p[0], p[1], p[2]},
                      "patch_embedding"));
     TRY(ts_find_linear(ws, ends, &a->out, (long)p[0] * p[1] * p[2] * info->out_channels, D, true,
@@ -196,7 +196,7 @@ done:
     return st;
 }
 
-static ts_status prepare_tables(wan *w, const ts_dit_inputs *in, const float *t, int nt)
+static ts_status prepare_wan_tables(wan *w, const ts_dit_inputs *in, const float *t, int nt)
 {
     ts_status st;
     ts_adaln *a = &w->base;
@@ -228,12 +228,12 @@ static ts_status prepare_wan(void *self, const ts_grid *grid, const ts_dit_input
     TRY(ts_adaln_begin(a, grid, in, ts_dit_wan.text_rows, nt));
     a->cos = ts_part_take(a->ctx, TS_F32, grid->N, a->info.head_dim / 2);
     a->sin = ts_part_take(a->ctx, TS_F32, grid->N, a->info.head_dim / 2);
-    TRY(prepare_tables(w, in, t, nt));
+    TRY(prepare_wan_tables(w, in, t, nt));
 done:
     return st;
 }
 
-static ts_tensor embedding_of(void *self, ts_eval e)
+static ts_tensor select_wan_embedding(void *self, ts_eval e)
 {
     wan *w = self;
     return ts_row_range(w->base.emb, e.trow, 1);
@@ -243,13 +243,13 @@ const ts_dit_class ts_dit_wan = {
     .cls = "WanTransformer3DModel",
     .size = sizeof(wan),
     .config_size = sizeof(wan_config),
-    .describe = describe_wan,
+    .describe = describe_wan_dit,
     .bind = bind_wan,
     .close = ts_adaln_unbind,
     .prepare = prepare_wan,
     .enter = ts_adaln_enter,
     .block = ts_adaln_run_block,
     .leave = ts_adaln_leave,
-    .embedding = embedding_of,
+    .embedding = select_wan_embedding,
     .text_rows = 512,
 };

@@ -24,7 +24,7 @@ static int hex_digit(char c)
 
 /* Bytes of the character that begins s, at most n; 0: none does, and *bad bytes of it are to be
  * replaced by one U+FFFD (the longest part that could have begun one). */
-static size_t whole(const uint8_t *s, size_t n, size_t *bad)
+static size_t measure_char(const uint8_t *s, size_t n, size_t *bad)
 {
     size_t want = s[0] < 0x80                    ? 1
                   : s[0] >= 0xC2 && s[0] <= 0xDF ? 2
@@ -48,7 +48,7 @@ static size_t whole(const uint8_t *s, size_t n, size_t *bad)
 static void put_bytes(ts_buf *out, const uint8_t *s, size_t n)
 {
     for (size_t bad, i = 0, k; i < n; i += k) {
-        k = whole(s + i, n - i, &bad);
+        k = measure_char(s + i, n - i, &bad);
         /* no string here can hold a NUL; it would go with the other control characters */
         if (k && s[i])
             ts_buf_put(out, (const char *)s + i, k);
@@ -61,7 +61,7 @@ static void put_bytes(ts_buf *out, const uint8_t *s, size_t n)
 
 /* '+' becomes a blank, %XX its byte. Runs of ASCII are decoded by themselves, as
  * urllib.parse.unquote does. */
-static void unquote(ts_buf *out, const char *s)
+static void unquote_url(ts_buf *out, const char *s)
 {
     ts_buf run = {0};
     ts_buf_put(out, "", 0);
@@ -212,7 +212,7 @@ static const rule codes[] = {
 };
 
 /* t <- its text after every rule. */
-static ts_status apply(ts_err *err, ts_buf *t, const rule *r, size_t rules)
+static ts_status apply_caption_rules(ts_err *err, ts_buf *t, const rule *r, size_t rules)
 {
     ts_status st = TS_OK;
     pcre2_code *code = NULL;
@@ -245,10 +245,10 @@ done:
     free(to);
     return st;
 }
-#define APPLY(text, list) apply(err, text, list, sizeof(list) / sizeof *(list))
+#define APPLY(text, list) apply_caption_rules(err, text, list, sizeof(list) / sizeof *(list))
 
 /* t <- what `make` makes of it; `make` appends to an empty buffer. */
-static void turn(ts_buf *t, void (*make)(ts_buf *, const char *))
+static void rewrite_text(ts_buf *t, void (*make)(ts_buf *, const char *))
 {
     ts_buf made = {0};
     make(&made, ts_buf_text(t));
@@ -264,21 +264,21 @@ static int count_joins(const char *s)
     return n;
 }
 
-static ts_status pass(ts_err *err, ts_buf *t)
+static ts_status clean_caption_once(ts_err *err, ts_buf *t)
 {
     ts_status st = TS_OK;
-    turn(t, unquote);
-    turn(t, put_stripped);
-    turn(t, put_lower);
+    rewrite_text(t, unquote_url);
+    rewrite_text(t, put_stripped);
+    rewrite_text(t, put_lower);
     TRY(APPLY(t, addresses));
-    turn(t, ts_html_text);
+    rewrite_text(t, ts_html_text);
     TRY(APPLY(t, marks));
     if (count_joins(ts_buf_text(t)) > 3) TRY(APPLY(t, joined));
-    turn(t, ts_fix_text);
-    turn(t, ts_html_unescape);
-    turn(t, ts_html_unescape);
+    rewrite_text(t, ts_fix_text);
+    rewrite_text(t, ts_html_unescape);
+    rewrite_text(t, ts_html_unescape);
     TRY(APPLY(t, codes));
-    turn(t, put_stripped);
+    rewrite_text(t, put_stripped);
 done:
     return st;
 }
@@ -290,7 +290,7 @@ ts_status ts_clean_caption(ts_err *err, const char *text, char **out)
     *out = NULL;
     if (st) return st;
     ts_buf_put(&t, text, strlen(text));
-    for (int i = 0; i < 2; i++) TRY(pass(err, &t));
+    for (int i = 0; i < 2; i++) TRY(clean_caption_once(err, &t));
     if (t.failed || !t.s)
         TRY(ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", strlen(text)));
     *out = t.s;

@@ -35,21 +35,21 @@ void ts_charsmap_free(ts_charsmap *m)
     *m = (ts_charsmap){0};
 }
 
-static size_t offset(uint32_t u) { return (size_t)(u >> 10) << ((u & 0x200) >> 6); }
+static size_t unpack_offset(uint32_t u) { return (size_t)(u >> 10) << ((u & 0x200) >> 6); }
 
 const char *ts_charsmap_find(const ts_charsmap *m, const char *s, size_t n, bool longest,
                              size_t *used)
 {
     const char *found = NULL;
     if (!m->units) return NULL;
-    size_t pos = offset(m->unit[0]);
+    size_t pos = unpack_offset(m->unit[0]);
     for (size_t i = 0; i < n; i++) {
         uint8_t c = (uint8_t)s[i];
         pos ^= c;
         if (!c || pos >= m->units) break;
         uint32_t u = m->unit[pos];
         if ((u & 0x800000FF) != c) break;
-        pos ^= offset(u);
+        pos ^= unpack_offset(u);
         if (!(u >> 8 & 1)) continue;
         if (pos >= m->units) break;
         size_t at = m->unit[pos] & 0x7FFFFFFF;

@@ -24,7 +24,7 @@ static const uint16_t cp1252[32] = {0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x20
                                     0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
                                     0x2DC,  0x2122, 0x161,  0x203A, 0x153,  0x9D,   0x17E,  0x178};
 
-static int32_t numeric(unsigned long v)
+static int32_t map_numeric_reference(unsigned long v)
 {
     if (v == 0) return 0xFFFD;
     if (v == 0x0D) return 0x0D;
@@ -52,7 +52,7 @@ static reference read_number(const char *s) /* s after "&#" */
            zeros = strspn(digits, "0");
     if (!n) return (reference){0};
     unsigned long v = n > zeros + 10 ? 0x110000 : strtoul(digits, NULL, hex ? 16 : 10);
-    return (reference){1 + hex + n + (digits[n] == ';'), NULL, numeric(v)};
+    return (reference){1 + hex + n + (digits[n] == ';'), NULL, map_numeric_reference(v)};
 }
 
 static const ts_entity *find_entity(const char *name, size_t n)
@@ -84,7 +84,7 @@ static reference read_name(const char *s) /* s after '&' */
     return (reference){0};
 }
 
-static void put_reference(ts_buf *t, const reference *r)
+static void put_decoded_reference(ts_buf *t, const reference *r)
 {
     if (r->text)
         ts_buf_put(t, r->text, strlen(r->text));
@@ -102,7 +102,7 @@ void ts_html_unescape(ts_buf *t, const char *s)
         if (!*s) break;
         reference r = s[1] == '#' ? read_number(s + 2) : read_name(s + 1);
         if (r.used)
-            put_reference(t, &r);
+            put_decoded_reference(t, &r);
         else
             ts_buf_put(t, "&", 1);
         s += 1 + r.used;
@@ -154,7 +154,7 @@ static void unescape_whole(ts_buf *t, const char *s)
             reference r = number ? read_number(name) : read_name(name);
             done = r.used == number + n + 1 && (r.text || r.c != ';');
             if (done)
-                put_reference(t, &r);
+                put_decoded_reference(t, &r);
             else
                 done = !number && put_capital(t, name, n + 1);
         }
@@ -166,7 +166,7 @@ static void unescape_whole(ts_buf *t, const char *s)
 /* ---- characters ---- */
 
 /* ftfy's ligature table */
-static const char *ligature(int32_t c)
+static const char *expand_ligature(int32_t c)
 {
     static const struct {
         int32_t c;
@@ -190,7 +190,7 @@ static bool is_removed_control(int32_t c)
 
 /* Bytes of a terminal escape, ESC [ digits and ; ... letter, or 0. As for Python, the digits of
  * every script are digits. */
-static size_t escape(const char *s)
+static size_t measure_escape(const char *s)
 {
     const char *at = s + 2;
     int32_t c;
@@ -215,7 +215,7 @@ static void put_width(ts_buf *t, int32_t c)
 static void map_char(ts_buf *t, int32_t c)
 {
     if (c >= 0x80 && c < 0xA0) c = cp1252[c - 0x80];
-    const char *apart = ligature(c);
+    const char *apart = expand_ligature(c);
     if (apart)
         ts_buf_put(t, apart, strlen(apart));
     else if ((c >= 0xFF01 && c <= 0xFFEE) || c == 0x3000)
@@ -247,7 +247,7 @@ static void drop_controls(ts_buf *t, const char *s)
 {
     int32_t c;
     while (*s) {
-        size_t skip = escape(s), n = ts_utf8_next(s, &c);
+        size_t skip = measure_escape(s), n = ts_utf8_next(s, &c);
         if (!skip && !is_removed_control(c)) ts_buf_put(t, s, n);
         s += skip ? skip : n;
     }
@@ -255,7 +255,7 @@ static void drop_controls(ts_buf *t, const char *s)
 
 /* ---- the whole ---- */
 
-static void pass(ts_buf *out, const char *s, bool entities)
+static void fix_line_once(ts_buf *out, const char *s, bool entities)
 {
     ts_buf plain = {0}, mapped = {0}, kept = {0};
     if (entities)
@@ -278,7 +278,7 @@ static void fix_line(ts_buf *out, const char *s, size_t n, bool entities)
     ts_buf_put(&line, s, n);
     for (int i = 0; i < MOST_PASSES && again && !line.failed; i++) {
         ts_buf next = {0};
-        pass(&next, ts_buf_text(&line), entities);
+        fix_line_once(&next, ts_buf_text(&line), entities);
         again = strcmp(ts_buf_text(&next), ts_buf_text(&line));
         free(line.s);
         line = next;
@@ -299,7 +299,7 @@ void ts_fix_text(ts_buf *out, const char *s)
     }
 }
 
-static void collapse(ts_buf *t, const char *s)
+static void collapse_spaces(ts_buf *t, const char *s)
 {
     bool gap = false;
     int32_t c;
@@ -325,7 +325,7 @@ ts_status ts_clean_prompt(ts_err *err, const char *s, char **out)
     ts_fix_text(&fixed, s);
     ts_html_unescape(&once, ts_buf_text(&fixed));
     ts_html_unescape(&twice, ts_buf_text(&once));
-    collapse(&done, ts_buf_text(&twice));
+    collapse_spaces(&done, ts_buf_text(&twice));
     if (fixed.failed || once.failed || twice.failed || done.failed)
         st = ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", strlen(s));
     else {

@@ -50,7 +50,7 @@ static const char *end_of_markup(const char *s)
 }
 
 /* Elements whose text is not the document's. */
-static const char *hidden(const char *tag)
+static const char *find_hidden_element(const char *tag)
 {
     static const char *const names[] = {"script", "style", "template", "rt", "rp"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -95,7 +95,7 @@ static bool put_known(ts_buf *out, const char *s, size_t n)
 
 /* s at '&'. Returns what was read, 0: it is an ampersand like any other. The parser wants to see a
  * character behind a reference that can not belong to it. */
-static size_t put_reference(ts_buf *out, const char *s)
+static size_t put_text_reference(ts_buf *out, const char *s)
 {
     size_t n = 1;
     if (s[1] == '#') {
@@ -150,13 +150,13 @@ void ts_html_text(ts_buf *out, const char *s)
         s += n;
         if (*s == '<') {
             const char *end = end_of_markup(s),
-                       *name = end && is_letter(s[1]) ? hidden(s + 1) : NULL;
+                       *name = end && is_letter(s[1]) ? find_hidden_element(s + 1) : NULL;
             if (end)
                 s = name && end[-2] != '/' ? skip_element(end, name) : end;
             else
                 s += put_cut(out, s, &late);
         } else if (*s == '&') {
-            n = put_reference(out, s);
+            n = put_text_reference(out, s);
             if (!n && s[1] == '#' && s[2])
                 s += put_broken(out, s, &late);
             else if (!n && s[1] && !s[2] && (is_letter(s[1]) || s[1] == '#'))

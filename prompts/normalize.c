@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void put(ts_buf *t, const char *s) { ts_buf_put(t, s, strlen(s)); }
+static void put_string(ts_buf *t, const char *s) { ts_buf_put(t, s, strlen(s)); }
 
 /* ---- tokenizer.json ---- */
 static void map_part(const ts_tokenizer *t, ts_buf *out, const char *s, size_t n)
@@ -13,7 +13,7 @@ static void map_part(const ts_tokenizer *t, ts_buf *out, const char *s, size_t n
     size_t used;
     const char *to = ts_charsmap_find(&t->map, s, n, false, &used);
     if (to)
-        put(out, to);
+        put_string(out, to);
     else
         ts_buf_put(out, s, n);
 }
@@ -32,7 +32,7 @@ static void map_graphemes(const ts_tokenizer *t, ts_buf *out, const char *s)
         }
         const char *to = n < 6 ? ts_charsmap_find(&t->map, s, n, false, &used) : NULL;
         if (to)
-            put(out, to);
+            put_string(out, to);
         else
             for (size_t i = 0; i < n; i += k) {
                 k = ts_utf8_next(s + i, &d);
@@ -42,7 +42,7 @@ static void map_graphemes(const ts_tokenizer *t, ts_buf *out, const char *s)
     }
 }
 
-static void strip(ts_buf *out, const char *s, bool left, bool right)
+static void strip_spaces(ts_buf *out, const char *s, bool left, bool right)
 {
     size_t n = strlen(s), k, keep = 0;
     int32_t c;
@@ -57,14 +57,14 @@ static void strip(ts_buf *out, const char *s, bool left, bool right)
     ts_buf_put(out, s, right ? keep : n);
 }
 
-static void replace(ts_buf *out, const char *s, const char *from, const char *to)
+static void replace_string(ts_buf *out, const char *s, const char *from, const char *to)
 {
     size_t n = strlen(from);
     for (const char *hit; (hit = strstr(s, from)); s = hit + n) {
         ts_buf_put(out, s, (size_t)(hit - s));
-        put(out, to);
+        put_string(out, to);
     }
-    put(out, s);
+    put_string(out, s);
 }
 
 static void replace_spaces(ts_buf *out, const char *s, const char *to)
@@ -72,7 +72,7 @@ static void replace_spaces(ts_buf *out, const char *s, const char *to)
     while (*s) {
         size_t n = strspn(s, " ");
         if (n >= 2)
-            put(out, to);
+            put_string(out, to);
         else
             ts_buf_put(out, s, n);
         s += n;
@@ -82,13 +82,13 @@ static void replace_spaces(ts_buf *out, const char *s, const char *to)
     }
 }
 
-static void lower(ts_buf *out, const char *s)
+static void lower_text(ts_buf *out, const char *s)
 {
     int32_t c;
     while (*s) {
         size_t n = ts_utf8_next(s, &c);
         if (c == 0x130)
-            put(out, "i\xCC\x87"); /* the one letter whose small form is two */
+            put_string(out, "i\xCC\x87"); /* the one letter whose small form is two */
         else if (c == 0xFFFD)
             ts_buf_put(out, s, n);
         else
@@ -97,32 +97,32 @@ static void lower(ts_buf *out, const char *s)
     }
 }
 
-static void apply(const ts_tokenizer *t, const ts_rule *r, ts_buf *out, const char *s)
+static void apply_normalizer(const ts_tokenizer *t, const ts_rule *r, ts_buf *out, const char *s)
 {
     ts_buf_put(out, "", 0);
     switch (r->kind) {
     case TS_RULE_CHARSMAP: map_graphemes(t, out, s); break;
-    case TS_RULE_STRIP: strip(out, s, r->left, r->right); break;
-    case TS_RULE_REPLACE: replace(out, s, r->from, r->to); break;
+    case TS_RULE_STRIP: strip_spaces(out, s, r->left, r->right); break;
+    case TS_RULE_REPLACE: replace_string(out, s, r->from, r->to); break;
     case TS_RULE_SPACES: replace_spaces(out, s, r->to); break;
     case TS_RULE_NFC: ts_buf_normalize(out, s, UTF8PROC_COMPOSE); break;
     case TS_RULE_NFD: ts_buf_normalize(out, s, UTF8PROC_DECOMPOSE); break;
     case TS_RULE_NFKC: ts_buf_normalize(out, s, UTF8PROC_COMPOSE | UTF8PROC_COMPAT); break;
     case TS_RULE_NFKD: ts_buf_normalize(out, s, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT); break;
-    case TS_RULE_LOWER: lower(out, s); break;
+    case TS_RULE_LOWER: lower_text(out, s); break;
     case TS_RULE_PREPEND:
-        if (*s) put(out, r->to);
-        put(out, s);
+        if (*s) put_string(out, r->to);
+        put_string(out, s);
         break;
     }
 }
 
 void ts_normalize_rules(const ts_tokenizer *t, ts_buf *out, const char *s)
 {
-    put(out, s);
+    put_string(out, s);
     for (int i = 0; i < t->rules && !out->failed; i++) {
         ts_buf next = {0};
-        apply(t, t->rule + i, &next, ts_buf_text(out));
+        apply_normalizer(t, t->rule + i, &next, ts_buf_text(out));
         free(out->s);
         *out = next;
     }
@@ -168,7 +168,7 @@ void ts_normalize_spiece(const ts_tokenizer *t, ts_buf *out, const char *s)
         if (p.n != 1 || *p.s != ' ') break;
     }
     if (!n) return;
-    if (t->dummy_prefix) put(out, space);
+    if (t->dummy_prefix) put_string(out, space);
     for (bool after_space = t->collapse; n && !out->failed; s += p.used, n -= p.used) {
         p = first_part(t, s, n);
         while (after_space && p.n && *p.s == ' ') {
@@ -177,7 +177,7 @@ void ts_normalize_spiece(const ts_tokenizer *t, ts_buf *out, const char *s)
         }
         for (size_t i = 0; i < p.n; i++) {
             if (p.s[i] == ' ')
-                put(out, space);
+                put_string(out, space);
             else
                 ts_buf_put(out, p.s + i, 1);
         }

@@ -1,4 +1,4 @@
-/* What a prompt file holds, for whoever renders its rows. prompts/rows.h reads it, the public
+/* What a prompt file holds, for callers that render its rows. prompts/rows.h reads it, the public
  * ts_prompt_file_* of tessera.h hand it out. Installed beside tessera.h; C and C++. */
 #ifndef TS_PROMPT_FILE_H
 #define TS_PROMPT_FILE_H

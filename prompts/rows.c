@@ -25,7 +25,7 @@
 enum { READ_AT_ONCE = 1 << 16, MOST_BYTES = 1 << 30 };
 
 /* ---- faults ---- */
-static ts_status no_memory(ts_err *err, const ts_prompts *r)
+static ts_status refuse_rows_memory(ts_err *err, const ts_prompts *r)
 {
     return ts_fail(err, TS_EMEMORY, "%s: no memory for its rows", r->name);
 }
@@ -34,10 +34,10 @@ static ts_status add_fault(ts_err *err, ts_prompts *r, int line, const char *for
 {
     char *text = NULL;
     ts_fault *more = NULL;
-    if (vasprintf(&text, format, list) < 0) return no_memory(err, r);
+    if (vasprintf(&text, format, list) < 0) return refuse_rows_memory(err, r);
     if (!(r->faults & (r->faults - 1))) { /* room for the next power of two */
         more = realloc(r->fault, sizeof *more * (r->faults ? 2 * (size_t)r->faults : 1));
-        if (!more) return free(text), no_memory(err, r);
+        if (!more) return free(text), refuse_rows_memory(err, r);
         r->fault = more;
     }
     int at = r->faults++;
@@ -123,17 +123,17 @@ bool ts_parse_text(ts_parse *p, ts_prompt *row, int line, const char *s, size_t 
     return true;
 }
 
-static char *copy_of(ts_parse *p, const char *s, size_t n)
+static char *copy_field(ts_parse *p, const char *s, size_t n)
 {
     char *text = strndup(s, n);
-    if (!text && !p->st) p->st = no_memory(p->err, p->rows);
+    if (!text && !p->st) p->st = refuse_rows_memory(p->err, p->rows);
     return text;
 }
 
 void ts_parse_field(ts_parse *p, ts_prompt *row, const char *key, size_t key_n, const char *value,
                     size_t value_n, bool number)
 {
-    char *name = copy_of(p, key, key_n), *text = copy_of(p, value, value_n);
+    char *name = copy_field(p, key, key_n), *text = copy_field(p, value, value_n);
     ts_setting *more = NULL;
     if (p->st) goto done;
     /* a leading one says that the key is the user's own */
@@ -150,7 +150,7 @@ void ts_parse_field(ts_parse *p, ts_prompt *row, const char *key, size_t key_n, 
     } else if (name[0] != '_') {
         more = realloc(row->field, sizeof *more * (size_t)(row->fields + 1));
         if (!more) {
-            p->st = no_memory(p->err, p->rows);
+            p->st = refuse_rows_memory(p->err, p->rows);
             goto done;
         }
         row->field = more;
@@ -187,7 +187,7 @@ void ts_parse_row(ts_parse *p, ts_prompt *row)
     if (!p->st && !(r->rows & (r->rows - 1))) {
         ts_prompt *more = realloc(r->row, sizeof *more * (r->rows ? 2 * (size_t)r->rows : 1));
         if (!more)
-            p->st = no_memory(p->err, r);
+            p->st = refuse_rows_memory(p->err, r);
         else
             r->row = more;
     }
@@ -277,7 +277,7 @@ static size_t closing_quote(const char *s, size_t n, size_t open)
     return n;
 }
 
-static void options(ts_parse *p, ts_prompt *row, const char *s, size_t n, size_t i)
+static void read_row_options(ts_parse *p, ts_prompt *row, const char *s, size_t n, size_t i)
 {
     while (i < n && !p->st) {
         i += option_mark(s, n, i);
@@ -316,7 +316,7 @@ static void text_line(ts_parse *p, const char *s, size_t n, int line)
         const char *prompt = s;
         ts_parse_trim(&prompt, &prompt_n);
         ts_parse_field(p, &row, "prompt", 6, prompt, prompt_n, false);
-        options(p, &row, s, n, at);
+        read_row_options(p, &row, s, n, at);
     }
     ts_parse_row(p, &row);
 }
@@ -368,7 +368,7 @@ static void json_list(ts_parse *p, ts_prompt *row, const cJSON *v)
         if (!plain || !value_text(p, row, item, key, one, sizeof one)) break;
         char *more = realloc(list, n + strlen(one) + 2);
         if (!more) {
-            p->st = no_memory(p->err, p->rows);
+            p->st = refuse_rows_memory(p->err, p->rows);
             break;
         }
         list = more;
@@ -454,8 +454,8 @@ static void json_line(ts_parse *p, const char *s, size_t n, int line)
 }
 
 /* ---- the file ---- */
-static void lines(ts_parse *p, const char *s, size_t n,
-                  void (*each)(ts_parse *, const char *, size_t, int))
+static void visit_lines(ts_parse *p, const char *s, size_t n,
+                        void (*each)(ts_parse *, const char *, size_t, int))
 {
     size_t all;
     for (int line = 1; n && !p->st; line++) {
@@ -578,7 +578,7 @@ static void json_file(ts_parse *p, const char *s, size_t n)
                        "an object over several lines, expected one object on each line: jq -c . "
                        "makes lines of them, jq -c '.[]' of an array");
     } else {
-        lines(p, s, n, json_line);
+        visit_lines(p, s, n, json_line);
     }
     cJSON_Delete(whole);
     cJSON_Delete(alone);
@@ -599,7 +599,7 @@ ts_prompts_kind ts_prompts_kind_of(const char *name)
     return TS_PROMPTS_GUESS;
 }
 
-static ts_prompts_kind guess(const char *s, size_t n)
+static ts_prompts_kind guess_kind(const char *s, size_t n)
 {
     const char *inside = s;
     size_t inside_n = n;
@@ -634,13 +634,13 @@ ts_status ts_prompts_parse(ts_err *err, const char *name, ts_prompts_kind kind, 
         s += 3;
         n -= 3;
     }
-    if (kind == TS_PROMPTS_GUESS) kind = guess(s, n);
+    if (kind == TS_PROMPTS_GUESS) kind = guess_kind(s, n);
     if (kind == TS_PROMPTS_CSV)
         ts_csv_parse(&p, s, n);
     else if (kind == TS_PROMPTS_JSONL)
         json_file(&p, s, n);
     else
-        lines(&p, s, n, text_line);
+        visit_lines(&p, s, n, text_line);
     if (!p.st && !p.rows->rows && !p.rows->faults)
         ts_parse_fault(&p, NULL, 0, "no prompt in the file, expected one a row");
     if (p.st)

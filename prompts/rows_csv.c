@@ -23,7 +23,7 @@ typedef struct {
 
 enum { MOST_COLUMNS = 256 };
 
-static void put(reader *r, const char *s, size_t n)
+static void append_field(reader *r, const char *s, size_t n)
 {
     if (r->n + n + 1 > r->room) {
         size_t room = 2 * r->room + n + 64;
@@ -42,7 +42,7 @@ static void put(reader *r, const char *s, size_t n)
 }
 
 /* Behind a field: its separator, or the end of the record. */
-static void finish(reader *r)
+static void finish_field(reader *r)
 {
     r->last = r->s == r->end || *r->s != r->separator;
     if (r->s < r->end && *r->s == r->separator) {
@@ -75,7 +75,7 @@ static void next_field(reader *r, ts_prompt *row)
             if (*r->s == '"') r->s++;
             if (*r->s == '\n' || (*r->s == '\r' && (r->s + 1 == r->end || r->s[1] != '\n')))
                 r->line++;
-            put(r, r->s++, 1);
+            append_field(r, r->s++, 1);
         }
         r->open = r->s == r->end;
         if (r->open)
@@ -91,10 +91,10 @@ static void next_field(reader *r, ts_prompt *row)
                            "field is written twice");
     }
     while (!at_end(r)) {
-        if (!quoted) put(r, r->s, 1);
+        if (!quoted) append_field(r, r->s, 1);
         r->s++;
     }
-    finish(r);
+    finish_field(r);
 }
 
 static char separator_of(const char *s, size_t n)
@@ -206,7 +206,7 @@ static void drop_fraction(const char *name, const char *value, size_t *n)
     if (all == *n) *n = digits;
 }
 
-static void record(reader *r, char *const *names, int columns)
+static void read_record(reader *r, char *const *names, int columns)
 {
     ts_prompt row = {.line = r->line};
     int n = 0;
@@ -246,7 +246,7 @@ void ts_csv_parse(ts_parse *p, const char *s, size_t n)
     p->rows->header = r.line;
     char *names[MOST_COLUMNS];
     int columns = n > skipped ? read_header(&r, names) : -1;
-    while (columns >= 0 && r.s < r.end && !p->st) record(&r, names, columns);
+    while (columns >= 0 && r.s < r.end && !p->st) read_record(&r, names, columns);
     for (int i = 0; i < columns; i++) free(names[i]);
     free(r.field);
 }

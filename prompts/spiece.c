@@ -16,7 +16,7 @@ typedef struct {
     reader body;
 } record;
 
-static uint64_t varint(reader *r)
+static uint64_t read_varint(reader *r)
 {
     uint64_t v = 0;
     for (int shift = 0; shift < 64 && r->p < r->end; shift += 7) {
@@ -28,17 +28,17 @@ static uint64_t varint(reader *r)
     return 0;
 }
 
-static bool next(reader *r, record *out)
+static bool read_field(reader *r, record *out)
 {
     if (r->bad || r->p >= r->end) return false;
-    uint64_t tag = varint(r), n = 0;
+    uint64_t tag = read_varint(r), n = 0;
     *out = (record){.field = (int)(tag >> 3), .wire = (int)(tag & 7)};
     if (out->wire == 0)
-        out->value = varint(r);
+        out->value = read_varint(r);
     else if (out->wire == 1)
         n = 8;
     else if (out->wire == 2)
-        n = varint(r);
+        n = read_varint(r);
     else if (out->wire == 5)
         n = 4;
     else
@@ -52,7 +52,7 @@ static bool next(reader *r, record *out)
     return true;
 }
 
-static float fixed32(const record *r)
+static float read_fixed32(const record *r)
 {
     float f = 0;
     if (r->body.end - r->body.p == 4) memcpy(&f, r->body.p, 4);
@@ -73,9 +73,9 @@ static ts_status read_piece(ts_tokenizer *t, reader r, facts *f)
     reader s = {0};
     float score = 0;
     uint64_t type = TS_PIECE_NORMAL;
-    while (next(&r, &x)) {
+    while (read_field(&r, &x)) {
         if (x.field == 1 && x.wire == 2) s = x.body;
-        if (x.field == 2) score = fixed32(&x);
+        if (x.field == 2) score = read_fixed32(&x);
         if (x.field == 3 && x.wire == 0) type = x.value;
     }
     if (r.bad || type < TS_PIECE_NORMAL || type > TS_PIECE_BYTE)
@@ -92,7 +92,7 @@ static ts_status read_piece(ts_tokenizer *t, reader r, facts *f)
 static void read_trainer(ts_tokenizer *t, reader r, facts *f)
 {
     record x;
-    while (next(&r, &x)) {
+    while (read_field(&r, &x)) {
         if (x.wire != 0) continue;
         if (x.field == 3) f->type = x.value;
         if (x.field == 24) f->suffix = x.value != 0;
@@ -102,10 +102,10 @@ static void read_trainer(ts_tokenizer *t, reader r, facts *f)
     }
 }
 
-static ts_status read_normalizer(ts_tokenizer *t, reader r)
+static ts_status read_spiece_normalizer(ts_tokenizer *t, reader r)
 {
     record x;
-    while (next(&r, &x)) {
+    while (read_field(&r, &x)) {
         if (x.field == 2 && x.wire == 2 && x.body.end > x.body.p && !t->map.units) {
             ts_status st = ts_charsmap_init(&t->ctx->err, t->path, x.body.p,
                                             (size_t)(x.body.end - x.body.p), &t->map);
@@ -134,11 +134,11 @@ ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
     /* most: no less than FLT_MIN there either */
     facts f = {.least = FLT_MAX, .most = FLT_MIN, .type = 1, .unk = 0, .eos = 2};
     t->sentencepiece = t->dummy_prefix = t->collapse = t->escape = true;
-    while (next(&r, &x)) {
+    while (read_field(&r, &x)) {
         if (x.wire != 2) continue;
         if (x.field == 1) TRY(read_piece(t, x.body, &f));
         if (x.field == 2) read_trainer(t, x.body, &f);
-        if (x.field == 3) TRY(read_normalizer(t, x.body));
+        if (x.field == 3) TRY(read_spiece_normalizer(t, x.body));
     }
     if (r.bad || !t->pieces)
         TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: damaged, or not a SentencePiece model", t->path));

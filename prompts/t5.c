@@ -103,7 +103,7 @@ static ts_status read_config(t5 *e, const ts_component *c)
     return TS_OK;
 }
 
-static ts_status bind_block(t5 *e, int i)
+static ts_status bind_t5_block(t5 *e, int i)
 {
     ts_status st = TS_OK;
     block *b = e->block + i;
@@ -195,7 +195,7 @@ static ts_status open_class(ts_ctx *ctx, const ts_component *c, const ts_encoder
     TRY(ts_weights_open(ctx, c->dir, "model", &e->head.weights));
     e->block = calloc((size_t)e->layers, sizeof *e->block);
     if (!e->block) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d layers", e->layers));
-    for (int i = 0; i < e->layers; i++) TRY(bind_block(e, i));
+    for (int i = 0; i < e->layers; i++) TRY(bind_t5_block(e, i));
     TRY(ts_find_vector(e->head.weights, 0, &e->final, 1, (long[]){e->dim},
                        "encoder.final_layer_norm.weight"));
     TRY(bind_tables(e));
@@ -306,7 +306,7 @@ done:
     return st;
 }
 
-static ts_status feed_forward(t5 *e, const block *b, const work *w, ts_tensor h)
+static ts_status apply_t5_feed_forward(t5 *e, const block *b, const work *w, ts_tensor h)
 {
     ts_status st = TS_OK;
     ts_device *dev = e->head.ctx->dev;
@@ -402,7 +402,7 @@ static ts_status run_t5(ts_encoder *head, ts_text_output output, const ts_ids *i
         for (int k = 0; k < n; k++) {
             TRY(spread_biases(e, &w, ids[k].n));
             TRY(attend_text(e, e->block + i, &w, w.h[k]));
-            TRY(feed_forward(e, e->block + i, &w, w.h[k]));
+            TRY(apply_t5_feed_forward(e, e->block + i, &w, w.h[k]));
         }
         ts_progress(e->head.ctx, (ts_event){.phase = TS_PHASE_TEXT,
                                             .step = 1,

@@ -202,7 +202,8 @@ static bool lost_white(const char *raw, const char *plain)
 
 /* What is no added token goes through the normalizer, then the same with added tokens that are
  * normalized, then into words. */
-static void encode(const ts_tokenizer *t, bool normalized, const char *s, bool first, ts_list *out)
+static void encode_text(const ts_tokenizer *t, bool normalized, const char *s, bool first,
+                        ts_list *out)
 {
     for (bool more = true; more && !out->failed;) {
         const char *hit = s + strlen(s);
@@ -212,8 +213,8 @@ static void encode(const ts_tokenizer *t, bool normalized, const char *s, bool f
         ts_buf_put(&text, s, (size_t)(end - s));
         if (!normalized) ts_normalize_rules(t, &plain, ts_buf_text(&text));
         if (text.n && !normalized)
-            encode(t, true, ts_buf_text(&plain),
-                   first && !lost_white(ts_buf_text(&text), ts_buf_text(&plain)), out);
+            encode_text(t, true, ts_buf_text(&plain),
+                        first && !lost_white(ts_buf_text(&text), ts_buf_text(&plain)), out);
         else if (text.n)
             split_words(t, ts_buf_text(&text), first, out);
         out->failed |= text.failed | plain.failed;
@@ -246,7 +247,7 @@ ts_status ts_tokenize(ts_tokenizer *t, const char *text, int max, int32_t **ids,
         ts_normalize_spiece(t, &plain, text);
         ts_tokenizer_search(t, ts_buf_text(&plain), plain.n, &l);
     } else {
-        encode(t, false, text, true, &l);
+        encode_text(t, false, text, true, &l);
     }
     *truncated = l.n - t->befores > room;
     if (*truncated) l.n = t->befores + room;

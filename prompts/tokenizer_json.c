@@ -8,35 +8,35 @@
 
 enum { MOST_IDS = 1 << 28 };
 
-static ts_status refuse(ts_tokenizer *t, const char *what, const char *name)
+static ts_status refuse_part(ts_tokenizer *t, const char *what, const char *name)
 {
     return ts_fail(&t->ctx->err, TS_EMODEL, "%s: %s \"%.80s\" is not supported", t->path, what,
                    name ? name : "");
 }
 
-static ts_status no_memory(ts_tokenizer *t)
+static ts_status refuse_vocabulary_memory(ts_tokenizer *t)
 {
     return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path);
 }
 
-static const cJSON *field(const cJSON *j, const char *key)
+static const cJSON *find_field(const cJSON *j, const char *key)
 {
     return cJSON_GetObjectItemCaseSensitive(j, key);
 }
-static const char *string(const cJSON *j, const char *key)
+static const char *read_string(const cJSON *j, const char *key)
 {
-    return cJSON_GetStringValue(field(j, key));
+    return cJSON_GetStringValue(find_field(j, key));
 }
 
 /* base64 with or without line breaks. *out: malloc'd. */
-static ts_status decode64(ts_tokenizer *t, const char *s, uint8_t **out, size_t *size)
+static ts_status decode_map(ts_tokenizer *t, const char *s, uint8_t **out, size_t *size)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint32_t bits = 0;
     int have = 0;
     *size = 0;
     *out = malloc(strlen(s) / 4 * 3 + 4);
-    if (!*out) return no_memory(t);
+    if (!*out) return refuse_vocabulary_memory(t);
     for (; *s && *s != '='; s++) {
         const char *d = strchr(digits, *s);
         if (*s == '\n' || *s == '\r') continue;
@@ -53,15 +53,15 @@ static ts_status decode64(ts_tokenizer *t, const char *s, uint8_t **out, size_t 
 static ts_status read_map(ts_tokenizer *t, const cJSON *j)
 {
     ts_status st = TS_OK;
-    const char *text = string(j, "precompiled_charsmap");
+    const char *text = read_string(j, "precompiled_charsmap");
     uint8_t *blob = NULL;
     size_t size;
     if (!text)
         return ts_fail(&t->ctx->err, TS_EMODEL,
                        "%s: normalizer Precompiled has no precompiled_charsmap", t->path);
     if (!*text) return TS_OK;
-    if (t->map.units) return refuse(t, "a second normalizer", "Precompiled");
-    TRY(decode64(t, text, &blob, &size));
+    if (t->map.units) return refuse_part(t, "a second normalizer", "Precompiled");
+    TRY(decode_map(t, text, &blob, &size));
     TRY(ts_charsmap_init(&t->ctx->err, t->path, blob, size, &t->map));
 done:
     free(blob);
@@ -76,22 +76,22 @@ static ts_status add_rule(ts_tokenizer *t, ts_rule r, const char *from, const ch
     r.from = from ? strdup(from) : NULL;
     r.to = to ? strdup(to) : NULL;
     t->rule[t->rules++] = r;
-    return (from && !r.from) || (to && !r.to) ? no_memory(t) : TS_OK;
+    return (from && !r.from) || (to && !r.to) ? refuse_vocabulary_memory(t) : TS_OK;
 }
 
 static ts_status read_replace(ts_tokenizer *t, const cJSON *j)
 {
-    const cJSON *pattern = field(j, "pattern");
-    const char *content = string(j, "content"), *plain = string(pattern, "String"),
-               *regex = string(pattern, "Regex");
-    if (!content) return refuse(t, "normalizer", "Replace without content");
+    const cJSON *pattern = find_field(j, "pattern");
+    const char *content = read_string(j, "content"), *plain = read_string(pattern, "String"),
+               *regex = read_string(pattern, "Regex");
+    if (!content) return refuse_part(t, "normalizer", "Replace without content");
     if (plain && *plain) return add_rule(t, (ts_rule){.kind = TS_RULE_REPLACE}, plain, content);
     if (regex && !strcmp(regex, " {2,}"))
         return add_rule(t, (ts_rule){.kind = TS_RULE_SPACES}, NULL, content);
-    return refuse(t, "the pattern of normalizer Replace", regex);
+    return refuse_part(t, "the pattern of normalizer Replace", regex);
 }
 
-static ts_status read_normalizer(ts_tokenizer *t, const cJSON *j, int depth)
+static ts_status read_json_normalizer(ts_tokenizer *t, const cJSON *j, int depth)
 {
     static const struct {
         const char *name;
@@ -102,12 +102,13 @@ static ts_status read_normalizer(ts_tokenizer *t, const cJSON *j, int depth)
                  {"NFKD", TS_RULE_NFKD},
                  {"Lowercase", TS_RULE_LOWER}};
     ts_status st = TS_OK;
-    const char *type = string(j, "type");
+    const char *type = read_string(j, "type");
     const cJSON *one;
     if (!j || cJSON_IsNull(j)) return TS_OK;
-    if (!type || depth > 4) return refuse(t, "normalizer", type);
+    if (!type || depth > 4) return refuse_part(t, "normalizer", type);
     if (!strcmp(type, "Sequence")) {
-        cJSON_ArrayForEach(one, field(j, "normalizers")) TRY(read_normalizer(t, one, depth + 1));
+        cJSON_ArrayForEach(one, find_field(j, "normalizers"))
+            TRY(read_json_normalizer(t, one, depth + 1));
         return TS_OK;
     }
     if (!strcmp(type, "Precompiled")) {
@@ -117,16 +118,16 @@ static ts_status read_normalizer(ts_tokenizer *t, const cJSON *j, int depth)
     if (!strcmp(type, "Strip"))
         return add_rule(t,
                         (ts_rule){.kind = TS_RULE_STRIP,
-                                  .left = cJSON_IsTrue(field(j, "strip_left")),
-                                  .right = cJSON_IsTrue(field(j, "strip_right"))},
+                                  .left = cJSON_IsTrue(find_field(j, "strip_left")),
+                                  .right = cJSON_IsTrue(find_field(j, "strip_right"))},
                         NULL, NULL);
     if (!strcmp(type, "Replace")) return read_replace(t, j);
-    if (!strcmp(type, "Prepend") && string(j, "prepend"))
-        return add_rule(t, (ts_rule){.kind = TS_RULE_PREPEND}, NULL, string(j, "prepend"));
+    if (!strcmp(type, "Prepend") && read_string(j, "prepend"))
+        return add_rule(t, (ts_rule){.kind = TS_RULE_PREPEND}, NULL, read_string(j, "prepend"));
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         if (!strcmp(type, plain[i].name))
             return add_rule(t, (ts_rule){.kind = plain[i].kind}, NULL, NULL);
-    st = refuse(t, "normalizer", type);
+    st = refuse_part(t, "normalizer", type);
 done:
     return st;
 }
@@ -136,38 +137,38 @@ static ts_status read_metaspace(ts_tokenizer *t, const cJSON *j)
 {
     static const char *const schemes[] = {
         [TS_PREPEND_NEVER] = "never", [TS_PREPEND_FIRST] = "first", [TS_PREPEND_ALWAYS] = "always"};
-    const char *mark = string(j, "replacement"), *scheme = string(j, "prepend_scheme");
+    const char *mark = read_string(j, "replacement"), *scheme = read_string(j, "prepend_scheme");
     int found = -1;
     if (mark && strcmp(mark, TS_MARK))
-        return refuse(t, "the replacement of pre_tokenizer Metaspace", mark);
+        return refuse_part(t, "the replacement of pre_tokenizer Metaspace", mark);
     for (int i = 0; scheme && i < 3; i++)
         if (!strcmp(scheme, schemes[i])) found = i;
     if (scheme && found < 0)
-        return refuse(t, "the prepend_scheme of pre_tokenizer Metaspace", scheme);
+        return refuse_part(t, "the prepend_scheme of pre_tokenizer Metaspace", scheme);
     t->metaspace = true;
-    t->whole = cJSON_IsFalse(field(j, "split"));
-    t->prepend = scheme                                        ? (ts_prepend)found
-                 : cJSON_IsFalse(field(j, "add_prefix_space")) ? TS_PREPEND_NEVER
-                                                               : TS_PREPEND_ALWAYS;
+    t->whole = cJSON_IsFalse(find_field(j, "split"));
+    t->prepend = scheme                                             ? (ts_prepend)found
+                 : cJSON_IsFalse(find_field(j, "add_prefix_space")) ? TS_PREPEND_NEVER
+                                                                    : TS_PREPEND_ALWAYS;
     return TS_OK;
 }
 
 static ts_status read_pre(ts_tokenizer *t, const cJSON *j, int depth)
 {
     ts_status st = TS_OK;
-    const char *type = string(j, "type");
+    const char *type = read_string(j, "type");
     const cJSON *one;
     if (!j || cJSON_IsNull(j)) return TS_OK;
-    if (!type || depth > 4) return refuse(t, "pre_tokenizer", type);
+    if (!type || depth > 4) return refuse_part(t, "pre_tokenizer", type);
     if (!strcmp(type, "Sequence")) {
-        cJSON_ArrayForEach(one, field(j, "pretokenizers")) TRY(read_pre(t, one, depth + 1));
+        cJSON_ArrayForEach(one, find_field(j, "pretokenizers")) TRY(read_pre(t, one, depth + 1));
         return TS_OK;
     }
     if (!strcmp(type, "WhitespaceSplit") && !t->metaspace) {
         t->words = true;
         return TS_OK;
     }
-    if (strcmp(type, "Metaspace") || t->metaspace) return refuse(t, "pre_tokenizer", type);
+    if (strcmp(type, "Metaspace") || t->metaspace) return refuse_part(t, "pre_tokenizer", type);
     TRY(read_metaspace(t, j));
 done:
     return st;
@@ -177,21 +178,21 @@ done:
  * is refused. */
 static ts_status read_template(ts_tokenizer *t, const cJSON *j)
 {
-    const char *type = string(j, "type");
+    const char *type = read_string(j, "type");
     const cJSON *one;
     bool seen = false;
     if (j && !cJSON_IsNull(j) && (!type || strcmp(type, "TemplateProcessing")))
-        return refuse(t, "post_processor", type);
-    cJSON_ArrayForEach(one, field(j, "single"))
+        return refuse_part(t, "post_processor", type);
+    cJSON_ArrayForEach(one, find_field(j, "single"))
     {
-        const char *name = string(field(one, "SpecialToken"), "id");
-        if (field(one, "Sequence")) seen = true;
+        const char *name = read_string(find_field(one, "SpecialToken"), "id");
+        if (find_field(one, "Sequence")) seen = true;
         if (!name) continue;
-        const cJSON *ids = field(field(field(j, "special_tokens"), name), "ids"),
+        const cJSON *ids = find_field(find_field(find_field(j, "special_tokens"), name), "ids"),
                     *id = cJSON_GetArrayItem(ids, 0);
         int *n = seen ? &t->afters : &t->befores;
         if (!cJSON_IsNumber(id) || id->valueint < 0 || cJSON_GetArraySize(ids) != 1 || *n == 4)
-            return refuse(t, "the special token of post_processor", name);
+            return refuse_part(t, "the special token of post_processor", name);
         (seen ? t->after : t->before)[(*n)++] = id->valueint;
     }
     if (!t->afters)
@@ -199,9 +200,9 @@ static ts_status read_template(ts_tokenizer *t, const cJSON *j)
     return TS_OK;
 }
 
-static bool flag(const cJSON *j, const char *key, bool otherwise)
+static bool read_flag(const cJSON *j, const char *key, bool otherwise)
 {
-    const cJSON *v = field(j, key);
+    const cJSON *v = find_field(j, key);
     return cJSON_IsBool(v) ? cJSON_IsTrue(v) : otherwise;
 }
 
@@ -210,22 +211,23 @@ static ts_status read_added(ts_tokenizer *t, const cJSON *list)
     const cJSON *one;
     int n = cJSON_GetArraySize(list);
     t->added = calloc((size_t)n + 1, sizeof *t->added);
-    if (!t->added) return no_memory(t);
+    if (!t->added) return refuse_vocabulary_memory(t);
     cJSON_ArrayForEach(one, list)
     {
-        const char *s = string(one, "content");
-        const cJSON *id = field(one, "id");
+        const char *s = read_string(one, "content");
+        const cJSON *id = find_field(one, "id");
         if (!s || !*s || !cJSON_IsNumber(id) || id->valueint < 0 || id->valueint > MOST_IDS)
             return ts_fail(&t->ctx->err, TS_EMODEL, "%s: added token %d has no content or no id",
                            t->path, t->addeds);
-        if (flag(one, "single_word", false)) return refuse(t, "the single_word of added token", s);
+        if (read_flag(one, "single_word", false))
+            return refuse_part(t, "the single_word of added token", s);
         ts_added *a = t->added + t->addeds++;
         *a = (ts_added){.s = strdup(s),
                         .id = id->valueint,
-                        .left = flag(one, "lstrip", false),
-                        .right = flag(one, "rstrip", false)};
-        a->normalized = flag(one, "normalized", !flag(one, "special", false));
-        if (!a->s) return no_memory(t);
+                        .left = read_flag(one, "lstrip", false),
+                        .right = read_flag(one, "rstrip", false)};
+        a->normalized = read_flag(one, "normalized", !read_flag(one, "special", false));
+        if (!a->s) return refuse_vocabulary_memory(t);
     }
     return TS_OK;
 }
@@ -249,10 +251,10 @@ static ts_status check_template(ts_tokenizer *t)
 
 static ts_status read_vocab(ts_tokenizer *t, const cJSON *model)
 {
-    const cJSON *one, *unk = field(model, "unk_id"), *vocab = field(model, "vocab");
-    const char *type = string(model, "type");
+    const cJSON *one, *unk = find_field(model, "unk_id"), *vocab = find_field(model, "vocab");
+    const char *type = read_string(model, "type");
     double least = HUGE_VAL;
-    if (!type || strcmp(type, "Unigram")) return refuse(t, "tokenizer model", type);
+    if (!type || strcmp(type, "Unigram")) return refuse_part(t, "tokenizer model", type);
     if (!cJSON_IsArray(vocab) || !vocab->child)
         return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the model has no vocab", t->path);
     cJSON_ArrayForEach(one, vocab)
@@ -264,7 +266,7 @@ static ts_status read_vocab(ts_tokenizer *t, const cJSON *model)
                            t->pieces);
         if (!ts_tokenizer_add(t, s->valuestring, strlen(s->valuestring), score->valuedouble,
                               TS_PIECE_NORMAL))
-            return no_memory(t);
+            return refuse_vocabulary_memory(t);
         if (score->valuedouble < least) least = score->valuedouble;
     }
     t->unk = cJSON_IsNumber(unk) ? unk->valueint : -1;
@@ -272,18 +274,18 @@ static ts_status read_vocab(ts_tokenizer *t, const cJSON *model)
         return ts_fail(&t->ctx->err, TS_EMODEL, "%s: unk_id is %d, the vocab has %d pieces",
                        t->path, t->unk, t->pieces);
     t->unk_score = least - 10;
-    t->byte_fallback = flag(model, "byte_fallback", false);
+    t->byte_fallback = read_flag(model, "byte_fallback", false);
     return TS_OK;
 }
 
 ts_status ts_tokenizer_json(ts_tokenizer *t, const cJSON *j)
 {
     ts_status st = TS_OK;
-    TRY(read_vocab(t, field(j, "model")));
-    TRY(read_normalizer(t, field(j, "normalizer"), 0));
-    TRY(read_pre(t, field(j, "pre_tokenizer"), 0));
-    TRY(read_template(t, field(j, "post_processor")));
-    TRY(read_added(t, field(j, "added_tokens")));
+    TRY(read_vocab(t, find_field(j, "model")));
+    TRY(read_json_normalizer(t, find_field(j, "normalizer"), 0));
+    TRY(read_pre(t, find_field(j, "pre_tokenizer"), 0));
+    TRY(read_template(t, find_field(j, "post_processor")));
+    TRY(read_added(t, find_field(j, "added_tokens")));
     TRY(check_template(t));
 done:
     return st;

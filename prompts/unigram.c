@@ -68,7 +68,7 @@ bool ts_tokenizer_index(ts_tokenizer *t)
     return true;
 }
 
-static int lookup(const ts_tokenizer *t, uint64_t h, const char *s, size_t n)
+static int find_piece(const ts_tokenizer *t, uint64_t h, const char *s, size_t n)
 {
     for (size_t at = first_slot(t, h); t->slot[at]; at = (at + 1) & (t->slots - 1)) {
         const ts_piece *p = t->piece + t->slot[at] - 1;
@@ -80,7 +80,7 @@ static int lookup(const ts_tokenizer *t, uint64_t h, const char *s, size_t n)
 int ts_tokenizer_find(const ts_tokenizer *t, const char *s, size_t n)
 {
     uint64_t h = ts_hash(TS_HASH, s, n);
-    return lookup(t, h, s, n);
+    return find_piece(t, h, s, n);
 }
 
 /* ---- Viterbi ---- */
@@ -107,12 +107,12 @@ typedef struct {
     bool reached;
 } node;
 
-static bool usable(const ts_tokenizer *t, const ts_piece *p)
+static bool is_usable_piece(const ts_tokenizer *t, const ts_piece *p)
 {
     return !t->sentencepiece || p->type == TS_PIECE_NORMAL || p->type == TS_PIECE_USER;
 }
 
-static void relax(const ts_tokenizer *t, node *to, double score, size_t from, int id)
+static void relax_node(const ts_tokenizer *t, node *to, double score, size_t from, int id)
 {
     if (t->sentencepiece) score = (float)score;
     if (to->reached && !(score > to->best)) return;
@@ -129,7 +129,8 @@ static void push_unknown(const ts_tokenizer *t, ts_list *out, const char *s, siz
     for (size_t i = 0; bytes && i < n; i++) ts_list_push(out, t->byte[(uint8_t)s[i]]);
 }
 
-static void backtrack(const ts_tokenizer *t, const node *at, const char *s, size_t n, ts_list *out)
+static void push_best_path(const ts_tokenizer *t, const node *at, const char *s, size_t n,
+                           ts_list *out)
 {
     ts_list ends = {0};
     for (size_t e = n; e; e = at[e].from) ts_list_push(&ends, (int)e);
@@ -164,14 +165,14 @@ void ts_tokenizer_search(const ts_tokenizer *t, const char *s, size_t n, ts_list
             h = ts_hash(h, s + b + k - 1, 1);
             /* inside a character */
             if (k < one || (b + k < n && ((uint8_t)s[b + k] & 0xC0) == 0x80)) continue;
-            int id = lookup(t, h, s + b, k);
-            if (id < 0 || !usable(t, t->piece + id)) continue;
-            relax(t, at + b + k, at[b].best + t->piece[id].score, b, id);
+            int id = find_piece(t, h, s + b, k);
+            if (id < 0 || !is_usable_piece(t, t->piece + id)) continue;
+            relax_node(t, at + b + k, at[b].best + t->piece[id].score, b, id);
             single |= k == one;
         }
-        if (!single) relax(t, at + b + one, at[b].best + t->unk_score, b, t->unk);
+        if (!single) relax_node(t, at + b + one, at[b].best + t->unk_score, b, t->unk);
         b += one;
     }
-    backtrack(t, at, s, n, out);
+    push_best_path(t, at, s, n, out);
     free(at);
 }

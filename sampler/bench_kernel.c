@@ -43,7 +43,7 @@ typedef struct {
 } bench;
 
 /* ---- the clock ---- */
-static void progress(bench *x)
+static void report_progress(bench *x)
 {
     double percent = 100 * x->done / x->total;
     ts_progress(x->ctx, (ts_event){.phase = TS_PHASE_BENCH,
@@ -53,7 +53,7 @@ static void progress(bench *x)
 }
 
 /* ---- plans ---- */
-static uint32_t draw(uint64_t seed, uint64_t i)
+static uint32_t draw_word(uint64_t seed, uint64_t i)
 {
     uint32_t w[4];
     ts_philox(seed, i / 4, 0, w);
@@ -65,7 +65,7 @@ static void keep_some(uint32_t *row, int *order, int nb, int want, uint64_t seed
 {
     for (int i = 0; i < nb; i++) order[i] = i;
     for (int i = 0; i < want; i++) {
-        int j = i + (int)(((uint64_t)draw(seed, (uint64_t)i) * (uint64_t)(nb - i)) >> 32),
+        int j = i + (int)(((uint64_t)draw_word(seed, (uint64_t)i) * (uint64_t)(nb - i)) >> 32),
             t = order[i];
         order[i] = order[j];
         order[j] = t;
@@ -83,7 +83,8 @@ static ts_status fill_plan(bench *x, call *c, ts_tensor bits, bool uneven)
     ts_status st = host && order ? TS_OK
                                  : ts_fail(&x->ctx->err, TS_EMEMORY, "no memory for a plan");
     for (long r = 0; !st && r < (long)A * nb; r++) {
-        double share = c->row.keep * (uneven ? 0.1 + 1.8 * draw(1, (uint64_t)r) / 4294967296.0 : 1);
+        double share = c->row.keep *
+                       (uneven ? 0.1 + 1.8 * draw_word(1, (uint64_t)r) / 4294967296.0 : 1);
         int want = (int)(share * nb + 0.5);
         want = want < 1 ? 1 : want > nb ? nb : want;
         kept += want;
@@ -99,7 +100,7 @@ static ts_status fill_plan(bench *x, call *c, ts_tensor bits, bool uneven)
 }
 
 /* ---- what is timed ---- */
-static call *add(bench *x, ts_kernel_what what, long tokens, double keep, ts_device *dev)
+static call *add_call(bench *x, ts_kernel_what what, long tokens, double keep, ts_device *dev)
 {
     call *c = x->calls + x->n;
     *c = (call){.dev = dev,
@@ -127,7 +128,7 @@ static void set_work(bench *x, call *c)
     c->cost = c->work * x->facts.threads / c->threads;
 }
 
-static double smallest(const ts_kernel_bench *b)
+static double find_smallest_keep(const ts_kernel_bench *b)
 {
     double least = 1;
     for (int i = 0; i < b->keep_count; i++) least = b->keep[i] < least ? b->keep[i] : least;
@@ -135,28 +136,28 @@ static double smallest(const ts_kernel_bench *b)
 }
 
 /* The list of one number of tokens; peaks with each, because ratios are of one moment. */
-static ts_status list(bench *x, long tokens)
+static ts_status list_calls(bench *x, long tokens)
 {
     ts_status st = TS_OK;
     int plans = 0;
     x->n = 0;
     for (ts_dtype t = TS_F32; t <= TS_BF16; t++) {
-        call *c = add(x, TS_KERNEL_PEAK, 0, 0, x->all);
+        call *c = add_call(x, TS_KERNEL_PEAK, 0, 0, x->all);
         c->type = t;
         c->row.precision = t == TS_BF16 ? "bf16" : "f32";
     }
-    add(x, TS_KERNEL_DENSE, tokens, 1, x->all);
-    add(x, TS_KERNEL_FUSED, tokens, 1, x->all);
-    add(x, TS_KERNEL_CACHED, tokens, 1, x->all);
-    add(x, TS_KERNEL_PACKING, tokens, 1, x->all);
+    add_call(x, TS_KERNEL_DENSE, tokens, 1, x->all);
+    add_call(x, TS_KERNEL_FUSED, tokens, 1, x->all);
+    add_call(x, TS_KERNEL_CACHED, tokens, 1, x->all);
+    add_call(x, TS_KERNEL_PACKING, tokens, 1, x->all);
     for (int i = 0; i < x->b->keep_count; i++)
         if (x->b->keep[i] < 1)
-            TRY(fill_plan(x, add(x, TS_KERNEL_SPARSE, tokens, x->b->keep[i], x->all),
+            TRY(fill_plan(x, add_call(x, TS_KERNEL_SPARSE, tokens, x->b->keep[i], x->all),
                           x->bits[plans++], false));
     if (x->one) {
-        call *alone = add(x, TS_KERNEL_UNEVEN, tokens, smallest(x->b), x->one);
+        call *alone = add_call(x, TS_KERNEL_UNEVEN, tokens, find_smallest_keep(x->b), x->one);
         TRY(fill_plan(x, alone, x->bits[plans], true));
-        call *together = add(x, TS_KERNEL_UNEVEN, tokens, alone->row.keep, x->all);
+        call *together = add_call(x, TS_KERNEL_UNEVEN, tokens, alone->row.keep, x->all);
         together->plan = alone->plan;
         together->row.kept = alone->row.kept;
     }
@@ -165,7 +166,7 @@ done:
     return st;
 }
 
-static ts_status operate(bench *x, const call *c)
+static ts_status run_call(bench *x, const call *c)
 {
     const float scale = 1 / sqrtf((float)x->b->dim);
     const ts_plan *plan[] = {&c->plan};
@@ -183,7 +184,7 @@ static ts_status operate(bench *x, const call *c)
 }
 
 /* One sample; the packing of a dense call is a row of its own as well. */
-static ts_status sample(bench *x, call *c, int repeat)
+static ts_status time_sample(bench *x, call *c, int repeat)
 {
     ts_status st = TS_OK;
     double start = ts_seconds(), packed = ts_facts(c->dev).packing;
@@ -191,7 +192,7 @@ static ts_status sample(bench *x, call *c, int repeat)
     if (c->row.what == TS_KERNEL_PEAK)
         TRY(c->dev->ops->peak(c->dev, c->type, c->samples + repeat));
     else {
-        TRY(operate(x, c));
+        TRY(run_call(x, c));
         TRY(c->dev->ops->join(c->dev));
         c->samples[repeat] = ts_seconds() - start;
         c->packing[repeat] = (ts_facts(c->dev).packing - packed) / c->threads;
@@ -203,7 +204,7 @@ static ts_status sample(bench *x, call *c, int repeat)
             x->calls[i].row.repeats = repeat + 1;
         }
     x->done += c->cost;
-    progress(x);
+    report_progress(x);
     TRY(ts_stopped(x->ctx));
 done:
     return st;
@@ -222,7 +223,7 @@ static double ratio_of(const ts_kernel_row *r, double dense, double alone)
     }
 }
 
-static void report(bench *x, bool first)
+static void report_rows(bench *x, bool first)
 {
     double peak = 0, dense = 0, bare = 0, alone = 0; /* bare: dense without its packing */
     for (int i = 0; i < x->n; i++) {
@@ -255,7 +256,7 @@ static void report(bench *x, bool first)
 }
 
 /* ---- one number of tokens ---- */
-static void take(bench *x, long N)
+static void take_tensors(bench *x, long N)
 {
     long A = x->b->heads, D = x->b->dim, nb = (N + TS_BLOCK - 1) / TS_BLOCK;
     ts_tensor *big[] = {&x->q, &x->k, &x->v, &x->out};
@@ -278,9 +279,9 @@ static ts_status size_of(bench *x, long N, size_t *bytes)
     for (int i = 0; i < 2 && dev[i]; i++) {
         dev[i]->counting = true;
         TRY(ts_arena_open(&x->arena, dev[i], 0));
-        take(x, N);
+        take_tensors(x, N);
         for (int w = TS_KERNEL_DENSE; w <= TS_KERNEL_CACHED; w++)
-            TRY(operate(x, &(call){.row.what = (ts_kernel_what)w, .dev = dev[i]}));
+            TRY(run_call(x, &(call){.row.what = (ts_kernel_what)w, .dev = dev[i]}));
         *bytes = x->arena.peak;
         ts_arena_close(&x->arena);
         dev[i]->counting = false;
@@ -294,7 +295,7 @@ done:
 
 /* Queries and keys of unit variance: logits of unit variance, as a layer's are before training
  * makes them sharper. */
-static ts_status fill(bench *x)
+static ts_status fill_inputs(bench *x)
 {
     enum { PIECE = 1 << 20 };
     ts_status st = TS_OK;
@@ -323,7 +324,7 @@ done:
     return st;
 }
 
-static ts_status measure(bench *x, int which)
+static ts_status measure_tokens(bench *x, int which)
 {
     ts_status st = TS_OK;
     char need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
@@ -336,19 +337,19 @@ static ts_status measure(bench *x, int which)
                     x->b->dim, ts_bytes_text((double)bytes, need),
                     ts_bytes_text((double)x->ctx->memory, may)));
     TRY(ts_arena_open(&x->arena, x->all, bytes));
-    take(x, N);
-    TRY(fill(x));
-    TRY(list(x, N));
-    TRY(operate(x, x->calls + x->n - 1)); /* the shortest: memory is there, threads are awake */
+    take_tensors(x, N);
+    TRY(fill_inputs(x));
+    TRY(list_calls(x, N));
+    TRY(run_call(x, x->calls + x->n - 1)); /* the shortest: memory is there, threads are awake */
     for (int r = 0; r < x->b->repeats && !st; r++)
-        for (int i = 0; i < x->n && !st; i++) st = sample(x, x->calls + i, r);
-    if (!st || st == TS_ESTOP) report(x, which == 0);
+        for (int i = 0; i < x->n && !st; i++) st = time_sample(x, x->calls + i, r);
+    if (!st || st == TS_ESTOP) report_rows(x, which == 0);
 done:
     ts_arena_close(&x->arena);
     return st;
 }
 
-static ts_status check(ts_ctx *c, const ts_kernel_bench *b)
+static ts_status check_bench(ts_ctx *c, const ts_kernel_bench *b)
 {
     if (b->tokens_count < 1 || b->tokens_count > MOST)
         return ts_fail(&c->err, TS_EUSAGE, "bench: %d numbers of tokens, wanted 1 to %d",
@@ -374,25 +375,29 @@ static ts_status check(ts_ctx *c, const ts_kernel_bench *b)
 
 ts_status ts_bench_kernel(ts_ctx *ctx, const ts_kernel_bench *b)
 {
-    ts_status st = check(ctx, b);
+    ts_status st = check_bench(ctx, b);
     bench *x = NULL;
     if (st) return st;
     x = calloc(1, sizeof *x);
     ts_device_facts facts = ts_facts(ctx->dev);
     ts_device_options like = {ctx->dev->name, facts.threads, facts.level};
     double *store = malloc(2 * (size_t)CALLS * (size_t)b->repeats * sizeof *store),
-           extra = 2.5 + (1 + facts.threads) * smallest(b);
+           extra = 2.5 + (1 + facts.threads) * find_smallest_keep(b);
     if (!x || !store) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a bench"));
     *x = (bench){.ctx = ctx, .b = b, .facts = facts, .store = store, .start = ts_seconds()};
     TRY(ts_device_open(like, &ctx->env, &ctx->err, &x->all));
+    x->all->time_packing = true;
     like.threads = 1;
-    if (facts.threads > 1) TRY(ts_device_open(like, &ctx->env, &ctx->err, &x->one));
+    if (facts.threads > 1) {
+        TRY(ts_device_open(like, &ctx->env, &ctx->err, &x->one));
+        x->one->time_packing = true;
+    }
     for (int i = 0; i < b->keep_count; i++) extra += b->keep[i] < 1 ? b->keep[i] : 0;
     for (int i = 0; i < b->tokens_count; i++)
         x->total += 4.0 * (double)b->tokens[i] * (double)b->tokens[i] * b->heads * b->dim *
                     b->repeats * extra;
-    progress(x);
-    for (int i = 0; i < b->tokens_count; i++) TRY(measure(x, i));
+    report_progress(x);
+    for (int i = 0; i < b->tokens_count; i++) TRY(measure_tokens(x, i));
     ts_progress(ctx, (ts_event){.phase = TS_PHASE_BENCH,
                                 .step = 100,
                                 .steps = 100,

@@ -21,7 +21,7 @@ typedef struct {
 
 /* The kinds of evaluation that the schedule has in an open run of attention, and how many steps of
  * each. */
-static int kinds(const ts_run *r, choice out[TS_STEP_KINDS])
+static int list_kinds(const ts_run *r, choice out[TS_STEP_KINDS])
 {
     int n = 0, layer = 0, layers = r->m->dit_info.layers;
     bool have = false;
@@ -48,8 +48,8 @@ static const char *name_of(ts_do what)
     return name[what];
 }
 
-static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, choice c,
-                          ts_step_row *row)
+static ts_status time_evaluation(ts_run *r, const ts_tensor *x, const ts_tensor *v, choice c,
+                                 ts_step_row *row)
 {
     ts_profile p;
     ts_eval eval = {.trow = 0, .slot = TS_COND};
@@ -79,7 +79,7 @@ static ts_status evaluate(ts_run *r, const ts_tensor *x, const ts_tensor *v, cho
 
 /* Packs the layers before anything is timed, so that the first evaluation does not pay for it;
  * those that do not stay resident are packed by every evaluation. */
-static ts_status pack(ts_run *r)
+static ts_status pack_layers(ts_run *r)
 {
     ts_status st = TS_OK;
     for (int g = 0; g <= r->m->dit_info.layers && !st; g++)
@@ -93,7 +93,7 @@ typedef struct {
 } bench;
 
 /* An evaluation of each kind in the order of the schedule; counting: sizes the arena. */
-static ts_status pass(ts_ctx *ctx, void *user)
+static ts_status time_kinds(ts_ctx *ctx, void *user)
 {
     ts_status st = TS_OK;
     bench *b = user;
@@ -128,11 +128,11 @@ static ts_status pass(ts_ctx *ctx, void *user)
                                         .text = r->slot_text,
                                         .timed = true}));
     TRY(ts_dit_prepare(r->m->dit[0], &r->attn.grid, &in, &t, 1));
-    TRY(pack(r));
-    int n = kinds(r, c);
+    TRY(pack_layers(r));
+    int n = list_kinds(r, c);
     for (int i = 0; i < n; i++) {
         ts_step_row row;
-        TRY(evaluate(r, &x, &v, c[i], &row));
+        TRY(time_evaluation(r, &x, &v, c[i], &row));
         if (!dev->counting) b->b->row(b->b->user, &row);
     }
 done:
@@ -164,7 +164,7 @@ static ts_status make_room(bench *b, size_t *size)
     char need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
     size_t largest, most = r->ctx->memory;
     ts_weights *w = ts_dit_weights(r->m->dit[0]);
-    TRY(ts_count_phase(r->ctx, pass, b, size));
+    TRY(ts_count_phase(r->ctx, time_kinds, b, size));
     ts_weights_packed(w, &largest);
     if (*size + largest > most)
         TRY(ts_fail(&r->ctx->err, TS_EMEMORY,
@@ -189,7 +189,7 @@ ts_status ts_bench_step(ts_model *m, const ts_request *q, const ts_step_bench *b
     TRY(make_room(&x, &size));
     TRY(ts_profile_time(ctx->dev, true, &timed));
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
-    st = pass(ctx, &x);
+    st = time_kinds(ctx, &x);
     ts_arena_close(&ctx->arena);
 done:
     if (!timed) (void)ts_profile_time(ctx->dev, false, NULL);

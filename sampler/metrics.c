@@ -19,7 +19,8 @@ enum { WINDOW = 11 };
 
 /* Weighted means over windows that fit: [h, w] -> [h - n + 1, w - n + 1], first along rows, then
  * along columns. */
-static void blur(const double *x, int w, int h, const double *g, int n, double *rows, double *out)
+static void blur_plane(const double *x, int w, int h, const double *g, int n, double *rows,
+                       double *out)
 {
     int ow = w - n + 1, oh = h - n + 1;
     for (int y = 0; y < h; y++)
@@ -36,7 +37,7 @@ static void blur(const double *x, int w, int h, const double *g, int n, double *
         }
 }
 
-static int window(int w, int h, double *g)
+static int make_window(int w, int h, double *g)
 {
     int n = w < h ? w : h;
     double sum = 0;
@@ -53,7 +54,7 @@ double ts_ssim(const uint8_t *a, const uint8_t *b, int w, int h)
     const double c1 = 0.01 * 255 * 0.01 * 255, c2 = 0.03 * 255 * 0.03 * 255;
     double g[WINDOW], sum = 0;
     long n = (long)w * h;
-    int size = window(w, h, g);
+    int size = make_window(w, h, g);
     double *store = malloc((size_t)n * (2 * MAPS + 1) * sizeof *store), *map[MAPS], *mean[MAPS],
            *rows = store;
     if (!store) return NAN;
@@ -70,7 +71,7 @@ double ts_ssim(const uint8_t *a, const uint8_t *b, int w, int h)
         map[YY][i] = y * y;
         map[XY][i] = x * y;
     }
-    for (int m = 0; m < MAPS; m++) blur(map[m], w, h, g, size, rows, mean[m]);
+    for (int m = 0; m < MAPS; m++) blur_plane(map[m], w, h, g, size, rows, mean[m]);
     long places = (long)(w - size + 1) * (h - size + 1);
     for (long i = 0; i < places; i++) {
         double x = mean[X][i], y = mean[Y][i], xx = mean[XX][i] - x * x, yy = mean[YY][i] - y * y,

@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-static ts_file_options options(const ts_ctx *c, const ts_output *o)
+static ts_file_options make_file_options(const ts_ctx *c, const ts_output *o)
 {
     return (ts_file_options){.crf = o->crf,
                              .scale = o->scale < 1 ? 1 : o->scale,
@@ -21,7 +21,7 @@ static ts_file_options options(const ts_ctx *c, const ts_output *o)
 
 ts_status ts_output_open(ts_ctx *c, const char *path, const ts_output *o, ts_sink **out)
 {
-    ts_file_options f = options(c, o);
+    ts_file_options f = make_file_options(c, o);
     return ts_file_open(&c->err, path, &f, out);
 }
 

@@ -23,13 +23,13 @@ typedef struct {
     int scored;           /* nb, and blocks that hold text, which are not drawn */
 } sheet;
 
-static void colour(uint8_t *p, double v, const int from[3], const int to[3])
+static void set_colour(uint8_t *p, double v, const int from[3], const int to[3])
 {
     for (int c = 0; c < 3; c++) p[c] = (uint8_t)lrint(from[c] + v * (to[c] - from[c]));
 }
 
 /* Share of cells read, and mean score, of the cells that pixel (x, y) of a tile stands for. */
-static void cell(const sheet *s, int head, int y, int x, double *read, double *score)
+static void average_cell(const sheet *s, int head, int y, int x, double *read, double *score)
 {
     int p0 = y * s->nb / s->side, p1 = (y + 1) * s->nb / s->side, j0 = x * s->nb / s->side,
         j1 = (x + 1) * s->nb / s->side, n = 0;
@@ -46,7 +46,7 @@ static void cell(const sheet *s, int head, int y, int x, double *read, double *s
     *score /= n;
 }
 
-static ts_status draw(ts_ctx *ctx, const sheet *s, bool recall, const char *path)
+static ts_status draw_sheet(ts_ctx *ctx, const sheet *s, bool recall, const char *path)
 {
     static const int night[3] = {24, 26, 34}, amber[3] = {255, 190, 80}, green[3] = {120, 230, 140},
                      red[3] = {255, 80, 70};
@@ -58,20 +58,20 @@ static ts_status draw(ts_ctx *ctx, const sheet *s, bool recall, const char *path
         for (int y = 0; y < s->side; y++)
             for (int x = 0; x < s->side; x++) {
                 double read, score;
-                cell(s, a, y, x, &read, &score);
+                average_cell(s, a, y, x, &read, &score);
                 uint8_t *p = rgb + ((long)(a / s->columns * (s->side + GAP) + GAP + y) * s->w +
                                     a % s->columns * (s->side + GAP) + GAP + x) *
                                        3;
                 /* a row's weight spread evenly: the middle */
                 double level = (log2(score * s->scored / TS_BLOCK + 1e-9) + 5) / 10;
                 if (!recall)
-                    colour(p, read, night, amber);
+                    set_colour(p, read, night, amber);
                 else
-                    colour(p,
-                           level < 0   ? 0
-                           : level > 1 ? 1
-                                       : level,
-                           night, read >= 0.5 ? green : red);
+                    set_colour(p,
+                               level < 0   ? 0
+                               : level > 1 ? 1
+                                           : level,
+                               night, read >= 0.5 ? green : red);
             }
     ts_status st = ts_png_write(&ctx->err, path, s->w, s->h, rgb, &(ts_png_text){.name = path});
     free(rgb);
@@ -123,9 +123,9 @@ static ts_status draw_layer(ts_ctx *ctx, const ts_bag *bag, const char *dir, con
     s.w = s.columns * (s.side + GAP) + GAP;
     s.h = (s.A + s.columns - 1) / s.columns * (s.side + GAP) + GAP;
     snprintf(path, sizeof path, "%s/plan-%s-%02d.png", dir, branch, layer);
-    TRY(draw(ctx, &s, false, path));
+    TRY(draw_sheet(ctx, &s, false, path));
     snprintf(path, sizeof path, "%s/recall-%s-%02d.png", dir, branch, layer);
-    if (s.score) TRY(draw(ctx, &s, true, path));
+    if (s.score) TRY(draw_sheet(ctx, &s, true, path));
 done:
     free(bits);
     return st;

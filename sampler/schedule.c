@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static double shifted(double sigma, double shift)
+static double shift_sigma(double sigma, double shift)
 {
     return shift * sigma / (1 + (shift - 1) * sigma);
 }
@@ -24,7 +24,7 @@ static void time_unipc(ts_schedule *s)
     int n = s->steps;
     double step = (1.0 / 1000 - 1.0) / n;
     for (int i = 0; i < n; i++) {
-        double sigma = shifted(1.0 + i * step, s->shift);
+        double sigma = shift_sigma(1.0 + i * step, s->shift);
         if (i == 0 && fabs(sigma - 1) < 1e-6) sigma -= 1e-6; /* sigma 1 has no finite lambda */
         s->sigma[i] = (float)sigma;
         s->t[i] = (float)trunc(1000 * sigma);
@@ -36,11 +36,11 @@ static void time_unipc(ts_schedule *s)
 static void time_euler(ts_schedule *s)
 {
     int n = s->steps;
-    double least = (float)shifted((float)(1.0 / 1000), s->shift),
+    double least = (float)shift_sigma((float)(1.0 / 1000), s->shift),
            step = n > 1 ? (1000 * least - 1000) / (n - 1) : 0;
     for (int i = 0; i < n; i++) {
         double tau = i == n - 1 && n > 1 ? 1000 * least : 1000 + i * step;
-        s->sigma[i] = (float)shifted(tau / 1000, s->shift);
+        s->sigma[i] = (float)shift_sigma(tau / 1000, s->shift);
         s->t[i] = s->sigma[i] * 1000;
     }
 }
@@ -135,25 +135,29 @@ int ts_solver_history(const ts_solver *s, const char *name[TS_HISTORY], ts_tenso
     return n;
 }
 
-static double alpha(const ts_schedule *s, int i) { return 1.0 - s->sigma[i]; }
-static double lambda(const ts_schedule *s, int i) { return log(alpha(s, i)) - log(s->sigma[i]); }
+static double compute_alpha(const ts_schedule *s, int i) { return 1.0 - s->sigma[i]; }
+static double compute_lambda(const ts_schedule *s, int i)
+{
+    return log(compute_alpha(s, i)) - log(s->sigma[i]);
+}
 
 /* Order of the predictor at step i: 1 at both ends, where there is no history or no room. */
-static int order(const ts_schedule *s, int i) { return i == 0 || i == s->steps - 1 ? 1 : 2; }
+static int choose_order(const ts_schedule *s, int i) { return i == 0 || i == s->steps - 1 ? 1 : 2; }
 
 /* last <- corrected sample of step i, from last (entered predictor i - 1), m[1], m[2] and the new
  * prediction m[0] */
-static ts_status correct(ts_solver *u, ts_device *dev, int i)
+static ts_status correct_sample(ts_solver *u, ts_device *dev, int i)
 {
     const ts_schedule *s = &u->s;
-    double h = lambda(s, i) - lambda(s, i - 1), hh = -h, b = expm1(hh), ab = alpha(s, i) * b;
+    double h = compute_lambda(s, i) - compute_lambda(s, i - 1), hh = -h, b = expm1(hh),
+           ab = compute_alpha(s, i) * b;
     ts_lincomb c = {.n = 3, .y = u->last, .x = {u->last, u->m[1], u->m[0], u->m[2]}};
     c.c[0] = (float)(s->sigma[i] / (double)s->sigma[i - 1]);
-    if (order(s, i - 1) == 1) {
+    if (choose_order(s, i - 1) == 1) {
         c.c[1] = (float)(-ab * 0.5);
         c.c[2] = (float)(-ab * 0.5);
     } else {
-        double r = (lambda(s, i - 2) - lambda(s, i - 1)) / h, phi1 = b / hh - 1,
+        double r = (compute_lambda(s, i - 2) - compute_lambda(s, i - 1)) / h, phi1 = b / hh - 1,
                phi2 = phi1 / hh - 0.5, b1 = phi1 / b, b2 = 2 * phi2 / b;
         double rho0 = (b2 - b1) / (r - 1), rho1 = b1 - rho0;
         c.n = 4;
@@ -165,18 +169,19 @@ static ts_status correct(ts_solver *u, ts_device *dev, int i)
 }
 
 /* x <- sample of step i + 1 from last, m[0], m[1] */
-static ts_status predict(ts_solver *u, ts_device *dev, int i, ts_tensor x)
+static ts_status predict_sample(ts_solver *u, ts_device *dev, int i, ts_tensor x)
 {
     const ts_schedule *s = &u->s;
     /* lambda is infinite, B = -1, alpha = 1: the data prediction itself */
     if (s->sigma[i + 1] == 0)
         return ts_lincomb_op(dev, (ts_lincomb){.n = 1, .c = {1}, .x = {u->m[0]}, .y = x});
-    double h = lambda(s, i + 1) - lambda(s, i), ab = alpha(s, i + 1) * expm1(-h);
+    double h = compute_lambda(s, i + 1) - compute_lambda(s, i),
+           ab = compute_alpha(s, i + 1) * expm1(-h);
     ts_lincomb c = {.n = 2, .y = x, .x = {u->last, u->m[0], u->m[1]}};
     c.c[0] = (float)(s->sigma[i + 1] / (double)s->sigma[i]);
     c.c[1] = (float)-ab;
-    if (order(s, i) == 2) {
-        double r = (lambda(s, i - 1) - lambda(s, i)) / h, half = -ab * 0.5 / r;
+    if (choose_order(s, i) == 2) {
+        double r = (compute_lambda(s, i - 1) - compute_lambda(s, i)) / h, half = -ab * 0.5 / r;
         c.n = 3;
         c.c[1] = (float)(-ab - half);
         c.c[2] = (float)half;
@@ -201,10 +206,10 @@ ts_status ts_solver_step(ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v)
         TRY(ts_lincomb_op(
             dev, (ts_lincomb){.n = 2, .c = {1, -u->s.sigma[i]}, .x = {x, v}, .y = u->m[0]}));
         if (i > 0)
-            TRY(correct(u, dev, i));
+            TRY(correct_sample(u, dev, i));
         else
             TRY(ts_lincomb_op(dev, (ts_lincomb){.n = 1, .c = {1}, .x = {x}, .y = u->last}));
-        TRY(predict(u, dev, i, x));
+        TRY(predict_sample(u, dev, i, x));
     }
     u->done++;
 done:

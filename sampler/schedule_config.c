@@ -63,8 +63,8 @@ static ts_status read_flow(ts_model *m, const ts_component *c)
 }
 
 /* The place of a word in a list that ends with NULL. */
-static ts_status choose(ts_model *m, const ts_component *c, const char *key, const char *got,
-                        const char *const *list, int *out)
+static ts_status choose_word(ts_model *m, const ts_component *c, const char *key, const char *got,
+                             const char *const *list, int *out)
 {
     for (*out = 0; list[*out]; ++*out)
         if (!strcmp(list[*out], got)) return TS_OK;
@@ -185,11 +185,11 @@ static ts_status read_diffusion(ts_model *m, const ts_component *c)
     m->solver = classes[k].kind;
     *d = ts_diffusion_default();
     TRY(read_keys(m, c, d, &w));
-    TRY(choose(m, c, "beta_schedule", w.beta, betas, &beta));
-    TRY(choose(m, c, "prediction_type", w.prediction, predictions, &prediction));
-    TRY(choose(m, c, "timestep_spacing", w.spacing, spacings, &spacing));
-    TRY(choose(m, c, "final_sigmas_type", w.final, finals, &final));
-    TRY(choose(m, c, "solver_type", w.type, types, &type));
+    TRY(choose_word(m, c, "beta_schedule", w.beta, betas, &beta));
+    TRY(choose_word(m, c, "prediction_type", w.prediction, predictions, &prediction));
+    TRY(choose_word(m, c, "timestep_spacing", w.spacing, spacings, &spacing));
+    TRY(choose_word(m, c, "final_sigmas_type", w.final, finals, &final));
+    TRY(choose_word(m, c, "solver_type", w.type, types, &type));
     d->beta = (ts_beta)beta;
     d->prediction = (ts_prediction)prediction;
     d->spacing = (ts_spacing)spacing;

@@ -51,7 +51,7 @@ static float beta_at(const ts_diffusion *d, int i)
     return d->beta == TS_BETA_SCALED ? b * b : b;
 }
 
-static void levels(const ts_diffusion *d, double bar[TRAIN])
+static void compute_alpha_bars(const ts_diffusion *d, double bar[TRAIN])
 {
     double product = 1;
     for (int i = 0; i < TRAIN; i++) {
@@ -77,7 +77,7 @@ static double sigma_of_bar(double bar) { return sqrt((1 - bar) / bar); }
 
 /* Timestep i of n; extra: DPM-Solver++ divides by one more and leaves the last out. Rounded to
  * whole numbers where the oracle does. */
-static double spaced(const ts_diffusion *d, int n, int i, bool extra, bool whole)
+static double compute_timestep(const ts_diffusion *d, int n, int i, bool extra, bool whole)
 {
     if (d->spacing == TS_SPACING_TRAILING) return rint(TRAIN - i * ((double)TRAIN / n)) - 1;
     int parts = n + extra, k = parts - 1 - i;
@@ -99,7 +99,7 @@ static double timestep_of(const double *bar, double sigma)
 }
 
 /* Karras et al., 2022, equation 5 with rho 7: from `most` to `least` in n levels. */
-static double karras(double most, double least, int n, int i)
+static double compute_karras_sigma(double most, double least, int n, int i)
 {
     double a = pow(most, 1.0 / 7), b = pow(least, 1.0 / 7);
     return pow(a + (n > 1 ? (double)i / (n - 1) : 0) * (b - a), 7);
@@ -122,14 +122,14 @@ static void time_sigmas(ts_schedule *s, double *bar)
     double sigma[TS_MAX_STEPS + 1];
     if (d->zero_snr) bar[TRAIN - 1] = ldexp(1, -24); /* a level without any signal has no sigma */
     for (int i = 0; i < n; i++) {
-        double t = spaced(d, n, i, dpm, dpm);
+        double t = compute_timestep(d, n, i, dpm, dpm);
         sigma[i] = sigma_at(bar, t);
         s->t[i] = (float)t;
     }
     double most = dpm ? sigma_of_bar(bar[TRAIN - 1]) : sigma[0],
            least = dpm ? sigma_of_bar(bar[0]) : sigma[n - 1];
     for (int i = 0; d->karras && i < n; i++) {
-        sigma[i] = karras(most, least, n, i);
+        sigma[i] = compute_karras_sigma(most, least, n, i);
         double t = timestep_of(bar, sigma[i]);
         s->t[i] = (float)(!dpm ? t : d->beta == TS_BETA_COSINE ? trunc(t) : rint(t));
     }
@@ -147,7 +147,7 @@ static void time_sigmas(ts_schedule *s, double *bar)
 static void time_ddim(ts_schedule *s, const double *bar)
 {
     for (int i = 0; i < s->steps; i++) {
-        int t = (int)spaced(&s->d, s->steps, i, false, true), end = t - TRAIN / s->steps;
+        int t = (int)compute_timestep(&s->d, s->steps, i, false, true), end = t - TRAIN / s->steps;
         s->t[i] = (float)t;
         s->at[i] = level_of_bar(bar[t]);
         s->to[i] = end >= 0            ? level_of_bar(bar[end])
@@ -175,7 +175,7 @@ ts_status ts_schedule_diffusion(ts_err *err, ts_schedule *s, ts_solver_kind kind
     double bar[TRAIN];
     *s = (ts_schedule){.kind = kind, .steps = steps, .scale = 1, .d = *d};
     if (kind != TS_DDIM && kind != TS_LCM) s->d.clip = 0;
-    levels(d, bar);
+    compute_alpha_bars(d, bar);
     if (kind == TS_LCM) {
         int most = (int)(d->original_steps * strength);
         if (steps > most)
@@ -185,7 +185,7 @@ ts_status ts_schedule_diffusion(ts_err *err, ts_schedule *s, ts_solver_kind kind
         return TS_OK;
     }
     if (d->offset && d->spacing == TS_SPACING_LEADING &&
-        spaced(d, steps, 0, kind == TS_DPMPP_2M, true) > TRAIN - 1)
+        compute_timestep(d, steps, 0, kind == TS_DPMPP_2M, true) > TRAIN - 1)
         return ts_fail(
             err, TS_EUSAGE,
             "%d steps: the last timestep would be more than %d, at most %d steps are possible",
@@ -210,7 +210,7 @@ typedef struct {
     double x, v;
 } mix; /* x times one number plus the model's output times another */
 
-static mix sample_of(const ts_schedule *s, int i) /* x_0 */
+static mix express_sample(const ts_schedule *s, int i) /* x_0 */
 {
     ts_level l = s->at[i];
     switch (s->d.prediction) {
@@ -232,14 +232,14 @@ static mix noise_of(const ts_schedule *s, int i)
     return (mix){1 / l.s, -l.a / l.s};
 }
 
-static ts_status put(ts_device *dev, mix m, ts_tensor x, ts_tensor v, ts_tensor y)
+static ts_status store_mix(ts_device *dev, mix m, ts_tensor x, ts_tensor v, ts_tensor y)
 {
     return ts_lincomb_op(dev,
                          (ts_lincomb){.n = 2, .c = {(float)m.x, (float)m.v}, .x = {x, v}, .y = y});
 }
 
 /* y = clamp(y, -c, c) = relu(y + c) - relu(y - c) - c; t: scratch */
-static ts_status clamp(ts_solver *u, ts_device *dev, ts_tensor y, ts_tensor t)
+static ts_status clamp_sample(ts_solver *u, ts_device *dev, ts_tensor y, ts_tensor t)
 {
     ts_status st = TS_OK;
     float c = (float)u->s.d.clip;
@@ -256,19 +256,19 @@ done:
 static ts_status step_ddim(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_tensor v)
 {
     ts_status st = TS_OK;
-    mix x0 = sample_of(&u->s, i), e = noise_of(&u->s, i);
+    mix x0 = express_sample(&u->s, i), e = noise_of(&u->s, i);
     ts_level to = u->s.to[i];
     if (!(u->s.d.clip > 0))
-        return put(dev, (mix){to.a * x0.x + to.s * e.x, to.a * x0.v + to.s * e.v}, x, v, x);
-    TRY(put(dev, x0, x, v, u->m[0]));
-    TRY(put(dev, e, x, v, x));
-    TRY(clamp(u, dev, u->m[0], v)); /* the output is of no use any more */
-    TRY(put(dev, (mix){to.s, to.a}, x, u->m[0], x));
+        return store_mix(dev, (mix){to.a * x0.x + to.s * e.x, to.a * x0.v + to.s * e.v}, x, v, x);
+    TRY(store_mix(dev, x0, x, v, u->m[0]));
+    TRY(store_mix(dev, e, x, v, x));
+    TRY(clamp_sample(u, dev, u->m[0], v)); /* the output is of no use any more */
+    TRY(store_mix(dev, (mix){to.s, to.a}, x, u->m[0], x));
 done:
     return st;
 }
 
-static double lambda(ts_level l) { return log(l.a) - log(l.s); }
+static double compute_level_lambda(ts_level l) { return log(l.a) - log(l.s); }
 
 static ts_status step_dpm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_tensor v)
 {
@@ -281,14 +281,15 @@ static ts_status step_dpm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_t
     ts_tensor old = u->m[1];
     u->m[1] = u->m[0];
     u->m[0] = old;
-    TRY(put(dev, sample_of(s, i), x, v, u->m[0]));
-    double h = to.s > 0 ? lambda(to) - lambda(at) : INFINITY, b = expm1(-h);
+    TRY(store_mix(dev, express_sample(s, i), x, v, u->m[0]));
+    double h = to.s > 0 ? compute_level_lambda(to) - compute_level_lambda(at) : INFINITY,
+           b = expm1(-h);
     ts_lincomb c = {.n = 2,
                     .c = {(float)(to.s / at.s), (float)(-to.a * b)},
                     .x = {x, u->m[0], u->m[1]},
                     .y = x};
     if (d->order == 2 && i > s->first && !last) {
-        double r = (lambda(at) - lambda(s->at[i - 1])) / h,
+        double r = (compute_level_lambda(at) - compute_level_lambda(s->at[i - 1])) / h,
                w = (d->heun ? to.a * (b / h + 1) : -0.5 * to.a * b) / r;
         c.n = 3;
         c.c[1] = (float)(-to.a * b + w);
@@ -305,7 +306,7 @@ static ts_status step_lcm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_t
     const ts_schedule *s = &u->s;
     double t = (double)s->t[i] * s->d.timestep_scaling, data = 0.5,
            skip = data * data / (t * t + data * data), out = t / sqrt(t * t + data * data);
-    mix x0 = sample_of(s, i);
+    mix x0 = express_sample(s, i);
     ts_level to = i == s->steps - 1 ? (ts_level){1, 0} : s->to[i];
     ts_lincomb c = {
         .n = to.s > 0 ? 3 : 2,
@@ -313,8 +314,8 @@ static ts_status step_lcm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_t
         .x = {x, v, u->noise},
         .y = x};
     if (s->d.clip > 0) {
-        TRY(put(dev, x0, x, v, u->m[0]));
-        TRY(clamp(u, dev, u->m[0], v));
+        TRY(store_mix(dev, x0, x, v, u->m[0]));
+        TRY(clamp_sample(u, dev, u->m[0], v));
         c.c[0] = (float)(to.a * skip);
         c.c[1] = (float)(to.a * out);
         c.x[1] = u->m[0];

@@ -1,13 +1,13 @@
 /* The search for attention tiles: prompts are rendered with full attention, latents of a few steps
  * are remembered, and one evaluation of all of them together, layer by layer, finds the sparsest
- * tile that each layer bears (tile_search.h). Layers of two experts are measured at steps
+ * tile that each layer bears (layer_tiles.h). Layers of two experts are measured at steps
  * of their own. */
 #include "backend/number.h"
 #include "sampler/latents.h"
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
 
-#include "sampler/tile_search.h"
+#include "sampler/layer_tiles.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -143,7 +143,7 @@ static ts_status evaluate_expert(ts_ctx *ctx, void *user)
     ts_status st = TS_OK;
     search *s = user;
     ts_attn attn = {0};
-    ts_tile_search t = {
+    ts_layer_tiles t = {
         .k = s->k, .ks = s->ks, .loss = s->o->loss, .chosen = s->chosen, .error = s->error};
     const ts_bag *text[PROMPTS * TS_BRANCHES];
     ts_dit *dit = s->m->dit[s->expert];
@@ -161,7 +161,7 @@ static ts_status evaluate_expert(ts_ctx *ctx, void *user)
                                         .heads = s->m->dit_info.heads,
                                         .slots = texts,
                                         .text = rows}));
-    TRY(ts_tile_search_open(&t, &attn));
+    TRY(ts_layer_tiles_open(&t, &attn));
     ts_dit_watch(dit, &t.hook);
     list_samples(s, b);
     TRY(ts_dit_prepare(dit, &attn.grid, &in, b->t, s->first[s->expert + 1] - s->first[s->expert]));
@@ -173,7 +173,7 @@ static ts_status evaluate_expert(ts_ctx *ctx, void *user)
             if (s->chosen[l] == (i < t.ks ? t.k[i] : 0)) s->share[l] = t.plan[i].share;
 done:
     ts_dit_watch(dit, NULL);
-    ts_tile_search_close(&t);
+    ts_layer_tiles_close(&t);
     ts_attn_close(&attn);
     free(b);
     return st;
@@ -252,7 +252,7 @@ static char *describe_choices(const search *s)
     return text;
 }
 
-static ts_status check_options(const search *s)
+static ts_status check_search_options(const search *s)
 {
     ts_err *err = &s->m->ctx->err;
     const ts_tile_options *o = s->o;
@@ -285,7 +285,7 @@ ts_status ts_search_tile(ts_model *m, const ts_request *q, const ts_tile_options
     ts_status st = TS_OK;
     search s = {.m = m, .o = o};
     *json = NULL;
-    TRY(check_options(&s));
+    TRY(check_search_options(&s));
     TRY(ts_policy_parse(&m->ctx->err, "tile:min-tokens=0,dense-steps=0", &s.policy));
     TRY(open_runs(&s, q));
     TRY(set_candidates(&s, s.run[0]->grid.F));

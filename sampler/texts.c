@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static ts_status out_of_memory(const ts_texts *t)
+static ts_status refuse_texts_memory(const ts_texts *t)
 {
     return ts_fail(ts_texts_err(t), TS_EMEMORY, "no memory for %d texts", t->n + 1);
 }
@@ -51,12 +51,12 @@ static ts_status grow_table(ts_texts *t)
     if (2 * (t->n + 1) <= t->slots) return TS_OK;
     int slots = t->slots ? 2 * t->slots : 16, *old = t->slot;
     ts_text *more = realloc(t->e, sizeof *more * (size_t)slots);
-    if (!more) return out_of_memory(t);
+    if (!more) return refuse_texts_memory(t);
     t->e = more;
     t->slot = calloc((size_t)slots, sizeof *t->slot);
     if (!t->slot) {
         t->slot = old;
-        return out_of_memory(t);
+        return refuse_texts_memory(t);
     }
     t->slots = slots;
     for (int i = 0; i < t->n; i++) *slot_of(t, t->e[i].text) = i + 1;
@@ -72,7 +72,7 @@ ts_status ts_texts_add(ts_texts *t, const char *text, const char *what, int *id)
     int *slot = slot_of(t, text);
     if (!*slot) {
         e.text = strdup(text);
-        if (!e.text) TRY(out_of_memory(t));
+        if (!e.text) TRY(refuse_texts_memory(t));
         for (int i = 0; i < ts_family_rules(t->m->family); i++)
             TRY(ts_model_tokenize(t->m, i, text, what, &e.ids[i], &e.n[i]));
         t->e[t->n++] = e;

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static ts_status out_of_memory(const ts_texts *t)
+static ts_status refuse_cache_memory(const ts_texts *t)
 {
     return ts_fail(ts_texts_err(t), TS_EMEMORY, "no memory for a cached text");
 }
@@ -39,14 +39,14 @@ static ts_status cache_path(ts_texts *t, int rule, const ts_text *e, const char 
     if (r->crop) h = ts_hash(h, &r->crop, sizeof r->crop);
     if (asprintf(path, "%s/text-%016llx.safetensors", cache, (unsigned long long)h) < 0) {
         *path = NULL;
-        TRY(out_of_memory(t));
+        TRY(refuse_cache_memory(t));
     }
 done:
     return st;
 }
 
 /* -1: of any width, as only the encoder knows it. */
-static long width_of(const ts_texts *t, int rule)
+static long find_cached_width(const ts_texts *t, int rule)
 {
     return t->m->family->text[rule].output.pooled ? -1 : t->m->dit_info.text_dim;
 }
@@ -65,7 +65,7 @@ ts_status ts_texts_load(ts_texts *t, int rule, ts_text *e, const char *cache)
         memcmp(ids.data, e->ids[rule], (size_t)e->n[rule] * sizeof *e->ids[rule]))
         goto done;
     if (ts_bag_get(&ignored, bag, name, TS_F32, 2,
-                   (long[]){ts_text_rows(t, rule, e), width_of(t, rule)}, &rows))
+                   (long[]){ts_text_rows(t, rule, e), find_cached_width(t, rule)}, &rows))
         goto done;
     TRY(ts_text_put(t, rule, e, rows.dim[1], rows.data));
 done:
@@ -87,7 +87,7 @@ ts_status ts_texts_save(ts_texts *t, int rule, const ts_text *e, const char *cac
     TRY(ts_bag_get(ts_texts_err(t), e->bag, name, TS_F32, 2, (long[]){-1, -1}, &rows));
     if (!bag || !ts_bag_put(bag, "ids", TS_I32, 1, (long[]){e->n[rule]}, e->ids[rule]) ||
         !ts_bag_put(bag, name, TS_F32, 2, rows.dim, rows.data))
-        TRY(out_of_memory(t));
+        TRY(refuse_cache_memory(t));
     if (ts_bag_save(&why, bag, path) && !t->cache_failed) {
         ts_warn(t->m->ctx, "texts can not be kept for later runs: %s", why.text);
         t->cache_failed = true;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static ts_status out_of_memory(const ts_texts *t, int n)
+static ts_status refuse_encode_memory(const ts_texts *t, int n)
 {
     return ts_fail(ts_texts_err(t), TS_EMEMORY, "no memory for %d texts", n);
 }
@@ -57,7 +57,7 @@ typedef struct {
     float **out; /* [n]: [tokens, width], or [1, pooled] */
 } some_texts;
 
-static long width_of(const ts_texts *t)
+static long find_encoder_width(const ts_texts *t)
 {
     return rule_of(t, t->rule)->output.pooled ? t->encoder->pooled : t->encoder->width;
 }
@@ -66,10 +66,10 @@ static ts_status take_output(some_texts *s)
 {
     const ts_texts *t = s->t;
     s->out = calloc((size_t)s->n, sizeof *s->out);
-    if (!s->out) return out_of_memory(t, s->n);
+    if (!s->out) return refuse_encode_memory(t, s->n);
     for (int i = 0; i < s->n; i++) {
         long rows = rule_of(t, t->rule)->output.pooled ? 1 : t->e[s->ids[i]].n[t->rule];
-        s->out[i] = malloc((size_t)(rows * width_of(t)) * sizeof(float));
+        s->out[i] = malloc((size_t)(rows * find_encoder_width(t)) * sizeof(float));
         if (!s->out[i])
             return ts_fail(ts_texts_err(t), TS_EMEMORY, "no memory for %ld text states", rows);
     }
@@ -89,7 +89,7 @@ static ts_status run_encoder(ts_ctx *c, void *user)
     ts_texts *t = s->t;
     ts_ids *in = calloc((size_t)s->n, sizeof *in);
     (void)c;
-    if (!in) TRY(out_of_memory(t, s->n));
+    if (!in) TRY(refuse_encode_memory(t, s->n));
     for (int i = 0; i < s->n; i++) {
         const ts_text *e = t->e + s->ids[i];
         in[i] = (ts_ids){e->ids[t->rule], e->n[t->rule]};
@@ -144,7 +144,8 @@ static ts_status encode_some(ts_texts *t, const int *ids, int n)
     for (int i = 0; i < n; i++) {
         ts_text *e = t->e + ids[i];
         long crop = rule->output.pooled ? 0 : e->n[t->rule] - ts_text_rows(t, t->rule, e);
-        TRY(ts_text_put(t, t->rule, e, width_of(t), s.out[i] + crop * width_of(t)));
+        TRY(ts_text_put(t, t->rule, e, find_encoder_width(t),
+                        s.out[i] + crop * find_encoder_width(t)));
     }
 done:
     ts_arena_close(&c->arena);
@@ -193,7 +194,7 @@ ts_status ts_texts_fill(ts_texts *t, const int *ids, int n, const char *cache)
     ts_status st = TS_OK;
     int *list = malloc(sizeof *list * (size_t)(n > 0 ? n : 1));
     bool *seen = malloc((size_t)(t->n > 0 ? t->n : 1) * sizeof *seen);
-    if (!list || !seen) TRY(out_of_memory(t, n));
+    if (!list || !seen) TRY(refuse_encode_memory(t, n));
     for (int rule = 0; rule < ts_family_rules(t->m->family); rule++) {
         int todo = 0;
         memset(seen, 0, (size_t)t->n * sizeof *seen);

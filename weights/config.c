@@ -87,9 +87,9 @@ typedef struct {
 } reader;
 
 /* "file: "key" is VALUE: WANTED" */
-static ts_status refuse_key(const reader *r, const cJSON *j, const char *format, ...)
+static ts_status refuse_config_key(const reader *r, const cJSON *j, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-static ts_status refuse_key(const reader *r, const cJSON *j, const char *format, ...)
+static ts_status refuse_config_key(const reader *r, const cJSON *j, const char *format, ...)
 {
     char wanted[200];
     va_list ap;
@@ -119,12 +119,13 @@ static ts_status read_list(const reader *r, const cJSON *j, const ts_key *k)
     const cJSON *item;
     int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : -1, i = 0;
     if (n < 0 || n > k->n || (!k->count && n != k->n))
-        return refuse_key(r, j, "expected a list of %s%d %s", k->count ? "up to " : "", k->n, what);
+        return refuse_config_key(r, j, "expected a list of %s%d %s", k->count ? "up to " : "", k->n,
+                                 what);
     cJSON_ArrayForEach(item, j)
     {
         int v = 0;
         if (ints ? !get_int(item, &v) : !cJSON_IsNumber(item))
-            return refuse_key(r, j, "expected a list of %s", what);
+            return refuse_config_key(r, j, "expected a list of %s", what);
         if (ints)
             ((int *)k->out)[i++] = v;
         else
@@ -144,7 +145,7 @@ static ts_status check_only_values(const reader *r, const cJSON *j, const ts_key
         if (same) return TS_OK;
         p = end && *end == '|' ? end + 1 : NULL;
     }
-    return refuse_key(r, j, "supported: %s", k->only);
+    return refuse_config_key(r, j, "supported: %s", k->only);
 }
 
 static ts_status read_key(const reader *r, const cJSON *j, const ts_key *k)
@@ -155,20 +156,20 @@ static ts_status read_key(const reader *r, const cJSON *j, const ts_key *k)
     if (cJSON_IsNull(j)) return TS_OK;
     switch (k->kind) {
     case TS_KEY_INT:
-        if (!get_int(j, &v)) return refuse_key(r, j, "expected a whole number");
+        if (!get_int(j, &v)) return refuse_config_key(r, j, "expected a whole number");
         *(int *)k->out = v;
         return TS_OK;
     case TS_KEY_FLOAT:
-        if (!cJSON_IsNumber(j)) return refuse_key(r, j, "expected a number");
+        if (!cJSON_IsNumber(j)) return refuse_config_key(r, j, "expected a number");
         *(double *)k->out = j->valuedouble;
         return TS_OK;
     case TS_KEY_BOOL:
-        if (!cJSON_IsBool(j)) return refuse_key(r, j, "expected true or false");
+        if (!cJSON_IsBool(j)) return refuse_config_key(r, j, "expected true or false");
         *(bool *)k->out = cJSON_IsTrue(j);
         return TS_OK;
     case TS_KEY_STRING:
         if (!cJSON_IsString(j) || strlen(j->valuestring) > 63)
-            return refuse_key(r, j, "expected a text of up to 63 bytes");
+            return refuse_config_key(r, j, "expected a text of up to 63 bytes");
         memcpy(k->out, j->valuestring, strlen(j->valuestring) + 1);
         return TS_OK;
     default: return read_list(r, j, k);

@@ -98,7 +98,7 @@ static long part_rows(const ts_entry *e)
 
 static int slots_of(const ts_weights *ws) { return ws->ctx->dev->goes_ahead ? 2 : 1; }
 
-static void free_device(ts_weights *ws, ts_ptr *p)
+static void free_device_memory(ts_weights *ws, ts_ptr *p)
 {
     if (p->at) ws->ctx->dev->ops->free(ws->ctx->dev, *p);
     p->at = 0;
@@ -130,10 +130,10 @@ void ts_set_forget(ts_weights *ws)
         ts_group *g = ws->group + i;
         wait_for_group(ws, g); /* if that fails, there is nothing better to do than to go on */
         evict_group(ws, g);
-        free_device(ws, &g->home);
+        free_device_memory(ws, &g->home);
         g->stays = false;
     }
-    for (int s = 0; s < ws->slots; s++) free_device(ws, &ws->slot[s].home);
+    for (int s = 0; s < ws->slots; s++) free_device_memory(ws, &ws->slot[s].home);
     ws->slots = 0;
     free(ws->rows);
     ws->rows = NULL;
@@ -142,7 +142,7 @@ void ts_set_forget(ts_weights *ws)
 
 void ts_set_free_vectors(ts_weights *ws)
 {
-    for (int i = 0; i < ws->chunks; i++) free_device(ws, ws->chunk + i);
+    for (int i = 0; i < ws->chunks; i++) free_device_memory(ws, ws->chunk + i);
     ws->chunks = 0;
 }
 
@@ -424,7 +424,7 @@ done:
     if (st != TS_OK) {
         for (int i = ws->loaded; i < ws->vectors; i++)
             ws->item[ws->vector[i]].w.t.p.at = TS_NOWHERE;
-        free_device(ws, &home);
+        free_device_memory(ws, &home);
     }
     free(f);
     return st;

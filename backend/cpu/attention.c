@@ -15,7 +15,7 @@
 #include <stdatomic.h>
 
 /* EACH: rows that are fetched a tile, unless they are many: late enough that they are still there
- * when somebody comes. Packed heads in work take 1 / CACHED of the cache. */
+ * when they are read. Packed heads in work take 1 / CACHED of the cache. */
 enum { ROW = 64, EACH = 10, CACHED = 4 };
 /* bytes of all packed heads at most, unless one is more */
 static const size_t PACKED = (size_t)512 << 20;
@@ -33,7 +33,7 @@ static size_t pad_to_line(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 /* What threads of a call share. Every field is atomic, or written before the call's threads begin.
  * claim_pieces, pack_pieces, pack_rest and work_on_head run on any of them at once. A thread that
  * has claimed pieces or an item is the only one that touches their memory, until it counts them as
- * packed or done (release); whoever needs them waits for that count (acquire). */
+ * packed or done (release); a thread that reads them waits for that count first (acquire). */
 typedef struct {                           /* how far a head is */
     _Alignas(64) atomic_long pieces_taken; /* pieces of packing that threads have claimed */
     atomic_long pieces_packed;             /* of these, packed */
@@ -63,7 +63,7 @@ static ts_attn_job describe_job(const ts_attention *a, const ts_attn_kernel *k)
     return j;
 }
 
-static long smaller(long a, long b) { return a < b ? a : b; }
+static long min_long(long a, long b) { return a < b ? a : b; }
 
 static scratch_layout lay_out_scratch(const ts_attn_job *j, const ts_attn_kernel *k,
                                       const ts_cpu *c, bool values, bool sums)
@@ -77,7 +77,7 @@ static scratch_layout lay_out_scratch(const ts_attn_job *j, const ts_attn_kernel
     m.buffer = m.keys + m.values + 2 * m.items + m.starts;
     long fit = (long)((size_t)c->threads * c->cache / CACHED / (m.keys + m.values)),
          most = (long)(PACKED / (2 * m.buffer));
-    m.slots = smaller(smaller(c->threads, all), smaller(fit, most));
+    m.slots = min_long(min_long(c->threads, all), min_long(fit, most));
     if (m.slots < 1) m.slots = 1;
     /* one: nothing is packed beside */
     m.panels_per_slot = m.slots < all && 2 * m.buffer <= PACKED ? 2 : 1;
@@ -289,7 +289,7 @@ static long claim_pieces(call *x, long h, long due, long *begin)
     if (due > piece_count(x)) due = piece_count(x);
     if (pieces_taken >= due) return 0;
     *begin = atomic_fetch_add_explicit(&p->pieces_taken, due - pieces_taken, memory_order_relaxed);
-    long end = smaller(*begin + due - pieces_taken, piece_count(x));
+    long end = min_long(*begin + due - pieces_taken, piece_count(x));
     return *begin < end ? end : *begin;
 }
 
@@ -299,6 +299,9 @@ static long next_to_pack(const call *x, long at, long h)
     long next = slot_of_head(x, h) == at ? h + 1 : first_head(x, at);
     return next < first_head(x, at + 1) ? next : -1;
 }
+
+/* 0 unless packing is timed: the clock is read for every head and item. */
+static double read_clock(const call *x) { return x->c->dev.time_packing ? omp_get_wtime() : 0; }
 
 /* What is left of the packing of a head. */
 static void pack_rest(call *x, long h)
@@ -314,20 +317,21 @@ static void pack_rest(call *x, long h)
     }
 }
 
-/* What is left of a head, together with whoever else is at it; `at`: the thread's slot (only head 0
- * has guests), whose next head is packed beside. */
+/* Takes and computes items of head h until none is left; other threads may do so at the same time.
+ * `at`: the thread's slot, whose next head it packs between items; h is of another slot only where
+ * it is 0, the head at which all threads begin. */
 static void work_on_head(call *x, long at, long h, ts_attn_work *w, int *list, double *packing)
 {
     const ts_attn_job *j = &x->j;
     head_state *p = x->head + h;
     long begin, end, i, later = next_to_pack(x, at, h),
                         here = h ? (x->c->threads + x->m.slots - 1) / x->m.slots : x->c->threads;
-    /* of many items none of the last, which everybody waits for, has a piece */
+    /* of many items the last, which all threads wait for, have no piece */
     long early = j->nqb > 2 * here ? j->nqb - here : j->nqb;
     if (earlier_user(x, h) && !wait_for(x, &earlier_user(x, h)->items_done, j->nqb)) return;
-    double start = omp_get_wtime();
+    double start = read_clock(x);
     pack_rest(x, h);
-    *packing += omp_get_wtime() - start;
+    *packing += read_clock(x) - start;
     if (!wait_for(x, &p->pieces_packed, piece_count(x))) return;
     const int *s = queue_of(x, h);
     w->k = packed_keys(x, h);
@@ -345,24 +349,24 @@ static void work_on_head(call *x, long at, long h, ts_attn_work *w, int *list, d
             x->k->item(j, h, s[i], w);
         atomic_fetch_add_explicit(&p->items_done, 1, memory_order_release);
         if (begin == end) continue;
-        start = omp_get_wtime();
+        start = read_clock(x);
         pack_pieces(x, later, begin, end);
-        *packing += omp_get_wtime() - start;
+        *packing += read_clock(x) - start;
     }
     atomic_compare_exchange_strong(&x->slot[slot_of_head(x, h)].head, &h, h + 1);
 }
 
-/* Items of a slot's heads that nobody has taken. */
+/* Items of a slot's heads that no thread has taken. */
 static long items_left(const call *x, long i)
 {
     long first = atomic_load(&x->slot[i].head), end = first_head(x, i + 1);
     return first < end ? (end - first) * x->j.nqb -
-                             smaller(atomic_load(&x->head[first].items_taken), x->j.nqb)
+                             min_long(atomic_load(&x->head[first].items_taken), x->j.nqb)
                        : 0;
 }
 
-/* The head that a thread works on next: of its slot, which it leaves for the one where most is left
- * for each who sits there. -1: nothing is left to take. */
+/* The head that a thread works on next: of its slot, which it leaves for the one where most items
+ * are left for each of its threads. -1: nothing is left to take. */
 static long next_head(const call *x, long *at)
 {
     for (;;) {

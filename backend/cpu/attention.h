@@ -15,7 +15,7 @@ typedef struct {
 } ts_attn_job;
 
 /* Rows of memory that will be needed soon: fetched a few at a time between tiles of work, so that
- * whoever comes to read or write them does not wait. */
+ * the thread that reads or writes them does not wait. */
 /* at most: the output's and the next queries' rows, and for each of up to 8 pieces of the next head
  * that a thread packs after an item the rows of K and V and the packed blocks that they go to; what
  * is more is fetched when it is packed */

@@ -33,13 +33,13 @@ static inline __m512 exp2_16(__m512 t)
 #define OSTORE(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), (__m256i)_mm512_cvtneps_pbh(v))
 
 /* 16 columns of two rows: the first in the low halves */
-static inline void pair(uint16_t *to, const uint16_t *a, const uint16_t *b)
+static inline void interleave_rows(uint16_t *to, const uint16_t *a, const uint16_t *b)
 {
     __m512i lo = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)a)),
             hi = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)b));
     _mm512_storeu_si512(to, _mm512_or_si512(lo, _mm512_slli_epi32(hi, 16)));
 }
-#define PAIR pair
+#define PAIR interleave_rows
 
 /* The scale is applied to the logits: a bf16 Q stays as it is. */
 static inline void load_row(uint16_t *to, const uint16_t *from, long D, float scale)

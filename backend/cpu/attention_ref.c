@@ -10,7 +10,7 @@ static long element_of(ts_tensor t, long b, long n, long h)
     return (b * t.dim[1] + n) * t.ld + h * t.dim[3];
 }
 
-static bool read_block(const ts_plan *p, long head, long q, long k)
+static bool is_block_read(const ts_plan *p, long head, long q, long k)
 {
     long words = (p->nb + 31) / 32, h = p->A == 1 ? 0 : head;
     return ((const uint32_t *)ts_host_of(p->bits))[(h * p->nb + q) * words + k / 32] >> (k % 32) &
@@ -18,13 +18,13 @@ static bool read_block(const ts_plan *p, long head, long q, long k)
 }
 
 /* Logits of one row into s; -inf where a key is not read. */
-static void logits(const ts_attention *a, long b, long h, long n, double *s)
+static void compute_logits(const ts_attention *a, long b, long h, long n, double *s)
 {
     long Nk = a->k.dim[1], D = a->q.dim[3], qa = element_of(a->q, b, n, h);
     for (long m = 0; m < Nk; m++) {
         bool out = (a->nk && m >= a->nk[b]) ||
                    (a->plan && a->plan[b] &&
-                    !read_block(a->plan[b], h, n / TS_BLOCK, m / TS_BLOCK));
+                    !is_block_read(a->plan[b], h, n / TS_BLOCK, m / TS_BLOCK));
         long ka = element_of(a->k, b, m, h);
         double x = 0;
         for (long d = 0; d < D && !out; d++)
@@ -44,7 +44,7 @@ static void attend_row(const ts_attention *a, long b, long h, long n, double *s,
 {
     long Nk = a->k.dim[1], D = a->q.dim[3], Nq = a->q.dim[1], A = a->q.dim[2];
     double max = -INFINITY, sum = 0;
-    logits(a, b, h, n, s);
+    compute_logits(a, b, h, n, s);
     /* a NaN comes through as the exponential of one */
     for (long m = 0; m < Nk; m++) max = fmax(max, s[m]);
     for (long d = 0; d < D; d++) o[d] = 0;
@@ -101,7 +101,7 @@ void ts_block_sums_ref(const ts_block_sums *a)
             long bh = i / nb, block = i % nb;
             for (long j = 0; j < nb; j++) w[j] = 0;
             for (long n = block * TS_BLOCK; n < N && n < (block + 1) * TS_BLOCK; n++) {
-                logits(&logits_of, bh / A, bh % A, n, s);
+                compute_logits(&logits_of, bh / A, bh % A, n, s);
                 for (long m = 0; m < N; m++)
                     w[m / TS_BLOCK] += exp(fmin(s[m] - (double)lse[bh * N + n], 115 * M_LN2));
             }

@@ -32,7 +32,7 @@ static void end_call(const ts_cpu *c, int before)
 /* ---- memory ---- */
 /* Large pages where the system has them: kernels walk through rows that are a page apart, and a
  * missed translation costs as much as a missed line. NULL: no memory. */
-static void *pages(size_t bytes)
+static void *allocate_pages(size_t bytes)
 {
     enum { LARGE = 2 << 20 };
     void *m = NULL;
@@ -68,7 +68,7 @@ static void cpu_about(ts_device *d, char *text, size_t size)
 
 static ts_status cpu_alloc(ts_device *d, size_t bytes, ts_ptr *p)
 {
-    void *m = pages(bytes);
+    void *m = allocate_pages(bytes);
     if (!m) return ts_fail(d->err, TS_EMEMORY, "no memory for %.1f MB", (double)bytes / 1e6);
     p->at = (uintptr_t)m;
     return TS_OK;
@@ -136,7 +136,7 @@ ts_status ts_cpu_scratch(ts_cpu *c, size_t bytes, void **out)
         free(c->scratch);
         c->scratch = NULL;
         c->scratch_size = 0;
-        c->scratch = pages(c->scratch_want);
+        c->scratch = allocate_pages(c->scratch_want);
         if (!c->scratch)
             return ts_fail(c->dev.err, TS_EMEMORY, "no memory for %.1f MB of scratch",
                            (double)c->scratch_want / 1e6);
@@ -387,7 +387,7 @@ static bool has_f16c(void)
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
-static ts_level best(void)
+static ts_level detect_level(void)
 {
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
@@ -401,7 +401,7 @@ static ts_level best(void)
 
 static ts_status choose_level(const char *name, ts_err *err, ts_level *out)
 {
-    ts_level most = best();
+    ts_level most = detect_level();
     *out = most;
     if (!name) return TS_OK;
     for (int i = 0; i <= TS_LEVEL_AVX512_BF16; i++)

@@ -13,7 +13,7 @@ typedef struct {
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef const_dnnl_memory_desc_t desc_ref;
-static inline desc_ref ref(const desc *d) { return d->m; }
+static inline desc_ref refer_to_desc(const desc *d) { return d->m; }
 static inline bool make_desc(desc *d, int nd, const dnnl_dims_t dim, dnnl_data_type_t type,
                              const dnnl_dims_t stride)
 {
@@ -59,7 +59,7 @@ static inline bool describe_conv(dnnl_primitive_desc_t *pd, dnnl_engine_t e, des
 }
 #else
 typedef const dnnl_memory_desc_t *desc_ref;
-static inline desc_ref ref(const desc *d) { return &d->m; }
+static inline desc_ref refer_to_desc(const desc *d) { return &d->m; }
 static inline bool make_desc(desc *d, int nd, const dnnl_dims_t dim, dnnl_data_type_t type,
                              const dnnl_dims_t stride)
 {

@@ -46,8 +46,8 @@ static bool cgroup_of(const char *root, const char *controller, char *out, size_
 
 /* Calls see on what FOLDER/file holds, and after it FOLDER/second's where there is one, for the
  * group and every group above it, up to the mount. */
-static void climb(const char *root, const char *mount, const char *group, const char *file,
-                  const char *second, void (*see)(const char *text, void *user), void *user)
+static void visit_groups(const char *root, const char *mount, const char *group, const char *file,
+                         const char *second, void (*see)(const char *text, void *user), void *user)
 {
     char at[PATH], path[2 * PATH], text[256];
     snprintf(at, sizeof at, "%s", strcmp(group, "/") ? group : "");
@@ -88,9 +88,9 @@ size_t ts_limit_memory(const char *root, size_t machine)
     size_t least = machine;
     char group[PATH];
     if (cgroup_of(root, "", group, sizeof group))
-        climb(root, "", group, "memory.max", NULL, least_bytes, &least);
+        visit_groups(root, "", group, "memory.max", NULL, least_bytes, &least);
     if (cgroup_of(root, "memory", group, sizeof group))
-        climb(root, "/memory", group, "memory.limit_in_bytes", NULL, least_bytes, &least);
+        visit_groups(root, "/memory", group, "memory.limit_in_bytes", NULL, least_bytes, &least);
     return least;
 }
 
@@ -99,9 +99,10 @@ double ts_limit_cpus(const char *root, double machine)
     double least = machine;
     char group[PATH];
     if (cgroup_of(root, "", group, sizeof group))
-        climb(root, "", group, "cpu.max", NULL, least_cpus, &least);
+        visit_groups(root, "", group, "cpu.max", NULL, least_cpus, &least);
     if (cgroup_of(root, "cpu", group, sizeof group))
-        climb(root, "/cpu", group, "cpu.cfs_quota_us", "cpu.cfs_period_us", least_cpus, &least);
+        visit_groups(root, "/cpu", group, "cpu.cfs_quota_us", "cpu.cfs_period_us", least_cpus,
+                     &least);
     return least;
 }
 

@@ -4,7 +4,7 @@
  * behind it, in the counting run; calling it again only sets addresses. The PRIMITIVES last used
  * are kept, found by a hash of all that (some 50 kB each: texts of many lengths have many). The
  * first use of a weight lets oneDNN choose the layout, which becomes a number that indexes
- * `layout`; whoever uses the weight later takes it as it is. Where oneDNN has only its reference
+ * `layout`; later uses of the weight take it as it is. Where oneDNN has only its reference
  * code for that (a convolution whose chunk of frames grew), the later use chooses anew, and the
  * weight is packed for it; the earlier one, run once a clip, has the weights moved into scratch
  * first. y = resid + gate * act(x W' + b) is fused as eltwise, binary and sum, oneDNN's order of
@@ -135,7 +135,7 @@ static void drop_all(descs *s)
 }
 
 /* One kernel in time: frames are the batch of a 2-D convolution. */
-static bool flat(const key *k)
+static bool is_one_frame(const key *k)
 {
     return k->w[2] == 1 && k->stride[0] == 1 && k->pad[0] == 0 && k->pad[1] == 0;
 }
@@ -157,7 +157,7 @@ static int shape_of(const key *k, long rows, dnnl_dims_t dim, dnnl_dims_t stride
     long step = w[1] * w[2] * w[3] * w[4];
     for (int i = 0; i < 5; i++) {
         if (i) step /= w[i];
-        if (i == 2 && flat(k)) continue;
+        if (i == 2 && is_one_frame(k)) continue;
         dim[n] = i ? w[i] : rows;
         stride[n++] = step;
     }
@@ -182,9 +182,10 @@ static bool weight_descs(const key *k, descs *s)
 /* The number of a layout; 0 when it is the plain one, -1: no memory. */
 static int layout_number(struct ts_dnnl *d, desc_ref w, const desc *plain, const key *k)
 {
-    if (dnnl_memory_desc_equal(w, ref(plain))) return 0;
+    if (dnnl_memory_desc_equal(w, refer_to_desc(plain))) return 0;
     for (int i = 0; i < d->layouts; i++)
-        if (dnnl_memory_desc_equal(w, ref(&d->layout[i].d)) && d->layout[i].k.kind == k->kind)
+        if (dnnl_memory_desc_equal(w, refer_to_desc(&d->layout[i].d)) &&
+            d->layout[i].k.kind == k->kind)
             return i + 1;
     void *more = realloc(d->layout, (size_t)(d->layouts + 1) * sizeof *d->layout);
     if (!more) return -1;
@@ -212,7 +213,7 @@ static bool conv_descs(const key *k, descs *s)
     dnnl_data_type_t xt = type_of(k->xt), yt = type_of(k->yt);
     if (!weight_descs(k, s) || !make_desc(&s->b, 1, (dnnl_dims_t){O}, dnnl_f32, (dnnl_dims_t){1}))
         return false;
-    if (flat(k))
+    if (is_one_frame(k))
         return make_desc(&s->x, 4, (dnnl_dims_t){F, C, H, W}, xt,
                          (dnnl_dims_t){H * W * C, 1, W * C, C}) &&
                make_desc(&s->y, 4, (dnnl_dims_t){f, O, h, w}, yt,
@@ -223,7 +224,7 @@ static bool conv_descs(const key *k, descs *s)
                      (dnnl_dims_t){f * h * w * O, 1, h * w * O, w * O, O});
 }
 
-static bool fuse(const key *k, const descs *s, dnnl_primitive_attr_t attr)
+static bool fuse_operations(const key *k, const descs *s, dnnl_primitive_attr_t attr)
 {
     static const struct {
         dnnl_alg_kind_t kind;
@@ -239,7 +240,8 @@ static bool fuse(const key *k, const descs *s, dnnl_primitive_attr_t attr)
     if (dnnl_post_ops_create(&p) != dnnl_success) return false;
     bool ok = !k->act || append_eltwise(p, eltwise[k->act].kind, eltwise[k->act].alpha);
     if (k->gate)
-        ok = ok && dnnl_post_ops_append_binary(p, dnnl_binary_mul, ref(&s->gate)) == dnnl_success;
+        ok = ok && dnnl_post_ops_append_binary(p, dnnl_binary_mul, refer_to_desc(&s->gate)) ==
+                       dnnl_success;
     if (k->sum) ok = ok && append_sum(p);
     ok = ok && dnnl_primitive_attr_set_post_ops(attr, p) == dnnl_success;
     dnnl_post_ops_destroy(p);
@@ -249,20 +251,22 @@ static bool fuse(const key *k, const descs *s, dnnl_primitive_attr_t attr)
 static bool describe_primitive(struct ts_dnnl *d, const key *k, const descs *s,
                                dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd)
 {
-    desc_ref w = k->layout < 0    ? ref(&s->w)
-                 : k->layout == 0 ? ref(&s->plain)
-                                  : ref(&d->layout[k->layout - 1].d),
-             b = k->bias ? ref(&s->b) : NULL;
+    desc_ref w = k->layout < 0    ? refer_to_desc(&s->w)
+                 : k->layout == 0 ? refer_to_desc(&s->plain)
+                                  : refer_to_desc(&d->layout[k->layout - 1].d),
+             b = k->bias ? refer_to_desc(&s->b) : NULL;
     if (k->kind == LINEAR)
-        return describe_matmul(pd, d->engine, ref(&s->x), w, b, ref(&s->y), attr);
-    bool two = flat(k);
+        return describe_matmul(pd, d->engine, refer_to_desc(&s->x), w, b, refer_to_desc(&s->y),
+                               attr);
+    bool two = is_one_frame(k);
     dnnl_dims_t stride, before, after;
     for (int i = two, n = 0; i < 3; i++, n++) {
         stride[n] = k->stride[i];
         before[n] = k->pad[2 * i];
         after[n] = k->pad[2 * i + 1];
     }
-    return describe_conv(pd, d->engine, ref(&s->x), w, b, ref(&s->y), stride, before, after, attr);
+    return describe_conv(pd, d->engine, refer_to_desc(&s->x), w, b, refer_to_desc(&s->y), stride,
+                         before, after, attr);
 }
 
 /* oneDNN's reference code is hundreds of times slower than its generated code. */
@@ -276,7 +280,8 @@ static bool is_slow(dnnl_primitive_desc_t pd)
 
 static bool move_weights(struct ts_dnnl *d, entry *e, const descs *s, desc_ref to)
 {
-    desc_ref from = e->k.layout ? ref(&d->layout[e->k.layout - 1].d) : ref(&s->plain);
+    desc_ref from = e->k.layout ? refer_to_desc(&d->layout[e->k.layout - 1].d)
+                                : refer_to_desc(&s->plain);
     dnnl_primitive_desc_t pd = NULL;
     bool ok = dnnl_reorder_primitive_desc_create(&pd, from, d->engine, to, d->engine, NULL) ==
                   dnnl_success &&
@@ -288,7 +293,7 @@ static bool move_weights(struct ts_dnnl *d, entry *e, const descs *s, desc_ref t
     return ok;
 }
 
-static bool memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_primitive_desc_t pd)
+static bool make_memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_primitive_desc_t pd)
 {
     desc_ref w = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
              t = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
@@ -296,16 +301,18 @@ static bool memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_primitive
     e->weight_bytes = dnnl_memory_desc_get_size(w);
     e->scratch_bytes = dnnl_memory_desc_get_size(t);
     bool ok = e->layout >= 0 &&
-              dnnl_memory_create(&e->x, ref(&s->x), d->engine, DNNL_MEMORY_NONE) == dnnl_success &&
+              dnnl_memory_create(&e->x, refer_to_desc(&s->x), d->engine, DNNL_MEMORY_NONE) ==
+                  dnnl_success &&
               dnnl_memory_create(&e->w, w, d->engine, DNNL_MEMORY_NONE) == dnnl_success &&
-              dnnl_memory_create(&e->y, ref(&s->y), d->engine, DNNL_MEMORY_NONE) == dnnl_success &&
+              dnnl_memory_create(&e->y, refer_to_desc(&s->y), d->engine, DNNL_MEMORY_NONE) ==
+                  dnnl_success &&
               dnnl_memory_create(&e->scratch, t, d->engine, DNNL_MEMORY_NONE) == dnnl_success;
     if (e->k.bias)
-        ok = ok &&
-             dnnl_memory_create(&e->b, ref(&s->b), d->engine, DNNL_MEMORY_NONE) == dnnl_success;
-    if (e->k.gate)
-        ok = ok && dnnl_memory_create(&e->gate, ref(&s->gate), d->engine, DNNL_MEMORY_NONE) ==
+        ok = ok && dnnl_memory_create(&e->b, refer_to_desc(&s->b), d->engine, DNNL_MEMORY_NONE) ==
                        dnnl_success;
+    if (e->k.gate)
+        ok = ok && dnnl_memory_create(&e->gate, refer_to_desc(&s->gate), d->engine,
+                                      DNNL_MEMORY_NONE) == dnnl_success;
     if (e->k.layout >= 0 && e->layout != e->k.layout) ok = ok && move_weights(d, e, s, w);
     return ok;
 }
@@ -313,7 +320,7 @@ static bool memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_primitive
 static bool describe_as(struct ts_dnnl *d, const key *k, descs *s, dnnl_primitive_attr_t attr,
                         dnnl_primitive_desc_t *pd)
 {
-    return (k->kind == LINEAR ? linear_descs : conv_descs)(k, s) && fuse(k, s, attr) &&
+    return (k->kind == LINEAR ? linear_descs : conv_descs)(k, s) && fuse_operations(k, s, attr) &&
            describe_primitive(d, k, s, attr, pd);
 }
 
@@ -345,7 +352,7 @@ static bool build_entry(struct ts_dnnl *d, entry *e)
     bool ok = dnnl_primitive_attr_create(&attr) == dnnl_success &&
               describe_as(d, &e->k, &s, attr, &pd);
     if (ok && e->k.layout >= 0 && is_slow(pd)) describe_faster(d, &e->k, &s, attr, &pd);
-    ok = ok && memories(d, e, &s, pd) && dnnl_primitive_create(&e->p, pd) == dnnl_success;
+    ok = ok && make_memories(d, e, &s, pd) && dnnl_primitive_create(&e->p, pd) == dnnl_success;
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (attr) dnnl_primitive_attr_destroy(attr);
     drop_all(&s);
@@ -398,7 +405,8 @@ typedef struct {
     ts_ptr x, b, y, gate;
 } operands;
 
-static ts_status execute(ts_cpu *c, const entry *e, const ts_weight *w, operands o, void *scratch)
+static ts_status execute_primitive(ts_cpu *c, const entry *e, const ts_weight *w, operands o,
+                                   void *scratch)
 {
     struct ts_dnnl *d = c->dnnl;
     dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, e->x},
@@ -480,7 +488,7 @@ static void copy_tensor_rows(ts_tensor from, ts_tensor to)
 }
 
 /* y = resid + gate * t, row by row. t f32 [M, O] */
-static void combine(const ts_linear *a, const float *t)
+static void combine_output(const ts_linear *a, const float *t)
 {
     long M = ts_rows(a->y), O = a->y.dim[a->y.nd - 1];
 #pragma omp parallel for schedule(static)
@@ -532,13 +540,14 @@ static ts_status linear_at_once(ts_cpu *c, const ts_linear *a)
     if (c->dev.counting) return wish_layout(c, a->w, e, a->x.type);
     if (k.sum) copy_tensor_rows(a->resid, a->y);
     ts_ptr y = apart ? (ts_ptr){(uintptr_t)scratch} : a->y.p;
-    st = execute(c, e, a->w, (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, a->gate.p},
-                 (char *)scratch + aside);
-    if (!st && apart) combine(a, scratch);
+    st = execute_primitive(c, e, a->w,
+                           (operands){a->x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, a->gate.p},
+                           (char *)scratch + aside);
+    if (!st && apart) combine_output(a, scratch);
     return st;
 }
 
-static ts_tensor range(ts_tensor t, long first, long rows)
+static ts_tensor slice_rows(ts_tensor t, long first, long rows)
 {
     if (!ts_there(t)) return t;
     long width = t.dim[t.nd - 1], ld = t.ld;
@@ -560,9 +569,9 @@ ts_status ts_onednn_linear(ts_cpu *c, const ts_linear *a)
     for (long m = 0; m < M; m += n) {
         ts_linear piece = *a;
         long rows = M - m < n ? M - m : n;
-        piece.x = range(a->x, m, rows);
-        piece.y = range(a->y, m, rows);
-        piece.resid = range(a->resid, m, rows);
+        piece.x = slice_rows(a->x, m, rows);
+        piece.y = slice_rows(a->y, m, rows);
+        piece.resid = slice_rows(a->resid, m, rows);
         if (ts_there(a->sel)) piece.sel = ts_tensor_of(ts_at(a->sel.p, (size_t)m), TS_U8, 1, &rows);
         ts_status st = linear_at_once(c, &piece);
         if (st) return st;
@@ -571,7 +580,7 @@ ts_status ts_onednn_linear(ts_cpu *c, const ts_linear *a)
 }
 
 /* A 1x1x1 kernel is a linear layer over positions. */
-static bool pointwise(const ts_conv *a, const key *k)
+static bool is_pointwise(const ts_conv *a, const key *k)
 {
     bool plain = k->w[2] == 1 && k->w[3] == 1 && k->w[4] == 1;
     for (int i = 0; i < 3; i++)
@@ -597,7 +606,7 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
     k.w[2] = w->nd == 5 ? w->dim[2] : 1;
     k.w[3] = w->dim[w->nd - 2];
     k.w[4] = w->dim[w->nd - 1];
-    if (pointwise(a, &k))
+    if (is_pointwise(a, &k))
         return ts_onednn_linear(
             c, &(ts_linear){.x = a->x, .w = a->w, .b = a->b, .resid = a->resid, .y = a->y});
     /* oneDNN takes packed channels, and bf16 out of bf16 only: other tensors go through scratch. */
@@ -626,9 +635,9 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
                          : a->x;
     ts_ptr y = apart ? (ts_ptr){(uintptr_t)scratch + x_bytes} : a->y.p;
     if (spread) copy_tensor_rows(a->x, x);
-    st = execute(c, e, a->w, (operands){x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, {0}},
-                 (char *)scratch + x_bytes + y_bytes);
-    if (!st && apart) combine(&(ts_linear){.resid = a->resid, .y = a->y}, ts_host_of(y));
+    st = execute_primitive(c, e, a->w, (operands){x.p, a->b ? a->b->t.p : (ts_ptr){0}, y, {0}},
+                           (char *)scratch + x_bytes + y_bytes);
+    if (!st && apart) combine_output(&(ts_linear){.resid = a->resid, .y = a->y}, ts_host_of(y));
     return st;
 }
 
@@ -657,13 +666,13 @@ static bool slice_desc(const struct ts_dnnl *d, int layout, long first, long row
     int axis;
     shape_of(k, rows, dim, stride, &axis);
     from[axis] = first;
-    return part_of_desc(out, ref(&d->layout[layout - 1].d), dim, from);
+    return part_of_desc(out, refer_to_desc(&d->layout[layout - 1].d), dim, from);
 }
 
 /* Outputs [first, first + rows), stored row-major at `from`, to their place in the layout at
  * `to`. */
-static bool reorder(const struct ts_dnnl *d, int layout, long first, long rows, const void *from,
-                    void *to)
+static bool pack_to_layout(const struct ts_dnnl *d, int layout, long first, long rows,
+                           const void *from, void *to)
 {
     desc src = {0}, dst = {0};
     dnnl_primitive_desc_t pd = NULL;
@@ -671,12 +680,13 @@ static bool reorder(const struct ts_dnnl *d, int layout, long first, long rows, 
     dnnl_memory_t a = NULL, b = NULL;
     bool ok = plain_desc(&src, &d->layout[layout - 1].k, rows) &&
               slice_desc(d, layout, first, rows, &dst) &&
-              dnnl_reorder_primitive_desc_create(&pd, ref(&src), d->engine, ref(&dst), d->engine,
+              dnnl_reorder_primitive_desc_create(&pd, refer_to_desc(&src), d->engine,
+                                                 refer_to_desc(&dst), d->engine,
                                                  NULL) == dnnl_success &&
               dnnl_primitive_create(&p, pd) == dnnl_success &&
-              dnnl_memory_create(&a, ref(&src), d->engine, (void *)(uintptr_t)from) ==
+              dnnl_memory_create(&a, refer_to_desc(&src), d->engine, (void *)(uintptr_t)from) ==
                   dnnl_success &&
-              dnnl_memory_create(&b, ref(&dst), d->engine, to) == dnnl_success;
+              dnnl_memory_create(&b, refer_to_desc(&dst), d->engine, to) == dnnl_success;
     dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, a}, {DNNL_ARG_TO, b}};
     ok = ok && dnnl_primitive_execute(p, d->stream, 2, args) == dnnl_success &&
          dnnl_stream_wait(d->stream) == dnnl_success;
@@ -704,7 +714,7 @@ static bool pack_slices(ts_cpu *c, const ts_host *from, long first, const ts_wei
             cast_rows(c, from, (size_t)o, rows, width, to->want.type, aside);
             plain = aside;
         }
-        ok = reorder(c->dnnl, to->want.layout, first + o, rows, plain, at);
+        ok = pack_to_layout(c->dnnl, to->want.layout, first + o, rows, plain, at);
     }
     return ok;
 }

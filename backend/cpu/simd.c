@@ -94,7 +94,7 @@ static void place_dimension(const ts_affine *a, int from, ts_affine *out, int to
     out->y.step[to] = a->y.step[from];
 }
 
-static bool joins(const ts_strided *s, int outer, int inner, long d)
+static bool can_join_axes(const ts_strided *s, int outer, int inner, long d)
 {
     return !s->p.at || s->step[outer] == d * s->step[inner];
 }
@@ -115,8 +115,10 @@ bool ts_affine_plan(const ts_affine *a, ts_affine *out)
     }
     for (int i = 0; i < sorted.nd; i++) {
         long d = sorted.dim[i];
-        bool joined = i && joins(&sorted.x, i - 1, i, d) && joins(&sorted.s, i - 1, i, d) &&
-                      joins(&sorted.b, i - 1, i, d) && joins(&sorted.y, i - 1, i, d);
+        bool joined = i && can_join_axes(&sorted.x, i - 1, i, d) &&
+                      can_join_axes(&sorted.s, i - 1, i, d) &&
+                      can_join_axes(&sorted.b, i - 1, i, d) &&
+                      can_join_axes(&sorted.y, i - 1, i, d);
         if (joined) {
             n--;
             sorted.dim[i] *= out->dim[n];

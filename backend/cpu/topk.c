@@ -18,7 +18,7 @@ static uint32_t sortable_bits(float x)
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
-static void swap(uint32_t *a, uint32_t *b)
+static void swap_indices(uint32_t *a, uint32_t *b)
 {
     uint32_t t = *a;
     *a = *b;
@@ -41,9 +41,9 @@ static uint32_t nth_largest(uint32_t *x, long n, long k)
         long larger = 0, i = 0, smaller = n;
         while (i < smaller) {
             if (x[i] > pivot)
-                swap(x + larger++, x + i++);
+                swap_indices(x + larger++, x + i++);
             else if (x[i] < pivot)
-                swap(x + i, x + --smaller);
+                swap_indices(x + i, x + --smaller);
             else
                 i++;
         }
@@ -104,7 +104,7 @@ typedef struct {
     unsigned char *changed; /* [A] */
 } selection;
 
-static double mean(const double *x, long n)
+static double average_rows(const double *x, long n)
 {
     double sum = 0;
     for (long i = 0; i < n; i++) sum += x[i];
@@ -126,7 +126,7 @@ static void choose_heads(const ts_cpu *c, selection *s)
                 s->recall[i] = choose_row(score + row * nb, nb, nv, s->k[h], a->diagonal ? p : -1,
                                           s->work + chunk * nv, bits + row * words);
         }
-    for (long h = 0; h < s->A; h++) s->head[h] = mean(s->recall + h * nv, nv);
+    for (long h = 0; h < s->A; h++) s->head[h] = average_rows(s->recall + h * nv, nv);
 }
 
 /* The blocks from nv on read everything. */
@@ -142,13 +142,13 @@ static void fill_rows_behind(const selection *s)
 }
 
 /* Is head a of higher recall than b? Among equals the lower one counts as higher. */
-static bool above(const double *recall, long a, long b)
+static bool ranks_above(const double *recall, long a, long b)
 {
     return recall[a] > recall[b] || (recall[a] == recall[b] && a < b);
 }
 
 /* New budgets by recall; false: none changed. */
-static bool adapt(selection *s)
+static bool adapt_budgets(selection *s)
 {
     double keep = s->a->keep, high = fmin(1, 1.5 * keep), low = 2 * keep - high;
     long n = 0, base = s->k[0], many = ts_plan_budget(high, s->nv),
@@ -157,7 +157,7 @@ static bool adapt(selection *s)
     if (n > s->A / 2) n = s->A / 2;
     for (long h = 0; h < s->A; h++) {
         long better = 0;
-        for (long g = 0; g < s->A; g++) better += above(s->head, g, h);
+        for (long g = 0; g < s->A; g++) better += ranks_above(s->head, g, h);
         if (better < n)
             s->k[h] = few;
         else if (better >= s->A - n)
@@ -199,7 +199,7 @@ ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
     fill_rows_behind(&s);
     choose_heads(c, &s);
     write_stat(&s, 0);
-    if (a->adaptive && adapt(&s)) choose_heads(c, &s);
+    if (a->adaptive && adapt_budgets(&s)) choose_heads(c, &s);
     write_stat(&s, 1);
     write_stat(&s, 2);
     return TS_OK;

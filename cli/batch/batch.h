@@ -33,7 +33,7 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     ts_job_state state;
     bool replaces; /* another file of its name is there, which --overwrite gives up */
     bool found;    /* done, as its file shows, without a record that says so */
-    bool again;    /* the account has it as done, and its output is gone, cut, or another row's */
+    bool again;    /* the manifest has it as done, and its output is gone, cut, or another row's */
     bool lost;     /* rendered here, and thrown away: another worker has the row */
     double seconds;
     char *error; /* why it is faulty or failed */

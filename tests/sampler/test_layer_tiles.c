@@ -1,6 +1,6 @@
 /* The search for attention tiles on random queries, keys and values: errors against a softmax
  * spelled out, the choice that follows, and that the choice then computes the layer. */
-#include "sampler/tile_search.h"
+#include "sampler/layer_tiles.h"
 
 #include "attention/patterns.h"
 #include "tests/golden.h"
@@ -67,20 +67,20 @@ static ts_status phase(ts_ctx *ctx, void *user)
     ts_status st = TS_OK;
     job *j = user;
     ts_attn a = {0};
-    ts_tile_search s = {.k = ks, .ks = KS, .loss = j->loss, .chosen = j->chosen, .error = j->error};
+    ts_layer_tiles s = {.k = ks, .ks = KS, .loss = j->loss, .chosen = j->chosen, .error = j->error};
     ts_attn_options o = {
         .grid = ts_grid_of(F, H, W), .layers = LAYERS, .heads = A, .slots = SLOTS, .text = j->text};
     TRY(ts_policy_parse(&ctx->err, "tile:min-tokens=0,dense-steps=0,order=raster", &o.policy));
     TRY(ts_attn_open(&a, ctx, &o));
     ck_assert_ptr_null(a.observe);
-    TRY(ts_tile_search_open(&s, &a));
+    TRY(ts_layer_tiles_open(&s, &a));
     ck_assert_ptr_nonnull(a.observe);
-    ts_tile_search_try(&s, 1);
+    ts_layer_tiles_try(&s, 1);
     for (int i = 0; i < SAMPLES; i++) TRY(attend(ctx, j, &a, i, j->tried));
-    ts_tile_search_choose(&s, 1);
+    ts_layer_tiles_choose(&s, 1);
     TRY(attend(ctx, j, &a, SAMPLES - 1, j->out));
 done:
-    ts_tile_search_close(&s);
+    ts_layer_tiles_close(&s);
     ts_attn_close(&a);
     return st;
 }
