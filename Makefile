@@ -107,8 +107,9 @@ check: deps-check ## install what is missing, build, run every test; format and 
 
 # ---- what a text is checked for ----
 .PHONY: layers
-layers: ## includes point downward only
+layers: ## includes point downward only, static functions have names of their own
 	@tools/layers.sh
+	@tools/static-names.sh
 
 .PHONY: format-check
 format-check: ## clang-format 14 has nothing to change, no line is longer than 100 columns

@@ -44,8 +44,8 @@ typedef struct {
     ts_tensor found;
     float *found_host;
     ts_bag *plans; /* what ts_attn_plans hands out */
-    /* Looks at every call before it is carried out and writes to none of its tensors; NULL: nobody
-     * does. For the life of the open attention: set it after ts_attn_open. */
+    /* Looks at every call before it is carried out and writes to none of its tensors; NULL:
+     * none. For the life of the open attention: set it after ts_attn_open. */
     ts_status (*observe)(void *observer, int layer, const ts_attention *);
     void *observer;
 } ts_attn;

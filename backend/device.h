@@ -47,8 +47,8 @@ typedef struct {
     ts_status (*upload)(ts_device *, ts_ptr, const void *host, size_t bytes);
     /* Beside the queue, for weights: these two come after whatever was queued before them (so `dst`
      * may be read until then) and go on beside what is queued after them, until a `wait` for their
-     * ticket. The host's bytes (and `to`) stay as they are, and nobody reads or frees `dst`, until
-     * `wait` has returned. */
+     * ticket. The host's bytes (and `to`) stay as they are, and `dst` is neither read nor freed,
+     * until `wait` has returned. */
     ts_status (*upload_ahead)(ts_device *, ts_ptr dst, const void *host, size_t bytes, ts_ticket *);
     ts_status (*pack_ahead)(ts_device *, const ts_host *from, long first, const ts_weight *to,
                             ts_ptr at, ts_ticket *);
@@ -146,7 +146,7 @@ static inline void ts_wish(ts_device *d, const ts_weight *w, ts_form f)
 {
     d->wish(d->wish_user, w, f);
 }
-/* For owners whose weights are nobody else's constants: w->want = f. */
+/* For owners that alone hold their weights: w->want = f. */
 void ts_keep_wish(void *user, const ts_weight *w, ts_form f);
 /* same shape, any types and ld: one copy */
 ts_status ts_cast(ts_device *, ts_tensor from, ts_tensor to);

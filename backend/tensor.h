@@ -44,7 +44,7 @@ typedef struct {
 } ts_form;
 
 /* A weight has a stable address for the life of its ts_weights; where its bytes are now is the
- * business of weights/, and nobody else writes to it: operations report the form that they ask for
+ * business of weights/, the only writer: operations report the form that they ask for
  * by ts_device.wish. Vectors (biases, norms, tables of modulation) are always resident f32. A
  * matrix or kernel has its stored shape in `t.dim` whatever its layout: linear [out, in], conv
  * [out, in, kh, kw] or [out, in, kt, kh, kw]. */

@@ -1,6 +1,8 @@
 /* HTML that needs nothing but itself: escaped text, files within the page (base64, RFC 4648). */
 #include "cli/page.h"
 
+#include "backend/base64.h"
+
 void ts_page_text(FILE *f, const char *s)
 {
     for (; *s; s++) {
@@ -18,16 +20,13 @@ void ts_page_text(FILE *f, const char *s)
 
 void ts_page_data(FILE *f, const char *path, const char *kind)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    unsigned char b[3];
+    uint8_t bytes[3 * 1024];
+    char text[4 * 1024 + 1];
     size_t n;
     FILE *in = fopen(path, "rbe");
     if (!in) return;
     fprintf(f, "data:%s;base64,", kind);
-    while ((n = fread(b, 1, 3, in)) > 0) {
-        unsigned long w = (unsigned long)b[0] << 16 | (n > 1 ? (unsigned long)b[1] << 8 : 0) |
-                          (n > 2 ? b[2] : 0);
-        for (size_t i = 0; i < 4; i++) fputc(i <= n ? digits[w >> (18 - 6 * i) & 63] : '=', f);
-    }
+    while ((n = fread(bytes, 1, sizeof bytes, in)) > 0)
+        fwrite(text, 1, ts_base64_encode(bytes, n, text), f);
     fclose(in);
 }

@@ -216,7 +216,7 @@ ts_status ts_palette_dither(ts_err *err, ts_palette *p, int w, int h, const uint
             uint8_t want[3];
             for (int k = 0; k < 3; k++) { /* errors are in 1/16; rounded to nearest */
                 int v = rgb[((size_t)y * w + x) * 3 + k] + ((here[x * 3 + k] + 8) >> 4);
-                /* what is lost here can not be shown by anyone */
+                /* no colour lies beyond these; the rest of the error is dropped */
                 want[k] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
             }
             int index = find_nearest(p, want);

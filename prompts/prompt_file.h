@@ -4,7 +4,7 @@
 #define TS_PROMPT_FILE_H
 
 /* A prompt file as written: rows of keys and values. What a key means and which values it takes is
- * for whoever renders. */
+ * decided by the caller that renders. */
 typedef struct {
     const char *key;   /* a long name; '_' is written '-' */
     const char *value; /* numbers as written; a JSON list "1,2,3" */

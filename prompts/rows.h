@@ -23,8 +23,8 @@ ts_status ts_prompts_parse(ts_err *, const char *name, ts_prompts_kind, const ch
 /* The same of a file, "-": standard input. TS_EMODEL: it can not be read. */
 ts_status ts_prompts_read(ts_err *, const char *path, ts_prompts **);
 void ts_prompts_free(ts_prompts *); /* NULL is legal */
-/* Another fault, by whoever knows what keys mean; row NULL: the file's. Keeps the order.
- * TS_EMEMORY. */
+/* Another fault, found by a caller that knows what keys mean; row NULL: the file's. Keeps the
+ * order. TS_EMEMORY. */
 ts_status ts_prompts_fault(ts_err *, ts_prompts *, ts_prompt *, int line, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 #endif

@@ -1,5 +1,6 @@
 /* Reads tokenizer.json of the tokenizers library: a Unigram model with its normalizer,
  * pre-tokenizer, template and added tokens. What is not understood is refused by name. */
+#include "backend/base64.h"
 #include "prompts/unigram.h"
 
 #include <math.h>
@@ -28,28 +29,6 @@ static const char *read_string(const cJSON *j, const char *key)
     return cJSON_GetStringValue(find_field(j, key));
 }
 
-/* base64 with or without line breaks. *out: malloc'd. */
-static ts_status decode_map(ts_tokenizer *t, const char *s, uint8_t **out, size_t *size)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint32_t bits = 0;
-    int have = 0;
-    *size = 0;
-    *out = malloc(strlen(s) / 4 * 3 + 4);
-    if (!*out) return refuse_vocabulary_memory(t);
-    for (; *s && *s != '='; s++) {
-        const char *d = strchr(digits, *s);
-        if (*s == '\n' || *s == '\r') continue;
-        if (!d)
-            return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the precompiled_charsmap is not base64",
-                           t->path);
-        bits = bits << 6 | (uint32_t)(d - digits);
-        have += 6;
-        if (have >= 8) (*out)[(*size)++] = (uint8_t)(bits >> (have -= 8));
-    }
-    return TS_OK;
-}
-
 static ts_status read_map(ts_tokenizer *t, const cJSON *j)
 {
     ts_status st = TS_OK;
@@ -61,7 +40,11 @@ static ts_status read_map(ts_tokenizer *t, const cJSON *j)
                        "%s: normalizer Precompiled has no precompiled_charsmap", t->path);
     if (!*text) return TS_OK;
     if (t->map.units) return refuse_part(t, "a second normalizer", "Precompiled");
-    TRY(decode_map(t, text, &blob, &size));
+    blob = malloc(strlen(text) / 4 * 3 + 3);
+    if (!blob) TRY(refuse_vocabulary_memory(t));
+    if (!ts_base64_decode(text, blob, &size))
+        TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: the precompiled_charsmap is not base64",
+                    t->path));
     TRY(ts_charsmap_init(&t->ctx->err, t->path, blob, size, &t->map));
 done:
     free(blob);

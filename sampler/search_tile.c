@@ -4,10 +4,9 @@
  * of their own. */
 #include "backend/number.h"
 #include "sampler/latents.h"
+#include "sampler/layer_tiles.h"
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
-
-#include "sampler/layer_tiles.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -102,7 +101,7 @@ done:
     return st;
 }
 
-/* The latents of the steps stay with the run, the last ones are nobody's. */
+/* Latents at the steps stay with the run; those after the last step are dropped. */
 static ts_status record_trajectory(search *s, ts_run *r)
 {
     ts_status st;

@@ -201,7 +201,7 @@ START_TEST(rows_are_what_generate_makes)
     text_has(r->out, "\"width\":48,\"height\":32,\"frames\":5,\"fps\":9");
     text_has(r->out, "\"seed\":45");
     snprintf(path, sizeof path, "%s/o", tmp);
-    /* five outputs, clips/, the account; no folder of unfinished work */
+    /* five outputs, clips/, the manifest; no folder of unfinished work */
     ck_assert_msg(program_files(path) == 7, "%d entries", program_files(path));
     scratch_clear();
 }
@@ -514,7 +514,7 @@ START_TEST(standard_input_and_several_files)
 END_TEST
 
 /* One row that is too large for the memory, one whose attention is unknown: the others are
- * rendered, and the account says why. */
+ * rendered, and the manifest says why. */
 START_TEST(a_row_that_can_not_be_rendered_fails_alone)
 {
     scratch_put(

@@ -103,8 +103,8 @@ static long claims(const char *then)
     "for i = 1, #p do redis.call('XCLAIM', KEYS[1], 'tessera', p[i][2], 0, p[i][1], 'IDLE', " AGED \
     ", 'JUSTID') end return #p"
 
-/* Lines of all accounts that hold both texts. */
-static int account(const char *a, const char *b, const char *without)
+/* Lines of all manifests that hold both texts. */
+static int count_lines(const char *a, const char *b, const char *without)
 {
     int n = 0;
     char line[4096];
@@ -142,7 +142,7 @@ START_TEST(four_workers_one_killed_one_asleep)
     }
     ck_assert(kill(w[0], SIGKILL) == 0 && kill(w[1], SIGSTOP) == 0);
     ck_assert_int_eq(program_drain(w[0], held[0]), 137);
-    ck_assert_int_eq(account("\"started\"", "", NULL), 2);
+    ck_assert_int_eq(count_lines("\"started\"", "", NULL), 2);
     ck_assert_int_eq(claims(AGE), 2);
     for (int i = 2; i < WORKERS; i++) w[i] = worker(names[i], "");
     for (int i = 2; i < WORKERS; i++) {
@@ -169,18 +169,18 @@ START_TEST(four_workers_one_killed_one_asleep)
                                  scratch_path("o"), scratch_path("before")),
                    0);
     /* nobody took a row whose worker was at work */
-    ck_assert_int_eq(account("\"started\"", "", NULL), ROWS + 2);
-    ck_assert_int_eq(account("\"done\"", "", "\"found\""), ROWS); /* published once each */
+    ck_assert_int_eq(count_lines("\"started\"", "", NULL), ROWS + 2);
+    ck_assert_int_eq(count_lines("\"done\"", "", "\"found\""), ROWS); /* published once each */
     for (int i = 1; i <= ROWS; i++) {
         char name[16];
         snprintf(name, sizeof name, "\"%04d_", i);
-        ck_assert_msg(account("\"done\"", name, NULL) == 1, "row %d", i);
+        ck_assert_msg(count_lines("\"done\"", name, NULL) == 1, "row %d", i);
     }
     /* nothing is left, no waiting */
     program_expect(program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q",
                                scratch_path("p.txt"), scratch_path("o"), port),
                    0);
-    ck_assert_int_eq(account("\"done\"", "", "\"found\""), ROWS);
+    ck_assert_int_eq(count_lines("\"done\"", "", "\"found\""), ROWS);
     ck_assert_msg(access(scratch_path("o/.tessera-batch"), F_OK) != 0, "unfinished work was left");
     end(server);
 }
@@ -203,7 +203,7 @@ START_TEST(a_long_row_stays_with_its_worker)
     ck_assert_int_eq(claims("return p[1][4]"), 1); /* which is no new attempt */
     kill(w, SIGTERM);
     ck_assert_int_eq(program_drain(w, held), 143);
-    ck_assert_int_eq(account("\"started\"", "", NULL), 1);
+    ck_assert_int_eq(count_lines("\"started\"", "", NULL), 1);
     ck_assert_int_gt(claims("return p[1][3]"), 1000); /* nobody needs to wait for it */
     end(server);
 }
@@ -223,8 +223,8 @@ START_TEST(a_long_decode_stays_with_its_worker)
     ck_assert_int_eq(claims("return p[1][4]"), 1);
     ck_assert_int_eq(program_drain(w, held), 0);
     ck_assert_int_eq(program_wait(other), 0);
-    ck_assert_int_eq(account("\"started\"", "", NULL), 1);
-    ck_assert_int_eq(account("\"done\"", "", NULL), 1);
+    ck_assert_int_eq(count_lines("\"started\"", "", NULL), 1);
+    ck_assert_int_eq(count_lines("\"done\"", "", NULL), 1);
     end(server);
 }
 END_TEST
@@ -275,7 +275,7 @@ START_TEST(a_stopped_worker_gives_its_row_back)
 END_TEST
 
 /* What was rendered and deleted, or overwritten by another row, is rendered again, as without a
- * queue; where the account is gone, too, the queue's word is not taken for a success. */
+ * queue; where the manifest is gone, too, the queue's word is not taken for a success. */
 START_TEST(outputs_that_are_gone)
 {
     pid_t server = serve(NULL);

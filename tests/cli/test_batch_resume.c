@@ -12,7 +12,7 @@
 #define TINY "--size 32x32 --frames 1 --steps 2 --scale 1 "
 static const char *tmp;
 
-/* The same names and bytes in both folders, accounts aside. */
+/* The same names and bytes in both folders, manifests aside. */
 static void same_folders(const char *a, const char *b)
 {
     const program_result *r = program_shell("diff -r --exclude='tessera-batch*.jsonl' %s %s",
@@ -84,7 +84,7 @@ START_TEST(every_moment)
     program_expect(r, 0);
     text_has(r->err, "1 of 2 rows skipped");
     same_folders("whole", "o");
-    /* half a line at the end of the account */
+    /* half a line at the end of the manifest */
     program_expect(
         program_shell("printf '{\"hash\":\"12' >>%s", scratch_path("o/tessera-batch.jsonl")), 0);
     unlink(scratch_path("o/0001_a-panda_s43.png"));
@@ -151,7 +151,7 @@ START_TEST(outputs_in_the_way)
 END_TEST
 
 /* A name that was free when the row began is not taken from whoever has it at its end. */
-/* The account's last word on an output decides, not whether any line ever said that it is done. */
+/* The manifest's last word on an output decides, not whether any line ever said that it is done. */
 START_TEST(an_output_is_who_wrote_it_last)
 {
     scratch_put("a.jsonl", "{\"prompt\":\"a panda\",\"seed\":1,\"output\":\"x\"}\n");
@@ -331,7 +331,7 @@ START_TEST(shares_make_the_whole)
     const program_result *r = program_run("batch --status %s", scratch_path("o"));
     text_has(r->out, "12 of 13 rows done, 0 failed, 1 can not be used, 0 left");
     text_has(r->out, "4-of-4");
-    /* shared out anew: all accounts are read */
+    /* shared out anew: all manifests are read */
     r = program_run("batch %s --out %s " TINY "--shard 2/3", scratch_path("p.txt"),
                     scratch_path("o"));
     text_has(r->err, "4 of 4 rows skipped");

@@ -1,7 +1,9 @@
 /* What the repository holds: no path of a machine in models, no link in a text that leads nowhere,
- * no name of a file twice. */
+ * no name of a file or of a static function twice. */
 #include "tests/cli/program.h"
+#include "tests/testing.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* grep ends with 1 when it finds nothing; /nowhere makes it name the files. */
@@ -50,6 +52,27 @@ START_TEST(texts_name_files_that_are_there)
 }
 END_TEST
 
+/* This tree, and one of three files: names of kernels may be shared, others may not. */
+START_TEST(static_functions_are_unique)
+{
+    char *tmp = testing_tmp();
+    program_expect(program_shell("tools/static-names.sh"), 0);
+    program_expect(
+        program_shell("cd %s && mkdir backend weights attention prompts dit codecs "
+                      "sampler cli && echo 'static int count_rows(int n)' > dit/a.c && "
+                      "echo 'static inline void load_row(int n)' | tee dit/b.c > cli/d.c",
+                      tmp),
+        0);
+    program_expect(program_shell("tools/static-names.sh %s", tmp), 0);
+    program_expect(
+        program_shell("printf 'static const char *\\ncount_rows(void)\\n' > %s/cli/c.c", tmp), 0);
+    const program_result *r = program_shell("tools/static-names.sh %s", tmp);
+    program_expect(r, 1);
+    ck_assert_str_eq(r->out, "static count_rows is in dit/a.c cli/c.c\n");
+    free(tmp);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tree");
@@ -59,6 +82,7 @@ int main(void)
     tcase_add_test(tc, texts_link_to_what_is_there);
     tcase_add_test(tc, texts_name_files_that_are_there);
     tcase_add_test(tc, file_names_are_unique);
+    tcase_add_test(tc, static_functions_are_unique);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
