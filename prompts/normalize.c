@@ -151,7 +151,7 @@ static part first_part(const ts_tokenizer *t, const char *s, size_t n)
     return (part){s, used, used};
 }
 
-static bool ends_in(const ts_buf *t, const char *tail)
+static bool buffer_ends_in(const ts_buf *t, const char *tail)
 {
     size_t n = strlen(tail);
     return t->n >= n && !memcmp(t->s + t->n - n, tail, n);
@@ -183,5 +183,5 @@ void ts_normalize_spiece(const ts_tokenizer *t, ts_buf *out, const char *s)
         }
         if (p.n) after_space = t->collapse && p.s[p.n - 1] == ' ';
     }
-    while (t->collapse && out->s && ends_in(out, space)) out->s[out->n -= strlen(space)] = 0;
+    while (t->collapse && out->s && buffer_ends_in(out, space)) out->s[out->n -= strlen(space)] = 0;
 }

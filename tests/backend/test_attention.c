@@ -505,6 +505,34 @@ START_TEST(threads_and_seats)
 }
 END_TEST
 
+/* The clock is read where the owner of the device asks for it, also through a profile. */
+START_TEST(packing_is_timed_on_request)
+{
+    shape s = {.B = 1,
+               .Nq = 300,
+               .Nk = 300,
+               .A = 3,
+               .D = 64,
+               .type = TS_F32,
+               .scale = 0.125f,
+               .spread = 1};
+    call x;
+    build_call(&x, &s);
+    for (int l = 1; l < 3; l++) {
+        if (!has_level(l)) continue;
+        ts_ctx *c = testing_open("cpu", levels[l - 1], 2);
+        ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
+        ck_assert_double_eq(ts_facts(c->dev).packing, 0);
+        ck_ok(c, ts_profile_open(c->dev, &c->dev));
+        c->dev->time_packing = true;
+        ck_ok(c, c->dev->ops->attention(c->dev, &x.a));
+        ck_assert_double_gt(ts_facts(c->dev).packing, 0);
+        testing_close(c);
+    }
+    free_call_memory(&x);
+}
+END_TEST
+
 /* Searching while computing changes no bit of what is computed, and a plan's lse is that of the
  * kept keys. */
 START_TEST(searching_changes_nothing)
@@ -642,6 +670,7 @@ int main(void)
     tcase_add_test(tc, not_a_number);
     tcase_add_test(tc, masked_first);
     tcase_add_test(tc, threads_and_seats);
+    tcase_add_test(tc, packing_is_timed_on_request);
     tcase_add_test(tc, searching_changes_nothing);
     tcase_add_test(tc, biases_of_other_lengths);
     tcase_add_test(tc, peaks);
