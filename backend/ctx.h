@@ -43,6 +43,8 @@ struct ts_ctx {
     ts_status (*tap)(void *user, const char *name, ts_tensor);
     void *tap_user;
     bool owns_dev;
+    int children; /* models that are open */
+    bool closed;  /* by its owner; it goes with its last child */
 };
 void ts_warn(const ts_ctx *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void ts_progress(const ts_ctx *, ts_event);

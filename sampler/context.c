@@ -56,13 +56,19 @@ ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
 {
     ts_status st = TS_OK;
     ts_options o;
-    ts_ctx *c = calloc(1, sizeof *c);
+    ts_ctx *c;
     ts_device *dev = NULL;
     size_t available, total;
-    *out = c;
+    if (!out) return TS_EUSAGE;
+    *out = c = calloc(1, sizeof *c);
     if (!c) return TS_EMEMORY;
     if (env) c->env = *env;
     TRY(read_options(c, options, &o));
+    if (o.threads < 0)
+        TRY(ts_fail(&c->err, TS_EUSAGE,
+                    "%d threads: must be 1 or more, or 0 for all that may be "
+                    "used",
+                    o.threads));
     TRY(ts_device_open((ts_device_options){.threads = o.threads, .level = o.cpu}, &c->env, &c->err,
                        &dev));
     c->dev = dev;
@@ -79,16 +85,29 @@ done:
     return st;
 }
 
-void ts_close(ts_ctx *c)
+static void free_ctx(ts_ctx *c)
 {
-    if (!c) return;
     if (c->owns_dev) ts_device_close(c->dev);
     free((char *)c->default_model);
     free((char *)c->hub);
     free(c);
 }
 
-const char *ts_error(const ts_ctx *c) { return c ? c->err.text : "no memory"; }
+/* What env points to may be gone from here on. */
+void ts_close(ts_ctx *c)
+{
+    if (!c) return;
+    c->closed = true;
+    c->env = (ts_env){0};
+    if (!c->children) free_ctx(c);
+}
+
+void ts_ctx_release(ts_ctx *c)
+{
+    if (--c->children == 0 && c->closed) free_ctx(c);
+}
+
+const char *ts_error(const ts_ctx *c) { return c ? c->err.text : "there is no context"; }
 const char *ts_version(void) { return TS_VERSION; }
 
 ts_status ts_tokens(ts_model *m, const char *text, char **json)
@@ -99,6 +118,11 @@ ts_status ts_tokens(ts_model *m, const char *text, char **json)
     int n = 0;
     bool cut = false;
     ts_tokenizer *t;
+    if (json) *json = NULL;
+    if (!m) return TS_EUSAGE;
+    if (!text || !json)
+        return ts_fail(&m->ctx->err, TS_EUSAGE, "ts_tokens: no %s",
+                       text ? "place for the answer" : "text");
     cJSON *j = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(j, "tokens");
     TRY(ts_model_tokenizer(m, 0, &t));
     TRY(ts_model_phrase(m, 0, text, &clean));
@@ -122,13 +146,17 @@ done:
 
 ts_status ts_bag_read(ts_ctx *c, const char *path, ts_bag **out)
 {
+    if (out) *out = NULL;
+    if (!path || !out) return ts_fail(&c->err, TS_EUSAGE, "ts_bag_read: no path, or no place");
     return ts_bag_load(&c->err, path, out);
 }
 ts_status ts_bag_write(ts_ctx *c, const ts_bag *bag, const char *path)
 {
+    if (!bag || !path) return ts_fail(&c->err, TS_EUSAGE, "ts_bag_write: no bag, or no path");
     return ts_bag_save(&c->err, bag, path);
 }
 ts_status ts_bag_write_new(ts_ctx *c, const ts_bag *bag, const char *path)
 {
+    if (!bag || !path) return ts_fail(&c->err, TS_EUSAGE, "ts_bag_write_new: no bag, or no path");
     return ts_bag_save_new(&c->err, bag, path);
 }

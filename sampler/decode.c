@@ -11,6 +11,14 @@ static ts_status sink_failed(ts_run *r, ts_sink *sink, ts_status st)
     return st == TS_OK ? TS_OK : ts_fail(&r->ctx->err, st, "%s", sink->error);
 }
 
+ts_status ts_sink_check(ts_err *err, const ts_sink *sink)
+{
+    if (sink && sink->open && sink->frame && sink->close && sink->abort) return TS_OK;
+    return ts_fail(err, TS_EUSAGE, "%s",
+                   sink ? "a sink needs all four functions: open, frame, close, abort"
+                        : "no sink to put the frames into");
+}
+
 static ts_status open_sink(ts_run *r, ts_sink *sink)
 {
     char *json = ts_run_json(r);

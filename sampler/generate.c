@@ -5,6 +5,7 @@ ts_status ts_generate_open(ts_model *m, const ts_request *q, ts_run **out)
 {
     ts_status st = TS_OK;
     ts_bag *noise = NULL;
+    *out = NULL;
     TRY(ts_run_open(m, q, out, NULL));
     const ts_request *own = &(*out)->q;
     if (own->noise_file) {
@@ -31,6 +32,8 @@ ts_status ts_generate_to(ts_model *m, const ts_request *q, ts_sink *sink)
 {
     ts_status st = TS_OK;
     ts_run *r = NULL;
+    if (!m) return TS_EUSAGE;
+    if ((st = ts_sink_check(&m->ctx->err, sink)) != TS_OK) return st;
     TRY(ts_generate_open(m, q, &r));
     TRY(ts_generate_run(r, sink));
 done:

@@ -72,6 +72,10 @@ ts_status ts_run_picture(ts_run *r, const char *path)
     ts_ptr room;
     ts_picture p = {0};
     float *pixels = NULL;
+    if (!r->pictures)
+        TRY(ts_fail(err, TS_EUSAGE,
+                    "a picture to begin with: this model makes clips and begins with noise"));
+    if (!path) TRY(ts_fail(err, TS_EUSAGE, "ts_run_picture: no path of a picture"));
     TRY(ts_picture_read(err, path, &p));
     pixels = malloc(n * sizeof *pixels);
     if (!pixels) TRY(ts_fail(err, TS_EMEMORY, "no memory for a picture of %dx%d", w, h));

@@ -167,10 +167,13 @@ static ts_status choose_family(ts_model *m)
 ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
 {
     ts_status st = TS_OK;
+    if (out) *out = NULL;
+    if (!ctx) return TS_EUSAGE;
+    if (!out) return ts_fail(&ctx->err, TS_EUSAGE, "ts_model_open: nowhere to put the model");
     ts_model *m = calloc(1, sizeof *m);
-    *out = NULL;
     if (!m) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a model");
     m->ctx = ctx;
+    ctx->children++;
     size_t available, total;
     char may[TS_NUMBER_TEXT], have[TS_NUMBER_TEXT];
     TRY(ctx->dev->ops->memory(ctx->dev, &available, &total));
@@ -196,9 +199,9 @@ done:
     return st;
 }
 
-void ts_model_close(ts_model *m)
+static void free_model(ts_model *m)
 {
-    if (!m) return;
+    ts_ctx *ctx = m->ctx;
     for (int i = 0; i < 2; i++) ts_dit_close(m->dit[i]);
     ts_weights_close(m->vae_weights);
     for (int i = 0; i < TS_TEXT_RULES; i++) ts_tokenizer_close(m->tokenizer[i]);
@@ -206,6 +209,19 @@ void ts_model_close(ts_model *m)
     free(m->vae_config);
     free(m->name);
     free(m);
+    ts_ctx_release(ctx);
+}
+
+void ts_model_close(ts_model *m)
+{
+    if (!m) return;
+    m->closed = true;
+    if (!m->children) free_model(m);
+}
+
+void ts_model_release(ts_model *m)
+{
+    if (--m->children == 0 && m->closed) free_model(m);
 }
 
 ts_status ts_model_tokenizer(ts_model *m, int rule, ts_tokenizer **out)

@@ -27,7 +27,12 @@ struct ts_model {
     ts_tokenizer *tokenizer[TS_TEXT_RULES]; /* of the family's rules */
     /* counting runs so far: the sizes and layouts of the last one hold */
     long counts;
+    int children; /* runs and texts that are open */
+    bool closed;  /* by its owner; it goes with its last child */
 };
+/* A child is closed: frees its parent when that is closed and has no other. */
+void ts_model_release(ts_model *);
+void ts_ctx_release(ts_ctx *);
 /* schedule_config.c: solver, shift, diffusion */
 ts_status ts_model_scheduler(ts_model *);
 /* of a rule of the family; opened once */

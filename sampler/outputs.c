@@ -21,6 +21,9 @@ static ts_file_options make_file_options(const ts_ctx *c, const ts_output *o)
 
 ts_status ts_output_open(ts_ctx *c, const char *path, const ts_output *o, ts_sink **out)
 {
+    if (out) *out = NULL;
+    if (!path || !o || !out)
+        return ts_fail(&c->err, TS_EUSAGE, "ts_output_open: no path, options or place for a sink");
     ts_file_options f = make_file_options(c, o);
     return ts_file_open(&c->err, path, &f, out);
 }
@@ -30,6 +33,7 @@ ts_status ts_output_check(ts_ctx *c, const char *path, const ts_output *o, int f
     ts_status st = TS_OK;
     ts_sink *sink = NULL;
     ts_file_kind kind;
+    if (!path || !o) TRY(ts_fail(&c->err, TS_EUSAGE, "ts_output_check: no path or options"));
     TRY(ts_file_kind_of(&c->err, path, &kind));
     if (kind == TS_FILE_PNG && frames > 1)
         TRY(ts_fail(&c->err, TS_EUSAGE,
@@ -46,6 +50,7 @@ done:
 ts_status ts_output_check_size(ts_ctx *c, const char *path, const ts_output *o, int w, int h,
                                int frames)
 {
+    if (!path || !o) return ts_fail(&c->err, TS_EUSAGE, "ts_output_check_size: no path or options");
     return ts_file_check_size(&c->err, path, o->scale, w, h, frames);
 }
 
@@ -60,6 +65,8 @@ ts_status ts_generate(ts_model *m, const ts_request *q, const char *path)
     ts_run *r = NULL;
     ts_sink *sink = NULL;
     char *parameters = NULL;
+    if (!m) return TS_EUSAGE;
+    if (!path) TRY(ts_fail(&m->ctx->err, TS_EUSAGE, "ts_generate: no path of a file to write"));
     TRY(ts_generate_open(m, q, &r));
     parameters = ts_run_parameters(r);
     if (!parameters) TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "%s: no memory for its metadata", path));
@@ -81,5 +88,8 @@ done:
 
 ts_status ts_output_info(ts_ctx *c, const char *path, char **json)
 {
+    if (json) *json = NULL;
+    if (!path || !json)
+        return ts_fail(&c->err, TS_EUSAGE, "ts_output_info: no path or place for the answer");
     return ts_file_info(&c->err, path, json);
 }

@@ -137,6 +137,8 @@ ts_status ts_plan_images(ts_ctx *ctx, const ts_bag *bag, const char *dir)
     char branch[32], part[8];
     int layer;
     ts_host rows;
+    if (!bag || !dir)
+        return ts_fail(&ctx->err, TS_EUSAGE, "ts_plan_images: no plans, or no folder");
     if (mkdir(dir, 0777) && access(dir, W_OK | X_OK))
         return ts_fail(&ctx->err, TS_EIO, "%s: can not make pictures of plans there", dir);
     for (int i = 0; i < ts_bag_count(bag); i++) {

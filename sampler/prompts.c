@@ -4,6 +4,9 @@
 
 ts_status ts_prompt_file_read(ts_ctx *c, const char *path, ts_prompts **out)
 {
+    if (out) *out = NULL;
+    if (!path || !out)
+        return ts_fail(&c->err, TS_EUSAGE, "ts_prompt_file_read: no path, or no place");
     return ts_prompts_read(&c->err, path, out);
 }
 void ts_prompt_file_free(ts_prompts *p) { ts_prompts_free(p); }

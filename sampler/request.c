@@ -47,6 +47,7 @@ void ts_request_init_sized(ts_model *m, ts_request *q, size_t size)
 ts_status ts_request_read(ts_model *m, const ts_request *q, ts_request *out)
 {
     ts_request_init(m, out);
+    if (!q) return ts_fail(&m->ctx->err, TS_EUSAGE, "no request: begin with ts_request_init");
     if (q->size < offsetof(ts_request, prompt) || q->size > sizeof *out)
         return ts_fail(&m->ctx->err, TS_EUSAGE,
                        "a request of %zu bytes, this library (%s) knows %zu: begin with "
@@ -88,6 +89,8 @@ static ts_status check_numbers(ts_err *e, const ts_request *q)
                        q->guidance_2);
     if (!(q->shift >= 0 && q->shift <= 1000))
         return ts_fail(e, TS_EUSAGE, "shift %g: must be more than 0, at most 1000", q->shift);
+    if (q->scale < 1 || q->scale > 64)
+        return ts_fail(e, TS_EUSAGE, "scale %d: must be 1 to 64", q->scale);
     if (q->count < 1 || q->count > TS_MOST_PICTURES)
         return ts_fail(e, TS_EUSAGE, "%d pictures at once: must be 1 to %d", q->count,
                        TS_MOST_PICTURES);
@@ -152,6 +155,7 @@ static void round_size(ts_run *r)
 ts_status ts_attention_check(ts_ctx *c, const char *policy)
 {
     ts_policy p;
+    if (!policy) return ts_fail(&c->err, TS_EUSAGE, "ts_attention_check: no policy");
     return ts_policy_parse(&c->err, policy, &p);
 }
 

@@ -27,6 +27,7 @@ static ts_status open_texts(ts_run *r, ts_texts *shared)
     r->texts = shared;
     r->owns_texts = !shared;
     if (!shared) TRY(ts_texts_open(r->m, &r->texts));
+    if (shared) shared->children++;
     for (int i = 0; i < r->branches; i++) {
         TRY(ts_texts_add(r->texts, text[i], what[i], &r->text_id[i]));
         r->n_ids[i] = ts_texts_tokens(r->texts, r->text_id[i]);
@@ -44,6 +45,7 @@ static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *shared, co
     *e = (ts_estimate){0};
     if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
     r->m = m;
+    m->children++;
     r->ctx = m->ctx;
     TRY(ts_request_check(r, q));
     TRY(ts_model_weights(m));
@@ -67,6 +69,7 @@ static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *l
     *e = (ts_estimate){0};
     if (!r) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a run");
     r->m = m;
+    m->children++;
     r->ctx = m->ctx;
     const char *shown = ts_state_shown(latents);
     TRY(ts_bag_get(&m->ctx->err, latents, shown, TS_F32, 4,
@@ -107,7 +110,9 @@ ts_status ts_run_open_with(ts_model *m, const ts_request *q, const ts_run_option
     ts_request asked;
     ts_run_options o = {0};
     ts_estimate unread;
-    *out = NULL;
+    if (out) *out = NULL;
+    if (!m) return TS_EUSAGE;
+    if (!out) TRY(ts_fail(&m->ctx->err, TS_EUSAGE, "ts_run_open: nowhere to put the run"));
     TRY(ts_request_read(m, q, &asked));
     if (options && (options->size < sizeof o.size || options->size > sizeof o))
         TRY(ts_fail(&m->ctx->err, TS_EUSAGE,
@@ -133,7 +138,11 @@ static void free_device(ts_run *r, ts_ptr p)
 void ts_run_close(ts_run *r)
 {
     if (!r) return;
-    if (r->owns_texts) ts_texts_close(r->texts);
+    ts_model *m = r->m;
+    if (r->owns_texts)
+        ts_texts_close(r->texts);
+    else
+        ts_texts_release(r->texts);
     free(r->noise);
     free(r->state_request);
     free_device(r, r->latents.p);
@@ -142,14 +151,35 @@ void ts_run_close(ts_run *r)
     ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);
+    ts_model_release(m);
 }
 
 /* ---- running ---- */
+static ts_status refuse_decoding_run(ts_run *r, const char *what)
+{
+    return ts_fail(&r->ctx->err, TS_EUSAGE, "%s: this run was opened to decode given latents",
+                   what);
+}
+
+/* The texts' states, as they are now: texts that are shared may have been dropped. */
+static ts_status require_texts(ts_run *r)
+{
+    if (!r->texts) return refuse_decoding_run(r, "ts_run_denoise");
+    for (int i = 0; i < r->branches; i++)
+        if (!r->states[i] || !ts_texts_bag(r->texts, r->text_id[i]))
+            return ts_fail(&r->ctx->err, TS_EUSAGE,
+                           "ts_run_denoise: the %s is not encoded: ts_run_encode comes first",
+                           i == TS_COND ? "prompt" : "negative prompt");
+    return TS_OK;
+}
+
 ts_status ts_run_encode(ts_run *r)
 {
     ts_status st = TS_OK;
     double start = ts_seconds();
     bool todo = false;
+    if (!r->texts) return refuse_decoding_run(r, "ts_run_encode");
+    for (int i = 0; i < r->branches; i++) r->states[i] = NULL;
     TRY(ts_state_check(r));
     for (int i = 0; i < r->branches; i++) todo = todo || !ts_texts_bag(r->texts, r->text_id[i]);
     if (todo) ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT, .steps = 1});
@@ -172,6 +202,7 @@ ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
 {
     ts_host h;
     size_t n = ts_latents_count(r->latent);
+    if (!bag) return ts_fail(&r->ctx->err, TS_EUSAGE, "ts_run_noise: no bag of noise");
     ts_status st = ts_bag_get(&r->ctx->err, bag, "noise", TS_F32, 4, r->latent, &h);
     if (!st) st = ts_bag_finite(&r->ctx->err, bag, "noise");
     if (st) return st;
@@ -248,6 +279,7 @@ done:
 ts_status ts_run_latents(ts_run *r, ts_bag **out)
 {
     ts_status st = TS_OK;
+    if (!out) return ts_fail(&r->ctx->err, TS_EUSAGE, "ts_run_latents: nowhere to put them");
     char *json = ts_run_json(r);
     ts_bag *bag = ts_bag_new();
     float *z = bag ? ts_bag_put(bag, "latents", TS_F32, 4, r->latent, NULL) : NULL;
@@ -287,6 +319,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     ts_status st = TS_OK;
     double start = ts_seconds();
     if (latents) *latents = NULL;
+    TRY(require_texts(r));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     /* other runs of the model have room of their own */
     for (int i = 0; i < 2 && r->m->dit[i]; i++)
@@ -313,6 +346,7 @@ ts_status ts_run_decode(ts_run *r, const ts_bag *latents, ts_sink *sink)
     ts_host host;
     ts_tensor z = r->latents;
     double start = ts_seconds();
+    TRY(ts_sink_check(&r->ctx->err, sink));
     if (latents)
         TRY(ts_bag_get(&r->ctx->err, latents, ts_state_shown(latents), TS_F32, 4, r->latent,
                        &host));
@@ -348,7 +382,10 @@ char *ts_run_attention(const ts_run *r) { return ts_attn_report(&r->attn); }
 ts_status ts_run_plans(ts_run *r, const ts_bag **out)
 {
     ts_bag *bag = ts_attn_plans(&r->attn);
+    if (!out) return ts_fail(&r->ctx->err, TS_EUSAGE, "ts_run_plans: nowhere to put them");
     *out = NULL;
+    if (!ts_there(r->latents))
+        return ts_fail(&r->ctx->err, TS_EFAIL, "no plans: nothing has been denoised");
     if (!bag)
         return ts_fail(&r->ctx->err, TS_EFAIL, "attention %s made no plan%s%s", r->q.attention,
                        *r->attn.why ? ": " : "", r->attn.why);

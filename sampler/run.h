@@ -79,6 +79,8 @@ size_t ts_run_room(const ts_run *);                    /* for packed weights, be
 /* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams)
  * first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
 int ts_run_tiles(const ts_run *, int side[2]);
+/* TS_EUSAGE: there is no sink, or one of its functions is missing */
+ts_status ts_sink_check(ts_err *, const ts_sink *);
 /* decode.c: latents f32 [F, H, W, C] of the device; sink NULL: counts. */
 ts_status ts_decode(ts_run *, ts_tensor latents, ts_sink *);
 /* state.c: is there a state file, and is it of this request? Of another one: TS_EMODEL, which says

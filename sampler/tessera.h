@@ -5,10 +5,14 @@
  * contexts may exist.
  *
  * Errors: what can fail returns a status, its sentence is ts_error of the context. A call that
- * fails sets the pointer that it was to fill to NULL, except where said.
+ * fails sets the pointer that it was to fill to NULL, except where said. A handle (ts_ctx,
+ * ts_model, ts_run, ts_texts) is not NULL, except in _close and ts_error; what else a call can not
+ * do without is refused with TS_EUSAGE when it is NULL, before anything is done.
  *
  * Ownership: what _open made takes _close, what _read made takes _free, and NULL is legal in both;
- * texts that are malloc'd take free().
+ * texts that are malloc'd take free(). A context, a model or texts that are closed before what was
+ * opened with them stay in memory until the last of it is closed, and get no new ones; env is let
+ * go by ts_close, whatever stays.
  *
  * Contexts compute on OpenMP's threads of the thread that calls, as many as they were opened with,
  * and leave its setting as it was.
@@ -95,7 +99,7 @@ typedef struct {
      * scheduler config says */
     const char *sampler;
     uint64_t seed;
-    int scale;            /* enlarge while writing; only recorded here */
+    int scale;            /* enlarge while writing, 1 to 64; only recorded here */
     const char *vae_tile; /* "auto", "off", "WxH" */
     /* "dense" or a policy of sparse attention, NAME[:key=value,...] */
     const char *attention;
@@ -203,6 +207,10 @@ TS_API void ts_texts_drop(ts_texts *, int id);
  * TS_EIO, TS_ESTOP end the call. Progress: TS_PHASE_TEXT. */
 TS_API ts_status ts_texts_encode(ts_texts *, const int *ids, int n, const char *cache);
 TS_API void ts_run_close(ts_run *);
+/* The order of calls: ts_run_open; ts_run_noise and ts_run_picture where wanted, and ts_run_encode;
+ * ts_run_denoise, as often as wanted; then ts_run_latents, ts_run_decode, ts_run_plans. A call that
+ * comes too early, or after one that failed, is refused with TS_EUSAGE (ts_run_plans: TS_EFAIL). A
+ * run that was opened for given latents has ts_run_decode alone. */
 /* The text encoder opens and closes inside. */
 TS_API ts_status ts_run_encode(ts_run *);
 /* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; checked at once, copied. TS_ESHAPE,

@@ -17,6 +17,7 @@ ts_status ts_texts_open(ts_model *m, ts_texts **out)
     ts_texts *t = *out = calloc(1, sizeof *t);
     if (!t) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for texts");
     t->m = m;
+    m->children++;
     return TS_OK;
 }
 
@@ -28,14 +29,27 @@ static void free_text(ts_text *e)
     free(e->sentence);
 }
 
-void ts_texts_close(ts_texts *t)
+static void free_texts(ts_texts *t)
 {
-    if (!t) return;
+    ts_model *m = t->m;
     for (int i = 0; i < t->n; i++) free_text(t->e + i);
     ts_encoder_close(t->encoder);
     free(t->e);
     free(t->slot);
     free(t);
+    ts_model_release(m);
+}
+
+void ts_texts_close(ts_texts *t)
+{
+    if (!t) return;
+    t->closed = true;
+    if (!t->children) free_texts(t);
+}
+
+void ts_texts_release(ts_texts *t)
+{
+    if (t && --t->children == 0 && t->closed) free_texts(t);
 }
 
 static int *slot_of(const ts_texts *t, const char *text)
@@ -68,6 +82,7 @@ ts_status ts_texts_add(ts_texts *t, const char *text, const char *what, int *id)
 {
     ts_status st = TS_OK;
     ts_text e = {0};
+    if (!text) return ts_fail(ts_texts_err(t), TS_EUSAGE, "ts_texts_add: no text");
     TRY(grow_table(t));
     int *slot = slot_of(t, text);
     if (!*slot) {

@@ -22,7 +22,11 @@ struct ts_texts {
     int rule;                         /* whose it is */
     uint64_t identity[TS_TEXT_RULES]; /* of the encoders' files; 0: not known yet */
     bool cache_failed;                /* said so */
+    int children;                     /* runs that share it and are open */
+    bool closed;                      /* by its owner; it goes with its last child */
 };
+/* A child of it is closed: frees it when it was the last one and it is closed. NULL is legal. */
+void ts_texts_release(ts_texts *);
 static inline ts_err *ts_texts_err(const ts_texts *t) { return &t->m->ctx->err; }
 
 /* Everything that the family's rules ask for, [tokens, text_dim] `states` among it; NULL: not
