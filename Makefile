@@ -13,7 +13,6 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion \
   -Werror=implicit-function-declaration
 CFLAGS ?= -O2 -g
 CPPFLAGS += -I. -D_GNU_SOURCE -DTS_VERSION='"$(VERSION)"'
-PLACES = -DTS_DEFAULT_INSTALLED='"$(PREFIX)/share/tessera/default"'
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null)
@@ -71,10 +70,17 @@ FLAGS = $(subst ','\'',$(CPPFLAGS) $(ALL_CFLAGS))
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
+# So is the object that knows where the default model is installed, for another PREFIX.
+$(B)/place: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PREFIX)' | cmp -s - $@ || echo '$(PREFIX)' >$@
+$(B)/sampler/context.o: $(B)/place
+$(B)/sampler/context.o $(B)/lint/sampler/context.c: PLACE = \
+  -DTS_DEFAULT_INSTALLED='"$(PREFIX)/share/tessera/default"'
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC $<"
-	@$(CC) $(CPPFLAGS) $(PLACES) $(ALL_CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+	@$(CC) $(CPPFLAGS) $(PLACE) $(ALL_CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 $(B)/tests/%: $(B)/tests/%.o $(TEST_LIB:%.c=$(B)/%.o) $(B)/libtessera.a
 	@echo "  LD $@"
 	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(CHECK_LIBS)
@@ -126,7 +132,7 @@ $(B)/lint/%.c: %.c $(B)/%.o .clang-tidy
 	@mkdir -p $(@D)
 	@echo "  TIDY $<"
 	@$(TIDY) --quiet --warnings-as-errors='*' $< -- -std=gnu11 -fopenmp $(ISA) $(CPPFLAGS) \
-	  $(PLACES) $(PKG_CFLAGS) 2>$@.err || { cat $@.err; exit 1; }
+	  $(PLACE) $(PKG_CFLAGS) 2>$@.err || { cat $@.err; exit 1; }
 	@rm $@.err
 	@touch $@
 
@@ -171,6 +177,9 @@ bench-check: tessera ## ratios of attention kernels against tools/bench_ratios.j
 	@python3 tools/bench_check.py
 
 # ---- what others get ----
+# The loader's cache learns of the library where that is ours to do: as root, of this machine.
+LOADER = @if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then \
+  PATH="$$PATH:/usr/sbin:/sbin" ldconfig || echo "install: ldconfig failed"; fi
 .PHONY: install
 install: tessera $(B)/$(SONAME) ## program, libraries, headers, model, manual (PREFIX, DESTDIR)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
@@ -188,6 +197,7 @@ install: tessera $(B)/$(SONAME) ## program, libraries, headers, model, manual (P
 	for p in tessera tessera-static; do sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@PKGS@|$(PKGS)|' \
 	  -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(OWN_LIBS)|' tools/$$p.pc.in \
 	  >$(DESTDIR)$(PREFIX)/lib/pkgconfig/$$p.pc || exit 1; done
+	$(LOADER)
 .PHONY: uninstall
 uninstall: ## remove what install put in place
 	rm -rf $(DESTDIR)$(PREFIX)/bin/tessera $(DESTDIR)$(PREFIX)/include/tessera \
@@ -196,6 +206,7 @@ uninstall: ## remove what install put in place
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera.pc \
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera-static.pc \
 	  $(DESTDIR)$(PREFIX)/share/man/man1/tessera.1 $(DESTDIR)$(PREFIX)/share/tessera
+	$(LOADER)
 
 .PHONY: check-installed
 check-installed: deps-check ## install into a new folder, build and run programs on what is there

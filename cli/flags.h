@@ -79,6 +79,7 @@ typedef enum {
     TS_F_SAMPLES,
     TS_F_PRECISION,
     TS_F_THREADS,
+    TS_F_DEVICE,
     TS_F_CPU,
     TS_F_MEMORY,
     TS_F_PROGRESS,

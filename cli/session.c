@@ -27,7 +27,7 @@ static char *find_model(const char *base, const char *below)
 }
 
 /* Beside the program in its build tree, else where `make install` put it: relative to the program,
- * so that an installed tree can be moved, then as compiled in. */
+ * so that an installed tree can be moved. NULL: where the library was told at its building. */
 static char *find_default_model(void)
 {
     char exe[PATH_MAX], *found = NULL;
@@ -38,7 +38,7 @@ static char *find_default_model(void)
         found = find_model(exe, "/weights/default");
         if (!found) found = find_model(exe, "/../share/tessera/default");
     }
-    return found ? found : find_model(TS_DEFAULT_INSTALLED, "");
+    return found;
 }
 
 /* As huggingface_hub finds it: HF_HUB_CACHE, $HF_HOME/hub, the user's cache folder. */
@@ -68,6 +68,7 @@ ts_status ts_cli_open(ts_cli *c)
         .progress = ts_screen_event, .warn = ts_screen_warn, .user = &c->screen, .stop = c->stop};
     if (v[TS_F_PRECISION].set) o.precision = v[TS_F_PRECISION].text;
     if (v[TS_F_THREADS].set) o.threads = (int)v[TS_F_THREADS].whole;
+    if (v[TS_F_DEVICE].set) o.device = v[TS_F_DEVICE].text;
     if (v[TS_F_CPU].set) o.cpu = v[TS_F_CPU].text;
     if (v[TS_F_MEMORY].set) o.memory = v[TS_F_MEMORY].wide;
     o.profile = ts_flag_set(&c->flags, TS_F_PROFILE);

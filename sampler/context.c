@@ -69,8 +69,8 @@ ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
                     "%d threads: must be 1 or more, or 0 for all that may be "
                     "used",
                     o.threads));
-    TRY(ts_device_open((ts_device_options){.threads = o.threads, .level = o.cpu}, &c->env, &c->err,
-                       &dev));
+    TRY(ts_device_open((ts_device_options){.kind = o.device, .threads = o.threads, .level = o.cpu},
+                       &c->env, &c->err, &dev));
     c->dev = dev;
     c->owns_dev = true;
     /* prices runs before they start */
@@ -79,7 +79,8 @@ ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
     TRY(choose_precision(c, o.precision));
     TRY(c->dev->ops->memory(c->dev, &available, &total));
     c->memory = o.memory ? o.memory : available;
-    c->default_model = o.default_model ? strdup(o.default_model) : NULL;
+    c->default_model = strdup(o.default_model ? o.default_model : TS_DEFAULT_INSTALLED);
+    if (!c->default_model) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a context"));
     c->hub = o.hub ? strdup(o.hub) : NULL;
 done:
     return st;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A component that must be there with its config. */
 static ts_status need_part(ts_model *m, const char *name, const ts_component **out)
@@ -164,6 +165,17 @@ static ts_status choose_family(ts_model *m)
                    m->dir.pipeline, known);
 }
 
+static ts_status find_default(ts_ctx *ctx)
+{
+    const char *folder = ctx->default_model;
+    char path[4096];
+    if (folder) snprintf(path, sizeof path, "%s/model_index.json", folder);
+    if (folder && access(path, R_OK) == 0) return TS_OK;
+    return ts_fail(&ctx->err, TS_EMODEL,
+                   "the default model is not installed (%s is no model folder): name another",
+                   folder ? folder : "nothing");
+}
+
 ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
 {
     ts_status st = TS_OK;
@@ -183,9 +195,7 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
                 "does not fit will be slow, or end the program",
                 ts_bytes_text((double)ctx->memory, may), ts_bytes_text((double)total, have));
     bool standard = !name || !strcmp(name, "default");
-    if (standard && !ctx->default_model)
-        TRY(ts_fail(&ctx->err, TS_EMODEL,
-                    "the default model is not installed: give one with --model"));
+    if (standard) TRY(find_default(ctx));
     TRY(ts_model_dir_open(ctx, standard ? ctx->default_model : name, ctx->hub, &m->dir));
     char *full = standard ? NULL : realpath(name, NULL);
     m->name = full ? full : strdup(standard ? "default" : name);

@@ -48,8 +48,9 @@ typedef struct {
     const char *cpu;
     size_t memory;   /* bytes that may be used; 0: what the machine and its cgroup allow */
     const char *hub; /* Hugging Face cache folder, for models by name; may be NULL */
-    const char *default_model; /* folder of the default model; may be NULL */
-    bool profile; /* time every operation: for ts_run_profile and step_seconds of ts_report */
+    const char *default_model; /* its folder; NULL: where `make install` puts it */
+    bool profile;       /* time every operation: for ts_run_profile and step_seconds of ts_report */
+    const char *device; /* "cpu", "cuda", "cuda:1"; NULL or "auto": the best there is */
 } ts_options;
 TS_API void ts_options_init(ts_options *, size_t size);
 static inline ts_options ts_options_default(void)

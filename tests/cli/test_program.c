@@ -70,6 +70,7 @@ START_TEST(slips_exit_2)
         {"bench --kernel --json docs", "--json: docs is not a file"},
         {"bench --kernel --cpu ref --precision bf16",
          "precision bf16: device cpu (ref) has no bf16"},
+        {"info --device tpu", "device tpu: must be auto, cpu, cuda or cuda:NUMBER"},
         {"info --steps 4", "--steps is not a flag of this command"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++)

@@ -13,15 +13,35 @@
 #define MAKE "env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u B -u CFLAGS -u LDFLAGS make -s"
 static char *root;
 
-/* A shell command with the installed place's pkg-config, libraries and folder $R. */
+/* A shell command with the installed place's pkg-config, its folder $R, and what docs/api.md says
+ * for a PREFIX that the loader does not look into: $RPATH. */
 static const program_result *shell_installed(const char *command)
 {
-    return program_shell("export R=%s PKG_CONFIG_PATH=%s/usr/lib/pkgconfig "
-                         "LD_LIBRARY_PATH=%s/usr/lib; %s",
-                         root, root, root, command);
+    return program_shell("export R=%s PKG_CONFIG_PATH=%s/usr/lib/pkgconfig; "
+                         "RPATH=-Wl,-rpath,$(pkg-config --variable=libdir tessera); %s",
+                         root, root, command);
 }
 
-static void install(void) { program_expect(program_shell(MAKE " install PREFIX=%s/usr", root), 0); }
+/* In a copy of the tree with the objects that are there: another PREFIX makes the program anew, and
+ * other tests run the one that is here. */
+static void copy_tree(void)
+{
+    program_expect(
+        program_shell("mkdir -p %s/tree/build && cp -a Makefile docs tools weights attention "
+                      "backend prompts dit codecs cli sampler %s/tree/ && for d in flags place "
+                      "attention backend prompts dit codecs cli sampler weights; do test ! -e "
+                      "build/$d || cp -a build/$d %s/tree/build/; done",
+                      root, root, root),
+        0);
+}
+
+static void install(void)
+{
+    static bool copied;
+    if (!copied) copy_tree();
+    copied = true;
+    program_expect(program_shell("cd %s/tree && " MAKE " install PREFIX=%s/usr", root, root), 0);
+}
 
 START_TEST(a_first_program)
 {
@@ -31,7 +51,7 @@ START_TEST(a_first_program)
     ck_assert_msg(strstr(r->out, "-ltessera") && !strstr(r->out, "-lpng"),
                   "the shared library brings what it needs: %s", r->out);
     r = shell_installed("cc -Wall -Wextra -Werror docs/example.c $(pkg-config --cflags --libs "
-                        "tessera) -o $R/example && ldd $R/example");
+                        "tessera) $RPATH -o $R/example && ldd $R/example");
     program_expect(r, 0);
     ck_assert_msg(strstr(r->out, "libtessera.so.0 => "), "%s", r->out);
     r = shell_installed("$R/example $R/usr/share/tessera/default 'a panda' $R/shared.png && "
@@ -71,7 +91,7 @@ START_TEST(a_cpp_program)
     install();
     const program_result *r = shell_installed(
         "g++ -std=c++17 -Wall -Wextra -Wpedantic -Werror docs/sink.cc $(pkg-config --cflags --libs "
-        "tessera) -o $R/sink && $R/sink $R/usr/share/tessera/default 'a panda'");
+        "tessera) $RPATH -o $R/sink && $R/sink $R/usr/share/tessera/default 'a panda'");
     program_expect(r, 0);
     ck_assert_msg(strstr(r->out, "64x64, 5 at") && strstr(r->out, "\"prompt\":\"a panda\"") &&
                       strstr(r->out, "frame 4: mean 0.") && !strstr(r->out, "frame 5"),
@@ -127,17 +147,42 @@ START_TEST(the_installed_program)
     program_expect(r, 0);
     ck_assert_msg(strstr(r->out, root) && strstr(r->out, "/usr/bin/../share/tessera/default"), "%s",
                   r->out);
+    program_expect(program_shell("strings -a %s/usr/lib/libtessera.so | grep -qx "
+                                 "%s/usr/share/tessera/default",
+                                 root, root),
+                   0);
     program_expect(program_shell(MAKE " uninstall PREFIX=%s/usr && test -z \"$(find %s/usr -not "
                                       "-type d)\"",
                                  root, root),
                    0);
     program_expect(
-        program_shell(MAKE " install PREFIX=/usr DESTDIR=%s/stage && cd %s/stage/usr && test -x "
-                           "bin/tessera && grep -q '^prefix=/usr$' lib/pkgconfig/tessera.pc && "
-                           "test \"$(readlink lib/libtessera.so)\" = libtessera.so.0 && test -f "
-                           "lib/libtessera.so.0",
-                      root, root),
+        program_shell("cd %s/tree && " MAKE
+                      " install PREFIX=/usr DESTDIR=%s/stage && cd %s/stage/usr && test -x "
+                      "bin/tessera && grep -q '^prefix=/usr$' lib/pkgconfig/tessera.pc && "
+                      "test \"$(readlink lib/libtessera.so)\" = libtessera.so.0 && test -f "
+                      "lib/libtessera.so.0",
+                      root, root, root),
         0);
+}
+END_TEST
+
+/* The loader is told, but for a staged tree, and only by root. */
+START_TEST(ldconfig)
+{
+    install();
+    program_expect(program_shell("mkdir -p %s/fake && printf '#!/bin/sh\\ntouch %s/told\\n' "
+                                 ">%s/fake/ldconfig && chmod +x %s/fake/ldconfig",
+                                 root, root, root, root),
+                   0);
+    program_expect(program_shell("cd %s/tree && PATH=%s/fake:$PATH " MAKE
+                                 " install PREFIX=%s/usr DESTDIR=%s/stage && test ! -e %s/told",
+                                 root, root, root, root, root),
+                   0);
+    program_expect(program_shell("cd %s/tree && PATH=%s/fake:$PATH " MAKE
+                                 " install PREFIX=%s/usr && if test $(id -u) = 0; then test -e "
+                                 "%s/told; else test ! -e %s/told; fi",
+                                 root, root, root, root, root),
+                   0);
 }
 END_TEST
 
@@ -153,6 +198,7 @@ int main(void)
     tcase_add_test(tc, headers_stand_alone);
     tcase_add_test(tc, exported_names);
     tcase_add_test(tc, the_installed_program);
+    tcase_add_test(tc, ldconfig);
     suite_add_tcase(suite, tc);
     int failed = testing_main(suite);
     free(root);

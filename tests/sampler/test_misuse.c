@@ -183,11 +183,35 @@ START_TEST(values_that_make_no_sense)
     ck_assert_int_eq(ts_open(&o, NULL, &ctx), TS_EUSAGE);
     ck_assert_msg(strstr(ts_error(ctx), "-3 threads") != NULL, "%s", ts_error(ctx));
     ts_close(ctx);
+    o = ts_options_default();
+    o.device = "tpu";
+    ck_assert_int_eq(ts_open(&o, NULL, &ctx), TS_EUSAGE);
+    ck_assert_msg(strstr(ts_error(ctx), "device tpu: must be") != NULL, "%s", ts_error(ctx));
+    ts_close(ctx);
+    o.device = "cpu";
+    ck_assert_int_eq(ts_open(&o, NULL, &ctx), TS_OK);
+    ts_close(ctx);
     open_model("weights/default");
     ts_request q = small_request();
     q.scale = -1;
     refused(ts_run_open(model, &q, &r, NULL), TS_EUSAGE, "scale -1");
     ck_assert_ptr_null(r);
+    close_all();
+}
+END_TEST
+
+/* What the library was told at its building, unless the caller says another. */
+START_TEST(a_default_model_that_is_missing)
+{
+    ts_options o = ts_options_default();
+    o.default_model = "/nonexistent/default";
+    ck_assert_int_eq(ts_open(&o, NULL, &ctx), TS_OK);
+    refused(ts_model_open(ctx, NULL, &model), TS_EMODEL, "/nonexistent/default is no model folder");
+    ck_assert_ptr_null(strstr(ts_error(ctx), "--"));
+    ts_close(ctx);
+    o.default_model = "weights/default";
+    ck_assert_int_eq(ts_open(&o, NULL, &ctx), TS_OK);
+    ck_ok(ctx, ts_model_open(ctx, NULL, &model));
     close_all();
 }
 END_TEST
@@ -230,6 +254,7 @@ int main(void)
     tcase_add_test(tc, dropped_texts);
     tcase_add_test(tc, null_arguments);
     tcase_add_test(tc, values_that_make_no_sense);
+    tcase_add_test(tc, a_default_model_that_is_missing);
     tcase_add_test(tc, closed_in_a_wrong_order);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
