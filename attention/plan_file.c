@@ -90,7 +90,11 @@ ts_status ts_tile_file(ts_err *err, const char *path, int frames, int layers, in
     cJSON *j = NULL;
     const cJSON *list, *x;
     TRY(ts_json_load(err, path, &j));
-    const cJSON *f = cJSON_GetObjectItemCaseSensitive(j, "frames");
+    const cJSON *f = cJSON_GetObjectItemCaseSensitive(j, "frames"),
+                *format = cJSON_GetObjectItemCaseSensitive(j, "format");
+    if (format && !(cJSON_IsNumber(format) && format->valuedouble >= 0 && format->valuedouble < 2))
+        TRY(ts_fail(err, TS_EMODEL, "%s: tiles of format %g, this version reads 1", path,
+                    cJSON_GetNumberValue(format)));
     list = cJSON_GetObjectItemCaseSensitive(j, "layers");
     if (!cJSON_IsNumber(f) || !cJSON_IsArray(list))
         TRY(ts_fail(

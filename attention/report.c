@@ -1,6 +1,8 @@
 /* The counters of a run as the lines that stand at its end. */
 #include "attention/report.h"
 
+#include "backend/number.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,6 +17,7 @@ char *ts_attn_report(const ts_attn *a)
     char *policy = ts_policy_text(&a->o.policy);
     FILE *f = policy ? open_memstream(&text, &size) : NULL;
     if (!f) goto done;
+    locale_t was = ts_point_begin();
     fprintf(f, "attention %s\n", policy);
     fprintf(f,
             "  calls     %ld dense, %ld dense with a search, %ld sparse (%ld of them after a new "
@@ -35,6 +38,7 @@ char *ts_attn_report(const ts_attn *a)
     if (sparse && clock > 0) fprintf(f, ", %.2fx against the dense calls of this run", clock);
     if (sparse) fputc('\n', f);
     if (*a->why) fprintf(f, "  dense     %s\n", a->why);
+    ts_point_end(was);
     fclose(f);
 done:
     free(policy);

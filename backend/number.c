@@ -11,6 +11,9 @@
 
 static locale_t c_locale(void) { return newlocale(LC_ALL_MASK, "C", (locale_t)0); }
 
+locale_t ts_point_begin(void) { return uselocale(c_locale()); }
+void ts_point_end(locale_t was) { freelocale(uselocale(was)); }
+
 static double strtod_c(const char *text, char **end)
 {
     locale_t c = c_locale();

@@ -2,6 +2,7 @@
  * locale of the host program. */
 #ifndef TS_NUMBER_H
 #define TS_NUMBER_H
+#include <locale.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -15,6 +16,10 @@ bool ts_number_read(const char *text, double *out);
 bool ts_whole_prefix(const char *text, uint64_t *out, const char **end);
 /* The text is digits and nothing else, and they stand for `most` at most. */
 bool ts_whole_read(const char *text, uint64_t most, uint64_t *out);
+
+/* Between the two, what this thread prints has a decimal point; no other thread notices. */
+locale_t ts_point_begin(void);
+void ts_point_end(locale_t was);
 
 enum { TS_NUMBER_TEXT = 32 };
 /* The shortest decimal (of 6 digits at least, zeros at the end left out) that reads back as the

@@ -1,5 +1,6 @@
 /* Sentences, warnings and progress; the small arithmetic of tensors. */
 #include "backend/ctx.h"
+#include "backend/number.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -12,7 +13,9 @@ ts_status(ts_fail)(ts_err *err, ts_status code, const char *format, ...)
     char text[sizeof err->text]; /* the arguments may point into the slot */
     va_list ap;
     va_start(ap, format);
+    locale_t was = ts_point_begin();
     vsnprintf(text, sizeof text, format, ap);
+    ts_point_end(was);
     va_end(ap);
     memcpy(err->text, text, strlen(text) + 1);
     err->code = code;
@@ -25,7 +28,9 @@ void ts_warn(const ts_ctx *c, const char *format, ...)
     va_list ap;
     if (!c->env.warn) return;
     va_start(ap, format);
+    locale_t was = ts_point_begin();
     vsnprintf(text, sizeof text, format, ap);
+    ts_point_end(was);
     va_end(ap);
     c->env.warn(c->env.user, text);
 }

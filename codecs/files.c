@@ -5,6 +5,7 @@
 #include "codecs/files.h"
 
 #include "backend/file_new.h"
+#include "backend/number.h"
 #include "codecs/files_name.h"
 #include "codecs/files_scale.h"
 #include "codecs/movie.h"
@@ -50,7 +51,9 @@ warn_of_output(const output *f, const char *format, ...)
     va_list args;
     if (!f->o.env || !f->o.env->warn) return;
     va_start(args, format);
+    locale_t was = ts_point_begin();
     vsnprintf(sentence, sizeof sentence, format, args);
+    ts_point_end(was);
     va_end(args);
     f->o.env->warn(f->o.env->user, sentence);
 }

@@ -3,6 +3,8 @@
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
 
+#include "backend/number.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +80,7 @@ char *ts_run_profile(const ts_run *r)
     char *text = total > 0 && steps > 0 ? calloc(1, SIZE) : NULL;
     if (!text) return NULL;
     double peak = matmul_peak(r->ctx, r->ctx->act);
+    locale_t was = ts_point_begin();
     snprintf(text, SIZE,
              "denoising: %d step%s of %.3f s, %s, %d threads, matmul peak %.0f GFLOP/s\n", steps,
              steps == 1 ? "" : "s", total / steps, r->ctx->act == TS_BF16 ? "bf16" : "f32",
@@ -87,5 +90,6 @@ char *ts_run_profile(const ts_run *r)
             row(text, SIZE, ts_time_name((ts_time)i), p.seconds[i], total,
                 i == TS_TIME_LINEAR || i == TS_TIME_CONV || i == TS_TIME_ATTENTION ? p.flops[i] : 0,
                 peak);
+    ts_point_end(was);
     return text;
 }

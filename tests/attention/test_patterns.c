@@ -527,6 +527,7 @@ static const struct {
     {"[8, [1, 2, 3]]",
      ": expected {\"frames\": F, \"layers\": [k, ...]}, as tessera search-tile writes it"},
     {"{\"layers\": [1, 2, 3]}", ": expected {\"frames\": F"},
+    {"{\"format\": 2, \"frames\": 8, \"layers\": [1, 2, 3]}", ": tiles of format 2, this version"},
     {"{\"frames\": 8}", ": expected {\"frames\": F"},
     {"{\"frames\": \"8\", \"layers\": [1, 2, 3]}", ": expected {\"frames\": F"},
     {"{\"frames\": 8, \"layers\": 3}", ": expected {\"frames\": F"},

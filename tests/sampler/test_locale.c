@@ -80,23 +80,65 @@ static void describe_run(char **json, char **parameters)
     testing_close(c);
 }
 
+/* A refusal, and what a sparse run says of itself. */
+static char *sentences(void)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    ts_model *m = NULL;
+    ts_run *r = NULL;
+    ts_request q;
+    char *report, *all = NULL;
+    ck_ok(c, ts_model_open(c, "weights/default", &m));
+    ts_request_init(m, &q);
+    q.fps = 1000.5;
+    ck_assert_int_eq(ts_run_open(m, &q, &r, NULL), TS_EUSAGE);
+    ck_assert_msg(strstr(ts_error(c), "1000.5 frames a second") != NULL, "%s", ts_error(c));
+    ts_request_init(m, &q);
+    q.prompt = "a panda";
+    q.width = q.height = 128;
+    q.frames = 5;
+    q.steps = 4;
+    q.attention = POLICY;
+    ck_ok(c, ts_run_open(m, &q, &r, NULL));
+    ck_ok(c, ts_run_encode(r));
+    ck_ok(c, ts_run_denoise(r, NULL));
+    report = ts_run_attention(r);
+    ck_assert_ptr_nonnull(report);
+    for (const char *s = strstr(report, "kept "); *s && *s != '\n'; s++)
+        ck_assert_msg(*s != ',' || s[1] == ' ', "%s", report);
+    ck_assert_ptr_nonnull(strstr(report, "kept "));
+    char *end = strstr(report, "  time ");
+    if (end) *end = 0; /* clocks differ */
+    ck_assert_int_ge(asprintf(&all, "%s%s", ts_error(c), report), 0);
+    free(report);
+    ts_run_close(r);
+    ts_model_close(m);
+    testing_close(c);
+    return all;
+}
+
 START_TEST(test_same_under_a_comma)
 {
-    char *json[2], *parameters[2];
+    char *json[2], *parameters[2], *said[2];
     check_policy();
     check_prompt_file();
     describe_run(json, parameters);
+    said[0] = sentences();
     ck_assert_msg(strstr(parameters[0], "CFG scale: 4.25,") != NULL, "%s", parameters[0]);
     if (!comma_locale_set()) goto done;
     check_policy();
     check_prompt_file();
     describe_run(json + 1, parameters + 1);
+    said[1] = sentences();
     comma_locale_reset();
     ck_assert_str_eq(json[0], json[1]);
     ck_assert_str_eq(parameters[0], parameters[1]);
+    ck_assert_str_eq(said[0], said[1]);
+    free(said[1]);
     free(json[1]);
     free(parameters[1]);
 done:
+    free(said[0]);
     free(json[0]);
     free(parameters[0]);
 }
