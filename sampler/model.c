@@ -5,6 +5,7 @@
 
 #include "attention/attend.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ static ts_status check_class(ts_model *m, const ts_component *c, const char *wan
 {
     ts_err *err = &m->ctx->err;
     const cJSON *own = cJSON_GetObjectItemCaseSensitive(c->config, "_class_name");
+    assert(wanted);
     if (strcmp(c->cls, wanted) && (!older || strcmp(c->cls, older)))
         return ts_fail(err, TS_EMODEL, "%s/model_index.json: %s is of class %s, a %s takes %s",
                        m->dir.dir, c->name, c->cls, m->dir.pipeline, wanted);
