@@ -8,7 +8,6 @@
 #include "sampler/latents.h"
 #include "sampler/texts.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +28,7 @@ static ts_status open_texts(ts_run *r, ts_texts *shared)
     r->owns_texts = !shared;
     if (!shared) TRY(ts_texts_open(r->m, &r->texts));
     if (shared) shared->children++;
-    assert(r->branches <= TS_BRANCHES);
-    for (int i = 0; i < r->branches; i++) {
+    for (int i = 0; i < TS_BRANCHES && i < r->branches; i++) {
         TRY(ts_texts_add(r->texts, text[i], what[i], &r->text_id[i]));
         r->n_ids[i] = ts_texts_tokens(r->texts, r->text_id[i]);
     }
