@@ -133,6 +133,37 @@ done:
 }
 
 /* ---- the command ---- */
+static ts_status encode_and_denoise(ts_cli *c, ts_render *r)
+{
+    ts_status st;
+    ts_report report;
+    TRY(ts_run_encode(r->run));
+    ts_run_report(r->run, &report);
+    if (report.resumed >= r->e.steps)
+        ts_screen_note(&c->screen, "all %d steps are in the state file", r->e.steps);
+    else if (report.resumed)
+        ts_screen_note(&c->screen, "goes on at step %d of %d", report.resumed + 1, r->e.steps);
+    TRY(ts_run_denoise(r->run, NULL));
+done:
+    return st;
+}
+
+/* Where a run was stopped, and what is left of it. */
+static void say_stop(ts_cli *c, const ts_render *r)
+{
+    ts_report report;
+    ts_run_report(r->run, &report);
+    if (r->q.state && report.done)
+        ts_screen_note(&c->screen, "stopped after step %d of %d: the same command goes on from %s",
+                       report.done, r->e.steps, r->q.state);
+    else if (report.done)
+        ts_screen_note(&c->screen,
+                       "stopped after step %d of %d, which are lost: --state FILE would keep them",
+                       report.done, r->e.steps);
+    else
+        ts_screen_note(&c->screen, "stopped before a step of %d was done", r->e.steps);
+}
+
 static ts_status prepare_render(ts_cli *c, ts_render *r)
 {
     ts_status st = TS_OK;
@@ -202,8 +233,9 @@ ts_status ts_cli_generate(ts_cli *c)
                    r.e.steps == 1 ? "" : "s", *ts_render_seed_text(&r, seed) ? seed : "given noise",
                    r.e.precision);
     ts_render_start(c, &r);
-    TRY(ts_run_encode(r.run));
-    TRY(ts_run_denoise(r.run, NULL));
+    st = encode_and_denoise(c, &r);
+    if (st == TS_ESTOP) say_stop(c, &r);
+    TRY(st);
     save_sides(c, &r, &saved, &unsaved);
     TRY(decode_or_rescue(c, &r, saved));
     ts_render_report(c, &r);

@@ -231,6 +231,7 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
         if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, b, i + 1, solver->noise));
         TRY(ts_solver_step(solver, dev, b->x, b->out));
         if (!dev->counting && r->q.state) TRY(ts_state_save(r, solver, b->x));
+        if (!dev->counting) r->report.done = i + 1 - r->schedule.first;
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE,
                                        .step = i + 1 - r->schedule.first,
                                        .steps = ts_run_steps(r),
@@ -255,7 +256,7 @@ ts_status ts_denoise(ts_run *r)
     ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = ts_run_steps(r)});
     if (!count && r->q.state) TRY(ts_state_load(r, &solver, b.x, &found));
     if (!found) TRY(begin_latents(r, &b));
-    r->report.resumed = solver.done - r->schedule.first;
+    r->report.resumed = r->report.done = solver.done - r->schedule.first;
     TRY(take_steps(r, &solver, &b));
     TRY(ts_attn_finish(&r->attn));
     TRY(keep_latents(r, b.x));

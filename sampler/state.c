@@ -219,6 +219,10 @@ ts_status ts_state_check(ts_run *r)
 {
     ts_bag *bag = NULL;
     ts_status st = r->q.state ? open_state(r, &bag) : TS_OK;
+    if (!st && bag) {
+        int done = atoi(ts_bag_meta_get(bag, "done")) - r->schedule.first;
+        r->report.resumed = r->report.done = done > 0 ? done : 0;
+    }
     ts_bag_free(bag);
     return st;
 }
