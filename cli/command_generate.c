@@ -39,8 +39,8 @@ static ts_status set_request(ts_cli *c, ts_render *r)
     q->state = v[TS_F_STATE].text;
     ts_status st = set_init(&c->err, v, r);
     if (st) return st;
-    if (!v[TS_F_FRAMES].set && v[TS_F_OUTPUT].set && ts_is_png(v[TS_F_OUTPUT].text) &&
-        !ts_is_numbered(v[TS_F_OUTPUT].text))
+    if (!v[TS_F_FRAMES].set && !r->sheeted && v[TS_F_OUTPUT].set &&
+        ts_is_png(v[TS_F_OUTPUT].text) && !ts_is_numbered(v[TS_F_OUTPUT].text))
         q->frames = 1;
     return ts_settings_of(&c->err, &c->flags, q);
 }

@@ -71,7 +71,12 @@ ts_status ts_render_begin(ts_cli *c, ts_render *r, const char *from)
     }
     TRY(open_model(c, r->was, from));
     ts_request_init(c->model, &r->q);
-    if (r->was) TRY(ts_request_from_json(c->model, r->was, &r->q));
+    if (r->was) {
+        TRY(ts_request_from_json(c->model, r->was, &r->q));
+        cJSON *was = cJSON_Parse(r->was);
+        r->sheeted = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(was, "grid"));
+        cJSON_Delete(was);
+    }
 done:
     return st;
 }
@@ -94,10 +99,10 @@ bool ts_is_numbered(const char *path)
 }
 
 /* Several pictures do not fit one PNG: cat.png becomes cat-%d.png. */
-static void number_pictures(const ts_flags *f, ts_render *r)
+static void number_pictures(ts_render *r)
 {
     size_t n = strlen(r->path);
-    if (r->numbered || r->q.count < 2 || ts_flag_set(f, TS_F_GRID)) return;
+    if (r->numbered || r->q.count < 2 || r->sheeted) return;
     if (!ts_is_png(r->path) || ts_is_numbered(r->path)) return;
     if (asprintf(&r->numbered, "%.*s-%%d%s", (int)(n - 4), r->path, r->path + n - 4) < 0)
         r->numbered = NULL;
@@ -109,11 +114,12 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
 {
     const ts_flag_value *v = f->value;
     ts_request *q = &r->q;
-    r->path = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text
-              : q->frames == 1   ? "tessera.png"
-                                 : "tessera.mp4";
-    number_pictures(f, r);
-    r->sheeted = v[TS_F_GRID].set;
+    r->path = v[TS_F_OUTPUT].set             ? v[TS_F_OUTPUT].text
+              : q->frames == 1 || r->sheeted ? "tessera.png"
+                                             : "tessera.mp4";
+    /* --from a sheet makes a sheet again, where the output can be one */
+    r->sheeted = v[TS_F_GRID].set || (r->sheeted && ts_is_png(r->path) && !ts_is_numbered(r->path));
+    number_pictures(r);
     /* numbered frames are as computed */
     if (!v[TS_F_SCALE].set && ts_is_numbered(r->path)) q->scale = 1;
     r->out = (ts_output){.crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1,
@@ -124,18 +130,17 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
 
 ts_status ts_render_check_output(ts_cli *c, const ts_render *r, int frames)
 {
-    bool grid = ts_flag_set(&c->flags, TS_F_GRID);
-    if (grid && (!ts_is_png(r->path) || ts_is_numbered(r->path)))
+    if (r->sheeted && (!ts_is_png(r->path) || ts_is_numbered(r->path)))
         return ts_fail(&c->err, TS_EUSAGE,
                        "--grid: the output is %s, a sheet is one picture: name a .png", r->path);
-    return ts_output_check(c->ctx, r->path, &r->out, grid ? 1 : frames);
+    return ts_output_check(c->ctx, r->path, &r->out, r->sheeted ? 1 : frames);
 }
 
 ts_status ts_render_check_size(ts_cli *c, const ts_render *r, int frames)
 {
     ts_status st = TS_OK;
     long w = r->e.width, h = r->e.height;
-    if (ts_flag_set(&c->flags, TS_F_GRID)) {
+    if (r->sheeted) {
         TRY(ts_sheet_check(&c->err, r->e.width, r->e.height, frames));
         ts_sheet_size(r->e.width, r->e.height, frames, &w, &h);
         frames = 1;
@@ -164,7 +169,7 @@ ts_status ts_render_decode(ts_cli *c, ts_render *r)
 {
     ts_status st = TS_OK;
     TRY(ts_output_open(c->ctx, r->path, &r->out, &r->sink));
-    if (ts_flag_set(&c->flags, TS_F_GRID) && !(r->sheet = ts_sheet_new(r->sink)))
+    if (r->sheeted && !(r->sheet = ts_sheet_new(r->sink)))
         TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a sheet"));
     TRY(ts_run_decode(r->run, r->latents, r->sheet ? ts_sheet_sink(r->sheet) : r->sink));
 done:

@@ -2,6 +2,7 @@
  * one picture for another sink. */
 #include "cli/sheet.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,19 @@ ts_status ts_sheet_check(ts_err *err, int w, int h, int frames)
                    frames, w, h, width, height, MOST);
 }
 
+/* The metadata, which say that this is a sheet; malloc'd. NULL: none. */
+static char *describe_sheet(const char *json)
+{
+    cJSON *j = json ? cJSON_Parse(json) : NULL;
+    char *text = NULL;
+    if (cJSON_IsObject(j)) {
+        cJSON_AddTrueToObject(j, "grid");
+        text = cJSON_PrintUnformatted(j);
+    }
+    cJSON_Delete(j);
+    return text;
+}
+
 static ts_status open_sheet(ts_sink *s, int w, int h, int frames, double fps, const char *json)
 {
     ts_sheet *t = (ts_sheet *)s;
@@ -72,7 +86,10 @@ static ts_status open_sheet(ts_sink *s, int w, int h, int frames, double fps, co
         return TS_EMEMORY;
     }
     for (size_t i = 0; i < n; i++) t->rgb[i] = 1;
-    return pass_error(t, t->to->open(t->to, (int)width, (int)height, 1, fps, json));
+    char *own = describe_sheet(json);
+    ts_status st = pass_error(t, t->to->open(t->to, (int)width, (int)height, 1, fps, own));
+    free(own);
+    return st;
 }
 
 static ts_status put_picture(ts_sink *s, const ts_frame *f)

@@ -133,6 +133,8 @@ START_TEST(sheet)
 {
     program_expect(
         program_run("generate \"a cat\" " SMALL "--seed 5 --count 5 --grid -o %s/s.png", tmp), 0);
+    program_expect(program_run("generate --from %s/s.png -o %s/s2.png --quiet", tmp, tmp), 0);
+    ck_assert(same("s.png", "s2.png"));
     program_expect(program_run("generate \"a cat\" " SMALL "--seed 9 -o %s/last.png", tmp), 0);
     ts_picture s = read_png("s.png"), last = read_png("last.png");
     /* five of 48x64: three and two, eight pixels between them */
