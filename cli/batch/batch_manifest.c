@@ -178,6 +178,26 @@ static bool is_locked_file(const char *path)
     return locked;
 }
 
+/* ---- formats ---- */
+enum { RUN_FORMAT = 1 }; /* of `run` lines and of what follows them */
+
+static void find_newest(void *user, const char *share, const char *path, const cJSON *j)
+{
+    double *newest = user, format = record_number(j, "run");
+    (void)share;
+    (void)path;
+    if (format > *newest) *newest = format;
+}
+
+static ts_status refuse_newer(void *user, const char *share, const char *path)
+{
+    double newest = 0;
+    read_manifest(path, share, find_newest, &newest);
+    if (newest <= RUN_FORMAT) return TS_OK;
+    return ts_fail(user, TS_EMODEL, "%s: a manifest of format %g, tessera %s reads %d", path,
+                   newest, ts_version(), RUN_FORMAT);
+}
+
 /* ---- the lock ---- */
 typedef struct {
     char who[512];
@@ -254,7 +274,7 @@ static ts_status add_run_record(ts_batch *b)
     for (int i = 0; i < b->files; i++)
         cJSON_AddItemToArray(files, cJSON_CreateString(b->file[i]->name));
     snprintf(share, sizeof share, "%d/%d", b->share, b->shares);
-    cJSON_AddNumberToObject(j, "run", 1);
+    cJSON_AddNumberToObject(j, "run", RUN_FORMAT);
     cJSON_AddStringToObject(j, "tessera", ts_version());
     cJSON_AddStringToObject(j, "host", host);
     cJSON_AddNumberToObject(j, "pid", getpid());
@@ -311,6 +331,7 @@ ts_status ts_manifest_open(ts_batch *b)
         ts_screen_warn(&b->c->screen, text);
     }
     TRY(visit_manifests(b->out, refuse_other, b));
+    TRY(visit_manifests(b->out, refuse_newer, &b->c->err));
     /* after a power failure */
     if (fstat(m->fd, &s) == 0 && s.st_size > 0 && pread(m->fd, &last, 1, s.st_size - 1) == 1 &&
         last != '\n' && write(m->fd, "\n", 1) != 1)
@@ -678,6 +699,8 @@ ts_status ts_batch_status(ts_err *err, const char *out)
     survey s = {.out = out};
     struct stat info;
     if (stat(out, &info)) return ts_fail(err, TS_EMODEL, "%s: %s", out, strerror(errno));
+    st = visit_manifests(out, refuse_newer, err);
+    if (st) return st;
     read_manifests(out, survey_line, &s);
     if (s.manifests)
         print_survey(&s);

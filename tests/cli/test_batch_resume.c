@@ -63,6 +63,26 @@ START_TEST(killed_at_random_moments)
 }
 END_TEST
 
+/* A manifest that a later version has written is neither gone on with nor told of. */
+START_TEST(greater_formats_are_refused)
+{
+    scratch_put("p.txt", "a panda\n");
+    program_expect(program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o")),
+                   0);
+    program_expect(program_shell("sed -i 's/\"run\":1,/\"run\":2,/' %s",
+                                 scratch_path("o/tessera-batch.jsonl")),
+                   0);
+    const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"),
+                                          scratch_path("o"));
+    program_expect(r, 3);
+    text_has(r->err, "a manifest of format 2, tessera ");
+    r = program_run("batch --status %s", scratch_path("o"));
+    program_expect(r, 3);
+    text_has(r->err, "a manifest of format 2, tessera ");
+    scratch_clear();
+}
+END_TEST
+
 /* Each moment at which a process can have ended, made by hand. */
 START_TEST(every_moment)
 {
@@ -389,6 +409,7 @@ int main(void)
     TCase *t = tcase_create("batch_resume");
     tcase_set_timeout(t, 0);
     tcase_add_test(t, killed_at_random_moments);
+    tcase_add_test(t, greater_formats_are_refused);
     tcase_add_test(t, every_moment);
     tcase_add_test(t, outputs_in_the_way);
     tcase_add_test(t, an_output_is_who_wrote_it_last);
