@@ -14,7 +14,7 @@ typedef struct {      /* the expert at work */
     size_t mark;      /* where its share of the arena begins */
 } expert;
 
-/* A transformer tells its limits in tokens; whoever typed a size reads flags. */
+/* A transformer tells its limits in tokens; whoever gave a size reads pixels and frames. */
 static ts_status refuse_size(ts_run *r)
 {
     char why[sizeof r->ctx->err.text];
@@ -22,7 +22,7 @@ static ts_status refuse_size(ts_run *r)
     memcpy(why, r->ctx->err.text, sizeof why);
     return ts_fail(&r->ctx->err, TS_EUSAGE, "%d frame%s of %dx%d: ask for %s (%s)", r->q.frames,
                    r->q.frames == 1 ? "" : "s", r->q.width, r->q.height,
-                   g->F > g->H && g->F > g->W ? "fewer --frames" : "a smaller --size", why);
+                   g->F > g->H && g->F > g->W ? "fewer frames" : "a smaller size", why);
 }
 
 /* The first expert's packed weights go before the second's come; prepare carves into what it

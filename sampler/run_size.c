@@ -58,7 +58,7 @@ static ts_status refuse_memory(ts_run *r, const char *what, size_t need, const c
         ts_bytes_text((double)need, a), ts_bytes_text((double)r->ctx->memory, b), advice);
 }
 
-static const char *const smaller = "ask for a smaller --size or fewer --frames";
+static const char *const smaller = "ask for a smaller size or fewer frames";
 
 static ts_status count_tiled(ts_run *r, ts_vae_tile tile, size_t *bytes, double *flops)
 {
@@ -143,7 +143,7 @@ static ts_status count_text(ts_run *r, ts_estimate *e)
     TRY(ts_texts_count(r->texts, r->text_id, r->branches, &e->text_bytes));
     if (e->text_bytes > r->ctx->memory)
         TRY(refuse_memory(r, "encoding the text", e->text_bytes,
-                          "give it more with --memory, or on a larger machine"));
+                          "allow more memory, or take a larger machine"));
 done:
     return st;
 }

@@ -194,7 +194,7 @@ static ts_status measure_expert(search *s)
     if (size + largest + recorded > ctx->memory)
         TRY(ts_fail(&ctx->err, TS_EMEMORY,
                     "comparing %d steps of %d prompts needs %s, %s may be used: ask for "
-                    "fewer --samples, prompts or frames",
+                    "fewer samples, prompts or frames",
                     s->first[s->expert + 1] - s->first[s->expert], s->o->prompts,
                     ts_bytes_text((double)(size + largest + recorded), need),
                     ts_bytes_text((double)ctx->memory, may)));

@@ -82,7 +82,7 @@ START_TEST(slips_exit_2)
             "numbers like %04d are for PNGs");
     refused(program_run("generate x --frames 5 -o %s/%%d.GIF", tmp), 2, "a .gif holds all frames");
     refused(program_run("generate x -o %s/x.mp4 --quiet --frames 10000", tmp), 2,
-            "10001 frames of 64x64: ask for fewer --frames (");
+            "10001 frames of 64x64: ask for fewer frames (");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s/l --state %s/l", tmp, tmp, tmp),
             2, "both name");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s/x.mp4", tmp, tmp), 2,
@@ -186,7 +186,7 @@ START_TEST(a_failing_machine_exits_4)
             "--save-latents: can not write into /nonexistent");
     refused(
         program_run("generate x -o %s/x.png --quiet --memory 16M --size 512x512 --frames 1", tmp),
-        4, "MB, 17 MB may be used: ask for a smaller --size or fewer --frames");
+        4, "MB, 17 MB may be used: ask for a smaller size or fewer frames");
     refused(program_run("generate x -o %s/x.png --quiet --memory 200M --size 1024x1024 --vae-tile "
                         "off --frames 1",
                         tmp),

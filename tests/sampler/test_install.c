@@ -23,9 +23,13 @@ static const program_result *shell_installed(const char *command)
 }
 
 /* In a copy of the tree with the objects that are there: another PREFIX makes the program anew, and
- * other tests run the one that is here. */
+ * other tests run the one that is here. The ldconfig of this machine is left alone. */
 static void copy_tree(void)
 {
+    program_expect(program_shell("mkdir -p %s/fake && printf '#!/bin/sh\\ntouch %s/told\\n' "
+                                 ">%s/fake/ldconfig && chmod +x %s/fake/ldconfig",
+                                 root, root, root, root),
+                   0);
     program_expect(
         program_shell("mkdir -p %s/tree/build && cp -a Makefile docs tools weights attention "
                       "backend prompts dit codecs cli sampler %s/tree/ && for d in flags place "
@@ -40,7 +44,9 @@ static void install(void)
     static bool copied;
     if (!copied) copy_tree();
     copied = true;
-    program_expect(program_shell("cd %s/tree && " MAKE " install PREFIX=%s/usr", root, root), 0);
+    program_expect(program_shell("cd %s/tree && PATH=%s/fake:$PATH " MAKE " install PREFIX=%s/usr",
+                                 root, root, root),
+                   0);
 }
 
 START_TEST(a_first_program)
@@ -170,13 +176,9 @@ END_TEST
 START_TEST(ldconfig)
 {
     install();
-    program_expect(program_shell("mkdir -p %s/fake && printf '#!/bin/sh\\ntouch %s/told\\n' "
-                                 ">%s/fake/ldconfig && chmod +x %s/fake/ldconfig",
-                                 root, root, root, root),
-                   0);
-    program_expect(program_shell("cd %s/tree && PATH=%s/fake:$PATH " MAKE
+    program_expect(program_shell("rm -f %s/told; cd %s/tree && PATH=%s/fake:$PATH " MAKE
                                  " install PREFIX=%s/usr DESTDIR=%s/stage && test ! -e %s/told",
-                                 root, root, root, root, root),
+                                 root, root, root, root, root, root),
                    0);
     program_expect(program_shell("cd %s/tree && PATH=%s/fake:$PATH " MAKE
                                  " install PREFIX=%s/usr && if test $(id -u) = 0; then test -e "

@@ -123,14 +123,14 @@ START_TEST(more_tokens_than_the_model_takes)
         "generate x --dry-run --quiet --frames 25 --size 64x64 --model %s", dir);
     program_expect(r, 2);
     ck_assert_msg(
-        strstr(r->err, "25 frames of 64x64: ask for fewer --frames (a grid of 7 x 4 x 4 tokens") !=
+        strstr(r->err, "25 frames of 64x64: ask for fewer frames (a grid of 7 x 4 x 4 tokens") !=
             NULL,
         "%s", r->err);
     r = program_run("generate x --dry-run --quiet --frames 1 --size 112x64 -o x.png --model %s",
                     dir);
     program_expect(r, 2);
     ck_assert_msg(
-        strstr(r->err, "1 frame of 112x64: ask for a smaller --size (a grid of 1 x 4 x 7 tokens") !=
+        strstr(r->err, "1 frame of 112x64: ask for a smaller size (a grid of 1 x 4 x 7 tokens") !=
             NULL,
         "%s", r->err);
     program_expect(
