@@ -85,6 +85,14 @@ def ids_of(tok, caps):
     return F.pad(t.input_ids, (0, 1))  # at least one row of padding
 
 
+def fit(mine, other):
+    """Takes the weights of the same shapes; returns the names of the rest."""
+    have = mine.state_dict()
+    take = {k: w for k, w in other.state_dict().items() if k in have and have[k].shape == w.shape}
+    mine.load_state_dict(take, strict=False)
+    return [k for k in have if k not in take]
+
+
 def build(a, c, dev):
     """Model, its tokenizer, latents; from a.out/dit.pt, a.init or nothing. Also the saved state."""
     path = os.path.join(a.out, "tokenizer")
@@ -97,8 +105,10 @@ def build(a, c, dev):
         text = UMT5EncoderModel.from_pretrained(os.path.join(a.init, "text_encoder"), dtype=torch.float32)
         dit = WanTransformer3DModel.from_pretrained(os.path.join(a.init, "transformer"),
                                                     torch_dtype=torch.float32)
-        m.text.load_state_dict(text.state_dict())
-        m.dit.load_state_dict(dit.state_dict())
+        for mine, other in ((m.text, text), (m.dit, dit)):
+            fresh = fit(mine, other)
+            if fresh:
+                say("of other shapes, not taken:", ", ".join(fresh))
     elif (a.resume or a.what != "transformer") and os.path.exists(saved):
         state = torch.load(saved, map_location=dev)
         m.load_state_dict(state["model"])
@@ -156,6 +166,19 @@ def sheet(a, c):
                    os.path.join(a.out, "clips.png"))
 
 
+def edit(folder, change):
+    """The configuration in a folder with some keys changed, and without paths of this machine."""
+    for name in ("model_index.json", "config.json", "scheduler_config.json"):
+        path = os.path.join(folder, name)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as f:
+                d = dict(json.load(f), **change)
+            d.pop("_name_or_path", None)
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump(d, f, indent=2)
+                f.write("\n")
+
+
 def export(a, c):
     """The averaged weights in the layout of WanPipeline, in bf16; tessera.json is left as it is."""
     m, tok, latents, s = build(a, c, "cpu")
@@ -168,13 +191,9 @@ def export(a, c):
     pipe.save_pretrained(a.to)
     shutil.rmtree(os.path.join(a.to, "tokenizer"))
     shutil.copytree(os.path.join(a.out, "tokenizer"), os.path.join(a.to, "tokenizer"))
-    path = os.path.join(a.to, "model_index.json")
-    with open(path, encoding="utf-8") as f:
-        d = json.load(f)
-    d["tokenizer"] = ["transformers", "T5TokenizerFast"]
-    with open(path, "w", encoding="utf-8") as f:
-        json.dump(d, f, indent=2)
-        f.write("\n")
+    for part, change in (("", dict(tokenizer=["transformers", "T5TokenizerFast"])), ("vae", {}),
+                         ("transformer", {}), ("text_encoder", {}), ("scheduler", {})):
+        edit(os.path.join(a.to, part), change)
 
 
 def shares(text):

@@ -111,7 +111,7 @@ def train(a, c, names):
     if a.resume and os.path.exists(path):
         s = torch.load(path, map_location=dev)
         vae.load_state_dict(s["model"])
-        if s["trained"] == len(params):
+        if s.get("trained") == len(params):
             opt.load_state_dict(s["opt"])
         step, spent = s["step"], s["spent"]
     say("parameters", sum(w.numel() for w in vae.parameters()) / 1e6, "M")
