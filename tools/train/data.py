@@ -1,8 +1,9 @@
-"""Captioned clips: subjects composed over plain backgrounds, still or moving, and captions that say so.
+"""Captioned clips: subjects composed over plain backgrounds, still or moving, and their captions.
 
 Source: a directory with clips.mp4 and clips.json (see README.md). Pixels are float32 in [-1, 1],
 laid out [B, 3, T, size, size]. Everything drawn is decided by the given NumPy generator.
 """
+
 import json
 import os
 import subprocess
@@ -12,11 +13,22 @@ import torch
 import torch.nn.functional as F
 
 COLORS = {
-    "white": (255, 255, 255), "black": (18, 18, 22), "grey": (150, 150, 155), "red": (214, 48, 49),
-    "orange": (245, 140, 40), "yellow": (252, 205, 60), "green": (64, 170, 90),
-    "teal": (30, 150, 150), "blue": (55, 120, 225), "navy": (28, 42, 94), "purple": (125, 80, 190),
-    "pink": (245, 150, 185), "brown": (125, 85, 55), "beige": (232, 214, 184),
-    "sky blue": (150, 205, 245), "mint": (170, 232, 205),
+    "white": (255, 255, 255),
+    "black": (18, 18, 22),
+    "grey": (150, 150, 155),
+    "red": (214, 48, 49),
+    "orange": (245, 140, 40),
+    "yellow": (252, 205, 60),
+    "green": (64, 170, 90),
+    "teal": (30, 150, 150),
+    "blue": (55, 120, 225),
+    "navy": (28, 42, 94),
+    "purple": (125, 80, 190),
+    "pink": (245, 150, 185),
+    "brown": (125, 85, 55),
+    "beige": (232, 214, 184),
+    "sky blue": (150, 205, 245),
+    "mint": (170, 232, 205),
 }
 
 
@@ -29,7 +41,12 @@ MOTIONS = {  # name -> (dx, dy, scale, degrees) at phase p in [0, 1], arrays ove
     "moving right": lambda p: (-0.35 + 0.7 * p, still(p), 1 + still(p), still(p)),
     "rising": lambda p: (still(p), 0.35 - 0.7 * p, 1 + still(p), still(p)),
     "falling": lambda p: (still(p), -0.35 + 0.7 * p, 1 + still(p), still(p)),
-    "bouncing": lambda p: (still(p), 0.2 - 0.45 * abs(np.sin(2 * np.pi * p)), 1 + still(p), still(p)),
+    "bouncing": lambda p: (
+        still(p),
+        0.2 - 0.45 * abs(np.sin(2 * np.pi * p)),
+        1 + still(p),
+        still(p),
+    ),
     "spinning": lambda p: (still(p), still(p), 1 + still(p), 360 * p),
     "swinging": lambda p: (still(p), still(p), 1 + still(p), 25 * np.sin(2 * np.pi * p)),
     "growing": lambda p: (still(p), still(p), 0.45 + 0.7 * p, still(p)),
@@ -48,10 +65,15 @@ def decode(root, cache):
     if not os.path.exists(path):
         os.makedirs(cache, exist_ok=True)
         mp4 = os.path.join(root, "clips.mp4")
-        raw = subprocess.run(["ffmpeg", "-loglevel", "error", "-i", mp4, "-f", "rawvideo",
-                              "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
+        raw = subprocess.run(
+            ["ffmpeg", "-loglevel", "error", "-i", mp4, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
+            capture_output=True,
+            check=True,
+        ).stdout
         a = np.frombuffer(raw, np.uint8).reshape(-1, 256, 128, 3)
-        a = np.concatenate([a[:, :128].transpose(0, 3, 1, 2), a[:, 128:, :, :1].transpose(0, 3, 1, 2)], 1)
+        a = np.concatenate(
+            [a[:, :128].transpose(0, 3, 1, 2), a[:, 128:, :, :1].transpose(0, 3, 1, 2)], 1
+        )
         np.save(path, np.ascontiguousarray(a))
     frames = np.load(path, mmap_mode="r")
     assert frames.shape[0] == rows[-1]["first"] + rows[-1]["frames"], frames.shape
@@ -83,7 +105,7 @@ class Clips:
         parts = []
         for r in self.rows:
             r["at"] = sum(len(p) for p in parts)
-            x = torch.from_numpy(frames[r["first"]:r["first"] + r["frames"]].copy()).float()
+            x = torch.from_numpy(frames[r["first"] : r["first"] + r["frames"]].copy()).float()
             if size < 128:
                 x = F.interpolate(x, size=(size, size), mode="area")
             parts.append(x.round().byte())
@@ -95,14 +117,19 @@ class Clips:
         c, s = np.cos(np.deg2rad(deg)) / scale, np.sin(np.deg2rad(deg)) / scale
         m = np.stack([c, s, -2 * (c * dx + s * dy), -s, c, -2 * (c * dy - s * dx)], -1)
         n = len(index)
-        g = F.affine_grid(torch.from_numpy(m.astype(np.float32)).view(n, 2, 3),
-                          (n, 4, self.size, self.size), align_corners=False)
+        g = F.affine_grid(
+            torch.from_numpy(m.astype(np.float32)).view(n, 2, 3),
+            (n, 4, self.size, self.size),
+            align_corners=False,
+        )
         src = self.frames[torch.from_numpy(index)].float() / 255
         return F.grid_sample(src, g, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     def times(self, i, T, rng):
+        """Frames of subject i in a row from any on; single ones from every ninth on."""
         r = self.rows[i]
-        return r["at"] + (np.arange(T) + rng.integers(r["frames"])) % r["frames"]
+        begin = rng.integers(r["frames"]) if T > 1 else rng.integers(max(1, r["frames"] // 9)) * 9
+        return r["at"] + (np.arange(T) + begin) % r["frames"]
 
     def draw(self, rng, T, n, only=None):
         """n samples of T frames: pixels [n, 3, T, size, size] in [-1, 1] and their captions."""
@@ -112,22 +139,25 @@ class Clips:
         bg = np.ones((n, 3), np.float32)
         pairs, caps = [], []
         for b in range(n):
-            i = self.moving[rng.integers(len(self.moving))] if T > 1 and rng.random() < 0.75 \
+            i = (
+                self.moving[rng.integers(len(self.moving))]
+                if T > 1 and rng.random() < 0.75
                 else int(rng.integers(len(self.rows)))
+            )
             i = i if only is None else only[b % len(only)]
             index[b] = self.times(i, T, rng)
             what, motion = self.rows[i]["name"], None
             dx, dy, deg = np.zeros((3, T))
-            scale = np.full(T, 0.9 + 0.1 * rng.random())
+            scale = np.full(T, 0.95)
             u = rng.random()
-            if u < 0.05:
+            if u < 0.04:
                 j = int(rng.integers(len(self.rows)))
                 scale, dx = scale * 0.5, dx - 0.25
                 twin[b] = self.times(j, T, rng)
                 pairs.append(b)
                 what = f"{article(what)} and {article(self.rows[j]['name'])}"
-            elif u < 0.1:
-                scale = scale * 0.5
+            elif u < (0.1 if T > 1 else 0.25):
+                scale = scale * 0.6
                 what = article("small " + what)
             elif u < 0.55 and T > 1:
                 motion = list(MOTIONS)[rng.integers(len(MOTIONS))]

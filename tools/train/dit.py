@@ -2,6 +2,7 @@
 
 Flow matching: x_s = (1 - s) x0 + s e, the network predicts e - x0 at noise level s.
 """
+
 import json
 import os
 import shutil
@@ -10,8 +11,8 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-from transformers import UMT5EncoderModel
+from diffusers import UniPCMultistepScheduler, WanPipeline
+from safetensors.torch import load_file
 
 import tokenizer
 import wan_dit
@@ -28,8 +29,10 @@ def make_tokenizer(a, pieces=1024):
     falls into known pieces."""
     rows, _ = decode(a.clips, a.out)
     lines = [r["label"] for r in rows] * 3 + [", ".join(r["tags"]) for r in rows]
-    lines += [f"{article(r['label'])} {m} on {article(c)} background"
-              for r, m, c in zip(rows, list(MOTIONS) * 999, list(COLORS) * 999)]
+    lines += [
+        f"{article(r['label'])} {m} on {article(c)} background"
+        for r, m, c in zip(rows, list(MOTIONS) * 999, list(COLORS) * 999)
+    ]
     lines += ["a clip of", "a picture of", "and", "small"] * 100
     tokenizer.train(lines, os.path.join(a.out, "tokenizer"), pieces, normalization="nmt_nfkc_cf")
 
@@ -68,7 +71,9 @@ class Bank:
             x, caps = self.clips.draw(self.rng, self.T, self.chunk)
             z = self.latents.encode(x).half()
             if self.z is None:
-                self.z = torch.empty((self.room,) + z.shape[1:], dtype=torch.float16, device=z.device)
+                self.z = torch.empty(
+                    (self.room,) + z.shape[1:], dtype=torch.float16, device=z.device
+                )
             for one, cap in zip(z, caps):
                 self.z[self.at], self.caps[self.at] = one, cap
                 self.at = (self.at + 1) % self.room
@@ -81,16 +86,22 @@ class Bank:
 
 
 def ids_of(tok, caps):
-    t = tok(caps, padding="max_length", max_length=wan_dit.LMAX - 1, truncation=True, return_tensors="pt")
+    t = tok(
+        caps,
+        padding="max_length",
+        max_length=wan_dit.LMAX - 1,
+        truncation=True,
+        return_tensors="pt",
+    )
     return F.pad(t.input_ids, (0, 1))  # at least one row of padding
 
 
 def fit(mine, other):
     """Takes the weights of the same shapes; returns the names of the rest."""
     have = mine.state_dict()
-    take = {k: w for k, w in other.state_dict().items() if k in have and have[k].shape == w.shape}
+    take = {k: w for k, w in other.items() if k in have and have[k].shape == w.shape}
     mine.load_state_dict(take, strict=False)
-    return [k for k in have if k not in take]
+    return [k for k in have if k not in take and "embed_tokens" not in k]
 
 
 def build(a, c, dev):
@@ -102,11 +113,11 @@ def build(a, c, dev):
     state = None
     saved = os.path.join(a.out, "dit.pt")
     if a.init:
-        text = UMT5EncoderModel.from_pretrained(os.path.join(a.init, "text_encoder"), dtype=torch.float32)
-        dit = WanTransformer3DModel.from_pretrained(os.path.join(a.init, "transformer"),
-                                                    torch_dtype=torch.float32)
-        for mine, other in ((m.text, text), (m.dit, dit)):
-            fresh = fit(mine, other)
+        for mine, name in (
+            (m.text, "text_encoder/model.safetensors"),
+            (m.dit, "transformer/diffusion_pytorch_model.safetensors"),
+        ):
+            fresh = fit(mine, load_file(os.path.join(a.init, name)))
             if fresh:
                 say("of other shapes, not taken:", ", ".join(fresh))
     elif (a.resume or a.what != "transformer") and os.path.exists(saved):
@@ -137,11 +148,14 @@ def sample(m, tok, latents, prompts, T, c, steps=24, guidance=4.0, seed=0):
 def save_sheet(y, path, every=4, columns=8):
     """Clips as rows of every fourth frame, pictures as a grid."""
     from PIL import Image
+
     cells = [v[:, i] for v in y for i in range(0, v.shape[1], every)]
     if y.shape[2] > 1:
         columns = len(cells) // len(y)
     cells += [torch.ones_like(cells[0])] * (-len(cells) % columns)
-    img = torch.cat([torch.cat(cells[i:i + columns], 2) for i in range(0, len(cells), columns)], 1)
+    img = torch.cat(
+        [torch.cat(cells[i : i + columns], 2) for i in range(0, len(cells), columns)], 1
+    )
     img = Image.fromarray(((img + 1) * 127.5).byte().permute(1, 2, 0).numpy())
     img.resize((img.width * 2, img.height * 2), Image.NEAREST).save(path)
 
@@ -153,17 +167,28 @@ def sheet(a, c):
         m.load_state_dict(s["ema"])
     rng = np.random.default_rng(3)
     from data import read_subjects
+
     names = list(read_subjects(a.subjects).values())
     where = [f" on {article(list(COLORS)[rng.integers(16)])} background" for _ in names]
     motions = list(MOTIONS) + [""] * 99
     if "1" in a.lengths:
-        y = sample(m, tok, latents, [article(n) + w for n, w in zip(names, where)], 1, c, guidance=a.guidance)
+        y = sample(
+            m,
+            tok,
+            latents,
+            [article(n) + w for n, w in zip(names, where)],
+            1,
+            c,
+            guidance=a.guidance,
+        )
         save_sheet(y, os.path.join(a.out, "pictures.png"), columns=9)
     if str(c["frames"]) in a.lengths:
         few = [f"{article(n)} {k}".strip() + w for n, k, w in zip(names[::4], motions, where)]
         print(*few, sep="\n")
-        save_sheet(sample(m, tok, latents, few, c["frames"], c, guidance=a.guidance),
-                   os.path.join(a.out, "clips.png"))
+        save_sheet(
+            sample(m, tok, latents, few, c["frames"], c, guidance=a.guidance),
+            os.path.join(a.out, "clips.png"),
+        )
 
 
 def edit(folder, change):
@@ -184,15 +209,26 @@ def export(a, c):
     m, tok, latents, s = build(a, c, "cpu")
     if s:
         m.load_state_dict(s["ema"])
-    sch = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True,
-                                  flow_shift=c["shift"], num_train_timesteps=1000)
-    pipe = WanPipeline(tokenizer=tok, text_encoder=m.text, vae=latents.vae, scheduler=sch, transformer=m.dit)
+    sch = UniPCMultistepScheduler(
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=c["shift"],
+        num_train_timesteps=1000,
+    )
+    pipe = WanPipeline(
+        tokenizer=tok, text_encoder=m.text, vae=latents.vae, scheduler=sch, transformer=m.dit
+    )
     pipe.to(torch.bfloat16)
     pipe.save_pretrained(a.to)
     shutil.rmtree(os.path.join(a.to, "tokenizer"))
     shutil.copytree(os.path.join(a.out, "tokenizer"), os.path.join(a.to, "tokenizer"))
-    for part, change in (("", dict(tokenizer=["transformers", "T5TokenizerFast"])), ("vae", {}),
-                         ("transformer", {}), ("text_encoder", {}), ("scheduler", {})):
+    for part, change in (
+        ("", dict(tokenizer=["transformers", "T5TokenizerFast"])),
+        ("vae", {}),
+        ("transformer", {}),
+        ("text_encoder", {}),
+        ("scheduler", {}),
+    ):
         edit(os.path.join(a.to, part), change)
 
 
@@ -219,8 +255,14 @@ def train(a, c, names):
     if state:
         ema, step, seen, spent = state["ema"], state["step"], state["seen"], state["spent"]
         opt.load_state_dict(state["opt"])
-    say("parameters", {k: round(sum(w.numel() for w in v.parameters()) / 1e6, 2)
-                       for k, v in (("text", m.text), ("dit", m.dit), ("vae", latents.vae))}, "million")
+    say(
+        "parameters",
+        {
+            k: round(sum(w.numel() for w in v.parameters()) / 1e6, 2)
+            for k, v in (("text", m.text), ("dit", m.dit), ("vae", latents.vae))
+        },
+        "million",
+    )
     rng = np.random.default_rng([a.seed, step, rank()])
     turn = np.random.default_rng([a.seed, step])
     g = torch.Generator().manual_seed(1000003 * rank() + step)
@@ -237,9 +279,11 @@ def train(a, c, names):
     m.train()
     while True:
         frac = min(1.0, el / (60 * a.minutes))
-        lr = (a.lr or c["lr"]) * min(1.0, (step - first + 1) / 100) * max(0.02, min(1.0, 2.5 * (1 - frac)))
+        fall = 1.0 if a.level else max(0.02, min(1.0, 2.5 * (1 - frac)))
+        lr = (a.lr or c["lr"]) * min(1.0, (step - first + 1) / 100) * fall
         T = lengths[turn.choice(len(lengths), p=share)]
-        n = max(1, c["tokens"] // (256 * ((T - 1) // 4 + 1)))
+        side = c["size"] // c["vae"]["scale_factor_spatial"]
+        n = max(1, c["tokens"] // (side * side * ((T - 1) // 4 + 1)))
         banks[T].add(a.fresh[min(T, 2) - 1] * n)
         x0, caps = banks[T].batch(n)
         caps = ["" if rng.random() < 0.1 else t for t in caps]
@@ -271,8 +315,17 @@ def train(a, c, names):
             say(f"step {step} seen {seen} {el:.0f}s {text}")
             losses = {T: [] for T in lengths}
             if rank() == 0:
-                torch.save(dict(model=m.state_dict(), ema=ema, opt=opt.state_dict(), step=step, seen=seen,
-                                spent=spent + el), path + ".new")
+                torch.save(
+                    dict(
+                        model=m.state_dict(),
+                        ema=ema,
+                        opt=opt.state_dict(),
+                        step=step,
+                        seen=seen,
+                        spent=spent + el,
+                    ),
+                    path + ".new",
+                )
                 os.replace(path + ".new", path)
             last = time.time()
         if el > 60 * a.minutes:

@@ -4,6 +4,7 @@
 
 Every prompt of prompts.txt is a clip; of each clip the sheet shows four frames, first to last.
 """
+
 import argparse
 import os
 import subprocess
@@ -15,8 +16,12 @@ SHOWN, COLUMNS, TEXT = 4, 5, 12
 
 def cell(folder, prompt):
     names = sorted(f for f in os.listdir(folder) if f.endswith(".png"))
-    shown = [Image.open(os.path.join(folder, names[round(i * (len(names) - 1) / (SHOWN - 1))])).convert("RGB")
-             for i in range(SHOWN)]
+    shown = [
+        Image.open(os.path.join(folder, names[round(i * (len(names) - 1) / (SHOWN - 1))])).convert(
+            "RGB"
+        )
+        for i in range(SHOWN)
+    ]
     w, h = shown[0].size
     img = Image.new("RGB", (SHOWN * w + 4, h + TEXT), "white")
     for i, f in enumerate(shown):
@@ -34,12 +39,31 @@ def main():
     p.add_argument("--out", required=True, help="a folder; the sheet is sheet.png in it")
     p.add_argument("flags", nargs="*", help="for tessera batch, after --")
     a = p.parse_args()
-    subprocess.run([a.tessera, "batch", a.prompts, "--out", a.out, "--format", "frames", "--model", a.model,
-                    "--name", "{index:03}", "--quiet"] + a.flags, check=True)
+    subprocess.run(
+        [
+            a.tessera,
+            "batch",
+            a.prompts,
+            "--out",
+            a.out,
+            "--format",
+            "frames",
+            "--model",
+            a.model,
+            "--name",
+            "{index:03}",
+            "--quiet",
+        ]
+        + a.flags,
+        check=True,
+    )
     with open(a.prompts, encoding="utf-8") as f:
         prompts = [line.strip() for line in f if line.strip()]
     folders = sorted(d for d in os.listdir(a.out) if d.isdigit())
-    cells = [cell(os.path.join(a.out, d), f"{i + 1} {t}") for i, (d, t) in enumerate(zip(folders, prompts))]
+    cells = [
+        cell(os.path.join(a.out, d), f"{i + 1} {t}")
+        for i, (d, t) in enumerate(zip(folders, prompts))
+    ]
     w, h = cells[0].size
     sheet = Image.new("RGB", (COLUMNS * w, -(-len(cells) // COLUMNS) * h), "white")
     for i, c in enumerate(cells):

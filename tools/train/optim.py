@@ -1,4 +1,5 @@
 """The optimizer: Muon on matrices, AdamW on everything else, one learning rate for both."""
+
 import torch
 
 

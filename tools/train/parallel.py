@@ -3,7 +3,10 @@
 On cores that others use too, two processes of one thread are several times faster than two
 threads, which wait for each other after every operation.
 """
+
 import os
+import signal
+import sys
 import tempfile
 
 import torch
@@ -28,9 +31,9 @@ def average(params, *numbers):
     flat = torch.cat([g.flatten() for g in grads] + [torch.tensor(numbers)])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for g, v in zip(grads, flat[:-len(numbers)].split([g.numel() for g in grads])):
+    for g, v in zip(grads, flat[: -len(numbers)].split([g.numel() for g in grads])):
         g.copy_(v.view_as(g))
-    return flat[-len(numbers):].tolist()
+    return flat[-len(numbers) :].tolist()
 
 
 def _one(r, n, path, f, args):
@@ -41,8 +44,14 @@ def _one(r, n, path, f, args):
 
 
 def run(n, f, *args):
-    """f(*args) in n processes; in this one when n is 1."""
+    """f(*args) in n processes; in this one when n is 1. In a process that torchrun started (or
+    whoever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT), it is one of theirs."""
+    if "RANK" in os.environ:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo")
+        return f(*args)
     if n == 1:
         return f(*args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and the processes with this one
     with tempfile.TemporaryDirectory() as d:
-        mp.spawn(_one, (n, os.path.join(d, "rendezvous"), f, args), nprocs=n)
+        mp.spawn(_one, (n, os.path.join(d, "rendezvous"), f, args), nprocs=n, daemon=True)

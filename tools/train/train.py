@@ -1,4 +1,5 @@
 """Trains the default model. `python3 train.py --help`; README.md gives the commands in order."""
+
 import argparse
 import os
 
@@ -30,16 +31,29 @@ def main():
     p.add_argument("--init", help="start from an exported model, such as weights/default")
     p.add_argument("--subjects", default=os.path.join(os.path.dirname(__file__), "subjects.txt"))
     p.add_argument("--lr", type=float)
+    p.add_argument(
+        "--level",
+        action="store_true",
+        help="transformer: the rate does not fall at the end,"
+        " for a run whose end is not known; the averaged weights make up for it",
+    )
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--scale", type=float, default=1.0, help="batches times this")
     p.add_argument("--frames", default="1", help="vae: lengths to draw from, such as 1,9")
     p.add_argument("--decoder-only", action="store_true", help="vae: the latents stay as they are")
     p.add_argument("--kl", type=float, default=3e-5)
     p.add_argument("--processes", type=int, default=1, help="of one thread each, on CPUs")
-    p.add_argument("--lengths", default="1", help="transformer: frames and their share, 1:0.4,29:0.6")
+    p.add_argument(
+        "--lengths", default="1", help="transformer: frames and their share, 1:0.4,29:0.6"
+    )
     p.add_argument("--bank", type=int, default=8192, help="latents kept to draw batches from")
-    p.add_argument("--fresh", type=float, nargs=2, default=(0.15, 0.4),
-                   help="new pictures and clips for each one trained on")
+    p.add_argument(
+        "--fresh",
+        type=float,
+        nargs=2,
+        default=(0.15, 0.4),
+        help="new pictures and clips for each one trained on",
+    )
     p.add_argument("--guidance", type=float, default=4.0)
     p.add_argument("--to", help="export: the directory to write")
     p.add_argument("--trial", action="store_true", help="write nothing")

@@ -4,6 +4,7 @@ Loss: L1 of pixels, L1 of their differences in space and time (edges), a little 
 Kullback-Leibler divergence. Held out for the figures printed: fixed compositions of the named
 subjects, and of subjects that are never trained on.
 """
+
 import os
 import time
 
@@ -41,10 +42,16 @@ def begin(vae):
 
 def split(rows, names):
     """Other animated subjects: to train on besides the named ones, and never to train on."""
-    other = [r["label"] for r in rows if r["label"] not in names and r["frames"] > 1
-             and r["group"] in ("animals-nature", "food-drink", "travel-places", "activities")]
-    return {k: k for i, k in enumerate(other) if i % 4 != 1}, \
-           {k: k for i, k in enumerate(other) if i % 4 == 1}
+    other = [
+        r["label"]
+        for r in rows
+        if r["label"] not in names
+        and r["frames"] > 1
+        and r["group"] in ("animals-nature", "food-drink", "travel-places", "activities")
+    ]
+    return {k: k for i, k in enumerate(other) if i % 4 != 1}, {
+        k: k for i, k in enumerate(other) if i % 4 == 1
+    }
 
 
 @torch.no_grad()
@@ -61,8 +68,10 @@ def psnr(vae, clips, dev, frames, n, seed=20251):
 def report(vae, sets, dev, n):
     text = []
     for name, clips in sets.items():
-        text.append(f"{name}: pictures {psnr(vae, clips, dev, 1, n):.2f} dB, "
-                    f"clips {psnr(vae, clips, dev, 17, n):.2f} dB")
+        text.append(
+            f"{name}: pictures {psnr(vae, clips, dev, 1, n):.2f} dB, "
+            f"clips {psnr(vae, clips, dev, 17, n):.2f} dB"
+        )
     return "; ".join(text)
 
 
@@ -78,8 +87,10 @@ def measure(vae, clips, dev, n):
             z, _ = wan_vae.encode(vae, clips.draw(rng, 17, 8)[0].to(dev))
             zs.append(z.transpose(0, 1).flatten(1).cpu())
     z = torch.cat(zs, 1)
-    vae.register_to_config(latents_mean=[round(v, 5) for v in z.mean(1).tolist()],
-                           latents_std=[round(v, 5) for v in z.std(1).tolist()])
+    vae.register_to_config(
+        latents_mean=[round(v, 5) for v in z.mean(1).tolist()],
+        latents_std=[round(v, 5) for v in z.std(1).tolist()],
+    )
 
 
 def train(a, c, names):
@@ -101,8 +112,16 @@ def train(a, c, names):
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
     params = [w for w in vae.parameters() if w.requires_grad]
-    inner = [w for k, w in vae.named_parameters() if w.requires_grad and w.ndim >= 4 and "conv_in" not in k
-             and "decoder.conv_out" not in k and "quant" not in k and "norm" not in k]
+    inner = [
+        w
+        for k, w in vae.named_parameters()
+        if w.requires_grad
+        and w.ndim >= 4
+        and "conv_in" not in k
+        and "decoder.conv_out" not in k
+        and "quant" not in k
+        and "norm" not in k
+    ]
     ids = {id(w) for w in inner}
     opt = Muon(inner, [w for w in params if id(w) not in ids], decay=0.0)
     step, spent = 0, 0.0
@@ -122,7 +141,11 @@ def train(a, c, names):
     run, first, el = [], step, 0.0
     while True:
         frac = min(1.0, el / (60 * a.minutes))  # of all processes alike: they must stop together
-        lr = (a.lr or c["vae_lr"]) * min(1.0, (step - first + 1) / 100) * max(0.02, min(1, 1.4 * (1 - frac)))
+        lr = (
+            (a.lr or c["vae_lr"])
+            * min(1.0, (step - first + 1) / 100)
+            * max(0.02, min(1, 1.4 * (1 - frac)))
+        )
         T = lengths[turn.integers(len(lengths))]
         n = max(1, int(c["vae_batch"][T] * a.scale))
         x = pools[int(rng.random() < 0.35)].draw(rng, T, n)[0].to(dev)
@@ -136,12 +159,14 @@ def train(a, c, names):
         loss = l1 + 0.5 * edges + a.kl * kl
         opt.zero_grad()
         loss.backward()
-        el, = average(params, time.time() - start)
+        (el,) = average(params, time.time() - start)
         norm = torch.nn.utils.clip_grad_norm_(params, 1.0)
         if torch.isfinite(norm):
             opt.step(lr)
         step += 1
-        run.append((T, l1.item(), (y.detach().clamp(-1, 1) - x).square().mean().item(), kl.item(), n * T))
+        run.append(
+            (T, l1.item(), (y.detach().clamp(-1, 1) - x).square().mean().item(), kl.item(), n * T)
+        )
         if time.time() - last > 60 or frac >= 1:
             text = []
             for f in sorted(set(lengths)):
@@ -151,8 +176,16 @@ def train(a, c, names):
             say(f"step {step} {el:.0f}s | {' | '.join(text)} | {rate:.0f} frames/s")
             run = []
             if not a.trial and rank() == 0:
-                torch.save(dict(model=vae.state_dict(), opt=opt.state_dict(), step=step,
-                                spent=spent + el, trained=len(params)), path)
+                torch.save(
+                    dict(
+                        model=vae.state_dict(),
+                        opt=opt.state_dict(),
+                        step=step,
+                        spent=spent + el,
+                        trained=len(params),
+                    ),
+                    path,
+                )
             last = time.time()
         if frac >= 1:
             break

@@ -8,6 +8,7 @@ The same weights and numbers as diffusers, with three differences in how they ar
 - pointwise parts are functions of their own, which `fuse` compiles.
 `python3 wan_dit.py` compares the two.
 """
+
 import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
@@ -29,7 +30,7 @@ def gated(x, y, gate):
 
 
 def turned(x, gain, cos, sin):
-    """Root mean square norm over all heads, then rotation. x [B, N, A, D], cos and sin [N, 1, D/2]."""
+    """Root mean square norm over all heads, then rotation. x [B, N, A, D], cos, sin [N, 1, D/2]."""
     h = x.float()
     h = h * torch.rsqrt(h.square().mean((-2, -1), keepdim=True) + 1e-6) * gain
     a, b = h.chunk(2, -1)
@@ -47,6 +48,7 @@ def gelu(x):
 
 def fuse():
     """Compile the pointwise parts, which are bound by memory."""
+    torch._dynamo.config.recompile_limit = 64
     for f in (modulate, gated, turned, normed, gelu):
         globals()[f.__name__] = torch.compile(f, dynamic=True)
 
@@ -57,10 +59,19 @@ class Model(torch.nn.Module):
     def __init__(self, c, vocab):
         super().__init__()
         z = c["vae"]["z_dim"]
-        self.text = UMT5EncoderModel(UMT5Config(vocab_size=vocab, feed_forward_proj="gated-gelu",
-                                                dropout_rate=0.0, **c["text"]))
-        self.dit = WanTransformer3DModel(patch_size=(1, 1, 1), in_channels=z, out_channels=z, freq_dim=256,
-                                         text_dim=c["text"]["d_model"], **c["dit"])
+        self.text = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=vocab, feed_forward_proj="gated-gelu", dropout_rate=0.0, **c["text"]
+            )
+        )
+        self.dit = WanTransformer3DModel(
+            patch_size=(1, 1, 1),
+            in_channels=z,
+            out_channels=z,
+            freq_dim=256,
+            text_dim=c["text"]["d_model"],
+            **c["dit"]
+        )
         D = self.dit.config.attention_head_dim
         half = torch.cat([torch.arange(0, D, 2), torch.arange(1, D, 2)])
         heads = torch.arange(self.dit.config.num_attention_heads)
@@ -103,7 +114,11 @@ class Model(torch.nn.Module):
         temb, steps, text, _ = d.condition_embedder(s * 1000, text)
         steps = steps.float().unflatten(1, (6, -1))
         B, z, t, h, w = x.shape
-        y = F.linear(x.flatten(2).transpose(1, 2), d.patch_embedding.weight.flatten(1), d.patch_embedding.bias)
+        y = F.linear(
+            x.flatten(2).transpose(1, 2),
+            d.patch_embedding.weight.flatten(1),
+            d.patch_embedding.bias,
+        )
         for b in d.blocks:
             m = (b.scale_shift_table + steps).chunk(6, 1)
             y = gated(y, self.attend(b.attn1, modulate(y, m[1], m[0]), rope), m[2])
@@ -118,23 +133,36 @@ class Model(torch.nn.Module):
 
 def matrices(model):
     """Weights for Muon: of the blocks, not of embeddings or of the first and last layers."""
-    return [w for k, w in model.named_parameters() if w.ndim == 2 and (
-        k.startswith("dit.blocks") or "text_embedder" in k
-        or (k.startswith("text.encoder.block") and "relative" not in k))]
+    return [
+        w
+        for k, w in model.named_parameters()
+        if w.ndim == 2
+        and (
+            k.startswith("dit.blocks")
+            or "text_embedder" in k
+            or (k.startswith("text.encoder.block") and "relative" not in k)
+        )
+    ]
 
 
 @torch.no_grad()
 def check():
     torch.manual_seed(0)
-    c = dict(vae=dict(z_dim=8), text=dict(d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
-             dit=dict(num_attention_heads=2, attention_head_dim=32, ffn_dim=96, num_layers=3))
+    c = dict(
+        vae=dict(z_dim=8),
+        text=dict(d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
+        dit=dict(num_attention_heads=2, attention_head_dim=32, ffn_dim=96, num_layers=3),
+    )
     m = Model(c, 100)
     for k, w in m.named_parameters():
         w.normal_(std=0.1) if w.ndim > 1 else w.normal_(1.0 if "norm" in k else 0.0, 0.2)
     ids = torch.zeros(2, LMAX, dtype=torch.long)
     ids[0, :5], ids[1, :9] = torch.randint(1, 100, (5,)), torch.randint(1, 100, (9,))
     x, s = torch.randn(2, 8, 3, 4, 4), torch.tensor([0.3, 0.8])
-    h = m.text(input_ids=ids, attention_mask=ids.ne(0).long()).last_hidden_state * ids.ne(0)[..., None]
+    h = (
+        m.text(input_ids=ids, attention_mask=ids.ne(0).long()).last_hidden_state
+        * ids.ne(0)[..., None]
+    )
     h = F.pad(h, (0, 0, 0, TEXT_ROWS - LMAX))
     want = m.dit(hidden_states=x, timestep=s * 1000, encoder_hidden_states=h, return_dict=False)[0]
     print((m(x, s, ids) - want).abs().max().item(), want.abs().max().item())

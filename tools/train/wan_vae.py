@@ -3,9 +3,10 @@
 diffusers runs the network chunk by chunk (the first frame alone, then groups of four) and carries
 what each causal convolution saw last. A clip of 1 + 4 k frames can go through in one pass instead:
 the same weights, the same numbers, larger convolutions. `python3 wan_vae.py` compares the two.
-Only the residual kind (is_residual) without a pixel patch is written out here. Inside, channels
-are the last axis: [B, T, H, W, C].
+Only the residual kind (is_residual) is written out here. Inside, channels are the last axis:
+[B, T, H, W, C].
 """
+
 import torch
 import torch.nn.functional as F
 
@@ -23,6 +24,7 @@ fused = rows
 def fuse():
     """Compile the pointwise part, which is bound by memory: five times faster on a CPU."""
     global fused
+    torch._dynamo.config.recompile_limit = 64  # widths, with and without gradients
     fused = torch.compile(rows, dynamic=True)
 
 
@@ -57,7 +59,9 @@ def res(m, x):
 
 def attention(m, x):
     b, t, h, w, c = x.shape
-    y = F.normalize(x.view(b * t, h * w, c).float(), dim=-1) * (m.norm.scale * m.norm.gamma.view(-1))
+    y = F.normalize(x.view(b * t, h * w, c).float(), dim=-1) * (
+        m.norm.scale * m.norm.gamma.view(-1)
+    )
     y = F.linear(y.to(x.dtype), m.to_qkv.weight.flatten(1), m.to_qkv.bias)[:, None]
     y = F.scaled_dot_product_attention(*y.chunk(3, -1))[:, 0]
     y = F.linear(y, m.proj.weight.flatten(1), m.proj.bias)
@@ -91,7 +95,7 @@ def enlarge(m, x):
     else:
         x = x.repeat_interleave(m.repeats, -1).view(b, t, h, w, m.out_channels, ft, fs, fs)
         x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(b, t * ft, h * fs, w * fs, m.out_channels)[:, ft - 1:]
+    return x.reshape(b, t * ft, h * fs, w * fs, m.out_channels)[:, ft - 1 :]
 
 
 def down(m, x):
@@ -127,8 +131,12 @@ def up(m, x):
 
 def encode(vae, x):
     """Pixels [B, 3, 1 + 4 k, H, W] to mean and logarithm of variance, both [B, z, 1 + k, h, w]."""
-    e = vae.encoder
-    x = conv(e.conv_in, x.permute(0, 2, 3, 4, 1).contiguous())
+    e, p = vae.encoder, vae.config.patch_size or 1
+    b, c, t, h, w = x.shape
+    x = x.view(b, c, t, h // p, p, w // p, p).permute(
+        0, 2, 3, 5, 1, 6, 4
+    )  # pixels of a patch are channels
+    x = conv(e.conv_in, x.reshape(b, t, h // p, w // p, c * p * p))
     for b in e.down_blocks:
         x = down(b, x)
     x = conv(e.conv_out, norm_silu(e.norm_out, mid(e.mid_block, x)))
@@ -143,23 +151,42 @@ def decode(vae, z):
     x = mid(d.mid_block, conv(d.conv_in, x))
     for b in d.up_blocks:
         x = up(b, x)
-    return conv(d.conv_out, norm_silu(d.norm_out, x)).float().permute(0, 4, 1, 2, 3)
+    x = conv(d.conv_out, norm_silu(d.norm_out, x)).float()
+    p = vae.config.patch_size or 1
+    b, t, h, w, c = x.shape
+    x = x.view(b, t, h, w, c // p // p, p, p).permute(0, 4, 1, 2, 6, 3, 5)
+    return x.reshape(b, c // p // p, t, h * p, w * p)
 
 
 @torch.no_grad()
 def check():
     from diffusers import AutoencoderKLWan
+
     torch.manual_seed(0)
-    for mult in ([1, 2, 2], [1, 4, 4], [2, 4, 4]):
-        vae = AutoencoderKLWan(base_dim=8, z_dim=4, dim_mult=mult, num_res_blocks=1, is_residual=True,
-                               temperal_downsample=[True, True], scale_factor_spatial=4)
+    for p, mult in ((None, [1, 2, 2]), (None, [1, 4, 4]), (2, [2, 4, 4])):
+        vae = AutoencoderKLWan(
+            base_dim=8,
+            z_dim=4,
+            dim_mult=mult,
+            num_res_blocks=1,
+            is_residual=True,
+            temperal_downsample=[True, True],
+            scale_factor_spatial=4 * (p or 1),
+            patch_size=p,
+            in_channels=3 * (p or 1) ** 2,
+            out_channels=3 * (p or 1) ** 2,
+        )
         for t in (1, 5, 17):
             x = torch.rand(2, 3, t, 32, 32) * 2 - 1
             mean, logvar = encode(vae, x)
             want = vae.encode(x).latent_dist
-            print(mult, t, (mean - want.mean).abs().max().item(),
-                  (logvar - want.logvar).abs().max().item(),
-                  (decode(vae, mean).clamp(-1, 1) - vae.decode(mean).sample).abs().max().item())
+            print(
+                mult,
+                t,
+                (mean - want.mean).abs().max().item(),
+                (logvar - want.logvar).abs().max().item(),
+                (decode(vae, mean).clamp(-1, 1) - vae.decode(mean).sample).abs().max().item(),
+            )
 
 
 if __name__ == "__main__":
