@@ -13,6 +13,7 @@ import os
 import diffusers
 import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from safetensors.torch import save_file
 
 import tokenizer
@@ -46,7 +47,8 @@ def unclamped(vae, z):
             )
         )
     vae.clear_cache()
-    return torch.cat(out, 2)
+    y = torch.cat(out, 2)
+    return unpatchify(y, vae.config.patch_size) if vae.config.patch_size else y
 
 
 def main():
