@@ -163,7 +163,7 @@ def save_sheet(y, path, every=4, columns=8):
 def sheet(a, c):
     """Samples of the averaged weights: every subject once as a picture, eight clips."""
     m, tok, latents, s = build(a, c, device())
-    if s:
+    if s and not a.last:
         m.load_state_dict(s["ema"])
     rng = np.random.default_rng(3)
     from data import read_subjects
@@ -207,7 +207,7 @@ def edit(folder, change):
 def export(a, c):
     """The averaged weights in the layout of WanPipeline, in bf16; tessera.json is left as it is."""
     m, tok, latents, s = build(a, c, "cpu")
-    if s:
+    if s and not a.last:
         m.load_state_dict(s["ema"])
     sch = UniPCMultistepScheduler(
         prediction_type="flow_prediction",

@@ -55,6 +55,7 @@ def main():
         help="new pictures and clips for each one trained on",
     )
     p.add_argument("--guidance", type=float, default=4.0)
+    p.add_argument("--last", action="store_true", help="sheet, export: not the averaged weights")
     p.add_argument("--to", help="export: the directory to write")
     p.add_argument("--trial", action="store_true", help="write nothing")
     p.add_argument("--set", default="{}", help="changes to the preset, a Python dict")
