@@ -26,7 +26,9 @@ void ts_page_data(FILE *f, const char *path, const char *kind)
     FILE *in = fopen(path, "rbe");
     if (!in) return;
     fprintf(f, "data:%s;base64,", kind);
-    while ((n = fread(bytes, 1, sizeof bytes, in)) > 0)
-        fwrite(text, 1, ts_base64_encode(bytes, n, text), f);
+    while ((n = fread(bytes, 1, sizeof bytes, in)) > 0) {
+        size_t digits = ts_base64_encode(bytes, n, text);
+        fwrite(text, 1, digits, f);
+    }
     fclose(in);
 }

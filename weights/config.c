@@ -29,8 +29,8 @@ static size_t copy_without_literals(const char *in, size_t n, char *out, size_t 
             if (n - i >= strlen(literal[k]) && !strncmp(in + i, literal[k], strlen(literal[k])))
                 skip = strlen(literal[k]);
         if (skip) {
-            if (out) memcpy(out + o, "null", 4);
-            o += 4;
+            for (int k = 0; k < 4; k++, o++)
+                if (out) out[o] = "null"[k];
             i += skip;
             continue;
         }

@@ -168,7 +168,7 @@ static ts_status check_names_and_places(ts_err *err, ts_safetensors *s, size_t d
     for (int i = 0; i < s->entries && st == TS_OK; i++) {
         if (place[i]->bytes == 0) continue;
         const char *p = place[i]->t.data;
-        if (p < at)
+        if (last && p < at)
             st = ts_fail(err, TS_EMODEL, "%s: tensors \"%s\" and \"%s\" overlap", s->path,
                          last->name, place[i]->name);
         else if (p > at)

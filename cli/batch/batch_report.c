@@ -210,8 +210,8 @@ static void write_link(FILE *f, const char *link)
  * Of a folder of frames its first. */
 static void write_output(FILE *f, const ts_batch *b, const ts_job *j, const char *link)
 {
+    if (!link || !j->name || !ts_batch_exists(b, j->name)) return;
     bool movie = ts_ends_with(j->name, ".mp4") || ts_ends_with(j->name, ".webm");
-    if (!link || !ts_batch_exists(b, j->name)) return;
     fputs(movie ? "<video controls muted loop preload=\"metadata\" src=\""
                 : "<img alt=\"\" loading=\"lazy\" src=\"",
           f);
