@@ -558,7 +558,7 @@ static void json_file(ts_parse *p, const char *s, size_t n)
     if (*first == '[' || *first == '{') alone = cJSON_ParseWithLengthOpts(first, first_n, NULL, 0);
     if (*first == '[') whole = cJSON_ParseWithLengthOpts(first, all_n, &end, 0);
     const char *behind = end;
-    size_t behind_n = whole ? all_n - (size_t)(end - first) : 0;
+    size_t behind_n = whole && end ? all_n - (size_t)(end - first) : 0;
     ts_parse_trim(&behind, &behind_n);
     if (whole && !behind_n) {
         array_rows(p, first, end, line);
