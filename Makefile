@@ -108,8 +108,8 @@ demo: deps ## install what is missing, build, render a clip and a picture into o
 
 .PHONY: check
 check: deps-check ## install what is missing, build, run every test; format and lint with the tools
-	$(AGAIN) layers format-check test
-	$(AGAIN) lint
+	$(AGAIN) layers format-check lint
+	$(AGAIN) test
 
 # ---- what a text is checked for ----
 .PHONY: layers
