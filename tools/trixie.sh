@@ -17,7 +17,7 @@ command -v debootstrap >/dev/null || {
 mirror=$(grep -rhv '^ *#' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
     grep -oE 'https?://[^ ]+/debian/?' | grep -v security | head -1)
 [ -d "$root/etc" ] || debootstrap --variant=minbase trixie "$root" \
-    "${mirror:-http://deb.debian.org/debian}"
+    "${mirror:?no Debian mirror among the sources of apt}"
 for f in /etc/apt/apt.conf.d/*; do # proxies and mirrors as here
     [ -f "$f" ] && cp "$f" "$root/etc/apt/apt.conf.d/"
 done
