@@ -242,6 +242,7 @@ START_TEST(samples_do_not_mix)
     evaluation_of_fixture(&both, ctx, T2V, T2V_DIR, &expected);
     testing_run(ctx, evaluation_phase, &both);
     evaluation one = both;
+    one.attn = (ts_attn){0};
     memset(one.v, 0, sizeof one.v);
     one.samples = 1;
     one.texts = 1;
@@ -255,6 +256,7 @@ START_TEST(samples_do_not_mix)
     ck_assert_msg(testing_rel(both.v[1], both.v[0], cells(&both)) > 1e-3,
                   "the text makes no difference");
     for (int i = 0; i < 2; i++) free(one.v[i]);
+    ts_attn_close(&one.attn);
     close_all(ctx, &both, expected);
 }
 END_TEST
@@ -407,6 +409,7 @@ static void refuse(ts_ctx *ctx, evaluation *e, ts_status want, const char *says)
     ts_status st = evaluation_try(ctx, e);
     ck_assert_msg(st == want && strstr(ctx->err.text, says),
                   "status %d, \"%s\"; expected %d, \"%s\"", st, ctx->err.text, want, says);
+    ts_attn_close(&e->attn);
 }
 
 START_TEST(refused_input)

@@ -76,6 +76,7 @@ static void describe_run(char **json, char **parameters)
     r = NULL;
     ck_ok(c, ts_run_open(m, &back, &r, &e)); /* its attention, too */
     ts_run_close(r);
+    ts_request_free(&back);
     ts_model_close(m);
     testing_close(c);
 }
