@@ -38,10 +38,7 @@ typedef struct {
 static ts_status check_pixart_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
                                      const pixart_config *c)
 {
-    const struct {
-        const char *key;
-        long got, least, most;
-    } range[] = {
+    const ts_range range[] = {
         {"num_layers", o->layers, 1, 4096},
         {"num_attention_heads", o->heads, 1, 4096},
         {"attention_head_dim", o->head_dim, 1, 4096},
@@ -53,10 +50,8 @@ static ts_status check_pixart_ranges(ts_ctx *ctx, const char *path, const ts_dit
         {"patch_size", o->patch[1], 1, 64},
     };
     long D = (long)o->heads * o->head_dim;
-    for (size_t i = 0; i < sizeof range / sizeof *range; i++)
-        if (range[i].got < range[i].least || range[i].got > range[i].most)
-            return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" is %ld, expected %ld to %ld", path,
-                           range[i].key, range[i].got, range[i].least, range[i].most);
+    ts_status st = ts_config_ranges(ctx, path, range, (int)(sizeof range / sizeof *range));
+    if (st != TS_OK) return st;
     if (c->sample_size < o->patch[1])
         return ts_fail(&ctx->err, TS_EMODEL,
                        "%s: \"sample_size\" is %d, expected at least the \"patch_size\" of %d",

@@ -28,10 +28,7 @@ typedef struct {
 static ts_status check_wan_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
                                   const wan_config *c)
 {
-    const struct {
-        const char *key;
-        long got, least, most;
-    } range[] = {
+    const ts_range range[] = {
         {"num_layers", o->layers, 1, 4096},
         {"num_attention_heads", o->heads, 1, 4096},
         {"attention_head_dim", o->head_dim, 2, 4096},
@@ -45,10 +42,8 @@ static ts_status check_wan_ranges(ts_ctx *ctx, const char *path, const ts_dit_in
         {"patch_size", o->patch[1], 1, 64},
         {"patch_size", o->patch[2], 1, 64},
     };
-    for (size_t i = 0; i < sizeof range / sizeof *range; i++)
-        if (range[i].got < range[i].least || range[i].got > range[i].most)
-            return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" is %ld, expected %ld to %ld", path,
-                           range[i].key, range[i].got, range[i].least, range[i].most);
+    ts_status st = ts_config_ranges(ctx, path, range, (int)(sizeof range / sizeof *range));
+    if (st != TS_OK) return st;
     if (o->head_dim % 2)
         return ts_fail(&ctx->err, TS_EMODEL,
                        "%s: \"attention_head_dim\" is %d, expected an even number", path,

@@ -200,3 +200,12 @@ ts_status ts_config_read(ts_ctx *ctx, const cJSON *config, const char *path, con
     }
     return TS_OK;
 }
+
+ts_status ts_config_ranges(ts_ctx *ctx, const char *path, const ts_range *range, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (range[i].got < range[i].least || range[i].got > range[i].most)
+            return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" is %ld, expected %ld to %ld", path,
+                           range[i].key, range[i].got, range[i].least, range[i].most);
+    return TS_OK;
+}

@@ -44,4 +44,11 @@ typedef struct {
         key, TS_KEY_IGNORE, NULL, 0, NULL, NULL \
     }
 ts_status ts_config_read(ts_ctx *, const cJSON *, const char *path, const ts_key *, int n);
+/* What a number of a config was read as, and its limits, both of which it may have. */
+typedef struct {
+    const char *key;
+    long got, least, most;
+} ts_range;
+/* TS_EMODEL names the first number outside of its limits. */
+ts_status ts_config_ranges(ts_ctx *, const char *path, const ts_range *, int n);
 #endif
