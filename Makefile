@@ -111,6 +111,13 @@ check: deps-check ## install what is missing, build, run every test; format and 
 	$(AGAIN) layers format-check lint
 	$(AGAIN) test
 
+# Without Chromium the same tests say "skip" in make check.
+.PHONY: check-pages
+check-pages: ## install Chromium, look at the pages of bench and batch at three widths
+	@tools/install-deps.sh pages
+	$(AGAIN) tessera $(B)/tests/cli/test_pages
+	@sh tests/run.sh $(B)/tests/cli/test_pages
+
 # ---- what a text is checked for ----
 .PHONY: layers
 layers: ## includes point downward only, static functions have names of their own

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building, testing or checking the sources need, when any is
 # missing. Without root or sudo it prints the one line to run and fails.
-# usage: tools/install-deps.sh [build|check|lint]
+# usage: tools/install-deps.sh [build|check|lint|pages]
 set -eu
 build="gcc make pkg-config libc6-dev libdnnl-dev libpng-dev libavformat-dev libavcodec-dev
     libswscale-dev libavutil-dev libcjson-dev libutf8proc-dev libpcre2-dev libexif-dev libstb-dev"
@@ -11,7 +11,8 @@ case ${1:-build} in
 build) packages=$build ;;
 check) packages="$build $tests" ;;
 lint) packages="$build $tests $lint" ;;
-*) echo "usage: tools/install-deps.sh [build|check|lint]" >&2 && exit 2 ;;
+pages) packages="$build $tests chromium" ;;
+*) echo "usage: tools/install-deps.sh [build|check|lint|pages]" >&2 && exit 2 ;;
 esac
 if ! command -v dpkg-query >/dev/null 2>&1; then
     echo "this is not Debian or Ubuntu: install what these packages hold:" $packages >&2

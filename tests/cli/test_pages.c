@@ -1,0 +1,79 @@
+/* The pages that bench and batch write, as a browser draws them on a phone, a laptop and a large
+ * screen. */
+#include "tests/cli/pages.h"
+#include "tests/cli/program.h"
+#include "tests/cli/workspace.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const begin =
+    "<!DOCTYPE html><meta name=viewport content='width=device-width'><title>x</title>";
+
+/* Every kind of fault is found, and a page without one has none. */
+START_TEST(what_is_wrong_is_found)
+{
+    static const struct {
+        const char *page, *says[12]; /* no says: it is sound */
+    } pages[] = {
+        {"<p>sound</p><svg viewBox='0 0 99 9' width=99><rect width=50 height=9 /></svg>"
+         "<a href='sound.html'>itself</a><a href='#x' id=x>here</a>"
+         "<div style='overflow-x:auto'><p style='width:9000px'>a wide table</p></div>"
+         "<details><summary>more</summary><p style='font-size:1px'>folded</p></details>",
+         {0}},
+        {"<p style='width:1000px'>wide</p><p style='font-size:8px'>small</p>"
+         "<svg viewBox='0 0 1000 20' width='100%'><text y=12 font-size=13>chart</text></svg>"
+         "<p style='position:absolute;left:-90px'>gone</p><p id=a></p><p id=a></p>"
+         "<svg viewBox='0 0 400 20' width=380><text y=12>one</text><text x=9 y=12>two</text></svg>"
+         "<img src='none.png' alt=''><video src='none.mp4'></video><a href='#none'>there</a>"
+         "<a href='none%20here.mp4'>clip</a><a href='https://example.com'>out</a>",
+         {"390: scrolls sideways", "1280: text of 8.0 px: \"small\"", "390: text of 4",
+          "text leaves the page: \"gone\"", "two elements are #a",
+          "labels lie upon each other: \"one\" and \"two\"", "img did not load",
+          "video did not load", "leads nowhere: #none", "none here.mp4", "leads out of the page"}},
+        {"<svg width=90 height=90></svg><script>nothing.here()</script>",
+         {"nothing is painted", "a script fails"}},
+        {"", {"the page is empty"}},
+    };
+    if (!pages_can_be_drawn()) return;
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+        char page[2048];
+        snprintf(page, sizeof page, "%s%s", begin, pages[i].page);
+        scratch_put("sound.html", page);
+        const char *faults = pages_faults(scratch_path("sound.html"));
+        ck_assert_msg(!*faults == !pages[i].says[0], "%s\n%s", page, faults);
+        for (int k = 0; pages[i].says[k]; k++)
+            ck_assert_msg(strstr(faults, pages[i].says[k]) != NULL, "no \"%s\":\n%s",
+                          pages[i].says[k], faults);
+    }
+}
+END_TEST
+
+/* Of clips, a picture, names with letters that addresses escape, and a row that fails. */
+START_TEST(report_of_a_batch)
+{
+    if (!pages_can_be_drawn()) return;
+    scratch_put(
+        "rows.jsonl",
+        "{\"prompt\":\"a fox <in> the \\\"snow\\\" & more\",\"output\":\"a fox #1 50%.mp4\"}\n"
+        "{\"prompt\":\"a panda\",\"frames\":1}\n"
+        "{\"prompt\":\"a cake\",\"attention\":\"window:strict\"}\n");
+    const char *folder = scratch_path("clips");
+    program_run("batch %s --out %s --frames 5 --steps 1 --report %s/report.html",
+                scratch_path("rows.jsonl"), folder, folder);
+    pages_expect_sound(scratch_path("clips/report.html"));
+    scratch_clear();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("pages");
+    TCase *tc = tcase_create("pages");
+    scratch_open();
+    tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, what_is_wrong_is_found);
+    tcase_add_test(tc, report_of_a_batch);
+    suite_add_tcase(suite, tc);
+    return testing_main(suite);
+}
