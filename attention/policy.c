@@ -2,6 +2,7 @@
  * that follows. */
 #include "attention/policy.h"
 
+#include "backend/nearest.h"
 #include "backend/number.h"
 
 #include <math.h>
@@ -88,6 +89,15 @@ static bool read_switch(const char *s, bool *out)
     return *out || !strcmp(s, "off");
 }
 
+/* "0.2" or "20%" */
+static bool read_share(const char *s, double *out)
+{
+    const char *end;
+    if (!ts_number_prefix(s, out, &end)) return false;
+    if (*end == '%') *out /= 100;
+    return !*end || !strcmp(end, "%");
+}
+
 /* Joins first..last to the spans that it touches or overlaps. */
 static bool add_span(ts_set *s, int first, int last)
 {
@@ -137,7 +147,7 @@ static bool set_value(ts_policy *p, key_id id, const char *s)
 {
     uint64_t n = 0;
     switch (id) {
-    case KEEP: return ts_number_read(s, &p->keep) && p->keep > 0 && p->keep <= 1;
+    case KEEP: return read_share(s, &p->keep) && p->keep > 0 && p->keep <= 1;
     case ORDER:
         p->order = strcmp(s, "tile") ? TS_RASTER : TS_TILE_ORDER;
         return p->order == TS_TILE_ORDER || !strcmp(s, "raster");
@@ -176,12 +186,28 @@ static const char *list_names(const char *const *name, int n, char *out, size_t 
 
 static ts_status refuse_policy_key(ts_err *err, ts_policy_kind kind, const char *key, int length)
 {
-    const char *known[KEYS];
+    /* the share that is kept, as others call it; "sparsity" is what is left out elsewhere, so no
+     * number is carried over */
+    static const char *const habits[] = {"sparsity", "density", "ratio", "keep-ratio", "topk"};
+    const char *known[KEYS + 1];
     char text[256];
     int n = 0;
     for (int i = 0; i < KEYS; i++)
         if (keys[i].of >> kind & 1) known[n++] = keys[i].name;
     if (!n) return ts_fail(err, TS_EUSAGE, "attention %s: takes no keys", names[kind]);
+    known[n] = NULL;
+    char word[32], share[TS_NUMBER_TEXT];
+    double x;
+    snprintf(word, sizeof word, "%.*s", length, key);
+    const char *near = ts_nearest(word, known);
+    for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
+        if (keys[KEEP].of >> kind & 1 && ts_same_word(word, habits[i])) near = keys[KEEP].name;
+    if (keys[KEEP].of >> kind & 1 && read_share(word, &x) && x > 0 && x <= 1)
+        return ts_fail(err, TS_EUSAGE, "attention %s: no key \"%s\": did you mean %s:keep=%s?",
+                       names[kind], word, names[kind], ts_number_text(x, share));
+    if (near)
+        return ts_fail(err, TS_EUSAGE, "attention %s: no key \"%s\": did you mean %s? (of %s)",
+                       names[kind], word, near, list_names(known, n, text, sizeof text));
     return ts_fail(err, TS_EUSAGE, "attention %s: no key \"%.*s\", expected %s", names[kind],
                    length, key, list_names(known, n, text, sizeof text));
 }
@@ -214,19 +240,38 @@ static ts_status parse_key(ts_err *err, ts_policy *p, const char *s, size_t n, b
     return TS_OK;
 }
 
+/* What is no policy: a slip in the name, or a name with something else than a colon behind it. */
+static ts_status refuse_policy(ts_err *err, const char *text)
+{
+    const char *list[TS_POLICIES + 1] = {NULL}, *near;
+    char word[32], known[128], key[64] = "", share[TS_NUMBER_TEXT];
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    const char *rest = text + n + strspn(text + n, ":=, ");
+    double x;
+    memcpy(list, names, sizeof names);
+    snprintf(word, sizeof word, "%.*s", (int)n, text);
+    near = ts_nearest(word, list);
+    if (!near)
+        return ts_fail(err, TS_EUSAGE, "attention %.80s: no such policy, expected %s", text,
+                       list_names(names, TS_POLICIES, known, sizeof known));
+    if (*rest && read_share(rest, &x))
+        snprintf(key, sizeof key, ":keep=%s", ts_number_text(x, share));
+    else if (*rest)
+        snprintf(key, sizeof key, ":%.60s", rest);
+    return ts_fail(err, TS_EUSAGE, "attention %.80s: no such policy: did you mean %s%s? (of %s)",
+                   text, near, key, list_names(names, TS_POLICIES, known, sizeof known));
+}
+
 ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
 {
     ts_status st = TS_OK;
-    char known[128];
     bool given[KEYS] = {false};
     size_t n = strcspn(text, ":");
     *p = (ts_policy){
         .keep = 0.2, .min_tokens = MIN_TOKENS_DEFAULT, .dense_steps = -1, .adaptive = true, .k = 2};
     int kind = 0;
     while (kind < TS_POLICIES && (strlen(names[kind]) != n || memcmp(names[kind], text, n))) kind++;
-    if (kind == TS_POLICIES)
-        return ts_fail(err, TS_EUSAGE, "attention %.80s: no such policy, expected %s", text,
-                       list_names(names, TS_POLICIES, known, sizeof known));
+    if (kind == TS_POLICIES) return refuse_policy(err, text);
     p->kind = (ts_policy_kind)kind;
     p->order = orders[kind];
     if (text[n] && !text[n + 1])

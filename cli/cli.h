@@ -14,6 +14,8 @@ typedef struct {
     const volatile int *stop; /* the signal that asked for it; 0: none */
     ts_ctx *ctx;
     ts_model *model;
+    char **text; /* prompts that were read from files, until ts_cli_close */
+    int texts;
 } ts_cli;
 
 /* Opens the context that flags and environment describe. */

@@ -179,6 +179,7 @@ static ts_status prepare_render(ts_cli *c, ts_render *r)
     TRY(read_noise(c, r));
     TRY(ts_run_open(c->model, &r->q, &r->run, &r->e));
     TRY(ts_render_check_size(c, r, r->q.count > 1 ? r->q.count : r->e.frames));
+    if (ts_flag_set(&c->flags, TS_F_NEGATIVE)) ts_settings_warn(&c->screen, &r->q);
     if (r->noise) TRY(ts_run_noise(r->run, r->noise));
     if (r->q.init && !ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_run_picture(r->run, r->q.init));
     TRY(ts_render_describe(c, r));

@@ -1,6 +1,7 @@
 /* One value of a flag: from text, and in words what was wanted. */
 #include "cli/flag_value.h"
 
+#include "backend/nearest.h"
 #include "backend/number.h"
 
 #include <ctype.h>
@@ -86,7 +87,7 @@ bool ts_flag_convert(const ts_flag *f, const char *s, ts_flag_value *v)
 {
     switch (f->kind) {
     case TS_KIND_SWITCH: return true;
-    case TS_KIND_TEXT: return *s || f->id == TS_F_NEGATIVE;
+    case TS_KIND_TEXT: return *s || f->id == TS_F_NEGATIVE || f->id == TS_F_PROMPT;
     case TS_KIND_TEXTS:
         if (!*s || v->n == TS_TIMES_GIVEN) return false;
         v->all[v->n++] = s;
@@ -103,6 +104,41 @@ bool ts_flag_convert(const ts_flag *f, const char *s, ts_flag_value *v)
     case TS_KIND_SEED: return read_seed_value(s, v);
     }
     return false;
+}
+
+/* What other programs call a value, where the letters alone do not tell. */
+static const struct {
+    ts_flag_id flag;
+    const char *theirs, *ours;
+} words[] = {
+    {TS_F_PRECISION, "float32", "f32"},
+    {TS_F_PRECISION, "float", "f32"},
+    {TS_F_PRECISION, "float16", "bf16"},
+    {TS_F_PRECISION, "half", "bf16"},
+    {TS_F_PRECISION, "fp16", "bf16"},
+    {TS_F_PRECISION, "bfloat16", "bf16"},
+    {TS_F_SAMPLER, "flow-match-euler", "euler"},
+    {TS_F_SAMPLER, "dpm-solver", "dpmpp-2m"},
+    {TS_F_SAMPLER, "dpm", "dpmpp-2m"},
+    {TS_F_FORMAT, "video", "mp4"},
+    {TS_F_FORMAT, "image", "png"},
+};
+
+bool ts_flag_nearest(const ts_flag *f, const char *text, char *out, size_t size)
+{
+    enum { MOST = 16 };
+    const char *list[MOST + 1], *choices = f->kind == TS_KIND_TILE ? "auto|off" : f->choices;
+    char copy[128], *rest = copy;
+    int n = 0;
+    if (!choices || (f->kind != TS_KIND_TILE && f->kind != TS_KIND_CHOICE)) return false;
+    snprintf(copy, sizeof copy, "%s", choices);
+    while (n < MOST && (list[n] = strsep(&rest, "|"))) n++;
+    list[n] = NULL;
+    const char *near = ts_nearest(text, list);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (words[i].flag == f->id && ts_same_word(text, words[i].theirs)) near = words[i].ours;
+    if (near) snprintf(out, size, "%s", near);
+    return near != NULL;
 }
 
 /* "unipc|euler" -> "unipc or euler" */
@@ -126,11 +162,11 @@ void ts_flag_wanted(const ts_flag *f, char *out, size_t size)
     case TS_KIND_SWITCH: snprintf(out, size, "no value"); break;
     case TS_KIND_TEXT:
         snprintf(out, size, "a %s",
-                 f->id == TS_F_NEGATIVE    ? "text"
-                 : f->id == TS_F_ATTENTION ? "policy"
-                 : f->id == TS_F_SWEEP     ? "range like keep=0.1:0.5:0.1"
-                 : f->id == TS_F_MODEL     ? "folder or name"
-                                           : "file name");
+                 f->id == TS_F_NEGATIVE || f->id == TS_F_PROMPT ? "text"
+                 : f->id == TS_F_ATTENTION                      ? "policy"
+                 : f->id == TS_F_SWEEP                          ? "range like keep=0.1:0.5:0.1"
+                 : f->id == TS_F_MODEL                          ? "folder or name"
+                                                                : "file name");
         break;
     case TS_KIND_WHOLE:
         snprintf(out, size, "a whole number from %.0f to %.0f", f->min, f->max);

@@ -7,4 +7,7 @@
  * value is added. */
 bool ts_flag_convert(const ts_flag *, const char *text, ts_flag_value *);
 void ts_flag_wanted(const ts_flag *, char *out, size_t size);
+/* The word that a mistyped one, or one of another program, was probably meant to be: "fp32" is f32.
+ * false: none, or the flag takes no words. */
+bool ts_flag_nearest(const ts_flag *, const char *text, char *out, size_t size);
 #endif

@@ -1,6 +1,7 @@
 /* Reads a command line, and keys of prompt files, by the table of flags. */
 #include "cli/flags.h"
 
+#include "backend/nearest.h"
 #include "cli/flag_value.h"
 #include "cli/flags_table.h"
 
@@ -29,13 +30,25 @@ static const char **list_flags(unsigned command, const char **list, int n)
     return list;
 }
 
+/* A flag of the command, by the name here or that of other programs; _ is as good as -. */
+static const ts_flag *find_flag(unsigned command, const char *name, size_t n)
+{
+    char spelt[MAX_NAME];
+    if (n >= sizeof spelt) return NULL;
+    for (size_t i = 0; i < n; i++) spelt[i] = (char)(name[i] == '_' ? '-' : name[i]);
+    const ts_flag *f = ts_flag_find(command, spelt, n, 0);
+    return f ? f : ts_flag_alias(command, spelt, n);
+}
+
 /* `name` without dashes and value. */
 static ts_status refuse_unknown_flag(ts_flags *p, unsigned command, const char *dashes,
                                      const char *name)
 {
     const char *list[TS_F_COUNT + 1], *near, *habit = ts_flag_habit(name);
-    const ts_flag *other = *dashes && dashes[1] ? ts_flag_find(~0u, name, strlen(name), 0) : NULL;
-    if (habit) return refuse_flag(p, "unknown flag %s%s: did you mean %s?", dashes, name, habit);
+    const ts_flag *other = *dashes && dashes[1] ? find_flag(~0u, name, strlen(name)) : NULL;
+    if (habit && habit[0] == '-')
+        return refuse_flag(p, "unknown flag %s%s: did you mean %s?", dashes, name, habit);
+    if (habit) return refuse_flag(p, "unknown flag %s%s: %s", dashes, name, habit);
     near = ts_nearest(name, list_flags(command, list, 0));
     if (other && near)
         return refuse_flag(p, "--%s is not a flag of this command: did you mean --%s?", name, near);
@@ -46,9 +59,12 @@ static ts_status refuse_unknown_flag(ts_flags *p, unsigned command, const char *
 
 static ts_status refuse_value(ts_flags *p, const ts_flag *f, const char *got)
 {
-    char want[160];
+    char want[160], near[64];
     ts_flag_wanted(f, want, sizeof want);
     if (!got) return refuse_flag(p, "--%s needs a value: %s", f->name, want);
+    if (ts_flag_nearest(f, got, near, sizeof near))
+        return refuse_flag(p, "--%s: got \"%.100s\", wanted %s: did you mean %s?", f->name, got,
+                           want, near);
     return refuse_flag(p, "--%s: got \"%.100s\", wanted %s", f->name, got, want);
 }
 
@@ -56,8 +72,23 @@ static ts_status refuse_value(ts_flags *p, const ts_flag *f, const char *got)
 static bool refuse_missing_value(unsigned command, const char *next)
 {
     if (!next) return true;
-    return !strncmp(next, "--", 2) && next[2] &&
-           ts_flag_find(command, next + 2, strcspn(next + 2, "="), 0);
+    if (next[0] != '-') return false;
+    if (next[1] && next[1] != '-' && !next[2])
+        return ts_flag_find(command, next + 1, 1, next[1]) != NULL;
+    return next[1] == '-' && next[2] && find_flag(command, next + 2, strcspn(next + 2, "="));
+}
+
+/* What a value means beside itself: a prompt is a word, a side is half of a size. */
+static void spread_value(ts_flags *p, const ts_flag *f, const ts_flag_value *v)
+{
+    ts_flag_value *size = p->value + TS_F_SIZE;
+    if (f->id == TS_F_PROMPT && p->words++ < TS_WORDS) {
+        p->word[p->words - 1] = v->text;
+        p->plain[p->words - 1] = true;
+    }
+    if (f->id != TS_F_WIDTH && f->id != TS_F_HEIGHT) return;
+    size->set = true;
+    *(f->id == TS_F_WIDTH ? &size->w : &size->h) = (int)v->whole;
 }
 
 static ts_status parse_flag(ts_flags *p, unsigned command, const char *arg, const char *next,
@@ -67,7 +98,7 @@ static ts_status parse_flag(ts_flags *p, unsigned command, const char *arg, cons
     char name[MAX_NAME + 1];
     const char *body = arg + (letter ? 1 : 2), *value = NULL;
     size_t n = letter ? 1 : strcspn(body, "=");
-    const ts_flag *f = ts_flag_find(command, body, n, (char)(letter ? *body : 0));
+    const ts_flag *f = letter ? ts_flag_find(command, body, n, *body) : find_flag(command, body, n);
     snprintf(name, sizeof name, "%.*s", letter ? MAX_NAME : (int)(n < MAX_NAME ? n : MAX_NAME),
              body);
     if (!f) return refuse_unknown_flag(p, command, letter ? "-" : "--", name);
@@ -89,6 +120,7 @@ static ts_status parse_flag(ts_flags *p, unsigned command, const char *arg, cons
     }
     v.text = value;
     p->value[f->id] = v;
+    spread_value(p, f, &v);
     return TS_OK;
 }
 
@@ -116,6 +148,8 @@ static ts_status refuse_unknown_key(ts_flags *p, const char *key)
 {
     const char *list[TS_F_COUNT + 6] = {"prompt", "width", "height", "seeds"}, *near;
     const char *habit = ts_flag_habit(key);
+    const ts_flag *alias = ts_flag_alias(TS_ROW, key, strlen(key));
+    if (alias) return refuse_flag(p, "unknown key %s, expected %s", key, alias->name);
     int n = habit && habit[0] == '-' ? (int)strcspn(habit + 2, " ") : 0;
     if (n && ts_flag_find(TS_ROW, habit + 2, (size_t)n, 0))
         return refuse_flag(p, "unknown key %s, expected %.*s", key, n, habit + 2);
@@ -130,13 +164,16 @@ static ts_status refuse_unknown_key(ts_flags *p, const char *key)
 
 ts_status ts_flags_key(ts_flags *p, const char *key, const char *value)
 {
-    char want[160];
+    char want[160], near[64];
     const ts_flag *f = ts_flag_find(TS_ROW, key, strlen(key), 0);
     ts_flag_value v = {.set = true, .text = value};
     if (!f) return refuse_unknown_key(p, key);
     ts_flag_wanted(f, want, sizeof want);
     if (!ts_flag_convert(f, value, &v))
-        return refuse_flag(p, "%s: got \"%.100s\", expected %s", f->name, value, want);
+        return ts_flag_nearest(f, value, near, sizeof near)
+                   ? refuse_flag(p, "%s: got \"%.100s\", expected %s: did you mean %s?", f->name,
+                                 value, want, near)
+                   : refuse_flag(p, "%s: got \"%.100s\", expected %s", f->name, value, want);
     p->value[f->id] = v;
     return TS_OK;
 }

@@ -24,8 +24,11 @@ typedef enum {
     TS_F_SCALE,
     TS_F_CRF,
     TS_F_NO_METADATA,
+    TS_F_PROMPT,
     TS_F_MODEL,
     TS_F_SIZE,
+    TS_F_WIDTH,
+    TS_F_HEIGHT,
     TS_F_FRAMES,
     TS_F_FPS,
     TS_F_STEPS,
@@ -135,19 +138,29 @@ typedef struct {
 enum { TS_WORDS = 256, TS_LIST = 32, TS_SIDE_MIN = 16, TS_SIDE_MAX = 8192 /* pixels */ };
 typedef struct {
     ts_flag_value value[TS_F_COUNT];
-    const char *word[TS_WORDS]; /* what is not a flag: the first of them */
+    const char *word[TS_WORDS]; /* what is not a flag, and texts of --prompt: the first of them */
+    bool plain[TS_WORDS];       /* the word is what it says: that of --prompt */
     int words;                  /* how many there were */
     char error[512];
 } ts_flags;
 
-/* Parses argv[0..argc) (without program and command) for one command. --x V, --x=V, -o V, -oV; `--`
- * ends the flags; of a flag given twice the last counts. TS_EUSAGE: flags->error says which flag,
- * what was got and wanted, and what was probably meant. */
+/* Parses argv[0..argc) (without program and command) for one command. --x V, --x=V, -o V, -oV;
+ * names that other programs have for a flag (ts_flag_alias); `--` ends the flags; of a flag given
+ * twice the last counts, --width and --height being the halves of --size (0: not given). TS_EUSAGE:
+ * flags->error says which flag, what was got and wanted, and what was probably meant. */
 ts_status ts_flags_parse(ts_flags *, ts_command_bit, int argc, char *const *argv);
 /* One setting of a row of a prompt file, by its key (a long name) into the same values. TS_EUSAGE:
  * flags->error, in the words of rows: "steps: got "0", expected ...". */
 ts_status ts_flags_key(ts_flags *, const char *key, const char *value);
-void ts_flags_help(FILE *, ts_command_bit);
+enum { TS_HELP_LEAST = 40, TS_HELP_MOST = 120 };
+/* The flags of a command, in lines of at most `width` columns where words allow it. */
+void ts_flags_help(FILE *, ts_command_bit, int width);
+/* The columns that help may take: what `columns` (of the environment; NULL) says, else the terminal
+ * that `out` is, else 80; TS_HELP_LEAST to TS_HELP_MOST. */
+int ts_help_width(FILE *out, const char *columns);
+/* Prints text and a line end, broken between words; `at`: the column that it begins in, `indent`:
+ * where later lines begin. A line feed in the text begins a line. */
+void ts_print_wrapped(FILE *out, const char *text, int at, int indent, int width);
 const ts_flag *ts_flags_table(int *count);
 const char *ts_flag_name(ts_flag_id); /* without the dashes */
 static inline bool ts_flag_set(const ts_flags *f, ts_flag_id id) { return f->value[id].set; }
@@ -155,8 +168,6 @@ static inline const char *ts_flag_text(const ts_flags *f, ts_flag_id id)
 {
     return f->value[id].text; /* NULL: not given */
 }
-/* The word of a list (ended by NULL) that is nearest to a mistyped one; NULL: none is near. */
-const char *ts_nearest(const char *word, const char *const *list);
 /* "832x480": two whole numbers, each min..max. */
 bool ts_parse_size(const char *, int min, int max, int *w, int *h);
 /* "4096,16384": numbers min..max, whole ones only when `integers`; how many, 0: the text is not

@@ -20,7 +20,7 @@ static const ts_flag table[] = {
     {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC | ROW, "Output",
      "File to write: .mp4, .webm, .gif, .png, a pattern like f-%04d.png, or a folder/ of numbered "
      "PNGs (default: tessera.mp4, or tessera.png for one frame)"},
-    {TS_F_OVERWRITE, "overwrite", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL,
+    {TS_F_OVERWRITE, "overwrite", 'y', TS_KIND_SWITCH, NULL, 0, 0, NULL,
      GEN | DEC | BENCH | BATCH | SRCH, NULL, "Replace files that exist"},
     {TS_F_SCALE, "scale", 0, TS_KIND_WHOLE, "N", 1, 16, NULL, GEN | DEC | BATCH | ROW, NULL,
      "Enlarge N times while writing, 1 to 16 (default: the model's; 1 for numbered PNGs)"},
@@ -29,13 +29,19 @@ static const ts_flag table[] = {
     {TS_F_NO_METADATA, "no-metadata", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL,
      "Leave prompt and settings out of the file"},
 
-    {TS_F_MODEL, "model", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL,
-     GEN | DEC | TOK | BENCH | BATCH | SRCH, "Picture",
+    {TS_F_PROMPT, "prompt", 'p', TS_KIND_TEXT, "TEXT", 0, 0, NULL, GEN | TOK | BENCH | SRCH,
+     "Picture", "The prompt, as it stands: also one that is - or begins with @"},
+    {TS_F_MODEL, "model", 'm', TS_KIND_TEXT, "DIR", 0, 0, NULL,
+     GEN | DEC | TOK | BENCH | BATCH | SRCH, NULL,
      "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes "
      "with tessera)"},
     {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Width and height in pixels, 16 to 8192 each (default: the model's)"},
+    {TS_F_WIDTH, "width", 'W', TS_KIND_WHOLE, "N", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
+     GEN | BENCH | BATCH | SRCH, NULL, "Width alone, 16 to 8192 (default: that of --size)"},
+    {TS_F_HEIGHT, "height", 'H', TS_KIND_WHOLE, "N", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
+     GEN | BENCH | BATCH | SRCH, NULL, "Height alone, 16 to 8192 (default: that of --size)"},
     {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN | BENCH | BATCH | ROW | SRCH,
      NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
     {TS_F_FPS, "fps", 0, TS_KIND_REAL, "X", 0.1, 240, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL,
@@ -49,10 +55,10 @@ static const ts_flag table[] = {
     {TS_F_GUIDANCE_2, "guidance-2", 0, TS_KIND_REAL, "X", 0, 100, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Guidance of a model's second expert (default: --guidance if given, else the model's)"},
-    {TS_F_NEGATIVE, "negative", 0, TS_KIND_TEXT, "TEXT", 0, 0, NULL,
+    {TS_F_NEGATIVE, "negative", 'n', TS_KIND_TEXT, "TEXT", 0, 0, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Negative prompt: what to steer away from (default: the model's)"},
-    {TS_F_SEED, "seed", 0, TS_KIND_SEED, "N", 0, 0, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL,
+    {TS_F_SEED, "seed", 's', TS_KIND_SEED, "N", 0, 0, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
     {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler|dpmpp-2m|ddim|lcm",
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
@@ -70,12 +76,12 @@ static const ts_flag table[] = {
     {TS_F_NO_BINS, "no-bins", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | BATCH, NULL,
      "Draw a picture at the size given, instead of the nearest that the model was trained on and "
      "resizing it"},
-    {TS_F_PICTURES, "count", 0, TS_KIND_WHOLE, "N", 1, 64, NULL, GEN, NULL,
+    {TS_F_PICTURES, "count", 'b', TS_KIND_WHOLE, "N", 1, 64, NULL, GEN, NULL,
      "Draw N pictures at once, 1 to 64, with seeds that follow each other (default: 1); models of "
      "pictures only"},
     {TS_F_GRID, "grid", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL,
      "Put all pictures or frames side by side into one .png"},
-    {TS_F_INIT, "init", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
+    {TS_F_INIT, "init", 'i', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
      "Begin with a picture (PNG, JPEG, BMP, TGA) under noise instead of noise alone; models of "
      "pictures only"},
     {TS_F_STRENGTH, "strength", 0, TS_KIND_REAL, "X", 0.01, 1, NULL, GEN, NULL,
@@ -106,7 +112,7 @@ static const ts_flag table[] = {
      NULL,
      "What is written: png, mp4, webm, gif or frames, a folder of PNGs (default: png for one "
      "frame, else mp4)"},
-    {TS_F_COPIES, "count", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, BATCH | ROW, NULL,
+    {TS_F_COPIES, "count", 'b', TS_KIND_WHOLE, "N", 1, 10000, NULL, BATCH | ROW, NULL,
      "Renderings of each row, 1 to 10000, with seeds that follow each other (default: 1)"},
     {TS_F_KEEP_GOING, "keep-going", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,
      "Skip rows that can not be used or fail, and end with exit code 1 (the default)"},
@@ -166,7 +172,7 @@ static const ts_flag table[] = {
      GEN | DEC | INFO | BENCH | BATCH | SRCH, "Machine",
      "Arithmetic of transformer and text encoder: auto (bf16 where the CPU has it), f32 or bf16 "
      "(default: auto)"},
-    {TS_F_THREADS, "threads", 0, TS_KIND_WHOLE, "N", 1, 1024, NULL,
+    {TS_F_THREADS, "threads", 't', TS_KIND_WHOLE, "N", 1, 1024, NULL,
      GEN | DEC | INFO | BENCH | BATCH | SRCH, NULL,
      "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
     {TS_F_DEVICE, "device", 0, TS_KIND_TEXT, "KIND", 0, 0, NULL,
@@ -182,7 +188,7 @@ static const ts_flag table[] = {
     {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none",
      GEN | DEC | BENCH | BATCH | SRCH, "Reporting",
      "Progress on stderr: bar, json (one event a line) or none (default: bar)"},
-    {TS_F_QUIET, "quiet", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL,
+    {TS_F_QUIET, "quiet", 'q', TS_KIND_SWITCH, NULL, 0, 0, NULL,
      GEN | DEC | INFO | TOK | BENCH | BATCH | SRCH, NULL, "Nothing on stderr but errors"},
     {TS_F_PROFILE, "profile", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL,
      "Time every operation and print a table on stderr"},
@@ -197,29 +203,48 @@ static const ts_flag table[] = {
 enum { ROWS = sizeof table / sizeof *table };
 _Static_assert((int)ROWS == (int)TS_F_COUNT, "a row for every flag");
 
-/* What other programs call these; a slip of habit gets the right name. */
+/* What other programs call these, where meaning and values are the same. */
+static const struct {
+    const char *theirs, *ours;
+} aliases[] = {
+    {"negative-prompt", "negative"},
+    {"cfg-scale", "guidance"},
+    {"cfg", "guidance"},
+    {"guidance-scale", "guidance"},
+    {"guidance-scale-2", "guidance-2"},
+    {"num-frames", "frames"},
+    {"video-frames", "frames"},
+    {"num-inference-steps", "steps"},
+    {"flow-shift", "shift"},
+    {"batch-count", "count"},
+    {"output-dir", "out"},
+    {"init-img", "init"},
+    {"force", "overwrite"},
+};
+
+/* What has no name here, or other values; a slip of habit gets the right one. */
 static const struct {
     const char *theirs, *ours;
 } habits[] = {
-    {"width", "--size WxH"},
-    {"height", "--size WxH"},
-    {"prompt", "the prompt itself, in quotes"},
-    {"negative-prompt", "--negative"},
-    {"cfg-scale", "--guidance"},
-    {"cfg", "--guidance"},
-    {"guidance-scale", "--guidance"},
-    {"guidance-scale-2", "--guidance-2"},
-    {"num-frames", "--frames"},
-    {"video-frames", "--frames"},
-    {"num-inference-steps", "--steps"},
+    {"prompt-file", "the command batch reads files of prompts, @FILE is one prompt"},
     {"sampling-method", "--sampler"},
     {"scheduler", "--sampler"},
-    {"flow-shift", "--shift"},
+    {"output-dir", "--output DIR/"},
+    {"outdir", "--output DIR/, or --out of batch"},
     {"out", "--output"},
-    {"force", "--overwrite"},
+    {"image", "--init"},
+    {"lora", "LoRA files are not read: fuse them into the model and save it"},
+    {"lora-model-dir", "LoRA files are not read: fuse them into the model and save it"},
     {"vae-tiling", "--vae-tile auto"},
     {"dtype", "--precision"},
+    {"type", "--precision"},
     {"verbose", "--profile"},
+    {"v", "--profile, or tessera --version"},
+    {"f", "--frames"},
+    {"w", "-W, of width"},
+    {"h", "-H, of height"},
+    {"l", "--guidance"},
+    {"g", "--guidance"},
 };
 
 const ts_flag *ts_flags_table(int *count)
@@ -233,6 +258,21 @@ const char *ts_flag_habit(const char *theirs)
     for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
         if (!strcmp(habits[i].theirs, theirs)) return habits[i].ours;
     return NULL;
+}
+
+const ts_flag *ts_flag_alias(unsigned commands, const char *name, size_t n)
+{
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (strlen(aliases[i].theirs) == n && !strncmp(aliases[i].theirs, name, n))
+            return ts_flag_find(commands, aliases[i].ours, strlen(aliases[i].ours), 0);
+    return NULL;
+}
+
+const char *ts_flag_alias_at(int i, const char **ours)
+{
+    if ((size_t)i >= sizeof aliases / sizeof *aliases) return NULL;
+    *ours = aliases[i].ours;
+    return aliases[i].theirs;
 }
 
 const char *ts_flag_name(ts_flag_id id)

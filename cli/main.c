@@ -1,6 +1,8 @@
 /* The program: picks the command, installs the signal handlers, turns a status into an exit code.
  * Nothing below this folder prints or exits. */
-#include "cli/cli.h"
+#include "backend/nearest.h"
+#include "cli/commands.h"
+#include "cli/prompt_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,50 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static const struct command {
-    const char *name;
-    ts_command_bit bit;
-    const char *arguments, *summary, *more;
-    int least, most; /* words */
-    const char *missing;
-    ts_status (*run)(ts_cli *);
-} commands[] = {
-    {"generate", TS_CMD_GENERATE, "\"a prompt\" [-o FILE] [flags]",
-     "Render a clip or a picture from a prompt",
-     "The name of the output decides what is written: a .png is one frame, .mp4, .webm and .gif "
-     "are clips. Its path is printed on stdout.",
-     0, 1, NULL, ts_cli_generate},
-    {"decode", TS_CMD_DECODE, "LATENTS [-o FILE] [flags]",
-     "Finish from latents that generate --save-latents wrote",
-     "Model, size, rate and prompt come from the file's metadata.", 1, 1, "a latents file",
-     ts_cli_decode},
-    {"info", TS_CMD_INFO, "[FILE | DIR | ORG/NAME] [flags]",
-     "What a file was made from, or what a model holds and needs",
-     "FILE: a clip, picture, latents or state that tessera wrote. DIR: a diffusers folder. Without "
-     "either: the model that comes with tessera.",
-     0, 1, NULL, ts_cli_info},
-    {"tokens", TS_CMD_TOKENS, "\"a text\" [flags]",
-     "The pieces and ids that a model's text encoder reads", NULL, 1, 1, "a text", ts_cli_tokens},
-    {"batch", TS_CMD_BATCH, "FILE... --out DIR [flags]",
-     "Render every row of prompt files; stopped at any moment, the same command goes on",
-     "FILE: text (a prompt a line, options behind it: --w 832 --h 480 --f 81 --d SEED --s STEPS "
-     "--g X --n NEGATIVE), .jsonl, .csv, or - for standard input.\n"
-     "Keys of JSONL and columns of CSV are prompt and the flags' names without dashes. Flags are "
-     "the defaults of all rows.",
-     0, INT_MAX, NULL, ts_cli_batch},
-    {"bench", TS_CMD_BENCH, "\"a prompt\"... | --step | --kernel [flags]",
-     "Measure what sparse attention gains and costs against full attention",
-     "Prompts: the same clips under several policies, in turns. --step: single evaluations of the "
-     "transformer. --kernel: the attention kernels alone, beside the machine's peak.",
-     0, INT_MAX, NULL, ts_cli_bench},
-    {"search-tile", TS_CMD_SEARCH_TILE, "\"a prompt\"... [-o FILE] [flags]",
-     "Find the sparsest attention tile that each layer of a model bears",
-     "Renders the prompts with full attention, compares, and writes a file for --attention "
-     "tile:file=FILE. Its path is printed on stdout.",
-     1, INT_MAX, "a prompt", ts_cli_search_tile},
-};
-enum { COMMANDS = sizeof commands / sizeof *commands };
 
 /* The library only reads it, the handler only writes it: the one thing that a signal handler can
  * reach. */
@@ -142,35 +100,6 @@ static int flush_results(ts_screen *s, int code)
     return code ? code : 4;
 }
 
-static const struct command *find_command(const char *name)
-{
-    for (int i = 0; i < COMMANDS; i++)
-        if (!strcmp(commands[i].name, name)) return commands + i;
-    return NULL;
-}
-
-static void print_help(const struct command *c)
-{
-    if (c) {
-        printf("usage: tessera %s %s\n\n%s.\n", c->name, c->arguments, c->summary);
-        if (c->more) printf("%s\n", c->more);
-        ts_flags_help(stdout, c->bit);
-        return;
-    }
-    printf("tessera %s: pictures and clips from open diffusion transformers\n\nusage: tessera "
-           "COMMAND ...\n\n",
-           ts_version());
-    for (int i = 0; i < COMMANDS; i++)
-        printf("  %-11s %s\n", commands[i].name, commands[i].summary);
-    printf("  %-11s %s\n\n", "help", "Flags of a command: tessera help generate");
-    printf("for instance:\n  tessera generate \"a panda\" -o panda.mp4\n  tessera generate \"a "
-           "panda\" -o panda.png --seed 7\n  tessera info panda.mp4\n\n"
-           "exit codes: 0 done, 1 some jobs failed, 2 usage, 3 an input can not be used, 4 machine "
-           "or numbers failed,\n"
-           "130 Ctrl-C, 143 SIGTERM. The manual: man tessera. Version and libraries: tessera "
-           "--version\n");
-}
-
 static ts_status print_version(ts_cli *c)
 {
     ts_status st = ts_cli_open(c);
@@ -183,10 +112,13 @@ static ts_status print_version(ts_cli *c)
 
 static ts_status refuse_unknown_command(ts_err *err, const char *word)
 {
-    const char *names[COMMANDS + 2], *near;
-    for (int i = 0; i < COMMANDS; i++) names[i] = commands[i].name;
-    names[COMMANDS] = "help";
-    names[COMMANDS + 1] = NULL;
+    enum { MOST = 32 };
+    const char *names[MOST], *near;
+    int n;
+    const ts_command *all = ts_commands(&n);
+    for (int i = 0; i < n; i++) names[i] = all[i].name;
+    names[n] = "help";
+    names[n + 1] = NULL;
     near = ts_nearest(word, names);
     if (near)
         return ts_fail(err, TS_EUSAGE, "unknown command \"%.64s\": did you mean %s?", word, near);
@@ -198,11 +130,11 @@ static ts_status refuse_unknown_command(ts_err *err, const char *word)
     return ts_fail(err, TS_EUSAGE, "unknown command \"%.64s\": tessera help lists them", word);
 }
 
-static ts_status run_command(ts_cli *c, const struct command *cmd, int argc, char **argv)
+static ts_status run_command(ts_cli *c, const ts_command *cmd, int argc, char **argv)
 {
     ts_status st = ts_flags_parse(&c->flags, cmd->bit, argc, argv);
     if (st) return ts_fail(&c->err, st, "%s: %s", cmd->name, c->flags.error);
-    if (ts_flag_set(&c->flags, TS_F_HELP)) return print_help(cmd), TS_OK;
+    if (ts_flag_set(&c->flags, TS_F_HELP)) return ts_command_help(cmd), TS_OK;
     const char *kind = ts_flag_text(&c->flags, TS_F_PROGRESS);
     bool quiet = ts_flag_set(&c->flags, TS_F_QUIET) || (kind && !strcmp(kind, "none"));
     ts_screen_init(&c->screen,
@@ -219,7 +151,12 @@ static ts_status run_command(ts_cli *c, const struct command *cmd, int argc, cha
     if (c->flags.words < cmd->least)
         return ts_fail(&c->err, TS_EUSAGE, "%s: %s is missing: tessera %s %s", cmd->name,
                        cmd->missing, cmd->name, cmd->arguments);
-    return cmd->run(c);
+    if (cmd->bit & (TS_CMD_GENERATE | TS_CMD_TOKENS | TS_CMD_BENCH | TS_CMD_SEARCH_TILE)) {
+        st = ts_prompt_words(c);
+        for (int i = 0; !st && i < c->flags.words && i < TS_WORDS; i++)
+            ts_prompt_warn(&c->screen, c->flags.word[i]);
+    }
+    return st ? st : cmd->run(c);
 }
 
 static ts_status dispatch_command(ts_cli *c, int argc, char **argv)
@@ -236,13 +173,13 @@ static ts_status dispatch_command(ts_cli *c, int argc, char **argv)
                      (!strcmp(argv[2], "help") || !strcmp(argv[2], "--help") ||
                       !strcmp(argv[2], "-h"));
     if (!strcmp(word, "--help") || !strcmp(word, "-h") || (asks && argc == 2) || of_itself)
-        return print_help(NULL), TS_OK;
+        return ts_command_help(NULL), TS_OK;
     if (word[0] == '-')
         return ts_fail(&c->err, TS_EUSAGE,
                        "unknown flag %.64s: a command comes first, tessera help lists them", word);
-    const struct command *cmd = find_command(asks ? argv[2] : word);
+    const ts_command *cmd = ts_command_find(asks ? argv[2] : word);
     if (!cmd) return refuse_unknown_command(&c->err, asks ? argv[2] : word);
-    if (asks) return print_help(cmd), TS_OK;
+    if (asks) return ts_command_help(cmd), TS_OK;
     return run_command(c, cmd, argc - 2, argv + 2);
 }
 

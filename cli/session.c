@@ -84,6 +84,10 @@ void ts_cli_close(ts_cli *c)
 {
     ts_model_close(c->model);
     ts_close(c->ctx);
+    for (int i = 0; i < c->texts; i++) free(c->text[i]);
+    free(c->text);
+    c->text = NULL;
+    c->texts = 0;
     c->model = NULL;
     c->ctx = NULL;
 }

@@ -19,10 +19,8 @@ static ts_status set_seed(ts_err *err, const ts_flag_value *v, uint64_t *seed)
 void ts_settings_apply(const ts_flag_value *v, ts_request *q)
 {
     if (v[TS_F_NEGATIVE].set) q->negative = v[TS_F_NEGATIVE].text;
-    if (v[TS_F_SIZE].set) {
-        q->width = v[TS_F_SIZE].w;
-        q->height = v[TS_F_SIZE].h;
-    }
+    if (v[TS_F_SIZE].w) q->width = v[TS_F_SIZE].w; /* 0: only the other side was given */
+    if (v[TS_F_SIZE].h) q->height = v[TS_F_SIZE].h;
     if (v[TS_F_STEPS].set) q->steps = (int)v[TS_F_STEPS].whole;
     if (v[TS_F_GUIDANCE].set) q->guidance = q->guidance_2 = v[TS_F_GUIDANCE].real;
     if (v[TS_F_GUIDANCE_2].set) q->guidance_2 = v[TS_F_GUIDANCE_2].real;
@@ -41,4 +39,10 @@ ts_status ts_settings_of(ts_err *err, const ts_flags *f, ts_request *q)
 {
     ts_settings_apply(f->value, q);
     return set_seed(err, f->value + TS_F_SEED, &q->seed);
+}
+
+void ts_settings_warn(ts_screen *screen, const ts_request *q)
+{
+    if (q->negative && *q->negative && q->guidance <= 1 && q->guidance_2 <= 1)
+        ts_screen_warn(screen, "the negative prompt has no effect: guidance is not above 1");
 }

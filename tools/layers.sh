@@ -7,7 +7,7 @@
 cd "$(dirname "$0")/.." || exit 1
 installed="backend/base.h prompts/prompt_file.h sampler/tessera.h sampler/tessera-bench.h"
 small="backend/clock.h backend/err.h backend/file_new.h backend/hash.h backend/median.h"
-small="$small backend/base64.h backend/number.h backend/suffix.h backend/utf8.h"
+small="$small backend/base64.h backend/nearest.h backend/number.h backend/suffix.h backend/utf8.h"
 libraries="backend weights attention prompts dit codecs sampler"
 found=$(mktemp) || exit 1
 trap 'rm -f "$found"' EXIT

@@ -3,6 +3,7 @@
 #include "cli/batch/batch.h"
 
 #include "backend/number.h"
+#include "cli/prompt_text.h"
 #include "cli/settings.h"
 
 #include <assert.h>
@@ -240,6 +241,8 @@ static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
     r.f.value[TS_F_OUTPUT] = (ts_flag_value){0};
     if (!p->faulty || p->prompt) read_row_keys(&r);
     bool good = p->prompt && fill_request(&r, &j);
+    if (good) ts_prompt_warn(&b->c->screen, p->prompt);
+    if (good && r.f.value[TS_F_NEGATIVE].set) ts_settings_warn(&b->c->screen, &j.q);
     int copies = !good                        ? 1
                  : r.seeds > 1                ? r.seeds
                  : r.f.value[TS_F_COPIES].set ? (int)r.f.value[TS_F_COPIES].whole

@@ -63,6 +63,7 @@ START_TEST(all_keys)
     p = parse("random:keep=1,seed=18446744073709551615,strict=off");
     ck_assert(p.keep == 1 && p.seed == UINT64_MAX && !p.strict);
     ck_assert(parse("window:keep=1e-3").keep == 1e-3 && parse("pooled:keep=+0.5").keep == 0.5);
+    ck_assert(parse("window:keep=20%").keep == 0.2 && parse("window:keep=100%").keep == 1);
     p = parse("blocks:dense-steps=3,file=x,dense-layers=2,strict");
     ck_assert(p.dense_steps == 3 && !strcmp(p.file, "x") && p.strict);
     ck_assert(parse("adaspa:adaptive").adaptive);
@@ -76,10 +77,17 @@ static const struct {
      "attention : no such policy, expected dense, adaspa, tile, window, pooled, random or blocks"},
     {"sparse", "attention sparse: no such policy, expected dense, adaspa, tile, window, pooled, "
                "random or blocks"},
-    {"Adaspa:keep=0.2", "attention Adaspa:keep=0.2: no such policy, expected dense, adaspa, tile, "
-                        "window, pooled, random or blocks"},
-    {"adaspa keep=0.2", "attention adaspa keep=0.2: no such policy, expected dense, adaspa, tile, "
-                        "window, pooled, random or blocks"},
+    {"Adaspa:keep=0.2", "attention Adaspa:keep=0.2: no such policy: did you mean adaspa:keep=0.2? "
+                        "(of dense, adaspa, tile, window, pooled, random or blocks)"},
+    {"adaspa keep=0.2", "attention adaspa keep=0.2: no such policy: did you mean adaspa:keep=0.2? "
+                        "(of dense, adaspa, tile, window, pooled, random or blocks)"},
+    {"pooled=20%", "attention pooled=20%: no such policy: did you mean pooled:keep=0.2? (of dense, "
+                   "adaspa, tile, window, pooled, random or blocks)"},
+    {"WIDNOW", "attention WIDNOW: no such policy: did you mean window? (of dense, adaspa, tile, "
+               "window, pooled, random or blocks)"},
+    {"window:0.5", "attention window: no key \"0.5\": did you mean window:keep=0.5?"},
+    {"window:sparsity=0.8", "attention window: no key \"sparsity\": did you mean keep? (of keep, "
+                            "order, min-tokens, dense-steps, dense-layers or strict)"},
     {"dense:", "attention dense: a key must follow the colon"},
     {"dense:strict", "attention dense: takes no keys"},
     {"adaspa:", "attention adaspa: a key must follow the colon"},
@@ -87,10 +95,12 @@ static const struct {
                          "search-steps, adaptive, dense-layers or strict"},
     {"adaspa:keep=0.2,", "attention adaspa: no key \"\", expected keep, order, min-tokens, "
                          "search-steps, adaptive, dense-layers or strict"},
-    {"adaspa:kep=0.2", "attention adaspa: no key \"kep\", expected keep, order, min-tokens, "
-                       "search-steps, adaptive, dense-layers or strict"},
-    {"adaspa:keeps=0.2", "attention adaspa: no key \"keeps\", expected keep, order, min-tokens, "
-                         "search-steps, adaptive, dense-layers or strict"},
+    {"adaspa:kep=0.2",
+     "attention adaspa: no key \"kep\": did you mean keep? (of keep, order, min-tokens, "
+     "search-steps, adaptive, dense-layers or strict)"},
+    {"adaspa:keeps=0.2",
+     "attention adaspa: no key \"keeps\": did you mean keep? (of keep, order, min-tokens, "
+     "search-steps, adaptive, dense-layers or strict)"},
     {"adaspa:dense-steps=3", "attention adaspa: no key \"dense-steps\", expected keep, order, "
                              "min-tokens, search-steps, adaptive, dense-layers or strict"},
     {"tile:keep=0.2", "attention tile: no key \"keep\", expected order, min-tokens, dense-steps, "
@@ -121,8 +131,8 @@ static const struct {
      "attention window: keep=1.01, expected more than 0, at most 1: the share of key blocks read"},
     {"window:keep=nan",
      "attention window: keep=nan, expected more than 0, at most 1: the share of key blocks read"},
-    {"window:keep=20%",
-     "attention window: keep=20%, expected more than 0, at most 1: the share of key blocks read"},
+    {"window:keep=120%",
+     "attention window: keep=120%, expected more than 0, at most 1: the share of key blocks read"},
     {"window:keep= 0.2",
      "attention window: keep= 0.2, expected more than 0, at most 1: the share of key blocks read"},
     {"window:order=zigzag", "attention window: order=zigzag, expected raster or tile"},

@@ -4,8 +4,8 @@
 #include "cli/flags.c"
 #include "cli/flags_help.c"
 #include "cli/flags_table.c"
-#include "cli/nearest.c"
 
+#include "backend/nearest.h"
 #include "tests/testing.h"
 
 #include <stdlib.h>
@@ -144,8 +144,12 @@ START_TEST(slips_get_a_suggestion)
     REFUSED(PARSE("--giudance", "4"), "did you mean --guidance?");
     REFUSED(PARSE("--overwite"), "did you mean --overwrite?");
     REFUSED(PARSE("--prec=f32"), "unknown flag --prec: did you mean --precision?");
-    REFUSED(PARSE("--width", "64"), "did you mean --size WxH?");
-    REFUSED(PARSE("--negative-prompt", "x"), "did you mean --negative?");
+    REFUSED(PARSE("--output-dir", "x"), "unknown flag --output-dir: did you mean --output DIR/?");
+    REFUSED(PARSE("--lora", "x"), "unknown flag --lora: LoRA files are not read");
+    REFUSED(PARSE("-f", "81"), "unknown flag -f: did you mean --frames?");
+    REFUSED(PARSE("--dtype", "f32"), "did you mean --precision?");
+    REFUSED(PARSE("--Steps", "5"), "did you mean --steps?");
+    REFUSED(PARSE("-o", "-y"), "--output needs a value");
     REFUSED(PARSE("--zzzzzzz"), "unknown flag --zzzzzzz: --help lists them all");
     REFUSED(PARSE("-x"), "unknown flag -x");
     REFUSED(PARSE("--json"), "--json is not a flag of this command");
@@ -163,6 +167,78 @@ START_TEST(slips_get_a_suggestion)
     ck_assert_str_eq(ts_nearest("gen", list), "generate");
     ck_assert_ptr_null(ts_nearest("bake", list));
     ck_assert_ptr_null(ts_nearest("x", list));
+}
+END_TEST
+
+START_TEST(words_of_other_programs)
+{
+    int n;
+    const char *ours, *theirs;
+    const ts_flag *t = ts_flags_table(&n);
+    ACCEPTED("--negative-prompt", "x", "--cfg-scale=3", "--num_frames", "9", "--force");
+    ck_assert_str_eq(got.value[TS_F_NEGATIVE].text, "x");
+    ck_assert(got.value[TS_F_GUIDANCE].real == 3 && got.value[TS_F_FRAMES].whole == 9 &&
+              got.value[TS_F_OVERWRITE].set);
+    REFUSED(PARSE("--num-frames", "0"), "--frames: got \"0\"");
+    REFUSED(PARSE("--negative", "--num-frames", "4"), "--negative needs a value");
+    REFUSED(parse_for(TS_CMD_TOKENS, (const char *const[]){"--num-frames", "4", NULL}),
+            "--num-frames is not a flag of this command");
+    ck_assert_int_eq(parse_for(TS_CMD_BATCH, (const char *const[]){"--output-dir", "x", NULL}),
+                     TS_OK);
+    ck_assert_str_eq(got.value[TS_F_OUT].text, "x");
+    for (int i = 0; (theirs = ts_flag_alias_at(i, &ours)); i++) {
+        ck_assert_msg(ts_flag_alias(~0u, theirs, strlen(theirs)) != NULL, "%s", theirs);
+        for (int k = 0; k < n; k++) ck_assert_str_ne(t[k].name, theirs);
+    }
+}
+END_TEST
+
+START_TEST(letters_and_halves_of_a_size)
+{
+    ACCEPTED("-p", "-", "-m", "dir", "-n", "x", "-s", "7", "-b4", "-t", "2", "-q", "-y", "-i", "p");
+    ck_assert(got.words == 1 && got.plain[0] && got.value[TS_F_SEED].wide == 7 &&
+              got.value[TS_F_PICTURES].whole == 4 && got.value[TS_F_THREADS].whole == 2 &&
+              got.value[TS_F_QUIET].set && got.value[TS_F_OVERWRITE].set);
+    ck_assert_str_eq(got.word[0], "-");
+    ck_assert_str_eq(got.value[TS_F_MODEL].text, "dir");
+    ck_assert_str_eq(got.value[TS_F_NEGATIVE].text, "x");
+    ck_assert_str_eq(got.value[TS_F_INIT].text, "p");
+    ACCEPTED("-", "--prompt=x", "-W", "832");
+    ck_assert(got.words == 2 && !got.plain[0] && got.plain[1]);
+    ck_assert(got.value[TS_F_SIZE].set && got.value[TS_F_SIZE].w == 832 &&
+              got.value[TS_F_SIZE].h == 0);
+    ACCEPTED("--size", "64x48", "--height", "32");
+    ck_assert(got.value[TS_F_SIZE].w == 64 && got.value[TS_F_SIZE].h == 32);
+    ACCEPTED("--height", "32", "--size", "64x48");
+    ck_assert(got.value[TS_F_SIZE].w == 64 && got.value[TS_F_SIZE].h == 48);
+    REFUSED(PARSE("-W", "8"), "--width: got \"8\", wanted a whole number from 16 to 8192");
+    REFUSED(PARSE("-W"), "--width needs a value");
+}
+END_TEST
+
+START_TEST(values_of_other_programs)
+{
+    static const struct {
+        const char *flag, *value, *meant;
+    } row[] = {
+        {"--precision", "fp32", "f32"},          {"--precision", "FP16", "bf16"},
+        {"--precision", "float32", "f32"},       {"--precision", "BFloat16", "bf16"},
+        {"--sampler", "dpm++2m", "dpmpp-2m"},    {"--sampler", "DPM++ 2M", "dpmpp-2m"},
+        {"--sampler", "unpic", "unipc"},         {"--sampler", "Euler", "euler"},
+        {"--cpu", "AVX-512", "avx512"},          {"--cpu", "avx51", "avx512"},
+        {"--progress", "JSON", "json"},          {"--vae-tile", "of", "off"},
+        {"--cpu", "avx512-bf16", "avx512_bf16"},
+    };
+    char meant[64];
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        snprintf(meant, sizeof meant, ": did you mean %s?", row[i].meant);
+        REFUSED(PARSE(row[i].flag, row[i].value), row[i].value, meant);
+    }
+    REFUSED(PARSE("--sampler", "heun"), "wanted unipc, euler, dpmpp-2m, ddim or lcm");
+    ck_assert_ptr_null(strstr(got.error, "did you mean"));
+    memset(&got, 0, sizeof got);
+    ck_assert_int_eq(ts_flags_key(&got, "sampler", "dpm++2m"), TS_EUSAGE);
+    ck_assert_ptr_nonnull(strstr(got.error, "did you mean dpmpp-2m?"));
 }
 END_TEST
 
@@ -254,29 +330,76 @@ START_TEST(the_manual_says_what_the_table_says)
 }
 END_TEST
 
-START_TEST(help_lists_the_flags_of_its_command)
+START_TEST(the_manual_has_other_programs_names)
+{
+    const char *man = slurp("docs/tessera.1"), *ours, *theirs;
+    char item[1200];
+    for (int i = 0; (theirs = ts_flag_alias_at(i, &ours)); i++) {
+        snprintf(item, sizeof item, "\\-\\-%s", roff(theirs));
+        ck_assert_msg(strstr(man, item) != NULL, "docs/tessera.1 has no %s", item);
+    }
+}
+END_TEST
+
+static void check_help(ts_command_bit command, int width)
 {
     char *text = NULL;
     size_t size;
     int n;
     const ts_flag *t = ts_flags_table(&n);
-    for (unsigned command = 1; command <= TS_CMD_BATCH; command <<= 1) {
-        FILE *f = open_memstream(&text, &size);
-        ts_flags_help(f, (ts_command_bit)command);
-        fclose(f);
-        for (int i = 0; i < n; i++) {
-            char item[64];
-            snprintf(item, sizeof item, "--%s%s", t[i].name, t[i].value ? " " : "\n");
-            if (!t[i].value) item[strlen(item) - 1] = ' ';
-            unsigned commands = 0; /* of every flag with this name */
-            for (int k = 0; k < n; k++)
-                commands |= strcmp(t[i].name, t[k].name) ? 0 : t[k].commands;
-            ck_assert_msg(!strstr(text, item) == !(commands & command), "%s", item);
-        }
-        for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-            ck_assert_msg(strlen(line) <= WIDTH, "%s", line);
-        free(text);
+    FILE *f = open_memstream(&text, &size);
+    ts_flags_help(f, command, width);
+    fclose(f);
+    for (int i = 0; i < n; i++) {
+        char item[64];
+        snprintf(item, sizeof item, "--%s%s%s\n", t[i].name, t[i].value ? " " : "",
+                 t[i].value ? t[i].value : "");
+        unsigned commands = 0; /* of every flag with this name and value */
+        for (int k = 0; k < n; k++)
+            commands |= strcmp(t[i].name, t[k].name) || !t[i].value != !t[k].value ? 0
+                                                                                   : t[k].commands;
+        bool below = strstr(text, item) != NULL;
+        /* beside it: a value may fill its column, a switch never does */
+        strcpy(item + strlen(item) - 1, t[i].value ? " " : "  ");
+        ck_assert_msg((below || strstr(text, item)) == !!(commands & command), "%s", item);
     }
+    size_t longest = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (strlen(line) > longest) longest = strlen(line);
+        ck_assert_msg((int)strlen(line) <= width, "%d columns: %s", width, line);
+    }
+    /* the width is used: no flag's text ends long before it */
+    if (command == TS_CMD_GENERATE) ck_assert_int_gt((int)longest, width - 12);
+    free(text);
+}
+
+START_TEST(help_lists_the_flags_of_its_command)
+{
+    for (unsigned command = 1; command <= TS_CMD_BATCH; command <<= 1)
+        for (int width = TS_HELP_LEAST; width <= TS_HELP_MOST; width += 20)
+            check_help((ts_command_bit)command, width);
+}
+END_TEST
+
+START_TEST(help_fits_the_terminal)
+{
+    FILE *f = tmpfile();
+    static const struct {
+        const char *columns;
+        int width;
+    } row[] = {{"100", 100},
+               {"79", 79},
+               {"200", TS_HELP_MOST},
+               {"10", TS_HELP_LEAST},
+               {NULL, 80},
+               {"wide", 80},
+               {"0", 80},
+               {"-5", 80},
+               {"", 80}};
+    ck_assert_ptr_nonnull(f);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        ck_assert_int_eq(ts_help_width(f, row[i].columns), row[i].width);
+    fclose(f);
 }
 END_TEST
 
@@ -291,10 +414,15 @@ int main(void)
     tcase_add_test(t, seeds_are_64_bits);
     tcase_add_test(t, choices);
     tcase_add_test(t, slips_get_a_suggestion);
+    tcase_add_test(t, words_of_other_programs);
+    tcase_add_test(t, letters_and_halves_of_a_size);
+    tcase_add_test(t, values_of_other_programs);
     tcase_add_test(t, long_and_odd_words_are_safe);
     tcase_add_test(t, table_is_sound);
     tcase_add_test(t, the_manual_says_what_the_table_says);
+    tcase_add_test(t, the_manual_has_other_programs_names);
     tcase_add_test(t, help_lists_the_flags_of_its_command);
+    tcase_add_test(t, help_fits_the_terminal);
     suite_add_tcase(s, t);
     return testing_main(s);
 }

@@ -53,7 +53,7 @@ START_TEST(slips_exit_2)
         {"decode", "a latents file is missing"},
         {"tokens", "a text is missing"},
         {"tokens one two", "one argument, got 2"},
-        {"info one two", "one argument, got 2"},
+
         {"bench", "bench: what to measure is missing: a prompt"},
         {"bench --kernel x", "takes no argument, got \"x\""},
         {"bench --kernel --tokens 0",

@@ -1,9 +1,33 @@
-/* Suggestions after a slip of the fingers. */
-#include "cli/flags.h"
+/* Suggestions after a slip of the fingers, or of habit: letters of either case, and what other
+ * programs write between them, are the same. */
+#include "backend/nearest.h"
 
+#include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { LONGEST = 48 };
+
+/* Lower case, + as p (DPM++ is dpmpp), blanks and underscores as hyphens; cut. */
+static void fold_word(const char *word, char out[LONGEST + 2])
+{
+    size_t n = 0;
+    for (; word[n] && n < LONGEST + 1; n++) {
+        char c = (char)tolower((unsigned char)word[n]);
+        out[n] = c;
+        if (c == '+') out[n] = 'p';
+        if (c == '_' || c == ' ') out[n] = '-';
+    }
+    out[n] = 0;
+}
+
+bool ts_same_word(const char *a, const char *b)
+{
+    char x[LONGEST + 2], y[LONGEST + 2];
+    fold_word(a, x);
+    fold_word(b, y);
+    return !strcmp(x, y);
+}
 
 static int least_of(int a, int b) { return a < b ? a : b; }
 
@@ -29,10 +53,12 @@ const char *ts_nearest(const char *word, const char *const *list)
 {
     const char *best = NULL;
     int nearest = LONGEST;
+    char folded[LONGEST + 2];
+    fold_word(word, folded);
     for (; *list; list++) {
-        int n = (int)strlen(word), far = edit_distance(word, *list);
-        if (n >= 3 && !strncmp(word, *list, (size_t)n)) far = 1; /* the beginning of it */
-        if (far <= 1 + n / 4 && far < nearest) {
+        int n = (int)strlen(folded), far = edit_distance(folded, *list);
+        if (n >= 3 && far && !strncmp(folded, *list, (size_t)n)) far = 1; /* the beginning of it */
+        if (far <= 1 + n / 5 && far < nearest) {
             best = *list;
             nearest = far;
         }
