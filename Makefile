@@ -33,9 +33,20 @@ CLI_SRC := $(sort $(filter-out $(if $(HIREDIS),%/queue_none.c,%/queue_redis.c), 
 CLI_LIBS := $(if $(HIREDIS),$(shell pkg-config --libs hiredis))
 TEST_SRC := $(sort $(wildcard tests/*/test_*.c))
 TEST_LIB := $(sort $(filter-out $(TEST_SRC),$(wildcard tests/*.c tests/*/*.c)))
+# CUDA on an emulated device (tests/README.md): kernels and host code, for programs of tests alone.
+# g++ of the version of gcc, by ccache where gcc is.
+ifeq ($(origin CXX),default)
+CXX := $(if $(findstring gcc,$(CC)),$(subst gcc,g++,$(CC)),g++)
+endif
+HAS_EMU := $(shell $(CXX) -dumpmachine 2>/dev/null | grep '^x86_64')
+EMU_SRC := $(sort $(wildcard backend/cuda/*.c backend/cuda/*.cu tests/cuda/emu/*.c \
+  tests/cuda/emu/*.cpp))
+CUDA_TEST_SRC := $(sort $(wildcard tests/cuda/test_*.cpp tests/cuda/test_*.cu))
+CUDA_TEST_BIN := $(if $(HAS_EMU),$(patsubst %,$(B)/%,$(basename $(CUDA_TEST_SRC))))
+EMU_OBJ := $(patsubst %,$(B)/emu/%.o,$(basename $(EMU_SRC)))
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
-TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
+TEST_BIN := $(TEST_SRC:%.c=$(B)/%) $(CUDA_TEST_BIN)
 JOBS = -j$$(nproc)
 AGAIN = @$(MAKE) --no-print-directory $(JOBS)
 
@@ -86,9 +97,48 @@ $(B)/tests/%: $(B)/tests/%.o $(TEST_LIB:%.c=$(B)/%.o) $(B)/libtessera.a
 	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(CHECK_LIBS)
 -include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_SRC:%.c=$(B)/%.d) $(TEST_LIB:%.c=$(B)/%.d)
 
+# ---- the emulated device ----
+# Kernels call the emulator at every load and store (tests/cuda/emu/shadow.cpp) instead of gcc's
+# library for that; they and the emulator are fast and not sanitized whatever the build is.
+EMU_CXX = $(CXX) $(CPPFLAGS) -Itests/cuda/emu -std=c++17 -Wall -Wextra
+EMU_KERNEL = $(EMU_CXX) -O3 -g -fsanitize=thread,alignment -x c++
+EMU_FLAGS = $(subst ','\'',$(EMU_KERNEL))
+$(B)/emu/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(EMU_FLAGS)' | cmp -s - $@ || echo '$(EMU_FLAGS)' >$@
+$(B)/emu/%.o: %.cu $(B)/emu/flags
+	@mkdir -p $(@D)
+	@echo "  EMU $<"
+	@$(EMU_KERNEL) -MMD -MP -c -o $@ $<
+$(B)/emu/tests/cuda/emu/%.o: tests/cuda/emu/%.cpp $(B)/emu/flags
+	@mkdir -p $(@D)
+	@echo "  CXX $<"
+	@$(EMU_CXX) -O3 -g -MMD -MP -c -o $@ $<
+$(B)/emu/%.o: %.cpp $(B)/emu/flags $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  CXX $<"
+	@$(EMU_CXX) -fopenmp $(CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/emu/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  CC $< (emulated)"
+	@$(CC) $(CPPFLAGS) -Itests/cuda/emu $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/emu/libcuda.a: $(EMU_OBJ)
+	@rm -f $@
+	@ar rcs $@ $^
+$(B)/tests/cuda/%: $(B)/emu/tests/cuda/%.o $(B)/emu/libcuda.a $(TEST_LIB:%.c=$(B)/%.o) \
+    $(B)/libtessera.a
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	@$(CXX) -fopenmp $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(CHECK_LIBS)
+-include $(EMU_OBJ:.o=.d) $(patsubst %,$(B)/emu/%.d,$(basename $(CUDA_TEST_SRC)))
+
 .PHONY: test
 test: tessera $(TEST_BIN)
+	$(if $(HAS_EMU),,@echo "skip tests/cuda: it needs g++ for x86-64")
 	@sh tests/run.sh $(TEST_BIN)
+.PHONY: check-emu
+check-emu: $(CUDA_TEST_BIN) ## the tests of CUDA kernels on the emulated device, with the long ones
+	@LONG=1 sh tests/run.sh $(CUDA_TEST_BIN)
 
 .PHONY: deps
 deps: ## install the Debian packages that building needs

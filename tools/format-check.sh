@@ -9,11 +9,11 @@ files() {
 }
 format=$(tools/find-clang.sh clang-format)
 if [ -n "$format" ]; then
-    files '*.c' '*.h' '*.cc' '*.cu' '*.cuh' '*.inc' | xargs "$format" --dry-run -Werror || failed=1
+    files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' '*.inc' | xargs "$format" --dry-run -Werror || failed=1
 else
     echo "format-check: clang-format 14 is not installed: only the length of lines is checked"
 fi
-for f in $(files '*.c' '*.h' '*.cc' '*.cu' '*.cuh' '*.inc' '*.sh' '*.py' Makefile); do
+for f in $(files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' '*.inc' '*.sh' '*.py' Makefile); do
     expand -t 8 "$f" | LC_ALL=C.UTF-8 grep -nE '^.{101,}' | cut -c 1-80 |
         sed "s|^|$f: more than 100 columns: |"
 done | grep . && failed=1

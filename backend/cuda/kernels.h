@@ -4,13 +4,14 @@
  * refused. Nothing here allocates, waits, or looks at the device's memory. */
 #ifndef TS_CUDA_KERNELS_H
 #define TS_CUDA_KERNELS_H
-#include "backend/ops.h"
-
 #include <cuda_runtime_api.h>
 
 #ifdef __cplusplus
+#include <stddef.h>
+#include <stdint.h>
 extern "C" {
 #endif
+#include "backend/ops.h"
 
 /* The first thing that went wrong in kernels, one record in memory of the device, zero at first.
  * Kernels change it by atomicCAS from 0, so that the first one stays. */
