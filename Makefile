@@ -130,7 +130,15 @@ $(B)/tests/cuda/%: $(B)/emu/tests/cuda/%.o $(B)/emu/libcuda.a $(TEST_LIB:%.c=$(B
 	@mkdir -p $(@D)
 	@echo "  LD $@"
 	@$(CXX) -fopenmp $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(CHECK_LIBS)
--include $(EMU_OBJ:.o=.d) $(patsubst %,$(B)/emu/%.d,$(basename $(CUDA_TEST_SRC)))
+# the flash kernels once more for each fault that their source can have planted
+PLANTED := $(foreach n,1 2 3 4 5,$(B)/emu/planted/flash$(n).o)
+$(B)/tests/cuda/test_flash_planted: $(PLANTED)
+$(PLANTED): $(B)/emu/planted/flash%.o: backend/cuda/flash.cu $(B)/emu/flags
+	@mkdir -p $(@D)
+	@echo "  EMU $< (planted fault $*)"
+	@$(EMU_KERNEL) -DTS_PLANTED=$* -Dts_flash_kernels=ts_flash_planted$* \
+	  -Dts_flash_count=ts_flash_planted_count$* -MMD -MP -c -o $@ $<
+-include $(EMU_OBJ:.o=.d) $(patsubst %,$(B)/emu/%.d,$(basename $(CUDA_TEST_SRC))) $(PLANTED:.o=.d)
 
 .PHONY: test
 test: tessera $(TEST_BIN)

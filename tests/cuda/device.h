@@ -134,6 +134,10 @@ inline void test_order(int i)
 }
 inline void test_order_default(void) { test_order(0); }
 
+/* make check-emu asks for the long variants, VERBOSE=1 for what was measured */
+inline bool test_long(void) { return ON_GPU || getenv("LONG"); }
+inline bool test_verbose(void) { return getenv("VERBOSE") != NULL; }
+
 /* ---- numbers ---- */
 inline uint32_t test_seed = 1;
 inline float test_uniform(void) /* [0, 1) */

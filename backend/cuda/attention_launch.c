@@ -1,0 +1,195 @@
+/* Attention on a GPU: which kernel, how many thread blocks, how much scratch; a launch for each
+ * element of the batch. */
+#include "backend/cuda/attention_launch.h"
+
+static const double LOG2E = 1.4426950408889634;
+
+static void *address_of(ts_ptr p) { return (void *)(uintptr_t)p.at; }
+static long count_blocks(long n) { return (n + TS_BLOCK - 1) / TS_BLOCK; }
+static void *row_of_batch(ts_tensor t, long b)
+{
+    if (!ts_there(t)) return NULL;
+    return (char *)address_of(t.p) + (size_t)(b * t.dim[1] * t.ld) * (t.type == TS_BF16 ? 2 : 4);
+}
+
+static ts_attend_args attend_args(const ts_attention *a, long b)
+{
+    long A = a->q.dim[2], Nq = a->q.dim[1], Nk = a->k.dim[1];
+    const ts_plan *plan = a->plan ? a->plan[b] : NULL;
+    const long *bias = a->bias.dim;
+    ts_attend_args p = {
+        .q = row_of_batch(a->q, b),
+        .k = row_of_batch(a->k, b),
+        .v = row_of_batch(a->v, b),
+        .out = row_of_batch(a->out, b),
+        .ldq = a->q.ld,
+        .ldk = a->k.ld,
+        .ldv = a->v.ld,
+        .ldo = a->out.ld,
+        .A = (int)A,
+        .Nq = (int)Nq,
+        .D = (int)a->q.dim[3],
+        .Nk = a->nk ? a->nk[b] : (int)Nk,
+        .scale = (float)((double)a->scale * LOG2E),
+        .columns = (int)count_blocks(Nk),
+    };
+    if (ts_there(a->bias)) {
+        p.bias = address_of(a->bias.p);
+        p.bias_row = bias[1] == 1 ? 0 : a->bias.ld;
+        p.bias_head = bias[0] == 1 ? 0 : bias[1] * a->bias.ld;
+    }
+    if (plan) {
+        p.bits = address_of(plan->bits);
+        p.shared_plan = plan->A == 1;
+    }
+    if (ts_there(a->lse)) p.lse = (float *)address_of(a->lse.p) + b * A * Nq;
+    if (ts_there(a->sums))
+        p.sums = (float *)address_of(a->sums.p) + b * A * count_blocks(Nq) * p.columns;
+    return p;
+}
+
+/* Whole chunks of 16 bytes from every head and row. */
+static bool is_aligned(ts_tensor t)
+{
+    return t.p.at % 16 == 0 && t.ld % 8 == 0 && t.dim[3] % 8 == 0;
+}
+bool ts_flash_fits(const ts_flash_kernel *f, const ts_attention *a, const ts_cuda_chip *chip)
+{
+    return a->q.type == TS_BF16 && is_aligned(a->q) && is_aligned(a->k) && is_aligned(a->v) &&
+           is_aligned(a->out) && a->q.dim[3] <= f->D && f->sums == ts_there(a->sums) &&
+           f->bias == ts_there(a->bias) && f->shared <= chip->shared;
+}
+/* Of the kernels of a head width those of 128 rows share what they copy between twice the rows: for
+ * chips whose tensor cores are fast beside their shared memory. Ada and its like (8.6, 8.9, 12.0)
+ * have few multiprocessor resources for them, and tensor cores that 64 rows can feed. */
+static bool wants_large_blocks(const ts_cuda_chip *chip)
+{
+    return (chip->major == 8 && chip->minor == 0) || chip->major == 9 || chip->major == 10;
+}
+const ts_flash_kernel *ts_flash_choice(const ts_attention *a, const ts_cuda_chip *chip)
+{
+    const ts_flash_kernel *best = NULL;
+    for (int i = 0; i < ts_flash_count; i++) {
+        const ts_flash_kernel *f = ts_flash_kernels + i;
+        if (!ts_flash_fits(f, a, chip) || (best && f->D > best->D)) continue;
+        if (!best || f->D < best->D || (f->rows == 64) != wants_large_blocks(chip)) best = f;
+    }
+    return best;
+}
+
+/* Thread blocks of a launch: one for all that a chip holds at once where each has scratch of its
+ * own, else one an item of work. */
+static int count_thread_blocks(const ts_flash_kernel *f, const ts_attention *a,
+                               const ts_cuda_chip *chip)
+{
+    long items = a->q.dim[2] * ((a->q.dim[1] + f->rows - 1) / f->rows);
+    /* a multiprocessor has a little more than a thread block may have, and keeps 1 KB of each */
+    long fit = (long)((chip->shared + 1024) / (f->shared + 1024));
+    long room = chip->processors * (fit < f->most ? fit : f->most);
+    return (int)(f->sums && room < items ? room : items);
+}
+size_t ts_flash_scratch(const ts_flash_kernel *f, const ts_attention *a, const ts_cuda_chip *chip)
+{
+    long Nq = a->q.dim[1], rows = a->q.dim[0] * a->q.dim[2] * Nq;
+    if (!ts_there(a->sums)) return 0;
+    if (f)
+        return (size_t)count_thread_blocks(f, a, chip) * (size_t)count_blocks(a->k.dim[1]) *
+               (size_t)f->rows * sizeof(float);
+    return ts_there(a->lse) ? 0 : (size_t)rows * sizeof(float);
+}
+
+/* Sums take a second pass over the keys, with lse as it comes from the first; where out takes the
+ * place of q, the first leaves out alone and a third makes it. */
+static cudaError_t attend_with_sums(ts_attend_args p, bool bf16, cudaStream_t stream)
+{
+    void *out = p.out;
+    cudaError_t e;
+    if (out == p.q) p.out = NULL;
+    e = ts_attend_any(&p, bf16, stream);
+    if (!e) e = ts_sum_blocks_any(&p, bf16, stream);
+    if (e || p.out) return e;
+    p.out = out;
+    return ts_attend_any(&p, bf16, stream);
+}
+static cudaError_t attend_any(const ts_attention *a, float *lse, cudaStream_t stream)
+{
+    cudaError_t e = cudaSuccess;
+    bool bf16 = a->q.type == TS_BF16;
+    for (long b = 0; b < a->q.dim[0] && !e; b++) {
+        ts_attend_args p = attend_args(a, b);
+        if (p.sums && !p.lse) p.lse = lse + b * p.A * p.Nq;
+        e = p.sums ? attend_with_sums(p, bf16, stream) : ts_attend_any(&p, bf16, stream);
+    }
+    return e;
+}
+cudaError_t ts_flash_run(const ts_flash_kernel *f, const ts_attention *a, const ts_cuda_chip *chip,
+                         void *scratch, cudaStream_t stream)
+{
+    cudaError_t e = cudaSuccess;
+    if (!f) return attend_any(a, scratch, stream);
+    for (long b = 0; b < a->q.dim[0] && !e; b++) {
+        ts_attend_args p = attend_args(a, b);
+        e = f->launch(&p, scratch, count_thread_blocks(f, a, chip), stream);
+    }
+    return e;
+}
+
+/* ---- the face ---- */
+cudaError_t ts_cuda_attention_init(const ts_cuda_chip *chip)
+{
+    cudaError_t e = ts_search_init();
+    for (int i = 0; i < ts_flash_count && !e; i++) {
+        const ts_flash_kernel *f = ts_flash_kernels + i;
+        if (f->shared <= chip->shared)
+            e = cudaFuncSetAttribute(f->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     (int)f->shared);
+    }
+    return e;
+}
+size_t ts_cuda_attention_scratch(const ts_attention *a, const ts_cuda_chip *chip)
+{
+    return ts_flash_scratch(ts_flash_choice(a, chip), a, chip);
+}
+cudaError_t ts_cuda_attention(const ts_attention *a, const ts_cuda_chip *chip, void *scratch,
+                              cudaStream_t stream)
+{
+    return ts_flash_run(ts_flash_choice(a, chip), a, chip, scratch, stream);
+}
+
+cudaError_t ts_cuda_block_sums(const ts_block_sums *s, const ts_cuda_chip *chip,
+                               cudaStream_t stream)
+{
+    ts_attention a = {.q = s->q, .k = s->k, .scale = s->scale, .lse = s->lse, .sums = s->sums};
+    bool bf16 = a.q.type == TS_BF16, fits;
+    cudaError_t e = cudaSuccess;
+    (void)chip;
+    fits = bf16 && is_aligned(a.q) && is_aligned(a.k) && a.q.dim[3] <= 128;
+    for (long b = 0; b < a.q.dim[0] && !e; b++) {
+        ts_attend_args p = attend_args(&a, b);
+        e = fits ? ts_sum_blocks_bf16(&p, stream) : ts_sum_blocks_any(&p, bf16, stream);
+    }
+    return e;
+}
+
+static size_t count_means(const ts_block_means *m) /* of q or k of one element of the batch */
+{
+    return (size_t)(m->q.dim[2] * count_blocks(m->q.dim[1]) * m->q.dim[3]);
+}
+size_t ts_cuda_block_means_scratch(const ts_block_means *m)
+{
+    return 2 * count_means(m) * sizeof(float);
+}
+cudaError_t ts_cuda_block_means(const ts_block_means *m, void *scratch, cudaStream_t stream)
+{
+    int A = (int)m->q.dim[2], N = (int)m->q.dim[1], D = (int)m->q.dim[3];
+    long nb = count_blocks(N);
+    float *q = scratch, *k = q + count_means(m), *scores = address_of(m->scores.p);
+    bool bf16 = m->q.type == TS_BF16;
+    cudaError_t e = cudaSuccess;
+    for (long b = 0; b < m->q.dim[0] && !e; b++) {
+        e = ts_mean_blocks(row_of_batch(m->q, b), bf16, m->q.ld, A, N, D, q, stream);
+        if (!e) e = ts_mean_blocks(row_of_batch(m->k, b), bf16, m->k.ld, A, N, D, k, stream);
+        if (!e) e = ts_score_blocks(q, k, A, (int)nb, D, scores + b * A * nb * nb, stream);
+    }
+    return e;
+}
