@@ -25,11 +25,13 @@ static ts_status refuse_size(ts_run *r)
                    g->F > g->H && g->F > g->W ? "fewer frames" : "a smaller size", why);
 }
 
-/* The first expert's packed weights go before the second's come; prepare carves into what it
- * held. */
-static ts_status enter_expert(ts_run *r, expert *e, int index, int step)
+/* The first expert's packed weights go before the second's come; prepare carves into what it held.
+ * Its whole timetable, also where a run goes on within it: products of fewer rows may round
+ * differently. */
+static ts_status enter_expert(ts_run *r, expert *e, int index)
 {
-    int end = index == 0 ? r->low : r->q.steps;
+    int end = index == 0 ? r->low : r->q.steps,
+        step = index == 0 || r->low < r->schedule.first ? r->schedule.first : r->low;
     if (e->index >= 0) ts_weights_leave(ts_dit_weights(r->m->dit[e->index]));
     ts_release(&r->ctx->arena, e->mark);
     *e = (expert){.index = index, .first = step, .mark = e->mark};
@@ -225,7 +227,7 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
     for (int i = solver->done; i < r->q.steps; i++) {
         int index = i >= r->low;
         TRY(ts_stopped(r->ctx));
-        if (index != e.index) TRY(enter_expert(r, &e, index, i));
+        if (index != e.index) TRY(enter_expert(r, &e, index));
         TRY(record_latents(r, i, b->x));
         TRY(evaluate_step(r, &e, b, i, ts_seconds() - start));
         if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, b, i + 1, solver->noise));

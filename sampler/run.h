@@ -7,6 +7,11 @@
 
 enum { TS_MOST_PICTURES = 64 };           /* of a batch */
 enum { TS_COND, TS_UNCOND, TS_BRANCHES }; /* guidance branches; also the slots of texts */
+typedef struct {                          /* of a run's state file, those that it names */
+    int slot;                             /* which of their two files; 0: none */
+    uint64_t hash;                        /* of the file */
+    long searches; /* of this run that had been made when they were written */
+} ts_saved_plans;
 struct ts_run {
     ts_model *m;
     ts_ctx *ctx;
@@ -26,6 +31,7 @@ struct ts_run {
     long counted;                      /* which of the model's counting runs its sizes are from */
     uint64_t picture_hash;             /* of the pixels that `picture` was made from */
     char *state_request;               /* what its state file says that it belongs to; NULL */
+    ts_saved_plans saved;              /* with its state file */
     float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
     ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */
     ts_tensor latents; /* device [F, H, W, C]: what denoising has ended with; absent: it has not */
@@ -89,7 +95,8 @@ ts_status ts_state_check(ts_run *);
 /* The tensor of latents or of a state that is worth a look: of a state between two steps, where its
  * solver keeps one, the prediction of the clean latents. */
 const char *ts_state_shown(const ts_bag *);
-/* Latents and history after a step; checked again. x [C, F, H, W] */
+/* Latents and history after a step, and plans where searches have changed them; checked again. x
+ * [C, F, H, W] */
 ts_status ts_state_save(ts_run *, const ts_solver *, ts_tensor x);
 ts_status ts_state_load(ts_run *, ts_solver *, ts_tensor x, bool *found);
 #endif

@@ -1,6 +1,9 @@
 /* A run's state between two steps, so that a killed run goes on where it was: latents, solver
- * history, plans that were searched for, how many steps are done, and what denoising depends on of
- * the request that they belong to. */
+ * history, how many steps are done, and what denoising depends on of the request that they belong
+ * to. Plans that were searched for change seldom and may be large: they are in a file of their own,
+ * written when they have changed, under the one of two names that the state does not name. The
+ * state names it by its hash, so whatever is interrupted leaves a state with the plans that belong
+ * to it. */
 #include "sampler/identity.h"
 #include "sampler/latents.h"
 #include "sampler/run.h"
@@ -115,6 +118,115 @@ done:
     return st;
 }
 
+/* ---- the files of plans ---- */
+enum { PLAN_FILES = 2 };
+
+/* Beside the state's; malloc'd; NULL: no memory. */
+static char *name_plan_file(const char *state, int slot)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s.plans-%d", state, slot) < 0 ? NULL : path;
+}
+
+static void remove_plan_files(const char *state, int kept)
+{
+    for (int slot = 1; slot <= PLAN_FILES; slot++) {
+        char *path = slot == kept ? NULL : name_plan_file(state, slot);
+        if (path) unlink(path);
+        free(path);
+    }
+}
+
+void ts_state_remove(const char *path)
+{
+    if (!path) return;
+    unlink(path); /* first: a state without its plans is of no use */
+    remove_plan_files(path, 0);
+}
+
+/* Writes the plans where they are not those of r->saved, which then says where they are. */
+static ts_status save_changed_plans(ts_run *r, const char *json)
+{
+    ts_status st = TS_OK;
+    long searches = r->attn.counters.searched + r->attn.counters.again;
+    ts_saved_plans to = {.slot = r->saved.slot % PLAN_FILES + 1, .searches = searches};
+    ts_bag *bag = NULL;
+    char *path = NULL;
+    if (searches == r->saved.searches) goto done;
+    bag = ts_bag_new();
+    path = name_plan_file(r->q.state, to.slot);
+    if (!bag || !path) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
+    TRY(ts_attn_save(&r->attn, bag));
+    ts_bag_meta(bag, "tessera", json);
+    if (!ts_bag_count(bag)) goto done; /* the policy keeps none */
+    TRY(ts_bag_save(&r->ctx->err, bag, path));
+    to.hash = TS_HASH;
+    TRY(ts_identity_file(&r->ctx->err, path, &to.hash));
+    r->saved = to;
+done:
+    free(path);
+    ts_bag_free(bag);
+    return st;
+}
+
+/* Where they are: "1 0123456789abcdef", the file's number and hash. */
+static void name_plans(const ts_run *r, ts_bag *bag)
+{
+    char text[48];
+    if (!r->saved.slot) return;
+    snprintf(text, sizeof text, "%d %016llx", r->saved.slot, (unsigned long long)r->saved.hash);
+    ts_bag_meta(bag, "plans", text);
+    ts_bag_meta(bag, "state_format", "2");
+}
+
+/* What name_plans has said; slot 0: nothing, the state has its plans in itself or none. Are they
+ * there? */
+static ts_status find_plans(ts_run *r, const ts_bag *bag, ts_saved_plans *out)
+{
+    ts_status st = TS_OK;
+    const char *text = ts_bag_meta_get(bag, "plans");
+    unsigned long long said = 0;
+    char *path = NULL;
+    *out = (ts_saved_plans){0};
+    if (!text) return TS_OK;
+    if (sscanf(text, "%1d %16llx", &out->slot, &said) != 2 || out->slot < 1 ||
+        out->slot > PLAN_FILES)
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL,
+                    "%s: names its plans \"%.40s\", expected a number "
+                    "and a hash",
+                    r->q.state, text));
+    path = name_plan_file(r->q.state, out->slot);
+    if (!path) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
+    out->hash = TS_HASH;
+    TRY(ts_identity_file(&r->ctx->err, path, &out->hash));
+    if (out->hash != said)
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL,
+                    "%s: not the plans that %s was saved with: their hash is %016llx, expected "
+                    "%016llx: remove both or bring the right one back",
+                    path, r->q.state, (unsigned long long)out->hash, said));
+done:
+    free(path);
+    return st;
+}
+
+static ts_status load_plans(ts_run *r, const ts_bag *state)
+{
+    ts_status st = TS_OK;
+    ts_bag *bag = NULL;
+    char *path = NULL;
+    TRY(find_plans(r, state, &r->saved));
+    if (r->saved.slot) {
+        path = name_plan_file(r->q.state, r->saved.slot);
+        if (!path) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
+        TRY(ts_bag_load(&r->ctx->err, path, &bag));
+    }
+    TRY(ts_attn_load(&r->attn, bag ? bag : state));
+done:
+    free(path);
+    ts_bag_free(bag);
+    return st;
+}
+
 /* ---- saving ---- */
 ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
 {
@@ -128,7 +240,8 @@ ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
         if (!to) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
         TRY(ts_latents_download(r->ctx, r->latent, p[i].t, to));
     }
-    TRY(ts_attn_save(&r->attn, bag));
+    TRY(save_changed_plans(r, json));
+    name_plans(r, bag);
     snprintf(done, sizeof done, "%d", s->done);
     ts_bag_meta(bag, "tessera", json);
     ts_bag_meta(bag, "request", r->state_request);
@@ -136,6 +249,7 @@ ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
     if (s->done < r->q.steps && ts_bag_has(bag, "solver.m0"))
         ts_bag_meta(bag, "prediction", "solver.m0");
     TRY(ts_bag_save(&r->ctx->err, bag, r->q.state));
+    remove_plan_files(r->q.state, r->saved.slot);
 done:
     free(json);
     ts_bag_free(bag);
@@ -201,8 +315,8 @@ static ts_status open_state(ts_run *r, ts_bag **out)
     TRY(ts_bag_load(&r->ctx->err, r->q.state, out));
     const char *was = ts_bag_meta_get(*out, "request"),
                *format = ts_bag_meta_get(*out, "state_format");
-    if (format && strcmp(format, "1"))
-        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: a state of format %.20s, tessera %s reads 1",
+    if (format && strcmp(format, "1") && strcmp(format, "2"))
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: a state of format %.20s, tessera %s reads 1 to 2",
                     r->q.state, format, ts_version()));
     if (!was || !ts_bag_meta_get(*out, "done"))
         TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: not a state file of tessera", r->q.state));
@@ -218,7 +332,9 @@ done:
 ts_status ts_state_check(ts_run *r)
 {
     ts_bag *bag = NULL;
+    ts_saved_plans plans;
     ts_status st = r->q.state ? open_state(r, &bag) : TS_OK;
+    if (!st && bag) st = find_plans(r, bag, &plans);
     if (!st && bag) {
         int done = atoi(ts_bag_meta_get(bag, "done")) - r->schedule.first;
         r->report.resumed = r->report.done = done > 0 ? done : 0;
@@ -232,6 +348,7 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
     ts_status st = TS_OK;
     ts_bag *bag = NULL;
     part p[TS_HISTORY + 1];
+    r->saved = (ts_saved_plans){0};
     TRY(open_state(r, &bag));
     *found = bag != NULL;
     if (!*found) goto done;
@@ -245,7 +362,7 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
         TRY(ts_bag_get(&r->ctx->err, bag, p[i].name, TS_F32, 4, r->latent, &h));
         TRY(ts_latents_upload(r->ctx, r->latent, h.data, p[i].t));
     }
-    TRY(ts_attn_load(&r->attn, bag));
+    TRY(load_plans(r, bag));
     s->done = n;
 done:
     ts_bag_free(bag);

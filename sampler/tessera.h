@@ -108,8 +108,8 @@ typedef struct {
     bool keep_plans, keep_scores;
     /* of searches, the last one's scores of each layer and branch: enough for ts_plan_images */
     bool keep_last_scores;
-    /* file: latents and solver history after each step; a run of the same request goes on from it.
-     * NULL: none */
+    /* file: latents and solver history after each step, beside it, FILE.plans-1 or -2, the plans
+     * that were searched for; a run of the same request goes on from it. NULL: none */
     const char *state;
     const char *noise_file; /* only recorded; noise comes as a bag */
     /* picture to begin with instead of noise alone; ts_run_picture reads it. Of models of pictures.
@@ -209,6 +209,8 @@ TS_API void ts_texts_drop(ts_texts *, int id);
  * TS_EIO, TS_ESTOP end the call. Progress: TS_PHASE_TEXT. */
 TS_API ts_status ts_texts_encode(ts_texts *, const int *ids, int n, const char *cache);
 TS_API void ts_run_close(ts_run *);
+/* Removes a state file (ts_request.state) and the plans beside it, where they are there. */
+TS_API void ts_state_remove(const char *state);
 /* The order of calls: ts_run_open; ts_run_noise and ts_run_picture where wanted, and ts_run_encode;
  * ts_run_denoise, as often as wanted; then ts_run_latents, ts_run_decode, ts_run_plans. A call that
  * comes too early, or after one that failed, is refused with TS_EUSAGE (ts_run_plans: TS_EFAIL). A

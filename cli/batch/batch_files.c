@@ -173,8 +173,8 @@ ts_status ts_batch_work_open(ts_batch *b)
     /* what is in it is of a process that ended: the label's lock is ours */
     for (struct dirent *e; (e = readdir(d));) {
         char *path = NULL;
-        bool keep = ts_ends_with(e->d_name, ".state") && e->d_name[0] != '.' &&
-                    ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS);
+        bool state = ts_ends_with(e->d_name, ".state") || strstr(e->d_name, ".state.plans-"),
+             keep = state && e->d_name[0] != '.' && ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS);
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         if (!keep && asprintf(&path, "%s/%s", b->work, e->d_name) >= 0) ts_remove_tree(path);
         free(path);

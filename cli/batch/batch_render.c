@@ -207,7 +207,7 @@ static ts_status denoise_row(ts_batch *b, rendering *r)
     char text[1100];
     snprintf(text, sizeof text, "%.900s: this row begins anew", ts_error(b->c->ctx));
     ts_screen_warn(&b->c->screen, text);
-    unlink(r->state);
+    ts_state_remove(r->state);
     return ts_run_denoise(r->run, NULL);
 }
 
@@ -310,7 +310,7 @@ static ts_status publish_row(ts_batch *b, ts_job *j, rendering *r)
     }
     j->state = ours ? TS_JOB_DONE : TS_JOB_ELSEWHERE;
     if (ours && r->strip) ts_strip_save(b, r->strip, j);
-    if (ours && r->state) unlink(r->state);
+    if (ours) ts_state_remove(r->state);
 done:
     return st;
 }

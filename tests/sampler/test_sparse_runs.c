@@ -239,11 +239,30 @@ START_TEST(resume_far)
 }
 END_TEST
 
+/* The plans of the file beside it, within the state, as states of format 1 have them. */
+static ts_bag *state_of_format_1(const char *state, const char *plans)
+{
+    ts_bag *bag = testing_bag(state), *from = testing_bag(plans);
+    for (int i = 0; i < ts_bag_count(from); i++) {
+        ts_host h;
+        const char *name = ts_bag_name(from, i);
+        ts_dtype type = strncmp(name, "plan", 4) ? TS_F32 : TS_U32;
+        ts_err err;
+        ck_assert_int_eq(ts_bag_get(&err, from, name, type, -1, NULL, &h), TS_OK);
+        ck_assert_ptr_nonnull(ts_bag_put(bag, name, type, h.nd, h.dim, h.data));
+    }
+    ts_bag_meta(bag, "plans", NULL);
+    ts_bag_meta(bag, "state_format", NULL);
+    ts_bag_free(from);
+    return bag;
+}
+
 /* A state whose plan is damaged would read beyond the tokens. */
 START_TEST(damaged_state)
 {
-    char state[4096];
+    char state[4096], beside[4200];
     snprintf(state, sizeof state, "%s/damaged", tmp);
+    snprintf(beside, sizeof beside, "%s.plans-1", state);
     ts_ctx *c = watched("cpu");
     ts_model *m = model_of(c, "wan21-adaspa");
     ts_request q = small(m, 4, "adaspa:keep=0.4,min-tokens=0,order=raster");
@@ -259,7 +278,7 @@ START_TEST(damaged_state)
     stop = 0;
     for (int damage = 0; damage < 2; damage++) {
         ts_host h;
-        bag = testing_bag(state);
+        bag = state_of_format_1(state, beside);
         ck_ok(c, ts_bag_get(&c->err, bag, "plan.cond.1.bits", TS_U32, 3, (long[]){-1, -1, -1}, &h));
         uint32_t *bits = ts_bag_put(bag, "plan.cond.1.bits", TS_U32, 3, h.dim, h.data),
                  was = bits[2];

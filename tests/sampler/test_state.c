@@ -163,9 +163,9 @@ START_TEST(greater_formats_are_refused)
     ts_bag_meta(bag, "state_format", "1");
     ck_ok(o.c, ts_bag_save(&o.c->err, bag, o.state));
     goes_on(&o, &q, 0);
-    ts_bag_meta(bag, "state_format", "2");
+    ts_bag_meta(bag, "state_format", "3");
     ck_ok(o.c, ts_bag_save(&o.c->err, bag, o.state));
-    refused(&o, &q, 0, "a state of format 2, tessera ");
+    refused(&o, &q, 0, "a state of format 3, tessera ");
     ts_bag_free(bag);
     close_model(o);
 }
