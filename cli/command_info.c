@@ -1,8 +1,7 @@
 /* The commands info and tokens: what files, models and texts are made of, as tables or JSON on
  * stdout. */
 #include "backend/number.h"
-#include "cli/cli.h"
-#include "cli/metadata.h"
+#include "cli/info.h"
 #include "cli/table.h"
 
 #include <cjson/cJSON.h>
@@ -26,38 +25,6 @@ static double get_number(const cJSON *j, const char *name)
 {
     const cJSON *v = get_field(j, name);
     return cJSON_IsNumber(v) ? v->valuedouble : 0;
-}
-
-/* ---- files of ours ---- */
-static void print_fields(const cJSON *j)
-{
-    const cJSON *v;
-    cJSON_ArrayForEach(v, j)
-    {
-        char *other = cJSON_IsString(v) ? NULL : cJSON_PrintUnformatted(v);
-        ts_table_row(v->string, "%s", cJSON_IsString(v) ? v->valuestring : other ? other : "");
-        free(other);
-    }
-}
-
-static ts_status show_file(ts_cli *c, const char *path)
-{
-    ts_status st = TS_OK;
-    char *json = NULL;
-    cJSON *j = NULL;
-    TRY(ts_metadata_read(c->ctx, path, &json));
-    if (!json) TRY(ts_fail(&c->err, TS_EMODEL, "%s: carries no metadata of tessera", path));
-    if (ts_flag_set(&c->flags, TS_F_JSON)) {
-        puts(json);
-        goto done;
-    }
-    j = cJSON_Parse(json);
-    if (!cJSON_IsObject(j)) TRY(ts_fail(&c->err, TS_EMODEL, "%s: its metadata is not JSON", path));
-    print_fields(j);
-done:
-    cJSON_Delete(j);
-    free(json);
-    return st;
 }
 
 /* ---- models ---- */
@@ -179,16 +146,43 @@ static bool may_be_name(const char *s)
     return slash && slash > s && slash[1] && !strchr(slash + 1, '/') && s[0] != '.';
 }
 
-ts_status ts_cli_info(ts_cli *c)
+/* Of one argument; NULL: the default model. */
+static ts_status show_one(ts_cli *c, const char *what)
 {
     struct stat s;
-    const char *what = c->flags.words ? c->flags.word[0] : NULL;
-    bool file = what && stat(what, &s) == 0 && !S_ISDIR(s.st_mode);
-    bool nothing = what && stat(what, &s) != 0 && !may_be_name(what) && strcmp(what, "default");
-    if (nothing) return ts_fail(&c->err, TS_EMODEL, "%s: %s", what, strerror(errno));
-    ts_status st = ts_cli_open(c);
-    if (st) return st;
-    return file ? show_file(c, what) : show_model(c, what);
+    bool there = what && stat(what, &s) == 0;
+    if (what && !there && !may_be_name(what) && strcmp(what, "default") != 0)
+        return ts_fail(&c->err, TS_EMODEL, "%s: %s", what, strerror(errno));
+    if (there && !S_ISDIR(s.st_mode)) return ts_info_file(c, what);
+    ts_folder_kind kind = there ? ts_info_folder_kind(what) : TS_FOLDER_MODEL;
+    if (kind != TS_FOLDER_MODEL) return ts_info_folder(c, what, kind);
+    ts_status st = show_model(c, what);
+    ts_model_close(c->model);
+    c->model = NULL;
+    return st;
+}
+
+ts_status ts_cli_info(ts_cli *c)
+{
+    ts_status st = TS_OK;
+    int n = c->flags.words, failed = 0;
+    if (n > TS_WORDS)
+        return ts_fail(&c->err, TS_EUSAGE, "info: %d arguments, expected at most %d", n, TS_WORDS);
+    TRY(ts_cli_open(c));
+    if (n < 2) return show_one(c, n ? c->flags.word[0] : NULL);
+    for (int i = 0; i < n; i++) {
+        if (i > failed && !ts_flag_set(&c->flags, TS_F_JSON)) putchar('\n');
+        ts_status one = show_one(c, c->flags.word[i]);
+        if (!one) continue;
+        /* the others are told all the same */
+        ts_screen_warn(&c->screen, *c->err.text ? c->err.text : ts_error(c->ctx));
+        c->err = (ts_err){0};
+        st = one;
+        failed++;
+    }
+    if (failed) ts_fail(&c->err, st, "info: %d of %d arguments can not be told", failed, n);
+done:
+    return st;
 }
 
 /* ---- texts ---- */

@@ -15,11 +15,13 @@ static const ts_command commands[] = {
      "Finish from latents that generate --save-latents wrote",
      "Model, size, rate and prompt come from the file's metadata.", 1, 1, "a latents file",
      ts_cli_decode},
-    {"info", TS_CMD_INFO, "[FILE | DIR | ORG/NAME] [flags]",
+    {"info", TS_CMD_INFO, "[FILE | DIR | ORG/NAME]... [flags]",
      "What a file was made from, or what a model holds and needs",
-     "FILE: a clip, picture, latents or state that tessera wrote. DIR: a diffusers folder. Without "
+     "FILE: whatever tessera writes (clip, picture, latents, state, plans, tiles, manifest, "
+     "report), "
+     "or weights. DIR: a diffusers folder, the output of a batch, frames, encoded texts. Without "
      "either: the model that comes with tessera.",
-     0, 1, NULL, ts_cli_info},
+     0, INT_MAX, NULL, ts_cli_info},
     {"tokens", TS_CMD_TOKENS, "\"a text\" [flags]",
      "The pieces and ids that a model's text encoder reads", NULL, 1, 1, "a text", ts_cli_tokens},
     {"batch", TS_CMD_BATCH, "FILE... --out DIR [flags]",

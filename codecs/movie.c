@@ -324,31 +324,89 @@ done:
     return st;
 }
 
-ts_status ts_movie_comment(ts_err *err, const char *path, char **comment)
+static ts_status open_input(ts_err *err, const char *path, AVFormatContext **format)
 {
     /* Named, because libav also has readers that take any text for a movie, and playlists that open
      * other files. */
-    static const char READERS[] =
-        "mov,matroska,gif,avi,ogg,flv,mpeg,mpegts,apng,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe";
-    ts_status st = TS_OK;
+    static const char READERS[] = "mov,matroska,gif,avi,ogg,flv,mpeg,mpegts,apng,jpeg_pipe,webp_"
+                                  "pipe,bmp_pipe,tiff_pipe,png_pipe";
     AVDictionary *options = NULL;
-    AVFormatContext *format = NULL;
     char *url = NULL;
-    int code;
-    *comment = NULL;
+    *format = NULL;
     if (asprintf(&url, "file:%s", path) < 0)
         return ts_fail(err, TS_EMEMORY, "%s: no memory to read it", path);
+    av_log_set_level(AV_LOG_QUIET);
     av_dict_set(&options, "format_whitelist", READERS, 0);
     av_dict_set(&options, "protocol_whitelist", "file", 0);
-    code = avformat_open_input(&format, url, NULL, &options);
-    if (code < 0)
-        TRY(ts_fail(err, TS_EMODEL, "%s: is not a picture or clip that can be read", path));
+    int code = avformat_open_input(format, url, NULL, &options);
+    av_dict_free(&options);
+    free(url);
+    return code < 0 ? ts_fail(err, TS_EMODEL, "%s: is not a picture or clip that can be read", path)
+                    : TS_OK;
+}
+
+ts_status ts_movie_comment(ts_err *err, const char *path, char **comment)
+{
+    ts_status st = TS_OK;
+    AVFormatContext *format = NULL;
+    *comment = NULL;
+    TRY(open_input(err, path, &format));
     const AVDictionaryEntry *e = av_dict_get(format->metadata, "comment", NULL, 0);
     *comment = e ? strdup(e->value) : NULL;
     if (e && !*comment) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for its text", path));
 done:
-    av_dict_free(&options);
     avformat_close_input(&format);
-    free(url);
+    return st;
+}
+
+/* Container: the first name of the reader, as people write it. */
+static void name_container(const char *reader, char out[16])
+{
+    static const struct {
+        const char *reader, *name;
+    } known[] = {{"mov", "MP4"},      {"matroska", "WebM"},  {"gif", "GIF"},
+                 {"png_pipe", "PNG"}, {"jpeg_pipe", "JPEG"}, {"apng", "APNG"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strncmp(reader, known[i].reader, strlen(known[i].reader))) {
+            strcpy(out, known[i].name);
+            return;
+        }
+    snprintf(out, 16, "%.*s", (int)strcspn(reader, ",_"), reader);
+}
+
+/* Pictures of a stream; counted one by one where the container does not say. */
+static long count_pictures(AVFormatContext *format, int stream)
+{
+    long n = (long)format->streams[stream]->nb_frames;
+    AVPacket *packet = n > 0 ? NULL : av_packet_alloc();
+    if (!packet) return n;
+    for (; av_read_frame(format, packet) >= 0; av_packet_unref(packet))
+        n += packet->stream_index == stream;
+    av_packet_free(&packet);
+    return n;
+}
+
+ts_status ts_movie_probe(ts_err *err, const char *path, ts_movie_facts *out)
+{
+    ts_status st = TS_OK;
+    AVFormatContext *format = NULL;
+    memset(out, 0, sizeof *out);
+    TRY(open_input(err, path, &format));
+    int video = avformat_find_stream_info(format, NULL) < 0
+                    ? -1
+                    : av_find_best_stream(format, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
+    if (video < 0) TRY(ts_fail(err, TS_EMODEL, "%s: is damaged, or has no pictures in it", path));
+    const AVStream *s = format->streams[video];
+    name_container(format->iformat->name, out->container);
+    snprintf(out->codec, sizeof out->codec, "%s", avcodec_get_name(s->codecpar->codec_id));
+    out->w = s->codecpar->width;
+    out->h = s->codecpar->height;
+    out->frames = count_pictures(format, video);
+    if (out->frames != 1 && s->avg_frame_rate.num > 0)
+        out->seconds = (double)out->frames * av_q2d(av_inv_q(s->avg_frame_rate));
+    else if (out->frames != 1 && format->duration > 0)
+        out->seconds = (double)format->duration / AV_TIME_BASE;
+done:
+    avformat_close_input(&format);
     return st;
 }

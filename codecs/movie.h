@@ -35,6 +35,14 @@ ts_status ts_movie_frame(ts_err *, ts_movie *, const uint8_t *pixels, const uint
  * freed. */
 ts_status ts_movie_finish(ts_err *, ts_movie *);
 void ts_movie_free(ts_movie *); /* NULL is legal; the file stays as it is */
+typedef struct {
+    char container[16], codec[32]; /* "MP4", "h264" */
+    int w, h;
+    long frames;    /* 1: a picture */
+    double seconds; /* 0: not known */
+} ts_movie_facts;
+/* What a picture or clip is, PNG included. TS_EMODEL: none that libav can read. */
+ts_status ts_movie_probe(ts_err *, const char *path, ts_movie_facts *);
 /* The `comment` of any picture or clip that libav can read (malloc'd), *comment NULL: none.
  * TS_EMODEL. */
 ts_status ts_movie_comment(ts_err *, const char *path, char **comment);

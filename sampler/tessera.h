@@ -286,6 +286,10 @@ TS_API ts_status ts_output_check_size(ts_ctx *, const char *path, const ts_outpu
 /* free with ts_output_close */
 TS_API ts_status ts_output_open(ts_ctx *, const char *path, const ts_output *, ts_sink **);
 TS_API void ts_output_close(ts_sink *);
+/* What a file is by its content, whoever wrote it: JSON {"kind": "clip", "picture", "latents",
+ * "state", "plans", "tiles", "encoded text", "noise" or "weights", "bytes", and what
+ * docs/formats.md lists}; malloc'd. TS_EMODEL: none of these. Needs libav when linked. */
+TS_API ts_status ts_file_json(ts_ctx *, const char *path, char **json);
 /* *json NULL: the file carries none; malloc'd */
 TS_API ts_status ts_output_info(ts_ctx *, const char *path, char **json);
 

@@ -2,10 +2,33 @@
 #include "weights/file.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+ts_status ts_file_refuse_pointer(ts_err *err, const char *path, const void *bytes, size_t n)
+{
+    static const char begin[] = "version https://git-";
+    if (n < sizeof begin - 1 || memcmp(bytes, begin, sizeof begin - 1) != 0) return TS_OK;
+    return ts_fail(err, TS_EMODEL,
+                   "%s is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
+                   path);
+}
+
+ts_status ts_file_refuse_open(ts_err *err, const char *path, int code)
+{
+    char target[PATH_MAX];
+    ssize_t n = code == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
+    if (n < 0) return ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(code));
+    target[n] = 0;
+    return ts_fail(
+        err, TS_EMODEL,
+        "%s is a link to %s, which is not there: the download is incomplete, run it again", path,
+        target);
+}
 
 ts_status ts_file_read(ts_err *err, const char *path, long most, const char *what, uint8_t **data,
                        size_t *size)
@@ -14,7 +37,7 @@ ts_status ts_file_read(ts_err *err, const char *path, long most, const char *wha
     struct stat info;
     FILE *f = fopen(path, "rbe");
     *data = NULL;
-    if (!f) return ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno));
+    if (!f) return ts_file_refuse_open(err, path, errno);
     if (fstat(fileno(f), &info) || !S_ISREG(info.st_mode))
         TRY(ts_fail(err, TS_EMODEL, "%s is not a file", path));
     if (info.st_size > most)
@@ -27,6 +50,7 @@ ts_status ts_file_read(ts_err *err, const char *path, long most, const char *wha
         TRY(ts_fail(err, TS_EMODEL, "%s: %s", path,
                     ferror(f) ? strerror(errno) : "it became shorter while it was read"));
     (*data)[*size] = 0;
+    TRY(ts_file_refuse_pointer(err, path, *data, *size));
 done:
     fclose(f);
     if (st) {

@@ -7,4 +7,10 @@
  * TS_EMEMORY. */
 ts_status ts_file_read(ts_err *, const char *path, long most, const char *what, uint8_t **data,
                        size_t *size);
+/* What stands where a file should be, but is none: fails when the first n bytes are those of a Git
+ * LFS pointer. */
+ts_status ts_file_refuse_pointer(ts_err *, const char *path, const void *bytes, size_t n);
+/* Always fails: the file can not be opened, for the reason `code` (an errno); of a link whose
+ * target is not there, as an interrupted download leaves it in a cache, that is said. */
+ts_status ts_file_refuse_open(ts_err *, const char *path, int code);
 #endif

@@ -8,6 +8,8 @@
  * belong together is the business of checkpoint.c. */
 #include "weights/safetensors.h"
 
+#include "weights/file.h"
+
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -215,11 +217,8 @@ static ts_status read_json_header(ts_err *err, ts_safetensors *s)
     const uint8_t *b = s->map;
     uint64_t n = 0;
     for (int i = 0; i < 8; i++) n |= (uint64_t)b[i] << 8 * i;
-    if (s->size >= 20 && !memcmp(b, "version https://git-", 20))
-        return ts_fail(
-            err, TS_EMODEL,
-            "%s is a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`",
-            s->path);
+    st = ts_file_refuse_pointer(err, s->path, b, s->size);
+    if (st) return st;
     if (n < 2 || n > MAX_HEADER || n > s->size - 8)
         return ts_fail(
             err, TS_EMODEL,
@@ -252,7 +251,7 @@ ts_status ts_safetensors_open(ts_err *err, const char *path, ts_safetensors *out
     memset(out, 0, sizeof *out);
     if (!(out->path = strdup(path))) return ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
     if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fstat(fd, &info))
-        st = ts_fail(err, TS_EMODEL, "%s: %s", path, strerror(errno));
+        st = ts_file_refuse_open(err, path, errno);
     else if (!S_ISREG(info.st_mode))
         st = ts_fail(err, TS_EMODEL, "%s is not a file", path);
     else if (info.st_size < 8)
