@@ -249,7 +249,7 @@ LOADER = @if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then \
 install: tessera $(B)/$(SONAME) ## program, libraries, headers, model, manual (PREFIX, DESTDIR)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 	  $(DESTDIR)$(PREFIX)/include/tessera $(DESTDIR)$(PREFIX)/share/man/man1 \
-	  $(DESTDIR)$(PREFIX)/share/tessera
+	  $(DESTDIR)$(PREFIX)/share/tessera $(DESTDIR)$(PREFIX)/share/doc/tessera
 	install -m 755 tessera $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/libtessera.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libtessera.so.$(VERSION)
@@ -258,6 +258,7 @@ install: tessera $(B)/$(SONAME) ## program, libraries, headers, model, manual (P
 	for h in $(HEADERS); do sed 's|^#include "[a-z]*/|#include "|' $$h \
 	  >$(DESTDIR)$(PREFIX)/include/tessera/$${h##*/} || exit 1; done
 	install -m 644 docs/tessera.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 docs/formats.md $(DESTDIR)$(PREFIX)/share/doc/tessera/
 	cp -r weights/default $(DESTDIR)$(PREFIX)/share/tessera/
 	for p in tessera tessera-static; do sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@PKGS@|$(PKGS)|' \
 	  -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(OWN_LIBS)|' tools/$$p.pc.in \
@@ -270,7 +271,8 @@ uninstall: ## remove what install put in place
 	  $(DESTDIR)$(PREFIX)/lib/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libtessera.so.$(VERSION) \
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera.pc \
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera-static.pc \
-	  $(DESTDIR)$(PREFIX)/share/man/man1/tessera.1 $(DESTDIR)$(PREFIX)/share/tessera
+	  $(DESTDIR)$(PREFIX)/share/man/man1/tessera.1 $(DESTDIR)$(PREFIX)/share/tessera \
+	  $(DESTDIR)$(PREFIX)/share/doc/tessera
 	$(LOADER)
 
 .PHONY: check-installed

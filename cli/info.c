@@ -76,7 +76,7 @@ static bool describe_measurements(FILE *f, long size, cJSON *j)
 }
 
 /* A page, manifest or measurements of ours: an object with its kind; NULL: it is none. */
-static cJSON *describe_text(const char *path)
+static cJSON *describe_own_text(const char *path)
 {
     char head[1024] = "";
     struct stat s;
@@ -196,7 +196,7 @@ ts_status ts_info_file(ts_cli *c, const char *path)
 {
     ts_status st = TS_OK;
     char *json = NULL, *text = NULL;
-    cJSON *made = NULL, *facts = describe_text(path);
+    cJSON *made = NULL, *facts = describe_own_text(path);
     if (!facts) {
         TRY(ts_file_json(c->ctx, path, &json));
         facts = cJSON_Parse(json);
@@ -232,7 +232,7 @@ static bool is_text(const char *name)
     return !strncmp(name, "text-", 5) && ts_ends_with(name, ".safetensors");
 }
 
-static bool is_manifest(const char *name)
+static bool names_manifest(const char *name)
 {
     return !strncmp(name, "tessera-batch", 13) && ts_ends_with(name, ".jsonl");
 }
@@ -242,7 +242,7 @@ ts_folder_kind ts_info_folder_kind(const char *dir)
     DIR *d = opendir(dir);
     bool manifest = false, frame = false, text = false, index = false;
     for (struct dirent *e; d && (e = readdir(d));) {
-        manifest = manifest || is_manifest(e->d_name);
+        manifest = manifest || names_manifest(e->d_name);
         frame = frame || is_frame(e->d_name);
         text = text || is_text(e->d_name);
         index = index || !strcmp(e->d_name, "model_index.json");
@@ -288,11 +288,11 @@ ts_status ts_info_folder(ts_cli *c, const char *dir, ts_folder_kind kind)
     first = count_files(dir,
                         kind == TS_FOLDER_FRAMES  ? is_frame
                         : kind == TS_FOLDER_TEXTS ? is_text
-                                                  : is_manifest,
+                                                  : names_manifest,
                         &files, &bytes);
     cJSON *made = NULL, *facts = NULL, *picture = NULL;
     if (!first) TRY(ts_fail(&c->err, TS_EMODEL, "%s: %s", dir, strerror(errno)));
-    if (kind == TS_FOLDER_BATCH) facts = describe_text(first);
+    if (kind == TS_FOLDER_BATCH) facts = describe_own_text(first);
     if (!facts) facts = cJSON_CreateObject();
     if (kind != TS_FOLDER_BATCH)
         cJSON_AddStringToObject(facts, "kind",

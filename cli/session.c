@@ -41,20 +41,30 @@ static char *find_default_model(void)
     return found;
 }
 
-/* As huggingface_hub finds it: HF_HUB_CACHE, $HF_HOME/hub, the user's cache folder. */
+/* A folder of the environment: ~ at its beginning is $HOME, as in Python's expanduser. malloc'd. */
+static char *expand_home(const char *folder, const char *below)
+{
+    char *path = NULL;
+    const char *home = getenv("HOME");
+    bool tilde = folder[0] == '~' && (folder[1] == '/' || !folder[1]) && home && *home;
+    int n = asprintf(&path, "%s%s%s", tilde ? home : "", folder + tilde, below);
+    return n < 0 ? NULL : path;
+}
+
+/* As huggingface_hub finds it: HF_HUB_CACHE or its older name, $HF_HOME/hub, the user's cache
+ * folder. */
 static char *find_hub(void)
 {
     static const struct {
         const char *variable, *below;
     } places[] = {{"HF_HUB_CACHE", ""},
+                  {"HUGGINGFACE_HUB_CACHE", ""},
                   {"HF_HOME", "/hub"},
                   {"XDG_CACHE_HOME", "/huggingface/hub"},
                   {"HOME", "/.cache/huggingface/hub"}};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         const char *base = getenv(places[i].variable);
-        char *folder = NULL;
-        if (base && *base)
-            return asprintf(&folder, "%s%s", base, places[i].below) < 0 ? NULL : folder;
+        if (base && *base) return expand_home(base, places[i].below);
     }
     return NULL;
 }

@@ -40,7 +40,7 @@ static void describe_state(const ts_safetensors *s, const char *done, cJSON *j)
     cJSON_Delete(was);
 }
 
-static void describe_plans(const ts_safetensors *s, cJSON *j)
+static void describe_plan_file(const ts_safetensors *s, cJSON *j)
 {
     static const char *const keys[] = {"attention", "order", "tokens", "block",
                                        "grid",      "heads", "layers", "text"};
@@ -91,7 +91,7 @@ static ts_status describe_tensors(ts_err *err, const char *path, cJSON *j)
     if (latents || noise)
         add_shape(j, latents ? latents : noise);
     else if (plans)
-        describe_plans(&s, j);
+        describe_plan_file(&s, j);
     else if (ids && states)
         add_shape(j, states);
     else

@@ -45,16 +45,17 @@ static ts_status read_flow(ts_model *m, const ts_component *c)
                       TS_IGNORED("max_shift"),
                       TS_IGNORED("base_image_seq_len"),
                       TS_IGNORED("max_image_seq_len")};
+    bool is_unipc = !strcmp(c->cls, "UniPCMultistepScheduler"),
+         is_euler = !strcmp(c->cls, "FlowMatchEulerDiscreteScheduler");
     m->shift = 1;
-    if (!strcmp(c->cls, "UniPCMultistepScheduler")) {
-        m->solver = TS_UNIPC;
-        return ts_config_read(m->ctx, c->config, c->config_path, unipc,
-                              sizeof unipc / sizeof *unipc);
-    }
-    if (!strcmp(c->cls, "FlowMatchEulerDiscreteScheduler")) {
-        m->solver = TS_EULER;
-        return ts_config_read(m->ctx, c->config, c->config_path, euler,
-                              sizeof euler / sizeof *euler);
+    if (is_unipc || is_euler) {
+        m->solver = is_unipc ? TS_UNIPC : TS_EULER;
+        ts_status st = ts_config_read(m->ctx, c->config, c->config_path, is_unipc ? unipc : euler,
+                                      is_unipc ? sizeof unipc / sizeof *unipc
+                                               : sizeof euler / sizeof *euler);
+        if (st || m->shift > 0) return st;
+        return ts_fail(&m->ctx->err, TS_EMODEL, "%s: \"%s\" is %g, expected more than 0",
+                       c->config_path, is_unipc ? "flow_shift" : "shift", m->shift);
     }
     return ts_fail(&m->ctx->err, TS_EMODEL,
                    "%s: scheduler class %s is not supported (UniPCMultistepScheduler, "

@@ -2,6 +2,7 @@
  *
  *   STEM.safetensors                            STEM.fp16.safetensors
  *   STEM.safetensors.index.json                 STEM.safetensors.index.fp16.json
+ *                                               STEM.safetensors.fp16.index.json
  *   {"weight_map": {"tensor": "STEM-00001-of-00002.safetensors", ...}} */
 #include "weights/checkpoint.h"
 
@@ -9,6 +10,7 @@
 #include "weights/config.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,12 +46,18 @@ static char *find_variant(const char *dir, const char *head, const char *tail)
     return best;
 }
 
+/* A link without a target counts as there: opening it then says what is wrong. */
+static bool is_there(const char *path)
+{
+    return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static bool try_file(const char *dir, char *name, char **path)
 {
     *path = NULL;
     if (name && asprintf(path, "%s/%s", dir, name) < 0) *path = NULL;
     free(name);
-    if (*path && access(*path, F_OK) == 0) return true;
+    if (*path && is_there(*path)) return true;
     free(*path);
     *path = NULL;
     return false;
@@ -61,21 +69,42 @@ static char *format_name(const char *format, const char *stem)
     return asprintf(&s, format, stem) < 0 ? NULL : s;
 }
 
-/* The file or index to open. */
+/* Shards without an index. */
+static bool has_shards(const char *dir, const char *stem)
+{
+    bool found = false;
+    size_t n = strlen(stem);
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && !found && (e = readdir(d));)
+        found = !strncmp(e->d_name, stem, n) && strstr(e->d_name + n, "-of-") &&
+                ts_ends_with(e->d_name, ".safetensors");
+    if (d) closedir(d);
+    return found;
+}
+
+/* The file or index to open. Beside each other, diffusers takes the index, transformers (whose stem
+ * is `model`) the file. */
 static ts_status choose_files(ts_ctx *ctx, const char *dir, const char *stem, char **path)
 {
-    char *file = format_name("%s.", stem), *index = format_name("%s.safetensors.index.", stem);
-    bool found = file && index &&
-                 (try_file(dir, format_name("%s.safetensors", stem), path) ||
-                  try_file(dir, format_name("%s.safetensors.index.json", stem), path) ||
+    static const char *const plain[] = {"%s.safetensors", "%s.safetensors.index.json"};
+    int first = strcmp(stem, "model") != 0;
+    char *file = format_name("%s.", stem), *index = format_name("%s.safetensors.index.", stem),
+         *legacy = format_name("%s.safetensors.", stem);
+    bool found = file && index && legacy &&
+                 (try_file(dir, format_name(plain[first], stem), path) ||
+                  try_file(dir, format_name(plain[!first], stem), path) ||
                   try_file(dir, find_variant(dir, file, ".safetensors"), path) ||
-                  try_file(dir, find_variant(dir, index, ".json"), path));
+                  try_file(dir, find_variant(dir, index, ".json"), path) ||
+                  try_file(dir, find_variant(dir, legacy, ".index.json"), path));
     free(file);
     free(index);
+    free(legacy);
     if (found) return TS_OK;
     char *other = NULL;
     const char *also =
-        try_file(dir, format_name("%s.bin", stem), &other) ||
+        has_shards(dir, stem)
+            ? "; shards are there, but the index that lists them is not: download it, too"
+        : try_file(dir, format_name("%s.bin", stem), &other) ||
                 try_file(dir, format_name("%s.bin.index.json", stem), &other) ||
                 try_file(dir, format_name("pytorch_%s.bin", stem), &other)
             ? "; weights are there as .bin, which is not read: take the safetensors files"
@@ -131,7 +160,7 @@ static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, co
         free(path);
         if (asprintf(&path, "%s/%s", dir, shard[i]) < 0) path = NULL;
         if (!path) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
-        if (access(path, F_OK))
+        if (!is_there(path))
             TRY(ts_fail(&ctx->err, TS_EMODEL, "%s is missing: %s names it as one of %d shards",
                         path, index, n));
         TRY(ts_source_open(&ctx->err, path, c->source + c->sources));

@@ -10,6 +10,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,10 +35,11 @@ static char *join_path(const char *dir, const char *name)
     return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
+/* A link without a target counts as there: opening it then says what is wrong. */
 static bool has_file(const char *dir, const char *name)
 {
     char *path = join_path(dir, name);
-    bool there = path && access(path, F_OK) == 0;
+    bool there = path && faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
     free(path);
     return there;
 }
@@ -105,6 +107,61 @@ static ts_status find_snapshot(ts_ctx *ctx, const char *name, const char *repo, 
     return st;
 }
 
+/* Not in the cache. Advice to download is given for what can be run, or may be: tens of gigabytes
+ * are not fetched for nothing. */
+static ts_status refuse_absent_name(ts_err *err, const char *name, const char *repo)
+{
+    /* repositories whose layout or pipeline is not read; instead: one that is, of the same model */
+    static const struct {
+        const char *name, *instead;
+    } others[] = {
+        {"Wan-AI/Wan2.1-T2V-1.3B", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"},
+        {"Wan-AI/Wan2.1-T2V-14B", "Wan-AI/Wan2.1-T2V-14B-Diffusers"},
+        {"Wan-AI/Wan2.2-T2V-A14B", "Wan-AI/Wan2.2-T2V-A14B-Diffusers"},
+        {"Wan-AI/Wan2.2-TI2V-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers"},
+        {"PixArt-alpha/PixArt-alpha", "PixArt-alpha/PixArt-XL-2-1024-MS"},
+        {"PixArt-alpha/PixArt-Sigma", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"},
+    };
+    /* families that are read; of Wan, in the layout of those that say so */
+    static const char *const read[] = {"wan2.1-t2v", "wan2.2-t2v", "wan2.2-ti2v", "pixart-xl-2",
+                                       "pixart-sigma-xl-2"};
+    static const char *const unread[] = {"flux",       "stable-diffusion",
+                                         "sdxl",       "sd3",
+                                         "qwen-image", "z-image",
+                                         "hunyuan",    "ltx",
+                                         "mochi",      "cogvideo",
+                                         "i2v",        "flf2v",
+                                         "vace",       "gguf",
+                                         "comfyui",    "sana",
+                                         "lumina",     "hidream",
+                                         "chroma",     "animatediff",
+                                         "svd"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strcasecmp(name, others[i].name))
+            return ts_fail(
+                err, TS_EMODEL,
+                "%s: is not in the cache, and in a layout that is not read: take %s (`hf "
+                "download %s`)",
+                name, others[i].instead, others[i].instead);
+    bool known = false;
+    for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+        known = known || (strcasestr(name, read[i]) &&
+                          (read[i][0] == 'p' || ts_ends_with(name, "-Diffusers")));
+    for (size_t i = 0; i < sizeof unread / sizeof *unread; i++)
+        if (!known && strcasestr(name, unread[i]))
+            return ts_fail(err, TS_EMODEL,
+                           "%s: there is neither such a folder nor %s, and by its name it is of a "
+                           "family that is not read (Wan 2.1 and 2.2 from text and PixArt are)",
+                           name, repo);
+    return ts_fail(err, TS_EMODEL,
+                   known ? "%s: there is neither such a folder nor %s: download it with `hf "
+                           "download %s`"
+                         : "%s: there is neither such a folder nor %s (what `hf download` fetches "
+                           "can be used if its model_index.json names a WanPipeline or a PixArt "
+                           "pipeline)",
+                   name, repo, name);
+}
+
 static ts_status find_dir(ts_ctx *ctx, const char *name, const char *hub, char **dir)
 {
     ts_err *err = &ctx->err;
@@ -129,13 +186,8 @@ static ts_status find_dir(ts_ctx *ctx, const char *name, const char *hub, char *
     char *repo = NULL;
     if (asprintf(&repo, "%s/models--%.*s--%s", hub, (int)(slash - name), name, slash + 1) < 0)
         return ts_fail(err, TS_EMEMORY, "%s: out of memory", name);
-    ts_status st =
-        is_dir(repo)
-            ? find_snapshot(ctx, name, repo, dir)
-            : ts_fail(
-                  err, TS_EMODEL,
-                  "%s: there is neither such a folder nor %s: download it with `hf download %s`",
-                  name, repo, name);
+    ts_status st = is_dir(repo) ? find_snapshot(ctx, name, repo, dir)
+                                : refuse_absent_name(err, name, repo);
     free(repo);
     return st;
 }

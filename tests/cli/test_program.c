@@ -372,6 +372,17 @@ START_TEST(a_model_by_its_name)
                                  hub),
                    3);
     program_expect(program_shell("HF_HUB_CACHE=%s/hub $TESSERA info Org/Name", hub), 0);
+    program_expect(program_shell("unset HF_HUB_CACHE; HUGGINGFACE_HUB_CACHE=%s/hub $TESSERA tokens "
+                                 "x --model Org/Name",
+                                 hub),
+                   0);
+    program_expect(
+        program_shell("unset HF_HUB_CACHE; HF_HOME='~' HOME=%s $TESSERA tokens x --model "
+                      "Org/Name",
+                      hub),
+        0);
+    program_expect(
+        program_shell("HF_HUB_CACHE='~/hub' HOME=%s $TESSERA tokens x --model Org/Name", hub), 0);
     program_expect(program_shell("rm -r %s/hub", hub), 0);
     free(root);
     free(hub);

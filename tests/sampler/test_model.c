@@ -58,6 +58,8 @@ START_TEST(contradicting_classes)
     static const struct {
         const char *file, *key, *value, *got, *wanted;
     } row[] = {
+        {"scheduler/scheduler_config.json", "flow_shift", "0", "is 0", "expected more than 0"},
+        {"scheduler/scheduler_config.json", "flow_shift", "-3", "is -3", "expected more than 0"},
         {"transformer/config.json", "_class_name", "\"SanaTransformer2DModel\"",
          "SanaTransformer2DModel", "WanTransformer3DModel"},
         {"transformer_2/config.json", "_class_name", "\"WanVACETransformer3DModel\"",

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ONE(name, at) \
     "\"" name "\": {\"dtype\": \"F32\", \"shape\": [1, 2], \"data_offsets\": [" at "]}"
@@ -100,7 +101,8 @@ END_TEST
 
 START_TEST(refuses_broken_sets)
 {
-    expect(make_shards(NULL), "neither model.safetensors", "model.safetensors.index.json");
+    expect(make_shards(NULL), "neither model.safetensors",
+           "shards are there, but the index that lists them is not");
     expect(make_shards("{\"weight_map\": {\"a\": " S1
                        ", \"b\": \"model-00003-of-00003.safetensors\"}}"),
            "model-00003-of-00003.safetensors is missing", "index.json");
@@ -130,22 +132,28 @@ END_TEST
 /* The plain file goes first, then its index, then variants in order of preference. */
 START_TEST(falls_back_to_variants)
 {
-    static const char *const order[] = {"model.safetensors", "model.bf16.safetensors",
-                                        "model.fp16.safetensors", "model.non_ema.safetensors",
-                                        "model.safetensors.index.fp16.json"};
+    static const char *const order[] = {"model.safetensors",
+                                        "model.bf16.safetensors",
+                                        "model.fp16.safetensors",
+                                        "model.non_ema.safetensors",
+                                        "model.safetensors.index.fp16.json",
+                                        "model.safetensors.fp16.index.json"};
     char *dir = testing_tmp(), path[600];
     scratch_safetensors(dir, "model.fp16-00001-of-00001.safetensors", "{" ONE("t4", "0, 8") "}", 8);
     /* two dots: no variant */
     scratch_safetensors(dir, "model.a.b.safetensors", "{" ONE("no", "0, 8") "}", 8);
     scratch_text(dir, order[4],
                  "{\"weight_map\": {\"t4\": \"model.fp16-00001-of-00001.safetensors\"}}");
+    scratch_safetensors(dir, "model-00001-of-00001.fp16.safetensors", "{" ONE("t5", "0, 8") "}", 8);
+    scratch_text(dir, order[5],
+                 "{\"weight_map\": {\"t5\": \"model-00001-of-00001.fp16.safetensors\"}}");
     for (int i = 0; i < 4; i++) {
         char header[100];
         snprintf(header, sizeof header,
                  "{\"t%d\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0, 8]}}", i);
         scratch_safetensors(dir, order[i], header, 8);
     }
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         ts_ctx *ctx = testing_open("cpu", NULL, 1);
         ts_weights *ws;
         char name[] = {'t', (char)('0' + i), 0};
@@ -157,6 +165,46 @@ START_TEST(falls_back_to_variants)
         remove(path);
     }
     expect(dir, "neither", "model.safetensors");
+}
+END_TEST
+
+/* Which tensor of a folder with a single file and an index is found under a stem. */
+static void expect_choice(const char *stem, const char *name)
+{
+    char *dir = testing_tmp(), file[96], index[96], shard[96], map[200];
+    ts_ctx *ctx = testing_open("cpu", NULL, 1);
+    ts_weights *ws;
+    snprintf(file, sizeof file, "%s.safetensors", stem);
+    snprintf(index, sizeof index, "%s.safetensors.index.json", stem);
+    snprintf(shard, sizeof shard, "%s-00001-of-00001.safetensors", stem);
+    snprintf(map, sizeof map, "{\"weight_map\": {\"shard\": \"%s\"}}", shard);
+    scratch_safetensors(dir, file, "{" ONE("single", "0, 8") "}", 8);
+    scratch_safetensors(dir, shard, "{" ONE("shard", "0, 8") "}", 8);
+    scratch_text(dir, index, map);
+    ck_ok(ctx, ts_weights_open(ctx, dir, stem, &ws));
+    ck_assert_msg(ts_weights_has(ws, name), "%s: not %s", stem, name);
+    ts_weights_close(ws);
+    testing_close(ctx);
+    free(dir);
+}
+
+START_TEST(a_file_beside_shards)
+{
+    expect_choice("diffusion_pytorch_model", "shard");
+    expect_choice("model", "single");
+}
+END_TEST
+
+START_TEST(links_of_a_broken_download)
+{
+    char *dir = testing_tmp(), path[600];
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ck_assert_int_eq(symlink("../../blobs/0123", path), 0);
+    expect(dir, "model.safetensors is a link to ../../blobs/0123", "not there");
+    dir = make_shards("{\"weight_map\": {\"a\": " S1 ", \"b\": " S1 ", \"c\": " S2 "}}");
+    snprintf(path, sizeof path, "%s/model-00002-of-00002.safetensors", dir);
+    ck_assert(remove(path) == 0 && symlink("../blobs/2", path) == 0);
+    expect(dir, "model-00002-of-00002.safetensors is a link to ../blobs/2", "not there");
 }
 END_TEST
 
@@ -268,6 +316,8 @@ int main(void)
     tcase_add_test(t, the_index_decides_between_copies);
     tcase_add_test(t, refuses_broken_sets);
     tcase_add_test(t, falls_back_to_variants);
+    tcase_add_test(t, a_file_beside_shards);
+    tcase_add_test(t, links_of_a_broken_download);
     tcase_add_test(t, finds_by_name_type_and_shape);
     tcase_add_test(t, reads_rows);
     suite_add_tcase(s, t);

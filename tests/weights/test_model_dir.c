@@ -84,7 +84,19 @@ START_TEST(opens_a_name_of_the_cache)
 {
     char *hub = testing_tmp(), *dir = make_model(), *repo = path_of(hub, "models--Org--Name"),
          *one = path_of(repo, "snapshots/abc"), *two = path_of(repo, "snapshots/def");
-    expect("Org/Name", hub, repo, "hf download Org/Name");
+    expect("Org/Name", hub, repo, "if its model_index.json names a WanPipeline");
+    static const char *const absent[][2] = {
+        {"Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+         "download it with `hf download Wan-AI/Wan2.1-T2V-1.3B-"},
+        {"Wan-AI/Wan2.2-TI2V-5B-Diffusers", "download it with `hf download Wan-AI/Wan2.2-TI2V-5B-"},
+        {"PixArt-alpha/PixArt-XL-2-512x512", "download it with"},
+        {"Wan-AI/Wan2.1-T2V-1.3B", "take Wan-AI/Wan2.1-T2V-1.3B-Diffusers"},
+        {"black-forest-labs/FLUX.1-dev", "of a family that is not read"},
+        {"Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "of a family that is not read"},
+        {"city96/Wan2.1-T2V-14B-gguf", "of a family that is not read"},
+    };
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
+        expect(absent[i][0], hub, absent[i][0], absent[i][1]);
     scratch_text(hub, "models--Org--Name/snapshots/.keep", "");
     expect("Org/Name", hub, repo, "no snapshot");
     ck_assert_int_eq(rename(dir, one), 0);
