@@ -55,7 +55,7 @@ AGAIN = @$(MAKE) --no-print-directory $(JOBS)
 all: tessera ## build ./tessera
 tessera: $(B)/tessera
 	@ln -f $< $@
-$(B)/tessera: $(CLI_OBJ) $(B)/libtessera.a
+$(B)/tessera: $(CLI_OBJ) $(B)/libtessera.a $(B)/linked
 	@mkdir -p $(@D)
 	@echo "  LD $@"
 	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(B)/libtessera.a $(LDLIBS) $(CLI_LIBS)
@@ -81,6 +81,11 @@ FLAGS = $(subst ','\'',$(CPPFLAGS) $(ALL_CFLAGS))
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
+# The program is linked anew when what it is linked of changes: hiredis came, or went.
+LINKED = $(CLI_OBJ) $(LDLIBS) $(CLI_LIBS)
+$(B)/linked: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LINKED)' | cmp -s - $@ || echo '$(LINKED)' >$@
 # So is the object that knows where the default model is installed, for another PREFIX.
 $(B)/place: FORCE
 	@mkdir -p $(@D)

@@ -3,7 +3,7 @@
 
 # threads that spin at barriers cost many times the tests where cores are shared
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
-passed=0 failed=0 broken=0
+passed=0 failed=0 broken=0 skipped=
 for t in "$@"; do
     out=$(cd "$(dirname "$0")/.." && GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000} "$t" 2>&1)
     code=$?
@@ -23,8 +23,12 @@ for t in "$@"; do
     else
         printf '%s: %s\n' "$t" "$line"
     fi
-    printf '%s\n' "$out" | grep -E '^skip' # a skip says why
+    skip=$(printf '%s\n' "$out" | grep -E '^skip') || continue # a skip says why
+    printf '%s\n' "$skip"
+    skipped="$skipped$t: $skip
+"
 done
+[ -z "$skipped" ] || printf 'not tested here:\n%s' "$skipped"
 failed=$((failed + broken))
 printf '%s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

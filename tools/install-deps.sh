@@ -4,8 +4,9 @@
 # usage: tools/install-deps.sh [build|check|lint|pages]
 set -eu
 build="gcc make pkg-config libc6-dev libdnnl-dev libpng-dev libavformat-dev libavcodec-dev
-    libswscale-dev libavutil-dev libcjson-dev libutf8proc-dev libpcre2-dev libexif-dev libstb-dev"
-tests="g++ check ffmpeg pngcheck libsimde-dev libhiredis-dev redis-tools parallel"
+    libswscale-dev libavutil-dev libcjson-dev libutf8proc-dev libpcre2-dev libexif-dev libstb-dev
+    libhiredis-dev"
+tests="g++ check ffmpeg pngcheck libsimde-dev redis-tools parallel"
 lint="clang-14 clang-format-14 clang-tidy-14 libomp-14-dev cppcheck codespell gcovr"
 case ${1:-build} in
 build) packages=$build ;;

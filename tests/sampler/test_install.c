@@ -31,11 +31,12 @@ static void copy_tree(void)
                                  root, root, root, root),
                    0);
     program_expect(
-        program_shell("mkdir -p %s/tree/build && cp -a Makefile docs tools weights attention "
-                      "backend prompts dit codecs cli sampler %s/tree/ && for d in flags place "
-                      "attention backend prompts dit codecs cli sampler weights; do test ! -e "
-                      "build/$d || cp -a build/$d %s/tree/build/; done",
-                      root, root, root),
+        program_shell(
+            "mkdir -p %s/tree/build && cp -a Makefile docs tools weights attention "
+            "backend prompts dit codecs cli sampler %s/tree/ && for d in flags place "
+            "linked attention backend prompts dit codecs cli sampler weights; do test ! -e "
+            "build/$d || cp -a build/$d %s/tree/build/; done",
+            root, root, root),
         0);
 }
 
