@@ -80,15 +80,17 @@ static ts_status describe_text(ts_attn *a)
     if (!f) return ts_plans_no_memory(a);
     for (int s = 0; s < a->o.slots; s++)
         fprintf(f, "%s%s %d", s ? ", " : "", a->o.slot_name[s], a->o.text[s]);
-    fclose(f);
-    ts_bag_meta(a->plans, "text", text);
+    bool whole = !ferror(f);
+    whole = !fclose(f) && whole;
+    if (whole) ts_bag_meta(a->plans, "text", text);
     free(text);
-    return TS_OK;
+    return whole ? TS_OK : ts_plans_no_memory(a);
 }
 
 static ts_status describe_plans(ts_attn *a)
 {
     char text[64], *policy = ts_policy_text(&a->o.policy);
+    if (!policy) return ts_plans_no_memory(a);
     const struct {
         const char *key;
         long value;

@@ -27,6 +27,7 @@ struct ts_bag {
     int n, room;
     ts_meta *meta;
     int metas;
+    bool lost;  /* there was no memory for metadata: it can not be saved whole */
     char *path; /* of the file it came from; NULL: none */
 };
 
@@ -157,6 +158,7 @@ ts_status ts_bag_finite(ts_err *err, const ts_bag *b, const char *name)
     return TS_OK;
 }
 
+/* What there was no memory for fails when the bag is saved. */
 void ts_bag_meta(ts_bag *b, const char *key, const char *value)
 {
     int at = 0;
@@ -166,17 +168,24 @@ void ts_bag_meta(ts_bag *b, const char *key, const char *value)
         char *copy = value ? strdup(value) : NULL; /* value may be the old one */
         free(b->meta[at].value);
         b->meta[at].value = copy;
+        b->lost = b->lost || (value && !copy);
         if (copy) return;
         free(b->meta[at].key);
         memmove(b->meta + at, b->meta + at + 1, (size_t)(--b->metas - at) * sizeof *b->meta);
         return;
     }
     if (!value) return;
-    ts_meta *more = realloc(b->meta, (size_t)(b->metas + 1) * sizeof *more);
-    if (!more) return;
-    b->meta = more;
+    ts_meta *more = realloc(b->meta, (size_t)(b->metas + 1) * sizeof *more),
+            new = {strdup(key), strdup(value)};
+    if (more) b->meta = more;
+    if (!more || !new.key || !new.value) {
+        free(new.key);
+        free(new.value);
+        b->lost = true;
+        return;
+    }
     memmove(more + at + 1, more + at, (size_t)(b->metas++ - at) * sizeof *more);
-    more[at] = (ts_meta){strdup(key), strdup(value)};
+    more[at] = new;
 }
 
 const char *ts_bag_meta_get(const ts_bag *b, const char *key)
@@ -193,28 +202,32 @@ static int by_width_and_name(const void *a, const void *b)
     return m > n ? -1 : m < n ? 1 : strcmp(x->name, y->name);
 }
 
+static bool add_entry(cJSON *header, const item *t, double offset)
+{
+    cJSON *j = cJSON_AddObjectToObject(header, t->name),
+          *shape = cJSON_AddArrayToObject(j, "shape"),
+          *offsets = cJSON_AddArrayToObject(j, "data_offsets");
+    bool ok = cJSON_AddStringToObject(j, "dtype", ts_dtype_name(t->t.type)) && shape && offsets;
+    for (int d = 0; ok && d < t->t.nd; d++)
+        ok = cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->t.dim[d]));
+    return ok && cJSON_AddItemToArray(offsets, cJSON_CreateNumber(offset)) &&
+           cJSON_AddItemToArray(offsets, cJSON_CreateNumber(offset + (double)t->bytes));
+}
+
 /* The JSON header, padded with spaces to a multiple of 8; NULL: no memory. */
 static char *make_header(const ts_bag *b, const item *const *order)
 {
-    cJSON *header = cJSON_CreateObject();
+    cJSON *header = cJSON_CreateObject(),
+          *meta = b->metas ? cJSON_AddObjectToObject(header, "__metadata__") : NULL;
     double offset = 0;
-    if (b->metas) {
-        cJSON *meta = cJSON_AddObjectToObject(header, "__metadata__");
-        for (int i = 0; i < b->metas; i++)
-            cJSON_AddStringToObject(meta, b->meta[i].key, b->meta[i].value);
+    bool ok = header && !b->lost;
+    for (int i = 0; ok && i < b->metas; i++)
+        ok = cJSON_AddStringToObject(meta, b->meta[i].key, b->meta[i].value) != NULL;
+    for (int i = 0; ok && i < b->n; i++) {
+        ok = add_entry(header, order[i], offset);
+        offset += (double)order[i]->bytes;
     }
-    for (int i = 0; i < b->n; i++) {
-        const item *t = order[i];
-        cJSON *j = cJSON_AddObjectToObject(header, t->name);
-        cJSON_AddStringToObject(j, "dtype", ts_dtype_name(t->t.type));
-        cJSON *shape = cJSON_AddArrayToObject(j, "shape"),
-              *offsets = cJSON_AddArrayToObject(j, "data_offsets");
-        for (int d = 0; d < t->t.nd; d++)
-            cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->t.dim[d]));
-        cJSON_AddItemToArray(offsets, cJSON_CreateNumber(offset));
-        cJSON_AddItemToArray(offsets, cJSON_CreateNumber(offset += (double)t->bytes));
-    }
-    char *text = cJSON_PrintUnformatted(header), *padded = NULL;
+    char *text = ok ? cJSON_PrintUnformatted(header) : NULL, *padded = NULL;
     cJSON_Delete(header);
     if (text && asprintf(&padded, "%s%*s", text, (int)(-strlen(text) & 7), "") < 0) padded = NULL;
     free(text);
@@ -292,6 +305,10 @@ ts_status ts_bag_load(ts_err *err, const char *path, ts_bag **out)
         if (half) ts_widen(e->t.type, e->t.data, e->bytes / 2, data);
     }
     for (int i = 0; i < s.metas; i++) ts_bag_meta(b, s.meta[i].key, s.meta[i].value);
+    if (b->lost) {
+        st = ts_fail(err, TS_EMEMORY, "%s: out of memory for its metadata", path);
+        goto done;
+    }
     *out = b;
     b = NULL;
 done:

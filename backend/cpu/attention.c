@@ -425,7 +425,8 @@ static ts_status run_attention(ts_cpu *c, const ts_attention *a, const float *ls
 ts_status ts_cpu_attention(ts_cpu *c, const ts_attention *a)
 {
     if (choose_kernel(c, a->q.type)) return run_attention(c, a, NULL, NULL);
-    if (!c->dev.counting) ts_attention_ref(a);
+    if (!c->dev.counting && !ts_attention_ref(a))
+        return ts_fail(c->dev.err, TS_EMEMORY, "no memory for attention");
     return TS_OK;
 }
 
@@ -436,7 +437,8 @@ ts_status ts_cpu_block_sums(ts_cpu *c, const ts_block_sums *s)
         ts_attention a = {.q = s->q, .k = s->k, .v = s->k, .out = s->q, .scale = s->scale};
         return run_attention(c, &a, ts_host_of(s->lse.p), ts_host_of(s->sums.p));
     }
-    if (!c->dev.counting) ts_block_sums_ref(s);
+    if (!c->dev.counting && !ts_block_sums_ref(s))
+        return ts_fail(c->dev.err, TS_EMEMORY, "no memory for sums of attention");
     return TS_OK;
 }
 

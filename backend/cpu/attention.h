@@ -77,6 +77,7 @@ typedef struct {
 } ts_attn_kernel;
 extern const ts_attn_kernel ts_attn_avx2, ts_attn_avx512, ts_attn_avx512_bf16;
 
-void ts_attention_ref(const ts_attention *);
-void ts_block_sums_ref(const ts_block_sums *);
+/* false: no memory */
+bool ts_attention_ref(const ts_attention *);
+bool ts_block_sums_ref(const ts_block_sums *);
 #endif

@@ -63,15 +63,18 @@ static void attend_row(const ts_attention *a, long b, long h, long n, double *s,
     for (long m = 0; m < Nk; m++) s[m] = sum == 0 ? 0 : s[m] / sum;
 }
 
-void ts_attention_ref(const ts_attention *a)
+bool ts_attention_ref(const ts_attention *a)
 {
     long B = a->q.dim[0], Nq = a->q.dim[1], A = a->q.dim[2], D = a->q.dim[3], Nk = a->k.dim[1],
          nq = (Nq + TS_BLOCK - 1) / TS_BLOCK, nk = (Nk + TS_BLOCK - 1) / TS_BLOCK;
-#pragma omp parallel
+    bool ok = true;
+#pragma omp parallel reduction(&& : ok)
     {
         double *s = malloc((size_t)(Nk + D + nk) * sizeof *s), *o = s + Nk, *w = o + D;
+        ok = s != NULL;
 #pragma omp for schedule(dynamic)
         for (long i = 0; i < B * A * nq; i++) {
+            if (!ok) continue;
             long b = i / (A * nq), h = i / nq % A, block = i % nq;
             for (long j = 0; j < nk; j++) w[j] = 0;
             for (long n = block * TS_BLOCK; n < Nq && n < (block + 1) * TS_BLOCK; n++) {
@@ -85,19 +88,23 @@ void ts_attention_ref(const ts_attention *a)
         }
         free(s);
     }
+    return ok;
 }
 
-void ts_block_sums_ref(const ts_block_sums *a)
+bool ts_block_sums_ref(const ts_block_sums *a)
 {
     long B = a->q.dim[0], N = a->q.dim[1], A = a->q.dim[2], nb = (N + TS_BLOCK - 1) / TS_BLOCK;
     ts_attention logits_of = {.q = a->q, .k = a->k, .scale = a->scale};
     const float *lse = ts_host_of(a->lse.p);
     float *sums = ts_host_of(a->sums.p);
-#pragma omp parallel
+    bool ok = true;
+#pragma omp parallel reduction(&& : ok)
     {
         double *s = malloc((size_t)(N + nb) * sizeof *s), *w = s + N;
+        ok = s != NULL;
 #pragma omp for schedule(dynamic)
         for (long i = 0; i < B * A * nb; i++) {
+            if (!ok) continue;
             long bh = i / nb, block = i % nb;
             for (long j = 0; j < nb; j++) w[j] = 0;
             for (long n = block * TS_BLOCK; n < N && n < (block + 1) * TS_BLOCK; n++) {
@@ -109,4 +116,5 @@ void ts_block_sums_ref(const ts_block_sums *a)
         }
         free(s);
     }
+    return ok;
 }

@@ -131,12 +131,11 @@ static void row_of(const ts_norm *a, long C, long m, float *mean, float *inv)
         *inv = (float)(1 / sqrt(q / (double)C + a->eps));
 }
 
-void ts_norm_ref(const ts_norm *a)
+void ts_norm_ref(const ts_norm *a, float (*stat)[2])
 {
     long rows = ts_rows(a->x), C = a->x.dim[a->x.nd - 1],
          groups = a->kind == TS_NORM_GROUP ? a->groups : 0;
     const float *w = ts_numbers_of(a->w), *b = ts_numbers_of(a->b);
-    float(*stat)[2] = groups ? malloc((size_t)groups * sizeof *stat) : NULL;
     for (long g = 0; g < groups; g++) measure_group(a, rows, C, g, &stat[g][0], &stat[g][1]);
     const void *x = ts_host_of(a->x.p);
     void *y = ts_host_of(a->y.p);
@@ -159,7 +158,6 @@ void ts_norm_ref(const ts_norm *a)
             ts_store(y, a->y.type, m * a->y.ld + c, ts_act_ref(a->act, v));
         }
     }
-    free(stat);
 }
 
 void ts_activate_ref(const ts_activate *a)

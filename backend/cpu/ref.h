@@ -42,7 +42,7 @@ float ts_act_ref(ts_act, float);
 
 void ts_linear_ref(const ts_linear *);
 void ts_conv_ref(const ts_conv *);
-void ts_norm_ref(const ts_norm *);
+void ts_norm_ref(const ts_norm *, float (*stat)[2]); /* stat: [groups] of a group norm */
 void ts_activate_ref(const ts_activate *);
 void ts_rope_ref(const ts_rope *);
 void ts_copy_ref(const ts_copy *);

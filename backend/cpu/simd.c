@@ -3,11 +3,7 @@
 
 #include <stdlib.h>
 
-static void norm_plain(const ts_norm *a, void *scratch)
-{
-    (void)scratch;
-    ts_norm_ref(a);
-}
+static void norm_plain(const ts_norm *a, void *scratch) { ts_norm_ref(a, scratch); }
 
 static void resample_plain(const ts_resample *a, void *scratch)
 {

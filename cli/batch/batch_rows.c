@@ -76,6 +76,7 @@ static void read_seeds(reading *r, const char *key, const char *value)
     for (const char *s = value; *s; s++) most += *s == ',';
     r->seed = calloc((size_t)most, sizeof *r->seed);
     r->listed = key;
+    if (!r->seed) add_row_fault(r, "%s: no memory for %d seeds", key, most);
     for (const char *s = value; r->seed;) {
         const char *end;
         while (*s == ' ') s++;

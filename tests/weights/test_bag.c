@@ -3,6 +3,7 @@
 #include "tests/weights/scratch.h"
 #include "weights/safetensors.h"
 
+#include <cjson/cJSON.h>
 #include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
@@ -215,6 +216,38 @@ START_TEST(failed_saves_leave_nothing)
 }
 END_TEST
 
+/* ---- memory ---- */
+static int allocations_left;
+static void *allocate_or_not(size_t n) { return allocations_left-- > 0 ? malloc(n) : NULL; }
+
+/* Whichever allocation of the header fails: a sentence and no file, never half a header. */
+START_TEST(no_memory_for_the_header)
+{
+    char path[4096];
+    cJSON_Hooks hooks = {allocate_or_not, free};
+    ts_bag *bag = ts_bag_new();
+    ck_assert_ptr_nonnull(ts_bag_put(bag, "a", TS_F32, 2, (long[]){2, 3}, NULL));
+    ts_bag_meta(bag, "key", "value");
+    snprintf(path, sizeof path, "%s/header", dir);
+    ts_status st = TS_EMEMORY;
+    int n = 0;
+    while (st && n < 1000) {
+        allocations_left = n++;
+        cJSON_InitHooks(&hooks);
+        st = ts_bag_save(&err, bag, path);
+        cJSON_InitHooks(NULL);
+        if (!st) break;
+        ck_assert_int_eq(st, TS_EMEMORY);
+        ck_assert_msg(strstr(err.text, "out of memory") && access(path, F_OK), "%s", err.text);
+    }
+    ck_assert_msg(!st && n > 10, "%d allocations", n);
+    ts_bag_free(bag);
+    bag = testing_bag(path);
+    ck_assert_str_eq(ts_bag_meta_get(bag, "key"), "value");
+    ts_bag_free(bag);
+}
+END_TEST
+
 int main(void)
 {
     dir = testing_tmp();
@@ -225,6 +258,7 @@ int main(void)
     tcase_add_test(t, round_trips);
     tcase_add_test(t, widens_halves_and_refuses_the_rest);
     tcase_add_test(t, failed_saves_leave_nothing);
+    tcase_add_test(t, no_memory_for_the_header);
     suite_add_tcase(s, t);
     int failed = testing_main(s);
     free(dir);
