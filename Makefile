@@ -24,6 +24,20 @@ OWN_LIBS := -ldnnl -lm -fopenmp -pthread
 LDLIBS = $(PKG_LIBS) $(OWN_LIBS)
 
 LIB_DIRS := backend backend/cpu weights attention prompts dit codecs sampler
+# make CUDA=1: kernels by nvcc, host code against the toolkit's headers, its runtime linked in.
+# sm_80's code runs on 8.x, sm_90's on 9.0; later chips compile compute_90's.
+CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(firstword $(shell command -v nvcc 2>/dev/null) \
+  $(lastword $(sort $(wildcard /usr/local/cuda*/bin/nvcc))))))
+NVCC ?= $(wildcard $(CUDA_HOME)/bin/nvcc)
+CUDA_ARCH ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
+CUDA_OBJ := $(patsubst %.cu,$(B)/cuda/%.o,$(sort $(wildcard backend/cuda/*.cu)))
+CUDA_LIBS = -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++
+ifeq ($(CUDA),1)
+$(if $(NVCC),,$(error CUDA=1: no nvcc in PATH or /usr/local/cuda*/bin; CUDA_HOME=folder names it))
+CPPFLAGS += -DTS_CUDA
+LIB_DIRS += backend/cuda
+OWN_LIBS += $(CUDA_LIBS)
+endif
 LIB_SRC := $(sort $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c)))
 # installed, side by side; tools/layers.sh keeps their includes among themselves
 HEADERS := backend/base.h prompts/prompt_file.h sampler/tessera.h sampler/tessera-bench.h
@@ -44,7 +58,7 @@ EMU_SRC := $(sort $(wildcard backend/cuda/*.c backend/cuda/*.cu tests/cuda/emu/*
 CUDA_TEST_SRC := $(sort $(wildcard tests/cuda/test_*.cpp tests/cuda/test_*.cu))
 CUDA_TEST_BIN := $(if $(HAS_EMU),$(patsubst %,$(B)/%,$(basename $(CUDA_TEST_SRC))))
 EMU_OBJ := $(patsubst %,$(B)/emu/%.o,$(basename $(EMU_SRC)))
-LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(if $(filter 1,$(CUDA)),$(CUDA_OBJ))
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%) $(CUDA_TEST_BIN)
 JOBS = -j$$(nproc)
@@ -73,6 +87,7 @@ AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl $(AVX2)
 $(B)/tests/backend/test_attention_simde%.o: ISA := -Wno-psabi
 $(B)/backend/cpu/%_avx2.o $(B)/lint/backend/cpu/%_avx2.c: ISA := $(AVX2)
 $(B)/backend/cpu/%_avx512.o $(B)/lint/backend/cpu/%_avx512.c: ISA := $(AVX512)
+$(B)/backend/cuda/%.o: ISA := -isystem $(CUDA_HOME)/include
 BF16 := $(AVX512) -mavx512bf16
 $(B)/backend/cpu/%_avx512_bf16.o $(B)/lint/backend/cpu/%_avx512_bf16.c: ISA := $(BF16)
 # Objects of other flags are made anew.
@@ -145,6 +160,57 @@ $(PLANTED): $(B)/emu/planted/flash%.o: backend/cuda/flash.cu $(B)/emu/flags
 	  -Dts_flash_count=ts_flash_planted_count$* -MMD -MP -c -o $@ $<
 -include $(EMU_OBJ:.o=.d) $(patsubst %,$(B)/emu/%.d,$(basename $(CUDA_TEST_SRC))) $(PLANTED:.o=.d)
 
+# ---- CUDA by nvcc ----
+# A spill is an error, and what ptxas says of each kernel stays beside its object
+# (tools/cuda-check.sh).
+NVCC_FLAGS = -std=c++17 -O3 $(CPPFLAGS) $(CUDA_ARCH) -Xptxas -v,-warn-spills,-Werror \
+  -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden
+$(B)/cuda/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(NVCC) $(NVCC_FLAGS))' | cmp -s - $@ || \
+	  echo '$(subst ','\'',$(NVCC) $(NVCC_FLAGS))' >$@
+$(B)/cuda/%.o: %.cu $(B)/cuda/flags
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	@$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $< >$@.ptxas 2>&1 || \
+	  { cat $@.ptxas; rm -f $@; exit 1; }
+-include $(CUDA_OBJ:.o=.d)
+.PHONY: cuda-check-build cuda-registers
+cuda-check-build: $(if $(NVCC),$(CUDA_OBJ)) ## compile the CUDA kernels, look at registers and code
+	$(if $(NVCC),@tools/cuda-check.sh check $(NVCC) $(CUDA_OBJ),\
+	  @echo "skip: CUDA kernels are not compiled by nvcc: it is not installed")
+cuda-registers: $(CUDA_OBJ) ## make tests/cuda/registers.txt anew
+	@tools/cuda-check.sh update $(NVCC) $(CUDA_OBJ)
+
+# The tests of kernels on the GPU of this machine, ptx.h's instructions first. They need nvcc, gcc,
+# g++ and make: check_min.h stands in for Check, and plain C of backend is all of the library.
+GPU_TEST_SRC := tests/cuda/test_ptx.cu $(filter-out %/test_ptx.cu %/test_emu.cu \
+  %/test_flash_planted.cpp,$(sort $(wildcard tests/cuda/test_*.cpp tests/cuda/test_*.cu)))
+GPU_TEST_BIN := $(patsubst tests/cuda/%,$(B)/gpu/%,$(basename $(GPU_TEST_SRC)))
+PLAIN_SRC := $(filter-out $(if $(wildcard /usr/include/*dnnl.h),,%/onednn.c), \
+  $(wildcard backend/*.c backend/cpu/*.c) backend/cuda/attention_launch.c)
+GPU_CXX = -std=c++17 $(CPPFLAGS) -DCHECK_MIN
+$(B)/gpu/tests/%.o: tests/%.cu $(B)/cuda/flags
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	@$(NVCC) $(GPU_CXX) -O2 $(CUDA_ARCH) -MMD -MP -c -o $@ $<
+$(B)/gpu/tests/%.o: tests/%.cpp $(B)/cuda/flags
+	@mkdir -p $(@D)
+	@echo "  CXX $< (for a GPU)"
+	@$(CXX) $(GPU_CXX) -O2 -Wall -Wextra -isystem $(CUDA_HOME)/include -MMD -MP -c -o $@ $<
+$(B)/gpu/libplain.a: $(PLAIN_SRC:%.c=$(B)/%.o) $(CUDA_OBJ)
+	@rm -f $@
+	@ar rcs $@ $^
+$(B)/gpu/%: $(B)/gpu/tests/cuda/%.o $(B)/gpu/libplain.a
+	@echo "  LD $@"
+	@$(CXX) -fopenmp -o $@ $^ $(CUDA_LIBS) -lm -pthread \
+	  $(if $(filter %/onednn.c,$(PLAIN_SRC)),-ldnnl)
+-include $(patsubst %,$(B)/gpu/%.d,$(basename $(GPU_TEST_SRC)))
+.PHONY: check-cuda build-check-cuda
+build-check-cuda: $(GPU_TEST_BIN)
+check-cuda: build-check-cuda ## the tests of CUDA kernels on the GPU of this machine; needs nvcc
+	@sh tests/run.sh $(GPU_TEST_BIN)
+
 .PHONY: test
 test: tessera $(TEST_BIN)
 	$(if $(HAS_EMU),,@echo "skip tests/cuda: it needs g++ for x86-64")
@@ -171,7 +237,7 @@ demo: deps ## install what is missing, build, render a clip and a picture into o
 
 .PHONY: check
 check: deps-check ## install what is missing, build, run every test; format and lint with the tools
-	$(AGAIN) layers format-check lint
+	$(AGAIN) layers format-check lint cuda-check-build
 	$(AGAIN) test
 
 # Without Chromium the same tests say "skip" in make check.
@@ -192,19 +258,27 @@ format-check: ## clang-format 14 has nothing to change, no line is longer than 1
 	@tools/format-check.sh
 
 # clang-tidy leaves a stamp for each file, whose object says which headers it depends on.
-LINT_SRC := $(LIB_SRC) $(CLI_SRC)
+LINT_SRC := $(LIB_SRC) $(CLI_SRC) $(if $(filter 1,$(CUDA)),,$(sort $(wildcard backend/cuda/*.c)))
 TIDY := $(shell tools/find-clang.sh clang-tidy)
 .PHONY: lint
 lint: $(if $(TIDY),$(LINT_SRC:%=$(B)/lint/%)) ## clang-tidy 14, cppcheck, codespell: those there are
 	@$(if $(TIDY),,echo "lint: clang-tidy 14 is not installed: not run")
 	@tools/lint.sh $(B) $(LINT_SRC)
+ifneq ($(CUDA),1) # against the emulator's headers
+$(B)/lint/backend/cuda/%.c: ISA := -Itests/cuda/emu
+$(B)/lint/backend/cuda/%.c: backend/cuda/%.c $(B)/emu/backend/cuda/%.o .clang-tidy
+	$(RUN_TIDY)
+endif
 $(B)/lint/%.c: %.c $(B)/%.o .clang-tidy
+	$(RUN_TIDY)
+define RUN_TIDY
 	@mkdir -p $(@D)
 	@echo "  TIDY $<"
 	@$(TIDY) --quiet --warnings-as-errors='*' $< -- -std=gnu11 -fopenmp $(ISA) $(CPPFLAGS) \
 	  $(PLACE) $(PKG_CFLAGS) 2>$@.err || { cat $@.err; exit 1; }
 	@rm $@.err
 	@touch $@
+endef
 
 # ---- other builds of the same tests ----
 SANITIZE := -fsanitize=address,undefined

@@ -11,8 +11,9 @@ found=$(find backend weights attention prompts dit codecs sampler cli \
         n = split(exempt, list, " ")
         for (i = 1; i <= n; i++) free[list[i]] = 1
     }
-    /^static / {
+    /^(static|TS_DEV|__global__) / {
         line = $0
+        gsub(/__launch_bounds__\([^)]*\) */, "", line)
         gsub(/__attribute__\(\([^)]*(\([^)]*\))?[^)]*\)\) */, "", line)
         sub(/[=;].*/, "", line)
         # clang-format puts a name that does not fit beside its type onto the next line

@@ -14,7 +14,9 @@ enum { THREADS = 256, SLICE = 32 };
 enum { SLICE_ROW = SLICE + 4, WEIGHT_ROW = 64 + 4 };
 enum { SLICES = 2 * 64 * SLICE_ROW, WEIGHTS = 64 * WEIGHT_ROW };
 const size_t SHARED = (SLICES + WEIGHTS) * sizeof(float);
-template <int DP> constexpr int keys_of_slice(void) { return DP <= 64 ? 64 : 4096 / DP; }
+template <int DP> struct slice_of_values {
+    static constexpr int keys = DP <= 64 ? 64 : 4096 / DP;
+};
 
 TS_DEV float widen(const float *p, long i) { return p[i]; }
 TS_DEV float widen(const uint16_t *p, long i) { return ts_widen_bf16(p[i]); }
@@ -96,7 +98,7 @@ template <int DP, class T>
 TS_DEV void add_tile(float (&o)[4][DP / 16], float *slices, const float *weights, const T *v,
                      long ld, int j, int Nk, int width)
 {
-    constexpr int KEYS = keys_of_slice<DP>();
+    constexpr int KEYS = slice_of_values<DP>::keys;
     const int tx = threadIdx.x & 15, ty = threadIdx.x >> 4;
     for (int m0 = 0; m0 < 64; m0 += KEYS) {
         __syncthreads();

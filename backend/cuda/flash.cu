@@ -80,11 +80,11 @@ TS_DEV void add_bias(float (&s)[MT][8][4], const ts_attend_args &p, const place 
     }
 }
 
-/* s becomes weights; m, l and O grow by this block. kept: where its sums go, of this lane's first
- * row, or NULL. */
-template <int D, int MT, bool BIAS>
+/* s becomes weights; m, l and O grow by this block. Sums of its rows go to `scratch` from this
+ * lane's first row on, `kept`. */
+template <int D, int MT, bool BIAS, bool SUMS>
 TS_DEV void take_weights(rows_of_warp<D, MT> &w, float (&s)[MT][8][4], weights_of_block<MT> &out,
-                         float scale, float *kept, int t)
+                         float scale, float *scratch, uint32_t kept, int t)
 {
     TS_UNROLL
     for (int i = 0; i < MT; i++) {
@@ -122,11 +122,12 @@ TS_DEV void take_weights(rows_of_warp<D, MT> &w, float (&s)[MT][8][4], weights_o
             for (int n = 0; n < D / 8; n++) TS_UNROLL
             for (int e = 0; e < 4; e++) w.o[i][n][e] *= shrink[e >> 1];
         }
-        if (!kept) continue;
-        TS_UNROLL
-        for (int h = 0; h < 2; h++) {
-            float x = ts_log2(ts_quad_sum(sum[h])) + base[h];
-            if (t == 0) kept[16 * i + 8 * h] = x;
+        if constexpr (SUMS) {
+            TS_UNROLL
+            for (int h = 0; h < 2; h++) {
+                float x = ts_log2(ts_quad_sum(sum[h])) + base[h];
+                if (t == 0) scratch[kept + 16 * i + 8 * h] = x;
+            }
         }
     }
 }
@@ -277,9 +278,8 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
                     add_bias(s, p, me, j);
                 else if (j == nk - 1 && p.Nk & 63)
                     mask_keys(s, j, me.t, p.Nk);
-                float *kept = NULL;
-                if (SUMS) kept = scratch + ((long)blockIdx.x * nk + j) * BM + me.row + me.g;
-                take_weights<D, MT, BIAS>(w, s, weights, BIAS ? 1 : p.scale, kept, me.t);
+                take_weights<D, MT, BIAS, SUMS>(w, s, weights, BIAS ? 1 : p.scale, scratch,
+                                                (blockIdx.x * nk + j) * BM + me.row + me.g, me.t);
             }
             if constexpr (STAGES == 1) {
                 ts_cp_wait<0>();

@@ -12,7 +12,7 @@ namespace
 enum { WARPS = 4, THREADS = 32 * WARPS };
 
 /* A thread block has 64 query rows of one head, a warp 16; two stages of K. */
-template <int D> __global__ void __launch_bounds__(THREADS) sum_bf16(ts_attend_args p)
+template <int D> __global__ void __launch_bounds__(THREADS, 3) sum_bf16(ts_attend_args p)
 {
     using T = ts_tile<D>;
     TS_SHARED(shared);

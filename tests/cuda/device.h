@@ -59,7 +59,11 @@ inline std::vector<test_memory> test_taken;
 inline cudaStream_t test_stream(void)
 {
     static cudaStream_t s;
-    if (!s && cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking)) abort();
+    cudaError_t e = s ? cudaSuccess : cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);
+    if (e) {
+        fprintf(stderr, "no GPU to test on: %s\n", cudaGetErrorString(e));
+        exit(1);
+    }
     return s;
 }
 /* n elements that nobody has written */
@@ -68,7 +72,7 @@ template <class T> T *test_take(size_t n)
     void *p = NULL;
     size_t bytes = (n ? n : 1) * sizeof(T);
     ck_cuda(cudaMalloc(&p, bytes + 2 * TEST_GUARD));
-    if (TEST_GUARD) ck_cuda(cudaMemsetAsync(p, 0xA5, bytes + 2 * TEST_GUARD, test_stream()));
+    if (TEST_GUARD > 0) ck_cuda(cudaMemsetAsync(p, 0xA5, bytes + 2 * TEST_GUARD, test_stream()));
     test_taken.push_back({(char *)p, bytes});
     return (T *)((char *)p + TEST_GUARD);
 }
@@ -103,7 +107,7 @@ inline void test_release(void)
     bool spoiled = false;
     for (test_memory &m : test_taken) {
         unsigned char guard[2 * TEST_GUARD + 1];
-        if (TEST_GUARD) {
+        if (TEST_GUARD > 0) {
             cudaMemcpyAsync(guard, m.at, TEST_GUARD, cudaMemcpyDeviceToHost, test_stream());
             cudaMemcpyAsync(guard + TEST_GUARD, m.at + TEST_GUARD + m.bytes, TEST_GUARD,
                             cudaMemcpyDeviceToHost, test_stream());
