@@ -3,6 +3,10 @@
 
 #include "tests/cuda/device.h"
 
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 /* ---- kernels with a fault, and their neighbours without ---- */
 __global__ void half_ends_early(int *, const int *)
 {
@@ -241,6 +245,7 @@ START_TEST(failed_kernel_breaks_the_device)
 END_TEST
 
 /* ---- the host's side ---- */
+__global__ void add_up(int *sum, const int *p) { atomicAdd(sum, p[threadIdx.x]); }
 __global__ void double_all(int *p, const int *) { p[threadIdx.x] *= 2; }
 
 START_TEST(events_order_streams)
@@ -279,6 +284,91 @@ START_TEST(events_order_streams)
     ck_cuda(cudaStreamDestroy(other));
     ck_cuda(cudaEventDestroy(e));
     ck_cuda(cudaEventDestroy(f));
+}
+END_TEST
+
+/* Two streams and a slot that one fills and the other reads, in turns: with every event that it
+ * takes, and with one of them left out. */
+enum { WITHOUT_COPY, WITHOUT_READER, ALL_EVENTS };
+static std::string fill_and_read(int missing, int order)
+{
+    void *v;
+    int *slot = test_take<int>(32), *sum = test_give(std::vector<int>(1, 0));
+    cudaStream_t copies;
+    cudaEvent_t copied, read;
+    test_order(order);
+    ck_cuda(cudaHostAlloc(&v, 128, cudaHostAllocDefault));
+    memset(v, 0, 128);
+    ck_cuda(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking));
+    ck_cuda(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming));
+    ck_cuda(cudaEventCreateWithFlags(&read, cudaEventDisableTiming));
+    for (int i = 0; i < 3; i++) {
+        if (i && missing != WITHOUT_READER) cudaStreamWaitEvent(copies, read, 0);
+        cudaMemcpyAsync(slot, v, 128, cudaMemcpyHostToDevice, copies);
+        cudaEventRecord(copied, copies);
+        if (missing != WITHOUT_COPY) cudaStreamWaitEvent(test_stream(), copied, 0);
+        TS_LAUNCH(add_up, 1, 32, 0, test_stream(), sum, slot);
+        cudaEventRecord(read, test_stream());
+    }
+    cudaDeviceSynchronize();
+    std::string found = test_found();
+    ck_cuda(cudaStreamDestroy(copies));
+    ck_cuda(cudaEventDestroy(copied));
+    ck_cuda(cudaEventDestroy(read));
+    ck_cuda(cudaFreeHost(v));
+    return found;
+}
+START_TEST(streams_race_without_events)
+{
+    for (int order = 0; order < 2; order++) {
+        std::string found = fill_and_read(ALL_EVENTS, order);
+        ck_assert_msg(found.empty(), "%s", found.c_str());
+        found = fill_and_read(WITHOUT_READER, order);
+        ck_assert_msg(found.find("another stream reads: no event") != std::string::npos, "%s",
+                      found.c_str());
+        found = fill_and_read(WITHOUT_COPY, order);
+        ck_assert_msg(!found.empty(), "not found");
+    }
+}
+END_TEST
+/* What the host has waited for comes before all that it queues then. */
+START_TEST(host_orders_streams_by_waiting)
+{
+    int *p = test_take<int>(32);
+    cudaStream_t other;
+    ck_cuda(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+    for (int waits = 1; waits >= 0; waits--) {
+        ck_cuda(cudaMemsetAsync(p, 0, 128, test_stream()));
+        if (waits) ck_cuda(cudaStreamSynchronize(test_stream()));
+        cudaMemsetAsync(p, 0, 128, other);
+        cudaDeviceSynchronize();
+        std::string found = test_found();
+        ck_assert_msg(waits ? found.empty() : found.find("another stream") != std::string::npos,
+                      "%d: %s", waits, found.c_str());
+    }
+    ck_cuda(cudaStreamDestroy(other));
+}
+END_TEST
+
+/* The host's loads from the device's memory end its process, with a sentence. */
+START_TEST(load_by_the_host_is_a_fault)
+{
+    emu_options o = {};
+    o.guard = 1;
+    volatile int *p = test_give(std::vector<int>(32, 1));
+    TS_LAUNCH(blocks_add, 1, 1, 0, test_stream(), (int *)p, (int *)p);
+    ck_assert_str_eq(test_found().c_str(), "");
+    emu_set(o);
+    fflush(stdout);
+    pid_t child = fork();
+    if (!child) {
+        int null = open("/dev/null", O_WRONLY);
+        dup2(null, 2);
+        _exit(p[0]);
+    }
+    int status = 0;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 139, "status %x", status);
 }
 END_TEST
 
@@ -402,6 +492,9 @@ int main(void)
     c = tcase_create("host");
     tcase_add_checked_fixture(c, test_order_default, test_release);
     tcase_add_test(c, events_order_streams);
+    tcase_add_test(c, streams_race_without_events);
+    tcase_add_test(c, host_orders_streams_by_waiting);
+    tcase_add_test(c, load_by_the_host_is_a_fault);
     tcase_add_test(c, stand_in_of_a_library_keeps_its_place);
     tcase_add_test(c, graph_is_replayed);
     tcase_add_test(c, failures_come_on_demand);

@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <vector>
 
 extern emu_options emu_opt;
@@ -43,6 +44,8 @@ struct emu_clock {
     uint32_t epoch, launch, block; /* now; the first of this launch; the first of this block */
 };
 extern emu_clock emu_now;
+/* What of each stream is known to be done: so many of its works. */
+typedef std::map<int, long> emu_known;
 extern bool emu_meeting_now; /* a rendezvous computes: its loads are the emulator's own */
 static inline emu_fiber *emu_me(void) { return (emu_fiber *)emu_self; }
 uint32_t emu_warp_epoch(unsigned warp); /* one more at every __syncwarp of the block's warp */
@@ -58,7 +61,13 @@ void *emu_memory_take(size_t);
 bool emu_memory_give(void *, size_t *bytes);
 void emu_memory_guard(bool open);
 bool emu_memory_holds(const void *, size_t);
-void emu_memory_host_wrote(const void *, size_t);
+/* The next work of a stream begins, in an epoch of its own; of other streams it comes after what is
+ * `known`, which stays where it is until the next one begins. */
+void emu_work_begin(int stream, long place, const emu_known *known);
+/* A copy, a fill or a stand-in touches the device's memory. false: it races with another stream's
+ * work, and emu_error says so. */
+bool emu_memory_reads(const char *what, const void *, size_t);
+bool emu_memory_writes(const char *what, const void *, size_t);
 void emu_shared_open(size_t dynamic); /* of a launch */
 void emu_shared_fresh(void);          /* of a block: nobody has written it */
 #endif

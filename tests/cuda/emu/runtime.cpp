@@ -12,11 +12,13 @@ namespace
 struct work {
     const char *what;
     std::function<bool()> run;
+    emu_known host = {}; /* what the host had waited for when it queued it */
 };
 struct moment { /* of an event's last record */
     emu_stream *on = nullptr;
     long place = 0;
     double seconds = -1; /* when it came; < 0: not yet */
+    emu_known known = {};
 };
 const long ALL = 1L << 62;
 } /* namespace */
@@ -24,6 +26,8 @@ struct emu_stream {
     std::deque<work> todo;
     emu_graph *capture;
     long done;
+    int id;
+    emu_known known; /* of this and other streams, by what runs next */
 };
 struct emu_event {
     std::shared_ptr<moment> at;
@@ -39,6 +43,8 @@ static size_t used;
 static int depth; /* of work in progress: the device's memory is open */
 static long events, graphs, allocations;
 static std::set<emu_stream *> streams;
+static int stream_ids;
+static emu_known host_known;
 static std::map<char *, size_t> pinned; /* by end */
 static std::map<const void *, int> shared_limit;
 
@@ -85,6 +91,13 @@ long emu_open_handles(void)
 }
 
 /* ---- streams ---- */
+static void learn(emu_known *to, const emu_known &from)
+{
+    for (auto &k : from) {
+        long &place = (*to)[k.first];
+        place = std::max(place, k.second);
+    }
+}
 static void open_memory(void)
 {
     if (depth++ == 0 && emu_opt.guard) emu_memory_guard(true);
@@ -100,20 +113,28 @@ static void drain(emu_stream *s, long until) /* places below `until` */
     while (!s->todo.empty() && s->done < until) {
         work w = std::move(s->todo.front());
         s->todo.pop_front();
-        s->done++;
+        s->known[s->id] = ++s->done;
+        learn(&s->known, w.host);
+        emu_work_begin(s->id, s->done, &s->known);
         if (!emu_sticky && !w.run()) emu_sticky = cudaErrorLaunchFailure;
     }
     close_memory();
 }
+static void wait_for(emu_stream *s)
+{
+    drain(s, ALL);
+    learn(&host_known, s->known);
+}
 static void drain_all(void)
 {
-    for (emu_stream *s : streams) drain(s, ALL);
+    for (emu_stream *s : streams) wait_for(s);
 }
 
 static cudaError_t queue_work(emu_stream *s, work w)
 {
     /* the default stream waits for all others: a backend has no use for it */
     if (!s || !streams.count(s)) return answer(cudaErrorInvalidResourceHandle);
+    w.host = host_known;
     if (s->capture) {
         s->capture->list.push_back(std::move(w));
     } else {
@@ -133,13 +154,14 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 {
     CALL();
     if (flags != cudaStreamNonBlocking) return answer(cudaErrorInvalidValue);
-    streams.insert(*s = new emu_stream{});
+    *s = new emu_stream{{}, nullptr, 0, ++stream_ids, {}};
+    streams.insert(*s);
     return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
     if (!streams.count(s)) return answer(cudaErrorInvalidResourceHandle);
-    drain(s, ALL);
+    wait_for(s); /* the real one does not wait: its work is done some time */
     streams.erase(s);
     delete s;
     return cudaSuccess;
@@ -149,7 +171,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
     CALL();
     if (!streams.count(s)) return answer(cudaErrorInvalidResourceHandle);
     if (s->capture) return answer(cudaErrorStreamCaptureUnsupported);
-    drain(s, ALL);
+    wait_for(s);
     return answer(emu_sticky);
 }
 /* Whoever asks again and again gets somewhere: a step of the queue is done each time. */
@@ -158,7 +180,10 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
     CALL();
     if (!streams.count(s)) return answer(cudaErrorInvalidResourceHandle);
     if (s->capture) return answer(cudaErrorStreamCaptureUnsupported);
-    if (s->todo.empty()) return answer(emu_sticky);
+    if (s->todo.empty()) {
+        learn(&host_known, s->known);
+        return answer(emu_sticky);
+    }
     drain(s, s->done + 1);
     return cudaErrorNotReady;
 }
@@ -201,8 +226,9 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
     m->on = s;
     m->place = s->done + (long)s->todo.size() + 1;
     e->at = m;
-    return queue_work(s, {"event", [m] {
+    return queue_work(s, {"event", [m, s] {
                               m->seconds = read_clock();
+                              m->known = s->known;
                               return true;
                           }});
 }
@@ -215,12 +241,16 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
     CALL();
     if (is_capturing()) return answer(cudaErrorStreamCaptureUnsupported);
     reach(e->at.get());
+    if (e->at) learn(&host_known, e->at->known);
     return answer(emu_sticky);
 }
 cudaError_t cudaEventQuery(cudaEvent_t e)
 {
     CALL();
-    if (!e->at || e->at->seconds >= 0) return answer(emu_sticky);
+    if (!e->at || e->at->seconds >= 0) {
+        if (e->at) learn(&host_known, e->at->known);
+        return answer(emu_sticky);
+    }
     if (streams.count(e->at->on)) drain(e->at->on, e->at->on->done + 1);
     return cudaErrorNotReady;
 }
@@ -237,8 +267,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
     CALL();
     auto m = e->at; /* as it is now */
-    return queue_work(s, {"wait", [m] {
+    return queue_work(s, {"wait", [m, s] {
                               reach(m.get());
+                              if (m) learn(&s->known, m->known);
                               return true;
                           }});
 }
@@ -316,14 +347,15 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcp
     if (pageable && s && streams.count(s) && s->capture)
         return answer(cudaErrorStreamCaptureUnsupported);
     cudaError_t e = queue_work(s, {"copy", [=] {
+                                       if (out && !emu_memory_reads("copy", from, n)) return false;
+                                       if (in && !emu_memory_writes("copy", to, n)) return false;
                                        memmove(to, from, n);
-                                       if (in) emu_memory_host_wrote(to, n);
                                        return true;
                                    }});
     if (!pageable || e) return e;
     /* the real one stages it, and comes back when the host's bytes may be used again */
     emu_count.pageable++;
-    drain(s, ALL);
+    wait_for(s);
     return answer(emu_sticky);
 }
 cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t s)
@@ -332,24 +364,31 @@ cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t s)
     if (!n) return cudaSuccess;
     if (!emu_memory_holds(p, n)) return answer(cudaErrorInvalidValue);
     return queue_work(s, {"fill", [=] {
+                              if (!emu_memory_writes("fill", p, n)) return false;
                               memset(p, v, n);
-                              emu_memory_host_wrote(p, n);
                               return true;
                           }});
 }
 
 /* ---- stand-ins of libraries ---- */
+static bool twin_failed; /* a stand-in raced */
 void *emu_device_ptr(const void *p, size_t n)
 {
-    return depth > 0 && emu_memory_holds(p, n) ? (void *)p : nullptr;
+    if (depth <= 0 || !emu_memory_holds(p, n)) return nullptr;
+    if (!emu_memory_reads("stand-in", p, n)) twin_failed = true;
+    return (void *)p;
 }
-void emu_device_wrote(const void *p, size_t n) { emu_memory_host_wrote(p, n); }
+void emu_device_wrote(const void *p, size_t n)
+{
+    if (!emu_memory_writes("stand-in", p, n)) twin_failed = true;
+}
 void emu_enqueue(cudaStream_t s, const char *what, void (*run)(void *), const void *args, size_t n)
 {
     std::vector<char> kept((const char *)args, (const char *)args + n);
     queue_work(s, {what, [kept, run]() mutable {
+                       twin_failed = false;
                        run(kept.data());
-                       return true;
+                       return !twin_failed;
                    }});
 }
 

@@ -9,10 +9,16 @@
  * group is waited for; in between its bytes are nobody's to read, and hold 0xFF (NaN in every float
  * type).
  *
+ * Streams. Every work of a stream (a launch, a copy, a fill) has an epoch of its own, and comes
+ * after what was queued before it in its stream, what its stream has waited for by events, and what
+ * the host had waited for when it queued it. What it touches after a work that is none of these is
+ * a race between streams.
+ *
  * Plain loads and stores are seen where kernels are compiled with -fsanitize=thread: gcc then calls
  * __tsan_read4(p) and the like, which are ours (bottom of this file); its library is not linked. */
 #include "emu.h"
 
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <sys/mman.h>
@@ -115,14 +121,6 @@ bool emu_memory_holds(const void *p, size_t bytes)
     region *r = find_region(p);
     return r && !r->shared && (const char *)p + bytes <= r->at + r->size;
 }
-void emu_memory_host_wrote(const void *p, size_t bytes)
-{
-    region *r = find_region(p);
-    if (!r) return;
-    mark *m = r->shadow + ((const char *)p - r->at);
-    for (size_t i = 0; i < bytes; i++) m[i] = {1, 0, 0, 0};
-}
-
 void emu_shared_open(size_t bytes)
 {
     if (__start_emu_shared && !static_shared.shadow) {
@@ -145,6 +143,40 @@ void emu_shared_fresh(void)
 unsigned char *emu_dynamic_shared(void) { return (unsigned char *)dynamic_shared.at; }
 
 /* ---- order ---- */
+/* Whose works the epochs are. */
+struct owner {
+    uint32_t first;
+    int stream;
+    long place;
+};
+static std::vector<owner> owners; /* ascending */
+static const emu_known *known_now;
+static uint32_t known_first = 1, known_end; /* epochs that were looked up last, and are known */
+
+void emu_work_begin(int stream, long place, const emu_known *known)
+{
+    emu_now.launch = emu_now.block = ++emu_now.epoch;
+    owners.push_back({emu_now.epoch, stream, place});
+    known_now = known;
+    known_first = known_end = emu_now.epoch;
+}
+/* Whether what was done at `e`, before this work began, comes before it. */
+static bool is_known(uint32_t e)
+{
+    if (e >= known_first && e < known_end) return true;
+    auto next = std::upper_bound(owners.begin(), owners.end(), e,
+                                 [](uint32_t x, const owner &o) { return x < o.first; });
+    if (next == owners.begin()) return true;
+    const owner &o = next[-1];
+    if (o.stream != owners.back().stream) {
+        auto of = known_now->find(o.stream);
+        if (of == known_now->end() || of->second < o.place) return false;
+    }
+    known_first = o.first;
+    known_end = next == owners.end() ? emu_now.launch : next->first;
+    return true;
+}
+
 static uint32_t mark_who(uint32_t kind, uint32_t id)
 {
     return id | (emu_warp_epoch(emu_self->warp) & 0xFFFF) << 10 | kind << 26;
@@ -188,6 +220,10 @@ static void check_writer(const mark *m, const touch &t)
         emu_fail(t.file, t.line,
                  "%s byte %zu of %s, into which cp.async of thread %u is still copying: no wait",
                  verb_of(t.a), t.at, where_is(t), id_of(m->ww));
+    if (m->we < emu_now.launch && !is_known(m->we))
+        emu_fail(t.file, t.line,
+                 "%s byte %zu of %s, which work of another stream writes: no event between",
+                 verb_of(t.a), t.at, where_is(t));
     if (!both_atomic && !is_ordered(m->we, m->ww, t.a == EMU_WARP_READ, id_of(m->ww)))
         emu_fail(t.file, t.line,
                  "%s byte %zu of %s, which thread %u %s has written, with no barrier between",
@@ -218,6 +254,10 @@ static void mark_read(mark *m, const touch &t)
 static void check_reader(const mark *m, const touch &t)
 {
     const uint32_t kind = kind_of(m->rw), id = id_of(m->rw);
+    if (m->re && m->re < emu_now.launch && !is_known(m->re))
+        emu_fail(t.file, t.line,
+                 "writes byte %zu of %s, which work of another stream reads: no event between",
+                 t.at, where_is(t));
     if (m->re < emu_now.launch || t.a == EMU_ATOMIC) return;
     if (m->re >= emu_now.block && kind != BLOCKS) {
         if (m->re < emu_now.epoch) return;
@@ -264,6 +304,49 @@ void emu_touch(const void *p, size_t n, emu_access a, const char *file, int line
         m->we = emu_now.epoch;
         m->ww = mark_who(kind, f->id);
     }
+}
+
+/* ---- copies, fills, stand-ins ---- */
+static void report(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    emu_say("the host", 0, format, ap);
+    va_end(ap);
+}
+bool emu_memory_reads(const char *what, const void *p, size_t bytes)
+{
+    region *r = find_region(p);
+    if (!r) return true;
+    size_t at = (size_t)((const char *)p - r->at);
+    for (mark *m = r->shadow + at, *to = m + bytes; m < to; m++, at++) {
+        if (m->we < emu_now.launch && !is_known(m->we)) {
+            report("a %s reads byte %zu of device memory, which work of another stream writes: no "
+                   "event between",
+                   what, at);
+            return false;
+        }
+        m->re = emu_now.epoch;
+        m->rw = (uint32_t)BLOCKS << 26;
+    }
+    return true;
+}
+bool emu_memory_writes(const char *what, const void *p, size_t bytes)
+{
+    region *r = find_region(p);
+    if (!r) return true;
+    size_t at = (size_t)((const char *)p - r->at);
+    for (mark *m = r->shadow + at, *to = m + bytes; m < to; m++, at++) {
+        if ((m->we < emu_now.launch && !is_known(m->we)) ||
+            (m->re < emu_now.launch && !is_known(m->re))) {
+            report("a %s writes byte %zu of device memory, which work of another stream %s: no "
+                   "event between",
+                   what, at, m->we < emu_now.launch && !is_known(m->we) ? "writes" : "reads");
+            return false;
+        }
+        *m = {emu_now.epoch, 0, 0, 0};
+    }
+    return true;
 }
 
 /* ---- what gcc -fsanitize=thread calls ---- */

@@ -344,7 +344,6 @@ bool emu_run_grid(const char *name, dim3 grid, dim3 block, size_t shared,
     failed = false;
     emu_here = {{0, 0, 0}, grid, block};
     threads = (int)(block.x * block.y * block.z);
-    emu_now.launch = ++emu_now.epoch;
     emu_count.launches++;
     rng.seed(emu_opt.seed + 1);
     emu_shared_open(shared);
@@ -355,7 +354,6 @@ bool emu_run_grid(const char *name, dim3 grid, dim3 block, size_t shared,
         run_block();
         if (failed) break;
     }
-    emu_now.launch = emu_now.block = ++emu_now.epoch;
     kernel_name = "";
     params_bytes = 0;
     return !failed;
