@@ -36,6 +36,11 @@ struct place {
     int row;              /* the warp's first, within the thread block */
     int head, first;      /* query row of the thread block's first */
 };
+TS_DEV place place_thread(int rows)
+{
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    return {lane, warp, lane >> 2, lane & 3, warp * rows, 0, 0};
+}
 /* P as fragments: C's of two neighbours are A's of one */
 template <int MT> struct weights_of_block {
     uint32_t p[MT][4][4];
@@ -51,6 +56,23 @@ template <int D, int MT> TS_DEV void clear_rows(rows_of_warp<D, MT> &w)
         for (int n = 0; n < D / 8; n++)
             w.o[i][n][0] = w.o[i][n][1] = w.o[i][n][2] = w.o[i][n][3] = 0;
     }
+}
+
+/* Block j of K to `sk` and of V so many bytes behind it. */
+template <int D, int THREADS>
+TS_DEV void fetch_block(unsigned char *sk, const ts_head_rows &k, long to_v, const ts_head_rows &v,
+                        int j)
+{
+    ts_fetch<D, THREADS>(sk, k, j * 64, 64);
+    ts_fetch<D, THREADS>(sk + to_v, v, j * 64, 64);
+}
+/* Q, whose copies are under way, as fragments. */
+template <int D> TS_DEV void keep_queries(rows_of_warp<D, 1> &w, const unsigned char *sq, int at_q)
+{
+    ts_cp_wait<0>();
+    __syncthreads();
+    TS_UNROLL
+    for (int s = 0; s < D / 16; s++) ts_ldmatrix(w.q[s], sq + ts_tile<D>::on(at_q, s));
 }
 
 /* Logits of keys beyond the last are -inf. */
@@ -217,12 +239,7 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
     TS_SHARED(shared);
     unsigned char *sq = shared, *sk = sq + BM * T::row, *sv = sk + STAGES * T::block;
     float *lse2 = SUMS ? (float *)(sv + STAGES * T::block) : NULL;
-    place me;
-    me.lane = threadIdx.x & 31;
-    me.warp = threadIdx.x >> 5;
-    me.g = me.lane >> 2;
-    me.t = me.lane & 3;
-    me.row = me.warp * 16 * MT;
+    place me = place_thread(16 * MT);
     const int nq = (p.Nq + 63) >> 6, nk = (p.Nk + 63) >> 6, words = (nq + 31) >> 5;
     const int tiles = (nq + LISTS - 1) / LISTS;
 
@@ -245,15 +262,10 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
         ts_walk walk = {plan, next, -1, 0};
         int j = walk.next(p.bits, nk), turn = 0;
         ts_fetch<D, THREADS>(sq, q, me.first, BM);
-        if (j >= 0) ts_fetch<D, THREADS>(sk, k, j * 64, 64);
-        if (STAGES == 2 && j >= 0) ts_fetch<D, THREADS>(sv, v, j * 64, 64);
+        if (STAGES == 1 && j >= 0) ts_fetch<D, THREADS>(sk, k, j * 64, 64);
+        if (STAGES == 2 && j >= 0) fetch_block<D, THREADS>(sk, k, sv - sk, v, j);
         ts_cp_commit();
-        if constexpr (MT == 1) {
-            ts_cp_wait<0>();
-            __syncthreads();
-            TS_UNROLL
-            for (int s = 0; s < D / 16; s++) ts_ldmatrix(w.q[s], sq + T::on(at_q, s));
-        }
+        if constexpr (MT == 1) keep_queries(w, sq, at_q);
 
         while (j >= 0) {
             const int after = walk.next(p.bits, nk), stage = STAGES == 2 ? turn & 1 : 0;
@@ -263,12 +275,10 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
             const int qo = ts_anew(at_q), ko = ts_anew(at_k), vo = ts_anew(at_v);
             if (TS_PLANTED != 1) ts_cp_wait<0>();
             if (TS_PLANTED != 2) __syncthreads();
-            if (STAGES == 2 && after >= 0) {
-                ts_fetch<D, THREADS>(sk + (stage ^ 1) * T::block, k, after * 64, 64);
-                ts_fetch<D, THREADS>(sv + (stage ^ 1) * T::block, v, after * 64, 64);
-            } else if (STAGES == 1) {
+            if (STAGES == 1)
                 ts_fetch<D, THREADS>(sv, v, j * 64, 64);
-            }
+            else if (after >= 0)
+                fetch_block<D, THREADS>(sk + (stage ^ 1) * T::block, k, sv - sk, v, after);
             ts_cp_commit();
 
             if (mine) {
@@ -300,8 +310,7 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
             if (TS_PLANTED != 5) __syncthreads();
             store_sums<BM, WARPS>(p, me, lse2, scratch + (long)blockIdx.x * nk * BM, plan, next);
         }
-        /* the next item's copies go where this one still reads */
-        if ((int)gridDim.x < p.A * tiles) __syncthreads();
+        if ((int)gridDim.x < p.A * tiles) __syncthreads(); /* before the next item's copies */
     }
 }
 

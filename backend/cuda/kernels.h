@@ -66,11 +66,12 @@ typedef struct {
     int processors;   /* streaming multiprocessors */
     size_t shared;    /* bytes of shared memory that a thread block may have */
 } ts_cuda_chip;
-/* once a device: lets kernels use the shared memory that they need */
+/* once a device, before the others: lets kernels use the shared memory that they need */
 cudaError_t ts_cuda_attention_init(const ts_cuda_chip *);
 /* bytes of scratch of the call; 0 without sums */
 size_t ts_cuda_attention_scratch(const ts_attention *, const ts_cuda_chip *);
-/* all of the batch */
+/* All of the batch. cudaErrorInvalidValue: D is over 512 and out is q. Where a row reads no key,
+ * out is zero and lse -inf. */
 cudaError_t ts_cuda_attention(const ts_attention *, const ts_cuda_chip *, void *scratch,
                               cudaStream_t);
 cudaError_t ts_cuda_block_sums(const ts_block_sums *, const ts_cuda_chip *, cudaStream_t);

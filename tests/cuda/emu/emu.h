@@ -48,8 +48,8 @@ extern emu_clock emu_now;
 typedef std::map<int, long> emu_known;
 extern bool emu_meeting_now; /* a rendezvous computes: its loads are the emulator's own */
 static inline emu_fiber *emu_me(void) { return (emu_fiber *)emu_self; }
-uint32_t emu_warp_epoch(unsigned warp); /* one more at every __syncwarp of the block's warp */
-bool emu_is_parameter(const void *);    /* of the kernel that runs */
+extern uint32_t emu_warp_epoch[32];  /* one more at every __syncwarp of the block's warp */
+bool emu_is_parameter(const void *); /* of the kernel that runs */
 /* false: emu_error says why */
 bool emu_run_grid(const char *name, dim3 grid, dim3 block, size_t shared,
                   void (*call)(const void *), const void *params, size_t bytes);

@@ -78,7 +78,8 @@ struct fragments {
     const uint32_t *a, *b;
     void *c;
 };
-static void multiply_bf16(void **all, unsigned)
+__attribute__((target_clones("avx2,fma", "default"))) static void multiply_bf16(void **all,
+                                                                                unsigned)
 {
     float A[16][16], B[16][8];
     double C[16][8];

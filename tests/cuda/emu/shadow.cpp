@@ -161,9 +161,8 @@ void emu_work_begin(int stream, long place, const emu_known *known)
     known_first = known_end = emu_now.epoch;
 }
 /* Whether what was done at `e`, before this work began, comes before it. */
-static bool is_known(uint32_t e)
+static bool look_up(uint32_t e)
 {
-    if (e >= known_first && e < known_end) return true;
     auto next = std::upper_bound(owners.begin(), owners.end(), e,
                                  [](uint32_t x, const owner &o) { return x < o.first; });
     if (next == owners.begin()) return true;
@@ -179,10 +178,15 @@ static bool is_known(uint32_t e)
 
 static uint32_t mark_who(uint32_t kind, uint32_t id)
 {
-    return id | (emu_warp_epoch(emu_self->warp) & 0xFFFF) << 10 | kind << 26;
+    return id | (emu_warp_epoch[emu_self->warp] & 0xFFFF) << 10 | kind << 26;
 }
 static uint32_t kind_of(uint32_t w) { return w >> 26; }
 static uint32_t id_of(uint32_t w) { return w & 1023; }
+
+static inline bool is_known(uint32_t e)
+{
+    return (e >= known_first && e < known_end) || look_up(e);
+}
 
 /* Whether what `w` did at `e` is ordered before what this thread (or all of its warp together) does
  * now. */
@@ -191,7 +195,7 @@ static bool is_ordered(uint32_t e, uint32_t w, bool by_warp, uint32_t id)
     const emu_thread *f = emu_self;
     if (e < emu_now.launch || (e >= emu_now.block && e < emu_now.epoch)) return true;
     if (e < emu_now.block) return false;
-    if (id / 32 == f->warp && (w >> 10 & 0xFFFF) < emu_warp_epoch(f->warp)) return true;
+    if (id / 32 == f->warp && (w >> 10 & 0xFFFF) < emu_warp_epoch[f->warp]) return true;
     return !by_warp && id == f->id;
 }
 

@@ -37,7 +37,6 @@ static void *prepare_stack(char *top, void (*entry)())
 namespace
 {
 struct warp {
-    uint32_t epoch;
     std::vector<std::unique_ptr<emu_meeting>> meetings;
 };
 } /* namespace */
@@ -48,6 +47,7 @@ emu_clock emu_now = {2, 2, 2};
 emu_stats emu_count;
 emu_options emu_opt = {};
 bool emu_meeting_now;
+uint32_t emu_warp_epoch[32];
 static emu_fiber fibers[EMU_THREADS];
 static warp warps[32];
 static int threads, alive, waiting;
@@ -60,7 +60,6 @@ static const char *kernel_name = "";
 static bool failed;
 static char sentence[1024];
 
-uint32_t emu_warp_epoch(unsigned w) { return warps[w].epoch; }
 bool emu_is_parameter(const void *p)
 {
     return (const char *)p >= params && (const char *)p < params + params_bytes;
@@ -179,7 +178,7 @@ void emu_meet(const char *what, unsigned mask, void *args, void (*meet)(void **,
         break;
     }
 }
-void emu_warp_ordered(void) { warps[emu_me()->warp].epoch++; }
+void emu_warp_ordered(void) { emu_warp_epoch[emu_me()->warp]++; }
 
 /* Nobody can go on. */
 static void tell_who_waits(void)
@@ -223,7 +222,7 @@ static void pass_barrier(void)
     votes = yes;
     waiting = 0;
     emu_now.epoch++;
-    for (int w = 0; w < 32; w++) warps[w].epoch = 0;
+    for (int w = 0; w < 32; w++) emu_warp_epoch[w] = 0;
 }
 
 /* ---- running a grid ---- */
@@ -291,7 +290,7 @@ static void begin_block(void)
     emu_count.blocks++;
     emu_shared_fresh();
     for (int i = 0; i < 32; i++) {
-        warps[i].epoch = 0;
+        emu_warp_epoch[i] = 0;
         warps[i].meetings.clear();
     }
     for (int n = 0; n < threads; n++) {
