@@ -91,6 +91,12 @@ inline std::string test_found(void)
     if (e && found.empty()) found = cudaGetErrorString(e);
     return found;
 }
+/* Fails the test where that is not "". */
+#define ck_well(what)                                                        \
+    do {                                                                     \
+        std::string ck_found_ = test_found();                                \
+        ck_assert_msg(ck_found_.empty(), "%s: %s", what, ck_found_.c_str()); \
+    } while (0)
 template <class T> std::vector<T> test_fetch(const T *p, size_t n)
 {
     std::vector<T> v(n);

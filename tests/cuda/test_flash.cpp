@@ -93,7 +93,7 @@ START_TEST(rows_of_matrices_share_no_bank)
         s.D = f->D;
         attention_make(&c, s);
         ck_cuda(ts_flash_run(f, &c.device, &chip, NULL, test_stream()));
-        ck_assert_str_eq(test_found().c_str(), "");
+        ck_well("launch");
     }
     emu_stats n = emu_stats_read(1);
     if (ON_GPU) return;
