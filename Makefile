@@ -218,6 +218,11 @@ test: tessera $(TEST_BIN)
 .PHONY: check-emu
 check-emu: $(CUDA_TEST_BIN) ## the tests of CUDA kernels on the emulated device, with the long ones
 	@LONG=1 sh tests/run.sh $(CUDA_TEST_BIN)
+	$(PLANT) $(B)
+# Faults planted in the sources of kernels by sed, each of which a test must find.
+PLANT = @EMU_KERNEL='$(EMU_KERNEL)' EMU_LINK='$(CXX) -fopenmp $(CFLAGS) $(LDFLAGS)' \
+  EMU_LIBS='$(B)/emu/libcuda.a $(TEST_LIB:%.c=$(B)/%.o) $(B)/libtessera.a $(LDLIBS) $(CHECK_LIBS)' \
+  sh tests/cuda/planted.sh
 
 .PHONY: deps
 deps: ## install the Debian packages that building needs

@@ -22,7 +22,7 @@ ts_status ts_cpu_open(ts_device_options, const ts_env *, ts_err *, ts_device **)
 static inline void *ts_host_of(ts_ptr p) { return (void *)(uintptr_t)p.at; }
 static inline const float *ts_numbers_of(const ts_weight *w)
 {
-    return w ? ts_host_of(w->t.p) : NULL;
+    return w ? (const float *)ts_host_of(w->t.p) : NULL;
 }
 /* The row of a table of modulation that row `row` of x takes; NULL: there is no table. */
 static inline const float *ts_table_row(ts_tensor t, ts_tensor sel, long row)

@@ -6,6 +6,7 @@
 #ifndef TS_SIMD_H
 #define TS_SIMD_H
 #include "backend/ctx.h"
+#include "backend/strides.h"
 
 typedef enum { TS_LEVEL_REF, TS_LEVEL_AVX2, TS_LEVEL_AVX512, TS_LEVEL_AVX512_BF16 } ts_level;
 
@@ -34,11 +35,6 @@ void ts_simd_avx512_bf16(ts_simd *);
 /* ---- what the levels share ---- */
 /* the rows of a group norm are summed in at most so many blocks, in order */
 enum { TS_NORM_BLOCKS = 256 };
-/* The same copy with its dimensions sorted by how far they step in the destination, joined where
- * they can be, without those of size 1; nd is at least 1. false: nothing to copy. */
-bool ts_copy_plan(const ts_copy *, ts_copy *out);
-/* The same of an affine operation. */
-bool ts_affine_plan(const ts_affine *, ts_affine *out);
 /* Work below this many bytes is done by one thread: waking others takes longer. */
 enum { TS_ALONE = 1 << 16 };
 #endif

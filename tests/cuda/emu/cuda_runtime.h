@@ -164,6 +164,24 @@ static inline int __all_sync(unsigned mask, int yes, EMU_AT)
 {
     return __ballot_sync(mask, yes, file, line) == mask;
 }
+struct emu_addend {
+    unsigned in, sum;
+};
+static inline unsigned __reduce_add_sync(unsigned mask, unsigned v, EMU_AT)
+{
+    emu_addend a = {v, 0};
+    emu_meet(
+        "__reduce_add_sync", mask, &a,
+        [](void **all, unsigned m) {
+            unsigned sum = 0;
+            for (int i = 0; i < 32; i++)
+                if (m >> i & 1) sum += ((emu_addend *)all[i])->in;
+            for (int i = 0; i < 32; i++)
+                if (m >> i & 1) ((emu_addend *)all[i])->sum = sum;
+        },
+        file, line);
+    return a.sum;
+}
 /* a barrier; how many of the block's threads said yes */
 int emu_barrier_count(int yes, const char *file, int line);
 static inline int __syncthreads_count(int yes, EMU_AT)
@@ -264,6 +282,17 @@ static inline float __fsqrt_rn(float a) { return sqrtf(a); }
 static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline double __dadd_rn(double a, double b) { return a + b; }
+static inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
+/* of pi x, by what is left of the nearest quarter turn */
+static inline void sincospi(double x, double *s, double *c)
+{
+    double n = rint(2 * x);
+    long double rest = 3.14159265358979323846264338327950288L * (x - n / 2);
+    double sine = (double)sinl(rest), cosine = (double)cosl(rest);
+    int quarter = (int)fmod(n, 4) & 3;
+    *s = quarter == 0 ? sine : quarter == 1 ? cosine : quarter == 2 ? -sine : -cosine;
+    *c = quarter == 0 ? cosine : quarter == 1 ? -sine : quarter == 2 ? -cosine : sine;
+}
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 using std::max;
 using std::min;
