@@ -107,7 +107,7 @@ static const ts_flag table[] = {
     {TS_F_OUT, "out", 'o', TS_KIND_TEXT, "DIR", 0, 0, NULL, BATCH, "Batch",
      "Folder of the outputs, made if need be; the manifest of the batch is kept there, too"},
     {TS_F_NAME, "name", 0, TS_KIND_TEXT, "TEMPLATE", 0, 0, NULL, BATCH, NULL,
-     "Names of the outputs, from fields in braces (default: {index:04}_{slug:60}_s{seed})"},
+     "Names of the outputs, from fields in braces (default: {slug:60}_s{seed}_{hash:6})"},
     {TS_F_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0, "png|mp4|webm|gif|frames", BATCH | ROW,
      NULL,
      "What is written: png, mp4, webm, gif or frames, a folder of PNGs (default: png for one "

@@ -470,7 +470,7 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
     fflush(s->out);
 }
 
-void ts_screen_batch_done(ts_screen *s, int done, int failed, int skipped)
+void ts_screen_batch_done(ts_screen *s, const ts_batch_end *end)
 {
     double seconds = s->clock() - s->began;
     char spent[24];
@@ -478,15 +478,27 @@ void ts_screen_batch_done(ts_screen *s, int done, int failed, int skipped)
     s->rows = s->row = 0;
     if (s->mode == TS_SCREEN_JSON) {
         cJSON *j = event("batch_done");
-        cJSON_AddNumberToObject(j, "done", done);
-        cJSON_AddNumberToObject(j, "failed", failed);
-        cJSON_AddNumberToObject(j, "skipped", skipped);
+        cJSON_AddNumberToObject(j, "done", end->done);
+        cJSON_AddNumberToObject(j, "failed", end->failed);
+        cJSON_AddNumberToObject(j, "skipped", end->skipped);
+        if (end->shared) {
+            cJSON_AddNumberToObject(j, "others_done", end->others_done);
+            cJSON_AddNumberToObject(j, "others_failed", end->others_failed);
+        }
         cJSON_AddNumberToObject(j, "seconds", milliseconds(seconds));
         print_json(s, j);
         return;
     }
-    ts_screen_note(s, "%d done, %d failed, %d skipped in %s", done, failed, skipped,
-                   ts_clock_text(seconds, spent));
+    ts_clock_text(seconds, spent);
+    if (end->shared)
+        ts_screen_note(s,
+                       "%d done here, %d failed, %d skipped in %s; other workers: %d done, %d "
+                       "failed",
+                       end->done, end->failed, end->skipped, spent, end->others_done,
+                       end->others_failed);
+    else
+        ts_screen_note(s, "%d done, %d failed, %d skipped in %s", end->done, end->failed,
+                       end->skipped, spent);
 }
 
 void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)

@@ -58,7 +58,11 @@ typedef struct {
 void ts_screen_row_done(ts_screen *, const ts_row_end *);
 /* as ts_screen_left, of the whole batch */
 double ts_screen_batch_left(const ts_screen *, double now);
-void ts_screen_batch_done(ts_screen *, int done, int failed, int skipped);
+typedef struct {
+    int done, failed, skipped, others_done, others_failed;
+    bool shared; /* with other workers, who ended the others */
+} ts_batch_end;
+void ts_screen_batch_done(ts_screen *, const ts_batch_end *);
 void ts_screen_event(void *screen, const ts_event *);    /* ts_env.progress */
 void ts_screen_warn(void *screen, const char *sentence); /* ts_env.warn */
 /* The sentence with the name that a row's file will have where it has that of its place. */

@@ -227,17 +227,22 @@ void ts_rescue(ts_ctx *ctx, ts_err *err, ts_run *run, const char *saved, const c
 }
 
 /* ---- what is said ---- */
+void ts_written_size(const char *path, int scale, long *w, long *h)
+{
+    bool even = ends_in(path, ".mp4") || ends_in(path, ".webm");
+    *w *= scale;
+    *h *= scale;
+    *w += even && *w & 1;
+    *h += even && *h & 1;
+}
+
 /* Pixels of each file that is written. */
 static void count_written(const ts_render *r, long *w, long *h)
 {
     *w = r->e.width;
     *h = r->e.height;
     if (r->sheeted) ts_sheet_size(r->e.width, r->e.height, r->e.frames, w, h);
-    *w *= r->q.scale;
-    *h *= r->q.scale;
-    bool even = !ts_is_png(r->path) && !ts_is_numbered(r->path) && !ends_in(r->path, ".gif");
-    *w += even && *w & 1;
-    *h += even && *h & 1;
+    ts_written_size(r->path, r->q.scale, w, h);
 }
 
 const char *ts_render_size_text(const ts_render *r, char out[TS_SIZE_TEXT])

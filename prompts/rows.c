@@ -310,7 +310,6 @@ static void read_row_options(ts_parse *p, ts_prompt *row, const char *s, size_t 
 static void text_line(ts_parse *p, const char *s, size_t n, int line)
 {
     ts_prompt row = {.line = line};
-    if (s[0] == '#') return;
     if (ts_parse_text(p, &row, line, s, n)) {
         size_t at = next_option(s, n, 0), prompt_n = at;
         const char *prompt = s;
@@ -448,11 +447,6 @@ done:
     ts_parse_row(p, &row);
 }
 
-static void json_line(ts_parse *p, const char *s, size_t n, int line)
-{
-    if (s[0] != '#') json_row(p, s, n, line);
-}
-
 /* ---- the file ---- */
 static void visit_lines(ts_parse *p, const char *s, size_t n,
                         void (*each)(ts_parse *, const char *, size_t, int))
@@ -462,7 +456,7 @@ static void visit_lines(ts_parse *p, const char *s, size_t n,
         size_t length = ts_parse_line(s, n, &all), inside_n = length;
         const char *inside = s;
         ts_parse_trim(&inside, &inside_n);
-        if (inside_n) each(p, s, length, line);
+        if (inside_n && *inside != '#') each(p, s, length, line);
         s += all;
         n -= all;
     }
@@ -476,11 +470,10 @@ static bool first_line(const char **s, size_t *n, int *line, const char **text, 
     for (; *n; (*line)++) {
         *text = *s;
         *length = ts_parse_line(*s, *n, &all);
-        bool comment = **s == '#';
         *s += all;
         *n -= all;
         ts_parse_trim(text, length);
-        if (*length && !comment) return true;
+        if (*length && **text != '#') return true;
     }
     return false;
 }
@@ -578,7 +571,7 @@ static void json_file(ts_parse *p, const char *s, size_t n)
                        "an object over several lines, expected one object on each line: jq -c . "
                        "makes lines of them, jq -c '.[]' of an array");
     } else {
-        visit_lines(p, s, n, json_line);
+        visit_lines(p, s, n, json_row);
     }
     cJSON_Delete(whole);
     cJSON_Delete(alone);

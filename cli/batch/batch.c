@@ -125,23 +125,27 @@ static tally count_states(const ts_batch *b)
 static ts_status report_failures(ts_batch *b)
 {
     tally t = count_states(b);
-    int bad = t.failed + t.faulty + t.gave_up + t.lost + b->missing;
+    int bad = t.failed + t.faulty + t.gave_up + t.lost + b->missing + b->others_failed,
+        rows = t.mine + b->missing + b->others_failed;
+    enum { PARTS = 6 };
     if (!bad) return TS_OK;
-    char parts[5][64];
+    char parts[PARTS][64];
     snprintf(parts[0], sizeof parts[0], "%d can not be used", t.faulty);
     snprintf(parts[1], sizeof parts[1], "%d failed", t.failed);
     snprintf(parts[2], sizeof parts[2], "%d failed before (--retry renders %s again)", t.gave_up,
              t.gave_up == 1 ? "it" : "them");
     snprintf(parts[3], sizeof parts[3], "%d taken over by other workers", t.lost);
     snprintf(parts[4], sizeof parts[4], "%d finished, says the queue, but not there", b->missing);
-    bool on[5] = {t.faulty, t.failed, t.gave_up, t.lost, b->missing};
-    char all[400] = "";
-    for (int i = 0; i < 5; i++)
+    snprintf(parts[5], sizeof parts[5], "%d failed at other workers (--status tells why)",
+             b->others_failed);
+    bool on[PARTS] = {t.faulty, t.failed, t.gave_up, t.lost, b->missing, b->others_failed};
+    char all[500] = "";
+    for (int i = 0; i < PARTS; i++)
         if (on[i])
             snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", *all ? ", " : "",
                      parts[i]);
-    return ts_fail(&b->c->err, TS_EFAIL, "%d of %d row%s: %s", bad, t.mine + b->missing,
-                   t.mine + b->missing == 1 ? "" : "s", all);
+    return ts_fail(&b->c->err, TS_EFAIL, "%d of %d row%s: %s", bad, rows, rows == 1 ? "" : "s",
+                   all);
 }
 
 /* ---- the command ---- */
@@ -161,8 +165,7 @@ static ts_status open_batch(ts_batch *b)
     b->model = full ? full : strdup(name ? name : "default");
     if (!b->model) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a name"));
     TRY(ts_batch_read(b));
-    TRY(ts_batch_names(b, ts_flag_set(&c->flags, TS_F_NAME) ? ts_flag_text(&c->flags, TS_F_NAME)
-                                                            : TS_NAME_DEFAULT));
+    TRY(ts_batch_names(b, ts_flag_text(&c->flags, TS_F_NAME)));
     divide_rows(b);
 done:
     return st;
@@ -250,7 +253,12 @@ static ts_status run_batch(ts_batch *b)
     if (b->queue)
         for (int i = 0; i < b->jobs; i++)
             if (b->job[i].state == TS_JOB_TODO) b->job[i].state = TS_JOB_ELSEWHERE;
-    ts_screen_batch_done(&b->c->screen, t.done, t.failed + t.faulty + t.gave_up, t.skipped);
+    ts_screen_batch_done(&b->c->screen, &(ts_batch_end){.done = t.done,
+                                                        .failed = t.failed + t.faulty + t.gave_up,
+                                                        .skipped = t.skipped,
+                                                        .others_done = b->others_done,
+                                                        .others_failed = b->others_failed,
+                                                        .shared = b->queue != NULL});
     ts_batch_table(b);
     if (!st) st = report_failures(b);
     /* of all shares: the last one to end writes what the others did, too */

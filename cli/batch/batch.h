@@ -17,17 +17,21 @@ typedef enum {
     TS_JOB_FAILED
 } ts_job_state;
 
+enum { TS_ID = 16 };  /* digits of ts_job.id */
 typedef struct {      /* one rendering: a row of a file, or one of its copies */
     const char *file; /* for sentences */
     const ts_prompt *row;
     int copy, copies; /* from 1, of so many of its row */
-    ts_request q;     /* its strings belong to files, command line and model */
+    bool seeded;      /* the row has a seed of its own */
+    /* what it was without one up to version 0.1.0's drafts, by the row's index */
+    uint64_t earlier_seed;
+    ts_request q; /* its strings belong to files, command line and model */
     int crf;
     bool folder;           /* numbered PNGs */
     const char *extension; /* ".mp4"; "" for a folder */
     const char *output;    /* as the row names it; NULL: by the template */
     char *name;            /* of the output, below the batch's folder */
-    char id[17];           /* hash of all that decides about the output's content and name */
+    char id[TS_ID + 1];    /* hash of all that decides about the output's content and name */
     int geometry;          /* index of its kind of run */
     int text[2], texts;    /* ids in ts_batch.texts: prompt, negative */
     ts_job_state state;
@@ -36,7 +40,8 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     bool again;    /* the manifest has it as done, and its output is gone, cut, or another row's */
     bool lost;     /* rendered here, and thrown away: another worker has the row */
     double seconds;
-    char *error; /* why it is faulty or failed */
+    double bytes; /* of the output, of a folder all its files; 0: not known */
+    char *error;  /* why it is faulty or failed */
 } ts_job;
 
 typedef struct { /* jobs whose runs have the same sizes */
@@ -68,6 +73,7 @@ typedef struct {
     ts_manifest *manifest;
     ts_queue *queue; /* NULL: static shares */
     int missing;     /* rows that the queue has as done, of which this folder has nothing */
+    int others_done, others_failed; /* rows that other workers of the queue have ended */
     ts_texts *texts;
     bool *encoded; /* by id: its states are in memory, or could not be made */
     int texts_max;
@@ -81,12 +87,15 @@ ts_status ts_batch_read(ts_batch *);
 void ts_batch_free_jobs(ts_batch *);
 
 /* ---- batch_name.c ---- */
-#define TS_NAME_DEFAULT "{index:04}_{slug:60}_s{seed}"
+#define TS_NAME_DEFAULT "{slug:60}_s{seed}_{hash:6}"
 /* Checks a template; TS_EUSAGE lists the fields. */
 ts_status ts_batch_template(ts_err *, const char *template);
-/* Names of all jobs that are not faulty, then their ids. A row whose own `output` can not be used
- * is a fault like any other, told and left out. TS_EUSAGE: every collision of the template is told;
- * TS_EUSAGE, TS_EMODEL: no row is left. */
+/* Seeds of rows that have none, names of all jobs that are not faulty, then their ids; all follow
+ * from what a row asks for, whatever stands around it. Of equal rows the seeds go on, and where
+ * those are given, too, names get `-2`, `-3` behind them. An output that an earlier version made of
+ * the row under the name and seed of its place keeps both. template NULL: the default. A row whose
+ * own `output` can not be used is a fault like any other, told and left out. TS_EUSAGE: every
+ * collision of the template is told; TS_EUSAGE, TS_EMODEL: no row is left. */
 ts_status ts_batch_names(ts_batch *, const char *template);
 
 /* ---- batch_share.c ---- */
@@ -99,6 +108,8 @@ ts_status ts_batch_share(ts_err *, const char *text, char *(*get)(const char *),
  * works on the same rows. TS_EUSAGE names who does; TS_EIO. */
 ts_status ts_manifest_open(ts_batch *);
 void ts_manifest_close(ts_batch *);
+/* Ids of all rows that the folder's manifests have as done, sorted, TS_ID digits each; malloc'd. */
+ts_status ts_manifest_ids(ts_batch *, char **ids, size_t *n);
 /* What all manifests in the folder say of the jobs: sets their states. Needs no lock. TS_EUSAGE:
  * outputs that exist and are not theirs, all of them told. */
 ts_status ts_manifest_read(ts_batch *);
@@ -118,7 +129,10 @@ ts_status ts_batch_work_open(ts_batch *);
 void ts_batch_work_close(ts_batch *);                    /* removes it when empty */
 char *ts_batch_path(const ts_batch *, const char *name); /* OUT/name; malloc'd; NULL: no memory */
 bool ts_batch_exists(const ts_batch *, const char *name);
-/* The file that is there is no whole one of its kind: it is empty, or ends too early. */
+/* Bytes of a file, or of all files of a folder; 0: there is none. */
+double ts_batch_bytes(const ts_batch *, const char *name);
+/* What is there is no whole output: it is empty, ends too early for its kind, or is smaller than
+ * job.bytes. */
 bool ts_batch_is_cut(const ts_batch *, const ts_job *);
 char *ts_batch_work_path(const ts_batch *, const ts_job *, const char *end); /* WORK/id+end */
 /* of --resume-steps; workers of a queue share it; malloc'd */
@@ -144,6 +158,8 @@ ts_status ts_queue_fill(ts_batch *);
 ts_status ts_queue_next(ts_batch *, int *job);
 ts_status ts_queue_holds(ts_batch *, bool *); /* whether the claim is still ours, and renews it */
 ts_status ts_queue_finish(ts_batch *, const ts_job *); /* done or failed */
+/* What has become of the rows that were not this worker's: others_done, others_failed. */
+ts_status ts_queue_count(ts_batch *);
 
 /* ---- batch_report.c ---- */
 void ts_batch_table(const ts_batch *);

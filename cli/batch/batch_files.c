@@ -43,6 +43,21 @@ bool ts_batch_exists(const ts_batch *b, const char *name)
     return there;
 }
 
+double ts_batch_bytes(const ts_batch *b, const char *name)
+{
+    struct stat s;
+    double sum = 0;
+    char *path = ts_batch_path(b, name);
+    DIR *d = path ? opendir(path) : NULL;
+    if (!d && path && stat(path, &s) == 0) sum = (double)s.st_size;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (fstatat(dirfd(d), e->d_name, &s, 0) == 0 && S_ISREG(s.st_mode))
+            sum += (double)s.st_size;
+    if (d) closedir(d);
+    free(path);
+    return sum;
+}
+
 static bool ends_with_bytes(int fd, off_t size, const char *end, size_t n)
 {
     char last[8];
@@ -93,9 +108,10 @@ bool ts_batch_is_cut(const ts_batch *b, const ts_job *j)
     const char *kind = j->extension;
     char *path = ts_batch_path(b, j->name);
     struct stat s;
-    bool whole = true;
+    bool whole = ts_batch_bytes(b, j->name) >= j->bytes;
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode)) goto done;
+    if (!whole) goto done;
     if (!strcmp(kind, ".png")) whole = ends_with_bytes(fd, s.st_size, "IEND\xAE\x42\x60\x82", 8);
     if (!strcmp(kind, ".gif")) whole = ends_with_bytes(fd, s.st_size, ";", 1);
     if (!strcmp(kind, ".mp4")) whole = parts_fill_file(fd, s.st_size, box_length);

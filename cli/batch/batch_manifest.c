@@ -25,7 +25,6 @@ struct ts_manifest {
 
 #define STEM "tessera-batch"
 #define END ".jsonl"
-enum { ID_LENGTH = 16 }; /* of ts_job.id */
 
 /* ---- lines ---- */
 static void utc_text(char out[40])
@@ -95,6 +94,7 @@ ts_status ts_manifest_add(ts_batch *b, const ts_job *j, const char *status)
     if (!strcmp(status, "started") && j->replaces) cJSON_AddBoolToObject(o, "replaces", true);
     if (strcmp(status, "started") && !j->found)
         cJSON_AddNumberToObject(o, "seconds", (double)(long)(j->seconds * 1000) / 1000);
+    if (!strcmp(status, "done") && j->bytes > 0) cJSON_AddNumberToObject(o, "bytes", j->bytes);
     if (j->found) cJSON_AddBoolToObject(o, "found", true);
     if (j->error && !strcmp(status, "failed")) cJSON_AddStringToObject(o, "error", j->error);
     return append_record(b, o);
@@ -258,7 +258,7 @@ static ts_status add_run_record(ts_batch *b)
     int mine = 0, faulty = 0;
     cJSON *j = cJSON_CreateObject(), *files = cJSON_CreateArray();
     /* of the rows, one behind the other */
-    char *ids = calloc((size_t)b->jobs + 1, ID_LENGTH);
+    char *ids = calloc((size_t)b->jobs + 1, TS_ID);
     if (!ids) {
         cJSON_Delete(j);
         cJSON_Delete(files);
@@ -269,7 +269,7 @@ static ts_status add_run_record(ts_batch *b)
         ts_job_state s = b->job[i].state;
         faulty += s == TS_JOB_FAULTY;
         if (s == TS_JOB_ELSEWHERE || s == TS_JOB_FAULTY) continue;
-        memcpy(ids + ID_LENGTH * (size_t)mine++, b->job[i].id, ID_LENGTH);
+        memcpy(ids + TS_ID * (size_t)mine++, b->job[i].id, TS_ID);
     }
     for (int i = 0; i < b->files; i++)
         cJSON_AddItemToArray(files, cJSON_CreateString(b->file[i]->name));
@@ -355,6 +355,37 @@ void ts_manifest_close(ts_batch *b)
     b->manifest = NULL;
 }
 
+/* ---- what was done ---- */
+typedef struct {
+    char *ids;
+    size_t n;
+    FILE *stream;
+} done_ids;
+
+static void collect_done(void *user, const char *share, const char *path, const cJSON *j)
+{
+    const done_ids *d = user;
+    const char *id = record_text(j, "hash");
+    (void)share;
+    (void)path;
+    if (!strcmp(record_text(j, "status"), "done") && strlen(id) == TS_ID) fputs(id, d->stream);
+}
+
+static int order_hashes(const void *a, const void *b) { return memcmp(a, b, TS_ID); }
+
+ts_status ts_manifest_ids(ts_batch *b, char **ids, size_t *n)
+{
+    done_ids d = {0};
+    d.stream = open_memstream(&d.ids, &d.n);
+    if (d.stream) read_manifests(b->out, collect_done, &d);
+    if (!d.stream || fclose(d.stream))
+        return free(d.ids), ts_fail(&b->c->err, TS_EMEMORY, "no memory for a manifest");
+    *ids = d.ids;
+    *n = d.n / TS_ID;
+    if (*n) qsort(*ids, *n, TS_ID, order_hashes);
+    return TS_OK;
+}
+
 /* ---- states ---- */
 typedef struct {
     ts_job *job;
@@ -363,7 +394,7 @@ typedef struct {
     bool owns, done, was_done; /* was_done: a line says that it once was */
     char word[40];             /* when the last word was */
     char last[40], status[16]; /* of the row itself */
-    double seconds;
+    double seconds, bytes;
     char *error;
 } past;
 typedef struct {
@@ -397,7 +428,10 @@ static void collect_outputs(void *user, const char *share, const char *path, con
         p->done = ours && (done || p->done);
     }
     if (!ours) return;
-    if (done) p->seconds = record_number(j, "seconds");
+    if (done) {
+        p->seconds = record_number(j, "seconds");
+        p->bytes = record_number(j, "bytes");
+    }
     p->was_done = p->was_done || done;
     if (strcmp(at, p->last) < 0) return;
     snprintf(p->last, sizeof p->last, "%s", at);
@@ -411,6 +445,7 @@ static bool settle_by_record(ts_batch *b, past *p)
 {
     ts_job *j = p->job;
     bool there = ts_batch_exists(b, j->name), retry = ts_flag_set(&b->c->flags, TS_F_RETRY);
+    j->bytes = p->owns ? p->bytes : 0;
     /* names appear by renaming what is whole: a row that began and has its output is done; that the
      * file was cut since then is for ts_batch_is_cut to see */
     if (there && p->owns && !ts_batch_is_cut(b, j)) {
@@ -496,7 +531,7 @@ typedef struct {
     bool locked;
 } manifest;
 typedef struct {
-    char *output, *error, hash[ID_LENGTH + 1];
+    char *output, *error, hash[TS_ID + 1];
     int owner, order;
     char at[40];
     bool done;
@@ -585,8 +620,6 @@ static int current_manifests(survey *s, manifest **list, int *missing)
     return count;
 }
 
-static int order_hashes(const void *a, const void *b) { return memcmp(a, b, ID_LENGTH); }
-
 static void collect_asked(survey *s, manifest *const *list, int n)
 {
     size_t bytes = 0;
@@ -596,16 +629,16 @@ static void collect_asked(survey *s, manifest *const *list, int n)
     }
     s->asked = calloc(bytes + 1, 1);
     for (int i = 0; s->asked && i < n; i++) strcat(s->asked, list[i]->hashes);
-    s->rows_asked = bytes / ID_LENGTH;
-    if (s->asked && bytes) qsort(s->asked, s->rows_asked, ID_LENGTH, order_hashes);
+    s->rows_asked = bytes / TS_ID;
+    if (s->asked && bytes) qsort(s->asked, s->rows_asked, TS_ID, order_hashes);
 }
 
 /* Whether it is of a row that the files have now: another version of a row does not count. */
 static bool is_asked(const survey *s, const outcome *o)
 {
     if (!s->asked) return true;
-    return strlen(o->hash) == ID_LENGTH && s->rows_asked &&
-           bsearch(o->hash, s->asked, s->rows_asked, ID_LENGTH, order_hashes);
+    return strlen(o->hash) == TS_ID && s->rows_asked &&
+           bsearch(o->hash, s->asked, s->rows_asked, TS_ID, order_hashes);
 }
 
 static bool output_is_there(const survey *s, const outcome *o)
@@ -688,9 +721,13 @@ static void print_survey(survey *s)
     if (sum.others)
         printf("%d output%s of rows that are no longer asked for\n", sum.others,
                sum.others == 1 ? " is" : "s are");
-    for (int i = 0; i < s->outcomes; i++)
-        if (is_last(s, i) && !s->o[i].done && is_asked(s, s->o + i))
-            printf("failed: %s: %s\n", s->o[i].output, s->o[i].error);
+    for (int i = 0; i < s->outcomes; i++) {
+        const outcome *o = s->o + i;
+        if (!is_last(s, i)) continue;
+        if (!is_asked(s, o) && o->done && output_is_there(s, o))
+            printf("no longer asked for: %s\n", o->output);
+        if (is_asked(s, o) && !o->done) printf("failed: %s: %s\n", o->output, o->error);
+    }
 }
 
 ts_status ts_batch_status(ts_err *err, const char *out)

@@ -121,7 +121,7 @@ static const struct {
               {"slug", SLUG},   {"prompt", PROMPT}, {"file", FILE_STEM}, {"hash", ID}};
 #define FIELDS                                                                                  \
     "{index} {n} {seed} {line} {width} {height} {frames} {steps} with digits like {index:04}, " \
-    "{slug} {prompt} {file} with a length like {slug:60}, {hash}"
+    "{slug} {prompt} {file} {hash} with a length like {slug:60}"
 
 static void put_field(text *t, field f, int size, const ts_job *j)
 {
@@ -143,7 +143,7 @@ static void put_field(text *t, field f, int size, const ts_job *j)
     else if (f == FILE_STEM)
         put_stem(t, j->file, most);
     else
-        append_bytes(t, j->id, strlen(j->id));
+        append_bytes(t, j->id, most < TS_ID ? (size_t)most : TS_ID);
 }
 
 /* Appends the template's next piece and returns what is behind it; NULL: it is no template. job
@@ -253,6 +253,93 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
     snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
 }
 
+/* ---- what follows from the row alone ---- */
+static int order_by_id(const void *a, const void *b)
+{
+    const ts_job *x = *(const ts_job *const *)a, *y = *(const ts_job *const *)b;
+    int d = strcmp(x->id, y->id);
+    return d ? d : x < y ? -1 : x > y;
+}
+
+static int order_by_name_and_id(const void *a, const void *b)
+{
+    const ts_job *x = *(const ts_job *const *)a, *y = *(const ts_job *const *)b;
+    int d = strcmp(x->name, y->name);
+    return d ? d : order_by_id(a, b);
+}
+
+/* Rows without a seed that ask for the same: each goes on from the seeds of the one before it. */
+static void spread_seeds(ts_batch *b, ts_job **list)
+{
+    int n = 0;
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + i;
+        if (j->state == TS_JOB_FAULTY || j->seeded || j->copy > 1) continue;
+        set_id(b, j, j->output ? j->output : j->extension);
+        list[n++] = j;
+    }
+    if (n) qsort(list, (size_t)n, sizeof *list, order_by_id);
+    uint64_t more = 0;
+    for (int i = 1; i < n; i++) {
+        more = strcmp(list[i]->id, list[i - 1]->id) ? 0 : more + (uint64_t)list[i - 1]->copies;
+        for (int k = 0; k < list[i]->copies; k++) list[i][k].q.seed += more;
+    }
+}
+
+/* The same row with the same seed again: -2, -3 behind the name, where that does not differ. */
+static ts_status number_twins(ts_batch *b, ts_job **list)
+{
+    int n = 0, same = 1;
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].state != TS_JOB_FAULTY && !b->job[i].output) list[n++] = b->job + i;
+    if (n) qsort(list, (size_t)n, sizeof *list, order_by_name_and_id);
+    const ts_job *first = n ? list[0] : NULL;
+    for (int i = 1; i < n; i++) {
+        ts_job *j = list[i];
+        char *name = NULL;
+        if (strcmp(j->name, first->name) || strcmp(j->id, first->id)) {
+            first = j;
+            same = 1;
+            continue;
+        }
+        size_t m = strlen(j->name) - strlen(j->extension);
+        if (asprintf(&name, "%.*s-%d%s", (int)m, j->name, ++same, j->name + m) < 0)
+            return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs);
+        free(j->name);
+        j->name = name;
+    }
+    return TS_OK;
+}
+
+typedef struct {
+    char *ids; /* of rows that are done, sorted */
+    size_t n;
+} done_rows;
+
+static int compare_ids(const void *a, const void *b) { return memcmp(a, b, TS_ID); }
+
+/* Names began with the row's index once, and seeds counted on with it: what was made then is taken
+ * for the row's. */
+static ts_status adopt_earlier(ts_batch *b, const done_rows *done, ts_job *j, const char *template)
+{
+    ts_job was = *j;
+    if (!done->n) return TS_OK;
+    was.q.seed = j->earlier_seed;
+    set_id(b, &was, "");
+    was.name = make_name(&was, template ? template : "{index:04}_{slug:60}_s{seed}");
+    if (!was.name) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs);
+    set_id(b, &was, was.name);
+    if (!bsearch(was.id, done->ids, done->n, TS_ID, compare_ids) || !ts_batch_exists(b, was.name)) {
+        free(was.name);
+        return TS_OK;
+    }
+    free(j->name);
+    j->name = was.name;
+    j->q.seed = was.q.seed;
+    memcpy(j->id, was.id, sizeof j->id);
+    return TS_OK;
+}
+
 /* ---- faults of names ---- */
 /* A folder stands right before what is in it. */
 static int compare_names(const char *a, const char *b)
@@ -333,18 +420,38 @@ static ts_status refuse_collisions(ts_batch *b)
                    found, found == 1 ? "" : "s");
 }
 
+static ts_status name_jobs(ts_batch *b, const char *template)
+{
+    ts_status st = TS_OK;
+    done_rows done = {0};
+    ts_job **list = malloc(sizeof *list * (size_t)(b->jobs ? b->jobs : 1));
+    if (!list) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs);
+    TRY(ts_manifest_ids(b, &done.ids, &done.n));
+    spread_seeds(b, list);
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + i;
+        if (j->state == TS_JOB_FAULTY) continue;
+        set_id(b, j, ""); /* for {hash}, which can not hold itself */
+        j->name = make_name(j, template ? template : TS_NAME_DEFAULT);
+        if (!j->name) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs));
+        TRY(adopt_earlier(b, &done, j, template));
+    }
+    TRY(number_twins(b, list));
+done:
+    free(done.ids);
+    free(list);
+    return st;
+}
+
 ts_status ts_batch_names(ts_batch *b, const char *template)
 {
     ts_status st = TS_OK;
     int good = 0;
     const ts_job *misnamed = NULL;
+    TRY(name_jobs(b, template));
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
-        if (j->state == TS_JOB_FAULTY) continue;
-        set_id(b, j, ""); /* for {hash}, which can not hold itself */
-        j->name = make_name(j, template);
-        if (!j->name) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs));
-        const char *fault = fault_of(j->name);
+        const char *fault = j->state == TS_JOB_FAULTY ? NULL : fault_of(j->name);
         if (fault) {
             char sentence[400];
             snprintf(sentence, sizeof sentence,
@@ -352,9 +459,8 @@ ts_status ts_batch_names(ts_batch *b, const char *template)
                      j->name, fault);
             drop_job(b, j, sentence);
             if (!j->output && !misnamed) misnamed = j;
-            continue;
         }
-        set_id(b, j, j->name);
+        if (j->state != TS_JOB_FAULTY) set_id(b, j, j->name);
     }
     TRY(refuse_collisions(b));
     for (int i = 0; i < b->jobs; i++) good += b->job[i].state != TS_JOB_FAULTY;

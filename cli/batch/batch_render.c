@@ -88,6 +88,32 @@ static ts_status find_geometries(ts_batch *b)
     return TS_OK;
 }
 
+static void refuse_job(ts_batch *b, ts_job *j, ts_job_state state, const char *sentence)
+{
+    ts_screen_fault(&b->c->screen, j->file, j->row->line, sentence);
+    set_job_error(j, sentence);
+    j->state = state;
+    b->faults++;
+}
+
+/* What the encoder would refuse after the work: frames too large, names too long. */
+static ts_status check_written(ts_batch *b, int g)
+{
+    const ts_estimate *e = &b->geometry[g].e;
+    for (int i = 0; i < b->jobs; i++) {
+        ts_job *j = b->job + i;
+        const ts_output o = {.crf = j->crf, .scale = j->q.scale};
+        char *path = NULL;
+        if (j->geometry != g || j->state != TS_JOB_TODO) continue;
+        if (asprintf(&path, "%s/%s%s", b->out, j->name, j->folder ? "/" : "") < 0)
+            return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path");
+        if (ts_output_check_size(b->c->ctx, path, &o, e->width, e->height, e->frames))
+            refuse_job(b, j, TS_JOB_FAULTY, ts_error(b->c->ctx));
+        free(path);
+    }
+    return TS_OK;
+}
+
 /* Each kind of run is sized by its row with most tokens. One that can not be rendered is told now,
  * not at its turn. */
 static ts_status size_geometry(ts_batch *b, int g)
@@ -105,16 +131,12 @@ static ts_status size_geometry(ts_batch *b, int g)
     /* the VAE computes in f32, at about half the pace of bf16 */
     to->cost = to->e.step_flops * longest->q.steps +
                to->e.decode_flops * (to->e.precision && !strcmp(to->e.precision, "bf16") ? 2 : 1);
-    if (st == TS_OK || st == TS_ESTOP) return st;
+    if (st == TS_OK) return check_written(b, g);
+    if (st == TS_ESTOP) return st;
     to->error = strdup(ts_error(b->c->ctx));
-    for (int i = 0; i < b->jobs; i++) {
-        ts_job *j = b->job + i;
-        if (j->geometry != g || j->state != TS_JOB_TODO) continue;
-        ts_screen_fault(&b->c->screen, j->file, j->row->line, to->error);
-        set_job_error(j, to->error);
-        j->state = st == TS_EMEMORY ? TS_JOB_FAILED : TS_JOB_FAULTY;
-        b->faults++;
-    }
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].geometry == g && b->job[i].state == TS_JOB_TODO)
+            refuse_job(b, b->job + i, st == TS_EMEMORY ? TS_JOB_FAILED : TS_JOB_FAULTY, to->error);
     return TS_OK;
 }
 
@@ -265,11 +287,14 @@ static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, renderin
     r->parameters = ts_run_parameters(r->run);
     if (!r->json || !r->parameters)
         TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for the metadata"));
-    ts_screen_start(&b->c->screen, &e, q.steps, j->name, r->json);
+    long w = e.width, h = e.height;
+    ts_written_size(r->path, q.scale, &w, &h);
+    ts_screen_written(&b->c->screen, w, h);
+    ts_screen_start(&b->c->screen, &e, e.steps, j->name, r->json);
     TRY(ts_run_encode(r->run));
     TRY(denoise_row(b, r));
     st = decode_row(b, j, r);
-    if (st && st != TS_ESTOP && st != TS_EIO) rescue_latents(b, j, r, st);
+    if (st && st != TS_ESTOP) rescue_latents(b, j, r, st);
 done:
     return st;
 }
@@ -309,6 +334,7 @@ static ts_status publish_row(ts_batch *b, ts_job *j, rendering *r)
         lose_row(b, j);
     }
     j->state = ours ? TS_JOB_DONE : TS_JOB_ELSEWHERE;
+    j->bytes = ours ? ts_batch_bytes(b, j->name) : 0;
     if (ours && r->strip) ts_strip_save(b, r->strip, j);
     if (ours) ts_state_remove(r->state);
 done:
@@ -409,7 +435,7 @@ static ts_status render_from_queue(ts_batch *b, ts_run **like)
         int at, which;
         TRY(ts_cli_stopped(b->c));
         TRY(ts_queue_next(b, &which));
-        if (which < 0) break;
+        if (which < 0) break; /* all are finished, here or elsewhere */
         ts_job *j = b->job + which;
         for (at = 0; b->order[at] != which;) at++;
         /* its worker ended between the name and the word */
@@ -435,6 +461,7 @@ static ts_status render_from_queue(ts_batch *b, ts_run **like)
             TRY(ts_fail(&b->c->err, TS_EFAIL, "%s:%d: %s", j->file, j->row->line,
                         j->error ? j->error : "failed"));
     }
+    TRY(ts_queue_count(b));
 done:
     return st;
 }

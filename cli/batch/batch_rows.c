@@ -255,8 +255,9 @@ static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
         *to = j;
         to->copy = i + 1;
         to->copies = copies;
-        to->q.seed = r.seeds > 1 ? r.seed[i]
-                                 : (r.seeds ? *r.seed : base + (uint64_t)p->index) + (uint64_t)i;
+        to->seeded = r.seeds > 0;
+        to->q.seed = r.seeds > 1 ? r.seed[i] : (r.seeds ? *r.seed : base) + (uint64_t)i;
+        to->earlier_seed = to->q.seed + (uint64_t)(to->seeded ? 0 : p->index);
         to->state = good ? TS_JOB_TODO : TS_JOB_FAULTY;
     }
 done:

@@ -539,6 +539,27 @@ done:
     return st;
 }
 
+ts_status ts_queue_count(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    redisReply *known = NULL;
+    TRY(send_command(b, &known, false, "HGETALL %s", b->queue->rows));
+    if (known->elements) qsort(known->element, known->elements / 2, sizeof(known_row), by_id);
+    b->others_done = b->others_failed = 0;
+    for (int i = 0; i < b->jobs; i++) {
+        const ts_job *j = b->job + i;
+        const char *state = j->state == TS_JOB_TODO || j->state == TS_JOB_ELSEWHERE
+                                ? known_state(known, j->id)
+                                : NULL;
+        if (state && !j->lost) b->others_done += !strcmp(state, "done");
+        if (state) b->others_failed += !strcmp(state, "failed");
+    }
+    b->others_done -= b->others_done < b->missing ? b->others_done : b->missing;
+done:
+    free_reply(&known);
+    return st;
+}
+
 /* ---- the end of a row ---- */
 ts_status ts_queue_finish(ts_batch *b, const ts_job *j)
 {

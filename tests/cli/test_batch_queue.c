@@ -17,7 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TINY "--size 32x32 --frames 1 --steps 2 --scale 1 --threads 1 "
+#define TINY                                                   \
+    "--size 32x32 --frames 1 --steps 2 --scale 1 --threads 1 " \
+    "--name {index:04}_{slug:60}_s{seed} "
 static const char *tmp;
 static int port;
 /* Debian's redis-tools have the same binary under another name, and install no daemon */
@@ -246,7 +248,7 @@ START_TEST(a_row_that_ends_its_workers_fails)
                                           scratch_path("p.txt"), scratch_path("o"), port);
     program_expect(r, 1);
     text_has(r->out, "3 workers began it and were not heard of again");
-    ck_assert(!scratch_has("o/0001_a-panda_s43.png") && scratch_has("o/0002_a-fox_s44.png"));
+    ck_assert(!scratch_has("o/0001_a-panda_s42.png") && scratch_has("o/0002_a-fox_s42.png"));
     end(server);
 }
 END_TEST
@@ -284,7 +286,7 @@ START_TEST(outputs_that_are_gone)
         const char *before, *more;
         int code, done;
     } run[] = {{"true", "", 0, 2},    {"rm o/0001*", "", 0, 1},
-               {"true", "", 0, 0},    {": >o/0002_a-fox_s44.png", "", 0, 1},
+               {"true", "", 0, 0},    {": >o/0002_a-fox_s42.png", "", 0, 1},
                {"rm -r o", "", 1, 0}, {"true", "--retry", 0, 2}};
     for (size_t i = 0; i < sizeof run / sizeof *run; i++) {
         program_expect(program_shell("cd %s && %s", tmp, run[i].before), 0);
@@ -295,6 +297,27 @@ START_TEST(outputs_that_are_gone)
                       "%zu: exit code %d\n%s%s", i, r->code, r->out, r->err);
         if (r->code) text_has(r->err, "2 finished, says the queue, but not there");
     }
+    end(server);
+}
+END_TEST
+
+/* A worker whose run ends with failed rows in the queue says so, whoever had them. */
+START_TEST(a_row_that_failed_elsewhere_is_told)
+{
+    pid_t server = serve(NULL);
+    scratch_put("p.txt", "a panda\nlarge --w 1024 --h 1024 --f 33\na fox\n");
+    const program_result *r = program_run("batch %s --out %s " TINY
+                                          "--memory 64M --queue redis://127.0.0.1:%d/q",
+                                          scratch_path("p.txt"), scratch_path("o"), port);
+    program_expect(r, 1);
+    text_has(r->err, "1 of 3 rows: 1 failed\n");
+    program_expect(program_shell("sed -i '/\"failed\"/d' %s/o/*.jsonl", tmp), 0);
+    r = program_run("batch %s --out %s " TINY "--queue redis://127.0.0.1:%d/q",
+                    scratch_path("p.txt"), scratch_path("o"), port);
+    program_expect(r, 1);
+    text_has(r->err, "0 done here, 0 failed, 2 skipped in ");
+    text_has(r->err, "; other workers: 0 done, 1 failed");
+    text_has(r->err, "1 of 3 rows: 1 failed at other workers (--status tells why)");
     end(server);
 }
 END_TEST
@@ -386,6 +409,7 @@ int main(void)
         tcase_add_test(t, a_row_that_ends_its_workers_fails);
         tcase_add_test(t, a_stopped_worker_gives_its_row_back);
         tcase_add_test(t, outputs_that_are_gone);
+        tcase_add_test(t, a_row_that_failed_elsewhere_is_told);
         tcase_add_test(t, failures_and_refusals);
     }
     suite_add_tcase(s, t);

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TINY "--size 32x32 --frames 1 --steps 2 --scale 1 "
+#define TINY                                       \
+    "--size 32x32 --frames 1 --steps 2 --scale 1 " \
+    "--name {index:04}_{slug:60}_s{seed} "
 static const char *tmp;
 
 /* The same names and bytes in both folders, manifests aside. */
@@ -99,7 +101,7 @@ START_TEST(every_moment)
     text_has(r->err, "2 of 2 rows skipped");
     ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "\"found\":true"), 1);
     /* written down, and the name lost with the power */
-    unlink(scratch_path("o/0001_a-panda_s43.png"));
+    unlink(scratch_path("o/0001_a-panda_s42.png"));
     r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 0);
     text_has(r->err, "1 of 2 rows skipped");
@@ -107,7 +109,7 @@ START_TEST(every_moment)
     /* half a line at the end of the manifest */
     program_expect(
         program_shell("printf '{\"hash\":\"12' >>%s", scratch_path("o/tessera-batch.jsonl")), 0);
-    unlink(scratch_path("o/0001_a-panda_s43.png"));
+    unlink(scratch_path("o/0001_a-panda_s42.png"));
     r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 0);
     r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
@@ -135,7 +137,7 @@ START_TEST(outputs_in_the_way)
                                           scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 2);
     text_has(r->err, "p.txt:1: ");
-    text_has(r->err, "0001_a-panda_s43.png exists, and is not this row's");
+    text_has(r->err, "0001_a-panda_s42.png exists, and is not this row's");
     text_has(r->err, "2 outputs would replace a file: --overwrite allows it");
     int held = program_pipe(scratch_path("err"));
     pid_t pid = program_start(scratch_path("err"),
@@ -153,7 +155,7 @@ START_TEST(outputs_in_the_way)
     program_expect(program_run("batch %s --out %s " TINY "--steps 3 --overwrite",
                                scratch_path("p.txt"), scratch_path("o")),
                    0);
-    r = program_run("info %s", scratch_path("o/0001_a-panda_s43.png"));
+    r = program_run("info %s", scratch_path("o/0001_a-panda_s42.png"));
     text_has(r->out, "steps        3\n");
     scratch_put("q.txt", "a cat --output c --f 5 --format frames\n");
     program_expect(program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("o")),
@@ -210,7 +212,7 @@ START_TEST(an_output_that_was_cut_is_rendered_again)
                    0);
     program_expect(
         program_shell("cd %s && cp -r whole o && cd o && truncate -s -1 *.png *.gif 0004* *.webm "
-                      "&& : >0003_a-cat_s45.mp4",
+                      "&& : >0003_a-cat_s42.mp4",
                       tmp),
         0);
     const program_result *r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"),
@@ -231,9 +233,9 @@ START_TEST(an_output_that_appears_meanwhile_stays)
     pid_t pid = program_start(scratch_path("err"), "batch %s --out %s " TINY "--progress json",
                               scratch_path("p.txt"), scratch_path("o"));
     free(program_reads(pid, held, "\"phase\":\"denoise\""));
-    scratch_put("o/0001_a-panda_s43.png", "somebody's");
+    scratch_put("o/0001_a-panda_s42.png", "somebody's");
     ck_assert_int_eq(program_drain(pid, held), 1);
-    ck_assert_int_eq(scratch_count("o/0001_a-panda_s43.png", "somebody's"), 1);
+    ck_assert_int_eq(scratch_count("o/0001_a-panda_s42.png", "somebody's"), 1);
     ck_assert_int_eq(
         scratch_count("o/tessera-batch.jsonl", "exists: somebody else wrote it in the meantime"),
         1);
@@ -325,12 +327,17 @@ START_TEST(a_full_disk_ends_the_batch)
         scratch_path("o"));
     program_expect(r, 4);
     text_has(r->err, "can not be written");
-    ck_assert(scratch_has("o/0001_a-panda_s43.png") && !scratch_has("o/0002_a-fox_s44.png") &&
-              !scratch_has("o/0003_a-cat_s45.png"));
+    ck_assert(scratch_has("o/0001_a-panda_s42.png") && !scratch_has("o/0002_a-fox_s42.png") &&
+              !scratch_has("o/0003_a-cat_s42.png"));
+    text_has(r->err, "a-fox_s42.png.latents.safetensors: tessera decode goes on");
+    program_expect(program_run("decode %s -o %s",
+                               scratch_path("o/0002_a-fox_s42.png.latents.safetensors"),
+                               scratch_path("fox.png")),
+                   0);
     r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
     program_expect(r, 0);
     text_has(r->err, "1 of 3 rows skipped");
-    ck_assert(scratch_has("o/0002_a-fox_s44.png") && scratch_has("o/0003_a-cat_s45.png") &&
+    ck_assert(scratch_has("o/0002_a-fox_s42.png") && scratch_has("o/0003_a-cat_s42.png") &&
               !scratch_has("o/.tessera-batch"));
     scratch_clear();
 }
@@ -360,7 +367,7 @@ START_TEST(shares_make_the_whole)
                       scratch_path("p.txt"), scratch_path("o2"));
     program_expect(r, 0);
     text_has(r->out, "3 rows to render");
-    text_has(r->out, "0002_a-fox_s44.mp4");
+    text_has(r->out, "0002_a-fox_s42.mp4");
     scratch_clear();
 }
 END_TEST

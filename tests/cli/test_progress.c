@@ -326,7 +326,7 @@ START_TEST(a_batch_has_a_line_of_its_own)
     /* both lines are taken away first */
     const char *at = strstr(said(), "\r\033[K\033[A\r\033[Ka note\n");
     ck_assert_msg(at != NULL, "%s", said());
-    ts_screen_batch_done(&s, 2, 1, 0);
+    ts_screen_batch_done(&s, &(ts_batch_end){.done = 2, .failed = 1});
     ck_assert_ptr_nonnull(strstr(said(), "2 done, 1 failed, 0 skipped in 1:00\n"));
     finish();
 }

@@ -1,0 +1,155 @@
+/* What a row asks for: its name and seed follow from it alone, what the file of its kind can not
+ * hold is known before anything is rendered, and an output counts as done while it is whole. */
+#include "tests/cli/program.h"
+#include "tests/cli/workspace.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TINY "--size 32x32 --frames 1 --steps 1 --scale 1 "
+
+static const program_result *run_batch(const char *rows, const char *more)
+{
+    scratch_put("p.txt", rows);
+    return program_run("batch %s --out %s " TINY "%s", scratch_path("p.txt"), scratch_path("o"),
+                       more);
+}
+
+/* The last column of the plan's k-th row, from 0. */
+static void planned_name(const char *out, int k, char name[200])
+{
+    const char *at = out;
+    for (int i = -1; at && i < k; i++) at = strstr(at, "/o/") ? strstr(at, "/o/") + 3 : NULL;
+    ck_assert_msg(at != NULL, "row %d is not in\n%s", k, out);
+    snprintf(name, 200, "%.*s", (int)strcspn(at, "\n"), at);
+}
+
+START_TEST(a_line_that_is_inserted_changes_no_other)
+{
+    char before[4][200], after[200];
+    const char *rows = "a panda\na fox --d 7\na panda --s 2\na fox --count 2 --f 5\n";
+    const program_result *r = run_batch(rows, "--dry-run");
+    program_expect(r, 0);
+    for (int i = 0; i < 4; i++) planned_name(r->out, i, before[i]);
+    ck_assert_msg(!strncmp(before[0], "a-panda_s42_", 12) && strlen(before[0]) == 22, "%s",
+                  before[0]);
+    ck_assert(!strncmp(before[1], "a-fox_s7_", 9) && !strncmp(before[2], "a-panda_s42_", 12));
+    ck_assert_msg(strcmp(before[0], before[2]) != 0, "two rows, one name: %s", before[0]);
+    char more[400];
+    snprintf(more, sizeof more, "# new\na new one\na panda --output mine\n\n%s", rows);
+    r = run_batch(more, "--dry-run");
+    program_expect(r, 0);
+    for (int i = 0; i < 4; i++) {
+        planned_name(r->out, i + 2, after);
+        ck_assert_str_eq(before[i], after);
+    }
+    /* and as generate would draw it */
+    program_expect(run_batch("first\na panda\n", ""), 0);
+    program_expect(program_run("generate 'a panda' " TINY "-o %s", scratch_path("g.png")), 0);
+    program_expect(
+        program_shell("cmp %s %s/a-panda_s42_*.png", scratch_path("g.png"), scratch_path("o")), 0);
+    r = run_batch("a panda\nsecond\nfirst\n", "");
+    program_expect(r, 0);
+    text_has(r->err, "2 of 3 rows skipped: their outputs are there");
+    r = run_batch("a panda\n", "");
+    program_expect(r, 0);
+    r = program_run("batch --status %s", scratch_path("o"));
+    text_has(r->out, "2 outputs are of rows that are no longer asked for");
+    text_has(r->out, "no longer asked for: first_s42_");
+    text_has(r->out, "no longer asked for: second_s42_");
+    scratch_clear();
+}
+END_TEST
+
+START_TEST(equal_rows_have_outputs_of_their_own)
+{
+    const program_result *r = run_batch(
+        "a panda\na cat --d 5\na panda --count 2\na cat --d 5\na panda\na cat --d 5\n",
+        "--dry-run");
+    program_expect(r, 0);
+    static const char *const seeds[] = {"a-panda_s42_", "a-panda_s43_", "a-panda_s44_",
+                                        "a-panda_s45_"};
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(text_count(r->out, seeds[i]), 1);
+    ck_assert_int_eq(text_count(r->out, "a-cat_s5_"), 3);
+    ck_assert_int_eq(text_count(r->out, "-2.png"), 1);
+    ck_assert_int_eq(text_count(r->out, "-3.png"), 1);
+    r = run_batch("a cat --d 5 --output x\na cat --d 5 --output x\n", "--dry-run");
+    program_expect(r, 1); /* names that rows give are theirs to keep apart */
+    text_has(r->err, "p.txt:2: writes x.png, as ");
+    r = run_batch("a cat --d 5\na cat --d 6\n", "--name {slug} --dry-run");
+    program_expect(r, 2); /* and so are those of a template that tells different rows not apart */
+    scratch_clear();
+}
+END_TEST
+
+/* Once names began with the row's index, and seeds were 42 and the index. */
+START_TEST(outputs_of_earlier_names_are_kept)
+{
+    program_expect(run_batch("a panda --d 43\na fox --d 7\nto clips --output x --d 45\n",
+                             "--name {index:04}_{slug:60}_s{seed}"),
+                   0);
+    const program_result *r = run_batch("a panda\na fox --d 7\nto clips --output x\na new one\n",
+                                        "");
+    program_expect(r, 0);
+    text_has(r->err, "3 of 4 rows skipped: their outputs are there");
+    text_has(r->out, "/o/0001_a-panda_s43.png");
+    text_has(r->out, "/o/a-new-one_s42_");
+    scratch_clear();
+}
+END_TEST
+
+START_TEST(sizes_that_can_not_be_encoded)
+{
+    static const char *const rows[] = {"wide --w 2736 --h 16 --f 5 --scale 6\n",
+                                       "wide --w 1040 --h 16 --f 5 --scale 16 --format webm\n",
+                                       "wide --w 2736 --h 16 --output a.mp4 --scale 6\n"};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char all[200];
+        snprintf(all, sizeof all, "%sa panda\n", rows[i]);
+        const program_result *r = run_batch(all, "--dry-run");
+        program_expect(r, 1);
+        text_has(r->err, "p.txt:1: ");
+        text_has(r->err, "at most 16384");
+        text_has(r->out, "1 row to render");
+        text_has(r->err, "1 of 2 rows: 1 can not be used");
+    }
+    scratch_clear();
+}
+END_TEST
+
+START_TEST(what_is_smaller_than_it_was_is_cut)
+{
+    const char *rows = "a panda --output a.gif --f 5\na fox --output b.mp4 --f 5\n"
+                       "a cat --output c/ --f 5\n";
+    program_expect(run_batch(rows, ""), 0);
+    /* a GIF that still ends as one, a folder without its last frame */
+    program_expect(program_shell("cd %s && truncate -s 50 a.gif && printf ';' >>a.gif && rm "
+                                 "c/0004.png",
+                                 scratch_path("o")),
+                   0);
+    const program_result *r = run_batch(rows, "");
+    program_expect(r, 0);
+    text_has(r->err, "1 of 3 rows skipped");
+    ck_assert(scratch_has("o/c/0004.png"));
+    r = run_batch(rows, "");
+    text_has(r->err, "3 of 3 rows skipped");
+    scratch_clear();
+}
+END_TEST
+
+int main(void)
+{
+    scratch_open();
+    Suite *s = suite_create("batch_rows");
+    TCase *t = tcase_create("batch_rows");
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, a_line_that_is_inserted_changes_no_other);
+    tcase_add_test(t, equal_rows_have_outputs_of_their_own);
+    tcase_add_test(t, outputs_of_earlier_names_are_kept);
+    tcase_add_test(t, sizes_that_can_not_be_encoded);
+    tcase_add_test(t, what_is_smaller_than_it_was_is_cut);
+    suite_add_tcase(s, t);
+    return testing_main(s);
+}
