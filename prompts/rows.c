@@ -448,6 +448,13 @@ done:
 }
 
 /* ---- the file ---- */
+/* A line that begins with #, or, behind blanks, with # and a blank: an indented "#1 fan" is a
+ * prompt. inside: the line, trimmed. */
+static bool is_comment(const char *line, const char *inside, size_t n)
+{
+    return n && *inside == '#' && (inside == line || n == 1 || blank_at(inside + 1, n - 1));
+}
+
 static void visit_lines(ts_parse *p, const char *s, size_t n,
                         void (*each)(ts_parse *, const char *, size_t, int))
 {
@@ -456,7 +463,7 @@ static void visit_lines(ts_parse *p, const char *s, size_t n,
         size_t length = ts_parse_line(s, n, &all), inside_n = length;
         const char *inside = s;
         ts_parse_trim(&inside, &inside_n);
-        if (inside_n && *inside != '#') each(p, s, length, line);
+        if (inside_n && !is_comment(s, inside, inside_n)) each(p, s, length, line);
         s += all;
         n -= all;
     }
@@ -468,12 +475,12 @@ static bool first_line(const char **s, size_t *n, int *line, const char **text, 
 {
     size_t all;
     for (; *n; (*line)++) {
-        *text = *s;
+        const char *begin = *text = *s;
         *length = ts_parse_line(*s, *n, &all);
         *s += all;
         *n -= all;
         ts_parse_trim(text, length);
-        if (*length && **text != '#') return true;
+        if (*length && !is_comment(begin, *text, *length)) return true;
     }
     return false;
 }

@@ -10,7 +10,8 @@ static const struct {
     const char *value;
 } settings[] = {{TS_F_SCALE, "3"},          {TS_F_CRF, "30"},
                 {TS_F_NO_METADATA, ""},     {TS_F_MODEL, "weights/default"},
-                {TS_F_SIZE, "48x32"},       {TS_F_FRAMES, "9"},
+                {TS_F_SIZE, "48x32"},       {TS_F_WIDTH, "48"},
+                {TS_F_HEIGHT, "48"},        {TS_F_FRAMES, "9"},
                 {TS_F_FPS, "7.5"},          {TS_F_STEPS, "3"},
                 {TS_F_GUIDANCE, "2"},       {TS_F_GUIDANCE_2, "2"},
                 {TS_F_NEGATIVE, "blurry"},  {TS_F_SEED, "7"},

@@ -67,7 +67,7 @@ static void fault_is(int i, int line, const char *phrase)
 
 START_TEST(text_lines)
 {
-    text("# a comment\na panda\n\n  a fox  \n #1 fan\n\ta cat # not a comment");
+    text("# a comment\na panda\n\n  a fox  \n #1 fan\n\ta cat # not a comment\n  # one\n\t#");
     no_faults();
     ck_assert_int_eq(got->rows, 4);
     row_is(0, 2, "a panda", 0);
