@@ -310,7 +310,8 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
             if (TS_PLANTED != 5) __syncthreads();
             store_sums<BM, WARPS>(p, me, lse2, scratch + (long)blockIdx.x * nk * BM, plan, next);
         }
-        if ((int)gridDim.x < p.A * tiles) __syncthreads(); /* before the next item's copies */
+        /* before the next item's copies; sums have a barrier behind the last look at Q's place */
+        if (!SUMS && (int)gridDim.x < p.A * tiles) __syncthreads();
     }
 }
 

@@ -82,6 +82,36 @@ START_TEST(order_of_threads_changes_nothing)
 }
 END_TEST
 
+/* fewer thread blocks than items of work, which ts_flash_run has with sums only */
+START_TEST(items_take_turns)
+{
+    for (int i = 0; i < ts_flash_count; i++) {
+        const ts_flash_kernel *f = ts_flash_kernels + i;
+        attention_case c = {};
+        if (f->sums || f->bias) continue;
+        attention_make(&c, {TS_BF16, 1, 3, 200, 200, f->D, 1, 0, 0, 0, 0, 0, 0, 1});
+        ts_attend_args a = {};
+        a.q = (const void *)(uintptr_t)c.device.q.p.at;
+        a.k = (const void *)(uintptr_t)c.device.k.p.at;
+        a.v = (const void *)(uintptr_t)c.device.v.p.at;
+        a.out = (void *)(uintptr_t)c.device.out.p.at;
+        a.ldq = a.ldk = a.ldv = a.ldo = c.ld;
+        a.A = 3;
+        a.Nq = a.Nk = 200;
+        a.D = f->D;
+        a.scale = c.device.scale * 1.44269504f;
+        a.lse = (float *)(uintptr_t)c.device.lse.p.at;
+        test_order(i % TEST_ORDERS);
+        ck_cuda(f->launch(&a, NULL, 2, test_stream()));
+        ck_well(f->name);
+        ts_attention_ref(&c.host);
+        attention_worst worst = attention_compare(c);
+        ck_assert_msg(worst.share <= 1, "%s: %s", f->name, worst.what.c_str());
+        test_release();
+    }
+}
+END_TEST
+
 START_TEST(rows_of_matrices_share_no_bank)
 {
     emu_stats_read(1);
@@ -116,6 +146,7 @@ int main(void)
     tcase_add_checked_fixture(c, open_case, test_release);
     tcase_add_loop_test(c, kernel_is_within_its_bounds, 0, count_kernels());
     tcase_add_loop_test(c, order_of_threads_changes_nothing, 0, TEST_ORDERS);
+    tcase_add_test(c, items_take_turns);
     tcase_add_test(c, rows_of_matrices_share_no_bank);
     suite_add_tcase(s, c);
     return testing_main(s);

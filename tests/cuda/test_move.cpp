@@ -497,7 +497,7 @@ START_TEST(sizes)
         ck_assert_int_eq(ts_cuda_randn(&r, test_stream()), want);
         ck_assert_int_eq(ts_cuda_check(t, 1, fault, test_stream()), want);
     }
-    ck_assert_str_eq(test_found().c_str(), "");
+    ck_well("launch");
     test_release();
 }
 END_TEST

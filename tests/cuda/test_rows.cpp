@@ -362,7 +362,7 @@ START_TEST(sizes)
     ck_assert_int_eq(ts_cuda_rope(&r, test_stream()), cudaErrorInvalidValue);
     r.x.dim[0] = 0;
     ck_assert_int_eq(ts_cuda_rope(&r, test_stream()), cudaSuccess);
-    ck_assert_str_eq(test_found().c_str(), "");
+    ck_well("launch");
     test_release();
 }
 END_TEST

@@ -155,7 +155,7 @@ START_TEST(too_many)
     t.plan.nb = 1 << 12;
     t.plan.bits.at = t.scores.p.at;
     ck_assert_int_eq(ts_cuda_topk(&t, NULL, test_stream()), cudaErrorInvalidValue);
-    ck_assert_str_eq(test_found().c_str(), "");
+    ck_well("launch");
     test_release();
 }
 END_TEST
