@@ -21,12 +21,14 @@ typedef struct {
 /* Opens the context that flags and environment describe. */
 ts_status ts_cli_open(ts_cli *);
 void ts_cli_close(ts_cli *);
+char *ts_cli_hub(void); /* the Hugging Face cache's folder, malloc'd; NULL: none is known */
 ts_status ts_cli_stopped(ts_cli *); /* TS_ESTOP once a signal came */
 
 /* The commands. TS_OK or the status that the exit code follows from; results go to stdout. */
 ts_status ts_cli_generate(ts_cli *);
 ts_status ts_cli_decode(ts_cli *);
 ts_status ts_cli_info(ts_cli *);
+ts_status ts_cli_models(ts_cli *);
 ts_status ts_cli_tokens(ts_cli *);
 ts_status ts_cli_bench(ts_cli *);
 ts_status ts_cli_search_tile(ts_cli *);

@@ -22,6 +22,10 @@ static const ts_command commands[] = {
      "or weights. DIR: a diffusers folder, the output of a batch, frames, encoded texts. Without "
      "either: the model that comes with tessera.",
      0, INT_MAX, NULL, ts_cli_info},
+    {"models", TS_CMD_MODELS, "[DIR]... [flags]",
+     "Which models are there, whether they are complete and fit this machine",
+     "Lists the Hugging Face cache and the folders given, and commands that download others.", 0,
+     INT_MAX, NULL, ts_cli_models},
     {"tokens", TS_CMD_TOKENS, "\"a text\" [flags]",
      "The pieces and ids that a model's text encoder reads", NULL, 1, 1, "a text", ts_cli_tokens},
     {"batch", TS_CMD_BATCH, "FILE... --out DIR [flags]",

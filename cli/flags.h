@@ -15,6 +15,7 @@ typedef enum {
     TS_CMD_BENCH = 16,
     TS_CMD_BATCH = 32,
     TS_CMD_SEARCH_TILE = 128,
+    TS_CMD_MODELS = 256,
     TS_ROW = 64 /* no command: a row of a prompt file */
 } ts_command_bit;
 

@@ -134,6 +134,11 @@ static ts_status run_command(ts_cli *c, const ts_command *cmd, int argc, char **
 {
     ts_status st = ts_flags_parse(&c->flags, cmd->bit, argc, argv);
     if (st) return ts_fail(&c->err, st, "%s: %s", cmd->name, c->flags.error);
+    const char *model = getenv("TESSERA_MODEL");
+    /* beside what a file records, and a flag, it is but a default */
+    if (model && *model && !ts_flag_text(&c->flags, TS_F_MODEL) &&
+        !ts_flag_set(&c->flags, TS_F_FROM) && cmd->bit != TS_CMD_DECODE)
+        c->flags.value[TS_F_MODEL].text = model;
     if (ts_flag_set(&c->flags, TS_F_HELP)) return ts_command_help(cmd), TS_OK;
     const char *kind = ts_flag_text(&c->flags, TS_F_PROGRESS);
     bool quiet = ts_flag_set(&c->flags, TS_F_QUIET) || (kind && !strcmp(kind, "none"));

@@ -53,7 +53,7 @@ static char *expand_home(const char *folder, const char *below)
 
 /* As huggingface_hub finds it: HF_HUB_CACHE or its older name, $HF_HOME/hub, the user's cache
  * folder. */
-static char *find_hub(void)
+char *ts_cli_hub(void)
 {
     static const struct {
         const char *variable, *below;
@@ -71,7 +71,7 @@ static char *find_hub(void)
 
 ts_status ts_cli_open(ts_cli *c)
 {
-    char *standard = find_default_model(), *cache = find_hub();
+    char *standard = find_default_model(), *cache = ts_cli_hub();
     const ts_flag_value *v = c->flags.value;
     ts_options o = ts_options_default();
     ts_env env = {

@@ -88,6 +88,49 @@ START_TEST(texts_and_weights)
 }
 END_TEST
 
+START_TEST(models_of_cache_and_folders)
+{
+    program_expect(program_shell("mkdir -p %s && cp -r tests/fixtures/wan21-t2v/model %s && rm "
+                                 "%s/transformer/*.safetensors && mkdir -p "
+                                 "%s/models--Org--Other/snapshots",
+                                 scratch_path("all"), scratch_path("all/broken"),
+                                 scratch_path("all/broken"), scratch_path("hub")),
+                   0);
+    const program_result *r = program_shell(
+        "HF_HUB_CACHE=%s $TESSERA models %s tests/fixtures/pixart-alpha-256/model",
+        scratch_path("hub"), scratch_path("all"));
+    program_expect(r, 0);
+    text_has(r->out, "default\n  WanPipeline, ");
+    text_has(r->out, "of weights, runs with ");
+    text_has(r->out, "Org/Other\n  ");
+    text_has(r->out, "all/broken\n  ");
+    text_has(r->out, "neither diffusion_pytorch_model.safetensors");
+    text_has(r->out, "pixart-alpha-256/model\n  PixArtAlphaPipeline, ");
+    text_has(r->out, "hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers");
+    r = program_shell("HF_HUB_CACHE=/nonexistent $TESSERA models --json");
+    program_expect(r, 0);
+    text_has(r->out, "[{\"model\":\"default\",\"pipeline\":\"WanPipeline\",\"bytes\":");
+    program_expect(program_run("models /nonexistent"), 3);
+    scratch_clear();
+}
+END_TEST
+
+START_TEST(a_model_of_the_environment)
+{
+    static const char fixture[] = "TESSERA_MODEL=tests/fixtures/pixart-alpha-256/model ";
+    program_expect(
+        program_shell("%s $TESSERA generate x --dry-run -o %s", fixture, scratch_path("x.png")), 0);
+    text_has(program_shell("%s $TESSERA generate x --dry-run -o %s", fixture, scratch_path("x.png"))
+                 ->out,
+             "PixArtAlphaPipeline");
+    text_has(program_shell("%s $TESSERA generate x -m default --dry-run -o %s", fixture,
+                           scratch_path("x.png"))
+                 ->out,
+             "WanPipeline");
+    program_expect(program_shell("TESSERA_MODEL=/nonexistent $TESSERA tokens x"), 3);
+}
+END_TEST
+
 int main(void)
 {
     scratch_open();
@@ -97,6 +140,8 @@ int main(void)
     tcase_add_test(t, files_and_folders_of_a_run);
     tcase_add_test(t, a_batch_and_its_files);
     tcase_add_test(t, texts_and_weights);
+    tcase_add_test(t, models_of_cache_and_folders);
+    tcase_add_test(t, a_model_of_the_environment);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
