@@ -1,0 +1,403 @@
+/* The CUDA device: opening, memory, and the checks that stand before every operation. On a counting
+ * device an operation ends after its checks, having said what scratch it needs. */
+#include "backend/cuda/cuda.h"
+
+#include "backend/shapes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+ts_status ts_cuda_result(ts_cuda *c, cudaError_t e, const char *what)
+{
+    if (e == cudaSuccess) return TS_OK;
+    cudaGetLastError(); /* what is not sticky is forgotten */
+    return ts_fail(c->dev.err, TS_EDEVICE, "device %s (%s): %s: %s", c->dev.name, c->title, what,
+                   cudaGetErrorString(e));
+}
+
+/* ---- memory ---- */
+static ts_status cuda_memory(ts_device *d, size_t *available, size_t *total)
+{
+    ts_cuda *c = ts_cuda_of(d);
+    return ts_cuda_result(c, cudaMemGetInfo(available, total), "asking for its memory");
+}
+
+static ts_status cuda_alloc(ts_device *d, size_t bytes, ts_ptr *p)
+{
+    ts_cuda *c = ts_cuda_of(d);
+    void *m = NULL;
+    size_t available = 0, total = 0;
+    cudaError_t e = cudaMalloc(&m, bytes ? bytes : 1);
+    *p = (ts_ptr){(uintptr_t)m};
+    if (e != cudaErrorMemoryAllocation) return ts_cuda_result(c, e, "taking memory");
+    cudaGetLastError();
+    cudaMemGetInfo(&available, &total);
+    return ts_fail(d->err, TS_EMEMORY, "no memory for %.1f MB: %s has %.1f MB free of %.1f MB",
+                   (double)bytes / 1e6, d->name, (double)available / 1e6, (double)total / 1e6);
+}
+
+/* After what uses it: the runtime waits for that. */
+static void cuda_release(ts_device *d, ts_ptr p)
+{
+    (void)d;
+    if (p.at) cudaFree(ts_cuda_at(p));
+}
+
+static ts_ptr cuda_adopt(ts_device *d, const void *host, size_t bytes)
+{
+    (void)d;
+    (void)host;
+    (void)bytes;
+    return (ts_ptr){0};
+}
+
+static ts_status cuda_zero(ts_device *d, ts_ptr p, size_t bytes)
+{
+    ts_cuda *c = ts_cuda_of(d);
+    if (d->counting || !bytes) return TS_OK;
+    return ts_cuda_result(c, cudaMemsetAsync(ts_cuda_at(p), 0, bytes, c->queue), "zero");
+}
+
+ts_status ts_cuda_scratch(ts_cuda *c, size_t bytes, void **out)
+{
+    ts_status st = TS_OK;
+    ts_ptr p = {0};
+    *out = NULL;
+    if (bytes > c->scratch_want) c->scratch_want = bytes;
+    if (c->dev.counting) return TS_OK;
+    if (c->scratch_want > c->scratch_size) {
+        if (c->scratch) cudaFree(c->scratch);
+        c->scratch = NULL;
+        c->scratch_size = 0;
+        TRY(cuda_alloc(&c->dev, c->scratch_want, &p));
+        c->scratch = ts_cuda_at(p);
+        c->scratch_size = c->scratch_want;
+    }
+    *out = c->scratch;
+done:
+    return st;
+}
+
+static void cuda_facts(ts_device *d, ts_device_facts *f)
+{
+    *f = (ts_device_facts){ts_cuda_of(d)->level, 1, 0};
+}
+
+static void cuda_about(ts_device *d, char *text, size_t size)
+{
+    ts_cuda *c = ts_cuda_of(d);
+    snprintf(text, size,
+             "device %s, %s (%s), %d multiprocessors, driver for CUDA %d.%d\nCUDA runtime %d.%d, "
+             "%s, %s",
+             d->name, c->title, c->level, c->chip.processors, c->driver / 1000,
+             c->driver % 1000 / 10, c->runtime / 1000, c->runtime % 1000 / 10, ts_lt_version(c->lt),
+             c->dnn ? ts_dnn_version(c->dnn) : c->dnn_missing);
+}
+
+/* ---- operations: run_* know that shapes fit; they launch unless the device counts ---- */
+static ts_status launched(ts_cuda *c, cudaError_t e, const char *what)
+{
+    return ts_cuda_result(c, e, what);
+}
+
+static ts_status run_norm(ts_cuda *c, const ts_norm *a)
+{
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, ts_cuda_norm_scratch(a), &scratch);
+    if (st || c->dev.counting) return st;
+    return launched(c, ts_cuda_norm(a, scratch, c->queue), "norm");
+}
+
+static ts_status run_gather(ts_cuda *c, const ts_gather *a)
+{
+    if (c->dev.counting) return TS_OK;
+    c->faulty = true;
+    return launched(c, ts_cuda_gather(a, c->fault, c->queue), "gather");
+}
+
+static ts_status run_attention(ts_cuda *c, const ts_attention *a)
+{
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, ts_cuda_attention_scratch(a, &c->chip), &scratch);
+    if (st || c->dev.counting) return st;
+    return launched(c, ts_cuda_attention(a, &c->chip, scratch, c->queue), "attention");
+}
+
+static ts_status run_block_means(ts_cuda *c, const ts_block_means *a)
+{
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, ts_cuda_block_means_scratch(a), &scratch);
+    if (st || c->dev.counting) return st;
+    return launched(c, ts_cuda_block_means(a, scratch, c->queue), "block means");
+}
+
+static ts_status run_topk(ts_cuda *c, const ts_topk *a)
+{
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, ts_cuda_topk_scratch(a), &scratch);
+    if (st || c->dev.counting) return st;
+    return launched(c, ts_cuda_topk(a, scratch, c->queue), "top-k");
+}
+
+static ts_status run_block_sums(ts_cuda *c, const ts_block_sums *a)
+{
+    if (c->dev.counting) return TS_OK;
+    return launched(c, ts_cuda_block_sums(a, &c->chip, c->queue), "block sums");
+}
+
+#define PLAIN(name)                                             \
+    static ts_status run_##name(ts_cuda *c, const ts_##name *a) \
+    {                                                           \
+        if (c->dev.counting) return TS_OK;                      \
+        return launched(c, ts_cuda_##name(a, c->queue), #name); \
+    }
+PLAIN(activate)
+PLAIN(rope)
+PLAIN(copy)
+PLAIN(lincomb)
+PLAIN(affine)
+PLAIN(randn)
+PLAIN(resample)
+
+#define OPERATION(name, run)                                       \
+    static ts_status cuda_##name(ts_device *d, const ts_##name *a) \
+    {                                                              \
+        ts_status st = ts_shapes_##name(d, a);                     \
+        return st ? st : run(ts_cuda_of(d), a);                    \
+    }
+OPERATION(linear, ts_cuda_linear)
+OPERATION(conv, ts_cuda_conv)
+OPERATION(norm, run_norm)
+OPERATION(gather, run_gather)
+OPERATION(resample, run_resample)
+OPERATION(activate, run_activate)
+OPERATION(rope, run_rope)
+OPERATION(copy, run_copy)
+OPERATION(lincomb, run_lincomb)
+OPERATION(affine, run_affine)
+OPERATION(randn, run_randn)
+OPERATION(attention, run_attention)
+OPERATION(block_sums, run_block_sums)
+OPERATION(block_means, run_block_means)
+OPERATION(topk, run_topk)
+
+static ts_status cuda_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                           ts_ptr at)
+{
+    ts_status st = ts_shapes_pack(d, from, first, to, at);
+    return st ? st : ts_cuda_pack(d, from, first, to, at);
+}
+
+static ts_status cuda_pack_ahead(ts_device *d, const ts_host *from, long first, const ts_weight *to,
+                                 ts_ptr at, ts_ticket *t)
+{
+    ts_status st = ts_shapes_pack(d, from, first, to, at);
+    return st ? st : ts_cuda_pack_ahead(d, from, first, to, at, t);
+}
+
+static ts_status cuda_peak(ts_device *d, ts_dtype type, double *flops)
+{
+    *flops = 0;
+    return d->counting ? TS_OK : ts_cuda_peak(ts_cuda_of(d), type, flops);
+}
+
+static ts_status cuda_check(ts_device *d, ts_tensor t, int tag)
+{
+    ts_cuda *c = ts_cuda_of(d);
+    ts_status st = ts_shapes_check(d, t, tag);
+    if (st || d->counting) return st;
+    c->faulty = true;
+    return launched(c, ts_cuda_check(t, tag, c->fault, c->queue), "check");
+}
+
+static ts_status cuda_checked(ts_device *d, int *tag)
+{
+    ts_cuda *c = ts_cuda_of(d);
+    ts_status st;
+    *tag = 0;
+    if (d->counting) return TS_OK;
+    c->faulty = true;
+    TRY(ts_cuda_join(d));
+    *tag = c->seen->bad_tag;
+    if (*tag)
+        TRY(ts_cuda_result(
+            c, cudaMemsetAsync(&c->fault->bad_tag, 0, sizeof c->fault->bad_tag, c->queue),
+            "check"));
+done:
+    return st;
+}
+
+static void cuda_close(ts_device *d)
+{
+    ts_cuda *c = ts_cuda_of(d);
+    if (c->queue) cudaStreamSynchronize(c->queue);
+    for (int i = 0; i < TS_CUDA_HALVES; i++)
+        if (c->ahead[i]) {
+            cudaStreamSynchronize(c->ahead[i]);
+            cudaStreamDestroy(c->ahead[i]);
+        }
+    ts_lt_close(c->lt);
+    ts_dnn_close(c->dnn);
+    ts_cuda_stage_close(c);
+    for (long i = 0; i < c->made; i++) cudaEventDestroy(c->moment[i]);
+    for (int i = 0; i < TS_CUDA_TICKETS; i++)
+        if (c->ticket[i]) cudaEventDestroy(c->ticket[i]);
+    if (c->fence) cudaEventDestroy(c->fence);
+    if (c->beside) cudaEventDestroy(c->beside);
+    if (c->scratch) cudaFree(c->scratch);
+    if (c->fault) cudaFree(c->fault);
+    if (c->seen) cudaFreeHost(c->seen);
+    if (c->queue) cudaStreamDestroy(c->queue);
+    free(c->moment);
+    free(c);
+}
+
+static const ts_ops ops = {.memory = cuda_memory,
+                           .facts = cuda_facts,
+                           .about = cuda_about,
+                           .alloc = cuda_alloc,
+                           .free = cuda_release,
+                           .adopt = cuda_adopt,
+                           .upload = ts_cuda_upload,
+                           .upload_ahead = ts_cuda_upload_ahead,
+                           .pack_ahead = cuda_pack_ahead,
+                           .wait = ts_cuda_wait,
+                           .download = ts_cuda_download,
+                           .join = ts_cuda_join,
+                           .mark = ts_cuda_mark,
+                           .elapsed = ts_cuda_elapsed,
+                           .pack = cuda_pack,
+                           .zero = cuda_zero,
+                           .copy = cuda_copy,
+                           .gather = cuda_gather,
+                           .linear = cuda_linear,
+                           .conv = cuda_conv,
+                           .norm = cuda_norm,
+                           .activate = cuda_activate,
+                           .rope = cuda_rope,
+                           .attention = cuda_attention,
+                           .block_sums = cuda_block_sums,
+                           .block_means = cuda_block_means,
+                           .topk = cuda_topk,
+                           .peak = cuda_peak,
+                           .lincomb = cuda_lincomb,
+                           .randn = cuda_randn,
+                           .resample = cuda_resample,
+                           .affine = cuda_affine,
+                           .check = cuda_check,
+                           .checked = cuda_checked,
+                           .close = cuda_close};
+
+/* ---- opening ---- */
+/* The number behind "cuda:"; 0 without one. */
+static ts_status read_index(const char *kind, ts_err *err, int *index)
+{
+    char *end = NULL;
+    *index = 0;
+    if (!kind || !strcmp(kind, "cuda") || !strcmp(kind, "auto")) return TS_OK;
+    long n = strncmp(kind, "cuda:", 5) ? -1 : strtol(kind + 5, &end, 10);
+    if (n < 0 || n > 1023 || end == kind + 5 || *end)
+        return ts_fail(err, TS_EUSAGE, "device %s: must be cuda or cuda:NUMBER", kind);
+    *index = (int)n;
+    return TS_OK;
+}
+
+static ts_status find_gpu(int index, ts_err *err, struct cudaDeviceProp *p)
+{
+    int n = 0, driver = 0;
+    cudaError_t e = cudaGetDeviceCount(&n);
+    cudaGetLastError();
+    if (e == cudaErrorInsufficientDriver) {
+        cudaDriverGetVersion(&driver);
+        return ts_fail(err, TS_EDEVICE,
+                       driver ? "device cuda: the NVIDIA driver is for CUDA %d.%d, this program "
+                                "needs one for %d.%d or newer"
+                              : "device cuda: there is no NVIDIA driver",
+                       driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
+                       CUDART_VERSION % 1000 / 10);
+    }
+    if (e || n < 1)
+        return ts_fail(err, TS_EDEVICE, "device cuda: there is no NVIDIA GPU (%s)",
+                       cudaGetErrorString(e ? e : cudaErrorNoDevice));
+    if (index >= n)
+        return ts_fail(err, TS_EDEVICE, "device cuda:%d: there %s %d, numbered from 0", index,
+                       n == 1 ? "is" : "are", n);
+    e = cudaSetDevice(index);
+    if (!e) e = cudaGetDeviceProperties(p, index);
+    if (e) {
+        cudaGetLastError();
+        return ts_fail(err, TS_EDEVICE, "device cuda:%d: %s", index, cudaGetErrorString(e));
+    }
+    if (p->major < 8)
+        return ts_fail(err, TS_EDEVICE,
+                       "device cuda:%d: %s has compute capability %d.%d, expected 8.0 or newer",
+                       index, p->name, p->major, p->minor);
+    return TS_OK;
+}
+
+static ts_status open_queues(ts_cuda *c, size_t half)
+{
+    ts_status st;
+    TRY(ts_cuda_result(c, cudaStreamCreateWithFlags(&c->queue, cudaStreamNonBlocking),
+                       "making a stream"));
+    for (int i = 0; i < TS_CUDA_HALVES; i++)
+        TRY(ts_cuda_result(c, cudaStreamCreateWithFlags(c->ahead + i, cudaStreamNonBlocking),
+                           "making a stream"));
+    TRY(ts_cuda_result(c, cudaEventCreateWithFlags(&c->fence, cudaEventDisableTiming),
+                       "making an event"));
+    TRY(ts_cuda_result(c, cudaEventCreateWithFlags(&c->beside, cudaEventDisableTiming),
+                       "making an event"));
+    TRY(ts_cuda_stage_open(c, half));
+    TRY(ts_cuda_result(c, cudaMalloc((void **)&c->fault, sizeof *c->fault), "taking memory"));
+    TRY(ts_cuda_result(c, cudaMemsetAsync(c->fault, 0, sizeof *c->fault, c->queue),
+                       "taking memory"));
+    TRY(ts_cuda_result(c, cudaHostAlloc((void **)&c->seen, sizeof *c->seen, cudaHostAllocDefault),
+                       "taking pinned memory"));
+    TRY(ts_cuda_result(c, ts_cuda_attention_init(&c->chip), "preparing attention"));
+done:
+    return st;
+}
+
+ts_status ts_cuda_open_with(ts_device_options o, size_t half, const ts_env *env, ts_err *err,
+                            ts_device **out)
+{
+    int index;
+    struct cudaDeviceProp p;
+    ts_status st;
+    ts_cuda *c = NULL;
+    *out = NULL;
+    TRY(read_index(o.kind, err, &index));
+    TRY(find_gpu(index, err, &p));
+    c = calloc(1, sizeof *c);
+    if (!c) return ts_fail(err, TS_EMEMORY, "no memory for a device");
+    c->dev = (ts_device){.ops = &ops,
+                         .wish = ts_keep_wish,
+                         .err = err,
+                         .env = env,
+                         .has_bf16 = true,
+                         .goes_ahead = true,
+                         .name = "cuda"};
+    c->index = index;
+    c->chip = (ts_cuda_chip){p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
+    snprintf(c->title, sizeof c->title, "%s", p.name);
+    snprintf(c->level, sizeof c->level, "sm_%d%d", p.major, p.minor);
+    cudaDriverGetVersion(&c->driver);
+    cudaRuntimeGetVersion(&c->runtime);
+    c->moment = calloc(TS_MOMENTS, sizeof *c->moment);
+    if (!c->moment) TRY(ts_fail(err, TS_EMEMORY, "no memory for a device"));
+    TRY(open_queues(c, half));
+    TRY(ts_lt_open(err, &c->lt));
+    c->dnn = ts_dnn_open(c->dnn_missing, sizeof c->dnn_missing);
+done:
+    if (st && c) cuda_close(&c->dev);
+    if (!st) *out = &c->dev;
+    return st;
+}
+
+ts_status ts_cuda_open(ts_device_options o, const ts_env *env, ts_err *err, ts_device **out)
+{
+    return ts_cuda_open_with(o, 16 << 20, env, err, out);
+}
+
+long ts_cuda_joins(ts_device *d) { return ts_cuda_of(d)->joins; }

@@ -1,0 +1,298 @@
+/* cuDNN, by the backend interface of its C library, loaded when a device is opened. A convolution
+ * is one operation in a graph; of the engines that the library's heuristic names, the first is
+ * taken that can be made and needs no more workspace than may be had. */
+#include "backend/cuda/cuda_dnn.h"
+
+#include <cudnn.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MADE = 32, CANDIDATES = 8, KEPT = 128, X = 1, W, Y };
+
+#define FUNCTIONS(F)                 \
+    F(cudnnCreate)                   \
+    F(cudnnDestroy)                  \
+    F(cudnnSetStream)                \
+    F(cudnnGetVersion)               \
+    F(cudnnGetErrorString)           \
+    F(cudnnBackendCreateDescriptor)  \
+    F(cudnnBackendDestroyDescriptor) \
+    F(cudnnBackendFinalize)          \
+    F(cudnnBackendSetAttribute)      \
+    F(cudnnBackendGetAttribute)      \
+    F(cudnnBackendExecute)
+
+typedef struct {
+    ts_dnn_shape of;
+    cudnnBackendDescriptor_t plan; /* NULL: there is none */
+    size_t workspace;
+} kept_plan;
+
+struct ts_dnn {
+    void *library;
+    cudnnHandle_t handle;
+    char version[32];
+    kept_plan kept[KEPT];
+    int plans, next;
+#define POINTER(f) __typeof__(f) *f;
+    FUNCTIONS(POINTER)
+};
+
+/* Descriptors of one graph, destroyed together. */
+typedef struct {
+    ts_dnn *dnn;
+    cudnnBackendDescriptor_t made[MADE];
+    int n;
+} bin;
+
+#define SET(d, name, type, n, p)                                                               \
+    do {                                                                                       \
+        if ((st = b->dnn->cudnnBackendSetAttribute(d, CUDNN_ATTR_##name, CUDNN_TYPE_##type, n, \
+                                                   p)) != CUDNN_STATUS_SUCCESS)                \
+            return st;                                                                         \
+    } while (0)
+
+static bool load_functions(ts_dnn *d, char *why, size_t size)
+{
+    static const char *const names[] = {"libcudnn.so.9", "libcudnn.so"};
+    for (size_t i = 0; !d->library && i < sizeof names / sizeof *names; i++) {
+        d->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        const char *said = d->library ? NULL : dlerror();
+        if (!i && said) snprintf(why, size, "no cuDNN (%s)", said);
+    }
+    if (!d->library) return false;
+#define LOAD(f)                                             \
+    *(void **)&d->f = dlsym(d->library, #f);                \
+    if (!d->f) {                                            \
+        snprintf(why, size, "no cuDNN (it has no %s)", #f); \
+        return false;                                       \
+    }
+    FUNCTIONS(LOAD)
+    return true;
+}
+
+ts_dnn *ts_dnn_open(char *why, size_t size)
+{
+    ts_dnn *d = calloc(1, sizeof *d);
+    if (!d) {
+        snprintf(why, size, "no cuDNN (no memory)");
+        return NULL;
+    }
+    if (!load_functions(d, why, size)) {
+        ts_dnn_close(d);
+        return NULL;
+    }
+    size_t v = d->cudnnGetVersion();
+    snprintf(d->version, sizeof d->version, "cuDNN %zu.%zu.%zu", v / 10000, v % 10000 / 100,
+             v % 100);
+    cudnnStatus_t st = d->cudnnCreate(&d->handle);
+    if (st) {
+        snprintf(why, size, "no cuDNN (%s does not begin: %s)", d->version,
+                 d->cudnnGetErrorString(st));
+        ts_dnn_close(d);
+        return NULL;
+    }
+    return d;
+}
+
+void ts_dnn_close(ts_dnn *d)
+{
+    if (!d) return;
+    for (int i = 0; i < d->plans; i++)
+        if (d->kept[i].plan) d->cudnnBackendDestroyDescriptor(d->kept[i].plan);
+    if (d->handle) d->cudnnDestroy(d->handle);
+    if (d->library) dlclose(d->library);
+    free(d);
+}
+
+const char *ts_dnn_version(const ts_dnn *d) { return d->version; }
+
+/* ---- a graph of one convolution ---- */
+static cudnnStatus_t make_descriptor(bin *b, cudnnBackendDescriptorType_t type,
+                                     cudnnBackendDescriptor_t *d)
+{
+    cudnnStatus_t st = b->dnn->cudnnBackendCreateDescriptor(type, d);
+    if (st == CUDNN_STATUS_SUCCESS) b->made[b->n++] = *d;
+    return st;
+}
+
+static void empty_bin(bin *b)
+{
+    while (b->n) b->dnn->cudnnBackendDestroyDescriptor(b->made[--b->n]);
+}
+
+/* Dimensions [n, c, f, h, w] of numbers that lie channels last. */
+static cudnnStatus_t make_tensor(bin *b, int64_t id, ts_dtype dtype, long n, long c,
+                                 const long grid[3], cudnnBackendDescriptor_t *d)
+{
+    cudnnStatus_t st;
+    int64_t align = 16, dim[5] = {n, c, grid[0], grid[1], grid[2]};
+    int64_t step[5] = {c * grid[0] * grid[1] * grid[2], 1, grid[1] * grid[2] * c, grid[2] * c, c};
+    cudnnDataType_t type = dtype == TS_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+    if ((st = make_descriptor(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR, d))) return st;
+    SET(*d, TENSOR_UNIQUE_ID, INT64, 1, &id);
+    SET(*d, TENSOR_DATA_TYPE, DATA_TYPE, 1, &type);
+    SET(*d, TENSOR_DIMENSIONS, INT64, 5, dim);
+    SET(*d, TENSOR_STRIDES, INT64, 5, step);
+    SET(*d, TENSOR_BYTE_ALIGNMENT, INT64, 1, &align);
+    return b->dnn->cudnnBackendFinalize(*d);
+}
+
+static cudnnStatus_t make_convolution(bin *b, const ts_dnn_shape *s, cudnnBackendDescriptor_t *d)
+{
+    cudnnStatus_t st;
+    cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    cudnnDataType_t sums = CUDNN_DATA_FLOAT;
+    int64_t dims = 3, one[3] = {1, 1, 1}, before[3], after[3], stride[3];
+    for (int i = 0; i < 3; i++) {
+        before[i] = s->before[i];
+        after[i] = s->after[i];
+        stride[i] = s->stride[i];
+    }
+    if ((st = make_descriptor(b, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, d))) return st;
+    SET(*d, CONVOLUTION_COMP_TYPE, DATA_TYPE, 1, &sums);
+    SET(*d, CONVOLUTION_CONV_MODE, CONVOLUTION_MODE, 1, &mode);
+    SET(*d, CONVOLUTION_SPATIAL_DIMS, INT64, 1, &dims);
+    SET(*d, CONVOLUTION_PRE_PADDINGS, INT64, 3, before);
+    SET(*d, CONVOLUTION_POST_PADDINGS, INT64, 3, after);
+    SET(*d, CONVOLUTION_DILATIONS, INT64, 3, one);
+    SET(*d, CONVOLUTION_FILTER_STRIDES, INT64, 3, stride);
+    return b->dnn->cudnnBackendFinalize(*d);
+}
+
+static cudnnStatus_t make_graph(bin *b, const ts_dnn_shape *s, cudnnBackendDescriptor_t *graph)
+{
+    cudnnStatus_t st;
+    cudnnBackendDescriptor_t x, w, y, c, op;
+    float alpha = 1, beta = 0;
+    if ((st = make_tensor(b, X, s->type, 1, s->C, s->x, &x))) return st;
+    if ((st = make_tensor(b, W, s->type, s->O, s->C, s->kernel, &w))) return st;
+    if ((st = make_tensor(b, Y, s->type, 1, s->O, s->y, &y))) return st;
+    if ((st = make_convolution(b, s, &c))) return st;
+    if ((st = make_descriptor(b, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, &op)))
+        return st;
+    SET(op, OPERATION_CONVOLUTION_FORWARD_X, BACKEND_DESCRIPTOR, 1, &x);
+    SET(op, OPERATION_CONVOLUTION_FORWARD_W, BACKEND_DESCRIPTOR, 1, &w);
+    SET(op, OPERATION_CONVOLUTION_FORWARD_Y, BACKEND_DESCRIPTOR, 1, &y);
+    SET(op, OPERATION_CONVOLUTION_FORWARD_CONV_DESC, BACKEND_DESCRIPTOR, 1, &c);
+    SET(op, OPERATION_CONVOLUTION_FORWARD_ALPHA, FLOAT, 1, &alpha);
+    SET(op, OPERATION_CONVOLUTION_FORWARD_BETA, FLOAT, 1, &beta);
+    if ((st = b->dnn->cudnnBackendFinalize(op))) return st;
+    if ((st = make_descriptor(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, graph))) return st;
+    SET(*graph, OPERATIONGRAPH_OPS, BACKEND_DESCRIPTOR, 1, &op);
+    SET(*graph, OPERATIONGRAPH_HANDLE, HANDLE, 1, &b->dnn->handle);
+    return b->dnn->cudnnBackendFinalize(*graph);
+}
+
+static cudnnStatus_t ask_heuristic(bin *b, cudnnBackendDescriptor_t graph,
+                                   cudnnBackendDescriptor_t config[CANDIDATES], int64_t *n)
+{
+    cudnnStatus_t st;
+    cudnnBackendDescriptor_t heuristic;
+    cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
+    *n = 0;
+    if ((st = make_descriptor(b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristic))) return st;
+    SET(heuristic, ENGINEHEUR_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, &graph);
+    SET(heuristic, ENGINEHEUR_MODE, HEUR_MODE, 1, &mode);
+    if ((st = b->dnn->cudnnBackendFinalize(heuristic))) return st;
+    for (int i = 0; i < CANDIDATES; i++)
+        if ((st = make_descriptor(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, config + i))) return st;
+    return b->dnn->cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                            CUDNN_TYPE_BACKEND_DESCRIPTOR, CANDIDATES, n, config);
+}
+
+/* Not of the bin: it outlives the graph. */
+static cudnnStatus_t make_plan(ts_dnn *d, cudnnBackendDescriptor_t config,
+                               cudnnBackendDescriptor_t *plan, size_t *workspace)
+{
+    cudnnStatus_t st = d->cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR,
+                                                       plan);
+    int64_t n, bytes = 0;
+    if (st) return st;
+    st = d->cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config);
+    if (!st)
+        st = d->cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE,
+                                         1, &d->handle);
+    if (!st) st = d->cudnnBackendFinalize(*plan);
+    if (!st)
+        st = d->cudnnBackendGetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
+                                         CUDNN_TYPE_INT64, 1, &n, &bytes);
+    *workspace = (size_t)bytes;
+    if (st) d->cudnnBackendDestroyDescriptor(*plan);
+    return st;
+}
+
+static void search_plan(ts_dnn *d, kept_plan *p, size_t most)
+{
+    bin b = {.dnn = d};
+    cudnnBackendDescriptor_t graph, config[CANDIDATES];
+    int64_t n = 0;
+    cudnnStatus_t st = make_graph(&b, &p->of, &graph);
+    if (!st) st = ask_heuristic(&b, graph, config, &n);
+    for (int64_t i = 0; !st && !p->plan && i < n; i++) {
+        if (make_plan(d, config[i], &p->plan, &p->workspace)) {
+            p->plan = NULL;
+        } else if (p->workspace > most) {
+            d->cudnnBackendDestroyDescriptor(p->plan);
+            p->plan = NULL;
+        }
+    }
+    empty_bin(&b);
+}
+
+static kept_plan *find_plan(ts_dnn *d, const ts_dnn_shape *s)
+{
+    for (int i = 0; i < d->plans; i++)
+        if (!memcmp(&d->kept[i].of, s, sizeof *s)) return d->kept + i;
+    return NULL;
+}
+
+bool ts_dnn_plan_conv(ts_dnn *d, const ts_dnn_shape *s, size_t most, size_t *workspace)
+{
+    kept_plan *p = find_plan(d, s);
+    if (!p) {
+        if (d->plans < KEPT) d->plans++;
+        p = d->kept + d->next;
+        d->next = (d->next + 1) % KEPT;
+        if (p->plan) d->cudnnBackendDestroyDescriptor(p->plan);
+        *p = (kept_plan){.of = *s};
+        search_plan(d, p, most);
+    }
+    *workspace = p->workspace;
+    return p->plan != NULL;
+}
+
+/* ---- running ---- */
+static cudnnStatus_t fill_pack(bin *b, void *pointer[3], void *workspace,
+                               cudnnBackendDescriptor_t *pack)
+{
+    cudnnStatus_t st;
+    int64_t ids[3] = {X, W, Y};
+    if ((st = make_descriptor(b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, pack))) return st;
+    SET(*pack, VARIANT_PACK_DATA_POINTERS, VOID_PTR, 3, pointer);
+    SET(*pack, VARIANT_PACK_UNIQUE_IDS, INT64, 3, ids);
+    SET(*pack, VARIANT_PACK_WORKSPACE, VOID_PTR, 1, &workspace);
+    return b->dnn->cudnnBackendFinalize(*pack);
+}
+
+ts_status ts_dnn_conv(ts_dnn *d, ts_err *err, const ts_dnn_shape *s, const void *x, const void *w,
+                      void *y, void *workspace, cudaStream_t stream)
+{
+    bin b = {.dnn = d};
+    cudnnBackendDescriptor_t pack;
+    void *pointer[3] = {(void *)x, (void *)w, y};
+    const kept_plan *p = find_plan(d, s);
+    cudnnStatus_t st = p && p->plan ? d->cudnnSetStream(d->handle, stream) : CUDNN_STATUS_BAD_PARAM;
+    if (!st) st = fill_pack(&b, pointer, workspace, &pack);
+    if (!st) st = d->cudnnBackendExecute(d->handle, p->plan, pack);
+    empty_bin(&b);
+    if (!st) return TS_OK;
+    return ts_fail(err, TS_EDEVICE,
+                   "%s: a convolution of [%ld, %ld, %ld, %ld] with %ld kernels of %ld x %ld x %ld: "
+                   "%s",
+                   d->version, s->x[0], s->x[1], s->x[2], s->C, s->O, s->kernel[0], s->kernel[1],
+                   s->kernel[2], d->cudnnGetErrorString(st));
+}
