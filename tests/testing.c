@@ -31,6 +31,12 @@ ts_ctx *testing_open(const char *backend, const char *level, int threads)
     ctx->env = (ts_env){.warn = note_warning, .user = c};
     ctx->act = TS_F32;
     ctx->owns_dev = true;
+    if (!strcmp(backend, "cuda")) {
+        ck_assert_msg(testing_cuda_open != NULL, "this program has no emulated device");
+        ck_ok(ctx, testing_cuda_open(&ctx->env, &ctx->err, &ctx->dev));
+        ctx->memory = (size_t)1 << 30;
+        return ctx;
+    }
     ck_ok(ctx, ts_device_open((ts_device_options){"cpu", threads, level}, &ctx->env, &ctx->err,
                               &ctx->dev));
     size_t available;

@@ -6,8 +6,9 @@
 #include <check.h>
 #include <cjson/cJSON.h>
 
-/* A context on "cpu" (all threads, f32) or "far" (the CPU operations behind addresses that fault
- * when dereferenced, and no adopting of host bytes). Fails the test when it can not be. */
+/* A context on "cpu" (all threads, f32), "far" (the CPU operations behind addresses that fault
+ * when dereferenced, and no adopting of host bytes) or "cuda" (emulated, in programs of tests/cuda
+ * alone). Fails the test when it can not be. */
 ts_ctx *testing_open(const char *backend, const char *level, int threads);
 void testing_close(ts_ctx *); /* NULL is legal */
 /* what was warned of so far, each sentence followed by a newline */
@@ -35,6 +36,8 @@ int testing_main(Suite *);
         ck_assert_msg(ck_st_ == TS_OK, "%s: %s", #call, (ctx)->err.text); \
     } while (0)
 
+/* What opens the emulated device: in programs that have one. */
+ts_status testing_cuda_open(const ts_env *, ts_err *, ts_device **) __attribute__((weak));
 /* tests/far.c */
 ts_status ts_far_open(ts_device *inner, ts_device **);
 #endif

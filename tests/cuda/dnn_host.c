@@ -1,0 +1,83 @@
+/* The twin of backend/cuda/cuda_dnn.c on the host, for the emulated device. It has a plan for
+ * convolutions of an even number of channels, so that a network takes both ways. */
+#include "backend/cpu/ref.h"
+#include "backend/cuda/cuda_dnn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct ts_dnn {
+    int nothing;
+};
+enum { WORKSPACE = 1000 };
+
+ts_dnn *ts_dnn_open(char *why, size_t size)
+{
+    ts_dnn *d = calloc(1, sizeof *d);
+    if (!d) snprintf(why, size, "no memory for the twin of cuDNN");
+    return d;
+}
+void ts_dnn_close(ts_dnn *d) { free(d); }
+const char *ts_dnn_version(const ts_dnn *d)
+{
+    (void)d;
+    return "convolutions by the host";
+}
+
+bool ts_dnn_plan_conv(ts_dnn *d, const ts_dnn_shape *s, size_t most, size_t *workspace)
+{
+    (void)d;
+    *workspace = WORKSPACE;
+    return most >= WORKSPACE && s->C % 2 == 0 && s->O % 2 == 0;
+}
+
+typedef struct {
+    ts_dnn_shape s;
+    const void *x, *w;
+    void *y;
+} call;
+
+/* One output: the sum over taps and channels. */
+static float sum_taps(const call *c, const long at[3], long o)
+{
+    const ts_dnn_shape *s = &c->s;
+    double sum = 0;
+    for (long t = 0; t < s->kernel[0] * s->kernel[1] * s->kernel[2]; t++) {
+        long k[3] = {t / (s->kernel[1] * s->kernel[2]), t / s->kernel[2] % s->kernel[1],
+                     t % s->kernel[2]};
+        long from[3];
+        bool inside = true;
+        for (int i = 0; i < 3; i++) {
+            from[i] = at[i] * s->stride[i] + k[i] - s->before[i];
+            inside = inside && from[i] >= 0 && from[i] < s->x[i];
+        }
+        if (!inside) continue;
+        long x = ((from[0] * s->x[1] + from[1]) * s->x[2] + from[2]) * s->C;
+        long w = (o * s->kernel[0] * s->kernel[1] * s->kernel[2] + t) * s->C;
+        for (long i = 0; i < s->C; i++)
+            sum += (double)ts_load(c->x, s->type, x + i) * (double)ts_load(c->w, s->type, w + i);
+    }
+    return (float)sum;
+}
+
+static void run_convolution(void *args)
+{
+    const call *c = args;
+    const ts_dnn_shape *s = &c->s;
+    long n = 0;
+    for (long f = 0; f < s->y[0]; f++)
+        for (long i = 0; i < s->y[1] * s->y[2]; i++)
+            for (long o = 0; o < s->O; o++)
+                ts_store(c->y, s->type, n++, sum_taps(c, (long[]){f, i / s->y[2], i % s->y[2]}, o));
+    emu_device_wrote(c->y, (size_t)n * ts_dtype_size(s->type));
+}
+
+ts_status ts_dnn_conv(ts_dnn *d, ts_err *err, const ts_dnn_shape *s, const void *x, const void *w,
+                      void *y, void *workspace, cudaStream_t stream)
+{
+    call c = {*s, x, w, y};
+    (void)d;
+    if (!workspace) return ts_fail(err, TS_EDEVICE, "convolutions by the host: no workspace");
+    emu_enqueue(stream, "convolution", run_convolution, &c, sizeof c);
+    return TS_OK;
+}

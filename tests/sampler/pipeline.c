@@ -1,0 +1,220 @@
+/* A fixture through the public API, compared with what diffusers computed of it. */
+#include "tests/sampler/pipeline.h"
+
+#include "sampler/run.h"
+#include "tests/testing.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A sink that keeps frames as a lossless 8-bit file would hold them. */
+typedef struct {
+    ts_sink s;
+    int w, h, n;
+    uint8_t *rgb;
+} memory;
+
+static ts_status begin(ts_sink *s, int w, int h, int frames, double fps, const char *json)
+{
+    memory *m = (memory *)s;
+    ck_assert(fps > 0 && strstr(json, "\"tessera\""));
+    m->w = w;
+    m->h = h;
+    m->rgb = malloc((size_t)w * h * 3 * frames);
+    return TS_OK;
+}
+
+static ts_status put(ts_sink *s, const ts_frame *f)
+{
+    memory *m = (memory *)s;
+    ck_assert(f->w == m->w && f->h == m->h && f->index == m->n);
+    for (long i = 0; i < (long)f->w * f->h * 3; i++) {
+        ck_assert(f->rgb[i] >= 0 && f->rgb[i] <= 1);
+        m->rgb[(long)m->n * f->w * f->h * 3 + i] = (uint8_t)rintf(f->rgb[i] * 255);
+    }
+    m->n++;
+    return TS_OK;
+}
+
+static ts_status end(ts_sink *s)
+{
+    (void)s;
+    return TS_OK;
+}
+static void drop(ts_sink *s) { (void)s; }
+
+static double number(const cJSON *j, const char *key, double otherwise)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
+    return v ? v->valuedouble : otherwise;
+}
+
+static void fill(const cJSON *j, ts_request *q)
+{
+    q->prompt = cJSON_GetObjectItem(j, "prompt")->valuestring;
+    q->negative = cJSON_GetObjectItem(j, "negative")->valuestring;
+    q->width = (int)number(j, "width", 0);
+    q->height = (int)number(j, "height", 0);
+    q->frames = (int)number(j, "frames", 0);
+    q->steps = (int)number(j, "steps", 0);
+    q->guidance = number(j, "guidance", 0);
+    q->guidance_2 = number(j, "guidance_2", q->guidance);
+    q->shift = number(j, "shift", 0);
+    q->sampler = cJSON_GetObjectItem(j, "sampler")->valuestring;
+    q->no_bins = cJSON_IsFalse(cJSON_GetObjectItem(j, "bins"));
+}
+
+static void check_states(const ts_run *r, const ts_bag *want)
+{
+    const char *name[] = {"states", "negative_states"};
+    for (int i = 0; i < r->branches; i++) {
+        long n, m;
+        if (!ts_bag_has(want, name[i])) continue;
+        const float *w = testing_f32(want, name[i], &n);
+        ck_assert_int_eq(n, r->n_ids[i] * r->m->dit_info.text_dim);
+        double e = testing_rel(testing_f32(r->states[i], "states", &m), w, n);
+        ck_assert_int_eq(n, m);
+        ck_assert_msg(e < 1e-5, "%s: relative error %.2e", name[i], e);
+    }
+}
+
+/* The oracle in f32 differs from itself by up to 1.6e-6 between processors; a chain of steps is
+ * allowed 1e-5. */
+static void check_latents(const char *fixture, const char *backend, bool sparse, const ts_bag *got,
+                          const ts_bag *want)
+{
+    long n, m;
+    const float *z = testing_f32(got, "latents", &n),
+                *w = testing_f32(
+                    want,
+                    !sparse && ts_bag_has(want, "dense_latents") ? "dense_latents" : "latents", &m);
+    ck_assert_int_eq(n, m);
+    double e = testing_rel(z, w, n);
+    printf("%s on %s: latents differ by %.2e\n", fixture, backend, e);
+    ck_assert_msg(e < 1e-5, "%s on %s: latents differ by %.2e", fixture, backend, e);
+}
+
+/* Plans exactly, in both directions; what searches saw: of the first the oracle's rounding, of
+ * later ones what an old LSE magnifies. */
+static void check_plans(const char *fixture, const ts_bag *got, const ts_bag *want)
+{
+    int first = 1000, plans = 0;
+    for (int i = 0, step; i < ts_bag_count(want); i++)
+        if (sscanf(ts_bag_name(want, i), "recall.%*[a-z].%*d.%d", &step) == 1 && step < first)
+            first = step;
+    for (int i = 0; i < ts_bag_count(got); i++)
+        if (!strncmp(ts_bag_name(got, i), "plan.", 5))
+            ck_assert_msg(ts_bag_has(want, ts_bag_name(got, i)), "%s: %s is not expected", fixture,
+                          ts_bag_name(got, i));
+    for (int i = 0; i < ts_bag_count(want); i++) {
+        const char *name = ts_bag_name(want, i);
+        ts_err err = {0};
+        ts_host a, b;
+        int step;
+        bool plan = !strncmp(name, "plan.", 5),
+             seen = sscanf(name, "wsum.%*[a-z].%*d.%d", &step) == 1 ||
+                    sscanf(name, "recall.%*[a-z].%*d.%d", &step) == 1;
+        if (!plan && !seen) continue;
+        ck_assert(ts_bag_get(&err, want, name, plan ? TS_I32 : TS_F32, -1, NULL, &a) == TS_OK);
+        ck_assert_msg(ts_bag_get(&err, got, name, a.type, a.nd, a.dim, &b) == TS_OK, "%s: %s",
+                      fixture, err.text);
+        long n = ts_count(ts_tensor_of((ts_ptr){0}, a.type, a.nd, a.dim));
+        if (plan)
+            ck_assert_msg(!memcmp(a.data, b.data, (size_t)n * 4), "%s: %s differs", fixture, name);
+        else
+            ck_assert_msg(testing_rel(b.data, a.data, n) < (step == first ? 1e-5 : 1e-3),
+                          "%s: %s differs by %.2e", fixture, name, testing_rel(b.data, a.data, n));
+        plans += plan;
+    }
+    ck_assert_int_gt(plans, 0);
+}
+
+static void check_frames(const char *fixture, bool sparse, const memory *m, const ts_bag *want)
+{
+    ts_host h;
+    ts_err err = {0};
+    /* the fixture's frames are those of its policy */
+    if (!sparse && ts_bag_has(want, "dense_latents")) return;
+    ck_assert_msg(ts_bag_get(&err, want, "frames", TS_U8, 4,
+                             (long[]){sparse ? 1 : m->n, m->h, m->w, 3}, &h) == TS_OK,
+                  "%s: %s", fixture, err.text);
+    long n = (sparse ? 1L : m->n) * m->h * m->w * 3, off = 0;
+    const uint8_t *w = h.data;
+    for (long i = 0; i < n; i++) off += abs(m->rgb[i] - w[i]) > 1;
+    ck_assert_msg((double)off <= 0.001 * (double)n,
+                  "%s: %ld of %ld samples differ by more than one level", fixture, off, n);
+}
+
+void pipeline_render(const char *fixture, const char *backend, bool sparse, bool stream)
+{
+    ts_ctx *c = testing_open(backend, NULL, 2);
+    cJSON *j = testing_case(fixture);
+    char path[4096];
+    const cJSON *elsewhere = cJSON_GetObjectItem(j, "model");
+    if (elsewhere)
+        snprintf(path, sizeof path, "%s", elsewhere->valuestring);
+    else
+        snprintf(path, sizeof path, "%s/model", testing_fixture(fixture));
+    ts_model *m;
+    ts_run *r;
+    ts_request q;
+    ts_estimate e;
+    ts_bag *latents = NULL;
+    ck_ok(c, ts_model_open(c, path, &m));
+    ts_request_init(m, &q);
+    fill(j, &q);
+    if (sparse) {
+        q.attention = cJSON_GetObjectItem(j, "attention")->valuestring;
+        q.keep_plans = q.keep_scores = true;
+    }
+    ck_ok(c, ts_run_open(m, &q, &r, &e));
+    ck_assert(e.width == q.width && e.height == q.height && e.frames == q.frames &&
+              e.step_flops >= 0);
+    snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(fixture));
+    ts_bag *want = testing_bag(path);
+    snprintf(path, sizeof path, "%s/noise.safetensors", testing_fixture(fixture));
+    ts_bag *noise = testing_bag(path);
+    ck_ok(c, ts_run_noise(r, noise));
+    ck_ok(c, ts_run_encode(r));
+    check_states(r, want);
+    size_t all = c->memory;
+    if (stream) {
+        c->memory = r->arena[TS_PHASE_DENOISE]; /* no room for weights */
+        ts_weights_budget(m->vae_weights, 0);
+    }
+    ck_ok(c, ts_run_denoise(r, &latents));
+    c->memory = all;
+    if (sparse) {
+        const ts_bag *plans;
+        ck_ok(c, ts_run_plans(r, &plans));
+        check_plans(fixture, plans, want);
+    }
+    check_latents(fixture, backend, sparse, latents, want);
+    memory sink = {.s = {.open = begin, .frame = put, .close = end, .abort = drop}};
+    ck_ok(c, ts_run_decode(r, latents, &sink.s));
+    ck_assert_int_eq(sink.n, q.frames);
+    check_frames(fixture, sparse, &sink, want);
+    free(sink.rgb);
+    ts_bag_free(latents);
+    ts_bag_free(want);
+    ts_bag_free(noise);
+    ts_run_close(r);
+    ts_model_close(m);
+    cJSON_Delete(j);
+    testing_close(c);
+}
+
+const char *const pipeline_fixtures[PIPELINE_FIXTURES] = {"wan21-t2v",
+                                                          "wan21-t2v-euler",
+                                                          "wan21-t2i-bf16",
+                                                          "wan22-a14b",
+                                                          "wan22-ti2v-5b",
+                                                          "pixart-alpha-256",
+                                                          "pixart-alpha-1024-micro",
+                                                          "pixart-sigma",
+                                                          "wan21-adaspa",
+                                                          "wan21-tile",
+                                                          "wan21-window",
+                                                          "wan21-pooled"};

@@ -1,0 +1,15 @@
+/* Fixtures of tests/fixtures, rendered by the public API on a device of testing_open. */
+#ifndef PIPELINE_H
+#define PIPELINE_H
+#include <stdbool.h>
+
+enum {
+    PIPELINE_FIXTURES = 12,
+    PIPELINE_SPARSE = 8 /* the first of those with a policy */
+};
+extern const char *const pipeline_fixtures[PIPELINE_FIXTURES];
+/* In f32: text states, the latents after every step, plans, the final latents, frames are what
+ * diffusers computed; the test fails if not. sparse: by the fixture's policy, else dense. stream:
+ * no matrix stays; every group comes anew whenever it is entered. */
+void pipeline_render(const char *fixture, const char *backend, bool sparse, bool stream);
+#endif
