@@ -37,6 +37,7 @@ struct ts_ctx {
     ts_device *dev;
     ts_arena arena; /* the phase's */
     ts_dtype act;   /* activations of transformers and text encoders: TS_F32 or TS_BF16 */
+    ts_dtype codec; /* those of VAEs, between latents and pixels, which are f32 */
     size_t memory;  /* bytes that may be used */
     const char *default_model, *hub; /* paths, may be NULL */
     /* tests: sees activations of the first evaluation of each branch; NULL */

@@ -101,6 +101,8 @@ struct ts_device { /* the head of every device; what follows is its own */
     void (*wish)(void *user, const ts_weight *, ts_form);
     void *wish_user;
     bool has_bf16; /* bf16 arithmetic is native */
+    /* and so much faster in convolutions that VAEs are to use it, too */
+    bool convolves_bf16;
     /* attention adds the time of its packing to ts_device_facts.packing; its owner sets it */
     bool time_packing;
     /* upload_ahead and pack_ahead go on beside the queue; a device without this does them at once

@@ -161,7 +161,7 @@ ts_status ts_kl_bind(ts_kl_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_info
 /* ---- layers ---- */
 static ts_tensor take_kl(ts_kl_net *n, long h, long w, long c)
 {
-    return ts_take(&n->ctx->arena, TS_F32, TS_DIM(1, h, w, c));
+    return ts_take(&n->ctx->arena, n->ctx->codec, TS_DIM(1, h, w, c));
 }
 
 static ts_status norm_kl(ts_kl_net *n, const ts_kl_norm *g, ts_tensor x, ts_act act, ts_tensor y)
@@ -219,12 +219,12 @@ static ts_status kl_attend(ts_kl_net *n, ts_tensor x)
     ts_device *dev = n->ctx->dev;
     long N = x.dim[1] * x.dim[2], C = a->width;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor rows = ts_view(x, TS_DIM(N, C)), in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(N, C)),
+    ts_tensor rows = ts_view(x, TS_DIM(N, C)), in = ts_take(&n->ctx->arena, x.type, TS_DIM(N, C)),
               part[3];
     const ts_layer *layer[3] = {&a->q, &a->k, &a->v};
     TRY(norm_kl(n, &a->norm, rows, TS_ACT_NONE, in));
     for (int i = 0; i < 3; i++) {
-        part[i] = ts_take(&n->ctx->arena, TS_F32, TS_DIM(N, C));
+        part[i] = ts_take(&n->ctx->arena, x.type, TS_DIM(N, C));
         TRY(ts_linear_op(dev,
                          (ts_linear){.x = in, .w = layer[i]->w, .b = layer[i]->b, .y = part[i]}));
     }

@@ -264,7 +264,7 @@ void ts_vae_progress(ts_ctx *ctx, int step, int steps, int part, int parts, doub
 /* ---- layers ---- */
 ts_tensor ts_vae_frames(ts_tensor t, long first, long count)
 {
-    t.p = at_number(t.p, first * t.dim[1] * t.dim[2] * t.dim[3]);
+    t.p = ts_at(t.p, (size_t)(first * t.dim[1] * t.dim[2] * t.dim[3]) * ts_dtype_size(t.type));
     t.dim[0] = count;
     return t;
 }
@@ -299,8 +299,9 @@ ts_status ts_vae_enlarge(ts_ctx *ctx, const ts_layer *conv, ts_tensor x, ts_tens
 {
     ts_status st = TS_OK;
     long H = x.dim[1], W = x.dim[2], C = x.dim[3], O = y.dim[3], most = H < BAND + 2 ? H : BAND + 2;
-    size_t mark = ts_mark(&ctx->arena), one = sizeof(float);
-    ts_tensor big = ts_take(&ctx->arena, TS_F32, TS_DIM(1, 2 * most, 2 * W, C));
+    size_t mark = ts_mark(&ctx->arena), from_size = ts_dtype_size(x.type),
+           to_size = ts_dtype_size(y.type);
+    ts_tensor big = ts_take(&ctx->arena, x.type, TS_DIM(1, 2 * most, 2 * W, C));
     /* rows r..e-1; the kernel also reaches a doubled row before and one after */
     for (long f = 0; f < x.dim[0]; f++)
         for (long r = 0; r < H; r += BAND) {
@@ -308,15 +309,17 @@ ts_status ts_vae_enlarge(ts_ctx *ctx, const ts_layer *conv, ts_tensor x, ts_tens
                  rows = e - r + above + below;
             ts_tensor in = big, part = ts_vae_frames(y, f, 1);
             ts_copy twice = {
-                .src = ts_at(ts_vae_frames(x, f, 1).p, (size_t)((r - above) * W * C) * one),
+                .src = ts_at(ts_vae_frames(x, f, 1).p, (size_t)((r - above) * W * C) * from_size),
                 .dst = big.p,
+                .stype = x.type,
+                .dtype = x.type,
                 .nd = 5,
                 .dim = {rows, 2, W, 2, C},
                 .ss = {W * C, 0, C, 0, 1},
                 .ds = {4 * W * C, 2 * W * C, 2 * C, C, 1}};
-            in.p = ts_at(in.p, (size_t)(above * 2 * W * C) * one);
+            in.p = ts_at(in.p, (size_t)(above * 2 * W * C) * from_size);
             in.dim[1] = 2 * (e - r) + above + below;
-            part.p = ts_at(part.p, (size_t)(2 * r * 2 * W * O) * one);
+            part.p = ts_at(part.p, (size_t)(2 * r * 2 * W * O) * to_size);
             part.dim[1] = 2 * (e - r);
             TRY(ts_copy_op(ctx->dev, twice));
             TRY(ts_conv_op(ctx->dev, (ts_conv){.x = in,

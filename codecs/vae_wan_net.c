@@ -226,7 +226,7 @@ void ts_wan_stream_init(const ts_wan_net *n, ts_wan_stream *s, long h, long w, b
         long frames = single ? 1 : (long)l->past * l->convs + (l->step > SPARE ? l->step : SPARE);
         long y = n->encoder ? h >> l->level : h << l->level,
              x = n->encoder ? w >> l->level : w << l->level;
-        s->cache[i].t = ts_take(&n->ctx->arena, TS_F32, TS_DIM(frames, y, x, l->width));
+        s->cache[i].t = ts_take(&n->ctx->arena, n->ctx->codec, TS_DIM(frames, y, x, l->width));
         s->cache[i].past = single ? 0 : l->past;
     }
 }
@@ -234,7 +234,7 @@ void ts_wan_stream_init(const ts_wan_net *n, ts_wan_stream *s, long h, long w, b
 /* ---- layers ---- */
 static ts_tensor take_wan(ts_wan_net *n, long f, long h, long w, long c)
 {
-    return ts_take(&n->ctx->arena, TS_F32, TS_DIM(f, h, w, c));
+    return ts_take(&n->ctx->arena, n->ctx->codec, TS_DIM(f, h, w, c));
 }
 
 /* The input of a causal convolution for f frames: *in is all of it, *now the part that the frames
@@ -328,8 +328,8 @@ static ts_status wan_attend(ts_wan_net *n, const ts_wan_attn *a, ts_tensor x)
     long F = x.dim[0], N = x.dim[1] * x.dim[2], C = a->width;
     size_t mark = ts_mark(&n->ctx->arena);
     ts_tensor rows = ts_view(x, TS_DIM(F * N, C)),
-              in = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, C)),
-              qkv = ts_take(&n->ctx->arena, TS_F32, TS_DIM(F * N, 3 * C));
+              in = ts_take(&n->ctx->arena, x.type, TS_DIM(F * N, C)),
+              qkv = ts_take(&n->ctx->arena, x.type, TS_DIM(F * N, 3 * C));
     TRY(norm_wan(n, rows, a->norm, TS_ACT_NONE, in));
     TRY(ts_linear_op(dev, (ts_linear){.x = in, .w = a->qkv.w, .b = a->qkv.b, .y = qkv}));
     TRY(ts_vae_attend(n->ctx, F, ts_columns(qkv, 0, C), ts_columns(qkv, C, C),
@@ -367,6 +367,8 @@ static ts_status double_time(ts_wan_net *n, ts_wan_stream *s, const ts_wan_sampl
     TRY(convolve_wan(n, s, &u->time_conv, in, 0, none, two));
     TRY(ts_copy_op(n->ctx->dev, (ts_copy){.src = two.p,
                                           .dst = y.p,
+                                          .stype = two.type,
+                                          .dtype = y.type,
                                           .nd = 3,
                                           .dim = {2, H * W, C},
                                           .ss = {C, 2 * C, 1},

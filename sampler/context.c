@@ -47,6 +47,7 @@ static ts_status choose_precision(ts_ctx *c, const char *name)
                        c->dev->name, ts_facts(c->dev).level);
     else
         c->act = TS_BF16;
+    c->codec = c->dev->convolves_bf16 ? c->act : TS_F32;
     return TS_OK;
 }
 

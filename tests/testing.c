@@ -29,7 +29,7 @@ ts_ctx *testing_open(const char *backend, const char *level, int threads)
     ck_assert_ptr_nonnull(c);
     ts_ctx *ctx = &c->ctx;
     ctx->env = (ts_env){.warn = note_warning, .user = c};
-    ctx->act = TS_F32;
+    ctx->act = ctx->codec = TS_F32;
     ctx->owns_dev = true;
     if (!strcmp(backend, "cuda")) {
         ck_assert_msg(testing_cuda_open != NULL, "this program has no emulated device");

@@ -376,6 +376,7 @@ ts_status ts_cuda_open_with(ts_device_options o, size_t half, const ts_env *env,
                          .err = err,
                          .env = env,
                          .has_bf16 = true,
+                         .convolves_bf16 = true,
                          .goes_ahead = true,
                          .name = "cuda"};
     c->index = index;
