@@ -45,17 +45,19 @@ HIREDIS := $(shell pkg-config --exists hiredis 2>/dev/null && echo yes)
 CLI_SRC := $(sort $(filter-out $(if $(HIREDIS),%/queue_none.c,%/queue_redis.c), \
   $(wildcard cli/*.c cli/*/*.c)))
 CLI_LIBS := $(if $(HIREDIS),$(shell pkg-config --libs hiredis))
-TEST_SRC := $(sort $(wildcard tests/*/test_*.c))
-TEST_LIB := $(sort $(filter-out $(TEST_SRC),$(wildcard tests/*.c tests/*/*.c)))
+TEST_SRC := $(sort $(filter-out tests/cuda/%,$(wildcard tests/*/test_*.c)))
+TEST_LIB := $(sort $(filter-out $(TEST_SRC) tests/cuda/%,$(wildcard tests/*.c tests/*/*.c)))
 # CUDA on an emulated device (tests/README.md): kernels and host code, for programs of tests alone.
 # g++ of the version of gcc, by ccache where gcc is.
 ifeq ($(origin CXX),default)
 CXX := $(if $(findstring gcc,$(CC)),$(subst gcc,g++,$(CC)),g++)
 endif
 HAS_EMU := $(shell $(CXX) -dumpmachine 2>/dev/null | grep '^x86_64')
-EMU_SRC := $(sort $(wildcard backend/cuda/*.c backend/cuda/*.cu tests/cuda/emu/*.c \
-  tests/cuda/emu/*.cpp))
-CUDA_TEST_SRC := $(sort $(wildcard tests/cuda/test_*.cpp tests/cuda/test_*.cu))
+# NVIDIA's libraries have twins in tests/cuda/emu.
+CUDA_LIBRARIES := backend/cuda/cuda_lt.c backend/cuda/cuda_dnn.c
+EMU_SRC := $(sort $(filter-out $(CUDA_LIBRARIES),$(wildcard backend/cuda/*.c backend/cuda/*.cu \
+  tests/cuda/emu/*.c tests/cuda/emu/*.cpp)))
+CUDA_TEST_SRC := $(sort $(wildcard tests/cuda/test_*.c tests/cuda/test_*.cpp tests/cuda/test_*.cu))
 CUDA_TEST_BIN := $(if $(HAS_EMU),$(patsubst %,$(B)/%,$(basename $(CUDA_TEST_SRC))))
 EMU_OBJ := $(patsubst %,$(B)/emu/%.o,$(basename $(EMU_SRC)))
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(if $(filter 1,$(CUDA)),$(CUDA_OBJ))

@@ -108,6 +108,7 @@ struct ts_device { /* the head of every device; what follows is its own */
     /* upload_ahead and pack_ahead go on beside the queue; a device without this does them at once
      */
     bool goes_ahead;
+    bool own_memory;  /* its memory is not the host's */
     const char *name; /* as ts_device_open takes it: "cpu", ... */
 };
 

@@ -86,6 +86,7 @@ typedef enum {
     TS_F_DEVICE,
     TS_F_CPU,
     TS_F_MEMORY,
+    TS_F_VRAM,
     TS_F_PROGRESS,
     TS_F_QUIET,
     TS_F_PROFILE,

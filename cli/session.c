@@ -81,6 +81,7 @@ ts_status ts_cli_open(ts_cli *c)
     if (v[TS_F_DEVICE].set) o.device = v[TS_F_DEVICE].text;
     if (v[TS_F_CPU].set) o.cpu = v[TS_F_CPU].text;
     if (v[TS_F_MEMORY].set) o.memory = v[TS_F_MEMORY].wide;
+    if (v[TS_F_VRAM].set) o.vram = v[TS_F_VRAM].wide;
     o.profile = ts_flag_set(&c->flags, TS_F_PROFILE);
     o.default_model = standard;
     o.hub = cache;

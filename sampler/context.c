@@ -53,6 +53,15 @@ static ts_status choose_precision(ts_ctx *c, const char *name)
 
 ts_status ts_set_precision(ts_ctx *c, const char *name) { return choose_precision(c, name); }
 
+/* Of a device's own memory a little is left for its copies, libraries and what displays take. */
+static size_t choose_memory(const ts_device *d, const ts_options *o, size_t available)
+{
+    enum { LEFT = 384 << 20 };
+    if (!d->own_memory) return o->memory ? o->memory : available;
+    if (o->vram) return o->vram;
+    return available > 2 * (size_t)LEFT ? available - LEFT : available / 2;
+}
+
 ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
 {
     ts_status st = TS_OK;
@@ -79,7 +88,7 @@ ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
     TRY(ts_profile_time(c->dev, o.profile, NULL));
     TRY(choose_precision(c, o.precision));
     TRY(c->dev->ops->memory(c->dev, &available, &total));
-    c->memory = o.memory ? o.memory : available;
+    c->memory = choose_memory(c->dev, &o, available);
     c->default_model = strdup(o.default_model ? o.default_model : TS_DEFAULT_INSTALLED);
     if (!c->default_model) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a context"));
     c->hub = o.hub ? strdup(o.hub) : NULL;

@@ -46,11 +46,14 @@ typedef struct {
     /* highest CPU level: "ref", "avx2", "avx512", "avx512_bf16"; NULL: the best there is. For
      * matrix products avx2 is the limit of the process, if no context computed before */
     const char *cpu;
-    size_t memory;   /* bytes that may be used; 0: what the machine and its cgroup allow */
-    const char *hub; /* Hugging Face cache folder, for models by name; may be NULL */
+    size_t memory; /* bytes that may be used; 0: what the machine and its cgroup allow; see vram */
+    const char *hub;           /* Hugging Face cache folder, for models by name; may be NULL */
     const char *default_model; /* its folder; NULL: where `make install` puts it */
     bool profile;       /* time every operation: for ts_run_profile and step_seconds of ts_report */
     const char *device; /* "cpu", "cuda", "cuda:1"; NULL or "auto": the best there is */
+    /* the same of a device with memory of its own, where `memory` means nothing; 0: what is free,
+     * but for a little */
+    size_t vram;
 } ts_options;
 TS_API void ts_options_init(ts_options *, size_t size);
 static inline ts_options ts_options_default(void)

@@ -378,6 +378,7 @@ ts_status ts_cuda_open_with(ts_device_options o, size_t half, const ts_env *env,
                          .has_bf16 = true,
                          .convolves_bf16 = true,
                          .goes_ahead = true,
+                         .own_memory = true,
                          .name = "cuda"};
     c->index = index;
     c->chip = (ts_cuda_chip){p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
@@ -399,6 +400,14 @@ done:
 ts_status ts_cuda_open(ts_device_options o, const ts_env *env, ts_err *err, ts_device **out)
 {
     return ts_cuda_open_with(o, 16 << 20, env, err, out);
+}
+
+bool ts_cuda_present(void)
+{
+    int n = 0;
+    bool found = cudaGetDeviceCount(&n) == cudaSuccess && n > 0;
+    cudaGetLastError();
+    return found;
 }
 
 long ts_cuda_joins(ts_device *d) { return ts_cuda_of(d)->joins; }

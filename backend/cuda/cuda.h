@@ -7,12 +7,13 @@
 #include "backend/cuda/cuda_dnn.h"
 #include "backend/cuda/cuda_lt.h"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/open.h"
 #include "backend/device.h"
 
 enum {
     TS_CUDA_HALVES = 2,
     TS_CUDA_TICKETS = 64, /* kept at a time; an older one has passed when a later one has */
-    TS_CUDA_PACE = 1024   /* moments are made so many at a time */
+    TS_CUDA_PACE = 64     /* moments are made so many at a time */
 };
 
 /* What stands between the host's memory and the device's: pinned memory that copies go through,
@@ -64,9 +65,7 @@ typedef struct {
     long joins;
 } ts_cuda;
 
-/* What ts_device_open opens as "cuda" or "cuda:1". TS_EDEVICE: no GPU, no driver, too old a one. */
-ts_status ts_cuda_open(ts_device_options, const ts_env *, ts_err *, ts_device **);
-/* The same with stages of `half` bytes, a multiple of 4096; for tests. */
+/* ts_cuda_open with stages of `half` bytes, a multiple of 4096; for tests. */
 ts_status ts_cuda_open_with(ts_device_options, size_t half, const ts_env *, ts_err *, ts_device **);
 /* How often the host has waited for the device, all in all. */
 long ts_cuda_joins(ts_device *);

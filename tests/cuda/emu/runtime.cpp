@@ -370,6 +370,15 @@ cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t s)
                           }});
 }
 
+cudaError_t cudaLaunchHostFunc(cudaStream_t s, void (*f)(void *), void *user)
+{
+    CALL();
+    return queue_work(s, {"host function", [=] {
+                              f(user);
+                              return true;
+                          }});
+}
+
 /* ---- stand-ins of libraries ---- */
 static bool twin_failed; /* a stand-in raced */
 void *emu_device_ptr(const void *p, size_t n)

@@ -3,7 +3,7 @@
  * every call. */
 #include "backend/cpu/ref.h"
 #include "backend/cuda/cuda.h"
-#include "tests/cuda/host/emulated.h"
+#include "tests/cuda/emu/emulated.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
 

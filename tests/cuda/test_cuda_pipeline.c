@@ -1,6 +1,6 @@
 /* Whole pipelines on the emulated CUDA device, in f32, against diffusers. Products and convolutions
  * are computed by the host; everything else by the device's own kernels. */
-#include "tests/cuda/host/emulated.h"
+#include "tests/cuda/emu/emulated.h"
 #include "tests/sampler/pipeline.h"
 #include "tests/testing.h"
 

@@ -1,5 +1,5 @@
 /* The emulated device for tests of what is above kernels. */
-#include "tests/cuda/host/emulated.h"
+#include "tests/cuda/emu/emulated.h"
 
 #include "backend/cuda/cuda.h"
 #include "tests/testing.h"
