@@ -247,8 +247,10 @@ static ts_status begin_causal(ts_wan_net *n, ts_wan_stream *s, const ts_wan_conv
     long convs = n->cache[c->cache].convs, pasts = l->past * convs,
          have = l->seen < l->past ? l->seen : l->past;
     if (c->slot == 0 && l->at + pasts + f > l->t.dim[0]) {
-        for (long i = 0; i < pasts; i++)
+        for (long i = 0; i < pasts; i++) {
+            if (i % l->past < l->past - have) continue; /* nothing was there yet */
             TRY(ts_cast(n->ctx->dev, ts_vae_frames(l->t, l->at + i, 1), ts_vae_frames(l->t, i, 1)));
+        }
         l->at = 0;
     }
     long first = l->at + l->past * (convs - c->slot);
