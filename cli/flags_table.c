@@ -187,7 +187,8 @@ static const ts_flag table[] = {
      "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
     {TS_F_VRAM, "vram", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, MEMORY_MAX, NULL,
      GEN | DEC | INFO | MODELS | BENCH | BATCH | SRCH, NULL,
-     "The same of a GPU's own memory (default: what is free); weights that do not fit are streamed"},
+     "The same of a GPU's own memory (default: what is free); weights that do not fit are "
+     "streamed"},
 
     {TS_F_PROGRESS, "progress", 0, TS_KIND_CHOICE, "KIND", 0, 0, "bar|json|none",
      GEN | DEC | BENCH | BATCH | SRCH, "Reporting",

@@ -101,7 +101,7 @@ static ts_status launched(ts_cuda *c, cudaError_t e, const char *what)
     return ts_cuda_result(c, e, what);
 }
 
-static ts_status run_norm(ts_cuda *c, const ts_norm *a)
+static ts_status launch_norm(ts_cuda *c, const ts_norm *a)
 {
     void *scratch;
     ts_status st = ts_cuda_scratch(c, ts_cuda_norm_scratch(a), &scratch);
@@ -109,14 +109,14 @@ static ts_status run_norm(ts_cuda *c, const ts_norm *a)
     return launched(c, ts_cuda_norm(a, scratch, c->queue), "norm");
 }
 
-static ts_status run_gather(ts_cuda *c, const ts_gather *a)
+static ts_status launch_gather(ts_cuda *c, const ts_gather *a)
 {
     if (c->dev.counting) return TS_OK;
     c->faulty = true;
     return launched(c, ts_cuda_gather(a, c->fault, c->queue), "gather");
 }
 
-static ts_status run_attention(ts_cuda *c, const ts_attention *a)
+static ts_status launch_attention(ts_cuda *c, const ts_attention *a)
 {
     void *scratch;
     ts_status st = ts_cuda_scratch(c, ts_cuda_attention_scratch(a, &c->chip), &scratch);
@@ -124,7 +124,7 @@ static ts_status run_attention(ts_cuda *c, const ts_attention *a)
     return launched(c, ts_cuda_attention(a, &c->chip, scratch, c->queue), "attention");
 }
 
-static ts_status run_block_means(ts_cuda *c, const ts_block_means *a)
+static ts_status launch_block_means(ts_cuda *c, const ts_block_means *a)
 {
     void *scratch;
     ts_status st = ts_cuda_scratch(c, ts_cuda_block_means_scratch(a), &scratch);
@@ -132,7 +132,7 @@ static ts_status run_block_means(ts_cuda *c, const ts_block_means *a)
     return launched(c, ts_cuda_block_means(a, scratch, c->queue), "block means");
 }
 
-static ts_status run_topk(ts_cuda *c, const ts_topk *a)
+static ts_status launch_topk(ts_cuda *c, const ts_topk *a)
 {
     void *scratch;
     ts_status st = ts_cuda_scratch(c, ts_cuda_topk_scratch(a), &scratch);
@@ -140,17 +140,17 @@ static ts_status run_topk(ts_cuda *c, const ts_topk *a)
     return launched(c, ts_cuda_topk(a, scratch, c->queue), "top-k");
 }
 
-static ts_status run_block_sums(ts_cuda *c, const ts_block_sums *a)
+static ts_status launch_block_sums(ts_cuda *c, const ts_block_sums *a)
 {
     if (c->dev.counting) return TS_OK;
     return launched(c, ts_cuda_block_sums(a, &c->chip, c->queue), "block sums");
 }
 
-#define PLAIN(name)                                             \
-    static ts_status run_##name(ts_cuda *c, const ts_##name *a) \
-    {                                                           \
-        if (c->dev.counting) return TS_OK;                      \
-        return launched(c, ts_cuda_##name(a, c->queue), #name); \
+#define PLAIN(name)                                                \
+    static ts_status launch_##name(ts_cuda *c, const ts_##name *a) \
+    {                                                              \
+        if (c->dev.counting) return TS_OK;                         \
+        return launched(c, ts_cuda_##name(a, c->queue), #name);    \
     }
 PLAIN(activate)
 PLAIN(rope)
@@ -168,19 +168,19 @@ PLAIN(resample)
     }
 OPERATION(linear, ts_cuda_linear)
 OPERATION(conv, ts_cuda_conv)
-OPERATION(norm, run_norm)
-OPERATION(gather, run_gather)
-OPERATION(resample, run_resample)
-OPERATION(activate, run_activate)
-OPERATION(rope, run_rope)
-OPERATION(copy, run_copy)
-OPERATION(lincomb, run_lincomb)
-OPERATION(affine, run_affine)
-OPERATION(randn, run_randn)
-OPERATION(attention, run_attention)
-OPERATION(block_sums, run_block_sums)
-OPERATION(block_means, run_block_means)
-OPERATION(topk, run_topk)
+OPERATION(norm, launch_norm)
+OPERATION(gather, launch_gather)
+OPERATION(resample, launch_resample)
+OPERATION(activate, launch_activate)
+OPERATION(rope, launch_rope)
+OPERATION(copy, launch_copy)
+OPERATION(lincomb, launch_lincomb)
+OPERATION(affine, launch_affine)
+OPERATION(randn, launch_randn)
+OPERATION(attention, launch_attention)
+OPERATION(block_sums, launch_block_sums)
+OPERATION(block_means, launch_block_means)
+OPERATION(topk, launch_topk)
 
 static ts_status cuda_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
                            ts_ptr at)

@@ -54,7 +54,7 @@ typedef struct {
             return st;                                                                         \
     } while (0)
 
-static bool load_functions(ts_dnn *d, char *why, size_t size)
+static bool load_dnn(ts_dnn *d, char *why, size_t size)
 {
     static const char *const names[] = {"libcudnn.so.9", "libcudnn.so"};
     for (size_t i = 0; !d->library && i < sizeof names / sizeof *names; i++) {
@@ -80,7 +80,7 @@ ts_dnn *ts_dnn_open(char *why, size_t size)
         snprintf(why, size, "no cuDNN (no memory)");
         return NULL;
     }
-    if (!load_functions(d, why, size)) {
+    if (!load_dnn(d, why, size)) {
         ts_dnn_close(d);
         return NULL;
     }
@@ -186,8 +186,8 @@ static cudnnStatus_t make_graph(bin *b, const ts_dnn_shape *s, cudnnBackendDescr
     return b->dnn->cudnnBackendFinalize(*graph);
 }
 
-static cudnnStatus_t ask_heuristic(bin *b, cudnnBackendDescriptor_t graph,
-                                   cudnnBackendDescriptor_t config[CANDIDATES], int64_t *n)
+static cudnnStatus_t ask_dnn(bin *b, cudnnBackendDescriptor_t graph,
+                             cudnnBackendDescriptor_t config[CANDIDATES], int64_t *n)
 {
     cudnnStatus_t st;
     cudnnBackendDescriptor_t heuristic;
@@ -231,7 +231,7 @@ static void search_plan(ts_dnn *d, kept_plan *p, size_t most)
     cudnnBackendDescriptor_t graph, config[CANDIDATES];
     int64_t n = 0;
     cudnnStatus_t st = make_graph(&b, &p->of, &graph);
-    if (!st) st = ask_heuristic(&b, graph, config, &n);
+    if (!st) st = ask_dnn(&b, graph, config, &n);
     for (int64_t i = 0; !st && !p->plan && i < n; i++) {
         if (make_plan(d, config[i], &p->plan, &p->workspace)) {
             p->plan = NULL;

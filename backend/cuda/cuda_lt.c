@@ -50,7 +50,7 @@ struct ts_lt {
     FUNCTIONS(POINTER)
 };
 
-static ts_status load_functions(ts_lt *lt, ts_err *err)
+static ts_status load_lt(ts_lt *lt, ts_err *err)
 {
     static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
     char first[256] = "";
@@ -73,7 +73,7 @@ ts_status ts_lt_open(ts_err *err, ts_lt **out)
     ts_lt *lt = calloc(1, sizeof *lt);
     *out = NULL;
     if (!lt) return ts_fail(err, TS_EMEMORY, "no memory for cuBLASLt");
-    TRY(load_functions(lt, err));
+    TRY(load_lt(lt, err));
     size_t v = lt->cublasLtGetVersion();
     snprintf(lt->version, sizeof lt->version, "cuBLAS %zu.%zu", v / 10000, v % 10000 / 100);
     cublasStatus_t e = lt->cublasLtCreate(&lt->handle);
@@ -137,16 +137,16 @@ static shape shape_of_product(const ts_lt_product *p)
     return s;
 }
 
-static cudaDataType_t type_of(int t) { return t == TS_BF16 ? CUDA_R_16BF : CUDA_R_32F; }
+static cudaDataType_t lt_type(int t) { return t == TS_BF16 ? CUDA_R_16BF : CUDA_R_32F; }
 
 static cublasStatus_t make_layouts(ts_lt *lt, choice *c)
 {
     const shape *s = &c->of;
     uint64_t m = (uint64_t)s->m, n = (uint64_t)s->n, k = (uint64_t)s->k;
-    cublasStatus_t e = lt->cublasLtMatrixLayoutCreate(&c->a, type_of(s->in), k, m, s->lda);
-    if (!e) e = lt->cublasLtMatrixLayoutCreate(&c->b, type_of(s->in), k, n, s->ldb);
-    if (!e) e = lt->cublasLtMatrixLayoutCreate(&c->c, type_of(s->out), m, n, s->ldc);
-    if (!e) e = lt->cublasLtMatrixLayoutCreate(&c->d, type_of(s->out), m, n, s->ldd);
+    cublasStatus_t e = lt->cublasLtMatrixLayoutCreate(&c->a, lt_type(s->in), k, m, s->lda);
+    if (!e) e = lt->cublasLtMatrixLayoutCreate(&c->b, lt_type(s->in), k, n, s->ldb);
+    if (!e) e = lt->cublasLtMatrixLayoutCreate(&c->c, lt_type(s->out), m, n, s->ldc);
+    if (!e) e = lt->cublasLtMatrixLayoutCreate(&c->d, lt_type(s->out), m, n, s->ldd);
     return e;
 }
 
@@ -167,7 +167,7 @@ static cublasStatus_t make_operation(ts_lt *lt, choice *c)
     return e;
 }
 
-static cublasStatus_t ask_heuristic(ts_lt *lt, choice *c, int *found)
+static cublasStatus_t ask_lt(ts_lt *lt, choice *c, int *found)
 {
     static const cublasLtMatmulPreferenceAttributes_t names[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -213,7 +213,7 @@ static ts_status find_choice(ts_lt *lt, ts_err *err, const shape *s, choice **ou
     c->of = *s;
     cublasStatus_t e = make_operation(lt, c);
     if (!e) e = make_layouts(lt, c);
-    if (!e) e = ask_heuristic(lt, c, &found);
+    if (!e) e = ask_lt(lt, c, &found);
     if (e || !found) {
         free_choice(lt, c);
         return refuse_product(lt, err, s, e);

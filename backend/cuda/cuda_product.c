@@ -20,7 +20,7 @@ typedef struct {
     size_t unfolded, result;
 } parts;
 
-static parts divide_rows(long rows, size_t unfolded, size_t result)
+static parts divide_scratch(long rows, size_t unfolded, size_t result)
 {
     size_t most = unfolded > result ? unfolded : result;
     long fit = most ? (long)(PART / most) : rows;
@@ -46,7 +46,7 @@ typedef struct {
 
 static const float *bias_of(const ts_weight *b) { return b ? ts_cuda_at(b->t.p) : NULL; }
 
-static void *row_of(ts_tensor t, long row)
+static void *row_address(ts_tensor t, long row)
 {
     return ts_cuda_at(ts_at(t.p, (size_t)(row * t.ld) * ts_dtype_size(t.type)));
 }
@@ -91,7 +91,7 @@ static ts_status run_piece(ts_cuda *c, const piece *p)
                        .k = K,
                        .a = ts_cuda_at(a->w->t.p),
                        .lda = K,
-                       .b = row_of(a->x, p->first),
+                       .b = row_address(a->x, p->first),
                        .ldb = a->x.ld,
                        .in = a->x.type,
                        .d = p->result,
@@ -121,7 +121,7 @@ ts_status ts_cuda_linear(ts_cuda *c, const ts_linear *a)
     void *scratch;
     long M = ts_rows(a->x), O = a->y.dim[a->y.nd - 1];
     bool direct = is_direct(a);
-    parts p = divide_rows(M, 0, direct ? 0 : (size_t)O * sizeof(float));
+    parts p = divide_scratch(M, 0, direct ? 0 : (size_t)O * sizeof(float));
     if (c->dev.counting)
         ts_wish(&c->dev, a->w,
                 (ts_form){a->x.type, 0, (size_t)ts_count(a->w->t) * ts_dtype_size(a->x.type)});
@@ -139,7 +139,7 @@ done:
 }
 
 /* ---- convolutions ---- */
-static ts_dnn_shape shape_of(const ts_conv *a)
+static ts_dnn_shape convolution_shape(const ts_conv *a)
 {
     const ts_tensor *w = &a->w->t;
     ts_dnn_shape s = {.type = a->x.type, .C = a->x.dim[3], .O = w->dim[0]};
@@ -155,14 +155,14 @@ static ts_dnn_shape shape_of(const ts_conv *a)
 }
 
 /* Every output is the product of one row of x as it lies there. */
-static bool is_pointwise(const ts_dnn_shape *s)
+static bool takes_one_row(const ts_dnn_shape *s)
 {
     for (int i = 0; i < 3; i++)
         if (s->kernel[i] != 1 || s->stride[i] != 1 || s->before[i] || s->after[i]) return false;
     return true;
 }
 
-static bool is_packed(ts_tensor t) { return t.ld == t.dim[t.nd - 1]; }
+static bool is_gapless(ts_tensor t) { return t.ld == t.dim[t.nd - 1]; }
 
 /* Room for y before bias and residual; y itself where they are absent. */
 static ts_status conv_by_library(ts_cuda *c, const ts_conv *a, const ts_dnn_shape *s, size_t work)
@@ -189,9 +189,9 @@ static ts_status conv_by_rows(ts_cuda *c, const ts_conv *a, const ts_dnn_shape *
     ts_status st;
     void *scratch;
     long K = s->C * s->kernel[0] * s->kernel[1] * s->kernel[2], M = ts_rows(a->y);
-    bool unfold = !is_pointwise(s);
-    parts p = divide_rows(M, unfold ? (size_t)K * ts_dtype_size(a->x.type) : 0,
-                          (size_t)s->O * sizeof(float));
+    bool unfold = !takes_one_row(s);
+    parts p = divide_scratch(M, unfold ? (size_t)K * ts_dtype_size(a->x.type) : 0,
+                             (size_t)s->O * sizeof(float));
     TRY(ts_cuda_scratch(c, TS_LT_WORKSPACE + p.unfolded + p.result, &scratch));
     if (c->dev.counting) goto done;
     char *unfolded = (char *)scratch + TS_LT_WORKSPACE;
@@ -215,15 +215,15 @@ done:
 
 ts_status ts_cuda_conv(ts_cuda *c, const ts_conv *a)
 {
-    ts_dnn_shape s = shape_of(a);
+    ts_dnn_shape s = convolution_shape(a);
     size_t work = 0;
     if (c->dev.counting)
         ts_wish(&c->dev, a->w,
                 (ts_form){a->x.type, TS_CUDA_TAPS_LAST,
                           (size_t)ts_count(a->w->t) * ts_dtype_size(a->x.type)});
-    bool plain = is_packed(a->x) && is_packed(a->y) &&
+    bool plain = is_gapless(a->x) && is_gapless(a->y) &&
                  (a->x.type == a->y.type || a->b || ts_there(a->resid));
-    if (c->dnn && plain && !is_pointwise(&s) && ts_dnn_plan_conv(c->dnn, &s, LARGEST, &work))
+    if (c->dnn && plain && !takes_one_row(&s) && ts_dnn_plan_conv(c->dnn, &s, LARGEST, &work))
         return conv_by_library(c, a, &s, work);
     return conv_by_rows(c, a, &s);
 }

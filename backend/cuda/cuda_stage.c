@@ -131,8 +131,8 @@ static bool is_as_stored(const packing *p)
 
 /* Rows that lie on the device as they were stored: cast into their place, with the taps of a kernel
  * before its channels where that is wanted. */
-static cudaError_t cast_rows(const packing *p, const void *raw, long first, long rows,
-                             cudaStream_t stream)
+static cudaError_t cast_stored(const packing *p, const void *raw, long first, long rows,
+                               cudaStream_t stream)
 {
     long taps = p->to->want.layout == TS_CUDA_TAPS_LAST ? p->inner : 1, channels = p->row / taps;
     size_t size = ts_dtype_size(p->to->want.type);
@@ -176,7 +176,7 @@ ts_status ts_cuda_pack(ts_device *d, const ts_host *from, long first, const ts_w
         memcpy(pinned, (const char *)from->data + (size_t)i * row, bytes);
         TRY(ts_cuda_result(c, cudaMemcpyAsync(raw, pinned, bytes, cudaMemcpyHostToDevice, c->queue),
                            "copying to the device"));
-        TRY(ts_cuda_result(c, cast_rows(&p, raw, first + i, n, c->queue), "casting weights"));
+        TRY(ts_cuda_result(c, cast_stored(&p, raw, first + i, n, c->queue), "casting weights"));
         c->stage.at += bytes;
     }
 done:
@@ -270,7 +270,8 @@ ts_status ts_cuda_pack_ahead(ts_device *d, const ts_host *from, long first, cons
         n = rows - i < most ? rows - i : most;
         TRY(send_ahead(c, (int)side, raw, (const char *)from->data + (size_t)i * row,
                        (size_t)n * row));
-        TRY(ts_cuda_result(c, cast_rows(&p, raw, first + i, n, c->ahead[side]), "casting weights"));
+        TRY(ts_cuda_result(c, cast_stored(&p, raw, first + i, n, c->ahead[side]),
+                           "casting weights"));
     }
     TRY(end_ahead(c, t));
 done:
