@@ -505,9 +505,17 @@ static void combine_output(const ts_linear *a, const float *t)
     }
 }
 
+/* A product that is gated before the sum is one primitive with AVX-512 only; below that oneDNN has
+ * its reference code for it. */
+static bool fuses_gates(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+}
+
 static bool is_apart(const ts_linear *a)
 {
-    return (ts_there(a->gate) && ts_there(a->sel)) || (a->x.type == TS_F32 && a->y.type == TS_BF16);
+    return (ts_there(a->gate) && (ts_there(a->sel) || !fuses_gates())) ||
+           (a->x.type == TS_F32 && a->y.type == TS_BF16);
 }
 
 static ts_status linear_at_once(ts_cpu *c, const ts_linear *a)
