@@ -90,7 +90,6 @@ typedef enum {
     TS_F_PROGRESS,
     TS_F_QUIET,
     TS_F_PROFILE,
-    TS_F_EXEC,
     TS_F_DRY_RUN,
     TS_F_JSON,
     TS_F_JSON_FILE,
@@ -157,9 +156,6 @@ ts_status ts_flags_parse(ts_flags *, ts_command_bit, int argc, char *const *argv
 ts_status ts_flags_key(ts_flags *, const char *key, const char *value);
 enum { TS_HELP_LEAST = 40, TS_HELP_MOST = 120 };
 /* The flags of a command, in lines of at most `width` columns where words allow it. */
-/* A whole number that a program wrote with a fraction of zeros (42.0), without it; any other text
- * as it is, cut where out ends. */
-void ts_drop_fraction(const char *value, char *out, size_t size);
 void ts_flags_help(FILE *, ts_command_bit, int width);
 /* The columns that help may take: what `columns` (of the environment; NULL) says, else the terminal
  * that `out` is, else 80; TS_HELP_LEAST to TS_HELP_MOST. */

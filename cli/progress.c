@@ -238,7 +238,7 @@ static void enter_phase(ts_screen *s, const ts_event *e, double now)
 void ts_screen_event(void *user, const ts_event *e)
 {
     ts_screen *s = user;
-    if (!s->armed) return;
+    if (!s->armed || s->mode == TS_SCREEN_NONE) return;
     double now = s->clock(), share = ts_event_share(e);
     bool begins = s->phase != (int)e->phase, whole = e->layers == 0,
          ends = whole && e->steps > 0 && e->step == e->steps;
@@ -247,8 +247,6 @@ void ts_screen_event(void *user, const ts_event *e)
     if (s->first < 0 && (e->step > 0 || e->layers > 0))
         s->first = e->step > 0 ? (double)(e->step - 1) / e->steps : 0;
     if (share > s->share) s->share = share;
-    if (s->watch) s->watch(s->watcher, e, ts_screen_left(s, now));
-    if (s->mode == TS_SCREEN_NONE) return;
     double every = s->mode == TS_SCREEN_BAR ? REDRAW : s->mode == TS_SCREEN_JSON ? EVENT : LINE;
     bool due = now - s->said >= every || (s->mode == TS_SCREEN_JSON && whole);
     bool row = s->rows && s->row; /* of many: its phases are not worth a line each */
@@ -441,13 +439,6 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
         cJSON_AddNumberToObject(j, "rows", s->rows);
         cJSON_AddStringToObject(j, "status", r->status);
         cJSON_AddStringToObject(j, "output", r->output);
-        if (r->path) {
-            cJSON_AddStringToObject(j, "path", r->path);
-            cJSON_AddNumberToObject(j, "written_width", (double)s->written_w);
-            cJSON_AddNumberToObject(j, "written_height", (double)s->written_h);
-            cJSON_AddNumberToObject(j, "frames", r->frames);
-            cJSON_AddNumberToObject(j, "bytes", r->bytes);
-        }
         cJSON_AddStringToObject(j, "file", r->file);
         cJSON_AddNumberToObject(j, "line", r->line);
         cJSON_AddNumberToObject(j, "index", r->index);
@@ -510,7 +501,7 @@ void ts_screen_batch_done(ts_screen *s, const ts_batch_end *end)
                        end->skipped, spent);
 }
 
-void ts_screen_done(ts_screen *s, const ts_report *r, const ts_written *w)
+void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
 {
     double seconds = s->clock() - s->began;
     char spent[24];
@@ -524,12 +515,7 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const ts_written *w)
         return;
     }
     cJSON *j = event("done");
-    cJSON_AddStringToObject(j, "output", w->output);
-    if (w->n)
-        cJSON_AddItemToObject(j, "paths",
-                              cJSON_CreateStringArray((const char *const *)w->paths, w->n));
-    if (w->frames) cJSON_AddNumberToObject(j, "frames", w->frames);
-    if (w->bytes > 0) cJSON_AddNumberToObject(j, "bytes", w->bytes);
+    cJSON_AddStringToObject(j, "output", output);
     if (s->written_w) {
         cJSON_AddNumberToObject(j, "written_width", (double)s->written_w);
         cJSON_AddNumberToObject(j, "written_height", (double)s->written_h);

@@ -32,8 +32,6 @@ static ts_status check_batch_flags(ts_err *err, const ts_flags *f)
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
         if (ts_flag_set(f, apart[i].a) && ts_flag_set(f, apart[i].b))
             return ts_fail(err, TS_EUSAGE, "batch: %s do not go together", apart[i].names);
-    if (ts_flag_set(f, TS_F_JSON) && !ts_flag_set(f, TS_F_STATUS))
-        return ts_fail(err, TS_EUSAGE, "batch: --json has a meaning with --status only");
     if (ts_flag_set(f, TS_F_CLAIM_TIMEOUT) && !ts_flag_set(f, TS_F_QUEUE))
         return ts_fail(err, TS_EUSAGE, "batch: --claim-timeout has a meaning with --queue only");
     if (f->value[TS_F_SEED].random)
@@ -185,42 +183,8 @@ static ts_status make_cache_folder(ts_err *err, const ts_flags *f)
     return TS_OK;
 }
 
-/* A folder that is there, or will be made, can be written into: of the latter the nearest one above
- * it that is there. folder: is cut on the way. */
-static ts_status check_reachable(ts_err *err, const char *flag, char *folder, ts_status no_folder)
-{
-    struct stat s;
-    while (stat(folder, &s) && errno == ENOENT && strcmp(folder, ".")) {
-        char *slash = strrchr(folder, '/');
-        snprintf(slash ? slash : folder, 2, "%s", !slash ? "." : slash == folder ? "/" : "");
-    }
-    if (stat(folder, &s) == 0 && !S_ISDIR(s.st_mode))
-        return ts_fail(err, no_folder, "--%s: %s is not a folder", flag, folder);
-    if (access(folder, W_OK | X_OK) == 0) return TS_OK;
-    return ts_fail(err, TS_EIO, "--%s: can not write into %s: %s", flag, folder, strerror(errno));
-}
-
-static ts_status check_out(ts_cli *c, const char *out)
-{
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", out);
-    return check_reachable(&c->err, "out", folder, TS_EUSAGE);
-}
-
-/* What is there is a report of an earlier run, or nothing that would be missed. */
-static bool is_report(const char *path)
-{
-    char begin[sizeof TS_REPORT_BEGIN] = "";
-    struct stat s;
-    FILE *f = stat(path, &s) == 0 && S_ISREG(s.st_mode) && s.st_size > 0 ? fopen(path, "rbe")
-                                                                         : NULL;
-    if (!f) return true;
-    size_t n = fread(begin, 1, sizeof begin - 1, f);
-    fclose(f);
-    return n == sizeof begin - 1 && !strcmp(begin, TS_REPORT_BEGIN);
-}
-
-/* The page may go into a folder that is made with the outputs. */
+/* The page may go into a folder that is made with the outputs: the nearest one that is there
+ * counts. */
 static ts_status check_report(ts_cli *c)
 {
     struct stat s;
@@ -231,13 +195,17 @@ static ts_status check_report(ts_cli *c)
     slash = strrchr(folder, '/');
     if (slash && !slash[1]) return ts_fail(&c->err, TS_EUSAGE, "--report: %s is not a file", path);
     if (slash) *slash = 0;
-    if (!ts_flag_set(&c->flags, TS_F_OVERWRITE) && !is_report(path))
-        return ts_fail(&c->err, TS_EUSAGE,
-                       "--report: %s exists and is no report of a batch: --overwrite replaces it",
-                       path);
     if (!slash || !*folder || stat(folder, &s) == 0)
         return ts_side_check(&c->err, &c->flags, TS_F_REPORT, true);
-    return check_reachable(&c->err, "report", folder, TS_EIO);
+    while (stat(folder, &s) && errno == ENOENT) {
+        slash = strrchr(folder, '/');
+        snprintf(slash ? slash : folder, 2, "%s", !slash ? "." : slash == folder ? "/" : "");
+    }
+    if (stat(folder, &s) == 0 && !S_ISDIR(s.st_mode))
+        errno = ENOTDIR;
+    else if (access(folder, W_OK | X_OK) == 0)
+        return TS_OK;
+    return ts_fail(&c->err, TS_EIO, "--report: can not write into %s: %s", folder, strerror(errno));
 }
 
 static ts_status make_report_folder(ts_batch *b)
@@ -280,9 +248,7 @@ static ts_status run_batch(ts_batch *b)
                     b->faults, b->faults == 1 ? "" : "s"));
     TRY(ts_batch_work_open(b));
     say_skipped(b);
-    ts_batch_watch(b);
     st = ts_batch_render(b);
-    ts_batch_unwatch(b);
     tally t = count_states(b);
     if (b->queue)
         for (int i = 0; i < b->jobs; i++)
@@ -298,8 +264,8 @@ static ts_status run_batch(ts_batch *b)
     /* of all shares: the last one to end writes what the others did, too */
     if (ts_flag_set(&b->c->flags, TS_F_REPORT)) {
         ts_err first = b->c->err;
-        b->ended = true;
-        ts_status page = ts_batch_page(b);
+        ts_status page = ts_manifest_others(b);
+        if (!page) page = ts_batch_page(b);
         if (st)
             b->c->err = first;
         else
@@ -321,10 +287,9 @@ ts_status ts_cli_batch(ts_cli *c)
     for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--) out[n - 1] = 0;
     b.out = out;
     if (ts_flag_set(&c->flags, TS_F_STATUS)) {
-        st = ts_batch_status(&c->err, out, ts_flag_set(&c->flags, TS_F_JSON));
+        st = ts_batch_status(&c->err, out);
         goto done;
     }
-    TRY(check_out(c, out));
     TRY(check_report(c));
     TRY(open_batch(&b));
     set_label(&b);
@@ -340,7 +305,6 @@ ts_status ts_cli_batch(ts_cli *c)
     TRY(ts_cli_stopped(c));
     TRY(run_batch(&b));
 done:
-    ts_manifest_end(&b, st == TS_ESTOP ? "stopped" : st ? "failed" : "done");
     ts_batch_work_close(&b);
     ts_queue_close(&b);
     ts_texts_close(b.texts);

@@ -23,11 +23,9 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     const ts_prompt *row;
     int copy, copies; /* from 1, of so many of its row */
     bool seeded;      /* the row has a seed of its own */
-    /* what it was without one in earlier versions, by the row's index */
+    /* what it was without one up to version 0.1.0's drafts, by the row's index */
     uint64_t earlier_seed;
-    ts_request q;     /* its strings belong to files, command line and model, but for `init` */
-    char *init;       /* full path of the picture to begin with; NULL: none */
-    uint64_t picture; /* hash of its bytes */
+    ts_request q; /* its strings belong to files, command line and model */
     int crf;
     bool folder;           /* numbered PNGs */
     const char *extension; /* ".mp4"; "" for a folder */
@@ -76,9 +74,6 @@ typedef struct {
     ts_queue *queue; /* NULL: static shares */
     int missing;     /* rows that the queue has as done, of which this folder has nothing */
     int others_done, others_failed; /* rows that other workers of the queue have ended */
-    double now_written;             /* when the row at work was written down; 0: never */
-    double page_written, page_took; /* when the report was, and how long it took */
-    bool ended;                     /* all is done: the report is the last one */
     ts_texts *texts;
     bool *encoded; /* by id: its states are in memory, or could not be made */
     int texts_max;
@@ -124,16 +119,7 @@ ts_status ts_manifest_others(ts_batch *);
 ts_status ts_manifest_add(ts_batch *, const ts_job *, const char *status);
 /* Seconds per unit of cost of the rows done before; 0: none. */
 double ts_manifest_pace(const ts_batch *);
-
-/* The run has ended: "done", "failed", "stopped". Without this line it was killed. */
-void ts_manifest_end(ts_batch *, const char *how);
-
-/* ---- batch_status.c ---- */
-ts_status ts_batch_status(ts_err *, const char *out, bool json);
-
-/* ---- batch_now.c: which row and step is at work, for --status ---- */
-void ts_batch_watch(ts_batch *);
-void ts_batch_unwatch(ts_batch *);
+ts_status ts_batch_status(ts_err *, const char *out); /* --status */
 
 /* ---- batch_files.c: from work folder to output ---- */
 /* every folder in front of a slash; the path is written to meanwhile */
@@ -177,15 +163,7 @@ ts_status ts_queue_count(ts_batch *);
 
 /* ---- batch_report.c ---- */
 void ts_batch_table(const ts_batch *);
-/* how every report begins */
-#define TS_REPORT_BEGIN                                                                     \
-    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tessera batch" \
-    "</title>"
-/* Writes --report, with what other shares and workers have done. */
-ts_status ts_batch_page(ts_batch *);
-/* The same after a row, where the flag is given, unless writing takes a large part of the time; a
- * failure is left to the last page. */
-void ts_batch_refresh(ts_batch *);
+ts_status ts_batch_page(ts_batch *); /* to --report */
 /* a sink that hands frames on and keeps a small picture of some of them */
 typedef struct ts_strip ts_strip;
 ts_sink *ts_strip_open(ts_sink *to, int frames, ts_strip **);

@@ -4,7 +4,6 @@
 #include "cli/batch/batch.h"
 
 #include "backend/clock.h"
-#include "cli/exec.h"
 #include "cli/render.h"
 
 #include <errno.h>
@@ -38,9 +37,8 @@ static bool same_geometry(const ts_request *a, const ts_request *b)
 {
     return a->width == b->width && a->height == b->height && a->frames == b->frames &&
            a->steps == b->steps && a->shift == b->shift && a->no_bins == b->no_bins &&
-           !a->init == !b->init && a->strength == b->strength && is_guided(a) == is_guided(b) &&
-           same_text(a->sampler, b->sampler) && same_text(a->attention, b->attention) &&
-           same_text(a->vae_tile, b->vae_tile);
+           is_guided(a) == is_guided(b) && same_text(a->sampler, b->sampler) &&
+           same_text(a->attention, b->attention) && same_text(a->vae_tile, b->vae_tile);
 }
 
 static bool is_of_this_share(const ts_job *j)
@@ -131,7 +129,7 @@ static ts_status size_geometry(ts_batch *b, int g)
     ts_status st = ts_run_open_with(b->c->model, &longest->q, &shared, &run, &to->e);
     ts_run_close(run);
     /* the VAE computes in f32, at about half the pace of bf16 */
-    to->cost = to->e.step_flops * to->e.steps +
+    to->cost = to->e.step_flops * longest->q.steps +
                to->e.decode_flops * (to->e.precision && !strcmp(to->e.precision, "bf16") ? 2 : 1);
     if (st == TS_OK) return check_written(b, g);
     if (st == TS_ESTOP) return st;
@@ -292,9 +290,6 @@ static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, renderin
     long w = e.width, h = e.height;
     ts_written_size(r->path, q.scale, &w, &h);
     ts_screen_written(&b->c->screen, w, h);
-    st = j->init ? ts_run_picture(r->run, j->init) : TS_OK;
-    if (st == TS_EMODEL) st = ts_fail(&b->c->err, TS_EFAIL, "%s", ts_error(b->c->ctx));
-    TRY(st); /* a picture that can not be read is this row's */
     ts_screen_start(&b->c->screen, &e, e.steps, j->name, r->json);
     TRY(ts_run_encode(r->run));
     TRY(denoise_row(b, r));
@@ -382,31 +377,17 @@ static ts_status do_row(ts_batch *b, ts_job *j, ts_run **like)
         TRY(ts_manifest_add(b, j, j->state == TS_JOB_DONE ? "done" : "failed"));
         if (b->queue) TRY(ts_queue_finish(b, j));
     }
-    bool done = j->state == TS_JOB_DONE;
     ts_screen_row_done(&b->c->screen,
                        &(ts_row_end){.file = j->file,
                                      .line = j->row->line,
                                      .index = j->row->index,
                                      .output = j->name,
-                                     .path = done ? r.named : NULL,
-                                     .frames = b->geometry[j->geometry].e.frames,
-                                     .bytes = j->bytes,
                                      .seconds = j->seconds,
                                      .seed = j->q.seed,
                                      .error = j->error,
                                      .status = j->state == TS_JOB_DONE     ? "done"
                                                : j->state == TS_JOB_FAILED ? "failed"
                                                                            : "elsewhere"});
-    ts_batch_refresh(b);
-    const char *command = ts_flag_text(&b->c->flags, TS_F_EXEC);
-    if (done && command)
-        ts_exec_run(&b->c->screen, command,
-                    &(ts_exec){.output = r.named,
-                               .prompt = j->q.prompt,
-                               .seed = j->q.seed,
-                               .seconds = j->seconds,
-                               .file = j->file,
-                               .line = j->row->line});
 done:
     free_rendering(b, &r);
     return st;

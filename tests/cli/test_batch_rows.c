@@ -3,14 +3,12 @@
 #include "tests/cli/program.h"
 #include "tests/cli/workspace.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define TINY "--size 32x32 --frames 1 --steps 1 --scale 1 "
-static const char *tmp;
 
 static const program_result *run_batch(const char *rows, const char *more)
 {
@@ -141,179 +139,9 @@ START_TEST(what_is_smaller_than_it_was_is_cut)
 }
 END_TEST
 
-START_TEST(keys_and_numbers)
-{
-    static const struct {
-        const char *row, *phrase;
-    } wrong[] = {
-        {"\"model\":\"y\"", "model is no key of a row: --model holds for all rows of a batch"},
-        {"\"no_bins\":1", "no-bins is no key of a row: --no-bins holds for all rows"},
-        {"\"noise\":\"q\"", "noise is no key of a row: only generate has --noise"},
-        {"\"zzz\":1",
-         "unknown key zzz, expected prompt, or a flag's name like steps; _zzz would be"},
-        {"\"init\":\"none.png\"", "init: none.png: No such file or directory"},
-        {"\"strength\":0.5", "strength: there is no picture to begin with, expected init, too"},
-        {"\"steps\":\"2.5\"", "steps: got \"2.5\", expected a whole number"},
-        {"\"seed\":\"7.5\"", "seed: got \"7.5\", expected a whole number"},
-    };
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        char rows[300];
-        snprintf(rows, sizeof rows, "{\"prompt\":\"x\",%s}\n{\"prompt\":\"good\"}\n", wrong[i].row);
-        scratch_put("p.jsonl", rows);
-        const program_result *r = program_run("batch %s --out %s " TINY "--dry-run",
-                                              scratch_path("p.jsonl"), scratch_path("o"));
-        program_expect(r, 1);
-        text_has(r->err, "p.jsonl:1: ");
-        text_has(r->err, wrong[i].phrase);
-    }
-    static const char *const same[] = {
-        "p.csv",   "prompt;seeds;width;steps\nx;7.0,8;48.0;3.00\n",
-        "p.jsonl", "{\"prompt\":\"x\",\"seeds\":\"7.0, 8.00\",\"width\":48.0,\"steps\":\"3.0\"}\n",
-        "p.txt",   "x --seeds 7.0,8 --width 48.0 --steps 3.0\n"};
-    for (int i = 0; i < 6; i += 2) {
-        scratch_put(same[i], same[i + 1]);
-        const program_result *r = program_run("batch %s --out %s " TINY "--dry-run",
-                                              scratch_path(same[i]), scratch_path("o"));
-        program_expect(r, 0);
-        text_has(r->out, "48x32      1     3                    7 ");
-        text_has(r->out, "48x32      1     3                    8 ");
-    }
-    program_expect(run_batch("a panda\n", "--strength 0.5 --dry-run"), 2);
-    scratch_clear();
-}
-END_TEST
-
-#define PICTURES \
-    "--model tests/fixtures/pixart-alpha-256/model --size 64x64 --steps 2 --precision f32 "
-
-/* A picture that can not be read is the fault of its row. */
-START_TEST(rows_begin_with_pictures)
-{
-    program_expect(program_run("generate fox " PICTURES "-o %s", scratch_path("a.png")), 0);
-    program_expect(program_run("generate fox " PICTURES "--init %s --strength 0.5 -o %s",
-                               scratch_path("a.png"), scratch_path("b.png")),
-                   0);
-    scratch_put("c.png", "no picture");
-    FILE *f = fopen(scratch_path("p.jsonl"), "w");
-    fprintf(f, "{\"prompt\":\"fox\",\"init\":\"%s\",\"strength\":0.5,\"output\":\"b\"}\n",
-            scratch_path("a.png"));
-    fprintf(f, "{\"prompt\":\"fox\",\"init\":\"%s\"}\n{\"prompt\":\"fox\",\"output\":\"a\"}\n",
-            scratch_path("c.png"));
-    fclose(f);
-    const program_result *r = program_run("batch %s --out %s " PICTURES, scratch_path("p.jsonl"),
-                                          scratch_path("o"));
-    program_expect(r, 1);
-    text_has(r->err, "p.jsonl:2: ");
-    text_has(r->err, "c.png");
-    text_has(r->err, "1 of 3 rows: 1 failed");
-    ck_assert(program_same(scratch_path("a.png"), scratch_path("o/a.png")));
-    ck_assert(program_same(scratch_path("b.png"), scratch_path("o/b.png")));
-    scratch_clear();
-}
-END_TEST
-
-/* Names are data: nothing of them is a part of the command. */
-START_TEST(a_command_after_every_row)
-{
-    scratch_put("p.txt", "it's $(touch pwned) --output \"a;b $(c)\"\na fox --d 7\n");
-    const program_result *r = program_run(
-        "batch %s --out %s " TINY "--report %s --exec 'test -f \"$TESSERA_OUTPUT\" && cp %s "
-        "%s/$TESSERA_LINE.html && echo \"<$TESSERA_OUTPUT|$TESSERA_PROMPT|$TESSERA_SEED>\"; exit "
-        "$((TESSERA_LINE - 1))'",
-        scratch_path("p.txt"), scratch_path("o"), scratch_path("r.html"), scratch_path("r.html"),
-        tmp);
-    program_expect(r, 0);
-    text_has(r->err, "/o/a;b $(c).png|it's $(touch pwned)|42>");
-    text_has(r->err, "|a fox|7>");
-    ck_assert_int_eq(text_count(r->err, "warning: "), 1);
-    text_has(r->err, "ended with exit code 1");
-    text_lacks(r->out, "<");
-    /* the page of each moment */
-    ck_assert_int_eq(scratch_count("1.html", "<b>done</b>"), 1);
-    ck_assert_int_eq(scratch_count("1.html", "<b>to do</b>"), 1);
-    ck_assert_int_eq(scratch_count("1.html", "location.reload"), 1);
-    ck_assert_int_eq(scratch_count("r.html", "<b>done</b>"), 2);
-    ck_assert_int_eq(scratch_count("r.html", "location.reload"), 0);
-    r = program_run("batch %s --out %s " TINY "--overwrite --progress json --exec 'echo no JSON'",
-                    scratch_path("p.txt"), scratch_path("o2"));
-    program_expect(r, 0);
-    text_lacks(r->err, "no JSON");
-    text_has(r->err, "/o2/a;b $(c).png\",\"written_width\":32,\"written_height\":32,\"frames\":1,"
-                     "\"bytes\":");
-    r = program_run("generate 'a fox' " TINY "-o %s --progress json --exec 'cp $TESSERA_OUTPUT %s'",
-                    scratch_path("g.png"), scratch_path("h.png"));
-    program_expect(r, 0);
-    ck_assert(program_same(scratch_path("g.png"), scratch_path("h.png")));
-    text_has(r->err, "/g.png\"],\"frames\":1,\"bytes\":");
-    scratch_clear();
-}
-END_TEST
-
-START_TEST(what_can_not_be_written_is_refused_in_a_dry_run)
-{
-    scratch_put("mine.html", "<!doctype html><title>mine</title>");
-    scratch_put("empty.html", "");
-    program_expect(run_batch("a panda\n", "--out /dev/null --dry-run"), 2);
-    program_expect(run_batch("a panda\n", "--out /dev/null/x --dry-run"), 4);
-    char flags[4300];
-    snprintf(flags, sizeof flags, "--dry-run --report %s", scratch_path("mine.html"));
-    const program_result *r = run_batch("a panda\n", flags);
-    program_expect(r, 2);
-    text_has(r->err, "mine.html exists and is no report of a batch: --overwrite replaces it");
-    snprintf(flags, sizeof flags, "--dry-run --overwrite --report %s", scratch_path("mine.html"));
-    program_expect(run_batch("a panda\n", flags), 0);
-    snprintf(flags, sizeof flags, "--dry-run --report %s", scratch_path("empty.html"));
-    program_expect(run_batch("a panda\n", flags), 0);
-    program_expect(run_batch("a panda\n", "--dry-run --json"), 2);
-    scratch_clear();
-}
-END_TEST
-
-/* Held at a step, killed there, finished, failed: what --status says of each. */
-START_TEST(status_of_every_moment)
-{
-    scratch_put("p.txt", "a panda --s 50\nhuge --w 4096 --h 4096 --f 33\n");
-    int held = program_pipe(scratch_path("err"));
-    pid_t pid = program_start(scratch_path("err"),
-                              "batch %s --out %s " TINY "--memory 64M --progress json",
-                              scratch_path("p.txt"), scratch_path("o"));
-    free(program_reads(pid, held, "\"phase\":\"denoise\",\"step\":2,"));
-    const program_result *r = program_run("batch --status %s", scratch_path("o"));
-    program_expect(r, 0);
-    text_has(r->out, " at work ");
-    text_has(r->out, "  at a-panda_s42_");
-    text_has(r->out, " of 50");
-    r = program_run("batch --status --json %s", scratch_path("o"));
-    cJSON *j = cJSON_Parse(r->out),
-          *share = cJSON_GetArrayItem(cJSON_GetObjectItem(j, "shares"), 0);
-    cJSON *at = cJSON_GetObjectItem(share, "at");
-    ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(at, "phase")), "denoise");
-    ck_assert_int_eq(cJSON_GetObjectItem(at, "steps")->valueint, 50);
-    cJSON_Delete(j);
-    kill(pid, SIGKILL);
-    program_drain(pid, held);
-    text_has(program_run("batch --status %s", scratch_path("o"))->out, " killed ");
-    program_expect(run_batch("a panda\nhuge --w 4096 --h 4096 --f 33\n", "--memory 64M"), 1);
-    r = program_run("batch --status %s", scratch_path("o"));
-    text_has(r->out, " ended ");
-    text_has(r->out, "failed: huge_s42_");
-    text_has(r->out, "p.txt:2)\n");
-    text_has(r->out, "again: ");
-    text_has(r->out, " --memory 64M --retry (in /");
-    r = program_run("batch --status --json %s", scratch_path("o"));
-    j = cJSON_Parse(r->out);
-    cJSON *failure = cJSON_GetArrayItem(cJSON_GetObjectItem(j, "failures"), 0);
-    ck_assert_int_eq(cJSON_GetObjectItem(failure, "line")->valueint, 2);
-    text_has(cJSON_GetStringValue(cJSON_GetObjectItem(failure, "error")), "may be used");
-    ck_assert_int_eq(cJSON_GetObjectItem(j, "done")->valueint, 1);
-    cJSON_Delete(j);
-    scratch_clear();
-}
-END_TEST
-
 int main(void)
 {
-    tmp = scratch_open();
+    scratch_open();
     Suite *s = suite_create("batch_rows");
     TCase *t = tcase_create("batch_rows");
     tcase_set_timeout(t, 0);
@@ -322,11 +150,6 @@ int main(void)
     tcase_add_test(t, outputs_of_earlier_names_are_kept);
     tcase_add_test(t, sizes_that_can_not_be_encoded);
     tcase_add_test(t, what_is_smaller_than_it_was_is_cut);
-    tcase_add_test(t, keys_and_numbers);
-    tcase_add_test(t, rows_begin_with_pictures);
-    tcase_add_test(t, a_command_after_every_row);
-    tcase_add_test(t, what_can_not_be_written_is_refused_in_a_dry_run);
-    tcase_add_test(t, status_of_every_moment);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
