@@ -265,7 +265,8 @@ format-check: ## clang-format 14 has nothing to change, no line is longer than 1
 	@tools/format-check.sh
 
 # clang-tidy leaves a stamp for each file, whose object says which headers it depends on.
-LINT_SRC := $(LIB_SRC) $(CLI_SRC) $(if $(filter 1,$(CUDA)),,$(sort $(wildcard backend/cuda/*.c)))
+LINT_SRC := $(LIB_SRC) $(CLI_SRC) $(if $(filter 1,$(CUDA)),,\
+  $(sort $(filter-out $(CUDA_LIBRARIES),$(wildcard backend/cuda/*.c))))
 TIDY := $(shell tools/find-clang.sh clang-tidy)
 .PHONY: lint
 lint: $(if $(TIDY),$(LINT_SRC:%=$(B)/lint/%)) ## clang-tidy 14, cppcheck, codespell: those there are

@@ -228,7 +228,7 @@ static ts_status find_choice(ts_lt *lt, ts_err *err, const shape *s, choice **ou
 ts_status ts_lt_run(ts_lt *lt, ts_err *err, const ts_lt_product *p, void *workspace,
                     cudaStream_t stream)
 {
-    choice *c;
+    choice *c = NULL;
     shape s = shape_of_product(p);
     ts_status st = find_choice(lt, err, &s, &c);
     if (st) return st;
