@@ -130,11 +130,10 @@ static void list_folder(listing *l, const char *dir, bool cache)
     for (int i = 0; i < n; i++) {
         char *path = NULL, *organisation = strncmp(name[i], "models--", 8) ? NULL : name[i] + 8,
              *rest = organisation ? strstr(organisation, "--") : NULL;
-        if (cache && rest &&
-            asprintf(&path, "%.*s/%s", (int)(rest - organisation), organisation, rest + 2) >= 0)
-            list_model(l, path);
-        else if (!cache && asprintf(&path, "%s/%s", dir, name[i]) >= 0 && is_model_folder(path))
-            list_model(l, path);
+        bool made = cache ? rest && asprintf(&path, "%.*s/%s", (int)(rest - organisation),
+                                             organisation, rest + 2) >= 0
+                          : asprintf(&path, "%s/%s", dir, name[i]) >= 0 && is_model_folder(path);
+        if (made) list_model(l, path);
         free(path);
         free(name[i]);
     }

@@ -175,8 +175,10 @@ static ts_status print_both(ts_cli *c, const char *path, cJSON *facts, cJSON *ma
     if (!ts_flag_set(&c->flags, TS_F_JSON)) {
         ts_table_row("file", "%s", path);
         print_facts(facts);
-        if (made) putchar('\n');
-        print_metadata(made);
+        if (made) {
+            putchar('\n');
+            print_metadata(made);
+        }
         cJSON_Delete(facts);
         cJSON_Delete(made);
         return TS_OK;

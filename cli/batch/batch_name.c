@@ -326,17 +326,18 @@ static ts_status adopt_earlier(ts_batch *b, const done_rows *done, ts_job *j, co
     if (!done->n) return TS_OK;
     was.q.seed = j->earlier_seed;
     set_id(b, &was, "");
-    was.name = make_name(&was, template ? template : "{index:04}_{slug:60}_s{seed}");
-    if (!was.name) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs);
-    set_id(b, &was, was.name);
-    if (!bsearch(was.id, done->ids, done->n, TS_ID, compare_ids) || !ts_batch_exists(b, was.name)) {
-        free(was.name);
-        return TS_OK;
+    char *name = make_name(&was, template ? template : "{index:04}_{slug:60}_s{seed}");
+    if (!name) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d names", b->jobs);
+    set_id(b, &was, name);
+    bool had = bsearch(was.id, done->ids, done->n, TS_ID, compare_ids) && ts_batch_exists(b, name);
+    if (had) {
+        free(j->name);
+        j->name = name;
+        j->q.seed = was.q.seed;
+        memcpy(j->id, was.id, sizeof j->id);
+    } else {
+        free(name);
     }
-    free(j->name);
-    j->name = was.name;
-    j->q.seed = was.q.seed;
-    memcpy(j->id, was.id, sizeof j->id);
     return TS_OK;
 }
 

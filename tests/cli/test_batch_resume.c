@@ -320,7 +320,7 @@ END_TEST
 /* A disk without room is no row's fault: the batch ends, and the row is to do. */
 START_TEST(a_full_disk_ends_the_batch)
 {
-    scratch_put("p.txt", "a panda\na fox --scale 16\na cat\n");
+    scratch_put("p.txt", "a panda --s 20\na fox --scale 16 --s 20\na cat --s 20\n");
     /* of 512 or 1024 bytes */
     const program_result *r = program_shell(
         "trap '' XFSZ; ulimit -f 8; exec $TESSERA batch %s --out %s " TINY, scratch_path("p.txt"),
