@@ -84,7 +84,7 @@ static const struct {
     {"pooled=20%", "attention pooled=20%: no such policy: did you mean pooled:keep=0.2? (of dense, "
                    "adaspa, tile, window, pooled, random or blocks)"},
     {"WINDOWS", "attention WINDOWS: no such policy: did you mean window? (of dense, adaspa, tile, "
-               "window, pooled, random or blocks)"},
+                "window, pooled, random or blocks)"},
     {"window:0.5", "attention window: no key \"0.5\": did you mean window:keep=0.5?"},
     {"window:sparsity=0.8", "attention window: no key \"sparsity\": did you mean keep? (of keep, "
                             "order, min-tokens, dense-steps, dense-layers or strict)"},
