@@ -4,6 +4,7 @@
 
 #include "backend/number.h"
 #include "backend/suffix.h"
+#include "backend/utf8.h"
 #include "cli/batch/batch.h"
 #include "cli/metadata.h"
 #include "cli/table.h"
@@ -186,7 +187,7 @@ static ts_status print_both(ts_cli *c, const char *path, cJSON *facts, cJSON *ma
     if (!made) made = cJSON_CreateObject();
     cJSON_AddStringToObject(facts, "path", path);
     cJSON_AddItemToObject(made, "file", facts);
-    text = cJSON_PrintUnformatted(made);
+    text = ts_utf8_repair_own(cJSON_PrintUnformatted(made)); /* names of files are bytes */
     cJSON_Delete(made);
     if (!text) return ts_fail(&c->err, TS_EMEMORY, "no memory for what %s is", path);
     puts(text);

@@ -527,7 +527,9 @@ START_TEST(existing_files_are_kept)
     render("generate x " SMALL "-o %s --overwrite", path);
     ck_assert_str_eq(field(path, "prompt"), "x");
     render("generate x " SMALL "-o %s --overwrite --no-metadata", path);
-    program_expect(program_run("info %s", path), 3);
+    r = program_run("info %s --json", path);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->out, "\"clip\"") && !strstr(r->out, "\"prompt\""), "%s", r->out);
     clean();
     for (int again = 0; again < 2; again++) {
         r = program_shell("cd %s && $TESSERA generate x --size 64x64 --frames 1 --steps 1", tmp);
@@ -559,6 +561,8 @@ START_TEST(seeds)
 }
 END_TEST
 
+/* Sums are cut otherwise: what a chain of steps is allowed against diffusers, which is also only
+ * another order of sums. */
 START_TEST(threads_change_last_bits_at_most)
 {
     char a[4200], b[4200];
@@ -574,7 +578,7 @@ START_TEST(threads_change_last_bits_at_most)
     ts_bag *x = testing_bag(a), *y = testing_bag(b);
     const float *p = testing_f32(x, "latents", &n), *q = testing_f32(y, "latents", &m);
     ck_assert_int_eq(n, m);
-    ck_assert_msg(testing_rel(q, p, n) <= 1e-6, "latents of 1 and 2 threads differ by %g",
+    ck_assert_msg(testing_rel(q, p, n) <= 1e-5, "latents of 1 and 2 threads differ by %g",
                   testing_rel(q, p, n));
     ts_bag_free(x);
     ts_bag_free(y);

@@ -276,12 +276,12 @@ START_TEST(damaged_state)
     ts_run_close(r);
     stop_after = -1;
     stop = 0;
+    ts_host h;
+    if (access(beside, F_OK)) beside[strlen(beside) - 1] = '2'; /* the other of the two names */
+    bag = state_of_format_1(state, beside);
+    ck_ok(c, ts_bag_get(&c->err, bag, "plan.cond.1.bits", TS_U32, 3, (long[]){-1, -1, -1}, &h));
+    uint32_t *bits = ts_bag_put(bag, "plan.cond.1.bits", TS_U32, 3, h.dim, h.data), was = bits[2];
     for (int damage = 0; damage < 2; damage++) {
-        ts_host h;
-        bag = state_of_format_1(state, beside);
-        ck_ok(c, ts_bag_get(&c->err, bag, "plan.cond.1.bits", TS_U32, 3, (long[]){-1, -1, -1}, &h));
-        uint32_t *bits = ts_bag_put(bag, "plan.cond.1.bits", TS_U32, 3, h.dim, h.data),
-                 was = bits[2];
         bits[2] = damage ? was | 1u << 31 : 0;
         ck_ok(c, ts_bag_save(&c->err, bag, state));
         r = open(c, m, &q);
@@ -291,10 +291,10 @@ START_TEST(damaged_state)
             strstr(ts_error(c), "plan.cond.1.bits: a row that reads no block, or one beyond"), "%s",
             ts_error(c));
         ts_run_close(r);
-        bits[2] = was;
-        ck_ok(c, ts_bag_save(&c->err, bag, state));
-        ts_bag_free(bag);
     }
+    bits[2] = was;
+    ck_ok(c, ts_bag_save(&c->err, bag, state));
+    ts_bag_free(bag);
     static const char *const done[] = {"-1", "5"};
     for (int i = 0; i < 2; i++) {
         char sentence[64];
