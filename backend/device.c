@@ -3,18 +3,25 @@
 #include "backend/device.h"
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/limits.h"
 #ifdef TS_CUDA
 #include "backend/cuda/open.h"
 #endif
 
 #include <string.h>
 
+int ts_device_cpus(void) { return ts_limit_threads(); }
+
 #ifdef TS_CUDA
+bool ts_device_has_cuda(void) { return true; }
+
 static ts_status open_cuda(ts_device_options o, const ts_env *env, ts_err *err, ts_device **out)
 {
     return ts_cuda_open(o, env, err, out);
 }
 #else
+bool ts_device_has_cuda(void) { return false; }
+
 static ts_status open_cuda(ts_device_options o, const ts_env *env, ts_err *err, ts_device **out)
 {
     (void)env;

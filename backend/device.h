@@ -166,6 +166,8 @@ typedef struct {
 ts_status ts_device_open(ts_device_options, const ts_env *, ts_err *, ts_device **);
 void ts_device_close(ts_device *); /* NULL is legal */
 ts_device_facts ts_facts(ts_device *);
+bool ts_device_has_cuda(void); /* this build has it; whether the machine does is another thing */
+int ts_device_cpus(void);      /* that this process may use, by affinity and cgroup; at least 1 */
 
 /* ---- profile: the same operations, priced, and timed where that is asked for. Wraps a device;
  * closing it closes the wrapped one. ---- */

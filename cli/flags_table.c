@@ -175,7 +175,7 @@ static const ts_flag table[] = {
      "(default: auto)"},
     {TS_F_THREADS, "threads", 't', TS_KIND_WHOLE, "N", 1, 1024, NULL,
      GEN | DEC | INFO | MODELS | BENCH | BATCH | SRCH, NULL,
-     "CPU threads, 1 to 1024 (default: all that machine and cgroup allow)"},
+     "CPU threads, 1 to 1024 (default: all that machine and cgroup allow; more are warned of)"},
     {TS_F_DEVICE, "device", 0, TS_KIND_TEXT, "KIND", 0, 0, NULL,
      GEN | DEC | INFO | MODELS | BENCH | BATCH | SRCH, NULL,
      "Device to compute on: auto, cpu, cuda or cuda:NUMBER (default: auto, the best there is)"},

@@ -1,6 +1,7 @@
 /* The program: picks the command, installs the signal handlers, turns a status into an exit code.
  * Nothing below this folder prints or exits. */
 #include "backend/nearest.h"
+#include "cli/batch/batch.h"
 #include "cli/commands.h"
 #include "cli/prompt_text.h"
 
@@ -105,8 +106,15 @@ static ts_status print_version(ts_cli *c)
     ts_status st = ts_cli_open(c);
     if (st) return st;
     char *text = ts_versions(c->ctx);
+    const char *client = ts_queue_client();
     fputs(text ? text : "", stdout);
     free(text);
+    printf("%s\n", client ? client : "no hiredis: built without batch --queue");
+    st = ts_model_open(c->ctx, NULL, &c->model);
+    if (st)
+        printf("no default model: %s\n", ts_error(c->ctx));
+    else
+        puts("default model installed");
     return TS_OK;
 }
 

@@ -62,6 +62,15 @@ static size_t choose_memory(const ts_device *d, const ts_options *o, size_t avai
     return available > 2 * (size_t)LEFT ? available - LEFT : available / 2;
 }
 
+/* They would take turns. */
+static void warn_threads(const ts_ctx *c, int threads)
+{
+    int cpus = ts_device_cpus();
+    if (threads > cpus)
+        ts_warn(c, "%d threads, of %d CPU%s that may be used: more threads than CPUs are slower",
+                threads, cpus, cpus == 1 ? "" : "s");
+}
+
 ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
 {
     ts_status st = TS_OK;
@@ -87,6 +96,7 @@ ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
     TRY(ts_profile_open(dev, &c->dev));
     TRY(ts_profile_time(c->dev, o.profile, NULL));
     TRY(choose_precision(c, o.precision));
+    warn_threads(c, o.threads);
     TRY(c->dev->ops->memory(c->dev, &available, &total));
     c->memory = choose_memory(c->dev, &o, available);
     c->default_model = strdup(o.default_model ? o.default_model : TS_DEFAULT_INSTALLED);

@@ -16,9 +16,10 @@ char *ts_versions(const ts_ctx *c)
     c->dev->ops->about(c->dev, device, sizeof device);
     if (asprintf(&text,
                  "tessera %s\n%s\nlibpng %s\nlibavformat "
-                 "%u.%u.%u, libavcodec %u.%u.%u (FFmpeg %s)\n",
+                 "%u.%u.%u, libavcodec %u.%u.%u (FFmpeg %s)\nbuilt with%s CUDA\n",
                  ts_version(), device, png_get_libpng_ver(NULL), f >> 16, f >> 8 & 255, f & 255,
-                 v >> 16, v >> 8 & 255, v & 255, av_version_info()) < 0)
+                 v >> 16, v >> 8 & 255, v & 255, av_version_info(),
+                 ts_device_has_cuda() ? "" : "out") < 0)
         return NULL;
     return text;
 }

@@ -62,8 +62,8 @@ static void cpu_about(ts_device *d, char *text, size_t size)
     ts_cpu *c = cpu_of(d);
     char library[64];
     ts_onednn_version(library, sizeof library);
-    snprintf(text, size, "device cpu, level %s, %d threads\n%s", levels[c->level], c->threads,
-             library);
+    snprintf(text, size, "device cpu, level %s, %d threads, %s\n%s", levels[c->level], c->threads,
+             d->has_bf16 ? "f32 and bf16" : "f32 alone", library);
 }
 
 static ts_status cpu_alloc(ts_device *d, size_t bytes, ts_ptr *p)

@@ -148,6 +148,7 @@ ts_status ts_batch_plan(ts_batch *);
 ts_status ts_batch_render(ts_batch *);
 
 /* ---- queue_redis.c; queue_none.c in a build without hiredis ---- */
+const char *ts_queue_client(void); /* "hiredis 1.1.0"; NULL: this build has none */
 /* From here on a claim is kept fresh by a thread of the queue's own. TS_EUSAGE: the URL, or this
  * build has no hiredis; TS_EDEVICE: no server */
 ts_status ts_queue_open(ts_batch *);

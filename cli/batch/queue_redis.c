@@ -271,6 +271,13 @@ done:
 }
 
 /* ---- opening and closing ---- */
+#define AS_TEXT(x) #x
+#define NUMBER(x) AS_TEXT(x)
+const char *ts_queue_client(void)
+{
+    return "hiredis " NUMBER(HIREDIS_MAJOR) "." NUMBER(HIREDIS_MINOR) "." NUMBER(HIREDIS_PATCH);
+}
+
 ts_status ts_queue_open(ts_batch *b)
 {
     ts_status st = TS_OK;

@@ -319,7 +319,8 @@ START_TEST(kinds)
         ck_assert_int_eq(d->ops->memory(d, &available, &total), TS_OK);
         ck_assert(available > 0 && available <= total);
         d->ops->about(d, text, sizeof text);
-        ck_assert_msg(!strncmp(text, "device cpu, level ref, 1 threads\noneDNN ", 40), "%s", text);
+        ck_assert_msg(!strncmp(text, "device cpu, level ref, 1 threads, f32 alone\noneDNN ", 51),
+                      "%s", text);
         d->ops->about(d, part, sizeof part);
         ck_assert_str_eq(part, "device ");
         ts_device_close(d);

@@ -242,6 +242,27 @@ START_TEST(help_and_version)
     ck_assert_msg(strstr(r->out, "oneDNN") || strstr(r->out, "onednn") || strstr(r->out, "DNNL"),
                   "%s", r->out);
     ck_assert_msg(strstr(r->out, "libpng") != NULL, "%s", r->out);
+    /* what this build and this machine have, and have not */
+    ck_assert_msg(strstr(r->out, " threads, f32 and bf16\n") ||
+                      strstr(r->out, " threads, f32 alone\n"),
+                  "%s", r->out);
+    ck_assert_msg(strstr(r->out, "\nhiredis ") || strstr(r->out, "\nno hiredis: "), "%s", r->out);
+    ck_assert_msg(strstr(r->out, "\nbuilt with CUDA\n") || strstr(r->out, "\nbuilt without CUDA\n"),
+                  "%s", r->out);
+    ck_assert_msg(strstr(r->out, "\ndefault model installed\n") != NULL, "%s", r->out);
+}
+END_TEST
+
+/* More threads than CPUs take turns, which is slower. */
+START_TEST(threads_beyond_the_cpus_are_warned_of)
+{
+    const program_result *r = program_run("generate 'a panda' --dry-run --threads 1024 -o %s/x.mp4",
+                                          tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "warning: 1024 threads, of ") != NULL, "%s", r->err);
+    r = program_run("generate 'a panda' --dry-run --threads 1 -o %s/x.mp4", tmp);
+    program_expect(r, 0);
+    ck_assert_str_eq(r->err, "");
 }
 END_TEST
 
@@ -401,6 +422,7 @@ int main(void)
     tcase_add_test(t, a_failing_machine_exits_4);
     tcase_add_test(t, json_errors_are_json);
     tcase_add_test(t, help_and_version);
+    tcase_add_test(t, threads_beyond_the_cpus_are_warned_of);
     tcase_add_test(t, dry_run_renders_nothing);
     tcase_add_test(t, what_has_no_effect_is_said);
     tcase_add_test(t, info_of_the_default_model);
