@@ -23,7 +23,7 @@ ts_status ts_cli_decode(ts_cli *c)
 {
     ts_status st = TS_OK;
     ts_render r = {0};
-    char size[TS_SIZE_TEXT];
+    char size[TS_SIZE_TEXT], about[TS_FORECAST_TEXT];
     const char *file = c->flags.word[0];
     if (access(file, R_OK)) TRY(ts_fail(&c->err, TS_EMODEL, "%s: %s", file, strerror(errno)));
     if (!ts_is_safetensors(file))
@@ -45,12 +45,15 @@ ts_status ts_cli_decode(ts_cli *c)
     TRY(ts_render_check_size(c, &r, r.e.frames));
     TRY(ts_render_describe(c, &r));
     TRY(ts_cli_stopped(c));
+    TRY(ts_forecast_run(r.run, &r.e, ts_flag_set(&c->flags, TS_F_DRY_RUN), &r.forecast));
     if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
         ts_render_print_estimate(&r);
         goto done;
     }
     ts_screen_note(&c->screen, "%s", ts_render_size_text(&r, size));
     say_state(c, &r);
+    if (r.forecast.allowed_bytes)
+        ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, about));
     ts_render_start(c, &r);
     TRY(ts_render_decode(c, &r));
     ts_render_report(c, &r);

@@ -220,12 +220,13 @@ ts_status ts_cli_generate(ts_cli *c)
     ts_status st = TS_OK;
     ts_render r = {0};
     ts_err unsaved = {0};
-    char size[TS_SIZE_TEXT], seed[TS_SEED_TEXT];
+    char size[TS_SIZE_TEXT], seed[TS_SEED_TEXT], about[TS_FORECAST_TEXT];
     bool saved;
     if (!c->flags.words && !ts_flag_set(&c->flags, TS_F_FROM))
         TRY(ts_fail(&c->err, TS_EUSAGE,
                     "generate: a prompt is missing: tessera generate \"a prompt\" -o clip.mp4"));
     TRY(prepare_render(c, &r));
+    TRY(ts_forecast_run(r.run, &r.e, ts_flag_set(&c->flags, TS_F_DRY_RUN), &r.forecast));
     if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
         ts_render_print_estimate(&r);
         goto done;
@@ -233,6 +234,8 @@ ts_status ts_cli_generate(ts_cli *c)
     ts_screen_note(&c->screen, "%s, %d step%s, %s, %s", ts_render_size_text(&r, size), r.e.steps,
                    r.e.steps == 1 ? "" : "s", *ts_render_seed_text(&r, seed) ? seed : "given noise",
                    r.e.precision);
+    if (r.forecast.allowed_bytes)
+        ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, about));
     ts_render_start(c, &r);
     st = encode_and_denoise(c, &r);
     if (st == TS_ESTOP) say_stop(c, &r);

@@ -198,7 +198,7 @@ static const ts_flag table[] = {
     {TS_F_PROFILE, "profile", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL,
      "Time every operation and print a table on stderr"},
     {TS_F_DRY_RUN, "dry-run", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL,
-     "Check everything, print sizes, memory and cost, and render nothing"},
+     "Check everything, print sizes, memory, cost and time, and render nothing"},
     {TS_F_JSON, "json", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, INFO | MODELS | TOK, NULL,
      "Print JSON"},
     {TS_F_JSON_FILE, "json", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL,

@@ -361,6 +361,17 @@ void ts_screen_written(ts_screen *s, long w, long h)
     s->written_h = h;
 }
 
+void ts_screen_forecast(ts_screen *s, const ts_forecast *f) { s->forecast = *f; }
+
+static void add_forecast(cJSON *j, const ts_forecast *f)
+{
+    if (!f->allowed_bytes) return;
+    cJSON_AddNumberToObject(j, "expected_text_seconds", milliseconds(f->text_seconds));
+    cJSON_AddNumberToObject(j, "expected_denoise_seconds", milliseconds(f->denoise_seconds));
+    cJSON_AddNumberToObject(j, "expected_decode_seconds", milliseconds(f->decode_seconds));
+    cJSON_AddNumberToObject(j, "allowed_bytes", (double)f->allowed_bytes);
+}
+
 void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *output,
                      const char *json)
 {
@@ -384,6 +395,7 @@ void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *
     cJSON_AddNumberToObject(j, "decode_bytes", (double)e->decode_bytes);
     cJSON_AddNumberToObject(j, "step_flops", e->step_flops);
     cJSON_AddNumberToObject(j, "decode_flops", e->decode_flops);
+    add_forecast(j, &s->forecast);
     print_json(s, j);
 }
 

@@ -29,6 +29,7 @@ typedef struct {
     /* of a batch's row, whose file is made in one place and named as another; NULL: no row */
     const char *made_at, *made_as;
     long written_w, written_h; /* pixels of the file; 0: not told */
+    ts_forecast forecast;      /* zero: not told */
     uint64_t warned[32];       /* hashes of warnings that were shown: each is said once */
     int warnings;
 } ts_screen;
@@ -37,6 +38,8 @@ typedef struct {
 void ts_screen_init(ts_screen *, ts_screen_mode, FILE *out);
 /* Before the run begins: pixels of the file that it writes. */
 void ts_screen_written(ts_screen *, long w, long h);
+/* Before the run begins: what it will take; zero: not known. */
+void ts_screen_forecast(ts_screen *, const ts_forecast *);
 /* The run begins: from here on events are shown. `json`: its metadata, NULL or as ts_run_json made
  * it; `output`: where it goes. */
 void ts_screen_start(ts_screen *, const ts_estimate *, int steps, const char *output,

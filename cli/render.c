@@ -278,6 +278,7 @@ void ts_render_start(ts_cli *c, const ts_render *r)
     long w, h;
     count_written(r, &w, &h);
     ts_screen_written(&c->screen, w, h);
+    ts_screen_forecast(&c->screen, &r->forecast);
     ts_screen_start(&c->screen, &r->e, r->e.steps, r->path, r->json);
 }
 
@@ -298,9 +299,9 @@ static void print_files(const ts_render *r)
 void ts_render_print_estimate(const ts_render *r)
 {
     const ts_estimate *e = &r->e;
-    char size[TS_SIZE_TEXT], seed[TS_SEED_TEXT], a[32], b[32], f[3][32], d[32], w[32],
-        *model = ts_metadata_field(r->json, "model"),
-        *pipeline = ts_metadata_field(r->json, "pipeline");
+    char size[TS_SIZE_TEXT], seed[TS_SEED_TEXT], forecast[TS_FORECAST_TEXT], a[32], b[32], f[3][32],
+        d[32], w[32], *model = ts_metadata_field(r->json, "model"),
+                      *pipeline = ts_metadata_field(r->json, "pipeline");
     bool decodes = e->step_flops <= 0; /* nothing else is left to do */
     ts_table_row("model", "%s (%s)", model ? model : "", pipeline ? pipeline : "");
     ts_table_row("output", "%s", r->path);
@@ -325,6 +326,7 @@ void ts_render_print_estimate(const ts_render *r)
                      ts_flops_text(e->step_flops, f[0]), ts_flops_text(e->decode_flops, f[1]),
                      ts_flops_text(e->step_flops * e->steps + e->decode_flops, f[2]));
     }
+    ts_table_row("time", "%s", ts_forecast_text(&r->forecast, forecast));
     if (e->tile_w) ts_table_row("VAE tile", "%dx%d", e->tile_w, e->tile_h);
     free(model);
     free(pipeline);

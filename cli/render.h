@@ -2,16 +2,18 @@
 #ifndef TS_RENDER_H
 #define TS_RENDER_H
 #include "cli/cli.h"
+#include "cli/forecast.h"
 #include "cli/sheet.h"
 
 typedef struct { /* everything that one rendering owns */
     ts_request q;
     ts_output out;
     ts_estimate e;
-    const char *path; /* of the output */
-    char *numbered;   /* path of several pictures, made from the one given; NULL */
-    char *was;        /* metadata of --from, or of the latents; NULL */
-    char *init;       /* full path of the picture to begin with; NULL */
+    ts_forecast forecast; /* zero: not asked for */
+    const char *path;     /* of the output */
+    char *numbered;       /* path of several pictures, made from the one given; NULL */
+    char *was;            /* metadata of --from, or of the latents; NULL */
+    char *init;           /* full path of the picture to begin with; NULL */
     char *noise_path, *json, *parameters;
     ts_bag *noise;
     ts_bag *latents; /* of a file; NULL: the run has them */

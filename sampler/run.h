@@ -36,6 +36,7 @@ struct ts_run {
     ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */
     ts_tensor latents; /* device [F, H, W, C]: what denoising has ended with; absent: it has not */
     size_t arena[3];   /* bytes a phase takes, by ts_phase */
+    ts_profile price[3]; /* operations of a phase, by ts_phase, all of its steps or frames */
     ts_vae_tile tile;
     /* steps (from 0, ascending) before which denoising keeps the latents, [records] */
     const int *record;

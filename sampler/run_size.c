@@ -23,16 +23,17 @@ static ts_status decode_phase(ts_ctx *c, void *user)
     return ts_decode(r, ts_latents_take(&r->ctx->arena, r->latent, r->latent[0]), NULL);
 }
 
-/* The bytes of a phase's arena and the floating-point operations of its products. */
+/* The bytes of a phase's arena, its operations and the floating-point operations of its
+ * products. */
 static ts_status count_phase(ts_run *r, ts_phase phase, ts_status (*run)(ts_ctx *, void *),
                              double *flops)
 {
-    ts_profile p;
-    ts_profile_read(r->ctx->dev, &p, true);
+    ts_profile *p = &r->price[phase];
+    ts_profile_read(r->ctx->dev, p, true);
     ts_status st = ts_count_phase(r->ctx, run, r, &r->arena[phase]);
-    ts_profile_read(r->ctx->dev, &p, true);
-    *flops = p.flops[TS_TIME_LINEAR] + p.flops[TS_TIME_CONV] + p.flops[TS_TIME_ATTENTION] +
-             p.flops[TS_TIME_SEARCH];
+    ts_profile_read(r->ctx->dev, p, true);
+    *flops = p->flops[TS_TIME_LINEAR] + p->flops[TS_TIME_CONV] + p->flops[TS_TIME_ATTENTION] +
+             p->flops[TS_TIME_SEARCH];
     return st;
 }
 
@@ -140,7 +141,8 @@ done:
 static ts_status count_text(ts_run *r, ts_estimate *e)
 {
     ts_status st;
-    TRY(ts_texts_count(r->texts, r->text_id, r->branches, &e->text_bytes));
+    TRY(ts_texts_count(r->texts, r->text_id, r->branches, &e->text_bytes,
+                       &r->price[TS_PHASE_TEXT]));
     if (e->text_bytes > r->ctx->memory)
         TRY(refuse_memory(r, "encoding the text", e->text_bytes,
                           "allow more memory, or take a larger machine"));
@@ -191,6 +193,7 @@ ts_status ts_run_size(ts_run *r, const ts_run *like, ts_estimate *e)
     if (sizes_hold(r, like)) {
         *e = like->estimate;
         memcpy(r->arena, like->arena, sizeof r->arena);
+        memcpy(r->price, like->price, sizeof r->price);
         r->tile = like->tile;
         r->counted = like->counted;
     } else {
@@ -212,6 +215,7 @@ ts_status ts_run_size_decode(ts_run *r, ts_estimate *e)
     r->counted = ++r->m->counts;
     TRY(count_decode(r, e));
     describe_sizes(r, e);
+    r->estimate = *e;
 done:
     return st;
 }

@@ -212,6 +212,16 @@ TS_API void ts_texts_drop(ts_texts *, int id);
  * TS_EIO, TS_ESTOP end the call. Progress: TS_PHASE_TEXT. */
 TS_API ts_status ts_texts_encode(ts_texts *, const int *ids, int n, const char *cache);
 TS_API void ts_run_close(ts_run *);
+/* What a run will take on this machine. Begin with {sizeof of it}. */
+typedef struct {
+    size_t size;                                          /* of this struct */
+    double text_seconds, denoise_seconds, decode_seconds; /* text: 0 where others share it */
+    size_t peak_bytes, allowed_bytes; /* of the largest phase; that may be used */
+} ts_forecast;
+/* Measures the pace of a layer of the model, of a few latents through its decoder and of a layer of
+ * its text encoder, and extends it to the run: some seconds for a large model. Between ts_run_open
+ * and ts_run_encode; changes nothing of what the run makes. TS_EMEMORY, TS_ESTOP. */
+TS_API ts_status ts_run_forecast(ts_run *, ts_forecast *);
 /* Removes a state file (ts_request.state) and the plans beside it, where they are there. */
 TS_API void ts_state_remove(const char *state);
 /* The order of calls: ts_run_open; ts_run_noise and ts_run_picture where wanted, and ts_run_encode;

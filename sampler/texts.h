@@ -36,8 +36,9 @@ const ts_bag *ts_texts_bag(const ts_texts *, int id);
 ts_status ts_texts_zeros(const ts_texts *, int id, ts_bag **);
 /* TS_OK, or how its encoding ended, with the sentence */
 ts_status ts_texts_failed(const ts_texts *, int id);
-/* Sizes an encoding of these: peak bytes, weights included. Leaves an encoder open for it. */
-ts_status ts_texts_count(ts_texts *, const int *ids, int n, size_t *bytes);
+/* Sizes an encoding of these: peak bytes, weights included, and the operations of all of it. Leaves
+ * an encoder open for it. */
+ts_status ts_texts_count(ts_texts *, const int *ids, int n, size_t *bytes, ts_profile *);
 /* ts_texts_encode without its events */
 ts_status ts_texts_fill(ts_texts *, const int *ids, int n, const char *cache);
 

@@ -70,10 +70,6 @@ static void print_batch_plan(const ts_batch *b)
 {
     double pace = ts_manifest_pace(b), all = 0;
     int todo = 0;
-    if (pace <= 0) {
-        double peak = ts_matmul_peak(b->c->ctx);
-        pace = peak > 0 ? 1.4 / peak : 0; /* a large transformer reaches seven tenths of it */
-    }
     printf("%-9s %12s %6s %5s %20s %10s  %s\n", "state", "size", "frames", "steps", "seed", "about",
            "output");
     for (int i = 0; i < b->jobs; i++) {
@@ -86,8 +82,9 @@ static void print_batch_plan(const ts_batch *b)
         }
         const ts_geometry *g = b->geometry + j->geometry;
         snprintf(size, sizeof size, "%dx%d", g->e.width, g->e.height);
-        if (j->state == TS_JOB_TODO && pace > 0)
-            snprintf(time, sizeof time, "%.3g s", pace * g->cost);
+        /* rows that are done know best */
+        double seconds = pace > 0 ? pace * g->cost : ts_forecast_seconds(&g->forecast);
+        if (j->state == TS_JOB_TODO) ts_duration_text(seconds, time);
         printf("%-9s %12s %6d %5d %20llu %10s  %s/%s\n",
                j->state == TS_JOB_HAD       ? "had"
                : j->state == TS_JOB_GAVE_UP ? "gave up"
@@ -95,7 +92,7 @@ static void print_batch_plan(const ts_batch *b)
                size, g->e.frames, j->q.steps, (unsigned long long)j->q.seed, time, b->out, j->name);
         if (j->state != TS_JOB_TODO) continue;
         todo++;
-        all += pace * g->cost;
+        all += seconds;
     }
     char about[24];
     printf("%d row%s to render, about %s\n", todo, todo == 1 ? "" : "s", ts_clock_text(all, about));

@@ -3,6 +3,7 @@
 #ifndef TS_BATCH_H
 #define TS_BATCH_H
 #include "cli/cli.h"
+#include "cli/forecast.h"
 #include "sampler/tessera-bench.h"
 
 #include <sys/types.h>
@@ -48,6 +49,7 @@ typedef struct { /* jobs whose runs have the same sizes */
     int first;   /* its first job */
     /* floating-point operations, those of the decoder weighed by how slowly they go */
     double cost;
+    ts_forecast forecast; /* zero: not asked for */
     ts_estimate e;
     char *error; /* it can not be rendered: why; NULL: it can */
 } ts_geometry;

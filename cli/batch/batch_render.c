@@ -114,6 +114,13 @@ static ts_status check_written(ts_batch *b, int g)
     return TS_OK;
 }
 
+static bool has_todo(const ts_batch *b, int g)
+{
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].geometry == g && b->job[i].state == TS_JOB_TODO) return true;
+    return false;
+}
+
 /* Each kind of run is sized by its row with most tokens. One that can not be rendered is told now,
  * not at its turn. */
 static ts_status size_geometry(ts_batch *b, int g)
@@ -127,6 +134,8 @@ static ts_status size_geometry(ts_batch *b, int g)
             longest = b->job + i;
     const ts_run_options shared = {.size = sizeof shared, .texts = b->texts};
     ts_status st = ts_run_open_with(b->c->model, &longest->q, &shared, &run, &to->e);
+    if (!st && ts_flag_set(&b->c->flags, TS_F_DRY_RUN) && has_todo(b, g))
+        st = ts_forecast_run(run, &to->e, true, &to->forecast);
     ts_run_close(run);
     /* the VAE computes in f32, at about half the pace of bf16 */
     to->cost = to->e.step_flops * longest->q.steps +
