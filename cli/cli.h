@@ -8,6 +8,8 @@
 #include "sampler/tessera.h"
 
 typedef struct {
+    int argc; /* the command line as it was given */
+    char *const *argv;
     ts_flags flags;
     ts_screen screen;
     ts_err err;               /* a failure that the library does not know; else the context's */

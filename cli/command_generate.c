@@ -2,6 +2,7 @@
  * begins. */
 #include "cli/metadata.h"
 #include "cli/render.h"
+#include "cli/resume.h"
 #include "cli/settings.h"
 #include "cli/side.h"
 
@@ -36,7 +37,6 @@ static ts_status set_request(ts_cli *c, ts_render *r)
     q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
     q->keep_scores = q->keep_plans && v[TS_F_SAVE_PLAN_SCORES].set;
     q->keep_last_scores = v[TS_F_PLAN_IMAGE].set;
-    q->state = v[TS_F_STATE].text;
     ts_status st = set_init(&c->err, v, r);
     if (st) return st;
     if (!v[TS_F_FRAMES].set && !r->sheeted && v[TS_F_OUTPUT].set &&
@@ -135,33 +135,12 @@ done:
 /* ---- the command ---- */
 static ts_status encode_and_denoise(ts_cli *c, ts_render *r)
 {
-    ts_status st;
-    ts_report report;
+    ts_status st = TS_OK;
     TRY(ts_run_encode(r->run));
-    ts_run_report(r->run, &report);
-    if (report.resumed >= r->e.steps)
-        ts_screen_note(&c->screen, "all %d steps are in the state file", r->e.steps);
-    else if (report.resumed)
-        ts_screen_note(&c->screen, "goes on at step %d of %d", report.resumed + 1, r->e.steps);
     TRY(ts_run_denoise(r->run, NULL));
 done:
+    if (st == TS_ESTOP) ts_resume_say_stop(c, r);
     return st;
-}
-
-/* Where a run was stopped, and what is left of it. */
-static void say_stop(ts_cli *c, const ts_render *r)
-{
-    ts_report report;
-    ts_run_report(r->run, &report);
-    if (r->q.state && report.done)
-        ts_screen_note(&c->screen, "stopped after step %d of %d: the same command goes on from %s",
-                       report.done, r->e.steps, r->q.state);
-    else if (report.done)
-        ts_screen_note(&c->screen,
-                       "stopped after step %d of %d, which are lost: --state FILE would keep them",
-                       report.done, r->e.steps);
-    else
-        ts_screen_note(&c->screen, "stopped before a step of %d was done", r->e.steps);
 }
 
 static ts_status prepare_render(ts_cli *c, ts_render *r)
@@ -208,10 +187,11 @@ static ts_status save_sides(ts_cli *c, ts_render *r, bool *latents, ts_err *why)
 static ts_status decode_or_rescue(ts_cli *c, ts_render *r, bool saved)
 {
     ts_status st = ts_render_decode(c, r);
+    const char *latents = saved ? ts_flag_text(&c->flags, TS_F_SAVE_LATENTS) : NULL;
+    if (st == TS_ESTOP) ts_resume_stop_decode(c, r, latents);
     if (!st || st == TS_ESTOP) return st;
     if (!*c->err.text) ts_fail(&c->err, st, "%s", ts_error(c->ctx));
-    ts_rescue(c->ctx, &c->err, r->run, saved ? ts_flag_text(&c->flags, TS_F_SAVE_LATENTS) : NULL,
-              r->path);
+    ts_rescue(c->ctx, &c->err, r->run, latents ? latents : r->state, r->path);
     return st;
 }
 
@@ -231,17 +211,18 @@ ts_status ts_cli_generate(ts_cli *c)
         ts_render_print_estimate(&r);
         goto done;
     }
+    TRY(ts_resume_begin(c, &r));
     ts_screen_note(&c->screen, "%s, %d step%s, %s, %s", ts_render_size_text(&r, size), r.e.steps,
                    r.e.steps == 1 ? "" : "s", *ts_render_seed_text(&r, seed) ? seed : "given noise",
                    r.e.precision);
     if (r.forecast.allowed_bytes)
         ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, about));
+    ts_resume_say_begin(c, &r);
     ts_render_start(c, &r);
-    st = encode_and_denoise(c, &r);
-    if (st == TS_ESTOP) say_stop(c, &r);
-    TRY(st);
+    TRY(encode_and_denoise(c, &r));
     save_sides(c, &r, &saved, &unsaved);
     TRY(decode_or_rescue(c, &r, saved));
+    if (!unsaved.code) ts_resume_end(&r);
     ts_render_report(c, &r);
     if (unsaved.code) st = ts_fail(&c->err, unsaved.code, "%s", unsaved.text);
 done:

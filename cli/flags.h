@@ -50,6 +50,7 @@ typedef enum {
     TS_F_NOISE,
     TS_F_SAVE_LATENTS,
     TS_F_STATE,
+    TS_F_NO_STATE,
     TS_F_SAVE_PLAN,
     TS_F_SAVE_PLAN_SCORES,
     TS_F_PLAN_IMAGE,

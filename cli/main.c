@@ -251,7 +251,7 @@ int main(int argc, char **argv)
 {
     hold_standard_descriptors();
     start_with_short_spin(argv);
-    ts_cli c = {.stop = &stop_signal};
+    ts_cli c = {.argc = argc, .argv = argv, .stop = &stop_signal};
     ts_screen_init(&c.screen, asks_for_json(argc, argv) ? TS_SCREEN_JSON : TS_SCREEN_LINES, stderr);
     catch_signals();
     ts_status st = dispatch_command(&c, argc, argv);

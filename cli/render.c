@@ -19,6 +19,7 @@ void ts_render_free(ts_render *r)
     ts_output_close(r->sink);
     free(r->numbered);
     free(r->init);
+    free(r->own_state);
     ts_run_close(r->run);
     ts_request_free(&r->q);
     ts_bag_free(r->noise);
@@ -177,18 +178,23 @@ done:
     return st;
 }
 
-/* Beside the output, by its name (cut where it would not fit): clip.mp4.latents.safetensors, then
- * clip.mp4.latents-2.safetensors. malloc'd; NULL: no memory. */
-static char *name_rescue(const char *output, int count)
+char *ts_name_beside(const char *output, const char *tail)
 {
-    char tail[48] = ".latents.safetensors", *path = NULL;
-    if (count > 1) snprintf(tail, sizeof tail, ".latents-%d.safetensors", count);
+    char *path = NULL;
     size_t n = strlen(output), tail_length = strlen(tail), base;
     if (n > 1 && output[n - 1] == '/') n--;
     for (base = n; base > 0 && output[base - 1] != '/';) base--;
     if (n - base + tail_length > NAME_MAX) n = base + NAME_MAX - tail_length;
     while (n > base && (output[n] & 0xC0) == 0x80) n--; /* not within a character of UTF-8 */
     return asprintf(&path, "%.*s%s", (int)n, output, tail) < 0 ? NULL : path;
+}
+
+/* clip.mp4.latents.safetensors, then clip.mp4.latents-2.safetensors */
+static char *name_rescue(const char *output, int count)
+{
+    char tail[48] = ".latents.safetensors";
+    if (count > 1) snprintf(tail, sizeof tail, ".latents-%d.safetensors", count);
+    return ts_name_beside(output, tail);
 }
 
 /* Writes the latents under the first such name that is free; NULL: they could not be written, and

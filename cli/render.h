@@ -10,6 +10,8 @@ typedef struct { /* everything that one rendering owns */
     ts_output out;
     ts_estimate e;
     ts_forecast forecast; /* zero: not asked for */
+    const char *state;    /* file that the run keeps its state in; NULL: none */
+    char *own_state;      /* name of the one beside the output; NULL */
     const char *path;     /* of the output */
     char *numbered;       /* path of several pictures, made from the one given; NULL */
     char *was;            /* metadata of --from, or of the latents; NULL */
@@ -32,6 +34,9 @@ void ts_render_set_output(const ts_flags *, ts_render *);
 ts_status ts_render_check_output(ts_cli *, const ts_render *, int frames);
 /* Before any work, too: they are not too large for the output; needs the run. */
 ts_status ts_render_check_size(ts_cli *, const ts_render *, int frames);
+/* A file beside the output, by its name and this tail (the name cut where it would not fit);
+ * malloc'd; NULL: no memory. */
+char *ts_name_beside(const char *output, const char *tail);
 /* The metadata that the output carries; needs the run. */
 ts_status ts_render_describe(ts_cli *, ts_render *);
 enum { TS_SIZE_TEXT = 128 };

@@ -218,6 +218,14 @@ static ts_status open_attention(ts_run *r, int samples)
                                            .timed = true});
 }
 
+static ts_status keep_state(ts_run *r, const ts_solver *solver, ts_tensor x)
+{
+    ts_status st = ts_state_save(r, solver, x);
+    if (st != TS_EIO || !r->state_spare) return st;
+    ts_warn(r->ctx, "%s: the run goes on without its state", r->ctx->err.text);
+    return TS_OK;
+}
+
 static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
 {
     ts_status st = TS_OK;
@@ -232,7 +240,7 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
         TRY(evaluate_step(r, &e, b, i, ts_seconds() - start));
         if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, b, i + 1, solver->noise));
         TRY(ts_solver_step(solver, dev, b->x, b->out));
-        if (!dev->counting && r->q.state) TRY(ts_state_save(r, solver, b->x));
+        if (!dev->counting && r->q.state) TRY(keep_state(r, solver, b->x));
         if (!dev->counting) r->report.done = i + 1 - r->schedule.first;
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE,
                                        .step = i + 1 - r->schedule.first,

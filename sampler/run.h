@@ -31,6 +31,7 @@ struct ts_run {
     long counted;                      /* which of the model's counting runs its sizes are from */
     uint64_t picture_hash;             /* of the pixels that `picture` was made from */
     char *state_request;               /* what its state file says that it belongs to; NULL */
+    bool state_spare;                  /* its state may be missing: see ts_run_state */
     ts_saved_plans saved;              /* with its state file */
     float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
     ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */

@@ -343,6 +343,27 @@ ts_status ts_state_check(ts_run *r)
     return st;
 }
 
+ts_status ts_run_state(ts_run *r, const char *file, bool spare)
+{
+    char *own = file ? strdup(file) : NULL;
+    if (file && !own) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a file's name");
+    if (!r->texts) {
+        free(own);
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "ts_run_state: this run was opened to decode given latents");
+    }
+    free((char *)r->q.state);
+    r->q.state = own;
+    r->state_spare = spare;
+    r->report.resumed = r->report.done = 0;
+    ts_status st = ts_state_check(r);
+    if (st) {
+        free(own);
+        r->q.state = NULL;
+    }
+    return st;
+}
+
 ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
 {
     ts_status st = TS_OK;

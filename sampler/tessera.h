@@ -169,7 +169,8 @@ typedef struct {
     /* of attention alone, against full attention: by arithmetic, and by the run's dense calls (0:
      * there were none) */
     double attention_gain, attention_gain_measured;
-    int resumed; /* steps taken from the state file; known after ts_run_encode */
+    int resumed; /* steps taken from the state file; known after ts_run_state or
+                  * ts_run_encode */
     int done;    /* steps of denoising so far, those among them */
 } ts_report;
 
@@ -230,6 +231,11 @@ TS_API void ts_state_remove(const char *state);
  * run that was opened for given latents has ts_run_decode alone. */
 /* The text encoder opens and closes inside. */
 TS_API ts_status ts_run_encode(ts_run *);
+/* The state file from here on, as ts_request.state is: NULL: none. spare: that it can not be
+ * written is warned of after each step and ends nothing. Whether it is there and belongs to this
+ * run is looked at now, and ts_report.resumed follows: after ts_run_noise and ts_run_picture,
+ * before ts_run_encode. TS_EMODEL: it does not, and no state is kept. */
+TS_API ts_status ts_run_state(ts_run *, const char *file, bool spare);
 /* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; checked at once, copied. TS_ESHAPE,
  * TS_EMODEL, TS_ENUMBER. */
 TS_API ts_status ts_run_noise(ts_run *, const ts_bag *);

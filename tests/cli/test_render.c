@@ -282,43 +282,6 @@ START_TEST(a_killed_run_goes_on)
 }
 END_TEST
 
-/* At which step, what is left of it, and where the next one begins. */
-START_TEST(a_stopped_run_says_how_to_go_on)
-{
-    char err[4200], said[4300], kept[4200];
-    snprintf(err, sizeof err, "%s/err", tmp);
-    snprintf(kept, sizeof kept, "%s/s", tmp);
-    for (int state = 1; state >= 0; state--) {
-        const char *same = state ? "generate 'a panda' --size 64x64 --frames 29 --steps 60 -o "
-                                   "%s/c.mp4 --overwrite --state %s/s"
-                                 : "generate 'a panda' --size 64x64 --frames 29 --steps 60 -o "
-                                   "%s/c.mp4 --overwrite";
-        pid_t pid = program_start(err, same, tmp, tmp);
-        ck_assert(program_says(pid, err, "denoising"));
-        for (int i = 0; state && i < 6000 && access(kept, F_OK); i++) usleep(10000);
-        if (!state) usleep(1000000);
-        kill(pid, SIGINT);
-        ck_assert_int_eq(program_wait(pid), 128 + SIGINT);
-        const program_result *r = program_shell("cat %s", err);
-        /* the machine may be too busy for a step in a second */
-        if (!state && strstr(r->out, "stopped before a step of 60 was done")) break;
-        const char *at = strstr(r->out, "stopped after step ");
-        int done = at ? atoi(at + 19) : 0;
-        ck_assert_msg(done > 0 && done < 60, "%s", r->out);
-        snprintf(said, sizeof said,
-                 state ? "of 60: the same command goes on from %s/s" : "which are lost: --state",
-                 tmp);
-        ck_assert_msg(strstr(at, said) != NULL, "%s", r->out);
-        if (!state) break;
-        r = program_run(same, tmp, tmp);
-        program_expect(r, 0);
-        snprintf(said, sizeof said, "goes on at step %d of 60", done + 1);
-        ck_assert_msg(strstr(r->err, said) != NULL, "no %s in %s", said, r->err);
-    }
-    clean();
-}
-END_TEST
-
 START_TEST(progress_is_json_line_by_line)
 {
     const program_result *r = program_run("generate 'a panda' --size 70x64 --frames 5 --steps 3 "
@@ -600,7 +563,6 @@ int main(void)
     tcase_add_test(t, latents_decode_to_the_same_bytes);
     tcase_add_test(t, latents_without_metadata_need_flags);
     tcase_add_test(t, a_killed_run_goes_on);
-    tcase_add_test(t, a_stopped_run_says_how_to_go_on);
     tcase_add_test(t, progress_is_json_line_by_line);
     tcase_add_test(t, people_get_lines_and_quiet_gets_none);
     tcase_add_test(t, signals_stop_cleanly);

@@ -299,6 +299,41 @@ START_TEST(what_is_decoded)
 }
 END_TEST
 
+/* A state that the caller can do without is warned of where it can not be written; one of another
+ * request is refused at once, and none is kept. */
+START_TEST(a_spare_state)
+{
+    opened o = open_model(model_path("wan21-t2v"));
+    ts_request q = request_of(&o);
+    ts_run *r;
+    q.state = NULL;
+    q.frames = 5;
+    for (int spare = 0; spare < 2; spare++) {
+        ck_ok(o.c, ts_run_open(o.m, &q, &r, NULL));
+        ck_ok(o.c, ts_run_state(r, "/nonexistent/state", spare));
+        ck_ok(o.c, ts_run_encode(r));
+        ck_assert_int_eq(ts_run_denoise(r, NULL), spare ? TS_OK : TS_EIO);
+        ts_run_close(r);
+    }
+    unlink(o.state);
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, NULL));
+    ck_ok(o.c, ts_run_state(r, o.state, true));
+    ck_ok(o.c, ts_run_encode(r));
+    ck_ok(o.c, ts_run_denoise(r, NULL));
+    ts_run_close(r);
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, NULL));
+    ck_ok(o.c, ts_run_state(r, o.state, true));
+    ck_assert_int_eq(r->report.resumed, q.steps);
+    ts_run_close(r);
+    q.seed++;
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, NULL));
+    ck_assert_int_eq(ts_run_state(r, o.state, true), TS_EMODEL);
+    ck_assert_ptr_null(r->q.state);
+    ts_run_close(r);
+    close_model(o);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("state");
@@ -310,6 +345,7 @@ int main(void)
     tcase_add_test(t, full_paths_of_plan_files);
     tcase_add_test(t, the_model_itself);
     tcase_add_test(t, what_is_decoded);
+    tcase_add_test(t, a_spare_state);
     suite_add_tcase(s, t);
     return testing_main(s);
 }

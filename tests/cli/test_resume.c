@@ -1,0 +1,144 @@
+/* Runs that are stopped: what is said, what is left, how they go on. */
+#include "tests/cli/program.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char *tmp;
+
+static void clean(void) { program_expect(program_shell("find %s -mindepth 1 -delete", tmp), 0); }
+
+/* At which step, what is left of it, and where the next one begins. */
+START_TEST(a_stopped_run_says_how_to_go_on)
+{
+    char err[4200], said[4300], kept[4200];
+    snprintf(err, sizeof err, "%s/err", tmp);
+    snprintf(kept, sizeof kept, "%s/s", tmp);
+    for (int state = 1; state >= 0; state--) {
+        const char *same = state ? "generate 'a panda' --size 64x64 --frames 29 --steps 60 -o "
+                                   "%s/c.mp4 --overwrite --state %s/s"
+                                 : "generate 'a panda' --size 64x64 --frames 29 --steps 60 -o "
+                                   "%s/c.mp4 --overwrite";
+        pid_t pid = program_start(err, same, tmp, tmp);
+        ck_assert(program_says(pid, err, "denoising"));
+        for (int i = 0; state && i < 6000 && access(kept, F_OK); i++) usleep(10000);
+        if (!state) usleep(1000000);
+        kill(pid, SIGINT);
+        ck_assert_int_eq(program_wait(pid), 128 + SIGINT);
+        const program_result *r = program_shell("cat %s", err);
+        /* the machine may be too busy for a step in a second */
+        if (!state && strstr(r->out, "stopped before a step of 60 was done")) break;
+        const char *at = strstr(r->out, "stopped after step ");
+        int done = at ? atoi(at + 19) : 0;
+        ck_assert_msg(done > 0 && done < 60, "%s", r->out);
+        snprintf(said, sizeof said,
+                 state ? "of 60: this command goes on from %s/s:\n" : "which are lost: --state",
+                 tmp);
+        ck_assert_msg(strstr(at, said) != NULL, "%s", r->out);
+        if (!state) break;
+        r = program_run(same, tmp, tmp);
+        program_expect(r, 0);
+        snprintf(said, sizeof said, "goes on at step %d of 60", done + 1);
+        ck_assert_msg(strstr(r->err, said) != NULL, "no %s in %s", said, r->err);
+    }
+    clean();
+}
+END_TEST
+
+/* By what it expects to take; threads, precision and steps are such that no machine does it in
+ * less. */
+START_TEST(a_long_run_keeps_its_state)
+{
+    static const char same[] = "generate 'a panda' --size 128x128 --frames 57 --steps 1000 "
+                               "--threads 1 --precision f32 -o %s/l.mp4%s";
+    char err[4200], kept[4200], said[4300];
+    snprintf(err, sizeof err, "%s/err", tmp);
+    snprintf(kept, sizeof kept, "%s/l.mp4.state", tmp);
+    pid_t pid = program_start(err, same, tmp, "");
+    snprintf(said, sizeof said, "keeps its state in %s: ", kept);
+    ck_assert(program_says(pid, err, said));
+    for (int i = 0; i < 9000 && access(kept, F_OK); i++) usleep(10000);
+    kill(pid, SIGTERM);
+    ck_assert_int_eq(program_wait(pid), 128 + SIGTERM);
+    const program_result *r = program_shell("cat %s", err);
+    ck_assert_msg(strstr(r->out, "about ") && strstr(r->out, " on this machine: text "), "%s",
+                  r->out);
+    snprintf(said, sizeof said, " of 1000: this command goes on from %s:\n  ", kept);
+    const char *at = strstr(r->out, said);
+    ck_assert_msg(at && strstr(at, " generate 'a panda' --size 128x128 "), "%s", r->out);
+    ck_assert(access(kept, F_OK) == 0);
+    ck_assert(unlink(err) == 0); /* what it says is of this start */
+    pid = program_start(err, same, tmp, " --no-state");
+    ck_assert(program_says(pid, err, "denoising"));
+    kill(pid, SIGINT);
+    ck_assert_int_eq(program_wait(pid), 128 + SIGINT);
+    r = program_shell("cat %s", err);
+    ck_assert_msg(!strstr(r->out, "state in") &&
+                      (strstr(r->out, "stopped before a step") || strstr(r->out, "which are lost")),
+                  "%s", r->out);
+    ck_assert(access(kept, F_OK) == 0);
+    clean();
+}
+END_TEST
+
+/* With its plans; that of another request is none of a short run's business. */
+START_TEST(a_state_beside_the_output_goes_on_and_away)
+{
+    static const char same[] = "generate 'a %s' --size 64x64 --frames 29 --steps 5 --attention "
+                               "adaspa:min-tokens=0 -o %s/%s%s%s";
+    program_expect(program_run(same, "panda", tmp, "a.mp4 --state ", tmp, "/b.mp4.state"), 0);
+    int files = program_files(tmp);
+    ck_assert_int_eq(files, 3); /* the clip, the state and its plans */
+    const program_result *r = program_run(same, "fox", tmp, "b.mp4", "", "");
+    program_expect(r, 0);
+    ck_assert_msg(!strstr(r->err, "state"), "%s", r->err);
+    ck_assert_int_eq(program_files(tmp), files + 1);
+    r = program_run(same, "panda", tmp, "b.mp4 --overwrite --no-state", "", "");
+    program_expect(r, 0);
+    ck_assert_msg(!strstr(r->err, "state"), "%s", r->err);
+    r = program_run(same, "panda", tmp, "b.mp4 --overwrite", "", "");
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "all steps are in the state file ") != NULL, "%s", r->err);
+    ck_assert_int_eq(program_files(tmp), 2);
+    clean();
+}
+END_TEST
+
+START_TEST(stopped_while_decoding_it_goes_on)
+{
+    static const char same[] = "generate 'a panda' --size 64x64 --frames 113 --steps 1 --scale 16 "
+                               "-o %s/c.mp4 --overwrite --state %s/s";
+    char err[4200];
+    snprintf(err, sizeof err, "%s/err", tmp);
+    pid_t pid = program_start(err, same, tmp, tmp);
+    ck_assert(program_says(pid, err, "decoding: 113 frames"));
+    kill(pid, SIGINT);
+    if (program_wait(pid) == 128 + SIGINT) { /* else it was faster */
+        const program_result *r = program_shell("cat %s", err);
+        ck_assert_msg(strstr(r->out, "stopped while decoding: this command goes on from ") != NULL,
+                      "%s", r->out);
+        r = program_run(same, tmp, tmp);
+        program_expect(r, 0);
+        ck_assert_msg(strstr(r->err, "all steps are in the state file ") != NULL, "%s", r->err);
+    }
+    clean();
+}
+END_TEST
+
+int main(void)
+{
+    tmp = testing_tmp();
+    Suite *s = suite_create("resume");
+    TCase *t = tcase_create("resume");
+    tcase_set_timeout(t, 0);
+    tcase_add_checked_fixture(t, clean, NULL); /* one failure stays one */
+    tcase_add_test(t, a_stopped_run_says_how_to_go_on);
+    tcase_add_test(t, a_long_run_keeps_its_state);
+    tcase_add_test(t, a_state_beside_the_output_goes_on_and_away);
+    tcase_add_test(t, stopped_while_decoding_it_goes_on);
+    suite_add_tcase(s, t);
+    return testing_main(s);
+}
