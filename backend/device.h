@@ -168,6 +168,10 @@ void ts_device_close(ts_device *); /* NULL is legal */
 ts_device_facts ts_facts(ts_device *);
 bool ts_device_has_cuda(void); /* this build has it; whether the machine does is another thing */
 int ts_device_cpus(void);      /* that this process may use, by affinity and cgroup; at least 1 */
+/* Bytes that a computation may take of the address space that is left where that is limited (ulimit
+ * -v), SIZE_MAX where it is not: what is mapped by now, and what threads and libraries will need
+ * without asking, is taken off. TS_EMEMORY: that alone does not fit, and they would crash. */
+ts_status ts_device_room(ts_device *, size_t *bytes);
 
 /* ---- profile: the same operations, priced, and timed where that is asked for. Wraps a device;
  * closing it closes the wrapped one. ---- */

@@ -254,6 +254,8 @@ ts_status ts_model_weights(ts_model *m)
 {
     ts_status st = TS_OK;
     int layers = 0;
+    size_t room;
+    bool mapped = m->vae_weights;
     for (int i = 0; i < (m->family->experts ? 2 : 1); i++) {
         const ts_component *c = ts_model_dir_part(&m->dir, i ? "transformer_2" : "transformer");
         if (!m->dit[i])
@@ -264,6 +266,9 @@ ts_status ts_model_weights(ts_model *m)
     if (!m->vae_weights)
         TRY(ts_weights_open(m->ctx, ts_model_dir_part(&m->dir, "vae")->dir,
                             "diffusion_pytorch_model", &m->vae_weights));
+    if (mapped) return TS_OK; /* runs before this one hold memory that counts as theirs */
+    TRY(ts_device_room(m->ctx->dev, &room));
+    if (room < m->ctx->memory) m->ctx->memory = room;
 done:
     return st;
 }

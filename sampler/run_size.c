@@ -141,9 +141,11 @@ done:
 static ts_status count_text(ts_run *r, ts_estimate *e)
 {
     ts_status st;
+    size_t room;
     TRY(ts_texts_count(r->texts, r->text_id, r->branches, &e->text_bytes,
                        &r->price[TS_PHASE_TEXT]));
-    if (e->text_bytes > r->ctx->memory)
+    TRY(ts_device_room(r->ctx->dev, &room)); /* the encoder's weights are mapped, too */
+    if (e->text_bytes > r->ctx->memory || e->text_bytes > room)
         TRY(refuse_memory(r, "encoding the text", e->text_bytes,
                           "allow more memory, or take a larger machine"));
 done:

@@ -261,8 +261,8 @@ ts_status ts_safetensors_open(ts_err *err, const char *path, ts_safetensors *out
     out->size = (size_t)info.st_size;
     void *map = mmap(NULL, out->size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED) {
-        st = ts_fail(err, TS_EMODEL, "%s: can not map %zu bytes: %s", path, out->size,
-                     strerror(errno));
+        st = ts_fail(err, errno == ENOMEM ? TS_EMEMORY : TS_EMODEL, "%s: can not map %zu bytes: %s",
+                     path, out->size, strerror(errno));
         goto done;
     }
     out->map = map;

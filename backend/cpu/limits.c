@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { PATH = 1024 };
@@ -145,6 +146,17 @@ size_t ts_limit_cache(const char *root)
 size_t ts_limit_all_memory(void)
 {
     return ts_limit_memory("", (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
+}
+
+size_t ts_limit_address_room(void)
+{
+    struct rlimit limit;
+    char text[256];
+    if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
+    if (!read_limit("/proc/self/statm", text, sizeof text)) return SIZE_MAX;
+    size_t used = (size_t)strtoull(text, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE),
+           most = (size_t)limit.rlim_cur;
+    return used < most ? most - used : 0;
 }
 
 int ts_limit_threads(void)

@@ -266,6 +266,29 @@ START_TEST(threads_beyond_the_cpus_are_warned_of)
 }
 END_TEST
 
+/* Libraries do not ask whether they got memory: whatever the limit, the program asks before they
+ * are at work. 127: the loader had not enough for them. */
+START_TEST(a_limit_of_the_address_space_is_kept)
+{
+    int refused_for_it = 0;
+#ifdef __SANITIZE_ADDRESS__
+    return; /* the sanitizer reserves more than any limit */
+#endif
+    for (int kb = 100000; kb <= 1000000; kb += kb < 600000 ? 20000 : 100000) {
+        const program_result *r = program_shell(
+            "ulimit -v %d && exec $TESSERA generate 'a panda' --steps 1 --frames 5 "
+            "--threads 2 -o %s/x.mp4 --overwrite",
+            kb, tmp);
+        ck_assert_msg(r->code == 0 || r->code == 4 || r->code == 127, "%d kB: exit code %d\n%s", kb,
+                      r->code, r->err);
+        ck_assert_msg(r->code != 4 || strstr(r->err, "tessera: "), "%d kB: %s", kb, r->err);
+        refused_for_it += strstr(r->err, "the address space is limited (ulimit -v): ") != NULL;
+    }
+    ck_assert_int_gt(refused_for_it, 0);
+    program_expect(program_shell("rm -f %s/x.mp4*", tmp), 0);
+}
+END_TEST
+
 START_TEST(dry_run_renders_nothing)
 {
     const program_result *r = program_run(
@@ -426,6 +449,7 @@ int main(void)
     tcase_add_test(t, json_errors_are_json);
     tcase_add_test(t, help_and_version);
     tcase_add_test(t, threads_beyond_the_cpus_are_warned_of);
+    tcase_add_test(t, a_limit_of_the_address_space_is_kept);
     tcase_add_test(t, dry_run_renders_nothing);
     tcase_add_test(t, what_has_no_effect_is_said);
     tcase_add_test(t, info_of_the_default_model);
