@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The library only reads it, the handler only writes it: the one thing that a signal handler can
@@ -44,6 +45,39 @@ static void on_signal(int number)
         if (stops[i].number == number && stops[i].repeats) return;
     for (int i = 0; i < STOPS; i++)
         if (!stops[i].repeats) signal(stops[i].number, SIG_DFL);
+}
+
+/* ---- time stopped by Ctrl-Z is no time of the run ---- */
+static long long stopped; /* nanoseconds; only the handler writes it */
+
+static long long clock_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (long long)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void on_suspend(int number)
+{
+    int saved = errno;
+    long long from = clock_ns();
+    (void)number;
+    raise(SIGSTOP); /* until SIGCONT */
+    __atomic_add_fetch(&stopped, clock_ns() - from, __ATOMIC_RELAXED);
+    errno = saved;
+}
+
+static double running_seconds(void)
+{
+    return 1e-9 * (double)(clock_ns() - __atomic_load_n(&stopped, __ATOMIC_RELAXED));
+}
+
+static void catch_suspend(void)
+{
+    struct sigaction old, sa = {.sa_handler = on_suspend, .sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGTSTP, NULL, &old);
+    if (old.sa_handler != SIG_IGN) sigaction(SIGTSTP, &sa, NULL);
 }
 
 static void catch_signals(void)
@@ -155,6 +189,7 @@ static ts_status run_command(ts_cli *c, const ts_command *cmd, int argc, char **
                    : kind && !strcmp(kind, "json") ? TS_SCREEN_JSON
                                                    : TS_SCREEN_BAR,
                    stderr);
+    c->screen.clock = running_seconds;
     if (c->flags.words > cmd->most)
         return ts_fail(&c->err, TS_EUSAGE,
                        "%s: one argument, got %d (\"%.40s\", \"%.40s\"%s): text of several "
@@ -254,6 +289,7 @@ int main(int argc, char **argv)
     ts_cli c = {.argc = argc, .argv = argv, .stop = &stop_signal};
     ts_screen_init(&c.screen, asks_for_json(argc, argv) ? TS_SCREEN_JSON : TS_SCREEN_LINES, stderr);
     catch_signals();
+    catch_suspend();
     ts_status st = dispatch_command(&c, argc, argv);
     int code = exit_code(st);
     if (st == TS_ESTOP)

@@ -122,39 +122,81 @@ static void batch_bar_text(const ts_screen *s, double now, char *line, int room)
         snprintf(line + n, (size_t)(room - n) + 1, ": %s", s->row_output ? s->row_output : "");
 }
 
+/* "denoising  5/50 ": as wide at every step. Before the first of them weights are brought. */
+static void head_text(const ts_event *e, char *out, size_t size)
+{
+    char last[16];
+    int digits = snprintf(last, sizeof last, "%d", e->steps);
+    if (e->step == 0 && e->layers == 0 && e->phase != TS_PHASE_BENCH)
+        snprintf(out, size, "%s: loading weights ", doing[e->phase]);
+    else if (unit[e->phase])
+        snprintf(out, size, "%s %*d/%d ", doing[e->phase], digits, e->step, e->steps);
+    else
+        snprintf(out, size, "%s ", doing[e->phase]);
+}
+
+/* What stands behind the bar, columns of fixed widths, what matters first; `detail` of them: share
+ * and time left, time spent, seconds a step, layer. */
+static int tail_text(const ts_screen *s, const ts_event *e, double now, int detail, char *out,
+                     int size)
+{
+    double rest = ts_screen_left(s, now), spent = now - s->phase_began,
+           steps = (s->share - s->first) * e->steps, pace = steps > 0 ? spent / steps : 0;
+    char text[24];
+    int n = snprintf(out, (size_t)size, " %3.0f%% %7s left", floor(s->share * 100),
+                     rest >= 0 ? ts_clock_text(rest, text) : "-:--");
+    if (detail > 0) n += snprintf(out + n, (size_t)(size - n), " %7s", ts_clock_text(spent, text));
+    if (detail > 1 && unit[e->phase] && pace > 0)
+        n += snprintf(out + n, (size_t)(size - n), " %6.*f s/%s",
+                      pace < 10     ? 2
+                      : pace < 1000 ? 1
+                                    : 0,
+                      pace, unit[e->phase]);
+    else if (detail > 1 && unit[e->phase])
+        n += snprintf(out + n, (size_t)(size - n), " %6s s/%s", "-", unit[e->phase]);
+    if (detail > 2 && s->layers) {
+        int digits = snprintf(text, sizeof text, "%d", s->layers);
+        if (e->layers)
+            n += snprintf(out + n, (size_t)(size - n), " layer %*d/%d", digits, e->layer,
+                          e->layers);
+        else
+            n += snprintf(out + n, (size_t)(size - n), " layer %*s/%d", digits, "-", s->layers);
+    }
+    return n;
+}
+
+/* One line, as much of it as `room` columns hold: the bar goes last. */
+static void bar_text(const ts_screen *s, const ts_event *e, double now, char *line, int room)
+{
+    enum { MOST = 40, LEAST = 10, DETAILS = 3 };
+    char tail[160], head[96], cells[MOST + 1];
+    int n, bar, detail = DETAILS;
+    head_text(e, head, sizeof head);
+    do {
+        n = tail_text(s, e, now, detail, tail, sizeof tail);
+        bar = room - (int)strlen(head) - n - 2;
+    } while (bar < LEAST && detail-- > 0);
+    if (bar < 5) {
+        bool fits = (int)strlen(head) + n - 1 <= room;
+        snprintf(line, (size_t)room + 1, "%s%s", fits ? head : tail + 1, fits ? tail + 1 : "");
+        return;
+    }
+    if (bar > MOST) bar = MOST;
+    int full = (int)(s->share * bar);
+    memset(cells, '#', (size_t)full);
+    memset(cells + full, '.', (size_t)(bar - full));
+    cells[bar] = 0;
+    snprintf(line, (size_t)room + 1, "%s[%s]%s", head, cells, tail);
+}
+
 /* One write a drawing, and never the last column: nothing flickers or wraps. */
 static void draw_bar(ts_screen *s, const ts_event *e, double now)
 {
-    char line[512], spent[24], left[24], layer[48] = "";
-    enum { MOST = 40 };
-    double rest = ts_screen_left(s, now);
-    int room = count_columns(s) - 1, n;
+    char line[512], over[128];
+    int room = count_columns(s) - 1;
     if (room > (int)sizeof line - 1) room = sizeof line - 1;
-    if (e->layers > 0 && e->phase == TS_PHASE_DENOISE)
-        snprintf(layer, sizeof layer, ", layer %d/%d", e->layer, e->layers);
-    ts_clock_text(now - s->phase_began, spent);
-    if (rest >= 0) ts_clock_text(rest, left);
-    char tail[160], head[96];
-    if (unit[e->phase])
-        snprintf(head, sizeof head, "%s %d/%d ", doing[e->phase], e->step, e->steps);
-    else
-        snprintf(head, sizeof head, "%s ", doing[e->phase]);
-    n = snprintf(tail, sizeof tail, " %3.0f%% %s%s%s%s%s", floor(s->share * 100), spent,
-                 rest >= 0 ? ", " : "", rest >= 0 ? left : "", rest >= 0 ? " left" : "", layer);
-    int bar = room - (int)strlen(head) - n - 2;
-    if (bar > MOST) bar = MOST;
-    if (bar < 5) {
-        snprintf(line, (size_t)room + 1, "%s%s", head, tail + 1);
-    } else {
-        char cells[MOST + 1];
-        int full = (int)(s->share * bar);
-        memset(cells, '#', (size_t)full);
-        memset(cells + full, '.', (size_t)(bar - full));
-        cells[bar] = 0;
-        snprintf(line, (size_t)room + 1, "%s[%s]%s", head, cells, tail);
-    }
+    bar_text(s, e, now, line, room);
     if (s->rows && s->row) {
-        char over[128];
         batch_bar_text(s, now, over, room < (int)sizeof over ? room : (int)sizeof over - 1);
         fprintf(s->out, "%s\r%s\033[K\n\r%s\033[K", s->over ? "\033[A" : "", over, line);
         s->over = true;
@@ -232,6 +274,7 @@ static void enter_phase(ts_screen *s, const ts_event *e, double now)
     s->phase_began = now;
     s->share = 0;
     s->first = -1;
+    s->layers = 0;
     s->said = now;
 }
 
@@ -243,6 +286,7 @@ void ts_screen_event(void *user, const ts_event *e)
     bool begins = s->phase != (int)e->phase, whole = e->layers == 0,
          ends = whole && e->steps > 0 && e->step == e->steps;
     enter_phase(s, e, now);
+    if (e->layers) s->layers = e->layers;
     /* not 0 when the run was resumed */
     if (s->first < 0 && (e->step > 0 || e->layers > 0))
         s->first = e->step > 0 ? (double)(e->step - 1) / e->steps : 0;

@@ -20,6 +20,7 @@ typedef struct {
     /* of the phase: start, share that was there at the start (resumed), share done */
     double phase_began, first, share;
     double said;      /* when something was last shown */
+    int layers;       /* of a step of the phase; 0: not told yet */
     bool drawn, over; /* a bar stands on the line; and that of the batch on the line above */
     int rows, row;    /* of a batch: to render; the one at work, from 1; rows 0: no batch */
     /* of all rows, of those done, of the one at work; as `cost` */

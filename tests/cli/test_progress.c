@@ -251,6 +251,38 @@ START_TEST(a_bar_fits_its_terminal)
 }
 END_TEST
 
+/* Columns stand still from step to step and layer to layer; in narrow terminals share and time left
+ * are what stays. */
+START_TEST(columns_stand_still)
+{
+    static const int widths[] = {28, 40, 60, 80, 120};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        ts_screen s = screen(TS_SCREEN_BAR, widths[i]);
+        size_t length = 0, at = 0;
+        start(&s, 1, 100, 10);
+        send(&s, TS_PHASE_DENOISE, 0, 100, 0, 0);
+        ck_assert_msg(!strncmp(last_drawing(), "denoising: loading weights", 26) || widths[i] < 60,
+                      "%s", last_drawing());
+        send(&s, TS_PHASE_DENOISE, 1, 100, 1, 12);
+        for (int step = 1; step <= 100; step++)
+            for (int layer = 1; layer <= 13; layer++) {
+                now += step == 50 ? 700 : 1;
+                if (step == 100 && layer == 13) break; /* the end is another line */
+                send(&s, TS_PHASE_DENOISE, step, 100, layer % 13, 12);
+                const char *line = last_drawing(), *share = strchr(line, '%');
+                ck_assert_msg(share != NULL && strstr(line, " left"), "%s", line);
+                ck_assert_msg(!length || (strlen(line) == length && share == line + at),
+                              "%d columns, step %d, layer %d: %s", widths[i], step, layer, line);
+                length = strlen(line);
+                at = (size_t)(share - line);
+                ck_assert_msg((strstr(line, " s/step") != NULL) == (widths[i] >= 80), "%s", line);
+                ck_assert_msg((strchr(line, '[') != NULL) == (widths[i] >= 60), "%s", line);
+            }
+        finish();
+    }
+}
+END_TEST
+
 START_TEST(quiet_says_errors_only)
 {
     ts_screen s = screen(TS_SCREEN_NONE, 0);
@@ -299,7 +331,7 @@ START_TEST(a_batch_has_a_line_of_its_own)
     send(&s, TS_PHASE_DENOISE, 5, 10, 0, 0); /* half of it in 10 s: 10 more, then 20 and 40 */
     ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 70) < 1e-9, "%g",
                   ts_screen_batch_left(&s, now));
-    ck_assert_ptr_nonnull(strstr(said(), "row 1/3, 1:10 left: 1.mp4\033[K\n\rdenoising 5/10 ["));
+    ck_assert_ptr_nonnull(strstr(said(), "row 1/3, 1:10 left: 1.mp4\033[K\n\rdenoising  5/10 ["));
     now += 10;
     send(&s, TS_PHASE_DENOISE, 10, 10, 0, 0);
     ts_screen_row_done(&s, &end);
@@ -382,6 +414,7 @@ int main(void)
     tcase_add_test(t, every_event_is_a_line_of_json);
     tcase_add_test(t, a_file_gets_few_lines);
     tcase_add_test(t, a_bar_fits_its_terminal);
+    tcase_add_test(t, columns_stand_still);
     tcase_add_test(t, quiet_says_errors_only);
     tcase_add_test(t, clock_texts);
     suite_add_tcase(s, t);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static char *tmp;
@@ -128,6 +130,37 @@ START_TEST(stopped_while_decoding_it_goes_on)
 }
 END_TEST
 
+/* Stopped by Ctrl-Z: that time is no time of the run, so it makes no pace. */
+START_TEST(time_away_does_not_count)
+{
+    char err[4200];
+    struct timespec began, ended;
+    int status;
+    snprintf(err, sizeof err, "%s/err", tmp);
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    pid_t pid = program_start(
+        err, "generate 'a panda' --steps 20 --scale 1 -o %s/c.mp4 --progress json", tmp);
+    ck_assert(program_says(pid, err, "\"phase\":\"denoise\""));
+    kill(pid, SIGTSTP);
+    ck_assert_int_eq(waitpid(pid, &status, WUNTRACED), pid);
+    if (WIFSTOPPED(status)) { /* else it was done before */
+        usleep(1500000);
+        kill(pid, SIGCONT);
+        ck_assert_int_eq(program_wait(pid), 0);
+        clock_gettime(CLOCK_MONOTONIC, &ended);
+        const program_result *r = program_shell("cat %s", err);
+        const char *done = strstr(r->out, "{\"event\":\"done\""),
+                   *seconds = done ? strstr(done, "\"seconds\":") : NULL;
+        ck_assert_msg(seconds != NULL, "%s", r->out);
+        double wall = (double)(ended.tv_sec - began.tv_sec) +
+                      1e-9 * (double)(ended.tv_nsec - began.tv_nsec);
+        ck_assert_msg(atof(seconds + 10) <= wall - 1.5, "%.3f of %.3f s, 1.5 of them away: %s",
+                      atof(seconds + 10), wall, done);
+    }
+    clean();
+}
+END_TEST
+
 int main(void)
 {
     tmp = testing_tmp();
@@ -139,6 +172,7 @@ int main(void)
     tcase_add_test(t, a_long_run_keeps_its_state);
     tcase_add_test(t, a_state_beside_the_output_goes_on_and_away);
     tcase_add_test(t, stopped_while_decoding_it_goes_on);
+    tcase_add_test(t, time_away_does_not_count);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
