@@ -13,6 +13,8 @@
 
 int ts_device_cpus(void) { return ts_limit_threads(); }
 
+size_t ts_device_resident(void) { return ts_limit_resident(); }
+
 /* Stacks and arenas of threads (of OpenMP and of the movie encoder), generated code. Measured: a
  * run of the default model on two threads takes 220 MB beside what it was counted to take. */
 ts_status ts_device_room(ts_device *d, size_t *bytes)

@@ -38,6 +38,9 @@ typedef struct {
      * others would give back: there both are what machine and cgroup allow */
     ts_status (*memory)(ts_device *, size_t *free, size_t *total);
     void (*facts)(ts_device *, ts_device_facts *);
+    /* most bytes of scratch, outside of every arena, that an operation has wanted since this was
+     * last called; counted too */
+    size_t (*scratch)(ts_device *);
     void (*about)(ts_device *, char *text, size_t size);     /* device and libraries, for people */
     ts_status (*alloc)(ts_device *, size_t bytes, ts_ptr *); /* TS_EMEMORY names the size */
     void (*free)(ts_device *, ts_ptr); /* once what was queued is done with it */
@@ -166,8 +169,9 @@ typedef struct {
 ts_status ts_device_open(ts_device_options, const ts_env *, ts_err *, ts_device **);
 void ts_device_close(ts_device *); /* NULL is legal */
 ts_device_facts ts_facts(ts_device *);
-bool ts_device_has_cuda(void); /* this build has it; whether the machine does is another thing */
-int ts_device_cpus(void);      /* that this process may use, by affinity and cgroup; at least 1 */
+bool ts_device_has_cuda(void);   /* this build has it; whether the machine does is another thing */
+int ts_device_cpus(void);        /* that this process may use, by affinity and cgroup; at least 1 */
+size_t ts_device_resident(void); /* host memory of this process as it is; 0: not known */
 /* Bytes that a computation may take of the address space that is left where that is limited (ulimit
  * -v), SIZE_MAX where it is not: what is mapped by now, and what threads and libraries will need
  * without asking, is taken off. TS_EMEMORY: that alone does not fit, and they would crash. */

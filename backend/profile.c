@@ -121,6 +121,11 @@ static void pass_facts(ts_device *d, ts_device_facts *f)
     ts_device *in = prepare_inner(d);
     in->ops->facts(in, f);
 }
+static size_t pass_scratch(ts_device *d)
+{
+    ts_device *in = prepare_inner(d);
+    return in->ops->scratch(in);
+}
 static void pass_about(ts_device *d, char *text, size_t size)
 {
     ts_device *in = prepare_inner(d);
@@ -219,6 +224,7 @@ static void pass_close(ts_device *d)
 
 static const ts_ops ops = {.memory = pass_memory,
                            .facts = pass_facts,
+                           .scratch = pass_scratch,
                            .about = pass_about,
                            .alloc = pass_alloc,
                            .free = pass_release,

@@ -45,7 +45,7 @@ ts_status ts_cli_decode(ts_cli *c)
     TRY(ts_render_check_size(c, &r, r.e.frames));
     TRY(ts_render_describe(c, &r));
     TRY(ts_cli_stopped(c));
-    TRY(ts_forecast_run(r.run, &r.e, ts_flag_set(&c->flags, TS_F_DRY_RUN), &r.forecast));
+    TRY(ts_render_forecast(c, &r));
     if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
         ts_render_print_estimate(&r);
         goto done;
@@ -53,7 +53,7 @@ ts_status ts_cli_decode(ts_cli *c)
     ts_screen_note(&c->screen, "%s", ts_render_size_text(&r, size));
     say_state(c, &r);
     if (r.forecast.allowed_bytes)
-        ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, about));
+        ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, r.peak, about));
     ts_render_start(c, &r);
     TRY(ts_render_decode(c, &r));
     ts_render_report(c, &r);

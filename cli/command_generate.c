@@ -206,7 +206,7 @@ ts_status ts_cli_generate(ts_cli *c)
         TRY(ts_fail(&c->err, TS_EUSAGE,
                     "generate: a prompt is missing: tessera generate \"a prompt\" -o clip.mp4"));
     TRY(prepare_render(c, &r));
-    TRY(ts_forecast_run(r.run, &r.e, ts_flag_set(&c->flags, TS_F_DRY_RUN), &r.forecast));
+    TRY(ts_render_forecast(c, &r));
     if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
         ts_render_print_estimate(&r);
         goto done;
@@ -216,7 +216,7 @@ ts_status ts_cli_generate(ts_cli *c)
                    r.e.steps == 1 ? "" : "s", *ts_render_seed_text(&r, seed) ? seed : "given noise",
                    r.e.precision);
     if (r.forecast.allowed_bytes)
-        ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, about));
+        ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, r.peak, about));
     ts_resume_say_begin(c, &r);
     ts_render_start(c, &r);
     TRY(encode_and_denoise(c, &r));

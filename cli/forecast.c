@@ -25,7 +25,7 @@ double ts_forecast_seconds(const ts_forecast *f)
     return f->text_seconds + f->denoise_seconds + f->decode_seconds;
 }
 
-const char *ts_forecast_text(const ts_forecast *f, char out[TS_FORECAST_TEXT])
+const char *ts_forecast_text(const ts_forecast *f, size_t peak, char out[TS_FORECAST_TEXT])
 {
     char all[TS_DURATION_TEXT], part[TS_DURATION_TEXT], need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
     const struct {
@@ -44,8 +44,7 @@ const char *ts_forecast_text(const ts_forecast *f, char out[TS_FORECAST_TEXT])
         before = ", ";
     }
     snprintf(out + n, (size_t)(TS_FORECAST_TEXT - n), "; %s of %s",
-             ts_bytes_text((double)f->peak_bytes, need),
-             ts_bytes_text((double)f->allowed_bytes, may));
+             ts_bytes_text((double)peak, need), ts_bytes_text((double)f->allowed_bytes, may));
     return out;
 }
 

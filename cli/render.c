@@ -251,6 +251,21 @@ static void count_written(const ts_render *r, long *w, long *h)
     ts_written_size(r->path, r->q.scale, w, h);
 }
 
+ts_status ts_render_forecast(ts_cli *c, ts_render *r)
+{
+    const ts_estimate *e = &r->e;
+    long w, h;
+    ts_status st = ts_forecast_run(r->run, e, ts_flag_set(&c->flags, TS_F_DRY_RUN), &r->forecast);
+    if (st) return st;
+    count_written(r, &w, &h);
+    r->peak = e->decode_bytes +
+              ts_output_bytes(r->path, (int)w, (int)h, r->sheeted ? 1 : e->frames);
+    if (e->text_bytes > r->peak) r->peak = e->text_bytes;
+    if (e->denoise_bytes > r->peak) r->peak = e->denoise_bytes;
+    r->peak += r->forecast.program_bytes;
+    return TS_OK;
+}
+
 const char *ts_render_size_text(const ts_render *r, char out[TS_SIZE_TEXT])
 {
     long w, h;
@@ -332,7 +347,7 @@ void ts_render_print_estimate(const ts_render *r)
                      ts_flops_text(e->step_flops, f[0]), ts_flops_text(e->decode_flops, f[1]),
                      ts_flops_text(e->step_flops * e->steps + e->decode_flops, f[2]));
     }
-    ts_table_row("time", "%s", ts_forecast_text(&r->forecast, forecast));
+    ts_table_row("time", "%s", ts_forecast_text(&r->forecast, r->peak, forecast));
     if (e->tile_w) ts_table_row("VAE tile", "%dx%d", e->tile_w, e->tile_h);
     free(model);
     free(pipeline);

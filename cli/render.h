@@ -10,6 +10,7 @@ typedef struct { /* everything that one rendering owns */
     ts_output out;
     ts_estimate e;
     ts_forecast forecast; /* zero: not asked for */
+    size_t peak;          /* bytes of the whole process, with the forecast */
     const char *state;    /* file that the run keeps its state in; NULL: none */
     char *own_state;      /* name of the one beside the output; NULL */
     const char *path;     /* of the output */
@@ -39,6 +40,8 @@ ts_status ts_render_check_size(ts_cli *, const ts_render *, int frames);
 char *ts_name_beside(const char *output, const char *tail);
 /* The metadata that the output carries; needs the run. */
 ts_status ts_render_describe(ts_cli *, ts_render *);
+/* What it will take, for a dry run or a run that is not short: r->forecast, r->peak. */
+ts_status ts_render_forecast(ts_cli *, ts_render *);
 enum { TS_SIZE_TEXT = 128 };
 /* "64x64, written as 384x384, 29 frames at 8 a second". Returns out. */
 const char *ts_render_size_text(const ts_render *, char out[TS_SIZE_TEXT]);

@@ -302,7 +302,6 @@ ts_status ts_run_forecast(ts_run *r, ts_forecast *out)
 {
     ts_ctx *ctx = r->ctx;
     ts_device *dev = ctx->dev;
-    const ts_estimate *e = &r->estimate;
     ts_forecast f = {.size = sizeof f, .allowed_bytes = ctx->memory};
     sample s = {0};
     ts_env env = ctx->env;
@@ -310,8 +309,6 @@ ts_status ts_run_forecast(ts_run *r, ts_forecast *out)
     void (*wish)(void *, const ts_weight *, ts_form) = dev->wish;
     if (!out || out->size < sizeof out->size || out->size > sizeof f)
         return ts_fail(&ctx->err, TS_EUSAGE, "ts_run_forecast: no forecast of a size to fill");
-    f.peak_bytes = e->text_bytes > e->denoise_bytes ? e->text_bytes : e->denoise_bytes;
-    if (e->decode_bytes > f.peak_bytes) f.peak_bytes = e->decode_bytes;
     /* nothing of it is seen, and it leaves the layouts of weights as the run has chosen them */
     ctx->env.progress = NULL;
     ctx->env.warn = NULL;
@@ -326,6 +323,7 @@ ts_status ts_run_forecast(ts_run *r, ts_forecast *out)
     ts_attn_close(&s.small.attn);
     ts_request_release(&s.small);
     ts_bag_free(s.zeros);
+    f.program_bytes = ts_device_resident();
     f.size = out->size;
     memcpy(out, &f, out->size);
     return st;

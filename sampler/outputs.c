@@ -54,6 +54,25 @@ ts_status ts_output_check_size(ts_ctx *c, const char *path, const ts_output *o, 
     return ts_file_check_size(&c->err, path, o->scale, w, h, frames);
 }
 
+/* Measured with x264, libvpx and the palette of GIFs at 64x64 to 1024x1024: bytes a pixel of each
+ * frame that is held, how many are, and what is there in any case. */
+size_t ts_output_bytes(const char *path, int w, int h, int frames)
+{
+    static const struct {
+        double fixed, each;
+        int most;
+    } held[] = {[TS_FILE_PNG] = {1e6, 8, 1},
+                [TS_FILE_FRAMES] = {1e6, 8, 1},
+                [TS_FILE_MP4] = {1e6, 5.2, 40},
+                [TS_FILE_WEBM] = {32e6, 6, 25},
+                [TS_FILE_GIF] = {24e6, 15, 1}};
+    ts_file_kind kind;
+    ts_err unread;
+    if (!path || ts_file_kind_of(&unread, path, &kind)) return 0;
+    int n = frames < held[kind].most ? frames : held[kind].most;
+    return (size_t)(held[kind].fixed + held[kind].each * (double)w * (double)h * n);
+}
+
 void ts_output_close(ts_sink *sink)
 {
     if (sink) ts_file_close(sink);

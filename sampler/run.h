@@ -36,6 +36,7 @@ struct ts_run {
     float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
     ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */
     ts_tensor latents; /* device [F, H, W, C]: what denoising has ended with; absent: it has not */
+    size_t scratch[3]; /* bytes that operations take beside it, from the first phase on */
     size_t arena[3];   /* bytes a phase takes, by ts_phase */
     ts_profile price[3]; /* operations of a phase, by ts_phase, all of its steps or frames */
     ts_vae_tile tile;

@@ -23,15 +23,26 @@ static ts_status decode_phase(ts_ctx *c, void *user)
     return ts_decode(r, ts_latents_take(&r->ctx->arena, r->latent, r->latent[0]), NULL);
 }
 
+/* It grows and never shrinks. */
+static void keep_scratch(ts_run *r, ts_phase phase)
+{
+    size_t want = r->ctx->dev->ops->scratch(r->ctx->dev),
+           before = phase == TS_PHASE_TEXT ? 0 : r->scratch[phase - 1];
+    r->scratch[phase] = want > before ? want : before;
+}
+
 /* The bytes of a phase's arena, its operations and the floating-point operations of its
  * products. */
 static ts_status count_phase(ts_run *r, ts_phase phase, ts_status (*run)(ts_ctx *, void *),
                              double *flops)
 {
     ts_profile *p = &r->price[phase];
-    ts_profile_read(r->ctx->dev, p, true);
+    ts_device *dev = r->ctx->dev;
+    ts_profile_read(dev, p, true);
+    dev->ops->scratch(dev);
     ts_status st = ts_count_phase(r->ctx, run, r, &r->arena[phase]);
-    ts_profile_read(r->ctx->dev, p, true);
+    ts_profile_read(dev, p, true);
+    keep_scratch(r, phase);
     *flops = p->flops[TS_TIME_LINEAR] + p->flops[TS_TIME_CONV] + p->flops[TS_TIME_ATTENTION] +
              p->flops[TS_TIME_SEARCH];
     return st;
@@ -61,11 +72,21 @@ static ts_status refuse_memory(ts_run *r, const char *what, size_t need, const c
 
 static const char *const smaller = "ask for a smaller size or fewer frames";
 
+/* Of the host: a frame as it leaves the decoder; a picture also as it is delivered. */
+static size_t frame_bytes(const ts_run *r)
+{
+    size_t s = (size_t)r->m->vae_info.stride,
+           drawn = (size_t)r->latent[2] * s * (size_t)r->latent[3] * s,
+           delivered = r->pictures ? (size_t)r->q.width * (size_t)r->q.height : 0;
+    return (drawn + delivered) * 3 * sizeof(float);
+}
+
 static ts_status count_tiled(ts_run *r, ts_vae_tile tile, size_t *bytes, double *flops)
 {
     r->tile = tile;
     ts_status st = count_phase(r, TS_PHASE_DECODE, decode_phase, flops);
-    *bytes = r->arena[TS_PHASE_DECODE] + ts_weights_packed(r->m->vae_weights, NULL);
+    *bytes = r->arena[TS_PHASE_DECODE] + r->scratch[TS_PHASE_DECODE] + frame_bytes(r) +
+             ts_weights_packed(r->m->vae_weights, NULL);
     return st;
 }
 
@@ -124,11 +145,12 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
         if (largest > least) least = largest;
         if (all > most) most = all;
     }
-    if (r->arena[TS_PHASE_DENOISE] + least > r->ctx->memory)
-        TRY(refuse_memory(r, "denoising", r->arena[TS_PHASE_DENOISE] + least, smaller));
+    size_t activations = r->arena[TS_PHASE_DENOISE] + r->scratch[TS_PHASE_DENOISE];
+    if (activations + least > r->ctx->memory)
+        TRY(refuse_memory(r, "denoising", activations + least, smaller));
     room = ts_run_room(r);
     e->weight_bytes = most;
-    e->denoise_bytes = r->arena[TS_PHASE_DENOISE] + (most < room ? most : room);
+    e->denoise_bytes = activations + (most < room ? most : room);
     e->step_flops = flops / ts_run_steps(r);
 done:
     for (int i = 0; i < r->branches; i++) {
@@ -142,8 +164,11 @@ static ts_status count_text(ts_run *r, ts_estimate *e)
 {
     ts_status st;
     size_t room;
+    r->ctx->dev->ops->scratch(r->ctx->dev);
     TRY(ts_texts_count(r->texts, r->text_id, r->branches, &e->text_bytes,
                        &r->price[TS_PHASE_TEXT]));
+    keep_scratch(r, TS_PHASE_TEXT);
+    e->text_bytes += r->scratch[TS_PHASE_TEXT];
     TRY(ts_device_room(r->ctx->dev, &room)); /* the encoder's weights are mapped, too */
     if (e->text_bytes > r->ctx->memory || e->text_bytes > room)
         TRY(refuse_memory(r, "encoding the text", e->text_bytes,
@@ -154,7 +179,10 @@ done:
 
 /* ---- all of them ---- */
 
-size_t ts_run_room(const ts_run *r) { return r->ctx->memory - r->arena[TS_PHASE_DENOISE]; }
+size_t ts_run_room(const ts_run *r)
+{
+    return r->ctx->memory - r->arena[TS_PHASE_DENOISE] - r->scratch[TS_PHASE_DENOISE];
+}
 
 static void describe_sizes(const ts_run *r, ts_estimate *e)
 {
@@ -195,6 +223,7 @@ ts_status ts_run_size(ts_run *r, const ts_run *like, ts_estimate *e)
     if (sizes_hold(r, like)) {
         *e = like->estimate;
         memcpy(r->arena, like->arena, sizeof r->arena);
+        memcpy(r->scratch, like->scratch, sizeof r->scratch);
         memcpy(r->price, like->price, sizeof r->price);
         r->tile = like->tile;
         r->counted = like->counted;

@@ -217,7 +217,8 @@ TS_API void ts_run_close(ts_run *);
 typedef struct {
     size_t size;                                          /* of this struct */
     double text_seconds, denoise_seconds, decode_seconds; /* text: 0 where others share it */
-    size_t peak_bytes, allowed_bytes; /* of the largest phase; that may be used */
+    /* of the process beside what ts_estimate says of phases; that may be used */
+    size_t program_bytes, allowed_bytes;
 } ts_forecast;
 /* Measures the pace of a layer of the model, of a few latents through its decoder and of a layer of
  * its text encoder, and extends it to the run: some seconds for a large model. Between ts_run_open
@@ -302,6 +303,9 @@ TS_API ts_status ts_output_check(ts_ctx *, const char *path, const ts_output *, 
  * file takes, and the names of so many frames fit */
 TS_API ts_status ts_output_check_size(ts_ctx *, const char *path, const ts_output *, int w, int h,
                                       int frames);
+/* Memory that the encoder of such a file takes while so many frames of w x h, as they are written,
+ * pass: about, as measured; 0: another kind. */
+TS_API size_t ts_output_bytes(const char *path, int w, int h, int frames);
 /* free with ts_output_close */
 TS_API ts_status ts_output_open(ts_ctx *, const char *path, const ts_output *, ts_sink **);
 TS_API void ts_output_close(ts_sink *);

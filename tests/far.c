@@ -171,6 +171,7 @@ static void late_facts(ts_device *d, ts_device_facts *f)
 {
     behind_far(d)->ops->facts(behind_far(d), f);
 }
+static size_t late_scratch(ts_device *d) { return behind_far(d)->ops->scratch(behind_far(d)); }
 static void late_about(ts_device *d, char *text, size_t size)
 {
     behind_far(d)->ops->about(behind_far(d), text, size);
@@ -557,6 +558,7 @@ static void late_close(ts_device *d)
 
 static const ts_ops ops = {.memory = late_memory,
                            .facts = late_facts,
+                           .scratch = late_scratch,
                            .about = late_about,
                            .alloc = late_alloc,
                            .free = late_release,

@@ -57,6 +57,13 @@ static void cpu_facts(ts_device *d, ts_device_facts *f)
     *f = (ts_device_facts){levels[c->level], c->threads, c->packing};
 }
 
+static size_t cpu_scratch_wanted(ts_device *d)
+{
+    size_t want = cpu_of(d)->scratch_want;
+    cpu_of(d)->scratch_want = 0;
+    return want;
+}
+
 static void cpu_about(ts_device *d, char *text, size_t size)
 {
     ts_cpu *c = cpu_of(d);
@@ -344,6 +351,7 @@ static void cpu_close(ts_device *d)
 
 static const ts_ops ops = {.memory = cpu_memory,
                            .facts = cpu_facts,
+                           .scratch = cpu_scratch_wanted,
                            .about = cpu_about,
                            .alloc = cpu_alloc,
                            .free = cpu_release,

@@ -148,6 +148,15 @@ size_t ts_limit_all_memory(void)
     return ts_limit_memory("", (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
 }
 
+size_t ts_limit_resident(void)
+{
+    char text[256];
+    unsigned long long pages;
+    if (!read_limit("/proc/self/statm", text, sizeof text) || sscanf(text, "%*u %llu", &pages) != 1)
+        return 0;
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 size_t ts_limit_address_room(void)
 {
     struct rlimit limit;

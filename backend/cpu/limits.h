@@ -11,6 +11,7 @@ size_t ts_limit_cache(const char *root);
  * least 1 */
 size_t ts_limit_all_memory(void);
 int ts_limit_threads(void);
+size_t ts_limit_resident(void); /* bytes of memory that this process is using; 0: not known */
 /* bytes of address space that are left to this process (ulimit -v); SIZE_MAX: it has no limit */
 size_t ts_limit_address_room(void);
 #endif

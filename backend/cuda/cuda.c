@@ -84,6 +84,13 @@ static void cuda_facts(ts_device *d, ts_device_facts *f)
     *f = (ts_device_facts){ts_cuda_of(d)->level, 1, 0};
 }
 
+static size_t cuda_scratch_wanted(ts_device *d)
+{
+    size_t want = ts_cuda_of(d)->scratch_want;
+    ts_cuda_of(d)->scratch_want = 0;
+    return want;
+}
+
 static void cuda_about(ts_device *d, char *text, size_t size)
 {
     ts_cuda *c = ts_cuda_of(d);
@@ -255,6 +262,7 @@ static void cuda_close(ts_device *d)
 
 static const ts_ops ops = {.memory = cuda_memory,
                            .facts = cuda_facts,
+                           .scratch = cuda_scratch_wanted,
                            .about = cuda_about,
                            .alloc = cuda_alloc,
                            .free = cuda_release,
