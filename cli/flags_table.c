@@ -97,7 +97,7 @@ static const ts_flag table[] = {
      "Write the final latents (safetensors) before decoding; tessera decode goes on from them"},
     {TS_F_STATE, "state", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
      "Save the state after every step; the same command goes on from it"},
-    {TS_F_NO_STATE, "no-state", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL,
+    {TS_F_NO_STATE, "no-state", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | BATCH, NULL,
      "Keep no state beside the output of a run that takes more than ten minutes"},
     {TS_F_SAVE_PLAN, "save-plan", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
      "Write the plans of sparse attention (safetensors); --attention blocks:file=FILE replays "

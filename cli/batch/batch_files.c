@@ -190,7 +190,9 @@ ts_status ts_batch_work_open(ts_batch *b)
     for (struct dirent *e; (e = readdir(d));) {
         char *path = NULL;
         bool state = ts_ends_with(e->d_name, ".state") || strstr(e->d_name, ".state.plans-"),
-             keep = state && e->d_name[0] != '.' && ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS);
+             keep = state && e->d_name[0] != '.' &&
+                    (ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS) ||
+                     !ts_flag_set(&b->c->flags, TS_F_NO_STATE));
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         if (!keep && asprintf(&path, "%s/%s", b->work, e->d_name) >= 0) ts_remove_tree(path);
         free(path);

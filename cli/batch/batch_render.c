@@ -275,23 +275,46 @@ static void rescue_latents(ts_batch *b, const ts_job *j, const rendering *r, ts_
     free(path);
 }
 
+/* Without being asked for: of a row of many minutes, or one that has left a state before. */
+static ts_status keep_row_state(ts_batch *b, const ts_job *j, rendering *r)
+{
+    ts_status st = TS_OK;
+    ts_geometry *g = b->geometry + j->geometry;
+    bool there = access(r->state, F_OK) == 0;
+    if (!g->forecast.size) TRY(ts_forecast_run(r->run, &g->e, false, &g->forecast));
+    if (!there && ts_forecast_seconds(&g->forecast) < TS_LONG_SECONDS) {
+        free(r->state);
+        r->state = NULL;
+        return TS_OK;
+    }
+    TRY(ts_batch_make_parents(&b->c->err, r->state));
+    st = ts_run_state(r->run, r->state, true);
+    if (st != TS_EMODEL) return st;
+    ts_state_remove(r->state); /* of another precision or version: the row begins anew */
+    st = ts_run_state(r->run, r->state, true);
+done:
+    return st;
+}
+
 static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, rendering *r)
 {
     ts_status st = TS_OK;
     ts_estimate e;
-    char *state = NULL;
+    bool always = ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS),
+         never = !always && ts_flag_set(&b->c->flags, TS_F_NO_STATE);
     r->path = ts_batch_work_path(b, j, j->folder ? "/" : j->extension);
-    if (ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS)) state = r->state = ts_batch_state_path(b, j);
-    if (!r->path || (ts_flag_set(&b->c->flags, TS_F_RESUME_STEPS) && !state))
+    if (!never) r->state = ts_batch_state_path(b, j);
+    if (!r->path || (!never && !r->state))
         TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
     r->named = ts_batch_path(b, j->name);
     if (!r->named) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path"));
     b->c->screen.made_at = r->path;
     b->c->screen.made_as = r->named;
     ts_request q = j->q;
-    q.state = state;
+    q.state = always ? r->state : NULL;
     const ts_run_options shared = {.size = sizeof shared, .texts = b->texts, .like = like};
     TRY(ts_run_open_with(b->c->model, &q, &shared, &r->run, &e));
+    if (r->state && !always) TRY(keep_row_state(b, j, r));
     r->json = ts_run_json(r->run);
     r->parameters = ts_run_parameters(r->run);
     if (!r->json || !r->parameters)

@@ -294,6 +294,8 @@ END_TEST
 
 START_TEST(a_row_goes_on_at_its_step)
 {
+    /* the second run need not ask for what the first has left */
+    const char *again = _i ? "" : "--resume-steps ";
     scratch_put("p.txt", "a panda --s 120 --f 5\n");
     program_expect(
         program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("whole")), 0);
@@ -304,15 +306,34 @@ START_TEST(a_row_goes_on_at_its_step)
     free(program_reads(pid, held, "\"step\":20,"));
     kill(pid, SIGKILL);
     ck_assert_int_eq(program_drain(pid, held), 137);
-    const program_result *r = program_run("batch %s --out %s " TINY
-                                          "--resume-steps --progress json",
-                                          scratch_path("p.txt"), scratch_path("o"));
+    const program_result *r = program_run("batch %s --out %s " TINY "%s--progress json",
+                                          scratch_path("p.txt"), scratch_path("o"), again);
     program_expect(r, 0);
     ck_assert_int_eq(text_count(r->err, "\"phase\":\"denoise\",\"step\":10,"), 0);
     ck_assert_int_eq(
         text_count(r->err, "\"phase\":\"denoise\",\"step\":120,\"steps\":120,\"layer\":0"), 1);
     same_folders("whole", "o");
     ck_assert(!scratch_has("o/.tessera-batch"));
+    scratch_clear();
+}
+END_TEST
+
+/* By what it expects to take: no machine does it on one thread in less. */
+START_TEST(a_long_row_keeps_its_state)
+{
+    const char *find = "find %s -name '*.state' | grep .";
+    int found = 1;
+    scratch_put("p.txt", "a panda --s 1000 --f 57 --w 128 --h 128\n");
+    pid_t pid = program_start(scratch_path("err"),
+                              "batch %s --out %s --threads 1 --precision f32 --quiet",
+                              scratch_path("p.txt"), scratch_path("o"));
+    for (int i = 0; i < 900 && found; i++) {
+        usleep(100000);
+        found = program_shell(find, scratch_path("o"))->code;
+    }
+    kill(pid, SIGTERM);
+    ck_assert_int_eq(program_wait(pid), 128 + SIGTERM);
+    ck_assert_int_eq(found, 0);
     scratch_clear();
 }
 END_TEST
@@ -423,7 +444,8 @@ int main(void)
     tcase_add_test(t, an_output_that_was_cut_is_rendered_again);
     tcase_add_test(t, an_output_that_appears_meanwhile_stays);
     tcase_add_test(t, one_process_a_folder);
-    tcase_add_test(t, a_row_goes_on_at_its_step);
+    tcase_add_loop_test(t, a_row_goes_on_at_its_step, 0, 2);
+    tcase_add_test(t, a_long_row_keeps_its_state);
     tcase_add_test(t, a_full_disk_ends_the_batch);
     tcase_add_test(t, shares_make_the_whole);
     tcase_add_test(t, shares_of_gnu_parallel_and_mpirun);
