@@ -125,7 +125,7 @@ START_TEST(silent_and_refusing)
     ts_forecast f = {.size = sizeof f};
     ck_ok(c, ts_model_open(c, model_path("wan21-t2v"), &m));
     ts_request q = request_of(m);
-    q.width = q.height = 512; /* more than is measured at once */
+    q.width = q.height = 1040; /* more than is measured at once, rounded when it is smaller */
     ck_ok(c, ts_run_open(m, &q, &r, NULL));
     c->env.progress = hear_event;
     c->env.warn = hear_warning;
