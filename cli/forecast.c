@@ -52,5 +52,8 @@ ts_status ts_forecast_run(ts_run *r, const ts_estimate *e, bool always, ts_forec
 {
     *f = (ts_forecast){.size = sizeof *f};
     if (!always && e->step_flops * e->steps + e->decode_flops < LITTLE) return TS_OK;
-    return ts_run_forecast(r, f);
+    ts_status st = ts_run_forecast(r, f);
+    if (!st || st == TS_ESTOP) return st;
+    *f = (ts_forecast){.size = sizeof *f}; /* no guess is worth a run that may succeed */
+    return TS_OK;
 }

@@ -11,6 +11,6 @@ double ts_forecast_seconds(const ts_forecast *); /* of all phases */
  * peak: bytes.  * Returns out. */
 const char *ts_forecast_text(const ts_forecast *, size_t peak, char out[TS_FORECAST_TEXT]);
 /* Asks the run; what is so little that no machine takes a minute for it is not asked for, and stays
- * zero, unless `always`. */
+ * zero, unless `always`; so does what can not be measured. TS_ESTOP. */
 ts_status ts_forecast_run(ts_run *, const ts_estimate *, bool always, ts_forecast *);
 #endif

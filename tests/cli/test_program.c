@@ -171,6 +171,26 @@ START_TEST(tensors_of_a_wrong_shape_or_with_nan)
 }
 END_TEST
 
+/* A part that can not be measured ends no dry run: there is no guess then. */
+START_TEST(a_time_that_can_not_be_measured)
+{
+    char *model = testing_tmp();
+    /* numbers behind the header become NaN */
+    program_expect(
+        program_shell("cp -r tests/fixtures/wan21-t2v/model/. %s && cd %s/vae && "
+                      "f=diffusion_pytorch_model.safetensors && n=$(stat -c %%s $f) && "
+                      "chmod u+w $f && tr '\\0' '\\377' </dev/zero | head -c $((n - 65536)) | "
+                      "dd of=$f bs=65536 seek=1 conv=notrunc status=none",
+                      model, model),
+        0);
+    const program_result *r = program_run("generate x --dry-run --model %s --steps 2 -o %s/x.mp4",
+                                          model, tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->out, "memory ") && !strstr(r->out, "on this machine"), "%s", r->out);
+    free(model);
+}
+END_TEST
+
 START_TEST(a_failing_machine_exits_4)
 {
     refused(program_run("bench --kernel --json /nonexistent/x.json"), 4,
@@ -445,6 +465,7 @@ int main(void)
     tcase_add_test(t, slips_exit_2);
     tcase_add_test(t, unusable_inputs_exit_3);
     tcase_add_test(t, tensors_of_a_wrong_shape_or_with_nan);
+    tcase_add_test(t, a_time_that_can_not_be_measured);
     tcase_add_test(t, a_failing_machine_exits_4);
     tcase_add_test(t, json_errors_are_json);
     tcase_add_test(t, help_and_version);
