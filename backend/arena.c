@@ -14,7 +14,7 @@ ts_status ts_arena_open(ts_arena *a, ts_device *dev, size_t size)
         a->base.at = NOWHERE;
         return TS_OK;
     }
-    return dev->ops->alloc(dev, size ? size : ALIGN, &a->base);
+    return ts_alloc_for(dev, size ? size : ALIGN, "activations", &a->base);
 }
 
 void ts_arena_close(ts_arena *a)

@@ -154,6 +154,8 @@ static inline void ts_wish(ts_device *d, const ts_weight *w, ts_form f)
 }
 /* For owners that alone hold their weights: w->want = f. */
 void ts_keep_wish(void *user, const ts_weight *w, ts_form f);
+/* ops->alloc; the sentence of TS_EMEMORY says what it was for */
+ts_status ts_alloc_for(ts_device *, size_t bytes, const char *what, ts_ptr *);
 /* same shape, any types and ld: one copy */
 ts_status ts_cast(ts_device *, ts_tensor from, ts_tensor to);
 

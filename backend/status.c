@@ -103,6 +103,12 @@ ts_tensor ts_columns(ts_tensor t, long first, long columns)
     return t;
 }
 
+ts_status ts_alloc_for(ts_device *dev, size_t bytes, const char *what, ts_ptr *p)
+{
+    ts_status st = dev->ops->alloc(dev, bytes, p);
+    return st == TS_EMEMORY ? ts_fail(dev->err, st, "%s: %s", what, dev->err->text) : st;
+}
+
 ts_status ts_cast(ts_device *dev, ts_tensor from, ts_tensor to)
 {
     long rows = ts_rows(from), columns = from.dim[from.nd - 1];

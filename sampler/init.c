@@ -83,7 +83,7 @@ ts_status ts_run_picture(ts_run *r, const char *path)
     r->picture_hash = ts_hash(TS_HASH, pixels, n * sizeof *pixels);
     for (size_t i = 0; i < n; i++) pixels[i] = 2 * pixels[i] - 1;
     if (!ts_there(r->picture)) {
-        TRY(dev->ops->alloc(dev, (size_t)(l[0] * l[2] * l[3]) * sizeof(float), &room));
+        TRY(ts_alloc_for(dev, (size_t)(l[0] * l[2] * l[3]) * sizeof(float), "a picture", &room));
         r->picture = ts_tensor_of(room, TS_F32, TS_DIM(1, l[2], l[3], l[0]));
     }
     TRY(run_encoding(&(encoding){.r = r, .pixels = {pixels, TS_F32, 4, {1, h, w, 3}}}));

@@ -241,10 +241,9 @@ static size_t latents_bytes(const ts_run *r) { return ts_latents_count(r->latent
 
 ts_status ts_run_record(ts_run *r, const int *steps, int n)
 {
-    ts_device *dev = r->ctx->dev;
     r->record = steps;
     r->records = n;
-    return dev->ops->alloc(dev, (size_t)n * latents_bytes(r), &r->recorded);
+    return ts_alloc_for(r->ctx->dev, (size_t)n * latents_bytes(r), "latents", &r->recorded);
 }
 
 static ts_tensor latents_at(const ts_run *r, ts_ptr p)
@@ -270,7 +269,7 @@ static ts_status take_latents(ts_run *r)
     ts_status st = TS_OK;
     ts_ptr p;
     if (ts_there(r->latents)) return TS_OK;
-    TRY(r->ctx->dev->ops->alloc(r->ctx->dev, latents_bytes(r), &p));
+    TRY(ts_alloc_for(r->ctx->dev, latents_bytes(r), "latents", &p));
     r->latents = latents_at(r, p);
 done:
     return st;

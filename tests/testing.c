@@ -120,16 +120,6 @@ double testing_rel(const float *got, const float *want, long n)
     return d == 0 ? 0 : sqrt(d / w);
 }
 
-int testing_main(Suite *s)
-{
-    SRunner *r = srunner_create(s);
-    srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
-
 /* ---- temporary folders ---- */
 
 typedef struct folder {

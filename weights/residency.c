@@ -194,11 +194,11 @@ static ts_status alloc_matrices(ts_weights *ws, size_t slot, int slots)
     ts_device *dev = ws->ctx->dev;
     for (int i = 0; i < ws->groups; i++)
         if (ws->group[i].stays && ws->group[i].bytes)
-            TRY(dev->ops->alloc(dev, ws->group[i].bytes, &ws->group[i].home));
+            TRY(ts_alloc_for(dev, ws->group[i].bytes, "weights", &ws->group[i].home));
     for (int s = 0; s < slots; s++) {
         ws->slot[s] = (ts_slot){.owner = -1};
         ws->slots++;
-        TRY(dev->ops->alloc(dev, slot, &ws->slot[s].home));
+        TRY(ts_alloc_for(dev, slot, "weights", &ws->slot[s].home));
     }
     TRY(alloc_rows(ws));
 done:
@@ -408,7 +408,7 @@ static ts_status load_vectors(ts_weights *ws)
     }
     ts_ptr home = {0}, at;
     if (!(f = malloc(largest))) TRY(ts_set_no_memory(ws));
-    TRY(dev->ops->alloc(dev, bytes, &home));
+    TRY(ts_alloc_for(dev, bytes, "weights", &home));
     at = home;
     for (int i = ws->loaded; i < ws->vectors; i++) {
         ts_tensor *t = &ws->item[ws->vector[i]].w.t;

@@ -8,12 +8,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a queue the error comes out of a later call: what was queued last is who may have done it. */
+static void name_queued(const ts_cuda *c, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = 0;
+    for (int i = 0; i < TS_CUDA_NAMES && n < size; i++) {
+        const char *name = c->queued[(c->queuing + i) % TS_CUDA_NAMES];
+        if (name)
+            n += (size_t)snprintf(text + n, size - n, "%s%s", n ? ", " : "; queued last: ", name);
+    }
+}
+
 ts_status ts_cuda_result(ts_cuda *c, cudaError_t e, const char *what)
 {
+    char last[160];
+    size_t available = 0, total = 0;
     if (e == cudaSuccess) return TS_OK;
     cudaGetLastError(); /* what is not sticky is forgotten */
-    return ts_fail(c->dev.err, TS_EDEVICE, "device %s (%s): %s: %s", c->dev.name, c->title, what,
-                   cudaGetErrorString(e));
+    if (e == cudaErrorMemoryAllocation) {
+        cudaMemGetInfo(&available, &total);
+        return ts_fail(c->dev.err, TS_EMEMORY,
+                       "device %s (%s): %s: no memory; %.1f MB are free of %.1f MB", c->dev.name,
+                       c->title, what, (double)available / 1e6, (double)total / 1e6);
+    }
+    name_queued(c, last, sizeof last);
+    return ts_fail(c->dev.err, TS_EDEVICE, "device %s (%s): %s: %s%s", c->dev.name, c->title, what,
+                   cudaGetErrorString(e), last);
 }
 
 /* ---- memory ---- */
@@ -33,8 +54,11 @@ static ts_status cuda_alloc(ts_device *d, size_t bytes, ts_ptr *p)
     if (e != cudaErrorMemoryAllocation) return ts_cuda_result(c, e, "taking memory");
     cudaGetLastError();
     cudaMemGetInfo(&available, &total);
-    return ts_fail(d->err, TS_EMEMORY, "no memory for %.1f MB: %s has %.1f MB free of %.1f MB",
-                   (double)bytes / 1e6, d->name, (double)available / 1e6, (double)total / 1e6);
+    return ts_fail(
+        d->err, TS_EMEMORY,
+        "no memory for %.1f MB: %s has %.1f MB free of %.1f MB (--vram SIZE makes it keep "
+        "fewer weights there)",
+        (double)bytes / 1e6, d->name, (double)available / 1e6, (double)total / 1e6);
 }
 
 /* After what uses it: the runtime waits for that. */
@@ -70,7 +94,7 @@ ts_status ts_cuda_scratch(ts_cuda *c, size_t bytes, void **out)
         if (c->scratch) cudaFree(c->scratch);
         c->scratch = NULL;
         c->scratch_size = 0;
-        TRY(cuda_alloc(&c->dev, c->scratch_want, &p));
+        TRY(ts_alloc_for(&c->dev, c->scratch_want, "scratch of operations", &p));
         c->scratch = ts_cuda_at(p);
         c->scratch_size = c->scratch_want;
     }
@@ -100,6 +124,14 @@ static void cuda_about(ts_device *d, char *text, size_t size)
              d->name, c->title, c->level, c->chip.processors, c->driver / 1000,
              c->driver % 1000 / 10, c->runtime / 1000, c->runtime % 1000 / 10, ts_lt_version(c->lt),
              c->dnn ? ts_dnn_version(c->dnn) : c->dnn_missing);
+}
+
+static void note_queued(ts_device *d, const char *name)
+{
+    ts_cuda *c = ts_cuda_of(d);
+    if (d->counting) return;
+    c->queued[c->queuing] = name;
+    c->queuing = (c->queuing + 1) % TS_CUDA_NAMES;
 }
 
 /* ---- operations: run_* know that shapes fit; they launch unless the device counts ---- */
@@ -171,7 +203,9 @@ PLAIN(resample)
     static ts_status cuda_##name(ts_device *d, const ts_##name *a) \
     {                                                              \
         ts_status st = ts_shapes_##name(d, a);                     \
-        return st ? st : run(ts_cuda_of(d), a);                    \
+        if (st) return st;                                         \
+        note_queued(d, #name);                                     \
+        return run(ts_cuda_of(d), a);                              \
     }
 OPERATION(linear, ts_cuda_linear)
 OPERATION(conv, ts_cuda_conv)

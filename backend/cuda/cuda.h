@@ -13,7 +13,8 @@
 enum {
     TS_CUDA_HALVES = 2,
     TS_CUDA_TICKETS = 64, /* kept at a time; an older one has passed when a later one has */
-    TS_CUDA_PACE = 64     /* moments are made so many at a time */
+    TS_CUDA_PACE = 64,    /* moments are made so many at a time */
+    TS_CUDA_NAMES = 4     /* of operations, for the sentence of what fails */
 };
 
 /* What stands between the host's memory and the device's: pinned memory that copies go through,
@@ -55,13 +56,15 @@ typedef struct {
     long made;
     void *scratch; /* for whatever an operation needs while it runs */
     size_t scratch_size, scratch_want;
-    ts_cuda_fault *fault;  /* on the device */
-    ts_cuda_fault *seen;   /* pinned: what it was at the last join */
-    bool faulty;           /* something that may have written to it is queued */
-    void *back;            /* pinned: what downloads go through */
-    ts_lt *lt;             /* products; never NULL */
-    ts_dnn *dnn;           /* convolutions; NULL: by products */
-    char dnn_missing[160]; /* why */
+    ts_cuda_fault *fault;              /* on the device */
+    ts_cuda_fault *seen;               /* pinned: what it was at the last join */
+    bool faulty;                       /* something that may have written to it is queued */
+    void *back;                        /* pinned: what downloads go through */
+    ts_lt *lt;                         /* products; never NULL */
+    ts_dnn *dnn;                       /* convolutions; NULL: by products */
+    char dnn_missing[160];             /* why */
+    const char *queued[TS_CUDA_NAMES]; /* the operations that were queued last, in turns */
+    int queuing;
     long joins;
 } ts_cuda;
 
@@ -73,7 +76,7 @@ long ts_cuda_joins(ts_device *);
 static inline ts_cuda *ts_cuda_of(ts_device *d) { return (ts_cuda *)d; }
 static inline void *ts_cuda_at(ts_ptr p) { return (void *)(uintptr_t)p.at; }
 
-/* TS_OK, or the sentence: what was being done, and what CUDA says. */
+/* TS_OK; TS_EMEMORY; or TS_EDEVICE: what was being done, what CUDA says, what was queued last. */
 ts_status ts_cuda_result(ts_cuda *, cudaError_t, const char *what);
 /* At least `bytes` on the device, 256-byte aligned, until the next operation. Counting: records the
  * maximum and gives NULL. */

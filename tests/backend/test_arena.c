@@ -77,7 +77,7 @@ START_TEST(test_nothing)
     ts_ops poor = {.alloc = fail_alloc};
     ts_device empty = {.ops = &poor, .err = &err};
     ck_assert_int_eq(ts_arena_open(&a, &empty, 12345), TS_EMEMORY);
-    ck_assert_str_eq(err.text, "no memory for 12345");
+    ck_assert_str_eq(err.text, "activations: no memory for 12345");
     ts_arena_close(&a); /* so is one that never opened */
     ts_device_close(d);
 }

@@ -21,26 +21,7 @@ extern "C" int testing_main(Suite *);
 #endif
 #include <cuda_runtime_api.h>
 
-#ifndef EMU_CUDA_RUNTIME_API_H /* a real one */
-#define ON_GPU 1
-typedef enum { EMU_FORWARD, EMU_BACKWARD, EMU_SHUFFLED } emu_order;
-typedef struct {
-    int late, guard;
-    emu_order order;
-    unsigned seed;
-    size_t memory;
-    int shared, fail_after, fail_with, devices, major, minor, processors;
-} emu_options;
-typedef struct {
-    long launches, blocks, collectives, barriers, mma, ldmatrix, ldmatrix_conflicts, cp_async,
-        pageable, checked, calls;
-} emu_stats;
-static inline void emu_set(emu_options) {}
-static inline const char *emu_error(void) { return ""; }
-static inline emu_stats emu_stats_read(int) { return {}; }
-#else
-#define ON_GPU 0
-#endif
+#include "tests/cuda/no_emu.h"
 
 /* What must succeed; else the test fails with the device's words and the emulator's. */
 #define ck_cuda(call)                                                                       \
@@ -144,8 +125,9 @@ inline void test_order(int i)
 }
 inline void test_order_default(void) { test_order(0); }
 
-/* make check-emu asks for the long variants, VERBOSE=1 for what was measured */
-inline bool test_long(void) { return ON_GPU || getenv("LONG"); }
+/* make check-emu and a GPU take the long variants, SHORT=1 (under a sanitizer) none; VERBOSE=1 says
+ * what was measured */
+inline bool test_long(void) { return getenv("LONG") || (ON_GPU && !getenv("SHORT")); }
 inline bool test_verbose(void) { return getenv("VERBOSE") != NULL; }
 
 /* ---- numbers ---- */

@@ -2,7 +2,6 @@
 #include "tests/cuda/emu/emulated.h"
 
 #include "backend/cuda/cuda.h"
-#include "tests/testing.h"
 
 enum { HALF = 3 * 4096 }; /* of a stage: small, so that everything passes in several parts */
 
