@@ -1,6 +1,7 @@
 /* cuDNN, by the backend interface of its C library, loaded when a device is opened. A convolution
- * is one operation in a graph; of the engines that the library's heuristic names, the first is
- * taken that can be made and needs no more workspace than may be had. */
+ * is one operation in a graph; of the engines that the library's heuristics name, the first is
+ * taken that computes as it was asked to, can be made and needs no more workspace than may be
+ * had. */
 #include "backend/cuda/cuda_dnn.h"
 
 #include <cudnn.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MADE = 32, CANDIDATES = 8, KEPT = 128, X = 1, W, Y };
+enum { MADE = 128, CANDIDATES = 32, KEPT = 128, X = 1, W, Y };
 
 #define FUNCTIONS(F)                 \
     F(cudnnCreate)                   \
@@ -36,6 +37,7 @@ struct ts_dnn {
     char version[32];
     kept_plan kept[KEPT];
     int plans, next;
+    long runs;
 #define POINTER(f) __typeof__(f) *f;
     FUNCTIONS(POINTER)
 };
@@ -108,6 +110,7 @@ void ts_dnn_close(ts_dnn *d)
 }
 
 const char *ts_dnn_version(const ts_dnn *d) { return d->version; }
+long ts_dnn_runs(const ts_dnn *d) { return d ? d->runs : 0; }
 
 /* ---- a graph of one convolution ---- */
 static cudnnStatus_t make_descriptor(bin *b, cudnnBackendDescriptorType_t type,
@@ -186,12 +189,11 @@ static cudnnStatus_t make_graph(bin *b, const ts_dnn_shape *s, cudnnBackendDescr
     return b->dnn->cudnnBackendFinalize(*graph);
 }
 
-static cudnnStatus_t ask_dnn(bin *b, cudnnBackendDescriptor_t graph,
+static cudnnStatus_t ask_dnn(bin *b, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode,
                              cudnnBackendDescriptor_t config[CANDIDATES], int64_t *n)
 {
     cudnnStatus_t st;
     cudnnBackendDescriptor_t heuristic;
-    cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
     *n = 0;
     if ((st = make_descriptor(b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristic))) return st;
     SET(heuristic, ENGINEHEUR_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, &graph);
@@ -201,6 +203,30 @@ static cudnnStatus_t ask_dnn(bin *b, cudnnBackendDescriptor_t graph,
         if ((st = make_descriptor(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, config + i))) return st;
     return b->dnn->cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS,
                                             CUDNN_TYPE_BACKEND_DESCRIPTOR, CANDIDATES, n, config);
+}
+
+/* Whether the engine gives the same bits every time, sums in f32, and multiplies f32 as f32 (tensor
+ * cores would drop 13 bits of it). False also where it does not say. */
+static bool computes_as_asked(bin *b, cudnnBackendDescriptor_t config, ts_dtype type)
+{
+    cudnnBackendDescriptor_t engine;
+    cudnnBackendNumericalNote_t note[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    int64_t n = 0;
+    if (make_descriptor(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) ||
+        b->dnn->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
+                                         CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine) ||
+        b->dnn->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
+                                         CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT,
+                                         &n, note))
+        return false;
+    for (int64_t i = 0; i < n; i++) {
+        bool less = note[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC ||
+                    note[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
+        bool narrow = note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE ||
+                      note[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
+        if (less || (type == TS_F32 && narrow)) return false;
+    }
+    return true;
 }
 
 /* Not of the bin: it outlives the graph. */
@@ -227,20 +253,24 @@ static cudnnStatus_t make_plan(ts_dnn *d, cudnnBackendDescriptor_t config,
 
 static void search_plan(ts_dnn *d, kept_plan *p, size_t most)
 {
-    bin b = {.dnn = d};
-    cudnnBackendDescriptor_t graph, config[CANDIDATES];
-    int64_t n = 0;
-    cudnnStatus_t st = make_graph(&b, &p->of, &graph);
-    if (!st) st = ask_dnn(&b, graph, config, &n);
-    for (int64_t i = 0; !st && !p->plan && i < n; i++) {
-        if (make_plan(d, config[i], &p->plan, &p->workspace)) {
-            p->plan = NULL;
-        } else if (p->workspace > most) {
-            d->cudnnBackendDestroyDescriptor(p->plan);
-            p->plan = NULL;
+    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+    for (int k = 0; k < 2 && !p->plan; k++) {
+        bin b = {.dnn = d};
+        cudnnBackendDescriptor_t graph, config[CANDIDATES];
+        int64_t n = 0;
+        cudnnStatus_t st = make_graph(&b, &p->of, &graph);
+        if (!st) st = ask_dnn(&b, graph, modes[k], config, &n);
+        for (int64_t i = 0; !st && !p->plan && i < n; i++) {
+            if (!computes_as_asked(&b, config[i], p->of.type)) continue;
+            if (make_plan(d, config[i], &p->plan, &p->workspace)) {
+                p->plan = NULL;
+            } else if (p->workspace > most) {
+                d->cudnnBackendDestroyDescriptor(p->plan);
+                p->plan = NULL;
+            }
         }
+        empty_bin(&b);
     }
-    empty_bin(&b);
 }
 
 static kept_plan *find_plan(ts_dnn *d, const ts_dnn_shape *s)
@@ -289,7 +319,10 @@ ts_status ts_dnn_conv(ts_dnn *d, ts_err *err, const ts_dnn_shape *s, const void 
     if (!st) st = fill_pack(&b, pointer, workspace, &pack);
     if (!st) st = d->cudnnBackendExecute(d->handle, p->plan, pack);
     empty_bin(&b);
-    if (!st) return TS_OK;
+    if (!st) {
+        d->runs++;
+        return TS_OK;
+    }
     return ts_fail(err, TS_EDEVICE,
                    "%s: a convolution of [%ld, %ld, %ld, %ld] with %ld kernels of %ld x %ld x %ld: "
                    "%s",

@@ -1,4 +1,4 @@
-/* Convolutions and dense attention by cuDNN, loaded when a device is opened. Tests have a twin of
+/* Convolutions by cuDNN, loaded when a device is opened. Tests have a twin of
  * this on the host. */
 #ifndef TS_CUDA_DNN_H
 #define TS_CUDA_DNN_H
@@ -12,6 +12,7 @@ typedef struct ts_dnn ts_dnn;
 ts_dnn *ts_dnn_open(char *why, size_t size);
 void ts_dnn_close(ts_dnn *);                /* NULL is legal */
 const char *ts_dnn_version(const ts_dnn *); /* "cuDNN 9.28.1" */
+long ts_dnn_runs(const ts_dnn *);           /* convolutions that it has queued; of NULL 0 */
 
 /* y = x * w, all of one type, w as [O, kt, kh, kw, C]; no bias, no residual. */
 typedef struct {                        /* without gaps: it is compared as bytes */

@@ -4,6 +4,7 @@
 
 #include <cublasLt.h>
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,7 @@ typedef struct {
     cublasLtMatmulDesc_t op;
     cublasLtMatrixLayout_t a, b, c, d;
     cublasLtMatmulAlgo_t algo;
+    bool none; /* the library has no way of doing it */
 } choice;
 
 struct ts_lt {
@@ -214,15 +216,24 @@ static ts_status find_choice(ts_lt *lt, ts_err *err, const shape *s, choice **ou
     cublasStatus_t e = make_operation(lt, c);
     if (!e) e = make_layouts(lt, c);
     if (!e) e = ask_lt(lt, c, &found);
-    if (e || !found) {
+    if (e && e != CUBLAS_STATUS_NOT_SUPPORTED) {
         free_choice(lt, c);
         return refuse_product(lt, err, s, e);
     }
+    c->none = e || !found;
     free_choice(lt, lt->kept[lt->next]);
     lt->kept[lt->next] = c;
     lt->next = (lt->next + 1) % KEPT;
     *out = c;
     return TS_OK;
+}
+
+bool ts_lt_has(ts_lt *lt, const ts_lt_product *p)
+{
+    ts_err unsaid = {0}; /* what is wrong comes out of ts_lt_run */
+    choice *c = NULL;
+    shape s = shape_of_product(p);
+    return find_choice(lt, &unsaid, &s, &c) || !c->none;
 }
 
 ts_status ts_lt_run(ts_lt *lt, ts_err *err, const ts_lt_product *p, void *workspace,
@@ -232,6 +243,7 @@ ts_status ts_lt_run(ts_lt *lt, ts_err *err, const ts_lt_product *p, void *worksp
     shape s = shape_of_product(p);
     ts_status st = find_choice(lt, err, &s, &c);
     if (st) return st;
+    if (c->none) return refuse_product(lt, err, &s, CUBLAS_STATUS_SUCCESS);
     const float one = 1, beta = p->c ? 1 : 0;
     cublasStatus_t e = CUBLAS_STATUS_SUCCESS;
     if (p->bias)

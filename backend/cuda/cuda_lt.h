@@ -29,6 +29,8 @@ void ts_lt_close(ts_lt *); /* NULL is legal */
 const char *ts_lt_version(const ts_lt *);
 /* bytes of workspace that every product may use */
 enum { TS_LT_WORKSPACE = 32 << 20 };
+/* Whether the library has a way of doing it. */
+bool ts_lt_has(ts_lt *, const ts_lt_product *);
 /* Queues it. TS_EDEVICE: the library has no way of doing it. */
 ts_status ts_lt_run(ts_lt *, ts_err *, const ts_lt_product *, void *workspace, cudaStream_t);
 #endif

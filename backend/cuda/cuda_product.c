@@ -1,6 +1,7 @@
 /* Linear layers and convolutions: which path a call takes. A product goes straight into y where
- * cuBLASLt can finish it (no activation, no gate, and what it adds has the type of y); else into
- * scratch as f32, some rows at a time, and the epilogue kernel does the rest with one rounding.
+ * cuBLASLt can finish it (no activation, no gate, what it adds has the type of y, and the library
+ * has a way of doing that); else into scratch as f32, some rows at a time, and the epilogue kernel
+ * does the rest with one rounding.
  *
  * A convolution whose shape cuDNN has a plan for goes to cuDNN; any other is a product of the rows
  * that its kernel covers. */
@@ -51,24 +52,23 @@ static void *row_address(ts_tensor t, long row)
     return ts_cuda_at(ts_at(t.p, (size_t)(row * t.ld) * ts_dtype_size(t.type)));
 }
 
-static ts_status run_direct(ts_cuda *c, const ts_linear *a, void *workspace)
+static ts_lt_product direct_product(const ts_linear *a)
 {
     long K = a->x.dim[a->x.nd - 1], O = a->y.dim[a->y.nd - 1];
-    ts_lt_product p = {.m = O,
-                       .n = ts_rows(a->y),
-                       .k = K,
-                       .a = ts_cuda_at(a->w->t.p),
-                       .lda = K,
-                       .b = ts_cuda_at(a->x.p),
-                       .ldb = a->x.ld,
-                       .in = a->x.type,
-                       .c = ts_there(a->resid) ? ts_cuda_at(a->resid.p) : NULL,
-                       .ldc = a->resid.ld,
-                       .d = ts_cuda_at(a->y.p),
-                       .ldd = a->y.ld,
-                       .out = a->y.type,
-                       .bias = bias_of(a->b)};
-    return ts_lt_run(c->lt, c->dev.err, &p, workspace, c->queue);
+    return (ts_lt_product){.m = O,
+                           .n = ts_rows(a->y),
+                           .k = K,
+                           .a = ts_cuda_at(a->w->t.p),
+                           .lda = K,
+                           .b = ts_cuda_at(a->x.p),
+                           .ldb = a->x.ld,
+                           .in = a->x.type,
+                           .c = ts_there(a->resid) ? ts_cuda_at(a->resid.p) : NULL,
+                           .ldc = a->resid.ld,
+                           .d = ts_cuda_at(a->y.p),
+                           .ldd = a->y.ld,
+                           .out = a->y.type,
+                           .bias = bias_of(a->b)};
 }
 
 static ts_tensor rows_of(ts_tensor t, long first, long rows)
@@ -120,15 +120,18 @@ ts_status ts_cuda_linear(ts_cuda *c, const ts_linear *a)
     ts_status st;
     void *scratch;
     long M = ts_rows(a->x), O = a->y.dim[a->y.nd - 1];
-    bool direct = is_direct(a);
-    parts p = divide_scratch(M, 0, direct ? 0 : (size_t)O * sizeof(float));
+    ts_lt_product m = direct_product(a);
     if (c->dev.counting)
         ts_wish(&c->dev, a->w,
                 (ts_form){a->x.type, 0, (size_t)ts_count(a->w->t) * ts_dtype_size(a->x.type)});
+    /* without addresses the library can not be asked; what it refuses then is a surprise to the
+     * scratch, which grows once */
+    bool direct = is_direct(a) && (c->dev.counting || M == 0 || ts_lt_has(c->lt, &m));
+    parts p = divide_scratch(M, 0, direct ? 0 : (size_t)O * sizeof(float));
     TRY(ts_cuda_scratch(c, TS_LT_WORKSPACE + p.result, &scratch));
     if (c->dev.counting || M == 0) goto done;
     if (direct) {
-        st = run_direct(c, a, scratch);
+        st = ts_lt_run(c->lt, c->dev.err, &m, scratch, c->queue);
         goto done;
     }
     for (long i = 0; i < M; i += p.rows)
@@ -162,7 +165,8 @@ static bool takes_one_row(const ts_dnn_shape *s)
     return true;
 }
 
-static bool is_gapless(ts_tensor t) { return t.ld == t.dim[t.nd - 1]; }
+/* As plans are made for it: no gaps, an address that is a multiple of 16 (0 while counting). */
+static bool is_plain(ts_tensor t) { return t.ld == t.dim[t.nd - 1] && t.p.at % 16 == 0; }
 
 /* Room for y before bias and residual; y itself where they are absent. */
 static ts_status conv_by_library(ts_cuda *c, const ts_conv *a, const ts_dnn_shape *s, size_t work)
@@ -221,7 +225,7 @@ ts_status ts_cuda_conv(ts_cuda *c, const ts_conv *a)
         ts_wish(&c->dev, a->w,
                 (ts_form){a->x.type, TS_CUDA_TAPS_LAST,
                           (size_t)ts_count(a->w->t) * ts_dtype_size(a->x.type)});
-    bool plain = is_gapless(a->x) && is_gapless(a->y) &&
+    bool plain = is_plain(a->x) && is_plain(a->y) && a->w->t.p.at % 16 == 0 &&
                  (a->x.type == a->y.type || a->b || ts_there(a->resid));
     if (c->dnn && plain && !takes_one_row(&s) && ts_dnn_plan_conv(c->dnn, &s, LARGEST, &work))
         return conv_by_library(c, a, &s, work);

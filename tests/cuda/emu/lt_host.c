@@ -1,6 +1,6 @@
 /* The twin of backend/cuda/cuda_lt.c on the host, for the emulated device: the same arguments,
  * which are the library's column-major ones, queued on the same stream. It refuses what cuBLASLt
- * refuses. */
+ * refuses, and a bias of an odd number, so that products are finished both ways. */
 #include "backend/cpu/ref.h"
 #include "backend/cuda/cuda_lt.h"
 
@@ -54,14 +54,20 @@ static void run_product(void *args)
     }
 }
 
-ts_status ts_lt_run(ts_lt *lt, ts_err *err, const ts_lt_product *p, void *workspace,
-                    cudaStream_t stream)
+bool ts_lt_has(ts_lt *lt, const ts_lt_product *p)
 {
     (void)lt;
     bool types = p->in == TS_BF16 ? p->out == TS_BF16 || p->out == TS_F32
                                   : p->in == TS_F32 && p->out == TS_F32;
-    if (!types || (p->bias && p->out != TS_F32) || p->m < 1 || p->n < 1 || p->k < 1 ||
-        p->lda < p->k || p->ldb < p->k || p->ldd < p->m || (p->c && p->ldc < p->m) || !workspace)
+    return types && !(p->bias && (p->out != TS_F32 || p->m % 2)) && p->m > 0 && p->n > 0 &&
+           p->k > 0 && p->lda >= p->k && p->ldb >= p->k && p->ldd >= p->m &&
+           !(p->c && p->ldc < p->m);
+}
+
+ts_status ts_lt_run(ts_lt *lt, ts_err *err, const ts_lt_product *p, void *workspace,
+                    cudaStream_t stream)
+{
+    if (!ts_lt_has(lt, p) || !workspace)
         return ts_fail(err, TS_EDEVICE,
                        "products by the host: [%ld, %ld] and [%ld, %ld] is refused", p->n, p->k,
                        p->k, p->m);
