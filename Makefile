@@ -31,7 +31,7 @@ CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(firstword $(shell command -v nvcc 2>/de
 NVCC ?= $(wildcard $(CUDA_HOME)/bin/nvcc)
 CUDA_ARCH ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
 CUDA_OBJ := $(patsubst %.cu,$(B)/cuda/%.o,$(sort $(wildcard backend/cuda/*.cu)))
-CUDA_LIBS = -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++
+CUDA_LIBS = -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++ -Wl,-rpath,$(CUDA_HOME)/lib64
 ifeq ($(CUDA),1)
 $(if $(NVCC),,$(error CUDA=1: no nvcc in PATH or /usr/local/cuda*/bin; CUDA_HOME=folder names it))
 CPPFLAGS += -DTS_CUDA
@@ -184,14 +184,25 @@ cuda-check-build: $(if $(NVCC),$(CUDA_OBJ)) ## compile the CUDA kernels, look at
 cuda-registers: $(CUDA_OBJ) ## make tests/cuda/registers.txt anew
 	@tools/cuda-check.sh update $(NVCC) $(CUDA_OBJ)
 
-# The tests of kernels on the GPU of this machine, ptx.h's instructions first. They need nvcc, gcc,
-# g++ and make: check_min.h stands in for Check, and plain C of backend is all of the library.
+# The tests of kernels and of the device on the GPU of this machine, ptx.h's instructions first.
+# They need nvcc, gcc, g++ and make: tests/cuda/bare stands in for Check and oneDNN. Whole pipelines
+# need cJSON, utf8proc and PCRE2; a program that was built elsewhere brings them in gpu/lib.
 GPU_TEST_SRC := tests/cuda/test_ptx.cu $(filter-out %/test_ptx.cu %/test_emu.cu \
-  %/test_flash_planted.cpp,$(sort $(wildcard tests/cuda/test_*.cpp tests/cuda/test_*.cu)))
+  %/test_flash_planted.cpp,$(sort $(wildcard tests/cuda/test_*.cpp tests/cuda/test_*.cu))) \
+  tests/cuda/test_cuda_device.c
+GPU_PKGS := libcjson libutf8proc libpcre2-8
+ifeq ($(shell pkg-config --exists $(GPU_PKGS) 2>/dev/null && echo yes),yes)
+GPU_PIPELINE := $(B)/gpu/test_cuda_pipeline
+endif
 GPU_TEST_BIN := $(patsubst tests/cuda/%,$(B)/gpu/%,$(basename $(GPU_TEST_SRC)))
-PLAIN_SRC := $(filter-out $(if $(wildcard /usr/include/*dnnl.h),,%/onednn.c), \
-  $(wildcard backend/*.c backend/cpu/*.c) backend/cuda/attention_launch.c)
+PLAIN_SRC := $(filter-out %/onednn.c,$(wildcard backend/*.c backend/cpu/*.c backend/cuda/*.c)) \
+  tests/cuda/bare/no_onednn.c
+# what reads and writes no files of pictures
+PIPELINE_SRC := $(if $(GPU_PIPELINE),$(shell grep -LE 'include <(png|libav|libsw|libexif|stb)' \
+  weights/*.c attention/*.c prompts/*.c dit/*.c codecs/*.c sampler/*.c))
 GPU_CXX = -std=c++17 $(CPPFLAGS) -DCHECK_MIN
+GPU_HELP := tests/testing_main tests/cuda/bare/check tests/cuda/emu/emulated
+GPU_LINK = $(CXX) -fopenmp -Wl,--gc-sections,-rpath,'$$ORIGIN/lib'
 $(B)/gpu/tests/%.o: tests/%.cu $(B)/cuda/flags
 	@mkdir -p $(@D)
 	@echo "  NVCC $<"
@@ -200,18 +211,30 @@ $(B)/gpu/tests/%.o: tests/%.cpp $(B)/cuda/flags
 	@mkdir -p $(@D)
 	@echo "  CXX $< (for a GPU)"
 	@$(CXX) $(GPU_CXX) -O2 -Wall -Wextra -isystem $(CUDA_HOME)/include -MMD -MP -c -o $@ $<
+$(B)/gpu/tests/%.o: tests/%.c $(B)/flags $(B)/cuda/flags
+	@mkdir -p $(@D)
+	@echo "  CC $< (for a GPU)"
+	@$(CC) -Itests/cuda/bare $(CPPFLAGS) $(ALL_CFLAGS) -ffunction-sections \
+	  -isystem $(CUDA_HOME)/include -MMD -MP -c -o $@ $<
 $(B)/gpu/libplain.a: $(PLAIN_SRC:%.c=$(B)/%.o) $(CUDA_OBJ)
 	@rm -f $@
 	@ar rcs $@ $^
-$(B)/gpu/%: $(B)/gpu/tests/cuda/%.o $(B)/gpu/libplain.a
+$(B)/gpu/%: $(B)/gpu/tests/cuda/%.o $(GPU_HELP:%=$(B)/gpu/%.o) $(B)/gpu/libplain.a
 	@echo "  LD $@"
-	@$(CXX) -fopenmp -o $@ $^ $(CUDA_LIBS) -lm -pthread \
-	  $(if $(filter %/onednn.c,$(PLAIN_SRC)),-ldnnl)
--include $(patsubst %,$(B)/gpu/%.d,$(basename $(GPU_TEST_SRC)))
+	@$(GPU_LINK) -o $@ $^ $(CUDA_LIBS) -lm -pthread
+$(B)/gpu/test_cuda_pipeline: $(B)/gpu/tests/cuda/test_cuda_pipeline.o \
+    $(GPU_HELP:%=$(B)/gpu/%.o) $(B)/gpu/tests/testing.o $(B)/gpu/tests/far.o \
+    $(B)/gpu/tests/sampler/pipeline.o $(PIPELINE_SRC:%.c=$(B)/%.o) $(B)/gpu/libplain.a
+	@echo "  LD $@"
+	@$(GPU_LINK) -o $@ $^ $(shell pkg-config --libs $(GPU_PKGS)) $(CUDA_LIBS) -lm -pthread
+	@mkdir -p $(@D)/lib
+	@ldd $@ | sed -n 's/.*=> \(\/[^ ]*lib\(cjson\|utf8proc\|pcre2\)[^ ]*\) .*/\1/p' | \
+	  while read -r l; do cp -L "$$l" $(@D)/lib/; done
+-include $(patsubst %,$(B)/gpu/%.d,$(basename $(GPU_TEST_SRC)) $(GPU_HELP))
 .PHONY: check-cuda build-check-cuda
-build-check-cuda: $(GPU_TEST_BIN)
-check-cuda: build-check-cuda ## the tests of CUDA kernels on the GPU of this machine; needs nvcc
-	@sh tests/run.sh $(GPU_TEST_BIN)
+build-check-cuda: $(GPU_TEST_BIN) $(GPU_PIPELINE)
+check-cuda: build-check-cuda ## every test of the CUDA device on this machine's GPU; needs nvcc
+	@CUDA_HOME=$(CUDA_HOME) sh tests/cuda/on_gpu.sh $(B)/gpu $(notdir $(GPU_TEST_BIN))
 
 .PHONY: test
 test: tessera $(TEST_BIN)

@@ -1,0 +1,36 @@
+/* In place of backend/cpu/onednn.c where oneDNN is not installed: programs that run on a GPU are
+ * linked with it and open no CPU but that of level "ref". */
+#include "backend/cpu/onednn.h"
+
+#include <stdio.h>
+
+static ts_status refuse_onednn(ts_cpu *c)
+{
+    return ts_fail(c->dev.err, TS_EDEVICE, "this program was built without oneDNN");
+}
+ts_status ts_onednn_open(ts_cpu *c) { return refuse_onednn(c); }
+void ts_onednn_close(ts_cpu *c) { (void)c; }
+ts_status ts_onednn_linear(ts_cpu *c, const ts_linear *a)
+{
+    (void)a;
+    return refuse_onednn(c);
+}
+ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
+{
+    (void)a;
+    return refuse_onednn(c);
+}
+int ts_onednn_primitives(const ts_cpu *c)
+{
+    (void)c;
+    return 0;
+}
+ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, long first, const ts_weight *to, ts_ptr at)
+{
+    (void)from;
+    (void)first;
+    (void)to;
+    (void)at;
+    return refuse_onednn(c);
+}
+void ts_onednn_version(char *out, size_t size) { snprintf(out, size, "no oneDNN"); }
