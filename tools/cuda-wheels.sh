@@ -15,7 +15,8 @@ to=$(cd "$to" && pwd)
 # nvcc of the version that tests/cuda/registers.txt is of and what it calls, headers and the static
 # runtime, the two libraries that are loaded, and
 # what looks at the compiled code.
-python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade --target "$to" \
+python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade \
+    --target "$to" \
     'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' \
     'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas>=13,<14' \
     'nvidia-cudnn-cu13>=9' 'nvidia-cuda-cuobjdump>=13,<14' 'nvidia-cuda-nvdisasm>=13,<14'
