@@ -134,7 +134,7 @@ static void note_queued(ts_device *d, const char *name)
     c->queuing = (c->queuing + 1) % TS_CUDA_NAMES;
 }
 
-/* ---- operations: run_* know that shapes fit; they launch unless the device counts ---- */
+/* ---- operations: launch_* know that shapes fit; they launch unless the device counts ---- */
 static ts_status launched(ts_cuda *c, cudaError_t e, const char *what)
 {
     return ts_cuda_result(c, e, what);
