@@ -24,6 +24,7 @@ typedef struct { /* one thing to time */
     double work, cost; /* floating-point operations; the same in time of all threads */
     double *samples;   /* [repeats] seconds; of peaks: floating-point operations a second */
     double *packing;   /* [repeats] seconds of these, a thread */
+    double *cpu;       /* [repeats] seconds of all threads */
 } call;
 
 typedef struct {
@@ -105,8 +106,9 @@ static call *add_call(bench *x, ts_kernel_what what, long tokens, double keep, t
     call *c = x->calls + x->n;
     *c = (call){.dev = dev,
                 .threads = dev == x->one ? 1 : x->facts.threads,
-                .samples = x->store + 2 * (size_t)x->n * (size_t)x->b->repeats};
+                .samples = x->store + 3 * (size_t)x->n * (size_t)x->b->repeats};
     c->packing = c->samples + x->b->repeats;
+    c->cpu = c->packing + x->b->repeats;
     c->row = (ts_kernel_row){.what = what,
                              .name = names[what],
                              .precision = x->ctx->act == TS_BF16 ? "bf16" : "f32",
@@ -187,7 +189,7 @@ static ts_status run_call(bench *x, const call *c)
 static ts_status time_sample(bench *x, call *c, int repeat)
 {
     ts_status st = TS_OK;
-    double start = ts_seconds(), packed = ts_facts(c->dev).packing;
+    double start = ts_seconds(), cpu = ts_process_seconds(), packed = ts_facts(c->dev).packing;
     if (c->row.what == TS_KERNEL_PACKING) goto done;
     if (c->row.what == TS_KERNEL_PEAK)
         TRY(c->dev->ops->peak(c->dev, c->type, c->samples + repeat));
@@ -195,12 +197,14 @@ static ts_status time_sample(bench *x, call *c, int repeat)
         TRY(run_call(x, c));
         TRY(c->dev->ops->join(c->dev));
         c->samples[repeat] = ts_seconds() - start;
+        c->cpu[repeat] = ts_process_seconds() - cpu;
         c->packing[repeat] = (ts_facts(c->dev).packing - packed) / c->threads;
     }
     c->row.repeats = repeat + 1;
     for (int i = 0; c->row.what == TS_KERNEL_DENSE && i < x->n; i++)
         if (x->calls[i].row.what == TS_KERNEL_PACKING) {
             x->calls[i].samples[repeat] = x->calls[i].packing[repeat] = c->packing[repeat];
+            x->calls[i].cpu[repeat] = c->packing[repeat] * c->threads;
             x->calls[i].row.repeats = repeat + 1;
         }
     x->done += c->cost;
@@ -240,6 +244,9 @@ static void report_rows(bench *x, bool first)
         /* plain C reads keys and values as they are */
         if (r->what == TS_KERNEL_PACKING && m <= 0) continue;
         r->seconds = m;
+        r->cpu = ts_median(c->cpu, r->repeats);
+        r->fastest = c->samples[0]; /* the median has sorted them */
+        r->slowest = c->samples[r->repeats - 1];
         r->flops = c->work / m;
         r->packing = ts_median(c->packing, r->repeats);
         if (r->what == TS_KERNEL_DENSE) {
@@ -381,7 +388,7 @@ ts_status ts_bench_kernel(ts_ctx *ctx, const ts_kernel_bench *b)
     x = calloc(1, sizeof *x);
     ts_device_facts facts = ts_facts(ctx->dev);
     ts_device_options like = {ctx->dev->name, facts.threads, facts.level};
-    double *store = malloc(2 * (size_t)CALLS * (size_t)b->repeats * sizeof *store),
+    double *store = malloc(3 * (size_t)CALLS * (size_t)b->repeats * sizeof *store),
            extra = 2.5 + (1 + facts.threads) * find_smallest_keep(b);
     if (!x || !store) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a bench"));
     *x = (bench){.ctx = ctx, .b = b, .facts = facts, .store = store, .start = ts_seconds()};

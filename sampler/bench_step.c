@@ -56,7 +56,7 @@ static ts_status time_evaluation(ts_run *r, const ts_tensor *x, const ts_tensor 
     ts_attn_counters was = r->attn.counters, is;
     double calls = r->m->dit_info.layers;
     ts_profile_read(r->ctx->dev, &p, true);
-    double start = ts_seconds();
+    double start = ts_seconds(), cpu = ts_process_seconds();
     ts_status st = ts_dit_step(
         r->m->dit[0], &r->attn,
         (ts_event){.phase = TS_PHASE_BENCH, .step = c.step, .steps = r->q.steps}, 1, &eval, x, v);
@@ -66,7 +66,8 @@ static ts_status time_evaluation(ts_run *r, const ts_tensor *x, const ts_tensor 
                          .kind = name_of(c.what),
                          .steps = c.steps,
                          .tokens = r->grid.N,
-                         .seconds = ts_seconds() - start};
+                         .seconds = ts_seconds() - start,
+                         .cpu = ts_process_seconds() - cpu};
     row->linear = p.seconds[TS_TIME_LINEAR] + p.seconds[TS_TIME_CONV];
     row->search = is.search_s - was.search_s;
     row->attention = ts_attn_seconds(&is) - ts_attn_seconds(&was);

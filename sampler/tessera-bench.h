@@ -49,6 +49,7 @@ typedef struct {
     double work;
     /* attention: self-attention; search is part of it; rest: cross-attention too */
     double seconds, linear, attention, search, rest;
+    double cpu; /* seconds of all threads */
 } ts_step_row;
 typedef struct {
     void (*row)(void *user, const ts_step_row *); /* after each evaluation */
@@ -81,7 +82,8 @@ typedef struct {
     long tokens;           /* 0: peak */
     int threads, repeats;  /* repeats: how many went into the medians */
     double keep, kept;     /* of the key blocks: as asked, as read; 1: dense */
-    double seconds;
+    double seconds, fastest, slowest;
+    double cpu; /* seconds of all threads */
     /* useful ones a second: 4 tokens^2 heads dim kept, half of it for cached; 0: packing */
     double flops;
     double peak_share; /* flops / the peak of the precision in use; 0: not known */

@@ -15,9 +15,58 @@ typedef struct {
     ts_cli *c;
     cJSON *peak, *rows;
     bool titled; /* the table has its heading */
+    ts_bench_machine machine;
+    ts_kernel_row dense, alone; /* what the rows behind them are compared with */
+    char doubts[4096];          /* what stands below the table, a line each */
 } table;
 
 /* ---- kernels ---- */
+static double range_of(const ts_kernel_row *r) { return r->slowest - r->fastest; }
+
+/* What a row is compared with, and what arithmetic allows: a plan that keeps a tenth is at most ten
+ * times faster, n threads at most n times, and nothing is above the peak. */
+static ts_measured compare_kernel(const table *t, const ts_kernel_row *r)
+{
+    ts_measured m = ts_bench_measured(&t->machine);
+    const ts_kernel_row *with = NULL;
+    if (r->what == TS_KERNEL_SPARSE && r->ratio > 0) {
+        with = &t->dense;
+        m.most = 1 / r->kept;
+    }
+    if (r->what == TS_KERNEL_UNEVEN && r->ratio > 0) {
+        with = &t->alone;
+        m.most = r->threads;
+    }
+    if (with) {
+        m.gain = with->seconds / r->seconds;
+        m.difference = fabs(with->seconds - r->seconds);
+        m.apart = fmax(range_of(with), range_of(r));
+    }
+    if (r->peak_share > 0 && !(ts_doubts(&m) & ~TS_DOUBT_BUSY)) {
+        m.gain = r->peak_share;
+        m.most = 1;
+        m.difference = m.apart = 0;
+    }
+    return m;
+}
+
+static const char *name_kernel(const ts_kernel_row *r, char *out, size_t size)
+{
+    if (r->what == TS_KERNEL_UNEVEN)
+        snprintf(out, size, "%s, %d thread%s", r->name, r->threads, r->threads == 1 ? "" : "s");
+    else
+        snprintf(out, size, "%s", r->name);
+    return out;
+}
+
+static void note_doubt(table *t, const ts_kernel_row *r, const char *why)
+{
+    char name[48];
+    size_t n = strlen(t->doubts);
+    snprintf(t->doubts + n, sizeof t->doubts - n, "void: %s, %ld tokens, keep %g: %s\n",
+             name_kernel(r, name, sizeof name), r->tokens, r->keep, why);
+}
+
 static const char *explain_ratio(const ts_kernel_row *r, char *out, size_t size)
 {
     *out = 0;
@@ -36,7 +85,7 @@ static const char *explain_ratio(const ts_kernel_row *r, char *out, size_t size)
     return out;
 }
 
-static void print_kernel_row(table *t, const ts_kernel_row *r)
+static void print_kernel_row(table *t, const ts_kernel_row *r, int doubts)
 {
     char name[48], rate[32] = "", share[32] = "", last[80];
     if (r->what == TS_KERNEL_PEAK) {
@@ -46,20 +95,19 @@ static void print_kernel_row(table *t, const ts_kernel_row *r)
         return;
     }
     if (!t->titled)
-        printf("\n%8s  %-18s %7s %7s %11s %9s %8s  %s\n", "tokens", "kernel", "keep", "kept", "ms",
-               "GFLOP/s", "of peak", "compared");
+        printf("\n%8s  %-18s %7s %7s %11s %11s %9s %8s  %s\n", "tokens", "kernel", "keep", "kept",
+               "ms", "CPU ms", "GFLOP/s", "of peak", "compared");
     t->titled = true;
-    snprintf(name, sizeof name, "%s", r->name);
-    if (r->what == TS_KERNEL_UNEVEN)
-        snprintf(name, sizeof name, "%s, %d thread%s", r->name, r->threads,
-                 r->threads == 1 ? "" : "s");
+    name_kernel(r, name, sizeof name);
     if (r->flops > 0) snprintf(rate, sizeof rate, "%.1f", r->flops / 1e9);
-    if (r->peak_share > 0) snprintf(share, sizeof share, "%.1f%%", 100 * r->peak_share);
-    printf("%8ld  %-18s %7.4g %7.4f %11.3f %9s %8s  %s\n", r->tokens, name, r->keep, r->kept,
-           1e3 * r->seconds, rate, share, explain_ratio(r, last, sizeof last));
+    if (r->peak_share > 0)
+        snprintf(share, sizeof share, doubts ? "void" : "%.1f%%", 100 * r->peak_share);
+    explain_ratio(r, last, sizeof last);
+    printf("%8ld  %-18s %7.4g %7.4f %11.3f %11.3f %9s %8s  %s\n", r->tokens, name, r->keep, r->kept,
+           1e3 * r->seconds, 1e3 * r->cpu, rate, share, *last && doubts ? "void" : last);
 }
 
-static void add_kernel_row(table *t, const ts_kernel_row *r)
+static void add_kernel_row(table *t, const ts_kernel_row *r, const char *why)
 {
     cJSON *j;
     if (r->what == TS_KERNEL_PEAK) {
@@ -75,21 +123,33 @@ static void add_kernel_row(table *t, const ts_kernel_row *r)
     cJSON_AddNumberToObject(j, "keep", r->keep);
     cJSON_AddNumberToObject(j, "kept", r->kept);
     cJSON_AddNumberToObject(j, "seconds", r->seconds);
+    cJSON_AddNumberToObject(j, "fastest", r->fastest);
+    cJSON_AddNumberToObject(j, "slowest", r->slowest);
+    cJSON_AddNumberToObject(j, "cpu_seconds", r->cpu);
     if (r->flops > 0) cJSON_AddNumberToObject(j, "flops", r->flops);
     if (r->peak_share > 0) cJSON_AddNumberToObject(j, "peak_share", r->peak_share);
     if (r->packing > 0) cJSON_AddNumberToObject(j, "packing", r->packing);
     if (r->ratio > 0) cJSON_AddNumberToObject(j, "ratio", r->ratio);
     if (r->kernel_ratio > 0) cJSON_AddNumberToObject(j, "kernel_ratio", r->kernel_ratio);
+    ts_bench_add_void(j, why);
     cJSON_AddItemToArray(t->rows, j);
 }
 
 static void take_kernel_row(void *user, const ts_kernel_row *r)
 {
     table *t = user;
+    char why[TS_DOUBT_TEXT];
     ts_screen_clear(&t->c->screen);
-    print_kernel_row(t, r);
+    ts_bench_look(&t->machine);
+    if (r->what == TS_KERNEL_DENSE) t->dense = *r;
+    if (r->what == TS_KERNEL_UNEVEN && r->threads == 1) t->alone = *r;
+    const ts_measured m = compare_kernel(t, r);
+    int doubts = ts_doubts(&m);
+    print_kernel_row(t, r, doubts);
     fflush(stdout);
-    add_kernel_row(t, r);
+    ts_doubt_text(&m, doubts, why);
+    if (doubts && !(doubts & TS_DOUBT_BUSY)) note_doubt(t, r, why); /* that is said once */
+    add_kernel_row(t, r, why);
 }
 
 void ts_bench_number(cJSON *j, const char *key, double x)
@@ -124,10 +184,9 @@ ts_status ts_bench_write(ts_err *err, const ts_flags *f, cJSON *j, bool complete
     return st;
 }
 
-static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b,
-                               const ts_bench_machine *m, bool complete)
+static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b, bool complete)
 {
-    cJSON *j = ts_bench_document(c->ctx, "kernel", m);
+    cJSON *j = ts_bench_document(c->ctx, "kernel", &t->machine);
     cJSON_AddNumberToObject(j, "heads", b->heads);
     cJSON_AddNumberToObject(j, "dim", b->dim);
     cJSON_AddItemToObject(j, "peak", t->peak);
@@ -151,7 +210,6 @@ static ts_status bench_kernels(ts_cli *c)
                          .keep = keep,
                          .row = take_kernel_row};
     table t = {.c = c};
-    ts_bench_machine machine = {0};
     t.peak = cJSON_CreateObject();
     t.rows = cJSON_CreateArray();
     b.tokens_count = ts_parse_list(v[TS_F_TOKENS].set ? v[TS_F_TOKENS].text : "4096,16384", true, 1,
@@ -165,13 +223,16 @@ static ts_status bench_kernels(ts_cli *c)
     b.user = &t;
     TRY(ts_side_check(&c->err, &c->flags, TS_F_JSON_FILE, false));
     TRY(ts_cli_open(c));
-    ts_bench_begin(&machine);
+    ts_bench_begin(&t.machine);
     c->screen.armed = true; /* there is no estimate to start with */
     st = ts_bench_kernel(c->ctx, &b);
     if (cJSON_GetArraySize(t.rows) > 0) {
-        ts_bench_end(&machine);
-        ts_bench_print_machine(&machine);
-        ts_status unsaved = write_kernels(c, &t, &b, &machine, st == TS_OK);
+        ts_bench_look(&t.machine);
+        putchar('\n');
+        ts_bench_print_busy(&t.machine);
+        fputs(t.doubts, stdout);
+        ts_bench_print_machine(&t.machine);
+        ts_status unsaved = write_kernels(c, &t, &b, st == TS_OK);
         if (!st) st = unsaved;
     }
 done:

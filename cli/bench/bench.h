@@ -1,16 +1,18 @@
 /* What `tessera bench` measured of clips, for the table, the JSON and the HTML report. */
 #ifndef TS_BENCH_H
 #define TS_BENCH_H
+#include "cli/bench/bench_doubt.h"
 #include "cli/cli.h"
 #include "sampler/tessera-bench.h"
 
 #include <cjson/cJSON.h>
 
-enum { TS_BENCH_MOST = 64 };     /* policies, after --sweep */
-typedef struct {                 /* one policy on one prompt */
-    double *seconds, *attention; /* [repeats]: denoising, self-attention within it */
-    int repeats;                 /* measured so far */
-    ts_report report;            /* of the last repeat */
+enum { TS_BENCH_MOST = 64 }; /* policies, after --sweep */
+typedef struct {             /* one policy on one prompt */
+    /* [repeats]: of denoising; of all threads in it; of self-attention within it */
+    double *seconds, *cpu, *attention;
+    int repeats;      /* measured so far */
+    ts_report report; /* of the last repeat */
     /* [frames] against the dense clip; NULL: not decoded, or dense itself */
     double *mse, *ssim;
     /* path of an encoded clip in the report's temporary folder; NULL */
@@ -31,6 +33,8 @@ typedef struct {   /* where it was measured */
     int cores;     /* that the process may use */
     /* load average of the last minute, at the start and at the end; negative: unknown */
     double load[2];
+    double taken;          /* share of its time that others took; negative: unknown */
+    double own, work, all; /* seconds at the start: of this process, of all, of the clock */
 } ts_bench_machine;
 typedef struct {
     ts_cli *c;
@@ -51,7 +55,7 @@ typedef struct {
 } ts_bench;
 
 typedef struct { /* one row of the table: a policy over all prompts that were measured */
-    double seconds, attention; /* sums over prompts of medians */
+    double seconds, cpu, attention; /* sums over prompts of medians */
     /* seconds: sums over prompts of the fastest and of the slowest repeat */
     double least, most;
     /* dense over this; Amdahl's limit: dense self-attention divided by the gain that arithmetic
@@ -61,6 +65,9 @@ typedef struct { /* one row of the table: a policy over all prompts that were me
     /* of the mean squared error over all frames and prompts; NaN: not measured; infinite: equal */
     double psnr;
     long dense, searched, sparse; /* calls */
+    /* the gain over dense and what it is worth; of dense nothing but the machine */
+    ts_measured measured;
+    int doubts; /* of `measured` */
 } ts_bench_row;
 ts_bench_row ts_bench_sum(const ts_bench *, int policy);
 static inline ts_bench_cell *ts_bench_at(const ts_bench *b, int prompt, int policy)
@@ -71,8 +78,11 @@ double ts_bench_median(const double *, int n);
 /* (largest - smallest) / median; 0: fewer than two */
 double ts_bench_spread(const double *, int n);
 void ts_bench_begin(ts_bench_machine *); /* before anything is measured */
-void ts_bench_end(ts_bench_machine *);
-void ts_bench_add_machine(cJSON *, const ts_bench_machine *); /* date, cpu, cores, load */
+void ts_bench_look(ts_bench_machine *);  /* what the machine did since; as often as wanted */
+ts_measured ts_bench_measured(
+    const ts_bench_machine *); /* of the machine alone, nothing compared */
+void ts_bench_add_machine(cJSON *, const ts_bench_machine *); /* date, cpu, cores, load, ... */
+void ts_bench_add_void(cJSON *, const char *why);             /* "": null, it is not */
 /* What every bench's JSON begins with: tessera, bench, versions, and the machine; cJSON_Delete. */
 cJSON *ts_bench_document(ts_ctx *, const char *what, const ts_bench_machine *);
 /* null: not finite, which is not measured */
@@ -80,6 +90,8 @@ void ts_bench_number(cJSON *, const char *key, double x);
 /* to --json, if given. TS_EIO, TS_EMEMORY */
 ts_status ts_bench_write(ts_err *, const ts_flags *, cJSON *, bool complete);
 void ts_bench_print_machine(const ts_bench_machine *); /* a line under a table */
+/* a line that times are void, if the machine was busy */
+void ts_bench_print_busy(const ts_bench_machine *);
 /* What was measured of clips: the table on stdout, and --json, if given. TS_EIO, TS_EMEMORY. */
 void ts_bench_print(const ts_bench *);
 ts_status ts_bench_json(const ts_bench *);

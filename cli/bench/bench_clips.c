@@ -2,6 +2,7 @@
  * compared with the dense one. */
 #include "cli/bench/bench.h"
 
+#include "backend/clock.h"
 #include "backend/number.h"
 #include "cli/settings.h"
 #include "cli/side.h"
@@ -168,7 +169,9 @@ static ts_status measure_policy(ts_bench *b, int prompt, int policy, ts_run *run
     ts_screen_start(&b->c->screen, &b->e, b->q.steps, b->policy[policy].attention, NULL);
     ts_bag_free(*latents);
     *latents = NULL;
+    double before = ts_process_seconds();
     TRY(ts_run_denoise(run, latents));
+    cell->cpu[cell->repeats] = ts_process_seconds() - before;
     ts_run_report(run, &cell->report);
     cell->seconds[cell->repeats] = cell->report.denoise_seconds;
     cell->attention[cell->repeats] = cell->report.attention_seconds;
@@ -326,10 +329,12 @@ static ts_status open_bench(ts_bench *b)
     b->stride = b->policies;
     b->cell = calloc((size_t)b->prompts * (size_t)b->stride, sizeof *b->cell);
     for (int i = 0; b->cell && i < b->prompts * b->stride; i++)
-        if (!(b->cell[i].seconds = calloc(2 * (size_t)b->repeats, sizeof(double))))
+        if (!(b->cell[i].seconds = calloc(3 * (size_t)b->repeats, sizeof(double))))
             TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for measurements"));
-        else
+        else {
             b->cell[i].attention = b->cell[i].seconds + b->repeats;
+            b->cell[i].cpu = b->cell[i].attention + b->repeats;
+        }
     if (!b->cell) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for measurements"));
 done:
     return st;
@@ -386,7 +391,7 @@ ts_status ts_cli_bench_clips(ts_cli *c)
         TRY(ts_fail(&c->err, TS_EIO, "--html: no temporary folder in %s", tmp ? tmp : "/tmp"));
     ts_bench_begin(&b.machine);
     for (int p = 0; p < b.prompts && !st; p++) st = bench_prompt(&b, p, folder);
-    ts_bench_end(&b.machine);
+    ts_bench_look(&b.machine);
     b.complete = !st;
     keep_first_turn(&b);
     if (!b.done_prompts) goto done;

@@ -11,7 +11,7 @@
 enum { MOST = 64 };
 typedef struct {
     ts_step_row r;
-    double seconds[MOST], linear[MOST], attention[MOST], search[MOST];
+    double seconds[MOST], cpu[MOST], linear[MOST], attention[MOST], search[MOST];
     int n;
 } kind;
 typedef struct {
@@ -38,6 +38,7 @@ static void take_evaluation(void *user, const ts_step_row *r)
     k->r.work = r->work;
     if (k->n == MOST) return;
     k->seconds[k->n] = r->seconds;
+    k->cpu[k->n] = r->cpu;
     k->linear[k->n] = r->linear;
     k->attention[k->n] = r->attention;
     k->search[k->n] = r->search;
@@ -46,10 +47,10 @@ static void take_evaluation(void *user, const ts_step_row *r)
                    r->kind, r->seconds, r->linear, r->attention);
 }
 
-/* of a run: sums over its steps; work: self-attention by arithmetic, a dense evaluation being 1;
- * steps: of the kinds that were measured */
+/* of a run: sums over its steps; apart: of the slowest and the fastest turn; work: self-attention
+ * by arithmetic, a dense evaluation being 1; steps: of the kinds that were measured */
 typedef struct {
-    double seconds, attention, work;
+    double seconds, cpu, apart, attention, work;
     int steps;
 } whole;
 
@@ -58,7 +59,10 @@ static whole sum_policy(const steps_bench *b, int policy)
     whole w = {0};
     for (int i = 0; i < b->kinds[policy]; i++) {
         const kind *k = &b->k[policy][i];
-        w.seconds += k->r.steps * ts_bench_median(k->seconds, k->n);
+        double median = ts_bench_median(k->seconds, k->n);
+        w.seconds += k->r.steps * median;
+        w.apart += k->r.steps * median * ts_bench_spread(k->seconds, k->n);
+        w.cpu += k->r.steps * ts_bench_median(k->cpu, k->n);
         w.attention += k->r.steps * ts_bench_median(k->attention, k->n);
         w.work += k->r.steps * k->r.work;
         w.steps += k->r.steps;
@@ -66,17 +70,18 @@ static whole sum_policy(const steps_bench *b, int policy)
     return w;
 }
 
-typedef struct {
-    double speed, ideal;
-} gain;
-
-/* ideal = d / (d - a + a work / steps): Amdahl with the dense run's seconds d, of which a in
- * self-attention. */
-static gain gain_over_dense(const steps_bench *b, int policy)
+/* gain: over dense, and `most` its ideal = d / (d - a + a work / steps): Amdahl with the dense
+ * run's seconds d, of which a in self-attention. */
+static ts_measured compare_policy(const steps_bench *b, int policy)
 {
+    ts_measured m = ts_bench_measured(&b->machine);
     whole d = sum_policy(b, 0), w = sum_policy(b, policy);
     double limit = d.seconds - d.attention + d.attention * w.work / b->steps;
-    return (gain){w.seconds > 0 ? d.seconds / w.seconds : 0, limit > 0 ? d.seconds / limit : 0};
+    m.gain = w.seconds > 0 ? d.seconds / w.seconds : 0;
+    m.most = limit > 0 ? d.seconds / limit : 0;
+    m.difference = fabs(d.seconds - w.seconds);
+    m.apart = policy ? fmax(d.apart, w.apart) : 0;
+    return m;
 }
 
 static void print_step_kind(const kind *k)
@@ -86,35 +91,49 @@ static void print_step_kind(const kind *k)
     char spread[16] = "-";
     if (k->n > 1)
         snprintf(spread, sizeof spread, "%.1f%%", 100 * ts_bench_spread(k->seconds, k->n));
-    printf("  %-26s %6d %9.3f %7s %9.3f %9.3f %9.3f %9.3f %7.4f\n", k->r.kind, k->r.steps, s,
-           spread, l, a, ts_bench_median(k->search, k->n), s - l - a, k->r.kept);
+    printf("  %-26s %6d %9.3f %9.3f %7s %9.3f %9.3f %9.3f %9.3f %7.4f\n", k->r.kind, k->r.steps, s,
+           ts_bench_median(k->cpu, k->n), spread, l, a, ts_bench_median(k->search, k->n), s - l - a,
+           k->r.kept);
+}
+
+static void print_whole(const steps_bench *b, int policy)
+{
+    whole w = sum_policy(b, policy);
+    const ts_measured m = compare_policy(b, policy);
+    char why[TS_DOUBT_TEXT];
+    if (w.steps < b->steps) {
+        printf("  stopped before every kind of evaluation had its turn\n");
+        return;
+    }
+    printf("  %d step%s: %.1f s", b->steps, b->steps == 1 ? "" : "s", w.seconds);
+    if (!policy)
+        printf(", %.1f%% of it attention", w.seconds > 0 ? 100 * w.attention / w.seconds : 0);
+    else if (ts_doubts(&m))
+        printf(", ideal %.3fx faster than dense; measured gain void: %s", m.most,
+               ts_doubt_text(&m, ts_doubts(&m), why));
+    else
+        printf(", %.3fx faster than dense; ideal %.3fx, reached %.1f%%", m.gain, m.most,
+               m.most > 0 ? 100 * m.gain / m.most : 0);
+    printf("; %.1f s of CPU time\n", w.cpu);
 }
 
 static void print_policies(const steps_bench *b)
 {
     int turns = b->k[0][0].n; /* the first of each turn */
-    printf("%-28s %6s %9s %7s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds", "spread",
-           "linear", "attention", "searching", "rest", "kept");
+    printf("%-28s %6s %9s %9s %7s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds",
+           "CPU sec.", "spread", "linear", "attention", "searching", "rest", "kept");
     for (int p = 0; p < b->policies; p++) {
         printf("%s\n", b->policy[p]);
         for (int i = 0; i < b->kinds[p]; i++) print_step_kind(&b->k[p][i]);
-        whole w = sum_policy(b, p);
-        gain g = gain_over_dense(b, p);
-        if (w.steps < b->steps)
-            printf("  stopped before every kind of evaluation had its turn\n");
-        else if (!p)
-            printf("  %d step%s: %.1f s, %.1f%% of it attention\n", b->steps,
-                   b->steps == 1 ? "" : "s", w.seconds,
-                   w.seconds > 0 ? 100 * w.attention / w.seconds : 0);
-        else
-            printf("  %d step%s: %.1f s, %.3fx faster than dense; ideal %.3fx, reached %.1f%%\n",
-                   b->steps, b->steps == 1 ? "" : "s", w.seconds, g.speed, g.ideal,
-                   g.ideal > 0 ? 100 * g.speed / g.ideal : 0);
+        print_whole(b, p);
     }
-    printf("\n%ld tokens, one guidance branch; seconds of an evaluation, %s of %d turn%s; "
-           "attention: self-attention, searching in it; rest: cross-attention too\n",
-           b->k[0][0].r.tokens, turns > 1 ? "medians" : "one measurement", turns,
-           turns == 1 ? "" : "s");
+    printf("\n%ld tokens, one guidance branch; seconds of an evaluation, ", b->k[0][0].r.tokens);
+    if (turns > 1)
+        printf("medians of %d turns", turns);
+    else
+        printf("measured once");
+    printf("; CPU sec.: of all threads; attention: self-attention, searching in it; rest: "
+           "cross-attention too\n");
     printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise "
            "(Amdahl), a later search counting half a dense one\n");
     ts_bench_print_machine(&b->machine);
@@ -132,14 +151,17 @@ static ts_status write_evaluations(const steps_bench *b, const ts_request *q, bo
     list = cJSON_AddArrayToObject(j, "policies");
     for (int p = 0; p < b->policies; p++) {
         cJSON *k = cJSON_CreateObject();
-        gain g = gain_over_dense(b, p);
+        const ts_measured m = compare_policy(b, p);
         whole w = sum_policy(b, p);
+        char why[TS_DOUBT_TEXT];
         cJSON_AddStringToObject(k, "attention", b->policy[p]);
         bool all = w.steps == b->steps;
         ts_bench_number(k, "seconds", all ? w.seconds : NAN);
+        ts_bench_number(k, "cpu_seconds", all ? w.cpu : NAN);
         ts_bench_number(k, "attention_seconds", all ? w.attention : NAN);
-        ts_bench_number(k, "speed_up", all ? g.speed : NAN);
-        ts_bench_number(k, "ideal", all ? g.ideal : NAN);
+        ts_bench_number(k, "speed_up", all ? m.gain : NAN);
+        ts_bench_number(k, "ideal", all ? m.most : NAN);
+        ts_bench_add_void(k, all ? ts_doubt_text(&m, ts_doubts(&m), why) : "");
         cJSON *rows = cJSON_AddArrayToObject(k, "evaluations");
         for (int i = 0; i < b->kinds[p]; i++)
             for (int t = 0; t < b->k[p][i].n; t++) {
@@ -150,6 +172,7 @@ static ts_status write_evaluations(const steps_bench *b, const ts_request *q, bo
                 cJSON_AddNumberToObject(r, "kept", e->r.kept);
                 cJSON_AddNumberToObject(r, "work", e->r.work);
                 cJSON_AddNumberToObject(r, "seconds", e->seconds[t]);
+                cJSON_AddNumberToObject(r, "cpu_seconds", e->cpu[t]);
                 cJSON_AddNumberToObject(r, "linear_seconds", e->linear[t]);
                 cJSON_AddNumberToObject(r, "attention_seconds", e->attention[t]);
                 cJSON_AddNumberToObject(r, "search_seconds", e->search[t]);
@@ -199,7 +222,7 @@ ts_status ts_cli_bench_step(ts_cli *c)
     while (b->policies > 1 && !b->kinds[b->policies - 1]) free(b->policy[--b->policies]);
     if (b->kinds[0]) {
         ts_screen_clear(&c->screen);
-        ts_bench_end(&b->machine);
+        ts_bench_look(&b->machine);
         print_policies(b);
         ts_status unsaved = write_evaluations(b, &q, !st);
         if (!st) st = unsaved;

@@ -46,14 +46,17 @@ static double mean_of(const double *x, int n)
 ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
 {
     ts_bench_row r = {.psnr = NAN, .ssim = NAN};
-    double dense = 0, dense_attention = 0, limit = 0, mse = 0, ssim = 0;
+    double dense = 0, dense_attention = 0, dense_apart = 0, limit = 0, mse = 0, ssim = 0;
     int n = b->done_prompts, decoded = 0;
     for (int p = 0; p < n; p++) {
         const ts_bench_cell *c = ts_bench_at(b, p, policy), *d = ts_bench_at(b, p, 0);
         double all = ts_bench_median(d->seconds, d->repeats),
                attention = ts_bench_median(d->attention, d->repeats), least, most;
+        find_range(d->seconds, d->repeats, &least, &most);
+        dense_apart += most - least;
         find_range(c->seconds, c->repeats, &least, &most);
         r.seconds += ts_bench_median(c->seconds, c->repeats);
+        r.cpu += ts_bench_median(c->cpu, c->repeats);
         r.attention += ts_bench_median(c->attention, c->repeats);
         r.least += least;
         r.most += most;
@@ -78,7 +81,55 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
         r.psnr = ts_psnr(mse / decoded);
         r.ssim = ssim / decoded;
     }
+    r.measured = ts_bench_measured(&b->machine);
+    if (policy) {
+        r.measured.gain = r.speed;
+        r.measured.most = r.ideal;
+        r.measured.difference = fabs(dense - r.seconds);
+        r.measured.apart = fmax(dense_apart, r.most - r.least);
+    }
+    r.doubts = ts_doubts(&r.measured);
     return r;
+}
+
+/* "1.43x"; void of what is in doubt. */
+static const char *gain_text(const ts_bench_row *r, double gain, char out[16])
+{
+    snprintf(out, 16, r->measured.gain > 0 && r->doubts ? "void" : "%.2fx", gain);
+    return out;
+}
+
+static void print_row(const ts_bench *b, int policy, int width)
+{
+    ts_bench_row r = ts_bench_sum(b, policy);
+    char recall[16] = "-", psnr[16] = "-", ssim[16] = "-", kept[16] = "-", spread[16] = "-",
+         gain[16], attention[16];
+    if (r.sparse) snprintf(kept, sizeof kept, "%.3f", r.kept);
+    if (r.recall > 0) snprintf(recall, sizeof recall, "%.3f", r.recall);
+    if (isinf(r.psnr))
+        snprintf(psnr, sizeof psnr, "equal");
+    else if (!isnan(r.psnr))
+        snprintf(psnr, sizeof psnr, "%.2f", r.psnr);
+    if (!isnan(r.ssim)) snprintf(ssim, sizeof ssim, "%.4f", r.ssim);
+    if (b->repeats > 1 && r.seconds > 0)
+        snprintf(spread, sizeof spread, "%.1f%%", 100 * (r.most - r.least) / r.seconds);
+    printf("%-*s %9.3f %9.3f %7s %7s %6.2fx %10.3f %12s %6s %7s %7s %7s\n", width,
+           b->policy[policy].attention, r.seconds, r.cpu, spread, gain_text(&r, r.speed, gain),
+           r.ideal, r.attention, gain_text(&r, r.attention_speed, attention), kept, recall, psnr,
+           ssim);
+}
+
+/* Why gains are void; that the machine was busy concerns all of them, and is said once. */
+static void print_doubts(const ts_bench *b)
+{
+    char why[TS_DOUBT_TEXT];
+    ts_bench_print_busy(&b->machine);
+    for (int i = 1; i < b->policies; i++) {
+        ts_bench_row r = ts_bench_sum(b, i);
+        if (r.doubts && !(r.doubts & TS_DOUBT_BUSY))
+            printf("void: %s: %s\n", b->policy[i].attention,
+                   ts_doubt_text(&r.measured, r.doubts, why));
+    }
 }
 
 void ts_bench_print(const ts_bench *b)
@@ -86,31 +137,25 @@ void ts_bench_print(const ts_bench *b)
     size_t width = strlen("attention");
     for (int i = 0; i < b->policies; i++)
         width = strlen(b->policy[i].attention) > width ? strlen(b->policy[i].attention) : width;
-    printf("%-*s %9s %7s %7s %7s %10s %7s %6s %7s %7s %7s\n", (int)width, "attention", "seconds",
-           "spread", "faster", "ideal", "attn. sec.", "faster", "kept", "recall", "PSNR", "SSIM");
-    for (int i = 0; i < b->policies; i++) {
-        ts_bench_row r = ts_bench_sum(b, i);
-        char recall[16] = "-", psnr[16] = "-", ssim[16] = "-", kept[16] = "-", spread[16] = "-";
-        if (r.sparse) snprintf(kept, sizeof kept, "%.3f", r.kept);
-        if (r.recall > 0) snprintf(recall, sizeof recall, "%.3f", r.recall);
-        if (isinf(r.psnr))
-            snprintf(psnr, sizeof psnr, "equal");
-        else if (!isnan(r.psnr))
-            snprintf(psnr, sizeof psnr, "%.2f", r.psnr);
-        if (!isnan(r.ssim)) snprintf(ssim, sizeof ssim, "%.4f", r.ssim);
-        if (b->repeats > 1 && r.seconds > 0)
-            snprintf(spread, sizeof spread, "%.1f%%", 100 * (r.most - r.least) / r.seconds);
-        printf("%-*s %9.3f %7s %6.2fx %6.2fx %10.3f %6.2fx %6s %7s %7s %7s\n", (int)width,
-               b->policy[i].attention, r.seconds, spread, r.speed, r.ideal, r.attention,
-               r.attention_speed, kept, recall, psnr, ssim);
-    }
-    printf("\nseconds: denoising alone, without text encoder and VAE; attn. sec.: self-attention "
-           "in it; %s of %s%d turn%s%s\n",
-           b->repeats > 1 ? "medians" : "one measurement", b->complete ? "" : "up to ", b->repeats,
-           b->repeats == 1 ? "" : "s", b->done_prompts > 1 ? ", summed over prompts" : "");
+    printf("%-*s %9s %9s %7s %7s %7s %10s %12s %6s %7s %7s %7s\n", (int)width, "attention",
+           "seconds", "CPU sec.", "spread", "faster", "ideal", "attn. sec.", "attn. faster", "kept",
+           "recall", "PSNR", "SSIM");
+    for (int i = 0; i < b->policies; i++) print_row(b, i, (int)width);
+    putchar('\n');
+    print_doubts(b);
+    printf("seconds: denoising alone, without text encoder and VAE; CPU sec.: of all threads in "
+           "it; attn. sec.: self-attention in it; ");
+    if (b->repeats > 1)
+        printf("medians of %s%d turns", b->complete ? "" : "up to ", b->repeats);
+    else
+        printf("measured once");
+    printf("%s\n", b->done_prompts > 1 ? ", summed over prompts" : "");
     if (b->repeats > 1) printf("spread: (slowest - fastest turn) / median\n");
     printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise "
-           "(Amdahl); kept -: nothing was sparse\n");
+           "(Amdahl)\n");
+    printf("kept: share of the key blocks that sparse calls read, keep rounded to whole blocks of "
+           "64 of the %ld tokens; -: nothing was sparse\n",
+           b->e.tokens);
     printf("PSNR (dB), SSIM: frames against the dense clip\n");
     ts_bench_print_machine(&b->machine);
     if (!b->complete) printf("stopped before its end: what was measured until then\n");
@@ -130,6 +175,7 @@ static cJSON *policy_json(const ts_bench *b, int i)
     ts_bench_row r = ts_bench_sum(b, i);
     const ts_bench_policy *policy = b->policy + i;
     cJSON *j = cJSON_CreateObject(), *prompts = NULL;
+    char why[TS_DOUBT_TEXT];
     cJSON_AddStringToObject(j, "attention", policy->attention);
     if (policy->series) {
         cJSON_AddStringToObject(j, "series", policy->series);
@@ -138,10 +184,12 @@ static cJSON *policy_json(const ts_bench *b, int i)
     ts_bench_number(j, "seconds", r.seconds);
     ts_bench_number(j, "fastest", r.least);
     ts_bench_number(j, "slowest", r.most);
+    ts_bench_number(j, "cpu_seconds", r.cpu);
     ts_bench_number(j, "attention_seconds", r.attention);
     ts_bench_number(j, "speed_up", r.speed);
     ts_bench_number(j, "attention_speed_up", r.attention_speed);
     ts_bench_number(j, "ideal", r.ideal);
+    ts_bench_add_void(j, ts_doubt_text(&r.measured, r.doubts, why));
     ts_bench_number(j, "kept", r.kept);
     ts_bench_number(j, "recall", r.recall > 0 ? r.recall : NAN);
     ts_bench_number(j, "psnr", r.psnr);
@@ -154,6 +202,7 @@ static cJSON *policy_json(const ts_bench *b, int i)
         const ts_bench_cell *c = ts_bench_at(b, p, i);
         cJSON *k = cJSON_CreateObject();
         cJSON_AddItemToObject(k, "seconds", numbers(c->seconds, c->repeats));
+        cJSON_AddItemToObject(k, "cpu_seconds", numbers(c->cpu, c->repeats));
         cJSON_AddItemToObject(k, "attention_seconds", numbers(c->attention, c->repeats));
         cJSON_AddNumberToObject(k, "attention_gain", c->report.attention_gain);
         cJSON_AddItemToObject(k, "mse", numbers(c->mse, c->mse ? b->frames : 0));

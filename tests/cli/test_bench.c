@@ -56,6 +56,25 @@ static void same(double got, double want, const char *what)
     ck_assert_msg(fabs(got - want) <= 1e-9 * fabs(want), "%s: %g, expected %g", what, got, want);
 }
 
+static double range(const cJSON *r) { return number(r, "slowest") - number(r, "fastest"); }
+
+/* What can not be true is void; of plans, by what they keep and by the turns of the dense kernel.
+ */
+static void check_void(const cJSON *j, const cJSON *r, const cJSON *dense)
+{
+    const char *why = cJSON_GetStringValue(cJSON_GetObjectItem(r, "void"));
+    bool plan = !strcmp(text(r, "kernel"), "sparse"),
+         impossible = number(r, "peak_share") > 1.02 ||
+                      (plan &&
+                       number(dense, "seconds") * number(r, "kept") > 1.02 * number(r, "seconds")),
+         blurred = plan && fmax(range(dense), range(r)) >
+                               fabs(number(dense, "seconds") - number(r, "seconds"));
+    ck_assert_msg(why || !(impossible || blurred), "%s stands", text(r, "kernel"));
+    if (plan && why) ck_assert_msg(impossible || blurred || strstr(why, "busy"), "%s", why);
+    if (plan && why && strstr(why, "arithmetic")) ck_assert(impossible);
+    if (cJSON_IsString(cJSON_GetObjectItem(j, "void"))) ck_assert(!(number(j, "taken") <= 0.1));
+}
+
 /* heads 2, dim 32; one number of tokens with keep 0.3 and 0.01. */
 static void check_rows(const cJSON *j, double tokens, const char *precision, double threads,
                        double kept3, double kept1)
@@ -68,7 +87,10 @@ static void check_rows(const cJSON *j, double tokens, const char *precision, dou
     cJSON_ArrayForEach(r, rows)
     {
         ck_assert_str_eq(text(r, "precision"), precision);
-        ck_assert(number(r, "repeats") == 3 && number(r, "seconds") > 0);
+        ck_assert(number(r, "repeats") == 3 && number(r, "seconds") > 0 &&
+                  number(r, "fastest") <= number(r, "seconds") &&
+                  number(r, "slowest") >= number(r, "seconds") && number(r, "cpu_seconds") > 0);
+        check_void(j, r, dense);
     }
     same(number(dense, "flops"), work / seconds, "dense rate");
     ck_assert(number(dense, "peak_share") > 0 && !cJSON_HasObjectItem(dense, "ratio"));

@@ -153,7 +153,13 @@ START_TEST(single_evaluations)
                           number(e, "attention_seconds") >= number(e, "search_seconds"));
                 ck_assert(number(e, "linear_seconds") > 0 && number(e, "attention_seconds") > 0);
             }
-            ck_assert(steps == 10 && fabs(seconds - number(p, "seconds")) < 1e-6 * seconds);
+            ck_assert(steps == 10 && fabs(seconds - number(p, "seconds")) < 1e-6 * seconds &&
+                      number(p, "cpu_seconds") > 0);
+            /* one turn: nothing is known of how far they lie apart */
+            const char *why = cJSON_GetStringValue(cJSON_GetObjectItem(p, "void"));
+            bool impossible = number(p, "speed_up") > 1.02 * number(p, "ideal");
+            ck_assert_msg(why ? impossible || strstr(why, "busy") : !impossible, "%s",
+                          why ? why : "no doubt");
         }
         cJSON_Delete(j);
     }
@@ -238,32 +244,58 @@ static void same(double got, double want, const char *what)
 static void check_cells(const char *out, const cJSON *p, bool dense)
 {
     const char *name = cJSON_GetObjectItem(p, "attention")->valuestring;
-    char cell[10][32], want[10][32], begins[256];
+    char cell[11][32], want[11][32], begins[256];
+    bool stands = dense || cJSON_IsNull(cJSON_GetObjectItem(p, "void"));
     snprintf(begins, sizeof begins, "\n%s ", name);
     const char *line = strstr(out, begins);
     ck_assert_msg(line != NULL, "no row of %s in\n%s", name, out);
-    int n = sscanf(line + strlen(begins), "%31s %31s %31s %31s %31s %31s %31s %31s %31s %31s",
+    int n = sscanf(line + strlen(begins), "%31s %31s %31s %31s %31s %31s %31s %31s %31s %31s %31s",
                    cell[0], cell[1], cell[2], cell[3], cell[4], cell[5], cell[6], cell[7], cell[8],
-                   cell[9]);
-    ck_assert_int_eq(n, 10);
+                   cell[9], cell[10]);
+    ck_assert_int_eq(n, 11);
     snprintf(want[0], 32, "%.3f", number(p, "seconds"));
-    snprintf(want[1], 32, "%.1f%%",
+    snprintf(want[1], 32, "%.3f", number(p, "cpu_seconds"));
+    snprintf(want[2], 32, "%.1f%%",
              100 * (number(p, "slowest") - number(p, "fastest")) / number(p, "seconds"));
-    snprintf(want[2], 32, "%.2fx", number(p, "speed_up"));
-    snprintf(want[3], 32, "%.2fx", number(p, "ideal"));
-    snprintf(want[4], 32, "%.3f", number(p, "attention_seconds"));
-    snprintf(want[5], 32, "%.2fx", number(p, "attention_speed_up"));
-    snprintf(want[6], 32, number(p, "calls_sparse") > 0 ? "%.3f" : "-", number(p, "kept"));
-    snprintf(want[7], 32, isnan(number(p, "recall")) ? "-" : "%.3f", number(p, "recall"));
-    snprintf(want[8], 32,
+    snprintf(want[3], 32, stands ? "%.2fx" : "void", number(p, "speed_up"));
+    snprintf(want[4], 32, "%.2fx", number(p, "ideal"));
+    snprintf(want[5], 32, "%.3f", number(p, "attention_seconds"));
+    snprintf(want[6], 32, stands ? "%.2fx" : "void", number(p, "attention_speed_up"));
+    snprintf(want[7], 32, number(p, "calls_sparse") > 0 ? "%.3f" : "-", number(p, "kept"));
+    snprintf(want[8], 32, isnan(number(p, "recall")) ? "-" : "%.3f", number(p, "recall"));
+    snprintf(want[9], 32,
              dense                      ? "-"
              : isnan(number(p, "psnr")) ? "equal"
                                         : "%.2f",
              number(p, "psnr"));
-    snprintf(want[9], 32, dense ? "-" : "%.4f", number(p, "ssim"));
-    for (int i = 0; i < 10; i++)
+    snprintf(want[10], 32, dense ? "-" : "%.4f", number(p, "ssim"));
+    for (int i = 0; i < 11; i++)
         ck_assert_msg(!strcmp(cell[i], want[i]), "%s, column %d: %s, expected %s", name, i + 1,
                       cell[i], want[i]);
+}
+
+/* What is void follows from the file's own numbers, and is said. */
+static void check_void(const char *out, const cJSON *j, const cJSON *dense, const cJSON *p)
+{
+    const char *why = cJSON_GetStringValue(cJSON_GetObjectItem(p, "void")),
+               *machine = cJSON_GetStringValue(cJSON_GetObjectItem(j, "void"));
+    double apart = fmax(number(dense, "slowest") - number(dense, "fastest"),
+                        number(p, "slowest") - number(p, "fastest"));
+    bool busy = number(j, "taken") > 0.1,
+         impossible = number(p, "speed_up") > 1.02 * number(p, "ideal"),
+         blurred = apart > fabs(number(dense, "seconds") - number(p, "seconds"));
+    /* within a moment the machine says nothing but its load */
+    if (!isnan(number(j, "taken"))) ck_assert_int_eq(busy, machine != NULL);
+    if (machine) ck_assert(strstr(machine, "busy") && strstr(out, "\nvoid: the machine was busy"));
+    if (p == dense) return;
+    ck_assert_msg((machine || impossible || blurred) == (why != NULL), "%s",
+                  why ? why : "no doubt");
+    if (!why) return;
+    ck_assert_msg((strstr(why, "busy") != NULL) == (machine != NULL) &&
+                      (strstr(why, "arithmetic allows") != NULL) == impossible &&
+                      (strstr(why, "apart") != NULL) == blurred,
+                  "%s", why);
+    ck_assert(machine || strstr(out, why));
 }
 
 /* Three turns of two prompts; 3 steps: adaspa searches in the first, again in the second; window is
@@ -288,8 +320,8 @@ START_TEST(arithmetic)
               strlen(cJSON_GetObjectItem(j, "date")->valuestring) == 20);
     for (int i = 0; i < 5; i++) {
         const cJSON *p = cJSON_GetArrayItem(policies, i), *q;
-        double seconds = 0, attention = 0, least = 0, most = 0, ignored = 0, limit = 0, mse = 0,
-               ssim = 0;
+        double seconds = 0, cpu = 0, attention = 0, least = 0, most = 0, ignored = 0, limit = 0,
+               mse = 0, ssim = 0;
         int k = 0;
         cJSON_ArrayForEach(q, list(p, "prompts", 2))
         {
@@ -299,6 +331,7 @@ START_TEST(arithmetic)
             ck_assert(a > 0 && a < all);
             seconds += middle(cJSON_GetObjectItem(q, "seconds"), &least, &most);
             attention += middle(cJSON_GetObjectItem(q, "attention_seconds"), &ignored, &ignored);
+            cpu += middle(cJSON_GetObjectItem(q, "cpu_seconds"), &ignored, &ignored);
             same(number(q, "attention_gain"), gain[i], "gain");
             limit += all - a + a / gain[i];
             cJSON_ArrayForEach(e, cJSON_GetObjectItem(q, "mse")) mse += e->valuedouble / 10;
@@ -306,6 +339,7 @@ START_TEST(arithmetic)
         }
         same(number(p, "seconds"), seconds, "seconds");
         same(number(p, "attention_seconds"), attention, "attention");
+        same(number(p, "cpu_seconds"), cpu, "CPU seconds");
         same(number(p, "fastest"), least, "fastest");
         same(number(p, "slowest"), most, "slowest");
         same(number(p, "speed_up"), number(dense, "seconds") / seconds, "speed-up");
@@ -318,6 +352,7 @@ START_TEST(arithmetic)
                   number(p, "calls_sparse") == 24 * calls[i][2]);
         if (mse > 0) same(number(p, "psnr"), 10 * log10(255 * 255 / mse), "PSNR");
         check_cells(r->out, p, !i);
+        check_void(r->out, j, dense, p);
     }
     same(number(dense, "speed_up"), 1, "dense");
     same(number(dense, "ideal"), 1, "dense");
