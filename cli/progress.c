@@ -104,22 +104,43 @@ double ts_screen_batch_left(const ts_screen *s, double now)
         pace = s->batch_spent / s->batch_did;
     else if (left >= 0 && s->row_cost > 0)
         pace = (spent + left) / s->row_cost;
+    else if (s->turn.policy)
+        pace = 1; /* its cost is in seconds */
     else
         return -1;
     if (left < 0) left = pace * s->row_cost > spent ? pace * s->row_cost - spent : 0;
     return left + pace * (s->batch_cost - s->batch_did - s->row_cost);
 }
 
-/* The batch's line, above that of its row. */
+enum { TURN = 80 };
+/* "row 3/8", or of a bench "prompt 1/2, turn 2/3". */
+static const char *place_text(const ts_screen *s, char out[TURN])
+{
+    const ts_screen_turn *t = &s->turn;
+    int n = 0;
+    if (!t->policy) {
+        snprintf(out, TURN, "row %d/%d", s->row, s->rows);
+        return out;
+    }
+    if (t->prompts) n = snprintf(out, TURN, "prompt %d/%d, ", t->prompt, t->prompts);
+    if (t->turn)
+        snprintf(out + n, (size_t)(TURN - n), "turn %d/%d", t->turn, t->turns);
+    else
+        snprintf(out + n, (size_t)(TURN - n), "comparing");
+    return out;
+}
+
+/* The line of the batch or bench, above that of what is at work. */
 static void batch_bar_text(const ts_screen *s, double now, char *line, int room)
 {
     char left[24];
+    char place[TURN];
+    const char *name = s->turn.policy ? s->turn.policy : s->row_output;
     double rest = ts_screen_batch_left(s, now);
-    int n = snprintf(line, (size_t)room + 1, "row %d/%d", s->row, s->rows);
+    int n = snprintf(line, (size_t)room + 1, "%s", place_text(s, place));
     if (rest >= 0 && n < room)
         n += snprintf(line + n, (size_t)(room - n) + 1, ", %s left", ts_clock_text(rest, left));
-    if (n + 2 < room)
-        snprintf(line + n, (size_t)(room - n) + 1, ": %s", s->row_output ? s->row_output : "");
+    if (n + 2 < room) snprintf(line + n, (size_t)(room - n) + 1, ": %s", name ? name : "");
 }
 
 /* "denoising  5/50 ": as wide at every step. Before the first of them weights are brought. */
@@ -209,18 +230,42 @@ static void draw_bar(ts_screen *s, const ts_event *e, double now)
 
 static void print_phase_line(ts_screen *s, const ts_event *e, double now)
 {
-    char spent[24], left[24];
+    char spent[24], left[24], place[TURN];
     double rest = ts_screen_left(s, now);
-    if (s->rows && s->row) fprintf(s->out, "row %d/%d: ", s->row, s->rows);
+    if (s->rows && s->row) fprintf(s->out, "%s: ", place_text(s, place));
+    if (s->turn.policy) fprintf(s->out, "%s: ", s->turn.policy);
     fprintf(s->out, "%s: ", doing[e->phase]);
     if (unit[e->phase]) fprintf(s->out, "%s %d of %d, ", unit[e->phase], e->step, e->steps);
     fprintf(s->out, "%.0f%%, %s", floor(s->share * 100),
             ts_clock_text(now - s->phase_began, spent));
     if (rest >= 0) fprintf(s->out, ", %s left", ts_clock_text(rest, left));
     rest = ts_screen_batch_left(s, now);
-    if (rest >= 0) fprintf(s->out, ", %s of the batch", ts_clock_text(rest, left));
+    if (rest >= 0)
+        fprintf(s->out, ", %s of the %s", ts_clock_text(rest, left),
+                s->turn.policy ? "bench" : "batch");
     fputc('\n', s->out);
     fflush(s->out);
+}
+
+/* Where in a batch or bench. */
+static void add_place(cJSON *j, const ts_screen *s, double now)
+{
+    const ts_screen_turn *t = &s->turn;
+    double rest = ts_screen_batch_left(s, now);
+    if (t->policy) {
+        cJSON_AddStringToObject(j, "policy", t->policy);
+        if (t->prompts) {
+            cJSON_AddNumberToObject(j, "prompt", t->prompt);
+            cJSON_AddNumberToObject(j, "prompts", t->prompts);
+        }
+        cJSON_AddNumberToObject(j, "turn", t->turn);
+        cJSON_AddNumberToObject(j, "turns", t->turns);
+    } else {
+        cJSON_AddNumberToObject(j, "row", s->row);
+        cJSON_AddNumberToObject(j, "rows", s->rows);
+    }
+    cJSON *left = rest < 0 ? cJSON_CreateNull() : cJSON_CreateNumber(milliseconds(rest));
+    cJSON_AddItemToObject(j, t->policy ? "bench_eta" : "batch_eta", left);
 }
 
 static void print_event_json(ts_screen *s, const ts_event *e, double now)
@@ -237,15 +282,7 @@ static void print_event_json(ts_screen *s, const ts_event *e, double now)
         cJSON_AddNullToObject(j, "eta");
     else
         cJSON_AddNumberToObject(j, "eta", milliseconds(rest));
-    if (s->rows && s->row) {
-        cJSON_AddNumberToObject(j, "row", s->row);
-        cJSON_AddNumberToObject(j, "rows", s->rows);
-        rest = ts_screen_batch_left(s, now);
-        if (rest < 0)
-            cJSON_AddNullToObject(j, "batch_eta");
-        else
-            cJSON_AddNumberToObject(j, "batch_eta", milliseconds(rest));
-    }
+    if (s->rows && s->row) add_place(j, s, now);
     print_json(s, j);
 }
 
@@ -555,6 +592,44 @@ void ts_screen_batch_done(ts_screen *s, const ts_batch_end *end)
     else
         ts_screen_note(s, "%d done, %d failed, %d skipped in %s", end->done, end->failed,
                        end->skipped, spent);
+}
+
+/* ---- a bench ---- */
+void ts_screen_bench(ts_screen *s, const ts_screen_plan *p)
+{
+    s->rows = 1;
+    s->row = 0;
+    s->batch_cost = p->seconds;
+    s->batch_did = s->batch_spent = 0;
+    if (s->mode != TS_SCREEN_JSON) return;
+    cJSON *j = event("bench_begin");
+    cJSON_AddNumberToObject(j, "policies", p->policies);
+    cJSON_AddNumberToObject(j, "prompts", p->prompts);
+    cJSON_AddNumberToObject(j, "turns", p->turns);
+    if (p->seconds > 0) cJSON_AddNumberToObject(j, "expected_seconds", milliseconds(p->seconds));
+    print_json(s, j);
+}
+
+void ts_screen_measure(ts_screen *s, const ts_screen_turn *t, double seconds)
+{
+    char place[TURN];
+    s->turn = *t;
+    s->row = 1;
+    s->row_cost = seconds;
+    s->row_began = s->clock();
+    s->phase = -1;
+    s->cost[TS_PHASE_DECODE] = 0; /* it does not follow */
+    if (s->mode != TS_SCREEN_LINES) return;
+    fprintf(s->out, "%s: %s\n", place_text(s, place), t->policy);
+    fflush(s->out);
+}
+
+void ts_screen_measured(ts_screen *s)
+{
+    s->batch_did += s->row_cost;
+    s->batch_spent += s->clock() - s->row_began;
+    s->row_cost = 0;
+    s->row = 0;
 }
 
 void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)

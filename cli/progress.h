@@ -8,6 +8,13 @@
 #include <stdio.h>
 
 typedef enum { TS_SCREEN_BAR, TS_SCREEN_LINES, TS_SCREEN_JSON, TS_SCREEN_NONE } ts_screen_mode;
+/* Of a bench: which measurement is at work. */
+typedef struct {
+    const char *policy; /* lent until the next; NULL: no bench */
+    /* from 1; prompts 0: none; turn 0: frames are made and compared */
+    int prompt, prompts, turn, turns;
+} ts_screen_turn;
+
 typedef struct {
     ts_screen_mode mode;
     FILE *out;
@@ -22,7 +29,10 @@ typedef struct {
     double said;      /* when something was last shown */
     int layers;       /* of a step of the phase; 0: not told yet */
     bool drawn, over; /* a bar stands on the line; and that of the batch on the line above */
-    int rows, row;    /* of a batch: to render; the one at work, from 1; rows 0: no batch */
+    /* of a batch: to render; the one at work, from 1; rows 0: no batch. Of a bench: 1, and 1
+     * while one is measured */
+    int rows, row;
+    ts_screen_turn turn;
     /* of all rows, of those done, of the one at work; as `cost` */
     double batch_cost, batch_did, row_cost;
     double batch_spent, row_began; /* seconds of the rows done; when the one at work began */
@@ -60,7 +70,16 @@ typedef struct {
     uint64_t seed;
 } ts_row_end;
 void ts_screen_row_done(ts_screen *, const ts_row_end *);
-/* as ts_screen_left, of the whole batch */
+/* A bench begins; then of each measurement, when its run has begun (ts_screen_start), which it is
+ * and the seconds that it will take, and that it has ended. Text is encoded between them. */
+typedef struct {
+    int policies, prompts, turns; /* prompts 0: there are none, and nothing is compared */
+    double seconds;               /* that all of it will take; 0: not known */
+} ts_screen_plan;
+void ts_screen_bench(ts_screen *, const ts_screen_plan *);
+void ts_screen_measure(ts_screen *, const ts_screen_turn *, double seconds);
+void ts_screen_measured(ts_screen *);
+/* as ts_screen_left, of the whole batch or bench */
 double ts_screen_batch_left(const ts_screen *, double now);
 typedef struct {
     int done, failed, skipped, others_done, others_failed;

@@ -40,6 +40,8 @@ typedef struct {
     ts_cli *c;
     ts_request q;
     ts_estimate e;
+    /* of each policy: operations of a step; seconds that a run will take, 0: not known */
+    double flops[TS_BENCH_MOST], expected[TS_BENCH_MOST], expected_decode;
     const char *const *prompt;
     int prompts, repeats;
     int policies; /* that were measured on done_prompts */

@@ -4,6 +4,7 @@
 
 #include "backend/clock.h"
 #include "backend/number.h"
+#include "cli/forecast.h"
 #include "cli/settings.h"
 #include "cli/side.h"
 
@@ -160,18 +161,52 @@ done:
 }
 
 /* ---- measuring ---- */
+/* turn 0: frames are made and compared */
+static void say_turn(ts_bench *b, int prompt, int policy, int turn)
+{
+    const ts_screen_turn t = {.policy = b->policy[policy].attention,
+                              .prompt = prompt + 1,
+                              .prompts = b->prompts,
+                              .turn = turn,
+                              .turns = b->repeats};
+    ts_screen_measure(&b->c->screen, &t, turn ? b->expected[policy] : b->expected_decode);
+}
+
+/* What is to come, from a dense run of few steps: measured on parts of the model, and by operations
+ * for the policies. */
+static ts_status forecast_bench(ts_bench *b, ts_run *warm, const ts_estimate *e)
+{
+    ts_forecast f;
+    char text[TS_DURATION_TEXT];
+    ts_screen_plan plan = {.policies = b->policies, .prompts = b->prompts, .turns = b->repeats};
+    ts_status st = ts_forecast_run(warm, e, true, &f);
+    if (st) return st;
+    b->expected_decode = f.decode_seconds;
+    for (int i = 0; i < b->policies; i++) {
+        b->expected[i] = f.denoise_seconds / e->steps * b->q.steps * b->flops[i] / e->step_flops;
+        plan.seconds += b->prompts * (b->repeats * b->expected[i] + b->expected_decode);
+    }
+    ts_screen_bench(&b->c->screen, &plan);
+    if (plan.seconds > 0)
+        ts_screen_note(&b->c->screen,
+                       "%d policies, %d prompt%s, %d turn%s: about %s on this machine", b->policies,
+                       b->prompts, b->prompts == 1 ? "" : "s", b->repeats,
+                       b->repeats == 1 ? "" : "s", ts_duration_text(plan.seconds, text));
+    return TS_OK;
+}
+
 static ts_status measure_policy(ts_bench *b, int prompt, int policy, ts_run *run, ts_bag **latents)
 {
     ts_status st = TS_OK;
     ts_bench_cell *cell = ts_bench_at(b, prompt, policy);
-    ts_screen_note(&b->c->screen, "prompt %d of %d, turn %d of %d: %s", prompt + 1, b->prompts,
-                   cell->repeats + 1, b->repeats, b->policy[policy].attention);
     ts_screen_start(&b->c->screen, &b->e, b->q.steps, b->policy[policy].attention, NULL);
+    say_turn(b, prompt, policy, cell->repeats + 1);
     ts_bag_free(*latents);
     *latents = NULL;
     double before = ts_process_seconds();
     TRY(ts_run_denoise(run, latents));
     cell->cpu[cell->repeats] = ts_process_seconds() - before;
+    ts_screen_measured(&b->c->screen);
     ts_run_report(run, &cell->report);
     cell->seconds[cell->repeats] = cell->report.denoise_seconds;
     cell->attention[cell->repeats] = cell->report.attention_seconds;
@@ -239,7 +274,7 @@ static ts_status open_policy_runs(ts_bench *b, int prompt, ts_texts *texts, ts_r
     for (int i = 0; i < b->policies; i++) {
         b->q.attention = b->policy[i].attention;
         TRY(ts_run_open_with(b->c->model, &b->q, &shared, run + i, &b->e));
-        TRY(ts_run_encode(run[i])); /* the first encodes for all */
+        b->flops[i] = b->e.step_flops;
     }
 done:
     return st;
@@ -247,17 +282,15 @@ done:
 
 /* One or two dense steps that are not timed, so that weights come from the disk and threads awake
  * before the first turn. */
-static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run)
+static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run, ts_estimate *e)
 {
     ts_request q = b->q;
-    ts_estimate e;
     q.prompt = b->prompt[0];
     q.attention = "dense";
     q.keep_plans = false;
     q.steps = q.steps < 2 ? q.steps : 2;
     const ts_run_options shared = {.size = sizeof shared, .texts = texts};
-    ts_status st = ts_run_open_with(b->c->model, &q, &shared, run, &e);
-    return st ? st : ts_run_encode(*run);
+    return ts_run_open_with(b->c->model, &q, &shared, run, e);
 }
 
 static ts_status warm_up(ts_bench *b, ts_run *run)
@@ -276,9 +309,16 @@ static ts_status bench_prompt(ts_bench *b, int prompt, const char *folder)
     ts_bag *latents[TS_BENCH_MOST] = {0};
     ts_texts *texts = NULL;
     gathering dense = {0}, g = {0};
+    ts_estimate few;
     TRY(ts_texts_open(b->c->model, &texts));
-    if (!prompt) TRY(open_warm_up(b, texts, &warm));
+    if (!prompt) TRY(open_warm_up(b, texts, &warm, &few));
     TRY(open_policy_runs(b, prompt, texts, run));
+    if (warm) {
+        TRY(forecast_bench(b, warm, &few));
+        ts_screen_batch_texts(&b->c->screen);
+    }
+    for (int i = 0; i < b->policies; i++) TRY(ts_run_encode(run[i])); /* the first for all */
+    if (warm) TRY(ts_run_encode(warm));
     if (warm) TRY(warm_up(b, warm));
     for (int r = 0; r < b->repeats; r++)
         for (int i = 0; i < b->policies; i++) {
@@ -286,8 +326,10 @@ static ts_status bench_prompt(ts_bench *b, int prompt, const char *folder)
             if (!r && i == b->policies - 1) b->done_prompts++;
         }
     for (int i = 0; i < b->policies; i++) {
+        say_turn(b, prompt, i, 0);
         TRY(decode_policy(b, prompt, i, run[i], latents[i], folder, i ? &g : &dense));
         if (i) TRY(compare_clips(b, prompt, i, &dense, &g));
+        ts_screen_measured(&b->c->screen);
         free(g.rgb);
         g.rgb = NULL;
     }

@@ -213,10 +213,14 @@ ts_status ts_cli_bench_step(ts_cli *c)
     b->steps = q.steps;
     ts_bench_begin(&b->machine);
     c->screen.armed = true; /* there is no estimate to start with */
-    for (int turn = 0; turn < repeats && !st; turn++)
+    ts_screen_bench(&c->screen, &(ts_screen_plan){.policies = b->policies, .turns = repeats});
+    for (int turn = 1; turn <= repeats && !st; turn++)
         for (b->at = 0; b->at < b->policies && !st; b->at++) {
             q.attention = b->policy[b->at];
+            const ts_screen_turn t = {.policy = q.attention, .turn = turn, .turns = repeats};
+            ts_screen_measure(&c->screen, &t, 0);
             st = ts_bench_step(c->model, &q, &s);
+            ts_screen_measured(&c->screen);
         }
     /* stopped before their turn */
     while (b->policies > 1 && !b->kinds[b->policies - 1]) free(b->policy[--b->policies]);

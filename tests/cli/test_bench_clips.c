@@ -202,7 +202,7 @@ START_TEST(stopped)
                               "bench 'a fox' --frames 5 --steps 4 --repeats 1000 --attention "
                               "adaspa:min-tokens=0 --json %s/k.json >%s",
                               tmp, out);
-    ck_assert(program_says(pid, err, "turn 2 of"));
+    ck_assert(program_says(pid, err, "turn 2/"));
     kill(pid, SIGINT);
     ck_assert_int_eq(program_wait(pid), 130);
     cJSON *j = parse("k.json");
@@ -673,7 +673,7 @@ START_TEST(stopped_in_the_first_turn)
     char path[4096];
     interrupt("'a fox' --size 64x64 --frames 13 --steps 30 --repeats 1 --attention "
               "window:min-tokens=0 --attention adaspa:min-tokens=0,search-steps=30",
-              "turn 1 of 1: window");
+              "turn 1/1: window");
     cJSON *j = parse("k.json");
     const cJSON *p = cJSON_GetObjectItem(j, "policies");
     int n = cJSON_GetArraySize(p);
@@ -697,7 +697,7 @@ START_TEST(stopped_while_decoding)
              "'a fox' --size 128x128 --frames 61 --steps 1 --repeats 1 --attention "
              "window:min-tokens=0 --attention adaspa:min-tokens=0 --html %s/k.html",
              tmp);
-    interrupt(args, "decoding:");
+    interrupt(args, "comparing: adaspa");
     ck_assert_int_eq(leftovers, 0);
     cJSON *j = parse("k.json");
     const cJSON *p;

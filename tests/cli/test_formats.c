@@ -170,6 +170,15 @@ START_TEST(events_and_their_keys)
                                           tmp);
     program_expect(r, 0);
     ck_assert_int_eq(events(r), 5); /* warning, start, progress, profile, done */
+    r = program_run("bench x --frames 5 --steps 1 --repeats 1 --attention window:min-tokens=0 "
+                    "--progress json");
+    program_expect(r, 0);
+    ck_assert_int_eq(events(r), 3); /* bench_begin, start, progress */
+    ck_assert(strstr(r->err, "\"expected_seconds\":") && strstr(r->err, "\"bench_eta\":"));
+    r = program_run(
+        "bench --step --frames 5 --steps 1 --attention window:min-tokens=0 --progress json");
+    program_expect(r, 0);
+    ck_assert_int_eq(events(r), 2);
     r = program_run("decode /nonexistent --progress json");
     program_expect(r, 3);
     ck_assert_int_eq(events(r), 1);

@@ -400,6 +400,57 @@ START_TEST(rows_in_lines_and_events)
 }
 END_TEST
 
+/* Of two policies with one turn of one prompt, 30, 20 and twice 5 s: what is left is expected
+ * first, then follows the pace of the measurement at work, then that of those done. */
+START_TEST(a_bench_says_where_it_is)
+{
+    const ts_screen_turn first = {"dense", 1, 1, 1, 1}, second = {"pooled", 1, 1, 1, 1},
+                         compared = {"dense", 1, 1, 0, 1};
+    ts_screen s = screen(TS_SCREEN_BAR, 60);
+    ts_screen_bench(&s, &(ts_screen_plan){2, 1, 1, 60});
+    start(&s, 10, 10, 500);
+    ts_screen_measure(&s, &first, 30);
+    ck_assert(fabs(ts_screen_batch_left(&s, now) - 60) < 1e-9);
+    send(&s, TS_PHASE_DENOISE, 0, 10, 0, 0);
+    send(&s, TS_PHASE_DENOISE, 1, 10, 1, 6);
+    now += 30; /* half of it: twice as slow, and nothing is decoded behind it */
+    send(&s, TS_PHASE_DENOISE, 5, 10, 0, 0);
+    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 90) < 1e-9, "%g",
+                  ts_screen_batch_left(&s, now));
+    ck_assert_msg(strstr(said(), "prompt 1/1, turn 1/1, 1:30 left: dense\033[K\n"), "%s", said());
+    now += 30;
+    send(&s, TS_PHASE_DENOISE, 10, 10, 0, 0);
+    ts_screen_measured(&s);
+    start(&s, 10, 10, 500);
+    ts_screen_measure(&s, &second, 20);
+    ck_assert_msg(fabs(ts_screen_batch_left(&s, now) - 60) < 1e-9, "%g",
+                  ts_screen_batch_left(&s, now));
+    finish();
+    s = screen(TS_SCREEN_LINES, 0);
+    ts_screen_bench(&s, &(ts_screen_plan){2, 1, 1, 60});
+    start(&s, 10, 2, 0);
+    ts_screen_measure(&s, &second, 20);
+    send(&s, TS_PHASE_DENOISE, 0, 2, 0, 0);
+    send(&s, TS_PHASE_DENOISE, 2, 2, 0, 0);
+    ts_screen_measured(&s);
+    ts_screen_measure(&s, &compared, 5);
+    ck_assert_str_eq(said(), "prompt 1/1, turn 1/1: pooled\nprompt 1/1, comparing: dense\n");
+    finish();
+    s = screen(TS_SCREEN_JSON, 0);
+    ts_screen_bench(&s, &(ts_screen_plan){2, 0, 3, 0});
+    s.armed = true;
+    ts_screen_measure(&s, &(ts_screen_turn){.policy = "pooled", .turn = 2, .turns = 3}, 0);
+    send(&s, TS_PHASE_BENCH, 0, 10, 0, 0);
+    ts_screen_measured(&s);
+    ck_assert_str_eq(said(),
+                     "{\"event\":\"bench_begin\",\"policies\":2,\"prompts\":0,\"turns\":3}\n"
+                     "{\"event\":\"progress\",\"phase\":\"bench\",\"step\":0,\"steps\":10,"
+                     "\"layer\":0,\"layers\":0,\"seconds\":0,\"eta\":null,\"policy\":"
+                     "\"pooled\",\"turn\":2,\"turns\":3,\"bench_eta\":null}\n");
+    finish();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("progress");
@@ -408,6 +459,7 @@ int main(void)
     tcase_add_test(t, tiles_are_the_work);
     tcase_add_test(t, a_batch_has_a_line_of_its_own);
     tcase_add_test(t, rows_in_lines_and_events);
+    tcase_add_test(t, a_bench_says_where_it_is);
     tcase_add_test(t, time_left_is_the_pace_extended);
     tcase_add_test(t, a_resumed_run_counts_its_own_steps);
     tcase_add_test(t, nothing_is_said_before_the_run_begins);
