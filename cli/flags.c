@@ -153,23 +153,33 @@ static ts_status refuse_unknown_key(ts_flags *p, const char *key)
     int n = habit && habit[0] == '-' ? (int)strcspn(habit + 2, " ") : 0;
     if (n && ts_flag_find(TS_ROW, habit + 2, (size_t)n, 0))
         return refuse_flag(p, "unknown key %s, expected %.*s", key, n, habit + 2);
+    if (ts_flag_find(TS_CMD_BATCH, key, strlen(key), 0))
+        return refuse_flag(p, "%s is no key of a row: --%s holds for all rows of a batch", key,
+                           key);
+    if (ts_flag_find(TS_CMD_GENERATE, key, strlen(key), 0))
+        return refuse_flag(p, "%s is no key of a row: only generate has --%s", key, key);
     near = ts_nearest(key, list_flags(TS_ROW, list, 4));
     if (near) return refuse_flag(p, "unknown key %.64s, expected %s", key, near);
-    char all[400];
-    size_t at = 0;
-    for (int i = 0; list[i] && at < sizeof all; i++)
-        at += (size_t)snprintf(all + at, sizeof all - at, "%s%s", i ? ", " : "", list[i]);
-    return refuse_flag(p, "unknown key %.64s, expected one of %s", key, all);
+    return refuse_flag(p, "unknown key %.64s, expected prompt, or a flag's name like steps", key);
+}
+
+void ts_drop_fraction(const char *value, char *out, size_t size)
+{
+    size_t n = strspn(value, "0123456789"),
+           zeros = n && value[n] == '.' ? strspn(value + n + 1, "0") : 0;
+    bool whole = zeros && !value[n + 1 + zeros];
+    snprintf(out, size, "%.*s", whole ? (int)n : (int)strlen(value), value);
 }
 
 ts_status ts_flags_key(ts_flags *p, const char *key, const char *value)
 {
-    char want[160], near[64];
+    char want[160], near[64], whole[64];
     const ts_flag *f = ts_flag_find(TS_ROW, key, strlen(key), 0);
     ts_flag_value v = {.set = true, .text = value};
     if (!f) return refuse_unknown_key(p, key);
     ts_flag_wanted(f, want, sizeof want);
-    if (!ts_flag_convert(f, value, &v))
+    ts_drop_fraction(value, whole, sizeof whole);
+    if (!ts_flag_convert(f, f->kind == TS_KIND_WHOLE ? whole : value, &v))
         return ts_flag_nearest(f, value, near, sizeof near)
                    ? refuse_flag(p, "%s: got \"%.100s\", expected %s: did you mean %s?", f->name,
                                  value, want, near)

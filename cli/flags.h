@@ -155,6 +155,9 @@ ts_status ts_flags_parse(ts_flags *, ts_command_bit, int argc, char *const *argv
 /* One setting of a row of a prompt file, by its key (a long name) into the same values. TS_EUSAGE:
  * flags->error, in the words of rows: "steps: got "0", expected ...". */
 ts_status ts_flags_key(ts_flags *, const char *key, const char *value);
+/* A whole number that a program wrote with a fraction of zeros (42.0), without it; any other text
+ * as it is, cut where out ends. */
+void ts_drop_fraction(const char *value, char *out, size_t size);
 enum { TS_HELP_LEAST = 40, TS_HELP_MOST = 120 };
 /* The flags of a command, in lines of at most `width` columns where words allow it. */
 void ts_flags_help(FILE *, ts_command_bit, int width);

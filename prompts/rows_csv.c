@@ -195,17 +195,6 @@ static int read_header(reader *r, char *names[MOST_COLUMNS])
     return -1;
 }
 
-/* Tables that were made by programs have whole numbers as 42.0 where a column has empty fields. */
-static void drop_fraction(const char *name, const char *value, size_t *n)
-{
-    size_t digits = 0, all;
-    if (!strcmp(name, "prompt") || !strcmp(name, "negative") || !strcmp(name, "output")) return;
-    while (digits < *n && isdigit((unsigned char)value[digits])) digits++;
-    if (!digits || digits + 2 > *n || value[digits] != '.') return;
-    for (all = digits + 1; all < *n && value[all] == '0';) all++;
-    if (all == *n) *n = digits;
-}
-
 static void read_record(reader *r, char *const *names, int columns)
 {
     ts_prompt row = {.line = r->line};
@@ -219,7 +208,6 @@ static void read_record(reader *r, char *const *names, int columns)
         ts_parse_trim(&value, &value_n);
         any = any || value_n; /* spreadsheets write empty rows as separators alone */
         if (n < columns && value_n && ts_parse_text(r->p, &row, row.line, value, value_n)) {
-            drop_fraction(names[n], value, &value_n);
             if (*names[n])
                 ts_parse_field(r->p, &row, names[n], strlen(names[n]), value, value_n, false);
             else

@@ -48,8 +48,10 @@ static void add_row_fault(reading *r, const char *format, ...)
 static void read_side(reading *r, const char *key, const char *value)
 {
     uint64_t x;
+    char whole[64];
     ts_flag_value *v = r->f.value + TS_F_SIZE;
-    if (!ts_whole_read(value, TS_SIDE_MAX, &x) || x < TS_SIDE_MIN) {
+    ts_drop_fraction(value, whole, sizeof whole);
+    if (!ts_whole_read(whole, TS_SIDE_MAX, &x) || x < TS_SIDE_MIN) {
         add_row_fault(r, "%s: got \"%.100s\", expected a whole number from %d to %d", key, value,
                       TS_SIDE_MIN, TS_SIDE_MAX);
         return;
@@ -81,6 +83,7 @@ static void read_seeds(reading *r, const char *key, const char *value)
         const char *end;
         while (*s == ' ') s++;
         bool read = ts_whole_prefix(s, r->seed + r->seeds, &end);
+        if (read && *end == '.' && end[1] == '0') end += 1 + strspn(end + 1, "0");
         while (*end == ' ') end++;
         if (!read || (*end && *end != ',')) {
             const char *random =

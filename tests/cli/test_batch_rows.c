@@ -139,6 +139,45 @@ START_TEST(what_is_smaller_than_it_was_is_cut)
 }
 END_TEST
 
+START_TEST(keys_and_numbers)
+{
+    static const struct {
+        const char *row, *phrase;
+    } wrong[] = {
+        {"\"model\":\"y\"", "model is no key of a row: --model holds for all rows of a batch"},
+        {"\"no_bins\":1", "no-bins is no key of a row: --no-bins holds for all rows"},
+        {"\"noise\":\"q\"", "noise is no key of a row: only generate has --noise"},
+        {"\"zzz\":1",
+         "unknown key zzz, expected prompt, or a flag's name like steps; _zzz would be"},
+        {"\"steps\":\"2.5\"", "steps: got \"2.5\", expected a whole number"},
+        {"\"seed\":\"7.5\"", "seed: got \"7.5\", expected a whole number"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char rows[300];
+        snprintf(rows, sizeof rows, "{\"prompt\":\"x\",%s}\n{\"prompt\":\"good\"}\n", wrong[i].row);
+        scratch_put("p.jsonl", rows);
+        const program_result *r = program_run("batch %s --out %s " TINY "--dry-run",
+                                              scratch_path("p.jsonl"), scratch_path("o"));
+        program_expect(r, 1);
+        text_has(r->err, "p.jsonl:1: ");
+        text_has(r->err, wrong[i].phrase);
+    }
+    static const char *const same[] = {
+        "p.csv",   "prompt;seeds;width;steps\nx;7.0,8;48.0;3.00\n",
+        "p.jsonl", "{\"prompt\":\"x\",\"seeds\":\"7.0, 8.00\",\"width\":48.0,\"steps\":\"3.0\"}\n",
+        "p.txt",   "x --seeds 7.0,8 --width 48.0 --steps 3.0\n"};
+    for (int i = 0; i < 6; i += 2) {
+        scratch_put(same[i], same[i + 1]);
+        const program_result *r = program_run("batch %s --out %s " TINY "--dry-run",
+                                              scratch_path(same[i]), scratch_path("o"));
+        program_expect(r, 0);
+        text_has(r->out, "48x32      1     3                    7 ");
+        text_has(r->out, "48x32      1     3                    8 ");
+    }
+    scratch_clear();
+}
+END_TEST
+
 int main(void)
 {
     scratch_open();
@@ -150,6 +189,7 @@ int main(void)
     tcase_add_test(t, outputs_of_earlier_names_are_kept);
     tcase_add_test(t, sizes_that_can_not_be_encoded);
     tcase_add_test(t, what_is_smaller_than_it_was_is_cut);
+    tcase_add_test(t, keys_and_numbers);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
