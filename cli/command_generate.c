@@ -18,7 +18,7 @@ static ts_status set_init(ts_err *err, const ts_flag_value *v, ts_render *r)
     if (v[TS_F_STRENGTH].set)
         q->strength = v[TS_F_STRENGTH].real;
     else if (v[TS_F_INIT].set)
-        q->strength = 0.6;
+        q->strength = TS_STRENGTH_DEFAULT;
     if (v[TS_F_INIT].set) q->init = r->init = realpath(v[TS_F_INIT].text, NULL);
     if (v[TS_F_INIT].set && !q->init)
         return ts_fail(err, TS_EMODEL, "--init: %s: %s", v[TS_F_INIT].text, strerror(errno));

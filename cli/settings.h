@@ -6,6 +6,7 @@
 #include "cli/progress.h"
 #include "sampler/tessera.h"
 
+#define TS_STRENGTH_DEFAULT 0.6 /* of a picture to begin with */
 /* The values of flags, or of a row of a prompt file; prompt, seed and the frames that follow from
  * an output's name are their owners' business. */
 void ts_settings_apply(const ts_flag_value *, ts_request *);

@@ -240,10 +240,11 @@ static size_t key_length(const char *s, size_t n)
 /* A long dash may begin a word of a prompt, too: it is an option's where a known name follows. */
 static bool is_known_key(const char *s, size_t n)
 {
-    static const char *const names[] = {
-        "attention",  "count",  "crf",      "format", "fps",      "frames", "guidance",
-        "guidance-2", "height", "negative", "output", "sampler",  "scale",  "seed",
-        "seeds",      "shift",  "size",     "steps",  "vae-tile", "width"};
+    static const char *const names[] = {"attention", "count",    "crf",        "format", "fps",
+                                        "frames",    "guidance", "guidance-2", "height", "init",
+                                        "negative",  "output",   "sampler",    "scale",  "seed",
+                                        "seeds",     "shift",    "size",       "steps",  "strength",
+                                        "vae-tile",  "width"};
     for (size_t i = 0; i < sizeof brief_names / sizeof *brief_names; i++)
         if (n == strlen(brief_names[i].brief) && !memcmp(s, brief_names[i].brief, n)) return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -24,9 +24,11 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     const ts_prompt *row;
     int copy, copies; /* from 1, of so many of its row */
     bool seeded;      /* the row has a seed of its own */
-    /* what it was without one up to version 0.1.0's drafts, by the row's index */
+    /* what it was without one in earlier versions, by the row's index */
     uint64_t earlier_seed;
-    ts_request q; /* its strings belong to files, command line and model */
+    ts_request q;     /* its strings belong to files, command line and model, but for `init` */
+    char *init;       /* full path of the picture to begin with; NULL: none */
+    uint64_t picture; /* hash of its bytes */
     int crf;
     bool folder;           /* numbered PNGs */
     const char *extension; /* ".mp4"; "" for a folder */

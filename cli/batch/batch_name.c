@@ -250,6 +250,11 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
                                  name};
     uint64_t h = TS_HASH;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) h = ts_hash_text(h, texts[i]);
+    if (j->init) {
+        snprintf(numbers, sizeof numbers, "%016llx %.17g", (unsigned long long)j->picture,
+                 q->strength);
+        h = ts_hash_text(h, numbers);
+    }
     snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
 }
 

@@ -37,8 +37,9 @@ static bool same_geometry(const ts_request *a, const ts_request *b)
 {
     return a->width == b->width && a->height == b->height && a->frames == b->frames &&
            a->steps == b->steps && a->shift == b->shift && a->no_bins == b->no_bins &&
-           is_guided(a) == is_guided(b) && same_text(a->sampler, b->sampler) &&
-           same_text(a->attention, b->attention) && same_text(a->vae_tile, b->vae_tile);
+           !a->init == !b->init && a->strength == b->strength && is_guided(a) == is_guided(b) &&
+           same_text(a->sampler, b->sampler) && same_text(a->attention, b->attention) &&
+           same_text(a->vae_tile, b->vae_tile);
 }
 
 static bool is_of_this_share(const ts_job *j)
@@ -138,7 +139,7 @@ static ts_status size_geometry(ts_batch *b, int g)
         st = ts_forecast_run(run, &to->e, true, &to->forecast);
     ts_run_close(run);
     /* the VAE computes in f32, at about half the pace of bf16 */
-    to->cost = to->e.step_flops * longest->q.steps +
+    to->cost = to->e.step_flops * to->e.steps +
                to->e.decode_flops * (to->e.precision && !strcmp(to->e.precision, "bf16") ? 2 : 1);
     if (st == TS_OK) return check_written(b, g);
     if (st == TS_ESTOP) return st;
@@ -322,6 +323,9 @@ static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, renderin
     long w = e.width, h = e.height;
     ts_written_size(r->path, q.scale, &w, &h);
     ts_screen_written(&b->c->screen, w, h);
+    st = j->init ? ts_run_picture(r->run, j->init) : TS_OK;
+    if (st == TS_EMODEL) st = ts_fail(&b->c->err, TS_EFAIL, "%s", ts_error(b->c->ctx));
+    TRY(st); /* a picture that can not be read is this row's */
     ts_screen_start(&b->c->screen, &e, e.steps, j->name, r->json);
     TRY(ts_run_encode(r->run));
     TRY(denoise_row(b, r));

@@ -2,15 +2,18 @@
  * rendered, and all faults of all files are told with file and line. */
 #include "cli/batch/batch.h"
 
+#include "backend/hash.h"
 #include "backend/number.h"
 #include "cli/prompt_text.h"
 #include "cli/settings.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PNG, MP4, WEBM, GIF, FRAMES, KINDS };
@@ -201,6 +204,33 @@ static int choose_kind(reading *r)
     return by_name >= 0 ? by_name : by_format;
 }
 
+/* The picture to begin with: a row is known again by what is in it. */
+static void read_init(reading *r, ts_job *j)
+{
+    const ts_flag_value *v = r->f.value;
+    uint8_t bytes[1 << 14];
+    size_t n;
+    bool own = false;
+    for (int i = 0; i < r->row->fields; i++) own = own || !strcmp(r->row->field[i].key, "strength");
+    if (!v[TS_F_INIT].set && own)
+        add_row_fault(r, "strength: there is no picture to begin with, expected init, too");
+    if (!v[TS_F_INIT].set) return;
+    const char *name = v[TS_F_INIT].text;
+    struct stat s;
+    bool there = (j->init = realpath(name, NULL)) && stat(j->init, &s) == 0;
+    FILE *f = there && S_ISREG(s.st_mode) ? fopen(j->init, "rbe") : NULL;
+    j->picture = TS_HASH;
+    while (f && (n = fread(bytes, 1, sizeof bytes, f)) > 0)
+        j->picture = ts_hash(j->picture, bytes, n);
+    if (there && !S_ISREG(s.st_mode))
+        add_row_fault(r, "init: %.200s is not a file", name);
+    else if (!f || ferror(f))
+        add_row_fault(r, "init: %.200s: %s", name, strerror(errno));
+    if (f) fclose(f);
+    j->q.init = j->init;
+    j->q.strength = v[TS_F_STRENGTH].set ? v[TS_F_STRENGTH].real : TS_STRENGTH_DEFAULT;
+}
+
 static bool fill_request(reading *r, ts_job *j)
 {
     const ts_flag_value *v = r->f.value;
@@ -208,6 +238,7 @@ static bool fill_request(reading *r, ts_job *j)
     ts_request_init(r->b->c->model, &j->q);
     ts_settings_apply(v, &j->q);
     j->q.prompt = r->row->prompt;
+    read_init(r, j);
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1)
         add_row_fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif",
@@ -256,6 +287,8 @@ static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
         ts_job *to = add_job(b);
         if (!to) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs));
         *to = j;
+        if (j.init && !(to->q.init = to->init = strdup(j.init)))
+            TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs));
         to->copy = i + 1;
         to->copies = copies;
         to->seeded = r.seeds > 0;
@@ -264,6 +297,7 @@ static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
         to->state = good ? TS_JOB_TODO : TS_JOB_FAULTY;
     }
 done:
+    free(j.init);
     free(r.seed);
     return st;
 }
@@ -307,7 +341,15 @@ ts_status ts_batch_read(ts_batch *b)
         b->faults += file->faults;
         keep_first_fault(b, file);
     }
-    for (int i = 0; i < b->jobs; i++) good += b->job[i].state != TS_JOB_FAULTY;
+    bool begins = false;
+    for (int i = 0; i < b->jobs; i++) {
+        good += b->job[i].state != TS_JOB_FAULTY;
+        begins = begins || b->job[i].init;
+    }
+    if (ts_flag_set(&c->flags, TS_F_STRENGTH) && !begins && good)
+        TRY(ts_fail(&c->err, TS_EUSAGE,
+                    "--strength: no row has a picture to begin with, --init or init of a row gives "
+                    "it"));
     if (!good)
         TRY(ts_fail(&c->err, TS_EMODEL, "%s%s: no row that can be rendered", b->file[0]->name,
                     n > 1 ? " and the other files" : ""));
@@ -319,6 +361,7 @@ void ts_batch_free_jobs(ts_batch *b)
 {
     for (int i = 0; i < b->jobs; i++) {
         free(b->job[i].name);
+        free(b->job[i].init);
         free(b->job[i].error);
     }
     for (int i = 0; i < b->files; i++) ts_prompt_file_free(b->file[i]);

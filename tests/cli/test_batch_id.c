@@ -18,6 +18,8 @@ static const struct {
                 {TS_F_SAMPLER, "euler"},    {TS_F_SHIFT, "3"},
                 {TS_F_ATTENTION, "window"}, {TS_F_VAE_TILE, "32x32"},
                 {TS_F_NO_BINS, ""},         {TS_F_PRECISION, "f32"}};
+/* of models of pictures */
+static const ts_flag_id begins[] = {TS_F_INIT, TS_F_STRENGTH};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
                                     TS_F_OUTPUT,        TS_F_OUT,       TS_F_NAME,
                                     TS_F_FORMAT,        TS_F_COPIES,    TS_F_OVERWRITE,
@@ -86,6 +88,28 @@ START_TEST(every_setting_makes_another_row)
 }
 END_TEST
 
+/* By what is in the picture, not by its name. */
+START_TEST(pictures_to_begin_with)
+{
+    scratch_put("a.bin", "one");
+    scratch_put("b.bin", "two");
+    scratch_put("c.bin", "one");
+    FILE *f = fopen(scratch_path("p.txt"), "w");
+    const char *const rows[] = {"", "--init a.bin", "--init b.bin", "--init a.bin --strength 0.5",
+                                "--init c.bin --strength 0.6"};
+    for (int i = 0; i < 5; i++) fprintf(f, "a panda --d 1 %s\n", rows[i]);
+    fclose(f);
+    const program_result *r = program_shell(
+        "t=$(realpath ${TESSERA:-./tessera}) && m=$(realpath "
+        "tests/fixtures/pixart-alpha-256/model) "
+        "&& cd %s && $t batch p.txt --out o --dry-run --name '{hash}' --model $m",
+        scratch_path(""));
+    program_expect(r, 0);
+    ck_assert_int_eq(text_count(r->out, "o/"), 5);
+    ck_assert_int_eq(text_count(r->out, "-2.png"), 1);
+}
+END_TEST
+
 START_TEST(no_flag_is_forgotten)
 {
     for (int i = 0; i < ROWS; i++) {
@@ -94,6 +118,8 @@ START_TEST(no_flag_is_forgotten)
             known = known || settings[k].id == table[i].id;
         for (size_t k = 0; k < sizeof others / sizeof *others; k++)
             known = known || others[k] == table[i].id;
+        for (size_t k = 0; k < sizeof begins / sizeof *begins; k++)
+            known = known || begins[k] == table[i].id;
         ck_assert_msg(known,
                       "--%s: does another value make another output? Then set_id "
                       "(cli/batch/batch_name.c) hashes it",
@@ -109,6 +135,7 @@ int main(void)
     TCase *t = tcase_create("batch_id");
     tcase_set_timeout(t, 0);
     tcase_add_test(t, every_setting_makes_another_row);
+    tcase_add_test(t, pictures_to_begin_with);
     tcase_add_test(t, no_flag_is_forgotten);
     suite_add_tcase(s, t);
     return testing_main(s);

@@ -149,6 +149,8 @@ START_TEST(keys_and_numbers)
         {"\"noise\":\"q\"", "noise is no key of a row: only generate has --noise"},
         {"\"zzz\":1",
          "unknown key zzz, expected prompt, or a flag's name like steps; _zzz would be"},
+        {"\"init\":\"none.png\"", "init: none.png: No such file or directory"},
+        {"\"strength\":0.5", "strength: there is no picture to begin with, expected init, too"},
         {"\"steps\":\"2.5\"", "steps: got \"2.5\", expected a whole number"},
         {"\"seed\":\"7.5\"", "seed: got \"7.5\", expected a whole number"},
     };
@@ -174,6 +176,36 @@ START_TEST(keys_and_numbers)
         text_has(r->out, "48x32      1     3                    7 ");
         text_has(r->out, "48x32      1     3                    8 ");
     }
+    program_expect(run_batch("a panda\n", "--strength 0.5 --dry-run"), 2);
+    scratch_clear();
+}
+END_TEST
+
+#define PICTURES \
+    "--model tests/fixtures/pixart-alpha-256/model --size 64x64 --steps 2 --precision f32 "
+
+/* A picture that can not be read is the fault of its row. */
+START_TEST(rows_begin_with_pictures)
+{
+    program_expect(program_run("generate fox " PICTURES "-o %s", scratch_path("a.png")), 0);
+    program_expect(program_run("generate fox " PICTURES "--init %s --strength 0.5 -o %s",
+                               scratch_path("a.png"), scratch_path("b.png")),
+                   0);
+    scratch_put("c.png", "no picture");
+    FILE *f = fopen(scratch_path("p.jsonl"), "w");
+    fprintf(f, "{\"prompt\":\"fox\",\"init\":\"%s\",\"strength\":0.5,\"output\":\"b\"}\n",
+            scratch_path("a.png"));
+    fprintf(f, "{\"prompt\":\"fox\",\"init\":\"%s\"}\n{\"prompt\":\"fox\",\"output\":\"a\"}\n",
+            scratch_path("c.png"));
+    fclose(f);
+    const program_result *r = program_run("batch %s --out %s " PICTURES, scratch_path("p.jsonl"),
+                                          scratch_path("o"));
+    program_expect(r, 1);
+    text_has(r->err, "p.jsonl:2: ");
+    text_has(r->err, "c.png");
+    text_has(r->err, "1 of 3 rows: 1 failed");
+    ck_assert(program_same(scratch_path("a.png"), scratch_path("o/a.png")));
+    ck_assert(program_same(scratch_path("b.png"), scratch_path("o/b.png")));
     scratch_clear();
 }
 END_TEST
@@ -190,6 +222,7 @@ int main(void)
     tcase_add_test(t, sizes_that_can_not_be_encoded);
     tcase_add_test(t, what_is_smaller_than_it_was_is_cut);
     tcase_add_test(t, keys_and_numbers);
+    tcase_add_test(t, rows_begin_with_pictures);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
