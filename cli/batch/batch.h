@@ -123,6 +123,8 @@ ts_status ts_manifest_others(ts_batch *);
 ts_status ts_manifest_add(ts_batch *, const ts_job *, const char *status);
 /* Seconds per unit of cost of the rows done before; 0: none. */
 double ts_manifest_pace(const ts_batch *);
+
+/* ---- batch_status.c ---- */
 ts_status ts_batch_status(ts_err *, const char *out); /* --status */
 
 /* ---- batch_files.c: from work folder to output ---- */

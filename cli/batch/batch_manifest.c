@@ -3,7 +3,7 @@
  * manifest's last `run` line says who that is. What a row's state is follows from the manifests of
  * all shares and from which outputs exist, so that a batch may be shared out differently the next
  * time. */
-#include "cli/batch/batch.h"
+#include "cli/batch/batch_manifest.h"
 
 #include "backend/number.h"
 
@@ -23,8 +23,8 @@ struct ts_manifest {
     char *path;
 };
 
-#define STEM "tessera-batch"
-#define END ".jsonl"
+#define STEM TS_MANIFEST_STEM
+#define END TS_MANIFEST_END
 
 /* ---- lines ---- */
 static void utc_text(char out[40])
@@ -38,13 +38,13 @@ static void utc_text(char out[40])
     snprintf(out, 40, "%s.%03ldZ", seconds, t.tv_nsec / 1000000);
 }
 
-static const char *record_text(const cJSON *j, const char *key)
+const char *ts_record_text(const cJSON *j, const char *key)
 {
     const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, key));
     return s ? s : "";
 }
 
-static double record_number(const cJSON *j, const char *key)
+double ts_record_number(const cJSON *j, const char *key)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
     return cJSON_IsNumber(v) ? v->valuedouble : 0;
@@ -101,10 +101,6 @@ ts_status ts_manifest_add(ts_batch *b, const ts_job *j, const char *status)
 }
 
 /* ---- all manifests of a folder ---- */
-/* Calls `each` for every line of every manifest that is JSON; share: the middle of the file's name,
- * "all" where it has none. */
-typedef void visit(void *user, const char *share, const char *path, const cJSON *);
-
 static bool is_manifest(const char *name, char share[256])
 {
     size_t n = strlen(name), m = strlen(STEM), k = strlen(END);
@@ -114,7 +110,7 @@ static bool is_manifest(const char *name, char share[256])
     return snprintf(share, 256, "%.*s", (int)(n - m - k - 1), name + m + 1), true;
 }
 
-static void read_manifest(const char *path, const char *share, visit *each, void *user)
+static void read_manifest(const char *path, const char *share, ts_manifest_line *each, void *user)
 {
     FILE *f = fopen(path, "re");
     char *line = NULL;
@@ -152,7 +148,7 @@ static ts_status visit_manifests(const char *out,
 }
 
 typedef struct {
-    visit *each;
+    ts_manifest_line *each;
     void *user;
 } reader;
 
@@ -163,12 +159,12 @@ static ts_status read_one(void *user, const char *share, const char *path)
     return TS_OK;
 }
 
-static void read_manifests(const char *out, visit *each, void *user)
+void ts_manifest_lines(const char *out, ts_manifest_line *each, void *user)
 {
     visit_manifests(out, read_one, &(reader){each, user});
 }
 
-static bool is_locked_file(const char *path)
+bool ts_manifest_locked(const char *path)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -183,7 +179,7 @@ enum { RUN_FORMAT = 1 }; /* of `run` lines and of what follows them */
 
 static void find_newest(void *user, const char *share, const char *path, const cJSON *j)
 {
-    double *newest = user, format = record_number(j, "run");
+    double *newest = user, format = ts_record_number(j, "run");
     (void)share;
     (void)path;
     if (format > *newest) *newest = format;
@@ -198,6 +194,11 @@ static ts_status refuse_newer(void *user, const char *share, const char *path)
                    newest, ts_version(), RUN_FORMAT);
 }
 
+ts_status ts_manifest_check(ts_err *err, const char *out)
+{
+    return visit_manifests(out, refuse_newer, err);
+}
+
 /* ---- the lock ---- */
 typedef struct {
     char who[512];
@@ -210,7 +211,7 @@ static void name_holder(void *user, const char *share, const char *path, const c
     (void)path;
     if (cJSON_GetObjectItemCaseSensitive(j, "run"))
         snprintf(h->who, sizeof h->who, "process %.0f on %.100s, since %.40s",
-                 record_number(j, "pid"), record_text(j, "host"), record_text(j, "at"));
+                 ts_record_number(j, "pid"), ts_record_text(j, "host"), ts_record_text(j, "at"));
 }
 
 static ts_status refuse_folder_in_use(ts_batch *b, const char *path, const char *share)
@@ -225,8 +226,7 @@ static ts_status refuse_folder_in_use(ts_batch *b, const char *path, const char 
     return ts_fail(&b->c->err, TS_EUSAGE, "%s is in use by %s, as share %s", b->out, h.who, share);
 }
 
-/* Of how many shares "I-of-N" is one; false: it is another kind of label. */
-static bool read_shares(const char *label, int *n)
+bool ts_label_shares(const char *label, int *n)
 {
     uint64_t i, of;
     const char *end;
@@ -240,7 +240,7 @@ static bool read_shares(const char *label, int *n)
 static bool shares_compatible(const char *a, const char *b)
 {
     int n, m;
-    bool x = read_shares(a, &n), y = read_shares(b, &m);
+    bool x = ts_label_shares(a, &n), y = ts_label_shares(b, &m);
     if (!strcmp(a, "all") || !strcmp(b, "all")) return false;
     return x && y ? n == m : !x && !y;
 }
@@ -249,7 +249,7 @@ static ts_status refuse_other(void *user, const char *share, const char *path)
 {
     ts_batch *b = user;
     bool apart = !strcmp(share, b->label) || shares_compatible(share, b->label);
-    return apart || !is_locked_file(path) ? TS_OK : refuse_folder_in_use(b, path, share);
+    return apart || !ts_manifest_locked(path) ? TS_OK : refuse_folder_in_use(b, path, share);
 }
 
 static ts_status add_run_record(ts_batch *b)
@@ -331,7 +331,7 @@ ts_status ts_manifest_open(ts_batch *b)
         ts_screen_warn(&b->c->screen, text);
     }
     TRY(visit_manifests(b->out, refuse_other, b));
-    TRY(visit_manifests(b->out, refuse_newer, &b->c->err));
+    TRY(ts_manifest_check(&b->c->err, b->out));
     /* after a power failure */
     if (fstat(m->fd, &s) == 0 && s.st_size > 0 && pread(m->fd, &last, 1, s.st_size - 1) == 1 &&
         last != '\n' && write(m->fd, "\n", 1) != 1)
@@ -365,10 +365,10 @@ typedef struct {
 static void collect_done(void *user, const char *share, const char *path, const cJSON *j)
 {
     const done_ids *d = user;
-    const char *id = record_text(j, "hash");
+    const char *id = ts_record_text(j, "hash");
     (void)share;
     (void)path;
-    if (!strcmp(record_text(j, "status"), "done") && strlen(id) == TS_ID) fputs(id, d->stream);
+    if (!strcmp(ts_record_text(j, "status"), "done") && strlen(id) == TS_ID) fputs(id, d->stream);
 }
 
 static int order_hashes(const void *a, const void *b) { return memcmp(a, b, TS_ID); }
@@ -377,7 +377,7 @@ ts_status ts_manifest_ids(ts_batch *b, char **ids, size_t *n)
 {
     done_ids d = {0};
     d.stream = open_memstream(&d.ids, &d.n);
-    if (d.stream) read_manifests(b->out, collect_done, &d);
+    if (d.stream) ts_manifest_lines(b->out, collect_done, &d);
     if (!d.stream || fclose(d.stream))
         return free(d.ids), ts_fail(&b->c->err, TS_EMEMORY, "no memory for a manifest");
     *ids = d.ids;
@@ -411,15 +411,15 @@ static int order_by_name(const void *a, const void *b)
 static void collect_outputs(void *user, const char *share, const char *path, const cJSON *j)
 {
     reading *r = user;
-    ts_job named = {.name = (char *)record_text(j, "output")};
+    ts_job named = {.name = (char *)ts_record_text(j, "output")};
     past key = {.job = &named},
          *p = *named.name && r->n ? bsearch(&key, r->list, (size_t)r->n, sizeof key, order_by_name)
                                   : NULL;
     (void)share;
     (void)path;
     if (!p) return;
-    const char *status = record_text(j, "status"), *at = record_text(j, "at");
-    bool ours = !strcmp(record_text(j, "hash"), p->job->id), done = !strcmp(status, "done"),
+    const char *status = ts_record_text(j, "status"), *at = ts_record_text(j, "at");
+    bool ours = !strcmp(ts_record_text(j, "hash"), p->job->id), done = !strcmp(status, "done"),
          begun = !strcmp(status, "started") &&
                  !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "replaces"));
     if ((done || begun) && strcmp(at, p->word) >= 0) {
@@ -429,15 +429,15 @@ static void collect_outputs(void *user, const char *share, const char *path, con
     }
     if (!ours) return;
     if (done) {
-        p->seconds = record_number(j, "seconds");
-        p->bytes = record_number(j, "bytes");
+        p->seconds = ts_record_number(j, "seconds");
+        p->bytes = ts_record_number(j, "bytes");
     }
     p->was_done = p->was_done || done;
     if (strcmp(at, p->last) < 0) return;
     snprintf(p->last, sizeof p->last, "%s", at);
     snprintf(p->status, sizeof p->status, "%s", status);
     free(p->error);
-    p->error = strcmp(status, "failed") ? NULL : strdup(record_text(j, "error"));
+    p->error = strcmp(status, "failed") ? NULL : strdup(ts_record_text(j, "error"));
 }
 
 /* Returns whether the job's output is in the way. */
@@ -476,7 +476,7 @@ static ts_status classify_jobs(ts_batch *b, bool tell)
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state == TS_JOB_TODO) r.list[r.n++].job = b->job + i;
     if (r.n) qsort(r.list, (size_t)r.n, sizeof *r.list, order_by_name);
-    read_manifests(b->out, collect_outputs, &r);
+    ts_manifest_lines(b->out, collect_outputs, &r);
     for (int i = 0; i < r.n; i++) {
         char text[600];
         const ts_job *j = r.list[i].job;
@@ -519,237 +519,4 @@ double ts_manifest_pace(const ts_batch *b)
         cost += b->geometry[j->geometry].cost;
     }
     return cost > 0 ? seconds / cost : 0;
-}
-
-/* ---- --status ---- */
-typedef struct {
-    char share[256], host[256], started[40], last[40];
-    double pid, rows, faulty,
-        seconds;  /* rows, faulty: of its last run; seconds: of all rows done */
-    char *hashes; /* of the rows of its last run; NULL: not written down */
-    int done, failed;
-    bool locked;
-} manifest;
-typedef struct {
-    char *output, *error, hash[TS_ID + 1];
-    int owner, order;
-    char at[40];
-    bool done;
-} outcome;
-typedef struct {
-    const char *out;
-    manifest *a;
-    int manifests;
-    outcome *o;
-    int outcomes, room;
-    char *asked; /* hashes of all rows that are asked for now, in order; NULL: not known */
-    size_t rows_asked;
-} survey;
-
-static manifest *manifest_of(survey *s, const char *share, const char *path)
-{
-    for (int i = 0; i < s->manifests; i++)
-        if (!strcmp(s->a[i].share, share)) return s->a + i;
-    manifest *more = realloc(s->a, sizeof *more * (size_t)(s->manifests + 1));
-    if (!more) return NULL;
-    s->a = more;
-    manifest *a = s->a + s->manifests++;
-    *a = (manifest){.locked = is_locked_file(path)};
-    snprintf(a->share, sizeof a->share, "%s", share);
-    return a;
-}
-
-static void survey_line(void *user, const char *share, const char *path, const cJSON *j)
-{
-    survey *s = user;
-    manifest *a = manifest_of(s, share, path);
-    const char *status = record_text(j, "status"), *at = record_text(j, "at");
-    if (!a) return;
-    snprintf(a->last, sizeof a->last, "%s", at);
-    if (cJSON_GetObjectItemCaseSensitive(j, "run")) {
-        snprintf(a->host, sizeof a->host, "%s", record_text(j, "host"));
-        snprintf(a->started, sizeof a->started, "%s", at);
-        a->pid = record_number(j, "pid");
-        a->rows = record_number(j, "rows");
-        a->faulty = record_number(j, "faulty");
-        free(a->hashes);
-        a->hashes = cJSON_HasObjectItem(j, "hashes") ? strdup(record_text(j, "hashes")) : NULL;
-        return;
-    }
-    if (strcmp(status, "done") && strcmp(status, "failed")) return;
-    if (s->outcomes == s->room) {
-        int room = s->room ? 2 * s->room : 256;
-        outcome *more = realloc(s->o, sizeof *more * (size_t)room);
-        if (!more) return;
-        s->o = more;
-        s->room = room;
-    }
-    outcome *o = s->o + s->outcomes++;
-    *o = (outcome){.output = strdup(record_text(j, "output")),
-                   .error = strdup(record_text(j, "error")),
-                   .owner = (int)(a - s->a),
-                   .order = s->outcomes,
-                   .done = !strcmp(status, "done")};
-    snprintf(o->at, sizeof o->at, "%s", at);
-    snprintf(o->hash, sizeof o->hash, "%s", record_text(j, "hash"));
-    a->seconds += record_number(j, "seconds");
-}
-
-static int order_by_output(const void *a, const void *b)
-{
-    const outcome *x = a, *y = b;
-    int d = strcmp(x->output, y->output);
-    if (!d) d = strcmp(x->at, y->at);
-    return d ? d : x->order - y->order;
-}
-
-/* Calls for each manifest of the division that was begun last: of its shares, or the one of a batch
- * without shares, or of a worker of a queue, who knows all rows. missing: shares that have not
- * begun. */
-static int current_manifests(survey *s, manifest **list, int *missing)
-{
-    manifest *last = s->a;
-    int n, m, count = 0;
-    *missing = 0;
-    for (int k = 1; k < s->manifests; k++)
-        if (strcmp(s->a[k].started, last->started) > 0) last = s->a + k;
-    if (!read_shares(last->share, &n)) return list[0] = last, 1;
-    for (int k = 0; k < s->manifests; k++)
-        if (read_shares(s->a[k].share, &m) && m == n) list[count++] = s->a + k;
-    *missing = n - count;
-    return count;
-}
-
-static void collect_asked(survey *s, manifest *const *list, int n)
-{
-    size_t bytes = 0;
-    for (int i = 0; i < n; i++) {
-        if (!list[i]->hashes) return; /* of an earlier version */
-        bytes += strlen(list[i]->hashes);
-    }
-    s->asked = calloc(bytes + 1, 1);
-    for (int i = 0; s->asked && i < n; i++) strcat(s->asked, list[i]->hashes);
-    s->rows_asked = bytes / TS_ID;
-    if (s->asked && bytes) qsort(s->asked, s->rows_asked, TS_ID, order_hashes);
-}
-
-/* Whether it is of a row that the files have now: another version of a row does not count. */
-static bool is_asked(const survey *s, const outcome *o)
-{
-    if (!s->asked) return true;
-    return strlen(o->hash) == TS_ID && s->rows_asked &&
-           bsearch(o->hash, s->asked, s->rows_asked, TS_ID, order_hashes);
-}
-
-static bool output_is_there(const survey *s, const outcome *o)
-{
-    struct stat info;
-    char *path = NULL;
-    bool there = asprintf(&path, "%s/%s", s->out, o->output) >= 0 && lstat(path, &info) == 0;
-    free(path);
-    return there;
-}
-
-/* The last word on its output. */
-static bool is_last(const survey *s, int i)
-{
-    return i + 1 == s->outcomes || strcmp(s->o[i].output, s->o[i + 1].output) != 0;
-}
-
-typedef struct {
-    int done, failed, gone, others, working, missing;
-    double rows, faulty, seconds;
-} status_sum;
-
-static void count_outcomes(survey *s, status_sum *sum)
-{
-    manifest **list = calloc((size_t)s->manifests, sizeof(manifest *));
-    int n = list ? current_manifests(s, list, &sum->missing) : 0;
-    collect_asked(s, list, n);
-    for (int i = 0; i < n; i++) {
-        sum->rows += list[i]->rows;
-        sum->faulty += list[i]->faulty;
-    }
-    free(list);
-    if (s->outcomes) qsort(s->o, (size_t)s->outcomes, sizeof *s->o, order_by_output);
-    for (int i = 0; i < s->outcomes; i++) {
-        outcome *o = s->o + i;
-        if (!is_last(s, i)) continue;
-        if (!is_asked(s, o)) {
-            sum->others += o->done && output_is_there(s, o);
-        } else if (!o->done) {
-            s->a[o->owner].failed++;
-            sum->failed++;
-        } else if (output_is_there(s, o)) {
-            s->a[o->owner].done++;
-            sum->done++;
-        } else {
-            sum->gone++;
-        }
-    }
-}
-
-static void print_survey(survey *s)
-{
-    status_sum sum = {0};
-    count_outcomes(s, &sum);
-    printf("%-24s %-24s %-8s %6s %6s %6s  %s\n", "share", "process", "state", "rows", "done",
-           "failed", "last heard of");
-    for (int i = 0; i < s->manifests; i++) {
-        const manifest *a = s->a + i;
-        char process[300];
-        snprintf(process, sizeof process, "%s:%.0f", a->host, a->pid);
-        printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process,
-               a->locked ? "at work" : "ended", a->rows, a->done, a->failed, a->last);
-        sum.working += a->locked;
-        sum.seconds += a->seconds;
-    }
-    double left = sum.rows - sum.done - sum.failed;
-    printf("%d of %.0f rows done, %d failed, ", sum.done, sum.rows + sum.faulty, sum.failed);
-    if (sum.faulty > 0) printf("%.0f can not be used, ", sum.faulty);
-    printf("%.0f left", left > 0 ? left : 0);
-    if (sum.working && left > 0 && s->outcomes) {
-        char about[24];
-        printf(", about %s", ts_clock_text(sum.seconds / s->outcomes * left / sum.working, about));
-    }
-    putchar('\n');
-    if (sum.missing > 0)
-        printf("%d share%s not begun\n", sum.missing, sum.missing == 1 ? " has" : "s have");
-    if (sum.gone)
-        printf("%d output%s finished and gone: the next run renders %s again\n", sum.gone,
-               sum.gone == 1 ? " was" : "s were", sum.gone == 1 ? "it" : "them");
-    if (sum.others)
-        printf("%d output%s of rows that are no longer asked for\n", sum.others,
-               sum.others == 1 ? " is" : "s are");
-    for (int i = 0; i < s->outcomes; i++) {
-        const outcome *o = s->o + i;
-        if (!is_last(s, i)) continue;
-        if (!is_asked(s, o) && o->done && output_is_there(s, o))
-            printf("no longer asked for: %s\n", o->output);
-        if (is_asked(s, o) && !o->done) printf("failed: %s: %s\n", o->output, o->error);
-    }
-}
-
-ts_status ts_batch_status(ts_err *err, const char *out)
-{
-    ts_status st = TS_OK;
-    survey s = {.out = out};
-    struct stat info;
-    if (stat(out, &info)) return ts_fail(err, TS_EMODEL, "%s: %s", out, strerror(errno));
-    st = visit_manifests(out, refuse_newer, err);
-    if (st) return st;
-    read_manifests(out, survey_line, &s);
-    if (s.manifests)
-        print_survey(&s);
-    else
-        st = ts_fail(err, TS_EMODEL, "%s: no batch has worked here: no " STEM END, out);
-    for (int i = 0; i < s.outcomes; i++) {
-        free(s.o[i].output);
-        free(s.o[i].error);
-    }
-    for (int i = 0; i < s.manifests; i++) free(s.a[i].hashes);
-    free(s.o);
-    free(s.a);
-    free(s.asked);
-    return st;
 }
