@@ -287,7 +287,7 @@ ts_status ts_info_folder(ts_cli *c, const char *dir, ts_folder_kind kind)
     double bytes = 0;
     char *text = NULL, *json = NULL, *first = NULL;
     if (kind == TS_FOLDER_BATCH && !ts_flag_set(&c->flags, TS_F_JSON))
-        return ts_batch_status(&c->err, dir);
+        return ts_batch_status(&c->err, dir, false);
     first = count_files(dir,
                         kind == TS_FOLDER_FRAMES  ? is_frame
                         : kind == TS_FOLDER_TEXTS ? is_text

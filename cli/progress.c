@@ -318,7 +318,7 @@ static void enter_phase(ts_screen *s, const ts_event *e, double now)
 void ts_screen_event(void *user, const ts_event *e)
 {
     ts_screen *s = user;
-    if (!s->armed || s->mode == TS_SCREEN_NONE) return;
+    if (!s->armed) return;
     double now = s->clock(), share = ts_event_share(e);
     bool begins = s->phase != (int)e->phase, whole = e->layers == 0,
          ends = whole && e->steps > 0 && e->step == e->steps;
@@ -328,6 +328,8 @@ void ts_screen_event(void *user, const ts_event *e)
     if (s->first < 0 && (e->step > 0 || e->layers > 0))
         s->first = e->step > 0 ? (double)(e->step - 1) / e->steps : 0;
     if (share > s->share) s->share = share;
+    if (s->watch) s->watch(s->watcher, e, ts_screen_left(s, now));
+    if (s->mode == TS_SCREEN_NONE) return;
     double every = s->mode == TS_SCREEN_BAR ? REDRAW : s->mode == TS_SCREEN_JSON ? EVENT : LINE;
     bool due = now - s->said >= every || (s->mode == TS_SCREEN_JSON && whole);
     bool row = s->rows && s->row; /* of many: its phases are not worth a line each */

@@ -39,6 +39,10 @@ typedef struct {
     const char *row_output;
     /* of a batch's row, whose file is made in one place and named as another; NULL: no row */
     const char *made_at, *made_as;
+    /* is told of every event of a run, in every mode: seconds that are left, negative: not known;
+     * NULL: nobody */
+    void (*watch)(void *watcher, const ts_event *, double left);
+    void *watcher;
     long written_w, written_h; /* pixels of the file; 0: not told */
     ts_forecast forecast;      /* zero: not told */
     uint64_t warned[32];       /* hashes of warnings that were shown: each is said once */

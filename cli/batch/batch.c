@@ -32,6 +32,8 @@ static ts_status check_batch_flags(ts_err *err, const ts_flags *f)
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
         if (ts_flag_set(f, apart[i].a) && ts_flag_set(f, apart[i].b))
             return ts_fail(err, TS_EUSAGE, "batch: %s do not go together", apart[i].names);
+    if (ts_flag_set(f, TS_F_JSON) && !ts_flag_set(f, TS_F_STATUS))
+        return ts_fail(err, TS_EUSAGE, "batch: --json has a meaning with --status only");
     if (ts_flag_set(f, TS_F_CLAIM_TIMEOUT) && !ts_flag_set(f, TS_F_QUEUE))
         return ts_fail(err, TS_EUSAGE, "batch: --claim-timeout has a meaning with --queue only");
     if (f->value[TS_F_SEED].random)
@@ -245,7 +247,9 @@ static ts_status run_batch(ts_batch *b)
                     b->faults, b->faults == 1 ? "" : "s"));
     TRY(ts_batch_work_open(b));
     say_skipped(b);
+    ts_batch_watch(b);
     st = ts_batch_render(b);
+    ts_batch_unwatch(b);
     tally t = count_states(b);
     if (b->queue)
         for (int i = 0; i < b->jobs; i++)
@@ -284,7 +288,7 @@ ts_status ts_cli_batch(ts_cli *c)
     for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--) out[n - 1] = 0;
     b.out = out;
     if (ts_flag_set(&c->flags, TS_F_STATUS)) {
-        st = ts_batch_status(&c->err, out);
+        st = ts_batch_status(&c->err, out, ts_flag_set(&c->flags, TS_F_JSON));
         goto done;
     }
     TRY(check_report(c));
@@ -302,6 +306,7 @@ ts_status ts_cli_batch(ts_cli *c)
     TRY(ts_cli_stopped(c));
     TRY(run_batch(&b));
 done:
+    ts_manifest_end(&b, st == TS_ESTOP ? "stopped" : st ? "incomplete" : "complete");
     ts_batch_work_close(&b);
     ts_queue_close(&b);
     ts_texts_close(b.texts);

@@ -78,6 +78,7 @@ typedef struct {
     ts_queue *queue; /* NULL: static shares */
     int missing;     /* rows that the queue has as done, of which this folder has nothing */
     int others_done, others_failed; /* rows that other workers of the queue have ended */
+    double now_written;             /* when the row at work was written down; 0: never */
     ts_texts *texts;
     bool *encoded; /* by id: its states are in memory, or could not be made */
     int texts_max;
@@ -124,8 +125,16 @@ ts_status ts_manifest_add(ts_batch *, const ts_job *, const char *status);
 /* Seconds per unit of cost of the rows done before; 0: none. */
 double ts_manifest_pace(const ts_batch *);
 
+/* The run has ended: "complete", "incomplete" or "stopped"; none is a word of a row's status.
+ * Without this line it was killed. */
+void ts_manifest_end(ts_batch *, const char *how);
+
 /* ---- batch_status.c ---- */
-ts_status ts_batch_status(ts_err *, const char *out); /* --status */
+ts_status ts_batch_status(ts_err *, const char *out, bool json);
+
+/* ---- batch_now.c: which row and step is at work, for --status ---- */
+void ts_batch_watch(ts_batch *);
+void ts_batch_unwatch(ts_batch *);
 
 /* ---- batch_files.c: from work folder to output ---- */
 /* every folder in front of a slash; the path is written to meanwhile */

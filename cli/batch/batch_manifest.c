@@ -20,6 +20,7 @@
 
 struct ts_manifest {
     int fd;
+    bool begun; /* the run's line is written */
     char *path;
 };
 
@@ -284,6 +285,12 @@ static ts_status add_run_record(ts_batch *b)
     cJSON_AddNumberToObject(j, "faulty", faulty);
     cJSON_AddStringToObject(j, "hashes", ids);
     cJSON_AddItemToObject(j, "files", files);
+    char *command = ts_batch_command(), *folder = realpath(".", NULL);
+    if (command) cJSON_AddStringToObject(j, "command", command);
+    if (folder) cJSON_AddStringToObject(j, "folder", folder);
+    cJSON_AddBoolToObject(j, "ends", true);
+    free(command);
+    free(folder);
     free(ids);
     return append_record(b, j);
 }
@@ -337,6 +344,7 @@ ts_status ts_manifest_open(ts_batch *b)
         last != '\n' && write(m->fd, "\n", 1) != 1)
         TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
     TRY(add_run_record(b));
+    m->begun = true;
     int folder = open(b->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder >= 0) {
         fsync(folder);
@@ -344,6 +352,16 @@ ts_status ts_manifest_open(ts_batch *b)
     }
 done:
     return st;
+}
+
+void ts_manifest_end(ts_batch *b, const char *how)
+{
+    if (!b->manifest || !b->manifest->begun) return;
+    ts_err why = b->c->err;
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "end", how);
+    append_record(b, j); /* what can not be written is missed as if the process had been killed */
+    b->c->err = why;
 }
 
 void ts_manifest_close(ts_batch *b)

@@ -18,6 +18,11 @@ void ts_manifest_lines(const char *out, ts_manifest_line *each, void *user);
 /* TS_EMODEL: one is of a greater format than this version reads. */
 ts_status ts_manifest_check(ts_err *, const char *out);
 bool ts_manifest_locked(const char *path); /* a process is at work on it */
+/* The command line of this process, as a shell takes it; malloc'd; NULL: not known. */
+char *ts_batch_command(void);
+/* What the process at work as `share` is at: output, phase, step, steps, eta; NULL: nothing is
+ * known. */
+cJSON *ts_batch_now(const char *out, const char *share);
 /* Of how many shares "I-of-N" is one; false: it is another kind of label. */
 bool ts_label_shares(const char *label, int *n);
 #endif

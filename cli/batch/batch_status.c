@@ -1,5 +1,7 @@
-/* --status: what the manifests of a folder say of all who worked on it. */
+/* --status: what the manifests of a folder say of all who worked on it, and of who works now. */
 #include "cli/batch/batch_manifest.h"
+
+#include "backend/utf8.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,14 +11,18 @@
 typedef struct {
     char share[256], host[256], started[40], last[40];
     double pid, rows, faulty,
-        seconds;  /* rows, faulty: of its last run; seconds: of all rows done */
-    char *hashes; /* of the rows of its last run; NULL: not written down */
+        seconds;            /* rows, faulty: of its last run; seconds: of all rows done */
+    char *hashes;           /* of the rows of its last run; NULL: not written down */
+    char *command, *folder; /* of its last run, and where it was given; NULL: not known */
+    char end[16];           /* how its last run ended; "": it did not say so */
+    bool ends;              /* it would have */
     int done, failed;
     bool locked;
+    cJSON *now; /* what it is at; NULL: not known */
 } manifest;
 typedef struct {
-    char *output, *error, hash[TS_ID + 1];
-    int owner, order;
+    char *output, *error, *file, hash[TS_ID + 1];
+    int owner, order, line;
     char at[40];
     bool done;
 } outcome;
@@ -39,8 +45,22 @@ static manifest *manifest_of(survey *s, const char *share, const char *path)
     s->a = more;
     manifest *a = s->a + s->manifests++;
     *a = (manifest){.locked = ts_manifest_locked(path)};
+    if (a->locked) a->now = ts_batch_now(s->out, share);
     snprintf(a->share, sizeof a->share, "%s", share);
     return a;
+}
+
+static void keep_run_text(char **to, const cJSON *j, const char *key)
+{
+    free(*to);
+    *to = cJSON_HasObjectItem(j, key) ? strdup(ts_record_text(j, key)) : NULL;
+}
+
+static const char *state_of(const manifest *a)
+{
+    if (a->locked) return "at work";
+    if (*a->end) return strcmp(a->end, "stopped") ? "ended" : "stopped";
+    return a->ends ? "killed" : "ended";
 }
 
 static void survey_line(void *user, const char *share, const char *path, const cJSON *j)
@@ -58,8 +78,13 @@ static void survey_line(void *user, const char *share, const char *path, const c
         a->faulty = ts_record_number(j, "faulty");
         free(a->hashes);
         a->hashes = cJSON_HasObjectItem(j, "hashes") ? strdup(ts_record_text(j, "hashes")) : NULL;
+        keep_run_text(&a->command, j, "command");
+        keep_run_text(&a->folder, j, "folder");
+        a->ends = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "ends"));
+        *a->end = 0;
         return;
     }
+    snprintf(a->end, sizeof a->end, "%s", ts_record_text(j, "end"));
     if (strcmp(status, "done") && strcmp(status, "failed")) return;
     if (s->outcomes == s->room) {
         int room = s->room ? 2 * s->room : 256;
@@ -71,6 +96,8 @@ static void survey_line(void *user, const char *share, const char *path, const c
     outcome *o = s->o + s->outcomes++;
     *o = (outcome){.output = strdup(ts_record_text(j, "output")),
                    .error = strdup(ts_record_text(j, "error")),
+                   .file = strdup(ts_record_text(j, "file")),
+                   .line = (int)ts_record_number(j, "line"),
                    .owner = (int)(a - s->a),
                    .order = s->outcomes,
                    .done = !strcmp(status, "done")};
@@ -157,6 +184,10 @@ static void count_outcomes(survey *s, status_sum *sum)
         sum->faulty += list[i]->faulty;
     }
     free(list);
+    for (int i = 0; i < s->manifests; i++) {
+        sum->working += s->a[i].locked;
+        sum->seconds += s->a[i].seconds;
+    }
     if (s->outcomes) qsort(s->o, (size_t)s->outcomes, sizeof *s->o, order_by_output);
     for (int i = 0; i < s->outcomes; i++) {
         outcome *o = s->o + i;
@@ -175,68 +206,176 @@ static void count_outcomes(survey *s, status_sum *sum)
     }
 }
 
-static void print_survey(survey *s)
+static double rows_left(const status_sum *sum)
 {
-    status_sum sum = {0};
-    count_outcomes(s, &sum);
+    double left = sum->rows - sum->done - sum->failed;
+    return left > 0 ? left : 0;
+}
+
+/* Seconds, by the pace so far; negative: not known. */
+static double time_left(const survey *s, const status_sum *sum)
+{
+    double left = rows_left(sum);
+    return sum->working && left > 0 && s->outcomes
+               ? sum->seconds / s->outcomes * left / sum->working
+               : -1;
+}
+
+/* The run that was begun last: its command is the one to give again. */
+static const manifest *newest_run(const survey *s)
+{
+    const manifest *last = s->a;
+    for (int k = 1; k < s->manifests; k++)
+        if (strcmp(s->a[k].started, last->started) > 0) last = s->a + k;
+    return last;
+}
+
+static const char *retry_of(const manifest *a)
+{
+    return a->command && strstr(a->command, " --retry") ? "" : " --retry";
+}
+
+static void print_share(const manifest *a)
+{
+    char process[300], left[24];
+    snprintf(process, sizeof process, "%s:%.0f", a->host, a->pid);
+    printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process, state_of(a), a->rows, a->done,
+           a->failed, a->last);
+    if (!a->now) return;
+    const char *phase = ts_record_text(a->now, "phase");
+    printf("  at %s: %s %.0f of %.0f", ts_record_text(a->now, "output"),
+           !strcmp(phase, "denoise")  ? "step"
+           : !strcmp(phase, "decode") ? "frame"
+                                      : "prompt",
+           ts_record_number(a->now, "step"), ts_record_number(a->now, "steps"));
+    if (cJSON_HasObjectItem(a->now, "eta"))
+        printf(", %s left of this row", ts_clock_text(ts_record_number(a->now, "eta"), left));
+    putchar('\n');
+}
+
+static void print_survey(const survey *s, const status_sum *sum)
+{
+    double left = time_left(s, sum);
+    char about[24];
     printf("%-24s %-24s %-8s %6s %6s %6s  %s\n", "share", "process", "state", "rows", "done",
            "failed", "last heard of");
-    for (int i = 0; i < s->manifests; i++) {
-        const manifest *a = s->a + i;
-        char process[300];
-        snprintf(process, sizeof process, "%s:%.0f", a->host, a->pid);
-        printf("%-24s %-24s %-8s %6.0f %6d %6d  %s\n", a->share, process,
-               a->locked ? "at work" : "ended", a->rows, a->done, a->failed, a->last);
-        sum.working += a->locked;
-        sum.seconds += a->seconds;
-    }
-    double left = sum.rows - sum.done - sum.failed;
-    printf("%d of %.0f rows done, %d failed, ", sum.done, sum.rows + sum.faulty, sum.failed);
-    if (sum.faulty > 0) printf("%.0f can not be used, ", sum.faulty);
-    printf("%.0f left", left > 0 ? left : 0);
-    if (sum.working && left > 0 && s->outcomes) {
-        char about[24];
-        printf(", about %s", ts_clock_text(sum.seconds / s->outcomes * left / sum.working, about));
-    }
+    for (int i = 0; i < s->manifests; i++) print_share(s->a + i);
+    printf("%d of %.0f rows done, %d failed, ", sum->done, sum->rows + sum->faulty, sum->failed);
+    if (sum->faulty > 0) printf("%.0f can not be used, ", sum->faulty);
+    printf("%.0f left", rows_left(sum));
+    if (left >= 0) printf(", about %s", ts_clock_text(left, about));
     putchar('\n');
-    if (sum.missing > 0)
-        printf("%d share%s not begun\n", sum.missing, sum.missing == 1 ? " has" : "s have");
-    if (sum.gone)
-        printf("%d output%s finished and gone: the next run renders %s again\n", sum.gone,
-               sum.gone == 1 ? " was" : "s were", sum.gone == 1 ? "it" : "them");
-    if (sum.others)
-        printf("%d output%s of rows that are no longer asked for\n", sum.others,
-               sum.others == 1 ? " is" : "s are");
+    if (sum->missing > 0)
+        printf("%d share%s not begun\n", sum->missing, sum->missing == 1 ? " has" : "s have");
+    if (sum->gone)
+        printf("%d output%s finished and gone: the next run renders %s again\n", sum->gone,
+               sum->gone == 1 ? " was" : "s were", sum->gone == 1 ? "it" : "them");
+    if (sum->others)
+        printf("%d output%s of rows that are no longer asked for\n", sum->others,
+               sum->others == 1 ? " is" : "s are");
     for (int i = 0; i < s->outcomes; i++) {
         const outcome *o = s->o + i;
         if (!is_last(s, i)) continue;
         if (!is_asked(s, o) && o->done && output_is_there(s, o))
             printf("no longer asked for: %s\n", o->output);
-        if (is_asked(s, o) && !o->done) printf("failed: %s: %s\n", o->output, o->error);
+        if (is_asked(s, o) && !o->done)
+            printf("failed: %s: %s (%s:%d)\n", o->output, o->error, o->file, o->line);
     }
+    const manifest *last = newest_run(s);
+    if (sum->failed && last->command)
+        printf("again: %s%s (in %s)\n", last->command, retry_of(last),
+               last->folder ? last->folder : ".");
 }
 
-ts_status ts_batch_status(ts_err *err, const char *out)
+static cJSON *describe_share(const manifest *a)
+{
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "share", a->share);
+    cJSON_AddStringToObject(j, "host", a->host);
+    cJSON_AddNumberToObject(j, "pid", a->pid);
+    cJSON_AddStringToObject(j, "state", state_of(a));
+    cJSON_AddNumberToObject(j, "rows", a->rows);
+    cJSON_AddNumberToObject(j, "done", a->done);
+    cJSON_AddNumberToObject(j, "failed", a->failed);
+    cJSON_AddStringToObject(j, "started", a->started);
+    cJSON_AddStringToObject(j, "last", a->last);
+    if (a->now) cJSON_AddItemToObject(j, "at", cJSON_Duplicate(a->now, true));
+    return j;
+}
+
+static void print_survey_json(const survey *s, const status_sum *sum)
+{
+    cJSON *j = cJSON_CreateObject(), *shares = cJSON_AddArrayToObject(j, "shares");
+    double left = time_left(s, sum);
+    for (int i = 0; i < s->manifests; i++) cJSON_AddItemToArray(shares, describe_share(s->a + i));
+    cJSON_AddNumberToObject(j, "rows", sum->rows + sum->faulty);
+    cJSON_AddNumberToObject(j, "done", sum->done);
+    cJSON_AddNumberToObject(j, "failed", sum->failed);
+    cJSON_AddNumberToObject(j, "faulty", sum->faulty);
+    cJSON_AddNumberToObject(j, "left", rows_left(sum));
+    cJSON_AddNumberToObject(j, "gone", sum->gone);
+    cJSON_AddNumberToObject(j, "shares_missing", sum->missing > 0 ? sum->missing : 0);
+    cJSON_AddItemToObject(j, "eta", left < 0 ? cJSON_CreateNull() : cJSON_CreateNumber(left));
+    cJSON *failures = cJSON_AddArrayToObject(j, "failures"),
+          *others = cJSON_AddArrayToObject(j, "others");
+    for (int i = 0; i < s->outcomes; i++) {
+        const outcome *o = s->o + i;
+        if (!is_last(s, i)) continue;
+        if (!is_asked(s, o) && o->done && output_is_there(s, o))
+            cJSON_AddItemToArray(others, cJSON_CreateString(o->output));
+        if (!is_asked(s, o) || o->done) continue;
+        cJSON *f = cJSON_CreateObject();
+        cJSON_AddStringToObject(f, "output", o->output);
+        cJSON_AddStringToObject(f, "file", o->file);
+        cJSON_AddNumberToObject(f, "line", o->line);
+        cJSON_AddStringToObject(f, "error", o->error);
+        cJSON_AddItemToArray(failures, f);
+    }
+    const manifest *last = newest_run(s);
+    if (last->command) cJSON_AddStringToObject(j, "command", last->command);
+    if (last->folder) cJSON_AddStringToObject(j, "folder", last->folder);
+    char *text = ts_utf8_repair_own(cJSON_PrintUnformatted(j));
+    if (text) puts(text);
+    free(text);
+    cJSON_Delete(j);
+}
+
+static void free_survey(survey *s)
+{
+    for (int i = 0; i < s->outcomes; i++) {
+        free(s->o[i].output);
+        free(s->o[i].error);
+        free(s->o[i].file);
+    }
+    for (int i = 0; i < s->manifests; i++) {
+        free(s->a[i].hashes);
+        free(s->a[i].command);
+        free(s->a[i].folder);
+        cJSON_Delete(s->a[i].now);
+    }
+    free(s->o);
+    free(s->a);
+    free(s->asked);
+}
+
+ts_status ts_batch_status(ts_err *err, const char *out, bool json)
 {
     ts_status st = TS_OK;
     survey s = {.out = out};
+    status_sum sum = {0};
     struct stat info;
     if (stat(out, &info)) return ts_fail(err, TS_EMODEL, "%s: %s", out, strerror(errno));
-    st = ts_manifest_check(err, out);
-    if (st) return st;
+    TRY(ts_manifest_check(err, out));
     ts_manifest_lines(out, survey_line, &s);
-    if (s.manifests)
-        print_survey(&s);
+    if (!s.manifests)
+        TRY(ts_fail(err, TS_EMODEL,
+                    "%s: no batch has worked here: no " TS_MANIFEST_STEM TS_MANIFEST_END, out));
+    count_outcomes(&s, &sum);
+    if (json)
+        print_survey_json(&s, &sum);
     else
-        st = ts_fail(err, TS_EMODEL,
-                     "%s: no batch has worked here: no " TS_MANIFEST_STEM TS_MANIFEST_END, out);
-    for (int i = 0; i < s.outcomes; i++) {
-        free(s.o[i].output);
-        free(s.o[i].error);
-    }
-    for (int i = 0; i < s.manifests; i++) free(s.a[i].hashes);
-    free(s.o);
-    free(s.a);
-    free(s.asked);
+        print_survey(&s, &sum);
+done:
+    free_survey(&s);
     return st;
 }

@@ -339,6 +339,8 @@ START_TEST(failures_and_refusals)
                     scratch_path("p.txt"), scratch_path("o"), port);
     program_expect(r, 1);
     text_has(r->err, "2 of 4 rows: 1 can not be used, 1 failed");
+    ck_assert_int_gt(count_lines("\"command\"", "--queue redis://127.0.0.1:", NULL), 0);
+    ck_assert_int_eq(count_lines("secret", "", NULL) + count_lines("wrong", "", NULL), 0);
     r = program_shell("REDISCLI_AUTH=secret $TESSERA batch %s --out %s " TINY
                       "--memory 64M --queue redis://127.0.0.1:%d/q",
                       scratch_path("p.txt"), scratch_path("o"), port);

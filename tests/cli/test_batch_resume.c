@@ -267,7 +267,7 @@ START_TEST(one_process_a_folder)
     kill(pid, SIGINT);
     ck_assert_int_eq(program_drain(pid, held), 130);
     r = program_run("batch --status --out %s", scratch_path("o"));
-    text_has(r->out, "ended");
+    text_has(r->out, "stopped");
     ck_assert(!scratch_has("o/.tessera-batch"));
     /* the lock went with the process */
     program_expect(program_run("batch %s --out %s " TINY, scratch_path("q.txt"), scratch_path("o")),

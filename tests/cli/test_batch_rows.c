@@ -3,6 +3,7 @@
 #include "tests/cli/program.h"
 #include "tests/cli/workspace.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,6 +211,48 @@ START_TEST(rows_begin_with_pictures)
 }
 END_TEST
 
+/* Held at a step, killed there, finished, failed: what --status says of each. */
+START_TEST(status_of_every_moment)
+{
+    scratch_put("p.txt", "a panda --s 50\nhuge --w 4096 --h 4096 --f 33\n");
+    int held = program_pipe(scratch_path("err"));
+    pid_t pid = program_start(scratch_path("err"),
+                              "batch %s --out %s " TINY "--memory 64M --progress json",
+                              scratch_path("p.txt"), scratch_path("o"));
+    free(program_reads(pid, held, "\"phase\":\"denoise\",\"step\":2,"));
+    const program_result *r = program_run("batch --status %s", scratch_path("o"));
+    program_expect(r, 0);
+    text_has(r->out, " at work ");
+    text_has(r->out, "  at a-panda_s42_");
+    text_has(r->out, " of 50");
+    r = program_run("batch --status --json %s", scratch_path("o"));
+    cJSON *j = cJSON_Parse(r->out),
+          *share = cJSON_GetArrayItem(cJSON_GetObjectItem(j, "shares"), 0);
+    cJSON *at = cJSON_GetObjectItem(share, "at");
+    ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(at, "phase")), "denoise");
+    ck_assert_int_eq(cJSON_GetObjectItem(at, "steps")->valueint, 50);
+    cJSON_Delete(j);
+    kill(pid, SIGKILL);
+    program_drain(pid, held);
+    text_has(program_run("batch --status %s", scratch_path("o"))->out, " killed ");
+    program_expect(run_batch("a panda\nhuge --w 4096 --h 4096 --f 33\n", "--memory 64M"), 1);
+    r = program_run("batch --status %s", scratch_path("o"));
+    text_has(r->out, " ended ");
+    text_has(r->out, "failed: huge_s42_");
+    text_has(r->out, "p.txt:2)\n");
+    text_has(r->out, "again: ");
+    text_has(r->out, " --memory 64M --retry (in /");
+    r = program_run("batch --status --json %s", scratch_path("o"));
+    j = cJSON_Parse(r->out);
+    cJSON *failure = cJSON_GetArrayItem(cJSON_GetObjectItem(j, "failures"), 0);
+    ck_assert_int_eq(cJSON_GetObjectItem(failure, "line")->valueint, 2);
+    text_has(cJSON_GetStringValue(cJSON_GetObjectItem(failure, "error")), "may be used");
+    ck_assert_int_eq(cJSON_GetObjectItem(j, "done")->valueint, 1);
+    cJSON_Delete(j);
+    scratch_clear();
+}
+END_TEST
+
 int main(void)
 {
     scratch_open();
@@ -223,6 +266,7 @@ int main(void)
     tcase_add_test(t, what_is_smaller_than_it_was_is_cut);
     tcase_add_test(t, keys_and_numbers);
     tcase_add_test(t, rows_begin_with_pictures);
+    tcase_add_test(t, status_of_every_moment);
     suite_add_tcase(s, t);
     return testing_main(s);
 }
