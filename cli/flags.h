@@ -91,6 +91,7 @@ typedef enum {
     TS_F_PROGRESS,
     TS_F_QUIET,
     TS_F_PROFILE,
+    TS_F_EXEC,
     TS_F_DRY_RUN,
     TS_F_JSON,
     TS_F_JSON_FILE,

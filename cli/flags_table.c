@@ -199,6 +199,8 @@ static const ts_flag table[] = {
      GEN | DEC | INFO | MODELS | TOK | BENCH | BATCH | SRCH, NULL, "Nothing on stderr but errors"},
     {TS_F_PROFILE, "profile", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN, NULL,
      "Time every operation and print a table on stderr"},
+    {TS_F_EXEC, "exec", 0, TS_KIND_TEXT, "CMD", 0, 0, NULL, GEN | BATCH, NULL,
+     "Run a shell command when an output is there, which TESSERA_OUTPUT names"},
     {TS_F_DRY_RUN, "dry-run", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL,
      "Check everything, print sizes, memory, cost and time, and render nothing"},
     {TS_F_JSON, "json", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, INFO | MODELS | TOK | BATCH, NULL,

@@ -534,6 +534,13 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
         cJSON_AddNumberToObject(j, "rows", s->rows);
         cJSON_AddStringToObject(j, "status", r->status);
         cJSON_AddStringToObject(j, "output", r->output);
+        if (r->path) {
+            cJSON_AddStringToObject(j, "path", r->path);
+            cJSON_AddNumberToObject(j, "written_width", (double)s->written_w);
+            cJSON_AddNumberToObject(j, "written_height", (double)s->written_h);
+            cJSON_AddNumberToObject(j, "frames", r->frames);
+            cJSON_AddNumberToObject(j, "bytes", r->bytes);
+        }
         cJSON_AddStringToObject(j, "file", r->file);
         cJSON_AddNumberToObject(j, "line", r->line);
         cJSON_AddNumberToObject(j, "index", r->index);
@@ -634,7 +641,7 @@ void ts_screen_measured(ts_screen *s)
     s->row = 0;
 }
 
-void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
+void ts_screen_done(ts_screen *s, const ts_report *r, const ts_written *w)
 {
     double seconds = s->clock() - s->began;
     char spent[24];
@@ -648,7 +655,12 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const char *output)
         return;
     }
     cJSON *j = event("done");
-    cJSON_AddStringToObject(j, "output", output);
+    cJSON_AddStringToObject(j, "output", w->output);
+    if (w->n)
+        cJSON_AddItemToObject(j, "paths",
+                              cJSON_CreateStringArray((const char *const *)w->paths, w->n));
+    if (w->frames) cJSON_AddNumberToObject(j, "frames", w->frames);
+    if (w->bytes > 0) cJSON_AddNumberToObject(j, "bytes", w->bytes);
     if (s->written_w) {
         cJSON_AddNumberToObject(j, "written_width", (double)s->written_w);
         cJSON_AddNumberToObject(j, "written_height", (double)s->written_h);

@@ -69,8 +69,9 @@ void ts_screen_batch_texts(ts_screen *);
 void ts_screen_row(ts_screen *, const char *output, double cost);
 typedef struct {
     const char *file, *output, *status, *error;
-    int line, index;
-    double seconds;
+    const char *path; /* of a finished output, as a program opens it; NULL: none */
+    int line, index, frames;
+    double seconds, bytes; /* bytes: of the output, of a folder all its files */
     uint64_t seed;
 } ts_row_end;
 void ts_screen_row_done(ts_screen *, const ts_row_end *);
@@ -101,7 +102,13 @@ void ts_screen_note(ts_screen *, const char *format, ...) __attribute__((format(
 void ts_screen_clear(ts_screen *); /* takes the bar away: a line of stdout comes */
 /* some lines of text; an event {"event": name, "text"} */
 void ts_screen_table(ts_screen *, const char *name, const char *text);
-void ts_screen_done(ts_screen *, const ts_report *, const char *output);
+typedef struct {
+    const char *output;
+    char **paths; /* every file, or the folder */
+    int n, frames;
+    double bytes; /* of all of them; 0: not known */
+} ts_written;
+void ts_screen_done(ts_screen *, const ts_report *, const ts_written *);
 void ts_screen_error(ts_screen *, int code, const char *sentence); /* in every mode */
 const char *ts_clock_text(double seconds, char out[24]);           /* 0:07, 12:30, 1:02:03 */
 /* Share of the phase that an event stands for: 0..1. */

@@ -3,7 +3,9 @@
 #include "cli/render.h"
 
 #include "backend/number.h"
+#include "cli/exec.h"
 #include "cli/metadata.h"
+#include "cli/side.h"
 #include "cli/table.h"
 
 #include <cjson/cJSON.h>
@@ -303,18 +305,23 @@ void ts_render_start(ts_cli *c, const ts_render *r)
     ts_screen_start(&c->screen, &r->e, r->e.steps, r->path, r->json);
 }
 
-/* Every file, one a line: what is printed can be opened. */
-static void print_files(const ts_render *r)
+/* Every file, as it can be opened; of a folder the folder alone. NULL: no memory. */
+static char **list_files(const ts_render *r, int *n)
 {
     const char *slash = strrchr(r->path, '/'), *base = slash ? slash + 1 : r->path,
                *percent = strchr(base, '%'), *d = percent ? strchr(percent, 'd') : NULL;
-    if (!d || !ts_is_png(r->path)) { /* one file, or a folder */
-        puts(r->path);
-        return;
+    bool several = d && ts_is_png(r->path);
+    int digits = several ? (int)strtol(percent + 1, NULL, 10) : 0;
+    char **list = calloc((size_t)(several ? r->e.frames : 1), sizeof *list);
+    *n = 0;
+    for (int i = 0; list && i < (several ? r->e.frames : 1); i++) {
+        if (several ? asprintf(list + i, "%.*s%0*d%s", (int)(percent - r->path), r->path, digits, i,
+                               d + 1) < 0
+                    : !(list[i] = strdup(r->path)))
+            break;
+        (*n)++;
     }
-    int digits = (int)strtol(percent + 1, NULL, 10), files = r->e.frames;
-    for (int i = 0; i < files; i++)
-        printf("%.*s%0*d%s\n", (int)(percent - r->path), r->path, digits, i, d + 1);
+    return list;
 }
 
 void ts_render_print_estimate(const ts_render *r)
@@ -354,6 +361,24 @@ void ts_render_print_estimate(const ts_render *r)
     free(pipeline);
 }
 
+static void run_command_of_user(ts_cli *c, const ts_render *r, const ts_written *w)
+{
+    const char *command = ts_flag_text(&c->flags, TS_F_EXEC);
+    char *all = NULL;
+    size_t size;
+    FILE *f = command ? open_memstream(&all, &size) : NULL;
+    if (!f) return;
+    for (int i = 0; i < w->n; i++) fprintf(f, "%s%s", i ? "\n" : "", w->paths[i]);
+    fclose(f);
+    if (all)
+        ts_exec_run(&c->screen, command,
+                    &(ts_exec){.output = all,
+                               .prompt = r->q.prompt,
+                               .seed = r->q.seed,
+                               .seconds = c->screen.clock() - c->screen.began});
+    free(all);
+}
+
 void ts_render_report(ts_cli *c, ts_render *r)
 {
     ts_report report;
@@ -365,6 +390,12 @@ void ts_render_report(ts_cli *c, ts_render *r)
         ts_screen_table(&c->screen, "attention", attention);
     free(profile);
     free(attention);
-    ts_screen_done(&c->screen, &report, r->path);
-    print_files(r);
+    ts_written w = {.output = r->path, .frames = r->e.frames};
+    w.paths = list_files(r, &w.n);
+    for (int i = 0; i < w.n; i++) w.bytes += ts_side_bytes(w.paths[i]);
+    ts_screen_done(&c->screen, &report, &w);
+    for (int i = 0; i < w.n; i++) puts(w.paths[i]);
+    run_command_of_user(c, r, &w);
+    for (int i = 0; i < w.n; i++) free(w.paths[i]);
+    free(w.paths);
 }

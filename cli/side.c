@@ -2,11 +2,25 @@
  * there at all. */
 #include "cli/side.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+double ts_side_bytes(const char *path)
+{
+    struct stat s;
+    double sum = 0;
+    DIR *d = opendir(path);
+    if (!d) return stat(path, &s) ? 0 : (double)s.st_size;
+    for (struct dirent *e; (e = readdir(d));)
+        if (fstatat(dirfd(d), e->d_name, &s, 0) == 0 && S_ISREG(s.st_mode))
+            sum += (double)s.st_size;
+    closedir(d);
+    return sum;
+}
 
 /* The folder that `path` lies in can be written to. */
 static ts_status check_folder_of(ts_err *err, ts_flag_id id, const char *path)

@@ -4,6 +4,8 @@
 #include "backend/file_new.h"
 #include "cli/flags.h"
 
+/* Bytes of a file, or of all files of a folder; 0: there is none. */
+double ts_side_bytes(const char *path);
 /* Before any work: the file can be written. may_exist: it is replaced without --overwrite. TS_OK,
  * too, when the flag is not given. TS_EUSAGE, TS_EIO. */
 ts_status ts_side_check(ts_err *, const ts_flags *, ts_flag_id, bool may_exist);

@@ -6,6 +6,7 @@
 #include "backend/file_new.h"
 #include "backend/number.h"
 #include "backend/suffix.h"
+#include "cli/side.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -45,17 +46,10 @@ bool ts_batch_exists(const ts_batch *b, const char *name)
 
 double ts_batch_bytes(const ts_batch *b, const char *name)
 {
-    struct stat s;
-    double sum = 0;
     char *path = ts_batch_path(b, name);
-    DIR *d = path ? opendir(path) : NULL;
-    if (!d && path && stat(path, &s) == 0) sum = (double)s.st_size;
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (fstatat(dirfd(d), e->d_name, &s, 0) == 0 && S_ISREG(s.st_mode))
-            sum += (double)s.st_size;
-    if (d) closedir(d);
+    double bytes = path ? ts_side_bytes(path) : 0;
     free(path);
-    return sum;
+    return bytes;
 }
 
 static bool ends_with_bytes(int fd, off_t size, const char *end, size_t n)

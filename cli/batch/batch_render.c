@@ -4,6 +4,7 @@
 #include "cli/batch/batch.h"
 
 #include "backend/clock.h"
+#include "cli/exec.h"
 #include "cli/render.h"
 
 #include <errno.h>
@@ -413,17 +414,30 @@ static ts_status do_row(ts_batch *b, ts_job *j, ts_run **like)
         TRY(ts_manifest_add(b, j, j->state == TS_JOB_DONE ? "done" : "failed"));
         if (b->queue) TRY(ts_queue_finish(b, j));
     }
+    bool done = j->state == TS_JOB_DONE;
     ts_screen_row_done(&b->c->screen,
                        &(ts_row_end){.file = j->file,
                                      .line = j->row->line,
                                      .index = j->row->index,
                                      .output = j->name,
+                                     .path = done ? r.named : NULL,
+                                     .frames = b->geometry[j->geometry].e.frames,
+                                     .bytes = j->bytes,
                                      .seconds = j->seconds,
                                      .seed = j->q.seed,
                                      .error = j->error,
                                      .status = j->state == TS_JOB_DONE     ? "done"
                                                : j->state == TS_JOB_FAILED ? "failed"
                                                                            : "elsewhere"});
+    const char *command = ts_flag_text(&b->c->flags, TS_F_EXEC);
+    if (done && command)
+        ts_exec_run(&b->c->screen, command,
+                    &(ts_exec){.output = r.named,
+                               .prompt = j->q.prompt,
+                               .seed = j->q.seed,
+                               .seconds = j->seconds,
+                               .file = j->file,
+                               .line = j->row->line});
 done:
     free_rendering(b, &r);
     return st;

@@ -28,8 +28,9 @@ static const ts_flag_id others[] = {/* the name, which rows, how fast, what is s
                                     TS_F_CLAIM_TIMEOUT, TS_F_CACHE,     TS_F_REPORT,
                                     TS_F_STATUS,        TS_F_THREADS,   TS_F_CPU,
                                     TS_F_MEMORY,        TS_F_PROGRESS,  TS_F_QUIET,
-                                    TS_F_DRY_RUN,       TS_F_HELP,      TS_F_JSON,
-                                    TS_F_DEVICE,        TS_F_VRAM,      TS_F_NO_STATE};
+                                    TS_F_DRY_RUN,       TS_F_HELP,      TS_F_EXEC,
+                                    TS_F_JSON,          TS_F_DEVICE,    TS_F_VRAM,
+                                    TS_F_NO_STATE};
 
 /* The plan of p.txt, in which hashes are names: two rows of the same hash would be refused. */
 static const char *plan(const char *flags)

@@ -211,6 +211,38 @@ START_TEST(rows_begin_with_pictures)
 }
 END_TEST
 
+/* Names are data: nothing of them is a part of the command. */
+START_TEST(a_command_after_every_row)
+{
+    scratch_put("p.txt", "it's $(touch pwned) --output \"a;b $(c)\"\na fox --d 7\n");
+    const program_result *r = program_run(
+        "batch %s --out %s " TINY "--exec 'test -f \"$TESSERA_OUTPUT\" && "
+        "echo \"<$TESSERA_OUTPUT|$TESSERA_PROMPT|$TESSERA_SEED>\"; exit $((TESSERA_LINE - 1))'",
+        scratch_path("p.txt"), scratch_path("o"));
+    program_expect(r, 0);
+    text_has(r->err, "/o/a;b $(c).png|it's $(touch pwned)|42>");
+    text_has(r->err, "|a fox|7>");
+    ck_assert_int_eq(text_count(r->err, "warning: "), 1);
+    text_has(r->err, "ended with exit code 1");
+    text_lacks(r->out, "<");
+    r = program_run("batch %s --out %s " TINY "--overwrite --progress json --exec 'echo no JSON'",
+                    scratch_path("p.txt"), scratch_path("o2"));
+    program_expect(r, 0);
+    text_lacks(r->err, "no JSON");
+    text_has(r->err, "/o2/a;b $(c).png\",\"written_width\":32,\"written_height\":32,\"frames\":1,"
+                     "\"bytes\":");
+    setenv("TESSERA_MINE", "kept", 1); /* but what is not of this output is not */
+    setenv("TESSERA_LINE", "7", 1);
+    r = program_run("generate 'a fox' " TINY "-o %s --progress json --exec 'test "
+                    "$TESSERA_MINE$TESSERA_LINE = kept && cp $TESSERA_OUTPUT %s'",
+                    scratch_path("g.png"), scratch_path("h.png"));
+    program_expect(r, 0);
+    ck_assert(program_same(scratch_path("g.png"), scratch_path("h.png")));
+    text_has(r->err, "/g.png\"],\"frames\":1,\"bytes\":");
+    scratch_clear();
+}
+END_TEST
+
 /* Held at a step, killed there, finished, failed: what --status says of each. */
 START_TEST(status_of_every_moment)
 {
@@ -266,6 +298,7 @@ int main(void)
     tcase_add_test(t, what_is_smaller_than_it_was_is_cut);
     tcase_add_test(t, keys_and_numbers);
     tcase_add_test(t, rows_begin_with_pictures);
+    tcase_add_test(t, a_command_after_every_row);
     tcase_add_test(t, status_of_every_moment);
     suite_add_tcase(s, t);
     return testing_main(s);

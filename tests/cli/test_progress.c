@@ -156,7 +156,8 @@ START_TEST(every_event_is_a_line_of_json)
         send(&s, TS_PHASE_DENOISE, step, 2, 0, 0);
     }
     ts_screen_table(&s, "profile", "a\nb\n");
-    ts_screen_done(&s, &(ts_report){.denoise_seconds = 1.5, .attention_dense = 12}, "x.mp4");
+    ts_screen_done(&s, &(ts_report){.denoise_seconds = 1.5, .attention_dense = 12},
+                   &(ts_written){.output = "x.mp4"});
     ts_screen_note(&s, "for people");
     ts_screen_error(&s, 3, "no");
     char *copy = strdup(said()), *save = NULL;
@@ -290,7 +291,7 @@ START_TEST(quiet_says_errors_only)
     send(&s, TS_PHASE_DENOISE, 1, 2, 0, 0);
     ts_screen_warn(&s, "careful");
     ts_screen_note(&s, "hello");
-    ts_screen_done(&s, &(ts_report){0}, "x");
+    ts_screen_done(&s, &(ts_report){0}, &(ts_written){.output = "x"});
     ck_assert_str_eq(said(), "");
     ts_screen_error(&s, 4, "no disk");
     ck_assert_str_eq(said(), "tessera: no disk\n");
