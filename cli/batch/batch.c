@@ -265,8 +265,8 @@ static ts_status run_batch(ts_batch *b)
     /* of all shares: the last one to end writes what the others did, too */
     if (ts_flag_set(&b->c->flags, TS_F_REPORT)) {
         ts_err first = b->c->err;
-        ts_status page = ts_manifest_others(b);
-        if (!page) page = ts_batch_page(b);
+        b->ended = true;
+        ts_status page = ts_batch_page(b);
         if (st)
             b->c->err = first;
         else

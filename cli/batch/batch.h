@@ -79,6 +79,8 @@ typedef struct {
     int missing;     /* rows that the queue has as done, of which this folder has nothing */
     int others_done, others_failed; /* rows that other workers of the queue have ended */
     double now_written;             /* when the row at work was written down; 0: never */
+    double page_written, page_took; /* when the report was, and how long it took */
+    bool ended;                     /* all is done: the report is the last one */
     ts_texts *texts;
     bool *encoded; /* by id: its states are in memory, or could not be made */
     int texts_max;
@@ -179,7 +181,11 @@ ts_status ts_queue_count(ts_batch *);
 
 /* ---- batch_report.c ---- */
 void ts_batch_table(const ts_batch *);
-ts_status ts_batch_page(ts_batch *); /* to --report */
+/* Writes --report, with what other shares and workers have done. */
+ts_status ts_batch_page(ts_batch *);
+/* The same after a row, where the flag is given, unless writing takes a large part of the time; a
+ * failure is left to the last page. */
+void ts_batch_refresh(ts_batch *);
 /* a sink that hands frames on and keeps a small picture of some of them */
 typedef struct ts_strip ts_strip;
 ts_sink *ts_strip_open(ts_sink *to, int frames, ts_strip **);

@@ -429,6 +429,7 @@ static ts_status do_row(ts_batch *b, ts_job *j, ts_run **like)
                                      .status = j->state == TS_JOB_DONE     ? "done"
                                                : j->state == TS_JOB_FAILED ? "failed"
                                                                            : "elsewhere"});
+    ts_batch_refresh(b);
     const char *command = ts_flag_text(&b->c->flags, TS_F_EXEC);
     if (done && command)
         ts_exec_run(&b->c->screen, command,

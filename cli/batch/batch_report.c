@@ -1,15 +1,17 @@
-/* What is said when a batch ends: a table on stdout, and with --report a page: of each row a strip
- * of frames, its prompt, its seed and its seconds, or why it failed. It needs nothing but itself,
- * but for rows that were rendered without --report: it shows their files. */
+/* What is said when a batch ends: a table on stdout; and, with --report, after every row, too, a
+ * page: of each row its picture or a strip of frames, prompt, seed and seconds, or why it failed.
+ * It needs nothing but itself, but for clips, which it plays from their files, and rows that were
+ * rendered without --report: it shows their files. */
 #include "cli/batch/batch.h"
 #include "cli/page.h"
 #include "cli/side.h"
 
-#include "backend/suffix.h"
+#include "backend/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- the table ---- */
@@ -47,8 +49,14 @@ void ts_batch_table(const ts_batch *b)
     }
 }
 
+static bool is_movie(const ts_job *j)
+{
+    return !strcmp(j->extension, ".mp4") || !strcmp(j->extension, ".webm");
+}
+
 /* ---- strips of frames ---- */
-enum { STRIP_FRAMES = 5, STRIP_HEIGHT = 96 };
+/* pixels: of a clip's frames side by side, of a picture alone */
+enum { STRIP_FRAMES = 5, STRIP_HEIGHT = 144, PICTURE_HEIGHT = 512 };
 struct ts_strip {
     ts_sink s; /* first: a ts_sink * is a ts_strip * */
     ts_sink *to;
@@ -65,8 +73,9 @@ static ts_status pass_status(ts_strip *t, ts_status st)
 static ts_status strip_open(ts_sink *s, int w, int h, int frames, double fps, const char *json)
 {
     ts_strip *t = (ts_strip *)s;
+    int most = frames == 1 ? PICTURE_HEIGHT : STRIP_HEIGHT;
     t->frames = frames;
-    t->h = h < STRIP_HEIGHT ? h : STRIP_HEIGHT;
+    t->h = h < most ? h : most;
     t->w = (int)((long)w * t->h / h);
     if (t->w < 1) t->w = 1;
     free(t->rgb);
@@ -131,21 +140,20 @@ void ts_strip_close(ts_strip *t)
     free(t);
 }
 
-static char *strip_path(const ts_batch *b, const ts_job *j, bool make)
+/* end: of the name, ".png" for the strip, ".first.png" for its first frame. malloc'd. */
+static char *strip_path(const ts_batch *b, const ts_job *j, const char *end, bool make)
 {
     char *path = NULL;
     if (asprintf(&path, "%s/.tessera-batch/strips", b->out) < 0) return NULL;
     if (make) mkdir(path, 0777);
     free(path);
-    return asprintf(&path, "%s/.tessera-batch/strips/%s.png", b->out, j->id) < 0 ? NULL : path;
+    return asprintf(&path, "%s/.tessera-batch/strips/%s%s", b->out, j->id, end) < 0 ? NULL : path;
 }
 
-/* Strips are kept beside the manifest, so that the page of a later run has those of earlier ones.
- * One that can not be written is left out of the page. */
-void ts_strip_save(ts_batch *b, ts_strip *t, const ts_job *j)
+/* The first n small frames side by side. One that can not be written is left out of the page. */
+static void save_frames(ts_batch *b, const ts_strip *t, int n, char *path)
 {
-    char *path = strip_path(b, j, true);
-    int n = t->taken, w = t->w * n;
+    int w = t->w * n;
     float *row = n ? malloc(sizeof *row * 3 * (size_t)w * (size_t)t->h) : NULL;
     ts_output o = {.crf = -1, .scale = 1, .overwrite = true};
     ts_sink *sink = NULL;
@@ -163,6 +171,13 @@ done:
     ts_output_close(sink);
     free(row);
     free(path);
+}
+
+/* Kept beside the manifest, so that the page of a later run has those of earlier ones. */
+void ts_strip_save(ts_batch *b, ts_strip *t, const ts_job *j)
+{
+    save_frames(b, t, t->taken, strip_path(b, j, ".png", true));
+    if (is_movie(j)) save_frames(b, t, t->taken > 0, strip_path(b, j, ".first.png", true));
 }
 
 /* ---- the page ---- */
@@ -206,32 +221,75 @@ static void write_link(FILE *f, const char *link)
             fprintf(f, "%%%02X", (unsigned)(unsigned char)*link);
 }
 
-/* Of a run without --report there is no strip: then the output itself is shown, from where it is.
- * Of a folder of frames its first. */
+/* As a data: address; false: there is none, and nothing is written. */
+static bool write_strip(FILE *f, const ts_batch *b, const ts_job *j, const char *end,
+                        const char *before)
+{
+    char *path = strip_path(b, j, end, false);
+    bool there = path && access(path, R_OK) == 0;
+    if (there) {
+        fputs(before, f);
+        ts_page_data(f, path, "image/png");
+        fputc('"', f);
+    }
+    free(path);
+    return there;
+}
+
+/* A clip plays from where it is, and its strip is in the page; a picture is in the page. Of a run
+ * without --report there is neither: then the output itself is shown, of a folder its first
+ * frame. */
 static void write_output(FILE *f, const ts_batch *b, const ts_job *j, const char *link)
 {
-    if (!link || !j->name || !ts_batch_exists(b, j->name)) return;
-    bool movie = ts_ends_with(j->name, ".mp4") || ts_ends_with(j->name, ".webm");
-    fputs(movie ? "<video controls muted loop preload=\"metadata\" src=\""
-                : "<img alt=\"\" loading=\"lazy\" src=\"",
-          f);
-    write_link(f, link);
-    fputs(j->folder ? "/0000.png\">" : movie ? "\"></video>" : "\">", f);
+    bool there = link && j->name && ts_batch_exists(b, j->name);
+    if (there && is_movie(j)) {
+        fputs("<video controls muted loop playsinline preload=\"metadata\"", f);
+        write_strip(f, b, j, ".first.png", " poster=\"");
+        fputs(" src=\"", f);
+        write_link(f, link);
+        fputs("\"></video>", f);
+    }
+    if (write_strip(f, b, j, ".png",
+                    (j->q.frames > 1) ? "<img class=\"strip\" alt=\"\" src=\""
+                                      : "<img alt=\"\" src=\"")) {
+        fputc('>', f);
+    } else if (there && !is_movie(j)) {
+        fputs("<img alt=\"\" loading=\"lazy\" src=\"", f);
+        write_link(f, link);
+        fputs(j->folder ? "/0000.png\">" : "\">", f);
+    }
+}
+
+static const char *page_word(const ts_job *j)
+{
+    switch (j->state) {
+    case TS_JOB_DONE: return "done";
+    case TS_JOB_HAD: return "done before";
+    case TS_JOB_GAVE_UP: return "failed before";
+    case TS_JOB_FAULTY: return "can not be used";
+    case TS_JOB_ELSEWHERE: return "at another worker";
+    default: return state_word(j);
+    }
+}
+
+static void write_name(FILE *f, const ts_job *j, const char *link)
+{
+    fputs("<p class=\"name\">", f);
+    if (link) {
+        fputs("<a href=\"", f);
+        write_link(f, link);
+        fputs("\">", f);
+    }
+    ts_page_text(f, j->name);
+    fputs(link ? "</a></p>" : "</p>", f);
 }
 
 static void write_card(FILE *f, const ts_batch *b, const ts_job *j)
 {
-    char *strip = strip_path(b, j, false);
     bool good = j->state == TS_JOB_DONE || j->state == TS_JOB_HAD;
-    char *link = j->name ? link_to(b, j->name) : NULL;
+    char *link = good && j->name ? link_to(b, j->name) : NULL, spent[24];
     fprintf(f, "<section class=\"%s\">", good ? "good" : j->state == TS_JOB_TODO ? "open" : "bad");
-    if (good && strip && access(strip, R_OK) == 0) {
-        fputs("<img alt=\"\" src=\"", f);
-        ts_page_data(f, strip, "image/png");
-        fputs("\">", f);
-    } else if (good) {
-        write_output(f, b, j, link);
-    }
+    if (good) write_output(f, b, j, link);
     fputs("<p class=\"prompt\">", f);
     ts_page_text(f, j->row->prompt ? j->row->prompt : "");
     fputs("</p>", f);
@@ -240,54 +298,80 @@ static void write_card(FILE *f, const ts_batch *b, const ts_job *j)
         ts_page_text(f, j->error);
         fputs("</p>", f);
     }
-    fprintf(f, "<p>%s", state_word(j));
-    if (j->name) {
-        fputs(" &middot; ", f);
-        if (good && link) {
-            fputs("<a href=\"", f);
-            write_link(f, link);
-            fputs("\">", f);
-        }
-        ts_page_text(f, j->name);
-        if (good && link) fputs("</a>", f);
-        fprintf(f, " &middot; seed %llu &middot; %dx%d, %d frame%s, %d steps",
+    if (j->name) write_name(f, j, link);
+    fprintf(f, "<p><b>%s</b>", page_word(j));
+    if (j->name)
+        fprintf(f, " &middot; seed %llu &middot; %dx%d, %d frame%s, %d step%s",
                 (unsigned long long)j->q.seed, j->q.width, j->q.height, j->q.frames,
-                j->q.frames == 1 ? "" : "s", j->q.steps);
-    }
-    if (j->seconds > 0) fprintf(f, " &middot; %.1f s", j->seconds);
+                j->q.frames == 1 ? "" : "s", j->q.steps, j->q.steps == 1 ? "" : "s");
+    bool timed = j->state != TS_JOB_TODO; /* one that was stopped has seconds, too */
+    if (timed && j->seconds >= 60)
+        fprintf(f, " &middot; %s", ts_clock_text(j->seconds, spent));
+    else if (timed && j->seconds > 0)
+        fprintf(f, " &middot; %.1f s", j->seconds);
     fputs(" &middot; ", f);
     ts_page_text(f, j->file);
     fprintf(f, ":%d</p></section>\n", j->row->line);
-    free(strip);
     free(link);
 }
+
+static const char head[] =
+    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tessera batch"
+    "</title>"
+    "<meta name=\"viewport\" content=\"width=device-width\">\n<style>\n"
+    ":root{color-scheme:light dark;--text:#222;--dim:#666;--back:#f4f4f2;--card:#fff;--line:#ddd;"
+    "--good:#2e8b6a;--bad:#b8322a}\n"
+    "@media(prefers-color-scheme:dark){:root{--text:#ddd;--dim:#999;--back:#161616;--card:#212121;"
+    "--line:#383838;--good:#5cc2a0;--bad:#ff8a80}}\n"
+    "body{font:15px/1.45 sans-serif;margin:0 auto;padding:1em;color:var(--text);"
+    "background:var(--back)}\n"
+    "h1{font-size:1.4em;margin:.2em 0}p{margin:.35em 0;color:var(--dim);overflow-wrap:anywhere}"
+    "a{color:inherit}\n"
+    "main{display:grid;gap:1em;grid-template-columns:repeat(auto-fill,minmax(min(100%,26em),1fr));"
+    "align-items:start}"
+    "\n"
+    "section{background:var(--card);border:1px solid var(--line);border-left:4px solid var(--line);"
+    "padding:.8em;min-width:0}section.good{border-left-color:var(--good)}"
+    "section.bad{border-left-color:var(--bad)}\n"
+    "img,video{display:block;width:100%;max-height:26em;object-fit:contain;margin:0 0 .5em;"
+    "background:#0001}img.strip{max-height:none}\n"
+    "p.prompt{color:var(--text);font-size:1.1em;white-space:pre-wrap}p.why{color:var(--bad)}\n"
+    "</style></head><body>\n<h1>tessera batch</h1>\n<p>";
+
+/* While the run goes on the page looks for its next version, but not while a clip plays. */
+static const char again[] =
+    "<script>setInterval(function(){var v=[].slice.call(document.querySelectorAll('video'));"
+    "if(!v.some(function(x){return !x.paused}))location.reload()},10000)</script>\n";
 
 static void write_batch_page(FILE *f, const ts_batch *b)
 {
     int count[8] = {0};
-    for (int i = 0; i < b->jobs; i++) count[b->job[i].state]++;
-    fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tessera "
-          "batch</title><meta name=\"viewport\" content=\"width=device-width\">\n<style>\n"
-          "body{font:14px/1.4 sans-serif;max-width:1000px;margin:2em auto;padding:0 "
-          "1em;color:#222;background:#fff}\n"
-          "section{border-left:4px solid #4a8;margin:0 0 1.2em;padding:.2em 0 .2em "
-          "1em}section.bad{border-color:#c33}section.open{border-color:#bbb}\n"
-          "img,video{max-width:100%;max-height:20em;display:block}p{margin:.3em "
-          "0;color:#666}p.prompt{color:#000;font-size:16px;white-space:pre-wrap}p.why{color:#c33}\n"
-          "</style></head><body>\n<h1>tessera batch</h1>\n<p>",
-          f);
+    double seconds = 0;
+    char when[64] = "", sum[24];
+    time_t now = time(NULL);
+    struct tm tm;
+    for (int i = 0; i < b->jobs; i++) {
+        const ts_job *j = b->job + i;
+        count[j->state]++;
+        if (j->state == TS_JOB_DONE || j->state == TS_JOB_HAD) seconds += j->seconds;
+    }
+    if (localtime_r(&now, &tm)) strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %Z", &tm);
+    fputs(head, f);
     ts_page_text(f, b->out);
     fprintf(f, ": %d done, %d done before, %d failed, %d to do; model ", count[TS_JOB_DONE],
             count[TS_JOB_HAD], count[TS_JOB_FAILED] + count[TS_JOB_FAULTY] + count[TS_JOB_GAVE_UP],
             count[TS_JOB_TODO]);
     ts_page_text(f, b->model);
-    fputs("</p>\n", f);
+    fprintf(f, "</p>\n<p>%s &middot; %s in all for the rows that are done%s</p>\n<main>\n", when,
+            ts_clock_text(seconds, sum), b->ended ? "" : " &middot; the run goes on");
     for (int i = 0; i < b->jobs; i++)
         if (b->job[i].state != TS_JOB_ELSEWHERE) write_card(f, b, b->job + i);
+    fputs("</main>\n", f);
+    if (!b->ended) fputs(again, f);
     fputs("</body></html>\n", f);
 }
 
-ts_status ts_batch_page(ts_batch *b)
+static ts_status write_page(ts_batch *b)
 {
     ts_status st = TS_OK;
     ts_newfile file = {0};
@@ -298,4 +382,33 @@ ts_status ts_batch_page(ts_batch *b)
 done:
     ts_newfile_drop(&file);
     return st;
+}
+
+ts_status ts_batch_page(ts_batch *b)
+{
+    ts_status st = TS_OK;
+    bool alone = b->shares == 1 && !b->queue;
+    ts_job *mine = alone ? NULL : malloc(sizeof *mine * (size_t)(b->jobs ? b->jobs : 1));
+    if (alone) return write_page(b);
+    if (!mine) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs);
+    memcpy(mine, b->job, sizeof *mine * (size_t)b->jobs);
+    TRY(ts_manifest_others(b));
+    TRY(write_page(b));
+done:
+    for (int i = 0; i < b->jobs; i++)
+        if (b->job[i].error != mine[i].error) free(b->job[i].error);
+    memcpy(b->job, mine, sizeof *mine * (size_t)b->jobs);
+    free(mine);
+    return st;
+}
+
+void ts_batch_refresh(ts_batch *b)
+{
+    double now = ts_seconds();
+    if (!ts_flag_set(&b->c->flags, TS_F_REPORT) || now - b->page_written < 4 * b->page_took) return;
+    ts_err why = b->c->err;
+    ts_batch_page(b); /* the last one tells what is wrong */
+    b->c->err = why;
+    b->page_written = ts_seconds();
+    b->page_took = b->page_written - now;
 }

@@ -434,7 +434,8 @@ START_TEST(a_report_after_the_run)
         char *page = program_slurp(scratch_path(pages[i].page), NULL);
         static const char *const shown[] = {
             "<img alt=\"\" loading=\"lazy\" src=\"%s0001_a-panda_s42.png\"",
-            "<video controls muted loop preload=\"metadata\" src=\"%s0002_a-fox_s42.mp4\"",
+            "<video controls muted loop playsinline preload=\"metadata\" "
+            "src=\"%s0002_a-fox_s42.mp4\"",
             "src=\"%s0003_a-cat_s42/0000.png\"",
             "src=\"%s0004_a-cow_s42.gif\"",
             "src=\"%ssub/d%%20og.png\"",
@@ -615,7 +616,7 @@ START_TEST(report_is_one_page)
     snprintf(path, sizeof path, "%s/page.html", tmp);
     char *page = program_slurp(path, NULL);
     text_has(page, "a &lt;b&gt;panda&lt;/b&gt; &amp; &quot;fox&quot;");
-    ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 2);
+    ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 3);
     ck_assert_int_eq(text_count(page, "<section"), 3);
     text_has(page, "seed 42 ");
     text_has(page, "steps: got &quot;0&quot;, expected a whole number");
@@ -625,7 +626,7 @@ START_TEST(report_is_one_page)
         "batch %s/p.txt --out %s/o --size 32x32 --frames 1 --steps 1 --report %s/page.html", tmp,
         tmp, tmp);
     page = program_slurp(path, NULL);
-    ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 2); /* of the earlier run */
+    ck_assert_int_eq(text_count(page, "data:image/png;base64,iVBOR"), 3); /* of the earlier run */
     free(page);
     scratch_put("p.txt", "a panda\na fox\na cat\n"); /* the last share's page has the rows of all */
     for (int i = 1; i <= 2; i++)

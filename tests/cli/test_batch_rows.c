@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define TINY "--size 32x32 --frames 1 --steps 1 --scale 1 "
+static const char *tmp;
 
 static const program_result *run_batch(const char *rows, const char *more)
 {
@@ -216,15 +217,23 @@ START_TEST(a_command_after_every_row)
 {
     scratch_put("p.txt", "it's $(touch pwned) --output \"a;b $(c)\"\na fox --d 7\n");
     const program_result *r = program_run(
-        "batch %s --out %s " TINY "--exec 'test -f \"$TESSERA_OUTPUT\" && "
-        "echo \"<$TESSERA_OUTPUT|$TESSERA_PROMPT|$TESSERA_SEED>\"; exit $((TESSERA_LINE - 1))'",
-        scratch_path("p.txt"), scratch_path("o"));
+        "batch %s --out %s " TINY "--report %s --exec 'test -f \"$TESSERA_OUTPUT\" && cp %s "
+        "%s/$TESSERA_LINE.html && echo \"<$TESSERA_OUTPUT|$TESSERA_PROMPT|$TESSERA_SEED>\"; exit "
+        "$((TESSERA_LINE - 1))'",
+        scratch_path("p.txt"), scratch_path("o"), scratch_path("r.html"), scratch_path("r.html"),
+        tmp);
     program_expect(r, 0);
     text_has(r->err, "/o/a;b $(c).png|it's $(touch pwned)|42>");
     text_has(r->err, "|a fox|7>");
     ck_assert_int_eq(text_count(r->err, "warning: "), 1);
     text_has(r->err, "ended with exit code 1");
     text_lacks(r->out, "<");
+    /* the page of each moment */
+    ck_assert_int_eq(scratch_count("1.html", "<b>done</b>"), 1);
+    ck_assert_int_eq(scratch_count("1.html", "<b>to do</b>"), 1);
+    ck_assert_int_eq(scratch_count("1.html", "location.reload"), 1);
+    ck_assert_int_eq(scratch_count("r.html", "<b>done</b>"), 2);
+    ck_assert_int_eq(scratch_count("r.html", "location.reload"), 0);
     r = program_run("batch %s --out %s " TINY "--overwrite --progress json --exec 'echo no JSON'",
                     scratch_path("p.txt"), scratch_path("o2"));
     program_expect(r, 0);
@@ -287,7 +296,7 @@ END_TEST
 
 int main(void)
 {
-    scratch_open();
+    tmp = scratch_open();
     Suite *s = suite_create("batch_rows");
     TCase *t = tcase_create("batch_rows");
     tcase_set_timeout(t, 0);
