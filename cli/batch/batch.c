@@ -182,8 +182,42 @@ static ts_status make_cache_folder(ts_err *err, const ts_flags *f)
     return TS_OK;
 }
 
-/* The page may go into a folder that is made with the outputs: the nearest one that is there
- * counts. */
+/* A folder that is there, or will be made, can be written into: of the latter the nearest one above
+ * it that is there. folder: is cut on the way. */
+static ts_status check_reachable(ts_err *err, const char *flag, char *folder, ts_status no_folder)
+{
+    struct stat s;
+    while (stat(folder, &s) && errno == ENOENT && strcmp(folder, ".")) {
+        char *slash = strrchr(folder, '/');
+        snprintf(slash ? slash : folder, 2, "%s", !slash ? "." : slash == folder ? "/" : "");
+    }
+    if (stat(folder, &s) == 0 && !S_ISDIR(s.st_mode))
+        return ts_fail(err, no_folder, "--%s: %s is not a folder", flag, folder);
+    if (access(folder, W_OK | X_OK) == 0) return TS_OK;
+    return ts_fail(err, TS_EIO, "--%s: can not write into %s: %s", flag, folder, strerror(errno));
+}
+
+static ts_status check_out(ts_cli *c, const char *out)
+{
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", out);
+    return check_reachable(&c->err, "out", folder, TS_EUSAGE);
+}
+
+/* What is there is a report of an earlier run, or nothing that would be missed. */
+static bool is_report(const char *path)
+{
+    char begin[sizeof TS_REPORT_BEGIN] = "";
+    struct stat s;
+    FILE *f = stat(path, &s) == 0 && S_ISREG(s.st_mode) && s.st_size > 0 ? fopen(path, "rbe")
+                                                                         : NULL;
+    if (!f) return true;
+    size_t n = fread(begin, 1, sizeof begin - 1, f);
+    fclose(f);
+    return n == sizeof begin - 1 && !strcmp(begin, TS_REPORT_BEGIN);
+}
+
+/* The page may go into a folder that is made with the outputs. */
 static ts_status check_report(ts_cli *c)
 {
     struct stat s;
@@ -194,17 +228,13 @@ static ts_status check_report(ts_cli *c)
     slash = strrchr(folder, '/');
     if (slash && !slash[1]) return ts_fail(&c->err, TS_EUSAGE, "--report: %s is not a file", path);
     if (slash) *slash = 0;
+    if (!ts_flag_set(&c->flags, TS_F_OVERWRITE) && !is_report(path))
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "--report: %s exists and is no report of a batch: --overwrite replaces it",
+                       path);
     if (!slash || !*folder || stat(folder, &s) == 0)
         return ts_side_check(&c->err, &c->flags, TS_F_REPORT, true);
-    while (stat(folder, &s) && errno == ENOENT) {
-        slash = strrchr(folder, '/');
-        snprintf(slash ? slash : folder, 2, "%s", !slash ? "." : slash == folder ? "/" : "");
-    }
-    if (stat(folder, &s) == 0 && !S_ISDIR(s.st_mode))
-        errno = ENOTDIR;
-    else if (access(folder, W_OK | X_OK) == 0)
-        return TS_OK;
-    return ts_fail(&c->err, TS_EIO, "--report: can not write into %s: %s", folder, strerror(errno));
+    return check_reachable(&c->err, "report", folder, TS_EIO);
 }
 
 static ts_status make_report_folder(ts_batch *b)
@@ -291,6 +321,7 @@ ts_status ts_cli_batch(ts_cli *c)
         st = ts_batch_status(&c->err, out, ts_flag_set(&c->flags, TS_F_JSON));
         goto done;
     }
+    TRY(check_out(c, out));
     TRY(check_report(c));
     TRY(open_batch(&b));
     set_label(&b);

@@ -181,6 +181,10 @@ ts_status ts_queue_count(ts_batch *);
 
 /* ---- batch_report.c ---- */
 void ts_batch_table(const ts_batch *);
+/* how every report begins */
+#define TS_REPORT_BEGIN                                                                     \
+    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tessera batch" \
+    "</title>"
 /* Writes --report, with what other shares and workers have done. */
 ts_status ts_batch_page(ts_batch *);
 /* The same after a row, where the flag is given, unless writing takes a large part of the time; a

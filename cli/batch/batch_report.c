@@ -315,9 +315,7 @@ static void write_card(FILE *f, const ts_batch *b, const ts_job *j)
     free(link);
 }
 
-static const char head[] =
-    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tessera batch"
-    "</title>"
+static const char head[] = TS_REPORT_BEGIN
     "<meta name=\"viewport\" content=\"width=device-width\">\n<style>\n"
     ":root{color-scheme:light dark;--text:#222;--dim:#666;--back:#f4f4f2;--card:#fff;--line:#ddd;"
     "--good:#2e8b6a;--bad:#b8322a}\n"

@@ -252,6 +252,26 @@ START_TEST(a_command_after_every_row)
 }
 END_TEST
 
+START_TEST(what_can_not_be_written_is_refused_in_a_dry_run)
+{
+    scratch_put("mine.html", "<!doctype html><title>mine</title>");
+    scratch_put("empty.html", "");
+    program_expect(run_batch("a panda\n", "--out /dev/null --dry-run"), 2);
+    program_expect(run_batch("a panda\n", "--out /dev/null/x --dry-run"), 4);
+    char flags[4300];
+    snprintf(flags, sizeof flags, "--dry-run --report %s", scratch_path("mine.html"));
+    const program_result *r = run_batch("a panda\n", flags);
+    program_expect(r, 2);
+    text_has(r->err, "mine.html exists and is no report of a batch: --overwrite replaces it");
+    snprintf(flags, sizeof flags, "--dry-run --overwrite --report %s", scratch_path("mine.html"));
+    program_expect(run_batch("a panda\n", flags), 0);
+    snprintf(flags, sizeof flags, "--dry-run --report %s", scratch_path("empty.html"));
+    program_expect(run_batch("a panda\n", flags), 0);
+    program_expect(run_batch("a panda\n", "--dry-run --json"), 2);
+    scratch_clear();
+}
+END_TEST
+
 /* Held at a step, killed there, finished, failed: what --status says of each. */
 START_TEST(status_of_every_moment)
 {
@@ -308,6 +328,7 @@ int main(void)
     tcase_add_test(t, keys_and_numbers);
     tcase_add_test(t, rows_begin_with_pictures);
     tcase_add_test(t, a_command_after_every_row);
+    tcase_add_test(t, what_can_not_be_written_is_refused_in_a_dry_run);
     tcase_add_test(t, status_of_every_moment);
     suite_add_tcase(s, t);
     return testing_main(s);
