@@ -49,7 +49,8 @@ START_TEST(what_is_wrong_is_found)
 }
 END_TEST
 
-/* Of clips, a picture, names with letters that addresses escape, and a row that fails. */
+/* Of clips, a picture, frames, names with letters that addresses escape, long words, and rows that
+ * fail or can not be used. */
 START_TEST(report_of_a_batch)
 {
     if (!pages_can_be_drawn()) return;
@@ -57,7 +58,11 @@ START_TEST(report_of_a_batch)
         "rows.jsonl",
         "{\"prompt\":\"a fox <in> the \\\"snow\\\" & more\",\"output\":\"a fox #1 50%.mp4\"}\n"
         "{\"prompt\":\"a panda\",\"frames\":1}\n"
-        "{\"prompt\":\"a cake\",\"attention\":\"window:strict\"}\n");
+        "{\"prompt\":\"a cake\",\"attention\":\"window:strict\"}\n"
+        "{\"prompt\":\"a cat\",\"format\":\"gif\",\"seeds\":[1,2]}\n"
+        "{\"prompt\":\"a_word_of_more_letters_than_a_telephone_has_in_a_line_of_its_screen\","
+        "\"format\":\"frames\"}\n"
+        "{\"prompt\":\"a dog\",\"steps\":0}\n");
     const char *folder = scratch_path("clips");
     program_run("batch %s --out %s --frames 5 --steps 1 --report %s/report.html",
                 scratch_path("rows.jsonl"), folder, folder);
