@@ -204,7 +204,7 @@ static const ts_flag table[] = {
     {TS_F_DRY_RUN, "dry-run", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL,
      "Check everything, print sizes, memory, cost and time, and render nothing"},
     {TS_F_JSON, "json", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, INFO | MODELS | TOK | BATCH, NULL,
-     "Print JSON; of a batch its status"},
+     "Print JSON; of a batch its status or plan"},
     {TS_F_JSON_FILE, "json", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL,
      "Write everything that was measured to FILE, as JSON"},
     {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL,

@@ -32,8 +32,9 @@ static ts_status check_batch_flags(ts_err *err, const ts_flags *f)
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
         if (ts_flag_set(f, apart[i].a) && ts_flag_set(f, apart[i].b))
             return ts_fail(err, TS_EUSAGE, "batch: %s do not go together", apart[i].names);
-    if (ts_flag_set(f, TS_F_JSON) && !ts_flag_set(f, TS_F_STATUS))
-        return ts_fail(err, TS_EUSAGE, "batch: --json has a meaning with --status only");
+    if (ts_flag_set(f, TS_F_JSON) && !ts_flag_set(f, TS_F_STATUS) && !ts_flag_set(f, TS_F_DRY_RUN))
+        return ts_fail(err, TS_EUSAGE,
+                       "batch: --json has a meaning with --status or --dry-run only");
     if (ts_flag_set(f, TS_F_CLAIM_TIMEOUT) && !ts_flag_set(f, TS_F_QUEUE))
         return ts_fail(err, TS_EUSAGE, "batch: --claim-timeout has a meaning with --queue only");
     if (f->value[TS_F_SEED].random)
@@ -68,38 +69,6 @@ static void divide_rows(ts_batch *b)
 }
 
 /* ---- what is said ---- */
-static void print_batch_plan(const ts_batch *b)
-{
-    double pace = ts_manifest_pace(b), all = 0;
-    int todo = 0;
-    printf("%-9s %12s %6s %5s %20s %10s  %s\n", "state", "size", "frames", "steps", "seed", "about",
-           "output");
-    for (int i = 0; i < b->jobs; i++) {
-        const ts_job *j = b->job + i;
-        char size[32] = "-", time[32] = "-";
-        if (j->state == TS_JOB_ELSEWHERE) continue;
-        if (j->state == TS_JOB_FAULTY || j->state == TS_JOB_FAILED) {
-            printf("%-9s %s:%d: %s\n", "faulty", j->file, j->row->line, j->error ? j->error : "");
-            continue;
-        }
-        const ts_geometry *g = b->geometry + j->geometry;
-        snprintf(size, sizeof size, "%dx%d", g->e.width, g->e.height);
-        /* rows that are done know best */
-        double seconds = pace > 0 ? pace * g->cost : ts_forecast_seconds(&g->forecast);
-        if (j->state == TS_JOB_TODO) ts_duration_text(seconds, time);
-        printf("%-9s %12s %6d %5d %20llu %10s  %s/%s\n",
-               j->state == TS_JOB_HAD       ? "had"
-               : j->state == TS_JOB_GAVE_UP ? "gave up"
-                                            : "to do",
-               size, g->e.frames, j->q.steps, (unsigned long long)j->q.seed, time, b->out, j->name);
-        if (j->state != TS_JOB_TODO) continue;
-        todo++;
-        all += seconds;
-    }
-    char about[24];
-    printf("%d row%s to render, about %s\n", todo, todo == 1 ? "" : "s", ts_clock_text(all, about));
-}
-
 typedef struct {
     int mine, done, failed, skipped, faulty, gave_up, todo, lost;
 } tally;
@@ -328,7 +297,7 @@ ts_status ts_cli_batch(ts_cli *c)
     if (ts_flag_set(&c->flags, TS_F_DRY_RUN)) {
         TRY(ts_manifest_read(&b));
         TRY(ts_batch_plan(&b));
-        print_batch_plan(&b);
+        ts_batch_print_plan(&b, ts_flag_set(&c->flags, TS_F_JSON));
         TRY(report_failures(&b));
         goto done;
     }

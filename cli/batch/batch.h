@@ -131,6 +131,9 @@ double ts_manifest_pace(const ts_batch *);
  * Without this line it was killed. */
 void ts_manifest_end(ts_batch *, const char *how);
 
+/* ---- batch_plan.c: --dry-run, after ts_batch_plan ---- */
+void ts_batch_print_plan(const ts_batch *, bool json);
+
 /* ---- batch_status.c ---- */
 ts_status ts_batch_status(ts_err *, const char *out, bool json);
 

@@ -267,7 +267,53 @@ START_TEST(what_can_not_be_written_is_refused_in_a_dry_run)
     program_expect(run_batch("a panda\n", flags), 0);
     snprintf(flags, sizeof flags, "--dry-run --report %s", scratch_path("empty.html"));
     program_expect(run_batch("a panda\n", flags), 0);
-    program_expect(run_batch("a panda\n", "--dry-run --json"), 2);
+    program_expect(run_batch("a panda\n", "--json"), 2);
+    scratch_clear();
+}
+END_TEST
+
+static const cJSON *key_of(const cJSON *j, const char *key)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
+    ck_assert_msg(v != NULL, "no %s", key);
+    return v;
+}
+
+/* A row that is done, one to do, one that can not be used. */
+START_TEST(a_plan_for_programs)
+{
+    static const char *const states[] = {"had", "to do", "faulty"};
+    program_expect(run_batch("a panda --d 18446744073709551615\n", ""), 0);
+    const program_result *r = run_batch("a panda --d 18446744073709551615\na fox --w 48 --s 3 "
+                                        "--output f.mp4 --scale 2\nbad --s 0\n",
+                                        "--dry-run --json");
+    program_expect(r, 1);
+    cJSON *j = cJSON_ParseWithOpts(r->out, NULL, false), *row;
+    const cJSON *rows = key_of(j, "rows");
+    ck_assert_int_eq(cJSON_GetArraySize(rows), 3);
+    for (int i = 0; i < 3; i++) {
+        row = cJSON_GetArrayItem(rows, i);
+        ck_assert_str_eq(key_of(row, "state")->valuestring, states[i]);
+        ck_assert_str_eq(key_of(row, "file")->valuestring, scratch_path("p.txt"));
+        ck_assert_int_eq(key_of(row, "line")->valueint, i + 1);
+    }
+    text_has(key_of(row, "error")->valuestring, "steps: got \"0\"");
+    text_has(r->out, "\"seed\":18446744073709551615,");
+    row = cJSON_GetArrayItem(rows, 1);
+    ck_assert_str_eq(key_of(row, "output")->valuestring, "f.mp4");
+    ck_assert_str_eq(key_of(row, "path")->valuestring, scratch_path("o/f.mp4"));
+    ck_assert_str_eq(key_of(row, "prompt")->valuestring, "a fox");
+    static const struct {
+        const char *key;
+        int value;
+    } numbers[] = {{"width", 48}, {"height", 32}, {"written_width", 96}, {"written_height", 64},
+                   {"steps", 3},  {"frames", 1},  {"seed", 42}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        ck_assert_int_eq(key_of(row, numbers[i].key)->valueint, numbers[i].value);
+    double seconds = key_of(row, "seconds")->valuedouble;
+    ck_assert_double_eq(key_of(j, "seconds")->valuedouble, seconds); /* the only one */
+    ck_assert_int_eq(key_of(j, "todo")->valueint, 1);
+    cJSON_Delete(j);
     scratch_clear();
 }
 END_TEST
@@ -329,6 +375,7 @@ int main(void)
     tcase_add_test(t, rows_begin_with_pictures);
     tcase_add_test(t, a_command_after_every_row);
     tcase_add_test(t, what_can_not_be_written_is_refused_in_a_dry_run);
+    tcase_add_test(t, a_plan_for_programs);
     tcase_add_test(t, status_of_every_moment);
     suite_add_tcase(s, t);
     return testing_main(s);
