@@ -355,11 +355,16 @@ bench-check: tessera ## ratios of attention kernels against tools/bench_ratios.j
 # The loader's cache learns of the library where that is ours to do: as root, of this machine.
 LOADER = @if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then \
   PATH="$$PATH:/usr/sbin:/sbin" ldconfig || echo "install: ldconfig failed"; fi
+# shells, and where below share/ they look
+COMPLETION := bash:bash-completion/completions/tessera zsh:zsh/site-functions/_tessera \
+  fish:fish/vendor_completions.d/tessera.fish
 .PHONY: install
 install: tessera $(B)/$(SONAME) ## program, libraries, headers, model, manual (PREFIX, DESTDIR)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 	  $(DESTDIR)$(PREFIX)/include/tessera $(DESTDIR)$(PREFIX)/share/man/man1 \
 	  $(DESTDIR)$(PREFIX)/share/tessera $(DESTDIR)$(PREFIX)/share/doc/tessera
+	for s in $(COMPLETION); do install -d $(DESTDIR)$(PREFIX)/share/$$(dirname $${s#*:}) && \
+	  ./tessera completion $${s%%:*} >$(DESTDIR)$(PREFIX)/share/$${s#*:} || exit 1; done
 	install -m 755 tessera $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/libtessera.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libtessera.so.$(VERSION)
@@ -383,6 +388,7 @@ uninstall: ## remove what install put in place
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/tessera-static.pc \
 	  $(DESTDIR)$(PREFIX)/share/man/man1/tessera.1 $(DESTDIR)$(PREFIX)/share/tessera \
 	  $(DESTDIR)$(PREFIX)/share/doc/tessera
+	for s in $(COMPLETION); do rm -f $(DESTDIR)$(PREFIX)/share/$${s#*:}; done
 	$(LOADER)
 
 .PHONY: check-installed

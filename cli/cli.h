@@ -35,4 +35,5 @@ ts_status ts_cli_tokens(ts_cli *);
 ts_status ts_cli_bench(ts_cli *);
 ts_status ts_cli_search_tile(ts_cli *);
 ts_status ts_cli_batch(ts_cli *);
+ts_status ts_cli_completion(ts_cli *);
 #endif

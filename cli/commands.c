@@ -45,6 +45,11 @@ static const ts_command commands[] = {
      "Renders the prompts with full attention, compares, and writes a file for --attention "
      "tile:file=FILE. Its path is printed on stdout.",
      1, INT_MAX, "a prompt", ts_cli_search_tile},
+    {"completion", TS_CMD_COMPLETION, "bash | zsh | fish",
+     "Print the script by which a shell completes commands, flags and their values",
+     "For this session: source <(tessera completion bash), the same of zsh, or tessera completion "
+     "fish | source. make install puts all three where the shells look.",
+     1, 1, "a shell", ts_cli_completion},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -97,7 +97,7 @@ bool ts_flag_convert(const ts_flag *f, const char *s, ts_flag_value *v)
     case TS_KIND_CHOICE: return is_choice(f->choices, s);
     case TS_KIND_SIZE: return ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
     case TS_KIND_TILE:
-        return is_choice("auto|off", s) || ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
+        return is_choice(f->choices, s) || ts_parse_size(s, (int)f->min, (int)f->max, &v->w, &v->h);
     case TS_KIND_BYTES: return read_bytes(s, f->min, f->max, &v->wide);
     case TS_KIND_WHOLES: return ts_parse_list(s, true, f->min, f->max, (double[TS_LIST]){0}) > 0;
     case TS_KIND_REALS: return ts_parse_list(s, false, f->min, f->max, (double[TS_LIST]){0}) > 0;
@@ -127,11 +127,11 @@ static const struct {
 bool ts_flag_nearest(const ts_flag *f, const char *text, char *out, size_t size)
 {
     enum { MOST = 16 };
-    const char *list[MOST + 1], *choices = f->kind == TS_KIND_TILE ? "auto|off" : f->choices;
+    const char *list[MOST + 1];
     char copy[128], *rest = copy;
     int n = 0;
-    if (!choices || (f->kind != TS_KIND_TILE && f->kind != TS_KIND_CHOICE)) return false;
-    snprintf(copy, sizeof copy, "%s", choices);
+    if (f->kind != TS_KIND_TILE && f->kind != TS_KIND_CHOICE) return false;
+    snprintf(copy, sizeof copy, "%s", f->choices);
     while (n < MOST && (list[n] = strsep(&rest, "|"))) n++;
     list[n] = NULL;
     const char *near = ts_nearest(text, list);

@@ -16,6 +16,7 @@ typedef enum {
     TS_CMD_BATCH = 32,
     TS_CMD_SEARCH_TILE = 128,
     TS_CMD_MODELS = 256,
+    TS_CMD_COMPLETION = 512,
     TS_ROW = 64 /* no command: a row of a prompt file */
 } ts_command_bit;
 
@@ -121,10 +122,11 @@ typedef struct {
     ts_flag_kind kind;
     const char *value; /* how help calls the value; NULL: a switch */
     double min, max;
-    const char *choices; /* "unipc|euler" */
-    unsigned commands;   /* ts_command_bit, or'ed */
-    const char *group;   /* heading of help; NULL: that of the row above */
-    const char *help;    /* one line, no full stop */
+    const char
+        *choices;      /* "unipc|euler": of TS_KIND_CHOICE all, else words that it may begin with */
+    unsigned commands; /* ts_command_bit, or'ed */
+    const char *group; /* heading of help; NULL: that of the row above */
+    const char *help;  /* one line, no full stop */
 } ts_flag;
 
 enum { TS_TIMES_GIVEN = 32 };

@@ -8,6 +8,7 @@ enum {
     DEC = TS_CMD_DECODE,
     INFO = TS_CMD_INFO,
     MODELS = TS_CMD_MODELS,
+    COMP = TS_CMD_COMPLETION,
     TOK = TS_CMD_TOKENS,
     BENCH = TS_CMD_BENCH,
     SRCH = TS_CMD_SEARCH_TILE,
@@ -32,7 +33,7 @@ static const ts_flag table[] = {
 
     {TS_F_PROMPT, "prompt", 'p', TS_KIND_TEXT, "TEXT", 0, 0, NULL, GEN | TOK | BENCH | SRCH,
      "Picture", "The prompt, as it stands: also one that is - or begins with @"},
-    {TS_F_MODEL, "model", 'm', TS_KIND_TEXT, "DIR", 0, 0, NULL,
+    {TS_F_MODEL, "model", 'm', TS_KIND_TEXT, "DIR", 0, 0, "default",
      GEN | DEC | TOK | BENCH | BATCH | SRCH, NULL,
      "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes "
      "with tessera)"},
@@ -59,18 +60,19 @@ static const ts_flag table[] = {
     {TS_F_NEGATIVE, "negative", 'n', TS_KIND_TEXT, "TEXT", 0, 0, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Negative prompt: what to steer away from (default: the model's)"},
-    {TS_F_SEED, "seed", 's', TS_KIND_SEED, "N", 0, 0, NULL, GEN | BENCH | BATCH | ROW | SRCH, NULL,
-     "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
+    {TS_F_SEED, "seed", 's', TS_KIND_SEED, "N", 0, 0, "random", GEN | BENCH | BATCH | ROW | SRCH,
+     NULL, "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
     {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler|dpmpp-2m|ddim|lcm",
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Solver: unipc or euler for models of flow; dpmpp-2m, ddim, euler or lcm for models of "
      "diffusion (default: the model's)"},
     {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH,
      NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
-    {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0, NULL, GEN | BATCH | ROW, NULL,
+    {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0,
+     "dense|adaspa|tile|window|pooled|random|blocks", GEN | BATCH | ROW, NULL,
      "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with "
      "keys like adaspa:keep=0.2 (default: dense)"},
-    {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
+    {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, "auto|off",
      GEN | DEC | BENCH | BATCH | ROW, NULL,
      "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off "
      "or WxH (default: auto)"},
@@ -125,7 +127,7 @@ static const ts_flag table[] = {
      "Render rows again that failed in an earlier run"},
     {TS_F_RESUME_STEPS, "resume-steps", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,
      "Save the state of a row after every step, so that a killed row goes on there"},
-    {TS_F_SHARD, "shard", 0, TS_KIND_TEXT, "I/N", 0, 0, NULL, BATCH, NULL,
+    {TS_F_SHARD, "shard", 0, TS_KIND_TEXT, "I/N", 0, 0, "auto", BATCH, NULL,
      "Render share I of N; auto takes both from Slurm, Open MPI or AWS Batch, auto/N the index "
      "from Kubernetes or GNU parallel"},
     {TS_F_QUEUE, "queue", 0, TS_KIND_TEXT, "URL", 0, 0, NULL, BATCH, NULL,
@@ -139,7 +141,8 @@ static const ts_flag table[] = {
     {TS_F_STATUS, "status", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,
      "Tell what all shares have done so far, and render nothing"},
 
-    {TS_F_BENCH_ATTENTION, "attention", 0, TS_KIND_TEXTS, "POLICY", 0, 0, NULL, BENCH, "Measuring",
+    {TS_F_BENCH_ATTENTION, "attention", 0, TS_KIND_TEXTS, "POLICY", 0, 0,
+     "dense|adaspa|tile|window|pooled|random|blocks", BENCH, "Measuring",
      "A policy to measure against dense; may be given 32 times (default: adaspa)"},
     {TS_F_SWEEP, "sweep", 0, TS_KIND_TEXT, "KEY=A:B:STEP", 0, 0, NULL, BENCH, NULL,
      "Measure every policy that takes KEY at these values, like keep=0.1:0.5:0.1"},
@@ -178,7 +181,7 @@ static const ts_flag table[] = {
     {TS_F_THREADS, "threads", 't', TS_KIND_WHOLE, "N", 1, 1024, NULL,
      GEN | DEC | INFO | MODELS | BENCH | BATCH | SRCH, NULL,
      "CPU threads, 1 to 1024 (default: all that machine and cgroup allow; more are warned of)"},
-    {TS_F_DEVICE, "device", 0, TS_KIND_TEXT, "KIND", 0, 0, NULL,
+    {TS_F_DEVICE, "device", 0, TS_KIND_TEXT, "KIND", 0, 0, "auto|cpu|cuda",
      GEN | DEC | INFO | MODELS | BENCH | BATCH | SRCH, NULL,
      "Device to compute on: auto, cpu, cuda or cuda:NUMBER (default: auto, the best there is)"},
     {TS_F_CPU, "cpu", 0, TS_KIND_CHOICE, "LEVEL", 0, 0, "ref|avx2|avx512|avx512_bf16",
@@ -208,7 +211,7 @@ static const ts_flag table[] = {
     {TS_F_JSON_FILE, "json", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL,
      "Write everything that was measured to FILE, as JSON"},
     {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL,
-     GEN | DEC | INFO | MODELS | TOK | BENCH | BATCH | SRCH, NULL, "Print this help"},
+     GEN | DEC | INFO | MODELS | TOK | BENCH | BATCH | SRCH | COMP, NULL, "Print this help"},
 };
 enum { ROWS = sizeof table / sizeof *table };
 _Static_assert((int)ROWS == (int)TS_F_COUNT, "a row for every flag");

@@ -267,7 +267,8 @@ START_TEST(table_is_sound)
     for (int i = 0; i < n; i++) {
         ck_assert_msg((int)t[i].id == i, "row %d is --%s", i, t[i].name);
         ck_assert_msg((t[i].kind == TS_KIND_SWITCH) == !t[i].value, "--%s", t[i].name);
-        ck_assert_msg((t[i].kind == TS_KIND_CHOICE) == !!t[i].choices, "--%s", t[i].name);
+        bool named = t[i].kind == TS_KIND_CHOICE || t[i].kind == TS_KIND_TILE;
+        ck_assert_msg(!named || t[i].choices, "--%s", t[i].name);
         ck_assert_msg(t[i].commands && t[i].help[strlen(t[i].help) - 1] != '.', "--%s", t[i].name);
         for (int k = 0; k < i; k++)
             ck_assert_msg((strcmp(t[i].name, t[k].name) || !(t[i].commands & t[k].commands)) &&

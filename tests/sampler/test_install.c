@@ -167,7 +167,10 @@ START_TEST(the_installed_program)
                       " install PREFIX=/usr DESTDIR=%s/stage && cd %s/stage/usr && test -x "
                       "bin/tessera && grep -q '^prefix=/usr$' lib/pkgconfig/tessera.pc && "
                       "test \"$(readlink lib/libtessera.so)\" = libtessera.so.0 && test -f "
-                      "lib/libtessera.so.0",
+                      "lib/libtessera.so.0 && cd share && grep -q '^complete -F' "
+                      "bash-completion/completions/tessera && grep -q '^#compdef' "
+                      "zsh/site-functions/_tessera && grep -q '^complete -c' "
+                      "fish/vendor_completions.d/tessera.fish",
                       root, root, root),
         0);
 }
