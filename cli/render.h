@@ -2,7 +2,7 @@
 #ifndef TS_RENDER_H
 #define TS_RENDER_H
 #include "cli/cli.h"
-#include "cli/forecast.h"
+#include "cli/forecast_text.h"
 #include "cli/sheet.h"
 
 typedef struct { /* everything that one rendering owns */

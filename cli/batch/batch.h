@@ -3,7 +3,7 @@
 #ifndef TS_BATCH_H
 #define TS_BATCH_H
 #include "cli/cli.h"
-#include "cli/forecast.h"
+#include "cli/forecast_text.h"
 #include "sampler/tessera-bench.h"
 
 #include <sys/types.h>

@@ -4,7 +4,7 @@
 
 #include "backend/clock.h"
 #include "backend/number.h"
-#include "cli/forecast.h"
+#include "cli/forecast_text.h"
 #include "cli/settings.h"
 #include "cli/side.h"
 

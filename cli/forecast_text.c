@@ -1,5 +1,5 @@
 /* Words for what a run will take. */
-#include "cli/forecast.h"
+#include "cli/forecast_text.h"
 
 #include "backend/number.h"
 
