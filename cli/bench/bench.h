@@ -2,6 +2,7 @@
 #ifndef TS_BENCH_H
 #define TS_BENCH_H
 #include "cli/bench/bench_doubt.h"
+#include "cli/bench/bench_verdict.h"
 #include "cli/cli.h"
 #include "sampler/tessera-bench.h"
 
@@ -72,6 +73,15 @@ typedef struct { /* one row of the table: a policy over all prompts that were me
     int doubts; /* of `measured` */
 } ts_bench_row;
 ts_bench_row ts_bench_sum(const ts_bench *, int policy);
+/* What it comes to: sentences of bench_verdict.h, of all policies by what was measured, or, where
+ * the gain of one that was sparse is void, by arithmetic. */
+enum { TS_BENCH_WHY = 512 };
+typedef struct {
+    char why[TS_BENCH_WHY]; /* why by arithmetic; "": as measured */
+    int lines;
+    char line[TS_VERDICT_LINES][TS_VERDICT_TEXT];
+} ts_bench_words;
+void ts_bench_conclude(const ts_bench *, ts_bench_words *);
 static inline ts_bench_cell *ts_bench_at(const ts_bench *b, int prompt, int policy)
 {
     return b->cell + (long)prompt * b->stride + policy;

@@ -1,28 +1,47 @@
 /* Charts of a bench of clips as inline SVG: seconds and fidelity as bars, fidelity over speed, PSNR
- * over frames. One colour a line: the values of a swept key share theirs. */
+ * over frames. One colour and one mark a line: the values of a swept key share theirs. What is
+ * across is in percent of the page, what is upright and all text in pixels: legible on a phone. */
 #include "cli/bench/bench_page.h"
 #include "cli/page.h"
 
 #include <math.h>
 #include <string.h>
 
-/* BEST: dB that stand for equal frames */
-enum {
-    WIDTH = 1000,
-    ROW = 44,
-    BAR = 16,
-    VALUES = 230,
-    LEFT = 52,
-    BOTTOM = 40,
-    TOP = 22,
-    BEST = 60
-};
+/* BEST: dB that stand for equal frames; NARROW: pixels across of a chart on a phone */
+enum { BAR = 16, TRACK = 24, BEST = 60, NARROW = 280 };
 
+/* ---- colours, marks, names ---- */
+/* 9 and 8 have no common divisor: 72 lines before a pair comes again. */
 const char *ts_bench_colour(int line)
 {
-    static const char *const colours[] = {"#e4572e", "#2a8fc7", "#36a35a", "#b455a0",
-                                          "#e0972f", "#7a78d6", "#12a3a3", "#c94f6d"};
+    static const char *const colours[] = {"#e4572e", "#2a8fc7", "#36a35a", "#b455a0", "#d99a1c",
+                                          "#6f63d9", "#12a3a3", "#b3717a", "#7d8c2f"};
     return line ? colours[(line - 1) % (int)(sizeof colours / sizeof *colours)] : "#8a8f98";
+}
+
+void ts_bench_mark(FILE *f, int line)
+{
+    static const char *const marks[] = {
+        "M-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0z",
+        "M-5.5 -5.5h11v11h-11z",
+        "M0 -7L7 5.5H-7z",
+        "M0 -7.5L7.5 0L0 7.5L-7.5 0z",
+        "M0 7L7 -5.5H-7z",
+        "M-2.5 -7h5v4.5h4.5v5h-4.5v4.5h-5v-4.5h-4.5v-5h4.5z",
+        "M-6 -6h12L-6 6h12z",
+        "M0 -7L6.7 -2.2L4.1 5.7H-4.1L-6.7 -2.2z",
+    };
+    fprintf(f, "<path d=\"%s\" fill=\"%s\"/>",
+            marks[line ? (line - 1) % (int)(sizeof marks / sizeof *marks) : 0],
+            ts_bench_colour(line));
+}
+
+/* of lines without marks */
+static const char *line_dashes(int line)
+{
+    static const char *const dashes[] = {"none", "9 3",     "3 3",         "9 3 3 3",
+                                         "1 4",  "9 3 1 3", "9 3 3 3 3 3", "14 6"};
+    return dashes[line > 0 ? (line - 1) / 9 % (int)(sizeof dashes / sizeof *dashes) : 0];
 }
 
 static const char *line_colour(const ts_bench *b, int policy)
@@ -30,43 +49,62 @@ static const char *line_colour(const ts_bench *b, int policy)
     return ts_bench_colour(b->policy[policy].line);
 }
 
-static void open_svg(FILE *f, const char *title, const char *id, int height)
+/* ---- bars ---- */
+static void open_bars(FILE *f, const char *title, const char *id)
 {
-    fprintf(f,
-            "<h2>%s</h2>\n<svg id=\"%s\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n",
-            title, id, WIDTH, height, title);
+    fprintf(f, "<h2>%s</h2>\n<div class=\"bars\" id=\"%s\">\n", title, id);
 }
 
-/* A policy's name; the middle of a very long one is left out. */
-static void write_policy_name(FILE *f, const char *s)
+/* Name, figures behind it, and below them the place of the bar. */
+static void open_bar(FILE *f, const ts_bench *b, int policy, const char *figures)
 {
-    enum { LONGEST = 120, END = 50 };
-    size_t n = strlen(s);
-    if (n <= LONGEST) {
-        ts_page_text(f, s);
-        return;
+    fputs("<div class=\"row\">", f);
+    ts_bench_name(f, b->policy[policy].line, b->policy[policy].attention);
+    fprintf(f, "<span class=\"figures\">%s</span>\n<svg class=\"track\" height=\"%d\">", figures,
+            TRACK);
+}
+
+static void close_bar(FILE *f) { fputs("</svg></div>\n", f); }
+
+static void write_rectangle(FILE *f, double x, double width, const char *paint, const char *opacity)
+{
+    fprintf(f, "<rect x=\"%.2f%%\" y=\"%d\" width=\"%.2f%%\" height=\"%d\" fill=\"%s\"%s/>", x,
+            (TRACK - BAR) / 2, fmax(width, 0), BAR, paint, opacity);
+}
+
+static void write_time_bar(FILE *f, const ts_bench *b, int policy, double scale)
+{
+    ts_bench_row r = ts_bench_sum(b, policy), d = ts_bench_sum(b, 0);
+    char figures[160];
+    int n = snprintf(figures, sizeof figures, "%.2f s, CPU %.2f s", r.seconds, r.cpu);
+    if (policy && r.doubts)
+        snprintf(figures + n, sizeof figures - (size_t)n, " &#160; void (ideal <b>%.2fx</b>)",
+                 r.ideal);
+    else if (policy)
+        snprintf(figures + n, sizeof figures - (size_t)n, " &#160; <b>%.2fx</b> (ideal %.2fx)",
+                 r.speed, r.ideal);
+    open_bar(f, b, policy, figures);
+    write_rectangle(f, 0, r.attention * scale, line_colour(b, policy), "");
+    write_rectangle(f, r.attention * scale, (r.seconds - r.attention) * scale,
+                    line_colour(b, policy), " opacity=\".35\"");
+    if (r.most > r.least) {
+        fprintf(f,
+                "<line x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"%d\" y2=\"%d\" class=\"whisker\"><title>"
+                "fastest %.3f s, slowest %.3f s</title></line>",
+                r.least * scale, r.most * scale, TRACK / 2, TRACK / 2, r.least, r.most);
+        for (int i = 0; i < 2; i++)
+            fprintf(f, "<line x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"%d\" y2=\"%d\" class=\"whisker\"/>",
+                    (i ? r.most : r.least) * scale, (i ? r.most : r.least) * scale, TRACK / 2 - 4,
+                    TRACK / 2 + 4);
     }
-    char start[LONGEST];
-    snprintf(start, sizeof start, "%.*s", LONGEST - END - 1, s);
-    ts_page_text(f, start);
-    fputs("&hellip;", f);
-    ts_page_text(f, s + n - END);
-}
-
-static void write_rectangle(FILE *f, double x, int y, double width, const char *paint,
-                            const char *opacity)
-{
-    fprintf(f, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"%s/>", x, y,
-            fmax(width, 0), BAR, paint, opacity);
-}
-
-/* Name above, figures at the right; the bar's own y comes back. */
-static int open_bar(FILE *f, const ts_bench *b, int policy, int row)
-{
-    fprintf(f, "<text x=\"0\" y=\"%d\">", row * ROW + 14);
-    write_policy_name(f, b->policy[policy].attention);
-    fputs("</text>", f);
-    return row * ROW + 20;
+    if (policy && r.ideal > 0)
+        fprintf(f,
+                "<rect x=\"%.2f%%\" y=\"1\" width=\"3\" height=\"%d\" "
+                "class=\"mark\"><title>ideal %.2fx</title></rect>",
+                d.seconds / r.ideal * scale, TRACK - 2, r.ideal);
+    fprintf(f, "<line x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"0\" y2=\"%d\" class=\"dense\"/>",
+            d.seconds * scale, d.seconds * scale, TRACK);
+    close_bar(f);
 }
 
 void ts_bench_times(FILE *f, const ts_bench *b)
@@ -77,33 +115,10 @@ void ts_bench_times(FILE *f, const ts_bench *b)
         ts_bench_row r = ts_bench_sum(b, i);
         most = fmax(most, fmax(r.most, r.ideal > 0 ? d.seconds / r.ideal : 0));
     }
-    scale = most > 0 ? (WIDTH - VALUES) / most : 0;
-    open_svg(f, "Seconds of denoising", "seconds", b->policies * ROW + 4);
-    fprintf(f, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"16\" y2=\"%d\" class=\"dense\"/>\n",
-            d.seconds * scale, d.seconds * scale, b->policies * ROW);
-    for (int i = 0; i < b->policies; i++) {
-        ts_bench_row r = ts_bench_sum(b, i);
-        int y = open_bar(f, b, i, i);
-        write_rectangle(f, 0, y, r.attention * scale, line_colour(b, i), "");
-        write_rectangle(f, r.attention * scale, y, (r.seconds - r.attention) * scale,
-                        line_colour(b, i), " opacity=\".35\"");
-        if (r.most > r.least)
-            fprintf(f,
-                    "<path d=\"M%.1f %dv8m0 -4H%.1fm0 -4v8\" class=\"whisker\"><title>fastest %.3f "
-                    "s, slowest %.3f s</title></path>",
-                    r.least * scale, y + 4, r.most * scale, r.least, r.most);
-        if (i && r.ideal > 0)
-            fprintf(f,
-                    "<rect x=\"%.1f\" y=\"%d\" width=\"3\" height=\"%d\" "
-                    "class=\"mark\"><title>ideal %.2fx</title></rect>",
-                    d.seconds / r.ideal * scale - 1.5, y - 3, BAR + 6, r.ideal);
-        fprintf(f, "<text x=\"%d\" y=\"%d\" class=\"value\">%.2f s", WIDTH, y + 13, r.seconds);
-        if (i)
-            fprintf(f, " &#160; <tspan class=\"strong\">%.2fx</tspan> (ideal %.2fx)", r.speed,
-                    r.ideal);
-        fputs("</text>\n", f);
-    }
-    fputs("</svg>\n<p class=\"note\">Solid: self-attention. Pale: everything else. Upright mark: "
+    scale = most > 0 ? 98 / most : 0;
+    open_bars(f, "Seconds of denoising", "seconds");
+    for (int i = 0; i < b->policies; i++) write_time_bar(f, b, i, scale);
+    fputs("</div>\n<p class=\"note\">Solid: self-attention. Pale: everything else. Upright mark: "
           "where Amdahl's law puts the end of the bar (dense seconds, self-attention alone divided "
           "by what the blocks read promise). ",
           f);
@@ -135,22 +150,21 @@ void ts_bench_fidelity(FILE *f, const ts_bench *b)
     }
     if (!(most > 0)) return;
     most = fmax(ceil(most / 10) * 10, 30);
-    open_svg(f, "Nearness to the dense clip", "fidelity", (b->policies - 1) * ROW + 4);
+    open_bars(f, "Nearness to the dense clip", "fidelity");
     for (int i = 1; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
-        char value[24];
-        int y = open_bar(f, b, i, i - 1);
-        write_rectangle(f, 0, y, WIDTH - VALUES, line_colour(b, i), " opacity=\".12\"");
+        char value[24], figures[80];
+        int n = snprintf(figures, sizeof figures, "<b>%s</b>", ts_bench_decibels(r.psnr, value));
+        if (!isnan(r.ssim))
+            snprintf(figures + n, sizeof figures - (size_t)n, " &#160; SSIM %.4f", r.ssim);
+        open_bar(f, b, i, figures);
+        write_rectangle(f, 0, 100, line_colour(b, i), " opacity=\".12\"");
         if (!isnan(r.psnr))
-            write_rectangle(f, 0, y, at_most_best(r.psnr) / most * (WIDTH - VALUES),
-                            line_colour(b, i), "");
-        fprintf(f, "<text x=\"%d\" y=\"%d\" class=\"value\"><tspan class=\"strong\">%s</tspan>",
-                WIDTH, y + 13, ts_bench_decibels(r.psnr, value));
-        if (!isnan(r.ssim)) fprintf(f, " &#160; SSIM %.4f", r.ssim);
-        fputs("</text>\n", f);
+            write_rectangle(f, 0, at_most_best(r.psnr) / most * 100, line_colour(b, i), "");
+        close_bar(f);
     }
     fprintf(f,
-            "</svg>\n<p class=\"note\">PSNR of all frames and prompts; a full bar is %.0f dB. It "
+            "</div>\n<p class=\"note\">PSNR of all frames and prompts; a full bar is %.0f dB. It "
             "says how near the clips are to the dense ones, not how good: look at them.</p>\n",
             most);
 }
@@ -161,7 +175,7 @@ typedef struct {
 } axis;
 typedef struct {
     axis x, y;
-    int h;
+    int h; /* pixels */
 } plot;
 
 static void widen_axis(axis *a, double v)
@@ -189,13 +203,21 @@ static void round_axis(axis *a, int n, double least)
     a->hi = ceil((a->hi + room) / a->step) * a->step;
 }
 
-static double x_pixel(const plot *p, double x)
+static double x_percent(const plot *p, double x)
 {
-    return LEFT + (x - p->x.lo) / (p->x.hi - p->x.lo) * (WIDTH - LEFT - 16);
+    return (x - p->x.lo) / (p->x.hi - p->x.lo) * 100;
 }
 static double y_pixel(const plot *p, double y)
 {
-    return p->h - BOTTOM - (y - p->y.lo) / (p->y.hi - p->y.lo) * (p->h - BOTTOM - TOP);
+    return p->h - (y - p->y.lo) / (p->y.hi - p->y.lo) * p->h;
+}
+
+static void open_plot(FILE *f, const char *title, const char *id, const plot *p)
+{
+    fprintf(f,
+            "<h2>%s</h2>\n<div class=\"plot\"><svg id=\"%s\" height=\"%d\" role=\"img\" "
+            "aria-label=\"%s\">\n",
+            title, id, p->h, title);
 }
 
 static void draw_axes(FILE *f, const plot *p, const char *x, const char *y)
@@ -206,21 +228,21 @@ static void draw_axes(FILE *f, const plot *p, const char *x, const char *y)
     for (int i = 0; i <= rows; i++) {
         double v = p->y.lo + i * p->y.step;
         fprintf(f,
-                "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" class=\"grid\"/><text x=\"%d\" "
-                "y=\"%.1f\" class=\"value\">%g</text>",
-                LEFT, WIDTH - 16, y_pixel(p, v), y_pixel(p, v), LEFT - 8, y_pixel(p, v) + 4, v);
+                "<line x1=\"0%%\" x2=\"100%%\" y1=\"%.1f\" y2=\"%.1f\" class=\"grid\"/><text "
+                "x=\"-8\" y=\"%.1f\" class=\"value\">%g</text>",
+                y_pixel(p, v), y_pixel(p, v), y_pixel(p, v) + 4, v);
     }
     for (int i = 0; i <= columns; i++) {
         double v = first + i * p->x.step;
         fprintf(f,
-                "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" class=\"grid\"/><text "
-                "x=\"%.1f\" y=\"%d\" class=\"tick\">%g</text>",
-                x_pixel(p, v), x_pixel(p, v), TOP, p->h - BOTTOM, x_pixel(p, v), p->h - BOTTOM + 16,
-                v);
+                "<line x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"0\" y2=\"%d\" class=\"grid\"/><text "
+                "x=\"%.2f%%\" y=\"%d\" class=\"tick\">%g</text>",
+                x_percent(p, v), x_percent(p, v), p->h, x_percent(p, v), p->h + 22, v);
     }
     fprintf(f,
-            "<text x=\"%d\" y=\"%d\" class=\"value\">%s</text><text x=\"0\" y=\"12\">%s</text>\n",
-            WIDTH - 16, p->h - 5, x, y);
+            "<text x=\"100%%\" y=\"%d\" class=\"value\">%s</text><text x=\"-34\" "
+            "y=\"-12\">%s</text>\n",
+            p->h + 41, x, y);
 }
 
 /* A line of the charts by name: a swept policy without its key. */
@@ -235,64 +257,128 @@ static void draw_legend(FILE *f, const ts_bench *b)
     fputs("</p>\n", f);
 }
 
+/* ---- fidelity over speed ---- */
 typedef struct {
     double speed, psnr;
     bool drawn;
+    /* the label: text, pixels across, and of its middle below the chart's upper end */
+    char name[40];
+    double width, y;
 } point;
 
-static point point_of(const ts_bench *b, int i)
+/* A place at or before n bytes where no character is cut. */
+static int cut_before(const char *s, int n)
 {
-    ts_bench_row r = ts_bench_sum(b, i);
-    return (point){r.speed, at_most_best(r.psnr), !isnan(r.psnr) && r.speed > 0};
+    while (n > 0 && (s[n] & 0xc0) == 0x80) n--;
+    return n;
 }
 
-void ts_bench_curve(FILE *f, const ts_bench *b)
+/* What is written at a point: the swept value, else the policy, in the middle cut. */
+static void name_point(const ts_bench *b, int i, point *p)
+{
+    enum { LONGEST = 26, HALF = 12, WIDE = 8 }; /* bytes; pixels a character, at most */
+    const ts_bench_policy *a = b->policy + i;
+    int n = (int)strlen(a->attention);
+    if (a->series)
+        snprintf(p->name, sizeof p->name, "%g", a->x);
+    else if (n <= LONGEST)
+        snprintf(p->name, sizeof p->name, "%s", a->attention);
+    else
+        snprintf(p->name, sizeof p->name, "%.*s..%s", cut_before(a->attention, HALF), a->attention,
+                 a->attention + cut_before(a->attention, n - HALF));
+    p->width = WIDE * (double)strlen(p->name);
+}
+
+/* Across, on a phone: labels begin at the left of the chart, end at its right, else lie over their
+ * point. On wider pages points are further apart and labels as they are, so what does not overlap
+ * there does not overlap here. */
+static double label_left(const plot *p, const point *q)
+{
+    double x = x_percent(p, q->speed);
+    return x * NARROW / 100 - (x < 40 ? 0 : x > 60 ? q->width : q->width / 2);
+}
+
+/* Above its point, or as far above or below as no other label and no point is in the way. */
+static void place_label(const plot *p, point *all, int n, int i)
+{
+    enum { LINE = 15, NEAR = 14 };
+    point *q = all + i;
+    double at = y_pixel(p, q->psnr), left = label_left(p, q);
+    for (int k = 0; k < 4 * TS_BENCH_MOST; k++) {
+        bool free = true;
+        q->y = at + (k % 2 ? NEAR + LINE * (k / 2) : -NEAR - LINE * (k / 2));
+        for (int o = 0; o < n && free; o++) {
+            const point *r = all + o;
+            double other = label_left(p, r), x = x_percent(p, r->speed) * NARROW / 100;
+            if (!r->drawn) continue;
+            free = fabs(y_pixel(p, r->psnr) - q->y) >= 11 || x + 8 < left ||
+                   x - 8 > left + q->width;
+            if (o < i && fabs(r->y - q->y) < LINE && other < left + q->width &&
+                left < other + r->width)
+                free = false;
+        }
+        if (free && q->y > -40 && q->y < p->h) return;
+    }
+}
+
+static void draw_point(FILE *f, const ts_bench *b, const plot *p, const point *q, int policy)
+{
+    double x = x_percent(p, q->speed), y = y_pixel(p, q->psnr);
+    if (fabs(q->y - y) > 20)
+        fprintf(f, "<line x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"%.1f\" y2=\"%.1f\" class=\"lead\"/>", x,
+                x, y, q->y);
+    fprintf(f, "<svg class=\"point\" x=\"%.2f%%\" y=\"%.1f\">", x, y);
+    ts_bench_mark(f, b->policy[policy].line);
+    fputs("<title>", f);
+    ts_page_text(f, b->policy[policy].attention);
+    fprintf(f, ": %.2fx</title></svg><text x=\"%.2f%%\" y=\"%.1f\" class=\"%s\">", q->speed, x,
+            q->y + 4,
+            x < 40   ? "left"
+            : x > 60 ? "value"
+                     : "tick");
+    ts_page_text(f, q->name);
+    fputs("</text>\n", f);
+}
+
+/* Over the gain that was measured, or, where that is void, that arithmetic allows. */
+void ts_bench_curve(FILE *f, const ts_bench *b, bool measured)
 {
     plot p = {{INFINITY, -INFINITY, 0}, {INFINITY, -INFINITY, 0}, 400};
+    point q[TS_BENCH_MOST] = {0};
     for (int i = 1; i < b->policies; i++) {
-        point q = point_of(b, i);
-        if (q.drawn) {
-            widen_axis(&p.x, q.speed);
-            widen_axis(&p.y, q.psnr);
-        }
+        ts_bench_row r = ts_bench_sum(b, i);
+        q[i].speed = measured ? r.speed : r.ideal;
+        q[i].psnr = at_most_best(r.psnr);
+        q[i].drawn = !isnan(r.psnr) && q[i].speed > 0;
+        if (!q[i].drawn) continue;
+        name_point(b, i, q + i);
+        widen_axis(&p.x, q[i].speed);
+        widen_axis(&p.y, q[i].psnr);
     }
     if (!isfinite(p.x.lo)) return;
     widen_axis(&p.x, 1);
-    round_axis(&p.x, 10, 0.1);
+    round_axis(&p.x, 6, 0.05);
     round_axis(&p.y, 6, 1);
-    open_svg(f, "Fidelity over speed", "curve", p.h);
-    draw_axes(f, &p, "times faster than dense", "PSNR, dB");
-    for (int i = 1; i < b->policies; i++) {
-        const ts_bench_policy *a = b->policy + i;
-        point q = point_of(b, i), was = point_of(b, i - 1);
-        if (i > 1 && a->line == a[-1].line && q.drawn && was.drawn)
+    open_plot(f, "Fidelity over speed", "curve", &p);
+    draw_axes(f, &p, measured ? "times faster than dense" : "times faster, by arithmetic",
+              "PSNR, dB");
+    for (int i = 2; i < b->policies; i++)
+        if (b->policy[i].line == b->policy[i - 1].line && q[i].drawn && q[i - 1].drawn)
             fprintf(f,
-                    "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" "
+                    "<line x1=\"%.2f%%\" y1=\"%.1f\" x2=\"%.2f%%\" y2=\"%.1f\" stroke=\"%s\" "
                     "stroke-width=\"2.5\"/>",
-                    x_pixel(&p, was.speed), y_pixel(&p, was.psnr), x_pixel(&p, q.speed),
-                    y_pixel(&p, q.psnr), line_colour(b, i));
-    }
+                    x_percent(&p, q[i - 1].speed), y_pixel(&p, q[i - 1].psnr),
+                    x_percent(&p, q[i].speed), y_pixel(&p, q[i].psnr), line_colour(b, i));
     for (int i = 1; i < b->policies; i++) {
-        point q = point_of(b, i);
-        if (!q.drawn) continue;
-        fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"6\" fill=\"%s\"><title>",
-                x_pixel(&p, q.speed), y_pixel(&p, q.psnr), line_colour(b, i));
-        ts_page_text(f, b->policy[i].attention);
-        fprintf(f, ": %.2fx</title></circle>", q.speed);
-        if (b->policy[i].series)
-            fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%g</text>", x_pixel(&p, q.speed),
-                    y_pixel(&p, q.psnr) - 11, b->policy[i].x);
-        fputc('\n', f);
+        if (!q[i].drawn) continue;
+        place_label(&p, q, b->policies, i);
+        draw_point(f, b, &p, q + i, i);
     }
-    fputs("</svg>\n", f);
+    fputs("</svg></div>\n", f);
     draw_legend(f, b);
-    if (b->sweep[0])
-        fprintf(f,
-                "<p class=\"note\">Numbers at the points: %s. Further right and further up is "
-                "better.</p>\n",
-                b->sweep);
-    else
-        fputs("<p class=\"note\">Further right and further up is better.</p>\n", f);
+    fputs("<p class=\"note\">", f);
+    if (b->sweep[0]) fprintf(f, "Numbers at the points: %s. ", b->sweep);
+    fputs("Further right and further up is better.</p>\n", f);
 }
 
 /* Of a series the later values are drawn stronger. */
@@ -312,24 +398,28 @@ void ts_bench_over_frames(FILE *f, const ts_bench *b, int prompt)
         for (int t = 0; ts_bench_at(b, prompt, i)->mse && t < b->frames; t++)
             widen_axis(&p.y, at_most_best(ts_psnr(ts_bench_at(b, prompt, i)->mse[t])));
     if (!isfinite(p.y.lo) || b->frames < 2) return;
-    p.x.step = axis_step(p.x.hi, 14, 1);
+    p.x.step = axis_step(p.x.hi, 7, 1);
     round_axis(&p.y, 5, 1);
     snprintf(id, sizeof id, "frames-%d", prompt);
-    open_svg(f, "PSNR over frames", id, p.h);
+    open_plot(f, "PSNR over frames", id, &p);
     draw_axes(f, &p, "frame, from 0", "PSNR, dB");
+    /* lines of points know no percent: what is across is stretched */
+    fprintf(f, "<svg viewBox=\"0 0 1000 %d\" preserveAspectRatio=\"none\">\n", p.h);
     for (int i = 1; i < b->policies; i++) {
         const ts_bench_cell *c = ts_bench_at(b, prompt, i);
         if (!c->mse) continue;
         fprintf(f,
-                "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" "
-                "stroke-linejoin=\"round\" opacity=\"%.2f\" points=\"",
-                line_colour(b, i), line_opacity(b, i));
+                "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" stroke-linejoin="
+                "\"round\" vector-effect=\"non-scaling-stroke\" stroke-dasharray=\"%s\" "
+                "opacity=\"%.2f\" points=\"",
+                line_colour(b, i), line_dashes(b->policy[i].line), line_opacity(b, i));
         for (int t = 0; t < b->frames; t++)
-            fprintf(f, "%.1f,%.1f ", x_pixel(&p, t), y_pixel(&p, at_most_best(ts_psnr(c->mse[t]))));
+            fprintf(f, "%.1f,%.1f ", 10 * x_percent(&p, t),
+                    y_pixel(&p, at_most_best(ts_psnr(c->mse[t]))));
         fputs("\"><title>", f);
         ts_page_text(f, b->policy[i].attention);
         fputs("</title></polyline>\n", f);
     }
-    fputs("</svg>\n", f);
+    fputs("</svg></svg></div>\n", f);
     draw_legend(f, b);
 }

@@ -11,7 +11,9 @@
 
 void ts_bench_name(FILE *f, int line, const char *policy)
 {
-    fprintf(f, "<span class=\"name\"><i style=\"background:%s\"></i><span>", ts_bench_colour(line));
+    fputs("<span class=\"name\"><svg class=\"dot\" viewBox=\"-8 -8 16 16\">", f);
+    ts_bench_mark(f, line);
+    fputs("</svg><span>", f);
     for (const char *s = policy; *s; s++) {
         ts_page_text(f, (char[]){*s, 0});
         if (*s == ',' || *s == ':') fputs("<wbr>", f);
@@ -55,34 +57,31 @@ static void write_facts(FILE *f, const ts_bench *b)
     write_fact(f, "machine", s);
     snprintf(s, sizeof s, "%.1f before, %.1f after", m->load[0], m->load[1]);
     if (m->load[0] >= 0) write_fact(f, "load average", s);
+    snprintf(s, sizeof s, "%.0f%%", 100 * m->taken);
+    if (m->taken >= 0) write_fact(f, "taken by other programs", s);
     write_fact(f, "date", m->date);
     fputs("</ul>\n", f);
 }
 
-/* The two ends: what was fastest, and what stayed nearest. */
-static void write_summary(FILE *f, const ts_bench *b)
+/* What it comes to, in words. */
+static void write_verdict(FILE *f, const ts_bench *b, const ts_bench_words *words)
 {
-    int fast = 0, near = 0;
-    char value[24];
-    for (int i = 1; i < b->policies; i++) {
-        ts_bench_row r = ts_bench_sum(b, i);
-        if (!fast || r.speed > ts_bench_sum(b, fast).speed) fast = i;
-        if (!isnan(r.psnr) && (!near || r.psnr > ts_bench_sum(b, near).psnr)) near = i;
+    ts_bench_row d = ts_bench_sum(b, 0);
+    if (!words->lines) return;
+    if (*words->why) {
+        fputs("<p class=\"stopped\"><b>Measured gains are void:</b> ", f);
+        ts_page_text(f, words->why);
+        fputs(". What is said of time here is arithmetic; likeness does not depend on it.</p>\n",
+              f);
     }
-    if (!fast) return;
-    ts_bench_row r = ts_bench_sum(b, fast), d = ts_bench_sum(b, 0);
-    fprintf(f, "<p class=\"lede\">Self-attention is %.0f%% of the dense run. Fastest: <b>",
+    fputs("<ul class=\"lede\">\n", f);
+    for (int i = 0; i < words->lines; i++) {
+        fputs("<li>", f);
+        ts_page_text(f, words->line[i]);
+        fputs("</li>\n", f);
+    }
+    fprintf(f, "</ul>\n<p class=\"note\">Self-attention is %.0f%% of dense denoising.</p>\n",
             d.seconds > 0 ? 100 * d.attention / d.seconds : 0);
-    ts_page_text(f, b->policy[fast].attention);
-    fprintf(f, "</b>, %.2fx", r.speed);
-    if (!isnan(r.psnr)) fprintf(f, " (%s)", ts_bench_decibels(r.psnr, value));
-    if (near) {
-        r = ts_bench_sum(b, near);
-        fputs(". Nearest to the dense clip: <b>", f);
-        ts_page_text(f, b->policy[near].attention);
-        fprintf(f, "</b>, %s (%.2fx)", ts_bench_decibels(r.psnr, value), r.speed);
-    }
-    fputs(".</p>\n", f);
 }
 
 static const char *format_figure(char out[16], bool known, const char *format, double x)
@@ -94,28 +93,50 @@ static const char *format_figure(char out[16], bool known, const char *format, d
     return out;
 }
 
+static const char *format_gain(char out[16], bool stands, double gain)
+{
+    snprintf(out, 16, stands ? "%.2fx" : "void", gain);
+    return out;
+}
+
+static void write_doubts(FILE *f, const ts_bench *b)
+{
+    char why[TS_DOUBT_TEXT];
+    for (int i = 1; i < b->policies; i++) {
+        ts_bench_row r = ts_bench_sum(b, i);
+        if (!r.doubts || r.doubts & TS_DOUBT_BUSY) continue; /* that is said above */
+        fputs("<p class=\"note\">Void: ", f);
+        ts_page_text(f, b->policy[i].attention);
+        fprintf(f, ": %s.</p>\n", ts_doubt_text(&r.measured, r.doubts, why));
+    }
+}
+
 static void write_table(FILE *f, const ts_bench *b)
 {
     fputs("<div class=\"wide\"><table>\n<thead><tr><th rowspan=\"2\" "
-          "class=\"policy\">attention</th><th colspan=\"4\">denoising</th><th "
+          "class=\"policy\">attention</th><th colspan=\"5\">denoising</th><th "
           "colspan=\"2\">self-attention</th><th colspan=\"2\">plans</th><th colspan=\"2\">against "
           "dense</th></tr>\n"
-          "<tr><th>seconds</th><th>spread</th><th>faster</th><th>ideal</th><th>seconds</"
+          "<tr><th>seconds</th><th>CPU "
+          "s</th><th>spread</th><th>faster</th><th>ideal</th><th>seconds</"
           "th><th>faster</th><th>kept</th><th>recall</th><th>PSNR</th><th>SSIM</th></tr></"
           "thead>\n<tbody>\n",
           f);
     for (int i = 0; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
-        char spread[16], kept[16], recall[16], ssim[16], psnr[24];
+        char spread[16], kept[16], recall[16], ssim[16], psnr[24], gain[16], attention[16];
+        bool stands = !i || !r.doubts;
         fputs("<tr><td class=\"policy\">", f);
         write_swatch(f, b, i);
         fprintf(f,
-                "</td><td>%.3f</td><td>%s</td><td><b>%.2fx</b></td><td>%.2fx</td><td>%.3f</"
-                "td><td>%.2fx</td><td>%s</td><td>%s</td><td><b>%s</b></td><td>%s</td></tr>\n",
-                r.seconds,
+                "</td><td>%.3f</td><td>%.3f</td><td>%s</td><td><b>%s</b></td><td>%.2fx</td>"
+                "<td>%.3f</td><td>%s</td><td>%s</td><td>%s</td><td><b>%s</b></td><td>%s</td>"
+                "</tr>\n",
+                r.seconds, r.cpu,
                 format_figure(spread, b->repeats > 1 && r.seconds > 0, "%.1f%%",
                               100 * (r.most - r.least) / r.seconds),
-                r.speed, r.ideal, r.attention, r.attention_speed,
+                format_gain(gain, stands, r.speed), r.ideal, r.attention,
+                format_gain(attention, stands, r.attention_speed),
                 format_figure(kept, r.sparse > 0, "%.3f", r.kept),
                 format_figure(recall, r.recall > 0, "%.3f", r.recall),
                 ts_bench_decibels(r.psnr, psnr),
@@ -125,10 +146,12 @@ static void write_table(FILE *f, const ts_bench *b)
           "encoder and VAE",
           f);
     fputs(b->done_prompts > 1 ? ", summed over prompts. " : ". ", f);
-    fputs("Spread: (slowest - fastest turn) / median. Kept: share of the key blocks that sparse "
-          "calls read; -: nothing was sparse. Recall: share of the softmax weights in a plan's "
-          "blocks when it was made.</p>\n",
+    fputs("CPU s: of all threads. Spread: (slowest - fastest turn) / median. Kept: share of the "
+          "key blocks that sparse calls read, keep rounded to whole blocks of 64 tokens; -: "
+          "nothing was sparse. Recall: share of the softmax weights in a plan's blocks when it was "
+          "made.</p>\n",
           f);
+    write_doubts(f, b);
 }
 
 /* ---- clips and plans ---- */
@@ -136,7 +159,8 @@ static void write_clip(FILE *f, const ts_bench *b, int prompt, int policy)
 {
     bool still = b->frames == 1;
     const ts_bench_cell *c = ts_bench_at(b, prompt, policy);
-    fprintf(f, "<figure><div class=\"clip\" style=\"aspect-ratio:%d/%d\">", b->w, b->h);
+    fprintf(f, "<figure><div class=\"clip\" tabindex=\"0\" style=\"aspect-ratio:%d/%d\">", b->w,
+            b->h);
     fputs(still ? "<img class=\"shown\" src=\""
                 : "<video class=\"shown\" muted playsinline preload=\"auto\" src=\"",
           f);
@@ -149,9 +173,10 @@ static void write_clip(FILE *f, const ts_bench *b, int prompt, int policy)
     if (policy && c->mse) {
         char value[24];
         double mse = 0;
+        ts_bench_row r = ts_bench_sum(b, policy);
         for (int t = 0; t < b->frames; t++) mse += c->mse[t] / b->frames;
-        fprintf(f, "<br>%.2fx, %s", ts_bench_sum(b, policy).speed,
-                ts_bench_decibels(ts_psnr(mse), value));
+        fprintf(f, "<br>%.2fx%s, %s", r.doubts ? r.ideal : r.speed,
+                r.doubts ? " by arithmetic" : "", ts_bench_decibels(ts_psnr(mse), value));
     }
     fputs("</figcaption></figure>\n", f);
 }
@@ -174,9 +199,12 @@ static void write_clips(FILE *f, const ts_bench *b, int prompt)
     if (!still)
         fprintf(f,
                 "<button type=\"button\">play</button><input type=\"range\" min=\"0\" max=\"%d\" "
-                "value=\"0\" aria-label=\"frame\"><output>frame 1 of %d</output>",
-                b->frames - 1, b->frames);
-    fputs("<label><input type=\"checkbox\">difference from dense, x4</label></div>\n", f);
+                "value=\"%d\" aria-label=\"frame\"><output>frame %d of %d</output>",
+                b->frames - 1, b->frames / 2, b->frames / 2 + 1, b->frames);
+    fputs("<label><input type=\"checkbox\">difference from dense, x4</label></div>\n<p "
+          "class=\"note\">A tap or click on a clip shows the dense one in its place, another takes "
+          "it away.</p>\n",
+          f);
     for (int i = 0; i < b->policies; i++)
         if (ts_bench_at(b, prompt, i)->clip) write_clip(f, b, prompt, i);
     fputs("</div>\n", f);
@@ -246,7 +274,7 @@ static const char head[] =
     "1.2rem;color:var(--ink);background:var(--paper)}\n"
     "h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.4rem 0 "
     ".6rem}.lede{font-size:1.05rem;overflow-wrap:anywhere}.stopped{color:#e4572e}\n"
-    ".facts{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));"
+    ".facts{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));"
     "gap:.7rem 1.5rem;background:var(--card);border-radius:8px;padding:.9rem 1.1rem;margin:1rem "
     "0}.facts li{min-width:0;overflow-wrap:anywhere}\n"
     ".facts span{display:block;font-size:.78rem;color:var(--soft)}.wide{overflow-x:auto}\n"
@@ -256,19 +284,24 @@ static const char head[] =
     "th{font-weight:600;color:var(--soft);font-size:.8rem}thead "
     "th[colspan]{text-align:center;border-left:1px solid "
     "var(--line)}.policy{text-align:left;white-space:normal;min-width:11rem}\n"
-    "i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.5em;flex:none}."
-    "name{display:inline-flex;align-items:baseline}.name "
-    "span{overflow-wrap:anywhere}svg{display:block;width:100%;height:auto;overflow:visible}svg "
-    "text{font-size:13px;fill:var(--ink)}\n"
-    ".value{text-anchor:end}.tick{text-anchor:middle}.strong{font-weight:700}.grid{stroke:var(--"
-    "line)}.mark{fill:var(--ink);stroke:var(--paper);stroke-width:1}.whisker{stroke:var(--ink);"
-    "fill:none;opacity:.6}\n"
+    ".dot{width:.95em;height:.95em;margin-right:.45em;flex:none;align-self:center}"
+    ".name{display:inline-flex;align-items:baseline}.name "
+    "span{overflow-wrap:anywhere}svg{overflow:visible}svg text{font-size:13px;fill:var(--ink)}\n"
+    ".track,.plot>svg{display:block;width:100%}.row{display:flex;flex-wrap:wrap;"
+    "justify-content:space-between;gap:0 1em;margin:.5rem 0}.figures{font-size:.9rem;"
+    "font-variant-numeric:tabular-nums}.plot{padding:1.6rem .6rem 3.1rem 2.2rem}\n"
+    ".value{text-anchor:end}.tick{text-anchor:middle}.grid{stroke:var(--line)}.lead{stroke:"
+    "var(--soft)}.mark{fill:var(--ink);stroke:var(--paper);stroke-width:1}.whisker{stroke:"
+    "var(--ink);opacity:.6}.plot text.left,.plot text.value,.plot text.tick{paint-order:stroke;"
+    "stroke:var(--paper);stroke-width:3px}\n"
     ".dense{stroke:var(--soft);stroke-dasharray:4 "
     "4}.note,.legend,footer{color:var(--soft);font-size:.85rem;margin:.6rem "
     "0}.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.4em}\n"
     "section{border-top:1px solid "
     "var(--line);margin-top:2.5rem}.prompt{font-size:1.3rem;overflow-wrap:anywhere}\n"
-    ".clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--w)),1fr));"
+    ".clips>.note{grid-column:1/"
+    "-1;margin:0}.clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--"
+    "w)),1fr));"
     "gap:1rem}.plans{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:"
     "1rem;margin:.8rem 0}\n"
     ".bar{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:.6rem "
@@ -279,15 +312,19 @@ static const char head[] =
     ".8rem;font:inherit}figure{margin:0;min-width:0}.clip{position:relative;background:var(--card);"
     "border-radius:4px;overflow:hidden}\n"
     ".clip .shown,.clip canvas{position:absolute;inset:0;width:100%;height:100%}.clip "
-    "canvas{filter:brightness(4)}.plans "
+    "canvas.apart{filter:brightness(4)}.clip{cursor:pointer}.clip.dense::after{content:'dense';"
+    "position:absolute;left:.3rem;top:.3rem;font-size:.8rem;padding:0 .4em;border-radius:3px;"
+    "background:var(--paper);color:var(--ink)}.plans "
     "img{width:100%;image-rendering:pixelated;border-radius:4px;display:block}\n"
     "figcaption{font-size:.85rem;overflow-wrap:anywhere;margin-top:.3rem}summary{cursor:pointer;"
     "margin:.5rem 0;overflow-wrap:anywhere}pre{overflow:auto;background:var(--card);padding:.8rem "
     "1rem;border-radius:8px;font-size:.8rem}\n"
+    "@media(max-width:600px){.clips{grid-template-columns:1fr 1fr;gap:.6rem}}\n"
     "</style></head><body>\n";
 
-/* Under one slider all clips show the same frame; played, they run by themselves and begin again
- * together. The difference is drawn from what is shown: |clip - dense|. */
+/* Under one slider all clips show the same frame, at first the middle one; played, they run by
+ * themselves and begin again together. A canvas over a clip shows the difference, |clip - dense|,
+ * or the dense clip in its place, drawn from what is shown. */
 static const char tail[] =
     "<script>\nfor(const g of document.querySelectorAll('.clips')){\n"
     "const "
@@ -295,10 +332,15 @@ static const char tail[] =
     "type=range]'),b=g.querySelector('button'),o=g.querySelector('output'),d=g.querySelector('["
     "type=checkbox]');\n"
     "const n=+g.dataset.frames,fps=+g.dataset.fps;let playing=false;\n"
-    "const draw=()=>{if(d.checked)c.forEach((x,i)=>{const "
+    "const draw=()=>c.forEach((x,i)=>{const box=x.parentElement,dense=box.classList.contains('"
+    "dense');x.hidden=!d.checked&&!dense;if(x.hidden)return;x.classList.toggle('apart',d.checked&&!"
+    "dense);const "
     "p=x.getContext('2d');p.globalCompositeOperation='copy';p.drawImage(v[0],0,0,x.width,x.height);"
-    "p.globalCompositeOperation='difference';p.drawImage(v[i],0,0,x.width,x.height)})};\n"
-    "d.onchange=()=>{c.forEach(x=>x.hidden=!d.checked);draw()};\n"
+    "if(dense)return;p.globalCompositeOperation='difference';p.drawImage(v[i],0,0,x.width,x."
+    "height)});\n"
+    "d.onchange=draw;\n"
+    "c.forEach((x,i)=>{const box=x.parentElement,turn=()=>{if(i)box.classList.toggle('dense');"
+    "draw()};box.onclick=turn;box.onkeydown=e=>{if(e.key==='Enter')turn()}});\n"
     "if(!r)continue;\n"
     "const say=i=>{r.value=i;o.textContent='frame '+(i+1)+' of '+n};\n"
     "const show=i=>{say(i);for(const x of v)x.currentTime=(i+.5)/fps};\n"
@@ -311,23 +353,25 @@ static const char tail[] =
     "r.oninput=()=>{const i=+r.value;stop();show(i)};\n"
     "b.onclick=()=>{if(playing)return stop();playing=true;b.textContent='stop';for(const x of "
     "v){x.currentTime=+r.value<n-1?+r.value/fps:0;x.play()}tick()};\n"
-    "show(0)}\n</script>\n</body></html>\n";
+    "show(+r.value)}\n</script>\n</body></html>\n";
 
 static void write_bench_page(FILE *f, const ts_bench *b)
 {
     char *versions = ts_versions(b->c->ctx);
+    ts_bench_words words;
     fputs(head, f);
     fputs("<h1>Sparse attention against full attention</h1>\n", f);
     if (!b->complete)
         fputs("<p class=\"stopped\"><b>Stopped before its end:</b> this is what was measured until "
               "then.</p>\n",
               f);
-    write_summary(f, b);
+    ts_bench_conclude(b, &words);
+    write_verdict(f, b, &words);
     write_facts(f, b);
     write_table(f, b);
     ts_bench_times(f, b);
     ts_bench_fidelity(f, b);
-    ts_bench_curve(f, b);
+    ts_bench_curve(f, b, !*words.why);
     for (int p = 0; p < b->done_prompts; p++) write_prompt(f, b, p);
     fputs("<section><h2>What every run did</h2>\n", f);
     for (int i = 1; i < b->policies; i++)

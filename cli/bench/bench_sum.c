@@ -92,6 +92,38 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
     return r;
 }
 
+void ts_bench_conclude(const ts_bench *b, ts_bench_words *words)
+{
+    ts_candidate c[TS_BENCH_MOST];
+    char text[TS_DOUBT_TEXT];
+    *words = (ts_bench_words){0};
+    for (int i = 1; i < b->policies && !*words->why; i++) {
+        ts_bench_row r = ts_bench_sum(b, i);
+        if (!r.sparse || !r.doubts) continue; /* a dense one is as fast as dense */
+        bool busy = r.doubts & TS_DOUBT_BUSY;
+        snprintf(words->why, sizeof words->why, "%.200s%s%s", busy ? "" : b->policy[i].attention,
+                 busy ? "" : ": ",
+                 ts_doubt_text(&r.measured, busy ? TS_DOUBT_BUSY : r.doubts, text));
+    }
+    for (int i = 1; i < b->policies; i++) {
+        ts_bench_row r = ts_bench_sum(b, i);
+        double gain = *words->why ? r.ideal : r.speed;
+        c[i - 1] = (ts_candidate){
+            .name = b->policy[i].attention, .saved = gain > 0 ? 1 - 1 / gain : 0, .psnr = r.psnr};
+    }
+    words->lines = ts_verdict(c, b->policies - 1, words->line);
+}
+
+static void print_verdict(const ts_bench *b)
+{
+    ts_bench_words words;
+    ts_bench_conclude(b, &words);
+    if (!words.lines) return;
+    if (*words.why) printf("By arithmetic, measured gains are void (%s):\n", words.why);
+    for (int i = 0; i < words.lines; i++) printf("  %s\n", words.line[i]);
+    putchar('\n');
+}
+
 /* "1.43x"; void of what is in doubt. */
 static const char *gain_text(const ts_bench_row *r, double gain, char out[16])
 {
@@ -137,6 +169,7 @@ void ts_bench_print(const ts_bench *b)
     size_t width = strlen("attention");
     for (int i = 0; i < b->policies; i++)
         width = strlen(b->policy[i].attention) > width ? strlen(b->policy[i].attention) : width;
+    print_verdict(b);
     printf("%-*s %9s %9s %7s %7s %7s %10s %12s %6s %7s %7s %7s\n", (int)width, "attention",
            "seconds", "CPU sec.", "spread", "faster", "ideal", "attn. sec.", "attn. faster", "kept",
            "recall", "PSNR", "SSIM");
@@ -229,6 +262,12 @@ ts_status ts_bench_json(const ts_bench *b)
         cJSON_AddItemToArray(list, cJSON_CreateString(b->prompt[p]));
     list = cJSON_AddArrayToObject(j, "policies");
     for (int i = 0; i < b->policies; i++) cJSON_AddItemToArray(list, policy_json(b, i));
+    ts_bench_words words;
+    ts_bench_conclude(b, &words);
+    cJSON_AddBoolToObject(j, "verdict_measured", !*words.why);
+    list = cJSON_AddArrayToObject(j, "verdict");
+    for (int i = 0; i < words.lines; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(words.line[i]));
     ts_status st = ts_bench_write(&b->c->err, &b->c->flags, j, b->complete);
     cJSON_Delete(j);
     return st;

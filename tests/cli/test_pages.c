@@ -71,6 +71,31 @@ START_TEST(report_of_a_batch)
 }
 END_TEST
 
+/* More policies than there are colours, names that are long or nearly alike, a sweep; a picture
+ * stands for a clip. */
+START_TEST(report_of_a_bench)
+{
+    if (!pages_can_be_drawn()) return;
+    const char *page = scratch_path("b.html");
+    program_expect(
+        program_run("bench 'a panda <in> \"snow\"' --frames 5 --steps 2 --repeats 2 --html %s "
+                    "--attention window:min-tokens=0 --attention pooled:min-tokens=0 "
+                    "--attention random:min-tokens=0,seed=1 --attention random:min-tokens=0,seed=2 "
+                    "--attention random:min-tokens=0,seed=3 --attention random:min-tokens=0,seed=4 "
+                    "--attention adaspa:min-tokens=0,order=tile,adaptive=off --attention tile "
+                    "--attention tile:k=1 --attention adaspa --sweep keep=0.5:1:0.5",
+                    page),
+        0);
+    pages_expect_sound(page);
+    program_expect(program_run("bench 'a panda' --frames 1 --steps 2 --repeats 1 --html %s "
+                               "--overwrite --attention window:min-tokens=0",
+                               page),
+                   0);
+    pages_expect_sound(page);
+    scratch_clear();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pages");
@@ -79,6 +104,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, what_is_wrong_is_found);
     tcase_add_test(tc, report_of_a_batch);
+    tcase_add_test(tc, report_of_a_bench);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
