@@ -79,6 +79,11 @@ typedef struct {
     ts_status (*block_sums)(ts_device *, const ts_block_sums *);
     ts_status (*block_means)(ts_device *, const ts_block_means *);
     ts_status (*topk)(ts_device *, const ts_topk *);
+    ts_status (*pool)(ts_device *, const ts_pool *);
+    ts_status (*pool_sums)(ts_device *, const ts_pool_sums *);
+    ts_status (*rest_linear)(ts_device *, const ts_rest_linear *);
+    ts_status (*head_errors)(ts_device *, const ts_head_errors *);
+    ts_status (*choose)(ts_device *, const ts_choose *);
     /* measures what multiply-adds of f32 or bf16 reach on all threads when nothing is loaded, a
      * second; 0: it has no such kernel */
     ts_status (*peak)(ts_device *, ts_dtype, double *flops);
@@ -138,6 +143,20 @@ static inline ts_status ts_block_means_op(ts_device *d, ts_block_means a)
     return d->ops->block_means(d, &a);
 }
 static inline ts_status ts_topk_op(ts_device *d, ts_topk a) { return d->ops->topk(d, &a); }
+static inline ts_status ts_pool_op(ts_device *d, ts_pool a) { return d->ops->pool(d, &a); }
+static inline ts_status ts_pool_sums_op(ts_device *d, ts_pool_sums a)
+{
+    return d->ops->pool_sums(d, &a);
+}
+static inline ts_status ts_rest_linear_op(ts_device *d, ts_rest_linear a)
+{
+    return d->ops->rest_linear(d, &a);
+}
+static inline ts_status ts_head_errors_op(ts_device *d, ts_head_errors a)
+{
+    return d->ops->head_errors(d, &a);
+}
+static inline ts_status ts_choose_op(ts_device *d, ts_choose a) { return d->ops->choose(d, &a); }
 static inline ts_status ts_copy_op(ts_device *d, ts_copy a) { return d->ops->copy(d, &a); }
 static inline ts_status ts_gather_op(ts_device *d, ts_gather a) { return d->ops->gather(d, &a); }
 static inline ts_status ts_lincomb_op(ts_device *d, ts_lincomb a) { return d->ops->lincomb(d, &a); }

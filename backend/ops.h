@@ -81,6 +81,12 @@ typedef struct {
     ts_tensor cos, sin; /* f32 [N, D / 2] */
 } ts_rope;
 
+/* What stands for the blocks that a plan leaves out. Softmax over the kept keys alone renormalises
+ * what is dropped. As `mean` a dropped block of n keys is n keys at their mean, with the mean of
+ * its values; as `linear` the values change with the query as they do to first order around that
+ * mean (ts_rest_linear) */
+typedef enum { TS_REST_NONE, TS_REST_MEAN, TS_REST_LINEAR } ts_rest_form;
+
 typedef struct { /* out = softmax(scale q k' + bias) v */
     /* [B, Nq, A, D], [B, Nk, A, D] twice, [B, Nq, A, D]; all of one type, f32 or bf16; ld: token to
      * token; any D; out may be q */
@@ -91,6 +97,12 @@ typedef struct { /* out = softmax(scale q k' + bias) v */
     ts_tensor bias;
     const int *nk;              /* host [B]: keys from nk[b] on are masked; NULL: none */
     const ts_plan *const *plan; /* [B] or NULL: dense. Needs Nq = Nk, no bias */
+    /* f32 [B, nb, A, D] of ts_pool: with a plan, what it leaves out takes part as its means, one
+     * key of logit z = scale q . pooled_k + log n a block of n keys; lse counts it. Absent: nothing
+     */
+    ts_tensor pooled_k, pooled_v;
+    ts_tensor form; /* i32 [A], a ts_rest_form a head, of which 0 is none; absent: all take means */
+    int every; /* computes query blocks 0, every, 2 every, .. and writes no other rows; 0: all */
     ts_tensor lse; /* f32 [B, A, Nq] out, log sum exp of the scaled logits; may be absent */
     /* f32 [B, A, nb, nb] out: sum over a tile of exp(s - lse[row]), with the dense output; may be
      * absent */
@@ -111,6 +123,48 @@ typedef struct {      /* scores[p][j] = mean of block p's queries . mean of bloc
     ts_tensor scores; /* f32 [B, A, nb, nb] out */
 } ts_block_means;
 
+typedef struct {    /* y[b, j, h] = mean of x over the tokens of block j */
+    ts_tensor x, y; /* [B, N, A, D] f32 or bf16, ld: token to token; f32 [B, nb, A, D], packed */
+} ts_pool;
+
+/* sums[p][j] = sum over the rows r of query block p of exp(z - L[r]), z = scale q . k[j] + log of
+ * the tokens of block j: what the pooled key of a block weighs. L: lse, or of the z themselves.
+ * Exponents are clamped to 115 ln 2, below overflow */
+typedef struct {
+    ts_tensor q, k; /* [B, N, A, D] f32 or bf16, ld: token to token; f32 [B, nb, A, D] of ts_pool */
+    float scale;
+    ts_tensor lse;  /* f32 [B, A, N], of the call that the weights are of; absent: of the z */
+    ts_tensor sums; /* f32 [B, A, nb, nb] out */
+} ts_pool_sums;
+
+/* The first-order part of TS_REST_LINEAR: out[r] += q[r] M_p for the rows of query block p of heads
+ * of that form, M_p = sum over the blocks j that the plan leaves out of sums[p][j] / rows of p x
+ * C_j, C_j = scale x mean over block j of (k - mean k)' (v - mean v), [D, D] */
+typedef struct {
+    ts_tensor q, k, v, out;       /* [1, N, A, D] of one type, f32 or bf16; ld: token to token */
+    ts_tensor pooled_k, pooled_v; /* f32 [1, nb, A, D] */
+    float scale;
+    ts_tensor sums; /* f32 [1, A, nb, nb] of ts_pool_sums with the call's lse */
+    ts_plan plan;
+    ts_tensor form; /* i32 [A]; absent: all heads */
+} ts_rest_linear;
+
+/* error[h] = sum of (x - of)^2 over the rows of query blocks 0, every, 2 every, .. of head h */
+typedef struct {
+    ts_tensor x, of; /* [1, N, A, D] of one type, f32 or bf16; ld: token to token */
+    int every;       /* 0: all blocks */
+    ts_tensor error; /* f32 [A] out */
+} ts_head_errors;
+
+/* choice[h] = the candidate of least error[.][h], the lower one among equals, where that is less
+ * than error[0][h] / margin, else 0 */
+typedef struct {
+    ts_tensor error;  /* f32 [n, A] */
+    float margin;     /* at least 1 */
+    ts_tensor choice; /* i32 [A] out */
+    ts_tensor stat;   /* f32 [A] out, the same numbers; may be absent */
+} ts_choose;
+
 /* a plan from scores: in every row of blocks the budget's (ts_plan_budget) largest, the lower block
  * first among equals */
 typedef struct {
@@ -125,6 +179,10 @@ typedef struct {
      * above 0.8, at most A / 2; high = min(1, 1.5 keep): the n best have 2 keep - high, the n worst
      * high */
     bool adaptive;
+    /* i32 [A]: heads h with who[h] = which alone are chosen for, others keep bits and stat as they
+     * are; absent: all. Not with `adaptive` */
+    ts_tensor who;
+    int which;
     ts_plan plan; /* bits [A, nb, ..] out */
     /* f32 [3, A] out: recall at `keep`, recall of the plan, blocks kept of the nv x nv; may be
      * absent */

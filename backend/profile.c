@@ -87,7 +87,11 @@ static double attention_flops(const ts_attention *a) /* of the blocks that are r
     double share = 0;
     for (long b = 0; b < a->q.dim[0]; b++) share += a->plan && a->plan[b] ? a->plan[b]->share : 1;
     return 4.0 * share * (double)a->q.dim[1] * (double)a->k.dim[1] *
-           (double)(a->q.dim[2] * a->q.dim[3]);
+           (double)(a->q.dim[2] * a->q.dim[3]) / (a->every > 1 ? a->every : 1);
+}
+static double pool_sums_flops(const ts_pool_sums *a)
+{
+    return 2.0 * (double)ts_count(a->q) * (double)a->k.dim[1];
 }
 static ts_status pass_peak(ts_device *d, ts_dtype type, double *flops)
 {
@@ -106,6 +110,11 @@ PASS(block_sums, ts_block_sums, TS_TIME_SEARCH,
          (double)(a->q.dim[2] * a->q.dim[3]))
 PASS(block_means, ts_block_means, TS_TIME_SEARCH, 0)
 PASS(topk, ts_topk, TS_TIME_SEARCH, 0)
+PASS(pool, ts_pool, TS_TIME_SEARCH, 0)
+PASS(pool_sums, ts_pool_sums, TS_TIME_SEARCH, pool_sums_flops(a))
+PASS(rest_linear, ts_rest_linear, TS_TIME_ATTENTION, 0)
+PASS(head_errors, ts_head_errors, TS_TIME_SEARCH, 0)
+PASS(choose, ts_choose, TS_TIME_SEARCH, 0)
 PASS(lincomb, ts_lincomb, TS_TIME_OTHER, 0)
 PASS(randn, ts_randn, TS_TIME_OTHER, 0)
 PASS(resample, ts_resample, TS_TIME_COPY, 0)
@@ -250,6 +259,11 @@ static const ts_ops ops = {.memory = pass_memory,
                            .block_sums = pass_block_sums,
                            .block_means = pass_block_means,
                            .topk = pass_topk,
+                           .pool = pass_pool,
+                           .pool_sums = pass_pool_sums,
+                           .rest_linear = pass_rest_linear,
+                           .head_errors = pass_head_errors,
+                           .choose = pass_choose,
                            .peak = pass_peak,
                            .lincomb = pass_lincomb,
                            .randn = pass_randn,

@@ -212,6 +212,39 @@ static ts_status misfit_attention(ts_device *d, const char *what)
     return ts_fail(d->err, TS_ESHAPE, "attention: %s", what);
 }
 
+/* Means of blocks, f32 [B, nb, A, D] packed, of [B, N, A, D]. */
+static ts_status check_pooled(ts_device *d, const char *op, const char *which, ts_tensor t,
+                              ts_tensor of)
+{
+    long nb = (of.dim[1] + TS_BLOCK - 1) / TS_BLOCK, *n = of.dim;
+    ts_status st = check_present(d, op, which, t, 1 << TS_F32);
+    if (st) return st;
+    if (t.nd != 4 || t.dim[0] != n[0] || t.dim[1] != nb || t.dim[2] != n[2] || t.dim[3] != n[3] ||
+        t.ld != n[2] * n[3])
+        return refuse_tensor(d, op, which, t, "packed",
+                             expected_shape(TS_F32, 4, (long[]){n[0], nb, n[2], n[3]}));
+    return TS_OK;
+}
+
+static ts_status check_form(ts_device *d, const char *op, const char *which, ts_tensor t, long A)
+{
+    if (ts_there(t) && (t.type != TS_I32 || ts_count(t) != A))
+        return refuse_tensor(d, op, which, t, "one number a head:", expected_shape(TS_I32, 1, &A));
+    return TS_OK;
+}
+
+static ts_status attention_rest(ts_device *d, const ts_attention *a)
+{
+    ts_status st;
+    if (!a->plan || ts_there(a->sums))
+        return misfit_attention(d, "pooled keys stand for what a plan leaves out, without sums");
+    TRY(check_pooled(d, "attention", "pooled_k", a->pooled_k, a->k));
+    TRY(check_pooled(d, "attention", "pooled_v", a->pooled_v, a->v));
+    TRY(check_form(d, "attention", "form", a->form, a->q.dim[2]));
+done:
+    return st;
+}
+
 /* Plans, lse and sums. */
 static ts_status attention_results(ts_device *d, const ts_attention *a)
 {
@@ -227,6 +260,11 @@ static ts_status attention_results(ts_device *d, const ts_attention *a)
                            "attention: a plan of %d heads and %d blocks, expected %ld and %ld",
                            p->A, p->nb, A, nkb);
     }
+    if (ts_there(a->pooled_k)) {
+        ts_status st = attention_rest(d, a);
+        if (st) return st;
+    }
+    if (a->every < 0) return misfit_attention(d, "every is 0 or more");
     if (ts_there(a->lse) && (a->lse.type != TS_F32 || a->lse.nd != 3 || l[0] != B || l[1] != A ||
                              l[2] != Nq || a->lse.ld != Nq))
         return misfit_attention(d, "lse is packed f32 [B, A, Nq]");
@@ -343,8 +381,125 @@ ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
         return ts_fail(d->err, TS_ESHAPE,
                        "top-k: a plan of %d heads and %d blocks, expected %ld and %ld", p->A, p->nb,
                        s[0], s[1]);
-    return ts_there(a->stat) ? check_matrix(d, "top-k", "stat", a->stat, 1 << TS_F32, 3, s[0])
-                             : TS_OK;
+    if (ts_there(a->who) && a->adaptive)
+        return ts_fail(d->err, TS_ESHAPE, "top-k: adaptive is for all heads, expected no who");
+    st = check_form(d, "top-k", "who", a->who, s[0]);
+    if (!st && ts_there(a->stat))
+        st = check_matrix(d, "top-k", "stat", a->stat, 1 << TS_F32, 3, s[0]);
+    return st;
+}
+
+/* [B, N, A, D] of a float type, tokens at least A D apart. */
+static ts_status check_heads(ts_device *d, const char *op, const char *which, ts_tensor t,
+                             int types)
+{
+    char text[TEXT];
+    ts_status st = check_present(d, op, which, t, types);
+    if (st) return st;
+    if (t.nd != 4 || t.ld < t.dim[2] * t.dim[3])
+        return ts_fail(d->err, TS_ESHAPE,
+                       "%s: %s is %s, tokens %ld elements apart, expected [B, N, A, D] with A D or "
+                       "more",
+                       op, which, describe_tensor(t, text), t.ld);
+    return TS_OK;
+}
+
+/* A tensor of heads like another. */
+static ts_status check_alike(ts_device *d, const char *op, const char *which, ts_tensor t,
+                             ts_tensor as)
+{
+    ts_status st = check_heads(d, op, which, t, 1 << as.type);
+    if (!st && memcmp(t.dim, as.dim, 4 * sizeof *t.dim))
+        return refuse_tensor(d, op, which, t, "", as);
+    return st;
+}
+
+ts_status ts_shapes_pool(ts_device *d, const ts_pool *a)
+{
+    ts_status st = check_heads(d, "pool", "x", a->x, FLOATS);
+    return st ? st : check_pooled(d, "pool", "y", a->y, a->x);
+}
+
+/* f32 [B, A, nb, nb] and f32 [B, A, N], packed, of q. */
+static ts_status check_sums(ts_device *d, const char *op, ts_tensor sums, ts_tensor q)
+{
+    long nb = (q.dim[1] + TS_BLOCK - 1) / TS_BLOCK;
+    ts_status st = check_matrix(d, op, "sums", sums, 1 << TS_F32, q.dim[0] * q.dim[2] * nb, nb);
+    if (!st && sums.ld != nb)
+        return ts_fail(d->err, TS_ESHAPE, "%s: rows of sums are %ld elements apart, expected %ld",
+                       op, sums.ld, nb);
+    return st;
+}
+
+ts_status ts_shapes_pool_sums(ts_device *d, const ts_pool_sums *a)
+{
+    ts_status st;
+    TRY(check_heads(d, "pool sums", "q", a->q, FLOATS));
+    TRY(check_pooled(d, "pool sums", "k", a->k, a->q));
+    TRY(check_sums(d, "pool sums", a->sums, a->q));
+    if (ts_there(a->lse)) {
+        TRY(check_matrix(d, "pool sums", "lse", a->lse, 1 << TS_F32, a->q.dim[0] * a->q.dim[2],
+                         a->q.dim[1]));
+        if (a->lse.ld != a->q.dim[1])
+            TRY(ts_fail(d->err, TS_ESHAPE,
+                        "pool sums: rows of lse are %ld elements apart, expected %ld", a->lse.ld,
+                        a->q.dim[1]));
+    }
+    if (!(a->scale > 0))
+        TRY(ts_fail(d->err, TS_ESHAPE, "pool sums: scale %g, expected more than 0",
+                    (double)a->scale));
+done:
+    return st;
+}
+
+ts_status ts_shapes_rest_linear(ts_device *d, const ts_rest_linear *a)
+{
+    static const char *const op = "linear rest";
+    ts_status st;
+    TRY(check_heads(d, op, "q", a->q, FLOATS));
+    TRY(check_alike(d, op, "k", a->k, a->q));
+    TRY(check_alike(d, op, "v", a->v, a->q));
+    TRY(check_alike(d, op, "out", a->out, a->q));
+    TRY(check_pooled(d, op, "pooled_k", a->pooled_k, a->q));
+    TRY(check_pooled(d, op, "pooled_v", a->pooled_v, a->q));
+    TRY(check_sums(d, op, a->sums, a->q));
+    TRY(check_form(d, op, "form", a->form, a->q.dim[2]));
+    if (a->q.dim[0] != 1 || !(a->scale > 0))
+        TRY(ts_fail(d->err, TS_ESHAPE, "%s: batch of %ld, scale %g, expected 1, more than 0", op,
+                    a->q.dim[0], (double)a->scale));
+    if (!a->plan.bits.at || a->plan.nb != a->pooled_k.dim[1] ||
+        (a->plan.A != 1 && a->plan.A != a->q.dim[2]))
+        TRY(ts_fail(d->err, TS_ESHAPE, "%s: a plan of %d heads and %d blocks, expected %ld and %ld",
+                    op, a->plan.A, a->plan.nb, a->q.dim[2], a->pooled_k.dim[1]));
+done:
+    return st;
+}
+
+ts_status ts_shapes_head_errors(ts_device *d, const ts_head_errors *a)
+{
+    ts_status st = check_heads(d, "head errors", "x", a->x, FLOATS);
+    if (!st) st = check_alike(d, "head errors", "of", a->of, a->x);
+    if (!st && (a->x.dim[0] != 1 || a->every < 0))
+        st = ts_fail(d->err, TS_ESHAPE,
+                     "head errors: batch of %ld, every %d, expected 1 and 0 or more", a->x.dim[0],
+                     a->every);
+    return st ? st : check_matrix(d, "head errors", "error", a->error, 1 << TS_F32, 1, a->x.dim[2]);
+}
+
+ts_status ts_shapes_choose(ts_device *d, const ts_choose *a)
+{
+    ts_status st = check_present(d, "choose", "error", a->error, 1 << TS_F32);
+    if (st) return st;
+    if (a->error.nd != 2 || a->error.dim[0] < 1 || !(a->margin >= 1))
+        return ts_fail(d->err, TS_ESHAPE,
+                       "choose: %d dimensions, margin %g, expected [n, A] and at least 1",
+                       a->error.nd, (double)a->margin);
+    TRY(check_present(d, "choose", "choice", a->choice, 1 << TS_I32));
+    TRY(check_form(d, "choose", "choice", a->choice, a->error.dim[1]));
+    if (ts_there(a->stat))
+        TRY(check_matrix(d, "choose", "stat", a->stat, 1 << TS_F32, 1, a->error.dim[1]));
+done:
+    return st;
 }
 
 ts_status ts_shapes_copy(ts_device *d, const ts_copy *a)

@@ -36,6 +36,11 @@ struct queued { /* one call: a copy of all that it was given */
         ts_block_sums block_sums;
         ts_block_means block_means;
         ts_topk topk;
+        ts_pool pool;
+        ts_pool_sums pool_sums;
+        ts_rest_linear rest_linear;
+        ts_head_errors head_errors;
+        ts_choose choose;
         ts_lincomb lincomb;
         ts_randn randn;
         ts_resample resample;
@@ -451,8 +456,9 @@ static void move_attention(queued *c)
 {
     ts_attention *a = &c->a.attention;
     size_t B = (size_t)(a->q.dim[0] > 0 ? a->q.dim[0] : 0);
-    ts_tensor *t[] = {&a->q, &a->k, &a->v, &a->out, &a->bias, &a->lse, &a->sums};
-    for (int i = 0; i < 7; i++) bring_near(t[i]);
+    ts_tensor *t[] = {&a->q,   &a->k,    &a->v,        &a->out,      &a->bias,
+                      &a->lse, &a->sums, &a->pooled_k, &a->pooled_v, &a->form};
+    for (int i = 0; i < 10; i++) bring_near(t[i]);
     if (a->nk) a->nk = c->nk = copy_bytes(a->nk, B * sizeof *c->nk);
     if (!a->plan) return;
     c->plans = copy_bytes(a->plan, B * sizeof *c->plans);
@@ -481,8 +487,44 @@ static void move_block_means(queued *c)
     bring_near(&c->a.block_means.scores);
 }
 
+static void move_pool(queued *c)
+{
+    bring_near(&c->a.pool.x);
+    bring_near(&c->a.pool.y);
+}
+
+static void move_pool_sums(queued *c)
+{
+    ts_pool_sums *a = &c->a.pool_sums;
+    ts_tensor *t[] = {&a->q, &a->k, &a->lse, &a->sums};
+    for (int i = 0; i < 4; i++) bring_near(t[i]);
+}
+
+static void move_rest_linear(queued *c)
+{
+    ts_rest_linear *a = &c->a.rest_linear;
+    ts_tensor *t[] = {&a->q, &a->k, &a->v, &a->out, &a->pooled_k, &a->pooled_v, &a->sums, &a->form};
+    for (int i = 0; i < 8; i++) bring_near(t[i]);
+    a->plan.bits = near_ptr(a->plan.bits);
+}
+
+static void move_head_errors(queued *c)
+{
+    bring_near(&c->a.head_errors.x);
+    bring_near(&c->a.head_errors.of);
+    bring_near(&c->a.head_errors.error);
+}
+
+static void move_choose(queued *c)
+{
+    bring_near(&c->a.choose.error);
+    bring_near(&c->a.choose.choice);
+    bring_near(&c->a.choose.stat);
+}
+
 static void move_topk(queued *c)
 {
+    bring_near(&c->a.topk.who);
     bring_near(&c->a.topk.scores);
     bring_near(&c->a.topk.stat);
     c->a.topk.plan.bits = near_ptr(c->a.topk.plan.bits);
@@ -533,6 +575,11 @@ OPERATION(attention)
 OPERATION(block_sums)
 OPERATION(block_means)
 OPERATION(topk)
+OPERATION(pool)
+OPERATION(pool_sums)
+OPERATION(rest_linear)
+OPERATION(head_errors)
+OPERATION(choose)
 OPERATION(lincomb)
 OPERATION(randn)
 OPERATION(resample)
@@ -584,6 +631,11 @@ static const ts_ops ops = {.memory = late_memory,
                            .block_sums = late_block_sums,
                            .block_means = late_block_means,
                            .topk = late_topk,
+                           .pool = late_pool,
+                           .pool_sums = late_pool_sums,
+                           .rest_linear = late_rest_linear,
+                           .head_errors = late_head_errors,
+                           .choose = late_choose,
                            .peak = late_peak,
                            .lincomb = late_lincomb,
                            .randn = late_randn,

@@ -10,6 +10,7 @@
 #include "backend/cpu/attention.h"
 
 #include <limits.h>
+#include <math.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -17,6 +18,7 @@
 /* EACH: rows that are fetched a tile, unless they are many: late enough that they are still there
  * when they are read. Packed heads in work take 1 / CACHED of the cache. */
 enum { ROW = 64, EACH = 10, CACHED = 4 };
+static const float LOG_ROW = 4.15888308f; /* ln of a whole block's tokens */
 /* bytes of all packed heads at most, unless one is more */
 static const size_t PACKED = (size_t)512 << 20;
 
@@ -58,6 +60,7 @@ static ts_attn_job describe_job(const ts_attention *a, const ts_attn_kernel *k)
     j.Dv = round_up(j.D, k->column);
     j.nqb = round_up(j.Nq, ROW) / ROW;
     j.nkb = round_up(j.Nk, ROW) / ROW;
+    if (ts_there(a->pooled_k)) j.npb = round_up(a->pooled_k.dim[1], ROW) / ROW;
     j.k_block = (size_t)(ROW * j.Dk);
     j.v_block = (size_t)(ROW * j.Dv);
     return j;
@@ -65,13 +68,19 @@ static ts_attn_job describe_job(const ts_attention *a, const ts_attn_kernel *k)
 
 static long min_long(long a, long b) { return a < b ? a : b; }
 
+/* What the pooled keys of an item stand for: of a call's own, or where keys are pooled ones. */
+static size_t stand_bytes(const ts_attn_job *j)
+{
+    return pad_to_line((size_t)((j->npb > j->nkb ? j->npb : j->nkb) * ROW) * sizeof(float));
+}
+
 static scratch_layout lay_out_scratch(const ts_attn_job *j, const ts_attn_kernel *k,
                                       const ts_cpu *c, bool values, bool sums)
 {
     scratch_layout m = {0};
     long all = j->a->q.dim[0] * j->A;
-    m.keys = pad_to_line((size_t)j->nkb * j->k_block * k->elem);
-    if (values) m.values = pad_to_line((size_t)j->nkb * j->v_block * k->elem);
+    m.keys = pad_to_line((size_t)(j->nkb + j->npb) * j->k_block * k->elem);
+    if (values) m.values = pad_to_line((size_t)(j->nkb + j->npb) * j->v_block * k->elem);
     m.items = pad_to_line((size_t)j->nqb * sizeof(int));
     m.starts = pad_to_line((size_t)(j->nkb + 1) * sizeof(int));
     m.buffer = m.keys + m.values + 2 * m.items + m.starts;
@@ -86,7 +95,7 @@ static scratch_layout lay_out_scratch(const ts_attn_job *j, const ts_attn_kernel
     m.one = pad_to_line((size_t)(6 * TS_ATTN_LINE) * sizeof(float)) +
             pad_to_line((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) +
             pad_to_line((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
-            pad_to_line((size_t)j->nkb * sizeof(int)) +
+            pad_to_line((size_t)j->nkb * sizeof(int)) + stand_bytes(j) +
             (sums ? 2 * pad_to_line((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
     m.all = (size_t)(m.slots * m.panels_per_slot) * m.buffer + m.head_bytes + m.slot_bytes +
             (size_t)c->threads * m.one;
@@ -94,7 +103,7 @@ static scratch_layout lay_out_scratch(const ts_attn_job *j, const ts_attn_kernel
 }
 
 static ts_attn_work place_worker(const ts_attn_job *j, const ts_attn_kernel *k, char *at, bool sums,
-                                 int **list)
+                                 int **list, float **stand)
 {
     ts_attn_work w = {0};
     w.s = (float *)at;
@@ -105,6 +114,8 @@ static ts_attn_work place_worker(const ts_attn_job *j, const ts_attn_kernel *k, 
     at += pad_to_line((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float));
     *list = (int *)at;
     at += pad_to_line((size_t)j->nkb * sizeof(int));
+    *stand = (float *)at;
+    at += stand_bytes(j);
     if (sums) {
         w.sum = (float *)at;
         w.max = (float *)(at + pad_to_line((size_t)(j->nkb * ROW) * sizeof(float)));
@@ -138,19 +149,23 @@ static int blocks_of(const ts_attn_job *j, long bh, long qblock, int *list)
     return n;
 }
 
+/* What a call is for. */
+typedef enum { ATTEND, BLOCK_SUMS, POOL_SUMS } purpose;
+
 typedef struct { /* one call */
     ts_cpu *c;
+    purpose what;
     const ts_attn_kernel *k;
     ts_attn_job j;
     scratch_layout m;
     char *buffers;
     head_state *head;
     slot *slot;
-    /* kept one of a cached search, which then fills sums and reads no values; NULL: attention
-     * itself */
-    const float *lse;
+    const float *lse; /* of sums of blocks; of pooled keys: may be NULL */
     float *sums;
-    long all; /* heads */
+    long N;     /* tokens that pooled keys stand for */
+    long all;   /* heads */
+    long items; /* query blocks of a head that are computed */
     atomic_bool stopped;
 } call;
 
@@ -175,21 +190,22 @@ static int *queue_of(const call *x, long h)
 static void queue_items(const call *x, long h)
 {
     const ts_attn_job *j = &x->j;
+    long every = j->a->every > 1 ? j->a->every : 1;
     /* start: where the lists of each length begin */
     int *item = queue_of(x, h), *count = (int *)(void *)((char *)item + x->m.items),
         *start = (int *)(void *)((char *)count + x->m.items);
     memset(start, 0, (size_t)(j->nkb + 1) * sizeof *start);
-    for (long i = 0; i < j->nqb; i++) start[count[i] = blocks_of(j, h, i, NULL)]++;
+    for (long i = 0; i < x->items; i++) start[count[i] = blocks_of(j, h, i * every, NULL)]++;
     for (long c = j->nkb, at = 0; c >= 0; c--) {
         int many = start[c];
         start[c] = (int)at;
         at += many;
     }
-    for (long i = 0; i < j->nqb; i++) item[start[count[i]]++] = (int)i;
+    for (long i = 0; i < x->items; i++) item[start[count[i]]++] = (int)(i * every);
 }
 
 /* Piece 0 of the packing of a head is its queue, each other piece a block of keys. */
-static long piece_count(const call *x) { return x->j.nkb + 1; }
+static long piece_count(const call *x) { return x->j.nkb + x->j.npb + 1; }
 
 static void pack_pieces(const call *x, long h, long begin, long end)
 {
@@ -199,7 +215,7 @@ static void pack_pieces(const call *x, long h, long begin, long end)
         else
             x->k->pack(
                 &x->j, h, i - 1, packed_keys(x, h) + (size_t)(i - 1) * x->j.k_block * x->k->elem,
-                x->lse ? NULL : packed_values(x, h) + (size_t)(i - 1) * x->j.v_block * x->k->elem);
+                x->what ? NULL : packed_values(x, h) + (size_t)(i - 1) * x->j.v_block * x->k->elem);
     }
     atomic_fetch_add_explicit(&x->head[h].pieces_packed, end - begin, memory_order_release);
 }
@@ -226,10 +242,11 @@ static void expect_block(ts_attn_ahead *a, const ts_tensor *t, long bh, long blo
 static void expect_piece(ts_attn_ahead *a, const call *x, long h, long i)
 {
     const ts_attn_job *j = &x->j;
+    if (i > j->nkb) return; /* pooled keys are few */
     size_t k = j->k_block * x->k->elem, v = j->v_block * x->k->elem;
     expect_block(a, &j->a->k, h, i - 1);
     expect_rows(a, packed_keys(x, h) + (size_t)(i - 1) * k, a->bytes, (long)(k / a->bytes));
-    if (x->lse) return;
+    if (x->what) return;
     expect_block(a, &j->a->v, h, i - 1);
     expect_rows(a, packed_values(x, h) + (size_t)(i - 1) * v, a->bytes, (long)(v / a->bytes));
 }
@@ -243,7 +260,7 @@ static ts_attn_ahead look_ahead(const call *x, long h, long item, long next, lon
     const ts_attn_job *j = &x->j;
     ts_attn_ahead a = {.bytes = (size_t)j->D * ts_dtype_size(j->a->q.type)};
     long rows = 0;
-    if (!x->lse) expect_block(&a, &j->a->out, h, item);
+    if (!x->what) expect_block(&a, &j->a->out, h, item);
     if (next >= 0) expect_block(&a, &j->a->q, h, next);
     for (long i = begin ? begin : 1; i < end; i++) expect_piece(&a, x, later, i);
     for (int i = 0; i < a.parts; i++) rows += a.part[i].left;
@@ -284,7 +301,7 @@ static long claim_pieces(call *x, long h, long due, long *begin)
     *begin = 0;
     if (h < 0) return 0;
     head_state *p = x->head + h, *b = earlier_user(x, h);
-    if (b && atomic_load_explicit(&b->items_done, memory_order_acquire) < x->j.nqb) return 0;
+    if (b && atomic_load_explicit(&b->items_done, memory_order_acquire) < x->items) return 0;
     long pieces_taken = atomic_load_explicit(&p->pieces_taken, memory_order_relaxed);
     if (due > piece_count(x)) due = piece_count(x);
     if (pieces_taken >= due) return 0;
@@ -317,18 +334,37 @@ static void pack_rest(call *x, long h)
     }
 }
 
+/* What each pooled key stands for in a query block; NULL: no pooled key is read. */
+static const float *stand_for(const call *x, long h, long qblock, float *to)
+{
+    const ts_attn_job *j = &x->j;
+    bool keys = x->what == POOL_SUMS;
+    const ts_attention *a = j->a;
+    const ts_plan *p = keys || !a->plan ? NULL : a->plan[h / j->A];
+    long nb = keys ? j->Nk : j->nkb, room = (keys ? j->nkb : j->npb) * ROW;
+    if (!keys && (!j->npb || !p || ts_form_of(a->form, h % j->A, TS_REST_MEAN) == TS_REST_NONE))
+        return NULL;
+    for (long i = 0; i < room; i++) {
+        bool none = i >= nb || (p && ts_plan_reads(p, h % j->A, qblock, i));
+        to[i] = none ? -INFINITY : LOG_ROW;
+    }
+    if (to[nb - 1] > 0) to[nb - 1] = logf((float)ts_block_rows(x->N, nb - 1));
+    return to;
+}
+
 /* Takes and computes items of head h until none is left; other threads may do so at the same time.
  * `at`: the thread's slot, whose next head it packs between items; h is of another slot only where
  * it is 0, the head at which all threads begin. */
-static void work_on_head(call *x, long at, long h, ts_attn_work *w, int *list, double *packing)
+static void work_on_head(call *x, long at, long h, ts_attn_work *w, int *list, float *stand,
+                         double *packing)
 {
     const ts_attn_job *j = &x->j;
     head_state *p = x->head + h;
     long begin, end, i, later = next_to_pack(x, at, h),
                         here = h ? (x->c->threads + x->m.slots - 1) / x->m.slots : x->c->threads;
     /* of many items the last, which all threads wait for, have no piece */
-    long early = j->nqb > 2 * here ? j->nqb - here : j->nqb;
-    if (earlier_user(x, h) && !wait_for(x, &earlier_user(x, h)->items_done, j->nqb)) return;
+    long early = x->items > 2 * here ? x->items - here : x->items;
+    if (earlier_user(x, h) && !wait_for(x, &earlier_user(x, h)->items_done, x->items)) return;
     double start = read_clock(x);
     pack_rest(x, h);
     *packing += read_clock(x) - start;
@@ -337,14 +373,18 @@ static void work_on_head(call *x, long at, long h, ts_attn_work *w, int *list, d
     w->k = packed_keys(x, h);
     w->v = packed_values(x, h);
     while (!stop_asked(x) &&
-           (i = atomic_fetch_add_explicit(&p->items_taken, 1, memory_order_relaxed)) < j->nqb) {
+           (i = atomic_fetch_add_explicit(&p->items_taken, 1, memory_order_relaxed)) < x->items) {
         end = claim_pieces(x, later, ((i + 1) * piece_count(x) + early - 1) / early, &begin);
         w->n = blocks_of(j, h, s[i], list);
-        ts_attn_ahead ahead = look_ahead(x, h, s[i], i + here < j->nqb ? s[i + here] : -1, later,
+        w->stand = stand_for(x, h, s[i], stand);
+        ts_attn_ahead ahead = look_ahead(x, h, s[i], i + here < x->items ? s[i + here] : -1, later,
                                          begin, end, (w->n ? w->n : 1) * (ROW / 6 + 1));
         w->ahead = &ahead;
-        if (x->lse)
+        if (x->what == BLOCK_SUMS)
             x->k->cached(j, h, s[i], w, x->lse + h * j->Nq, x->sums + (h * j->nqb + s[i]) * j->nkb);
+        else if (x->what == POOL_SUMS)
+            x->k->pooled(j, h, s[i], w, x->lse ? x->lse + h * j->Nq : NULL,
+                         x->sums + (h * j->nqb + s[i]) * j->Nk);
         else
             x->k->item(j, h, s[i], w);
         atomic_fetch_add_explicit(&p->items_done, 1, memory_order_release);
@@ -360,8 +400,8 @@ static void work_on_head(call *x, long at, long h, ts_attn_work *w, int *list, d
 static long items_left(const call *x, long i)
 {
     long first = atomic_load(&x->slot[i].head), end = first_head(x, i + 1);
-    return first < end ? (end - first) * x->j.nqb -
-                             min_long(atomic_load(&x->head[first].items_taken), x->j.nqb)
+    return first < end ? (end - first) * x->items -
+                             min_long(atomic_load(&x->head[first].items_taken), x->items)
                        : 0;
 }
 
@@ -387,16 +427,20 @@ static long next_head(const call *x, long *at)
     }
 }
 
-static ts_status run_attention(ts_cpu *c, const ts_attention *a, const float *lse, float *sums)
+static ts_status run_attention(ts_cpu *c, purpose what, const ts_attention *a, const float *lse,
+                               float *sums)
 {
     call x = {.c = c,
+              .what = what,
               .k = choose_kernel(c, a->q.type),
               .lse = lse,
               .sums = sums,
+              .N = a->q.dim[1],
               .all = a->q.dim[0] * a->q.dim[2]};
     x.j = describe_job(a, x.k);
-    bool with_sums = !lse && ts_there(a->sums);
-    x.m = lay_out_scratch(&x.j, x.k, c, !lse, with_sums);
+    x.items = a->every > 1 ? (x.j.nqb + a->every - 1) / a->every : x.j.nqb;
+    bool with_sums = what == POOL_SUMS || (!what && ts_there(a->sums));
+    x.m = lay_out_scratch(&x.j, x.k, c, !what, with_sums);
     void *scratch;
     double packing = 0;
     ts_status st = ts_cpu_scratch(c, x.m.all, &scratch);
@@ -410,13 +454,15 @@ static ts_status run_attention(ts_cpu *c, const ts_attention *a, const float *ls
 #pragma omp parallel reduction(+ : packing) num_threads(c->threads)
     {
         int *list;
+        float *stand;
         ts_attn_work w = place_worker(&x.j, x.k, work + (size_t)omp_get_thread_num() * x.m.one,
-                                      with_sums, &list);
+                                      with_sums, &list, &stand);
         long at = omp_get_thread_num() * x.m.slots / omp_get_num_threads();
         atomic_fetch_add(&x.slot[at].threads, 1);
-        work_on_head(&x, at, 0, &w, list, &packing); /* nothing hides its packing: all share it */
+        work_on_head(&x, at, 0, &w, list, stand,
+                     &packing); /* nothing hides its packing: all share it */
         for (long h; !stop_asked(&x) && (h = next_head(&x, &at)) >= 0;)
-            work_on_head(&x, at, h, &w, list, &packing);
+            work_on_head(&x, at, h, &w, list, stand, &packing);
     }
     c->packing += packing;
     return atomic_load(&x.stopped) ? ts_fail(c->dev.err, TS_ESTOP, "stopped") : TS_OK;
@@ -424,7 +470,7 @@ static ts_status run_attention(ts_cpu *c, const ts_attention *a, const float *ls
 
 ts_status ts_cpu_attention(ts_cpu *c, const ts_attention *a)
 {
-    if (choose_kernel(c, a->q.type)) return run_attention(c, a, NULL, NULL);
+    if (choose_kernel(c, a->q.type)) return run_attention(c, ATTEND, a, NULL, NULL);
     if (!c->dev.counting && !ts_attention_ref(a))
         return ts_fail(c->dev.err, TS_EMEMORY, "no memory for attention");
     return TS_OK;
@@ -435,10 +481,22 @@ ts_status ts_cpu_block_sums(ts_cpu *c, const ts_block_sums *s)
     if (choose_kernel(c, s->q.type)) {
         /* values and output only lend their shapes */
         ts_attention a = {.q = s->q, .k = s->k, .v = s->k, .out = s->q, .scale = s->scale};
-        return run_attention(c, &a, ts_host_of(s->lse.p), ts_host_of(s->sums.p));
+        return run_attention(c, BLOCK_SUMS, &a, ts_host_of(s->lse.p), ts_host_of(s->sums.p));
     }
     if (!c->dev.counting && !ts_block_sums_ref(s))
         return ts_fail(c->dev.err, TS_EMEMORY, "no memory for sums of attention");
+    return TS_OK;
+}
+
+ts_status ts_cpu_pool_sums(ts_cpu *c, const ts_pool_sums *s)
+{
+    if (choose_kernel(c, s->q.type)) {
+        ts_attention a = {.q = s->q, .k = s->k, .v = s->k, .out = s->q, .scale = s->scale};
+        return run_attention(c, POOL_SUMS, &a, ts_there(s->lse) ? ts_host_of(s->lse.p) : NULL,
+                             ts_host_of(s->sums.p));
+    }
+    if (!c->dev.counting && !ts_pool_sums_ref(s))
+        return ts_fail(c->dev.err, TS_EMEMORY, "no memory for weights of pooled keys");
     return TS_OK;
 }
 

@@ -11,6 +11,7 @@ typedef struct {
     long Nq, Nk, A, D;
     long Dk, Dv;             /* D padded for K (to ks) and for V (to a vector) */
     long nqb, nkb;           /* blocks of queries and keys */
+    long npb;                /* blocks of pooled keys, packed behind the others */
     size_t k_block, v_block; /* elements of a packed block */
 } ts_attn_job;
 
@@ -56,6 +57,9 @@ typedef struct {
     float *sum, *max;
     const int *list; /* key blocks to read, ascending */
     int n;
+    /* [npb][64] of the pooled keys: log of how many each stands for, -inf where it stands for none;
+     * NULL: none of them is read */
+    const float *stand;
     ts_attn_ahead *ahead;
 } ts_attn_work;
 
@@ -70,6 +74,10 @@ typedef struct {
     /* Block sums of query block x key block from a known lse: one pass, no V. sums [nkb] */
     void (*cached)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *,
                    const float *lse, float *sums);
+    /* What pooled keys weigh in a query block, sums [Nk] (ts_pool_sums), of packed keys that
+     * `stand` says the weights of; lse NULL: the rows' own. Keeps exponentials in w->sum */
+    void (*pooled)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *,
+                   const float *lse, float *sums);
     /* `rounds` x `lanes` multiply-adds that touch no memory: the machine's peak. small [lanes / 6]
      * in the kernel's type, c [lanes / ks] f32 */
     void (*spin)(long rounds, const void *small, float *c);
@@ -80,4 +88,21 @@ extern const ts_attn_kernel ts_attn_avx2, ts_attn_avx512, ts_attn_avx512_bf16;
 /* false: no memory */
 bool ts_attention_ref(const ts_attention *);
 bool ts_block_sums_ref(const ts_block_sums *);
+bool ts_pool_sums_ref(const ts_pool_sums *);
+/* Is the block of keys read in that block of queries of a head? */
+static inline bool ts_plan_reads(const ts_plan *p, long head, long q, long k)
+{
+    long words = (p->nb + 31) / 32, h = p->A == 1 ? 0 : head;
+    return ((const uint32_t *)ts_host_of(p->bits))[(h * p->nb + q) * words + k / 32] >> (k % 32) &
+           1;
+}
+/* Of a head of a call with pooled keys or a rest. */
+static inline int ts_form_of(ts_tensor form, long head, ts_rest_form absent)
+{
+    return ts_there(form) ? ((const int32_t *)ts_host_of(form.p))[head] : (int)absent;
+}
+static inline long ts_block_rows(long N, long block) /* tokens of a block of N */
+{
+    return N - block * TS_BLOCK < TS_BLOCK ? N - block * TS_BLOCK : TS_BLOCK;
+}
 #endif

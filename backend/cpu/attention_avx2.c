@@ -19,6 +19,7 @@ typedef __m256 kb;
 #define VMAX(a, b) _mm256_max_ps(a, b)
 #define VMIN(a, b) _mm256_min_ps(a, b)
 #define VADD(a, b) _mm256_add_ps(a, b)
+#define VSUB(a, b) _mm256_sub_ps(a, b)
 #define VMUL(a, b) _mm256_mul_ps(a, b)
 #define VFMADD(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define VFMSUB(a, b, c) _mm256_fmsub_ps(a, b, c)

@@ -261,6 +261,30 @@ AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_wo
              list == w->list ? NULL : al);
 }
 
+/* The same over n blocks of pooled keys from `first` on, each with what it stands for. */
+AI void pooled_rows(int R, const ts_attn_job *j, const ts_attn_work *w, long row, long first, int n,
+                    float sc, float *m, float *l)
+{
+    const el *v[G];
+    float al[6];
+    const float *stand = w->stand + first * 64;
+    vf unit = VSET(1.44269504f / sc);
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)(j->nkb + first + i);
+        v[i] = (const el *)w->v + at * j->v_block;
+        logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)w->k + at * j->k_block,
+               w->s + i * 64);
+    }
+    for (int r = 0; r < R; r++) {
+        float *s = w->s + r * LINE;
+        for (int c = 0; c < 64 * n; c += VW)
+            VSTORE(s + c, VFMADD(VLOAD(stand + c), unit, VLOAD(s + c)));
+        al[r] = softmax(n, s, (el *)(void *)w->s + r * PLINE, sc, m + row + r, l + (row + r) * VW,
+                        NULL, NULL);
+    }
+    weighted(R, n, j->Dv, (const el *)(const void *)w->s, v, w->o + row * j->Dv, al);
+}
+
 static void load_q(const ts_attn_job *j, long bh, long qblock, float scale, el *q)
 {
     const ts_tensor *t = &j->a->q;
@@ -344,6 +368,12 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
             rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
         if (r < n) rows(4, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
     }
+    for (long i = 0; w->stand && i < j->npb; i += G) {
+        int g = j->npb - i < G ? (int)(j->npb - i) : G;
+        long r = 0;
+        for (; r < n && 64 - r >= 6; r += 6) pooled_rows(6, j, w, r, i, g, sc, m, l);
+        if (r < n) pooled_rows(4, j, w, r, i, g, sc, m, l);
+    }
     finish_rows(j, bh, qblock, w, m, l);
 }
 
@@ -386,6 +416,84 @@ static void NAME(cached)(const ts_attn_job *j, long bh, long qblock, const ts_at
         if (r < n) cached_rows(4, j, bh, qblock, w, r, w->list + i, keys, odd, sc, lse2, n, &acc);
         sums[w->list[i]] = VSUM(acc);
     }
+}
+
+/* ---- what pooled keys weigh ---- */
+/* n blocks of pooled keys from `first` on: x = S sc + stand, in units of log2, into w->s */
+AI void stand_rows(int R, const ts_attn_job *j, const ts_attn_work *w, long row, long first, int n,
+                   float sc)
+{
+    for (int i = 0; i < n; i++)
+        logits(R, j->Dk, (const el *)w->q + row * j->Dk,
+               (const el *)w->k + (size_t)(first + i) * j->k_block, w->s + i * 64);
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < 64 * n; c += VW) {
+            float *s = w->s + r * LINE + c;
+            VSTORE(s, VFMADD(VLOAD(w->stand + first * 64 + c), VSET(1.44269504f),
+                             VMUL(VLOAD(s), VSET(sc))));
+        }
+}
+
+/* lse2 of R rows over all pooled keys. */
+AI void own_lse(int R, const ts_attn_job *j, const ts_attn_work *w, long row, float sc, float *lse2)
+{
+    float m[6], l[6];
+    for (int r = 0; r < R; r++) {
+        m[r] = -INFINITY;
+        l[r] = 0;
+    }
+    for (long i = 0; i < j->nkb; i += G) {
+        int g = j->nkb - i < G ? (int)(j->nkb - i) : G;
+        stand_rows(R, j, w, row, i, g, sc);
+        for (int r = 0; r < R; r++) {
+            const float *s = w->s + r * LINE;
+            vf mx = VLOAD(s), sum = VSET(0);
+            for (int c = VW; c < 64 * g; c += VW) mx = VMAX(mx, VLOAD(s + c));
+            float now = VTOP(mx);
+            if (now < m[r]) now = m[r];
+            for (int c = 0; c < 64 * g; c += VW)
+                sum = VADD(sum, VEXP(VSUB(VLOAD(s + c), VSET(now))));
+            l[r] = l[r] * exp2f(m[r] - now) + VSUM(sum);
+            m[r] = now;
+        }
+    }
+    for (int r = 0; r < R; r++) lse2[r] = m[r] + log2f(l[r]);
+}
+
+AI void pooled_strip(int R, const ts_attn_job *j, const ts_attn_work *w, long row, long live,
+                     float sc, const float *given)
+{
+    float lse2[6];
+    if (given)
+        for (int r = 0; r < R; r++) lse2[r] = row + r < live ? given[row + r] * 1.44269504f : 0;
+    else
+        own_lse(R, j, w, row, sc, lse2);
+    for (long i = 0; i < j->nkb; i += G) {
+        int g = j->nkb - i < G ? (int)(j->nkb - i) : G;
+        if (given || j->nkb > G) stand_rows(R, j, w, row, i, g, sc); /* else they are there */
+        for (int r = 0; r < R && row + r < live; r++) {
+            const float *s = w->s + r * LINE;
+            for (int c = 0; c < 64 * g; c += VW) {
+                float *to = w->sum + i * 64 + c;
+                vf x = VMIN(VSUB(VLOAD(s + c), VSET(lse2[r])), VSET(115));
+                VSTORE(to, VADD(VLOAD(to), VEXP(x)));
+            }
+        }
+    }
+    ts_attn_ahead_tile(w->ahead);
+}
+
+static void NAME(pooled)(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w,
+                         const float *lse, float *sums)
+{
+    float log2e = j->a->scale * 1.44269504f, sc = SCALED ? 1 : log2e;
+    long n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64, r = 0;
+    if (lse) lse += qblock * 64;
+    memset(w->sum, 0, (size_t)(j->nkb * 64) * sizeof *w->sum);
+    load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
+    for (; r < n && 64 - r >= 6; r += 6) pooled_strip(6, j, w, r, n, sc, lse);
+    if (r < n) pooled_strip(4, j, w, r, n, sc, lse);
+    memcpy(sums, w->sum, (size_t)j->Nk * sizeof *sums);
 }
 
 /* ---- packing one block of 64 keys ---- */
@@ -465,9 +573,13 @@ static void NAME(pack_v)(const ts_attn_job *j, const ts_tensor *t, long at, long
  * stays 0. */
 static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void *vp)
 {
-    const ts_tensor *kt = &j->a->k, *vt = &j->a->v;
-    long b = bh / j->A, h = bh % j->A, keys = j->a->nk ? j->a->nk[b] : j->Nk,
-         n = clip(keys - block * 64, 64), row = b * j->Nk + block * 64;
+    bool pooled = block >= j->nkb;
+    const ts_tensor *kt = pooled ? &j->a->pooled_k : &j->a->k,
+                    *vt = pooled ? &j->a->pooled_v : &j->a->v;
+    if (pooled) block -= j->nkb;
+    long b = bh / j->A, h = bh % j->A, all = kt->dim[1],
+         keys = !pooled && j->a->nk ? j->a->nk[b] : all, n = clip(keys - block * 64, 64),
+         row = b * all + block * 64;
     NAME(pack_k)(j, kt, row * kt->ld + h * j->D, n, kp);
     if (vp) NAME(pack_v)(j, vt, row * vt->ld + h * j->D, n, vp);
 }
@@ -479,5 +591,6 @@ const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL,
                                       .pack = NAME(pack),
                                       .item = NAME(item),
                                       .cached = NAME(cached),
+                                      .pooled = NAME(pooled),
                                       .spin = NAME(spin),
                                       .lanes = 6 * PW * KS};

@@ -14,6 +14,7 @@ typedef __m512 vf;
 #define VMAX(a, b) _mm512_max_ps(a, b)
 #define VMIN(a, b) _mm512_min_ps(a, b)
 #define VADD(a, b) _mm512_add_ps(a, b)
+#define VSUB(a, b) _mm512_sub_ps(a, b)
 #define VMUL(a, b) _mm512_mul_ps(a, b)
 #define VFMADD(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define VFMSUB(a, b, c) _mm512_fmsub_ps(a, b, c)

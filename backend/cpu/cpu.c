@@ -3,6 +3,7 @@
 #include "backend/cpu/limits.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/ref.h"
+#include "backend/cpu/rest.h"
 #include "backend/cpu/topk.h"
 #include "backend/shapes.h"
 
@@ -314,6 +315,11 @@ OPERATION(attention, ts_cpu_attention)
 OPERATION(block_sums, ts_cpu_block_sums)
 OPERATION(block_means, ts_cpu_block_means)
 OPERATION(topk, ts_cpu_topk)
+OPERATION(pool, ts_cpu_pool)
+OPERATION(pool_sums, ts_cpu_pool_sums)
+OPERATION(rest_linear, ts_cpu_rest_linear)
+OPERATION(head_errors, ts_cpu_head_errors)
+OPERATION(choose, ts_cpu_choose)
 
 static ts_status cpu_peak(ts_device *d, ts_dtype type, double *flops)
 {
@@ -377,6 +383,11 @@ static const ts_ops ops = {.memory = cpu_memory,
                            .block_sums = cpu_block_sums,
                            .block_means = cpu_block_means,
                            .topk = cpu_topk,
+                           .pool = cpu_pool,
+                           .pool_sums = cpu_pool_sums,
+                           .rest_linear = cpu_rest_linear,
+                           .head_errors = cpu_head_errors,
+                           .choose = cpu_choose,
                            .peak = cpu_peak,
                            .lincomb = cpu_lincomb,
                            .randn = cpu_randn,

@@ -43,5 +43,6 @@ static inline bool ts_cpu_stop(const ts_cpu *c)
 /* attention.c: picks the kernel of the level, also counts scratch. */
 ts_status ts_cpu_attention(ts_cpu *, const ts_attention *);
 ts_status ts_cpu_block_sums(ts_cpu *, const ts_block_sums *);
+ts_status ts_cpu_pool_sums(ts_cpu *, const ts_pool_sums *);
 double ts_cpu_peak(ts_cpu *, ts_dtype);
 #endif

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINEAR, CONV };
+enum { LINEAR, CONV, PRODUCT };
 typedef struct {                                    /* compared byte by byte: zero before filling */
     int kind, xt, yt, act, bias, gate, sum, layout; /* layout -1: oneDNN may choose */
     long x[5], w[5], y[5], ldx, ldy;
@@ -224,6 +224,17 @@ static bool conv_descs(const key *k, descs *s)
                      (dnnl_dims_t){f * h * w * O, 1, h * w * O, w * O, O});
 }
 
+/* n products of packed matrices. */
+static bool product_descs(const key *k, descs *s)
+{
+    long n = k->x[0], M = k->x[1], K = k->x[2], N = k->w[2];
+    return make_desc(&s->x, 3, (dnnl_dims_t){n, M, K}, type_of(k->xt),
+                     (dnnl_dims_t){M * K, K, 1}) &&
+           make_desc(&s->plain, 3, (dnnl_dims_t){n, K, N}, type_of(k->xt),
+                     (dnnl_dims_t){K * N, N, 1}) &&
+           make_desc(&s->y, 3, (dnnl_dims_t){n, M, N}, type_of(k->yt), (dnnl_dims_t){M * N, N, 1});
+}
+
 static bool fuse_operations(const key *k, const descs *s, dnnl_primitive_attr_t attr)
 {
     static const struct {
@@ -255,7 +266,7 @@ static bool describe_primitive(struct ts_dnnl *d, const key *k, const descs *s,
                  : k->layout == 0 ? refer_to_desc(&s->plain)
                                   : refer_to_desc(&d->layout[k->layout - 1].d),
              b = k->bias ? refer_to_desc(&s->b) : NULL;
-    if (k->kind == LINEAR)
+    if (k->kind != CONV)
         return describe_matmul(pd, d->engine, refer_to_desc(&s->x), w, b, refer_to_desc(&s->y),
                                attr);
     bool two = is_one_frame(k);
@@ -320,7 +331,9 @@ static bool make_memories(struct ts_dnnl *d, entry *e, const descs *s, dnnl_prim
 static bool describe_as(struct ts_dnnl *d, const key *k, descs *s, dnnl_primitive_attr_t attr,
                         dnnl_primitive_desc_t *pd)
 {
-    return (k->kind == LINEAR ? linear_descs : conv_descs)(k, s) && fuse_operations(k, s, attr) &&
+    static bool (*const describe[])(const key *, descs *) = {linear_descs, conv_descs,
+                                                             product_descs};
+    return describe[k->kind](k, s) && fuse_operations(k, s, attr) &&
            describe_primitive(d, k, s, attr, pd);
 }
 
@@ -351,7 +364,8 @@ static bool build_entry(struct ts_dnnl *d, entry *e)
     dnnl_primitive_desc_t pd = NULL;
     bool ok = dnnl_primitive_attr_create(&attr) == dnnl_success &&
               describe_as(d, &e->k, &s, attr, &pd);
-    if (ok && e->k.layout >= 0 && is_slow(pd)) describe_faster(d, &e->k, &s, attr, &pd);
+    if (ok && e->k.kind != PRODUCT && e->k.layout >= 0 && is_slow(pd))
+        describe_faster(d, &e->k, &s, attr, &pd);
     ok = ok && make_memories(d, e, &s, pd) && dnnl_primitive_create(&e->p, pd) == dnnl_success;
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (attr) dnnl_primitive_attr_destroy(attr);
@@ -388,7 +402,7 @@ static ts_status find_primitive(ts_cpu *c, const key *k, entry **out)
         }
     if (!build_entry(d, &made)) {
         drop_entry(&made);
-        return refuse_primitive(c, k->kind == LINEAR ? "matmul" : "convolution", k);
+        return refuse_primitive(c, k->kind == CONV ? "convolution" : "matmul", k);
     }
     e = free_entry(d);
     made.used = ++d->uses;
@@ -436,7 +450,7 @@ static ts_status execute_primitive(ts_cpu *c, const entry *e, const ts_weight *w
     if (dnnl_primitive_execute(e->p, d->stream, n, a) != dnnl_success ||
         dnnl_stream_wait(d->stream) != dnnl_success)
         return ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not run a %s",
-                       e->k.kind == LINEAR ? "matmul" : "convolution");
+                       e->k.kind == CONV ? "convolution" : "matmul");
     return TS_OK;
 }
 
@@ -553,6 +567,39 @@ static ts_status linear_at_once(ts_cpu *c, const ts_linear *a)
                            (char *)scratch + aside);
     if (!st && apart) combine_output(a, scratch);
     return st;
+}
+
+static ts_status find_product(ts_cpu *c, const ts_product *p, entry **e)
+{
+    key k;
+    memset(&k, 0, sizeof k);
+    k.kind = PRODUCT;
+    k.xt = p->in;
+    k.yt = p->out;
+    k.x[0] = k.w[0] = p->n;
+    k.x[1] = p->M;
+    k.x[2] = k.w[1] = p->K;
+    k.w[2] = p->N;
+    return find_primitive(c, &k, e);
+}
+
+ts_status ts_onednn_product_scratch(ts_cpu *c, const ts_product *p, size_t *bytes)
+{
+    entry *e;
+    ts_status st = find_product(c, p, &e);
+    if (!st && e->scratch_bytes > *bytes) *bytes = e->scratch_bytes;
+    return st;
+}
+
+ts_status ts_onednn_product(ts_cpu *c, const ts_product *p, const void *x, const void *w, void *y,
+                            void *scratch)
+{
+    entry *e;
+    ts_weight weight = {.t = {.p = {(uintptr_t)w}}};
+    ts_status st = find_product(c, p, &e);
+    return st ? st
+              : execute_primitive(c, e, &weight,
+                                  (operands){.x = {(uintptr_t)x}, .y = {(uintptr_t)y}}, scratch);
 }
 
 static ts_tensor slice_rows(ts_tensor t, long first, long rows)

@@ -1,5 +1,5 @@
 /* Top-k of every row of blocks by selection (no row is sorted), heads that share their budget by
- * recall (AdaSpa, arXiv 2502.21079, section 3.3), and scores from block means.
+ * recall (AdaSpa, arXiv 2502.21079, section 3.3).
  *
  * A float's bits, flipped so that unsigned integers order as the floats do, are split by
  * quickselect until the budget's smallest is known; a pass in order then takes what is larger and,
@@ -104,6 +104,11 @@ typedef struct {
     unsigned char *changed; /* [A] */
 } selection;
 
+static bool is_chosen(const ts_topk *a, long h)
+{
+    return !ts_there(a->who) || ((const int32_t *)ts_host_of(a->who.p))[h] == a->which;
+}
+
 static double average_rows(const double *x, long n)
 {
     double sum = 0;
@@ -126,7 +131,8 @@ static void choose_heads(const ts_cpu *c, selection *s)
                 s->recall[i] = choose_row(score + row * nb, nb, nv, s->k[h], a->diagonal ? p : -1,
                                           s->work + chunk * nv, bits + row * words);
         }
-    for (long h = 0; h < s->A; h++) s->head[h] = average_rows(s->recall + h * nv, nv);
+    for (long h = 0; h < s->A; h++)
+        if (is_chosen(a, h)) s->head[h] = average_rows(s->recall + h * nv, nv);
 }
 
 /* The blocks from nv on read everything. */
@@ -172,7 +178,7 @@ static void write_stat(const selection *s, int row)
     if (!ts_there(s->a->stat)) return;
     float *stat = (float *)ts_host_of(s->a->stat.p) + row * s->a->stat.ld;
     for (long h = 0; h < s->A; h++)
-        stat[h] = row < 2 ? (float)s->head[h] : (float)(s->k[h] * s->nv);
+        if (is_chosen(s->a, h)) stat[h] = row < 2 ? (float)s->head[h] : (float)(s->k[h] * s->nv);
 }
 
 ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
@@ -194,7 +200,7 @@ ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
     s.changed = (unsigned char *)(s.work + c->threads * s.nv);
     for (long h = 0; h < s.A; h++) {
         s.k[h] = ts_plan_budget(a->keep, s.nv);
-        s.changed[h] = 1;
+        s.changed[h] = is_chosen(a, h);
     }
     fill_rows_behind(&s);
     choose_heads(c, &s);
@@ -202,64 +208,5 @@ ts_status ts_cpu_topk(ts_cpu *c, const ts_topk *a)
     if (a->adaptive && adapt_budgets(&s)) choose_heads(c, &s);
     write_stat(&s, 1);
     write_stat(&s, 2);
-    return TS_OK;
-}
-
-/* ---- means ---- */
-/* Sum over a block's rows of one head of x [B, N, A, D], divided by their number. */
-static void block_mean(ts_tensor x, long b, long block, long h, float *out)
-{
-    long N = x.dim[1], D = x.dim[3], first = block * TS_BLOCK,
-         end = first + TS_BLOCK < N ? first + TS_BLOCK : N;
-    for (long d = 0; d < D; d++) out[d] = 0;
-    for (long n = first; n < end; n++) {
-        long at = (b * N + n) * x.ld + h * D;
-        if (x.type == TS_BF16) {
-            const uint16_t *row = (const uint16_t *)ts_host_of(x.p) + at;
-#pragma omp simd
-            for (long d = 0; d < D; d++) out[d] += ts_from_bf16(row[d]);
-        } else if (x.type == TS_F32) {
-            const float *row = (const float *)ts_host_of(x.p) + at;
-#pragma omp simd
-            for (long d = 0; d < D; d++) out[d] += row[d];
-        } else {
-            for (long d = 0; d < D; d++) out[d] += ts_load(ts_host_of(x.p), x.type, at + d);
-        }
-    }
-    for (long d = 0; d < D; d++) out[d] /= (float)(end - first);
-}
-
-/* Means of keys lie transposed, so that a row of scores grows by whole vectors, each score in the
- * order of d. */
-ts_status ts_cpu_block_means(ts_cpu *c, const ts_block_means *a)
-{
-    long B = a->q.dim[0], N = a->q.dim[1], A = a->q.dim[2], D = a->q.dim[3],
-         nb = (N + TS_BLOCK - 1) / TS_BLOCK, rows = B * A * nb;
-    void *scratch;
-    ts_status st = ts_cpu_scratch(c, (size_t)(3 * rows * D) * sizeof(float), &scratch);
-    if (st || c->dev.counting) return st;
-    /* across [B, A, D, nb] */
-    float *q = scratch, *k = q + rows * D, *across = k + rows * D,
-          *scores = ts_host_of(a->scores.p);
-#pragma omp parallel num_threads(c->threads)
-    {
-#pragma omp for schedule(static)
-        for (long i = 0; i < rows; i++) {
-            block_mean(a->q, i / (A * nb), i % nb, i / nb % A, q + i * D);
-            block_mean(a->k, i / (A * nb), i % nb, i / nb % A, k + i * D);
-            for (long d = 0; d < D; d++) across[(i / nb * D + d) * nb + i % nb] = k[i * D + d];
-        }
-#pragma omp for schedule(static)
-        for (long i = 0; i < rows; i++) {
-            float *score = scores + i * nb;
-            memset(score, 0, (size_t)nb * sizeof *score);
-            for (long d = 0; d < D; d++) {
-                float x = q[i * D + d];
-                const float *y = across + (i / nb * D + d) * nb;
-#pragma omp simd
-                for (long j = 0; j < nb; j++) score[j] += x * y[j];
-            }
-        }
-    }
     return TS_OK;
 }

@@ -1,0 +1,249 @@
+/* The first-order part of what a plan leaves out (ts_rest_linear), a head at a time as three
+ * products: C_j of every block, M_p of every query block, and queries by M_p. Errors of heads, and
+ * choices by them. */
+#include "backend/cpu/rest.h"
+
+#include "backend/cpu/attention.h"
+#include "backend/cpu/onednn.h"
+#include "backend/cpu/ref.h"
+
+static long token_of(ts_tensor t, long n, long h) { return n * t.ld + h * t.dim[3]; }
+
+static const float *pooled_of(ts_tensor t, long block, long h)
+{
+    return (const float *)ts_host_of(t.p) + token_of(t, block, h);
+}
+
+/* Of block j in query block p: its mean weight in a row, by what C_j is a sum and not a mean. */
+static float weight_of(const ts_rest_linear *a, long h, long p, long j)
+{
+    long N = a->q.dim[1], nb = a->plan.nb;
+    if (ts_plan_reads(&a->plan, h, p, j)) return 0;
+    return ((const float *)ts_host_of(a->sums.p))[(h * nb + p) * nb + j] * a->scale /
+           (float)(ts_block_rows(N, p) * ts_block_rows(N, j));
+}
+
+/* ---- in plain C ---- */
+size_t ts_rest_linear_room(const ts_rest_linear *a)
+{
+    size_t D = (size_t)a->q.dim[3];
+    return ((size_t)a->plan.nb + 1) * D * D;
+}
+
+static void covariance(const ts_rest_linear *a, long h, long j, double *C)
+{
+    long D = a->q.dim[3], rows = ts_block_rows(a->q.dim[1], j);
+    const float *km = pooled_of(a->pooled_k, j, h), *vm = pooled_of(a->pooled_v, j, h);
+    memset(C, 0, (size_t)(D * D) * sizeof *C);
+    for (long n = j * TS_BLOCK; n < j * TS_BLOCK + rows; n++)
+        for (long d = 0; d < D; d++) {
+            double k = ts_load(ts_host_of(a->k.p), a->k.type, token_of(a->k, n, h) + d) - km[d];
+            for (long e = 0; e < D; e++)
+                C[d * D + e] += k *
+                                (ts_load(ts_host_of(a->v.p), a->v.type, token_of(a->v, n, h) + e) -
+                                 vm[e]);
+        }
+}
+
+static void add_linear_ref(const ts_rest_linear *a, long h, long p, const double *M)
+{
+    long D = a->q.dim[3];
+    for (long n = p * TS_BLOCK; n < p * TS_BLOCK + ts_block_rows(a->q.dim[1], p); n++)
+        for (long e = 0; e < D; e++) {
+            double y = 0;
+            long at = token_of(a->out, n, h) + e;
+            for (long d = 0; d < D; d++)
+                y += M[d * D + e] *
+                     (double)ts_load(ts_host_of(a->q.p), a->q.type, token_of(a->q, n, h) + d);
+            ts_store(ts_host_of(a->out.p), a->out.type, at,
+                     (float)(ts_load(ts_host_of(a->out.p), a->out.type, at) + y));
+        }
+}
+
+void ts_rest_linear_ref(const ts_rest_linear *a, double *C)
+{
+    long D = a->q.dim[3], nb = a->plan.nb;
+    double *M = C + nb * D * D;
+    for (long h = 0; h < a->q.dim[2]; h++) {
+        if (ts_form_of(a->form, h, TS_REST_LINEAR) != TS_REST_LINEAR) continue;
+        for (long j = 0; j < nb; j++) covariance(a, h, j, C + j * D * D);
+        for (long p = 0; p < nb; p++) {
+            memset(M, 0, (size_t)(D * D) * sizeof *M);
+            for (long j = 0; j < nb; j++) {
+                double w = (double)weight_of(a, h, p, j);
+                for (long i = 0; w != 0 && i < D * D; i++) M[i] += w * C[j * D * D + i];
+            }
+            add_linear_ref(a, h, p, M);
+        }
+    }
+}
+
+/* ---- by products ---- */
+typedef struct {
+    const ts_rest_linear *a;
+    ts_dtype type; /* of the products' operands */
+    long D, nb;
+    /* [nb, D, 64] keys and [nb, 64, D] values without their means, [nb, 64, D] queries; zero where
+     * a block has no more tokens */
+    char *k, *v, *q;
+    char *covariance, *weight, *sum; /* [nb, D, D], [nb, nb], [nb, D, D] */
+    float *y;                        /* [nb, 64, D] */
+    char *scratch;                   /* of products */
+} linear_rest;
+
+static size_t lay_out(linear_rest *r, char *at, size_t scratch)
+{
+    size_t e = ts_dtype_size(r->type), nb = (size_t)r->nb, D = (size_t)r->D,
+           rows = nb * TS_BLOCK * D, square = nb * D * D, used = 0;
+    struct {
+        char **to;
+        size_t bytes;
+    } part[] = {{&r->k, rows * e},
+                {&r->v, rows * e},
+                {&r->q, rows * e},
+                {&r->sum, square * e},
+                {&r->covariance, square * e},
+                {&r->weight, nb * nb * e},
+                {(char **)&r->y, rows * sizeof *r->y},
+                {&r->scratch, scratch}};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        *part[i].to = at + used;
+        used += (part[i].bytes + 63) & ~(size_t)63;
+    }
+    return used;
+}
+
+/* Block j of a head without its mean; keys across. */
+static void stage_block(const linear_rest *r, long h, long j)
+{
+    const ts_rest_linear *a = r->a;
+    long D = r->D, rows = ts_block_rows(a->q.dim[1], j), base = j * TS_BLOCK * D;
+    const float *km = pooled_of(a->pooled_k, j, h), *vm = pooled_of(a->pooled_v, j, h);
+    for (long i = 0; i < TS_BLOCK; i++) {
+        long n = j * TS_BLOCK + i, k = token_of(a->k, n, h), v = token_of(a->v, n, h),
+             q = token_of(a->q, n, h);
+        bool there = i < rows;
+        for (long d = 0; d < D; d++) {
+            ts_store(r->k, r->type, base + d * TS_BLOCK + i,
+                     there ? ts_load(ts_host_of(a->k.p), a->k.type, k + d) - km[d] : 0);
+            ts_store(r->v, r->type, base + i * D + d,
+                     there ? ts_load(ts_host_of(a->v.p), a->v.type, v + d) - vm[d] : 0);
+            ts_store(r->q, r->type, base + i * D + d,
+                     there ? ts_load(ts_host_of(a->q.p), a->q.type, q + d) : 0);
+        }
+    }
+}
+
+static void add_linear(const linear_rest *r, long h, long p)
+{
+    ts_tensor out = r->a->out;
+    for (long i = 0; i < ts_block_rows(out.dim[1], p); i++) {
+        long at = token_of(out, p * TS_BLOCK + i, h);
+        for (long d = 0; d < r->D; d++)
+            ts_store(ts_host_of(out.p), out.type, at + d,
+                     ts_load(ts_host_of(out.p), out.type, at + d) +
+                         r->y[(p * TS_BLOCK + i) * r->D + d]);
+    }
+}
+
+/* C_j of all blocks; M_p = sum of weight C_j; queries by M_p. */
+static void plan_products(const linear_rest *r, ts_product p[3])
+{
+    long nb = r->nb, D = r->D;
+    p[0] = (ts_product){nb, D, TS_BLOCK, D, r->type, r->type};
+    p[1] = (ts_product){1, nb, nb, D * D, r->type, r->type};
+    p[2] = (ts_product){nb, TS_BLOCK, D, D, r->type, TS_F32};
+}
+
+static ts_status rest_of_head(ts_cpu *c, const linear_rest *r, const ts_product p[3], long h)
+{
+    ts_status st;
+    long nb = r->nb;
+#pragma omp parallel for schedule(static) num_threads(c->threads)
+    for (long j = 0; j < nb; j++) {
+        stage_block(r, h, j);
+        for (long i = 0; i < nb; i++)
+            ts_store(r->weight, r->type, j * nb + i, weight_of(r->a, h, j, i));
+    }
+    TRY(ts_onednn_product(c, p, r->k, r->v, r->covariance, r->scratch));
+    TRY(ts_onednn_product(c, p + 1, r->weight, r->covariance, r->sum, r->scratch));
+    TRY(ts_onednn_product(c, p + 2, r->q, r->sum, r->y, r->scratch));
+#pragma omp parallel for schedule(static) num_threads(c->threads)
+    for (long j = 0; j < nb; j++) add_linear(r, h, j);
+done:
+    return st;
+}
+
+ts_status ts_cpu_rest_linear(ts_cpu *c, const ts_rest_linear *a)
+{
+    ts_status st = TS_OK;
+    void *scratch;
+    size_t products = 0;
+    ts_product p[3];
+    linear_rest r = {.a = a,
+                     .type = a->q.type == TS_BF16 && c->dev.has_bf16 ? TS_BF16 : TS_F32,
+                     .D = a->q.dim[3],
+                     .nb = a->plan.nb};
+    if (!c->dnnl) {
+        TRY(ts_cpu_scratch(c, ts_rest_linear_room(a) * sizeof(double), &scratch));
+        if (!c->dev.counting) ts_rest_linear_ref(a, scratch);
+        return TS_OK;
+    }
+    plan_products(&r, p);
+    for (int i = 0; i < 3; i++) TRY(ts_onednn_product_scratch(c, p + i, &products));
+    TRY(ts_cpu_scratch(c, lay_out(&r, NULL, products), &scratch));
+    if (c->dev.counting) goto done;
+    lay_out(&r, scratch, products);
+    for (long h = 0; h < a->q.dim[2]; h++) {
+        if (ts_form_of(a->form, h, TS_REST_LINEAR) != TS_REST_LINEAR) continue;
+        if (ts_cpu_stop(c)) TRY(ts_fail(c->dev.err, TS_ESTOP, "stopped"));
+        TRY(rest_of_head(c, &r, p, h));
+    }
+done:
+    return st;
+}
+
+/* ---- what candidates are off by ---- */
+static double error_of_row(const ts_head_errors *a, long n, long h)
+{
+    double sum = 0;
+    long x = token_of(a->x, n, h), of = token_of(a->of, n, h);
+    for (long d = 0; d < a->x.dim[3]; d++) {
+        double e = (double)ts_load(ts_host_of(a->x.p), a->x.type, x + d) -
+                   (double)ts_load(ts_host_of(a->of.p), a->of.type, of + d);
+        sum += e * e;
+    }
+    return sum;
+}
+
+ts_status ts_cpu_head_errors(ts_cpu *c, const ts_head_errors *a)
+{
+    long N = a->x.dim[1], every = a->every > 1 ? a->every : 1;
+    float *error = ts_host_of(a->error.p);
+    if (c->dev.counting) return TS_OK;
+#pragma omp parallel for schedule(static) num_threads(c->threads)
+    for (long h = 0; h < a->x.dim[2]; h++) {
+        double sum = 0;
+        for (long first = 0; first < N; first += every * TS_BLOCK)
+            for (long n = first; n < N && n < first + TS_BLOCK; n++) sum += error_of_row(a, n, h);
+        error[h] = (float)sum;
+    }
+    return TS_OK;
+}
+
+ts_status ts_cpu_choose(ts_cpu *c, const ts_choose *a)
+{
+    long n = a->error.dim[0], A = a->error.dim[1];
+    const float *error = ts_host_of(a->error.p);
+    int32_t *choice = ts_host_of(a->choice.p);
+    if (c->dev.counting) return TS_OK;
+    for (long h = 0; h < A; h++) {
+        long least = 0;
+        for (long i = 1; i < n; i++)
+            if (error[i * a->error.ld + h] < error[least * a->error.ld + h]) least = i;
+        if (!(error[least * a->error.ld + h] * a->margin < error[h])) least = 0;
+        choice[h] = (int32_t)least;
+        if (ts_there(a->stat)) ((float *)ts_host_of(a->stat.p))[h] = (float)least;
+    }
+    return TS_OK;
+}
