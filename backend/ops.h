@@ -127,24 +127,27 @@ typedef struct {    /* y[b, j, h] = mean of x over the tokens of block j */
     ts_tensor x, y; /* [B, N, A, D] f32 or bf16, ld: token to token; f32 [B, nb, A, D], packed */
 } ts_pool;
 
-/* sums[p][j] = sum over the rows r of query block p of exp(z - L[r]), z = scale q . k[j] + log of
- * the tokens of block j: what the pooled key of a block weighs. L: lse, or of the z themselves.
- * Exponents are clamped to 115 ln 2, below overflow */
+/* What the pooled key of a block weighs among all of them: sums[p][j] = sum over the rows r of
+ * query block p of exp(z - lse[r]), z = scale q . k[j] + log of the tokens of block j, lse[r] = log
+ * of the sum of exp(z) over j. A row of sums adds up to the rows of its block */
 typedef struct {
     ts_tensor q, k; /* [B, N, A, D] f32 or bf16, ld: token to token; f32 [B, nb, A, D] of ts_pool */
     float scale;
-    ts_tensor lse;  /* f32 [B, A, N], of the call that the weights are of; absent: of the z */
+    ts_tensor lse;  /* f32 [B, A, N] out; may be absent */
     ts_tensor sums; /* f32 [B, A, nb, nb] out */
 } ts_pool_sums;
 
-/* The first-order part of TS_REST_LINEAR: out[r] += q[r] M_p for the rows of query block p of heads
- * of that form, M_p = sum over the blocks j that the plan leaves out of sums[p][j] / rows of p x
- * C_j, C_j = scale x mean over block j of (k - mean k)' (v - mean v), [D, D] */
+/* The first-order part of TS_REST_LINEAR: out[r] += exp(min(own[r] - lse[r], 0)) q[r] M_p for the
+ * rows r of query block p of heads of that form, M_p = sum over the blocks j that the plan leaves
+ * out of sums[p][j] / rows of p x C_j, C_j = scale x mean over block j of (k - mean k)' (v - mean
+ * v), [D, D]: rows of a block differ in what the rest weighs, not in how that is shared out among
+ * blocks */
 typedef struct {
     ts_tensor q, k, v, out;       /* [1, N, A, D] of one type, f32 or bf16; ld: token to token */
     ts_tensor pooled_k, pooled_v; /* f32 [1, nb, A, D] */
     float scale;
-    ts_tensor sums; /* f32 [1, A, nb, nb] of ts_pool_sums with the call's lse */
+    ts_tensor sums, own; /* f32 [1, A, nb, nb] and [1, A, N]: sums and lse of ts_pool_sums */
+    ts_tensor lse;       /* f32 [1, A, N] of the call, which counts the means */
     ts_plan plan;
     ts_tensor form; /* i32 [A]; absent: all heads */
 } ts_rest_linear;

@@ -341,16 +341,21 @@ static ts_status check_blocks(ts_device *d, const char *op, ts_tensor q, ts_tens
     return st;
 }
 
+/* f32 [B, A, N], packed. */
+static ts_status check_lse(ts_device *d, const char *op, const char *which, ts_tensor t,
+                           ts_tensor q)
+{
+    ts_status st = check_matrix(d, op, which, t, 1 << TS_F32, q.dim[0] * q.dim[2], q.dim[1]);
+    if (!st && t.ld != q.dim[1])
+        return ts_fail(d->err, TS_ESHAPE, "%s: rows of %s are %ld elements apart, expected %ld", op,
+                       which, t.ld, q.dim[1]);
+    return st;
+}
+
 ts_status ts_shapes_block_sums(ts_device *d, const ts_block_sums *a)
 {
     ts_status st = check_blocks(d, "block sums", a->q, a->k, "sums", a->sums);
-    if (!st)
-        st = check_matrix(d, "block sums", "lse", a->lse, 1 << TS_F32, a->q.dim[0] * a->q.dim[2],
-                          a->q.dim[1]);
-    if (!st && a->lse.ld != a->q.dim[1])
-        return ts_fail(d->err, TS_ESHAPE,
-                       "block sums: rows of lse are %ld elements apart, expected %ld", a->lse.ld,
-                       a->q.dim[1]);
+    if (!st) st = check_lse(d, "block sums", "lse", a->lse, a->q);
     if (!st && !(a->scale > 0))
         return ts_fail(d->err, TS_ESHAPE, "block sums: scale %g, expected more than 0",
                        (double)a->scale);
@@ -437,14 +442,7 @@ ts_status ts_shapes_pool_sums(ts_device *d, const ts_pool_sums *a)
     TRY(check_heads(d, "pool sums", "q", a->q, FLOATS));
     TRY(check_pooled(d, "pool sums", "k", a->k, a->q));
     TRY(check_sums(d, "pool sums", a->sums, a->q));
-    if (ts_there(a->lse)) {
-        TRY(check_matrix(d, "pool sums", "lse", a->lse, 1 << TS_F32, a->q.dim[0] * a->q.dim[2],
-                         a->q.dim[1]));
-        if (a->lse.ld != a->q.dim[1])
-            TRY(ts_fail(d->err, TS_ESHAPE,
-                        "pool sums: rows of lse are %ld elements apart, expected %ld", a->lse.ld,
-                        a->q.dim[1]));
-    }
+    if (ts_there(a->lse)) TRY(check_lse(d, "pool sums", "lse", a->lse, a->q));
     if (!(a->scale > 0))
         TRY(ts_fail(d->err, TS_ESHAPE, "pool sums: scale %g, expected more than 0",
                     (double)a->scale));
@@ -463,6 +461,8 @@ ts_status ts_shapes_rest_linear(ts_device *d, const ts_rest_linear *a)
     TRY(check_pooled(d, op, "pooled_k", a->pooled_k, a->q));
     TRY(check_pooled(d, op, "pooled_v", a->pooled_v, a->q));
     TRY(check_sums(d, op, a->sums, a->q));
+    TRY(check_lse(d, op, "own", a->own, a->q));
+    TRY(check_lse(d, op, "lse", a->lse, a->q));
     TRY(check_form(d, op, "form", a->form, a->q.dim[2]));
     if (a->q.dim[0] != 1 || !(a->scale > 0))
         TRY(ts_fail(d->err, TS_ESHAPE, "%s: batch of %ld, scale %g, expected 1, more than 0", op,

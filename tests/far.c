@@ -503,8 +503,9 @@ static void move_pool_sums(queued *c)
 static void move_rest_linear(queued *c)
 {
     ts_rest_linear *a = &c->a.rest_linear;
-    ts_tensor *t[] = {&a->q, &a->k, &a->v, &a->out, &a->pooled_k, &a->pooled_v, &a->sums, &a->form};
-    for (int i = 0; i < 8; i++) bring_near(t[i]);
+    ts_tensor *t[] = {&a->q,        &a->k,    &a->v,   &a->out, &a->pooled_k,
+                      &a->pooled_v, &a->sums, &a->own, &a->lse, &a->form};
+    for (int i = 0; i < 10; i++) bring_near(t[i]);
     a->plan.bits = near_ptr(a->plan.bits);
 }
 

@@ -161,7 +161,7 @@ typedef struct { /* one call */
     char *buffers;
     head_state *head;
     slot *slot;
-    const float *lse; /* of sums of blocks; of pooled keys: may be NULL */
+    float *lse; /* of sums of blocks: given; of pooled keys: found, may be NULL */
     float *sums;
     long N;     /* tokens that pooled keys stand for */
     long all;   /* heads */
@@ -427,7 +427,7 @@ static long next_head(const call *x, long *at)
     }
 }
 
-static ts_status run_attention(ts_cpu *c, purpose what, const ts_attention *a, const float *lse,
+static ts_status run_attention(ts_cpu *c, purpose what, const ts_attention *a, float *lse,
                                float *sums)
 {
     call x = {.c = c,

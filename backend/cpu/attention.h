@@ -74,10 +74,10 @@ typedef struct {
     /* Block sums of query block x key block from a known lse: one pass, no V. sums [nkb] */
     void (*cached)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *,
                    const float *lse, float *sums);
-    /* What pooled keys weigh in a query block, sums [Nk] (ts_pool_sums), of packed keys that
-     * `stand` says the weights of; lse NULL: the rows' own. Keeps exponentials in w->sum */
-    void (*pooled)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *,
-                   const float *lse, float *sums);
+    /* What pooled keys weigh in a query block (ts_pool_sums): sums [Nk], and each row's lse unless
+     * NULL; `stand` says what each key stands for. Keeps exponentials in w->sum */
+    void (*pooled)(const ts_attn_job *, long bh, long qblock, const ts_attn_work *, float *lse,
+                   float *sums);
     /* `rounds` x `lanes` multiply-adds that touch no memory: the machine's peak. small [lanes / 6]
      * in the kernel's type, c [lanes / ks] f32 */
     void (*spin)(long rounds, const void *small, float *c);

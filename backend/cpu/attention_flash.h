@@ -460,23 +460,21 @@ AI void own_lse(int R, const ts_attn_job *j, const ts_attn_work *w, long row, fl
     for (int r = 0; r < R; r++) lse2[r] = m[r] + log2f(l[r]);
 }
 
+/* Logits of more than one group are computed again. */
 AI void pooled_strip(int R, const ts_attn_job *j, const ts_attn_work *w, long row, long live,
-                     float sc, const float *given)
+                     float sc, float *lse)
 {
     float lse2[6];
-    if (given)
-        for (int r = 0; r < R; r++) lse2[r] = row + r < live ? given[row + r] * 1.44269504f : 0;
-    else
-        own_lse(R, j, w, row, sc, lse2);
+    own_lse(R, j, w, row, sc, lse2);
+    for (int r = 0; lse && r < R && row + r < live; r++) lse[row + r] = lse2[r] * 0.69314718f;
     for (long i = 0; i < j->nkb; i += G) {
         int g = j->nkb - i < G ? (int)(j->nkb - i) : G;
-        if (given || j->nkb > G) stand_rows(R, j, w, row, i, g, sc); /* else they are there */
+        if (j->nkb > G) stand_rows(R, j, w, row, i, g, sc);
         for (int r = 0; r < R && row + r < live; r++) {
             const float *s = w->s + r * LINE;
             for (int c = 0; c < 64 * g; c += VW) {
                 float *to = w->sum + i * 64 + c;
-                vf x = VMIN(VSUB(VLOAD(s + c), VSET(lse2[r])), VSET(115));
-                VSTORE(to, VADD(VLOAD(to), VEXP(x)));
+                VSTORE(to, VADD(VLOAD(to), VEXP(VSUB(VLOAD(s + c), VSET(lse2[r])))));
             }
         }
     }
@@ -484,7 +482,7 @@ AI void pooled_strip(int R, const ts_attn_job *j, const ts_attn_work *w, long ro
 }
 
 static void NAME(pooled)(const ts_attn_job *j, long bh, long qblock, const ts_attn_work *w,
-                         const float *lse, float *sums)
+                         float *lse, float *sums)
 {
     float log2e = j->a->scale * 1.44269504f, sc = SCALED ? 1 : log2e;
     long n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64, r = 0;

@@ -162,15 +162,15 @@ bool ts_pool_sums_ref(const ts_pool_sums *a)
             long bh = i / nb, block = i % nb;
             for (long j = 0; j < nb; j++) w[j] = 0;
             for (long n = block * TS_BLOCK; n < N && n < (block + 1) * TS_BLOCK; n++) {
-                double max = -INFINITY, sum = 0, L;
+                double max = -INFINITY, sum = 0;
                 for (long j = 0; j < nb; j++) {
                     z[j] = pooled_logit(a->q, a->k, a->scale, bh / A, bh % A, n, j);
                     max = fmax(max, z[j]);
                 }
                 for (long j = 0; j < nb; j++) sum += exp(z[j] - max);
-                L = ts_there(a->lse) ? (double)((const float *)ts_host_of(a->lse.p))[bh * N + n]
-                                     : max + log(sum);
-                for (long j = 0; j < nb; j++) w[j] += exp(fmin(z[j] - L, 115 * M_LN2));
+                if (ts_there(a->lse))
+                    ((float *)ts_host_of(a->lse.p))[bh * N + n] = (float)(max + log(sum));
+                for (long j = 0; j < nb; j++) w[j] += exp(z[j] - max) / sum;
             }
             for (long j = 0; j < nb; j++) sums[i * nb + j] = (float)w[j];
         }

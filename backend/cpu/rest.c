@@ -7,6 +7,8 @@
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/ref.h"
 
+#include <math.h>
+
 static long token_of(ts_tensor t, long n, long h) { return n * t.ld + h * t.dim[3]; }
 
 static const float *pooled_of(ts_tensor t, long block, long h)
@@ -21,6 +23,14 @@ static float weight_of(const ts_rest_linear *a, long h, long p, long j)
     if (ts_plan_reads(&a->plan, h, p, j)) return 0;
     return ((const float *)ts_host_of(a->sums.p))[(h * nb + p) * nb + j] * a->scale /
            (float)(ts_block_rows(N, p) * ts_block_rows(N, j));
+}
+
+/* What the rest weighs in row n, all blocks together, over what it weighs among pooled keys. */
+static float share_of(const ts_rest_linear *a, long h, long n)
+{
+    long at = h * a->q.dim[1] + n;
+    float x = ((const float *)ts_host_of(a->own.p))[at] - ((const float *)ts_host_of(a->lse.p))[at];
+    return expf(fminf(x, 0));
 }
 
 /* ---- in plain C ---- */
@@ -48,7 +58,8 @@ static void covariance(const ts_rest_linear *a, long h, long j, double *C)
 static void add_linear_ref(const ts_rest_linear *a, long h, long p, const double *M)
 {
     long D = a->q.dim[3];
-    for (long n = p * TS_BLOCK; n < p * TS_BLOCK + ts_block_rows(a->q.dim[1], p); n++)
+    for (long n = p * TS_BLOCK; n < p * TS_BLOCK + ts_block_rows(a->q.dim[1], p); n++) {
+        double share = (double)share_of(a, h, n);
         for (long e = 0; e < D; e++) {
             double y = 0;
             long at = token_of(a->out, n, h) + e;
@@ -56,8 +67,9 @@ static void add_linear_ref(const ts_rest_linear *a, long h, long p, const double
                 y += M[d * D + e] *
                      (double)ts_load(ts_host_of(a->q.p), a->q.type, token_of(a->q, n, h) + d);
             ts_store(ts_host_of(a->out.p), a->out.type, at,
-                     (float)(ts_load(ts_host_of(a->out.p), a->out.type, at) + y));
+                     (float)(ts_load(ts_host_of(a->out.p), a->out.type, at) + share * y));
         }
+    }
 }
 
 void ts_rest_linear_ref(const ts_rest_linear *a, double *C)
@@ -139,10 +151,11 @@ static void add_linear(const linear_rest *r, long h, long p)
     ts_tensor out = r->a->out;
     for (long i = 0; i < ts_block_rows(out.dim[1], p); i++) {
         long at = token_of(out, p * TS_BLOCK + i, h);
+        float share = share_of(r->a, h, p * TS_BLOCK + i);
         for (long d = 0; d < r->D; d++)
             ts_store(ts_host_of(out.p), out.type, at + d,
                      ts_load(ts_host_of(out.p), out.type, at + d) +
-                         r->y[(p * TS_BLOCK + i) * r->D + d]);
+                         share * r->y[(p * TS_BLOCK + i) * r->D + d]);
     }
 }
 

@@ -15,7 +15,7 @@ typedef struct {
     long N, A, D, nb;
     ts_dtype type;
     float scale;
-    ts_tensor q, k, v, out, kp, vp, lse, sums, form;
+    ts_tensor q, k, v, out, kp, vp, lse, own, sums, form;
     ts_plan plan;
     const ts_plan *plans[1];
     ts_ptr mem[16];
@@ -75,6 +75,7 @@ static void open_case(rest_case *r, const char *backend, const char *level, bool
     r->kp = send(r, TS_F32, 4, (long[]){1, r->nb, r->A, r->D}, NULL);
     r->vp = send(r, TS_F32, 4, (long[]){1, r->nb, r->A, r->D}, NULL);
     r->lse = send(r, TS_F32, 3, (long[]){1, r->A, r->N}, NULL);
+    r->own = send(r, TS_F32, 3, (long[]){1, r->A, r->N}, NULL);
     r->sums = send(r, TS_F32, 4, (long[]){1, r->A, r->nb, r->nb}, NULL);
     r->q.ld = r->k.ld = r->v.ld = r->out.ld = r->kp.ld = r->vp.ld = r->A * r->D;
     int32_t *form = malloc((size_t)r->A * sizeof *form);
@@ -101,7 +102,7 @@ static void close_case(rest_case *r)
 }
 
 /* The operations in the order in which attention asks for them. form: of all heads, -1: r->form */
-static void run_case(rest_case *r, ts_rest_form most, bool own, int every)
+static void run_case(rest_case *r, ts_rest_form most, int every)
 {
     ts_device *d = r->c->dev;
     ck_ok(r->c, ts_pool_op(d, (ts_pool){r->k, r->kp}));
@@ -120,9 +121,10 @@ static void run_case(rest_case *r, ts_rest_form most, bool own, int every)
         a.form = r->form;
     }
     ck_ok(r->c, ts_attention_op(d, a));
-    ts_pool_sums sums = {.q = r->q, .k = r->kp, .scale = r->scale, .sums = r->sums};
-    if (!own) sums.lse = r->lse;
-    ck_ok(r->c, ts_pool_sums_op(d, sums));
+    ck_ok(r->c,
+          ts_pool_sums_op(
+              d, (ts_pool_sums){
+                     .q = r->q, .k = r->kp, .scale = r->scale, .lse = r->own, .sums = r->sums}));
     if (most < TS_REST_LINEAR) return;
     ck_ok(r->c, ts_rest_linear_op(d, (ts_rest_linear){.q = r->q,
                                                       .k = r->k,
@@ -132,6 +134,8 @@ static void run_case(rest_case *r, ts_rest_form most, bool own, int every)
                                                       .pooled_v = r->vp,
                                                       .scale = r->scale,
                                                       .sums = r->sums,
+                                                      .own = r->own,
+                                                      .lse = r->lse,
                                                       .plan = r->plan,
                                                       .form = r->form}));
 }
@@ -176,18 +180,19 @@ static bool has_place(int i)
     return has;
 }
 
-static void each_place(const rest_case *shape, ts_rest_form most, bool own)
+static void each_place(const rest_case *shape)
 {
     rest_case want = *shape, got = *shape;
     open_case(&want, "cpu", "ref", true, NULL, NULL, NULL);
-    run_case(&want, most, own, 0);
+    run_case(&want, TS_REST_LINEAR, 0);
     for (int i = 0; i < 4; i++) {
         if (!has_place(i)) continue;
         const char *level = places[i].level ? places[i].level : places[i].backend;
         open_case(&got, places[i].backend, places[i].level, true, NULL, NULL, NULL);
-        run_case(&got, most, own, 0);
+        run_case(&got, TS_REST_LINEAR, 0);
         compare(&got, &want, level, "output", got.out, want.out);
         compare(&got, &want, level, "lse", got.lse, want.lse);
+        compare(&got, &want, level, "lse of means", got.own, want.own);
         compare(&got, &want, level, "weight", got.sums, want.sums);
         compare(&got, &want, level, "mean key", got.kp, want.kp);
         close_case(&got);
@@ -202,41 +207,34 @@ START_TEST(levels)
                                      {63, 3, 16},  {4161, 3, 32}, {64 * 3 + 1, 3, 72}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int t = 0; t < 2; t++)
-            for (int own = 0; own < 2; own++) {
-                each_place(&(rest_case){.N = shapes[i][0],
-                                        .A = shapes[i][1],
-                                        .D = shapes[i][2],
-                                        .type = t ? TS_BF16 : TS_F32,
-                                        .scale = 1 / sqrtf((float)shapes[i][2])},
-                           TS_REST_LINEAR, own);
-            }
+            each_place(&(rest_case){.N = shapes[i][0],
+                                    .A = shapes[i][1],
+                                    .D = shapes[i][2],
+                                    .type = t ? TS_BF16 : TS_F32,
+                                    .scale = 1 / sqrtf((float)shapes[i][2])});
 }
 END_TEST
 
 /* Weights of the pooled keys of 520 blocks: they come in more than one group of the kernel's. */
 START_TEST(many_blocks)
 {
-    for (int own = 0; own < 2; own++) {
-        rest_case want = {.N = 64 * 519 + 7, .A = 1, .D = 8, .type = TS_F32, .scale = 0.35f},
-                  got = want;
-        rest_case *both[] = {&want, &got};
-        for (int i = 0; i < 2; i++) {
-            rest_case *r = both[i];
-            open_case(r, "cpu", i ? NULL : "ref", false, NULL, NULL, NULL);
-            ck_ok(r->c, ts_pool_op(r->c->dev, (ts_pool){r->k, r->kp}));
-            float *lse = calloc((size_t)r->N, sizeof *lse);
-            for (long n = 0; n < r->N; n++) lse[n] = 10;
-            ck_ok(r->c,
-                  r->c->dev->ops->upload(r->c->dev, r->lse.p, lse, (size_t)r->N * sizeof *lse));
-            ts_pool_sums s = {.q = r->q, .k = r->kp, .scale = r->scale, .sums = r->sums};
-            if (!own) s.lse = r->lse;
-            ck_ok(r->c, ts_pool_sums_op(r->c->dev, s));
-            free(lse);
-        }
-        compare(&got, &want, "cpu", "weight", got.sums, want.sums);
-        close_case(&got);
-        close_case(&want);
+    rest_case want = {.N = 64 * 519 + 7, .A = 1, .D = 8, .type = TS_F32, .scale = 0.35f},
+              got = want;
+    rest_case *both[] = {&want, &got};
+    for (int i = 0; i < 2; i++) {
+        rest_case *r = both[i];
+        open_case(r, "cpu", i ? NULL : "ref", false, NULL, NULL, NULL);
+        ck_ok(r->c, ts_pool_op(r->c->dev, (ts_pool){r->k, r->kp}));
+        ck_ok(r->c, ts_pool_sums_op(r->c->dev, (ts_pool_sums){.q = r->q,
+                                                              .k = r->kp,
+                                                              .scale = r->scale,
+                                                              .lse = r->own,
+                                                              .sums = r->sums}));
     }
+    compare(&got, &want, "cpu", "weight", got.sums, want.sums);
+    compare(&got, &want, "cpu", "lse of means", got.own, want.own);
+    close_case(&got);
+    close_case(&want);
 }
 END_TEST
 
@@ -256,8 +254,8 @@ START_TEST(sampled)
         for (long k = 0; k < n; k++) mark[k] = 77;
         ck_ok(some.c,
               some.c->dev->ops->upload(some.c->dev, some.out.p, mark, (size_t)n * sizeof *mark));
-        run_case(&all, TS_REST_MEAN, true, 0);
-        run_case(&some, TS_REST_MEAN, true, 3);
+        run_case(&all, TS_REST_MEAN, 0);
+        run_case(&some, TS_REST_MEAN, 3);
         float *x = fetch(&some, some.out), *y = fetch(&all, all.out);
         for (long k = 0; k < n; k++)
             ck_assert_msg(x[k] == (k / (2 * 32) / 64 % 3 ? 77 : y[k]), "row %ld", k / 64);
@@ -285,7 +283,7 @@ static double error_of(rest_case *r, const float *dense, ts_rest_form form)
 {
     int32_t f[4] = {(int32_t)form, (int32_t)form, (int32_t)form, (int32_t)form};
     ck_ok(r->c, r->c->dev->ops->upload(r->c->dev, r->form.p, f, (size_t)r->A * sizeof *f));
-    run_case(r, form, false, 0);
+    run_case(r, form, 0);
     float *x = fetch(r, r->out);
     double e = testing_rel(x, dense, r->N * r->A * r->D);
     free(x);
@@ -415,7 +413,7 @@ START_TEST(topk_of_some_heads)
     rest_case r = {.N = 64 * 10, .A = 3, .D = 16, .type = TS_F32, .scale = 0.25f};
     open_case(&r, "far", NULL, false, NULL, NULL, NULL);
     ts_device *d = r.c->dev;
-    run_case(&r, TS_REST_NONE, true, 0);
+    run_case(&r, TS_REST_NONE, 0);
     uint32_t before[30], after[30], whole[30];
     static const int32_t who[3] = {1, 0, 1};
     float stat[9] = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
