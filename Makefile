@@ -287,15 +287,23 @@ layers: ## includes point downward only, static functions have names of their ow
 format-check: ## clang-format 14 has nothing to change, no line is longer than 100 columns
 	@tools/format-check.sh
 
-# clang-tidy leaves a stamp for each file, whose object says which headers it depends on.
+# clang-tidy leaves a stamp for each file, whose object says which headers it depends on. What calls
+# NVIDIA's libraries is looked at where their headers are.
+LINT_LIBRARIES := $(if $(filter 1,$(CUDA)),,$(if \
+  $(and $(wildcard $(CUDA_HOME)/include/cublasLt.h),$(wildcard $(CUDA_HOME)/include/cudnn.h)), \
+  $(CUDA_LIBRARIES)))
 LINT_SRC := $(LIB_SRC) $(CLI_SRC) $(if $(filter 1,$(CUDA)),,\
-  $(sort $(filter-out $(CUDA_LIBRARIES),$(wildcard backend/cuda/*.c))))
+  $(sort $(filter-out $(CUDA_LIBRARIES),$(wildcard backend/cuda/*.c))) $(LINT_LIBRARIES))
 TIDY := $(shell tools/find-clang.sh clang-tidy)
 .PHONY: lint
 lint: $(if $(TIDY),$(LINT_SRC:%=$(B)/lint/%)) ## clang-tidy 14, cppcheck, codespell: those there are
 	@$(if $(TIDY),,echo "lint: clang-tidy 14 is not installed: not run")
 	@tools/lint.sh $(B) $(LINT_SRC)
-ifneq ($(CUDA),1) # against the emulator's headers
+ifneq ($(CUDA),1)
+$(LINT_LIBRARIES:%=$(B)/lint/%): ISA := -isystem $(CUDA_HOME)/include
+$(LINT_LIBRARIES:%=$(B)/lint/%): $(B)/lint/%.c: %.c %.h .clang-tidy
+	$(RUN_TIDY)
+# the others against the emulator's headers
 $(B)/lint/backend/cuda/%.c: ISA := -Itests/cuda/emu
 $(B)/lint/backend/cuda/%.c: backend/cuda/%.c $(B)/emu/backend/cuda/%.o .clang-tidy
 	$(RUN_TIDY)

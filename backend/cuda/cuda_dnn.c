@@ -38,7 +38,7 @@ struct ts_dnn {
     kept_plan kept[KEPT];
     int plans, next;
     long runs;
-#define POINTER(f) __typeof__(f) *f;
+#define POINTER(f) __typeof__(f) *(f);
     FUNCTIONS(POINTER)
 };
 

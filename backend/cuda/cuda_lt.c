@@ -48,7 +48,7 @@ struct ts_lt {
     char version[32];
     choice *kept[KEPT];
     int next;
-#define POINTER(f) __typeof__(f) *f;
+#define POINTER(f) __typeof__(f) *(f);
     FUNCTIONS(POINTER)
 };
 
@@ -158,9 +158,10 @@ static cublasStatus_t make_operation(ts_lt *lt, choice *c)
     cublasLtEpilogue_t last = c->of.biased ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     cudaDataType_t f32 = CUDA_R_32F;
     cublasStatus_t e = lt->cublasLtMatmulDescCreate(&c->op, CUBLAS_COMPUTE_32F, f32);
-#define SET(name, value) \
-    if (!e)              \
-    e = lt->cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_##name, &value, sizeof value)
+#define SET(name, value)                                                                 \
+    if (!e)                                                                              \
+    e = lt->cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_##name, &(value), \
+                                           sizeof(value))
     SET(TRANSA, t);
     SET(TRANSB, n);
     SET(EPILOGUE, last);
