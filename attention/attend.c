@@ -5,6 +5,7 @@
 
 #include "attention/plans.h"
 #include "attention/saved.h"
+#include "attention/search.h"
 
 #include <assert.h>
 #include <math.h>
@@ -27,7 +28,8 @@ ts_status ts_attn_open(ts_attn *a, ts_ctx *ctx, const ts_attn_options *o)
     a->grid = o->grid;
     a->room = calls > 0 ? calls : 1;
     a->call = calloc((size_t)a->room, sizeof *a->call);
-    a->found_host = calloc((size_t)a->room * 3 * (size_t)(o->heads + 1), sizeof *a->found_host);
+    a->found_host = calloc((size_t)a->room * TS_FOUND * (size_t)(o->heads + 1),
+                           sizeof *a->found_host);
     if (!a->call || !a->found_host) TRY(ts_plans_no_memory(a));
     TRY(ts_plans_open(a));
 done:
@@ -68,37 +70,88 @@ static ts_status mark_moment(ts_attn *a, ts_moment *m)
     return a->o.timed ? dev->ops->mark(dev, m) : TS_OK;
 }
 
-/* A plan from scores [1, A, nb, nb]. Its share is an expectation until the step ends, but for means
- * of blocks: these are no weights, their plans have no recall, and every row its budget. */
+/* The row of a->found that a call's search fills; absent where none is kept. */
+static ts_tensor room_for(const ts_attn *a, const ts_attn_call *c)
+{
+    long A = a->o.heads;
+    if (!ts_there(a->found)) return (ts_tensor){0};
+    return ts_row_range(ts_view(a->found, TS_DIM((long)a->room * TS_FOUND, A)),
+                        TS_FOUND * (c - a->call), TS_FOUND);
+}
+
+/* A plan from scores [1, A, nb, nb]. Means of blocks are no weights, their plans have no recall. */
 static ts_status choose_blocks(ts_attn *a, ts_attn_call *c, ts_attn_state *s, ts_tensor scores)
 {
     const ts_policy *p = &a->o.policy;
     ts_sequence q = ts_attn_sequence(a, c->slot);
-    long A = a->o.heads, row = c - a->call;
-    ts_topk choice = {.scores = ts_view(scores, TS_DIM(A, q.nb, q.nb)),
+    ts_tensor found = room_for(a, c);
+    ts_topk choice = {.scores = ts_view(scores, TS_DIM(a->o.heads, q.nb, q.nb)),
                       .nv = q.nv,
                       .keep = p->keep,
                       .diagonal = p->kind == TS_POOLED,
                       .adaptive = p->kind == TS_ADASPA && p->adaptive,
                       .plan = s->plan};
-    if (ts_there(a->found))
-        choice.stat = ts_row_range(ts_view(a->found, TS_DIM(a->room * 3L, A)), 3 * row, 3);
+    if (ts_there(found)) choice.stat = ts_row_range(found, 0, 3);
+    return ts_topk_op(a->ctx->dev, choice);
+}
+
+/* Full attention, and with a search in it the plan that its block sums (and output) make. */
+static ts_status attend_densely(ts_attn *a, ts_attn_call *c, ts_attn_state *s, ts_attention op,
+                                ts_tensor sums)
+{
+    ts_status st = TS_OK;
+    bool search = s && c->what == TS_DO_SEARCH;
+    if (search) {
+        op.lse = s->lse;
+        op.sums = sums;
+    }
+    TRY(ts_attention_op(a->ctx->dev, op));
+    if (!search) goto done;
+    TRY(mark_moment(a, &c->middle));
+    if (a->o.policy.by_error)
+        TRY(ts_search_by_error(a, s, &op, sums, room_for(a, c)));
+    else
+        TRY(choose_blocks(a, c, s, sums));
+done:
+    return st;
+}
+
+/* What the scores of a new plan are, before it is used. */
+static ts_status renew_plan(ts_attn *a, ts_attn_call *c, ts_attn_state *s, const ts_attention *op,
+                            ts_tensor sums)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = a->ctx->dev;
+    if (c->what == TS_DO_SEARCH_AGAIN)
+        TRY(ts_block_sums_op(dev, (ts_block_sums){op->q, op->k, op->scale, s->lse, sums}));
+    else
+        TRY(ts_block_means_op(dev, (ts_block_means){op->q, op->k, sums}));
+    TRY(choose_blocks(a, c, s, sums));
+    TRY(mark_moment(a, &c->middle));
+done:
+    return st;
+}
+
+/* A new plan's share is an expectation until the step ends. */
+static void expect_plan(ts_attn *a, ts_attn_call *c, ts_attn_state *s)
+{
+    ts_sequence q = ts_attn_sequence(a, c->slot);
     c->searched = ts_there(a->found);
     s->have = true;
-    ts_plans_share(s, q, (double)ts_plan_budget(p->keep, q.nv) / q.nv);
-    return ts_topk_op(a->ctx->dev, choice);
+    for (int i = 0; i < TS_RANKINGS; i++) s->ranks[i] = true;
+    for (int i = 0; i <= TS_REST_LINEAR; i++) s->forms[i] = true;
+    ts_plans_share(s, q, (double)ts_plan_budget(a->o.policy.keep, q.nv) / q.nv);
 }
 
 static ts_status carry_out(ts_attn *a, ts_attn_call *c, ts_attn_state *s, ts_attention op)
 {
     ts_status st = TS_OK;
-    ts_device *dev = a->ctx->dev;
     ts_arena *arena = &a->ctx->arena;
+    const ts_policy *p = &a->o.policy;
     size_t mark = ts_mark(arena);
     ts_do what = c->what;
     bool dense = what == TS_DO_DENSE || what == TS_DO_SEARCH,
          plans = what != TS_DO_DENSE && what != TS_DO_SPARSE;
-    const ts_plan *plan = dense ? NULL : &s->plan;
     ts_tensor sums = {0};
     assert(s || !plans);
     if (plans) {
@@ -106,22 +159,13 @@ static ts_status carry_out(ts_attn *a, ts_attn_call *c, ts_attn_state *s, ts_att
         sums = ts_there(s->scores) ? s->scores : ts_take(arena, TS_F32, TS_DIM(1, A, nb, nb));
     }
     TRY(mark_moment(a, &c->begin));
-    if (what == TS_DO_SEARCH_AGAIN)
-        TRY(ts_block_sums_op(dev, (ts_block_sums){op.q, op.k, op.scale, s->lse, sums}));
-    if (what == TS_DO_POOL) TRY(ts_block_means_op(dev, (ts_block_means){op.q, op.k, sums}));
-    if (what == TS_DO_SEARCH) {
-        op.lse = s->lse;
-        op.sums = sums;
-    } else if (plans) {
-        TRY(choose_blocks(a, c, s, sums));
-        TRY(mark_moment(a, &c->middle));
-    }
-    if (!dense) op.plan = &plan;
-    TRY(ts_attention_op(dev, op));
-    if (what == TS_DO_SEARCH) {
-        TRY(mark_moment(a, &c->middle));
-        TRY(choose_blocks(a, c, s, sums));
-    }
+    if (plans && !dense) TRY(renew_plan(a, c, s, &op, sums));
+    if (plans) expect_plan(a, c, s);
+    if (dense)
+        TRY(attend_densely(a, c, s, op, sums));
+    else
+        TRY(ts_search_attend(a, s, op,
+                             what == TS_DO_SPARSE && p->fresh && c->step % p->fresh == 0));
     TRY(mark_moment(a, &c->end));
 done:
     ts_release(arena, mark);
@@ -177,7 +221,21 @@ done:
 }
 
 /* ---- the end of a step ---- */
-/* What a search found, f32 [3, A] of ts_topk.stat. */
+/* Heads by what they were given. */
+static void count_choices(ts_attn *a, ts_attn_state *s, const float *found)
+{
+    ts_attn_counters *n = &a->counters;
+    int A = a->o.heads;
+    const float *ranking = found + TS_FOUND_RANKING * A, *form = found + TS_FOUND_FORM * A;
+    bool measured = a->o.policy.rest == TS_REST_MEASURED;
+    ts_plans_know(s, A, ranking, measured ? form : NULL);
+    for (int h = 0; h < A; h++) {
+        n->ranked[(int)ranking[h]]++;
+        if (measured) n->formed[(int)form[h]]++;
+    }
+}
+
+/* What a search found, f32 [TS_FOUND, A]. */
 static ts_status read_search(ts_attn *a, const ts_attn_call *c, const float *found)
 {
     ts_attn_counters *n = &a->counters;
@@ -191,6 +249,7 @@ static ts_status read_search(ts_attn *a, const ts_attn_call *c, const float *fou
     }
     ts_plans_share(s, q, kept / ((double)A * q.nv * q.nv));
     s->scored = c->step;
+    if (a->o.policy.by_error) count_choices(a, s, found);
     if (!n->recalls || recall < n->recall_least) n->recall_least = recall;
     n->recall += recall;
     n->recalls++;
@@ -241,7 +300,7 @@ ts_status ts_attn_step_end(ts_attn *a)
 {
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
-    size_t row = 3 * (size_t)a->o.heads;
+    size_t row = TS_FOUND * (size_t)a->o.heads;
     bool searched = false;
     for (int i = 0; i < a->calls; i++) searched = searched || a->call[i].searched;
     searched = searched && !dev->counting;

@@ -37,8 +37,8 @@ typedef struct {
     ts_attn_counters counters;
     char why[256];        /* density that no key asked for, and why; "": none */
     ts_attn_state *state; /* [slots, layers]; NULL: everything is dense */
-    /* Calls since the last ts_attn_step_end, [room]; what searches among them found, f32 [room, 3,
-     * heads], on the device and, at the step's end, on the host. */
+    /* Calls since the last ts_attn_step_end, [room]; what searches among them found, f32 [room,
+     * TS_FOUND, heads] (search.h), on the device and, at the step's end, on the host. */
     ts_attn_call *call;
     int calls, room;
     ts_tensor found;
@@ -62,7 +62,8 @@ void ts_attn_begin(ts_attn *, int step, int layer, int slot);
 /* What the evaluations of a slot run over. */
 ts_sequence ts_attn_sequence(const ts_attn *, int slot);
 /* q, k, v, out [T, A, D] (ld: token to token): a->grid's tokens in its order, then the slot's text;
- * scaled by 1 / sqrt(D). out may be q. Waits for nothing. TS_ESHAPE: not the slot's tokens. */
+ * scaled by 1 / sqrt(D). out is apart from the others. Waits for nothing. TS_ESHAPE: not the slot's
+ * tokens. */
 ts_status ts_attend(ts_attn *, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor out);
 /* At the end of a step (or of an evaluation of all its samples), when the device has been waited
  * for: counts the step's calls, reads what its searches found and how long it all took. */

@@ -14,6 +14,8 @@ typedef struct { /* of one run; counted on a counting device too, without times 
     /* sum and least over searches of the mean recall of a plan's heads, when it was made */
     double recall, recall_least;
     long recalls;
+    /* heads by what searches that compare by error gave them: ts_ranking, ts_rest_form */
+    long ranked[4], formed[3];
 } ts_attn_counters;
 
 long ts_attn_calls(const ts_attn_counters *);

@@ -4,6 +4,7 @@
 
 #include "attention/patterns.h"
 #include "attention/plan_file.h"
+#include "attention/search.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,16 @@ void ts_plans_share(ts_attn_state *state, ts_sequence s, double kept)
 ts_status ts_plans_no_memory(ts_attn *a)
 {
     return ts_fail(&a->ctx->err, TS_EMEMORY, "no memory for plans of %d tokens", a->grid.N);
+}
+
+void ts_plans_know(ts_attn_state *s, int heads, const float *ranking, const float *form)
+{
+    memset(s->ranks, 0, sizeof s->ranks);
+    memset(s->forms, 0, sizeof s->forms);
+    for (int h = 0; h < heads; h++) {
+        s->ranks[(int)ranking[h]] = true;
+        if (form) s->forms[(int)form[h]] = true;
+    }
 }
 
 /* ---- what makes a whole run dense ---- */
@@ -337,18 +348,21 @@ static void open_searched(ts_attn *a)
 {
     ts_arena *arena = &a->ctx->arena;
     long A = a->o.heads;
-    bool search = a->o.policy.kind == TS_ADASPA;
+    bool search = a->o.policy.kind == TS_ADASPA, by_error = search && a->o.policy.by_error;
     for (int slot = 0; slot < a->o.slots; slot++)
         for (int l = 0; l < a->o.layers; l++) {
             ts_sequence s = ts_attn_sequence(a, slot);
             ts_attn_state *state = ts_plans_of(a, slot, l);
             if (ts_set_has(&a->o.policy.dense_layers, l)) continue;
             state->plan = carve_plan(a, s, a->o.heads);
-            if (search) state->lse = ts_take(arena, TS_F32, TS_DIM(1, A, s.T));
+            if (by_error) state->ranking = ts_take(arena, TS_I32, TS_DIM(A));
+            if (by_error && a->o.policy.rest == TS_REST_MEASURED)
+                state->form = ts_take(arena, TS_I32, TS_DIM(A));
+            if (search && !by_error) state->lse = ts_take(arena, TS_F32, TS_DIM(1, A, s.T));
             if (search && a->o.keep_scores)
                 state->scores = ts_take(arena, TS_F32, TS_DIM(1, A, s.nb, s.nb));
         }
-    if (search) a->found = ts_take(arena, TS_F32, TS_DIM(a->room, 3, A));
+    if (search) a->found = ts_take(arena, TS_F32, TS_DIM(a->room, TS_FOUND, A));
 }
 
 ts_status ts_plans_open(ts_attn *a)

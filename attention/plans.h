@@ -4,6 +4,9 @@
 #define TS_PLANS_H
 #include "attention/attend.h"
 
+/* What may order the blocks of a row (search.h) */
+typedef enum { TS_RANK_FRESH, TS_RANK_MASS, TS_RANK_OWN, TS_RANK_POOLED, TS_RANKINGS } ts_ranking;
+
 struct ts_attn_state { /* of one layer and branch */
     ts_plan plan;      /* bits absent: none is ever made */
     bool have;
@@ -11,6 +14,10 @@ struct ts_attn_state { /* of one layer and branch */
     ts_tensor lse;    /* adaspa: f32 [1, A, T] */
     ts_tensor scores; /* adaspa, where scores are kept: f32 [1, A, nb, nb] of the last search */
     int scored;       /* the step of that search; 0: none yet */
+    /* Where rankings are compared by error, i32 [A] of each head: ts_ranking and ts_rest_form; and
+     * as far as the host knows, which of them some head has. */
+    ts_tensor ranking, form;
+    bool ranks[TS_RANKINGS], forms[TS_REST_LINEAR + 1];
 };
 
 /* Order, plans and what searches need; a->state stays NULL where everything is dense. a->ctx, o and
@@ -18,6 +25,8 @@ struct ts_attn_state { /* of one layer and branch */
 ts_status ts_plans_open(ts_attn *);
 ts_attn_state *ts_plans_of(const ts_attn *, int slot, int layer);
 size_t ts_plans_bytes(ts_sequence, int A); /* of the bits of a plan */
+/* What each head was given, [heads] whole numbers as f32: what the host knows of it. */
+void ts_plans_know(ts_attn_state *, int heads, const float *ranking, const float *form);
 /* Fills a carved plan, and its share, from a choice among the video blocks, [plan.A, nv, ..] of the
  * host. */
 ts_status ts_plans_send(ts_attn *, ts_attn_state *, ts_sequence, const uint32_t *chosen);

@@ -32,6 +32,9 @@ typedef enum {
     MIN_TOKENS,
     DENSE_STEPS,
     SEARCH_STEPS,
+    SEARCH,
+    FRESH,
+    REST,
     ADAPTIVE,
     DENSE_LAYERS,
     REFERENCES,
@@ -49,6 +52,9 @@ static const struct {
     [MIN_TOKENS] = {"min-tokens", "a whole number from 0", ALL & ~BLOCKS},
     [DENSE_STEPS] = {"dense-steps", "a whole number from 0", FIXED | BLOCKS},
     [SEARCH_STEPS] = {"search-steps", "steps from 1, like 10+30", ADASPA},
+    [SEARCH] = {"search", "error or mass", ADASPA},
+    [FRESH] = {"fresh", "0, or the number of steps after which plans are ranked anew", ADASPA},
+    [REST] = {"rest", "none, mean, linear or (adaspa) measured", ALL},
     [ADAPTIVE] = {"adaptive", "on or off", ADASPA},
     [DENSE_LAYERS] = {"dense-layers", "layers from 0, like 0+1+28-29", ALL},
     [REFERENCES] = {"k", "a whole number from 1: reference frames", TILE},
@@ -81,6 +87,8 @@ static const ts_order orders[TS_POLICIES] = {[TS_ADASPA] = TS_RASTER,
                                              [TS_RANDOM] = TS_RASTER};
 
 const char *ts_policy_name(ts_policy_kind kind) { return names[kind]; }
+
+static const char *const rests[] = {"none", "mean", "linear", "measured"};
 
 /* ---- values ---- */
 static bool read_switch(const char *s, bool *out)
@@ -143,6 +151,14 @@ bool ts_set_has(const ts_set *s, int x)
     return false;
 }
 
+static bool read_rest(ts_policy *p, const char *s)
+{
+    int known = p->kind == TS_ADASPA ? 4 : 3;
+    p->rest = 0;
+    while (p->rest < known && strcmp(rests[p->rest], s)) p->rest++;
+    return p->rest < known;
+}
+
 static bool set_value(ts_policy *p, key_id id, const char *s)
 {
     uint64_t n = 0;
@@ -158,6 +174,9 @@ static bool set_value(ts_policy *p, key_id id, const char *s)
         p->said_steps = true;
         return ts_whole_read(s, 1000000, &n) ? p->dense_steps = (int)n, true : false;
     case SEARCH_STEPS: p->said_steps = true; return read_set(s, 1, &p->search);
+    case SEARCH: p->by_error = !strcmp(s, "error"); return p->by_error || !strcmp(s, "mass");
+    case FRESH: return ts_whole_read(s, 1000000, &n) ? p->fresh = (int)n, true : false;
+    case REST: return read_rest(p, s);
     case ADAPTIVE: return read_switch(s, &p->adaptive);
     case DENSE_LAYERS: return read_set(s, 0, &p->dense_layers);
     case REFERENCES: return ts_whole_read(s, 1000000, &n) && n > 0 ? p->k = (int)n, true : false;
@@ -262,6 +281,34 @@ static ts_status refuse_policy(ts_err *err, const char *text)
                    text, near, key, list_names(names, TS_POLICIES, known, sizeof known));
 }
 
+/* The published method is what search=mass and adaptive ask for; the rest of its keys follow. */
+static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEYS])
+{
+    if (p->kind != TS_ADASPA) return TS_OK;
+    if (given[ADAPTIVE] && given[SEARCH] && p->by_error)
+        return ts_fail(
+            err, TS_EUSAGE,
+            "attention adaspa: adaptive is a key of search=mass: with search=error every "
+            "head has the same budget");
+    if (given[ADAPTIVE]) p->by_error = false;
+    if (p->by_error) {
+        p->adaptive = false;
+        return TS_OK;
+    }
+    if (given[FRESH] && p->fresh)
+        return ts_fail(err, TS_EUSAGE,
+                       "attention adaspa: fresh=%d needs search=error: plans of masses last until "
+                       "the next search",
+                       p->fresh);
+    if (given[REST] && p->rest == TS_REST_MEASURED)
+        return ts_fail(err, TS_EUSAGE,
+                       "attention adaspa: rest=measured needs search=error, whose searches have "
+                       "something to measure by");
+    p->fresh = 0;
+    if (!given[REST]) p->rest = TS_REST_NONE;
+    return TS_OK;
+}
+
 ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
 {
     ts_status st = TS_OK;
@@ -274,6 +321,11 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     if (kind == TS_POLICIES) return refuse_policy(err, text);
     p->kind = (ts_policy_kind)kind;
     p->order = orders[kind];
+    if (p->kind == TS_ADASPA) {
+        p->by_error = true;
+        p->fresh = 1;
+        p->rest = TS_REST_MEASURED;
+    }
     if (text[n] && !text[n + 1])
         return ts_fail(err, TS_EUSAGE, "attention %s: a key must follow the colon", names[kind]);
     for (const char *s = text[n] ? text + n + 1 : NULL; s; s = *s == ',' ? s + 1 : NULL) {
@@ -286,6 +338,7 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
                     "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"));
     if (given[REFERENCES] && given[FILE_NAME])
         TRY(ts_fail(err, TS_EUSAGE, "attention tile: k and file exclude each other"));
+    TRY(complete_search(err, p, given));
 done:
     return st;
 }
@@ -297,6 +350,8 @@ static int step_at(double share, int steps) { return (int)floor(share * steps + 
 void ts_policy_settle(ts_policy *p, int steps)
 {
     int first = step_at(0.2, steps) > 1 ? step_at(0.2, steps) : 1, later = step_at(0.6, steps);
+    /* a dense call: of few steps too large a part, for plans that are ranked anew anyway */
+    if (p->by_error && steps < 10) later = first;
     if (p->kind == TS_ADASPA && !p->search.n) {
         p->search = (ts_set){{{first, first}}, 1};
         if (later == first + 1)
@@ -315,7 +370,8 @@ ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
                : p->kind == TS_POOLED ? TS_DO_POOL
                                       : TS_DO_SPARSE;
     if (!have) return step < p->search.span[0].first ? TS_DO_DENSE : TS_DO_SEARCH;
-    return ts_set_has(&p->search, step) ? TS_DO_SEARCH_AGAIN : TS_DO_SPARSE;
+    if (!ts_set_has(&p->search, step)) return TS_DO_SPARSE;
+    return p->by_error ? TS_DO_SEARCH : TS_DO_SEARCH_AGAIN;
 }
 
 /* ---- text ---- */
@@ -340,6 +396,9 @@ static void print_value(FILE *f, const ts_policy *p, key_id id)
     case MIN_TOKENS: fprintf(f, "%ld", p->min_tokens); break;
     case DENSE_STEPS: fprintf(f, "%d", p->dense_steps); break;
     case SEARCH_STEPS: print_set(f, &p->search); break;
+    case SEARCH: fputs(p->by_error ? "error" : "mass", f); break;
+    case FRESH: fprintf(f, "%d", p->fresh); break;
+    case REST: fputs(rests[p->rest], f); break;
     case ADAPTIVE: fputs(p->adaptive ? "on" : "off", f); break;
     case DENSE_LAYERS: print_set(f, &p->dense_layers); break;
     case REFERENCES: fprintf(f, "%d", p->k); break;
@@ -356,6 +415,8 @@ static bool says_nothing(const ts_policy *p, key_id id)
 {
     return (id == FILE_NAME && !*p->file) || (id == REFERENCES && *p->file) ||
            (id == DENSE_LAYERS && !p->dense_layers.n) || (id == SEARCH_STEPS && !p->search.n) ||
+           (id == ADAPTIVE && p->by_error) || (id == FRESH && !p->by_error) ||
+           (id == REST && p->kind != TS_ADASPA && !p->rest) ||
            (id == DENSE_STEPS && p->dense_steps < 0) || (id == STRICT && !p->strict);
 }
 

@@ -17,7 +17,7 @@ typedef enum {
 } ts_policy_kind;
 typedef enum {
     TS_DO_DENSE,
-    TS_DO_SEARCH,       /* dense, while its block sums make the plan of later steps */
+    TS_DO_SEARCH,       /* dense, while its block sums (and output) make the plan of later steps */
     TS_DO_SEARCH_AGAIN, /* block sums from the kept lse make a new plan, which is used at once */
     TS_DO_POOL,         /* block means make a plan, which is used at once */
     TS_DO_SPARSE
@@ -33,6 +33,9 @@ typedef struct {
     int n;
 } ts_set;
 
+/* Beside the forms of ts_rest_form: the best of them by measured error, for each head */
+enum { TS_REST_MEASURED = TS_REST_LINEAR + 1 };
+
 typedef struct {
     ts_policy_kind kind;
     double keep; /* share of key blocks that are read */
@@ -41,6 +44,9 @@ typedef struct {
     int dense_steps; /* the first so many are dense; -1: not said */
     ts_set search;   /* adaspa: steps that search; empty: not said */
     ts_set dense_layers;
+    bool by_error; /* adaspa: rankings are compared by the error of their output */
+    int fresh;     /* adaspa: plans are ranked anew at every so manieth step; 0: never */
+    int rest;      /* what stands for blocks that are not read: ts_rest_form, or TS_REST_MEASURED */
     bool adaptive, strict;
     int k;           /* tile: reference frames */
     uint64_t seed;   /* random */
@@ -52,7 +58,8 @@ typedef struct {
 /* TS_EUSAGE: which name, key or value, and what it may be. */
 ts_status ts_policy_parse(ts_err *, const char *text, ts_policy *);
 /* Completes what depends on the number of steps: adaspa searches at steps max(1, [0.2 S]) and [0.6
- * S], others are dense for [0.2 S] steps, [x] = floor(x + 0.5). */
+ * S] (by error the second from ten steps on), others are dense for [0.2 S] steps, [x] = floor(x +
+ * 0.5). */
 void ts_policy_settle(ts_policy *, int steps);
 /* The policy with every key that applies to it, as ts_policy_parse reads it; malloc'd. */
 char *ts_policy_text(const ts_policy *);

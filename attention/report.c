@@ -1,10 +1,45 @@
 /* The counters of a run as the lines that stand at its end. */
 #include "attention/report.h"
 
+#include "attention/search.h"
+
 #include "backend/number.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+/* "41% fresh, 33% pooled" */
+static void print_shares(FILE *f, const long *n, const char *const *name, int kinds)
+{
+    long all = 0;
+    const char *before = "";
+    for (int i = 0; i < kinds; i++) all += n[i];
+    for (int i = 0; i < kinds; i++) {
+        if (!n[i]) continue;
+        fprintf(f, "%s%.0f%% %s", before, 100 * (double)n[i] / (double)all, name[i]);
+        before = ", ";
+    }
+}
+
+static void print_choices(FILE *f, const ts_attn_counters *c)
+{
+    static const char *const forms[] = {"nothing", "means", "linear"};
+    const char *rankings[TS_RANKINGS];
+    long ranked = 0, formed = 0;
+    for (int i = 0; i < TS_RANKINGS; i++) {
+        rankings[i] = ts_ranking_name((ts_ranking)i);
+        ranked += c->ranked[i];
+    }
+    for (int i = 0; i <= TS_REST_LINEAR; i++) formed += c->formed[i];
+    if (!ranked) return;
+    fputs("  heads     ", f);
+    print_shares(f, c->ranked, rankings, TS_RANKINGS);
+    if (formed) {
+        fputs("; for the rest ", f);
+        print_shares(f, c->formed, forms, TS_REST_LINEAR + 1);
+    }
+    fputc('\n', f);
+}
 
 char *ts_attn_report(const ts_attn *a)
 {
@@ -31,6 +66,7 @@ char *ts_attn_report(const ts_attn *a)
         fprintf(f,
                 "  recall    %.3f of the weights in a new plan's blocks, least %.3f (%ld plans)\n",
                 c->recall / (double)c->recalls, c->recall_least, c->recalls);
+    print_choices(f, c);
     if (a->o.timed)
         fprintf(f, "  time      %.2f s in attention, %.2f s of it searching\n", ts_attn_seconds(c),
                 c->search_s);

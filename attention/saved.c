@@ -149,10 +149,24 @@ done:
 }
 
 /* ---- interruptions ---- */
-static void name_state(const ts_attn *a, int slot, int layer, char bits[96], char lse[96])
+/* What a search has left on the device of a layer and branch beside the bits of its plan. */
+static int kept_tensors(const ts_attn *a, int slot, int layer, ts_tensor of[3], char name[3][96])
+{
+    const ts_attn_state *s = ts_plans_of(a, slot, layer);
+    const ts_tensor all[3] = {s->lse, s->ranking, s->form};
+    static const char *const what[3] = {"lse", "ranking", "rest"};
+    int n = 0;
+    for (int i = 0; i < 3; i++) {
+        if (!ts_there(all[i])) continue;
+        snprintf(name[n], 96, "%s.%s.%d", what[i], a->o.slot_name[slot], layer);
+        of[n++] = all[i];
+    }
+    return n;
+}
+
+static void name_bits(const ts_attn *a, int slot, int layer, char bits[96])
 {
     snprintf(bits, 96, "plan.%s.%d.bits", a->o.slot_name[slot], layer);
-    snprintf(lse, 96, "lse.%s.%d", a->o.slot_name[slot], layer);
 }
 
 static ts_status save_state(ts_attn *a, ts_bag *bag, int slot, int layer)
@@ -160,15 +174,20 @@ static ts_status save_state(ts_attn *a, ts_bag *bag, int slot, int layer)
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
     ts_sequence s = ts_attn_sequence(a, slot);
-    const ts_attn_state *state = ts_plans_of(a, slot, layer);
-    char bits[96], lse[96];
-    name_state(a, slot, layer, bits, lse);
+    char bits[96], name[3][96];
+    ts_tensor kept[3];
+    int n = kept_tensors(a, slot, layer, kept, name);
+    name_bits(a, slot, layer, bits);
     void *to = ts_bag_put(bag, bits, TS_U32, 3, (long[]){a->o.heads, s.nv, ts_plan_words(s.nv)},
                           NULL);
-    void *kept = ts_bag_put(bag, lse, TS_F32, 3, state->lse.dim, NULL);
-    if (!to || !kept) TRY(ts_plans_no_memory(a));
-    TRY(ts_plans_fetch(a, state, s, to));
-    TRY(dev->ops->download(dev, kept, state->lse.p, (size_t)ts_count(state->lse) * sizeof(float)));
+    if (!to) TRY(ts_plans_no_memory(a));
+    TRY(ts_plans_fetch(a, ts_plans_of(a, slot, layer), s, to));
+    for (int i = 0; i < n; i++) {
+        to = ts_bag_put(bag, name[i], kept[i].type, kept[i].nd, kept[i].dim, NULL);
+        if (!to) TRY(ts_plans_no_memory(a));
+        TRY(dev->ops->download(dev, to, kept[i].p,
+                               (size_t)ts_count(kept[i]) * ts_dtype_size(kept[i].type)));
+    }
 done:
     return st;
 }
@@ -185,15 +204,55 @@ done:
     return st;
 }
 
-static ts_status load_state(ts_attn *a, const ts_bag *bag, int slot, int layer)
+/* Numbers of heads within 0..most, as the host wants to know them. */
+static ts_status read_choices(ts_attn *a, const char *name, const ts_host *h, int most, float *to)
+{
+    const int32_t *x = h->data;
+    for (int i = 0; i < a->o.heads; i++) {
+        if (x[i] < 0 || x[i] > most)
+            return ts_fail(&a->ctx->err, TS_EMODEL, "%s: %d of head %d, expected 0 to %d", name,
+                           x[i], i, most);
+        to[i] = (float)x[i];
+    }
+    return TS_OK;
+}
+
+static ts_status load_kept(ts_attn *a, const ts_bag *bag, int slot, int layer)
 {
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
+    ts_attn_state *state = ts_plans_of(a, slot, layer);
+    char name[3][96];
+    ts_tensor kept[3];
+    ts_host h;
+    int n = kept_tensors(a, slot, layer, kept, name);
+    float *known = malloc(2 * (size_t)(a->o.heads + 1) * sizeof *known), *form = NULL;
+    if (!known) return ts_plans_no_memory(a);
+    for (int i = 0; i < n; i++) {
+        TRY(ts_bag_get(&a->ctx->err, bag, name[i], kept[i].type, kept[i].nd, kept[i].dim, &h));
+        if (kept[i].p.at == state->ranking.p.at)
+            TRY(read_choices(a, name[i], &h, TS_RANKINGS - 1, known));
+        if (kept[i].p.at == state->form.p.at) {
+            form = known + a->o.heads;
+            TRY(read_choices(a, name[i], &h, TS_REST_LINEAR, form));
+        }
+        TRY(dev->ops->upload(dev, kept[i].p, h.data,
+                             (size_t)ts_count(kept[i]) * ts_dtype_size(kept[i].type)));
+    }
+    if (ts_there(state->ranking)) ts_plans_know(state, a->o.heads, known, form);
+done:
+    free(known);
+    return st;
+}
+
+static ts_status load_state(ts_attn *a, const ts_bag *bag, int slot, int layer)
+{
+    ts_status st = TS_OK;
     ts_sequence s = ts_attn_sequence(a, slot);
     ts_attn_state *state = ts_plans_of(a, slot, layer);
-    char bits[96], lse[96];
+    char bits[96];
     ts_host h;
-    name_state(a, slot, layer, bits, lse);
+    name_bits(a, slot, layer, bits);
     if (!ts_bag_has(bag, bits)) return TS_OK;
     TRY(ts_bag_get(&a->ctx->err, bag, bits, TS_U32, 3,
                    (long[]){a->o.heads, s.nv, ts_plan_words(s.nv)}, &h));
@@ -201,8 +260,7 @@ static ts_status load_state(ts_attn *a, const ts_bag *bag, int slot, int layer)
         TRY(ts_fail(&a->ctx->err, TS_EMODEL, "%s: a row that reads no block, or one beyond %d",
                     bits, s.nv));
     TRY(ts_plans_send(a, state, s, h.data));
-    TRY(ts_bag_get(&a->ctx->err, bag, lse, TS_F32, 3, state->lse.dim, &h));
-    TRY(dev->ops->upload(dev, state->lse.p, h.data, (size_t)ts_count(state->lse) * sizeof(float)));
+    TRY(load_kept(a, bag, slot, layer));
     state->have = true;
 done:
     return st;

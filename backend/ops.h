@@ -186,7 +186,8 @@ typedef struct {
      * are; absent: all. Not with `adaptive` */
     ts_tensor who;
     int which;
-    ts_plan plan; /* bits [A, nb, ..] out */
+    ts_tensor weights; /* f32 [A, nb, nb]: recalls in stat are shares of these; absent: of scores */
+    ts_plan plan;      /* bits [A, nb, ..] out */
     /* f32 [3, A] out: recall at `keep`, recall of the plan, blocks kept of the nv x nv; may be
      * absent */
     ts_tensor stat;

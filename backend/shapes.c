@@ -388,6 +388,9 @@ ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
                        s[0], s[1]);
     if (ts_there(a->who) && a->adaptive)
         return ts_fail(d->err, TS_ESHAPE, "top-k: adaptive is for all heads, expected no who");
+    if (ts_there(a->weights) && (a->weights.type != TS_F32 || a->weights.ld != s[2] ||
+                                 ts_count(a->weights) != ts_count(a->scores)))
+        return refuse_tensor(d, "top-k", "weights", a->weights, "the shape of scores:", a->scores);
     st = check_form(d, "top-k", "who", a->who, s[0]);
     if (!st && ts_there(a->stat))
         st = check_matrix(d, "top-k", "stat", a->stat, 1 << TS_F32, 3, s[0]);

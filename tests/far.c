@@ -526,6 +526,7 @@ static void move_choose(queued *c)
 static void move_topk(queued *c)
 {
     bring_near(&c->a.topk.who);
+    bring_near(&c->a.topk.weights);
     bring_near(&c->a.topk.scores);
     bring_near(&c->a.topk.stat);
     c->a.topk.plan.bits = near_ptr(c->a.topk.plan.bits);

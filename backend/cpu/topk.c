@@ -61,9 +61,9 @@ static uint32_t nth_largest(uint32_t *x, long n, long k)
 }
 
 /* Bits of one row: of the first nv blocks those of the k largest scores, block `forced` (-1: none)
- * among them, and all blocks from nv on. Returns the share of the row's scores that they hold. */
-static double choose_row(const float *score, long nb, long nv, long k, long forced, uint32_t *work,
-                         uint32_t *bits)
+ * among them, and all blocks from nv on. Returns the share of the row's weights that they hold. */
+static double choose_row(const float *score, const float *weight, long nb, long nv, long k,
+                         long forced, uint32_t *work, uint32_t *bits)
 {
     double kept = 0, all = 0;
     memset(bits, 0, (size_t)ts_plan_words((int)nb) * sizeof *bits);
@@ -83,13 +83,13 @@ static double choose_row(const float *score, long nb, long nv, long k, long forc
         uint32_t u = sortable_bits(score[j]);
         bool take = left > 0 && j != forced && (u > least || (u == least && equal-- > 0));
         if (take) bits[j / 32] |= 1u << j % 32;
-        all += score[j];
-        if (take || j == forced) kept += score[j];
+        all += weight[j];
+        if (take || j == forced) kept += weight[j];
     }
     for (long j = nv; j < nb; j++) {
         bits[j / 32] |= 1u << j % 32;
-        all += score[j];
-        kept += score[j];
+        all += weight[j];
+        kept += weight[j];
     }
     return all > 0 ? kept / all : 1;
 }
@@ -121,15 +121,17 @@ static void choose_heads(const ts_cpu *c, selection *s)
 {
     const ts_topk *a = s->a;
     long nb = s->nb, nv = s->nv, words = ts_plan_words((int)nb);
-    const float *score = ts_host_of(a->scores.p);
+    const float *score = ts_host_of(a->scores.p),
+                *weight = ts_there(a->weights) ? ts_host_of(a->weights.p) : score;
     uint32_t *bits = ts_host_of(a->plan.bits);
 #pragma omp parallel for schedule(static) num_threads(c->threads)
     for (long chunk = 0; chunk < c->threads; chunk++)
         for (long i = chunk; i < s->A * nv; i += c->threads) {
             long h = i / nv, p = i % nv, row = h * nb + p;
             if (s->changed[h])
-                s->recall[i] = choose_row(score + row * nb, nb, nv, s->k[h], a->diagonal ? p : -1,
-                                          s->work + chunk * nv, bits + row * words);
+                s->recall[i] = choose_row(score + row * nb, weight + row * nb, nb, nv, s->k[h],
+                                          a->diagonal ? p : -1, s->work + chunk * nv,
+                                          bits + row * words);
         }
     for (long h = 0; h < s->A; h++)
         if (is_chosen(a, h)) s->head[h] = average_rows(s->recall + h * nv, nv);

@@ -155,9 +155,18 @@ static ts_status launch_gather(ts_cuda *c, const ts_gather *a)
     return launched(c, ts_cuda_gather(a, c->fault, c->queue), "gather");
 }
 
+/* What the CPU alone can do. */
+static ts_status not_there(ts_cuda *c, const char *what)
+{
+    return ts_fail(c->dev.err, TS_EDEVICE,
+                   "device cuda has no %s: attention adaspa needs search=mass and rest=none there",
+                   what);
+}
+
 static ts_status launch_attention(ts_cuda *c, const ts_attention *a)
 {
     void *scratch;
+    if (ts_there(a->pooled_k) || a->every > 1) return not_there(c, "pooled keys");
     ts_status st = ts_cuda_scratch(c, ts_cuda_attention_scratch(a, &c->chip), &scratch);
     if (st || c->dev.counting) return st;
     return launched(c, ts_cuda_attention(a, &c->chip, scratch, c->queue), "attention");
@@ -222,6 +231,18 @@ OPERATION(attention, launch_attention)
 OPERATION(block_sums, launch_block_sums)
 OPERATION(block_means, launch_block_means)
 OPERATION(topk, launch_topk)
+
+#define MISSING(name, what)                                        \
+    static ts_status cuda_##name(ts_device *d, const ts_##name *a) \
+    {                                                              \
+        ts_status st = ts_shapes_##name(d, a);                     \
+        return st ? st : not_there(ts_cuda_of(d), what);           \
+    }
+MISSING(pool, "means of blocks")
+MISSING(pool_sums, "weights of pooled keys")
+MISSING(rest_linear, "linear rest")
+MISSING(head_errors, "errors of heads")
+MISSING(choose, "choices by error")
 
 static ts_status cuda_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
                            ts_ptr at)
@@ -322,6 +343,11 @@ static const ts_ops ops = {.memory = cuda_memory,
                            .block_sums = cuda_block_sums,
                            .block_means = cuda_block_means,
                            .topk = cuda_topk,
+                           .pool = cuda_pool,
+                           .pool_sums = cuda_pool_sums,
+                           .rest_linear = cuda_rest_linear,
+                           .head_errors = cuda_head_errors,
+                           .choose = cuda_choose,
                            .peak = cuda_peak,
                            .lincomb = cuda_lincomb,
                            .randn = cuda_randn,

@@ -8,12 +8,13 @@
 
 const int sparse_shapes[SHAPES + 1][3] = {{5, 6, 10}, {3, 9, 13}, {1, 17, 23}, {5, 6, 8}};
 const char *const sparse_branches[SLOTS] = {"cond", "uncond"};
-const char *const sparse_some[SOME] = {"adaspa:keep=0.4,min-tokens=0,order=tile",
-                                       "adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off",
-                                       "window:keep=0.4,min-tokens=0,order=tile",
-                                       "pooled:keep=0.4,min-tokens=0,order=raster",
-                                       "random:keep=0.4,min-tokens=0,order=tile,seed=5",
-                                       "tile:k=1,min-tokens=0,order=raster"};
+const char *const sparse_some[SOME] = {
+    "adaspa:search=mass,keep=0.4,min-tokens=0,order=tile",
+    "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,adaptive=off",
+    "window:keep=0.4,min-tokens=0,order=tile",
+    "pooled:keep=0.4,min-tokens=0,order=raster",
+    "random:keep=0.4,min-tokens=0,order=tile,seed=5",
+    "tile:k=1,min-tokens=0,order=raster"};
 
 long sparse_count(const sparse_run *j) { return (long)j->grid.N * WIDTH; }
 float *sparse_output(const sparse_run *j, int step, int slot, int layer)

@@ -37,7 +37,9 @@ START_TEST(names)
         ts_policy p = parse(every[i]);
         ck_assert_int_eq(p.kind, i);
         ck_assert(!strncmp(every[i], ts_policy_name(p.kind), strlen(ts_policy_name(p.kind))));
-        ck_assert(p.keep == 0.2 && p.k == 2 && p.seed == 0 && p.adaptive && !p.strict &&
+        ck_assert(p.keep == 0.2 && p.k == 2 && p.seed == 0 && p.adaptive == (i != TS_ADASPA) &&
+                  !p.strict && p.by_error == (i == TS_ADASPA) && p.fresh == (i == TS_ADASPA) &&
+                  p.rest == (i == TS_ADASPA ? TS_REST_MEASURED : TS_REST_NONE) &&
                   p.dense_steps == -1 && !p.search.n && !p.dense_layers.n && !p.said_min_tokens &&
                   !p.said_steps);
         ck_assert_int_gt(p.min_tokens, 0);
@@ -87,32 +89,33 @@ static const struct {
                 "window, pooled, random or blocks)"},
     {"window:0.5", "attention window: no key \"0.5\": did you mean window:keep=0.5?"},
     {"window:sparsity=0.8", "attention window: no key \"sparsity\": did you mean keep? (of keep, "
-                            "order, min-tokens, dense-steps, dense-layers or strict)"},
+                            "order, min-tokens, dense-steps, rest, dense-layers or strict)"},
     {"dense:", "attention dense: a key must follow the colon"},
     {"dense:strict", "attention dense: takes no keys"},
     {"adaspa:", "attention adaspa: a key must follow the colon"},
     {"adaspa:,keep=0.2", "attention adaspa: no key \"\", expected keep, order, min-tokens, "
-                         "search-steps, adaptive, dense-layers or strict"},
+                         "search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
     {"adaspa:keep=0.2,", "attention adaspa: no key \"\", expected keep, order, min-tokens, "
-                         "search-steps, adaptive, dense-layers or strict"},
+                         "search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
     {"adaspa:kep=0.2",
      "attention adaspa: no key \"kep\": did you mean keep? (of keep, order, min-tokens, "
-     "search-steps, adaptive, dense-layers or strict)"},
+     "search-steps, search, fresh, rest, adaptive, dense-layers or strict)"},
     {"adaspa:keeps=0.2",
      "attention adaspa: no key \"keeps\": did you mean keep? (of keep, order, min-tokens, "
-     "search-steps, adaptive, dense-layers or strict)"},
-    {"adaspa:dense-steps=3", "attention adaspa: no key \"dense-steps\", expected keep, order, "
-                             "min-tokens, search-steps, adaptive, dense-layers or strict"},
+     "search-steps, search, fresh, rest, adaptive, dense-layers or strict)"},
+    {"adaspa:dense-steps=3",
+     "attention adaspa: no key \"dense-steps\", expected keep, order, "
+     "min-tokens, search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
     {"tile:keep=0.2", "attention tile: no key \"keep\", expected order, min-tokens, dense-steps, "
-                      "dense-layers, k, file or strict"},
+                      "rest, dense-layers, k, file or strict"},
     {"window:seed=1", "attention window: no key \"seed\", expected keep, order, min-tokens, "
-                      "dense-steps, dense-layers or strict"},
+                      "dense-steps, rest, dense-layers or strict"},
     {"pooled:adaptive=on", "attention pooled: no key \"adaptive\", expected keep, order, "
-                           "min-tokens, dense-steps, dense-layers or strict"},
+                           "min-tokens, dense-steps, rest, dense-layers or strict"},
     {"random:search-steps=1", "attention random: no key \"search-steps\", expected keep, order, "
-                              "min-tokens, dense-steps, dense-layers, seed or strict"},
-    {"blocks:file=x,order=tile",
-     "attention blocks: no key \"order\", expected dense-steps, dense-layers, file or strict"},
+                              "min-tokens, dense-steps, rest, dense-layers, seed or strict"},
+    {"blocks:file=x,order=tile", "attention blocks: no key \"order\", expected dense-steps, rest, "
+                                 "dense-layers, file or strict"},
     {"blocks", "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"},
     {"blocks:strict", "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"},
     {"tile:k=2,file=x.json", "attention tile: k and file exclude each other"},
@@ -154,6 +157,22 @@ static const struct {
      "attention adaspa: search-steps=1-, expected steps from 1, like 10+30"},
     {"adaspa:search-steps=1000001",
      "attention adaspa: search-steps=1000001, expected steps from 1, like 10+30"},
+    {"adaspa:search=best", "attention adaspa: search=best, expected error or mass"},
+    {"adaspa:fresh=-1",
+     "attention adaspa: fresh=-1, expected 0, or the number of steps after which plans are ranked "
+     "anew"},
+    {"adaspa:rest=some",
+     "attention adaspa: rest=some, expected none, mean, linear or (adaspa) measured"},
+    {"pooled:rest=measured",
+     "attention pooled: rest=measured, expected none, mean, linear or (adaspa) measured"},
+    {"adaspa:search=error,adaptive", "attention adaspa: adaptive is a key of search=mass: with "
+                                     "search=error every head has the same "
+                                     "budget"},
+    {"adaspa:fresh=2,search=mass",
+     "attention adaspa: fresh=2 needs search=error: plans of masses last until the next search"},
+    {"adaspa:rest=measured,adaptive=off",
+     "attention adaspa: rest=measured needs search=error, whose searches have something to measure "
+     "by"},
     {"adaspa:adaptive=yes", "attention adaspa: adaptive=yes, expected on or off"},
     {"adaspa:dense-layers=-1",
      "attention adaspa: dense-layers=-1, expected layers from 0, like 0+1+28-29"},
@@ -244,11 +263,17 @@ static const struct {
     int steps;
 } texts[] = {
     {"dense", "dense", 50},
-    {"adaspa", "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,adaptive=on", 50},
+    {"adaspa",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=1,"
+     "rest=measured",
+     50},
     {"adaspa:order=tile,strict,min-tokens=0",
-     "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1+2,adaptive=on,strict=on", 4},
+     "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1,search=error,fresh=1,rest=measured,"
+     "strict=on",
+     4},
     {"adaspa:search-steps=3-5+7,adaptive=off,dense-layers=1+0",
-     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=3-5+7,adaptive=off,dense-layers=0+1",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=3-5+7,search=mass,rest=none,"
+     "adaptive=off,dense-layers=0+1",
      50},
     {"tile:order=raster", "tile:order=raster,min-tokens=256,dense-steps=10,k=2", 50},
     {"tile:file=a.json,order=raster", "tile:order=raster,min-tokens=256,dense-steps=1,file=a.json",
@@ -260,6 +285,20 @@ static const struct {
     {"random:order=raster,seed=9",
      "random:keep=0.2,order=raster,min-tokens=256,dense-steps=0,seed=9", 2},
     {"blocks:file=p.safetensors", "blocks:dense-steps=0,file=p.safetensors", 50},
+    {"adaspa:fresh=0,rest=linear",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=0,rest="
+     "linear",
+     50},
+    {"adaspa:search=mass",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=mass,rest=none,"
+     "adaptive=on",
+     50},
+    {"adaspa:adaptive=on,rest=mean",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=mass,rest=mean,"
+     "adaptive=on",
+     50},
+    {"pooled:rest=mean", "pooled:keep=0.2,order=raster,min-tokens=256,dense-steps=10,rest=mean",
+     50},
 };
 enum { TEXTS = sizeof texts / sizeof *texts };
 
@@ -278,7 +317,8 @@ START_TEST(text)
     q = parse(said);
     ck_assert(q.kind == p.kind && q.keep == p.keep && q.order == p.order &&
               q.min_tokens == p.min_tokens && q.adaptive == p.adaptive && q.strict == p.strict &&
-              q.seed == p.seed && q.k == p.k);
+              q.seed == p.seed && q.k == p.k && q.by_error == p.by_error && q.fresh == p.fresh &&
+              q.rest == p.rest);
     ck_assert(same_set(&q.search, &p.search) && same_set(&q.dense_layers, &p.dense_layers) &&
               !strcmp(q.file, p.file));
     ts_policy_settle(&q, 1); /* settled already: nothing moves */
@@ -295,12 +335,17 @@ START_TEST(settle)
 {
     for (int S = 1; S <= 60; S++) {
         int fifth = (2 * S + 5) / 10, first = fifth > 1 ? fifth : 1, later = (6 * S + 5) / 10;
-        ts_policy p = parse("adaspa");
+        ts_policy p = parse("adaspa:search=mass");
         ts_policy_settle(&p, S);
         ck_assert_int_eq(p.search.n, later > first + 1 ? 2 : 1);
         for (int i = 0; i <= S + 1; i++)
             ck_assert_msg(ts_set_has(&p.search, i) == (i == first || (i == later && later > first)),
                           "%d of %d steps", i, S);
+        p = parse(
+            "adaspa"); /* by error: a search is a dense call, in short runs the first is enough */
+        ts_policy_settle(&p, S);
+        ck_assert_int_eq(p.search.n, S >= 10 ? 2 : 1);
+        ck_assert_int_eq(p.search.span[0].first, first);
         p = parse("adaspa:search-steps=2");
         ts_policy_settle(&p, S);
         ck_assert(same_set(&p.search, &(ts_set){{{2, 2}}, 1}));
@@ -317,7 +362,7 @@ END_TEST
 /* Four steps: the first is dense and searches, the second searches again and is sparse. */
 START_TEST(four_steps)
 {
-    ts_policy p = parse("adaspa");
+    ts_policy p = parse("adaspa:search=mass");
     ts_policy_settle(&p, 4);
     ck_assert_int_eq(ts_policy_decide(&p, 1, 0, false), TS_DO_SEARCH);
     ck_assert_int_eq(ts_policy_decide(&p, 2, 0, true), TS_DO_SEARCH_AGAIN);
@@ -326,9 +371,22 @@ START_TEST(four_steps)
 }
 END_TEST
 
+/* By error every search is dense, and so has an output to measure by. */
+START_TEST(searches_by_error)
+{
+    ts_policy p = parse("adaspa");
+    ts_policy_settle(&p, 50);
+    for (int step = 1; step <= 50; step++)
+        ck_assert_int_eq(ts_policy_decide(&p, step, 0, step > 10), step < 10 ? TS_DO_DENSE
+                                                                   : step == 10 || step == 30
+                                                                       ? TS_DO_SEARCH
+                                                                       : TS_DO_SPARSE);
+}
+END_TEST
+
 START_TEST(fifty_steps)
 {
-    ts_policy p = parse("adaspa:dense-layers=3");
+    ts_policy p = parse("adaspa:dense-layers=3,search=mass");
     ts_policy_settle(&p, 50);
     for (int step = 1; step <= 50; step++) {
         ck_assert_int_eq(ts_policy_decide(&p, step, 0, step > 10), step < 10    ? TS_DO_DENSE
@@ -382,6 +440,7 @@ int main(void)
     tcase_add_loop_test(t, text, 0, TEXTS);
     tcase_add_test(t, settle);
     tcase_add_test(t, four_steps);
+    tcase_add_test(t, searches_by_error);
     tcase_add_test(t, fifty_steps);
     tcase_add_test(t, fixed_policies);
     suite_add_tcase(s, t);

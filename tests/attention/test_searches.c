@@ -77,7 +77,8 @@ static double logit(const float *q, const float *k, long n, long m, int a)
 START_TEST(cached_sums)
 {
     enum { SLOT = 1, LAYER = 2, HEAD = 2 };
-    sparse_run j = sparse_run_on("cpu", 1, "adaspa:keep=0.4,min-tokens=0,order=raster", 0);
+    sparse_run j = sparse_run_on("cpu", 1, "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster",
+                                 0);
     const float *wsum = sparse_scores(&j, "wsum", SLOT, LAYER, 2) +
                         (long)HEAD * j.grid.nb * j.grid.nb;
     long N = j.grid.N, nb = j.grid.nb;
@@ -105,8 +106,8 @@ END_TEST
 START_TEST(searches)
 {
     int shape = _i;
-    sparse_run j = sparse_run_on("cpu", 1, "adaspa:keep=0.4,adaptive=off,min-tokens=0,order=raster",
-                                 shape);
+    sparse_run j = sparse_run_on(
+        "cpu", 1, "adaspa:search=mass,keep=0.4,adaptive=off,min-tokens=0,order=raster", shape);
     int nb = j.grid.nb, words = (int)ts_plan_words(nb), budget = (int)ts_plan_budget(0.4, nb);
     uint32_t *bits = malloc((size_t)(A * nb * words) * sizeof *bits),
              *fixed = malloc((size_t)(nb * words) * sizeof *fixed);
@@ -152,7 +153,7 @@ END_TEST
  * mean of the keeps is what was asked. 19 blocks, keep 0.4: 0.2, 0.4 or 0.6 of them. */
 START_TEST(adaptive)
 {
-    sparse_run j = sparse_run_of("adaspa:keep=0.4,min-tokens=0,order=raster", 0);
+    sparse_run j = sparse_run_of("adaspa:search=mass,keep=0.4,min-tokens=0,order=raster", 0);
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     int unequal = 0;
     free(j.out);

@@ -118,7 +118,8 @@ END_TEST
 START_TEST(search_is_dense)
 {
     sparse_run dense = sparse_run_on("cpu", 1, "dense", 0),
-               j = sparse_run_on("cpu", 1, "adaspa:keep=0.3,min-tokens=0,order=raster", 0);
+               j = sparse_run_on("cpu", 1, "adaspa:search=mass,keep=0.3,min-tokens=0,order=raster",
+                                 0);
     const ts_attn_counters *c = &j.attn.counters;
     ck_assert_msg(apart(&j, &dense, 1) < 1e-6, "%.2e", apart(&j, &dense, 1));
     for (int step = 2; step <= STEPS; step++)

@@ -258,9 +258,9 @@ static const struct {
                 {"far", "avx512_bf16", TS_F32}};
 enum { MACHINES = sizeof machines / sizeof *machines };
 static const char *const policies[] = {
-    "adaspa:keep=0.4,min-tokens=0,order=tile", "pooled:keep=0.4,min-tokens=0,order=raster",
-    "window:keep=0.4,min-tokens=0,order=tile", "random:keep=0.4,min-tokens=0,order=raster,seed=5",
-    "tile:k=1,min-tokens=0,order=raster"};
+    "adaspa:search=mass,keep=0.4,min-tokens=0,order=tile",
+    "pooled:keep=0.4,min-tokens=0,order=raster", "window:keep=0.4,min-tokens=0,order=tile",
+    "random:keep=0.4,min-tokens=0,order=raster,seed=5", "tile:k=1,min-tokens=0,order=raster"};
 enum { POLICIES = sizeof policies / sizeof *policies };
 
 /* guarded_levels says which are left out */
@@ -407,7 +407,8 @@ START_TEST(searches)
     for (int i = 0; i < 4; i++)
         for (int shape = 0; shape < SHAPES; shape++) {
             char policy[80];
-            snprintf(policy, sizeof policy, "adaspa:keep=%g,min-tokens=0,order=raster", keep[i]);
+            snprintf(policy, sizeof policy, "adaspa:search=mass,keep=%g,min-tokens=0,order=raster",
+                     keep[i]);
             text_run r = run_of(policy, shape);
             run_on(_i ? "far" : "cpu", NULL, &r);
             for (int slot = 0; slot < SLOTS; slot++)

@@ -429,7 +429,14 @@ START_TEST(topk_of_some_heads)
     ck_ok(r.c, d->ops->download(d, after, r.plan.bits, sizeof after));
     ck_ok(r.c, d->ops->download(d, stat, s.p, sizeof stat));
     t.who.p.at = 0;
+    /* recall is of other weights where they are given: of equal ones the blocks' number */
+    float equal[300];
+    for (int i = 0; i < 300; i++) equal[i] = 2;
+    t.weights = send(&r, TS_F32, 3, (long[]){3, 10, 10}, equal);
     ck_ok(r.c, ts_topk_op(d, t));
+    float *recall = fetch(&r, s);
+    for (int i = 0; i < 6; i++) ck_assert_double_le(fabs((double)recall[i] - 0.3), 1e-6);
+    free(recall);
     ck_ok(r.c, d->ops->download(d, whole, r.plan.bits, sizeof whole));
     for (int i = 0; i < 30; i++) ck_assert_uint_eq(after[i], who[i / 10] ? whole[i] : before[i]);
     ck_assert(memcmp(before, whole, 40) != 0 && memcmp(before + 10, whole + 10, 40) != 0);

@@ -138,7 +138,7 @@ START_TEST(single_evaluations)
         snprintf(name, sizeof name, "e%d.json", m);
         cJSON *j = parse(name);
         const cJSON *p;
-        static const int kinds[] = {1, 4, 2, 2};
+        static const int kinds[] = {1, 3, 2, 2};
         int i = 0;
         cJSON_ArrayForEach(p, list(j, "policies", 4))
         {

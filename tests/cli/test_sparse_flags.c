@@ -59,7 +59,7 @@ START_TEST(plans)
     ck_assert_ptr_nonnull(strstr(ts_bag_meta_get(b, "attention"), "adaspa:keep=0.2,order="));
     ts_bag_free(b);
     snprintf(flags, sizeof flags, SMALL "--save-plan %s/s.safetensors --save-plan-scores", tmp);
-    program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
+    program_expect(generate(flags, "adaspa:min-tokens=0,search=mass"), 0);
     b = load("s.safetensors");
     /* four steps: two searches */
     ck_assert(named(b, "plan.") == 24 && named(b, "wsum.cond.") == 12 &&
@@ -169,7 +169,7 @@ START_TEST(said)
                       NULL,
                   "%s", r->err);
     r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 "
-                    "--attention adaspa:min-tokens=0",
+                    "--attention adaspa:min-tokens=0,search=mass",
                     tmp);
     program_expect(r, 0);
     const char *const lines[] = {
@@ -182,6 +182,15 @@ START_TEST(said)
         "gain      "};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         ck_assert_msg(strstr(r->err, lines[i]) != NULL, "no \"%s\" in %s", lines[i], r->err);
+    /* by error: what the heads were given */
+    r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 "
+                    "--attention adaspa:min-tokens=0",
+                    tmp);
+    program_expect(r, 0);
+    const char *heads = strstr(r->err, "  heads     ");
+    ck_assert_msg(heads && strstr(heads, "fresh") && strstr(heads, "; for the rest ") &&
+                      strstr(heads, "% nothing"),
+                  "%s", r->err);
 }
 END_TEST
 

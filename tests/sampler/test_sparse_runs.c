@@ -84,7 +84,8 @@ START_TEST(late_expert)
 {
     ts_ctx *c = testing_open(backends[_i], NULL, 1);
     ts_model *m = model_of(c, "wan22-a14b");
-    ts_request q = small(m, 10, "adaspa:keep=0.5,min-tokens=0,order=raster,search-steps=2+9");
+    ts_request q = small(m, 10,
+                         "adaspa:search=mass,keep=0.5,min-tokens=0,order=raster,search-steps=2+9");
     q.keep_plans = q.keep_scores = true;
     ts_run *r = open(c, m, &q);
     int low = r->low, layers = m->dit_info.layers;
@@ -218,14 +219,20 @@ static const struct {
     const char *fixture, *attention;
     int after;
 } stops[] = {
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=tile,search-steps=2+5", 1},
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=tile,search-steps=2+5", 2},
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 3},
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 4},
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 6},
-    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=2+5,strict", 7},
-    {"wan22-a14b", "adaspa:keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 2},
-    {"wan22-a14b", "adaspa:keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 5},
+    {"wan21-adaspa", "adaspa:search=mass,keep=0.4,min-tokens=0,order=tile,search-steps=2+5", 1},
+    {"wan21-adaspa", "adaspa:search=mass,keep=0.4,min-tokens=0,order=tile,search-steps=2+5", 2},
+    {"wan21-adaspa", "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 3},
+    {"wan21-adaspa", "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 4},
+    {"wan21-adaspa", "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 6},
+    {"wan21-adaspa",
+     "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,search-steps=2+5,strict", 7},
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,search-steps=2+5", 1},
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,search-steps=2+5", 3},
+    {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,search-steps=2+5,rest=linear", 6},
+    {"wan21-adaspa", "pooled:keep=0.4,min-tokens=0,dense-steps=2,rest=linear", 4},
+    {"wan22-a14b", "adaspa:search=mass,keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 2},
+    {"wan22-a14b", "adaspa:keep=0.5,min-tokens=0,search-steps=2+6", 5},
+    {"wan22-a14b", "adaspa:search=mass,keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 5},
     {"wan21-adaspa", "pooled:keep=0.4,min-tokens=0,order=tile,strict", 4},
     {"wan21-tile", "tile:k=1,min-tokens=0,order=raster,strict", 4},
 };
@@ -265,7 +272,7 @@ START_TEST(damaged_state)
     snprintf(beside, sizeof beside, "%s.plans-1", state);
     ts_ctx *c = watched("cpu");
     ts_model *m = model_of(c, "wan21-adaspa");
-    ts_request q = small(m, 4, "adaspa:keep=0.4,min-tokens=0,order=raster");
+    ts_request q = small(m, 4, "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster");
     q.state = state;
     stop_after = 2;
     stop = 0;
@@ -320,7 +327,8 @@ START_TEST(replay)
     char path[4096], with[4200];
     ts_ctx *c = testing_open(backends[_i], NULL, 1);
     ts_model *m = model_of(c, "wan21-adaspa");
-    ts_request q = small(m, 6, "adaspa:keep=0.4,min-tokens=0,order=tile,search-steps=2");
+    ts_request q = small(m, 6,
+                         "adaspa:search=mass,keep=0.4,min-tokens=0,order=tile,search-steps=2");
     ts_run *r = open(c, m, &q);
     const ts_bag *plans;
     ts_bag *searched = denoise(c, r), *replayed;
