@@ -55,8 +55,8 @@ endif
 HAS_EMU := $(shell $(CXX) -dumpmachine 2>/dev/null | grep '^x86_64')
 # NVIDIA's libraries have twins in tests/cuda/emu.
 CUDA_LIBRARIES := backend/cuda/cuda_lt.c backend/cuda/cuda_dnn.c
-EMU_SRC := $(sort $(filter-out $(CUDA_LIBRARIES),$(wildcard backend/cuda/*.c backend/cuda/*.cu \
-  tests/cuda/emu/*.c tests/cuda/emu/*.cpp)))
+EMU_SRC := $(sort $(filter-out $(CUDA_LIBRARIES) %/bench_main.c %/bench_sdpa.c,$(wildcard \
+  backend/cuda/*.c backend/cuda/*.cu tests/cuda/emu/*.c tests/cuda/emu/*.cpp tests/cuda/bench/*.c)))
 CUDA_TEST_SRC := $(sort $(wildcard tests/cuda/test_*.c tests/cuda/test_*.cpp tests/cuda/test_*.cu))
 CUDA_TEST_BIN := $(if $(HAS_EMU),$(patsubst %,$(B)/%,$(basename $(CUDA_TEST_SRC))))
 EMU_OBJ := $(patsubst %,$(B)/emu/%.o,$(basename $(EMU_SRC)))
@@ -178,7 +178,7 @@ $(B)/cuda/%.o: %.cu $(B)/cuda/flags
 	  { cat $@.ptxas; rm -f $@; exit 1; }
 -include $(CUDA_OBJ:.o=.d)
 .PHONY: cuda-check-build cuda-registers
-cuda-check-build: $(if $(NVCC),$(CUDA_OBJ)) ## compile the CUDA kernels, look at registers and code
+cuda-check-build: $(if $(NVCC),$(CUDA_OBJ) build-check-cuda build-bench-cuda) ## compile for GPUs
 	$(if $(NVCC),@tools/cuda-check.sh check $(NVCC) $(CUDA_OBJ),\
 	  @echo "skip: CUDA kernels are not compiled by nvcc: it is not installed")
 cuda-registers: $(CUDA_OBJ) ## make tests/cuda/registers.txt anew
@@ -231,6 +231,17 @@ $(B)/gpu/test_cuda_pipeline: $(B)/gpu/tests/cuda/test_cuda_pipeline.o \
 	@ldd $@ | sed -n 's/.*=> \(\/[^ ]*lib\(cjson\|utf8proc\|pcre2\)[^ ]*\) .*/\1/p' | \
 	  while read -r l; do cp -L "$$l" $(@D)/lib/; done
 -include $(patsubst %,$(B)/gpu/%.d,$(basename $(GPU_TEST_SRC)) $(GPU_HELP))
+# What it reaches, and whether that is enough.
+BENCH_SRC := $(wildcard tests/cuda/bench/*.c)
+$(B)/gpu/bench_cuda: $(BENCH_SRC:%.c=$(B)/gpu/%.o) $(B)/attention/policy.o \
+    $(B)/attention/grid.o $(B)/gpu/libplain.a
+	@echo "  LD $@"
+	@$(GPU_LINK) -o $@ $^ $(CUDA_LIBS) -lm -pthread
+-include $(BENCH_SRC:%.c=$(B)/gpu/%.d)
+.PHONY: bench-cuda build-bench-cuda
+build-bench-cuda: $(B)/gpu/bench_cuda
+bench-cuda: build-bench-cuda ## what the CUDA device reaches on this machine's GPU; needs nvcc
+	@sh tests/cuda/bench/bench.sh $(B)/gpu
 .PHONY: check-cuda build-check-cuda
 build-check-cuda: $(GPU_TEST_BIN) $(GPU_PIPELINE)
 check-cuda: build-check-cuda ## every test of the CUDA device on this machine's GPU; needs nvcc

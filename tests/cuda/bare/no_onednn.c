@@ -20,6 +20,22 @@ ts_status ts_onednn_conv(ts_cpu *c, const ts_conv *a)
     (void)a;
     return refuse_onednn(c);
 }
+ts_status ts_onednn_product_scratch(ts_cpu *c, const ts_product *p, size_t *bytes)
+{
+    (void)p;
+    (void)bytes;
+    return refuse_onednn(c);
+}
+ts_status ts_onednn_product(ts_cpu *c, const ts_product *p, const void *x, const void *w, void *y,
+                            void *scratch)
+{
+    (void)p;
+    (void)x;
+    (void)w;
+    (void)y;
+    (void)scratch;
+    return refuse_onednn(c);
+}
 int ts_onednn_primitives(const ts_cpu *c)
 {
     (void)c;
