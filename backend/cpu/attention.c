@@ -95,7 +95,7 @@ static scratch_layout lay_out_scratch(const ts_attn_job *j, const ts_attn_kernel
     m.one = pad_to_line((size_t)(6 * TS_ATTN_LINE) * sizeof(float)) +
             pad_to_line((size_t)(ROW * j->Dk + 2 * j->Dk) * k->elem) +
             pad_to_line((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float)) +
-            pad_to_line((size_t)j->nkb * sizeof(int)) + stand_bytes(j) +
+            pad_to_line((size_t)(j->nkb + j->npb) * sizeof(int)) + stand_bytes(j) +
             (sums ? 2 * pad_to_line((size_t)(j->nkb * ROW) * sizeof(float)) : 0);
     m.all = (size_t)(m.slots * m.panels_per_slot) * m.buffer + m.head_bytes + m.slot_bytes +
             (size_t)c->threads * m.one;
@@ -113,7 +113,7 @@ static ts_attn_work place_worker(const ts_attn_job *j, const ts_attn_kernel *k, 
     w.o = (float *)at;
     at += pad_to_line((size_t)(ROW * j->Dv + 2 * j->Dv) * sizeof(float));
     *list = (int *)at;
-    at += pad_to_line((size_t)j->nkb * sizeof(int));
+    at += pad_to_line((size_t)(j->nkb + j->npb) * sizeof(int));
     *stand = (float *)at;
     at += stand_bytes(j);
     if (sums) {
@@ -377,6 +377,7 @@ static void work_on_head(call *x, long at, long h, ts_attn_work *w, int *list, f
         end = claim_pieces(x, later, ((i + 1) * piece_count(x) + early - 1) / early, &begin);
         w->n = blocks_of(j, h, s[i], list);
         w->stand = stand_for(x, h, s[i], stand);
+        for (long b = 0; w->stand && b < j->npb; b++) list[w->n++] = (int)(j->nkb + b);
         ts_attn_ahead ahead = look_ahead(x, h, s[i], i + here < x->items ? s[i + here] : -1, later,
                                          begin, end, (w->n ? w->n : 1) * (ROW / 6 + 1));
         w->ahead = &ahead;

@@ -55,7 +55,7 @@ typedef struct {
     float *o; /* [64][Dv] */
     /* [nkb][64] of each key block: row sums and the maxima in force, only for block sums */
     float *sum, *max;
-    const int *list; /* key blocks to read, ascending */
+    const int *list; /* key blocks to read, ascending; those of pooled keys count from nkb on */
     int n;
     /* [npb][64] of the pooled keys: log of how many each stands for, -inf where it stands for none;
      * NULL: none of them is read */

@@ -219,20 +219,27 @@ AI float softmax(int n, const float *s, el *p, float sc, float *m, float *l, flo
     return alpha;
 }
 
-/* What lies beyond the last key is no key; a bias is added in the units that sc turns into log2. */
+/* What lies beyond the last key is no key; a bias, and what pooled keys stand for, is added in the
+ * units that sc turns into log2. */
 static __attribute__((noinline)) void adjust(const ts_attn_job *j, long bh, long row, int R,
-                                             const int *list, int n, long keys, float sc, float *s)
+                                             const int *list, int n, long keys, float sc,
+                                             const float *stand, float *s)
 {
     const ts_tensor *b = &j->a->bias;
+    const float unit = 1.44269504f / sc;
     for (int r = 0; r < R; r++)
         for (int i = 0; i < n; i++) {
             float *t = s + r * LINE + i * 64;
             long first = (long)list[i] * 64;
+            if (list[i] >= j->nkb) {
+                const float *add = stand + (list[i] - j->nkb) * 64;
+                for (long k = 0; k < 64; k++) t[k] += add[k] * unit;
+                continue;
+            }
             if (ts_there(*b) && row + r < j->Nq) {
                 long head = b->dim[0] == 1 ? 0 : bh % j->A, line = b->dim[1] == 1 ? 0 : row + r;
                 const float *add = (const float *)ts_host_of(b->p) +
                                    (head * b->dim[1] + line) * b->ld + first;
-                float unit = 1.44269504f / sc;
                 for (long k = 0; k < 64 && first + k < keys; k++) t[k] += add[k] * unit;
             }
             for (long k = keys > first ? keys - first : 0; k < 64; k++) t[k] = -INFINITY;
@@ -250,7 +257,7 @@ AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_wo
         logits(R, j->Dk, (const el *)w->q + row * j->Dk, k[i], w->s + i * 64);
         ts_attn_ahead_tile(w->ahead);
     }
-    if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->s);
+    if (odd) adjust(j, bh, qblock * 64 + row, R, list, n, keys, sc, w->stand, w->s);
     for (int r = 0; r < R; r++) {
         float *ts = w->sum ? w->sum + (list - w->list) * 64 + row + r : NULL,
               *tm = w->sum ? w->max + (list - w->list) * 64 + row + r : NULL;
@@ -259,30 +266,6 @@ AI void rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_attn_wo
     }
     weighted(R, n, j->Dv, (const el *)(const void *)w->s, v, w->o + row * j->Dv,
              list == w->list ? NULL : al);
-}
-
-/* The same over n blocks of pooled keys from `first` on, each with what it stands for. */
-AI void pooled_rows(int R, const ts_attn_job *j, const ts_attn_work *w, long row, long first, int n,
-                    float sc, float *m, float *l)
-{
-    const el *v[G];
-    float al[6];
-    const float *stand = w->stand + first * 64;
-    vf unit = VSET(1.44269504f / sc);
-    for (int i = 0; i < n; i++) {
-        size_t at = (size_t)(j->nkb + first + i);
-        v[i] = (const el *)w->v + at * j->v_block;
-        logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)w->k + at * j->k_block,
-               w->s + i * 64);
-    }
-    for (int r = 0; r < R; r++) {
-        float *s = w->s + r * LINE;
-        for (int c = 0; c < 64 * n; c += VW)
-            VSTORE(s + c, VFMADD(VLOAD(stand + c), unit, VLOAD(s + c)));
-        al[r] = softmax(n, s, (el *)(void *)w->s + r * PLINE, sc, m + row + r, l + (row + r) * VW,
-                        NULL, NULL);
-    }
-    weighted(R, n, j->Dv, (const el *)(const void *)w->s, v, w->o + row * j->Dv, al);
 }
 
 static void load_q(const ts_attn_job *j, long bh, long qblock, float scale, el *q)
@@ -368,12 +351,6 @@ static void NAME(item)(const ts_attn_job *j, long bh, long qblock, const ts_attn
             rows(6, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
         if (r < n) rows(4, j, bh, qblock, w, r, w->list + i, g, keys, odd, sc, m, l);
     }
-    for (long i = 0; w->stand && i < j->npb; i += G) {
-        int g = j->npb - i < G ? (int)(j->npb - i) : G;
-        long r = 0;
-        for (; r < n && 64 - r >= 6; r += 6) pooled_rows(6, j, w, r, i, g, sc, m, l);
-        if (r < n) pooled_rows(4, j, w, r, i, g, sc, m, l);
-    }
     finish_rows(j, bh, qblock, w, m, l);
 }
 
@@ -387,7 +364,7 @@ AI void cached_rows(int R, const ts_attn_job *j, long bh, long qblock, const ts_
     logits(R, j->Dk, (const el *)w->q + row * j->Dk, (const el *)w->k + (size_t)*block * j->k_block,
            w->s);
     ts_attn_ahead_tile(w->ahead);
-    if (odd) adjust(j, bh, qblock * 64 + row, R, block, 1, keys, sc, w->s);
+    if (odd) adjust(j, bh, qblock * 64 + row, R, block, 1, keys, sc, NULL, w->s);
     for (int r = 0; r < R && row + r < live; r++) {
         vf vs = VSET(sc), vm = VSET(lse2[row + r]), most = VSET(115), u = VSET(0), v = VSET(0);
         const float *s = w->s + r * LINE;
@@ -434,10 +411,11 @@ AI void stand_rows(int R, const ts_attn_job *j, const ts_attn_work *w, long row,
         }
 }
 
-/* lse2 of R rows over all pooled keys. */
-AI void own_lse(int R, const ts_attn_job *j, const ts_attn_work *w, long row, float sc, float *lse2)
+/* m + log2 l: maxima and sums of R rows over all pooled keys. The exponentials of the last group
+ * are left in w->s, of that group's maxima. */
+AI void pooled_softmax(int R, const ts_attn_job *j, const ts_attn_work *w, long row, float sc,
+                       float *m, float *l)
 {
-    float m[6], l[6];
     for (int r = 0; r < R; r++) {
         m[r] = -INFINITY;
         l[r] = 0;
@@ -446,36 +424,44 @@ AI void own_lse(int R, const ts_attn_job *j, const ts_attn_work *w, long row, fl
         int g = j->nkb - i < G ? (int)(j->nkb - i) : G;
         stand_rows(R, j, w, row, i, g, sc);
         for (int r = 0; r < R; r++) {
-            const float *s = w->s + r * LINE;
+            float *s = w->s + r * LINE;
             vf mx = VLOAD(s), sum = VSET(0);
             for (int c = VW; c < 64 * g; c += VW) mx = VMAX(mx, VLOAD(s + c));
             float now = VTOP(mx);
             if (now < m[r]) now = m[r];
-            for (int c = 0; c < 64 * g; c += VW)
-                sum = VADD(sum, VEXP(VSUB(VLOAD(s + c), VSET(now))));
+            for (int c = 0; c < 64 * g; c += VW) {
+                vf e = VEXP(VSUB(VLOAD(s + c), VSET(now)));
+                VSTORE(s + c, e);
+                sum = VADD(sum, e);
+            }
             l[r] = l[r] * exp2f(m[r] - now) + VSUM(sum);
             m[r] = now;
         }
     }
-    for (int r = 0; r < R; r++) lse2[r] = m[r] + log2f(l[r]);
 }
 
-/* Logits of more than one group are computed again. */
+/* Adds R rows' weights to w->sum. Of more than one group they are computed again. */
 AI void pooled_strip(int R, const ts_attn_job *j, const ts_attn_work *w, long row, long live,
                      float sc, float *lse)
 {
-    float lse2[6];
-    own_lse(R, j, w, row, sc, lse2);
-    for (int r = 0; lse && r < R && row + r < live; r++) lse[row + r] = lse2[r] * 0.69314718f;
+    float m[6], l[6], each[6];
+    bool again = j->nkb > G;
+    pooled_softmax(R, j, w, row, sc, m, l);
+    for (int r = 0; r < R; r++) each[r] = row + r < live ? 1 / l[r] : 0;
+    for (int r = 0; lse && r < R && row + r < live; r++)
+        lse[row + r] = m[r] * 0.69314718f + logf(l[r]);
     for (long i = 0; i < j->nkb; i += G) {
         int g = j->nkb - i < G ? (int)(j->nkb - i) : G;
-        if (j->nkb > G) stand_rows(R, j, w, row, i, g, sc);
-        for (int r = 0; r < R && row + r < live; r++) {
-            const float *s = w->s + r * LINE;
-            for (int c = 0; c < 64 * g; c += VW) {
-                float *to = w->sum + i * 64 + c;
-                VSTORE(to, VADD(VLOAD(to), VEXP(VSUB(VLOAD(s + c), VSET(lse2[r])))));
+        if (again) stand_rows(R, j, w, row, i, g, sc);
+        for (int c = 0; c < 64 * g; c += VW) {
+            float *to = w->sum + i * 64 + c;
+            vf sum = VLOAD(to);
+            for (int r = 0; r < R; r++) {
+                vf e = VLOAD(w->s + r * LINE + c);
+                if (again) e = VEXP(VSUB(e, VSET(m[r])));
+                sum = VFMADD(e, VSET(each[r]), sum);
             }
+            VSTORE(to, sum);
         }
     }
     ts_attn_ahead_tile(w->ahead);

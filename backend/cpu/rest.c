@@ -125,37 +125,91 @@ static size_t lay_out(linear_rest *r, char *at, size_t scratch)
     return used;
 }
 
-/* Block j of a head without its mean; keys across. */
-static void stage_block(const linear_rest *r, long h, long j)
+enum { WIDEST = 1024 }; /* numbers of a head that are converted at a time */
+
+/* n numbers less their means (NULL: none), and back into a type. */
+static void load_numbers(ts_tensor t, long at, const float *mean, long n, float *to)
+{
+    const void *p = ts_host_of(t.p);
+    if (t.type == TS_BF16) {
+        const uint16_t *x = (const uint16_t *)p + at;
+#pragma omp simd
+        for (long d = 0; d < n; d++) to[d] = ts_from_bf16(x[d]);
+    } else
+        memcpy(to, (const float *)p + at, (size_t)n * sizeof *to);
+    if (!mean) return;
+#pragma omp simd
+    for (long d = 0; d < n; d++) to[d] -= mean[d];
+}
+
+static void store_numbers(ts_dtype type, void *p, long at, const float *from, long n)
+{
+    if (type == TS_BF16) {
+        uint16_t *y = (uint16_t *)p + at;
+#pragma omp simd
+        for (long d = 0; d < n; d++) y[d] = ts_to_bf16(from[d]);
+    } else
+        memcpy((float *)p + at, from, (size_t)n * sizeof *from);
+}
+
+/* Block j of a head, D numbers from d on, without its mean; keys across. */
+static void stage_columns(const linear_rest *r, long h, long j, long d, long n)
 {
     const ts_rest_linear *a = r->a;
     long D = r->D, rows = ts_block_rows(a->q.dim[1], j), base = j * TS_BLOCK * D;
-    const float *km = pooled_of(a->pooled_k, j, h), *vm = pooled_of(a->pooled_v, j, h);
+    const float *km = pooled_of(a->pooled_k, j, h) + d, *vm = pooled_of(a->pooled_v, j, h) + d;
+    float row[WIDEST] = {0}, across[TS_BLOCK][16];
     for (long i = 0; i < TS_BLOCK; i++) {
-        long n = j * TS_BLOCK + i, k = token_of(a->k, n, h), v = token_of(a->v, n, h),
-             q = token_of(a->q, n, h);
+        long at = j * TS_BLOCK + i;
         bool there = i < rows;
-        for (long d = 0; d < D; d++) {
-            ts_store(r->k, r->type, base + d * TS_BLOCK + i,
-                     there ? ts_load(ts_host_of(a->k.p), a->k.type, k + d) - km[d] : 0);
-            ts_store(r->v, r->type, base + i * D + d,
-                     there ? ts_load(ts_host_of(a->v.p), a->v.type, v + d) - vm[d] : 0);
-            ts_store(r->q, r->type, base + i * D + d,
-                     there ? ts_load(ts_host_of(a->q.p), a->q.type, q + d) : 0);
+        if (there)
+            load_numbers(a->v, token_of(a->v, at, h) + d, vm, n, row);
+        else
+            memset(row, 0, (size_t)n * sizeof *row);
+        store_numbers(r->type, r->v, base + i * D + d, row, n);
+        if (there) load_numbers(a->q, token_of(a->q, at, h) + d, NULL, n, row);
+        store_numbers(r->type, r->q, base + i * D + d, row, n);
+    }
+    for (long c = 0; c < n; c += 16) {
+        long wide = n - c < 16 ? n - c : 16;
+        memset(across, 0, sizeof across);
+        for (long i = 0; i < rows; i++)
+            load_numbers(a->k, token_of(a->k, j * TS_BLOCK + i, h) + d + c, km + c, wide,
+                         across[i]);
+        for (long k = 0; k < wide; k++) {
+            for (long i = 0; i < TS_BLOCK; i++) row[i] = across[i][k];
+            store_numbers(r->type, r->k, base + (d + c + k) * TS_BLOCK, row, TS_BLOCK);
         }
+    }
+}
+
+static void stage_block(const linear_rest *r, long h, long j)
+{
+    float weight[WIDEST];
+    for (long d = 0; d < r->D; d += WIDEST)
+        stage_columns(r, h, j, d, r->D - d < WIDEST ? r->D - d : WIDEST);
+    for (long i = 0; i < r->nb; i += WIDEST) {
+        long n = r->nb - i < WIDEST ? r->nb - i : WIDEST;
+        for (long k = 0; k < n; k++) weight[k] = weight_of(r->a, h, j, i + k);
+        store_numbers(r->type, r->weight, j * r->nb + i, weight, n);
     }
 }
 
 static void add_linear(const linear_rest *r, long h, long p)
 {
     ts_tensor out = r->a->out;
+    float row[WIDEST];
     for (long i = 0; i < ts_block_rows(out.dim[1], p); i++) {
         long at = token_of(out, p * TS_BLOCK + i, h);
+        const float *y = r->y + (p * TS_BLOCK + i) * r->D;
         float share = share_of(r->a, h, p * TS_BLOCK + i);
-        for (long d = 0; d < r->D; d++)
-            ts_store(ts_host_of(out.p), out.type, at + d,
-                     ts_load(ts_host_of(out.p), out.type, at + d) +
-                         share * r->y[(p * TS_BLOCK + i) * r->D + d]);
+        for (long d = 0; d < r->D; d += WIDEST) {
+            long n = r->D - d < WIDEST ? r->D - d : WIDEST;
+            load_numbers(out, at + d, NULL, n, row);
+#pragma omp simd
+            for (long k = 0; k < n; k++) row[k] += share * y[d + k];
+            store_numbers(out.type, ts_host_of(out.p), at + d, row, n);
+        }
     }
 }
 
@@ -173,11 +227,7 @@ static ts_status rest_of_head(ts_cpu *c, const linear_rest *r, const ts_product 
     ts_status st;
     long nb = r->nb;
 #pragma omp parallel for schedule(static) num_threads(c->threads)
-    for (long j = 0; j < nb; j++) {
-        stage_block(r, h, j);
-        for (long i = 0; i < nb; i++)
-            ts_store(r->weight, r->type, j * nb + i, weight_of(r->a, h, j, i));
-    }
+    for (long j = 0; j < nb; j++) stage_block(r, h, j);
     TRY(ts_onednn_product(c, p, r->k, r->v, r->covariance, r->scratch));
     TRY(ts_onednn_product(c, p + 1, r->weight, r->covariance, r->sum, r->scratch));
     TRY(ts_onednn_product(c, p + 2, r->q, r->sum, r->y, r->scratch));
