@@ -147,24 +147,67 @@ static void check_frames(const char *fixture, bool sparse, const memory *m, cons
                   "%s: %ld of %ld samples differ by more than one level", fixture, off, n);
 }
 
-void pipeline_render(const char *fixture, const char *backend, bool sparse, bool stream)
+static ts_model *open_model(ts_ctx *c, const char *fixture, const cJSON *j, ts_request *q)
 {
-    ts_ctx *c = testing_open(backend, NULL, 2);
-    cJSON *j = testing_case(fixture);
     char path[4096];
+    ts_model *m;
     const cJSON *elsewhere = cJSON_GetObjectItem(j, "model");
     if (elsewhere)
         snprintf(path, sizeof path, "%s", elsewhere->valuestring);
     else
         snprintf(path, sizeof path, "%s/model", testing_fixture(fixture));
-    ts_model *m;
+    ck_ok(c, ts_model_open(c, path, &m));
+    ts_request_init(m, q);
+    fill(j, q);
+    return m;
+}
+
+static ts_bag *load_tensors(const char *fixture, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s.safetensors", testing_fixture(fixture), name);
+    return testing_bag(path);
+}
+
+double pipeline_error_bf16(const char *fixture, const char *backend, const char *level)
+{
+    ts_ctx *c = testing_open(backend, level, 2);
+    cJSON *j = testing_case(fixture);
+    ts_bag *latents, *want = load_tensors(fixture, "expected"),
+                     *noise = load_tensors(fixture, "noise");
+    ts_request q;
+    ts_run *r;
+    ts_estimate e;
+    long n, m;
+    c->act = TS_BF16;
+    ts_model *model = open_model(c, fixture, j, &q);
+    ck_ok(c, ts_run_open(model, &q, &r, &e));
+    ck_ok(c, ts_run_noise(r, noise));
+    ck_ok(c, ts_run_encode(r));
+    ck_ok(c, ts_run_denoise(r, &latents));
+    const float *z = testing_f32(latents, "latents", &n), *w = testing_f32(want, "latents", &m);
+    ck_assert_int_eq(n, m);
+    double off = testing_rel(z, w, n);
+    printf("%s on %s in bf16: latents differ by %.2e\n", fixture, backend, off);
+    ts_bag_free(latents);
+    ts_bag_free(want);
+    ts_bag_free(noise);
+    ts_run_close(r);
+    ts_model_close(model);
+    cJSON_Delete(j);
+    testing_close(c);
+    return off;
+}
+
+void pipeline_render(const char *fixture, const char *backend, bool sparse, bool stream)
+{
+    ts_ctx *c = testing_open(backend, NULL, 2);
+    cJSON *j = testing_case(fixture);
     ts_run *r;
     ts_request q;
     ts_estimate e;
     ts_bag *latents = NULL;
-    ck_ok(c, ts_model_open(c, path, &m));
-    ts_request_init(m, &q);
-    fill(j, &q);
+    ts_model *m = open_model(c, fixture, j, &q);
     if (sparse) {
         q.attention = cJSON_GetObjectItem(j, "attention")->valuestring;
         q.keep_plans = q.keep_scores = true;
@@ -172,10 +215,7 @@ void pipeline_render(const char *fixture, const char *backend, bool sparse, bool
     ck_ok(c, ts_run_open(m, &q, &r, &e));
     ck_assert(e.width == q.width && e.height == q.height && e.frames == q.frames &&
               e.step_flops >= 0);
-    snprintf(path, sizeof path, "%s/expected.safetensors", testing_fixture(fixture));
-    ts_bag *want = testing_bag(path);
-    snprintf(path, sizeof path, "%s/noise.safetensors", testing_fixture(fixture));
-    ts_bag *noise = testing_bag(path);
+    ts_bag *want = load_tensors(fixture, "expected"), *noise = load_tensors(fixture, "noise");
     ck_ok(c, ts_run_noise(r, noise));
     ck_ok(c, ts_run_encode(r));
     check_states(r, want);

@@ -12,4 +12,7 @@ extern const char *const pipeline_fixtures[PIPELINE_FIXTURES];
  * diffusers computed; the test fails if not. sparse: by the fixture's policy, else dense. stream:
  * no matrix stays; every group comes anew whenever it is entered. */
 void pipeline_render(const char *fixture, const char *backend, bool sparse, bool stream);
+/* In bf16, dense: relative L2 between the final latents and those of diffusers in f32. level: of a
+ * CPU. */
+double pipeline_error_bf16(const char *fixture, const char *backend, const char *level);
 #endif

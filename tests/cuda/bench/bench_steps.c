@@ -61,7 +61,7 @@ static ts_status say_run(bench *b, const bench_layer *l, const bench_call call[K
     ts_policy p;
     double took = 0, ideal = 0, dense = call[0].seconds, parts = 0;
     bool have = false;
-    TRY(ts_policy_parse(&b->ctx.err, "adaspa:keep=0.2", &p));
+    TRY(ts_policy_parse(&b->ctx.err, "adaspa:keep=0.2,search=mass,rest=none", &p));
     ts_policy_settle(&p, STEPS);
     for (int k = 0; k < TS_TIMES; k++) parts += call[0].parts[k];
     double attention = parts > 0 ? dense * attention_of(call) / parts : 0;
