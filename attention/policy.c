@@ -374,6 +374,11 @@ ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
     return p->by_error ? TS_DO_SEARCH : TS_DO_SEARCH_AGAIN;
 }
 
+bool ts_policy_searches(const ts_policy *p, int step)
+{
+    return p->kind == TS_ADASPA && ts_set_has(&p->search, step);
+}
+
 /* ---- text ---- */
 static void print_set(FILE *f, const ts_set *s)
 {

@@ -66,6 +66,8 @@ char *ts_policy_text(const ts_policy *);
 /* step from 1, layer from 0 through all experts; have: a plan for this layer and branch is
  * there. */
 ts_do ts_policy_decide(const ts_policy *, int step, int layer, bool have);
+/* Does a step make plans that later ones use? */
+bool ts_policy_searches(const ts_policy *, int step);
 bool ts_set_has(const ts_set *, int);
 const char *ts_policy_name(ts_policy_kind);
 #endif

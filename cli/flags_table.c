@@ -72,6 +72,10 @@ static const ts_flag table[] = {
      "dense|adaspa|tile|window|pooled|random|blocks", GEN | BATCH | ROW, NULL,
      "How the transformer attends: dense, adaspa, tile, window, pooled, random or blocks, with "
      "keys like adaspa:keep=0.2 (default: dense)"},
+    {TS_F_CACHE_STEPS, "cache-steps", 0, TS_KIND_TEXT, "METHOD", 0, 0, "none|easycache",
+     GEN | BATCH | ROW, NULL,
+     "Steps that the last computed one foretells are not evaluated: none or easycache, with keys "
+     "like easycache:threshold=0.1 (default: none)"},
     {TS_F_VAE_TILE, "vae-tile", 0, TS_KIND_TILE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, "auto|off",
      GEN | DEC | BENCH | BATCH | ROW, NULL,
      "Decode in tiles of this many pixels: auto (only when a frame does not fit the memory), off "
@@ -144,6 +148,8 @@ static const ts_flag table[] = {
     {TS_F_BENCH_ATTENTION, "attention", 0, TS_KIND_TEXTS, "POLICY", 0, 0,
      "dense|adaspa|tile|window|pooled|random|blocks", BENCH, "Measuring",
      "A policy to measure against dense; may be given 32 times (default: adaspa)"},
+    {TS_F_BENCH_CACHE, "cache-steps", 0, TS_KIND_TEXTS, "METHOD", 0, 0, "easycache", BENCH, NULL,
+     "Measure every policy, dense among them, with step caching too; may be given 32 times"},
     {TS_F_SWEEP, "sweep", 0, TS_KIND_TEXT, "KEY=A:B:STEP", 0, 0, NULL, BENCH, NULL,
      "Measure every policy that takes KEY at these values, like keep=0.1:0.5:0.1"},
     {TS_F_HTML, "html", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL,

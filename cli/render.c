@@ -383,11 +383,13 @@ void ts_render_report(ts_cli *c, ts_render *r)
 {
     ts_report report;
     char *profile = ts_flag_set(&c->flags, TS_F_PROFILE) ? ts_run_profile(r->run) : NULL,
-         *attention = ts_run_attention(r->run);
+         *attention = ts_run_attention(r->run), *cache = ts_run_cache(r->run);
+    bool said = !ts_flag_set(&c->flags, TS_F_QUIET) || c->screen.mode == TS_SCREEN_JSON;
     ts_run_report(r->run, &report);
     if (profile) ts_screen_table(&c->screen, "profile", profile);
-    if (attention && (!ts_flag_set(&c->flags, TS_F_QUIET) || c->screen.mode == TS_SCREEN_JSON))
-        ts_screen_table(&c->screen, "attention", attention);
+    if (attention && said) ts_screen_table(&c->screen, "attention", attention);
+    if (cache && said) ts_screen_table(&c->screen, "cache", cache);
+    free(cache);
     free(profile);
     free(attention);
     ts_written w = {.output = r->path, .frames = r->e.frames};

@@ -27,6 +27,7 @@ void ts_settings_apply(const ts_flag_value *v, ts_request *q)
     if (v[TS_F_SHIFT].set) q->shift = v[TS_F_SHIFT].real;
     if (v[TS_F_SAMPLER].set) q->sampler = v[TS_F_SAMPLER].text;
     if (v[TS_F_ATTENTION].set) q->attention = v[TS_F_ATTENTION].text;
+    if (v[TS_F_CACHE_STEPS].set) q->cache_steps = v[TS_F_CACHE_STEPS].text;
     if (v[TS_F_VAE_TILE].set) q->vae_tile = v[TS_F_VAE_TILE].text;
     if (v[TS_F_FPS].set) q->fps = v[TS_F_FPS].real;
     if (v[TS_F_FRAMES].set) q->frames = (int)v[TS_F_FRAMES].whole;

@@ -83,10 +83,24 @@ static ts_status guide(ts_run *r, const batch *b, int branches, double g)
                                            .y = b->out});
 }
 
+/* Is the velocity of step i (from 0) foretold well enough? Not in the first and last steps, nor
+ * where attention is to search. */
+static ts_status may_reuse(ts_run *r, const expert *e, const batch *b, int i, int branches,
+                           bool *reuse)
+{
+    const ts_cache_wish *w = &r->cache.wish;
+    *reuse = false;
+    if (!w->on || r->ctx->dev->counting || i - r->schedule.first < w->first ||
+        i >= r->q.steps - w->last || ts_policy_searches(&r->policy, i + 1))
+        return TS_OK;
+    return ts_step_cache_ask(&r->cache, r->ctx, b->x, branches, e->index, reuse);
+}
+
 static ts_status evaluate_step(ts_run *r, const expert *e, const batch *b, int i, double seconds)
 {
     ts_status st = TS_OK;
     int branches = ts_run_branches(r, i), row = i - e->first, n = 0;
+    bool reuse = false;
     ts_eval eval[TS_MOST_PICTURES * TS_BRANCHES];
     ts_tensor x[TS_MOST_PICTURES * TS_BRANCHES], v[TS_MOST_PICTURES * TS_BRANCHES];
     ts_event event = {.phase = TS_PHASE_DENOISE,
@@ -99,7 +113,14 @@ static ts_status evaluate_step(ts_run *r, const expert *e, const batch *b, int i
             x[n] = sample_of(b, b->x, k);
             v[n] = sample_of(b, b->v[s], k);
         }
-    TRY(ts_dit_step(r->m->dit[e->index], &r->attn, event, n, eval, x, v));
+    TRY(may_reuse(r, e, b, i, branches, &reuse));
+    if (reuse) {
+        TRY(ts_step_cache_reuse(&r->cache, r->ctx, b->v));
+    } else {
+        TRY(ts_dit_step(r->m->dit[e->index], &r->attn, event, n, eval, x, v));
+        if (r->cache.wish.on)
+            TRY(ts_step_cache_keep(&r->cache, r->ctx, b->x, b->v, branches, e->index));
+    }
     TRY(guide(r, b, branches, ts_guidance_at(r, i)));
 done:
     return st;
@@ -263,6 +284,7 @@ ts_status ts_denoise(ts_run *r)
     take_batch(r, &b);
     TRY(ts_solver_init(&solver, r->schedule, dev, &r->ctx->arena, 4, b.x.dim));
     TRY(open_attention(r, b.n));
+    TRY(ts_step_cache_open(&r->cache, r->ctx, &r->cache_wish, b.x, b.v, r->branches));
     ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE, .steps = ts_run_steps(r)});
     if (!count && r->q.state) TRY(ts_state_load(r, &solver, b.x, &found));
     if (!found) TRY(begin_latents(r, &b));

@@ -4,6 +4,7 @@
 #include "backend/utf8.h"
 #include "sampler/bins.h"
 #include "sampler/run.h"
+#include "sampler/tessera-bench.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -39,7 +40,8 @@ void ts_request_init_sized(ts_model *m, ts_request *q, size_t size)
                             .seed = 42,
                             .scale = d->scale,
                             .vae_tile = "auto",
-                            .attention = "dense"};
+                            .attention = "dense",
+                            .cache_steps = "none"};
     memset(q, 0, size);
     memcpy(q, &all, size < sizeof all ? size : sizeof all);
 }
@@ -159,6 +161,13 @@ ts_status ts_attention_check(ts_ctx *c, const char *policy)
     return ts_policy_parse(&c->err, policy, &p);
 }
 
+ts_status ts_cache_check(ts_ctx *c, const char *method)
+{
+    ts_cache_wish w;
+    if (!method) return ts_fail(&c->err, TS_EUSAGE, "ts_cache_check: no method");
+    return ts_cache_parse(&c->err, method, &w);
+}
+
 /* Its full path, so that what files record is found from any folder; as it is, where that can not
  * be said in a policy. */
 static void complete_path(ts_policy *p)
@@ -179,6 +188,15 @@ static ts_status read_attention(ts_run *r)
     free((char *)r->q.attention);
     r->q.attention = ts_policy_text(&r->policy);
     return r->q.attention ? TS_OK : ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a request");
+}
+
+static ts_status read_cache(ts_run *r)
+{
+    ts_status st = ts_cache_parse(&r->ctx->err, r->q.cache_steps, &r->cache_wish);
+    if (st) return st;
+    free((char *)r->q.cache_steps);
+    r->q.cache_steps = ts_cache_text(&r->cache_wish);
+    return r->q.cache_steps ? TS_OK : ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a request");
 }
 
 /* What only pictures, or only clips, can have. */
@@ -232,11 +250,13 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
     r->q.sampler = copy(asked.sampler ? asked.sampler : ts_solver_name(r->m->solver));
     r->q.vae_tile = copy(asked.vae_tile ? asked.vae_tile : "auto");
     r->q.attention = copy(asked.attention ? asked.attention : "dense");
+    r->q.cache_steps = copy(asked.cache_steps ? asked.cache_steps : "none");
     r->q.state = copy(asked.state);
     r->q.noise_file = copy(asked.noise_file);
     r->q.init = copy(asked.init);
     TRY(check_numbers(&r->ctx->err, &r->q));
     TRY(read_attention(r));
+    TRY(read_cache(r));
     TRY(check_kind(r));
     if (r->q.shift == 0) r->q.shift = r->m->shift;
     if (r->m->family->pictures)
@@ -255,8 +275,8 @@ done:
 
 void ts_request_release(ts_run *r)
 {
-    const char *s[] = {r->q.prompt,    r->q.negative, r->q.sampler,    r->q.vae_tile,
-                       r->q.attention, r->q.state,    r->q.noise_file, r->q.init};
+    const char *s[] = {r->q.prompt, r->q.negative,   r->q.sampler, r->q.vae_tile,   r->q.attention,
+                       r->q.state,  r->q.noise_file, r->q.init,    r->q.cache_steps};
     for (size_t i = 0; i < sizeof s / sizeof *s; i++) free((char *)s[i]);
 }
 
@@ -305,6 +325,7 @@ char *ts_run_json(const ts_run *r)
     if (ts_run_seeded(r, q->noise_file)) add_seed(j, q->seed);
     cJSON_AddStringToObject(j, "precision", precision(r));
     cJSON_AddStringToObject(j, "attention", q->attention);
+    if (r->cache_wish.on) cJSON_AddStringToObject(j, "cache_steps", q->cache_steps);
     cJSON_AddNumberToObject(j, "scale", q->scale);
     char tile[32] = "off";
     if (r->tile.w) snprintf(tile, sizeof tile, "%dx%d", r->tile.w, r->tile.h);
@@ -418,7 +439,7 @@ static ts_status read_strings(ts_err *e, const cJSON *j, ts_request *q)
     } strings[] = {{"prompt", &q->prompt},     {"negative", &q->negative},
                    {"sampler", &q->sampler},   {"attention", &q->attention},
                    {"vae_tile", &q->vae_tile}, {"init", &q->init},
-                   {"noise", &q->noise_file}};
+                   {"noise", &q->noise_file},  {"cache_steps", &q->cache_steps}};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
         const char *text = cJSON_GetStringValue(
             cJSON_GetObjectItemCaseSensitive(j, strings[i].key));

@@ -1,6 +1,7 @@
 /* A run from request to frames: text, denoising and decoding, each with an arena of its own, sized
  * before (run_size.c). */
 #include "sampler/run.h"
+#include "sampler/tessera-bench.h"
 
 #include "attention/report.h"
 #include "attention/saved.h"
@@ -377,6 +378,14 @@ void ts_run_report(const ts_run *r, ts_report *out)
 }
 
 char *ts_run_attention(const ts_run *r) { return ts_attn_report(&r->attn); }
+
+double ts_run_computed(const ts_run *r)
+{
+    double all = (double)(r->cache.computed + r->cache.reused);
+    return all > 0 ? (double)r->cache.computed / all : 1;
+}
+
+char *ts_run_cache(const ts_run *r) { return ts_step_cache_report(&r->cache); }
 
 ts_status ts_run_plans(ts_run *r, const ts_bag **out)
 {

@@ -3,6 +3,7 @@
 #ifndef TS_RUN_H
 #define TS_RUN_H
 #include "sampler/model.h"
+#include "sampler/step_cache.h"
 #include "weights/bag.h"
 
 enum { TS_MOST_PICTURES = 64 };           /* of a batch */
@@ -46,6 +47,8 @@ struct ts_run {
     ts_ptr recorded;  /* device [records, F, H, W, C], freed with the run */
     ts_policy policy; /* of q.attention, settled */
     ts_attn attn;
+    ts_cache_wish cache_wish; /* of q.cache_steps */
+    ts_step_cache cache;
     char slot[TS_MOST_PICTURES * TS_BRANCHES][16]; /* names of its slots */
     const char *slot_name[TS_MOST_PICTURES * TS_BRANCHES];
     int slot_text[TS_MOST_PICTURES * TS_BRANCHES]; /* rows of text in their self-attention */

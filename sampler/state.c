@@ -10,6 +10,7 @@
 
 #include "attention/saved.h"
 #include "backend/hash.h"
+#include "backend/number.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -109,6 +110,7 @@ static ts_status describe_request(ts_run *r, char **out)
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->q.seed);
     if (ts_run_seeded(r, r->noise)) cJSON_AddStringToObject(j, "seed", seed);
     cJSON_AddStringToObject(j, "attention", attention);
+    if (r->cache_wish.on) cJSON_AddStringToObject(j, "cache_steps", r->q.cache_steps);
     TRY(add_contents(r, j));
     *out = cJSON_PrintUnformatted(j);
     if (!*out) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
@@ -227,6 +229,60 @@ done:
     return st;
 }
 
+/* ---- what steps are foretold by ---- */
+/* A tensor's shape as files have it: C F H W. */
+static void shape_of_part(const ts_run *r, ts_tensor t, long shape[4])
+{
+    memcpy(shape, r->latent, sizeof r->latent);
+    shape[0] = t.dim[t.nd - 1];
+}
+
+static ts_status save_cache(ts_run *r, ts_bag *bag)
+{
+    ts_status st = TS_OK;
+    const char *name[TS_CACHE_TENSORS];
+    ts_tensor t[TS_CACHE_TENSORS];
+    char said[TS_CACHE_TEXT];
+    int n = ts_step_cache_parts(&r->cache, name, t);
+    for (int i = 0; i < n; i++) {
+        long shape[4];
+        shape_of_part(r, t[i], shape);
+        float *to = ts_bag_put(bag, name[i], TS_F32, 4, shape, NULL);
+        if (!to) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
+        TRY(ts_latents_download(r->ctx, shape, t[i], to));
+    }
+    if (!n) goto done;
+    locale_t was = ts_point_begin();
+    ts_step_cache_say(&r->cache, said);
+    ts_point_end(was);
+    ts_bag_meta(bag, "cache", said);
+done:
+    return st;
+}
+
+static ts_status load_cache(ts_run *r, const ts_bag *bag)
+{
+    ts_status st = TS_OK;
+    const char *name[TS_CACHE_TENSORS], *said = ts_bag_meta_get(bag, "cache");
+    ts_tensor t[TS_CACHE_TENSORS];
+    if (!r->cache.wish.on || !said) return TS_OK;
+    locale_t was = ts_point_begin();
+    bool read = ts_step_cache_heed(&r->cache, said);
+    ts_point_end(was);
+    if (!read)
+        TRY(ts_fail(&r->ctx->err, TS_EMODEL, "%s: says \"%.80s\" of its step cache", r->q.state,
+                    said));
+    for (int i = 0, n = ts_step_cache_parts(&r->cache, name, t); i < n; i++) {
+        ts_host h;
+        long shape[4];
+        shape_of_part(r, t[i], shape);
+        TRY(ts_bag_get(&r->ctx->err, bag, name[i], TS_F32, 4, shape, &h));
+        TRY(ts_latents_upload(r->ctx, shape, h.data, t[i]));
+    }
+done:
+    return st;
+}
+
 /* ---- saving ---- */
 ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
 {
@@ -240,6 +296,7 @@ ts_status ts_state_save(ts_run *r, const ts_solver *s, ts_tensor x)
         if (!to) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state"));
         TRY(ts_latents_download(r->ctx, r->latent, p[i].t, to));
     }
+    TRY(save_cache(r, bag));
     TRY(save_changed_plans(r, json));
     name_plans(r, bag);
     snprintf(done, sizeof done, "%d", s->done);
@@ -384,6 +441,7 @@ ts_status ts_state_load(ts_run *r, ts_solver *s, ts_tensor x, bool *found)
         TRY(ts_latents_upload(r->ctx, r->latent, h.data, p[i].t));
     }
     TRY(load_plans(r, bag));
+    TRY(load_cache(r, bag));
     s->done = n;
 done:
     ts_bag_free(bag);

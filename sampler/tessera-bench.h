@@ -108,6 +108,12 @@ typedef struct { /* borrowed until the call returns */
  * Progress: TS_PHASE_BENCH. */
 TS_API ts_status ts_bench_kernel(ts_ctx *, const ts_kernel_bench *);
 
+/* Of a run that has denoised: the share of its steps that were evaluated, less than 1 with step
+ * caching. */
+TS_API double ts_run_computed(const ts_run *);
+/* Is that a method of step caching, as ts_request.cache_steps takes it? TS_EUSAGE. */
+TS_API ts_status ts_cache_check(ts_ctx *, const char *method);
+
 #ifdef __cplusplus
 }
 #endif

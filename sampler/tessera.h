@@ -121,6 +121,9 @@ typedef struct {
     /* share of the steps that are run on it, more than 0 and at most 1; without `init` of no
      * meaning */
     double strength;
+    /* "none", or a method of step caching, NAME[:key=value,...]: steps that the last computed one
+     * foretells well enough are not evaluated */
+    const char *cache_steps;
 } ts_request;
 TS_API void ts_request_init_sized(ts_model *, ts_request *, size_t size);
 static inline void ts_request_init(ts_model *m, ts_request *q)
@@ -260,6 +263,9 @@ TS_API char *ts_run_profile(const ts_run *);
 /* what sparse attention did, some lines for people; malloc'd; NULL: the run was to be dense, or has
  * not been */
 TS_API char *ts_run_attention(const ts_run *);
+/* The same of step caching: which steps were computed and which reused; NULL: it was not asked for.
+ */
+TS_API char *ts_run_cache(const ts_run *);
 /* After denoising with keep_plans: tensors and metadata of docs/formats.md; the run's own.
  * TS_EFAIL: there are none, and why. */
 TS_API ts_status ts_run_plans(ts_run *, const ts_bag **);

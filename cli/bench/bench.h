@@ -14,6 +14,7 @@ typedef struct {             /* one policy on one prompt */
     double *seconds, *cpu, *attention;
     int repeats;      /* measured so far */
     ts_report report; /* of the last repeat */
+    double computed;  /* share of its steps that were evaluated */
     /* [frames] against the dense clip; NULL: not decoded, or dense itself */
     double *mse, *ssim;
     /* path of an encoded clip in the report's temporary folder; NULL */
@@ -22,7 +23,9 @@ typedef struct {             /* one policy on one prompt */
     char *said;  /* the run's own report on attention; NULL */
 } ts_bench_cell;
 typedef struct {
-    char *attention; /* as run */
+    char *attention; /* as run; with step caching, "POLICY, METHOD" */
+    /* of a run with step caching: the two apart; NULL: none */
+    char *policy, *cache;
     /* a policy without the swept key: one line of the curve; NULL: it was not swept */
     char *series;
     double x; /* the swept value */

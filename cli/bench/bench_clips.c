@@ -75,23 +75,29 @@ static char *append_key(const char *policy, const char *key, double x)
                : text;
 }
 
-/* Takes `text`. The first value of a series, and whatever is none, begins a line. */
-static ts_status add_policy(ts_bench *b, char *text, const char *series, double x, bool begins)
+/* Takes `name`. The first value of a series, and whatever is none, begins a line. */
+static ts_status add_measured(ts_bench *b, char *name, const char *series, double x, bool begins)
 {
-    if (!text) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for policies");
+    if (!name) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for policies");
     if (b->policies == TS_BENCH_MOST) {
-        free(text);
+        free(name);
         return ts_fail(&b->c->err, TS_EUSAGE, "bench: more than %d policies", TS_BENCH_MOST);
     }
-    ts_status st = ts_attention_check(b->c->ctx, text);
     int line = b->policies ? b->policy[b->policies - 1].line + begins : 0;
     ts_bench_policy *p = b->policy + b->policies++;
-    p->attention = text;
-    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): free_bench frees both */
+    /* NOLINTBEGIN(clang-analyzer-unix.Malloc): free_bench frees both */
+    p->attention = name;
     p->series = series ? strdup(series) : NULL;
     p->x = x;
     p->line = line;
-    return st;
+    /* NOLINTEND(clang-analyzer-unix.Malloc) */
+    return TS_OK;
+}
+
+static ts_status add_policy(ts_bench *b, char *text, const char *series, double x, bool begins)
+{
+    ts_status st = add_measured(b, text, series, x, begins);
+    return st ? st : ts_attention_check(b->c->ctx, b->policy[b->policies - 1].attention);
 }
 
 typedef struct {
@@ -160,6 +166,38 @@ done:
     return st;
 }
 
+/* What is there already, with a method of step caching, behind it: every product of the two. */
+static ts_status add_cached(ts_bench *b, const char *cache, int policies)
+{
+    ts_status st = ts_cache_check(b->c->ctx, cache);
+    for (int i = 0; i < policies && !st; i++) {
+        const ts_bench_policy *of = b->policy + i;
+        char *name = NULL, *series = NULL;
+        if (asprintf(&name, "%s, %s", of->attention, cache) < 0) name = NULL;
+        if (of->series && asprintf(&series, "%s, %s", of->series, cache) < 0) series = NULL;
+        bool begins = !i || !of->series || of->line != of[-1].line;
+        st = add_measured(b, name, series, of->x, begins);
+        free(series);
+        if (st) return st;
+        ts_bench_policy *p = b->policy + b->policies - 1;
+        /* NOLINTBEGIN(clang-analyzer-unix.Malloc): free_bench frees both */
+        p->policy = strdup(of->attention);
+        p->cache = strdup(cache);
+        /* NOLINTEND(clang-analyzer-unix.Malloc) */
+        if (!p->policy || !p->cache) st = ts_fail(&b->c->err, TS_EMEMORY, "no memory for policies");
+    }
+    return st;
+}
+
+static ts_status read_all(ts_bench *b)
+{
+    ts_status st = read_policies(b);
+    const ts_flag_value *v = b->c->flags.value + TS_F_BENCH_CACHE;
+    int policies = b->policies;
+    for (int i = 0; i < v->n && !st; i++) st = add_cached(b, v->all[i], policies);
+    return st;
+}
+
 /* ---- measuring ---- */
 /* turn 0: frames are made and compared */
 static void say_turn(ts_bench *b, int prompt, int policy, int turn)
@@ -208,6 +246,7 @@ static ts_status measure_policy(ts_bench *b, int prompt, int policy, ts_run *run
     cell->cpu[cell->repeats] = ts_process_seconds() - before;
     ts_screen_measured(&b->c->screen);
     ts_run_report(run, &cell->report);
+    cell->computed = ts_run_computed(run);
     cell->seconds[cell->repeats] = cell->report.denoise_seconds;
     cell->attention[cell->repeats] = cell->report.attention_seconds;
     cell->repeats++;
@@ -272,7 +311,8 @@ static ts_status open_policy_runs(ts_bench *b, int prompt, ts_texts *texts, ts_r
     const ts_run_options shared = {.size = sizeof shared, .texts = texts};
     b->q.prompt = b->prompt[prompt];
     for (int i = 0; i < b->policies; i++) {
-        b->q.attention = b->policy[i].attention;
+        b->q.attention = b->policy[i].cache ? b->policy[i].policy : b->policy[i].attention;
+        b->q.cache_steps = b->policy[i].cache ? b->policy[i].cache : "none";
         TRY(ts_run_open_with(b->c->model, &b->q, &shared, run + i, &b->e));
         b->flops[i] = b->e.step_flops;
     }
@@ -363,7 +403,7 @@ static ts_status open_bench(ts_bench *b)
     b->prompts = c->flags.words;
     b->repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 3;
     TRY(ts_cli_open(c));
-    TRY(read_policies(b));
+    TRY(read_all(b));
     TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
     ts_request_init(c->model, &b->q);
     TRY(ts_settings_of(&c->err, &c->flags, &b->q));
@@ -406,6 +446,8 @@ static void free_bench(ts_bench *b)
     for (int i = 0; i < TS_BENCH_MOST; i++) {
         free(b->policy[i].attention);
         free(b->policy[i].series);
+        free(b->policy[i].policy);
+        free(b->policy[i].cache);
     }
     free(b->cell);
 }

@@ -62,7 +62,7 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
         r.most += most;
         dense += all;
         dense_attention += attention;
-        limit += all - attention + attention / c->report.attention_gain;
+        limit += c->computed * (all - attention + attention / c->report.attention_gain);
         r.kept += c->report.kept / n;
         r.recall += c->report.recall / n;
         r.dense += c->report.attention_dense;
@@ -184,8 +184,11 @@ void ts_bench_print(const ts_bench *b)
         printf("measured once");
     printf("%s\n", b->done_prompts > 1 ? ", summed over prompts" : "");
     if (b->repeats > 1) printf("spread: (slowest - fastest turn) / median\n");
+    bool cached = false;
+    for (int i = 0; i < b->policies; i++) cached = cached || b->policy[i].cache;
     printf("ideal: dense seconds with self-attention alone divided by what the blocks read promise "
-           "(Amdahl)\n");
+           "(Amdahl)%s\n",
+           cached ? ", with step caching times the share of steps that were computed" : "");
     printf("kept: share of the key blocks that sparse calls read, keep rounded to whole blocks of "
            "64 of the %ld tokens; -: nothing was sparse\n",
            b->e.tokens);

@@ -8,16 +8,27 @@
 static const struct {
     ts_flag_id id;
     const char *value;
-} settings[] = {{TS_F_SCALE, "3"},          {TS_F_CRF, "30"},
-                {TS_F_NO_METADATA, ""},     {TS_F_MODEL, "weights/default"},
-                {TS_F_SIZE, "48x32"},       {TS_F_WIDTH, "48"},
-                {TS_F_HEIGHT, "48"},        {TS_F_FRAMES, "9"},
-                {TS_F_FPS, "7.5"},          {TS_F_STEPS, "3"},
-                {TS_F_GUIDANCE, "2"},       {TS_F_GUIDANCE_2, "2"},
-                {TS_F_NEGATIVE, "blurry"},  {TS_F_SEED, "7"},
-                {TS_F_SAMPLER, "euler"},    {TS_F_SHIFT, "3"},
-                {TS_F_ATTENTION, "window"}, {TS_F_VAE_TILE, "32x32"},
-                {TS_F_NO_BINS, ""},         {TS_F_PRECISION, "f32"}};
+} settings[] = {{TS_F_SCALE, "3"},
+                {TS_F_CRF, "30"},
+                {TS_F_NO_METADATA, ""},
+                {TS_F_MODEL, "weights/default"},
+                {TS_F_SIZE, "48x32"},
+                {TS_F_WIDTH, "48"},
+                {TS_F_HEIGHT, "48"},
+                {TS_F_FRAMES, "9"},
+                {TS_F_FPS, "7.5"},
+                {TS_F_STEPS, "3"},
+                {TS_F_GUIDANCE, "2"},
+                {TS_F_GUIDANCE_2, "2"},
+                {TS_F_NEGATIVE, "blurry"},
+                {TS_F_SEED, "7"},
+                {TS_F_SAMPLER, "euler"},
+                {TS_F_SHIFT, "3"},
+                {TS_F_ATTENTION, "window"},
+                {TS_F_VAE_TILE, "32x32"},
+                {TS_F_CACHE_STEPS, "easycache"},
+                {TS_F_NO_BINS, ""},
+                {TS_F_PRECISION, "f32"}};
 /* of models of pictures */
 static const ts_flag_id begins[] = {TS_F_INIT, TS_F_STRENGTH};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */

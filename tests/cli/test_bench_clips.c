@@ -115,6 +115,32 @@ START_TEST(sweeps)
 }
 END_TEST
 
+/* Every policy with step caching too; what a threshold of 1000 leaves is five of ten steps. */
+START_TEST(products_with_step_caching)
+{
+    program_expect(program_run("bench 'a panda' --frames 5 --steps 10 --repeats 1 --attention "
+                               "window:min-tokens=0,keep=0.5 --cache-steps "
+                               "easycache:threshold=1000,first=4 --json %s/cs.json",
+                               tmp),
+                   0);
+    cJSON *j = parse("cs.json");
+    const cJSON *p = list(j, "policies", 4);
+    static const char *const names[] = {
+        "dense", "window:min-tokens=0,keep=0.5", "dense, easycache:threshold=1000,first=4",
+        "window:min-tokens=0,keep=0.5, easycache:threshold=1000,first=4"};
+    for (int i = 0; i < 4; i++)
+        ck_assert_str_eq(cJSON_GetObjectItem(cJSON_GetArrayItem(p, i), "attention")->valuestring,
+                         names[i]);
+    ck_assert_double_eq_tol(number(cJSON_GetArrayItem(p, 2), "ideal"), 2, 1e-6);
+    ck_assert_double_gt(number(cJSON_GetArrayItem(p, 3), "ideal"), 2);
+    ck_assert(number(cJSON_GetArrayItem(p, 2), "psnr") > 5 &&
+              number(cJSON_GetArrayItem(p, 2), "psnr") < 60);
+    cJSON_Delete(j);
+    program_expect(program_run("bench x --cache-steps teacache"), 2);
+    program_expect(program_run("bench --step --cache-steps easycache"), 2);
+}
+END_TEST
+
 START_TEST(single_evaluations)
 {
     static const char *const models[] = {"weights/default", "tests/fixtures/wan22-a14b/model",
@@ -769,6 +795,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, clips);
     tcase_add_test(tc, sweeps);
+    tcase_add_test(tc, products_with_step_caching);
     tcase_add_test(tc, single_evaluations);
     tcase_add_test(tc, mistakes);
     tcase_add_test(tc, stopped);

@@ -194,6 +194,26 @@ START_TEST(said)
 }
 END_TEST
 
+/* Step caching is reported, recorded, and done again by --from. */
+START_TEST(step_caching)
+{
+    const program_result *r = program_run(
+        "generate 'a panda' -o %s/cache.mp4 --overwrite --size 64x64 --frames 5 --steps 8 "
+        "--cache-steps easycache:threshold=1000",
+        tmp);
+    program_expect(r, 0);
+    ck_assert_ptr_nonnull(strstr(r->err, "cache easycache:threshold=1000,first=3,last=1"));
+    ck_assert_ptr_nonnull(strstr(r->err, "4 computed, 4 reused"));
+    r = program_run("generate --from %s/cache.mp4 -o %s/cache2.mp4 --overwrite", tmp, tmp);
+    program_expect(r, 0);
+    ck_assert_ptr_nonnull(strstr(r->err, "4 computed, 4 reused"));
+    r = program_run("generate x --cache-steps easycache:last=x");
+    program_expect(r, 2);
+    ck_assert_ptr_nonnull(
+        strstr(r->err, "cache-steps easycache: last=x, expected a whole number from 0"));
+}
+END_TEST
+
 /* ---- search-tile ---- */
 START_TEST(tiles)
 {
@@ -276,6 +296,7 @@ int main(void)
     tcase_add_test(t, replayed);
     tcase_add_test(t, exit_codes);
     tcase_add_test(t, said);
+    tcase_add_test(t, step_caching);
     tcase_add_test(t, tiles);
     tcase_add_test(t, tiles_stopped);
     tcase_add_test(t, tiles_refused);
