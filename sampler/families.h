@@ -11,6 +11,8 @@ typedef struct {
     int width, height, frames, steps, scale;
     double fps, guidance, guidance_2;
     const char *negative;
+    int bench_frames;                                  /* that bench measures; 0: as `frames` */
+    int trained_width, trained_height, trained_frames; /* 0: not said */
 } ts_defaults;
 
 /* How a pipeline reads a prompt with one of its text encoders. */

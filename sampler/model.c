@@ -116,6 +116,10 @@ static ts_status read_defaults(ts_model *m)
                      {"frames", TS_KEY_INT, &d->frames, 0, NULL, NULL},
                      {"steps", TS_KEY_INT, &d->steps, 0, NULL, NULL},
                      {"scale", TS_KEY_INT, &d->scale, 0, NULL, NULL},
+                     {"bench_frames", TS_KEY_INT, &d->bench_frames, 0, NULL, NULL},
+                     {"trained_width", TS_KEY_INT, &d->trained_width, 0, NULL, NULL},
+                     {"trained_height", TS_KEY_INT, &d->trained_height, 0, NULL, NULL},
+                     {"trained_frames", TS_KEY_INT, &d->trained_frames, 0, NULL, NULL},
                      {"fps", TS_KEY_FLOAT, &d->fps, 0, NULL, NULL},
                      {"guidance", TS_KEY_FLOAT, &d->guidance, 0, NULL, NULL},
                      {"guidance_2", TS_KEY_FLOAT, &d->guidance_2, 0, NULL, NULL},
@@ -143,6 +147,13 @@ static ts_status read_defaults(ts_model *m)
         if (!(range[i].got > 0 && range[i].got <= range[i].most))
             TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %s is %g, must be more than 0 and at most %g",
                         path, range[i].key, range[i].got, range[i].most));
+    int *may[] = {&d->bench_frames, &d->trained_width, &d->trained_height, &d->trained_frames};
+    static const char *const name[] = {"bench_frames", "trained_width", "trained_height",
+                                       "trained_frames"};
+    for (size_t i = 0; i < sizeof may / sizeof *may; i++)
+        if (*may[i] < 0)
+            TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %s is %d, must be 0 or more", path, name[i],
+                        *may[i]));
 done:
     cJSON_Delete(j);
     return st;

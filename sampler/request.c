@@ -161,6 +161,11 @@ ts_status ts_attention_check(ts_ctx *c, const char *policy)
     return ts_policy_parse(&c->err, policy, &p);
 }
 
+int ts_bench_frames(const ts_model *m)
+{
+    return m->def.bench_frames ? m->def.bench_frames : m->def.frames;
+}
+
 ts_status ts_cache_check(ts_ctx *c, const char *method)
 {
     ts_cache_wish w;
@@ -221,6 +226,26 @@ static ts_status check_kind(ts_run *r)
     return TS_OK;
 }
 
+/* Sizes far from those that the model was trained at show nothing: where it says which these are.
+ */
+static void warn_of_size(ts_run *r)
+{
+    static const double MOST = 1.35, LEAST = 0.5, LONGER = 4;
+    const ts_defaults *d = &r->m->def;
+    double trained = (double)d->trained_width * d->trained_height,
+           area = (double)r->q.width * r->q.height / trained;
+    if (trained > 0 && (area > MOST || area < LEAST))
+        ts_warn(r->ctx,
+                "%dx%d has %.1f times the pixels of %dx%d, which this model was trained at: expect "
+                "pictures without their subject%s",
+                r->q.width, r->q.height, area, d->trained_width, d->trained_height,
+                area > 1 && r->q.frames > 1 ? "; more frames do no harm" : "");
+    if (d->trained_frames && r->q.frames > LONGER * d->trained_frames)
+        ts_warn(r->ctx,
+                "%d frames: this model was trained on %d, expect a subject that changes on the way",
+                r->q.frames, d->trained_frames);
+}
+
 static ts_status make_schedule(ts_run *r)
 {
     char names[64];
@@ -263,6 +288,7 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
         size_pictures(r);
     else
         round_size(r);
+    warn_of_size(r);
     TRY(make_schedule(r));
     for (r->low = r->q.steps;
          r->m->boundary > 0 && r->low > 0 && r->schedule.t[r->low - 1] < r->m->boundary * 1000;)

@@ -108,6 +108,9 @@ typedef struct { /* borrowed until the call returns */
  * Progress: TS_PHASE_BENCH. */
 TS_API ts_status ts_bench_kernel(ts_ctx *, const ts_kernel_bench *);
 
+/* Frames of the clips that `tessera bench` compares when none are given: as many as the model says
+ * show what sparse attention is worth, else its default. */
+TS_API int ts_bench_frames(const ts_model *);
 /* Of a run that has denoised: the share of its steps that were evaluated, less than 1 with step
  * caching. */
 TS_API double ts_run_computed(const ts_run *);

@@ -406,6 +406,7 @@ static ts_status open_bench(ts_bench *b)
     TRY(read_all(b));
     TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
     ts_request_init(c->model, &b->q);
+    b->q.frames = ts_bench_frames(c->model);
     TRY(ts_settings_of(&c->err, &c->flags, &b->q));
     b->q.keep_plans = v[TS_F_HTML].set;
     b->stride = b->policies;

@@ -1,6 +1,6 @@
 /* Requests and options of the public API: who owns their strings, structs of other versions, seeds
  * from metadata, and a whole run in one call. */
-#include "sampler/tessera.h"
+#include "sampler/tessera-bench.h"
 
 #include "backend/ctx.h"
 #include "tests/testing.h"
@@ -38,6 +38,50 @@ static void fails(ts_status got, ts_status code, const char *sentence)
     ck_assert_msg(strstr(ts_error(ctx), sentence) != NULL, "\"%s\" does not say \"%s\"",
                   ts_error(ctx), sentence);
 }
+
+/* ---- sizes ---- */
+/* What tessera.json says of the model's training is heeded, and nothing is warned of near it. */
+START_TEST(sizes_far_from_training)
+{
+    static const struct {
+        int width, height, frames;
+        const char *warning; /* NULL: none */
+    } of[] = {{64, 64, 29, NULL},
+              {64, 64, 113, NULL},
+              {64, 80, 29, NULL},
+              {96, 96, 29,
+               "96x96 has 2.2 times the pixels of 64x64, which this model was trained "
+               "at: expect pictures without their subject; more frames do no harm\n"},
+              {128, 128, 1,
+               "128x128 has 4.0 times the pixels of 64x64, which this model was trained "
+               "at: expect pictures without their subject\n"},
+              {32, 32, 29,
+               "32x32 has 0.2 times the pixels of 64x64, which this model was trained at: "
+               "expect pictures without their subject\n"},
+              {64, 64, 117,
+               "117 frames: this model was trained on 29, expect a subject that changes "
+               "on the way\n"}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        ts_ctx *c = testing_open("cpu", NULL, 1);
+        ts_model *m;
+        ts_request q;
+        ts_run *r;
+        ts_estimate e;
+        ck_ok(c, ts_model_open(c, "weights/default", &m));
+        ck_assert_int_eq(ts_bench_frames(m), 57);
+        ts_request_init(m, &q);
+        q.prompt = "a fox";
+        q.width = of[i].width;
+        q.height = of[i].height;
+        q.frames = of[i].frames;
+        ck_ok(c, ts_run_open(m, &q, &r, &e));
+        ck_assert_str_eq(testing_warned(c), of[i].warning ? of[i].warning : "");
+        ts_run_close(r);
+        ts_model_close(m);
+        testing_close(c);
+    }
+}
+END_TEST
 
 /* ---- strings ---- */
 /* Files read one after another: no request's strings depend on how many others there are. */
@@ -318,6 +362,7 @@ int main(void)
     Suite *suite = suite_create("request");
     TCase *tc = tcase_create("request");
     tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, sizes_far_from_training);
     tcase_add_test(tc, requests_own_their_strings);
     tcase_add_test(tc, metadata_that_fails_changes_nothing);
     tcase_add_test(tc, formats_of_metadata);
