@@ -152,6 +152,13 @@ $(B)/tests/cuda/%: $(B)/emu/tests/cuda/%.o $(B)/emu/libcuda.a $(TEST_LIB:%.c=$(B
 	@mkdir -p $(@D)
 	@echo "  LD $@"
 	@$(CXX) -fopenmp $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(CHECK_LIBS)
+# The program with the emulated device, which does as a test tells it by the environment.
+EMU_PROGRAM := $(B)/emu/backend/device.o $(B)/emu/tests/cuda/program/emu_program.o
+$(B)/emu/backend/device.o: CPPFLAGS += -DTS_CUDA
+$(B)/emu/tessera: $(CLI_OBJ) $(EMU_PROGRAM) $(B)/libtessera.a $(B)/emu/libcuda.a
+	@echo "  LD $@"
+	@$(CXX) -fopenmp $(CFLAGS) $(LDFLAGS) -o $@ $^ $(B)/libtessera.a $(LDLIBS) $(CLI_LIBS)
+$(B)/tests/cuda/test_cuda_program: | $(B)/emu/tessera
 # the flash kernels once more for each fault that their source can have planted
 PLANTED := $(foreach n,1 2 3 4 5,$(B)/emu/planted/flash$(n).o)
 $(B)/tests/cuda/test_flash_planted: $(PLANTED)
@@ -160,7 +167,8 @@ $(PLANTED): $(B)/emu/planted/flash%.o: backend/cuda/flash.cu $(B)/emu/flags
 	@echo "  EMU $< (planted fault $*)"
 	@$(EMU_KERNEL) -DTS_PLANTED=$* -Dts_flash_kernels=ts_flash_planted$* \
 	  -Dts_flash_count=ts_flash_planted_count$* -MMD -MP -c -o $@ $<
--include $(EMU_OBJ:.o=.d) $(patsubst %,$(B)/emu/%.d,$(basename $(CUDA_TEST_SRC))) $(PLANTED:.o=.d)
+-include $(EMU_OBJ:.o=.d) $(EMU_PROGRAM:.o=.d) $(PLANTED:.o=.d) \
+  $(patsubst %,$(B)/emu/%.d,$(basename $(CUDA_TEST_SRC)))
 
 # ---- CUDA by nvcc ----
 # A spill is an error, and what ptxas says of each kernel stays beside its object

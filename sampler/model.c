@@ -204,8 +204,11 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
     TRY(ctx->dev->ops->memory(ctx->dev, &available, &total));
     if (ctx->memory > total)
         ts_warn(ctx,
-                "%s of memory may be used, this machine and its cgroup have %s: what "
-                "does not fit will be slow, or end the program",
+                ctx->dev->own_memory
+                    ? "%s of the GPU's memory may be used, it has %s: what does not fit will end "
+                      "the program"
+                    : "%s of memory may be used, this machine and its cgroup have %s: what "
+                      "does not fit will be slow, or end the program",
                 ts_bytes_text((double)ctx->memory, may), ts_bytes_text((double)total, have));
     bool standard = !name || !strcmp(name, "default");
     if (standard) TRY(find_default(ctx));

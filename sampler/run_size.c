@@ -64,10 +64,13 @@ static ts_status parse_tile(ts_run *r)
 static ts_status refuse_memory(ts_run *r, const char *what, size_t need, const char *advice)
 {
     char a[TS_NUMBER_TEXT], b[TS_NUMBER_TEXT];
-    return ts_fail(
-        &r->ctx->err, TS_EMEMORY, "%s of %dx%d, %d frame%s, needs %s, %s may be used: %s", what,
-        r->q.width, r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
-        ts_bytes_text((double)need, a), ts_bytes_text((double)r->ctx->memory, b), advice);
+    const ts_device *dev = r->ctx->dev;
+    return ts_fail(&r->ctx->err, TS_EMEMORY,
+                   "%s of %dx%d, %d frame%s, needs %s, %s%s%s may be used: %s", what, r->q.width,
+                   r->q.height, r->q.frames, r->q.frames == 1 ? "" : "s",
+                   ts_bytes_text((double)need, a), ts_bytes_text((double)r->ctx->memory, b),
+                   dev->own_memory ? " of the memory of device " : "",
+                   dev->own_memory ? dev->name : "", advice);
 }
 
 static const char *const smaller = "ask for a smaller size or fewer frames";
@@ -172,7 +175,8 @@ static ts_status count_text(ts_run *r, ts_estimate *e)
     TRY(ts_device_room(r->ctx->dev, &room)); /* the encoder's weights are mapped, too */
     if (e->text_bytes > r->ctx->memory || e->text_bytes > room)
         TRY(refuse_memory(r, "encoding the text", e->text_bytes,
-                          "allow more memory, or take a larger machine"));
+                          r->ctx->dev->own_memory ? "close what else uses it, or compute on the CPU"
+                                                  : "allow more memory, or take a larger machine"));
 done:
     return st;
 }

@@ -44,21 +44,29 @@ static ts_status cuda_memory(ts_device *d, size_t *available, size_t *total)
     return ts_cuda_result(c, cudaMemGetInfo(available, total), "asking for its memory");
 }
 
-static ts_status cuda_alloc(ts_device *d, size_t bytes, ts_ptr *p)
+const char ts_cuda_others[] = "close what else uses it, or take --device cpu";
+
+ts_status ts_cuda_take(ts_cuda *c, size_t bytes, const char *what, const char *advice, void **out)
 {
-    ts_cuda *c = ts_cuda_of(d);
-    void *m = NULL;
     size_t available = 0, total = 0;
-    cudaError_t e = cudaMalloc(&m, bytes ? bytes : 1);
-    *p = (ts_ptr){(uintptr_t)m};
+    cudaError_t e = cudaMalloc(out, bytes ? bytes : 1);
+    if (e) *out = NULL;
     if (e != cudaErrorMemoryAllocation) return ts_cuda_result(c, e, "taking memory");
     cudaGetLastError();
     cudaMemGetInfo(&available, &total);
-    return ts_fail(
-        d->err, TS_EMEMORY,
-        "no memory for %.1f MB: %s has %.1f MB free of %.1f MB (--vram SIZE makes it keep "
-        "fewer weights there)",
-        (double)bytes / 1e6, d->name, (double)available / 1e6, (double)total / 1e6);
+    return ts_fail(c->dev.err, TS_EMEMORY,
+                   "%s%sno memory for %.1f MB: %s has %.1f MB free of %.1f MB (%s)", what,
+                   *what ? ": " : "", (double)bytes / 1e6, c->dev.name, (double)available / 1e6,
+                   (double)total / 1e6, advice);
+}
+
+static ts_status cuda_alloc(ts_device *d, size_t bytes, ts_ptr *p)
+{
+    void *m = NULL;
+    ts_status st = ts_cuda_take(ts_cuda_of(d), bytes, "",
+                                "--vram SIZE makes it keep fewer weights there", &m);
+    *p = (ts_ptr){(uintptr_t)m};
+    return st;
 }
 
 /* After what uses it: the runtime waits for that. */
@@ -417,7 +425,7 @@ static ts_status open_queues(ts_cuda *c, size_t half)
     TRY(ts_cuda_result(c, cudaEventCreateWithFlags(&c->beside, cudaEventDisableTiming),
                        "making an event"));
     TRY(ts_cuda_stage_open(c, half));
-    TRY(ts_cuda_result(c, cudaMalloc((void **)&c->fault, sizeof *c->fault), "taking memory"));
+    TRY(ts_cuda_take(c, sizeof *c->fault, "what kernels find", ts_cuda_others, (void **)&c->fault));
     TRY(ts_cuda_result(c, cudaMemsetAsync(c->fault, 0, sizeof *c->fault, c->queue),
                        "taking memory"));
     TRY(ts_cuda_result(c, cudaHostAlloc((void **)&c->seen, sizeof *c->seen, cudaHostAllocDefault),

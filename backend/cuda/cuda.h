@@ -82,6 +82,10 @@ ts_status ts_cuda_result(ts_cuda *, cudaError_t, const char *what);
  * maximum and gives NULL. */
 ts_status ts_cuda_scratch(ts_cuda *, size_t bytes, void **);
 
+/* Memory of the device. TS_EMEMORY: for what (may be ""), how much, what is free, advice. */
+ts_status ts_cuda_take(ts_cuda *, size_t bytes, const char *what, const char *advice, void **);
+extern const char ts_cuda_others[]; /* advice where weights are not the reason */
+
 /* cuda_stage.c */
 ts_status ts_cuda_stage_open(ts_cuda *, size_t half);
 void ts_cuda_stage_close(ts_cuda *);

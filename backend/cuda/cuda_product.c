@@ -241,7 +241,8 @@ ts_status ts_cuda_peak(ts_cuda *c, ts_dtype type, double *flops)
     char *m = NULL;
     size_t one = (size_t)N * N * ts_dtype_size(type);
     *flops = 0;
-    TRY(ts_cuda_result(c, cudaMalloc((void **)&m, 3 * one + TS_LT_WORKSPACE), "measuring"));
+    TRY(ts_cuda_take(c, 3 * one + TS_LT_WORKSPACE, "measuring products", ts_cuda_others,
+                     (void **)&m));
     TRY(ts_cuda_result(c, cudaMemsetAsync(m, 0, 2 * one, c->queue), "measuring"));
     TRY(ts_cuda_result(c, cudaEventCreateWithFlags(&from, 0), "measuring"));
     TRY(ts_cuda_result(c, cudaEventCreateWithFlags(&to, 0), "measuring"));

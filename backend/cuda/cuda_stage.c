@@ -20,7 +20,7 @@ static ts_status open_stage(ts_cuda *c, ts_cuda_stage *s, size_t half)
     for (int i = 0; i < TS_CUDA_HALVES; i++) {
         TRY(ts_cuda_result(c, cudaHostAlloc((void **)&s->pinned[i], half, cudaHostAllocDefault),
                            "taking pinned memory"));
-        TRY(ts_cuda_result(c, cudaMalloc(&s->raw[i], half), "taking memory for copies"));
+        TRY(ts_cuda_take(c, half, "copies", ts_cuda_others, s->raw + i));
         TRY(ts_cuda_result(c, cudaEventCreateWithFlags(s->free + i, cudaEventDisableTiming),
                            "making an event"));
     }
