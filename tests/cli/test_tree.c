@@ -52,6 +52,17 @@ START_TEST(texts_name_files_that_are_there)
 }
 END_TEST
 
+/* A table that a script computes is what the script prints. */
+START_TEST(tables_are_as_computed)
+{
+    const program_result *r = program_shell(
+        "command -v python3 >/dev/null || exit 0; python3 tools/gpu_bounds.py | while read -r row; "
+        "do grep -qxF -- \"$row\" docs/measurements.md || echo \"$row\"; done");
+    program_expect(r, 0);
+    ck_assert_msg(!*r->out, "rows that docs/measurements.md has not:\n%s", r->out);
+}
+END_TEST
+
 /* This tree, and one of three files: names of kernels may be shared, others may not. */
 START_TEST(static_functions_are_unique)
 {
@@ -82,6 +93,7 @@ int main(void)
     tcase_add_test(tc, texts_link_to_what_is_there);
     tcase_add_test(tc, texts_name_files_that_are_there);
     tcase_add_test(tc, file_names_are_unique);
+    tcase_add_test(tc, tables_are_as_computed);
     tcase_add_test(tc, static_functions_are_unique);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
