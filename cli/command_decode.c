@@ -40,7 +40,7 @@ ts_status ts_cli_decode(ts_cli *c)
     TRY(ts_run_open_with(c->model, &r.q, &decoding, &r.run, &r.e));
     r.q.frames = r.e.frames;
     if (!ts_flag_set(&c->flags, TS_F_OUTPUT))
-        r.path = r.e.frames == 1 ? "tessera.png" : "tessera.mp4";
+        ts_render_name(&c->flags, &r, r.e.frames == 1 ? "tessera.png" : "tessera.mp4");
     TRY(ts_render_check_output(c, &r, r.e.frames));
     TRY(ts_render_check_size(c, &r, r.e.frames));
     TRY(ts_render_describe(c, &r));
@@ -54,6 +54,7 @@ ts_status ts_cli_decode(ts_cli *c)
     say_state(c, &r);
     if (r.forecast.allowed_bytes)
         ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, r.peak, about));
+    TRY(ts_output_folders(c->ctx, r.path));
     ts_render_start(c, &r);
     TRY(ts_render_decode(c, &r));
     ts_render_report(c, &r);

@@ -211,6 +211,7 @@ ts_status ts_cli_generate(ts_cli *c)
         ts_render_print_estimate(&r);
         goto done;
     }
+    TRY(ts_output_folders(c->ctx, r.path));
     TRY(ts_resume_begin(c, &r));
     ts_screen_note(&c->screen, "%s, %d step%s, %s, %s", ts_render_size_text(&r, size), r.e.steps,
                    r.e.steps == 1 ? "" : "s", *ts_render_seed_text(&r, seed) ? seed : "given noise",

@@ -20,6 +20,7 @@ void ts_render_free(ts_render *r)
     ts_sheet_free(r->sheet);
     ts_output_close(r->sink);
     free(r->numbered);
+    free(r->counted);
     free(r->init);
     free(r->own_state);
     ts_run_close(r->run);
@@ -113,13 +114,30 @@ static void number_pictures(ts_render *r)
         r->path = r->numbered;
 }
 
+void ts_render_name(const ts_flags *f, ts_render *r, const char *name)
+{
+    enum { MOST = 9999 };
+    struct stat s;
+    size_t stem = strlen(name) - 4; /* .png, .mp4 */
+    r->path = name;
+    if (ts_flag_set(f, TS_F_OVERWRITE)) return;
+    for (int i = 2; i <= MOST && lstat(r->path, &s) == 0; i++) {
+        free(r->counted);
+        if (asprintf(&r->counted, "%.*s-%d%s", (int)stem, name, i, name + stem) < 0)
+            r->counted = NULL;
+        r->path = r->counted ? r->counted : name;
+    }
+}
+
 void ts_render_set_output(const ts_flags *f, ts_render *r)
 {
     const ts_flag_value *v = f->value;
     ts_request *q = &r->q;
-    r->path = v[TS_F_OUTPUT].set             ? v[TS_F_OUTPUT].text
-              : q->frames == 1 || r->sheeted ? "tessera.png"
-                                             : "tessera.mp4";
+    const char *usual = q->frames == 1 || r->sheeted ? "tessera.png" : "tessera.mp4";
+    if (v[TS_F_OUTPUT].set || (q->count > 1 && !r->sheeted))
+        r->path = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : usual;
+    else
+        ts_render_name(f, r, usual);
     /* --from a sheet makes a sheet again, where the output can be one */
     r->sheeted = v[TS_F_GRID].set || (r->sheeted && ts_is_png(r->path) && !ts_is_numbered(r->path));
     number_pictures(r);

@@ -14,6 +14,7 @@ typedef struct { /* everything that one rendering owns */
     const char *state;    /* file that the run keeps its state in; NULL: none */
     char *own_state;      /* name of the one beside the output; NULL */
     const char *path;     /* of the output */
+    char *counted;        /* the usual name where that is taken: tessera-2.mp4; NULL */
     char *numbered;       /* path of several pictures, made from the one given; NULL */
     char *was;            /* metadata of --from, or of the latents; NULL */
     char *init;           /* full path of the picture to begin with; NULL */
@@ -31,6 +32,8 @@ typedef struct { /* everything that one rendering owns */
 ts_status ts_render_begin(ts_cli *, ts_render *, const char *from);
 /* Path and options of the output; needs q.frames. */
 void ts_render_set_output(const ts_flags *, ts_render *);
+/* An output that nobody has named: `name`, or the first of name-2, name-3, .. that is free. */
+void ts_render_name(const ts_flags *, ts_render *, const char *name);
 /* Before any work: so many frames can be written there. */
 ts_status ts_render_check_output(ts_cli *, const ts_render *, int frames);
 /* Before any work, too: they are not too large for the output; needs the run. */

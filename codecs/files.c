@@ -194,6 +194,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     f->json = f->o.metadata ? copy_text(json) : NULL;
     if (f->o.metadata && json && !f->json) TRY(no_frame_memory(f));
     TRY(open_buffers(f));
+    TRY(ts_name_make_parents(&f->err, &f->name));
     if (kind == TS_FILE_FRAMES) {
         if (f->name.make_folder && mkdir(f->name.folder, 0777) == 0)
             f->folder_made = true;
@@ -353,6 +354,15 @@ ts_status ts_file_check_size(ts_err *err, const char *path, int scale, int w, in
         TRY(ts_fail(err, TS_EUSAGE, "%s: %ldx%ld is too large, expected at most %d a side", path,
                     width, height, TS_PNG_MAX_SIDE));
 done:
+    ts_name_free(&name);
+    return st;
+}
+
+ts_status ts_file_make_folders(ts_err *err, const char *path)
+{
+    ts_name name;
+    ts_status st = ts_name_init(err, path, &name);
+    if (!st) st = ts_name_make_parents(err, &name);
     ts_name_free(&name);
     return st;
 }

@@ -14,6 +14,8 @@ typedef enum { TS_FILE_PNG, TS_FILE_FRAMES, TS_FILE_MP4, TS_FILE_WEBM, TS_FILE_G
  * directory (exists, or ends in '/': made when it is not there; its frames are %04d.png) are PNGs
  * numbered from 0. TS_EUSAGE lists what is known. */
 ts_status ts_file_kind_of(ts_err *, const char *path, ts_file_kind *);
+/* Makes the folders that lead to it; open does so, too. TS_EUSAGE, TS_EIO. */
+ts_status ts_file_make_folders(ts_err *, const char *path);
 typedef struct {
     /* 0..51, WebM to 63; -1: the codec's default here (18 H.264, 24 VP9). MP4 and WebM only */
     int crf;
@@ -26,10 +28,11 @@ typedef struct {
 } ts_file_options;
 /* A sink that writes new files (backend/file_new.h), which get their names in close; numbered PNGs
  * one by one as they come. Checks at once, and writes nothing: kind and options (TS_EUSAGE),
- * encoder (TS_EDEVICE), folder there and writable (TS_EIO), existing output without overwrite
- * (TS_EUSAGE; one that appears later, too, stays). frames > 1 into one PNG is TS_EUSAGE in open and
- * says %04d. A failed call has removed the file it was writing; abort removes numbered frames as
- * well. Free with ts_file_close, which aborts what is neither closed nor aborted. */
+ * encoder (TS_EDEVICE), folder, or the nearest above it that is there, writable (TS_EIO), existing
+ * output without overwrite (TS_EUSAGE; one that appears later, too, stays). frames > 1 into one PNG
+ * is TS_EUSAGE in open and says %04d. A failed call has removed the file it was writing; abort
+ * removes numbered frames as well. Free with ts_file_close, which aborts what is neither closed nor
+ * aborted. */
 ts_status ts_file_open(ts_err *, const char *path, const ts_file_options *, ts_sink **);
 /* Before any work, once they are known: frames of w x h, enlarged `scale` times, are not larger
  * than the kind of file or its encoder takes, and their names fit. TS_EUSAGE. */

@@ -46,6 +46,10 @@ static bool is_numbered(const char *base)
 static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
 {
     const char *base = base_of(path), *dot = strrchr(base, '.');
+    if (!strcmp(base, ".") || !strcmp(base, ".."))
+        return ts_fail(err, TS_EUSAGE,
+                       "%s: a folder: %s/ puts numbered frames into it, or name a file there", path,
+                       path);
     if (is_folder(path) || (*path && !*base)) {
         *kind = TS_FILE_FRAMES;
         return TS_OK;
@@ -178,27 +182,56 @@ int ts_name_next(const ts_name *name, int from)
     return best;
 }
 
+/* Cuts a path to the folder that it is in. */
+static void cut_to_parent(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (!slash)
+        strcpy(path, ".");
+    else
+        slash[slash == path] = 0;
+}
+
+/* The nearest folder that is there can be written into: those below it are made (make_parents). */
 static ts_status check_folder(ts_err *err, const ts_name *name)
 {
     ts_status st = TS_OK;
     struct stat s;
     char *folder = strdup(name->folder);
     if (!folder) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path));
-    if (name->make_folder) { /* its parent, then */
-        char *slash = strrchr(folder, '/');
-        if (!slash)
-            strcpy(folder, ".");
-        else
-            slash[slash == folder] = 0;
+    while (stat(folder, &s) != 0) {
+        if (errno != ENOENT || !strcmp(folder, ".") || !strcmp(folder, "/"))
+            TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path,
+                        folder, strerror(errno)));
+        cut_to_parent(folder);
     }
-    if (stat(folder, &s) != 0)
-        TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path, folder,
-                    strerror(errno)));
     if (!S_ISDIR(s.st_mode))
         TRY(ts_fail(err, TS_EIO, "%s: %s is not a folder", name->path, folder));
     if (eaccess(folder, W_OK | X_OK) != 0)
         TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be written to: %s", name->path, folder,
                     strerror(errno)));
+done:
+    free(folder);
+    return st;
+}
+
+ts_status ts_name_make_parents(ts_err *err, const ts_name *name)
+{
+    ts_status st = TS_OK;
+    char *folder = strdup(name->folder);
+    if (!folder) return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path);
+    if (name->make_folder) cut_to_parent(folder);
+    for (char *s = folder;; s++) {
+        if (s > folder && (*s == '/' || !*s)) {
+            char was = *s;
+            *s = 0;
+            if (mkdir(folder, 0777) && errno != EEXIST)
+                TRY(ts_fail(err, TS_EIO, "%s: the folder %s can not be made: %s", name->path,
+                            folder, strerror(errno)));
+            *s = was;
+        }
+        if (!*s) break;
+    }
 done:
     free(folder);
     return st;

@@ -21,8 +21,10 @@ void ts_name_free(ts_name *);
 char *ts_name_file(const ts_name *, int index);
 /* The names of so many frames are not too long for the file system. TS_EUSAGE. */
 ts_status ts_name_check_length(ts_err *, const ts_name *, int frames);
-/* The name fits, the folder is there and can be written (TS_EIO), nothing exists that would be
- * overwritten (TS_EUSAGE). */
+/* Makes the folders that lead to it, but for one that numbered frames are put into. TS_EIO. */
+ts_status ts_name_make_parents(ts_err *, const ts_name *);
+/* The name fits, the folder, or the nearest above it that is there, can be written (TS_EIO),
+ * nothing exists that would be overwritten (TS_EUSAGE). */
 ts_status ts_name_check(ts_err *, const ts_name *, bool overwrite);
 /* The smallest index from `from` on whose numbered file exists; -1: none. */
 int ts_name_next(const ts_name *, int from);

@@ -47,6 +47,12 @@ done:
     return st;
 }
 
+ts_status ts_output_folders(ts_ctx *c, const char *path)
+{
+    if (!path) return ts_fail(&c->err, TS_EUSAGE, "ts_output_folders: no path");
+    return ts_file_make_folders(&c->err, path);
+}
+
 ts_status ts_output_check_size(ts_ctx *c, const char *path, const ts_output *o, int w, int h,
                                int frames)
 {

@@ -312,6 +312,9 @@ TS_API ts_status ts_output_check_size(ts_ctx *, const char *path, const ts_outpu
 /* Memory that the encoder of such a file takes while so many frames of w x h, as they are written,
  * pass: about, as measured; 0: another kind. */
 TS_API size_t ts_output_bytes(const char *path, int w, int h, int frames);
+/* Makes the folders that lead to it, before hours of work; opening the sink does so, too. TS_EIO.
+ */
+TS_API ts_status ts_output_folders(ts_ctx *, const char *path);
 /* free with ts_output_close */
 TS_API ts_status ts_output_open(ts_ctx *, const char *path, const ts_output *, ts_sink **);
 TS_API void ts_output_close(ts_sink *);

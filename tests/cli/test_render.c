@@ -496,13 +496,37 @@ START_TEST(existing_files_are_kept)
     clean();
     for (int again = 0; again < 2; again++) {
         r = program_shell("cd %s && $TESSERA generate x --size 64x64 --frames 1 --steps 1", tmp);
-        program_expect(r, again ? 2 : 0);
-        if (!again) ck_assert_str_eq(r->out, "tessera.png\n");
+        program_expect(r, 0);
+        ck_assert_str_eq(r->out, again ? "tessera-2.png\n" : "tessera.png\n");
     }
     r = program_shell("cd %s && $TESSERA generate x --size 64x64 --frames 5 --steps 1", tmp);
     program_expect(r, 0);
     ck_assert_str_eq(r->out, "tessera.mp4\n");
+    /* what is asked for by name is refused, or replaced */
+    r = program_shell("cd %s && $TESSERA generate x --size 64x64 --frames 5 --steps 1 --overwrite",
+                      tmp);
+    program_expect(r, 0);
+    ck_assert_str_eq(r->out, "tessera.mp4\n");
     clean();
+}
+END_TEST
+
+/* Folders on the way to an output are made, when work begins and not before. */
+START_TEST(folders_are_made)
+{
+    const program_result *r = program_run("generate x " SMALL "-o %s/a/b/c.mp4 --dry-run", tmp);
+    program_expect(r, 0);
+    ck_assert_int_eq(program_files(tmp), 0);
+    render("generate x " SMALL "-o %s/a/b/c.mp4", tmp);
+    render("generate x " SMALL "-o %s/a/d/", tmp);
+    r = program_shell("cd %s && ls a a/b a/d", tmp);
+    ck_assert_str_eq(r->out, "a:\nb\nd\n\na/b:\nc.mp4\n\na/d:\n0000.png\n0001.png\n"
+                             "0002.png\n0003.png\n0004.png\n");
+    r = program_run("generate x " SMALL "-o .");
+    program_expect(r, 2);
+    ck_assert_ptr_nonnull(
+        strstr(r->err, ".: a folder: ./ puts numbered frames into it, or name a file there"));
+    program_expect(program_shell("rm -r %s/a", tmp), 0);
 }
 END_TEST
 
@@ -571,6 +595,7 @@ int main(void)
     tcase_add_test(t, a_full_disk_keeps_the_latents);
     tcase_add_test(t, latents_that_are_lost_are_said_to_be);
     tcase_add_test(t, existing_files_are_kept);
+    tcase_add_test(t, folders_are_made);
     tcase_add_test(t, seeds);
     tcase_add_test(t, threads_change_last_bits_at_most);
     suite_add_tcase(s, t);

@@ -86,11 +86,12 @@ START_TEST(test_refused_at_once)
         refused(file, o, TS_EUSAGE, "exists already");
         refused(file, o, TS_EUSAGE, file);
         unlink(file);
-        refused(path_in(d, "no/a.gif"), o, TS_EIO, "No such file");
     }
     write_text(path_in(d, "plain"), "");
     refused(path_in(d, "plain/a.png"), o, TS_EIO, "is not a folder");
-    refused(path_in(d, "no/folder/"), o, TS_EIO, "No such file");
+    refused(path_in(d, "plain/no/folder/"), o, TS_EIO, "Not a directory");
+    refused(path_in(d, "."), o, TS_EUSAGE, "a folder: ");
+    refused(path_in(d, "no/.."), o, TS_EUSAGE, "/ puts numbered frames into it");
     refused(path_in(d, "a.xyz"), o, TS_EUSAGE, ".webm");
     o.crf = 52;
     refused(path_in(d, "a.mp4"), o, TS_EUSAGE, "0 (best) to 51");
@@ -116,6 +117,7 @@ START_TEST(test_folder_not_writable)
         refused(path_in(shut, "a.mp4"), plain(), TS_EIO, "Permission denied");
         refused(path_in(shut, "f-%d.png"), plain(), TS_EIO, "Permission denied");
         refused(path_in(shut, "new/"), plain(), TS_EIO, "Permission denied");
+        refused(path_in(shut, "new/er/a.mp4"), plain(), TS_EIO, "shut can not be written to");
     }
     if (root) ck_assert_int_eq(seteuid(0), 0);
     free(d);
