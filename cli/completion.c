@@ -12,7 +12,7 @@
 static const struct {
     ts_flag_id flag;
     const char *extensions;
-} flag_files[] = {{TS_F_OUTPUT, "mp4|webm|gif|png"},
+} flag_files[] = {{TS_F_OUTPUT, "mp4|webm|gif|mkv|y4m|png"},
                   {TS_F_INIT, "png|jpg|jpeg|bmp|tga|PNG|JPG|JPEG"},
                   {TS_F_NOISE, "safetensors"},
                   {TS_F_SAVE_LATENTS, "safetensors"},

@@ -20,8 +20,9 @@ enum {
 
 static const ts_flag table[] = {
     {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC | ROW, "Output",
-     "File to write: .mp4, .webm, .gif, .png, a pattern like f-%04d.png, or a folder/ of numbered "
-     "PNGs; folders on the way are made (default: tessera.mp4, or tessera.png for one frame, and "
+     "File to write: .mp4, .webm, .gif, .mkv, .y4m, .png, a pattern like f-%04d.png, a folder/ of "
+     "numbered PNGs, or - for standard output (Y4M; a PNG of one frame); folders on the way are "
+     "made (default: tessera.mp4, or tessera.png for one frame, and "
      "tessera-2 where that is there)"},
     {TS_F_OVERWRITE, "overwrite", 'y', TS_KIND_SWITCH, NULL, 0, 0, NULL,
      GEN | DEC | BENCH | BATCH | SRCH, NULL, "Replace files that exist"},

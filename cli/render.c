@@ -94,6 +94,8 @@ static bool ends_in(const char *path, const char *extension)
 
 bool ts_is_png(const char *path) { return ends_in(path, ".png"); }
 
+bool ts_is_standard(const char *path) { return !strcmp(path, "-") || !strcmp(path, "/dev/stdout"); }
+
 bool ts_is_numbered(const char *path)
 {
     struct stat s;
@@ -214,7 +216,7 @@ static char *name_rescue(const char *output, int count)
 {
     char tail[48] = ".latents.safetensors";
     if (count > 1) snprintf(tail, sizeof tail, ".latents-%d.safetensors", count);
-    return ts_name_beside(output, tail);
+    return ts_name_beside(ts_is_standard(output) ? "tessera" : output, tail);
 }
 
 /* Writes the latents under the first such name that is free; NULL: they could not be written, and
@@ -255,7 +257,8 @@ void ts_rescue(ts_ctx *ctx, ts_err *err, ts_run *run, const char *saved, const c
 /* ---- what is said ---- */
 void ts_written_size(const char *path, int scale, long *w, long *h)
 {
-    bool even = ends_in(path, ".mp4") || ends_in(path, ".webm");
+    bool even = ends_in(path, ".mp4") || ends_in(path, ".webm") || ends_in(path, ".mkv") ||
+                ends_in(path, ".y4m") || ts_is_standard(path);
     *w *= scale;
     *h *= scale;
     *w += even && *w & 1;
@@ -330,8 +333,9 @@ static char **list_files(const ts_render *r, int *n)
                *percent = strchr(base, '%'), *d = percent ? strchr(percent, 'd') : NULL;
     bool several = d && ts_is_png(r->path);
     int digits = several ? (int)strtol(percent + 1, NULL, 10) : 0;
-    char **list = calloc((size_t)(several ? r->e.frames : 1), sizeof *list);
     *n = 0;
+    if (ts_is_standard(r->path)) return NULL; /* that is where names would go */
+    char **list = calloc((size_t)(several ? r->e.frames : 1), sizeof *list);
     for (int i = 0; list && i < (several ? r->e.frames : 1); i++) {
         if (several ? asprintf(list + i, "%.*s%0*d%s", (int)(percent - r->path), r->path, digits, i,
                                d + 1) < 0

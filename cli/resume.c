@@ -63,7 +63,10 @@ static ts_status open_own_state(ts_cli *c, ts_render *r)
 ts_status ts_resume_begin(ts_cli *c, ts_render *r)
 {
     const char *given = ts_flag_text(&c->flags, TS_F_STATE);
-    if (!given) return ts_flag_set(&c->flags, TS_F_NO_STATE) ? TS_OK : open_own_state(c, r);
+    if (!given)
+        return ts_flag_set(&c->flags, TS_F_NO_STATE) || ts_is_standard(r->path)
+                   ? TS_OK
+                   : open_own_state(c, r);
     ts_status st = ts_run_state(r->run, given, false);
     if (!st) r->state = given;
     return st;

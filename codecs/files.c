@@ -89,7 +89,8 @@ static ts_status write_png(output *f, const char *file, const ts_frame *frame, c
                         .parameters = f->parameters && frame->parameters ? frame->parameters
                                                                          : f->parameters,
                         .json = f->json && frame->json ? frame->json : f->json};
-    return ts_png_write(&f->err, f->file.part, f->w * f->o.scale, f->h * f->o.scale, rgb, &text);
+    return ts_png_write(&f->err, f->name.standard ? "/dev/stdout" : f->file.part, f->w * f->o.scale,
+                        f->h * f->o.scale, rgb, &text);
 }
 
 /* ---- the sink ---- */
@@ -140,7 +141,7 @@ static ts_status open_movie(output *f, double fps)
                        !(o.h & 1)   ? "column"
                        : !(o.w & 1) ? "row"
                                     : "column and row");
-    return ts_movie_open(&f->err, f->file.part, &o, &f->movie);
+    return ts_movie_open(&f->err, f->name.standard ? NULL : f->file.part, &o, &f->movie);
 }
 
 static ts_status open_buffers(output *f)
@@ -177,6 +178,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     char *first = NULL;
     if (f->opened) TRY(ts_fail(&f->err, TS_EUSAGE, "%s: a sink is opened once", f->name.path));
     f->opened = true;
+    if (f->name.standard && frames == 1) kind = f->name.kind = TS_FILE_PNG;
     if (w < 1 || h < 1 || frames < 1)
         TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %d frames of %dx%d, expected at least 1 of each",
                     f->name.path, frames, w, h));
@@ -205,7 +207,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     }
     first = ts_name_file(&f->name, 0);
     if (!first) TRY(no_frame_memory(f));
-    TRY(ts_newfile_open(&f->err, first, f->o.overwrite, &f->file));
+    if (!f->name.standard) TRY(ts_newfile_open(&f->err, first, f->o.overwrite, &f->file));
     if (kind != TS_FILE_PNG) TRY(open_movie(f, fps));
 done:
     free(first);
@@ -287,7 +289,7 @@ static ts_status close_file(ts_sink *sink)
         if (kind != TS_FILE_PNG) TRY(ts_movie_finish(&f->err, f->movie));
         if (kind == TS_FILE_GIF && f->json)
             TRY(ts_gif_write_comment(&f->err, f->name.path, f->file.part, f->json));
-        TRY(ts_newfile_keep(&f->err, &f->file));
+        if (!f->name.standard) TRY(ts_newfile_keep(&f->err, &f->file));
     }
     f->finished = true;
 done:
@@ -315,7 +317,7 @@ static ts_status check_output_options(output *f)
 {
     const char *path = f->name.path, *encoder;
     ts_file_kind kind = f->name.kind;
-    bool crf = kind == TS_FILE_MP4 || kind == TS_FILE_WEBM;
+    bool crf = kind == TS_FILE_MP4 || kind == TS_FILE_WEBM || kind == TS_FILE_MKV;
     int most = kind == TS_FILE_WEBM ? MAX_CRF_VP9 : MAX_CRF_H264;
     if (crf && (f->o.crf < -1 || f->o.crf > most))
         return ts_fail(&f->err, TS_EUSAGE, "%s: crf %d, expected 0 (best) to %d", path, f->o.crf,

@@ -9,8 +9,17 @@
 #define TS_FILES_H
 #include "backend/ctx.h"
 
-typedef enum { TS_FILE_PNG, TS_FILE_FRAMES, TS_FILE_MP4, TS_FILE_WEBM, TS_FILE_GIF } ts_file_kind;
-/* By the name: .png, .mp4, .webm, .gif; a %d or %0Nd in the file's name ending in .png, and a
+typedef enum {
+    TS_FILE_PNG,
+    TS_FILE_FRAMES,
+    TS_FILE_MP4,
+    TS_FILE_WEBM,
+    TS_FILE_GIF,
+    TS_FILE_MKV, /* H.264, as MP4 */
+    TS_FILE_Y4M  /* uncompressed yuv420p, without metadata */
+} ts_file_kind;
+/* By the name: .png, .mp4, .webm, .gif, .mkv, .y4m; "-" and /dev/stdout are standard output, which
+ * gets a PNG of one frame and else Y4M; a %d or %0Nd in the file's name ending in .png, and a
  * directory (exists, or ends in '/': made when it is not there; its frames are %04d.png) are PNGs
  * numbered from 0. TS_EUSAGE lists what is known. */
 ts_status ts_file_kind_of(ts_err *, const char *path, ts_file_kind *);

@@ -18,8 +18,8 @@ enum { MAX_DIGITS = 9 };
 static const struct {
     const char *extension;
     ts_file_kind kind;
-} KINDS[] = {
-    {".png", TS_FILE_PNG}, {".mp4", TS_FILE_MP4}, {".webm", TS_FILE_WEBM}, {".gif", TS_FILE_GIF}};
+} KINDS[] = {{".png", TS_FILE_PNG}, {".mp4", TS_FILE_MP4}, {".webm", TS_FILE_WEBM},
+             {".gif", TS_FILE_GIF}, {".mkv", TS_FILE_MKV}, {".y4m", TS_FILE_Y4M}};
 
 static bool is_folder(const char *path)
 {
@@ -66,8 +66,9 @@ static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
             return TS_OK;
         }
     return ts_fail(err, TS_EUSAGE,
-                   "%s: unknown kind of output, expected a name that ends in .png, .mp4, .webm or "
-                   ".gif, a pattern like frame-%%04d.png, or a folder (ends in /)",
+                   "%s: unknown kind of output, expected a name that ends in .png, .mp4, .webm, "
+                   ".gif, .mkv or .y4m, a pattern like frame-%%04d.png, a folder (ends in /), or - "
+                   "for standard output",
                    path);
 }
 
@@ -104,8 +105,12 @@ ts_status ts_name_init(ts_err *err, const char *path, ts_name *out)
 {
     ts_status st = TS_OK;
     const char *base = base_of(path);
-    *out = (ts_name){.kind = TS_FILE_PNG};
-    TRY(parse_kind(err, path, &out->kind));
+    *out = (ts_name){.kind = TS_FILE_PNG,
+                     .standard = !strcmp(path, "-") || !strcmp(path, "/dev/stdout")};
+    if (out->standard)
+        out->kind = TS_FILE_Y4M;
+    else
+        TRY(parse_kind(err, path, &out->kind));
     out->path = strdup(path);
     if (out->kind == TS_FILE_FRAMES && (!*base || is_folder(path))) {
         size_t n = strlen(path);
@@ -220,6 +225,7 @@ ts_status ts_name_make_parents(ts_err *err, const ts_name *name)
     ts_status st = TS_OK;
     char *folder = strdup(name->folder);
     if (!folder) return ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path);
+    if (name->standard) goto done;
     if (name->make_folder) cut_to_parent(folder);
     for (char *s = folder;; s++) {
         if (s > folder && (*s == '/' || !*s)) {
@@ -251,6 +257,12 @@ ts_status ts_name_check(ts_err *err, const ts_name *name, bool overwrite)
     ts_status st = TS_OK;
     struct stat s;
     char *file = NULL;
+    if (name->standard && isatty(STDOUT_FILENO))
+        TRY(ts_fail(
+            err, TS_EUSAGE,
+            "%s: standard output is a terminal: send it on, like -o - | ffmpeg -i - clip.mov",
+            name->path));
+    if (name->standard) goto done;
     TRY(ts_name_check_length(err, name, 1));
     TRY(check_folder(err, name));
     if (overwrite) goto done;

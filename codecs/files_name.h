@@ -10,6 +10,7 @@ typedef struct {
     char *lead;            /* what stands before a file's name in its path: "" or up to a slash */
     char *prefix, *suffix; /* of the file's name; one file: prefix is its name, suffix "" */
     int digits;            /* TS_FILE_FRAMES: at least so many */
+    bool standard;         /* standard output */
     bool make_folder;      /* the path ends in '/' and is not there yet */
 } ts_name;
 

@@ -46,6 +46,8 @@ static const char *const ENCODERS[][4] = {
     [TS_FILE_MP4] = {"libx264", "libopenh264", "mpeg4"},
     [TS_FILE_WEBM] = {"libvpx-vp9"},
     [TS_FILE_GIF] = {"gif"},
+    [TS_FILE_MKV] = {"libx264", "libopenh264", "mpeg4"},
+    [TS_FILE_Y4M] = {"wrapped_avframe"},
 };
 
 /* A libav error as a sentence. Its number is an errno for all that the system refused: then the
@@ -96,7 +98,7 @@ static void set_quality(ts_movie *m, const ts_movie_options *o, AVDictionary **o
     AVCodecContext *e = m->encoder;
     const char *codec = e->codec->name;
     int crf = o->crf >= 0 ? o->crf : m->kind == TS_FILE_WEBM ? CRF_VP9 : CRF_H264;
-    if (m->kind == TS_FILE_GIF) return;
+    if (m->kind == TS_FILE_GIF || m->kind == TS_FILE_Y4M) return;
     if (strcmp(codec, "libopenh264") == 0) {
         e->qmin = e->qmax = crf < 1 ? 1 : crf;
         av_dict_set(options, "rc_mode", "quality", 0);
@@ -218,14 +220,17 @@ static ts_status open_picture(ts_err *err, ts_movie *m)
 ts_status ts_movie_open(ts_err *err, const char *path, const ts_movie_options *options,
                         ts_movie **out)
 {
-    static const char *const FORMATS[] = {
-        [TS_FILE_MP4] = "mp4", [TS_FILE_WEBM] = "webm", [TS_FILE_GIF] = "gif"};
+    static const char *const FORMATS[] = {[TS_FILE_MP4] = "mp4",
+                                          [TS_FILE_WEBM] = "webm",
+                                          [TS_FILE_GIF] = "gif",
+                                          [TS_FILE_MKV] = "matroska",
+                                          [TS_FILE_Y4M] = "yuv4mpegpipe"};
     ts_status st = TS_OK;
     ts_movie_options o = *options;
     ts_movie *m = calloc(1, sizeof *m);
     char *url = NULL;
     int code;
-    if (!m || asprintf(&url, "file:%s", path) < 0)
+    if (!m || asprintf(&url, "%s%s", path ? "file:" : "pipe:1", path ? path : "") < 0)
         TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write it", o.name));
     m->name = o.name;
     m->kind = o.kind;
@@ -328,8 +333,8 @@ static ts_status open_input(ts_err *err, const char *path, AVFormatContext **for
 {
     /* Named, because libav also has readers that take any text for a movie, and playlists that open
      * other files. */
-    static const char READERS[] = "mov,matroska,gif,avi,ogg,flv,mpeg,mpegts,apng,jpeg_pipe,webp_"
-                                  "pipe,bmp_pipe,tiff_pipe,png_pipe";
+    static const char READERS[] = "mov,matroska,gif,avi,ogg,flv,mpeg,mpegts,apng,yuv4mpegpipe,jpeg_"
+                                  "pipe,webp_pipe,bmp_pipe,tiff_pipe,png_pipe";
     AVDictionary *options = NULL;
     char *url = NULL;
     *format = NULL;
@@ -364,8 +369,9 @@ static void name_container(const char *reader, char out[16])
 {
     static const struct {
         const char *reader, *name;
-    } known[] = {{"mov", "MP4"},      {"matroska", "WebM"},  {"gif", "GIF"},
-                 {"png_pipe", "PNG"}, {"jpeg_pipe", "JPEG"}, {"apng", "APNG"}};
+    } known[] = {{"mov", "MP4"},         {"matroska", "WebM"},  {"gif", "GIF"},
+                 {"png_pipe", "PNG"},    {"jpeg_pipe", "JPEG"}, {"apng", "APNG"},
+                 {"yuv4mpegpipe", "Y4M"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strncmp(reader, known[i].reader, strlen(known[i].reader))) {
             strcpy(out, known[i].name);

@@ -1,11 +1,12 @@
-/* Clips by libav: MP4 (H.264), WebM (VP9) and GIF, one video stream, and their metadata. */
+/* Clips by libav: MP4 and Matroska (H.264), WebM (VP9), GIF and Y4M, one video stream, and their
+ * metadata. */
 #ifndef TS_MOVIE_H
 #define TS_MOVIE_H
 #include "codecs/files.h"
 
 typedef struct ts_movie ts_movie;
 typedef struct {
-    ts_file_kind kind;   /* TS_FILE_MP4, TS_FILE_WEBM, TS_FILE_GIF */
+    ts_file_kind kind;   /* none of pictures */
     const char *encoder; /* libav's name for it; NULL: what ts_movie_encoder says */
     const char *name;    /* for sentences: the file's final name; lent until close */
     /* crf -1: the default of the kind; for an encoder without one it becomes the quantiser that it
@@ -24,8 +25,8 @@ ts_status ts_movie_encoder(ts_err *, ts_file_kind, const char *name, const char 
 /* Frames of w x h can be written. TS_EUSAGE: larger than the kind can hold (65535 a side for GIF,
  * else 16384) or than libav takes. */
 ts_status ts_movie_check_size(ts_err *, ts_file_kind, const char *name, long w, long h);
-/* Opens `path` and writes the header. The same frames give the same bytes again, however many
- * processors there are: the number of encoder threads is fixed. TS_EUSAGE as
+/* Opens `path` (NULL: standard output) and writes the header. The same frames give the same bytes
+ * again, however many processors there are: the number of encoder threads is fixed. TS_EUSAGE as
  * ts_movie_check_size; TS_EDEVICE, TS_EIO, TS_EMEMORY. */
 ts_status ts_movie_open(ts_err *, const char *path, const ts_movie_options *, ts_movie **);
 /* pixels: RGB [h, w, 3]; for a GIF indices [h, w] into `palette` (256 of 0xAARRGGBB), which is NULL

@@ -67,11 +67,10 @@ size_t ts_output_bytes(const char *path, int w, int h, int frames)
     static const struct {
         double fixed, each;
         int most;
-    } held[] = {[TS_FILE_PNG] = {1e6, 8, 1},
-                [TS_FILE_FRAMES] = {1e6, 8, 1},
-                [TS_FILE_MP4] = {1e6, 5.2, 40},
-                [TS_FILE_WEBM] = {32e6, 6, 25},
-                [TS_FILE_GIF] = {24e6, 15, 1}};
+    } held[] = {[TS_FILE_PNG] = {1e6, 8, 1},    [TS_FILE_FRAMES] = {1e6, 8, 1},
+                [TS_FILE_MP4] = {1e6, 5.2, 40}, [TS_FILE_WEBM] = {32e6, 6, 25},
+                [TS_FILE_GIF] = {24e6, 15, 1},  [TS_FILE_MKV] = {1e6, 5.2, 40},
+                [TS_FILE_Y4M] = {1e6, 6, 1}};
     ts_file_kind kind;
     ts_err unread;
     if (!path || ts_file_kind_of(&unread, path, &kind)) return 0;

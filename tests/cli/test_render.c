@@ -511,6 +511,41 @@ START_TEST(existing_files_are_kept)
 }
 END_TEST
 
+/* A clip through a pipe is Y4M and nothing else, a single frame PNG; what it holds is what the file
+ * of that kind holds. */
+START_TEST(standard_output)
+{
+    render("generate x " SMALL "-o %s/a.y4m", tmp);
+    const program_result *r = program_shell(
+        "$TESSERA generate x " SMALL "-o - | cmp - %s/a.y4m && head -c 30 %s/a.y4m", tmp, tmp);
+    program_expect(r, 0);
+    ck_assert_msg(!strncmp(r->out, "YUV4MPEG2 W64 H64 F12:1", 23), "%s", r->out);
+    r = program_shell("$TESSERA generate x " SMALL "-o /dev/stdout --quiet | wc -c");
+    /* five frames of 64 x 64 in yuv420p, six bytes before each, a line of text */
+    ck_assert_int_ge(atol(r->out), 5 * (64 * 64 * 3 / 2 + 6) + 20);
+    ck_assert_int_lt(atol(r->out), 5 * (64 * 64 * 3 / 2 + 6) + 200);
+    r = program_shell(
+        "$TESSERA generate x --size 64x64 --frames 1 --steps 1 --scale 1 -o - --quiet "
+        ">%s/one.png && $TESSERA info %s/one.png --json",
+        tmp, tmp);
+    program_expect(r, 0);
+    ck_assert_ptr_nonnull(strstr(r->out, "\"prompt\""));
+    render("generate x " SMALL "-o %s/a.mkv", tmp);
+    r = program_run("info %s/a.mkv --json", tmp);
+    ck_assert_msg(strstr(r->out, "\"prompt\"") && strstr(r->out, "h264"), "%s", r->out);
+    r = program_shell("script -qec \"$TESSERA generate x " SMALL "-o -\" /dev/null");
+    ck_assert_ptr_nonnull(strstr(r->out, "-: standard output is a terminal: send it on"));
+    /* nobody reads: one sentence, exit code 4, and the work is kept */
+    r = program_shell("cd %s && { $TESSERA generate x " SMALL
+                      "-o - --quiet 2>said; echo $? >code; } "
+                      "| true; cat code said",
+                      tmp);
+    ck_assert_str_eq(r->out, "4\ntessera: -: can not be written: Broken pipe; the latents are in "
+                             "tessera.latents.safetensors: tessera decode goes on from them\n");
+    clean();
+}
+END_TEST
+
 /* Folders on the way to an output are made, when work begins and not before. */
 START_TEST(folders_are_made)
 {
@@ -596,6 +631,7 @@ int main(void)
     tcase_add_test(t, latents_that_are_lost_are_said_to_be);
     tcase_add_test(t, existing_files_are_kept);
     tcase_add_test(t, folders_are_made);
+    tcase_add_test(t, standard_output);
     tcase_add_test(t, seeds);
     tcase_add_test(t, threads_change_last_bits_at_most);
     suite_add_tcase(s, t);

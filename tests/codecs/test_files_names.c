@@ -21,6 +21,10 @@ START_TEST(test_kinds)
     is_kind("x.gif/a.mp4", TS_FILE_MP4);
     is_kind("a.b.webm", TS_FILE_WEBM);
     is_kind("a.gif", TS_FILE_GIF);
+    is_kind("a.MKV", TS_FILE_MKV);
+    is_kind("a.y4m", TS_FILE_Y4M);
+    is_kind("-", TS_FILE_Y4M);
+    is_kind("/dev/stdout", TS_FILE_Y4M);
     is_kind("50%/a.png", TS_FILE_PNG);
     is_kind("50%.mp4", TS_FILE_MP4);
     is_kind("f-%d.png", TS_FILE_FRAMES);
