@@ -31,9 +31,28 @@ static ts_status turn_upright(ts_err *err, const char *path, ts_picture *p, int 
             memcpy(t.rgb + ((size_t)y * (size_t)t.w + (size_t)x) * 3,
                    p->rgb + ((size_t)j * (size_t)p->w + (size_t)i) * 3, 3);
         }
+    t.see_through = p->see_through;
     ts_picture_free(p);
     *p = t;
     return TS_OK;
+}
+
+/* RGBA into RGB in place, on white. A picture that is transparent all over has a fourth channel
+ * that says nothing, as TGAs have: then it is left out. */
+static void put_on_white(ts_picture *p)
+{
+    size_t n = (size_t)p->w * (size_t)p->h;
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        any = any || p->rgb[4 * i + 3];
+        p->see_through = p->see_through || p->rgb[4 * i + 3] < 255;
+    }
+    p->see_through = any && p->see_through;
+    for (size_t i = 0; i < n; i++) {
+        int a = any ? p->rgb[4 * i + 3] : 255;
+        for (size_t c = 0; c < 3; c++)
+            p->rgb[3 * i + c] = (uint8_t)((p->rgb[4 * i + c] * a + 255 * (255 - a) + 127) / 255);
+    }
 }
 
 ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
@@ -50,9 +69,11 @@ ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
     if ((long)out->w * out->h > MOST_PIXELS)
         TRY(ts_fail(err, TS_EMODEL, "%s: %dx%d pixels, at most %d are read", path, out->w, out->h,
                     MOST_PIXELS));
-    out->rgb = stbi_load_from_memory(data, (int)size, &out->w, &out->h, &channels, 3);
+    bool clear = channels == 2 || channels == 4;
+    out->rgb = stbi_load_from_memory(data, (int)size, &out->w, &out->h, &channels, clear ? 4 : 3);
     if (!out->rgb)
         TRY(ts_fail(err, TS_EMODEL, "%s: a damaged picture: %s", path, stbi_failure_reason()));
+    if (clear) put_on_white(out);
     TRY(turn_upright(err, path, out, ts_picture_orientation(path, data, size)));
 done:
     free(data);

@@ -7,9 +7,11 @@
 typedef struct {
     int w, h;
     uint8_t *rgb;
-} ts_picture; /* [h, w, 3]; free with ts_picture_free */
-/* Grey becomes three equal channels; transparency is ignored; 16 bits become 8. TS_EMODEL: not
- * there, not such a picture, damaged, or of more than 2^28 pixels; the sentence names the file. */
+    bool see_through; /* was transparent in places, which are on white now */
+} ts_picture;         /* [h, w, 3]; free with ts_picture_free */
+/* Grey becomes three equal channels; what is transparent is put on white; 16 bits become 8.
+ * TS_EMODEL: not there, not such a picture, damaged, or of more than 2^28 pixels; the sentence
+ * names the file. */
 ts_status ts_picture_read(ts_err *, const char *path, ts_picture *out);
 void ts_picture_free(ts_picture *); /* a zeroed one is legal */
 /* Resizes with its aspect kept until w x h is covered and takes the middle of it: out [h, w, 3] in

@@ -77,6 +77,7 @@ ts_status ts_run_picture(ts_run *r, const char *path)
                     "a picture to begin with: this model makes clips and begins with noise"));
     if (!path) TRY(ts_fail(err, TS_EUSAGE, "ts_run_picture: no path of a picture"));
     TRY(ts_picture_read(err, path, &p));
+    if (p.see_through) ts_warn(r->ctx, "%s: is transparent in places: they are white", path);
     pixels = malloc(n * sizeof *pixels);
     if (!pixels) TRY(ts_fail(err, TS_EMEMORY, "no memory for a picture of %dx%d", w, h));
     TRY(ts_picture_cover(err, &p, w, h, pixels));

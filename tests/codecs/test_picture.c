@@ -239,6 +239,28 @@ START_TEST(formats)
 }
 END_TEST
 
+/* What is under a transparent pixel is not seen: white is; half of it half. */
+START_TEST(transparent)
+{
+    ts_err err = {0};
+    ts_picture p;
+    uint8_t tga[18 + 2 * 2 * 4] = {0};
+    static const uint8_t bgra[16] = {10, 20, 30, 255, 10, 20, 30, 0, 0, 0, 200, 128, 9, 9, 9, 1};
+    static const uint8_t want[12] = {30, 20, 10, 255, 255, 255, 227, 127, 127, 254, 254, 254};
+    tga[2] = 2;
+    tga[12] = 2;
+    tga[14] = 2;
+    tga[16] = 32;
+    tga[17] = 0x28;
+    memcpy(tga + 18, bgra, sizeof bgra);
+    ck_assert_msg(ts_picture_read(&err, write_file("t.tga", tga, sizeof tga), &p) == TS_OK, "%s",
+                  err.text);
+    ck_assert(p.see_through);
+    for (int i = 0; i < 12; i++) ck_assert_msg(p.rgb[i] == want[i], "%d: %d", i, p.rgb[i]);
+    ts_picture_free(&p);
+}
+END_TEST
+
 /* ---- refusals ---- */
 static void refuse(const char *path, const char *says)
 {
@@ -308,8 +330,8 @@ START_TEST(resizing)
         for (int y = 0; y < h; y++)
             for (int x = 0; x < w; x++)
                 memset(rgb + (y * w + x) * 3, (37 * x + 91 * y + 13 * x * y) % 256, 3);
-        ck_assert(ts_picture_cover(&err, &(ts_picture){w, h, rgb}, pillow[i].to_w, pillow[i].to_h,
-                                   out) == TS_OK);
+        ck_assert(ts_picture_cover(&err, &(ts_picture){w, h, rgb, false}, pillow[i].to_w,
+                                   pillow[i].to_h, out) == TS_OK);
         for (int k = 0; k < n; k++) {
             double want = fmin(fmax(pillow[i].want[k], 0), 255);
             ck_assert_msg(fabs(out[3 * k] * 255 - want) < 2e-3 && out[3 * k] == out[3 * k + 2],
@@ -328,7 +350,7 @@ START_TEST(middle)
     float out[4 * 4 * 3];
     for (int i = 0; i < 9 * 4; i++)
         for (int k = 0; k < 3; k++) rgb[3 * i + k] = (uint8_t)(10 * (i % 9) + k);
-    ck_assert(ts_picture_cover(&err, &(ts_picture){9, 4, rgb}, 3, 4, out) == TS_OK);
+    ck_assert(ts_picture_cover(&err, &(ts_picture){9, 4, rgb, false}, 3, 4, out) == TS_OK);
     for (int y = 0; y < 4; y++)
         for (int x = 0; x < 3; x++)
             for (int k = 0; k < 3; k++)
@@ -345,6 +367,7 @@ int main(void)
     tcase_add_loop_test(tc, orientations, 0, 9);
     tcase_add_test(tc, orientations_in_png);
     tcase_add_test(tc, formats);
+    tcase_add_test(tc, transparent);
     tcase_add_test(tc, no_pictures);
     tcase_add_test(tc, resizing);
     tcase_add_test(tc, middle);
