@@ -5,6 +5,7 @@
 
 #include "attention/report.h"
 #include "attention/saved.h"
+#include "backend/number.h"
 #include "sampler/bins.h"
 #include "sampler/latents.h"
 #include "sampler/texts.h"
@@ -377,7 +378,24 @@ void ts_run_report(const ts_run *r, ts_report *out)
     out->step_seconds[2] = all / steps - out->step_seconds[0] - out->step_seconds[1];
 }
 
-char *ts_run_attention(const ts_run *r) { return ts_attn_report(&r->attn); }
+/* Behind what attention says of itself: what it was worth to the run, in which it is a part. */
+char *ts_run_attention(const ts_run *r)
+{
+    char *text = ts_attn_report(&r->attn), *all = NULL;
+    const ts_report *p = &r->report;
+    double saved = p->attention_seconds * (p->attention_gain_measured - 1);
+    if (!text || !p->attention_sparse || p->attention_gain_measured <= 0 || p->denoise_seconds <= 0)
+        return text;
+    locale_t was = ts_point_begin();
+    if (asprintf(&all,
+                 "%s  run       denoising took %.1f s, %.1f s had every call been dense: %.2fx\n",
+                 text, p->denoise_seconds, p->denoise_seconds + saved,
+                 (p->denoise_seconds + saved) / p->denoise_seconds) < 0)
+        all = NULL;
+    ts_point_end(was);
+    free(text);
+    return all;
+}
 
 double ts_run_computed(const ts_run *r)
 {

@@ -179,7 +179,9 @@ START_TEST(said)
         "recall    ",
         "(24 plans)",
         "time      ",
-        "gain      "};
+        "gain      ",
+        "  run       denoising took ",
+        " s had every call been dense: "};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         ck_assert_msg(strstr(r->err, lines[i]) != NULL, "no \"%s\" in %s", lines[i], r->err);
     /* by error: what the heads were given */
