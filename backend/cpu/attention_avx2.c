@@ -48,7 +48,7 @@ static inline float top_8(__m256 v)
  * minimax polynomial of degree 5 on [-0.5, 0.5], the integer added to the exponent. */
 static inline __m256 exp2_8(__m256 t)
 {
-    t = _mm256_max_ps(_mm256_set1_ps(-126), t); /* in this order NaN stays NaN */
+    t = _mm256_max_ps(_mm256_set1_ps(-125), t); /* in this order NaN stays NaN */
     __m256 magic = _mm256_set1_ps(12582912.f), z = _mm256_add_ps(t, magic),
            f = _mm256_sub_ps(t, _mm256_sub_ps(z, magic));
     __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(0.00132764722f), f, _mm256_set1_ps(0.00967554133f));

@@ -22,7 +22,7 @@ typedef __m512bh kb;
  * any case. */
 static inline __m512 exp2_16(__m512 t)
 {
-    t = _mm512_max_ps(_mm512_set1_ps(-126), t); /* in this order NaN stays NaN */
+    t = _mm512_max_ps(_mm512_set1_ps(-125), t); /* in this order NaN stays NaN */
     __m512 f = _mm512_reduce_ps(t, 0x09),
            p = _mm512_fmadd_ps(_mm512_set1_ps(0.0780245227f), f, _mm512_set1_ps(0.226067155f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69583354f));

@@ -190,7 +190,7 @@ AI float softmax(int n, const float *s, el *p, float sc, float *m, float *l, flo
     for (int j = VW; j < 64 * n; j += VW) mx = VMAX(mx, VLOAD(s + j));
     float old = *m, now = VTOP(mx) * sc;
     if (now <= old) now = old;
-    /* Every key so far is masked: weights of 2^-126, which the alpha of the first key that is not
+    /* Every key so far is masked: weights of 2^-125, which the alpha of the first key that is not
      * makes 0. A NaN that the maximum lost still comes through. */
     vf vs = VSET(sc), vm = VSET(now == -INFINITY ? 0 : now), all = VSET(0);
     for (int i = 0; i < n; i++) {
@@ -473,7 +473,8 @@ static void NAME(pooled)(const ts_attn_job *j, long bh, long qblock, const ts_at
     float log2e = j->a->scale * 1.44269504f, sc = SCALED ? 1 : log2e;
     long n = j->Nq - qblock * 64 < 64 ? j->Nq - qblock * 64 : 64, r = 0;
     if (lse) lse += qblock * 64;
-    memset(w->sum, 0, (size_t)(j->nkb * 64) * sizeof *w->sum);
+    /* not 0: what is masked adds next to nothing, which would leave numbers that are not normal */
+    for (long i = 0; i < j->nkb * 64; i++) w->sum[i] = 0x1p-60f;
     load_q(j, bh, qblock, SCALED ? log2e : 1, w->q);
     for (; r < n && 64 - r >= 6; r += 6) pooled_strip(6, j, w, r, n, sc, lse);
     if (r < n) pooled_strip(4, j, w, r, n, sc, lse);
