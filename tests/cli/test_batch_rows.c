@@ -225,7 +225,7 @@ START_TEST(a_command_after_every_row)
     program_expect(r, 0);
     text_has(r->err, "/o/a;b $(c).png|it's $(touch pwned)|42>");
     text_has(r->err, "|a fox|7>");
-    ck_assert_int_eq(text_count(r->err, "warning: "), 1);
+    ck_assert_int_eq(text_count(r->err, "ended with exit code"), 1);
     text_has(r->err, "ended with exit code 1");
     text_lacks(r->out, "<");
     /* the page of each moment */
