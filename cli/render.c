@@ -151,11 +151,26 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
                          .metadata = !v[TS_F_NO_METADATA].set};
 }
 
+/* What was said and changes nothing of such an output. */
+static void warn_of_output_flags(ts_cli *c, const ts_render *r, int frames)
+{
+    const char *path = r->path;
+    bool quality = ends_in(path, ".mp4") || ends_in(path, ".webm") || ends_in(path, ".mkv"),
+         clip = quality || ends_in(path, ".gif") || ends_in(path, ".y4m");
+    if (ts_flag_set(&c->flags, TS_F_CRF) && !quality)
+        ts_screen_warn(&c->screen, "--crf has no effect: it is for .mp4, .mkv and .webm");
+    if (ts_flag_set(&c->flags, TS_F_FPS) && !clip && !ts_is_standard(path))
+        ts_screen_warn(&c->screen, "--fps has no effect on pictures but for what they record");
+    if (clip && frames == 1)
+        ts_screen_warn(&c->screen, "a clip of one frame: a name that ends in .png makes a picture");
+}
+
 ts_status ts_render_check_output(ts_cli *c, const ts_render *r, int frames)
 {
     if (r->sheeted && (!ts_is_png(r->path) || ts_is_numbered(r->path)))
         return ts_fail(&c->err, TS_EUSAGE,
                        "--grid: the output is %s, a sheet is one picture: name a .png", r->path);
+    warn_of_output_flags(c, r, frames);
     return ts_output_check(c->ctx, r->path, &r->out, r->sheeted ? 1 : frames);
 }
 

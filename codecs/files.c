@@ -270,6 +270,32 @@ done:
     return st;
 }
 
+/* Numbered frames of an older and longer run go with those that were replaced; what carries nothing
+ * of ours stays, and is told of. */
+static void remove_older_frames(output *f)
+{
+    int removed = 0, foreign = -1;
+    for (int i = f->frames - 1; (i = ts_name_next(&f->name, i + 1)) >= 0;) {
+        char *file = ts_name_file(&f->name, i), *json = NULL;
+        ts_err unread = {0};
+        bool ours = file && f->o.overwrite && !ts_file_info(&unread, file, &json) && json;
+        if (ours && !unlink(file))
+            removed++;
+        else if (foreign < 0)
+            foreign = i;
+        free(json);
+        free(file);
+    }
+    if (removed)
+        warn_of_output(f, "%s: %d frame%s of an older run %s removed: this one has %d",
+                       f->name.path, removed, removed == 1 ? "" : "s",
+                       removed == 1 ? "was" : "were", f->frames);
+    if (foreign >= 0)
+        warn_of_output(
+            f, "%s: frame %d and what follows it are of an older run: this one has %d frames",
+            f->name.path, foreign, f->frames);
+}
+
 static ts_status close_file(ts_sink *sink)
 {
     output *f = (output *)sink;
@@ -279,11 +305,7 @@ static ts_status close_file(ts_sink *sink)
         TRY(ts_fail(&f->err, TS_EUSAGE, "%s: closed after %d frames, expected %d", f->name.path,
                     f->done, f->frames));
     if (kind == TS_FILE_FRAMES) {
-        int stale = ts_name_next(&f->name, f->frames);
-        if (stale >= 0)
-            warn_of_output(
-                f, "%s: frame %d and what follows it are of an older run: this one has %d frames",
-                f->name.path, stale, f->frames);
+        remove_older_frames(f);
     } else {
         if (kind == TS_FILE_GIF) TRY(put_gif(f));
         if (kind != TS_FILE_PNG) TRY(ts_movie_finish(&f->err, f->movie));

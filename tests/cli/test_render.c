@@ -511,6 +511,46 @@ START_TEST(existing_files_are_kept)
 }
 END_TEST
 
+/* A shorter clip over a longer one leaves no mixture; what is not tessera's stays. */
+START_TEST(shorter_clips_replace_longer_ones)
+{
+    render("generate x --size 64x64 --frames 9 --steps 1 -o %s/f/", tmp);
+    program_expect(program_shell("echo mine >%s/f/0099.png", tmp), 0);
+    const program_result *r = program_run(
+        "generate x --size 64x64 --frames 5 --steps 1 -o %s/f/ --overwrite", tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "4 frames of an older run were removed: this one has 5") &&
+                      strstr(r->err, "frame 99 and what follows it are of an older run"),
+                  "%s", r->err);
+    r = program_shell("ls %s/f && cat %s/f/0099.png", tmp, tmp);
+    ck_assert_str_eq(r->out, "0000.png\n0001.png\n0002.png\n0003.png\n0004.png\n0099.png\nmine\n");
+    program_expect(program_shell("rm -r %s/f", tmp), 0);
+}
+END_TEST
+
+/* Flags that change nothing of an output are told of. */
+START_TEST(flags_without_effect)
+{
+    static const struct {
+        const char *flags, *warning;
+    } of[] = {{"--frames 1 -o %s/a.png --crf 20", "--crf has no effect: it is for .mp4"},
+              {"--frames 1 -o %s/a.png --fps 5", "--fps has no effect on pictures"},
+              {"--frames 5 -o %s/a.gif --crf 20", "--crf has no effect"},
+              {"--frames 1 -o %s/a.mp4", "a clip of one frame: a name that ends in .png"},
+              {"--frames 5 -o %s/a.mkv --crf 20 --fps 9", NULL}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        char flags[4300];
+        snprintf(flags, sizeof flags, of[i].flags, tmp);
+        const program_result *r = program_run("generate x --size 64x64 --steps 1 --dry-run %s",
+                                              flags);
+        program_expect(r, 0);
+        ck_assert_msg(of[i].warning ? strstr(r->err, of[i].warning) != NULL
+                                    : !strstr(r->err, "warning"),
+                      "%s: %s", flags, r->err);
+    }
+}
+END_TEST
+
 /* A clip through a pipe is Y4M and nothing else, a single frame PNG; what it holds is what the file
  * of that kind holds. */
 START_TEST(standard_output)
@@ -631,6 +671,8 @@ int main(void)
     tcase_add_test(t, latents_that_are_lost_are_said_to_be);
     tcase_add_test(t, existing_files_are_kept);
     tcase_add_test(t, folders_are_made);
+    tcase_add_test(t, shorter_clips_replace_longer_ones);
+    tcase_add_test(t, flags_without_effect);
     tcase_add_test(t, standard_output);
     tcase_add_test(t, seeds);
     tcase_add_test(t, threads_change_last_bits_at_most);
