@@ -143,7 +143,7 @@ static void fill_rows_behind(const selection *s)
     long words = ts_plan_words((int)s->nb);
     uint32_t *bits = ts_host_of(s->a->plan.bits);
     for (long h = 0; h < s->A; h++)
-        for (long p = s->nv; p < s->nb; p++)
+        for (long p = s->nv; p < s->nb && is_chosen(s->a, h); p++)
             for (long i = 0; i < words; i++)
                 bits[(h * s->nb + p) * words + i] = i < s->nb / 32 ? UINT32_MAX
                                                                    : (1u << s->nb % 32) - 1;

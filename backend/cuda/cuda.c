@@ -196,6 +196,14 @@ static ts_status launch_topk(ts_cuda *c, const ts_topk *a)
     return launched(c, ts_cuda_topk(a, scratch, c->queue), "top-k");
 }
 
+static ts_status launch_head_errors(ts_cuda *c, const ts_head_errors *a)
+{
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, ts_cuda_head_errors_scratch(a), &scratch);
+    if (st || c->dev.counting) return st;
+    return launched(c, ts_cuda_head_errors(a, scratch, c->queue), "errors of heads");
+}
+
 static ts_status launch_block_sums(ts_cuda *c, const ts_block_sums *a)
 {
     if (c->dev.counting) return TS_OK;
@@ -215,6 +223,8 @@ PLAIN(lincomb)
 PLAIN(affine)
 PLAIN(randn)
 PLAIN(resample)
+PLAIN(pool)
+PLAIN(choose)
 
 #define OPERATION(name, run)                                       \
     static ts_status cuda_##name(ts_device *d, const ts_##name *a) \
@@ -239,6 +249,9 @@ OPERATION(attention, launch_attention)
 OPERATION(block_sums, launch_block_sums)
 OPERATION(block_means, launch_block_means)
 OPERATION(topk, launch_topk)
+OPERATION(pool, launch_pool)
+OPERATION(head_errors, launch_head_errors)
+OPERATION(choose, launch_choose)
 
 #define MISSING(name, what)                                        \
     static ts_status cuda_##name(ts_device *d, const ts_##name *a) \
@@ -246,11 +259,8 @@ OPERATION(topk, launch_topk)
         ts_status st = ts_shapes_##name(d, a);                     \
         return st ? st : not_there(ts_cuda_of(d), what);           \
     }
-MISSING(pool, "means of blocks")
 MISSING(pool_sums, "weights of pooled keys")
 MISSING(rest_linear, "linear rest")
-MISSING(head_errors, "errors of heads")
-MISSING(choose, "choices by error")
 
 static ts_status cuda_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
                            ts_ptr at)

@@ -58,6 +58,12 @@ size_t ts_cuda_topk_scratch(const ts_topk *);
 /* exactly the choice of the CPU, the adaptive levels of heads included, with no step on the host */
 cudaError_t ts_cuda_topk(const ts_topk *, void *scratch, cudaStream_t);
 
+/* ---- rest.cu: what stands for the blocks that a plan leaves out ---- */
+cudaError_t ts_cuda_pool(const ts_pool *, cudaStream_t); /* bits equal to those of the CPU */
+size_t ts_cuda_head_errors_scratch(const ts_head_errors *);
+cudaError_t ts_cuda_head_errors(const ts_head_errors *, void *scratch, cudaStream_t);
+cudaError_t ts_cuda_choose(const ts_choose *, cudaStream_t);
+
 /* ---- attention: flash.cu (bf16, head widths to 128), attention_f32.cu (the rest), search.cu ----
  */
 /* Which kernel a call takes on a device, decided once a call by the host. */

@@ -14,7 +14,9 @@
 #include "backend/cuda/numbers.cuh"
 
 typedef struct {
-    const float *score; /* [A, nb, nb] */
+    const float *score, *weight; /* [A, nb, nb]; of recalls: weight */
+    const int32_t *who;          /* [A] or NULL: all heads are chosen for */
+    int which;
     uint32_t *bits;
     float *stat;
     double *recall, *head;
@@ -32,6 +34,12 @@ TS_DEV uint32_t sortable_score(float x)
     if (u == 0x80000000u) u = 0;
     if ((u & 0x7FFFFFFF) > 0x7F800000) u |= 0x400000;
     return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+
+/* Is this head chosen for, and not done before? */
+TS_DEV bool is_due(const topk_args &a, long h)
+{
+    return (!a.who || a.who[h] == a.which) && (!a.budget || a.budget[h] != a.k);
 }
 
 /* Words of a row as its warp finds them, stored 32 at a time. */
@@ -58,8 +66,8 @@ template <int KEEP> static __global__ void __launch_bounds__(TS_THREADS) choose_
     const float *score = a.score + row * a.nb;
     int k = a.budget ? a.budget[h] : a.k;
     word_writer out = {a.bits + row * a.words, a.words, 0};
-    if (a.budget && k == a.k) return; /* chosen before */
-    if (p >= a.nv) {                  /* reads everything */
+    if (!is_due(a, h)) return;
+    if (p >= a.nv) { /* reads everything */
         for (long i = 0; i < a.words; i++)
             add_word(out, i, __ballot_sync(~0u, i * TS_WARP + lane < a.nb));
         return;
@@ -125,7 +133,7 @@ static __global__ void __launch_bounds__(TS_THREADS) sum_rows(topk_args a)
     float(*tile)[TS_WARP + 1] = (float(*)[TS_WARP + 1]) memory + threadIdx.x / TS_WARP * TS_WARP;
     int lane = threadIdx.x % TS_WARP;
     long i = thread_index(), rows = a.A * a.nv, row = i < rows ? i / a.nv * a.nb + i % a.nv : -1;
-    bool mine = row >= 0 && (!a.budget || a.budget[i / a.nv] != a.k);
+    bool mine = row >= 0 && is_due(a, i / a.nv);
     double kept = 0, all = 0;
     if (!__any_sync(~0u, mine)) return;
     for (long j = 0; j < a.nb; j += TS_WARP) {
@@ -133,7 +141,7 @@ static __global__ void __launch_bounds__(TS_THREADS) sum_rows(topk_args a)
         TS_UNROLL_BY(8)
         for (int r = 0; r < TS_WARP; r++) {
             long from = __shfl_sync(~0u, row, r);
-            if (from >= 0 && lane < n) tile[r][lane] = a.score[from * a.nb + j + lane];
+            if (from >= 0 && lane < n) tile[r][lane] = a.weight[from * a.nb + j + lane];
         }
         __syncwarp();
         uint32_t word = mine ? a.bits[row * a.words + j / TS_WARP] : 0;
@@ -155,6 +163,7 @@ static __global__ void __launch_bounds__(TS_THREADS)
     __shared__ double part[TS_THREADS];
     long h = blockIdx.x;
     double sum = 0;
+    if (a.who && a.who[h] != a.which) return;
     for (long i = 0; i < a.nv; i += TS_THREADS) {
         int n = a.nv - i < TS_THREADS ? (int)(a.nv - i) : TS_THREADS;
         if ((int)threadIdx.x < n) part[threadIdx.x] = a.recall[h * a.nv + i + threadIdx.x];
@@ -192,6 +201,9 @@ static topk_args prepare_topk(const ts_topk *t)
 {
     topk_args a = {};
     a.score = (const float *)ts_address(t->scores.p);
+    a.weight = ts_there(t->weights) ? (const float *)ts_address(t->weights.p) : a.score;
+    a.who = (const int32_t *)ts_address(t->who.p);
+    a.which = t->which;
     a.bits = (uint32_t *)ts_address(t->plan.bits);
     a.stat = (float *)ts_address(t->stat.p);
     a.A = t->scores.dim[0];

@@ -7,6 +7,7 @@ typedef struct {
     double keep;
     bool diagonal, adaptive, stat;
     int kind; /* of scores: spread, ties, few values, odd ones */
+    int some; /* 1: of every second head alone; 2: and recalls are of other weights */
 } plan_case;
 
 static float draw_score(const plan_case *p, long head)
@@ -50,6 +51,14 @@ static void try_plan(const plan_case *p)
     for (long m = 0; m < p->A * p->nb; m++)
         for (long c = 0; c < p->nb; c++) score.set(m, c, draw_score(p, m / p->nb));
     for (twin *t : {&score, &bits, &stat}) t->send();
+    twin who = twin_room(TS_F32, 1, p->A);
+    for (long i = 0; i < p->A; i++) {
+        int32_t of = i % 2 ? 5 : 3;
+        memcpy(who.bytes->data() + who.first + 4 * i, &of, 4);
+    }
+    who.send();
+    twin weight = twin_of(TS_F32, p->A * p->nb, p->nb, 0, 0,
+                          [](long, long) { return 4 * test_uniform(); });
     ts_topk h = {}, d;
     h.scores = test_tensor(NULL, TS_F32, {p->A, p->nb, p->nb});
     h.nv = (int)p->nv;
@@ -67,14 +76,25 @@ static void try_plan(const plan_case *p)
         h.stat = stat.host;
         d.stat = stat.device;
     }
+    if (p->some) {
+        h.which = d.which = 5;
+        h.who = test_tensor((void *)(uintptr_t)who.host.p.at, TS_I32, {p->A});
+        d.who = test_tensor((void *)(uintptr_t)who.device.p.at, TS_I32, {p->A});
+    }
+    if (p->some > 1) {
+        h.weights = h.scores;
+        d.weights = d.scores;
+        h.weights.p = weight.host.p;
+        d.weights.p = weight.device.p;
+    }
     size_t bytes = ts_cuda_topk_scratch(&d);
     ck_assert(p->stat || p->adaptive ? bytes > 0 : bytes == 0);
     ck_cuda(ts_cuda_topk(&d, bytes ? test_take<char>(bytes) : NULL, test_stream()));
     ask_cpu(&h);
     char what[128];
-    snprintf(what, sizeof what, "%ld x %ld blocks, %ld choose, keep %g, scores %d, %s%s%s", p->A,
-             p->nb, p->nv, p->keep, p->kind, p->diagonal ? "diagonal " : "",
-             p->adaptive ? "adaptive " : "", p->stat ? "stat" : "");
+    snprintf(what, sizeof what, "%ld x %ld blocks, %ld choose, keep %g, scores %d, %s%s%s, some %d",
+             p->A, p->nb, p->nv, p->keep, p->kind, p->diagonal ? "diagonal " : "",
+             p->adaptive ? "adaptive " : "", p->stat ? "stat" : "", p->some);
     std::vector<unsigned char> got = twin_fetch(bits);
     for (long i = 0; i < n; i++) {
         uint32_t g, w;
@@ -115,7 +135,8 @@ START_TEST(plans)
                                (f & 1) != 0,
                                (f & 2) != 0,
                                (f & 4) != 0 || (f & 2) != 0,
-                               (s + k + f) % 5};
+                               (s + k + f) % 5,
+                               f & 2 ? 0 : (s + k) % 3};
                 try_plan(&p);
             }
 }
@@ -127,7 +148,7 @@ START_TEST(heads_that_tie)
 {
     for (int kind = 1; kind < 3; kind++)
         for (long A = 2; A < 10; A += 3) {
-            plan_case p = {A, 40, 0, 0.5, false, true, true, kind};
+            plan_case p = {A, 40, 0, 0.5, false, true, true, kind, 0};
             test_order((int)A % TEST_ORDERS);
             try_plan(&p);
         }
@@ -140,7 +161,7 @@ START_TEST(long_rows)
     static const long sizes[] = {140, 520, 1030, 2050};
     test_order(_i % TEST_ORDERS);
     if (_i > 0 && !getenv("LONG")) return;
-    plan_case p = {1, sizes[_i], sizes[_i] - 1, 0.2, true, false, true, _i};
+    plan_case p = {1, sizes[_i], sizes[_i] - 1, 0.2, true, false, true, _i, 0};
     try_plan(&p);
 }
 END_TEST
