@@ -46,14 +46,15 @@ TS_DEV void load_slice(float *to, const T *from, long ld, int first, int n, int 
                                                             : 0;
 }
 
-/* Logits to the base 2 of this thread's rows and keys of block j; -inf beyond the last key. Other
- * threads may still read the slices after it. */
-template <class T>
+/* Logits to the base 2 of this thread's rows and keys of block j, of type K; -inf beyond the last
+ * key. Other threads may still read the slices after it. */
+template <class T, class K = T>
 TS_DEV void compute_tile(float (&s)[4][4], float *slices, const ts_attend_args &p, int head,
                          int first, int j)
 {
     const int tx = threadIdx.x & 15, ty = threadIdx.x >> 4;
-    const T *q = (const T *)p.q + (long)head * p.D, *k = (const T *)p.k + (long)head * p.D;
+    const T *q = (const T *)p.q + (long)head * p.D;
+    const K *k = (const K *)p.k + (long)head * p.D;
     float *qs = slices, *ks = slices + 64 * SLICE_ROW;
     TS_UNROLL
     for (int i = 0; i < 4; i++) s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0;
@@ -230,6 +231,73 @@ template <class T> __global__ void __launch_bounds__(THREADS) sum_f32(ts_attend_
     }
 }
 
+/* Logits of pooled keys of tile j: those of a block of keys, with what each block counts. */
+template <class T>
+TS_DEV void compute_pooled(float (&s)[4][4], float *slices, const ts_attend_args &p, int head,
+                           int first, int j)
+{
+    const int tx = threadIdx.x & 15;
+    compute_tile<T, float>(s, slices, p, head, first, j);
+    TS_UNROLL
+    for (int c = 0; c < 4; c++) {
+        const float tokens = ts_log2_tokens(p.Nq, p.Nk, j * 64 + tx + 16 * c);
+        TS_UNROLL
+        for (int i = 0; i < 4; i++) s[i][c] += tokens;
+    }
+}
+
+/* One row of blocks of what pooled keys weigh; k: f32 */
+template <class T> __global__ void __launch_bounds__(THREADS) pool_f32(ts_attend_args p)
+{
+    TS_SHARED(shared);
+    float *slices = (float *)shared, *parts = slices + SLICES; /* [8][64]: of warps */
+    const int t = (int)threadIdx.x, tx = t & 15, ty = t >> 4;
+    const int nq = (p.Nq + 63) >> 6, tiles = (p.Nk + 63) >> 6;
+    const int head = (int)blockIdx.x / nq, first = (int)blockIdx.x % nq * 64;
+    float *sums = p.sums + (long)blockIdx.x * p.columns, m[4], l[4], s[4][4];
+    TS_UNROLL
+    for (int i = 0; i < 4; i++) {
+        m[i] = -INFINITY;
+        l[i] = 0;
+    }
+    for (int j = 0; j < tiles; j++) {
+        compute_pooled<T>(s, slices, p, head, first, j);
+        TS_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const float most = fmaxf(fmaxf(s[i][0], s[i][1]), fmaxf(s[i][2], s[i][3]));
+            const float now = fmaxf(m[i], most), base = now == -INFINITY ? 0 : now;
+            l[i] *= ts_exp2(m[i] - base);
+            m[i] = now;
+            TS_UNROLL
+            for (int c = 0; c < 4; c++) l[i] += ts_exp2(s[i][c] - base);
+        }
+    }
+    TS_UNROLL
+    for (int i = 0; i < 4; i++) { /* m becomes lse to the base 2 */
+        const int n = first + 4 * ty + i;
+        const float most = row_max(m[i]), all = row_sum(l[i] * ts_exp2(m[i] - most));
+        m[i] = n < p.Nq ? most + ts_log2(all) : INFINITY;
+        if (tx == 0 && n < p.Nq && p.lse) p.lse[(long)head * p.Nq + n] = m[i] * TS_LN2;
+    }
+    for (int j = 0; j < tiles; j++) {
+        compute_pooled<T>(s, slices, p, head, first, j);
+        TS_UNROLL
+        for (int c = 0; c < 4; c++) {
+            float sum = 0;
+            TS_UNROLL
+            for (int i = 0; i < 4; i++) sum += ts_exp2(s[i][c] - m[i]);
+            sum += __shfl_xor_sync(TS_LANES, sum, 16);
+            if (t % 32 < 16) parts[t / 32 * 64 + tx + 16 * c] = sum;
+        }
+        __syncthreads();
+        if (t < 64 && j * 64 + t < p.Nk) {
+            float all = 0;
+            for (int w = 0; w < THREADS / 32; w++) all += parts[w * 64 + t];
+            sums[j * 64 + t] = all;
+        }
+    }
+}
+
 template <int DP>
 cudaError_t launch_any(const ts_attend_args *a, bool bf16, int column, cudaStream_t s)
 {
@@ -256,4 +324,10 @@ cudaError_t ts_sum_blocks_any(const ts_attend_args *a, bool bf16, cudaStream_t s
     const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + 63) / 64);
     if (bf16) return TS_LAUNCH((sum_f32<uint16_t>), grid, THREADS, SHARED, s, *a);
     return TS_LAUNCH((sum_f32<float>), grid, THREADS, SHARED, s, *a);
+}
+cudaError_t ts_pool_sums_any(const ts_attend_args *a, bool bf16, cudaStream_t s)
+{
+    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + 63) / 64);
+    if (bf16) return TS_LAUNCH((pool_f32<uint16_t>), grid, THREADS, SHARED, s, *a);
+    return TS_LAUNCH((pool_f32<float>), grid, THREADS, SHARED, s, *a);
 }

@@ -54,9 +54,15 @@ cudaError_t ts_attend_any(const ts_attend_args *, bool bf16, cudaStream_t);
  */
 cudaError_t ts_sum_blocks_any(const ts_attend_args *, bool bf16, cudaStream_t);
 
+/* What each of Nk pooled keys k [Nk, A, D], f32, weighs: sums [A, nq, Nk] over the rows of a block
+ * of Nq; lse out, may be NULL */
+cudaError_t ts_pool_sums_any(const ts_attend_args *, bool bf16, cudaStream_t);
+
 /* ---- search.cu ---- */
 /* The same for bf16 with D up to 128, addresses as for flash.cu; no plan, no bias. */
 cudaError_t ts_sum_blocks_bf16(const ts_attend_args *, cudaStream_t);
+/* ts_pool_sums_any for keys of bf16 as well, under the conditions of flash.cu */
+cudaError_t ts_pool_sums_bf16(const ts_attend_args *, cudaStream_t);
 /* lets it use the shared memory that it needs */
 cudaError_t ts_search_init(void);
 /* means: f32 [A, blocks of N, D] of x [N, A, D] */

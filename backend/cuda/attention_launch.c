@@ -193,3 +193,44 @@ cudaError_t ts_cuda_block_means(const ts_block_means *m, void *scratch, cudaStre
     }
     return e;
 }
+
+/* Pooled keys or values, f32, as what the kernels of tensor cores read. */
+static cudaError_t round_pooled(ts_tensor t, void *to, cudaStream_t stream)
+{
+    ts_copy c = {.src = t.p,
+                 .dst = {(uintptr_t)to},
+                 .stype = TS_F32,
+                 .dtype = TS_BF16,
+                 .nd = 1,
+                 .dim = {ts_count(t)},
+                 .ss = {1},
+                 .ds = {1}};
+    return ts_cuda_copy(&c, stream);
+}
+static bool is_for_tensor_cores(const ts_pool_sums *s)
+{
+    return s->q.type == TS_BF16 && is_aligned(s->q) && s->q.dim[3] <= 128;
+}
+size_t ts_cuda_pool_sums_scratch(const ts_pool_sums *s)
+{
+    return is_for_tensor_cores(s) ? (size_t)ts_count(s->k) * 2 : 0;
+}
+cudaError_t ts_cuda_pool_sums(const ts_pool_sums *s, void *scratch, cudaStream_t stream)
+{
+    bool fits = is_for_tensor_cores(s), bf16 = s->q.type == TS_BF16;
+    ts_attention a = {.q = s->q, .k = s->k, .scale = s->scale, .lse = s->lse};
+    long nb = s->k.dim[1];
+    cudaError_t e = cudaSuccess;
+    if (fits) {
+        a.k.p = (ts_ptr){(uintptr_t)scratch};
+        a.k.type = TS_BF16;
+        e = round_pooled(s->k, scratch, stream);
+    }
+    for (long b = 0; b < a.q.dim[0] && !e; b++) {
+        ts_attend_args p = attend_args(&a, b);
+        p.columns = (int)nb;
+        p.sums = (float *)address_of(s->sums.p) + b * p.A * nb * nb;
+        e = fits ? ts_pool_sums_bf16(&p, stream) : ts_pool_sums_any(&p, bf16, stream);
+    }
+    return e;
+}

@@ -70,6 +70,12 @@ TS_DEV bool ts_is_listed(const uint32_t *bits, int row, int j)
     return !bits || __ldg(bits + row + (j >> 5)) >> (j & 31) & 1;
 }
 
+/* What pooled key j of nb, of N tokens, counts: log2 of the tokens of its block. */
+TS_DEV float ts_log2_tokens(int N, int nb, int j)
+{
+    return j == nb - 1 ? ts_log2((float)(N - j * 64)) : 6;
+}
+
 /* Max or sum of the four lanes that hold a row. */
 TS_DEV float ts_quad_max(float x)
 {

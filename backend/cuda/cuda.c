@@ -204,6 +204,14 @@ static ts_status launch_head_errors(ts_cuda *c, const ts_head_errors *a)
     return launched(c, ts_cuda_head_errors(a, scratch, c->queue), "errors of heads");
 }
 
+static ts_status launch_pool_sums(ts_cuda *c, const ts_pool_sums *a)
+{
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, ts_cuda_pool_sums_scratch(a), &scratch);
+    if (st || c->dev.counting) return st;
+    return launched(c, ts_cuda_pool_sums(a, scratch, c->queue), "weights of pooled keys");
+}
+
 static ts_status launch_block_sums(ts_cuda *c, const ts_block_sums *a)
 {
     if (c->dev.counting) return TS_OK;
@@ -250,6 +258,7 @@ OPERATION(block_sums, launch_block_sums)
 OPERATION(block_means, launch_block_means)
 OPERATION(topk, launch_topk)
 OPERATION(pool, launch_pool)
+OPERATION(pool_sums, launch_pool_sums)
 OPERATION(head_errors, launch_head_errors)
 OPERATION(choose, launch_choose)
 
@@ -259,7 +268,6 @@ OPERATION(choose, launch_choose)
         ts_status st = ts_shapes_##name(d, a);                     \
         return st ? st : not_there(ts_cuda_of(d), what);           \
     }
-MISSING(pool_sums, "weights of pooled keys")
 MISSING(rest_linear, "linear rest")
 
 static ts_status cuda_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,

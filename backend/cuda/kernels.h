@@ -81,6 +81,8 @@ size_t ts_cuda_attention_scratch(const ts_attention *, const ts_cuda_chip *);
 cudaError_t ts_cuda_attention(const ts_attention *, const ts_cuda_chip *, void *scratch,
                               cudaStream_t);
 cudaError_t ts_cuda_block_sums(const ts_block_sums *, const ts_cuda_chip *, cudaStream_t);
+size_t ts_cuda_pool_sums_scratch(const ts_pool_sums *);
+cudaError_t ts_cuda_pool_sums(const ts_pool_sums *, void *scratch, cudaStream_t);
 size_t ts_cuda_block_means_scratch(const ts_block_means *);
 cudaError_t ts_cuda_block_means(const ts_block_means *, void *scratch, cudaStream_t);
 

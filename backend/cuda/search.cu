@@ -3,6 +3,8 @@
  *
  *   sums_j = sum over the tile of 2^min(c q k' - lse / ln 2, 115),  c = scale log2 e
  *
+ * What pooled keys weigh: two passes over them, one for lse and one for sums by column.
+ *
  * Block means: rows of a block, added; and the products of those of queries with those of keys. */
 #include "backend/cuda/attention_kernels.h"
 #include "backend/cuda/attention_tile.cuh"
@@ -78,6 +80,106 @@ template <int D> cudaError_t launch_sums(const ts_attend_args *a, cudaStream_t s
     return TS_LAUNCH((sum_bf16<D>), grid, THREADS, (shared_of_sums<D>()), s, *a);
 }
 
+/* Logits to the base 2 of this lane's two rows and sixteen pooled keys of tile j. */
+template <int KEYS>
+TS_DEV void scale_pooled(float (&s)[1][KEYS][4], const ts_attend_args &p, int j, int t)
+{
+    TS_UNROLL
+    for (int n = 0; n < KEYS; n++) TS_UNROLL
+    for (int e = 0; e < 4; e++) {
+        const int key = j * 64 + 8 * n + 2 * t + (e & 1);
+        const float tokens = key < p.Nk ? ts_log2_tokens(p.Nq, p.Nk, key) : -INFINITY;
+        s[0][n][e] = fmaf(s[0][n][e], p.scale, tokens);
+    }
+}
+
+/* A thread block has 64 query rows of one head, a warp 16; two stages of pooled keys. */
+template <int D> __global__ void __launch_bounds__(THREADS, 3) pool_bf16(ts_attend_args p)
+{
+    using T = ts_tile<D>;
+    TS_SHARED(shared);
+    unsigned char *sq = shared, *sk = sq + T::block;
+    float *parts = (float *)(sk + 2 * T::block); /* [2][WARPS][64], by turns */
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    const int nq = (p.Nq + 63) >> 6, tiles = (p.Nk + 63) >> 6, first = (int)blockIdx.x % nq * 64;
+    const int head = (int)blockIdx.x / nq;
+    const ts_head_rows q = {(const uint16_t *)p.q + head * p.D, p.ldq, p.Nq, p.D};
+    const ts_head_rows k = {(const uint16_t *)p.k + head * p.D, p.ldk, p.Nk, p.D};
+    const int at_q = T::at(16 * warp + (lane & 15), lane >> 4);
+    const int at_k = T::at((lane >> 4) * 8 + (lane & 7), lane >> 3 & 1);
+    float *sums = p.sums + (long)blockIdx.x * p.columns;
+    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0, 0};
+    uint32_t fq[D / 16][4];
+    ts_fetch<D, THREADS>(sq, q, first, 64);
+    ts_fetch<D, THREADS>(sk, k, 0, 64);
+    ts_cp_commit();
+    ts_cp_wait<0>();
+    __syncthreads();
+    TS_UNROLL
+    for (int s = 0; s < D / 16; s++) ts_ldmatrix(fq[s], sq + T::on(at_q, s));
+
+    for (int turn = 0; turn <= 2 * tiles; turn++) {
+        const int j = turn % tiles;
+        float s[1][8][4];
+        ts_cp_wait<0>();
+        __syncthreads();
+        if (turn > tiles && threadIdx.x < 64) { /* the tile before: its parts have come */
+            const float *part = parts + (turn - 1) % 2 * WARPS * 64 + threadIdx.x;
+            const int key = (turn - tiles - 1) * 64 + (int)threadIdx.x;
+            if (key < p.Nk) sums[key] = (part[0] + part[64]) + (part[128] + part[192]);
+        }
+        if (turn == 2 * tiles) break;
+        if (turn + 1 < 2 * tiles)
+            ts_fetch<D, THREADS>(sk + (turn + 1) % 2 * T::block, k, (turn + 1) % tiles * 64, 64);
+        ts_cp_commit();
+        ts_multiply_keys<D>(s, sq, at_q, fq, sk + turn % 2 * T::block, ts_anew(at_k), false);
+        scale_pooled(s, p, j, t);
+        if (turn < tiles) {
+            TS_UNROLL
+            for (int h = 0; h < 2; h++) {
+                float now = m[h];
+                TS_UNROLL
+                for (int n = 0; n < 8; n++)
+                    now = fmaxf(now, fmaxf(s[0][n][2 * h], s[0][n][2 * h + 1]));
+                const float base = now == -INFINITY ? 0 : now;
+                l[h] *= ts_exp2(m[h] - base);
+                m[h] = now;
+                TS_UNROLL
+                for (int n = 0; n < 8; n++)
+                    l[h] += ts_exp2(s[0][n][2 * h] - base) + ts_exp2(s[0][n][2 * h + 1] - base);
+            }
+            if (turn + 1 < tiles) continue;
+            TS_UNROLL
+            for (int h = 0; h < 2; h++) { /* m becomes lse to the base 2 */
+                const int r = first + 16 * warp + 8 * h + g;
+                const float most = ts_quad_max(m[h]),
+                            all = ts_quad_sum(l[h] * ts_exp2(m[h] - most));
+                m[h] = r < p.Nq ? most + ts_log2(all) : INFINITY;
+                if (t == 0 && r < p.Nq && p.lse) p.lse[(long)head * p.Nq + r] = m[h] * TS_LN2;
+            }
+            continue;
+        }
+        float *part = parts + turn % 2 * WARPS * 64 + warp * 64 + 2 * t;
+        TS_UNROLL
+        for (int n = 0; n < 8; n++) TS_UNROLL
+        for (int e = 0; e < 2; e++) {
+            float x = ts_exp2(s[0][n][e] - m[0]) + ts_exp2(s[0][n][e + 2] - m[1]);
+            TS_UNROLL
+            for (int d = 4; d < 32; d *= 2) x += __shfl_xor_sync(TS_LANES, x, d);
+            if (g == 0) part[8 * n + e] = x;
+        }
+    }
+}
+template <int D> constexpr size_t shared_of_pool(void)
+{
+    return 3 * ts_tile<D>::block + 2 * WARPS * 64 * sizeof(float);
+}
+template <int D> cudaError_t launch_pool(const ts_attend_args *a, cudaStream_t s)
+{
+    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + 63) / 64);
+    return TS_LAUNCH((pool_bf16<D>), grid, THREADS, (shared_of_pool<D>()), s, *a);
+}
+
 TS_DEV float widen_row(const float *p, long i) { return p[i]; }
 TS_DEV float widen_row(const uint16_t *p, long i) { return ts_widen_bf16(p[i]); }
 
@@ -121,9 +223,17 @@ __global__ void __launch_bounds__(TILE *TILE)
 
 cudaError_t ts_search_init(void)
 {
-    return cudaFuncSetAttribute((const void *)sum_bf16<128>,
-                                cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                (int)shared_of_sums<128>());
+    cudaError_t e = cudaFuncSetAttribute((const void *)pool_bf16<128>,
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         (int)shared_of_pool<128>());
+    return e ? e
+             : cudaFuncSetAttribute((const void *)sum_bf16<128>,
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    (int)shared_of_sums<128>());
+}
+cudaError_t ts_pool_sums_bf16(const ts_attend_args *a, cudaStream_t s)
+{
+    return a->D <= 64 ? launch_pool<64>(a, s) : launch_pool<128>(a, s);
 }
 cudaError_t ts_sum_blocks_bf16(const ts_attend_args *a, cudaStream_t s)
 {

@@ -2,6 +2,7 @@
  * by them, against the plain C of the CPU. */
 #include "tests/cuda/twins.h"
 
+static const ts_cuda_chip chip = {8, 0, 3, 166912}; /* an A100 of three multiprocessors */
 static ts_device *cpu;
 static ts_err cpu_err;
 static void open_cpu(void)
@@ -12,6 +13,7 @@ static void open_cpu(void)
     o.level = "ref";
     ck_assert_msg(!ts_device_open(o, NULL, &cpu_err, &cpu), "%s", cpu_err.text);
     test_order_default();
+    ck_cuda(ts_cuda_attention_init(&chip));
 }
 static void close_cpu(void)
 {
@@ -59,6 +61,77 @@ START_TEST(means)
         ck_cpu(cpu->ops->pool(cpu, &h));
         twin_check(y, name_of(c), twin_exact);
     }
+}
+END_TEST
+
+/* ---- what pooled keys weigh ----
+ * A logit to the base 2 is x = scale log2 e q k' + log2 n, off by
+ *   dx = ((D + 2) 2^-23 + r) scale log2 e sum |q||k| + 2^-22 (|x| + 6),
+ * r = 2^-9 where pooled keys are rounded to bf16, else 0; a weight and lse of the row by
+ *   dw = 2 ln 2 max dx + 2^-20 + (nb + 70) 2^-24, relative */
+static double weight_is_off(const twin &q, const twin &k, const heads_case &c, float scale, long b,
+                            long h, long n)
+{
+    const long nb = (c.N + 63) / 64;
+    const double r = c.type == TS_BF16 ? 0x1p-9 : 0;
+    double most = 0;
+    for (long j = 0; j < nb; j++) {
+        double abs = 0;
+        for (long d = 0; d < c.D; d++)
+            abs += std::fabs((double)q.get(b * c.N + n, h * c.D + d) *
+                             k.get(b * nb + j, h * c.D + d));
+        abs *= scale * M_LOG2E;
+        most = std::fmax(most, ((double)(c.D + 2) * 0x1p-23 + r) * abs + 0x1p-22 * (abs + 6));
+    }
+    return 2 * M_LN2 * most + 0x1p-20 + (double)(nb + 70) * 0x1p-24;
+}
+static void try_weights(const heads_case &c, bool lse)
+{
+    const long nb = (c.N + 63) / 64, C = c.A * c.D;
+    const float scale = 1.5f / std::sqrt((float)c.D);
+    twin q = twin_random(c.type, c.B * c.N, C, C + c.pad),
+         k = twin_random(TS_F32, c.B * nb, C, 0, 0, 1.5f), l = twin_random(TS_F32, c.B * c.A, c.N),
+         sums = twin_random(TS_F32, c.B * c.A * nb, nb);
+    ts_pool_sums h = {}, d;
+    h.scale = scale;
+    d = h;
+    const std::vector<long> of_q = {c.B, c.N, c.A, c.D}, of_k = {c.B, nb, c.A, c.D},
+                            of_l = {c.B, c.A, c.N}, of_s = {c.B, c.A, nb, nb};
+    h.q = twin_shaped(q, of_q).host, d.q = twin_shaped(q, of_q).device;
+    h.k = twin_shaped(k, of_k).host, d.k = twin_shaped(k, of_k).device;
+    h.k.ld = d.k.ld = C;
+    h.sums = twin_shaped(sums, of_s).host, d.sums = twin_shaped(sums, of_s).device;
+    if (lse) h.lse = twin_shaped(l, of_l).host, d.lse = twin_shaped(l, of_l).device;
+    ck_cuda(ts_cuda_pool_sums(&d, test_take<char>(ts_cuda_pool_sums_scratch(&d)), test_stream()));
+    ck_cpu(cpu->ops->pool_sums(cpu, &h));
+    std::vector<double> off((size_t)(c.B * c.A * c.N));
+    for (size_t i = 0; i < off.size(); i++) {
+        const long bh = (long)i / c.N;
+        off[i] = weight_is_off(q, k, c, scale, bh / c.A, bh % c.A, (long)i % c.N);
+    }
+    twin_check(sums, name_of(c) + ", weights", [&](long row, long, double want) {
+        double most = 0;
+        for (long n = row % nb * 64; n < c.N && n < row % nb * 64 + 64; n++)
+            most = std::fmax(most, off[(size_t)(row / nb * c.N + n)]);
+        return want * (most + 64 * 0x1p-24);
+    });
+    twin_check(l, name_of(c) + ", lse", [&](long row, long n, double want) {
+        return lse ? off[(size_t)(row * c.N + n)] + 0x1p-22 * std::fabs(want) + 3e-7 : 0;
+    });
+}
+START_TEST(weights)
+{
+    for (int order = 0; order < TEST_ORDERS; order++) {
+        test_order(order);
+        try_weights(heads[_i], order != 1);
+    }
+}
+END_TEST
+/* More pooled keys than a tile has. */
+START_TEST(weights_of_many)
+{
+    test_order(_i);
+    try_weights({1, 64 * 129 + 7, 1, 16, 0, _i ? TS_BF16 : TS_F32}, true);
 }
 END_TEST
 
@@ -114,6 +187,8 @@ int main(void)
     tcase_add_checked_fixture(t, open_cpu, close_cpu);
     tcase_add_loop_test(t, means, 0, HEADS);
     tcase_add_loop_test(t, errors, 0, HEADS);
+    tcase_add_loop_test(t, weights, 0, HEADS);
+    tcase_add_loop_test(t, weights_of_many, 0, 2);
     tcase_add_test(t, choices);
     suite_add_tcase(suite, t);
     return testing_main(suite);
