@@ -6,6 +6,7 @@ laid out [B, 3, T, size, size]. Everything drawn is decided by the given NumPy g
 
 import json
 import os
+import shutil
 import subprocess
 
 import numpy as np
@@ -54,10 +55,26 @@ MOTIONS = {  # name -> (dx, dy, scale, degrees) at phase p in [0, 1], arrays ove
 }
 
 
+def read_video(path):
+    """Its frames, bytes in RGB."""
+    if shutil.which("ffmpeg"):
+        to = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        run = ["ffmpeg", "-loglevel", "error", "-i", path] + to
+        return np.frombuffer(subprocess.run(run, capture_output=True, check=True).stdout, np.uint8)
+    import cv2
+
+    video, frames = cv2.VideoCapture(path), []
+    while True:
+        there, frame = video.read()
+        if not there:
+            return np.stack(frames)
+        frames.append(frame[..., ::-1])
+
+
 def decode(root, cache):
     """Rows of clips.json and all frames, uint8 [frames, 4, 128, 128], RGB premultiplied by alpha.
 
-    The stream is decoded once into cache/clips.npy.
+    The stream is decoded once into cache/clips.npy, by ffmpeg or else by OpenCV.
     """
     with open(os.path.join(root, "clips.json"), encoding="utf-8") as f:
         rows = json.load(f)
@@ -65,12 +82,7 @@ def decode(root, cache):
     if not os.path.exists(path):
         os.makedirs(cache, exist_ok=True)
         mp4 = os.path.join(root, "clips.mp4")
-        raw = subprocess.run(
-            ["ffmpeg", "-loglevel", "error", "-i", mp4, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
-            capture_output=True,
-            check=True,
-        ).stdout
-        a = np.frombuffer(raw, np.uint8).reshape(-1, 256, 128, 3)
+        a = read_video(mp4).reshape(-1, 256, 128, 3)
         a = np.concatenate(
             [a[:, :128].transpose(0, 3, 1, 2), a[:, 128:, :, :1].transpose(0, 3, 1, 2)], 1
         )
@@ -96,12 +108,13 @@ def article(name):
 
 
 class Clips:
-    """Draws batches of compositions of the named subjects (a dict as read_subjects gives)."""
+    """Draws batches of compositions of the named subjects (a dict as read_subjects gives), with
+    the pixels on `dev`."""
 
-    def __init__(self, rows, frames, names, size):
+    def __init__(self, rows, frames, names, size, dev="cpu"):
         self.rows = [dict(r, name=names[r["label"]]) for r in rows if r["label"] in names]
         assert len(self.rows) == len(names), set(names) - {r["label"] for r in self.rows}
-        self.size = size
+        self.size, self.dev = size, dev
         parts = []
         for r in self.rows:
             r["at"] = sum(len(p) for p in parts)
@@ -109,7 +122,7 @@ class Clips:
             if size < 128:
                 x = F.interpolate(x, size=(size, size), mode="area")
             parts.append(x.round().byte())
-        self.frames = torch.cat(parts)
+        self.frames = torch.cat(parts).to(dev)
         self.moving = [i for i, r in enumerate(self.rows) if r["frames"] > 1]
 
     def place(self, index, dx, dy, scale, deg):
@@ -118,11 +131,11 @@ class Clips:
         m = np.stack([c, s, -2 * (c * dx + s * dy), -s, c, -2 * (c * dy - s * dx)], -1)
         n = len(index)
         g = F.affine_grid(
-            torch.from_numpy(m.astype(np.float32)).view(n, 2, 3),
+            torch.from_numpy(m.astype(np.float32)).view(n, 2, 3).to(self.dev),
             (n, 4, self.size, self.size),
             align_corners=False,
         )
-        src = self.frames[torch.from_numpy(index)].float() / 255
+        src = self.frames[torch.from_numpy(index).to(self.dev)].float() / 255
         return F.grid_sample(src, g, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     def times(self, i, T, rng):
@@ -174,7 +187,8 @@ class Clips:
                 bg[b] = np.array(COLORS[color], np.float32) / 255
                 what += f" on {article(color)} background"
             caps.append(what)
-        x = torch.from_numpy(bg).view(n, 1, 3, 1, 1).expand(n, T, 3, self.size, self.size)
+        x = torch.from_numpy(bg).to(self.dev).view(n, 1, 3, 1, 1)
+        x = x.expand(n, T, 3, self.size, self.size)
         s = self.place(index.ravel(), *place.reshape(4, -1)).view(n, T, 4, self.size, self.size)
         x = s[:, :, :3] + (1 - s[:, :, 3:]) * x
         if pairs:

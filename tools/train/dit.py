@@ -18,7 +18,7 @@ import tokenizer
 import wan_dit
 import wan_vae
 from data import COLORS, MOTIONS, Clips, article, decode
-from optim import Muon
+from optim import Muon, clip
 from parallel import average, rank, say
 from presets import bf16, device
 from vae import load as load_vae
@@ -63,7 +63,8 @@ class Bank:
     def __init__(self, clips, latents, T, room, rng):
         self.clips, self.latents, self.T, self.room, self.rng = clips, latents, T, room, rng
         self.z, self.caps, self.at, self.debt = None, [None] * room, 0, 0.0
-        self.chunk, self.full = max(1, 64 // T), 0
+        self.chunk = min(room, max(1, (64 if latents.dev == "cpu" else 1024) // T))
+        self.full = 0
 
     def add(self, n):
         self.debt += n
@@ -242,11 +243,11 @@ def shares(text):
 def train(a, c, names):
     """Writes a.out/dit.pt every minute."""
     dev = device()
+    torch.backends.cudnn.benchmark = True
     m, tok, latents, state = build(a, c, dev)
-    if dev == "cpu":
-        wan_vae.fuse()
-        wan_dit.fuse()
-    clips = Clips(*decode(a.clips, a.out), names, c["size"])
+    wan_vae.fuse()
+    wan_dit.fuse()
+    clips = Clips(*decode(a.clips, a.out), names, c["size"], dev)
     some = wan_dit.matrices(m)
     ids = {id(w) for w in some}
     opt = Muon(some, [w for w in m.parameters() if id(w) not in ids], betas=(0.9, 0.98))
@@ -270,10 +271,12 @@ def train(a, c, names):
     start = time.time()
     banks = {T: Bank(clips, latents, T, max(64, int(a.bank * 64 / (63 + T))), rng) for T in lengths}
     for b in banks.values():
-        b.add(b.room // 4)
+        b.add(max(b.chunk, b.room // 4))
     say("banks", {T: b.full for T, b in banks.items()}, f"{time.time() - start:.0f}s")
     start = last = time.time()
     losses, el, first = {T: [] for T in lengths}, 0.0, step
+    now = [w for w in m.state_dict().values() if w.is_floating_point()]
+    slow = [w for w in ema.values() if w.is_floating_point()]
     path = os.path.join(a.out, "dit.pt")
     params = list(m.parameters())
     m.train()
@@ -282,7 +285,7 @@ def train(a, c, names):
         fall = 1.0 if a.level else max(0.02, min(1.0, 2.5 * (1 - frac)))
         lr = (a.lr or c["lr"]) * min(1.0, (step - first + 1) / 100) * fall
         T = lengths[turn.choice(len(lengths), p=share)]
-        side = c["size"] // c["vae"]["scale_factor_spatial"]
+        side = c["size"] // c["vae"]["scale_factor_spatial"] // c.get("patch", 1)
         n = max(1, c["tokens"] // (side * side * ((T - 1) // 4 + 1)))
         banks[T].add(a.fresh[min(T, 2) - 1] * n)
         x0, caps = banks[T].batch(n)
@@ -297,21 +300,21 @@ def train(a, c, names):
         loss = F.mse_loss(v, e - x0)
         opt.zero_grad()
         loss.backward()
-        el, mean = average(params, time.time() - start, loss.item())
-        norm = torch.nn.utils.clip_grad_norm_(params, 1.0)
-        if torch.isfinite(norm):
-            opt.step(lr)
+        el, mean = average(params, time.time() - start, loss.detach())
+        opt.step(lr, clip(params))
         step += 1
         seen += n * a.processes
         keep = min(0.998, (1 + step) / (10 + step))
         if rank() == 0:
             with torch.no_grad():
-                for k, w in m.state_dict().items():
-                    if w.is_floating_point():
-                        ema[k].lerp_(w, 1 - keep)
+                torch._foreach_lerp_(slow, now, 1 - keep)
         losses[T].append(mean)
         if time.time() - last > 60 or el > 60 * a.minutes:
-            text = " ".join(f"| {T}: {np.mean(v):.4f} x{len(v)}" for T, v in losses.items() if v)
+            text = " ".join(
+                f"| {T}: {np.mean([float(w) for w in v]):.4f} x{len(v)}"
+                for T, v in losses.items()
+                if v
+            )
             say(f"step {step} seen {seen} {el:.0f}s {text}")
             losses = {T: [] for T in lengths}
             if rank() == 0:

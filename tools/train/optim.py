@@ -15,6 +15,20 @@ def orthogonalize(g, steps=5):
     return (x.mT if tall else x).to(g.dtype)
 
 
+def clip(params, most=1.0):
+    """Gradients to a norm of at most `most`. Whether it is finite, as a tensor of the device:
+    nothing waits for it."""
+    return torch.isfinite(torch.nn.utils.clip_grad_norm_(params, most))
+
+
+def zeros_unless(finite, grads):
+    """The gradients, or zeros; None stays."""
+    there = [g for g in grads if g is not None]
+    whole = torch.cat([g.flatten() for g in there]).masked_fill_(~finite, 0.0)
+    parts = iter(whole.split([g.numel() for g in there]))
+    return [None if g is None else next(parts).view(g.shape) for g in grads]
+
+
 class Muon:
     """Steps of `lr` in root mean square for matrices as AdamW's are for the rest.
 
@@ -34,21 +48,27 @@ class Muon:
             self.rest.zero_grad(set_to_none=True)
 
     @torch.no_grad()
-    def step(self, lr):
+    def step(self, lr, finite):
+        """finite: what `clip` returned; gradients that are not count as zeros."""
+        used = [i for i, w in enumerate(self.matrices) if w.grad is not None]
+        ws, ms = [self.matrices[i] for i in used], [self.memory[i] for i in used]
+        gs = zeros_unless(finite, [w.grad for w in ws])
+        torch._foreach_lerp_(ms, gs, 1 - self.momentum)
+        gs = torch._foreach_lerp(gs, ms, self.momentum)
         groups = {}
-        for w, m in zip(self.matrices, self.memory):
-            if w.grad is None:
-                continue
-            m.lerp_(w.grad, 1 - self.momentum)
-            g = torch.lerp(w.grad, m, self.momentum).flatten(1)
-            groups.setdefault(g.shape, []).append((w, g))
+        for w, g in zip(ws, gs):
+            groups.setdefault(g.flatten(1).shape, []).append((w, g.flatten(1)))
         for (rows, cols), some in groups.items():
-            size = lr * 0.2 * max(rows, cols) ** 0.5
-            for (w, _), u in zip(some, orthogonalize(torch.stack([g for _, g in some]))):
-                w.mul_(1 - lr * self.decay).sub_(u.view_as(w), alpha=size)
+            us = orthogonalize(torch.stack([g for _, g in some])).unbind()
+            some = [w for w, _ in some]
+            torch._foreach_mul_(some, 1 - lr * self.decay)
+            us = [u.view_as(w) for u, w in zip(us, some)]
+            torch._foreach_add_(some, us, alpha=-lr * 0.2 * max(rows, cols) ** 0.5)
         if self.rest:
             for g in self.rest.param_groups:
                 g["lr"] = lr
+                for w, to in zip(g["params"], zeros_unless(finite, [w.grad for w in g["params"]])):
+                    w.grad = to
             self.rest.step()
 
     def state_dict(self):

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKLWan
 
 import wan_vae
 from data import Clips, decode
-from optim import Muon
+from optim import Muon, clip
 from parallel import average, rank, say
 from presets import bf16, device
 
@@ -96,14 +96,14 @@ def measure(vae, clips, dev, n):
 def train(a, c, names):
     """a: arguments (see train.py); c: preset. Writes a.out/vae and a.out/vae.pt."""
     dev = device()
-    if dev == "cpu":
-        wan_vae.fuse()
+    torch.backends.cudnn.benchmark = True
+    wan_vae.fuse()
     rows, frames = decode(a.clips, a.out)
     torch.manual_seed(a.seed)
-    own = Clips(rows, frames, names, c["size"])
+    own = Clips(rows, frames, names, c["size"], dev)
     more, unseen = split(rows, names)
-    pools = [own, Clips(rows, frames, more, c["size"])]
-    sets = dict(named=own, unseen=Clips(rows, frames, unseen, c["size"]))
+    pools = [own, Clips(rows, frames, more, c["size"], dev)]
+    sets = dict(named=own, unseen=Clips(rows, frames, unseen, c["size"], dev))
     z = c["vae"]["z_dim"]
     vae = AutoencoderKLWan(**dict(c["vae"], latents_mean=[0.0] * z, latents_std=[1.0] * z)).to(dev)
     begin(vae)
@@ -160,17 +160,15 @@ def train(a, c, names):
         opt.zero_grad()
         loss.backward()
         (el,) = average(params, time.time() - start)
-        norm = torch.nn.utils.clip_grad_norm_(params, 1.0)
-        if torch.isfinite(norm):
-            opt.step(lr)
+        opt.step(lr, clip(params))
         step += 1
-        run.append(
-            (T, l1.item(), (y.detach().clamp(-1, 1) - x).square().mean().item(), kl.item(), n * T)
-        )
+        error = (y.detach().clamp(-1, 1) - x).square().mean()
+        run.append((T, l1.detach(), error, kl.detach(), n * T))
         if time.time() - last > 60 or frac >= 1:
             text = []
             for f in sorted(set(lengths)):
-                m = np.mean([r for r in run if r[0] == f] or [[0, 0, 4, 0, 0]], 0)
+                m = [[float(v) for v in r] for r in run if r[0] == f] or [[0, 0, 4, 0, 0]]
+                m = np.mean(m, 0)
                 text.append(f"{f}: l1 {m[1]:.4f} {10 * np.log10(4 / m[2]):.2f} dB kl {m[3]:.2f}")
             rate = sum(r[4] for r in run) / (time.time() - last) * a.processes
             say(f"step {step} {el:.0f}s | {' | '.join(text)} | {rate:.0f} frames/s")
@@ -192,6 +190,7 @@ def train(a, c, names):
     if rank():
         return
     vae.eval()
+    torch.backends.cudnn.benchmark = False
     say(report(vae, sets, dev, 32 if a.trial else 64))
     if not a.trial:
         if a.decoder_only:

@@ -31,10 +31,15 @@ def gated(x, y, gate):
 
 def turned(x, gain, cos, sin):
     """Root mean square norm over all heads, then rotation. x [B, N, A, D], cos, sin [N, 1, D/2]."""
-    h = x.float()
-    h = h * torch.rsqrt(h.square().mean((-2, -1), keepdim=True) + 1e-6) * gain
-    a, b = h.chunk(2, -1)
+    h = x.flatten(-2).float()
+    h = (h * torch.rsqrt(h.square().mean(-1, keepdim=True) + 1e-6)).unflatten(-1, x.shape[-2:])
+    a, b = (h * gain).chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).to(x.dtype)
+
+
+def halves(w, heads):
+    """Rows of each head: the even ones, then the odd ones. w [A D, ...]."""
+    return w.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 
 def normed(x, gain):
@@ -47,10 +52,11 @@ def gelu(x):
 
 
 def fuse():
-    """Compile the pointwise parts, which are bound by memory."""
+    """Compile the pointwise parts, which are bound by memory. On a GPU for each shape: sums of rows
+    whose length is known are twice as fast."""
     torch._dynamo.config.recompile_limit = 64
     for f in (modulate, gated, turned, normed, gelu):
-        globals()[f.__name__] = torch.compile(f, dynamic=True)
+        globals()[f.__name__] = torch.compile(f, dynamic=not torch.cuda.is_available())
 
 
 class Model(torch.nn.Module):
@@ -65,17 +71,13 @@ class Model(torch.nn.Module):
             )
         )
         self.dit = WanTransformer3DModel(
-            patch_size=(1, 1, 1),
+            patch_size=(1, c.get("patch", 1), c.get("patch", 1)),
             in_channels=z,
             out_channels=z,
             freq_dim=256,
             text_dim=c["text"]["d_model"],
             **c["dit"]
         )
-        D = self.dit.config.attention_head_dim
-        half = torch.cat([torch.arange(0, D, 2), torch.arange(1, D, 2)])
-        heads = torch.arange(self.dit.config.num_attention_heads)
-        self.order = (heads[:, None] * D + half).flatten()
 
     def encode_text(self, ids):
         """Rows of the prompts [B, LMAX, d] and the logarithms of what each stands for [B, LMAX]."""
@@ -87,13 +89,12 @@ class Model(torch.nn.Module):
 
     def attend(self, m, y, rope):
         """Self-attention. y [B, N, d]."""
-        o = self.order.to(y.device)
         A, D = m.heads, y.shape[-1] // m.heads
-        w = torch.cat([m.to_q.weight[o], m.to_k.weight[o], m.to_v.weight])
-        b = torch.cat([m.to_q.bias[o], m.to_k.bias[o], m.to_v.bias])
+        w = torch.cat([halves(m.to_q.weight, A), halves(m.to_k.weight, A), m.to_v.weight])
+        b = torch.cat([halves(m.to_q.bias, A), halves(m.to_k.bias, A), m.to_v.bias])
         q, k, v = F.linear(y, w, b).unflatten(-1, (3, A, D)).unbind(2)
-        q = turned(q, m.norm_q.weight[o].view(A, D), *rope)
-        k = turned(k, m.norm_k.weight[o].view(A, D), *rope)
+        q = turned(q, halves(m.norm_q.weight, A).view(A, D), *rope)
+        k = turned(k, halves(m.norm_k.weight, A).view(A, D), *rope)
         y = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))
         return m.to_out[0](y.transpose(1, 2).flatten(2))
 
@@ -114,10 +115,10 @@ class Model(torch.nn.Module):
         temb, steps, text, _ = d.condition_embedder(s * 1000, text)
         steps = steps.float().unflatten(1, (6, -1))
         B, z, t, h, w = x.shape
+        p = d.config.patch_size[1]
+        y = x.view(B, z, t, h // p, p, w // p, p).permute(0, 2, 3, 5, 1, 4, 6)
         y = F.linear(
-            x.flatten(2).transpose(1, 2),
-            d.patch_embedding.weight.flatten(1),
-            d.patch_embedding.bias,
+            y.reshape(B, -1, z * p * p), d.patch_embedding.weight.flatten(1), d.patch_embedding.bias
         )
         for b in d.blocks:
             m = (b.scale_shift_table + steps).chunk(6, 1)
@@ -128,7 +129,8 @@ class Model(torch.nn.Module):
             y = gated(y, b.ffn.net[2](u), m[5])
         shift, scale = (d.scale_shift_table + temb[:, None]).float().chunk(2, 1)
         y = d.proj_out(modulate(y, scale, shift))
-        return y.float().transpose(1, 2).reshape(B, z, t, h, w)
+        y = y.float().view(B, t, h // p, w // p, p, p, z).permute(0, 6, 1, 2, 4, 3, 5)
+        return y.reshape(B, z, t, h, w)
 
 
 def matrices(model):
@@ -146,9 +148,10 @@ def matrices(model):
 
 
 @torch.no_grad()
-def check():
+def check(patch):
     torch.manual_seed(0)
     c = dict(
+        patch=patch,
         vae=dict(z_dim=8),
         text=dict(d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
         dit=dict(num_attention_heads=2, attention_head_dim=32, ffn_dim=96, num_layers=3),
@@ -169,4 +172,5 @@ def check():
 
 
 if __name__ == "__main__":
-    check()
+    check(1)
+    check(2)
