@@ -235,7 +235,7 @@ $(B)/gpu/test_cuda_pipeline: $(B)/gpu/tests/cuda/test_cuda_pipeline.o \
     $(B)/gpu/tests/sampler/pipeline.o $(PIPELINE_SRC:%.c=$(B)/%.o) $(B)/gpu/libplain.a
 	@echo "  LD $@"
 	@$(GPU_LINK) -o $@ $^ $(shell pkg-config --libs $(GPU_PKGS)) $(CUDA_LIBS) -lm -pthread
-	@mkdir -p $(@D)/lib
+	@rm -rf $(@D)/lib && mkdir -p $(@D)/lib
 	@ldd $@ | sed -n 's/.*=> \(\/[^ ]*lib\(cjson\|utf8proc\|pcre2\)[^ ]*\) .*/\1/p' | \
 	  while read -r l; do cp -L "$$l" $(@D)/lib/; done
 -include $(patsubst %,$(B)/gpu/%.d,$(basename $(GPU_TEST_SRC)) $(GPU_HELP))

@@ -59,12 +59,22 @@ bool ts_flash_fits(const ts_flash_kernel *f, const ts_attention *a, const ts_cud
            is_aligned(a->out) && a->q.dim[3] <= f->D && f->sums == ts_there(a->sums) &&
            f->bias == ts_there(a->bias) && f->shared <= chip->shared;
 }
-/* Of the kernels of a head width those of 128 rows share what they copy between twice the rows: for
- * chips whose tensor cores are fast beside their shared memory. Ada and its like (8.6, 8.9, 12.0)
- * have few multiprocessor resources for them, and tensor cores that 64 rows can feed. */
-static bool wants_large_blocks(const ts_cuda_chip *chip)
+/* Chips whose tensor cores are fast beside their shared memory: a warp wants 32 rows, for which it
+ * reads K and V once. Ada and its like (8.6, 8.9, 12.0) have tensor cores that 16 rows can feed,
+ * and few registers for more. */
+static bool wants_wide_warps(const ts_cuda_chip *chip)
 {
     return (chip->major == 8 && chip->minor == 0) || chip->major == 9 || chip->major == 10;
+}
+/* How well a kernel suits a call, of those of one head width. On wide chips 128 rows share what
+ * they copy; with a plan they would walk the blocks of two lists, which is up to twice as many (an
+ * H200 took 1.8 times as long for a tenth of the blocks), so 64 rows do, in warps of 32 where D is
+ * 128 (at D 64 they were 3% slower than warps of 16 there). */
+static int suitability(const ts_flash_kernel *f, const ts_attention *a, const ts_cuda_chip *chip)
+{
+    bool wide = wants_wide_warps(chip);
+    int rows = wide && !a->plan ? 128 : 64, threads = wide && f->D == 128 && rows == 64 ? 64 : 128;
+    return 2 * (f->rows == rows) + (f->threads == threads);
 }
 const ts_flash_kernel *ts_flash_choice(const ts_attention *a, const ts_cuda_chip *chip)
 {
@@ -72,7 +82,8 @@ const ts_flash_kernel *ts_flash_choice(const ts_attention *a, const ts_cuda_chip
     for (int i = 0; i < ts_flash_count; i++) {
         const ts_flash_kernel *f = ts_flash_kernels + i;
         if (!ts_flash_fits(f, a, chip) || (best && f->D > best->D)) continue;
-        if (!best || f->D < best->D || (f->rows == 64) != wants_large_blocks(chip)) best = f;
+        if (!best || f->D < best->D || suitability(f, a, chip) > suitability(best, a, chip))
+            best = f;
     }
     return best;
 }

@@ -335,18 +335,18 @@ cudaError_t launch_flash(const ts_attend_args *a, float *scratch, int grid, cuda
             launch_flash<D, MT, WARPS, STAGES, SUMS, BIAS>,                                \
             (const void *)attend_flash<D, MT, WARPS, STAGES, SUMS, BIAS>                   \
     }
-/* of each kind by D, then the larger thread block first */
+/* of each kind by D, then the larger thread block first, then the rows of a warp */
 extern "C" const ts_flash_kernel ts_flash_kernels[] = {
 #if TS_PLANTED == 0
     ROW(32, 1, 4, 2, 5, false, false),  ROW(64, 2, 4, 2, 2, false, false),
     ROW(64, 1, 4, 2, 4, false, false),  ROW(80, 1, 4, 2, 3, false, false),
     ROW(96, 1, 4, 2, 3, false, false),  ROW(128, 2, 4, 1, 2, false, false),
-    ROW(128, 1, 4, 1, 3, false, false), ROW(32, 1, 4, 2, 5, true, false),
-    ROW(64, 1, 4, 2, 4, true, false),   ROW(80, 1, 4, 2, 3, true, false),
-    ROW(96, 1, 4, 2, 3, true, false),   ROW(128, 2, 4, 1, 2, true, false),
-    ROW(128, 1, 4, 1, 3, true, false),  ROW(32, 1, 4, 2, 5, false, true),
-    ROW(64, 1, 4, 2, 4, false, true),   ROW(96, 1, 4, 2, 3, false, true),
-    ROW(128, 1, 4, 1, 3, false, true),
+    ROW(128, 2, 2, 1, 4, false, false), ROW(128, 1, 4, 1, 3, false, false),
+    ROW(32, 1, 4, 2, 5, true, false),   ROW(64, 1, 4, 2, 4, true, false),
+    ROW(80, 1, 4, 2, 3, true, false),   ROW(96, 1, 4, 2, 3, true, false),
+    ROW(128, 2, 4, 1, 2, true, false),  ROW(128, 1, 4, 1, 3, true, false),
+    ROW(32, 1, 4, 2, 5, false, true),   ROW(64, 1, 4, 2, 4, false, true),
+    ROW(96, 1, 4, 2, 3, false, true),   ROW(128, 1, 4, 1, 3, false, true),
 #else
     ROW(64, 1, 4, 2, 4, true, false),
     ROW(64, 2, 4, 2, 2, false, false),

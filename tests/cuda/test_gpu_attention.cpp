@@ -7,9 +7,11 @@ static const ts_cuda_chip ampere = {8, 0, 108, 166912}, ada = {8, 9, 128, 101376
                           hopper = {9, 0, 132, 232448}, small = {8, 9, 3, 101376};
 
 /* ---- the choice ---- */
-static ts_attention call_of(ts_dtype type, int D, bool sums, bool bias)
+static ts_attention call_of(ts_dtype type, int D, bool sums, bool bias, bool plan = false)
 {
+    static const ts_plan *const plans[1] = {};
     ts_attention a = {};
+    if (plan) a.plan = plans;
     a.q = a.k = a.v = a.out = test_tensor((void *)256, type, {1, 200, 3, D}, 3 * D);
     if (sums) a.sums = test_tensor((void *)256, TS_F32, {1, 3, 4, 4});
     if (bias) a.bias = test_tensor((void *)256, TS_F32, {1, 1, 200});
@@ -18,24 +20,30 @@ static ts_attention call_of(ts_dtype type, int D, bool sums, bool bias)
 static const struct {
     ts_dtype type;
     int D;
-    bool sums, bias;
+    bool sums, bias, plan;
     const char *ampere, *ada, *hopper; /* "": attention_f32.cu */
 } choices[] = {
-    {TS_BF16, 128, false, false, "flash128_m2_w4_s1", "flash128_m1_w4_s1", "flash128_m2_w4_s1"},
-    {TS_BF16, 128, true, false, "flash128_m2_w4_s1", "flash128_m1_w4_s1", "flash128_m2_w4_s1"},
-    {TS_BF16, 128, false, true, "flash128_m1_w4_s1", "flash128_m1_w4_s1", "flash128_m1_w4_s1"},
-    {TS_BF16, 72, false, false, "flash80_m1_w4_s2", "flash80_m1_w4_s2", "flash80_m1_w4_s2"},
-    {TS_BF16, 64, false, false, "flash64_m2_w4_s2", "flash64_m1_w4_s2", "flash64_m2_w4_s2"},
-    {TS_BF16, 16, true, false, "flash32_m1_w4_s2", "flash32_m1_w4_s2", "flash32_m1_w4_s2"},
-    {TS_BF16, 64, true, true, "", "", ""},
-    {TS_BF16, 136, false, false, "", "", ""},
-    {TS_BF16, 12, false, false, "", "", ""},
-    {TS_F32, 64, false, false, "", "", ""},
+    {TS_BF16, 128, false, false, false, "flash128_m2_w4_s1", "flash128_m1_w4_s1",
+     "flash128_m2_w4_s1"},
+    {TS_BF16, 128, true, false, false, "flash128_m2_w4_s1", "flash128_m1_w4_s1",
+     "flash128_m2_w4_s1"},
+    {TS_BF16, 128, false, true, false, "flash128_m1_w4_s1", "flash128_m1_w4_s1",
+     "flash128_m1_w4_s1"},
+    {TS_BF16, 72, false, false, false, "flash80_m1_w4_s2", "flash80_m1_w4_s2", "flash80_m1_w4_s2"},
+    {TS_BF16, 64, false, false, false, "flash64_m2_w4_s2", "flash64_m1_w4_s2", "flash64_m2_w4_s2"},
+    {TS_BF16, 16, true, false, false, "flash32_m1_w4_s2", "flash32_m1_w4_s2", "flash32_m1_w4_s2"},
+    {TS_BF16, 128, false, false, true, "flash128_m2_w2_s1", "flash128_m1_w4_s1",
+     "flash128_m2_w2_s1"},
+    {TS_BF16, 64, false, false, true, "flash64_m1_w4_s2", "flash64_m1_w4_s2", "flash64_m1_w4_s2"},
+    {TS_BF16, 64, true, true, false, "", "", ""},
+    {TS_BF16, 136, false, false, false, "", "", ""},
+    {TS_BF16, 12, false, false, false, "", "", ""},
+    {TS_F32, 64, false, false, false, "", "", ""},
 };
 START_TEST(chip_and_call_choose_the_kernel)
 {
     for (auto &c : choices) {
-        ts_attention a = call_of(c.type, c.D, c.sums, c.bias);
+        ts_attention a = call_of(c.type, c.D, c.sums, c.bias, c.plan);
         const ts_cuda_chip *chips[] = {&ampere, &ada, &hopper};
         const char *want[] = {c.ampere, c.ada, c.hopper};
         for (int i = 0; i < 3; i++) {

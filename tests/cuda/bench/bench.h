@@ -14,6 +14,7 @@ enum { BENCH_REPEATS = 5, BENCH_CALLS = 16, BENCH_ROWS = 512 };
 typedef struct {
     bool tiny;         /* sizes that an emulator bears; no bar is judged */
     const char *json;  /* file to write; NULL: none */
+    const char *only;  /* the section to run; NULL: all */
     const char *torch; /* lines "D N seconds" of torch_attention.py; NULL: none */
     FILE *say;         /* where rows are printed */
 } bench_options;
@@ -65,6 +66,7 @@ ts_status bench_random(bench *, ts_dtype, long rows, long columns, double spread
 ts_status bench_weight(bench *, long O, long K, ts_weight *);
 ts_status bench_vector(bench *, long C, ts_weight *);
 ts_status bench_attention_all(ts_ctx *, void *bench);
+ts_status bench_kernels_all(ts_ctx *, void *bench);
 ts_status bench_steps_all(ts_ctx *, void *bench);
 
 /* ---- bench_block.c: a block of a Wan transformer ---- */

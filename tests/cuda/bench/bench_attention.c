@@ -2,6 +2,9 @@
  * promises, what a search costs. */
 #include "tests/cuda/bench/bench.h"
 
+#include "backend/cuda/attention_launch.h"
+#include "backend/cuda/cuda.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -219,6 +222,67 @@ done:
     bench_sdpa_close(s->sdpa);
     free(s);
     ts_release(&b->ctx.arena, mark);
+    return st;
+}
+
+/* ---- the kernels beside each other ---- */
+typedef struct {
+    const ts_flash_kernel *f;
+    const ts_attention *a;
+} flash_call;
+
+static ts_status run_flash(bench *b, const void *args)
+{
+    const flash_call *c = args;
+    ts_cuda *cuda = ts_cuda_of(b->device);
+    if (bench_counts(b)) return TS_OK;
+    return ts_cuda_result(cuda, ts_flash_run(c->f, c->a, &cuda->chip, NULL, cuda->queue),
+                          "attention");
+}
+
+/* Every flash kernel of a head width without sums: dense, and with each plan. */
+static ts_status measure_kernels(bench *b, long N, long A, long D)
+{
+    ts_status st;
+    set_up *s = calloc(1, sizeof *s);
+    size_t mark = ts_mark(&b->ctx.arena);
+    if (!s) return ts_fail(&b->ctx.err, TS_EMEMORY, "no memory for a bench");
+    *s = (set_up){.N = N, .A = A, .D = D, .nb = (N + TS_BLOCK - 1) / TS_BLOCK};
+    TRY(take_inputs(b, s));
+    for (int i = 0; i < ts_flash_count; i++) {
+        const ts_flash_kernel *f = ts_flash_kernels + i;
+        if (f->D != D || !ts_flash_fits(f, &s->dense, &ts_cuda_of(b->device)->chip)) continue;
+        flash_call c[1 + KEEPS] = {{f, &s->dense}};
+        bench_call call[1 + KEEPS] = {{.run = run_flash, .args = c}};
+        for (int k = 1; k <= KEEPS; k++) {
+            c[k] = (flash_call){f, s->sparse + k - 1};
+            call[k] = (bench_call){.run = run_flash, .args = c + k};
+        }
+        TRY(bench_time(b, call, 1 + KEEPS));
+        for (int k = 0; k <= KEEPS && !bench_counts(b); k++) {
+            double share = k ? s->plan[k - 1].share : 1;
+            bench_row r = row_of(s, f->name, call[k].seconds, share);
+            r.section = "kernel";
+            snprintf(r.of, sizeof r.of, "%ld tokens, %.2f of the blocks", N, share);
+            r.ratio = call[k].seconds / (call[0].seconds * share);
+            r.against = "of its dense x kept";
+            bench_say(b, &r);
+        }
+    }
+done:
+    free(s);
+    ts_release(&b->ctx.arena, mark);
+    return st;
+}
+
+ts_status bench_kernels_all(ts_ctx *ctx, void *user)
+{
+    bench *b = user;
+    ts_status st = TS_OK;
+    (void)ctx;
+    for (int d = 64; d <= 128; d += 64)
+        TRY(measure_kernels(b, b->o.tiny ? 150 : 32760, b->o.tiny ? 1 : 1536 / d, d));
+done:
     return st;
 }
 

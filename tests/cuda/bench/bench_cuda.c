@@ -374,11 +374,15 @@ static int run_section(bench *b, const char *name, ts_status (*section)(ts_ctx *
 static int run_sections(bench *b)
 {
     int failed = 0;
-    failed |= run_section(b, "copies", measure_copies);
-    failed |= run_section(b, "product", measure_matmul);
-    failed |= run_section(b, "linear", measure_linear);
-    failed |= run_section(b, "attention", bench_attention_all);
-    failed |= run_section(b, "steps", bench_steps_all);
+    static const struct {
+        const char *name;
+        ts_status (*run)(ts_ctx *, void *);
+    } section[] = {{"copies", measure_copies},         {"product", measure_matmul},
+                   {"linear", measure_linear},         {"kernels", bench_kernels_all},
+                   {"attention", bench_attention_all}, {"steps", bench_steps_all}};
+    for (size_t i = 0; i < sizeof section / sizeof *section; i++)
+        if (!b->o.only || strstr(b->o.only, section[i].name))
+            failed |= run_section(b, section[i].name, section[i].run);
     return failed;
 }
 

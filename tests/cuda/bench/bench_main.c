@@ -1,4 +1,4 @@
-/* usage: bench_cuda [--tiny] [--json FILE] [--torch FILE] */
+/* usage: bench_cuda [--tiny] [--only SECTIONS] [--json FILE] [--torch FILE] */
 #include "tests/cuda/bench/bench.h"
 
 #include <string.h>
@@ -9,13 +9,15 @@ int main(int n, char **arg)
     for (int i = 1; i < n; i++) {
         const char **to = !strcmp(arg[i], "--json")    ? &o.json
                           : !strcmp(arg[i], "--torch") ? &o.torch
+                          : !strcmp(arg[i], "--only")  ? &o.only
                                                        : NULL;
         if (!strcmp(arg[i], "--tiny")) {
             o.tiny = true;
         } else if (to && i + 1 < n) {
             *to = arg[++i];
         } else {
-            fprintf(stderr, "usage: bench_cuda [--tiny] [--json FILE] [--torch FILE]\n");
+            fprintf(stderr,
+                    "usage: bench_cuda [--tiny] [--only SECTIONS] [--json FILE] [--torch FILE]\n");
             return 2;
         }
     }
