@@ -30,8 +30,8 @@ enum { KEPT = 512 }; /* shapes; then the oldest goes */
 /* What a choice depends on. */
 typedef struct {
     long m, n, k, lda, ldb, ldc, ldd;
-    int in, out, adds, biased;
-    unsigned align[4]; /* of A, B, C, D: bytes, a power of two up to 16 */
+    int in, out, adds, last; /* last: a cublasLtEpilogue_t */
+    unsigned align[4];       /* of A, B, C, D: bytes, a power of two up to 16 */
 } shape;
 
 typedef struct {
@@ -117,6 +117,12 @@ static unsigned alignment_of(const void *p, long ld, ts_dtype type)
     return (unsigned)(x & -x);
 }
 
+static cublasLtEpilogue_t epilogue_of(const ts_lt_product *p)
+{
+    if (p->gelu) return p->bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    return p->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
 static shape shape_of_product(const ts_lt_product *p)
 {
     shape s;
@@ -131,7 +137,7 @@ static shape shape_of_product(const ts_lt_product *p)
     s.in = p->in;
     s.out = p->out;
     s.adds = p->c != NULL;
-    s.biased = p->bias != NULL;
+    s.last = (int)epilogue_of(p);
     s.align[0] = alignment_of(p->a, p->lda, p->in);
     s.align[1] = alignment_of(p->b, p->ldb, p->in);
     s.align[2] = p->c ? alignment_of(p->c, p->ldc, p->out) : 16;
@@ -155,8 +161,8 @@ static cublasStatus_t make_layouts(ts_lt *lt, choice *c)
 static cublasStatus_t make_operation(ts_lt *lt, choice *c)
 {
     cublasOperation_t t = CUBLAS_OP_T, n = CUBLAS_OP_N;
-    cublasLtEpilogue_t last = c->of.biased ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    cudaDataType_t f32 = CUDA_R_32F;
+    cublasLtEpilogue_t last = (cublasLtEpilogue_t)c->of.last;
+    cudaDataType_t f32 = CUDA_R_32F, out = lt_type(c->of.out);
     cublasStatus_t e = lt->cublasLtMatmulDescCreate(&c->op, CUBLAS_COMPUTE_32F, f32);
 #define SET(name, value)                                                                 \
     if (!e)                                                                              \
@@ -165,7 +171,7 @@ static cublasStatus_t make_operation(ts_lt *lt, choice *c)
     SET(TRANSA, t);
     SET(TRANSB, n);
     SET(EPILOGUE, last);
-    if (c->of.biased) SET(BIAS_DATA_TYPE, f32);
+    SET(BIAS_DATA_TYPE, out);
 #undef SET
     return e;
 }

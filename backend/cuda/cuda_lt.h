@@ -7,8 +7,8 @@
 #include <cuda_runtime_api.h>
 
 typedef struct ts_lt ts_lt;
-/* D = A' B + beta C (+ bias): A [k, m], B [k, n], C and D [m, n], each column ld elements after the
- * one before it, k up to ld_a and so on; sums in f32. */
+/* D = act(A' B + beta C + bias): A [k, m], B [k, n], C and D [m, n], each column ld elements
+ * after the one before it, k up to ld_a and so on; sums in f32. */
 typedef struct {
     long m, n, k;
     const void *a, *b;
@@ -18,8 +18,9 @@ typedef struct {
     long ldc; /* C has the type of D; NULL: beta is 0, else 1 */
     void *d;
     long ldd;
-    ts_dtype out;      /* of C and D: f32, or bf16 where A and B are */
-    const float *bias; /* f32 [m], added to every column; NULL: none. Only where D is f32 */
+    ts_dtype out;     /* of C and D: f32, or bf16 where A and B are */
+    const void *bias; /* [m] of the type of D, added to every column; NULL: none */
+    bool gelu;        /* the tanh form of GELU as act; else none */
 } ts_lt_product;
 
 /* TS_EDEVICE: the library is not here, or does not begin. */

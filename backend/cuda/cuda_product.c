@@ -1,7 +1,7 @@
 /* Linear layers and convolutions: which path a call takes. A product goes straight into y where
- * cuBLASLt can finish it (no activation, no gate, what it adds has the type of y, and the library
- * has a way of doing that); else into scratch as f32, some rows at a time, and the epilogue kernel
- * does the rest with one rounding.
+ * cuBLASLt can finish it (the tanh form of GELU, or no activation, and no gate: the library was
+ * asked to scale rows by one and had no way of doing it); else into scratch as f32, some rows at a
+ * time, and the epilogue kernel does the rest with one rounding.
  *
  * A convolution whose shape cuDNN has a plan for goes to cuDNN; any other is a product of the rows
  * that its kernel covers. */
@@ -31,11 +31,17 @@ static parts divide_scratch(long rows, size_t unfolded, size_t result)
     return p;
 }
 
-/* The library finishes y = resid + (x W' + b) by itself. */
+/* The library finishes y = resid + (x W' + b), or y = gelu(x W' + b), by itself. */
 static bool is_direct(const ts_linear *a)
 {
-    if (a->act != TS_ACT_NONE || ts_there(a->gate)) return false;
-    return a->y.type == TS_F32 || (a->x.type == TS_BF16 && !a->b);
+    if (ts_there(a->gate)) return false;
+    return a->act == TS_ACT_NONE || (a->act == TS_ACT_GELU_TANH && !ts_there(a->resid));
+}
+
+/* Bytes of the bias as the library adds it, of the type of y; 0: as it is. */
+static size_t count_bias(const ts_linear *a)
+{
+    return a->b && a->y.type != TS_F32 ? align_part((size_t)ts_count(a->b->t) * sizeof(float)) : 0;
 }
 
 /* Rows of x, rows of y, which depend on the same rows of the rest. */
@@ -52,7 +58,8 @@ static void *row_address(ts_tensor t, long row)
     return ts_cuda_at(ts_at(t.p, (size_t)(row * t.ld) * ts_dtype_size(t.type)));
 }
 
-static ts_lt_product direct_product(const ts_linear *a)
+/* bias: where count_bias counts something, else not looked at */
+static ts_lt_product direct_product(const ts_linear *a, const void *bias)
 {
     long K = a->x.dim[a->x.nd - 1], O = a->y.dim[a->y.nd - 1];
     return (ts_lt_product){.m = O,
@@ -68,7 +75,21 @@ static ts_lt_product direct_product(const ts_linear *a)
                            .d = ts_cuda_at(a->y.p),
                            .ldd = a->y.ld,
                            .out = a->y.type,
-                           .bias = bias_of(a->b)};
+                           .bias = count_bias(a) ? bias : bias_of(a->b),
+                           .gelu = a->act == TS_ACT_GELU_TANH};
+}
+
+static ts_status run_direct(ts_cuda *c, const ts_linear *a, const ts_lt_product *m, void *workspace)
+{
+    ts_status st = TS_OK;
+    if (count_bias(a)) {
+        long O = a->b->t.dim[0];
+        ts_cuda_epilogue_args e = {
+            .t = ts_tensor_of(a->b->t.p, TS_F32, 2, (long[]){1, O}),
+            .y = ts_tensor_of((ts_ptr){(uintptr_t)m->bias}, a->y.type, 2, (long[]){1, O})};
+        st = ts_cuda_result(c, ts_cuda_epilogue(&e, c->queue), "a bias");
+    }
+    return st ? st : ts_lt_run(c->lt, c->dev.err, m, workspace, c->queue);
 }
 
 static ts_tensor rows_of(ts_tensor t, long first, long rows)
@@ -120,7 +141,7 @@ ts_status ts_cuda_linear(ts_cuda *c, const ts_linear *a)
     ts_status st;
     void *scratch;
     long M = ts_rows(a->x), O = a->y.dim[a->y.nd - 1];
-    ts_lt_product m = direct_product(a);
+    ts_lt_product m = direct_product(a, (void *)(uintptr_t)ALIGN); /* any place for the bias */
     if (c->dev.counting)
         ts_wish(&c->dev, a->w,
                 (ts_form){a->x.type, 0, (size_t)ts_count(a->w->t) * ts_dtype_size(a->x.type)});
@@ -128,10 +149,11 @@ ts_status ts_cuda_linear(ts_cuda *c, const ts_linear *a)
      * scratch, which grows once */
     bool direct = is_direct(a) && (c->dev.counting || M == 0 || ts_lt_has(c->lt, &m));
     parts p = divide_scratch(M, 0, direct ? 0 : (size_t)O * sizeof(float));
-    TRY(ts_cuda_scratch(c, TS_LT_WORKSPACE + p.result, &scratch));
+    TRY(ts_cuda_scratch(c, TS_LT_WORKSPACE + p.result + (direct ? count_bias(a) : 0), &scratch));
     if (c->dev.counting || M == 0) goto done;
     if (direct) {
-        st = ts_lt_run(c->lt, c->dev.err, &m, scratch, c->queue);
+        m = direct_product(a, (char *)scratch + TS_LT_WORKSPACE);
+        st = run_direct(c, a, &m, scratch);
         goto done;
     }
     for (long i = 0; i < M; i += p.rows)

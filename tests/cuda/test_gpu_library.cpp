@@ -114,6 +114,13 @@ static const linear_case linears[] = {
     {"f32, odd bf16", 1, 7, 1, TS_F32, TS_BF16, TS_ACT_NONE, false, false, false, false, 0, 0},
     {"bf16", 33, 64, 48, TS_BF16, TS_BF16, TS_ACT_NONE, false, false, false, true, 0, 0},
     {"bf16, SiLU", 33, 64, 48, TS_BF16, TS_BF16, TS_ACT_SILU, true, false, false, false, 8, 0},
+    {"bf16, GELU", 33, 64, 48, TS_BF16, TS_BF16, TS_ACT_GELU_TANH, true, false, false, false, 0, 0},
+    {"f32, GELU", 9, 40, 24, TS_F32, TS_F32, TS_ACT_GELU_TANH, false, false, false, false, 0, 0},
+    {"f32, one gate", 33, 40, 24, TS_F32, TS_F32, TS_ACT_NONE, true, true, false, true, 8, 0},
+    {"bf16, one gate", 33, 64, 48, TS_BF16, TS_F32, TS_ACT_NONE, true, true, false, true, 0, 0},
+    {"bf16, one gate, odd", 9, 64, 47, TS_BF16, TS_F32, TS_ACT_NONE, true, true, false, true, 0, 0},
+    {"bf16 throughout, one gate", 33, 64, 48, TS_BF16, TS_BF16, TS_ACT_NONE, true, true, false,
+     true, 0, 0},
     {"bf16 to f32", 33, 64, 48, TS_BF16, TS_F32, TS_ACT_NONE, true, false, false, true, 8, 0},
     {"bf16, gated", 33, 64, 48, TS_BF16, TS_F32, TS_ACT_NONE, true, true, true, true, 0, 0},
     {"bf16, odd", 33, 63, 47, TS_BF16, TS_F32, TS_ACT_NONE, true, false, false, true, 1, 0},
@@ -148,7 +155,9 @@ static void try_linear(const linear_case &c)
         double S = 0;
         for (long k = 0; k < c.K; k++) S += std::fabs((double)x.get(m, k) * w.get(o, k));
         double sum = (2 * (double)c.K + 8) * u * (S + 8) * (c.act ? 1.13 : 1) * (c.gate ? 4 : 1);
-        return 1.5 * sum + 16 * u * std::fabs(want) + 2 * rounding(c.y, std::fabs(want) + sum);
+        double bias = c.bias ? std::fabs(b.get(0, o)) : 0; /* the library adds one of y's type */
+        return 1.5 * sum + 16 * u * std::fabs(want) + 2 * rounding(c.y, std::fabs(want) + sum) +
+               rounding(c.y, bias);
     });
 }
 START_TEST(linear_layers)

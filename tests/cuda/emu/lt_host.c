@@ -46,8 +46,9 @@ static void run_product(void *args)
     for (long j = 0; j < p->n; j++) {
         for (long i = 0; i < p->m; i++) {
             float x = dot_columns(p, i, j);
-            if (p->bias) x += p->bias[i];
+            if (p->bias) x += ts_load(p->bias, p->out, i);
             if (p->c) x += ts_load(p->c, p->out, j * p->ldc + i);
+            if (p->gelu) x = ts_act_ref(TS_ACT_GELU_TANH, x);
             ts_store(p->d, p->out, j * p->ldd + i, x);
         }
         emu_device_wrote((char *)p->d + (size_t)(j * p->ldd) * size, (size_t)p->m * size);
@@ -59,9 +60,8 @@ bool ts_lt_has(ts_lt *lt, const ts_lt_product *p)
     (void)lt;
     bool types = p->in == TS_BF16 ? p->out == TS_BF16 || p->out == TS_F32
                                   : p->in == TS_F32 && p->out == TS_F32;
-    return types && !(p->bias && (p->out != TS_F32 || p->m % 2)) && p->m > 0 && p->n > 0 &&
-           p->k > 0 && p->lda >= p->k && p->ldb >= p->k && p->ldd >= p->m &&
-           !(p->c && p->ldc < p->m);
+    return types && !(p->bias && p->m % 2) && p->m > 0 && p->n > 0 && p->k > 0 && p->lda >= p->k &&
+           p->ldb >= p->k && p->ldd >= p->m && !(p->c && p->ldc < p->m);
 }
 
 ts_status ts_lt_run(ts_lt *lt, ts_err *err, const ts_lt_product *p, void *workspace,
