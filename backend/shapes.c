@@ -238,6 +238,7 @@ static ts_status attention_rest(ts_device *d, const ts_attention *a)
     ts_status st;
     if (!a->plan || ts_there(a->sums))
         return misfit_attention(d, "pooled keys stand for what a plan leaves out, without sums");
+    if (!(a->scale > 0)) return misfit_attention(d, "pooled keys need a scale of more than 0");
     TRY(check_pooled(d, "attention", "pooled_k", a->pooled_k, a->k));
     TRY(check_pooled(d, "attention", "pooled_v", a->pooled_v, a->v));
     TRY(check_form(d, "attention", "form", a->form, a->q.dim[2]));

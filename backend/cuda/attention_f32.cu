@@ -154,16 +154,53 @@ TS_DEV void take_tile(float (&s)[4][4], float (&o)[4][COLUMNS], float (&m)[4], f
     }
 }
 
+/* Logits of pooled keys of tile j: those of a block of keys, with what each block counts. */
+template <class T>
+TS_DEV void compute_pooled(float (&s)[4][4], float *slices, const ts_attend_args &p, int head,
+                           int first, int j)
+{
+    const int tx = threadIdx.x & 15;
+    compute_tile<T, float>(s, slices, p, head, first, j);
+    TS_UNROLL
+    for (int c = 0; c < 4; c++) {
+        const float tokens = ts_log2_tokens(p.Nq, p.Nk, j * 64 + tx + 16 * c);
+        TS_UNROLL
+        for (int i = 0; i < 4; i++) s[i][c] += tokens;
+    }
+}
+
+/* A call with pooled keys in the place of keys. */
+TS_DEV ts_attend_args of_pooled(const ts_attend_args &p, int nb)
+{
+    ts_attend_args of = p;
+    of.k = p.pooled_k;
+    of.ldk = (long)p.A * p.D;
+    of.Nk = nb;
+    return of;
+}
+/* The query block of this thread block, and its head. */
+struct attend_place {
+    int head, block, first;
+    __device__ __forceinline__ attend_place(const ts_attend_args &p)
+    {
+        const int step = max(p.every, 1), nq = (p.Nq + 63) >> 6, items = (nq + step - 1) / step;
+        head = (int)blockIdx.x / items;
+        block = (int)blockIdx.x % items * step;
+        first = block * 64;
+    }
+};
+
 /* p.out NULL: lse alone. Columns from `column` on, DP at most. */
-template <int DP, class T>
+template <int DP, class T, bool REST>
 __global__ void __launch_bounds__(THREADS) attend_f32(ts_attend_args p, int column)
 {
     TS_SHARED(shared);
     float *slices = (float *)shared, *weights = slices + SLICES;
     const int tx = threadIdx.x & 15, ty = threadIdx.x >> 4;
     const int nq = (p.Nq + 63) >> 6, nk = (p.Nk + 63) >> 6, words = (nq + 31) >> 5;
-    const int head = (int)blockIdx.x / nq, qb = (int)blockIdx.x % nq, first = qb * 64;
-    const int plan = ((p.shared_plan ? 0 : head) * nq + qb) * words;
+    const attend_place at(p);
+    const int head = at.head, first = at.first;
+    const int plan = ((p.shared_plan ? 0 : head) * nq + at.block) * words;
     const T *v = (const T *)p.v + (long)head * p.D + column;
     float o[4][DP / 16], m[4], l[4];
     TS_UNROLL
@@ -179,6 +216,21 @@ __global__ void __launch_bounds__(THREADS) attend_f32(ts_attend_args p, int colu
         compute_tile<T>(s, slices, p, head, first, j);
         take_tile(s, o, m, l, weights);
         if (p.out) add_tile<DP>(o, slices, weights, v, p.ldv, j, p.Nk, p.D - column);
+    }
+    if (REST && (!p.form || p.form[head])) {
+        const ts_attend_args of = of_pooled(p, nq);
+        const float *pooled = (const float *)p.pooled_v + (long)head * p.D + column;
+        for (int j = 0; j < (nq + 63) >> 6; j++) {
+            float s[4][4];
+            const ts_left_out left(p.bits, plan, j, nq);
+            compute_pooled<T>(s, slices, of, head, first, j);
+            TS_UNROLL
+            for (int c = 0; c < 4; c++) TS_UNROLL
+            for (int i = 0; i < 4; i++)
+                if (!left.has(tx + 16 * c)) s[i][c] = -INFINITY;
+            take_tile(s, o, m, l, weights);
+            if (p.out) add_tile<DP>(o, slices, weights, pooled, of.ldk, j, nq, p.D - column);
+        }
     }
     TS_UNROLL
     for (int i = 0; i < 4; i++) {
@@ -201,9 +253,10 @@ template <class T> __global__ void __launch_bounds__(THREADS) sum_f32(ts_attend_
     float *slices = (float *)shared, *parts = slices + SLICES; /* [2][8]: of warps, by turns */
     const int t = (int)threadIdx.x, ty = t >> 4;
     const int nq = (p.Nq + 63) >> 6, nk = (p.Nk + 63) >> 6, words = (nq + 31) >> 5;
-    const int head = (int)blockIdx.x / nq, qb = (int)blockIdx.x % nq, first = qb * 64;
-    const int plan = ((p.shared_plan ? 0 : head) * nq + qb) * words;
-    float *sums = p.sums + (long)blockIdx.x * p.columns, lse2[4];
+    const attend_place at(p);
+    const int head = at.head, first = at.first;
+    const int plan = ((p.shared_plan ? 0 : head) * nq + at.block) * words;
+    float *sums = p.sums + ((long)head * nq + at.block) * p.columns, lse2[4];
     TS_UNROLL
     for (int i = 0; i < 4; i++) {
         const int n = first + 4 * ty + i;
@@ -228,21 +281,6 @@ template <class T> __global__ void __launch_bounds__(THREADS) sum_f32(ts_attend_
             for (int w = 0; w < THREADS / 32; w++) all += part[w];
             sums[j] = all;
         }
-    }
-}
-
-/* Logits of pooled keys of tile j: those of a block of keys, with what each block counts. */
-template <class T>
-TS_DEV void compute_pooled(float (&s)[4][4], float *slices, const ts_attend_args &p, int head,
-                           int first, int j)
-{
-    const int tx = threadIdx.x & 15;
-    compute_tile<T, float>(s, slices, p, head, first, j);
-    TS_UNROLL
-    for (int c = 0; c < 4; c++) {
-        const float tokens = ts_log2_tokens(p.Nq, p.Nk, j * 64 + tx + 16 * c);
-        TS_UNROLL
-        for (int i = 0; i < 4; i++) s[i][c] += tokens;
     }
 }
 
@@ -298,30 +336,40 @@ template <class T> __global__ void __launch_bounds__(THREADS) pool_f32(ts_attend
     }
 }
 
-template <int DP>
+unsigned count_items(const ts_attend_args *a)
+{
+    const int step = a->every > 1 ? a->every : 1, nq = (a->Nq + 63) / 64;
+    return (unsigned)a->A * (unsigned)((nq + step - 1) / step);
+}
+template <int DP, bool REST>
 cudaError_t launch_any(const ts_attend_args *a, bool bf16, int column, cudaStream_t s)
 {
-    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + 63) / 64);
-    if (bf16) return TS_LAUNCH((attend_f32<DP, uint16_t>), grid, THREADS, SHARED, s, *a, column);
-    return TS_LAUNCH((attend_f32<DP, float>), grid, THREADS, SHARED, s, *a, column);
+    const unsigned grid = count_items(a);
+    if (bf16)
+        return TS_LAUNCH((attend_f32<DP, uint16_t, REST>), grid, THREADS, SHARED, s, *a, column);
+    return TS_LAUNCH((attend_f32<DP, float, REST>), grid, THREADS, SHARED, s, *a, column);
+}
+template <bool REST> cudaError_t attend_any(const ts_attend_args *a, bool bf16, cudaStream_t s)
+{
+    cudaError_t e = cudaSuccess;
+    if (a->D <= 32 || !a->out) return launch_any<32, REST>(a, bf16, 0, s);
+    if (a->D <= 64) return launch_any<64, REST>(a, bf16, 0, s);
+    if (a->D <= 128) return launch_any<128, REST>(a, bf16, 0, s);
+    if (a->D <= 256) return launch_any<256, REST>(a, bf16, 0, s);
+    if (a->D > 512 && a->out == a->q) return cudaErrorInvalidValue;
+    for (int column = 0; column < a->D && !e; column += 512)
+        e = launch_any<512, REST>(a, bf16, column, s);
+    return e;
 }
 } /* namespace */
 
 cudaError_t ts_attend_any(const ts_attend_args *a, bool bf16, cudaStream_t s)
 {
-    cudaError_t e = cudaSuccess;
-    if (a->D <= 32 || !a->out) return launch_any<32>(a, bf16, 0, s);
-    if (a->D <= 64) return launch_any<64>(a, bf16, 0, s);
-    if (a->D <= 128) return launch_any<128>(a, bf16, 0, s);
-    if (a->D <= 256) return launch_any<256>(a, bf16, 0, s);
-    if (a->D > 512 && a->out == a->q) return cudaErrorInvalidValue;
-    for (int column = 0; column < a->D && !e; column += 512)
-        e = launch_any<512>(a, bf16, column, s);
-    return e;
+    return a->pooled_k ? attend_any<true>(a, bf16, s) : attend_any<false>(a, bf16, s);
 }
 cudaError_t ts_sum_blocks_any(const ts_attend_args *a, bool bf16, cudaStream_t s)
 {
-    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + 63) / 64);
+    const unsigned grid = count_items(a);
     if (bf16) return TS_LAUNCH((sum_f32<uint16_t>), grid, THREADS, SHARED, s, *a);
     return TS_LAUNCH((sum_f32<float>), grid, THREADS, SHARED, s, *a);
 }

@@ -21,8 +21,15 @@ typedef struct {
     long bias_head, bias_row;
     const uint32_t *bits; /* ts_plan.bits [A or 1, nq, words]; NULL: every block */
     int shared_plan;      /* 1: one pattern for all heads */
-    float *lse;           /* [A, Nq]: out, may be NULL; where only sums are asked for: in */
-    float *sums;          /* [A, nq, columns] or NULL, columns >= blocks of Nk */
+    /* [nq, A, D], packed, bf16 for flash.cu and f32 for the others: what the plan leaves out takes
+     * part as these, with the tokens of its block; NULL: nothing. Nq is then the number of tokens
+     */
+    const void *pooled_k, *pooled_v;
+    float inverse;       /* 1 / scale */
+    const int32_t *form; /* [A]: heads of form 0 leave them out; NULL: none does */
+    int every;           /* > 1: only query blocks 0, every, 2 every, .. are computed */
+    float *lse;          /* [A, Nq]: out, may be NULL; where only sums are asked for: in */
+    float *sums;         /* [A, nq, columns] or NULL, columns >= blocks of Nk */
     int columns;
 } ts_attend_args;
 
@@ -37,7 +44,9 @@ typedef struct {
     int rows, threads; /* of a thread block: query rows, 64 or 128; threads */
     int most;          /* thread blocks that a multiprocessor's registers hold */
     size_t shared;     /* bytes of shared memory of a thread block */
-    bool sums, bias;   /* whether args.sums, args.bias may be (and is) there */
+    /* whether args.sums, args.bias, args.pooled_k may be (and is) there; args.every needs 64 rows
+     */
+    bool sums, bias, rest;
     /* Addresses are multiples of 16 bytes, ld and D of 8 numbers. grid: thread blocks, at most one
      * for every head and `rows` rows. scratch, where there are sums: f32 [grid, blocks of Nk, rows]
      */

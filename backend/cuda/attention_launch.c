@@ -32,6 +32,7 @@ static ts_attend_args attend_args(const ts_attention *a, long b)
         .Nk = a->nk ? a->nk[b] : (int)Nk,
         .scale = (float)((double)a->scale * LOG2E),
         .columns = (int)count_blocks(Nk),
+        .every = a->every,
     };
     if (ts_there(a->bias)) {
         p.bias = address_of(a->bias.p);
@@ -41,6 +42,10 @@ static ts_attend_args attend_args(const ts_attention *a, long b)
     if (plan) {
         p.bits = address_of(plan->bits);
         p.shared_plan = plan->A == 1;
+        p.pooled_k = row_of_batch(a->pooled_k, b);
+        p.pooled_v = row_of_batch(a->pooled_v, b);
+        p.inverse = 1 / p.scale;
+        p.form = address_of(a->form.p);
     }
     if (ts_there(a->lse)) p.lse = (float *)address_of(a->lse.p) + b * A * Nq;
     if (ts_there(a->sums))
@@ -57,7 +62,8 @@ bool ts_flash_fits(const ts_flash_kernel *f, const ts_attention *a, const ts_cud
 {
     return a->q.type == TS_BF16 && is_aligned(a->q) && is_aligned(a->k) && is_aligned(a->v) &&
            is_aligned(a->out) && a->q.dim[3] <= f->D && f->sums == ts_there(a->sums) &&
-           f->bias == ts_there(a->bias) && f->shared <= chip->shared;
+           f->bias == ts_there(a->bias) && f->shared <= chip->shared &&
+           f->rest == (ts_there(a->pooled_k) || a->every > 1) && (a->every <= 1 || f->rows == 64);
 }
 /* Chips whose tensor cores are fast beside their shared memory: a warp wants 32 rows, for which it
  * reads K and V once. Ada and its like (8.6, 8.9, 12.0) have tensor cores that 16 rows can feed,
@@ -93,7 +99,8 @@ const ts_flash_kernel *ts_flash_choice(const ts_attention *a, const ts_cuda_chip
 static int count_thread_blocks(const ts_flash_kernel *f, const ts_attention *a,
                                const ts_cuda_chip *chip)
 {
-    long items = a->q.dim[2] * ((a->q.dim[1] + f->rows - 1) / f->rows);
+    long step = a->every > 1 ? a->every * TS_BLOCK : f->rows;
+    long items = a->q.dim[2] * ((a->q.dim[1] + step - 1) / step);
     /* a multiprocessor has a little more than a thread block may have, and keeps 1 KB of each */
     long fit = (long)((chip->shared + 1024) / (f->shared + 1024));
     long room = chip->processors * (fit < f->most ? fit : f->most);
@@ -102,6 +109,7 @@ static int count_thread_blocks(const ts_flash_kernel *f, const ts_attention *a,
 size_t ts_flash_scratch(const ts_flash_kernel *f, const ts_attention *a, const ts_cuda_chip *chip)
 {
     long Nq = a->q.dim[1], rows = a->q.dim[0] * a->q.dim[2] * Nq;
+    if (f && ts_there(a->pooled_k)) return 2 * (size_t)ts_count(a->pooled_k) * sizeof(uint16_t);
     if (!ts_there(a->sums)) return 0;
     if (f)
         return (size_t)count_thread_blocks(f, a, chip) * (size_t)count_blocks(a->k.dim[1]) *
@@ -133,13 +141,40 @@ static cudaError_t attend_any(const ts_attention *a, float *lse, cudaStream_t st
     }
     return e;
 }
+/* Pooled keys or values, f32, as what the kernels of tensor cores read. */
+static cudaError_t round_pooled(ts_tensor t, void *to, cudaStream_t stream)
+{
+    ts_copy c = {.src = t.p,
+                 .dst = {(uintptr_t)to},
+                 .stype = TS_F32,
+                 .dtype = TS_BF16,
+                 .nd = 1,
+                 .dim = {ts_count(t)},
+                 .ss = {1},
+                 .ds = {1}};
+    return ts_cuda_copy(&c, stream);
+}
+/* The call with its pooled keys and values in scratch, as bf16. */
+static cudaError_t stage_pooled(ts_attention *a, void *scratch, cudaStream_t stream)
+{
+    ts_tensor *pooled[] = {&a->pooled_k, &a->pooled_v};
+    cudaError_t e = cudaSuccess;
+    for (int i = 0; i < 2 && !e && ts_there(a->pooled_k); i++) {
+        uint16_t *to = (uint16_t *)scratch + i * ts_count(a->pooled_k);
+        e = round_pooled(*pooled[i], to, stream);
+        pooled[i]->p = (ts_ptr){(uintptr_t)to};
+        pooled[i]->type = TS_BF16;
+    }
+    return e;
+}
 cudaError_t ts_flash_run(const ts_flash_kernel *f, const ts_attention *a, const ts_cuda_chip *chip,
                          void *scratch, cudaStream_t stream)
 {
-    cudaError_t e = cudaSuccess;
+    ts_attention staged = *a;
     if (!f) return attend_any(a, scratch, stream);
+    cudaError_t e = stage_pooled(&staged, scratch, stream);
     for (long b = 0; b < a->q.dim[0] && !e; b++) {
-        ts_attend_args p = attend_args(a, b);
+        ts_attend_args p = attend_args(&staged, b);
         e = f->launch(&p, scratch, count_thread_blocks(f, a, chip), stream);
     }
     return e;
@@ -205,19 +240,6 @@ cudaError_t ts_cuda_block_means(const ts_block_means *m, void *scratch, cudaStre
     return e;
 }
 
-/* Pooled keys or values, f32, as what the kernels of tensor cores read. */
-static cudaError_t round_pooled(ts_tensor t, void *to, cudaStream_t stream)
-{
-    ts_copy c = {.src = t.p,
-                 .dst = {(uintptr_t)to},
-                 .stype = TS_F32,
-                 .dtype = TS_BF16,
-                 .nd = 1,
-                 .dim = {ts_count(t)},
-                 .ss = {1},
-                 .ds = {1}};
-    return ts_cuda_copy(&c, stream);
-}
 static bool is_for_tensor_cores(const ts_pool_sums *s)
 {
     return s->q.type == TS_BF16 && is_aligned(s->q) && s->q.dim[3] <= 128;

@@ -70,6 +70,23 @@ TS_DEV bool ts_is_listed(const uint32_t *bits, int row, int j)
     return !bits || __ldg(bits + row + (j >> 5)) >> (j & 31) & 1;
 }
 
+/* Of the 64 blocks of tile j of nb pooled keys, those that a row of the plan leaves out. */
+struct ts_left_out {
+    uint32_t word[2];
+    __device__ __forceinline__ ts_left_out(const uint32_t *bits, int row, int j, int nb)
+    {
+        TS_UNROLL
+        for (int i = 0; i < 2; i++) {
+            const int left = nb - 64 * j - 32 * i; /* blocks from this word on */
+            word[i] = left > 0 ? ~__ldg(bits + row + 2 * j + i) : 0;
+            if (left > 0 && left < 32) word[i] &= (1u << left) - 1;
+        }
+    }
+    __device__ __forceinline__ bool has(int i) const /* block i of the tile */
+    {
+        return word[i >> 5] >> (i & 31) & 1;
+    }
+};
 /* What pooled key j of nb, of N tokens, counts: log2 of the tokens of its block. */
 TS_DEV float ts_log2_tokens(int N, int nb, int j)
 {

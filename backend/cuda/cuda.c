@@ -174,7 +174,6 @@ static ts_status not_there(ts_cuda *c, const char *what)
 static ts_status launch_attention(ts_cuda *c, const ts_attention *a)
 {
     void *scratch;
-    if (ts_there(a->pooled_k) || a->every > 1) return not_there(c, "pooled keys");
     ts_status st = ts_cuda_scratch(c, ts_cuda_attention_scratch(a, &c->chip), &scratch);
     if (st || c->dev.counting) return st;
     return launched(c, ts_cuda_attention(a, &c->chip, scratch, c->queue), "attention");

@@ -8,6 +8,9 @@
  *   S = Q K_j',  m' = max(m, c max S),  P = 2^(c S - m'),  l = 2^(m - m') l + sum P,
  *   O = 2^(m - m') O + P V_j
  *
+ * Where there are pooled keys, their tiles come behind the key blocks, with the logits of blocks
+ * that the row reads at -inf, and log2 of a block's tokens added to the others.
+ *
  * out = O / l, lse = (m + log2 l) ln 2. Block sums need lse, which is known at the end only: t_rj =
  * log2 sum P + m' is kept in a scratch of this thread block, and sums_j = sum_r 2^(t_rj - lse_r /
  * ln 2): 64 exponentials a block instead of a second pass over the keys.
@@ -58,14 +61,6 @@ template <int D, int MT> TS_DEV void clear_rows(rows_of_warp<D, MT> &w)
     }
 }
 
-/* Block j of K to `sk` and of V so many bytes behind it. */
-template <int D, int THREADS>
-TS_DEV void fetch_block(unsigned char *sk, const ts_head_rows &k, long to_v, const ts_head_rows &v,
-                        int j)
-{
-    ts_fetch<D, THREADS>(sk, k, j * 64, 64);
-    ts_fetch<D, THREADS>(sk + to_v, v, j * 64, 64);
-}
 /* Q, whose copies are under way, as fragments. */
 template <int D> TS_DEV void keep_queries(rows_of_warp<D, 1> &w, const unsigned char *sq, int at_q)
 {
@@ -102,9 +97,50 @@ TS_DEV void add_bias(float (&s)[MT][8][4], const ts_attend_args &p, const place 
     }
 }
 
+/* s of pooled keys of tile j with what their blocks count, log2 of the tokens over the scale; -inf
+ * where the row reads the block itself */
+template <int MT>
+TS_DEV void weigh_pooled_tile(float (&s)[MT][8][4], const ts_attend_args &p, const ts_left_out &out,
+                              int j, int nb, int t)
+{
+    TS_UNROLL
+    for (int n = 0; n < 8; n++) TS_UNROLL
+    for (int e = 0; e < 2; e++) {
+        const int i = 8 * n + 2 * t + e;
+        float tokens = ts_log2_tokens(p.Nq, nb, j * 64 + i) * p.inverse;
+        if (!out.has(i)) tokens = -INFINITY;
+        TS_UNROLL
+        for (int m = 0; m < MT; m++) {
+            s[m][n][e] += tokens;
+            s[m][n][e + 2] += tokens;
+        }
+    }
+}
+/* What comes after tile j (-1: the first): key blocks by the plan, then the tiles of pooled keys,
+ * from nk on, where the head takes them; -1: nothing */
+template <bool REST>
+TS_DEV int next_tile(ts_walk &walk, const ts_attend_args &p, int head, int nk, int nb, int j)
+{
+    if (!REST || j < nk) {
+        j = walk.next(p.bits, nk);
+        if (!REST || j >= 0 || !p.pooled_k || (p.form && !__ldg(p.form + head))) return j;
+        return nk;
+    }
+    return j + 1 < nk + ((nb + 63) >> 6) ? j + 1 : -1;
+}
+/* The rows that tile j is of, keys or values, of which j becomes the block. */
+template <bool REST>
+TS_DEV ts_head_rows rows_of_tile(const ts_head_rows &x, const void *pooled, const ts_attend_args &p,
+                                 int head, int nk, int nb, int &j)
+{
+    if (!REST || j < nk) return x;
+    j -= nk;
+    return {(const uint16_t *)pooled + head * p.D, (long)p.A * p.D, nb, p.D};
+}
+
 /* s becomes weights; m, l and O grow by this block. Sums of its rows go to `scratch` from this
  * lane's first row on, `kept`. */
-template <int D, int MT, bool BIAS, bool SUMS>
+template <int D, int MT, bool EMPTY, bool SUMS>
 TS_DEV void take_weights(rows_of_warp<D, MT> &w, float (&s)[MT][8][4], weights_of_block<MT> &out,
                          float scale, float *scratch, uint32_t kept, int t)
 {
@@ -119,8 +155,9 @@ TS_DEV void take_weights(rows_of_warp<D, MT> &w, float (&s)[MT][8][4], weights_o
         TS_UNROLL
         for (int h = 0; h < 2; h++) {
             now[h] = fmaxf(w.m[i][h], ts_quad_max(now[h]) * scale);
-            /* finite: a block holds at least one key; but a bias may leave out all */
-            base[h] = BIAS && now[h] == -INFINITY ? 0 : now[h];
+            /* finite: a block holds at least one key; but a bias may leave out all, and so may a
+             * plan of pooled keys */
+            base[h] = EMPTY && now[h] == -INFINITY ? 0 : now[h];
             shrink[h] = ts_exp2(w.m[i][h] - base[h]);
         }
         const bool grown = __any_sync(TS_LANES, now[0] != w.m[i][0] || now[1] != w.m[i][1]);
@@ -231,7 +268,7 @@ TS_DEV void store_sums(const ts_attend_args &p, const place &me, const float *ls
     }
 }
 
-template <int D, int MT, int WARPS, int STAGES, bool SUMS, bool BIAS>
+template <int D, int MT, int WARPS, int STAGES, bool SUMS, bool BIAS, bool REST>
 __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, float *scratch)
 {
     using T = ts_tile<D>;
@@ -241,10 +278,11 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
     float *lse2 = SUMS ? (float *)(sv + STAGES * T::block) : NULL;
     place me = place_thread(16 * MT);
     const int nq = (p.Nq + 63) >> 6, nk = (p.Nk + 63) >> 6, words = (nq + 31) >> 5;
-    const int tiles = (nq + LISTS - 1) / LISTS;
+    const int step = REST && LISTS == 1 ? max(p.every, 1) : LISTS;
+    const int tiles = (nq + step - 1) / step;
 
     for (int item = (int)blockIdx.x; item < p.A * tiles; item += (int)gridDim.x) {
-        const int qb = item % tiles * LISTS;
+        const int qb = item % tiles * step;
         me.head = item / tiles;
         me.first = qb * 64;
         const int plan = ((p.shared_plan ? 0 : me.head) * nq + qb) * words;
@@ -259,26 +297,38 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
         rows_of_warp<D, MT> w;
         clear_rows(w);
 
+        auto fetch_keys = [&](unsigned char *to, int j) {
+            const ts_head_rows x = rows_of_tile<REST>(k, p.pooled_k, p, me.head, nk, nq, j);
+            ts_fetch<D, THREADS>(to, x, j * 64, 64);
+        };
+        auto fetch_values = [&](unsigned char *to, int j) {
+            const ts_head_rows x = rows_of_tile<REST>(v, p.pooled_v, p, me.head, nk, nq, j);
+            ts_fetch<D, THREADS>(to, x, j * 64, 64);
+        };
         ts_walk walk = {plan, next, -1, 0};
-        int j = walk.next(p.bits, nk), turn = 0;
+        int j = next_tile<REST>(walk, p, me.head, nk, nq, -1), turn = 0;
         ts_fetch<D, THREADS>(sq, q, me.first, BM);
-        if (STAGES == 1 && j >= 0) ts_fetch<D, THREADS>(sk, k, j * 64, 64);
-        if (STAGES == 2 && j >= 0) fetch_block<D, THREADS>(sk, k, sv - sk, v, j);
+        if (j >= 0) fetch_keys(sk, j);
+        if (STAGES == 2 && j >= 0) fetch_values(sv, j);
         ts_cp_commit();
         if constexpr (MT == 1) keep_queries(w, sq, at_q);
 
         while (j >= 0) {
-            const int after = walk.next(p.bits, nk), stage = STAGES == 2 ? turn & 1 : 0;
-            const bool mine = LISTS == 1 || ts_is_listed(p.bits, own, j);
+            const int after = next_tile<REST>(walk, p, me.head, nk, nq, j);
+            const int stage = STAGES == 2 ? turn & 1 : 0;
+            const bool pooled = REST && j >= nk;
+            const bool mine = pooled || LISTS == 1 || ts_is_listed(p.bits, own, j);
             weights_of_block<MT> weights;
             /* 24 addresses follow from these: cheaper to compute than to keep */
             const int qo = ts_anew(at_q), ko = ts_anew(at_k), vo = ts_anew(at_v);
             if (TS_PLANTED != 1) ts_cp_wait<0>();
             if (TS_PLANTED != 2) __syncthreads();
-            if (STAGES == 1)
-                ts_fetch<D, THREADS>(sv, v, j * 64, 64);
-            else if (after >= 0)
-                fetch_block<D, THREADS>(sk + (stage ^ 1) * T::block, k, sv - sk, v, after);
+            if (STAGES == 1) {
+                fetch_values(sv, j);
+            } else if (after >= 0) {
+                fetch_keys(sk + (stage ^ 1) * T::block, after);
+                fetch_values(sv + (stage ^ 1) * T::block, after);
+            }
             ts_cp_commit();
 
             if (mine) {
@@ -286,15 +336,18 @@ __global__ void __launch_bounds__(32 * WARPS) attend_flash(ts_attend_args p, flo
                 ts_multiply_keys<D>(s, sq, qo, w.q, sk + stage * T::block, ko, TS_PLANTED == 3);
                 if (BIAS)
                     add_bias(s, p, me, j);
+                else if (pooled)
+                    weigh_pooled_tile(s, p, ts_left_out(p.bits, own, j - nk, nq), j - nk, nq, me.t);
                 else if (j == nk - 1 && p.Nk & 63)
                     mask_keys(s, j, me.t, p.Nk);
-                take_weights<D, MT, BIAS, SUMS>(w, s, weights, BIAS ? 1 : p.scale, scratch,
-                                                (blockIdx.x * nk + j) * BM + me.row + me.g, me.t);
+                take_weights<D, MT, BIAS || REST, SUMS>(w, s, weights, BIAS ? 1 : p.scale, scratch,
+                                                        (blockIdx.x * nk + j) * BM + me.row + me.g,
+                                                        me.t);
             }
             if constexpr (STAGES == 1) {
                 ts_cp_wait<0>();
                 __syncthreads();
-                if (after >= 0) ts_fetch<D, THREADS>(sk, k, after * 64, 64);
+                if (after >= 0) fetch_keys(sk, after);
                 ts_cp_commit();
             }
             if (mine) add_values(w, weights, sv + stage * T::block, vo);
@@ -320,36 +373,39 @@ template <int D, int MT, int WARPS, int STAGES> constexpr size_t shared_bytes(vo
     return (size_t)(16 * MT * WARPS + STAGES * 128) * ts_tile<D>::row +
            16 * MT * WARPS * sizeof(float);
 }
-template <int D, int MT, int WARPS, int STAGES, bool SUMS, bool BIAS>
+template <int D, int MT, int WARPS, int STAGES, bool SUMS, bool BIAS, bool REST>
 cudaError_t launch_flash(const ts_attend_args *a, float *scratch, int grid, cudaStream_t s)
 {
-    return TS_LAUNCH((attend_flash<D, MT, WARPS, STAGES, SUMS, BIAS>), grid, 32 * WARPS,
+    return TS_LAUNCH((attend_flash<D, MT, WARPS, STAGES, SUMS, BIAS, REST>), grid, 32 * WARPS,
                      (shared_bytes<D, MT, WARPS, STAGES>()), s, *a, scratch);
 }
 } /* namespace */
 
-#define ROW(D, MT, WARPS, STAGES, MOST, SUMS, BIAS)                                        \
+#define ROW(D, MT, WARPS, STAGES, MOST, SUMS, BIAS, REST)                                  \
     {                                                                                      \
         "flash" #D "_m" #MT "_w" #WARPS "_s" #STAGES, D, 16 * MT *WARPS, 32 * WARPS, MOST, \
-            shared_bytes<D, MT, WARPS, STAGES>(), SUMS, BIAS,                              \
-            launch_flash<D, MT, WARPS, STAGES, SUMS, BIAS>,                                \
-            (const void *)attend_flash<D, MT, WARPS, STAGES, SUMS, BIAS>                   \
+            shared_bytes<D, MT, WARPS, STAGES>(), SUMS, BIAS, REST,                        \
+            launch_flash<D, MT, WARPS, STAGES, SUMS, BIAS, REST>,                          \
+            (const void *)attend_flash<D, MT, WARPS, STAGES, SUMS, BIAS, REST>             \
     }
+#define PLAIN_ROW(D, MT, WARPS, STAGES, MOST) ROW(D, MT, WARPS, STAGES, MOST, false, false, false)
+#define SUMS_ROW(D, MT, WARPS, STAGES, MOST) ROW(D, MT, WARPS, STAGES, MOST, true, false, false)
+#define BIAS_ROW(D, MT, WARPS, STAGES, MOST) ROW(D, MT, WARPS, STAGES, MOST, false, true, false)
+#define REST_ROW(D, MT, WARPS, STAGES, MOST) ROW(D, MT, WARPS, STAGES, MOST, false, false, true)
 /* of each kind by D, then the larger thread block first, then the rows of a warp */
 extern "C" const ts_flash_kernel ts_flash_kernels[] = {
 #if TS_PLANTED == 0
-    ROW(32, 1, 4, 2, 5, false, false),  ROW(64, 2, 4, 2, 2, false, false),
-    ROW(64, 1, 4, 2, 4, false, false),  ROW(80, 1, 4, 2, 3, false, false),
-    ROW(96, 1, 4, 2, 3, false, false),  ROW(128, 2, 4, 1, 2, false, false),
-    ROW(128, 2, 2, 1, 4, false, false), ROW(128, 1, 4, 1, 3, false, false),
-    ROW(32, 1, 4, 2, 5, true, false),   ROW(64, 1, 4, 2, 4, true, false),
-    ROW(80, 1, 4, 2, 3, true, false),   ROW(96, 1, 4, 2, 3, true, false),
-    ROW(128, 2, 4, 1, 2, true, false),  ROW(128, 1, 4, 1, 3, true, false),
-    ROW(32, 1, 4, 2, 5, false, true),   ROW(64, 1, 4, 2, 4, false, true),
-    ROW(96, 1, 4, 2, 3, false, true),   ROW(128, 1, 4, 1, 3, false, true),
+    PLAIN_ROW(32, 1, 4, 2, 5),  PLAIN_ROW(64, 2, 4, 2, 2),  PLAIN_ROW(64, 1, 4, 2, 4),
+    PLAIN_ROW(80, 1, 4, 2, 3),  PLAIN_ROW(96, 1, 4, 2, 3),  PLAIN_ROW(128, 2, 4, 1, 2),
+    PLAIN_ROW(128, 2, 2, 1, 4), PLAIN_ROW(128, 1, 4, 1, 3), SUMS_ROW(32, 1, 4, 2, 5),
+    SUMS_ROW(64, 1, 4, 2, 4),   SUMS_ROW(80, 1, 4, 2, 3),   SUMS_ROW(96, 1, 4, 2, 3),
+    SUMS_ROW(128, 2, 4, 1, 2),  SUMS_ROW(128, 1, 4, 1, 3),  BIAS_ROW(32, 1, 4, 2, 5),
+    BIAS_ROW(64, 1, 4, 2, 4),   BIAS_ROW(96, 1, 4, 2, 3),   BIAS_ROW(128, 1, 4, 1, 3),
+    REST_ROW(32, 1, 4, 2, 5),   REST_ROW(64, 1, 4, 2, 4),   REST_ROW(80, 1, 4, 2, 3),
+    REST_ROW(96, 1, 4, 2, 3),   REST_ROW(128, 2, 2, 1, 4),  REST_ROW(128, 1, 4, 1, 2),
 #else
-    ROW(64, 1, 4, 2, 4, true, false),
-    ROW(64, 2, 4, 2, 2, false, false),
+    SUMS_ROW(64, 1, 4, 2, 4),
+    PLAIN_ROW(64, 2, 4, 2, 2),
 #endif
 };
 extern "C" const int ts_flash_count = sizeof ts_flash_kernels / sizeof *ts_flash_kernels;

@@ -74,7 +74,7 @@ typedef struct {
 } ts_cuda_chip;
 /* once a device, before the others: lets kernels use the shared memory that they need */
 cudaError_t ts_cuda_attention_init(const ts_cuda_chip *);
-/* bytes of scratch of the call; 0 without sums */
+/* bytes of scratch of the call; 0 without sums and pooled keys */
 size_t ts_cuda_attention_scratch(const ts_attention *, const ts_cuda_chip *);
 /* All of the batch. cudaErrorInvalidValue: D is over 512 and out is q. Where a row reads no key,
  * out is zero and lse -inf. */

@@ -7,7 +7,9 @@
  *       dw = ln 2 2 dx + 2^-21 + u, relative, u = 2^-8 for bf16 and 0 for f32
  *   their sum, in f32: ds = sum w dw (without u) + (Nk + 70) 2^-24
  *   output: sum w |v| (dw + ds + (Nk + 3 blocks) 2^-24) + u' |o|, u' of the output's type
- *   lse: ds + 2^-22 |lse| + 3e-7; a block's sum: w (2 ds + 2 ln 2 max dx + 64 2^-20)
+ * A pooled key is one more, of logit x + log2 of its block's tokens, rounded to bf16 where the
+ * others are, u of it, and so is its value. lse: ds + 2^-22 |lse| + 3e-7; a block's sum: w (2 ds +
+ * 2 ln 2 max dx + 64 2^-20)
  */
 #ifndef ATTENTION_CASE_H
 #define ATTENTION_CASE_H
@@ -28,6 +30,8 @@ struct attention_shape {
     bool in_place;          /* out is q */
     int pad;                /* numbers between tokens */
     float spread;           /* of queries and keys */
+    int rest = 0;           /* 1: pooled keys for all heads; 2: for those of a form */
+    int every = 0;
 };
 
 struct attention_case {
@@ -35,6 +39,8 @@ struct attention_case {
     ts_attention host, device;
     test_numbers q, k, v;
     std::vector<float> bias, out, lse, sums; /* the host's, of f32 */
+    std::vector<float> pooled_k, pooled_v;   /* [B, nb, A, D] */
+    std::vector<int32_t> form;
     std::vector<int> nk;
     std::vector<std::vector<uint32_t>> bits;
     std::vector<ts_plan> plans, device_plans;
@@ -88,6 +94,33 @@ static inline void attention_bias(attention_case *c)
     c->device.bias = test_tensor(test_give(c->bias), TS_F32, {heads, rows, s.Nk}, ld);
 }
 
+static inline void attention_pooled(attention_case *c)
+{
+    const attention_shape &s = c->s;
+    const std::vector<long> dim = {s.B, c->nkb, s.A, s.D};
+    const size_t n = (size_t)(s.B * c->nkb * s.A * s.D);
+    c->pooled_k = test_randoms(n, s.spread);
+    c->pooled_v = test_randoms(n, 1);
+    c->host.pooled_k = test_tensor(c->pooled_k.data(), TS_F32, dim, (long)s.A * s.D);
+    c->host.pooled_v = test_tensor(c->pooled_v.data(), TS_F32, dim, (long)s.A * s.D);
+    c->device.pooled_k = test_tensor(test_give(c->pooled_k), TS_F32, dim, (long)s.A * s.D);
+    c->device.pooled_v = test_tensor(test_give(c->pooled_v), TS_F32, dim, (long)s.A * s.D);
+    for (int h = 0; h < s.A; h++) c->form.push_back(s.rest == 2 ? (h + 1) % 3 : 1);
+    if (s.rest != 2) return;
+    c->host.form = test_tensor(c->form.data(), TS_I32, {s.A});
+    c->device.form = test_tensor(test_give(c->form), TS_I32, {s.A});
+}
+/* what is not computed stays as it was */
+enum { ATTENTION_MARK = 77 };
+static inline void attention_mark(attention_case *c)
+{
+    test_numbers out = test_round(std::vector<float>(c->out.size(), ATTENTION_MARK), c->s.type);
+    c->out.assign(c->out.size(), ATTENTION_MARK);
+    c->lse.assign(c->lse.size(), ATTENTION_MARK);
+    c->device.out.p.at = (uint64_t)(uintptr_t)test_give(out.bytes);
+    c->device.lse.p.at = (uint64_t)(uintptr_t)test_give(c->lse);
+}
+
 static inline void attention_make(attention_case *c, attention_shape s)
 {
     c->s = s;
@@ -120,6 +153,9 @@ static inline void attention_make(attention_case *c, attention_shape s)
     if (s.sums)
         d->sums = test_tensor(test_take<float>(c->sums.size()), TS_F32, {s.B, s.A, c->nq, c->nkb});
     c->host = h;
+    c->host.every = d->every = s.every;
+    if (s.every) attention_mark(c);
+    if (s.rest) attention_pooled(c);
     if (s.nk) {
         c->nk.assign((size_t)s.B, s.Nk);
         c->nk.back() = s.nk < 0 ? 0 : s.nk;
@@ -131,8 +167,9 @@ static inline void attention_make(attention_case *c, attention_shape s)
 
 /* What a row may be off. */
 struct attention_row {
-    std::vector<double> w, dx; /* of keys: weights, errors of logits to the base 2 */
-    double ds, most;           /* of the sum; the largest dx of a key that is read */
+    /* of keys, and then of pooled keys: weights, errors of logits to the base 2 */
+    std::vector<double> w, dx;
+    double ds, most; /* of the sum; the largest dx of a key that is read */
 };
 static inline attention_row attention_bound(const attention_case &c, int b, int h, int n)
 {
@@ -142,7 +179,9 @@ static inline attention_row attention_bound(const attention_case &c, int b, int 
     const int keys = c.nk.empty() ? s.Nk : c.nk[(size_t)b];
     const ts_plan *plan = c.plan.empty() ? NULL : c.plan[(size_t)b];
     const size_t words = ((size_t)c.nkb + 31) / 32;
-    attention_row r = {std::vector<double>((size_t)s.Nk), std::vector<double>((size_t)s.Nk), 0, 0};
+    const bool rest = s.rest && plan && c.form[(size_t)h];
+    const size_t keys_all = (size_t)(s.Nk + (rest ? c.nkb : 0));
+    attention_row r = {std::vector<double>(keys_all), std::vector<double>(keys_all), 0, 0};
     double max = -INFINITY, sum = 0;
     for (int m = 0; m < s.Nk; m++) {
         const float *k = &c.k.f[(size_t)((b * s.Nk + m) * c.ld + h * s.D)];
@@ -168,6 +207,22 @@ static inline attention_row attention_bound(const attention_case &c, int b, int 
         max = fmax(max, r.w[(size_t)m]);
         r.most = fmax(r.most, r.dx[(size_t)m]);
     }
+    for (int j = 0; rest && j < c.nkb; j++) {
+        const size_t row = (size_t)(s.shared_plan ? 0 : h) * (size_t)c.nq + (size_t)n / 64;
+        const float *k = &c.pooled_k[(size_t)(((b * c.nkb + j) * s.A + h) * s.D)];
+        const int tokens = j == c.nkb - 1 ? s.Nk - 64 * j : 64;
+        double &w = r.w[(size_t)(s.Nk + j)], &dx = r.dx[(size_t)(s.Nk + j)], abs = 0;
+        w = -INFINITY;
+        if (c.bits[(size_t)b][row * words + (size_t)j / 32] >> j % 32 & 1) continue;
+        w = log2(tokens);
+        for (int d = 0; d < s.D; d++) {
+            w += scale * q[d] * k[d];
+            abs += scale * fabs((double)q[d] * k[d]);
+        }
+        dx = ((s.D + 2) * 0x1p-23 + (s.type == TS_BF16 ? 0x1p-8 : 0)) * abs + 0x1p-22 * (abs + 6);
+        max = fmax(max, w);
+        r.most = fmax(r.most, dx);
+    }
     for (double &w : r.w) sum += w = w == -INFINITY ? 0 : exp2(w - max);
     for (size_t m = 0; m < r.w.size(); m++) {
         if (sum > 0) r.w[m] /= sum;
@@ -183,7 +238,7 @@ struct attention_worst {
     std::string what;
     void note(double off, double bound, const char *of, int b, int h, int n, int i)
     {
-        double x = off == off ? off / bound : 1e9;
+        double x = off == off ? fabs(off) / bound : 1e9;
         if (x <= share) return;
         share = x;
         char text[200];
@@ -205,11 +260,15 @@ static inline void attention_compare_row(const attention_case &c, const attentio
     const double u = s.type == TS_BF16 ? 0x1p-8 : 0, last = s.type == TS_BF16 ? 0x1p-8 : 0x1p-22;
     const size_t at = (size_t)((b * s.Nq + n) * c.ld + h * s.D);
     std::vector<double> bound((size_t)s.D);
-    for (int m = 0; m < s.Nk; m++) {
-        const float *v = &c.v.f[(size_t)((b * s.Nk + m) * c.ld + h * s.D)];
+    for (int m = 0; m < (int)r.w.size(); m++) {
+        const bool pooled = m >= s.Nk;
+        const size_t of = (size_t)(((b * c.nkb + m - s.Nk) * s.A + h) * s.D);
+        const float *v = pooled ? &c.pooled_v[of]
+                                : &c.v.f[(size_t)((b * s.Nk + m) * c.ld + h * s.D)];
         double p = r.w[(size_t)m], each;
         if (p == 0) continue;
-        each = M_LN2 * 2 * r.dx[(size_t)m] + 0x1p-21 + u + r.ds + (s.Nk + 3 * c.nkb) * 0x1p-24;
+        each = M_LN2 * 2 * r.dx[(size_t)m] + 0x1p-21 + u + r.ds + (s.Nk + 4 * c.nkb) * 0x1p-24;
+        if (pooled) each += u;
         for (int d = 0; d < s.D; d++) bound[(size_t)d] += p * fabs((double)v[d]) * each;
     }
     for (int d = 0; d < s.D; d++) {
@@ -243,11 +302,19 @@ static inline attention_worst attention_compare(const attention_case &c)
     }
     for (int i = 0; i < s.B * s.A * c.nq; i++) {
         const int b = i / (s.A * c.nq), h = i / c.nq % s.A, block = i % c.nq;
+        const bool computed = s.every < 2 || block % s.every == 0;
         std::vector<double> share((size_t)c.nkb);
         double rows = 0;
         for (int n = 64 * block; n < s.Nq && n < 64 * block + 64; n++) {
             attention_row r = attention_bound(c, b, h, n);
             const size_t at = (size_t)((b * s.A + h) * s.Nq + n);
+            if (!computed) {
+                for (int d = 0; d < s.D; d++)
+                    worst.note(out[(size_t)((b * s.Nq + n) * c.ld + h * s.D + d)] - ATTENTION_MARK,
+                               1e-30, "untouched out", b, h, n, d);
+                worst.note(lse[at] - ATTENTION_MARK, 1e-30, "untouched lse", b, h, n, 0);
+                continue;
+            }
             attention_compare_row(c, r, out, b, h, n, &worst);
             worst.note(attention_off(lse[at], c.lse[at]),
                        r.ds + 0x1p-22 * fabs((double)c.lse[at]) + 3e-7, "lse", b, h, n, 0);
@@ -255,7 +322,7 @@ static inline attention_worst attention_compare(const attention_case &c)
                                   0x1p-22 * fmin(200, fabs((double)c.lse[at])));
             for (int m = 0; m < s.Nk; m++) share[(size_t)m / 64] += r.w[(size_t)m];
         }
-        for (int j = 0; s.sums && j < c.nkb; j++) {
+        for (int j = 0; s.sums && computed && j < c.nkb; j++) {
             const size_t at = (size_t)(i * c.nkb + j);
             worst.note(attention_off(sums[at], c.sums[at]),
                        share[(size_t)j] * (rows + 64 * 0x1p-20) + 1e-30, "sums", b, h, block, j);

@@ -33,6 +33,21 @@ static const flash_case biased[] = {
     {"no keys", {TS_BF16, 2, 1, 70, 70, 0, 1, 0, 0, 2, -1, 0, 0, 1}, 0},
 };
 
+/*                                                            spread rest every */
+static const flash_case rested[] = {
+    {"ragged", {TS_BF16, 1, 3, 200, 200, 0, 0.4, 0, 0, 0, 0, 0, 0, 1, 1, 0}, 0},
+    {"forms", {TS_BF16, 3, 4, 330, 330, 8, 0.4, 0, 0, 0, 0, 1, 8, 1, 2, 0}, 0},
+    {"keys that are masked", {TS_BF16, 1, 2, 200, 200, 0, 0.3, 1, 0, 0, 50, 0, 0, 1, 1, 0}, 0},
+    {"words", {TS_BF16, 1, 1, 4160, 4160, 8, 0.02, 0, 0, 0, 0, 0, 0, 1, 1, 0}, 1},
+    {"whole tiles", {TS_BF16, 1, 1, 4096, 4096, 8, 0.02, 0, 0, 0, 0, 0, 0, 1, 1, 0}, 1},
+};
+/* of kernels with 64 rows */
+static const flash_case sampled[] = {
+    {"every third", {TS_BF16, 2, 2, 460, 460, 0, 0.4, 0, 0, 0, 0, 0, 0, 1, 2, 3}, 0},
+    {"every fourth, dense", {TS_BF16, 1, 2, 330, 330, 0, 1, 0, 0, 0, 0, 0, 8, 1, 0, 4}, 0},
+    {"every second of a plan", {TS_BF16, 1, 1, 330, 330, 8, 0.4, 0, 0, 0, 0, 0, 0, 1, 0, 2}, 0},
+};
+
 static void run_case(const ts_flash_kernel *f, const flash_case &t)
 {
     attention_case c = {};
@@ -53,19 +68,28 @@ static void run_case(const ts_flash_kernel *f, const flash_case &t)
                worst.share, worst.what.c_str());
     test_release();
 }
+static const flash_case *cases_of(const ts_flash_kernel *f)
+{
+    return f->sums ? summed : f->bias ? biased : f->rest ? rested : plain;
+}
 static int count_kernels(void) { return ts_flash_count; }
 
 START_TEST(kernel_is_within_its_bounds)
 {
     const ts_flash_kernel *f = ts_flash_kernels + _i;
-    const flash_case *list = f->sums ? summed : f->bias ? biased : plain;
+    const flash_case *list = cases_of(f);
     size_t n = f->sums   ? sizeof summed / sizeof *summed
                : f->bias ? sizeof biased / sizeof *biased
+               : f->rest ? sizeof rested / sizeof *rested
                          : sizeof plain / sizeof *plain;
     for (size_t i = 0; i < n; i++) {
         if (list[i].longer && !test_long()) continue;
         test_order(list[i].longer ? 0 : (int)(i % TEST_ORDERS));
         run_case(f, list[i]);
+    }
+    for (size_t i = 0; f->rest && f->rows == 64 && i < sizeof sampled / sizeof *sampled; i++) {
+        test_order((int)i % TEST_ORDERS);
+        run_case(f, sampled[i]);
     }
 }
 END_TEST
@@ -77,7 +101,7 @@ START_TEST(order_of_threads_changes_nothing)
         const ts_flash_kernel *f = ts_flash_kernels + i;
         if (f->D != 32 && f->D != 128) continue;
         test_order(_i);
-        run_case(f, (f->sums ? summed : f->bias ? biased : plain)[0]);
+        run_case(f, cases_of(f)[0]);
     }
 }
 END_TEST
@@ -88,7 +112,7 @@ START_TEST(items_take_turns)
     for (int i = 0; i < ts_flash_count; i++) {
         const ts_flash_kernel *f = ts_flash_kernels + i;
         attention_case c = {};
-        if (f->sums || f->bias) continue;
+        if (f->sums || f->bias || f->rest) continue;
         attention_make(&c, {TS_BF16, 1, 3, 200, 200, f->D, 1, 0, 0, 0, 0, 0, 0, 1});
         ts_attend_args a = {};
         a.q = (const void *)(uintptr_t)c.device.q.p.at;
@@ -117,7 +141,7 @@ START_TEST(rows_of_matrices_share_no_bank)
     emu_stats_read(1);
     for (int i = 0; i < ts_flash_count; i++) {
         const ts_flash_kernel *f = ts_flash_kernels + i;
-        if (f->sums || f->bias) continue;
+        if (f->sums || f->bias || f->rest) continue;
         attention_case c = {};
         attention_shape s = plain[2].s;
         s.D = f->D;

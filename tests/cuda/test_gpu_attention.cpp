@@ -52,6 +52,15 @@ START_TEST(chip_and_call_choose_the_kernel)
             ck_assert(!f || (f->sums == c.sums && f->bias == c.bias));
         }
     }
+    /* pooled keys, and rows of some blocks alone, which 128 rows would not be */
+    ts_attention p = call_of(TS_BF16, 128, false, false, true), e = p;
+    p.pooled_k = test_tensor((void *)256, TS_F32, {1, 4, 3, 128});
+    e.every = 8;
+    ck_assert_str_eq(ts_flash_choice(&p, &hopper)->name, "flash128_m2_w2_s1");
+    ck_assert_str_eq(ts_flash_choice(&e, &ada)->name, "flash128_m1_w4_s1");
+    ck_assert(ts_flash_choice(&p, &hopper)->rest && ts_flash_choice(&e, &hopper)->rest);
+    e.sums = test_tensor((void *)256, TS_F32, {1, 3, 4, 4});
+    ck_assert_ptr_null(ts_flash_choice(&e, &hopper));
     /* rows or an address that are no whole chunks of 16 bytes */
     ts_attention a = call_of(TS_BF16, 128, false, false);
     a.k.p.at += 2;
@@ -86,6 +95,17 @@ static const call_case calls[] = {
     {"bf16, D 64, sums and bias", {TS_BF16, 1, 2, 70, 100, 64, 1, 0, 1, 2, 0, 0, 0, 1}, 0},
     {"bf16, D 128", {TS_BF16, 2, 2, 150, 150, 128, 0.5, 0, 1, 0, 0, 1, 0, 1}, 0},
     {"bf16, D 24", {TS_BF16, 1, 3, 100, 100, 24, 0.5, 0, 0, 0, 0, 0, 0, 1}, 0},
+    {"f32, rest", {TS_F32, 3, 4, 330, 330, 24, 0.4, 0, 0, 0, 0, 1, 3, 1, 2}, 0},
+    {"f32, rest, masked", {TS_F32, 1, 2, 200, 200, 40, 0.3, 1, 0, 0, 50, 0, 0, 1, 1}, 0},
+    {"f32, rest, words", {TS_F32, 1, 1, 4160, 4160, 8, 0.02, 0, 0, 0, 0, 0, 0, 1, 1}, 1},
+    {"f32, rest, D 200", {TS_F32, 1, 1, 200, 200, 200, 0.4, 0, 0, 0, 0, 0, 0, 1, 1}, 0},
+    {"f32, rest, D 530", {TS_F32, 1, 1, 130, 130, 530, 0.4, 0, 0, 0, 0, 0, 0, 1, 1}, 0},
+    {"bf16, rest, D 12", {TS_BF16, 1, 3, 200, 200, 12, 0.4, 0, 0, 0, 0, 0, 0, 1, 2}, 0},
+    {"bf16, rest, D 128", {TS_BF16, 2, 3, 200, 200, 128, 0.4, 0, 0, 0, 0, 0, 0, 1, 2}, 0},
+    {"f32, every third", {TS_F32, 2, 2, 460, 460, 32, 0.4, 0, 0, 0, 0, 0, 0, 1, 2, 3}, 0},
+    {"f32, every second, sums", {TS_F32, 1, 2, 200, 200, 16, 1, 0, 1, 0, 0, 0, 0, 1, 0, 2}, 0},
+    {"bf16, every second, bias", {TS_BF16, 1, 2, 200, 200, 64, 1, 0, 0, 2, 0, 0, 0, 1, 0, 2}, 0},
+    {"bf16, every third, D 128", {TS_BF16, 1, 2, 460, 460, 128, 0.4, 0, 0, 0, 0, 0, 0, 1, 1, 3}, 0},
 };
 START_TEST(call_is_within_its_bounds)
 {
