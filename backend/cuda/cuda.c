@@ -4,6 +4,7 @@
 
 #include "backend/shapes.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,9 +172,46 @@ static ts_status not_there(ts_cuda *c, const char *what)
                    what);
 }
 
+/* Dense attention of many tokens goes to cuDNN on GPUs whose tensor cores its kernels use in ways
+ * that those of flash.cu do not (an H200 gave 0.6 of its rate at D 128). What it has a plan for. */
+static bool goes_to_library(ts_cuda *c, const ts_attention *a, ts_dnn_heads *s, size_t *work)
+{
+    const ts_tensor *t[] = {&a->q, &a->k, &a->v, &a->out};
+    enum { MOST = 64 << 20 }; /* bytes of workspace */
+    bool bare = !a->plan && !a->nk && a->every <= 1 && !ts_there(a->bias) && !ts_there(a->lse) &&
+                !ts_there(a->sums) && !ts_there(a->pooled_k);
+    *s = (ts_dnn_heads){a->q.dim[1], a->k.dim[1], a->q.dim[2], a->q.dim[3],
+                        a->q.ld,     a->k.ld,     a->v.ld,     a->out.ld};
+    if (!c->dnn || !bare || s->Nq < c->dense_by_dnn || s->Nk < c->dense_by_dnn || s->D > 128)
+        return false;
+    for (int i = 0; i < 4; i++)
+        if (t[i]->type != TS_BF16 || t[i]->p.at % 16 || t[i]->ld % 8) return false;
+    return a->out.p.at != a->q.p.at && s->D % 8 == 0 &&
+           ts_dnn_plan_attention(c->dnn, s, MOST, work);
+}
+
+static ts_status attend_by_library(ts_cuda *c, const ts_attention *a, const ts_dnn_heads *s,
+                                   size_t work)
+{
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, work + 1, &scratch);
+    for (long b = 0; b < a->q.dim[0] && !st && !c->dev.counting; b++) {
+        const ts_tensor *t[] = {&a->q, &a->k, &a->v, &a->out};
+        void *at[4];
+        for (int i = 0; i < 4; i++)
+            at[i] = ts_cuda_at(ts_at(t[i]->p, (size_t)(b * t[i]->dim[1] * t[i]->ld) * 2));
+        st = ts_dnn_attention(c->dnn, c->dev.err, s, at[0], at[1], at[2], at[3], a->scale, scratch,
+                              c->queue);
+    }
+    return st;
+}
+
 static ts_status launch_attention(ts_cuda *c, const ts_attention *a)
 {
     void *scratch;
+    ts_dnn_heads heads;
+    size_t work;
+    if (goes_to_library(c, a, &heads, &work)) return attend_by_library(c, a, &heads, work);
     ts_status st = ts_cuda_scratch(c, ts_cuda_attention_scratch(a, &c->chip), &scratch);
     if (st || c->dev.counting) return st;
     return launched(c, ts_cuda_attention(a, &c->chip, scratch, c->queue), "attention");
@@ -475,6 +513,7 @@ ts_status ts_cuda_open_with(ts_device_options o, size_t half, const ts_env *env,
                          .name = "cuda"};
     c->index = index;
     c->chip = (ts_cuda_chip){p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
+    c->dense_by_dnn = p.major >= 9 ? 2048 : LONG_MAX;
     snprintf(c->title, sizeof c->title, "%s", p.name);
     snprintf(c->level, sizeof c->level, "sm_%d%d", p.major, p.minor);
     cudaDriverGetVersion(&c->driver);

@@ -62,6 +62,7 @@ typedef struct {
     void *back;                        /* pinned: what downloads go through */
     ts_lt *lt;                         /* products; never NULL */
     ts_dnn *dnn;                       /* convolutions; NULL: by products */
+    long dense_by_dnn;                 /* dense attention of as many tokens too */
     char dnn_missing[160];             /* why */
     const char *queued[TS_CUDA_NAMES]; /* the operations that were queued last, in turns */
     int queuing;

@@ -1,7 +1,7 @@
-/* cuDNN, by the backend interface of its C library, loaded when a device is opened. A convolution
- * is one operation in a graph; of the engines that the library's heuristics name, the first is
- * taken that computes as it was asked to, can be made and needs no more workspace than may be
- * had. */
+/* cuDNN, by the backend interface of its C library, loaded when a device is opened. A convolution,
+ * or attention, is one operation in a graph; of the engines that the library's heuristics name, the
+ * first is taken that computes as it was asked to, can be made and needs no more workspace than may
+ * be had. */
 #include "backend/cuda/cuda_dnn.h"
 
 #include <cudnn.h>
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MADE = 128, CANDIDATES = 32, KEPT = 128, X = 1, W, Y };
+enum { MADE = 128, CANDIDATES = 32, KEPT = 128, X = 1, W, Y, HEADS = 5 };
 
 #define FUNCTIONS(F)                 \
     F(cudnnCreate)                   \
@@ -25,8 +25,13 @@ enum { MADE = 128, CANDIDATES = 32, KEPT = 128, X = 1, W, Y };
     F(cudnnBackendGetAttribute)      \
     F(cudnnBackendExecute)
 
+/* One of them, the other zeros. */
 typedef struct {
-    ts_dnn_shape of;
+    ts_dnn_shape conv;
+    ts_dnn_heads heads;
+} operation;
+typedef struct {
+    operation of;
     cudnnBackendDescriptor_t plan; /* NULL: there is none */
     size_t workspace;
 } kept_plan;
@@ -126,21 +131,41 @@ static void empty_bin(bin *b)
     while (b->n) b->dnn->cudnnBackendDestroyDescriptor(b->made[--b->n]);
 }
 
-/* Dimensions [n, c, f, h, w] of numbers that lie channels last. */
-static cudnnStatus_t make_tensor(bin *b, int64_t id, ts_dtype dtype, long n, long c,
-                                 const long grid[3], cudnnBackendDescriptor_t *d)
+/* value: one number of the host, given with each run */
+static cudnnStatus_t make_any_tensor(bin *b, int64_t id, ts_dtype dtype, int nd, const int64_t *dim,
+                                     const int64_t *step, bool value, cudnnBackendDescriptor_t *d)
 {
     cudnnStatus_t st;
-    int64_t align = 16, dim[5] = {n, c, grid[0], grid[1], grid[2]};
-    int64_t step[5] = {c * grid[0] * grid[1] * grid[2], 1, grid[1] * grid[2] * c, grid[2] * c, c};
+    int64_t align = 16;
     cudnnDataType_t type = dtype == TS_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     if ((st = make_descriptor(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR, d))) return st;
     SET(*d, TENSOR_UNIQUE_ID, INT64, 1, &id);
     SET(*d, TENSOR_DATA_TYPE, DATA_TYPE, 1, &type);
-    SET(*d, TENSOR_DIMENSIONS, INT64, 5, dim);
-    SET(*d, TENSOR_STRIDES, INT64, 5, step);
+    SET(*d, TENSOR_DIMENSIONS, INT64, nd, dim);
+    SET(*d, TENSOR_STRIDES, INT64, nd, step);
     SET(*d, TENSOR_BYTE_ALIGNMENT, INT64, 1, &align);
+    if (value) SET(*d, TENSOR_IS_BY_VALUE, BOOLEAN, 1, &value);
     return b->dnn->cudnnBackendFinalize(*d);
+}
+
+static cudnnStatus_t make_operation_graph(bin *b, cudnnBackendDescriptor_t op,
+                                          cudnnBackendDescriptor_t *graph)
+{
+    cudnnStatus_t st;
+    if ((st = b->dnn->cudnnBackendFinalize(op))) return st;
+    if ((st = make_descriptor(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, graph))) return st;
+    SET(*graph, OPERATIONGRAPH_OPS, BACKEND_DESCRIPTOR, 1, &op);
+    SET(*graph, OPERATIONGRAPH_HANDLE, HANDLE, 1, &b->dnn->handle);
+    return b->dnn->cudnnBackendFinalize(*graph);
+}
+
+/* Dimensions [n, c, f, h, w] of numbers that lie channels last. */
+static cudnnStatus_t make_tensor(bin *b, int64_t id, ts_dtype dtype, long n, long c,
+                                 const long grid[3], cudnnBackendDescriptor_t *d)
+{
+    int64_t dim[5] = {n, c, grid[0], grid[1], grid[2]};
+    int64_t step[5] = {c * grid[0] * grid[1] * grid[2], 1, grid[1] * grid[2] * c, grid[2] * c, c};
+    return make_any_tensor(b, id, dtype, 5, dim, step, false, d);
 }
 
 static cudnnStatus_t make_convolution(bin *b, const ts_dnn_shape *s, cudnnBackendDescriptor_t *d)
@@ -165,7 +190,7 @@ static cudnnStatus_t make_convolution(bin *b, const ts_dnn_shape *s, cudnnBacken
     return b->dnn->cudnnBackendFinalize(*d);
 }
 
-static cudnnStatus_t make_graph(bin *b, const ts_dnn_shape *s, cudnnBackendDescriptor_t *graph)
+static cudnnStatus_t make_conv_graph(bin *b, const ts_dnn_shape *s, cudnnBackendDescriptor_t *graph)
 {
     cudnnStatus_t st;
     cudnnBackendDescriptor_t x, w, y, c, op;
@@ -182,11 +207,29 @@ static cudnnStatus_t make_graph(bin *b, const ts_dnn_shape *s, cudnnBackendDescr
     SET(op, OPERATION_CONVOLUTION_FORWARD_CONV_DESC, BACKEND_DESCRIPTOR, 1, &c);
     SET(op, OPERATION_CONVOLUTION_FORWARD_ALPHA, FLOAT, 1, &alpha);
     SET(op, OPERATION_CONVOLUTION_FORWARD_BETA, FLOAT, 1, &beta);
-    if ((st = b->dnn->cudnnBackendFinalize(op))) return st;
-    if ((st = make_descriptor(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, graph))) return st;
-    SET(*graph, OPERATIONGRAPH_OPS, BACKEND_DESCRIPTOR, 1, &op);
-    SET(*graph, OPERATIONGRAPH_HANDLE, HANDLE, 1, &b->dnn->handle);
-    return b->dnn->cudnnBackendFinalize(*graph);
+    return make_operation_graph(b, op, graph);
+}
+
+/* Tensors 1 to 4: q, k, v, out as [1, A, N, D] over rows of tokens; 5: the scale. */
+static cudnnStatus_t make_heads_graph(bin *b, const ts_dnn_heads *s,
+                                      cudnnBackendDescriptor_t *graph)
+{
+    cudnnStatus_t st;
+    cudnnBackendDescriptor_t t[HEADS], op;
+    const int64_t rows[4] = {s->Nq, s->Nk, s->Nk, s->Nq}, one[4] = {1, 1, 1, 1};
+    const int64_t ld[4] = {s->ldq, s->ldk, s->ldv, s->ldo};
+    for (int i = 0; i < 4; i++) {
+        int64_t dim[4] = {1, s->A, rows[i], s->D}, step[4] = {rows[i] * ld[i], s->D, ld[i], 1};
+        if ((st = make_any_tensor(b, i + 1, TS_BF16, 4, dim, step, false, t + i))) return st;
+    }
+    if ((st = make_any_tensor(b, HEADS, TS_F32, 4, one, one, true, t + 4))) return st;
+    if ((st = make_descriptor(b, CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, &op))) return st;
+    SET(op, OPERATION_SDPA_FWD_QDESC, BACKEND_DESCRIPTOR, 1, t);
+    SET(op, OPERATION_SDPA_FWD_KDESC, BACKEND_DESCRIPTOR, 1, t + 1);
+    SET(op, OPERATION_SDPA_FWD_VDESC, BACKEND_DESCRIPTOR, 1, t + 2);
+    SET(op, OPERATION_SDPA_FWD_ODESC, BACKEND_DESCRIPTOR, 1, t + 3);
+    SET(op, OPERATION_SDPA_FWD_SCALEDESC, BACKEND_DESCRIPTOR, 1, t + 4);
+    return make_operation_graph(b, op, graph);
 }
 
 static cudnnStatus_t ask_dnn(bin *b, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode,
@@ -258,10 +301,12 @@ static void search_plan(ts_dnn *d, kept_plan *p, size_t most)
         bin b = {.dnn = d};
         cudnnBackendDescriptor_t graph, config[CANDIDATES];
         int64_t n = 0;
-        cudnnStatus_t st = make_graph(&b, &p->of, &graph);
+        cudnnStatus_t st = p->of.heads.A ? make_heads_graph(&b, &p->of.heads, &graph)
+                                         : make_conv_graph(&b, &p->of.conv, &graph);
         if (!st) st = ask_dnn(&b, graph, modes[k], config, &n);
+        ts_dtype type = p->of.heads.A ? TS_BF16 : p->of.conv.type;
         for (int64_t i = 0; !st && !p->plan && i < n; i++) {
-            if (!computes_as_asked(&b, config[i], p->of.type)) continue;
+            if (!computes_as_asked(&b, config[i], type)) continue;
             if (make_plan(d, config[i], &p->plan, &p->workspace)) {
                 p->plan = NULL;
             } else if (p->workspace > most) {
@@ -273,59 +318,99 @@ static void search_plan(ts_dnn *d, kept_plan *p, size_t most)
     }
 }
 
-static kept_plan *find_plan(ts_dnn *d, const ts_dnn_shape *s)
+static kept_plan *find_plan(ts_dnn *d, const operation *o)
 {
     for (int i = 0; i < d->plans; i++)
-        if (!memcmp(&d->kept[i].of, s, sizeof *s)) return d->kept + i;
+        if (!memcmp(&d->kept[i].of, o, sizeof *o)) return d->kept + i;
     return NULL;
 }
 
-bool ts_dnn_plan_conv(ts_dnn *d, const ts_dnn_shape *s, size_t most, size_t *workspace)
+static bool plan_operation(ts_dnn *d, const operation *o, size_t most, size_t *workspace)
 {
-    kept_plan *p = find_plan(d, s);
+    kept_plan *p = find_plan(d, o);
     if (!p) {
         if (d->plans < KEPT) d->plans++;
         p = d->kept + d->next;
         d->next = (d->next + 1) % KEPT;
         if (p->plan) d->cudnnBackendDestroyDescriptor(p->plan);
-        *p = (kept_plan){.of = *s};
+        *p = (kept_plan){.of = *o};
         search_plan(d, p, most);
     }
     *workspace = p->workspace;
     return p->plan != NULL;
 }
 
+static operation operation_of(const ts_dnn_shape *conv, const ts_dnn_heads *heads)
+{
+    operation o;
+    memset(&o, 0, sizeof o); /* it is compared as bytes */
+    if (conv) o.conv = *conv;
+    if (heads) o.heads = *heads;
+    return o;
+}
+
+bool ts_dnn_plan_conv(ts_dnn *d, const ts_dnn_shape *s, size_t most, size_t *workspace)
+{
+    operation o = operation_of(s, NULL);
+    return plan_operation(d, &o, most, workspace);
+}
+
+bool ts_dnn_plan_attention(ts_dnn *d, const ts_dnn_heads *s, size_t most, size_t *workspace)
+{
+    operation o = operation_of(NULL, s);
+    return plan_operation(d, &o, most, workspace);
+}
+
 /* ---- running ---- */
-static cudnnStatus_t fill_pack(bin *b, void *pointer[3], void *workspace,
+static cudnnStatus_t fill_pack(bin *b, int n, void **pointer, void *workspace,
                                cudnnBackendDescriptor_t *pack)
 {
     cudnnStatus_t st;
-    int64_t ids[3] = {X, W, Y};
+    static const int64_t ids[HEADS] = {1, 2, 3, 4, 5};
     if ((st = make_descriptor(b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, pack))) return st;
-    SET(*pack, VARIANT_PACK_DATA_POINTERS, VOID_PTR, 3, pointer);
-    SET(*pack, VARIANT_PACK_UNIQUE_IDS, INT64, 3, ids);
+    SET(*pack, VARIANT_PACK_DATA_POINTERS, VOID_PTR, n, pointer);
+    SET(*pack, VARIANT_PACK_UNIQUE_IDS, INT64, n, ids);
     SET(*pack, VARIANT_PACK_WORKSPACE, VOID_PTR, 1, &workspace);
     return b->dnn->cudnnBackendFinalize(*pack);
+}
+
+/* pointer: of tensors 1 to n */
+static cudnnStatus_t run_operation(ts_dnn *d, const operation *o, int n, void **pointer,
+                                   void *workspace, cudaStream_t stream)
+{
+    bin b = {.dnn = d};
+    cudnnBackendDescriptor_t pack;
+    const kept_plan *p = find_plan(d, o);
+    cudnnStatus_t st = p && p->plan ? d->cudnnSetStream(d->handle, stream) : CUDNN_STATUS_BAD_PARAM;
+    if (!st) st = fill_pack(&b, n, pointer, workspace, &pack);
+    if (!st) st = d->cudnnBackendExecute(d->handle, p->plan, pack);
+    empty_bin(&b);
+    if (!st) d->runs++;
+    return st;
 }
 
 ts_status ts_dnn_conv(ts_dnn *d, ts_err *err, const ts_dnn_shape *s, const void *x, const void *w,
                       void *y, void *workspace, cudaStream_t stream)
 {
-    bin b = {.dnn = d};
-    cudnnBackendDescriptor_t pack;
     void *pointer[3] = {(void *)x, (void *)w, y};
-    const kept_plan *p = find_plan(d, s);
-    cudnnStatus_t st = p && p->plan ? d->cudnnSetStream(d->handle, stream) : CUDNN_STATUS_BAD_PARAM;
-    if (!st) st = fill_pack(&b, pointer, workspace, &pack);
-    if (!st) st = d->cudnnBackendExecute(d->handle, p->plan, pack);
-    empty_bin(&b);
-    if (!st) {
-        d->runs++;
-        return TS_OK;
-    }
+    operation o = operation_of(s, NULL);
+    cudnnStatus_t st = run_operation(d, &o, 3, pointer, workspace, stream);
+    if (!st) return TS_OK;
     return ts_fail(err, TS_EDEVICE,
                    "%s: a convolution of [%ld, %ld, %ld, %ld] with %ld kernels of %ld x %ld x %ld: "
                    "%s",
                    d->version, s->x[0], s->x[1], s->x[2], s->C, s->O, s->kernel[0], s->kernel[1],
                    s->kernel[2], d->cudnnGetErrorString(st));
+}
+
+ts_status ts_dnn_attention(ts_dnn *d, ts_err *err, const ts_dnn_heads *s, const void *q,
+                           const void *k, const void *v, void *out, float scale, void *workspace,
+                           cudaStream_t stream)
+{
+    void *pointer[HEADS] = {(void *)q, (void *)k, (void *)v, out, &scale};
+    operation o = operation_of(NULL, s);
+    cudnnStatus_t st = run_operation(d, &o, HEADS, pointer, workspace, stream);
+    if (!st) return TS_OK;
+    return ts_fail(err, TS_EDEVICE, "%s: attention of %ld tokens to %ld, %ld heads of %ld: %s",
+                   d->version, s->Nq, s->Nk, s->A, s->D, d->cudnnGetErrorString(st));
 }

@@ -5,6 +5,7 @@
  * Bounds: K products summed in f32 in any order are off by K u S, S the sum of their absolute
  * values and u = 2^-24; tensor cores, which drop bits instead of rounding, by twice that. What is
  * added afterwards is rounded once each, y once more to its type. */
+#include "tests/cuda/attention_case.h"
 #include "tests/cuda/twins.h"
 extern "C" {
 #include "backend/cuda/cuda.h"
@@ -279,6 +280,53 @@ START_TEST(cudnn_is_there)
 }
 END_TEST
 
+/* ---- dense attention ---- */
+static const struct {
+    attention_shape s;
+    bool by_library;
+} heads[] = {
+    {{TS_BF16, 1, 2, 192, 192, 64, 1, false, false, 0, 0, false, 0, 1}, true},
+    {{TS_BF16, 2, 3, 70, 133, 128, 1, false, false, 0, 0, false, 24, 2}, true},
+    {{TS_BF16, 1, 2, 133, 64, 72, 1, false, false, 0, 0, false, 0, 1}, true},
+    /* a plan, a bias, rows that end earlier, out in the place of q, f32: the own kernels */
+    {{TS_BF16, 1, 2, 192, 192, 64, 0.5, false, false, 0, 0, false, 0, 1}, false},
+    {{TS_BF16, 1, 2, 96, 96, 64, 1, false, false, 1, 0, false, 0, 1}, false},
+    {{TS_BF16, 2, 2, 96, 96, 64, 1, false, false, 0, 40, false, 0, 1}, false},
+    {{TS_BF16, 1, 2, 96, 96, 64, 1, false, false, 0, 0, true, 0, 1}, false},
+    {{TS_F32, 1, 2, 96, 96, 64, 1, false, false, 0, 0, false, 0, 1}, false},
+};
+START_TEST(dense_attention)
+{
+    ts_cuda *cu = ts_cuda_of(dev);
+    std::string what = "case " + std::to_string(_i);
+    attention_case c;
+    cu->dense_by_dnn = 1;
+    attention_make(&c, heads[_i].s);
+    c.device.lse = {};
+    long before = ts_dnn_runs(cu->dnn);
+    ck_device(dev->ops->attention(dev, &c.device), what);
+    bool by_library = ts_dnn_runs(cu->dnn) > before;
+    if (cu->dnn && !ON_GPU) ck_assert_int_eq(by_library, heads[_i].by_library);
+    if (!heads[_i].by_library) ck_assert(!by_library);
+    if (ON_GPU) printf("attention, case %d: by %s\n", _i, by_library ? "cuDNN" : "own kernels");
+    ts_attention_ref(&c.host);
+    attention_worst w = attention_compare(c);
+    ck_assert_msg(w.share <= 1, "%s: %.3g of the bound: %s", what.c_str(), w.share, w.what.c_str());
+}
+END_TEST
+START_TEST(dense_attention_of_few_tokens)
+{
+    ts_cuda *cu = ts_cuda_of(dev);
+    attention_case c;
+    attention_make(&c, heads[0].s);
+    c.device.lse = {};
+    cu->dense_by_dnn = heads[0].s.Nk + 1;
+    long before = ts_dnn_runs(cu->dnn);
+    ck_device(dev->ops->attention(dev, &c.device), "few tokens");
+    ck_assert_int_eq(ts_dnn_runs(cu->dnn), before);
+}
+END_TEST
+
 START_TEST(peak_is_measured)
 {
     double flops = 0;
@@ -298,6 +346,8 @@ int main(void)
     tcase_set_timeout(c, 600);
     tcase_add_checked_fixture(c, open_it, close_it);
     tcase_add_test(c, cudnn_is_there);
+    tcase_add_loop_test(c, dense_attention, 0, sizeof heads / sizeof *heads);
+    tcase_add_test(c, dense_attention_of_few_tokens);
     tcase_add_loop_test(c, columns_are_as_the_library_has_them, 0,
                         sizeof lt_cases / sizeof *lt_cases);
     tcase_add_loop_test(c, linear_layers, 0, sizeof linears / sizeof *linears);

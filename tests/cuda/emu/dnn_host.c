@@ -1,5 +1,7 @@
 /* The twin of backend/cuda/cuda_dnn.c on the host, for the emulated device. It has a plan for
- * convolutions of an even number of channels, so that a network takes both ways. */
+ * convolutions of an even number of channels, so that a network takes both ways, and for attention
+ * of whole chunks. */
+#include "backend/cpu/attention.h"
 #include "backend/cpu/ref.h"
 #include "backend/cuda/cuda_dnn.h"
 
@@ -81,5 +83,48 @@ ts_status ts_dnn_conv(ts_dnn *d, ts_err *err, const ts_dnn_shape *s, const void 
     d->runs++;
     if (!workspace) return ts_fail(err, TS_EDEVICE, "convolutions by the host: no workspace");
     emu_enqueue(stream, "convolution", run_convolution, &c, sizeof c);
+    return TS_OK;
+}
+
+bool ts_dnn_plan_attention(ts_dnn *d, const ts_dnn_heads *s, size_t most, size_t *workspace)
+{
+    (void)d;
+    *workspace = WORKSPACE;
+    return most >= WORKSPACE && s->D % 8 == 0 && s->Nq > 0 && s->Nk > 0;
+}
+
+typedef struct {
+    ts_dnn_heads s;
+    const void *q, *k, *v;
+    void *out;
+    float scale;
+} heads_call;
+
+static ts_tensor heads_tensor(const void *at, long rows, const ts_dnn_heads *s, long ld)
+{
+    return (ts_tensor){{(uintptr_t)at}, TS_BF16, 4, {1, rows, s->A, s->D}, ld};
+}
+
+static void run_heads(void *args)
+{
+    const heads_call *c = args;
+    const ts_dnn_heads *s = &c->s;
+    ts_attention_ref(&(ts_attention){.q = heads_tensor(c->q, s->Nq, s, s->ldq),
+                                     .k = heads_tensor(c->k, s->Nk, s, s->ldk),
+                                     .v = heads_tensor(c->v, s->Nk, s, s->ldv),
+                                     .out = heads_tensor(c->out, s->Nq, s, s->ldo),
+                                     .scale = c->scale});
+    for (long i = 0; i < s->Nq; i++)
+        emu_device_wrote((uint16_t *)c->out + i * s->ldo, (size_t)(s->A * s->D) * 2);
+}
+
+ts_status ts_dnn_attention(ts_dnn *d, ts_err *err, const ts_dnn_heads *s, const void *q,
+                           const void *k, const void *v, void *out, float scale, void *workspace,
+                           cudaStream_t stream)
+{
+    heads_call c = {*s, q, k, v, out, scale};
+    d->runs++;
+    if (!workspace) return ts_fail(err, TS_EDEVICE, "attention by the host: no workspace");
+    emu_enqueue(stream, "attention", run_heads, &c, sizeof c);
     return TS_OK;
 }
