@@ -335,7 +335,7 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     }
     if (p->kind == TS_BLOCKS && !*p->file)
         TRY(ts_fail(err, TS_EUSAGE,
-                    "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"));
+                    "attention blocks: needs file=PLAN.safetensors, the plans of a run"));
     if (given[REFERENCES] && given[FILE_NAME])
         TRY(ts_fail(err, TS_EUSAGE, "attention tile: k and file exclude each other"));
     TRY(complete_search(err, p, given));

@@ -29,7 +29,7 @@ static ts_status fail_write(ts_err *err, const char *path, int why)
 static ts_status fail_taken(ts_err *err, const char *path)
 {
     return ts_fail(err, TS_EUSAGE,
-                   "%s exists already, and overwriting was not asked for (--overwrite)", path);
+                   "%s exists already, and overwriting was not asked for (`overwrite`)", path);
 }
 
 /* .NAME.tmp-RANDOM.EXT beside path; malloc'd; NULL: no memory. */

@@ -187,3 +187,20 @@ ts_status ts_flags_key(ts_flags *p, const char *key, const char *value)
     p->value[f->id] = v;
     return TS_OK;
 }
+
+void ts_flags_reword(const char *sentence, char *out, size_t size)
+{
+    size_t used = 0;
+    while (*sentence && used + 1 < size) {
+        const char *name = sentence + 1, *end = *sentence == '`' ? strchr(name, '`') : NULL;
+        const ts_flag *f = end ? find_flag(~0u, name, (size_t)(end - name)) : NULL;
+        if (f) {
+            int n = snprintf(out + used, size - used, "--%s", f->name);
+            used += (size_t)n < size - used ? (size_t)n : size - used - 1;
+            sentence = end + 1;
+        } else {
+            out[used++] = *sentence++;
+        }
+    }
+    if (size) out[used] = 0;
+}

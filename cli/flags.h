@@ -172,6 +172,9 @@ int ts_help_width(FILE *out, const char *columns);
 /* Prints text and a line end, broken between words; `at`: the column that it begins in, `indent`:
  * where later lines begin. A line feed in the text begins a line. */
 void ts_print_wrapped(FILE *out, const char *text, int at, int indent, int width);
+/* A sentence of the library, which names members of its structs as `vae_tile`: with the flags that
+ * set them, --vae-tile. Other words between such quotes stay. Cut where out ends. */
+void ts_flags_reword(const char *sentence, char *out, size_t size);
 const ts_flag *ts_flags_table(int *count);
 const char *ts_flag_name(ts_flag_id); /* without the dashes */
 static inline bool ts_flag_set(const ts_flags *f, ts_flag_id id) { return f->value[id].set; }

@@ -5,6 +5,7 @@
 #include "backend/clock.h"
 #include "backend/hash.h"
 #include "backend/utf8.h"
+#include "cli/flags.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -18,9 +19,10 @@ static const char *const doing[] = {"encoding text", "denoising", "decoding", "m
 /* NULL: hundredths, shown as the share alone */
 static const char *const unit[] = {"prompt", "step", "frame", NULL};
 static const char *const key[] = {"text", "denoise", "decode", "bench"};
-#define REDRAW 0.1 /* seconds between drawings of the bar */
-#define EVENT 0.5  /* between events within a step */
-#define LINE 10.0  /* between lines where there is no terminal */
+enum { SENTENCE = 2048 }; /* bytes of one that is shown */
+#define REDRAW 0.1        /* seconds between drawings of the bar */
+#define EVENT 0.5         /* between events within a step */
+#define LINE 10.0         /* between lines where there is no terminal */
 
 void ts_screen_init(ts_screen *s, ts_screen_mode mode, FILE *out)
 {
@@ -363,6 +365,9 @@ static bool warned_before(ts_screen *s, const char *sentence)
 
 void ts_screen_reword(const ts_screen *s, const char *sentence, char *out, size_t size)
 {
+    char flagged[SENTENCE];
+    ts_flags_reword(sentence, flagged, sizeof flagged);
+    sentence = flagged;
     const char *at = s->made_at ? strstr(sentence, s->made_at) : NULL;
     if (at)
         snprintf(out, size, "%.*s%s%s", (int)(at - sentence), sentence, s->made_as,
@@ -374,7 +379,7 @@ void ts_screen_reword(const ts_screen *s, const char *sentence, char *out, size_
 void ts_screen_warn(void *user, const char *said)
 {
     ts_screen *s = user;
-    char sentence[2048];
+    char sentence[SENTENCE];
     ts_screen_reword(s, said, sentence, sizeof sentence);
     if (s->mode == TS_SCREEN_NONE || warned_before(s, sentence)) return;
     if (s->mode == TS_SCREEN_JSON) {
@@ -388,8 +393,10 @@ void ts_screen_warn(void *user, const char *said)
     fflush(s->out);
 }
 
-void ts_screen_fault(ts_screen *s, const char *file, int line, const char *sentence)
+void ts_screen_fault(ts_screen *s, const char *file, int line, const char *said)
 {
+    char sentence[SENTENCE];
+    ts_flags_reword(said, sentence, sizeof sentence);
     if (s->mode == TS_SCREEN_JSON) {
         cJSON *j = event("fault");
         cJSON_AddStringToObject(j, "file", file);
@@ -682,8 +689,10 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const ts_written *w)
     print_json(s, j);
 }
 
-void ts_screen_error(ts_screen *s, int code, const char *sentence)
+void ts_screen_error(ts_screen *s, int code, const char *said)
 {
+    char sentence[SENTENCE];
+    ts_flags_reword(said, sentence, sizeof sentence);
     if (s->mode == TS_SCREEN_JSON) {
         cJSON *j = event("error");
         cJSON_AddNumberToObject(j, "code", code);

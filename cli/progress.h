@@ -93,7 +93,8 @@ typedef struct {
 void ts_screen_batch_done(ts_screen *, const ts_batch_end *);
 void ts_screen_event(void *screen, const ts_event *);    /* ts_env.progress */
 void ts_screen_warn(void *screen, const char *sentence); /* ts_env.warn */
-/* The sentence with the name that a row's file will have where it has that of its place. */
+/* The sentence with flags for `members` (ts_flags_reword), and with the name that a row's file will
+ * have where it has that of its place. Warnings, faults and errors are shown so. */
 void ts_screen_reword(const ts_screen *, const char *sentence, char *out, size_t size);
 /* of an input; line 0: all of it; in every mode */
 void ts_screen_fault(ts_screen *, const char *file, int line, const char *sentence);

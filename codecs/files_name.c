@@ -272,7 +272,7 @@ ts_status ts_name_check(ts_err *err, const ts_name *name, bool overwrite)
     if (!file) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for a file name", name->path));
     if (lstat(file, &s) == 0)
         TRY(ts_fail(err, TS_EUSAGE,
-                    "%s exists already, and overwriting was not asked for (--overwrite)", file));
+                    "%s exists already, and overwriting was not asked for (`overwrite`)", file));
 done:
     free(file);
     return st;

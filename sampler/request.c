@@ -112,7 +112,7 @@ static void size_pictures(ts_run *r)
     if (binned && (drawn_w != q->width || drawn_h != q->height))
         ts_warn(r->ctx,
                 "size %dx%d is drawn as %dx%d, the nearest that the model was trained on, and "
-                "resized: --no-bins draws it as it is",
+                "resized: `no_bins` draws it as it is",
                 q->width, q->height, drawn_w, drawn_h);
     if (!binned && (drawn_w != w || drawn_h != h)) {
         ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", w, h,
@@ -210,7 +210,7 @@ static ts_status check_kind(ts_run *r)
     const ts_family *f = r->m->family;
     if (f->pictures && r->q.frames > 1)
         return ts_fail(&r->ctx->err, TS_EUSAGE,
-                       "%d frames: this model draws pictures, --count %d draws so many",
+                       "%d frames: this model draws pictures, `count` %d draws so many",
                        r->q.frames, r->q.frames);
     if (!f->pictures && r->q.init)
         return ts_fail(&r->ctx->err, TS_EUSAGE,

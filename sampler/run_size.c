@@ -121,7 +121,7 @@ static ts_status count_decode(ts_run *r, ts_estimate *e)
     }
     if (e->decode_bytes > r->ctx->memory)
         TRY(refuse_memory(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
-    if (used && !automatic) TRY(refuse_memory(r, "decoding", asked, "--vae-tile auto would fit"));
+    if (used && !automatic) TRY(refuse_memory(r, "decoding", asked, "`vae_tile` auto would fit"));
     if (used)
         ts_warn(r->ctx, "decoding a whole frame would need %s: in tiles of %dx%d instead",
                 ts_bytes_text((double)asked, text), used, used);

@@ -178,7 +178,7 @@ typedef struct {
 } ts_report;
 
 /* Checks the request, rounds sizes (said through env.warn), sizes every phase by running it on a
- * counting device. Nothing is rendered; --dry-run ends here. The estimate may be NULL. TS_EUSAGE,
+ * counting device. Nothing is rendered. The estimate may be NULL. TS_EUSAGE,
  * TS_EMODEL, TS_EMEMORY. */
 TS_API ts_status ts_run_open(ts_model *, const ts_request *, ts_run **, ts_estimate *);
 /* How a run differs from that; begin with {sizeof of it}, the rest is 0. */

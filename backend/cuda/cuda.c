@@ -45,7 +45,7 @@ static ts_status cuda_memory(ts_device *d, size_t *available, size_t *total)
     return ts_cuda_result(c, cudaMemGetInfo(available, total), "asking for its memory");
 }
 
-const char ts_cuda_others[] = "close what else uses it, or take --device cpu";
+const char ts_cuda_others[] = "close what else uses it, or take `device` cpu";
 
 ts_status ts_cuda_take(ts_cuda *c, size_t bytes, const char *what, const char *advice, void **out)
 {
@@ -65,7 +65,7 @@ static ts_status cuda_alloc(ts_device *d, size_t bytes, ts_ptr *p)
 {
     void *m = NULL;
     ts_status st = ts_cuda_take(ts_cuda_of(d), bytes, "",
-                                "--vram SIZE makes it keep fewer weights there", &m);
+                                "a smaller `vram` makes it keep fewer weights there", &m);
     *p = (ts_ptr){(uintptr_t)m};
     return st;
 }

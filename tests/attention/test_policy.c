@@ -116,8 +116,8 @@ static const struct {
                               "min-tokens, dense-steps, rest, dense-layers, seed or strict"},
     {"blocks:file=x,order=tile", "attention blocks: no key \"order\", expected dense-steps, rest, "
                                  "dense-layers, file or strict"},
-    {"blocks", "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"},
-    {"blocks:strict", "attention blocks: needs file=PLAN.safetensors, as --save-plan writes it"},
+    {"blocks", "attention blocks: needs file=PLAN.safetensors, the plans of a run"},
+    {"blocks:strict", "attention blocks: needs file=PLAN.safetensors, the plans of a run"},
     {"tile:k=2,file=x.json", "attention tile: k and file exclude each other"},
     {"window:keep=0.2,keep=0.3", "attention window: keep is given twice"},
     {"window:keep=0.2,strict,strict=off", "attention window: strict is given twice"},

@@ -259,6 +259,28 @@ START_TEST(long_and_odd_words_are_safe)
 }
 END_TEST
 
+START_TEST(members_become_flags)
+{
+    static const struct {
+        const char *said, *shown;
+    } row[] = {{"`vae_tile` auto would fit", "--vae-tile auto would fit"},
+               {"a `device` cpu, `count` 4", "a --device cpu, --count 4"},
+               {"fetch it with `git lfs pull`", "fetch it with `git lfs pull`"},
+               {"`seed", "`seed"},
+               {"``", "``"},
+               {"", ""}};
+    char out[64], tight[6];
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        ts_flags_reword(row[i].said, out, sizeof out);
+        ck_assert_str_eq(out, row[i].shown);
+    }
+    ts_flags_reword("a `vae_tile`", tight, sizeof tight);
+    ck_assert_str_eq(tight, "a --v");
+    ts_flags_reword("steps `seed`", tight, sizeof tight);
+    ck_assert_str_eq(tight, "steps");
+}
+END_TEST
+
 START_TEST(table_is_sound)
 {
     int n;
@@ -419,6 +441,7 @@ int main(void)
     tcase_add_test(t, letters_and_halves_of_a_size);
     tcase_add_test(t, values_of_other_programs);
     tcase_add_test(t, long_and_odd_words_are_safe);
+    tcase_add_test(t, members_become_flags);
     tcase_add_test(t, table_is_sound);
     tcase_add_test(t, the_manual_says_what_the_table_says);
     tcase_add_test(t, the_manual_has_other_programs_names);

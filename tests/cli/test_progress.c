@@ -1,5 +1,8 @@
 /* What stderr says during a run: shares, time left, how often, in each of the three forms. A clock
  * of the test's own. */
+#include "cli/flag_value.c"
+#include "cli/flags.c"
+#include "cli/flags_table.c"
 #include "cli/progress.c"
 
 #include "tests/testing.h"
@@ -293,8 +296,8 @@ START_TEST(quiet_says_errors_only)
     ts_screen_note(&s, "hello");
     ts_screen_done(&s, &(ts_report){0}, &(ts_written){.output = "x"});
     ck_assert_str_eq(said(), "");
-    ts_screen_error(&s, 4, "no disk");
-    ck_assert_str_eq(said(), "tessera: no disk\n");
+    ts_screen_error(&s, 4, "no disk, `overwrite`");
+    ck_assert_str_eq(said(), "tessera: no disk, --overwrite\n");
     finish();
 }
 END_TEST
@@ -389,14 +392,14 @@ START_TEST(rows_in_lines_and_events)
     ts_screen_row(&s, "1.mp4", 25);
     now += 12;
     ts_screen_row_done(&s, &end);
-    ts_screen_fault(&s, "p.txt", 7, "what, expected");
+    ts_screen_fault(&s, "p.txt", 7, "what, `count`");
     ck_assert_str_eq(
         said(),
         "{\"event\":\"batch\",\"rows\":2,\"flops\":50}\n"
         "{\"event\":\"row\",\"row\":1,\"rows\":2,\"status\":\"done\",\"output\":\"1.mp4\",\"file\":"
         "\"p.txt\",\"line\":4,\"index\":3,\"seed\":\"18446744073709551615\",\"seconds\":12.34,"
         "\"batch_eta\":12}\n{\"event\":\"fault\",\"file\":\"p.txt\",\"line\":7,\"message\":\"what, "
-        "expected\"}\n");
+        "--count\"}\n");
     finish();
 }
 END_TEST

@@ -1,5 +1,6 @@
 /* What the repository holds: no path of a machine in models, no link in a text that leads nowhere,
- * no name of a file or of a static function twice. */
+ * no name of a file or of a static function twice, no flag of the program in a string of the
+ * library. */
 #include "tests/cli/program.h"
 #include "tests/testing.h"
 
@@ -52,6 +53,20 @@ START_TEST(texts_name_files_that_are_there)
 }
 END_TEST
 
+/* The sentences of the library name members of its structs, which the program shows as flags
+ * (ts_flags_reword). Comments may name flags: cc takes them away. */
+START_TEST(the_library_names_no_flags)
+{
+    const program_result *r = program_shell(
+        "find backend weights attention prompts dit codecs sampler -name '*.[ch]' -o -name '*.inc' "
+        "-o -name '*.cu' | while read -r f; do cc -w -fpreprocessed -dD -E -P -x c \"$f\" | grep "
+        "-oE "
+        "'\"([^\"\\]|\\\\.)*\"' | grep -E -- '--[a-z]' | sed \"s|^|$f: |\"; done");
+    program_expect(r, 0);
+    ck_assert_msg(!*r->out && !*r->err, "%s%s", r->out, r->err);
+}
+END_TEST
+
 /* A table that a script computes is what the script prints. */
 START_TEST(tables_are_as_computed)
 {
@@ -93,6 +108,7 @@ int main(void)
     tcase_add_test(tc, texts_link_to_what_is_there);
     tcase_add_test(tc, texts_name_files_that_are_there);
     tcase_add_test(tc, file_names_are_unique);
+    tcase_add_test(tc, the_library_names_no_flags);
     tcase_add_test(tc, tables_are_as_computed);
     tcase_add_test(tc, static_functions_are_unique);
     suite_add_tcase(suite, tc);

@@ -311,7 +311,7 @@ START_TEST(requests_refused)
         int frames, count, steps;
         const char *sampler, *says;
     } bad[] = {
-        {4, 1, 3, NULL, "4 frames: this model draws pictures, --count 4 draws so many"},
+        {4, 1, 3, NULL, "4 frames: this model draws pictures, `count` 4 draws so many"},
         {1, 65, 3, NULL, "65 pictures at once: must be 1 to 64"},
         {1, 0, 3, NULL, "0 pictures at once: must be 1 to 64"},
         {1, 1, 3, "unipc", "sampler unipc: must be dpmpp-2m, ddim, euler or lcm for this model"},
