@@ -4,7 +4,9 @@
 # make help     every target
 CC ?= gcc
 PREFIX ?= /usr/local
-VERSION := 0.1.0
+# sampler/tessera.h has it: 0.1.0
+VERSION := $(shell awk '$$2 ~ /^TS_VERSION_(MAJOR|MINOR|PATCH)$$/ {v = v d $$3; d = "."} \
+  END {print v}' sampler/tessera.h)
 # The number grows when a program that was linked before no longer works (docs/api.md).
 SONAME := libtessera.so.0
 B := build

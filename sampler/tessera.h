@@ -27,6 +27,16 @@
 
 #include <stdbool.h>
 
+/* Of this header; that of the library that is linked is ts_version(). */
+#define TS_VERSION_MAJOR 0
+#define TS_VERSION_MINOR 1
+#define TS_VERSION_PATCH 0
+#define TS_VERSION_NUMBER(major, minor, patch) ((major)*1000000 + (minor)*1000 + (patch))
+/* #if TS_VERSION_AT_LEAST(0, 2, 0) */
+#define TS_VERSION_AT_LEAST(major, minor, patch)                                \
+    (TS_VERSION_NUMBER(TS_VERSION_MAJOR, TS_VERSION_MINOR, TS_VERSION_PATCH) >= \
+     TS_VERSION_NUMBER(major, minor, patch))
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -70,7 +80,7 @@ TS_API void ts_close(ts_ctx *);
  * word, or one that this machine does not compute in; then it stays what it was. */
 TS_API ts_status ts_set_precision(ts_ctx *, const char *);
 TS_API const char *ts_error(const ts_ctx *); /* the sentence of the last failure */
-TS_API const char *ts_version(void);         /* "0.1.0" */
+TS_API const char *ts_version(void);         /* "0.1.0": of the library, not of this header */
 TS_API char *ts_versions(const ts_ctx *); /* CPU level, threads, libraries, one a line; malloc'd */
 
 /* Reads configs only. `name`: a diffusers directory, or ORG/NAME in the hub folder; NULL: the

@@ -136,6 +136,10 @@ START_TEST(exported_names)
     r = shell_installed("readelf -d $R/usr/lib/libtessera.so | grep SONAME");
     program_expect(r, 0);
     ck_assert_msg(strstr(r->out, "[libtessera.so.0]"), "%s", r->out);
+    r = shell_installed(
+        "v=$(pkg-config --modversion tessera) && test -f "
+        "$R/usr/lib/libtessera.so.$v && echo $v | grep -qE '^[0-9]+(\\.[0-9]+){2}$'");
+    program_expect(r, 0);
     /* the archive's other names are hidden from whoever loads a program, and all are ours */
     r = shell_installed("readelf -sW $R/usr/lib/libtessera.a | awk '$5 == \"GLOBAL\" && $6 == "
                         "\"DEFAULT\" && $7 != \"UND\" {print $8}' | LC_ALL=C sort | diff "

@@ -175,6 +175,18 @@ START_TEST(null_arguments)
 }
 END_TEST
 
+#if TS_VERSION_AT_LEAST(TS_VERSION_MAJOR, TS_VERSION_MINOR, TS_VERSION_PATCH + 1) || \
+    TS_VERSION_AT_LEAST(TS_VERSION_MAJOR + 1, 0, 0) || !TS_VERSION_AT_LEAST(0, 1, 0)
+#error "the version is not what it is"
+#endif
+START_TEST(version_of_header_and_library)
+{
+    char text[48];
+    snprintf(text, sizeof text, "%d.%d.%d", TS_VERSION_MAJOR, TS_VERSION_MINOR, TS_VERSION_PATCH);
+    ck_assert_str_eq(ts_version(), text);
+}
+END_TEST
+
 START_TEST(values_that_make_no_sense)
 {
     ts_run *r;
@@ -253,6 +265,7 @@ int main(void)
     tcase_add_test(tc, calls_out_of_order);
     tcase_add_test(tc, dropped_texts);
     tcase_add_test(tc, null_arguments);
+    tcase_add_test(tc, version_of_header_and_library);
     tcase_add_test(tc, values_that_make_no_sense);
     tcase_add_test(tc, a_default_model_that_is_missing);
     tcase_add_test(tc, closed_in_a_wrong_order);
