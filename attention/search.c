@@ -90,8 +90,9 @@ static ts_topk ranked(const work *w, ts_ranking r, ts_tensor scores, ts_tensor w
                      .plan = w->s->plan};
 }
 
-/* The linear part of the rest, added to `out`; form absent: for all heads. */
-static ts_status add_linear_part(const work *w, ts_tensor out, ts_tensor form)
+/* The linear part of the rest, added to `out`; form absent: for all heads; every: as in
+ * ts_rest_linear. */
+static ts_status add_linear_part(const work *w, ts_tensor out, ts_tensor form, int every)
 {
     return ts_rest_linear_op(w->dev, (ts_rest_linear){.q = w->op->q,
                                                       .k = w->op->k,
@@ -104,7 +105,8 @@ static ts_status add_linear_part(const work *w, ts_tensor out, ts_tensor form)
                                                       .own = w->own,
                                                       .lse = w->lse,
                                                       .plan = w->s->plan,
-                                                      .form = form});
+                                                      .form = form,
+                                                      .every = every});
 }
 
 /* ---- comparing ---- */
@@ -144,7 +146,7 @@ static ts_status measure_plan(const comparison *c, ts_rest_form form, long row)
         TRY(ts_attention_op(w->dev, op));
     else {
         TRY(weigh_pooled(w));
-        TRY(add_linear_part(w, c->again, (ts_tensor){0}));
+        TRY(add_linear_part(w, c->again, (ts_tensor){0}, c->every));
     }
     TRY(ts_head_errors_op(
         w->dev, (ts_head_errors){c->again, w->op->out, c->every, ts_row_range(c->error, row, 1)}));
@@ -262,7 +264,7 @@ ts_status ts_search_attend(ts_attn *a, ts_attn_state *s, ts_attention op, bool r
     }
     op.lse = w.lse;
     TRY(ts_attention_op(w.dev, op));
-    if (linear) TRY(add_linear_part(&w, op.out, s->form));
+    if (linear) TRY(add_linear_part(&w, op.out, s->form, 0));
 done:
     ts_release(arena, mark);
     return st;

@@ -150,6 +150,7 @@ typedef struct {
     ts_tensor lse;       /* f32 [1, A, N] of the call, which counts the means */
     ts_plan plan;
     ts_tensor form; /* i32 [A]; absent: all heads */
+    int every;      /* for rows of query blocks 0, every, 2 every, .. alone; 0: all */
 } ts_rest_linear;
 
 /* error[h] = sum of (x - of)^2 over the rows of query blocks 0, every, 2 every, .. of head h */

@@ -468,9 +468,10 @@ ts_status ts_shapes_rest_linear(ts_device *d, const ts_rest_linear *a)
     TRY(check_lse(d, op, "own", a->own, a->q));
     TRY(check_lse(d, op, "lse", a->lse, a->q));
     TRY(check_form(d, op, "form", a->form, a->q.dim[2]));
-    if (a->q.dim[0] != 1 || !(a->scale > 0))
-        TRY(ts_fail(d->err, TS_ESHAPE, "%s: batch of %ld, scale %g, expected 1, more than 0", op,
-                    a->q.dim[0], (double)a->scale));
+    if (a->q.dim[0] != 1 || !(a->scale > 0) || a->every < 0)
+        TRY(ts_fail(d->err, TS_ESHAPE,
+                    "%s: batch of %ld, scale %g, every %d, expected 1, more than 0, 0 or more", op,
+                    a->q.dim[0], (double)a->scale, a->every));
     if (!a->plan.bits.at || a->plan.nb != a->pooled_k.dim[1] ||
         (a->plan.A != 1 && a->plan.A != a->q.dim[2]))
         TRY(ts_fail(d->err, TS_ESHAPE, "%s: a plan of %d heads and %d blocks, expected %ld and %ld",

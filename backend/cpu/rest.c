@@ -16,6 +16,11 @@ static const float *pooled_of(ts_tensor t, long block, long h)
     return (const float *)ts_host_of(t.p) + token_of(t, block, h);
 }
 
+static bool is_asked_for(const ts_rest_linear *a, long p)
+{
+    return a->every < 2 || p % a->every == 0;
+}
+
 /* Of block j in query block p: its mean weight in a row, by what C_j is a sum and not a mean. */
 static float weight_of(const ts_rest_linear *a, long h, long p, long j)
 {
@@ -80,6 +85,7 @@ void ts_rest_linear_ref(const ts_rest_linear *a, double *C)
         if (ts_form_of(a->form, h, TS_REST_LINEAR) != TS_REST_LINEAR) continue;
         for (long j = 0; j < nb; j++) covariance(a, h, j, C + j * D * D);
         for (long p = 0; p < nb; p++) {
+            if (!is_asked_for(a, p)) continue;
             memset(M, 0, (size_t)(D * D) * sizeof *M);
             for (long j = 0; j < nb; j++) {
                 double w = (double)weight_of(a, h, p, j);
@@ -232,7 +238,8 @@ static ts_status rest_of_head(ts_cpu *c, const linear_rest *r, const ts_product 
     TRY(ts_onednn_product(c, p + 1, r->weight, r->covariance, r->sum, r->scratch));
     TRY(ts_onednn_product(c, p + 2, r->q, r->sum, r->y, r->scratch));
 #pragma omp parallel for schedule(static) num_threads(c->threads)
-    for (long j = 0; j < nb; j++) add_linear(r, h, j);
+    for (long j = 0; j < nb; j++)
+        if (is_asked_for(r->a, j)) add_linear(r, h, j);
 done:
     return st;
 }

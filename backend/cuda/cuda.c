@@ -164,14 +164,6 @@ static ts_status launch_gather(ts_cuda *c, const ts_gather *a)
     return launched(c, ts_cuda_gather(a, c->fault, c->queue), "gather");
 }
 
-/* What the CPU alone can do. */
-static ts_status not_there(ts_cuda *c, const char *what)
-{
-    return ts_fail(c->dev.err, TS_EDEVICE,
-                   "device cuda has no %s: attention adaspa needs search=mass and rest=none there",
-                   what);
-}
-
 /* Dense attention of many tokens goes to cuDNN on GPUs whose tensor cores its kernels use in ways
  * that those of flash.cu do not (an H200 gave 0.6 of its rate at D 128). What it has a plan for. */
 static bool goes_to_library(ts_cuda *c, const ts_attention *a, ts_dnn_heads *s, size_t *work)
@@ -249,6 +241,14 @@ static ts_status launch_pool_sums(ts_cuda *c, const ts_pool_sums *a)
     return launched(c, ts_cuda_pool_sums(a, scratch, c->queue), "weights of pooled keys");
 }
 
+static ts_status launch_rest_linear(ts_cuda *c, const ts_rest_linear *a)
+{
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, ts_cuda_rest_linear_scratch(a), &scratch);
+    if (st || c->dev.counting) return st;
+    return launched(c, ts_cuda_rest_linear(a, scratch, c->queue), "linear rest");
+}
+
 static ts_status launch_block_sums(ts_cuda *c, const ts_block_sums *a)
 {
     if (c->dev.counting) return TS_OK;
@@ -296,16 +296,9 @@ OPERATION(block_means, launch_block_means)
 OPERATION(topk, launch_topk)
 OPERATION(pool, launch_pool)
 OPERATION(pool_sums, launch_pool_sums)
+OPERATION(rest_linear, launch_rest_linear)
 OPERATION(head_errors, launch_head_errors)
 OPERATION(choose, launch_choose)
-
-#define MISSING(name, what)                                        \
-    static ts_status cuda_##name(ts_device *d, const ts_##name *a) \
-    {                                                              \
-        ts_status st = ts_shapes_##name(d, a);                     \
-        return st ? st : not_there(ts_cuda_of(d), what);           \
-    }
-MISSING(rest_linear, "linear rest")
 
 static ts_status cuda_pack(ts_device *d, const ts_host *from, long first, const ts_weight *to,
                            ts_ptr at)

@@ -64,6 +64,10 @@ size_t ts_cuda_head_errors_scratch(const ts_head_errors *);
 cudaError_t ts_cuda_head_errors(const ts_head_errors *, void *scratch, cudaStream_t);
 cudaError_t ts_cuda_choose(const ts_choose *, cudaStream_t);
 
+/* ---- rest_launch.c, rest_linear.cu ---- */
+size_t ts_cuda_rest_linear_scratch(const ts_rest_linear *);
+cudaError_t ts_cuda_rest_linear(const ts_rest_linear *, void *scratch, cudaStream_t);
+
 /* ---- attention: flash.cu (bf16, head widths to 128), attention_f32.cu (the rest), search.cu ----
  */
 /* Which kernel a call takes on a device, decided once a call by the host. */

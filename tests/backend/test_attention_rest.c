@@ -137,7 +137,8 @@ static void run_case(rest_case *r, ts_rest_form most, int every)
                                                       .own = r->own,
                                                       .lse = r->lse,
                                                       .plan = r->plan,
-                                                      .form = r->form}));
+                                                      .form = r->form,
+                                                      .every = every}));
 }
 
 /* ---- every level against plain C ---- */
@@ -243,7 +244,7 @@ START_TEST(sampled)
 {
     for (int i = -1; i < 4; i++) {
         if (i >= 0 && !has_place(i)) continue;
-        rest_case all = {.N = 64 * 7 + 9, .A = 2, .D = 32, .type = TS_F32, .scale = 0.17f},
+        rest_case all = {.N = 64 * 7 + 9, .A = 3, .D = 32, .type = TS_F32, .scale = 0.17f},
                   some = all;
         const char *backend = i < 0 ? "cpu" : places[i].backend,
                    *level = i < 0 ? "ref" : places[i].level;
@@ -254,11 +255,11 @@ START_TEST(sampled)
         for (long k = 0; k < n; k++) mark[k] = 77;
         ck_ok(some.c,
               some.c->dev->ops->upload(some.c->dev, some.out.p, mark, (size_t)n * sizeof *mark));
-        run_case(&all, TS_REST_MEAN, 0);
-        run_case(&some, TS_REST_MEAN, 3);
+        run_case(&all, TS_REST_LINEAR, 0);
+        run_case(&some, TS_REST_LINEAR, 3);
         float *x = fetch(&some, some.out), *y = fetch(&all, all.out);
         for (long k = 0; k < n; k++)
-            ck_assert_msg(x[k] == (k / (2 * 32) / 64 % 3 ? 77 : y[k]), "row %ld", k / 64);
+            ck_assert_msg(x[k] == (k / (3 * 32) / 64 % 3 ? 77 : y[k]), "row %ld", k / 64);
         free(x);
         free(y);
         free(mark);

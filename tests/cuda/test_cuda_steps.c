@@ -8,28 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Does the device compute means of blocks, or refuse them? Asked without computing. */
-static bool has_means(void)
-{
-    ts_err err = {0};
-    ts_env env = {0};
-    ts_device *d;
-    ck_assert_msg(testing_cuda_open(&env, &err, &d) == TS_OK, "%s", err.text);
-    d->counting = true;
-    ts_tensor x = ts_tensor_of((ts_ptr){4096}, TS_F32, 4, (long[]){1, TS_BLOCK, 1, 64}), y = x;
-    y.dim[1] = 1;
-    ts_status st = ts_pool_op(d, (ts_pool){x, y});
-    ck_assert_msg(st == TS_OK || st == TS_EDEVICE, "%s", err.text);
-    ts_device_close(d);
-    return st == TS_OK;
-}
-
 START_TEST(steps)
 {
-    if (_i == STEPS_ADASPA && !has_means()) {
-        printf("skip: adaspa by error: the device has no means of blocks\n");
-        return;
-    }
     emu_set((emu_options){.late = 1});
     steps_expect((steps_what)_i, "cuda", ts_cuda_joins);
 }

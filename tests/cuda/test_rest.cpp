@@ -135,6 +135,140 @@ START_TEST(weights_of_many)
 }
 END_TEST
 
+/* ---- the linear part ----
+ * An output is x + share q M, q M a sum of D sums of up to nb sums of 64 products: off by the
+ * roundings of these, of the share, and in bf16 of what is multiplied: k, v, w, C and M, of
+ *   S = share sum_d |q_d| sum_j w_j sum_n |k - mean||v - mean|
+ * and once when it is stored. */
+struct linear_case {
+    long N, A, D, pad;
+    ts_dtype type;
+    int every;
+    bool form, shared;
+};
+static const linear_case linears[] = {
+    {200, 3, 64, 0, TS_F32, 0, true, false},   {333, 4, 64, 8, TS_BF16, 0, false, true},
+    {64, 1, 16, 0, TS_BF16, 0, false, false},  {463, 3, 40, 8, TS_BF16, 3, true, false},
+    {463, 2, 37, 1, TS_F32, 2, false, false},  {130, 2, 128, 0, TS_BF16, 0, false, false},
+    {200, 2, 20, 1, TS_BF16, 0, false, false}, {200, 1, 72, 0, TS_BF16, 0, false, false},
+    {65, 1, 130, 0, TS_F32, 0, false, false},  {4200, 1, 8, 0, TS_BF16, 0, false, false},
+};
+enum { LINEARS = sizeof linears / sizeof *linears };
+
+static void try_linear(const linear_case &c)
+{
+    const long nb = (c.N + 63) / 64, C = c.A * c.D, words = ts_plan_words((int)nb);
+    heads_case as = {1, c.N, c.A, c.D, c.pad, c.type};
+    twin q = heads_of(as), k = heads_of(as), v = heads_of(as), out = heads_of(as);
+    twin kp = twin_random(TS_F32, nb, C), vp = twin_random(TS_F32, nb, C),
+         sums = twin_random(TS_F32, c.A * nb, nb), own = twin_random(TS_F32, c.A, c.N);
+    const std::vector<long> pooled = {1, nb, c.A, c.D}, of_rows = {1, c.A, c.N};
+    twin lse = own, form = twin_room(TS_F32, 1, c.A);
+    for (twin *t : {&kp, &vp}) {
+        *t = twin_shaped(*t, pooled);
+        t->host.ld = t->device.ld = C;
+    }
+    sums = twin_shaped(sums, {1, c.A, nb, nb});
+    own = twin_shaped(own, of_rows);
+    ts_pool pools[] = {{k.host, kp.host}, {v.host, vp.host}};
+    for (ts_pool &p : pools) ck_cpu(cpu->ops->pool(cpu, &p));
+    ts_pool_sums weigh = {};
+    weigh.q = q.host, weigh.k = kp.host, weigh.scale = 1 / std::sqrt((float)c.D);
+    weigh.lse = own.host, weigh.sums = sums.host;
+    ck_cpu(cpu->ops->pool_sums(cpu, &weigh));
+    for (twin *t : {&kp, &vp, &own, &sums}) *t = twin_copy(*t);
+    lse = twin_of(TS_F32, c.A, c.N, 0, 0,
+                  [&](long h, long n) { return own.get(h, n) + 2 * test_uniform() - 0.5f; });
+    lse = twin_shaped(lse, of_rows);
+    for (long h = 0; h < c.A; h++) {
+        int32_t of = (int32_t)((h + 1) % 3);
+        memcpy(form.bytes->data() + form.first + 4 * h, &of, 4);
+    }
+    form.send();
+    std::vector<uint32_t> bits((size_t)((c.shared ? 1 : c.A) * nb * words));
+    auto read = [&](long h, long p, long j) {
+        return bits[(size_t)(((c.shared ? 0 : h) * nb + p) * words + j / 32)] >> j % 32 & 1;
+    };
+    for (long i = 0; i < (c.shared ? 1 : c.A) * nb; i++)
+        for (long j = 0; j < nb; j++)
+            if (j == i % nb || test_uniform() < 0.5)
+                bits[(size_t)(i * words + j / 32)] |= 1u << j % 32;
+    ts_rest_linear h = {}, d;
+    h.scale = weigh.scale;
+    h.every = c.every;
+    h.plan.A = c.shared ? 1 : (int)c.A;
+    h.plan.nb = (int)nb;
+    d = h;
+    h.plan.bits.at = (uint64_t)(uintptr_t)bits.data();
+    d.plan.bits.at = (uint64_t)(uintptr_t)test_give(bits);
+    h.q = q.host, h.k = k.host, h.v = v.host, h.out = out.host;
+    d.q = q.device, d.k = k.device, d.v = v.device, d.out = out.device;
+    h.pooled_k = kp.host, h.pooled_v = vp.host, h.sums = sums.host, h.own = own.host;
+    d.pooled_k = kp.device, d.pooled_v = vp.device, d.sums = sums.device, d.own = own.device;
+    h.lse = lse.host, d.lse = lse.device;
+    if (c.form) {
+        h.form = test_tensor((void *)(uintptr_t)form.host.p.at, TS_I32, {c.A});
+        d.form = test_tensor((void *)(uintptr_t)form.device.p.at, TS_I32, {c.A});
+    }
+    ck_cuda(
+        ts_cuda_rest_linear(&d, test_take<char>(ts_cuda_rest_linear_scratch(&d)), test_stream()));
+    ck_cpu(cpu->ops->rest_linear(cpu, &h));
+
+    const bool bf16 = c.type == TS_BF16;
+    std::vector<double> spread((size_t)(nb * c.D * c.D)), mixed((size_t)(c.D * c.D));
+    std::vector<double> within((size_t)(c.N * C));
+    for (long hd = 0; hd < c.A; hd++) {
+        if (c.form && (hd + 1) % 3 != TS_REST_LINEAR) continue;
+        std::fill(spread.begin(), spread.end(), 0);
+        for (long n = 0; n < c.N; n++)
+            for (long x = 0; x < c.D; x++) {
+                double a = k.get(n, hd * c.D + x) - (double)kp.get(n / 64, hd * c.D + x);
+                for (long y = 0; y < c.D; y++)
+                    spread[(size_t)((n / 64 * c.D + x) * c.D + y)] += std::fabs(
+                        a * (v.get(n, hd * c.D + y) - (double)vp.get(n / 64, hd * c.D + y)));
+            }
+        for (long p = 0; p < nb; p++) {
+            const double rows = (double)std::min(c.N - 64 * p, 64L);
+            if (c.every && p % c.every) continue;
+            std::fill(mixed.begin(), mixed.end(), 0);
+            for (long j = 0; j < nb; j++) {
+                if (read(hd, p, j)) continue;
+                const double w = (double)sums.get(hd * nb + p, j) * h.scale / rows /
+                                 (double)std::min(c.N - 64 * j, 64L);
+                for (long i = 0; i < c.D * c.D; i++)
+                    mixed[(size_t)i] += w * spread[(size_t)(j * c.D * c.D + i)];
+            }
+            for (long n = 64 * p; n < c.N && n < 64 * p + 64; n++) {
+                const double o = own.get(hd, n), l = lse.get(hd, n),
+                             share = std::exp(std::fmin(o - l, 0));
+                const double off = (double)(64 + nb + c.D + 20) * 0x1p-24 +
+                                   (std::fabs(o) + std::fabs(l)) * 0x1p-22 + (bf16 ? 5.1 / 256 : 0);
+                for (long e = 0; e < c.D; e++) {
+                    double S = 0;
+                    for (long x = 0; x < c.D; x++)
+                        S += std::fabs((double)q.get(n, hd * c.D + x)) *
+                             mixed[(size_t)(x * c.D + e)];
+                    within[(size_t)(n * C + hd * c.D + e)] = off * share * S;
+                }
+            }
+        }
+    }
+    twin_check(twin_shaped(out, {c.N, C}), name_of(as) + ", linear",
+               [&](long n, long e, double want) {
+                   const double off = within[(size_t)(n * C + e)];
+                   return off == 0 ? 0 : off + std::fabs(want) * (bf16 ? 0x1p-8 : 0x1p-23);
+               });
+}
+START_TEST(linear_part)
+{
+    for (int order = 0; order < TEST_ORDERS; order++) {
+        if (order && linears[_i].N > 1000) break;
+        test_order(order);
+        try_linear(linears[_i]);
+    }
+}
+END_TEST
+
 /* Sums of squares of the same differences in f64, in other orders. */
 START_TEST(errors)
 {
@@ -189,6 +323,7 @@ int main(void)
     tcase_add_loop_test(t, errors, 0, HEADS);
     tcase_add_loop_test(t, weights, 0, HEADS);
     tcase_add_loop_test(t, weights_of_many, 0, 2);
+    tcase_add_loop_test(t, linear_part, 0, LINEARS);
     tcase_add_test(t, choices);
     suite_add_tcase(suite, t);
     return testing_main(suite);
