@@ -2,6 +2,8 @@
  * element of the batch. */
 #include "backend/cuda/attention_launch.h"
 
+#include "backend/cuda/rest_kernels.h"
+
 static const double LOG2E = 1.4426950408889634;
 
 static void *address_of(ts_ptr p) { return (void *)(uintptr_t)p.at; }
@@ -184,6 +186,7 @@ cudaError_t ts_flash_run(const ts_flash_kernel *f, const ts_attention *a, const 
 cudaError_t ts_cuda_attention_init(const ts_cuda_chip *chip)
 {
     cudaError_t e = ts_search_init();
+    if (!e) e = ts_rest_linear_init();
     for (int i = 0; i < ts_flash_count && !e; i++) {
         const ts_flash_kernel *f = ts_flash_kernels + i;
         if (f->shared <= chip->shared)

@@ -3,46 +3,11 @@
  * the last three as products of tiles of 64 x 64 that differ in what they load and store.
  *
  * Heads of another form leave at once: the host does not know the forms. */
-#include "backend/cuda/attention_tile.cuh"
-#include "backend/cuda/numbers.cuh"
-#include "backend/cuda/rest_kernels.h"
+#include "backend/cuda/rest_parts.cuh"
 
 namespace
 {
 enum { TILE = 64, DEPTH = 16, TILE_ROW = TILE + 4 };
-
-TS_DEV float read_f32(const float *p, long i) { return p[i]; }
-TS_DEV float read_f32(const uint16_t *p, long i) { return ts_widen_bf16(p[i]); }
-TS_DEV void write_f32(float *p, long i, float x) { p[i] = x; }
-TS_DEV void write_f32(uint16_t *p, long i, float x) { p[i] = ts_round_bf16(x); }
-
-TS_DEV bool is_linear(const ts_rest_args &p, int head)
-{
-    return !p.form || p.form[head] == TS_REST_LINEAR;
-}
-/* What the rest weighs in row n, all blocks together, over what it weighs among pooled keys. */
-TS_DEV float share_of_rest(const ts_rest_args &p, int head, long n)
-{
-    const long at = (long)head * p.N + n;
-    return ts_exp2(fminf(p.own[at] - p.lse[at], 0) * TS_LOG2E);
-}
-
-/* Of block j in query block q: its mean weight in a row, by what C_j is a sum and not a mean. */
-template <class E> __global__ void __launch_bounds__(TS_THREADS) weigh_rest(ts_rest_args p)
-{
-    long row, j, head, q;
-    split_index(thread_index(), p.ldw, &row, &j);
-    if (row >= (long)p.heads * p.nb) return;
-    split_index(row, p.nb, &head, &q);
-    const int h = p.first + (int)head, words = (p.nb + 31) >> 5;
-    if (!is_linear(p, h)) return;
-    float x = 0;
-    if (j < p.nb &&
-        !ts_is_listed(p.bits, ((p.shared_plan ? 0 : h) * p.nb + (int)q) * words, (int)j))
-        x = p.sums[((long)h * p.nb + q) * p.nb + j] * p.scale /
-            (float)(min(p.N - 64 * (int)q, 64) * min(p.N - 64 * (int)j, 64));
-    write_f32((E *)p.weight, row * p.ldw + j, x);
-}
 
 /* What a product is of: a [rows, depth] and b [depth, columns] of one item of work, zero beyond. */
 
@@ -50,22 +15,21 @@ template <class E> __global__ void __launch_bounds__(TS_THREADS) weigh_rest(ts_r
 template <class T> struct covariance_of {
     ts_rest_args p;
     int head, block, rows, columns, depth;
-    __device__ bool begin(int h, int j)
+    __device__ void begin(int h, int j)
     {
         head = h;
         block = j;
         rows = columns = p.D;
         depth = min(p.N - 64 * j, 64);
-        return true;
     }
     __device__ float a(int d, int n) const
     {
-        return read_f32((const T *)p.k, (block * 64L + n) * p.ldk + (long)head * p.D + d) -
+        return ts_read_f32((const T *)p.k, (block * 64L + n) * p.ldk + (long)head * p.D + d) -
                p.pooled_k[((long)block * p.A + head) * p.D + d];
     }
     __device__ float b(int n, int e) const
     {
-        return read_f32((const T *)p.v, (block * 64L + n) * p.ldv + (long)head * p.D + e) -
+        return ts_read_f32((const T *)p.v, (block * 64L + n) * p.ldv + (long)head * p.D + e) -
                p.pooled_v[((long)block * p.A + head) * p.D + e];
     }
     __device__ void put(int d, int e, float x) const
@@ -79,16 +43,16 @@ template <class T> struct covariance_of {
 struct mix_of {
     ts_rest_args p;
     int head, rows, columns, depth;
-    __device__ bool begin(int h, int)
+    __device__ void begin(int h, int)
     {
         head = h - p.first;
-        rows = depth = p.nb;
+        rows = p.nq;
+        depth = p.nb;
         columns = p.D * p.D;
-        return true;
     }
     __device__ float a(int q, int j) const
     {
-        return ((const float *)p.weight)[((long)head * p.nb + q) * p.ldw + j];
+        return ((const float *)p.weight)[((long)head * p.nq + q) * p.ldw + j];
     }
     __device__ float b(int j, int i) const
     {
@@ -96,37 +60,37 @@ struct mix_of {
     }
     __device__ void put(int q, int i, float x) const
     {
-        ((float *)p.mixed)[((long)head * p.nb + q) * p.D * p.D + i] = x;
+        ((float *)p.mixed)[((long)head * p.nq + q) * p.D * p.D + i] = x;
     }
 };
 
 /* out += share q M_p */
 template <class T> struct apply_of {
     ts_rest_args p;
-    int head, block, rows, columns, depth;
-    __device__ bool begin(int h, int q)
+    int head, item, block, rows, columns, depth;
+    __device__ void begin(int h, int q)
     {
         head = h;
-        block = q;
-        rows = min(p.N - 64 * q, 64);
+        item = q;
+        block = q * p.every;
+        rows = min(p.N - 64 * block, 64);
         columns = depth = p.D;
-        return q % p.every == 0;
     }
     __device__ float a(int n, int d) const
     {
-        return read_f32((const T *)p.q, (block * 64L + n) * p.ldq + (long)head * p.D + d);
+        return ts_read_f32((const T *)p.q, (block * 64L + n) * p.ldq + (long)head * p.D + d);
     }
     __device__ float b(int d, int e) const
     {
         const long square = (long)p.D * p.D;
-        const float *M = (const float *)p.mixed + ((long)(head - p.first) * p.nb + block) * square;
+        const float *M = (const float *)p.mixed + ((long)(head - p.first) * p.nq + item) * square;
         return M[(long)d * p.D + e];
     }
     __device__ void put(int n, int e, float x) const
     {
         const long row = block * 64L + n, at = row * p.ldo + (long)head * p.D + e;
         T *out = (T *)p.out;
-        write_f32(out, at, fmaf(share_of_rest(p, head, row), x, read_f32(out, at)));
+        ts_write_f32(out, at, fmaf(ts_share_of_rest(p, head, row), x, ts_read_f32(out, at)));
     }
 };
 
@@ -141,7 +105,8 @@ __global__ void __launch_bounds__(TS_THREADS, 2) multiply_tiles(W w, int items, 
     const int item = (int)blockIdx.x / tiles, tile = (int)blockIdx.x % tiles;
     const int row = tile % down * TILE, column = tile / down * TILE;
     const int head = w.p.first + item / items;
-    if (!is_linear(w.p, head) || !w.begin(head, item % items)) return;
+    if (!ts_is_linear(w.p, head)) return;
+    w.begin(head, item % items);
     float sum[4][4] = {};
     for (int k0 = 0; k0 < w.depth; k0 += DEPTH) {
         __syncthreads();
@@ -183,10 +148,10 @@ cudaError_t launch_tiles(const ts_rest_args *a, int items, long rows, long colum
 }
 template <class T> cudaError_t add_linear_part(const ts_rest_args *a, cudaStream_t s)
 {
-    cudaError_t e = TS_SWEEP((weigh_rest<float>), (long)a->heads * a->nb * a->ldw, s, *a);
+    cudaError_t e = TS_SWEEP((ts_weigh_rest<float>), (long)a->heads * a->nq * a->ldw, s, *a);
     if (!e) e = launch_tiles<covariance_of<T>>(a, a->nb, a->D, a->D, s);
-    if (!e) e = launch_tiles<mix_of>(a, 1, a->nb, (long)a->D * a->D, s);
-    if (!e) e = launch_tiles<apply_of<T>>(a, a->nb, 64, a->D, s);
+    if (!e) e = launch_tiles<mix_of>(a, 1, a->nq, (long)a->D * a->D, s);
+    if (!e) e = launch_tiles<apply_of<T>>(a, a->nq, 64, a->D, s);
     return e;
 }
 } /* namespace */
