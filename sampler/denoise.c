@@ -2,6 +2,7 @@
  * it sizes the arena. */
 #include "sampler/latents.h"
 #include "sampler/run.h"
+#include "sampler/watch.h"
 
 #include "attention/saved.h"
 
@@ -260,6 +261,8 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
         TRY(record_latents(r, i, b->x));
         TRY(evaluate_step(r, &e, b, i, ts_seconds() - start));
         if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, b, i + 1, solver->noise));
+        bool watched = ts_watch_due(r, i);
+        if (watched) TRY(ts_solver_clean(solver, dev, b->x, b->out, r->clean));
         TRY(ts_solver_step(solver, dev, b->x, b->out));
         if (!dev->counting && r->q.state) TRY(keep_state(r, solver, b->x));
         if (!dev->counting) r->report.done = i + 1 - r->schedule.first;
@@ -267,6 +270,7 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
                                        .step = i + 1 - r->schedule.first,
                                        .steps = ts_run_steps(r),
                                        .seconds = ts_seconds() - start});
+        if (watched) TRY(ts_watch_call(r, solver, b->x));
     }
 done:
     return st;

@@ -4,6 +4,7 @@
 #include "backend/number.h"
 
 #include "attention/attend.h"
+#include "sampler/preview.h"
 
 #include <assert.h>
 #include <limits.h>
@@ -233,6 +234,7 @@ static void free_model(ts_model *m)
     for (int i = 0; i < TS_TEXT_RULES; i++) ts_tokenizer_close(m->tokenizer[i]);
     ts_model_dir_close(&m->dir);
     free(m->vae_config);
+    ts_preview_free(m->preview);
     free(m->name);
     free(m);
     ts_ctx_release(ctx);

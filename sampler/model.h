@@ -24,6 +24,7 @@ struct ts_model {
     void *vae_config; /* the class's struct, of vae_info */
     ts_dit *dit[2];   /* opened by the first run */
     ts_weights *vae_weights;
+    struct ts_preview *preview; /* colours of latents; NULL: nobody has asked for a preview */
     ts_tokenizer *tokenizer[TS_TEXT_RULES]; /* of the family's rules */
     /* counting runs so far: the sizes and layouts of the last one hold */
     long counts;

@@ -90,6 +90,10 @@ char *ts_run_profile(const ts_run *r)
             row(text, SIZE, ts_time_name((ts_time)i), p.seconds[i], total,
                 i == TS_TIME_LINEAR || i == TS_TIME_CONV || i == TS_TIME_ATTENTION ? p.flops[i] : 0,
                 peak);
+    size_t at = strlen(text);
+    if (r->watched.steps)
+        snprintf(text + at, SIZE - at, "  watching     %9.3f s beside that, %d step%s\n",
+                 r->watched.seconds, r->watched.steps, r->watched.steps == 1 ? "" : "s");
     ts_point_end(was);
     return text;
 }

@@ -9,6 +9,7 @@
 #include "sampler/bins.h"
 #include "sampler/latents.h"
 #include "sampler/texts.h"
+#include "sampler/watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +151,8 @@ void ts_run_close(ts_run *r)
     free_device(r, r->latents.p);
     free_device(r, r->picture.p);
     free_device(r, r->recorded);
+    free_device(r, r->clean.p);
+    free(r->watched.room);
     ts_attn_close(&r->attn);
     ts_request_release(r);
     free(r);
@@ -326,10 +329,14 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     for (int i = 0; i < 2 && r->m->dit[i]; i++)
         ts_weights_budget(ts_dit_weights(r->m->dit[i]), ts_run_room(r));
     TRY(take_latents(r));
+    r->watched.steps = 0;
+    r->watched.seconds = 0;
+    r->watched.profile = (ts_profile){0};
     TRY(open_arena(r, TS_PHASE_DENOISE));
     TRY(ts_denoise(r));
     if (latents) TRY(ts_run_latents(r, latents));
     ts_profile_read(r->ctx->dev, &r->profile, true);
+    ts_watch_add_profile(&r->profile, &r->watched.profile);
     r->report.denoise_seconds = ts_seconds() - start;
     report_attention(r);
 done:

@@ -44,7 +44,16 @@ struct ts_run {
     /* steps (from 0, ascending) before which denoising keeps the latents, [records] */
     const int *record;
     int records;
-    ts_ptr recorded;  /* device [records, F, H, W, C], freed with the run */
+    ts_ptr recorded; /* device [records, F, H, W, C], freed with the run */
+    ts_watch watch;  /* step NULL: nobody */
+    ts_tensor clean; /* device [F, H, W, C]: for who watches; absent: nobody has */
+    struct {
+        int steps;          /* that were shown */
+        double seconds;     /* that took */
+        size_t bytes;       /* that a preview takes while it is fitted; 0: there is none */
+        float *room;        /* of the last preview, [H, W, C] and its pixels */
+        ts_profile profile; /* operations of steps before the last fit, whose own do not count */
+    } watched;
     ts_policy policy; /* of q.attention, settled */
     ts_attn attn;
     ts_cache_wish cache_wish; /* of q.cache_steps */
@@ -87,7 +96,8 @@ ts_status ts_denoise(ts_run *);
  * TS_EUSAGE, TS_EMEMORY. */
 ts_status ts_run_size(ts_run *, const ts_run *like, ts_estimate *);
 ts_status ts_run_size_decode(ts_run *, ts_estimate *); /* of decoding alone */
-size_t ts_run_room(const ts_run *);                    /* for packed weights, beside activations */
+size_t ts_run_room(
+    const ts_run *); /* for packed weights, beside activations and what previews take */
 /* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams)
  * first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
 int ts_run_tiles(const ts_run *, int side[2]);

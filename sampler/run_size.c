@@ -185,7 +185,8 @@ done:
 
 size_t ts_run_room(const ts_run *r)
 {
-    return r->ctx->memory - r->arena[TS_PHASE_DENOISE] - r->scratch[TS_PHASE_DENOISE];
+    return r->ctx->memory - r->arena[TS_PHASE_DENOISE] - r->scratch[TS_PHASE_DENOISE] -
+           r->watched.bytes;
 }
 
 static void describe_sizes(const ts_run *r, ts_estimate *e)

@@ -215,3 +215,19 @@ ts_status ts_solver_step(ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v)
 done:
     return st;
 }
+
+ts_status ts_solver_clean(const ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v, ts_tensor y)
+{
+    if (!ts_solver_is_flow(u->s.kind)) return ts_diffusion_clean(u, dev, x, v, y);
+    return ts_lincomb_op(dev,
+                         (ts_lincomb){.n = 2, .c = {1, -u->s.sigma[u->done]}, .x = {x, v}, .y = y});
+}
+
+double ts_solver_sigma(const ts_solver *u)
+{
+    const ts_schedule *s = &u->s;
+    if (ts_solver_is_flow(s->kind)) return s->sigma[u->done];
+    if (s->kind == TS_LCM && u->done == s->steps) return 0;
+    ts_level l = u->done > s->first ? s->to[u->done - 1] : s->at[u->done];
+    return l.s / l.a;
+}

@@ -89,10 +89,15 @@ ts_status ts_solver_init(ts_solver *, ts_schedule, ts_device *, ts_arena *, int 
                          const long *dim);
 /* x <- the next sample from the model's output v (velocity, noise, ...) at step `done` (from 0). */
 ts_status ts_solver_step(ts_solver *, ts_device *, ts_tensor x, ts_tensor v);
+/* y <- the clean latents that v foretells at step `done`, before it is taken; not clamped. */
+ts_status ts_solver_clean(const ts_solver *, ts_device *, ts_tensor x, ts_tensor v, ts_tensor y);
+/* Noise that is left at `done`: sigma of a flow, of diffusion s / a. */
+double ts_solver_sigma(const ts_solver *);
 bool ts_solver_wants_noise(const ts_solver *); /* before the step at `done` */
 /* What a state between two steps consists of besides the sample. Returns how many. */
 enum { TS_HISTORY = 3 };
 int ts_solver_history(const ts_solver *, const char *name[TS_HISTORY], ts_tensor t[TS_HISTORY]);
-/* schedule_diffusion.c: a step of TS_DPMPP_2M and later kinds. */
+/* schedule_diffusion.c: a step of TS_DPMPP_2M and later kinds, and what it foretells. */
 ts_status ts_diffusion_step(ts_solver *, ts_device *, ts_tensor x, ts_tensor v);
+ts_status ts_diffusion_clean(const ts_solver *, ts_device *, ts_tensor x, ts_tensor v, ts_tensor y);
 #endif

@@ -300,12 +300,23 @@ done:
     return st;
 }
 
+/* Consistency models: x_0 of the step is skip x + out x_0. */
+typedef struct {
+    double skip, out;
+} boundary;
+
+static boundary boundary_of(const ts_schedule *s, int i)
+{
+    double t = (double)s->t[i] * s->d.timestep_scaling, data = 0.5;
+    return (boundary){data * data / (t * t + data * data), t / sqrt(t * t + data * data)};
+}
+
 static ts_status step_lcm(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_tensor v)
 {
     ts_status st = TS_OK;
     const ts_schedule *s = &u->s;
-    double t = (double)s->t[i] * s->d.timestep_scaling, data = 0.5,
-           skip = data * data / (t * t + data * data), out = t / sqrt(t * t + data * data);
+    boundary b = boundary_of(s, i);
+    double skip = b.skip, out = b.out;
     mix x0 = express_sample(s, i);
     ts_level to = i == s->steps - 1 ? (ts_level){1, 0} : s->to[i];
     ts_lincomb c = {
@@ -335,4 +346,15 @@ ts_status ts_diffusion_step(ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor
     if (u->s.kind == TS_DPMPP_2M) return step_dpm(u, dev, u->done, x, v);
     if (u->s.kind == TS_LCM) return step_lcm(u, dev, u->done, x, v);
     return step_ddim(u, dev, u->done, x, v);
+}
+
+ts_status ts_diffusion_clean(const ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v,
+                             ts_tensor y)
+{
+    mix x0 = express_sample(&u->s, u->done);
+    if (u->s.kind == TS_LCM) {
+        boundary b = boundary_of(&u->s, u->done);
+        x0 = (mix){b.out * x0.x + b.skip, b.out * x0.v};
+    }
+    return store_mix(dev, x0, x, v, y);
 }

@@ -256,6 +256,42 @@ TS_API ts_status ts_run_noise(ts_run *, const ts_bag *);
 /* Reads the picture that the request's `init` stands for (usually that path): resized to cover the
  * size that is drawn, its middle taken, encoded. Before ts_run_denoise. TS_EMODEL, TS_EMEMORY. */
 TS_API ts_status ts_run_picture(ts_run *, const char *path);
+/* ---- watching steps ---- */
+/* A step that has been taken, as the function of a ts_watch sees it; lent until that returns. */
+typedef struct ts_step ts_step;
+typedef struct { /* begin with {sizeof of it} */
+    size_t size; /* of this struct */
+    /* Called by ts_run_denoise, on its thread, after every `every`-th step and after the last. Of
+     * the context it may call ts_step_* alone. Another status than TS_OK ends the denoising, which
+     * returns it: TS_ESTOP is as good as ts_env.stop. */
+    ts_status (*step)(void *user, ts_step *);
+    void *user;
+    int every; /* 0: 1 */
+    /* ts_step_preview will be called: its colours are fitted on the way, which takes the VAE's
+     * weights and a decoding of 12 x 12 latents beside the denoising, whose weights get less room.
+     * TS_EMEMORY: they can not have less. */
+    bool preview;
+} ts_watch;
+/* From the next ts_run_denoise of this run on, what one who watches sees of its steps; NULL:
+ * nobody. The run gives the same bits watched or not. Strings and `user` are borrowed until the run
+ * is closed or watched by another. TS_EUSAGE, TS_EMEMORY, TS_ESTOP: nobody watches. */
+TS_API ts_status ts_run_watch(ts_run *, const ts_watch *);
+TS_API int ts_step_number(const ts_step *); /* from 1; in a run that goes on, of all its steps */
+TS_API int ts_step_count(const ts_step *);
+/* Noise that is left: of a flow its sigma, 1 to 0; of diffusion sqrt(1 - alpha) / sqrt(alpha) of
+ * the sample; after the last step 0, of some timetables a little more. */
+TS_API double ts_step_sigma(const ts_step *);
+TS_API void ts_step_shape(const ts_step *, int shape[4]); /* C F H W, as of ts_estimate.latent */
+/* out f32 [C, F, H, W]: the sample after the step. TS_EMEMORY. */
+TS_API ts_status ts_step_latents(ts_step *, float *out);
+/* The same of the clean latents that the model foretold in this step. */
+TS_API ts_status ts_step_clean(ts_step *, float *out);
+/* A linear map of those to colours, a quarter as wide and high as what is drawn: w, h, index and
+ * rgb, which is borrowed until the next call with this step. The 1st, 2nd, 4th, 8th, ... call of a
+ * model decodes 12 x 12 of the latents and fits the map to what it has seen so. frame: of the
+ * latents, 0 to F - 1, of pictures which one; -1: the middle one. TS_EUSAGE, TS_EMEMORY. */
+TS_API ts_status ts_step_preview(ts_step *, int frame, ts_frame *);
+
 /* What it ends with stays on the device for ts_run_decode. latents: NULL, or as ts_run_latents. */
 TS_API ts_status ts_run_denoise(ts_run *, ts_bag **latents);
 /* *latents: a new bag with `latents` [C, F, H, W] f32 of the last denoising, and metadata that is
