@@ -58,11 +58,14 @@ class Latents:
 
 
 class Bank:
-    """Latents and captions of T frames in a ring of `room`; new ones replace the oldest."""
+    """Latents of T frames and tokens of their captions in a ring of `room`; new ones replace the
+    oldest."""
 
-    def __init__(self, clips, latents, T, room, rng):
+    def __init__(self, clips, latents, tok, T, room, rng):
         self.clips, self.latents, self.T, self.room, self.rng = clips, latents, T, room, rng
-        self.z, self.caps, self.at, self.debt = None, [None] * room, 0, 0.0
+        self.tok, self.z, self.at, self.debt = tok, None, 0, 0.0
+        self.ids = torch.zeros((room, wan_dit.LMAX), dtype=torch.long, device=latents.dev)
+        self.nothing = ids_of(tok, [""]).to(latents.dev)
         self.chunk = min(room, max(1, (64 if latents.dev == "cpu" else 1024) // T))
         self.full = 0
 
@@ -75,15 +78,18 @@ class Bank:
                 self.z = torch.empty(
                     (self.room,) + z.shape[1:], dtype=torch.float16, device=z.device
                 )
-            for one, cap in zip(z, caps):
-                self.z[self.at], self.caps[self.at] = one, cap
-                self.at = (self.at + 1) % self.room
-                self.full = min(self.room, self.full + 1)
+            to = (self.at + np.arange(self.chunk)) % self.room
+            self.at = int(to[-1] + 1) % self.room
+            self.full = min(self.room, self.full + self.chunk)
+            to = torch.from_numpy(to).to(z.device)
+            self.z[to], self.ids[to] = z, ids_of(self.tok, caps).to(z.device)
             self.debt -= self.chunk
 
     def batch(self, n):
-        i = self.rng.integers(self.full, size=n)
-        return self.z[torch.from_numpy(i).to(self.z.device)].float(), [self.caps[k] for k in i]
+        """n latents and their tokens, one in ten without a caption."""
+        i = torch.from_numpy(self.rng.integers(self.full, size=n)).to(self.z.device)
+        without = torch.from_numpy(self.rng.random((n, 1)) < 0.1).to(self.z.device)
+        return self.z[i].float(), torch.where(without, self.nothing, self.ids[i])
 
 
 def ids_of(tok, caps):
@@ -267,9 +273,12 @@ def train(a, c, names):
     rng = np.random.default_rng([a.seed, step, rank()])
     turn = np.random.default_rng([a.seed, step])
     g = torch.Generator().manual_seed(1000003 * rank() + step)
+    noise = torch.Generator(dev).manual_seed(1000003 * rank() + step)
     lengths, share = shares(a.lengths)
     start = time.time()
-    banks = {T: Bank(clips, latents, T, max(64, int(a.bank * 64 / (63 + T))), rng) for T in lengths}
+    banks = {
+        T: Bank(clips, latents, tok, T, max(64, int(a.bank * 64 / (63 + T))), rng) for T in lengths
+    }
     for b in banks.values():
         b.add(max(b.chunk, b.room // 4))
     say("banks", {T: b.full for T, b in banks.items()}, f"{time.time() - start:.0f}s")
@@ -288,15 +297,14 @@ def train(a, c, names):
         side = c["size"] // c["vae"]["scale_factor_spatial"] // c.get("patch", 1)
         n = max(1, c["tokens"] // (side * side * ((T - 1) // 4 + 1)))
         banks[T].add(a.fresh[min(T, 2) - 1] * n)
-        x0, caps = banks[T].batch(n)
-        caps = ["" if rng.random() < 0.1 else t for t in caps]
+        x0, ids = banks[T].batch(n)
         u = torch.sigmoid(torch.randn(n, generator=g))
         u = torch.where(torch.rand(n, generator=g) < 0.2, torch.rand(n, generator=g), u)
         s = (c["shift"] * u / (1 + (c["shift"] - 1) * u)).to(dev)
-        e = torch.randn(x0.shape, generator=g).to(dev)
+        e = torch.randn(x0.shape, generator=noise, device=dev)
         sv = s.view(-1, 1, 1, 1, 1)
         with torch.autocast(dev, dtype=torch.bfloat16, enabled=bf16(dev)):
-            v = m((1 - sv) * x0 + sv * e, s, ids_of(tok, caps).to(dev))
+            v = m((1 - sv) * x0 + sv * e, s, ids)
         loss = F.mse_loss(v, e - x0)
         opt.zero_grad()
         loss.backward()
