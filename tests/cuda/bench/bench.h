@@ -67,6 +67,7 @@ ts_status bench_weight(bench *, long O, long K, ts_weight *);
 ts_status bench_vector(bench *, long C, ts_weight *);
 ts_status bench_attention_all(ts_ctx *, void *bench);
 ts_status bench_kernels_all(ts_ctx *, void *bench);
+ts_status bench_rest_all(ts_ctx *, void *bench);
 ts_status bench_steps_all(ts_ctx *, void *bench);
 
 /* ---- bench_block.c: a block of a Wan transformer ---- */

@@ -286,6 +286,110 @@ done:
     return st;
 }
 
+/* ---- what a plan leaves out ---- */
+typedef struct {
+    ts_attention sparse, means; /* a fifth of the blocks; with the means of the others */
+    ts_pool pool_k, pool_v;
+    ts_pool_sums weights;
+    ts_rest_linear linear;
+    ts_head_errors errors;
+} rest_calls;
+
+static ts_status run_pools(bench *b, const void *args)
+{
+    const rest_calls *r = args;
+    ts_status st = ts_pool_op(b->ctx.dev, r->pool_k);
+    return st ? st : ts_pool_op(b->ctx.dev, r->pool_v);
+}
+static ts_status run_weights(bench *b, const void *args)
+{
+    return ts_pool_sums_op(b->ctx.dev, ((const rest_calls *)args)->weights);
+}
+static ts_status run_linear_rest(bench *b, const void *args)
+{
+    return ts_rest_linear_op(b->ctx.dev, ((const rest_calls *)args)->linear);
+}
+static ts_status run_errors(bench *b, const void *args)
+{
+    return ts_head_errors_op(b->ctx.dev, ((const rest_calls *)args)->errors);
+}
+
+static void set_rest(bench *b, set_up *s, rest_calls *r)
+{
+    ts_arena *arena = &b->ctx.arena;
+    ts_tensor k = ts_take(arena, TS_F32, TS_DIM(1, s->nb, s->A, s->D));
+    ts_tensor v = ts_take(arena, TS_F32, TS_DIM(1, s->nb, s->A, s->D));
+    ts_tensor own = ts_take(arena, TS_F32, TS_DIM(1, s->A, s->N));
+    r->sparse = r->means = s->sparse[1];
+    r->means.lse = s->lse;
+    r->means.pooled_k = k;
+    r->means.pooled_v = v;
+    r->pool_k = (ts_pool){s->k, k};
+    r->pool_v = (ts_pool){s->v, v};
+    r->weights = (ts_pool_sums){
+        .q = s->q, .k = k, .scale = s->dense.scale, .lse = own, .sums = s->sums};
+    r->linear = (ts_rest_linear){.q = s->q,
+                                 .k = s->k,
+                                 .v = s->v,
+                                 .out = s->out,
+                                 .pooled_k = k,
+                                 .pooled_v = v,
+                                 .scale = s->dense.scale,
+                                 .sums = s->sums,
+                                 .own = own,
+                                 .lse = s->lse,
+                                 .plan = s->plan[1]};
+    r->errors = (ts_head_errors){
+        .x = s->out, .of = s->other, .error = ts_take(arena, TS_F32, TS_DIM(s->A))};
+}
+
+static ts_status measure_rest(bench *b, long N, long A, long D)
+{
+    static const char *const what[] = {"a fifth, with means of the others", "means of k and v",
+                                       "weights of means", "linear part", "errors of heads"};
+    ts_status st;
+    rest_calls r = {0};
+    set_up *s = calloc(1, sizeof *s);
+    size_t mark = ts_mark(&b->ctx.arena);
+    if (!s) return ts_fail(&b->ctx.err, TS_EMEMORY, "no memory for a bench");
+    *s = (set_up){.N = N, .A = A, .D = D, .nb = (N + TS_BLOCK - 1) / TS_BLOCK};
+    TRY(take_inputs(b, s));
+    set_rest(b, s, &r);
+    bench_call call[] = {{.run = run_attention, .args = &r.sparse},
+                         {.run = run_attention, .args = &r.means},
+                         {.run = run_pools, .args = &r},
+                         {.run = run_weights, .args = &r},
+                         {.run = run_linear_rest, .args = &r},
+                         {.run = run_errors, .args = &r}};
+    enum { REST = sizeof call / sizeof *call };
+    TRY(run_pools(b, &r)); /* each has what it reads */
+    TRY(run_weights(b, &r));
+    TRY(ts_cast(b->ctx.dev, s->out, s->other));
+    TRY(bench_time(b, call, REST));
+    for (int i = 1; i < REST && !bench_counts(b); i++) {
+        bench_row row = row_of(s, what[i - 1], call[i].seconds, 0);
+        row.section = "rest";
+        row.ratio = call[i].seconds / call[0].seconds;
+        row.against = "of a fifth alone";
+        bench_say(b, &row);
+    }
+done:
+    free(s);
+    ts_release(&b->ctx.arena, mark);
+    return st;
+}
+
+ts_status bench_rest_all(ts_ctx *ctx, void *user)
+{
+    bench *b = user;
+    ts_status st = TS_OK;
+    (void)ctx;
+    for (int d = 64; d <= 128; d += 64)
+        TRY(measure_rest(b, b->o.tiny ? 150 : 32760, b->o.tiny ? 1 : 1536 / d, d));
+done:
+    return st;
+}
+
 ts_status bench_attention_all(ts_ctx *ctx, void *user)
 {
     /* 480x832x81 and 720x1280x81 of Wan, 720x1280x129 of HunyuanVideo; one more, smaller */

@@ -379,7 +379,8 @@ static int run_sections(bench *b)
         ts_status (*run)(ts_ctx *, void *);
     } section[] = {{"copies", measure_copies},         {"product", measure_matmul},
                    {"linear", measure_linear},         {"kernels", bench_kernels_all},
-                   {"attention", bench_attention_all}, {"steps", bench_steps_all}};
+                   {"attention", bench_attention_all}, {"rest", bench_rest_all},
+                   {"steps", bench_steps_all}};
     for (size_t i = 0; i < sizeof section / sizeof *section; i++)
         if (!b->o.only || strstr(b->o.only, section[i].name))
             failed |= run_section(b, section[i].name, section[i].run);
