@@ -240,14 +240,13 @@ $(B)/gpu/test_cuda_pipeline: $(B)/gpu/tests/cuda/test_cuda_pipeline.o \
 	@rm -rf $(@D)/lib && mkdir -p $(@D)/lib
 	@ldd $@ | sed -n 's/.*=> \(\/[^ ]*lib\(cjson\|utf8proc\|pcre2\)[^ ]*\) .*/\1/p' | \
 	  while read -r l; do cp -L "$$l" $(@D)/lib/; done
--include $(patsubst %,$(B)/gpu/%.d,$(basename $(GPU_TEST_SRC)) $(GPU_HELP))
+-include $(PLAIN_SRC:%.c=$(B)/%.d) $(wildcard $(addprefix $(B)/gpu/tests/,*.d */*.d */*/*.d))
 # What it reaches, and whether that is enough.
 BENCH_SRC := $(wildcard tests/cuda/bench/*.c)
 $(B)/gpu/bench_cuda: $(BENCH_SRC:%.c=$(B)/gpu/%.o) $(B)/attention/policy.o \
     $(B)/attention/grid.o $(B)/gpu/libplain.a
 	@echo "  LD $@"
 	@$(GPU_LINK) -o $@ $^ $(CUDA_LIBS) -lm -pthread
--include $(BENCH_SRC:%.c=$(B)/gpu/%.d)
 .PHONY: bench-cuda build-bench-cuda
 build-bench-cuda: $(B)/gpu/bench_cuda
 bench-cuda: build-bench-cuda ## what the CUDA device reaches on this machine's GPU; needs nvcc

@@ -281,7 +281,7 @@ ts_status bench_kernels_all(ts_ctx *ctx, void *user)
     ts_status st = TS_OK;
     (void)ctx;
     for (int d = 64; d <= 128; d += 64)
-        TRY(measure_kernels(b, b->o.tiny ? 150 : 32760, b->o.tiny ? 1 : 1536 / d, d));
+        TRY(measure_kernels(b, b->o.tiny ? 150 : 32760, b->o.tiny ? 2 : 1536 / d, d));
 done:
     return st;
 }
@@ -317,8 +317,10 @@ static ts_status run_errors(bench *b, const void *args)
 static void set_rest(bench *b, set_up *s, rest_calls *r)
 {
     ts_arena *arena = &b->ctx.arena;
-    ts_tensor k = ts_take(arena, TS_F32, TS_DIM(1, s->nb, s->A, s->D));
-    ts_tensor v = ts_take(arena, TS_F32, TS_DIM(1, s->nb, s->A, s->D));
+    ts_tensor k = ts_take(arena, TS_F32, TS_DIM(1, s->nb, s->A, s->D)), v;
+    k.ld = s->A * s->D; /* from block to block */
+    v = k;
+    v.p = ts_take(arena, TS_F32, TS_DIM(s->nb, s->A * s->D)).p;
     ts_tensor own = ts_take(arena, TS_F32, TS_DIM(1, s->A, s->N));
     r->sparse = r->means = s->sparse[1];
     r->means.lse = s->lse;
@@ -364,7 +366,9 @@ static ts_status measure_rest(bench *b, long N, long A, long D)
     enum { REST = sizeof call / sizeof *call };
     TRY(run_pools(b, &r)); /* each has what it reads */
     TRY(run_weights(b, &r));
-    TRY(ts_cast(b->ctx.dev, s->out, s->other));
+    TRY(run_attention(b, &r.means));
+    TRY(ts_cast(b->ctx.dev, ts_tensor_of(s->out.p, TS_BF16, 2, (long[]){N, A * D}),
+                ts_tensor_of(s->other.p, TS_BF16, 2, (long[]){N, A * D})));
     TRY(bench_time(b, call, REST));
     for (int i = 1; i < REST && !bench_counts(b); i++) {
         bench_row row = row_of(s, what[i - 1], call[i].seconds, 0);
@@ -385,7 +389,7 @@ ts_status bench_rest_all(ts_ctx *ctx, void *user)
     ts_status st = TS_OK;
     (void)ctx;
     for (int d = 64; d <= 128; d += 64)
-        TRY(measure_rest(b, b->o.tiny ? 150 : 32760, b->o.tiny ? 1 : 1536 / d, d));
+        TRY(measure_rest(b, b->o.tiny ? 150 : 32760, b->o.tiny ? 2 : 1536 / d, d));
 done:
     return st;
 }
@@ -399,7 +403,7 @@ ts_status bench_attention_all(ts_ctx *ctx, void *user)
     (void)ctx;
     for (int d = 64; d <= 128; d += 64)
         for (int i = 0; i < (b->o.tiny ? 1 : 4); i++)
-            TRY(measure_size(b, b->o.tiny ? tiny[i] : real[i], b->o.tiny ? 1 : 1536 / d, d));
+            TRY(measure_size(b, b->o.tiny ? tiny[i] : real[i], b->o.tiny ? 2 : 1536 / d, d));
 done:
     return st;
 }
