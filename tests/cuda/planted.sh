@@ -53,5 +53,31 @@ plant topk.cu test_topk "ties go to the last lane" 's/(1u << lane) - 1/~(1u << l
 plant topk.cu test_topk "no __syncwarp before a tile is summed" '0,/__syncwarp();/s///'
 plant topk.cu test_topk "heads of equal recall: the higher one first" 's/ && g < h/ \&\& g > h/'
 plant topk.cu test_topk "sums in f32" 's/double kept = 0, all = 0/float kept = 0, all = 0/'
+plant topk.cu test_topk "heads that were not asked for" 's/(!a.who || a.who\[h\] == a.which) && //'
+plant topk.cu test_topk "recalls are of scores, not of weights" 's/a.weight\[from/a.score[from/'
+plant rest.cu test_rest "the last block counts as a whole one" 's/(float)left/64.0f/'
+plant rest.cu test_rest "errors of blocks that were not computed" \
+    's/ % a.blocks \* a.every;/ % a.blocks;/'
+plant rest.cu test_rest "ties go to the last candidate" \
+    's/< a.error\[least \* a.ld + h\])/<= a.error[least * a.ld + h])/'
+plant search.cu test_rest "what a pooled key counts is forgotten" \
+    's/key < p.Nk ? ts_log2_tokens(p.Nq, p.Nk, key)/key < p.Nk ? 0/'
+plant search.cu test_rest "no barrier between tiles of pooled keys" \
+    '/pool_bf16(ts/,/^}/s/__syncthreads();//'
+plant attention_f32.cu test_gpu_attention "what a row reads counts twice" \
+    's/!left.has(tx + 16 \* c)/false/'
+plant flash.cu test_flash "what a row reads counts twice" '/if (!out.has(i)) tokens = -INFINITY;/d'
+plant flash.cu test_flash "the form of head 0 for all" \
+    's/__ldg(p.form + head)/__ldg(p.form + 0 * head)/'
+plant rest_linear.cu test_rest "no barrier before a slice's place is used again" \
+    '0,/__syncthreads();/s///'
+plant rest_linear.cu test_rest "M of the wrong query block" \
+    's/p.nq + item) \* square/p.nq) * square/'
+plant rest_tensor.cu test_rest "values without their mean taken off" \
+    's/v\[2 \* k + 1\] - m\[2 \* k + 1\]/v[2 * k + 1]/'
+plant rest_tensor.cu test_rest "no barrier between stages" \
+    '/mix_blocks(ts/,/^}/s/__syncthreads();//'
+plant rest_tensor.cu test_rest "two registers of a fragment swapped" \
+    's/fb\[2\], fb\[3\]/fb[3], fb[2]/'
 echo "$passed planted faults found, $failed not"
 [ "$failed" -eq 0 ]
