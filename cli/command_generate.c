@@ -69,11 +69,12 @@ static ts_status check_sides(ts_err *err, const ts_flags *f, const char *output)
 {
     ts_status st = TS_OK;
     static const ts_flag_id sides[] = {TS_F_SAVE_LATENTS, TS_F_STATE, TS_F_SAVE_PLAN,
-                                       TS_F_PLAN_IMAGE};
-    for (int i = 0; i < 4; i++) {
+                                       TS_F_PLAN_IMAGE, TS_F_PREVIEW};
+    enum { SIDES = sizeof sides / sizeof *sides };
+    for (int i = 0; i < SIDES; i++) {
         const char *path = ts_flag_text(f, sides[i]), *name = ts_flag_name(sides[i]);
         if (!path) continue;
-        for (int k = i + 1; k < 4; k++)
+        for (int k = i + 1; k < SIDES; k++)
             if (ts_flag_set(f, sides[k]) && !strcmp(path, ts_flag_text(f, sides[k])))
                 TRY(ts_fail(err, TS_EUSAGE, "--%s and --%s: both name %s", name,
                             ts_flag_name(sides[k]), path));
@@ -155,6 +156,7 @@ static ts_status prepare_render(ts_cli *c, ts_render *r)
     TRY(ts_render_check_output(c, r, r->q.count > 1 ? r->q.count : r->q.frames));
     TRY(check_sides(&c->err, &c->flags, r->path));
     TRY(check_plans(&c->err, &c->flags, r->q.attention));
+    TRY(ts_previews_check(c, ts_flag_text(&c->flags, TS_F_PREVIEW)));
     TRY(read_noise(c, r));
     TRY(ts_run_open(c->model, &r->q, &r->run, &r->e));
     TRY(ts_render_check_size(c, r, r->q.count > 1 ? r->q.count : r->e.frames));
@@ -219,6 +221,8 @@ ts_status ts_cli_generate(ts_cli *c)
     if (r.forecast.allowed_bytes)
         ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, r.peak, about));
     ts_resume_say_begin(c, &r);
+    TRY(ts_previews_begin(&r.previews, c, r.run, &r.q, &r.e,
+                          ts_flag_text(&c->flags, TS_F_PREVIEW)));
     ts_render_start(c, &r);
     TRY(encode_and_denoise(c, &r));
     save_sides(c, &r, &saved, &unsaved);

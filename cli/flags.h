@@ -56,6 +56,8 @@ typedef enum {
     TS_F_SAVE_PLAN,
     TS_F_SAVE_PLAN_SCORES,
     TS_F_PLAN_IMAGE,
+    TS_F_PREVIEW,
+    TS_F_PREVIEW_EVERY,
     TS_F_OUT,
     TS_F_NAME,
     TS_F_FORMAT,

@@ -114,6 +114,12 @@ static const ts_flag table[] = {
      "Add to them what every search saw"},
     {TS_F_PLAN_IMAGE, "plan-image", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, GEN, NULL,
      "Draw plans and recall as PNGs into a folder, a head a tile"},
+    {TS_F_PREVIEW, "preview", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | BATCH | ROW, NULL,
+     "Show how far the run is in a file that is replaced after steps: the middle frame in a .png, "
+     "all of the latents in a .gif or another clip; a quarter of the size, in the colours of a "
+     "linear map"},
+    {TS_F_PREVIEW_EVERY, "preview-every", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN | BATCH, NULL,
+     "Steps from one preview to the next, 1 to 1000 (default: 1)"},
 
     {TS_F_OUT, "out", 'o', TS_KIND_TEXT, "DIR", 0, 0, NULL, BATCH, "Batch",
      "Folder of the outputs, made if need be; the manifest of the batch is kept there, too"},
@@ -241,6 +247,7 @@ static const struct {
     {"output-dir", "out"},
     {"init-img", "init"},
     {"force", "overwrite"},
+    {"preview-interval", "preview-every"},
 };
 
 /* What has no name here, or other values; a slip of habit gets the right one. */
@@ -259,6 +266,7 @@ static const struct {
     {"vae-tiling", "--vae-tile auto"},
     {"dtype", "--precision"},
     {"type", "--precision"},
+    {"preview-path", "--preview FILE"},
     {"verbose", "--profile"},
     {"v", "--profile, or tessera --version"},
     {"f", "--frames"},

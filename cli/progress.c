@@ -431,6 +431,16 @@ void ts_screen_clear(ts_screen *s)
     fflush(s->out);
 }
 
+void ts_screen_preview(ts_screen *s, const char *path, int step, int steps)
+{
+    if (s->mode != TS_SCREEN_JSON) return;
+    cJSON *j = event("preview");
+    cJSON_AddStringToObject(j, "path", path);
+    cJSON_AddNumberToObject(j, "step", step);
+    cJSON_AddNumberToObject(j, "steps", steps);
+    print_json(s, j);
+}
+
 void ts_screen_table(ts_screen *s, const char *name, const char *text)
 {
     if (s->mode == TS_SCREEN_JSON) {

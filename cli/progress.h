@@ -103,6 +103,8 @@ void ts_screen_note(ts_screen *, const char *format, ...) __attribute__((format(
 void ts_screen_clear(ts_screen *); /* takes the bar away: a line of stdout comes */
 /* some lines of text; an event {"event": name, "text"} */
 void ts_screen_table(ts_screen *, const char *name, const char *text);
+/* A preview has been written; an event alone. */
+void ts_screen_preview(ts_screen *, const char *path, int step, int steps);
 typedef struct {
     const char *output;
     char **paths; /* every file, or the folder */

@@ -3,6 +3,7 @@
 #define TS_RENDER_H
 #include "cli/cli.h"
 #include "cli/forecast_text.h"
+#include "cli/preview_file.h"
 #include "cli/sheet.h"
 
 typedef struct { /* everything that one rendering owns */
@@ -25,6 +26,7 @@ typedef struct { /* everything that one rendering owns */
     ts_sink *sink;
     ts_sheet *sheet;
     bool sheeted; /* the pictures are written as one sheet */
+    ts_previews previews;
 } ts_render;
 
 /* Context, model and request, by the metadata of the file `from` where there is one; without that

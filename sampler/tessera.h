@@ -262,8 +262,8 @@ typedef struct ts_step ts_step;
 typedef struct { /* begin with {sizeof of it} */
     size_t size; /* of this struct */
     /* Called by ts_run_denoise, on its thread, after every `every`-th step and after the last. Of
-     * the context it may call ts_step_* alone. Another status than TS_OK ends the denoising, which
-     * returns it: TS_ESTOP is as good as ts_env.stop. */
+     * the context it may call ts_step_* and ts_output_* alone. Another status than TS_OK ends the
+     * denoising, which returns it: TS_ESTOP is as good as ts_env.stop. */
     ts_status (*step)(void *user, ts_step *);
     void *user;
     int every; /* 0: 1 */

@@ -1,6 +1,7 @@
 /* The command batch: what is asked for, in which order it is checked, what is said at the end.
  * Nothing is rendered and nothing is written before every row of every file has been looked at. */
 #include "cli/batch/batch.h"
+#include "cli/preview_file.h"
 #include "cli/side.h"
 
 #include <errno.h>
@@ -132,6 +133,8 @@ static ts_status open_batch(ts_batch *b)
     char *full = name ? realpath(name, NULL) : NULL;
     b->model = full ? full : strdup(name ? name : "default");
     if (!b->model) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a name"));
+    if (ts_flag_set(&c->flags, TS_F_PREVIEW))
+        TRY(ts_previews_check(c, ts_flag_text(&c->flags, TS_F_PREVIEW)));
     TRY(ts_batch_read(b));
     TRY(ts_batch_names(b, ts_flag_text(&c->flags, TS_F_NAME)));
     divide_rows(b);

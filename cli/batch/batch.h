@@ -33,6 +33,7 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     bool folder;           /* numbered PNGs */
     const char *extension; /* ".mp4"; "" for a folder */
     const char *output;    /* as the row names it; NULL: by the template */
+    const char *preview;   /* file of its previews; NULL: none */
     char *name;            /* of the output, below the batch's folder */
     char id[TS_ID + 1];    /* hash of all that decides about the output's content and name */
     int geometry;          /* index of its kind of run */

@@ -218,11 +218,13 @@ typedef struct {
     ts_strip *strip;
     char *path, *named; /* where the output is made; what it will be called */
     char *state, *json, *parameters;
+    ts_previews previews;
 } rendering;
 
 static void free_rendering(ts_batch *b, rendering *r)
 {
     b->c->screen.made_at = NULL;
+    if (r->run) ts_run_watch(r->run, NULL); /* it stays, as what the next row is like */
     free(r->named);
     ts_strip_close(r->strip);
     ts_output_close(r->sink);
@@ -329,6 +331,7 @@ static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, renderin
     TRY(st); /* a picture that can not be read is this row's */
     ts_screen_start(&b->c->screen, &e, e.steps, j->name, r->json);
     TRY(ts_run_encode(r->run));
+    TRY(ts_previews_begin(&r->previews, b->c, r->run, &q, &e, j->preview));
     TRY(denoise_row(b, r));
     st = decode_row(b, j, r);
     if (st && st != TS_ESTOP) rescue_latents(b, j, r, st);

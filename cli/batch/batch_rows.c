@@ -4,6 +4,7 @@
 
 #include "backend/hash.h"
 #include "backend/number.h"
+#include "cli/preview_file.h"
 #include "cli/prompt_text.h"
 #include "cli/settings.h"
 
@@ -231,6 +232,18 @@ static void read_init(reading *r, ts_job *j)
     j->q.strength = v[TS_F_STRENGTH].set ? v[TS_F_STRENGTH].real : TS_STRENGTH_DEFAULT;
 }
 
+/* The batch's own was looked at before. */
+static void read_preview(reading *r, ts_job *j)
+{
+    ts_cli *c = r->b->c;
+    j->preview = r->f.value[TS_F_PREVIEW].text;
+    if (!j->preview || j->preview == ts_flag_text(&c->flags, TS_F_PREVIEW)) return;
+    *c->err.text = 0;
+    if (ts_previews_check(c, j->preview))
+        add_row_fault(r, "%.400s", *c->err.text ? c->err.text : ts_error(c->ctx));
+    *c->err.text = 0;
+}
+
 static bool fill_request(reading *r, ts_job *j)
 {
     const ts_flag_value *v = r->f.value;
@@ -239,6 +252,7 @@ static bool fill_request(reading *r, ts_job *j)
     ts_settings_apply(v, &j->q);
     j->q.prompt = r->row->prompt;
     read_init(r, j);
+    read_preview(r, j);
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1)
         add_row_fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif",
@@ -341,15 +355,17 @@ ts_status ts_batch_read(ts_batch *b)
         b->faults += file->faults;
         keep_first_fault(b, file);
     }
-    bool begins = false;
+    bool begins = false, previews = false;
     for (int i = 0; i < b->jobs; i++) {
         good += b->job[i].state != TS_JOB_FAULTY;
         begins = begins || b->job[i].init;
+        previews = previews || b->job[i].preview;
     }
     if (ts_flag_set(&c->flags, TS_F_STRENGTH) && !begins && good)
         TRY(ts_fail(&c->err, TS_EUSAGE,
                     "--strength: no row has a picture to begin with, --init or init of a row gives "
                     "it"));
+    if (good && !previews) TRY(ts_previews_check(c, NULL));
     if (!good)
         TRY(ts_fail(&c->err, TS_EMODEL, "%s%s: no row that can be rendered", b->file[0]->name,
                     n > 1 ? " and the other files" : ""));
