@@ -265,6 +265,7 @@ cudaError_t ts_cuda_pool_sums(const ts_pool_sums *s, void *scratch, cudaStream_t
     for (long b = 0; b < a.q.dim[0] && !e; b++) {
         ts_attend_args p = attend_args(&a, b);
         p.columns = (int)nb;
+        p.inverse = 1 / p.scale;
         p.sums = (float *)address_of(s->sums.p) + b * p.A * nb * nb;
         e = fits ? ts_pool_sums_bf16(&p, stream) : ts_pool_sums_any(&p, bf16, stream);
     }

@@ -3,7 +3,9 @@
  *
  *   sums_j = sum over the tile of 2^min(c q k' - lse / ln 2, 115),  c = scale log2 e
  *
- * What pooled keys weigh: two passes over them, one for lse and one for sums by column.
+ * What pooled keys weigh: two passes over them, one for lse and one for sums by column:
+ *
+ *   sums_j = sum over the rows of 2^(c q k_j' + log2 n_j - lse / ln 2), n_j tokens of block j
  *
  * Block means: rows of a block, added; and the products of those of queries with those of keys. */
 #include "backend/cuda/attention_kernels.h"
@@ -80,103 +82,188 @@ template <int D> cudaError_t launch_sums(const ts_attend_args *a, cudaStream_t s
     return TS_LAUNCH((sum_bf16<D>), grid, THREADS, (shared_of_sums<D>()), s, *a);
 }
 
-/* Logits to the base 2 of this lane's two rows and sixteen pooled keys of tile j. */
-template <int KEYS>
-TS_DEV void scale_pooled(float (&s)[1][KEYS][4], const ts_attend_args &p, int j, int t)
+/* ---- what pooled keys weigh ----
+ * A thread block has 128 query rows of one head, two blocks of them, a warp 32, whose fragments
+ * stay in registers: as rows of S = Q K' in the first pass, which finds lse by row, and as columns
+ * of K Q' in the second, where a sum over queries stays within lanes. */
+enum { POOL_ROWS = 128 };
+template <int D> struct query_fragments {
+    uint32_t of[2][D / 16][4];
+};
+
+/* s = Q K', unscaled, of the warp's 32 rows and the 64 keys of a tile */
+template <int D>
+TS_DEV void multiply_rows(float (&s)[2][8][4], const query_fragments<D> &q, const unsigned char *k,
+                          int at_k)
+{
+    using T = ts_tile<D>;
+    TS_UNROLL
+    for (int i = 0; i < 2; i++) TS_UNROLL
+    for (int n = 0; n < 8; n++) s[i][n][0] = s[i][n][1] = s[i][n][2] = s[i][n][3] = 0;
+    TS_UNROLL
+    for (int d = 0; d < D / 16; d++) TS_UNROLL
+    for (int n = 0; n < 4; n++) { /* 16 keys */
+        uint32_t b[4];
+        ts_ldmatrix(b, k + T::on(at_k, d) + 16 * n * T::row);
+        TS_UNROLL
+        for (int i = 0; i < 2; i++) {
+            ts_mma(s[i][2 * n], q.of[i][d], b[0], b[1]);
+            ts_mma(s[i][2 * n + 1], q.of[i][d], b[2], b[3]);
+        }
+    }
+}
+/* s = K Q': a fragment of 16 rows of Q holds the two of as many columns */
+template <int D>
+TS_DEV void multiply_columns(float (&s)[4][4][4], const query_fragments<D> &q,
+                             const unsigned char *k, int at_k)
+{
+    using T = ts_tile<D>;
+    TS_UNROLL
+    for (int m = 0; m < 4; m++) TS_UNROLL
+    for (int c = 0; c < 4; c++) s[m][c][0] = s[m][c][1] = s[m][c][2] = s[m][c][3] = 0;
+    TS_UNROLL
+    for (int d = 0; d < D / 16; d++) TS_UNROLL
+    for (int m = 0; m < 4; m++) { /* 16 keys */
+        uint32_t a[4];
+        ts_ldmatrix(a, k + T::on(at_k, d) + 16 * m * T::row);
+        TS_UNROLL
+        for (int i = 0; i < 2; i++) {
+            ts_mma(s[m][2 * i], a, q.of[i][d][0], q.of[i][d][2]);
+            ts_mma(s[m][2 * i + 1], a, q.of[i][d][1], q.of[i][d][3]);
+        }
+    }
+}
+/* The last tile's keys: the last one counts less than the 64 that all are taken for, those beyond
+ * it nothing. */
+TS_DEV void weigh_last(float (&s)[2][8][4], const ts_attend_args &p, int j, int t)
 {
     TS_UNROLL
-    for (int n = 0; n < KEYS; n++) TS_UNROLL
+    for (int n = 0; n < 8; n++) TS_UNROLL
     for (int e = 0; e < 4; e++) {
         const int key = j * 64 + 8 * n + 2 * t + (e & 1);
-        const float tokens = key < p.Nk ? ts_log2_tokens(p.Nq, p.Nk, key) : -INFINITY;
-        s[0][n][e] = fmaf(s[0][n][e], p.scale, tokens);
+        const float less = (ts_log2_tokens(p.Nq, p.Nk, key) - 6) * p.inverse;
+        TS_UNROLL
+        for (int i = 0; i < 2; i++) s[i][n][e] = key < p.Nk ? s[i][n][e] + less : -INFINITY;
+    }
+}
+/* Maxima and sums of this lane's rows grow by a tile. */
+TS_DEV void take_logits(const float (&s)[2][8][4], float (&m)[2][2], float (&l)[2][2], float scale)
+{
+    TS_UNROLL
+    for (int i = 0; i < 2; i++) TS_UNROLL
+    for (int h = 0; h < 2; h++) {
+        float most = -INFINITY, sum = 0;
+        TS_UNROLL
+        for (int n = 0; n < 8; n++) most = fmaxf(most, fmaxf(s[i][n][2 * h], s[i][n][2 * h + 1]));
+        const float now = fmaxf(m[i][h], most * scale), base = now == -INFINITY ? 0 : now;
+        TS_UNROLL
+        for (int n = 0; n < 8; n++)
+            sum += ts_exp2(fmaf(s[i][n][2 * h], scale, -base)) +
+                   ts_exp2(fmaf(s[i][n][2 * h + 1], scale, -base));
+        l[i][h] = l[i][h] * ts_exp2(m[i][h] - base) + sum;
+        m[i][h] = now;
+    }
+}
+/* Sums over the warp's queries, of log2 sums `base`, to part [64]. */
+TS_DEV void add_columns(const float (&s)[4][4][4], const float (&base)[4][2], float scale,
+                        float *part, int g, int t)
+{
+    TS_UNROLL
+    for (int m = 0; m < 4; m++) TS_UNROLL
+    for (int h = 0; h < 2; h++) {
+        float sum = 0;
+        TS_UNROLL
+        for (int c = 0; c < 4; c++) TS_UNROLL
+        for (int e = 0; e < 2; e++) sum += ts_exp2(fmaf(s[m][c][2 * h + e], scale, -base[c][e]));
+        sum = ts_quad_sum(sum);
+        if (t == 0) part[16 * m + 8 * h + g] = sum;
     }
 }
 
-/* A thread block has 64 query rows of one head, a warp 16; two stages of pooled keys. */
-template <int D> __global__ void __launch_bounds__(THREADS, 3) pool_bf16(ts_attend_args p)
+template <int D> __global__ void __launch_bounds__(THREADS, 2) pool_bf16(ts_attend_args p)
 {
     using T = ts_tile<D>;
-    TS_SHARED(shared);
-    unsigned char *sq = shared, *sk = sq + T::block;
-    float *parts = (float *)(sk + 2 * T::block); /* [2][WARPS][64], by turns */
+    TS_SHARED(shared); /* two stages of pooled keys; first Q */
+    float *parts = (float *)(shared + 2 * T::block), *lse2 = parts + 2 * WARPS * 64;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int nq = (p.Nq + 63) >> 6, tiles = (p.Nk + 63) >> 6, first = (int)blockIdx.x % nq * 64;
-    const int head = (int)blockIdx.x / nq;
+    const int nq = (p.Nq + 63) >> 6, tiles = (p.Nk + 63) >> 6, pairs = (nq + 1) / 2;
+    const int head = (int)blockIdx.x / pairs, block = (int)blockIdx.x % pairs * 2;
     const ts_head_rows q = {(const uint16_t *)p.q + head * p.D, p.ldq, p.Nq, p.D};
     const ts_head_rows k = {(const uint16_t *)p.k + head * p.D, p.ldk, p.Nk, p.D};
-    const int at_q = T::at(16 * warp + (lane & 15), lane >> 4);
+    const int at_rows = T::at(lane & 15, lane >> 4);
     const int at_k = T::at((lane >> 4) * 8 + (lane & 7), lane >> 3 & 1);
-    float *sums = p.sums + (long)blockIdx.x * p.columns;
-    float m[2] = {-INFINITY, -INFINITY}, l[2] = {0, 0};
-    uint32_t fq[D / 16][4];
-    ts_fetch<D, THREADS>(sq, q, first, 64);
-    ts_fetch<D, THREADS>(sk, k, 0, 64);
+    float m[2][2], l[2][2] = {}, base[4][2];
+    query_fragments<D> fq;
+    ts_fetch<D, THREADS>(shared, q, block * 64, POOL_ROWS);
     ts_cp_commit();
     ts_cp_wait<0>();
     __syncthreads();
     TS_UNROLL
-    for (int s = 0; s < D / 16; s++) ts_ldmatrix(fq[s], sq + T::on(at_q, s));
-
-    for (int turn = 0; turn <= 2 * tiles; turn++) {
-        const int j = turn % tiles;
-        float s[1][8][4];
+    for (int i = 0; i < 2; i++) {
+        m[i][0] = m[i][1] = -INFINITY;
+        TS_UNROLL
+        for (int d = 0; d < D / 16; d++)
+            ts_ldmatrix(fq.of[i][d], shared + (32 * warp + 16 * i) * T::row + T::on(at_rows, d));
+    }
+    __syncthreads();
+    ts_fetch<D, THREADS>(shared, k, 0, 64);
+    ts_cp_commit();
+    /* tile of a turn, whose copies have come; those of the next one begin */
+    auto take_tile = [&](int turn) {
         ts_cp_wait<0>();
         __syncthreads();
-        if (turn > tiles && threadIdx.x < 64) { /* the tile before: its parts have come */
-            const float *part = parts + (turn - 1) % 2 * WARPS * 64 + threadIdx.x;
-            const int key = (turn - tiles - 1) * 64 + (int)threadIdx.x;
-            if (key < p.Nk) sums[key] = (part[0] + part[64]) + (part[128] + part[192]);
-        }
-        if (turn == 2 * tiles) break;
         if (turn + 1 < 2 * tiles)
-            ts_fetch<D, THREADS>(sk + (turn + 1) % 2 * T::block, k, (turn + 1) % tiles * 64, 64);
+            ts_fetch<D, THREADS>(shared + (turn + 1) % 2 * T::block, k, (turn + 1) % tiles * 64,
+                                 64);
         ts_cp_commit();
-        ts_multiply_keys<D>(s, sq, at_q, fq, sk + turn % 2 * T::block, ts_anew(at_k), false);
-        scale_pooled(s, p, j, t);
-        if (turn < tiles) {
-            TS_UNROLL
-            for (int h = 0; h < 2; h++) {
-                float now = m[h];
-                TS_UNROLL
-                for (int n = 0; n < 8; n++)
-                    now = fmaxf(now, fmaxf(s[0][n][2 * h], s[0][n][2 * h + 1]));
-                const float base = now == -INFINITY ? 0 : now;
-                l[h] *= ts_exp2(m[h] - base);
-                m[h] = now;
-                TS_UNROLL
-                for (int n = 0; n < 8; n++)
-                    l[h] += ts_exp2(s[0][n][2 * h] - base) + ts_exp2(s[0][n][2 * h + 1] - base);
-            }
-            if (turn + 1 < tiles) continue;
-            TS_UNROLL
-            for (int h = 0; h < 2; h++) { /* m becomes lse to the base 2 */
-                const int r = first + 16 * warp + 8 * h + g;
-                const float most = ts_quad_max(m[h]),
-                            all = ts_quad_sum(l[h] * ts_exp2(m[h] - most));
-                m[h] = r < p.Nq ? most + ts_log2(all) : INFINITY;
-                if (t == 0 && r < p.Nq && p.lse) p.lse[(long)head * p.Nq + r] = m[h] * TS_LN2;
-            }
-            continue;
-        }
-        float *part = parts + turn % 2 * WARPS * 64 + warp * 64 + 2 * t;
-        TS_UNROLL
-        for (int n = 0; n < 8; n++) TS_UNROLL
-        for (int e = 0; e < 2; e++) {
-            float x = ts_exp2(s[0][n][e] - m[0]) + ts_exp2(s[0][n][e + 2] - m[1]);
-            TS_UNROLL
-            for (int d = 4; d < 32; d *= 2) x += __shfl_xor_sync(TS_LANES, x, d);
-            if (g == 0) part[8 * n + e] = x;
-        }
+        return shared + turn % 2 * T::block;
+    };
+    for (int j = 0; j < tiles; j++) {
+        float s[2][8][4];
+        multiply_rows<D>(s, fq, take_tile(j), ts_anew(at_k));
+        if (j == tiles - 1) weigh_last(s, p, j, t);
+        take_logits(s, m, l, p.scale);
     }
+    TS_UNROLL
+    for (int i = 0; i < 2; i++) TS_UNROLL
+    for (int h = 0; h < 2; h++) {
+        const int r = 32 * warp + 16 * i + 8 * h + g, n = block * 64 + r;
+        const float most = ts_quad_max(m[i][h]);
+        const float x = most + ts_log2(ts_quad_sum(l[i][h] * ts_exp2(m[i][h] - most)));
+        if (t) continue;
+        lse2[r] = n < p.Nq ? x : INFINITY;
+        if (n < p.Nq && p.lse) p.lse[(long)head * p.Nq + n] = (x + 6) * TS_LN2;
+    }
+    __syncwarp();
+    TS_UNROLL
+    for (int c = 0; c < 4; c++) TS_UNROLL
+    for (int e = 0; e < 2; e++) base[c][e] = lse2[32 * warp + 8 * c + 2 * t + e];
+    /* sums of tile j, whose parts have come: a thread one of 64 keys of one of two query blocks */
+    auto store_tile = [&](int j) {
+        const int half = (int)threadIdx.x >> 6, i = threadIdx.x & 63, key = j * 64 + i;
+        const float *part = parts + (j % 2 * WARPS + 2 * half) * 64 + i;
+        if (key >= p.Nk || block + half >= nq) return;
+        const float share = key == p.Nk - 1 ? (float)(p.Nq - key * 64) / 64 : 1;
+        p.sums[((long)head * nq + block + half) * p.columns + key] = (part[0] + part[64]) * share;
+    };
+    for (int j = 0; j < tiles; j++) {
+        float s[4][4][4];
+        const unsigned char *tile = take_tile(tiles + j);
+        if (j) store_tile(j - 1);
+        multiply_columns<D>(s, fq, tile, ts_anew(at_rows));
+        add_columns(s, base, p.scale, parts + (j % 2 * WARPS + warp) * 64, g, t);
+    }
+    ts_cp_wait<0>();
+    __syncthreads();
+    store_tile(tiles - 1);
 }
 template <int D> constexpr size_t shared_of_pool(void)
 {
-    return 3 * ts_tile<D>::block + 2 * WARPS * 64 * sizeof(float);
+    return 2 * ts_tile<D>::block + (2 * WARPS * 64 + POOL_ROWS) * sizeof(float);
 }
 template <int D> cudaError_t launch_pool(const ts_attend_args *a, cudaStream_t s)
 {
-    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + 63) / 64);
+    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + POOL_ROWS - 1) / POOL_ROWS);
     return TS_LAUNCH((pool_bf16<D>), grid, THREADS, (shared_of_pool<D>()), s, *a);
 }
 
@@ -223,13 +310,10 @@ __global__ void __launch_bounds__(TILE *TILE)
 
 cudaError_t ts_search_init(void)
 {
-    cudaError_t e = cudaFuncSetAttribute((const void *)pool_bf16<128>,
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         (int)shared_of_pool<128>());
-    return e ? e
-             : cudaFuncSetAttribute((const void *)sum_bf16<128>,
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    (int)shared_of_sums<128>());
+    static_assert(shared_of_pool<128>() <= 48 << 10, "what every kernel may have");
+    return cudaFuncSetAttribute((const void *)sum_bf16<128>,
+                                cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                (int)shared_of_sums<128>());
 }
 cudaError_t ts_pool_sums_bf16(const ts_attend_args *a, cudaStream_t s)
 {

@@ -61,7 +61,9 @@ plant rest.cu test_rest "errors of blocks that were not computed" \
 plant rest.cu test_rest "ties go to the last candidate" \
     's/< a.error\[least \* a.ld + h\])/<= a.error[least * a.ld + h])/'
 plant search.cu test_rest "what a pooled key counts is forgotten" \
-    's/key < p.Nk ? ts_log2_tokens(p.Nq, p.Nk, key)/key < p.Nk ? 0/'
+    's/ts_log2_tokens(p.Nq, p.Nk, key) - 6/0.0f/'
+plant search.cu test_rest "two columns of queries swapped" \
+    's/q.of\[i\]\[d\]\[1\], q.of\[i\]\[d\]\[3\]/q.of[i][d][3], q.of[i][d][1]/'
 plant search.cu test_rest "no barrier between tiles of pooled keys" \
     '/pool_bf16(ts/,/^}/s/__syncthreads();//'
 plant attention_f32.cu test_gpu_attention "what a row reads counts twice" \
