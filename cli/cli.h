@@ -5,6 +5,7 @@
 #include "backend/err.h"
 #include "cli/flags.h"
 #include "cli/progress.h"
+#include "cli/user_config.h"
 #include "sampler/tessera.h"
 
 typedef struct {
@@ -18,6 +19,7 @@ typedef struct {
     ts_model *model;
     char **text; /* prompts that were read from files, until ts_cli_close */
     int texts;
+    ts_user_config *config; /* NULL: there is none, or it is left alone */
 } ts_cli;
 
 /* Opens the context that flags and environment describe. */
@@ -36,4 +38,5 @@ ts_status ts_cli_bench(ts_cli *);
 ts_status ts_cli_search_tile(ts_cli *);
 ts_status ts_cli_batch(ts_cli *);
 ts_status ts_cli_completion(ts_cli *);
+ts_status ts_cli_config(ts_cli *);
 #endif

@@ -45,6 +45,11 @@ static const ts_command commands[] = {
      "Renders the prompts with full attention, compares, and writes a file for --attention "
      "tile:file=FILE. Its path is printed on stdout.",
      1, INT_MAX, "a prompt", ts_cli_search_tile},
+    {"config", TS_CMD_CONFIG, "", "Print the configuration file, where it is and what it says",
+     "Flags by line, without dashes: steps = 30, in sections [COMMAND], [model NAME] and [preset "
+     "NAME]; those before a section are of all commands. What the command line says goes before "
+     "them. The file is $TESSERA_CONFIG, or tessera/config in $XDG_CONFIG_HOME or ~/.config.",
+     0, 0, NULL, ts_cli_config},
     {"completion", TS_CMD_COMPLETION, "bash | zsh | fish",
      "Print the script by which a shell completes commands, flags and their values",
      "For this session: source <(tessera completion bash), the same of zsh, or tessera completion "

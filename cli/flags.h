@@ -17,6 +17,7 @@ typedef enum {
     TS_CMD_SEARCH_TILE = 128,
     TS_CMD_MODELS = 256,
     TS_CMD_COMPLETION = 512,
+    TS_CMD_CONFIG = 1024,
     TS_ROW = 64 /* no command: a row of a prompt file */
 } ts_command_bit;
 
@@ -100,6 +101,8 @@ typedef enum {
     TS_F_DRY_RUN,
     TS_F_JSON,
     TS_F_JSON_FILE,
+    TS_F_PRESET,
+    TS_F_NO_CONFIG,
     TS_F_HELP,
     TS_F_COUNT
 } ts_flag_id;

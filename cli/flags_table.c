@@ -9,6 +9,7 @@ enum {
     INFO = TS_CMD_INFO,
     MODELS = TS_CMD_MODELS,
     COMP = TS_CMD_COMPLETION,
+    CONF = TS_CMD_CONFIG,
     TOK = TS_CMD_TOKENS,
     BENCH = TS_CMD_BENCH,
     SRCH = TS_CMD_SEARCH_TILE,
@@ -224,8 +225,13 @@ static const ts_flag table[] = {
      "Print JSON; of a batch its status or plan"},
     {TS_F_JSON_FILE, "json", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL,
      "Write everything that was measured to FILE, as JSON"},
+    {TS_F_PRESET, "preset", 0, TS_KIND_TEXT, "NAME", 0, 0, NULL, GEN | DEC | BENCH | BATCH | SRCH,
+     NULL, "Take the section [preset NAME] of the configuration file"},
+    {TS_F_NO_CONFIG, "no-config", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL,
+     GEN | DEC | INFO | MODELS | TOK | BENCH | BATCH | SRCH, NULL,
+     "Leave the configuration file alone"},
     {TS_F_HELP, "help", 'h', TS_KIND_SWITCH, NULL, 0, 0, NULL,
-     GEN | DEC | INFO | MODELS | TOK | BENCH | BATCH | SRCH | COMP, NULL, "Print this help"},
+     GEN | DEC | INFO | MODELS | TOK | BENCH | BATCH | SRCH | COMP | CONF, NULL, "Print this help"},
 };
 enum { ROWS = sizeof table / sizeof *table };
 _Static_assert((int)ROWS == (int)TS_F_COUNT, "a row for every flag");

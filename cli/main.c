@@ -174,8 +174,23 @@ static ts_status refuse_unknown_command(ts_err *err, const char *word)
 
 static ts_status run_command(ts_cli *c, const ts_command *cmd, int argc, char **argv)
 {
+    int n = argc;
+    char *const *words = argv;
     ts_status st = ts_flags_parse(&c->flags, cmd->bit, argc, argv);
+    bool own = !ts_flag_set(&c->flags, TS_F_NO_CONFIG) && !ts_flag_set(&c->flags, TS_F_HELP);
     if (st) return ts_fail(&c->err, st, "%s: %s", cmd->name, c->flags.error);
+    if (ts_flag_set(&c->flags, TS_F_NO_CONFIG) && ts_flag_set(&c->flags, TS_F_PRESET))
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "%s: --preset is of the configuration file, which --no-config leaves alone",
+                       cmd->name);
+    if (own && cmd->bit != TS_CMD_COMPLETION) {
+        st = ts_user_config_open(&c->err, &c->config);
+        if (!st)
+            st = ts_user_config_words(c->config, &c->err, cmd->name, cmd->bit, &c->flags, argc,
+                                      argv, &n, &words);
+        if (!st && words != argv) st = ts_flags_parse(&c->flags, cmd->bit, n, words);
+        if (st) return st;
+    }
     const char *model = getenv("TESSERA_MODEL");
     /* beside what a file records, and a flag, it is but a default */
     if (model && *model && !ts_flag_text(&c->flags, TS_F_MODEL) &&

@@ -95,10 +95,12 @@ void ts_cli_close(ts_cli *c)
 {
     ts_model_close(c->model);
     ts_close(c->ctx);
+    ts_user_config_close(c->config);
     for (int i = 0; i < c->texts; i++) free(c->text[i]);
     free(c->text);
     c->text = NULL;
     c->texts = 0;
+    c->config = NULL;
     c->model = NULL;
     c->ctx = NULL;
 }

@@ -55,6 +55,7 @@ static void name_program(void)
     char *full = realpath(given && *given ? given : "tessera", NULL);
     ck_assert_msg(full != NULL, "%s: %s", given ? given : "./tessera", strerror(errno));
     setenv("TESSERA", full, 1);
+    setenv("TESSERA_CONFIG", "", 0); /* not that of whoever runs the tests */
     free(full);
 }
 

@@ -20,7 +20,7 @@ static const struct {
                 {"search-tile", TS_CMD_SEARCH_TILE},
                 {"completion", TS_CMD_COMPLETION}};
 enum { COMMANDS = sizeof commands / sizeof *commands };
-#define ALL "generate|decode|info|models|tokens|batch|bench|search-tile|completion|help"
+#define ALL "generate|decode|info|models|tokens|batch|bench|search-tile|config|completion|help"
 
 /* What bash offers for a command line's words (quoted for bash, without single quotes), of which
  * the last is to be completed: each between line feeds. */
