@@ -208,12 +208,6 @@ ts_status ts_search_by_error(ts_attn *a, ts_attn_state *s, const ts_attention *d
     c.again.ld = n[2] * n[3];
     c.error = ts_take(arena, TS_F32, TS_DIM(TS_RANKINGS, n[2]));
     TRY(pool_keys_and_values(&c.w));
-    /* rows between those of the sample are read where the linear part is added to them, too */
-    TRY(a->ctx->dev->ops->zero(a->ctx->dev, c.again.p,
-                               (size_t)ts_count(c.again) * ts_dtype_size(c.again.type)));
-    if (forms)
-        TRY(a->ctx->dev->ops->zero(a->ctx->dev, c.w.lse.p,
-                                   (size_t)ts_count(c.w.lse) * sizeof(float)));
     TRY(choose_rankings(&c, found));
     if (forms) TRY(choose_forms(&c, found));
 done:
