@@ -1,6 +1,7 @@
 /* The kernels of attention, as attention_launch.c chooses among them: flash.cu (tensor cores, bf16,
- * D up to 128), attention_f32.cu (any type and D), search.cu (block sums and block means). Each
- * call is for one element of a batch; shapes have been checked. For sm_80 and newer. */
+ * D up to 128), attention_f32.cu (any type and D), search.cu (block sums, weights of pooled keys,
+ * scores of block means). Each call is for one element of a batch; shapes have been checked. For
+ * sm_80 and newer. */
 #ifndef TS_CUDA_ATTENTION_KERNELS_H
 #define TS_CUDA_ATTENTION_KERNELS_H
 #include <cuda_runtime_api.h>
@@ -74,12 +75,9 @@ cudaError_t ts_sum_blocks_bf16(const ts_attend_args *, cudaStream_t);
 cudaError_t ts_pool_sums_bf16(const ts_attend_args *, cudaStream_t);
 /* lets it use the shared memory that it needs */
 cudaError_t ts_search_init(void);
-/* means: f32 [A, blocks of N, D] of x [N, A, D] */
-cudaError_t ts_mean_blocks(const void *x, bool bf16, long ld, int A, int N, int D, float *means,
-                           cudaStream_t);
-/* scores [A, nb, nb] = q k', of q and k [A, nb, D] */
-cudaError_t ts_score_blocks(const float *q, const float *k, int A, int nb, int D, float *scores,
-                            cudaStream_t);
+/* scores [B, A, nb, nb] = q k', of means q and k [B, nb, A, D] */
+cudaError_t ts_score_blocks(const float *q, const float *k, int B, int A, int nb, int D,
+                            float *scores, cudaStream_t);
 
 #ifdef __cplusplus
 }

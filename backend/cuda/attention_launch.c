@@ -220,27 +220,25 @@ cudaError_t ts_cuda_block_sums(const ts_block_sums *s, const ts_cuda_chip *chip,
     return e;
 }
 
-static size_t count_means(const ts_block_means *m) /* of q or k of one element of the batch */
+/* Means of the blocks of q or k, [B, nb, A, D]. */
+static ts_tensor means_of(ts_tensor t, void *at)
 {
-    return (size_t)(m->q.dim[2] * count_blocks(m->q.dim[1]) * m->q.dim[3]);
+    long nb = count_blocks(t.dim[1]);
+    return ts_tensor_of((ts_ptr){(uintptr_t)at}, TS_F32, 4,
+                        (long[]){t.dim[0], nb, t.dim[2], t.dim[3]});
 }
 size_t ts_cuda_block_means_scratch(const ts_block_means *m)
 {
-    return 2 * count_means(m) * sizeof(float);
+    return 2 * (size_t)ts_count(means_of(m->q, NULL)) * sizeof(float);
 }
 cudaError_t ts_cuda_block_means(const ts_block_means *m, void *scratch, cudaStream_t stream)
 {
-    int A = (int)m->q.dim[2], N = (int)m->q.dim[1], D = (int)m->q.dim[3];
-    long nb = count_blocks(N);
-    float *q = scratch, *k = q + count_means(m), *scores = address_of(m->scores.p);
-    bool bf16 = m->q.type == TS_BF16;
-    cudaError_t e = cudaSuccess;
-    for (long b = 0; b < m->q.dim[0] && !e; b++) {
-        e = ts_mean_blocks(row_of_batch(m->q, b), bf16, m->q.ld, A, N, D, q, stream);
-        if (!e) e = ts_mean_blocks(row_of_batch(m->k, b), bf16, m->k.ld, A, N, D, k, stream);
-        if (!e) e = ts_score_blocks(q, k, A, (int)nb, D, scores + b * A * nb * nb, stream);
-    }
-    return e;
+    ts_tensor q = means_of(m->q, scratch), k = means_of(m->k, (float *)scratch + ts_count(q));
+    cudaError_t e = ts_cuda_pool(&(ts_pool){m->q, q}, stream);
+    if (!e) e = ts_cuda_pool(&(ts_pool){m->k, k}, stream);
+    return e ? e
+             : ts_score_blocks(address_of(q.p), address_of(k.p), (int)q.dim[0], (int)q.dim[2],
+                               (int)q.dim[1], (int)q.dim[3], address_of(m->scores.p), stream);
 }
 
 static bool is_for_tensor_cores(const ts_pool_sums *s)

@@ -1,26 +1,25 @@
 /* The first-order part of what a plan leaves out, on the cores for f32: weights w_pj of what query
  * block p leaves out, covariances C_j of the blocks, M_p = sum_j w_pj C_j, and out += share q M_p,
- * the last three as products of tiles of 64 x 64 that differ in what they load and store.
+ * the last three as products of tiles.
  *
  * Heads of another form leave at once: the host does not know the forms. */
+#include "backend/cuda/product_tile.cuh"
 #include "backend/cuda/rest_parts.cuh"
 
 namespace
 {
-enum { TILE = 64, DEPTH = 16, TILE_ROW = TILE + 4 };
-
-/* What a product is of: a [rows, depth] and b [depth, columns] of one item of work, zero beyond. */
-
 /* C_j = (k - mean k)' (v - mean v) */
 template <class T> struct covariance_of {
     ts_rest_args p;
     int head, block, rows, columns, depth;
-    __device__ void begin(int h, int j)
+    static constexpr bool a_along = false, b_along = false;
+    __device__ bool begin(int item)
     {
-        head = h;
-        block = j;
+        head = p.first + item / p.nb;
+        block = item % p.nb;
         rows = columns = p.D;
-        depth = min(p.N - 64 * j, 64);
+        depth = min(p.N - 64 * block, 64);
+        return ts_is_linear(p, head);
     }
     __device__ float a(int d, int n) const
     {
@@ -43,12 +42,14 @@ template <class T> struct covariance_of {
 struct mix_of {
     ts_rest_args p;
     int head, rows, columns, depth;
-    __device__ void begin(int h, int)
+    static constexpr bool a_along = true, b_along = false;
+    __device__ bool begin(int item)
     {
-        head = h - p.first;
+        head = item;
         rows = p.nq;
         depth = p.nb;
         columns = p.D * p.D;
+        return ts_is_linear(p, p.first + item);
     }
     __device__ float a(int q, int j) const
     {
@@ -67,14 +68,16 @@ struct mix_of {
 /* out += share q M_p */
 template <class T> struct apply_of {
     ts_rest_args p;
-    int head, item, block, rows, columns, depth;
-    __device__ void begin(int h, int q)
+    int head, place, block, rows, columns, depth; /* place: of M */
+    static constexpr bool a_along = true, b_along = false;
+    __device__ bool begin(int item)
     {
-        head = h;
-        item = q;
-        block = q * p.every;
+        head = p.first + item / p.nq;
+        place = item;
+        block = item % p.nq * p.every;
         rows = min(p.N - 64 * block, 64);
         columns = depth = p.D;
+        return ts_is_linear(p, head);
     }
     __device__ float a(int n, int d) const
     {
@@ -83,8 +86,7 @@ template <class T> struct apply_of {
     __device__ float b(int d, int e) const
     {
         const long square = (long)p.D * p.D;
-        const float *M = (const float *)p.mixed + ((long)(head - p.first) * p.nq + item) * square;
-        return M[(long)d * p.D + e];
+        return ((const float *)p.mixed)[place * square + (long)d * p.D + e];
     }
     __device__ void put(int n, int e, float x) const
     {
@@ -94,64 +96,17 @@ template <class T> struct apply_of {
     }
 };
 
-/* A thread block of 256 a tile, a thread 4 x 4 of it: rows 4 ty .. and columns tx, tx + 16, .. Of
- * `items` of a head, with `tiles` each, `down` of them in a column. */
-template <class W>
-__global__ void __launch_bounds__(TS_THREADS, 2) multiply_tiles(W w, int items, int tiles, int down)
-{
-    TS_SHARED(shared);
-    float *at = (float *)shared, *bt = at + DEPTH * TILE_ROW;
-    const int tx = (int)threadIdx.x & 15, ty = (int)threadIdx.x >> 4;
-    const int item = (int)blockIdx.x / tiles, tile = (int)blockIdx.x % tiles;
-    const int row = tile % down * TILE, column = tile / down * TILE;
-    const int head = w.p.first + item / items;
-    if (!ts_is_linear(w.p, head)) return;
-    w.begin(head, item % items);
-    float sum[4][4] = {};
-    for (int k0 = 0; k0 < w.depth; k0 += DEPTH) {
-        __syncthreads();
-        for (int i = (int)threadIdx.x; i < DEPTH * TILE; i += TS_THREADS) {
-            const int k = i / TILE, c = i % TILE;
-            const bool inside = k0 + k < w.depth;
-            at[k * TILE_ROW + c] = inside && row + c < w.rows ? w.a(row + c, k0 + k) : 0;
-            bt[k * TILE_ROW + c] = inside && column + c < w.columns ? w.b(k0 + k, column + c) : 0;
-        }
-        __syncthreads();
-        for (int k = 0; k < DEPTH; k++) {
-            const float4 a = *(const float4 *)(at + k * TILE_ROW + 4 * ty);
-            TS_UNROLL
-            for (int c = 0; c < 4; c++) {
-                const float b = bt[k * TILE_ROW + tx + 16 * c];
-                sum[0][c] = fmaf(a.x, b, sum[0][c]);
-                sum[1][c] = fmaf(a.y, b, sum[1][c]);
-                sum[2][c] = fmaf(a.z, b, sum[2][c]);
-                sum[3][c] = fmaf(a.w, b, sum[3][c]);
-            }
-        }
-    }
-    TS_UNROLL
-    for (int i = 0; i < 4; i++) TS_UNROLL
-    for (int c = 0; c < 4; c++)
-        if (row + 4 * ty + i < w.rows && column + tx + 16 * c < w.columns)
-            w.put(row + 4 * ty + i, column + tx + 16 * c, sum[i][c]);
-}
-template <class W>
-cudaError_t launch_tiles(const ts_rest_args *a, int items, long rows, long columns, cudaStream_t s)
-{
-    const long down = (rows + TILE - 1) / TILE, tiles = down * ((columns + TILE - 1) / TILE);
-    W w = {};
-    w.p = *a;
-    if ((long)a->heads * items > INT_MAX / tiles) return cudaErrorInvalidValue;
-    return TS_LAUNCH((multiply_tiles<W>), dim3((unsigned)(a->heads * items * tiles)),
-                     dim3(TS_THREADS), 2 * DEPTH * TILE_ROW * sizeof(float), s, w, items,
-                     (int)tiles, (int)down);
-}
 template <class T> cudaError_t add_linear_part(const ts_rest_args *a, cudaStream_t s)
 {
-    cudaError_t e = TS_SWEEP((ts_weigh_rest<float>), (long)a->heads * a->nq * a->ldw, s, *a);
-    if (!e) e = launch_tiles<covariance_of<T>>(a, a->nb, a->D, a->D, s);
-    if (!e) e = launch_tiles<mix_of>(a, 1, a->nq, (long)a->D * a->D, s);
-    if (!e) e = launch_tiles<apply_of<T>>(a, a->nq, 64, a->D, s);
+    const long heads = a->heads, D = a->D;
+    covariance_of<T> covariance = {};
+    mix_of mix = {};
+    apply_of<T> apply = {};
+    covariance.p = mix.p = apply.p = *a;
+    cudaError_t e = TS_SWEEP((ts_weigh_rest<float>), heads * a->nq * a->ldw, s, *a);
+    if (!e) e = ts_launch_tiles(covariance, heads * a->nb, D, D, s);
+    if (!e) e = ts_launch_tiles(mix, heads, a->nq, D * D, s);
+    if (!e) e = ts_launch_tiles(apply, heads * a->nq, 64, D, s);
     return e;
 }
 } /* namespace */

@@ -7,9 +7,10 @@
  *
  *   sums_j = sum over the rows of 2^(c q k_j' + log2 n_j - lse / ln 2), n_j tokens of block j
  *
- * Block means: rows of a block, added; and the products of those of queries with those of keys. */
+ * Scores of block means: products of those of queries with those of keys. */
 #include "backend/cuda/attention_kernels.h"
 #include "backend/cuda/attention_tile.cuh"
+#include "backend/cuda/product_tile.cuh"
 
 namespace
 {
@@ -267,45 +268,28 @@ template <int D> cudaError_t launch_pool(const ts_attend_args *a, cudaStream_t s
     return TS_LAUNCH((pool_bf16<D>), grid, THREADS, (shared_of_pool<D>()), s, *a);
 }
 
-TS_DEV float widen_row(const float *p, long i) { return p[i]; }
-TS_DEV float widen_row(const uint16_t *p, long i) { return ts_widen_bf16(p[i]); }
-
-/* A thread block a block of rows and head: in the order of rows, divided at the end. */
-template <class T>
-__global__ void mean_rows(const T *x, long ld, int N, int D, int nb, float *means)
-{
-    const int head = (int)blockIdx.x / nb, block = (int)blockIdx.x % nb;
-    const int first = block * 64, end = min(first + 64, N);
-    for (int d = (int)threadIdx.x; d < D; d += (int)blockDim.x) {
-        float sum = 0;
-        for (int n = first; n < end; n++) sum += widen_row(x, n * ld + (long)head * D + d);
-        means[(long)blockIdx.x * D + d] = sum / (float)(end - first);
+/* scores of a head: products of means of q and of k, [B, nb, A, D] */
+struct score_of {
+    const float *q, *k;
+    float *scores; /* [B, A, nb, nb] */
+    int A, D, item, rows, columns, depth;
+    static constexpr bool a_along = true, b_along = true;
+    __device__ bool begin(int i)
+    {
+        item = i;
+        return true;
     }
-}
-
-enum { TILE = 16 };
-/* scores [A, nb, nb]: a thread a score, operands through shared memory */
-__global__ void __launch_bounds__(TILE *TILE)
-    score_means(const float *q, const float *k, int nb, int D, int across, float *scores)
-{
-    __shared__ float a[TILE][TILE + 1], b[TILE][TILE + 1];
-    const int x = (int)threadIdx.x % TILE, y = (int)threadIdx.x / TILE;
-    const int tile = (int)blockIdx.x % (across * across),
-              head = (int)blockIdx.x / (across * across);
-    const int row = tile / across * TILE, column = tile % across * TILE;
-    const float *rows = q + (long)head * nb * D, *columns = k + (long)head * nb * D;
-    float sum = 0;
-    for (int d0 = 0; d0 < D; d0 += TILE) {
-        const bool there = d0 + x < D;
-        a[y][x] = there && row + y < nb ? rows[(long)(row + y) * D + d0 + x] : 0;
-        b[y][x] = there && column + y < nb ? columns[(long)(column + y) * D + d0 + x] : 0;
-        __syncthreads();
-        for (int d = 0; d < TILE; d++) sum = fmaf(a[y][d], b[x][d], sum);
-        __syncthreads();
+    __device__ long mean_at(int block, int d) const
+    {
+        return (((long)(item / A) * rows + block) * A + item % A) * D + d;
     }
-    if (row + y < nb && column + x < nb)
-        scores[((long)head * nb + row + y) * nb + column + x] = sum;
-}
+    __device__ float a(int p, int d) const { return q[mean_at(p, d)]; }
+    __device__ float b(int d, int j) const { return k[mean_at(j, d)]; }
+    __device__ void put(int p, int j, float x) const
+    {
+        scores[((long)item * rows + p) * columns + j] = x;
+    }
+};
 } /* namespace */
 
 cudaError_t ts_search_init(void)
@@ -323,21 +307,9 @@ cudaError_t ts_sum_blocks_bf16(const ts_attend_args *a, cudaStream_t s)
 {
     return a->D <= 64 ? launch_sums<64>(a, s) : launch_sums<128>(a, s);
 }
-cudaError_t ts_mean_blocks(const void *x, bool bf16, long ld, int A, int N, int D, float *means,
-                           cudaStream_t s)
+cudaError_t ts_score_blocks(const float *q, const float *k, int B, int A, int nb, int D,
+                            float *scores, cudaStream_t s)
 {
-    const int nb = (N + 63) / 64, threads = D < 128 ? (D + 31) / 32 * 32 : 128;
-    const unsigned grid = (unsigned)A * (unsigned)nb;
-    if (bf16)
-        return TS_LAUNCH((mean_rows<uint16_t>), grid, threads, 0, s, (const uint16_t *)x, ld, N, D,
-                         nb, means);
-    return TS_LAUNCH((mean_rows<float>), grid, threads, 0, s, (const float *)x, ld, N, D, nb,
-                     means);
-}
-cudaError_t ts_score_blocks(const float *q, const float *k, int A, int nb, int D, float *scores,
-                            cudaStream_t s)
-{
-    const int across = (nb + TILE - 1) / TILE;
-    const unsigned grid = (unsigned)A * (unsigned)across * (unsigned)across;
-    return TS_LAUNCH(score_means, grid, TILE * TILE, 0, s, q, k, nb, D, across, scores);
+    const score_of w = {q, k, scores, A, D, 0, nb, nb, D};
+    return ts_launch_tiles(w, (long)B * A, nb, nb, s);
 }
