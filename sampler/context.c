@@ -130,6 +130,7 @@ void ts_ctx_release(ts_ctx *c)
 
 const char *ts_error(const ts_ctx *c) { return c ? c->err.text : "there is no context"; }
 const char *ts_version(void) { return TS_VERSION; }
+void ts_free(void *p) { free(p); }
 
 ts_status ts_tokens(ts_model *m, const char *text, char **json)
 {

@@ -10,9 +10,9 @@
  * do without is refused with TS_EUSAGE when it is NULL, before anything is done.
  *
  * Ownership: what _open made takes _close, what _read made takes _free, and NULL is legal in both;
- * texts that are malloc'd take free(). A context, a model or texts that are closed before what was
- * opened with them stay in memory until the last of it is closed, and get no new ones; env is let
- * go by ts_close, whatever stays.
+ * texts that are malloc'd take free() or ts_free. A context, a model or texts that are closed
+ * before what was opened with them stay in memory until the last of it is closed, and get no new
+ * ones; env is let go by ts_close, whatever stays.
  *
  * Contexts compute on OpenMP's threads of the thread that calls, as many as they were opened with,
  * and leave its setting as it was.
@@ -79,6 +79,8 @@ TS_API void ts_close(ts_ctx *);
 /* The precision of models that are opened from here on: "auto", "f32" or "bf16". TS_EUSAGE: another
  * word, or one that this machine does not compute in; then it stays what it was. */
 TS_API ts_status ts_set_precision(ts_ctx *, const char *);
+/* Frees a text that a call has malloc'd, for languages that do not reach free(). NULL is legal. */
+TS_API void ts_free(void *);
 TS_API const char *ts_error(const ts_ctx *); /* the sentence of the last failure */
 TS_API const char *ts_version(void);         /* "0.1.0": of the library, not of this header */
 TS_API char *ts_versions(const ts_ctx *); /* CPU level, threads, libraries, one a line; malloc'd */
@@ -256,6 +258,9 @@ TS_API ts_status ts_run_noise(ts_run *, const ts_bag *);
 /* Reads the picture that the request's `init` stands for (usually that path): resized to cover the
  * size that is drawn, its middle taken, encoded. Before ts_run_denoise. TS_EMODEL, TS_EMEMORY. */
 TS_API ts_status ts_run_picture(ts_run *, const char *path);
+/* The same of pixels [h, w, 3], borrowed until it returns; the request's `init` is a name for them.
+ * TS_EUSAGE, TS_EMEMORY. */
+TS_API ts_status ts_run_picture_rgb(ts_run *, int w, int h, const uint8_t *rgb);
 /* ---- watching steps ---- */
 /* A step that has been taken, as the function of a ts_watch sees it; lent until that returns. */
 typedef struct ts_step ts_step;
@@ -335,7 +340,20 @@ TS_API void ts_prompt_file_free(ts_prompts *);
 TS_API ts_status ts_prompt_file_fault(ts_ctx *, ts_prompts *, ts_prompt *row, int line,
                                       const char *sentence);
 
-/* Bags: named host tensors in safetensors files. */
+/* Bags: named host tensors, in memory and in safetensors files. */
+TS_API ts_bag *ts_bag_new(void); /* an empty one; NULL: no memory */
+/* A copy of f32 [dim[0], ..., dim[nd - 1]], at most five dimensions, in the place of a tensor of
+ * that name; data NULL: zeros. TS_EUSAGE, TS_EMEMORY. */
+TS_API ts_status ts_bag_add(ts_ctx *, ts_bag *, const char *name, int nd, const long *dim,
+                            const float *data);
+/* The tensor of a name, which is the bag's until it is replaced: its type as safetensors spells it
+ * ("F32", "I32", ...), shape and bytes; each of the four may be NULL. TS_EMODEL: there is none. */
+TS_API ts_status ts_bag_tensor(ts_ctx *, const ts_bag *, const char *name, const char **type,
+                               int *nd, long dim[5], const void **data);
+TS_API int ts_bag_count(const ts_bag *);
+TS_API const char *ts_bag_name(const ts_bag *, int i); /* in order of name; NULL: no such i */
+/* Text beside the tensors; value NULL: it goes. TS_EUSAGE, TS_EMEMORY. */
+TS_API ts_status ts_bag_meta_set(ts_ctx *, ts_bag *, const char *key, const char *value);
 TS_API ts_status ts_bag_read(ts_ctx *, const char *path, ts_bag **);
 TS_API ts_status ts_bag_write(ts_ctx *, const ts_bag *, const char *path); /* replaces a file */
 /* a file that has the name stays: TS_EUSAGE */

@@ -118,7 +118,17 @@ bool ts_bag_has(const ts_bag *b, const char *name)
 
 int ts_bag_count(const ts_bag *b) { return b->n; }
 
-const char *ts_bag_name(const ts_bag *b, int i) { return b->item[i].name; }
+const char *ts_bag_name(const ts_bag *b, int i)
+{
+    return i >= 0 && i < b->n ? b->item[i].name : NULL;
+}
+
+const ts_host *ts_bag_find(const ts_bag *b, const char *name)
+{
+    bool there;
+    int at = find_place(b, name, &there);
+    return there ? &b->item[at].t : NULL;
+}
 
 ts_status ts_bag_get(ts_err *err, const ts_bag *b, const char *name, ts_dtype type, int nd,
                      const long *dim, ts_host *out)

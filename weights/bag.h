@@ -5,7 +5,7 @@
 #include "backend/ctx.h"
 
 typedef struct ts_bag ts_bag;
-ts_bag *ts_bag_new(void);
+TS_API ts_bag *ts_bag_new(void);
 TS_API void ts_bag_free(ts_bag *);
 /* Replaces a tensor of the same name. data NULL: zeros. Returns the bag's own bytes (writable,
  * 64-byte aligned, there until the tensor is replaced); NULL: no memory. */
@@ -18,8 +18,10 @@ ts_status ts_bag_get(ts_err *, const ts_bag *, const char *name, ts_dtype, int n
 /* TS_ENUMBER: the F32 tensor holds NaN or infinity; names the file that the bag came from, and the
  * element. */
 ts_status ts_bag_finite(ts_err *, const ts_bag *, const char *name);
-int ts_bag_count(const ts_bag *);
-const char *ts_bag_name(const ts_bag *, int i);                      /* in order of name */
+TS_API int ts_bag_count(const ts_bag *);
+TS_API const char *ts_bag_name(const ts_bag *, int i); /* in order of name; NULL: no such i */
+/* The tensor of that name, of any type; NULL: there is none. */
+const ts_host *ts_bag_find(const ts_bag *, const char *name);
 void ts_bag_meta(ts_bag *, const char *key, const char *value);      /* value NULL: remove */
 TS_API const char *ts_bag_meta_get(const ts_bag *, const char *key); /* NULL: none */
 /* Writes a new file (backend/file_new.h) that replaces one of its name. The same bag gives the same

@@ -65,6 +65,19 @@ START_TEST(a_first_program)
                         "$R/usr/bin/tessera info $R/shared.png");
     program_expect(r, 0);
     ck_assert_msg(strstr(r->out, "a panda") && strstr(r->out, "width        64\n"), "%s", r->out);
+    ck_assert_msg(strstr(r->err, "step 24 of 24") && strstr(r->err, "preview of 16x16") &&
+                      strstr(r->err, "noise left 0.00"),
+                  "%s", r->err);
+    r = shell_installed("$R/example $R/usr/share/tessera/default 'a panda' $R/shared.png");
+    program_expect(r, 1);
+    ck_assert_msg(strstr(r->err, "exists already") && !strstr(r->err, "step 1 "), "%s", r->err);
+    /* interrupted all the time: from when it listens on, until it ends */
+    r = shell_installed(
+        "trap '' INT; $R/example $R/usr/share/tessera/default x $R/cut.png 2>$R/said & pid=$!; "
+        "(while kill -INT $pid; do :; done) 2>/dev/null & wait $pid; code=$?; "
+        "wait; cat $R/said >&2; exit $code");
+    program_expect(r, 1);
+    ck_assert_msg(strstr(r->err, "example: ") && strstr(r->err, "stop"), "%s", r->err);
     r = shell_installed("$R/example /nonexistent/model 'a panda' $R/never.png");
     program_expect(r, 1);
     ck_assert_msg(strstr(r->err, "/nonexistent/model"), "%s", r->err);
@@ -96,7 +109,14 @@ END_TEST
 START_TEST(a_cpp_program)
 {
     install();
-    const program_result *r = shell_installed(
+    const program_result *r;
+    program_expect(shell_installed("g++ -std=c++11 -x c++ -Wall -Wextra -Wpedantic -Werror "
+                                   "-fsyntax-only docs/example.c $(pkg-config --cflags tessera)"),
+                   0);
+    program_expect(shell_installed("cc -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only "
+                                   "docs/example.c $(pkg-config --cflags tessera)"),
+                   0);
+    r = shell_installed(
         "g++ -std=c++17 -Wall -Wextra -Wpedantic -Werror docs/sink.cc $(pkg-config --cflags --libs "
         "tessera) $RPATH -o $R/sink && $R/sink $R/usr/share/tessera/default 'a panda'");
     program_expect(r, 0);
