@@ -1,5 +1,5 @@
-/* Fixed patterns: attention tile, sliding window, random. Everything in integers or double, so that
- * a plan is the same on every machine. */
+/* Fixed patterns: attention tile, sliding window, radial, random. Everything in integers or double,
+ * so that a plan is the same on every machine. */
 #include "attention/patterns.h"
 
 #include "backend/philox.h"
@@ -129,7 +129,7 @@ bool ts_pattern_tile(const ts_grid *g, const int32_t *at, int k, int block, int 
     return ok;
 }
 
-/* ---- window and random: the least of a row ---- */
+/* ---- window, radial and random: the least of a row ---- */
 typedef struct {
     double far;
     int block;
@@ -166,44 +166,76 @@ static void set_nearest(candidate *c, long n, long k, uint32_t *row)
     for (long i = 0; i < k; i++) set_bit(row, c[i].block);
 }
 
+/* Where a block's tokens are on average. */
 typedef struct {
-    double x[3]; /* frame, row, column */
+    double x[3];  /* frame, row, column */
+    double index; /* in raster order within a frame */
+    bool begins;  /* one of them is of the first frame */
 } place;
 
 static void find_centres(const ts_grid *g, const int32_t *at, int blocks, place *c)
 {
+    int area = g->H * g->W;
     for (int b = 0; b < blocks; b++) {
         int first = b * TS_BLOCK, end = first + TS_BLOCK < g->N ? first + TS_BLOCK : g->N;
-        long sum[3] = {0};
+        long sum[3] = {0}, index = 0;
+        c[b].begins = false;
         for (int i = first; i < end; i++) {
-            sum[0] += at[i] / (g->H * g->W);
+            sum[0] += at[i] / area;
             sum[1] += at[i] / g->W % g->H;
             sum[2] += at[i] % g->W;
+            index += at[i] % area;
+            c[b].begins |= at[i] < area;
         }
         for (int a = 0; a < 3; a++) c[b].x[a] = (double)sum[a] / (double)(end - first);
+        c[b].index = (double)index / (double)(end - first);
     }
 }
 
-bool ts_pattern_window(const ts_grid *g, const int32_t *at, double keep, int blocks, uint32_t *bits)
+typedef double distance(const ts_grid *, const place *blocks, int p, int j);
+
+/* Each row's budget of the nearest. */
+static bool read_nearest(const ts_grid *g, const int32_t *at, double keep, int blocks,
+                         distance *between, uint32_t *bits)
 {
     long nb = blocks, words = ts_plan_words(blocks), k = ts_plan_budget(keep, nb);
-    double extent[3] = {g->F, g->H, g->W};
     place *c = malloc((size_t)nb * sizeof *c);
     candidate *row = malloc((size_t)nb * sizeof *row);
     bool ok = c && row;
     memset(bits, 0, (size_t)(nb * words) * sizeof *bits);
     if (ok) find_centres(g, at, blocks, c);
-    for (long p = 0; ok && p < nb; p++) {
-        for (int j = 0; j < nb; j++) {
-            row[j] = (candidate){0, j};
-            for (int a = 0; a < 3; a++)
-                row[j].far = fmax(row[j].far, fabs(c[p].x[a] - c[j].x[a]) / extent[a]);
-        }
+    for (int p = 0; ok && p < nb; p++) {
+        for (int j = 0; j < nb; j++) row[j] = (candidate){between(g, c, p, j), j};
         set_nearest(row, nb, k, bits + p * words);
     }
     free(c);
     free(row);
     return ok;
+}
+
+static double window_distance(const ts_grid *g, const place *c, int p, int j)
+{
+    double extent[3] = {g->F, g->H, g->W}, far = 0;
+    for (int a = 0; a < 3; a++) far = fmax(far, fabs(c[p].x[a] - c[j].x[a]) / extent[a]);
+    return far;
+}
+
+bool ts_pattern_window(const ts_grid *g, const int32_t *at, double keep, int blocks, uint32_t *bits)
+{
+    return read_nearest(g, at, keep, blocks, window_distance, bits);
+}
+
+static double radial_distance(const ts_grid *g, const place *c, int p, int j)
+{
+    if (p == j) return -2;
+    if (g->F > 1 && c[j].begins) return -1;
+    double frames = fmax(fabs(c[p].x[0] - c[j].x[0]), 1);
+    return ldexp(fabs(c[p].index - c[j].index) + 1, ilogb(frames)) / (g->H * g->W);
+}
+
+bool ts_pattern_radial(const ts_grid *g, const int32_t *at, double keep, int blocks, uint32_t *bits)
+{
+    return read_nearest(g, at, keep, blocks, radial_distance, bits);
 }
 
 bool ts_pattern_random(int blocks, double keep, uint64_t seed, int layer, int head, uint32_t *bits)

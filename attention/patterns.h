@@ -13,6 +13,12 @@ bool ts_pattern_tile(const ts_grid *, const int32_t *at, int k, int block, int b
 /* Sliding window: a row's budget of nearest blocks. A block is where its tokens are on average;
  * distance = max over time, height, width of |difference| / extent. */
 bool ts_pattern_window(const ts_grid *, const int32_t *at, double keep, int blocks, uint32_t *bits);
+/* Radial attention (arXiv 2506.19852, 3.2): the band of a frame that a token sees halves whenever
+ * the distance in frames doubles. Of two blocks e places of a frame (in raster order) and d frames
+ * apart, by where their tokens are on average, the distance is (e + 1) 2^floor(log2 max(d, 1)) / (H
+ * W), and a row's budget goes to the nearest; the paper reads those of at most 1. Nearest of all
+ * are the row's own block, then, in clips, blocks with a token of the first frame. */
+bool ts_pattern_radial(const ts_grid *, const int32_t *at, double keep, int blocks, uint32_t *bits);
 /* The block itself and budget - 1 others, drawn for (seed, layer, head, row): those with the
  * smallest words of Philox, block j having word j % 4 of counter (row 2^32 + j / 4, layer 2^32 +
  * head). */

@@ -218,6 +218,7 @@ static bool choose_pattern(const ts_attn *a, const pattern_job *j, ts_sequence s
     if (p->kind == TS_TILE)
         return ts_pattern_tile(&a->grid, j->at, j->k[layer], TS_BLOCK, s.nv, j->chosen);
     if (p->kind == TS_WINDOW) return ts_pattern_window(&a->grid, j->at, p->keep, s.nv, j->chosen);
+    if (p->kind == TS_RADIAL) return ts_pattern_radial(&a->grid, j->at, p->keep, s.nv, j->chosen);
     for (int h = 0; ok && h < a->o.heads; h++)
         ok = ts_pattern_random(s.nv, p->keep, p->seed, layer, h,
                                j->chosen + (size_t)h * (size_t)s.nv * (size_t)ts_plan_words(s.nv));
@@ -229,7 +230,7 @@ static int first_same_layer(const ts_attn *a, const pattern_job *j, int layer)
 {
     int same = 0;
     if (a->o.policy.kind == TS_RANDOM) return layer;
-    if (a->o.policy.kind == TS_WINDOW) return 0;
+    if (a->o.policy.kind != TS_TILE) return 0;
     while (j->k[same] != j->k[layer]) same++;
     return same;
 }

@@ -10,20 +10,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[TS_POLICIES] = {"dense",  "adaspa", "tile",  "window",
-                                               "pooled", "random", "blocks"};
+static const char *const names[TS_POLICIES] = {"dense",  "adaspa", "tile",   "window",
+                                               "radial", "pooled", "random", "blocks"};
 
 enum {
     ADASPA = 1 << TS_ADASPA,
     TILE = 1 << TS_TILE,
     WINDOW = 1 << TS_WINDOW,
+    RADIAL = 1 << TS_RADIAL,
     POOLED = 1 << TS_POOLED,
     RANDOM = 1 << TS_RANDOM,
     BLOCKS = 1 << TS_BLOCKS
 };
 enum {
-    BUDGETED = ADASPA | WINDOW | POOLED | RANDOM,
-    FIXED = TILE | WINDOW | POOLED | RANDOM,
+    BUDGETED = ADASPA | WINDOW | RADIAL | POOLED | RANDOM,
+    FIXED = TILE | WINDOW | RADIAL | POOLED | RANDOM,
     ALL = BUDGETED | TILE | BLOCKS
 };
 typedef enum {
@@ -80,11 +81,9 @@ enum { MIN_TOKENS_DEFAULT = 256 };
  *   window 15.4 / 16.0, pooled 23.6 / 24.2, random 18.2 / 18.8; the sign differs from clip to clip
  *   (adaspa -1.0 to +4.3 dB), too few to decide by tile             in raster recall 0.658 of 53%
  *   of the blocks; in tile order blocks span four frames, and all are read */
-static const ts_order orders[TS_POLICIES] = {[TS_ADASPA] = TS_RASTER,
-                                             [TS_TILE] = TS_RASTER,
-                                             [TS_WINDOW] = TS_RASTER,
-                                             [TS_POOLED] = TS_RASTER,
-                                             [TS_RANDOM] = TS_RASTER};
+static const ts_order orders[TS_POLICIES] = {
+    [TS_ADASPA] = TS_RASTER, [TS_TILE] = TS_RASTER,   [TS_WINDOW] = TS_RASTER,
+    [TS_RADIAL] = TS_RASTER, [TS_POOLED] = TS_RASTER, [TS_RANDOM] = TS_RASTER};
 
 const char *ts_policy_name(ts_policy_kind kind) { return names[kind]; }
 

@@ -10,6 +10,7 @@ typedef enum {
     TS_ADASPA,
     TS_TILE,
     TS_WINDOW,
+    TS_RADIAL,
     TS_POOLED,
     TS_RANDOM,
     TS_BLOCKS,

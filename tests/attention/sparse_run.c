@@ -12,6 +12,7 @@ const char *const sparse_some[SOME] = {
     "adaspa:search=mass,keep=0.4,min-tokens=0,order=tile",
     "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,adaptive=off",
     "window:keep=0.4,min-tokens=0,order=tile",
+    "radial:keep=0.4,min-tokens=0",
     "pooled:keep=0.4,min-tokens=0,order=raster",
     "random:keep=0.4,min-tokens=0,order=tile,seed=5",
     "tile:k=1,min-tokens=0,order=raster"};

@@ -183,7 +183,7 @@ START_TEST(nine_sparsities)
 }
 END_TEST
 
-/* ---- window ---- */
+/* ---- window and radial ---- */
 static double *centres(const ordered *x)
 {
     double *c = malloc((size_t)(3 * x->g.nb) * sizeof *c);
@@ -210,35 +210,69 @@ static double distance(const ordered *x, const double *c, int p, int j)
     return far;
 }
 
+/* From the definition, token by token: frames apart, places of a frame apart, both on average. */
+static double radial_distance(const ordered *x, int p, int j)
+{
+    int area = x->g.H * x->g.W, of[2] = {p, j};
+    double frame[2], place[2];
+    bool begins = false;
+    if (p == j) return -2;
+    for (int k = 0; k < 2; k++) {
+        double frames = 0, places = 0, n = 0;
+        for (int i = of[k] * TS_BLOCK; i < x->g.N && i < (of[k] + 1) * TS_BLOCK; i++, n++) {
+            frames += x->at[i] / area;
+            places += x->at[i] % area;
+            begins |= k && x->at[i] / area == 0;
+        }
+        frame[k] = frames / n;
+        place[k] = places / n;
+    }
+    if (begins && x->g.F > 1) return -1;
+    double d = fabs(frame[0] - frame[1]), e = fabs(place[0] - place[1]);
+    int b = 0;
+    while (d >= 2) d /= 2, b++; /* floor(log2 max(d, 1)) */
+    return (e + 1) * pow(2, b) / area;
+}
+
 /* A block is read when fewer than the budget are nearer, or as near with a lower number. */
-static void check_window(const ordered *x, double keep)
+static void check_nearest(const ordered *x, const uint32_t *bits, const double *far, double keep)
 {
     int nb = x->g.nb;
-    uint32_t *bits = room(1, nb);
-    double *c = centres(x);
-    ck_assert(ts_pattern_window(&x->g, x->at, keep, x->g.nb, bits));
     no_strays(bits, nb, nb);
     for (int p = 0; p < nb; p++)
         for (int j = 0; j < nb; j++) {
+            const double *row = far + p * nb;
             int before = 0;
-            for (int i = 0; i < nb; i++)
-                before += distance(x, c, p, i) < distance(x, c, p, j) ||
-                          (distance(x, c, p, i) == distance(x, c, p, j) && i < j);
+            for (int i = 0; i < nb; i++) before += row[i] < row[j] || (row[i] == row[j] && i < j);
             ck_assert_msg(has(bits, nb, p, j) == (before < ts_plan_budget(keep, nb)),
                           "%dx%dx%d, keep %g: %d of row %d", x->g.F, x->g.H, x->g.W, keep, j, p);
         }
+}
+
+static void check_distances(const ordered *x, double keep)
+{
+    int nb = x->g.nb;
+    uint32_t *bits = room(1, nb);
+    double *c = centres(x), *far = malloc((size_t)nb * (size_t)nb * sizeof *far);
+    ck_assert(ts_pattern_window(&x->g, x->at, keep, nb, bits));
+    for (int i = 0; i < nb * nb; i++) far[i] = distance(x, c, i / nb, i % nb);
+    check_nearest(x, bits, far, keep);
+    ck_assert(ts_pattern_radial(&x->g, x->at, keep, nb, bits));
+    for (int i = 0; i < nb * nb; i++) far[i] = radial_distance(x, i / nb, i % nb);
+    check_nearest(x, bits, far, keep);
+    free(far);
     free(bits);
     free(c);
 }
 
-START_TEST(window)
+START_TEST(window_and_radial)
 {
     for (int o = 0; o < 2; o++) {
         ordered x = order_of(_i, (ts_order)o);
-        check_window(&x, 0.01);
-        check_window(&x, 0.2);
-        check_window(&x, 0.5);
-        check_window(&x, 1);
+        check_distances(&x, 0.01);
+        check_distances(&x, 0.2);
+        check_distances(&x, 0.5);
+        check_distances(&x, 1);
         free(x.at);
     }
 }
@@ -634,7 +668,7 @@ int main(void)
     tcase_add_loop_test(t, tile, 0, SHAPES);
     tcase_add_test(t, tile_full);
     tcase_add_loop_test(t, nine_sparsities, 0, 9);
-    tcase_add_loop_test(t, window, 0, SHAPES);
+    tcase_add_loop_test(t, window_and_radial, 0, SHAPES);
     tcase_add_test(t, budget);
     tcase_add_test(t, random_counts);
     tcase_add_test(t, random_definition);

@@ -28,8 +28,8 @@ static bool same_set(const ts_set *a, const ts_set *b)
     return a->n == b->n && !memcmp(a->span, b->span, (size_t)a->n * sizeof *a->span);
 }
 
-static const char *const every[] = {
-    "dense", "adaspa", "tile", "window", "pooled", "random", "blocks:file=p.safetensors"};
+static const char *const every[] = {"dense",  "adaspa", "tile",   "window",
+                                    "radial", "pooled", "random", "blocks:file=p.safetensors"};
 
 START_TEST(names)
 {
@@ -75,18 +75,19 @@ END_TEST
 static const struct {
     const char *text, *sentence;
 } mistakes[] = {
-    {"",
-     "attention : no such policy, expected dense, adaspa, tile, window, pooled, random or blocks"},
-    {"sparse", "attention sparse: no such policy, expected dense, adaspa, tile, window, pooled, "
-               "random or blocks"},
+    {"", "attention : no such policy, expected dense, adaspa, tile, window, radial, pooled, random "
+         "or blocks"},
+    {"sparse",
+     "attention sparse: no such policy, expected dense, adaspa, tile, window, radial, pooled, "
+     "random or blocks"},
     {"Adaspa:keep=0.2", "attention Adaspa:keep=0.2: no such policy: did you mean adaspa:keep=0.2? "
-                        "(of dense, adaspa, tile, window, pooled, random or blocks)"},
+                        "(of dense, adaspa, tile, window, radial, pooled, random or blocks)"},
     {"adaspa keep=0.2", "attention adaspa keep=0.2: no such policy: did you mean adaspa:keep=0.2? "
-                        "(of dense, adaspa, tile, window, pooled, random or blocks)"},
+                        "(of dense, adaspa, tile, window, radial, pooled, random or blocks)"},
     {"pooled=20%", "attention pooled=20%: no such policy: did you mean pooled:keep=0.2? (of dense, "
-                   "adaspa, tile, window, pooled, random or blocks)"},
+                   "adaspa, tile, window, radial, pooled, random or blocks)"},
     {"WINDOWS", "attention WINDOWS: no such policy: did you mean window? (of dense, adaspa, tile, "
-                "window, pooled, random or blocks)"},
+                "window, radial, pooled, random or blocks)"},
     {"window:0.5", "attention window: no key \"0.5\": did you mean window:keep=0.5?"},
     {"window:sparsity=0.8", "attention window: no key \"sparsity\": did you mean keep? (of keep, "
                             "order, min-tokens, dense-steps, rest, dense-layers or strict)"},
