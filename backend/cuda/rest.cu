@@ -131,8 +131,11 @@ cudaError_t ts_cuda_pool(const ts_pool *p, cudaStream_t s)
     w.nb = p->y.dim[1];
     w.C = p->x.dim[2] * p->x.dim[3];
     w.y = (float *)y.p;
-    const int V = ts_vectors_fit(x.p, x.type, x.ld, w.N, 4) ? ts_vector_of(&y, 1, w.nb) : 1;
-    return ts_sweep<pool_work, 4>(w, p->x.dim[0] * w.nb, w.C, V, s);
+    /* a vector of x is 16 bytes, of y one or two of them */
+    int V = x.type == TS_BF16 ? 8 : 4;
+    if (!ts_vectors_fit(x.p, x.type, x.ld, w.N, V) || !ts_vectors_fit(y.p, TS_F32, w.C, w.nb, V))
+        V = 1;
+    return ts_sweep(w, p->x.dim[0] * w.nb, w.C, V, s);
 }
 
 size_t ts_cuda_head_errors_scratch(const ts_head_errors *e)

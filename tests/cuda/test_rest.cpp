@@ -30,6 +30,7 @@ struct heads_case {
 static const heads_case heads[] = {
     {1, 200, 3, 64, 0, TS_BF16}, {2, 65, 2, 40, 8, TS_F32},  {2, 130, 3, 7, 1, TS_BF16},
     {1, 1, 1, 1, 0, TS_F32},     {1, 64, 2, 128, 4, TS_F32}, {1, 449, 5, 16, 0, TS_BF16},
+    {1, 130, 1, 20, 4, TS_BF16},
 };
 enum { HEADS = sizeof heads / sizeof *heads };
 static std::string name_of(const heads_case &c)
