@@ -14,7 +14,7 @@ static ts_output preview_output(int w, int h)
 {
     int side = w > h ? w : h, scale = side > 0 ? SHOWN / side : 1;
     scale = scale < 1 ? 1 : scale > QUARTER ? QUARTER : scale;
-    return (ts_output){.crf = -1, .scale = scale, .overwrite = true};
+    return (ts_output){.size = sizeof(ts_output), .crf = -1, .scale = scale, .overwrite = true};
 }
 
 ts_status ts_previews_check(ts_cli *c, const char *path)

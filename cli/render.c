@@ -145,7 +145,8 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
     number_pictures(r);
     /* numbered frames are as computed */
     if (!v[TS_F_SCALE].set && ts_is_numbered(r->path)) q->scale = 1;
-    r->out = (ts_output){.crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1,
+    r->out = (ts_output){.size = sizeof(ts_output),
+                         .crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1,
                          .scale = q->scale,
                          .overwrite = v[TS_F_OVERWRITE].set,
                          .metadata = !v[TS_F_NO_METADATA].set};

@@ -55,9 +55,10 @@ static ts_status draw(ts_ctx *ctx, ts_model *model, const char *prompt, const ch
     ts_estimate e;
     ts_request q;
     ts_watch watch = {sizeof watch, look, NULL, 4, true}; /* every fourth step, with previews */
-    ts_output o = {-1, 1, false, true, prompt, NULL};     /* metadata, and no file is replaced */
+    ts_output o = ts_output_default();                    /* metadata, and no file is replaced */
     ts_status st;
 
+    o.title = prompt;
     ts_request_init(model, &q); /* the model's own size, frames, steps, guidance */
     q.prompt = prompt;
     q.frames = 1; /* a picture */

@@ -7,6 +7,28 @@
 #include "sampler/generate.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+/* Members that this library does not know are 0. */
+void ts_output_init(ts_output *o, size_t size)
+{
+    const ts_output all = {.size = size, .crf = -1, .scale = 1, .metadata = true};
+    memset(o, 0, size);
+    memcpy(o, &all, size < sizeof all ? size : sizeof all);
+}
+
+/* The caller's, of its version of the struct, in this one's. */
+static ts_status read_output(ts_ctx *c, const ts_output *o, ts_output *out)
+{
+    ts_output_init(out, sizeof *out);
+    if (o->size < sizeof o->size || o->size > sizeof *out)
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "output of %zu bytes, this library (%s) knows %zu: begin with "
+                       "ts_output_default, or take the library that the program was built for",
+                       o->size, ts_version(), sizeof *out);
+    memcpy(out, o, o->size);
+    return TS_OK;
+}
 
 static ts_file_options make_file_options(const ts_ctx *c, const ts_output *o)
 {
@@ -24,7 +46,10 @@ ts_status ts_output_open(ts_ctx *c, const char *path, const ts_output *o, ts_sin
     if (out) *out = NULL;
     if (!path || !o || !out)
         return ts_fail(&c->err, TS_EUSAGE, "ts_output_open: no path, options or place for a sink");
-    ts_file_options f = make_file_options(c, o);
+    ts_output known;
+    ts_status st = read_output(c, o, &known);
+    if (st) return st;
+    ts_file_options f = make_file_options(c, &known);
     return ts_file_open(&c->err, path, &f, out);
 }
 
@@ -57,7 +82,9 @@ ts_status ts_output_check_size(ts_ctx *c, const char *path, const ts_output *o, 
                                int frames)
 {
     if (!path || !o) return ts_fail(&c->err, TS_EUSAGE, "ts_output_check_size: no path or options");
-    return ts_file_check_size(&c->err, path, o->scale, w, h, frames);
+    ts_output known;
+    ts_status st = read_output(c, o, &known);
+    return st ? st : ts_file_check_size(&c->err, path, known.scale, w, h, frames);
 }
 
 /* Measured with x264, libvpx and the palette of GIFs at 64x64 to 1024x1024: bytes a pixel of each
@@ -94,7 +121,8 @@ ts_status ts_generate(ts_model *m, const ts_request *q, const char *path)
     TRY(ts_generate_open(m, q, &r));
     parameters = ts_run_parameters(r);
     if (!parameters) TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "%s: no memory for its metadata", path));
-    const ts_output o = {.crf = -1,
+    const ts_output o = {.size = sizeof o,
+                         .crf = -1,
                          .scale = r->q.scale,
                          .metadata = true,
                          .title = r->q.prompt,

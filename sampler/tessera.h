@@ -361,12 +361,23 @@ TS_API ts_status ts_bag_write_new(ts_ctx *, const ts_bag *, const char *path);
 TS_API void ts_bag_free(ts_bag *);
 TS_API const char *ts_bag_meta_get(const ts_bag *, const char *key);
 
-/* Files (needs libpng and libav when linked). */
+/* Files (needs libpng and libav when linked). Set by ts_output_default; grows as ts_options does.
+ */
 typedef struct {
-    int crf, scale;
+    size_t size; /* of this struct */
+    int crf;     /* quality of clips, 0 to 51 or 63; -1: as suits the kind */
+    int scale;   /* enlarge while writing, from 1 */
     bool overwrite, metadata;
-    const char *title, *parameters;
+    const char *title, *parameters; /* what the file says of itself; may be NULL */
 } ts_output;
+TS_API void ts_output_init(ts_output *, size_t size);
+/* Every file by its kind's own quality and with metadata; one that exists is refused. */
+static inline ts_output ts_output_default(void)
+{
+    ts_output o;
+    ts_output_init(&o, sizeof o);
+    return o;
+}
 /* before any work: kind, folder, existing file, frames into one PNG */
 TS_API ts_status ts_output_check(ts_ctx *, const char *path, const ts_output *, int frames);
 /* before any work, too, once they are known: w x h times o->scale is not larger than the kind of

@@ -104,7 +104,7 @@ static ts_status check_written(ts_batch *b, int g)
     const ts_estimate *e = &b->geometry[g].e;
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
-        const ts_output o = {.crf = j->crf, .scale = j->q.scale};
+        const ts_output o = {.size = sizeof o, .crf = j->crf, .scale = j->q.scale};
         char *path = NULL;
         if (j->geometry != g || j->state != TS_JOB_TODO) continue;
         if (asprintf(&path, "%s/%s%s", b->out, j->name, j->folder ? "/" : "") < 0)
@@ -249,7 +249,8 @@ static ts_status denoise_row(ts_batch *b, rendering *r)
 static ts_status decode_row(ts_batch *b, ts_job *j, rendering *r)
 {
     ts_status st = TS_OK;
-    ts_output o = {.crf = j->crf,
+    ts_output o = {.size = sizeof o,
+                   .crf = j->crf,
                    .scale = j->q.scale,
                    .overwrite = true,
                    .metadata = !ts_flag_set(&b->c->flags, TS_F_NO_METADATA),

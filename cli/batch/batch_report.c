@@ -155,7 +155,7 @@ static void save_frames(ts_batch *b, const ts_strip *t, int n, char *path)
 {
     int w = t->w * n;
     float *row = n ? malloc(sizeof *row * 3 * (size_t)w * (size_t)t->h) : NULL;
-    ts_output o = {.crf = -1, .scale = 1, .overwrite = true};
+    ts_output o = {.size = sizeof o, .crf = -1, .scale = 1, .overwrite = true};
     ts_sink *sink = NULL;
     if (!path || !row) goto done;
     for (int y = 0; y < t->h; y++)

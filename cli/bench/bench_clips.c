@@ -278,7 +278,7 @@ static ts_status decode_policy(ts_bench *b, int prompt, int policy, ts_run *run,
     ts_cli *c = b->c;
     ts_bench_cell *cell = ts_bench_at(b, prompt, policy);
     const ts_bag *plans;
-    ts_output o = {.crf = 12, .scale = 1, .overwrite = true, .metadata = false};
+    ts_output o = {.size = sizeof o, .crf = 12, .scale = 1, .overwrite = true, .metadata = false};
     *g = (gathering){.s = {.open = gather_open,
                            .frame = gather_frame,
                            .close = gather_close,

@@ -140,7 +140,7 @@ START_TEST(null_arguments)
     char *json;
     int id;
     ts_sink zeroed = {0};
-    ts_output o = {.crf = -1};
+    ts_output o = ts_output_default();
     ts_sink *sink;
     ck_assert_int_eq(ts_open(NULL, NULL, NULL), TS_EUSAGE);
     ck_assert_ptr_nonnull(ts_error(NULL));
@@ -157,6 +157,13 @@ START_TEST(null_arguments)
     refused(ts_attention_check(ctx, NULL), TS_EUSAGE, "no policy");
     refused(ts_request_from_json(model, NULL, &q), TS_EMODEL, "not tessera's");
     refused(ts_output_open(ctx, NULL, &o, &sink), TS_EUSAGE, "no path");
+    o.size = 0;
+    refused(ts_output_open(ctx, "x.png", &o, &sink), TS_EUSAGE, "output of 0 bytes");
+    o.size = sizeof o + 8;
+    refused(ts_output_check_size(ctx, "x.png", &o, 64, 64, 1), TS_EUSAGE, "ts_output_default");
+    o.size = offsetof(ts_output, overwrite); /* of an older program: defaults for the rest */
+    ck_ok(ctx, ts_output_check(ctx, "never-written.png", &o, 1));
+    refused(ts_output_check(ctx, "LICENSE.png/x.png", &(ts_output){0}, 1), TS_EUSAGE, "of 0 bytes");
     refused(ts_bag_write(ctx, NULL, "x"), TS_EUSAGE, "no bag");
     ck_ok(ctx, ts_texts_open(model, &texts));
     refused(ts_texts_add(texts, NULL, "prompt", &id), TS_EUSAGE, "no text");
