@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 /* ---- the request ---- */
+/* "-" is standard input, as of a prompt. */
 static ts_status set_init(ts_err *err, const ts_flag_value *v, ts_render *r)
 {
     ts_request *q = &r->q;
@@ -19,7 +20,9 @@ static ts_status set_init(ts_err *err, const ts_flag_value *v, ts_render *r)
         q->strength = v[TS_F_STRENGTH].real;
     else if (v[TS_F_INIT].set)
         q->strength = TS_STRENGTH_DEFAULT;
-    if (v[TS_F_INIT].set) q->init = r->init = realpath(v[TS_F_INIT].text, NULL);
+    if (v[TS_F_INIT].set)
+        q->init = r->init = strcmp(v[TS_F_INIT].text, "-") ? realpath(v[TS_F_INIT].text, NULL)
+                                                           : strdup("-");
     if (v[TS_F_INIT].set && !q->init)
         return ts_fail(err, TS_EMODEL, "--init: %s: %s", v[TS_F_INIT].text, strerror(errno));
     if (v[TS_F_STRENGTH].set && !q->init)

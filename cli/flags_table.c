@@ -93,8 +93,8 @@ static const ts_flag table[] = {
     {TS_F_GRID, "grid", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL,
      "Put all pictures or frames side by side into one .png"},
     {TS_F_INIT, "init", 'i', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | BATCH | ROW, NULL,
-     "Begin with a picture (PNG, JPEG, BMP, TGA) under noise instead of noise alone; models of "
-     "pictures only"},
+     "Begin with a picture (PNG, JPEG, WebP, TIFF, GIF, BMP, TGA; - is standard input) under noise "
+     "instead of noise alone; models of pictures only"},
     {TS_F_STRENGTH, "strength", 0, TS_KIND_REAL, "X", 0.01, 1, NULL, GEN | BATCH | ROW, NULL,
      "How much of it may change: the share of the steps that are run, 0.01 to 1 (default: 0.6)"},
 

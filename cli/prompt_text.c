@@ -68,7 +68,8 @@ ts_status ts_prompt_words(ts_cli *c)
         const char *word = f->word[i];
         bool input = !strcmp(word, "-");
         if (f->plain[i] || (!input && word[0] != '@')) continue;
-        if (input && standard)
+        const char *init = ts_flag_text(f, TS_F_INIT);
+        if (input && (standard || (init && !strcmp(init, "-"))))
             TRY(ts_fail(&c->err, TS_EUSAGE, "- is standard input, and can be read once"));
         if (!input && !word[1])
             TRY(ts_fail(&c->err, TS_EUSAGE,

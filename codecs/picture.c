@@ -1,11 +1,14 @@
-/* A picture to begin with: bytes -> stb_image -> upright -> resized. */
+/* A picture to begin with: bytes -> stb_image, else libav -> upright -> resized. */
 #include "codecs/picture.h"
 
 #include "codecs/picture_exif.h"
+#include "codecs/picture_libav.h"
 #include "codecs/picture_stb.h"
 #include "weights/file.h"
 
+#include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,26 +58,70 @@ static void put_on_white(ts_picture *p)
     }
 }
 
+/* All of standard input. */
+static ts_status read_standard(ts_err *err, const char *name, uint8_t **data, size_t *size)
+{
+    ts_status st = TS_OK;
+    size_t room = 0, n = 0;
+    *data = NULL;
+    while (n <= MOST_BYTES && !feof(stdin)) {
+        if (n == room) {
+            room = room ? 2 * room : 1 << 16;
+            uint8_t *more = realloc(*data, room);
+            if (!more) TRY(ts_fail(err, TS_EMEMORY, "%s: no memory for %zu bytes", name, room));
+            *data = more;
+        }
+        n += fread(*data + n, 1, room - n, stdin);
+        if (ferror(stdin)) TRY(ts_fail(err, TS_EMODEL, "%s: %s", name, strerror(errno)));
+    }
+    if (n > MOST_BYTES)
+        TRY(ts_fail(err, TS_EMODEL, "%s: more than %d bytes are too many for a picture", name,
+                    MOST_BYTES));
+    *size = n;
+done:
+    return st;
+}
+
+/* Sizes, and pixels of *channels each. */
+static ts_status decode_picture(ts_err *err, const char *name, const uint8_t *data, size_t size,
+                                int *channels, ts_picture *out)
+{
+    bool known;
+    if (!stbi_info_from_memory(data, (int)size, &out->w, &out->h, channels)) {
+        const char *why = stbi_failure_reason();
+        ts_status st = ts_picture_decode_libav(err, name, data, size, MOST_PIXELS, &known, channels,
+                                               out);
+        return st || known ? st
+                           : ts_fail(err, TS_EMODEL,
+                                     "%s: not a picture that can be read (PNG, JPEG, WebP, TIFF, "
+                                     "GIF, BMP, TGA): %s",
+                                     name, why);
+    }
+    if ((long)out->w * out->h > MOST_PIXELS)
+        return ts_fail(err, TS_EMODEL, "%s: %dx%d pixels, at most %d are read", name, out->w,
+                       out->h, MOST_PIXELS);
+    int n = *channels == 2 || *channels == 4 ? 4 : 3;
+    out->rgb = stbi_load_from_memory(data, (int)size, &out->w, &out->h, channels, n);
+    *channels = n;
+    return out->rgb
+               ? TS_OK
+               : ts_fail(err, TS_EMODEL, "%s: a damaged picture: %s", name, stbi_failure_reason());
+}
+
 ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
 {
     ts_status st = TS_OK;
+    bool standard = !strcmp(path, "-");
+    const char *name = standard ? "standard input" : path;
     uint8_t *data = NULL;
     size_t size = 0;
     int channels;
     *out = (ts_picture){0};
-    TRY(ts_file_read(err, path, MOST_BYTES, "a picture", &data, &size));
-    if (!stbi_info_from_memory(data, (int)size, &out->w, &out->h, &channels))
-        TRY(ts_fail(err, TS_EMODEL, "%s: not a picture that can be read (PNG, JPEG, BMP, TGA): %s",
-                    path, stbi_failure_reason()));
-    if ((long)out->w * out->h > MOST_PIXELS)
-        TRY(ts_fail(err, TS_EMODEL, "%s: %dx%d pixels, at most %d are read", path, out->w, out->h,
-                    MOST_PIXELS));
-    bool clear = channels == 2 || channels == 4;
-    out->rgb = stbi_load_from_memory(data, (int)size, &out->w, &out->h, &channels, clear ? 4 : 3);
-    if (!out->rgb)
-        TRY(ts_fail(err, TS_EMODEL, "%s: a damaged picture: %s", path, stbi_failure_reason()));
-    if (clear) put_on_white(out);
-    TRY(turn_upright(err, path, out, ts_picture_orientation(path, data, size)));
+    TRY(standard ? read_standard(err, name, &data, &size)
+                 : ts_file_read(err, path, MOST_BYTES, "a picture", &data, &size));
+    TRY(decode_picture(err, name, data, size, &channels, out));
+    if (channels == 4) put_on_white(out);
+    TRY(turn_upright(err, name, out, ts_picture_orientation(path, data, size)));
 done:
     free(data);
     if (st) ts_picture_free(out);

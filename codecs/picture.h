@@ -1,5 +1,5 @@
-/* Pictures in: PNG, JPEG, BMP and TGA by stb_image, turned upright as EXIF says (libexif), and
- * resized. */
+/* Pictures in: PNG, JPEG, BMP and TGA by stb_image, WebP, TIFF and GIF (its first picture) by
+ * libav, turned upright as EXIF says (libexif), and resized. */
 #ifndef TS_PICTURE_H
 #define TS_PICTURE_H
 #include "backend/ctx.h"
@@ -9,9 +9,9 @@ typedef struct {
     uint8_t *rgb;
     bool see_through; /* was transparent in places, which are on white now */
 } ts_picture;         /* [h, w, 3]; free with ts_picture_free */
-/* Grey becomes three equal channels; what is transparent is put on white; 16 bits become 8.
- * TS_EMODEL: not there, not such a picture, damaged, or of more than 2^28 pixels; the sentence
- * names the file. */
+/* path "-": all of standard input. Grey becomes three equal channels; what is transparent is put on
+ * white; 16 bits become 8. TS_EMODEL: not there, not such a picture, damaged, or of more than 2^28
+ * pixels; the sentence names the file. */
 ts_status ts_picture_read(ts_err *, const char *path, ts_picture *out);
 void ts_picture_free(ts_picture *); /* a zeroed one is legal */
 /* Resizes with its aspect kept until w x h is covered and takes the middle of it: out [h, w, 3] in

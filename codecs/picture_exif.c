@@ -1,4 +1,5 @@
-/* EXIF's orientation by libexif, which reads JPEG files and blocks that begin with Exif 0 0. */
+/* EXIF's orientation by libexif, which reads JPEG files and blocks that begin with Exif 0 0; a TIFF
+ * is such a block itself, but longer than libexif reads. */
 #include "codecs/picture_exif.h"
 
 #include "codecs/png.h"
@@ -90,12 +91,60 @@ static int read_profile(const char *path, const char *key)
     return o;
 }
 
+/* The contents of the chunk EXIF of a WebP; NULL: none. */
+static const uint8_t *find_webp_chunk(const uint8_t *data, size_t size, size_t *length)
+{
+    enum { HEADER = 12, BEFORE = 8 };
+    for (size_t at = HEADER; at + BEFORE <= size;) {
+        const uint8_t *chunk = data + at;
+        size_t n = (size_t)chunk[7] << 24 | (size_t)chunk[6] << 16 | (size_t)chunk[5] << 8 |
+                   chunk[4];
+        if (n > size - at - BEFORE) break;
+        if (!memcmp(chunk, "EXIF", 4)) {
+            *length = n;
+            return chunk + BEFORE;
+        }
+        at += BEFORE + n + (n & 1);
+    }
+    return NULL;
+}
+
+static size_t get_tiff(const uint8_t *at, int bytes, bool big)
+{
+    size_t v = 0;
+    for (int i = 0; i < bytes; i++) v |= (size_t)at[i] << 8 * (big ? bytes - 1 - i : i);
+    return v;
+}
+
+/* Of the first directory of a TIFF. */
+static int read_tiff(const uint8_t *data, size_t size)
+{
+    enum { ENTRY = 12, ORIENTATION = 0x112, SHORT = 3 };
+    bool big = data[0] == 'M';
+    size_t at = get_tiff(data + 4, 4, big);
+    if (at > size || size - at < 2) return 1;
+    size_t n = get_tiff(data + at, 2, big);
+    for (at += 2; n-- && size - at >= ENTRY; at += ENTRY)
+        if (get_tiff(data + at, 2, big) == ORIENTATION &&
+            get_tiff(data + at + 2, 2, big) == SHORT) {
+            size_t o = get_tiff(data + at + 8, 2, big);
+            return o >= 1 && o <= 8 ? (int)o : 1;
+        }
+    return 1;
+}
+
 int ts_picture_orientation(const char *path, const uint8_t *data, size_t size)
 {
     static const uint8_t PNG[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     if (size >= 4 && data[0] == 0xFF && data[1] == 0xD8) return read_orientation(data, size);
-    if (size < sizeof PNG || memcmp(data, PNG, sizeof PNG)) return 1;
     size_t length;
+    if (size >= 8 && (!memcmp(data, "II*\0", 4) || !memcmp(data, "MM\0*", 4)))
+        return read_tiff(data, size);
+    if (size >= 12 && !memcmp(data, "RIFF", 4) && !memcmp(data + 8, "WEBP", 4)) {
+        const uint8_t *exif = find_webp_chunk(data, size, &length);
+        return exif ? read_exif_block(exif, length) : 1;
+    }
+    if (size < sizeof PNG || memcmp(data, PNG, sizeof PNG)) return 1;
     const uint8_t *chunk = find_chunk(data, size, &length);
     if (chunk) return read_exif_block(chunk, length);
     int o = read_profile(path, "Raw profile type exif");

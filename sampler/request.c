@@ -254,6 +254,9 @@ static ts_status make_schedule(ts_run *r)
     if (!ts_solver_named(r->q.sampler, flow, &kind, names))
         return ts_fail(&r->ctx->err, TS_EUSAGE, "sampler %s: must be %s for this model",
                        r->q.sampler, names);
+    if (!flow && r->q.init && kind != TS_LCM && (int)(r->q.steps * r->q.strength) < 1)
+        ts_warn(r->ctx, "strength %g of %d steps is less than a step: one is run, as of %.2g",
+                r->q.strength, r->q.steps, ceil(100.0 / r->q.steps) / 100);
     if (!flow)
         return ts_schedule_diffusion(&r->ctx->err, &r->schedule, kind, r->q.steps,
                                      r->q.init ? r->q.strength : 1, &r->m->diffusion);

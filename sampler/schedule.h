@@ -67,9 +67,10 @@ typedef struct {
 /* UniPC: the flow timetable of diffusers >= 0.37 (1.1); Euler: FlowMatchEulerDiscreteScheduler with
  * its shift applied twice (2). */
 void ts_schedule_init(ts_schedule *, ts_solver_kind, int steps, double shift);
-/* The timetable of a diffusion solver, of which the last share `strength` (0..1] is run. Samples
- * are held as the model sees them, so Euler's are divided by sqrt(sigma^2 + 1). LCM takes its steps
- * from the share of the distillation's. TS_EUSAGE: more steps than there are, or none left. */
+/* The timetable of a diffusion solver, of which the last share `strength` (0..1] is run, one step
+ * at least. Samples are held as the model sees them, so Euler's are divided by sqrt(sigma^2 + 1).
+ * LCM takes its steps from the share of the distillation's. TS_EUSAGE: more steps than there are.
+ */
 ts_status ts_schedule_diffusion(ts_err *, ts_schedule *, ts_solver_kind, int steps, double strength,
                                 const ts_diffusion *);
 /* x at the level of the first step from a picture's latents: a picture + s noise. */

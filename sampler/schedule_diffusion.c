@@ -191,10 +191,7 @@ ts_status ts_schedule_diffusion(ts_err *err, ts_schedule *s, ts_solver_kind kind
             "%d steps: the last timestep would be more than %d, at most %d steps are possible",
             steps, TRAIN - 1, TRAIN / 2);
     int run = (int)(steps * strength);
-    if (run < 1)
-        return ts_fail(err, TS_EUSAGE,
-                       "strength %g of %d steps leaves none: at least %.2g is needed", strength,
-                       steps, ceil(100.0 / steps) / 100);
+    if (run < 1) run = 1;
     s->first = steps - (run < steps ? run : steps);
     if (kind == TS_DDIM)
         time_ddim(s, bar);

@@ -255,8 +255,9 @@ TS_API ts_status ts_run_state(ts_run *, const char *file, bool spare);
 /* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; checked at once, copied. TS_ESHAPE,
  * TS_EMODEL, TS_ENUMBER. */
 TS_API ts_status ts_run_noise(ts_run *, const ts_bag *);
-/* Reads the picture that the request's `init` stands for (usually that path): resized to cover the
- * size that is drawn, its middle taken, encoded. Before ts_run_denoise. TS_EMODEL, TS_EMEMORY. */
+/* Reads the picture that the request's `init` stands for (usually that path; "-": from standard
+ * input): resized to cover the size that is drawn, its middle taken, encoded. Before
+ * ts_run_denoise. TS_EMODEL, TS_EMEMORY. */
 TS_API ts_status ts_run_picture(ts_run *, const char *path);
 /* The same of pixels [h, w, 3], borrowed until it returns; the request's `init` is a name for them.
  * TS_EUSAGE, TS_EMEMORY. */

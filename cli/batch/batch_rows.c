@@ -223,7 +223,9 @@ static void read_init(reading *r, ts_job *j)
     j->picture = TS_HASH;
     while (f && (n = fread(bytes, 1, sizeof bytes, f)) > 0)
         j->picture = ts_hash(j->picture, bytes, n);
-    if (there && !S_ISREG(s.st_mode))
+    if (!strcmp(name, "-"))
+        add_row_fault(r, "init: - is standard input, which generate alone reads: expected a file");
+    else if (there && !S_ISREG(s.st_mode))
         add_row_fault(r, "init: %.200s is not a file", name);
     else if (!f || ferror(f))
         add_row_fault(r, "init: %.200s: %s", name, strerror(errno));

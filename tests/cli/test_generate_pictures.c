@@ -200,6 +200,27 @@ START_TEST(from_a_picture)
 }
 END_TEST
 
+/* From standard input the same picture comes of it; less than a step is one, and that is said. */
+START_TEST(init_of_standard_input)
+{
+    const char *file = "tests/fixtures/pixart-sigma/init.png";
+    program_expect(
+        program_run("generate x " SMALL "--init %s --no-metadata -o %s/file.png", file, tmp), 0);
+    const program_result *r = program_run(
+        "generate x " SMALL "--init - --no-metadata -o %s/standard.png < %s", tmp, file);
+    program_expect(r, 0);
+    ck_assert(same("file.png", "standard.png"));
+    program_expect(program_run("generate x " SMALL "--init - -o %s/none.png < /dev/null", tmp), 3);
+    r = program_run("generate x " SIGMA
+                    "--size 48x64 --no-bins --steps 2 --init %s --strength 0.1 -o %s/least.png",
+                    file, tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "strength 0.1 of 2 steps is less than a step: one is run, as of "
+                                 "0.5") != NULL,
+                  "%s", r->err);
+}
+END_TEST
+
 START_TEST(refused)
 {
     static const struct {
@@ -208,15 +229,14 @@ START_TEST(refused)
         const char *says;
     } bad[] = {
         {"generate x " SMALL "--init Makefile", 3,
-         "Makefile: not a picture that can be read (PNG, JPEG, BMP, TGA)"},
+         "Makefile: not a picture that can be read (PNG, JPEG, WebP, TIFF, GIF, BMP, TGA)"},
         {"generate x " SMALL "--init nowhere.jpg", 3,
          "--init: nowhere.jpg: No such file or directory"},
         {"generate x " SMALL "--strength 0.5", 2,
          "--strength: there is no picture to begin with, --init gives it"},
         {"generate x " SMALL "--init tests/fixtures/pixart-sigma/init.png --strength 1.5", 2,
          "--strength: got \"1.5\", wanted a number from 0.01 to 1"},
-        {"generate x " SMALL "--init tests/fixtures/pixart-sigma/init.png --strength 0.1", 2,
-         "strength 0.1 of 2 steps leaves none: at least 0.5 is needed"},
+        {"generate - " SMALL "--init -", 2, "- is standard input, and can be read once"},
         {"generate x --init tests/fixtures/pixart-sigma/init.png", 2,
          "this model makes clips and begins with noise"},
         {"generate x --count 2", 2, "2 pictures at once: this model makes clips, one at a time"},
@@ -251,6 +271,7 @@ int main(void)
     tcase_add_test(tc, batch);
     tcase_add_test(tc, sheet);
     tcase_add_test(tc, from_a_picture);
+    tcase_add_test(tc, init_of_standard_input);
     tcase_add_test(tc, refused);
     suite_add_tcase(suite, tc);
     int bad = testing_main(suite);
