@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 32, KINDS = 7, CALLS = MOST + 6 };
-static const char *const names[KINDS] = {"peak",    "dense",  "fused search", "cached search",
-                                         "packing", "sparse", "uneven"};
+enum { MOST = 32, KINDS = 9, CALLS = MOST + 8 };
+static const char *const names[KINDS] = {"peak",          "dense",       "fused search",
+                                         "cached search", "packing",     "sparse",
+                                         "with means",    "with linear", "uneven"};
 
 typedef struct { /* one thing to time */
     ts_kernel_row row;
@@ -36,6 +37,7 @@ typedef struct {
     ts_device_facts facts; /* of all */
     ts_arena arena;
     ts_tensor q, k, v, out, lse, sums;
+    ts_tensor pooled_k, pooled_v, own; /* for what a plan leaves out */
     ts_tensor bits[MOST + 1];
     call calls[CALLS];
     int n;
@@ -137,6 +139,25 @@ static double find_smallest_keep(const ts_kernel_bench *b)
     return least < 1 ? least : 0.5;
 }
 
+/* The plan of which what it leaves out is measured; -1: every share is all. */
+static int find_a_fifth(const ts_kernel_bench *b)
+{
+    int best = -1;
+    for (int i = 0; i < b->keep_count; i++)
+        if (b->keep[i] < 1 && (best < 0 || fabs(b->keep[i] - 0.2) < fabs(b->keep[best] - 0.2)))
+            best = i;
+    return best;
+}
+
+static void add_rest(bench *x, long tokens, const call *sparse)
+{
+    for (int w = TS_KERNEL_MEANS; w <= TS_KERNEL_LINEAR; w++) {
+        call *c = add_call(x, (ts_kernel_what)w, tokens, sparse->row.keep, x->all);
+        c->plan = sparse->plan;
+        c->row.kept = sparse->row.kept;
+    }
+}
+
 /* The list of one number of tokens; peaks with each, because ratios are of one moment. */
 static ts_status list_calls(bench *x, long tokens)
 {
@@ -152,10 +173,12 @@ static ts_status list_calls(bench *x, long tokens)
     add_call(x, TS_KERNEL_FUSED, tokens, 1, x->all);
     add_call(x, TS_KERNEL_CACHED, tokens, 1, x->all);
     add_call(x, TS_KERNEL_PACKING, tokens, 1, x->all);
-    for (int i = 0; i < x->b->keep_count; i++)
-        if (x->b->keep[i] < 1)
-            TRY(fill_plan(x, add_call(x, TS_KERNEL_SPARSE, tokens, x->b->keep[i], x->all),
-                          x->bits[plans++], false));
+    for (int i = 0; i < x->b->keep_count; i++) {
+        if (x->b->keep[i] >= 1) continue;
+        call *sparse = add_call(x, TS_KERNEL_SPARSE, tokens, x->b->keep[i], x->all);
+        TRY(fill_plan(x, sparse, x->bits[plans++], false));
+        if (i == find_a_fifth(x->b)) add_rest(x, tokens, sparse);
+    }
     if (x->one) {
         call *alone = add_call(x, TS_KERNEL_UNEVEN, tokens, find_smallest_keep(x->b), x->one);
         TRY(fill_plan(x, alone, x->bits[plans], true));
@@ -164,6 +187,37 @@ static ts_status list_calls(bench *x, long tokens)
         together->row.kept = alone->row.kept;
     }
     for (int i = 0; i < x->n; i++) set_work(x, x->calls + i);
+done:
+    return st;
+}
+
+/* Attention whose plan's rest takes part: all that a sparse call of a run does. */
+static ts_status run_rest(bench *x, const call *c, ts_attention a)
+{
+    ts_status st;
+    bool linear = c->row.what == TS_KERNEL_LINEAR;
+    TRY(ts_pool_op(c->dev, (ts_pool){x->k, x->pooled_k}));
+    TRY(ts_pool_op(c->dev, (ts_pool){x->v, x->pooled_v}));
+    a.pooled_k = x->pooled_k;
+    a.pooled_v = x->pooled_v;
+    if (linear) {
+        a.lse = x->lse;
+        TRY(ts_pool_sums_op(
+            c->dev, (ts_pool_sums){x->q, x->pooled_k, a.scale, .lse = x->own, .sums = x->sums}));
+    }
+    TRY(ts_attention_op(c->dev, a));
+    if (linear)
+        TRY(ts_rest_linear_op(c->dev, (ts_rest_linear){.q = x->q,
+                                                       .k = x->k,
+                                                       .v = x->v,
+                                                       .out = x->out,
+                                                       .pooled_k = x->pooled_k,
+                                                       .pooled_v = x->pooled_v,
+                                                       .scale = a.scale,
+                                                       .sums = x->sums,
+                                                       .own = x->own,
+                                                       .lse = x->lse,
+                                                       .plan = c->plan}));
 done:
     return st;
 }
@@ -182,6 +236,7 @@ static ts_status run_call(bench *x, const call *c)
         a.sums = x->sums;
     }
     if (c->plan.nb) a.plan = plan;
+    if (c->row.what == TS_KERNEL_MEANS || c->row.what == TS_KERNEL_LINEAR) return run_rest(x, c, a);
     return ts_attention_op(c->dev, a);
 }
 
@@ -215,13 +270,16 @@ done:
 }
 
 /* ---- what is said ---- */
-static double ratio_of(const ts_kernel_row *r, double dense, double alone)
+/* sparse: seconds of the last sparse row, whose plan those of what it leaves out have */
+static double ratio_of(const ts_kernel_row *r, double dense, double sparse, double alone)
 {
     switch (r->what) {
     case TS_KERNEL_SPARSE: return dense > 0 ? dense * r->kept / r->seconds : 0;
     case TS_KERNEL_FUSED:
     case TS_KERNEL_CACHED:
     case TS_KERNEL_PACKING: return dense > 0 ? r->seconds / dense : 0;
+    case TS_KERNEL_MEANS:
+    case TS_KERNEL_LINEAR: return sparse > 0 ? r->seconds / sparse : 0;
     case TS_KERNEL_UNEVEN: return alone > 0 && r->threads > 1 ? alone / r->seconds : 0;
     default: return 0;
     }
@@ -229,7 +287,7 @@ static double ratio_of(const ts_kernel_row *r, double dense, double alone)
 
 static void report_rows(bench *x, bool first)
 {
-    double peak = 0, dense = 0, bare = 0, alone = 0; /* bare: dense without its packing */
+    double peak = 0, dense = 0, bare = 0, sparse = 0, alone = 0; /* bare: dense unpacked */
     for (int i = 0; i < x->n; i++) {
         call *c = x->calls + i;
         ts_kernel_row *r = &c->row;
@@ -253,11 +311,12 @@ static void report_rows(bench *x, bool first)
             dense = m;
             bare = m - r->packing;
         }
+        if (r->what == TS_KERNEL_SPARSE) sparse = m;
         if (r->what == TS_KERNEL_SPARSE && bare > 0)
             r->kernel_ratio = bare * r->kept / (m - r->packing);
         if (r->what == TS_KERNEL_UNEVEN && r->threads == 1) alone = m;
         r->peak_share = peak > 0 ? r->flops / (peak / x->facts.threads * r->threads) : 0;
-        r->ratio = ratio_of(r, dense, alone);
+        r->ratio = ratio_of(r, dense, sparse, alone);
         x->b->row(x->b->user, r);
     }
 }
@@ -272,7 +331,13 @@ static void take_tensors(bench *x, long N)
         *big[i] = ts_take(&x->arena, x->ctx->act, TS_DIM(1, N, A, D));
         big[i]->ld = A * D;
     }
+    ts_tensor *few[] = {&x->pooled_k, &x->pooled_v}; /* from block to block */
+    for (int i = 0; i < 2; i++) {
+        *few[i] = ts_take(&x->arena, TS_F32, TS_DIM(1, nb, A, D));
+        few[i]->ld = A * D;
+    }
     x->lse = ts_take(&x->arena, TS_F32, TS_DIM(1, A, N));
+    x->own = ts_take(&x->arena, TS_F32, TS_DIM(1, A, N));
     x->sums = ts_take(&x->arena, TS_F32, TS_DIM(1, A, nb, nb));
     for (int i = 0; i <= x->b->keep_count; i++)
         x->bits[i] = ts_take(&x->arena, TS_U32, TS_DIM(A, nb, ts_plan_words((int)nb)));
@@ -289,6 +354,9 @@ static ts_status size_of(bench *x, long N, size_t *bytes)
         take_tensors(x, N);
         for (int w = TS_KERNEL_DENSE; w <= TS_KERNEL_CACHED; w++)
             TRY(run_call(x, &(call){.row.what = (ts_kernel_what)w, .dev = dev[i]}));
+        ts_plan plan = {x->b->heads, (int)x->bits[0].dim[1], x->bits[0].p, 0.2};
+        for (int w = TS_KERNEL_MEANS; w <= TS_KERNEL_LINEAR; w++)
+            TRY(run_call(x, &(call){.row.what = (ts_kernel_what)w, .dev = dev[i], .plan = plan}));
         *bytes = x->arena.peak;
         ts_arena_close(&x->arena);
         dev[i]->counting = false;
@@ -399,7 +467,8 @@ ts_status ts_bench_kernel(ts_ctx *ctx, const ts_kernel_bench *b)
         TRY(ts_device_open(like, &ctx->env, &ctx->err, &x->one));
         x->one->time_packing = true;
     }
-    for (int i = 0; i < b->keep_count; i++) extra += b->keep[i] < 1 ? b->keep[i] : 0;
+    for (int i = 0; i < b->keep_count; i++)
+        extra += b->keep[i] < 1 ? b->keep[i] * (i == find_a_fifth(b) ? 3 : 1) : 0;
     for (int i = 0; i < b->tokens_count; i++)
         x->total += 4.0 * (double)b->tokens[i] * (double)b->tokens[i] * b->heads * b->dim *
                     b->repeats * extra;

@@ -70,6 +70,10 @@ typedef enum {
     TS_KERNEL_CACHED,  /* block sums alone, from a kept lse */
     TS_KERNEL_PACKING, /* part of the dense time: laying out keys and values for the kernel */
     TS_KERNEL_SPARSE,  /* the same number of random key blocks in every row of blocks */
+    /* of the plan whose share is nearest to a fifth: with means of the other blocks, and with their
+     * linear part too; what is made of keys and values for it is made in each call */
+    TS_KERNEL_MEANS,
+    TS_KERNEL_LINEAR,
     /* rows of very different lengths (0.1 to 1.9 of the smallest share asked for): all threads
      * against one */
     TS_KERNEL_UNEVEN
@@ -92,7 +96,8 @@ typedef struct {
     double packing;
     double kernel_ratio; /* sparse: the ratio with the packing of both taken out; 0: none */
     /* sparse: dense seconds x kept / seconds; fused, cached, packing: seconds / dense seconds;
-     * uneven: seconds of one thread / seconds; 0: none */
+     * means, linear: seconds / those of sparse with their plan; uneven: seconds of one thread /
+     * seconds; 0: none */
     double ratio;
 } ts_kernel_row;
 typedef struct { /* borrowed until the call returns */

@@ -78,6 +78,8 @@ static const char *explain_ratio(const ts_kernel_row *r, char *out, size_t size)
         snprintf(out, size, "%.1f%% of dense x kept", 100 * r->ratio);
     else if (r->what == TS_KERNEL_UNEVEN)
         snprintf(out, size, "%.2f x one thread", r->ratio);
+    else if (r->what == TS_KERNEL_MEANS || r->what == TS_KERNEL_LINEAR)
+        snprintf(out, size, "%.3f x sparse", r->ratio);
     else if (r->what == TS_KERNEL_PACKING)
         snprintf(out, size, "%.2f%% of dense", 100 * r->ratio);
     else

@@ -103,6 +103,13 @@ static void check_rows(const cJSON *j, double tokens, const char *precision, dou
     same(number(r, "ratio"), number(r, "seconds") / seconds, "packing");
     same(number(r, "seconds"), number(dense, "packing"), "packing of a dense call");
     ck_assert(number(r, "ratio") < 1 && !cJSON_HasObjectItem(r, "flops"));
+    for (int i = 0; i < 2; i++) { /* of the share nearest to a fifth */
+        r = find(rows, i ? "with linear" : "with means", tokens, 0.3, threads);
+        same(number(r, "ratio"),
+             number(r, "seconds") / number(find(rows, "sparse", tokens, 0.3, threads), "seconds"),
+             "the rest");
+        same(number(r, "kept"), kept3, "kept");
+    }
     for (int i = 0; i < 2; i++) {
         r = find(rows, "sparse", tokens, i ? 0.01 : 0.3, threads);
         same(number(r, "kept"), i ? kept1 : kept3, "kept");
