@@ -73,8 +73,6 @@ cudaError_t ts_pool_sums_any(const ts_attend_args *, bool bf16, cudaStream_t);
 cudaError_t ts_sum_blocks_bf16(const ts_attend_args *, cudaStream_t);
 /* ts_pool_sums_any for keys of bf16 as well, under the conditions of flash.cu */
 cudaError_t ts_pool_sums_bf16(const ts_attend_args *, cudaStream_t);
-/* lets it use the shared memory that it needs */
-cudaError_t ts_search_init(void);
 /* scores [B, A, nb, nb] = q k', of means q and k [B, nb, A, D] */
 cudaError_t ts_score_blocks(const float *q, const float *k, int B, int A, int nb, int D,
                             float *scores, cudaStream_t);

@@ -185,8 +185,7 @@ cudaError_t ts_flash_run(const ts_flash_kernel *f, const ts_attention *a, const 
 /* ---- the face ---- */
 cudaError_t ts_cuda_attention_init(const ts_cuda_chip *chip)
 {
-    cudaError_t e = ts_search_init();
-    if (!e) e = ts_rest_linear_init();
+    cudaError_t e = ts_rest_linear_init();
     for (int i = 0; i < ts_flash_count && !e; i++) {
         const ts_flash_kernel *f = ts_flash_kernels + i;
         if (f->shared <= chip->shared)

@@ -16,82 +16,56 @@ namespace
 {
 enum { WARPS = 4, THREADS = 32 * WARPS };
 
-/* A thread block has 64 query rows of one head, a warp 16; two stages of K. */
-template <int D> __global__ void __launch_bounds__(THREADS, 3) sum_bf16(ts_attend_args p)
+/* A thread block has 128 query rows of one head, two blocks of them, a warp 32, whose fragments
+ * stay in registers. Two stages of keys, in whose place Q is at first. */
+enum { ROWS = 128 };
+struct pair_of_blocks {
+    int head, block, nq, tiles; /* block: the first; nq: of the head; tiles: of keys */
+    ts_head_rows q, k;
+    __device__ __forceinline__ pair_of_blocks(const ts_attend_args &p)
+    {
+        nq = (p.Nq + 63) >> 6;
+        tiles = (p.Nk + 63) >> 6;
+        head = (int)blockIdx.x / ((nq + 1) / 2);
+        block = (int)blockIdx.x % ((nq + 1) / 2) * 2;
+        q = {(const uint16_t *)p.q + head * p.D, p.ldq, p.Nq, p.D};
+        k = {(const uint16_t *)p.k + head * p.D, p.ldk, p.Nk, p.D};
+    }
+};
+template <int D> struct query_fragments {
+    uint32_t of[2][D / 16][4];
+};
+template <int D>
+TS_DEV void hold_queries(query_fragments<D> &q, const pair_of_blocks &my, unsigned char *shared)
 {
     using T = ts_tile<D>;
-    TS_SHARED(shared);
-    unsigned char *sq = shared, *sk = sq + T::block;
-    float *parts = (float *)(sk + 2 * T::block); /* [2][WARPS], by turns */
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int nq = (p.Nq + 63) >> 6, nk = (p.Nk + 63) >> 6;
-    const int head = (int)blockIdx.x / nq, qb = (int)blockIdx.x % nq;
-    const ts_head_rows q = {(const uint16_t *)p.q + head * p.D, p.ldq, p.Nq, p.D};
-    const ts_head_rows k = {(const uint16_t *)p.k + head * p.D, p.ldk, p.Nk, p.D};
-    const int at_q = T::at(16 * warp + (lane & 15), lane >> 4);
-    const int at_k = T::at((lane >> 4) * 8 + (lane & 7), lane >> 3 & 1);
-    float *sums = p.sums + (long)blockIdx.x * p.columns, lse2[2];
-    uint32_t fq[D / 16][4];
-    TS_UNROLL
-    for (int h = 0; h < 2; h++) {
-        const int n = qb * 64 + 16 * warp + 8 * h + g;
-        lse2[h] = n < p.Nq ? p.lse[(long)head * p.Nq + n] * TS_LOG2E : INFINITY;
-    }
-    ts_fetch<D, THREADS>(sq, q, qb * 64, 64);
-    ts_fetch<D, THREADS>(sk, k, 0, 64);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, at = T::at(lane & 15, lane >> 4);
+    ts_fetch<D, THREADS>(shared, my.q, my.block * 64, ROWS);
     ts_cp_commit();
     ts_cp_wait<0>();
     __syncthreads();
     TS_UNROLL
-    for (int s = 0; s < D / 16; s++) ts_ldmatrix(fq[s], sq + T::on(at_q, s));
-
-    for (int j = 0; j < nk; j++) {
-        float s[1][8][4], sum = 0;
-        ts_cp_wait<0>();
-        __syncthreads();
-        if (j && threadIdx.x == 0) { /* the block before: its parts have come */
-            const float *part = parts + (j - 1) % 2 * WARPS;
-            sums[j - 1] = (part[0] + part[1]) + (part[2] + part[3]);
-        }
-        if (j + 1 < nk) ts_fetch<D, THREADS>(sk + (j + 1) % 2 * T::block, k, (j + 1) * 64, 64);
-        ts_cp_commit();
-        ts_multiply_keys<D>(s, sq, at_q, fq, sk + j % 2 * T::block, ts_anew(at_k), false);
-        const int left = p.Nk - j * 64; /* keys */
-        TS_UNROLL
-        for (int n = 0; n < 8; n++) TS_UNROLL
-        for (int e = 0; e < 4; e++) {
-            const float x = fmaf(s[0][n][e], p.scale, -lse2[e >> 1]);
-            if (left >= 64 || 8 * n + 2 * t + (e & 1) < left) sum += ts_exp2(fminf(x, 115));
-        }
-        sum = ts_warp_sum(sum);
-        if (lane == 0) parts[j % 2 * WARPS + warp] = sum;
-    }
+    for (int i = 0; i < 2; i++) TS_UNROLL
+    for (int d = 0; d < D / 16; d++)
+        ts_ldmatrix(q.of[i][d], shared + (32 * warp + 16 * i) * T::row + T::on(at, d));
+    __syncthreads();
+    ts_fetch<D, THREADS>(shared, my.k, 0, 64);
+    ts_cp_commit();
+}
+/* The keys of a turn, whose copies have come; those of the next one, of `turns`, begin. */
+template <int D>
+TS_DEV const unsigned char *take_keys(unsigned char *shared, const pair_of_blocks &my, int turn,
+                                      int turns)
+{
+    using T = ts_tile<D>;
     ts_cp_wait<0>();
     __syncthreads();
-    if (threadIdx.x == 0) {
-        const float *part = parts + (nk - 1) % 2 * WARPS;
-        sums[nk - 1] = (part[0] + part[1]) + (part[2] + part[3]);
-    }
+    if (turn + 1 < turns)
+        ts_fetch<D, THREADS>(shared + (turn + 1) % 2 * T::block, my.k, (turn + 1) % my.tiles * 64,
+                             64);
+    ts_cp_commit();
+    return shared + turn % 2 * T::block;
 }
-template <int D> constexpr size_t shared_of_sums(void)
-{
-    return 3 * ts_tile<D>::block + 2 * WARPS * sizeof(float);
-}
-template <int D> cudaError_t launch_sums(const ts_attend_args *a, cudaStream_t s)
-{
-    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + 63) / 64);
-    return TS_LAUNCH((sum_bf16<D>), grid, THREADS, (shared_of_sums<D>()), s, *a);
-}
-
-/* ---- what pooled keys weigh ----
- * A thread block has 128 query rows of one head, two blocks of them, a warp 32, whose fragments
- * stay in registers: as rows of S = Q K' in the first pass, which finds lse by row, and as columns
- * of K Q' in the second, where a sum over queries stays within lanes. */
-enum { POOL_ROWS = 128 };
-template <int D> struct query_fragments {
-    uint32_t of[2][D / 16][4];
-};
-
 /* s = Q K', unscaled, of the warp's 32 rows and the 64 keys of a tile */
 template <int D>
 TS_DEV void multiply_rows(float (&s)[2][8][4], const query_fragments<D> &q, const unsigned char *k,
@@ -113,6 +87,63 @@ TS_DEV void multiply_rows(float (&s)[2][8][4], const query_fragments<D> &q, cons
         }
     }
 }
+template <int D> __global__ void __launch_bounds__(THREADS, 2) sum_bf16(ts_attend_args p)
+{
+    using T = ts_tile<D>;
+    TS_SHARED(shared);
+    float *parts = (float *)(shared + 2 * T::block); /* [2][WARPS], by turns */
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    const int at_k = T::at((lane >> 4) * 8 + (lane & 7), lane >> 3 & 1);
+    const pair_of_blocks my(p);
+    query_fragments<D> q;
+    float lse2[2][2];
+    TS_UNROLL
+    for (int i = 0; i < 2; i++) TS_UNROLL
+    for (int h = 0; h < 2; h++) {
+        const int n = my.block * 64 + 32 * warp + 16 * i + 8 * h + g;
+        lse2[i][h] = n < p.Nq ? p.lse[(long)my.head * p.Nq + n] * TS_LOG2E : INFINITY;
+    }
+    hold_queries(q, my, shared);
+    /* of tile j, whose parts have come */
+    auto store_tile = [&](int j) {
+        const int half = (int)threadIdx.x, block = my.block + half;
+        const float *part = parts + j % 2 * WARPS + 2 * half;
+        if (half < 2 && block < my.nq)
+            p.sums[((long)my.head * my.nq + block) * p.columns + j] = part[0] + part[1];
+    };
+    for (int j = 0; j < my.tiles; j++) {
+        float s[2][8][4], sum = 0;
+        const unsigned char *keys = take_keys<D>(shared, my, j, my.tiles);
+        const int left = p.Nk - j * 64;
+        if (j) store_tile(j - 1);
+        multiply_rows<D>(s, q, keys, ts_anew(at_k));
+        TS_UNROLL
+        for (int i = 0; i < 2; i++) TS_UNROLL
+        for (int n = 0; n < 8; n++) TS_UNROLL
+        for (int e = 0; e < 4; e++) {
+            const float x = fmaf(s[i][n][e], p.scale, -lse2[i][e >> 1]);
+            if (left >= 64 || 8 * n + 2 * t + (e & 1) < left) sum += ts_exp2(fminf(x, 115));
+        }
+        sum = ts_warp_sum(sum);
+        if (lane == 0) parts[j % 2 * WARPS + warp] = sum;
+    }
+    ts_cp_wait<0>();
+    __syncthreads();
+    store_tile(my.tiles - 1);
+}
+template <int D> constexpr size_t shared_of_sums(void)
+{
+    return 2 * ts_tile<D>::block + 2 * WARPS * sizeof(float);
+}
+template <int D> cudaError_t launch_sums(const ts_attend_args *a, cudaStream_t s)
+{
+    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + ROWS - 1) / ROWS);
+    return TS_LAUNCH((sum_bf16<D>), grid, THREADS, (shared_of_sums<D>()), s, *a);
+}
+
+/* ---- what pooled keys weigh ----
+ * Queries are rows of S = Q K' in the first pass, which finds lse by row, and columns of K Q' in
+ * the second, where a sum over queries stays within lanes. */
 /* s = K Q': a fragment of 16 rows of Q holds the two of as many columns */
 template <int D>
 TS_DEV void multiply_columns(float (&s)[4][4][4], const query_fragments<D> &q,
@@ -184,74 +215,52 @@ TS_DEV void add_columns(const float (&s)[4][4][4], const float (&base)[4][2], fl
 template <int D> __global__ void __launch_bounds__(THREADS, 2) pool_bf16(ts_attend_args p)
 {
     using T = ts_tile<D>;
-    TS_SHARED(shared); /* two stages of pooled keys; first Q */
+    TS_SHARED(shared);
     float *parts = (float *)(shared + 2 * T::block), *lse2 = parts + 2 * WARPS * 64;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int nq = (p.Nq + 63) >> 6, tiles = (p.Nk + 63) >> 6, pairs = (nq + 1) / 2;
-    const int head = (int)blockIdx.x / pairs, block = (int)blockIdx.x % pairs * 2;
-    const ts_head_rows q = {(const uint16_t *)p.q + head * p.D, p.ldq, p.Nq, p.D};
-    const ts_head_rows k = {(const uint16_t *)p.k + head * p.D, p.ldk, p.Nk, p.D};
     const int at_rows = T::at(lane & 15, lane >> 4);
     const int at_k = T::at((lane >> 4) * 8 + (lane & 7), lane >> 3 & 1);
+    const pair_of_blocks my(p);
+    const int tiles = my.tiles;
     float m[2][2], l[2][2] = {}, base[4][2];
-    query_fragments<D> fq;
-    ts_fetch<D, THREADS>(shared, q, block * 64, POOL_ROWS);
-    ts_cp_commit();
-    ts_cp_wait<0>();
-    __syncthreads();
+    query_fragments<D> q;
     TS_UNROLL
-    for (int i = 0; i < 2; i++) {
-        m[i][0] = m[i][1] = -INFINITY;
-        TS_UNROLL
-        for (int d = 0; d < D / 16; d++)
-            ts_ldmatrix(fq.of[i][d], shared + (32 * warp + 16 * i) * T::row + T::on(at_rows, d));
-    }
-    __syncthreads();
-    ts_fetch<D, THREADS>(shared, k, 0, 64);
-    ts_cp_commit();
-    /* tile of a turn, whose copies have come; those of the next one begin */
-    auto take_tile = [&](int turn) {
-        ts_cp_wait<0>();
-        __syncthreads();
-        if (turn + 1 < 2 * tiles)
-            ts_fetch<D, THREADS>(shared + (turn + 1) % 2 * T::block, k, (turn + 1) % tiles * 64,
-                                 64);
-        ts_cp_commit();
-        return shared + turn % 2 * T::block;
-    };
+    for (int i = 0; i < 2; i++) m[i][0] = m[i][1] = -INFINITY;
+    hold_queries(q, my, shared);
     for (int j = 0; j < tiles; j++) {
         float s[2][8][4];
-        multiply_rows<D>(s, fq, take_tile(j), ts_anew(at_k));
+        multiply_rows<D>(s, q, take_keys<D>(shared, my, j, 2 * tiles), ts_anew(at_k));
         if (j == tiles - 1) weigh_last(s, p, j, t);
         take_logits(s, m, l, p.scale);
     }
     TS_UNROLL
     for (int i = 0; i < 2; i++) TS_UNROLL
     for (int h = 0; h < 2; h++) {
-        const int r = 32 * warp + 16 * i + 8 * h + g, n = block * 64 + r;
+        const int r = 32 * warp + 16 * i + 8 * h + g, n = my.block * 64 + r;
         const float most = ts_quad_max(m[i][h]);
         const float x = most + ts_log2(ts_quad_sum(l[i][h] * ts_exp2(m[i][h] - most)));
         if (t) continue;
         lse2[r] = n < p.Nq ? x : INFINITY;
-        if (n < p.Nq && p.lse) p.lse[(long)head * p.Nq + n] = (x + 6) * TS_LN2;
+        if (n < p.Nq && p.lse) p.lse[(long)my.head * p.Nq + n] = (x + 6) * TS_LN2;
     }
     __syncwarp();
     TS_UNROLL
     for (int c = 0; c < 4; c++) TS_UNROLL
     for (int e = 0; e < 2; e++) base[c][e] = lse2[32 * warp + 8 * c + 2 * t + e];
-    /* sums of tile j, whose parts have come: a thread one of 64 keys of one of two query blocks */
+    /* of tile j, whose parts have come: a thread one of 64 keys of one of two query blocks */
     auto store_tile = [&](int j) {
         const int half = (int)threadIdx.x >> 6, i = threadIdx.x & 63, key = j * 64 + i;
         const float *part = parts + (j % 2 * WARPS + 2 * half) * 64 + i;
-        if (key >= p.Nk || block + half >= nq) return;
+        if (key >= p.Nk || my.block + half >= my.nq) return;
         const float share = key == p.Nk - 1 ? (float)(p.Nq - key * 64) / 64 : 1;
-        p.sums[((long)head * nq + block + half) * p.columns + key] = (part[0] + part[64]) * share;
+        p.sums[((long)my.head * my.nq + my.block + half) * p.columns + key] = (part[0] + part[64]) *
+                                                                              share;
     };
     for (int j = 0; j < tiles; j++) {
         float s[4][4][4];
-        const unsigned char *tile = take_tile(tiles + j);
+        const unsigned char *keys = take_keys<D>(shared, my, tiles + j, 2 * tiles);
         if (j) store_tile(j - 1);
-        multiply_columns<D>(s, fq, tile, ts_anew(at_rows));
+        multiply_columns<D>(s, q, keys, ts_anew(at_rows));
         add_columns(s, base, p.scale, parts + (j % 2 * WARPS + warp) * 64, g, t);
     }
     ts_cp_wait<0>();
@@ -260,11 +269,13 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) pool_bf16(ts_atte
 }
 template <int D> constexpr size_t shared_of_pool(void)
 {
-    return 2 * ts_tile<D>::block + (2 * WARPS * 64 + POOL_ROWS) * sizeof(float);
+    return 2 * ts_tile<D>::block + (2 * WARPS * 64 + ROWS) * sizeof(float);
 }
+static_assert(shared_of_sums<128>() <= 48 << 10 && shared_of_pool<128>() <= 48 << 10,
+              "what every kernel may have");
 template <int D> cudaError_t launch_pool(const ts_attend_args *a, cudaStream_t s)
 {
-    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + POOL_ROWS - 1) / POOL_ROWS);
+    const unsigned grid = (unsigned)a->A * (unsigned)((a->Nq + ROWS - 1) / ROWS);
     return TS_LAUNCH((pool_bf16<D>), grid, THREADS, (shared_of_pool<D>()), s, *a);
 }
 
@@ -292,13 +303,6 @@ struct score_of {
 };
 } /* namespace */
 
-cudaError_t ts_search_init(void)
-{
-    static_assert(shared_of_pool<128>() <= 48 << 10, "what every kernel may have");
-    return cudaFuncSetAttribute((const void *)sum_bf16<128>,
-                                cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                (int)shared_of_sums<128>());
-}
 cudaError_t ts_pool_sums_bf16(const ts_attend_args *a, cudaStream_t s)
 {
     return a->D <= 64 ? launch_pool<64>(a, s) : launch_pool<128>(a, s);

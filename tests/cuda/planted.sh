@@ -65,7 +65,7 @@ plant search.cu test_rest "what a pooled key counts is forgotten" \
 plant search.cu test_rest "two columns of queries swapped" \
     's/q.of\[i\]\[d\]\[1\], q.of\[i\]\[d\]\[3\]/q.of[i][d][3], q.of[i][d][1]/'
 plant search.cu test_rest "no barrier between tiles of pooled keys" \
-    '/pool_bf16(ts/,/^}/s/__syncthreads();//'
+    '/take_keys(/,/^}/s/__syncthreads();//'
 plant attention_f32.cu test_gpu_attention "what a row reads counts twice" \
     's/!left.has(tx + 16 \* c)/false/'
 plant flash.cu test_flash "what a row reads counts twice" '/if (!out.has(i)) tokens = -INFINITY;/d'
