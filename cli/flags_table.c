@@ -119,7 +119,7 @@ static const ts_flag table[] = {
     {TS_F_PREVIEW, "preview", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | BATCH | ROW, NULL,
      "Show how far the run is in a file that is replaced after steps: the middle frame in a .png, "
      "all of the latents in a .gif or another clip; a quarter of the size, in the colours of a "
-     "linear map"},
+     "linear map; term: on a terminal that shows pictures"},
     {TS_F_PREVIEW_EVERY, "preview-every", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN | BATCH, NULL,
      "Steps from one preview to the next, 1 to 1000 (default: 1)"},
 
