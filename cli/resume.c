@@ -116,14 +116,19 @@ void ts_resume_say_stop(ts_cli *c, const ts_render *r)
         ts_screen_note(&c->screen, "%s, which are lost: --state FILE would keep them", before);
 }
 
-void ts_resume_stop_decode(ts_cli *c, const ts_render *r, const char *saved)
+bool ts_resume_is_short(const ts_render *r)
 {
     ts_report report;
-    ts_err said = {.code = TS_ESTOP, .text = "stopped while decoding"};
     ts_run_report(r->run, &report);
+    return report.denoise_seconds < SHORT_SECONDS;
+}
+
+void ts_resume_stop_decode(ts_cli *c, const ts_render *r, const char *saved)
+{
+    ts_err said = {.code = TS_ESTOP, .text = "stopped while decoding"};
     if (r->state) {
         say_command(c, r, said.text);
-    } else if (saved || report.denoise_seconds >= SHORT_SECONDS) {
+    } else if (saved || !ts_resume_is_short(r)) {
         ts_rescue(c->ctx, &said, r->run, saved, r->path);
         ts_screen_note(&c->screen, "%s", said.text);
     }

@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_CRF_H264 = 51, MAX_CRF_VP9 = 63, MAX_SCALE = 64, HUNDREDTHS = 100 };
+enum { MAX_CRF_H264 = 51, MAX_CRF_VP9 = 63, MAX_SCALE = 64, HUNDREDTHS = 100, EVEN = 8 };
 
 typedef struct {
     ts_sink sink; /* first: a sink is one of these */
@@ -114,11 +114,13 @@ static void say_timing(const output *f, double fps)
         warn_of_output(
             f, "%s: GIF viewers show at most %d frames a second: written with that instead of %g",
             f->name.path, TS_GIF_FPS, fps);
-    else if (f->frames > 1 && fabs(each - rint(each)) > 1e-6)
+    /* unevenness of less than an eighth is not seen */
+    else if (f->frames > 1 && each < EVEN && fabs(each - rint(each)) > 0.01)
         warn_of_output(
             f,
-            "%s: GIF counts time in 1/100 s: frames last %d or %d of them, %g a second on average",
-            f->name.path, (int)floor(each), (int)ceil(each), fps);
+            "%s: GIF counts time in 1/100 s: frames last %d or %d of them at %g a second; "
+            "at %.4g all last the same",
+            f->name.path, (int)floor(each), (int)ceil(each), fps, HUNDREDTHS / rint(each));
 }
 
 static ts_status open_movie(output *f, double fps)

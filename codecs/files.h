@@ -20,8 +20,8 @@ typedef enum {
 } ts_file_kind;
 /* By the name: .png, .mp4, .webm, .gif, .mkv, .y4m; "-" and /dev/stdout are standard output, which
  * gets a PNG of one frame and else Y4M; a %d or %0Nd in the file's name ending in .png, and a
- * directory (exists, or ends in '/': made when it is not there; its frames are %04d.png) are PNGs
- * numbered from 0. TS_EUSAGE lists what is known. */
+ * directory (ends in '/': made when it is not there; its frames are %04d.png) are PNGs numbered
+ * from 0. TS_EUSAGE lists what is known; a directory without the '/' is refused. */
 ts_status ts_file_kind_of(ts_err *, const char *path, ts_file_kind *);
 /* Makes the folders that lead to it; open does so, too. TS_EUSAGE, TS_EIO. */
 ts_status ts_file_make_folders(ts_err *, const char *path);

@@ -46,11 +46,12 @@ static bool is_numbered(const char *base)
 static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
 {
     const char *base = base_of(path), *dot = strrchr(base, '.');
-    if (!strcmp(base, ".") || !strcmp(base, ".."))
+    /* a folder that is there by chance is not filled: the slash says that it is meant */
+    if (!strcmp(base, ".") || !strcmp(base, "..") || (*base && is_folder(path)))
         return ts_fail(err, TS_EUSAGE,
                        "%s: a folder: %s/ puts numbered frames into it, or name a file there", path,
                        path);
-    if (is_folder(path) || (*path && !*base)) {
+    if (*path && !*base) {
         *kind = TS_FILE_FRAMES;
         return TS_OK;
     }
@@ -112,12 +113,12 @@ ts_status ts_name_init(ts_err *err, const char *path, ts_name *out)
     else
         TRY(parse_kind(err, path, &out->kind));
     out->path = strdup(path);
-    if (out->kind == TS_FILE_FRAMES && (!*base || is_folder(path))) {
+    if (out->kind == TS_FILE_FRAMES && !*base) {
         size_t n = strlen(path);
         while (n > 1 && path[n - 1] == '/') n--;
         out->folder = strndup(path, n);
         out->make_folder = !is_folder(path);
-        if (asprintf(&out->lead, "%s%s", path, *base ? "/" : "") < 0) out->lead = NULL;
+        out->lead = strdup(path);
         out->prefix = strdup("");
         out->suffix = strdup(".png");
         out->digits = 4;

@@ -575,13 +575,19 @@ START_TEST(standard_output)
     ck_assert_msg(strstr(r->out, "\"prompt\"") && strstr(r->out, "h264"), "%s", r->out);
     r = program_shell("script -qec \"$TESSERA generate x " SMALL "-o -\" /dev/null");
     ck_assert_ptr_nonnull(strstr(r->out, "-: standard output is a terminal: send it on"));
-    /* nobody reads: one sentence, exit code 4, and the work is kept */
+    /* nobody reads: one sentence, exit code 4, and no file that was not asked for */
     r = program_shell("cd %s && { $TESSERA generate x " SMALL
                       "-o - --quiet 2>said; echo $? >code; } "
+                      "| true; cat code said; ls *latents*",
+                      tmp);
+    ck_assert_str_eq(r->out, "4\ntessera: -: can not be written: Broken pipe; nothing is kept of "
+                             "less than a minute's work\n");
+    r = program_shell("cd %s && { $TESSERA generate x " SMALL
+                      "-o - --save-latents l.st --quiet 2>said; echo $? >code; } "
                       "| true; cat code said",
                       tmp);
     ck_assert_str_eq(r->out, "4\ntessera: -: can not be written: Broken pipe; the latents are in "
-                             "tessera.latents.safetensors: tessera decode goes on from them\n");
+                             "l.st: tessera decode goes on from them\n");
     clean();
 }
 END_TEST

@@ -31,10 +31,14 @@ START_TEST(test_kinds)
     is_kind("f-%04d.png", TS_FILE_FRAMES);
     is_kind("%09d.png", TS_FILE_FRAMES);
     is_kind("not-there/", TS_FILE_FRAMES);
-    is_kind(d, TS_FILE_FRAMES);
     is_kind(path_in(d, ""), TS_FILE_FRAMES);
     ck_assert_int_eq(mkdir(path_in(d, "clips.mp4"), 0777), 0);
-    is_kind(path_in(d, "clips.mp4"), TS_FILE_FRAMES);
+    is_kind(path_in(d, "clips.mp4/"), TS_FILE_FRAMES);
+    /* a folder without the slash, whatever its name */
+    ts_file_kind kind;
+    ck_assert_int_eq(ts_file_kind_of(&err, path_in(d, "clips.mp4"), &kind), TS_EUSAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "clips.mp4/ puts numbered frames into it"));
+    ck_assert_int_eq(ts_file_kind_of(&err, d, &kind), TS_EUSAGE);
     free(d);
 }
 END_TEST

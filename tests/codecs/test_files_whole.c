@@ -19,9 +19,11 @@ START_TEST(test_frames)
     } CASES[] = {{"f-%03d.png", "f-000.png", "f-010.png"},
                  {"%d-x.png", "0-x.png", "10-x.png"},
                  {"new/", "new/0000.png", "new/0010.png"},
-                 {"old", "old/0000.png", "old/0010.png"}};
+                 {"old/", "old/0000.png", "old/0010.png"}};
     char *d = testing_tmp();
     ck_assert_int_eq(mkdir(path_in(d, "old"), 0777), 0);
+    /* one that is there by chance is not filled */
+    refused(path_in(d, "old"), plain(), TS_EUSAGE, "old/ puts numbered frames into it");
     for (int k = 0; k < 4; k++) {
         ts_file_options o = plain();
         int w, h;
