@@ -77,7 +77,9 @@ awk -v same="$([ "$made" = "$version" ] && echo 1)" -v made="$made" -v version="
 
 # A warp of attend_flash multiplies MT D times a key block, half for Q K and half for P V; the loop
 # is the only place of products. ldmatrix: D / 4 of K, D / 4 of V, and Q: once before (MT 1) or 2 of
-# its tiles with each slice of K. Nothing lies in local memory.
+# its tiles with each slice of K. A warp of sum_bf16 and pool_bf16 has 32 rows of Q in registers, by
+# D / 8, and multiplies D times a key block; pool_bf16 does so in two places. Nothing lies in local
+# memory.
 cuobjdump=${CUOBJDUMP:-$(command -v cuobjdump || command -v "$(dirname "$nvcc")/cuobjdump")}
 if [ -z "$cuobjdump" ]; then
     echo "skip: SASS of the CUDA kernels: cuobjdump is not installed"
@@ -88,15 +90,21 @@ for o in "$@"; do
     "$cuobjdump" -sass "$o"
 done | c++filt >"$sass"
 awk '
-    function judge(   a, d, mt, products, loads) {
-        if (name !~ /^(attend_flash|sum_bf16)</) return
+    function judge(   a, d, mt, passes, products, loads) {
+        if (name !~ /^(attend_flash|sum_bf16|pool_bf16)</) return
         d = name
         sub(/^[a-z_0-9]*</, "", d)
         split(d, a, /[,>]/)
         d = a[1] + 0
-        mt = name ~ /^attend/ ? a[2] + 0 : 1
-        products = name ~ /^attend/ ? mt * d : d / 2
-        loads = name ~ /^attend/ ? d / 2 + (mt == 1 ? d / 16 : mt * d / 16) : d / 4 + d / 16
+        if (name ~ /^attend/) {
+            mt = a[2] + 0
+            products = mt * d
+            loads = d / 2 + (mt == 1 ? d / 16 : mt * d / 16)
+        } else {
+            passes = name ~ /^pool/ ? 2 : 1
+            products = passes * d
+            loads = passes * d / 4 + d / 8
+        }
         checked++
         if (n["HMMA"] != products || n["LDSM"] != loads || n["LDL"] + n["STL"]) {
             printf "cuda: %s %s: HMMA %d, LDSM %d, local %d; expected %d, %d, 0\n", arch, name,
