@@ -88,7 +88,7 @@ ts_status ts_cli_open(ts_cli *c)
     ts_status st = ts_open(&o, &env, &c->ctx);
     free(standard);
     free(cache);
-    return st;
+    return st && !c->ctx ? ts_fail(&c->err, st, "no memory to begin with") : st;
 }
 
 void ts_cli_close(ts_cli *c)

@@ -55,6 +55,7 @@ struct ts_dnnl {
         key k;
     } * layout;
     int layouts;
+    bool no_memory; /* that is why an entry was not built */
 };
 
 static ts_status refuse_primitive(ts_cpu *c, const char *what, const key *k)
@@ -188,6 +189,7 @@ static int layout_number(struct ts_dnnl *d, desc_ref w, const desc *plain, const
             d->layout[i].k.kind == k->kind)
             return i + 1;
     void *more = realloc(d->layout, (size_t)(d->layouts + 1) * sizeof *d->layout);
+    d->no_memory = !more;
     if (!more) return -1;
     d->layout = more;
     memset(d->layout + d->layouts, 0, sizeof *d->layout);
@@ -402,6 +404,8 @@ static ts_status find_primitive(ts_cpu *c, const key *k, entry **out)
         }
     if (!build_entry(d, &made)) {
         drop_entry(&made);
+        if (d->no_memory)
+            return ts_fail(c->dev.err, TS_EMEMORY, "no memory for what oneDNN is asked for");
         return refuse_primitive(c, k->kind == CONV ? "convolution" : "matmul", k);
     }
     e = free_entry(d);
