@@ -51,7 +51,7 @@ START_TEST(out_of_memory)
     ck_assert_int_eq(d->ops->alloc(d, 65 << 20, &p), TS_EMEMORY);
     ck_assert_uint_eq(p.at, 0);
     ck_assert_msg(strstr(err.text, "68.2 MB") && strstr(err.text, "free of 67.1 MB") &&
-                      strstr(err.text, "--vram"),
+                      strstr(err.text, "`vram`"),
                   "%s", err.text);
     ck_assert_int_eq(ts_alloc_for(d, 65 << 20, "weights", &p), TS_EMEMORY);
     ck_assert_msg(!strncmp(err.text, "weights: no memory for 68.2 MB", 30), "%s", err.text);

@@ -1,5 +1,5 @@
 /* The program with an emulated GPU (build/emu/tessera): what users see when the GPU is lost in the
- * middle of a run, or its memory does not suffice. */
+ * middle of a run, or its memory does not suffice; previews. */
 #include "tests/cli/program.h"
 
 #include <stdio.h>
@@ -65,6 +65,25 @@ START_TEST(lost_in_the_middle)
 }
 END_TEST
 
+/* Beside the weights of the transformer the VAE's come and go between two steps: the same picture
+ * with and without previews. */
+START_TEST(previews)
+{
+    char *folder = testing_tmp(), a[4096], b[4096];
+    for (int i = 0; i < 2; i++)
+        program_expect(program_shell("\"$TESSERA\" generate \"a fox\" --model weights/default "
+                                     "--device cuda --size 32x32 --frames 1 --steps 2 -o %s/%d.png "
+                                     "%s%s%s",
+                                     folder, i, i ? "--preview " : "", i ? folder : "",
+                                     i ? "/preview.png" : ""),
+                       0);
+    snprintf(a, sizeof a, "%s/0.png", folder);
+    snprintf(b, sizeof b, "%s/1.png", folder);
+    ck_assert(program_same(a, b) && is_there(folder, "preview.png"));
+    free(folder);
+}
+END_TEST
+
 /* bytes on the device, what is given besides, what is said */
 static const struct {
     long memory;
@@ -77,7 +96,7 @@ static const struct {
     {80000000,
      "--vram 4G",
      {"the GPU's memory may be used, it has 80 MB", "scratch of operations: no memory for 33.6 MB",
-      " free of 80.0 MB", "--vram SIZE"}},
+      " free of 80.0 MB", "a smaller --vram"}},
 };
 enum { SHORT = sizeof short_of / sizeof *short_of };
 
@@ -104,6 +123,7 @@ int main(void)
     tcase_set_timeout(tc, 300);
     tcase_add_checked_fixture(tc, take_program, NULL);
     tcase_add_test(tc, lost_in_the_middle);
+    tcase_add_test(tc, previews);
     tcase_add_loop_test(tc, out_of_memory, 0, SHORT);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
