@@ -31,6 +31,18 @@ static ts_status set_init(ts_err *err, const ts_flag_value *v, ts_render *r)
     return TS_OK;
 }
 
+/* The picture that --from began with, where it still is. */
+static ts_status find_init(ts_cli *c, ts_render *r)
+{
+    const char *from = ts_flag_text(&c->flags, TS_F_FROM), *name = r->q.init;
+    if (!from || r->init || !name) return TS_OK;
+    r->q.init = r->init = strcmp(name, "-") ? ts_metadata_find(from, name) : NULL;
+    if (r->init) return TS_OK;
+    return ts_fail(&c->err, TS_EMODEL,
+                   "%s, the picture that %s began with, is not there: --init gives it",
+                   strcmp(name, "-") ? name : "standard input", from);
+}
+
 static ts_status set_request(ts_cli *c, ts_render *r)
 {
     const ts_flag_value *v = c->flags.value;
@@ -41,6 +53,7 @@ static ts_status set_request(ts_cli *c, ts_render *r)
     q->keep_scores = q->keep_plans && v[TS_F_SAVE_PLAN_SCORES].set;
     q->keep_last_scores = v[TS_F_PLAN_IMAGE].set;
     ts_status st = set_init(&c->err, v, r);
+    if (!st) st = find_init(c, r);
     if (st) return st;
     if (!v[TS_F_FRAMES].set && !r->sheeted && v[TS_F_OUTPUT].set &&
         ts_is_png(v[TS_F_OUTPUT].text) && !ts_is_numbered(v[TS_F_OUTPUT].text))
@@ -98,7 +111,10 @@ static ts_status read_noise(ts_cli *c, ts_render *r)
     ts_status st = TS_OK;
     const char *given = ts_flag_text(&c->flags, TS_F_NOISE);
     char *recorded = ts_flag_set(&c->flags, TS_F_SEED) ? NULL : ts_metadata_field(r->was, "noise");
-    const char *path = given ? given : recorded;
+    char *found = !given && recorded
+                      ? ts_metadata_find(ts_flag_text(&c->flags, TS_F_FROM), recorded)
+                      : NULL;
+    const char *path = given ? given : found ? found : recorded;
     r->q.noise_file = NULL;
     if (!path) goto done;
     st = ts_bag_read(c->ctx, path, &r->noise);
@@ -110,6 +126,7 @@ static ts_status read_noise(ts_cli *c, ts_render *r)
     r->noise_path = realpath(path, NULL);
     r->q.noise_file = r->noise_path;
 done:
+    free(found);
     free(recorded);
     return st;
 }

@@ -41,3 +41,15 @@ char *ts_metadata_field(const char *json, const char *name)
     cJSON_Delete(j);
     return copy;
 }
+
+char *ts_metadata_find(const char *from, const char *name)
+{
+    const char *slash = strrchr(from, '/');
+    char *beside = NULL, *found = NULL;
+    if (!strchr(name, '/') && slash &&
+        asprintf(&beside, "%.*s/%s", (int)(slash - from), from, name) < 0)
+        beside = NULL;
+    if (beside) found = realpath(beside, NULL);
+    free(beside);
+    return found ? found : realpath(name, NULL);
+}

@@ -57,10 +57,13 @@ static ts_status open_model(ts_cli *c, const char *json, const char *from)
 {
     char *recorded = ts_metadata_field(json, "model");
     const char *given = ts_flag_text(&c->flags, TS_F_MODEL);
-    ts_status st = ts_model_open(c->ctx, given ? given : recorded, &c->model);
+    bool plain = !given && recorded && strcmp(recorded, "default") != 0 && !strchr(recorded, '/');
+    char *found = plain ? ts_metadata_find(from, recorded) : NULL;
+    ts_status st = ts_model_open(c->ctx, given ? given : found ? found : recorded, &c->model);
     if (st && recorded && !given)
         ts_fail(&c->err, st, "%s (the model that %s names; --model gives another)",
                 ts_error(c->ctx), from);
+    free(found);
     free(recorded);
     return st;
 }

@@ -21,7 +21,7 @@ ts_status ts_sink_check(ts_err *err, const ts_sink *sink)
 
 static ts_status open_sink(ts_run *r, ts_sink *sink)
 {
-    char *json = ts_run_json(r);
+    char *json = ts_run_public_json(r);
     ts_status st = sink_failed(
         r, sink, sink->open(sink, r->q.width, r->q.height, ts_run_frames(r), r->q.fps, json));
     free(json);

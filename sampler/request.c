@@ -331,12 +331,18 @@ static void add_seed(cJSON *j, uint64_t seed)
         cJSON_AddStringToObject(j, "seed", text);
 }
 
-char *ts_run_json(const ts_run *r)
+/* A path in full, or its last part. A model of the cache is ORG/NAME, and no path. */
+static void add_path(cJSON *j, const char *key, const char *path, bool bare)
+{
+    cJSON_AddStringToObject(j, key, bare && *path == '/' ? strrchr(path, '/') + 1 : path);
+}
+
+static char *write_json(const ts_run *r, bool bare)
 {
     const ts_request *q = &r->q;
     cJSON *j = cJSON_CreateObject();
     cJSON_AddStringToObject(j, "tessera", ts_version());
-    cJSON_AddStringToObject(j, "model", r->m->name);
+    add_path(j, "model", r->m->name, bare);
     cJSON_AddStringToObject(j, "pipeline", r->m->dir.pipeline);
     cJSON_AddStringToObject(j, "prompt", q->prompt);
     cJSON_AddStringToObject(j, "negative", q->negative);
@@ -359,15 +365,18 @@ char *ts_run_json(const ts_run *r)
     char tile[32] = "off";
     if (r->tile.w) snprintf(tile, sizeof tile, "%dx%d", r->tile.w, r->tile.h);
     cJSON_AddStringToObject(j, "vae_tile", tile);
-    if (q->noise_file) cJSON_AddStringToObject(j, "noise", q->noise_file);
+    if (q->noise_file) add_path(j, "noise", q->noise_file, bare);
     if (q->init) {
-        cJSON_AddStringToObject(j, "init", q->init);
+        add_path(j, "init", q->init, bare);
         cJSON_AddNumberToObject(j, "strength", q->strength);
     }
     char *text = cJSON_PrintUnformatted(j);
     cJSON_Delete(j);
     return ts_utf8_repair_own(text); /* names of files are bytes */
 }
+
+char *ts_run_json(const ts_run *r) { return write_json(r, false); }
+char *ts_run_public_json(const ts_run *r) { return write_json(r, true); }
 
 /* A value of the settings' line as the web UI writes it: a JSON string where it would else end the
  * value or begin another. malloc'd; NULL: no memory. */
@@ -415,7 +424,10 @@ static char *of_picture(const ts_run *r, int picture, char *(*write)(const ts_ru
     return text;
 }
 
-char *ts_run_json_of(const ts_run *r, int picture) { return of_picture(r, picture, ts_run_json); }
+char *ts_run_json_of(const ts_run *r, int picture)
+{
+    return of_picture(r, picture, ts_run_public_json);
+}
 char *ts_run_parameters_of(const ts_run *r, int picture)
 {
     return of_picture(r, picture, ts_run_parameters);

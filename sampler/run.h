@@ -71,7 +71,10 @@ ts_status ts_request_read(ts_model *, const ts_request *, ts_request *out);
 /* Request -> the same, checked and rounded to what the model can do; geometry of the latent. */
 ts_status ts_request_check(ts_run *, const ts_request *);
 void ts_request_release(ts_run *);
-/* Metadata of one picture of a batch: as if it had been asked for alone; malloc'd. */
+/* As ts_run_json, for files that people pass on: of paths of model, picture and noise the last
+ * part. malloc'd; NULL: no memory. */
+char *ts_run_public_json(const ts_run *);
+/* Public metadata of one picture of a batch: as if it had been asked for alone; malloc'd. */
 char *ts_run_json_of(const ts_run *, int picture);
 char *ts_run_parameters_of(const ts_run *, int picture);
 /* that are decoded: of the clip, or pictures */

@@ -306,7 +306,8 @@ TS_API ts_status ts_run_latents(ts_run *, ts_bag **latents);
 /* latents NULL: those of the run's last denoising. */
 TS_API ts_status ts_run_decode(ts_run *, const ts_bag *latents, ts_sink *);
 TS_API void ts_run_report(const ts_run *, ts_report *);
-/* the metadata that files carry (docs/formats.md); malloc'd */
+/* the metadata that latents and states carry (docs/formats.md), paths in full; sinks get names
+ * without folders; malloc'd */
 TS_API char *ts_run_json(const ts_run *);
 TS_API char *ts_run_parameters(const ts_run *); /* the same as A1111 text; malloc'd */
 /* table of times by operation, for people; measures the machine's matmul peak for it, a second or

@@ -122,7 +122,8 @@ START_TEST(batch)
               !there("b-3.png"));
     program_expect(program_run("generate \"a cat\" " SMALL "--seed 7 -o %s/alone.png", tmp), 0);
     ck_assert(same("alone.png", "b-2.png")); /* the same picture, and the same metadata */
-    program_expect(program_run("generate --from %s/b-1.png -o %s/again.png --quiet", tmp, tmp), 0);
+    program_expect(
+        program_run("generate " SIGMA "--from %s/b-1.png -o %s/again.png --quiet", tmp, tmp), 0);
     ck_assert(same("again.png", "b-1.png"));
     program_expect(program_run("decode %s/b.safetensors -o %s/decoded/ --quiet", tmp, tmp), 0);
     ck_assert(same("decoded/0000.png", "b-0.png") && same("decoded/0002.png", "b-2.png"));
@@ -133,7 +134,8 @@ START_TEST(sheet)
 {
     program_expect(
         program_run("generate \"a cat\" " SMALL "--seed 5 --count 5 --grid -o %s/s.png", tmp), 0);
-    program_expect(program_run("generate --from %s/s.png -o %s/s2.png --quiet", tmp, tmp), 0);
+    program_expect(program_run("generate " SIGMA "--from %s/s.png -o %s/s2.png --quiet", tmp, tmp),
+                   0);
     ck_assert(same("s.png", "s2.png"));
     program_expect(program_run("generate \"a cat\" " SMALL "--seed 9 -o %s/last.png", tmp), 0);
     ts_picture s = read_png("s.png"), last = read_png("last.png");
@@ -166,6 +168,18 @@ START_TEST(from_a_picture)
                     "--init tests/fixtures/pixart-sigma/init.png --strength 0.5 -o %s/i.png",
                     tmp),
         0);
+    /* what it names is no path of this machine: it is found beside it, or else to be given */
+    const program_result *r = program_run("info %s/i.png --json", tmp);
+    ck_assert_msg(strstr(r->out, "\"init\":\"init.png\"") && strstr(r->out, "\"model\":\"model\""),
+                  "%s", r->out);
+    r = program_run("generate " SIGMA "--from %s/i.png -o %s/i2.png --quiet", tmp, tmp);
+    program_expect(r, 3);
+    ck_assert_msg(strstr(r->err, "init.png, the picture that ") &&
+                      strstr(r->err, "/i.png began with, is not there: --init gives it"),
+                  "%s", r->err);
+    program_shell("cp tests/fixtures/pixart-sigma/init.png %s && "
+                  "ln -s $PWD/tests/fixtures/pixart-sigma/model %s/model",
+                  tmp, tmp);
     program_expect(program_run("generate --from %s/i.png -o %s/i2.png --quiet", tmp, tmp), 0);
     ck_assert(same("i.png", "i2.png"));
     program_expect(
@@ -174,10 +188,10 @@ START_TEST(from_a_picture)
                     tmp),
         0);
     ck_assert(!same("i.png", "i3.png"));
-    const program_result *r = program_run("generate \"a cat\" " SMALL "--steps 6 --init "
-                                          "tests/fixtures/pixart-sigma/init.png --strength "
-                                          "0.5 -o %s/i4.png --profile --quiet",
-                                          tmp);
+    r = program_run("generate \"a cat\" " SMALL "--steps 6 --init "
+                    "tests/fixtures/pixart-sigma/init.png --strength "
+                    "0.5 -o %s/i4.png --profile --quiet",
+                    tmp);
     program_expect(r, 0);
     ck_assert_msg(strstr(r->err, "denoising: 3 steps of ") != NULL, "%s", r->err);
     /* a step costs what it costs, however many there are */
