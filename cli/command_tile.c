@@ -41,6 +41,7 @@ ts_status ts_cli_search_tile(ts_cli *c)
     TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
     ts_request_init(c->model, &q);
     TRY(ts_settings_of(&c->err, &c->flags, &q));
+    if (ts_flag_set(&c->flags, TS_F_NEGATIVE)) ts_settings_warn(&c->screen, &q);
     /* several runs, one after the other: there is no estimate of all of them to start with */
     c->screen.armed = true;
     TRY(ts_search_tile(c->model, &q, &o, &json));

@@ -101,6 +101,13 @@ START_TEST(a_negative_prompt_needs_guidance)
         program_run("batch %s --dry-run --out %s", scratch_path("p.jsonl"), scratch_path("o"))->err,
         phrase);
     scratch_clear();
+    r = program_run("bench x --frames 1 --steps 2 --size 32x32 --repeats 1 --guidance 1 --negative "
+                    "blurry --attention window:min-tokens=1");
+    program_expect(r, 0);
+    ck_assert_int_eq(text_count(r->err, phrase), 1);
+    r = program_run(
+        "search-tile x --frames 5 --steps 2 --size 32x32 --guidance 1 --negative blurry");
+    ck_assert_int_eq(text_count(r->err, phrase), 1);
 }
 END_TEST
 
