@@ -7,7 +7,10 @@ static const char *const places[] = {"cpu", "far"};
 START_TEST(choices_and_plans) { by_error_choices(places[_i]); }
 END_TEST
 
-START_TEST(fixed_forms) { by_error_forms(places[_i]); }
+START_TEST(fixed_forms)
+{
+    for (int i = 0; i < BY_ERROR_FORMS; i++) by_error_form(places[_i], TS_F32, i);
+}
 END_TEST
 
 START_TEST(every_third_step) { by_error_every_third("cpu"); }

@@ -13,10 +13,11 @@ START_TEST(choices_and_plans)
 }
 END_TEST
 
+/* the kernels of f32, and those of tensor cores */
 START_TEST(fixed_forms)
 {
     emu_set((emu_options){.late = 1});
-    by_error_forms("cuda");
+    by_error_form("cuda", _i % 2 ? TS_F32 : TS_BF16, _i / 2);
 }
 END_TEST
 
@@ -36,7 +37,7 @@ int main(void)
     tcase_set_timeout(t, 600);
     tcase_add_checked_fixture(t, NULL, emulated_expect_clean);
     tcase_add_test(t, choices_and_plans);
-    if (all) tcase_add_test(t, fixed_forms);
+    tcase_add_loop_test(t, fixed_forms, 0, all ? 2 * BY_ERROR_FORMS : 1);
     if (all) tcase_add_test(t, interrupted);
     suite_add_tcase(s, t);
     return testing_main(s);
