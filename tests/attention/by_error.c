@@ -295,11 +295,11 @@ static void plan_of(const run *r, int head, bool plan[NB][NB])
 
 /* f32: sums of some hundred terms. bf16: roundings of the weights and of what comes out, and for
  * what stands for the rest of its keys, values, weights, covariances and their mixture, 2^-8 each
- * at most of numbers that are no larger together than the output. */
+ * at most and in quadrature. */
 static void check_output(const run *r, const oracle *o, int head, const bool plan[NB][NB], int form)
 {
-    double(*out)[D] = malloc(sizeof o->dense), off = 0, size = 0,
-    most = r->type == TS_BF16 ? sqrt(7.0) / 256 : 2e-6;
+    double(*out)[D] = malloc(sizeof o->dense), off = 0, size = 0;
+    const double most = r->type == TS_BF16 ? sqrt(7.0) / 256 : 2e-6;
     attend(o, plan, form, out);
     for (long n = 0; n < N; n++)
         for (int d = 0; d < D; d++) {
