@@ -90,8 +90,10 @@ static ts_status find_geometries(ts_batch *b)
     return TS_OK;
 }
 
-static void refuse_job(ts_batch *b, ts_job *j, ts_job_state state, const char *sentence)
+static void refuse_job(ts_batch *b, ts_job *j, ts_job_state state, const char *said)
 {
+    char sentence[2048];
+    ts_screen_reword(&b->c->screen, said, sentence, sizeof sentence);
     ts_screen_fault(&b->c->screen, j->file, j->row->line, sentence);
     set_job_error(j, sentence);
     j->state = state;

@@ -360,6 +360,20 @@ START_TEST(status_of_every_moment)
 }
 END_TEST
 
+/* The library names members, and the program flags: where a row is told of, and in the table. */
+START_TEST(a_refusal_names_flags)
+{
+    scratch_put("rows.jsonl", "{\"prompt\":\"x\",\"frames\":4}\n{\"prompt\":\"y\"}\n");
+    const program_result *r = program_run(
+        "batch %s/rows.jsonl --model tests/fixtures/pixart-sigma/model --out %s/o --steps 1 --size "
+        "64x64 --format frames --dry-run",
+        tmp, tmp);
+    text_has(r->err, "this model draws pictures, --count 4 draws so many");
+    text_has(r->out, "this model draws pictures, --count 4 draws so many");
+    scratch_clear();
+}
+END_TEST
+
 int main(void)
 {
     tmp = scratch_open();
@@ -375,6 +389,7 @@ int main(void)
     tcase_add_test(t, rows_begin_with_pictures);
     tcase_add_test(t, a_command_after_every_row);
     tcase_add_test(t, what_can_not_be_written_is_refused_in_a_dry_run);
+    tcase_add_test(t, a_refusal_names_flags);
     tcase_add_test(t, a_plan_for_programs);
     tcase_add_test(t, status_of_every_moment);
     suite_add_tcase(s, t);
