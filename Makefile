@@ -57,7 +57,7 @@ endif
 HAS_EMU := $(shell $(CXX) -dumpmachine 2>/dev/null | grep '^x86_64')
 # NVIDIA's libraries have twins in tests/cuda/emu.
 CUDA_LIBRARIES := backend/cuda/cuda_lt.c backend/cuda/cuda_dnn.c
-EMU_SRC := $(sort $(filter-out $(CUDA_LIBRARIES) %/bench_main.c %/bench_sdpa.c,$(wildcard \
+EMU_SRC := $(sort $(filter-out $(CUDA_LIBRARIES) %/bench_main.c,$(wildcard \
   backend/cuda/*.c backend/cuda/*.cu tests/cuda/emu/*.c tests/cuda/emu/*.cpp tests/cuda/bench/*.c)))
 CUDA_TEST_SRC := $(sort $(wildcard tests/cuda/test_*.c tests/cuda/test_*.cpp tests/cuda/test_*.cu))
 CUDA_TEST_BIN := $(if $(HAS_EMU),$(patsubst %,$(B)/%,$(basename $(CUDA_TEST_SRC))))

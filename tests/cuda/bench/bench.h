@@ -92,11 +92,4 @@ typedef struct {
 ts_status bench_layer_take(bench *, const bench_shape *, double keep, bench_layer *);
 /* Its operations, as dit/adaln.c and attention/attend.c have them; test_bench_cuda compares. */
 ts_status bench_layer_run(bench *, const bench_layer *, ts_do what);
-
-/* ---- bench_sdpa.c: scaled dot product attention by cuDNN; its twin is in emu/sdpa_host.c ---- */
-typedef struct bench_sdpa bench_sdpa;
-/* q, k, v, out: bf16 [1, N, A, D], packed. NULL, and why, where cuDNN is not here or refuses. */
-bench_sdpa *bench_sdpa_open(bench *, const ts_attention *, char *why, size_t size);
-ts_status bench_sdpa_run(bench_sdpa *, ts_err *);
-void bench_sdpa_close(bench_sdpa *); /* NULL is legal */
 #endif

@@ -19,7 +19,9 @@ typedef struct {
     ts_attention dense, fused, sparse[KEEPS];
     const ts_plan *planned[KEEPS];
     ts_topk choice;
-    bench_sdpa *sdpa;
+    ts_dnn_heads heads; /* of cuDNN, where it has a plan */
+    size_t work;
+    bool sdpa;
 } set_up;
 
 static ts_status run_attention(bench *b, const void *args)
@@ -41,7 +43,13 @@ static ts_status run_choice(bench *b, const void *args)
 static ts_status run_sdpa(bench *b, const void *args)
 {
     const set_up *s = args;
-    return bench_sdpa_run(s->sdpa, &b->ctx.err);
+    ts_cuda *c = ts_cuda_of(b->device);
+    void *scratch;
+    ts_status st = ts_cuda_scratch(c, s->work + 1, &scratch);
+    if (st || bench_counts(b)) return st;
+    return ts_dnn_attention(c->dnn, &b->ctx.err, &s->heads, ts_cuda_at(s->q.p), ts_cuda_at(s->k.p),
+                            ts_cuda_at(s->v.p), ts_cuda_at(s->other.p), s->dense.scale, scratch,
+                            c->queue);
 }
 
 static ts_topk choose(const set_up *s, double keep, ts_plan plan)
@@ -84,6 +92,14 @@ static ts_status take_inputs(bench *b, set_up *s)
     s->choice = choose(s, keeps[1], s->plan[1]);
 done:
     return st;
+}
+
+static ts_status open_set_up(bench *b, long N, long A, long D, set_up **out)
+{
+    set_up *s = *out = calloc(1, sizeof *s);
+    if (!s) return ts_fail(&b->ctx.err, TS_EMEMORY, "no memory for a bench");
+    *s = (set_up){.N = N, .A = A, .D = D, .nb = (N + TS_BLOCK - 1) / TS_BLOCK};
+    return take_inputs(b, s);
 }
 
 /* Relative L2 between some rows of two outputs. */
@@ -197,18 +213,16 @@ static ts_status say_times(bench *b, set_up *s, const bench_call call[CALLS])
 static ts_status measure_size(bench *b, long N, long A, long D)
 {
     ts_status st;
-    char why[256] = "";
-    set_up *s = calloc(1, sizeof *s);
+    set_up *s = NULL;
     size_t mark = ts_mark(&b->ctx.arena);
-    if (!s) return ts_fail(&b->ctx.err, TS_EMEMORY, "no memory for a bench");
-    *s = (set_up){.N = N, .A = A, .D = D, .nb = (N + TS_BLOCK - 1) / TS_BLOCK};
-    TRY(take_inputs(b, s));
-    if (!bench_counts(b)) {
-        ts_attention a = s->dense;
-        a.out = s->other;
-        s->sdpa = bench_sdpa_open(b, &a, why, sizeof why);
-        if (!s->sdpa) fprintf(b->o.say, "attention: %s\n", why);
-    }
+    TRY(open_set_up(b, N, A, D, &s));
+    enum { WORKSPACE = 64 << 20 };
+    ts_dnn *dnn = ts_cuda_of(b->device)->dnn;
+    s->heads = (ts_dnn_heads){N, N, A, D, A * D, A * D, A * D, A * D};
+    s->sdpa = dnn && ts_dnn_plan_attention(dnn, &s->heads, WORKSPACE, &s->work);
+    if (!s->sdpa && !bench_counts(b))
+        fprintf(b->o.say, "attention: cuDNN is not here, or has no plan for %ld heads of %ld\n", A,
+                D);
     bench_call call[CALLS] = {[DENSE] = {.run = run_attention, .args = &s->dense},
                               [FUSED] = {.run = run_attention, .args = &s->fused},
                               [CACHED] = {.run = run_sums, .args = s},
@@ -219,7 +233,6 @@ static ts_status measure_size(bench *b, long N, long A, long D)
     TRY(bench_time(b, call, s->sdpa ? CALLS : SDPA));
     if (!bench_counts(b)) TRY(say_times(b, s, call));
 done:
-    bench_sdpa_close(s->sdpa);
     free(s);
     ts_release(&b->ctx.arena, mark);
     return st;
@@ -244,11 +257,9 @@ static ts_status run_flash(bench *b, const void *args)
 static ts_status measure_kernels(bench *b, long N, long A, long D)
 {
     ts_status st;
-    set_up *s = calloc(1, sizeof *s);
+    set_up *s = NULL;
     size_t mark = ts_mark(&b->ctx.arena);
-    if (!s) return ts_fail(&b->ctx.err, TS_EMEMORY, "no memory for a bench");
-    *s = (set_up){.N = N, .A = A, .D = D, .nb = (N + TS_BLOCK - 1) / TS_BLOCK};
-    TRY(take_inputs(b, s));
+    TRY(open_set_up(b, N, A, D, &s));
     for (int i = 0; i < ts_flash_count; i++) {
         const ts_flash_kernel *f = ts_flash_kernels + i;
         if (f->D != D || !ts_flash_fits(f, &s->dense, &ts_cuda_of(b->device)->chip)) continue;
@@ -351,11 +362,9 @@ static ts_status measure_rest(bench *b, long N, long A, long D)
                                        "weights of means", "linear part", "errors of heads"};
     ts_status st;
     rest_calls r = {0};
-    set_up *s = calloc(1, sizeof *s);
+    set_up *s = NULL;
     size_t mark = ts_mark(&b->ctx.arena);
-    if (!s) return ts_fail(&b->ctx.err, TS_EMEMORY, "no memory for a bench");
-    *s = (set_up){.N = N, .A = A, .D = D, .nb = (N + TS_BLOCK - 1) / TS_BLOCK};
-    TRY(take_inputs(b, s));
+    TRY(open_set_up(b, N, A, D, &s));
     set_rest(b, s, &r);
     bench_call call[] = {{.run = run_attention, .args = &r.sparse},
                          {.run = run_attention, .args = &r.means},
