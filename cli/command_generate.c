@@ -3,6 +3,7 @@
 #include "cli/metadata.h"
 #include "cli/render.h"
 #include "cli/resume.h"
+#include "cli/series.h"
 #include "cli/settings.h"
 #include "cli/side.h"
 
@@ -164,6 +165,21 @@ done:
     return st;
 }
 
+/* The run of one clip, or of all pictures. */
+static ts_status open_render_run(ts_cli *c, ts_render *r)
+{
+    ts_status st = TS_OK;
+    const ts_run_options o = {.size = sizeof o, .texts = r->texts};
+    TRY(ts_run_open_with(c->model, &r->q, &o, &r->run, &r->e));
+    TRY(ts_render_check_size(c, r, r->q.count > 1 ? r->q.count : r->e.frames));
+    if (r->noise) TRY(ts_run_noise(r->run, r->noise));
+    if (r->q.init && !ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_run_picture(r->run, r->q.init));
+    TRY(ts_render_describe(c, r));
+    TRY(ts_cli_stopped(c));
+done:
+    return st;
+}
+
 static ts_status prepare_render(ts_cli *c, ts_render *r)
 {
     ts_status st = TS_OK;
@@ -172,19 +188,19 @@ static ts_status prepare_render(ts_cli *c, ts_render *r)
     if (from && !r->was)
         TRY(ts_fail(&c->err, TS_EMODEL, "--from: %s carries no metadata of tessera", from));
     TRY(set_request(c, r));
+    if (r->makes_clips && r->q.count > 1) TRY(ts_series_begin(c, r));
     ts_render_set_output(&c->flags, r);
+    if (r->clips > 1) TRY(ts_series_check(c, r));
     TRY(ts_render_check_output(c, r, r->q.count > 1 ? r->q.count : r->q.frames));
     TRY(check_sides(&c->err, &c->flags, r->path));
     TRY(check_plans(&c->err, &c->flags, r->q.attention));
     TRY(ts_previews_check(c, ts_flag_text(&c->flags, TS_F_PREVIEW)));
     TRY(read_noise(c, r));
-    TRY(ts_run_open(c->model, &r->q, &r->run, &r->e));
-    TRY(ts_render_check_size(c, r, r->q.count > 1 ? r->q.count : r->e.frames));
     if (ts_flag_set(&c->flags, TS_F_NEGATIVE)) ts_settings_warn(&c->screen, &r->q);
-    if (r->noise) TRY(ts_run_noise(r->run, r->noise));
-    if (r->q.init && !ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_run_picture(r->run, r->q.init));
-    TRY(ts_render_describe(c, r));
-    TRY(ts_cli_stopped(c));
+    /* a dry run counts the text encoder in */
+    if (r->clips > 1 && !ts_flag_set(&c->flags, TS_F_DRY_RUN))
+        TRY(ts_texts_open(c->model, &r->texts));
+    TRY(open_render_run(c, r));
 done:
     return st;
 }
@@ -223,13 +239,38 @@ static ts_status decode_or_rescue(ts_cli *c, ts_render *r, bool saved)
     return st;
 }
 
+/* From the run's first word to its file. */
+static ts_status render_run(ts_cli *c, ts_render *r)
+{
+    ts_status st = TS_OK;
+    ts_err unsaved = {0};
+    char size[TS_SIZE_TEXT], seed[TS_SEED_TEXT], about[TS_FORECAST_TEXT];
+    bool saved;
+    TRY(ts_output_folders(c->ctx, r->path));
+    if (r->clips == 1) TRY(ts_resume_begin(c, r));
+    ts_screen_note(&c->screen, "%s, %d step%s, %s, %s", ts_render_size_text(r, size), r->e.steps,
+                   r->e.steps == 1 ? "" : "s", *ts_render_seed_text(r, seed) ? seed : "given noise",
+                   r->e.precision);
+    if (r->forecast.allowed_bytes)
+        ts_screen_note(&c->screen, "%s", ts_forecast_text(&r->forecast, r->peak, about));
+    ts_resume_say_begin(c, r);
+    TRY(ts_previews_begin(&r->previews, c, r->run, &r->q, &r->e,
+                          ts_flag_text(&c->flags, TS_F_PREVIEW)));
+    ts_render_start(c, r);
+    TRY(encode_and_denoise(c, r));
+    save_sides(c, r, &saved, &unsaved);
+    TRY(decode_or_rescue(c, r, saved));
+    if (!unsaved.code) ts_resume_end(r);
+    ts_render_report(c, r);
+    if (unsaved.code) st = ts_fail(&c->err, unsaved.code, "%s", unsaved.text);
+done:
+    return st;
+}
+
 ts_status ts_cli_generate(ts_cli *c)
 {
     ts_status st = TS_OK;
     ts_render r = {0};
-    ts_err unsaved = {0};
-    char size[TS_SIZE_TEXT], seed[TS_SEED_TEXT], about[TS_FORECAST_TEXT];
-    bool saved;
     if (!c->flags.words && !ts_flag_set(&c->flags, TS_F_FROM))
         TRY(ts_fail(&c->err, TS_EUSAGE,
                     "generate: a prompt is missing: tessera generate \"a prompt\" -o clip.mp4"));
@@ -239,23 +280,13 @@ ts_status ts_cli_generate(ts_cli *c)
         ts_render_print_estimate(&r);
         goto done;
     }
-    TRY(ts_output_folders(c->ctx, r.path));
-    TRY(ts_resume_begin(c, &r));
-    ts_screen_note(&c->screen, "%s, %d step%s, %s, %s", ts_render_size_text(&r, size), r.e.steps,
-                   r.e.steps == 1 ? "" : "s", *ts_render_seed_text(&r, seed) ? seed : "given noise",
-                   r.e.precision);
-    if (r.forecast.allowed_bytes)
-        ts_screen_note(&c->screen, "%s", ts_forecast_text(&r.forecast, r.peak, about));
-    ts_resume_say_begin(c, &r);
-    TRY(ts_previews_begin(&r.previews, c, r.run, &r.q, &r.e,
-                          ts_flag_text(&c->flags, TS_F_PREVIEW)));
-    ts_render_start(c, &r);
-    TRY(encode_and_denoise(c, &r));
-    save_sides(c, &r, &saved, &unsaved);
-    TRY(decode_or_rescue(c, &r, saved));
-    if (!unsaved.code) ts_resume_end(&r);
-    ts_render_report(c, &r);
-    if (unsaved.code) st = ts_fail(&c->err, unsaved.code, "%s", unsaved.text);
+    TRY(render_run(c, &r));
+    for (int i = 1; i < r.clips; i++) {
+        TRY(ts_series_next(c, &r, i));
+        TRY(open_render_run(c, &r));
+        TRY(ts_render_forecast(c, &r));
+        TRY(render_run(c, &r));
+    }
 done:
     ts_render_free(&r);
     return st;

@@ -88,8 +88,8 @@ static const ts_flag table[] = {
      "Draw a picture at the size given, instead of the nearest that the model was trained on and "
      "resizing it"},
     {TS_F_PICTURES, "count", 'b', TS_KIND_WHOLE, "N", 1, 64, NULL, GEN, NULL,
-     "Draw N pictures at once, 1 to 64, with seeds that follow each other (default: 1); models of "
-     "pictures only"},
+     "Make N with seeds that follow each other, 1 to 64 (default: 1): pictures at once, clips in "
+     "turn"},
     {TS_F_GRID, "grid", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL,
      "Put all pictures or frames side by side into one .png"},
     {TS_F_INIT, "init", 'i', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | BATCH | ROW, NULL,

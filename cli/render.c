@@ -24,6 +24,7 @@ void ts_render_free(ts_render *r)
     free(r->init);
     free(r->own_state);
     ts_run_close(r->run);
+    ts_texts_close(r->texts);
     ts_request_free(&r->q);
     ts_bag_free(r->noise);
     ts_bag_free(r->latents);
@@ -57,8 +58,9 @@ static ts_status open_model(ts_cli *c, const char *json, const char *from)
 {
     char *recorded = ts_metadata_field(json, "model");
     const char *given = ts_flag_text(&c->flags, TS_F_MODEL);
-    bool plain = !given && recorded && strcmp(recorded, "default") != 0 && !strchr(recorded, '/');
-    char *found = plain ? ts_metadata_find(from, recorded) : NULL;
+    char *found = NULL;
+    if (!given && recorded && strcmp(recorded, "default") != 0 && !strchr(recorded, '/'))
+        found = ts_metadata_find(from, recorded);
     ts_status st = ts_model_open(c->ctx, given ? given : found ? found : recorded, &c->model);
     if (st && recorded && !given)
         ts_fail(&c->err, st, "%s (the model that %s names; --model gives another)",
@@ -78,6 +80,8 @@ ts_status ts_render_begin(ts_cli *c, ts_render *r, const char *from)
     }
     TRY(open_model(c, r->was, from));
     ts_request_init(c->model, &r->q);
+    r->makes_clips = r->q.frames > 1;
+    r->clips = 1;
     if (r->was) {
         TRY(ts_request_from_json(c->model, r->was, &r->q));
         cJSON *was = cJSON_Parse(r->was);
@@ -374,6 +378,8 @@ void ts_render_print_estimate(const ts_render *r)
     bool decodes = e->step_flops <= 0; /* nothing else is left to do */
     ts_table_row("model", "%s (%s)", model ? model : "", pipeline ? pipeline : "");
     ts_table_row("output", "%s", r->path);
+    if (r->clips > 1)
+        ts_table_row("clips", "%d, one after the other; cost and time are of each", r->clips);
     ts_table_row("size", "%s", ts_render_size_text(r, size));
     ts_table_row("latents", "%d channels, %d x %d x %d, %ld tokens", e->latent[0], e->latent[1],
                  e->latent[2], e->latent[3], e->tokens);

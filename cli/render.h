@@ -18,7 +18,11 @@ typedef struct { /* everything that one rendering owns */
     char *counted;        /* the usual name where that is taken: tessera-2.mp4; NULL */
     char *numbered;       /* path of several pictures, made from the one given; NULL */
     char *was;            /* metadata of --from, or of the latents; NULL */
-    char *init;           /* full path of the picture to begin with; NULL */
+    /* of a model of clips, which are made in turn, with seeds that follow each other; 1: one */
+    int clips;
+    bool makes_clips; /* the model does */
+    ts_texts *texts;  /* that they share; NULL: one clip, or pictures */
+    char *init;       /* full path of the picture to begin with; NULL */
     char *noise_path, *json, *parameters;
     ts_bag *noise;
     ts_bag *latents; /* of a file; NULL: the run has them */

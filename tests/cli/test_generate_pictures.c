@@ -235,6 +235,33 @@ START_TEST(init_of_standard_input)
 }
 END_TEST
 
+#define CLIP "--size 64x64 --frames 5 --steps 1 --scale 1 "
+/* Clips in turn: each is the one that its seed makes alone, the text is encoded once, and nothing
+ * begins where one of them could not be written. */
+START_TEST(clips_in_turn)
+{
+    const program_result *r = program_run("generate x " CLIP "--seed 7 --count 3 -o %s/t.mp4", tmp);
+    program_expect(r, 0);
+    char want[4096];
+    snprintf(want, sizeof want, "%s/t-0.mp4\n%s/t-1.mp4\n%s/t-2.mp4\n", tmp, tmp, tmp);
+    ck_assert_str_eq(r->out, want);
+    const char *text = strstr(r->err, "encoding text");
+    ck_assert_msg(text && !strstr(text + 1, "encoding text"), "%s", r->err);
+    program_expect(program_run("generate x " CLIP "--seed 9 -o %s/nine.mp4 --quiet", tmp), 0);
+    ck_assert(same("t-2.mp4", "nine.mp4") && !same("t-0.mp4", "t-1.mp4"));
+    r = program_shell("rm %s/t-0.mp4 %s/t-1.mp4 && $TESSERA generate x " CLIP
+                      "--count 3 -o %s/t.mp4 --quiet",
+                      tmp, tmp, tmp);
+    program_expect(r, 2);
+    ck_assert(strstr(r->err, "/t-2.mp4 exists already") && !there("t-0.mp4"));
+    r = program_run("generate x " CLIP "--count 2 -o %s/dry.mp4 --dry-run", tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->out, "/dry-0.mp4\n") && strstr(r->out, "2, one after the other"), "%s",
+                  r->out);
+    ck_assert(!there("dry-0.mp4"));
+}
+END_TEST
+
 START_TEST(refused)
 {
     static const struct {
@@ -253,7 +280,12 @@ START_TEST(refused)
         {"generate - " SMALL "--init -", 2, "- is standard input, and can be read once"},
         {"generate x --init tests/fixtures/pixart-sigma/init.png", 2,
          "this model makes clips and begins with noise"},
-        {"generate x --count 2", 2, "2 pictures at once: this model makes clips, one at a time"},
+        {"generate x --count 2 --grid", 2,
+         "--count 2: this model makes clips, in turn, and --grid is of one clip"},
+        {"generate x --count 2 --state s", 2, "--state is of one clip"},
+        {"generate x --count 2 -o f-%d.png", 2,
+         "f-%d.png is no name that clips can be numbered by"},
+        {"generate x --count 2 -o -", 2, "- is no name that clips can be numbered by"},
         {"generate x " SMALL "--count 65", 2,
          "--count: got \"65\", wanted a whole number from 1 to 64"},
         {"generate x " SMALL "--grid -o x.gif", 2,
@@ -286,6 +318,7 @@ int main(void)
     tcase_add_test(tc, sheet);
     tcase_add_test(tc, from_a_picture);
     tcase_add_test(tc, init_of_standard_input);
+    tcase_add_test(tc, clips_in_turn);
     tcase_add_test(tc, refused);
     suite_add_tcase(suite, tc);
     int bad = testing_main(suite);
