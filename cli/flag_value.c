@@ -156,17 +156,34 @@ static void list_choices(const char *choices, char *out, size_t size)
     out[n] = 0;
 }
 
+/* What help calls a text, in a word. */
+static const char *name_text_kind(const char *value)
+{
+    static const struct {
+        const char *value, *word;
+    } kinds[] = {{"TEXT", "text"},
+                 {"POLICY", "policy"},
+                 {"KEY=A:B:STEP", "range like keep=0.1:0.5:0.1"},
+                 {"DIR", "folder"},
+                 {"METHOD", "method"},
+                 {"TEMPLATE", "template like {slug}-{seed}"},
+                 {"NAME", "name"},
+                 {"I/N", "share like 1/4"},
+                 {"URL", "URL"},
+                 {"CMD", "command"},
+                 {"KIND", "kind of device"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(kinds[i].value, value)) return kinds[i].word;
+    return "file name";
+}
+
 void ts_flag_wanted(const ts_flag *f, char *out, size_t size)
 {
     switch (f->kind) {
     case TS_KIND_SWITCH: snprintf(out, size, "no value"); break;
     case TS_KIND_TEXT:
         snprintf(out, size, "a %s",
-                 f->id == TS_F_NEGATIVE || f->id == TS_F_PROMPT ? "text"
-                 : f->id == TS_F_ATTENTION                      ? "policy"
-                 : f->id == TS_F_SWEEP                          ? "range like keep=0.1:0.5:0.1"
-                 : f->id == TS_F_MODEL                          ? "folder or name"
-                                                                : "file name");
+                 f->id == TS_F_MODEL ? "folder or name" : name_text_kind(f->value));
         break;
     case TS_KIND_WHOLE:
         snprintf(out, size, "a whole number from %.0f to %.0f", f->min, f->max);

@@ -205,6 +205,9 @@ static ts_status run_command(ts_cli *c, const ts_command *cmd, int argc, char **
                                                    : TS_SCREEN_BAR,
                    stderr);
     c->screen.clock = running_seconds;
+    if (c->flags.words > 0 && cmd->most == 0)
+        return ts_fail(&c->err, TS_EUSAGE, "%s: takes no argument, got \"%.40s\"", cmd->name,
+                       c->flags.word[0]);
     if (c->flags.words > cmd->most)
         return ts_fail(&c->err, TS_EUSAGE,
                        "%s: one argument, got %d (\"%.40s\", \"%.40s\"%s): text of several "

@@ -97,6 +97,8 @@ static const struct {
     {"[tokens]\nsteps = 3", "generate x", "config:2: --steps is not a flag of this command"},
     {"[model ]", "generate x", "config:1: [model] is no section"},
     {"[preset draft]", "generate x --preset drat", "did you mean draft?"},
+    {"", "config extra", "config: takes no argument, got \"extra\""},
+    {"", "generate x --preset", "--preset needs a value: a name"},
     {"", "generate x --preset a", "config has no [preset a]"},
     {"", "generate x --preset a --no-config", "which --no-config leaves alone"},
 };
