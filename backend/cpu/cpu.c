@@ -18,16 +18,28 @@ static ts_cpu *cpu_of(ts_device *d) { return (ts_cpu *)d; }
 
 /* OpenMP's pool, which oneDNN shares, has a size for each calling thread. An operation works with
  * the size of its device, and leaves the caller's as it was: neither the host's own loops nor a
- * device of another thread notice. */
-static int begin_call(const ts_cpu *c)
+ * device of another thread notice. Kernels share work among exactly that many threads: a smaller
+ * team, as OMP_DYNAMIC, OMP_MAX_ACTIVE_LEVELS or a call from within a parallel region of the host
+ * would have it, would leave a part undone. */
+typedef struct {
+    int threads, dynamic, levels;
+} team;
+
+static team begin_call(const ts_cpu *c)
 {
-    int before = omp_get_max_threads();
-    if (before != c->threads) omp_set_num_threads(c->threads);
-    return before;
+    team was = {omp_get_max_threads(), omp_get_dynamic(), omp_get_max_active_levels()};
+    int level = omp_get_active_level() + 1;
+    if (was.threads != c->threads) omp_set_num_threads(c->threads);
+    if (was.dynamic) omp_set_dynamic(0);
+    if (was.levels < level) omp_set_max_active_levels(level);
+    return was;
 }
-static void end_call(const ts_cpu *c, int before)
+
+static void end_call(const ts_cpu *c, team was)
 {
-    if (before != c->threads) omp_set_num_threads(before);
+    if (was.threads != c->threads) omp_set_num_threads(was.threads);
+    if (was.dynamic) omp_set_dynamic(was.dynamic);
+    if (was.levels < omp_get_active_level() + 1) omp_set_max_active_levels(was.levels);
 }
 
 /* ---- memory ---- */
@@ -172,7 +184,7 @@ static ts_status cpu_pack(ts_device *d, const ts_host *from, long first, const t
     ts_cpu *c = cpu_of(d);
     ts_status st = ts_shapes_pack(d, from, first, to, at);
     if (st) return st;
-    int before = begin_call(c);
+    team was = begin_call(c);
     if (c->dnnl) {
         st = ts_onednn_pack(c, from, first, to, at);
     } else {
@@ -180,7 +192,7 @@ static ts_status cpu_pack(ts_device *d, const ts_host *from, long first, const t
         ts_pack_ref(from, to->want.type,
                     ts_host_of(ts_at(at, above * ts_dtype_size(to->want.type))));
     }
-    end_call(c, before);
+    end_call(c, was);
     return st;
 }
 
@@ -295,9 +307,9 @@ static ts_status run_randn(ts_cpu *c, const ts_randn *a)
     {                                                             \
         ts_status st = ts_shapes_##name(d, a);                    \
         if (st) return st;                                        \
-        int before = begin_call(cpu_of(d));                       \
+        team was = begin_call(cpu_of(d));                         \
         st = run(cpu_of(d), a);                                   \
-        end_call(cpu_of(d), before);                              \
+        end_call(cpu_of(d), was);                                 \
         return st;                                                \
     }
 OPERATION(linear, run_linear)
@@ -324,9 +336,9 @@ OPERATION(choose, ts_cpu_choose)
 static ts_status cpu_peak(ts_device *d, ts_dtype type, double *flops)
 {
     ts_cpu *c = cpu_of(d);
-    int before = begin_call(c);
+    team was = begin_call(c);
     *flops = d->counting ? 0 : ts_cpu_peak(c, type);
-    end_call(c, before);
+    end_call(c, was);
     return TS_OK;
 }
 
@@ -335,9 +347,9 @@ static ts_status cpu_check(ts_device *d, ts_tensor t, int tag)
     ts_cpu *c = cpu_of(d);
     ts_status st = ts_shapes_check(d, t, tag);
     if (st || d->counting || c->bad_tag) return st;
-    int before = begin_call(c);
+    team was = begin_call(c);
     if (!c->run.finite(t)) c->bad_tag = tag;
-    end_call(c, before);
+    end_call(c, was);
     return TS_OK;
 }
 
@@ -434,6 +446,18 @@ static ts_status choose_level(const char *name, ts_err *err, ts_level *out)
     return ts_fail(err, TS_EUSAGE, "CPU level %s: must be ref, avx2, avx512 or avx512_bf16", name);
 }
 
+static void limit_team(ts_cpu *c, int asked, const ts_env *env)
+{
+    int most = omp_get_thread_limit();
+    char text[96];
+    if (c->threads <= most) return;
+    c->threads = most;
+    if (!asked || !env || !env->warn) return;
+    snprintf(text, sizeof text, "%d threads: OpenMP's limit (OMP_THREAD_LIMIT) is %d, so many work",
+             asked, most);
+    env->warn(env->user, text);
+}
+
 ts_status ts_cpu_open(ts_device_options o, const ts_env *env, ts_err *err, ts_device **out)
 {
     ts_level level;
@@ -444,6 +468,7 @@ ts_status ts_cpu_open(ts_device_options o, const ts_env *env, ts_err *err, ts_de
     if (!c) return ts_fail(err, TS_EMEMORY, "no memory for a device");
     c->level = level;
     c->threads = o.threads > 0 ? o.threads : ts_limit_threads();
+    limit_team(c, o.threads, env);
     c->cache = ts_limit_cache("");
     c->dev = (ts_device){.ops = &ops,
                          .wish = ts_keep_wish,

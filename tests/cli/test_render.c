@@ -592,6 +592,27 @@ START_TEST(standard_output)
 }
 END_TEST
 
+/* OpenMP's variables change how many threads there are, and nothing of what they compute. */
+START_TEST(smaller_teams)
+{
+    static const char *const variables[] = {"OMP_THREAD_LIMIT=1", "OMP_DYNAMIC=true",
+                                            "OMP_MAX_ACTIVE_LEVELS=0", "OMP_NUM_THREADS=1"};
+    char a[4096], b[4096];
+    snprintf(a, sizeof a, "%s/a.png", tmp);
+    snprintf(b, sizeof b, "%s/b.png", tmp);
+    render("generate x " SMALL "--frames 1 --threads 2 -o %s", a);
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        const program_result *r = program_shell("%s $TESSERA generate x " SMALL
+                                                "--frames 1 --threads 2 -o %s --overwrite",
+                                                variables[i], b);
+        program_expect(r, 0);
+        ck_assert_msg(program_same(a, b), "%s", variables[i]);
+        ck_assert_msg(!strstr(r->err, "OMP_THREAD_LIMIT) is 1") == (i > 0), "%s", r->err);
+    }
+    clean();
+}
+END_TEST
+
 /* Folders on the way to an output are made, when work begins and not before. */
 START_TEST(folders_are_made)
 {
@@ -676,6 +697,7 @@ int main(void)
     tcase_add_test(t, a_full_disk_keeps_the_latents);
     tcase_add_test(t, latents_that_are_lost_are_said_to_be);
     tcase_add_test(t, existing_files_are_kept);
+    tcase_add_test(t, smaller_teams);
     tcase_add_test(t, folders_are_made);
     tcase_add_test(t, shorter_clips_replace_longer_ones);
     tcase_add_test(t, flags_without_effect);
