@@ -38,8 +38,8 @@ sanitize() { # tool, program
         ;;
     esac
 }
-for t in test_rows test_move test_topk test_flash test_gpu_attention; do
+for t in test_rows test_move test_topk test_flash test_gpu_attention test_rest; do
     sanitize memcheck "$t"
 done
-for t in test_flash test_rows test_topk; do sanitize racecheck "$t"; done
+for t in test_flash test_rows test_topk test_rest; do sanitize racecheck "$t"; done
 exit $failed
