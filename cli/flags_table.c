@@ -127,10 +127,10 @@ static const ts_flag table[] = {
      "Folder of the outputs, made if need be; the manifest of the batch is kept there, too"},
     {TS_F_NAME, "name", 0, TS_KIND_TEXT, "TEMPLATE", 0, 0, NULL, BATCH, NULL,
      "Names of the outputs, from fields in braces (default: {slug:60}_s{seed}_{hash:6})"},
-    {TS_F_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0, "png|mp4|webm|gif|frames", BATCH | ROW,
-     NULL,
-     "What is written: png, mp4, webm, gif or frames, a folder of PNGs (default: png for one "
-     "frame, else mp4)"},
+    {TS_F_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0, "png|mp4|webm|gif|mkv|y4m|frames",
+     BATCH | ROW, NULL,
+     "What is written: png, mp4, webm, gif, mkv, y4m or frames, a folder of PNGs (default: png for "
+     "one frame, else mp4)"},
     {TS_F_COPIES, "count", 'b', TS_KIND_WHOLE, "N", 1, 10000, NULL, BATCH | ROW, NULL,
      "Renderings of each row, 1 to 10000, with seeds that follow each other (default: 1)"},
     {TS_F_KEEP_GOING, "keep-going", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BATCH, NULL,

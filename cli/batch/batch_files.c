@@ -109,7 +109,8 @@ bool ts_batch_is_cut(const ts_batch *b, const ts_job *j)
     if (!strcmp(kind, ".png")) whole = ends_with_bytes(fd, s.st_size, "IEND\xAE\x42\x60\x82", 8);
     if (!strcmp(kind, ".gif")) whole = ends_with_bytes(fd, s.st_size, ";", 1);
     if (!strcmp(kind, ".mp4")) whole = parts_fill_file(fd, s.st_size, box_length);
-    if (!strcmp(kind, ".webm")) whole = parts_fill_file(fd, s.st_size, element_length);
+    if (!strcmp(kind, ".webm") || !strcmp(kind, ".mkv"))
+        whole = parts_fill_file(fd, s.st_size, element_length);
     whole = whole && s.st_size > 0;
 done:
     if (fd >= 0) close(fd);

@@ -17,13 +17,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PNG, MP4, WEBM, GIF, FRAMES, KINDS };
+enum { PNG, MP4, WEBM, GIF, MKV, Y4M, FRAMES, KINDS };
 static const struct {
     const char *format, *extension;
-} kinds[] = {[PNG] = {"png", ".png"},
-             [MP4] = {"mp4", ".mp4"},
-             [WEBM] = {"webm", ".webm"},
-             [GIF] = {"gif", ".gif"},
+} kinds[] = {[PNG] = {"png", ".png"},  [MP4] = {"mp4", ".mp4"}, [WEBM] = {"webm", ".webm"},
+             [GIF] = {"gif", ".gif"},  [MKV] = {"mkv", ".mkv"}, [Y4M] = {"y4m", ".y4m"},
              [FRAMES] = {"frames", ""}};
 
 typedef struct { /* of one row, until its jobs are made */
@@ -161,9 +159,9 @@ static void read_row_keys(reading *r)
 static bool is_foreign_kind(const char *output)
 {
     static const char *const foreign[] = {
-        ".3gp", ".apng", ".avi", ".avif", ".bmp", ".flv",  ".gifv", ".heic", ".jpeg",
-        ".jpg", ".jxl",  ".m4v", ".mkv",  ".mov", ".mpeg", ".mpg",  ".mxf",  ".ogv",
-        ".svg", ".tga",  ".tif", ".tiff", ".ts",  ".webp", ".wmv",  ".y4m",  ".yuv"};
+        ".3gp", ".apng", ".avi",  ".avif", ".bmp",  ".flv", ".gifv", ".heic", ".jpeg",
+        ".jpg", ".jxl",  ".m4v",  ".mov",  ".mpeg", ".mpg", ".mxf",  ".ogv",  ".svg",
+        ".tga", ".tif",  ".tiff", ".ts",   ".webp", ".wmv", ".yuv"};
     const char *dot = strrchr(output, '.');
     for (size_t i = 0; dot && i < sizeof foreign / sizeof *foreign; i++)
         if (!strcasecmp(dot, foreign[i])) return true;
@@ -195,7 +193,7 @@ static int choose_kind(reading *r)
         add_row_fault(
             r,
             "output: %.100s: unknown kind of output, expected a name that ends in .png, .mp4, "
-            ".webm or .gif, or a folder (ends in /)",
+            ".webm, .gif, .mkv or .y4m, or a folder (ends in /)",
             output);
     bool own = false; /* the row's format, not the command's */
     for (int i = 0; i < r->row->fields; i++) own = own || !strcmp(r->row->field[i].key, "format");

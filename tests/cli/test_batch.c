@@ -40,7 +40,7 @@ START_TEST(slips)
         {"batch %s/p.txt --out %s/o --name ../{index}", "has a part that is . or .."},
         {"batch %s/p.txt --out %s/o --name tessera-batch{index}", "is one of the batch's own"},
         {"batch %s/p.txt --out %s/o --format avi",
-         "--format: got \"avi\", wanted png, mp4, webm, gif or frames"},
+         "--format: got \"avi\", wanted png, mp4, webm, gif, mkv, y4m or frames"},
         {"batch %s/p.txt --out %s/o --count 0", "--count: got"},
         {"batch %s/p.txt --out %s/o --output x", "--output is not a flag of this command"},
         {"batch - - --out %s/o", "can be read once"},
@@ -167,7 +167,9 @@ START_TEST(rows_are_what_generate_makes)
         "{\"prompt\": \"a panda\", \"frames\": 5, \"fps\": 9, \"output\": \"clips/mine\", "
         "\"width\": 48}\n"
         "{\"prompt\": \"a bear\", \"frames\": 5, \"format\": \"frames\", \"output\": \"folder\"}\n"
-        "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"b.gif\"}\n");
+        "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"b.gif\"}\n"
+        "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"c.mkv\"}\n"
+        "{\"prompt\": \"a fox\", \"frames\": 5, \"format\": \"y4m\", \"output\": \"d\"}\n");
     const program_result *r = program_run("batch %s/p.jsonl -o %s/o/ " NAMED TINY "--progress json",
                                           tmp, tmp);
     program_expect(r, 0);
@@ -184,6 +186,8 @@ START_TEST(rows_are_what_generate_makes)
         {"clips/mine.mp4", "'a panda' " TINY "--frames 5 --fps 9 --seed 42 --size 48x32"},
         {"folder/0003.png", "'a bear' " TINY "--frames 5 --seed 42"},
         {"b.gif", "'a fox' " TINY "--frames 5 --seed 42"},
+        {"c.mkv", "'a fox' " TINY "--frames 5 --seed 42"},
+        {"d.y4m", "'a fox' " TINY "--frames 5 --seed 42"},
     };
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         char a[4300], b[4300];
@@ -203,8 +207,8 @@ START_TEST(rows_are_what_generate_makes)
     text_has(r->out, "\"width\":48,\"height\":32,\"frames\":5,\"fps\":9");
     text_has(r->out, "\"seed\":42");
     snprintf(path, sizeof path, "%s/o", tmp);
-    /* five outputs, clips/, the manifest; no folder of unfinished work */
-    ck_assert_msg(program_files(path) == 7, "%d entries", program_files(path));
+    /* seven outputs, clips/, the manifest; no folder of unfinished work */
+    ck_assert_msg(program_files(path) == 9, "%d entries", program_files(path));
     scratch_clear();
 }
 END_TEST
@@ -453,7 +457,7 @@ END_TEST
 
 START_TEST(kinds_that_are_not_written)
 {
-    static const char *const bad[] = {"x.mkv", "a/x.JPG", "x.webp"};
+    static const char *const bad[] = {"x.mov", "a/x.JPG", "x.webp"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char line[200];
         snprintf(line, sizeof line, "{\"prompt\":\"a\",\"output\":\"%s\"}\n", bad[i]);
