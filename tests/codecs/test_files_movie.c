@@ -114,7 +114,7 @@ START_TEST(test_gif_stream)
     size_t n;
     o.metadata = true;
     write_clip(file, o, 33, 17, 17, 16, JSON);
-    ck_assert_msg(strstr(said, "frames last 6 or 7") && strstr(said, "16 a second on average"),
+    ck_assert_msg(strstr(said, "frames last 6 or 7") && strstr(said, "at 16.67 all last the same"),
                   "%s", said);
     probed(file, "stream=codec_name", "gif");
     probed(file, "stream=width", "33");

@@ -1,11 +1,13 @@
 /* The host's calls: streams as queues, events as places in them, graphs as kept queues. */
 #include "emu.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <ctime>
 #include <map>
 #include <memory>
 #include <set>
+#include <vector>
 
 namespace
 {
@@ -125,9 +127,13 @@ static void wait_for(emu_stream *s)
     drain(s, ALL);
     learn(&host_known, s->known);
 }
+/* In the order in which they were made: where they lie differs from program to program. */
 static void drain_all(void)
 {
-    for (emu_stream *s : streams) wait_for(s);
+    std::vector<emu_stream *> all(streams.begin(), streams.end());
+    std::sort(all.begin(), all.end(),
+              [](const emu_stream *a, const emu_stream *b) { return a->id < b->id; });
+    for (emu_stream *s : all) wait_for(s);
 }
 
 static cudaError_t queue_work(emu_stream *s, work w)
