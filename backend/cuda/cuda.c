@@ -149,14 +149,6 @@ static ts_status launched(ts_cuda *c, cudaError_t e, const char *what)
     return ts_cuda_result(c, e, what);
 }
 
-static ts_status launch_norm(ts_cuda *c, const ts_norm *a)
-{
-    void *scratch;
-    ts_status st = ts_cuda_scratch(c, ts_cuda_norm_scratch(a), &scratch);
-    if (st || c->dev.counting) return st;
-    return launched(c, ts_cuda_norm(a, scratch, c->queue), "norm");
-}
-
 static ts_status launch_gather(ts_cuda *c, const ts_gather *a)
 {
     if (c->dev.counting) return TS_OK;
@@ -209,51 +201,26 @@ static ts_status launch_attention(ts_cuda *c, const ts_attention *a)
     return launched(c, ts_cuda_attention(a, &c->chip, scratch, c->queue), "attention");
 }
 
-static ts_status launch_block_means(ts_cuda *c, const ts_block_means *a)
-{
-    void *scratch;
-    ts_status st = ts_cuda_scratch(c, ts_cuda_block_means_scratch(a), &scratch);
-    if (st || c->dev.counting) return st;
-    return launched(c, ts_cuda_block_means(a, scratch, c->queue), "block means");
-}
-
-static ts_status launch_topk(ts_cuda *c, const ts_topk *a)
-{
-    void *scratch;
-    ts_status st = ts_cuda_scratch(c, ts_cuda_topk_scratch(a), &scratch);
-    if (st || c->dev.counting) return st;
-    return launched(c, ts_cuda_topk(a, scratch, c->queue), "top-k");
-}
-
-static ts_status launch_head_errors(ts_cuda *c, const ts_head_errors *a)
-{
-    void *scratch;
-    ts_status st = ts_cuda_scratch(c, ts_cuda_head_errors_scratch(a), &scratch);
-    if (st || c->dev.counting) return st;
-    return launched(c, ts_cuda_head_errors(a, scratch, c->queue), "errors of heads");
-}
-
-static ts_status launch_pool_sums(ts_cuda *c, const ts_pool_sums *a)
-{
-    void *scratch;
-    ts_status st = ts_cuda_scratch(c, ts_cuda_pool_sums_scratch(a), &scratch);
-    if (st || c->dev.counting) return st;
-    return launched(c, ts_cuda_pool_sums(a, scratch, c->queue), "weights of pooled keys");
-}
-
-static ts_status launch_rest_linear(ts_cuda *c, const ts_rest_linear *a)
-{
-    void *scratch;
-    ts_status st = ts_cuda_scratch(c, ts_cuda_rest_linear_scratch(a), &scratch);
-    if (st || c->dev.counting) return st;
-    return launched(c, ts_cuda_rest_linear(a, scratch, c->queue), "linear rest");
-}
-
 static ts_status launch_block_sums(ts_cuda *c, const ts_block_sums *a)
 {
     if (c->dev.counting) return TS_OK;
     return launched(c, ts_cuda_block_sums(a, &c->chip, c->queue), "block sums");
 }
+
+#define WITH_SCRATCH(name, what)                                                  \
+    static ts_status launch_##name(ts_cuda *c, const ts_##name *a)                \
+    {                                                                             \
+        void *scratch;                                                            \
+        ts_status st = ts_cuda_scratch(c, ts_cuda_##name##_scratch(a), &scratch); \
+        if (st || c->dev.counting) return st;                                     \
+        return launched(c, ts_cuda_##name(a, scratch, c->queue), what);           \
+    }
+WITH_SCRATCH(norm, "norm")
+WITH_SCRATCH(block_means, "block means")
+WITH_SCRATCH(topk, "top-k")
+WITH_SCRATCH(head_errors, "errors of heads")
+WITH_SCRATCH(pool_sums, "weights of pooled keys")
+WITH_SCRATCH(rest_linear, "linear rest")
 
 #define PLAIN(name)                                                \
     static ts_status launch_##name(ts_cuda *c, const ts_##name *a) \
