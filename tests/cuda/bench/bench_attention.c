@@ -102,6 +102,15 @@ static ts_status open_set_up(bench *b, long N, long A, long D, set_up **out)
     return take_inputs(b, s);
 }
 
+/* At both head widths, as wide in all as Wan 1.3B. */
+static ts_status measure_widths(bench *b, long N, ts_status (*measure)(bench *, long, long, long))
+{
+    ts_status st = TS_OK;
+    for (long d = 64; d <= 128 && !st; d += 64)
+        st = measure(b, b->o.tiny ? 150 : N, b->o.tiny ? 2 : 1536 / d, d);
+    return st;
+}
+
 /* Relative L2 between some rows of two outputs. */
 static ts_status compare(bench *b, const set_up *s, double *difference)
 {
@@ -288,13 +297,8 @@ done:
 
 ts_status bench_kernels_all(ts_ctx *ctx, void *user)
 {
-    bench *b = user;
-    ts_status st = TS_OK;
     (void)ctx;
-    for (int d = 64; d <= 128; d += 64)
-        TRY(measure_kernels(b, b->o.tiny ? 150 : 32760, b->o.tiny ? 2 : 1536 / d, d));
-done:
-    return st;
+    return measure_widths(user, 32760, measure_kernels);
 }
 
 /* ---- what a plan leaves out ---- */
@@ -394,25 +398,18 @@ done:
 
 ts_status bench_rest_all(ts_ctx *ctx, void *user)
 {
-    bench *b = user;
-    ts_status st = TS_OK;
     (void)ctx;
-    for (int d = 64; d <= 128; d += 64)
-        TRY(measure_rest(b, b->o.tiny ? 150 : 32760, b->o.tiny ? 2 : 1536 / d, d));
-done:
-    return st;
+    return measure_widths(user, 32760, measure_rest);
 }
 
 ts_status bench_attention_all(ts_ctx *ctx, void *user)
 {
     /* 480x832x81 and 720x1280x81 of Wan, 720x1280x129 of HunyuanVideo; one more, smaller */
-    static const long real[] = {8192, 32760, 75600, 118800}, tiny[] = {150};
+    static const long N[] = {8192, 32760, 75600, 118800};
     bench *b = user;
     ts_status st = TS_OK;
     (void)ctx;
-    for (int d = 64; d <= 128; d += 64)
-        for (int i = 0; i < (b->o.tiny ? 1 : 4); i++)
-            TRY(measure_size(b, b->o.tiny ? tiny[i] : real[i], b->o.tiny ? 2 : 1536 / d, d));
+    for (int i = 0; i < (b->o.tiny ? 1 : 4); i++) TRY(measure_widths(b, N[i], measure_size));
 done:
     return st;
 }
