@@ -27,7 +27,7 @@ struct ts_user_config {
     char *path, *text;
     setting *all;
     int n;
-    char **section; /* names of presets, for what is said of a missing one; borrowed */
+    char **preset; /* their names; borrowed from the text */
     int presets;
     char **words; /* the last command line */
 };
@@ -76,7 +76,7 @@ static ts_status read_section(ts_user_config *c, ts_err *err, char *s, int line,
         if (strncmp(s, kind_words[k], w)) continue;
         at->kind = (section_kind)k;
         at->name = trim(s + w);
-        if (*at->name && k == OF_PRESET) c->section[c->presets++] = at->name;
+        if (*at->name && k == OF_PRESET) c->preset[c->presets++] = at->name;
         if (*at->name) return TS_OK;
     }
     if (at->kind == OF_COMMAND && ts_command_find(s)) return TS_OK;
@@ -176,8 +176,8 @@ static ts_status read_lines(ts_user_config *c, ts_err *err)
     setting at = {0};
     for (const char *p = c->text; *p; p++) lines += *p == '\n';
     c->all = calloc((size_t)lines, sizeof *c->all);
-    c->section = calloc((size_t)lines, sizeof *c->section);
-    if (!c->all || !c->section) return ts_fail(err, TS_EMEMORY, "no memory for %s", c->path);
+    c->preset = calloc((size_t)lines, sizeof *c->preset);
+    if (!c->all || !c->preset) return ts_fail(err, TS_EMEMORY, "no memory for %s", c->path);
     for (char *p = c->text, *next; p; p = next) {
         next = strchr(p, '\n');
         if (next) *next++ = 0;
@@ -247,7 +247,7 @@ void ts_user_config_close(ts_user_config *c)
     if (!c) return;
     for (int i = 0; i < c->n; i++) free(c->all[i].word);
     free(c->all);
-    free(c->section);
+    free(c->preset);
     free(c->words);
     free(c->text);
     free(c->path);
@@ -326,7 +326,7 @@ static ts_status refuse_preset(const ts_user_config *c, ts_err *err, const char 
     char *path = c ? NULL : ts_user_config_path();
     const char *file = c ? c->path : path, *near = NULL;
     const char **names = calloc((size_t)(c ? c->presets : 0) + 1, sizeof *names);
-    for (int i = 0; names && c && i < c->presets; i++) names[i] = c->section[i];
+    for (int i = 0; names && c && i < c->presets; i++) names[i] = c->preset[i];
     if (names) near = ts_nearest(name, names);
     ts_status st = ts_fail(err, TS_EUSAGE, "--preset %.60s: %s%s has no [preset %.60s]%s%s%s", name,
                            c || !file ? "" : "there is no ", file ? file : "the configuration",
@@ -348,7 +348,7 @@ ts_status ts_user_config_words(ts_user_config *c, ts_err *err, const char *comma
     *n = argc;
     *words = argv;
     for (int i = 0; c && a.preset && i < c->presets; i++)
-        known = known || !strcmp(c->section[i], a.preset);
+        known = known || !strcmp(c->preset[i], a.preset);
     if (!known) return refuse_preset(c, err, a.preset);
     if (!c) return TS_OK;
     a.model = "";

@@ -255,8 +255,9 @@ static bool fill_request(reading *r, ts_job *j)
     read_preview(r, j);
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1)
-        add_row_fault(r, "%d frames do not fit one PNG, expected format frames, mp4, webm or gif",
-                      j->q.frames);
+        add_row_fault(
+            r, "%d frames do not fit one PNG, expected format frames, mp4, webm, gif, mkv or y4m",
+            j->q.frames);
     if (kind < 0) kind = j->q.frames == 1 ? PNG : MP4;
     if (kind == FRAMES && !v[TS_F_SCALE].set) j->q.scale = 1;
     int crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1;
