@@ -2,6 +2,7 @@
  * bounded by one chunk of a whole frame, or with tiles by the clip and one chunk of a tile. */
 #ifndef TS_VAE_H
 #define TS_VAE_H
+#include "weights/checkpoint.h"
 #include "weights/config.h"
 #include "weights/weights.h"
 
@@ -19,7 +20,13 @@ typedef struct {
 } ts_vae_tile;                /* pixels; 0: the whole frame at once */
 typedef struct ts_vae ts_vae; /* one decode in progress */
 typedef struct {
-    const char *cls;    /* _class_name in vae/config.json */
+    const char *cls; /* _class_name in vae/config.json */
+    /* what its tensors are called where not as in a diffusers directory; NULL: nothing else */
+    const ts_names *names;
+    /* The config that the shapes of a checkpoint tell, for files that come without one; latent
+     * statistics are those of the published VAE of so many channels. TS_EMODEL. NULL: they tell too
+     * little. */
+    ts_status (*infer)(ts_ctx *, const ts_checkpoint *, cJSON *config);
     size_t config_size; /* bytes of the class's config struct */
     /* config: config_size bytes, 8-byte aligned, the caller's; filled, and read as long as the info
      * is */

@@ -7,6 +7,7 @@
  * blends before its pixels are unshuffled. */
 #include "codecs/vae_wan.h"
 #include "codecs/vae_parts.h"
+#include "codecs/vae_wan_files.h"
 
 #include <stdlib.h>
 
@@ -303,6 +304,8 @@ done:
 }
 
 const ts_vae_class ts_vae_wan = {.cls = "AutoencoderKLWan",
+                                 .names = &ts_vae_wan_names,
+                                 .infer = ts_vae_wan_infer,
                                  .config_size = sizeof(ts_wan_config),
                                  .describe = describe_wan_vae,
                                  .open = open_wan,

@@ -46,7 +46,7 @@ ts_status ts_dit_open(ts_ctx *ctx, const ts_dit_class *cls, const cJSON *config,
     d->cls = cls;
     d->first_layer = first_layer;
     TRY(cls->describe(ctx, config, config_path, &d->info, d->config));
-    TRY(ts_weights_open(ctx, dir, "diffusion_pytorch_model", &d->weights));
+    TRY(ts_weights_open(ctx, dir, "diffusion_pytorch_model", cls->names, &d->weights));
     TRY(cls->bind(d->self, ctx, &d->info, d->config, d->weights));
     ts_weights_warn_unused(d->weights);
     *out = d;

@@ -4,6 +4,7 @@
 #define TS_DIT_H
 #include "attention/attend.h"
 #include "weights/bag.h"
+#include "weights/checkpoint.h"
 #include "weights/config.h"
 #include "weights/weights.h"
 
@@ -47,8 +48,14 @@ typedef struct { /* one sample of one evaluation */
 /* The stream of a sample is h f32 [T, dim]: the grid's N tokens, then the rows of text that pass
  * the blocks with them. */
 typedef struct {
-    const char *cls;    /* _class_name in transformer/config.json */
-    const char *older;  /* what old files call it; NULL: the same */
+    const char *cls;   /* _class_name in transformer/config.json */
+    const char *older; /* what old files call it; NULL: the same */
+    /* what its tensors are called where not as in a diffusers directory; NULL: nothing else */
+    const ts_names *names;
+    /* The config that the shapes of a checkpoint tell, for files that come without one: keys as
+     * describe reads them, those left out that shapes do not tell; "_dim" is the width. TS_EMODEL.
+     * NULL: they tell too little. */
+    ts_status (*infer)(ts_ctx *, const ts_checkpoint *, cJSON *config);
     size_t size;        /* of the class's own struct, zeroed by ts_dit_open */
     size_t config_size; /* of its config struct, zeroed, which describe fills */
     ts_status (*describe)(ts_ctx *, const cJSON *, const char *path, ts_dit_info *, void *config);

@@ -8,6 +8,7 @@
  * blocks are those of adaln.c. Image-to-video variants (image_dim, added_kv_proj_dim) are
  * refused. */
 #include "dit/adaln.h"
+#include "dit/wan_files.h"
 
 #include <stdlib.h>
 
@@ -236,6 +237,8 @@ static ts_tensor select_wan_embedding(void *self, ts_eval e)
 
 const ts_dit_class ts_dit_wan = {
     .cls = "WanTransformer3DModel",
+    .names = &ts_wan_names,
+    .infer = ts_wan_infer,
     .size = sizeof(wan),
     .config_size = sizeof(wan_config),
     .describe = describe_wan_dit,

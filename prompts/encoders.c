@@ -21,12 +21,18 @@ static ts_status refuse_class(ts_ctx *ctx, const ts_component *c)
                    c->cls, known);
 }
 
+const ts_encoder_class *ts_encoder_class_of(const char *cls)
+{
+    for (int i = 0; i < CLASSES; i++)
+        if (!strcmp(classes[i]->cls, cls)) return classes[i];
+    return NULL;
+}
+
 ts_status ts_encoder_open(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
 {
+    const ts_encoder_class *cls = ts_encoder_class_of(c->cls);
     *out = NULL;
-    for (int i = 0; i < CLASSES; i++)
-        if (!strcmp(classes[i]->cls, c->cls)) return classes[i]->open(ctx, c, out);
-    return refuse_class(ctx, c);
+    return cls ? cls->open(ctx, c, out) : refuse_class(ctx, c);
 }
 
 void ts_encoder_close(ts_encoder *e)

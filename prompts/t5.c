@@ -33,6 +33,70 @@ typedef struct {
     const ts_weight *final;
 } t5;
 
+/* ---- names in Wan's files and in llama.cpp's ---- */
+
+static const ts_rename t5_heads_of_wan[] = {
+    {.from = "token_embedding.", .to = "shared."},
+    {.from = "blocks.#.norm1.", .to = "encoder.block.#.layer.0.layer_norm."},
+    {.from = "blocks.#.attn.", .to = "encoder.block.#.layer.0.SelfAttention."},
+    {.from = "blocks.#.pos_embedding.embedding.",
+     .to = "encoder.block.#.layer.0.SelfAttention.relative_attention_bias."},
+    {.from = "blocks.#.norm2.", .to = "encoder.block.#.layer.1.layer_norm."},
+    {.from = "blocks.#.ffn.gate.0.", .to = "encoder.block.#.layer.1.DenseReluDense.wi_0."},
+    {.from = "blocks.#.ffn.fc1.", .to = "encoder.block.#.layer.1.DenseReluDense.wi_1."},
+    {.from = "blocks.#.ffn.fc2.", .to = "encoder.block.#.layer.1.DenseReluDense.wo."},
+    {.from = "norm.", .to = "encoder.final_layer_norm."},
+    {.from = NULL}};
+static const ts_rename t5_heads_of_llama[] = {
+    {.from = "token_embd.", .to = "shared."},
+    {.from = "enc.blk.#.attn_norm.", .to = "encoder.block.#.layer.0.layer_norm."},
+    {.from = "enc.blk.#.attn_rel_b.",
+     .to = "encoder.block.#.layer.0.SelfAttention.relative_attention_bias."},
+    {.from = "enc.blk.#.attn_", .to = "encoder.block.#.layer.0.SelfAttention."},
+    {.from = "enc.blk.#.ffn_norm.", .to = "encoder.block.#.layer.1.layer_norm."},
+    {.from = "enc.blk.#.ffn_gate.", .to = "encoder.block.#.layer.1.DenseReluDense.wi_0."},
+    {.from = "enc.blk.#.ffn_up.", .to = "encoder.block.#.layer.1.DenseReluDense.wi_1."},
+    {.from = "enc.blk.#.ffn_down.", .to = "encoder.block.#.layer.1.DenseReluDense.wo."},
+    {.from = "enc.output_norm.", .to = "encoder.final_layer_norm."},
+    {.from = NULL}};
+static const ts_naming t5_namings[] = {{"blocks.0.attn.q.weight", t5_heads_of_wan, NULL},
+                                       {"enc.blk.0.attn_q.weight", t5_heads_of_llama, NULL}};
+static const ts_names t5_names = {
+    .naming = t5_namings,
+    .namings = 2,
+    .prefix = (const char *const[]){"text_encoders.umt5xxl.transformer.", "text_encoders.umt5xxl.",
+                                    "umt5xxl.transformer.", "text_encoder.", "cond_stage_model.",
+                                    NULL},
+    .unused = (const char *const[]){"spiece_model", "scaled_fp8", "decoder.", "lm_head.", "dec.",
+                                    "*.comfy_quant", "*.scale_input", "*.input_scale", NULL}};
+
+/* The encoder of a file without a config: everything but what all that were published share. */
+static ts_status infer_t5(ts_ctx *ctx, const ts_checkpoint *c, cJSON *config)
+{
+    const char *table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+               *q = "encoder.block.0.layer.0.SelfAttention.q.weight",
+               *up = "encoder.block.0.layer.1.DenseReluDense.wi_1.weight",
+               *gate = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight";
+    long heads = ts_checkpoint_dim(c, table, 1), width = ts_checkpoint_dim(c, q, 0),
+         ff = ts_checkpoint_dim(c, gate, 0), dim = ts_checkpoint_dim(c, "shared.weight", 1);
+    if (heads == 0 || width == 0 || width % heads || ff == 0 || dim == 0)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: a T5 text encoder without its embedding, position biases or layers",
+                       c->what);
+    cJSON_AddNumberToObject(config, "vocab_size", (double)ts_checkpoint_dim(c, "shared.weight", 0));
+    cJSON_AddNumberToObject(config, "d_model", (double)dim);
+    cJSON_AddNumberToObject(config, "d_kv", (double)(width / heads));
+    cJSON_AddNumberToObject(config, "d_ff", (double)ff);
+    cJSON_AddNumberToObject(config, "num_layers",
+                            (double)ts_checkpoint_blocks(c, "encoder.block."));
+    cJSON_AddNumberToObject(config, "num_heads", (double)heads);
+    cJSON_AddNumberToObject(config, "relative_attention_num_buckets",
+                            (double)ts_checkpoint_dim(c, table, 0));
+    cJSON_AddStringToObject(config, "feed_forward_proj",
+                            ts_checkpoint_find(c, up) >= 0 ? "gated-gelu" : "gelu");
+    return TS_OK;
+}
+
 static ts_status read_config(t5 *e, const ts_component *c)
 {
     char feed[64] = "relu";
@@ -192,7 +256,7 @@ static ts_status open_class(ts_ctx *ctx, const ts_component *c, const ts_encoder
               .own_bias = cls == &ts_encoder_umt5};
     TRY(read_config(e, c));
     e->head.width = e->dim;
-    TRY(ts_weights_open(ctx, c->dir, "model", &e->head.weights));
+    TRY(ts_weights_open(ctx, c->dir, "model", cls->names, &e->head.weights));
     e->block = calloc((size_t)e->layers, sizeof *e->block);
     if (!e->block) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d layers", e->layers));
     for (int i = 0; i < e->layers; i++) TRY(bind_t5_block(e, i));
@@ -419,7 +483,15 @@ done:
     return st;
 }
 
-const ts_encoder_class ts_encoder_t5 = {
-    .cls = "T5EncoderModel", .open = open_t5, .close = close_t5, .run = run_t5};
-const ts_encoder_class ts_encoder_umt5 = {
-    .cls = "UMT5EncoderModel", .open = open_umt5, .close = close_t5, .run = run_t5};
+const ts_encoder_class ts_encoder_t5 = {.cls = "T5EncoderModel",
+                                        .names = &t5_names,
+                                        .infer = infer_t5,
+                                        .open = open_t5,
+                                        .close = close_t5,
+                                        .run = run_t5};
+const ts_encoder_class ts_encoder_umt5 = {.cls = "UMT5EncoderModel",
+                                          .names = &t5_names,
+                                          .infer = infer_t5,
+                                          .open = open_umt5,
+                                          .close = close_t5,
+                                          .run = run_t5};

@@ -2,6 +2,7 @@
 #ifndef TS_TEXT_H
 #define TS_TEXT_H
 #include "weights/bag.h"
+#include "weights/checkpoint.h"
 #include "weights/model_dir.h"
 #include "weights/weights.h"
 
@@ -42,6 +43,11 @@ typedef struct {
 typedef struct ts_encoder ts_encoder;
 typedef struct {
     const char *cls; /* what model_index.json calls it */
+    /* what its tensors are called where not as transformers saves them; NULL: nothing else */
+    const ts_names *names;
+    /* The config that the shapes of a checkpoint tell, for files that come without one. TS_EMODEL.
+     * NULL: they tell too little. */
+    ts_status (*infer)(ts_ctx *, const ts_checkpoint *, cJSON *config);
     /* Binds the component's weights. TS_EMODEL, TS_ESHAPE: what its config or its files have that
      * is not supported or does not fit. */
     ts_status (*open)(ts_ctx *, const ts_component *, ts_encoder **);
@@ -59,6 +65,8 @@ struct ts_encoder { /* the head of every encoder; what follows is its class's ow
 extern const ts_encoder_class ts_encoder_t5;   /* T5EncoderModel: prompts/t5.c */
 extern const ts_encoder_class ts_encoder_umt5; /* UMT5EncoderModel: prompts/t5.c */
 
+/* The class of that name; NULL: there is none. */
+const ts_encoder_class *ts_encoder_class_of(const char *cls);
 /* The encoder of the component's class. TS_EMODEL: there is none; and as the class's own. */
 ts_status ts_encoder_open(ts_ctx *, const ts_component *, ts_encoder **);
 void ts_encoder_close(ts_encoder *); /* NULL is legal */

@@ -11,7 +11,7 @@ static ts_status add_weights(ts_model *m, const ts_component *c, cJSON *to)
     ts_weights_stat s;
     ts_status st = ts_weights_open(
         m->ctx, c->dir, strncmp(c->name, "text_encoder", 12) ? "diffusion_pytorch_model" : "model",
-        &w);
+        NULL, &w);
     if (st) return st;
     ts_weights_stats(w, &s);
     ts_weights_close(w);

@@ -281,7 +281,7 @@ ts_status ts_model_weights(ts_model *m)
     }
     if (!m->vae_weights)
         TRY(ts_weights_open(m->ctx, ts_model_dir_part(&m->dir, "vae")->dir,
-                            "diffusion_pytorch_model", &m->vae_weights));
+                            "diffusion_pytorch_model", m->family->vae->names, &m->vae_weights));
     if (mapped) return TS_OK; /* runs before this one hold memory that counts as theirs */
     TRY(ts_device_room(m->ctx->dev, &room));
     if (room < m->ctx->memory) m->ctx->memory = room;

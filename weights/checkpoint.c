@@ -8,12 +8,14 @@
 
 #include "backend/suffix.h"
 #include "weights/config.h"
+#include "weights/rename.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- which file ---- */
@@ -250,18 +252,49 @@ static ts_status merge_names(ts_ctx *ctx, ts_checkpoint *c)
     for (int k = 0; k < c->sources; k++)
         for (int i = 0; i < c->source[k].entries; i++) {
             const ts_entry *e = c->source[k].entry + i;
-            c->name[c->names++] = (ts_named){e->name, e, c->source + k};
+            c->name[c->names++] = (ts_named){.name = e->name,
+                                             .e = e,
+                                             .source = c->source + k,
+                                             .stored = e,
+                                             .turn = ts_entry_count(e)};
         }
     qsort(c->name, (size_t)c->names, sizeof *c->name, compare_named);
     return TS_OK;
 }
 
-ts_status ts_checkpoint_open(ts_ctx *ctx, const char *dir, const char *stem, ts_checkpoint *c)
+/* The part of a path before its last slash, "." where there is none; malloc'd. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == path ? strdup("/")
+           : slash       ? strndup(path, (size_t)(slash - path))
+                         : strdup(".");
+}
+
+static ts_status find_files(ts_ctx *ctx, const char *place, const char *stem, char **dir,
+                            char **what)
+{
+    struct stat s;
+    if (stat(place, &s) == 0 && S_ISDIR(s.st_mode)) {
+        *dir = strdup(place);
+        ts_status st = choose_files(ctx, place, stem, what);
+        if (st) return st;
+    } else {
+        *dir = folder_of(place);
+        *what = strdup(place);
+    }
+    if (!*dir || !*what) return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", place);
+    return TS_OK;
+}
+
+ts_status ts_checkpoint_open(ts_ctx *ctx, const char *place, const char *stem,
+                             const ts_names *names, ts_checkpoint *c)
 {
     ts_status st;
     cJSON *index = NULL;
+    char *dir = NULL;
     memset(c, 0, sizeof *c);
-    TRY(choose_files(ctx, dir, stem, &c->what));
+    TRY(find_files(ctx, place, stem, &dir, &c->what));
     if (ts_ends_with(c->what, ".json")) {
         TRY(ts_json_load(&ctx->err, c->what, &index));
         const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map");
@@ -275,8 +308,10 @@ ts_status ts_checkpoint_open(ts_ctx *ctx, const char *dir, const char *stem, ts_
         c->sources = 1;
         TRY(merge_names(ctx, c));
     }
+    if (names) TRY(ts_checkpoint_rename(ctx, c, names));
 done:
     cJSON_Delete(index);
+    free(dir);
     if (st != TS_OK) ts_checkpoint_close(c);
     return st;
 }
@@ -284,6 +319,7 @@ done:
 void ts_checkpoint_close(ts_checkpoint *c)
 {
     for (int i = 0; i < c->sources; i++) ts_source_close(c->source + i);
+    ts_checkpoint_free_aliases(c);
     free(c->source);
     free(c->name);
     free(c->what);
@@ -302,4 +338,26 @@ int ts_checkpoint_find(const ts_checkpoint *c, const char *name)
             high = mid - 1;
     }
     return -1;
+}
+
+long ts_checkpoint_dim(const ts_checkpoint *c, const char *name, int d)
+{
+    int i = ts_checkpoint_find(c, name);
+    if (i < 0) return 0;
+    const ts_host *t = &c->name[i].e->t;
+    return d < t->nd ? t->dim[d] : 0;
+}
+
+long ts_checkpoint_blocks(const ts_checkpoint *c, const char *head)
+{
+    long most = 0;
+    size_t n = strlen(head);
+    for (int i = 0; i < c->names; i++) {
+        char *end;
+        const char *digits = c->name[i].name + n;
+        if (strncmp(c->name[i].name, head, n) || *digits < '0' || *digits > '9') continue;
+        long k = strtol(digits, &end, 10);
+        if (*end == '.' && k < 1 << 20 && k + 1 > most) most = k + 1;
+    }
+    return most;
 }

@@ -35,7 +35,7 @@ ts_status ts_weights_add_delta(ts_weights *ws, const ts_delta *d)
 ts_status ts_set_rows(ts_weights *ws, int i, long first, long rows, float *out)
 {
     const ts_named *n = ws->files.name + i;
-    ts_status st = n->source->class->read(&ws->ctx->err, n->source, n->e, first, rows, out);
+    ts_status st = ts_named_read(&ws->ctx->err, n, first, rows, out);
     for (int k = 0; st == TS_OK && ws->item[i].changed && k < ws->deltas; k++) {
         const ts_delta *d = ws->delta + k;
         if (d->touches(d->user, n->name)) st = d->apply(d->user, n->name, first, rows, out);

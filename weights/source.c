@@ -64,6 +64,8 @@ long ts_entry_width(const ts_entry *e)
     return n;
 }
 
+long ts_entry_count(const ts_entry *e) { return ts_entry_rows(e) * ts_entry_width(e); }
+
 ts_status ts_source_read_mapped(ts_err *err, const ts_source *s, const ts_entry *e, long first,
                                 long rows, float *out)
 {

@@ -44,6 +44,7 @@ void ts_source_close(ts_source *); /* a zeroed or closed one is legal */
 /* Rows run along the first dimension; what has fewer than two dimensions is one row. */
 long ts_entry_rows(const ts_entry *);
 long ts_entry_width(const ts_entry *); /* numbers in a row */
+long ts_entry_count(const ts_entry *); /* numbers */
 /* A `read` for entries whose numbers are mapped. */
 ts_status ts_source_read_mapped(ts_err *, const ts_source *, const ts_entry *, long first,
                                 long rows, float *out);

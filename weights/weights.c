@@ -15,18 +15,19 @@ ts_status ts_set_no_memory(ts_weights *ws)
 
 /* ---- open, close ---- */
 
-ts_status ts_weights_open(ts_ctx *ctx, const char *dir, const char *stem, ts_weights **out)
+ts_status ts_weights_open(ts_ctx *ctx, const char *place, const char *stem, const ts_names *names,
+                          ts_weights **out)
 {
     ts_status st;
     ts_weights *ws = calloc(1, sizeof *ws);
     *out = NULL;
-    if (!ws) return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", dir);
+    if (!ws) return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", place);
     ws->ctx = ctx;
-    TRY(ts_checkpoint_open(ctx, dir, stem, &ws->files));
-    size_t names = (size_t)ws->files.names;
-    ws->item = calloc(names + 1, sizeof *ws->item);
-    ws->vector = malloc((names + 1) * sizeof *ws->vector);
-    ws->chunk = malloc((names + 1) * sizeof *ws->chunk);
+    TRY(ts_checkpoint_open(ctx, place, stem, names, &ws->files));
+    size_t most = (size_t)ws->files.names + 1;
+    ws->item = calloc(most, sizeof *ws->item);
+    ws->vector = malloc(most * sizeof *ws->vector);
+    ws->chunk = malloc(most * sizeof *ws->chunk);
     ws->group = calloc(1, sizeof *ws->group);
     if (!ws->item || !ws->vector || !ws->chunk || !ws->group) TRY(ts_set_no_memory(ws));
     ws->groups = 1;
@@ -63,29 +64,37 @@ bool ts_weights_has(const ts_weights *ws, const char *name)
     return ts_checkpoint_find(&ws->files, name) >= 0;
 }
 
+static ts_status refuse_missing(ts_weights *ws, const char *name, int nd, const long *dim)
+{
+    char want[96], own[TS_NAME_ROOM];
+    if (ws->files.naming) ts_naming_reverse(ws->files.naming, name, own);
+    return ts_fail(&ws->ctx->err, TS_EMODEL, "%s: tensor \"%s\" %s is missing", ws->files.what,
+                   ws->files.naming ? own : name, ts_shape_text(nd, dim, want));
+}
+
 /* The entry of a name, of a type that can be computed with and the wanted shape. */
 static ts_status look_up_entry(ts_weights *ws, const char *name, int nd, const long *dim,
                                int *index)
 {
     ts_err *err = &ws->ctx->err;
     char got[96], want[96];
+    bool same;
     int i = *index = ts_checkpoint_find(&ws->files, name);
-    if (i < 0)
-        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" %s is missing", ws->files.what, name,
-                       ts_shape_text(nd, dim, want));
-    const ts_entry *e = ts_entry_of(ws, i);
-    const char *path = ws->files.name[i].source->path;
-    if (e->odd)
-        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s is not supported", path, name,
-                       e->odd);
-    bool same = nd == e->t.nd;
-    for (int d = 0; same && d < nd; d++) same = dim[d] == -1 || dim[d] == e->t.dim[d];
+    if (i < 0) return refuse_missing(ws, name, nd, dim);
+    const ts_named *n = ws->files.name + i;
+    const char *path = n->source->path, *own = n->stored->name;
+    if (n->e->odd)
+        return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s is not supported", path, own,
+                       n->e->odd);
+    ts_status st = ts_checkpoint_reshape(ws->ctx, &ws->files, i, nd, dim, &same);
+    if (st) return st;
+    const ts_host *t = &n->e->t;
     if (!same)
-        return ts_fail(err, TS_ESHAPE, "%s: tensor \"%s\" is %s, expected %s", path, name,
-                       ts_shape_text(e->t.nd, e->t.dim, got), ts_shape_text(nd, dim, want));
-    if (e->t.type != TS_F32 && e->t.type != TS_BF16 && e->t.type != TS_F16)
+        return ts_fail(err, TS_ESHAPE, "%s: tensor \"%s\" is %s, expected %s", path, own,
+                       ts_shape_text(t->nd, t->dim, got), ts_shape_text(nd, dim, want));
+    if (t->type != TS_F32 && t->type != TS_BF16 && t->type != TS_F16)
         return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\" is %s, expected F32, BF16 or F16", path,
-                       name, ts_dtype_name(e->t.type));
+                       own, ts_dtype_name(t->type));
     return TS_OK;
 }
 

@@ -11,16 +11,19 @@
 #ifndef TS_WEIGHTS_H
 #define TS_WEIGHTS_H
 #include "backend/ctx.h"
+#include "weights/naming.h"
 
 typedef struct ts_weights ts_weights;
 /* matrix: weights of linear and conv; vector: everything small, resident in f32 from the first real
  * enter (of any group) on */
 typedef enum { TS_ROLE_MATRIX, TS_ROLE_VECTOR } ts_role;
 
-/* Opens DIR/STEM.safetensors, DIR/STEM.safetensors.index.json with its shards, or a variant
- * (DIR/STEM.fp16.safetensors). Checks headers, offsets, shapes and overlaps. TS_EMODEL names file
- * and tensor. The context and its device outlive the set. */
-ts_status ts_weights_open(ts_ctx *, const char *dir, const char *stem, ts_weights **);
+/* Opens PLACE/STEM.safetensors, PLACE/STEM.safetensors.index.json with its shards, or a variant
+ * (PLACE/STEM.fp16.safetensors); or PLACE, which is a file. Checks headers, offsets, shapes and
+ * overlaps. names: what else the component's tensors may be called; NULL: nothing. TS_EMODEL names
+ * file and tensor. The context and its device outlive the set. */
+ts_status ts_weights_open(ts_ctx *, const char *place, const char *stem, const ts_names *,
+                          ts_weights **);
 void ts_weights_close(ts_weights *); /* NULL is legal */
 bool ts_weights_has(const ts_weights *, const char *name);
 /* Finds a tensor (F32, BF16 or F16) and refuses any other shape (an expected dimension of -1 takes

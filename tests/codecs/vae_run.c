@@ -11,7 +11,7 @@ void vae_run_open(ts_ctx *c, vae_run *r, cJSON *config, const char *dir, const c
     ck_assert_ptr_nonnull(config);
     r->config = calloc(1, r->cls->config_size);
     ck_ok(c, r->cls->describe(c, config, "config.json", &r->info, r->config));
-    ck_ok(c, ts_weights_open(c, dir, component, &r->w));
+    ck_ok(c, ts_weights_open(c, dir, component, NULL, &r->w));
     cJSON_Delete(config);
 }
 

@@ -150,7 +150,7 @@ void residency_open(residency *b, bool adopts)
     b->dev.dev = (ts_device){.ops = &b->dev.ops, .err = &b->ctx.err, .env = &b->ctx.env};
     b->dev.adopts = adopts;
     b->ctx.dev = &b->dev.dev;
-    ck_ok(&b->ctx, ts_weights_open(&b->ctx, residency_dir, "model", &b->ws));
+    ck_ok(&b->ctx, ts_weights_open(&b->ctx, residency_dir, "model", NULL, &b->ws));
     for (int i = 0; i < 2 * GROUPS; i++) {
         char name[32];
         snprintf(name, sizeof name, "m%d", i);

@@ -27,7 +27,8 @@ static void expect(char *dir, const char *a, const char *b)
 {
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     ts_weights *ws;
-    scratch_expect(&ctx->err, ts_weights_open(ctx, dir, "model", &ws), TS_EMODEL, dir, a, b, NULL);
+    scratch_expect(&ctx->err, ts_weights_open(ctx, dir, "model", NULL, &ws), TS_EMODEL, dir, a, b,
+                   NULL);
     ck_assert_ptr_null(ws);
     testing_close(ctx);
     free(dir);
@@ -41,7 +42,7 @@ START_TEST(merges_shards)
     ts_weights *ws;
     ts_weights_stat s;
     float row[2], want[2];
-    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &ws));
     ck_assert(ts_weights_has(ws, "a") && ts_weights_has(ws, "b") && ts_weights_has(ws, "c") &&
               !ts_weights_has(ws, "d"));
     ts_weights_stats(ws, &s);
@@ -69,7 +70,7 @@ START_TEST(unnamed_tensors_are_there_with_a_warning)
     char *dir = make_shards("{\"weight_map\": {\"c\": " S2 ", \"b\": " S1 "}}");
     ts_ctx *ctx = testing_open("cpu", NULL, 1);
     ts_weights *ws;
-    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &ws));
     ck_assert(ts_weights_has(ws, "a"));
     ck_assert_msg(strstr(testing_warned(ctx), "1 tensor that") &&
                       strstr(testing_warned(ctx), "\"a\""),
@@ -88,7 +89,7 @@ START_TEST(the_index_decides_between_copies)
     float row[2];
     scratch_safetensors(dir, "model-00002-of-00002.safetensors",
                         "{" ONE("a", "8, 16") ", " ONE("c", "0, 8") "}", 16);
-    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &ws));
     ck_ok(ctx, ts_weights_rows(ws, "a", (int32_t[]){0}, 1, 1, 2, row));
     ck_assert_uint_eq(*(uint8_t *)row, 0); /* shard 1 has it at byte 0, shard 2 at 8 */
     ts_weights_close(ws);
@@ -157,7 +158,7 @@ START_TEST(falls_back_to_variants)
         ts_ctx *ctx = testing_open("cpu", NULL, 1);
         ts_weights *ws;
         char name[] = {'t', (char)('0' + i), 0};
-        ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
+        ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &ws));
         ck_assert_msg(ts_weights_has(ws, name), "%s is not what was opened", order[i]);
         ts_weights_close(ws);
         testing_close(ctx);
@@ -181,7 +182,7 @@ static void expect_choice(const char *stem, const char *name)
     scratch_safetensors(dir, file, "{" ONE("single", "0, 8") "}", 8);
     scratch_safetensors(dir, shard, "{" ONE("shard", "0, 8") "}", 8);
     scratch_text(dir, index, map);
-    ck_ok(ctx, ts_weights_open(ctx, dir, stem, &ws));
+    ck_ok(ctx, ts_weights_open(ctx, dir, stem, NULL, &ws));
     ck_assert_msg(ts_weights_has(ws, name), "%s: not %s", stem, name);
     ts_weights_close(ws);
     testing_close(ctx);
@@ -227,7 +228,8 @@ START_TEST(finds_by_name_type_and_shape)
         48);
     char file[600];
     snprintf(file, sizeof file, "%s", path);
-    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws)); /* types nobody asks for do no harm */
+    ck_ok(ctx,
+          ts_weights_open(ctx, dir, "model", NULL, &ws)); /* types nobody asks for do no harm */
     static const struct {
         const char *name;
         size_t bytes;
@@ -285,7 +287,7 @@ START_TEST(reads_rows)
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     ck_ok(ctx, ts_bag_save(&ctx->err, bag, path));
     ts_bag_free(bag);
-    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &ws));
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &ws));
     for (const char *const *name = (const char *const[]){"f32", "f16", "bf16", NULL}; *name;
          name++) {
         ck_ok(ctx, ts_weights_rows(ws, *name, (int32_t[]){3, 0, 3}, 3, 4, 3, out));

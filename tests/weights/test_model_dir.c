@@ -215,8 +215,8 @@ START_TEST(opens_what_libraries_wrote)
             ts_weights *ws;
             ts_weights_stat s;
             if (!text && !dit && strcmp(c->name, "vae")) continue;
-            ck_ok(ctx,
-                  ts_weights_open(ctx, c->dir, text ? "model" : "diffusion_pytorch_model", &ws));
+            ck_ok(ctx, ts_weights_open(ctx, c->dir, text ? "model" : "diffusion_pytorch_model",
+                                       NULL, &ws));
             ts_weights_stats(ws, &s);
             ck_assert_int_gt(s.parameters, 0);
             if (dit)

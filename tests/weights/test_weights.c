@@ -113,7 +113,7 @@ static void run_net(net *n, const char *dir, ts_dtype x_type, const char *backen
     ts_ctx *ctx = testing_open(backend, level, 2);
     memset(n->y, 0, sizeof n->y);
     n->x_type = x_type;
-    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &n->ws));
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &n->ws));
     if (delta) ck_ok(ctx, ts_weights_add_delta(n->ws, delta));
     if (n->hide) n->hide(n->ws);
     for (int g = 0; g < GROUPS; g++)
@@ -390,7 +390,7 @@ START_TEST(deltas_come_in_parts)
         ts_ctx *ctx = testing_open("cpu", NULL, 2);
         wide_delta d = {&ctx->err, 0, refuse, {0}};
         size_t arena;
-        ck_ok(ctx, ts_weights_open(ctx, dir, "model", &t.ws));
+        ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &t.ws));
         ck_ok(ctx, ts_weights_add_delta(t.ws, &(ts_delta){touches_all, add_eighths, &d}));
         ck_ok(ctx, ts_find_linear(t.ws, 0, &t.layer, TALL, WIDE, false, "table"));
         for (int k = 0; k < WIDE; k++) t.x[k] = eighth(k + 5);
@@ -427,7 +427,7 @@ START_TEST(deltas_reach_rows_and_add_up)
     char *dir = make_table();
     ts_ctx *ctx = testing_open("cpu", NULL, 2);
     wide_delta d = {.err = &ctx->err};
-    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &t.ws));
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &t.ws));
     ck_ok(ctx, ts_weights_add_delta(t.ws, &(ts_delta){touches_all, add_eighths, &d}));
     ck_ok(ctx, ts_weights_add_delta(t.ws, &(ts_delta){touches_all, add_eighths, &d}));
     ck_ok(ctx, ts_weights_add_delta(t.ws, &quarters)); /* of other names */
