@@ -1,8 +1,10 @@
 /* Text -> ids. The two kinds of file are used as their own libraries use them: tokenizer.json as
  * the tokenizers library (added tokens apart, then the normalizer, words, Unigram), spiece.model as
  * SentencePiece (the text as a whole). */
+#include "backend/suffix.h"
 #include "prompts/unigram.h"
 #include "weights/file.h"
+#include "weights/source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,40 +32,88 @@ static bool index_added(ts_tokenizer *t)
     return true;
 }
 
-ts_status ts_tokenizer_open(ts_ctx *ctx, const char *dir, ts_tokenizer **out)
+static const char carried[] = "spiece_model"; /* tensor U8 [bytes of a spiece.model] */
+
+/* Its tensor of that name; NULL: the file is no weights, or has none. *s is then closed. */
+static const ts_entry *open_carrier(const char *path, ts_source *s)
+{
+    ts_err ignored = {0};
+    if (ts_source_open(&ignored, path, s)) return NULL;
+    for (int i = 0; i < s->entries; i++)
+        if (!strcmp(s->entry[i].name, carried) && s->entry[i].t.type == TS_U8 && !s->entry[i].odd)
+            return s->entry + i;
+    ts_source_close(s);
+    return NULL;
+}
+
+bool ts_tokenizer_is_in(const char *path)
+{
+    ts_source s;
+    struct stat info;
+    bool is = stat(path, &info) == 0 && S_ISREG(info.st_mode) && open_carrier(path, &s);
+    if (is) ts_source_close(&s);
+    return is;
+}
+
+/* The file that the place is or has; malloc'd. */
+static ts_status find_vocabulary_file(ts_ctx *ctx, const char *place, char **path)
+{
+    struct stat info;
+    int made = stat(place, &info) == 0 && S_ISREG(info.st_mode)
+                   ? asprintf(path, "%s", place)
+                   : asprintf(path, "%s/tokenizer.json", place);
+    if (made < 0) {
+        *path = NULL;
+        return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a tokenizer");
+    }
+    if (!stat(*path, &info)) return TS_OK;
+    strcpy(strrchr(*path, '/'), "/spiece.model");
+    return stat(*path, &info)
+               ? ts_fail(&ctx->err, TS_EMODEL,
+                         "%s: neither tokenizer.json nor spiece.model is there", place)
+               : TS_OK;
+}
+
+static ts_status read_vocabulary(ts_tokenizer *t)
 {
     ts_status st = TS_OK;
-    struct stat info;
+    ts_err *err = &t->ctx->err;
     cJSON *json = NULL;
     uint8_t *data = NULL;
     size_t size = 0;
+    ts_source s = {0};
+    const ts_entry *e = open_carrier(t->path, &s);
+    if (e) {
+        TRY(ts_tokenizer_spiece(t, e->t.data, e->bytes));
+    } else if (ts_ends_with(t->path, ".json")) {
+        TRY(ts_json_load(err, t->path, &json));
+        TRY(ts_tokenizer_json(t, json));
+    } else {
+        TRY(ts_file_read(err, t->path, MOST_BYTES, "a vocabulary", &data, &size));
+        TRY(ts_tokenizer_spiece(t, data, size));
+    }
+done:
+    ts_source_close(&s);
+    cJSON_Delete(json);
+    free(data);
+    return st;
+}
+
+ts_status ts_tokenizer_open(ts_ctx *ctx, const char *place, ts_tokenizer **out)
+{
+    ts_status st = TS_OK;
     ts_tokenizer *t = calloc(1, sizeof *t);
     *out = NULL;
     if (!t) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a tokenizer");
     t->ctx = ctx;
-    if (asprintf(&t->path, "%s/tokenizer.json", dir) < 0) {
-        t->path = NULL;
-        TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a tokenizer"));
-    }
-    if (!stat(t->path, &info)) {
-        TRY(ts_json_load(&ctx->err, t->path, &json));
-        TRY(ts_tokenizer_json(t, json));
-    } else {
-        strcpy(strrchr(t->path, '/'), "/spiece.model");
-        if (stat(t->path, &info))
-            TRY(ts_fail(&ctx->err, TS_EMODEL,
-                        "%s: neither tokenizer.json nor spiece.model is there", dir));
-        TRY(ts_file_read(&ctx->err, t->path, MOST_BYTES, "a vocabulary", &data, &size));
-        TRY(ts_tokenizer_spiece(t, data, size));
-    }
+    TRY(find_vocabulary_file(ctx, place, &t->path));
+    TRY(read_vocabulary(t));
     if (!ts_tokenizer_index(t) || !index_added(t))
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path));
     *out = t;
     t = NULL;
 done:
     ts_tokenizer_close(t);
-    cJSON_Delete(json);
-    free(data);
     return st;
 }
 

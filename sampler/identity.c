@@ -38,6 +38,8 @@ ts_status ts_identity_folder(ts_err *err, const char *dir, uint64_t *h)
     ts_status st = TS_OK;
     struct dirent **list = NULL;
     char *path = NULL;
+    struct stat s;
+    if (stat(dir, &s) == 0 && S_ISREG(s.st_mode)) return hash_samples(err, dir, h);
     int n = scandir(dir, &list, NULL, alphasort);
     if (n < 0) TRY(ts_fail(err, TS_EMODEL, "%s: %s", dir, strerror(errno)));
     for (int i = 0; i < n; i++) {

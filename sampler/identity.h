@@ -5,8 +5,9 @@
 
 #include <stdint.h>
 
-/* Goes on with *h. Of a component's folder: names of its weight files and configs, their sizes and
- * samples all over them, so that hundreds of GB take no time. TS_EMODEL, TS_EMEMORY. */
+/* Goes on with *h. Of a component's folder, or its file: names of its weight files and configs,
+ * their sizes and samples all over them, so that hundreds of GB take no time. TS_EMODEL,
+ * TS_EMEMORY. */
 ts_status ts_identity_folder(ts_err *, const char *dir, uint64_t *h);
 /* Of a file: every byte. TS_EMODEL. */
 ts_status ts_identity_file(ts_err *, const char *path, uint64_t *h);

@@ -4,6 +4,7 @@
 #include "backend/number.h"
 
 #include "attention/attend.h"
+#include "sampler/model_files.h"
 #include "sampler/preview.h"
 
 #include <assert.h>
@@ -190,20 +191,12 @@ static ts_status find_default(ts_ctx *ctx)
                    folder ? folder : "nothing");
 }
 
-ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
+static ts_status warn_of_memory(ts_ctx *ctx)
 {
-    ts_status st = TS_OK;
-    if (out) *out = NULL;
-    if (!ctx) return TS_EUSAGE;
-    if (!out) return ts_fail(&ctx->err, TS_EUSAGE, "ts_model_open: nowhere to put the model");
-    ts_model *m = calloc(1, sizeof *m);
-    if (!m) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a model");
-    m->ctx = ctx;
-    ctx->children++;
     size_t available, total;
     char may[TS_NUMBER_TEXT], have[TS_NUMBER_TEXT];
-    TRY(ctx->dev->ops->memory(ctx->dev, &available, &total));
-    if (ctx->memory > total)
+    ts_status st = ctx->dev->ops->memory(ctx->dev, &available, &total);
+    if (!st && ctx->memory > total)
         ts_warn(ctx,
                 ctx->dev->own_memory
                     ? "%s of the GPU's memory may be used, it has %s: what does not fit will end "
@@ -211,11 +204,48 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
                     : "%s of memory may be used, this machine and its cgroup have %s: what "
                       "does not fit will be slow, or end the program",
                 ts_bytes_text((double)ctx->memory, may), ts_bytes_text((double)total, have));
+    return st;
+}
+
+/* The directory that the model is, or is but for some files; none where a transformer is given
+ * without a name. */
+static ts_status open_directory(ts_model *m, const char *name, const ts_model_files *files)
+{
+    ts_status st = TS_OK;
     bool standard = !name || !strcmp(name, "default");
-    if (standard) TRY(find_default(ctx));
-    TRY(ts_model_dir_open(ctx, standard ? ctx->default_model : name, ctx->hub, &m->dir));
+    if (!name && files->transformer) {
+        m->name = realpath(files->transformer, NULL);
+        if (!m->name) m->name = strdup(files->transformer);
+        return TS_OK;
+    }
+    if (standard) TRY(find_default(m->ctx));
+    TRY(ts_model_dir_open(m->ctx, standard ? m->ctx->default_model : name, m->ctx->hub, &m->dir));
     char *full = standard ? NULL : realpath(name, NULL);
     m->name = full ? full : strdup(standard ? "default" : name);
+done:
+    return st;
+}
+
+ts_status ts_model_open_files(ts_ctx *ctx, const char *name, const ts_model_files *given,
+                              ts_model **out)
+{
+    ts_status st = TS_OK;
+    ts_model_files files = {sizeof files, NULL, NULL, NULL, NULL, NULL};
+    if (out) *out = NULL;
+    if (!ctx) return TS_EUSAGE;
+    if (!out) return ts_fail(&ctx->err, TS_EUSAGE, "ts_model_open: nowhere to put the model");
+    if (given && (given->size < sizeof given->size || given->size > sizeof files))
+        return ts_fail(&ctx->err, TS_EUSAGE,
+                       "files of a model of %zu bytes, this library (%s) knows %zu", given->size,
+                       ts_version(), sizeof files);
+    if (given) memcpy(&files, given, given->size);
+    ts_model *m = calloc(1, sizeof *m);
+    if (!m) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a model");
+    m->ctx = ctx;
+    ctx->children++;
+    TRY(warn_of_memory(ctx));
+    TRY(open_directory(m, name, &files));
+    TRY(ts_model_take_files(m, &files));
     TRY(choose_family(m));
     TRY(read_parts(m));
     TRY(ts_model_scheduler(m));
@@ -224,6 +254,11 @@ ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
 done:
     if (st) ts_model_close(m);
     return st;
+}
+
+ts_status ts_model_open(ts_ctx *ctx, const char *name, ts_model **out)
+{
+    return ts_model_open_files(ctx, name, NULL, out);
 }
 
 static void free_model(ts_model *m)
@@ -235,6 +270,7 @@ static void free_model(ts_model *m)
     ts_model_dir_close(&m->dir);
     free(m->vae_config);
     ts_preview_free(m->preview);
+    for (int i = 0; i < TS_MODEL_FILES; i++) free(m->file[i]);
     free(m->name);
     free(m);
     ts_ctx_release(ctx);

@@ -7,10 +7,17 @@
 #include "sampler/schedule.h"
 #include "sampler/tessera.h"
 
+enum { TS_MODEL_FILES = 5 };
+/* what a component is called in ts_model_files and in metadata */
+const char *ts_model_file_name(int i);
+
 struct ts_model {
     ts_ctx *ctx;
     ts_model_dir dir;
     char *name; /* as metadata has it: a full path, ORG/NAME, or "default" */
+    /* full paths of components that were given by themselves, in order of ts_model_files; NULL:
+     * not given */
+    char *file[TS_MODEL_FILES];
     const ts_family *family;
     ts_defaults def;     /* the family's, overlaid with tessera.json */
     char negative[2048]; /* what def.negative points to when tessera.json has one */

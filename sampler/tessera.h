@@ -88,6 +88,20 @@ TS_API char *ts_versions(const ts_ctx *); /* CPU level, threads, libraries, one 
 /* Reads configs only. `name`: a diffusers directory, or ORG/NAME in the hub folder; NULL: the
  * default model. */
 TS_API ts_status ts_model_open(ts_ctx *, const char *name, ts_model **);
+/* Components given by themselves, in the place of a model's own: files of weights (safetensors,
+ * sharded ones by their index) in the naming of diffusers, of the model's authors or of ComfyUI, or
+ * folders. NULL: the model's own. Begin with {sizeof of it}. */
+typedef struct {
+    size_t size; /* of this struct */
+    const char *transformer, *transformer_2, *vae, *text_encoder;
+    /* tokenizer.json, spiece.model, or a folder with one; NULL: what the text encoder's file
+     * carries, what stands beside it, else the model's */
+    const char *tokenizer;
+} ts_model_files;
+/* As ts_model_open. `name` NULL and files with a transformer: they alone are the model, and what
+ * they do not say of its settings is as published for its shape. */
+TS_API ts_status ts_model_open_files(ts_ctx *, const char *name, const ts_model_files *,
+                                     ts_model **);
 TS_API void ts_model_close(ts_model *);
 /* components, classes, parameters, dtypes, sizes, defaults; malloc'd */
 TS_API ts_status ts_model_json(ts_model *, char **json);

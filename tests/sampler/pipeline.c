@@ -147,16 +147,48 @@ static void check_frames(const char *fixture, bool sparse, const memory *m, cons
                   "%s: %ld of %ld samples differ by more than one level", fixture, off, n);
 }
 
+/* A path of the case: from the fixture's folder where it goes up or has no folder, else from that
+ * of the tests. */
+static const char *case_path(const char *fixture, const cJSON *j, const char *key, char path[4096])
+{
+    const char *value = cJSON_GetStringValue(cJSON_GetObjectItem(j, key));
+    if (!value) return NULL;
+    if (value[0] == '.' || !strchr(value, '/'))
+        snprintf(path, 4096, "%s/%s", testing_fixture(fixture), value);
+    else
+        snprintf(path, 4096, "%s", value);
+    return path;
+}
+
+/* Of the case as it is, or with what a variant of it says otherwise. */
+static cJSON *load_case(const char *fixture, int variant)
+{
+    cJSON *j = testing_case(fixture), *other;
+    const cJSON *list = cJSON_GetObjectItem(j, "variants");
+    if (variant < 0) return j;
+    ck_assert_int_lt(variant, cJSON_GetArraySize(list));
+    for (other = cJSON_GetArrayItem(list, variant)->child; other; other = other->next) {
+        cJSON *copy = cJSON_Duplicate(other, true);
+        cJSON_DeleteItemFromObject(j, other->string);
+        cJSON_AddItemToObject(j, other->string, copy);
+    }
+    return j;
+}
+
 static ts_model *open_model(ts_ctx *c, const char *fixture, const cJSON *j, ts_request *q)
 {
-    char path[4096];
+    char path[5][4096];
     ts_model *m;
-    const cJSON *elsewhere = cJSON_GetObjectItem(j, "model");
-    if (elsewhere)
-        snprintf(path, sizeof path, "%s", elsewhere->valuestring);
-    else
-        snprintf(path, sizeof path, "%s/model", testing_fixture(fixture));
-    ck_ok(c, ts_model_open(c, path, &m));
+    ts_model_files files = {.size = sizeof files,
+                            .transformer = case_path(fixture, j, "transformer", path[0]),
+                            .vae = case_path(fixture, j, "vae", path[1]),
+                            .text_encoder = case_path(fixture, j, "text_encoder", path[2])};
+    const char *name = case_path(fixture, j, "model", path[3]);
+    if (!name && !files.transformer) {
+        snprintf(path[3], sizeof path[3], "%s/model", testing_fixture(fixture));
+        name = path[3];
+    }
+    ck_ok(c, ts_model_open_files(c, name, &files, &m));
     ts_request_init(m, q);
     fill(j, q);
     return m;
@@ -172,7 +204,7 @@ static ts_bag *load_tensors(const char *fixture, const char *name)
 double pipeline_error_bf16(const char *fixture, const char *backend, const char *level)
 {
     ts_ctx *c = testing_open(backend, level, 2);
-    cJSON *j = testing_case(fixture);
+    cJSON *j = load_case(fixture, -1);
     ts_bag *latents, *want = load_tensors(fixture, "expected"),
                      *noise = load_tensors(fixture, "noise");
     ts_request q;
@@ -201,8 +233,56 @@ double pipeline_error_bf16(const char *fixture, const char *backend, const char 
 
 void pipeline_render(const char *fixture, const char *backend, bool sparse, bool stream)
 {
+    pipeline_render_variant(fixture, -1, backend, sparse, stream);
+}
+
+/* The frames, where the fixture has them. */
+static void decode_frames(const char *fixture, ts_run *r, const ts_bag *latents, int frames,
+                          bool sparse, const ts_bag *want)
+{
+    memory sink = {.s = {.open = begin, .frame = put, .close = end, .abort = drop}};
+    if (!ts_bag_has(want, "frames")) return;
+    ck_ok(r->ctx, ts_run_decode(r, latents, &sink.s));
+    ck_assert_int_eq(sink.n, frames);
+    check_frames(fixture, sparse, &sink, want);
+    free(sink.rgb);
+}
+
+void pipeline_encode(const char *fixture, int variant, const char *backend)
+{
     ts_ctx *c = testing_open(backend, NULL, 2);
-    cJSON *j = testing_case(fixture);
+    cJSON *j = load_case(fixture, variant);
+    ts_run *r;
+    ts_request q;
+    ts_err err = {0};
+    ts_host ids;
+    int32_t *got;
+    int n;
+    ts_bag *want = load_tensors(fixture, "expected");
+    ts_model *m = open_model(c, fixture, j, &q);
+    ck_ok(c, ts_run_open(m, &q, &r, NULL));
+    ck_ok(c, ts_model_tokenize(m, 0, q.prompt, "prompt", &got, &n));
+    ck_assert_msg(!ts_bag_get(&err, want, "ids", TS_I64, 1, (long[]){n}, &ids), "%s", err.text);
+    for (int i = 0; i < n; i++) {
+        int64_t id;
+        memcpy(&id, (const char *)ids.data + (size_t)i * sizeof id, sizeof id);
+        ck_assert_int_eq(id, got[i]);
+    }
+    ck_ok(c, ts_run_encode(r));
+    check_states(r, want);
+    free(got);
+    ts_bag_free(want);
+    ts_run_close(r);
+    ts_model_close(m);
+    cJSON_Delete(j);
+    testing_close(c);
+}
+
+void pipeline_render_variant(const char *fixture, int variant, const char *backend, bool sparse,
+                             bool stream)
+{
+    ts_ctx *c = testing_open(backend, NULL, 2);
+    cJSON *j = load_case(fixture, variant);
     ts_run *r;
     ts_request q;
     ts_estimate e;
@@ -232,11 +312,7 @@ void pipeline_render(const char *fixture, const char *backend, bool sparse, bool
         check_plans(fixture, plans, want);
     }
     check_latents(fixture, backend, sparse, latents, want);
-    memory sink = {.s = {.open = begin, .frame = put, .close = end, .abort = drop}};
-    ck_ok(c, ts_run_decode(r, latents, &sink.s));
-    ck_assert_int_eq(sink.n, q.frames);
-    check_frames(fixture, sparse, &sink, want);
-    free(sink.rgb);
+    decode_frames(fixture, r, latents, q.frames, sparse, want);
     ts_bag_free(latents);
     ts_bag_free(want);
     ts_bag_free(noise);

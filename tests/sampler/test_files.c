@@ -1,0 +1,197 @@
+/* Models whose components are files: of the authors' names, of shapes that tell their config, with
+ * and without a directory beside them; what is wrong with them. */
+#include "sampler/model.h"
+#include "tests/cli/program.h"
+#include "tests/sampler/pipeline.h"
+#include "tests/weights/scratch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct {
+    const char *fixture;
+    int variant;
+} rendered[] = {{"files-f16", -1}};
+enum { RENDERED = sizeof rendered / sizeof *rendered };
+
+START_TEST(files_give_the_numbers)
+{
+    pipeline_render_variant(rendered[_i].fixture, rendered[_i].variant, "cpu", false, false);
+}
+END_TEST
+START_TEST(files_give_the_numbers_on_far)
+{
+    pipeline_render_variant(rendered[_i].fixture, rendered[_i].variant, "far", false, true);
+}
+END_TEST
+
+START_TEST(encoders_give_the_states) { pipeline_encode("files-text", _i, "cpu"); }
+END_TEST
+START_TEST(encoders_give_the_states_on_far) { pipeline_encode("files-text", _i, "far"); }
+END_TEST
+
+/* ---- what is wrong ---- */
+
+static char *fixture_path(const char *name)
+{
+    char *path;
+    ck_assert(asprintf(&path, "%s", testing_fixture(name)) > 0);
+    return path;
+}
+
+static const struct {
+    const char *model, *transformer, *vae, *text_encoder, *tokenizer, *says[4];
+} wrong[] = {
+    /* a part given as another */
+    {.model = "wan21-t2v/model",
+     .vae = "files-f16/transformer.safetensors",
+     .says = {"files-f16/transformer.safetensors", "is a Wan transformer", "a VAE was wanted"}},
+    {.model = "wan21-t2v/model",
+     .transformer = "files-f16/vae.safetensors",
+     .says = {"is a Wan VAE", "a transformer was wanted"}},
+    {.model = "wan21-t2v/model",
+     .transformer = "files-text/umt5.safetensors",
+     .says = {"is a UMT5 text encoder", "a transformer was wanted"}},
+    {.model = "wan21-t2v/model",
+     .transformer = "lora-names/original.safetensors",
+     .says = {"is a LoRA", "a transformer was wanted"}},
+    {.model = "wan21-t2v/model",
+     .text_encoder = "files-text/expected.safetensors",
+     .says = {"nothing in it is known", "a text encoder was wanted"}},
+    /* not there, no weights */
+    {.model = "wan21-t2v/model", .vae = "files-f16/nothing.safetensors", .says = {"no such vae"}},
+    {.model = "wan21-t2v/model",
+     .vae = "files-f16/case.json",
+     .says = {"files-f16/case.json", "weight_map"}},
+    {.model = "wan21-t2v/model", .tokenizer = "files-f16", .says = {"files-f16", "spiece.model"}},
+    /* of another shape than the rest */
+    {.model = "wan22-ti2v-5b/model",
+     .vae = "files-f16/vae.safetensors",
+     .says = {"channels", "16"}},
+    /* not enough for a model, and heads that nothing tells */
+    {.transformer = "fp8-scaled/none.safetensors", .says = {"no such transformer"}},
+    {.transformer = "files-f16/transformer.safetensors",
+     .vae = "files-f16/vae.safetensors",
+     .text_encoder = "files-text/umt5.safetensors",
+     .says = {"width, 32", "heads", "model folder"}},
+};
+
+START_TEST(what_is_no_such_part_is_refused)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char *model = wrong[_i].model ? fixture_path(wrong[_i].model) : NULL, *part[4];
+    const char *given[] = {wrong[_i].transformer, wrong[_i].vae, wrong[_i].text_encoder,
+                           wrong[_i].tokenizer};
+    for (int i = 0; i < 4; i++) part[i] = given[i] ? fixture_path(given[i]) : NULL;
+    ts_model_files files = {.size = sizeof files,
+                            .transformer = part[0],
+                            .vae = part[1],
+                            .text_encoder = part[2],
+                            .tokenizer = part[3]};
+    ts_model *m;
+    ts_run *r = NULL;
+    ts_request q;
+    ts_status st = ts_model_open_files(c, model, &files, &m);
+    if (!st) {
+        ts_request_init(m, &q);
+        q.prompt = "a cat";
+        st = ts_run_open(m, &q, &r, NULL);
+    }
+    ck_assert_int_eq(st, TS_EMODEL);
+    for (int i = 0; i < 4 && wrong[_i].says[i]; i++)
+        ck_assert_msg(strstr(ts_error(c), wrong[_i].says[i]), "%s lacks %s", ts_error(c),
+                      wrong[_i].says[i]);
+    ts_run_close(r);
+    ts_model_close(m);
+    for (int i = 0; i < 4; i++) free(part[i]);
+    free(model);
+    testing_close(c);
+}
+END_TEST
+
+/* ---- tokenizers ---- */
+
+/* The text encoder of the case, copied somewhere, with the vocabulary where `to` says. */
+static void expect_vocabulary(const char *to, bool found)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char *dir = testing_tmp(), *base = fixture_path("wan21-t2v/model"), encoder[4096];
+    ts_model *m;
+    ts_model_files files = {.size = sizeof files, .text_encoder = encoder};
+    program_expect(program_shell("mkdir -p %s/te %s/x && cp tests/fixtures/files-text/"
+                                 "umt5-enc.safetensors %s/te/ && cp -r %s/. %s/m && rm -r %s/m/"
+                                 "tokenizer && sed -i '/tokenizer/,/]/d' %s/m/model_index.json",
+                                 dir, dir, dir, base, dir, dir, dir),
+                   0);
+    if (to)
+        program_expect(program_shell("mkdir -p $(dirname %s/%s) && cp %s/tokenizer/%s %s/%s", dir,
+                                     to, base, strrchr(to, '/') + 1, dir, to),
+                       0);
+    snprintf(encoder, sizeof encoder, "%s/te/umt5-enc.safetensors", dir);
+    char model[4096];
+    snprintf(model, sizeof model, "%s/m", dir);
+    ts_status st = ts_model_open_files(c, model, &files, &m);
+    if (!found) {
+        ck_assert_int_eq(st, TS_EMODEL);
+        ck_assert_msg(strstr(ts_error(c), "no tokenizer") && strstr(ts_error(c), encoder), "%s",
+                      ts_error(c));
+    } else {
+        char *json;
+        ck_ok(c, st);
+        ck_ok(c, ts_tokens(m, "a small owl", &json));
+        free(json);
+    }
+    ts_model_close(m);
+    free(base);
+    free(dir);
+    testing_close(c);
+}
+
+START_TEST(vocabularies_are_looked_for)
+{
+    expect_vocabulary(NULL, false);
+    expect_vocabulary("te/spiece.model", true);
+    expect_vocabulary("te/tokenizer/tokenizer.json", true);
+    expect_vocabulary("google/umt5-xxl/spiece.model", true);
+    expect_vocabulary("x/spiece.model", false);
+}
+END_TEST
+
+/* A folder of a component works as a file does, and a file of diffusers' names as one of the
+ * authors'. */
+START_TEST(folders_and_diffusers_names_are_taken)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char *model = fixture_path("wan21-t2v/model"), folder[4096], file[4096];
+    ts_model *m;
+    char *json;
+    snprintf(folder, sizeof folder, "%s/vae", model);
+    snprintf(file, sizeof file, "%s/transformer/diffusion_pytorch_model.safetensors", model);
+    ts_model_files files = {.size = sizeof files, .vae = folder, .transformer = file};
+    ck_ok(c, ts_model_open_files(c, model, &files, &m));
+    ck_assert_str_eq(testing_warned(c), "");
+    ck_ok(c, ts_model_json(m, &json));
+    ck_assert_msg(strstr(json, "\"heads\":2"), "%s", json);
+    free(json);
+    ts_model_close(m);
+    free(model);
+    testing_close(c);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("files");
+    TCase *tc = tcase_create("files");
+    tcase_add_loop_test(tc, files_give_the_numbers, 0, RENDERED);
+    tcase_add_loop_test(tc, files_give_the_numbers_on_far, 0, RENDERED);
+    tcase_add_loop_test(tc, encoders_give_the_states, -1, 1);
+    tcase_add_loop_test(tc, encoders_give_the_states_on_far, -1, 1);
+    tcase_add_loop_test(tc, what_is_no_such_part_is_refused, 0, sizeof wrong / sizeof *wrong);
+    tcase_add_test(tc, vocabularies_are_looked_for);
+    tcase_add_test(tc, folders_and_diffusers_names_are_taken);
+    suite_add_tcase(suite, tc);
+    return testing_main(suite);
+}

@@ -1,0 +1,142 @@
+/* The table of what tells the parts of models apart. The tensors are those that the published files
+ * have in every naming that is about. */
+#include "weights/kinds.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct {
+    const char *mark, *also; /* tensors; also NULL: one is enough */
+    ts_kind kind;
+} row;
+#define WAN_T2V "WanTransformer3DModel"
+#define WAN_VAE "AutoencoderKLWan"
+#define UNREAD(what)                    \
+    {                                   \
+        TS_PART_TRANSFORMER, what, NULL \
+    }
+
+/* Of several rows that fit the first counts: variants before what they vary. */
+static const row rows[] = {
+    {"vace_blocks.0.after_proj.weight", NULL, UNREAD("a Wan VACE transformer")},
+    {"vace_blocks.0.proj_out.weight", NULL, UNREAD("a Wan VACE transformer")},
+    {"control_adapter.conv.weight", NULL, UNREAD("a Wan transformer with camera control")},
+    {"face_adapter.fuser_blocks.0.linear1_kv.weight", NULL, UNREAD("a Wan Animate transformer")},
+    {"motion_encoder.dec.direction.weight", NULL, UNREAD("a Wan Animate transformer")},
+    {"patch_embedding_pose.weight", NULL, UNREAD("a Wan transformer driven by poses")},
+    {"audio_proj.audio_proj_glob_1.layer.weight", NULL,
+     UNREAD("a Wan transformer driven by sound")},
+    {"casual_audio_encoder.weights", NULL, UNREAD("a Wan transformer driven by sound")},
+    {"ref_conv.weight", NULL, UNREAD("a Wan transformer with reference pictures")},
+    {"head.modulation", NULL, {TS_PART_TRANSFORMER, "a Wan transformer", WAN_T2V}},
+    {"condition_embedder.time_proj.weight",
+     NULL,
+     {TS_PART_TRANSFORMER, "a Wan transformer", WAN_T2V}},
+    {"decoder.middle.0.residual.0.gamma", NULL, {TS_PART_VAE, "a Wan VAE", WAN_VAE}},
+    {"decoder.mid_block.resnets.0.norm1.gamma", NULL, {TS_PART_VAE, "a Wan VAE", WAN_VAE}},
+    {"encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
+     NULL,
+     {TS_PART_TEXT_ENCODER, "a UMT5 text encoder", "UMT5EncoderModel"}},
+    {"encoder.block.0.layer.0.SelfAttention.q.weight",
+     NULL,
+     {TS_PART_TEXT_ENCODER, "a T5 text encoder", "T5EncoderModel"}},
+    {"blocks.0.attn.q.weight",
+     "token_embedding.weight",
+     {TS_PART_TEXT_ENCODER, "a UMT5 text encoder", "UMT5EncoderModel"}},
+    {"enc.blk.1.attn_rel_b.weight",
+     NULL,
+     {TS_PART_TEXT_ENCODER, "a UMT5 text encoder", "UMT5EncoderModel"}},
+    {"enc.blk.0.attn_q.weight",
+     NULL,
+     {TS_PART_TEXT_ENCODER, "a T5 text encoder", "T5EncoderModel"}},
+    {"double_blocks.0.img_attn_qkv.weight", NULL, UNREAD("a HunyuanVideo transformer")},
+    {"double_blocks.0.img_attn.qkv.weight", NULL, UNREAD("a HunyuanVideo transformer")},
+    {"context_embedder.token_refiner.refiner_blocks.0.norm1.weight", NULL,
+     UNREAD("a HunyuanVideo transformer")},
+    {"t_block.1.weight", "blocks.0.cross_attn.kv_linear.weight", UNREAD("a PixArt transformer")},
+    {"adaln_single.linear.weight", "caption_projection.linear_1.weight",
+     UNREAD("a PixArt transformer")},
+    {"transformer_blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight",
+     UNREAD("a CogVideoX transformer")},
+    {"blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight",
+     UNREAD("a CogVideoX transformer")},
+    {"mixins.patch_embed.proj.weight", NULL, UNREAD("a CogVideoX transformer")},
+    {"vision_model.embeddings.class_embedding",
+     NULL,
+     {TS_PART_IMAGE_ENCODER, "a CLIP image encoder", NULL}},
+    {"visual.cls_embedding", NULL, {TS_PART_IMAGE_ENCODER, "a CLIP image encoder", NULL}},
+};
+static const char *const prefixes[] = {"",
+                                       "model.diffusion_model.",
+                                       "diffusion_model.",
+                                       "model.model.",
+                                       "net.",
+                                       "transformer.",
+                                       "vae.",
+                                       "first_stage_model.",
+                                       "text_encoders.umt5xxl.transformer.",
+                                       "text_encoders.umt5xxl.",
+                                       "umt5xxl.transformer.",
+                                       "text_encoder.",
+                                       "cond_stage_model."};
+
+static bool has_entry(const ts_source *s, const char *name)
+{
+    int low = 0, high = s->entries - 1;
+    while (low <= high) {
+        int mid = (low + high) / 2, order = strcmp(s->entry[mid].name, name);
+        if (order == 0) return true;
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid - 1;
+    }
+    return false;
+}
+
+static bool has_mark(const ts_source *s, const char *prefix, const char *mark)
+{
+    char name[256];
+    int n = snprintf(name, sizeof name, "%s%s", prefix, mark);
+    return n > 0 && n < (int)sizeof name && has_entry(s, name);
+}
+
+static const ts_kind *find_model_part(const ts_source *s, ts_part of)
+{
+    for (size_t p = 0; p < sizeof prefixes / sizeof *prefixes; p++)
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            const row *r = rows + i;
+            if (of && r->kind.part != of) continue;
+            if (has_mark(s, prefixes[p], r->mark) &&
+                (!r->also || has_mark(s, prefixes[p], r->also)))
+                return &r->kind;
+        }
+    return NULL;
+}
+
+/* Names that only differences to weights have. */
+static bool is_lora(const ts_source *s)
+{
+    static const char *const parts[] = {".lora_", "_lora.", ".lora.", ".hada_", ".lokr_",
+                                        ".diff",  ".oft_",  ".boft_", ".dora_"};
+    for (int i = 0; i < s->entries; i++)
+        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
+            if (strstr(s->entry[i].name, parts[k])) return true;
+    return false;
+}
+
+const ts_kind *ts_kind_of(const ts_source *s, ts_part of)
+{
+    static const ts_kind lora = {TS_PART_LORA, "a LoRA", NULL};
+    bool differences = is_lora(s);
+    if (of == TS_PART_LORA || (of == TS_PART_NONE && differences))
+        return differences ? &lora : NULL;
+    return find_model_part(s, of);
+}
+
+const char *ts_part_name(ts_part part)
+{
+    static const char *const name[] = {"weights",        "a transformer",    "a VAE",
+                                       "a text encoder", "an image encoder", "a LoRA"};
+    return name[part];
+}

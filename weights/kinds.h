@@ -1,0 +1,24 @@
+/* What a file of weights is, by the names of its tensors: which part of which model. */
+#ifndef TS_KINDS_H
+#define TS_KINDS_H
+#include "weights/source.h"
+
+typedef enum {
+    TS_PART_NONE,
+    TS_PART_TRANSFORMER,
+    TS_PART_VAE,
+    TS_PART_TEXT_ENCODER,
+    TS_PART_IMAGE_ENCODER,
+    TS_PART_LORA,
+} ts_part;
+typedef struct {
+    ts_part part;
+    const char *what; /* "a Wan transformer", for sentences */
+    /* the diffusers or transformers class that reads it; NULL: it is known, and not read */
+    const char *cls;
+} ts_kind;
+/* `of` the source: the kind of this part, or with TS_PART_NONE of the first part that is there (a
+ * file may hold several). NULL: nothing is known in it. */
+const ts_kind *ts_kind_of(const ts_source *, ts_part of);
+const char *ts_part_name(ts_part); /* "a transformer", for sentences */
+#endif
