@@ -2,6 +2,7 @@
  * stdout. */
 #include "backend/number.h"
 #include "cli/info.h"
+#include "cli/open_model.h"
 #include "cli/table.h"
 
 #include <cjson/cJSON.h>
@@ -194,7 +195,7 @@ ts_status ts_cli_tokens(ts_cli *c)
     const cJSON *t;
     int i = 0;
     TRY(ts_cli_open(c));
-    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
+    TRY(ts_cli_open_model(c, NULL, NULL));
     TRY(ts_tokens(c->model, c->flags.word[0], &json));
     if (ts_flag_set(&c->flags, TS_F_JSON)) {
         puts(json);

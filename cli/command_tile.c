@@ -1,5 +1,6 @@
 /* The command search-tile: prompts in, a file for --attention tile:file=FILE out. */
 #include "cli/bench/bench.h"
+#include "cli/open_model.h"
 #include "cli/settings.h"
 #include "cli/side.h"
 
@@ -38,7 +39,7 @@ ts_status ts_cli_search_tile(ts_cli *c)
     for (int i = 0; i < o.ks; i++) k[i] = (int)lround(given[i]);
     TRY(ts_side_check(&c->err, &c->flags, TS_F_TILE_OUTPUT, false));
     TRY(ts_cli_open(c));
-    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
+    TRY(ts_cli_open_model(c, NULL, NULL));
     ts_request_init(c->model, &q);
     TRY(ts_settings_of(&c->err, &c->flags, &q));
     if (ts_flag_set(&c->flags, TS_F_NEGATIVE)) ts_settings_warn(&c->screen, &q);

@@ -14,7 +14,8 @@ enum {
     BENCH = TS_CMD_BENCH,
     SRCH = TS_CMD_SEARCH_TILE,
     BATCH = TS_CMD_BATCH,
-    ROW = TS_ROW
+    ROW = TS_ROW,
+    FILES = GEN | DEC | TOK | BENCH | BATCH | SRCH /* commands that open a model */
 };
 #define MEMORY_MIN (16.0 * 1024 * 1024)
 #define MEMORY_MAX (1024.0 * 1024 * 1024 * 1024 * 1024 * 8)
@@ -40,6 +41,19 @@ static const ts_flag table[] = {
      GEN | DEC | TOK | BENCH | BATCH | SRCH, NULL,
      "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes "
      "with tessera)"},
+    {TS_F_TRANSFORMER, "transformer", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
+     "Transformer from a file (safetensors, an index of shards) or a folder, in the naming of "
+     "diffusers, of its authors or of ComfyUI; without --model and with the others: the model"},
+    {TS_F_TRANSFORMER_2, "transformer-2", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
+     "The same of the second expert, which ends what the first (high noise) begins"},
+    {TS_F_VAE, "vae", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL, "The same of the VAE"},
+    {TS_F_TEXT_ENCODER, "text-encoder", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
+     "The same of the text encoder, with the tokenizer that is in the file or beside it"},
+    {TS_F_TOKENIZER, "tokenizer", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
+     "tokenizer.json, spiece.model, or a folder with one"},
+    {TS_F_MODELS, "models", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, FILES, NULL,
+     "ComfyUI's folder of models: in its diffusion_models/, vae/, text_encoders/ names are looked "
+     "for that are no paths"},
     {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Width and height in pixels, 16 to 8192 each (default: the model's)"},

@@ -5,6 +5,7 @@
 #include "backend/number.h"
 #include "cli/exec.h"
 #include "cli/metadata.h"
+#include "cli/open_model.h"
 #include "cli/side.h"
 #include "cli/table.h"
 
@@ -54,22 +55,6 @@ static ts_status set_precision(ts_cli *c, const char *json, const char *from)
     return st;
 }
 
-static ts_status open_model(ts_cli *c, const char *json, const char *from)
-{
-    char *recorded = ts_metadata_field(json, "model");
-    const char *given = ts_flag_text(&c->flags, TS_F_MODEL);
-    char *found = NULL;
-    if (!given && recorded && strcmp(recorded, "default") != 0 && !strchr(recorded, '/'))
-        found = ts_metadata_find(from, recorded);
-    ts_status st = ts_model_open(c->ctx, given ? given : found ? found : recorded, &c->model);
-    if (st && recorded && !given)
-        ts_fail(&c->err, st, "%s (the model that %s names; --model gives another)",
-                ts_error(c->ctx), from);
-    free(found);
-    free(recorded);
-    return st;
-}
-
 ts_status ts_render_begin(ts_cli *c, ts_render *r, const char *from)
 {
     ts_status st = TS_OK;
@@ -78,7 +63,7 @@ ts_status ts_render_begin(ts_cli *c, ts_render *r, const char *from)
         TRY(ts_metadata_read(c->ctx, from, &r->was));
         TRY(set_precision(c, r->was, from));
     }
-    TRY(open_model(c, r->was, from));
+    TRY(ts_cli_open_model(c, r->was, from));
     ts_request_init(c->model, &r->q);
     r->makes_clips = r->q.frames > 1;
     r->clips = 1;

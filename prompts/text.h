@@ -17,8 +17,8 @@ ts_status ts_clean_caption(ts_err *, const char *text, char **);
 
 typedef struct ts_tokenizer ts_tokenizer;
 /* PLACE/tokenizer.json, or PLACE/spiece.model where that is missing; or PLACE, which is one of
- * these or weights that carry a vocabulary: a Unigram model. TS_EMODEL names file and fault, or what
- * is not supported. */
+ * these or weights that carry a vocabulary: a Unigram model. TS_EMODEL names file and fault, or
+ * what is not supported. */
 ts_status ts_tokenizer_open(ts_ctx *, const char *place, ts_tokenizer **);
 /* Is it a file of weights that carries a vocabulary (a tensor `spiece_model`)? */
 bool ts_tokenizer_is_in(const char *path);

@@ -73,8 +73,8 @@ static ts_status refuse_kind(ts_model *m, const slot *s, const char *what, const
 }
 
 /* Opens the file twice: as it is, to know what it is, and by the names that models ask for. */
-static ts_status open_part(ts_model *m, const slot *s, const char *path, ts_checkpoint *c,
-                           reader *r)
+static ts_status open_as_part(ts_model *m, const slot *s, const char *path, ts_checkpoint *c,
+                              reader *r)
 {
     ts_status st;
     const ts_kind *k = NULL;
@@ -240,7 +240,7 @@ static ts_status take_file(ts_model *m, const slot *s, const char *path)
     ts_checkpoint c = {0};
     reader r;
     cJSON *config;
-    TRY(open_part(m, s, path, &c, &r));
+    TRY(open_as_part(m, s, path, &c, &r));
     const ts_component *had = find_part(m, s->name);
     /* a second expert that the directory does not have is as the first */
     if (!had && s->part == TS_PART_TRANSFORMER) had = find_part(m, "transformer");
@@ -254,7 +254,7 @@ done:
 
 /* ---- the tokenizer of a text encoder by file ---- */
 
-static bool is_there(const char *path) { return access(path, R_OK) == 0; }
+static bool is_readable(const char *path) { return access(path, R_OK) == 0; }
 
 /* FOLDER/NAME, where it holds a vocabulary: found[] is its path. */
 static bool try_vocabulary(const char *folder, const char *name, char found[4200])
@@ -263,7 +263,7 @@ static bool try_vocabulary(const char *folder, const char *name, char found[4200
     char path[4200];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(path, sizeof path, "%s/%s%s%s", folder, name, *name ? "/" : "", files[i]);
-        if (!is_there(path)) continue;
+        if (!is_readable(path)) continue;
         memcpy(found, path, sizeof path);
         return true;
     }
@@ -302,7 +302,7 @@ static ts_status find_vocabulary(ts_model *m, const char *encoder)
 static double number_of(const ts_component *c, const char *key)
 {
     const cJSON *v = c ? cJSON_GetObjectItemCaseSensitive(c->config, key) : NULL;
-    return cJSON_IsNumber(v) ? v->valuedouble : 0;
+    return v ? v->valuedouble : 0;
 }
 
 /* By the sizes of the published models (their cards and original configs): 1.3B 3, 14B and 5B 5,
@@ -313,31 +313,32 @@ static double usual_shift(bool experts, double layers, double in)
     return layers == 40 || in == 48 ? 5 : 3;
 }
 
+/* What model_index.json and scheduler_config.json of the published directory say. */
 static ts_status stand_for_model(ts_model *m)
 {
-    enum { PIXELS_IN = 36, RESIDUAL_IN = 48 };
+    enum { PICTURE_IN = 36, RESIDUAL_IN = 48 };
     ts_component *one = find_part(m, "transformer");
     bool experts = find_part(m, "transformer_2");
     double in = number_of(one, "in_channels"), layers = number_of(one, "num_layers");
-    cJSON *scheduler = cJSON_CreateObject();
+    char index[128], scheduler[256];
+    snprintf(index, sizeof index, "{\"boundary_ratio\": %s, \"expand_timesteps\": %s}",
+             !experts           ? "null"
+             : in == PICTURE_IN ? "0.9"
+                                : "0.875",
+             in == RESIDUAL_IN ? "true" : "false");
+    snprintf(scheduler, sizeof scheduler,
+             "{\"prediction_type\": \"flow_prediction\", \"use_flow_sigmas\": true, "
+             "\"flow_shift\": %g}",
+             usual_shift(experts, layers, in));
     m->dir.dir = strdup(one->dir);
-    m->dir.index = cJSON_CreateObject();
+    m->dir.index = cJSON_Parse(index);
     snprintf(m->dir.pipeline, sizeof m->dir.pipeline, "WanPipeline");
-    if (!m->dir.dir || !m->dir.index || !scheduler) {
-        cJSON_Delete(scheduler);
-        return refuse_file_memory(m);
-    }
-    if (experts)
-        cJSON_AddNumberToObject(m->dir.index, "boundary_ratio", in == PIXELS_IN ? 0.9 : 0.875);
-    if (in == RESIDUAL_IN) cJSON_AddTrueToObject(m->dir.index, "expand_timesteps");
-    cJSON_AddStringToObject(scheduler, "prediction_type", "flow_prediction");
-    cJSON_AddTrueToObject(scheduler, "use_flow_sigmas");
-    cJSON_AddNumberToObject(scheduler, "flow_shift", usual_shift(experts, layers, in));
-    return put_part(m, "scheduler", "UniPCMultistepScheduler", one->dir, scheduler);
+    if (!m->dir.dir || !m->dir.index) return refuse_file_memory(m);
+    return put_part(m, "scheduler", "UniPCMultistepScheduler", one->dir, cJSON_Parse(scheduler));
 }
 
 /* A part that was not given may be in the file of the transformer. */
-static bool holds(ts_model *m, const slot *s, const char *path)
+static bool has_part(ts_model *m, const slot *s, const char *path)
 {
     ts_checkpoint c;
     bool found = false;
@@ -353,7 +354,7 @@ static ts_status complete_model(ts_model *m, const char *const path[TS_MODEL_FIL
     enum { VAE = 2, TEXT = 3 };
     for (int i = VAE; i <= TEXT; i++) {
         if (path[i]) continue;
-        if (!holds(m, slots + i, path[0]))
+        if (!has_part(m, slots + i, path[0]))
             TRY(ts_fail(&m->ctx->err, TS_EMODEL,
                         "%s: a transformer alone is no model: %s must be given, too, or a model "
                         "folder that has %s",
@@ -393,6 +394,18 @@ static void warn_of_experts(ts_model *m, const char *first, const char *second)
                     first ? first : "the model's own expert", second);
 }
 
+/* A directory of one expert becomes one of two. */
+static ts_status join_experts(ts_model *m)
+{
+    static const char key[] = "boundary_ratio";
+    if (cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(m->dir.index, key))) return TS_OK;
+    cJSON_DeleteItemFromObjectCaseSensitive(m->dir.index, key);
+    cJSON *share = cJSON_CreateNumber(0.875);
+    if (cJSON_AddItemToObject(m->dir.index, key, share)) return TS_OK;
+    cJSON_Delete(share);
+    return refuse_file_memory(m);
+}
+
 ts_status ts_model_take_files(ts_model *m, const ts_model_files *f)
 {
     ts_status st = TS_OK;
@@ -413,9 +426,7 @@ ts_status ts_model_take_files(ts_model *m, const ts_model_files *f)
     if (f->text_encoder && !f->tokenizer) TRY(find_vocabulary(m, f->text_encoder));
     warn_of_experts(m, f->transformer, f->transformer_2);
     if (alone) TRY(complete_model(m, path));
-    if (!alone && f->transformer_2 &&
-        !cJSON_GetObjectItemCaseSensitive(m->dir.index, "boundary_ratio"))
-        cJSON_AddNumberToObject(m->dir.index, "boundary_ratio", 0.875);
+    if (!alone && f->transformer_2) TRY(join_experts(m));
 done:
     return st;
 }

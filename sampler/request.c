@@ -343,6 +343,8 @@ static char *write_json(const ts_run *r, bool bare)
     cJSON *j = cJSON_CreateObject();
     cJSON_AddStringToObject(j, "tessera", ts_version());
     add_path(j, "model", r->m->name, bare);
+    for (int i = 0; i < TS_MODEL_FILES; i++)
+        if (r->m->file[i]) add_path(j, ts_model_file_name(i), r->m->file[i], bare);
     cJSON_AddStringToObject(j, "pipeline", r->m->dir.pipeline);
     cJSON_AddStringToObject(j, "prompt", q->prompt);
     cJSON_AddStringToObject(j, "negative", q->negative);

@@ -1,6 +1,7 @@
 /* The command batch: what is asked for, in which order it is checked, what is said at the end.
  * Nothing is rendered and nothing is written before every row of every file has been looked at. */
 #include "cli/batch/batch.h"
+#include "cli/open_model.h"
 #include "cli/preview_file.h"
 #include "cli/side.h"
 
@@ -127,12 +128,13 @@ static ts_status open_batch(ts_batch *b)
         TRY(ts_batch_share(&c->err, ts_flag_text(&c->flags, TS_F_SHARD), getenv, &b->share,
                            &b->shares));
     TRY(ts_cli_open(c));
-    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
+    TRY(ts_cli_open_model(c, NULL, NULL));
     b->room = memory->set && memory->wide / 8 < ROOM ? (size_t)memory->wide / 8 : ROOM;
     const char *name = ts_flag_text(&c->flags, TS_F_MODEL);
     char *full = name ? realpath(name, NULL) : NULL;
     b->model = full ? full : strdup(name ? name : "default");
-    if (!b->model) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a name"));
+    b->model_text = b->model ? ts_cli_model_text(&c->flags, b->model) : NULL;
+    if (!b->model_text) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a name"));
     if (ts_flag_set(&c->flags, TS_F_PREVIEW))
         TRY(ts_previews_check(c, ts_flag_text(&c->flags, TS_F_PREVIEW)));
     TRY(ts_batch_read(b));
@@ -315,7 +317,8 @@ done:
     ts_texts_close(b.texts);
     ts_manifest_close(&b);
     ts_batch_free_jobs(&b);
-    free((char *)b.model);
+    free(b.model);
+    free(b.model_text);
     free(out);
     return st;
 }

@@ -62,8 +62,9 @@ typedef struct ts_queue ts_queue;
 
 typedef struct {
     ts_cli *c;
-    const char *out;   /* folder, without a slash at its end */
-    const char *model; /* as hashes have it */
+    const char *out;  /* folder, without a slash at its end */
+    char *model;      /* its name */
+    char *model_text; /* as hashes have it: with the files that flags give it */
     ts_prompts **file;
     int files, faults;
     ts_job *job; /* in order of files and rows */

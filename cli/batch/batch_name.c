@@ -239,7 +239,7 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
              q->width, q->height, q->frames, q->fps, q->steps, q->guidance, q->guidance_2, q->shift,
              (unsigned long long)q->seed, q->no_bins, q->scale, j->crf,
              ts_flag_set(&b->c->flags, TS_F_NO_METADATA));
-    const char *const texts[] = {b->model,
+    const char *const texts[] = {b->model_text,
                                  q->prompt,
                                  q->negative,
                                  numbers,

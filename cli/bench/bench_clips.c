@@ -1,6 +1,7 @@
 /* `tessera bench "prompt"...`: the same clips under several attention policies, in turns, each
  * compared with the dense one. */
 #include "cli/bench/bench.h"
+#include "cli/open_model.h"
 
 #include "backend/clock.h"
 #include "backend/number.h"
@@ -404,7 +405,7 @@ static ts_status open_bench(ts_bench *b)
     b->repeats = v[TS_F_REPEATS].set ? (int)v[TS_F_REPEATS].whole : 3;
     TRY(ts_cli_open(c));
     TRY(read_all(b));
-    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
+    TRY(ts_cli_open_model(c, NULL, NULL));
     ts_request_init(c->model, &b->q);
     b->q.frames = ts_bench_frames(c->model);
     TRY(ts_settings_of(&c->err, &c->flags, &b->q));

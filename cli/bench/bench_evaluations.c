@@ -1,6 +1,7 @@
 /* `tessera bench --step`: one evaluation of the transformer of each kind that a policy's schedule
  * has, by part, and what that makes of a whole run. */
 #include "cli/bench/bench.h"
+#include "cli/open_model.h"
 #include "cli/settings.h"
 #include "cli/side.h"
 
@@ -207,7 +208,7 @@ ts_status ts_cli_bench_step(ts_cli *c)
             b->policy[b->policies++] = strdup(v[TS_F_BENCH_ATTENTION].all[i]);
     if (!v[TS_F_BENCH_ATTENTION].n) b->policy[b->policies++] = strdup("adaspa");
     for (int p = 0; p < b->policies; p++) TRY(ts_attention_check(c->ctx, b->policy[p]));
-    TRY(ts_model_open(c->ctx, ts_flag_text(&c->flags, TS_F_MODEL), &c->model));
+    TRY(ts_cli_open_model(c, NULL, NULL));
     ts_request_init(c->model, &q);
     TRY(ts_settings_of(&c->err, &c->flags, &q));
     b->steps = q.steps;

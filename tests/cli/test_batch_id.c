@@ -12,6 +12,11 @@ static const struct {
                 {TS_F_CRF, "30"},
                 {TS_F_NO_METADATA, ""},
                 {TS_F_MODEL, "weights/default"},
+                {TS_F_TRANSFORMER, "weights/default/transformer --vae weights/default/vae "
+                                   "--text-encoder weights/default/text_encoder"},
+                {TS_F_VAE, "weights/default/vae"},
+                {TS_F_TEXT_ENCODER, "weights/default/text_encoder"},
+                {TS_F_TOKENIZER, "weights/default/tokenizer"},
                 {TS_F_SIZE, "48x32"},
                 {TS_F_WIDTH, "48"},
                 {TS_F_HEIGHT, "48"},
@@ -29,20 +34,20 @@ static const struct {
                 {TS_F_CACHE_STEPS, "easycache"},
                 {TS_F_NO_BINS, ""},
                 {TS_F_PRECISION, "f32"}};
-/* of models of pictures */
-static const ts_flag_id begins[] = {TS_F_INIT, TS_F_STRENGTH};
+/* of models of pictures, or with two experts */
+static const ts_flag_id begins[] = {TS_F_INIT, TS_F_STRENGTH, TS_F_TRANSFORMER_2};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
-                                    TS_F_OUTPUT,        TS_F_OUT,          TS_F_NAME,
-                                    TS_F_FORMAT,        TS_F_COPIES,       TS_F_OVERWRITE,
-                                    TS_F_KEEP_GOING,    TS_F_FAIL_FAST,    TS_F_RETRY,
-                                    TS_F_RESUME_STEPS,  TS_F_SHARD,        TS_F_QUEUE,
-                                    TS_F_CLAIM_TIMEOUT, TS_F_CACHE,        TS_F_REPORT,
-                                    TS_F_STATUS,        TS_F_THREADS,      TS_F_CPU,
-                                    TS_F_MEMORY,        TS_F_PROGRESS,     TS_F_QUIET,
-                                    TS_F_DRY_RUN,       TS_F_HELP,         TS_F_EXEC,
-                                    TS_F_JSON,          TS_F_DEVICE,       TS_F_VRAM,
-                                    TS_F_NO_STATE,      TS_F_PRESET,       TS_F_NO_CONFIG,
-                                    TS_F_PREVIEW,       TS_F_PREVIEW_EVERY};
+                                    TS_F_OUTPUT,        TS_F_OUT,           TS_F_NAME,
+                                    TS_F_FORMAT,        TS_F_COPIES,        TS_F_OVERWRITE,
+                                    TS_F_KEEP_GOING,    TS_F_FAIL_FAST,     TS_F_RETRY,
+                                    TS_F_RESUME_STEPS,  TS_F_SHARD,         TS_F_QUEUE,
+                                    TS_F_CLAIM_TIMEOUT, TS_F_CACHE,         TS_F_REPORT,
+                                    TS_F_STATUS,        TS_F_THREADS,       TS_F_CPU,
+                                    TS_F_MEMORY,        TS_F_PROGRESS,      TS_F_QUIET,
+                                    TS_F_DRY_RUN,       TS_F_HELP,          TS_F_EXEC,
+                                    TS_F_JSON,          TS_F_DEVICE,        TS_F_VRAM,
+                                    TS_F_NO_STATE,      TS_F_PRESET,        TS_F_NO_CONFIG,
+                                    TS_F_PREVIEW,       TS_F_PREVIEW_EVERY, TS_F_MODELS};
 
 /* The plan of p.txt, in which hashes are names: two rows of the same hash would be refused. */
 static const char *plan(const char *flags)

@@ -12,8 +12,8 @@ extern const char *const pipeline_fixtures[PIPELINE_FIXTURES];
  * diffusers computed; the test fails if not. sparse: by the fixture's policy, else dense. stream:
  * no matrix stays; every group comes anew whenever it is entered. */
 void pipeline_render(const char *fixture, const char *backend, bool sparse, bool stream);
-/* The same of a variant of the case, from 0 on: other files that give the same numbers. -1: the case
- * itself. */
+/* The same of a variant of the case, from 0 on: other files that give the same numbers. -1: the
+ * case itself. */
 void pipeline_render_variant(const char *fixture, int variant, const char *backend, bool sparse,
                              bool stream);
 /* Ids and states of the prompt alone. */

@@ -120,8 +120,8 @@ static void expect_vocabulary(const char *to, bool found)
     char *dir = testing_tmp(), *base = fixture_path("wan21-t2v/model"), encoder[4096];
     ts_model *m;
     ts_model_files files = {.size = sizeof files, .text_encoder = encoder};
-    program_expect(program_shell("mkdir -p %s/te %s/x && cp tests/fixtures/files-text/"
-                                 "umt5-enc.safetensors %s/te/ && cp -r %s/. %s/m && rm -r %s/m/"
+    program_expect(program_shell("mkdir -p %s/text %s/x && cp tests/fixtures/files-text/"
+                                 "umt5-enc.safetensors %s/text/ && cp -r %s/. %s/m && rm -r %s/m/"
                                  "tokenizer && sed -i '/tokenizer/,/]/d' %s/m/model_index.json",
                                  dir, dir, dir, base, dir, dir, dir),
                    0);
@@ -129,7 +129,7 @@ static void expect_vocabulary(const char *to, bool found)
         program_expect(program_shell("mkdir -p $(dirname %s/%s) && cp %s/tokenizer/%s %s/%s", dir,
                                      to, base, strrchr(to, '/') + 1, dir, to),
                        0);
-    snprintf(encoder, sizeof encoder, "%s/te/umt5-enc.safetensors", dir);
+    snprintf(encoder, sizeof encoder, "%s/text/umt5-enc.safetensors", dir);
     char model[4096];
     snprintf(model, sizeof model, "%s/m", dir);
     ts_status st = ts_model_open_files(c, model, &files, &m);
@@ -152,8 +152,8 @@ static void expect_vocabulary(const char *to, bool found)
 START_TEST(vocabularies_are_looked_for)
 {
     expect_vocabulary(NULL, false);
-    expect_vocabulary("te/spiece.model", true);
-    expect_vocabulary("te/tokenizer/tokenizer.json", true);
+    expect_vocabulary("text/spiece.model", true);
+    expect_vocabulary("text/tokenizer/tokenizer.json", true);
     expect_vocabulary("google/umt5-xxl/spiece.model", true);
     expect_vocabulary("x/spiece.model", false);
 }

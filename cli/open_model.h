@@ -1,0 +1,16 @@
+/* The model that a command line asks for: --model, components by file, what an earlier run had. */
+#ifndef TS_OPEN_MODEL_H
+#define TS_OPEN_MODEL_H
+#include "cli/cli.h"
+
+/* c->model. json: metadata of the file `from`, whose model and files count where no flag gives
+ * others; NULL: none. */
+ts_status ts_cli_open_model(ts_cli *c, const char *json, const char *from);
+/* A file of weights by its path or, with --models, by its name in those of the folders `below`
+ * (ended by NULL) of that; malloc'd. TS_EMODEL: where it was looked for; TS_EMEMORY. */
+ts_status ts_cli_find_weights(ts_cli *c, const char *flag, const char *name,
+                              const char *const *below, char **path);
+/* The model with the files that flags give it, by which one is told from others; malloc'd, NULL: no
+ * memory. */
+char *ts_cli_model_text(const ts_flags *, const char *model);
+#endif
