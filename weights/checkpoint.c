@@ -148,6 +148,16 @@ static ts_status list_shards(ts_err *err, const char *index, const cJSON *map, c
     return TS_OK;
 }
 
+static ts_status open_one(ts_ctx *ctx, const char *path, ts_checkpoint *c)
+{
+    ts_source *s = c->source + c->sources;
+    ts_status st = ts_source_open(&ctx->err, path, s);
+    if (st) return st;
+    c->sources++;
+    if (s->warning) ts_warn(ctx, "%s", s->warning);
+    return TS_OK;
+}
+
 static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, const cJSON *map,
                              ts_checkpoint *c)
 {
@@ -165,8 +175,7 @@ static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, co
         if (!is_there(path))
             TRY(ts_fail(&ctx->err, TS_EMODEL, "%s is missing: %s names it as one of %d shards",
                         path, index, n));
-        TRY(ts_source_open(&ctx->err, path, c->source + c->sources));
-        c->sources++;
+        TRY(open_one(ctx, path, c));
     }
 done:
     free(path);
@@ -304,8 +313,7 @@ ts_status ts_checkpoint_open(ts_ctx *ctx, const char *place, const char *stem,
     } else {
         if (!(c->source = calloc(1, sizeof *c->source)))
             TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what));
-        TRY(ts_source_open(&ctx->err, c->what, c->source));
-        c->sources = 1;
+        TRY(open_one(ctx, c->what, c));
         TRY(merge_names(ctx, c));
     }
     if (names) TRY(ts_checkpoint_rename(ctx, c, names));

@@ -2,10 +2,12 @@
 #include "weights/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +30,31 @@ ts_status ts_file_refuse_open(ts_err *err, const char *path, int code)
         err, TS_EMODEL,
         "%s is a link to %s, which is not there: the download is incomplete, run it again", path,
         target);
+}
+
+ts_status ts_file_map(ts_err *err, const char *path, const char *kind, const void **map,
+                      size_t *size)
+{
+    ts_status st = TS_OK;
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    *map = NULL;
+    if (fd < 0 || fstat(fd, &info))
+        TRY(ts_file_refuse_open(err, path, errno));
+    else if (!S_ISREG(info.st_mode))
+        TRY(ts_fail(err, TS_EMODEL, "%s is not a file", path));
+    else if (info.st_size < 8)
+        TRY(ts_fail(err, TS_EMODEL, "%s: a file of %lld bytes is no %s file", path,
+                    (long long)info.st_size, kind));
+    *size = (size_t)info.st_size;
+    void *p = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED)
+        TRY(ts_fail(err, errno == ENOMEM ? TS_EMEMORY : TS_EMODEL, "%s: can not map %zu bytes: %s",
+                    path, *size, strerror(errno)));
+    *map = p;
+done:
+    if (fd >= 0) close(fd);
+    return st;
 }
 
 ts_status ts_file_read(ts_err *err, const char *path, long most, const char *what, uint8_t **data,

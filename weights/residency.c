@@ -239,12 +239,14 @@ done:
 
 /* ---- bringing matrices ---- */
 
-/* The pages that lie wholly inside a tensor's bytes (drop), or all that it touches (want). */
-static void advise_pages(const ts_entry *e, bool drop)
+/* The pages that lie wholly inside the bytes of item i (drop), or all that it touches (want). Of a
+ * part of a tensor the whole is meant. */
+static void advise_pages(const ts_weights *ws, int i, bool drop)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)e->t.data,
+    const ts_entry *e = ws->files.name[i].stored;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)e->at,
               end = begin + e->bytes;
-    if (!e->t.data) return;
+    if (!e->at) return;
     if (drop) {
         begin = (begin + page - 1) & -page;
         end &= -page;
@@ -329,7 +331,7 @@ static ts_status begin_group(ts_weights *ws, int index)
         if (now.id)
             g->last = now;
         else
-            advise_pages(ts_entry_of(ws, g->item[i]), true); /* they have been read */
+            advise_pages(ws, g->item[i], true); /* they have been read */
     }
 done:
     if (st != TS_OK) drop_group(ws, index);
@@ -344,7 +346,7 @@ static void place_matrix(ts_weights *ws, int i, ts_ptr at)
     t->w.t.p = t->in_place ? dev->ops->adopt(dev, e->t.data, e->bytes) : at;
     t->w.t.type = t->plan.want.type;
     t->w.layout = t->plan.want.layout;
-    if (!t->in_place && ws->group[t->group].last.id) advise_pages(e, true);
+    if (!t->in_place && ws->group[t->group].last.id) advise_pages(ws, i, true);
 }
 
 static ts_status finish_group(ts_weights *ws, int index)
@@ -384,8 +386,7 @@ static ts_status begin_next_group(ts_weights *ws, int index)
             continue;
         }
         for (int i = 0; i < g->n; i++)
-            if (ws->item[g->item[i]].plan.want.bytes)
-                advise_pages(ts_entry_of(ws, g->item[i]), false);
+            if (ws->item[g->item[i]].plan.want.bytes) advise_pages(ws, g->item[i], false);
         break;
     }
     return TS_OK;
@@ -463,8 +464,7 @@ void ts_weights_budget(ts_weights *ws, size_t bytes)
 void ts_weights_leave(ts_weights *ws)
 {
     for (int i = 0; i < ws->files.names; i++)
-        if (ws->item[i].in_place && ts_there(ws->item[i].w.t))
-            advise_pages(ts_entry_of(ws, i), true);
+        if (ws->item[i].in_place && ts_there(ws->item[i].w.t)) advise_pages(ws, i, true);
     ts_set_forget(ws);
 }
 

@@ -11,15 +11,11 @@
 #include "weights/file.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { MAX_HEADER = 100 << 20 }; /* what the reference implementation accepts */
 
@@ -94,7 +90,7 @@ static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j
             err, TS_EMODEL,
             "%s: tensor \"%s\": the shape is no list of sizes that fit in 63 bits together",
             s->path, name);
-    e->t.data = (const char *)s->map + data + begin;
+    e->t.data = e->at = (const char *)s->map + data + begin;
     e->bytes = end - begin;
     e->t.nd = nd;
     bool known = find_type(dtype->valuestring, &e->t.type);
@@ -246,29 +242,11 @@ done:
 ts_status ts_safetensors_open(ts_err *err, const char *path, ts_safetensors *out)
 {
     ts_status st = TS_OK;
-    struct stat info;
-    int fd = -1;
     memset(out, 0, sizeof *out);
     if (!(out->path = strdup(path))) return ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fstat(fd, &info))
-        st = ts_file_refuse_open(err, path, errno);
-    else if (!S_ISREG(info.st_mode))
-        st = ts_fail(err, TS_EMODEL, "%s is not a file", path);
-    else if (info.st_size < 8)
-        st = ts_fail(err, TS_EMODEL, "%s: a file of %lld bytes is no safetensors file", path,
-                     (long long)info.st_size);
-    if (st != TS_OK) goto done;
-    out->size = (size_t)info.st_size;
-    void *map = mmap(NULL, out->size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (map == MAP_FAILED) {
-        st = ts_fail(err, errno == ENOMEM ? TS_EMEMORY : TS_EMODEL, "%s: can not map %zu bytes: %s",
-                     path, out->size, strerror(errno));
-        goto done;
-    }
-    out->map = map;
+    TRY(ts_file_map(err, path, "safetensors", &out->map, &out->size));
     TRY(read_json_header(err, out));
 done:
-    if (fd >= 0) close(fd);
     if (st != TS_OK) ts_safetensors_close(out);
     return st;
 }
@@ -285,7 +263,7 @@ void ts_safetensors_close(ts_safetensors *s)
     }
     free(s->entry);
     free(s->meta);
-    if (s->map) munmap(s->map, s->size);
+    if (s->map) munmap((void *)(uintptr_t)s->map, s->size);
     free(s->path);
     memset(s, 0, sizeof *s);
 }

@@ -9,7 +9,7 @@ typedef struct {
 } ts_meta;
 typedef struct { /* one file, mapped */
     char *path;
-    void *map;
+    const void *map;
     size_t size;
     ts_entry *entry; /* sorted by name, all different */
     int entries;

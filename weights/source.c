@@ -2,12 +2,17 @@
 #include "weights/source.h"
 
 #include "backend/half.h"
+#include "backend/suffix.h"
+#include "weights/file.h"
+#include "weights/gguf.h"
 #include "weights/safetensors.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 void ts_widen(ts_dtype type, const void *from, size_t n, float *to)
 {
@@ -44,9 +49,52 @@ const char *ts_shape_text(int nd, const long *dim, char buf[96])
     return buf;
 }
 
+/* Up to n bytes that a file begins with; of what can not be read none: opening it says why. */
+static size_t read_beginning(const char *path, char *to, size_t n)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t got = fd < 0 ? -1 : pread(fd, to, n, 0);
+    if (fd >= 0) close(fd);
+    return got < 0 ? 0 : (size_t)got;
+}
+
+static bool begins_with(const char *bytes, size_t n, const char *with)
+{
+    size_t k = strlen(with);
+    return n >= k && !memcmp(bytes, with, k);
+}
+
+/* Kinds that people have where a model should be; what is none of them is a damaged safetensors
+ * file, if anything, and its class has the sentence. */
+static ts_status refuse_known_kind(ts_err *err, const char *path, const char *bytes, size_t n)
+{
+    if (begins_with(bytes, n, "PK\x03\x04"))
+        return ts_fail(err, TS_EMODEL,
+                       "%s: a PyTorch file (.pth, .pt, .bin, .ckpt), which can run code when it is "
+                       "read and is not supported: take the model's .safetensors or .gguf file",
+                       path);
+    if (begins_with(bytes, n, "<!DOCTYPE") || begins_with(bytes, n, "<!doctype") ||
+        begins_with(bytes, n, "<html"))
+        return ts_fail(err, TS_EMODEL,
+                       "%s: a web page, no model: the download went wrong, run it again", path);
+    if (ts_ends_with(path, ".gguf") && n >= 8)
+        return ts_fail(err, TS_EMODEL,
+                       "%s: does not begin with the four letters GGUF: no GGUF file, or damaged",
+                       path);
+    return TS_OK;
+}
+
 ts_status ts_source_open(ts_err *err, const char *path, ts_source *out)
 {
-    return ts_source_safetensors.open(err, path, out);
+    char begin[64];
+    size_t n = read_beginning(path, begin, sizeof begin);
+    memset(out, 0, sizeof *out);
+    if (begins_with(begin, n, "GGUF")) return ts_source_gguf.open(err, path, out);
+    /* safetensors under another name is read */
+    bool json = n > 8 && begin[8] == '{';
+    ts_status st = json ? TS_OK : ts_file_refuse_pointer(err, path, begin, n);
+    if (!st && !json) st = refuse_known_kind(err, path, begin, n);
+    return st ? st : ts_source_safetensors.open(err, path, out);
 }
 
 void ts_source_close(ts_source *s)

@@ -11,7 +11,8 @@ typedef struct {
     /* The shape. data: the numbers in the mapping, row-major, at any byte; NULL: only the source's
      * read gives them. type: of the numbers at data, or F32 where there are none */
     ts_host t;
-    const char *storage; /* the storage format as the file spells it: "BF16", "F32", ... */
+    const char *storage; /* the storage format as the file spells it: "BF16", "Q4_K", ... */
+    const void *at;      /* the stored bytes, in the mapping; t.data, where there is one */
     size_t bytes;        /* stored */
     /* NULL, or why this tensor can not be used ("type F64", "6 dimensions"): t then holds the data
      * alone. Refused when it is asked for */
@@ -23,8 +24,8 @@ typedef struct {
     /* Maps the file and checks what it claims, touching no page behind the header. TS_EMODEL names
      * file and tensor; *out is then closed. */
     ts_status (*open)(ts_err *, const char *path, ts_source *out);
-    /* Rows of F32, BF16 or F16 numbers as f32, exactly: out [rows, width], ts_entry_rows and
-     * _width. */
+    /* Rows of an entry that is not odd as f32, exactly: out [rows, width], ts_entry_rows and
+     * _width. Of mapped numbers F32, BF16 and F16 alone */
     ts_status (*read)(ts_err *, const ts_source *, const ts_entry *, long first, long rows,
                       float *out);
     void (*close)(ts_source *);
@@ -35,9 +36,12 @@ struct ts_source {
     size_t size;           /* bytes of the file */
     const ts_entry *entry; /* sorted by name, all different */
     int entries;
+    /* NULL, or a sentence on what is odd about the file, for whoever opens it to pass on */
+    const char *warning;
     void *own; /* the class's */
 };
-/* Opens a file by what it holds. As ts_source_class.open. */
+/* Opens a file by what it holds, never by its name. As ts_source_class.open; TS_EMODEL also: a file
+ * of a kind that is known and not read. */
 ts_status ts_source_open(ts_err *, const char *path, ts_source *out);
 void ts_source_close(ts_source *); /* a zeroed or closed one is legal */
 

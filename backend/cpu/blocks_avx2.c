@@ -1,0 +1,4 @@
+/* The decoders of blocks.inc for AVX2. */
+#include "backend/cpu/blocks.inc"
+
+ts_block_decoder *const ts_blocks_avx2[TS_BLOCK_DECODERS] = DECODERS;

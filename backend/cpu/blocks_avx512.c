@@ -1,0 +1,4 @@
+/* The decoders of blocks.inc for AVX-512. */
+#include "backend/cpu/blocks.inc"
+
+ts_block_decoder *const ts_blocks_avx512[TS_BLOCK_DECODERS] = DECODERS;

@@ -1,0 +1,4 @@
+/* The decoders of blocks.inc in plain C. */
+#include "backend/cpu/blocks.inc"
+
+ts_block_decoder *const ts_blocks_ref[TS_BLOCK_DECODERS] = DECODERS;
