@@ -21,4 +21,9 @@ typedef struct {
 const ts_block_type *ts_block_type_of(uint32_t id);
 /* blocks at any address -> f32: to [blocks, n]. A type that is not decoded is our own mistake. */
 void ts_blocks_decode(const ts_block_type *, const void *from, size_t blocks, float *to);
+
+/* Floating point of 8 bits (https://arxiv.org/abs/2209.05433), exactly. E4M3: bias 7, no infinity,
+ * largest 448; E5M2: the upper byte of an IEEE half. */
+typedef enum { TS_E4M3, TS_E5M2, TS_FP8_TYPES } ts_fp8;
+void ts_fp8_widen(ts_fp8, const void *from, size_t n, float *to);
 #endif

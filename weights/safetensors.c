@@ -60,6 +60,15 @@ static bool find_type(const char *name, ts_dtype *type)
     return false;
 }
 
+/* Types of one byte that no tensor of ours has: for a source to decode. NULL: it is none. */
+static const char *find_fp8(const char *name)
+{
+    static const char *const fp8[] = {TS_STORED_E4M3, TS_STORED_E5M2};
+    for (size_t i = 0; i < sizeof fp8 / sizeof *fp8; i++)
+        if (!strcmp(name, fp8[i])) return fp8[i];
+    return NULL;
+}
+
 static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j, size_t data,
                             ts_entry *e)
 {
@@ -94,8 +103,10 @@ static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j
     e->bytes = end - begin;
     e->t.nd = nd;
     bool known = find_type(dtype->valuestring, &e->t.type);
+    const char *fp8 = find_fp8(dtype->valuestring);
     uint64_t bytes;
-    if (known &&
+    if (fp8) e->t.type = TS_U8;
+    if ((known || fp8) &&
         (__builtin_mul_overflow(count, ts_dtype_size(e->t.type), &bytes) || bytes != e->bytes)) {
         char text[96];
         return ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s %s does not take %llu bytes", s->path,
@@ -109,11 +120,9 @@ static ts_status read_entry(ts_err *err, const ts_safetensors *s, const cJSON *j
         made = asprintf(&e->odd, "%d dimensions", nd);
     if (made < 0)
         return e->odd = NULL, ts_fail(err, TS_EMEMORY, "%s: out of memory for the header", s->path);
-    if (e->odd) {
-        e->t.nd = 0;
-        e->t.type = TS_U8;
-    }
-    e->storage = ts_dtype_name(e->t.type);
+    if (e->odd) e->t.type = TS_U8;
+    if (e->odd && (nd > 5 || !fp8)) e->t.nd = 0;
+    e->storage = fp8 ? fp8 : ts_dtype_name(e->t.type);
     return TS_OK;
 }
 
@@ -274,32 +283,3 @@ const ts_entry *ts_safetensors_find(const ts_safetensors *s, const char *name)
     return s->entries ? bsearch(&key, s->entry, (size_t)s->entries, sizeof key, compare_entry_names)
                       : NULL;
 }
-
-/* ---- as a source ---- */
-
-static ts_status open_source(ts_err *err, const char *path, ts_source *out)
-{
-    ts_status st;
-    ts_safetensors *s = calloc(1, sizeof *s);
-    memset(out, 0, sizeof *out);
-    if (!s) return ts_fail(err, TS_EMEMORY, "%s: out of memory", path);
-    TRY(ts_safetensors_open(err, path, s));
-    *out = (ts_source){.class = &ts_source_safetensors,
-                       .path = s->path,
-                       .size = s->size,
-                       .entry = s->entry,
-                       .entries = s->entries,
-                       .own = s};
-done:
-    if (st != TS_OK) free(s);
-    return st;
-}
-
-static void close_source(ts_source *source)
-{
-    ts_safetensors_close(source->own);
-    free(source->own);
-}
-
-const ts_source_class ts_source_safetensors = {
-    .open = open_source, .read = ts_source_read_mapped, .close = close_source};

@@ -36,15 +36,31 @@ const ts_block_type *ts_block_type_of(uint32_t id)
     return NULL;
 }
 
+/* What has AVX2 and FMA has F16C as well. */
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
 void ts_blocks_decode(const ts_block_type *type, const void *from, size_t blocks, float *to)
 {
     assert(type->decoded);
-    /* what has both has F16C as well */
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-         avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    ts_block_decoder *const *decoder = avx512 ? ts_blocks_avx512
-                                       : avx2 ? ts_blocks_avx2
-                                              : ts_blocks_ref;
+    ts_block_decoder *const *decoder = has_avx512() ? ts_blocks_avx512
+                                       : has_avx2() ? ts_blocks_avx2
+                                                    : ts_blocks_ref;
     decoder[type->id](from, blocks, to);
+}
+
+void ts_fp8_widen(ts_fp8 type, const void *from, size_t n, float *to)
+{
+    ts_fp8_decoder *const *decoder = has_avx512() ? ts_fp8_avx512
+                                     : has_avx2() ? ts_fp8_avx2
+                                                  : ts_fp8_ref;
+    decoder[type](from, n, to);
 }

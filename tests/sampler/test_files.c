@@ -13,7 +13,7 @@
 static const struct {
     const char *fixture;
     int variant;
-} rendered[] = {{"files-f16", -1}};
+} rendered[] = {{"files-f16", -1}, {"gguf-mixed", -1}, {"fp8-plain", -1}, {"fp8-scaled", -1}};
 enum { RENDERED = sizeof rendered / sizeof *rendered };
 
 START_TEST(files_give_the_numbers)
