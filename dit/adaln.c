@@ -2,14 +2,16 @@
  * projection, P the layer at the end:
  *
  *   enter  h = conv(x) + positions, kernel = stride = patch
+ *          where other channels stand beside the sample's: of both, the sample's first
  *   block  [shift_a scale_a gate_a shift_f scale_f gate_f] = table + e
  *          h += gate_a O(attention(rope(rms(Q n)), rope(rms(K n)), V n)), n = ln(h) (1 + scale_a) +
  * shift_a h += O(attention(rms(Q n), rms(K text), V text)),              n = ln(h) w + b, or h h +=
  * gate_f W2 gelu(W1 n),                                     n = ln(h) (1 + scale_f) + shift_f leave
  * [shift scale] = table + emb, v = P(ln(h) (1 + scale) + shift)
  *
- * Positions, rms, rope and the norm before cross-attention are there where the class has them. The
- * residual stream h is f32, activations have the type of ctx->act. */
+ * With pictures attention(rms(Q n), rms(K' pictures), V' pictures) is added to what O reads of the
+ * text. Positions, rms, rope and the norm before cross-attention are there where the class has
+ * them. The residual stream h is f32, activations have the type of ctx->act. */
 #include "dit/adaln.h"
 
 #include <math.h>
@@ -72,16 +74,21 @@ ts_status ts_adaln_begin(ts_adaln *a, const ts_grid *grid, const ts_dit_inputs *
     ts_status st;
     ts_ctx *ctx = a->ctx;
     long D = a->info.dim;
-    if (in->latents.data || in->picture.data || in->guidance != 0)
-        TRY(ts_fail(&ctx->err, TS_EMODEL, "%s: this transformer is conditioned on text alone",
-                    in->latents.data   ? "latents beside the sample's own"
-                    : in->picture.data ? "states of a picture"
-                                       : "a guidance that the model is told"));
+    if (in->guidance != 0)
+        TRY(ts_fail(&ctx->err, TS_EMODEL, "a guidance that the model is told: this one is not"));
     a->grid = *grid;
+    a->beside = a->picture = (ts_tensor){0};
     a->emb = ts_part_take(ctx, TS_F32, nt, D);
     a->e6 = ts_part_take(ctx, TS_F32, nt, 6 * D);
     TRY(ts_part_texts_lay(ctx, &a->text, in, in->text_rows ? in->text_rows : text_rows));
     a->kv = ts_part_take(ctx, ctx->act, 2 * a->info.layers * a->text.rows, D);
+    if (in->picture.data)
+        a->picture = ts_part_take(ctx, ctx->act, 2 * a->info.layers * in->picture.dim[0], D);
+    if (in->latents.data) {
+        const long *l = in->latents.dim; /* C' F H W */
+        a->beside = ts_take(&ctx->arena, TS_F32, TS_DIM(l[1], l[2], l[3], l[0]));
+        TRY(ts_part_upload_latents(ctx, in->latents.data, a->beside));
+    }
 done:
     return st;
 }
@@ -119,7 +126,26 @@ static ts_status norm_heads(const ts_adaln *a, const ts_weight *w, ts_tensor x)
     return w ? ts_part_rms(a->ctx, w, a->info.eps, x) : TS_OK;
 }
 
-ts_status ts_adaln_keys_and_values(ts_adaln *a, ts_tensor c)
+/* The same of pictures: [R, D]. */
+static ts_tensor picture_part(const ts_adaln *a, int layer, int value)
+{
+    long rows = a->picture.dim[0] / (2L * a->info.layers);
+    return ts_row_range(a->picture, (2L * layer + value) * rows, rows);
+}
+
+static ts_status project_pictures(ts_adaln *a, int layer, ts_tensor pictures)
+{
+    ts_status st;
+    const ts_adaln_block *b = a->block + layer;
+    ts_tensor k = picture_part(a, layer, 0);
+    TRY(ts_part_linear(a->ctx, &b->picture_k, pictures, TS_ACT_NONE, k));
+    TRY(norm_heads(a, b->picture_norm, k));
+    TRY(ts_part_linear(a->ctx, &b->picture_v, pictures, TS_ACT_NONE, picture_part(a, layer, 1)));
+done:
+    return st;
+}
+
+ts_status ts_adaln_keys_and_values(ts_adaln *a, ts_tensor c, ts_tensor pictures)
 {
     ts_status st = TS_OK;
     for (int i = 0; i < a->info.layers; i++) {
@@ -128,6 +154,7 @@ ts_status ts_adaln_keys_and_values(ts_adaln *a, ts_tensor c)
         TRY(ts_part_linear(a->ctx, &cross->k, c, TS_ACT_NONE, text_part(a, i, 0)));
         TRY(norm_heads(a, cross->norm_k, text_part(a, i, 0)));
         TRY(ts_part_linear(a->ctx, &cross->v, c, TS_ACT_NONE, text_part(a, i, 1)));
+        if (ts_there(pictures)) TRY(project_pictures(a, i, pictures));
     }
 done:
     return st;
@@ -137,9 +164,23 @@ done:
 
 ts_status ts_adaln_enter(void *self, ts_eval e, ts_tensor x, ts_tensor h)
 {
+    ts_status st;
     ts_adaln *a = self;
+    ts_ctx *ctx = a->ctx;
+    size_t mark = ts_mark(&ctx->arena);
     (void)e;
-    return ts_part_patchify(a->ctx, &a->patch, a->info.patch, x, a->positions, h);
+    if (ts_there(a->beside)) {
+        long C = x.dim[3], more = a->beside.dim[3];
+        ts_tensor all = ts_take(&ctx->arena, TS_F32,
+                                TS_DIM(x.dim[0], x.dim[1], x.dim[2], C + more));
+        TRY(ts_cast(ctx->dev, x, ts_columns(all, 0, C)));
+        TRY(ts_cast(ctx->dev, a->beside, ts_columns(all, C, more)));
+        x = all;
+    }
+    TRY(ts_part_patchify(ctx, &a->patch, a->info.patch, x, a->positions, h));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
 }
 
 /* One row of modulation for each of the timesteps that a sample uses, one or two (ts_eval.sel). */
@@ -205,6 +246,19 @@ static ts_status norm_before_text(const ts_adaln *a, const ts_adaln_block *b, ts
                                              .y = n});
 }
 
+/* out = attention(q, k, v) of rows that every token sees, [rows, D] each */
+static ts_status attend_rows(ts_adaln *a, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor bias,
+                             ts_tensor out)
+{
+    return ts_attention_op(a->ctx->dev,
+                           (ts_attention){.q = batch_of_one(a, q),
+                                          .k = batch_of_one(a, k),
+                                          .v = batch_of_one(a, v),
+                                          .out = batch_of_one(a, out),
+                                          .scale = (float)(1 / sqrt((double)a->info.head_dim)),
+                                          .bias = bias});
+}
+
 static ts_status cross_attention(ts_adaln *a, int layer, int slot, ts_tensor h)
 {
     ts_status st;
@@ -220,13 +274,12 @@ static ts_status cross_attention(ts_adaln *a, int layer, int slot, ts_tensor h)
     TRY(norm_before_text(a, b, h, n));
     TRY(ts_part_linear(ctx, &b->cross.q, n, TS_ACT_NONE, q));
     TRY(norm_heads(a, b->cross.norm_q, q));
-    TRY(ts_attention_op(ctx->dev,
-                        (ts_attention){.q = batch_of_one(a, q),
-                                       .k = batch_of_one(a, k),
-                                       .v = batch_of_one(a, v),
-                                       .out = batch_of_one(a, n),
-                                       .scale = (float)(1 / sqrt((double)a->info.head_dim)),
-                                       .bias = ts_part_text_bias(&a->text, slot)}));
+    TRY(attend_rows(a, q, k, v, ts_part_text_bias(&a->text, slot), n));
+    if (ts_there(a->picture)) {
+        TRY(attend_rows(a, q, picture_part(a, layer, 0), picture_part(a, layer, 1), (ts_tensor){0},
+                        q));
+        TRY(ts_part_add(ctx, n, q, n));
+    }
     TRY(ts_linear_op(ctx->dev, (ts_linear){.x = n, .w = o->w, .b = o->b, .resid = h, .y = h}));
 done:
     ts_release(&ctx->arena, mark);

@@ -16,6 +16,9 @@ typedef struct {
     ts_layer up, down;
     const ts_weight *norm_w, *norm_b; /* before cross-attention; NULL: that norm is the identity */
     const ts_weight *table;           /* 6 D numbers */
+    /* keys and values of pictures in cross-attention; not bound: it sees none */
+    ts_layer picture_k, picture_v;
+    const ts_weight *picture_norm; /* of the keys */
 } ts_adaln_block;
 
 typedef struct { /* the first member of a class's struct */
@@ -33,6 +36,9 @@ typedef struct { /* the first member of a class's struct */
     ts_tensor cos, sin;
     ts_part_texts text; /* T rows */
     ts_tensor kv;       /* [layers 2 T, D]: keys then values of a layer */
+    ts_tensor beside;   /* f32 [F, H, W, C']: channels beside a sample's; absent: none */
+    /* [layers 2 R, D]: keys then values of the R rows of pictures; absent: there are none */
+    ts_tensor picture;
 } ts_adaln;
 
 /* Groups of weights: blocks, enter and leave, then what only prepare uses: embedders, and keys and
@@ -52,17 +58,17 @@ ts_status ts_adaln_bind_block(ts_adaln *, int i, const char *blocks, const char 
                               long ff);
 void ts_adaln_unbind(void *self);
 
-/* Begins a run: the grid, where each text's rows are, and room for emb, e6, kv and bias. text_rows:
- * of texts that do not say their length, as in ts_dit_class. TS_EUSAGE: conditions that these
- * models do not take. */
+/* Begins a run: the grid, where each text's rows are, the channels beside a sample's, and room for
+ * emb, e6, kv, picture and bias. text_rows: of texts that do not say their length, as in
+ * ts_dit_class. TS_EMODEL: a guidance, which these models are not told. */
 ts_status ts_adaln_begin(ts_adaln *, const ts_grid *, const ts_dit_inputs *, long text_rows,
                          long nt);
 /* *c [T, D] = l2 gelu(l1 states) of all texts' rows, or the states where l1 is not bound; it lives
  * until the caller's mark. */
 ts_status ts_adaln_text(ts_adaln *, const ts_dit_inputs *, const ts_layer *l1, const ts_layer *l2,
                         ts_tensor *c);
-/* Keys and values of c for every block. */
-ts_status ts_adaln_keys_and_values(ts_adaln *, ts_tensor c);
+/* Keys and values of c for every block, and of pictures [R, D], which may be absent. */
+ts_status ts_adaln_keys_and_values(ts_adaln *, ts_tensor c, ts_tensor pictures);
 
 /* For ts_dit_class. */
 ts_status ts_adaln_enter(void *self, ts_eval, ts_tensor x, ts_tensor h);

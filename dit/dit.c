@@ -16,6 +16,7 @@ struct ts_dit {
     ts_weights *weights;
     ts_grid grid;
     int first_layer, slots, rows; /* texts and timesteps prepared */
+    int beside;                   /* channels that the inputs have given */
     long *text_rows;              /* [slots] in the stream; NULL: none in any */
     char *dir;
     const ts_dit_hook *hooks; /* of others, called after those of this file */
@@ -100,6 +101,39 @@ done:
     return st;
 }
 
+static ts_status check_beside(const ts_dit *d, const ts_grid *g, ts_host t)
+{
+    const int *p = d->info.patch;
+    long want[4] = {d->info.beside, (long)g->F * p[0], (long)g->H * p[1], (long)g->W * p[2]};
+    if (!t.data || (t.type == TS_F32 && t.nd == 4 && !memcmp(t.dim, want, sizeof want)))
+        return TS_OK;
+    if (!d->info.beside)
+        return ts_fail(&d->ctx->err, TS_EMODEL,
+                       "%s: latents beside the sample's own: this transformer has no channels for "
+                       "them",
+                       d->dir);
+    return ts_fail(&d->ctx->err, TS_ESHAPE,
+                   "%s: latents beside the sample's own [%ld, %ld, %ld, %ld], expected [%ld, %ld, "
+                   "%ld, %ld]",
+                   d->dir, t.dim[0], t.dim[1], t.dim[2], t.dim[3], want[0], want[1], want[2],
+                   want[3]);
+}
+
+static ts_status check_pictures(const ts_dit *d, ts_host t)
+{
+    long dim = d->info.picture_dim, rows = d->info.picture_rows;
+    if (!t.data) return TS_OK;
+    if (!dim)
+        return ts_fail(&d->ctx->err, TS_EMODEL,
+                       "%s: states of a picture: this transformer sees none", d->dir);
+    if (t.type != TS_F32 || t.nd != 2 || t.dim[0] < 1 || t.dim[1] != dim ||
+        (rows && t.dim[0] != rows))
+        return ts_fail(&d->ctx->err, TS_ESHAPE,
+                       "%s: states of a picture [%ld, %ld], expected [%ld, %ld]", d->dir, t.dim[0],
+                       t.dim[1], rows ? rows : -1, dim);
+    return TS_OK;
+}
+
 long ts_dit_text_rows(const ts_dit *d, const ts_dit_inputs *in, int slot)
 {
     return d->cls->rows ? d->cls->rows(d->self, in, slot) : 0;
@@ -128,11 +162,14 @@ ts_status ts_dit_prepare(ts_dit *d, const ts_grid *grid, const ts_dit_inputs *in
                        "%s: %d texts and %d timesteps, expected at least one of each", d->dir,
                        in->slots, nt);
     TRY(check_texts(d, in));
+    TRY(check_beside(d, grid, in->latents));
+    TRY(check_pictures(d, in->picture));
     TRY(note_rows(d, in));
     TRY(d->ctx->dev->ops->checked(d->ctx->dev, &tag)); /* what a run that was stopped has left */
     d->grid = *grid;
     d->slots = in->slots;
     d->rows = nt;
+    d->beside = in->latents.data ? d->info.beside : 0;
     TRY(d->cls->prepare(d->self, grid, in, t, nt));
 done:
     return st;
@@ -292,7 +329,7 @@ static ts_status check_arguments(const ts_dit_pass *p)
             TRY(ts_fail(err, TS_ESHAPE,
                         "%s: the choice of timesteps has %ld tokens, expected %d as U8", d->dir,
                         v->sel.dim[0], d->grid.N));
-        TRY(check_latents(d, "latents are", p->x[i], d->info.in_channels));
+        TRY(check_latents(d, "latents are", p->x[i], d->info.in_channels - d->beside));
         TRY(check_latents(d, "the velocity is", p->v[i], d->info.out_channels));
     }
 done:

@@ -13,6 +13,10 @@ typedef struct {
     int in_channels, out_channels;
     int patch[3]; /* t h w: latents per token */
     int text_dim; /* width of the text states */
+    int beside;   /* channels of in_channels that stand beside the sample's own; 0: none */
+    /* width of the states of a picture's encoder; 0: it sees no pictures */
+    int picture_dim;
+    int picture_rows; /* of all pictures together; 0: any number */
     /* side of the latent that a picture model was trained at; 0: not said */
     int sample_size;
     float eps;
@@ -27,9 +31,11 @@ typedef struct {
     /* rows that the model sees of a text, zeros after the real ones; 0: as many as its class says
      */
     long text_rows;
-    /* f32 [C', F, H, W]: channels that stand beside the sample's own; data NULL: none */
+    /* f32 [C', F, H, W]: channels that stand beside the sample's own, ts_dit_info.beside of them;
+     * data NULL: none, and then a sample brings all channels itself */
     ts_host latents;
-    /* f32 [rows, width]: states of a picture's encoder; data NULL: none */
+    /* f32 [rows, picture_dim]: states of a picture's encoder, of several pictures behind each
+     * other; data NULL: none */
     ts_host picture;
     double guidance;   /* of models that are told it; 0: not told */
     int height, width; /* of the picture in pixels, for models that are told it; 0: not known */
@@ -71,8 +77,8 @@ typedef struct {
     /* rows of text in the stream of a sample of this slot; asked before prepare, too. NULL: none in
      * any */
     long (*rows)(const void *self, const ts_dit_inputs *, int slot);
-    /* x f32 [F, H, W, C] -> h, its tokens in raster order: dit.c puts them in order, and back
-     * before leave */
+    /* x f32 [F, H, W, C], without the channels beside it -> h, its tokens in raster order: dit.c
+     * puts them in order, and back before leave */
     ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);
     /* in place; its one self-attention over the stream is ts_attend, which knows step and layer */
     ts_status (*block)(void *self, int layer, ts_eval, ts_attn *, ts_tensor h);

@@ -151,6 +151,26 @@ ts_status ts_part_add_gated(ts_ctx *ctx, const ts_layer *l, ts_tensor x, ts_modu
 
 /* ---- latents and tokens ---- */
 
+ts_status ts_part_upload_latents(ts_ctx *ctx, const float *from, ts_tensor to)
+{
+    ts_status st;
+    long C = to.dim[3], P = ts_rows(to);
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor raw = ts_part_take(ctx, TS_F32, C, P);
+    TRY(ts_part_upload(ctx, raw, from));
+    TRY(ts_copy_op(ctx->dev, (ts_copy){.src = raw.p,
+                                       .dst = to.p,
+                                       .stype = TS_F32,
+                                       .dtype = TS_F32,
+                                       .nd = 2,
+                                       .dim = {P, C},
+                                       .ss = {1, P},
+                                       .ds = {to.ld, 1}}));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
 ts_status ts_part_patchify(ts_ctx *ctx, const ts_layer *l, const int p[3], ts_tensor x,
                            ts_tensor resid, ts_tensor h)
 {

@@ -49,6 +49,9 @@ ts_status ts_part_add_gated(ts_ctx *, const ts_layer *, ts_tensor x, ts_modulati
                             ts_tensor h);
 
 /* ---- latents and tokens; p: latents to a token along t, h, w ---- */
+/* to f32 [F, H, W, C] from host f32 [C, F, H, W], which may go away once this returns; takes from
+ * the arena and gives back */
+ts_status ts_part_upload_latents(ts_ctx *, const float *from, ts_tensor to);
 /* h [N, D] = conv(x) + resid, kernel = stride = p; x f32 [F, H, W, C]; resid f32 [N, D] in raster
  * order, may be absent */
 ts_status ts_part_patchify(ts_ctx *, const ts_layer *, const int p[3], ts_tensor x, ts_tensor resid,

@@ -269,7 +269,7 @@ static ts_status prepare_text(pixart *p, const ts_dit_inputs *in)
     TRY(ts_adaln_text(a, in, &p->text1, &p->text2, &c));
     for (int i = 0; i < in->slots && ctx->tap && !ctx->dev->counting; i++)
         TRY(ctx->tap(ctx->tap_user, "caption_projection", ts_part_text_rows(&a->text, c, i)));
-    TRY(ts_adaln_keys_and_values(a, c));
+    TRY(ts_adaln_keys_and_values(a, c, (ts_tensor){0}));
 done:
     return st;
 }

@@ -1,12 +1,15 @@
-/* WanTransformer3DModel (Wan 2.1 and 2.2, text to video), as diffusers defines it
+/* WanTransformer3DModel (Wan 2.1 and 2.2), as diffusers defines it
  * (models/transformers/transformer_wan.py): config, weights and what is made once a run. With t the
  * timestep, c the text:
  *
  *   emb = mlp(sincos(t)), e = proj(silu(emb)), text = mlp(c)
  *
  * Queries and keys have their rms taken over all heads together and are turned by their positions;
- * blocks are those of adaln.c. Image-to-video variants (image_dim, added_kv_proj_dim) are
- * refused. */
+ * blocks are those of adaln.c. Image-to-video variants have channels for a mask and latents of the
+ * pictures beside the sample's; those of 2.1 (image_dim, added_kv_proj_dim) also see states s of
+ * their encoder:
+ *
+ *   pictures = ln(mlp(ln(s + positions))), positions where the pictures are two */
 #include "dit/adaln.h"
 #include "dit/wan_files.h"
 
@@ -16,12 +19,18 @@ typedef struct {
     int freq_dim, ffn_dim; /* widths of the timestep's sines and of the feed-forward */
     int rope_max;          /* tokens along an axis */
     bool cross_norm;       /* a norm before cross-attention */
+    int added_dim;         /* width of what keys and values of pictures read; 0: none */
 } wan_config;
 
 typedef struct {
     ts_adaln base;
     const wan_config *config;
     ts_layer time1, time2, time_proj, text1, text2;
+    struct { /* not bound: it sees no pictures */
+        const ts_weight *norm1_w, *norm1_b, *norm2_w, *norm2_b;
+        const ts_weight *positions; /* [1, rows, P]; NULL: none */
+        ts_layer up, down;
+    } picture;
 } wan;
 
 /* ---- describe ---- */
@@ -42,6 +51,8 @@ static ts_status check_wan_ranges(ts_ctx *ctx, const char *path, const ts_dit_in
         {"patch_size", o->patch[0], 1, 64},
         {"patch_size", o->patch[1], 1, 64},
         {"patch_size", o->patch[2], 1, 64},
+        {"image_dim", o->picture_dim, 0, 1 << 20},
+        {"pos_embed_seq_len", o->picture_rows, 0, 1 << 20},
     };
     ts_status st = ts_config_ranges(ctx, path, range, (int)(sizeof range / sizeof *range));
     if (st != TS_OK) return st;
@@ -52,6 +63,16 @@ static ts_status check_wan_ranges(ts_ctx *ctx, const char *path, const ts_dit_in
     if (c->freq_dim % 2)
         return ts_fail(&ctx->err, TS_EMODEL, "%s: \"freq_dim\" is %d, expected an even number",
                        path, c->freq_dim);
+    int added = o->picture_dim ? o->heads * o->head_dim : 0;
+    if (c->added_dim != added)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"added_kv_proj_dim\" is %d with \"image_dim\" %d, expected %d (0: "
+                       "null)",
+                       path, c->added_dim, o->picture_dim, added);
+    if (o->picture_rows && !o->picture_dim)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"pos_embed_seq_len\" is %d without \"image_dim\"", path,
+                       o->picture_rows);
     return TS_OK;
 }
 
@@ -83,10 +104,10 @@ static ts_status describe_wan_dit(ts_ctx *ctx, const cJSON *config, const char *
         {"cross_attn_norm", TS_KEY_BOOL, &c->cross_norm, 0, NULL, NULL},
         {"qk_norm", TS_KEY_ONLY, NULL, 0, NULL, "\"rms_norm_across_heads\""},
         {"eps", TS_KEY_FLOAT, &eps, 0, NULL, NULL},
-        {"image_dim", TS_KEY_ONLY, NULL, 0, NULL, "null"},
-        {"added_kv_proj_dim", TS_KEY_ONLY, NULL, 0, NULL, "null"},
+        {"image_dim", TS_KEY_INT, &o->picture_dim, 0, NULL, NULL},
+        {"added_kv_proj_dim", TS_KEY_INT, &c->added_dim, 0, NULL, NULL},
         {"rope_max_seq_len", TS_KEY_INT, &c->rope_max, 0, NULL, NULL},
-        {"pos_embed_seq_len", TS_KEY_ONLY, NULL, 0, NULL, "null"},
+        {"pos_embed_seq_len", TS_KEY_INT, &o->picture_rows, 0, NULL, NULL},
     };
     TRY(ts_config_read(ctx, config, path, key, (int)(sizeof key / sizeof *key)));
     const cJSON *out = cJSON_GetObjectItemCaseSensitive(config, "out_channels");
@@ -100,6 +121,7 @@ static ts_status describe_wan_dit(ts_ctx *ctx, const cJSON *config, const char *
     o->eps = (float)eps;
     TRY(check_wan_ranges(ctx, path, o, c));
     o->dim = o->heads * o->head_dim;
+    if (o->in_channels > o->out_channels) o->beside = o->in_channels - o->out_channels;
 done:
     return st;
 }
@@ -131,6 +153,34 @@ static ts_status bind_wan_block(wan *w, int i)
         TRY(ts_find_vector(ws, i, &b->norm_b, 1, &D, "blocks.%d.norm2.bias", i));
     }
     TRY(ts_find_vector(ws, i, &b->table, 3, (long[]){1, 6, D}, "blocks.%d.scale_shift_table", i));
+    if (!a->info.picture_dim) goto done;
+    int text = ts_adaln_group_text(a, i);
+    TRY(ts_find_linear(ws, text, &b->picture_k, D, D, true, "blocks.%d.attn2.add_k_proj", i));
+    TRY(ts_find_linear(ws, text, &b->picture_v, D, D, true, "blocks.%d.attn2.add_v_proj", i));
+    TRY(ts_find_vector(ws, text, &b->picture_norm, 1, &D, "blocks.%d.attn2.norm_added_k.weight",
+                       i));
+done:
+    return st;
+}
+
+#define PICTURE "condition_embedder.image_embedder"
+static ts_status bind_wan_pictures(wan *w)
+{
+    ts_status st = TS_OK;
+    ts_adaln *a = &w->base;
+    ts_weights *ws = a->weights;
+    int g = ts_adaln_group_embed(a);
+    long D = a->info.dim, P = a->info.picture_dim, rows = a->info.picture_rows;
+    if (!P) goto done;
+    TRY(ts_find_vector(ws, g, &w->picture.norm1_w, 1, &P, PICTURE ".norm1.weight"));
+    TRY(ts_find_vector(ws, g, &w->picture.norm1_b, 1, &P, PICTURE ".norm1.bias"));
+    TRY(ts_find_linear(ws, g, &w->picture.up, P, P, true, PICTURE ".ff.net.0.proj"));
+    TRY(ts_find_linear(ws, g, &w->picture.down, D, P, true, PICTURE ".ff.net.2"));
+    TRY(ts_find_vector(ws, g, &w->picture.norm2_w, 1, &D, PICTURE ".norm2.weight"));
+    TRY(ts_find_vector(ws, g, &w->picture.norm2_b, 1, &D, PICTURE ".norm2.bias"));
+    if (rows)
+        TRY(ts_find_vector(ws, g, &w->picture.positions, 3, (long[]){1, rows, P},
+                           PICTURE ".pos_embed"));
 done:
     return st;
 }
@@ -161,6 +211,7 @@ static ts_status bind_wan(void *self, ts_ctx *ctx, const ts_dit_info *info, cons
                        "condition_embedder.text_embedder.linear_1"));
     TRY(ts_find_linear(ws, embed, &w->text2, D, D, true,
                        "condition_embedder.text_embedder.linear_2"));
+    TRY(bind_wan_pictures(w));
 done:
     return st;
 }
@@ -192,19 +243,53 @@ done:
     return st;
 }
 
+static ts_status norm_pictures(const wan *w, const ts_weight *gain, const ts_weight *bias,
+                               ts_tensor x, ts_tensor y)
+{
+    return ts_norm_op(w->base.ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
+                                                  .eps = 1e-5F, /* whatever the config's is */
+                                                  .x = x,
+                                                  .w = gain,
+                                                  .b = bias,
+                                                  .y = y});
+}
+
+/* *out [R, D] of the inputs' pictures; it lives until the caller's mark. Absent: there are none. */
+static ts_status embed_pictures(wan *w, const ts_dit_inputs *in, ts_tensor *out)
+{
+    ts_status st = TS_OK;
+    ts_ctx *ctx = w->base.ctx;
+    *out = (ts_tensor){0};
+    if (!in->picture.data) goto done;
+    long R = in->picture.dim[0], P = in->picture.dim[1], D = w->base.info.dim;
+    ts_tensor s = ts_part_take(ctx, TS_F32, R, P), x = ts_part_take(ctx, ctx->act, R, P),
+              u = ts_part_take(ctx, ctx->act, R, P);
+    *out = ts_part_take(ctx, ctx->act, R, D);
+    TRY(ts_part_upload(ctx, s, in->picture.data));
+    if (w->picture.positions)
+        TRY(ts_part_add(ctx, s, ts_view(w->picture.positions->t, TS_DIM(R, P)), s));
+    TRY(norm_pictures(w, w->picture.norm1_w, w->picture.norm1_b, s, x));
+    TRY(ts_part_linear(ctx, &w->picture.up, x, TS_ACT_GELU, u));
+    TRY(ts_part_linear(ctx, &w->picture.down, u, TS_ACT_NONE, *out));
+    TRY(norm_pictures(w, w->picture.norm2_w, w->picture.norm2_b, *out, *out));
+done:
+    return st;
+}
+
 static ts_status prepare_wan_tables(wan *w, const ts_dit_inputs *in, const float *t, int nt)
 {
     ts_status st;
     ts_adaln *a = &w->base;
     ts_ctx *ctx = a->ctx;
-    ts_tensor c; /* [T, D] */
+    ts_tensor c, pictures; /* [T, D], [R, D] */
     size_t mark = ts_mark(&ctx->arena);
     TRY(ts_weights_enter(a->weights, ts_adaln_group_embed(a)));
     TRY(ts_part_embed(ctx, &w->time1, &w->time2, t, nt, a->emb));
     TRY(ts_part_project(ctx, &w->time_proj, a->emb, a->e6));
     TRY(prepare_rope(a));
     TRY(ts_adaln_text(a, in, &w->text1, &w->text2, &c));
-    TRY(ts_adaln_keys_and_values(a, c));
+    TRY(embed_pictures(w, in, &pictures));
+    TRY(ts_adaln_keys_and_values(a, c, pictures));
 done:
     ts_release(&ctx->arena, mark);
     return st;

@@ -19,6 +19,18 @@ const golden_wan golden_w1 = {.patch = {1, 2, 2},
                               .layers = 2,
                               .cross_norm = true};
 
+const golden_wan golden_w3 = {.patch = {1, 2, 2},
+                              .heads = 2,
+                              .head_dim = 12,
+                              .in = 9,
+                              .out = 4,
+                              .text_dim = 16,
+                              .freq_dim = 256,
+                              .ffn_dim = 32,
+                              .layers = 2,
+                              .cross_norm = true,
+                              .image_dim = 4};
+
 /* ---- weights ---- */
 
 static void put_block(ts_bag *b, const golden_wan *c, int i)
@@ -41,6 +53,24 @@ static void put_block(ts_bag *b, const golden_wan *c, int i)
     golden_put(b, name, 1L, 6L, D, 0L);
     golden_put_linear(b, c->ffn_dim, D, "blocks.%d.ffn.net.0.proj", i);
     golden_put_linear(b, D, c->ffn_dim, "blocks.%d.ffn.net.2", i);
+    if (!c->image_dim) return;
+    golden_put_linear(b, D, D, "blocks.%d.attn2.add_k_proj", i);
+    golden_put_linear(b, D, D, "blocks.%d.attn2.add_v_proj", i);
+    snprintf(name, sizeof name, "blocks.%d.attn2.norm_added_k.weight", i);
+    golden_put(b, name, D, 0L);
+}
+
+static void put_pictures(ts_bag *b, const golden_wan *c)
+{
+    long D = c->heads * c->head_dim, P = c->image_dim;
+    const char *of = "condition_embedder.image_embedder";
+    char name[128];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "%s.norm%d.%s", of, 1 + i / 2, i % 2 ? "bias" : "weight");
+        golden_put(b, name, i / 2 ? D : P, 0L);
+    }
+    golden_put_linear(b, P, P, "%s.ff.net.0.proj", of);
+    golden_put_linear(b, D, P, "%s.ff.net.2", of);
 }
 
 static long volume(const golden_wan *c) { return c->patch[0] * c->patch[1] * c->patch[2]; }
@@ -57,6 +87,7 @@ ts_bag *golden_wan_weights(const golden_wan *c)
     golden_put_linear(b, D, c->text_dim, "condition_embedder.text_embedder.linear_%d", 1);
     golden_put_linear(b, D, D, "condition_embedder.text_embedder.linear_%d", 2);
     for (int i = 0; i < c->layers; i++) put_block(b, c, i);
+    if (c->image_dim) put_pictures(b, c);
     golden_put(b, "scale_shift_table", 1L, 2L, D, 0L);
     golden_put_linear(b, volume(c) * c->out, D, "proj_out");
     return b;
@@ -64,7 +95,7 @@ ts_bag *golden_wan_weights(const golden_wan *c)
 
 char *golden_wan_save(const golden_wan *c, const ts_bag *b)
 {
-    char path[600], *dir = testing_tmp(), out[24] = "null";
+    char path[600], *dir = testing_tmp(), out[24] = "null", pictures[96] = "";
     ts_err err = {0};
     snprintf(path, sizeof path, "%s/diffusion_pytorch_model.safetensors", dir);
     ck_assert_msg(ts_bag_save(&err, b, path) == TS_OK, "%s", err.text);
@@ -72,16 +103,19 @@ char *golden_wan_save(const golden_wan *c, const ts_bag *b)
     FILE *f = fopen(path, "w");
     ck_assert_ptr_nonnull(f);
     if (c->out != c->in) snprintf(out, sizeof out, "%ld", c->out);
+    if (c->image_dim)
+        snprintf(pictures, sizeof pictures, ", \"image_dim\": %ld, \"added_kv_proj_dim\": %ld",
+                 c->image_dim, c->heads * c->head_dim);
     ck_assert(
         fprintf(f,
                 "{\"patch_size\": [%ld, %ld, %ld], \"num_attention_heads\": %ld, "
                 "\"attention_head_dim\": %ld, \"in_channels\": %ld, \"out_channels\": %s, "
                 "\"text_dim\": %ld, "
                 "\"freq_dim\": %ld, \"ffn_dim\": %ld, \"num_layers\": %ld, \"cross_attn_norm\": "
-                "%s, \"qk_norm\": \"rms_norm_across_heads\", \"rope_max_seq_len\": 32}",
+                "%s, \"qk_norm\": \"rms_norm_across_heads\", \"rope_max_seq_len\": 32%s}",
                 c->patch[0], c->patch[1], c->patch[2], c->heads, c->head_dim, c->in, out,
-                c->text_dim, c->freq_dim, c->ffn_dim, c->layers,
-                c->cross_norm ? "true" : "false") > 0);
+                c->text_dim, c->freq_dim, c->ffn_dim, c->layers, c->cross_norm ? "true" : "false",
+                pictures) > 0);
     ck_assert_int_eq(fclose(f), 0);
     return dir;
 }

@@ -7,8 +7,9 @@
 typedef struct {
     long patch[3], heads, head_dim, in, out, text_dim, freq_dim, ffn_dim, layers;
     bool cross_norm;
+    long image_dim; /* 0: it sees no pictures, which golden_wan_forward never does */
 } golden_wan;
-extern const golden_wan golden_w1;
+extern const golden_wan golden_w1, golden_w3;
 ts_bag *golden_wan_weights(const golden_wan *);
 /* A new folder with config.json and the weights; malloc'd. */
 char *golden_wan_save(const golden_wan *, const ts_bag *);

@@ -25,6 +25,11 @@ static const golden w2 = {{0.72504, -0.82827, 0.79103, 1.23387, 0.65489, -2.2622
                           -0.162130,
                           1.190089};
 
+static const golden w3 = {{1.72470, -1.47566, 4.18131, 0.30510, -0.01203, 0.62378},
+                          {1.11056, -0.73759},
+                          -0.130707,
+                          1.286639};
+
 static void run_golden(const char *backend, const uint8_t *sel, const char *what, const golden *g)
 {
     float x[COUNT], states[ROWS * 16];
@@ -60,6 +65,83 @@ START_TEST(golden_timestep_of_each_token)
     uint8_t sel[TOKENS] = {0};
     memset(sel, 1, 12);
     run_golden(backends[_i], sel, "W2", &w2);
+}
+END_TEST
+
+/* Four channels of a sample, five beside it; 512 rows of text and five of a picture. */
+enum { BESIDE = 5, LONG_ROWS = 512, PICTURE_ROWS = 5, PICTURE_DIM = 4 };
+
+typedef struct {
+    ts_ctx *ctx;
+    char *dir;
+    ts_bag *weights;
+    float x[COUNT * 9 / 4], states[LONG_ROWS * 16], picture[PICTURE_ROWS * PICTURE_DIM];
+    evaluation e;
+} with_picture;
+
+static with_picture *open_with_picture(const char *backend, const golden_wan *c)
+{
+    with_picture *p = calloc(1, sizeof *p);
+    p->weights = golden_wan_weights(c);
+    p->dir = golden_wan_save(c, p->weights);
+    p->ctx = testing_open(backend, NULL, 0);
+    golden_input("input.x", 1.7, COUNT * 9 / 4, p->x);
+    golden_input("input.ctx", 1.7, LONG_ROWS * 16, p->states);
+    golden_input("input.img", 1.7, PICTURE_ROWS * PICTURE_DIM, p->picture);
+    p->e = (evaluation){
+        .dit = evaluation_open(p->ctx, p->dir, 0),
+        .x = p->x,
+        .latent = {4, 3, 6, 8},
+        .text = {{.states = {p->states, TS_F32, 2, {LONG_ROWS, 16}}, .length = LONG_ROWS}},
+        .latents = {p->x + COUNT, TS_F32, 4, {BESIDE, 3, 6, 8}},
+        .picture = {p->picture, TS_F32, 2, {PICTURE_ROWS, PICTURE_DIM}},
+        .t = {750},
+        .texts = 1,
+        .nt = 1,
+        .samples = 1,
+        .steps = 1};
+    return p;
+}
+
+static void close_with_picture(with_picture *p)
+{
+    evaluation_free(&p->e);
+    testing_close(p->ctx);
+    ts_bag_free(p->weights);
+    free(p->dir);
+    free(p);
+}
+
+START_TEST(golden_picture)
+{
+    with_picture *p = open_with_picture(backends[_i], &golden_w3);
+    testing_run(p->ctx, evaluation_phase, &p->e);
+    golden_expect("W3", p->e.v[0], COUNT, w3.first, w3.last, w3.mean, w3.root, 2e-5);
+    close_with_picture(p);
+}
+END_TEST
+
+/* What does not fit is said before anything is computed. */
+START_TEST(pictures_that_do_not_fit)
+{
+    with_picture *p = open_with_picture("cpu", &golden_w3);
+    p->e.latents.dim[0] = 4;
+    ck_assert_int_eq(evaluation_try(p->ctx, &p->e), TS_ESHAPE);
+    ck_assert_msg(strstr(p->ctx->err.text, "[4, 3, 6, 8], expected [5, 3, 6, 8]") != NULL, "%s",
+                  p->ctx->err.text);
+    p->e.latents.dim[0] = BESIDE;
+    p->e.picture.dim[1] = 3;
+    ck_assert_int_eq(evaluation_try(p->ctx, &p->e), TS_ESHAPE);
+    ck_assert_msg(strstr(p->ctx->err.text, "[5, 3], expected [-1, 4]") != NULL, "%s",
+                  p->ctx->err.text);
+    close_with_picture(p);
+    p = open_with_picture("cpu", &golden_w1);
+    ck_assert_int_eq(evaluation_try(p->ctx, &p->e), TS_EMODEL);
+    ck_assert_msg(strstr(p->ctx->err.text, "no channels for them") != NULL, "%s", p->ctx->err.text);
+    p->e.latents.data = NULL;
+    ck_assert_int_eq(evaluation_try(p->ctx, &p->e), TS_EMODEL);
+    ck_assert_msg(strstr(p->ctx->err.text, "sees none") != NULL, "%s", p->ctx->err.text);
+    close_with_picture(p);
 }
 END_TEST
 
@@ -257,6 +339,8 @@ int main(void)
     tcase_set_timeout(c, 120);
     tcase_add_loop_test(c, golden_one_timestep, 0, 2);
     tcase_add_loop_test(c, golden_timestep_of_each_token, 0, 2);
+    tcase_add_loop_test(c, golden_picture, 0, 2);
+    tcase_add_test(c, pictures_that_do_not_fit);
     tcase_add_test(c, plain_is_golden);
     tcase_add_loop_test(c, shape, 0, 2 * SHAPES);
     tcase_add_loop_test(c, fixture, 0, 2 * CASES);
