@@ -59,15 +59,14 @@ static float read_fixed32(const record *r)
     return f;
 }
 
-/* scores of normal pieces; model type; spaces end words instead of beginning them */
+/* model type; spaces end words instead of beginning them */
 typedef struct {
-    float least, most;
     uint64_t type;
     bool suffix;
     int eos, unk;
 } facts;
 
-static ts_status read_piece(ts_tokenizer *t, reader r, facts *f)
+static ts_status read_piece(ts_tokenizer *t, reader r)
 {
     record x;
     reader s = {0};
@@ -80,10 +79,6 @@ static ts_status read_piece(ts_tokenizer *t, reader r, facts *f)
     }
     if (r.bad || type < TS_PIECE_NORMAL || type > TS_PIECE_BYTE)
         return ts_fail(&t->ctx->err, TS_EMODEL, "%s: piece %d is damaged", t->path, t->pieces);
-    if (type == TS_PIECE_NORMAL) {
-        if (score < f->least) f->least = score;
-        if (score > f->most) f->most = score;
-    }
     if (!ts_tokenizer_add(t, (const char *)s.p, (size_t)(s.end - s.p), score, (ts_piece_type)type))
         return ts_fail(&t->ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path);
     return TS_OK;
@@ -119,11 +114,33 @@ static ts_status read_spiece_normalizer(ts_tokenizer *t, reader r)
 }
 
 /* Pieces that a user defined win over any split of the same characters. */
-static void score_users(ts_tokenizer *t, const facts *f)
+static void score_users(ts_tokenizer *t, float most)
 {
     for (int i = 0; i < t->pieces; i++)
         if (t->piece[i].type == TS_PIECE_USER)
-            t->piece[i].score = (float)t->piece[i].n * f->most - 0.1;
+            t->piece[i].score = (float)t->piece[i].n * most - 0.1;
+}
+
+ts_status ts_tokenizer_settle(ts_tokenizer *t, int64_t unk, int64_t eos)
+{
+    /* most: no less than FLT_MIN there either */
+    float least = FLT_MAX, most = FLT_MIN;
+    for (int i = 0; i < t->pieces; i++) {
+        const ts_piece *p = t->piece + i;
+        float score = (float)p->score;
+        if (p->type == TS_PIECE_UNKNOWN) unk = i;
+        if (!strcmp(p->s, "</s>")) eos = i;
+        if (p->type == TS_PIECE_NORMAL && score < least) least = score;
+        if (p->type == TS_PIECE_NORMAL && score > most) most = score;
+    }
+    if (unk < 0 || unk >= t->pieces || eos < 0 || eos >= t->pieces)
+        return ts_fail(&t->ctx->err, TS_EMODEL, "%s: no unknown or end piece among %d", t->path,
+                       t->pieces);
+    score_users(t, most);
+    t->unk = (int)unk;
+    t->unk_score = least - 10;
+    t->after[t->afters++] = (int)eos;
+    return TS_OK;
 }
 
 ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
@@ -131,12 +148,11 @@ ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
     ts_status st = TS_OK;
     reader r = {data, data + size, false};
     record x;
-    /* most: no less than FLT_MIN there either */
-    facts f = {.least = FLT_MAX, .most = FLT_MIN, .type = 1, .unk = 0, .eos = 2};
+    facts f = {.type = 1, .unk = 0, .eos = 2};
     t->sentencepiece = t->dummy_prefix = t->collapse = t->escape = true;
     while (read_field(&r, &x)) {
         if (x.wire != 2) continue;
-        if (x.field == 1) TRY(read_piece(t, x.body, &f));
+        if (x.field == 1) TRY(read_piece(t, x.body));
         if (x.field == 2) read_trainer(t, x.body, &f);
         if (x.field == 3) TRY(read_spiece_normalizer(t, x.body));
     }
@@ -149,17 +165,7 @@ ts_status ts_tokenizer_spiece(ts_tokenizer *t, const uint8_t *data, size_t size)
     if (f.suffix)
         TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: treat_whitespace_as_suffix is not supported",
                     t->path));
-    for (int i = 0; i < t->pieces; i++) {
-        if (t->piece[i].type == TS_PIECE_UNKNOWN) f.unk = i;
-        if (!strcmp(t->piece[i].s, "</s>")) f.eos = i;
-    }
-    if (f.unk < 0 || f.unk >= t->pieces || f.eos < 0 || f.eos >= t->pieces)
-        TRY(ts_fail(&t->ctx->err, TS_EMODEL, "%s: no unknown or end piece among %d", t->path,
-                    t->pieces));
-    score_users(t, &f);
-    t->unk = f.unk;
-    t->unk_score = f.least - 10;
-    t->after[t->afters++] = f.eos;
+    TRY(ts_tokenizer_settle(t, f.unk, f.eos));
 done:
     return st;
 }

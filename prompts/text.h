@@ -20,7 +20,7 @@ typedef struct ts_tokenizer ts_tokenizer;
  * these or weights that carry a vocabulary: a Unigram model. TS_EMODEL names file and fault, or
  * what is not supported. */
 ts_status ts_tokenizer_open(ts_ctx *, const char *place, ts_tokenizer **);
-/* Is it a file of weights that carries a vocabulary (a tensor `spiece_model`)? */
+/* Is it a file of weights that carries a vocabulary (a tensor `spiece_model`, keys of a GGUF)? */
 bool ts_tokenizer_is_in(const char *path);
 void ts_tokenizer_close(ts_tokenizer *);
 /* ids with the end token, at most max: a longer text is cut and keeps its end token. ids: malloc'd.

@@ -1,6 +1,6 @@
-/* Text -> ids. The two kinds of file are used as their own libraries use them: tokenizer.json as
- * the tokenizers library (added tokens apart, then the normalizer, words, Unigram), spiece.model as
- * SentencePiece (the text as a whole). */
+/* Text -> ids. The kinds of file are used as their own libraries use them: tokenizer.json as the
+ * tokenizers library (added tokens apart, then the normalizer, words, Unigram), spiece.model, by
+ * itself or within weights, as SentencePiece (the text as a whole). */
 #include "backend/suffix.h"
 #include "prompts/unigram.h"
 #include "weights/file.h"
@@ -32,26 +32,37 @@ static bool index_added(ts_tokenizer *t)
     return true;
 }
 
-static const char carried[] = "spiece_model"; /* tensor U8 [bytes of a spiece.model] */
+/* A vocabulary within a file of weights: the bytes of a spiece.model as a tensor, or keys. */
+typedef struct {
+    ts_source source;
+    const ts_entry *spiece; /* U8 [bytes] */
+    const ts_gguf *keys;
+} carrier;
 
-/* Its tensor of that name; NULL: the file is no weights, or has none. *s is then closed. */
-static const ts_entry *open_carrier(const char *path, ts_source *s)
+/* false: the file is no weights, or has none; *c is then closed. */
+static bool open_carrier(const char *path, carrier *c)
 {
     ts_err ignored = {0};
-    if (ts_source_open(&ignored, path, s)) return NULL;
+    *c = (carrier){0};
+    if (ts_source_open(&ignored, path, &c->source)) return false;
+    const ts_source *s = &c->source;
     for (int i = 0; i < s->entries; i++)
-        if (!strcmp(s->entry[i].name, carried) && s->entry[i].t.type == TS_U8 && !s->entry[i].odd)
-            return s->entry + i;
-    ts_source_close(s);
-    return NULL;
+        if (!strcmp(s->entry[i].name, "spiece_model") && s->entry[i].t.type == TS_U8 &&
+            !s->entry[i].odd)
+            c->spiece = s->entry + i;
+    if (ts_gguf_of(s) && ts_gguf_find(ts_gguf_of(s), "tokenizer.ggml.tokens"))
+        c->keys = ts_gguf_of(s);
+    if (c->spiece || c->keys) return true;
+    ts_source_close(&c->source);
+    return false;
 }
 
 bool ts_tokenizer_is_in(const char *path)
 {
-    ts_source s;
+    carrier c;
     struct stat info;
-    bool is = stat(path, &info) == 0 && S_ISREG(info.st_mode) && open_carrier(path, &s);
-    if (is) ts_source_close(&s);
+    bool is = stat(path, &info) == 0 && S_ISREG(info.st_mode) && open_carrier(path, &c);
+    if (is) ts_source_close(&c.source);
     return is;
 }
 
@@ -81,10 +92,10 @@ static ts_status read_vocabulary(ts_tokenizer *t)
     cJSON *json = NULL;
     uint8_t *data = NULL;
     size_t size = 0;
-    ts_source s = {0};
-    const ts_entry *e = open_carrier(t->path, &s);
-    if (e) {
-        TRY(ts_tokenizer_spiece(t, e->t.data, e->bytes));
+    carrier c;
+    if (open_carrier(t->path, &c)) {
+        TRY(c.keys ? ts_tokenizer_gguf(t, c.keys)
+                   : ts_tokenizer_spiece(t, c.spiece->t.data, c.spiece->bytes));
     } else if (ts_ends_with(t->path, ".json")) {
         TRY(ts_json_load(err, t->path, &json));
         TRY(ts_tokenizer_json(t, json));
@@ -93,7 +104,7 @@ static ts_status read_vocabulary(ts_tokenizer *t)
         TRY(ts_tokenizer_spiece(t, data, size));
     }
 done:
-    ts_source_close(&s);
+    ts_source_close(&c.source);
     cJSON_Delete(json);
     free(data);
     return st;

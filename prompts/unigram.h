@@ -1,9 +1,10 @@
 /* A Unigram vocabulary (SentencePiece) and the rules of text around it. Filled by the readers of
- * tokenizer.json and spiece.model, used by normalize.c, unigram.c and tokenize.c. */
+ * tokenizer.json, spiece.model and GGUF, used by normalize.c, unigram.c and tokenize.c. */
 #ifndef TS_UNIGRAM_H
 #define TS_UNIGRAM_H
 #include "prompts/buffer.h"
 #include "prompts/text.h"
+#include "weights/gguf.h"
 
 #define TS_MARK "\xE2\x96\x81" /* U+2581, what a space becomes */
 
@@ -71,7 +72,7 @@ typedef enum { TS_PREPEND_NEVER, TS_PREPEND_FIRST, TS_PREPEND_ALWAYS } ts_prepen
 struct ts_tokenizer {
     ts_ctx *ctx;
     char *path;         /* for sentences */
-    bool sentencepiece; /* spiece.model: its own rules of text, f32 sums */
+    bool sentencepiece; /* spiece.model, GGUF: its own rules of text, f32 sums */
     ts_piece *piece;
     int pieces, unk;
     int *slot;             /* hash table of piece numbers + 1 */
@@ -95,6 +96,12 @@ struct ts_tokenizer {
 /* Readers: fill a zeroed tokenizer. TS_EMODEL. */
 ts_status ts_tokenizer_json(ts_tokenizer *, const cJSON *);
 ts_status ts_tokenizer_spiece(ts_tokenizer *, const uint8_t *data, size_t size);
+/* The pieces of a spiece.model as llama.cpp's converter keeps them: the keys tokenizer.ggml.* */
+ts_status ts_tokenizer_gguf(ts_tokenizer *, const ts_gguf *);
+/* What a reader of SentencePiece's pieces ends with: scores of pieces that users defined, of what
+ * is unknown, the end token. unk, eos: their numbers where no piece of that kind and no "</s>" says
+ * otherwise. TS_EMODEL: there are none. */
+ts_status ts_tokenizer_settle(ts_tokenizer *, int64_t unk, int64_t eos);
 
 /* unigram.c */
 /* zero to begin; id: free; failed: memory ran out */
