@@ -10,10 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[TS_POLICIES] = {"dense",  "adaspa", "tile",   "window",
+static const char *const names[TS_POLICIES] = {"dense",  "auto",   "adaspa", "tile",  "window",
                                                "radial", "pooled", "random", "blocks"};
 
 enum {
+    AUTO = 1 << TS_AUTO,
     ADASPA = 1 << TS_ADASPA,
     TILE = 1 << TS_TILE,
     WINDOW = 1 << TS_WINDOW,
@@ -28,6 +29,7 @@ enum {
     ALL = BUDGETED | TILE | BLOCKS
 };
 typedef enum {
+    PSNR,
     KEEP,
     ORDER,
     MIN_TOKENS,
@@ -48,6 +50,7 @@ static const struct {
     const char *name, *wanted;
     unsigned of;
 } keys[KEYS] = {
+    [PSNR] = {"psnr", "decibels from 0 to 100: how near to full attention frames are to be", AUTO},
     [KEEP] = {"keep", "more than 0, at most 1: the share of key blocks read", BUDGETED},
     [ORDER] = {"order", "raster or tile", ALL & ~BLOCKS},
     [MIN_TOKENS] = {"min-tokens", "a whole number from 0", ALL & ~BLOCKS},
@@ -162,6 +165,7 @@ static bool set_value(ts_policy *p, key_id id, const char *s)
 {
     uint64_t n = 0;
     switch (id) {
+    case PSNR: return ts_number_read(s, &p->psnr) && p->psnr >= 0 && p->psnr <= 100;
     case KEEP: return read_share(s, &p->keep) && p->keep > 0 && p->keep <= 1;
     case ORDER:
         p->order = strcmp(s, "tile") ? TS_RASTER : TS_TILE_ORDER;
@@ -313,8 +317,12 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     ts_status st = TS_OK;
     bool given[KEYS] = {false};
     size_t n = strcspn(text, ":");
-    *p = (ts_policy){
-        .keep = 0.2, .min_tokens = MIN_TOKENS_DEFAULT, .dense_steps = -1, .adaptive = true, .k = 2};
+    *p = (ts_policy){.psnr = 30,
+                     .keep = 0.2,
+                     .min_tokens = MIN_TOKENS_DEFAULT,
+                     .dense_steps = -1,
+                     .adaptive = true,
+                     .k = 2};
     int kind = 0;
     while (kind < TS_POLICIES && (strlen(names[kind]) != n || memcmp(names[kind], text, n))) kind++;
     if (kind == TS_POLICIES) return refuse_policy(err, text);
@@ -378,6 +386,23 @@ bool ts_policy_searches(const ts_policy *p, int step)
     return p->kind == TS_ADASPA && ts_set_has(&p->search, step);
 }
 
+double ts_policy_work(const ts_policy *p, int steps, int nb)
+{
+    double sum = 0, tries = p->by_error ? 7 * p->keep * fmin(1, 32.0 / nb) : 0;
+    bool have = p->kind != TS_ADASPA;
+    for (int s = 1; s <= steps; s++) {
+        int layer = 0;
+        while (ts_set_has(&p->dense_layers, layer)) layer++;
+        ts_do what = ts_policy_decide(p, s, layer, have);
+        if (what == TS_DO_SEARCH) have = true;
+        sum += what == TS_DO_DENSE          ? 1
+               : what == TS_DO_SEARCH       ? 1 + tries
+               : what == TS_DO_SEARCH_AGAIN ? 0.5 + p->keep
+                                            : p->keep;
+    }
+    return sum / steps;
+}
+
 /* ---- text ---- */
 static void print_set(FILE *f, const ts_set *s)
 {
@@ -395,6 +420,7 @@ static void print_value(FILE *f, const ts_policy *p, key_id id)
 {
     char text[TS_NUMBER_TEXT];
     switch (id) {
+    case PSNR: fputs(ts_number_text(p->psnr, text), f); break;
     case KEEP: fputs(ts_number_text(p->keep, text), f); break;
     case ORDER: fputs(ts_order_name(p->order), f); break;
     case MIN_TOKENS: fprintf(f, "%ld", p->min_tokens); break;

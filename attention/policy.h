@@ -7,6 +7,7 @@
 
 typedef enum {
     TS_DENSE,
+    TS_AUTO, /* what measurements recommend: stands for another (recommend.h) */
     TS_ADASPA,
     TS_TILE,
     TS_WINDOW,
@@ -49,6 +50,7 @@ typedef struct {
     int fresh;     /* adaspa: plans are ranked anew at every so manieth step; 0: never */
     int rest;      /* what stands for blocks that are not read: ts_rest_form, or TS_REST_MEASURED */
     bool adaptive, strict;
+    double psnr;     /* auto: dB from dense that the measurement has to reach */
     int k;           /* tile: reference frames */
     uint64_t seed;   /* random */
     char file[1024]; /* blocks: plans; tile: a k per layer; "": none */
@@ -69,6 +71,10 @@ char *ts_policy_text(const ts_policy *);
 ts_do ts_policy_decide(const ts_policy *, int step, int layer, bool have);
 /* Does a step make plans that later ones use? */
 bool ts_policy_searches(const ts_policy *, int step);
+/* Of a settled policy with a budget: what self-attention of a run of these steps computes, a dense
+ * run being 1, of nb blocks; dense layers and text left aside. A search by error is a dense call
+ * and seven sparse ones of 32 query blocks; what ranking and the rest cost is not in it. */
+double ts_policy_work(const ts_policy *, int steps, int nb);
 bool ts_set_has(const ts_set *, int);
 const char *ts_policy_name(ts_policy_kind);
 #endif

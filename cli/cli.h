@@ -24,6 +24,9 @@ typedef struct {
 
 /* Opens the context that flags and environment describe. */
 ts_status ts_cli_open(ts_cli *);
+/* What --attention auto stands for in a run: one line, and an event; nothing where a policy was
+ * named. */
+void ts_cli_advise(ts_cli *, const ts_run *);
 void ts_cli_close(ts_cli *);
 char *ts_cli_hub(void); /* the Hugging Face cache's folder, malloc'd; NULL: none is known */
 ts_status ts_cli_stopped(ts_cli *); /* TS_ESTOP once a signal came */

@@ -253,6 +253,7 @@ static ts_status render_run(ts_cli *c, ts_render *r)
                    r->e.precision);
     if (r->forecast.allowed_bytes)
         ts_screen_note(&c->screen, "%s", ts_forecast_text(&r->forecast, r->peak, about));
+    ts_cli_advise(c, r->run);
     ts_resume_say_begin(c, r);
     TRY(ts_previews_begin(&r->previews, c, r->run, &r->q, &r->e,
                           ts_flag_text(&c->flags, TS_F_PREVIEW)));

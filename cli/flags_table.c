@@ -86,10 +86,10 @@ static const ts_flag table[] = {
     {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH,
      NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
     {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0,
-     "dense|adaspa|tile|window|radial|pooled|random|blocks", GEN | BATCH | ROW, NULL,
-     "How the transformer attends: dense, adaspa, tile, window, radial, pooled, random or "
-     "blocks, with "
-     "keys like adaspa:keep=0.2 (default: dense)"},
+     "dense|auto|adaspa|tile|window|radial|pooled|random|blocks", GEN | BATCH | ROW, NULL,
+     "How the transformer attends: dense, auto (what measurements recommend), adaspa, tile, "
+     "window, "
+     "radial, pooled, random or blocks, with keys like adaspa:keep=0.2 (default: dense)"},
     {TS_F_CACHE_STEPS, "cache-steps", 0, TS_KIND_TEXT, "METHOD", 0, 0, "none|easycache",
      GEN | BATCH | ROW, NULL,
      "Steps that the last computed one foretells are not evaluated: none or easycache, with keys "
@@ -170,7 +170,7 @@ static const ts_flag table[] = {
      "Tell what all shares have done so far, and render nothing"},
 
     {TS_F_BENCH_ATTENTION, "attention", 0, TS_KIND_TEXTS, "POLICY", 0, 0,
-     "dense|adaspa|tile|window|radial|pooled|random|blocks", BENCH, "Measuring",
+     "dense|auto|adaspa|tile|window|radial|pooled|random|blocks", BENCH, "Measuring",
      "A policy to measure against dense; may be given 32 times (default: adaspa)"},
     {TS_F_BENCH_CACHE, "cache-steps", 0, TS_KIND_TEXTS, "METHOD", 0, 0, "easycache", BENCH, NULL,
      "Measure every policy, dense among them, with step caching too; may be given 32 times"},

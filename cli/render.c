@@ -386,6 +386,9 @@ void ts_render_print_estimate(const ts_render *r)
                      ts_flops_text(e->step_flops, f[0]), ts_flops_text(e->decode_flops, f[1]),
                      ts_flops_text(e->step_flops * e->steps + e->decode_flops, f[2]));
     }
+    char *advice = ts_run_advice(r->run), *policy = advice ? strstr(advice, ": ") : NULL;
+    if (policy) ts_table_row("attention", "%s", policy + 2);
+    free(advice);
     if (r->forecast.allowed_bytes)
         ts_table_row("time", "%s", ts_forecast_text(&r->forecast, r->peak, forecast));
     if (e->tile_w) ts_table_row("VAE tile", "%dx%d", e->tile_w, e->tile_h);

@@ -91,6 +91,17 @@ ts_status ts_cli_open(ts_cli *c)
     return st && !c->ctx ? ts_fail(&c->err, st, "no memory to begin with") : st;
 }
 
+void ts_cli_advise(ts_cli *c, const ts_run *run)
+{
+    char *advice = ts_run_advice(run);
+    if (!advice) return;
+    if (c->screen.mode == TS_SCREEN_JSON)
+        ts_screen_table(&c->screen, "advice", advice);
+    else
+        ts_screen_note(&c->screen, "%s", advice);
+    free(advice);
+}
+
 void ts_cli_close(ts_cli *c)
 {
     ts_model_close(c->model);

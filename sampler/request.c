@@ -182,12 +182,14 @@ static void complete_path(ts_policy *p)
     free(full);
 }
 
-/* The policy, and its text with every key: what files record stays the same when a default
- * changes. */
+/* The policy, and its text with every key: what files record stays the same when a default, or what
+ * auto stands for, changes. The grid is known. */
 static ts_status read_attention(ts_run *r)
 {
     ts_status st = ts_policy_parse(&r->ctx->err, r->q.attention, &r->policy);
     if (st) return st;
+    if (r->policy.kind == TS_AUTO)
+        ts_policy_recommend(&r->policy, &r->grid, r->q.steps, &r->advice);
     complete_path(&r->policy);
     ts_policy_settle(&r->policy, r->q.steps);
     free((char *)r->q.attention);
@@ -283,7 +285,7 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
     r->q.noise_file = copy(asked.noise_file);
     r->q.init = copy(asked.init);
     TRY(check_numbers(&r->ctx->err, &r->q));
-    TRY(read_attention(r));
+    TRY(ts_attention_check(r->ctx, r->q.attention));
     TRY(read_cache(r));
     TRY(check_kind(r));
     if (r->q.shift == 0) r->q.shift = r->m->shift;
@@ -291,6 +293,7 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
         size_pictures(r);
     else
         round_size(r);
+    TRY(read_attention(r));
     warn_of_size(r);
     TRY(make_schedule(r));
     for (r->low = r->q.steps;

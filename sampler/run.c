@@ -404,6 +404,25 @@ char *ts_run_attention(const ts_run *r)
     return all;
 }
 
+/* By operations: those of the run, over these and those that the policy saves. */
+static double expected_gain(const ts_run *r)
+{
+    const ts_dit_info *d = &r->m->dit_info;
+    double all = 0, saved = 0,
+           call = 4 * (double)r->grid.N * r->grid.N * d->dim * d->layers *
+                  (r->pictures ? r->pictures : 1);
+    for (int i = 0; i < TS_TIMES; i++) all += r->price[TS_PHASE_DENOISE].flops[i];
+    for (int i = r->schedule.first; i < r->q.steps; i++) saved += call * ts_run_branches(r, i);
+    saved *= 1 - ts_policy_work(&r->policy, r->q.steps, r->grid.nb);
+    return all > 0 ? (all + saved) / all : 0;
+}
+
+char *ts_run_advice(const ts_run *r)
+{
+    if (r->advice.asked <= 0) return NULL;
+    return ts_advice_text(&r->advice, &r->grid, r->advice.policy ? expected_gain(r) : 0);
+}
+
 double ts_run_computed(const ts_run *r)
 {
     double all = (double)(r->cache.computed + r->cache.reused);

@@ -2,6 +2,7 @@
  * sampler/. */
 #ifndef TS_RUN_H
 #define TS_RUN_H
+#include "attention/recommend.h"
 #include "sampler/model.h"
 #include "sampler/step_cache.h"
 #include "weights/bag.h"
@@ -55,6 +56,7 @@ struct ts_run {
         ts_profile profile; /* operations of steps before the last fit, whose own do not count */
     } watched;
     ts_policy policy; /* of q.attention, settled */
+    ts_advice advice; /* how it was chosen; asked 0: it was named */
     ts_attn attn;
     ts_cache_wish cache_wish; /* of q.cache_steps */
     ts_step_cache cache;

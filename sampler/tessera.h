@@ -131,7 +131,8 @@ typedef struct {
     uint64_t seed;
     int scale;            /* enlarge while writing, 1 to 64; only recorded here */
     const char *vae_tile; /* "auto", "off", "WxH" */
-    /* "dense" or a policy of sparse attention, NAME[:key=value,...] */
+    /* "dense", a policy of sparse attention, NAME[:key=value,...], or "auto": one that measurements
+     * recommend for the size and steps (ts_run_advice) */
     const char *attention;
     /* for ts_run_plans: the plans in force at the end; what every search saw */
     bool keep_plans, keep_scores;
@@ -330,6 +331,10 @@ TS_API char *ts_run_profile(const ts_run *);
 /* what sparse attention did, some lines for people; malloc'd; NULL: the run was to be dense, or has
  * not been */
 TS_API char *ts_run_attention(const ts_run *);
+/* `attention` "auto": what it stands for in this run, what that is expected to gain and on what it
+ * was measured, one line for people; malloc'd; NULL: a policy was named, or there is no memory. The
+ * metadata have the policy in full. */
+TS_API char *ts_run_advice(const ts_run *);
 /* The same of step caching: which steps were computed and which reused; NULL: it was not asked for.
  */
 TS_API char *ts_run_cache(const ts_run *);

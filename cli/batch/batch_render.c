@@ -140,6 +140,7 @@ static ts_status size_geometry(ts_batch *b, int g)
     ts_status st = ts_run_open_with(b->c->model, &longest->q, &shared, &run, &to->e);
     if (!st && ts_flag_set(&b->c->flags, TS_F_DRY_RUN) && has_todo(b, g))
         st = ts_forecast_run(run, &to->e, true, &to->forecast);
+    if (!st && has_todo(b, g)) ts_cli_advise(b->c, run);
     ts_run_close(run);
     /* the VAE computes in f32, at about half the pace of bf16 */
     to->cost = to->e.step_flops * to->e.steps +

@@ -315,6 +315,7 @@ static ts_status open_policy_runs(ts_bench *b, int prompt, ts_texts *texts, ts_r
         b->q.attention = b->policy[i].cache ? b->policy[i].policy : b->policy[i].attention;
         b->q.cache_steps = b->policy[i].cache ? b->policy[i].cache : "none";
         TRY(ts_run_open_with(b->c->model, &b->q, &shared, run + i, &b->e));
+        if (!prompt) ts_cli_advise(b->c, run[i]);
         b->flops[i] = b->e.step_flops;
     }
 done:

@@ -31,6 +31,8 @@ static void take_evaluation(void *user, const ts_step_row *r)
     int i = 0;
     while (i < b->kinds[b->at] && strcmp(b->k[b->at][i].r.kind, r->kind)) i++;
     kind *k = &b->k[b->at][i];
+    if (!b->kinds[b->at] && !strncmp(b->policy[b->at], "auto", strlen("auto")))
+        ts_screen_note(&b->c->screen, "attention %s: %s", b->policy[b->at], r->attention_policy);
     if (i == b->kinds[b->at]) {
         *k = (kind){.r = *r};
         b->kinds[b->at]++;

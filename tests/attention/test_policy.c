@@ -28,8 +28,9 @@ static bool same_set(const ts_set *a, const ts_set *b)
     return a->n == b->n && !memcmp(a->span, b->span, (size_t)a->n * sizeof *a->span);
 }
 
-static const char *const every[] = {"dense",  "adaspa", "tile",   "window",
-                                    "radial", "pooled", "random", "blocks:file=p.safetensors"};
+static const char *const every[] = {"dense",  "auto",   "adaspa",
+                                    "tile",   "window", "radial",
+                                    "pooled", "random", "blocks:file=p.safetensors"};
 
 START_TEST(names)
 {
@@ -72,22 +73,24 @@ START_TEST(all_keys)
 }
 END_TEST
 
+#define KNOWN "dense, auto, adaspa, tile, window, radial, pooled, random or blocks"
 static const struct {
     const char *text, *sentence;
 } mistakes[] = {
-    {"", "attention : no such policy, expected dense, adaspa, tile, window, radial, pooled, random "
-         "or blocks"},
-    {"sparse",
-     "attention sparse: no such policy, expected dense, adaspa, tile, window, radial, pooled, "
-     "random or blocks"},
-    {"Adaspa:keep=0.2", "attention Adaspa:keep=0.2: no such policy: did you mean adaspa:keep=0.2? "
-                        "(of dense, adaspa, tile, window, radial, pooled, random or blocks)"},
-    {"adaspa keep=0.2", "attention adaspa keep=0.2: no such policy: did you mean adaspa:keep=0.2? "
-                        "(of dense, adaspa, tile, window, radial, pooled, random or blocks)"},
-    {"pooled=20%", "attention pooled=20%: no such policy: did you mean pooled:keep=0.2? (of dense, "
-                   "adaspa, tile, window, radial, pooled, random or blocks)"},
-    {"WINDOWS", "attention WINDOWS: no such policy: did you mean window? (of dense, adaspa, tile, "
-                "window, radial, pooled, random or blocks)"},
+    {"", "attention : no such policy, expected " KNOWN},
+    {"sparse", "attention sparse: no such policy, expected " KNOWN},
+    {"Adaspa:keep=0.2",
+     "attention Adaspa:keep=0.2: no such policy: did you mean adaspa:keep=0.2? (of " KNOWN ")"},
+    {"adaspa keep=0.2",
+     "attention adaspa keep=0.2: no such policy: did you mean adaspa:keep=0.2? (of " KNOWN ")"},
+    {"pooled=20%",
+     "attention pooled=20%: no such policy: did you mean pooled:keep=0.2? (of " KNOWN ")"},
+    {"WINDOWS", "attention WINDOWS: no such policy: did you mean window? (of " KNOWN ")"},
+    {"auto:keep=0.2", "attention auto: no key \"keep\", expected psnr"},
+    {"auto:psnr=-1", "attention auto: psnr=-1, expected decibels from 0 to 100: how near to full "
+                     "attention frames are to be"},
+    {"auto:psnr=nan", "attention auto: psnr=nan, expected decibels from 0 to 100: how near to full "
+                      "attention frames are to be"},
     {"window:0.5", "attention window: no key \"0.5\": did you mean window:keep=0.5?"},
     {"window:sparsity=0.8", "attention window: no key \"sparsity\": did you mean keep? (of keep, "
                             "order, min-tokens, dense-steps, rest, dense-layers or strict)"},
@@ -264,6 +267,8 @@ static const struct {
     int steps;
 } texts[] = {
     {"dense", "dense", 50},
+    {"auto", "auto:psnr=30", 50},
+    {"auto:psnr=27.5", "auto:psnr=27.5", 50},
     {"adaspa",
      "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=1,"
      "rest=measured",
@@ -319,7 +324,7 @@ START_TEST(text)
     ck_assert(q.kind == p.kind && q.keep == p.keep && q.order == p.order &&
               q.min_tokens == p.min_tokens && q.adaptive == p.adaptive && q.strict == p.strict &&
               q.seed == p.seed && q.k == p.k && q.by_error == p.by_error && q.fresh == p.fresh &&
-              q.rest == p.rest);
+              q.rest == p.rest && q.psnr == p.psnr);
     ck_assert(same_set(&q.search, &p.search) && same_set(&q.dense_layers, &p.dense_layers) &&
               !strcmp(q.file, p.file));
     ts_policy_settle(&q, 1); /* settled already: nothing moves */

@@ -196,6 +196,53 @@ START_TEST(said)
 }
 END_TEST
 
+/* What measurements recommend: said in a line, recorded in full, and done again by --from without
+ * looking anything up. */
+START_TEST(recommended)
+{
+    char flags[512], *first, *again;
+    size_t n, m;
+    snprintf(flags, sizeof flags, "--size 64x64 --frames 57 --steps 5 --scale 1");
+    const program_result *r = generate(flags, "auto:psnr=10");
+    program_expect(r, 0);
+    const char *line = strstr(r->err, "attention auto: ");
+    ck_assert_msg(line && strstr(line, ":keep=") && strstr(line, "times as fast as dense; PSNR"),
+                  "%s", r->err);
+    ck_assert_msg(!strstr(line + 1, "attention auto: "), "%s", r->err);
+    r = program_run("info %s/a.mp4 --json", tmp);
+    const char *recorded = strstr(r->out, "\"attention\":\"");
+    ck_assert_msg(recorded && !strstr(r->out, "auto:") && strstr(recorded, "min-tokens="), "%s",
+                  r->out);
+    snprintf(flags, sizeof flags, "%s/a.mp4", tmp);
+    first = program_slurp(flags, &n);
+    r = program_run("generate --from %s/a.mp4 -o %s/a2.mp4 --overwrite", tmp, tmp);
+    program_expect(r, 0);
+    ck_assert_msg(!strstr(r->err, "attention auto"), "%s", r->err);
+    snprintf(flags, sizeof flags, "%s/a2.mp4", tmp);
+    again = program_slurp(flags, &m);
+    ck_assert(n == m && !memcmp(first, again, n));
+    free(first);
+    free(again);
+    /* before a run, as an event, of few tokens, and of rows */
+    r = generate("--size 64x64 --frames 57 --dry-run", "auto:psnr=10");
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->out, "attention    ") && strstr(r->out, "times as fast"), "%s", r->out);
+    r = generate("--size 64x64 --frames 9 --steps 2 --progress json", "auto");
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "{\"event\":\"advice\",\"text\":\"attention auto: dense: 192 "
+                                 "tokens are too few to gain\"}") != NULL,
+                  "%s", r->err);
+    r = program_shell("echo 'a fox' >%s/rows.txt && $TESSERA batch %s/rows.txt -o %s/rows --frames "
+                      "57 --steps 5 --attention auto:psnr=10",
+                      tmp, tmp, tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "attention auto: ") != NULL, "%s", r->err);
+    r = program_run("info %s/rows/*.mp4 --json", tmp);
+    ck_assert_msg(strstr(r->out, ":keep=") && !strstr(r->out, "auto:"), "%s", r->out);
+    refused("auto:psnr=200", 2, "attention auto: psnr=200, expected decibels from 0 to 100");
+}
+END_TEST
+
 /* Step caching is reported, recorded, and done again by --from. */
 START_TEST(step_caching)
 {
@@ -298,6 +345,7 @@ int main(void)
     tcase_add_test(t, replayed);
     tcase_add_test(t, exit_codes);
     tcase_add_test(t, said);
+    tcase_add_test(t, recommended);
     tcase_add_test(t, step_caching);
     tcase_add_test(t, tiles);
     tcase_add_test(t, tiles_stopped);
