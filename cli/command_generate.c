@@ -1,6 +1,7 @@
 /* The command generate: prompt -> file. Latents, plans and their pictures are safe before decoding
  * begins. */
 #include "cli/metadata.h"
+#include "cli/open_model.h"
 #include "cli/render.h"
 #include "cli/resume.h"
 #include "cli/series.h"
@@ -53,7 +54,8 @@ static ts_status set_request(ts_cli *c, ts_render *r)
     q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
     q->keep_scores = q->keep_plans && v[TS_F_SAVE_PLAN_SCORES].set;
     q->keep_last_scores = v[TS_F_PLAN_IMAGE].set;
-    ts_status st = set_init(&c->err, v, r);
+    ts_status st = ts_cli_set_loras(c, v, ts_flag_text(&c->flags, TS_F_FROM), q);
+    if (!st) st = set_init(&c->err, v, r);
     if (!st) st = find_init(c, r);
     if (st) return st;
     if (!v[TS_F_FRAMES].set && !r->sheeted && v[TS_F_OUTPUT].set &&

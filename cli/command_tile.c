@@ -42,6 +42,7 @@ ts_status ts_cli_search_tile(ts_cli *c)
     TRY(ts_cli_open_model(c, NULL, NULL));
     ts_request_init(c->model, &q);
     TRY(ts_settings_of(&c->err, &c->flags, &q));
+    TRY(ts_cli_set_loras(c, v, NULL, &q));
     if (ts_flag_set(&c->flags, TS_F_NEGATIVE)) ts_settings_warn(&c->screen, &q);
     /* several runs, one after the other: there is no estimate of all of them to start with */
     c->screen.armed = true;

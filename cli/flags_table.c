@@ -52,8 +52,16 @@ static const ts_flag table[] = {
     {TS_F_TOKENIZER, "tokenizer", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
      "tokenizer.json, spiece.model, or a folder with one"},
     {TS_F_MODELS, "models", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, FILES, NULL,
-     "ComfyUI's folder of models: in its diffusion_models/, vae/, text_encoders/ names are looked "
-     "for that are no paths"},
+     "ComfyUI's folder of models: in its diffusion_models/, vae/, text_encoders/, loras/ names are "
+     "looked for that are no paths"},
+    {TS_F_LORA, "lora", 0, TS_KIND_TEXTS, "FILE", 0, 0, NULL, GEN | BENCH | BATCH | ROW | SRCH,
+     NULL,
+     "Add a LoRA to the transformer, of a model with two experts to both: FILE or FILE:STRENGTH, "
+     "-100 to 100 (default: 1); may be given several times"},
+    {TS_F_LORA_HIGH, "lora-high", 0, TS_KIND_TEXTS, "FILE", 0, 0, NULL,
+     GEN | BENCH | BATCH | ROW | SRCH, NULL, "The same, to the first (high-noise) expert alone"},
+    {TS_F_LORA_LOW, "lora-low", 0, TS_KIND_TEXTS, "FILE", 0, 0, NULL,
+     GEN | BENCH | BATCH | ROW | SRCH, NULL, "The same, to the second (low-noise) expert alone"},
     {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Width and height in pixels, 16 to 8192 each (default: the model's)"},
@@ -85,6 +93,11 @@ static const ts_flag table[] = {
      "diffusion (default: the model's)"},
     {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH,
      NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},
+    {TS_F_TIMESTEPS, "timesteps", 0, TS_KIND_TEXT, "LIST", 0, 0, "default|trailing",
+     GEN | BENCH | BATCH | ROW | SRCH, NULL,
+     "Timesteps of a model of flow before their shift: default, as the sampler has them; trailing, "
+     "evenly from 1000, for models of few steps; or a list like 1000,750,500,250, instead of "
+     "--steps"},
     {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0,
      "dense|auto|adaspa|tile|window|radial|pooled|random|blocks", GEN | BATCH | ROW, NULL,
      "How the transformer attends: dense, auto (what measurements recommend), adaspa, tile, "
@@ -282,8 +295,13 @@ static const struct {
     {"outdir", "--output DIR/, or --out of batch"},
     {"out", "--output"},
     {"image", "--init"},
-    {"lora", "LoRA files are not read: fuse them into the model and save it"},
-    {"lora-model-dir", "LoRA files are not read: fuse them into the model and save it"},
+    {"lora-model-dir", "--models DIR, whose loras/ is looked in"},
+    {"diffusion-model", "--transformer"},
+    {"high-noise-diffusion-model", "--transformer, and --transformer-2 for the other"},
+    {"dit", "--transformer"},
+    {"t5xxl", "--text-encoder"},
+    {"t5", "--text-encoder"},
+    {"sigmas", "--timesteps, 1000 times sigma before the shift"},
     {"vae-tiling", "--vae-tile auto"},
     {"dtype", "--precision"},
     {"type", "--precision"},

@@ -1,6 +1,7 @@
 /* Which model: flags before what an earlier run had. */
 #include "cli/open_model.h"
 
+#include "backend/number.h"
 #include "cli/metadata.h"
 
 #include <stdio.h>
@@ -118,6 +119,138 @@ done:
     for (int i = 0; i < PARTS; i++) free(path[i]);
     free(recorded);
     free(found);
+    return st;
+}
+
+/* ---- LoRAs ---- */
+
+static const struct {
+    ts_flag_id id;
+    const char *head;
+} lora_flags[] = {{TS_F_LORA, ""}, {TS_F_LORA_HIGH, "high="}, {TS_F_LORA_LOW, "low="}};
+
+/* The colon before a strength; NULL: none is given. */
+static const char *find_strength(const char *text, const char *end)
+{
+    const char *colon = end;
+    double x;
+    char number[40];
+    while (colon > text && *colon != ':') colon--;
+    size_t n = (size_t)(end - colon);
+    if (*colon != ':' || n < 2 || n > sizeof number - 1) return NULL;
+    memcpy(number, colon + 1, n - 1);
+    number[n - 1] = 0;
+    return ts_number_read(number, &x) ? colon : NULL;
+}
+
+static ts_status append_lora(ts_cli *c, ts_flag_id id, const char *head, const char *text, size_t n,
+                             char **lines)
+{
+    static const char *const below[] = {"loras", NULL};
+    ts_status st = TS_OK;
+    const char *strength = find_strength(text, text + n);
+    size_t bytes = strength ? (size_t)(strength - text) : n;
+    char *name = strndup(text, bytes), *path = NULL, *full = NULL, *more = NULL;
+    if (!name) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a LoRA's name"));
+    TRY(ts_cli_find_weights(c, ts_flag_name(id), name, below, &path));
+    full = realpath(path, NULL);
+    if (asprintf(&more, "%s%s%s%s%.*s", *lines ? *lines : "", *lines ? "\n" : "", head,
+                 full ? full : path, (int)(n - bytes), text + bytes) < 0) {
+        more = NULL;
+        TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a LoRA's name"));
+    }
+    free(*lines);
+    *lines = more;
+done:
+    free(name);
+    free(path);
+    free(full);
+    return st;
+}
+
+/* One value of a flag, or of a row, where several stand between commas. */
+static ts_status append_loras(ts_cli *c, ts_flag_id id, const char *head, const char *text,
+                              char **lines)
+{
+    ts_status st = TS_OK;
+    if (access(text, F_OK) == 0 || !strchr(text, ','))
+        return append_lora(c, id, head, text, strlen(text), lines);
+    while (*text && !st) {
+        size_t n;
+        text += strspn(text, ", ");
+        n = strcspn(text, ",");
+        if (n) st = append_lora(c, id, head, text, n, lines);
+        text += n;
+    }
+    return st;
+}
+
+static ts_status list_given(ts_cli *c, const ts_flag_value *v, char **lines)
+{
+    ts_status st = TS_OK;
+    *lines = NULL;
+    for (size_t i = 0; i < sizeof lora_flags / sizeof *lora_flags; i++)
+        for (int k = 0; k < v[lora_flags[i].id].n && !st; k++)
+            st = append_loras(c, lora_flags[i].id, lora_flags[i].head, v[lora_flags[i].id].all[k],
+                              lines);
+    if (st) {
+        free(*lines);
+        *lines = NULL;
+    }
+    return st;
+}
+
+static ts_status list_recorded(ts_cli *c, const char *from, const char *loras, char **lines)
+{
+    ts_status st = TS_OK;
+    *lines = NULL;
+    while (*loras && !st) {
+        size_t n = strcspn(loras, "\n"), head = 0;
+        for (size_t i = 1; i < sizeof lora_flags / sizeof *lora_flags; i++)
+            if (!strncmp(loras, lora_flags[i].head, strlen(lora_flags[i].head)))
+                head = strlen(lora_flags[i].head);
+        const char *strength = find_strength(loras + head, loras + n);
+        size_t bytes = strength ? (size_t)(strength - loras) : n;
+        char *name = strndup(loras + head, bytes - head),
+             *found = name ? ts_metadata_find(from, name) : NULL, *more = NULL;
+        if (!found)
+            st = ts_fail(&c->err, TS_EMODEL,
+                         "%s, a LoRA that %s was made with, is not there: --lora gives it", name,
+                         from);
+        else if (asprintf(&more, "%s%s%.*s%s%.*s", *lines ? *lines : "", *lines ? "\n" : "",
+                          (int)head, loras, found, (int)(n - bytes), loras + bytes) < 0)
+            st = ts_fail(&c->err, TS_EMEMORY, "no memory for a LoRA's name");
+        else {
+            free(*lines);
+            *lines = more;
+        }
+        free(name);
+        free(found);
+        loras += n + (loras[n] == '\n');
+    }
+    if (st) {
+        free(*lines);
+        *lines = NULL;
+    }
+    return st;
+}
+
+ts_status ts_cli_set_loras(ts_cli *c, const ts_flag_value *v, const char *from, ts_request *q)
+{
+    ts_status st = TS_OK;
+    char *lines = NULL;
+    TRY(list_given(c, v, &lines));
+    if (!lines && from && q->loras) TRY(list_recorded(c, from, q->loras, &lines));
+    q->loras = lines;
+    if (!lines) goto done;
+    char **own = realloc(c->text, (size_t)(c->texts + 1) * sizeof *own);
+    if (!own) {
+        free(lines);
+        TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a LoRA's name"));
+    }
+    c->text = own;
+    c->text[c->texts++] = lines;
+done:
     return st;
 }
 

@@ -325,6 +325,16 @@ const char *ts_render_seed_text(const ts_render *r, char out[TS_SEED_TEXT])
     return out;
 }
 
+/* Which LoRAs the run has, a line each. */
+static void say_loras(ts_cli *c, const ts_run *run)
+{
+    char *text = ts_run_loras(run), *rest = NULL;
+    for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest))
+        ts_screen_note(&c->screen, "%s", line);
+    free(text);
+}
+
 void ts_render_start(ts_cli *c, const ts_render *r)
 {
     long w, h;
@@ -332,6 +342,7 @@ void ts_render_start(ts_cli *c, const ts_render *r)
     ts_screen_written(&c->screen, w, h);
     ts_screen_forecast(&c->screen, &r->forecast);
     ts_screen_start(&c->screen, &r->e, r->e.steps, r->path, r->json);
+    say_loras(c, r->run);
 }
 
 /* Every file, as it can be opened; of a folder the folder alone. NULL: no memory. */

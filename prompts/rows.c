@@ -240,11 +240,11 @@ static size_t key_length(const char *s, size_t n)
 /* A long dash may begin a word of a prompt, too: it is an option's where a known name follows. */
 static bool is_known_key(const char *s, size_t n)
 {
-    static const char *const names[] = {"attention", "count",    "crf",        "format", "fps",
-                                        "frames",    "guidance", "guidance-2", "height", "init",
-                                        "negative",  "output",   "sampler",    "scale",  "seed",
-                                        "seeds",     "shift",    "size",       "steps",  "strength",
-                                        "vae-tile",  "width"};
+    static const char *const names[] = {
+        "attention",  "count",  "crf",      "format",   "fps",       "frames",   "guidance",
+        "guidance-2", "height", "init",     "lora",     "lora-high", "lora-low", "negative",
+        "timesteps",  "output", "sampler",  "scale",    "seed",      "seeds",    "shift",
+        "size",       "steps",  "strength", "vae-tile", "width"};
     for (size_t i = 0; i < sizeof brief_names / sizeof *brief_names; i++)
         if (n == strlen(brief_names[i].brief) && !memcmp(s, brief_names[i].brief, n)) return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -350,22 +350,23 @@ static bool value_text(ts_parse *p, ts_prompt *row, const cJSON *v, const char *
     return true;
 }
 
-/* Several numbers, as text between commas. */
+/* Several numbers or texts, as text between commas. */
 static void json_list(ts_parse *p, ts_prompt *row, const cJSON *v)
 {
     const char *key = v->string;
-    char one[64], *list = NULL;
+    char number[64], *list = NULL;
     size_t n = 0;
     bool numbers = true;
     const cJSON *item;
     cJSON_ArrayForEach(item, v)
     {
-        bool plain = cJSON_IsNumber(item) ||
-                     (cJSON_IsString(item) && strlen(item->valuestring) < sizeof one);
+        const char *one = cJSON_IsString(item) ? item->valuestring : number;
+        bool plain = cJSON_IsNumber(item) || cJSON_IsString(item);
         if (!plain)
-            ts_parse_fault(p, row, row->line, "%.64s: %s in a list, expected numbers", key,
-                           cJSON_IsString(item) ? "a long text" : kind_of(item));
-        if (!plain || !value_text(p, row, item, key, one, sizeof one)) break;
+            ts_parse_fault(p, row, row->line, "%.64s: %s in a list, expected numbers or texts", key,
+                           kind_of(item));
+        if (!plain || (one == number && !value_text(p, row, item, key, number, sizeof number)))
+            break;
         char *more = realloc(list, n + strlen(one) + 2);
         if (!more) {
             p->st = refuse_rows_memory(p->err, p->rows);
@@ -379,11 +380,12 @@ static void json_list(ts_parse *p, ts_prompt *row, const cJSON *v)
     free(list);
 }
 
-/* Only seeds are lists, and no key takes true or false. */
+/* Only seeds and LoRAs are lists, and no key takes true or false. */
 static void json_field(ts_parse *p, ts_prompt *row, const cJSON *v)
 {
     const char *key = v->string;
-    bool prompt = !strcmp(key, "prompt"), seeds = !strcmp(key, "seed") || !strcmp(key, "seeds");
+    bool prompt = !strcmp(key, "prompt"),
+         several = !strcmp(key, "seed") || !strcmp(key, "seeds") || !strncmp(key, "lora", 4);
     char one[64];
     if (cJSON_IsNull(v) || key[0] == '_') return;
     if (cJSON_IsString(v)) {
@@ -391,7 +393,7 @@ static void json_field(ts_parse *p, ts_prompt *row, const cJSON *v)
         size_t n = strlen(value);
         if (!prompt && strcmp(key, "negative")) ts_parse_trim(&value, &n);
         ts_parse_field(p, row, key, strlen(key), value, n, false);
-    } else if (cJSON_IsArray(v) && seeds) {
+    } else if (cJSON_IsArray(v) && several) {
         json_list(p, row, v);
     } else if (cJSON_IsNumber(v)) {
         if (value_text(p, row, v, key, one, sizeof one))

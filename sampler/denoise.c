@@ -1,6 +1,7 @@
 /* The sampling loop: which expert, which guidance, transformer, solver, state. On a counting device
  * it sizes the arena. */
 #include "sampler/latents.h"
+#include "sampler/loras.h"
 #include "sampler/run.h"
 #include "sampler/watch.h"
 
@@ -285,6 +286,7 @@ ts_status ts_denoise(ts_run *r)
     bool found = false, count = dev->counting;
     if (r->q.init && !ts_there(r->picture) && !count)
         TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "the picture to begin with has not been read"));
+    if (!count) TRY(ts_model_set_loras(r->m, r->q.loras));
     take_batch(r, &b);
     TRY(ts_solver_init(&solver, r->schedule, dev, &r->ctx->arena, 4, b.x.dim));
     TRY(open_attention(r, b.n));

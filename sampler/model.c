@@ -4,6 +4,7 @@
 #include "backend/number.h"
 
 #include "attention/attend.h"
+#include "sampler/loras.h"
 #include "sampler/model_files.h"
 #include "sampler/preview.h"
 
@@ -265,6 +266,7 @@ static void free_model(ts_model *m)
 {
     ts_ctx *ctx = m->ctx;
     for (int i = 0; i < 2; i++) ts_dit_close(m->dit[i]);
+    ts_model_free_loras(m);
     ts_weights_close(m->vae_weights);
     for (int i = 0; i < TS_TEXT_RULES; i++) ts_tokenizer_close(m->tokenizer[i]);
     ts_model_dir_close(&m->dir);

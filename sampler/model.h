@@ -33,6 +33,7 @@ struct ts_model {
     ts_weights *vae_weights;
     struct ts_preview *preview; /* colours of latents; NULL: nobody has asked for a preview */
     ts_tokenizer *tokenizer[TS_TEXT_RULES]; /* of the family's rules */
+    struct ts_loras *loras;                 /* that the transformers have; NULL: none (loras.c) */
     /* counting runs so far: the sizes and layouts of the last one hold */
     long counts;
     int children; /* runs and texts that are open */

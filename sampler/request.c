@@ -3,6 +3,7 @@
 #include "backend/number.h"
 #include "backend/utf8.h"
 #include "sampler/bins.h"
+#include "sampler/loras.h"
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
 
@@ -41,7 +42,8 @@ void ts_request_init_sized(ts_model *m, ts_request *q, size_t size)
                             .scale = d->scale,
                             .vae_tile = "auto",
                             .attention = "dense",
-                            .cache_steps = "none"};
+                            .cache_steps = "none",
+                            .timesteps = "default"};
     memset(q, 0, size);
     memcpy(q, &all, size < sizeof all ? size : sizeof all);
 }
@@ -248,6 +250,47 @@ static void warn_of_size(ts_run *r)
                 r->q.frames, d->trained_frames);
 }
 
+static ts_status refuse_timesteps(ts_run *r)
+{
+    return ts_fail(
+        &r->ctx->err, TS_EUSAGE,
+        "timesteps \"%.60s\": must be default, trailing, or at most %d numbers from 1000 "
+        "down to more than 0, such as 1000,750,500,250",
+        r->q.timesteps, TS_MAX_STEPS);
+}
+
+/* "1000,750,500,250" */
+static ts_status read_timesteps(ts_run *r, double t[TS_MAX_STEPS], int *n)
+{
+    const char *s = r->q.timesteps;
+    for (*n = 0; *s; s += *s == ',') {
+        if (*n == TS_MAX_STEPS || !ts_number_prefix(s, t + *n, &s) || (*s && *s != ',') ||
+            !(t[*n] > 0 && t[*n] <= 1000) || (*n && !(t[*n] < t[*n - 1])) || (*s == ',' && !s[1]))
+            return refuse_timesteps(r);
+        (*n)++;
+    }
+    return *n ? TS_OK : refuse_timesteps(r);
+}
+
+static ts_status make_flow_schedule(ts_run *r, ts_solver_kind kind)
+{
+    ts_status st = TS_OK;
+    double t[TS_MAX_STEPS];
+    int n = r->q.steps;
+    if (!strcmp(r->q.timesteps, "default")) {
+        ts_schedule_init(&r->schedule, kind, n, r->q.shift);
+        return TS_OK;
+    }
+    if (!strcmp(r->q.timesteps, "trailing"))
+        for (int i = 0; i < n; i++) t[i] = 1000 - 1000.0 * i / n;
+    else
+        TRY(read_timesteps(r, t, &n));
+    r->q.steps = n;
+    ts_schedule_of(&r->schedule, kind, n, r->q.shift, t);
+done:
+    return st;
+}
+
 static ts_status make_schedule(ts_run *r)
 {
     char names[64];
@@ -259,11 +302,35 @@ static ts_status make_schedule(ts_run *r)
     if (!flow && r->q.init && kind != TS_LCM && (int)(r->q.steps * r->q.strength) < 1)
         ts_warn(r->ctx, "strength %g of %d steps is less than a step: one is run, as of %.2g",
                 r->q.strength, r->q.steps, ceil(100.0 / r->q.steps) / 100);
+    if (!flow && strcmp(r->q.timesteps, "default") != 0)
+        ts_warn(r->ctx, "timesteps %s have no effect: this model's timetable is its own",
+                r->q.timesteps);
     if (!flow)
         return ts_schedule_diffusion(&r->ctx->err, &r->schedule, kind, r->q.steps,
                                      r->q.init ? r->q.strength : 1, &r->m->diffusion);
-    ts_schedule_init(&r->schedule, kind, r->q.steps, r->q.shift);
-    return TS_OK;
+    return make_flow_schedule(r, kind);
+}
+
+/* Full paths, so that a request means the same wherever it is repeated. */
+static ts_status normalize_loras(ts_run *r, const char *text)
+{
+    ts_lora_wish *w;
+    int n;
+    ts_status st = ts_lora_wishes_read(&r->ctx->err, text, &w, &n);
+    r->q.loras = NULL;
+    if (st || n == 0) {
+        if (!st) ts_lora_wishes_free(w, n);
+        return st;
+    }
+    for (int i = 0; i < n; i++) {
+        char *full = realpath(w[i].path, NULL);
+        if (!full) continue; /* opening it says what is wrong */
+        free(w[i].path);
+        w[i].path = full;
+    }
+    r->q.loras = ts_lora_wishes_text(w, n);
+    ts_lora_wishes_free(w, n);
+    return r->q.loras ? TS_OK : ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for a request");
 }
 
 int ts_run_frames(const ts_run *r) { return r->pictures ? r->pictures : r->q.frames; }
@@ -284,6 +351,8 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
     r->q.state = copy(asked.state);
     r->q.noise_file = copy(asked.noise_file);
     r->q.init = copy(asked.init);
+    r->q.timesteps = copy(asked.timesteps ? asked.timesteps : "default");
+    TRY(normalize_loras(r, asked.loras));
     TRY(check_numbers(&r->ctx->err, &r->q));
     TRY(ts_attention_check(r->ctx, r->q.attention));
     TRY(read_cache(r));
@@ -307,8 +376,9 @@ done:
 
 void ts_request_release(ts_run *r)
 {
-    const char *s[] = {r->q.prompt, r->q.negative,   r->q.sampler, r->q.vae_tile,   r->q.attention,
-                       r->q.state,  r->q.noise_file, r->q.init,    r->q.cache_steps};
+    const char *s[] = {r->q.prompt,      r->q.negative, r->q.sampler,    r->q.vae_tile,
+                       r->q.attention,   r->q.state,    r->q.noise_file, r->q.init,
+                       r->q.cache_steps, r->q.loras,    r->q.timesteps};
     for (size_t i = 0; i < sizeof s / sizeof *s; i++) free((char *)s[i]);
 }
 
@@ -340,6 +410,14 @@ static void add_path(cJSON *j, const char *key, const char *path, bool bare)
     cJSON_AddStringToObject(j, key, bare && *path == '/' ? strrchr(path, '/') + 1 : path);
 }
 
+static void add_loras(cJSON *j, const char *text, bool bare)
+{
+    ts_err ignored = {0};
+    cJSON *all;
+    if (!text || !*text || ts_loras_json(&ignored, text, bare, &all)) return;
+    cJSON_AddItemToObject(j, "loras", all);
+}
+
 static char *write_json(const ts_run *r, bool bare)
 {
     const ts_request *q = &r->q;
@@ -362,6 +440,8 @@ static char *write_json(const ts_run *r, bool bare)
     if (r->m->family->experts) cJSON_AddNumberToObject(j, "guidance_2", q->guidance_2);
     if (!r->m->family->diffusion) cJSON_AddNumberToObject(j, "shift", q->shift);
     cJSON_AddStringToObject(j, "sampler", q->sampler);
+    if (strcmp(q->timesteps, "default") != 0) cJSON_AddStringToObject(j, "timesteps", q->timesteps);
+    add_loras(j, q->loras, bare);
     if (ts_run_seeded(r, q->noise_file)) add_seed(j, q->seed);
     cJSON_AddStringToObject(j, "precision", precision(r));
     cJSON_AddStringToObject(j, "attention", q->attention);
@@ -482,10 +562,11 @@ static ts_status read_strings(ts_err *e, const cJSON *j, ts_request *q)
 {
     const struct {
         const char *key, **out;
-    } strings[] = {{"prompt", &q->prompt},     {"negative", &q->negative},
-                   {"sampler", &q->sampler},   {"attention", &q->attention},
-                   {"vae_tile", &q->vae_tile}, {"init", &q->init},
-                   {"noise", &q->noise_file},  {"cache_steps", &q->cache_steps}};
+    } strings[] = {{"prompt", &q->prompt},      {"negative", &q->negative},
+                   {"sampler", &q->sampler},    {"attention", &q->attention},
+                   {"vae_tile", &q->vae_tile},  {"init", &q->init},
+                   {"noise", &q->noise_file},   {"cache_steps", &q->cache_steps},
+                   {"timesteps", &q->timesteps}};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
         const char *text = cJSON_GetStringValue(
             cJSON_GetObjectItemCaseSensitive(j, strings[i].key));
@@ -494,6 +575,34 @@ static ts_status read_strings(ts_err *e, const cJSON *j, ts_request *q)
         if (!*strings[i].out) return ts_fail(e, TS_EMEMORY, "no memory for a request");
     }
     return TS_OK;
+}
+
+/* The list that metadata have, as lines. */
+static ts_status read_loras(ts_err *e, const cJSON *j, ts_request *q)
+{
+    const cJSON *all = cJSON_GetObjectItemCaseSensitive(j, "loras"), *one;
+    int n = 0;
+    ts_lora_wish wish[64];
+    if (!cJSON_IsArray(all)) return TS_OK;
+    cJSON_ArrayForEach(one, all)
+    {
+        const cJSON *strength = cJSON_GetObjectItemCaseSensitive(one, "strength");
+        char *file = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(one, "file")),
+             *expert = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(one, "expert"));
+        if (!file || !cJSON_IsNumber(strength) || n == (int)(sizeof wish / sizeof *wish))
+            return ts_fail(e, TS_EMODEL, "metadata: \"loras\" is no list of files and strengths");
+        wish[n].path = file;
+        wish[n].strength = strength->valuedouble;
+        wish[n].expert = TS_LORA_BOTH;
+        for (int k = TS_LORA_HIGH; expert && k <= TS_LORA_LOW; k++)
+            if (!strcmp(expert, ts_lora_expert_name((ts_lora_expert)k)))
+                wish[n].expert = (ts_lora_expert)k;
+        n++;
+    }
+    char *text = ts_lora_wishes_text(wish, n);
+    q->loras = text ? own_string(q, text) : NULL;
+    free(text);
+    return q->loras ? TS_OK : ts_fail(e, TS_EMEMORY, "no memory for a request");
 }
 
 static void read_numbers(const cJSON *j, ts_request *q)
@@ -537,6 +646,7 @@ ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)
     read_numbers(j, &now);
     TRY(read_seed(err, cJSON_GetObjectItemCaseSensitive(j, "seed"), &now.seed));
     st = read_strings(err, j, &now);
+    if (!st) st = read_loras(err, j, &now);
     if (st) {
         ts_request_free(&now);
         goto done;

@@ -8,6 +8,7 @@
 #include "backend/number.h"
 #include "sampler/bins.h"
 #include "sampler/latents.h"
+#include "sampler/loras.h"
 #include "sampler/texts.h"
 #include "sampler/watch.h"
 
@@ -52,6 +53,8 @@ static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *shared, co
     r->ctx = m->ctx;
     TRY(ts_request_check(r, q));
     TRY(ts_model_weights(m));
+    TRY(ts_model_set_loras(m, r->q.loras));
+    ts_loras_advise(m, &r->q);
     TRY(open_texts(r, shared));
     TRY(ts_run_size(r, like, e));
     *out = r;

@@ -218,8 +218,9 @@ static bool sizes_hold(const ts_run *r, const ts_run *like)
     return !memcmp(like->latent, r->latent, sizeof r->latent) &&
            !strcmp(like->q.vae_tile, r->q.vae_tile) && !strcmp(like->q.attention, r->q.attention) &&
            !strcmp(like->q.cache_steps, r->q.cache_steps) &&
-           !strcmp(like->q.sampler, r->q.sampler) && like->schedule.first == r->schedule.first &&
-           !like->q.init == !r->q.init;
+           !strcmp(like->q.loras ? like->q.loras : "", r->q.loras ? r->q.loras : "") &&
+           !strcmp(like->q.timesteps, r->q.timesteps) && !strcmp(like->q.sampler, r->q.sampler) &&
+           like->schedule.first == r->schedule.first && !like->q.init == !r->q.init;
 }
 
 ts_status ts_run_size(ts_run *r, const ts_run *like, ts_estimate *e)

@@ -19,16 +19,19 @@ static double shift_sigma(double sigma, double shift)
     return shift * sigma / (1 + (shift - 1) * sigma);
 }
 
+/* Step i of UniPC begins at what u becomes by the shift. */
+static void begin_unipc_at(ts_schedule *s, int i, double u)
+{
+    double sigma = shift_sigma(u, s->shift);
+    if (i == 0 && fabs(sigma - 1) < 1e-6) sigma -= 1e-6; /* sigma 1 has no finite lambda */
+    s->sigma[i] = (float)sigma;
+    s->t[i] = (float)trunc(1000 * sigma);
+}
+
 static void time_unipc(ts_schedule *s)
 {
-    int n = s->steps;
-    double step = (1.0 / 1000 - 1.0) / n;
-    for (int i = 0; i < n; i++) {
-        double sigma = shift_sigma(1.0 + i * step, s->shift);
-        if (i == 0 && fabs(sigma - 1) < 1e-6) sigma -= 1e-6; /* sigma 1 has no finite lambda */
-        s->sigma[i] = (float)sigma;
-        s->t[i] = (float)trunc(1000 * sigma);
-    }
+    double step = (1.0 / 1000 - 1.0) / s->steps;
+    for (int i = 0; i < s->steps; i++) begin_unipc_at(s, i, 1.0 + i * step);
 }
 
 /* The scheduler shifts its training sigmas when it is made and the chosen ones again, so the
@@ -52,6 +55,20 @@ void ts_schedule_init(ts_schedule *s, ts_solver_kind kind, int steps, double shi
         time_unipc(s);
     else
         time_euler(s);
+    s->sigma[steps] = 0;
+}
+
+void ts_schedule_of(ts_schedule *s, ts_solver_kind kind, int steps, double shift, const double *t)
+{
+    *s = (ts_schedule){.kind = kind, .steps = steps, .shift = shift, .scale = 1};
+    for (int i = 0; i < steps; i++) {
+        if (kind == TS_UNIPC) {
+            begin_unipc_at(s, i, t[i] / 1000);
+            continue;
+        }
+        s->sigma[i] = (float)shift_sigma(t[i] / 1000, shift);
+        s->t[i] = (float)(1000 * shift_sigma(t[i] / 1000, shift));
+    }
     s->sigma[steps] = 0;
 }
 

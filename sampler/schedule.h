@@ -67,6 +67,9 @@ typedef struct {
 /* UniPC: the flow timetable of diffusers >= 0.37 (1.1); Euler: FlowMatchEulerDiscreteScheduler with
  * its shift applied twice (2). */
 void ts_schedule_init(ts_schedule *, ts_solver_kind, int steps, double shift);
+/* The same solvers with timesteps t[steps] of 1000 to more than 0, descending, which the shift is
+ * applied to once. */
+void ts_schedule_of(ts_schedule *, ts_solver_kind, int steps, double shift, const double *t);
 /* The timetable of a diffusion solver, of which the last share `strength` (0..1] is run, one step
  * at least. Samples are held as the model sees them, so Euler's are divided by sqrt(sigma^2 + 1).
  * LCM takes its steps from the share of the distillation's. TS_EUSAGE: more steps than there are.

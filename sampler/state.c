@@ -6,6 +6,7 @@
  * to it. */
 #include "sampler/identity.h"
 #include "sampler/latents.h"
+#include "sampler/loras.h"
 #include "sampler/run.h"
 
 #include "attention/saved.h"
@@ -48,6 +49,22 @@ static bool is_hash(const char *key)
            !strcmp(key, "init");
 }
 
+/* LoRAs by content, strength and expert, in their order. */
+static ts_status add_lora_contents(ts_run *r, cJSON *j)
+{
+    cJSON *all, *one;
+    if (!r->q.loras) return TS_OK;
+    ts_status st = ts_loras_json(&r->ctx->err, r->q.loras, true, &all);
+    if (st) return st;
+    cJSON_ArrayForEach(one, all) cJSON_DeleteItemFromObjectCaseSensitive(one, "file");
+    char *text = cJSON_PrintUnformatted(all);
+    cJSON_Delete(all);
+    if (!text) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for the state");
+    cJSON_AddStringToObject(j, "loras", text);
+    free(text);
+    return TS_OK;
+}
+
 /* Files by what is in them: they may move, and may not change. */
 static ts_status add_contents(ts_run *r, cJSON *j)
 {
@@ -55,6 +72,7 @@ static ts_status add_contents(ts_run *r, cJSON *j)
     uint64_t model = TS_HASH, plan = TS_HASH;
     TRY(ts_identity_model(r->m, r->q.init != NULL, &model));
     add_hash(j, "model", model);
+    TRY(add_lora_contents(r, j));
     if (*r->policy.file) {
         TRY(ts_identity_file(&r->ctx->err, r->policy.file, &plan));
         add_hash(j, "plan", plan);
@@ -92,6 +110,7 @@ static void add_drawing(const ts_run *r, cJSON *j)
     }
     if (!r->m->family->diffusion) cJSON_AddNumberToObject(j, "shift", q->shift);
     cJSON_AddStringToObject(j, "sampler", q->sampler);
+    if (strcmp(q->timesteps, "default") != 0) cJSON_AddStringToObject(j, "timesteps", q->timesteps);
     cJSON_AddStringToObject(j, "precision", r->ctx->act == TS_BF16 ? "bf16" : "f32");
 }
 

@@ -151,6 +151,13 @@ typedef struct {
     /* "none", or a method of step caching, NAME[:key=value,...]: steps that the last computed one
      * foretells well enough are not evaluated */
     const char *cache_steps;
+    /* LoRAs that are added to the transformers' weights, in lines [high=|low=]FILE[:STRENGTH]: a
+     * safetensors file or a folder of PEFT; of models with two experts for one of them or, without
+     * the word, for both; strength 1 where it is not said. NULL: none */
+    const char *loras;
+    /* of a flow, before its shift: "default", as the sampler has it; "trailing", evenly from 1000
+     * down, as few-step models are distilled; or the timesteps themselves, "1000,750,500,250" */
+    const char *timesteps;
 } ts_request;
 TS_API void ts_request_init_sized(ts_model *, ts_request *, size_t size);
 static inline void ts_request_init(ts_model *m, ts_request *q)
@@ -328,6 +335,8 @@ TS_API char *ts_run_parameters(const ts_run *); /* the same as A1111 text; mallo
 /* table of times by operation, for people; measures the machine's matmul peak for it, a second or
  * so; malloc'd; NULL: nothing was denoised, or ts_options.profile was not set */
 TS_API char *ts_run_profile(const ts_run *);
+/* What LoRAs the run's transformers have, a line each, for people; malloc'd; NULL: none. */
+TS_API char *ts_run_loras(const ts_run *);
 /* what sparse attention did, some lines for people; malloc'd; NULL: the run was to be dense, or has
  * not been */
 TS_API char *ts_run_attention(const ts_run *);

@@ -311,5 +311,13 @@ done:
     return st;
 }
 
+static const char *find_fp8_meta(const ts_source *s, const char *key)
+{
+    const fp8_file *f = s->own;
+    for (int i = 0; i < f->file.metas; i++)
+        if (!strcmp(f->file.meta[i].key, key)) return f->file.meta[i].value;
+    return NULL;
+}
+
 const ts_source_class ts_source_safetensors = {
-    .open = open_fp8, .read = read_fp8, .close = close_fp8};
+    .open = open_fp8, .read = read_fp8, .close = close_fp8, .meta = find_fp8_meta};

@@ -32,6 +32,18 @@ ts_status ts_weights_add_delta(ts_weights *ws, const ts_delta *d)
     return TS_OK;
 }
 
+ts_status ts_weights_set_deltas(ts_weights *ws, const ts_delta *d, int n)
+{
+    ts_status st = TS_OK;
+    ts_set_forget(ws);
+    ts_set_free_vectors(ws);
+    for (int i = 0; i < ws->loaded; i++) ws->item[ws->vector[i]].w.t.p.at = TS_NOWHERE;
+    ws->loaded = ws->deltas = 0;
+    for (int i = 0; i < ws->files.names; i++) ws->item[i].changed = false;
+    for (int i = 0; i < n && !st; i++) st = ts_weights_add_delta(ws, d + i);
+    return st;
+}
+
 ts_status ts_set_rows(ts_weights *ws, int i, long first, long rows, float *out)
 {
     const ts_named *n = ws->files.name + i;

@@ -103,6 +103,11 @@ void ts_source_close(ts_source *s)
     memset(s, 0, sizeof *s);
 }
 
+const char *ts_source_meta(const ts_source *s, const char *key)
+{
+    return s->class->meta ? s->class->meta(s, key) : NULL;
+}
+
 long ts_entry_rows(const ts_entry *e) { return e->t.nd < 2 ? 1 : e->t.dim[0]; }
 
 long ts_entry_width(const ts_entry *e)

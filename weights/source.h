@@ -29,6 +29,8 @@ typedef struct {
     ts_status (*read)(ts_err *, const ts_source *, const ts_entry *, long first, long rows,
                       float *out);
     void (*close)(ts_source *);
+    /* the text of a key of the file's metadata; NULL: there is none */
+    const char *(*meta)(const ts_source *, const char *key);
 } ts_source_class;
 struct ts_source {
     const ts_source_class *class;
@@ -44,6 +46,8 @@ struct ts_source {
  * of a kind that is known and not read. */
 ts_status ts_source_open(ts_err *, const char *path, ts_source *out);
 void ts_source_close(ts_source *); /* a zeroed or closed one is legal */
+/* As the class's meta, which may be missing. */
+const char *ts_source_meta(const ts_source *, const char *key);
 
 /* Rows run along the first dimension; what has fewer than two dimensions is one row. */
 long ts_entry_rows(const ts_entry *);

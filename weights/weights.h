@@ -84,6 +84,9 @@ typedef struct {
  * not used where it is mapped. Embeddings (ts_weights_rows) and vectors are changed too. TS_EMEMORY
  */
 ts_status ts_weights_add_delta(ts_weights *, const ts_delta *);
+/* These n in the place of all before, at any time: what was made of others goes, and is made anew
+ * by the next enter. TS_EMEMORY: none is left. */
+ts_status ts_weights_set_deltas(ts_weights *, const ts_delta *, int n);
 
 /* A linear layer's or convolution's two tensors, PREFIX.weight and PREFIX.bias. */
 typedef struct {

@@ -252,6 +252,8 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) h = ts_hash_text(h, texts[i]);
     /* rows without it keep the ids that they had before it was there */
     if (strcmp(q->cache_steps, "none")) h = ts_hash_text(h, q->cache_steps);
+    if (strcmp(q->timesteps, "default")) h = ts_hash_text(h, q->timesteps);
+    if (q->loras) h = ts_hash_text(h, q->loras);
     if (j->init) {
         snprintf(numbers, sizeof numbers, "%016llx %.17g", (unsigned long long)j->picture,
                  q->strength);

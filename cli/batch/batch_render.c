@@ -40,7 +40,8 @@ static bool same_geometry(const ts_request *a, const ts_request *b)
            a->steps == b->steps && a->shift == b->shift && a->no_bins == b->no_bins &&
            !a->init == !b->init && a->strength == b->strength && is_guided(a) == is_guided(b) &&
            same_text(a->sampler, b->sampler) && same_text(a->attention, b->attention) &&
-           same_text(a->cache_steps, b->cache_steps) && same_text(a->vae_tile, b->vae_tile);
+           same_text(a->cache_steps, b->cache_steps) && same_text(a->loras, b->loras) &&
+           same_text(a->timesteps, b->timesteps) && same_text(a->vae_tile, b->vae_tile);
 }
 
 static bool is_of_this_share(const ts_job *j)

@@ -1,6 +1,7 @@
 /* Files -> jobs: every value of every row is checked by the table of flags before anything is
  * rendered, and all faults of all files are told with file and line. */
 #include "cli/batch/batch.h"
+#include "cli/open_model.h"
 
 #include "backend/hash.h"
 #include "backend/number.h"
@@ -232,6 +233,15 @@ static void read_init(reading *r, ts_job *j)
     j->q.strength = v[TS_F_STRENGTH].set ? v[TS_F_STRENGTH].real : TS_STRENGTH_DEFAULT;
 }
 
+static void read_row_loras(reading *r, ts_job *j)
+{
+    ts_cli *c = r->b->c;
+    *c->err.text = 0;
+    if (ts_cli_set_loras(c, r->f.value, NULL, &j->q))
+        add_row_fault(r, "%.400s", c->err.text + strspn(c->err.text, "-"));
+    *c->err.text = 0;
+}
+
 /* The batch's own was looked at before. */
 static void read_preview(reading *r, ts_job *j)
 {
@@ -252,6 +262,7 @@ static bool fill_request(reading *r, ts_job *j)
     ts_settings_apply(v, &j->q);
     j->q.prompt = r->row->prompt;
     read_init(r, j);
+    read_row_loras(r, j);
     read_preview(r, j);
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1)

@@ -410,6 +410,7 @@ static ts_status open_bench(ts_bench *b)
     ts_request_init(c->model, &b->q);
     b->q.frames = ts_bench_frames(c->model);
     TRY(ts_settings_of(&c->err, &c->flags, &b->q));
+    TRY(ts_cli_set_loras(c, v, NULL, &b->q));
     if (ts_flag_set(&c->flags, TS_F_NEGATIVE)) ts_settings_warn(&c->screen, &b->q);
     b->q.keep_plans = v[TS_F_HTML].set;
     b->stride = b->policies;

@@ -213,6 +213,7 @@ ts_status ts_cli_bench_step(ts_cli *c)
     TRY(ts_cli_open_model(c, NULL, NULL));
     ts_request_init(c->model, &q);
     TRY(ts_settings_of(&c->err, &c->flags, &q));
+    TRY(ts_cli_set_loras(c, v, NULL, &q));
     b->steps = q.steps;
     ts_bench_begin(&b->machine);
     c->screen.armed = true; /* there is no estimate to start with */

@@ -29,13 +29,15 @@ static const struct {
                 {TS_F_SEED, "7"},
                 {TS_F_SAMPLER, "euler"},
                 {TS_F_SHIFT, "3"},
+                {TS_F_TIMESTEPS, "1000,500"},
                 {TS_F_ATTENTION, "window"},
                 {TS_F_VAE_TILE, "32x32"},
                 {TS_F_CACHE_STEPS, "easycache"},
                 {TS_F_NO_BINS, ""},
                 {TS_F_PRECISION, "f32"}};
-/* of models of pictures, or with two experts */
-static const ts_flag_id begins[] = {TS_F_INIT, TS_F_STRENGTH, TS_F_TRANSFORMER_2};
+/* of models of pictures, with two experts, or of one size */
+static const ts_flag_id begins[] = {TS_F_INIT, TS_F_STRENGTH,  TS_F_TRANSFORMER_2,
+                                    TS_F_LORA, TS_F_LORA_HIGH, TS_F_LORA_LOW};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
                                     TS_F_OUTPUT,        TS_F_OUT,           TS_F_NAME,
                                     TS_F_FORMAT,        TS_F_COPIES,        TS_F_OVERWRITE,
@@ -128,6 +130,33 @@ START_TEST(pictures_to_begin_with)
 }
 END_TEST
 
+/* A row's take the place of the batch's; how strong, and for which expert, counts. */
+START_TEST(loras_make_other_rows)
+{
+    scratch_put("p.jsonl", "{\"prompt\": \"x\", \"seed\": 1}\n"
+                           "{\"prompt\": \"x\", \"seed\": 1, \"lora\": \"high\"}\n"
+                           "{\"prompt\": \"x\", \"seed\": 1, \"lora\": \"high:0.5\"}\n"
+                           "{\"prompt\": \"x\", \"seed\": 1, \"lora-high\": \"high\"}\n"
+                           "{\"prompt\": \"x\", \"seed\": 1, \"lora-low\": \"high\"}\n"
+                           "{\"prompt\": \"x\", \"seed\": 1, \"lora\": [\"high:0.5\", \"low\"]}\n"
+                           "{\"prompt\": \"x\", \"seed\": 1, \"lora\": \"nowhere\"}\n");
+    const program_result *r = program_shell(
+        "mkdir -p %s/m/loras && cp tests/fixtures/lora-experts/high.safetensors "
+        "%s/m/loras/ && cp tests/fixtures/lora-experts/low.safetensors %s/m/loras/ && "
+        "${TESSERA:-./tessera} batch %s --out %s --dry-run --name '{hash}' --model "
+        "tests/fixtures/wan22-a14b/model --models %s/m --lora low --size 32x32 --frames 5 --steps "
+        "2",
+        scratch_path(""), scratch_path(""), scratch_path(""), scratch_path("p.jsonl"),
+        scratch_path("o"), scratch_path(""));
+    program_expect(r, 1);
+    ck_assert_int_eq(text_count(r->out, "/o/"), 6);
+    ck_assert_int_eq(text_count(r->out, "-2.mp4"), 0);
+    ck_assert_msg(strstr(r->err, "p.jsonl:7") && strstr(r->err, "nowhere") &&
+                      strstr(r->err, "/m/loras"),
+                  "%s", r->err);
+}
+END_TEST
+
 START_TEST(no_flag_is_forgotten)
 {
     for (int i = 0; i < ROWS; i++) {
@@ -154,6 +183,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     tcase_add_test(t, every_setting_makes_another_row);
     tcase_add_test(t, pictures_to_begin_with);
+    tcase_add_test(t, loras_make_other_rows);
     tcase_add_test(t, no_flag_is_forgotten);
     suite_add_tcase(s, t);
     return testing_main(s);

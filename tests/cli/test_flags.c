@@ -145,7 +145,7 @@ START_TEST(slips_get_a_suggestion)
     REFUSED(PARSE("--overwite"), "did you mean --overwrite?");
     REFUSED(PARSE("--prec=f32"), "unknown flag --prec: did you mean --precision?");
     REFUSED(PARSE("--output-dir", "x"), "unknown flag --output-dir: did you mean --output DIR/?");
-    REFUSED(PARSE("--lora", "x"), "unknown flag --lora: LoRA files are not read");
+    REFUSED(PARSE("--lora-model-dir", "x"), "--models DIR, whose loras/ is looked in");
     REFUSED(PARSE("-f", "81"), "unknown flag -f: did you mean --frames?");
     REFUSED(PARSE("--dtype", "f32"), "did you mean --precision?");
     REFUSED(PARSE("--Steps", "5"), "did you mean --steps?");

@@ -3,6 +3,7 @@
 
 #include "sampler/run.h"
 #include "tests/testing.h"
+#include "weights/set.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -96,6 +97,31 @@ static void check_latents(const char *fixture, const char *backend, bool sparse,
     ck_assert_msg(e < 1e-5, "%s on %s: latents differ by %.2e", fixture, backend, e);
 }
 
+/* Weights as the transformers have them, `merged.NAME`: f32 to rounding. */
+static void check_merged(const char *fixture, ts_model *m, const ts_bag *want)
+{
+    static const char *const heads[] = {"merged.transformer.", "merged.transformer_2.", "merged."};
+    for (int i = 0; i < ts_bag_count(want); i++) {
+        const char *name = ts_bag_name(want, i);
+        int h = 0;
+        while (h < 3 && strncmp(name, heads[h], strlen(heads[h])) != 0) h++;
+        if (h == 3) continue;
+        ts_weights *ws = ts_dit_weights(m->dit[h == 1]);
+        ts_err err = {0};
+        ts_host t;
+        ck_assert(!ts_bag_get(&err, want, name, TS_F32, -1, NULL, &t));
+        int at = ts_checkpoint_find(&ws->files, name + strlen(heads[h]));
+        ck_assert_msg(at >= 0, "%s: no %s", fixture, name);
+        const ts_entry *e = ts_entry_of(ws, at);
+        long n = ts_entry_count(e);
+        float *got = malloc((size_t)n * sizeof *got);
+        ck_ok(m->ctx, ts_set_rows(ws, at, 0, ts_entry_rows(e), got));
+        double off = testing_rel(got, t.data, n);
+        ck_assert_msg(off < 2e-7, "%s: %s differs by %.2e", fixture, name, off);
+        free(got);
+    }
+}
+
 /* Plans exactly, in both directions; what searches saw: of the first the oracle's rounding, of
  * later ones what an old LSE magnifies. */
 static void check_plans(const char *fixture, const ts_bag *got, const ts_bag *want)
@@ -175,6 +201,24 @@ static cJSON *load_case(const char *fixture, int variant)
     return j;
 }
 
+/* The case's LoRAs as lines of a request; NULL: none. Static. */
+static const char *case_loras(const char *fixture, const cJSON *j)
+{
+    static char lines[4096];
+    const cJSON *one;
+    lines[0] = 0;
+    cJSON_ArrayForEach(one, cJSON_GetObjectItem(j, "loras"))
+    {
+        const char *expert = cJSON_GetStringValue(cJSON_GetObjectItem(one, "expert"));
+        bool both = !expert || !strcmp(expert, "both");
+        snprintf(lines + strlen(lines), sizeof lines - strlen(lines), "%s%s%s%s/%s:%g",
+                 *lines ? "\n" : "", both ? "" : expert, both ? "" : "=", testing_fixture(fixture),
+                 cJSON_GetObjectItem(one, "file")->valuestring,
+                 cJSON_GetObjectItem(one, "strength")->valuedouble);
+    }
+    return *lines ? lines : NULL;
+}
+
 static ts_model *open_model(ts_ctx *c, const char *fixture, const cJSON *j, ts_request *q)
 {
     char path[5][4096];
@@ -191,6 +235,7 @@ static ts_model *open_model(ts_ctx *c, const char *fixture, const cJSON *j, ts_r
     ck_ok(c, ts_model_open_files(c, name, &files, &m));
     ts_request_init(m, q);
     fill(j, q);
+    q->loras = case_loras(fixture, j);
     return m;
 }
 
@@ -312,6 +357,7 @@ void pipeline_render_variant(const char *fixture, int variant, const char *backe
         check_plans(fixture, plans, want);
     }
     check_latents(fixture, backend, sparse, latents, want);
+    check_merged(fixture, m, want);
     decode_frames(fixture, r, latents, q.frames, sparse, want);
     ts_bag_free(latents);
     ts_bag_free(want);

@@ -1,0 +1,331 @@
+/* LoRAs in every spelling against weights that were merged in f64 and what diffusers makes of them;
+ * what is wrong with such files. */
+#include "sampler/run.h"
+#include "tests/cli/program.h"
+#include "tests/sampler/pipeline.h"
+#include "tests/weights/scratch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *fixture;
+    int variant;
+} rendered[] = {{"lora-peft", -1},  {"lora-peft", 0},  {"lora-peft", 1},    {"lora-peft", 2},
+                {"lora-names", -1}, {"lora-names", 0}, {"lora-names", 1},   {"lora-names", 2},
+                {"lora-diff", -1},  {"lora-two", -1},  {"lora-experts", -1}};
+enum { RENDERED = sizeof rendered / sizeof *rendered };
+
+START_TEST(loras_give_the_numbers)
+{
+    pipeline_render_variant(rendered[_i].fixture, rendered[_i].variant, "cpu", false, false);
+}
+END_TEST
+/* no layer stays: each is merged again whenever it comes */
+START_TEST(loras_give_the_numbers_streamed_on_far)
+{
+    pipeline_render_variant(rendered[_i].fixture, rendered[_i].variant, "far", false, true);
+}
+END_TEST
+
+/* ---- hostile files ---- */
+
+/* Opens a run of the fixture's model with these LoRAs. */
+static ts_status open_with(ts_ctx *c, const char *model, const char *loras)
+{
+    char path[4096];
+    ts_model *m;
+    ts_run *r = NULL;
+    ts_request q;
+    snprintf(path, sizeof path, "%s", testing_fixture(model));
+    ck_ok(c, ts_model_open(c, path, &m));
+    ts_request_init(m, &q);
+    q.prompt = "a cat";
+    q.width = 64;
+    q.height = 48;
+    q.frames = 5;
+    q.steps = 2;
+    q.loras = loras;
+    ts_status st = ts_run_open(m, &q, &r, NULL);
+    ts_run_close(r);
+    ts_model_close(m);
+    return st;
+}
+
+START_TEST(hostile_loras)
+{
+    char path[4096];
+    ts_err err = {0};
+    cJSON *all = NULL, *one;
+    int n = 0;
+    snprintf(path, sizeof path, "%s/hostile.json", testing_fixture("hostile-weights"));
+    ck_assert_msg(!ts_json_load(&err, path, &all), "%s", err.text);
+    cJSON_ArrayForEach(one, all)
+    {
+        if (strcmp(cJSON_GetObjectItem(one, "as")->valuestring, "lora") != 0) continue;
+        ts_ctx *c = testing_open("cpu", NULL, 1);
+        bool refuse = !strcmp(cJSON_GetObjectItem(one, "outcome")->valuestring, "refuse");
+        const cJSON *says;
+        snprintf(path, sizeof path, "%s/%s", testing_fixture("hostile-weights"),
+                 cJSON_GetObjectItem(one, "file")->valuestring);
+        ts_status st = open_with(c, "wan21-t2v/model", path);
+        ck_assert_msg(st == (refuse ? TS_EMODEL : TS_OK), "%s: %d %s", path, st, ts_error(c));
+        const char *said = refuse ? ts_error(c) : testing_warned(c);
+        cJSON_ArrayForEach(says, cJSON_GetObjectItem(one, "says")) ck_assert_msg(
+            strstr(said, says->valuestring), "%s: %s lacks %s", path, said, says->valuestring);
+        testing_close(c);
+        n++;
+    }
+    ck_assert_int_gt(n, 5);
+    cJSON_Delete(all);
+}
+END_TEST
+
+static void write_tensors(const char *path, int n, const char *const *name, const long (*dim)[2],
+                          float value)
+{
+    ts_bag *bag = ts_bag_new();
+    ts_err err = {0};
+    for (int i = 0; i < n; i++) {
+        int nd = dim[i][0] ? 2 : 0;
+        long all = nd ? dim[i][0] * dim[i][1] : 1;
+        float *v = ts_bag_put(bag, name[i], TS_F32, nd, dim[i], NULL);
+        for (long k = 0; k < all; k++) v[k] = value;
+    }
+    ck_assert_msg(!ts_bag_save(&err, bag, path), "%s", err.text);
+    ts_bag_free(bag);
+}
+
+static const struct {
+    const char *name[4];
+    long dim[4][2];
+    float value;
+    const char *lines; /* %s: the file */
+    ts_status want;
+    const char *says[3];
+} odd[] = {
+    /* one layer by two names */
+    {{"diffusion_model.blocks.0.self_attn.q.lora_down.weight",
+      "diffusion_model.blocks.0.self_attn.q.lora_up.weight",
+      "transformer.blocks.0.attn1.to_q.lora_A.weight",
+      "transformer.blocks.0.attn1.to_q.lora_B.weight"},
+     {{4, 32}, {32, 4}, {4, 32}, {32, 4}},
+     1,
+     "%s",
+     TS_EMODEL,
+     {"blocks.0.self_attn.q", "blocks.0.attn1.to_q", "two names"}},
+    /* of another width */
+    {{"diffusion_model.blocks.0.self_attn.q.lora_down.weight",
+      "diffusion_model.blocks.0.self_attn.q.lora_up.weight"},
+     {{4, 48}, {48, 4}},
+     1,
+     "%s",
+     TS_EMODEL,
+     {"[4, 48]", "[32, 32]", "another model"}},
+    {{"blocks.0.self_attn.q.lora_down.weight", "blocks.0.self_attn.q.lora_up.weight"},
+     {{4, 32}, {64, 4}},
+     1,
+     "%s",
+     TS_EMODEL,
+     {"[64, 4]", "[32, 32]", "another model"}},
+    /* the first layer of a variant with more channels */
+    {{"patch_embedding.diff", "blocks.0.self_attn.q.diff"},
+     {{32, 144}, {32, 32}},
+     0.5f,
+     "%s",
+     TS_OK,
+     {"patch_embedding.diff", "[32, 144]", "left out"}},
+    {{"blocks.0.self_attn.q.diff"}, {{32, 31}}, 1, "%s", TS_EMODEL, {"[32, 31]", "[32, 32]"}},
+    /* alpha */
+    {{"blocks.0.self_attn.q.lora_down.weight", "blocks.0.self_attn.q.lora_up.weight",
+      "blocks.0.self_attn.q.alpha"},
+     {{4, 32}, {32, 4}, {0, 0}},
+     0,
+     "%s",
+     TS_OK,
+     {"alpha of 0"}},
+    {{"blocks.0.self_attn.q.lora_down.weight", "blocks.0.self_attn.q.lora_up.weight",
+      "blocks.0.self_attn.q.alpha"},
+     {{4, 32}, {32, 4}, {2, 2}},
+     1,
+     "%s",
+     TS_EMODEL,
+     {"blocks.0.self_attn.q.alpha", "single number"}},
+    /* text encoders */
+    {{"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
+      "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"},
+     {{4, 32}, {32, 4}},
+     1,
+     "%s",
+     TS_EMODEL,
+     {"text encoder alone"}},
+    {{"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
+      "lora_unet_blocks_0_self_attn_q.lora_down.weight",
+      "lora_unet_blocks_0_self_attn_q.lora_up.weight"},
+     {{4, 32}, {4, 32}, {32, 4}},
+     1,
+     "%s",
+     TS_OK,
+     {"1 of its keys are of a text encoder"}},
+    /* other kinds */
+    {{"lora_unet_blocks_0_self_attn_q.lokr_w1"}, {{4, 4}}, 1, "%s", TS_EMODEL, {"LoKr"}},
+    {{"blocks.0.self_attn.q.oft_blocks"}, {{4, 4}}, 1, "%s", TS_EMODEL, {"OFT"}},
+    {{"blocks.0.self_attn.q.lora_mid.weight"}, {{4, 4}}, 1, "%s", TS_EMODEL, {"Tucker"}},
+    {{"blocks.0.self_attn.q.weight"}, {{32, 32}}, 1, "%s", TS_EMODEL, {"no LoRA"}},
+    /* strengths and experts */
+    {{"blocks.0.self_attn.q.diff"}, {{32, 32}}, 1, "%s:101", TS_EUSAGE, {"strength 101"}},
+    {{"blocks.0.self_attn.q.diff"}, {{32, 32}}, 1, "%s:nan", TS_EMODEL, {":nan"}},
+    {{"blocks.0.self_attn.q.diff"}, {{32, 32}}, 1, "high=%s", TS_EUSAGE, {"one transformer"}},
+    {{"blocks.0.self_attn.q.diff"}, {{32, 32}}, 1, "%s:-1.5", TS_OK, {""}},
+};
+
+START_TEST(odd_loras)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char *dir = testing_tmp(), path[4096], lines[8192];
+    int n = 0;
+    while (n < 4 && odd[_i].name[n]) n++;
+    snprintf(path, sizeof path, "%s/a.safetensors", dir);
+    write_tensors(path, n, odd[_i].name, odd[_i].dim, odd[_i].value);
+    snprintf(lines, sizeof lines, odd[_i].lines, path);
+    ts_status st = open_with(c, "wan21-t2v/model", lines);
+    ck_assert_msg(st == odd[_i].want, "%s: %d %s", lines, st, ts_error(c));
+    const char *said = st ? ts_error(c) : testing_warned(c);
+    for (int i = 0; i < 3 && odd[_i].says[i]; i++)
+        ck_assert_msg(strstr(said, odd[_i].says[i]), "\"%s\" lacks %s", said, odd[_i].says[i]);
+    free(dir);
+    testing_close(c);
+}
+END_TEST
+
+/* Names that say which expert they are for. */
+START_TEST(experts_by_name)
+{
+    static const struct {
+        const char *line, *says;
+    } row[] = {{"a_high_noise.safetensors", "for the high-noise expert, and goes to both"},
+               {"low=a_high_noise.safetensors", "for the high-noise expert, and goes to the other"},
+               {"high=a_high_noise.safetensors", ""},
+               {"low=b_LN.safetensors", ""},
+               {"b.safetensors", ""}};
+    char *dir = testing_tmp(), path[8192];
+    static const char *const key[] = {"blocks.0.self_attn.q.diff"}, *const files[] = {
+                                                                        "a_high_noise.safetensors",
+                                                                        "b_LN.safetensors",
+                                                                        "b.safetensors"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        write_tensors(path, 1, key, (const long[][2]){{32, 32}}, 0.125f);
+    }
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        ts_ctx *c = testing_open("cpu", NULL, 1);
+        const char *equals = strchr(row[i].line, '=');
+        snprintf(path, sizeof path, "%.*s%s/%s", equals ? (int)(equals - row[i].line + 1) : 0,
+                 row[i].line, dir, equals ? equals + 1 : row[i].line);
+        ck_ok(c, open_with(c, "wan22-a14b/model", path));
+        ck_assert_msg(*row[i].says ? strstr(testing_warned(c), row[i].says) != NULL
+                                   : !*testing_warned(c),
+                      "%s: %s", path, testing_warned(c));
+        testing_close(c);
+    }
+    free(dir);
+}
+END_TEST
+
+/* Two runs of one model take turns, each with its own LoRAs. */
+START_TEST(runs_have_their_own)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 2);
+    char path[4096], *dir = testing_tmp();
+    ts_model *m;
+    ts_request q;
+    ts_run *r[3];
+    ts_bag *out[3][2];
+    const char *loras[3] = {NULL, path, NULL};
+    static const char *const key[] = {"blocks.0.self_attn.q.diff"};
+    snprintf(path, sizeof path, "%s/a.safetensors", dir);
+    write_tensors(path, 1, key, (const long[][2]){{32, 32}}, 0.25f);
+    ck_ok(c, ts_model_open(c, testing_fixture("wan21-t2v/model"), &m));
+    ts_request_init(m, &q);
+    q.prompt = "a cat";
+    q.width = 64;
+    q.height = 48;
+    q.frames = 5;
+    q.steps = 2;
+    for (int i = 0; i < 3; i++) {
+        q.loras = loras[i];
+        ck_ok(c, ts_run_open(m, &q, &r[i], NULL));
+        ck_ok(c, ts_run_encode(r[i]));
+    }
+    for (int turn = 0; turn < 2; turn++)
+        for (int i = 0; i < 3; i++) ck_ok(c, ts_run_denoise(r[i], &out[i][turn]));
+    long n;
+    const float *a = testing_f32(out[0][0], "latents", &n),
+                *b = testing_f32(out[1][0], "latents", &n);
+    ck_assert(testing_rel(b, a, n) > 1e-3);
+    for (int i = 0; i < 3; i++) {
+        const float *one = testing_f32(out[i][0], "latents", &n),
+                    *two = testing_f32(out[i][1], "latents", &n), *same = i == 1 ? b : a;
+        ck_assert(!memcmp(one, two, (size_t)n * sizeof *one));
+        ck_assert(!memcmp(one, same, (size_t)n * sizeof *one));
+        ts_bag_free(out[i][0]);
+        ts_bag_free(out[i][1]);
+        ts_run_close(r[i]);
+    }
+    ts_model_close(m);
+    free(dir);
+    testing_close(c);
+}
+END_TEST
+
+/* Metadata say which they were, and give them back. */
+START_TEST(metadata_name_them)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char path[4096], line[4200], *dir = testing_tmp();
+    ts_model *m;
+    ts_request q, again;
+    ts_run *r;
+    static const char *const key[] = {"blocks.0.self_attn.q.diff"};
+    snprintf(path, sizeof path, "%s/a.safetensors", dir);
+    snprintf(line, sizeof line, "%s:0.5\n%s:-2", path, path);
+    write_tensors(path, 1, key, (const long[][2]){{32, 32}}, 0.25f);
+    ck_ok(c, ts_model_open(c, testing_fixture("wan21-t2v/model"), &m));
+    ts_request_init(m, &q);
+    q.prompt = "a cat";
+    q.loras = line;
+    q.timesteps = "1000,500";
+    ck_ok(c, ts_run_open(m, &q, &r, NULL));
+    char *json = ts_run_json(r), *text = ts_run_loras(r);
+    ck_assert_msg(strstr(text, "0 layers, 1 differences, strength 0.5\nLoRA") != NULL, "%s", text);
+    ts_request_init(m, &again);
+    ck_ok(c, ts_request_from_json(m, json, &again));
+    ck_assert_str_eq(again.loras, line);
+    ck_assert_str_eq(again.timesteps, "1000,500");
+    ck_assert_int_eq(again.steps, 2);
+    ck_assert_msg(strstr(json, "\"hash\":") != NULL, "%s", json);
+    ts_request_free(&again);
+    free(json);
+    free(text);
+    ts_run_close(r);
+    ts_model_close(m);
+    free(dir);
+    testing_close(c);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("loras");
+    TCase *tc = tcase_create("loras");
+    tcase_add_loop_test(tc, loras_give_the_numbers, 0, RENDERED);
+    tcase_add_loop_test(tc, loras_give_the_numbers_streamed_on_far, 0, RENDERED);
+    tcase_add_test(tc, hostile_loras);
+    tcase_add_loop_test(tc, odd_loras, 0, sizeof odd / sizeof *odd);
+    tcase_add_test(tc, experts_by_name);
+    tcase_add_test(tc, runs_have_their_own);
+    tcase_add_test(tc, metadata_name_them);
+    suite_add_tcase(suite, tc);
+    return testing_main(suite);
+}
