@@ -141,18 +141,16 @@ START_TEST(loras_make_other_rows)
                            "{\"prompt\": \"x\", \"seed\": 1, \"lora\": [\"high:0.5\", \"low\"]}\n"
                            "{\"prompt\": \"x\", \"seed\": 1, \"lora\": \"nowhere\"}\n");
     const program_result *r = program_shell(
-        "mkdir -p %s/m/loras && cp tests/fixtures/lora-experts/high.safetensors "
-        "%s/m/loras/ && cp tests/fixtures/lora-experts/low.safetensors %s/m/loras/ && "
-        "${TESSERA:-./tessera} batch %s --out %s --dry-run --name '{hash}' --model "
-        "tests/fixtures/wan22-a14b/model --models %s/m --lora low --size 32x32 --frames 5 --steps "
-        "2",
-        scratch_path(""), scratch_path(""), scratch_path(""), scratch_path("p.jsonl"),
-        scratch_path("o"), scratch_path(""));
+        "t=$(realpath ${TESSERA:-./tessera}) && f=$(realpath tests/fixtures) && cd %s && mkdir -p "
+        "m/loras && cp $f/lora-experts/high.safetensors $f/lora-experts/low.safetensors m/loras/ "
+        "&& $t batch p.jsonl --out o --dry-run --name '{hash}' --model $f/wan22-a14b/model "
+        "--models m --lora low --size 32x32 --frames 5 --steps 2",
+        scratch_path(""));
     program_expect(r, 1);
-    ck_assert_int_eq(text_count(r->out, "/o/"), 6);
+    ck_assert_int_eq(text_count(r->out, " o/"), 6);
     ck_assert_int_eq(text_count(r->out, "-2.mp4"), 0);
     ck_assert_msg(strstr(r->err, "p.jsonl:7") && strstr(r->err, "nowhere") &&
-                      strstr(r->err, "/m/loras"),
+                      strstr(r->err, "m/loras"),
                   "%s", r->err);
 }
 END_TEST

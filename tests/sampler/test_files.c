@@ -117,6 +117,44 @@ START_TEST(what_is_no_such_part_is_refused)
 }
 END_TEST
 
+START_TEST(hostile_transformers)
+{
+    char path[4096];
+    ts_err err = {0};
+    cJSON *all = NULL, *one;
+    int n = 0;
+    snprintf(path, sizeof path, "%s/hostile.json", testing_fixture("hostile-weights"));
+    ck_assert_msg(!ts_json_load(&err, path, &all), "%s", err.text);
+    cJSON_ArrayForEach(one, all)
+    {
+        if (strcmp(cJSON_GetObjectItem(one, "as")->valuestring, "transformer") != 0) continue;
+        ts_ctx *c = testing_open("cpu", NULL, 1);
+        ts_model_files files = {.size = sizeof files, .transformer = path};
+        ts_model *m;
+        ts_run *r = NULL;
+        ts_request q;
+        const cJSON *says;
+        snprintf(path, sizeof path, "%s/%s", testing_fixture("hostile-weights"),
+                 cJSON_GetObjectItem(one, "file")->valuestring);
+        ts_status st = ts_model_open_files(c, "tests/fixtures/wan21-t2v/model", &files, &m);
+        if (!st) {
+            ts_request_init(m, &q);
+            q.prompt = "a cat";
+            st = ts_run_open(m, &q, &r, NULL);
+        }
+        ck_assert_msg(st == TS_EMODEL, "%s: %d %s", path, st, ts_error(c));
+        cJSON_ArrayForEach(says, cJSON_GetObjectItem(one, "says")) ck_assert_msg(
+            strstr(ts_error(c), says->valuestring), "%s lacks %s", ts_error(c), says->valuestring);
+        ts_run_close(r);
+        ts_model_close(m);
+        testing_close(c);
+        n++;
+    }
+    ck_assert_int_gt(n, 5);
+    cJSON_Delete(all);
+}
+END_TEST
+
 /* ---- tokenizers ---- */
 
 /* The text encoder of the case, copied somewhere, with the vocabulary where `to` says. */
@@ -196,6 +234,7 @@ int main(void)
     tcase_add_loop_test(tc, encoders_give_the_states, -1, 2);
     tcase_add_loop_test(tc, encoders_give_the_states_on_far, -1, 2);
     tcase_add_loop_test(tc, what_is_no_such_part_is_refused, 0, sizeof wrong / sizeof *wrong);
+    tcase_add_test(tc, hostile_transformers);
     tcase_add_test(tc, vocabularies_are_looked_for);
     tcase_add_test(tc, folders_and_diffusers_names_are_taken);
     suite_add_tcase(suite, tc);

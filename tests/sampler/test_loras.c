@@ -283,7 +283,7 @@ END_TEST
 START_TEST(metadata_name_them)
 {
     ts_ctx *c = testing_open("cpu", NULL, 1);
-    char path[4096], line[4200], *dir = testing_tmp();
+    char path[512], line[2048], *dir = testing_tmp();
     ts_model *m;
     ts_request q, again;
     ts_run *r;
