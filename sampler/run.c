@@ -329,8 +329,10 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     TRY(require_texts(r));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     /* other runs of the model have room of their own */
-    for (int i = 0; i < 2 && r->m->dit[i]; i++)
+    for (int i = 0; i < 2 && r->m->dit[i]; i++) {
         ts_weights_budget(ts_dit_weights(r->m->dit[i]), ts_run_room(r));
+        ts_weights_spent(ts_dit_weights(r->m->dit[i]), true);
+    }
     TRY(take_latents(r));
     r->watched.steps = 0;
     r->watched.seconds = 0;
@@ -340,6 +342,12 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     if (latents) TRY(ts_run_latents(r, latents));
     ts_profile_read(r->ctx->dev, &r->profile, true);
     ts_watch_add_profile(&r->profile, &r->watched.profile);
+    r->weights = (ts_weights_cost){0};
+    for (int i = 0; i < 2 && r->m->dit[i]; i++) {
+        ts_weights_cost c = ts_weights_spent(ts_dit_weights(r->m->dit[i]), true);
+        r->weights.seconds += c.seconds;
+        r->weights.groups += c.groups;
+    }
     r->report.denoise_seconds = ts_seconds() - start;
     report_attention(r);
 done:

@@ -65,7 +65,8 @@ struct ts_run {
     int slot_text[TS_MOST_PICTURES * TS_BRANCHES]; /* rows of text in their self-attention */
     ts_report report;
     ts_estimate estimate;
-    ts_profile profile; /* of the denoising */
+    ts_profile profile;      /* of the denoising */
+    ts_weights_cost weights; /* of the same: packing them */
 };
 /* The caller's request, of its version of the struct, in this one's; strings are the caller's.
  * TS_EUSAGE: of a newer version. */

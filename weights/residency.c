@@ -8,6 +8,9 @@
  * it. */
 #include "weights/set.h"
 
+#include "backend/number.h"
+#include "backend/team.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,10 +47,26 @@ ts_status ts_weights_set_deltas(ts_weights *ws, const ts_delta *d, int n)
     return st;
 }
 
+typedef struct {
+    const ts_named *n;
+    long first;
+    float *out;
+} row_range;
+
+static ts_status read_part(void *user, ts_err *err, long first, long rows)
+{
+    const row_range *r = user;
+    return ts_named_read(err, r->n, r->first + first, rows,
+                         r->out + first * ts_entry_width(r->n->e));
+}
+
 ts_status ts_set_rows(ts_weights *ws, int i, long first, long rows, float *out)
 {
+    enum { WORTH_SHARING = 1 << 17 };
     const ts_named *n = ws->files.name + i;
-    ts_status st = ts_named_read(&ws->ctx->err, n, first, rows, out);
+    bool large = rows * ts_entry_width(n->e) >= WORTH_SHARING;
+    ts_status st = ts_team_share(&ws->ctx->err, large ? ws->threads : 1, rows, read_part,
+                                 &(row_range){n, first, out});
     for (int k = 0; st == TS_OK && ws->item[i].changed && k < ws->deltas; k++) {
         const ts_delta *d = ws->delta + k;
         if (d->touches(d->user, n->name)) st = d->apply(d->user, n->name, first, rows, out);
@@ -195,6 +214,8 @@ static ts_status alloc_rows(ts_weights *ws)
         if (n > most) most = n;
     }
     if (most == 0) return TS_OK;
+    /* a device with memory of its own keeps none of the host's threads busy */
+    ws->threads = ws->ctx->dev->own_memory ? ts_device_cpus() : ts_facts(ws->ctx->dev).threads;
     ws->rows = malloc(most);
     return ws->rows ? TS_OK : ts_set_no_memory(ws);
 }
@@ -215,6 +236,25 @@ static ts_status alloc_matrices(ts_weights *ws, size_t slot, int slots)
     TRY(alloc_rows(ws));
 done:
     return st;
+}
+
+/* Groups take turns although weights have to be decoded each time. */
+static void warn_of_turns(ts_weights *ws, int leaving)
+{
+    char all[TS_NUMBER_TEXT], budget[TS_NUMBER_TEXT];
+    bool decoded = false;
+    int groups = 0;
+    if (ws->warned || !leaving || !ws->budget) return;
+    for (int i = 0; i < ws->groups; i++) groups += ws->group[i].bytes != 0;
+    for (int i = 0; i < ws->files.names && !decoded; i++)
+        decoded = ws->item[i].plan.want.bytes && ts_is_decoded(ws, i);
+    if (!decoded) return;
+    ws->warned = true;
+    ts_warn(ws->ctx,
+            "%s: decoded, its weights take %s, and %s may be held: %d of %d layers are decoded "
+            "again in every evaluation",
+            ws->files.what, ts_bytes_text((double)ws->all, all),
+            ts_bytes_text((double)ws->budget, budget), leaving, groups);
 }
 
 static ts_status plan_memory(ts_weights *ws)
@@ -242,6 +282,7 @@ static ts_status plan_memory(ts_weights *ws)
         }
     }
     ws->current = 0;
+    warn_of_turns(ws, leaving);
     TRY(alloc_matrices(ws, slot, leaving < slots ? leaving : slots));
     ws->planned = true;
 done:
@@ -335,6 +376,7 @@ static ts_status begin_group(ts_weights *ws, int index)
     if (!g->stays) TRY(take_slot(ws, index, &home));
     g->place = TS_COMING;
     g->last = (ts_ticket){0};
+    ws->cost.groups += g->bytes != 0;
     for (int i = 0; i < g->n; i++) {
         const ts_item *t = ws->item + g->item[i];
         ts_ticket now = {0};
@@ -445,13 +487,10 @@ done:
 
 /* ---- what callers ask for ---- */
 
-ts_status ts_weights_enter(ts_weights *ws, int g)
+static ts_status enter_group(ts_weights *ws, int g)
 {
     ts_status st;
     bool fresh;
-    TRY(ts_stopped(ws->ctx));
-    if (ws->ctx->dev->counting) return TS_OK;
-    g++;
     if (!ws->planned || wants_else(ws, ws->group) ||
         (g < ws->groups && wants_else(ws, ws->group + g)))
         TRY(plan_memory(ws));
@@ -463,6 +502,23 @@ ts_status ts_weights_enter(ts_weights *ws, int g)
     if (fresh) TRY(begin_next_group(ws, g));
 done:
     return st;
+}
+
+ts_status ts_weights_enter(ts_weights *ws, int g)
+{
+    ts_status st = ts_stopped(ws->ctx);
+    if (st || ws->ctx->dev->counting) return st;
+    double start = ts_seconds();
+    st = enter_group(ws, g + 1);
+    ws->cost.seconds += ts_seconds() - start;
+    return st;
+}
+
+ts_weights_cost ts_weights_spent(ts_weights *ws, bool reset)
+{
+    ts_weights_cost c = ws->cost;
+    if (reset) ws->cost = (ts_weights_cost){0};
+    return c;
 }
 
 void ts_weights_budget(ts_weights *ws, size_t bytes)

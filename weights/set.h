@@ -59,11 +59,20 @@ struct ts_weights {
     ts_slot slot[2];
     int slots, current; /* the slot of the group that was entered last */
     float *rows;        /* a part of a matrix, where rows are read to be packed */
+    int threads;        /* of the host that make rows */
+    bool warned;        /* of what is decoded anew in every evaluation */
+    ts_weights_cost cost;
 };
 
 static inline const ts_entry *ts_entry_of(const ts_weights *ws, int i)
 {
     return ws->files.name[i].e;
+}
+/* Its numbers are nowhere before they are read. */
+static inline bool ts_is_decoded(const ts_weights *ws, int i)
+{
+    const ts_entry *e = ws->files.name[i].stored;
+    return !e->t.data && !e->odd;
 }
 ts_status ts_set_no_memory(ts_weights *);
 /* Rows of item i as f32, deltas applied: out [rows, ts_entry_width]. */

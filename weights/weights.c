@@ -32,6 +32,9 @@ ts_status ts_weights_open(ts_ctx *ctx, const char *place, const char *stem, cons
     if (!ws->item || !ws->vector || !ws->chunk || !ws->group) TRY(ts_set_no_memory(ws));
     ws->groups = 1;
     for (int i = 0; i < ws->files.sources; i++) ws->most += ws->files.source[i].size;
+    for (int i = 0; i < ws->files.names; i++)
+        if (ts_is_decoded(ws, i))
+            ws->most += (size_t)ts_entry_count(ts_entry_of(ws, i)) * sizeof(float);
     ws->most += ws->most / 4;
     if (ws->most < (size_t)256 << 20) ws->most = (size_t)256 << 20;
     ws->budget = ws->most;

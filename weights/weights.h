@@ -45,8 +45,16 @@ ts_status ts_weights_enter(ts_weights *, int group);
 /* Bytes that the set may hold on the device at once: resident groups, slots and the vectors. What
  * fits stays; slots and the vectors are taken in any case. Never more than the default:
  * 1.25 times the size of the files and at least 256 MiB, so that weights which are widened do not
- * double memory. */
+ * double memory; numbers that have to be decoded count as f32, as to do that again costs more. When
+ * such weights take turns although there is a budget, a warning says so once. */
 void ts_weights_budget(ts_weights *, size_t bytes);
+/* What entering has cost: seconds of the caller, and groups that were packed. */
+typedef struct {
+    double seconds;
+    long groups;
+} ts_weights_cost;
+/* Since the last call with reset. */
+ts_weights_cost ts_weights_spent(ts_weights *, bool reset);
 /* gives back the memory of all matrices and the pages of those used in the mapping; the wants are
  * kept and the next enter packs again */
 void ts_weights_leave(ts_weights *);
