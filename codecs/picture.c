@@ -40,6 +40,14 @@ static ts_status turn_upright(ts_err *err, const char *path, ts_picture *p, int 
     return TS_OK;
 }
 
+/* RGBA into RGB in place, whatever the fourth says. */
+static void drop_alpha(ts_picture *p)
+{
+    size_t n = (size_t)p->w * (size_t)p->h;
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < 3; c++) p->rgb[3 * i + c] = p->rgb[4 * i + c];
+}
+
 /* RGBA into RGB in place, on white. A picture that is transparent all over has a fourth channel
  * that says nothing, as TGAs have: then it is left out. */
 static void put_on_white(ts_picture *p)
@@ -108,7 +116,9 @@ static ts_status decode_picture(ts_err *err, const char *name, const uint8_t *da
                : ts_fail(err, TS_EMODEL, "%s: a damaged picture: %s", name, stbi_failure_reason());
 }
 
-ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
+/* flatten: RGBA into RGB in place */
+static ts_status read_upright(ts_err *err, const char *path, void (*flatten)(ts_picture *),
+                              ts_picture *out)
 {
     ts_status st = TS_OK;
     bool standard = !strcmp(path, "-");
@@ -120,12 +130,22 @@ ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
     TRY(standard ? read_standard(err, name, &data, &size)
                  : ts_file_read(err, path, MOST_BYTES, "a picture", &data, &size));
     TRY(decode_picture(err, name, data, size, &channels, out));
-    if (channels == 4) put_on_white(out);
+    if (channels == 4) flatten(out);
     TRY(turn_upright(err, name, out, ts_picture_orientation(path, data, size)));
 done:
     free(data);
     if (st) ts_picture_free(out);
     return st;
+}
+
+ts_status ts_picture_read(ts_err *err, const char *path, ts_picture *out)
+{
+    return read_upright(err, path, put_on_white, out);
+}
+
+ts_status ts_picture_read_colours(ts_err *err, const char *path, ts_picture *out)
+{
+    return read_upright(err, path, drop_alpha, out);
 }
 
 void ts_picture_free(ts_picture *p)

@@ -13,6 +13,9 @@ typedef struct {
  * white; 16 bits become 8. TS_EMODEL: not there, not such a picture, damaged, or of more than 2^28
  * pixels; the sentence names the file. */
 ts_status ts_picture_read(ts_err *, const char *path, ts_picture *out);
+/* The same, but that alpha is left out, as where pictures are conditions: colours are what they are
+ * below it. */
+ts_status ts_picture_read_colours(ts_err *, const char *path, ts_picture *out);
 void ts_picture_free(ts_picture *); /* a zeroed one is legal */
 /* Resizes with its aspect kept until w x h is covered and takes the middle of it: out [h, w, 3] in
  * 0..1. Lanczos of three lobes, which widen where a picture becomes smaller. TS_EMEMORY. */

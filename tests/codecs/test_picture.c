@@ -2,6 +2,7 @@
  * floating point, and files that are none. */
 #include "codecs/picture.h"
 
+#include "codecs/picture_resize.h"
 #include "codecs/png.h"
 #include "tests/testing.h"
 
@@ -373,6 +374,26 @@ START_TEST(transparent)
 }
 END_TEST
 
+/* What is under a transparent pixel counts where a picture is a condition. */
+START_TEST(colours_below)
+{
+    ts_err err = {0};
+    ts_picture p;
+    uint8_t tga[18 + 2 * 4] = {0};
+    static const uint8_t bgra[8] = {10, 20, 30, 255, 40, 50, 60, 0};
+    tga[2] = 2;
+    tga[12] = 2;
+    tga[14] = 1;
+    tga[16] = 32;
+    tga[17] = 0x28;
+    memcpy(tga + 18, bgra, sizeof bgra);
+    ck_assert_msg(ts_picture_read_colours(&err, write_file("t.tga", tga, sizeof tga), &p) == TS_OK,
+                  "%s", err.text);
+    ck_assert(!memcmp(p.rgb, (uint8_t[]){30, 20, 10, 60, 50, 40}, 6));
+    ts_picture_free(&p);
+}
+END_TEST
+
 /* ---- refusals ---- */
 static void refuse(const char *path, const char *says)
 {
@@ -405,6 +426,55 @@ START_TEST(no_pictures)
     huge[22] = 0;
     huge[23] = 4;
     refuse(write_file("cut.png", huge, sizeof huge), "a damaged picture");
+}
+END_TEST
+
+/* ---- resizing bit by bit ---- */
+static const struct {
+    int w, h, to_w, to_h;
+    ts_filter filter;
+    uint32_t hash; /* FNV-1a of what Pillow 13 makes of noise_picture */
+} exact[] = {
+    {37, 29, 64, 48, TS_FILTER_LANCZOS, 0xd36cb68d},
+    {37, 29, 16, 12, TS_FILTER_LANCZOS, 0xeed0bd16},
+    {150, 70, 80, 48, TS_FILTER_LANCZOS, 0xac1e6f14},
+    {40, 90, 41, 30, TS_FILTER_LANCZOS, 0xa5e7deb3}, /* down first */
+    {40, 90, 40, 30, TS_FILTER_LANCZOS, 0x5bc897f9},
+    {40, 90, 39, 90, TS_FILTER_LANCZOS, 0xc6c5b791},
+    {3, 5, 7, 2, TS_FILTER_LANCZOS, 0xd4b9fa12},
+    {1, 1, 6, 4, TS_FILTER_LANCZOS, 0xd4ab901d},
+    {37, 29, 64, 48, TS_FILTER_BICUBIC, 0x7e5798b7},
+    {90, 41, 30, 13, TS_FILTER_BICUBIC, 0x98ee12eb},
+    {31, 200, 30, 193, TS_FILTER_BICUBIC, 0x737ff98e},
+    {200, 31, 193, 30, TS_FILTER_BICUBIC, 0x63025499},
+};
+enum { EXACT = sizeof exact / sizeof *exact };
+
+static ts_picture noise_picture(int w, int h)
+{
+    size_t n = (size_t)w * (size_t)h * 3;
+    ts_picture p = {.w = w, .h = h, .rgb = malloc(n)};
+    for (size_t j = 0; j < n; j++) {
+        uint32_t x = 7 + (uint32_t)j * 0x9E3779B9U;
+        x = (x ^ x >> 16) * 0x7feb352dU;
+        x = (x ^ x >> 15) * 0x846ca68bU;
+        p.rgb[j] = (uint8_t)((x ^ x >> 16) >> 24);
+    }
+    return p;
+}
+
+START_TEST(as_pillow_does)
+{
+    ts_err err = {0};
+    ts_picture p = noise_picture(exact[_i].w, exact[_i].h), r;
+    uint32_t h = 2166136261U;
+    int w = exact[_i].to_w, high = exact[_i].to_h;
+    ck_assert(ts_picture_resize(&err, &p, w, high, exact[_i].filter, &r) == TS_OK);
+    ck_assert(r.w == w && r.h == high);
+    for (int i = 0; i < w * high * 3; i++) h = (h ^ r.rgb[i]) * 16777619U;
+    ck_assert_msg(h == exact[_i].hash, "%dx%d to %dx%d: %08x", p.w, p.h, w, high, h);
+    ts_picture_free(&p);
+    ts_picture_free(&r);
 }
 END_TEST
 
@@ -483,6 +553,8 @@ int main(void)
     tcase_add_test(tc, formats);
     tcase_add_test(tc, formats_of_libav);
     tcase_add_test(tc, transparent);
+    tcase_add_test(tc, colours_below);
+    tcase_add_loop_test(tc, as_pillow_does, 0, EXACT);
     tcase_add_test(tc, no_pictures);
     tcase_add_test(tc, resizing);
     tcase_add_test(tc, middle);
