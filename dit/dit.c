@@ -313,6 +313,15 @@ static ts_status check_latents(const ts_dit *d, const char *what, ts_tensor t, i
                    t.dim[0], t.dim[1], t.dim[2], t.dim[3], want[0], want[1], want[2], want[3]);
 }
 
+static ts_status check_choice(const ts_dit *d, ts_tensor sel)
+{
+    if (!ts_there(sel) || (sel.type == TS_U8 && sel.nd == 1 && sel.dim[0] == d->grid.N))
+        return TS_OK;
+    return ts_fail(&d->ctx->err, TS_ESHAPE,
+                   "%s: the choice of timesteps has %ld tokens, expected %d as U8", d->dir,
+                   sel.dim[0], d->grid.N);
+}
+
 static ts_status check_arguments(const ts_dit_pass *p)
 {
     ts_status st = TS_OK;
@@ -324,11 +333,8 @@ static ts_status check_arguments(const ts_dit_pass *p)
             v->slot < 0 || v->slot >= d->slots)
             TRY(ts_fail(err, TS_EUSAGE, "%s: timestep %d and text %d, expected less than %d and %d",
                         d->dir, v->trow, v->slot, d->rows, d->slots));
-        if (ts_there(v->sel) &&
-            (v->sel.type != TS_U8 || v->sel.nd != 1 || v->sel.dim[0] != d->grid.N))
-            TRY(ts_fail(err, TS_ESHAPE,
-                        "%s: the choice of timesteps has %ld tokens, expected %d as U8", d->dir,
-                        v->sel.dim[0], d->grid.N));
+        TRY(check_choice(d, v->sel));
+        TRY(check_choice(d, v->sel_raster));
         TRY(check_latents(d, "latents are", p->x[i], d->info.in_channels - d->beside));
         TRY(check_latents(d, "the velocity is", p->v[i], d->info.out_channels));
     }
@@ -430,11 +436,13 @@ static ts_status leave_samples(const ts_dit_pass *p)
     TRY(ts_weights_enter(d->weights, d->info.layers));
     for (int i = 0; i < p->n; i++) {
         ts_tensor h = tokens_of(d, stream_of(p, i)), raster = h; /* [N, dim] */
+        ts_eval e = p->eval[i];
+        if (ts_there(e.sel_raster)) e.sel = e.sel_raster;
         if (ts_there(d->grid.back)) {
             raster = ts_take(arena, TS_F32, 2, h.dim);
             TRY(reorder_rows(d, h, d->grid.back, raster));
         }
-        TRY(d->cls->leave(d->self, p->eval[i], raster, p->v[i]));
+        TRY(d->cls->leave(d->self, e, raster, p->v[i]));
         ts_release(arena, mark);
         TRY(call_sample_after(p, d->info.layers, i, p->v[i]));
     }

@@ -45,9 +45,9 @@ typedef struct { /* one sample of one evaluation */
     int trow;    /* row of the tables that prepare made: index into its t */
     int slot;    /* which text: index into its texts; also the guidance branch */
     int sample;  /* of a batch, from 0; ts_attn sees slot + sample times the texts prepared */
-    /* u8 [N], in the grid's order of tokens: where it is 1 the token's timestep is row trow_sel
-     * instead; absent: nowhere */
-    ts_tensor sel;
+    /* u8 [N], in the grid's order of tokens and in raster order (absent: they are the same): where
+     * it is 1 the token's timestep is row trow_sel instead; absent: nowhere */
+    ts_tensor sel, sel_raster;
     int trow_sel;
 } ts_eval;
 
@@ -82,7 +82,8 @@ typedef struct {
     ts_status (*enter)(void *self, ts_eval, ts_tensor x, ts_tensor h);
     /* in place; its one self-attention over the stream is ts_attend, which knows step and layer */
     ts_status (*block)(void *self, int layer, ts_eval, ts_attn *, ts_tensor h);
-    /* h f32 [N, dim]: the tokens alone -> v f32 [F, H, W, out_channels] */
+    /* h f32 [N, dim]: the tokens alone, in raster order, as the eval's sel is then -> v f32 [F, H,
+     * W, out_channels] */
     ts_status (*leave)(void *self, ts_eval, ts_tensor h, ts_tensor v);
     /* of the timestep, f32 [1, dim or 6 dim], for taps */
     ts_tensor (*embedding)(void *self, ts_eval);
