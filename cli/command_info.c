@@ -117,6 +117,7 @@ static ts_status show_model(ts_cli *c, const char *name)
     j = cJSON_Parse(json);
     if (!j) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for the model's description"));
     ts_request_init(c->model, &q);
+    ts_cli_any_images(c->model, &q);
     st = ts_run_open(c->model, &q, &run, &e);
     /* worth knowing, no failure */
     if (st == TS_EMEMORY) {

@@ -2,6 +2,7 @@
  * machine; and how to get others. Nothing is downloaded. */
 #include "backend/number.h"
 #include "cli/cli.h"
+#include "cli/open_model.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>
@@ -54,6 +55,7 @@ static cJSON *examine_model(ts_cli *c, const char *name, ts_estimate *e, char wr
     if (!st) st = ts_model_json(m, &json);
     if (!st) {
         ts_request_init(m, &q);
+        ts_cli_any_images(m, &q);
         st = ts_run_open(m, &q, &run, e);
     }
     snprintf(wrong, 600, "%.599s", st ? ts_error(c->ctx) : "");

@@ -269,3 +269,11 @@ char *ts_cli_model_text(const ts_flags *f, const char *model)
     }
     return text;
 }
+
+void ts_cli_any_images(const ts_model *m, ts_request *q)
+{
+    int least, most;
+    ts_model_images(m, &least, &most);
+    if (least > 0) q->image = "an image";
+    if (least > 1) q->last_image = "another";
+}

@@ -17,4 +17,7 @@ ts_status ts_cli_set_loras(ts_cli *c, const ts_flag_value *, const char *from, t
 /* The model with the files that flags give it, by which one is told from others; malloc'd, NULL: no
  * memory. */
 char *ts_cli_model_text(const ts_flags *, const char *model);
+/* Names of images for a request of a model that makes no clip without them, so that a run can be
+ * sized before there are any. */
+void ts_cli_any_images(const ts_model *, ts_request *);
 #endif

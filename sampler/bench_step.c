@@ -2,7 +2,7 @@
  * text encoder, no VAE: text states, latents and timesteps are made up, weights are the model's.
  * What a run of S steps would take follows from the schedule of the policy. */
 #include "backend/number.h"
-#include "sampler/run.h"
+#include "sampler/images.h"
 
 #include "backend/philox.h"
 #include "sampler/latents.h"
@@ -146,12 +146,17 @@ static ts_status open_step(ts_model *m, const ts_request *q, ts_run *r)
 {
     ts_status st = TS_OK;
     ts_request one;
+    int images, most;
     *r = (ts_run){.m = m, .ctx = m->ctx};
     TRY(ts_request_read(m, q, &one));
     one.state = NULL;
+    ts_model_images(m, &images, &most);
+    one.image = images > 0 ? "an image" : NULL;
+    one.last_image = images > 1 ? "another" : NULL;
     one.guidance = 1;
     one.guidance_2 = 1;
     TRY(ts_request_check(r, &one));
+    TRY(ts_images_room(r));
     TRY(ts_model_weights(m));
 done:
     return st;
@@ -195,6 +200,7 @@ ts_status ts_bench_step(ts_model *m, const ts_request *q, const ts_step_bench *b
 done:
     if (!timed) (void)ts_profile_time(ctx->dev, false, NULL);
     ts_attn_close(&x.r.attn);
+    ts_images_close(&x.r);
     ts_request_release(&x.r);
     return st;
 }

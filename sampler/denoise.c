@@ -1,5 +1,6 @@
 /* The sampling loop: which expert, which guidance, transformer, solver, state. On a counting device
  * it sizes the arena. */
+#include "sampler/images.h"
 #include "sampler/latents.h"
 #include "sampler/loras.h"
 #include "sampler/run.h"
@@ -13,6 +14,7 @@
 
 typedef struct {      /* the expert at work */
     int index, first; /* 0 or 1; the step (from 0) that its timetable begins with */
+    int still;        /* row of its timetable that is 0, of tokens without noise; 0: none */
     size_t mark;      /* where its share of the arena begins */
 } expert;
 
@@ -36,17 +38,23 @@ static ts_status enter_expert(ts_run *r, expert *e, int index)
         step = index == 0 || r->low < r->schedule.first ? r->schedule.first : r->low;
     if (e->index >= 0) ts_weights_leave(ts_dit_weights(r->m->dit[e->index]));
     ts_release(&r->ctx->arena, e->mark);
+    float t[TS_MAX_STEPS + 1] = {0};
+    int rows = end - step;
     *e = (expert){.index = index, .first = step, .mark = e->mark};
+    memcpy(t, r->schedule.t + step, (size_t)rows * sizeof *t);
+    if (ts_images_kept(r)) e->still = rows++;
     ts_dit_inputs in = ts_run_inputs(r, r->states, r->branches);
-    ts_status st = ts_dit_prepare(r->m->dit[index], &r->attn.grid, &in, r->schedule.t + step,
-                                  end - step);
+    ts_status st = ts_dit_prepare(r->m->dit[index], &r->attn.grid, &in, t, rows);
     return st == TS_EUSAGE ? refuse_size(r) : st;
 }
 
 /* ---- the samples of a batch and what the transformer makes of them ---- */
 typedef struct {
     int n;
-    ts_tensor x;              /* [n or F, H, W, C] */
+    ts_tensor x; /* [n or F, H, W, C] */
+    /* as the transformer sees it: x, or with a first frame that is kept; u8 [N], 1 in its tokens,
+     * absent: none is, and the same in raster order, where attention has another */
+    ts_tensor in, sel, sel_raster;
     ts_tensor v[TS_BRANCHES]; /* [n or F, H, W, out_channels] */
     /* [n or F, H, W, C]: the prediction after guidance; v of the first branch where that is as wide
      */
@@ -59,8 +67,35 @@ static void take_batch(ts_run *r, batch *b)
     long C = r->latent[0], wide = r->m->dit_info.out_channels;
     b->n = r->pictures ? r->pictures : 1;
     b->x = ts_latents_take(a, r->latent, C);
+    b->in = ts_images_kept(r) ? ts_latents_take(a, r->latent, C) : b->x;
     for (int s = 0; s < r->branches; s++) b->v[s] = ts_latents_take(a, r->latent, wide);
     b->out = wide == C ? b->v[TS_COND] : ts_latents_take(a, r->latent, C);
+}
+
+/* The tokens of the first frame, in the order that attention has them in. */
+static ts_status choose_still(ts_run *r, batch *b)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = r->ctx->dev;
+    long N = r->grid.N, frame = (long)r->grid.H * r->grid.W;
+    int32_t *at = NULL;
+    uint8_t *sel = NULL;
+    bool raster = r->policy.order == TS_RASTER;
+    if (!ts_images_kept(r)) return TS_OK;
+    b->sel = ts_take(&r->ctx->arena, TS_U8, TS_DIM(N));
+    if (!raster) b->sel_raster = ts_take(&r->ctx->arena, TS_U8, TS_DIM(N));
+    at = malloc((size_t)N * sizeof *at);
+    sel = malloc((size_t)N);
+    if (!at || !sel) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %ld tokens", N));
+    ts_grid_order(&r->grid, r->policy.order, at);
+    for (long i = 0; i < N; i++) sel[i] = at[i] < frame;
+    TRY(dev->ops->upload(dev, b->sel.p, sel, (size_t)N));
+    for (long i = 0; i < N; i++) sel[i] = i < frame;
+    if (!raster) TRY(dev->ops->upload(dev, b->sel_raster.p, sel, (size_t)N));
+done:
+    free(at);
+    free(sel);
+    return st;
 }
 
 /* Sample k of all: samples lie behind each other. */
@@ -95,7 +130,7 @@ static ts_status may_reuse(ts_run *r, const expert *e, const batch *b, int i, in
     if (!w->on || r->ctx->dev->counting || i - r->schedule.first < w->first ||
         i >= r->q.steps - w->last || ts_policy_searches(&r->policy, i + 1))
         return TS_OK;
-    return ts_step_cache_ask(&r->cache, r->ctx, b->x, branches, e->index, reuse);
+    return ts_step_cache_ask(&r->cache, r->ctx, b->in, branches, e->index, reuse);
 }
 
 static ts_status evaluate_step(ts_run *r, const expert *e, const batch *b, int i, double seconds)
@@ -111,17 +146,24 @@ static ts_status evaluate_step(ts_run *r, const expert *e, const batch *b, int i
                       .seconds = seconds};
     for (int k = 0; k < b->n; k++)
         for (int s = 0; s < branches; s++, n++) {
-            eval[n] = (ts_eval){.trow = row, .slot = s, .sample = k};
-            x[n] = sample_of(b, b->x, k);
+            eval[n] = (ts_eval){.trow = row,
+                                .slot = s,
+                                .sample = k,
+                                .sel = b->sel,
+                                .sel_raster = b->sel_raster,
+                                .trow_sel = e->still};
+            x[n] = sample_of(b, b->in, k);
             v[n] = sample_of(b, b->v[s], k);
         }
+    if (ts_images_kept(r)) TRY(ts_cast(r->ctx->dev, b->x, b->in));
+    TRY(ts_images_keep(r, b->in));
     TRY(may_reuse(r, e, b, i, branches, &reuse));
     if (reuse) {
         TRY(ts_step_cache_reuse(&r->cache, r->ctx, b->v));
     } else {
         TRY(ts_dit_step(r->m->dit[e->index], &r->attn, event, n, eval, x, v));
         if (r->cache.wish.on)
-            TRY(ts_step_cache_keep(&r->cache, r->ctx, b->x, b->v, branches, e->index));
+            TRY(ts_step_cache_keep(&r->cache, r->ctx, b->in, b->v, branches, e->index));
     }
     TRY(guide(r, b, branches, ts_guidance_at(r, i)));
 done:
@@ -263,8 +305,12 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
         TRY(evaluate_step(r, &e, b, i, ts_seconds() - start));
         if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, b, i + 1, solver->noise));
         bool watched = ts_watch_due(r, i);
-        if (watched) TRY(ts_solver_clean(solver, dev, b->x, b->out, r->clean));
+        if (watched) {
+            TRY(ts_solver_clean(solver, dev, b->x, b->out, r->clean));
+            TRY(ts_images_keep(r, r->clean));
+        }
         TRY(ts_solver_step(solver, dev, b->x, b->out));
+        if (i + 1 == r->q.steps) TRY(ts_images_keep(r, b->x));
         if (!dev->counting && r->q.state) TRY(keep_state(r, solver, b->x));
         if (!dev->counting) r->report.done = i + 1 - r->schedule.first;
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DENOISE,
@@ -288,6 +334,7 @@ ts_status ts_denoise(ts_run *r)
         TRY(ts_fail(&r->ctx->err, TS_EUSAGE, "the picture to begin with has not been read"));
     if (!count) TRY(ts_model_set_loras(r->m, r->q.loras));
     take_batch(r, &b);
+    TRY(choose_still(r, &b));
     TRY(ts_solver_init(&solver, r->schedule, dev, &r->ctx->arena, 4, b.x.dim));
     TRY(open_attention(r, b.n));
     TRY(ts_step_cache_open(&r->cache, r->ctx, &r->cache_wish, b.x, b.v, r->branches));

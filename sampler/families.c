@@ -1,6 +1,6 @@
 /* The table of pipelines. Sources of the settings: the model cards of the Wan 2.1 and 2.2
- * repositories and diffusers' pipeline_wan.py, pipeline_pixart_alpha.py and
- * pipeline_pixart_sigma.py. */
+ * repositories and diffusers' pipeline_wan.py, pipeline_wan_i2v.py,
+ * pipeline_pixart_alpha.py and pipeline_pixart_sigma.py. */
 #include "sampler/families.h"
 
 #include <stdio.h>
@@ -8,18 +8,23 @@
 
 /* The negative prompt that the authors of Wan ship as their own default; users paste it into nearly
  * every command. */
-static const char wan_negative[] = "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，"
-                                   "画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑"
-                                   "陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸"
-                                   "形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱"
-                                   "的背景，三条腿，背景人很多，倒着走";
-#define WAN                                                            \
-    .pipeline = "WanPipeline", .dit = &ts_dit_wan, .vae = &ts_vae_wan, \
-    .text = {{.component = "text_encoder",                             \
-              .tokenizer = "tokenizer",                                \
-              .encoders = {"UMT5EncoderModel", "T5EncoderModel"},      \
-              .clean = ts_clean_prompt,                                \
+#define WAN_NEGATIVE                                                                             \
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，"          \
+    "画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"   \
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，" \
+    "畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"    \
+    "杂乱的背景，三条腿，背景人很多，倒着走"
+static const char wan_negative[] = WAN_NEGATIVE;
+/* Of clips made of an image they also ship: no shaking camera. */
+static const char wan_image_negative[] = "镜头晃动，" WAN_NEGATIVE;
+#define WAN                                                       \
+    .dit = &ts_dit_wan, .vae = &ts_vae_wan,                       \
+    .text = {{.component = "text_encoder",                        \
+              .tokenizer = "tokenizer",                           \
+              .encoders = {"UMT5EncoderModel", "T5EncoderModel"}, \
+              .clean = ts_clean_prompt,                           \
               .max = 512}}
+#define WAN_IMAGE WAN, .pipeline = "WanImageToVideoPipeline", .needs_image = true
 #define PIXART(ids)                                                                \
     .dit = &ts_dit_pixart, .vae = &ts_vae_kl, .pictures = true, .diffusion = true, \
     .variance = true, .bins = true,                                                \
@@ -32,11 +37,22 @@ static const char wan_negative[] = "色调艳丽，过曝，静态，细节模�
 
 static const ts_family rows[] = {
     /* 2.1 T2V 1.3B, 14B */
-    {WAN, .def = {832, 480, 81, 50, 1, 16, 5, 5, wan_negative}},
+    {WAN, .pipeline = "WanPipeline", .def = {832, 480, 81, 50, 1, 16, 5, 5, wan_negative}},
     /* 2.2 T2V-A14B */
-    {WAN, .experts = true, .def = {832, 480, 81, 40, 1, 16, 4, 3, wan_negative}},
+    {WAN, .pipeline = "WanPipeline", .experts = true,
+     .def = {832, 480, 81, 40, 1, 16, 4, 3, wan_negative}},
     /* 2.2 TI2V-5B */
-    {WAN, .per_token = true, .def = {1280, 704, 121, 50, 1, 24, 5, 5, wan_negative}},
+    {WAN, .pipeline = "WanPipeline", .per_token = true, .image = TS_IMAGE_KEPT,
+     .def = {1280, 704, 121, 50, 1, 24, 5, 5, wan_negative}},
+    /* 2.1 I2V and FLF2V 14B */
+    {WAN_IMAGE, .image = TS_IMAGE_BESIDE,
+     .def = {832, 480, 81, 50, 1, 16, 5, 5, wan_image_negative}},
+    /* 2.2 I2V-A14B */
+    {WAN_IMAGE, .experts = true, .image = TS_IMAGE_BESIDE,
+     .def = {832, 480, 81, 40, 1, 16, 3.5, 3.5, wan_image_negative}},
+    /* 2.2 TI2V-5B, saved as a pipeline of images */
+    {WAN_IMAGE, .per_token = true, .image = TS_IMAGE_KEPT,
+     .def = {1280, 704, 121, 50, 1, 24, 5, 5, wan_negative}},
     {PIXART(120), .pipeline = "PixArtAlphaPipeline"},
     {PIXART(300), .pipeline = "PixArtSigmaPipeline"},
 };

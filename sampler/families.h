@@ -27,6 +27,10 @@ typedef struct {
     ts_text_output output;
 } ts_text_rule;
 
+/* What an image is to the clips of a pipeline: nothing; latents and a mask beside the sample's own
+ * channels; the first latents, which are kept. */
+typedef enum { TS_IMAGE_NONE, TS_IMAGE_BESIDE, TS_IMAGE_KEPT } ts_image_use;
+
 typedef struct {
     const char *pipeline; /* _class_name of model_index.json */
     /* the row is for models with boundary_ratio; with expand_timesteps */
@@ -41,6 +45,8 @@ typedef struct {
     bool variance;
     /* it was trained on a list of sizes; defaults of width and height 0: its sample size */
     bool bins;
+    ts_image_use image;
+    bool needs_image; /* there is no clip without one */
     const ts_dit_class *dit;
     const ts_vae_class *vae;
     ts_text_rule text[TS_TEXT_RULES]; /* the first gives `states`; component NULL: no more rules */

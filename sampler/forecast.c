@@ -7,6 +7,7 @@
  *
  * Work is floating-point operations where a kind has any, else calls times tokens or pixels. What
  * is packed, and packed again each step where not everything stays, is added. */
+#include "sampler/images.h"
 #include "sampler/latents.h"
 #include "sampler/run.h"
 #include "sampler/texts.h"
@@ -89,6 +90,7 @@ static ts_status open_small(sample *s, ts_run *r)
     q.guidance = q.guidance_2 = 1;
     s->small = (ts_run){.m = r->m, .ctx = r->ctx};
     TRY(ts_request_check(&s->small, &q));
+    TRY(ts_images_room(&s->small));
     TRY(ts_texts_zeros(r->texts, r->text_id[TS_COND], &s->zeros));
 done:
     return st;
@@ -321,6 +323,7 @@ ts_status ts_run_forecast(ts_run *r, ts_forecast *out)
     dev->wish = wish;
     ctx->env = env;
     ts_attn_close(&s.small.attn);
+    ts_images_close(&s.small);
     ts_request_release(&s.small);
     ts_bag_free(s.zeros);
     f.program_bytes = ts_device_resident();

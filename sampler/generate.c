@@ -13,6 +13,8 @@ ts_status ts_generate_open(ts_model *m, const ts_request *q, ts_run **out)
         TRY(ts_run_noise(*out, noise));
     }
     if (own->init) TRY(ts_run_picture(*out, own->init));
+    if (own->image) TRY(ts_run_image(*out, own->image, false));
+    if (own->last_image) TRY(ts_run_image(*out, own->last_image, true));
 done:
     ts_bag_free(noise);
     return st;

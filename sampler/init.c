@@ -1,65 +1,11 @@
 /* Image to image: a picture becomes the latents that noise is put on. Its size is the one that is
  * drawn; the encoder's mean stands for its distribution. */
-#include "backend/number.h"
-#include "sampler/run.h"
+#include "sampler/encode.h"
 
 #include "backend/hash.h"
 #include "codecs/picture.h"
 
 #include <stdlib.h>
-
-typedef struct {
-    ts_run *r;
-    ts_host pixels;
-    ts_vae_tile tile;
-} encoding;
-
-static ts_status encode_picture(ts_ctx *c, void *user)
-{
-    ts_status st;
-    encoding *e = user;
-    ts_run *r = e->r;
-    size_t mark = ts_mark(&c->arena);
-    ts_tensor z = ts_take(&c->arena, TS_F32, 4, r->picture.dim); /* [1, H, W, C] */
-    TRY(r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile, z,
-                                  (ts_tensor){0}));
-    if (!c->dev->counting) TRY(ts_cast(c->dev, z, r->picture));
-done:
-    ts_release(&c->arena, mark);
-    return st;
-}
-
-static ts_status count_encoding(encoding *e, ts_vae_tile tile, size_t *activations, size_t *all)
-{
-    e->tile = tile;
-    ts_status st = ts_count_phase(e->r->ctx, encode_picture, e, activations);
-    *all = *activations + ts_weights_packed(e->r->m->vae_weights, NULL);
-    return st;
-}
-
-/* As the decoder is, in smaller tiles where that does not fit the memory. */
-static ts_status run_encoding(encoding *e)
-{
-    ts_status st;
-    ts_ctx *c = e->r->ctx;
-    int side[2], sides = ts_run_tiles(e->r, side);
-    size_t bytes, all;
-    char need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
-    TRY(count_encoding(e, e->r->tile, &bytes, &all));
-    for (int i = 0; i < sides && all > c->memory; i++)
-        if (!e->tile.w || side[i] < e->tile.w)
-            TRY(count_encoding(e, (ts_vae_tile){side[i], side[i]}, &bytes, &all));
-    if (all > c->memory)
-        TRY(ts_fail(&c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %s, %s may be used",
-                    e->pixels.dim[2], e->pixels.dim[1], ts_bytes_text((double)all, need),
-                    ts_bytes_text((double)c->memory, may)));
-    TRY(ts_arena_open(&c->arena, c->dev, bytes));
-    TRY(encode_picture(c, e));
-done:
-    ts_arena_close(&c->arena);
-    ts_weights_leave(e->r->m->vae_weights);
-    return st;
-}
 
 static ts_status take_picture(ts_run *r, const ts_picture *p)
 {
@@ -79,7 +25,7 @@ static ts_status take_picture(ts_run *r, const ts_picture *p)
         TRY(ts_alloc_for(dev, (size_t)(l[0] * l[2] * l[3]) * sizeof(float), "a picture", &room));
         r->picture = ts_tensor_of(room, TS_F32, TS_DIM(1, l[2], l[3], l[0]));
     }
-    TRY(run_encoding(&(encoding){.r = r, .pixels = {pixels, TS_F32, 4, {1, h, w, 3}}}));
+    TRY(ts_encode(r, (ts_host){pixels, TS_F32, 4, {1, h, w, 3}}, r->picture));
 done:
     free(pixels);
     return st;

@@ -58,6 +58,39 @@ done:
     return st;
 }
 
+/* What stands in the transformer's channels, and the encoder whose states it reads. */
+static ts_status read_images(ts_model *m, const ts_component *dit)
+{
+    ts_status st = TS_OK;
+    ts_err *err = &m->ctx->err;
+    const ts_component *encoder;
+    const ts_dit_info *d = &m->dit_info;
+    int channels = m->vae_info.channels, beside = 0;
+    if (m->family->image == TS_IMAGE_BESIDE) beside = m->vae_info.time_stride + channels;
+    if (d->beside != beside)
+        TRY(ts_fail(err, TS_EMODEL, "%s: %d channels in, %d out, but a %s with a VAE of %d has %d",
+                    dit->config_path, d->in_channels, d->out_channels, m->dir.pipeline, channels,
+                    channels + beside));
+    if (!d->picture_dim) goto done;
+    if (!beside)
+        TRY(ts_fail(err, TS_EMODEL, "%s: \"image_dim\" is %d, a %s has no image encoder",
+                    dit->config_path, d->picture_dim, m->dir.pipeline));
+    TRY(need_part(m, "image_encoder", &encoder));
+    TRY(check_class(m, encoder, "CLIPVisionModel", NULL));
+    TRY(ts_clip_vision_read(m->ctx, encoder, ts_model_dir_part(&m->dir, "image_processor"),
+                            &m->vision));
+    if (m->vision.width != d->picture_dim)
+        TRY(ts_fail(err, TS_EMODEL, "%s: the image encoder's width is %d, the transformer takes %d",
+                    m->dir.dir, m->vision.width, d->picture_dim));
+    long rows = ts_clip_vision_rows(&m->vision);
+    if (d->picture_rows && d->picture_rows != 2 * rows)
+        TRY(ts_fail(err, TS_EMODEL,
+                    "%s: \"pos_embed_seq_len\" is %d, two images have %ld rows of states",
+                    dit->config_path, d->picture_rows, 2 * rows));
+done:
+    return st;
+}
+
 static ts_status read_parts(ts_model *m)
 {
     ts_status st = TS_OK;
@@ -74,9 +107,11 @@ static ts_status read_parts(ts_model *m)
                                  m->vae_config));
     int in = m->dit_info.in_channels, out = m->dit_info.out_channels,
         channels = m->vae_info.channels;
-    if (in != channels || (out != channels && !(m->family->variance && out == 2 * channels)))
+    if (in - m->dit_info.beside != channels ||
+        (out != channels && !(m->family->variance && out == 2 * channels)))
         TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: %d channels in, %d out, but the VAE has %d",
                     dit->config_path, in, out, channels));
+    TRY(read_images(m, dit));
     if (m->family->experts) {
         const ts_component *second;
         ts_dit_info info = {0};
@@ -85,7 +120,8 @@ static ts_status read_parts(ts_model *m)
         TRY(ts_dit_read(m->ctx, m->family->dit, second->config, second->config_path, &info));
         if (info.in_channels != m->dit_info.in_channels ||
             info.out_channels != m->dit_info.out_channels ||
-            info.text_dim != m->dit_info.text_dim ||
+            info.text_dim != m->dit_info.text_dim || info.picture_dim != m->dit_info.picture_dim ||
+            info.picture_rows != m->dit_info.picture_rows ||
             memcmp(info.patch, m->dit_info.patch, sizeof info.patch))
             TRY(ts_fail(&m->ctx->err, TS_EMODEL,
                         "%s: channels, text width or patch differ from the first transformer's",

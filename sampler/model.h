@@ -2,6 +2,7 @@
  * them. Internal to sampler/. */
 #ifndef TS_MODEL_H
 #define TS_MODEL_H
+#include "codecs/clip_vision.h"
 #include "prompts/text.h"
 #include "sampler/families.h"
 #include "sampler/schedule.h"
@@ -28,8 +29,9 @@ struct ts_model {
     ts_diffusion diffusion; /* what else it says, of a diffusion model */
     ts_dit_info dit_info;
     ts_vae_info vae_info;
-    void *vae_config; /* the class's struct, of vae_info */
-    ts_dit *dit[2];   /* opened by the first run */
+    void *vae_config;           /* the class's struct, of vae_info */
+    ts_clip_vision_info vision; /* of its image encoder; width 0: it has none */
+    ts_dit *dit[2];             /* opened by the first run */
     ts_weights *vae_weights;
     struct ts_preview *preview; /* colours of latents; NULL: nobody has asked for a preview */
     ts_tokenizer *tokenizer[TS_TEXT_RULES]; /* of the family's rules */

@@ -353,6 +353,8 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
     r->q.init = copy(asked.init);
     r->q.timesteps = copy(asked.timesteps ? asked.timesteps : "default");
     TRY(normalize_loras(r, asked.loras));
+    r->q.image = copy(asked.image);
+    r->q.last_image = copy(asked.last_image);
     TRY(check_numbers(&r->ctx->err, &r->q));
     TRY(ts_attention_check(r->ctx, r->q.attention));
     TRY(read_cache(r));
@@ -378,7 +380,8 @@ void ts_request_release(ts_run *r)
 {
     const char *s[] = {r->q.prompt,      r->q.negative, r->q.sampler,    r->q.vae_tile,
                        r->q.attention,   r->q.state,    r->q.noise_file, r->q.init,
-                       r->q.cache_steps, r->q.loras,    r->q.timesteps};
+                       r->q.cache_steps, r->q.loras,    r->q.timesteps,  r->q.image,
+                       r->q.last_image};
     for (size_t i = 0; i < sizeof s / sizeof *s; i++) free((char *)s[i]);
 }
 
@@ -418,6 +421,19 @@ static void add_loras(cJSON *j, const char *text, bool bare)
     cJSON_AddItemToObject(j, "loras", all);
 }
 
+/* A name, and what the pixels were, once they have been read. */
+static void add_image(const ts_run *r, cJSON *j, int i, const char *key, const char *path,
+                      bool bare)
+{
+    char name[32], text[24];
+    if (!path) return;
+    add_path(j, key, path, bare);
+    if (!r->image[i].frame.rgb) return;
+    snprintf(name, sizeof name, "%s_hash", key);
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)r->image[i].hash);
+    cJSON_AddStringToObject(j, name, text);
+}
+
 static char *write_json(const ts_run *r, bool bare)
 {
     const ts_request *q = &r->q;
@@ -455,6 +471,8 @@ static char *write_json(const ts_run *r, bool bare)
         add_path(j, "init", q->init, bare);
         cJSON_AddNumberToObject(j, "strength", q->strength);
     }
+    add_image(r, j, TS_FIRST, "image", q->image, bare);
+    add_image(r, j, TS_LAST, "last_image", q->last_image, bare);
     char *text = cJSON_PrintUnformatted(j);
     cJSON_Delete(j);
     return ts_utf8_repair_own(text); /* names of files are bytes */
@@ -562,11 +580,12 @@ static ts_status read_strings(ts_err *e, const cJSON *j, ts_request *q)
 {
     const struct {
         const char *key, **out;
-    } strings[] = {{"prompt", &q->prompt},      {"negative", &q->negative},
-                   {"sampler", &q->sampler},    {"attention", &q->attention},
-                   {"vae_tile", &q->vae_tile},  {"init", &q->init},
-                   {"noise", &q->noise_file},   {"cache_steps", &q->cache_steps},
-                   {"timesteps", &q->timesteps}};
+    } strings[] = {{"prompt", &q->prompt},        {"negative", &q->negative},
+                   {"sampler", &q->sampler},      {"attention", &q->attention},
+                   {"vae_tile", &q->vae_tile},    {"init", &q->init},
+                   {"noise", &q->noise_file},     {"cache_steps", &q->cache_steps},
+                   {"timesteps", &q->timesteps},  {"image", &q->image},
+                   {"last_image", &q->last_image}};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
         const char *text = cJSON_GetStringValue(
             cJSON_GetObjectItemCaseSensitive(j, strings[i].key));

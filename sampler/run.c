@@ -7,6 +7,7 @@
 #include "attention/saved.h"
 #include "backend/number.h"
 #include "sampler/bins.h"
+#include "sampler/images.h"
 #include "sampler/latents.h"
 #include "sampler/loras.h"
 #include "sampler/texts.h"
@@ -52,6 +53,8 @@ static ts_status open_run(ts_model *m, const ts_request *q, ts_texts *shared, co
     m->children++;
     r->ctx = m->ctx;
     TRY(ts_request_check(r, q));
+    TRY(ts_images_check(r));
+    TRY(ts_images_room(r));
     TRY(ts_model_weights(m));
     TRY(ts_model_set_loras(m, r->q.loras));
     ts_loras_advise(m, &r->q);
@@ -153,6 +156,7 @@ void ts_run_close(ts_run *r)
     free(r->state_request);
     free_device(r, r->latents.p);
     free_device(r, r->picture.p);
+    ts_images_close(r);
     free_device(r, r->recorded);
     free_device(r, r->clean.p);
     free(r->watched.room);
@@ -196,6 +200,7 @@ ts_status ts_run_encode(ts_run *r)
         TRY(ts_texts_failed(r->texts, r->text_id[i]));
         r->states[i] = ts_texts_bag(r->texts, r->text_id[i]);
     }
+    TRY(ts_images_encode(r));
     r->report.text_seconds = ts_seconds() - start;
     if (todo)
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_TEXT,
@@ -235,9 +240,14 @@ int ts_run_branches(const ts_run *r, int step)
 
 ts_dit_inputs ts_run_inputs(const ts_run *r, const ts_bag *const *texts, int slots)
 {
-    int stride = r->m->vae_info.stride;
+    int stride = r->m->vae_info.stride, beside = r->m->dit_info.beside;
+    const ts_clip_vision_info *v = &r->m->vision;
+    const long *l = r->latent;
+    long rows = r->seen ? (1 + (r->q.last_image != NULL)) * ts_clip_vision_rows(v) : 0;
     return (ts_dit_inputs){.text = texts,
                            .slots = slots,
+                           .latents = {r->beside, TS_F32, 4, {beside, l[1], l[2], l[3]}},
+                           .picture = {r->seen, TS_F32, 2, {rows, v->width}},
                            .guidance = r->m->family->told_guidance ? r->q.guidance : 0,
                            .height = (int)r->latent[2] * stride,
                            .width = (int)r->latent[3] * stride};

@@ -3,6 +3,7 @@
 #ifndef TS_RUN_H
 #define TS_RUN_H
 #include "attention/recommend.h"
+#include "codecs/picture.h"
 #include "sampler/model.h"
 #include "sampler/step_cache.h"
 #include "weights/bag.h"
@@ -14,6 +15,7 @@ typedef struct {                          /* of a run's state file, those that i
     uint64_t hash;                        /* of the file */
     long searches; /* of this run that had been made when they were written */
 } ts_saved_plans;
+enum { TS_FIRST, TS_LAST, TS_IMAGES }; /* of a clip */
 struct ts_run {
     ts_model *m;
     ts_ctx *ctx;
@@ -37,6 +39,15 @@ struct ts_run {
     ts_saved_plans saved;              /* with its state file */
     float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
     ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */
+    /* Of clips that are made of images (images.h), first and last */
+    struct {
+        ts_picture frame; /* at the size of the clip; rgb NULL: not read */
+        float *seen;      /* what the image encoder sees, [side, side, 3]; NULL: there is none */
+        uint64_t hash;    /* of the pixels that were given */
+    } image[TS_IMAGES];
+    float *beside;     /* host [C', F, H, W]: mask and latents of them; NULL: none, as `seen` */
+    float *seen;       /* host [images rows, width]: their encoder's states */
+    ts_tensor kept;    /* device [1, H, W, C]: latents that stay the first frame; absent: none */
     ts_tensor latents; /* device [F, H, W, C]: what denoising has ended with; absent: it has not */
     size_t scratch[3]; /* bytes that operations take beside it, from the first phase on */
     size_t arena[3];   /* bytes a phase takes, by ts_phase */

@@ -1,6 +1,7 @@
 /* What a run will take: every phase is run on a counting device, and what does not fit the memory
  * is refused, or tried in smaller tiles. */
 #include "backend/number.h"
+#include "sampler/images.h"
 #include "sampler/latents.h"
 #include "sampler/run.h"
 #include "sampler/texts.h"
@@ -181,6 +182,15 @@ done:
     return st;
 }
 
+/* Images are encoded when texts are. */
+static ts_status count_images(ts_run *r, ts_estimate *e)
+{
+    size_t bytes;
+    ts_status st = ts_images_count(r, &bytes, &r->price[TS_PHASE_TEXT]);
+    if (!st && bytes > e->text_bytes) e->text_bytes = bytes;
+    return st;
+}
+
 /* ---- all of them ---- */
 
 size_t ts_run_room(const ts_run *r)
@@ -220,7 +230,8 @@ static bool sizes_hold(const ts_run *r, const ts_run *like)
            !strcmp(like->q.cache_steps, r->q.cache_steps) &&
            !strcmp(like->q.loras ? like->q.loras : "", r->q.loras ? r->q.loras : "") &&
            !strcmp(like->q.timesteps, r->q.timesteps) && !strcmp(like->q.sampler, r->q.sampler) &&
-           like->schedule.first == r->schedule.first && !like->q.init == !r->q.init;
+           like->schedule.first == r->schedule.first && !like->q.init == !r->q.init &&
+           !like->q.image == !r->q.image && !like->q.last_image == !r->q.last_image;
 }
 
 ts_status ts_run_size(ts_run *r, const ts_run *like, ts_estimate *e)
@@ -237,6 +248,7 @@ ts_status ts_run_size(ts_run *r, const ts_run *like, ts_estimate *e)
     } else {
         r->counted = ++r->m->counts;
         if (r->owns_texts) TRY(count_text(r, e));
+        TRY(count_images(r, e));
         TRY(count_denoise(r, e));
         TRY(count_decode(r, e));
     }

@@ -46,7 +46,7 @@ static void add_hash(cJSON *j, const char *key, uint64_t h)
 static bool is_hash(const char *key)
 {
     return !strcmp(key, "model") || !strcmp(key, "plan") || !strcmp(key, "noise") ||
-           !strcmp(key, "init");
+           !strcmp(key, "init") || !strcmp(key, "image") || !strcmp(key, "last_image");
 }
 
 /* LoRAs by content, strength and expert, in their order. */
@@ -70,7 +70,7 @@ static ts_status add_contents(ts_run *r, cJSON *j)
 {
     ts_status st = TS_OK;
     uint64_t model = TS_HASH, plan = TS_HASH;
-    TRY(ts_identity_model(r->m, r->q.init != NULL, &model));
+    TRY(ts_identity_model(r->m, r->q.init || r->q.image, &model));
     add_hash(j, "model", model);
     TRY(add_lora_contents(r, j));
     if (*r->policy.file) {
@@ -84,6 +84,8 @@ static ts_status add_contents(ts_run *r, cJSON *j)
         add_hash(j, "init", r->picture_hash);
         cJSON_AddNumberToObject(j, "strength", r->q.strength);
     }
+    if (r->q.image) add_hash(j, "image", r->image[TS_FIRST].hash);
+    if (r->q.last_image) add_hash(j, "last_image", r->image[TS_LAST].hash);
 done:
     return st;
 }

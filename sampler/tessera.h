@@ -103,6 +103,9 @@ typedef struct {
 TS_API ts_status ts_model_open_files(ts_ctx *, const char *name, const ts_model_files *,
                                      ts_model **);
 TS_API void ts_model_close(ts_model *);
+/* How many images a clip of this model is made of: at least, and at most. 0 and 0: of text alone;
+ * 0 and 1: it may begin with one; 1 and 2: it begins with one and may end with another. */
+TS_API void ts_model_images(const ts_model *, int *least, int *most);
 /* components, classes, parameters, dtypes, sizes, defaults; malloc'd */
 TS_API ts_status ts_model_json(ts_model *, char **json);
 
@@ -158,6 +161,9 @@ typedef struct {
     /* of a flow, before its shift: "default", as the sampler has it; "trailing", evenly from 1000
      * down, as few-step models are distilled; or the timesteps themselves, "1000,750,500,250" */
     const char *timesteps;
+    /* images that the clip begins and ends with, of models that make clips of them
+     * (ts_model_images); ts_run_image reads them. NULL: none */
+    const char *image, *last_image;
 } ts_request;
 TS_API void ts_request_init_sized(ts_model *, ts_request *, size_t size);
 static inline void ts_request_init(ts_model *m, ts_request *q)
@@ -167,13 +173,17 @@ static inline void ts_request_init(ts_model *m, ts_request *q)
 /* Applies metadata that ts_run_json made (a file's, say) over `q`, which then owns its strings. On
  * failure q is as it was. TS_EMODEL, TS_EMEMORY. */
 TS_API ts_status ts_request_from_json(ts_model *, const char *json, ts_request *q);
+/* Sets width and height to what suits `image`, which is read: the model's own area in the image's
+ * proportions, in multiples that the model draws. Without an image nothing changes. TS_EMODEL,
+ * TS_EUSAGE. */
+TS_API ts_status ts_request_fit_image(ts_model *, ts_request *);
 /* Frees what ts_request_from_json put into it; the request is of no more use. NULL is legal. */
 TS_API void ts_request_free(ts_request *);
 
 /* The whole way in one call: text, noise or picture, denoising, decoding, with what the request
- * names (noise_file and init are read), into a new file of the kind that the name of `path` says:
- * .png, .mp4, .webm, .gif, numbered f-%04d.png, or a folder; metadata included. A file that exists
- * is refused. Needs libpng and libav when linked. */
+ * names (noise_file, init and images are read), into a new file of the kind that the name of `path`
+ * says: .png, .mp4, .webm, .gif, numbered f-%04d.png, or a folder; metadata included. A file that
+ * exists is refused. Needs libpng and libav when linked. */
 TS_API ts_status ts_generate(ts_model *, const ts_request *, const char *path);
 /* The same into a sink of the caller's, which is aborted on failure. */
 TS_API ts_status ts_generate_to(ts_model *, const ts_request *, ts_sink *);
@@ -183,11 +193,12 @@ typedef struct { /* what a run will take, known before it starts */
     int width, height, frames;
     int latent[4]; /* C F H W; of pictures: C, how many, H W */
     long tokens;
-    int layers, text_tokens, negative_tokens;       /* text_tokens: with the end token */
-    size_t text_bytes, denoise_bytes, decode_bytes; /* peak of each phase, weights included */
-    size_t weight_bytes;                            /* of the transformer, packed */
-    double step_flops, decode_flops;                /* one step of all branches; the whole decode */
-    int tile_w, tile_h;                             /* of the VAE; 0: off */
+    int layers, text_tokens, negative_tokens; /* text_tokens: with the end token */
+    /* peak of each phase, weights included; of text: with images, which are encoded then */
+    size_t text_bytes, denoise_bytes, decode_bytes;
+    size_t weight_bytes;             /* of the transformer, packed */
+    double step_flops, decode_flops; /* one step of all branches; the whole decode */
+    int tile_w, tile_h;              /* of the VAE; 0: off */
     const char *precision;
     int steps; /* that are run: with `init`, the share `strength` of those asked for */
 } ts_estimate;
@@ -263,16 +274,17 @@ typedef struct {
 TS_API ts_status ts_run_forecast(ts_run *, ts_forecast *);
 /* Removes a state file (ts_request.state) and the plans beside it, where they are there. */
 TS_API void ts_state_remove(const char *state);
-/* The order of calls: ts_run_open; ts_run_noise and ts_run_picture where wanted, and ts_run_encode;
+/* The order of calls: ts_run_open; ts_run_noise, ts_run_picture and ts_run_image where wanted, and
+ * ts_run_encode;
  * ts_run_denoise, as often as wanted; then ts_run_latents, ts_run_decode, ts_run_plans. A call that
  * comes too early, or after one that failed, is refused with TS_EUSAGE (ts_run_plans: TS_EFAIL). A
  * run that was opened for given latents has ts_run_decode alone. */
-/* The text encoder opens and closes inside. */
+/* Texts and images; their encoders open and close inside. */
 TS_API ts_status ts_run_encode(ts_run *);
 /* The state file from here on, as ts_request.state is: NULL: none. spare: that it can not be
  * written is warned of after each step and ends nothing. Whether it is there and belongs to this
- * run is looked at now, and ts_report.resumed follows: after ts_run_noise and ts_run_picture,
- * before ts_run_encode. TS_EMODEL: it does not, and no state is kept. */
+ * run is looked at now, and ts_report.resumed follows: after ts_run_noise, ts_run_picture and
+ * ts_run_image, before ts_run_encode. TS_EMODEL: it does not, and no state is kept. */
 TS_API ts_status ts_run_state(ts_run *, const char *file, bool spare);
 /* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; checked at once, copied. TS_ESHAPE,
  * TS_EMODEL, TS_ENUMBER. */
@@ -284,6 +296,13 @@ TS_API ts_status ts_run_picture(ts_run *, const char *path);
 /* The same of pixels [h, w, 3], borrowed until it returns; the request's `init` is a name for them.
  * TS_EUSAGE, TS_EMEMORY. */
 TS_API ts_status ts_run_picture_rgb(ts_run *, int w, int h, const uint8_t *rgb);
+/* Reads the image that the request's `image` (last: `last_image`) stands for (usually that path;
+ * "-": from standard input): resized to the clip's size, whatever its proportions, and seen by the
+ * model's image encoder as it is. Alpha is left out. Before ts_run_encode, which encodes it.
+ * TS_EUSAGE: the request names none; TS_EMODEL, TS_EMEMORY. */
+TS_API ts_status ts_run_image(ts_run *, const char *path, bool last);
+/* The same of pixels [h, w, 3], borrowed until it returns. */
+TS_API ts_status ts_run_image_rgb(ts_run *, int w, int h, const uint8_t *rgb, bool last);
 /* ---- watching steps ---- */
 /* A step that has been taken, as the function of a ts_watch sees it; lent until that returns. */
 typedef struct ts_step ts_step;

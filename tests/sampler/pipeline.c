@@ -64,6 +64,8 @@ static void fill(const cJSON *j, ts_request *q)
     q->guidance_2 = number(j, "guidance_2", q->guidance);
     q->shift = number(j, "shift", 0);
     q->sampler = cJSON_GetObjectItem(j, "sampler")->valuestring;
+    q->image = cJSON_GetStringValue(cJSON_GetObjectItem(j, "image"));
+    q->last_image = cJSON_GetStringValue(cJSON_GetObjectItem(j, "last_image"));
     q->no_bins = cJSON_IsFalse(cJSON_GetObjectItem(j, "bins"));
 }
 
@@ -239,6 +241,62 @@ static ts_model *open_model(ts_ctx *c, const char *fixture, const cJSON *j, ts_r
     return m;
 }
 
+/* The images of a case, which stand in its folder. */
+static void read_images(const char *fixture, ts_run *r)
+{
+    const char *name[TS_IMAGES] = {r->q.image, r->q.last_image};
+    char path[4096];
+    for (int i = 0; i < TS_IMAGES; i++) {
+        if (!name[i]) continue;
+        snprintf(path, sizeof path, "%s/%s", testing_fixture(fixture), name[i]);
+        ck_ok(r->ctx, ts_run_image(r, path, i == TS_LAST));
+    }
+}
+
+/* f32 [n, 3, H, W] of the oracle against [H, W, 3] of ours, picture `i` of them */
+static void check_pixels(const char *fixture, const ts_bag *want, const char *name, int i, long h,
+                         long w, const float *got, double bound)
+{
+    long n;
+    const float *v = testing_f32(want, name, &n);
+    ck_assert_msg(n >= (i + 1) * 3 * h * w, "%s: %s has %ld numbers", fixture, name, n);
+    v += i * 3 * h * w;
+    for (long c = 0; c < 3; c++)
+        for (long k = 0; k < h * w; k++) {
+            double off = fabs((double)got[3 * k + c] - v[c * h * w + k]);
+            ck_assert_msg(off <= bound, "%s: %s: %g at %ld, expected %g", fixture, name,
+                          got[3 * k + c], k, v[c * h * w + k]);
+        }
+}
+
+/* Pixels bit for bit but for the float that an 8-bit sample becomes; states and latents as those
+ * of texts. */
+static void check_images(const char *fixture, const ts_run *r, const ts_bag *want)
+{
+    int side = r->m->vision.image;
+    long n, m;
+    for (int i = 0; i < TS_IMAGES; i++) {
+        const ts_picture *p = &r->image[i].frame;
+        if (!p->rgb) continue;
+        float *px = malloc((size_t)p->w * p->h * 3 * sizeof *px);
+        for (long k = 0; k < 3L * p->w * p->h; k++) px[k] = 2 * ((float)p->rgb[k] / 255) - 1;
+        check_pixels(fixture, want, "condition_pixels", i, p->h, p->w, px, 2e-7);
+        if (r->image[i].seen)
+            check_pixels(fixture, want, "image_pixels", i, side, side, r->image[i].seen, 1e-6);
+        free(px);
+    }
+    if (r->seen) {
+        const float *w = testing_f32(want, "image_states", &n);
+        double e = testing_rel(r->seen, w, n);
+        ck_assert_msg(e < 1e-5, "%s: states of images: relative error %.2e", fixture, e);
+    }
+    if (r->beside) {
+        const float *w = testing_f32(want, "condition", &m);
+        double e = testing_rel(r->beside, w, m);
+        ck_assert_msg(e < 1e-5, "%s: latents of images: relative error %.2e", fixture, e);
+    }
+}
+
 static ts_bag *load_tensors(const char *fixture, const char *name)
 {
     char path[4096];
@@ -260,6 +318,7 @@ double pipeline_error_bf16(const char *fixture, const char *backend, const char 
     ts_model *model = open_model(c, fixture, j, &q);
     ck_ok(c, ts_run_open(model, &q, &r, &e));
     ck_ok(c, ts_run_noise(r, noise));
+    read_images(fixture, r);
     ck_ok(c, ts_run_encode(r));
     ck_ok(c, ts_run_denoise(r, &latents));
     const float *z = testing_f32(latents, "latents", &n), *w = testing_f32(want, "latents", &m);
@@ -342,8 +401,10 @@ void pipeline_render_variant(const char *fixture, int variant, const char *backe
               e.step_flops >= 0);
     ts_bag *want = load_tensors(fixture, "expected"), *noise = load_tensors(fixture, "noise");
     ck_ok(c, ts_run_noise(r, noise));
+    read_images(fixture, r);
     ck_ok(c, ts_run_encode(r));
     check_states(r, want);
+    check_images(fixture, r, want);
     size_t all = c->memory;
     if (stream) {
         c->memory = r->arena[TS_PHASE_DENOISE]; /* no room for weights */
@@ -368,15 +429,8 @@ void pipeline_render_variant(const char *fixture, int variant, const char *backe
     testing_close(c);
 }
 
-const char *const pipeline_fixtures[PIPELINE_FIXTURES] = {"wan21-t2v",
-                                                          "wan21-t2v-euler",
-                                                          "wan21-t2i-bf16",
-                                                          "wan22-a14b",
-                                                          "wan22-ti2v-5b",
-                                                          "pixart-alpha-256",
-                                                          "pixart-alpha-1024-micro",
-                                                          "pixart-sigma",
-                                                          "wan21-adaspa",
-                                                          "wan21-tile",
-                                                          "wan21-window",
-                                                          "wan21-pooled"};
+const char *const pipeline_fixtures[PIPELINE_FIXTURES] = {
+    "wan21-t2v",        "wan21-t2v-euler",         "wan21-t2i-bf16", "wan22-a14b", "wan22-ti2v-5b",
+    "pixart-alpha-256", "pixart-alpha-1024-micro", "pixart-sigma",   "wan21-i2v",  "wan21-flf2v",
+    "wan22-i2v-a14b",   "wan22-ti2v-5b-i2v",       "wan21-adaspa",   "wan21-tile", "wan21-window",
+    "wan21-pooled"};
