@@ -13,7 +13,7 @@ ts_status ts_team_share(ts_err *err, int threads, long n, ts_team_part *part, vo
         long first = n * p / parts;
         ts_status s = part(user, &own, first, n * (p + 1) / parts - first);
         if (!s) continue;
-#pragma omp critical(ts_team_failed)
+#pragma omp critical
         if (p < failed) {
             failed = p;
             st = s;
