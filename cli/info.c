@@ -204,10 +204,10 @@ ts_status ts_info_file(ts_cli *c, const char *path)
         TRY(ts_file_json(c->ctx, path, &json));
         facts = cJSON_Parse(json);
         const char *kind = cJSON_GetStringValue(cJSON_GetObjectItem(facts, "kind"));
-        static const char *const bare[] = {"tiles", "weights", "encoded text", "plans", "noise"};
-        bool may_say = kind != NULL;
-        for (size_t i = 0; kind && i < sizeof bare / sizeof *bare; i++)
-            may_say = may_say && strcmp(kind, bare[i]) != 0;
+        static const char *const made_by_us[] = {"clip", "picture", "latents", "state"};
+        bool may_say = false;
+        for (size_t i = 0; kind && i < sizeof made_by_us / sizeof *made_by_us; i++)
+            may_say = may_say || !strcmp(kind, made_by_us[i]);
         if (may_say) TRY(ts_metadata_read(c->ctx, path, &text));
         made = text ? cJSON_Parse(text) : NULL;
         if (text && !cJSON_IsObject(made))

@@ -13,6 +13,7 @@
  * keys. Of the output's channels the first half is the noise, the second a variance that samplers
  * do not use. */
 #include "dit/adaln.h"
+#include "dit/pixart_files.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -319,6 +320,8 @@ static ts_tensor select_pixart_embedding(void *self, ts_eval e)
 const ts_dit_class ts_dit_pixart = {
     .cls = "PixArtTransformer2DModel",
     .older = "Transformer2DModel",
+    .names = &ts_pixart_names,
+    .infer = ts_pixart_infer,
     .size = sizeof(pixart),
     .config_size = sizeof(pixart_config),
     .describe = describe_pixart,

@@ -4,6 +4,7 @@
 #include "sampler/tessera.h"
 
 #include "codecs/movie.h"
+#include "sampler/file_weights.h"
 #include "weights/config.h"
 #include "weights/file.h"
 #include "weights/safetensors.h"
@@ -53,40 +54,23 @@ static void describe_plan_file(const ts_safetensors *s, cJSON *j)
     cJSON_AddBoolToObject(j, "scores", scores);
 }
 
-static void describe_weights(const ts_safetensors *s, cJSON *j)
-{
-    double parameters = 0;
-    cJSON *types = cJSON_CreateObject();
-    for (int i = 0; i < s->entries; i++) {
-        const ts_entry *e = s->entry + i;
-        const cJSON *was = cJSON_GetObjectItemCaseSensitive(types, e->storage);
-        double bytes = (double)e->bytes + (was ? was->valuedouble : 0);
-        cJSON_DeleteItemFromObjectCaseSensitive(types, e->storage);
-        cJSON_AddNumberToObject(types, e->storage, bytes);
-        if (!e->odd) parameters += (double)(ts_entry_rows(e) * ts_entry_width(e));
-    }
-    cJSON_AddNumberToObject(j, "tensors", s->entries);
-    cJSON_AddNumberToObject(j, "parameters", parameters);
-    cJSON_AddItemToObject(j, "bytes_by_type", types);
-}
-
-static ts_status describe_tensors(ts_err *err, const char *path, cJSON *j)
+static ts_status describe_tensors(ts_ctx *ctx, const char *path, cJSON *j)
 {
     ts_safetensors s;
-    ts_status st = ts_safetensors_open(err, path, &s);
+    ts_status st = ts_safetensors_open(&ctx->err, path, &s);
     if (st) return st;
     const ts_entry *latents = ts_safetensors_find(&s, "latents"),
                    *noise = ts_safetensors_find(&s, "noise"), *ids = ts_safetensors_find(&s, "ids"),
                    *states = ts_safetensors_find(&s, "states");
     const char *done = find_meta(&s, "done");
     bool plans = s.entries && find_meta(&s, "tokens") && find_meta(&s, "block");
-    cJSON_AddStringToObject(j, "kind",
-                            latents && done ? "state"
-                            : latents       ? "latents"
-                            : plans         ? "plans"
-                            : ids && states ? "encoded text"
-                            : noise         ? "noise"
-                                            : "weights");
+    const char *kind = latents && done ? "state"
+                       : latents       ? "latents"
+                       : plans         ? "plans"
+                       : ids && states ? "encoded text"
+                       : noise         ? "noise"
+                                       : NULL;
+    if (kind) cJSON_AddStringToObject(j, "kind", kind);
     if (latents && done) describe_state(&s, done, j);
     if (latents || noise)
         add_shape(j, latents ? latents : noise);
@@ -95,9 +79,9 @@ static ts_status describe_tensors(ts_err *err, const char *path, cJSON *j)
     else if (ids && states)
         add_shape(j, states);
     else
-        describe_weights(&s, j);
+        st = ts_describe_weights(ctx, path, j);
     ts_safetensors_close(&s);
-    return TS_OK;
+    return st;
 }
 
 static ts_status describe_tiles(ts_err *err, const char *path, cJSON *j)
@@ -159,7 +143,9 @@ ts_status ts_file_json(ts_ctx *c, const char *path, char **json)
         TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for what %s is", path));
     TRY(ts_file_refuse_pointer(&c->err, path, head, n));
     if (n > 8 && head[8] == '{' && !head[7])
-        TRY(describe_tensors(&c->err, path, j));
+        TRY(describe_tensors(c, path, j));
+    else if (n > 4 && !memcmp(head, "GGUF", 4))
+        TRY(ts_describe_weights(c, path, j));
     else if (head[0] == '{')
         TRY(describe_tiles(&c->err, path, j));
     else

@@ -2,7 +2,7 @@
  * a model where no directory does. */
 #include "sampler/model_files.h"
 
-#include "weights/kinds.h"
+#include "weights/gguf.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -37,7 +37,7 @@ static ts_status refuse_file_memory(ts_model *m)
 typedef struct {
     const ts_names *names;
     ts_status (*infer)(ts_ctx *, const ts_checkpoint *, cJSON *config);
-    const char *cls;
+    const char *cls, *older; /* older: what the class was called once; NULL: the same */
 } reader;
 
 static reader find_reader(const ts_kind *k)
@@ -46,12 +46,12 @@ static reader find_reader(const ts_kind *k)
     static const ts_vae_class *const vaes[] = {&ts_vae_wan, &ts_vae_kl};
     for (size_t i = 0; k->cls && i < sizeof dits / sizeof *dits; i++)
         if (!strcmp(dits[i]->cls, k->cls))
-            return (reader){dits[i]->names, dits[i]->infer, dits[i]->cls};
+            return (reader){dits[i]->names, dits[i]->infer, dits[i]->cls, dits[i]->older};
     for (size_t i = 0; k->cls && i < sizeof vaes / sizeof *vaes; i++)
         if (!strcmp(vaes[i]->cls, k->cls))
-            return (reader){vaes[i]->names, vaes[i]->infer, vaes[i]->cls};
+            return (reader){vaes[i]->names, vaes[i]->infer, vaes[i]->cls, NULL};
     const ts_encoder_class *e = k->cls ? ts_encoder_class_of(k->cls) : NULL;
-    return e ? (reader){e->names, e->infer, e->cls} : (reader){NULL, NULL, NULL};
+    return e ? (reader){e->names, e->infer, e->cls, NULL} : (reader){0};
 }
 
 /* ---- which file is it ---- */
@@ -72,6 +72,26 @@ static ts_status refuse_kind(ts_model *m, const slot *s, const char *what, const
                    other->part == TS_PART_LORA ? " (a LoRA is given beside a model)" : "");
 }
 
+/* A GGUF says what it is for; those of city96 and llama.cpp, and some that are other words. */
+static ts_status refuse_architecture(ts_model *m, const ts_checkpoint *c)
+{
+    static const char *const known[] = {"wan",       "hyvid", "pixart", "cogvideox",
+                                        "t5encoder", "t5",    "pig",    "cow"};
+    const char *s;
+    size_t n;
+    for (int i = 0; i < c->sources; i++) {
+        const ts_gguf *g = ts_gguf_of(c->source + i);
+        bool good = !g || !ts_gguf_text(g, "general.architecture", &s, &n);
+        for (size_t k = 0; k < sizeof known / sizeof *known && !good; k++)
+            good = n == strlen(known[k]) && !memcmp(s, known[k], n);
+        if (!good)
+            return ts_fail(&m->ctx->err, TS_EMODEL,
+                           "%s is of architecture %.*s: a language model, or one that is not read",
+                           c->source[i].path, n < 40 ? (int)n : 40, s);
+    }
+    return TS_OK;
+}
+
 /* Opens the file twice: as it is, to know what it is, and by the names that models ask for. */
 static ts_status open_as_part(ts_model *m, const slot *s, const char *path, ts_checkpoint *c,
                               reader *r)
@@ -80,7 +100,8 @@ static ts_status open_as_part(ts_model *m, const slot *s, const char *path, ts_c
     const ts_kind *k = NULL;
     TRY(ts_checkpoint_open(m->ctx, path, s->stem, NULL, c));
     for (int i = 0; i < c->sources && !k; i++) k = ts_kind_of(c->source + i, s->part);
-    *r = k ? find_reader(k) : (reader){NULL, NULL, NULL};
+    *r = k ? find_reader(k) : (reader){0};
+    TRY(refuse_architecture(m, c));
     if (!r->infer) TRY(refuse_kind(m, s, path, c));
     ts_checkpoint_close(c);
     TRY(ts_checkpoint_open(m->ctx, path, s->stem, r->names, c));
@@ -157,6 +178,28 @@ static void keep_statistics(const cJSON *had, cJSON *told)
     }
 }
 
+/* Where the width does not tell how many heads there are, the file's metadata may, in the form that
+ * ComfyUI reads: {"transformer": {"num_heads": 12}}. */
+static void add_heads(const ts_checkpoint *c, cJSON *told)
+{
+    const cJSON *dim = cJSON_GetObjectItemCaseSensitive(told, "_dim");
+    for (int i = 0; dim && i < c->sources; i++) {
+        const char *text = ts_source_meta(c->source + i, "config");
+        cJSON *j = text ? cJSON_Parse(text) : NULL;
+        const cJSON *heads = cJSON_GetObjectItemCaseSensitive(
+            cJSON_GetObjectItemCaseSensitive(j, "transformer"), "num_heads");
+        double n = heads ? heads->valuedouble : 0;
+        if (n >= 1 && fmod(dim->valuedouble, n) == 0) {
+            cJSON_DeleteItemFromObjectCaseSensitive(told, "num_attention_heads");
+            cJSON_DeleteItemFromObjectCaseSensitive(told, "attention_head_dim");
+            cJSON_AddItemToObject(told, "num_attention_heads", cJSON_CreateNumber(n));
+            cJSON_AddItemToObject(told, "attention_head_dim",
+                                  cJSON_CreateNumber(dim->valuedouble / n));
+        }
+        cJSON_Delete(j);
+    }
+}
+
 static ts_status need_told(ts_model *m, const slot *s, const ts_checkpoint *c, const cJSON *told)
 {
     const cJSON *dim = cJSON_GetObjectItemCaseSensitive(told, "_dim"),
@@ -189,6 +232,7 @@ static ts_status choose_config(ts_model *m, const slot *s, const char *path, con
         *out = cJSON_Duplicate(had, true);
     } else {
         if (had) keep_statistics(had, told);
+        add_heads(c, told);
         TRY(need_told(m, s, c, told));
         if (had)
             ts_warn(m->ctx, "%s: not the %s of %s (%s differs): its shapes tell its config",
@@ -234,6 +278,11 @@ static ts_status put_part(ts_model *m, const char *name, const char *cls, const 
     return TS_OK;
 }
 
+static bool is_of_class(const ts_component *c, const reader *r)
+{
+    return (r->cls && !strcmp(c->cls, r->cls)) || (r->older && !strcmp(c->cls, r->older));
+}
+
 static ts_status take_file(ts_model *m, const slot *s, const char *path)
 {
     ts_status st;
@@ -244,7 +293,7 @@ static ts_status take_file(ts_model *m, const slot *s, const char *path)
     const ts_component *had = find_part(m, s->name);
     /* a second expert that the directory does not have is as the first */
     if (!had && s->part == TS_PART_TRANSFORMER) had = find_part(m, "transformer");
-    TRY(choose_config(m, s, path, &c, &r, had && !strcmp(had->cls, r.cls) ? had->config : NULL,
+    TRY(choose_config(m, s, path, &c, &r, had && is_of_class(had, &r) ? had->config : NULL,
                       &config));
     TRY(put_part(m, s->name, r.cls, path, config));
 done:
@@ -429,4 +478,27 @@ ts_status ts_model_take_files(ts_model *m, const ts_model_files *f)
     if (!alone && f->transformer_2) TRY(join_experts(m));
 done:
     return st;
+}
+
+void ts_describe_part(ts_ctx *ctx, const char *path, const ts_kind *k, cJSON *j)
+{
+    ts_checkpoint c = {0};
+    ts_err was = ctx->err;
+    const reader r = find_reader(k);
+    cJSON *told = cJSON_CreateObject(), *v;
+    if (r.infer && !ts_checkpoint_open(ctx, path, "model", r.names, &c) &&
+        !r.infer(ctx, &c, told)) {
+        cJSON_AddStringToObject(j, "class", r.cls);
+        if (c.naming) cJSON_AddStringToObject(j, "names", "of its authors");
+        while ((v = told->child)) {
+            cJSON_DetachItemViaPointer(told, v);
+            if (cJSON_IsArray(v) || cJSON_IsNull(v))
+                cJSON_Delete(v);
+            else
+                cJSON_AddItemToObject(j, *v->string == '_' ? "width" : v->string, v);
+        }
+    }
+    ts_checkpoint_close(&c);
+    cJSON_Delete(told);
+    ctx->err = was;
 }

@@ -2,6 +2,8 @@
  * have in every naming that is about. */
 #include "weights/kinds.h"
 
+#include "backend/suffix.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -11,6 +13,7 @@ typedef struct {
 } row;
 #define WAN_T2V "WanTransformer3DModel"
 #define WAN_VAE "AutoencoderKLWan"
+#define PIXART "PixArtTransformer2DModel"
 #define UNREAD(what)                    \
     {                                   \
         TS_PART_TRANSFORMER, what, NULL \
@@ -53,9 +56,12 @@ static const row rows[] = {
     {"double_blocks.0.img_attn.qkv.weight", NULL, UNREAD("a HunyuanVideo transformer")},
     {"context_embedder.token_refiner.refiner_blocks.0.norm1.weight", NULL,
      UNREAD("a HunyuanVideo transformer")},
-    {"t_block.1.weight", "blocks.0.cross_attn.kv_linear.weight", UNREAD("a PixArt transformer")},
-    {"adaln_single.linear.weight", "caption_projection.linear_1.weight",
-     UNREAD("a PixArt transformer")},
+    {"t_block.1.weight",
+     "blocks.0.cross_attn.kv_linear.weight",
+     {TS_PART_TRANSFORMER, "a PixArt transformer", PIXART}},
+    {"adaln_single.linear.weight",
+     "caption_projection.linear_1.weight",
+     {TS_PART_TRANSFORMER, "a PixArt transformer", PIXART}},
     {"transformer_blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight",
      UNREAD("a CogVideoX transformer")},
     {"blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight",
@@ -117,11 +123,15 @@ static const ts_kind *find_model_part(const ts_source *s, ts_part of)
 /* Names that only differences to weights have. */
 static bool is_lora(const ts_source *s)
 {
-    static const char *const parts[] = {".lora_", "_lora.", ".lora.", ".hada_", ".lokr_",
-                                        ".diff",  ".oft_",  ".boft_", ".dora_"};
-    for (int i = 0; i < s->entries; i++)
+    static const char *const parts[] = {".lora_", "_lora.", ".lora.", ".hada_",
+                                        ".lokr_", ".oft_",  ".boft_", ".dora_"},
+                             *const ends[] = {".diff", ".diff_b", ".diff_m"};
+    for (int i = 0; i < s->entries; i++) {
         for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
             if (strstr(s->entry[i].name, parts[k])) return true;
+        for (size_t k = 0; k < sizeof ends / sizeof *ends; k++)
+            if (ts_ends_with(s->entry[i].name, ends[k])) return true;
+    }
     return false;
 }
 

@@ -113,10 +113,11 @@ bool ts_names_are_unused(const ts_names *names, const char *name)
 {
     size_t n = strlen(name);
     for (const char *const *p = names->unused; p && *p; p++) {
-        bool at_end = **p == '*';
-        const char *part = *p + at_end;
+        bool at_end = **p == '*', whole = **p == '=';
+        const char *part = *p + (at_end || whole);
         size_t k = strlen(part);
-        if (k <= n && !memcmp(at_end ? name + n - k : name, part, k)) return true;
+        if ((whole ? k == n : k <= n) && !memcmp(at_end ? name + n - k : name, part, k))
+            return true;
     }
     return false;
 }

@@ -30,8 +30,8 @@ typedef struct {
     /* what may stand before every name, the longest of those that fit first; ends with NULL. Where
      * a tensor has one, those without it are no part of the component */
     const char *const *prefix;
-    /* beginnings or, with a '*' before them, ends of names as files have them that are left out
-     * without a word; ends with NULL */
+    /* names as files have them that are left out without a word: how they begin, with a '*' before
+     * it how they end, with a '=' all of one; ends with NULL */
     const char *const *unused;
 } ts_names;
 

@@ -71,7 +71,22 @@ START_TEST(texts_and_weights)
     const program_result *r = program_run("info weights/default/vae/diffusion_pytorch_model."
                                           "safetensors");
     program_expect(r, 0);
-    text_has(r->out, "kind         weights\ntensors      122\n");
+    text_has(r->out, "kind         Wan VAE\nclass        AutoencoderKLWan\n");
+    text_has(r->out, "tensors      122\n");
+    r = program_run("info tests/fixtures/lora-diff/lora.safetensors");
+    program_expect(r, 0);
+    text_has(r->out, "kind         LoRA\nfamily       Wan\nwidth        32\nlayers       35\n");
+    text_has(r->out, "rank         4\nscale        1\ndifferences  61\n");
+    r = program_run("info tests/fixtures/lora-names/kohya.safetensors");
+    program_expect(r, 0);
+    text_has(r->out, "rank         4 to 8\nscale        0.25\n");
+    r = program_run("info tests/fixtures/gguf-mixed/transformer.gguf");
+    program_expect(r, 0);
+    text_has(r->out, "kind         Wan transformer\nclass        WanTransformer3DModel\n");
+    text_has(r->out, "names        of its authors\nwidth        128\n");
+    r = program_run("info tests/fixtures/hostile-weights/dora.safetensors");
+    program_expect(r, 3);
+    text_has(r->err, "DoRA");
     scratch_put("x.json", "{\"a\":1}");
     r = program_run("info %s", scratch_path("x.json"));
     program_expect(r, 3);

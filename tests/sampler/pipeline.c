@@ -382,11 +382,10 @@ void pipeline_encode(const char *fixture, int variant, const char *backend)
     testing_close(c);
 }
 
-void pipeline_render_variant(const char *fixture, int variant, const char *backend, bool sparse,
-                             bool stream)
+static void render_case(const char *fixture, cJSON *j, const char *backend, bool sparse,
+                        bool stream)
 {
     ts_ctx *c = testing_open(backend, NULL, 2);
-    cJSON *j = load_case(fixture, variant);
     ts_run *r;
     ts_request q;
     ts_estimate e;
@@ -427,6 +426,23 @@ void pipeline_render_variant(const char *fixture, int variant, const char *backe
     ts_model_close(m);
     cJSON_Delete(j);
     testing_close(c);
+}
+
+void pipeline_render_variant(const char *fixture, int variant, const char *backend, bool sparse,
+                             bool stream)
+{
+    render_case(fixture, load_case(fixture, variant), backend, sparse, stream);
+}
+
+void pipeline_render_files(const char *fixture, const char *transformer, const char *backend,
+                           bool stream)
+{
+    char model[4096];
+    cJSON *j = load_case(fixture, -1);
+    snprintf(model, sizeof model, "%s/model", testing_fixture(fixture));
+    cJSON_AddStringToObject(j, "transformer", transformer);
+    if (!cJSON_GetObjectItem(j, "model")) cJSON_AddStringToObject(j, "model", model);
+    render_case(fixture, j, backend, false, stream);
 }
 
 const char *const pipeline_fixtures[PIPELINE_FIXTURES] = {

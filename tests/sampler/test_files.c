@@ -38,6 +38,61 @@ END_TEST
 START_TEST(encoders_give_the_states_on_far) { encode_files(_i, "far"); }
 END_TEST
 
+/* ---- PixArt by its authors' names, made from a directory ---- */
+
+/* Rows of several tensors behind each other. */
+static void join_tensors(ts_bag *to, const char *name, const ts_bag *from, const char *const *part,
+                         int parts)
+{
+    const ts_host *one = ts_bag_find(from, part[0]);
+    long dim[5], n = 1;
+    memcpy(dim, one->dim, sizeof dim);
+    for (int d = 0; d < one->nd; d++) n *= one->dim[d];
+    dim[0] *= parts;
+    float *all = ts_bag_put(to, name, TS_F32, one->nd, dim, NULL);
+    for (int i = 0; i < parts; i++) {
+        const ts_host *t = ts_bag_find(from, part[i]);
+        ts_widen(t->type, t->data, (size_t)n, all + i * n);
+    }
+}
+
+/* The transformer of the directory under the names of the naming; the file's path, static. */
+static const char *write_original(const char *folder, const ts_naming *naming)
+{
+    static char path[4096];
+    char from[4200];
+    ts_err err = {0};
+    ts_bag *out = ts_bag_new();
+    snprintf(from, sizeof from, "%s/diffusion_pytorch_model.safetensors", folder);
+    ts_bag *bag = testing_bag(from);
+    for (int i = 0; i < ts_bag_count(bag); i++) {
+        char original[TS_NAME_ROOM];
+        ts_renamed parts[TS_NAME_CUTS];
+        const char *name[TS_NAME_CUTS];
+        ck_assert(ts_naming_reverse(naming, ts_bag_name(bag, i), original));
+        int n = ts_naming_apply(naming, original, parts);
+        for (int k = 0; k < n; k++) name[k] = parts[k].name;
+        join_tensors(out, original, bag, name, n);
+    }
+    ts_bag_put(out, "y_embedder.y_embedding", TS_F32, 2, (long[]){120, 32}, NULL);
+    ts_bag_put(out, "pos_embed", TS_F32, 3, (long[]){1, 64, 32}, NULL);
+    snprintf(path, sizeof path, "%s/transformer.safetensors", testing_tmp());
+    ck_assert_msg(!ts_bag_save(&err, out, path), "%s", err.text);
+    ts_bag_free(out);
+    ts_bag_free(bag);
+    return path;
+}
+
+START_TEST(fused_layers_are_cut)
+{
+    const char *backend = _i ? "far" : "cpu";
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s/model/transformer", testing_fixture("pixart-alpha-256"));
+    pipeline_render_files("pixart-alpha-256", write_original(folder, ts_dit_pixart.names->naming),
+                          backend, _i == 1);
+}
+END_TEST
+
 /* ---- what is wrong ---- */
 
 static char *fixture_path(const char *name)
@@ -233,6 +288,7 @@ int main(void)
     tcase_add_loop_test(tc, files_give_the_numbers_on_far, 0, RENDERED);
     tcase_add_loop_test(tc, encoders_give_the_states, -1, 2);
     tcase_add_loop_test(tc, encoders_give_the_states_on_far, -1, 2);
+    tcase_add_loop_test(tc, fused_layers_are_cut, 0, 2);
     tcase_add_loop_test(tc, what_is_no_such_part_is_refused, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tc, hostile_transformers);
     tcase_add_test(tc, vocabularies_are_looked_for);
