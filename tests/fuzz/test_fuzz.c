@@ -15,6 +15,7 @@
 #include "sampler/tessera.h"
 #include "tests/testing.h"
 #include "weights/config.h"
+#include "weights/gguf.h"
 #include "weights/safetensors.h"
 
 #include <ctype.h>
@@ -118,6 +119,35 @@ static bool safetensors(const uint8_t *in, size_t n)
     return true;
 }
 
+/* Rows of every entry that has some, from both ends. */
+static void read_entries(const char *target, const ts_source *s)
+{
+    static float row[1 << 14];
+    ts_err err = {0};
+    for (int i = 0; i < s->entries; i++) {
+        const ts_entry *e = s->entry + i;
+        long rows = ts_entry_rows(e), width = ts_entry_width(e);
+        if (e->odd || !rows || width > 1 << 14) continue;
+        bool whole = ts_entry_count(e) <= 1 << 14;
+        if (e->t.data && e->t.type > TS_F16) continue; /* of mapped integers read gives nothing */
+        ts_status st = s->class->read(&err, s, e, 0, whole ? rows : 1, row);
+        if (!st) st = s->class->read(&err, s, e, rows - 1, 1, row);
+        failed_without_sentence(target, st, &err);
+        sink = (uint8_t)row[0];
+    }
+}
+
+static bool fp8(const uint8_t *in, size_t n)
+{
+    ts_source s;
+    ts_status st = ts_source_open(&ctx->err, as_file(in, n), &s);
+    failed_without_sentence("fp8", st, &ctx->err);
+    if (st) return false;
+    read_entries("fp8", &s);
+    ts_source_close(&s);
+    return true;
+}
+
 static bool config(const uint8_t *in, size_t n)
 {
     cJSON *j = NULL;
@@ -205,6 +235,53 @@ static bool tokenizer_json(const uint8_t *in, size_t n)
     return tokenizer_of("tokenizer.json", in, n);
 }
 static bool spiece(const uint8_t *in, size_t n) { return tokenizer_of("spiece.model", in, n); }
+
+static void read_values(const ts_gguf *g)
+{
+    static const char *const keys[] = {
+        "general.architecture",  "general.alignment",   "f", "b", "d", "i", "tokenizer.ggml.tokens",
+        "tokenizer.ggml.scores", "tokenizer.ggml.model"};
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+        const ts_gguf_value *v = ts_gguf_find(g, keys[k]);
+        const char *s;
+        size_t bytes;
+        int64_t whole;
+        ts_gguf_whole(g, keys[k], &whole);
+        if (ts_gguf_text(g, keys[k], &s, &bytes) && bytes) sink = (uint8_t)s[bytes - 1];
+        const uint8_t *at = v ? v->data : NULL;
+        for (uint64_t i = 0; v && i < v->n; i++)
+            if (v->type == TS_GGUF_STRING) {
+                s = ts_gguf_next_text(&at, &bytes);
+                if (bytes) sink = (uint8_t)s[bytes - 1];
+            } else {
+                sink = ts_gguf_number(v, i) > 0;
+            }
+    }
+}
+
+static bool gguf(const uint8_t *in, size_t n)
+{
+    ts_source s;
+    ts_tokenizer *t;
+    const char *path = as_file(in, n);
+    ts_status st = ts_source_open(&ctx->err, path, &s);
+    failed_without_sentence("gguf", st, &ctx->err);
+    if (st) return false;
+    read_entries("gguf", &s);
+    bool words = false;
+    if (ts_gguf_of(&s)) {
+        read_values(ts_gguf_of(&s));
+        words = ts_gguf_find(ts_gguf_of(&s), "tokenizer.ggml.tokens");
+    }
+    ts_source_close(&s);
+    if (!words) return true;
+    st = ts_tokenizer_open(ctx, path, &t);
+    failed_without_sentence("gguf", st, &ctx->err);
+    if (st) return false;
+    tokenize(t, "a \xEF\xBC\xA1 ab");
+    ts_tokenizer_close(t);
+    return true;
+}
 
 static char *as_text(const uint8_t *in, size_t n)
 {
@@ -323,6 +400,40 @@ static const char *const bytes_words[] = {"\x0A",
                                           "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01",
                                           "\x80\x80\x80\x80\x80",
                                           NULL};
+static const char *const fp8_words[] = {".weight\"",
+                                        ".scale_weight\"",
+                                        ".weight_scale\"",
+                                        ".comfy_quant\"",
+                                        "scaled_fp8\"",
+                                        ".qweight\"",
+                                        "F8_E4M3",
+                                        "F8_E5M2",
+                                        "F8_E8M0",
+                                        "F32",
+                                        "BF16",
+                                        "U8",
+                                        "I8",
+                                        "[]",
+                                        "[1]",
+                                        "[4,1]",
+                                        "[2,2,1]",
+                                        "{\"format\":",
+                                        "null",
+                                        NULL};
+static const char *const gguf_words[] = {"GGUF\3",
+                                         "\1\1\1\1\1\1\1\1",
+                                         "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F",
+                                         "\x09",
+                                         "\x08",
+                                         "general.alignment",
+                                         "split.count",
+                                         "tokenizer.ggml.tokens",
+                                         "tokenizer.ggml.scores",
+                                         "tokenizer.ggml.precompiled_charsmap",
+                                         "comfy.gguf.orig_shape.",
+                                         "\x0C",
+                                         "\x0E",
+                                         NULL};
 enum {
     PROMPTS,
     SAFETENSORS,
@@ -336,6 +447,8 @@ enum {
     TILE,
     POLICY,
     METADATA,
+    FP8,
+    GGUF,
     TARGETS
 };
 static const target targets[TARGETS] = {
@@ -350,7 +463,9 @@ static const target targets[TARGETS] = {
     [PLAN] = {"plan", plan, json_words},
     [TILE] = {"tile", tile, json_words},
     [POLICY] = {"policy", policy, policy_words},
-    [METADATA] = {"metadata", metadata, json_words}};
+    [METADATA] = {"metadata", metadata, json_words},
+    [FP8] = {"fp8", fp8, fp8_words},
+    [GGUF] = {"gguf", gguf, gguf_words}};
 
 static seed corpus[TARGETS][SEEDS];
 static int seeds[TARGETS];
@@ -470,7 +585,7 @@ static void make_input(int which, uint64_t i)
     memcpy(input, from->b, input_n = from->n);
     /* input 0 is a good one */
     for (size_t k = 1 + below(below(2) ? 4 : 16); i && k; k--) mutate(t, which);
-    if ((which == SAFETENSORS || which == PLAN) && i && below(4)) mend_length();
+    if ((which == SAFETENSORS || which == PLAN || which == FP8) && i && below(4)) mend_length();
 }
 
 static void read_corpus(void)
