@@ -460,4 +460,5 @@ def main():
         print("%-14s %5d tensors %15d parameters" % (name, len(tensors), n))
 
 
-main()
+if __name__ == "__main__":
+    main()
