@@ -91,10 +91,11 @@ char *ts_run_profile(const ts_run *r)
                 i == TS_TIME_LINEAR || i == TS_TIME_CONV || i == TS_TIME_ATTENTION ? p.flops[i] : 0,
                 peak);
     size_t at = strlen(text);
-    if (r->weights.groups)
+    char packed[TS_NUMBER_TEXT];
+    if (r->weights.bytes > 0)
         at += (size_t)snprintf(text + at, SIZE - at,
-                               "  weights      %9.3f s beside that, %ld layers packed\n",
-                               r->weights.seconds, r->weights.groups);
+                               "  weights      %9.3f s beside that, %s packed\n",
+                               r->weights.seconds, ts_bytes_text(r->weights.bytes, packed));
     if (r->watched.steps && at < SIZE)
         snprintf(text + at, SIZE - at, "  watching     %9.3f s beside that, %d step%s\n",
                  r->watched.seconds, r->watched.steps, r->watched.steps == 1 ? "" : "s");

@@ -356,7 +356,7 @@ ts_status ts_run_denoise(ts_run *r, ts_bag **latents)
     for (int i = 0; i < 2 && r->m->dit[i]; i++) {
         ts_weights_cost c = ts_weights_spent(ts_dit_weights(r->m->dit[i]), true);
         r->weights.seconds += c.seconds;
-        r->weights.groups += c.groups;
+        r->weights.bytes += c.bytes;
     }
     r->report.denoise_seconds = ts_seconds() - start;
     report_attention(r);

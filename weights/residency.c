@@ -239,22 +239,23 @@ done:
 }
 
 /* Groups take turns although weights have to be decoded each time. */
-static void warn_of_turns(ts_weights *ws, int leaving)
+static void warn_of_turns(ts_weights *ws)
 {
-    char all[TS_NUMBER_TEXT], budget[TS_NUMBER_TEXT];
+    char all[TS_NUMBER_TEXT], room[TS_NUMBER_TEXT], rest[TS_NUMBER_TEXT];
     bool decoded = false;
-    int groups = 0;
+    size_t leaving = 0;
+    for (int i = 0; i < ws->groups; i++)
+        if (!ws->group[i].stays) leaving += ws->group[i].bytes;
     if (ws->warned || !leaving || !ws->budget) return;
-    for (int i = 0; i < ws->groups; i++) groups += ws->group[i].bytes != 0;
     for (int i = 0; i < ws->files.names && !decoded; i++)
         decoded = ws->item[i].plan.want.bytes && ts_is_decoded(ws, i);
     if (!decoded) return;
     ws->warned = true;
     ts_warn(ws->ctx,
-            "%s: decoded, its weights take %s, and %s may be held: %d of %d layers are decoded "
-            "again in every evaluation",
+            "%s: decoded, its weights take %s, and %s may be held: %s of them are decoded again "
+            "whenever they are used",
             ws->files.what, ts_bytes_text((double)ws->all, all),
-            ts_bytes_text((double)ws->budget, budget), leaving, groups);
+            ts_bytes_text((double)ws->budget, room), ts_bytes_text((double)leaving, rest));
 }
 
 static ts_status plan_memory(ts_weights *ws)
@@ -282,7 +283,7 @@ static ts_status plan_memory(ts_weights *ws)
         }
     }
     ws->current = 0;
-    warn_of_turns(ws, leaving);
+    warn_of_turns(ws);
     TRY(alloc_matrices(ws, slot, leaving < slots ? leaving : slots));
     ws->planned = true;
 done:
@@ -376,7 +377,7 @@ static ts_status begin_group(ts_weights *ws, int index)
     if (!g->stays) TRY(take_slot(ws, index, &home));
     g->place = TS_COMING;
     g->last = (ts_ticket){0};
-    ws->cost.groups += g->bytes != 0;
+    ws->cost.bytes += (double)g->bytes;
     for (int i = 0; i < g->n; i++) {
         const ts_item *t = ws->item + g->item[i];
         ts_ticket now = {0};

@@ -48,10 +48,9 @@ ts_status ts_weights_enter(ts_weights *, int group);
  * double memory; numbers that have to be decoded count as f32, as to do that again costs more. When
  * such weights take turns although there is a budget, a warning says so once. */
 void ts_weights_budget(ts_weights *, size_t bytes);
-/* What entering has cost: seconds of the caller, and groups that were packed. */
+/* What entering has cost: seconds of the caller, and bytes that were packed, each time again. */
 typedef struct {
-    double seconds;
-    long groups;
+    double seconds, bytes;
 } ts_weights_cost;
 /* Since the last call with reset. */
 ts_weights_cost ts_weights_spent(ts_weights *, bool reset);
