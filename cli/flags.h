@@ -34,6 +34,7 @@ typedef enum {
     TS_F_VAE,
     TS_F_TEXT_ENCODER,
     TS_F_TOKENIZER,
+    TS_F_IMAGE_ENCODER,
     TS_F_MODELS,
     TS_F_LORA,
     TS_F_LORA_HIGH,

@@ -51,6 +51,9 @@ static const ts_flag table[] = {
      "The same of the text encoder, with the tokenizer that is in the file or beside it"},
     {TS_F_TOKENIZER, "tokenizer", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
      "tokenizer.json, spiece.model, or a folder with one"},
+    {TS_F_IMAGE_ENCODER, "image-encoder", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
+     "The same as --transformer, of the image encoder (CLIP vision) that Wan 2.1's transformers "
+     "for images read"},
     {TS_F_MODELS, "models", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, FILES, NULL,
      "ComfyUI's folder of models: in its diffusion_models/, vae/, text_encoders/, loras/ names are "
      "looked for that are no paths"},

@@ -19,6 +19,7 @@ static const struct {
     {TS_F_VAE, "vae", {"vae", NULL}},
     {TS_F_TEXT_ENCODER, "text_encoder", {"text_encoders", "clip", NULL}},
     {TS_F_TOKENIZER, "tokenizer", {"text_encoders", "clip", NULL}},
+    {TS_F_IMAGE_ENCODER, "image_encoder", {"clip_vision", NULL}},
 };
 enum { PARTS = sizeof parts / sizeof *parts };
 
@@ -110,7 +111,8 @@ ts_status ts_cli_open_model(ts_cli *c, const char *json, const char *from)
                             .transformer_2 = path[1],
                             .vae = path[2],
                             .text_encoder = path[3],
-                            .tokenizer = path[4]};
+                            .tokenizer = path[4],
+                            .image_encoder = path[5]};
     st = ts_model_open_files(c->ctx, name, &files, &c->model);
     if (st && name && !given)
         ts_fail(&c->err, st, "%s (the model that %s names; --model gives another)",

@@ -223,13 +223,66 @@ ts_status ts_clip_vision_pixels(ts_err *err, const ts_clip_vision_info *i, const
     return TS_OK;
 }
 
-/* ---- bind ---- */
+/* ---- names in the files of Wan's authors ---- */
 
-static const ts_names clip_names = {
-    .prefix = (const char *const[]){"vision_model.", NULL},
+static const ts_rename clip_heads_of_wan[] = {
+    {.from = "patch_embedding.", .to = "embeddings.patch_embedding."},
+    {.from = "cls_embedding", .to = "embeddings.class_embedding"},
+    {.from = "pos_embedding", .to = "embeddings.position_embedding.weight"},
+    {.from = "pre_norm.", .to = "pre_layrnorm."},
+    {.from = "transformer.#.norm1.", .to = "encoder.layers.#.layer_norm1."},
+    {.from = "transformer.#.norm2.", .to = "encoder.layers.#.layer_norm2."},
+    {.from = "transformer.#.attn.to_qkv.",
+     .to = "encoder.layers.#.self_attn.q_proj.",
+     .cut = {3, 0, 1, 0}},
+    {.from = "transformer.#.attn.to_qkv.",
+     .to = "encoder.layers.#.self_attn.k_proj.",
+     .cut = {3, 1, 1, 0}},
+    {.from = "transformer.#.attn.to_qkv.",
+     .to = "encoder.layers.#.self_attn.v_proj.",
+     .cut = {3, 2, 1, 0}},
+    {.from = "transformer.#.attn.proj.", .to = "encoder.layers.#.self_attn.out_proj."},
+    {.from = "transformer.#.mlp.0.", .to = "encoder.layers.#.mlp.fc1."},
+    {.from = "transformer.#.mlp.2.", .to = "encoder.layers.#.mlp.fc2."},
+    {.from = NULL}};
+static const ts_naming clip_namings[] = {{"cls_embedding", clip_heads_of_wan, NULL}};
+const ts_names ts_clip_vision_names = {
+    .naming = clip_namings,
+    .namings = 1,
+    .prefix = (const char *const[]){"vision_model.", "visual.", NULL},
     .unused = (const char *const[]){"embeddings.position_ids",
                                     "vision_model.embeddings.position_ids", "post_layernorm.",
-                                    "vision_model.post_layernorm.", "visual_projection.", NULL}};
+                                    "vision_model.post_layernorm.", "visual_projection.",
+                                    "post_norm.", "head", "log_scale", "textual.", NULL}};
+
+ts_status ts_clip_vision_infer(ts_ctx *ctx, const ts_checkpoint *c, cJSON *config)
+{
+    enum { HEAD = 80 }; /* channels of a head, of ViT-H/14, which every Wan has */
+    int at = ts_checkpoint_find(c, "embeddings.class_embedding");
+    long width = at < 0 ? 0 : ts_entry_count(c->name[at].e),
+         ff = ts_checkpoint_dim(c, "encoder.layers.0.mlp.fc1.weight", 0),
+         layers = ts_checkpoint_blocks(c, "encoder.layers."),
+         patch = ts_checkpoint_dim(c, "embeddings.patch_embedding.weight", 3), side = 0;
+    at = ts_checkpoint_find(c, "embeddings.position_embedding.weight");
+    long rows = at < 0 || !width ? 0 : ts_entry_count(c->name[at].e) / width - 1;
+    while (side * side < rows) side++;
+    if (width == 0 || ff == 0 || layers == 0 || patch == 0 || rows < 1 || side * side != rows)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: a CLIP image encoder without some of its embeddings or layers",
+                       c->what);
+    cJSON_AddNumberToObject(config, "_dim", (double)width);
+    if (width % HEAD == 0)
+        cJSON_AddNumberToObject(config, "num_attention_heads", (double)(width / HEAD));
+    cJSON_AddNumberToObject(config, "hidden_size", (double)width);
+    cJSON_AddNumberToObject(config, "intermediate_size", (double)ff);
+    cJSON_AddNumberToObject(config, "num_hidden_layers", (double)layers);
+    cJSON_AddNumberToObject(config, "image_size", (double)(side * patch));
+    cJSON_AddNumberToObject(config, "patch_size", (double)patch);
+    cJSON_AddStringToObject(config, "hidden_act", "gelu");
+    return TS_OK;
+}
+
+/* ---- bind ---- */
 
 static ts_status bind_clip_norm(ts_weights *ws, int group, long D, const char *name, int layer,
                                 const ts_weight **w, const ts_weight **b)
@@ -292,7 +345,7 @@ ts_status ts_clip_vision_open(ts_ctx *ctx, const ts_clip_vision_info *info, cons
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for an image encoder"));
     v->ctx = ctx;
     v->info = *info;
-    TRY(ts_weights_open(ctx, dir, "model", &clip_names, &v->weights));
+    TRY(ts_weights_open(ctx, dir, "model", &ts_clip_vision_names, &v->weights));
     TRY(bind_clip(v));
     ts_weights_warn_unused(v->weights);
     ts_weights_budget(v->weights, 0); /* each layer is used once: nothing is worth keeping */

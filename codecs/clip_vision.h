@@ -3,6 +3,7 @@
 #ifndef TS_CLIP_VISION_H
 #define TS_CLIP_VISION_H
 #include "codecs/picture.h"
+#include "weights/checkpoint.h"
 #include "weights/model_dir.h"
 #include "weights/weights.h"
 
@@ -22,6 +23,9 @@ static inline long ts_clip_vision_rows(const ts_clip_vision_info *i)
     return (long)(i->image / i->patch) * (i->image / i->patch) + 1;
 }
 
+extern const ts_names ts_clip_vision_names;
+/* as ts_vae_class.infer */
+ts_status ts_clip_vision_infer(ts_ctx *, const ts_checkpoint *, cJSON *config);
 /* Reads the configs; processor: its folder has preprocessor_config.json; NULL: as published with
  * every CLIP. TS_EMODEL. */
 ts_status ts_clip_vision_read(ts_ctx *, const ts_component *encoder, const ts_component *processor,

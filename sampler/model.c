@@ -267,7 +267,7 @@ ts_status ts_model_open_files(ts_ctx *ctx, const char *name, const ts_model_file
                               ts_model **out)
 {
     ts_status st = TS_OK;
-    ts_model_files files = {sizeof files, NULL, NULL, NULL, NULL, NULL};
+    ts_model_files files = {.size = sizeof files};
     if (out) *out = NULL;
     if (!ctx) return TS_EUSAGE;
     if (!out) return ts_fail(&ctx->err, TS_EUSAGE, "ts_model_open: nowhere to put the model");

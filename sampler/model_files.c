@@ -23,6 +23,7 @@ static const slot slots[TS_MODEL_FILES] = {
     {"vae", "diffusion_pytorch_model", TS_PART_VAE},
     {"text_encoder", "model", TS_PART_TEXT_ENCODER},
     {"tokenizer", NULL, TS_PART_NONE},
+    {"image_encoder", "model", TS_PART_IMAGE_ENCODER},
 };
 
 const char *ts_model_file_name(int i) { return slots[i].name; }
@@ -50,6 +51,8 @@ static reader find_reader(const ts_kind *k)
     for (size_t i = 0; k->cls && i < sizeof vaes / sizeof *vaes; i++)
         if (!strcmp(vaes[i]->cls, k->cls))
             return (reader){vaes[i]->names, vaes[i]->infer, vaes[i]->cls, NULL};
+    if (k->cls && !strcmp(k->cls, "CLIPVisionModel"))
+        return (reader){&ts_clip_vision_names, ts_clip_vision_infer, k->cls, NULL};
     const ts_encoder_class *e = k->cls ? ts_encoder_class_of(k->cls) : NULL;
     return e ? (reader){e->names, e->infer, e->cls, NULL} : (reader){0};
 }
@@ -136,6 +139,15 @@ static bool is_same_value(const cJSON *a, const cJSON *b)
     return cJSON_Compare(a, b, true);
 }
 
+/* The width that a config tells, in one number or two. */
+static double told_width(const cJSON *config)
+{
+    const cJSON *heads = cJSON_GetObjectItemCaseSensitive(config, "num_attention_heads"),
+                *head = cJSON_GetObjectItemCaseSensitive(config, "attention_head_dim"),
+                *whole = cJSON_GetObjectItemCaseSensitive(config, "hidden_size");
+    return whole ? whole->valuedouble : heads && head ? heads->valuedouble * head->valuedouble : 0;
+}
+
 /* Does a directory's config say what the shapes tell? What is left to it (heads, statistics) is not
  * compared. first: the key that it says otherwise. */
 static bool agrees(const cJSON *had, const cJSON *told, const char **first)
@@ -152,10 +164,7 @@ static bool agrees(const cJSON *had, const cJSON *told, const char **first)
         if (free) continue;
         *first = b->string;
         if (!strcmp(b->string, "_dim")) {
-            const cJSON *heads = cJSON_GetObjectItemCaseSensitive(had, "num_attention_heads"),
-                        *head = cJSON_GetObjectItemCaseSensitive(had, "attention_head_dim");
-            if (cJSON_GetNumberValue(heads) * cJSON_GetNumberValue(head) == b->valuedouble)
-                continue;
+            if (told_width(had) == b->valuedouble) continue;
             return false;
         }
         /* what a config leaves out is its class's default, which bind will find right or wrong */
@@ -381,7 +390,8 @@ static ts_status stand_for_model(ts_model *m)
              usual_shift(experts, layers, in));
     m->dir.dir = strdup(one->dir);
     m->dir.index = cJSON_Parse(index);
-    snprintf(m->dir.pipeline, sizeof m->dir.pipeline, "WanPipeline");
+    snprintf(m->dir.pipeline, sizeof m->dir.pipeline, "%s",
+             in == PICTURE_IN ? "WanImageToVideoPipeline" : "WanPipeline");
     if (!m->dir.dir || !m->dir.index) return refuse_file_memory(m);
     return put_part(m, "scheduler", "UniPCMultistepScheduler", one->dir, cJSON_Parse(scheduler));
 }
@@ -400,7 +410,7 @@ static bool has_part(ts_model *m, const slot *s, const char *path)
 static ts_status complete_model(ts_model *m, const char *const path[TS_MODEL_FILES])
 {
     ts_status st = TS_OK;
-    enum { VAE = 2, TEXT = 3 };
+    enum { VAE = 2, TEXT = 3, TOKENIZER = 4, IMAGE = 5 };
     for (int i = VAE; i <= TEXT; i++) {
         if (path[i]) continue;
         if (!has_part(m, slots + i, path[0]))
@@ -410,8 +420,14 @@ static ts_status complete_model(ts_model *m, const char *const path[TS_MODEL_FIL
                         path[0], ts_part_name(slots[i].part),
                         path[TEXT] || i == TEXT ? "it" : "it and a text encoder"));
         TRY(take_file(m, slots + i, path[0]));
-        if (i == TEXT && !path[TS_MODEL_FILES - 1]) TRY(find_vocabulary(m, path[0]));
+        if (i == TEXT && !path[TOKENIZER]) TRY(find_vocabulary(m, path[0]));
     }
+    const cJSON *seen = cJSON_GetObjectItemCaseSensitive(find_part(m, "transformer")->config,
+                                                         "image_dim");
+    if (cJSON_IsNumber(seen) && !path[IMAGE])
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL,
+                    "%s: a transformer that sees images: an image encoder must be given, too",
+                    path[0]));
     TRY(stand_for_model(m));
 done:
     return st;
@@ -458,8 +474,8 @@ static ts_status join_experts(ts_model *m)
 ts_status ts_model_take_files(ts_model *m, const ts_model_files *f)
 {
     ts_status st = TS_OK;
-    const char *const path[TS_MODEL_FILES] = {f->transformer, f->transformer_2, f->vae,
-                                              f->text_encoder, f->tokenizer};
+    const char *const path[TS_MODEL_FILES] = {f->transformer,  f->transformer_2, f->vae,
+                                              f->text_encoder, f->tokenizer,     f->image_encoder};
     bool alone = !m->dir.index;
     for (int i = 0; i < TS_MODEL_FILES; i++) {
         if (!path[i]) continue;
@@ -467,7 +483,7 @@ ts_status ts_model_take_files(ts_model *m, const ts_model_files *f)
         if (!m->file[i])
             TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: there is no such %s file or folder", path[i],
                         slots[i].name));
-        if (slots[i].stem)
+        if (slots[i].part)
             TRY(take_file(m, slots + i, path[i]));
         else
             TRY(put_part(m, "tokenizer", "", path[i], NULL));

@@ -97,6 +97,7 @@ typedef struct {
     /* tokenizer.json, spiece.model, or a folder with one; NULL: what the text encoder's file
      * carries, what stands beside it, else the model's */
     const char *tokenizer;
+    const char *image_encoder; /* of transformers that see images */
 } ts_model_files;
 /* As ts_model_open. `name` NULL and files with a transformer: they alone are the model, and what
  * they do not say of its settings is as published for its shape. */

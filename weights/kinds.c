@@ -69,8 +69,10 @@ static const row rows[] = {
     {"mixins.patch_embed.proj.weight", NULL, UNREAD("a CogVideoX transformer")},
     {"vision_model.embeddings.class_embedding",
      NULL,
-     {TS_PART_IMAGE_ENCODER, "a CLIP image encoder", NULL}},
-    {"visual.cls_embedding", NULL, {TS_PART_IMAGE_ENCODER, "a CLIP image encoder", NULL}},
+     {TS_PART_IMAGE_ENCODER, "a CLIP image encoder", "CLIPVisionModel"}},
+    {"visual.cls_embedding",
+     NULL,
+     {TS_PART_IMAGE_ENCODER, "a CLIP image encoder", "CLIPVisionModel"}},
 };
 static const char *const prefixes[] = {"",
                                        "model.diffusion_model.",

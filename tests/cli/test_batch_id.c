@@ -36,8 +36,9 @@ static const struct {
                 {TS_F_NO_BINS, ""},
                 {TS_F_PRECISION, "f32"}};
 /* of models of pictures, with two experts, or of one size */
-static const ts_flag_id begins[] = {TS_F_INIT, TS_F_STRENGTH,  TS_F_TRANSFORMER_2,
-                                    TS_F_LORA, TS_F_LORA_HIGH, TS_F_LORA_LOW};
+static const ts_flag_id begins[] = {TS_F_INIT,          TS_F_STRENGTH, TS_F_TRANSFORMER_2,
+                                    TS_F_IMAGE_ENCODER, TS_F_LORA,     TS_F_LORA_HIGH,
+                                    TS_F_LORA_LOW};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
                                     TS_F_OUTPUT,        TS_F_OUT,           TS_F_NAME,
                                     TS_F_FORMAT,        TS_F_COPIES,        TS_F_OVERWRITE,

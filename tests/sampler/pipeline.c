@@ -228,7 +228,8 @@ static ts_model *open_model(ts_ctx *c, const char *fixture, const cJSON *j, ts_r
     ts_model_files files = {.size = sizeof files,
                             .transformer = case_path(fixture, j, "transformer", path[0]),
                             .vae = case_path(fixture, j, "vae", path[1]),
-                            .text_encoder = case_path(fixture, j, "text_encoder", path[2])};
+                            .text_encoder = case_path(fixture, j, "text_encoder", path[2]),
+                            .image_encoder = case_path(fixture, j, "image_encoder", path[4])};
     const char *name = case_path(fixture, j, "model", path[3]);
     if (!name && !files.transformer) {
         snprintf(path[3], sizeof path[3], "%s/model", testing_fixture(fixture));
@@ -434,13 +435,13 @@ void pipeline_render_variant(const char *fixture, int variant, const char *backe
     render_case(fixture, load_case(fixture, variant), backend, sparse, stream);
 }
 
-void pipeline_render_files(const char *fixture, const char *transformer, const char *backend,
-                           bool stream)
+void pipeline_render_files(const char *fixture, const char *component, const char *file,
+                           const char *backend, bool stream)
 {
     char model[4096];
     cJSON *j = load_case(fixture, -1);
     snprintf(model, sizeof model, "%s/model", testing_fixture(fixture));
-    cJSON_AddStringToObject(j, "transformer", transformer);
+    cJSON_AddStringToObject(j, component, file);
     if (!cJSON_GetObjectItem(j, "model")) cJSON_AddStringToObject(j, "model", model);
     render_case(fixture, j, backend, false, stream);
 }

@@ -16,9 +16,9 @@ void pipeline_render(const char *fixture, const char *backend, bool sparse, bool
  * case itself. */
 void pipeline_render_variant(const char *fixture, int variant, const char *backend, bool sparse,
                              bool stream);
-/* The same of the case with another transformer. */
-void pipeline_render_files(const char *fixture, const char *transformer, const char *backend,
-                           bool stream);
+/* The same of the case with a component from a file, by its name in metadata. */
+void pipeline_render_files(const char *fixture, const char *component, const char *file,
+                           const char *backend, bool stream);
 /* Ids and states of the prompt alone. */
 void pipeline_encode(const char *fixture, int variant, const char *backend);
 /* In bf16, dense: relative L2 between the final latents and those of diffusers in f32. level: of a

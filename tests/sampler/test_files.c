@@ -56,27 +56,32 @@ static void join_tensors(ts_bag *to, const char *name, const ts_bag *from, const
     }
 }
 
-/* The transformer of the directory under the names of the naming; the file's path, static. */
-static const char *write_original(const char *folder, const ts_naming *naming)
+/* A component's weights under the names of the naming, with another prefix; those without the
+ * prefix are left out. The file's path, malloc'd. */
+static char *write_original(const char *file, const char *prefix, const ts_naming *naming,
+                            const char *other)
 {
-    static char path[4096];
-    char from[4200];
+    char *path;
     ts_err err = {0};
-    ts_bag *out = ts_bag_new();
-    snprintf(from, sizeof from, "%s/diffusion_pytorch_model.safetensors", folder);
-    ts_bag *bag = testing_bag(from);
+    ts_bag *out = ts_bag_new(), *bag = testing_bag(file);
     for (int i = 0; i < ts_bag_count(bag); i++) {
-        char original[TS_NAME_ROOM];
+        char original[TS_NAME_ROOM], whole[TS_NAME_CUTS + 1][TS_NAME_ROOM + 64];
         ts_renamed parts[TS_NAME_CUTS];
-        const char *name[TS_NAME_CUTS];
-        ck_assert(ts_naming_reverse(naming, ts_bag_name(bag, i), original));
+        const char *name[TS_NAME_CUTS], *own = ts_bag_name(bag, i) + strlen(prefix);
+        if (strncmp(ts_bag_name(bag, i), prefix, strlen(prefix)) != 0) continue;
+        ts_naming_reverse(naming, own, original);
         int n = ts_naming_apply(naming, original, parts);
-        for (int k = 0; k < n; k++) name[k] = parts[k].name;
-        join_tensors(out, original, bag, name, n);
+        for (int k = 0; k < n; k++) {
+            snprintf(whole[k], sizeof whole[k], "%.60s%.250s", prefix, parts[k].name);
+            name[k] = whole[k];
+        }
+        snprintf(whole[n], sizeof whole[n], "%.60s%.250s", other, original);
+        join_tensors(out, whole[n], bag, name, n);
     }
+    /* which nobody reads */
     ts_bag_put(out, "y_embedder.y_embedding", TS_F32, 2, (long[]){120, 32}, NULL);
     ts_bag_put(out, "pos_embed", TS_F32, 3, (long[]){1, 64, 32}, NULL);
-    snprintf(path, sizeof path, "%s/transformer.safetensors", testing_tmp());
+    ck_assert(asprintf(&path, "%s/part.safetensors", testing_tmp()) > 0);
     ck_assert_msg(!ts_bag_save(&err, out, path), "%s", err.text);
     ts_bag_free(out);
     ts_bag_free(bag);
@@ -86,10 +91,28 @@ static const char *write_original(const char *folder, const ts_naming *naming)
 START_TEST(fused_layers_are_cut)
 {
     const char *backend = _i ? "far" : "cpu";
-    char folder[4096];
-    snprintf(folder, sizeof folder, "%s/model/transformer", testing_fixture("pixart-alpha-256"));
-    pipeline_render_files("pixart-alpha-256", write_original(folder, ts_dit_pixart.names->naming),
-                          backend, _i == 1);
+    char file[4096];
+    snprintf(file, sizeof file, "%s/model/transformer/diffusion_pytorch_model.safetensors",
+             testing_fixture("pixart-alpha-256"));
+    char *path = write_original(file, "", ts_dit_pixart.names->naming, "");
+    pipeline_render_files("pixart-alpha-256", "transformer", path, backend, _i == 1);
+    free(path);
+}
+END_TEST
+
+START_TEST(image_encoders_by_file)
+{
+    char file[4096];
+    snprintf(file, sizeof file, "%s/model/image_encoder/model.safetensors",
+             testing_fixture("wan21-i2v"));
+    char *path = write_original(file, "vision_model.", ts_clip_vision_names.naming, "visual.");
+    pipeline_render_files("wan21-i2v", "image_encoder", path, "cpu", false);
+    free(path);
+    snprintf(file, sizeof file, "%s/model/transformer/diffusion_pytorch_model.safetensors",
+             testing_fixture("wan21-flf2v"));
+    path = write_original(file, "", ts_dit_wan.names->naming, "model.diffusion_model.");
+    pipeline_render_files("wan21-flf2v", "transformer", path, "cpu", false);
+    free(path);
 }
 END_TEST
 
@@ -289,6 +312,7 @@ int main(void)
     tcase_add_loop_test(tc, encoders_give_the_states, -1, 2);
     tcase_add_loop_test(tc, encoders_give_the_states_on_far, -1, 2);
     tcase_add_loop_test(tc, fused_layers_are_cut, 0, 2);
+    tcase_add_test(tc, image_encoders_by_file);
     tcase_add_loop_test(tc, what_is_no_such_part_is_refused, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tc, hostile_transformers);
     tcase_add_test(tc, vocabularies_are_looked_for);
