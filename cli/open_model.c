@@ -59,11 +59,21 @@ ts_status ts_cli_find_weights(ts_cli *c, const char *flag, const char *name,
 
 /* ---- what an earlier run had ---- */
 
+/* Where a file of an earlier run is now: as metadata are looked for, or in --models; NULL: nowhere.
+ */
+static char *find_again(ts_cli *c, const char *from, const char *name, const char *const *below)
+{
+    const char *root = ts_flag_text(&c->flags, TS_F_MODELS);
+    char *found = ts_metadata_find(from, name);
+    for (; !found && root && *below; below++) found = try_name(root, *below, name);
+    return found;
+}
+
 static ts_status find_recorded(ts_cli *c, int i, const char *json, const char *from, char **path)
 {
     char *was = ts_metadata_field(json, parts[i].key);
     ts_status st = TS_OK;
-    if (was) *path = ts_metadata_find(from, was);
+    if (was) *path = find_again(c, from, was, parts[i].below);
     if (was && !*path)
         st = ts_fail(&c->err, TS_EMODEL,
                      "%s, the %s that %s was made with, is not there: --%s "
@@ -131,6 +141,8 @@ static const struct {
     const char *head;
 } lora_flags[] = {{TS_F_LORA, ""}, {TS_F_LORA_HIGH, "high="}, {TS_F_LORA_LOW, "low="}};
 
+static const char *const lora_folders[] = {"loras", NULL};
+
 /* The colon before a strength; NULL: none is given. */
 static const char *find_strength(const char *text, const char *end)
 {
@@ -148,13 +160,12 @@ static const char *find_strength(const char *text, const char *end)
 static ts_status append_lora(ts_cli *c, ts_flag_id id, const char *head, const char *text, size_t n,
                              char **lines)
 {
-    static const char *const below[] = {"loras", NULL};
     ts_status st = TS_OK;
     const char *strength = find_strength(text, text + n);
     size_t bytes = strength ? (size_t)(strength - text) : n;
     char *name = strndup(text, bytes), *path = NULL, *full = NULL, *more = NULL;
     if (!name) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a LoRA's name"));
-    TRY(ts_cli_find_weights(c, ts_flag_name(id), name, below, &path));
+    TRY(ts_cli_find_weights(c, ts_flag_name(id), name, lora_folders, &path));
     full = realpath(path, NULL);
     if (asprintf(&more, "%s%s%s%s%.*s", *lines ? *lines : "", *lines ? "\n" : "", head,
                  full ? full : path, (int)(n - bytes), text + bytes) < 0) {
@@ -214,7 +225,7 @@ static ts_status list_recorded(ts_cli *c, const char *from, const char *loras, c
         const char *strength = find_strength(loras + head, loras + n);
         size_t bytes = strength ? (size_t)(strength - loras) : n;
         char *name = strndup(loras + head, bytes - head),
-             *found = name ? ts_metadata_find(from, name) : NULL, *more = NULL;
+             *found = name ? find_again(c, from, name, lora_folders) : NULL, *more = NULL;
         if (!found)
             st = ts_fail(&c->err, TS_EMODEL,
                          "%s, a LoRA that %s was made with, is not there: --lora gives it", name,
