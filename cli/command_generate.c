@@ -61,7 +61,8 @@ static ts_status set_request(ts_cli *c, ts_render *r)
     if (!v[TS_F_FRAMES].set && !r->sheeted && v[TS_F_OUTPUT].set &&
         ts_is_png(v[TS_F_OUTPUT].text) && !ts_is_numbered(v[TS_F_OUTPUT].text))
         q->frames = 1;
-    return ts_settings_of(&c->err, &c->flags, q);
+    st = ts_settings_of(&c->err, &c->flags, q);
+    return st ? st : ts_cli_set_images(c, v, ts_flag_text(&c->flags, TS_F_FROM), q, r->image);
 }
 
 /* ---- files beside the output ---- */
@@ -176,7 +177,9 @@ static ts_status open_render_run(ts_cli *c, ts_render *r)
     TRY(ts_render_check_size(c, r, r->q.count > 1 ? r->q.count : r->e.frames));
     if (r->noise) TRY(ts_run_noise(r->run, r->noise));
     if (r->q.init && !ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_run_picture(r->run, r->q.init));
+    if (!ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_cli_read_images(r->run, &r->q));
     TRY(ts_render_describe(c, r));
+    if (r->was) ts_cli_compare_images(c, ts_flag_text(&c->flags, TS_F_FROM), r->was, r->json);
     TRY(ts_cli_stopped(c));
 done:
     return st;

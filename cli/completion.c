@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define SHELLS "bash|zsh|fish"
+#define PICTURES "png|jpg|jpeg|webp|tif|tiff|gif|bmp|tga|PNG|JPG|JPEG"
 #define ANY "" /* files of every extension */
 
 /* Extensions of the files that a flag reads or writes; other FILEs are of any kind. */
@@ -13,7 +14,9 @@ static const struct {
     ts_flag_id flag;
     const char *extensions;
 } flag_files[] = {{TS_F_OUTPUT, "mp4|webm|gif|mkv|y4m|png"},
-                  {TS_F_INIT, "png|jpg|jpeg|bmp|tga|PNG|JPG|JPEG"},
+                  {TS_F_INIT, PICTURES},
+                  {TS_F_IMAGE, PICTURES},
+                  {TS_F_LAST_IMAGE, PICTURES},
                   {TS_F_NOISE, "safetensors"},
                   {TS_F_SAVE_LATENTS, "safetensors"},
                   {TS_F_SAVE_PLAN, "safetensors"},

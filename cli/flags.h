@@ -60,6 +60,8 @@ typedef enum {
     TS_F_GRID,
     TS_F_INIT,
     TS_F_STRENGTH,
+    TS_F_IMAGE,
+    TS_F_LAST_IMAGE,
     TS_F_FROM,
     TS_F_NOISE,
     TS_F_SAVE_LATENTS,

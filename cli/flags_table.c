@@ -67,7 +67,9 @@ static const ts_flag table[] = {
      GEN | BENCH | BATCH | ROW | SRCH, NULL, "The same, to the second (low-noise) expert alone"},
     {TS_F_SIZE, "size", 0, TS_KIND_SIZE, "WxH", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
-     "Width and height in pixels, 16 to 8192 each (default: the model's)"},
+     "Width and height in pixels, 16 to 8192 each (default: the model's; with --image as many "
+     "pixels "
+     "in its proportions)"},
     {TS_F_WIDTH, "width", 'W', TS_KIND_WHOLE, "N", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
      GEN | BENCH | BATCH | SRCH, NULL, "Width alone, 16 to 8192 (default: that of --size)"},
     {TS_F_HEIGHT, "height", 'H', TS_KIND_WHOLE, "N", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
@@ -127,6 +129,11 @@ static const ts_flag table[] = {
      "instead of noise alone; models of pictures only"},
     {TS_F_STRENGTH, "strength", 0, TS_KIND_REAL, "X", 0.01, 1, NULL, GEN | BATCH | ROW, NULL,
      "How much of it may change: the share of the steps that are run, 0.01 to 1 (default: 0.6)"},
+    {TS_F_IMAGE, "image", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | BENCH | BATCH | ROW, NULL,
+     "Image that the clip begins with, of models that make clips of one (formats as --init); "
+     "without --size the clip has its proportions"},
+    {TS_F_LAST_IMAGE, "last-image", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | BENCH | BATCH | ROW,
+     NULL, "Image that the clip ends with, of models that take two"},
 
     {TS_F_FROM, "from", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, "Files",
      "Render again what FILE, an output or latents of tessera, was made from; other flags "
@@ -283,6 +290,7 @@ static const struct {
     {"batch-count", "count"},
     {"output-dir", "out"},
     {"init-img", "init"},
+    {"end-img", "last-image"},
     {"force", "overwrite"},
     {"preview-interval", "preview-every"},
 };
@@ -297,7 +305,6 @@ static const struct {
     {"output-dir", "--output DIR/"},
     {"outdir", "--output DIR/, or --out of batch"},
     {"out", "--output"},
-    {"image", "--init"},
     {"lora-model-dir", "--models DIR, whose loras/ is looked in"},
     {"diffusion-model", "--transformer"},
     {"high-noise-diffusion-model", "--transformer, and --transformer-2 for the other"},

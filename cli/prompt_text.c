@@ -59,6 +59,17 @@ static ts_status read_prompt_file(ts_err *err, const char *path, char **out)
     return st;
 }
 
+/* Is standard input a picture? */
+static bool is_read_by_flag(const ts_flags *f)
+{
+    static const ts_flag_id some[] = {TS_F_INIT, TS_F_IMAGE, TS_F_LAST_IMAGE};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        const char *name = ts_flag_text(f, some[i]);
+        if (name && !strcmp(name, "-")) return true;
+    }
+    return false;
+}
+
 ts_status ts_prompt_words(ts_cli *c)
 {
     ts_status st = TS_OK;
@@ -68,8 +79,7 @@ ts_status ts_prompt_words(ts_cli *c)
         const char *word = f->word[i];
         bool input = !strcmp(word, "-");
         if (f->plain[i] || (!input && word[0] != '@')) continue;
-        const char *init = ts_flag_text(f, TS_F_INIT);
-        if (input && (standard || (init && !strcmp(init, "-"))))
+        if (input && (standard || is_read_by_flag(f)))
             TRY(ts_fail(&c->err, TS_EUSAGE, "- is standard input, and can be read once"));
         if (!input && !word[1])
             TRY(ts_fail(&c->err, TS_EUSAGE,

@@ -23,6 +23,7 @@ void ts_render_free(ts_render *r)
     free(r->numbered);
     free(r->counted);
     free(r->init);
+    for (int i = 0; i < TS_CLI_IMAGES; i++) free(r->image[i]);
     free(r->own_state);
     ts_run_close(r->run);
     ts_texts_close(r->texts);

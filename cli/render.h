@@ -3,6 +3,7 @@
 #define TS_RENDER_H
 #include "cli/cli.h"
 #include "cli/forecast_text.h"
+#include "cli/image_flags.h"
 #include "cli/preview_file.h"
 #include "cli/sheet.h"
 
@@ -20,9 +21,10 @@ typedef struct { /* everything that one rendering owns */
     char *was;            /* metadata of --from, or of the latents; NULL */
     /* of a model of clips, which are made in turn, with seeds that follow each other; 1: one */
     int clips;
-    bool makes_clips; /* the model does */
-    ts_texts *texts;  /* that they share; NULL: one clip, or pictures */
-    char *init;       /* full path of the picture to begin with; NULL */
+    bool makes_clips;           /* the model does */
+    ts_texts *texts;            /* that they share; NULL: one clip, or pictures */
+    char *init;                 /* full path of the picture to begin with; NULL */
+    char *image[TS_CLI_IMAGES]; /* of the images of a clip; NULL */
     char *noise_path, *json, *parameters;
     ts_bag *noise;
     ts_bag *latents; /* of a file; NULL: the run has them */

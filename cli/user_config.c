@@ -90,10 +90,11 @@ static ts_status read_section(ts_user_config *c, ts_err *err, char *s, int line,
 static bool is_for_the_line_alone(ts_flag_id id)
 {
     static const ts_flag_id some[] = {
-        TS_F_PROMPT,    TS_F_OUTPUT,       TS_F_OVERWRITE, TS_F_INIT,      TS_F_FROM,   TS_F_NOISE,
-        TS_F_STATE,     TS_F_DRY_RUN,      TS_F_HELP,      TS_F_NO_CONFIG, TS_F_PRESET, TS_F_STATUS,
-        TS_F_QUEUE,     TS_F_SHARD,        TS_F_OUT,       TS_F_HTML,      TS_F_REPORT, TS_F_JSON,
-        TS_F_JSON_FILE, TS_F_SAVE_LATENTS, TS_F_PREVIEW};
+        TS_F_PROMPT,  TS_F_OUTPUT, TS_F_OVERWRITE, TS_F_INIT,      TS_F_FROM,
+        TS_F_NOISE,   TS_F_STATE,  TS_F_DRY_RUN,   TS_F_HELP,      TS_F_NO_CONFIG,
+        TS_F_PRESET,  TS_F_STATUS, TS_F_QUEUE,     TS_F_SHARD,     TS_F_OUT,
+        TS_F_HTML,    TS_F_REPORT, TS_F_JSON,      TS_F_JSON_FILE, TS_F_SAVE_LATENTS,
+        TS_F_PREVIEW, TS_F_IMAGE,  TS_F_LAST_IMAGE};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++)
         if (some[i] == id) return true;
     return false;

@@ -241,10 +241,10 @@ static size_t key_length(const char *s, size_t n)
 static bool is_known_key(const char *s, size_t n)
 {
     static const char *const names[] = {
-        "attention",  "count",  "crf",      "format",   "fps",       "frames",   "guidance",
-        "guidance-2", "height", "init",     "lora",     "lora-high", "lora-low", "negative",
-        "timesteps",  "output", "sampler",  "scale",    "seed",      "seeds",    "shift",
-        "size",       "steps",  "strength", "vae-tile", "width"};
+        "attention",  "count",    "crf",       "format", "fps",        "frames",   "guidance",
+        "guidance-2", "height",   "image",     "init",   "last-image", "lora",     "lora-high",
+        "lora-low",   "negative", "timesteps", "output", "sampler",    "scale",    "seed",
+        "seeds",      "shift",    "size",      "steps",  "strength",   "vae-tile", "width"};
     for (size_t i = 0; i < sizeof brief_names / sizeof *brief_names; i++)
         if (n == strlen(brief_names[i].brief) && !memcmp(s, brief_names[i].brief, n)) return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -218,7 +218,10 @@ static ts_status check_kind(ts_run *r)
                        r->q.frames, r->q.frames);
     if (!f->pictures && r->q.init)
         return ts_fail(&r->ctx->err, TS_EUSAGE,
-                       "a picture to begin with: this model makes clips and begins with noise");
+                       f->image ? "a picture to begin with: this model makes clips, `image` gives "
+                                  "their first frame"
+                                : "a picture to begin with: this model makes clips and begins with "
+                                  "noise");
     if (r->q.init && !(r->q.strength > 0 && r->q.strength <= 1))
         return ts_fail(&r->ctx->err, TS_EUSAGE, "strength %g: must be more than 0, at most 1",
                        r->q.strength);

@@ -4,6 +4,7 @@
 #define TS_BATCH_H
 #include "cli/cli.h"
 #include "cli/forecast_text.h"
+#include "cli/image_flags.h"
 #include "sampler/tessera-bench.h"
 
 #include <sys/types.h>
@@ -26,9 +27,12 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     bool seeded;      /* the row has a seed of its own */
     /* what it was without one in earlier versions, by the row's index */
     uint64_t earlier_seed;
-    ts_request q;     /* its strings belong to files, command line and model, but for `init` */
-    char *init;       /* full path of the picture to begin with; NULL: none */
-    uint64_t picture; /* hash of its bytes */
+    /* its strings belong to files, command line and model, but for `init` and the images */
+    ts_request q;
+    char *init;                 /* full path of the picture to begin with; NULL: none */
+    uint64_t picture;           /* hash of its bytes */
+    char *image[TS_CLI_IMAGES]; /* the same of the images of a clip */
+    uint64_t image_hash[TS_CLI_IMAGES];
     int crf;
     bool folder;           /* numbered PNGs */
     const char *extension; /* ".mp4"; "" for a folder */

@@ -259,6 +259,12 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
                  q->strength);
         h = ts_hash_text(h, numbers);
     }
+    for (int i = 0; i < TS_CLI_IMAGES; i++) {
+        if (!j->image[i]) continue;
+        snprintf(numbers, sizeof numbers, "image %d %016llx", i,
+                 (unsigned long long)j->image_hash[i]);
+        h = ts_hash_text(h, numbers);
+    }
     snprintf(j->id, sizeof j->id, "%016llx", (unsigned long long)h);
 }
 

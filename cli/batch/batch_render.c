@@ -38,7 +38,8 @@ static bool same_geometry(const ts_request *a, const ts_request *b)
 {
     return a->width == b->width && a->height == b->height && a->frames == b->frames &&
            a->steps == b->steps && a->shift == b->shift && a->no_bins == b->no_bins &&
-           !a->init == !b->init && a->strength == b->strength && is_guided(a) == is_guided(b) &&
+           !a->init == !b->init && !a->image == !b->image && !a->last_image == !b->last_image &&
+           a->strength == b->strength && is_guided(a) == is_guided(b) &&
            same_text(a->sampler, b->sampler) && same_text(a->attention, b->attention) &&
            same_text(a->cache_steps, b->cache_steps) && same_text(a->loras, b->loras) &&
            same_text(a->timesteps, b->timesteps) && same_text(a->vae_tile, b->vae_tile);
@@ -331,7 +332,7 @@ static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, renderin
     long w = e.width, h = e.height;
     ts_written_size(r->path, q.scale, &w, &h);
     ts_screen_written(&b->c->screen, w, h);
-    st = j->init ? ts_run_picture(r->run, j->init) : TS_OK;
+    st = j->init ? ts_run_picture(r->run, j->init) : ts_cli_read_images(r->run, &j->q);
     if (st == TS_EMODEL) st = ts_fail(&b->c->err, TS_EFAIL, "%s", ts_error(b->c->ctx));
     TRY(st); /* a picture that can not be read is this row's */
     ts_screen_start(&b->c->screen, &e, e.steps, j->name, r->json);

@@ -204,33 +204,57 @@ static int choose_kind(reading *r)
     return by_name >= 0 ? by_name : by_format;
 }
 
-/* The picture to begin with: a row is known again by what is in it. */
+/* The hash of a picture's bytes: a row is known again by what is in it. full: its path, malloc'd.
+ */
+static void hash_picture(reading *r, const char *key, const char *name, char **full, uint64_t *hash)
+{
+    uint8_t bytes[1 << 14];
+    size_t n;
+    struct stat s;
+    bool there = (*full = realpath(name, NULL)) && stat(*full, &s) == 0;
+    FILE *f = there && S_ISREG(s.st_mode) ? fopen(*full, "rbe") : NULL;
+    *hash = TS_HASH;
+    while (f && (n = fread(bytes, 1, sizeof bytes, f)) > 0) *hash = ts_hash(*hash, bytes, n);
+    if (!strcmp(name, "-"))
+        add_row_fault(r, "%s: - is standard input, which generate alone reads: expected a file",
+                      key);
+    else if (there && !S_ISREG(s.st_mode))
+        add_row_fault(r, "%s: %.200s is not a file", key, name);
+    else if (!f || ferror(f))
+        add_row_fault(r, "%s: %.200s: %s", key, name, strerror(errno));
+    if (f) fclose(f);
+}
+
+/* The picture to begin with. */
 static void read_init(reading *r, ts_job *j)
 {
     const ts_flag_value *v = r->f.value;
-    uint8_t bytes[1 << 14];
-    size_t n;
     bool own = false;
     for (int i = 0; i < r->row->fields; i++) own = own || !strcmp(r->row->field[i].key, "strength");
     if (!v[TS_F_INIT].set && own)
         add_row_fault(r, "strength: there is no picture to begin with, expected init, too");
     if (!v[TS_F_INIT].set) return;
-    const char *name = v[TS_F_INIT].text;
-    struct stat s;
-    bool there = (j->init = realpath(name, NULL)) && stat(j->init, &s) == 0;
-    FILE *f = there && S_ISREG(s.st_mode) ? fopen(j->init, "rbe") : NULL;
-    j->picture = TS_HASH;
-    while (f && (n = fread(bytes, 1, sizeof bytes, f)) > 0)
-        j->picture = ts_hash(j->picture, bytes, n);
-    if (!strcmp(name, "-"))
-        add_row_fault(r, "init: - is standard input, which generate alone reads: expected a file");
-    else if (there && !S_ISREG(s.st_mode))
-        add_row_fault(r, "init: %.200s is not a file", name);
-    else if (!f || ferror(f))
-        add_row_fault(r, "init: %.200s: %s", name, strerror(errno));
-    if (f) fclose(f);
+    hash_picture(r, "init", v[TS_F_INIT].text, &j->init, &j->picture);
     j->q.init = j->init;
     j->q.strength = v[TS_F_STRENGTH].set ? v[TS_F_STRENGTH].real : TS_STRENGTH_DEFAULT;
+}
+
+static void read_row_images(reading *r, ts_job *j)
+{
+    ts_cli *c = r->b->c;
+    char *full = NULL;
+    for (int i = 0; i < TS_CLI_IMAGES; i++) {
+        ts_flag_id id = ts_cli_image_flag(i);
+        if (!r->f.value[id].set) continue;
+        hash_picture(r, ts_flag_name(id), r->f.value[id].text, &full, &j->image_hash[i]);
+        free(full);
+        full = NULL;
+    }
+    if (r->row->faulty) return;
+    *c->err.text = 0;
+    if (ts_cli_set_images(c, r->f.value, NULL, &j->q, j->image))
+        add_row_fault(r, "%.400s", *c->err.text ? c->err.text : ts_error(c->ctx));
+    *c->err.text = 0;
 }
 
 static void read_row_loras(reading *r, ts_job *j)
@@ -263,6 +287,7 @@ static bool fill_request(reading *r, ts_job *j)
     j->q.prompt = r->row->prompt;
     read_init(r, j);
     read_row_loras(r, j);
+    read_row_images(r, j);
     read_preview(r, j);
     if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
     if (kind == PNG && j->q.frames > 1)
@@ -293,6 +318,8 @@ static ts_job *add_job(ts_batch *b)
     return b->job + b->jobs++;
 }
 
+static char *copy_path(const char *path) { return path ? strdup(path) : NULL; }
+
 static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
 {
     ts_status st = TS_OK;
@@ -313,7 +340,12 @@ static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
         ts_job *to = add_job(b);
         if (!to) TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs));
         *to = j;
-        if (j.init && !(to->q.init = to->init = strdup(j.init)))
+        to->init = copy_path(j.init);
+        for (int k = 0; k < TS_CLI_IMAGES; k++) to->image[k] = copy_path(j.image[k]);
+        to->q.init = to->init;
+        to->q.image = to->image[0];
+        to->q.last_image = to->image[1];
+        if (!to->init != !j.init || !to->image[0] != !j.image[0] || !to->image[1] != !j.image[1])
             TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for %d rows", b->jobs));
         to->copy = i + 1;
         to->copies = copies;
@@ -324,6 +356,7 @@ static ts_status add_row(ts_batch *b, ts_prompts *file, ts_prompt *p)
     }
 done:
     free(j.init);
+    for (int i = 0; i < TS_CLI_IMAGES; i++) free(j.image[i]);
     free(r.seed);
     return st;
 }
@@ -390,6 +423,7 @@ void ts_batch_free_jobs(ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         free(b->job[i].name);
         free(b->job[i].init);
+        for (int k = 0; k < TS_CLI_IMAGES; k++) free(b->job[i].image[k]);
         free(b->job[i].error);
     }
     for (int i = 0; i < b->files; i++) ts_prompt_file_free(b->file[i]);

@@ -262,6 +262,8 @@ static ts_status check_bench_flags(ts_err *err, const ts_flags *f, int what)
                 {TS_F_SAMPLER, "sampler", CLIPS, "prompts"},
                 {TS_F_SHIFT, "shift", CLIPS, "prompts"},
                 {TS_F_VAE_TILE, "vae-tile", CLIPS, "prompts"},
+                {TS_F_IMAGE, "image", CLIPS, "prompts"},
+                {TS_F_LAST_IMAGE, "last-image", CLIPS, "prompts"},
                 {TS_F_BENCH_ATTENTION, "attention", CLIPS | STEP, "prompts and --step"},
                 {TS_F_BENCH_CACHE, "cache-steps", CLIPS, "prompts"},
                 {TS_F_MODEL, "model", CLIPS | STEP, "prompts and --step"},

@@ -4,6 +4,7 @@
 #include "cli/bench/bench_doubt.h"
 #include "cli/bench/bench_verdict.h"
 #include "cli/cli.h"
+#include "cli/image_flags.h"
 #include "sampler/tessera-bench.h"
 
 #include <cjson/cJSON.h>
@@ -43,6 +44,7 @@ typedef struct {   /* where it was measured */
 typedef struct {
     ts_cli *c;
     ts_request q;
+    char *image[TS_CLI_IMAGES]; /* paths of the images that clips are made of; NULL */
     ts_estimate e;
     /* of each policy: operations of a step; seconds that a run will take, 0: not known */
     double flops[TS_BENCH_MOST], expected[TS_BENCH_MOST], expected_decode;

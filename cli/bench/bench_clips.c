@@ -315,6 +315,7 @@ static ts_status open_policy_runs(ts_bench *b, int prompt, ts_texts *texts, ts_r
         b->q.attention = b->policy[i].cache ? b->policy[i].policy : b->policy[i].attention;
         b->q.cache_steps = b->policy[i].cache ? b->policy[i].cache : "none";
         TRY(ts_run_open_with(b->c->model, &b->q, &shared, run + i, &b->e));
+        TRY(ts_cli_read_images(run[i], &b->q));
         if (!prompt) ts_cli_advise(b->c, run[i]);
         b->flops[i] = b->e.step_flops;
     }
@@ -332,7 +333,8 @@ static ts_status open_warm_up(ts_bench *b, ts_texts *texts, ts_run **run, ts_est
     q.keep_plans = false;
     q.steps = q.steps < 2 ? q.steps : 2;
     const ts_run_options shared = {.size = sizeof shared, .texts = texts};
-    return ts_run_open_with(b->c->model, &q, &shared, run, e);
+    ts_status st = ts_run_open_with(b->c->model, &q, &shared, run, e);
+    return st ? st : ts_cli_read_images(*run, &q);
 }
 
 static ts_status warm_up(ts_bench *b, ts_run *run)
@@ -411,6 +413,7 @@ static ts_status open_bench(ts_bench *b)
     b->q.frames = ts_bench_frames(c->model);
     TRY(ts_settings_of(&c->err, &c->flags, &b->q));
     TRY(ts_cli_set_loras(c, v, NULL, &b->q));
+    TRY(ts_cli_set_images(c, v, NULL, &b->q, b->image));
     if (ts_flag_set(&c->flags, TS_F_NEGATIVE)) ts_settings_warn(&c->screen, &b->q);
     b->q.keep_plans = v[TS_F_HTML].set;
     b->stride = b->policies;
@@ -454,6 +457,7 @@ static void free_bench(ts_bench *b)
         free(b->policy[i].policy);
         free(b->policy[i].cache);
     }
+    for (int i = 0; i < TS_CLI_IMAGES; i++) free(b->image[i]);
     free(b->cell);
 }
 

@@ -38,7 +38,7 @@ static const struct {
 /* of models of pictures, with two experts, or of one size */
 static const ts_flag_id begins[] = {TS_F_INIT,          TS_F_STRENGTH, TS_F_TRANSFORMER_2,
                                     TS_F_IMAGE_ENCODER, TS_F_LORA,     TS_F_LORA_HIGH,
-                                    TS_F_LORA_LOW};
+                                    TS_F_LORA_LOW,      TS_F_IMAGE,    TS_F_LAST_IMAGE};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
                                     TS_F_OUTPUT,        TS_F_OUT,           TS_F_NAME,
                                     TS_F_FORMAT,        TS_F_COPIES,        TS_F_OVERWRITE,
@@ -131,6 +131,31 @@ START_TEST(pictures_to_begin_with)
 }
 END_TEST
 
+/* So are the images of a clip, first and last told apart. */
+START_TEST(images_of_clips)
+{
+    FILE *f = fopen(scratch_path("p.txt"), "w");
+    const char *const rows[] = {"--image a.bin",
+                                "--image b.bin",
+                                "--image c.bin",
+                                "--image a.bin --last-image a.bin",
+                                "--image a.bin --last-image b.bin",
+                                "--image b.bin --last-image a.bin"};
+    scratch_put("a.bin", "one");
+    scratch_put("b.bin", "two");
+    scratch_put("c.bin", "one");
+    for (int i = 0; i < 6; i++) fprintf(f, "a panda --d 1 --size 32x32 --frames 5 %s\n", rows[i]);
+    fclose(f);
+    const program_result *r = program_shell(
+        "t=$(realpath ${TESSERA:-./tessera}) && m=$(realpath tests/fixtures/wan22-i2v-a14b/model) "
+        "&& cd %s && $t batch p.txt --out o --dry-run --name '{hash}' --model $m",
+        scratch_path(""));
+    program_expect(r, 0);
+    ck_assert_int_eq(text_count(r->out, "o/"), 6);
+    ck_assert_int_eq(text_count(r->out, "-2.mp4"), 1); /* a.bin and c.bin are the same */
+}
+END_TEST
+
 /* A row's take the place of the batch's; how strong, and for which expert, counts. */
 START_TEST(loras_make_other_rows)
 {
@@ -182,6 +207,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     tcase_add_test(t, every_setting_makes_another_row);
     tcase_add_test(t, pictures_to_begin_with);
+    tcase_add_test(t, images_of_clips);
     tcase_add_test(t, loras_make_other_rows);
     tcase_add_test(t, no_flag_is_forgotten);
     suite_add_tcase(s, t);

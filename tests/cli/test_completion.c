@@ -127,6 +127,7 @@ START_TEST(files_by_their_extensions)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) scratch_put(names[i], "");
     offers_only("tessera generate -o \"\"", "clip.mp4|folder");
     offers_only("tessera generate x --init \"\"", "photo.jpg|folder");
+    offers_only("tessera generate x --last-image \"\"", "photo.jpg|folder");
     offers_only("tessera generate x --noise \"\"", "latents.safetensors|folder");
     offers_only("tessera generate -o folder/", "folder/x.png");
     offers_only("tessera batch \"\"", "of two words.txt|rows.jsonl|t.csv|folder");
