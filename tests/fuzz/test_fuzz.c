@@ -8,6 +8,7 @@
  * refusal has its sentence. */
 #include "attention/plan_file.h"
 #include "attention/policy.h"
+#include "codecs/clip_vision.h"
 #include "codecs/vae.h"
 #include "dit/dit.h"
 #include "prompts/rows.h"
@@ -16,7 +17,10 @@
 #include "tests/testing.h"
 #include "weights/config.h"
 #include "weights/gguf.h"
+#include "weights/kinds.h"
+#include "weights/lora.h"
 #include "weights/safetensors.h"
+#include "weights/set.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -361,6 +365,78 @@ static bool metadata(const uint8_t *in, size_t n)
     return !st;
 }
 
+/* A LoRA of a small transformer: bound, and added to the first rows of whatever it touches. */
+static bool lora(const uint8_t *in, size_t n)
+{
+    static ts_weights *ws;
+    static float row[1 << 14];
+    ts_lora_file f;
+    ts_lora_fit fit;
+    ts_lora_bound *bound = NULL;
+    if (!ws && ts_weights_open(ctx, "tests/fixtures/wan21-t2v/model/transformer",
+                               "diffusion_pytorch_model", ts_dit_wan.names, &ws))
+        abort();
+    ts_status st = ts_lora_open(&ctx->err, as_file(in, n), &f);
+    failed_without_sentence("lora", st, &ctx->err);
+    if (st) return false;
+    st = ts_lora_bind(ctx, ws, ts_dit_wan.names, &f, 0.5, &bound, &fit);
+    failed_without_sentence("lora", st, &ctx->err);
+    if (!st) {
+        ts_delta d = ts_lora_delta(bound);
+        if (ts_weights_set_deltas(ws, &d, 1)) abort();
+        for (int i = 0; i < ws->files.names; i++) {
+            if (!ws->item[i].changed || ts_entry_width(ts_entry_of(ws, i)) > 1 << 14) continue;
+            st = ts_set_rows(ws, i, 0, 1, row);
+            failed_without_sentence("lora", st, &ctx->err);
+        }
+        if (ts_weights_set_deltas(ws, NULL, 0)) abort();
+    }
+    bool taken = !st && fit.keys;
+    ts_lora_release(bound);
+    ts_lora_close(&f);
+    return taken;
+}
+
+/* A file as a component: what it is, renamed, and its config from its shapes. */
+static bool part(const uint8_t *in, size_t n)
+{
+    const struct {
+        const ts_names *names;
+        ts_status (*infer)(ts_ctx *, const ts_checkpoint *, cJSON *);
+    } readers[] = {{ts_dit_wan.names, ts_dit_wan.infer},
+                   {ts_dit_pixart.names, ts_dit_pixart.infer},
+                   {ts_vae_wan.names, ts_vae_wan.infer},
+                   {ts_encoder_umt5.names, ts_encoder_umt5.infer},
+                   {&ts_clip_vision_names, ts_clip_vision_infer}};
+    bool taken = false;
+    const char *path = as_file(in, n);
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
+        ts_checkpoint c;
+        ts_status st = ts_checkpoint_open(ctx, path, "model", readers[i].names, &c);
+        failed_without_sentence("part", st, &ctx->err);
+        if (st) continue;
+        for (int k = 0; k < c.sources; k++) ts_kind_of(c.source + k, TS_PART_NONE);
+        cJSON *j = cJSON_CreateObject();
+        st = readers[i].infer(ctx, &c, j);
+        failed_without_sentence("part", st, &ctx->err);
+        taken = taken || !st;
+        for (int k = 0; k < c.names; k++) {
+            static float row[1 << 14];
+            const ts_named *one = c.name + k;
+            if (one->e->odd || ts_entry_rows(one->e) < 1 || ts_entry_width(one->e) > 1 << 14 ||
+                ts_entry_width(one->stored) > 1 << 14 ||
+                (one->stored->t.data && one->stored->t.type > TS_F16))
+                continue;
+            st = ts_named_read(&ctx->err, one, ts_entry_rows(one->e) - 1, 1, row);
+            failed_without_sentence("part", st, &ctx->err);
+            sink = (uint8_t)row[0];
+        }
+        cJSON_Delete(j);
+        ts_checkpoint_close(&c);
+    }
+    return taken;
+}
+
 /* ---- inputs ---- */
 typedef struct {
     const char *name;
@@ -420,6 +496,25 @@ static const char *const fp8_words[] = {".weight\"",
                                         "{\"format\":",
                                         "null",
                                         NULL};
+static const char *const lora_words[] = {".lora_up.weight",
+                                         ".lora_A.weight",
+                                         ".alpha",
+                                         ".diff",
+                                         ".diff_b",
+                                         ".diff_m",
+                                         "diffusion_model.",
+                                         "blocks.1.",
+                                         "self_attn.q",
+                                         "attn1.to_q",
+                                         "F16",
+                                         "F32",
+                                         "[]",
+                                         "[32]",
+                                         "[2,32]",
+                                         "[32,2]",
+                                         "[0,32]",
+                                         "(((",
+                                         NULL};
 static const char *const gguf_words[] = {"GGUF\3",
                                          "\1\1\1\1\1\1\1\1",
                                          "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F",
@@ -449,6 +544,8 @@ enum {
     METADATA,
     FP8,
     GGUF,
+    LORA,
+    PART,
     TARGETS
 };
 static const target targets[TARGETS] = {
@@ -465,7 +562,9 @@ static const target targets[TARGETS] = {
     [POLICY] = {"policy", policy, policy_words},
     [METADATA] = {"metadata", metadata, json_words},
     [FP8] = {"fp8", fp8, fp8_words},
-    [GGUF] = {"gguf", gguf, gguf_words}};
+    [GGUF] = {"gguf", gguf, gguf_words},
+    [LORA] = {"lora", lora, lora_words},
+    [PART] = {"part", part, lora_words}};
 
 static seed corpus[TARGETS][SEEDS];
 static int seeds[TARGETS];
@@ -585,7 +684,9 @@ static void make_input(int which, uint64_t i)
     memcpy(input, from->b, input_n = from->n);
     /* input 0 is a good one */
     for (size_t k = 1 + below(below(2) ? 4 : 16); i && k; k--) mutate(t, which);
-    if ((which == SAFETENSORS || which == PLAN || which == FP8) && i && below(4)) mend_length();
+    if ((which == SAFETENSORS || which == PLAN || which == FP8 || which == LORA || which == PART) &&
+        i && below(4))
+        mend_length();
 }
 
 static void read_corpus(void)
