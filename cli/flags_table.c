@@ -139,7 +139,9 @@ static const ts_flag table[] = {
      "Render again what FILE, an output or latents of tessera, was made from; other flags "
      "override"},
     {TS_F_NOISE, "noise", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
-     "Start from the tensor noise [C, F, H, W] of a safetensors file instead of the seed's"},
+     "Start from the tensor noise [C, F, H, W] of a safetensors file instead of the seed's; where "
+     "it "
+     "has step_noise [steps, C, F, H, W], samplers that add noise after steps take that"},
     {TS_F_SAVE_LATENTS, "save-latents", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
      "Write the final latents (safetensors) before decoding; tessera decode goes on from them"},
     {TS_F_STATE, "state", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,

@@ -198,6 +198,14 @@ done:
     return st;
 }
 
+/* What the solver adds after step i (from 0). */
+static ts_status draw_step_noise(ts_run *r, const batch *b, int i, ts_tensor to)
+{
+    if (!r->step_noise || r->ctx->dev->counting) return draw_noise(r, b, i + 1, to);
+    return ts_latents_upload(r->ctx, r->latent,
+                             r->step_noise + (size_t)i * ts_latents_count(r->latent), to);
+}
+
 /* The same picture under the noise of every sample. */
 static ts_status add_picture(ts_run *r, const batch *b)
 {
@@ -303,7 +311,7 @@ static ts_status take_steps(ts_run *r, ts_solver *solver, const batch *b)
         if (index != e.index) TRY(enter_expert(r, &e, index));
         TRY(record_latents(r, i, b->x));
         TRY(evaluate_step(r, &e, b, i, ts_seconds() - start));
-        if (ts_solver_wants_noise(solver)) TRY(draw_noise(r, b, i + 1, solver->noise));
+        if (ts_solver_wants_noise(solver)) TRY(draw_step_noise(r, b, i, solver->noise));
         bool watched = ts_watch_due(r, i);
         if (watched) {
             TRY(ts_solver_clean(solver, dev, b->x, b->out, r->clean));

@@ -395,7 +395,10 @@ double ts_guidance_at(const ts_run *r, int step)
     return step >= r->low ? r->q.guidance_2 : r->q.guidance;
 }
 
-bool ts_run_seeded(const ts_run *r, bool given) { return !given || r->schedule.kind == TS_LCM; }
+bool ts_run_seeded(const ts_run *r, bool given)
+{
+    return !given || (ts_solver_draws(r->schedule.kind) && !r->step_noise);
+}
 
 static const char *precision(const ts_run *r) { return r->ctx->act == TS_BF16 ? "bf16" : "f32"; }
 

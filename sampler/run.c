@@ -153,6 +153,7 @@ void ts_run_close(ts_run *r)
     else
         ts_texts_release(r->texts);
     free(r->noise);
+    free(r->step_noise);
     free(r->state_request);
     free_device(r, r->latents.p);
     free_device(r, r->picture.p);
@@ -211,18 +212,39 @@ done:
     return st;
 }
 
+/* A copy of a tensor of the bag into *to, which is made where it is not there. */
+static ts_status copy_noise(ts_run *r, const ts_bag *bag, const char *name, int nd, const long *dim,
+                            float **to)
+{
+    ts_status st = TS_OK;
+    ts_host h;
+    size_t n = (size_t)ts_count(ts_tensor_of((ts_ptr){0}, TS_F32, nd, dim));
+    TRY(ts_bag_get(&r->ctx->err, bag, name, TS_F32, nd, dim, &h));
+    TRY(ts_bag_finite(&r->ctx->err, bag, name));
+    if (!*to) *to = malloc(n * sizeof **to);
+    if (!*to) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n));
+    memcpy(*to, h.data, n * sizeof **to);
+done:
+    return st;
+}
+
 ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
 {
-    ts_host h;
-    size_t n = ts_latents_count(r->latent);
+    ts_status st = TS_OK;
+    const long *l = r->latent;
     if (!bag) return ts_fail(&r->ctx->err, TS_EUSAGE, "ts_run_noise: no bag of noise");
-    ts_status st = ts_bag_get(&r->ctx->err, bag, "noise", TS_F32, 4, r->latent, &h);
-    if (!st) st = ts_bag_finite(&r->ctx->err, bag, "noise");
-    if (st) return st;
-    if (!r->noise) r->noise = malloc(n * sizeof *r->noise);
-    if (!r->noise) return ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for %zu latents", n);
-    memcpy(r->noise, h.data, n * sizeof *r->noise);
-    return TS_OK;
+    TRY(copy_noise(r, bag, "noise", 4, l, &r->noise));
+    free(r->step_noise);
+    r->step_noise = NULL;
+    if (!ts_bag_has(bag, "step_noise")) goto done;
+    if (ts_solver_draws(r->schedule.kind))
+        TRY(copy_noise(r, bag, "step_noise", 5, (long[]){r->q.steps, l[0], l[1], l[2], l[3]},
+                       &r->step_noise));
+    else
+        ts_warn(r->ctx, "step_noise has no effect: sampler %s adds no noise after steps",
+                ts_solver_name(r->schedule.kind));
+done:
+    return st;
 }
 
 /* One of many runs leaves its packed weights to the next one, where all of them together take no

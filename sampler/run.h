@@ -38,6 +38,8 @@ struct ts_run {
     bool state_spare;                  /* its state may be missing: see ts_run_state */
     ts_saved_plans saved;              /* with its state file */
     float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
+    /* host [steps, C, F, H, W]: what a solver that draws adds after each step; NULL: it draws */
+    float *step_noise;
     ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */
     /* Of clips that are made of images (images.h), first and last */
     struct {
@@ -97,7 +99,7 @@ int ts_run_frames(const ts_run *);
 int ts_run_steps(const ts_run *);
 double ts_guidance_at(const ts_run *, int step); /* of a step from 0 */
 /* Is any number drawn by the seed? Not where the noise is given, unless the solver adds more after
- * steps. */
+ * steps and that is not given, too. */
 bool ts_run_seeded(const ts_run *, bool given);
 /* guidance branches of a step from 0: the family's to say, and where it leaves it to guidance, two
  * where that is more than 1 */

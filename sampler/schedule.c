@@ -81,6 +81,7 @@ static const struct {
                        {false, "euler", "Euler"},       {false, "lcm", "LCM"}};
 
 bool ts_solver_is_flow(ts_solver_kind k) { return kinds[k].flow; }
+bool ts_solver_draws(ts_solver_kind k) { return k == TS_LCM; }
 const char *ts_solver_name(ts_solver_kind k) { return kinds[k].name; }
 const char *ts_solver_title(ts_solver_kind k) { return kinds[k].title; }
 
@@ -113,7 +114,7 @@ ts_status ts_solver_init(ts_solver *s, ts_schedule schedule, ts_device *dev, ts_
     *s = (ts_solver){.s = schedule, .done = schedule.first};
     for (int i = 0; i < history; i++) s->m[i] = ts_take(a, TS_F32, nd, dim);
     if (k == TS_UNIPC) s->last = ts_take(a, TS_F32, nd, dim);
-    if (k == TS_LCM) s->noise = ts_take(a, TS_F32, nd, dim);
+    if (ts_solver_draws(k)) s->noise = ts_take(a, TS_F32, nd, dim);
     if (schedule.d.clip > 0) {
         float one = 1;
         ts_tensor small = ts_take(a, TS_F32, TS_DIM(1));

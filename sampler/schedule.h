@@ -16,6 +16,7 @@ typedef enum {
 } ts_solver_kind;
 enum { TS_MAX_STEPS = 1000 };
 bool ts_solver_is_flow(ts_solver_kind);
+bool ts_solver_draws(ts_solver_kind); /* does it add noise of its own after steps? */
 /* as --sampler says it: "unipc", "euler", "dpmpp-2m", "ddim", "euler", "lcm" */
 const char *ts_solver_name(ts_solver_kind);
 const char *ts_solver_title(ts_solver_kind); /* as A1111 texts say it: "DPM++ 2M", ... */

@@ -77,9 +77,12 @@ static ts_status add_contents(ts_run *r, cJSON *j)
         TRY(ts_identity_file(&r->ctx->err, r->policy.file, &plan));
         add_hash(j, "plan", plan);
     }
-    if (r->noise)
-        add_hash(j, "noise",
-                 ts_hash(TS_HASH, r->noise, ts_latents_count(r->latent) * sizeof *r->noise));
+    size_t noise = ts_latents_count(r->latent) * sizeof *r->noise;
+    if (r->noise) {
+        uint64_t h = ts_hash(TS_HASH, r->noise, noise);
+        if (r->step_noise) h = ts_hash(h, r->step_noise, (size_t)r->q.steps * noise);
+        add_hash(j, "noise", h);
+    }
     if (r->q.init) {
         add_hash(j, "init", r->picture_hash);
         cJSON_AddNumberToObject(j, "strength", r->q.strength);

@@ -446,8 +446,20 @@ void pipeline_render_files(const char *fixture, const char *component, const cha
     render_case(fixture, j, backend, false, stream);
 }
 
-const char *const pipeline_fixtures[PIPELINE_FIXTURES] = {
-    "wan21-t2v",        "wan21-t2v-euler",         "wan21-t2i-bf16", "wan22-a14b", "wan22-ti2v-5b",
-    "pixart-alpha-256", "pixart-alpha-1024-micro", "pixart-sigma",   "wan21-i2v",  "wan21-flf2v",
-    "wan22-i2v-a14b",   "wan22-ti2v-5b-i2v",       "wan21-adaspa",   "wan21-tile", "wan21-window",
-    "wan21-pooled"};
+const char *const pipeline_fixtures[PIPELINE_FIXTURES] = {"wan21-t2v",
+                                                          "wan21-t2v-euler",
+                                                          "wan21-t2i-bf16",
+                                                          "wan22-a14b",
+                                                          "wan22-ti2v-5b",
+                                                          "pixart-alpha-256",
+                                                          "pixart-alpha-1024-micro",
+                                                          "pixart-sigma",
+                                                          "wan21-i2v",
+                                                          "wan21-flf2v",
+                                                          "wan22-i2v-a14b",
+                                                          "wan22-ti2v-5b-i2v",
+                                                          "pixart-lcm",
+                                                          "wan21-adaspa",
+                                                          "wan21-tile",
+                                                          "wan21-window",
+                                                          "wan21-pooled"};

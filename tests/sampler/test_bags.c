@@ -144,6 +144,44 @@ START_TEST(noise_and_picture)
 }
 END_TEST
 
+/* Noise of every step: as many as there are steps, for samplers that add any; no number is the
+ * seed's then, and metadata have none. */
+START_TEST(noise_of_steps)
+{
+    ts_model *m;
+    ts_request q;
+    ts_run *r;
+    ts_bag *bag = testing_bag("tests/fixtures/pixart-lcm/noise.safetensors");
+    ctx = testing_open("cpu", NULL, 1);
+    ck_ok(ctx, ts_model_open(ctx, "tests/fixtures/pixart-lcm/model", &m));
+    ts_request_init(m, &q);
+    q.prompt = "a panda";
+    q.width = 112;
+    q.height = 144;
+    q.no_bins = true;
+    q.noise_file = "noise.safetensors";
+    for (int i = 0; i < 3; i++) {
+        q.steps = i == 1 ? 3 : 4;
+        q.sampler = i == 2 ? "ddim" : "lcm";
+        ck_ok(ctx, ts_run_open(m, &q, &r, NULL));
+        char *before = ts_run_json(r);
+        ck_assert((strstr(before, "\"seed\"") != NULL) == (i < 2));
+        if (i == 1)
+            refused(ts_run_noise(r, bag), TS_ESHAPE, "step_noise");
+        else
+            ck_ok(ctx, ts_run_noise(r, bag));
+        char *after = ts_run_json(r);
+        ck_assert((strstr(after, "\"seed\"") != NULL) == (i == 1));
+        free(before);
+        free(after);
+        ts_run_close(r);
+    }
+    ts_bag_free(bag);
+    ts_model_close(m);
+    testing_close(ctx);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("bags");
@@ -152,6 +190,7 @@ int main(void)
     tcase_add_test(tc, tensors);
     tcase_add_test(tc, tensors_that_make_no_sense);
     tcase_add_test(tc, noise_and_picture);
+    tcase_add_test(tc, noise_of_steps);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
