@@ -44,6 +44,7 @@ ts_status ts_weights_set_deltas(ts_weights *ws, const ts_delta *d, int n)
     ws->loaded = ws->deltas = 0;
     for (int i = 0; i < ws->files.names; i++) ws->item[i].changed = false;
     for (int i = 0; i < n && !st; i++) st = ts_weights_add_delta(ws, d + i);
+    if (st) ws->deltas = 0; /* what they would change is read as it is stored, row by row */
     return st;
 }
 

@@ -4,6 +4,8 @@
 #include "tests/cli/program.h"
 #include "tests/sampler/pipeline.h"
 #include "tests/weights/scratch.h"
+#include "weights/lora.h"
+#include "weights/set.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,113 @@ END_TEST
 START_TEST(loras_give_the_numbers_streamed_on_far)
 {
     pipeline_render_variant(rendered[_i].fixture, rendered[_i].variant, "far", false, true);
+}
+END_TEST
+
+/* ---- spellings ---- */
+
+/* How a file may call what another calls transformer.MODULE.lora_A.weight. */
+static const struct {
+    const char *prefix;
+    bool original, flat; /* the authors' names; '_' for '.' */
+    const char *down, *up;
+} spelling[] = {
+    {"transformer.", false, false, ".lora_A.default.weight", ".lora_B.default.weight"},
+    {"", false, false, ".lora_A", ".lora_B"},
+    {"", true, false, ".lora.down.weight", ".lora.up.weight"},
+    {"diffusion_model.", true, false, ".lora_A.weight", ".lora_B.weight"},
+    {"model.diffusion_model.", true, false, ".lora_down.weight", ".lora_up.weight"},
+    {"transformer.", true, false, ".lora_A.weight", ".lora_B.weight"},
+    {"diffusion_model.", false, false, ".lora_linear_layer.down.weight",
+     ".lora_linear_layer.up.weight"},
+    {"base_model.model.", false, false, ".lora_A.weight", ".lora_B.weight"},
+    {"base_model.model.transformer.", false, false, ".lora_A.weight", ".lora_B.weight"},
+    {"unet.base_model.model.", true, false, ".lora_A.weight", ".lora_B.weight"},
+    {"pipe.dit.", true, false, ".lora_A.default.weight", ".lora_B.default.weight"},
+    {"dit.", true, false, "_lora.down.weight", "_lora.up.weight"},
+    {"lora_unet_", true, true, ".lora_down.weight", ".lora_up.weight"},
+    {"lora_unet__", true, true, ".lora_down.weight", ".lora_up.weight"},
+    {"lora_unet_", false, true, ".lora_A.weight", ".lora_B.weight"},
+    {"lora_transformer_", false, true, ".lora_down.weight", ".lora_up.weight"},
+    {"lycoris_", false, true, ".lora_down.weight", ".lora_up.weight"},
+    {"lycoris_", true, true, ".lora_down.weight", ".lora_up.weight"},
+};
+
+/* The file again in that spelling; alpha as many times its rank beside each pair. */
+static void spell(const ts_bag *from, int which, double alpha, const char *path)
+{
+    static const char head[] = "transformer.", *const old[] = {".lora_A.weight", ".lora_B.weight"};
+    ts_bag *to = ts_bag_new();
+    ts_err err = {0};
+    for (int i = 0; i < ts_bag_count(from); i++) {
+        const char *name = ts_bag_name(from, i);
+        const ts_host *t = ts_bag_find(from, name);
+        char module[TS_NAME_ROOM], other[TS_NAME_ROOM], key[2 * TS_NAME_ROOM];
+        size_t n = strlen(name), end = strlen(old[0]);
+        bool up = !strcmp(name + n - end, old[1]);
+        snprintf(module, sizeof module, "%.*s.", (int)(n - end - strlen(head)),
+                 name + strlen(head));
+        snprintf(other, sizeof other, "%s", module);
+        if (spelling[which].original)
+            ck_assert(ts_naming_reverse(ts_dit_wan.names->naming, module, other));
+        other[strlen(other) - 1] = 0;
+        for (char *s = other; spelling[which].flat && *s; s++)
+            if (*s == '.') *s = '_';
+        snprintf(key, sizeof key, "%s%s%s", spelling[which].prefix, other,
+                 up ? spelling[which].up : spelling[which].down);
+        ts_bag_put(to, key, t->type, t->nd, t->dim, t->data);
+        if (up) continue;
+        snprintf(key, sizeof key, "%s%s.alpha", spelling[which].prefix, other);
+        float *a = ts_bag_put(to, key, TS_F32, 0, NULL, NULL);
+        *a = (float)(alpha * (double)t->dim[0]);
+    }
+    ck_assert_msg(!ts_bag_save(&err, to, path), "%s", err.text);
+    ts_bag_free(to);
+}
+
+/* Each gives the same weights, to the bit. */
+START_TEST(spellings_are_one)
+{
+    char path[4096], *dir = testing_tmp();
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    ts_weights *ws;
+    static float want[1 << 14], got[1 << 14];
+    ts_bag *from;
+    ts_err err = {0};
+    snprintf(path, sizeof path, "%s/lora.safetensors", testing_fixture("lora-peft"));
+    from = testing_bag(path);
+    ck_ok(c, ts_weights_open(c, "tests/fixtures/wan21-t2v/model/transformer",
+                             "diffusion_pytorch_model", ts_dit_wan.names, &ws));
+    for (int k = 0; k < 2; k++) {
+        ts_lora_file f;
+        ts_lora_fit fit;
+        ts_lora_bound *bound;
+        if (k == 1) {
+            snprintf(path, sizeof path, "%s/other.safetensors", dir);
+            spell(from, _i, 0.5, path);
+        }
+        ck_assert_msg(!ts_lora_open(&err, path, &f), "%s", err.text);
+        ck_ok(c, ts_lora_bind(c, ws, ts_dit_wan.names, &f, k ? 2 : 1, &bound, &fit));
+        ck_assert_msg(fit.left == 0 && fit.layers == 30, "%s: %d left, %d layers",
+                      spelling[_i].prefix, fit.left, fit.layers);
+        ts_delta d = ts_lora_delta(bound);
+        ck_ok(c, ts_weights_set_deltas(ws, &d, 1));
+        for (int i = 0, at = 0; i < ws->files.names; i++) {
+            const ts_entry *e = ts_entry_of(ws, i);
+            if (!ws->item[i].changed || at + ts_entry_count(e) > 1 << 14) continue;
+            ck_ok(c, ts_set_rows(ws, i, 0, ts_entry_rows(e), (k ? got : want) + at));
+            at += (int)ts_entry_count(e);
+        }
+        ck_ok(c, ts_weights_set_deltas(ws, NULL, 0));
+        ts_lora_release(bound);
+        ts_lora_close(&f);
+    }
+    ck_assert(want[0] != 0 && !memcmp(want, got, sizeof want));
+    ck_assert_str_eq(testing_warned(c), "");
+    ts_weights_close(ws);
+    ts_bag_free(from);
+    free(dir);
+    testing_close(c);
 }
 END_TEST
 
@@ -321,6 +430,7 @@ int main(void)
     TCase *tc = tcase_create("loras");
     tcase_add_loop_test(tc, loras_give_the_numbers, 0, RENDERED);
     tcase_add_loop_test(tc, loras_give_the_numbers_streamed_on_far, 0, RENDERED);
+    tcase_add_loop_test(tc, spellings_are_one, 0, sizeof spelling / sizeof *spelling);
     tcase_add_test(tc, hostile_loras);
     tcase_add_loop_test(tc, odd_loras, 0, sizeof odd / sizeof *odd);
     tcase_add_test(tc, experts_by_name);
