@@ -3,6 +3,8 @@
 #include "weights/lora_file.h"
 
 #include "backend/suffix.h"
+#include "weights/gguf.h"
+#include "weights/kinds.h"
 
 #include <math.h>
 #include <regex.h>
@@ -167,6 +169,22 @@ static ts_status take_modules(ts_err *err, ts_lora_file *f, found_key *key, int 
     return TS_OK;
 }
 
+static ts_status refuse_without_keys(ts_err *err, const ts_lora_file *f)
+{
+    const ts_kind *k = ts_kind_of(&f->source, TS_PART_NONE);
+    const ts_gguf *g = ts_gguf_of(&f->source);
+    if (f->text_keys)
+        return ts_fail(err, TS_EMODEL,
+                       "%s: a LoRA of a text encoder alone (%d tensors), which is not read",
+                       f->path, f->text_keys);
+    if (g && ts_gguf_text_is(g, "general.type", "adapter"))
+        return ts_fail(err, TS_EMODEL, "%s is a LoRA of llama.cpp, which is not read", f->path);
+    return ts_fail(err, TS_EMODEL,
+                   k ? "%s is %s, no LoRA"
+                     : "%s is no LoRA: none of its tensors is called like one",
+                   f->path, k ? k->what : "");
+}
+
 static ts_status sort_keys(ts_err *err, ts_lora_file *f)
 {
     ts_status st = TS_OK;
@@ -181,12 +199,7 @@ static ts_status sort_keys(ts_err *err, ts_lora_file *f)
             if (!key[n++].name) TRY(ts_fail(err, TS_EMEMORY, "%s: out of memory", f->path));
         }
     }
-    if (n == 0)
-        TRY(ts_fail(err, TS_EMODEL,
-                    f->text_keys ? "%s: a LoRA of a text encoder alone (%d tensors), which is not "
-                                   "read"
-                                 : "%s is no LoRA: none of its tensors is called like one",
-                    f->path, f->text_keys));
+    if (n == 0) TRY(refuse_without_keys(err, f));
     qsort(key, (size_t)n, sizeof *key, compare_found);
     TRY(take_modules(err, f, key, n));
 done:

@@ -308,6 +308,69 @@ START_TEST(odd_loras)
 }
 END_TEST
 
+/* On top of weights in blocks: decoded, added to in f32, not made blocks again. */
+START_TEST(blocks_are_decoded_and_added_to)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char path[512], *dir = testing_tmp();
+    static const char *const key[] = {"blocks.0.self_attn.q.diff", "blocks.0.ffn.2.diff"};
+    static const char *const name[] = {"blocks.0.attn1.to_q.weight", "blocks.0.ffn.net.2.weight"};
+    static float base[128 * 256], got[128 * 256];
+    ts_weights *ws;
+    ts_lora_file f;
+    ts_lora_fit fit;
+    ts_lora_bound *bound;
+    ts_err err = {0};
+    snprintf(path, sizeof path, "%s/a.safetensors", dir);
+    write_tensors(path, 2, key, (const long[][2]){{128, 128}, {128, 256}}, 0.001f);
+    ck_ok(c, ts_weights_open(c, "tests/fixtures/gguf-mixed/transformer.gguf", "model",
+                             ts_dit_wan.names, &ws));
+    ck_assert_msg(!ts_lora_open(&err, path, &f), "%s", err.text);
+    ck_ok(c, ts_lora_bind(c, ws, ts_dit_wan.names, &f, 3, &bound, &fit));
+    ck_assert_int_eq(fit.differences, 2);
+    ts_delta d = ts_lora_delta(bound);
+    for (int i = 0; i < 2; i++) {
+        int at = ts_checkpoint_find(&ws->files, name[i]);
+        ck_assert_int_ge(at, 0);
+        long rows = ts_entry_rows(ts_entry_of(ws, at)), n = ts_entry_count(ts_entry_of(ws, at));
+        ck_assert_ptr_null(ts_entry_of(ws, at)->t.data);
+        ck_ok(c, ts_weights_set_deltas(ws, NULL, 0));
+        ck_ok(c, ts_set_rows(ws, at, 0, rows, base));
+        ck_ok(c, ts_weights_set_deltas(ws, &d, 1));
+        ck_ok(c, ts_set_rows(ws, at, 0, rows, got));
+        for (long k = 0; k < n; k++) ck_assert(got[k] == base[k] + 3.0f * 0.001f);
+    }
+    ck_ok(c, ts_weights_set_deltas(ws, NULL, 0));
+    ts_lora_release(bound);
+    ts_lora_close(&f);
+    ts_weights_close(ws);
+    free(dir);
+    testing_close(c);
+}
+END_TEST
+
+/* A part of a model is told as what it is. */
+START_TEST(a_model_is_no_lora)
+{
+    static const struct {
+        const char *file, *says;
+    } row[] = {{"files-f16/transformer.safetensors", "is a Wan transformer, no LoRA"},
+               {"files-f16/vae.safetensors", "is a Wan VAE, no LoRA"},
+               {"gguf-text/umt5.gguf", "is a UMT5 text encoder, no LoRA"},
+               {"files-f16/noise.safetensors", "none of its tensors is called like one"},
+               {"files-f16/case.json", "files-f16/case.json"},
+               {"files-f16", "files-f16/adapter_model.safetensors"}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        ts_ctx *c = testing_open("cpu", NULL, 1);
+        char path[4096];
+        snprintf(path, sizeof path, "%s", testing_fixture(row[i].file));
+        ck_assert_int_eq(open_with(c, "wan21-t2v/model", path), TS_EMODEL);
+        ck_assert_msg(strstr(ts_error(c), row[i].says), "%s", ts_error(c));
+        testing_close(c);
+    }
+}
+END_TEST
+
 /* Names that say which expert they are for. */
 START_TEST(experts_by_name)
 {
@@ -433,6 +496,8 @@ int main(void)
     tcase_add_loop_test(tc, spellings_are_one, 0, sizeof spelling / sizeof *spelling);
     tcase_add_test(tc, hostile_loras);
     tcase_add_loop_test(tc, odd_loras, 0, sizeof odd / sizeof *odd);
+    tcase_add_test(tc, blocks_are_decoded_and_added_to);
+    tcase_add_test(tc, a_model_is_no_lora);
     tcase_add_test(tc, experts_by_name);
     tcase_add_test(tc, runs_have_their_own);
     tcase_add_test(tc, metadata_name_them);
