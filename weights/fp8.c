@@ -198,7 +198,8 @@ static ts_status warn_of_missing_scales(ts_err *err, fp8_file *f)
     }
     if (n == 0 || !is_marked(&f->file)) return TS_OK;
     if (asprintf(&f->warning,
-                 "%s: says that its fp8 weights are scaled, but %d of them have no scale, such as "
+                 "%s: says that its fp8 weights are scaled, but there is no scale for %d of them, "
+                 "such as "
                  "\"%s\": taken as they are",
                  f->file.path, n, first) < 0) {
         f->warning = NULL;

@@ -174,7 +174,7 @@ START_TEST(companions_are_hidden)
               find_entry(&s, "c.weight_scale") && find_entry(&s, "unscaled_fp8"));
     ck_assert(s.class->read(&err, &s, find_entry(&s, "b.weight"), 0, 1, out) == TS_OK &&
               out[0] == 0); /* and its scale is 0 */
-    ck_assert(s.warning && strstr(s.warning, "1 of them") && strstr(s.warning, "\"a.weight\""));
+    ck_assert(s.warning && strstr(s.warning, "for 1 of them") && strstr(s.warning, "\"a.weight\""));
     ts_source_close(&s);
 }
 END_TEST
