@@ -18,6 +18,7 @@ typedef struct {             /* one policy on one prompt */
     double computed;  /* share of its steps that were evaluated */
     /* [frames] against the dense clip; NULL: not decoded, or dense itself */
     double *mse, *ssim;
+    double apart; /* |latents - dense latents| / |dense latents|; NaN: not compared */
     /* path of an encoded clip in the report's temporary folder; NULL */
     char *clip;
     char *plans; /* folder of plan pictures; NULL */
@@ -72,19 +73,21 @@ typedef struct { /* one row of the table: a policy over all prompts that were me
     double kept, recall, ssim; /* means over prompts; recall 0, ssim NaN: not measured */
     /* of the mean squared error over all frames and prompts; NaN: not measured; infinite: equal */
     double psnr;
+    double apart;                 /* of latents, the mean over prompts; NaN: not measured */
     long dense, searched, sparse; /* calls */
     /* the gain over dense and what it is worth; of dense nothing but the machine */
     ts_measured measured;
     int doubts; /* of `measured` */
 } ts_bench_row;
 ts_bench_row ts_bench_sum(const ts_bench *, int policy);
-/* What it comes to: sentences of bench_verdict.h, of all policies by what was measured, or, where
- * the gain of one that was sparse is void, by arithmetic. */
+/* What it comes to: sentences of bench_verdict.h, those of levels first, of all policies by what
+ * was measured, or, where the gain of one that was sparse is void, by arithmetic. */
 enum { TS_BENCH_WHY = 512 };
 typedef struct {
-    char why[TS_BENCH_WHY]; /* why by arithmetic; "": as measured */
+    char why[TS_BENCH_WHY];       /* why by arithmetic; "": as measured */
+    bool frontier[TS_BENCH_MOST]; /* of each policy: no other one beats it */
     int lines;
-    char line[TS_VERDICT_LINES][TS_VERDICT_TEXT];
+    char line[TS_VERDICT_LEVELS + TS_VERDICT_LINES][TS_VERDICT_TEXT];
 } ts_bench_words;
 void ts_bench_conclude(const ts_bench *, ts_bench_words *);
 static inline ts_bench_cell *ts_bench_at(const ts_bench *b, int prompt, int policy)

@@ -340,9 +340,34 @@ static void draw_point(FILE *f, const ts_bench *b, const plot *p, const point *q
     fputs("</text>\n", f);
 }
 
-/* Over the gain that was measured, or, where that is void, that arithmetic allows. */
-void ts_bench_curve(FILE *f, const ts_bench *b, bool measured)
+/* Of those on the frontier that are slower than the last one, the fastest; 0: there is none. */
+static int next_on_frontier(const ts_bench *b, const ts_bench_words *words, const point *q,
+                            int last)
 {
+    int next = 0;
+    for (int i = 1; i < b->policies; i++)
+        if (words->frontier[i] && q[i].drawn && (!last || q[i].speed < q[last].speed) &&
+            (!next || q[i].speed > q[next].speed))
+            next = i;
+    return next;
+}
+
+static void draw_frontier(FILE *f, const ts_bench *b, const ts_bench_words *words, const plot *p,
+                          const point *q)
+{
+    int last = next_on_frontier(b, words, q, 0);
+    for (int i; last && (i = next_on_frontier(b, words, q, last)); last = i)
+        fprintf(f,
+                "<line x1=\"%.2f%%\" y1=\"%.1f\" x2=\"%.2f%%\" y2=\"%.1f\" "
+                "class=\"frontier\"/>",
+                x_percent(p, q[last].speed), y_pixel(p, q[last].psnr), x_percent(p, q[i].speed),
+                y_pixel(p, q[i].psnr));
+}
+
+/* Over the gain that was measured, or, where that is void, that arithmetic allows. */
+void ts_bench_curve(FILE *f, const ts_bench *b, const ts_bench_words *words)
+{
+    bool measured = !*words->why;
     plot p = {{INFINITY, -INFINITY, 0}, {INFINITY, -INFINITY, 0}, 400};
     point q[TS_BENCH_MOST] = {0};
     for (int i = 1; i < b->policies; i++) {
@@ -362,6 +387,7 @@ void ts_bench_curve(FILE *f, const ts_bench *b, bool measured)
     open_plot(f, "Fidelity over speed", "curve", &p);
     draw_axes(f, &p, measured ? "times faster than dense" : "times faster, by arithmetic",
               "PSNR, dB");
+    draw_frontier(f, b, words, &p, q);
     for (int i = 2; i < b->policies; i++)
         if (b->policy[i].line == b->policy[i - 1].line && q[i].drawn && q[i - 1].drawn)
             fprintf(f,
@@ -378,7 +404,7 @@ void ts_bench_curve(FILE *f, const ts_bench *b, bool measured)
     draw_legend(f, b);
     fputs("<p class=\"note\">", f);
     if (b->sweep[0]) fprintf(f, "Numbers at the points: %s. ", b->sweep);
-    fputs("Further right and further up is better.</p>\n", f);
+    fputs("Further right and further up is better; dashes join those that none beats.</p>\n", f);
 }
 
 /* Of a series the later values are drawn stronger. */

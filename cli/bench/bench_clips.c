@@ -271,6 +271,28 @@ static ts_status compare_clips(ts_bench *b, int prompt, int policy, const gather
     return TS_OK;
 }
 
+/* How far a policy's latents are from the dense ones, whatever the VAE makes of it. */
+static ts_status compare_latents(ts_bench *b, int prompt, int policy, const ts_bag *dense,
+                                 const ts_bag *latents)
+{
+    ts_status st = TS_OK;
+    const void *data[2];
+    long dim[5], n = 1;
+    int nd;
+    double apart = 0, size = 0;
+    TRY(ts_bag_tensor(b->c->ctx, dense, "latents", NULL, NULL, NULL, data));
+    TRY(ts_bag_tensor(b->c->ctx, latents, "latents", NULL, &nd, dim, data + 1));
+    for (int i = 0; i < nd; i++) n *= dim[i];
+    const float *x = data[0], *y = data[1];
+    for (long i = 0; i < n; i++) {
+        apart += ((double)y[i] - x[i]) * ((double)y[i] - x[i]);
+        size += (double)x[i] * x[i];
+    }
+    ts_bench_at(b, prompt, policy)->apart = size > 0 ? sqrt(apart / size) : NAN;
+done:
+    return st;
+}
+
 /* Frames of a policy's latents; for the report also a clip, plan pictures and what the run said. */
 static ts_status decode_policy(ts_bench *b, int prompt, int policy, ts_run *run,
                                const ts_bag *latents, const char *folder, gathering *g)
@@ -373,6 +395,7 @@ static ts_status bench_prompt(ts_bench *b, int prompt, const char *folder)
         say_turn(b, prompt, i, 0);
         TRY(decode_policy(b, prompt, i, run[i], latents[i], folder, i ? &g : &dense));
         if (i) TRY(compare_clips(b, prompt, i, &dense, &g));
+        if (i) TRY(compare_latents(b, prompt, i, latents[0], latents[i]));
         ts_screen_measured(&b->c->screen);
         free(g.rgb);
         g.rgb = NULL;
@@ -422,6 +445,7 @@ static ts_status open_bench(ts_bench *b)
         if (!(b->cell[i].seconds = calloc(3 * (size_t)b->repeats, sizeof(double))))
             TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for measurements"));
         else {
+            b->cell[i].apart = NAN;
             b->cell[i].attention = b->cell[i].seconds + b->repeats;
             b->cell[i].cpu = b->cell[i].attention + b->repeats;
         }

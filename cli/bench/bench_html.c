@@ -111,27 +111,30 @@ static void write_doubts(FILE *f, const ts_bench *b)
     }
 }
 
-static void write_table(FILE *f, const ts_bench *b)
+static void write_table(FILE *f, const ts_bench *b, const ts_bench_words *words)
 {
     fputs("<div class=\"wide\"><table>\n<thead><tr><th rowspan=\"2\" "
           "class=\"policy\">attention</th><th colspan=\"5\">denoising</th><th "
-          "colspan=\"2\">self-attention</th><th colspan=\"2\">plans</th><th colspan=\"2\">against "
+          "colspan=\"2\">self-attention</th><th colspan=\"2\">plans</th><th colspan=\"3\">against "
           "dense</th></tr>\n"
           "<tr><th>seconds</th><th>CPU "
           "s</th><th>spread</th><th>faster</th><th>ideal</th><th>seconds</"
-          "th><th>faster</th><th>kept</th><th>recall</th><th>PSNR</th><th>SSIM</th></tr></"
+          "th><th>faster</th><th>kept</th><th>recall</th><th>PSNR</th><th>SSIM</th><th>latents</"
+          "th></tr></"
           "thead>\n<tbody>\n",
           f);
     for (int i = 0; i < b->policies; i++) {
         ts_bench_row r = ts_bench_sum(b, i);
-        char spread[16], kept[16], recall[16], ssim[16], psnr[24], gain[16], attention[16];
+        char spread[16], kept[16], recall[16], ssim[16], psnr[24], gain[16], attention[16],
+            apart[16];
         bool stands = !i || !r.doubts;
         fputs("<tr><td class=\"policy\">", f);
         write_swatch(f, b, i);
+        if (words->frontier[i]) fputs(" <b title=\"none beats it\">*</b>", f);
         fprintf(f,
                 "</td><td>%.3f</td><td>%.3f</td><td>%s</td><td><b>%s</b></td><td>%.2fx</td>"
                 "<td>%.3f</td><td>%s</td><td>%s</td><td>%s</td><td><b>%s</b></td><td>%s</td>"
-                "</tr>\n",
+                "<td>%s</td></tr>\n",
                 r.seconds, r.cpu,
                 format_figure(spread, b->repeats > 1 && r.seconds > 0, "%.1f%%",
                               100 * (r.most - r.least) / r.seconds),
@@ -140,7 +143,8 @@ static void write_table(FILE *f, const ts_bench *b)
                 format_figure(kept, r.sparse > 0, "%.3f", r.kept),
                 format_figure(recall, r.recall > 0, "%.3f", r.recall),
                 ts_bench_decibels(r.psnr, psnr),
-                format_figure(ssim, !isnan(r.ssim), "%.4f", r.ssim));
+                format_figure(ssim, !isnan(r.ssim), "%.4f", r.ssim),
+                format_figure(apart, !isnan(r.apart), "%.2f%%", 100 * r.apart));
     }
     fputs("</tbody></table></div>\n<p class=\"note\">Seconds are of denoising alone, without text "
           "encoder and VAE",
@@ -149,7 +153,8 @@ static void write_table(FILE *f, const ts_bench *b)
     fputs("CPU s: of all threads. Spread: (slowest - fastest turn) / median. Kept: share of the "
           "key blocks that sparse calls read, keep rounded to whole blocks of 64 tokens; -: "
           "nothing was sparse. Recall: share of the softmax weights in a plan's blocks when it was "
-          "made.</p>\n",
+          "made. Latents: how far they are from the dense ones, relative. *: none is as near and "
+          "faster, or as fast and nearer.</p>\n",
           f);
     write_doubts(f, b);
 }
@@ -294,6 +299,7 @@ static const char head[] =
     "var(--soft)}.mark{fill:var(--ink);stroke:var(--paper);stroke-width:1}.whisker{stroke:"
     "var(--ink);opacity:.6}.plot text.left,.plot text.value,.plot text.tick{paint-order:stroke;"
     "stroke:var(--paper);stroke-width:3px}\n"
+    ".frontier{stroke:var(--ink);stroke-dasharray:6 5;opacity:.45}"
     ".dense{stroke:var(--soft);stroke-dasharray:4 "
     "4}.note,.legend,footer{color:var(--soft);font-size:.85rem;margin:.6rem "
     "0}.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.4em}\n"
@@ -368,10 +374,10 @@ static void write_bench_page(FILE *f, const ts_bench *b)
     ts_bench_conclude(b, &words);
     write_verdict(f, b, &words);
     write_facts(f, b);
-    write_table(f, b);
+    write_table(f, b, &words);
     ts_bench_times(f, b);
     ts_bench_fidelity(f, b);
-    ts_bench_curve(f, b, !*words.why);
+    ts_bench_curve(f, b, &words);
     for (int p = 0; p < b->done_prompts; p++) write_prompt(f, b, p);
     fputs("<section><h2>What every run did</h2>\n", f);
     for (int i = 1; i < b->policies; i++)

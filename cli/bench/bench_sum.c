@@ -45,9 +45,9 @@ static double mean_of(const double *x, int n)
 
 ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
 {
-    ts_bench_row r = {.psnr = NAN, .ssim = NAN};
-    double dense = 0, dense_attention = 0, dense_apart = 0, limit = 0, mse = 0, ssim = 0;
-    int n = b->done_prompts, decoded = 0;
+    ts_bench_row r = {.psnr = NAN, .ssim = NAN, .apart = NAN};
+    double dense = 0, dense_attention = 0, dense_apart = 0, limit = 0, mse = 0, ssim = 0, apart = 0;
+    int n = b->done_prompts, decoded = 0, compared = 0;
     for (int p = 0; p < n; p++) {
         const ts_bench_cell *c = ts_bench_at(b, p, policy), *d = ts_bench_at(b, p, 0);
         double all = ts_bench_median(d->seconds, d->repeats),
@@ -68,6 +68,10 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
         r.dense += c->report.attention_dense;
         r.searched += c->report.attention_searched;
         r.sparse += c->report.attention_sparse;
+        if (!isnan(c->apart)) {
+            apart += c->apart;
+            compared++;
+        }
         if (!c->mse) continue;
         mse += mean_of(c->mse, b->frames);
         ssim += mean_of(c->ssim, b->frames);
@@ -77,6 +81,7 @@ ts_bench_row ts_bench_sum(const ts_bench *b, int policy)
     r.speed = r.seconds > 0 ? dense / r.seconds : 0;
     r.attention_speed = r.attention > 0 ? dense_attention / r.attention : 0;
     r.ideal = limit > 0 ? dense / limit : 0;
+    if (compared) r.apart = apart / compared;
     if (decoded) {
         r.psnr = ts_psnr(mse / decoded);
         r.ssim = ssim / decoded;
@@ -111,16 +116,17 @@ void ts_bench_conclude(const ts_bench *b, ts_bench_words *words)
         c[i - 1] = (ts_candidate){
             .name = b->policy[i].attention, .saved = gain > 0 ? 1 - 1 / gain : 0, .psnr = r.psnr};
     }
-    words->lines = ts_verdict(c, b->policies - 1, words->line);
+    int n = b->policies - 1;
+    for (int i = 0; i < n; i++) words->frontier[i + 1] = ts_verdict_stands(c, n, i);
+    words->lines = ts_verdict_levels(c, n, words->line);
+    words->lines += ts_verdict(c, n, words->line + words->lines);
 }
 
-static void print_verdict(const ts_bench *b)
+static void print_verdict(const ts_bench_words *words)
 {
-    ts_bench_words words;
-    ts_bench_conclude(b, &words);
-    if (!words.lines) return;
-    if (*words.why) printf("By arithmetic, measured gains are void (%s):\n", words.why);
-    for (int i = 0; i < words.lines; i++) printf("  %s\n", words.line[i]);
+    if (!words->lines) return;
+    if (*words->why) printf("By arithmetic, measured gains are void (%s):\n", words->why);
+    for (int i = 0; i < words->lines; i++) printf("  %s\n", words->line[i]);
     putchar('\n');
 }
 
@@ -131,11 +137,11 @@ static const char *gain_text(const ts_bench_row *r, double gain, char out[16])
     return out;
 }
 
-static void print_row(const ts_bench *b, int policy, int width)
+static void print_row(const ts_bench *b, const ts_bench_words *words, int policy, int width)
 {
     ts_bench_row r = ts_bench_sum(b, policy);
-    char recall[16] = "-", psnr[16] = "-", ssim[16] = "-", kept[16] = "-", spread[16] = "-",
-         gain[16], attention[16];
+    char recall[16] = "-", psnr[16] = "-", ssim[16] = "-", apart[16] = "-", kept[16] = "-",
+         spread[16] = "-", gain[16], attention[16];
     if (r.sparse) snprintf(kept, sizeof kept, "%.3f", r.kept);
     if (r.recall > 0) snprintf(recall, sizeof recall, "%.3f", r.recall);
     if (isinf(r.psnr))
@@ -143,12 +149,13 @@ static void print_row(const ts_bench *b, int policy, int width)
     else if (!isnan(r.psnr))
         snprintf(psnr, sizeof psnr, "%.2f", r.psnr);
     if (!isnan(r.ssim)) snprintf(ssim, sizeof ssim, "%.4f", r.ssim);
+    if (!isnan(r.apart)) snprintf(apart, sizeof apart, "%.2f%%", 100 * r.apart);
     if (b->repeats > 1 && r.seconds > 0)
         snprintf(spread, sizeof spread, "%.1f%%", 100 * (r.most - r.least) / r.seconds);
-    printf("%-*s %9.3f %9.3f %7s %7s %6.2fx %10.3f %12s %6s %7s %7s %7s\n", width,
+    printf("%-*s %9.3f %9.3f %7s %7s %6.2fx %10.3f %12s %6s %7s %7s %7s %8s%s\n", width,
            b->policy[policy].attention, r.seconds, r.cpu, spread, gain_text(&r, r.speed, gain),
            r.ideal, r.attention, gain_text(&r, r.attention_speed, attention), kept, recall, psnr,
-           ssim);
+           ssim, apart, words->frontier[policy] ? " *" : "");
 }
 
 /* Why gains are void; that the machine was busy concerns all of them, and is said once. */
@@ -166,14 +173,16 @@ static void print_doubts(const ts_bench *b)
 
 void ts_bench_print(const ts_bench *b)
 {
+    ts_bench_words words;
     size_t width = strlen("attention");
+    ts_bench_conclude(b, &words);
     for (int i = 0; i < b->policies; i++)
         width = strlen(b->policy[i].attention) > width ? strlen(b->policy[i].attention) : width;
-    print_verdict(b);
-    printf("%-*s %9s %9s %7s %7s %7s %10s %12s %6s %7s %7s %7s\n", (int)width, "attention",
+    print_verdict(&words);
+    printf("%-*s %9s %9s %7s %7s %7s %10s %12s %6s %7s %7s %7s %8s\n", (int)width, "attention",
            "seconds", "CPU sec.", "spread", "faster", "ideal", "attn. sec.", "attn. faster", "kept",
-           "recall", "PSNR", "SSIM");
-    for (int i = 0; i < b->policies; i++) print_row(b, i, (int)width);
+           "recall", "PSNR", "SSIM", "latents");
+    for (int i = 0; i < b->policies; i++) print_row(b, &words, i, (int)width);
     putchar('\n');
     print_doubts(b);
     printf("seconds: denoising alone, without text encoder and VAE; CPU sec.: of all threads in "
@@ -192,7 +201,11 @@ void ts_bench_print(const ts_bench *b)
     printf("kept: share of the key blocks that sparse calls read, keep rounded to whole blocks of "
            "64 of the %ld tokens; -: nothing was sparse\n",
            b->e.tokens);
-    printf("PSNR (dB), SSIM: frames against the dense clip\n");
+    printf(
+        "PSNR (dB), SSIM: frames against the dense clip; latents: how far they are from the dense "
+        "ones, relative\n");
+    if (b->policies > 2)
+        printf("*: the frontier: no other is as near and faster, or as fast and nearer\n");
     ts_bench_print_machine(&b->machine);
     if (!b->complete) printf("stopped before its end: what was measured until then\n");
     fflush(stdout);
@@ -206,7 +219,7 @@ static cJSON *numbers(const double *x, int n)
     return a;
 }
 
-static cJSON *policy_json(const ts_bench *b, int i)
+static cJSON *policy_json(const ts_bench *b, const ts_bench_words *words, int i)
 {
     ts_bench_row r = ts_bench_sum(b, i);
     const ts_bench_policy *policy = b->policy + i;
@@ -230,6 +243,8 @@ static cJSON *policy_json(const ts_bench *b, int i)
     ts_bench_number(j, "recall", r.recall > 0 ? r.recall : NAN);
     ts_bench_number(j, "psnr", r.psnr);
     ts_bench_number(j, "ssim", r.ssim);
+    ts_bench_number(j, "latents", r.apart);
+    if (i) cJSON_AddBoolToObject(j, "frontier", words->frontier[i]);
     cJSON_AddNumberToObject(j, "calls_dense", (double)r.dense);
     cJSON_AddNumberToObject(j, "calls_searched", (double)r.searched);
     cJSON_AddNumberToObject(j, "calls_sparse", (double)r.sparse);
@@ -243,6 +258,7 @@ static cJSON *policy_json(const ts_bench *b, int i)
         cJSON_AddNumberToObject(k, "attention_gain", c->report.attention_gain);
         cJSON_AddItemToObject(k, "mse", numbers(c->mse, c->mse ? b->frames : 0));
         cJSON_AddItemToObject(k, "ssim", numbers(c->ssim, c->ssim ? b->frames : 0));
+        ts_bench_number(k, "latents", c->apart);
         if (c->said) cJSON_AddStringToObject(k, "report", c->said);
         cJSON_AddItemToArray(prompts, k);
     }
@@ -263,10 +279,10 @@ ts_status ts_bench_json(const ts_bench *b)
     list = cJSON_AddArrayToObject(j, "prompts");
     for (int p = 0; p < b->done_prompts; p++)
         cJSON_AddItemToArray(list, cJSON_CreateString(b->prompt[p]));
-    list = cJSON_AddArrayToObject(j, "policies");
-    for (int i = 0; i < b->policies; i++) cJSON_AddItemToArray(list, policy_json(b, i));
     ts_bench_words words;
     ts_bench_conclude(b, &words);
+    list = cJSON_AddArrayToObject(j, "policies");
+    for (int i = 0; i < b->policies; i++) cJSON_AddItemToArray(list, policy_json(b, &words, i));
     cJSON_AddBoolToObject(j, "verdict_measured", !*words.why);
     list = cJSON_AddArrayToObject(j, "verdict");
     for (int i = 0; i < words.lines; i++)

@@ -6,7 +6,6 @@
 #include "cli/bench/bench_verdict.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 
 #define SAME_TIME 0.02
@@ -90,6 +89,66 @@ static int next_worth(const ts_candidate *c, int n, int last)
             next = i;
     }
     return next;
+}
+
+bool ts_verdict_stands(const ts_candidate *c, int n, int i)
+{
+    return !isnan(c[i].psnr) && find_better(c, n, i) < 0;
+}
+
+static bool has_more_gain(const ts_candidate *a, const ts_candidate *b)
+{
+    return a->saved > b->saved || (a->saved == b->saved && a->psnr > b->psnr);
+}
+
+static bool is_nearer_dense(const ts_candidate *a, const ts_candidate *b)
+{
+    return a->psnr > b->psnr || (a->psnr == b->psnr && a->saved > b->saved);
+}
+
+/* The best of those that save so much and are so near; -1: there is none. */
+static int best_beyond(const ts_candidate *c, int n, double saved, double psnr,
+                       bool better(const ts_candidate *, const ts_candidate *))
+{
+    int best = -1;
+    for (int i = 0; i < n; i++)
+        if (c[i].saved >= saved && c[i].psnr >= psnr && (best < 0 || better(c + i, c + best)))
+            best = i;
+    return best;
+}
+
+static int say_level(const ts_candidate *c, int i, int last, bool by_speed, char *out, int at)
+{
+    size_t room = at < TS_VERDICT_TEXT ? (size_t)(TS_VERDICT_TEXT - at) : 0;
+    if (i < 0) return snprintf(out + at, room, "none");
+    if (i == last) return snprintf(out + at, room, "the same");
+    if (by_speed)
+        return snprintf(out + at, room, "%.120s (saves %.0f%%)", c[i].name, 100 * c[i].saved);
+    if (isinf(c[i].psnr)) return snprintf(out + at, room, "%.120s (equal)", c[i].name);
+    return snprintf(out + at, room, "%.120s (%.0f dB)", c[i].name, c[i].psnr);
+}
+
+int ts_verdict_levels(const ts_candidate *c, int n, char line[TS_VERDICT_LEVELS][TS_VERDICT_TEXT])
+{
+    static const double likeness[] = {40, 30, 20}, saved[] = {0.1, 0.25, 0.5};
+    int compared = 0, at[2], last[2] = {-1, -1};
+    for (int i = 0; i < n; i++) compared += !isnan(c[i].psnr);
+    if (compared < 2) return 0;
+    at[0] = snprintf(line[0], TS_VERDICT_TEXT, "fastest");
+    at[1] = snprintf(line[1], TS_VERDICT_TEXT, "nearest");
+    for (int k = 0; k < 3; k++) {
+        int fast = best_beyond(c, n, SAME_TIME, likeness[k], has_more_gain),
+            near = best_beyond(c, n, saved[k], -INFINITY, is_nearer_dense);
+        at[0] += snprintf(line[0] + at[0], (size_t)(TS_VERDICT_TEXT - at[0]),
+                          k ? "; %.0f dB: " : " at %.0f dB and more: ", likeness[k]);
+        at[0] += say_level(c, fast, last[0], true, line[0], at[0]);
+        at[1] += snprintf(line[1] + at[1], (size_t)(TS_VERDICT_TEXT - at[1]),
+                          k ? "; %.0f%%: " : " that saves %.0f%% and more: ", 100 * saved[k]);
+        at[1] += say_level(c, near, last[1], false, line[1], at[1]);
+        last[0] = fast;
+        last[1] = near;
+    }
+    return TS_VERDICT_LEVELS;
 }
 
 int ts_verdict(const ts_candidate *c, int n, char line[TS_VERDICT_LINES][TS_VERDICT_TEXT])

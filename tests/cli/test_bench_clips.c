@@ -76,13 +76,15 @@ START_TEST(clips)
     }
     p = cJSON_GetArrayItem(policies, 1);
     ck_assert(number(p, "kept") == 0.5 && number(p, "recall") > 0.4 && number(p, "recall") < 1 &&
-              number(p, "psnr") > 5 && number(p, "ssim") < 1 && number(p, "calls_sparse") > 0);
+              number(p, "psnr") > 5 && number(p, "ssim") < 1 && number(p, "calls_sparse") > 0 &&
+              number(p, "latents") > 0.01 && number(p, "latents") < 2);
     p = cJSON_GetArrayItem(policies, 2);
     ck_assert(number(p, "kept") == 1 && (isnan(number(p, "psnr")) || number(p, "psnr") > 40) &&
               number(p, "ssim") > 0.999);
     p = cJSON_GetArrayItem(policies, 3);
     /* dense: equal */
-    ck_assert(number(p, "calls_sparse") == 0 && isnan(number(p, "psnr")) && number(p, "ssim") == 1);
+    ck_assert(number(p, "calls_sparse") == 0 && isnan(number(p, "psnr")) &&
+              number(p, "ssim") == 1 && number(p, "latents") == 0);
     cJSON_Delete(j);
     char path[4096];
     snprintf(path, sizeof path, "%s/b.html", tmp);
@@ -270,15 +272,19 @@ static void same(double got, double want, const char *what)
 static void check_cells(const char *out, const cJSON *p, bool dense)
 {
     const char *name = cJSON_GetObjectItem(p, "attention")->valuestring;
-    char cell[11][32], want[11][32], begins[256];
+    char cell[12][32], want[12][32], begins[256];
     bool stands = dense || cJSON_IsNull(cJSON_GetObjectItem(p, "void"));
     snprintf(begins, sizeof begins, "\n%s ", name);
     const char *line = strstr(out, begins);
     ck_assert_msg(line != NULL, "no row of %s in\n%s", name, out);
-    int n = sscanf(line + strlen(begins), "%31s %31s %31s %31s %31s %31s %31s %31s %31s %31s %31s",
+    int n = sscanf(line + strlen(begins),
+                   "%31s %31s %31s %31s %31s %31s %31s %31s %31s %31s %31s "
+                   "%31s",
                    cell[0], cell[1], cell[2], cell[3], cell[4], cell[5], cell[6], cell[7], cell[8],
-                   cell[9], cell[10]);
-    ck_assert_int_eq(n, 11);
+                   cell[9], cell[10], cell[11]);
+    ck_assert_int_eq(n, 12);
+    ck_assert_int_eq(line[strcspn(line + 1, "\n")] == '*',
+                     cJSON_IsTrue(cJSON_GetObjectItem(p, "frontier")));
     snprintf(want[0], 32, "%.3f", number(p, "seconds"));
     snprintf(want[1], 32, "%.3f", number(p, "cpu_seconds"));
     snprintf(want[2], 32, "%.1f%%",
@@ -295,7 +301,8 @@ static void check_cells(const char *out, const cJSON *p, bool dense)
                                         : "%.2f",
              number(p, "psnr"));
     snprintf(want[10], 32, dense ? "-" : "%.4f", number(p, "ssim"));
-    for (int i = 0; i < 11; i++)
+    snprintf(want[11], 32, dense ? "-" : "%.2f%%", 100 * number(p, "latents"));
+    for (int i = 0; i < 12; i++)
         ck_assert_msg(!strcmp(cell[i], want[i]), "%s, column %d: %s, expected %s", name, i + 1,
                       cell[i], want[i]);
 }
@@ -373,6 +380,11 @@ START_TEST(arithmetic)
              "speed-up of attention");
         same(number(p, "ideal"), number(dense, "seconds") / limit, "ideal");
         if (i) same(number(p, "ssim"), ssim, "SSIM");
+        double apart = 0;
+        cJSON_ArrayForEach(q, cJSON_GetObjectItem(p, "prompts")) apart += number(q, "latents") / 2;
+        if (i) same(number(p, "latents"), apart, "latents");
+        ck_assert(i ? cJSON_IsBool(cJSON_GetObjectItem(p, "frontier"))
+                    : cJSON_IsNull(cJSON_GetObjectItem(p, "latents")));
         ck_assert(number(p, "calls_dense") == 24 * calls[i][0] &&
                   number(p, "calls_searched") == 24 * calls[i][1] &&
                   number(p, "calls_sparse") == 24 * calls[i][2]);

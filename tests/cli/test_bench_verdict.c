@@ -62,6 +62,37 @@ START_TEST(sentences)
 }
 END_TEST
 
+/* At each likeness the fastest, at each gain the nearest; which of them none beats. */
+START_TEST(levels)
+{
+    static const ts_candidate c[] = {{"a", 0.1, 41},  {"b", 0.3, 32},       {"c", 0.3, 35},
+                                     {"d", 0.55, 22}, {"e", 0.4, NAN},      {"f", 0.01, 50},
+                                     {"g", 0.2, 21},  {"h", -0.5, INFINITY}};
+    static const bool stands[] = {true, false, true, true, false, true, false, true};
+    ck_assert_int_eq(ts_verdict_levels(c, 8, line), 2);
+    ck_assert_str_eq(line[0], "fastest at 40 dB and more: a (saves 10%); 30 dB: c (saves 30%); 20 "
+                              "dB: d (saves 55%)");
+    ck_assert_str_eq(line[1],
+                     "nearest that saves 10% and more: a (41 dB); 25%: c (35 dB); 50%: d (22 dB)");
+    for (int i = 0; i < 8; i++)
+        ck_assert_msg(ts_verdict_stands(c, 8, i) == stands[i], "%s", c[i].name);
+    ck_assert_int_eq(ts_verdict_levels(c + 4, 2, line), 0); /* one was compared */
+    ck_assert_int_eq(ts_verdict_levels(c + 3, 4, line), 2);
+    ck_assert_str_eq(line[0], "fastest at 40 dB and more: none; 30 dB: none; 20 dB: d (saves 55%)");
+    ck_assert_str_eq(line[1], "nearest that saves 10% and more: d (22 dB); 25%: the same; 50%: the "
+                              "same");
+    ts_candidate equal[] = {{"x", 0.2, INFINITY}, {"y", 0.2, 30}};
+    ck_assert_int_eq(ts_verdict_levels(equal, 2, line), 2);
+    ck_assert_str_eq(line[1], "nearest that saves 10% and more: x (equal); 25%: none; 50%: none");
+    char name[400];
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    ts_candidate longest[] = {{name, 0.6, 25}, {name, 0.3, 35}, {name, 0.2, 45}};
+    ck_assert_int_eq(ts_verdict_levels(longest, 3, line), 2);
+    ck_assert_uint_lt(strlen(line[0]), TS_VERDICT_TEXT - 1);
+}
+END_TEST
+
 /* Twenty that are worth it, or beaten: as many lines as there is room for, and the number of the
  * rest; a policy as long as there may be. */
 START_TEST(more_than_fit)
@@ -86,6 +117,7 @@ int main(void)
     Suite *s = suite_create("verdict");
     TCase *t = tcase_create("verdict");
     tcase_add_test(t, sentences);
+    tcase_add_test(t, levels);
     tcase_add_test(t, more_than_fit);
     suite_add_tcase(s, t);
     return testing_main(s);
