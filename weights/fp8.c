@@ -9,9 +9,9 @@
  *   scaled_fp8        says that weights are scaled
  *
  * The weight is its numbers times its scale, rounded once. What counts is the type of a tensor and
- * which scales are there, whatever marks say; marks are asked only for the name of what can not be
- * read. A scale beside any other type is not looked at. Scales are read with the rows that they
- * belong to, not when the file is opened. */
+ * which scales are there, whatever marks say; marks are asked only for what can not be read:
+ * another format, rotated weights. A scale beside any other type is not looked at. Scales and marks
+ * are read with the rows that they belong to, not when the file is opened. */
 #include "backend/blocks.h"
 #include "backend/suffix.h"
 #include "weights/safetensors.h"
@@ -30,6 +30,7 @@ typedef struct {
     bool is_fp8;
     ts_fp8 type;
     const ts_entry *scale; /* NULL: none */
+    const ts_entry *mark;  /* X.comfy_quant; NULL: none */
     long parts;            /* scales of a row; 0: one for all rows */
 } stored_form;
 typedef struct {
@@ -102,31 +103,45 @@ static char *format_odd(const char *format, const char *text)
     return asprintf(&s, format, text) < 0 ? NULL : s;
 }
 
-/* "format": a text within JSON; malloc'd, NULL: there is none, or no memory. */
-static char *read_format(const cJSON *j)
+/* What is wrong with a format that a mark gives; malloc'd. NULL: nothing for numbers of 8 bits as
+ * they are read here, or it is none, or no memory. convrot: the weight is rotated */
+static char *judge_format(const cJSON *j, bool is_fp8)
 {
     const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, "format"));
-    return s ? format_odd("format %.60s", s) : NULL;
+    bool turned = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "convrot"));
+    if (is_fp8 && !turned && (!s || !strncmp(s, "float8_", 7))) return NULL;
+    if (!s && !turned) return NULL;
+    return format_odd(turned ? "format %.60s with convrot" : "format %.60s", s ? s : "unknown");
+}
+
+/* What the metadata has on a weight; NULL: nothing. Names may lack the prefix of tensors. */
+static const cJSON *find_layer_mark(const cJSON *layers, const char *name)
+{
+    const cJSON *layer;
+    size_t own = strlen(name) - (sizeof WEIGHT - 1);
+    cJSON_ArrayForEach(layer, layers)
+    {
+        size_t n = layer->string ? strlen(layer->string) : 0, before = own - n;
+        if (n == 0 || n > own || memcmp(name + before, layer->string, n)) continue;
+        if (before == 0 || name[before - 1] == '.') return layer;
+    }
+    return NULL;
+}
+
+static char *judge_mark(const ts_entry *mark, bool is_fp8)
+{
+    if (!mark || mark->odd || mark->t.type != TS_U8) return NULL;
+    cJSON *j = cJSON_ParseWithLength(mark->at, mark->bytes);
+    char *odd = judge_format(j, is_fp8);
+    cJSON_Delete(j);
+    return odd;
 }
 
 /* Of what is neither fp8 nor a plain number of a weight: what its marks call it. */
 static ts_status name_format(ts_err *err, const fp8_file *f, ts_entry *e, const cJSON *layers)
 {
-    const ts_entry *mark = find_beside(f, e->name, WEIGHT, ".comfy_quant");
-    char *odd = NULL;
-    if (mark && !mark->odd && mark->t.type == TS_U8) {
-        cJSON *j = cJSON_ParseWithLength(mark->at, mark->bytes);
-        odd = read_format(j);
-        cJSON_Delete(j);
-    }
-    const cJSON *layer;
-    cJSON_ArrayForEach(layer, layers)
-    {
-        size_t n = layer->string ? strlen(layer->string) : 0, all = strlen(e->name);
-        size_t own = all - (sizeof WEIGHT - 1), before = own - n;
-        if (odd || n == 0 || n > own || memcmp(e->name + before, layer->string, n)) continue;
-        if (before == 0 || e->name[before - 1] == '.') odd = read_format(layer);
-    }
+    char *odd = judge_mark(find_beside(f, e->name, WEIGHT, ".comfy_quant"), false);
+    if (!odd) odd = judge_format(find_layer_mark(layers, e->name), false);
     if (!odd && !find_scale(f, e->name)) return TS_OK;
     return set_odd(err, f, e, odd ? odd : format_odd("%s with a scale", e->storage));
 }
@@ -159,12 +174,18 @@ static bool fit_scale(const ts_entry *e, const ts_entry *scale, long *parts)
     return numbers / rows % *parts == 0;
 }
 
-static ts_status take_fp8(ts_err *err, const fp8_file *f, ts_entry *e, stored_form *form)
+static ts_status take_fp8(ts_err *err, const fp8_file *f, ts_entry *e, const cJSON *layers,
+                          stored_form *form)
 {
     char got[96], want[96];
+    char *format = ts_ends_with(e->name, WEIGHT)
+                       ? judge_format(find_layer_mark(layers, e->name), true)
+                       : NULL;
     *form = (stored_form){.is_fp8 = true,
                           .type = strcmp(e->storage, TS_STORED_E4M3) ? TS_E5M2 : TS_E4M3,
-                          .scale = find_scale(f, e->name)};
+                          .scale = find_scale(f, e->name),
+                          .mark = find_beside(f, e->name, WEIGHT, ".comfy_quant")};
+    if (format) return set_odd(err, f, e, format);
     if (form->scale && !fit_scale(e, form->scale, &form->parts)) {
         char *odd = NULL;
         const ts_entry *s = form->scale;
@@ -220,7 +241,7 @@ static ts_status list_weights(ts_err *err, fp8_file *f, const cJSON *layers)
         ts_entry *e = f->file.entry + i;
         if (is_companion(f, e->name)) continue;
         if (is_stored_as_fp8(e))
-            TRY(take_fp8(err, f, e, f->form + f->entries));
+            TRY(take_fp8(err, f, e, layers, f->form + f->entries));
         else if (ts_ends_with(e->name, WEIGHT) && (e->odd || e->t.type == TS_U8))
             TRY(name_format(err, f, e, layers));
         f->entry[f->entries++] = *e;
@@ -293,6 +314,13 @@ static ts_status read_fp8(ts_err *err, const ts_source *s, const ts_entry *e, lo
     assert(first >= 0 && rows >= 0 && first + rows <= ts_entry_rows(e));
     ts_status st = TS_OK;
     long width = ts_entry_width(e);
+    char *format = first == 0 ? judge_mark(form->mark, true) : NULL;
+    if (format) {
+        st = ts_fail(err, TS_EMODEL, "%s: tensor \"%s\": %s is not supported", s->path, e->name,
+                     format);
+        free(format);
+        return st;
+    }
     ts_fp8_widen(form->type, (const uint8_t *)e->at + first * width, (size_t)(rows * width), out);
     if (!form->scale) return TS_OK;
     /* of one dimension: a number is what a scale calls a row */

@@ -209,6 +209,10 @@ static const struct {
     {W("I8", "[2,4]", "8") ",\"__metadata__\":{\"_quantization_metadata\":\"{\\\"layers\\\":"
                            "{\\\"x\\\":{\\\"format\\\":\\\"mxfp8\\\"}}}\"}}",
      "format mxfp8", "", 8},
+    {W("F8_E4M3", "[2,4]", "8") ",\"__metadata__\":{\"_quantization_metadata\":\"{\\\"layers\\\":"
+                                "{\\\"x\\\":{\\\"format\\\":\\\"float8_e4m3fn\\\",\\\"convrot\\\":"
+                                "true}}}\"}}",
+     "format float8_e4m3fn with convrot", "", 8},
     {W("U8", "[2,4]", "8") ",\"x.weight_scale\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":"
                            "[8,12]}}",
      "U8 with a scale", "", 12},
@@ -269,6 +273,39 @@ START_TEST(refuses_scales_that_are_none)
 }
 END_TEST
 
+/* A mark of a weight in fp8 is looked at with its first row: rotated weights are none of ours. */
+START_TEST(refuses_marks)
+{
+    static const struct {
+        const char *mark, *says; /* NULL: it is read */
+    } marks[] = {{"{\"format\":\"float8_e4m3fn\"}", NULL},
+                 {"{\"format\":\"float8_e4m3fn\",\"full_precision_matrix_mult\":true}", NULL},
+                 {"no JSON", NULL},
+                 {"{\"format\":\"mxfp8\"}", "format mxfp8"},
+                 {"{\"format\":\"float8_e5m2\",\"convrot\":true}", "with convrot"}};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        char header[400];
+        uint8_t data[100] = {0};
+        float out[8];
+        ts_source s;
+        size_t n = strlen(marks[i].mark);
+        memcpy(data + 8, marks[i].mark, n);
+        snprintf(header, sizeof header,
+                 W("F8_E4M3", "[2,4]", "8") ",\"x.comfy_quant\":{\"dtype\":\"U8\",\"shape\":[%zu],"
+                                            "\"data_offsets\":[8,%zu]}}",
+                 n, n + 8);
+        open_file(header, data, n + 8, &s);
+        ts_status st = s.class->read(&err, &s, s.entry, 0, 2, out);
+        if (marks[i].says)
+            scratch_expect(&err, st, TS_EMODEL, "eight.safetensors", "\"x.weight\"", marks[i].says,
+                           "not supported", NULL);
+        else
+            ck_assert_int_eq(st, TS_OK);
+        ts_source_close(&s);
+    }
+}
+END_TEST
+
 /* The first and the last row that diffusers' weights have once they are decoded, of a file under a
  * prefix. */
 START_TEST(gives_the_rows_of_a_scaled_file)
@@ -316,6 +353,7 @@ int main(void)
     tcase_add_loop_test(t, refuses_what_it_can_not_decode, 0,
                         (int)(sizeof refused / sizeof *refused));
     tcase_add_test(t, refuses_files);
+    tcase_add_test(t, refuses_marks);
     tcase_add_test(t, refuses_scales_that_are_none);
     tcase_add_test(t, gives_the_rows_of_a_scaled_file);
     suite_add_tcase(s, t);
