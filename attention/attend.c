@@ -108,7 +108,9 @@ static ts_status attend_densely(ts_attn *a, ts_attn_call *c, ts_attn_state *s, t
     TRY(ts_attention_op(a->ctx->dev, op));
     if (!search) goto done;
     TRY(mark_moment(a, &c->middle));
-    if (a->o.policy.by_error)
+    if (a->o.policy.kind == TS_SVG)
+        TRY(ts_search_patterns(a, s, &op, sums, room_for(a, c)));
+    else if (a->o.policy.by_error)
         TRY(ts_search_by_error(a, s, &op, sums, room_for(a, c)));
     else
         TRY(choose_blocks(a, c, s, sums));
@@ -228,9 +230,10 @@ static void count_choices(ts_attn *a, ts_attn_state *s, const float *found)
     int A = a->o.heads;
     const float *ranking = found + TS_FOUND_RANKING * A, *form = found + TS_FOUND_FORM * A;
     bool measured = a->o.policy.rest == TS_REST_MEASURED;
+    int first = a->o.policy.kind == TS_SVG ? TS_RANK_SPATIAL : 0;
     ts_plans_know(s, A, ranking, measured ? form : NULL);
     for (int h = 0; h < A; h++) {
-        n->ranked[(int)ranking[h]]++;
+        n->ranked[first + (int)ranking[h]]++;
         if (measured) n->formed[(int)form[h]]++;
     }
 }

@@ -15,7 +15,7 @@ typedef struct { /* of one run; counted on a counting device too, without times 
     double recall, recall_least;
     long recalls;
     /* heads by what searches that compare by error gave them: ts_ranking, ts_rest_form */
-    long ranked[4], formed[3];
+    long ranked[6], formed[3];
 } ts_attn_counters;
 
 long ts_attn_calls(const ts_attn_counters *);

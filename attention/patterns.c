@@ -238,6 +238,24 @@ bool ts_pattern_radial(const ts_grid *g, const int32_t *at, double keep, int blo
     return read_nearest(g, at, keep, blocks, radial_distance, bits);
 }
 
+bool ts_pattern_svg(const ts_grid *g, const int32_t *at, int nv, int nb, float *scores)
+{
+    size_t all = (size_t)nb * (size_t)nb;
+    place *c = malloc((size_t)nv * sizeof *c);
+    memset(scores, 0, 2 * all * sizeof *scores);
+    if (c) find_centres(g, at, nv, c);
+    for (size_t p = 0; c && p < (size_t)nv; p++)
+        for (size_t j = 0; j < (size_t)nv; j++) {
+            double frames = c[p].x[0] - c[j].x[0], places = c[p].index - c[j].index;
+            float *to = scores + p * (size_t)nb + j;
+            to[0] = (float)-fabs(frames * g->H * g->W + places);
+            to[all] = (float)-fabs(places * g->F + frames);
+        }
+    bool ok = c != NULL;
+    free(c);
+    return ok;
+}
+
 bool ts_pattern_random(int blocks, double keep, uint64_t seed, int layer, int head, uint32_t *bits)
 {
     long words = ts_plan_words(blocks), k = ts_plan_budget(keep, blocks);

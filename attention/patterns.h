@@ -19,6 +19,11 @@ bool ts_pattern_window(const ts_grid *, const int32_t *at, double keep, int bloc
  * W), and a row's budget goes to the nearest; the paper reads those of at most 1. Nearest of all
  * are the row's own block, then, in clips, blocks with a token of the first frame. */
 bool ts_pattern_radial(const ts_grid *, const int32_t *at, double keep, int blocks, uint32_t *bits);
+/* The two patterns of Sparse VideoGen (arXiv 2502.01776) as scores [2, nb, nb], larger: nearer, of
+ * the first nv blocks among themselves (others 0). Spatial: minus the distance of their places in
+ * raster order; temporal: in the order in which a pixel's tokens of all frames stand together. A
+ * block is where its tokens are on average. Returns false: no memory. */
+bool ts_pattern_svg(const ts_grid *, const int32_t *at, int nv, int nb, float *scores);
 /* The block itself and budget - 1 others, drawn for (seed, layer, head, row): those with the
  * smallest words of Philox, block j having word j % 4 of counter (row 2^32 + j / 4, layer 2^32 +
  * head). */

@@ -345,11 +345,52 @@ done:
 }
 
 /* ---- plans that are made on the way ---- */
+/* svg: both patterns on the device, for branches of as many blocks once. */
+static ts_status send_svg(ts_attn *a, const int32_t *at, int slot, ts_tensor *patterns,
+                          ts_tensor *each)
+{
+    ts_status st = TS_OK;
+    ts_device *dev = a->ctx->dev;
+    ts_sequence s = ts_attn_sequence(a, slot);
+    size_t A = (size_t)a->o.heads, n = 2 * (size_t)s.nb * (size_t)s.nb;
+    float *scores = malloc(n * sizeof *scores);
+    int32_t *which = malloc(2 * A * sizeof *which);
+    if (!scores || !which) TRY(ts_plans_no_memory(a));
+    *patterns = ts_take(&a->ctx->arena, TS_F32, TS_DIM(2, s.nb, s.nb));
+    *each = ts_take(&a->ctx->arena, TS_I32, TS_DIM(2, (long)A));
+    if (dev->counting) goto done;
+    if (!ts_pattern_svg(&a->grid, at, s.nv, s.nb, scores)) TRY(ts_plans_no_memory(a));
+    for (size_t i = 0; i < 2 * A; i++) which[i] = i >= A;
+    TRY(dev->ops->upload(dev, patterns->p, scores, n * sizeof *scores));
+    TRY(dev->ops->upload(dev, each->p, which, 2 * A * sizeof *which));
+done:
+    free(scores);
+    free(which);
+    return st;
+}
+
+static ts_status open_svg(ts_attn *a, const int32_t *at)
+{
+    ts_status st = TS_OK;
+    for (int slot = 0; slot < a->o.slots; slot++) {
+        int twin = first_alike(a, slot);
+        ts_attn_state like = *ts_plans_of(a, twin, 0);
+        if (twin == slot) TRY(send_svg(a, at, slot, &like.patterns, &like.each));
+        for (int l = 0; l < a->o.layers; l++) {
+            ts_attn_state *s = ts_plans_of(a, slot, l);
+            s->patterns = like.patterns;
+            s->each = like.each;
+        }
+    }
+done:
+    return st;
+}
+
 static void open_searched(ts_attn *a)
 {
     ts_arena *arena = &a->ctx->arena;
     long A = a->o.heads;
-    bool search = a->o.policy.kind == TS_ADASPA, by_error = search && a->o.policy.by_error;
+    bool search = ts_policy_keeps_plans(&a->o.policy), by_error = search && a->o.policy.by_error;
     for (int slot = 0; slot < a->o.slots; slot++)
         for (int l = 0; l < a->o.layers; l++) {
             ts_sequence s = ts_attn_sequence(a, slot);
@@ -385,10 +426,11 @@ ts_status ts_plans_open(ts_attn *a)
     TRY(order_tokens(a, &at));
     if (kind == TS_BLOCKS)
         TRY(open_saved(a, bag));
-    else if (kind == TS_ADASPA || kind == TS_POOLED)
+    else if (ts_policy_keeps_plans(&a->o.policy) || kind == TS_POOLED)
         open_searched(a);
     else
         TRY(open_patterns(a, at));
+    if (kind == TS_SVG) TRY(open_svg(a, at));
 done:
     free(at);
     ts_bag_free(bag);

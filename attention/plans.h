@@ -5,7 +5,16 @@
 #include "attention/attend.h"
 
 /* What may order the blocks of a row (search.h) */
-typedef enum { TS_RANK_FRESH, TS_RANK_MASS, TS_RANK_OWN, TS_RANK_POOLED, TS_RANKINGS } ts_ranking;
+typedef enum {
+    TS_RANK_FRESH,
+    TS_RANK_MASS,
+    TS_RANK_OWN,
+    TS_RANK_POOLED,
+    TS_RANKINGS, /* that adaspa compares; svg the two behind them */
+    TS_RANK_SPATIAL = TS_RANKINGS,
+    TS_RANK_TEMPORAL,
+    TS_RANKINGS_NAMED
+} ts_ranking;
 
 struct ts_attn_state { /* of one layer and branch */
     ts_plan plan;      /* bits absent: none is ever made */
@@ -17,6 +26,9 @@ struct ts_attn_state { /* of one layer and branch */
     /* Where rankings are compared by error, i32 [A] of each head: ts_ranking and ts_rest_form; and
      * as far as the host knows, which of them some head has. */
     ts_tensor ranking, form;
+    /* svg, where ranking counts from TS_RANK_SPATIAL: scores of both patterns f32 [2, nb, nb], and
+     * i32 [2, A] of zeros and ones; of branches with as many blocks the same */
+    ts_tensor patterns, each;
     bool ranks[TS_RANKINGS], forms[TS_REST_LINEAR + 1];
 };
 

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[TS_POLICIES] = {"dense",  "auto",   "adaspa", "tile",  "window",
-                                               "radial", "pooled", "random", "blocks"};
+static const char *const names[TS_POLICIES] = {"dense",  "auto",   "adaspa", "tile",   "window",
+                                               "radial", "pooled", "svg",    "random", "blocks"};
 
 enum {
     AUTO = 1 << TS_AUTO,
@@ -20,11 +20,12 @@ enum {
     WINDOW = 1 << TS_WINDOW,
     RADIAL = 1 << TS_RADIAL,
     POOLED = 1 << TS_POOLED,
+    SVG = 1 << TS_SVG,
     RANDOM = 1 << TS_RANDOM,
     BLOCKS = 1 << TS_BLOCKS
 };
 enum {
-    BUDGETED = ADASPA | WINDOW | RADIAL | POOLED | RANDOM,
+    BUDGETED = ADASPA | WINDOW | RADIAL | POOLED | SVG | RANDOM,
     FIXED = TILE | WINDOW | RADIAL | POOLED | RANDOM,
     ALL = BUDGETED | TILE | BLOCKS
 };
@@ -55,7 +56,7 @@ static const struct {
     [ORDER] = {"order", "raster or tile", ALL & ~BLOCKS},
     [MIN_TOKENS] = {"min-tokens", "a whole number from 0", ALL & ~BLOCKS},
     [DENSE_STEPS] = {"dense-steps", "a whole number from 0", FIXED | BLOCKS},
-    [SEARCH_STEPS] = {"search-steps", "steps from 1, like 10+30", ADASPA},
+    [SEARCH_STEPS] = {"search-steps", "steps from 1, like 10+30", ADASPA | SVG},
     [SEARCH] = {"search", "error or mass", ADASPA},
     [FRESH] = {"fresh", "0, or the number of steps after which plans are ranked anew", ADASPA},
     [REST] = {"rest", "none, mean, linear or (adaspa) measured", ALL},
@@ -86,7 +87,8 @@ enum { MIN_TOKENS_DEFAULT = 256 };
  *   of the blocks; in tile order blocks span four frames, and all are read */
 static const ts_order orders[TS_POLICIES] = {
     [TS_ADASPA] = TS_RASTER, [TS_TILE] = TS_RASTER,   [TS_WINDOW] = TS_RASTER,
-    [TS_RADIAL] = TS_RASTER, [TS_POOLED] = TS_RASTER, [TS_RANDOM] = TS_RASTER};
+    [TS_RADIAL] = TS_RASTER, [TS_POOLED] = TS_RASTER, [TS_SVG] = TS_RASTER,
+    [TS_RANDOM] = TS_RASTER};
 
 const char *ts_policy_name(ts_policy_kind kind) { return names[kind]; }
 
@@ -287,6 +289,7 @@ static ts_status refuse_policy(ts_err *err, const char *text)
 /* The published method is what search=mass and adaptive ask for; the rest of its keys follow. */
 static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEYS])
 {
+    if (p->kind == TS_SVG) p->adaptive = false;
     if (p->kind != TS_ADASPA) return TS_OK;
     if (given[ADAPTIVE] && given[SEARCH] && p->by_error)
         return ts_fail(
@@ -312,6 +315,8 @@ static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEY
     return TS_OK;
 }
 
+bool ts_policy_keeps_plans(const ts_policy *p) { return p->kind == TS_ADASPA || p->kind == TS_SVG; }
+
 ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
 {
     ts_status st = TS_OK;
@@ -328,8 +333,8 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     if (kind == TS_POLICIES) return refuse_policy(err, text);
     p->kind = (ts_policy_kind)kind;
     p->order = orders[kind];
+    p->by_error = ts_policy_keeps_plans(p);
     if (p->kind == TS_ADASPA) {
-        p->by_error = true;
         p->fresh = 1;
         p->rest = TS_REST_MEASURED;
     }
@@ -359,7 +364,7 @@ void ts_policy_settle(ts_policy *p, int steps)
     int first = step_at(0.2, steps) > 1 ? step_at(0.2, steps) : 1, later = step_at(0.6, steps);
     /* a dense call: of few steps too large a part, for plans that are ranked anew anyway */
     if (p->by_error && steps < 10) later = first;
-    if (p->kind == TS_ADASPA && !p->search.n) {
+    if (ts_policy_keeps_plans(p) && !p->search.n) {
         p->search = (ts_set){{{first, first}}, 1};
         if (later == first + 1)
             p->search.span[0].last = later;
@@ -372,7 +377,7 @@ void ts_policy_settle(ts_policy *p, int steps)
 ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
 {
     if (p->kind == TS_DENSE || ts_set_has(&p->dense_layers, layer)) return TS_DO_DENSE;
-    if (p->kind != TS_ADASPA)
+    if (!ts_policy_keeps_plans(p))
         return step <= p->dense_steps ? TS_DO_DENSE
                : p->kind == TS_POOLED ? TS_DO_POOL
                                       : TS_DO_SPARSE;
@@ -383,13 +388,14 @@ ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
 
 bool ts_policy_searches(const ts_policy *p, int step)
 {
-    return p->kind == TS_ADASPA && ts_set_has(&p->search, step);
+    return ts_policy_keeps_plans(p) && ts_set_has(&p->search, step);
 }
 
 double ts_policy_work(const ts_policy *p, int steps, int nb)
 {
-    double sum = 0, tries = p->by_error ? 7 * p->keep * fmin(1, 32.0 / nb) : 0;
-    bool have = p->kind != TS_ADASPA;
+    double sum = 0, plans = p->kind == TS_SVG ? 2 : 7,
+           tries = p->by_error ? plans * p->keep * fmin(1, 32.0 / nb) : 0;
+    bool have = !ts_policy_keeps_plans(p);
     for (int s = 1; s <= steps; s++) {
         int layer = 0;
         while (ts_set_has(&p->dense_layers, layer)) layer++;

@@ -13,6 +13,7 @@ typedef enum {
     TS_WINDOW,
     TS_RADIAL,
     TS_POOLED,
+    TS_SVG,
     TS_RANDOM,
     TS_BLOCKS,
     TS_POLICIES
@@ -44,11 +45,12 @@ typedef struct {
     ts_order order;
     long min_tokens; /* fewer: dense */
     int dense_steps; /* the first so many are dense; -1: not said */
-    ts_set search;   /* adaspa: steps that search; empty: not said */
+    ts_set search;   /* adaspa, svg: steps that search; empty: not said */
     ts_set dense_layers;
-    bool by_error; /* adaspa: rankings are compared by the error of their output */
-    int fresh;     /* adaspa: plans are ranked anew at every so manieth step; 0: never */
-    int rest;      /* what stands for blocks that are not read: ts_rest_form, or TS_REST_MEASURED */
+    /* adaspa: rankings, svg: patterns are compared by the error of their output */
+    bool by_error;
+    int fresh; /* adaspa: plans are ranked anew at every so manieth step; 0: never */
+    int rest;  /* what stands for blocks that are not read: ts_rest_form, or TS_REST_MEASURED */
     bool adaptive, strict;
     double psnr;     /* auto: dB from dense that the measurement has to reach */
     int k;           /* tile: reference frames */
@@ -60,20 +62,23 @@ typedef struct {
 
 /* TS_EUSAGE: which name, key or value, and what it may be. */
 ts_status ts_policy_parse(ts_err *, const char *text, ts_policy *);
-/* Completes what depends on the number of steps: adaspa searches at steps max(1, [0.2 S]) and [0.6
- * S] (by error the second from ten steps on), others are dense for [0.2 S] steps, [x] = floor(x +
- * 0.5). */
+/* Completes what depends on the number of steps: adaspa and svg search at steps max(1, [0.2 S]) and
+ * [0.6 S] (by error the second from ten steps on), others are dense for [0.2 S] steps, [x] =
+ * floor(x + 0.5). */
 void ts_policy_settle(ts_policy *, int steps);
 /* The policy with every key that applies to it, as ts_policy_parse reads it; malloc'd. */
 char *ts_policy_text(const ts_policy *);
 /* step from 1, layer from 0 through all experts; have: a plan for this layer and branch is
  * there. */
 ts_do ts_policy_decide(const ts_policy *, int step, int layer, bool have);
+/* Are plans made by searches in steps of their own, and kept until the next? */
+bool ts_policy_keeps_plans(const ts_policy *);
 /* Does a step make plans that later ones use? */
 bool ts_policy_searches(const ts_policy *, int step);
 /* Of a settled policy with a budget: what self-attention of a run of these steps computes, a dense
  * run being 1, of nb blocks; dense layers and text left aside. A search by error is a dense call
- * and seven sparse ones of 32 query blocks; what ranking and the rest cost is not in it. */
+ * and seven (svg: two) sparse ones of 32 query blocks; what ranking and the rest cost is not in it.
+ */
 double ts_policy_work(const ts_policy *, int steps, int nb);
 bool ts_set_has(const ts_set *, int);
 const char *ts_policy_name(ts_policy_kind);

@@ -24,16 +24,16 @@ static void print_shares(FILE *f, const long *n, const char *const *name, int ki
 static void print_choices(FILE *f, const ts_attn_counters *c)
 {
     static const char *const forms[] = {"nothing", "means", "linear"};
-    const char *rankings[TS_RANKINGS];
+    const char *rankings[TS_RANKINGS_NAMED];
     long ranked = 0, formed = 0;
-    for (int i = 0; i < TS_RANKINGS; i++) {
+    for (int i = 0; i < TS_RANKINGS_NAMED; i++) {
         rankings[i] = ts_ranking_name((ts_ranking)i);
         ranked += c->ranked[i];
     }
     for (int i = 0; i <= TS_REST_LINEAR; i++) formed += c->formed[i];
     if (!ranked) return;
     fputs("  heads     ", f);
-    print_shares(f, c->ranked, rankings, TS_RANKINGS);
+    print_shares(f, c->ranked, rankings, TS_RANKINGS_NAMED);
     if (formed) {
         fputs("; for the rest ", f);
         print_shares(f, c->formed, forms, TS_REST_LINEAR + 1);

@@ -196,7 +196,7 @@ done:
 ts_status ts_attn_save(ts_attn *a, ts_bag *bag)
 {
     ts_status st = TS_OK;
-    if (!a->state || a->o.policy.kind != TS_ADASPA) return TS_OK;
+    if (!a->state || !ts_policy_keeps_plans(&a->o.policy)) return TS_OK;
     for (int s = 0; s < a->o.slots; s++)
         for (int l = 0; l < a->o.layers; l++)
             if (ts_plans_of(a, s, l)->have) TRY(save_state(a, bag, s, l));
@@ -231,7 +231,8 @@ static ts_status load_kept(ts_attn *a, const ts_bag *bag, int slot, int layer)
     for (int i = 0; i < n; i++) {
         TRY(ts_bag_get(&a->ctx->err, bag, name[i], kept[i].type, kept[i].nd, kept[i].dim, &h));
         if (kept[i].p.at == state->ranking.p.at)
-            TRY(read_choices(a, name[i], &h, TS_RANKINGS - 1, known));
+            TRY(read_choices(a, name[i], &h, a->o.policy.kind == TS_SVG ? 1 : TS_RANKINGS - 1,
+                             known));
         if (kept[i].p.at == state->form.p.at) {
             form = known + a->o.heads;
             TRY(read_choices(a, name[i], &h, TS_REST_LINEAR, form));
@@ -269,7 +270,7 @@ done:
 ts_status ts_attn_load(ts_attn *a, const ts_bag *bag)
 {
     ts_status st = TS_OK;
-    if (!a->state || a->o.policy.kind != TS_ADASPA) return TS_OK;
+    if (!a->state || !ts_policy_keeps_plans(&a->o.policy)) return TS_OK;
     for (int s = 0; s < a->o.slots; s++)
         for (int l = 0; l < a->o.layers; l++) TRY(load_state(a, bag, s, l));
 done:

@@ -12,10 +12,13 @@ enum { SAMPLE = 32 };
 
 const char *ts_ranking_name(ts_ranking r)
 {
-    static const char *const name[TS_RANKINGS] = {[TS_RANK_FRESH] = "fresh",
-                                                  [TS_RANK_MASS] = "by mass",
-                                                  [TS_RANK_OWN] = "by mass with the own block",
-                                                  [TS_RANK_POOLED] = "pooled"};
+    static const char *const name[TS_RANKINGS_NAMED] = {
+        [TS_RANK_FRESH] = "fresh",
+        [TS_RANK_MASS] = "by mass",
+        [TS_RANK_OWN] = "by mass with the own block",
+        [TS_RANK_POOLED] = "pooled",
+        [TS_RANK_SPATIAL] = "spatial",
+        [TS_RANK_TEMPORAL] = "temporal"};
     return name[r];
 }
 
@@ -210,6 +213,47 @@ ts_status ts_search_by_error(ts_attn *a, ts_attn_state *s, const ts_attention *d
     TRY(pool_keys_and_values(&c.w));
     TRY(choose_rankings(&c, found));
     if (forms) TRY(choose_forms(&c, found));
+done:
+    ts_release(arena, mark);
+    return st;
+}
+
+/* ---- patterns ---- */
+/* Scores of the pattern that `which` [A] has of each head. */
+static ts_status score_patterns(const work *w, ts_tensor which)
+{
+    long A = w->a->o.heads, nb = w->s->plan.nb;
+    return ts_gather_op(w->dev, (ts_gather){ts_view(w->s->patterns, TS_DIM(2, nb * nb)), which,
+                                            ts_view(w->scores, TS_DIM(A, nb * nb))});
+}
+
+ts_status ts_search_patterns(ts_attn *a, ts_attn_state *s, const ts_attention *dense,
+                             ts_tensor mass, ts_tensor found)
+{
+    ts_status st = TS_OK;
+    ts_arena *arena = &a->ctx->arena;
+    size_t mark = ts_mark(arena);
+    const long *n = dense->q.dim, A = n[2], nb = s->plan.nb;
+    ts_tensor stat = {0};
+    comparison c = {.w = {.a = a, .dev = a->ctx->dev, .s = s, .op = dense}, .mass = mass};
+    const work *w = &c.w;
+    c.every = nb > SAMPLE ? (int)nb / SAMPLE : 1;
+    c.w.scores = ts_take(arena, TS_F32, TS_DIM(1, A, nb, nb));
+    c.again = ts_take(arena, dense->q.type, TS_DIM(1, n[1], A, n[3]));
+    c.again.ld = A * n[3];
+    c.error = ts_take(arena, TS_F32, TS_DIM(2, A));
+    for (int i = 0; i < 2; i++) {
+        TRY(score_patterns(w, ts_view(ts_row_range(s->each, i, 1), TS_DIM(A))));
+        TRY(ts_topk_op(w->dev, ranked(w, TS_RANK_MASS, w->scores, (ts_tensor){0})));
+        TRY(measure_plan(&c, TS_REST_NONE, i));
+    }
+    if (ts_there(found)) stat = ts_row_range(found, TS_FOUND_RANKING, 1);
+    TRY(ts_choose_op(w->dev, (ts_choose){c.error, 1, s->ranking, stat}));
+    TRY(score_patterns(w, s->ranking));
+    ts_topk t = ranked(w, TS_RANK_MASS, w->scores, (ts_tensor){0});
+    t.weights = ts_view(mass, TS_DIM(A, nb, nb));
+    if (ts_there(found)) t.stat = ts_row_range(found, 0, 3);
+    TRY(ts_topk_op(w->dev, t));
 done:
     ts_release(arena, mark);
     return st;

@@ -14,6 +14,10 @@ enum { TS_FOUND_RANKING = 3, TS_FOUND_FORM, TS_FOUND };
  * absent. */
 ts_status ts_search_by_error(ts_attn *, ts_attn_state *, const ts_attention *dense, ts_tensor mass,
                              ts_tensor found);
+/* The same of svg: for each head whichever of its two patterns gives the less error, the spatial
+ * one among equals. */
+ts_status ts_search_patterns(ts_attn *, ts_attn_state *, const ts_attention *dense, ts_tensor mass,
+                             ts_tensor found);
 /* A call with the plan of s and what the policy lets stand for the rest; `rank`: heads with such a
  * ranking get a new plan first. */
 ts_status ts_search_attend(ts_attn *, ts_attn_state *, ts_attention op, bool rank);

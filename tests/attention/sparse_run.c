@@ -14,6 +14,7 @@ const char *const sparse_some[SOME] = {
     "window:keep=0.4,min-tokens=0,order=tile",
     "radial:keep=0.4,min-tokens=0",
     "pooled:keep=0.4,min-tokens=0,order=raster",
+    "svg:keep=0.4,min-tokens=0",
     "random:keep=0.4,min-tokens=0,order=tile,seed=5",
     "tile:k=1,min-tokens=0,order=raster"};
 

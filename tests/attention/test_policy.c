@@ -28,9 +28,9 @@ static bool same_set(const ts_set *a, const ts_set *b)
     return a->n == b->n && !memcmp(a->span, b->span, (size_t)a->n * sizeof *a->span);
 }
 
-static const char *const every[] = {"dense",  "auto",   "adaspa",
-                                    "tile",   "window", "radial",
-                                    "pooled", "random", "blocks:file=p.safetensors"};
+static const char *const every[] = {
+    "dense",  "auto",   "adaspa", "tile",   "window",
+    "radial", "pooled", "svg",    "random", "blocks:file=p.safetensors"};
 
 START_TEST(names)
 {
@@ -38,8 +38,9 @@ START_TEST(names)
         ts_policy p = parse(every[i]);
         ck_assert_int_eq(p.kind, i);
         ck_assert(!strncmp(every[i], ts_policy_name(p.kind), strlen(ts_policy_name(p.kind))));
-        ck_assert(p.keep == 0.2 && p.k == 2 && p.seed == 0 && p.adaptive == (i != TS_ADASPA) &&
-                  !p.strict && p.by_error == (i == TS_ADASPA) && p.fresh == (i == TS_ADASPA) &&
+        ck_assert(p.keep == 0.2 && p.k == 2 && p.seed == 0 &&
+                  p.adaptive == (i != TS_ADASPA && i != TS_SVG) && !p.strict &&
+                  p.by_error == (i == TS_ADASPA || i == TS_SVG) && p.fresh == (i == TS_ADASPA) &&
                   p.rest == (i == TS_ADASPA ? TS_REST_MEASURED : TS_REST_NONE) &&
                   p.dense_steps == -1 && !p.search.n && !p.dense_layers.n && !p.said_min_tokens &&
                   !p.said_steps);
@@ -73,7 +74,7 @@ START_TEST(all_keys)
 }
 END_TEST
 
-#define KNOWN "dense, auto, adaspa, tile, window, radial, pooled, random or blocks"
+#define KNOWN "dense, auto, adaspa, tile, window, radial, pooled, svg, random or blocks"
 static const struct {
     const char *text, *sentence;
 } mistakes[] = {
@@ -116,6 +117,11 @@ static const struct {
                       "dense-steps, rest, dense-layers or strict"},
     {"pooled:adaptive=on", "attention pooled: no key \"adaptive\", expected keep, order, "
                            "min-tokens, dense-steps, rest, dense-layers or strict"},
+    {"svg:dense-steps=3",
+     "attention svg: no key \"dense-steps\", expected keep, order, min-tokens, "
+     "search-steps, rest, dense-layers or strict"},
+    {"svg:rest=measured",
+     "attention svg: rest=measured, expected none, mean, linear or (adaspa) measured"},
     {"random:search-steps=1", "attention random: no key \"search-steps\", expected keep, order, "
                               "min-tokens, dense-steps, rest, dense-layers, seed or strict"},
     {"blocks:file=x,order=tile", "attention blocks: no key \"order\", expected dense-steps, rest, "
@@ -303,6 +309,8 @@ static const struct {
      "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=mass,rest=mean,"
      "adaptive=on",
      50},
+    {"svg:keep=0.3", "svg:keep=0.3,order=raster,min-tokens=256,search-steps=10+30", 50},
+    {"svg:rest=linear", "svg:keep=0.2,order=raster,min-tokens=256,search-steps=1,rest=linear", 4},
     {"pooled:rest=mean", "pooled:keep=0.2,order=raster,min-tokens=256,dense-steps=10,rest=mean",
      50},
 };
@@ -355,7 +363,11 @@ START_TEST(settle)
         p = parse("adaspa:search-steps=2");
         ts_policy_settle(&p, S);
         ck_assert(same_set(&p.search, &(ts_set){{{2, 2}}, 1}));
+        p = parse("svg");
+        ts_policy_settle(&p, S);
+        ck_assert(p.search.n == (S >= 10 ? 2 : 1) && p.search.span[0].first == first);
         for (int k = TS_TILE; k < TS_POLICIES; k++) {
+            if (k == TS_SVG) continue;
             p = parse(every[k]);
             ts_policy_settle(&p, S);
             ck_assert_int_eq(p.dense_steps, k == TS_BLOCKS ? 0 : fifth);
@@ -416,6 +428,7 @@ END_TEST
 START_TEST(fixed_policies)
 {
     for (int k = TS_TILE; k < TS_POLICIES; k++) {
+        if (k == TS_SVG) continue;
         char with[128];
         snprintf(with, sizeof with, "%s%cdense-steps=3,dense-layers=1", every[k],
                  strchr(every[k], ':') ? ',' : ':');

@@ -25,7 +25,8 @@ static void check_replay(const char *backend, const char *policy)
     char with[4200];
     sparse_run j = sparse_run_on(backend, 1, policy, 1), r;
     char *path = save(&j, "plan.safetensors");
-    bool found = j.attn.o.policy.kind == TS_ADASPA, pooled = j.attn.o.policy.kind == TS_POOLED;
+    bool found = ts_policy_keeps_plans(&j.attn.o.policy),
+         pooled = j.attn.o.policy.kind == TS_POOLED;
     int first = found ? 3 : pooled ? STEPS : 2; /* fixed ones have one dense step */
     snprintf(with, sizeof with, "blocks:file=%s,dense-steps=%d", path, first - 1);
     r = sparse_run_on(backend, 1, with, 1);

@@ -20,6 +20,8 @@ static double apart(const sparse_run *a, const sparse_run *b, int step)
 /* ---- what is computed ---- */
 static const char *const everything[] = {"adaspa:keep=1,min-tokens=0,order=raster",
                                          "adaspa:keep=1,min-tokens=0,order=tile",
+                                         "svg:keep=1,min-tokens=0,order=raster",
+                                         "svg:keep=1,min-tokens=0,order=tile",
                                          "window:keep=1,min-tokens=0,order=raster,dense-steps=0",
                                          "window:keep=1,min-tokens=0,order=tile,dense-steps=0",
                                          "pooled:keep=1,min-tokens=0,order=raster,dense-steps=0",

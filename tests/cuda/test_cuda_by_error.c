@@ -1,6 +1,7 @@
 /* adaspa on the CUDA device: searches by error and what they choose, against their definition in
  * double. */
 #include "tests/attention/by_error.h"
+#include "tests/attention/svg_choices.h"
 #include "tests/cuda/emu/emulated.h"
 #include "tests/testing.h"
 
@@ -21,6 +22,13 @@ START_TEST(fixed_forms)
 }
 END_TEST
 
+START_TEST(patterns)
+{
+    emu_set((emu_options){.late = 1});
+    svg_choices("cuda", 0);
+}
+END_TEST
+
 START_TEST(interrupted)
 {
     emu_set((emu_options){.late = 1});
@@ -38,6 +46,7 @@ int main(void)
     tcase_add_checked_fixture(t, NULL, emulated_expect_clean);
     tcase_add_test(t, choices_and_plans);
     tcase_add_loop_test(t, fixed_forms, 0, all ? 2 * BY_ERROR_FORMS : 1);
+    tcase_add_test(t, patterns);
     if (all) tcase_add_test(t, interrupted);
     suite_add_tcase(s, t);
     return testing_main(s);

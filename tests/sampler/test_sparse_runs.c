@@ -226,6 +226,7 @@ static const struct {
     {"wan21-adaspa", "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,search-steps=2+5", 6},
     {"wan21-adaspa",
      "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,search-steps=2+5,strict", 7},
+    {"wan21-adaspa", "svg:keep=0.4,min-tokens=0,search-steps=2+5", 3},
     {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,search-steps=2+5", 1},
     {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,search-steps=2+5", 3},
     {"wan21-adaspa", "adaspa:keep=0.4,min-tokens=0,search-steps=2+5,rest=linear", 6},
