@@ -169,6 +169,22 @@ done:
 }
 
 /* The run of one clip, or of all pictures. */
+/* Plans that auto turns out not to make are refused before hours of work. */
+static ts_status check_advice(ts_cli *c, const ts_render *r)
+{
+    ts_status st = TS_OK;
+    const ts_flags *f = &c->flags;
+    bool images = ts_flag_set(f, TS_F_PLAN_IMAGE);
+    char *advice = images || ts_flag_set(f, TS_F_SAVE_PLAN) ? ts_run_advice(r->run) : NULL,
+         *policy = advice ? ts_metadata_field(r->json, "attention") : NULL;
+    if (policy && !strcmp(policy, "dense"))
+        st = ts_fail(&c->err, TS_EUSAGE, "--%s: a dense run makes no plan, and this is one: %s",
+                     images ? "plan-image" : "save-plan", advice);
+    free(policy);
+    free(advice);
+    return st;
+}
+
 static ts_status open_render_run(ts_cli *c, ts_render *r)
 {
     ts_status st = TS_OK;
@@ -179,6 +195,7 @@ static ts_status open_render_run(ts_cli *c, ts_render *r)
     if (r->q.init && !ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_run_picture(r->run, r->q.init));
     if (!ts_flag_set(&c->flags, TS_F_DRY_RUN)) TRY(ts_cli_read_images(r->run, &r->q));
     TRY(ts_render_describe(c, r));
+    TRY(check_advice(c, r));
     if (r->was) ts_cli_compare_images(c, ts_flag_text(&c->flags, TS_F_FROM), r->was, r->json);
     TRY(ts_cli_stopped(c));
 done:

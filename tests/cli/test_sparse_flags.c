@@ -239,6 +239,11 @@ START_TEST(recommended)
     ck_assert_msg(strstr(r->err, "attention auto: ") != NULL, "%s", r->err);
     r = program_run("info %s/rows/*.mp4 --json", tmp);
     ck_assert_msg(strstr(r->out, ":keep=") && !strstr(r->out, "auto:"), "%s", r->out);
+    snprintf(flags, sizeof flags, "--size 64x64 --frames 9 --steps 2 --save-plan %s/none.st", tmp);
+    refused_at(
+        flags, "auto", 2,
+        "--save-plan: a dense run makes no plan, and this is one: attention auto: dense: 192 "
+        "tokens are too few to gain");
     refused("auto:psnr=200", 2, "attention auto: psnr=200, expected decibels from 0 to 100");
 }
 END_TEST
