@@ -27,10 +27,13 @@ static const measurement rows[] = {
     {FRAMES_ARE_BLOCKS, 24, "pooled:keep=0.5", 31.0},
     {FOUR_BLOCKS_A_FRAME, 24, "adaspa:keep=0.1,rest=none", 20.0},
     {FOUR_BLOCKS_A_FRAME, 24, "adaspa:keep=0.2", 24.5},
+    {FOUR_BLOCKS_A_FRAME, 24, "adaspa:keep=0.35", 28.1},
+    {FOUR_BLOCKS_A_FRAME, 24, "adaspa:keep=0.35,rest=linear", 28.6},
     {FOUR_BLOCKS_A_FRAME, 24, "adaspa:keep=0.5", 29.6},
     {FOUR_BLOCKS_A_FRAME, 24, "adaspa:keep=0.5,rest=linear", 30.9},
     {FOUR_BLOCKS_A_FRAME, 24, "pooled:keep=0.1", 19.9},
     {FOUR_BLOCKS_A_FRAME, 24, "pooled:keep=0.2", 19.4},
+    {FOUR_BLOCKS_A_FRAME, 24, "pooled:keep=0.35", 22.4},
     {FOUR_BLOCKS_A_FRAME, 24, "pooled:keep=0.5", 23.4},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
