@@ -97,6 +97,20 @@ static void lower_text(ts_buf *out, const char *s)
     }
 }
 
+static void join_white(ts_buf *out, const char *s)
+{
+    int32_t c;
+    for (bool after = false, white; *s; after = white) {
+        size_t n = ts_utf8_next(s, &c);
+        white = ts_is_white(c);
+        if (!white)
+            ts_buf_put(out, s, n);
+        else if (!after)
+            put_string(out, " ");
+        s += n;
+    }
+}
+
 static void apply_normalizer(const ts_tokenizer *t, const ts_rule *r, ts_buf *out, const char *s)
 {
     ts_buf_put(out, "", 0);
@@ -105,6 +119,7 @@ static void apply_normalizer(const ts_tokenizer *t, const ts_rule *r, ts_buf *ou
     case TS_RULE_STRIP: strip_spaces(out, s, r->left, r->right); break;
     case TS_RULE_REPLACE: replace_string(out, s, r->from, r->to); break;
     case TS_RULE_SPACES: replace_spaces(out, s, r->to); break;
+    case TS_RULE_WHITE: join_white(out, s); break;
     case TS_RULE_NFC: ts_buf_normalize(out, s, UTF8PROC_COMPOSE); break;
     case TS_RULE_NFD: ts_buf_normalize(out, s, UTF8PROC_DECOMPOSE); break;
     case TS_RULE_NFKC: ts_buf_normalize(out, s, UTF8PROC_COMPOSE | UTF8PROC_COMPAT); break;

@@ -16,14 +16,16 @@ ts_status ts_clean_prompt(ts_err *, const char *text, char **);
 ts_status ts_clean_caption(ts_err *, const char *text, char **);
 
 typedef struct ts_tokenizer ts_tokenizer;
-/* PLACE/tokenizer.json, or PLACE/spiece.model where that is missing; or PLACE, which is one of
- * these or weights that carry a vocabulary: a Unigram model. TS_EMODEL names file and fault, or
+/* PLACE/tokenizer.json, PLACE/spiece.model or PLACE/vocab.json with merges.txt, the first that is
+ * there; or PLACE, which is one of these or weights that carry a vocabulary: a Unigram or a
+ * byte-level BPE model. TS_EMODEL names file and fault, or
  * what is not supported. */
 ts_status ts_tokenizer_open(ts_ctx *, const char *place, ts_tokenizer **);
 /* Is it a file of weights that carries a vocabulary (a tensor `spiece_model`, keys of a GGUF)? */
 bool ts_tokenizer_is_in(const char *path);
 void ts_tokenizer_close(ts_tokenizer *);
-/* ids with the end token, at most max: a longer text is cut and keeps its end token. ids: malloc'd.
+/* ids with the tokens that the file puts around a text, at most max: a longer text is cut and keeps
+ * these. ids: malloc'd.
  * TS_EUSAGE: not UTF-8, or max is less than the end token needs. */
 ts_status ts_tokenize(ts_tokenizer *, const char *text, int max, int32_t **ids, int *n,
                       bool *truncated);

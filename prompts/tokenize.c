@@ -1,8 +1,9 @@
 /* Text -> ids. The kinds of file are used as their own libraries use them: tokenizer.json as the
- * tokenizers library (added tokens apart, then the normalizer, words, Unigram), spiece.model, by
- * itself or within weights, as SentencePiece (the text as a whole). */
+ * tokenizers library (added tokens apart, then the normalizer, words, Unigram or BPE), vocab.json
+ * and merges.txt as CLIP's own, spiece.model, by itself or within weights, as SentencePiece (the
+ * text as a whole). */
 #include "backend/suffix.h"
-#include "prompts/unigram.h"
+#include "prompts/bpe.h"
 #include "weights/file.h"
 #include "weights/source.h"
 
@@ -79,9 +80,11 @@ static ts_status find_vocabulary_file(ts_ctx *ctx, const char *place, char **pat
     }
     if (!stat(*path, &info)) return TS_OK;
     strcpy(strrchr(*path, '/'), "/spiece.model");
+    if (!stat(*path, &info)) return TS_OK;
+    strcpy(strrchr(*path, '/'), "/vocab.json");
     return stat(*path, &info)
                ? ts_fail(&ctx->err, TS_EMODEL,
-                         "%s: neither tokenizer.json nor spiece.model is there", place)
+                         "%s: none of tokenizer.json, spiece.model and vocab.json is there", place)
                : TS_OK;
 }
 
@@ -98,7 +101,8 @@ static ts_status read_vocabulary(ts_tokenizer *t)
                    : ts_tokenizer_spiece(t, c.spiece->t.data, c.spiece->bytes));
     } else if (ts_ends_with(t->path, ".json")) {
         TRY(ts_json_load(err, t->path, &json));
-        TRY(ts_tokenizer_json(t, json));
+        TRY(ts_ends_with(t->path, "vocab.json") ? ts_bpe_read_clip(t, json)
+                                                : ts_tokenizer_json(t, json));
     } else {
         TRY(ts_file_read(err, t->path, MOST_BYTES, "a vocabulary", &data, &size));
         TRY(ts_tokenizer_spiece(t, data, size));
@@ -119,7 +123,7 @@ ts_status ts_tokenizer_open(ts_ctx *ctx, const char *place, ts_tokenizer **out)
     t->ctx = ctx;
     TRY(find_vocabulary_file(ctx, place, &t->path));
     TRY(read_vocabulary(t));
-    if (!ts_tokenizer_index(t) || !index_added(t))
+    if ((!t->bpe && !ts_tokenizer_index(t)) || !index_added(t))
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: no memory for the vocabulary", t->path));
     *out = t;
     t = NULL;
@@ -141,6 +145,7 @@ void ts_tokenizer_close(ts_tokenizer *t)
         free(t->rule[i].to);
     }
     ts_charsmap_free(&t->map);
+    ts_bpe_free(t->bpe);
     free(t->piece);
     free(t->slot);
     free(t->added);
@@ -188,7 +193,9 @@ static void split_words(const ts_tokenizer *t, const char *s, bool first, ts_lis
 {
     const char *begin = s;
     int32_t c;
-    if (!t->metaspace && !t->words)
+    if (t->bpe)
+        ts_bpe_encode(t, s, strlen(s), out);
+    else if (!t->metaspace && !t->words)
         ts_tokenizer_search(t, s, strlen(s), out);
     else if (!t->words)
         search_words(t, s, strlen(s), first, out);

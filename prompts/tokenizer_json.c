@@ -1,7 +1,7 @@
-/* Reads tokenizer.json of the tokenizers library: a Unigram model with its normalizer,
+/* Reads tokenizer.json of the tokenizers library: a Unigram or BPE model with its normalizer,
  * pre-tokenizer, template and added tokens. What is not understood is refused by name. */
 #include "backend/base64.h"
-#include "prompts/unigram.h"
+#include "prompts/bpe.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -71,6 +71,8 @@ static ts_status read_replace(ts_tokenizer *t, const cJSON *j)
     if (plain && *plain) return add_rule(t, (ts_rule){.kind = TS_RULE_REPLACE}, plain, content);
     if (regex && !strcmp(regex, " {2,}"))
         return add_rule(t, (ts_rule){.kind = TS_RULE_SPACES}, NULL, content);
+    if (regex && !strcmp(regex, "\\s+") && !strcmp(content, " "))
+        return add_rule(t, (ts_rule){.kind = TS_RULE_WHITE}, NULL, NULL);
     return refuse_part(t, "the pattern of normalizer Replace", regex);
 }
 
@@ -157,13 +159,37 @@ done:
     return st;
 }
 
-/* What stands before and after the text. Encoders of text need an end token, so a file without one
- * is refused. */
+/* RobertaProcessing: ["</s>", 2] behind a text, another before it */
+static ts_status read_framing(ts_tokenizer *t, const cJSON *j, const char *key, int *id, int *n)
+{
+    const cJSON *one = cJSON_GetArrayItem(find_field(j, key), 1);
+    if (!cJSON_IsNumber(one) || one->valueint < 0)
+        return refuse_part(t, "post_processor RobertaProcessing without", key);
+    *id = one->valueint;
+    *n = 1;
+    return TS_OK;
+}
+
+/* What stands before and after the text. Unigram encoders of text need an end token, so a file
+ * without one is refused. */
 static ts_status read_template(ts_tokenizer *t, const cJSON *j)
 {
+    ts_status st = TS_OK;
     const char *type = read_string(j, "type");
     const cJSON *one;
     bool seen = false;
+    if (t->bpe && type && !strcmp(type, "Sequence")) {
+        cJSON_ArrayForEach(
+            one, find_field(j, "processors")) if (!read_string(one, "type") ||
+                                                  strcmp(read_string(one, "type"), "Sequence") != 0)
+            TRY(read_template(t, one));
+        return TS_OK;
+    }
+    if (t->bpe && type && !strcmp(type, "ByteLevel")) return TS_OK;
+    if (t->bpe && type && !strcmp(type, "RobertaProcessing")) {
+        TRY(read_framing(t, j, "cls", t->before, &t->befores));
+        return read_framing(t, j, "sep", t->after, &t->afters);
+    }
     if (j && !cJSON_IsNull(j) && (!type || strcmp(type, "TemplateProcessing")))
         return refuse_part(t, "post_processor", type);
     cJSON_ArrayForEach(one, find_field(j, "single"))
@@ -178,9 +204,10 @@ static ts_status read_template(ts_tokenizer *t, const cJSON *j)
             return refuse_part(t, "the special token of post_processor", name);
         (seen ? t->after : t->before)[(*n)++] = id->valueint;
     }
-    if (!t->afters)
+    if (!t->afters && !t->bpe)
         return ts_fail(&t->ctx->err, TS_EMODEL, "%s: post_processor appends no end token", t->path);
-    return TS_OK;
+done:
+    return st;
 }
 
 static bool read_flag(const cJSON *j, const char *key, bool otherwise)
@@ -237,6 +264,7 @@ static ts_status read_vocab(ts_tokenizer *t, const cJSON *model)
     const cJSON *one, *unk = find_field(model, "unk_id"), *vocab = find_field(model, "vocab");
     const char *type = read_string(model, "type");
     double least = HUGE_VAL;
+    if (type && !strcmp(type, "BPE")) return ts_bpe_read_model(t, model);
     if (!type || strcmp(type, "Unigram")) return refuse_part(t, "tokenizer model", type);
     if (!cJSON_IsArray(vocab) || !vocab->child)
         return ts_fail(&t->ctx->err, TS_EMODEL, "%s: the model has no vocab", t->path);
@@ -266,7 +294,8 @@ ts_status ts_tokenizer_json(ts_tokenizer *t, const cJSON *j)
     ts_status st = TS_OK;
     TRY(read_vocab(t, find_field(j, "model")));
     TRY(read_json_normalizer(t, find_field(j, "normalizer"), 0));
-    TRY(read_pre(t, find_field(j, "pre_tokenizer"), 0));
+    TRY(t->bpe ? ts_bpe_read_pre(t, find_field(j, "pre_tokenizer"), 0)
+               : read_pre(t, find_field(j, "pre_tokenizer"), 0));
     TRY(read_template(t, find_field(j, "post_processor")));
     TRY(read_added(t, find_field(j, "added_tokens")));
     TRY(check_template(t));

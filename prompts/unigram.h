@@ -1,5 +1,6 @@
-/* A Unigram vocabulary (SentencePiece) and the rules of text around it. Filled by the readers of
- * tokenizer.json, spiece.model and GGUF, used by normalize.c, unigram.c and tokenize.c. */
+/* A vocabulary, Unigram (SentencePiece) or byte-level BPE (bpe.h), and the rules of text around it.
+ * Filled by the readers of tokenizer.json, spiece.model, GGUF and vocab.json, used by normalize.c,
+ * unigram.c, bpe.c and tokenize.c. */
 #ifndef TS_UNIGRAM_H
 #define TS_UNIGRAM_H
 #include "prompts/buffer.h"
@@ -45,6 +46,7 @@ typedef enum {
     TS_RULE_STRIP,
     TS_RULE_REPLACE,
     TS_RULE_SPACES,
+    TS_RULE_WHITE,
     TS_RULE_NFC,
     TS_RULE_NFD,
     TS_RULE_NFKC,
@@ -52,7 +54,7 @@ typedef enum {
     TS_RULE_LOWER,
     TS_RULE_PREPEND
 } ts_rule_kind;
-/* SPACES: two spaces or more become `to` */
+/* SPACES: two spaces or more become `to`; WHITE: white space becomes one space */
 typedef struct {
     ts_rule_kind kind;
     bool left, right;
@@ -69,9 +71,11 @@ typedef struct {
 } ts_added;
 typedef enum { TS_PREPEND_NEVER, TS_PREPEND_FIRST, TS_PREPEND_ALWAYS } ts_prepend;
 
+typedef struct ts_bpe ts_bpe;
 struct ts_tokenizer {
     ts_ctx *ctx;
     char *path;         /* for sentences */
+    ts_bpe *bpe;        /* NULL: Unigram */
     bool sentencepiece; /* spiece.model, GGUF: its own rules of text, f32 sums */
     ts_piece *piece;
     int pieces, unk;

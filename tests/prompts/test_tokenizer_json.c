@@ -225,7 +225,8 @@ END_TEST
 static const struct {
     const char *json, *phrase;
 } bad[] = {
-    {"{'model': {'type': 'BPE'}}", "\"BPE\""},
+    {"{'model': {'type': 'WordPiece'}}", "\"WordPiece\""},
+    {"{'model': {'type': 'BPE'}}", "the model has no vocab"},
     {"{'model': {'type': 'Unigram', 'vocab': []}}", "vocab"},
     {"{'model': {'type': 'Unigram'}}", "vocab"},
     {"{'model': 3}", "model"},
