@@ -7,6 +7,8 @@
 static const ts_encoder_class *const classes[] = {
     &ts_encoder_t5,
     &ts_encoder_umt5,
+    &ts_encoder_clip,
+    &ts_encoder_llama,
 };
 enum { CLASSES = sizeof classes / sizeof *classes };
 

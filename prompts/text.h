@@ -67,8 +67,10 @@ struct ts_encoder { /* the head of every encoder; what follows is its class's ow
     long width;  /* of its states */
     long pooled; /* width of the row that stands for a text; 0: it makes none */
 };
-extern const ts_encoder_class ts_encoder_t5;   /* T5EncoderModel: prompts/t5.c */
-extern const ts_encoder_class ts_encoder_umt5; /* UMT5EncoderModel: prompts/t5.c */
+extern const ts_encoder_class ts_encoder_t5;    /* T5EncoderModel: prompts/t5.c */
+extern const ts_encoder_class ts_encoder_umt5;  /* UMT5EncoderModel: prompts/t5.c */
+extern const ts_encoder_class ts_encoder_clip;  /* CLIPTextModel: prompts/causal.c */
+extern const ts_encoder_class ts_encoder_llama; /* LlamaModel: prompts/causal.c */
 
 /* The class of that name; NULL: there is none. */
 const ts_encoder_class *ts_encoder_class_of(const char *cls);
