@@ -17,7 +17,8 @@ static const char *const offers[] = {
     "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     "Wan-AI/Wan2.2-T2V-A14B-Diffusers",       "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
     "PixArt-alpha/PixArt-XL-2-512x512",       "PixArt-alpha/PixArt-XL-2-1024-MS",
-    "PixArt-alpha/PixArt-Sigma-XL-2-512-MS",  "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"};
+    "PixArt-alpha/PixArt-Sigma-XL-2-512-MS",  "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+    "hunyuanvideo-community/HunyuanVideo"};
 enum { OFFERS = sizeof offers / sizeof *offers };
 
 typedef struct {

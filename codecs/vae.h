@@ -49,4 +49,6 @@ typedef struct {
 } ts_vae_class;
 extern const ts_vae_class ts_vae_kl;  /* AutoencoderKL: codecs/vae_kl.c */
 extern const ts_vae_class ts_vae_wan; /* AutoencoderKLWan, 2.1 and 2.2: codecs/vae_wan.c */
+/* AutoencoderKLHunyuanVideo: codecs/vae_hunyuanvideo.c */
+extern const ts_vae_class ts_vae_hunyuanvideo;
 #endif

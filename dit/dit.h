@@ -11,9 +11,10 @@
 typedef struct {
     int layers, heads, head_dim, dim; /* dim = heads x head_dim */
     int in_channels, out_channels;
-    int patch[3]; /* t h w: latents per token */
-    int text_dim; /* width of the text states */
-    int beside;   /* channels of in_channels that stand beside the sample's own; 0: none */
+    int patch[3];   /* t h w: latents per token */
+    int text_dim;   /* width of the text states */
+    int pooled_dim; /* of a text's pooled row; 0: it reads none */
+    int beside;     /* channels of in_channels that stand beside the sample's own; 0: none */
     /* width of the states of a picture's encoder; 0: it sees no pictures */
     int picture_dim;
     int picture_rows; /* of all pictures together; 0: any number */
@@ -93,6 +94,8 @@ typedef struct {
 } ts_dit_class;
 extern const ts_dit_class ts_dit_wan;    /* WanTransformer3DModel, dit/wan.c */
 extern const ts_dit_class ts_dit_pixart; /* PixArtTransformer2DModel, dit/pixart.c */
+/* HunyuanVideoTransformer3DModel, dit/hunyuanvideo.c */
+extern const ts_dit_class ts_dit_hunyuanvideo;
 
 /* What a config says that others than its class need. TS_EMODEL. */
 ts_status ts_dit_read(ts_ctx *, const ts_dit_class *, const cJSON *config, const char *config_path,

@@ -316,6 +316,13 @@ static void collapse_spaces(ts_buf *t, const char *s)
     }
 }
 
+ts_status ts_keep_prompt(ts_err *err, const char *s, char **out)
+{
+    ts_status st = ts_utf8_check(err, s);
+    *out = st ? NULL : strdup(s);
+    return st || *out ? st : ts_fail(err, TS_EMEMORY, "no memory for %zu bytes", strlen(s));
+}
+
 ts_status ts_clean_prompt(ts_err *err, const char *s, char **out)
 {
     ts_buf fixed = {0}, once = {0}, twice = {0}, done = {0};

@@ -15,6 +15,9 @@ ts_status ts_clean_prompt(ts_err *, const char *text, char **);
  * captions from the web are full of. malloc'd. TS_EUSAGE: not UTF-8. */
 ts_status ts_clean_caption(ts_err *, const char *text, char **);
 
+/* A prompt as it stands; malloc'd. TS_EUSAGE: not UTF-8. */
+ts_status ts_keep_prompt(ts_err *, const char *text, char **);
+
 typedef struct ts_tokenizer ts_tokenizer;
 /* PLACE/tokenizer.json, PLACE/spiece.model or PLACE/vocab.json with merges.txt, the first that is
  * there; or PLACE, which is one of these or weights that carry a vocabulary: a Unigram or a

@@ -104,7 +104,7 @@ static ts_status time_kinds(ts_ctx *ctx, void *user)
     choice c[TS_STEP_KINDS];
     float *numbers = NULL, *states = NULL, t = 500;
     size_t count = ts_latents_count(r->latent);
-    long text[2] = {TEXT_ROWS, r->m->dit_info.text_dim};
+    long text[2] = {TEXT_ROWS, r->m->dit_info.text_dim}, pooled[2] = {1, r->m->dit_info.pooled_dim};
     static const char *const branch[] = {"cond"};
     ts_bag *bag = ts_bag_new();
     ts_tensor x = ts_latents_take(a, r->latent, r->latent[0]);
@@ -112,6 +112,7 @@ static ts_status time_kinds(ts_ctx *ctx, void *user)
     ts_tensor v = ts_latents_take(a, r->latent, r->m->dit_info.out_channels);
     numbers = malloc(count * sizeof *numbers);
     if (bag) states = ts_bag_put(bag, "states", TS_F32, 2, text, NULL);
+    if (pooled[1] && states && !ts_bag_put(bag, "pooled", TS_F32, 2, pooled, NULL)) states = NULL;
     if (!numbers || !states)
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %zu latents", count));
     ts_normals(r->q.seed, 0, 0, numbers, count);

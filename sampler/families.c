@@ -1,6 +1,7 @@
 /* The table of pipelines. Sources of the settings: the model cards of the Wan 2.1 and 2.2
  * repositories and diffusers' pipeline_wan.py, pipeline_wan_i2v.py,
- * pipeline_pixart_alpha.py and pipeline_pixart_sigma.py. */
+ * pipeline_pixart_alpha.py, pipeline_pixart_sigma.py and
+ * pipeline_hunyuan_video.py. */
 #include "sampler/families.h"
 
 #include <stdio.h>
@@ -35,6 +36,15 @@ static const char wan_image_negative[] = "镜头晃动，" WAN_NEGATIVE;
               .max = (ids)}},                                                      \
     .def = {0, 0, 1, 20, 1, 1, 4.5, 4.5, ""}
 
+/* 95 tokens, which are not handed on: the begin token and what stands before the prompt. */
+#define HUNYUAN_BEFORE                                                                             \
+    "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following " \
+    "aspects: 1. The main content and theme of the video.2. The color, shape, size, texture, "     \
+    "quantity, text, and spatial relationships of the objects.3. Actions, events, behaviors "      \
+    "temporal relationships, physical movement changes of the objects.4. background "              \
+    "environment, light, style and atmosphere.5. camera angles, movements, and transitions used "  \
+    "in the video:<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+
 static const ts_family rows[] = {
     /* 2.1 T2V 1.3B, 14B */
     {WAN, .pipeline = "WanPipeline", .def = {832, 480, 81, 50, 1, 16, 5, 5, wan_negative}},
@@ -55,6 +65,27 @@ static const ts_family rows[] = {
      .def = {1280, 704, 121, 50, 1, 24, 5, 5, wan_negative}},
     {PIXART(120), .pipeline = "PixArtAlphaPipeline"},
     {PIXART(300), .pipeline = "PixArtSigmaPipeline"},
+    {.pipeline = "HunyuanVideoPipeline",
+     .told_guidance = true,
+     .trailing = true,
+     .dit = &ts_dit_hunyuanvideo,
+     .vae = &ts_vae_hunyuanvideo,
+     .text = {{.component = "text_encoder",
+               .tokenizer = "tokenizer",
+               .encoders = {"LlamaModel"},
+               .clean = ts_keep_prompt,
+               .prefix = HUNYUAN_BEFORE,
+               .suffix = "<|eot_id|>",
+               .max = 351,
+               .crop = 95,
+               .output = {.hidden = -3}},
+              {.component = "text_encoder_2",
+               .tokenizer = "tokenizer_2",
+               .encoders = {"CLIPTextModel"},
+               .clean = ts_keep_prompt,
+               .max = 77,
+               .output = {.pooled = true}}},
+     .def = {1280, 720, 129, 50, 1, 24, 6, 6, ""}},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

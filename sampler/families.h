@@ -37,6 +37,7 @@ typedef struct {
     bool experts, per_token;
     /* its transformer is told the guidance, and has no branch without the prompt, whatever it is */
     bool told_guidance;
+    bool trailing; /* its default timesteps are `trailing`; of a flow */
     bool pictures; /* it draws pictures, one or a batch of them, and no clips */
     /* it predicts noise at discrete timesteps; else the velocity of a rectified flow */
     bool diffusion;

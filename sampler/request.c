@@ -280,11 +280,12 @@ static ts_status make_flow_schedule(ts_run *r, ts_solver_kind kind)
     ts_status st = TS_OK;
     double t[TS_MAX_STEPS];
     int n = r->q.steps;
-    if (!strcmp(r->q.timesteps, "default")) {
+    bool usual = !strcmp(r->q.timesteps, "default");
+    if (usual && !r->m->family->trailing) {
         ts_schedule_init(&r->schedule, kind, n, r->q.shift);
         return TS_OK;
     }
-    if (!strcmp(r->q.timesteps, "trailing"))
+    if (usual || !strcmp(r->q.timesteps, "trailing"))
         for (int i = 0; i < n; i++) t[i] = 1000 - 1000.0 * i / n;
     else
         TRY(read_timesteps(r, t, &n));

@@ -139,9 +139,11 @@ const ts_bag *ts_texts_bag(const ts_texts *t, int id)
 
 ts_status ts_texts_zeros(const ts_texts *t, int id, ts_bag **out)
 {
-    long dim[2] = {ts_texts_tokens(t, id), t->m->dit_info.text_dim};
+    long dim[2] = {ts_texts_tokens(t, id), t->m->dit_info.text_dim},
+         pooled[2] = {1, t->m->dit_info.pooled_dim};
     *out = ts_bag_new();
-    if (!*out || !ts_bag_put(*out, "states", TS_F32, 2, dim, NULL))
+    if (!*out || !ts_bag_put(*out, "states", TS_F32, 2, dim, NULL) ||
+        (pooled[1] && !ts_bag_put(*out, "pooled", TS_F32, 2, pooled, NULL)))
         return ts_fail(ts_texts_err(t), TS_EMEMORY, "no memory for %ld text states", dim[0]);
     return TS_OK;
 }

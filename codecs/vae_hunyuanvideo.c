@@ -1,0 +1,334 @@
+/* AutoencoderKLHunyuanVideo: its config, and clips through its network in tiles of time, and of
+ * space where these are asked for.
+ *
+ * Tiles of time are its authors' own, whatever is asked for: a clip of more than 4 latent frames is
+ * decoded 5 at a time, every 3, of which later tiles lose the first frame; 4 frames of each are
+ * blended with what the tile before had become. Encoded are 17 frames at a time, every 12. */
+#include "codecs/vae_hunyuanvideo.h"
+#include "codecs/vae_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* latent frames: that are one tile, that a longer clip's tiles have and begin after */
+enum { TILE_LEAST = 4, TILE_LATENTS = 5, TILE_STEP = 3 };
+
+/* ---- config ---- */
+
+static ts_status check_hy(ts_ctx *ctx, const char *path, const ts_hy_config *c, int space, int time,
+                          double scale)
+{
+    const ts_range range[] = {
+        {"levels of block_out_channels", c->levels, 1, TS_HY_LEVELS},
+        {"layers_per_block", c->res, 1, TS_HY_RES - 1},
+        {"latent_channels", c->z, 1, 128},
+        {"norm_num_groups", c->groups, 1, 1 << 16},
+        {"temporal_compression_ratio", time, 1, 1 << (c->levels - 1)},
+        {"spatial_compression_ratio", space, 1 << (c->levels - 1), 1 << (c->levels - 1)}};
+    ts_status st = ts_config_ranges(ctx, path, range, sizeof range / sizeof *range);
+    if (st) return st;
+    for (int i = 0; i < c->levels; i++)
+        if (c->width[i] < 1 || c->width[i] % c->groups)
+            return ts_fail(
+                &ctx->err, TS_EMODEL,
+                "%s: block_out_channels[%d] is %d, must be a multiple of norm_num_groups, %d", path,
+                i, c->width[i], c->groups);
+    if (time & (time - 1))
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: temporal_compression_ratio is %d, expected a power of 2", path, time);
+    if (!(fabs(scale) > 1e-6 && fabs(scale) < 1e6))
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: scaling_factor is %g, expected a number that is not 0", path, scale);
+    return TS_OK;
+}
+
+static ts_status describe_hy(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v,
+                             void *config)
+{
+    ts_status st;
+    ts_hy_config c = {.width = {128, 256, 512, 512},
+                      .levels = 4,
+                      .res = 2,
+                      .z = 16,
+                      .groups = 32,
+                      .attention = true};
+    double scale = 0.476986;
+    int space = 8, time = 4;
+    const ts_key keys[] = {
+        TS_ONLY("in_channels", "3"),
+        TS_ONLY("out_channels", "3"),
+        {"latent_channels", TS_KEY_INT, &c.z, 0, NULL, NULL},
+        {"block_out_channels", TS_KEY_INTS, c.width, TS_HY_LEVELS, &c.levels, NULL},
+        {"layers_per_block", TS_KEY_INT, &c.res, 0, NULL, NULL},
+        {"norm_num_groups", TS_KEY_INT, &c.groups, 0, NULL, NULL},
+        {"scaling_factor", TS_KEY_FLOAT, &scale, 0, NULL, NULL},
+        {"spatial_compression_ratio", TS_KEY_INT, &space, 0, NULL, NULL},
+        {"temporal_compression_ratio", TS_KEY_INT, &time, 0, NULL, NULL},
+        {"mid_block_add_attention", TS_KEY_BOOL, &c.attention, 0, NULL, NULL},
+        TS_ONLY("act_fn", "\"silu\""),
+        /* one kind for every level */
+        TS_IGNORED("down_block_types"),
+        TS_IGNORED("up_block_types"),
+    };
+    memset(v, 0, sizeof *v);
+    TRY(ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys));
+    TRY(check_hy(ctx, path, &c, space, time, scale));
+    while (time >> c.times > 1) c.times++;
+    v->channels = c.z;
+    v->time_stride = time;
+    v->stride = space;
+    v->tile = 256;
+    for (int i = 0; i < c.z; i++) v->std[i] = (float)(1 / scale);
+    *(ts_hy_config *)config = c;
+    v->config = config;
+done:
+    return st;
+}
+
+/* ---- tiles of time ---- */
+
+typedef struct {
+    long first, latents; /* of the clip */
+    bool dropped;        /* its first frame, decoded or latent, is the tile's before */
+} time_tile;
+
+static int count_time_tiles(long latents)
+{
+    return latents > TILE_LEAST ? (int)((latents + TILE_STEP - 1) / TILE_STEP) : 1;
+}
+
+static time_tile time_tile_of(long latents, int i)
+{
+    if (latents <= TILE_LEAST) return (time_tile){0, latents, false};
+    long first = (long)i * TILE_STEP, left = latents - first;
+    return (time_tile){first, left < TILE_LATENTS ? left : TILE_LATENTS, i > 0};
+}
+
+/* ---- decode ---- */
+struct ts_vae {
+    ts_ctx *ctx;
+    ts_hy_net net;
+    ts_vae_info info;
+    ts_tensor z, scales;
+    ts_vae_axis y, x;   /* in latents */
+    ts_tensor whole;    /* [frames of a tile of time, H, W, 3] */
+    ts_tensor tail;     /* the frames of the tile before that blend; absent: one tile */
+    ts_vae_blend blend; /* with tiles of space: into `whole` */
+    float *rgb;         /* host: one frame [H, W, 3] */
+    int tile, at, end;  /* tiles of time done; frames of `whole` given, to give */
+    int index;          /* frames given */
+    double began;
+};
+
+static void close_hy(ts_vae *v)
+{
+    if (!v) return;
+    free(v->rgb);
+    free(v);
+}
+
+static long frames_of_latents(const ts_vae_info *info, long latents)
+{
+    return (latents - 1) * info->time_stride + 1;
+}
+
+static ts_status open_hy(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_tensor z,
+                         ts_vae_tile tile, ts_vae **out)
+{
+    ts_status st = TS_OK;
+    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride,
+         frames = frames_of_latents(info, time_tile_of(z.dim[0], 0).latents);
+    ts_vae *v = calloc(1, sizeof *v);
+    *out = NULL;
+    if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
+    *v = (ts_vae){.ctx = ctx, .info = *info, .z = z, .began = ts_seconds()};
+    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
+    TRY(ts_hy_bind(&v->net, ctx, w, info, false));
+    v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
+    if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a frame of %ldx%ld", W, H));
+    v->whole = ts_take(&ctx->arena, TS_F32, TS_DIM(frames, H, W, 3));
+    if (count_time_tiles(z.dim[0]) > 1)
+        v->tail = ts_take(&ctx->arena, TS_F32, TS_DIM(info->time_stride, H, W, 3));
+    TRY(ts_vae_scales(ctx, info, false, &v->scales));
+    TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, info->stride, v->whole));
+    *out = v;
+    v = NULL;
+done:
+    close_hy(v);
+    return st;
+}
+
+/* Tile (i, j) of space of a tile of time into out [frames, h, w, 3]. */
+static ts_status decode_hy_part(ts_vae *v, time_tile t, int i, int j, ts_tensor out)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&v->ctx->arena);
+    ts_tensor z = ts_take(
+        &v->ctx->arena, TS_F32,
+        TS_DIM(t.latents, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
+    for (long f = 0; f < t.latents; f++)
+        TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, t.first + f,
+                               ts_vae_frames(z, f, 1)));
+    TRY(ts_hy_decode(&v->net, z, out));
+done:
+    ts_release(&v->ctx->arena, mark);
+    return st;
+}
+
+/* All of a tile of time into `whole`. */
+static ts_status decode_hy_time(ts_vae *v, time_tile t)
+{
+    ts_status st = TS_OK;
+    ts_arena *a = &v->ctx->arena;
+    size_t mark = ts_mark(a);
+    int tiles = v->y.n * v->x.n, s = v->info.stride, parts = tiles * count_time_tiles(v->z.dim[0]);
+    long frames = frames_of_latents(&v->info, t.latents);
+    for (int k = 0; k < tiles; k++) {
+        int i = k / v->x.n, j = k % v->x.n;
+        ts_tensor out = ts_vae_frames(v->whole, 0, frames);
+        if (tiles > 1)
+            out = ts_take(a, TS_F32,
+                          TS_DIM(frames, ts_vae_span(v->y, i) * s, ts_vae_span(v->x, j) * s, 3));
+        ts_vae_progress(v->ctx, v->index, (int)frames_of_latents(&v->info, v->z.dim[0]),
+                        v->tile * tiles + k, parts, v->began);
+        TRY(decode_hy_part(v, t, i, j, out));
+        for (long f = 0; tiles > 1 && f < frames; f++)
+            TRY(ts_vae_blend_put(&v->blend, i, j, f, ts_vae_frames(out, f, 1)));
+        ts_release(a, mark);
+    }
+done:
+    ts_release(a, mark);
+    return st;
+}
+
+/* The next frames of `whole`: blended with the tile before, and what blends with the next put
+ * aside. */
+static ts_status next_hy_tile(ts_vae *v)
+{
+    ts_status st = TS_OK;
+    int e = v->info.time_stride; /* frames that blend */
+    time_tile t = time_tile_of(v->z.dim[0], v->tile);
+    int frames = (int)frames_of_latents(&v->info, t.latents);
+    v->at = t.dropped;
+    v->end = v->at;
+    if (frames == v->at) goto done; /* one latent, which the tile before had */
+    TRY(decode_hy_time(v, t));
+    for (int k = 0; t.dropped && k < e && v->at + k < frames; k++) {
+        float part = (float)k / (float)e;
+        ts_tensor to = ts_vae_frames(v->whole, v->at + k, 1);
+        TRY(ts_lincomb_op(v->ctx->dev, (ts_lincomb){.n = 2,
+                                                    .c = {1 - part, part},
+                                                    .x = {ts_vae_frames(v->tail, k, 1), to},
+                                                    .y = to}));
+    }
+    /* the first tile keeps one frame more */
+    v->end = ts_there(v->tail) ? TILE_STEP * e + 1 : frames;
+    if (v->end > frames) v->end = frames;
+    if (ts_there(v->tail) && v->end + e <= frames)
+        TRY(ts_cast(v->ctx->dev, ts_vae_frames(v->whole, v->end, e), v->tail));
+done:
+    v->tile++;
+    return st;
+}
+
+static ts_status next_hy(ts_vae *v, ts_frame *out, bool *end)
+{
+    ts_status st = TS_OK;
+    while (v->at == v->end && v->tile < count_time_tiles(v->z.dim[0])) TRY(next_hy_tile(v));
+    *end = v->at == v->end;
+    if (*end) return TS_OK;
+    TRY(ts_vae_download(v->ctx, ts_vae_frames(v->whole, v->at++, 1), 1, true, "frame", v->index,
+                        v->rgb, out));
+    v->index++;
+done:
+    return st;
+}
+
+/* ---- encode ---- */
+typedef struct {
+    ts_ctx *ctx;
+    ts_hy_net net;
+    const ts_vae_info *info;
+    ts_host px;
+    ts_vae_axis y, x; /* in latents */
+    ts_tensor part;   /* moments of a tile of time, [latents, H, W, 2 C] */
+    ts_vae_blend blend;
+} hy_encoding;
+
+/* A tile of time into `part`. */
+static ts_status encode_hy_time(hy_encoding *e, time_tile t)
+{
+    ts_status st = TS_OK;
+    ts_arena *a = &e->ctx->arena;
+    size_t mark = ts_mark(a);
+    long s = e->info->stride, C = e->info->channels, frames = frames_of_latents(e->info, t.latents);
+    for (int k = 0; k < e->y.n * e->x.n; k++) {
+        int i = k / e->x.n, j = k % e->x.n;
+        long h = ts_vae_span(e->y, i), w = ts_vae_span(e->x, j);
+        ts_tensor m = ts_take(a, TS_F32, TS_DIM(t.latents, h, w, 2 * C)),
+                  in = ts_take(a, TS_F32, TS_DIM(frames, h * s, w * s, 3));
+        TRY(ts_vae_cut_pixels(e->ctx, e->px, (int)s, 1, e->y, e->x, i, j,
+                              t.first * e->info->time_stride, in));
+        TRY(ts_hy_encode(&e->net, in, m));
+        for (long f = 0; f < t.latents; f++)
+            TRY(ts_vae_blend_put(&e->blend, i, j, f, ts_vae_frames(m, f, 1)));
+        ts_release(a, mark);
+    }
+done:
+    ts_release(a, mark);
+    return st;
+}
+
+/* Of later tiles the first latent is dropped, and blending one latent takes all of the next from
+ * the tile before: so a tile of 5 gives its first 4 the first time, and then its last 3. */
+static ts_status encode_hy_tiles(hy_encoding *e, ts_tensor moments)
+{
+    ts_status st = TS_OK;
+    long latents = moments.dim[0];
+    for (int k = 0; k < count_time_tiles(latents); k++) {
+        time_tile t = time_tile_of(latents, k);
+        long from = t.dropped ? 2 : 0;
+        if (t.latents <= from) break;
+        TRY(encode_hy_time(e, t));
+        TRY(ts_cast(e->ctx->dev, ts_vae_frames(e->part, from, t.latents - from),
+                    ts_vae_frames(moments, t.first + from, t.latents - from)));
+    }
+done:
+    return st;
+}
+
+static ts_status encode_hy(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host px,
+                           ts_vae_tile tile, ts_tensor latent, ts_tensor moments)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&ctx->arena);
+    int s = info->stride;
+    long latents = (px.dim[0] - 1) / info->time_stride + 1;
+    ts_tensor scales;
+    hy_encoding e = {.ctx = ctx, .info = info, .px = px};
+    TRY(ts_vae_check_pixels(ctx, info, px, "frames"));
+    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &e.y, &e.x));
+    TRY(ts_hy_bind(&e.net, ctx, w, info, true));
+    TRY(ts_vae_scales(ctx, info, true, &scales));
+    if (!ts_there(moments))
+        moments = ts_take(&ctx->arena, TS_F32,
+                          TS_DIM(latents, e.y.size, e.x.size, 2L * info->channels));
+    e.part = ts_take(
+        &ctx->arena, TS_F32,
+        TS_DIM(time_tile_of(latents, 0).latents, e.y.size, e.x.size, 2L * info->channels));
+    TRY(ts_vae_blend_open(&e.blend, ctx, e.y, e.x, 1, e.part));
+    TRY(encode_hy_tiles(&e, moments));
+    TRY(ts_vae_normalise(ctx, moments, scales, latent));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+const ts_vae_class ts_vae_hunyuanvideo = {.cls = "AutoencoderKLHunyuanVideo",
+                                          .config_size = sizeof(ts_hy_config),
+                                          .describe = describe_hy,
+                                          .open = open_hy,
+                                          .next = next_hy,
+                                          .close = close_hy,
+                                          .encode = encode_hy};
