@@ -59,7 +59,7 @@ static ts_status set_request(ts_cli *c, ts_render *r)
     if (!st) st = find_init(c, r);
     if (st) return st;
     if (!v[TS_F_FRAMES].set && !r->sheeted && v[TS_F_OUTPUT].set &&
-        ts_is_png(v[TS_F_OUTPUT].text) && !ts_is_numbered(v[TS_F_OUTPUT].text))
+        ts_is_picture(v[TS_F_OUTPUT].text) && !ts_is_numbered(v[TS_F_OUTPUT].text))
         q->frames = 1;
     st = ts_settings_of(&c->err, &c->flags, q);
     return st ? st : ts_cli_set_images(c, v, ts_flag_text(&c->flags, TS_F_FROM), q, r->image);

@@ -13,7 +13,7 @@
 static const struct {
     ts_flag_id flag;
     const char *extensions;
-} flag_files[] = {{TS_F_OUTPUT, "mp4|webm|gif|mkv|y4m|png"},
+} flag_files[] = {{TS_F_OUTPUT, "mp4|webm|gif|mkv|y4m|png|jpg|webp"},
                   {TS_F_INIT, PICTURES},
                   {TS_F_IMAGE, PICTURES},
                   {TS_F_LAST_IMAGE, PICTURES},

@@ -22,7 +22,9 @@ enum {
 
 static const ts_flag table[] = {
     {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC | ROW, "Output",
-     "File to write: .mp4, .webm, .gif, .mkv, .y4m, .png, a pattern like f-%04d.png, a folder/ of "
+     "File to write: .mp4, .webm, .gif, .mkv, .y4m, .png, .jpg, .webp, a pattern like f-%04d.png, "
+     "a "
+     "folder/ of "
      "numbered PNGs, or - for standard output (Y4M; a PNG of one frame); folders on the way are "
      "made (default: tessera.mp4, or tessera.png for one frame, and "
      "tessera-2 where that is there)"},
@@ -75,7 +77,7 @@ static const ts_flag table[] = {
     {TS_F_HEIGHT, "height", 'H', TS_KIND_WHOLE, "N", TS_SIDE_MIN, TS_SIDE_MAX, NULL,
      GEN | BENCH | BATCH | SRCH, NULL, "Height alone, 16 to 8192 (default: that of --size)"},
     {TS_F_FRAMES, "frames", 0, TS_KIND_WHOLE, "N", 1, 10000, NULL, GEN | BENCH | BATCH | ROW | SRCH,
-     NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a .png)"},
+     NULL, "Number of frames, 1 to 10000 (default: the model's; 1 for a picture)"},
     {TS_F_FPS, "fps", 0, TS_KIND_REAL, "X", 0.1, 240, NULL, GEN | DEC | BENCH | BATCH | ROW, NULL,
      "Frames a second, 0.1 to 240 (default: the model's)"},
     {TS_F_STEPS, "steps", 0, TS_KIND_WHOLE, "N", 1, 1000, NULL, GEN | BENCH | BATCH | ROW | SRCH,
@@ -166,8 +168,8 @@ static const ts_flag table[] = {
      "Folder of the outputs, made if need be; the manifest of the batch is kept there, too"},
     {TS_F_NAME, "name", 0, TS_KIND_TEXT, "TEMPLATE", 0, 0, NULL, BATCH, NULL,
      "Names of the outputs, from fields in braces (default: {slug:60}_s{seed}_{hash:6})"},
-    {TS_F_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0, "png|mp4|webm|gif|mkv|y4m|frames",
-     BATCH | ROW, NULL,
+    {TS_F_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0,
+     "png|jpg|webp|mp4|webm|gif|mkv|y4m|frames", BATCH | ROW, NULL,
      "What is written: png, mp4, webm, gif, mkv, y4m or frames, a folder of PNGs (default: png for "
      "one frame, else mp4)"},
     {TS_F_COPIES, "count", 'b', TS_KIND_WHOLE, "N", 1, 10000, NULL, BATCH | ROW, NULL,

@@ -87,6 +87,12 @@ static bool ends_in(const char *path, const char *extension)
 
 bool ts_is_png(const char *path) { return ends_in(path, ".png"); }
 
+bool ts_is_picture(const char *path)
+{
+    return ts_is_png(path) || ends_in(path, ".jpg") || ends_in(path, ".jpeg") ||
+           ends_in(path, ".webp");
+}
+
 bool ts_is_standard(const char *path) { return !strcmp(path, "-") || !strcmp(path, "/dev/stdout"); }
 
 bool ts_is_numbered(const char *path)
@@ -156,7 +162,9 @@ static void warn_of_output_flags(ts_cli *c, const ts_render *r, int frames)
     if (ts_flag_set(&c->flags, TS_F_FPS) && !clip && !ts_is_standard(path))
         ts_screen_warn(&c->screen, "--fps has no effect on pictures but for what they record");
     if (clip && frames == 1)
-        ts_screen_warn(&c->screen, "a clip of one frame: a name that ends in .png makes a picture");
+        ts_screen_warn(
+            &c->screen,
+            "a clip of one frame: a name that ends in .png, .jpg or .webp makes a picture");
 }
 
 ts_status ts_render_check_output(ts_cli *c, const ts_render *r, int frames)

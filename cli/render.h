@@ -70,6 +70,7 @@ ts_status ts_render_decode(ts_cli *, ts_render *);
 void ts_render_report(ts_cli *, ts_render *);
 void ts_render_free(ts_render *);
 bool ts_is_png(const char *path);      /* by its name */
+bool ts_is_picture(const char *path);  /* the same: a PNG, JPEG or WebP */
 bool ts_is_standard(const char *path); /* standard output */
 bool ts_is_numbered(const char *path); /* stands for several PNGs: a pattern or a folder */
 

@@ -11,6 +11,7 @@
 #include "codecs/movie.h"
 #include "codecs/movie_gif.h"
 #include "codecs/movie_palette.h"
+#include "codecs/picture_write.h"
 #include "codecs/png.h"
 
 #include <cjson/cJSON.h>
@@ -83,14 +84,19 @@ static const uint8_t *enlarge_picture(output *f, const uint8_t *rgb)
     return f->large;
 }
 
-static ts_status write_png(output *f, const char *file, const ts_frame *frame, const uint8_t *rgb)
+static ts_status write_picture(output *f, const char *file, const ts_frame *frame,
+                               const uint8_t *rgb)
 {
+    const char *path = f->name.standard ? "/dev/stdout" : f->file.part,
+               *json = f->json && frame->json ? frame->json : f->json;
+    int w = f->w * f->o.scale, h = f->h * f->o.scale;
+    if (f->name.kind == TS_FILE_JPEG || f->name.kind == TS_FILE_WEBP)
+        return ts_picture_write(&f->err, f->name.kind, path, file, w, h, rgb, json);
     ts_png_text text = {.name = file,
                         .parameters = f->parameters && frame->parameters ? frame->parameters
                                                                          : f->parameters,
-                        .json = f->json && frame->json ? frame->json : f->json};
-    return ts_png_write(&f->err, f->name.standard ? "/dev/stdout" : f->file.part, f->w * f->o.scale,
-                        f->h * f->o.scale, rgb, &text);
+                        .json = json};
+    return ts_png_write(&f->err, path, w, h, rgb, &text);
 }
 
 /* ---- the sink ---- */
@@ -184,12 +190,13 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     if (w < 1 || h < 1 || frames < 1)
         TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %d frames of %dx%d, expected at least 1 of each",
                     f->name.path, frames, w, h));
-    if (kind == TS_FILE_PNG && frames > 1)
-        TRY(ts_fail(&f->err, TS_EUSAGE,
-                    "%s: %d frames do not fit one PNG: name numbered files like frame-%%04d.png, a "
-                    "folder (ends in /), or a .mp4",
-                    f->name.path, frames));
-    if (!(fps > 0) && kind != TS_FILE_PNG && kind != TS_FILE_FRAMES)
+    if (ts_file_is_picture(kind) && frames > 1)
+        TRY(ts_fail(
+            &f->err, TS_EUSAGE,
+            "%s: %d frames do not fit one picture: name numbered files like frame-%%04d.png, a "
+            "folder (ends in /), or a .mp4",
+            f->name.path, frames));
+    if (!(fps > 0) && !ts_file_is_picture(kind) && kind != TS_FILE_FRAMES)
         TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %g frames a second, expected more than 0",
                     f->name.path, fps));
     f->w = w;
@@ -210,7 +217,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     first = ts_name_file(&f->name, 0);
     if (!first) TRY(no_frame_memory(f));
     if (!f->name.standard) TRY(ts_newfile_open(&f->err, first, f->o.overwrite, &f->file));
-    if (kind != TS_FILE_PNG) TRY(open_movie(f, fps));
+    if (!ts_file_is_picture(kind)) TRY(open_movie(f, fps));
 done:
     free(first);
     return end_file(f, st);
@@ -222,7 +229,7 @@ static ts_status put_numbered(output *f, const ts_frame *frame, const uint8_t *r
     char *file = ts_name_file(&f->name, frame->index);
     if (!file) TRY(no_frame_memory(f));
     TRY(ts_newfile_open(&f->err, file, f->o.overwrite, &f->file));
-    TRY(write_png(f, file, frame, rgb));
+    TRY(write_picture(f, file, frame, rgb));
     TRY(ts_newfile_keep(&f->err, &f->file));
 done:
     free(file);
@@ -248,8 +255,8 @@ static ts_status put_frame(ts_sink *sink, const ts_frame *frame)
         ts_palette_count(f->palette, rgb, n / 3);
     else if (f->name.kind == TS_FILE_FRAMES)
         TRY(put_numbered(f, frame, enlarge_picture(f, rgb)));
-    else if (f->name.kind == TS_FILE_PNG)
-        TRY(write_png(f, f->name.path, frame, enlarge_picture(f, rgb)));
+    else if (ts_file_is_picture(f->name.kind))
+        TRY(write_picture(f, f->name.path, frame, enlarge_picture(f, rgb)));
     else
         TRY(ts_movie_frame(&f->err, f->movie, enlarge_picture(f, rgb), NULL));
     f->done++;
@@ -310,7 +317,7 @@ static ts_status close_file(ts_sink *sink)
         remove_older_frames(f);
     } else {
         if (kind == TS_FILE_GIF) TRY(put_gif(f));
-        if (kind != TS_FILE_PNG) TRY(ts_movie_finish(&f->err, f->movie));
+        if (!ts_file_is_picture(kind)) TRY(ts_movie_finish(&f->err, f->movie));
         if (kind == TS_FILE_GIF && f->json)
             TRY(ts_gif_write_comment(&f->err, f->name.path, f->file.part, f->json));
         if (!f->name.standard) TRY(ts_newfile_keep(&f->err, &f->file));
@@ -350,6 +357,7 @@ static ts_status check_output_options(output *f)
         return ts_fail(&f->err, TS_EUSAGE, "%s: scale %d, expected 1 to %d", path, f->o.scale,
                        MAX_SCALE);
     if (kind == TS_FILE_PNG || kind == TS_FILE_FRAMES) return TS_OK;
+    if (ts_file_is_picture(kind)) return ts_picture_check_encoder(&f->err, kind, path);
     ts_status st = ts_movie_encoder(&f->err, kind, path, &encoder);
     if (st == TS_OK && strcmp(encoder, "mpeg4") == 0)
         warn_of_output(
@@ -374,7 +382,9 @@ ts_status ts_file_check_size(ts_err *err, const char *path, int scale, int w, in
     long times = scale < 1 ? 1 : scale, width = w * times, height = h * times;
     TRY(ts_name_init(err, path, &name));
     TRY(ts_name_check_length(err, &name, frames));
-    if (name.kind != TS_FILE_PNG && name.kind != TS_FILE_FRAMES)
+    if (name.kind == TS_FILE_JPEG || name.kind == TS_FILE_WEBP)
+        TRY(ts_picture_check_size(err, name.kind, path, width, height));
+    else if (name.kind != TS_FILE_PNG && name.kind != TS_FILE_FRAMES)
         TRY(ts_movie_check_size(err, name.kind, path, width, height));
     else if (width > TS_PNG_MAX_SIDE || height > TS_PNG_MAX_SIDE)
         TRY(ts_fail(err, TS_EUSAGE, "%s: %ldx%ld is too large, expected at most %d a side", path,
@@ -468,6 +478,8 @@ ts_status ts_file_info(ts_err *err, const char *path, char **json)
         TRY(ts_png_read_text(err, path, "tessera", &text));
     else if (n >= 6 && memcmp(head, "GIF8", 4) == 0)
         TRY(ts_gif_read_comment(err, path, &text));
+    else if (n == sizeof head && ((head[0] == 0xff && head[1] == 0xd8) || !memcmp(head, "RIFF", 4)))
+        TRY(ts_picture_read_text(err, path, &text));
     else
         TRY(ts_movie_comment(err, path, &text));
     if (text && is_ours(text)) {

@@ -16,12 +16,20 @@ typedef enum {
     TS_FILE_WEBM,
     TS_FILE_GIF,
     TS_FILE_MKV, /* H.264, as MP4 */
-    TS_FILE_Y4M  /* uncompressed yuv420p, without metadata */
+    TS_FILE_Y4M, /* uncompressed yuv420p, without metadata */
+    TS_FILE_JPEG,
+    TS_FILE_WEBP
 } ts_file_kind;
-/* By the name: .png, .mp4, .webm, .gif, .mkv, .y4m; "-" and /dev/stdout are standard output, which
- * gets a PNG of one frame and else Y4M; a %d or %0Nd in the file's name ending in .png, and a
- * directory (ends in '/': made when it is not there; its frames are %04d.png) are PNGs numbered
- * from 0. TS_EUSAGE lists what is known; a directory without the '/' is refused. */
+/* One picture in one file. */
+static inline bool ts_file_is_picture(ts_file_kind kind)
+{
+    return kind == TS_FILE_PNG || kind == TS_FILE_JPEG || kind == TS_FILE_WEBP;
+}
+/* By the name: .png, .jpg, .jpeg, .webp, .mp4, .webm, .gif, .mkv, .y4m; "-" and /dev/stdout are
+ * standard output, which gets a PNG of one frame and else Y4M; a %d or %0Nd in the file's name
+ * ending in .png, and a directory (ends in '/': made when it is not there; its frames are %04d.png)
+ * are PNGs numbered from 0. TS_EUSAGE lists what is known; a directory without the '/' is refused.
+ */
 ts_status ts_file_kind_of(ts_err *, const char *path, ts_file_kind *);
 /* Makes the folders that lead to it; open does so, too. TS_EUSAGE, TS_EIO. */
 ts_status ts_file_make_folders(ts_err *, const char *path);

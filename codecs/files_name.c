@@ -18,8 +18,9 @@ enum { MAX_DIGITS = 9 };
 static const struct {
     const char *extension;
     ts_file_kind kind;
-} KINDS[] = {{".png", TS_FILE_PNG}, {".mp4", TS_FILE_MP4}, {".webm", TS_FILE_WEBM},
-             {".gif", TS_FILE_GIF}, {".mkv", TS_FILE_MKV}, {".y4m", TS_FILE_Y4M}};
+} KINDS[] = {{".png", TS_FILE_PNG},  {".mp4", TS_FILE_MP4},   {".webm", TS_FILE_WEBM},
+             {".gif", TS_FILE_GIF},  {".mkv", TS_FILE_MKV},   {".y4m", TS_FILE_Y4M},
+             {".jpg", TS_FILE_JPEG}, {".jpeg", TS_FILE_JPEG}, {".webp", TS_FILE_WEBP}};
 
 static bool is_folder(const char *path)
 {
@@ -60,15 +61,19 @@ static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
             *kind = KINDS[i].kind == TS_FILE_PNG && strchr(base, '%') ? TS_FILE_FRAMES
                                                                       : KINDS[i].kind;
             if (KINDS[i].kind != TS_FILE_PNG && is_numbered(base))
-                return ts_fail(err, TS_EUSAGE,
-                               "%s: a %s holds all frames in one file; numbers like %%04d are for "
-                               "PNGs: frame-%%04d.png",
-                               path, KINDS[i].extension);
+                return ts_fail(
+                    err, TS_EUSAGE,
+                    ts_file_is_picture(KINDS[i].kind)
+                        ? "%s: numbered pictures are PNGs, not %s: frame-%%04d.png"
+                        : "%s: a %s holds all frames in one file; numbers like %%04d are "
+                          "for PNGs: frame-%%04d.png",
+                    path, KINDS[i].extension);
             return TS_OK;
         }
     return ts_fail(err, TS_EUSAGE,
-                   "%s: unknown kind of output, expected a name that ends in .png, .mp4, .webm, "
-                   ".gif, .mkv or .y4m, a pattern like frame-%%04d.png, a folder (ends in /), or - "
+                   "%s: unknown kind of output, expected a name that ends in .png, .jpg, .webp, "
+                   ".mp4, .webm, .gif, .mkv or .y4m, a pattern like frame-%%04d.png, a folder "
+                   "(ends in /), or - "
                    "for standard output",
                    path);
 }

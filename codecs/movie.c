@@ -329,6 +329,18 @@ done:
     return st;
 }
 
+/* The reader of pictures that libav would take by their name's extension; NULL: it finds the reader
+ * by itself. */
+static const AVInputFormat *find_reader_of_picture(const char *path)
+{
+    uint8_t head[3] = {0};
+    FILE *f = fopen(path, "rbe");
+    bool jpeg = f && fread(head, 1, sizeof head, f) == sizeof head && head[0] == 0xff &&
+                head[1] == 0xd8 && head[2] == 0xff;
+    if (f) fclose(f);
+    return jpeg ? av_find_input_format("jpeg_pipe") : NULL;
+}
+
 static ts_status open_input(ts_err *err, const char *path, AVFormatContext **format)
 {
     /* Named, because libav also has readers that take any text for a movie, and playlists that open
@@ -343,7 +355,7 @@ static ts_status open_input(ts_err *err, const char *path, AVFormatContext **for
     av_log_set_level(AV_LOG_QUIET);
     av_dict_set(&options, "format_whitelist", READERS, 0);
     av_dict_set(&options, "protocol_whitelist", "file", 0);
-    int code = avformat_open_input(format, url, NULL, &options);
+    int code = avformat_open_input(format, url, find_reader_of_picture(path), &options);
     av_dict_free(&options);
     free(url);
     return code < 0 ? ts_fail(err, TS_EMODEL, "%s: is not a picture or clip that can be read", path)
@@ -369,9 +381,9 @@ static void name_container(const char *reader, char out[16])
 {
     static const struct {
         const char *reader, *name;
-    } known[] = {{"mov", "MP4"},         {"matroska", "WebM"},  {"gif", "GIF"},
-                 {"png_pipe", "PNG"},    {"jpeg_pipe", "JPEG"}, {"apng", "APNG"},
-                 {"yuv4mpegpipe", "Y4M"}};
+    } known[] = {{"mov", "MP4"},          {"matroska", "WebM"},  {"gif", "GIF"},
+                 {"png_pipe", "PNG"},     {"jpeg_pipe", "JPEG"}, {"apng", "APNG"},
+                 {"yuv4mpegpipe", "Y4M"}, {"webp_pipe", "WebP"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strncmp(reader, known[i].reader, strlen(known[i].reader))) {
             strcpy(out, known[i].name);

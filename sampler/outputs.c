@@ -60,11 +60,12 @@ ts_status ts_output_check(ts_ctx *c, const char *path, const ts_output *o, int f
     ts_file_kind kind;
     if (!path || !o) TRY(ts_fail(&c->err, TS_EUSAGE, "ts_output_check: no path or options"));
     TRY(ts_file_kind_of(&c->err, path, &kind));
-    if (kind == TS_FILE_PNG && frames > 1)
-        TRY(ts_fail(&c->err, TS_EUSAGE,
-                    "%s: %d frames do not fit one PNG: name numbered files like frame-%%04d.png, a "
-                    "folder, or a .mp4",
-                    path, frames));
+    if (ts_file_is_picture(kind) && frames > 1)
+        TRY(ts_fail(
+            &c->err, TS_EUSAGE,
+            "%s: %d frames do not fit one picture: name numbered files like frame-%%04d.png, a "
+            "folder, or a .mp4",
+            path, frames));
     TRY(ts_output_open(c, path, o, &sink));
 done:
     if (sink) sink->abort(sink);
@@ -97,7 +98,8 @@ size_t ts_output_bytes(const char *path, int w, int h, int frames)
     } held[] = {[TS_FILE_PNG] = {1e6, 8, 1},    [TS_FILE_FRAMES] = {1e6, 8, 1},
                 [TS_FILE_MP4] = {1e6, 5.2, 40}, [TS_FILE_WEBM] = {32e6, 6, 25},
                 [TS_FILE_GIF] = {24e6, 15, 1},  [TS_FILE_MKV] = {1e6, 5.2, 40},
-                [TS_FILE_Y4M] = {1e6, 6, 1}};
+                [TS_FILE_Y4M] = {1e6, 6, 1},    [TS_FILE_JPEG] = {1e6, 12, 1},
+                [TS_FILE_WEBP] = {1e6, 24, 1}};
     ts_file_kind kind;
     ts_err unread;
     if (!path || ts_file_kind_of(&unread, path, &kind)) return 0;

@@ -84,6 +84,14 @@ static uint64_t element_length(const uint8_t *b, uint64_t left)
     return size == ones ? left : size + (uint64_t)(id + n);
 }
 
+/* Of a RIFF file, which is one part; 0: it is none. */
+static uint64_t riff_length(const uint8_t *b, uint64_t left)
+{
+    uint64_t n = 0;
+    for (int i = 3; i >= 0; i--) n = n << 8 | b[4 + i];
+    return left < 12 || memcmp(b, "RIFF", 4) != 0 ? 0 : n + 8 + (n & 1);
+}
+
 /* The parts that the file is made of end where it ends. */
 static bool parts_fill_file(int fd, off_t size, uint64_t length(const uint8_t *, uint64_t))
 {
@@ -107,6 +115,8 @@ bool ts_batch_is_cut(const ts_batch *b, const ts_job *j)
     if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode)) goto done;
     if (!whole) goto done;
     if (!strcmp(kind, ".png")) whole = ends_with_bytes(fd, s.st_size, "IEND\xAE\x42\x60\x82", 8);
+    if (!strcmp(kind, ".jpg")) whole = ends_with_bytes(fd, s.st_size, "\xFF\xD9", 2);
+    if (!strcmp(kind, ".webp")) whole = parts_fill_file(fd, s.st_size, riff_length);
     if (!strcmp(kind, ".gif")) whole = ends_with_bytes(fd, s.st_size, ";", 1);
     if (!strcmp(kind, ".mp4")) whole = parts_fill_file(fd, s.st_size, box_length);
     if (!strcmp(kind, ".webm") || !strcmp(kind, ".mkv"))

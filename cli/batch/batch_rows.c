@@ -18,12 +18,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PNG, MP4, WEBM, GIF, MKV, Y4M, FRAMES, KINDS };
+enum { PNG, JPG, WEBP, MP4, WEBM, GIF, MKV, Y4M, FRAMES, KINDS };
 static const struct {
     const char *format, *extension;
-} kinds[] = {[PNG] = {"png", ".png"},  [MP4] = {"mp4", ".mp4"}, [WEBM] = {"webm", ".webm"},
-             [GIF] = {"gif", ".gif"},  [MKV] = {"mkv", ".mkv"}, [Y4M] = {"y4m", ".y4m"},
-             [FRAMES] = {"frames", ""}};
+} kinds[] = {[PNG] = {"png", ".png"}, [JPG] = {"jpg", ".jpg"},    [WEBP] = {"webp", ".webp"},
+             [MP4] = {"mp4", ".mp4"}, [WEBM] = {"webm", ".webm"}, [GIF] = {"gif", ".gif"},
+             [MKV] = {"mkv", ".mkv"}, [Y4M] = {"y4m", ".y4m"},    [FRAMES] = {"frames", ""}};
 
 typedef struct { /* of one row, until its jobs are made */
     ts_batch *b;
@@ -159,10 +159,10 @@ static void read_row_keys(reading *r)
  * extension. */
 static bool is_foreign_kind(const char *output)
 {
-    static const char *const foreign[] = {
-        ".3gp", ".apng", ".avi",  ".avif", ".bmp",  ".flv", ".gifv", ".heic", ".jpeg",
-        ".jpg", ".jxl",  ".m4v",  ".mov",  ".mpeg", ".mpg", ".mxf",  ".ogv",  ".svg",
-        ".tga", ".tif",  ".tiff", ".ts",   ".webp", ".wmv", ".yuv"};
+    static const char *const foreign[] = {".3gp",  ".apng", ".avi",  ".avif", ".bmp", ".flv",
+                                          ".gifv", ".heic", ".jpeg", ".jxl",  ".m4v", ".mov",
+                                          ".mpeg", ".mpg",  ".mxf",  ".ogv",  ".svg", ".tga",
+                                          ".tif",  ".tiff", ".ts",   ".wmv",  ".yuv"};
     const char *dot = strrchr(output, '.');
     for (size_t i = 0; dot && i < sizeof foreign / sizeof *foreign; i++)
         if (!strcasecmp(dot, foreign[i])) return true;
@@ -193,8 +193,8 @@ static int choose_kind(reading *r)
     if (is_foreign_kind(output))
         add_row_fault(
             r,
-            "output: %.100s: unknown kind of output, expected a name that ends in .png, .mp4, "
-            ".webm, .gif, .mkv or .y4m, or a folder (ends in /)",
+            "output: %.100s: unknown kind of output, expected a name that ends in .png, .jpg, "
+            ".webp, .mp4, .webm, .gif, .mkv or .y4m, or a folder (ends in /)",
             output);
     bool own = false; /* the row's format, not the command's */
     for (int i = 0; i < r->row->fields; i++) own = own || !strcmp(r->row->field[i].key, "format");
@@ -289,10 +289,12 @@ static bool fill_request(reading *r, ts_job *j)
     read_row_loras(r, j);
     read_row_images(r, j);
     read_preview(r, j);
-    if (kind == PNG && !v[TS_F_FRAMES].set) j->q.frames = 1;
-    if (kind == PNG && j->q.frames > 1)
+    bool picture = kind == PNG || kind == JPG || kind == WEBP;
+    if (picture && !v[TS_F_FRAMES].set) j->q.frames = 1;
+    if (picture && j->q.frames > 1)
         add_row_fault(
-            r, "%d frames do not fit one PNG, expected format frames, mp4, webm, gif, mkv or y4m",
+            r,
+            "%d frames do not fit one picture, expected format frames, mp4, webm, gif, mkv or y4m",
             j->q.frames);
     if (kind < 0) kind = j->q.frames == 1 ? PNG : MP4;
     if (kind == FRAMES && !v[TS_F_SCALE].set) j->q.scale = 1;

@@ -125,7 +125,7 @@ START_TEST(files_by_their_extensions)
     if (!write_script("bash")) return (void)puts("skip: bash is not installed");
     program_expect(program_shell("mkdir %s", scratch_path("folder")), 0);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) scratch_put(names[i], "");
-    offers_only("tessera generate -o \"\"", "clip.mp4|folder");
+    offers_only("tessera generate -o \"\"", "clip.mp4|photo.jpg|folder");
     offers_only("tessera generate x --init \"\"", "photo.jpg|folder");
     offers_only("tessera generate x --last-image \"\"", "photo.jpg|folder");
     offers_only("tessera generate x --noise \"\"", "latents.safetensors|folder");

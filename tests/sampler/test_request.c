@@ -346,7 +346,7 @@ START_TEST(generate_into_a_file)
     fails(ts_generate(model, &q, path), TS_EUSAGE, "exists");
     q.frames = 5;
     snprintf(path, sizeof path, "%s/two.png", tmp);
-    fails(ts_generate(model, &q, path), TS_EUSAGE, "5 frames do not fit one PNG");
+    fails(ts_generate(model, &q, path), TS_EUSAGE, "5 frames do not fit one picture");
     ck_assert_int_ne(access(path, F_OK), 0);
     /* what the request names is read */
     snprintf(noise, sizeof noise, "%s/none.safetensors", tmp);

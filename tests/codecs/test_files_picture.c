@@ -1,0 +1,169 @@
+/* Pictures in JPEG and WebP: near to what was given, the same bytes again, with text that is read
+ * back; what is refused. */
+#include "tests/codecs/test_files.h"
+
+#include "codecs/picture.h"
+#include "codecs/picture_write.h"
+
+static const char *const names[] = {"a.jpg", "a.jpeg", "a.webp", "A.JPG"};
+enum { NAMES = sizeof names / sizeof *names, W = 37, H = 22 };
+
+/* Smooth in both directions, so that what is lost is small. */
+static void draw(float *rgb)
+{
+    for (int y = 0; y < H; y++)
+        for (int x = 0; x < W; x++) {
+            float *p = rgb + 3 * (y * W + x);
+            p[0] = (float)x / (W - 1);
+            p[1] = (float)y / (H - 1);
+            p[2] = 0.25f + 0.5f * (float)(x + y) / (W + H);
+        }
+}
+
+/* JSON of n bytes. */
+static char *long_json(size_t n)
+{
+    char *s = malloc(n + 64);
+    strcpy(s, "{\"tessera\":\"1\",\"prompt\":\"a < b & c > d \xC3\xA9 ");
+    size_t at = strlen(s);
+    for (; at < n; at++) s[at] = "ab<&"[at % 4];
+    strcpy(s + at, "\"}");
+    return s;
+}
+
+static void write_one(const char *path, const char *json, bool metadata)
+{
+    static float rgb[3 * W * H];
+    ts_file_options o = plain();
+    ts_sink *sink;
+    o.metadata = metadata;
+    o.overwrite = true;
+    draw(rgb);
+    ck_assert_msg(!ts_file_open(&err, path, &o, &sink), "%s", err.text);
+    ck_assert_msg(!sink->open(sink, W, H, 1, 16, json), "%s", sink->error);
+    ck_assert_msg(!sink->frame(sink, &(ts_frame){.w = W, .h = H, .rgb = rgb}), "%s", sink->error);
+    ck_assert_msg(!sink->close(sink), "%s", sink->error);
+    ts_file_close(sink);
+}
+
+START_TEST(pictures_come_back)
+{
+    char *folder = testing_tmp(), *path = path_in(folder, names[_i]),
+         *other = path_in(folder, "b.jpg");
+    static float rgb[3 * W * H];
+    ts_picture p;
+    char *json;
+    draw(rgb);
+    write_one(path, "{\"tessera\":\"1\"}", true);
+    ck_assert_msg(!ts_picture_read(&err, path, &p), "%s", err.text);
+    ck_assert(p.w == W && p.h == H);
+    double sum = 0;
+    for (int i = 0; i < 3 * W * H; i++) {
+        double d = p.rgb[i] - 255.0 * rgb[i];
+        sum += d * d;
+    }
+    /* a standard deviation of two levels, or 42 dB; of three where chroma is halved */
+    ck_assert_msg(sum / (3.0 * W * H) < (strstr(path, ".webp") ? 9 : 4), "%s: %.2f", path,
+                  sum / (3.0 * W * H));
+    ts_picture_free(&p);
+    ck_assert_msg(!ts_file_info(&err, path, &json), "%s", err.text);
+    ck_assert_str_eq(json, "{\"tessera\":\"1\"}");
+    free(json);
+    /* again the same, and nothing but the picture where no metadata are wanted */
+    if (strcasecmp(names[_i] + 1, ".jpg") == 0) {
+        write_one(other, "{\"tessera\":\"1\"}", true);
+        size_t n[2];
+        uint8_t *one = bytes_of(path, n), *two = bytes_of(other, n + 1);
+        ck_assert(n[0] == n[1] && !memcmp(one, two, n[0]));
+        free(one);
+        free(two);
+    }
+    write_one(path, "{\"tessera\":\"1\"}", false);
+    ck_assert_msg(!ts_file_info(&err, path, &json), "%s", err.text);
+    ck_assert_ptr_null(json);
+    free(folder);
+}
+END_TEST
+
+START_TEST(texts_of_any_length)
+{
+    static const size_t lengths[] = {60, 61, 65525, 65526, 200000};
+    char *folder = testing_tmp(), *path = path_in(folder, names[_i]);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        char *json = long_json(lengths[i]), *back;
+        ts_picture p;
+        write_one(path, json, true);
+        ck_assert_msg(!ts_file_info(&err, path, &back), "%s", err.text);
+        ck_assert_msg(back && !strcmp(back, json), "%s: %zu bytes", path, lengths[i]);
+        ck_assert_msg(!ts_picture_read(&err, path, &p), "%s", err.text);
+        ts_picture_free(&p);
+        free(back);
+        free(json);
+    }
+    free(folder);
+}
+END_TEST
+
+START_TEST(what_does_not_fit)
+{
+    char *folder = testing_tmp(), *path = path_in(folder, names[_i]);
+    ts_file_options o = plain();
+    ts_sink *sink;
+    ck_assert_int_eq(ts_file_check_size(&err, path, 1, 70000, 16, 1), TS_EUSAGE);
+    ck_assert_msg(strstr(err.text, "70000x16 is too large"), "%s", err.text);
+    ck_assert_int_eq(ts_file_check_size(&err, path, 1, 16000, 16, 1), TS_OK);
+    ck_assert_int_eq(ts_file_open(&err, path, &o, &sink), TS_OK);
+    ck_assert_int_eq(sink->open(sink, W, H, 2, 16, NULL), TS_EUSAGE);
+    ck_assert_msg(strstr(sink->error, "2 frames do not fit one picture"), "%s", sink->error);
+    ts_file_close(sink);
+    path = path_in(folder, "f-%04d.webp");
+    ck_assert_int_eq(ts_file_open(&err, path, &o, &sink), TS_EUSAGE);
+    ck_assert_msg(strstr(err.text, "numbered pictures are PNGs"), "%s", err.text);
+    ck_assert_int_eq(files_in(folder), 0);
+    free(folder);
+}
+END_TEST
+
+/* Damaged files of ours, and files of others, carry nothing and end nothing. */
+START_TEST(damaged_texts)
+{
+    char *folder = testing_tmp(), *path = path_in(folder, names[_i]), *json = long_json(100), *text;
+    static uint8_t b[1 << 16];
+    write_one(path, json, true);
+    FILE *f = fopen(path, "rb");
+    size_t n = fread(b, 1, sizeof b, f);
+    fclose(f);
+    for (size_t cut = 0; cut < n; cut += 7) {
+        f = fopen(path, "wb");
+        fwrite(b, 1, cut, f);
+        fclose(f);
+        ck_assert_int_eq(ts_picture_read_text(&err, path, &text), TS_OK);
+        ck_assert(!text || !strcmp(text, json));
+        free(text);
+    }
+    for (size_t at = 0; at < 400 && at < n; at++) {
+        uint8_t was = b[at];
+        b[at] ^= 0x5a;
+        f = fopen(path, "wb");
+        fwrite(b, 1, n, f);
+        fclose(f);
+        ck_assert_int_eq(ts_picture_read_text(&err, path, &text), TS_OK);
+        free(text);
+        b[at] = was;
+    }
+    free(json);
+    free(folder);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("files_picture");
+    TCase *tc = tcase_create("files_picture");
+    tcase_add_loop_test(tc, pictures_come_back, 0, NAMES);
+    tcase_add_loop_test(tc, texts_of_any_length, 0, NAMES);
+    tcase_add_loop_test(tc, what_does_not_fit, 0, NAMES);
+    tcase_add_loop_test(tc, damaged_texts, 0, NAMES);
+    suite_add_tcase(suite, tc);
+    return testing_main(suite);
+}
