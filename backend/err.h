@@ -8,7 +8,8 @@ typedef struct {
     ts_status code;
     char text[512];
 } ts_err;
-/* Writes the sentence (what, which, got, wanted) into the slot and returns `code`. */
+/* Writes the sentence (what, which, got, wanted) into the slot and returns `code`. One line:
+ * control characters of names become '?'. */
 ts_status ts_fail(ts_err *, ts_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The one macro with control flow: needs a local `ts_status st` and a label `done`. */

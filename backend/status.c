@@ -7,6 +7,18 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Names in files and arguments are anybody's: what would move a terminal's cursor, colour it or
+ * begin a line of its own (C0, DEL, and C1 in UTF-8) is shown as '?'. */
+static void mask_controls(char *s)
+{
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)s[0], next = (unsigned char)s[1];
+        bool wide = c == 0xC2 && next >= 0x80 && next <= 0x9F;
+        if (wide) s[1] = '?';
+        if (wide || c < ' ' || c == 0x7F) s[0] = '?';
+    }
+}
+
 /* in parentheses: the analyzer has a macro of this name */
 ts_status(ts_fail)(ts_err *err, ts_status code, const char *format, ...)
 {
@@ -17,6 +29,7 @@ ts_status(ts_fail)(ts_err *err, ts_status code, const char *format, ...)
     vsnprintf(text, sizeof text, format, ap);
     ts_point_end(was);
     va_end(ap);
+    mask_controls(text);
     memcpy(err->text, text, strlen(text) + 1);
     err->code = code;
     return code;
@@ -32,6 +45,7 @@ void ts_warn(const ts_ctx *c, const char *format, ...)
     vsnprintf(text, sizeof text, format, ap);
     ts_point_end(was);
     va_end(ap);
+    mask_controls(text);
     c->env.warn(c->env.user, text);
 }
 

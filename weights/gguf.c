@@ -14,15 +14,10 @@
 #include "weights/file.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* LEAST: bytes that a key and a tensor take */
 enum { MAX_ENTRIES = 1 << 20, MAX_KEY = 1 << 16, MAX_TENSOR_NAME = 255, MAX_ALIGNMENT = 1 << 16 };

@@ -580,6 +580,26 @@ START_TEST(survives_damage)
 }
 END_TEST
 
+/* What a terminal would obey is nothing that a sentence repeats. */
+START_TEST(names_do_not_reach_a_terminal)
+{
+    static builder w;
+    ts_source s;
+    put_header(&w, 3, 2, 0);
+    for (int i = 0; i < 2; i++)
+        put_tensor(&w, "a\x1b[31m\nred\x7f\xC2\x9B\xC3\xA9", 1, (uint64_t[]){8}, 0,
+                   32 * (uint64_t)i);
+    pad(&w, 32);
+    w.n += 64;
+    scratch_expect(&err, open_built(&w, &s), TS_EMODEL, "\"a?[31m?red???\xC3\xA9\" appears twice",
+                   NULL);
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    ts_warn(c, "a%c b", 27);
+    ck_assert_str_eq(testing_warned(c), "a? b\n");
+    testing_close(c);
+}
+END_TEST
+
 START_TEST(refuses_other_kinds)
 {
     ts_source s;
@@ -614,6 +634,7 @@ int main(void)
     tcase_add_loop_test(t, refuses_hostile_headers, 0, (int)(sizeof hostile / sizeof *hostile));
     tcase_add_test(t, refuses_hostile_files);
     tcase_add_test(t, survives_damage);
+    tcase_add_test(t, names_do_not_reach_a_terminal);
     tcase_add_test(t, refuses_other_kinds);
     suite_add_tcase(s, t);
     int failed = testing_main(s);
