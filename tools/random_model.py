@@ -1,14 +1,15 @@
-"""A diffusers directory of a published shape (Wan, PixArt) with random weights, for measuring
-without a download. Needs nothing but Python.
+"""A diffusers directory of a published shape (Wan, PixArt, HunyuanVideo) with random weights, for
+measuring without a download. Needs nothing but Python.
 
-  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|pixart|pixart-sigma]
-                                    [--text-layers N] [--from MODEL]
+  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|pixart|pixart-sigma|
+                                             hunyuanvideo] [--text-layers N] [--from MODEL]
 
 Weights repeat one block of random bf16 numbers of the right scale, so that arithmetic stays finite
 and disks are written at their own speed. The tokenizer is copied from MODEL (the default model's
 unless given); ids stay small, so it fits any vocabulary. 1.3b writes 2.8 GB, 11.4 GB of text
 encoder and 0.5 GB of VAE; pixart 1.2 GB, 9.5 GB and 0.3 GB (pixart: 1024 pixels with size
-conditions; pixart-sigma: 2048 pixels, 300 tokens).
+conditions; pixart-sigma: 2048 pixels, 300 tokens); hunyuanvideo 26 GB, 16 GB and 1 GB, with the
+tokenizers of a fixture.
 """
 
 import argparse
@@ -358,10 +359,158 @@ def kl(scaling):
     return t, config
 
 
+def hunyuan_block(out, at, d, names):
+    for name in names:
+        linear(out, at + name, d, d)
+
+
+def hunyuan(d=3072, head=128, dual=20, single=40, text=4096):
+    t, m = {}, 4 * d
+    conv(t, "x_embedder.proj", d, 16, 1, 2, 2)
+    linear(t, "context_embedder.proj_in", d, text)
+    for at, i in (
+        ("context_embedder.time_text_embed.timestep_embedder", 256),
+        ("context_embedder.time_text_embed.text_embedder", text),
+        ("time_text_embed.timestep_embedder", 256),
+        ("time_text_embed.guidance_embedder", 256),
+        ("time_text_embed.text_embedder", 768),
+    ):
+        linear(t, at + ".linear_1", d, i)
+        linear(t, at + ".linear_2", d, d)
+    qkv = ["attn.to_q", "attn.to_k", "attn.to_v"]
+    for i in range(2):
+        at = "context_embedder.token_refiner.refiner_blocks.%d." % i
+        hunyuan_block(t, at, d, [*qkv, "attn.to_out.0"])
+        linear(t, at + "norm_out.linear", 2 * d, d)
+        linear(t, at + "ff.net.0.proj", m, d)
+        linear(t, at + "ff.net.2", d, m)
+        for k in ("norm1", "norm2"):
+            t[at + k + ".weight"], t[at + k + ".bias"] = [d], [d]
+    added = ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"]
+    for i in range(dual):
+        at = "transformer_blocks.%d." % i
+        hunyuan_block(t, at, d, [*qkv, "attn.to_out.0", *added])
+        for k in ("norm1", "norm1_context"):
+            linear(t, at + k + ".linear", 6 * d, d)
+        for k in ("ff", "ff_context"):
+            linear(t, at + k + ".net.0.proj", m, d)
+            linear(t, at + k + ".net.2", d, m)
+        for k in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
+            t[at + "attn." + k + ".weight"] = [head]
+    for i in range(single):
+        at = "single_transformer_blocks.%d." % i
+        hunyuan_block(t, at, d, qkv)
+        linear(t, at + "norm.linear", 3 * d, d)
+        linear(t, at + "proj_mlp", m, d)
+        linear(t, at + "proj_out", d, d + m)
+        for k in ("norm_q", "norm_k"):
+            t[at + "attn." + k + ".weight"] = [head]
+    linear(t, "norm_out.linear", 2 * d, d)
+    linear(t, "proj_out", 64, d)
+    return t, dict(_class_name="HunyuanVideoTransformer3DModel")  # the rest is its defaults
+
+
+def llama(layers, d=4096, ff=14336, kv=1024, vocab=128320):
+    t = {"embed_tokens.weight": [vocab, d], "norm.weight": [d]}
+    for i in range(layers):
+        at = "layers.%d." % i
+        for name, o, k in (
+            ("self_attn.q_proj", d, d),
+            ("self_attn.k_proj", kv, d),
+            ("self_attn.v_proj", kv, d),
+            ("self_attn.o_proj", d, d),
+            ("mlp.gate_proj", ff, d),
+            ("mlp.up_proj", ff, d),
+            ("mlp.down_proj", d, ff),
+        ):
+            linear(t, at + name, o, k, False)
+        t[at + "input_layernorm.weight"] = t[at + "post_attention_layernorm.weight"] = [d]
+    return t, dict(
+        architectures=["LlamaModel"],
+        model_type="llama",
+        vocab_size=vocab,
+        hidden_size=d,
+        intermediate_size=ff,
+        num_hidden_layers=layers,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        rms_norm_eps=1e-5,
+        rope_theta=500000.0,
+        max_position_embeddings=8192,
+    )
+
+
+def clip(d=768, layers=12):
+    t = {
+        "text_model.embeddings.token_embedding.weight": [49408, d],
+        "text_model.embeddings.position_embedding.weight": [77, d],
+    }
+    for i in range(layers):
+        at = "text_model.encoder.layers.%d." % i
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            linear(t, at + "self_attn." + name, d, d)
+        linear(t, at + "mlp.fc1", 4 * d, d)
+        linear(t, at + "mlp.fc2", d, 4 * d)
+        for k in ("layer_norm1", "layer_norm2"):
+            t[at + k + ".weight"], t[at + k + ".bias"] = [d], [d]
+    for k in ("weight", "bias"):
+        t["text_model.final_layer_norm." + k] = [d]
+    return t, dict(
+        architectures=["CLIPTextModel"],
+        model_type="clip_text_model",
+        vocab_size=49408,
+        hidden_size=d,
+        intermediate_size=4 * d,
+        num_hidden_layers=layers,
+        num_attention_heads=12,
+        eos_token_id=2,
+    )
+
+
+def hunyuan_vae():
+    """AutoencoderKL's layers with a third axis and other names."""
+    t = {}
+    for name, shape in kl(1)[0].items():
+        cut, last = name.rsplit(".", 1)
+        point = cut in ("quant_conv", "post_quant_conv")
+        if len(shape) == 4:
+            shape = [*shape[:2], shape[2], *shape[2:]]
+        if "conv" in cut.rsplit(".", 1)[-1] and "norm" not in cut and not point:
+            cut += ".conv"
+        t[cut + "." + last] = shape
+    wide = {4: 16, 8: 32}  # latent channels of the published one
+    for name in ("quant_conv", "post_quant_conv", "encoder.conv_out.conv"):
+        for part in (".weight", ".bias"):
+            t[name + part] = [wide.get(n, n) for n in t[name + part]]
+    t["decoder.conv_in.conv.weight"][1] = 16
+    return t, dict(_class_name="AutoencoderKLHunyuanVideo")  # the rest is its defaults
+
+
+def hunyuan_files(a):
+    parts = {
+        "transformer": hunyuan(),
+        "text_encoder": llama(a.text_layers or 32),
+        "text_encoder_2": clip(),
+        "vae": hunyuan_vae(),
+    }
+    scheduler = dict(_class_name="FlowMatchEulerDiscreteScheduler", shift=7.0)
+    index = dict(
+        _class_name="HunyuanVideoPipeline",
+        scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        text_encoder=["transformers", "LlamaModel"],
+        text_encoder_2=["transformers", "CLIPTextModel"],
+        tokenizer=["transformers", "LlamaTokenizerFast"],
+        tokenizer_2=["transformers", "CLIPTokenizer"],
+        transformer=["diffusers", "HunyuanVideoTransformer3DModel"],
+        vae=["diffusers", "AutoencoderKLHunyuanVideo"],
+    )
+    return parts, scheduler, index
+
+
 def wan_files(a):
     parts = {
         "transformer": transformer(*DIT[a.shape]),
-        "text_encoder": umt5(a.text_layers),
+        "text_encoder": umt5(a.text_layers or 24),
         "vae": vae(a.shape == "5b"),
     }
     if a.shape == "a14b":
@@ -398,7 +547,7 @@ def pixart_files(a):
     sigma = a.shape == "pixart-sigma"
     parts = {
         "transformer": pixart(sigma),
-        "text_encoder": t5(a.text_layers),
+        "text_encoder": t5(a.text_layers or 24),
         "vae": kl(0.13025 if sigma else 0.18215),
     }
     scheduler = dict(
@@ -429,22 +578,35 @@ def pixart_files(a):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("out")
-    p.add_argument("--shape", choices=[*DIT, "pixart", "pixart-sigma"], default="1.3b")
-    p.add_argument("--text-layers", type=int, default=24)
-    p.add_argument("--from", dest="model", default=os.path.join(HERE, "..", "weights", "default"))
+    p.add_argument("--shape", choices=[*DIT, "pixart", "pixart-sigma", "hunyuanvideo"],
+        default="1.3b")
+    p.add_argument("--text-layers", type=int, default=0)  # 0: as published
+    p.add_argument("--from", dest="model", default=None)
     a = p.parse_args()
-    parts, scheduler, index = (pixart_files if a.shape.startswith("pixart") else wan_files)(a)
+    hunyuan_shape = a.shape == "hunyuanvideo"
+    fixture = os.path.join(HERE, "..", "tests", "fixtures", "hunyuanvideo-adaspa", "model")
+    a.model = a.model or (
+        fixture if hunyuan_shape else os.path.join(HERE, "..", "weights", "default")
+    )
+    parts, scheduler, index = (
+        hunyuan_files
+        if hunyuan_shape
+        else pixart_files
+        if a.shape.startswith("pixart")
+        else wan_files
+    )(a)
     for name, (tensors, config) in parts.items():
-        stem = "model" if name == "text_encoder" else "diffusion_pytorch_model"
+        stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
         write(
             os.path.join(a.out, name, stem + ".safetensors"),
             tensors,
             "F32" if name == "vae" else "BF16",
         )
         json.dump(config, open(os.path.join(a.out, name, "config.json"), "w"), indent=2)
-    shutil.copytree(
-        os.path.join(a.model, "tokenizer"), os.path.join(a.out, "tokenizer"), dirs_exist_ok=True
-    )
+    for name in ["tokenizer", "tokenizer_2"] if hunyuan_shape else ["tokenizer"]:
+        shutil.copytree(
+            os.path.join(a.model, name), os.path.join(a.out, name), dirs_exist_ok=True
+        )
     os.makedirs(os.path.join(a.out, "scheduler"), exist_ok=True)
     json.dump(
         scheduler, open(os.path.join(a.out, "scheduler", "scheduler_config.json"), "w"), indent=2
