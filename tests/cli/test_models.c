@@ -32,6 +32,23 @@ START_TEST(guidance_is_told)
 }
 END_TEST
 
+/* The template stands around the prompt as it was typed; a long one loses its end, and the end of
+ * the template with it. */
+START_TEST(template_of_hunyuanvideo)
+{
+    const program_result *r = program_run("tokens ' a {} <|eot_id|>' --model " HUNYUAN "/model");
+    program_expect(r, 0);
+    text_has(r->out, "    0      660  <|begin_of_text|>\n    1      666  <|start_header_id|>");
+    ck_assert_int_eq(text_count(r->out, "<|eot_id|>"), 3);
+    ck_assert_int_eq(text_count(r->out, "{"), 1);
+    r = program_run("tokens \"$(yes fox | head -400 | tr '\\n' ' ')\" --model " HUNYUAN "/model");
+    program_expect(r, 0);
+    text_has(r->out, "\n  350 ");
+    ck_assert(text_count(r->out, "\n  351 ") == 0 && text_count(r->out, "<|eot_id|>") == 1);
+    text_has(r->err, "longer than the model reads");
+}
+END_TEST
+
 int main(void)
 {
     scratch_open();
@@ -39,6 +56,7 @@ int main(void)
     TCase *tc = tcase_create("models");
     tcase_add_test(tc, a_folder_of_models);
     tcase_add_test(tc, guidance_is_told);
+    tcase_add_test(tc, template_of_hunyuanvideo);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
