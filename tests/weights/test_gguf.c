@@ -328,7 +328,7 @@ BAD(bad_keys) { put_header(w, 3, 0, 1); }
 BAD(bad_key_count)
 {
     put_header(w, 3, 0, (1 << 20) + 1);
-    put_bytes(w, w->b, sizeof w->b - w->n);
+    w->n = sizeof w->b;
 }
 BAD(bad_key_length)
 {
