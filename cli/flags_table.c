@@ -94,9 +94,10 @@ static const ts_flag table[] = {
      "Negative prompt: what to steer away from (default: the model's)"},
     {TS_F_SEED, "seed", 's', TS_KIND_SEED, "N", 0, 0, "random", GEN | BENCH | BATCH | ROW | SRCH,
      NULL, "Seed of the noise, 0 to 18446744073709551615, or random (default: 42)"},
-    {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0, "unipc|euler|dpmpp-2m|ddim|lcm",
-     GEN | BENCH | BATCH | ROW | SRCH, NULL,
-     "Solver: unipc or euler for models of flow; dpmpp-2m, ddim, euler or lcm for models of "
+    {TS_F_SAMPLER, "sampler", 0, TS_KIND_CHOICE, "NAME", 0, 0,
+     "unipc|euler|dpmpp-2m|ddim|lcm|dpmpp-2m-sde|euler-a", GEN | BENCH | BATCH | ROW | SRCH, NULL,
+     "Solver: unipc or euler for models of flow; dpmpp-2m, ddim, euler, lcm, dpmpp-2m-sde or "
+     "euler-a for models of "
      "diffusion (default: the model's)"},
     {TS_F_SHIFT, "shift", 0, TS_KIND_REAL, "X", 0.01, 100, NULL, GEN | BENCH | BATCH | ROW | SRCH,
      NULL, "Shift of the noise schedule, 0.01 to 100 (default: the model's)"},

@@ -297,7 +297,7 @@ done:
 
 static ts_status make_schedule(ts_run *r)
 {
-    char names[64];
+    char names[80];
     ts_solver_kind kind;
     bool flow = !r->m->family->diffusion;
     if (!ts_solver_named(r->q.sampler, flow, &kind, names))

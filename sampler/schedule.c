@@ -76,16 +76,24 @@ void ts_schedule_of(ts_schedule *s, ts_solver_kind kind, int steps, double shift
 static const struct {
     bool flow;
     const char *name, *title;
-} kinds[TS_SOLVERS] = {{true, "unipc", "UniPC"},        {true, "euler", "Euler"},
-                       {false, "dpmpp-2m", "DPM++ 2M"}, {false, "ddim", "DDIM"},
-                       {false, "euler", "Euler"},       {false, "lcm", "LCM"}};
+} kinds[TS_SOLVERS] = {{true, "unipc", "UniPC"},
+                       {true, "euler", "Euler"},
+                       {false, "dpmpp-2m", "DPM++ 2M"},
+                       {false, "ddim", "DDIM"},
+                       {false, "euler", "Euler"},
+                       {false, "lcm", "LCM"},
+                       {false, "dpmpp-2m-sde", "DPM++ 2M SDE"},
+                       {false, "euler-a", "Euler a"}};
 
 bool ts_solver_is_flow(ts_solver_kind k) { return kinds[k].flow; }
-bool ts_solver_draws(ts_solver_kind k) { return k == TS_LCM; }
+bool ts_solver_draws(ts_solver_kind k)
+{
+    return k == TS_LCM || k == TS_DPMPP_2M_SDE || k == TS_EULER_ANCESTRAL;
+}
 const char *ts_solver_name(ts_solver_kind k) { return kinds[k].name; }
 const char *ts_solver_title(ts_solver_kind k) { return kinds[k].title; }
 
-bool ts_solver_named(const char *name, bool flow, ts_solver_kind *kind, char names[64])
+bool ts_solver_named(const char *name, bool flow, ts_solver_kind *kind, char names[80])
 {
     size_t n = 0;
     int last = 0;
@@ -96,7 +104,7 @@ bool ts_solver_named(const char *name, bool flow, ts_solver_kind *kind, char nam
     }
     for (int i = 0; i <= last; i++)
         if (kinds[i].flow == flow)
-            n += (size_t)snprintf(names + n, 64 - n, "%s%s",
+            n += (size_t)snprintf(names + n, 80 - n, "%s%s",
                                   !n          ? ""
                                   : i == last ? " or "
                                               : ", ",
@@ -110,7 +118,10 @@ ts_status ts_solver_init(ts_solver *s, ts_schedule schedule, ts_device *dev, ts_
 {
     ts_status st = TS_OK;
     ts_solver_kind k = schedule.kind;
-    int history = k == TS_UNIPC ? 3 : k == TS_DPMPP_2M ? 2 : schedule.d.clip > 0 ? 1 : 0;
+    int history = k == TS_UNIPC                              ? 3
+                  : k == TS_DPMPP_2M || k == TS_DPMPP_2M_SDE ? 2
+                  : schedule.d.clip > 0                      ? 1
+                                                             : 0;
     *s = (ts_solver){.s = schedule, .done = schedule.first};
     for (int i = 0; i < history; i++) s->m[i] = ts_take(a, TS_F32, nd, dim);
     if (k == TS_UNIPC) s->last = ts_take(a, TS_F32, nd, dim);
@@ -139,7 +150,7 @@ int ts_solver_history(const ts_solver *s, const char *name[TS_HISTORY], ts_tenso
     static const char *const names[] = {"solver.m0", "solver.m1"};
     int n = 0;
     /* what the others hold does not outlive a step */
-    if (s->s.kind != TS_UNIPC && s->s.kind != TS_DPMPP_2M) return 0;
+    if (s->s.kind != TS_UNIPC && s->s.kind != TS_DPMPP_2M && s->s.kind != TS_DPMPP_2M_SDE) return 0;
     if (ts_there(s->last)) {
         name[n] = "solver.last";
         t[n++] = s->last;

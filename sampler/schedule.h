@@ -12,17 +12,20 @@ typedef enum {
     TS_DDIM,
     TS_EULER_NOISE,
     TS_LCM,
+    TS_DPMPP_2M_SDE,
+    TS_EULER_ANCESTRAL,
     TS_SOLVERS
 } ts_solver_kind;
 enum { TS_MAX_STEPS = 1000 };
 bool ts_solver_is_flow(ts_solver_kind);
 bool ts_solver_draws(ts_solver_kind); /* does it add noise of its own after steps? */
-/* as --sampler says it: "unipc", "euler", "dpmpp-2m", "ddim", "euler", "lcm" */
+/* as --sampler says it: "unipc", "euler", "dpmpp-2m", "ddim", "euler", "lcm", "dpmpp-2m-sde",
+ * "euler-a" */
 const char *ts_solver_name(ts_solver_kind);
 const char *ts_solver_title(ts_solver_kind); /* as A1111 texts say it: "DPM++ 2M", ... */
 /* The solver of that name for a model of flow or of diffusion. False: there is none; `names` then
  * lists those that there are. */
-bool ts_solver_named(const char *name, bool flow, ts_solver_kind *, char names[64]);
+bool ts_solver_named(const char *name, bool flow, ts_solver_kind *, char names[80]);
 
 /* "linear", "scaled_linear", "squaredcos_cap_v2" */
 typedef enum { TS_BETA_LINEAR, TS_BETA_SCALED, TS_BETA_COSINE } ts_beta;
@@ -33,6 +36,9 @@ typedef enum { TS_SPACING_LINSPACE, TS_SPACING_LEADING, TS_SPACING_TRAILING } ts
 typedef struct { /* a diffusion model's scheduler config; a solver reads what concerns it */
     ts_beta beta;
     double beta_start, beta_end;
+    /* the signal's share of every level becomes a^2 / (c + (1 - c) a^2) with this c (CogVideoX);
+     * 0: it does not */
+    double snr_shift;
     bool zero_snr; /* betas rescaled so that the last level is noise alone */
     ts_prediction prediction;
     ts_spacing spacing;
@@ -85,7 +91,7 @@ typedef struct { /* history, device tensors of the latent's shape, carved once a
     /* data predictions of this and earlier steps (newest first), sample that entered the last
      * predictor */
     ts_tensor m[3], last;
-    /* TS_LCM: what the caller fills with noise before every step but the last */
+    /* of solvers that draw: what the caller fills with noise before steps that want it */
     ts_tensor noise;
     ts_tensor ones; /* for clamping */
     int done;       /* steps taken, those before `first` included */

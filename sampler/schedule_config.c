@@ -2,6 +2,7 @@
  * solvers go by. */
 #include "sampler/model.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What both classes of rectified flow know of their sigmas. */
@@ -81,7 +82,7 @@ typedef struct {
     double range;
 } words;
 
-/* Keys of all four classes, which share most; each writes down some that only others read. */
+/* Keys of all classes, which share most; each writes down some that only others read. */
 static ts_status read_keys(ts_model *m, const ts_component *c, ts_diffusion *d, words *w)
 {
     ts_key keys[] = {TS_ONLY("num_train_timesteps", "1000"),
@@ -94,6 +95,7 @@ static ts_status read_keys(ts_model *m, const ts_component *c, ts_diffusion *d, 
                      {"prediction_type", TS_KEY_STRING, w->prediction, 0, NULL, NULL},
                      {"timestep_spacing", TS_KEY_STRING, w->spacing, 0, NULL, NULL},
                      {"steps_offset", TS_KEY_INT, &d->offset, 0, NULL, NULL},
+                     {"snr_shift_scale", TS_KEY_FLOAT, &d->snr_shift, 0, NULL, NULL},
                      {"final_sigmas_type", TS_KEY_STRING, w->final, 0, NULL, NULL},
                      {"use_karras_sigmas", TS_KEY_BOOL, &d->karras, 0, NULL, NULL},
                      TS_ONLY("use_exponential_sigmas", "false|null"),
@@ -135,6 +137,9 @@ static ts_status check_diffusion(ts_model *m, const ts_component *c, const ts_di
         return ts_fail(e, TS_EMODEL,
                        "%s: beta_start %g and beta_end %g: expected 0 < beta_start <= beta_end < 1",
                        c->config_path, d->beta_start, d->beta_end);
+    if (!(d->snr_shift >= 0 && d->snr_shift < 1e6))
+        return ts_fail(e, TS_EMODEL, "%s: \"snr_shift_scale\" is %g, expected a number above 0",
+                       c->config_path, d->snr_shift);
     if (d->order < 1 || d->order > 2)
         return ts_fail(e, TS_EMODEL, "%s: \"solver_order\" is %d, supported are 1 and 2",
                        c->config_path, d->order);
@@ -164,18 +169,29 @@ static ts_status read_diffusion(ts_model *m, const ts_component *c)
         ts_solver_kind kind;
         const char *spacing;
         bool clip;
-    } classes[] = {{"DPMSolverMultistepScheduler", TS_DPMPP_2M, "linspace", false},
-                   {"DDIMScheduler", TS_DDIM, "leading", true},
-                   {"EulerDiscreteScheduler", TS_EULER_NOISE, "linspace", false},
-                   {"LCMScheduler", TS_LCM, "leading", false}};
+        bool shifts; /* CogVideoX': betas of its own, and what it says of clipping is not done */
+    } classes[] = {
+        {"DPMSolverMultistepScheduler", TS_DPMPP_2M, "linspace", false, false},
+        {"DDIMScheduler", TS_DDIM, "leading", true, false},
+        {"EulerDiscreteScheduler", TS_EULER_NOISE, "linspace", false, false},
+        {"LCMScheduler", TS_LCM, "leading", false, false},
+        {"EulerAncestralDiscreteScheduler", TS_EULER_ANCESTRAL, "linspace", false, false},
+        {"CogVideoXDDIMScheduler", TS_DDIM, "leading", false, true},
+        {"CogVideoXDPMScheduler", TS_DPMPP_2M_SDE, "leading", false, true}};
+    enum { CLASSES = sizeof classes / sizeof *classes };
     ts_status st = TS_OK;
     ts_diffusion *d = &m->diffusion;
     int k = 0, beta, prediction, spacing, final, type;
-    while (k < 4 && strcmp(classes[k].cls, c->cls)) k++;
-    if (k == 4)
-        TRY(ts_fail(&m->ctx->err, TS_EMODEL,
-                    "%s: scheduler class %s is not supported (%s, %s, %s, %s)", c->config_path,
-                    c->cls, classes[0].cls, classes[1].cls, classes[2].cls, classes[3].cls));
+    while (k < CLASSES && strcmp(classes[k].cls, c->cls)) k++;
+    if (k == CLASSES) {
+        char known[256] = "";
+        for (int i = 0; i < CLASSES; i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "",
+                     classes[i].cls);
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: scheduler class %s is not supported (%s)",
+                    c->config_path, c->cls, known));
+    }
+    bool shifts = classes[k].shifts;
     words w = {.beta = "linear",
                .prediction = "epsilon",
                .final = "zero",
@@ -185,6 +201,12 @@ static ts_status read_diffusion(ts_model *m, const ts_component *c)
     strcpy(w.spacing, classes[k].spacing);
     m->solver = classes[k].kind;
     *d = ts_diffusion_default();
+    if (shifts) {
+        strcpy(w.beta, "scaled_linear");
+        d->beta_start = 0.00085;
+        d->beta_end = 0.012;
+        d->snr_shift = 3;
+    }
     TRY(read_keys(m, c, d, &w));
     TRY(choose_word(m, c, "beta_schedule", w.beta, betas, &beta));
     TRY(choose_word(m, c, "prediction_type", w.prediction, predictions, &prediction));
@@ -196,7 +218,7 @@ static ts_status read_diffusion(ts_model *m, const ts_component *c)
     d->spacing = (ts_spacing)spacing;
     d->final_min = final;
     d->heun = type;
-    d->clip = w.clip ? w.range : 0;
+    d->clip = w.clip && !shifts ? w.range : 0;
     TRY(check_diffusion(m, c, d));
 done:
     return st;

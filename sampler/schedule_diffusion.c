@@ -9,6 +9,11 @@
  *                                         Heun:      x' = (s'/s) x - a' (e^-h - 1) x_0 + a' ((e^-h
  *                                         - 1) / h + 1) d order 1:   x' = (s'/s) x - a' (e^-h - 1)
  *                                         x_0
+ *   2M SDE (as CogVideoX has it): x' = (s'/s) e^-h x - a' (e^-2h - 1) (x_0 + d / 2) + s' sqrt(1 -
+ *          e^-2h) noise; the first step and one that leaves no noise are of order 1
+ *   Euler ancestral, r the ratio of s / a behind the step to that before it:   x' = a' x_0 + s' (r
+ * e
+ *          + sqrt(1 - r^2) noise)
  *   LCM    (Luo et al., 2023), y = c_out x_0 + c_skip x:   x' = a' y + s' noise, the last time y
  *
  * in the arrangement of diffusers' schedulers. A model predicts e, or v = a e - s x_0, or x_0. */
@@ -51,6 +56,19 @@ static float beta_at(const ts_diffusion *d, int i)
     return d->beta == TS_BETA_SCALED ? b * b : b;
 }
 
+/* The oracle of CogVideoX computes these in f64. */
+static void compute_shifted_bars(const ts_diffusion *d, double bar[TRAIN])
+{
+    bool scaled = d->beta == TS_BETA_SCALED;
+    double product = 1, from = scaled ? sqrt(d->beta_start) : d->beta_start,
+           to = scaled ? sqrt(d->beta_end) : d->beta_end;
+    for (int i = 0; i < TRAIN; i++) {
+        double b = from + (to - from) * i / (TRAIN - 1);
+        product *= 1 - (d->beta == TS_BETA_COSINE ? (double)beta_at(d, i) : scaled ? b * b : b);
+        bar[i] = product / (d->snr_shift + (1 - d->snr_shift) * product);
+    }
+}
+
 static void compute_alpha_bars(const ts_diffusion *d, double bar[TRAIN])
 {
     double product = 1;
@@ -58,6 +76,7 @@ static void compute_alpha_bars(const ts_diffusion *d, double bar[TRAIN])
         product *= (double)(1 - beta_at(d, i));
         bar[i] = (float)product;
     }
+    if (d->snr_shift > 0) compute_shifted_bars(d, bar);
     if (!d->zero_snr) return;
     double first = sqrt(bar[0]), last = sqrt(bar[TRAIN - 1]);
     for (int i = 0; i < TRAIN; i++) {
@@ -139,11 +158,11 @@ static void time_sigmas(ts_schedule *s, double *bar)
         s->to[i] = level_of_sigma((float)sigma[i + 1]);
     }
     /* the oracle begins with noise times the largest sigma */
-    if (s->kind == TS_EULER_NOISE && d->spacing != TS_SPACING_LEADING && s->first == 0)
-        s->scale = s->at[0].s;
+    if (!dpm && d->spacing != TS_SPACING_LEADING && s->first == 0) s->scale = s->at[0].s;
 }
 
-/* The step of DDIM ends 1000 / n timesteps further, which need not be where the next one begins. */
+/* The step of DDIM, and of DPM-Solver++ in CogVideoX' form, ends 1000 / n timesteps further, which
+ * need not be where the next one begins. */
 static void time_ddim(ts_schedule *s, const double *bar)
 {
     for (int i = 0; i < s->steps; i++) {
@@ -193,7 +212,7 @@ ts_status ts_schedule_diffusion(ts_err *err, ts_schedule *s, ts_solver_kind kind
     int run = (int)(steps * strength);
     if (run < 1) run = 1;
     s->first = steps - (run < steps ? run : steps);
-    if (kind == TS_DDIM)
+    if (kind == TS_DDIM || kind == TS_DPMPP_2M_SDE)
         time_ddim(s, bar);
     else
         time_sigmas(s, bar);
@@ -333,15 +352,64 @@ done:
     return st;
 }
 
+/* Of second order where there is a step before that had any signal. A level without signal has
+ * lambda -infinity, one without noise +infinity: the limits are what the exponentials give. */
+static ts_status step_sde(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_tensor v)
+{
+    ts_status st = TS_OK;
+    const ts_schedule *s = &u->s;
+    ts_level at = s->at[i], to = s->to[i];
+    double h = at.a > 0 && to.s > 0 ? compute_level_lambda(to) - compute_level_lambda(at)
+                                    : INFINITY,
+           b = expm1(-2 * h);
+    ts_tensor old = u->m[1];
+    u->m[1] = u->m[0];
+    u->m[0] = old;
+    TRY(store_mix(dev, express_sample(s, i), x, v, u->m[0]));
+    ts_lincomb c = {.n = 2,
+                    .c = {(float)(to.s / at.s * exp(-h)), (float)(-to.a * b)},
+                    .x = {x, u->m[0]},
+                    .y = x};
+    if (i > s->first && to.s > 0 && s->at[i - 1].a > 0) {
+        double r = (compute_level_lambda(at) - compute_level_lambda(s->at[i - 1])) / h,
+               w = -to.a * b / (2 * r);
+        c.c[1] += (float)w;
+        c.c[c.n] = (float)-w;
+        c.x[c.n++] = u->m[1];
+    }
+    if (to.s > 0) {
+        c.c[c.n] = (float)(to.s * sqrt(-b));
+        c.x[c.n++] = u->noise;
+    }
+    TRY(ts_lincomb_op(dev, c));
+done:
+    return st;
+}
+
+static ts_status step_ancestral(ts_solver *u, ts_device *dev, int i, ts_tensor x, ts_tensor v)
+{
+    ts_level at = u->s.at[i], to = u->s.to[i];
+    mix x0 = express_sample(&u->s, i), e = noise_of(&u->s, i);
+    double r = to.s * at.a / (to.a * at.s), down = to.s * r, up = to.s * sqrt(1 - r * r);
+    return ts_lincomb_op(dev, (ts_lincomb){.n = to.s > 0 ? 3 : 2,
+                                           .c = {(float)(to.a * x0.x + down * e.x),
+                                                 (float)(to.a * x0.v + down * e.v), (float)up},
+                                           .x = {x, v, u->noise},
+                                           .y = x});
+}
+
 bool ts_solver_wants_noise(const ts_solver *u)
 {
-    return u->s.kind == TS_LCM && u->done < u->s.steps - 1;
+    if (u->s.kind == TS_LCM) return u->done < u->s.steps - 1;
+    return ts_solver_draws(u->s.kind) && u->s.to[u->done].s > 0;
 }
 
 ts_status ts_diffusion_step(ts_solver *u, ts_device *dev, ts_tensor x, ts_tensor v)
 {
     if (u->s.kind == TS_DPMPP_2M) return step_dpm(u, dev, u->done, x, v);
     if (u->s.kind == TS_LCM) return step_lcm(u, dev, u->done, x, v);
+    if (u->s.kind == TS_DPMPP_2M_SDE) return step_sde(u, dev, u->done, x, v);
+    if (u->s.kind == TS_EULER_ANCESTRAL) return step_ancestral(u, dev, u->done, x, v);
     return step_ddim(u, dev, u->done, x, v);
 }
 

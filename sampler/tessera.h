@@ -129,7 +129,8 @@ typedef struct {
     int steps;
     double guidance, guidance_2; /* guidance_2: second expert */
     double shift;                /* of a flow's timetable; 0: as the scheduler config says */
-    /* "unipc", "euler" of a flow, "dpmpp-2m", "ddim", "euler", "lcm" of diffusion; NULL: as the
+    /* "unipc", "euler" of a flow, "dpmpp-2m", "ddim", "euler", "lcm",
+     * "dpmpp-2m-sde", "euler-a" of diffusion; NULL: as the
      * scheduler config says */
     const char *sampler;
     uint64_t seed;

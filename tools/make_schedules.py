@@ -14,18 +14,28 @@ import sys
 import numpy as np
 import torch
 from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     LCMScheduler,
 )
-from diffusers.schedulers import scheduling_lcm
+from diffusers.schedulers import (
+    scheduling_dpm_cogvideox,
+    scheduling_euler_ancestral_discrete,
+    scheduling_lcm,
+)
 
 KINDS = {
     DPMSolverMultistepScheduler: "TS_DPMPP_2M",
     DDIMScheduler: "TS_DDIM",
     EulerDiscreteScheduler: "TS_EULER_NOISE",
     LCMScheduler: "TS_LCM",
+    EulerAncestralDiscreteScheduler: "TS_EULER_ANCESTRAL",
+    CogVideoXDDIMScheduler: "TS_DDIM",
+    CogVideoXDPMScheduler: "TS_DPMPP_2M_SDE",
 }
 ALPHA = dict(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
@@ -34,6 +44,18 @@ DPM, DDIM, EULER, LCM = (
     DDIMScheduler,
     EulerDiscreteScheduler,
     LCMScheduler,
+)
+ANCESTRAL, COG_DDIM, COG_DPM = (
+    EulerAncestralDiscreteScheduler,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+)
+COG = dict(
+    SD,
+    rescale_betas_zero_snr=True,
+    prediction_type="v_prediction",
+    timestep_spacing="trailing",
+    clip_sample=False,
 )
 CASES = [  # class, steps, first step, config
     (DPM, 20, 0, {}),
@@ -106,6 +128,15 @@ CASES = [  # class, steps, first step, config
     (LCM, 3, 0, dict(SD, original_inference_steps=40, timestep_scaling=5.0)),
     (LCM, 5, 0, dict(timestep_scaling=0.002)),
     (LCM, 3, 0, dict(timestep_scaling=0.002, clip_sample=True)),
+    (ANCESTRAL, 6, 0, {}),
+    (ANCESTRAL, 1, 0, {}),
+    (ANCESTRAL, 6, 0, dict(SD, timestep_spacing="leading", steps_offset=1)),
+    (ANCESTRAL, 6, 0, dict(prediction_type="v_prediction")),
+    (COG_DDIM, 6, 0, dict(COG, snr_shift_scale=3.0)),
+    (COG_DDIM, 5, 0, dict(COG, snr_shift_scale=1.0)),
+    (COG_DPM, 5, 0, dict(COG, snr_shift_scale=1.0)),
+    (COG_DPM, 6, 0, dict(COG, snr_shift_scale=3.0)),
+    (COG_DPM, 1, 0, dict(COG, snr_shift_scale=1.0)),
 ]
 NAMES = dict(
     linear="TS_BETA_LINEAR",
@@ -126,14 +157,18 @@ def noise(shape, **_):
     return torch.sin(1.3 * k + noise_at[0]).float()
 
 
-scheduling_lcm.randn_tensor = noise
+for module in (
+    scheduling_lcm,
+    scheduling_dpm_cogvideox,
+    scheduling_euler_ancestral_discrete,
+):
+    module.randn_tensor = noise
 
 
 def level(s, i):
     """What the sample after step i is divided by to be the model's input."""
-    return (
-        float((s.sigmas[i + 1] ** 2 + 1) ** 0.5) if isinstance(s, EulerDiscreteScheduler) else 1.0
-    )
+    sigmas = isinstance(s, (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler))
+    return float((s.sigmas[i + 1] ** 2 + 1) ** 0.5) if sigmas else 1.0
 
 
 def run(cls, n, first, config):
@@ -148,13 +183,17 @@ def run(cls, n, first, config):
     else:
         x = x * s.init_noise_sigma
     rows = []
+    old = None
     for i, t in enumerate(s.timesteps):
         if i < first:
             continue
         y = s.scale_model_input(x, t)
         v = torch.tanh(0.9 * y.double() + 0.001 * float(t)).float()
         noise_at[0] = i
-        x = s.step(v, t, x, return_dict=False)[0]
+        if cls is COG_DPM:
+            x, old = s.step(v, old, t, s.timesteps[i - 1] if i else None, x, return_dict=False)
+        else:
+            x = s.step(v, t, x, return_dict=False)[0]
         z = x / level(s, i)
         rows.append((float(z[0]), float(z[1]), float(z.double().norm())))
     return s, [float(t) for t in s.timesteps], rows
@@ -176,6 +215,7 @@ def main():
         fields = [
             ".beta = %s, .beta_start = %.17g, .beta_end = %.17g"
             % (NAMES[c.beta_schedule], c.beta_start, c.beta_end),
+            ".snr_shift = %.17g" % c.get("snr_shift_scale", 0),
             ".zero_snr = %d" % c.rescale_betas_zero_snr,
             ".prediction = %s" % NAMES[c.prediction_type],
             ".spacing = %s, .offset = %d" % (NAMES[c.timestep_spacing], c.steps_offset),

@@ -103,7 +103,8 @@ START_TEST(twenty_faults_in_two_hundred_rows)
         {"{\"prompt\": \"x\", \"seeds\": [1, 2], \"count\": 3}",
          "names 2 seeds and count asks for 3 renderings"},
         {"{\"prompt\": \"x\", \"sampler\": \"heun\"}",
-         "sampler: got \"heun\", expected unipc, euler, dpmpp-2m, ddim or lcm"},
+         "sampler: got \"heun\", expected unipc, euler, dpmpp-2m, ddim, lcm, "
+         "dpmpp-2m-sde or euler-a"},
         {"{\"prompt\": \"x\", \"format\": \"png\", \"frames\": 5}",
          "5 frames do not fit one picture"},
         {"{\"prompt\": \"x\", \"format\": \"mp4\", \"output\": \"a.gif\"}",

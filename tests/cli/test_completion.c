@@ -103,7 +103,8 @@ START_TEST(values_that_have_names)
         }
     offers_only("tessera generate \"a panda\" --sampler un", "unipc");
     offers_only("tessera generate --sampler = un", "unipc");
-    offers_only("tessera generate --sampler =", "unipc|euler|dpmpp-2m|ddim|lcm");
+    offers_only("tessera generate --sampler =", "unipc|euler|dpmpp-2m|ddim|lcm|"
+                                                "dpmpp-2m-sde|euler-a");
     offers_only("tessera generate -s r", "random");
     offers_only("tessera completion \"\"", "bash|zsh|fish");
     offers_only("tessera gen", "generate");

@@ -131,10 +131,12 @@ START_TEST(choices)
              "json");
     ck_assert_str_eq(got.value[TS_F_SAMPLER].text, "euler");
     REFUSED(PARSE("--sampler", "uni"),
-            "--sampler: got \"uni\", wanted unipc, euler, dpmpp-2m, ddim or lcm");
+            "--sampler: got \"uni\", wanted unipc, euler, dpmpp-2m, ddim, lcm, "
+            "dpmpp-2m-sde or euler-a");
     REFUSED(PARSE("--cpu", "avx5"), "wanted ref, avx2, avx512 or avx512_bf16");
     REFUSED(PARSE("--precision", "f32|bf16"), "wanted auto, f32 or bf16");
-    REFUSED(PARSE("--sampler", ""), "wanted unipc, euler, dpmpp-2m, ddim or lcm");
+    REFUSED(PARSE("--sampler", ""), "wanted unipc, euler, dpmpp-2m, ddim, lcm, "
+                                    "dpmpp-2m-sde or euler-a");
 }
 END_TEST
 
@@ -234,7 +236,8 @@ START_TEST(values_of_other_programs)
         snprintf(meant, sizeof meant, ": did you mean %s?", row[i].meant);
         REFUSED(PARSE(row[i].flag, row[i].value), row[i].value, meant);
     }
-    REFUSED(PARSE("--sampler", "heun"), "wanted unipc, euler, dpmpp-2m, ddim or lcm");
+    REFUSED(PARSE("--sampler", "heun"), "wanted unipc, euler, dpmpp-2m, ddim, lcm, "
+                                        "dpmpp-2m-sde or euler-a");
     ck_assert_ptr_null(strstr(got.error, "did you mean"));
     memset(&got, 0, sizeof got);
     ck_assert_int_eq(ts_flags_key(&got, "sampler", "dpm++2m"), TS_EUSAGE);

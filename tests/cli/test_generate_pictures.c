@@ -291,7 +291,8 @@ START_TEST(refused)
         {"generate x " SMALL "--grid -o x.gif", 2,
          "--grid: the output is x.gif, a sheet is one picture: name a .png"},
         {"generate x " SIGMA "--size 48x64 --no-bins --sampler unipc", 2,
-         "sampler unipc: must be dpmpp-2m, ddim, euler or lcm for this model"},
+         "sampler unipc: must be dpmpp-2m, ddim, euler, lcm, dpmpp-2m-sde or euler-a for "
+         "this model"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const program_result *r = program_run("%s%s%s%s", bad[i].args,

@@ -40,7 +40,8 @@ START_TEST(slips_exit_2)
         {"generate 'a panda' --frames 0", "--frames: got \"0\""},
         {"generate 'a panda' --frames 1000000000", "--frames: got"},
         {"generate 'a panda' --steps 1001", "--steps: got"},
-        {"generate 'a panda' --sampler heun", "wanted unipc, euler, dpmpp-2m, ddim or lcm"},
+        {"generate 'a panda' --sampler heun", "wanted unipc, euler, dpmpp-2m, ddim, lcm, "
+                                              "dpmpp-2m-sde or euler-a"},
         {"generate 'a panda' --sampler ddim",
          "sampler ddim: must be unipc or euler for this model"},
         {"generate 'a panda' --precision f16", "wanted auto, f32 or bf16"},

@@ -311,12 +311,13 @@ START_TEST(requests_refused)
     static const struct {
         int frames, count, steps;
         const char *sampler, *says;
-    } bad[] = {
-        {4, 1, 3, NULL, "4 frames: this model draws pictures, `count` 4 draws so many"},
-        {1, 65, 3, NULL, "65 pictures at once: must be 1 to 64"},
-        {1, 0, 3, NULL, "0 pictures at once: must be 1 to 64"},
-        {1, 1, 3, "unipc", "sampler unipc: must be dpmpp-2m, ddim, euler or lcm for this model"},
-        {1, 1, 60, "lcm", "60 steps: sampler lcm has 50 at most"}};
+    } bad[] = {{4, 1, 3, NULL, "4 frames: this model draws pictures, `count` 4 draws so many"},
+               {1, 65, 3, NULL, "65 pictures at once: must be 1 to 64"},
+               {1, 0, 3, NULL, "0 pictures at once: must be 1 to 64"},
+               {1, 1, 3, "unipc",
+                "sampler unipc: must be dpmpp-2m, ddim, euler, lcm, dpmpp-2m-sde or euler-a for "
+                "this model"},
+               {1, 1, 60, "lcm", "60 steps: sampler lcm has 50 at most"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ts_request q = request_of(o.m, bad[i].sampler);
         ts_run *r;
@@ -483,7 +484,10 @@ START_TEST(schedulers)
     } bad[] = {
         {"PNDMScheduler", "{}",
          "s.json: scheduler class PNDMScheduler is not supported (DPMSolverMultistepScheduler, "
-         "DDIMScheduler, EulerDiscreteScheduler, LCMScheduler)"},
+         "DDIMScheduler, EulerDiscreteScheduler, LCMScheduler, EulerAncestralDiscreteScheduler, "
+         "CogVideoXDDIMScheduler, CogVideoXDPMScheduler)"},
+        {"CogVideoXDDIMScheduler", "{\"snr_shift_scale\": -1}",
+         "s.json: \"snr_shift_scale\" is -1, expected a number above 0"},
         {"DDIMScheduler", "{\"beta_schedule\": \"sigmoid\"}",
          "s.json: \"beta_schedule\" is \"sigmoid\", supported are \"linear\", \"scaled_linear\", "
          "\"squaredcos_cap_v2\""},
@@ -521,6 +525,9 @@ START_TEST(schedulers)
                  c, "LCMScheduler",
                  "{\"original_inference_steps\": 40, \"beta_schedule\": \"scaled_linear\"}", m));
     ck_assert(m->solver == TS_LCM && m->diffusion.original_steps == 40 &&
+              m->diffusion.beta == TS_BETA_SCALED && m->diffusion.clip == 0);
+    ck_ok(c, read_scheduler(c, "CogVideoXDPMScheduler", "{\"clip_sample\": true}", m));
+    ck_assert(m->solver == TS_DPMPP_2M_SDE && m->diffusion.snr_shift == 3 &&
               m->diffusion.beta == TS_BETA_SCALED && m->diffusion.clip == 0);
     free(m);
     testing_close(c);
