@@ -11,14 +11,22 @@
 #include <unistd.h>
 
 /* Repositories in the layout and of the pipelines that are read. */
-static const char *const offers[] = {
-    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",       "Wan-AI/Wan2.1-T2V-14B-Diffusers",
-    "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",   "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers",
-    "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
-    "Wan-AI/Wan2.2-T2V-A14B-Diffusers",       "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
-    "PixArt-alpha/PixArt-XL-2-512x512",       "PixArt-alpha/PixArt-XL-2-1024-MS",
-    "PixArt-alpha/PixArt-Sigma-XL-2-512-MS",  "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
-    "hunyuanvideo-community/HunyuanVideo"};
+static const char *const offers[] = {"Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+                                     "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+                                     "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+                                     "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers",
+                                     "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers",
+                                     "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+                                     "Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+                                     "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
+                                     "THUDM/CogVideoX-2b",
+                                     "THUDM/CogVideoX-5b",
+                                     "THUDM/CogVideoX1.5-5B",
+                                     "PixArt-alpha/PixArt-XL-2-512x512",
+                                     "PixArt-alpha/PixArt-XL-2-1024-MS",
+                                     "PixArt-alpha/PixArt-Sigma-XL-2-512-MS",
+                                     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+                                     "hunyuanvideo-community/HunyuanVideo"};
 enum { OFFERS = sizeof offers / sizeof *offers };
 
 typedef struct {

@@ -10,6 +10,9 @@ typedef struct {
     int channels; /* of the latent */
     /* pixels to a latent: frames = time_stride (F - 1) + 1; width = stride W */
     int time_stride, stride;
+    /* latents that are decoded together after the first: clips have a multiple of so many and one;
+     * 0: 1 */
+    int time_step;
     float mean[128], std[128]; /* decoder input = latent std + mean */
     int tile;                  /* pixels to a side of the tiles that its authors use; 0: not said */
     const void *config;        /* the class's own struct, owned by the caller of describe */
@@ -43,7 +46,8 @@ typedef struct {
     void (*close)(ts_vae *);
     /* pixels: f32 host [F, H, W, 3] in -1..1, uploaded a chunk at a time; latent: f32 [F', H', W',
      * C] of the device, normalised. `moments`, where present: also mean and logvar [F', H', W', 2
-     * C] as they leave the encoder. */
+     * C] as they leave the encoder. NULL:
+     * only decoding is there. */
     ts_status (*encode)(ts_ctx *, ts_weights *, const ts_vae_info *, ts_host pixels, ts_vae_tile,
                         ts_tensor latent, ts_tensor moments);
 } ts_vae_class;
@@ -51,4 +55,5 @@ extern const ts_vae_class ts_vae_kl;  /* AutoencoderKL: codecs/vae_kl.c */
 extern const ts_vae_class ts_vae_wan; /* AutoencoderKLWan, 2.1 and 2.2: codecs/vae_wan.c */
 /* AutoencoderKLHunyuanVideo: codecs/vae_hunyuanvideo.c */
 extern const ts_vae_class ts_vae_hunyuanvideo;
+extern const ts_vae_class ts_vae_cogvideox; /* codecs/vae_cogvideox.c */
 #endif

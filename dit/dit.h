@@ -96,6 +96,7 @@ extern const ts_dit_class ts_dit_wan;    /* WanTransformer3DModel, dit/wan.c */
 extern const ts_dit_class ts_dit_pixart; /* PixArtTransformer2DModel, dit/pixart.c */
 /* HunyuanVideoTransformer3DModel, dit/hunyuanvideo.c */
 extern const ts_dit_class ts_dit_hunyuanvideo;
+extern const ts_dit_class ts_dit_cogvideox; /* CogVideoXTransformer3DModel, dit/cogvideox.c */
 
 /* What a config says that others than its class need. TS_EMODEL. */
 ts_status ts_dit_read(ts_ctx *, const ts_dit_class *, const cJSON *config, const char *config_path,

@@ -110,6 +110,15 @@ static ts_status hand_out(ts_run *r, ts_sink *sink, ts_frame *f)
     return st;
 }
 
+/* Latents [F, H, W, C] without the first frames, which were drawn to fill a patch. */
+static ts_tensor without_padding(const ts_run *r, ts_tensor z)
+{
+    size_t frame = (size_t)(z.dim[1] * z.dim[2] * z.dim[3]) * sizeof(float);
+    z.p = ts_at(z.p, (size_t)r->padding * frame);
+    z.dim[0] -= r->padding;
+    return z;
+}
+
 ts_status ts_decode(ts_run *r, ts_tensor latents, ts_sink *sink)
 {
     ts_status st = TS_OK;
@@ -121,7 +130,8 @@ ts_status ts_decode(ts_run *r, ts_tensor latents, ts_sink *sink)
     ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DECODE, .steps = ts_run_frames(r)});
     if (sink) TRY(open_sink(r, sink));
     TRY(open_canvas(r, &c));
-    TRY(cls->open(r->ctx, r->m->vae_weights, &r->m->vae_info, latents, r->tile, &vae));
+    TRY(cls->open(r->ctx, r->m->vae_weights, &r->m->vae_info, without_padding(r, latents), r->tile,
+                  &vae));
     for (int n = 0;; n++) {
         ts_frame frame;
         TRY(ts_stopped(r->ctx));

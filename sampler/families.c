@@ -1,7 +1,7 @@
 /* The table of pipelines. Sources of the settings: the model cards of the Wan 2.1 and 2.2
  * repositories and diffusers' pipeline_wan.py, pipeline_wan_i2v.py,
- * pipeline_pixart_alpha.py, pipeline_pixart_sigma.py and
- * pipeline_hunyuan_video.py. */
+ * pipeline_pixart_alpha.py, pipeline_pixart_sigma.py, pipeline_hunyuan_video.py and
+ * pipeline_cogvideox.py. */
 #include "sampler/families.h"
 
 #include <stdio.h>
@@ -35,6 +35,15 @@ static const char wan_image_negative[] = "镜头晃动，" WAN_NEGATIVE;
               .clean = ts_clean_caption,                                           \
               .max = (ids)}},                                                      \
     .def = {0, 0, 1, 20, 1, 1, 4.5, 4.5, ""}
+static const ts_defaults cogvideox_deep = {.width = 1360,
+                                           .height = 768,
+                                           .frames = 81,
+                                           .steps = 50,
+                                           .scale = 1,
+                                           .fps = 16,
+                                           .guidance = 6,
+                                           .guidance_2 = 6,
+                                           .negative = ""};
 
 /* 95 tokens, which are not handed on: the begin token and what stands before the prompt. */
 #define HUNYUAN_BEFORE                                                                             \
@@ -86,6 +95,20 @@ static const ts_family rows[] = {
                .max = 77,
                .output = {.pooled = true}}},
      .def = {1280, 720, 129, 50, 1, 24, 6, 6, ""}},
+    /* 2B, 5B, 1.5-5B */
+    {.pipeline = "CogVideoXPipeline",
+     .dit = &ts_dit_cogvideox,
+     .vae = &ts_vae_cogvideox,
+     .diffusion = true,
+     .pads_latents = true,
+     .text = {{.component = "text_encoder",
+               .tokenizer = "tokenizer",
+               .encoders = {"T5EncoderModel"},
+               .clean = ts_keep_prompt,
+               .max = 226,
+               .pad = true}},
+     .def = {720, 480, 49, 50, 1, 8, 6, 6, ""},
+     .def_deep = &cogvideox_deep},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

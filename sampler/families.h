@@ -23,6 +23,8 @@ typedef struct {
     ts_status (*clean)(ts_err *, const char *text, char **); /* before it is tokenized */
     const char *prefix, *suffix; /* a template around the cleaned text; NULL: nothing */
     int max;                     /* ids, those of the template and the end token included */
+    bool pad; /* every text has as many: ids 0 follow, which encoder and transformer read as others
+               */
     int crop; /* rows at the beginning, of the template, that are not handed on */
     ts_text_output output;
 } ts_text_rule;
@@ -46,12 +48,17 @@ typedef struct {
     bool variance;
     /* it was trained on a list of sizes; defaults of width and height 0: its sample size */
     bool bins;
+    /* latent frames that are no whole number of patches get more before the first, which are drawn
+     * and then left out of the clip; else clips have whole patches */
+    bool pads_latents;
     ts_image_use image;
     bool needs_image; /* there is no clip without one */
     const ts_dit_class *dit;
     const ts_vae_class *vae;
     ts_text_rule text[TS_TEXT_RULES]; /* the first gives `states`; component NULL: no more rules */
     ts_defaults def;
+    /* of models whose patches are several latent frames deep; NULL: the same */
+    const ts_defaults *def_deep;
 } ts_family;
 static inline int ts_family_rules(const ts_family *f)
 {

@@ -59,6 +59,13 @@ typedef struct {
     pace pace;
 } sample;
 
+/* Frames of at most so many latents. */
+static int clip_of(const ts_vae_info *v, int latents)
+{
+    int step = v->time_step ? v->time_step : 1;
+    return (latents - 1) / step * step * v->time_stride + 1;
+}
+
 /* Fewer frames, then a smaller size of the same shape, until a layer takes no more than LAYER. */
 static void shrink(const ts_run *r, ts_request *q)
 {
@@ -75,7 +82,7 @@ static void shrink(const ts_run *r, ts_request *q)
     if ((double)r->grid.N <= most) return;
     int latents = (int)fmax(1, most / frame) * r->m->dit_info.patch[0];
     double side = frame > most ? sqrt(most / frame) : 1;
-    if (!r->pictures) q->frames = (latents - 1) * v->time_stride + 1;
+    if (!r->pictures) q->frames = clip_of(v, latents);
     q->width = (int)(q->width * side);
     q->height = (int)(q->height * side);
 }

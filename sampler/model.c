@@ -137,7 +137,8 @@ static ts_status read_defaults(ts_model *m)
     ts_status st = TS_OK;
     cJSON *j = NULL;
     char path[4096];
-    m->def = m->family->def;
+    m->def = m->dit_info.patch[0] > 1 && m->family->def_deep ? *m->family->def_deep
+                                                             : m->family->def;
     if (!m->def.width) m->def.width = m->def.height = m->dit_info.sample_size * m->vae_info.stride;
     /* distilled with guidance in it */
     if (m->solver == TS_LCM) {
@@ -400,6 +401,13 @@ ts_status ts_model_tokenize(ts_model *m, int rule, const char *text, const char 
         TRY(ts_tokenize(t, phrase, 1 << 24, &all, &count, &cut));
         ts_warn(m->ctx, "the %s has %d tokens, the model reads %d: the rest is ignored", what,
                 count, max);
+    }
+    if (m->family->text[rule].pad && *n < max) {
+        int32_t *more = realloc(*ids, (size_t)max * sizeof *more);
+        if (!more) TRY(ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a prompt"));
+        *ids = more;
+        memset(more + *n, 0, (size_t)(max - *n) * sizeof *more);
+        *n = max;
     }
 done:
     free(phrase);

@@ -134,15 +134,20 @@ static void round_size(ts_run *r)
     ts_model *m = r->m;
     ts_request *q = &r->q;
     int tw = m->vae_info.stride * m->dit_info.patch[2],
-        th = m->vae_info.stride * m->dit_info.patch[1], tf = m->vae_info.time_stride;
+        th = m->vae_info.stride * m->dit_info.patch[1], stride = m->vae_info.time_stride,
+        tf = stride * (m->vae_info.time_step ? m->vae_info.time_step : 1);
     int w = rounded(q->width, tw), h = rounded(q->height, th), f = q->frames / tf * tf + 1;
     if (w != q->width || h != q->height)
         ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", q->width,
                 q->height, w, h, tw, th);
-    int groups = (f - 1) / tf + 1, pt = m->dit_info.patch[0];
-    if (groups % pt) {
+    int groups = (f - 1) / stride + 1, pt = m->dit_info.patch[0];
+    r->padding = 0;
+    if (groups % pt && m->family->pads_latents) {
+        r->padding = pt - groups % pt;
+        groups += r->padding;
+    } else if (groups % pt) {
         groups = rounded(groups, pt);
-        f = (groups - 1) * tf + 1;
+        f = (groups - 1) * stride + 1;
     }
     if (f != q->frames)
         ts_warn(r->ctx, "%d frames become %d: the model draws a multiple of %d and one", q->frames,

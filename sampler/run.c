@@ -66,6 +66,15 @@ done:
     return st;
 }
 
+/* Of a clip with so many latents, those among them that pad it. */
+static int frames_of_clip(const ts_model *m, long latents)
+{
+    int step = m->vae_info.time_step ? m->vae_info.time_step : 1, pt = m->dit_info.patch[0];
+    long n = latents;
+    while (m->family->pads_latents && pt > 1 && n > 1 && (n - 1) % step) n--;
+    return (int)(n - 1) * m->vae_info.time_stride + 1;
+}
+
 /* The geometry comes from the latents; q gives what does not depend on it. */
 static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *latents,
                                ts_run **out, ts_estimate *e)
@@ -73,6 +82,7 @@ static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *l
     ts_status st = TS_OK;
     ts_request sized = *q;
     ts_host z;
+    int step = m->vae_info.time_step;
     ts_run *r = calloc(1, sizeof *r);
     *out = NULL;
     *e = (ts_estimate){0};
@@ -88,7 +98,7 @@ static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *l
         sized.count = (int)z.dim[1];
         sized.frames = 1;
     } else
-        sized.frames = (int)(z.dim[1] - 1) * m->vae_info.time_stride + 1;
+        sized.frames = frames_of_clip(m, z.dim[1]);
     int h = (int)z.dim[2] * m->vae_info.stride, w = (int)z.dim[3] * m->vae_info.stride,
         bin_w = q->width, bin_h = q->height;
     bool binned = m->family->bins && !q->no_bins && bin_w > 0 && bin_h > 0 &&
@@ -100,6 +110,10 @@ static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *l
         sized.no_bins = true;
     }
     TRY(ts_request_check(r, &sized));
+    if (r->latent[1] != z.dim[1] && step > 1 && !r->padding)
+        TRY(ts_fail(&m->ctx->err, TS_ESHAPE,
+                    "%ld latent frames: this model's clips have a multiple of %d and one", z.dim[1],
+                    step));
     if (r->latent[1] != z.dim[1] || r->latent[2] != z.dim[2] || r->latent[3] != z.dim[3])
         TRY(ts_fail(&m->ctx->err, TS_ESHAPE,
                     "latents of %ldx%ldx%ld: not a whole number of patches", z.dim[1], z.dim[2],

@@ -21,6 +21,7 @@ struct ts_run {
     ts_ctx *ctx;
     ts_request q;   /* rounded; its strings are the run's own */
     long latent[4]; /* C F H W; of pictures: C, how many, H W */
+    int padding;    /* of these frames: so many at the beginning are not decoded */
     int pictures;   /* of the batch; 0: the model makes clips */
     ts_grid grid;
     ts_schedule schedule;

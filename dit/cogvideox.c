@@ -1,0 +1,610 @@
+/* CogVideoXTransformer3DModel (CogVideoX 2B, 5B and 1.5), as diffusers defines it
+ * (models/transformers/cogvideox_transformer_3d.py; Yang et al., CogVideoX, 2024). With t the
+ * timestep, c the text, h one stream of video tokens and, behind them, rows of text (the reference
+ * has the text first; attention does not know order, and only video turns by its place):
+ *
+ *   emb = mlp(sincos(t)), text = P c, video = W patch + positions
+ *   block  [shift scale gate shift' scale' gate'] = W1 silu(emb), primes for rows of text
+ *          n = ln(h) (1 + scale) + shift
+ *          h += gate O(attention(rope(ln(Q n)), rope(ln(K n)), V n)), ln of each head
+ *          the same with W2 and the feed-forward
+ *   leave  [shift scale] = W silu(emb), v = P(ln(ln'(h)) (1 + scale) + shift)
+ *
+ * Every ln but those of heads has weights and the config's eps. A patch is a vector with the
+ * channel slowest, on the way in and out. 2B adds sines of the place to its patches, the others
+ * turn queries and keys; 1.5 takes patches that are two latent frames deep. */
+#include "dit/parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    int time_dim;           /* A: width of the timestep's embedding */
+    int height, width;      /* of the latent that it was trained at */
+    bool rope, deep;        /* deep: patch_size_t is there, the patch embedding is linear */
+    double space, duration; /* what places are divided by before their sines are taken */
+} cogvideox_config;
+
+typedef struct { /* a layer norm's weights */
+    const ts_weight *w, *b;
+} affine_norm;
+typedef struct {
+    ts_layer modulate1, modulate2, q, k, v, o, up, down;
+    affine_norm norm1, norm2, norm_q, norm_k;
+} cogvideox_block;
+
+typedef struct {
+    ts_ctx *ctx;
+    ts_weights *weights;
+    ts_dit_info info;
+    const cogvideox_config *config;
+    cogvideox_block *block;
+    ts_layer patch, text, time1, time2, modulate, out;
+    affine_norm norm_final, norm_out;
+    /* the run's */
+    ts_grid grid;
+    ts_tensor emb;       /* f32 [nt, A] */
+    ts_tensor positions; /* f32 [N, D] in raster order; absent: none */
+    ts_tensor cos, sin;  /* f32 [N, d / 2] in the grid's order; absent: nothing turns */
+    ts_part_texts texts;
+    ts_tensor rows; /* f32 [rows of all texts, D] as they enter */
+    ts_tensor sel;  /* u8 [N + rows of the longest text]: 1 in text */
+} cogvideox;
+
+enum { VIDEO_ROWS, TEXT_ROWS, PARTS_OF_MODULATION }; /* rows of a block's modulation */
+
+/* Groups of weights: blocks, enter and leave, what only prepare uses. */
+static int group_of_stream_ends(const cogvideox *m) { return m->info.layers; }
+static int group_of_embedding(const cogvideox *m) { return m->info.layers + 1; }
+static long patch_width(const cogvideox *m, int channels)
+{
+    const int *p = m->info.patch;
+    return (long)channels * p[0] * p[1] * p[2];
+}
+
+/* ---- describe ---- */
+
+static ts_status check_cogvideox_ranges(ts_ctx *ctx, const char *path, const ts_dit_info *o,
+                                        const cogvideox_config *c)
+{
+    const ts_range range[] = {
+        {"num_layers", o->layers, 1, 4096},
+        {"num_attention_heads", o->heads, 1, 4096},
+        {"attention_head_dim", o->head_dim, 8, 4096},
+        {"in_channels", o->in_channels, 1, 1 << 12},
+        {"out_channels", o->out_channels, 1, 1 << 12},
+        {"text_embed_dim", o->text_dim, 1, 1 << 20},
+        {"time_embed_dim", c->time_dim, 1, 1 << 20},
+        {"patch_size", o->patch[1], 1, 64},
+        {"patch_size_t", o->patch[0], 1, 64},
+        {"sample_height", c->height, o->patch[1], 1 << 14},
+        {"sample_width", c->width, o->patch[1], 1 << 14},
+    };
+    long D = (long)o->heads * o->head_dim;
+    ts_status st = ts_config_ranges(ctx, path, range, (int)(sizeof range / sizeof *range));
+    if (st != TS_OK) return st;
+    if (o->head_dim % 16)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"attention_head_dim\" is %d, expected a multiple of 16", path,
+                       o->head_dim);
+    if (!c->rope && D % 16)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: %d heads of %d are a width of %ld, expected a multiple of 16", path,
+                       o->heads, o->head_dim, D);
+    if (!(c->space > 0 && c->duration > 0))
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"spatial_interpolation_scale\" is %g, "
+                       "\"temporal_interpolation_scale\" %g, expected numbers above 0",
+                       path, c->space, c->duration);
+    return TS_OK;
+}
+
+static ts_status describe_cogvideox(ts_ctx *ctx, const cJSON *config, const char *path,
+                                    ts_dit_info *o, void *own)
+{
+    ts_status st;
+    cogvideox_config *c = own;
+    int patch = 2, deep = 1;
+    double eps = 1e-5;
+    *c = (cogvideox_config){
+        .time_dim = 512, .height = 60, .width = 90, .space = 1.875, .duration = 1};
+    *o = (ts_dit_info){.layers = 30,
+                       .heads = 30,
+                       .head_dim = 64,
+                       .in_channels = 16,
+                       .out_channels = 16,
+                       .text_dim = 4096};
+    const ts_key key[] = {
+        {"num_attention_heads", TS_KEY_INT, &o->heads, 0, NULL, NULL},
+        {"attention_head_dim", TS_KEY_INT, &o->head_dim, 0, NULL, NULL},
+        {"in_channels", TS_KEY_INT, &o->in_channels, 0, NULL, NULL},
+        {"out_channels", TS_KEY_INT, &o->out_channels, 0, NULL, NULL},
+        {"num_layers", TS_KEY_INT, &o->layers, 0, NULL, NULL},
+        {"text_embed_dim", TS_KEY_INT, &o->text_dim, 0, NULL, NULL},
+        {"time_embed_dim", TS_KEY_INT, &c->time_dim, 0, NULL, NULL},
+        {"sample_height", TS_KEY_INT, &c->height, 0, NULL, NULL},
+        {"sample_width", TS_KEY_INT, &c->width, 0, NULL, NULL},
+        {"patch_size", TS_KEY_INT, &patch, 0, NULL, NULL},
+        {"patch_size_t", TS_KEY_INT, &deep, 0, NULL, NULL},
+        {"norm_eps", TS_KEY_FLOAT, &eps, 0, NULL, NULL},
+        {"spatial_interpolation_scale", TS_KEY_FLOAT, &c->space, 0, NULL, NULL},
+        {"temporal_interpolation_scale", TS_KEY_FLOAT, &c->duration, 0, NULL, NULL},
+        {"use_rotary_positional_embeddings", TS_KEY_BOOL, &c->rope, 0, NULL, NULL},
+        TS_ONLY("use_learned_positional_embeddings", "false|null"),
+        TS_ONLY("ofs_embed_dim", "null"),
+        TS_ONLY("attention_bias", "true"),
+        TS_ONLY("norm_elementwise_affine", "true"),
+        TS_ONLY("activation_fn", "\"gelu-approximate\""),
+        TS_ONLY("timestep_activation_fn", "\"silu\""),
+        TS_ONLY("flip_sin_to_cos", "true"),
+        TS_ONLY("freq_shift", "0"),
+        TS_ONLY("temporal_compression_ratio", "4"),
+        /* of training, of tables that are made here for the size asked for, of another class of
+         * patch embedding */
+        TS_IGNORED("dropout"),
+        TS_IGNORED("sample_frames"),
+        TS_IGNORED("max_text_seq_length"),
+        TS_IGNORED("patch_bias"),
+    };
+    TRY(ts_config_read(ctx, config, path, key, (int)(sizeof key / sizeof *key)));
+    c->deep = cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(config, "patch_size_t"));
+    o->patch[0] = deep;
+    o->patch[1] = o->patch[2] = patch;
+    o->eps = (float)eps;
+    TRY(check_cogvideox_ranges(ctx, path, o, c));
+    o->dim = o->heads * o->head_dim;
+done:
+    return st;
+}
+
+/* ---- bind ---- */
+
+static ts_status bind_norm(ts_weights *ws, int group, affine_norm *n, long width, const char *name)
+{
+    ts_status st;
+    TRY(ts_find_vector(ws, group, &n->w, 1, &width, "%s.weight", name));
+    TRY(ts_find_vector(ws, group, &n->b, 1, &width, "%s.bias", name));
+done:
+    return st;
+}
+
+static ts_status bind_norm_of(ts_weights *ws, int i, affine_norm *n, long width, const char *name)
+{
+    char all[96];
+    snprintf(all, sizeof all, "transformer_blocks.%d.%s", i, name);
+    return bind_norm(ws, i, n, width, all);
+}
+
+static ts_status bind_cogvideox_block(cogvideox *m, int i)
+{
+    ts_status st;
+    ts_weights *ws = m->weights;
+    cogvideox_block *b = m->block + i;
+    long D = m->info.dim, d = m->info.head_dim, A = m->config->time_dim;
+    const struct {
+        ts_layer *l;
+        long out, in;
+        const char *name;
+    } linear[] = {
+        {&b->modulate1, 6 * D, A, "norm1.linear"},
+        {&b->modulate2, 6 * D, A, "norm2.linear"},
+        {&b->q, D, D, "attn1.to_q"},
+        {&b->k, D, D, "attn1.to_k"},
+        {&b->v, D, D, "attn1.to_v"},
+        {&b->o, D, D, "attn1.to_out.0"},
+        {&b->up, 4 * D, D, "ff.net.0.proj"},
+        {&b->down, D, 4 * D, "ff.net.2"},
+    };
+    for (size_t k = 0; k < sizeof linear / sizeof *linear; k++)
+        TRY(ts_find_linear(ws, i, linear[k].l, linear[k].out, linear[k].in, true,
+                           "transformer_blocks.%d.%s", i, linear[k].name));
+    TRY(bind_norm_of(ws, i, &b->norm1, D, "norm1.norm"));
+    TRY(bind_norm_of(ws, i, &b->norm2, D, "norm2.norm"));
+    TRY(bind_norm_of(ws, i, &b->norm_q, d, "attn1.norm_q"));
+    TRY(bind_norm_of(ws, i, &b->norm_k, d, "attn1.norm_k"));
+done:
+    return st;
+}
+
+static ts_status bind_cogvideox(void *self, ts_ctx *ctx, const ts_dit_info *info,
+                                const void *config, ts_weights *ws)
+{
+    ts_status st = TS_OK;
+    cogvideox *m = self;
+    long D = info->dim, side = info->patch[1];
+    m->ctx = ctx;
+    m->weights = ws;
+    m->info = *info;
+    m->config = config;
+    long A = m->config->time_dim;
+    int ends = group_of_stream_ends(m), embed = group_of_embedding(m);
+    m->block = calloc((size_t)info->layers, sizeof *m->block);
+    if (!m->block)
+        TRY(ts_fail(&ctx->err, TS_EMEMORY, "a transformer of %d layers: out of memory",
+                    info->layers));
+    for (int i = 0; i < info->layers; i++) TRY(bind_cogvideox_block(m, i));
+    if (m->config->deep)
+        TRY(ts_find_linear(ws, ends, &m->patch, D, patch_width(m, info->in_channels), true,
+                           "patch_embed.proj"));
+    else
+        TRY(ts_find_conv(ws, ends, &m->patch, 4, (long[]){D, info->in_channels, side, side},
+                         "patch_embed.proj"));
+    TRY(bind_norm(ws, ends, &m->norm_final, D, "norm_final"));
+    TRY(bind_norm(ws, ends, &m->norm_out, D, "norm_out.norm"));
+    TRY(ts_find_linear(ws, ends, &m->modulate, 2 * D, A, true, "norm_out.linear"));
+    TRY(ts_find_linear(ws, ends, &m->out, patch_width(m, info->out_channels), D, true, "proj_out"));
+    TRY(ts_find_linear(ws, embed, &m->text, D, info->text_dim, true, "patch_embed.text_proj"));
+    TRY(ts_find_linear(ws, embed, &m->time1, A, D, true, "time_embedding.linear_1"));
+    TRY(ts_find_linear(ws, embed, &m->time2, A, A, true, "time_embedding.linear_2"));
+done:
+    return st;
+}
+
+static void unbind_cogvideox(void *self)
+{
+    cogvideox *m = self;
+    free(m->block);
+}
+
+/* ---- prepare ---- */
+
+static ts_status refuse_positions(const cogvideox *m)
+{
+    return ts_fail(&m->ctx->err, TS_EMEMORY, "positions of %d tokens: out of memory", m->grid.N);
+}
+
+/* [sin(v w_0) .., cos(v w_0) ..] of the n positions v = i / scale of an axis: [n, width]. */
+static void fill_sines(long n, double scale, long width, float *out)
+{
+    long half = width / 2;
+    for (long i = 0; i < n; i++)
+        for (long k = 0; k < half; k++) {
+            double angle = (double)i / scale * pow(10000, -(double)k / (double)half);
+            out[i * width + k] = (float)sin(angle);
+            out[i * width + half + k] = (float)cos(angle);
+        }
+}
+
+/* Columns 0 .. D / 4 - 1 hold the token's frame, then as many and a half its x, then its y. */
+static ts_status prepare_sines(cogvideox *m)
+{
+    ts_status st = TS_OK;
+    ts_ctx *ctx = m->ctx;
+    long F = m->grid.F, H = m->grid.H, W = m->grid.W, D = m->info.dim, column = 0;
+    const struct {
+        long n, width;
+        double scale;
+        int axis;
+    } part[] = {{F, D / 4, m->config->duration, 0},
+                {W, 3 * D / 8, m->config->space, 2},
+                {H, 3 * D / 8, m->config->space, 1}};
+    float *host = malloc((size_t)((F + W + H) * D) * sizeof *host);
+    if (!host) TRY(refuse_positions(m));
+    for (int i = 0; i < 3; i++) {
+        long width = part[i].width;
+        ts_tensor t = ts_part_take(ctx, TS_F32, part[i].n, width);
+        ts_copy c = {.src = t.p,
+                     .dst = ts_at(m->positions.p, (size_t)column * sizeof(float)),
+                     .stype = TS_F32,
+                     .dtype = TS_F32,
+                     .nd = 4,
+                     .dim = {F, H, W, width},
+                     .ss = {0, 0, 0, 1},
+                     .ds = {H * W * D, W * D, D, 1}};
+        c.ss[part[i].axis] = width;
+        fill_sines(part[i].n, part[i].scale, width, host);
+        TRY(ts_part_upload(ctx, t, host));
+        TRY(ts_copy_op(ctx->dev, c));
+        column += width;
+    }
+done:
+    free(host);
+    return st;
+}
+
+/* Where tokens of an axis stand in the grid of training: n of them from `first` on span `length`.
+ */
+static void fill_places(long n, double first, double length, double *at)
+{
+    double last = (first + length) * (double)(n - 1) / (double)n;
+    for (long i = 0; i < n; i++)
+        at[i] = n > 1 ? first + (double)i * (last - first) / (double)(n - 1) : first;
+}
+
+/* Sizes other than that of training are laid into its middle as large as they fit; those with deep
+ * patches count from 0. */
+static ts_status prepare_places(cogvideox *m)
+{
+    ts_status st = TS_OK;
+    const cogvideox_config *c = m->config;
+    long F = m->grid.F, H = m->grid.H, W = m->grid.W, d = m->info.head_dim,
+         width[3] = {d / 4, d / 8 * 3, d / 8 * 3};
+    int side = m->info.patch[1];
+    double *at = malloc((size_t)(F + H + W) * sizeof *at), bh = floor((double)c->height / side),
+           bw = floor((double)c->width / side), h = bh, w = bw;
+    if (!at) TRY(refuse_positions(m));
+    for (long i = 0; i < F; i++) at[i] = (double)i;
+    if (c->deep) {
+        for (long i = 0; i < H; i++) at[F + i] = (double)i;
+        for (long i = 0; i < W; i++) at[F + H + i] = (double)i;
+    } else {
+        if ((double)H / (double)W > bh / bw)
+            w = rint(bh / (double)H * (double)W);
+        else
+            h = rint(bw / (double)W * (double)H);
+        fill_places(H, rint((bh - h) / 2), h, at + F);
+        fill_places(W, rint((bw - w) / 2), w, at + F + H);
+    }
+    TRY(ts_part_rope_table(m->ctx, &m->grid, width, 10000,
+                           (const double *[]){at, at + F, at + F + H}, m->cos, m->sin));
+done:
+    free(at);
+    return st;
+}
+
+static ts_status mark_text(cogvideox *m)
+{
+    ts_status st = TS_OK;
+    long n = m->sel.dim[0];
+    uint8_t *host = malloc((size_t)n);
+    if (!host) TRY(refuse_positions(m));
+    for (long i = 0; i < n; i++) host[i] = i < m->grid.N ? VIDEO_ROWS : TEXT_ROWS;
+    TRY(m->ctx->dev->ops->upload(m->ctx->dev, m->sel.p, host, (size_t)n));
+done:
+    free(host);
+    return st;
+}
+
+static ts_status prepare_cogvideox_tables(cogvideox *m, const ts_dit_inputs *in, const float *t,
+                                          int nt)
+{
+    ts_status st;
+    ts_ctx *ctx = m->ctx;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor states = ts_part_take(ctx, TS_F32, m->texts.rows, m->info.text_dim), x = states;
+    TRY(ts_weights_enter(m->weights, group_of_embedding(m)));
+    TRY(ts_part_embed(ctx, &m->time1, &m->time2, t, nt, m->emb));
+    TRY(ts_part_texts_upload(ctx, &m->texts, in, states));
+    if (ctx->act != TS_F32) {
+        x = ts_part_take(ctx, ctx->act, m->texts.rows, m->info.text_dim);
+        TRY(ts_cast(ctx->dev, states, x));
+    }
+    TRY(ts_part_linear(ctx, &m->text, x, TS_ACT_NONE, m->rows));
+    TRY(mark_text(m));
+    if (m->config->rope)
+        TRY(prepare_places(m));
+    else
+        TRY(prepare_sines(m));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+/* Rows of a slot's text; without a text of that name a later check says so. */
+static long count_rows(const void *self, const ts_dit_inputs *in, int slot)
+{
+    const ts_host *states = ts_bag_find(in->text[slot], "states");
+    (void)self;
+    return states ? states->dim[0] : 0;
+}
+
+static ts_status prepare_cogvideox(void *self, const ts_grid *grid, const ts_dit_inputs *in,
+                                   const float *t, int nt)
+{
+    ts_status st;
+    cogvideox *m = self;
+    ts_ctx *ctx = m->ctx;
+    long longest = 0, D = m->info.dim, d = m->info.head_dim;
+    if (in->guidance != 0)
+        TRY(ts_fail(&ctx->err, TS_EMODEL, "a guidance that the model is told: this one is not"));
+    m->grid = *grid;
+    m->positions = m->cos = m->sin = (ts_tensor){0};
+    for (int i = 0; i < in->slots; i++)
+        if (count_rows(m, in, i) > longest) longest = count_rows(m, in, i);
+    TRY(ts_part_texts_lay(ctx, &m->texts, in, 0));
+    m->emb = ts_part_take(ctx, TS_F32, nt, m->config->time_dim);
+    m->rows = ts_part_take(ctx, TS_F32, m->texts.rows, D);
+    m->sel = ts_take(&ctx->arena, TS_U8, TS_DIM(grid->N + longest));
+    if (m->config->rope) {
+        m->cos = ts_part_take(ctx, TS_F32, grid->N, d / 2);
+        m->sin = ts_part_take(ctx, TS_F32, grid->N, d / 2);
+    } else {
+        m->positions = ts_part_take(ctx, TS_F32, grid->N, D);
+    }
+    TRY(prepare_cogvideox_tables(m, in, t, nt));
+done:
+    return st;
+}
+
+/* ---- enter, block, leave ---- */
+
+/* Latents f32 [F, H, W, C] and the vectors of their patches, rows f32 [N, C pt ph pw]. */
+static ts_status move_patches(const cogvideox *m, ts_tensor latents, ts_tensor rows, bool to_rows)
+{
+    const int *p = m->info.patch;
+    long H = latents.dim[1], W = latents.dim[2], C = latents.dim[3], K = rows.ld, gh = H / p[1],
+         gw = W / p[2];
+    ts_copy c = {.stype = TS_F32,
+                 .dtype = TS_F32,
+                 .nd = 7,
+                 .dim = {latents.dim[0] / p[0], gh, gw, C, p[0], p[1], p[2]}};
+    long of_latents[7] = {p[0] * H * W * C, p[1] * W * C, p[2] * C, 1, H * W * C, W * C, C},
+         of_rows[7] = {gh * gw * K,       gw * K, K, (long)p[0] * p[1] * p[2],
+                       (long)p[1] * p[2], p[2],   1};
+    c.src = to_rows ? latents.p : rows.p;
+    c.dst = to_rows ? rows.p : latents.p;
+    memcpy(c.ss, to_rows ? of_latents : of_rows, sizeof of_rows);
+    memcpy(c.ds, to_rows ? of_rows : of_latents, sizeof of_rows);
+    return ts_copy_op(m->ctx->dev, c);
+}
+
+static ts_status enter_cogvideox(void *self, ts_eval e, ts_tensor x, ts_tensor h)
+{
+    ts_status st;
+    cogvideox *m = self;
+    ts_ctx *ctx = m->ctx;
+    long N = m->grid.N;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor text = ts_part_text_rows(&m->texts, m->rows, e.slot), video = ts_row_range(h, 0, N),
+              rows = ts_part_take(ctx, TS_F32, N, patch_width(m, m->info.in_channels));
+    TRY(move_patches(m, x, rows, true));
+    TRY(ts_linear_op(
+        ctx->dev,
+        (ts_linear){
+            .x = rows, .w = m->patch.w, .b = m->patch.b, .resid = m->positions, .y = video}));
+    TRY(ts_cast(ctx->dev, text, ts_row_range(h, N, text.dim[0])));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+/* *m: rows of a block's shifts, scales and gates, video's and text's [2, 3 D], until the caller's
+ * mark. */
+static ts_status modulate_rows(cogvideox *m, const ts_layer *l, ts_eval e, long rows,
+                               ts_modulation *out)
+{
+    long D = m->info.dim;
+    ts_tensor all = ts_part_take(m->ctx, TS_F32, 1, 6 * D);
+    *out = (ts_modulation){.m = ts_view(all, TS_DIM(PARTS_OF_MODULATION, 3 * D)),
+                           .sel = ts_tensor_of(m->sel.p, TS_U8, TS_DIM(rows))};
+    return ts_part_project(m->ctx, l, ts_row_range(m->emb, e.trow, 1), all);
+}
+
+enum { SHIFT, SCALE, GATE }; /* places in a row of modulation */
+
+/* y = (ln(h) w + b) (1 + scale) + shift */
+static ts_status norm_stream(const cogvideox *m, const affine_norm *n, ts_modulation mod,
+                             ts_tensor h, ts_tensor y)
+{
+    long D = m->info.dim;
+    return ts_norm_op(m->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
+                                             .eps = m->info.eps,
+                                             .x = h,
+                                             .w = n->w,
+                                             .b = n->b,
+                                             .scale = ts_columns(mod.m, SCALE * D, D),
+                                             .shift = ts_columns(mod.m, SHIFT * D, D),
+                                             .sel = mod.sel,
+                                             .y = y});
+}
+
+/* x = ln of each head in place, then turned where it is video's: x [T, D] */
+static ts_status norm_heads_and_turn(const cogvideox *m, const affine_norm *n, ts_tensor x)
+{
+    ts_status st;
+    int A = m->info.heads;
+    ts_tensor heads = ts_tensor_of(x.p, x.type, TS_DIM(x.dim[0] * A, m->info.head_dim));
+    TRY(ts_norm_op(m->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
+                                          .eps = 1e-6F, /* whatever the config's is */
+                                          .x = heads,
+                                          .w = n->w,
+                                          .b = n->b,
+                                          .y = heads}));
+    if (ts_there(m->cos))
+        TRY(ts_rope_op(m->ctx->dev, (ts_rope){.x = ts_part_heads(ts_row_range(x, 0, m->grid.N), A),
+                                              .cos = m->cos,
+                                              .sin = m->sin}));
+done:
+    return st;
+}
+
+static ts_status attend_joint_stream(cogvideox *m, const cogvideox_block *b, ts_eval e,
+                                     ts_attn *attn, ts_tensor h)
+{
+    ts_status st;
+    ts_ctx *ctx = m->ctx;
+    long T = h.dim[0], D = m->info.dim;
+    int A = m->info.heads;
+    ts_modulation mod;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor n = ts_part_take(ctx, ctx->act, T, D); /* the norm of h, then what is read */
+    ts_tensor q = ts_part_take(ctx, ctx->act, T, D), k = ts_part_take(ctx, ctx->act, T, D),
+              v = ts_part_take(ctx, ctx->act, T, D);
+    TRY(modulate_rows(m, &b->modulate1, e, T, &mod));
+    TRY(norm_stream(m, &b->norm1, mod, h, n));
+    TRY(ts_part_linear(ctx, &b->q, n, TS_ACT_NONE, q));
+    TRY(ts_part_linear(ctx, &b->k, n, TS_ACT_NONE, k));
+    TRY(ts_part_linear(ctx, &b->v, n, TS_ACT_NONE, v));
+    TRY(norm_heads_and_turn(m, &b->norm_q, q));
+    TRY(norm_heads_and_turn(m, &b->norm_k, k));
+    TRY(ts_attend(attn, ts_part_heads(q, A), ts_part_heads(k, A), ts_part_heads(v, A),
+                  ts_part_heads(n, A)));
+    TRY(ts_part_add_gated(ctx, &b->o, n, mod, GATE, h));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+static ts_status feed_stream(cogvideox *m, const cogvideox_block *b, ts_eval e, ts_tensor h)
+{
+    ts_status st;
+    ts_ctx *ctx = m->ctx;
+    long T = h.dim[0], D = m->info.dim;
+    ts_modulation mod;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor n = ts_part_take(ctx, ctx->act, T, D), u = ts_part_take(ctx, ctx->act, T, 4 * D);
+    TRY(modulate_rows(m, &b->modulate2, e, T, &mod));
+    TRY(norm_stream(m, &b->norm2, mod, h, n));
+    TRY(ts_part_linear(ctx, &b->up, n, TS_ACT_GELU_TANH, u));
+    TRY(ts_part_add_gated(ctx, &b->down, u, mod, GATE, h));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+static ts_status run_cogvideox_block(void *self, int layer, ts_eval e, ts_attn *attn, ts_tensor h)
+{
+    ts_status st;
+    cogvideox *m = self;
+    TRY(attend_joint_stream(m, m->block + layer, e, attn, h));
+    TRY(feed_stream(m, m->block + layer, e, h));
+done:
+    return st;
+}
+
+static ts_status leave_cogvideox(void *self, ts_eval e, ts_tensor h, ts_tensor v)
+{
+    ts_status st;
+    cogvideox *m = self;
+    ts_ctx *ctx = m->ctx;
+    long N = h.dim[0], D = m->info.dim;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor n = ts_part_take(ctx, TS_F32, N, D), mod = ts_part_take(ctx, TS_F32, 1, 2 * D),
+              o = ts_part_take(ctx, TS_F32, N, patch_width(m, m->info.out_channels));
+    TRY(ts_part_project(ctx, &m->modulate, ts_row_range(m->emb, e.trow, 1), mod));
+    TRY(ts_norm_op(ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
+                                       .eps = m->info.eps,
+                                       .x = h,
+                                       .w = m->norm_final.w,
+                                       .b = m->norm_final.b,
+                                       .y = n}));
+    TRY(norm_stream(m, &m->norm_out, (ts_modulation){.m = mod}, n, n));
+    TRY(ts_part_linear(ctx, &m->out, n, TS_ACT_NONE, o));
+    TRY(move_patches(m, v, o, false));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+static ts_tensor select_cogvideox_embedding(void *self, ts_eval e)
+{
+    cogvideox *m = self;
+    return ts_row_range(m->emb, e.trow, 1);
+}
+
+const ts_dit_class ts_dit_cogvideox = {
+    .cls = "CogVideoXTransformer3DModel",
+    .size = sizeof(cogvideox),
+    .config_size = sizeof(cogvideox_config),
+    .describe = describe_cogvideox,
+    .bind = bind_cogvideox,
+    .close = unbind_cogvideox,
+    .prepare = prepare_cogvideox,
+    .rows = count_rows,
+    .enter = enter_cogvideox,
+    .block = run_cogvideox_block,
+    .leave = leave_cogvideox,
+    .embedding = select_cogvideox_embedding,
+};
