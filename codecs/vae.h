@@ -55,5 +55,6 @@ extern const ts_vae_class ts_vae_kl;  /* AutoencoderKL: codecs/vae_kl.c */
 extern const ts_vae_class ts_vae_wan; /* AutoencoderKLWan, 2.1 and 2.2: codecs/vae_wan.c */
 /* AutoencoderKLHunyuanVideo: codecs/vae_hunyuanvideo.c */
 extern const ts_vae_class ts_vae_hunyuanvideo;
+extern const ts_vae_class ts_vae_causal;    /* CausalVAEModel: codecs/vae_causal.c */
 extern const ts_vae_class ts_vae_cogvideox; /* codecs/vae_cogvideox.c */
 #endif

@@ -192,11 +192,30 @@ static ts_status select_modulation(ts_adaln *a, ts_eval e, ts_tensor table, ts_t
     return ts_part_modulation(a->ctx, table, of, row, ts_there(e.sel) ? 2 : 1, &m->m);
 }
 
-static ts_status rope_heads(const ts_adaln *a, ts_tensor x)
+/* x [N, A d] turned in place. Channels that turn together are brought beside each other first where
+ * they are apart, to memory that lives until the caller's mark: attention sees queries and keys in
+ * the same order, whichever it is. */
+static ts_status rope_heads(const ts_adaln *a, ts_tensor *x)
 {
-    if (!ts_there(a->cos)) return TS_OK;
-    return ts_rope_op(
-        a->ctx->dev, (ts_rope){.x = ts_part_heads(x, a->info.heads), .cos = a->cos, .sin = a->sin});
+    ts_status st = TS_OK;
+    if (!ts_there(a->cos)) goto done;
+    if (a->split) {
+        long N = x->dim[0], third = a->info.head_dim / 3;
+        ts_tensor beside = ts_part_take(a->ctx, x->type, N, x->dim[1]);
+        TRY(ts_copy_op(a->ctx->dev, (ts_copy){.src = x->p,
+                                              .dst = beside.p,
+                                              .stype = x->type,
+                                              .dtype = x->type,
+                                              .nd = 4,
+                                              .dim = {N, 3L * a->info.heads, 2, third / 2},
+                                              .ss = {x->ld, third, third / 2, 1},
+                                              .ds = {beside.ld, third, 1, 2}}));
+        *x = beside;
+    }
+    TRY(ts_rope_op(a->ctx->dev,
+                   (ts_rope){.x = ts_part_heads(*x, a->info.heads), .cos = a->cos, .sin = a->sin}));
+done:
+    return st;
 }
 
 static ts_status self_attention(ts_adaln *a, const ts_adaln_attention *t, ts_attn *attn,
@@ -218,8 +237,8 @@ static ts_status self_attention(ts_adaln *a, const ts_adaln_attention *t, ts_att
     TRY(ts_part_linear(ctx, &t->v, n, TS_ACT_NONE, v));
     TRY(norm_heads(a, t->norm_q, q));
     TRY(norm_heads(a, t->norm_k, k));
-    TRY(rope_heads(a, q));
-    TRY(rope_heads(a, k));
+    TRY(rope_heads(a, &q));
+    TRY(rope_heads(a, &k));
     TRY(ts_attend(attn, ts_part_heads(q, A), ts_part_heads(k, A), ts_part_heads(v, A),
                   ts_part_heads(n, A)));
     TRY(ts_part_add_gated(ctx, &t->o, n, m, 2, h));

@@ -34,6 +34,9 @@ typedef struct { /* the first member of a class's struct */
     ts_tensor positions; /* f32 [N, D] in raster order, added to the patches; absent: none */
     /* f32 [N, d / 2] in the grid's order, turning queries and keys; absent: they are not turned */
     ts_tensor cos, sin;
+    /* of a model's, not a run's: channels j and j + d / 6 of each third of a head turn together,
+     * instead of those beside each other */
+    bool split;
     ts_part_texts text; /* T rows */
     ts_tensor kv;       /* [layers 2 T, D]: keys then values of a layer */
     ts_tensor beside;   /* f32 [F, H, W, C']: channels beside a sample's; absent: none */

@@ -20,6 +20,7 @@ typedef struct {
     int picture_rows; /* of all pictures together; 0: any number */
     /* side of the latent that a picture model was trained at; 0: not said */
     int sample_size;
+    int clip[3]; /* t h w: latents of the clips that it was trained on; 0: not said */
     float eps;
 } ts_dit_info;
 
@@ -97,6 +98,7 @@ extern const ts_dit_class ts_dit_pixart; /* PixArtTransformer2DModel, dit/pixart
 /* HunyuanVideoTransformer3DModel, dit/hunyuanvideo.c */
 extern const ts_dit_class ts_dit_hunyuanvideo;
 extern const ts_dit_class ts_dit_cogvideox; /* CogVideoXTransformer3DModel, dit/cogvideox.c */
+extern const ts_dit_class ts_dit_opensora;  /* OpenSoraT2V, dit/opensora.c */
 
 /* What a config says that others than its class need. TS_EMODEL. */
 ts_status ts_dit_read(ts_ctx *, const ts_dit_class *, const cJSON *config, const char *config_path,

@@ -166,8 +166,11 @@ static const rule addresses[] = {
 };
 static const rule marks[] = {
     {"@\\w+\\b", ""},
-    /* strokes, phonetic extensions, enclosed and compatibility forms, ideographs, hexagrams */
-    {"[\\x{31C0}-\\x{9FFF}]+", ""},
+};
+/* strokes, phonetic extensions, enclosed and compatibility forms, ideographs, hexagrams */
+static const rule without_han[] = {{"[\\x{31C0}-\\x{9FFF}]+", ""}};
+static const rule with_han[] = {{"[\\x{31C0}-\\x{4DFF}]+", ""}};
+static const rule signs[] = {
     {"[\\x2D\\x{58A}\\x{5BE}\\x{1400}\\x{1806}\\x{2010}-\\x{2015}\\x{2E17}\\x{2E1A}\\x{2E3A}\\x{"
      "2E3B}\\x{2E40}\\x{301C}\\x{3030}\\x{30A0}\\x{FE31}\\x{FE32}\\x{FE58}\\x{FE63}\\x{FF0D}]+",
      "-"},
@@ -264,7 +267,7 @@ static int count_joins(const char *s)
     return n;
 }
 
-static ts_status clean_caption_once(ts_err *err, ts_buf *t)
+static ts_status clean_caption_once(ts_err *err, ts_buf *t, bool han)
 {
     ts_status st = TS_OK;
     rewrite_text(t, unquote_url);
@@ -273,6 +276,8 @@ static ts_status clean_caption_once(ts_err *err, ts_buf *t)
     TRY(APPLY(t, addresses));
     rewrite_text(t, ts_html_text);
     TRY(APPLY(t, marks));
+    TRY(han ? APPLY(t, with_han) : APPLY(t, without_han));
+    TRY(APPLY(t, signs));
     if (count_joins(ts_buf_text(t)) > 3) TRY(APPLY(t, joined));
     rewrite_text(t, ts_fix_text);
     rewrite_text(t, ts_html_unescape);
@@ -283,14 +288,14 @@ done:
     return st;
 }
 
-ts_status ts_clean_caption(ts_err *err, const char *text, char **out)
+static ts_status clean_caption(ts_err *err, const char *text, bool han, char **out)
 {
     ts_buf t = {0};
     ts_status st = ts_utf8_check(err, text);
     *out = NULL;
     if (st) return st;
     ts_buf_put(&t, text, strlen(text));
-    for (int i = 0; i < 2; i++) TRY(clean_caption_once(err, &t));
+    for (int i = 0; i < 2; i++) TRY(clean_caption_once(err, &t, han));
     if (t.failed || !t.s)
         TRY(ts_fail(err, TS_EMEMORY, "no memory for a text of %zu bytes", strlen(text)));
     *out = t.s;
@@ -298,4 +303,14 @@ ts_status ts_clean_caption(ts_err *err, const char *text, char **out)
 done:
     free(t.s);
     return st;
+}
+
+ts_status ts_clean_caption(ts_err *err, const char *text, char **out)
+{
+    return clean_caption(err, text, false, out);
+}
+
+ts_status ts_clean_caption_with_han(ts_err *err, const char *text, char **out)
+{
+    return clean_caption(err, text, true, out);
 }

@@ -5,10 +5,7 @@
 #include <string.h>
 
 static const ts_encoder_class *const classes[] = {
-    &ts_encoder_t5,
-    &ts_encoder_umt5,
-    &ts_encoder_clip,
-    &ts_encoder_llama,
+    &ts_encoder_t5, &ts_encoder_umt5, &ts_encoder_clip, &ts_encoder_llama, &ts_encoder_mt5,
 };
 enum { CLASSES = sizeof classes / sizeof *classes };
 

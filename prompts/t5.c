@@ -1,4 +1,4 @@
-/* The encoders of T5 v1.1 and UMT5 (transformers' modeling_t5.py, modeling_umt5.py): pre-norm
+/* The encoders of T5 v1.1, mT5 and UMT5 (transformers' modeling_t5.py, modeling_umt5.py): pre-norm
  * blocks of self-attention with a learned bias by relative position and no scaling, and a
  * feed-forward layer, gated or not. T5 has one table of biases, in block 0; UMT5 has one a block.
  *
@@ -101,8 +101,10 @@ static ts_status read_config(t5 *e, const ts_component *c)
 {
     char feed[64] = "relu";
     /* The whole model holds the encoder under the same names. */
+    bool mt5 = e->head.cls == &ts_encoder_mt5;
     const char *classes =
-        e->own_bias
+        mt5 ? "[\"MT5EncoderModel\"]|[\"MT5ForConditionalGeneration\"]|[\"MT5Model\"]|null"
+        : e->own_bias
             ? "[\"UMT5EncoderModel\"]|[\"UMT5ForConditionalGeneration\"]|[\"UMT5Model\"]|null"
             : "[\"T5EncoderModel\"]|[\"T5ForConditionalGeneration\"]|[\"T5Model\"]|null";
     ts_key keys[] = {
@@ -117,7 +119,9 @@ static ts_status read_config(t5 *e, const ts_component *c)
         {"layer_norm_epsilon", TS_KEY_FLOAT, &e->eps, 0, NULL, NULL},
         {"feed_forward_proj", TS_KEY_STRING, feed, 0, NULL, NULL},
         TS_ONLY("architectures", classes),
-        TS_ONLY("model_type", e->own_bias ? "\"umt5\"" : "\"t5\""),
+        TS_ONLY("model_type", e->own_bias ? "\"umt5\""
+                              : mt5       ? "\"mt5\""
+                                          : "\"t5\""),
         /* of the decoder, of training, or said by the keys above */
         TS_IGNORED("classifier_dropout"),
         TS_IGNORED("decoder_start_token_id"),
@@ -274,6 +278,11 @@ done:
 static ts_status open_t5(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
 {
     return open_class(ctx, c, &ts_encoder_t5, out);
+}
+
+static ts_status open_mt5(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
+{
+    return open_class(ctx, c, &ts_encoder_mt5, out);
 }
 
 static ts_status open_umt5(ts_ctx *ctx, const ts_component *c, ts_encoder **out)
@@ -495,3 +504,10 @@ const ts_encoder_class ts_encoder_umt5 = {.cls = "UMT5EncoderModel",
                                           .open = open_umt5,
                                           .close = close_t5,
                                           .run = run_t5};
+/* T5 v1.1 on another vocabulary */
+const ts_encoder_class ts_encoder_mt5 = {.cls = "MT5EncoderModel",
+                                         .names = &t5_names,
+                                         .infer = infer_t5,
+                                         .open = open_mt5,
+                                         .close = close_t5,
+                                         .run = run_t5};

@@ -14,6 +14,8 @@ ts_status ts_clean_prompt(ts_err *, const char *text, char **);
 /* What the PixArt pipelines do to one (clean_caption): lower case, and everything gone that
  * captions from the web are full of. malloc'd. TS_EUSAGE: not UTF-8. */
 ts_status ts_clean_caption(ts_err *, const char *text, char **);
+/* The same, as Open-Sora-Plan does it: Chinese characters stay. */
+ts_status ts_clean_caption_with_han(ts_err *, const char *text, char **);
 
 /* A prompt as it stands; malloc'd. TS_EUSAGE: not UTF-8. */
 ts_status ts_keep_prompt(ts_err *, const char *text, char **);
@@ -74,6 +76,7 @@ extern const ts_encoder_class ts_encoder_t5;    /* T5EncoderModel: prompts/t5.c 
 extern const ts_encoder_class ts_encoder_umt5;  /* UMT5EncoderModel: prompts/t5.c */
 extern const ts_encoder_class ts_encoder_clip;  /* CLIPTextModel: prompts/causal.c */
 extern const ts_encoder_class ts_encoder_llama; /* LlamaModel: prompts/causal.c */
+extern const ts_encoder_class ts_encoder_mt5;   /* MT5EncoderModel: prompts/t5.c */
 
 /* The class of that name; NULL: there is none. */
 const ts_encoder_class *ts_encoder_class_of(const char *cls);

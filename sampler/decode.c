@@ -136,7 +136,7 @@ ts_status ts_decode(ts_run *r, ts_tensor latents, ts_sink *sink)
         ts_frame frame;
         TRY(ts_stopped(r->ctx));
         TRY(cls->next(vae, &frame, &end));
-        if (end) break;
+        if (end || n == ts_run_frames(r)) break;
         if (c.rgb && sink) TRY(deliver(r, &c, &frame));
         if (sink) TRY(hand_out(r, sink, &frame));
         ts_progress(r->ctx, (ts_event){.phase = TS_PHASE_DECODE,

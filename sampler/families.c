@@ -35,6 +35,13 @@ static const char wan_image_negative[] = "镜头晃动，" WAN_NEGATIVE;
               .clean = ts_clean_caption,                                           \
               .max = (ids)}},                                                      \
     .def = {0, 0, 1, 20, 1, 1, 4.5, 4.5, ""}
+/* The negative prompt of Open-Sora-Plan's sampling script. */
+static const char opensora_negative[] =
+    "nsfw, lowres, bad anatomy, bad hands, text, error, missing fingers, extra digit, fewer "
+    "digits, "
+    "cropped, worst quality, low quality, normal quality, jpeg artifacts, signature, watermark, "
+    "username, blurry.";
+
 static const ts_defaults cogvideox_deep = {.width = 1360,
                                            .height = 768,
                                            .frames = 81,
@@ -95,6 +102,18 @@ static const ts_family rows[] = {
                .max = 77,
                .output = {.pooled = true}}},
      .def = {1280, 720, 129, 50, 1, 24, 6, 6, ""}},
+    /* 1.2; size and length: the config's */
+    {.pipeline = "OpenSoraPipeline",
+     .dit = &ts_dit_opensora,
+     .vae = &ts_vae_causal,
+     .diffusion = true,
+     .cuts_frames = true,
+     .text = {{.component = "text_encoder",
+               .tokenizer = "tokenizer",
+               .encoders = {"MT5EncoderModel"},
+               .clean = ts_clean_caption_with_han,
+               .max = 512}},
+     .def = {640, 480, 29, 100, 1, 24, 7.5, 7.5, opensora_negative}},
     /* 2B, 5B, 1.5-5B */
     {.pipeline = "CogVideoXPipeline",
      .dit = &ts_dit_cogvideox,

@@ -51,6 +51,9 @@ typedef struct {
     /* latent frames that are no whole number of patches get more before the first, which are drawn
      * and then left out of the clip; else clips have whole patches */
     bool pads_latents;
+    /* clips may have any number of frames: what is decoded beyond them is cut from the end; else as
+     * many as latents give */
+    bool cuts_frames;
     ts_image_use image;
     bool needs_image; /* there is no clip without one */
     const ts_dit_class *dit;

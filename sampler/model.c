@@ -140,6 +140,12 @@ static ts_status read_defaults(ts_model *m)
     m->def = m->dit_info.patch[0] > 1 && m->family->def_deep ? *m->family->def_deep
                                                              : m->family->def;
     if (!m->def.width) m->def.width = m->def.height = m->dit_info.sample_size * m->vae_info.stride;
+    if (m->dit_info.clip[0])
+        m->def.frames = (m->dit_info.clip[0] - 1) * m->vae_info.time_stride + 1;
+    if (m->dit_info.clip[1]) {
+        m->def.height = m->dit_info.clip[1] * m->vae_info.stride;
+        m->def.width = m->dit_info.clip[2] * m->vae_info.stride;
+    }
     /* distilled with guidance in it */
     if (m->solver == TS_LCM) {
         m->def.steps = 4;

@@ -140,7 +140,8 @@ static void round_size(ts_run *r)
     if (w != q->width || h != q->height)
         ts_warn(r->ctx, "size %dx%d becomes %dx%d: the model draws multiples of %dx%d", q->width,
                 q->height, w, h, tw, th);
-    int groups = (f - 1) / stride + 1, pt = m->dit_info.patch[0];
+    if (m->family->cuts_frames) f = q->frames;
+    int groups = (f + stride - 2) / stride + 1, pt = m->dit_info.patch[0];
     r->padding = 0;
     if (groups % pt && m->family->pads_latents) {
         r->padding = pt - groups % pt;

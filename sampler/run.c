@@ -66,13 +66,17 @@ done:
     return st;
 }
 
-/* Of a clip with so many latents, those among them that pad it. */
-static int frames_of_clip(const ts_model *m, long latents)
+/* Of a clip with so many latents, those among them that pad it; as many as were asked for where
+ * that is so many latents, too. */
+static int frames_of_clip(const ts_model *m, const ts_request *q, long latents)
 {
+    int stride = m->vae_info.time_stride;
+    if (m->family->cuts_frames && q->frames > 0 && (q->frames + stride - 2) / stride + 1 == latents)
+        return q->frames;
     int step = m->vae_info.time_step ? m->vae_info.time_step : 1, pt = m->dit_info.patch[0];
     long n = latents;
     while (m->family->pads_latents && pt > 1 && n > 1 && (n - 1) % step) n--;
-    return (int)(n - 1) * m->vae_info.time_stride + 1;
+    return (int)(n - 1) * stride + 1;
 }
 
 /* The geometry comes from the latents; q gives what does not depend on it. */
@@ -98,7 +102,7 @@ static ts_status open_decoding(ts_model *m, const ts_request *q, const ts_bag *l
         sized.count = (int)z.dim[1];
         sized.frames = 1;
     } else
-        sized.frames = frames_of_clip(m, z.dim[1]);
+        sized.frames = frames_of_clip(m, q, z.dim[1]);
     int h = (int)z.dim[2] * m->vae_info.stride, w = (int)z.dim[3] * m->vae_info.stride,
         bin_w = q->width, bin_h = q->height;
     bool binned = m->family->bins && !q->no_bins && bin_w > 0 && bin_h > 0 &&

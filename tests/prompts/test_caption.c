@@ -30,6 +30,22 @@ START_TEST(no_string)
 }
 END_TEST
 
+/* mT5 reads Chinese, T5 does not; strokes and the like go in both. */
+START_TEST(chinese)
+{
+    static const char *const text = "A lantern \xE4\xBD\xA0\xE5\xA5\xBD \xE3\x87\x80, wet",
+                             *const want[] = {"a lantern , wet",
+                                              "a lantern \xE4\xBD\xA0\xE5\xA5\xBD , wet"};
+    ts_err err = {0};
+    char *got = NULL;
+    for (int han = 0; han < 2; han++) {
+        ck_assert(!(han ? ts_clean_caption_with_han : ts_clean_caption)(&err, text, &got));
+        ck_assert_msg(!strcmp(got, want[han]), "\"%s\", expected \"%s\"", got, want[han]);
+        free(got);
+    }
+}
+END_TEST
+
 START_TEST(refused)
 {
     ts_err err = {0};
@@ -69,6 +85,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, caption, 0, CAPTIONS);
     tcase_add_test(tc, no_string);
+    tcase_add_test(tc, chinese);
     tcase_add_test(tc, refused);
     tcase_add_test(tc, long_ones);
     suite_add_tcase(suite, tc);
