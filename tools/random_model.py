@@ -1,8 +1,9 @@
-"""A diffusers directory of a published shape (Wan, PixArt, HunyuanVideo) with random weights, for
-measuring without a download. Needs nothing but Python.
+"""A diffusers directory of a published shape (Wan, CogVideoX, HunyuanVideo, Open-Sora-Plan, PixArt)
+with random weights, for measuring without a download. Needs nothing but Python.
 
-  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|pixart|pixart-sigma|
-                                             hunyuanvideo] [--text-layers N] [--from MODEL]
+  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|pixart|pixart-sigma|cogvideox-2b|
+                                             cogvideox-5b|cogvideox-1.5|hunyuanvideo|opensora]
+                                    [--text-layers N] [--from MODEL]
 
 Weights repeat one block of random bf16 numbers of the right scale, so that arithmetic stays finite
 and disks are written at their own speed. The tokenizer is copied from MODEL (the default model's
@@ -169,6 +170,186 @@ def pixart(sigma, d=1152, layers=28, caption=4096):
         interpolation_scale=4 if sigma else 2,
         caption_channels=caption,
         use_additional_conditions=not sigma,
+    )
+    return t, config
+
+
+COGVIDEOX = {  # heads, layers, positions that turn, latent frames to a patch
+    "cogvideox-2b": (30, 30, False, None),
+    "cogvideox-5b": (48, 42, True, None),
+    "cogvideox-1.5": (48, 42, True, 2),
+}
+
+
+def norm(out, name, c):
+    out[name + ".weight"], out[name + ".bias"] = [c], [c]
+
+
+def cogvideox(heads, layers, rope, deep, head=64, time=512, text=4096, channels=16):
+    d, t = heads * head, {}
+    patch = channels * 4 * (deep or 1)
+    t["patch_embed.proj.weight"] = [d, patch] if deep else [d, channels, 2, 2]
+    t["patch_embed.proj.bias"] = [d]
+    linear(t, "patch_embed.text_proj", d, text)
+    linear(t, "time_embedding.linear_1", time, d)
+    linear(t, "time_embedding.linear_2", time, time)
+    for i in range(layers):
+        b = "transformer_blocks.%d." % i
+        for n in ("norm1", "norm2"):
+            linear(t, b + n + ".linear", 6 * d, time)
+            norm(t, b + n + ".norm", d)
+        for p in ("to_q", "to_k", "to_v", "to_out.0"):
+            linear(t, b + "attn1." + p, d, d)
+        norm(t, b + "attn1.norm_q", head)
+        norm(t, b + "attn1.norm_k", head)
+        linear(t, b + "ff.net.0.proj", 4 * d, d)
+        linear(t, b + "ff.net.2", d, 4 * d)
+    norm(t, "norm_final", d)
+    linear(t, "norm_out.linear", 2 * d, time)
+    norm(t, "norm_out.norm", d)
+    linear(t, "proj_out", patch, d)
+    config = dict(
+        _class_name="CogVideoXTransformer3DModel",
+        num_attention_heads=heads,
+        attention_head_dim=head,
+        in_channels=channels,
+        out_channels=channels,
+        time_embed_dim=time,
+        text_embed_dim=text,
+        num_layers=layers,
+        sample_height=96 if deep else 60,
+        sample_width=170 if deep else 90,
+        sample_frames=81 if deep else 49,
+        patch_size=2,
+        patch_size_t=deep,
+        temporal_compression_ratio=4,
+        max_text_seq_length=226,
+        use_rotary_positional_embeddings=rope,
+    )
+    return t, config
+
+
+def cogvideox_vae(scaling, width=(128, 256, 256, 512), blocks=3, z=16, groups=32):
+    t = {}
+
+    def guided(name, c):
+        norm(t, name + ".norm_layer", c)
+        conv(t, name + ".conv_y.conv", c, z, 1, 1, 1)
+        conv(t, name + ".conv_b.conv", c, z, 1, 1, 1)
+
+    def block(name, i, o, normed):
+        normed(name + ".norm1", i)
+        conv(t, name + ".conv1.conv", o, i, 3, 3, 3)
+        normed(name + ".norm2", o)
+        conv(t, name + ".conv2.conv", o, o, 3, 3, 3)
+        if i != o:
+            conv(t, name + ".conv_shortcut", o, i, 1, 1, 1)
+
+    def plain(name, c):
+        norm(t, name, c)
+
+    for half, sizes, n, sample, normed in (
+        ("encoder.down_blocks", width, blocks, "downsamplers", plain),
+        ("decoder.up_blocks", width[::-1], blocks + 1, "upsamplers", guided),
+    ):
+        c = sizes[0]
+        for i, o in enumerate(sizes):
+            for r in range(n):
+                block("%s.%d.resnets.%d" % (half, i, r), o if r else c, o, normed)
+            if i + 1 < len(sizes):
+                conv(t, "%s.%d.%s.0.conv" % (half, i, sample), o, o, 3, 3)
+            c = o
+    for half, first, last, o, normed in (
+        ("encoder", (width[0], 3), width[-1], 2 * z, plain),
+        ("decoder", (width[-1], z), width[0], 3, guided),
+    ):
+        conv(t, half + ".conv_in.conv", *first, 3, 3, 3)
+        for r in range(2):
+            block("%s.mid_block.resnets.%d" % (half, r), width[-1], width[-1], normed)
+        normed(half + ".norm_out", last)
+        conv(t, half + ".conv_out.conv", o, last, 3, 3, 3)
+    config = dict(
+        _class_name="AutoencoderKLCogVideoX",
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=list(width),
+        latent_channels=z,
+        layers_per_block=blocks,
+        act_fn="silu",
+        norm_eps=1e-6,
+        norm_num_groups=groups,
+        temporal_compression_ratio=4,
+        scaling_factor=scaling,
+    )
+    return t, config
+
+
+def opensora(heads=24, head=96, layers=32, caption=4096):
+    d = heads * head
+    t, config = pixart(True, d, layers, caption)
+    linear(t, "proj_out", 16, d)
+    config = dict(
+        _class_name="OpenSoraT2V",
+        num_attention_heads=heads,
+        attention_head_dim=head,
+        in_channels=4,
+        out_channels=4,
+        num_layers=layers,
+        cross_attention_dim=d,
+        attention_bias=True,
+        sample_size=[90, 160],
+        sample_size_t=8,
+        patch_size=2,
+        patch_size_t=1,
+        activation_fn="gelu-approximate",
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        interpolation_scale_t=1.0,
+        interpolation_scale_h=1.5,
+        interpolation_scale_w=2.0,
+        caption_channels=caption,
+        use_rope=True,
+    )
+    return t, config
+
+
+def opensora_vae(base=128, mult=(1, 2, 4, 4), blocks=2, z=4, groups=32):
+    """The decoder alone."""
+    t, width = {}, [base * m for m in mult]
+
+    def block(name, i, o):
+        norm(t, name + ".norm1", i)
+        conv(t, name + ".conv1.conv", o, i, 3, 3, 3)
+        norm(t, name + ".norm2", o)
+        conv(t, name + ".conv2.conv", o, o, 3, 3, 3)
+        if i != o:
+            conv(t, name + ".nin_shortcut.conv", o, i, 1, 1, 1)
+
+    c = width[-1]
+    conv(t, "post_quant_conv.conv", z, z, 1, 1, 1)
+    conv(t, "decoder.conv_in.conv", c, z, 3, 3, 3)
+    for n in ("block_1", "block_2"):
+        block("decoder.mid." + n, c, c)
+    norm(t, "decoder.mid.attn_1.norm", c)
+    for n in ("q", "k", "v", "proj_out"):
+        conv(t, "decoder.mid.attn_1.%s.conv" % n, c, c, 1, 1, 1)
+    for i in range(len(width) - 1, -1, -1):
+        for r in range(blocks + 1):
+            block("decoder.up.%d.block.%d" % (i, r), width[i] if r else c, width[i])
+        c = width[i]
+        if i:
+            conv(t, "decoder.up.%d.upsample.conv.conv" % i, c, c, 1 if i == 1 else 3, 3, 3)
+    norm(t, "decoder.norm_out", c)
+    conv(t, "decoder.conv_out.conv", 3, c, 3, 3, 3)
+    config = dict(
+        _class_name="CausalVAEModel",
+        hidden_size=base,
+        hidden_size_mult=list(mult),
+        num_res_blocks=blocks,
+        z_channels=z,
+        embed_dim=z,
+        norm_num_groups=groups,
     )
     return t, config
 
@@ -575,11 +756,81 @@ def pixart_files(a):
     return parts, scheduler, index
 
 
+def cogvideox_files(a):
+    heads, layers, rope, deep = COGVIDEOX[a.shape]
+    parts = {
+        "transformer": cogvideox(heads, layers, rope, deep),
+        "text_encoder": t5(a.text_layers or 24),
+        "vae": cogvideox_vae(0.7 if rope else 1.15258426),
+    }
+    scheduler = dict(
+        _class_name="CogVideoXDDIMScheduler",
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=1.0 if rope else 3.0,
+        timestep_spacing="trailing",
+    )
+    index = dict(
+        _class_name="CogVideoXPipeline",
+        scheduler=["diffusers", "CogVideoXDDIMScheduler"],
+        text_encoder=["transformers", "T5EncoderModel"],
+        tokenizer=["transformers", "T5Tokenizer"],
+        transformer=["diffusers", "CogVideoXTransformer3DModel"],
+        vae=["diffusers", "AutoencoderKLCogVideoX"],
+    )
+    return parts, scheduler, index
+
+
+def opensora_files(a):
+    text, config = t5(a.text_layers or 24, 250112)
+    parts = {
+        "transformer": opensora(),
+        "text_encoder": (text, dict(config, architectures=["MT5EncoderModel"], model_type="mt5")),
+        "vae": opensora_vae(),
+    }
+    scheduler = dict(
+        _class_name="EulerAncestralDiscreteScheduler",
+        num_train_timesteps=1000,
+        beta_start=0.0001,
+        beta_end=0.02,
+        beta_schedule="linear",
+        prediction_type="epsilon",
+        timestep_spacing="linspace",
+    )
+    index = dict(
+        _class_name="OpenSoraPipeline",
+        scheduler=["diffusers", "EulerAncestralDiscreteScheduler"],
+        text_encoder=["transformers", "MT5EncoderModel"],
+        tokenizer=["transformers", "T5TokenizerFast"],
+        transformer=["opensora", "OpenSoraT2V"],
+        vae=["opensora", "CausalVAEModel"],
+    )
+    return parts, scheduler, index
+
+
+SHAPES = [*DIT, "pixart", "pixart-sigma", *COGVIDEOX, "hunyuanvideo", "opensora"]
+
+
+def files_of(a):
+    if a.shape in COGVIDEOX:
+        return cogvideox_files(a)
+    if a.shape == "hunyuanvideo":
+        return hunyuan_files(a)
+    if a.shape == "opensora":
+        return opensora_files(a)
+    return (pixart_files if a.shape.startswith("pixart") else wan_files)(a)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("out")
-    p.add_argument("--shape", choices=[*DIT, "pixart", "pixart-sigma", "hunyuanvideo"],
-        default="1.3b")
+    p.add_argument("--shape", choices=SHAPES, default="1.3b")
     p.add_argument("--text-layers", type=int, default=0)  # 0: as published
     p.add_argument("--from", dest="model", default=None)
     a = p.parse_args()
@@ -588,13 +839,7 @@ def main():
     a.model = a.model or (
         fixture if hunyuan_shape else os.path.join(HERE, "..", "weights", "default")
     )
-    parts, scheduler, index = (
-        hunyuan_files
-        if hunyuan_shape
-        else pixart_files
-        if a.shape.startswith("pixart")
-        else wan_files
-    )(a)
+    parts, scheduler, index = files_of(a)
     for name, (tensors, config) in parts.items():
         stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
         write(
