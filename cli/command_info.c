@@ -62,6 +62,18 @@ static void print_defaults(const cJSON *d)
     if (*get_text(d, "negative")) ts_table_row("negative", "%s", get_text(d, "negative"));
 }
 
+/* How many images a clip is made of. */
+static void print_images(const cJSON *images)
+{
+    int least = (int)get_number(images, "least"), most = (int)get_number(images, "most");
+    if (!images) return;
+    ts_table_row("images", "%s",
+                 least == 2   ? "a first and a last one"
+                 : most == 2  ? "a first one, and a last one if wanted"
+                 : least == 1 ? "a first one"
+                              : "a first one if wanted");
+}
+
 static void print_model(const cJSON *j, const ts_estimate *e, const char *refused)
 {
     const cJSON *part, *t = get_field(j, "transformer"), *v = get_field(j, "vae");
@@ -76,6 +88,7 @@ static void print_model(const cJSON *j, const ts_estimate *e, const char *refuse
         ts_table_row("VAE", "%.0f channels, %.0fx%.0f pixels and %.0f frames to a latent",
                      get_number(v, "channels"), get_number(v, "stride"), get_number(v, "stride"),
                      get_number(v, "time_stride"));
+    print_images(get_field(j, "images"));
     if (get_field(j, "defaults")) print_defaults(get_field(j, "defaults"));
     if (refused)
         ts_table_row("memory", "%s", refused);

@@ -9,9 +9,12 @@ static ts_status add_weights(ts_model *m, const ts_component *c, cJSON *to)
 {
     ts_weights *w = NULL;
     ts_weights_stat s;
-    ts_status st = ts_weights_open(
-        m->ctx, c->dir, strncmp(c->name, "text_encoder", 12) ? "diffusion_pytorch_model" : "model",
-        NULL, &w);
+    ts_status st = ts_weights_open(m->ctx, c->dir,
+                                   strncmp(c->name, "text_encoder", 12) &&
+                                           strcmp(c->name, "image_encoder")
+                                       ? "diffusion_pytorch_model"
+                                       : "model",
+                                   NULL, &w);
     if (st) return st;
     ts_weights_stats(w, &s);
     ts_weights_close(w);
@@ -49,6 +52,13 @@ static void add_settings(const ts_model *m, cJSON *j)
     cJSON_AddNumberToObject(v, "channels", m->vae_info.channels);
     cJSON_AddNumberToObject(v, "stride", m->vae_info.stride);
     cJSON_AddNumberToObject(v, "time_stride", m->vae_info.time_stride);
+    int least, most;
+    ts_model_images(m, &least, &most);
+    if (most) {
+        cJSON *i = cJSON_AddObjectToObject(j, "images");
+        cJSON_AddNumberToObject(i, "least", least);
+        cJSON_AddNumberToObject(i, "most", most);
+    }
     if (m->boundary > 0) cJSON_AddNumberToObject(j, "boundary_ratio", m->boundary);
 }
 
@@ -67,7 +77,7 @@ ts_status ts_model_json(ts_model *m, char **json)
         cJSON_AddStringToObject(part, "name", c->name);
         cJSON_AddStringToObject(part, "class", c->cls);
         if (!strncmp(c->name, "transformer", 11) || !strncmp(c->name, "text_encoder", 12) ||
-            !strcmp(c->name, "vae"))
+            !strcmp(c->name, "vae") || !strcmp(c->name, "image_encoder"))
             TRY(add_weights(m, c, part));
     }
     add_settings(m, j);

@@ -62,6 +62,32 @@ START_TEST(size_of_the_image)
 }
 END_TEST
 
+START_TEST(told_by_info)
+{
+    static const struct {
+        const char *fixture, *row, *json;
+    } want[] = {
+        {"wan21-flf2v", "images       a first and a last one",
+         "\"images\":{\"least\":2,\"most\":2}"},
+        {"wan22-i2v-a14b", "a first one, and a last one if wanted", "{\"least\":1,\"most\":2}"},
+        {"wan21-i2v", "images       a first one\n", "{\"least\":1,\"most\":1}"},
+        {"wan22-ti2v-5b-i2v", "a first one if wanted", "{\"least\":0,\"most\":1}"},
+        {"wan21-t2v", NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const program_result *r = program_run("info " F "%s/model", want[i].fixture);
+        program_expect(r, 0);
+        ck_assert_msg(want[i].row ? strstr(r->out, want[i].row) != NULL : !strstr(r->out, "images"),
+                      "%s", r->out);
+        r = program_run("info --json " F "%s/model", want[i].fixture);
+        program_expect(r, 0);
+        ck_assert_msg(want[i].json ? strstr(r->out, want[i].json) != NULL
+                                   : !strstr(r->out, "images"),
+                      "%s", r->out);
+    }
+}
+END_TEST
+
 START_TEST(standard_input)
 {
     program_expect(
@@ -156,6 +182,7 @@ int main(void)
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, made_again);
     tcase_add_test(tc, size_of_the_image);
+    tcase_add_test(tc, told_by_info);
     tcase_add_test(tc, standard_input);
     tcase_add_loop_test(tc, refused, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tc, rows);
