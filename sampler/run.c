@@ -265,12 +265,15 @@ done:
     return st;
 }
 
-/* One of many runs leaves its packed weights to the next one, where all of them together take no
- * more than half of the memory; else memory is the largest phase, not the sum. */
+/* One of many runs leaves its packed weights to the next one, where all of them together, and what
+ * encodes the next one's images, take no more than half of the memory; else memory is the largest
+ * phase, not the sum. */
 static bool keeps_weights(const ts_run *r)
 {
+    const ts_estimate *e = &r->estimate;
+    size_t images = r->q.image ? e->text_bytes : 0;
     return !r->owns_texts && !r->m->dit[1] &&
-           r->estimate.denoise_bytes + r->estimate.decode_bytes <= r->ctx->memory / 2;
+           e->denoise_bytes + e->decode_bytes + images <= r->ctx->memory / 2;
 }
 
 int ts_run_branches(const ts_run *r, int step)
