@@ -105,7 +105,7 @@ END_TEST
 
 START_TEST(models_of_cache_and_folders)
 {
-    program_expect(program_shell("mkdir -p %s && cp -r tests/fixtures/wan21-t2v/model %s && rm "
+    program_expect(program_shell("mkdir -p %s && cp -rL tests/fixtures/wan21-t2v/model %s && rm "
                                  "%s/transformer/*.safetensors && mkdir -p "
                                  "%s/models--Org--Other/snapshots",
                                  scratch_path("all"), scratch_path("all/broken"),

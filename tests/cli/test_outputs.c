@@ -184,7 +184,7 @@ static bool is_utf8(const char *text)
 START_TEST(names_that_are_no_utf8)
 {
     const program_result *r = program_shell(
-        "cd %s && cp -r $OLDPWD/tests/fixtures/pixart-alpha-256/model $(printf 'm\\377') && "
+        "cd %s && cp -rL $OLDPWD/tests/fixtures/pixart-alpha-256/model $(printf 'm\\377') && "
         "$TESSERA generate x --model $(printf 'm\\377') --steps 1 -o $(printf '\\377.png') "
         "--progress json",
         tmp);
@@ -217,7 +217,7 @@ START_TEST(model_names_are_quoted_in_the_text)
                  {"a,\"b", "Model: \"a,\\\"b\", Version: "},
                  {"plain name", "Model: plain name, Version: "}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        program_expect(program_shell("cp -r tests/fixtures/pixart-alpha-256/model '%s/%s' && "
+        program_expect(program_shell("cp -rL tests/fixtures/pixart-alpha-256/model '%s/%s' && "
                                      "$TESSERA generate x --model '%s/%s' --steps 1 -o %s/a.png",
                                      tmp, cases[i].name, tmp, cases[i].name, tmp),
                        0);

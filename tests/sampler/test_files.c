@@ -243,7 +243,7 @@ static void expect_vocabulary(const char *to, bool found)
     ts_model *m;
     ts_model_files files = {.size = sizeof files, .text_encoder = encoder};
     program_expect(program_shell("mkdir -p %s/text %s/x && cp tests/fixtures/files-text/"
-                                 "umt5-enc.safetensors %s/text/ && cp -r %s/. %s/m && rm -r %s/m/"
+                                 "umt5-enc.safetensors %s/text/ && cp -rL %s/. %s/m && rm -r %s/m/"
                                  "tokenizer && sed -i '/tokenizer/,/]/d' %s/m/model_index.json",
                                  dir, dir, dir, base, dir, dir, dir),
                    0);

@@ -13,7 +13,7 @@
 static char *copied(const char *fixture)
 {
     char *dir = testing_tmp();
-    program_expect(program_shell("cp -r %s/model/. %s", testing_fixture(fixture), dir), 0);
+    program_expect(program_shell("cp -rL %s/model/. %s", testing_fixture(fixture), dir), 0);
     return dir;
 }
 

@@ -236,7 +236,7 @@ START_TEST(the_model_itself)
     save_with(&o, &q, 0);
     close_model(o);
     snprintf(copy, sizeof copy, "%s/model", tmp);
-    snprintf(command, sizeof command, "rm -rf %s && cp -r %s %s && chmod -R u+w %s", copy,
+    snprintf(command, sizeof command, "rm -rf %s && cp -rL %s %s && chmod -R u+w %s", copy,
              model_path("wan21-tile"), copy, copy);
     ck_assert_int_eq(system(command), 0);
     o = open_model(copy);
