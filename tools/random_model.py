@@ -1,9 +1,12 @@
 """A diffusers directory of a published shape (Wan, CogVideoX, HunyuanVideo, Open-Sora-Plan, PixArt)
 with random weights, for measuring without a download. Needs nothing but Python.
 
-  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|pixart|pixart-sigma|cogvideox-2b|
-                                             cogvideox-5b|cogvideox-1.5|hunyuanvideo|opensora]
-                                    [--text-layers N] [--from MODEL]
+  python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|i2v-14b|flf2v-14b|i2v-a14b|pixart|
+                                             pixart-sigma|cogvideox-2b|cogvideox-5b|
+                                             cogvideox-1.5|hunyuanvideo|opensora]
+                                    [--layers N] [--text-layers N] [--from MODEL]
+
+--layers cuts Wan's transformers (i2v-14b of 40 layers has 33 GB), --text-layers the text encoder.
 
 Weights repeat one block of random bf16 numbers of the right scale, so that arithmetic stays finite
 and disks are written at their own speed. The tokenizer is copied from MODEL (the default model's
@@ -26,7 +29,12 @@ DIT = {
     "14b": (40, 40, 13824, 16),
     "a14b": (40, 40, 13824, 16),
     "5b": (24, 30, 14336, 48),
+    "i2v-14b": (40, 40, 13824, 16),
+    "flf2v-14b": (40, 40, 13824, 16),
+    "i2v-a14b": (40, 40, 13824, 16),
 }
+# width, layers, heads, pixels, patch of the image encoder of those that have one
+CLIP = (1280, 32, 16, 224, 14)
 
 
 def bf16(x):
@@ -84,10 +92,20 @@ def linear(out, name, o, i, bias=True):
         out[name + ".bias"] = [o]
 
 
-def transformer(heads, layers, ffn, channels):
+def transformer(heads, layers, ffn, channels, shape=""):
     d, t = heads * 128, {}
-    t["patch_embedding.weight"], t["patch_embedding.bias"] = [d, channels, 1, 2, 2], [d]
+    beside = 4 + channels if "2v" in shape else 0  # a mask and latents of the images
+    width, rows = (CLIP[0], (CLIP[3] // CLIP[4]) ** 2 + 1) if shape.endswith("2v-14b") else (0, 0)
+    t["patch_embedding.weight"], t["patch_embedding.bias"] = [d, channels + beside, 1, 2, 2], [d]
     c = "condition_embedder."
+    if width:
+        e = c + "image_embedder."
+        t[e + "norm1.weight"], t[e + "norm1.bias"] = [width], [width]
+        t[e + "norm2.weight"], t[e + "norm2.bias"] = [d], [d]
+        linear(t, e + "ff.net.0.proj", width, width)
+        linear(t, e + "ff.net.2", d, width)
+    if shape == "flf2v-14b":
+        t[c + "image_embedder.pos_embed"] = [1, 2 * rows, width]
     linear(t, c + "time_embedder.linear_1", d, 256)
     linear(t, c + "time_embedder.linear_2", d, d)
     linear(t, c + "time_proj", 6 * d, d)
@@ -100,6 +118,10 @@ def transformer(heads, layers, ffn, channels):
             for p in ("to_q", "to_k", "to_v", "to_out.0"):
                 linear(t, b + a + p, d, d)
             t[b + a + "norm_q.weight"], t[b + a + "norm_k.weight"] = [d], [d]
+        if width:
+            linear(t, b + "attn2.add_k_proj", d, d)
+            linear(t, b + "attn2.add_v_proj", d, d)
+            t[b + "attn2.norm_added_k.weight"] = [d]
         t[b + "norm2.weight"], t[b + "norm2.bias"] = [d], [d]
         linear(t, b + "ffn.net.0.proj", ffn, d)
         linear(t, b + "ffn.net.2", d, ffn)
@@ -110,7 +132,7 @@ def transformer(heads, layers, ffn, channels):
         patch_size=[1, 2, 2],
         num_attention_heads=heads,
         attention_head_dim=128,
-        in_channels=channels,
+        in_channels=channels + beside,
         out_channels=channels,
         text_dim=4096,
         freq_dim=256,
@@ -119,10 +141,40 @@ def transformer(heads, layers, ffn, channels):
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
         eps=1e-6,
-        image_dim=None,
-        added_kv_proj_dim=None,
+        image_dim=width or None,
+        added_kv_proj_dim=d if width else None,
         rope_max_seq_len=1024,
-        pos_embed_seq_len=None,
+        pos_embed_seq_len=2 * rows if shape == "flf2v-14b" else None,
+    )
+    return t, config
+
+
+def clip_vision():
+    d, layers, heads, side, patch = CLIP
+    t, v = {}, "vision_model."
+    t[v + "embeddings.class_embedding"] = [d]
+    t[v + "embeddings.patch_embedding.weight"] = [d, 3, patch, patch]
+    t[v + "embeddings.position_embedding.weight"] = [(side // patch) ** 2 + 1, d]
+    for name in ("pre_layrnorm", "post_layernorm"):
+        t[v + name + ".weight"], t[v + name + ".bias"] = [d], [d]
+    for i in range(layers):
+        b = v + "encoder.layers.%d." % i
+        for name in ("layer_norm1", "layer_norm2"):
+            t[b + name + ".weight"], t[b + name + ".bias"] = [d], [d]
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            linear(t, b + "self_attn." + name, d, d)
+        linear(t, b + "mlp.fc1", 4 * d, d)
+        linear(t, b + "mlp.fc2", d, 4 * d)
+    config = dict(
+        architectures=["CLIPVisionModel"],
+        model_type="clip_vision_model",
+        hidden_size=d,
+        intermediate_size=4 * d,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=side,
+        patch_size=patch,
+        hidden_act="gelu",
     )
     return t, config
 
@@ -688,13 +740,21 @@ def hunyuan_files(a):
     return parts, scheduler, index
 
 
+def cut(dit, layers):
+    return (dit[0], min(dit[1], layers or dit[1]), *dit[2:])
+
+
 def wan_files(a):
     parts = {
-        "transformer": transformer(*DIT[a.shape]),
+        "transformer": transformer(*cut(DIT[a.shape], a.layers), a.shape),
         "text_encoder": umt5(a.text_layers or 24),
         "vae": vae(a.shape == "5b"),
     }
-    if a.shape == "a14b":
+    images, experts = "2v" in a.shape, a.shape.endswith("a14b")
+    encoder = images and not experts
+    if encoder:
+        parts["image_encoder"] = clip_vision()
+    if experts:
         parts["transformer_2"] = parts["transformer"]
     scheduler = dict(
         _class_name="UniPCMultistepScheduler",
@@ -711,14 +771,15 @@ def wan_files(a):
         thresholding=False,
     )
     index = dict(
-        _class_name="WanPipeline",
-        boundary_ratio=0.875 if a.shape == "a14b" else None,
+        _class_name="WanImageToVideoPipeline" if images else "WanPipeline",
+        boundary_ratio=(0.9 if images else 0.875) if experts else None,
         expand_timesteps=a.shape == "5b",
         scheduler=["diffusers", "UniPCMultistepScheduler"],
         text_encoder=["transformers", "UMT5EncoderModel"],
         tokenizer=["transformers", "T5TokenizerFast"],
         transformer=["diffusers", "WanTransformer3DModel"],
-        transformer_2=["diffusers", "WanTransformer3DModel"] if a.shape == "a14b" else [None, None],
+        transformer_2=["diffusers", "WanTransformer3DModel"] if experts else [None, None],
+        image_encoder=["transformers", "CLIPVisionModel"] if encoder else [None, None],
         vae=["diffusers", "AutoencoderKLWan"],
     )
     return parts, scheduler, index
@@ -831,6 +892,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("out")
     p.add_argument("--shape", choices=SHAPES, default="1.3b")
+    p.add_argument("--layers", type=int)
     p.add_argument("--text-layers", type=int, default=0)  # 0: as published
     p.add_argument("--from", dest="model", default=None)
     a = p.parse_args()
@@ -841,7 +903,7 @@ def main():
     )
     parts, scheduler, index = files_of(a)
     for name, (tensors, config) in parts.items():
-        stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
+        stem = "model" if name.endswith(("encoder", "encoder_2")) else "diffusion_pytorch_model"
         write(
             os.path.join(a.out, name, stem + ".safetensors"),
             tensors,
