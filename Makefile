@@ -205,7 +205,7 @@ ifeq ($(shell pkg-config --exists $(GPU_PKGS) 2>/dev/null && echo yes),yes)
 GPU_PIPELINE := $(B)/gpu/test_cuda_pipeline
 endif
 GPU_TEST_BIN := $(patsubst tests/cuda/%,$(B)/gpu/%,$(basename $(GPU_TEST_SRC)))
-PLAIN_SRC := $(filter-out %/onednn.c,$(wildcard backend/*.c backend/cpu/*.c backend/cuda/*.c)) \
+PLAIN_SRC := $(filter-out %/onednn.c %/host_product.c,$(wildcard backend/*.c backend/cpu/*.c backend/cuda/*.c)) \
   tests/cuda/bare/no_onednn.c
 # what reads and writes no files of pictures
 PIPELINE_SRC := $(if $(GPU_PIPELINE),$(shell grep -LE 'include <(png|libav|libsw|libexif|stb)' \
@@ -234,7 +234,8 @@ $(B)/gpu/%: $(B)/gpu/tests/cuda/%.o $(GPU_HELP:%=$(B)/gpu/%.o) $(B)/gpu/libplain
 	@$(GPU_LINK) -o $@ $^ $(CUDA_LIBS) -lm -pthread
 $(B)/gpu/test_cuda_pipeline: $(B)/gpu/tests/cuda/test_cuda_pipeline.o \
     $(GPU_HELP:%=$(B)/gpu/%.o) $(B)/gpu/tests/testing.o $(B)/gpu/tests/far.o \
-    $(B)/gpu/tests/sampler/pipeline.o $(PIPELINE_SRC:%.c=$(B)/%.o) $(B)/gpu/libplain.a
+    $(B)/gpu/tests/sampler/pipeline.o $(B)/gpu/tests/cuda/bare/no_pictures.o \
+    $(PIPELINE_SRC:%.c=$(B)/%.o) $(B)/gpu/libplain.a
 	@echo "  LD $@"
 	@$(GPU_LINK) -o $@ $^ $(shell pkg-config --libs $(GPU_PKGS)) $(CUDA_LIBS) -lm -pthread
 	@rm -rf $(@D)/lib && mkdir -p $(@D)/lib

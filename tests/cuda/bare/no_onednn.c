@@ -1,6 +1,7 @@
-/* In place of backend/cpu/onednn.c where oneDNN is not installed: programs that run on a GPU are
- * linked with it and open no CPU but that of level "ref". */
+/* In place of backend/cpu/onednn.c and backend/host_product.c where oneDNN is not installed:
+ * programs that run on a GPU are linked with it and open no CPU but that of level "ref". */
 #include "backend/cpu/onednn.h"
+#include "backend/host_product.h"
 
 #include <stdio.h>
 
@@ -50,3 +51,10 @@ ts_status ts_onednn_pack(ts_cpu *c, const ts_host *from, long first, const ts_we
     return refuse_onednn(c);
 }
 void ts_onednn_version(char *out, size_t size) { snprintf(out, size, "no oneDNN"); }
+
+void ts_host_add_product(float *y, const float *b, const float *a, long m, long n, long k, float s)
+{
+    for (long i = 0; i < m; i++)
+        for (long r = 0; r < k; r++)
+            for (long j = 0; j < n; j++) y[i * n + j] += s * b[i * k + r] * a[r * n + j];
+}
