@@ -205,8 +205,8 @@ ifeq ($(shell pkg-config --exists $(GPU_PKGS) 2>/dev/null && echo yes),yes)
 GPU_PIPELINE := $(B)/gpu/test_cuda_pipeline
 endif
 GPU_TEST_BIN := $(patsubst tests/cuda/%,$(B)/gpu/%,$(basename $(GPU_TEST_SRC)))
-PLAIN_SRC := $(filter-out %/onednn.c %/host_product.c,$(wildcard backend/*.c backend/cpu/*.c backend/cuda/*.c)) \
-  tests/cuda/bare/no_onednn.c
+PLAIN_SRC := $(filter-out %/onednn.c %/host_product.c,$(wildcard backend/*.c backend/cpu/*.c \
+  backend/cuda/*.c)) tests/cuda/bare/no_onednn.c
 # what reads and writes no files of pictures
 PIPELINE_SRC := $(if $(GPU_PIPELINE),$(shell grep -LE 'include <(png|libav|libsw|libexif|stb)' \
   weights/*.c attention/*.c prompts/*.c dit/*.c codecs/*.c sampler/*.c))
