@@ -171,7 +171,8 @@ static const ts_flag table[] = {
      "Names of the outputs, from fields in braces (default: {slug:60}_s{seed}_{hash:6})"},
     {TS_F_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0,
      "png|jpg|webp|mp4|webm|gif|mkv|y4m|frames", BATCH | ROW, NULL,
-     "What is written: png, mp4, webm, gif, mkv, y4m or frames, a folder of PNGs (default: png for "
+     "What is written: png, jpg, webp, mp4, webm, gif, mkv, y4m or frames, a folder of PNGs "
+     "(default: png for "
      "one frame, else mp4)"},
     {TS_F_COPIES, "count", 'b', TS_KIND_WHOLE, "N", 1, 10000, NULL, BATCH | ROW, NULL,
      "Renderings of each row, 1 to 10000, with seeds that follow each other (default: 1)"},

@@ -40,7 +40,7 @@ START_TEST(slips)
         {"batch %s/p.txt --out %s/o --name ../{index}", "has a part that is . or .."},
         {"batch %s/p.txt --out %s/o --name tessera-batch{index}", "is one of the batch's own"},
         {"batch %s/p.txt --out %s/o --format avi",
-         "--format: got \"avi\", wanted png, mp4, webm, gif, mkv, y4m or frames"},
+         "--format: got \"avi\", wanted png, jpg, webp, mp4, webm, gif, mkv, y4m or frames"},
         {"batch %s/p.txt --out %s/o --count 0", "--count: got"},
         {"batch %s/p.txt --out %s/o --output x", "--output is not a flag of this command"},
         {"batch - - --out %s/o", "can be read once"},
