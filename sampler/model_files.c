@@ -95,7 +95,7 @@ static ts_status refuse_architecture(ts_model *m, const ts_checkpoint *c)
     return TS_OK;
 }
 
-/* Opens the file twice: as it is, to know what it is, and by the names that models ask for. */
+/* Opens the file as it is, to know what it is, and renames its tensors as its class does. */
 static ts_status open_as_part(ts_model *m, const slot *s, const char *path, ts_checkpoint *c,
                               reader *r)
 {
@@ -106,8 +106,7 @@ static ts_status open_as_part(ts_model *m, const slot *s, const char *path, ts_c
     *r = k ? find_reader(k) : (reader){0};
     TRY(refuse_architecture(m, c));
     if (!r->infer) TRY(refuse_kind(m, s, path, c));
-    ts_checkpoint_close(c);
-    TRY(ts_checkpoint_open(m->ctx, path, s->stem, r->names, c));
+    if (r->names) TRY(ts_checkpoint_rename(m->ctx, c, r->names));
 done:
     if (st) ts_checkpoint_close(c);
     return st;

@@ -31,6 +31,10 @@ typedef struct {
 ts_status ts_checkpoint_open(ts_ctx *, const char *place, const char *stem, const ts_names *,
                              ts_checkpoint *out);
 void ts_checkpoint_close(ts_checkpoint *);
+/* One that was opened without names as it would be with them: prefixes gone, tensors renamed by the
+ * naming whose mark is there, fused ones cut, unused ones left out. TS_EMODEL: two tensors of one
+ * name, rows that can not be cut. TS_EMEMORY. */
+ts_status ts_checkpoint_rename(ts_ctx *, ts_checkpoint *, const ts_names *);
 /* index into `name`; -1: not there */
 int ts_checkpoint_find(const ts_checkpoint *, const char *name);
 /* Dimension d of a tensor; 0: the tensor or the dimension is not there. */

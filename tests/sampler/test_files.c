@@ -233,6 +233,49 @@ START_TEST(hostile_transformers)
 }
 END_TEST
 
+/* ---- experts ---- */
+
+/* A directory of one expert and a second by file are a model of two; names tell which is which. */
+START_TEST(a_second_expert_by_file)
+{
+    static const struct {
+        const char *first, *second, *says; /* first NULL: the directory's own */
+    } row[] = {{NULL, "b_low_noise.safetensors", ""},
+               {"a_high_noise.safetensors", "b_low_noise.safetensors", ""},
+               {"b_low_noise.safetensors", "a_high_noise.safetensors", "the other way round"},
+               {"a_high_noise.safetensors", NULL, "one expert of two: it works alone"}};
+    char *dir = testing_tmp(), *model = fixture_path("wan21-t2v/model"), path[2][512];
+    program_expect(program_shell("for n in a_high_noise b_low_noise; do cp "
+                                 "%s/transformer/diffusion_pytorch_model.safetensors "
+                                 "%s/$n.safetensors; done",
+                                 model, dir),
+                   0);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        ts_ctx *c = testing_open("cpu", NULL, 1);
+        ts_model_files files = {.size = sizeof files};
+        ts_model *m;
+        if (row[i].first) {
+            snprintf(path[0], sizeof path[0], "%s/%s", dir, row[i].first);
+            files.transformer = path[0];
+        }
+        if (row[i].second) {
+            snprintf(path[1], sizeof path[1], "%s/%s", dir, row[i].second);
+            files.transformer_2 = path[1];
+        }
+        ck_ok(c, ts_model_open_files(c, model, &files, &m));
+        ck_assert(m->family->experts == (row[i].second != NULL));
+        ck_assert(m->boundary == (row[i].second ? 0.875 : 0));
+        ck_assert_msg(*row[i].says ? strstr(testing_warned(c), row[i].says) != NULL
+                                   : !*testing_warned(c),
+                      "%s", testing_warned(c));
+        ts_model_close(m);
+        testing_close(c);
+    }
+    free(model);
+    free(dir);
+}
+END_TEST
+
 /* ---- tokenizers ---- */
 
 /* The text encoder of the case, copied somewhere, with the vocabulary where `to` says. */
@@ -315,6 +358,7 @@ int main(void)
     tcase_add_test(tc, image_encoders_by_file);
     tcase_add_loop_test(tc, what_is_no_such_part_is_refused, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tc, hostile_transformers);
+    tcase_add_test(tc, a_second_expert_by_file);
     tcase_add_test(tc, vocabularies_are_looked_for);
     tcase_add_test(tc, folders_and_diffusers_names_are_taken);
     suite_add_tcase(suite, tc);
