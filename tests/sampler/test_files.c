@@ -276,6 +276,72 @@ START_TEST(a_second_expert_by_file)
 }
 END_TEST
 
+/* ---- settings ---- */
+
+/* Alone, a model is as published: shift and boundary by its kind, the VAE's own statistics, heads
+ * by what the file's metadata say. */
+START_TEST(files_alone_have_published_settings)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char *dit = fixture_path("fp8-scaled/transformer.safetensors"),
+         *small = fixture_path("files-f16/transformer.safetensors"),
+         *vae = fixture_path("files-f16/vae.safetensors"),
+         *text = fixture_path("files-text/umt5.safetensors"), *dir = testing_tmp(), path[512];
+    ts_err err = {0};
+    ts_model *m;
+    ts_model_files files = {
+        .size = sizeof files, .transformer = dit, .vae = vae, .text_encoder = text};
+    ck_ok(c, ts_model_open_files(c, NULL, &files, &m));
+    ck_assert(m->shift == 3 && m->boundary == 0 && m->dit_info.heads == 1);
+    ck_assert_float_eq_tol(m->vae_info.mean[0], -0.7571F, 1e-6F);
+    ts_model_close(m);
+    files.transformer_2 = dit;
+    ck_ok(c, ts_model_open_files(c, NULL, &files, &m));
+    ck_assert(m->shift == 12 && m->boundary == 0.875 && m->family->experts);
+    ts_model_close(m);
+    files.transformer_2 = NULL;
+    ts_bag *bag = testing_bag(small);
+    ts_bag_meta(bag, "config", "{\"transformer\": {\"num_heads\": 2}}");
+    snprintf(path, sizeof path, "%s/heads.safetensors", dir);
+    ck_assert_msg(!ts_bag_save(&err, bag, path), "%s", err.text);
+    ts_bag_free(bag);
+    files.transformer = path;
+    ck_ok(c, ts_model_open_files(c, NULL, &files, &m));
+    ck_assert(m->dit_info.heads == 2 && m->dit_info.head_dim == 16);
+    ts_model_close(m);
+    free(dit);
+    free(small);
+    free(vae);
+    free(text);
+    free(dir);
+    testing_close(c);
+}
+END_TEST
+
+/* Beside a directory, latents keep its statistics. */
+START_TEST(a_vae_keeps_the_statistics_of_its_directory)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char *model = fixture_path("wan21-t2v/model"), *vae = fixture_path("files-f16/vae.safetensors"),
+         *dir = testing_tmp(), path[512];
+    ts_model *m;
+    ts_model_files files = {.size = sizeof files, .vae = vae};
+    program_expect(program_shell("cp -rL %s/. %s/m && chmod -R u+w %s/m && tr -d '\\n' "
+                                 "<%s/vae/config.json | sed 's/\"latents_mean\": *\\[ *[-0-9.]*/"
+                                 "\"latents_mean\": [0.5/' >%s/m/vae/config.json",
+                                 model, dir, dir, model, dir),
+                   0);
+    snprintf(path, sizeof path, "%s/m", dir);
+    ck_ok(c, ts_model_open_files(c, path, &files, &m));
+    ck_assert(m->vae_info.mean[0] == 0.5F);
+    ts_model_close(m);
+    free(model);
+    free(vae);
+    free(dir);
+    testing_close(c);
+}
+END_TEST
+
 /* ---- tokenizers ---- */
 
 /* The text encoder of the case, copied somewhere, with the vocabulary where `to` says. */
@@ -359,6 +425,8 @@ int main(void)
     tcase_add_loop_test(tc, what_is_no_such_part_is_refused, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tc, hostile_transformers);
     tcase_add_test(tc, a_second_expert_by_file);
+    tcase_add_test(tc, files_alone_have_published_settings);
+    tcase_add_test(tc, a_vae_keeps_the_statistics_of_its_directory);
     tcase_add_test(tc, vocabularies_are_looked_for);
     tcase_add_test(tc, folders_and_diffusers_names_are_taken);
     suite_add_tcase(suite, tc);
