@@ -88,25 +88,11 @@ static const char *const prefixes[] = {"",
                                        "text_encoder.",
                                        "cond_stage_model."};
 
-static bool has_entry(const ts_source *s, const char *name)
-{
-    int low = 0, high = s->entries - 1;
-    while (low <= high) {
-        int mid = (low + high) / 2, order = strcmp(s->entry[mid].name, name);
-        if (order == 0) return true;
-        if (order < 0)
-            low = mid + 1;
-        else
-            high = mid - 1;
-    }
-    return false;
-}
-
 static bool has_mark(const ts_source *s, const char *prefix, const char *mark)
 {
     char name[256];
     int n = snprintf(name, sizeof name, "%s%s", prefix, mark);
-    return n > 0 && n < (int)sizeof name && has_entry(s, name);
+    return n > 0 && n < (int)sizeof name && ts_source_find(s, name);
 }
 
 static const ts_kind *find_model_part(const ts_source *s, ts_part of)

@@ -103,6 +103,20 @@ void ts_source_close(ts_source *s)
     memset(s, 0, sizeof *s);
 }
 
+const ts_entry *ts_source_find(const ts_source *s, const char *name)
+{
+    int low = 0, high = s->entries - 1;
+    while (low <= high) {
+        int mid = (low + high) / 2, order = strcmp(s->entry[mid].name, name);
+        if (order == 0) return s->entry + mid;
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid - 1;
+    }
+    return NULL;
+}
+
 const char *ts_source_meta(const ts_source *s, const char *key)
 {
     return s->class->meta ? s->class->meta(s, key) : NULL;

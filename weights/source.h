@@ -46,6 +46,8 @@ struct ts_source {
  * of a kind that is known and not read. */
 ts_status ts_source_open(ts_err *, const char *path, ts_source *out);
 void ts_source_close(ts_source *); /* a zeroed or closed one is legal */
+/* The entry of that name; NULL: there is none. */
+const ts_entry *ts_source_find(const ts_source *, const char *name);
 /* As the class's meta, which may be missing. */
 const char *ts_source_meta(const ts_source *, const char *key);
 
