@@ -252,12 +252,13 @@ static ts_status decode_or_rescue(ts_cli *c, ts_render *r, bool saved)
     if (!st || st == TS_ESTOP) return st;
     if (!*c->err.text) ts_fail(&c->err, st, "%s", ts_error(c->ctx));
     /* a reader that has gone had enough, as a rule: a file is left where it would cost time */
-    if (st == TS_EIO && !latents && !r->state && ts_is_standard(r->path) && ts_resume_is_short(r)) {
+    if (!latents) latents = ts_resume_whole(r);
+    if (st == TS_EIO && !latents && ts_is_standard(r->path) && ts_resume_is_short(r)) {
         ts_err why = c->err;
         return ts_fail(&c->err, st, "%.400s; nothing is kept of less than a minute's work",
                        why.text);
     }
-    ts_rescue(c->ctx, &c->err, r->run, latents ? latents : r->state, r->path);
+    ts_rescue(c->ctx, &c->err, r->run, latents, r->path);
     return st;
 }
 

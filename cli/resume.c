@@ -102,16 +102,28 @@ static void say_command(ts_cli *c, const ts_render *r, const char *before)
     free(command);
 }
 
+const char *ts_resume_whole(const ts_render *r)
+{
+    ts_report report;
+    ts_run_report(r->run, &report);
+    return r->state && report.state_steps >= r->e.steps ? r->state : NULL;
+}
+
 void ts_resume_say_stop(ts_cli *c, const ts_render *r)
 {
     ts_report report;
-    char before[64];
+    char before[112];
     ts_run_report(r->run, &report);
-    snprintf(before, sizeof before, "stopped after step %d of %d", report.done, r->e.steps);
+    int n = snprintf(before, sizeof before, "stopped after step %d of %d", report.done, r->e.steps);
+    if (report.state_steps && report.state_steps < report.done)
+        snprintf(before + n, sizeof before - (size_t)n, ", of which %d are kept",
+                 report.state_steps);
     if (!report.done)
         ts_screen_note(&c->screen, "stopped before a step of %d was done", r->e.steps);
-    else if (r->state)
+    else if (report.state_steps)
         say_command(c, r, before);
+    else if (r->state)
+        ts_screen_note(&c->screen, "%s, which are lost: %s could not be written", before, r->state);
     else
         ts_screen_note(&c->screen, "%s, which are lost: --state FILE would keep them", before);
 }
@@ -120,13 +132,13 @@ bool ts_resume_is_short(const ts_render *r)
 {
     ts_report report;
     ts_run_report(r->run, &report);
-    return report.denoise_seconds < SHORT_SECONDS;
+    return !report.resumed && report.denoise_seconds < SHORT_SECONDS;
 }
 
 void ts_resume_stop_decode(ts_cli *c, const ts_render *r, const char *saved)
 {
     ts_err said = {.code = TS_ESTOP, .text = "stopped while decoding"};
-    if (r->state) {
+    if (ts_resume_whole(r)) {
         say_command(c, r, said.text);
     } else if (saved || !ts_resume_is_short(r)) {
         ts_rescue(c->ctx, &said, r->run, saved, r->path);

@@ -13,7 +13,9 @@ void ts_resume_say_begin(ts_cli *, const ts_render *);
  * of a run that is not short. saved: file of latents; NULL. */
 void ts_resume_say_stop(ts_cli *, const ts_render *);
 void ts_resume_stop_decode(ts_cli *, const ts_render *, const char *saved);
-/* Denoised in less than a minute: not worth a file that was not asked for. */
+/* The state file, where it holds every step: nothing else has to be kept; else NULL. */
+const char *ts_resume_whole(const ts_render *);
+/* All of it denoised in less than a minute: not worth a file that was not asked for. */
 bool ts_resume_is_short(const ts_render *);
 void ts_resume_end(const ts_render *); /* the output is written */
 #endif

@@ -294,6 +294,7 @@ static ts_status open_attention(ts_run *r, int samples)
 static ts_status keep_state(ts_run *r, const ts_solver *solver, ts_tensor x)
 {
     ts_status st = ts_state_save(r, solver, x);
+    if (!st) r->report.state_steps = solver->done - r->schedule.first;
     if (st != TS_EIO || !r->state_spare) return st;
     ts_warn(r->ctx, "%s: the run goes on without its state", r->ctx->err.text);
     return TS_OK;
@@ -350,6 +351,7 @@ ts_status ts_denoise(ts_run *r)
     if (!count && r->q.state) TRY(ts_state_load(r, &solver, b.x, &found));
     if (!found) TRY(begin_latents(r, &b));
     r->report.resumed = r->report.done = solver.done - r->schedule.first;
+    r->report.state_steps = found ? r->report.done : 0;
     TRY(take_steps(r, &solver, &b));
     TRY(ts_attn_finish(&r->attn));
     TRY(keep_latents(r, b.x));

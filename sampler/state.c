@@ -418,7 +418,7 @@ ts_status ts_state_check(ts_run *r)
     if (!st && bag) st = find_plans(r, bag, &plans);
     if (!st && bag) {
         int done = atoi(ts_bag_meta_get(bag, "done")) - r->schedule.first;
-        r->report.resumed = r->report.done = done > 0 ? done : 0;
+        r->report.resumed = r->report.done = r->report.state_steps = done > 0 ? done : 0;
     }
     ts_bag_free(bag);
     return st;
@@ -436,7 +436,7 @@ ts_status ts_run_state(ts_run *r, const char *file, bool spare)
     free((char *)r->q.state);
     r->q.state = own;
     r->state_spare = spare;
-    r->report.resumed = r->report.done = 0;
+    r->report.resumed = r->report.done = r->report.state_steps = 0;
     ts_status st = ts_state_check(r);
     if (st) {
         free(own);

@@ -220,9 +220,10 @@ typedef struct {
     /* of attention alone, against full attention: by arithmetic, and by the run's dense calls (0:
      * there were none) */
     double attention_gain, attention_gain_measured;
-    int resumed; /* steps taken from the state file; known after ts_run_state or
-                  * ts_run_encode */
-    int done;    /* steps of denoising so far, those among them */
+    int resumed;     /* steps taken from the state file; known after ts_run_state or
+                      * ts_run_encode */
+    int done;        /* steps of denoising so far, those among them */
+    int state_steps; /* how many the state file holds: fewer where it could not be written */
 } ts_report;
 
 /* Checks the request, rounds sizes (said through env.warn), sizes every phase by running it on a

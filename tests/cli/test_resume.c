@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -130,6 +131,50 @@ START_TEST(stopped_while_decoding_it_goes_on)
 }
 END_TEST
 
+/* A state that can not be written any more is not told of as if it were: what is said to be kept
+ * is, and latents go to a file of their own. */
+START_TEST(a_state_that_is_not_written)
+{
+    static const char same[] = "generate 'a panda' --size 64x64 --frames 29 --steps 60 --scale 16 "
+                               "--crf 0 -o %s/c.mp4%s%s%s";
+    char err[4200], kept[4200], said[4300];
+    snprintf(err, sizeof err, "%s/err", tmp);
+    snprintf(kept, sizeof kept, "%s/c.mp4.state", tmp);
+    pid_t pid = program_start(err, same, tmp, " --state ", kept, "");
+    ck_assert(program_says(pid, err, "denoising"));
+    for (int i = 0; i < 6000 && access(kept, F_OK); i++) usleep(10000);
+    kill(pid, SIGINT);
+    ck_assert_int_eq(program_wait(pid), 128 + SIGINT);
+    const program_result *r = program_shell("sed -n 's/stopped after step //p' %s", err);
+    int steps = atoi(r->out);
+    ck_assert_int_gt(steps, 0);
+    /* room for latents of 64 KB and not for the solver's history beside them */
+    struct rlimit was, small;
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+    small = was;
+    small.rlim_cur = 128 << 10;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    ck_assert_int_eq(unlink(err), 0);
+    pid = program_start(err, same, tmp, "", "", "");
+    setrlimit(RLIMIT_FSIZE, &was);
+    ck_assert(program_says(pid, err, "goes on without its state"));
+    kill(pid, SIGINT);
+    ck_assert_int_eq(program_wait(pid), 128 + SIGINT);
+    r = program_shell("cat %s", err);
+    snprintf(said, sizeof said, " of 60, of which %d are kept: this command goes on from %s:\n",
+             steps, kept);
+    ck_assert_msg(strstr(r->out, said) != NULL, "no \"%s\" in\n%s", said, r->out);
+    r = program_shell("ulimit -f 256; $TESSERA generate 'a panda' --size 64x64 --frames 29 "
+                      "--steps 60 --scale 16 --crf 0 -o %s/c.mp4",
+                      tmp);
+    program_expect(r, 4);
+    snprintf(said, sizeof said, "the latents are in %s/c.mp4.latents.safetensors: ", tmp);
+    ck_assert_msg(strstr(r->err, said) != NULL, "%s", r->err);
+    program_expect(program_run("decode %s/c.mp4.latents.safetensors -o %s/d.mp4", tmp, tmp), 0);
+    clean();
+}
+END_TEST
+
 /* Stopped by Ctrl-Z: that time is no time of the run, so it makes no pace. */
 START_TEST(time_away_does_not_count)
 {
@@ -172,6 +217,7 @@ int main(void)
     tcase_add_test(t, a_long_run_keeps_its_state);
     tcase_add_test(t, a_state_beside_the_output_goes_on_and_away);
     tcase_add_test(t, stopped_while_decoding_it_goes_on);
+    tcase_add_test(t, a_state_that_is_not_written);
     tcase_add_test(t, time_away_does_not_count);
     suite_add_tcase(s, t);
     return testing_main(s);
