@@ -16,6 +16,7 @@
  *
  * Rows of a text behind its real ones are keys of nobody, so they are left out. The residual stream
  * h is f32, activations have the type of ctx->act. */
+#include "dit/hunyuanvideo_files.h"
 #include "dit/parts.h"
 
 #include <math.h>
@@ -726,6 +727,8 @@ static ts_tensor select_hunyuan_embedding(void *self, ts_eval e)
 
 const ts_dit_class ts_dit_hunyuanvideo = {
     .cls = "HunyuanVideoTransformer3DModel",
+    .names = &ts_hunyuanvideo_names,
+    .infer = ts_hunyuanvideo_infer,
     .size = sizeof(hunyuan),
     .config_size = sizeof(hunyuan_config),
     .describe = describe_hunyuan,

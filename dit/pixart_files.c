@@ -36,10 +36,10 @@ static const ts_naming pixart_namings[] = {{"t_block.1.weight", pixart_heads, NU
 const ts_names ts_pixart_names = {
     .naming = pixart_namings,
     .namings = 1,
-    .prefix = (const char *const[]){"model.diffusion_model.", "diffusion_model.", "net.",
-                                    "transformer.", NULL},
+    .prefix = (const char *const[]){TS_TRANSFORMER_PREFIXES, NULL},
     /* positions are computed, and the text of no text is the encoder's */
-    .unused = (const char *const[]){"y_embedder.y_embedding", "=pos_embed", NULL}};
+    .unused = (const char *const[]){"y_embedder.y_embedding", "=pos_embed", TS_QUANTIZED_MARKS,
+                                    NULL}};
 
 ts_status ts_pixart_infer(ts_ctx *ctx, const ts_checkpoint *c, cJSON *config)
 {
@@ -54,5 +54,6 @@ ts_status ts_pixart_infer(ts_ctx *ctx, const ts_checkpoint *c, cJSON *config)
     cJSON_AddNumberToObject(config, "num_layers", (double)layers);
     cJSON_AddNumberToObject(config, "caption_channels", (double)caption);
     cJSON_AddNumberToObject(config, "in_channels", (double)in);
+    cJSON_AddStringToObject(config, TS_UNTOLD, "the size that it was trained at");
     return TS_OK;
 }

@@ -34,14 +34,12 @@ static const ts_rename wan_tails[] = {{.from = "q.", .to = "to_q."},
                                       {.from = "norm_k_img.", .to = "norm_added_k."},
                                       {.from = NULL}};
 static const ts_naming wan_namings[] = {{"head.modulation", wan_heads, wan_tails}};
-const ts_names ts_wan_names = {
-    .naming = wan_namings,
-    .namings = 1,
-    .prefix = (const char *const[]){"model.diffusion_model.", "diffusion_model.", "model.model.",
-                                    "net.", "transformer.", NULL},
-    .unused = (const char *const[]){"freqs", "rope.", "scaled_fp8", "*._extra_state",
-                                    "*.norm_q_img.weight", "*.comfy_quant", "*.scale_input",
-                                    "*.input_scale", NULL}};
+const ts_names ts_wan_names = {.naming = wan_namings,
+                               .namings = 1,
+                               .prefix = (const char *const[]){TS_TRANSFORMER_PREFIXES, NULL},
+                               .unused = (const char *const[]){"freqs", "rope.", "*._extra_state",
+                                                               "*.norm_q_img.weight",
+                                                               TS_QUANTIZED_MARKS, NULL}};
 
 /* ---- the config ---- */
 

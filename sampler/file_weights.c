@@ -35,13 +35,15 @@ static const struct {
     const char *part, *flat, *family;
     bool reads;
 } families[] = {
-    {"double_blocks.", "double_blocks_", "HunyuanVideo", false},
-    {"single_blocks.", "single_blocks_", "HunyuanVideo", false},
+    {".img_attn_qkv", "individual_token_refiner", "HunyuanVideo", false},
+    {"double_blocks.", "double_blocks_", "HunyuanVideo or Flux", false},
+    {"single_blocks.", "single_blocks_", "HunyuanVideo or Flux", false},
+    {"single_transformer_blocks.", "single_transformer_blocks_", "HunyuanVideo or Flux", false},
     {"down_blocks.", "down_blocks_", "Stable Diffusion", false},
     {"input_blocks.", "input_blocks_", "Stable Diffusion", false},
     {".self_attn.q", "_self_attn_q", "Wan", true},
-    {"transformer_blocks.0.attn1.to_q", "transformer_blocks_0_attn1_to_q", "PixArt or CogVideoX",
-     true},
+    {"transformer_blocks.0.attn1.to_q", "transformer_blocks_0_attn1_to_q",
+     "PixArt, CogVideoX or Open-Sora-Plan", true},
     {".attn1.to_q", "_attn1_to_q", "Wan", true},
     {".cross_attn.", "_cross_attn_", "Wan", false},
     {"blocks.", "blocks_", "Wan", false},

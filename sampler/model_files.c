@@ -43,7 +43,7 @@ typedef struct {
 
 static reader find_reader(const ts_kind *k)
 {
-    static const ts_dit_class *const dits[] = {&ts_dit_wan, &ts_dit_pixart};
+    static const ts_dit_class *const dits[] = {&ts_dit_wan, &ts_dit_pixart, &ts_dit_hunyuanvideo};
     static const ts_vae_class *const vaes[] = {&ts_vae_wan, &ts_vae_kl};
     for (size_t i = 0; k->cls && i < sizeof dits / sizeof *dits; i++)
         if (!strcmp(dits[i]->cls, k->cls))
@@ -160,7 +160,7 @@ static bool agrees(const cJSON *had, const cJSON *told, const char **first)
         const cJSON *a = cJSON_GetObjectItemCaseSensitive(had, b->string);
         for (size_t i = 0; i < sizeof left / sizeof *left; i++)
             free = free || !strcmp(b->string, left[i]);
-        if (free) continue;
+        if (free || !strcmp(b->string, TS_UNTOLD)) continue;
         *first = b->string;
         if (!strcmp(b->string, "_dim")) {
             if (told_width(had) == b->valuedouble) continue;
@@ -211,7 +211,13 @@ static void add_heads(const ts_checkpoint *c, cJSON *told)
 static ts_status need_told(ts_model *m, const slot *s, const ts_checkpoint *c, const cJSON *told)
 {
     const cJSON *dim = cJSON_GetObjectItemCaseSensitive(told, "_dim"),
-                *z = cJSON_GetObjectItemCaseSensitive(told, "z_dim");
+                *z = cJSON_GetObjectItemCaseSensitive(told, "z_dim"),
+                *untold = cJSON_GetObjectItemCaseSensitive(told, TS_UNTOLD);
+    if (untold)
+        return ts_fail(&m->ctx->err, TS_EMODEL,
+                       "%s: its shapes do not tell %s: a model folder with the same %s beside it "
+                       "would",
+                       c->what, untold->valuestring, s->name);
     if (dim && !cJSON_GetObjectItemCaseSensitive(told, "num_attention_heads"))
         return ts_fail(&m->ctx->err, TS_EMODEL,
                        "%s: its width, %.0f, does not tell how many heads it has: a model folder "
@@ -507,7 +513,7 @@ void ts_describe_part(ts_ctx *ctx, const char *path, const ts_kind *k, cJSON *j)
         if (c.naming) cJSON_AddStringToObject(j, "names", "of its authors");
         while ((v = told->child)) {
             cJSON_DetachItemViaPointer(told, v);
-            if (cJSON_IsArray(v) || cJSON_IsNull(v))
+            if (cJSON_IsArray(v) || cJSON_IsNull(v) || !strcmp(v->string, TS_UNTOLD))
                 cJSON_Delete(v);
             else
                 cJSON_AddItemToObject(j, *v->string == '_' ? "width" : v->string, v);

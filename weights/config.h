@@ -9,6 +9,9 @@
  * Infinity and -Infinity become null. *out: for cJSON_Delete. */
 ts_status ts_json_load(ts_err *, const char *path, cJSON **);
 
+/* A key of the configs that shapes tell: what they do not tell of it, for a sentence. */
+#define TS_UNTOLD "_untold"
+
 /* A table of what a class understands. Keys starting with '_' are no parameters. A key that the
  * file has and the table has not is a warning; a key of a wrong type or a fixed value that differs
  * is TS_EMODEL, naming file, key, value and what is supported. */

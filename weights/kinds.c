@@ -14,6 +14,7 @@ typedef struct {
 #define WAN_T2V "WanTransformer3DModel"
 #define WAN_VAE "AutoencoderKLWan"
 #define PIXART "PixArtTransformer2DModel"
+#define HUNYUAN "HunyuanVideoTransformer3DModel"
 #define UNREAD(what)                    \
     {                                   \
         TS_PART_TRANSFORMER, what, NULL \
@@ -52,10 +53,18 @@ static const row rows[] = {
     {"enc.blk.0.attn_q.weight",
      NULL,
      {TS_PART_TEXT_ENCODER, "a T5 text encoder", "T5EncoderModel"}},
-    {"double_blocks.0.img_attn_qkv.weight", NULL, UNREAD("a HunyuanVideo transformer")},
-    {"double_blocks.0.img_attn.qkv.weight", NULL, UNREAD("a HunyuanVideo transformer")},
-    {"context_embedder.token_refiner.refiner_blocks.0.norm1.weight", NULL,
-     UNREAD("a HunyuanVideo transformer")},
+    /* of Flux the blocks are called as ComfyUI calls those of HunyuanVideo */
+    {"double_blocks.0.img_attn.qkv.weight", "txt_in.weight", UNREAD("a Flux transformer")},
+    {"clean_x_embedder.proj.weight", NULL, UNREAD("a FramePack transformer")},
+    {"double_blocks.0.img_attn_qkv.weight",
+     NULL,
+     {TS_PART_TRANSFORMER, "a HunyuanVideo transformer", HUNYUAN}},
+    {"double_blocks.0.img_attn.qkv.weight",
+     "txt_in.individual_token_refiner.blocks.0.norm1.weight",
+     {TS_PART_TRANSFORMER, "a HunyuanVideo transformer", HUNYUAN}},
+    {"context_embedder.token_refiner.refiner_blocks.0.norm1.weight",
+     "single_transformer_blocks.0.proj_mlp.weight",
+     {TS_PART_TRANSFORMER, "a HunyuanVideo transformer", HUNYUAN}},
     {"t_block.1.weight",
      "blocks.0.cross_attn.kv_linear.weight",
      {TS_PART_TRANSFORMER, "a PixArt transformer", PIXART}},

@@ -35,6 +35,12 @@ typedef struct {
     const char *const *unused;
 } ts_names;
 
+/* What stands before the names of a transformer, and beside its weights in files of 8 bits, by
+ * which programs these files were made for. */
+#define TS_TRANSFORMER_PREFIXES \
+    "model.diffusion_model.", "diffusion_model.", "model.model.", "net.", "transformer."
+#define TS_QUANTIZED_MARKS "scaled_fp8", "*.comfy_quant", "*.scale_input", "*.input_scale"
+
 typedef struct {
     char name[TS_NAME_ROOM];
     ts_cut cut;

@@ -3,6 +3,7 @@
 #include "sampler/model.h"
 #include "tests/cli/program.h"
 #include "tests/sampler/pipeline.h"
+#include "tests/sampler/renamed.h"
 #include "tests/weights/scratch.h"
 
 #include <stdio.h>
@@ -38,54 +39,17 @@ END_TEST
 START_TEST(encoders_give_the_states_on_far) { encode_files(_i, "far"); }
 END_TEST
 
-/* ---- PixArt by its authors' names, made from a directory ---- */
+/* ---- by the authors' names, made from a directory ---- */
 
-/* Rows of several tensors behind each other. */
-static void join_tensors(ts_bag *to, const char *name, const ts_bag *from, const char *const *part,
-                         int parts)
+/* With what the authors' files have and nobody reads. */
+static void add_unused(const char *path)
 {
-    const ts_host *one = ts_bag_find(from, part[0]);
-    long dim[5], n = 1;
-    memcpy(dim, one->dim, sizeof dim);
-    for (int d = 0; d < one->nd; d++) n *= one->dim[d];
-    dim[0] *= parts;
-    float *all = ts_bag_put(to, name, TS_F32, one->nd, dim, NULL);
-    for (int i = 0; i < parts; i++) {
-        const ts_host *t = ts_bag_find(from, part[i]);
-        ts_widen(t->type, t->data, (size_t)n, all + i * n);
-    }
-}
-
-/* A component's weights under the names of the naming, with another prefix; those without the
- * prefix are left out. The file's path, malloc'd. */
-static char *write_original(const char *file, const char *prefix, const ts_naming *naming,
-                            const char *other)
-{
-    char *path;
     ts_err err = {0};
-    ts_bag *out = ts_bag_new(), *bag = testing_bag(file);
-    for (int i = 0; i < ts_bag_count(bag); i++) {
-        char original[TS_NAME_ROOM], whole[TS_NAME_CUTS + 1][TS_NAME_ROOM + 64];
-        ts_renamed parts[TS_NAME_CUTS];
-        const char *name[TS_NAME_CUTS], *own = ts_bag_name(bag, i) + strlen(prefix);
-        if (strncmp(ts_bag_name(bag, i), prefix, strlen(prefix)) != 0) continue;
-        ts_naming_reverse(naming, own, original);
-        int n = ts_naming_apply(naming, original, parts);
-        for (int k = 0; k < n; k++) {
-            snprintf(whole[k], sizeof whole[k], "%.60s%.250s", prefix, parts[k].name);
-            name[k] = whole[k];
-        }
-        snprintf(whole[n], sizeof whole[n], "%.60s%.250s", other, original);
-        join_tensors(out, whole[n], bag, name, n);
-    }
-    /* which nobody reads */
-    ts_bag_put(out, "y_embedder.y_embedding", TS_F32, 2, (long[]){120, 32}, NULL);
-    ts_bag_put(out, "pos_embed", TS_F32, 3, (long[]){1, 64, 32}, NULL);
-    ck_assert(asprintf(&path, "%s/part.safetensors", testing_tmp()) > 0);
-    ck_assert_msg(!ts_bag_save(&err, out, path), "%s", err.text);
-    ts_bag_free(out);
+    ts_bag *bag = testing_bag(path);
+    ts_bag_put(bag, "y_embedder.y_embedding", TS_F32, 2, (long[]){120, 32}, NULL);
+    ts_bag_put(bag, "pos_embed", TS_F32, 3, (long[]){1, 64, 32}, NULL);
+    ck_assert_msg(!ts_bag_save(&err, bag, path), "%s", err.text);
     ts_bag_free(bag);
-    return path;
 }
 
 START_TEST(fused_layers_are_cut)
@@ -94,7 +58,8 @@ START_TEST(fused_layers_are_cut)
     char file[4096];
     snprintf(file, sizeof file, "%s/model/transformer/diffusion_pytorch_model.safetensors",
              testing_fixture("pixart-alpha-256"));
-    char *path = write_original(file, "", ts_dit_pixart.names->naming, "");
+    char *path = renamed_weights(file, "", ts_dit_pixart.names->naming, "");
+    add_unused(path);
     pipeline_render_files("pixart-alpha-256", "transformer", path, backend, _i == 1);
     free(path);
 }
@@ -105,12 +70,12 @@ START_TEST(image_encoders_by_file)
     char file[4096];
     snprintf(file, sizeof file, "%s/model/image_encoder/model.safetensors",
              testing_fixture("wan21-i2v"));
-    char *path = write_original(file, "vision_model.", ts_clip_vision_names.naming, "visual.");
+    char *path = renamed_weights(file, "vision_model.", ts_clip_vision_names.naming, "visual.");
     pipeline_render_files("wan21-i2v", "image_encoder", path, "cpu", false);
     free(path);
     snprintf(file, sizeof file, "%s/model/transformer/diffusion_pytorch_model.safetensors",
              testing_fixture("wan21-flf2v"));
-    path = write_original(file, "", ts_dit_wan.names->naming, "model.diffusion_model.");
+    path = renamed_weights(file, "", ts_dit_wan.names->naming, "model.diffusion_model.");
     pipeline_render_files("wan21-flf2v", "transformer", path, "cpu", false);
     free(path);
 }
