@@ -26,6 +26,7 @@ typedef enum {
     TS_F_OVERWRITE,
     TS_F_SCALE,
     TS_F_CRF,
+    TS_F_QUALITY,
     TS_F_NO_METADATA,
     TS_F_PROMPT,
     TS_F_MODEL,

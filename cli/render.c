@@ -148,17 +148,20 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
                          .crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1,
                          .scale = q->scale,
                          .overwrite = v[TS_F_OVERWRITE].set,
-                         .metadata = !v[TS_F_NO_METADATA].set};
+                         .metadata = !v[TS_F_NO_METADATA].set,
+                         .quality = v[TS_F_QUALITY].set ? (int)v[TS_F_QUALITY].whole : 0};
 }
 
 /* What was said and changes nothing of such an output. */
 static void warn_of_output_flags(ts_cli *c, const ts_render *r, int frames)
 {
     const char *path = r->path;
-    bool quality = ends_in(path, ".mp4") || ends_in(path, ".webm") || ends_in(path, ".mkv"),
-         clip = quality || ends_in(path, ".gif") || ends_in(path, ".y4m");
-    if (ts_flag_set(&c->flags, TS_F_CRF) && !quality)
+    bool crf = ends_in(path, ".mp4") || ends_in(path, ".webm") || ends_in(path, ".mkv"),
+         clip = crf || ends_in(path, ".gif") || ends_in(path, ".y4m");
+    if (ts_flag_set(&c->flags, TS_F_CRF) && !crf)
         ts_screen_warn(&c->screen, "--crf has no effect: it is for .mp4, .mkv and .webm");
+    if (ts_flag_set(&c->flags, TS_F_QUALITY) && (!ts_is_picture(path) || ts_is_png(path)))
+        ts_screen_warn(&c->screen, "--quality has no effect: it is for .jpg and .webp");
     if (ts_flag_set(&c->flags, TS_F_FPS) && !clip && !ts_is_standard(path))
         ts_screen_warn(&c->screen, "--fps has no effect on pictures but for what they record");
     if (clip && frames == 1)

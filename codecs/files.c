@@ -90,8 +90,11 @@ static ts_status write_picture(output *f, const char *file, const ts_frame *fram
     const char *path = f->name.standard ? "/dev/stdout" : f->file.part,
                *json = f->json && frame->json ? frame->json : f->json;
     int w = f->w * f->o.scale, h = f->h * f->o.scale;
-    if (f->name.kind == TS_FILE_JPEG || f->name.kind == TS_FILE_WEBP)
-        return ts_picture_write(&f->err, f->name.kind, path, file, w, h, rgb, json);
+    if (f->name.kind == TS_FILE_JPEG || f->name.kind == TS_FILE_WEBP) {
+        const ts_picture_options o = {
+            .kind = f->name.kind, .name = file, .w = w, .h = h, .quality = f->o.quality};
+        return ts_picture_write(&f->err, &o, path, rgb, json);
+    }
     ts_png_text text = {.name = file,
                         .parameters = f->parameters && frame->parameters ? frame->parameters
                                                                          : f->parameters,
@@ -353,6 +356,9 @@ static ts_status check_output_options(output *f)
     if (crf && (f->o.crf < -1 || f->o.crf > most))
         return ts_fail(&f->err, TS_EUSAGE, "%s: crf %d, expected 0 (best) to %d", path, f->o.crf,
                        most);
+    if (f->o.quality < 0 || f->o.quality > TS_MOST_QUALITY)
+        return ts_fail(&f->err, TS_EUSAGE, "%s: quality %d, expected 1 to %d (best)", path,
+                       f->o.quality, TS_MOST_QUALITY);
     if (f->o.scale < 1 || f->o.scale > MAX_SCALE)
         return ts_fail(&f->err, TS_EUSAGE, "%s: scale %d, expected 1 to %d", path, f->o.scale,
                        MAX_SCALE);

@@ -36,7 +36,8 @@ ts_status ts_file_make_folders(ts_err *, const char *path);
 typedef struct {
     /* 0..51, WebM to 63; -1: the codec's default here (18 H.264, 24 VP9). MP4 and WebM only */
     int crf;
-    int scale; /* enlarge while writing, 1 (or 0): as computed */
+    int quality; /* 1 to 100; 0: the kind's own. JPEG and WebP only (codecs/picture_write.h) */
+    int scale;   /* enlarge while writing, 1 (or 0): as computed */
     bool overwrite, metadata;
     const char *title, *parameters; /* prompt; A1111 text for PNG; may be NULL; copied */
     /* its `warn` hears what is not as asked for (encoder, timing of a GIF, odd sides); lent until

@@ -1,11 +1,15 @@
 /* What is encoded is one packet, which is a whole file but for the text: that is put behind the
  * first two bytes of a JPEG (ITU T.81, B.2.4.5), and makes a simple WebP an extended one (RFC 9649,
- * 2.7). */
+ * 2.7).
+ *
+ * libjpeg's tables are those of T.81, K.1 times s = 50 / Q, above 50 times s = 2 - Q / 50. mjpeg
+ * has one of MPEG-1's times a whole number from 1 to 31; at 17 s both sum to the same. */
 #include "codecs/picture_write.h"
 
 #include "weights/file.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +22,8 @@
 enum {
     MOST_JPEG = 65500,
     MOST_WEBP = 16383,
-    QUANTISER = 2,
-    QUALITY = 95,
+    AT_HALF = 17,    /* mjpeg's quantiser at a quality of 50, */
+    COARSEST = 31,   /* and its largest */
     SEGMENT = 65533, /* bytes of text in one of a JPEG, whose length counts itself */
     CHUNK = 8,       /* of RIFF: name and size */
     HEAD = 12,       /* "RIFF", size, "WEBP" */
@@ -72,10 +76,18 @@ static void close_encoding(encoding *e)
     sws_freeContext(e->sws);
 }
 
-static int open_encoding(encoding *e, ts_file_kind kind, int w, int h)
+static int jpeg_quantiser(int quality)
 {
-    bool jpeg = kind == TS_FILE_JPEG;
-    const AVCodec *codec = avcodec_find_encoder_by_name(encoder_name(kind));
+    double s = quality < 50 ? 50. / quality : 2 - quality / 50.;
+    long q = lrint(AT_HALF * s);
+    return q < 1 ? 1 : q > COARSEST ? COARSEST : (int)q;
+}
+
+static int open_encoding(encoding *e, const ts_picture_options *o)
+{
+    bool jpeg = o->kind == TS_FILE_JPEG;
+    int quality = o->quality ? o->quality : TS_PICTURE_QUALITY;
+    const AVCodec *codec = avcodec_find_encoder_by_name(encoder_name(o->kind));
     enum AVPixelFormat format = jpeg ? AV_PIX_FMT_YUVJ444P : AV_PIX_FMT_BGRA;
     int code;
     if (!codec) return AVERROR_ENCODER_NOT_FOUND;
@@ -84,8 +96,8 @@ static int open_encoding(encoding *e, ts_file_kind kind, int w, int h)
     e->packet = av_packet_alloc();
     if (!e->encoder || !e->frame || !e->packet) return AVERROR(ENOMEM);
     AVCodecContext *c = e->encoder;
-    c->width = e->frame->width = w;
-    c->height = e->frame->height = h;
+    c->width = e->frame->width = o->w;
+    c->height = e->frame->height = o->h;
     c->pix_fmt = format;
     e->frame->format = format;
     e->frame->pts = 0;
@@ -94,10 +106,12 @@ static int open_encoding(encoding *e, ts_file_kind kind, int w, int h)
     c->flags |= AV_CODEC_FLAG_BITEXACT;
     if (jpeg) {
         c->flags |= AV_CODEC_FLAG_QSCALE;
-        c->global_quality = e->frame->quality = QUANTISER * FF_QP2LAMBDA;
+        c->qmin = 1;
+        c->global_quality = e->frame->quality = jpeg_quantiser(quality) * FF_QP2LAMBDA;
         c->color_range = e->frame->color_range = AVCOL_RANGE_JPEG;
     } else {
-        av_opt_set_double(c->priv_data, "quality", QUALITY, 0);
+        av_opt_set_double(c->priv_data, "quality", quality, 0);
+        av_opt_set_int(c->priv_data, "lossless", quality == TS_MOST_QUALITY, 0);
     }
     if ((code = avcodec_open2(c, codec, NULL)) < 0) return code;
     return av_frame_get_buffer(e->frame, 0);
@@ -131,9 +145,9 @@ static int fill_frame(encoding *e, const uint8_t *rgb)
     return 0;
 }
 
-static int encode_picture(encoding *e, ts_file_kind kind, int w, int h, const uint8_t *rgb)
+static int encode_picture(encoding *e, const ts_picture_options *o, const uint8_t *rgb)
 {
-    int code = open_encoding(e, kind, w, h);
+    int code = open_encoding(e, o);
     if (code >= 0) code = fill_frame(e, rgb);
     if (code >= 0) code = avcodec_send_frame(e->encoder, e->frame);
     if (code >= 0) code = avcodec_send_frame(e->encoder, NULL);
@@ -224,24 +238,25 @@ static bool write_webp(FILE *f, const AVPacket *p, int w, int h, const char *xmp
            (!odd || fputc(0, f) == 0);
 }
 
-ts_status ts_picture_write(ts_err *err, ts_file_kind kind, const char *path, const char *name,
-                           int w, int h, const uint8_t *rgb, const char *text)
+ts_status ts_picture_write(ts_err *err, const ts_picture_options *o, const char *path,
+                           const uint8_t *rgb, const char *text)
 {
     ts_status st = TS_OK;
+    const char *name = o->name;
     encoding e = {0};
     char why[AV_ERROR_MAX_STRING_SIZE] = "", *xmp = NULL;
     FILE *f = NULL;
-    int code = encode_picture(&e, kind, w, h, rgb);
+    int code = encode_picture(&e, o, rgb);
     if (code < 0) {
         av_strerror(code, why, sizeof why);
         TRY(ts_fail(err, code == AVERROR(ENOMEM) ? TS_EMEMORY : TS_EDEVICE,
                     "%s: it can not be encoded: %s", name, why));
     }
-    if (text && kind == TS_FILE_WEBP && !(xmp = make_xmp(text)))
+    if (text && o->kind == TS_FILE_WEBP && !(xmp = make_xmp(text)))
         TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write it", name));
     f = fopen(path, "wbe");
-    bool good = f && (kind == TS_FILE_JPEG ? write_jpeg(f, e.packet, text)
-                                           : write_webp(f, e.packet, w, h, xmp));
+    bool good = f && (o->kind == TS_FILE_JPEG ? write_jpeg(f, e.packet, text)
+                                              : write_webp(f, e.packet, o->w, o->h, xmp));
     good = f && !fclose(f) && good;
     if (!good) TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", name, strerror(errno)));
 done:

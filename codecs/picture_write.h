@@ -8,10 +8,18 @@
 ts_status ts_picture_check_encoder(ts_err *, ts_file_kind, const char *name);
 /* Pictures of w x h can be held: 65500 a side of a JPEG, 16383 of a WebP. TS_EUSAGE. */
 ts_status ts_picture_check_size(ts_err *, ts_file_kind, const char *name, long w, long h);
-/* Writes `path`, for sentences `name`: rgb [h, w, 3], the same bytes again for the same picture.
- * text: UTF-8, or NULL. JPEG: 4:4:4, quantiser 2, BT.601 in full range; WebP: lossy, quality 95.
+typedef struct {
+    ts_file_kind kind; /* TS_FILE_JPEG, 4:4:4 and BT.601 in full range, or TS_FILE_WEBP */
+    const char *name;  /* for sentences; lent */
+    int w, h;
+    /* 1 to 100, 0: TS_PICTURE_QUALITY. Of a JPEG a number as libjpeg's, down to about 25, than
+     * which libav's quantisers are no coarser; WebP is lossless at 100 */
+    int quality;
+} ts_picture_options;
+enum { TS_PICTURE_QUALITY = 95, TS_MOST_QUALITY = 100 };
+/* Writes `path`: rgb [h, w, 3], the same bytes again for the same picture. text: UTF-8, or NULL.
  * TS_EIO, TS_EDEVICE, TS_EMEMORY. */
-ts_status ts_picture_write(ts_err *, ts_file_kind, const char *path, const char *name, int w, int h,
+ts_status ts_picture_write(ts_err *, const ts_picture_options *, const char *path,
                            const uint8_t *rgb, const char *text);
 /* The text of a file that ts_picture_write wrote (malloc'd); *text NULL: it is a JPEG or WebP of
  * somebody else's, or neither. TS_EMODEL: can not be read; TS_EMEMORY. */

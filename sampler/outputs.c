@@ -33,6 +33,7 @@ static ts_status read_output(ts_ctx *c, const ts_output *o, ts_output *out)
 static ts_file_options make_file_options(const ts_ctx *c, const ts_output *o)
 {
     return (ts_file_options){.crf = o->crf,
+                             .quality = o->quality,
                              .scale = o->scale < 1 ? 1 : o->scale,
                              .overwrite = o->overwrite,
                              .metadata = o->metadata,

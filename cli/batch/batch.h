@@ -33,7 +33,7 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     uint64_t picture;           /* hash of its bytes */
     char *image[TS_CLI_IMAGES]; /* the same of the images of a clip */
     uint64_t image_hash[TS_CLI_IMAGES];
-    int crf;
+    int crf, quality;      /* -1, 0: as suits the kind */
     bool folder;           /* numbered PNGs */
     const char *extension; /* ".mp4"; "" for a folder */
     const char *output;    /* as the row names it; NULL: by the template */

@@ -252,6 +252,10 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) h = ts_hash_text(h, texts[i]);
     /* rows without it keep the ids that they had before it was there */
     if (strcmp(q->cache_steps, "none")) h = ts_hash_text(h, q->cache_steps);
+    if (j->quality) {
+        snprintf(numbers, sizeof numbers, "quality %d", j->quality);
+        h = ts_hash_text(h, numbers);
+    }
     if (strcmp(q->timesteps, "default")) h = ts_hash_text(h, q->timesteps);
     if (q->loras) h = ts_hash_text(h, q->loras);
     if (j->init) {

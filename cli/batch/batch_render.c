@@ -260,7 +260,8 @@ static ts_status decode_row(ts_batch *b, ts_job *j, rendering *r)
                    .overwrite = true,
                    .metadata = !ts_flag_set(&b->c->flags, TS_F_NO_METADATA),
                    .title = j->q.prompt,
-                   .parameters = r->parameters};
+                   .parameters = r->parameters,
+                   .quality = j->quality};
     TRY(ts_output_open(b->c->ctx, r->path, &o, &r->sink));
     ts_sink *to = ts_flag_set(&b->c->flags, TS_F_REPORT)
                       ? ts_strip_open(r->sink, j->q.frames, &r->strip)

@@ -302,6 +302,8 @@ static bool fill_request(reading *r, ts_job *j)
     if (kind == MP4 && crf > 51)
         add_row_fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
     j->crf = kind == MP4 || kind == WEBM ? crf : -1;
+    j->quality = (kind == JPG || kind == WEBP) && v[TS_F_QUALITY].set ? (int)v[TS_F_QUALITY].whole
+                                                                      : 0;
     j->folder = kind == FRAMES;
     j->extension = kinds[kind].extension;
     j->output = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : NULL;

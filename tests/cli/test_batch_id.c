@@ -35,10 +35,10 @@ static const struct {
                 {TS_F_CACHE_STEPS, "easycache"},
                 {TS_F_NO_BINS, ""},
                 {TS_F_PRECISION, "f32"}};
-/* of models of pictures, with two experts, or of one size */
-static const ts_flag_id begins[] = {TS_F_INIT,          TS_F_STRENGTH, TS_F_TRANSFORMER_2,
-                                    TS_F_IMAGE_ENCODER, TS_F_LORA,     TS_F_LORA_HIGH,
-                                    TS_F_LORA_LOW,      TS_F_IMAGE,    TS_F_LAST_IMAGE};
+/* of models of pictures, with two experts, or of one size; of pictures that have a quality */
+static const ts_flag_id begins[] = {
+    TS_F_INIT,      TS_F_STRENGTH, TS_F_TRANSFORMER_2, TS_F_IMAGE_ENCODER, TS_F_LORA,
+    TS_F_LORA_HIGH, TS_F_LORA_LOW, TS_F_IMAGE,         TS_F_LAST_IMAGE,    TS_F_QUALITY};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
                                     TS_F_OUTPUT,        TS_F_OUT,           TS_F_NAME,
                                     TS_F_FORMAT,        TS_F_COPIES,        TS_F_OVERWRITE,
@@ -131,6 +131,22 @@ START_TEST(pictures_to_begin_with)
 }
 END_TEST
 
+/* Of a kind that has none, quality changes nothing. */
+START_TEST(qualities)
+{
+    scratch_put("p.jsonl", "{\"prompt\": \"x\", \"format\": \"jpg\"}\n"
+                           "{\"prompt\": \"x\", \"format\": \"jpg\", \"quality\": 50}\n"
+                           "{\"prompt\": \"y\", \"format\": \"png\", \"seed\": 1}\n"
+                           "{\"prompt\": \"y\", \"format\": \"png\", \"seed\": 1, "
+                           "\"quality\": 50}\n");
+    const program_result *r = program_run("batch %s --out %s --dry-run --name '{hash}'",
+                                          scratch_path("p.jsonl"), scratch_path("o"));
+    program_expect(r, 0);
+    ck_assert_int_eq(text_count(r->out, "-2.jpg"), 0);
+    ck_assert_int_eq(text_count(r->out, "-2.png"), 1);
+}
+END_TEST
+
 /* So are the images of a clip, first and last told apart. */
 START_TEST(images_of_clips)
 {
@@ -207,6 +223,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     tcase_add_test(t, every_setting_makes_another_row);
     tcase_add_test(t, pictures_to_begin_with);
+    tcase_add_test(t, qualities);
     tcase_add_test(t, images_of_clips);
     tcase_add_test(t, loras_make_other_rows);
     tcase_add_test(t, no_flag_is_forgotten);

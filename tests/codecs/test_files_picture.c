@@ -20,6 +20,8 @@ static void draw(float *rgb)
         }
 }
 
+static void write_quality(const char *path, int quality, const char *json, bool metadata);
+
 /* JSON of n bytes. */
 static char *long_json(size_t n)
 {
@@ -33,11 +35,17 @@ static char *long_json(size_t n)
 
 static void write_one(const char *path, const char *json, bool metadata)
 {
+    write_quality(path, 0, json, metadata);
+}
+
+static void write_quality(const char *path, int quality, const char *json, bool metadata)
+{
     static float rgb[3 * W * H];
     ts_file_options o = plain();
     ts_sink *sink;
     o.metadata = metadata;
     o.overwrite = true;
+    o.quality = quality;
     draw(rgb);
     ck_assert_msg(!ts_file_open(&err, path, &o, &sink), "%s", err.text);
     ck_assert_msg(!sink->open(sink, W, H, 1, 16, json), "%s", sink->error);
@@ -81,6 +89,48 @@ START_TEST(pictures_come_back)
     write_one(path, "{\"tessera\":\"1\"}", false);
     ck_assert_msg(!ts_file_info(&err, path, &json), "%s", err.text);
     ck_assert_ptr_null(json);
+    free(folder);
+}
+END_TEST
+
+/* Mean squared error, in levels. */
+static double error_of(const char *path)
+{
+    static float rgb[3 * W * H];
+    ts_picture p;
+    double sum = 0;
+    draw(rgb);
+    ck_assert_msg(!ts_picture_read(&err, path, &p), "%s", err.text);
+    for (int i = 0; i < 3 * W * H; i++) {
+        double d = p.rgb[i] - rintf(255 * rgb[i]);
+        sum += d * d;
+    }
+    ts_picture_free(&p);
+    return sum / (3.0 * W * H);
+}
+
+/* More of it is more bytes and less error, to none in WebP; without it 95 is meant. */
+START_TEST(quality)
+{
+    static const int of[] = {30, 60, 85, 100, 95, 0};
+    enum { QUALITIES = sizeof of / sizeof *of };
+    char *folder = testing_tmp(), *path = path_in(folder, names[_i]);
+    ts_file_options o = plain();
+    size_t n[QUALITIES];
+    double off[QUALITIES];
+    for (int i = 0; i < QUALITIES; i++) {
+        write_quality(path, of[i], NULL, false);
+        free(bytes_of(path, n + i));
+        off[i] = error_of(path);
+    }
+    for (int i = 1; i < 4; i++)
+        ck_assert_msg(off[i] < off[i - 1] && (n[i] > n[i - 1] || of[i] == 100),
+                      "%s at %d: %zu bytes, error %.2f; at %d: %zu, %.2f", path, of[i], n[i],
+                      off[i], of[i - 1], n[i - 1], off[i - 1]);
+    if (strstr(path, ".webp")) ck_assert_double_eq(off[3], 0);
+    ck_assert(n[4] == n[5] && off[4] == off[5]);
+    o.quality = 101;
+    refused(path_in(folder, "b.webp"), o, TS_EUSAGE, "quality 101, expected 1 to 100");
     free(folder);
 }
 END_TEST
@@ -161,6 +211,7 @@ int main(void)
     Suite *suite = suite_create("files_picture");
     TCase *tc = tcase_create("files_picture");
     tcase_add_loop_test(tc, pictures_come_back, 0, NAMES);
+    tcase_add_loop_test(tc, quality, 0, NAMES);
     tcase_add_loop_test(tc, texts_of_any_length, 0, NAMES);
     tcase_add_loop_test(tc, what_does_not_fit, 0, NAMES);
     tcase_add_loop_test(tc, damaged_texts, 0, NAMES);
