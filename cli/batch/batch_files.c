@@ -6,6 +6,7 @@
 #include "backend/file_new.h"
 #include "backend/number.h"
 #include "backend/suffix.h"
+#include "cli/batch/batch_manifest.h"
 #include "cli/side.h"
 
 #include <dirent.h>
@@ -153,20 +154,22 @@ ts_status ts_batch_make_parents(ts_err *err, char *path)
 }
 
 /* Workers of a queue that were killed on this machine leave their folders: the next worker
- * removes them. */
+ * removes them. A process that can not be seen is not dead, it may be another container's: its
+ * manifest is not locked any more, either. */
 static void remove_dead_workers(ts_batch *b)
 {
     char inside[4400];
-    size_t n = (size_t)(strrchr(b->label, '-') - b->label); /* HOST-PID */
+    size_t n = (size_t)(strrchr(b->label, '-') - b->label); /* HOST-PID, HOST-PID.2 */
     snprintf(inside, sizeof inside, "%s/.tessera-batch", b->out);
     DIR *d = opendir(inside);
     for (struct dirent *e; d && (e = readdir(d));) {
         char *path = NULL;
+        const char *end;
         uint64_t pid;
         if (strncmp(e->d_name, b->label, n + 1)) continue;
-        if (!ts_whole_read(e->d_name + n + 1, INT_MAX, &pid) || pid < 1 ||
-            kill((pid_t)pid, 0) == 0 || errno != ESRCH ||
-            asprintf(&path, "%s/%s", inside, e->d_name) < 0)
+        if (!ts_whole_prefix(e->d_name + n + 1, &pid, &end) || (*end && *end != '.') || pid < 1 ||
+            pid > INT_MAX || kill((pid_t)pid, 0) == 0 || errno != ESRCH ||
+            ts_share_at_work(b->out, e->d_name) || asprintf(&path, "%s/%s", inside, e->d_name) < 0)
             continue;
         ts_remove_tree(path);
         free(path);

@@ -312,31 +312,64 @@ done:
     return st;
 }
 
+/* malloc'd; NULL: no memory. */
+static char *name_manifest(const char *out, const char *share)
+{
+    char *path = NULL;
+    int n = strcmp(share, "all") ? asprintf(&path, "%s/" STEM ".%s" END, out, share)
+                                 : asprintf(&path, "%s/" STEM END, out);
+    return n < 0 ? NULL : path;
+}
+
+bool ts_share_at_work(const char *out, const char *share)
+{
+    char *path = name_manifest(out, share);
+    bool locked = path && ts_manifest_locked(path);
+    free(path);
+    return locked;
+}
+
+/* Opened and locked. Workers of a queue whose containers share the name of their host can be of one
+ * process number as well: the second is HOST-PID.2. */
+static ts_status lock_manifest(ts_batch *b)
+{
+    enum { MOST = 999 };
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    ts_manifest *m = b->manifest;
+    size_t n = strlen(b->label);
+    for (int i = 2;; i++) {
+        m->path = name_manifest(b->out, b->label);
+        if (!m->path) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path");
+        m->fd = open(m->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+        if (m->fd < 0)
+            return ts_fail(&b->c->err, TS_EIO, "%s: can not be written: %s", m->path,
+                           strerror(errno));
+        if (fcntl(m->fd, F_OFD_SETLK, &l) == 0) return TS_OK;
+        if (errno != EAGAIN && errno != EACCES) break;
+        if (!b->queue || i > MOST) return refuse_folder_in_use(b, m->path, b->label);
+        close(m->fd);
+        free(m->path);
+        snprintf(b->label + n, sizeof b->label - n, ".%d", i);
+    }
+    char text[512];
+    snprintf(text, sizeof text,
+             "%.300s can not be locked (%.60s): nobody will be kept from rendering the same rows "
+             "at the same time",
+             m->path, strerror(errno));
+    ts_screen_warn(&b->c->screen, text);
+    return TS_OK;
+}
+
 ts_status ts_manifest_open(ts_batch *b)
 {
     ts_status st = TS_OK;
-    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     struct stat s;
     char last = '\n';
     ts_manifest *m = b->manifest = calloc(1, sizeof *m);
     if (!m) return ts_fail(&b->c->err, TS_EMEMORY, "no memory for a manifest");
     m->fd = -1;
     TRY(make_folder(b));
-    int n = strcmp(b->label, "all") ? asprintf(&m->path, "%s/" STEM ".%s" END, b->out, b->label)
-                                    : asprintf(&m->path, "%s/" STEM END, b->out);
-    if (n < 0) TRY((m->path = NULL, ts_fail(&b->c->err, TS_EMEMORY, "no memory for a path")));
-    m->fd = open(m->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (m->fd < 0)
-        TRY(ts_fail(&b->c->err, TS_EIO, "%s: can not be written: %s", m->path, strerror(errno)));
-    if (fcntl(m->fd, F_OFD_SETLK, &l)) {
-        if (errno == EAGAIN || errno == EACCES) TRY(refuse_folder_in_use(b, m->path, b->label));
-        char text[512];
-        snprintf(text, sizeof text,
-                 "%.300s can not be locked (%.60s): nobody will be kept from rendering the same "
-                 "rows at the same time",
-                 m->path, strerror(errno));
-        ts_screen_warn(&b->c->screen, text);
-    }
+    TRY(lock_manifest(b));
     TRY(visit_manifests(b->out, refuse_other, b));
     TRY(ts_manifest_check(&b->c->err, b->out));
     /* after a power failure */

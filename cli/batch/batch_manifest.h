@@ -17,7 +17,8 @@ typedef void ts_manifest_line(void *user, const char *share, const char *path, c
 void ts_manifest_lines(const char *out, ts_manifest_line *each, void *user);
 /* TS_EMODEL: one is of a greater format than this version reads. */
 ts_status ts_manifest_check(ts_err *, const char *out);
-bool ts_manifest_locked(const char *path); /* a process is at work on it */
+bool ts_manifest_locked(const char *path);                 /* a process is at work on it */
+bool ts_share_at_work(const char *out, const char *share); /* the same of a share's */
 /* The command line of this process, as a shell takes it; malloc'd; NULL: not known. */
 char *ts_batch_command(void);
 /* What the process at work as `share` is at: output, phase, step, steps, eta; NULL: nothing is

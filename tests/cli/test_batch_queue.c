@@ -253,6 +253,52 @@ START_TEST(a_row_that_ends_its_workers_fails)
 }
 END_TEST
 
+/* Opens DIR/tessera-batch.HOST-PID.jsonl and locks it, as a worker of that number does. */
+static int lock_as_worker(const char *host, pid_t pid)
+{
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[4400];
+    snprintf(path, sizeof path, "%s/o/tessera-batch.%s-%ld.jsonl", tmp, host, (long)pid);
+    int fd = open(path, O_RDWR | O_CREAT, 0666);
+    return fd < 0 || fcntl(fd, F_OFD_SETLK, &l) ? -1 : fd;
+}
+
+/* Containers that share the host's name: a worker of the same process number is at work, and one of
+ * a number that no process here has. */
+START_TEST(workers_of_other_containers)
+{
+    pid_t server = serve(NULL), hidden = 0x7ffffff0; /* more than there can be */
+    char host[65] = "", queue[64], words[4400];
+    gethostname(host, sizeof host - 1);
+    snprintf(queue, sizeof queue, "redis://127.0.0.1:%d/q", port);
+    scratch_put("p.txt", "a panda\na fox\n");
+    snprintf(words, sizeof words, "mkdir -p %s/o/.tessera-batch/%s-%ld/row", tmp, host,
+             (long)hidden);
+    program_expect(program_shell("%s", words), 0);
+    int held = lock_as_worker(host, hidden);
+    ck_assert_int_ge(held, 0);
+    pid_t pid = fork();
+    if (pid == 0) { /* the lock stays with this process through exec */
+        if (lock_as_worker(host, getpid()) < 0) _exit(99);
+        execlp(getenv("TESSERA"), "tessera", "batch", scratch_path("p.txt"), "--out",
+               scratch_path("o"), "--size", "32x32", "--frames", "1", "--steps", "1", "--quiet",
+               "--queue", queue, NULL);
+        _exit(98);
+    }
+    ck_assert_int_eq(program_wait(pid), 0);
+    snprintf(words, sizeof words, "o/tessera-batch.%s-%ld.2.jsonl", host, (long)pid);
+    ck_assert_int_eq(scratch_count(words, "\"done\""), 2);
+    snprintf(words, sizeof words, "o/.tessera-batch/%s-%ld/row", host, (long)hidden);
+    ck_assert_msg(scratch_has(words), "the folder of a worker at work was removed");
+    close(held);
+    program_expect(program_run("batch %s --out %s --size 32x32 --frames 1 --steps 1 --queue %s",
+                               scratch_path("p.txt"), scratch_path("o"), queue),
+                   0);
+    ck_assert_msg(!scratch_has(words), "the folder of a dead worker stays");
+    end(server);
+}
+END_TEST
+
 START_TEST(a_stopped_worker_gives_its_row_back)
 {
     pid_t server = serve(NULL);
@@ -409,6 +455,7 @@ int main(void)
         tcase_add_test(t, a_long_row_stays_with_its_worker);
         tcase_add_test(t, a_long_decode_stays_with_its_worker);
         tcase_add_test(t, a_row_that_ends_its_workers_fails);
+        tcase_add_test(t, workers_of_other_containers);
         tcase_add_test(t, a_stopped_worker_gives_its_row_back);
         tcase_add_test(t, outputs_that_are_gone);
         tcase_add_test(t, a_row_that_failed_elsewhere_is_told);
