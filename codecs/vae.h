@@ -14,8 +14,11 @@ typedef struct {
      * 0: 1 */
     int time_step;
     float mean[128], std[128]; /* decoder input = latent std + mean */
-    int tile;                  /* pixels to a side of the tiles that its authors use; 0: not said */
-    const void *config;        /* the class's own struct, owned by the caller of describe */
+    /* latents of an image that conditions a clip are scaled as a decoder's are, not the reverse of
+     * that: so its transformer was trained */
+    bool images_as_decoded;
+    int tile;           /* pixels to a side of the tiles that its authors use; 0: not said */
+    const void *config; /* the class's own struct, owned by the caller of describe */
 } ts_vae_info;
 
 typedef struct {

@@ -1,15 +1,12 @@
-/* AutoencoderKLCogVideoX, its decoder, as diffusers defines it
- * (models/autoencoders/autoencoder_kl_cogvideox.py): config, layers, and clips whole or in tiles.
+/* AutoencoderKLCogVideoX, as diffusers defines it
+ * (models/autoencoders/autoencoder_kl_cogvideox.py): its config, and clips through its network
+ * whole or in tiles.
  *
- * A clip is decoded in chunks of two latents, the first of which takes one more where their number
- * is odd. Causal convolutions carry the last two frames that they saw from chunk to chunk, and see
- * the first frame twice before there were any. Norms do not carry anything: their statistics are of
- * a chunk, so chunks are no choice of ours. They are guided by the chunk's latents z:
- *
- *   norm(x) = groupnorm(x) (Y z) + B z, z by its nearest neighbours at the size of x
- *
- * which is computed at the size of z. In time a chunk of an odd number of frames takes its first by
- * itself. A whole frame leaves chunk by chunk; tiles take turns, each with its whole sequence. */
+ * A clip is decoded in chunks of two latents and encoded in chunks of eight frames, the first of
+ * which takes what is left over as well. Statistics of norms are of a chunk, so chunks are no
+ * choice of ours. A whole frame leaves chunk by chunk; tiles take turns, each with its whole
+ * sequence. */
+#include "codecs/vae_cogvideox.h"
 #include "codecs/vae_parts.h"
 
 #include <math.h>
@@ -17,18 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEVELS = 8, RESIDUALS = 8, CONVS = 192, PAST = 2, CHUNK = 2 };
-
-typedef struct {                                           /* from config.json */
-    int width[LEVELS], levels, residuals, z, groups, time; /* time: frames to a latent */
-    float eps;
-} cog_config;
+enum { CHUNK = 2, CHUNK_FRAMES = 8 }; /* latents; frames */
 
 /* ---- config ---- */
-static ts_status check_cog_config(ts_ctx *ctx, const char *path, const cog_config *c, double scale)
+static ts_status check_cog_config(ts_ctx *ctx, const char *path, const ts_cog_config *c,
+                                  double scale)
 {
     ts_err *e = &ctx->err;
-    const ts_range range[] = {{"layers_per_block", c->residuals, 1, RESIDUALS - 1},
+    const ts_range range[] = {{"layers_per_block", c->residuals, 1, TS_COG_RESIDUALS - 1},
                               {"latent_channels", c->z, 1, 128},
                               {"norm_num_groups", c->groups, 1, 1 << 12},
                               {"temporal_compression_ratio", c->time, 1, 1 << (c->levels - 1)}};
@@ -54,17 +47,17 @@ static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *pa
                                   void *config)
 {
     ts_status st = TS_OK;
-    cog_config c = {.width = {128, 256, 256, 512},
-                    .levels = 4,
-                    .residuals = 3,
-                    .z = 16,
-                    .groups = 32,
-                    .time = 4};
+    ts_cog_config c = {.width = {128, 256, 256, 512},
+                       .levels = 4,
+                       .residuals = 3,
+                       .z = 16,
+                       .groups = 32,
+                       .time = 4};
     double scale = 1.15258426, eps = 1e-6;
     ts_key keys[] = {TS_ONLY("in_channels", "3"),
                      TS_ONLY("out_channels", "3"),
                      {"latent_channels", TS_KEY_INT, &c.z, 0, NULL, NULL},
-                     {"block_out_channels", TS_KEY_INTS, c.width, LEVELS, &c.levels, NULL},
+                     {"block_out_channels", TS_KEY_INTS, c.width, TS_COG_LEVELS, &c.levels, NULL},
                      {"layers_per_block", TS_KEY_INT, &c.residuals, 0, NULL, NULL},
                      {"norm_num_groups", TS_KEY_INT, &c.groups, 0, NULL, NULL},
                      {"norm_eps", TS_KEY_FLOAT, &eps, 0, NULL, NULL},
@@ -76,10 +69,10 @@ static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *pa
                      TS_ONLY("latents_std", "null"),
                      TS_ONLY("use_quant_conv", "false"),
                      TS_ONLY("use_post_quant_conv", "false"),
-                     /* the one kind of block, of the encoder, of tiles and of precision */
+                     {"invert_scale_latents", TS_KEY_BOOL, &v->images_as_decoded, 0, NULL, NULL},
+                     /* the one kind of block, of tiles and of precision */
                      TS_IGNORED("down_block_types"),
                      TS_IGNORED("up_block_types"),
-                     TS_IGNORED("invert_scale_latents"),
                      TS_IGNORED("sample_height"),
                      TS_IGNORED("sample_width"),
                      TS_IGNORED("force_upcast")};
@@ -92,324 +85,23 @@ static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *pa
     v->time_step = CHUNK;
     v->stride = 1 << (c.levels - 1);
     for (int i = 0; i < c.z; i++) v->std[i] = (float)(1 / scale);
-    *(cog_config *)config = c;
+    *(ts_cog_config *)config = c;
     v->config = config;
 done:
-    return st;
-}
-
-/* ---- the network ---- */
-typedef struct { /* causal, 3 x 3 x 3 */
-    ts_layer l;
-    long in, out;
-    int level, past; /* doublings of the latent's size before it; its place in a stream */
-} cog_conv;
-typedef struct {
-    const ts_weight *w, *b;
-    ts_layer scale, shift; /* Y and B */
-    long width;
-} cog_norm;
-typedef struct {
-    cog_norm norm1, norm2;
-    cog_conv conv1, conv2;
-    ts_layer shortcut; /* not bound: its input itself */
-} cog_residual;
-typedef struct {
-    cog_residual res[RESIDUALS];
-    int n, group;
-    bool time;   /* doubles it */
-    ts_layer up; /* not bound: the size stays */
-} cog_block;
-typedef struct {
-    ts_ctx *ctx;
-    ts_weights *weights;
-    cog_config c;
-    cog_conv conv_in, conv_out;
-    cog_residual mid[2];
-    cog_block block[LEVELS];
-    cog_norm norm_out;
-    int convs;
-    struct {
-        int level;
-        long width;
-    } past[CONVS];
-} cog_net;
-
-typedef struct {           /* a sequence on its way through the net */
-    ts_tensor past[CONVS]; /* [PAST, H, W, in] of each convolution; absent: of a single chunk */
-    bool begun;
-} cog_stream;
-
-typedef struct {
-    cog_net *n;
-    int group, level;
-    ts_status st;
-} cog_binder;
-
-static cog_conv bind_cog_conv(cog_binder *b, long out, long in, const char *name)
-{
-    cog_net *n = b->n;
-    cog_conv c = {.in = in, .out = out, .level = b->level, .past = n->convs};
-    n->past[n->convs].level = b->level;
-    n->past[n->convs++].width = in;
-    if (!b->st)
-        b->st = ts_find_conv(n->weights, b->group, &c.l, 5, (long[]){out, in, 3, 3, 3}, "%s.conv",
-                             name);
-    return c;
-}
-
-static ts_layer bind_cog_point(cog_binder *b, long out, long in, const char *name)
-{
-    ts_layer l = {NULL, NULL};
-    if (!b->st)
-        b->st = ts_find_conv(b->n->weights, b->group, &l, 5, (long[]){out, in, 1, 1, 1}, "%s",
-                             name);
-    return l;
-}
-
-static cog_norm bind_cog_norm(cog_binder *b, long width, const char *name)
-{
-    char t[160];
-    cog_norm n = {.width = width};
-    ts_weights *ws = b->n->weights;
-    if (!b->st) b->st = ts_find_vector(ws, b->group, &n.w, 1, &width, "%s.norm_layer.weight", name);
-    if (!b->st) b->st = ts_find_vector(ws, b->group, &n.b, 1, &width, "%s.norm_layer.bias", name);
-    n.scale = bind_cog_point(b, width, b->n->c.z, ts_vae_name(t, name, "conv_y.conv"));
-    n.shift = bind_cog_point(b, width, b->n->c.z, ts_vae_name(t, name, "conv_b.conv"));
-    return n;
-}
-
-static cog_residual bind_cog_residual(cog_binder *b, long out, long in, const char *name)
-{
-    char t[160];
-    cog_residual r = {.norm1 = bind_cog_norm(b, in, ts_vae_name(t, name, "norm1"))};
-    r.conv1 = bind_cog_conv(b, out, in, ts_vae_name(t, name, "conv1"));
-    r.norm2 = bind_cog_norm(b, out, ts_vae_name(t, name, "norm2"));
-    r.conv2 = bind_cog_conv(b, out, out, ts_vae_name(t, name, "conv2"));
-    if (in != out) r.shortcut = bind_cog_point(b, out, in, ts_vae_name(t, name, "conv_shortcut"));
-    return r;
-}
-
-static void bind_cog_block(cog_binder *b, int i, long out, long in)
-{
-    cog_net *n = b->n;
-    cog_block *k = n->block + i;
-    char name[96];
-    k->group = b->group = i + 1;
-    k->n = n->c.residuals + 1;
-    k->time = 1 << i < n->c.time;
-    for (int r = 0; r < k->n; r++) {
-        snprintf(name, sizeof name, "decoder.up_blocks.%d.resnets.%d", i, r);
-        k->res[r] = bind_cog_residual(b, out, r ? out : in, name);
-    }
-    if (i + 1 == n->c.levels) return;
-    if (!b->st)
-        b->st = ts_find_conv(n->weights, b->group, &k->up, 4, (long[]){out, out, 3, 3},
-                             "decoder.up_blocks.%d.upsamplers.0.conv", i);
-    b->level++;
-}
-
-static ts_status bind_cog_net(cog_net *n, ts_ctx *ctx, ts_weights *w, const ts_vae_info *info)
-{
-    memset(n, 0, sizeof *n);
-    n->ctx = ctx;
-    n->weights = w;
-    n->c = *(const cog_config *)info->config;
-    cog_binder b = {.n = n};
-    int last = n->c.levels - 1;
-    long width = n->c.width[last];
-    n->conv_in = bind_cog_conv(&b, width, n->c.z, "decoder.conv_in");
-    n->mid[0] = bind_cog_residual(&b, width, width, "decoder.mid_block.resnets.0");
-    n->mid[1] = bind_cog_residual(&b, width, width, "decoder.mid_block.resnets.1");
-    for (int i = 0; i <= last; i++) {
-        bind_cog_block(&b, i, n->c.width[last - i], width);
-        width = n->c.width[last - i];
-    }
-    n->norm_out = bind_cog_norm(&b, width, "decoder.norm_out");
-    n->conv_out = bind_cog_conv(&b, 3, width, "decoder.conv_out");
-    return b.st;
-}
-
-/* ---- layers ---- */
-/* Carves what a stream of latents [., h, w, z] remembers; single: it has one chunk. */
-static void begin_cog_stream(const cog_net *n, cog_stream *s, long h, long w, bool single)
-{
-    memset(s, 0, sizeof *s);
-    for (int i = 0; i < n->convs && !single; i++)
-        s->past[i] = ts_take(
-            &n->ctx->arena, n->ctx->codec,
-            TS_DIM(PAST, h << n->past[i].level, w << n->past[i].level, n->past[i].width));
-}
-
-static ts_tensor take_cog(const cog_net *n, long f, long h, long w, long c)
-{
-    return ts_take(&n->ctx->arena, n->ctx->codec, TS_DIM(f, h, w, c));
-}
-
-/* Frames `now` of `in` [PAST + F, H, W, C] are there: those before them, then y = conv(in) + resid,
- * and what the next chunk will see of them. */
-static ts_status convolve_cog(const cog_net *n, cog_stream *s, const cog_conv *c, ts_tensor in,
-                              ts_tensor resid, ts_tensor y)
-{
-    ts_status st = TS_OK;
-    ts_device *dev = n->ctx->dev;
-    ts_tensor past = s->past[c->past];
-    for (int i = 0; i < PAST; i++)
-        TRY(ts_cast(dev, s->begun ? ts_vae_frames(past, i, 1) : ts_vae_frames(in, PAST, 1),
-                    ts_vae_frames(in, i, 1)));
-    if (ts_there(past)) TRY(ts_cast(dev, ts_vae_frames(in, in.dim[0] - PAST, PAST), past));
-    TRY(ts_conv_op(dev, (ts_conv){.x = in,
-                                  .w = c->l.w,
-                                  .b = c->l.b,
-                                  .stride = {1, 1, 1},
-                                  .pad = {0, 0, 1, 1, 1, 1},
-                                  .resid = resid,
-                                  .y = y}));
-done:
-    return st;
-}
-
-/* Which of `latents` frames is nearest to frame f of `frames`. */
-static long nearest_latent(long f, long frames, long latents)
-{
-    if (frames == 1 || frames % 2 == 0) return f * latents / frames;
-    return f ? 1 + (f - 1) * (latents - 1) / (frames - 1) : 0;
-}
-
-/* y [F, H, W, C] = silu(norm(x)), guided by z [F', h, w, z] */
-static ts_status norm_by_latents(const cog_net *n, const cog_norm *k, ts_tensor x, ts_tensor z,
-                                 ts_tensor y)
-{
-    ts_status st = TS_OK;
-    ts_device *dev = n->ctx->dev;
-    long F = x.dim[0], W = x.dim[2], C = k->width, h = z.dim[1], w = z.dim[2], r = W / w;
-    size_t mark = ts_mark(&n->ctx->arena), of_y = ts_dtype_size(y.type);
-    ts_tensor scale = ts_take(&n->ctx->arena, TS_F32, TS_DIM(z.dim[0], h, w, C)),
-              shift = ts_take(&n->ctx->arena, TS_F32, TS_DIM(z.dim[0], h, w, C));
-    TRY(ts_linear_op(dev, (ts_linear){.x = z, .w = k->scale.w, .b = k->scale.b, .y = scale}));
-    TRY(ts_linear_op(dev, (ts_linear){.x = z, .w = k->shift.w, .b = k->shift.b, .y = shift}));
-    TRY(ts_norm_op(dev, (ts_norm){.kind = TS_NORM_GROUP,
-                                  .groups = n->c.groups,
-                                  .eps = n->c.eps,
-                                  .x = x,
-                                  .w = k->w,
-                                  .b = k->b,
-                                  .y = y}));
-    for (long f = 0; f < F; f++) {
-        long from = nearest_latent(f, F, z.dim[0]);
-        ts_strided of = {ts_at(y.p, (size_t)(f * x.dim[1] * W * C) * of_y),
-                         y.type,
-                         {r * W * C, W * C, r * C, C, 1}};
-        TRY(ts_affine_op(
-            dev, (ts_affine){.nd = 5,
-                             .dim = {h, r, w, r, C},
-                             .x = of,
-                             .y = of,
-                             .s = {ts_vae_frames(scale, from, 1).p, TS_F32, {w * C, 0, C, 0, 1}},
-                             .b = {ts_vae_frames(shift, from, 1).p, TS_F32, {w * C, 0, C, 0, 1}}}));
-    }
-    TRY(ts_activate_op(dev, (ts_activate){.act = TS_ACT_SILU, .x = y, .y = y}));
-done:
-    ts_release(&n->ctx->arena, mark);
-    return st;
-}
-
-/* y = conv(silu(norm(x))) + resid */
-static ts_status norm_then_convolve(const cog_net *n, cog_stream *s, const cog_norm *k,
-                                    const cog_conv *c, ts_tensor x, ts_tensor z, ts_tensor resid,
-                                    ts_tensor y)
-{
-    ts_status st = TS_OK;
-    size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor in = take_cog(n, PAST + x.dim[0], x.dim[1], x.dim[2], c->in);
-    TRY(norm_by_latents(n, k, x, z, ts_vae_frames(in, PAST, x.dim[0])));
-    TRY(convolve_cog(n, s, c, in, resid, y));
-done:
-    ts_release(&n->ctx->arena, mark);
-    return st;
-}
-
-/* A block that keeps its width works in place; *x is then what it was. */
-static ts_status add_cog_residual(const cog_net *n, cog_stream *s, const cog_residual *r,
-                                  ts_tensor z, ts_tensor *x)
-{
-    ts_status st = TS_OK;
-    ts_tensor none = {0},
-              y = r->shortcut.w ? take_cog(n, x->dim[0], x->dim[1], x->dim[2], r->conv1.out) : *x;
-    size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor t = take_cog(n, x->dim[0], x->dim[1], x->dim[2], r->conv1.out);
-    TRY(norm_then_convolve(n, s, &r->norm1, &r->conv1, *x, z, none, t));
-    if (r->shortcut.w)
-        TRY(ts_linear_op(n->ctx->dev,
-                         (ts_linear){.x = *x, .w = r->shortcut.w, .b = r->shortcut.b, .y = y}));
-    TRY(norm_then_convolve(n, s, &r->norm2, &r->conv2, t, z, y, y));
-    *x = y;
-done:
-    ts_release(&n->ctx->arena, mark);
-    return st;
-}
-
-/* Frames that f of a chunk become where time doubles: an odd number keeps its first as it is. */
-static long doubled_frames(long f) { return f % 2 ? 2 * f - 1 : 2 * f; }
-
-/* *x twice as large, and where the block doubles time, each frame twice. */
-static ts_status enlarge_cog(const cog_net *n, const cog_block *b, ts_tensor *x)
-{
-    ts_status st = TS_OK;
-    long F = x->dim[0], out = b->time ? doubled_frames(F) : F;
-    ts_tensor y = take_cog(n, out, 2 * x->dim[1], 2 * x->dim[2], x->dim[3]);
-    for (long f = 0; f < F; f++) {
-        long to = !b->time ? f : F % 2 ? f ? 2 * f - 1 : 0 : 2 * f;
-        ts_tensor one = ts_vae_frames(y, to, 1);
-        TRY(ts_vae_enlarge(n->ctx, &b->up, ts_vae_frames(*x, f, 1), one));
-        if (b->time && (f || F % 2 == 0))
-            TRY(ts_cast(n->ctx->dev, one, ts_vae_frames(y, to + 1, 1)));
-    }
-    *x = y;
-done:
-    return st;
-}
-
-/* Latents z [F', h, w, z] through the net in one chunk: out f32 [frames, H, W, 3]. */
-static ts_status decode_cog(const cog_net *n, cog_stream *s, ts_tensor latents, ts_tensor out)
-{
-    ts_status st = TS_OK;
-    size_t mark = ts_mark(&n->ctx->arena), inner;
-    long F = latents.dim[0], h = latents.dim[1], w = latents.dim[2];
-    ts_tensor none = {0}, z = take_cog(n, F, h, w, n->c.z),
-              x = take_cog(n, F, h, w, n->conv_in.out);
-    inner = ts_mark(&n->ctx->arena);
-    ts_tensor in = take_cog(n, PAST + F, h, w, n->c.z);
-    TRY(ts_weights_enter(n->weights, 0));
-    TRY(ts_cast(n->ctx->dev, latents, z));
-    TRY(ts_cast(n->ctx->dev, latents, ts_vae_frames(in, PAST, F)));
-    TRY(convolve_cog(n, s, &n->conv_in, in, none, x));
-    ts_release(&n->ctx->arena, inner);
-    for (int i = 0; i < 2; i++) TRY(add_cog_residual(n, s, &n->mid[i], z, &x));
-    for (int i = 0; i < n->c.levels; i++) {
-        const cog_block *b = n->block + i;
-        TRY(ts_weights_enter(n->weights, b->group));
-        for (int r = 0; r < b->n; r++) TRY(add_cog_residual(n, s, &b->res[r], z, &x));
-        if (b->up.w) TRY(enlarge_cog(n, b, &x));
-    }
-    TRY(norm_then_convolve(n, s, &n->norm_out, &n->conv_out, x, z, none, out));
-    s->begun = true;
-done:
-    ts_release(&n->ctx->arena, mark);
     return st;
 }
 
 /* ---- clips ---- */
 struct ts_vae {
     ts_ctx *ctx;
-    cog_net net;
+    ts_cog_net net;
     ts_vae_info info;
     ts_tensor z, scales;
-    ts_vae_axis y, x;   /* in latents */
-    cog_stream stream;  /* without tiles */
-    ts_tensor whole;    /* f32 [frames, H, W, 3]: a chunk, with tiles the clip */
-    ts_vae_blend blend; /* with tiles: into the clip */
-    float *rgb;         /* host: one frame [H, W, 3] */
+    ts_vae_axis y, x;     /* in latents */
+    ts_cog_stream stream; /* without tiles */
+    ts_tensor whole;      /* f32 [frames, H, W, 3]: a chunk, with tiles the clip */
+    ts_vae_blend blend;   /* with tiles: into the clip */
+    float *rgb;           /* host: one frame [H, W, 3] */
     /* the latent that comes next, frames in `whole`, those handed out, of the clip */
     int next_latent, have, given, index;
     double began;
@@ -450,7 +142,7 @@ static ts_status open_cog(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
     v->z = z;
     v->began = ts_seconds();
     TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
-    TRY(bind_cog_net(&v->net, ctx, w, info));
+    TRY(ts_cog_bind(&v->net, ctx, w, info, false));
     v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
     if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a frame of %ldx%ld", W, H));
     TRY(ts_vae_scales(ctx, info, false, &v->scales));
@@ -460,7 +152,7 @@ static ts_status open_cog(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
     if (tiled)
         TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, info->stride, v->whole));
     else
-        begin_cog_stream(&v->net, &v->stream, z.dim[1], z.dim[2], count_chunks(latents) == 1);
+        ts_cog_stream_begin(&v->net, &v->stream, z.dim[1], z.dim[2], count_chunks(latents) == 1);
     *out = v;
     v = NULL;
 done:
@@ -469,7 +161,8 @@ done:
 }
 
 /* The chunk of tile (i, j) that begins at a latent, through its stream into out. */
-static ts_status decode_cog_chunk(ts_vae *v, cog_stream *s, int i, int j, int first, ts_tensor out)
+static ts_status decode_cog_chunk(ts_vae *v, ts_cog_stream *s, int i, int j, int first,
+                                  ts_tensor out)
 {
     ts_status st = TS_OK;
     size_t mark = ts_mark(&v->ctx->arena);
@@ -479,7 +172,7 @@ static ts_status decode_cog_chunk(ts_vae *v, cog_stream *s, int i, int j, int fi
     for (int f = 0; f < n; f++)
         TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, first + f,
                                ts_vae_frames(z, f, 1)));
-    TRY(decode_cog(&v->net, s, z, out));
+    TRY(ts_cog_decode(&v->net, s, z, out));
 done:
     ts_release(&v->ctx->arena, mark);
     return st;
@@ -493,8 +186,8 @@ static ts_status decode_cog_tile(ts_vae *v, int i, int j)
     size_t mark = ts_mark(a), inner;
     int latents = (int)v->z.dim[0], h = ts_vae_span(v->y, i), w = ts_vae_span(v->x, j),
         up = v->info.stride, chunks = count_chunks(latents), frame = 0, part = 0;
-    cog_stream s;
-    begin_cog_stream(&v->net, &s, h, w, chunks == 1);
+    ts_cog_stream s;
+    ts_cog_stream_begin(&v->net, &s, h, w, chunks == 1);
     inner = ts_mark(a);
     for (int first = 0; first < latents; first += chunk_of(latents, first), part++) {
         int frames = frames_of_chunk(v, chunk_of(latents, first));
@@ -544,9 +237,83 @@ done:
     return st;
 }
 
+/* ---- encode ---- */
+typedef struct {
+    ts_ctx *ctx;
+    ts_cog_net net;
+    const ts_vae_info *info;
+    ts_host px;
+    ts_vae_axis y, x; /* in latents */
+    ts_vae_blend blend;
+} cog_encoding;
+
+/* Frames of the chunk that begins at `first` of `all`. */
+static long frames_to_encode(long all, long first)
+{
+    if (all < CHUNK_FRAMES) return all;
+    return first ? CHUNK_FRAMES : CHUNK_FRAMES + all % CHUNK_FRAMES;
+}
+
+static long latents_of_frames(const ts_vae_info *info, long frames)
+{
+    return (frames - 1) / info->time_stride + 1;
+}
+
+/* The whole sequence of tile (i, j), blended into the moments. */
+static ts_status encode_cog_tile(cog_encoding *e, int i, int j)
+{
+    ts_status st = TS_OK;
+    ts_arena *a = &e->ctx->arena;
+    size_t mark = ts_mark(a), inner;
+    int s = e->info->stride;
+    long h = ts_vae_span(e->y, i), w = ts_vae_span(e->x, j), all = e->px.dim[0], latent = 0;
+    ts_cog_stream stream;
+    ts_cog_stream_begin(&e->net, &stream, h * s, w * s, frames_to_encode(all, 0) == all);
+    inner = ts_mark(a);
+    for (long first = 0, frames; first < all; first += frames) {
+        frames = frames_to_encode(all, first);
+        long latents = latents_of_frames(e->info, frames);
+        ts_tensor m = ts_take(a, TS_F32, TS_DIM(latents, h, w, 2L * e->info->channels)),
+                  in = ts_take(a, TS_F32, TS_DIM(frames, h * s, w * s, 3));
+        TRY(ts_vae_cut_pixels(e->ctx, e->px, s, 1, e->y, e->x, i, j, first, in));
+        TRY(ts_cog_encode(&e->net, &stream, in, m));
+        for (long f = 0; f < latents; f++)
+            TRY(ts_vae_blend_put(&e->blend, i, j, latent++, ts_vae_frames(m, f, 1)));
+        ts_release(a, inner);
+    }
+done:
+    ts_release(a, mark);
+    return st;
+}
+
+static ts_status encode_cog(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts_host px,
+                            ts_vae_tile tile, ts_tensor latent, ts_tensor moments)
+{
+    ts_status st = TS_OK;
+    size_t mark = ts_mark(&ctx->arena);
+    int s = info->stride;
+    ts_tensor scales;
+    cog_encoding e = {.ctx = ctx, .info = info, .px = px};
+    TRY(ts_vae_check_pixels(ctx, info, px, "frames"));
+    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &e.y, &e.x));
+    TRY(ts_cog_bind(&e.net, ctx, w, info, true));
+    TRY(ts_vae_scales(ctx, info, true, &scales));
+    if (!ts_there(moments))
+        moments = ts_take(
+            &ctx->arena, TS_F32,
+            TS_DIM(latents_of_frames(info, px.dim[0]), e.y.size, e.x.size, 2L * info->channels));
+    TRY(ts_vae_blend_open(&e.blend, ctx, e.y, e.x, 1, moments));
+    for (int k = 0; k < e.y.n * e.x.n; k++) TRY(encode_cog_tile(&e, k / e.x.n, k % e.x.n));
+    TRY(ts_vae_normalise(ctx, moments, scales, latent));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
 const ts_vae_class ts_vae_cogvideox = {.cls = "AutoencoderKLCogVideoX",
-                                       .config_size = sizeof(cog_config),
+                                       .config_size = sizeof(ts_cog_config),
                                        .describe = describe_cog_vae,
                                        .open = open_cog,
                                        .next = next_cog,
-                                       .close = close_cog};
+                                       .close = close_cog,
+                                       .encode = encode_cog};
