@@ -6,7 +6,7 @@
 #include "weights/weights.h"
 
 /* The address of vectors that are not read yet: dereferencing it faults. */
-enum { TS_NOWHERE = 256 };
+#define TS_NOWHERE (UINT64_C(3) << 58)
 
 typedef struct {
     ts_weight w; /* what models hold */
