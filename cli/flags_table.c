@@ -145,8 +145,8 @@ static const ts_flag table[] = {
      "override"},
     {TS_F_NOISE, "noise", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
      "Start from the tensor noise [C, F, H, W] of a safetensors file instead of the seed's; where "
-     "it "
-     "has step_noise [steps, C, F, H, W], samplers that add noise after steps take that"},
+     "it has step_noise [steps, C, F, H, W], samplers that add noise after steps take that, and "
+     "models that draw latents of an image image_noise [C, 1, H, W]"},
     {TS_F_SAVE_LATENTS, "save-latents", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,
      "Write the final latents (safetensors) before decoding; tessera decode goes on from them"},
     {TS_F_STATE, "state", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN, NULL,

@@ -77,18 +77,14 @@ ts_status ts_adaln_begin(ts_adaln *a, const ts_grid *grid, const ts_dit_inputs *
     if (in->guidance != 0)
         TRY(ts_fail(&ctx->err, TS_EMODEL, "a guidance that the model is told: this one is not"));
     a->grid = *grid;
-    a->beside = a->picture = (ts_tensor){0};
+    a->picture = (ts_tensor){0};
     a->emb = ts_part_take(ctx, TS_F32, nt, D);
     a->e6 = ts_part_take(ctx, TS_F32, nt, 6 * D);
     TRY(ts_part_texts_lay(ctx, &a->text, in, in->text_rows ? in->text_rows : text_rows));
     a->kv = ts_part_take(ctx, ctx->act, 2 * a->info.layers * a->text.rows, D);
     if (in->picture.data)
         a->picture = ts_part_take(ctx, ctx->act, 2 * a->info.layers * in->picture.dim[0], D);
-    if (in->latents.data) {
-        const long *l = in->latents.dim; /* C' F H W */
-        a->beside = ts_take(&ctx->arena, TS_F32, TS_DIM(l[1], l[2], l[3], l[0]));
-        TRY(ts_part_upload_latents(ctx, in->latents.data, a->beside));
-    }
+    TRY(ts_part_beside(ctx, in, &a->beside));
 done:
     return st;
 }
@@ -169,14 +165,7 @@ ts_status ts_adaln_enter(void *self, ts_eval e, ts_tensor x, ts_tensor h)
     ts_ctx *ctx = a->ctx;
     size_t mark = ts_mark(&ctx->arena);
     (void)e;
-    if (ts_there(a->beside)) {
-        long C = x.dim[3], more = a->beside.dim[3];
-        ts_tensor all = ts_take(&ctx->arena, TS_F32,
-                                TS_DIM(x.dim[0], x.dim[1], x.dim[2], C + more));
-        TRY(ts_cast(ctx->dev, x, ts_columns(all, 0, C)));
-        TRY(ts_cast(ctx->dev, a->beside, ts_columns(all, C, more)));
-        x = all;
-    }
+    TRY(ts_part_join(ctx, a->beside, &x));
     TRY(ts_part_patchify(ctx, &a->patch, a->info.patch, x, a->positions, h));
 done:
     ts_release(&ctx->arena, mark);

@@ -12,7 +12,10 @@
  *
  * Every ln but those of heads has weights and the config's eps. A patch is a vector with the
  * channel slowest, on the way in and out. 2B adds sines of the place to its patches, the others
- * turn queries and keys; 1.5 takes patches that are two latent frames deep. */
+ * turn queries and keys; 1.5 takes patches that are two latent frames deep. Those that make clips
+ * of images see latents of one beside the sample's. 5B-I2V also adds learned positions to the
+ * patches and the text, of clips as long as those that it was trained on; to the patches of others
+ * sines of the place, as the reference does. 1.5-5B-I2V: emb = mlp(sincos(t)) + mlp'(sincos(2)). */
 #include "dit/parts.h"
 
 #include <math.h>
@@ -24,6 +27,9 @@ typedef struct {
     int time_dim;           /* A: width of the timestep's embedding */
     int height, width;      /* of the latent that it was trained at */
     bool rope, deep;        /* deep: patch_size_t is there, the patch embedding is linear */
+    bool learned;           /* positions, of clips of the size and length of training */
+    int frames, text_rows;  /* of that training: frames before the VAE, rows of text */
+    int offset_dim;         /* of what the timestep's embedding has added; 0: nothing */
     double space, duration; /* what places are divided by before their sines are taken */
 } cogvideox_config;
 
@@ -41,11 +47,13 @@ typedef struct {
     ts_dit_info info;
     const cogvideox_config *config;
     cogvideox_block *block;
-    ts_layer patch, text, time1, time2, modulate, out;
+    ts_layer patch, text, time1, time2, offset1, offset2, modulate, out;
     affine_norm norm_final, norm_out;
+    const ts_weight *learned; /* [1, text rows + N, D]; NULL: none */
     /* the run's */
     ts_grid grid;
     ts_tensor emb;       /* f32 [nt, A] */
+    ts_tensor beside;    /* f32 [F, H, W, C'] beside a sample's channels; absent: none */
     ts_tensor positions; /* f32 [N, D] in raster order; absent: none */
     ts_tensor cos, sin;  /* f32 [N, d / 2] in the grid's order; absent: nothing turns */
     ts_part_texts texts;
@@ -101,6 +109,25 @@ static ts_status check_cogvideox_ranges(ts_ctx *ctx, const char *path, const ts_
     return TS_OK;
 }
 
+/* Positions and offset of models that make clips of images. */
+static ts_status check_cogvideox_additions(ts_ctx *ctx, const char *path, const cogvideox_config *c)
+{
+    const ts_range range[] = {{"sample_frames", c->frames, 1, 1 << 20},
+                              {"max_text_seq_length", c->text_rows, 1, 1 << 20},
+                              {"ofs_embed_dim", c->offset_dim, 0, 1 << 20}};
+    ts_status st = ts_config_ranges(ctx, path, range, (int)(sizeof range / sizeof *range));
+    if (st != TS_OK) return st;
+    if (c->learned && (!c->rope || c->deep))
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"use_learned_positional_embeddings\" with%s: not supported", path,
+                       c->deep ? " \"patch_size_t\"" : "out \"use_rotary_positional_embeddings\"");
+    if (c->offset_dim && c->offset_dim != c->time_dim)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: \"ofs_embed_dim\" is %d, expected %d, \"time_embed_dim\"", path,
+                       c->offset_dim, c->time_dim);
+    return TS_OK;
+}
+
 static ts_status describe_cogvideox(ts_ctx *ctx, const cJSON *config, const char *path,
                                     ts_dit_info *o, void *own)
 {
@@ -108,8 +135,13 @@ static ts_status describe_cogvideox(ts_ctx *ctx, const cJSON *config, const char
     cogvideox_config *c = own;
     int patch = 2, deep = 1;
     double eps = 1e-5;
-    *c = (cogvideox_config){
-        .time_dim = 512, .height = 60, .width = 90, .space = 1.875, .duration = 1};
+    *c = (cogvideox_config){.time_dim = 512,
+                            .height = 60,
+                            .width = 90,
+                            .space = 1.875,
+                            .duration = 1,
+                            .frames = 49,
+                            .text_rows = 226};
     *o = (ts_dit_info){.layers = 30,
                        .heads = 30,
                        .head_dim = 64,
@@ -132,8 +164,10 @@ static ts_status describe_cogvideox(ts_ctx *ctx, const cJSON *config, const char
         {"spatial_interpolation_scale", TS_KEY_FLOAT, &c->space, 0, NULL, NULL},
         {"temporal_interpolation_scale", TS_KEY_FLOAT, &c->duration, 0, NULL, NULL},
         {"use_rotary_positional_embeddings", TS_KEY_BOOL, &c->rope, 0, NULL, NULL},
-        TS_ONLY("use_learned_positional_embeddings", "false|null"),
-        TS_ONLY("ofs_embed_dim", "null"),
+        {"use_learned_positional_embeddings", TS_KEY_BOOL, &c->learned, 0, NULL, NULL},
+        {"ofs_embed_dim", TS_KEY_INT, &c->offset_dim, 0, NULL, NULL},
+        {"sample_frames", TS_KEY_INT, &c->frames, 0, NULL, NULL},
+        {"max_text_seq_length", TS_KEY_INT, &c->text_rows, 0, NULL, NULL},
         TS_ONLY("attention_bias", "true"),
         TS_ONLY("norm_elementwise_affine", "true"),
         TS_ONLY("activation_fn", "\"gelu-approximate\""),
@@ -141,11 +175,8 @@ static ts_status describe_cogvideox(ts_ctx *ctx, const cJSON *config, const char
         TS_ONLY("flip_sin_to_cos", "true"),
         TS_ONLY("freq_shift", "0"),
         TS_ONLY("temporal_compression_ratio", "4"),
-        /* of training, of tables that are made here for the size asked for, of another class of
-         * patch embedding */
+        /* of training, of another class of patch embedding */
         TS_IGNORED("dropout"),
-        TS_IGNORED("sample_frames"),
-        TS_IGNORED("max_text_seq_length"),
         TS_IGNORED("patch_bias"),
     };
     TRY(ts_config_read(ctx, config, path, key, (int)(sizeof key / sizeof *key)));
@@ -154,7 +185,12 @@ static ts_status describe_cogvideox(ts_ctx *ctx, const cJSON *config, const char
     o->patch[1] = o->patch[2] = patch;
     o->eps = (float)eps;
     TRY(check_cogvideox_ranges(ctx, path, o, c));
+    TRY(check_cogvideox_additions(ctx, path, c));
     o->dim = o->heads * o->head_dim;
+    if (o->in_channels > o->out_channels) o->beside = o->in_channels - o->out_channels;
+    o->fixed = c->learned;
+    if (c->learned)
+        memcpy(o->clip, (int[]){(c->frames - 1) / 4 + 1, c->height, c->width}, sizeof o->clip);
 done:
     return st;
 }
@@ -208,6 +244,12 @@ done:
     return st;
 }
 
+/* tokens of the clips whose positions are learned */
+static long count_learned(const ts_dit_info *o)
+{
+    return (long)o->clip[0] * (o->clip[1] / o->patch[1]) * (o->clip[2] / o->patch[2]);
+}
+
 static ts_status bind_cogvideox(void *self, ts_ctx *ctx, const ts_dit_info *info,
                                 const void *config, ts_weights *ws)
 {
@@ -238,6 +280,14 @@ static ts_status bind_cogvideox(void *self, ts_ctx *ctx, const ts_dit_info *info
     TRY(ts_find_linear(ws, embed, &m->text, D, info->text_dim, true, "patch_embed.text_proj"));
     TRY(ts_find_linear(ws, embed, &m->time1, A, D, true, "time_embedding.linear_1"));
     TRY(ts_find_linear(ws, embed, &m->time2, A, A, true, "time_embedding.linear_2"));
+    if (m->config->offset_dim) {
+        TRY(ts_find_linear(ws, embed, &m->offset1, A, A, true, "ofs_embedding.linear_1"));
+        TRY(ts_find_linear(ws, embed, &m->offset2, A, A, true, "ofs_embedding.linear_2"));
+    }
+    if (m->config->learned)
+        TRY(ts_find_vector(ws, ends, &m->learned, 3,
+                           (long[]){1, m->config->text_rows + count_learned(info), D},
+                           "patch_embed.pos_embedding"));
 done:
     return st;
 }
@@ -357,6 +407,56 @@ done:
     return st;
 }
 
+/* What every timestep's embedding has added: emb [nt, A]. */
+static ts_status add_offset(cogvideox *m)
+{
+    static const float OFFSET = 2; /* the reference knows no other */
+    ts_status st = TS_OK;
+    ts_ctx *ctx = m->ctx;
+    long A = m->config->time_dim;
+    if (!m->config->offset_dim) return TS_OK;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor row = ts_part_take(ctx, TS_F32, 1, A);
+    ts_strided emb = {m->emb.p, TS_F32, {A, 1}};
+    TRY(ts_part_embed(ctx, &m->offset1, &m->offset2, &OFFSET, 1, row));
+    TRY(ts_affine_op(ctx->dev, (ts_affine){.nd = 2,
+                                           .dim = {m->emb.dim[0], A},
+                                           .x = emb,
+                                           .b = {row.p, TS_F32, {0, 1}},
+                                           .scale = 1,
+                                           .y = emb}));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+/* Are the clip's positions those that were learned? */
+static bool has_learned_positions(const cogvideox *m)
+{
+    return m->config->learned && m->grid.F == m->info.clip[0];
+}
+
+static ts_status check_learned_rows(const cogvideox *m, const ts_dit_inputs *in)
+{
+    long rows = m->config->text_rows;
+    for (int i = 0; has_learned_positions(m) && i < in->slots; i++)
+        if (m->texts.of[i].rows != rows)
+            return ts_fail(&m->ctx->err, TS_EMODEL,
+                           "a text of %ld rows: the positions that were learned are of %ld",
+                           m->texts.of[i].rows, rows);
+    return TS_OK;
+}
+
+static ts_status check_fixed_size(const cogvideox *m)
+{
+    const int *clip = m->info.clip, *p = m->info.patch;
+    if (!m->info.fixed || (m->grid.H == clip[1] / p[1] && m->grid.W == clip[2] / p[2]))
+        return TS_OK;
+    return ts_fail(&m->ctx->err, TS_EMODEL,
+                   "latents of %dx%d: the positions that were learned are of %dx%d",
+                   m->grid.W * p[2], m->grid.H * p[1], clip[2], clip[1]);
+}
+
 static ts_status prepare_cogvideox_tables(cogvideox *m, const ts_dit_inputs *in, const float *t,
                                           int nt)
 {
@@ -366,6 +466,7 @@ static ts_status prepare_cogvideox_tables(cogvideox *m, const ts_dit_inputs *in,
     ts_tensor states = ts_part_take(ctx, TS_F32, m->texts.rows, m->info.text_dim), x = states;
     TRY(ts_weights_enter(m->weights, group_of_embedding(m)));
     TRY(ts_part_embed(ctx, &m->time1, &m->time2, t, nt, m->emb));
+    TRY(add_offset(m));
     TRY(ts_part_texts_upload(ctx, &m->texts, in, states));
     if (ctx->act != TS_F32) {
         x = ts_part_take(ctx, ctx->act, m->texts.rows, m->info.text_dim);
@@ -373,10 +474,8 @@ static ts_status prepare_cogvideox_tables(cogvideox *m, const ts_dit_inputs *in,
     }
     TRY(ts_part_linear(ctx, &m->text, x, TS_ACT_NONE, m->rows));
     TRY(mark_text(m));
-    if (m->config->rope)
-        TRY(prepare_places(m));
-    else
-        TRY(prepare_sines(m));
+    if (m->config->rope) TRY(prepare_places(m));
+    if (ts_there(m->positions)) TRY(prepare_sines(m));
 done:
     ts_release(&ctx->arena, mark);
     return st;
@@ -401,18 +500,21 @@ static ts_status prepare_cogvideox(void *self, const ts_grid *grid, const ts_dit
         TRY(ts_fail(&ctx->err, TS_EMODEL, "a guidance that the model is told: this one is not"));
     m->grid = *grid;
     m->positions = m->cos = m->sin = (ts_tensor){0};
+    TRY(check_fixed_size(m));
+    TRY(ts_part_beside(ctx, in, &m->beside));
     for (int i = 0; i < in->slots; i++)
         if (count_rows(m, in, i) > longest) longest = count_rows(m, in, i);
     TRY(ts_part_texts_lay(ctx, &m->texts, in, 0));
+    TRY(check_learned_rows(m, in));
     m->emb = ts_part_take(ctx, TS_F32, nt, m->config->time_dim);
     m->rows = ts_part_take(ctx, TS_F32, m->texts.rows, D);
     m->sel = ts_take(&ctx->arena, TS_U8, TS_DIM(grid->N + longest));
     if (m->config->rope) {
         m->cos = ts_part_take(ctx, TS_F32, grid->N, d / 2);
         m->sin = ts_part_take(ctx, TS_F32, grid->N, d / 2);
-    } else {
-        m->positions = ts_part_take(ctx, TS_F32, grid->N, D);
     }
+    if (!m->config->rope || (m->config->learned && !has_learned_positions(m)))
+        m->positions = ts_part_take(ctx, TS_F32, grid->N, D);
     TRY(prepare_cogvideox_tables(m, in, t, nt));
 done:
     return st;
@@ -440,21 +542,36 @@ static ts_status move_patches(const cogvideox *m, ts_tensor latents, ts_tensor r
     return ts_copy_op(m->ctx->dev, c);
 }
 
+/* Positions that were learned: of the text and of video, [rows, D], weights of the group that is
+ * entered. */
+static ts_tensor learned_rows(const cogvideox *m, bool video)
+{
+    long rows = m->config->text_rows, N = count_learned(&m->info), D = m->info.dim;
+    return ts_row_range(ts_view(m->learned->t, TS_DIM(rows + N, D)), video ? rows : 0,
+                        video ? N : rows);
+}
+
 static ts_status enter_cogvideox(void *self, ts_eval e, ts_tensor x, ts_tensor h)
 {
     ts_status st;
     cogvideox *m = self;
     ts_ctx *ctx = m->ctx;
     long N = m->grid.N;
+    bool learned = has_learned_positions(m);
     size_t mark = ts_mark(&ctx->arena);
     ts_tensor text = ts_part_text_rows(&m->texts, m->rows, e.slot), video = ts_row_range(h, 0, N),
-              rows = ts_part_take(ctx, TS_F32, N, patch_width(m, m->info.in_channels));
+              behind = ts_row_range(h, N, text.dim[0]),
+              rows = ts_part_take(ctx, TS_F32, N, patch_width(m, m->info.in_channels)),
+              places = learned ? learned_rows(m, true) : m->positions;
+    TRY(ts_part_join(ctx, m->beside, &x));
     TRY(move_patches(m, x, rows, true));
     TRY(ts_linear_op(
         ctx->dev,
-        (ts_linear){
-            .x = rows, .w = m->patch.w, .b = m->patch.b, .resid = m->positions, .y = video}));
-    TRY(ts_cast(ctx->dev, text, ts_row_range(h, N, text.dim[0])));
+        (ts_linear){.x = rows, .w = m->patch.w, .b = m->patch.b, .resid = places, .y = video}));
+    if (learned)
+        TRY(ts_part_add(ctx, text, learned_rows(m, false), behind));
+    else
+        TRY(ts_cast(ctx->dev, text, behind));
 done:
     ts_release(&ctx->arena, mark);
     return st;

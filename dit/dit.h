@@ -21,6 +21,7 @@ typedef struct {
     /* side of the latent that a picture model was trained at; 0: not said */
     int sample_size;
     int clip[3]; /* t h w: latents of the clips that it was trained on; 0: not said */
+    bool fixed;  /* it draws no others than clip[1] and clip[2] say */
     float eps;
 } ts_dit_info;
 

@@ -171,6 +171,28 @@ done:
     return st;
 }
 
+ts_status ts_part_beside(ts_ctx *ctx, const ts_dit_inputs *in, ts_tensor *beside)
+{
+    const long *l = in->latents.dim; /* C' F H W */
+    *beside = (ts_tensor){0};
+    if (!in->latents.data) return TS_OK;
+    *beside = ts_take(&ctx->arena, TS_F32, TS_DIM(l[1], l[2], l[3], l[0]));
+    return ts_part_upload_latents(ctx, in->latents.data, *beside);
+}
+
+ts_status ts_part_join(ts_ctx *ctx, ts_tensor beside, ts_tensor *x)
+{
+    ts_status st = TS_OK;
+    if (!ts_there(beside)) return TS_OK;
+    long C = x->dim[3], more = beside.dim[3];
+    ts_tensor all = ts_take(&ctx->arena, TS_F32, TS_DIM(x->dim[0], x->dim[1], x->dim[2], C + more));
+    TRY(ts_cast(ctx->dev, *x, ts_columns(all, 0, C)));
+    TRY(ts_cast(ctx->dev, beside, ts_columns(all, C, more)));
+    *x = all;
+done:
+    return st;
+}
+
 ts_status ts_part_patchify(ts_ctx *ctx, const ts_layer *l, const int p[3], ts_tensor x,
                            ts_tensor resid, ts_tensor h)
 {

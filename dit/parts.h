@@ -52,6 +52,11 @@ ts_status ts_part_add_gated(ts_ctx *, const ts_layer *, ts_tensor x, ts_modulati
 /* to f32 [F, H, W, C] from host f32 [C, F, H, W], which may go away once this returns; takes from
  * the arena and gives back */
 ts_status ts_part_upload_latents(ts_ctx *, const float *from, ts_tensor to);
+/* Channels that stand beside a sample's own, those of the inputs: f32 [F, H, W, C'] from
+ * ctx->arena; absent: there are none. */
+ts_status ts_part_beside(ts_ctx *, const ts_dit_inputs *, ts_tensor *beside);
+/* *x f32 [F, H, W, C] with them behind its own, until the caller's mark; as it is without. */
+ts_status ts_part_join(ts_ctx *, ts_tensor beside, ts_tensor *x);
 /* h [N, D] = conv(x) + resid, kernel = stride = p; x f32 [F, H, W, C]; resid f32 [N, D] in raster
  * order, may be absent */
 ts_status ts_part_patchify(ts_ctx *, const ts_layer *, const int p[3], ts_tensor x, ts_tensor resid,

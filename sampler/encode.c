@@ -17,10 +17,13 @@ static ts_status encode_pixels(ts_ctx *c, void *user)
     encoding *e = user;
     ts_run *r = e->r;
     size_t mark = ts_mark(&c->arena);
-    ts_tensor z = ts_take(&c->arena, TS_F32, 4, e->to.dim); /* [F', H', W', C] */
+    const long *to = e->to.dim; /* F' H' W' C or 2 C */
+    long C = r->m->vae_info.channels;
+    ts_tensor z = ts_take(&c->arena, TS_F32, TS_DIM(to[0], to[1], to[2], C)), moments = {0};
+    if (to[3] != C) moments = ts_take(&c->arena, TS_F32, 4, to);
     TRY(r->m->family->vae->encode(c, r->m->vae_weights, &r->m->vae_info, e->pixels, e->tile, z,
-                                  (ts_tensor){0}));
-    if (!c->dev->counting) TRY(ts_cast(c->dev, z, e->to));
+                                  moments));
+    if (!c->dev->counting) TRY(ts_cast(c->dev, to[3] == C ? z : moments, e->to));
 done:
     ts_release(&c->arena, mark);
     return st;

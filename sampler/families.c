@@ -1,7 +1,7 @@
 /* The table of pipelines. Sources of the settings: the model cards of the Wan 2.1 and 2.2
  * repositories and diffusers' pipeline_wan.py, pipeline_wan_i2v.py,
- * pipeline_pixart_alpha.py, pipeline_pixart_sigma.py, pipeline_hunyuan_video.py and
- * pipeline_cogvideox.py. */
+ * pipeline_pixart_alpha.py, pipeline_pixart_sigma.py, pipeline_hunyuan_video.py,
+ * pipeline_cogvideox.py and pipeline_cogvideox_image2video.py. */
 #include "sampler/families.h"
 
 #include <stdio.h>
@@ -51,6 +51,16 @@ static const ts_defaults cogvideox_deep = {.width = 1360,
                                            .guidance = 6,
                                            .guidance_2 = 6,
                                            .negative = ""};
+
+#define COGVIDEOX                                                                                \
+    .dit = &ts_dit_cogvideox, .vae = &ts_vae_cogvideox, .diffusion = true, .pads_latents = true, \
+    .text = {{.component = "text_encoder",                                                       \
+              .tokenizer = "tokenizer",                                                          \
+              .encoders = {"T5EncoderModel"},                                                    \
+              .clean = ts_keep_prompt,                                                           \
+              .max = 226,                                                                        \
+              .pad = true}},                                                                     \
+    .def = {720, 480, 49, 50, 1, 8, 6, 6, ""}, .def_deep = &cogvideox_deep
 
 /* 95 tokens, which are not handed on: the begin token and what stands before the prompt. */
 #define HUNYUAN_BEFORE                                                                             \
@@ -115,19 +125,10 @@ static const ts_family rows[] = {
                .max = 512}},
      .def = {640, 480, 29, 100, 1, 24, 7.5, 7.5, opensora_negative}},
     /* 2B, 5B, 1.5-5B */
-    {.pipeline = "CogVideoXPipeline",
-     .dit = &ts_dit_cogvideox,
-     .vae = &ts_vae_cogvideox,
-     .diffusion = true,
-     .pads_latents = true,
-     .text = {{.component = "text_encoder",
-               .tokenizer = "tokenizer",
-               .encoders = {"T5EncoderModel"},
-               .clean = ts_keep_prompt,
-               .max = 226,
-               .pad = true}},
-     .def = {720, 480, 49, 50, 1, 8, 6, 6, ""},
-     .def_deep = &cogvideox_deep},
+    {COGVIDEOX, .pipeline = "CogVideoXPipeline"},
+    /* 5B-I2V, 1.5-5B-I2V */
+    {COGVIDEOX, .pipeline = "CogVideoXImageToVideoPipeline", .image = TS_IMAGE_DRAWN,
+     .needs_image = true},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

@@ -29,9 +29,10 @@ typedef struct {
     ts_text_output output;
 } ts_text_rule;
 
-/* What an image is to the clips of a pipeline: nothing; latents and a mask beside the sample's own
- * channels; the first latents, which are kept. */
-typedef enum { TS_IMAGE_NONE, TS_IMAGE_BESIDE, TS_IMAGE_KEPT } ts_image_use;
+/* What an image is to the clips of a pipeline: nothing; latents of a clip with it and a mask beside
+ * the sample's own channels; latents of it alone beside the first of the sample's, drawn from what
+ * the encoder says of them; the first latents, which are kept. */
+typedef enum { TS_IMAGE_NONE, TS_IMAGE_BESIDE, TS_IMAGE_DRAWN, TS_IMAGE_KEPT } ts_image_use;
 
 typedef struct {
     const char *pipeline; /* _class_name of model_index.json */

@@ -1,15 +1,19 @@
-/* Images -> conditions, as diffusers' pipeline_wan_i2v.py and pipeline_wan.py make them:
+/* Images -> conditions, as diffusers' pipeline_wan_i2v.py, pipeline_wan.py and
+ * pipeline_cogvideox_image2video.py make them:
  *
  *   beside  [mask; latents], C' = time stride + C channels: latents of a clip that is the image in
  *           its first frame (and the other in its last) and zeros between; the mask is 1 where a
  *           frame is given, a channel a frame of those that one latent stands for, the first
  *           frame counted as often as it takes to fill the first latent
  *   states  of the image encoder, which sees the images as they were given
+ *   drawn   [latents], C' = C channels: mean + deviation x noise of the image alone beside the
+ *           clip's first ones, zeros beside the others, those before the clip among them
  *   kept    the latents of the image alone, in the place of the clip's first ones
  */
 #include "sampler/images.h"
 
 #include "backend/hash.h"
+#include "backend/philox.h"
 #include "codecs/picture_resize.h"
 #include "sampler/encode.h"
 #include "sampler/latents.h"
@@ -27,6 +31,11 @@ static int count_asked(const ts_run *r)
     return (asked(r, TS_FIRST) != NULL) + (asked(r, TS_LAST) != NULL);
 }
 
+bool ts_images_drawn(const ts_run *r)
+{
+    return r->m->family->image == TS_IMAGE_DRAWN && asked(r, TS_FIRST);
+}
+
 bool ts_images_kept(const ts_run *r)
 {
     return r->m->family->image == TS_IMAGE_KEPT && asked(r, TS_FIRST);
@@ -40,7 +49,7 @@ void ts_model_images(const ts_model *m, int *least, int *most)
     if (m->family->image == TS_IMAGE_NONE) return;
     long places = m->dit_info.picture_rows;
     *least = m->family->needs_image;
-    *most = m->family->image == TS_IMAGE_KEPT ? 1 : 2;
+    *most = m->family->image == TS_IMAGE_BESIDE ? 2 : 1;
     if (m->dit_info.picture_dim) *least = *most = places ? 2 : 1;
 }
 
@@ -68,6 +77,9 @@ ts_status ts_images_check(ts_run *r)
                                 "gives it");
     if (last && most == 1 && r->m->family->image == TS_IMAGE_KEPT)
         return refuse_images(r, "a last image: this model keeps the first frame of a clip alone");
+    if (last && most == 1 && r->m->family->image == TS_IMAGE_DRAWN)
+        return refuse_images(r,
+                             "a last image: this model is given the first frame of a clip alone");
     if (last && most == 1)
         return refuse_images(r, "a last image: this model has places for the states of one image "
                                 "(pos_embed_seq_len of its transformer is null)");
@@ -86,6 +98,11 @@ ts_status ts_request_fit_image(ts_model *m, ts_request *q)
     if (!q || q->size < offsetof(ts_request, last_image))
         return ts_fail(err, TS_EUSAGE, "ts_request_fit_image: no request with an image");
     if (!q->image) return TS_OK;
+    if (m->dit_info.fixed) {
+        q->width = m->def.width;
+        q->height = m->def.height;
+        return TS_OK;
+    }
     if (!strcmp(q->image, "-"))
         return ts_fail(err, TS_EUSAGE,
                        "the image is standard input, which can be read once: a size is needed, "
@@ -170,7 +187,7 @@ ts_status ts_images_room(ts_run *r)
 {
     const long *l = r->latent;
     size_t cells = (size_t)(l[1] * l[2] * l[3]);
-    if (r->m->family->image != TS_IMAGE_BESIDE) return TS_OK;
+    if (!r->m->dit_info.beside) return TS_OK;
     r->beside = calloc((size_t)r->m->dit_info.beside * cells, sizeof(float));
     if (r->m->dit_info.picture_dim) r->seen = calloc(count_image_states(r), sizeof(float));
     if (r->beside && (r->seen || !r->m->dit_info.picture_dim)) return TS_OK;
@@ -191,8 +208,10 @@ void ts_images_close(ts_run *r)
 
 /* ---- encoding ---- */
 
-/* Frames that go through the VAE: the image alone, or a clip with it. */
-static long count_frames(const ts_run *r) { return ts_images_kept(r) ? 1 : r->q.frames; }
+/* Does the image go through the VAE alone? Else a clip with it. */
+static bool is_alone(const ts_run *r) { return ts_images_kept(r) || ts_images_drawn(r); }
+
+static long count_frames(const ts_run *r) { return is_alone(r) ? 1 : r->q.frames; }
 
 static void put_image(const ts_picture *p, float *to)
 {
@@ -216,11 +235,12 @@ static ts_status make_clip(ts_run *r, ts_host *out)
     return TS_OK;
 }
 
-/* Of what make_clip has made: C F H W. */
+/* Of what make_clip has made: C F H W, with the variances of what is drawn. */
 static void shape_latents(const ts_run *r, long latent[4])
 {
     memcpy(latent, r->latent, sizeof r->latent);
-    if (ts_images_kept(r)) latent[1] = 1;
+    if (is_alone(r)) latent[1] = 1;
+    if (ts_images_drawn(r)) latent[0] *= 2;
 }
 
 static void make_mask(const ts_run *r, float *mask)
@@ -232,6 +252,39 @@ static void make_mask(const ts_run *r, float *mask)
             bool given = f == 0 || (asked(r, TS_LAST) && f == l[1] - 1 && c == C - 1);
             for (long i = 0; i < cells; i++) mask[(c * l[1] + f) * cells + i] = given;
         }
+}
+
+/* The stream of the seed that an image's latents are drawn from: no step's. */
+static const uint32_t IMAGE_STREAM = UINT32_MAX;
+
+/* Latents beside the first ones, whether these are decoded or not, of z f32 [1, H, W, 2 C]: mean
+ * and logarithm of the variance, which is limited as in the reference. */
+static ts_status draw_image(ts_run *r, ts_tensor z)
+{
+    ts_status st = TS_OK;
+    const ts_vae_info *v = &r->m->vae_info;
+    const long *l = r->latent;
+    long C = l[0], cells = l[2] * l[3];
+    size_t n = (size_t)(C * cells);
+    float *moments = malloc(2 * n * sizeof *moments), *noise = malloc(n * sizeof *noise);
+    if (!moments || !noise) TRY(ts_fail(&r->ctx->err, TS_EMEMORY, "no memory for an image"));
+    TRY(ts_latents_download(r->ctx, (long[]){2 * C, 1, l[2], l[3]}, z, moments));
+    if (r->image_noise)
+        memcpy(noise, r->image_noise, n * sizeof *noise);
+    else
+        ts_normals(r->q.seed, IMAGE_STREAM, 0, noise, n);
+    for (size_t i = 0; i < n; i++) {
+        size_t c = i / (size_t)cells, cell = i % (size_t)cells;
+        float spread = expf(0.5F * fminf(fmaxf(moments[n + i], -30), 20)),
+              x = moments[i] + spread * noise[i];
+        r->beside[c * (size_t)(l[1] * cells) + cell] = v->images_as_decoded
+                                                           ? x * v->std[c] + v->mean[c]
+                                                           : (x - v->mean[c]) / v->std[c];
+    }
+done:
+    free(moments);
+    free(noise);
+    return st;
 }
 
 static ts_status encode_clip(ts_run *r)
@@ -249,7 +302,8 @@ static ts_status encode_clip(ts_run *r)
     }
     if (ts_images_kept(r)) r->kept = z;
     TRY(ts_encode(r, pixels, z));
-    if (!ts_images_kept(r)) {
+    if (ts_images_drawn(r)) TRY(draw_image(r, z));
+    if (!is_alone(r)) {
         float *latents = r->beside + (long)r->m->vae_info.time_stride * l[1] * l[2] * l[3];
         make_mask(r, r->beside);
         TRY(ts_latents_download(r->ctx, l, z, latents));

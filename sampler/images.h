@@ -1,7 +1,8 @@
 /* Clips of images: what a model takes of them, and how they become conditions of a run. A model has
- * one of two uses for an image: latents of it stand beside the sample's in every step, with a mask
- * of the frames that are given, and states of an image encoder beside the text where the model has
- * one; or its latents are kept as the first frame of the clip. Internal to sampler/. */
+ * one of three uses for an image: latents of a clip with it stand beside the sample's in every
+ * step, with a mask of the frames that are given, and states of an image encoder beside the text
+ * where the model has one; latents of it alone do, beside the sample's first; or they are kept as
+ * the first frame of the clip. Internal to sampler/. */
 #ifndef TS_IMAGES_H
 #define TS_IMAGES_H
 #include "sampler/run.h"
@@ -20,4 +21,6 @@ ts_status ts_images_encode(ts_run *);
  * Elsewhere nothing happens. */
 ts_status ts_images_keep(const ts_run *, ts_tensor x);
 bool ts_images_kept(const ts_run *);
+/* Are the latents of its image drawn, by the seed or of noise that is given? */
+bool ts_images_drawn(const ts_run *);
 #endif

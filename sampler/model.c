@@ -67,6 +67,7 @@ static ts_status read_images(ts_model *m, const ts_component *dit)
     const ts_dit_info *d = &m->dit_info;
     int channels = m->vae_info.channels, beside = 0;
     if (m->family->image == TS_IMAGE_BESIDE) beside = m->vae_info.time_stride + channels;
+    if (m->family->image == TS_IMAGE_DRAWN) beside = channels;
     if (d->beside != beside)
         TRY(ts_fail(err, TS_EMODEL, "%s: %d channels in, %d out, but a %s with a VAE of %d has %d",
                     dit->config_path, d->in_channels, d->out_channels, m->dir.pipeline, channels,

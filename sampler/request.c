@@ -3,6 +3,7 @@
 #include "backend/number.h"
 #include "backend/utf8.h"
 #include "sampler/bins.h"
+#include "sampler/images.h"
 #include "sampler/loras.h"
 #include "sampler/run.h"
 #include "sampler/tessera-bench.h"
@@ -129,7 +130,26 @@ static void size_pictures(ts_run *r)
                          (int)latent[3] / m->dit_info.patch[2]);
 }
 
-static void round_size(ts_run *r)
+/* Positions that were learned are of one size, and of one length. */
+static ts_status check_learned_size(ts_run *r)
+{
+    const ts_dit_info *d = &r->m->dit_info;
+    int s = r->m->vae_info.stride;
+    if (!d->fixed) return TS_OK;
+    if (r->latent[2] != d->clip[1] || r->latent[3] != d->clip[2])
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "size %dx%d: this model has learned where things are in clips of %dx%d, "
+                       "and draws no others",
+                       r->q.width, r->q.height, d->clip[2] * s, d->clip[1] * s);
+    if (r->latent[1] != d->clip[0])
+        ts_warn(r->ctx,
+                "%d frames: this model has learned places in clips of %d frames; in others it has "
+                "to do with computed ones",
+                r->q.frames, (d->clip[0] - 1) * r->m->vae_info.time_stride + 1);
+    return TS_OK;
+}
+
+static ts_status round_size(ts_run *r)
 {
     ts_model *m = r->m;
     ts_request *q = &r->q;
@@ -160,6 +180,7 @@ static void round_size(ts_run *r)
     memcpy(r->latent, latent, sizeof latent);
     r->grid = ts_grid_of(groups / pt, (int)latent[2] / m->dit_info.patch[1],
                          (int)latent[3] / m->dit_info.patch[2]);
+    return check_learned_size(r);
 }
 
 ts_status ts_attention_check(ts_ctx *c, const char *policy)
@@ -373,7 +394,7 @@ ts_status ts_request_check(ts_run *r, const ts_request *q)
     if (r->m->family->pictures)
         size_pictures(r);
     else
-        round_size(r);
+        TRY(round_size(r));
     TRY(read_attention(r));
     warn_of_size(r);
     TRY(make_schedule(r));
@@ -404,7 +425,8 @@ double ts_guidance_at(const ts_run *r, int step)
 
 bool ts_run_seeded(const ts_run *r, bool given)
 {
-    return !given || (ts_solver_draws(r->schedule.kind) && !r->step_noise);
+    return !given || (ts_solver_draws(r->schedule.kind) && !r->step_noise) ||
+           (ts_images_drawn(r) && !r->image_noise);
 }
 
 static const char *precision(const ts_run *r) { return r->ctx->act == TS_BF16 ? "bf16" : "f32"; }

@@ -172,6 +172,7 @@ void ts_run_close(ts_run *r)
         ts_texts_release(r->texts);
     free(r->noise);
     free(r->step_noise);
+    free(r->image_noise);
     free(r->state_request);
     free_device(r, r->latents.p);
     free_device(r, r->picture.p);
@@ -253,7 +254,12 @@ ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
     if (!bag) return ts_fail(&r->ctx->err, TS_EUSAGE, "ts_run_noise: no bag of noise");
     TRY(copy_noise(r, bag, "noise", 4, l, &r->noise));
     free(r->step_noise);
-    r->step_noise = NULL;
+    free(r->image_noise);
+    r->step_noise = r->image_noise = NULL;
+    if (ts_bag_has(bag, "image_noise") && ts_images_drawn(r))
+        TRY(copy_noise(r, bag, "image_noise", 4, (long[]){l[0], 1, l[2], l[3]}, &r->image_noise));
+    else if (ts_bag_has(bag, "image_noise"))
+        ts_warn(r->ctx, "image_noise has no effect: no image of this run is drawn");
     if (!ts_bag_has(bag, "step_noise")) goto done;
     if (ts_solver_draws(r->schedule.kind))
         TRY(copy_noise(r, bag, "step_noise", 5, (long[]){r->q.steps, l[0], l[1], l[2], l[3]},

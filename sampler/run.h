@@ -41,7 +41,8 @@ struct ts_run {
     float *noise;                      /* host [C, F, H, W], given instead of drawn; NULL */
     /* host [steps, C, F, H, W]: what a solver that draws adds after each step; NULL: it draws */
     float *step_noise;
-    ts_tensor picture; /* device [1, H, W, C]: latents to begin with; absent: noise alone */
+    float *image_noise; /* host [C, 1, H, W]: that of an image's latents; NULL: it is drawn */
+    ts_tensor picture;  /* device [1, H, W, C]: latents to begin with; absent: noise alone */
     /* Of clips that are made of images (images.h), first and last */
     struct {
         ts_picture frame; /* at the size of the clip; rgb NULL: not read */

@@ -81,6 +81,7 @@ static ts_status add_contents(ts_run *r, cJSON *j)
     if (r->noise) {
         uint64_t h = ts_hash(TS_HASH, r->noise, noise);
         if (r->step_noise) h = ts_hash(h, r->step_noise, (size_t)r->q.steps * noise);
+        if (r->image_noise) h = ts_hash(h, r->image_noise, noise / (size_t)r->latent[1]);
         add_hash(j, "noise", h);
     }
     if (r->q.init) {

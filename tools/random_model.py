@@ -3,7 +3,8 @@ with random weights, for measuring without a download. Needs nothing but Python.
 
   python3 tools/random_model.py OUT [--shape 1.3b|14b|5b|a14b|i2v-14b|flf2v-14b|i2v-a14b|pixart|
                                              pixart-sigma|cogvideox-2b|cogvideox-5b|
-                                             cogvideox-1.5|hunyuanvideo|opensora]
+                                             cogvideox-1.5|cogvideox-5b-i2v|
+                                             cogvideox-1.5-i2v|hunyuanvideo|opensora]
                                     [--layers N] [--text-layers N] [--from MODEL]
 
 --layers cuts Wan's transformers (i2v-14b of 40 layers has 33 GB), --text-layers the text encoder.
@@ -230,6 +231,8 @@ COGVIDEOX = {  # heads, layers, positions that turn, latent frames to a patch
     "cogvideox-2b": (30, 30, False, None),
     "cogvideox-5b": (48, 42, True, None),
     "cogvideox-1.5": (48, 42, True, 2),
+    "cogvideox-5b-i2v": (48, 42, True, None),
+    "cogvideox-1.5-i2v": (48, 42, True, 2),
 }
 
 
@@ -237,14 +240,20 @@ def norm(out, name, c):
     out[name + ".weight"], out[name + ".bias"] = [c], [c]
 
 
-def cogvideox(heads, layers, rope, deep, head=64, time=512, text=4096, channels=16):
+def cogvideox(heads, layers, rope, deep, image, head=64, time=512, text=4096, channels=16):
     d, t = heads * head, {}
+    seen = channels * (2 if image else 1)
     patch = channels * 4 * (deep or 1)
-    t["patch_embed.proj.weight"] = [d, patch] if deep else [d, channels, 2, 2]
+    t["patch_embed.proj.weight"] = [d, seen * 4 * deep] if deep else [d, seen, 2, 2]
     t["patch_embed.proj.bias"] = [d]
     linear(t, "patch_embed.text_proj", d, text)
     linear(t, "time_embedding.linear_1", time, d)
     linear(t, "time_embedding.linear_2", time, time)
+    if image and deep:
+        linear(t, "ofs_embedding.linear_1", time, time)
+        linear(t, "ofs_embedding.linear_2", time, time)
+    elif image:
+        t["patch_embed.pos_embedding"] = [1, 226 + 13 * 30 * 45, d]
     for i in range(layers):
         b = "transformer_blocks.%d." % i
         for n in ("norm1", "norm2"):
@@ -264,9 +273,10 @@ def cogvideox(heads, layers, rope, deep, head=64, time=512, text=4096, channels=
         _class_name="CogVideoXTransformer3DModel",
         num_attention_heads=heads,
         attention_head_dim=head,
-        in_channels=channels,
+        in_channels=seen,
         out_channels=channels,
         time_embed_dim=time,
+        ofs_embed_dim=time if image and deep else None,
         text_embed_dim=text,
         num_layers=layers,
         sample_height=96 if deep else 60,
@@ -277,11 +287,12 @@ def cogvideox(heads, layers, rope, deep, head=64, time=512, text=4096, channels=
         temporal_compression_ratio=4,
         max_text_seq_length=226,
         use_rotary_positional_embeddings=rope,
+        use_learned_positional_embeddings=image and not deep,
     )
     return t, config
 
 
-def cogvideox_vae(scaling, width=(128, 256, 256, 512), blocks=3, z=16, groups=32):
+def cogvideox_vae(scaling, deep, width=(128, 256, 256, 512), blocks=3, z=16, groups=32):
     t = {}
 
     def guided(name, c):
@@ -332,6 +343,7 @@ def cogvideox_vae(scaling, width=(128, 256, 256, 512), blocks=3, z=16, groups=32
         norm_num_groups=groups,
         temporal_compression_ratio=4,
         scaling_factor=scaling,
+        invert_scale_latents=bool(deep),
     )
     return t, config
 
@@ -819,10 +831,11 @@ def pixart_files(a):
 
 def cogvideox_files(a):
     heads, layers, rope, deep = COGVIDEOX[a.shape]
+    image = a.shape.endswith("-i2v")
     parts = {
-        "transformer": cogvideox(heads, layers, rope, deep),
+        "transformer": cogvideox(heads, layers, rope, deep, image),
         "text_encoder": t5(a.text_layers or 24),
-        "vae": cogvideox_vae(0.7 if rope else 1.15258426),
+        "vae": cogvideox_vae(0.7 if rope else 1.15258426, deep),
     }
     scheduler = dict(
         _class_name="CogVideoXDDIMScheduler",
@@ -838,7 +851,7 @@ def cogvideox_files(a):
         timestep_spacing="trailing",
     )
     index = dict(
-        _class_name="CogVideoXPipeline",
+        _class_name="CogVideoXImageToVideoPipeline" if image else "CogVideoXPipeline",
         scheduler=["diffusers", "CogVideoXDDIMScheduler"],
         text_encoder=["transformers", "T5EncoderModel"],
         tokenizer=["transformers", "T5Tokenizer"],

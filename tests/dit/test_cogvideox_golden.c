@@ -1,5 +1,6 @@
 /* CogVideoX's transformer against golden numbers that need no files: places as sines, as turns at
- * the size of training and at another one, patches two latent frames deep. The numbers are of
+ * the size of training and at another one, patches two latent frames deep; what those that make
+ * clips of images add: learned positions, and an offset of the timestep. The numbers are of
  * diffusers, from the same hash of names (golden.h); its latents have frames before channels. */
 #include "dit/dit.h"
 #include "tests/golden.h"
@@ -10,11 +11,17 @@
 
 enum { H = 6, W = 8, C = 4, MOST = 4 * C * H * W, ROWS = 8, TEXT = 8, TIME = 8, D = 32, HEAD = 16 };
 
-static const struct {
+typedef struct {
     const char *what, *config;
     int frames, depth; /* depth 0: patch_size_t null */
     double first[6], last[2], mean, root;
-} of[] = {
+    int learned; /* latent frames whose positions are learned; 0: none */
+    bool offset;
+} golden_case;
+#define LEARNED                                                                                 \
+    "\"use_rotary_positional_embeddings\": true, \"use_learned_positional_embeddings\": true, " \
+    "\"sample_height\": 6, \"sample_width\": 8, \"max_text_seq_length\": 8, \"sample_frames\": "
+static const golden_case of[] = {
     {"sines",
      "\"sample_height\": 6, \"sample_width\": 8",
      3,
@@ -22,7 +29,9 @@ static const struct {
      {-0.99861, -2.16599, -0.42455, 0.47812, 0.41206, -2.48088},
      {0.85154, -0.55696},
      -0.109718,
-     1.041705},
+     1.041705,
+     0,
+     false},
     {"turns",
      "\"use_rotary_positional_embeddings\": true, \"sample_height\": 6, \"sample_width\": 8",
      3,
@@ -30,7 +39,9 @@ static const struct {
      {-1.11427, -0.57255, -0.26001, 2.05355, 0.78217, -1.42307},
      {0.75389, 0.16785},
      -0.015462,
-     1.006148},
+     1.006148,
+     0,
+     false},
     {"turns in the middle of a larger size",
      "\"use_rotary_positional_embeddings\": true, \"sample_height\": 24, \"sample_width\": 20",
      3,
@@ -38,7 +49,9 @@ static const struct {
      {-1.10370, -0.60644, -0.25423, 2.05624, 0.76239, -1.40398},
      {0.75238, 0.16109},
      -0.013866,
-     1.005003},
+     1.005003,
+     0,
+     false},
     {"deep patches",
      "\"use_rotary_positional_embeddings\": true, \"patch_size_t\": 2, \"sample_height\": 6, "
      "\"sample_width\": 8",
@@ -47,7 +60,40 @@ static const struct {
      {-0.27352, -1.85071, 1.53641, 0.60482, 0.83309, -2.27621},
      {-0.41199, -0.43435},
      0.001909,
-     0.990381},
+     0.990381,
+     0,
+     false},
+    {"learned positions",
+     LEARNED "9",
+     3,
+     0,
+     {-1.08713, -0.59495, -0.25028, 2.08203, 0.79610, -1.42182},
+     {0.71825, 0.17561},
+     -0.014711,
+     1.005678,
+     3,
+     false},
+    {"learned positions of another length",
+     LEARNED "17",
+     3,
+     0,
+     {-1.05288, -2.21225, -0.44121, 0.49650, 0.43635, -2.48030},
+     {0.82779, -0.58025},
+     -0.111776,
+     1.042013,
+     5,
+     false},
+    {"an offset",
+     "\"use_rotary_positional_embeddings\": true, \"patch_size_t\": 2, \"sample_height\": 6, "
+     "\"sample_width\": 8, \"ofs_embed_dim\": 8",
+     4,
+     2,
+     {-0.23288, -1.57012, 1.39836, 0.81619, 0.85751, -1.96259},
+     {-0.32224, -0.67534},
+     0.009223,
+     0.956333,
+     0,
+     true},
 };
 enum { GOLDEN = sizeof of / sizeof *of };
 
@@ -79,12 +125,12 @@ static void put_block(ts_bag *b, int i)
     golden_put_linear(b, D, 4L * D, "transformer_blocks.%d.ff.net.2", i);
 }
 
-static char *save_weights(ts_ctx *ctx, int depth)
+static char *save_weights(ts_ctx *ctx, const golden_case *g)
 {
     char path[4096], *dir = testing_tmp();
     ts_bag *b = ts_bag_new();
-    long patch = 4L * C * (depth ? depth : 1);
-    if (depth)
+    long patch = 4L * C * (g->depth ? g->depth : 1);
+    if (g->depth)
         golden_put(b, "patch_embed.proj.weight", (long)D, patch, 0L);
     else
         golden_put(b, "patch_embed.proj.weight", (long)D, (long)C, 2L, 2L, 0L);
@@ -92,6 +138,13 @@ static char *save_weights(ts_ctx *ctx, int depth)
     golden_put_linear(b, D, TEXT, "patch_embed.text_proj");
     golden_put_linear(b, TIME, D, "time_embedding.linear_1");
     golden_put_linear(b, TIME, TIME, "time_embedding.linear_2");
+    if (g->offset) {
+        golden_put_linear(b, TIME, TIME, "ofs_embedding.linear_1");
+        golden_put_linear(b, TIME, TIME, "ofs_embedding.linear_2");
+    }
+    if (g->learned)
+        golden_put(b, "patch_embed.pos_embedding", 1L, ROWS + (long)g->learned * (H / 2) * (W / 2),
+                   (long)D, 0L);
     for (int i = 0; i < 2; i++) put_block(b, i);
     put_norm(b, D, "norm_final");
     golden_put_linear(b, 2L * D, TIME, "norm_out.linear");
@@ -158,7 +211,7 @@ done:
 START_TEST(golden)
 {
     ts_ctx *ctx = testing_open(_i / GOLDEN ? "far" : "cpu", NULL, 0);
-    char json[512], *dir = save_weights(ctx, of[_i % GOLDEN].depth);
+    char json[512], *dir = save_weights(ctx, of + _i % GOLDEN);
     golden_run g = {.frames = of[_i % GOLDEN].frames};
     long n = (long)g.frames * C * H * W;
     snprintf(json, sizeof json,

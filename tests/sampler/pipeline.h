@@ -4,8 +4,8 @@
 #include <stdbool.h>
 
 enum {
-    PIPELINE_FIXTURES = 23,
-    PIPELINE_SPARSE = 18 /* the first of those with a policy */
+    PIPELINE_FIXTURES = 25,
+    PIPELINE_SPARSE = 20 /* the first of those with a policy */
 };
 extern const char *const pipeline_fixtures[PIPELINE_FIXTURES];
 /* In f32: text states, the latents after every step, plans, the final latents, frames are what

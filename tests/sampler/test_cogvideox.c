@@ -193,8 +193,13 @@ START_TEST(configs)
     static const struct {
         const char *json, *says;
     } bad[] = {
-        {"{\"use_learned_positional_embeddings\": true}", "use_learned_positional_embeddings"},
-        {"{\"ofs_embed_dim\": 512}", "ofs_embed_dim"},
+        {"{\"use_learned_positional_embeddings\": true}",
+         "without \"use_rotary_positional_embeddings\""},
+        {"{\"use_learned_positional_embeddings\": true, \"patch_size_t\": 2, "
+         "\"use_rotary_positional_embeddings\": true}",
+         "with \"patch_size_t\""},
+        {"{\"ofs_embed_dim\": 256}", "\"ofs_embed_dim\" is 256, expected 512"},
+        {"{\"sample_frames\": 0}", "sample_frames"},
         {"{\"attention_head_dim\": 24}", "\"attention_head_dim\" is 24, expected a multiple of 16"},
         {"{\"num_attention_heads\": 0}", "num_attention_heads"},
         {"{\"spatial_interpolation_scale\": 0}", "\"spatial_interpolation_scale\" is 0"}};

@@ -76,6 +76,8 @@ static const struct {
     {"wan21-flf2v", 2, 2, "`image` gives it", "`last_image` gives it", NULL, "`image` gives it"},
     {"wan22-i2v-a14b", 1, 2, "`image` gives it", NULL, NULL, "`image` gives it"},
     {"wan22-ti2v-5b-i2v", 0, 1, NULL, NULL, "keeps the first frame", "without a first one"},
+    {"cogvideox15-5b-i2v", 1, 1, "`image` gives it", NULL, "is given the first frame",
+     "`image` gives it"},
 };
 
 START_TEST(what_models_take)
@@ -206,7 +208,8 @@ END_TEST
 /* A run that was stopped goes on with the same images, and with no others. */
 START_TEST(resumed)
 {
-    static const char *const fixtures[] = {"wan22-ti2v-5b-i2v", "wan22-i2v-a14b"};
+    static const char *const fixtures[] = {"wan22-ti2v-5b-i2v", "wan22-i2v-a14b",
+                                           "cogvideox15-5b-i2v"};
     opened o = open_fixture(fixtures[_i]);
     ts_request q = request_of(&o);
     ts_run *r;
@@ -283,6 +286,82 @@ START_TEST(recorded)
 }
 END_TEST
 
+/* What an image's latents are drawn with: the seed's numbers, or those of a bag, and then of two
+ * runs whose other noise is the same the seed counts no more. */
+START_TEST(drawn)
+{
+    opened o = open_fixture("cogvideox15-5b-i2v");
+    ts_request q = request_of(&o);
+    ts_run *r;
+    float *beside[4];
+    size_t n = 0;
+    char path[600];
+    q.image = o.image;
+    q.width = 80;
+    q.height = 48;
+    snprintf(path, sizeof path, "%s/noise.safetensors", testing_fixture("cogvideox15-5b-i2v"));
+    q.steps = 4;
+    ts_bag *noise = testing_bag(path);
+    for (int i = 0; i < 4; i++) {
+        q.seed = (uint64_t)(i % 2);
+        ck_ok(o.c, ts_run_open(o.m, &q, &r, NULL));
+        if (i > 1) ck_ok(o.c, ts_run_noise(r, noise));
+        ck_ok(o.c, ts_run_image(r, q.image, false));
+        ck_ok(o.c, ts_run_encode(r));
+        ck_assert(ts_run_seeded(r, i > 1) == (i < 2));
+        n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
+        beside[i] = malloc(n * sizeof(float));
+        memcpy(beside[i], r->beside, n * sizeof(float));
+        ts_run_close(r);
+    }
+    double seeds = testing_rel(beside[1], beside[0], (long)n),
+           given = testing_rel(beside[2], beside[0], (long)n);
+    ck_assert_msg(seeds > 1e-3 && given > 1e-3, "%.2e, %.2e", seeds, given);
+    ck_assert(!memcmp(beside[2], beside[3], n * sizeof(float)));
+    for (int i = 0; i < 4; i++) free(beside[i]);
+    ts_bag_free(noise);
+    close_fixture(o);
+    /* nothing is drawn where latents of the image are means */
+    o = open_fixture("wan22-ti2v-5b-i2v");
+    q = request_of(&o);
+    q.image = o.image;
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, NULL));
+    noise = ts_bag_new();
+    ts_bag_put(noise, "noise", TS_F32, 4, r->latent, NULL);
+    ts_bag_put(noise, "image_noise", TS_F32, 4, r->latent, NULL);
+    ck_ok(o.c, ts_run_noise(r, noise));
+    ck_assert_msg(strstr(testing_warned(o.c), "image_noise has no effect"), "%s",
+                  testing_warned(o.c));
+    ts_bag_free(noise);
+    ts_run_close(r);
+    close_fixture(o);
+}
+END_TEST
+
+/* Positions that were learned are of one size; another length is warned of. */
+START_TEST(learned_size)
+{
+    opened o = open_fixture("cogvideox-5b-i2v");
+    ts_request q = request_of(&o);
+    ts_run *r;
+    q.image = o.image;
+    ck_assert(o.m->def.width == 64 && o.m->def.height == 48 && o.m->def.frames == 9);
+    refuse(&o, &q, "has learned where things are in clips of 64x48");
+    q.width = 200;
+    ck_ok(o.c, ts_request_fit_image(o.m, &q));
+    ck_assert(q.width == 64 && q.height == 48);
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, NULL));
+    ck_assert_str_eq(testing_warned(o.c), "");
+    ts_run_close(r);
+    q.frames = 17;
+    ck_ok(o.c, ts_run_open(o.m, &q, &r, NULL));
+    ck_assert_msg(strstr(testing_warned(o.c), "learned places in clips of 9 frames"), "%s",
+                  testing_warned(o.c));
+    ts_run_close(r);
+    close_fixture(o);
+}
+END_TEST
+
 /* One call reads them. */
 START_TEST(in_one_call)
 {
@@ -308,7 +387,9 @@ int main(void)
     tcase_add_test(tc, images_count);
     tcase_add_test(tc, kept_in_any_order);
     tcase_add_test(tc, not_read);
-    tcase_add_loop_test(tc, resumed, 0, 2);
+    tcase_add_loop_test(tc, resumed, 0, 3);
+    tcase_add_test(tc, drawn);
+    tcase_add_test(tc, learned_size);
     tcase_add_test(tc, fitted);
     tcase_add_test(tc, recorded);
     tcase_add_test(tc, in_one_call);
