@@ -48,6 +48,7 @@ typedef enum {
     TS_F_STEPS,
     TS_F_GUIDANCE,
     TS_F_GUIDANCE_2,
+    TS_F_DYNAMIC_GUIDANCE,
     TS_F_NEGATIVE,
     TS_F_SEED,
     TS_F_SAMPLER,

@@ -91,6 +91,10 @@ static const ts_flag table[] = {
     {TS_F_GUIDANCE_2, "guidance-2", 0, TS_KIND_REAL, "X", 0, 100, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Guidance of a model's second expert (default: --guidance if given, else the model's)"},
+    {TS_F_DYNAMIC_GUIDANCE, "dynamic-guidance", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL,
+     GEN | BENCH | BATCH, NULL,
+     "Guidance that changes from step to step, of CogVideoX alone: 1 and more, to 1 and "
+     "--guidance"},
     {TS_F_NEGATIVE, "negative", 'n', TS_KIND_TEXT, "TEXT", 0, 0, NULL,
      GEN | BENCH | BATCH | ROW | SRCH, NULL,
      "Negative prompt: what to steer away from (default: the model's)"},

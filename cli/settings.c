@@ -24,6 +24,7 @@ void ts_settings_apply(const ts_flag_value *v, ts_request *q)
     if (v[TS_F_STEPS].set) q->steps = (int)v[TS_F_STEPS].whole;
     if (v[TS_F_GUIDANCE].set) q->guidance = q->guidance_2 = v[TS_F_GUIDANCE].real;
     if (v[TS_F_GUIDANCE_2].set) q->guidance_2 = v[TS_F_GUIDANCE_2].real;
+    if (v[TS_F_DYNAMIC_GUIDANCE].set) q->dynamic_guidance = true;
     if (v[TS_F_SHIFT].set) q->shift = v[TS_F_SHIFT].real;
     if (v[TS_F_TIMESTEPS].set) q->timesteps = v[TS_F_TIMESTEPS].text;
     if (v[TS_F_SAMPLER].set) q->sampler = v[TS_F_SAMPLER].text;

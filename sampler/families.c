@@ -54,6 +54,7 @@ static const ts_defaults cogvideox_deep = {.width = 1360,
 
 #define COGVIDEOX                                                                                \
     .dit = &ts_dit_cogvideox, .vae = &ts_vae_cogvideox, .diffusion = true, .pads_latents = true, \
+    .dynamic_guidance = true,                                                                    \
     .text = {{.component = "text_encoder",                                                       \
               .tokenizer = "tokenizer",                                                          \
               .encoders = {"T5EncoderModel"},                                                    \

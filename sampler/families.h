@@ -38,6 +38,7 @@ typedef struct {
     const char *pipeline; /* _class_name of model_index.json */
     /* the row is for models with boundary_ratio; with expand_timesteps */
     bool experts, per_token;
+    bool dynamic_guidance; /* it may change from step to step, as ts_request says */
     /* its transformer is told the guidance, and has no branch without the prompt, whatever it is */
     bool told_guidance;
     bool trailing; /* its default timesteps are `trailing`; of a flow */

@@ -255,6 +255,9 @@ static ts_status check_kind(ts_run *r)
     if (!f->pictures && r->q.count > 1)
         return ts_fail(&r->ctx->err, TS_EUSAGE,
                        "%d pictures at once: this model makes clips, one at a time", r->q.count);
+    if (r->q.dynamic_guidance && !f->dynamic_guidance)
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "`dynamic_guidance`: models of CogVideoX have it, this one has not");
     if (f->diffusion && r->q.shift > 0)
         ts_warn(r->ctx, "shift %g has no effect: this model's timetable has none", r->q.shift);
     return TS_OK;
@@ -420,7 +423,9 @@ int ts_run_steps(const ts_run *r) { return r->q.steps - r->schedule.first; }
 
 double ts_guidance_at(const ts_run *r, int step)
 {
-    return step >= r->low ? r->q.guidance_2 : r->q.guidance;
+    double g = step >= r->low ? r->q.guidance_2 : r->q.guidance, n = r->q.steps;
+    if (!r->q.dynamic_guidance) return g;
+    return 1 + g * (1 - cos(M_PI * pow((n - r->schedule.t[step]) / n, 5))) / 2;
 }
 
 bool ts_run_seeded(const ts_run *r, bool given)
@@ -489,6 +494,7 @@ static char *write_json(const ts_run *r, bool bare)
     cJSON_AddNumberToObject(j, "steps", q->steps);
     cJSON_AddNumberToObject(j, "guidance", q->guidance);
     if (r->m->family->experts) cJSON_AddNumberToObject(j, "guidance_2", q->guidance_2);
+    if (q->dynamic_guidance) cJSON_AddBoolToObject(j, "dynamic_guidance", true);
     if (!r->m->family->diffusion) cJSON_AddNumberToObject(j, "shift", q->shift);
     cJSON_AddStringToObject(j, "sampler", q->sampler);
     if (strcmp(q->timesteps, "default") != 0) cJSON_AddStringToObject(j, "timesteps", q->timesteps);
@@ -683,6 +689,8 @@ static void read_numbers(const cJSON *j, ts_request *q)
             *floats[i].out = v->valuedouble;
     if (cJSON_IsBool(v = cJSON_GetObjectItemCaseSensitive(j, "bins")))
         q->no_bins = cJSON_IsFalse(v);
+    if (cJSON_IsBool(v = cJSON_GetObjectItemCaseSensitive(j, "dynamic_guidance")))
+        q->dynamic_guidance = cJSON_IsTrue(v);
 }
 
 ts_status ts_request_from_json(ts_model *m, const char *json, ts_request *q)

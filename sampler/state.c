@@ -110,6 +110,7 @@ static void add_drawing(const ts_run *r, cJSON *j)
         cJSON_AddNumberToObject(j, "frames", q->frames);
     cJSON_AddNumberToObject(j, "steps", q->steps);
     cJSON_AddNumberToObject(j, "guidance", q->guidance);
+    if (q->dynamic_guidance) cJSON_AddBoolToObject(j, "dynamic_guidance", true);
     if (r->m->family->experts) {
         cJSON_AddNumberToObject(j, "guidance_2", q->guidance_2);
         cJSON_AddNumberToObject(j, "boundary", r->m->boundary);

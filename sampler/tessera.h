@@ -166,6 +166,9 @@ typedef struct {
     /* images that the clip begins and ends with, of models that make clips of them
      * (ts_model_images); ts_run_image reads them. NULL: none */
     const char *image, *last_image;
+    /* of CogVideoX: each step's guidance is 1 + guidance (1 - cos(pi ((N - t) / N)^5)) / 2, with
+     * the number of steps N and the step's timestep t, up to 1000: diffusers' use_dynamic_cfg */
+    bool dynamic_guidance;
 } ts_request;
 TS_API void ts_request_init_sized(ts_model *, ts_request *, size_t size);
 static inline void ts_request_init(ts_model *m, ts_request *q)

@@ -257,6 +257,7 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
         h = ts_hash_text(h, numbers);
     }
     if (strcmp(q->timesteps, "default")) h = ts_hash_text(h, q->timesteps);
+    if (q->dynamic_guidance) h = ts_hash_text(h, "dynamic guidance");
     if (q->loras) h = ts_hash_text(h, q->loras);
     if (j->init) {
         snprintf(numbers, sizeof numbers, "%016llx %.17g", (unsigned long long)j->picture,

@@ -258,6 +258,7 @@ static ts_status check_bench_flags(ts_err *err, const ts_flags *f, int what)
                 {TS_F_FPS, "fps", CLIPS, "prompts"},
                 {TS_F_GUIDANCE, "guidance", CLIPS, "prompts"},
                 {TS_F_GUIDANCE_2, "guidance-2", CLIPS, "prompts"},
+                {TS_F_DYNAMIC_GUIDANCE, "dynamic-guidance", CLIPS, "prompts"},
                 {TS_F_NEGATIVE, "negative", CLIPS, "prompts"},
                 {TS_F_SAMPLER, "sampler", CLIPS, "prompts"},
                 {TS_F_SHIFT, "shift", CLIPS, "prompts"},

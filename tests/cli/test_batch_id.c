@@ -37,8 +37,9 @@ static const struct {
                 {TS_F_PRECISION, "f32"}};
 /* of models of pictures, with two experts, or of one size; of pictures that have a quality */
 static const ts_flag_id begins[] = {
-    TS_F_INIT,      TS_F_STRENGTH, TS_F_TRANSFORMER_2, TS_F_IMAGE_ENCODER, TS_F_LORA,
-    TS_F_LORA_HIGH, TS_F_LORA_LOW, TS_F_IMAGE,         TS_F_LAST_IMAGE,    TS_F_QUALITY};
+    TS_F_INIT,       TS_F_STRENGTH,  TS_F_TRANSFORMER_2,   TS_F_IMAGE_ENCODER,
+    TS_F_LORA,       TS_F_LORA_HIGH, TS_F_LORA_LOW,        TS_F_IMAGE,
+    TS_F_LAST_IMAGE, TS_F_QUALITY,   TS_F_DYNAMIC_GUIDANCE};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
                                     TS_F_OUTPUT,        TS_F_OUT,           TS_F_NAME,
                                     TS_F_FORMAT,        TS_F_COPIES,        TS_F_OVERWRITE,
@@ -197,6 +198,16 @@ START_TEST(loras_make_other_rows)
 }
 END_TEST
 
+START_TEST(guidance_that_changes)
+{
+    char fixed[17], dynamic[17];
+    scratch_put("p.txt", "a panda --seed 1\n");
+    first_id(plan("--model tests/fixtures/cogvideox-2b/model"), fixed);
+    first_id(plan("--model tests/fixtures/cogvideox-2b/model --dynamic-guidance"), dynamic);
+    ck_assert(strcmp(fixed, dynamic) != 0);
+}
+END_TEST
+
 START_TEST(no_flag_is_forgotten)
 {
     for (int i = 0; i < ROWS; i++) {
@@ -226,6 +237,7 @@ int main(void)
     tcase_add_test(t, qualities);
     tcase_add_test(t, images_of_clips);
     tcase_add_test(t, loras_make_other_rows);
+    tcase_add_test(t, guidance_that_changes);
     tcase_add_test(t, no_flag_is_forgotten);
     suite_add_tcase(s, t);
     return testing_main(s);

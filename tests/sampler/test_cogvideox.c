@@ -4,6 +4,7 @@
 #include "sampler/run.h"
 #include "tests/testing.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,45 @@ START_TEST(texts_and_defaults)
         ts_run_close(r);
         ts_model_close(m);
     }
+    testing_close(c);
+}
+END_TEST
+
+/* Guidance of the first steps and the last, by the formula in Python; metadata have it, and models
+ * of others none. */
+START_TEST(dynamic_guidance)
+{
+    static const struct {
+        int steps, step;
+        double guidance;
+    } of[] = {{6, 0, 6.645722},  {6, 1, 6.527655},  {6, 2, 1},          {6, 5, 2.533713},
+              {50, 0, 2.291487}, {50, 2, 6.974352}, {50, 48, 1.000004}, {50, 49, 1.123398}};
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    ts_request q, back;
+    ts_run *r;
+    ts_model *m = open_fixture(c, "cogvideox-2b", &q);
+    q.guidance = q.guidance_2 = 6;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        q.steps = of[i].steps;
+        q.dynamic_guidance = true;
+        ck_ok(c, ts_run_open(m, &q, &r, NULL));
+        double got = ts_guidance_at(r, of[i].step);
+        ck_assert_msg(fabs(got - of[i].guidance) < 1e-6, "step %d of %d: %g", of[i].step,
+                      of[i].steps, got);
+        char *json = ts_run_json(r);
+        ts_request_init(m, &back);
+        ck_ok(c, ts_request_from_json(m, json, &back));
+        ck_assert(back.dynamic_guidance && back.guidance == 6);
+        ts_request_free(&back);
+        free(json);
+        ts_run_close(r);
+    }
+    ts_model_close(m);
+    m = open_fixture(c, "wan21-t2v", &q);
+    q.dynamic_guidance = true;
+    ck_assert_int_eq(ts_run_open(m, &q, &r, NULL), TS_EUSAGE);
+    ck_assert_msg(strstr(c->err.text, "models of CogVideoX have it"), "%s", c->err.text);
+    ts_model_close(m);
     testing_close(c);
 }
 END_TEST
@@ -239,6 +279,7 @@ int main(void)
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, lengths);
     tcase_add_test(tc, texts_and_defaults);
+    tcase_add_test(tc, dynamic_guidance);
     tcase_add_test(tc, saved_latents);
     tcase_add_test(tc, sparse_beside_text);
     tcase_add_test(tc, configs);
