@@ -119,12 +119,30 @@ static ts_status refuse_absent_name(ts_err *err, const char *name, const char *r
         {"Wan-AI/Wan2.1-T2V-14B", "Wan-AI/Wan2.1-T2V-14B-Diffusers"},
         {"Wan-AI/Wan2.2-T2V-A14B", "Wan-AI/Wan2.2-T2V-A14B-Diffusers"},
         {"Wan-AI/Wan2.2-TI2V-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers"},
+        {"Wan-AI/Wan2.1-I2V-14B-480P", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"},
+        {"Wan-AI/Wan2.1-I2V-14B-720P", "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"},
+        {"Wan-AI/Wan2.1-FLF2V-14B-720P", "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"},
+        {"Wan-AI/Wan2.2-I2V-A14B", "Wan-AI/Wan2.2-I2V-A14B-Diffusers"},
+        {"tencent/HunyuanVideo", "hunyuanvideo-community/HunyuanVideo"},
         {"PixArt-alpha/PixArt-alpha", "PixArt-alpha/PixArt-XL-2-1024-MS"},
         {"PixArt-alpha/PixArt-Sigma", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"},
     };
-    /* families that are read; of Wan, in the layout of those that say so */
-    static const char *const read[] = {"wan2.1-t2v", "wan2.2-t2v", "wan2.2-ti2v", "pixart-xl-2",
-                                       "pixart-sigma-xl-2"};
+    /* families that are read: of Wan in the layout of those that say so, of others by whole names
+     */
+    static const char *const read[] = {"wan2.1-t2v",  "wan2.1-i2v",       "wan2.1-flf2v",
+                                       "wan2.2-t2v",  "wan2.2-i2v",       "wan2.2-ti2v",
+                                       "pixart-xl-2", "pixart-sigma-xl-2"};
+    static const char *const whole[] = {"THUDM/CogVideoX-2b",
+                                        "THUDM/CogVideoX-5b",
+                                        "THUDM/CogVideoX-5b-I2V",
+                                        "THUDM/CogVideoX1.5-5B",
+                                        "THUDM/CogVideoX1.5-5B-I2V",
+                                        "zai-org/CogVideoX-2b",
+                                        "zai-org/CogVideoX-5b",
+                                        "zai-org/CogVideoX-5b-I2V",
+                                        "zai-org/CogVideoX1.5-5B",
+                                        "zai-org/CogVideoX1.5-5B-I2V",
+                                        "hunyuanvideo-community/HunyuanVideo"};
     static const char *const unread[] = {"flux",       "stable-diffusion",
                                          "sdxl",       "sd3",
                                          "qwen-image", "z-image",
@@ -146,20 +164,24 @@ static ts_status refuse_absent_name(ts_err *err, const char *name, const char *r
     bool known = false;
     for (size_t i = 0; i < sizeof read / sizeof *read; i++)
         known = known || (strcasestr(name, read[i]) &&
-                          (read[i][0] == 'p' || ts_ends_with(name, "-Diffusers")));
+                          (read[i][0] == 'p' || strcasestr(name, "-diffusers")));
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        known = known || !strcasecmp(name, whole[i]);
     for (size_t i = 0; i < sizeof unread / sizeof *unread; i++)
         if (!known && strcasestr(name, unread[i]))
             return ts_fail(err, TS_EMODEL,
                            "%s: there is neither such a folder nor %s, and by its name it is of a "
-                           "family that is not read (Wan 2.1 and 2.2 from text and PixArt are)",
+                           "family that is not read (Wan 2.1 and 2.2, CogVideoX, HunyuanVideo and "
+                           "PixArt are)",
                            name, repo);
-    return ts_fail(err, TS_EMODEL,
-                   known ? "%s: there is neither such a folder nor %s: download it with `hf "
-                           "download %s`"
-                         : "%s: there is neither such a folder nor %s (what `hf download` fetches "
-                           "can be used if its model_index.json names a WanPipeline or a PixArt "
-                           "pipeline)",
-                   name, repo, name);
+    return ts_fail(
+        err, TS_EMODEL,
+        known ? "%s: there is neither such a folder nor %s: download it with `hf "
+                "download %s`"
+              : "%s: there is neither such a folder nor %s (what `hf download` fetches "
+                "can be used if its model_index.json names a pipeline that is read, such as "
+                "a WanPipeline)",
+        name, repo, name);
 }
 
 static ts_status find_dir(ts_ctx *ctx, const char *name, const char *hub, char **dir)

@@ -84,7 +84,7 @@ START_TEST(opens_a_name_of_the_cache)
 {
     char *hub = testing_tmp(), *dir = make_model(), *repo = path_of(hub, "models--Org--Name"),
          *one = path_of(repo, "snapshots/abc"), *two = path_of(repo, "snapshots/def");
-    expect("Org/Name", hub, repo, "if its model_index.json names a WanPipeline");
+    expect("Org/Name", hub, repo, "names a pipeline that is read");
     static const char *const absent[][2] = {
         {"Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
          "download it with `hf download Wan-AI/Wan2.1-T2V-1.3B-"},
@@ -92,7 +92,15 @@ START_TEST(opens_a_name_of_the_cache)
         {"PixArt-alpha/PixArt-XL-2-512x512", "download it with"},
         {"Wan-AI/Wan2.1-T2V-1.3B", "take Wan-AI/Wan2.1-T2V-1.3B-Diffusers"},
         {"black-forest-labs/FLUX.1-dev", "of a family that is not read"},
-        {"Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "of a family that is not read"},
+        {"Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "download it with"},
+        {"Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", "download it with"},
+        {"THUDM/CogVideoX1.5-5B-I2V", "download it with"},
+        {"hunyuanvideo-community/HunyuanVideo", "download it with"},
+        {"hunyuanvideo-community/FramePackI2V_HY", "of a family that is not read"},
+        {"hunyuanvideo-community/HunyuanVideo-I2V", "of a family that is not read"},
+        {"THUDM/CogVideoX1.5-5B-SAT", "of a family that is not read"},
+        {"Wan-AI/Wan2.2-I2V-A14B", "take Wan-AI/Wan2.2-I2V-A14B-Diffusers"},
+        {"tencent/HunyuanVideo", "take hunyuanvideo-community/HunyuanVideo"},
         {"city96/Wan2.1-T2V-14B-gguf", "of a family that is not read"},
     };
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
