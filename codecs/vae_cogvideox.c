@@ -70,7 +70,7 @@ static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *pa
                      TS_ONLY("use_quant_conv", "false"),
                      TS_ONLY("use_post_quant_conv", "false"),
                      {"invert_scale_latents", TS_KEY_BOOL, &v->images_as_decoded, 0, NULL, NULL},
-                     /* the one kind of block, of tiles and of precision */
+                     /* lists, read apart; of tiles and of precision */
                      TS_IGNORED("down_block_types"),
                      TS_IGNORED("up_block_types"),
                      TS_IGNORED("sample_height"),
@@ -79,6 +79,8 @@ static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *pa
     memset(v, 0, sizeof *v);
     TRY(ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys));
     TRY(check_cog_config(ctx, path, &c, scale));
+    TRY(ts_vae_check_blocks(ctx, json, path, c.levels, "CogVideoXDownBlock3D",
+                            "CogVideoXUpBlock3D"));
     c.eps = (float)eps;
     v->channels = c.z;
     v->time_stride = c.time;

@@ -67,13 +67,15 @@ static ts_status describe_hy(ts_ctx *ctx, const cJSON *json, const char *path, t
         {"temporal_compression_ratio", TS_KEY_INT, &time, 0, NULL, NULL},
         {"mid_block_add_attention", TS_KEY_BOOL, &c.attention, 0, NULL, NULL},
         TS_ONLY("act_fn", "\"silu\""),
-        /* one kind for every level */
+        /* lists, read apart */
         TS_IGNORED("down_block_types"),
         TS_IGNORED("up_block_types"),
     };
     memset(v, 0, sizeof *v);
     TRY(ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys));
     TRY(check_hy(ctx, path, &c, space, time, scale));
+    TRY(ts_vae_check_blocks(ctx, json, path, c.levels, "HunyuanVideoDownBlock3D",
+                            "HunyuanVideoUpBlock3D"));
     while (time >> c.times > 1) c.times++;
     v->channels = c.z;
     v->time_stride = time;

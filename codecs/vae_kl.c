@@ -12,29 +12,6 @@
 
 /* ---- config ---- */
 
-/* "down_block_types" and "up_block_types" list one kind for every level. */
-static ts_status check_kl_blocks(ts_ctx *ctx, const cJSON *json, const char *path, const char *key,
-                                 const char *kind, int levels)
-{
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, key), *one;
-    if (!list || cJSON_IsNull(list)) return TS_OK;
-    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != levels)
-        return ts_fail(
-            &ctx->err, TS_EMODEL,
-            "%s: \"%s\" must list a kind for each of the %d levels of block_out_channels", path,
-            key, levels);
-    cJSON_ArrayForEach(
-        one, list) if (!cJSON_IsString(one) ||
-                       strcmp(one->valuestring,
-                              kind)) return ts_fail(&ctx->err, TS_EMODEL,
-                                                    "%s: \"%s\" has %s, only %s is supported", path,
-                                                    key,
-                                                    cJSON_IsString(one) ? one->valuestring
-                                                                        : "what is no string",
-                                                    kind);
-    return TS_OK;
-}
-
 static ts_status check_kl_config(ts_ctx *ctx, const char *path, const ts_kl_config *c, double scale)
 {
     ts_err *e = &ctx->err;
@@ -93,8 +70,7 @@ static ts_status describe_kl(ts_ctx *ctx, const cJSON *json, const char *path, t
     memset(v, 0, sizeof *v);
     TRY(ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys));
     TRY(check_kl_config(ctx, path, &c, scale));
-    TRY(check_kl_blocks(ctx, json, path, "down_block_types", "DownEncoderBlock2D", c.levels));
-    TRY(check_kl_blocks(ctx, json, path, "up_block_types", "UpDecoderBlock2D", c.levels));
+    TRY(ts_vae_check_blocks(ctx, json, path, c.levels, "DownEncoderBlock2D", "UpDecoderBlock2D"));
     v->channels = c.z;
     v->time_stride = 1;
     v->stride = 1 << (c.levels - 1);

@@ -5,8 +5,40 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static ts_ptr at_number(ts_ptr p, long n) { return ts_at(p, (size_t)n * sizeof(float)); }
+
+/* ---- config ---- */
+static ts_status check_block_kinds(ts_ctx *ctx, const cJSON *config, const char *path,
+                                   const char *key, const char *kind, int levels)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(config, key), *one;
+    if (!list || cJSON_IsNull(list)) return TS_OK;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != levels)
+        return ts_fail(
+            &ctx->err, TS_EMODEL,
+            "%s: \"%s\" must list a kind for each of the %d levels of block_out_channels", path,
+            key, levels);
+    cJSON_ArrayForEach(one, list)
+    {
+        const char *got = cJSON_GetStringValue(one);
+        if (!got || strcmp(got, kind) != 0)
+            return ts_fail(&ctx->err, TS_EMODEL, "%s: \"%s\" has %s, only %s is supported", path,
+                           key, got ? got : "what is no string", kind);
+    }
+    return TS_OK;
+}
+
+ts_status ts_vae_check_blocks(ts_ctx *ctx, const cJSON *config, const char *path, int levels,
+                              const char *down, const char *up)
+{
+    ts_status st;
+    TRY(check_block_kinds(ctx, config, path, "down_block_types", down, levels));
+    TRY(check_block_kinds(ctx, config, path, "up_block_types", up, levels));
+done:
+    return st;
+}
 
 /* ---- tiles ---- */
 static ts_vae_axis axis_of(long size, int tile)

@@ -8,6 +8,12 @@
 #define TS_VAE_PARTS_H
 #include "codecs/vae.h"
 
+/* ---- config ---- */
+/* Lists of blocks, one for each level of block_out_channels, are of one kind each:
+ * "down_block_types" and "up_block_types" of a config, where they are there. TS_EMODEL. */
+ts_status ts_vae_check_blocks(ts_ctx *, const cJSON *config, const char *path, int levels,
+                              const char *down, const char *up);
+
 /* ---- tiles ---- */
 /* n tiles of `tile` (the last less) every `stride` of `size` */
 typedef struct {

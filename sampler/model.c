@@ -206,18 +206,68 @@ done:
     return st;
 }
 
+/* What model_index.json says beside its components. */
+static ts_status read_pipeline_index(ts_model *m, bool *per_token)
+{
+    ts_status st = TS_OK;
+    const ts_key keys[] = {{"boundary_ratio", TS_KEY_FLOAT, &m->boundary, 0, NULL, NULL},
+                           {"expand_timesteps", TS_KEY_BOOL, per_token, 0, NULL, NULL}};
+    char path[4096];
+    cJSON *said = cJSON_CreateObject();
+    const cJSON *j;
+    if (!said) return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a config");
+    snprintf(path, sizeof path, "%s/model_index.json", m->dir.dir);
+    cJSON_ArrayForEach(j, m->dir.index) if (!cJSON_IsArray(j) || cJSON_GetArraySize(j) != 2)
+        cJSON_AddItemToObject(said, j->string, cJSON_Duplicate(j, true));
+    TRY(ts_config_read(m->ctx, said, path, keys, (int)(sizeof keys / sizeof *keys)));
+    if (!(m->boundary >= 0 && m->boundary <= 1))
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: \"boundary_ratio\" is %g, expected 0 to 1", path,
+                    m->boundary));
+done:
+    cJSON_Delete(said);
+    return st;
+}
+
+/* Is the component one that this family reads? */
+static bool is_read(const ts_model *m, const ts_component *c)
+{
+    static const char *const all[] = {"transformer", "vae", "scheduler"};
+    static const char *const of_images[] = {"image_encoder", "image_processor"};
+    const ts_family *f = m->family;
+    bool read = f->experts && !strcmp(c->name, "transformer_2");
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) read = read || !strcmp(c->name, all[i]);
+    for (int i = 0; i < 2 && f->image == TS_IMAGE_BESIDE; i++)
+        read = read || !strcmp(c->name, of_images[i]);
+    for (int i = 0; i < ts_family_rules(f); i++)
+        read = read || !strcmp(c->name, f->text[i].component) ||
+               !strcmp(c->name, f->text[i].tokenizer);
+    return read;
+}
+
+static void warn_of_components(ts_model *m)
+{
+    for (int i = 0; i < m->dir.parts; i++) {
+        const ts_component *c = m->dir.part + i;
+        if (!is_read(m, c))
+            ts_warn(m->ctx, "%s/model_index.json: component \"%s\" (%s) is not used: a %s has none",
+                    m->dir.dir, c->name, c->cls, m->dir.pipeline);
+    }
+}
+
 static ts_status choose_family(ts_model *m)
 {
-    const cJSON *b = cJSON_GetObjectItemCaseSensitive(m->dir.index, "boundary_ratio"),
-                *e = cJSON_GetObjectItemCaseSensitive(m->dir.index, "expand_timesteps");
-    bool experts = ts_model_dir_part(&m->dir, "transformer_2") != NULL;
-    if (cJSON_IsNumber(b)) m->boundary = b->valuedouble;
+    bool experts = ts_model_dir_part(&m->dir, "transformer_2") != NULL, per_token = false;
+    ts_status st = read_pipeline_index(m, &per_token);
+    if (st) return st;
     if (experts != (m->boundary > 0))
         return ts_fail(&m->ctx->err, TS_EMODEL, "%s/model_index.json: %s", m->dir.dir,
                        experts ? "transformer_2 without boundary_ratio"
                                : "boundary_ratio without transformer_2");
-    m->family = ts_family_of(m->dir.pipeline, experts, cJSON_IsTrue(e));
-    if (m->family) return TS_OK;
+    m->family = ts_family_of(m->dir.pipeline, experts, per_token);
+    if (m->family) {
+        warn_of_components(m);
+        return TS_OK;
+    }
     char known[256];
     ts_family_names(known, sizeof known);
     return ts_fail(&m->ctx->err, TS_EMODEL,

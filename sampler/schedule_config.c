@@ -12,6 +12,19 @@
         TS_ONLY("use_exponential_sigmas", "false|null"), TS_ONLY("use_beta_sigmas", "false|null"), \
         TS_IGNORED("time_shift_type")
 
+/* What UniPC takes where its config says nothing is of another kind of model. */
+static ts_status need_flow_said(ts_model *m, const ts_component *c)
+{
+    static const char *const key[] = {"prediction_type", "use_flow_sigmas"};
+    for (int i = 0; i < 2; i++)
+        if (!cJSON_HasObjectItem(c->config, key[i]))
+            return ts_fail(&m->ctx->err, TS_EMODEL,
+                           "%s: no \"%s\": UniPC is then not that of a rectified flow, which a %s "
+                           "is",
+                           c->config_path, key[i], m->dir.pipeline);
+    return TS_OK;
+}
+
 static ts_status read_flow(ts_model *m, const ts_component *c)
 {
     ts_key unipc[] = {{"flow_shift", TS_KEY_FLOAT, &m->shift, 0, NULL, NULL},
@@ -54,6 +67,7 @@ static ts_status read_flow(ts_model *m, const ts_component *c)
         ts_status st = ts_config_read(m->ctx, c->config, c->config_path, is_unipc ? unipc : euler,
                                       is_unipc ? sizeof unipc / sizeof *unipc
                                                : sizeof euler / sizeof *euler);
+        if (!st && is_unipc) st = need_flow_said(m, c);
         if (st || m->shift > 0) return st;
         return ts_fail(&m->ctx->err, TS_EMODEL, "%s: \"%s\" is %g, expected more than 0",
                        c->config_path, is_unipc ? "flow_shift" : "shift", m->shift);

@@ -262,6 +262,9 @@ static const struct {
     {"{\"temporal_compression_ratio\": 16}", "temporal_compression_ratio"},
     {"{\"scaling_factor\": 0}", "scaling_factor is 0, expected a number that is not 0"},
     {"{\"act_fn\": \"gelu\"}", "act_fn"},
+    {"{\"up_block_types\": [\"HunyuanVideoUpBlock3D\", \"HunyuanVideoUpBlock3D\", "
+     "\"HunyuanVideoUpBlock3D\", \"UpDecoderBlock2D\"]}",
+     "has UpDecoderBlock2D, only HunyuanVideoUpBlock3D is supported"},
 };
 START_TEST(refused_configs)
 {

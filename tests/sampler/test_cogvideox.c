@@ -248,7 +248,11 @@ START_TEST(configs)
     } vae[] = {{"{\"temporal_compression_ratio\": 3}", "is 3, expected a power of two"},
                {"{\"norm_num_groups\": 3}", "must be a multiple of norm_num_groups, 3"},
                {"{\"scaling_factor\": 0}", "scaling_factor is 0"},
-               {"{\"use_quant_conv\": true}", "use_quant_conv"}};
+               {"{\"use_quant_conv\": true}", "use_quant_conv"},
+               {"{\"up_block_types\": [\"CogVideoXUpBlock3D\"]}", "each of the 4 levels"},
+               {"{\"down_block_types\": [\"CogVideoXDownBlock3D\", \"CogVideoXDownBlock3D\", "
+                "\"CogVideoXDownBlock3D\", \"DownEncoderBlock2D\"]}",
+                "has DownEncoderBlock2D, only CogVideoXDownBlock3D is supported"}};
     ts_ctx *c = testing_open("cpu", NULL, 1);
     ts_dit_info info;
     ts_vae_info v;

@@ -60,6 +60,13 @@ START_TEST(contradicting_classes)
     } row[] = {
         {"scheduler/scheduler_config.json", "flow_shift", "0", "is 0", "expected more than 0"},
         {"scheduler/scheduler_config.json", "flow_shift", "-3", "is -3", "expected more than 0"},
+        {"scheduler/scheduler_config.json", "use_flow_sigmas", NULL, "no \"use_flow_sigmas\"",
+         "rectified flow"},
+        {"scheduler/scheduler_config.json", "prediction_type", NULL, "no \"prediction_type\"",
+         "rectified flow"},
+        {"model_index.json", "boundary_ratio", "\"0.9\"", "boundary_ratio", "0.9"},
+        {"model_index.json", "boundary_ratio", "1.5", "is 1.5", "expected 0 to 1"},
+        {"model_index.json", "expand_timesteps", "1", "expand_timesteps", "1"},
         {"transformer/config.json", "_class_name", "\"SanaTransformer2DModel\"",
          "SanaTransformer2DModel", "WanTransformer3DModel"},
         {"transformer_2/config.json", "_class_name", "\"WanVACETransformer3DModel\"",
@@ -95,6 +102,29 @@ START_TEST(contradicting_classes)
         testing_close(c);
         free(dir);
     }
+}
+END_TEST
+
+/* What no code here reads is said, what is a matter of course is not. */
+START_TEST(what_an_index_says_else)
+{
+    char *dir = copied("wan22-a14b");
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    set(dir, "model_index.json", "image_encoder", "[null, null]");
+    ck_ok(c, open_run(c, dir));
+    ck_assert_str_eq(testing_warned(c), "");
+    testing_close(c);
+    c = testing_open("cpu", NULL, 1);
+    set(dir, "model_index.json", "force_upcast_of", "true");
+    set(dir, "model_index.json", "safety_checker", "[\"transformers\", \"X\"]");
+    scratch_text(dir, "safety_checker/config.json", "{}");
+    ck_ok(c, open_run(c, dir));
+    const char *said = testing_warned(c);
+    ck_assert_msg(strstr(said, "\"force_upcast_of\": true is not known here") &&
+                      strstr(said, "component \"safety_checker\" (X) is not used: a WanPipeline"),
+                  "%s", said);
+    testing_close(c);
+    free(dir);
 }
 END_TEST
 
@@ -160,6 +190,7 @@ int main(void)
     TCase *tc = tcase_create("model");
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, contradicting_classes);
+    tcase_add_test(tc, what_an_index_says_else);
     tcase_add_test(tc, classes_left_out);
     tcase_add_test(tc, more_tokens_than_the_model_takes);
     tcase_add_test(tc, the_program_exits_3);
