@@ -36,6 +36,8 @@ typedef enum {
     TS_F_TEXT_ENCODER,
     TS_F_TOKENIZER,
     TS_F_IMAGE_ENCODER,
+    TS_F_TEXT_ENCODER_2,
+    TS_F_TOKENIZER_2,
     TS_F_MODELS,
     TS_F_LORA,
     TS_F_LORA_HIGH,

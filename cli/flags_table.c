@@ -58,6 +58,10 @@ static const ts_flag table[] = {
     {TS_F_IMAGE_ENCODER, "image-encoder", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
      "The same as --transformer, of the image encoder (CLIP vision) that Wan 2.1's transformers "
      "for images read"},
+    {TS_F_TEXT_ENCODER_2, "text-encoder-2", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
+     "The same as --text-encoder, of the second one (CLIP) that HunyuanVideo reads"},
+    {TS_F_TOKENIZER_2, "tokenizer-2", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
+     "Its tokenizer.json, its vocab.json (with merges.txt beside it), or a folder with one"},
     {TS_F_MODELS, "models", 0, TS_KIND_TEXT, "DIR", 0, 0, NULL, FILES, NULL,
      "ComfyUI's folder of models: in its diffusion_models/, vae/, text_encoders/, loras/ names are "
      "looked for that are no paths"},

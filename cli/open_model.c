@@ -20,6 +20,8 @@ static const struct {
     {TS_F_TEXT_ENCODER, "text_encoder", {"text_encoders", "clip", NULL}},
     {TS_F_TOKENIZER, "tokenizer", {"text_encoders", "clip", NULL}},
     {TS_F_IMAGE_ENCODER, "image_encoder", {"clip_vision", NULL}},
+    {TS_F_TEXT_ENCODER_2, "text_encoder_2", {"text_encoders", "clip", NULL}},
+    {TS_F_TOKENIZER_2, "tokenizer_2", {"text_encoders", "clip", NULL}},
 };
 enum { PARTS = sizeof parts / sizeof *parts };
 
@@ -122,7 +124,9 @@ ts_status ts_cli_open_model(ts_cli *c, const char *json, const char *from)
                             .vae = path[2],
                             .text_encoder = path[3],
                             .tokenizer = path[4],
-                            .image_encoder = path[5]};
+                            .image_encoder = path[5],
+                            .text_encoder_2 = path[6],
+                            .tokenizer_2 = path[7]};
     st = ts_model_open_files(c->ctx, name, &files, &c->model);
     if (st && name && !given)
         ts_fail(&c->err, st, "%s (the model that %s names; --model gives another)",

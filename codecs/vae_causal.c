@@ -10,6 +10,7 @@
  *
  * then a causal convolution. The third is its nearest neighbours, frame by frame. */
 #include "codecs/vae_parts.h"
+#include "codecs/vae_video_files.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -565,6 +566,8 @@ done:
 }
 
 const ts_vae_class ts_vae_causal = {.cls = "CausalVAEModel",
+                                    .names = &ts_vae_causal_names,
+                                    .infer = ts_vae_causal_infer,
                                     .config_size = sizeof(causal_config),
                                     .describe = describe_causal,
                                     .open = open_causal_vae,

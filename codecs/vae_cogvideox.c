@@ -8,6 +8,7 @@
  * sequence. */
 #include "codecs/vae_cogvideox.h"
 #include "codecs/vae_parts.h"
+#include "codecs/vae_video_files.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -313,6 +314,8 @@ done:
 }
 
 const ts_vae_class ts_vae_cogvideox = {.cls = "AutoencoderKLCogVideoX",
+                                       .names = &ts_vae_cogvideox_names,
+                                       .infer = ts_vae_cogvideox_infer,
                                        .config_size = sizeof(ts_cog_config),
                                        .describe = describe_cog_vae,
                                        .open = open_cog,

@@ -6,6 +6,7 @@
  * blended with what the tile before had become. Encoded are 17 frames at a time, every 12. */
 #include "codecs/vae_hunyuanvideo.h"
 #include "codecs/vae_parts.h"
+#include "codecs/vae_video_files.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -328,6 +329,8 @@ done:
 }
 
 const ts_vae_class ts_vae_hunyuanvideo = {.cls = "AutoencoderKLHunyuanVideo",
+                                          .names = &ts_vae_hunyuanvideo_names,
+                                          .infer = ts_vae_hunyuanvideo_infer,
                                           .config_size = sizeof(ts_hy_config),
                                           .describe = describe_hy,
                                           .open = open_hy,

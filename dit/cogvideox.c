@@ -16,6 +16,7 @@
  * of images see latents of one beside the sample's. 5B-I2V also adds learned positions to the
  * patches and the text, of clips as long as those that it was trained on; to the patches of others
  * sines of the place, as the reference does. 1.5-5B-I2V: emb = mlp(sincos(t)) + mlp'(sincos(2)). */
+#include "dit/cogvideox_files.h"
 #include "dit/parts.h"
 
 #include <math.h>
@@ -713,6 +714,8 @@ static ts_tensor select_cogvideox_embedding(void *self, ts_eval e)
 
 const ts_dit_class ts_dit_cogvideox = {
     .cls = "CogVideoXTransformer3DModel",
+    .names = &ts_cogvideox_names,
+    .infer = ts_cogvideox_infer,
     .size = sizeof(cogvideox),
     .config_size = sizeof(cogvideox_config),
     .describe = describe_cogvideox,

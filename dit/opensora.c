@@ -9,6 +9,7 @@
  * each other the second takes the scale of the first, and so it does here. Padded rows of the text
  * are masked in the reference, so only the real rows are keys. */
 #include "dit/adaln.h"
+#include "dit/opensora_files.h"
 
 #include <stdlib.h>
 
@@ -223,6 +224,8 @@ static ts_tensor select_opensora_embedding(void *self, ts_eval e)
 
 const ts_dit_class ts_dit_opensora = {
     .cls = "OpenSoraT2V",
+    .names = &ts_opensora_names,
+    .infer = ts_opensora_infer,
     .size = sizeof(opensora),
     .config_size = sizeof(opensora_config),
     .describe = describe_opensora,

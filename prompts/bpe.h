@@ -32,6 +32,9 @@ void ts_bpe_free(ts_bpe *); /* NULL is legal */
 ts_status ts_bpe_split(ts_tokenizer *, const char *pattern, bool gaps);
 /* Appends a merge of two letters' ids into a third. TS_EMEMORY. */
 ts_status ts_bpe_add(ts_tokenizer *, int left, int right, int to);
+/* The same by their names, "a b" of n bytes, as merges.txt and tokenizer.json have it. TS_EMODEL,
+ * TS_EMEMORY. */
+ts_status ts_bpe_add_line(ts_tokenizer *, const char *, size_t n);
 /* Once pieces are indexed and merges are there. TS_EMODEL: a byte has no token; TS_EMEMORY. */
 ts_status ts_bpe_index(ts_tokenizer *);
 /* the letter that stands for a byte, as UTF-8; its length */

@@ -86,8 +86,7 @@ done:
     return st;
 }
 
-/* "a b" */
-static ts_status add_merge_line(ts_tokenizer *t, const char *s, size_t n)
+ts_status ts_bpe_add_line(ts_tokenizer *t, const char *s, size_t n)
 {
     const char *space = memchr(s, ' ', n);
     if (!space || memchr(space + 1, ' ', n - (size_t)(space + 1 - s)))
@@ -107,7 +106,7 @@ static ts_status read_json_merges(ts_tokenizer *t, const cJSON *list)
     {
         const cJSON *a = cJSON_IsArray(one) ? one->child : NULL, *b = a ? a->next : NULL;
         if (cJSON_IsString(one))
-            TRY(add_merge_line(t, one->valuestring, strlen(one->valuestring)));
+            TRY(ts_bpe_add_line(t, one->valuestring, strlen(one->valuestring)));
         else if (a && b && cJSON_IsString(a) && cJSON_IsString(b) && !b->next)
             TRY(add_merge(t, a->valuestring, strlen(a->valuestring), b->valuestring,
                           strlen(b->valuestring)));
@@ -201,7 +200,7 @@ static ts_status read_merge_lines(ts_tokenizer *t)
         if (n && data[next - 1] == '\r') n--;
         /* a header, and an empty line at the end */
         if (!n || (!at && n > 8 && !memcmp(data, "#version", 8))) continue;
-        TRY(add_merge_line(t, (const char *)data + at, n));
+        TRY(ts_bpe_add_line(t, (const char *)data + at, n));
     }
 done:
     t->path = vocab;

@@ -11,6 +11,7 @@
  * Pads stand behind a text, where no token sees them, so only the real tokens are computed. All
  * texts of a call pass a block together, while its weights are there; layers behind the output that
  * is wanted are not entered. */
+#include "prompts/causal_files.h"
 #include "prompts/text.h"
 
 #include <math.h>
@@ -25,6 +26,7 @@ typedef struct {
 typedef struct {
     ts_encoder head;
     bool llama;
+    bool paired; /* rows of q and k are laid out as Llama turns them: see lay_heads */
     int vocab, dim, ff, layers, heads, kv, d; /* d: width of a head */
     int longest, end;                         /* CLIP: positions; its end token */
     double eps, theta;
@@ -174,16 +176,6 @@ done:
 
 /* ---- bind ---- */
 
-static const ts_names clip_text_names = {
-    .prefix = (const char *const[]){"text_model.", NULL},
-    .unused = (const char *const[]){"embeddings.position_ids", "text_model.embeddings.position_ids",
-                                    "text_projection.", "vision_model.", "visual_projection.",
-                                    "logit_scale", NULL}};
-static const ts_names llama_names = {
-    .prefix = (const char *const[]){"language_model.model.", "model.", NULL},
-    .unused = (const char *const[]){"lm_head.", "language_model.lm_head.", "vision_tower.",
-                                    "multi_modal_projector.", "*rotary_emb.inv_freq", NULL}};
-
 static ts_status bind_clip_text_block(causal *e, int i)
 {
     ts_status st;
@@ -286,6 +278,7 @@ static ts_status open_causal(ts_ctx *ctx, const ts_component *c, const ts_encode
     e->head.width = e->dim;
     e->head.pooled = e->llama ? 0 : e->dim;
     TRY(ts_weights_open(ctx, c->dir, "model", cls->names, &e->head.weights));
+    e->paired = ts_llama_pairs(ts_weights_naming(e->head.weights));
     e->block = calloc((size_t)e->layers, sizeof *e->block);
     if (!e->block) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for %d layers", e->layers));
     TRY(bind_causal(e));
@@ -454,9 +447,9 @@ static ts_status apply_causal_linear(causal *e, const ts_layer *l, ts_tensor x, 
         (ts_linear){.x = x, .w = l->w, .b = l->b, .act = act, .resid = resid, .y = y});
 }
 
-/* to [n, A d] = from [n, H d], each of its heads A / H times; paired: channels j and j + d/2 side
- * by side */
-static ts_status lay_heads(causal *e, ts_tensor from, int heads, bool paired, ts_tensor to)
+/* to [n, A d] = from [n, H d], each of its heads A / H times; pair: channels j and j + d/2 come to
+ * stand side by side */
+static ts_status lay_heads(causal *e, ts_tensor from, int heads, bool pair, ts_tensor to)
 {
     long d = e->d, half = d / 2, times = e->heads / heads;
     ts_copy c = {.src = from.p,
@@ -467,7 +460,7 @@ static ts_status lay_heads(causal *e, ts_tensor from, int heads, bool paired, ts
                  .dim = {from.dim[0], heads, times, 2, half},
                  .ss = {from.ld, d, 0, half, 1},
                  .ds = {to.ld, times * d, d, half, 1}};
-    if (paired) {
+    if (pair) {
         c.ds[3] = 1;
         c.ds[4] = 2;
     }
@@ -497,8 +490,8 @@ static ts_status attend_causal(causal *e, const causal_block *b, causal_work *w,
     if (e->llama) {
         ts_tensor qs = ts_row_range(w->qs, 0, n), ks = ts_row_range(w->ks, 0, n),
                   vs = ts_row_range(w->vs, 0, n);
-        TRY(lay_heads(e, q, e->heads, true, qs));
-        TRY(lay_heads(e, k, e->kv, true, ks));
+        TRY(lay_heads(e, q, e->heads, !e->paired, qs));
+        TRY(lay_heads(e, k, e->kv, !e->paired, ks));
         TRY(lay_heads(e, v, e->kv, false, vs));
         TRY(turn_heads(e, w, qs));
         TRY(turn_heads(e, w, ks));
@@ -613,12 +606,14 @@ done:
 }
 
 const ts_encoder_class ts_encoder_clip = {.cls = "CLIPTextModel",
-                                          .names = &clip_text_names,
+                                          .names = &ts_clip_text_names,
+                                          .infer = ts_clip_text_infer,
                                           .open = open_clip_text,
                                           .close = close_causal,
                                           .run = run_causal};
 const ts_encoder_class ts_encoder_llama = {.cls = "LlamaModel",
-                                           .names = &llama_names,
+                                           .names = &ts_llama_names,
+                                           .infer = ts_llama_infer,
                                            .open = open_llama,
                                            .close = close_causal,
                                            .run = run_causal};

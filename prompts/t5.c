@@ -506,6 +506,7 @@ const ts_encoder_class ts_encoder_umt5 = {.cls = "UMT5EncoderModel",
                                           .run = run_t5};
 /* T5 v1.1 on another vocabulary */
 const ts_encoder_class ts_encoder_mt5 = {.cls = "MT5EncoderModel",
+                                         .like = "T5EncoderModel",
                                          .names = &t5_names,
                                          .infer = infer_t5,
                                          .open = open_mt5,

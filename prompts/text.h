@@ -53,6 +53,8 @@ typedef struct {
 typedef struct ts_encoder ts_encoder;
 typedef struct {
     const char *cls; /* what model_index.json calls it */
+    /* class whose files its own can not be told from; NULL: there is none */
+    const char *like;
     /* what its tensors are called where not as transformers saves them; NULL: nothing else */
     const ts_names *names;
     /* The config that the shapes of a checkpoint tell, for files that come without one. TS_EMODEL.

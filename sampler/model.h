@@ -8,7 +8,7 @@
 #include "sampler/schedule.h"
 #include "sampler/tessera.h"
 
-enum { TS_MODEL_FILES = 6 };
+enum { TS_MODEL_FILES = 8 };
 /* what a component is called in ts_model_files and in metadata */
 const char *ts_model_file_name(int i);
 

@@ -12,23 +12,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A component as the table of ts_model_files has it. */
-typedef struct {
-    const char *name, *stem;
-    ts_part part;
-} slot;
-static const slot slots[TS_MODEL_FILES] = {
-    {"transformer", "diffusion_pytorch_model", TS_PART_TRANSFORMER},
-    {"transformer_2", "diffusion_pytorch_model", TS_PART_TRANSFORMER},
-    {"vae", "diffusion_pytorch_model", TS_PART_VAE},
-    {"text_encoder", "model", TS_PART_TEXT_ENCODER},
-    {"tokenizer", NULL, TS_PART_NONE},
-    {"image_encoder", "model", TS_PART_IMAGE_ENCODER},
+const ts_model_slot ts_model_slots[TS_MODEL_FILES] = {
+    {"transformer", "diffusion_pytorch_model", TS_PART_TRANSFORMER, NULL},
+    {"transformer_2", "diffusion_pytorch_model", TS_PART_TRANSFORMER, NULL},
+    {"vae", "diffusion_pytorch_model", TS_PART_VAE, NULL},
+    {"text_encoder", "model", TS_PART_TEXT_ENCODER, "tokenizer"},
+    {"tokenizer", NULL, TS_PART_NONE, NULL},
+    {"image_encoder", "model", TS_PART_IMAGE_ENCODER, NULL},
+    {"text_encoder_2", "model", TS_PART_CLIP_TEXT, "tokenizer_2"},
+    {"tokenizer_2", NULL, TS_PART_NONE, NULL},
 };
 
-const char *ts_model_file_name(int i) { return slots[i].name; }
+const char *ts_model_file_name(int i) { return ts_model_slots[i].name; }
 
-static ts_status refuse_file_memory(ts_model *m)
+ts_status ts_model_file_memory(ts_model *m)
 {
     return ts_fail(&m->ctx->err, TS_EMEMORY, "no memory for a model's files");
 }
@@ -43,8 +40,10 @@ typedef struct {
 
 static reader find_reader(const ts_kind *k)
 {
-    static const ts_dit_class *const dits[] = {&ts_dit_wan, &ts_dit_pixart, &ts_dit_hunyuanvideo};
-    static const ts_vae_class *const vaes[] = {&ts_vae_wan, &ts_vae_kl};
+    static const ts_dit_class *const dits[] = {&ts_dit_wan, &ts_dit_pixart, &ts_dit_hunyuanvideo,
+                                               &ts_dit_cogvideox, &ts_dit_opensora};
+    static const ts_vae_class *const vaes[] = {&ts_vae_wan, &ts_vae_kl, &ts_vae_hunyuanvideo,
+                                               &ts_vae_cogvideox, &ts_vae_causal};
     for (size_t i = 0; k->cls && i < sizeof dits / sizeof *dits; i++)
         if (!strcmp(dits[i]->cls, k->cls))
             return (reader){dits[i]->names, dits[i]->infer, dits[i]->cls, dits[i]->older};
@@ -59,7 +58,8 @@ static reader find_reader(const ts_kind *k)
 
 /* ---- which file is it ---- */
 
-static ts_status refuse_kind(ts_model *m, const slot *s, const char *what, const ts_checkpoint *c)
+static ts_status refuse_kind(ts_model *m, const ts_model_slot *s, const char *what,
+                             const ts_checkpoint *c)
 {
     ts_err *err = &m->ctx->err;
     const ts_kind *other = NULL;
@@ -72,14 +72,16 @@ static ts_status refuse_kind(ts_model *m, const slot *s, const char *what, const
                        other->what);
     return ts_fail(err, TS_EMODEL, "%s is %s, %s was wanted%s", what, other->what,
                    ts_part_name(s->part),
-                   other->part == TS_PART_LORA ? " (a LoRA is given beside a model)" : "");
+                   other->part == TS_PART_LORA        ? " (a LoRA is given beside a model)"
+                   : other->part == TS_PART_CLIP_TEXT ? " (CLIP's is a model's second)"
+                                                      : "");
 }
 
 /* A GGUF says what it is for; those of city96 and llama.cpp, and some that are other words. */
 static ts_status refuse_architecture(ts_model *m, const ts_checkpoint *c)
 {
-    static const char *const known[] = {"wan",       "hyvid", "pixart", "cogvideox",
-                                        "t5encoder", "t5",    "pig",    "cow"};
+    static const char *const known[] = {"wan", "hyvid", "pixart", "cogvideox", "t5encoder",
+                                        "t5",  "llama", "pig",    "cow"};
     const char *s;
     size_t n;
     for (int i = 0; i < c->sources; i++) {
@@ -96,8 +98,8 @@ static ts_status refuse_architecture(ts_model *m, const ts_checkpoint *c)
 }
 
 /* Opens the file as it is, to know what it is, and renames its tensors as its class does. */
-static ts_status open_as_part(ts_model *m, const slot *s, const char *path, ts_checkpoint *c,
-                              reader *r)
+static ts_status open_as_part(ts_model *m, const ts_model_slot *s, const char *path,
+                              ts_checkpoint *c, reader *r)
 {
     ts_status st;
     const ts_kind *k = NULL;
@@ -134,7 +136,9 @@ static cJSON *load_own_config(const char *path, const char *cls)
 static bool is_same_value(const cJSON *a, const cJSON *b)
 {
     if (cJSON_IsNull(b)) return !a || cJSON_IsNull(a);
-    if (cJSON_IsNumber(b)) return cJSON_IsNumber(a) && a->valuedouble == b->valuedouble;
+    if (cJSON_IsNumber(b)) /* of a file's keys, b may be a float */
+        return cJSON_IsNumber(a) &&
+               fabs(a->valuedouble - b->valuedouble) <= 1e-6 * fabs(a->valuedouble);
     return cJSON_Compare(a, b, true);
 }
 
@@ -175,14 +179,18 @@ static bool agrees(const cJSON *had, const cJSON *told, const char **first)
 /* Latent statistics of a directory's VAE of as many channels are those of the model. */
 static void keep_statistics(const cJSON *had, cJSON *told)
 {
-    static const char *const keys[] = {"latents_mean", "latents_std"};
-    const cJSON *z = cJSON_GetObjectItemCaseSensitive(had, "z_dim");
-    if (!z || !is_same_value(z, cJSON_GetObjectItemCaseSensitive(told, "z_dim"))) return;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const cJSON *list = cJSON_GetObjectItemCaseSensitive(had, keys[i]);
-        if (!cJSON_IsArray(list)) continue;
+    static const char *const channels[] = {"z_dim", "latent_channels", "z_channels"},
+                             *const keys[] = {"latents_mean", "latents_std", "scaling_factor"};
+    bool same = false;
+    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++) {
+        const cJSON *z = cJSON_GetObjectItemCaseSensitive(had, channels[i]);
+        same = same || (z && is_same_value(z, cJSON_GetObjectItemCaseSensitive(told, channels[i])));
+    }
+    for (size_t i = 0; same && i < sizeof keys / sizeof *keys; i++) {
+        const cJSON *own = cJSON_GetObjectItemCaseSensitive(had, keys[i]);
+        if (!own || cJSON_IsNull(own)) continue;
         cJSON_DeleteItemFromObjectCaseSensitive(told, keys[i]);
-        cJSON_AddItemToObject(told, keys[i], cJSON_Duplicate(list, true));
+        cJSON_AddItemToObject(told, keys[i], cJSON_Duplicate(own, true));
     }
 }
 
@@ -208,7 +216,8 @@ static void add_heads(const ts_checkpoint *c, cJSON *told)
     }
 }
 
-static ts_status need_told(ts_model *m, const slot *s, const ts_checkpoint *c, const cJSON *told)
+static ts_status need_told(ts_model *m, const ts_model_slot *s, const ts_checkpoint *c,
+                           const cJSON *told)
 {
     const cJSON *dim = cJSON_GetObjectItemCaseSensitive(told, "_dim"),
                 *z = cJSON_GetObjectItemCaseSensitive(told, "z_dim"),
@@ -232,15 +241,16 @@ static ts_status need_told(ts_model *m, const slot *s, const ts_checkpoint *c, c
 }
 
 /* Which config goes with the file; had: the directory's, or NULL. *out is the caller's. */
-static ts_status choose_config(ts_model *m, const slot *s, const char *path, const ts_checkpoint *c,
-                               const reader *r, const cJSON *had, cJSON **out)
+static ts_status choose_config(ts_model *m, const ts_model_slot *s, const char *path,
+                               const ts_checkpoint *c, const reader *r, const cJSON *had,
+                               cJSON **out)
 {
     ts_status st = TS_OK;
     const char *key = "";
     cJSON *told = NULL;
     *out = load_own_config(path, r->cls);
     if (*out) return TS_OK;
-    if (!(told = cJSON_CreateObject())) TRY(refuse_file_memory(m));
+    if (!(told = cJSON_CreateObject())) TRY(ts_model_file_memory(m));
     TRY(r->infer(m->ctx, c, told));
     if (had && agrees(had, told, &key)) {
         *out = cJSON_Duplicate(had, true);
@@ -254,7 +264,7 @@ static ts_status choose_config(ts_model *m, const slot *s, const char *path, con
         *out = told;
         told = NULL;
     }
-    if (!*out) TRY(refuse_file_memory(m));
+    if (!*out) TRY(ts_model_file_memory(m));
 done:
     cJSON_Delete(told);
     return st;
@@ -262,25 +272,24 @@ done:
 
 /* ---- components ---- */
 
-static ts_component *find_part(ts_model *m, const char *name)
+ts_component *ts_model_part(ts_model *m, const char *name)
 {
     for (int i = 0; i < m->dir.parts; i++)
         if (!strcmp(m->dir.part[i].name, name)) return m->dir.part + i;
     return NULL;
 }
 
-/* In the place of the component of that name; config, which may be NULL, is taken. */
-static ts_status put_part(ts_model *m, const char *name, const char *cls, const char *path,
-                          cJSON *config)
+ts_status ts_model_put_part(ts_model *m, const char *name, const char *cls, const char *path,
+                            cJSON *config)
 {
-    ts_component *c = find_part(m, name);
+    ts_component *c = ts_model_part(m, name);
     char *dir = strdup(path), *config_path = strdup(path);
     if (!dir || !config_path ||
         (!c && m->dir.parts == (int)(sizeof m->dir.part / sizeof *m->dir.part))) {
         free(dir);
         free(config_path);
         cJSON_Delete(config);
-        return refuse_file_memory(m);
+        return ts_model_file_memory(m);
     }
     if (!c) c = m->dir.part + m->dir.parts++;
     free(c->dir);
@@ -292,24 +301,35 @@ static ts_status put_part(ts_model *m, const char *name, const char *cls, const 
     return TS_OK;
 }
 
+/* The class that a directory has for what its files alone do not tell apart. */
+static void take_own_class(const ts_component *had, reader *r)
+{
+    const ts_encoder_class *own = had ? ts_encoder_class_of(had->cls) : NULL;
+    if (own && own->like && r->cls && !strcmp(own->like, r->cls)) r->cls = own->cls;
+}
+
 static bool is_of_class(const ts_component *c, const reader *r)
 {
     return (r->cls && !strcmp(c->cls, r->cls)) || (r->older && !strcmp(c->cls, r->older));
 }
 
-static ts_status take_file(ts_model *m, const slot *s, const char *path)
+ts_status ts_model_take_file(ts_model *m, const ts_model_slot *s, const char *path)
 {
     ts_status st;
     ts_checkpoint c = {0};
     reader r;
     cJSON *config;
     TRY(open_as_part(m, s, path, &c, &r));
-    const ts_component *had = find_part(m, s->name);
+    const ts_component *had = ts_model_part(m, s->name);
+    take_own_class(had, &r);
+    if (had && !s->tokenizer && !is_of_class(had, &r))
+        TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s is of class %s, the %s of %s is of %s", path,
+                    r.cls, s->name, m->dir.dir, had->cls));
     /* a second expert that the directory does not have is as the first */
-    if (!had && s->part == TS_PART_TRANSFORMER) had = find_part(m, "transformer");
+    if (!had && s->part == TS_PART_TRANSFORMER) had = ts_model_part(m, "transformer");
     TRY(choose_config(m, s, path, &c, &r, had && is_of_class(had, &r) ? had->config : NULL,
                       &config));
-    TRY(put_part(m, s->name, r.cls, path, config));
+    TRY(ts_model_put_part(m, s->name, r.cls, path, config));
 done:
     ts_checkpoint_close(&c);
     return st;
@@ -317,125 +337,75 @@ done:
 
 /* ---- the tokenizer of a text encoder by file ---- */
 
-static bool is_readable(const char *path) { return access(path, R_OK) == 0; }
+/* Where the vocabulary of a class's encoder is looked for beside it: in which folders, under which
+ * names. */
+static const struct {
+    const char *cls, *below[4], *files[3];
+} vocabularies[] = {
+    {"LlamaModel", {"tokenizer", ""}, {"tokenizer.json"}},
+    /* what lies beside may be of another encoder, but for the names that CLIP alone has */
+    {"CLIPTextModel",
+     {"tokenizer_2", "openai/clip-vit-large-patch14", "clip-vit-large-patch14"},
+     {"tokenizer.json", "vocab.json"}},
+    {"CLIPTextModel", {""}, {"vocab.json"}},
+    {"", {"tokenizer", "google/umt5-xxl", ""}, {"tokenizer.json", "spiece.model"}},
+};
+enum { VOCABULARIES = sizeof vocabularies / sizeof *vocabularies };
 
-/* FOLDER/NAME, where it holds a vocabulary: found[] is its path. */
-static bool try_vocabulary(const char *folder, const char *name, char found[4200])
+static bool is_vocabulary_of(int row, const char *cls)
 {
-    static const char *const files[] = {"tokenizer.json", "spiece.model"};
-    char path[4200];
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(path, sizeof path, "%s/%s%s%s", folder, name, *name ? "/" : "", files[i]);
-        if (!is_readable(path)) continue;
-        memcpy(found, path, sizeof path);
-        return true;
-    }
+    bool other = true;
+    for (int i = 0; i < VOCABULARIES; i++) other = other && strcmp(vocabularies[i].cls, cls) != 0;
+    return !strcmp(vocabularies[row].cls, other ? "" : cls);
+}
+
+/* FOLDER, or a folder below it, where it holds a vocabulary of the row: found[] is its path. */
+static bool try_vocabulary(const char *folder, int row, char found[4200])
+{
+    for (const char *const *below = vocabularies[row].below; *below; below++)
+        for (const char *const *file = vocabularies[row].files; *file; file++) {
+            snprintf(found, 4200, "%s/%s%s%s", folder, *below, **below ? "/" : "", *file);
+            if (access(found, R_OK) == 0) return true;
+        }
     return false;
 }
 
-/* Beside the encoder, in the folder above; else in the directory of the model. */
-static ts_status find_vocabulary(ts_model *m, const char *encoder)
+/* "tokenizer/, spiece.model" */
+static void list_vocabulary_places(const char *cls, char text[256])
 {
-    static const char *const below[] = {"tokenizer", "google/umt5-xxl", ""}, *const above[] = {
-                                                                                 ".", ".."};
-    char folder[4096], found[4200];
-    struct stat s;
-    const char *slash = strrchr(encoder, '/');
-    bool inside = stat(encoder, &s) == 0 && S_ISDIR(s.st_mode);
-    if (ts_tokenizer_is_in(encoder)) return put_part(m, "tokenizer", "", encoder, NULL);
+    *text = 0;
+    for (int row = 0; row < VOCABULARIES; row++)
+        for (int i = 0; is_vocabulary_of(row, cls) && vocabularies[row].below[i]; i++) {
+            const char *folder = vocabularies[row].below[i];
+            for (int k = 0; k < (*folder ? 1 : 3) && vocabularies[row].files[k]; k++)
+                snprintf(text + strlen(text), 256 - strlen(text), "%s%s%s", *text ? ", " : "",
+                         folder, *folder ? "/" : vocabularies[row].files[k]);
+        }
+}
+
+ts_status ts_model_find_vocabulary(ts_model *m, const ts_model_slot *s, const char *encoder)
+{
+    static const char *const above[] = {".", ".."};
+    char folder[4096], found[4200], places[256];
+    struct stat info;
+    const char *slash = strrchr(encoder, '/'), *cls = ts_model_part(m, s->name)->cls;
+    bool inside = stat(encoder, &info) == 0 && S_ISDIR(info.st_mode);
+    if (ts_tokenizer_is_in(encoder)) return ts_model_put_part(m, s->tokenizer, "", encoder, NULL);
     for (size_t i = 0; i < sizeof above / sizeof *above; i++) {
         snprintf(folder, sizeof folder, "%.*s/%s",
                  inside  ? (int)strlen(encoder)
                  : slash ? (int)(slash - encoder)
                          : 1,
                  inside || slash ? encoder : ".", above[i]);
-        for (size_t k = 0; k < sizeof below / sizeof *below; k++)
-            if (try_vocabulary(folder, below[k], found))
-                return put_part(m, "tokenizer", "", found, NULL);
+        for (int row = 0; row < VOCABULARIES; row++)
+            if (is_vocabulary_of(row, cls) && try_vocabulary(folder, row, found))
+                return ts_model_put_part(m, s->tokenizer, "", found, NULL);
     }
-    if (find_part(m, "tokenizer")) return TS_OK;
+    if (ts_model_part(m, s->tokenizer)) return TS_OK;
+    list_vocabulary_places(cls, places);
     return ts_fail(&m->ctx->err, TS_EMODEL,
-                   "%s: no tokenizer is in it, beside it or above it (tokenizer/, "
-                   "google/umt5-xxl/, tokenizer.json, spiece.model): it must be given, too",
-                   encoder);
-}
-
-/* ---- a model of files alone ---- */
-
-static double number_of(const ts_component *c, const char *key)
-{
-    const cJSON *v = c ? cJSON_GetObjectItemCaseSensitive(c->config, key) : NULL;
-    return v ? v->valuedouble : 0;
-}
-
-/* By the sizes of the published models (their cards and original configs): 1.3B 3, 14B and 5B 5,
- * two experts from text 12. */
-static double usual_shift(bool experts, double layers, double in)
-{
-    if (experts && in == 16) return 12;
-    return layers == 40 || in == 48 ? 5 : 3;
-}
-
-/* What model_index.json and scheduler_config.json of the published directory say. */
-static ts_status stand_for_model(ts_model *m)
-{
-    enum { PICTURE_IN = 36, RESIDUAL_IN = 48 };
-    ts_component *one = find_part(m, "transformer");
-    bool experts = find_part(m, "transformer_2");
-    double in = number_of(one, "in_channels"), layers = number_of(one, "num_layers");
-    char index[128], scheduler[256];
-    snprintf(index, sizeof index, "{\"boundary_ratio\": %s, \"expand_timesteps\": %s}",
-             !experts           ? "null"
-             : in == PICTURE_IN ? "0.9"
-                                : "0.875",
-             in == RESIDUAL_IN ? "true" : "false");
-    snprintf(scheduler, sizeof scheduler,
-             "{\"prediction_type\": \"flow_prediction\", \"use_flow_sigmas\": true, "
-             "\"flow_shift\": %g}",
-             usual_shift(experts, layers, in));
-    m->dir.dir = strdup(one->dir);
-    m->dir.index = cJSON_Parse(index);
-    snprintf(m->dir.pipeline, sizeof m->dir.pipeline, "%s",
-             in == PICTURE_IN ? "WanImageToVideoPipeline" : "WanPipeline");
-    if (!m->dir.dir || !m->dir.index) return refuse_file_memory(m);
-    return put_part(m, "scheduler", "UniPCMultistepScheduler", one->dir, cJSON_Parse(scheduler));
-}
-
-/* A part that was not given may be in the file of the transformer. */
-static bool has_part(ts_model *m, const slot *s, const char *path)
-{
-    ts_checkpoint c;
-    bool found = false;
-    if (ts_checkpoint_open(m->ctx, path, s->stem, NULL, &c)) return false;
-    for (int i = 0; i < c.sources; i++) found = found || ts_kind_of(c.source + i, s->part);
-    ts_checkpoint_close(&c);
-    return found;
-}
-
-static ts_status complete_model(ts_model *m, const char *const path[TS_MODEL_FILES])
-{
-    ts_status st = TS_OK;
-    enum { VAE = 2, TEXT = 3, TOKENIZER = 4, IMAGE = 5 };
-    for (int i = VAE; i <= TEXT; i++) {
-        if (path[i]) continue;
-        if (!has_part(m, slots + i, path[0]))
-            TRY(ts_fail(&m->ctx->err, TS_EMODEL,
-                        "%s: a transformer alone is no model: %s must be given, too, or a model "
-                        "folder that has %s",
-                        path[0], ts_part_name(slots[i].part),
-                        path[TEXT] || i == TEXT ? "it" : "it and a text encoder"));
-        TRY(take_file(m, slots + i, path[0]));
-        if (i == TEXT && !path[TOKENIZER]) TRY(find_vocabulary(m, path[0]));
-    }
-    const cJSON *seen = cJSON_GetObjectItemCaseSensitive(find_part(m, "transformer")->config,
-                                                         "image_dim");
-    if (cJSON_IsNumber(seen) && !path[IMAGE])
-        TRY(ts_fail(&m->ctx->err, TS_EMODEL,
-                    "%s: a transformer that sees images: an image encoder must be given, too",
-                    path[0]));
-    TRY(stand_for_model(m));
-done:
-    return st;
+                   "%s: no tokenizer is in it, beside it or above it (%s): it must be given, too",
+                   encoder, places);
 }
 
 /* ---- experts ---- */
@@ -454,7 +424,7 @@ static bool names_noise(const char *path, const char *which)
 
 static void warn_of_experts(ts_model *m, const char *first, const char *second)
 {
-    if (first && !second && !find_part(m, "transformer_2") &&
+    if (first && !second && !ts_model_part(m, "transformer_2") &&
         (names_noise(first, "high") || names_noise(first, "low")))
         ts_warn(m->ctx, "%s is by its name one expert of two: it works alone", first);
     if ((first && names_noise(first, "low")) || (second && names_noise(second, "high")))
@@ -473,29 +443,35 @@ static ts_status join_experts(ts_model *m)
     cJSON *share = cJSON_CreateNumber(0.875);
     if (cJSON_AddItemToObject(m->dir.index, key, share)) return TS_OK;
     cJSON_Delete(share);
-    return refuse_file_memory(m);
+    return ts_model_file_memory(m);
 }
 
 ts_status ts_model_take_files(ts_model *m, const ts_model_files *f)
 {
+    enum { TEXT = 3, TEXT_2 = 6 };
     ts_status st = TS_OK;
-    const char *const path[TS_MODEL_FILES] = {f->transformer,  f->transformer_2, f->vae,
-                                              f->text_encoder, f->tokenizer,     f->image_encoder};
+    const char *const path[TS_MODEL_FILES] = {f->transformer,    f->transformer_2, f->vae,
+                                              f->text_encoder,   f->tokenizer,     f->image_encoder,
+                                              f->text_encoder_2, f->tokenizer_2};
     bool alone = !m->dir.index;
+    if (!alone) TRY(ts_model_check_second(m, path));
     for (int i = 0; i < TS_MODEL_FILES; i++) {
         if (!path[i]) continue;
         m->file[i] = realpath(path[i], NULL);
         if (!m->file[i])
             TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: there is no such %s file or folder", path[i],
-                        slots[i].name));
-        if (slots[i].part)
-            TRY(take_file(m, slots + i, path[i]));
+                        ts_model_slots[i].name));
+        if (ts_model_slots[i].part)
+            TRY(ts_model_take_file(m, ts_model_slots + i, path[i]));
         else
-            TRY(put_part(m, "tokenizer", "", path[i], NULL));
+            TRY(ts_model_put_part(m, ts_model_slots[i].name, "", path[i], NULL));
     }
-    if (f->text_encoder && !f->tokenizer) TRY(find_vocabulary(m, f->text_encoder));
+    if (f->text_encoder && !f->tokenizer)
+        TRY(ts_model_find_vocabulary(m, ts_model_slots + TEXT, f->text_encoder));
+    if (f->text_encoder_2 && !f->tokenizer_2)
+        TRY(ts_model_find_vocabulary(m, ts_model_slots + TEXT_2, f->text_encoder_2));
     warn_of_experts(m, f->transformer, f->transformer_2);
-    if (alone) TRY(complete_model(m, path));
+    if (alone) TRY(ts_model_complete(m, path));
     if (!alone && f->transformer_2) TRY(join_experts(m));
 done:
     return st;

@@ -98,6 +98,9 @@ typedef struct {
      * carries, what stands beside it, else the model's */
     const char *tokenizer;
     const char *image_encoder; /* of transformers that see images */
+    /* of models with two text encoders (HunyuanVideo): the one whose output stands for the whole
+     * text, CLIP's, and its tokenizer (vocab.json, too, with merges.txt beside it) */
+    const char *text_encoder_2, *tokenizer_2;
 } ts_model_files;
 /* As ts_model_open. `name` NULL and files with a transformer: they alone are the model, and what
  * they do not say of its settings is as published for its shape. */

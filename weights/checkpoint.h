@@ -42,8 +42,8 @@ long ts_checkpoint_dim(const ts_checkpoint *, const char *name, int d);
 /* One more than the largest number that follows `head` ("blocks.") in a name; 0: none does. */
 long ts_checkpoint_blocks(const ts_checkpoint *, const char *head);
 /* Name i is of shape `dim` from here on, when that has as many numbers and differs only by ones in
- * front, or by two first dimensions that the file has as one; false: it differs by more. TS_EMEMORY
- * leaves *same false. */
+ * front or behind, or by two first dimensions that the file has as one; false: it differs by more.
+ * TS_EMEMORY leaves *same false. */
 ts_status ts_checkpoint_reshape(ts_ctx *, ts_checkpoint *, int i, int nd, const long *dim,
                                 bool *same);
 /* Rows of it as f32: out [rows, ts_entry_width(n->e)]. */

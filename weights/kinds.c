@@ -14,10 +14,20 @@ typedef struct {
 #define WAN_T2V "WanTransformer3DModel"
 #define WAN_VAE "AutoencoderKLWan"
 #define PIXART "PixArtTransformer2DModel"
+#define OPENSORA "OpenSoraT2V"
 #define HUNYUAN "HunyuanVideoTransformer3DModel"
 #define UNREAD(what)                    \
     {                                   \
         TS_PART_TRANSFORMER, what, NULL \
+    }
+
+#define COGVIDEOX                                                                     \
+    {                                                                                 \
+        TS_PART_TRANSFORMER, "a CogVideoX transformer", "CogVideoXTransformer3DModel" \
+    }
+#define OTHER_TEXT                                                                \
+    {                                                                             \
+        TS_PART_TEXT_ENCODER, "a language model of another kind than Llama", NULL \
     }
 
 /* Of several rows that fit the first counts: variants before what they vary. */
@@ -38,6 +48,18 @@ static const row rows[] = {
      {TS_PART_TRANSFORMER, "a Wan transformer", WAN_T2V}},
     {"decoder.middle.0.residual.0.gamma", NULL, {TS_PART_VAE, "a Wan VAE", WAN_VAE}},
     {"decoder.mid_block.resnets.0.norm1.gamma", NULL, {TS_PART_VAE, "a Wan VAE", WAN_VAE}},
+    {"decoder.conv_in.conv.weight",
+     "decoder.mid_block.resnets.0.norm1.norm_layer.weight",
+     {TS_PART_VAE, "a CogVideoX VAE", "AutoencoderKLCogVideoX"}},
+    {"decoder.conv_in.conv.weight",
+     "decoder.mid_block.attentions.0.to_q.weight",
+     {TS_PART_VAE, "a HunyuanVideo VAE", "AutoencoderKLHunyuanVideo"}},
+    {"decoder.conv_in.conv.weight",
+     "decoder.mid.attn_1.q.weight",
+     {TS_PART_VAE, "a HunyuanVideo VAE", "AutoencoderKLHunyuanVideo"}},
+    {"decoder.conv_in.conv.weight",
+     "decoder.mid.attn_1.q.conv.weight",
+     {TS_PART_VAE, "an Open-Sora-Plan VAE", "CausalVAEModel"}},
     {"encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
      NULL,
      {TS_PART_TEXT_ENCODER, "a UMT5 text encoder", "UMT5EncoderModel"}},
@@ -53,6 +75,21 @@ static const row rows[] = {
     {"enc.blk.0.attn_q.weight",
      NULL,
      {TS_PART_TEXT_ENCODER, "a T5 text encoder", "T5EncoderModel"}},
+    /* language models that are laid out like Llama, but for a norm or a bias */
+    {"layers.0.self_attn.q_proj.bias", "embed_tokens.weight", OTHER_TEXT},
+    {"layers.0.self_attn.q_norm.weight", "embed_tokens.weight", OTHER_TEXT},
+    {"layers.0.pre_feedforward_layernorm.weight", "embed_tokens.weight", OTHER_TEXT},
+    {"layers.0.self_attn.q_proj.weight",
+     "embed_tokens.weight",
+     {TS_PART_TEXT_ENCODER, "a Llama text encoder", "LlamaModel"}},
+    {"blk.0.attn_q.bias", "token_embd.weight", OTHER_TEXT},
+    {"blk.0.attn_q_norm.weight", "token_embd.weight", OTHER_TEXT},
+    {"blk.0.attn_q.weight",
+     "blk.0.ffn_gate.weight",
+     {TS_PART_TEXT_ENCODER, "a Llama text encoder", "LlamaModel"}},
+    {"embeddings.token_embedding.weight",
+     "encoder.layers.0.self_attn.q_proj.weight",
+     {TS_PART_CLIP_TEXT, "a CLIP text encoder", "CLIPTextModel"}},
     /* of Flux the blocks are called as ComfyUI calls those of HunyuanVideo */
     {"double_blocks.0.img_attn.qkv.weight", "txt_in.weight", UNREAD("a Flux transformer")},
     {"clean_x_embedder.proj.weight", NULL, UNREAD("a FramePack transformer")},
@@ -70,12 +107,13 @@ static const row rows[] = {
      {TS_PART_TRANSFORMER, "a PixArt transformer", PIXART}},
     {"adaln_single.linear.weight",
      "caption_projection.linear_1.weight",
+     {TS_PART_TRANSFORMER, "an Open-Sora-Plan transformer", OPENSORA}},
+    {"adaln_single.linear.weight",
+     "caption_projection.linear_1.weight",
      {TS_PART_TRANSFORMER, "a PixArt transformer", PIXART}},
-    {"transformer_blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight",
-     UNREAD("a CogVideoX transformer")},
-    {"blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight",
-     UNREAD("a CogVideoX transformer")},
-    {"mixins.patch_embed.proj.weight", NULL, UNREAD("a CogVideoX transformer")},
+    {"transformer_blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight", COGVIDEOX},
+    {"blocks.0.norm1.linear.weight", "patch_embed.text_proj.weight", COGVIDEOX},
+    {"mixins.patch_embed.proj.weight", "mixins.patch_embed.text_proj.weight", COGVIDEOX},
     {"vision_model.embeddings.class_embedding",
      NULL,
      {TS_PART_IMAGE_ENCODER, "a CLIP image encoder", "CLIPVisionModel"}},
@@ -95,7 +133,17 @@ static const char *const prefixes[] = {"",
                                        "text_encoders.umt5xxl.",
                                        "umt5xxl.transformer.",
                                        "text_encoder.",
-                                       "cond_stage_model."};
+                                       "cond_stage_model.",
+                                       "module.",
+                                       "model.",
+                                       "language_model.model.",
+                                       "llama.transformer.model.",
+                                       "text_encoders.llama.transformer.model.",
+                                       "text_model.",
+                                       "text_encoder_2.text_model.",
+                                       "cond_stage_model.transformer.text_model.",
+                                       "clip_l.transformer.text_model.",
+                                       "text_encoders.clip_l.transformer.text_model."};
 
 static bool has_mark(const ts_source *s, const char *prefix, const char *mark)
 {
@@ -104,15 +152,32 @@ static bool has_mark(const ts_source *s, const char *prefix, const char *mark)
     return n > 0 && n < (int)sizeof name && ts_source_find(s, name);
 }
 
+/* Open-Sora-Plan and PixArt have the same blocks under the same names; the output of PixArt has a
+ * variance behind the prediction. */
+static bool has_variance(const ts_source *s, const char *prefix)
+{
+    char name[256];
+    snprintf(name, sizeof name, "%sproj_out.weight", prefix);
+    const ts_entry *out = ts_source_find(s, name);
+    snprintf(name, sizeof name, "%spos_embed.proj.weight", prefix);
+    const ts_entry *in = ts_source_find(s, name);
+    return !out || !in || out->odd || in->odd || in->t.nd < 2 ||
+           ts_entry_rows(out) != ts_entry_width(in);
+}
+
+static bool fits_row(const ts_source *s, const char *prefix, const row *r)
+{
+    if (!has_mark(s, prefix, r->mark) || (r->also && !has_mark(s, prefix, r->also))) return false;
+    return !r->kind.cls || strcmp(r->kind.cls, OPENSORA) != 0 || !has_variance(s, prefix);
+}
+
 static const ts_kind *find_model_part(const ts_source *s, ts_part of)
 {
     for (size_t p = 0; p < sizeof prefixes / sizeof *prefixes; p++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             const row *r = rows + i;
             if (of && r->kind.part != of) continue;
-            if (has_mark(s, prefixes[p], r->mark) &&
-                (!r->also || has_mark(s, prefixes[p], r->also)))
-                return &r->kind;
+            if (fits_row(s, prefixes[p], r)) return &r->kind;
         }
     return NULL;
 }
@@ -143,7 +208,12 @@ const ts_kind *ts_kind_of(const ts_source *s, ts_part of)
 
 const char *ts_part_name(ts_part part)
 {
-    static const char *const name[] = {"weights",        "a transformer",    "a VAE",
-                                       "a text encoder", "an image encoder", "a LoRA"};
+    static const char *const name[] = {"weights",
+                                       "a transformer",
+                                       "a VAE",
+                                       "a text encoder",
+                                       "a second text encoder (CLIP)",
+                                       "an image encoder",
+                                       "a LoRA"};
     return name[part];
 }

@@ -8,6 +8,7 @@ typedef enum {
     TS_PART_TRANSFORMER,
     TS_PART_VAE,
     TS_PART_TEXT_ENCODER,
+    TS_PART_CLIP_TEXT, /* of models with two text encoders: the second */
     TS_PART_IMAGE_ENCODER,
     TS_PART_LORA,
 } ts_part;

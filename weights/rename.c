@@ -189,6 +189,8 @@ ts_status ts_checkpoint_reshape(ts_ctx *ctx, ts_checkpoint *c, int i, int nd, co
     *same = are_equal(t->nd, t->dim, nd, dim);
     if (*same || n->e->odd) return TS_OK;
     int na = skip_ones(t->nd, t->dim, &a), nb = skip_ones(nd, dim, &b);
+    /* a convolution of single places is a linear layer */
+    while (nd == 2 && na > 2 && a[na - 1] == 1) na--;
     if (!are_equal(na, a, nb, b) && !is_folded(t->nd, t->dim, nd, dim)) return TS_OK;
     for (int d = 0; d < nd; d++)
         if (dim[d] == -1) return TS_OK;

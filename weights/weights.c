@@ -62,6 +62,8 @@ void ts_weights_close(ts_weights *ws)
 
 /* ---- find ---- */
 
+const ts_naming *ts_weights_naming(const ts_weights *ws) { return ws->files.naming; }
+
 bool ts_weights_has(const ts_weights *ws, const char *name)
 {
     return ts_checkpoint_find(&ws->files, name) >= 0;

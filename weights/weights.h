@@ -26,6 +26,8 @@ ts_status ts_weights_open(ts_ctx *, const char *place, const char *stem, const t
                           ts_weights **);
 void ts_weights_close(ts_weights *); /* NULL is legal */
 bool ts_weights_has(const ts_weights *, const char *name);
+/* that its files have, of those of `names`; NULL: the one that models ask for */
+const ts_naming *ts_weights_naming(const ts_weights *);
 /* Finds a tensor (F32, BF16 or F16) and refuses any other shape (an expected dimension of -1 takes
  * what is there). Groups count from 0; the pointer lives as long as the set. Finding a name twice
  * returns the same weight; a matrix of several groups is always resident.

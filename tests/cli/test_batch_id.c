@@ -37,9 +37,10 @@ static const struct {
                 {TS_F_PRECISION, "f32"}};
 /* of models of pictures, with two experts, or of one size; of pictures that have a quality */
 static const ts_flag_id begins[] = {
-    TS_F_INIT,       TS_F_STRENGTH,  TS_F_TRANSFORMER_2,   TS_F_IMAGE_ENCODER,
-    TS_F_LORA,       TS_F_LORA_HIGH, TS_F_LORA_LOW,        TS_F_IMAGE,
-    TS_F_LAST_IMAGE, TS_F_QUALITY,   TS_F_DYNAMIC_GUIDANCE};
+    TS_F_INIT,       TS_F_STRENGTH,  TS_F_TRANSFORMER_2,    TS_F_IMAGE_ENCODER,
+    TS_F_LORA,       TS_F_LORA_HIGH, TS_F_LORA_LOW,         TS_F_IMAGE,
+    TS_F_LAST_IMAGE, TS_F_QUALITY,   TS_F_DYNAMIC_GUIDANCE, TS_F_TEXT_ENCODER_2,
+    TS_F_TOKENIZER_2};
 static const ts_flag_id others[] = {/* the name, which rows, how fast, what is said */
                                     TS_F_OUTPUT,        TS_F_OUT,           TS_F_NAME,
                                     TS_F_FORMAT,        TS_F_COPIES,        TS_F_OVERWRITE,

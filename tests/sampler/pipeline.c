@@ -223,13 +223,15 @@ static const char *case_loras(const char *fixture, const cJSON *j)
 
 static ts_model *open_model(ts_ctx *c, const char *fixture, const cJSON *j, ts_request *q)
 {
-    char path[5][4096];
+    char path[7][4096];
     ts_model *m;
     ts_model_files files = {.size = sizeof files,
                             .transformer = case_path(fixture, j, "transformer", path[0]),
                             .vae = case_path(fixture, j, "vae", path[1]),
                             .text_encoder = case_path(fixture, j, "text_encoder", path[2]),
-                            .image_encoder = case_path(fixture, j, "image_encoder", path[4])};
+                            .image_encoder = case_path(fixture, j, "image_encoder", path[4]),
+                            .text_encoder_2 = case_path(fixture, j, "text_encoder_2", path[5]),
+                            .tokenizer_2 = case_path(fixture, j, "tokenizer_2", path[6])};
     const char *name = case_path(fixture, j, "model", path[3]);
     if (!name && !files.transformer) {
         snprintf(path[3], sizeof path[3], "%s/model", testing_fixture(fixture));
