@@ -6,6 +6,7 @@
 #include "prompts/bpe.h"
 #include "weights/file.h"
 #include "weights/source.h"
+#include "weights/split.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,13 @@ static bool open_carrier(const char *path, carrier *c)
 {
     ts_err ignored = {0};
     *c = (carrier){0};
-    if (ts_source_open(&ignored, path, &c->source)) return false;
+    /* of a GGUF in parts the first has the keys */
+    ts_split split;
+    ts_split_read(path, &split);
+    char *first = ts_split_path(&split, 1);
+    ts_status st = first ? ts_source_open(&ignored, first, &c->source) : TS_EMEMORY;
+    free(first);
+    if (st) return false;
     const ts_source *s = &c->source;
     for (int i = 0; i < s->entries; i++)
         if (!strcmp(s->entry[i].name, "spiece_model") && s->entry[i].t.type == TS_U8 &&

@@ -1,6 +1,7 @@
 /* What a file is, by its content: pictures and clips by libav, safetensors by the names of their
  * tensors, tiles by their keys. Headers only, but that frames of a kind that has no index are
  * counted. */
+#include "backend/suffix.h"
 #include "sampler/tessera.h"
 
 #include "codecs/movie.h"
@@ -144,7 +145,7 @@ ts_status ts_file_json(ts_ctx *c, const char *path, char **json)
     TRY(ts_file_refuse_pointer(&c->err, path, head, n));
     if (n > 8 && head[8] == '{' && !head[7])
         TRY(describe_tensors(c, path, j));
-    else if (n > 4 && !memcmp(head, "GGUF", 4))
+    else if ((n > 4 && !memcmp(head, "GGUF", 4)) || ts_ends_with(path, ".index.json"))
         TRY(ts_describe_weights(c, path, j));
     else if (head[0] == '{')
         TRY(describe_tiles(&c->err, path, j));

@@ -10,19 +10,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void add_types(const ts_source *s, cJSON *j)
+static void add_types(const ts_checkpoint *c, cJSON *j)
 {
-    double parameters = 0;
+    double parameters = 0, tensors = 0;
     cJSON *types = cJSON_CreateObject();
-    for (int i = 0; i < s->entries; i++) {
-        const ts_entry *e = s->entry + i;
-        const cJSON *was = cJSON_GetObjectItemCaseSensitive(types, e->storage);
-        double bytes = (double)e->bytes + (was ? was->valuedouble : 0);
-        cJSON_DeleteItemFromObjectCaseSensitive(types, e->storage);
-        cJSON_AddNumberToObject(types, e->storage, bytes);
-        if (!e->odd) parameters += (double)ts_entry_count(e);
+    for (int k = 0; k < c->sources; k++) {
+        const ts_source *s = c->source + k;
+        tensors += s->entries;
+        for (int i = 0; i < s->entries; i++) {
+            const ts_entry *e = s->entry + i;
+            const cJSON *was = cJSON_GetObjectItemCaseSensitive(types, e->storage);
+            double bytes = (double)e->bytes + (was ? was->valuedouble : 0);
+            cJSON_DeleteItemFromObjectCaseSensitive(types, e->storage);
+            cJSON_AddNumberToObject(types, e->storage, bytes);
+            if (!e->odd) parameters += (double)ts_entry_count(e);
+        }
     }
-    cJSON_AddNumberToObject(j, "tensors", s->entries);
+    if (c->sources > 1) cJSON_AddNumberToObject(j, "files", c->sources);
+    cJSON_AddNumberToObject(j, "tensors", tensors);
     cJSON_AddNumberToObject(j, "parameters", parameters);
     cJSON_AddItemToObject(j, "bytes_by_type", types);
 }
@@ -107,9 +112,9 @@ done:
 ts_status ts_describe_weights(ts_ctx *ctx, const char *path, cJSON *j)
 {
     ts_status st;
-    ts_source s;
-    TRY(ts_source_open(&ctx->err, path, &s));
-    const ts_kind *k = ts_kind_of(&s, TS_PART_NONE);
+    ts_checkpoint c;
+    TRY(ts_checkpoint_open(ctx, path, "model", NULL, &c));
+    const ts_kind *k = ts_kind_of(c.source, c.sources, TS_PART_NONE);
     cJSON_AddStringToObject(j, "kind",
                             !k                        ? "weights"
                             : k->part == TS_PART_LORA ? "LoRA"
@@ -118,8 +123,8 @@ ts_status ts_describe_weights(ts_ctx *ctx, const char *path, cJSON *j)
         st = describe_lora_file(&ctx->err, path, j);
     else if (k)
         ts_describe_part(ctx, path, k, j);
-    add_types(&s, j);
-    ts_source_close(&s);
+    add_types(&c, j);
+    ts_checkpoint_close(&c);
 done:
     return st;
 }

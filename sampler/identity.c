@@ -3,6 +3,7 @@
 
 #include "backend/hash.h"
 #include "backend/suffix.h"
+#include "weights/split.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -33,13 +34,28 @@ static ts_status hash_samples(ts_err *err, const char *path, uint64_t *h)
     return TS_OK;
 }
 
+/* A file, or the parts that it is one of by its name and that are there. */
+static ts_status hash_parts(ts_err *err, const char *path, uint64_t *h)
+{
+    ts_status st = TS_OK;
+    ts_split split;
+    ts_split_read(path, &split);
+    for (int i = 1; i <= split.parts && !st; i++) {
+        char *part = ts_split_path(&split, i);
+        if (!part) return ts_fail(err, TS_EMEMORY, "no memory for a file's name");
+        if (i == split.part || access(part, F_OK) == 0) st = hash_samples(err, part, h);
+        free(part);
+    }
+    return st;
+}
+
 ts_status ts_identity_folder(ts_err *err, const char *dir, uint64_t *h)
 {
     ts_status st = TS_OK;
     struct dirent **list = NULL;
     char *path = NULL;
     struct stat s;
-    if (stat(dir, &s) == 0 && S_ISREG(s.st_mode)) return hash_samples(err, dir, h);
+    if (stat(dir, &s) == 0 && S_ISREG(s.st_mode)) return hash_parts(err, dir, h);
     int n = scandir(dir, &list, NULL, alphasort);
     if (n < 0) TRY(ts_fail(err, TS_EMODEL, "%s: %s", dir, strerror(errno)));
     for (int i = 0; i < n; i++) {

@@ -136,9 +136,8 @@ static int find_alone(ts_model *m)
 static bool has_part(ts_model *m, const ts_model_slot *s, const char *path)
 {
     ts_checkpoint c;
-    bool found = false;
     if (ts_checkpoint_open(m->ctx, path, s->stem, NULL, &c)) return false;
-    for (int i = 0; i < c.sources; i++) found = found || ts_kind_of(c.source + i, s->part);
+    bool found = ts_kind_of(c.source, c.sources, s->part);
     ts_checkpoint_close(&c);
     return found;
 }

@@ -62,8 +62,7 @@ static ts_status refuse_kind(ts_model *m, const ts_model_slot *s, const char *wh
                              const ts_checkpoint *c)
 {
     ts_err *err = &m->ctx->err;
-    const ts_kind *other = NULL;
-    for (int i = 0; i < c->sources && !other; i++) other = ts_kind_of(c->source + i, TS_PART_NONE);
+    const ts_kind *other = ts_kind_of(c->source, c->sources, TS_PART_NONE);
     if (!other)
         return ts_fail(err, TS_EMODEL, "%s: nothing in it is known, %s was wanted", what,
                        ts_part_name(s->part));
@@ -102,9 +101,8 @@ static ts_status open_as_part(ts_model *m, const ts_model_slot *s, const char *p
                               ts_checkpoint *c, reader *r)
 {
     ts_status st;
-    const ts_kind *k = NULL;
     TRY(ts_checkpoint_open(m->ctx, path, s->stem, NULL, c));
-    for (int i = 0; i < c->sources && !k; i++) k = ts_kind_of(c->source + i, s->part);
+    const ts_kind *k = ts_kind_of(c->source, c->sources, s->part);
     *r = k ? find_reader(k) : (reader){0};
     TRY(refuse_architecture(m, c));
     if (!r->infer) TRY(refuse_kind(m, s, path, c));

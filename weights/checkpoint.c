@@ -8,7 +8,9 @@
 
 #include "backend/suffix.h"
 #include "weights/config.h"
+#include "weights/gguf.h"
 #include "weights/rename.h"
+#include "weights/split.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -158,6 +160,64 @@ static ts_status open_one(ts_ctx *ctx, const char *path, ts_checkpoint *c)
     return TS_OK;
 }
 
+static ts_status refuse_checkpoint_memory(ts_ctx *ctx, const char *what)
+{
+    return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", what);
+}
+
+/* What the parts of a GGUF say of themselves is what their names say, and they are all there. */
+static ts_status check_parts(ts_ctx *ctx, const ts_checkpoint *c, int parts)
+{
+    int64_t v, wanted = -1, tensors = 0;
+    for (int i = 0; i < c->sources; i++) {
+        const ts_gguf *g = ts_gguf_of(c->source + i);
+        tensors += c->source[i].entries;
+        if (!g) continue;
+        if (ts_gguf_whole(g, "split.count", &v) && v > 1 && v != parts)
+            return ts_fail(&ctx->err, TS_EMODEL,
+                           parts > 1 ? "%s is one of %lld parts by its key split.count, of %d by "
+                                       "its name"
+                                     : "%s is one of %lld parts of a GGUF, which are found by "
+                                       "their names (NAME-00001-of-00003.gguf): %d is there",
+                           c->source[i].path, (long long)v, parts);
+        if (parts > 1 && ts_gguf_whole(g, "split.no", &v) && v != i)
+            return ts_fail(&ctx->err, TS_EMODEL,
+                           "%s is part %lld by its key split.no, %d by its "
+                           "name",
+                           c->source[i].path, (long long)v + 1, i + 1);
+        if (parts > 1 && ts_gguf_whole(g, "split.tensors.count", &v)) wanted = v;
+    }
+    if (wanted >= 0 && wanted != tensors)
+        return ts_fail(&ctx->err, TS_EMODEL,
+                       "%s: its %d parts have %lld tensors, %lld by their key "
+                       "split.tensors.count",
+                       c->what, parts, (long long)tensors, (long long)wanted);
+    return TS_OK;
+}
+
+/* The file, or the parts that it is one of by its name. */
+static ts_status open_parts(ts_ctx *ctx, ts_checkpoint *c)
+{
+    ts_status st = TS_OK;
+    char *path = NULL;
+    ts_split split;
+    ts_split_read(c->what, &split);
+    if (!(c->source = calloc((size_t)split.parts, sizeof *c->source)))
+        TRY(refuse_checkpoint_memory(ctx, c->what));
+    for (int i = 1; i <= split.parts; i++) {
+        free(path);
+        if (!(path = ts_split_path(&split, i))) TRY(refuse_checkpoint_memory(ctx, c->what));
+        if (i != split.part && !is_there(path))
+            TRY(ts_fail(&ctx->err, TS_EMODEL, "%s is missing: %s is one of %d parts", path, c->what,
+                        split.parts));
+        TRY(open_one(ctx, path, c));
+    }
+    TRY(check_parts(ctx, c, split.parts));
+done:
+    free(path);
+    return st;
+}
+
 static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, const cJSON *map,
                              ts_checkpoint *c)
 {
@@ -167,11 +227,11 @@ static ts_status open_shards(ts_ctx *ctx, const char *dir, const char *index, co
     int n = 0;
     TRY(list_shards(&ctx->err, index, map, &shard, &n));
     if (!(c->source = calloc((size_t)n, sizeof *c->source)))
-        TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
+        TRY(refuse_checkpoint_memory(ctx, index));
     for (int i = 0; i < n; i++) {
         free(path);
         if (asprintf(&path, "%s/%s", dir, shard[i]) < 0) path = NULL;
-        if (!path) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", index));
+        if (!path) TRY(refuse_checkpoint_memory(ctx, index));
         if (!is_there(path))
             TRY(ts_fail(&ctx->err, TS_EMODEL, "%s is missing: %s names it as one of %d shards",
                         path, index, n));
@@ -251,6 +311,16 @@ missing:
     goto done;
 }
 
+/* Of parts without an index. */
+static ts_status refuse_two_parts(ts_ctx *ctx, const ts_checkpoint *c)
+{
+    for (int i = 1; i < c->names; i++)
+        if (compare_named(c->name + i - 1, c->name + i) == 0)
+            return ts_fail(&ctx->err, TS_EMODEL, "tensor \"%s\" is in %s and in %s",
+                           c->name[i].name, c->name[i - 1].source->path, c->name[i].source->path);
+    return TS_OK;
+}
+
 /* The names by which models ask: of a file with names of its own, they would be translated here. */
 static ts_status merge_names(ts_ctx *ctx, ts_checkpoint *c)
 {
@@ -289,8 +359,12 @@ static ts_status find_files(ts_ctx *ctx, const char *place, const char *stem, ch
         ts_status st = choose_files(ctx, place, stem, what);
         if (st) return st;
     } else {
+        ts_split split;
+        char *index = ts_split_read(place, &split) ? ts_split_index(&split) : NULL;
+        bool listed = index && is_there(index);
         *dir = folder_of(place);
-        *what = strdup(place);
+        *what = listed ? index : strdup(place);
+        if (!listed) free(index);
     }
     if (!*dir || !*what) return ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", place);
     return TS_OK;
@@ -311,10 +385,9 @@ ts_status ts_checkpoint_open(ts_ctx *ctx, const char *place, const char *stem,
         TRY(merge_names(ctx, c));
         TRY(apply_index(ctx, c, map));
     } else {
-        if (!(c->source = calloc(1, sizeof *c->source)))
-            TRY(ts_fail(&ctx->err, TS_EMEMORY, "%s: out of memory", c->what));
-        TRY(open_one(ctx, c->what, c));
+        TRY(open_parts(ctx, c));
         TRY(merge_names(ctx, c));
+        TRY(refuse_two_parts(ctx, c));
     }
     if (names) TRY(ts_checkpoint_rename(ctx, c, names));
 done:

@@ -25,9 +25,10 @@ typedef struct {
 } ts_checkpoint;
 /* PLACE is a folder: PLACE/STEM.safetensors, else PLACE/STEM.safetensors.index.json with its
  * shards, else a variant of either (bf16 before fp16 before others); or it is a file, of weights or
- * such an index. A tensor of a shard that the index leaves out is there too, with one warning.
- * names: what else tensors may be called; NULL: nothing. TS_EMODEL names file and tensor; *out is
- * closed on failure. */
+ * such an index, or one of several parts by its name (weights/split.h), which are then read
+ * together, by their index where it lies beside them. A tensor of a shard that the index leaves out
+ * is there too, with one warning. names: what else tensors may be called; NULL: nothing. TS_EMODEL
+ * names file and tensor; *out is closed on failure. */
 ts_status ts_checkpoint_open(ts_ctx *, const char *place, const char *stem, const ts_names *,
                              ts_checkpoint *out);
 void ts_checkpoint_close(ts_checkpoint *);
@@ -42,8 +43,8 @@ long ts_checkpoint_dim(const ts_checkpoint *, const char *name, int d);
 /* One more than the largest number that follows `head` ("blocks.") in a name; 0: none does. */
 long ts_checkpoint_blocks(const ts_checkpoint *, const char *head);
 /* Name i is of shape `dim` from here on, when that has as many numbers and differs only by ones in
- * front or behind, or by two first dimensions that the file has as one; false: it differs by more.
- * TS_EMEMORY leaves *same false. */
+ * front, by ones behind a matrix, or by two first dimensions that the file has as one; false: it
+ * differs by more. TS_EMEMORY leaves *same false. */
 ts_status ts_checkpoint_reshape(ts_ctx *, ts_checkpoint *, int i, int nd, const long *dim,
                                 bool *same);
 /* Rows of it as f32: out [rows, ts_entry_width(n->e)]. */

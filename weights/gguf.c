@@ -496,17 +496,6 @@ static ts_status refuse_version(ts_err *err, const ts_gguf *g, uint32_t version)
                    version);
 }
 
-/* Files of several parts are for whoever joins them. */
-static ts_status refuse_split(ts_err *err, const ts_gguf *g)
-{
-    int64_t parts;
-    if (!ts_gguf_whole(g, "split.count", &parts) || parts < 2) return TS_OK;
-    return ts_fail(err, TS_EMODEL,
-                   "%s is one of %lld parts of a GGUF, which are not read: llama-gguf-split joins "
-                   "them",
-                   g->path, (long long)parts);
-}
-
 static ts_status read_gguf(ts_err *err, ts_gguf *g)
 {
     ts_status st;
@@ -524,7 +513,6 @@ static ts_status read_gguf(ts_err *err, ts_gguf *g)
                        "hold: it is cut off or damaged",
                        g->path, (unsigned long long)tensors, (unsigned long long)keys, g->size);
     TRY(read_typed_keys(err, g, &c, (long)keys));
-    TRY(refuse_split(err, g));
     TRY(read_tensors(err, g, &c, (long)tensors));
 done:
     return st;

@@ -145,39 +145,45 @@ static const char *const prefixes[] = {"",
                                        "clip_l.transformer.text_model.",
                                        "text_encoders.clip_l.transformer.text_model."};
 
-static bool has_mark(const ts_source *s, const char *prefix, const char *mark)
+/* Of one component: a file, or those that it is split into. */
+typedef struct {
+    const ts_source *s;
+    int n;
+} sources;
+
+static const ts_entry *find_entry(sources s, const char *prefix, const char *mark)
 {
     char name[256];
+    const ts_entry *e = NULL;
     int n = snprintf(name, sizeof name, "%s%s", prefix, mark);
-    return n > 0 && n < (int)sizeof name && ts_source_find(s, name);
+    for (int i = 0; i < s.n && !e && n > 0 && n < (int)sizeof name; i++)
+        e = ts_source_find(s.s + i, name);
+    return e;
 }
 
 /* Open-Sora-Plan and PixArt have the same blocks under the same names; the output of PixArt has a
  * variance behind the prediction. */
-static bool has_variance(const ts_source *s, const char *prefix)
+static bool has_variance(sources s, const char *prefix)
 {
-    char name[256];
-    snprintf(name, sizeof name, "%sproj_out.weight", prefix);
-    const ts_entry *out = ts_source_find(s, name);
-    snprintf(name, sizeof name, "%spos_embed.proj.weight", prefix);
-    const ts_entry *in = ts_source_find(s, name);
+    const ts_entry *out = find_entry(s, prefix, "proj_out.weight"),
+                   *in = find_entry(s, prefix, "pos_embed.proj.weight");
     return !out || !in || out->odd || in->odd || in->t.nd < 2 ||
            ts_entry_rows(out) != ts_entry_width(in);
 }
 
-static bool fits_row(const ts_source *s, const char *prefix, const row *r)
+static bool fits_row(sources s, const char *prefix, const row *r)
 {
-    if (!has_mark(s, prefix, r->mark) || (r->also && !has_mark(s, prefix, r->also))) return false;
+    if (!find_entry(s, prefix, r->mark) || (r->also && !find_entry(s, prefix, r->also)))
+        return false;
     return !r->kind.cls || strcmp(r->kind.cls, OPENSORA) != 0 || !has_variance(s, prefix);
 }
 
-static const ts_kind *find_model_part(const ts_source *s, ts_part of)
+static const ts_kind *find_model_part(sources s, ts_part of)
 {
     for (size_t p = 0; p < sizeof prefixes / sizeof *prefixes; p++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             const row *r = rows + i;
-            if (of && r->kind.part != of) continue;
-            if (fits_row(s, prefixes[p], r)) return &r->kind;
+            if ((!of || r->kind.part == of) && fits_row(s, prefixes[p], r)) return &r->kind;
         }
     return NULL;
 }
@@ -197,13 +203,14 @@ static bool is_lora(const ts_source *s)
     return false;
 }
 
-const ts_kind *ts_kind_of(const ts_source *s, ts_part of)
+const ts_kind *ts_kind_of(const ts_source *s, int n, ts_part of)
 {
     static const ts_kind lora = {TS_PART_LORA, "a LoRA", NULL};
-    bool differences = is_lora(s);
+    bool differences = false;
+    for (int i = 0; i < n; i++) differences = differences || is_lora(s + i);
     if (of == TS_PART_LORA || (of == TS_PART_NONE && differences))
         return differences ? &lora : NULL;
-    return find_model_part(s, of);
+    return find_model_part((sources){s, n}, of);
 }
 
 const char *ts_part_name(ts_part part)

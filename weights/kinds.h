@@ -18,8 +18,8 @@ typedef struct {
     /* the diffusers or transformers class that reads it; NULL: it is known, and not read */
     const char *cls;
 } ts_kind;
-/* `of` the source: the kind of this part, or with TS_PART_NONE of the first part that is there (a
- * file may hold several). NULL: nothing is known in it. */
-const ts_kind *ts_kind_of(const ts_source *, ts_part of);
+/* Of n files together: the kind of this part, or with TS_PART_NONE of the first part that is there
+ * (they may hold several). NULL: nothing is known in them. */
+const ts_kind *ts_kind_of(const ts_source *, int n, ts_part of);
 const char *ts_part_name(ts_part); /* "a transformer", for sentences */
 #endif

@@ -171,7 +171,7 @@ static ts_status take_modules(ts_err *err, ts_lora_file *f, found_key *key, int 
 
 static ts_status refuse_without_keys(ts_err *err, const ts_lora_file *f)
 {
-    const ts_kind *k = ts_kind_of(&f->source, TS_PART_NONE);
+    const ts_kind *k = ts_kind_of(&f->source, 1, TS_PART_NONE);
     const ts_gguf *g = ts_gguf_of(&f->source);
     if (f->text_keys)
         return ts_fail(err, TS_EMODEL,

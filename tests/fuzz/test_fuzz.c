@@ -415,7 +415,7 @@ static bool part(const uint8_t *in, size_t n)
         ts_status st = ts_checkpoint_open(ctx, path, "model", readers[i].names, &c);
         failed_without_sentence("part", st, &ctx->err);
         if (st) continue;
-        for (int k = 0; k < c.sources; k++) ts_kind_of(c.source + k, TS_PART_NONE);
+        ts_kind_of(c.source, c.sources, TS_PART_NONE);
         cJSON *j = cJSON_CreateObject();
         st = readers[i].infer(ctx, &c, j);
         failed_without_sentence("part", st, &ctx->err);

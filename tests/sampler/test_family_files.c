@@ -80,6 +80,43 @@ START_TEST(transformers_are_known)
 }
 END_TEST
 
+/* In two parts, every other tensor in the second: marks of the kind are apart. The second's path,
+ * malloc'd. */
+static char *split_file(const char *path)
+{
+    ts_err err = {0};
+    ts_bag *bag = testing_bag(path), *half[2] = {ts_bag_new(), ts_bag_new()};
+    char *dir = testing_tmp(), *name = NULL;
+    for (int i = 0; i < ts_bag_count(bag); i++) {
+        const ts_host *t = ts_bag_find(bag, ts_bag_name(bag, i));
+        ts_bag_put(half[i % 2], ts_bag_name(bag, i), t->type, t->nd, t->dim, t->data);
+    }
+    for (int i = 0; i < 2; i++) {
+        free(name);
+        ck_assert(asprintf(&name, "%s/dit-0000%d-of-00002.safetensors", dir, i + 1) > 0);
+        ck_assert_msg(!ts_bag_save(&err, half[i], name), "%s", err.text);
+        ts_bag_free(half[i]);
+    }
+    ts_bag_free(bag);
+    free(dir);
+    return name;
+}
+
+START_TEST(transformers_in_parts)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    char *whole = write_transformer(_i), *second = split_file(whole), *json;
+    ck_ok(c, ts_file_json(c, second, &json));
+    ck_assert_msg(strstr(json, transformers[_i].dit->cls) && strstr(json, "\"files\":2"), "%s",
+                  json);
+    free(json);
+    testing_close(c);
+    pipeline_render_files(transformers[_i].fixture, "transformer", second, "cpu", false);
+    free(second);
+    free(whole);
+}
+END_TEST
+
 /* ---- VAEs and text encoders ---- */
 
 static const struct {
@@ -633,6 +670,7 @@ int main(void)
     TCase *tc = tcase_create("family files");
     tcase_add_loop_test(tc, transformers_by_file, 0, TRANSFORMERS);
     tcase_add_loop_test(tc, transformers_are_known, 0, TRANSFORMERS);
+    tcase_add_loop_test(tc, transformers_in_parts, 0, TRANSFORMERS);
     tcase_add_loop_test(tc, parts_by_file, 0, sizeof parts / sizeof *parts);
     tcase_add_loop_test(tc, llama_in_a_gguf, 0, 2);
     tcase_add_test(tc, vocabularies_of_keys);

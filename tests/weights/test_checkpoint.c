@@ -1,5 +1,7 @@
 /* Which files are a component's: single, sharded, variants, and what is wrong with the rest. */
+#include "tests/weights/gguf_writer.h"
 #include "tests/weights/scratch.h"
+#include "weights/split.h"
 #include "weights/weights.h"
 
 #include <stdio.h>
@@ -309,6 +311,176 @@ START_TEST(reads_rows)
 }
 END_TEST
 
+/* ---- parts that are found by their names ---- */
+
+START_TEST(names_of_parts)
+{
+    static const struct {
+        const char *path;
+        int part, parts;
+        const char *first, *index;
+    } row[] = {
+        {"a/model-00002-of-00003.safetensors", 2, 3, "a/model-00001-of-00003.safetensors",
+         "a/model.safetensors.index.json"},
+        {"x-1-of-9.gguf", 1, 9, "x-1-of-9.gguf", "x.gguf.index.json"},
+        {"wan-14b-Q4-00010-of-00012.gguf", 10, 12, "wan-14b-Q4-00001-of-00012.gguf",
+         "wan-14b-Q4.gguf.index.json"},
+        {"model-00001-of-00001.fp16.safetensors", 1, 1, "model-00001-of-00001.fp16.safetensors",
+         "model.fp16.safetensors.index.json"},
+        {"model-00000-of-00003.safetensors", 0, 0, NULL, NULL},
+        {"model-00004-of-00003.safetensors", 0, 0, NULL, NULL},
+        {"model-2-of-03.safetensors", 0, 0, NULL, NULL},
+        {"b-00001-of-00002/model.safetensors", 0, 0, NULL, NULL},
+        {"model-00001-of-00002", 0, 0, NULL, NULL},
+        {"model-1234567-of-1234567.gguf", 0, 0, NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        ts_split split;
+        ck_assert_msg(ts_split_read(row[i].path, &split) == (row[i].part > 0), "%s", row[i].path);
+        char *first = ts_split_path(&split, 1);
+        ck_assert_str_eq(first, row[i].first ? row[i].first : row[i].path);
+        free(first);
+        if (!row[i].part) continue;
+        char *index = ts_split_index(&split);
+        ck_assert(split.part == row[i].part && split.parts == row[i].parts);
+        ck_assert_str_eq(index, row[i].index);
+        free(index);
+    }
+}
+END_TEST
+
+static ts_status open_part(ts_ctx *ctx, const char *dir, const char *name, ts_weights **ws)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return ts_weights_open(ctx, path, "model", NULL, ws);
+}
+
+/* Any of them gives all, with an index beside them and without. */
+START_TEST(parts_by_the_name_of_one)
+{
+    static const char *const map = "{\"weight_map\": {\"c\": " S2 ", \"a\": " S1 ", \"b\": " S1
+                                   "}}";
+    for (int i = 0; i < 4; i++) {
+        ts_ctx *ctx = testing_open("cpu", NULL, 1);
+        char *dir = make_shards(i / 2 ? map : NULL);
+        ts_weights *ws;
+        ts_weights_stat s;
+        ck_ok(ctx, open_part(ctx, dir,
+                             i % 2 ? "model-00001-of-00002.safetensors"
+                                   : "model-00002-of-00002.safetensors",
+                             &ws));
+        ts_weights_stats(ws, &s);
+        ck_assert(s.tensors == 3 && s.files == 2 && ts_weights_has(ws, "a") &&
+                  ts_weights_has(ws, "c"));
+        ts_weights_close(ws);
+        free(dir);
+        testing_close(ctx);
+    }
+}
+END_TEST
+
+START_TEST(a_part_is_missing_or_there_twice)
+{
+    ts_ctx *ctx = testing_open("cpu", NULL, 1);
+    char *dir = make_shards(NULL), path[4096];
+    ts_weights *ws;
+    scratch_safetensors(dir, "model-00002-of-00002.safetensors", "{" ONE("b", "0, 8") "}", 8);
+    scratch_expect(&ctx->err, open_part(ctx, dir, "model-00001-of-00002.safetensors", &ws),
+                   TS_EMODEL, "tensor \"b\" is in ", "model-00001-of-00002.safetensors and in",
+                   "model-00002-of-00002.safetensors", NULL);
+    snprintf(path, sizeof path, "%s/model-00002-of-00002.safetensors", dir);
+    ck_assert_int_eq(unlink(path), 0);
+    scratch_expect(&ctx->err, open_part(ctx, dir, "model-00001-of-00002.safetensors", &ws),
+                   TS_EMODEL, "model-00002-of-00002.safetensors is missing: ",
+                   "model-00001-of-00002.safetensors is one of 2 parts", NULL);
+    free(dir);
+    testing_close(ctx);
+}
+END_TEST
+
+/* no, count, tensors: of the keys split.*; -1: not there */
+static void write_gguf_part(const char *dir, const char *name, int no, int count, int tensors,
+                            const char *tensor)
+{
+    char path[4096];
+    gguf_writer *w = gguf_begin();
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (no >= 0) gguf_u32(w, "split.no", (uint32_t)no);
+    if (count >= 0) gguf_u32(w, "split.count", (uint32_t)count);
+    if (tensors >= 0) gguf_u32(w, "split.tensors.count", (uint32_t)tensors);
+    if (tensor) gguf_tensor(w, tensor, 1, (long[]){2}, (float[]){1, 2});
+    gguf_end(w, path);
+}
+
+START_TEST(parts_of_a_gguf)
+{
+    static const struct {
+        const char *second; /* the name of the second part */
+        int no, count, tensors;
+        const char *tensor, *open, *says[2];
+    } row[] = {
+        {"m-00002-of-00002.gguf", 1, 2, 2, "b", "m-00001-of-00002.gguf", {NULL}},
+        {"m-00002-of-00002.gguf", 1, 2, 2, "b", "m-00002-of-00002.gguf", {NULL}},
+        {"m-00002-of-00002.gguf", 1, 2, -1, "b", "m-00002-of-00002.gguf", {NULL}},
+        {"m-00003-of-00002.gguf",
+         1,
+         2,
+         2,
+         "b",
+         "m-00001-of-00002.gguf",
+         {"m-00002-of-00002.gguf is missing", "one of 2 parts"}},
+        {"m-00002-of-00002.gguf",
+         2,
+         2,
+         2,
+         "b",
+         "m-00001-of-00002.gguf",
+         {"is part 3 by its key split.no, 2 by its name"}},
+        {"m-00002-of-00002.gguf",
+         1,
+         3,
+         2,
+         "b",
+         "m-00001-of-00002.gguf",
+         {"is one of 3 parts by its key split.count, of 2 by its name"}},
+        {"m-00002-of-00002.gguf",
+         1,
+         2,
+         2,
+         NULL,
+         "m-00001-of-00002.gguf",
+         {"have 1 tensors, 2 by their key"}},
+        {"m-00002-of-00002.gguf", 1, 2, 2, "a", "m-00001-of-00002.gguf", {"tensor \"a\" is in"}},
+        {"second.gguf",
+         1,
+         3,
+         2,
+         "b",
+         "second.gguf",
+         {"second.gguf is one of 3 parts of a GGUF", "NAME-00001-of-00003.gguf"}},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        ts_ctx *ctx = testing_open("cpu", NULL, 1);
+        char *dir = testing_tmp();
+        ts_weights *ws;
+        write_gguf_part(dir, "m-00001-of-00002.gguf", 0, 2, row[i].tensors, "a");
+        write_gguf_part(dir, row[i].second, row[i].no, row[i].count, row[i].tensors, row[i].tensor);
+        ts_status st = open_part(ctx, dir, row[i].open, &ws);
+        if (row[i].says[0])
+            scratch_expect(&ctx->err, st, TS_EMODEL, row[i].says[0],
+                           row[i].says[1] ? row[i].says[1] : "", NULL);
+        else
+            ck_ok(ctx, st);
+        ck_assert(!!ws == !st);
+        if (ws) ck_assert(ts_weights_has(ws, "a") && ts_weights_has(ws, "b"));
+        ts_weights_close(ws);
+        free(dir);
+        testing_close(ctx);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("checkpoint");
@@ -322,6 +494,10 @@ int main(void)
     tcase_add_test(t, links_of_a_broken_download);
     tcase_add_test(t, finds_by_name_type_and_shape);
     tcase_add_test(t, reads_rows);
+    tcase_add_test(t, names_of_parts);
+    tcase_add_test(t, parts_by_the_name_of_one);
+    tcase_add_test(t, a_part_is_missing_or_there_twice);
+    tcase_add_test(t, parts_of_a_gguf);
     suite_add_tcase(s, t);
     return testing_main(s);
 }

@@ -404,11 +404,6 @@ BAD(bad_alignment_zero)
     put_tensor(w, "a", 1, (uint64_t[]){1}, 0, 0);
     w->n += 256;
 }
-BAD(bad_part)
-{
-    put_header(w, 3, 0, 1);
-    put_number(w, "split.count", TS_GGUF_U16, "\3\0", 2);
-}
 static void put_one(builder *w, const char *name, int nd, const uint64_t *dim, uint32_t type,
                     uint64_t offset)
 {
@@ -479,7 +474,6 @@ static const struct {
     {"a number that is cut off", bad_value, "\"key\"", "cut off"},
     {"no power of two", bad_alignment, "general.alignment", "power of two"},
     {"an alignment of 0", bad_alignment_zero, "general.alignment", "power of two"},
-    {"a part of a file", bad_part, "one of 3 parts", "llama-gguf-split"},
     {"a long name", bad_name, "tensor 1 of 1", "256 bytes"},
     {"a name that is no text", bad_name_text, "tensor 1 of 1", "UTF-8"},
     {"six dimensions", bad_dims, "\"a\"", "6 dimensions"},
