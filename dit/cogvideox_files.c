@@ -24,7 +24,10 @@ static const ts_rename heads_of_sat[] = {
     {.from = "transformer.final_layernorm.", .to = "norm_final."},
     {.from = "time_embed.0.", .to = "time_embedding.linear_1."},
     {.from = "time_embed.2.", .to = "time_embedding.linear_2."},
+    {.from = "ofs_embed.0.", .to = "ofs_embedding.linear_1."},
+    {.from = "ofs_embed.2.", .to = "ofs_embedding.linear_2."},
     {.from = "mixins.patch_embed.", .to = "patch_embed."},
+    {.from = "mixins.pos_embed.pos_embedding", .to = "patch_embed.pos_embedding"},
     {.from = "mixins.final_layer.norm_final.", .to = "norm_out.norm."},
     {.from = "mixins.final_layer.linear.", .to = "proj_out."},
     {.from = "mixins.final_layer.adaLN_modulation.1.", .to = "norm_out.linear."},
@@ -39,8 +42,9 @@ const ts_names ts_cogvideox_names = {
     /* "transformer." begins names of SAT's own */
     .prefix = (const char *const[]){"model.diffusion_model.", "diffusion_model.", "model.model.",
                                     "net.", NULL},
-    /* positions of SAT are tables that are made here */
-    .unused = (const char *const[]){"mixins.pos_embed.", TS_QUANTIZED_MARKS, NULL}};
+    /* turns of SAT are tables that are made here */
+    .unused = (const char *const[]){"mixins.pos_embed.freqs_", "transformer.word_embeddings.",
+                                    "transformer.position_embeddings.", TS_QUANTIZED_MARKS, NULL}};
 
 /* ---- the config ---- */
 
@@ -58,6 +62,8 @@ ts_status ts_cogvideox_infer(ts_ctx *ctx, const ts_checkpoint *c, cJSON *config)
          rows = ts_checkpoint_dim(c, "proj_out.weight", 0) / (deep ? PATCH * DEEP : PATCH),
          layers = ts_checkpoint_blocks(c, "transformer_blocks."),
          ofs = ts_checkpoint_dim(c, "ofs_embedding.linear_1.weight", 0);
+    /* of 2B the table is of sines, of 5B-I2V it was learned */
+    bool learned = dim != SMALL && ts_checkpoint_find(c, "patch_embed.pos_embedding") >= 0;
     if (dim == 0 || time == 0 || head == 0 || dim % head || text == 0 || rows == 0)
         return ts_fail(&ctx->err, TS_EMODEL,
                        "%s: a CogVideoX transformer without some of its embedders, its output or "
@@ -79,11 +85,10 @@ ts_status ts_cogvideox_infer(ts_ctx *ctx, const ts_checkpoint *c, cJSON *config)
     else
         cJSON_AddNullToObject(config, "patch_size_t");
     if (ofs) cJSON_AddNumberToObject(config, "ofs_embed_dim", (double)ofs);
-    if (deep || dim == LARGE || dim == SMALL)
-        cJSON_AddBoolToObject(config, "use_rotary_positional_embeddings", deep || dim == LARGE);
+    if (learned) cJSON_AddBoolToObject(config, "use_learned_positional_embeddings", true);
+    if (deep || learned || dim == LARGE || dim == SMALL)
+        cJSON_AddBoolToObject(config, "use_rotary_positional_embeddings", dim != SMALL);
     else
         cJSON_AddStringToObject(config, TS_UNTOLD, "whether positions are added or turned by");
-    if (dim == LARGE && ts_checkpoint_find(c, "patch_embed.pos_embedding") >= 0)
-        cJSON_AddBoolToObject(config, "use_learned_positional_embeddings", true);
     return TS_OK;
 }

@@ -96,18 +96,24 @@ static ts_status stand_for_cogvideox(ts_model *m)
              "\"trailing\", \"set_alpha_to_one\": true, \"clip_sample\": false, "
              "\"rescale_betas_zero_snr\": true, \"snr_shift_scale\": %d}",
              is_small_cogvideox(m) ? 3 : 1);
-    return put_pipeline(m, "CogVideoXPipeline", "{}", "CogVideoXDDIMScheduler", scheduler);
+    const ts_component *one = ts_model_part(m, "transformer");
+    bool image = number_of(one, "in_channels") > number_of(one, "out_channels");
+    return put_pipeline(m, image ? "CogVideoXImageToVideoPipeline" : "CogVideoXPipeline", "{}",
+                        "CogVideoXDDIMScheduler", scheduler);
 }
 
-/* The shapes of a VAE do not tell the scale of its latents. */
+/* The shapes of a VAE do not tell how its latents are scaled; those of images are the other way
+ * round in 1.5. */
 static ts_status scale_cogvideox(ts_model *m)
 {
-    static const char key[] = "scaling_factor";
+    static const char scale[] = "scaling_factor", invert[] = "invert_scale_latents";
     cJSON *config = ts_model_part(m, "vae")->config;
-    if (cJSON_GetObjectItemCaseSensitive(config, key)) return TS_OK;
-    return cJSON_AddNumberToObject(config, key, is_small_cogvideox(m) ? 1.15258426 : 0.7)
-               ? TS_OK
-               : ts_model_file_memory(m);
+    bool deep = number_of(ts_model_part(m, "transformer"), "patch_size_t") > 1;
+    if (!cJSON_GetObjectItemCaseSensitive(config, scale) &&
+        (!cJSON_AddNumberToObject(config, scale, is_small_cogvideox(m) ? 1.15258426 : 0.7) ||
+         !cJSON_AddBoolToObject(config, invert, deep)))
+        return ts_model_file_memory(m);
+    return TS_OK;
 }
 
 /* Transformers that need no directory: what model_index.json and scheduler_config.json of the

@@ -178,7 +178,8 @@ static bool agrees(const cJSON *had, const cJSON *told, const char **first)
 static void keep_statistics(const cJSON *had, cJSON *told)
 {
     static const char *const channels[] = {"z_dim", "latent_channels", "z_channels"},
-                             *const keys[] = {"latents_mean", "latents_std", "scaling_factor"};
+                             *const keys[] = {"latents_mean", "latents_std", "scaling_factor",
+                                              "invert_scale_latents"};
     bool same = false;
     for (size_t i = 0; i < sizeof channels / sizeof *channels; i++) {
         const cJSON *z = cJSON_GetObjectItemCaseSensitive(had, channels[i]);

@@ -40,6 +40,8 @@ static const struct {
     {"cogvideox15-5b", &ts_dit_cogvideox, 0, ""},
     {"cogvideox-2b", &ts_dit_cogvideox, 1, "diffusion_model."},
     {"cogvideox15-5b", &ts_dit_cogvideox, -1, ""},
+    {"cogvideox-5b-i2v", &ts_dit_cogvideox, 1, ""},
+    {"cogvideox15-5b-i2v", &ts_dit_cogvideox, 0, ""},
     {"open-sora-plan-v1.2", &ts_dit_opensora, -1, "module."},
     {"pixart-sigma", &ts_dit_pixart, -1, ""},
 };
@@ -395,7 +397,7 @@ static const shape t5_shapes[SHAPES] = {
     {"encoder.block.0.layer.1.DenseReluDense.wi_0.weight", {64, 1}},
     {"encoder.block.0.layer.1.DenseReluDense.wi_1.weight", {64, 1}},
 };
-static const shape cogvideox_shapes[2][SHAPES] = {
+static const shape cogvideox_shapes[3][SHAPES] = {
     {
         {"patch_embed.proj.weight", {1920, 16, 2, 2}},
         {"patch_embed.text_proj.weight", {1, 4096}},
@@ -409,6 +411,14 @@ static const shape cogvideox_shapes[2][SHAPES] = {
         {"transformer_blocks.0.norm1.linear.weight", {6 * 3072, 1}},
         {"transformer_blocks.0.attn1.norm_q.weight", {64}},
         {"proj_out.weight", {128, 1}},
+    },
+    {
+        {"patch_embed.proj.weight", {3072, 32, 2, 2}},
+        {"patch_embed.text_proj.weight", {1, 4096}},
+        {"patch_embed.pos_embedding", {1, 1, 1}},
+        {"transformer_blocks.0.norm1.linear.weight", {6 * 3072, 1}},
+        {"transformer_blocks.0.attn1.norm_q.weight", {64}},
+        {"proj_out.weight", {64, 1}},
     },
 };
 static const shape cogvideox_vae_shapes[SHAPES] = {
@@ -486,11 +496,13 @@ START_TEST(cogvideox_alone)
     program_expect(
         program_shell("cp -rL %s/tokenizer %s", testing_fixture("cogvideox-2b/model"), dir), 0);
     ck_ok(c, ts_model_open_files(c, NULL, &files, &m));
-    ck_assert_str_eq(m->dir.pipeline, "CogVideoXPipeline");
+    ck_assert_str_eq(m->dir.pipeline,
+                     _i == 2 ? "CogVideoXImageToVideoPipeline" : "CogVideoXPipeline");
     ck_assert(m->solver == TS_DDIM && m->diffusion.zero_snr &&
               m->diffusion.snr_shift == (_i ? 1 : 3));
-    ck_assert(m->dit_info.patch[0] == (_i ? 2 : 1) && m->dit_info.heads == (_i ? 48 : 30));
-    ck_assert(m->def.frames == (_i ? 81 : 49));
+    ck_assert(m->dit_info.patch[0] == (_i == 1 ? 2 : 1) && m->dit_info.heads == (_i ? 48 : 30));
+    ck_assert(m->def.frames == (_i == 1 ? 81 : 49));
+    ck_assert(m->vae_info.images_as_decoded == (_i == 1));
     ck_assert_float_eq_tol(m->vae_info.std[0], _i ? 1 / 0.7F : 1 / 1.15258426F, 1e-6F);
     ts_model_close(m);
     free(dit);
@@ -676,7 +688,7 @@ int main(void)
     tcase_add_test(tc, vocabularies_of_keys);
     tcase_add_test(tc, odd_vocabularies_of_keys);
     tcase_add_test(tc, hunyuanvideo_alone);
-    tcase_add_loop_test(tc, cogvideox_alone, 0, 2);
+    tcase_add_loop_test(tc, cogvideox_alone, 0, 3);
     tcase_add_test(tc, shapes_that_tell_too_little);
     tcase_add_loop_test(tc, wrong_parts_are_refused, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tc, scaled_positions_are_refused);
