@@ -22,16 +22,15 @@ enum {
 
 static const ts_flag table[] = {
     {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC | ROW, "Output",
-     "File to write: .mp4, .webm, .gif, .mkv, .y4m, .png, .jpg, .webp, a pattern like f-%04d.png, "
-     "a "
-     "folder/ of "
-     "numbered PNGs, or - for standard output (Y4M; a PNG of one frame); folders on the way are "
+     "File to write: .mp4, .webm, .gif, .mkv, .y4m, .png, .jpg, .webp (with --frames an "
+     "animation), a pattern like f-%04d.png or f-%04d.jpg, a folder/ of numbered PNGs, or - for "
+     "standard output (Y4M; a PNG of one frame); folders on the way are "
      "made (default: tessera.mp4, or tessera.png for one frame, and "
      "tessera-2 where that is there)"},
     {TS_F_OVERWRITE, "overwrite", 'y', TS_KIND_SWITCH, NULL, 0, 0, NULL,
      GEN | DEC | BENCH | BATCH | SRCH, NULL, "Replace files that exist"},
     {TS_F_SCALE, "scale", 0, TS_KIND_WHOLE, "N", 1, 16, NULL, GEN | DEC | BATCH | ROW, NULL,
-     "Enlarge N times while writing, 1 to 16 (default: the model's; 1 for numbered PNGs)"},
+     "Enlarge N times while writing, 1 to 16 (default: the model's; 1 for numbered pictures)"},
     {TS_F_CRF, "crf", 0, TS_KIND_WHOLE, "N", 0, 63, NULL, GEN | DEC | BATCH | ROW, NULL,
      "Video quality, 1 (best) to 51 for MP4, 63 for WebM; 0: lossless MP4 (default: 18, 24)"},
     {TS_F_QUALITY, "quality", 0, TS_KIND_WHOLE, "N", 1, 100, NULL, GEN | DEC | BATCH | ROW, NULL,

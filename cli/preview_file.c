@@ -69,7 +69,7 @@ static ts_status put_preview(const ts_previews *p, ts_step *s, ts_sink **out, ts
     ts_status st = TS_OK;
     ts_ctx *ctx = p->c->ctx;
     ts_sink *to;
-    bool png = ts_is_png(p->path), all = !png || p->pictures > 1;
+    bool still = ts_is_still(p->path), all = !still || p->pictures > 1;
     ts_frame f;
     int shape[4], n;
     ts_step_shape(s, shape);
@@ -77,7 +77,7 @@ static ts_status put_preview(const ts_previews *p, ts_step *s, ts_sink **out, ts
     TRY(ts_step_preview(s, all ? 0 : -1, &f));
     const ts_output o = preview_output(f.w, f.h);
     TRY(ts_output_open(ctx, p->path, &o, out));
-    if (png && all && !(*sheet = ts_sheet_new(*out)))
+    if (still && all && !(*sheet = ts_sheet_new(*out)))
         TRY(ts_fail(why, TS_EMEMORY, "no memory for a sheet"));
     to = *sheet ? ts_sheet_sink(*sheet) : *out;
     TRY(to->open(to, f.w, f.h, n, p->fps, NULL));

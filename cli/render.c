@@ -87,11 +87,12 @@ static bool ends_in(const char *path, const char *extension)
 
 bool ts_is_png(const char *path) { return ends_in(path, ".png"); }
 
-bool ts_is_picture(const char *path)
+bool ts_is_still(const char *path)
 {
-    return ts_is_png(path) || ends_in(path, ".jpg") || ends_in(path, ".jpeg") ||
-           ends_in(path, ".webp");
+    return ts_is_png(path) || ends_in(path, ".jpg") || ends_in(path, ".jpeg");
 }
+
+bool ts_is_picture(const char *path) { return ts_is_still(path) || ends_in(path, ".webp"); }
 
 bool ts_is_standard(const char *path) { return !strcmp(path, "-") || !strcmp(path, "/dev/stdout"); }
 
@@ -100,16 +101,16 @@ bool ts_is_numbered(const char *path)
     struct stat s;
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     if (!*base || (stat(path, &s) == 0 && S_ISDIR(s.st_mode))) return true;
-    return ts_is_png(base) && strchr(base, '%');
+    return ts_is_picture(base) && strchr(base, '%');
 }
 
-/* Several pictures do not fit one PNG: cat.png becomes cat-%d.png. */
+/* Several pictures are several files: cat.png becomes cat-%d.png. */
 static void number_pictures(ts_render *r)
 {
-    size_t n = strlen(r->path);
     if (r->numbered || r->q.count < 2 || r->sheeted) return;
-    if (!ts_is_png(r->path) || ts_is_numbered(r->path)) return;
-    if (asprintf(&r->numbered, "%.*s-%%d%s", (int)(n - 4), r->path, r->path + n - 4) < 0)
+    if (!ts_is_picture(r->path) || ts_is_numbered(r->path)) return;
+    const char *dot = strrchr(r->path, '.');
+    if (asprintf(&r->numbered, "%.*s-%%d%s", (int)(dot - r->path), r->path, dot) < 0)
         r->numbered = NULL;
     else
         r->path = r->numbered;
@@ -140,7 +141,8 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
     else
         ts_render_name(f, r, usual);
     /* --from a sheet makes a sheet again, where the output can be one */
-    r->sheeted = v[TS_F_GRID].set || (r->sheeted && ts_is_png(r->path) && !ts_is_numbered(r->path));
+    r->sheeted = v[TS_F_GRID].set ||
+                 (r->sheeted && ts_is_picture(r->path) && !ts_is_numbered(r->path));
     number_pictures(r);
     /* numbered frames are as computed */
     if (!v[TS_F_SCALE].set && ts_is_numbered(r->path)) q->scale = 1;
@@ -156,13 +158,14 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
 static void warn_of_output_flags(ts_cli *c, const ts_render *r, int frames)
 {
     const char *path = r->path;
+    bool webp = ends_in(path, ".webp") && frames > 1 && !r->sheeted && !ts_is_numbered(path);
     bool crf = ends_in(path, ".mp4") || ends_in(path, ".webm") || ends_in(path, ".mkv"),
          clip = crf || ends_in(path, ".gif") || ends_in(path, ".y4m");
     if (ts_flag_set(&c->flags, TS_F_CRF) && !crf)
         ts_screen_warn(&c->screen, "--crf has no effect: it is for .mp4, .mkv and .webm");
     if (ts_flag_set(&c->flags, TS_F_QUALITY) && (!ts_is_picture(path) || ts_is_png(path)))
         ts_screen_warn(&c->screen, "--quality has no effect: it is for .jpg and .webp");
-    if (ts_flag_set(&c->flags, TS_F_FPS) && !clip && !ts_is_standard(path))
+    if (ts_flag_set(&c->flags, TS_F_FPS) && !clip && !webp && !ts_is_standard(path))
         ts_screen_warn(&c->screen, "--fps has no effect on pictures but for what they record");
     if (clip && frames == 1)
         ts_screen_warn(
@@ -172,7 +175,7 @@ static void warn_of_output_flags(ts_cli *c, const ts_render *r, int frames)
 
 ts_status ts_render_check_output(ts_cli *c, const ts_render *r, int frames)
 {
-    if (r->sheeted && (!ts_is_png(r->path) || ts_is_numbered(r->path)))
+    if (r->sheeted && (!ts_is_picture(r->path) || ts_is_numbered(r->path)))
         return ts_fail(&c->err, TS_EUSAGE,
                        "--grid: the output is %s, a sheet is one picture: name a .png", r->path);
     warn_of_output_flags(c, r, frames);
@@ -362,7 +365,7 @@ static char **list_files(const ts_render *r, int *n)
 {
     const char *slash = strrchr(r->path, '/'), *base = slash ? slash + 1 : r->path,
                *percent = strchr(base, '%'), *d = percent ? strchr(percent, 'd') : NULL;
-    bool several = d && ts_is_png(r->path);
+    bool several = d && ts_is_picture(r->path);
     int digits = several ? (int)strtol(percent + 1, NULL, 10) : 0;
     *n = 0;
     if (ts_is_standard(r->path)) return NULL; /* that is where names would go */

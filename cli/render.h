@@ -70,9 +70,10 @@ ts_status ts_render_decode(ts_cli *, ts_render *);
 void ts_render_report(ts_cli *, ts_render *);
 void ts_render_free(ts_render *);
 bool ts_is_png(const char *path);      /* by its name */
-bool ts_is_picture(const char *path);  /* the same: a PNG, JPEG or WebP */
+bool ts_is_still(const char *path);    /* the same: a PNG or JPEG; */
+bool ts_is_picture(const char *path);  /* or a WebP, which an animation can be, too */
 bool ts_is_standard(const char *path); /* standard output */
-bool ts_is_numbered(const char *path); /* stands for several PNGs: a pattern or a folder */
+bool ts_is_numbered(const char *path); /* stands for several pictures: a pattern or a folder */
 
 /* Decoding failed with `err` after the work was done: the latents of the run are kept, whether that
  * was asked for or not, and the sentence says where, or why not. saved: where it is already; NULL:

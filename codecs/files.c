@@ -40,7 +40,8 @@ typedef struct {
     ts_enlarge *enlarge;
     ts_palette *palette;
     ts_movie *movie;
-    ts_newfile file; /* being written now */
+    ts_picture_writer *animation; /* WebP of several frames */
+    ts_newfile file;              /* being written now */
     bool folder_made, opened, finished;
     bool broken; /* a call failed: only abort and free are left */
 } output;
@@ -84,25 +85,40 @@ static const uint8_t *enlarge_picture(output *f, const uint8_t *rgb)
     return f->large;
 }
 
+static ts_picture_options picture_options(const output *f, const char *name)
+{
+    return (ts_picture_options){.kind = f->name.kind == TS_FILE_FRAMES ? f->name.each
+                                                                       : f->name.kind,
+                                .name = name,
+                                .w = f->w * f->o.scale,
+                                .h = f->h * f->o.scale,
+                                .frames = 1,
+                                .quality = f->o.quality};
+}
+
 static ts_status write_picture(output *f, const char *file, const ts_frame *frame,
                                const uint8_t *rgb)
 {
     const char *path = f->name.standard ? "/dev/stdout" : f->file.part,
                *json = f->json && frame->json ? frame->json : f->json;
-    int w = f->w * f->o.scale, h = f->h * f->o.scale;
-    if (f->name.kind == TS_FILE_JPEG || f->name.kind == TS_FILE_WEBP) {
-        const ts_picture_options o = {
-            .kind = f->name.kind, .name = file, .w = w, .h = h, .quality = f->o.quality};
-        return ts_picture_write(&f->err, &o, path, rgb, json);
-    }
+    const ts_picture_options o = picture_options(f, file);
+    if (o.kind != TS_FILE_PNG) return ts_picture_write(&f->err, &o, path, rgb, json);
     ts_png_text text = {.name = file,
                         .parameters = f->parameters && frame->parameters ? frame->parameters
                                                                          : f->parameters,
                         .json = json};
-    return ts_png_write(&f->err, path, w, h, rgb, &text);
+    return ts_png_write(&f->err, path, o.w, o.h, rgb, &text);
 }
 
 /* ---- the sink ---- */
+
+static void free_writers(output *f)
+{
+    ts_movie_free(f->movie);
+    ts_picture_writer_free(f->animation);
+    f->movie = NULL;
+    f->animation = NULL;
+}
 
 /* Every call ends here: the sentence goes where the pipeline reads it, and nothing half stays. */
 static ts_status end_file(output *f, ts_status st)
@@ -110,8 +126,7 @@ static ts_status end_file(output *f, ts_status st)
     if (st == TS_OK) return st;
     f->broken = true;
     snprintf(f->sink.error, sizeof f->sink.error, "%s", f->err.text);
-    ts_movie_free(f->movie);
-    f->movie = NULL;
+    free_writers(f);
     ts_newfile_drop(&f->file);
     return st;
 }
@@ -155,6 +170,14 @@ static ts_status open_movie(output *f, double fps)
     return ts_movie_open(&f->err, f->name.standard ? NULL : f->file.part, &o, &f->movie);
 }
 
+static ts_status open_animation(output *f, double fps)
+{
+    ts_picture_options o = picture_options(f, f->name.path);
+    o.frames = f->frames;
+    o.fps = fps;
+    return ts_picture_open(&f->err, &o, &f->animation);
+}
+
 static ts_status open_buffers(output *f)
 {
     bool gif = f->name.kind == TS_FILE_GIF;
@@ -193,13 +216,14 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     if (w < 1 || h < 1 || frames < 1)
         TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %d frames of %dx%d, expected at least 1 of each",
                     f->name.path, frames, w, h));
-    if (ts_file_is_picture(kind) && frames > 1)
+    if (ts_file_is_still(kind) && frames > 1)
         TRY(ts_fail(
             &f->err, TS_EUSAGE,
             "%s: %d frames do not fit one picture: name numbered files like frame-%%04d.png, a "
             "folder (ends in /), or a .mp4",
             f->name.path, frames));
-    if (!(fps > 0) && !ts_file_is_picture(kind) && kind != TS_FILE_FRAMES)
+    bool moves = kind == TS_FILE_WEBP ? frames > 1 : !ts_file_is_still(kind);
+    if (!(fps > 0) && moves && kind != TS_FILE_FRAMES)
         TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %g frames a second, expected more than 0",
                     f->name.path, fps));
     f->w = w;
@@ -220,6 +244,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     first = ts_name_file(&f->name, 0);
     if (!first) TRY(no_frame_memory(f));
     if (!f->name.standard) TRY(ts_newfile_open(&f->err, first, f->o.overwrite, &f->file));
+    if (kind == TS_FILE_WEBP && moves) TRY(open_animation(f, fps));
     if (!ts_file_is_picture(kind)) TRY(open_movie(f, fps));
 done:
     free(first);
@@ -258,6 +283,8 @@ static ts_status put_frame(ts_sink *sink, const ts_frame *frame)
         ts_palette_count(f->palette, rgb, n / 3);
     else if (f->name.kind == TS_FILE_FRAMES)
         TRY(put_numbered(f, frame, enlarge_picture(f, rgb)));
+    else if (f->animation)
+        TRY(ts_picture_add(&f->err, f->animation, enlarge_picture(f, rgb)));
     else if (ts_file_is_picture(f->name.kind))
         TRY(write_picture(f, f->name.path, frame, enlarge_picture(f, rgb)));
     else
@@ -320,7 +347,8 @@ static ts_status close_file(ts_sink *sink)
         remove_older_frames(f);
     } else {
         if (kind == TS_FILE_GIF) TRY(put_gif(f));
-        if (!ts_file_is_picture(kind)) TRY(ts_movie_finish(&f->err, f->movie));
+        if (f->movie) TRY(ts_movie_finish(&f->err, f->movie));
+        if (f->animation) TRY(ts_picture_finish(&f->err, f->animation, f->file.part, f->json));
         if (kind == TS_FILE_GIF && f->json)
             TRY(ts_gif_write_comment(&f->err, f->name.path, f->file.part, f->json));
         if (!f->name.standard) TRY(ts_newfile_keep(&f->err, &f->file));
@@ -335,8 +363,7 @@ static void abort_file(ts_sink *sink)
     output *f = (output *)sink;
     if (f->finished) return;
     f->finished = true;
-    ts_movie_free(f->movie);
-    f->movie = NULL;
+    free_writers(f);
     ts_newfile_drop(&f->file);
     for (int i = 0; f->name.kind == TS_FILE_FRAMES && i < f->done; i++) {
         char *file = ts_name_file(&f->name, i);
@@ -350,7 +377,7 @@ static void abort_file(ts_sink *sink)
 static ts_status check_output_options(output *f)
 {
     const char *path = f->name.path, *encoder;
-    ts_file_kind kind = f->name.kind;
+    ts_file_kind kind = f->name.kind == TS_FILE_FRAMES ? f->name.each : f->name.kind;
     bool crf = kind == TS_FILE_MP4 || kind == TS_FILE_WEBM || kind == TS_FILE_MKV;
     int most = kind == TS_FILE_WEBM ? MAX_CRF_VP9 : MAX_CRF_H264;
     if (crf && (f->o.crf < -1 || f->o.crf > most))
@@ -362,7 +389,7 @@ static ts_status check_output_options(output *f)
     if (f->o.scale < 1 || f->o.scale > MAX_SCALE)
         return ts_fail(&f->err, TS_EUSAGE, "%s: scale %d, expected 1 to %d", path, f->o.scale,
                        MAX_SCALE);
-    if (kind == TS_FILE_PNG || kind == TS_FILE_FRAMES) return TS_OK;
+    if (kind == TS_FILE_PNG) return TS_OK;
     if (ts_file_is_picture(kind)) return ts_picture_check_encoder(&f->err, kind, path);
     ts_status st = ts_movie_encoder(&f->err, kind, path, &encoder);
     if (st == TS_OK && strcmp(encoder, "mpeg4") == 0)
@@ -388,10 +415,11 @@ ts_status ts_file_check_size(ts_err *err, const char *path, int scale, int w, in
     long times = scale < 1 ? 1 : scale, width = w * times, height = h * times;
     TRY(ts_name_init(err, path, &name));
     TRY(ts_name_check_length(err, &name, frames));
-    if (name.kind == TS_FILE_JPEG || name.kind == TS_FILE_WEBP)
-        TRY(ts_picture_check_size(err, name.kind, path, width, height));
-    else if (name.kind != TS_FILE_PNG && name.kind != TS_FILE_FRAMES)
-        TRY(ts_movie_check_size(err, name.kind, path, width, height));
+    ts_file_kind kind = name.kind == TS_FILE_FRAMES ? name.each : name.kind;
+    if (kind == TS_FILE_JPEG || kind == TS_FILE_WEBP)
+        TRY(ts_picture_check_size(err, kind, path, width, height));
+    else if (kind != TS_FILE_PNG)
+        TRY(ts_movie_check_size(err, kind, path, width, height));
     else if (width > TS_PNG_MAX_SIDE || height > TS_PNG_MAX_SIDE)
         TRY(ts_fail(err, TS_EUSAGE, "%s: %ldx%ld is too large, expected at most %d a side", path,
                     width, height, TS_PNG_MAX_SIDE));
@@ -442,7 +470,7 @@ void ts_file_close(ts_sink *sink)
     output *f = (output *)sink;
     if (!f) return;
     abort_file(sink);
-    ts_movie_free(f->movie);
+    free_writers(f);
     ts_palette_free(f->palette);
     ts_enlarge_free(f->enlarge);
     ts_name_free(&f->name);

@@ -1,4 +1,4 @@
-/* Frames -> files and what files say about themselves: PNG by libpng, MP4, WebM and GIF by libav.
+/* Frames -> files and what files say about themselves: PNG by libpng, all others by libav.
  *
  * Every kind starts from the same 8-bit picture, rint(255 x) with halves to even, which PNG holds
  * unchanged. `scale` enlarges that picture by swscale's Lanczos filter, for all kinds, channel by
@@ -20,15 +20,21 @@ typedef enum {
     TS_FILE_JPEG,
     TS_FILE_WEBP
 } ts_file_kind;
-/* One picture in one file. */
+/* What holds one picture; */
+static inline bool ts_file_is_still(ts_file_kind kind)
+{
+    return kind == TS_FILE_PNG || kind == TS_FILE_JPEG;
+}
+/* or can, and is an animation of several. */
 static inline bool ts_file_is_picture(ts_file_kind kind)
 {
-    return kind == TS_FILE_PNG || kind == TS_FILE_JPEG || kind == TS_FILE_WEBP;
+    return ts_file_is_still(kind) || kind == TS_FILE_WEBP;
 }
 /* By the name: .png, .jpg, .jpeg, .webp, .mp4, .webm, .gif, .mkv, .y4m; "-" and /dev/stdout are
- * standard output, which gets a PNG of one frame and else Y4M; a %d or %0Nd in the file's name
- * ending in .png, and a directory (ends in '/': made when it is not there; its frames are %04d.png)
- * are PNGs numbered from 0. TS_EUSAGE lists what is known; a directory without the '/' is refused.
+ * standard output, which gets a PNG of one frame and else Y4M; a %d or %0Nd in the name of a
+ * picture's file, and a directory (ends in '/': made when it is not there; its frames are %04d.png)
+ * are pictures numbered from 0. TS_EUSAGE lists what is known; a directory without the '/' is
+ * refused.
  */
 ts_status ts_file_kind_of(ts_err *, const char *path, ts_file_kind *);
 /* Makes the folders that lead to it; open does so, too. TS_EUSAGE, TS_EIO. */

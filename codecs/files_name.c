@@ -44,7 +44,7 @@ static bool is_numbered(const char *base)
     return false;
 }
 
-static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
+static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind, ts_file_kind *each)
 {
     const char *base = base_of(path), *dot = strrchr(base, '.');
     /* a folder that is there by chance is not filled: the slash says that it is meant */
@@ -54,20 +54,19 @@ static ts_status parse_kind(ts_err *err, const char *path, ts_file_kind *kind)
                        path);
     if (*path && !*base) {
         *kind = TS_FILE_FRAMES;
+        *each = TS_FILE_PNG;
         return TS_OK;
     }
     for (size_t i = 0; dot && dot > base && i < sizeof KINDS / sizeof *KINDS; i++)
         if (strcasecmp(dot, KINDS[i].extension) == 0) {
-            *kind = KINDS[i].kind == TS_FILE_PNG && strchr(base, '%') ? TS_FILE_FRAMES
-                                                                      : KINDS[i].kind;
-            if (KINDS[i].kind != TS_FILE_PNG && is_numbered(base))
-                return ts_fail(
-                    err, TS_EUSAGE,
-                    ts_file_is_picture(KINDS[i].kind)
-                        ? "%s: numbered pictures are PNGs, not %s: frame-%%04d.png"
-                        : "%s: a %s holds all frames in one file; numbers like %%04d are "
-                          "for PNGs: frame-%%04d.png",
-                    path, KINDS[i].extension);
+            bool picture = ts_file_is_picture(KINDS[i].kind);
+            *kind = picture && strchr(base, '%') ? TS_FILE_FRAMES : KINDS[i].kind;
+            *each = KINDS[i].kind;
+            if (!picture && is_numbered(base))
+                return ts_fail(err, TS_EUSAGE,
+                               "%s: a %s holds all frames in one file; numbers like %%04d are "
+                               "for pictures: frame-%%04d.png",
+                               path, KINDS[i].extension);
             return TS_OK;
         }
     return ts_fail(err, TS_EUSAGE,
@@ -116,7 +115,7 @@ ts_status ts_name_init(ts_err *err, const char *path, ts_name *out)
     if (out->standard)
         out->kind = TS_FILE_Y4M;
     else
-        TRY(parse_kind(err, path, &out->kind));
+        TRY(parse_kind(err, path, &out->kind, &out->each));
     out->path = strdup(path);
     if (out->kind == TS_FILE_FRAMES && !*base) {
         size_t n = strlen(path);

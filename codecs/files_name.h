@@ -5,6 +5,7 @@
 
 typedef struct {
     ts_file_kind kind;
+    ts_file_kind each;     /* TS_FILE_FRAMES: of each of them */
     char *path;            /* as given, for sentences */
     char *folder;          /* where files go: "." when the path names none */
     char *lead;            /* what stands before a file's name in its path: "" or up to a slash */

@@ -4,6 +4,8 @@
  * are movie_palette.c's; GIF comments movie_gif.c's. */
 #include "codecs/movie.h"
 
+#include "codecs/picture_write.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -409,6 +411,7 @@ ts_status ts_movie_probe(ts_err *err, const char *path, ts_movie_facts *out)
     ts_status st = TS_OK;
     AVFormatContext *format = NULL;
     memset(out, 0, sizeof *out);
+    if (ts_webp_probe(path, out)) return TS_OK;
     TRY(open_input(err, path, &format));
     int video = avformat_find_stream_info(format, NULL) < 0
                     ? -1

@@ -1,6 +1,6 @@
-/* What is encoded is one packet, which is a whole file but for the text: that is put behind the
- * first two bytes of a JPEG (ITU T.81, B.2.4.5), and makes a simple WebP an extended one (RFC 9649,
- * 2.7).
+/* What is encoded, animations too, is one packet, which is a whole file but for the text: that is
+ * put behind the first two bytes of a JPEG (ITU T.81, B.2.4.5), and makes a simple WebP an extended
+ * one (RFC 9649, 2.7).
  *
  * libjpeg's tables are those of T.81, K.1 times s = 50 / Q, above 50 times s = 2 - Q / 50. mjpeg
  * has one of MPEG-1's times a whole number from 1 to 31; at 17 s both sum to the same. */
@@ -22,12 +22,13 @@
 enum {
     MOST_JPEG = 65500,
     MOST_WEBP = 16383,
-    AT_HALF = 17,    /* mjpeg's quantiser at a quality of 50, */
-    COARSEST = 31,   /* and its largest */
-    SEGMENT = 65533, /* bytes of text in one of a JPEG, whose length counts itself */
-    CHUNK = 8,       /* of RIFF: name and size */
-    HEAD = 12,       /* "RIFF", size, "WEBP" */
-    EXTENDED = 10,   /* bytes of VP8X */
+    AT_HALF = 17,     /* mjpeg's quantiser at a quality of 50, */
+    COARSEST = 31,    /* and its largest */
+    SEGMENT = 65533,  /* bytes of text in one of a JPEG, whose length counts itself */
+    CHUNK = 8,        /* of RIFF: name and size */
+    HEAD = 12,        /* "RIFF", size, "WEBP" */
+    EXTENDED = 10,    /* bytes of VP8X */
+    MAX_RATE = 65535, /* of either part of the frame rate */
     MOST_BYTES = 1 << 30
 };
 static const char own_segment[] = "tessera\n"; /* before what is ours in a JPEG's comment */
@@ -37,17 +38,17 @@ static const char xmp_head[] =
     "xmlns:tessera=\"urn:tessera\"><tessera:json>";
 static const char xmp_tail[] = "</tessera:json></rdf:Description></rdf:RDF></x:xmpmeta>";
 
-static const char *encoder_name(ts_file_kind kind)
+static const char *encoder_name(ts_file_kind kind, int frames)
 {
-    return kind == TS_FILE_JPEG ? "mjpeg" : "libwebp";
+    return kind == TS_FILE_JPEG ? "mjpeg" : frames > 1 ? "libwebp_anim" : "libwebp";
 }
 
 ts_status ts_picture_check_encoder(ts_err *err, ts_file_kind kind, const char *name)
 {
-    if (avcodec_find_encoder_by_name(encoder_name(kind))) return TS_OK;
+    if (avcodec_find_encoder_by_name(encoder_name(kind, 1))) return TS_OK;
     return ts_fail(err, TS_EDEVICE,
                    "%s: the FFmpeg library here has no encoder for it, expected %s", name,
-                   encoder_name(kind));
+                   encoder_name(kind, 1));
 }
 
 ts_status ts_picture_check_size(ts_err *err, ts_file_kind kind, const char *name, long w, long h)
@@ -61,19 +62,31 @@ ts_status ts_picture_check_size(ts_err *err, ts_file_kind kind, const char *name
 
 /* ---- encoding ---- */
 
-typedef struct {
+struct ts_picture_writer {
+    ts_picture_options o;
     AVCodecContext *encoder;
     AVFrame *frame;
-    AVPacket *packet;
+    AVPacket *packet; /* the file, once the encoder has it whole */
     struct SwsContext *sws;
-} encoding;
+    int64_t frames;
+};
 
-static void close_encoding(encoding *e)
+void ts_picture_writer_free(ts_picture_writer *p)
 {
-    avcodec_free_context(&e->encoder);
-    av_frame_free(&e->frame);
-    av_packet_free(&e->packet);
-    sws_freeContext(e->sws);
+    if (!p) return;
+    avcodec_free_context(&p->encoder);
+    av_frame_free(&p->frame);
+    av_packet_free(&p->packet);
+    sws_freeContext(p->sws);
+    free(p);
+}
+
+static ts_status encoding_failed(ts_err *err, const char *name, int code)
+{
+    char why[AV_ERROR_MAX_STRING_SIZE] = "";
+    av_strerror(code, why, sizeof why);
+    return ts_fail(err, code == AVERROR(ENOMEM) ? TS_EMEMORY : TS_EDEVICE,
+                   "%s: it can not be encoded: %s", name, why);
 }
 
 static int jpeg_quantiser(int quality)
@@ -83,75 +96,87 @@ static int jpeg_quantiser(int quality)
     return q < 1 ? 1 : q > COARSEST ? COARSEST : (int)q;
 }
 
-static int open_encoding(encoding *e, const ts_picture_options *o)
+/* 0, or libav's error */
+static int open_picture_encoder(ts_picture_writer *p)
 {
+    const ts_picture_options *o = &p->o;
     bool jpeg = o->kind == TS_FILE_JPEG;
-    int quality = o->quality ? o->quality : TS_PICTURE_QUALITY;
-    const AVCodec *codec = avcodec_find_encoder_by_name(encoder_name(o->kind));
-    enum AVPixelFormat format = jpeg ? AV_PIX_FMT_YUVJ444P : AV_PIX_FMT_BGRA;
-    int code;
+    int quality = o->quality ? o->quality : TS_PICTURE_QUALITY, code;
+    const AVCodec *codec = avcodec_find_encoder_by_name(encoder_name(o->kind, o->frames));
     if (!codec) return AVERROR_ENCODER_NOT_FOUND;
-    e->encoder = avcodec_alloc_context3(codec);
-    e->frame = av_frame_alloc();
-    e->packet = av_packet_alloc();
-    if (!e->encoder || !e->frame || !e->packet) return AVERROR(ENOMEM);
-    AVCodecContext *c = e->encoder;
-    c->width = e->frame->width = o->w;
-    c->height = e->frame->height = o->h;
-    c->pix_fmt = format;
-    e->frame->format = format;
-    e->frame->pts = 0;
-    c->time_base = (AVRational){1, 1};
+    AVCodecContext *c = p->encoder = avcodec_alloc_context3(codec);
+    p->frame = av_frame_alloc();
+    p->packet = av_packet_alloc();
+    if (!c || !p->frame || !p->packet) return AVERROR(ENOMEM);
+    c->width = p->frame->width = o->w;
+    c->height = p->frame->height = o->h;
+    c->pix_fmt = jpeg ? AV_PIX_FMT_YUVJ444P : AV_PIX_FMT_BGRA;
+    p->frame->format = c->pix_fmt;
+    c->time_base = o->frames > 1 ? av_inv_q(av_d2q(o->fps, MAX_RATE)) : (AVRational){1, 1};
     c->thread_count = 1;
     c->flags |= AV_CODEC_FLAG_BITEXACT;
     if (jpeg) {
         c->flags |= AV_CODEC_FLAG_QSCALE;
         c->qmin = 1;
-        c->global_quality = e->frame->quality = jpeg_quantiser(quality) * FF_QP2LAMBDA;
-        c->color_range = e->frame->color_range = AVCOL_RANGE_JPEG;
+        c->global_quality = p->frame->quality = jpeg_quantiser(quality) * FF_QP2LAMBDA;
+        c->color_range = p->frame->color_range = AVCOL_RANGE_JPEG;
     } else {
         av_opt_set_double(c->priv_data, "quality", quality, 0);
         av_opt_set_int(c->priv_data, "lossless", quality == TS_MOST_QUALITY, 0);
     }
-    if ((code = avcodec_open2(c, codec, NULL)) < 0) return code;
-    return av_frame_get_buffer(e->frame, 0);
-}
-
-static int fill_frame(encoding *e, const uint8_t *rgb)
-{
-    int w = e->encoder->width, h = e->encoder->height;
-    if (e->encoder->pix_fmt == AV_PIX_FMT_BGRA) {
-        for (int y = 0; y < h; y++) {
-            uint8_t *to = e->frame->data[0] + (ptrdiff_t)y * e->frame->linesize[0];
-            const uint8_t *from = rgb + (size_t)y * (size_t)w * 3;
-            for (int x = 0; x < w; x++, to += 4, from += 3) {
-                to[0] = from[2];
-                to[1] = from[1];
-                to[2] = from[0];
-                to[3] = 255;
-            }
-        }
-        return 0;
-    }
+    if ((code = avcodec_open2(c, codec, NULL)) < 0 ||
+        (code = av_frame_get_buffer(p->frame, 0)) < 0 || !jpeg)
+        return code;
     const int *bt601 = sws_getCoefficients(SWS_CS_ITU601);
-    e->sws = sws_getContext(w, h, AV_PIX_FMT_RGB24, w, h, AV_PIX_FMT_YUVJ444P,
+    p->sws = sws_getContext(o->w, o->h, AV_PIX_FMT_RGB24, o->w, o->h, AV_PIX_FMT_YUVJ444P,
                             SWS_BICUBIC | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INP,
                             NULL, NULL, NULL);
-    if (!e->sws) return AVERROR(ENOMEM);
-    sws_setColorspaceDetails(e->sws, bt601, 1, bt601, 1, 0, 1 << 16, 1 << 16);
-    const uint8_t *const source[4] = {rgb};
-    const int stride[4] = {3 * w};
-    sws_scale(e->sws, source, stride, 0, h, e->frame->data, e->frame->linesize);
+    if (!p->sws) return AVERROR(ENOMEM);
+    sws_setColorspaceDetails(p->sws, bt601, 1, bt601, 1, 0, 1 << 16, 1 << 16);
     return 0;
 }
 
-static int encode_picture(encoding *e, const ts_picture_options *o, const uint8_t *rgb)
+ts_status ts_picture_open(ts_err *err, const ts_picture_options *o, ts_picture_writer **out)
 {
-    int code = open_encoding(e, o);
-    if (code >= 0) code = fill_frame(e, rgb);
-    if (code >= 0) code = avcodec_send_frame(e->encoder, e->frame);
-    if (code >= 0) code = avcodec_send_frame(e->encoder, NULL);
-    return code < 0 ? code : avcodec_receive_packet(e->encoder, e->packet);
+    ts_picture_writer *p = *out = calloc(1, sizeof *p);
+    if (!p) return ts_fail(err, TS_EMEMORY, "%s: no memory to write it", o->name);
+    p->o = *o;
+    int code = open_picture_encoder(p);
+    if (code >= 0) return TS_OK;
+    ts_picture_writer_free(p);
+    *out = NULL;
+    return encoding_failed(err, o->name, code);
+}
+
+static void fill_frame(ts_picture_writer *p, const uint8_t *rgb)
+{
+    int w = p->o.w, h = p->o.h;
+    if (p->sws) {
+        const uint8_t *const source[4] = {rgb};
+        const int stride[4] = {3 * w};
+        sws_scale(p->sws, source, stride, 0, h, p->frame->data, p->frame->linesize);
+        return;
+    }
+    for (int y = 0; y < h; y++) {
+        uint8_t *to = p->frame->data[0] + (ptrdiff_t)y * p->frame->linesize[0];
+        for (int x = 0; x < w; x++, to += 4, rgb += 3) {
+            to[0] = rgb[2];
+            to[1] = rgb[1];
+            to[2] = rgb[0];
+            to[3] = 255;
+        }
+    }
+}
+
+ts_status ts_picture_add(ts_err *err, ts_picture_writer *p, const uint8_t *rgb)
+{
+    int code = av_frame_make_writable(p->frame);
+    if (code >= 0) {
+        fill_frame(p, rgb);
+        p->frame->pts = p->frames++;
+        code = avcodec_send_frame(p->encoder, p->frame);
+    }
+    return code < 0 ? encoding_failed(err, p->o.name, code) : TS_OK;
 }
 
 /* ---- text ---- */
@@ -217,51 +242,61 @@ static char *make_xmp(const char *text)
     return all;
 }
 
+/* With XMP the file begins with VP8X, which says so; one of an animation has it already. */
 static bool write_webp(FILE *f, const AVPacket *p, int w, int h, const char *xmp)
 {
     enum { HAS_XMP = 4 };
     if (!xmp) return fwrite(p->data, 1, (size_t)p->size, f) == (size_t)p->size;
-    if (p->size < HEAD) return false;
-    size_t n = strlen(xmp), odd = n & 1, picture = (size_t)p->size - HEAD;
+    if (p->size < HEAD + CHUNK) return false;
+    bool extended = p->size >= HEAD + CHUNK + EXTENDED && !memcmp(p->data + HEAD, "VP8X", 4);
+    size_t n = strlen(xmp), odd = n & 1, begin = HEAD + (extended ? CHUNK + EXTENDED : 0),
+           rest = (size_t)p->size - begin;
     uint8_t head[HEAD + CHUNK + EXTENDED] = "RIFF....WEBPVP8X", tail[CHUNK] = "XMP ";
-    put_u32(head + 4, 4 + CHUNK + EXTENDED + picture + CHUNK + n + odd);
     put_u32(head + HEAD + 4, EXTENDED);
-    put_u32(head + HEAD + CHUNK, HAS_XMP);
     for (int i = 0; i < 3; i++) {
         head[HEAD + CHUNK + 4 + i] = (uint8_t)((unsigned)(w - 1) >> 8 * i);
         head[HEAD + CHUNK + 7 + i] = (uint8_t)((unsigned)(h - 1) >> 8 * i);
     }
+    if (extended) memcpy(head, p->data, begin);
+    head[HEAD + CHUNK] |= HAS_XMP;
+    put_u32(head + 4, 4 + CHUNK + EXTENDED + rest + CHUNK + n + odd);
     put_u32(tail + 4, n);
     return fwrite(head, 1, sizeof head, f) == sizeof head &&
-           fwrite(p->data + HEAD, 1, picture, f) == picture &&
+           fwrite(p->data + begin, 1, rest, f) == rest &&
            fwrite(tail, 1, sizeof tail, f) == sizeof tail && fwrite(xmp, 1, n, f) == n &&
            (!odd || fputc(0, f) == 0);
+}
+
+ts_status ts_picture_finish(ts_err *err, ts_picture_writer *p, const char *path, const char *text)
+{
+    ts_status st = TS_OK;
+    const char *name = p->o.name;
+    bool jpeg = p->o.kind == TS_FILE_JPEG;
+    char *xmp = NULL;
+    FILE *f = NULL;
+    int code = avcodec_send_frame(p->encoder, NULL);
+    if (code >= 0) code = avcodec_receive_packet(p->encoder, p->packet);
+    if (code < 0) TRY(encoding_failed(err, name, code));
+    if (text && !jpeg && !(xmp = make_xmp(text)))
+        TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write it", name));
+    f = fopen(path, "wbe");
+    bool good = f && (jpeg ? write_jpeg(f, p->packet, text)
+                           : write_webp(f, p->packet, p->o.w, p->o.h, xmp));
+    good = f && !fclose(f) && good;
+    if (!good) TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", name, strerror(errno)));
+done:
+    free(xmp);
+    return st;
 }
 
 ts_status ts_picture_write(ts_err *err, const ts_picture_options *o, const char *path,
                            const uint8_t *rgb, const char *text)
 {
-    ts_status st = TS_OK;
-    const char *name = o->name;
-    encoding e = {0};
-    char why[AV_ERROR_MAX_STRING_SIZE] = "", *xmp = NULL;
-    FILE *f = NULL;
-    int code = encode_picture(&e, o, rgb);
-    if (code < 0) {
-        av_strerror(code, why, sizeof why);
-        TRY(ts_fail(err, code == AVERROR(ENOMEM) ? TS_EMEMORY : TS_EDEVICE,
-                    "%s: it can not be encoded: %s", name, why));
-    }
-    if (text && o->kind == TS_FILE_WEBP && !(xmp = make_xmp(text)))
-        TRY(ts_fail(err, TS_EMEMORY, "%s: no memory to write it", name));
-    f = fopen(path, "wbe");
-    bool good = f && (o->kind == TS_FILE_JPEG ? write_jpeg(f, e.packet, text)
-                                              : write_webp(f, e.packet, o->w, o->h, xmp));
-    good = f && !fclose(f) && good;
-    if (!good) TRY(ts_fail(err, TS_EIO, "%s: can not be written: %s", name, strerror(errno)));
-done:
-    free(xmp);
-    close_encoding(&e);
+    ts_picture_writer *p;
+    ts_status st = ts_picture_open(err, o, &p);
+    if (!st) st = ts_picture_add(err, p, rgb);
+    if (!st) st = ts_picture_finish(err, p, path, text);
+    ts_picture_writer_free(p);
     return st;
 }
 
@@ -327,4 +362,38 @@ ts_status ts_picture_read_text(ts_err *err, const char *path, char **text)
     else
         free(all);
     return st;
+}
+
+/* Frames and their time; 0, when it is no animation. */
+static int count_animation(const uint8_t *b, size_t n, ts_movie_facts *out)
+{
+    enum { FRAME = 16 }; /* bytes of an ANMF before its picture: of these three are milliseconds */
+    size_t length;
+    for (size_t at = HEAD; at + CHUNK <= n; at += CHUNK + length + (length & 1)) {
+        const uint8_t *body = b + at + CHUNK;
+        length = read_u32(b + at + 4);
+        if (length > n - at - CHUNK) break;
+        if (!memcmp(b + at, "VP8X", 4) && length >= EXTENDED) {
+            out->w = (int)(read_u32(body + 4) & 0xffffff) + 1;
+            out->h = (int)(read_u32(body + 6) >> 8) + 1;
+        } else if (!memcmp(b + at, "ANMF", 4) && length >= FRAME) {
+            out->frames++;
+            out->seconds += (double)(read_u32(body + 12) & 0xffffff) / 1000;
+        }
+    }
+    return (int)out->frames;
+}
+
+bool ts_webp_probe(const char *path, ts_movie_facts *out)
+{
+    ts_err unread;
+    uint8_t *b = NULL;
+    size_t n = 0;
+    ts_movie_facts facts = {.container = "WebP", .codec = "webp"};
+    if (ts_file_read(&unread, path, MOST_BYTES, "a picture", &b, &n)) return false;
+    bool found = n > HEAD && !memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4) &&
+                 count_animation(b, n, &facts);
+    free(b);
+    if (found) *out = facts;
+    return found;
 }

@@ -61,7 +61,7 @@ ts_status ts_output_check(ts_ctx *c, const char *path, const ts_output *o, int f
     ts_file_kind kind;
     if (!path || !o) TRY(ts_fail(&c->err, TS_EUSAGE, "ts_output_check: no path or options"));
     TRY(ts_file_kind_of(&c->err, path, &kind));
-    if (ts_file_is_picture(kind) && frames > 1)
+    if (ts_file_is_still(kind) && frames > 1)
         TRY(ts_fail(
             &c->err, TS_EUSAGE,
             "%s: %d frames do not fit one picture: name numbered files like frame-%%04d.png, a "
@@ -104,6 +104,8 @@ size_t ts_output_bytes(const char *path, int w, int h, int frames)
     ts_file_kind kind;
     ts_err unread;
     if (!path || ts_file_kind_of(&unread, path, &kind)) return 0;
+    if (kind == TS_FILE_WEBP && frames > 1) /* encoded frames stay */
+        return (size_t)(4e6 + (40 + 2.0 * frames) * (double)w * (double)h);
     int n = frames < held[kind].most ? frames : held[kind].most;
     return (size_t)(held[kind].fixed + held[kind].each * (double)w * (double)h * n);
 }

@@ -190,9 +190,8 @@ TS_API void ts_request_free(ts_request *);
 
 /* The whole way in one call: text, noise or picture, denoising, decoding, with what the request
  * names (noise_file, init and images are read), into a new file of the kind that the name of `path`
- * says: .png, .jpg, .webp, .mp4, .webm, .gif, numbered f-%04d.png, or a folder; metadata
- * included. A file that
- * exists is refused. Needs libpng and libav when linked. */
+ * says: .png, .jpg, .webp, .mp4, .webm, .gif, .mkv, .y4m, numbered f-%04d.png, or a folder;
+ * metadata included. A file that exists is refused. Needs libpng and libav when linked. */
 TS_API ts_status ts_generate(ts_model *, const ts_request *, const char *path);
 /* The same into a sink of the caller's, which is aborted on failure. */
 TS_API ts_status ts_generate_to(ts_model *, const ts_request *, ts_sink *);

@@ -291,11 +291,11 @@ static bool fill_request(reading *r, ts_job *j)
     read_preview(r, j);
     bool picture = kind == PNG || kind == JPG || kind == WEBP;
     if (picture && !v[TS_F_FRAMES].set) j->q.frames = 1;
-    if (picture && j->q.frames > 1)
-        add_row_fault(
-            r,
-            "%d frames do not fit one picture, expected format frames, mp4, webm, gif, mkv or y4m",
-            j->q.frames);
+    if ((kind == PNG || kind == JPG) && j->q.frames > 1)
+        add_row_fault(r,
+                      "%d frames do not fit one picture, expected format frames, mp4, webm, gif, "
+                      "webp, mkv or y4m",
+                      j->q.frames);
     if (kind < 0) kind = j->q.frames == 1 ? PNG : MP4;
     if (kind == FRAMES && !v[TS_F_SCALE].set) j->q.scale = 1;
     int crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1;

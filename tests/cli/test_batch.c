@@ -171,7 +171,9 @@ START_TEST(rows_are_what_generate_makes)
         "{\"prompt\": \"a bear\", \"frames\": 5, \"format\": \"frames\", \"output\": \"folder\"}\n"
         "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"b.gif\"}\n"
         "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"c.mkv\"}\n"
-        "{\"prompt\": \"a fox\", \"frames\": 5, \"format\": \"y4m\", \"output\": \"d\"}\n");
+        "{\"prompt\": \"a fox\", \"frames\": 5, \"format\": \"y4m\", \"output\": \"d\"}\n"
+        "{\"prompt\": \"a fox\", \"output\": \"e.jpg\", \"quality\": 40}\n"
+        "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"f.webp\"}\n");
     const program_result *r = program_run("batch %s/p.jsonl -o %s/o/ " NAMED TINY "--progress json",
                                           tmp, tmp);
     program_expect(r, 0);
@@ -190,6 +192,8 @@ START_TEST(rows_are_what_generate_makes)
         {"b.gif", "'a fox' " TINY "--frames 5 --seed 42"},
         {"c.mkv", "'a fox' " TINY "--frames 5 --seed 42"},
         {"d.y4m", "'a fox' " TINY "--frames 5 --seed 42"},
+        {"e.jpg", "'a fox' " TINY "--quality 40 --seed 42"},
+        {"f.webp", "'a fox' " TINY "--frames 5 --seed 42"},
     };
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         char a[4300], b[4300];
@@ -209,8 +213,8 @@ START_TEST(rows_are_what_generate_makes)
     text_has(r->out, "\"width\":48,\"height\":32,\"frames\":5,\"fps\":9");
     text_has(r->out, "\"seed\":42");
     snprintf(path, sizeof path, "%s/o", tmp);
-    /* seven outputs, clips/, the manifest; no folder of unfinished work */
-    ck_assert_msg(program_files(path) == 9, "%d entries", program_files(path));
+    /* nine outputs, clips/, the manifest; no folder of unfinished work */
+    ck_assert_msg(program_files(path) == 11, "%d entries", program_files(path));
     scratch_clear();
 }
 END_TEST

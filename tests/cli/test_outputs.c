@@ -237,9 +237,14 @@ START_TEST(printed_paths_exist)
     } cases[] = {
         {"--frames 5 -o g-%04d.png", 5},
         {"--frames 13 -o %d.png", 13},
+        {"--frames 5 -o %02d.jpg", 5},
+        {"--frames 5 -o a.webp", 1},
         {"--frames 5 -o 'a folder/'", 1},
         {"--frames 5 -o a.mp4", 1},
         {"--model $OLDPWD/tests/fixtures/pixart-alpha-256/model --count 3 -o three.png", 3},
+        {"--model $OLDPWD/tests/fixtures/pixart-alpha-256/model --count 3 -o three.jpeg", 3},
+        {"--model $OLDPWD/tests/fixtures/pixart-alpha-256/model --count 3 -o three.webp", 3},
+        {"--model $OLDPWD/tests/fixtures/pixart-alpha-256/model --count 3 --grid -o one.webp", 1},
         {"--model $OLDPWD/tests/fixtures/pixart-alpha-256/model --count 3 --grid -o one.png", 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const program_result *r = program_shell(

@@ -46,6 +46,11 @@ START_TEST(clips)
     text_has(info("p.gif"), "5");
     program_expect(
         program_run("generate x " SMALL "--frames 17 -o %s/d.mp4 --preview %s/p.gif", tmp, tmp), 0);
+    r = program_run("generate x " SMALL "--frames 17 -o %s/e.mp4 --preview %s/p.jpg", tmp, tmp);
+    text_lacks(r->err, "warning");
+    text_has(info("p.jpg"), "picture");
+    program_run("generate x " SMALL "--frames 17 -o %s/f.mp4 --preview %s/p.webp", tmp, tmp);
+    text_has(info("p.webp"), "frames       5");
 }
 END_TEST
 

@@ -80,7 +80,7 @@ START_TEST(slips_exit_2)
     refused(program_run("generate x -o %s/x", tmp), 2, ".mp4");
     refused(program_run("generate x --frames 5 -o %s/x.png", tmp), 2, "%04d");
     refused(program_run("generate x --frames 5 -o %s/x-%%04d.mp4", tmp), 2,
-            "numbers like %04d are for PNGs");
+            "numbers like %04d are for pictures");
     refused(program_run("generate x --frames 5 -o %s/%%d.GIF", tmp), 2, "a .gif holds all frames");
     refused(program_run("generate x -o %s/x.mp4 --quiet --frames 10000", tmp), 2,
             "10001 frames of 64x64: ask for fewer frames (");

@@ -540,6 +540,7 @@ START_TEST(flags_without_effect)
               {"--frames 1 -o %s/a.png --quality 20", "--quality has no effect: it is for .jpg"},
               {"--frames 5 -o %s/a.mp4 --quality 20", "--quality has no effect: it is for .jpg"},
               {"-o %s/a.jpeg --quality 20", NULL},
+              {"--frames 5 -o %s/a.webp --quality 20 --fps 9", NULL},
               {"--frames 5 -o %s/a.mkv --crf 20 --fps 9", NULL}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         char flags[4300];

@@ -29,6 +29,9 @@ START_TEST(test_kinds)
     is_kind("50%.mp4", TS_FILE_MP4);
     is_kind("f-%d.png", TS_FILE_FRAMES);
     is_kind("f-%04d.png", TS_FILE_FRAMES);
+    is_kind("f-%04d.jpg", TS_FILE_FRAMES);
+    is_kind("%d.WebP", TS_FILE_FRAMES);
+    is_kind("50%/a.jpeg", TS_FILE_JPEG);
     is_kind("%09d.png", TS_FILE_FRAMES);
     is_kind("not-there/", TS_FILE_FRAMES);
     is_kind(path_in(d, ""), TS_FILE_FRAMES);

@@ -5,7 +5,7 @@
 #include "codecs/picture.h"
 #include "codecs/picture_write.h"
 
-static const char *const names[] = {"a.jpg", "a.jpeg", "a.webp", "A.JPG"};
+static const char *const names[] = {"a.jpg", "a.webp", "a.jpeg", "b.webp"};
 enum { NAMES = sizeof names / sizeof *names, W = 37, H = 22 };
 
 /* Smooth in both directions, so that what is lost is small. */
@@ -163,13 +163,97 @@ START_TEST(what_does_not_fit)
     ck_assert_msg(strstr(err.text, "70000x16 is too large"), "%s", err.text);
     ck_assert_int_eq(ts_file_check_size(&err, path, 1, 16000, 16, 1), TS_OK);
     ck_assert_int_eq(ts_file_open(&err, path, &o, &sink), TS_OK);
-    ck_assert_int_eq(sink->open(sink, W, H, 2, 16, NULL), TS_EUSAGE);
-    ck_assert_msg(strstr(sink->error, "2 frames do not fit one picture"), "%s", sink->error);
+    bool webp = strstr(path, ".webp") != NULL;
+    ck_assert_int_eq(sink->open(sink, W, H, 2, webp ? 0 : 16, NULL), TS_EUSAGE);
+    ck_assert_msg(strstr(sink->error, webp ? "0 frames a second, expected more"
+                                           : "2 frames do not fit one picture"),
+                  "%s", sink->error);
     ts_file_close(sink);
-    path = path_in(folder, "f-%04d.webp");
-    ck_assert_int_eq(ts_file_open(&err, path, &o, &sink), TS_EUSAGE);
-    ck_assert_msg(strstr(err.text, "numbered pictures are PNGs"), "%s", err.text);
     ck_assert_int_eq(files_in(folder), 0);
+    free(folder);
+}
+END_TEST
+
+/* The chunks of a WebP that have this name. */
+static int chunks_of(const uint8_t *b, size_t n, const char *name)
+{
+    int found = 0;
+    for (size_t at = 12, size; at + 8 <= n; at += 8 + size + (size & 1)) {
+        size = b[at + 4] | b[at + 5] << 8 | b[at + 6] << 16 | (size_t)b[at + 7] << 24;
+        found += !memcmp(b + at, name, 4);
+    }
+    return found;
+}
+
+/* An animation is all frames at their rate, for ever, with the text of a picture; what does not
+ * move may be fewer. */
+START_TEST(animations)
+{
+    static const char json[] = "{\"tessera\":\"1\",\"prompt\":\"a < b\"}";
+    char *folder = testing_tmp(), *path = path_in(folder, "a.webp"), *text;
+    ts_file_options o = plain();
+    ts_movie_facts m;
+    size_t n[2];
+    o.metadata = o.overwrite = true;
+    write_clip(path, o, 64, 48, 9, 12, json);
+    ck_assert_str_eq(said, "");
+    ck_assert_msg(!ts_movie_probe(&err, path, &m), "%s", err.text);
+    ck_assert_str_eq(m.container, "WebP");
+    ck_assert(m.w == 64 && m.h == 48 && m.frames == 9);
+    ck_assert_double_eq_tol(m.seconds, 9 / 12.0, 0.002); /* whole milliseconds, the last a mean */
+    ck_assert_msg(!ts_file_info(&err, path, &text), "%s", err.text);
+    ck_assert_str_eq(text, json);
+    free(text);
+    uint8_t *b = bytes_of(path, n);
+    ck_assert_uint_eq(n[0], 8 + (b[4] | b[5] << 8 | b[6] << 16 | (size_t)b[7] << 24));
+    ck_assert(chunks_of(b, n[0], "ANMF") == 9 && chunks_of(b, n[0], "VP8X") == 1 &&
+              chunks_of(b, n[0], "XMP ") == 1);
+    const uint8_t *loop = find_bytes(b, n[0], "ANIM");
+    ck_assert(loop && loop[12] == 0 && loop[13] == 0);
+    write_clip(path, o, 64, 48, 9, 12, json);
+    uint8_t *again = bytes_of(path, n + 1);
+    ck_assert(n[0] == n[1] && !memcmp(b, again, n[0]));
+    free(b);
+    free(again);
+    o.metadata = false;
+    o.quality = 10;
+    write_clip(path, o, 64, 48, 9, 12, json);
+    free(bytes_of(path, n));
+    ck_assert_uint_lt(n[0], n[1] - sizeof json);
+    ck_assert_msg(!ts_file_info(&err, path, &text) && !text, "metadata");
+    float *rgb = flat(64, 48, 1, 0.5f, 0);
+    o.metadata = true;
+    write_still(path, o, 64, 48, 9, rgb);
+    free(rgb);
+    ck_assert_msg(!ts_movie_probe(&err, path, &m), "%s", err.text);
+    ck_assert(m.w == 64 && m.h == 48);
+    free(folder);
+}
+END_TEST
+
+/* Frames of every kind of picture, each with the text of the clip. */
+START_TEST(numbered)
+{
+    static const char *const patterns[] = {"f-%d.jpg", "%04d.WEBP", "f-%02d.jpeg"},
+                             *const last[] = {"f-2.jpg", "0002.WEBP", "f-02.jpeg"};
+    char *folder = testing_tmp();
+    for (int i = 0; i < 3; i++) {
+        ts_file_options o = plain();
+        char *text;
+        ts_picture p;
+        o.metadata = true;
+        write_clip(path_in(folder, patterns[i]), o, W, H, 3, 12, "{\"tessera\":\"1\"}");
+        ck_assert_int_eq(files_in(folder), 3 * (i + 1));
+        ck_assert_msg(!ts_file_info(&err, path_in(folder, last[i]), &text), "%s", err.text);
+        ck_assert_str_eq(text, "{\"tessera\":\"1\"}");
+        free(text);
+        ck_assert_msg(!ts_picture_read(&err, path_in(folder, last[i]), &p), "%s", err.text);
+        ck_assert(p.w == W && p.h == H);
+        ts_picture_free(&p);
+        refused(path_in(folder, patterns[i]), o, TS_EUSAGE, "exists already");
+        ck_assert_int_eq(ts_file_check_size(&err, path_in(folder, patterns[i]), 1, 70000, 16, 3),
+                         TS_EUSAGE);
+    }
     free(folder);
 }
 END_TEST
@@ -179,7 +263,13 @@ START_TEST(damaged_texts)
 {
     char *folder = testing_tmp(), *path = path_in(folder, names[_i]), *json = long_json(100), *text;
     static uint8_t b[1 << 16];
-    write_one(path, json, true);
+    ts_movie_facts m;
+    ts_file_options o = plain();
+    o.metadata = true;
+    if (_i == NAMES - 1) /* an animation, too */
+        write_clip(path, o, W, H, 3, 12, json);
+    else
+        write_one(path, json, true);
     FILE *f = fopen(path, "rb");
     size_t n = fread(b, 1, sizeof b, f);
     fclose(f);
@@ -198,6 +288,7 @@ START_TEST(damaged_texts)
         fwrite(b, 1, n, f);
         fclose(f);
         ck_assert_int_eq(ts_picture_read_text(&err, path, &text), TS_OK);
+        ts_movie_probe(&err, path, &m);
         free(text);
         b[at] = was;
     }
@@ -214,6 +305,8 @@ int main(void)
     tcase_add_loop_test(tc, quality, 0, NAMES);
     tcase_add_loop_test(tc, texts_of_any_length, 0, NAMES);
     tcase_add_loop_test(tc, what_does_not_fit, 0, NAMES);
+    tcase_add_test(tc, animations);
+    tcase_add_test(tc, numbered);
     tcase_add_loop_test(tc, damaged_texts, 0, NAMES);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
