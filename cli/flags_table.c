@@ -32,7 +32,9 @@ static const ts_flag table[] = {
     {TS_F_SCALE, "scale", 0, TS_KIND_WHOLE, "N", 1, 16, NULL, GEN | DEC | BATCH | ROW, NULL,
      "Enlarge N times while writing, 1 to 16 (default: the model's; 1 for numbered pictures)"},
     {TS_F_CRF, "crf", 0, TS_KIND_WHOLE, "N", 0, 63, NULL, GEN | DEC | BATCH | ROW, NULL,
-     "Video quality, 1 (best) to 51 for MP4, 63 for WebM; 0: lossless MP4 (default: 18, 24)"},
+     "Video quality, 1 (best) to 51 for MP4 and MKV, 63 for WebM (default: 18, 24); 0: lossless, "
+     "of "
+     "MKV every level of RGB (FFV1)"},
     {TS_F_QUALITY, "quality", 0, TS_KIND_WHOLE, "N", 1, 100, NULL, GEN | DEC | BATCH | ROW, NULL,
      "Quality of .jpg and .webp, 1 to 100; 100: lossless WebP (default: 95)"},
     {TS_F_NO_METADATA, "no-metadata", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC | BATCH, NULL,

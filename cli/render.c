@@ -278,10 +278,11 @@ void ts_rescue(ts_ctx *ctx, ts_err *err, ts_run *run, const char *saved, const c
 }
 
 /* ---- what is said ---- */
-void ts_written_size(const char *path, int scale, long *w, long *h)
+void ts_written_size(const char *path, int crf, int scale, long *w, long *h)
 {
-    bool even = ends_in(path, ".mp4") || ends_in(path, ".webm") || ends_in(path, ".mkv") ||
-                ends_in(path, ".y4m") || ts_is_standard(path);
+    bool even = ends_in(path, ".mp4") || ends_in(path, ".webm") ||
+                (ends_in(path, ".mkv") && crf != 0) || ends_in(path, ".y4m") ||
+                ts_is_standard(path);
     *w *= scale;
     *h *= scale;
     *w += even && *w & 1;
@@ -294,7 +295,7 @@ static void count_written(const ts_render *r, long *w, long *h)
     *w = r->e.width;
     *h = r->e.height;
     if (r->sheeted) ts_sheet_size(r->e.width, r->e.height, r->e.frames, w, h);
-    ts_written_size(r->path, r->q.scale, w, h);
+    ts_written_size(r->path, r->out.crf, r->q.scale, w, h);
 }
 
 ts_status ts_render_forecast(ts_cli *c, ts_render *r)

@@ -63,9 +63,9 @@ const char *ts_render_seed_text(const ts_render *, char out[TS_SEED_TEXT]);
 void ts_render_start(ts_cli *, const ts_render *);
 /* What --dry-run says. */
 void ts_render_print_estimate(const ts_render *);
-/* Pixels of a frame of w x h in the file that `path` names: enlarged, and even where clips must
- * be. */
-void ts_written_size(const char *path, int scale, long *w, long *h);
+/* Pixels of a frame of w x h in the file that `path` names, with that crf (-1: none): enlarged, and
+ * even where clips must be. */
+void ts_written_size(const char *path, int crf, int scale, long *w, long *h);
 ts_status ts_render_decode(ts_cli *, ts_render *);
 void ts_render_report(ts_cli *, ts_render *);
 void ts_render_free(ts_render *);

@@ -160,7 +160,7 @@ static ts_status open_movie(output *f, double fps)
                           .comment = f->json};
     if (gif)
         say_timing(f, fps);
-    else if ((o.w | o.h) & 1)
+    else if ((o.w | o.h) & 1 && !ts_movie_is_exact(o.kind, o.crf))
         warn_of_output(f,
                        "%s: yuv420p needs even sides: %dx%d is written as %dx%d, the last %s twice",
                        f->name.path, o.w, o.h, o.w + (o.w & 1), o.h + (o.h & 1),
@@ -391,7 +391,7 @@ static ts_status check_output_options(output *f)
                        MAX_SCALE);
     if (kind == TS_FILE_PNG) return TS_OK;
     if (ts_file_is_picture(kind)) return ts_picture_check_encoder(&f->err, kind, path);
-    ts_status st = ts_movie_encoder(&f->err, kind, path, &encoder);
+    ts_status st = ts_movie_encoder(&f->err, kind, f->o.crf, path, &encoder);
     if (st == TS_OK && strcmp(encoder, "mpeg4") == 0)
         warn_of_output(
             f,

@@ -3,7 +3,8 @@
  * Every kind starts from the same 8-bit picture, rint(255 x) with halves to even, which PNG holds
  * unchanged. `scale` enlarges that picture by swscale's Lanczos filter, for all kinds, channel by
  * channel, before anything else. MP4 and WebM are yuv420p, BT.709, limited range; that format needs
- * even sides, so the last column or row of an odd side is written twice. GIF has one palette for
+ * even sides, so the last column or row of an odd side is written twice. Matroska is as MP4, but
+ * with crf 0 FFV1, which holds the picture unchanged. GIF has one palette for
  * the clip and holds its frames (8-bit, as computed) in memory until close. */
 #ifndef TS_FILES_H
 #define TS_FILES_H
@@ -40,7 +41,7 @@ ts_status ts_file_kind_of(ts_err *, const char *path, ts_file_kind *);
 /* Makes the folders that lead to it; open does so, too. TS_EUSAGE, TS_EIO. */
 ts_status ts_file_make_folders(ts_err *, const char *path);
 typedef struct {
-    /* 0..51, WebM to 63; -1: the codec's default here (18 H.264, 24 VP9). MP4 and WebM only */
+    /* 0..51, WebM to 63; -1: the codec's default here (18 H.264, 24 VP9). MP4, MKV and WebM only */
     int crf;
     int quality; /* 1 to 100; 0: the kind's own. JPEG and WebP only (codecs/picture_write.h) */
     int scale;   /* enlarge while writing, 1 (or 0): as computed */

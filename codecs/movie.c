@@ -1,7 +1,7 @@
 /* Clips by libav. RGB becomes yuv420p by swscale: BT.709, limited range (16..235, 16..240), chroma
- * averaged at its left siting as H.264 and VP9 expect, and the stream says so. The file is
- * addressed as file:PATH, so that no name is taken for a protocol. Palettes and dithering of GIFs
- * are movie_palette.c's; GIF comments movie_gif.c's. */
+ * averaged at its left siting as H.264 and VP9 expect, and the stream says so; FFV1 has it as it
+ * is. The file is addressed as file:PATH, so that no name is taken for a protocol. Palettes and
+ * dithering of GIFs are movie_palette.c's; GIF comments movie_gif.c's. */
 #include "codecs/movie.h"
 
 #include "codecs/picture_write.h"
@@ -32,7 +32,8 @@ enum {
 struct ts_movie {
     const char *name;
     ts_file_kind kind;
-    int w, h;     /* of the frames that come; the stream's are even */
+    bool exact;
+    int w, h;     /* of the frames that come; the stream's are even where it is yuv420p */
     size_t row;   /* bytes of a row of `rgb` */
     uint8_t *rgb; /* the frame with even sides */
     struct SwsContext *sws;
@@ -66,16 +67,18 @@ static ts_status movie_failed(ts_err *err, const char *name, const char *what, i
     return ts_fail(err, st, "%s: %s: %s", name, what, text);
 }
 
-ts_status ts_movie_encoder(ts_err *err, ts_file_kind kind, const char *name, const char **encoder)
+ts_status ts_movie_encoder(ts_err *err, ts_file_kind kind, int crf, const char *name,
+                           const char **encoder)
 {
-    for (const char *const *e = ENCODERS[kind]; *e; e++)
+    static const char *const EXACT[] = {"ffv1", NULL};
+    const char *const *list = ts_movie_is_exact(kind, crf) ? EXACT : ENCODERS[kind];
+    for (const char *const *e = list; *e; e++)
         if (avcodec_find_encoder_by_name(*e)) {
             *encoder = *e;
             return TS_OK;
         }
     return ts_fail(err, TS_EDEVICE,
-                   "%s: the FFmpeg library here has no encoder for it, expected %s", name,
-                   ENCODERS[kind][0]);
+                   "%s: the FFmpeg library here has no encoder for it, expected %s", name, list[0]);
 }
 
 ts_status ts_movie_check_size(ts_err *err, ts_file_kind kind, const char *name, long w, long h)
@@ -101,6 +104,12 @@ static void set_quality(ts_movie *m, const ts_movie_options *o, AVDictionary **o
     const char *codec = e->codec->name;
     int crf = o->crf >= 0 ? o->crf : m->kind == TS_FILE_WEBM ? CRF_VP9 : CRF_H264;
     if (m->kind == TS_FILE_GIF || m->kind == TS_FILE_Y4M) return;
+    if (m->exact) {
+        e->level = 3; /* slices, and a sum of each */
+        e->gop_size = 1;
+        av_dict_set(options, "slicecrc", "1", 0);
+        return;
+    }
     if (strcmp(codec, "libopenh264") == 0) {
         e->qmin = e->qmax = crf < 1 ? 1 : crf;
         av_dict_set(options, "rc_mode", "quality", 0);
@@ -132,9 +141,12 @@ static ts_status open_movie_encoder(ts_err *err, ts_movie *m, const ts_movie_opt
                        o->fps);
     AVCodecContext *e = m->encoder = avcodec_alloc_context3(codec);
     if (!e) return movie_failed(err, m->name, o->encoder, AVERROR(ENOMEM));
-    e->width = m->kind == TS_FILE_GIF ? m->w : m->w + (m->w & 1);
-    e->height = m->kind == TS_FILE_GIF ? m->h : m->h + (m->h & 1);
-    e->pix_fmt = m->kind == TS_FILE_GIF ? AV_PIX_FMT_PAL8 : AV_PIX_FMT_YUV420P;
+    bool even = m->kind != TS_FILE_GIF && !m->exact;
+    e->width = m->w + (even && m->w & 1);
+    e->height = m->h + (even && m->h & 1);
+    e->pix_fmt = m->kind == TS_FILE_GIF ? AV_PIX_FMT_PAL8
+                 : m->exact             ? AV_PIX_FMT_BGR0
+                                        : AV_PIX_FMT_YUV420P;
     e->time_base = av_inv_q(rate);
     e->framerate = rate;
     e->sample_aspect_ratio = (AVRational){1, 1};
@@ -144,9 +156,9 @@ static ts_status open_movie_encoder(ts_err *err, ts_movie *m, const ts_movie_opt
     if (m->kind != TS_FILE_GIF) {
         e->color_primaries = AVCOL_PRI_BT709;
         e->color_trc = AVCOL_TRC_BT709;
-        e->colorspace = AVCOL_SPC_BT709;
-        e->color_range = AVCOL_RANGE_MPEG;
-        e->chroma_sample_location = AVCHROMA_LOC_LEFT;
+        e->colorspace = m->exact ? AVCOL_SPC_RGB : AVCOL_SPC_BT709;
+        e->color_range = m->exact ? AVCOL_RANGE_JPEG : AVCOL_RANGE_MPEG;
+        if (!m->exact) e->chroma_sample_location = AVCHROMA_LOC_LEFT;
     }
     set_quality(m, o, &options);
     code = avcodec_open2(e, codec, &options);
@@ -195,7 +207,7 @@ static ts_status open_picture(ts_err *err, ts_movie *m)
     m->frame->quality = e->global_quality; /* where the quantiser is fixed, it is each frame's */
     if ((code = av_frame_get_buffer(m->frame, 0)) < 0)
         return movie_failed(err, m->name, "no frame", code);
-    if (m->kind == TS_FILE_GIF) return TS_OK;
+    if (m->kind == TS_FILE_GIF || m->exact) return TS_OK;
     const int *bt709 = sws_getCoefficients(SWS_CS_ITU709);
     m->row = (size_t)e->width * 3 + ROW_PADDING;
     m->rgb = av_calloc(e->height, m->row);
@@ -239,7 +251,8 @@ ts_status ts_movie_open(ts_err *err, const char *path, const ts_movie_options *o
     m->w = o.w;
     m->h = o.h;
     TRY(ts_movie_check_size(err, o.kind, o.name, o.w, o.h));
-    if (!o.encoder) TRY(ts_movie_encoder(err, o.kind, o.name, &o.encoder));
+    if (!o.encoder) TRY(ts_movie_encoder(err, o.kind, o.crf, o.name, &o.encoder));
+    m->exact = ts_movie_is_exact(o.kind, o.crf);
     if ((code = avformat_alloc_output_context2(&m->format, NULL, FORMATS[o.kind], url)) < 0)
         TRY(movie_failed(err, o.name, "the FFmpeg library here can not write this kind", code));
     TRY(open_movie_encoder(err, m, &o));
@@ -299,6 +312,19 @@ static void convert_pixels(ts_movie *m, const uint8_t *pixels)
     sws_scale(m->sws, source, stride, 0, h, m->frame->data, m->frame->linesize);
 }
 
+static void copy_pixels(ts_movie *m, const uint8_t *rgb)
+{
+    for (int y = 0; y < m->h; y++) {
+        uint8_t *to = m->frame->data[0] + (ptrdiff_t)y * m->frame->linesize[0];
+        for (int x = 0; x < m->w; x++, to += 4, rgb += 3) {
+            to[0] = rgb[2];
+            to[1] = rgb[1];
+            to[2] = rgb[0];
+            to[3] = 0;
+        }
+    }
+}
+
 ts_status ts_movie_frame(ts_err *err, ts_movie *m, const uint8_t *pixels, const uint32_t *palette)
 {
     int code = av_frame_make_writable(m->frame);
@@ -308,6 +334,8 @@ ts_status ts_movie_frame(ts_err *err, ts_movie *m, const uint8_t *pixels, const 
             memcpy(m->frame->data[0] + y * m->frame->linesize[0], pixels + (size_t)y * m->w,
                    (size_t)m->w);
         memcpy(m->frame->data[1], palette, AVPALETTE_SIZE);
+    } else if (m->exact) {
+        copy_pixels(m, pixels);
     } else {
         convert_pixels(m, pixels);
     }
@@ -378,17 +406,20 @@ done:
     return st;
 }
 
-/* Container: the first name of the reader, as people write it. */
-static void name_container(const char *reader, char out[16])
+/* Container: the first name of the reader, as people write it; Matroska and WebM have one, and WebM
+ * has codecs of its own. */
+static void name_container(const char *reader, enum AVCodecID codec, char out[16])
 {
+    enum { MATROSKA = 1 };
     static const struct {
         const char *reader, *name;
-    } known[] = {{"mov", "MP4"},          {"matroska", "WebM"},  {"gif", "GIF"},
+    } known[] = {{"mov", "MP4"},          {"matroska", "MKV"},   {"gif", "GIF"},
                  {"png_pipe", "PNG"},     {"jpeg_pipe", "JPEG"}, {"apng", "APNG"},
                  {"yuv4mpegpipe", "Y4M"}, {"webp_pipe", "WebP"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strncmp(reader, known[i].reader, strlen(known[i].reader))) {
-            strcpy(out, known[i].name);
+            bool webm = codec == AV_CODEC_ID_VP8 || codec == AV_CODEC_ID_VP9;
+            strcpy(out, i == MATROSKA && webm ? "WebM" : known[i].name);
             return;
         }
     snprintf(out, 16, "%.*s", (int)strcspn(reader, ",_"), reader);
@@ -418,7 +449,7 @@ ts_status ts_movie_probe(ts_err *err, const char *path, ts_movie_facts *out)
                     : av_find_best_stream(format, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
     if (video < 0) TRY(ts_fail(err, TS_EMODEL, "%s: is damaged, or has no pictures in it", path));
     const AVStream *s = format->streams[video];
-    name_container(format->iformat->name, out->container);
+    name_container(format->iformat->name, s->codecpar->codec_id, out->container);
     snprintf(out->codec, sizeof out->codec, "%s", avcodec_get_name(s->codecpar->codec_id));
     out->w = s->codecpar->width;
     out->h = s->codecpar->height;

@@ -1,5 +1,5 @@
-/* Clips by libav: MP4 and Matroska (H.264), WebM (VP9), GIF and Y4M, one video stream, and their
- * metadata. */
+/* Clips by libav: MP4 and Matroska (H.264; Matroska of crf 0 is FFV1 in RGB), WebM (VP9), GIF and
+ * Y4M, one video stream, and their metadata. */
 #ifndef TS_MOVIE_H
 #define TS_MOVIE_H
 #include "codecs/files.h"
@@ -19,9 +19,14 @@ typedef struct {
  * viewers */
 enum { TS_GIF_FPS = 50 };
 
-/* The encoder that this libav has for a kind, best first: libx264, libopenh264, mpeg4 (MPEG-4 part
- * 2, an MP4 that is not H.264); libvpx-vp9; gif. TS_EDEVICE: none. */
-ts_status ts_movie_encoder(ts_err *, ts_file_kind, const char *name, const char **encoder);
+/* A clip of this kind and crf is the 8-bit RGB that came, exactly, of any size. */
+static inline bool ts_movie_is_exact(ts_file_kind kind, int crf)
+{
+    return kind == TS_FILE_MKV && crf == 0;
+}
+/* The encoder that this libav has for a kind and crf, best first: libx264, libopenh264, mpeg4
+ * (MPEG-4 part 2, an MP4 that is not H.264); libvpx-vp9; gif; ffv1. TS_EDEVICE: none. */
+ts_status ts_movie_encoder(ts_err *, ts_file_kind, int crf, const char *name, const char **encoder);
 /* Frames of w x h can be written. TS_EUSAGE: larger than the kind can hold (65535 a side for GIF,
  * else 16384) or than libav takes. */
 ts_status ts_movie_check_size(ts_err *, ts_file_kind, const char *name, long w, long h);

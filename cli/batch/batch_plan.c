@@ -81,7 +81,7 @@ static cJSON *describe_row(const ts_batch *b, const ts_job *j, double pace)
     const ts_estimate *e = &b->geometry[j->geometry].e;
     long w = e->width, h = e->height;
     char *path = ts_batch_path(b, j->name), seed[24];
-    ts_written_size(j->name, j->q.scale, &w, &h);
+    ts_written_size(j->name, j->crf, j->q.scale, &w, &h);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)j->q.seed);
     cJSON_AddStringToObject(o, "output", j->name);
     if (path) cJSON_AddStringToObject(o, "path", path);

@@ -331,7 +331,7 @@ static ts_status render_row(ts_batch *b, ts_job *j, const ts_run *like, renderin
     if (!r->json || !r->parameters)
         TRY(ts_fail(&b->c->err, TS_EMEMORY, "no memory for the metadata"));
     long w = e.width, h = e.height;
-    ts_written_size(r->path, q.scale, &w, &h);
+    ts_written_size(r->path, j->crf, q.scale, &w, &h);
     ts_screen_written(&b->c->screen, w, h);
     st = j->init ? ts_run_picture(r->run, j->init) : ts_cli_read_images(r->run, &j->q);
     if (st == TS_EMODEL) st = ts_fail(&b->c->err, TS_EFAIL, "%s", ts_error(b->c->ctx));

@@ -299,9 +299,10 @@ static bool fill_request(reading *r, ts_job *j)
     if (kind < 0) kind = j->q.frames == 1 ? PNG : MP4;
     if (kind == FRAMES && !v[TS_F_SCALE].set) j->q.scale = 1;
     int crf = v[TS_F_CRF].set ? (int)v[TS_F_CRF].whole : -1;
-    if (kind == MP4 && crf > 51)
-        add_row_fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for mp4", crf);
-    j->crf = kind == MP4 || kind == WEBM ? crf : -1;
+    if ((kind == MP4 || kind == MKV) && crf > 51)
+        add_row_fault(r, "crf: got \"%d\", expected a whole number from 0 to 51 for %s", crf,
+                      kinds[kind].format);
+    j->crf = kind == MP4 || kind == WEBM || kind == MKV ? crf : -1;
     j->quality = (kind == JPG || kind == WEBP) && v[TS_F_QUALITY].set ? (int)v[TS_F_QUALITY].whole
                                                                       : 0;
     j->folder = kind == FRAMES;

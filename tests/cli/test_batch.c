@@ -170,7 +170,7 @@ START_TEST(rows_are_what_generate_makes)
         "\"width\": 48}\n"
         "{\"prompt\": \"a bear\", \"frames\": 5, \"format\": \"frames\", \"output\": \"folder\"}\n"
         "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"b.gif\"}\n"
-        "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"c.mkv\"}\n"
+        "{\"prompt\": \"a fox\", \"frames\": 5, \"crf\": 0, \"output\": \"c.mkv\"}\n"
         "{\"prompt\": \"a fox\", \"frames\": 5, \"format\": \"y4m\", \"output\": \"d\"}\n"
         "{\"prompt\": \"a fox\", \"output\": \"e.jpg\", \"quality\": 40}\n"
         "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"f.webp\"}\n");
@@ -190,7 +190,7 @@ START_TEST(rows_are_what_generate_makes)
         {"clips/mine.mp4", "'a panda' " TINY "--frames 5 --fps 9 --seed 42 --size 48x32"},
         {"folder/0003.png", "'a bear' " TINY "--frames 5 --seed 42"},
         {"b.gif", "'a fox' " TINY "--frames 5 --seed 42"},
-        {"c.mkv", "'a fox' " TINY "--frames 5 --seed 42"},
+        {"c.mkv", "'a fox' " TINY "--frames 5 --crf 0 --seed 42"},
         {"d.y4m", "'a fox' " TINY "--frames 5 --seed 42"},
         {"e.jpg", "'a fox' " TINY "--quality 40 --seed 42"},
         {"f.webp", "'a fox' " TINY "--frames 5 --seed 42"},

@@ -317,6 +317,43 @@ START_TEST(test_colours)
 }
 END_TEST
 
+/* FFV1 in Matroska is the frames, to the last level, whatever their sides. */
+START_TEST(test_exact)
+{
+    enum { W = 33, H = 17, N = 5 };
+    char *d = testing_tmp(), *file = path_in(d, "a.mkv");
+    ts_file_options o = plain();
+    ts_movie_facts m;
+    o.crf = 0;
+    o.metadata = true;
+    write_clip(file, o, W, H, N, 12, JSON);
+    ck_assert_str_eq(said, "");
+    ck_assert_msg(!ts_movie_probe(&err, file, &m), "%s", err.text);
+    ck_assert_str_eq(m.container, "MKV");
+    ck_assert_str_eq(m.codec, "ffv1");
+    ck_assert(m.w == W && m.h == H && m.frames == N);
+    char *json = info_of(file);
+    ck_assert_str_eq(json, JSON);
+    free(json);
+    if (!have("ffmpeg")) return;
+    probed(file, "stream=color_space", "gbr");
+    uint8_t *got = decode(file, "rgb24", W * H * 3, N);
+    for (int i = 0; i < N; i++) {
+        float *rgb = picture(W, H, i);
+        for (int k = 0; k < W * H * 3; k++)
+            ck_assert_int_eq(got[i * W * H * 3 + k], lrintf(255 * rgb[k]));
+        free(rgb);
+    }
+    free(got);
+    o.overwrite = true;
+    o.crf = 1;
+    write_clip(file, o, W, H, N, 12, JSON);
+    ck_assert_msg(strstr(said, "33x17 is written as 34x18") != NULL, "%s", said);
+    probed(file, "stream=codec_name", "h264");
+    free(d);
+}
+END_TEST
+
 /* Chroma sample (i, j) lies on column 2 i, between rows 2 j and 2 j + 1. A plane of colour keeps
  * its value there under any symmetric filter, so this tells the siting. The ramp has a slope of 4
  * levels of blue a column (2 of U): the wrong siting would be off by 1 level on average. */
@@ -680,6 +717,7 @@ int main(void)
     tcase_add_test(c, test_crf);
     tcase_add_test(c, test_lossless_is_said);
     tcase_add_test(c, test_colours);
+    tcase_add_test(c, test_exact);
     tcase_add_test(c, test_chroma_siting);
     tcase_add_test(c, test_frames_in_order);
     tcase_add_test(c, test_odd_sides);
