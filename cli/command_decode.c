@@ -35,12 +35,12 @@ ts_status ts_cli_decode(ts_cli *c)
                        "the latents carry no metadata: model and rate come from the flags");
     TRY(ts_bag_read(c->ctx, file, &r.latents));
     ts_settings_apply(c->flags.value, &r.q);
+    TRY(ts_render_ask(c, &r));
     ts_render_set_output(&c->flags, &r);
     const ts_run_options decoding = {.size = sizeof decoding, .latents = r.latents};
     TRY(ts_run_open_with(c->model, &r.q, &decoding, &r.run, &r.e));
     r.q.frames = r.e.frames;
-    if (!ts_flag_set(&c->flags, TS_F_OUTPUT))
-        ts_render_name(&c->flags, &r, r.e.frames == 1 ? "tessera.png" : "tessera.mp4");
+    if (!r.asked) ts_render_name(&c->flags, &r, ts_render_usual(&r));
     TRY(ts_render_check_output(c, &r, r.e.frames));
     TRY(ts_render_check_size(c, &r, r.e.frames));
     TRY(ts_render_describe(c, &r));

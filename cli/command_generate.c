@@ -49,18 +49,18 @@ static ts_status set_request(ts_cli *c, ts_render *r)
 {
     const ts_flag_value *v = c->flags.value;
     ts_request *q = &r->q;
+    ts_status st = ts_render_ask(c, r);
+    if (st) return st;
     if (c->flags.words) q->prompt = c->flags.word[0];
     if (!*q->prompt) ts_screen_warn(&c->screen, "the prompt is empty");
     q->keep_plans = v[TS_F_SAVE_PLAN].set || v[TS_F_PLAN_IMAGE].set;
     q->keep_scores = q->keep_plans && v[TS_F_SAVE_PLAN_SCORES].set;
     q->keep_last_scores = v[TS_F_PLAN_IMAGE].set;
-    ts_status st = ts_cli_set_loras(c, v, ts_flag_text(&c->flags, TS_F_FROM), q);
+    st = ts_cli_set_loras(c, v, ts_flag_text(&c->flags, TS_F_FROM), q);
     if (!st) st = set_init(&c->err, v, r);
     if (!st) st = find_init(c, r);
     if (st) return st;
-    if (!v[TS_F_FRAMES].set && !r->sheeted && v[TS_F_OUTPUT].set &&
-        ts_is_picture(v[TS_F_OUTPUT].text) && !ts_is_numbered(v[TS_F_OUTPUT].text))
-        q->frames = 1;
+    if (!v[TS_F_FRAMES].set && !r->sheeted && ts_render_asks_picture(c, r)) q->frames = 1;
     st = ts_settings_of(&c->err, &c->flags, q);
     return st ? st : ts_cli_set_images(c, v, ts_flag_text(&c->flags, TS_F_FROM), q, r->image);
 }

@@ -23,6 +23,7 @@ typedef enum {
 
 typedef enum {
     TS_F_OUTPUT,
+    TS_F_OUTPUT_FORMAT,
     TS_F_OVERWRITE,
     TS_F_SCALE,
     TS_F_CRF,

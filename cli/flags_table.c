@@ -24,9 +24,14 @@ static const ts_flag table[] = {
     {TS_F_OUTPUT, "output", 'o', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | DEC | ROW, "Output",
      "File to write: .mp4, .webm, .gif, .mkv, .y4m, .png, .jpg, .webp (with --frames an "
      "animation), a pattern like f-%04d.png or f-%04d.jpg, a folder/ of numbered PNGs, or - for "
-     "standard output (Y4M; a PNG of one frame); folders on the way are "
+     "standard output (Y4M, a PNG of one frame, or what --format says); folders on the way are "
      "made (default: tessera.mp4, or tessera.png for one frame, and "
      "tessera-2 where that is there)"},
+    {TS_F_OUTPUT_FORMAT, "format", 0, TS_KIND_CHOICE, "KIND", 0, 0,
+     "png|jpg|webp|mp4|webm|gif|mkv|y4m", GEN | DEC, NULL,
+     "What is written where the name does not say it: png, jpg, webp, mp4, webm, gif, mkv or y4m; "
+     "of -o - (but mp4), of a folder/ (pictures), as the extension of a name without, or of "
+     "tessera.KIND"},
     {TS_F_OVERWRITE, "overwrite", 'y', TS_KIND_SWITCH, NULL, 0, 0, NULL,
      GEN | DEC | BENCH | BATCH | SRCH, NULL, "Replace files that exist"},
     {TS_F_SCALE, "scale", 0, TS_KIND_WHOLE, "N", 1, 16, NULL, GEN | DEC | BATCH | ROW, NULL,

@@ -227,7 +227,8 @@ done:
 static bool is_frame(const char *name)
 {
     size_t digits = strspn(name, "0123456789");
-    return digits >= 4 && !strcmp(name + digits, ".png");
+    return digits >= 4 && (!strcmp(name + digits, ".png") || !strcmp(name + digits, ".jpg") ||
+                           !strcmp(name + digits, ".webp"));
 }
 
 static bool is_text(const char *name)

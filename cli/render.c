@@ -21,6 +21,8 @@ void ts_render_free(ts_render *r)
     ts_sheet_free(r->sheet);
     ts_output_close(r->sink);
     free(r->numbered);
+    free(r->usual);
+    free(r->formatted);
     free(r->counted);
     free(r->init);
     for (int i = 0; i < TS_CLI_IMAGES; i++) free(r->image[i]);
@@ -104,6 +106,74 @@ bool ts_is_numbered(const char *path)
     return ts_is_picture(base) && strchr(base, '%');
 }
 
+static const char *const clips[] = {"mp4", "webm", "gif", "mkv", "y4m"};
+
+static bool has_extension(const char *path, const char *format)
+{
+    size_t n = strlen(path), m = strlen(format);
+    return (n > m + 1 && path[n - m - 1] == '.' && !strcasecmp(path + n - m, format)) ||
+           (!strcmp(format, "jpg") && ends_in(path, ".jpeg"));
+}
+
+static bool is_kind_of_output(const char *path)
+{
+    bool clip = false;
+    for (size_t i = 0; i < sizeof clips / sizeof *clips; i++)
+        clip = clip || has_extension(path, clips[i]);
+    return clip || ts_is_picture(path);
+}
+
+ts_status ts_render_ask(ts_cli *c, ts_render *r)
+{
+    const char *path = ts_flag_text(&c->flags, TS_F_OUTPUT),
+               *format = ts_flag_text(&c->flags, TS_F_OUTPUT_FORMAT);
+    int n = 0;
+    r->asked = path;
+    if (!format || (path && ts_is_standard(path))) return TS_OK;
+    if (!path)
+        n = asprintf(&r->usual, "tessera.%s", format);
+    else if (has_extension(path, format))
+        return TS_OK;
+    else if (is_kind_of_output(path))
+        return ts_fail(&c->err, TS_EUSAGE, "--format %s: the output is %s, of another kind", format,
+                       path);
+    else if (*path && path[strlen(path) - 1] != '/')
+        n = asprintf(&r->formatted, "%s.%s", path, format);
+    else if (!strcmp(format, "jpg") || !strcmp(format, "webp"))
+        n = asprintf(&r->formatted, "%s%%04d.%s", path, format);
+    else if (strcmp(format, "png") != 0)
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "--format %s: the output is the folder %s, of pictures: png, jpg or webp",
+                       format, path);
+    if (n < 0) return ts_fail(&c->err, TS_EMEMORY, "no memory for a file's name");
+    if (r->formatted) r->asked = r->formatted;
+    return TS_OK;
+}
+
+/* A name of the output's kind: its own, or of standard output one that --format stands for. */
+static const char *name_of_kind(const ts_render *r)
+{
+    static const char *const names[] = {"-.png",  "-.jpg", "-.webp", "-.mp4",
+                                        "-.webm", "-.gif", "-.mkv",  "-.y4m"};
+    for (size_t i = 0; r->out.format && i < sizeof names / sizeof *names; i++)
+        if (has_extension(names[i], r->out.format)) return names[i];
+    return r->path;
+}
+
+bool ts_render_asks_picture(const ts_cli *c, const ts_render *r)
+{
+    const char *format = ts_flag_text(&c->flags, TS_F_OUTPUT_FORMAT);
+    if (!r->asked || ts_is_standard(r->asked))
+        return format &&
+               (!strcmp(format, "png") || !strcmp(format, "jpg") || !strcmp(format, "webp"));
+    return ts_is_picture(r->asked) && !ts_is_numbered(r->asked);
+}
+
+const char *ts_render_usual(const ts_render *r)
+{
+    return r->usual ? r->usual : r->q.frames == 1 || r->sheeted ? "tessera.png" : "tessera.mp4";
+}
+
 /* Several pictures are several files: cat.png becomes cat-%d.png. */
 static void number_pictures(ts_render *r)
 {
@@ -120,12 +190,12 @@ void ts_render_name(const ts_flags *f, ts_render *r, const char *name)
 {
     enum { MOST = 9999 };
     struct stat s;
-    size_t stem = strlen(name) - 4; /* .png, .mp4 */
+    const char *dot = strrchr(name, '.');
     r->path = name;
     if (ts_flag_set(f, TS_F_OVERWRITE)) return;
     for (int i = 2; i <= MOST && lstat(r->path, &s) == 0; i++) {
         free(r->counted);
-        if (asprintf(&r->counted, "%.*s-%d%s", (int)stem, name, i, name + stem) < 0)
+        if (asprintf(&r->counted, "%.*s-%d%s", (int)(dot - name), name, i, dot) < 0)
             r->counted = NULL;
         r->path = r->counted ? r->counted : name;
     }
@@ -135,15 +205,16 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
 {
     const ts_flag_value *v = f->value;
     ts_request *q = &r->q;
-    const char *usual = q->frames == 1 || r->sheeted ? "tessera.png" : "tessera.mp4";
-    if (v[TS_F_OUTPUT].set || (q->count > 1 && !r->sheeted))
-        r->path = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : usual;
+    const char *usual = ts_render_usual(r);
+    if (r->asked || (q->count > 1 && !r->sheeted))
+        r->path = r->asked ? r->asked : usual;
     else
         ts_render_name(f, r, usual);
     /* --from a sheet makes a sheet again, where the output can be one */
     r->sheeted = v[TS_F_GRID].set ||
                  (r->sheeted && ts_is_picture(r->path) && !ts_is_numbered(r->path));
     number_pictures(r);
+    bool standard = ts_is_standard(r->path);
     /* numbered frames are as computed */
     if (!v[TS_F_SCALE].set && ts_is_numbered(r->path)) q->scale = 1;
     r->out = (ts_output){.size = sizeof(ts_output),
@@ -151,13 +222,14 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
                          .scale = q->scale,
                          .overwrite = v[TS_F_OVERWRITE].set,
                          .metadata = !v[TS_F_NO_METADATA].set,
+                         .format = standard ? v[TS_F_OUTPUT_FORMAT].text : NULL,
                          .quality = v[TS_F_QUALITY].set ? (int)v[TS_F_QUALITY].whole : 0};
 }
 
 /* What was said and changes nothing of such an output. */
 static void warn_of_output_flags(ts_cli *c, const ts_render *r, int frames)
 {
-    const char *path = r->path;
+    const char *path = name_of_kind(r);
     bool webp = ends_in(path, ".webp") && frames > 1 && !r->sheeted && !ts_is_numbered(path);
     bool crf = ends_in(path, ".mp4") || ends_in(path, ".webm") || ends_in(path, ".mkv"),
          clip = crf || ends_in(path, ".gif") || ends_in(path, ".y4m");
@@ -175,7 +247,7 @@ static void warn_of_output_flags(ts_cli *c, const ts_render *r, int frames)
 
 ts_status ts_render_check_output(ts_cli *c, const ts_render *r, int frames)
 {
-    if (r->sheeted && (!ts_is_picture(r->path) || ts_is_numbered(r->path)))
+    if (r->sheeted && (!ts_is_picture(name_of_kind(r)) || ts_is_numbered(r->path)))
         return ts_fail(&c->err, TS_EUSAGE,
                        "--grid: the output is %s, a sheet is one picture: name a .png", r->path);
     warn_of_output_flags(c, r, frames);
@@ -295,7 +367,7 @@ static void count_written(const ts_render *r, long *w, long *h)
     *w = r->e.width;
     *h = r->e.height;
     if (r->sheeted) ts_sheet_size(r->e.width, r->e.height, r->e.frames, w, h);
-    ts_written_size(r->path, r->out.crf, r->q.scale, w, h);
+    ts_written_size(name_of_kind(r), r->out.crf, r->q.scale, w, h);
 }
 
 ts_status ts_render_forecast(ts_cli *c, ts_render *r)
@@ -306,7 +378,7 @@ ts_status ts_render_forecast(ts_cli *c, ts_render *r)
     if (st) return st;
     count_written(r, &w, &h);
     r->peak = e->decode_bytes +
-              ts_output_bytes(r->path, (int)w, (int)h, r->sheeted ? 1 : e->frames);
+              ts_output_bytes(name_of_kind(r), (int)w, (int)h, r->sheeted ? 1 : e->frames);
     if (e->text_bytes > r->peak) r->peak = e->text_bytes;
     if (e->denoise_bytes > r->peak) r->peak = e->denoise_bytes;
     r->peak += r->forecast.program_bytes;

@@ -16,6 +16,9 @@ typedef struct { /* everything that one rendering owns */
     const char *state;    /* file that the run keeps its state in; NULL: none */
     char *own_state;      /* name of the one beside the output; NULL */
     const char *path;     /* of the output */
+    const char *asked;    /* what -o and --format name; NULL: no name was given */
+    char *usual;          /* the name where none was given; NULL: as suits the frames */
+    char *formatted;      /* `asked` with what --format adds; NULL */
     char *counted;        /* the usual name where that is taken: tessera-2.mp4; NULL */
     char *numbered;       /* path of several pictures, made from the one given; NULL */
     char *was;            /* metadata of --from, or of the latents; NULL */
@@ -38,6 +41,12 @@ typedef struct { /* everything that one rendering owns */
 /* Context, model and request, by the metadata of the file `from` where there is one; without that
  * (NULL) by flags alone. */
 ts_status ts_render_begin(ts_cli *, ts_render *, const char *from);
+/* r->asked, r->usual: what -o and --format say together. TS_EUSAGE: they contradict each other. */
+ts_status ts_render_ask(ts_cli *, ts_render *);
+/* It is one picture by what was asked for, if no number of frames says otherwise. */
+bool ts_render_asks_picture(const ts_cli *, const ts_render *);
+/* The name of an output that nobody has named; needs q.frames. */
+const char *ts_render_usual(const ts_render *);
 /* Path and options of the output; needs q.frames. */
 void ts_render_set_output(const ts_flags *, ts_render *);
 /* An output that nobody has named: `name`, or the first of name-2, name-3, .. that is free. */

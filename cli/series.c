@@ -20,11 +20,10 @@ ts_status ts_series_begin(ts_cli *c, ts_render *r)
 }
 
 /* The name of clip i; malloc'd; NULL: no memory. */
-static char *name_clip(const ts_flags *f, const ts_render *r, int i)
+static char *name_clip(const ts_render *r, int i)
 {
-    const char *usual = r->q.frames == 1 ? "tessera.png" : "tessera.mp4",
-               *path = ts_flag_set(f, TS_F_OUTPUT) ? ts_flag_text(f, TS_F_OUTPUT) : usual,
-               *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+    const char *path = r->asked ? r->asked : ts_render_usual(r), *slash = strrchr(path, '/'),
+               *dot = strrchr(slash ? slash : path, '.');
     char *name = NULL;
     int stem = dot ? (int)(dot - path) : (int)strlen(path);
     return asprintf(&name, "%.*s-%d%s", stem, path, i, dot ? dot : "") < 0 ? NULL : name;
@@ -33,7 +32,7 @@ static char *name_clip(const ts_flags *f, const ts_render *r, int i)
 static ts_status set_clip_name(ts_cli *c, ts_render *r, int i)
 {
     free(r->numbered);
-    r->path = r->numbered = name_clip(&c->flags, r, i);
+    r->path = r->numbered = name_clip(r, i);
     return r->path ? TS_OK : ts_fail(&c->err, TS_EMEMORY, "no memory for a file's name");
 }
 

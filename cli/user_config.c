@@ -288,6 +288,8 @@ static bool covers(ts_flag_id b, ts_flag_id a)
 static bool is_on_line(const ts_flags *line, ts_flag_id id)
 {
     bool size = ts_flag_text(line, TS_F_SIZE) != NULL; /* halves count as set, but are no text */
+    /* a name that was given says the kind by itself */
+    if (id == TS_F_OUTPUT_FORMAT && ts_flag_set(line, TS_F_OUTPUT)) return true;
     return (size && covers(TS_F_SIZE, id)) || (id != TS_F_SIZE && ts_flag_set(line, id));
 }
 

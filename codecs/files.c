@@ -96,11 +96,15 @@ static ts_picture_options picture_options(const output *f, const char *name)
                                 .quality = f->o.quality};
 }
 
+static const char *picture_path(const output *f)
+{
+    return f->name.standard ? "/dev/stdout" : f->file.part;
+}
+
 static ts_status write_picture(output *f, const char *file, const ts_frame *frame,
                                const uint8_t *rgb)
 {
-    const char *path = f->name.standard ? "/dev/stdout" : f->file.part,
-               *json = f->json && frame->json ? frame->json : f->json;
+    const char *path = picture_path(f), *json = f->json && frame->json ? frame->json : f->json;
     const ts_picture_options o = picture_options(f, file);
     if (o.kind != TS_FILE_PNG) return ts_picture_write(&f->err, &o, path, rgb, json);
     ts_png_text text = {.name = file,
@@ -212,7 +216,7 @@ static ts_status open_file(ts_sink *sink, int w, int h, int frames, double fps, 
     char *first = NULL;
     if (f->opened) TRY(ts_fail(&f->err, TS_EUSAGE, "%s: a sink is opened once", f->name.path));
     f->opened = true;
-    if (f->name.standard && frames == 1) kind = f->name.kind = TS_FILE_PNG;
+    if (f->name.standard && !f->o.format && frames == 1) kind = f->name.kind = TS_FILE_PNG;
     if (w < 1 || h < 1 || frames < 1)
         TRY(ts_fail(&f->err, TS_EUSAGE, "%s: %d frames of %dx%d, expected at least 1 of each",
                     f->name.path, frames, w, h));
@@ -348,8 +352,8 @@ static ts_status close_file(ts_sink *sink)
     } else {
         if (kind == TS_FILE_GIF) TRY(put_gif(f));
         if (f->movie) TRY(ts_movie_finish(&f->err, f->movie));
-        if (f->animation) TRY(ts_picture_finish(&f->err, f->animation, f->file.part, f->json));
-        if (kind == TS_FILE_GIF && f->json)
+        if (f->animation) TRY(ts_picture_finish(&f->err, f->animation, picture_path(f), f->json));
+        if (kind == TS_FILE_GIF && f->json && !f->name.standard)
             TRY(ts_gif_write_comment(&f->err, f->name.path, f->file.part, f->json));
         if (!f->name.standard) TRY(ts_newfile_keep(&f->err, &f->file));
     }
@@ -408,12 +412,13 @@ static ts_status check_output_options(output *f)
     return st;
 }
 
-ts_status ts_file_check_size(ts_err *err, const char *path, int scale, int w, int h, int frames)
+ts_status ts_file_check_size(ts_err *err, const char *path, const ts_file_options *o, int w, int h,
+                             int frames)
 {
     ts_status st = TS_OK;
     ts_name name;
-    long times = scale < 1 ? 1 : scale, width = w * times, height = h * times;
-    TRY(ts_name_init(err, path, &name));
+    long times = o->scale < 1 ? 1 : o->scale, width = w * times, height = h * times;
+    TRY(ts_name_init(err, path, o->format, &name));
     TRY(ts_name_check_length(err, &name, frames));
     ts_file_kind kind = name.kind == TS_FILE_FRAMES ? name.each : name.kind;
     if (kind == TS_FILE_JPEG || kind == TS_FILE_WEBP)
@@ -431,7 +436,7 @@ done:
 ts_status ts_file_make_folders(ts_err *err, const char *path)
 {
     ts_name name;
-    ts_status st = ts_name_init(err, path, &name);
+    ts_status st = ts_name_init(err, path, NULL, &name);
     if (!st) st = ts_name_make_parents(err, &name);
     ts_name_free(&name);
     return st;
@@ -448,7 +453,7 @@ ts_status ts_file_open(ts_err *err, const char *path, const ts_file_options *o, 
         .open = open_file, .frame = put_frame, .close = close_file, .abort = abort_file};
     f->o = *o;
     if (f->o.scale == 0) f->o.scale = 1;
-    TRY(ts_name_init(&f->err, path, &f->name));
+    TRY(ts_name_init(&f->err, path, o->format, &f->name));
     TRY(check_output_options(f));
     TRY(ts_name_check(&f->err, &f->name, o->overwrite));
     f->title = o->metadata ? copy_text(o->title) : NULL;

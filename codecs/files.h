@@ -37,7 +37,7 @@ static inline bool ts_file_is_picture(ts_file_kind kind)
  * are pictures numbered from 0. TS_EUSAGE lists what is known; a directory without the '/' is
  * refused.
  */
-ts_status ts_file_kind_of(ts_err *, const char *path, ts_file_kind *);
+ts_status ts_file_kind_of(ts_err *, const char *path, const char *format, ts_file_kind *);
 /* Makes the folders that lead to it; open does so, too. TS_EUSAGE, TS_EIO. */
 ts_status ts_file_make_folders(ts_err *, const char *path);
 typedef struct {
@@ -46,6 +46,8 @@ typedef struct {
     int quality; /* 1 to 100; 0: the kind's own. JPEG and WebP only (codecs/picture_write.h) */
     int scale;   /* enlarge while writing, 1 (or 0): as computed */
     bool overwrite, metadata;
+    /* of standard output alone: an extension without its dot; NULL: PNG of one frame, else Y4M */
+    const char *format;
     const char *title, *parameters; /* prompt; A1111 text for PNG; may be NULL; copied */
     /* its `warn` hears what is not as asked for (encoder, timing of a GIF, odd sides); lent until
      * ts_file_close; may be NULL */
@@ -61,7 +63,8 @@ typedef struct {
 ts_status ts_file_open(ts_err *, const char *path, const ts_file_options *, ts_sink **);
 /* Before any work, once they are known: frames of w x h, enlarged `scale` times, are not larger
  * than the kind of file or its encoder takes, and their names fit. TS_EUSAGE. */
-ts_status ts_file_check_size(ts_err *, const char *path, int scale, int w, int h, int frames);
+ts_status ts_file_check_size(ts_err *, const char *path, const ts_file_options *, int w, int h,
+                             int frames);
 void ts_file_close(ts_sink *); /* NULL is legal */
 /* The JSON that a file of ours carries (an object with the key "tessera"; malloc'd), *json NULL:
  * none. The content tells the kind, not the name. TS_EMODEL: can not be read or is no such file. */

@@ -97,23 +97,39 @@ static ts_status parse_pattern(ts_err *err, const char *path, const char *base, 
     return TS_OK;
 }
 
-ts_status ts_file_kind_of(ts_err *err, const char *path, ts_file_kind *kind)
+/* What goes to standard output. An MP4 does not, whose index stands before its pictures. */
+static ts_status parse_format(ts_err *err, const char *path, const char *format, ts_file_kind *kind)
+{
+    *kind = TS_FILE_Y4M;
+    if (!format) return TS_OK;
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
+        if (strcmp(format, KINDS[i].extension + 1) == 0 && KINDS[i].kind != TS_FILE_MP4) {
+            *kind = KINDS[i].kind;
+            return TS_OK;
+        }
+    return ts_fail(err, TS_EUSAGE,
+                   "%s: standard output can not be %s, expected png, jpg, webp, webm, gif, mkv or "
+                   "y4m",
+                   path, format);
+}
+
+ts_status ts_file_kind_of(ts_err *err, const char *path, const char *format, ts_file_kind *kind)
 {
     ts_name name;
-    ts_status st = ts_name_init(err, path, &name);
+    ts_status st = ts_name_init(err, path, format, &name);
     *kind = name.kind;
     ts_name_free(&name);
     return st;
 }
 
-ts_status ts_name_init(ts_err *err, const char *path, ts_name *out)
+ts_status ts_name_init(ts_err *err, const char *path, const char *format, ts_name *out)
 {
     ts_status st = TS_OK;
     const char *base = base_of(path);
     *out = (ts_name){.kind = TS_FILE_PNG,
                      .standard = !strcmp(path, "-") || !strcmp(path, "/dev/stdout")};
     if (out->standard)
-        out->kind = TS_FILE_Y4M;
+        TRY(parse_format(err, path, format, &out->kind));
     else
         TRY(parse_kind(err, path, &out->kind, &out->each));
     out->path = strdup(path);

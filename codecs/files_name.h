@@ -15,9 +15,10 @@ typedef struct {
     bool make_folder;      /* the path ends in '/' and is not there yet */
 } ts_name;
 
-/* TS_EUSAGE for an unknown kind or a bad pattern, TS_EMEMORY. `out` needs ts_name_free in every
+/* format: as in ts_file_options. TS_EUSAGE for an unknown kind or a bad pattern, TS_EMEMORY. `out`
+ * needs ts_name_free in every
  * case. */
-ts_status ts_name_init(ts_err *, const char *path, ts_name *out);
+ts_status ts_name_init(ts_err *, const char *path, const char *format, ts_name *out);
 void ts_name_free(ts_name *);
 /* The file of frame `index` (ignored for one file); malloc'd, NULL: no memory. */
 char *ts_name_file(const ts_name *, int index);

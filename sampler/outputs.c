@@ -34,6 +34,7 @@ static ts_file_options make_file_options(const ts_ctx *c, const ts_output *o)
 {
     return (ts_file_options){.crf = o->crf,
                              .quality = o->quality,
+                             .format = o->format,
                              .scale = o->scale < 1 ? 1 : o->scale,
                              .overwrite = o->overwrite,
                              .metadata = o->metadata,
@@ -59,8 +60,10 @@ ts_status ts_output_check(ts_ctx *c, const char *path, const ts_output *o, int f
     ts_status st = TS_OK;
     ts_sink *sink = NULL;
     ts_file_kind kind;
+    ts_output known;
     if (!path || !o) TRY(ts_fail(&c->err, TS_EUSAGE, "ts_output_check: no path or options"));
-    TRY(ts_file_kind_of(&c->err, path, &kind));
+    TRY(read_output(c, o, &known));
+    TRY(ts_file_kind_of(&c->err, path, known.format, &kind));
     if (ts_file_is_still(kind) && frames > 1)
         TRY(ts_fail(
             &c->err, TS_EUSAGE,
@@ -86,7 +89,9 @@ ts_status ts_output_check_size(ts_ctx *c, const char *path, const ts_output *o, 
     if (!path || !o) return ts_fail(&c->err, TS_EUSAGE, "ts_output_check_size: no path or options");
     ts_output known;
     ts_status st = read_output(c, o, &known);
-    return st ? st : ts_file_check_size(&c->err, path, known.scale, w, h, frames);
+    if (st) return st;
+    ts_file_options f = make_file_options(c, &known);
+    return ts_file_check_size(&c->err, path, &f, w, h, frames);
 }
 
 /* Measured with x264, libvpx and the palette of GIFs at 64x64 to 1024x1024: bytes a pixel of each
@@ -103,7 +108,7 @@ size_t ts_output_bytes(const char *path, int w, int h, int frames)
                 [TS_FILE_WEBP] = {1e6, 24, 1}};
     ts_file_kind kind;
     ts_err unread;
-    if (!path || ts_file_kind_of(&unread, path, &kind)) return 0;
+    if (!path || ts_file_kind_of(&unread, path, NULL, &kind)) return 0;
     if (kind == TS_FILE_WEBP && frames > 1) /* encoded frames stay */
         return (size_t)(4e6 + (40 + 2.0 * frames) * (double)w * (double)h);
     int n = frames < held[kind].most ? frames : held[kind].most;

@@ -429,7 +429,8 @@ typedef struct {
     int scale;   /* enlarge while writing, from 1 */
     bool overwrite, metadata;
     const char *title, *parameters; /* what the file says of itself; may be NULL */
-    int quality; /* of JPEG and WebP, 1 to 100 (WebP: lossless); 0: as suits the kind */
+    const char *format; /* of "-": "mkv", "jpg", ...; NULL: PNG of one frame, else Y4M */
+    int quality;        /* of JPEG and WebP, 1 to 100 (WebP: lossless); 0: as suits the kind */
 } ts_output;
 TS_API void ts_output_init(ts_output *, size_t size);
 /* Every file by its kind's own quality and with metadata; one that exists is refused. */

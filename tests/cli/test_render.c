@@ -596,6 +596,56 @@ START_TEST(standard_output)
 }
 END_TEST
 
+/* --format says the kind where the name does not, and nothing else than the name does. */
+START_TEST(formats)
+{
+    static const struct {
+        const char *args, *out, *container;
+    } of[] = {{"--format gif", "tessera.gif", "GIF, gif"},
+              {"--format gif", "tessera-2.gif", "GIF, gif"},
+              {"--format webm -o v1.2", "v1.2.webm", "WebM, vp9"},
+              {"--format webm -o a.webm", "a.webm", "WebM, vp9"},
+              {"--format jpg --frames 1 -o b.jpeg", "b.jpeg", "JPEG, mjpeg"},
+              {"--format jpg -o f/", "f/0000.jpg", "JPEG, mjpeg"},
+              {"--format png -o g/", "g/", "folder of frames"},
+              {"--format mkv --crf 0 -o - >s", "s", "MKV, ffv1"},
+              {"--format gif -o - >s", "s", "GIF, gif"},
+              {"--format webp -o - >s", "s", "WebP, webp"},
+              {"--format webm -o - >s", "s", "WebM, vp9"},
+              {"--format jpg -o /dev/stdout --frames 1 >s", "s", "JPEG, mjpeg"}},
+      bad[] = {
+          {"--format png -o a.mp4", "--format png: the output is a.mp4, of another kind", ""},
+          {"--format mp4 -o f/", "the output is the folder f/, of pictures: png, jpg or webp", ""},
+          {"--format mp4 -o - | cat", "standard output can not be mp4, expected png", ""},
+          {"--format jpg -o - | cat", "-: 5 frames do not fit one picture", ""},
+          {"--format avi", "--format: got \"avi\", wanted png, jpg", ""}};
+    const program_result *r;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        r = program_shell("t=$(realpath $TESSERA); cd %s && $t generate x " SMALL "%s", tmp,
+                          of[i].args);
+        program_expect(r, 0);
+        size_t n = strlen(of[i].out);
+        ck_assert_msg(of[i].out[0] == 's' || !strncmp(r->out, of[i].out, n), "%s", r->out);
+        r = program_run("info %s/%s", tmp, of[i].out);
+        program_expect(r, 0);
+        ck_assert_msg(strstr(r->out, of[i].container) != NULL, "%s: %s", of[i].args, r->out);
+    }
+    ck_assert_ptr_nonnull(strstr(program_run("info %s/f", tmp)->out, "folder of frames"));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        r = program_shell("t=$(realpath $TESSERA); cd %s && $t generate x " SMALL "%s", tmp,
+                          bad[i].args);
+        ck_assert_msg(strstr(r->err, bad[i].out) != NULL, "%s: %s", bad[i].args, r->err);
+    }
+    /* a kind of pictures means one, as the name of one does */
+    r = program_shell("t=$(realpath $TESSERA); cd %s && $t generate x --steps 1 --dry-run "
+                      "--format png",
+                      tmp);
+    ck_assert_msg(strstr(r->out, "tessera.png\n") && strstr(r->out, ", 1 frame\n"), "%s", r->out);
+    program_expect(program_shell("rm -r %s/f %s/g", tmp, tmp), 0);
+    clean();
+}
+END_TEST
+
 /* OpenMP's variables change how many threads there are, and nothing of what they compute. */
 START_TEST(smaller_teams)
 {
@@ -706,6 +756,7 @@ int main(void)
     tcase_add_test(t, shorter_clips_replace_longer_ones);
     tcase_add_test(t, flags_without_effect);
     tcase_add_test(t, standard_output);
+    tcase_add_test(t, formats);
     tcase_add_test(t, seeds);
     tcase_add_test(t, threads_change_last_bits_at_most);
     suite_add_tcase(s, t);

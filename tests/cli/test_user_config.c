@@ -67,6 +67,19 @@ START_TEST(switches_and_environment)
 END_TEST
 
 /* what may be given several times: those of a section add up, those of the line replace them */
+/* A kind by habit is no contradiction of a name. */
+START_TEST(format_by_habit)
+{
+    const char *config = "[generate]\nformat = gif\nsteps = 1\nframes = 1\n";
+    const program_result *r = run(config, "", "generate x --dry-run");
+    ck_assert_msg(strstr(r->out, ".gif\n"), "%s", r->out);
+    r = run(config, "", "generate x --dry-run -o a.png");
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->out, "a.png\n"), "%s", r->out);
+    program_expect(run(config, "", "generate x --dry-run -o a.png --format gif"), 2);
+}
+END_TEST
+
 START_TEST(lists)
 {
     const program_result *r = run(EXAMPLE, "", "config");
@@ -143,6 +156,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, nearer_sections_go_before_others);
     tcase_add_test(t, switches_and_environment);
+    tcase_add_test(t, format_by_habit);
     tcase_add_test(t, lists);
     tcase_add_loop_test(t, a_wrong_line_is_named, 0, sizeof faults / sizeof *faults);
     tcase_add_test(t, where_it_is);

@@ -9,7 +9,7 @@
 static void is_kind(const char *path, ts_file_kind want)
 {
     ts_file_kind kind = (ts_file_kind)-1;
-    ck_assert_msg(ts_file_kind_of(&err, path, &kind) == TS_OK, "%s: %s", path, err.text);
+    ck_assert_msg(ts_file_kind_of(&err, path, NULL, &kind) == TS_OK, "%s: %s", path, err.text);
     ck_assert_msg(kind == want, "%s: kind %d, expected %d", path, kind, want);
 }
 
@@ -39,9 +39,9 @@ START_TEST(test_kinds)
     is_kind(path_in(d, "clips.mp4/"), TS_FILE_FRAMES);
     /* a folder without the slash, whatever its name */
     ts_file_kind kind;
-    ck_assert_int_eq(ts_file_kind_of(&err, path_in(d, "clips.mp4"), &kind), TS_EUSAGE);
+    ck_assert_int_eq(ts_file_kind_of(&err, path_in(d, "clips.mp4"), NULL, &kind), TS_EUSAGE);
     ck_assert_ptr_nonnull(strstr(err.text, "clips.mp4/ puts numbered frames into it"));
-    ck_assert_int_eq(ts_file_kind_of(&err, d, &kind), TS_EUSAGE);
+    ck_assert_int_eq(ts_file_kind_of(&err, d, NULL, &kind), TS_EUSAGE);
     free(d);
 }
 END_TEST
@@ -52,7 +52,8 @@ START_TEST(test_kinds_unknown)
                                       "x/.mp4", "a.png.txt", "mp4",   "%04d",  "f-%04d.bmp"};
     ts_file_kind kind;
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
-        ck_assert_msg(ts_file_kind_of(&err, BAD[i], &kind) == TS_EUSAGE, "'%s' was taken", BAD[i]);
+        ck_assert_msg(ts_file_kind_of(&err, BAD[i], NULL, &kind) == TS_EUSAGE, "'%s' was taken",
+                      BAD[i]);
         for (int k = 0; k < 4; k++)
             ck_assert_msg(strstr(err.text, SINGLE[k] + 1), "%s does not say %s", err.text,
                           SINGLE[k] + 1);
@@ -79,7 +80,8 @@ START_TEST(test_patterns_bad)
                                       "%n.png"};
     ts_file_kind kind;
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
-        ck_assert_msg(ts_file_kind_of(&err, BAD[i], &kind) == TS_EUSAGE, "'%s' was taken", BAD[i]);
+        ck_assert_msg(ts_file_kind_of(&err, BAD[i], NULL, &kind) == TS_EUSAGE, "'%s' was taken",
+                      BAD[i]);
         ck_assert_msg(strstr(err.text, "exactly one %d or %0Nd") != NULL, "%s", err.text);
     }
 }

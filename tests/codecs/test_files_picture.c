@@ -159,9 +159,9 @@ START_TEST(what_does_not_fit)
     char *folder = testing_tmp(), *path = path_in(folder, names[_i]);
     ts_file_options o = plain();
     ts_sink *sink;
-    ck_assert_int_eq(ts_file_check_size(&err, path, 1, 70000, 16, 1), TS_EUSAGE);
+    ck_assert_int_eq(ts_file_check_size(&err, path, &o, 70000, 16, 1), TS_EUSAGE);
     ck_assert_msg(strstr(err.text, "70000x16 is too large"), "%s", err.text);
-    ck_assert_int_eq(ts_file_check_size(&err, path, 1, 16000, 16, 1), TS_OK);
+    ck_assert_int_eq(ts_file_check_size(&err, path, &o, 16000, 16, 1), TS_OK);
     ck_assert_int_eq(ts_file_open(&err, path, &o, &sink), TS_OK);
     bool webp = strstr(path, ".webp") != NULL;
     ck_assert_int_eq(sink->open(sink, W, H, 2, webp ? 0 : 16, NULL), TS_EUSAGE);
@@ -251,7 +251,7 @@ START_TEST(numbered)
         ck_assert(p.w == W && p.h == H);
         ts_picture_free(&p);
         refused(path_in(folder, patterns[i]), o, TS_EUSAGE, "exists already");
-        ck_assert_int_eq(ts_file_check_size(&err, path_in(folder, patterns[i]), 1, 70000, 16, 3),
+        ck_assert_int_eq(ts_file_check_size(&err, path_in(folder, patterns[i]), &o, 70000, 16, 3),
                          TS_EUSAGE);
     }
     free(folder);
