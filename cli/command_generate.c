@@ -60,7 +60,10 @@ static ts_status set_request(ts_cli *c, ts_render *r)
     if (!st) st = set_init(&c->err, v, r);
     if (!st) st = find_init(c, r);
     if (st) return st;
-    if (!v[TS_F_FRAMES].set && !r->sheeted && ts_render_asks_picture(c, r)) q->frames = 1;
+    int count = v[TS_F_PICTURES].set ? (int)v[TS_F_PICTURES].whole : q->count;
+    /* a sheet is one picture of all frames, or of several clips' first */
+    bool sheet = (r->sheeted || v[TS_F_GRID].set) && count == 1;
+    if (!v[TS_F_FRAMES].set && !sheet && ts_render_asks_picture(c, r)) q->frames = 1;
     st = ts_settings_of(&c->err, &c->flags, q);
     return st ? st : ts_cli_set_images(c, v, ts_flag_text(&c->flags, TS_F_FROM), q, r->image);
 }
@@ -285,7 +288,7 @@ static ts_status render_run(ts_cli *c, ts_render *r)
     save_sides(c, r, &saved, &unsaved);
     TRY(decode_or_rescue(c, r, saved));
     if (!unsaved.code) ts_resume_end(r);
-    ts_render_report(c, r);
+    if (!r->grid || ts_clip_grid_is_full(r->grid)) ts_render_report(c, r);
     if (unsaved.code) st = ts_fail(&c->err, unsaved.code, "%s", unsaved.text);
 done:
     return st;

@@ -142,7 +142,8 @@ static const ts_flag table[] = {
      "Make N with seeds that follow each other, 1 to 64 (default: 1): pictures at once, clips in "
      "turn"},
     {TS_F_GRID, "grid", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, GEN | DEC, NULL,
-     "Put all pictures or frames side by side into one .png"},
+     "Put all pictures, or all frames of a clip, side by side into one picture; of --count clips "
+     "each frame, into one clip"},
     {TS_F_INIT, "init", 'i', TS_KIND_TEXT, "FILE", 0, 0, NULL, GEN | BATCH | ROW, NULL,
      "Begin with a picture (PNG, JPEG, WebP, TIFF, GIF, BMP, TGA; - is standard input) under noise "
      "instead of noise alone; models of pictures only"},

@@ -19,6 +19,8 @@
 void ts_render_free(ts_render *r)
 {
     ts_sheet_free(r->sheet);
+    ts_clip_grid_free(r->grid);
+    free(r->grid_parameters);
     ts_output_close(r->sink);
     free(r->numbered);
     free(r->usual);
@@ -171,7 +173,9 @@ bool ts_render_asks_picture(const ts_cli *c, const ts_render *r)
 
 const char *ts_render_usual(const ts_render *r)
 {
-    return r->usual ? r->usual : r->q.frames == 1 || r->sheeted ? "tessera.png" : "tessera.mp4";
+    bool picture = r->q.frames == 1 || (r->sheeted && r->clips == 1);
+    if (r->usual) return r->usual;
+    return picture ? "tessera.png" : "tessera.mp4";
 }
 
 /* Several pictures are several files: cat.png becomes cat-%d.png. */
@@ -205,6 +209,7 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
 {
     const ts_flag_value *v = f->value;
     ts_request *q = &r->q;
+    if (v[TS_F_GRID].set) r->sheeted = true;
     const char *usual = ts_render_usual(r);
     if (r->asked || (q->count > 1 && !r->sheeted))
         r->path = r->asked ? r->asked : usual;
@@ -212,7 +217,8 @@ void ts_render_set_output(const ts_flags *f, ts_render *r)
         ts_render_name(f, r, usual);
     /* --from a sheet makes a sheet again, where the output can be one */
     r->sheeted = v[TS_F_GRID].set ||
-                 (r->sheeted && ts_is_picture(r->path) && !ts_is_numbered(r->path));
+                 (r->sheeted &&
+                  (r->clips > 1 || (ts_is_picture(r->path) && !ts_is_numbered(r->path))));
     number_pictures(r);
     bool standard = ts_is_standard(r->path);
     /* numbered frames are as computed */
@@ -247,21 +253,26 @@ static void warn_of_output_flags(ts_cli *c, const ts_render *r, int frames)
 
 ts_status ts_render_check_output(ts_cli *c, const ts_render *r, int frames)
 {
-    if (r->sheeted && (!ts_is_picture(name_of_kind(r)) || ts_is_numbered(r->path)))
+    bool sheet = r->sheeted && r->clips == 1;
+    if (sheet && (!ts_is_picture(name_of_kind(r)) || ts_is_numbered(r->path)))
         return ts_fail(&c->err, TS_EUSAGE,
                        "--grid: the output is %s, a sheet is one picture: name a .png", r->path);
     warn_of_output_flags(c, r, frames);
-    return ts_output_check(c->ctx, r->path, &r->out, r->sheeted ? 1 : frames);
+    return ts_output_check(c->ctx, r->path, &r->out, sheet ? 1 : frames);
 }
+
+/* Of a sheet or grid. */
+static int count_places(const ts_render *r) { return r->clips > 1 ? r->clips : r->e.frames; }
 
 ts_status ts_render_check_size(ts_cli *c, const ts_render *r, int frames)
 {
     ts_status st = TS_OK;
     long w = r->e.width, h = r->e.height;
     if (r->sheeted) {
-        TRY(ts_sheet_check(&c->err, r->e.width, r->e.height, frames));
-        ts_sheet_size(r->e.width, r->e.height, frames, &w, &h);
-        frames = 1;
+        int places = count_places(r);
+        TRY(ts_sheet_check(&c->err, r->e.width, r->e.height, places));
+        ts_sheet_size(r->e.width, r->e.height, places, &w, &h);
+        if (r->clips == 1) frames = 1;
     }
     TRY(ts_output_check_size(c->ctx, r->path, &r->out, (int)w, (int)h, frames));
 done:
@@ -283,7 +294,21 @@ ts_status ts_render_describe(ts_cli *c, ts_render *r)
     return TS_OK;
 }
 
-ts_status ts_render_decode(ts_cli *c, ts_render *r)
+/* The clip that is done, and with the last of them the file. */
+static ts_status decode_into_grid(ts_cli *c, ts_render *r)
+{
+    ts_status st = TS_OK;
+    TRY(ts_run_decode(r->run, NULL, ts_clip_grid_sink(r->grid)));
+    if (!ts_clip_grid_is_full(r->grid)) return TS_OK;
+    if (r->grid_parameters) r->out.parameters = r->grid_parameters;
+    TRY(ts_output_open(c->ctx, r->path, &r->out, &r->sink));
+    st = ts_clip_grid_write(r->grid, r->sink);
+    if (st) ts_fail(&c->err, st, "%s", r->sink->error);
+done:
+    return st;
+}
+
+static ts_status decode_into_file(ts_cli *c, ts_render *r)
 {
     ts_status st = TS_OK;
     TRY(ts_output_open(c->ctx, r->path, &r->out, &r->sink));
@@ -291,6 +316,12 @@ ts_status ts_render_decode(ts_cli *c, ts_render *r)
         TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a sheet"));
     TRY(ts_run_decode(r->run, r->latents, r->sheet ? ts_sheet_sink(r->sheet) : r->sink));
 done:
+    return st;
+}
+
+ts_status ts_render_decode(ts_cli *c, ts_render *r)
+{
+    ts_status st = r->grid ? decode_into_grid(c, r) : decode_into_file(c, r);
     if (st && r->sink) r->sink->abort(r->sink);
     return st;
 }
@@ -366,7 +397,7 @@ static void count_written(const ts_render *r, long *w, long *h)
 {
     *w = r->e.width;
     *h = r->e.height;
-    if (r->sheeted) ts_sheet_size(r->e.width, r->e.height, r->e.frames, w, h);
+    if (r->sheeted) ts_sheet_size(r->e.width, r->e.height, count_places(r), w, h);
     ts_written_size(name_of_kind(r), r->out.crf, r->q.scale, w, h);
 }
 
@@ -377,8 +408,10 @@ ts_status ts_render_forecast(ts_cli *c, ts_render *r)
     ts_status st = ts_forecast_run(r->run, e, ts_flag_set(&c->flags, TS_F_DRY_RUN), &r->forecast);
     if (st) return st;
     count_written(r, &w, &h);
-    r->peak = e->decode_bytes +
-              ts_output_bytes(name_of_kind(r), (int)w, (int)h, r->sheeted ? 1 : e->frames);
+    r->peak = e->decode_bytes + ts_output_bytes(name_of_kind(r), (int)w, (int)h,
+                                                r->sheeted && r->clips == 1 ? 1 : e->frames);
+    if (r->sheeted && r->clips > 1)
+        r->peak += ts_clip_grid_bytes(r->clips, e->frames, e->width, e->height);
     if (e->text_bytes > r->peak) r->peak = e->text_bytes;
     if (e->denoise_bytes > r->peak) r->peak = e->denoise_bytes;
     r->peak += r->forecast.program_bytes;

@@ -2,6 +2,7 @@
 #ifndef TS_RENDER_H
 #define TS_RENDER_H
 #include "cli/cli.h"
+#include "cli/clip_grid.h"
 #include "cli/forecast_text.h"
 #include "cli/image_flags.h"
 #include "cli/preview_file.h"
@@ -34,7 +35,9 @@ typedef struct { /* everything that one rendering owns */
     ts_run *run;
     ts_sink *sink;
     ts_sheet *sheet;
-    bool sheeted; /* the pictures are written as one sheet */
+    bool sheeted;          /* the pictures, frames or clips are written side by side */
+    ts_clip_grid *grid;    /* of several clips; NULL */
+    char *grid_parameters; /* of the first of them; NULL */
     ts_previews previews;
 } ts_render;
 

@@ -7,8 +7,8 @@
 
 ts_status ts_series_begin(ts_cli *c, ts_render *r)
 {
-    static const ts_flag_id one[] = {TS_F_GRID,  TS_F_NOISE,     TS_F_SAVE_LATENTS,
-                                     TS_F_STATE, TS_F_SAVE_PLAN, TS_F_PLAN_IMAGE};
+    static const ts_flag_id one[] = {TS_F_NOISE, TS_F_SAVE_LATENTS, TS_F_STATE, TS_F_SAVE_PLAN,
+                                     TS_F_PLAN_IMAGE};
     for (size_t i = 0; i < sizeof one / sizeof *one; i++)
         if (ts_flag_set(&c->flags, one[i]))
             return ts_fail(&c->err, TS_EUSAGE,
@@ -16,7 +16,9 @@ ts_status ts_series_begin(ts_cli *c, ts_render *r)
                            r->q.count, ts_flag_name(one[i]));
     r->clips = r->q.count;
     r->q.count = 1;
-    return TS_OK;
+    if (!r->sheeted && !ts_flag_set(&c->flags, TS_F_GRID)) return TS_OK;
+    r->grid = ts_clip_grid_new(r->clips);
+    return r->grid ? TS_OK : ts_fail(&c->err, TS_EMEMORY, "no memory for a grid");
 }
 
 /* The name of clip i; malloc'd; NULL: no memory. */
@@ -39,6 +41,7 @@ static ts_status set_clip_name(ts_cli *c, ts_render *r, int i)
 ts_status ts_series_check(ts_cli *c, ts_render *r)
 {
     ts_status st = TS_OK;
+    if (r->grid) return TS_OK; /* one file, of one name */
     if (ts_is_standard(r->path) || ts_is_numbered(r->path))
         return ts_fail(&c->err, TS_EUSAGE,
                        "--count %d: %s is no name that clips can be numbered by: name a file like "
@@ -57,11 +60,14 @@ ts_status ts_series_next(ts_cli *c, ts_render *r, int i)
     ts_output_close(r->sink);
     ts_run_close(r->run);
     free(r->json);
-    free(r->parameters);
+    if (r->grid && !r->grid_parameters)
+        r->grid_parameters = r->parameters;
+    else
+        free(r->parameters);
     r->sink = NULL;
     r->run = NULL;
     r->json = r->parameters = NULL;
     r->q.seed++;
-    c->screen.began = c->screen.clock();
-    return set_clip_name(c, r, i);
+    if (!r->grid) c->screen.began = c->screen.clock();
+    return r->grid ? TS_OK : set_clip_name(c, r, i);
 }

@@ -39,6 +39,13 @@ void ts_sheet_size(int w, int h, int frames, long *width, long *height)
     *height = (long)rows * (h + GAP) - GAP;
 }
 
+void ts_sheet_place(int w, int h, int frames, int i, long *left, long *top)
+{
+    int columns = count_sheet_columns(w, h, frames);
+    *left = (long)(i % columns) * (w + GAP);
+    *top = (long)(i / columns) * (h + GAP);
+}
+
 ts_status ts_sheet_check(ts_err *err, int w, int h, int frames)
 {
     long width, height;

@@ -8,6 +8,8 @@ typedef struct ts_sheet ts_sheet;
 /* Pixels of the sheet of so many pictures of w x h: as many columns as make it nearest to a
  * square. */
 void ts_sheet_size(int w, int h, int frames, long *width, long *height);
+/* Where picture i of them stands: pixels from the left and from the top. */
+void ts_sheet_place(int w, int h, int frames, int i, long *left, long *top);
 /* Before any work: it is not too large. TS_EUSAGE. */
 ts_status ts_sheet_check(ts_err *, int w, int h, int frames);
 /* A sink whose frames become one picture of `to`, which must outlive it. NULL: no memory. */

@@ -262,6 +262,56 @@ START_TEST(clips_in_turn)
 }
 END_TEST
 
+/* Clips side by side: each frame has that of every clip, which is the one of its seed. */
+START_TEST(clips_side_by_side)
+{
+    program_expect(program_run("generate x " CLIP "--seed 7 --count 3 --grid -o %s/w/", tmp), 0);
+    for (int clip = 0; clip < 3; clip++) {
+        program_expect(
+            program_run("generate x " CLIP "--seed %d -o %s/w-%d/ --quiet", 7 + clip, tmp, clip),
+            0);
+        for (int i = 0; i < 5; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "w/%04d.png", i);
+            ts_picture all = read_png(name);
+            snprintf(name, sizeof name, "w-%d/%04d.png", clip, i);
+            ts_picture one = read_png(name);
+            ck_assert(all.w == 64 + 8 + 64 && all.h == 64 + 8 + 64);
+            for (int y = 0; y < 64; y++)
+                ck_assert_mem_eq(all.rgb + ((y + clip / 2 * 72) * all.w + clip % 2 * 72) * 3,
+                                 one.rgb + y * 64 * 3, 64 * 3);
+            ck_assert(all.rgb[64 * 3] == 255 && all.rgb[(100 * all.w + 100) * 3] == 255);
+            ts_picture_free(&all);
+            ts_picture_free(&one);
+        }
+    }
+    const program_result *r = program_run(
+        "generate x " CLIP "--seed 7 --count 3 --grid -o %s/w.mp4", tmp);
+    program_expect(r, 0);
+    const char *done = strstr(r->err, "done in");
+    ck_assert_msg(done && !strstr(done + 1, "done in"), "%s", r->err);
+    char want[4096];
+    snprintf(want, sizeof want, "%s/w.mp4\n", tmp);
+    ck_assert_str_eq(r->out, want);
+    program_expect(program_run("generate --from %s/w.mp4 -o %s/w2.mp4 --quiet", tmp, tmp), 0);
+    ck_assert(same("w.mp4", "w2.mp4"));
+    program_expect(program_run("generate --from %s/w.mp4 --count 1 -o %s/w3.mp4", tmp, tmp), 0);
+    r = program_run("info %s/w3.mp4", tmp);
+    ck_assert_msg(strstr(r->out, "64x64") && !strstr(r->out, "grid"), "%s", r->out);
+    /* by seed, in a picture; what it is called when nobody says it */
+    r = program_run("generate x --size 64x64 --steps 1 --scale 1 --count 4 --grid -o %s/still.png",
+                    tmp);
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->err, "written as 136x136, 1 frame,") != NULL, "%s", r->err);
+    r = program_run("generate x " CLIP "--count 2 --grid --dry-run");
+    ck_assert_msg(strstr(r->out, ".mp4\n") && strstr(r->out, "written as 136x64, 5 f"), "%s",
+                  r->out);
+    r = program_run("generate x " CLIP "--grid --dry-run");
+    ck_assert_msg(strstr(r->out, ".png\n") && strstr(r->out, "written as 208x136, 5 f"), "%s",
+                  r->out);
+}
+END_TEST
+
 START_TEST(refused)
 {
     static const struct {
@@ -280,8 +330,9 @@ START_TEST(refused)
         {"generate - " SMALL "--init -", 2, "- is standard input, and can be read once"},
         {"generate x --init tests/fixtures/pixart-sigma/init.png", 2,
          "this model makes clips and begins with noise"},
-        {"generate x --count 2 --grid", 2,
-         "--count 2: this model makes clips, in turn, and --grid is of one clip"},
+        {"generate x --count 2 --grid --frames 5", 2, "5 frames do not fit one picture"},
+        {"generate x --count 64 --grid --size 4096x4096", 2,
+         "a sheet of 64 pictures of 4096x4096 would be 32824x32824, at most 32768 a side"},
         {"generate x --count 2 --state s", 2, "--state is of one clip"},
         {"generate x --count 2 -o f-%d.png", 2,
          "f-%d.png is no name that clips can be numbered by"},
@@ -320,6 +371,7 @@ int main(void)
     tcase_add_test(tc, from_a_picture);
     tcase_add_test(tc, init_of_standard_input);
     tcase_add_test(tc, clips_in_turn);
+    tcase_add_test(tc, clips_side_by_side);
     tcase_add_test(tc, refused);
     suite_add_tcase(suite, tc);
     int bad = testing_main(suite);
