@@ -223,7 +223,8 @@ static const ts_flag table[] = {
     {TS_F_SWEEP, "sweep", 0, TS_KIND_TEXT, "KEY=A:B:STEP", 0, 0, NULL, BENCH, NULL,
      "Measure every policy that takes KEY at these values, like keep=0.1:0.5:0.1"},
     {TS_F_HTML, "html", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, BENCH, NULL,
-     "Write a report with charts, clips side by side and plans, as one HTML page"},
+     "Write a report as one HTML page: what it comes to in words, charts, of prompts clips side by "
+     "side and plans"},
     {TS_F_STEP, "step", 0, TS_KIND_SWITCH, NULL, 0, 0, NULL, BENCH, NULL,
      "Measure single evaluations of the transformer, on random numbers, without text encoder and "
      "VAE"},

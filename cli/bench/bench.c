@@ -1,7 +1,7 @@
 /* The command bench: what was measured as a table on stdout, row by row, and whole in a JSON file
  * (docs/formats.md). */
-#include "cli/bench/bench.h"
 #include "backend/utf8.h"
+#include "cli/bench/bench_single.h"
 #include "cli/side.h"
 #include "cli/table.h"
 
@@ -17,7 +17,9 @@ typedef struct {
     bool titled; /* the table has its heading */
     ts_bench_machine machine;
     ts_kernel_row dense, alone; /* what the rows behind them are compared with */
-    char doubts[4096];          /* what stands below the table, a line each */
+    ts_kernel_result *all;
+    int n;
+    char doubts[4096]; /* what stands below the table, a line each */
 } table;
 
 /* ---- kernels ---- */
@@ -137,6 +139,17 @@ static void add_kernel_row(table *t, const ts_kernel_row *r, const char *why)
     cJSON_AddItemToArray(t->rows, j);
 }
 
+/* What finds no memory is missing in sentences and page alone. */
+static void keep_result(table *t, const ts_kernel_row *r, int doubts)
+{
+    if (!(t->n & (t->n - 1))) {
+        ts_kernel_result *more = realloc(t->all, sizeof *more * (t->n ? 2 * (size_t)t->n : 1));
+        if (!more) return;
+        t->all = more;
+    }
+    t->all[t->n++] = (ts_kernel_result){.r = *r, .doubts = doubts};
+}
+
 static void take_kernel_row(void *user, const ts_kernel_row *r)
 {
     table *t = user;
@@ -150,6 +163,7 @@ static void take_kernel_row(void *user, const ts_kernel_row *r)
     print_kernel_row(t, r, doubts);
     fflush(stdout);
     ts_doubt_text(&m, doubts, why);
+    keep_result(t, r, doubts);
     if (doubts && !(doubts & TS_DOUBT_BUSY)) note_doubt(t, r, why); /* that is said once */
     add_kernel_row(t, r, why);
 }
@@ -193,9 +207,12 @@ static ts_status write_kernels(ts_cli *c, table *t, const ts_kernel_bench *b, bo
     cJSON_AddNumberToObject(j, "dim", b->dim);
     cJSON_AddItemToObject(j, "peak", t->peak);
     cJSON_AddItemToObject(j, "rows", t->rows);
+    char line[TS_VERDICT_LINES][TS_VERDICT_TEXT];
+    ts_bench_add_lines(j, line, ts_kernel_verdict(t->all, t->n, line));
     ts_status st = ts_bench_write(&c->err, &c->flags, j, complete);
     t->peak = t->rows = NULL; /* the document's */
     cJSON_Delete(j);
+    if (!st) st = ts_kernel_html(c, b, &t->machine, t->all, t->n, complete);
     return st;
 }
 
@@ -224,6 +241,7 @@ static ts_status bench_kernels(ts_cli *c)
     if (v[TS_F_REPEATS].set) b.repeats = (int)v[TS_F_REPEATS].whole;
     b.user = &t;
     TRY(ts_side_check(&c->err, &c->flags, TS_F_JSON_FILE, false));
+    TRY(ts_side_check(&c->err, &c->flags, TS_F_HTML, false));
     TRY(ts_cli_open(c));
     ts_bench_begin(&t.machine);
     c->screen.armed = true; /* there is no estimate to start with */
@@ -231,6 +249,8 @@ static ts_status bench_kernels(ts_cli *c)
     if (cJSON_GetArraySize(t.rows) > 0) {
         ts_bench_look(&t.machine);
         putchar('\n');
+        char line[TS_VERDICT_LINES][TS_VERDICT_TEXT];
+        ts_bench_print_lines("", line, ts_kernel_verdict(t.all, t.n, line));
         ts_bench_print_busy(&t.machine);
         fputs(t.doubts, stdout);
         ts_bench_print_machine(&t.machine);
@@ -238,6 +258,7 @@ static ts_status bench_kernels(ts_cli *c)
         if (!st) st = unsaved;
     }
 done:
+    free(t.all);
     cJSON_Delete(t.peak);
     cJSON_Delete(t.rows);
     return st;
@@ -254,7 +275,6 @@ static ts_status check_bench_flags(ts_err *err, const ts_flags *f, int what)
         int of;
         const char *goes;
     } part[] = {{TS_F_SWEEP, "sweep", CLIPS, "prompts"},
-                {TS_F_HTML, "html", CLIPS, "prompts"},
                 {TS_F_FPS, "fps", CLIPS, "prompts"},
                 {TS_F_GUIDANCE, "guidance", CLIPS, "prompts"},
                 {TS_F_GUIDANCE_2, "guidance-2", CLIPS, "prompts"},

@@ -1,6 +1,6 @@
 /* `tessera bench --step`: one evaluation of the transformer of each kind that a policy's schedule
  * has, by part, and what that makes of a whole run. */
-#include "cli/bench/bench.h"
+#include "cli/bench/bench_single.h"
 #include "cli/open_model.h"
 #include "cli/settings.h"
 #include "cli/side.h"
@@ -53,7 +53,7 @@ static void take_evaluation(void *user, const ts_step_row *r)
 /* of a run: sums over its steps; apart: of the slowest and the fastest turn; work: self-attention
  * by arithmetic, a dense evaluation being 1; steps: of the kinds that were measured */
 typedef struct {
-    double seconds, cpu, apart, attention, work;
+    double seconds, cpu, apart, attention, search, work;
     int steps;
 } whole;
 
@@ -67,6 +67,7 @@ static whole sum_policy(const steps_bench *b, int policy)
         w.apart += k->r.steps * median * ts_bench_spread(k->seconds, k->n);
         w.cpu += k->r.steps * ts_bench_median(k->cpu, k->n);
         w.attention += k->r.steps * ts_bench_median(k->attention, k->n);
+        w.search += k->r.steps * ts_bench_median(k->search, k->n);
         w.work += k->r.steps * k->r.work;
         w.steps += k->r.steps;
     }
@@ -85,6 +86,34 @@ static ts_measured compare_policy(const steps_bench *b, int policy)
     m.difference = fabs(d.seconds - w.seconds);
     m.apart = policy ? fmax(d.apart, w.apart) : 0;
     return m;
+}
+
+/* Of those of which every kind was measured; why: the first doubt, that of the machine before
+ * others. */
+static int list_sums(const steps_bench *b, ts_step_sum *sums, char why[TS_BENCH_WHY])
+{
+    int n = 0;
+    char text[TS_DOUBT_TEXT];
+    *why = 0;
+    for (int p = 0; p < b->policies; p++) {
+        whole w = sum_policy(b, p);
+        const ts_measured m = compare_policy(b, p);
+        int doubts = p ? ts_doubts(&m) : 0;
+        bool busy = doubts & TS_DOUBT_BUSY;
+        if (w.steps < b->steps) continue;
+        if (doubts && !*why)
+            snprintf(why, TS_BENCH_WHY, "%.200s%s%s", busy ? "" : b->policy[p], busy ? "" : ": ",
+                     ts_doubt_text(&m, busy ? TS_DOUBT_BUSY : doubts, text));
+        sums[n++] = (ts_step_sum){.name = b->policy[p],
+                                  .seconds = w.seconds,
+                                  .cpu = w.cpu,
+                                  .attention = w.attention,
+                                  .search = w.search,
+                                  .gain = m.gain,
+                                  .ideal = m.most,
+                                  .doubtful = doubts != 0};
+    }
+    return n;
 }
 
 static void print_step_kind(const kind *k)
@@ -123,6 +152,10 @@ static void print_whole(const steps_bench *b, int policy)
 static void print_policies(const steps_bench *b)
 {
     int turns = b->k[0][0].n; /* the first of each turn */
+    char line[TS_VERDICT_LINES][TS_VERDICT_TEXT], why[TS_BENCH_WHY];
+    ts_step_sum sums[TS_TIMES_GIVEN + 1];
+    int n = list_sums(b, sums, why);
+    ts_bench_print_lines(why, line, ts_step_verdict(sums, n, b->steps, line));
     printf("%-28s %6s %9s %9s %7s %9s %9s %9s %9s %7s\n", "evaluation", "steps", "seconds",
            "CPU sec.", "spread", "linear", "attention", "searching", "rest", "kept");
     for (int p = 0; p < b->policies; p++) {
@@ -183,8 +216,16 @@ static ts_status write_evaluations(const steps_bench *b, const ts_request *q, bo
             }
         cJSON_AddItemToArray(list, k);
     }
+    char line[TS_VERDICT_LINES][TS_VERDICT_TEXT], why[TS_BENCH_WHY];
+    ts_step_sum sums[TS_TIMES_GIVEN + 1];
+    int n = list_sums(b, sums, why);
+    cJSON_AddBoolToObject(j, "verdict_measured", !*why);
+    ts_bench_add_lines(j, line, ts_step_verdict(sums, n, b->steps, line));
     ts_status st = ts_bench_write(&b->c->err, &b->c->flags, j, complete);
     cJSON_Delete(j);
+    if (!st)
+        st = ts_step_html(b->c, q, &b->machine, sums, n, why, b->k[0][0].r.tokens, b->k[0][0].n,
+                          complete);
     return st;
 }
 
@@ -203,6 +244,7 @@ ts_status ts_cli_bench_step(ts_cli *c)
         TRY(ts_fail(&c->err, TS_EUSAGE, "bench: --repeats with --step: %d, expected at most %d",
                     repeats, MOST));
     TRY(ts_side_check(&c->err, &c->flags, TS_F_JSON_FILE, false));
+    TRY(ts_side_check(&c->err, &c->flags, TS_F_HTML, false));
     TRY(ts_cli_open(c));
     b->policy[b->policies++] = strdup("dense");
     for (int i = 0; i < v[TS_F_BENCH_ATTENTION].n; i++)

@@ -27,39 +27,25 @@ static void write_swatch(FILE *f, const ts_bench *b, int policy)
 }
 
 /* ---- words and figures ---- */
-static void write_fact(FILE *f, const char *what, const char *value)
-{
-    fprintf(f, "<li><span>%s</span> ", what);
-    ts_page_text(f, value);
-    fputs("</li>\n", f);
-}
-
 static void write_facts(FILE *f, const ts_bench *b)
 {
     char s[256];
     const ts_bench_machine *m = &b->machine;
     fputs("<ul class=\"facts\">\n", f);
-    write_fact(f, "model",
-               ts_flag_set(&b->c->flags, TS_F_MODEL) ? ts_flag_text(&b->c->flags, TS_F_MODEL)
-                                                     : "default");
+    ts_bench_fact(f, "model",
+                  ts_flag_set(&b->c->flags, TS_F_MODEL) ? ts_flag_text(&b->c->flags, TS_F_MODEL)
+                                                        : "default");
     snprintf(s, sizeof s, "%d x %d, %d frame%s", b->e.width, b->e.height, b->e.frames,
              b->e.frames == 1 ? "" : "s");
-    write_fact(f, "size", s);
+    ts_bench_fact(f, "size", s);
     snprintf(s, sizeof s, "%ld", b->e.tokens);
-    write_fact(f, "tokens", s);
+    ts_bench_fact(f, "tokens", s);
     snprintf(s, sizeof s, "%d, guidance %g, seed %llu", b->q.steps, b->q.guidance,
              (unsigned long long)b->q.seed);
-    write_fact(f, "steps", s);
+    ts_bench_fact(f, "steps", s);
     snprintf(s, sizeof s, "%d of each, in turns%s", b->repeats, b->repeats > 1 ? "; medians" : "");
-    write_fact(f, "measurements", s);
-    snprintf(s, sizeof s, "%s%s%d core%s, %s", m->cpu, *m->cpu ? ", " : "", m->cores,
-             m->cores == 1 ? "" : "s", b->e.precision);
-    write_fact(f, "machine", s);
-    snprintf(s, sizeof s, "%.1f before, %.1f after", m->load[0], m->load[1]);
-    if (m->load[0] >= 0) write_fact(f, "load average", s);
-    snprintf(s, sizeof s, "%.0f%%", 100 * m->taken);
-    if (m->taken >= 0) write_fact(f, "taken by other programs", s);
-    write_fact(f, "date", m->date);
+    ts_bench_fact(f, "measurements", s);
+    ts_bench_machine_facts(f, m, b->e.precision);
     fputs("</ul>\n", f);
 }
 
@@ -68,19 +54,9 @@ static void write_verdict(FILE *f, const ts_bench *b, const ts_bench_words *word
 {
     ts_bench_row d = ts_bench_sum(b, 0);
     if (!words->lines) return;
-    if (*words->why) {
-        fputs("<p class=\"stopped\"><b>Measured gains are void:</b> ", f);
-        ts_page_text(f, words->why);
-        fputs(". What is said of time here is arithmetic; likeness does not depend on it.</p>\n",
-              f);
-    }
-    fputs("<ul class=\"lede\">\n", f);
-    for (int i = 0; i < words->lines; i++) {
-        fputs("<li>", f);
-        ts_page_text(f, words->line[i]);
-        fputs("</li>\n", f);
-    }
-    fprintf(f, "</ul>\n<p class=\"note\">Self-attention is %.0f%% of dense denoising.</p>\n",
+    ts_bench_why(f, words->why, "likeness does not depend on it");
+    ts_bench_lines(f, words->line, words->lines);
+    fprintf(f, "<p class=\"note\">Self-attention is %.0f%% of dense denoising.</p>\n",
             d.seconds > 0 ? 100 * d.attention / d.seconds : 0);
 }
 
@@ -267,67 +243,6 @@ static void write_prompt(FILE *f, const ts_bench *b, int prompt)
 }
 
 /* ---- the page ---- */
-static const char head[] =
-    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-    "content=\"width=device-width, initial-scale=1\"><title>tessera bench</title>\n<style>\n"
-    ":root{color-scheme:light "
-    "dark;--ink:#1d1f24;--soft:#6a6f7a;--paper:#fff;--line:#8883;--card:#f5f6f8}\n"
-    "@media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--soft:#9aa0ab;--paper:#15171b;--card:#"
-    "1e2126}}\n"
-    "*{box-sizing:border-box}body{font:15px/1.5 system-ui,'DejaVu "
-    "Sans',sans-serif;max-width:1120px;margin:2rem auto;padding:0 "
-    "1.2rem;color:var(--ink);background:var(--paper)}\n"
-    "h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.4rem 0 "
-    ".6rem}.lede{font-size:1.05rem;overflow-wrap:anywhere}.stopped{color:#e4572e}\n"
-    ".facts{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));"
-    "gap:.7rem 1.5rem;background:var(--card);border-radius:8px;padding:.9rem 1.1rem;margin:1rem "
-    "0}.facts li{min-width:0;overflow-wrap:anywhere}\n"
-    ".facts span{display:block;font-size:.78rem;color:var(--soft)}.wide{overflow-x:auto}\n"
-    "table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}"
-    "td,th{padding:.35rem .5rem;text-align:right;border-bottom:1px solid "
-    "var(--line);white-space:nowrap}\n"
-    "th{font-weight:600;color:var(--soft);font-size:.8rem}thead "
-    "th[colspan]{text-align:center;border-left:1px solid "
-    "var(--line)}.policy{text-align:left;white-space:normal;min-width:11rem}\n"
-    ".dot{width:.95em;height:.95em;margin-right:.45em;flex:none;align-self:center}"
-    ".name{display:inline-flex;align-items:baseline}.name "
-    "span{overflow-wrap:anywhere}svg{overflow:visible}svg text{font-size:13px;fill:var(--ink)}\n"
-    ".track,.plot>svg{display:block;width:100%}.row{display:flex;flex-wrap:wrap;"
-    "justify-content:space-between;gap:0 1em;margin:.5rem 0}.figures{font-size:.9rem;"
-    "font-variant-numeric:tabular-nums}.plot{padding:1.6rem .6rem 3.1rem 2.2rem}\n"
-    ".value{text-anchor:end}.tick{text-anchor:middle}.grid{stroke:var(--line)}.lead{stroke:"
-    "var(--soft)}.mark{fill:var(--ink);stroke:var(--paper);stroke-width:1}.whisker{stroke:"
-    "var(--ink);opacity:.6}.plot text.left,.plot text.value,.plot text.tick{paint-order:stroke;"
-    "stroke:var(--paper);stroke-width:3px}\n"
-    ".frontier{stroke:var(--ink);stroke-dasharray:6 5;opacity:.45}"
-    ".dense{stroke:var(--soft);stroke-dasharray:4 "
-    "4}.note,.legend,footer{color:var(--soft);font-size:.85rem;margin:.6rem "
-    "0}.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.4em}\n"
-    "section{border-top:1px solid "
-    "var(--line);margin-top:2.5rem}.prompt{font-size:1.3rem;overflow-wrap:anywhere}\n"
-    ".clips>.note{grid-column:1/"
-    "-1;margin:0}.clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--"
-    "w)),1fr));"
-    "gap:1rem}.plans{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:"
-    "1rem;margin:.8rem 0}\n"
-    ".bar{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:.6rem "
-    "1rem;align-items:center;position:sticky;top:0;background:var(--paper);padding:.5rem "
-    "0;z-index:1}.bar input[type=range]{flex:1;min-width:8rem}\n"
-    "output{min-width:8.5em;font-variant-numeric:tabular-nums}button{min-width:4.5em;padding:."
-    "25rem "
-    ".8rem;font:inherit}figure{margin:0;min-width:0}.clip{position:relative;background:var(--card);"
-    "border-radius:4px;overflow:hidden}\n"
-    ".clip .shown,.clip canvas{position:absolute;inset:0;width:100%;height:100%}.clip "
-    "canvas.apart{filter:brightness(4)}.clip{cursor:pointer}.clip.dense::after{content:'dense';"
-    "position:absolute;left:.3rem;top:.3rem;font-size:.8rem;padding:0 .4em;border-radius:3px;"
-    "background:var(--paper);color:var(--ink)}.plans "
-    "img{width:100%;image-rendering:pixelated;border-radius:4px;display:block}\n"
-    "figcaption{font-size:.85rem;overflow-wrap:anywhere;margin-top:.3rem}summary{cursor:pointer;"
-    "margin:.5rem 0;overflow-wrap:anywhere}pre{overflow:auto;background:var(--card);padding:.8rem "
-    "1rem;border-radius:8px;font-size:.8rem}\n"
-    "@media(max-width:600px){.clips{grid-template-columns:1fr 1fr;gap:.6rem}}\n"
-    "</style></head><body>\n";
-
 /* Under one slider all clips show the same frame, at first the middle one; played, they run by
  * themselves and begin again together. A canvas over a clip shows the difference, |clip - dense|,
  * or the dense clip in its place, drawn from what is shown. */
@@ -359,18 +274,12 @@ static const char tail[] =
     "r.oninput=()=>{const i=+r.value;stop();show(i)};\n"
     "b.onclick=()=>{if(playing)return stop();playing=true;b.textContent='stop';for(const x of "
     "v){x.currentTime=+r.value<n-1?+r.value/fps:0;x.play()}tick()};\n"
-    "show(+r.value)}\n</script>\n</body></html>\n";
+    "show(+r.value)}\n</script>\n";
 
 static void write_bench_page(FILE *f, const ts_bench *b)
 {
-    char *versions = ts_versions(b->c->ctx);
     ts_bench_words words;
-    fputs(head, f);
-    fputs("<h1>Sparse attention against full attention</h1>\n", f);
-    if (!b->complete)
-        fputs("<p class=\"stopped\"><b>Stopped before its end:</b> this is what was measured until "
-              "then.</p>\n",
-              f);
+    ts_bench_page_begin(f, "Sparse attention against full attention", b->complete);
     ts_bench_conclude(b, &words);
     write_verdict(f, b, &words);
     write_facts(f, b);
@@ -388,15 +297,10 @@ static void write_bench_page(FILE *f, const ts_bench *b)
             ts_page_text(f, ts_bench_at(b, 0, i)->said);
             fputs("</pre></details>\n", f);
         }
-    fputs("</section>\n<footer>", f);
-    for (char *save, *line = versions ? strtok_r(versions, "\n", &save) : NULL; line;
-         line = strtok_r(NULL, "\n", &save)) {
-        ts_page_text(f, line);
-        fputs("<br>\n", f);
-    }
-    fputs("</footer>\n", f);
+    fputs("</section>\n", f);
+    ts_bench_footer(f, b->c->ctx);
     fputs(tail, f);
-    free(versions);
+    fputs("</body></html>\n", f);
 }
 
 ts_status ts_bench_html(const ts_bench *b)

@@ -5,6 +5,7 @@
 #include "tests/cli/workspace.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const begin =
@@ -96,6 +97,50 @@ START_TEST(report_of_a_bench)
 }
 END_TEST
 
+/* Of single evaluations and of kernels: sound, with the sentences of the table at the top. */
+START_TEST(reports_without_clips)
+{
+    const char *page = scratch_path("s.html");
+    const program_result *r = program_run(
+        "bench --step --frames 5 --steps 4 --html %s --attention adaspa:min-tokens=0,keep=0.5 "
+        "--attention window:min-tokens=0,keep=0.5,dense-layers=0+1+2+3",
+        page);
+    program_expect(r, 0);
+    const char *first = strstr(r->out, "self-attention is "),
+               *end = first ? strchr(first, '\n') : NULL;
+    ck_assert_msg(end != NULL, "%s", r->out);
+    char *sentence = strndup(first, (size_t)(end - first)), *html = program_slurp(page, NULL);
+    const char *said = strstr(html, sentence), *table = strstr(html, "<table>");
+    ck_assert_msg(said && table && said < table, "the page does not begin with %s", sentence);
+    ck_assert(strstr(html, "<rect") && strstr(html, "dense-layers=0"));
+    free(sentence);
+    free(html);
+    if (pages_can_be_drawn()) pages_expect_sound(page);
+    page = scratch_path("k.html");
+    program_expect(program_run("bench --kernel --tokens 128,256 --heads 1 --dim 64 --repeats 3 "
+                               "--keep 1,0.5 --html %s --json %s",
+                               page, scratch_path("k.json")),
+                   0);
+    html = program_slurp(page, NULL);
+    text_has(html, "<h2>256 tokens</h2>");
+    text_has(html, "cached search");
+    char *json = program_slurp(scratch_path("k.json"), NULL);
+    cJSON *j = cJSON_Parse(json);
+    const cJSON *v = cJSON_GetObjectItem(j, "verdict"), *l;
+    ck_assert(cJSON_IsArray(v));
+    cJSON_ArrayForEach(l, v) text_has(html, cJSON_GetStringValue(l));
+    /* there is always an answer: numbers, or why there are none */
+    ck_assert(cJSON_GetArraySize(v) > 0 || strstr(html, "Nothing is concluded") ||
+              strstr(html, "void"));
+    cJSON_Delete(j);
+    free(json);
+    free(html);
+    if (pages_can_be_drawn()) pages_expect_sound(page);
+    program_expect(program_run("bench --kernel --tokens 128 --html %s", page), 2);
+    scratch_clear();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pages");
@@ -105,6 +150,7 @@ int main(void)
     tcase_add_test(tc, what_is_wrong_is_found);
     tcase_add_test(tc, report_of_a_batch);
     tcase_add_test(tc, report_of_a_bench);
+    tcase_add_test(tc, reports_without_clips);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
