@@ -9,6 +9,11 @@
 #include "attention/plan_file.h"
 #include "attention/policy.h"
 #include "codecs/clip_vision.h"
+#include "codecs/files.h"
+#include "codecs/movie.h"
+#include "codecs/picture.h"
+#include "codecs/picture_libav.h"
+#include "codecs/picture_stb.h"
 #include "codecs/vae.h"
 #include "dit/dit.h"
 #include "prompts/rows.h"
@@ -437,6 +442,57 @@ static bool part(const uint8_t *in, size_t n)
     return taken;
 }
 
+enum { MOST_PIXELS = 1 << 16 }; /* larger ones take their time for nothing */
+
+/* By libav, and whole, with its EXIF, by whoever reads it. */
+static bool picture(const uint8_t *in, size_t n)
+{
+    ts_err err = {0};
+    ts_picture p = {0};
+    bool known = false;
+    int channels = 0, w, h;
+    ts_status st = ts_picture_decode_libav(&err, "input", in, n, MOST_PIXELS, &known, &channels,
+                                           &p);
+    failed_without_sentence("picture", st, &err);
+    if (known && !st) {
+        size_t bytes = (size_t)p.w * (size_t)p.h * (size_t)channels;
+        if (p.w < 1 || p.h < 1 || channels < 3 || channels > 4) abort();
+        sink = p.rgb[0];
+        sink = p.rgb[bytes - 1];
+        ts_picture_free(&p);
+    }
+    bool small = known ? !st
+                       : stbi_info_from_memory(in, (int)n, &w, &h, &channels) &&
+                             (long)w * h <= MOST_PIXELS;
+    if (!small) return false;
+    st = ts_picture_read(&err, as_file(in, n), &p);
+    failed_without_sentence("picture", st, &err);
+    if (!st) sink = p.rgb[(size_t)p.w * (size_t)p.h * 3 - 1];
+    ts_picture_free(&p);
+    return !st;
+}
+
+/* What was written: what it is, and the text that it carries. */
+static bool output(const uint8_t *in, size_t n)
+{
+    ts_err err = {0};
+    ts_movie_facts facts;
+    char *json = NULL;
+    const char *path = as_file(in, n);
+    ts_status st = ts_file_info(&err, path, &json);
+    failed_without_sentence("output", st, &err);
+    if (json) {
+        cJSON *j = cJSON_Parse(json);
+        if (st || !cJSON_HasObjectItem(j, "tessera")) abort();
+        cJSON_Delete(j);
+        free(json);
+    }
+    st = ts_movie_probe(&err, path, &facts);
+    failed_without_sentence("output", st, &err);
+    if (!st && (!*facts.container || facts.frames < 0 || facts.w < 0 || facts.h < 0)) abort();
+    return !st;
+}
+
 /* ---- inputs ---- */
 typedef struct {
     const char *name;
@@ -529,6 +585,30 @@ static const char *const gguf_words[] = {"GGUF\3",
                                          "\x0C",
                                          "\x0E",
                                          NULL};
+static const char *const picture_words[] = {
+    "ANMF",     "EXIF", "XMP ",     "RIFF",     "\x21\xF9\x04",
+    "\x21\xFE", "\x2C", "\xFF\xE1", "\xFF\xFE", "Exif\1\1",
+    "eXIf",     "iTXt", "IDAT",     "II*",      "\xFF\xFF\xFF\x7F",
+    NULL};
+static const char *const output_words[] = {"XMP ",
+                                           "ANMF",
+                                           "VP8X",
+                                           "\x21\xFE",
+                                           "\xFF\xFE",
+                                           "iTXt",
+                                           "tEXt",
+                                           "tessera",
+                                           "moov",
+                                           "udta",
+                                           "ilst",
+                                           "mdat",
+                                           "\x1A\x45\xDF\xA3",
+                                           "COMMENT",
+                                           "FRAME\n",
+                                           "&amp;",
+                                           "&lt",
+                                           "\xFF\xFF\xFF\x7F",
+                                           NULL};
 enum {
     PROMPTS,
     SAFETENSORS,
@@ -546,6 +626,8 @@ enum {
     GGUF,
     LORA,
     PART,
+    PICTURE,
+    OUTPUT,
     TARGETS
 };
 static const target targets[TARGETS] = {
@@ -564,7 +646,9 @@ static const target targets[TARGETS] = {
     [FP8] = {"fp8", fp8, fp8_words},
     [GGUF] = {"gguf", gguf, gguf_words},
     [LORA] = {"lora", lora, lora_words},
-    [PART] = {"part", part, lora_words}};
+    [PART] = {"part", part, lora_words},
+    [PICTURE] = {"picture", picture, picture_words},
+    [OUTPUT] = {"output", output, output_words}};
 
 static seed corpus[TARGETS][SEEDS];
 static int seeds[TARGETS];
