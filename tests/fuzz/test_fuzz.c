@@ -450,7 +450,7 @@ static bool picture(const uint8_t *in, size_t n)
     ts_err err = {0};
     ts_picture p = {0};
     bool known = false;
-    int channels = 0, w, h;
+    int channels = 0, w = 0, h = 0;
     ts_status st = ts_picture_decode_libav(&err, "input", in, n, MOST_PIXELS, &known, &channels,
                                            &p);
     failed_without_sentence("picture", st, &err);
