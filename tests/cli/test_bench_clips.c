@@ -117,6 +117,18 @@ START_TEST(sweeps)
 }
 END_TEST
 
+/* What turned out dense gains nothing by chance, on a quiet machine or a busy one. */
+START_TEST(what_is_dense_saves_nothing)
+{
+    const program_result *r = program_run(
+        "bench 'a fox' --frames 1 --steps 2 --repeats 1 --attention tile --attention window");
+    program_expect(r, 0);
+    ck_assert_msg(strstr(r->out, "\n  tile saves nothing and changes nothing\n") &&
+                      strstr(r->out, "\n  window saves nothing and changes nothing\n"),
+                  "%s", r->out);
+}
+END_TEST
+
 /* Every policy with step caching too; what a threshold of 1000 leaves is five of ten steps. */
 START_TEST(products_with_step_caching)
 {
@@ -808,6 +820,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, clips);
     tcase_add_test(tc, sweeps);
+    tcase_add_test(tc, what_is_dense_saves_nothing);
     tcase_add_test(tc, products_with_step_caching);
     tcase_add_test(tc, single_evaluations);
     tcase_add_test(tc, mistakes);
