@@ -124,6 +124,9 @@ void ts_resume_say_stop(ts_cli *c, const ts_render *r)
         say_command(c, r, before);
     else if (r->state)
         ts_screen_note(&c->screen, "%s, which are lost: %s could not be written", before, r->state);
+    else if (r->clips > 1)
+        ts_screen_note(&c->screen, "%s, which are lost%s: what should survive is a batch", before,
+                       r->grid ? ", as are the clips before" : "");
     else
         ts_screen_note(&c->screen, "%s, which are lost: --state FILE would keep them", before);
 }

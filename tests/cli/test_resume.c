@@ -51,6 +51,28 @@ START_TEST(a_stopped_run_says_how_to_go_on)
 }
 END_TEST
 
+/* Of several clips no state is kept, and none is advised. */
+START_TEST(stopped_clips_in_turn)
+{
+    char err[4200], kept[4200];
+    snprintf(err, sizeof err, "%s/err", tmp);
+    snprintf(kept, sizeof kept, "%s/p.png", tmp);
+    pid_t pid = program_start(err,
+                              "generate x --size 64x64 --frames 5 --steps 900 --count 2 --grid "
+                              "--preview %s/p.png -o %s/c.mp4",
+                              tmp, tmp);
+    for (int i = 0; i < 6000 && access(kept, F_OK); i++) usleep(10000);
+    kill(pid, SIGINT);
+    ck_assert_int_eq(program_wait(pid), 128 + SIGINT);
+    const program_result *r = program_shell("cat %s", err);
+    ck_assert_msg(strstr(r->out, "which are lost, as are the clips before: what should survive is "
+                                 "a batch") &&
+                      !strstr(r->out, "--state"),
+                  "%s", r->out);
+    clean();
+}
+END_TEST
+
 /* By what it expects to take; threads, precision and steps are such that no machine does it in
  * less. */
 START_TEST(a_long_run_keeps_its_state)
@@ -214,6 +236,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     tcase_add_checked_fixture(t, clean, NULL); /* one failure stays one */
     tcase_add_test(t, a_stopped_run_says_how_to_go_on);
+    tcase_add_test(t, stopped_clips_in_turn);
     tcase_add_test(t, a_long_run_keeps_its_state);
     tcase_add_test(t, a_state_beside_the_output_goes_on_and_away);
     tcase_add_test(t, stopped_while_decoding_it_goes_on);
