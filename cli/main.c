@@ -208,6 +208,11 @@ static ts_status run_command(ts_cli *c, const ts_command *cmd, int argc, char **
     if (c->flags.words > 0 && cmd->most == 0)
         return ts_fail(&c->err, TS_EUSAGE, "%s: takes no argument, got \"%.40s\"", cmd->name,
                        c->flags.word[0]);
+    if (c->flags.words > cmd->most && ts_flag_set(&c->flags, TS_F_PROMPT))
+        return ts_fail(&c->err, TS_EUSAGE,
+                       "%s: one prompt, got %d (\"%.40s\", \"%.40s\"%s), --prompt among them",
+                       cmd->name, c->flags.words, c->flags.word[0], c->flags.word[1],
+                       c->flags.words > 2 ? ", ..." : "");
     if (c->flags.words > cmd->most)
         return ts_fail(&c->err, TS_EUSAGE,
                        "%s: one argument, got %d (\"%.40s\", \"%.40s\"%s): text of several "

@@ -54,6 +54,7 @@ START_TEST(slips_exit_2)
         {"decode", "a latents file is missing"},
         {"tokens", "a text is missing"},
         {"tokens one two", "one argument, got 2"},
+        {"tokens one --prompt two", "tokens: one prompt, got 2 (\"one\", \"two\"), --prompt among"},
 
         {"bench", "bench: what to measure is missing: a prompt"},
         {"bench --kernel x", "takes no argument, got \"x\""},
