@@ -7,6 +7,10 @@
 #include "weights/weights.h"
 
 typedef struct {
+    int w, h;
+} ts_vae_tile; /* pixels; 0: the whole frame at once */
+
+typedef struct {
     int channels; /* of the latent */
     /* pixels to a latent: frames = time_stride (F - 1) + 1; width = stride W */
     int time_stride, stride;
@@ -17,13 +21,12 @@ typedef struct {
     /* latents of an image that conditions a clip are scaled as a decoder's are, not the reverse of
      * that: so its transformer was trained */
     bool images_as_decoded;
-    int tile;           /* pixels to a side of the tiles that its authors use; 0: not said */
+    ts_vae_tile tile; /* that its authors use; 0: not said */
+    double overlap_w,
+        overlap_h;      /* of tiles with the next, of their width and height; 0: a quarter */
     const void *config; /* the class's own struct, owned by the caller of describe */
 } ts_vae_info;
 
-typedef struct {
-    int w, h;
-} ts_vae_tile;                /* pixels; 0: the whole frame at once */
 typedef struct ts_vae ts_vae; /* one decode in progress */
 typedef struct {
     const char *cls; /* _class_name in vae/config.json */

@@ -133,7 +133,8 @@ static ts_status describe_causal(ts_ctx *ctx, const cJSON *json, const char *pat
     v->time_stride = 1;
     for (int i = 0; i < c.levels; i++) v->time_stride <<= c.up[i] == UP_SIZE_AND_TIME;
     v->stride = 1 << (c.levels - 1);
-    v->tile = 512;
+    v->tile = (ts_vae_tile){512, 512};
+    v->overlap_w = v->overlap_h = 0.125;
     for (int i = 0; i < c.z; i++) v->std[i] = (float)(1 / scale);
     *(causal_config *)config = c;
     v->config = config;

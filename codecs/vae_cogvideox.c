@@ -55,6 +55,7 @@ static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *pa
                        .groups = 32,
                        .time = 4};
     double scale = 1.15258426, eps = 1e-6;
+    int height = 480, width = 720; /* its authors' tiles are half of them */
     ts_key keys[] = {TS_ONLY("in_channels", "3"),
                      TS_ONLY("out_channels", "3"),
                      {"latent_channels", TS_KEY_INT, &c.z, 0, NULL, NULL},
@@ -71,11 +72,11 @@ static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *pa
                      TS_ONLY("use_quant_conv", "false"),
                      TS_ONLY("use_post_quant_conv", "false"),
                      {"invert_scale_latents", TS_KEY_BOOL, &v->images_as_decoded, 0, NULL, NULL},
-                     /* lists, read apart; of tiles and of precision */
+                     {"sample_height", TS_KEY_INT, &height, 0, NULL, NULL},
+                     {"sample_width", TS_KEY_INT, &width, 0, NULL, NULL},
+                     /* lists, read apart; of precision */
                      TS_IGNORED("down_block_types"),
                      TS_IGNORED("up_block_types"),
-                     TS_IGNORED("sample_height"),
-                     TS_IGNORED("sample_width"),
                      TS_IGNORED("force_upcast")};
     memset(v, 0, sizeof *v);
     TRY(ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys));
@@ -87,6 +88,9 @@ static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *pa
     v->time_stride = c.time;
     v->time_step = CHUNK;
     v->stride = 1 << (c.levels - 1);
+    v->tile = (ts_vae_tile){width / 2 / v->stride * v->stride, height / 2 / v->stride * v->stride};
+    v->overlap_w = 1 / 5.0;
+    v->overlap_h = 1 / 6.0;
     for (int i = 0; i < c.z; i++) v->std[i] = (float)(1 / scale);
     *(ts_cog_config *)config = c;
     v->config = config;

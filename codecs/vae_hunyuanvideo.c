@@ -81,7 +81,7 @@ static ts_status describe_hy(ts_ctx *ctx, const cJSON *json, const char *path, t
     v->channels = c.z;
     v->time_stride = time;
     v->stride = space;
-    v->tile = 256;
+    v->tile = (ts_vae_tile){256, 256};
     for (int i = 0; i < c.z; i++) v->std[i] = (float)(1 / scale);
     *(ts_hy_config *)config = c;
     v->config = config;

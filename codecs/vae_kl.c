@@ -74,7 +74,7 @@ static ts_status describe_kl(ts_ctx *ctx, const cJSON *json, const char *path, t
     v->channels = c.z;
     v->time_stride = 1;
     v->stride = 1 << (c.levels - 1);
-    v->tile = c.sample_size;
+    v->tile = (ts_vae_tile){c.sample_size, c.sample_size};
     for (int i = 0; i < c.z; i++) {
         v->mean[i] = (float)shift;
         v->std[i] = (float)(1 / scale);

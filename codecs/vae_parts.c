@@ -41,12 +41,17 @@ done:
 }
 
 /* ---- tiles ---- */
-static ts_vae_axis axis_of(long size, int tile)
+static ts_vae_axis whole_axis(long size)
 {
     int n = (int)size;
-    if (tile <= 0 || tile >= n) return (ts_vae_axis){1, n, n, n};
-    int stride = tile * 3 / 4;
-    /* cppcheck-suppress zerodivcond ; tiles are multiples of four */
+    return (ts_vae_axis){1, n, n, n};
+}
+
+/* tile: in latents, as all of an axis */
+static ts_vae_axis axis_of(long size, int tile, double overlap)
+{
+    int n = (int)size, stride = (int)(tile * (1 - (overlap > 0 ? overlap : 0.25)));
+    if (stride < 1 || n <= stride) return whole_axis(size);
     return (ts_vae_axis){(n + stride - 1) / stride, tile, stride, n};
 }
 
@@ -61,8 +66,12 @@ ts_status ts_vae_axes(ts_ctx *ctx, const ts_vae_info *info, ts_vae_tile t, long 
     if (t.w % info->stride || t.h % info->stride)
         return ts_fail(&ctx->err, TS_EUSAGE, "VAE tile %dx%d: must be multiples of %d", t.w, t.h,
                        info->stride);
-    *y = axis_of(H, t.h / info->stride);
-    *x = axis_of(W, t.w / info->stride);
+    int h = t.h / info->stride, w = t.w / info->stride;
+    *y = whole_axis(H);
+    *x = whole_axis(W);
+    if (h < 1 || w < 1 || (H <= h && W <= w)) return TS_OK;
+    *y = axis_of(H, h, info->overlap_h);
+    *x = axis_of(W, w, info->overlap_w);
     return TS_OK;
 }
 

@@ -2,8 +2,9 @@
  * frames on their way in and out, and nearest doubling followed by a convolution. All of it on the
  * device. Internal to codecs/vae_*.c.
  *
- * Origins of tiles run 0, stride, 2 stride, ... below the size, stride = 3/4 of the tile, as in
- * diffusers' tiled_decode and tiled_encode. */
+ * Origins of tiles run 0, stride, 2 stride, ... below the size, stride being what does not overlap
+ * of a tile, as in diffusers' tiled_decode and tiled_encode: also along a side that is no longer
+ * than a tile, where the other is. */
 #ifndef TS_VAE_PARTS_H
 #define TS_VAE_PARTS_H
 #include "codecs/vae.h"
@@ -20,8 +21,8 @@ typedef struct {
     int n, tile, stride, size;
 } ts_vae_axis;
 int ts_vae_span(ts_vae_axis, int i); /* what tile i has of it */
-/* Axes of a frame of H x W latents in such tiles. TS_EUSAGE unless a tile's sides are multiples of
- * the stride. */
+/* Axes of a frame of H x W latents in such tiles, one of each where it is no larger than a tile.
+ * TS_EUSAGE unless a tile's sides are multiples of the stride. */
 ts_status ts_vae_axes(ts_ctx *, const ts_vae_info *, ts_vae_tile, long H, long W, ts_vae_axis *y,
                       ts_vae_axis *x);
 

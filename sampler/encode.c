@@ -42,12 +42,13 @@ static ts_status fit_encoding(encoding *e, size_t *bytes, size_t *all)
 {
     ts_status st;
     ts_ctx *c = e->r->ctx;
-    int side[2], sides = ts_run_tiles(e->r, side);
+    ts_vae_tile tile[2];
+    int tiles = ts_run_tiles(e->r, tile);
     char need[TS_NUMBER_TEXT], may[TS_NUMBER_TEXT];
     TRY(count_encoding(e, e->r->tile, bytes, all));
-    for (int i = 0; i<sides && * all> c->memory; i++)
-        if (!e->tile.w || side[i] < e->tile.w)
-            TRY(count_encoding(e, (ts_vae_tile){side[i], side[i]}, bytes, all));
+    for (int i = 0; i < tiles; i++)
+        if (*all > c->memory && (!e->tile.w || tile[i].w < e->tile.w))
+            TRY(count_encoding(e, tile[i], bytes, all));
     if (*all > c->memory)
         TRY(ts_fail(&c->err, TS_EMEMORY, "encoding a picture of %ldx%ld needs %s, %s may be used",
                     e->pixels.dim[2], e->pixels.dim[1], ts_bytes_text((double)*all, need),

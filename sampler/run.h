@@ -119,9 +119,9 @@ ts_status ts_run_size(ts_run *, const ts_run *like, ts_estimate *);
 ts_status ts_run_size_decode(ts_run *, ts_estimate *); /* of decoding alone */
 size_t ts_run_room(
     const ts_run *); /* for packed weights, beside activations and what previews take */
-/* Sides of the tiles that are tried where a whole frame does not fit, larger ones (fewer seams)
- * first: those of the VAE's authors, 256 pixels (16 latents at least). Returns how many. */
-int ts_run_tiles(const ts_run *, int side[2]);
+/* Tiles that are tried where a whole frame does not fit, larger ones (fewer seams) first: those of
+ * the VAE's authors, 256 pixels to a side (16 latents at least). Returns how many. */
+int ts_run_tiles(const ts_run *, ts_vae_tile tile[2]);
 /* TS_EUSAGE: there is no sink, or one of its functions is missing */
 ts_status ts_sink_check(ts_err *, const ts_sink *);
 /* decode.c: latents f32 [F, H, W, C] of the device; sink NULL: counts. */

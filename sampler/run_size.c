@@ -52,12 +52,15 @@ static ts_status count_phase(ts_run *r, ts_phase phase, ts_status (*run)(ts_ctx 
 static ts_status parse_tile(ts_run *r)
 {
     int w = 0, h = 0, end = 0, unit = r->m->vae_info.stride * 4;
+    ts_vae_tile own = r->m->vae_info.tile;
+    char or [48] = "";
     if (!strcmp(r->q.vae_tile, "auto") || !strcmp(r->q.vae_tile, "off")) return TS_OK;
+    if (own.w % unit || own.h % unit) snprintf(or, sizeof or, ", or %dx%d", own.w, own.h);
     if (sscanf(r->q.vae_tile, "%dx%d%n", &w, &h, &end) != 2 || r->q.vae_tile[end] || w < unit ||
-        h < unit || w % unit || h % unit)
+        h < unit || ((w % unit || h % unit) && (w != own.w || h != own.h)))
         return ts_fail(&r->ctx->err, TS_EUSAGE,
-                       "VAE tile %s: must be auto, off, or WxH in multiples of %d", r->q.vae_tile,
-                       unit);
+                       "VAE tile %s: must be auto, off, or WxH in multiples of %d%s", r->q.vae_tile,
+                       unit, or);
     r->tile = (ts_vae_tile){w, h};
     return TS_OK;
 }
@@ -94,12 +97,12 @@ static ts_status count_tiled(ts_run *r, ts_vae_tile tile, size_t *bytes, double 
     return st;
 }
 
-int ts_run_tiles(const ts_run *r, int side[2])
+int ts_run_tiles(const ts_run *r, ts_vae_tile tile[2])
 {
-    int unit = r->m->vae_info.stride * 4, own = r->m->vae_info.tile / unit * unit,
-        least = 256 > 4 * unit ? 256 : 4 * unit, n = 0;
-    if (own > least) side[n++] = own;
-    side[n++] = least;
+    ts_vae_tile own = r->m->vae_info.tile;
+    int unit = r->m->vae_info.stride * 4, least = 256 > 4 * unit ? 256 : 4 * unit, n = 0;
+    if ((long)own.w * own.h > (long)least * least) tile[n++] = own;
+    tile[n++] = (ts_vae_tile){least, least};
     return n;
 }
 
@@ -108,24 +111,25 @@ int ts_run_tiles(const ts_run *r, int side[2])
 static ts_status count_decode(ts_run *r, ts_estimate *e)
 {
     ts_status st = TS_OK;
-    int side[2], sides = ts_run_tiles(r, side), used = 0;
+    ts_vae_tile tile[2], used = {0, 0};
+    int tiles = ts_run_tiles(r, tile);
     size_t asked;
     char text[TS_NUMBER_TEXT];
     bool automatic = !strcmp(r->q.vae_tile, "auto");
     TRY(parse_tile(r));
     TRY(count_tiled(r, r->tile, &asked, &e->decode_flops));
     e->decode_bytes = asked;
-    for (int i = 0; i < sides && e->decode_bytes > r->ctx->memory; i++) {
-        if (r->q.width <= side[i] && r->q.height <= side[i]) continue;
-        used = side[i];
-        TRY(count_tiled(r, (ts_vae_tile){used, used}, &e->decode_bytes, &e->decode_flops));
+    for (int i = 0; i < tiles && e->decode_bytes > r->ctx->memory; i++) {
+        if (r->q.width <= tile[i].w && r->q.height <= tile[i].h) continue;
+        used = tile[i];
+        TRY(count_tiled(r, used, &e->decode_bytes, &e->decode_flops));
     }
     if (e->decode_bytes > r->ctx->memory)
         TRY(refuse_memory(r, "decoding", automatic ? e->decode_bytes : asked, smaller));
-    if (used && !automatic) TRY(refuse_memory(r, "decoding", asked, "`vae_tile` auto would fit"));
-    if (used)
+    if (used.w && !automatic) TRY(refuse_memory(r, "decoding", asked, "`vae_tile` auto would fit"));
+    if (used.w)
         ts_warn(r->ctx, "decoding a whole frame would need %s: in tiles of %dx%d instead",
-                ts_bytes_text((double)asked, text), used, used);
+                ts_bytes_text((double)asked, text), used.w, used.h);
     e->tile_w = r->tile.w;
     e->tile_h = r->tile.h;
 done:

@@ -107,7 +107,7 @@ static void open_golden(ts_ctx *c, vae_run *j)
     ck_ok(c, ts_bag_save(&c->err, b, path));
     vae_run_open(c, j, cJSON_Parse(config), tmp, "model");
     ck_assert(j->info.stride == 8 && j->info.time_stride == 4 && j->info.channels == Z &&
-              j->info.tile == 256);
+              j->info.tile.w == 256);
     ck_assert_str_eq(testing_warned(c), "");
     ts_bag_free(b);
     free(tmp);

@@ -133,7 +133,7 @@ static void open_golden(ts_ctx *c, vae_run *j, dialect d)
     ck_ok(c, ts_bag_save(&c->err, b, path));
     vae_run_open(c, j, cJSON_Parse(config), tmp, "model");
     ck_assert(j->info.stride == 4 && j->info.time_stride == 1 && j->info.channels == Z &&
-              j->info.tile == 32);
+              j->info.tile.w == 32);
     ts_bag_free(b);
     free(tmp);
 }

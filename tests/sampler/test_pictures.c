@@ -362,7 +362,7 @@ START_TEST(tiles_that_fit)
     ts_estimate e;
     static const char *const tiles[] = {"off", "320x320", "256x256"};
     q.width = q.height = 640;
-    o.m->vae_info.tile = 320;
+    o.m->vae_info.tile = (ts_vae_tile){320, 320};
     for (int i = 0; i < 3; i++) {
         q.vae_tile = tiles[i];
         ck_ok(o.c, ts_run_open(o.m, &q, &r, &e));
@@ -393,7 +393,7 @@ START_TEST(first_picture_in_tiles)
     size_t needs = 0, memory = o.c->memory;
     static const char *const tiles[] = {"off", "320x320", "256x256"};
     q.width = q.height = 640;
-    o.m->vae_info.tile = 320;
+    o.m->vae_info.tile = (ts_vae_tile){320, 320};
     q.init = "tests/fixtures/pixart-sigma/init.png";
     for (int i = 0; i < 3; i++) { /* what each kind of tiles makes of it */
         ts_run *r;
