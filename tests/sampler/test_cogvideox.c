@@ -228,6 +228,31 @@ START_TEST(sparse_beside_text)
 }
 END_TEST
 
+/* Configs that say nothing are of the classes' defaults. */
+START_TEST(default_configs)
+{
+    static const struct {
+        const ts_dit_class *cls;
+        int layers, dim, side;
+        float eps;
+    } of[] = {{&ts_dit_cogvideox, 30, 1920, 2, 1e-5F},
+              {&ts_dit_hunyuanvideo, 60, 3072, 2, 1e-6F},
+              {&ts_dit_opensora, 32, 2304, 2, 1e-6F}};
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    cJSON *none = cJSON_CreateObject();
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        ts_dit_info d;
+        ck_ok(c, ts_dit_read(c, of[i].cls, none, "c.json", &d));
+        ck_assert_msg(d.layers == of[i].layers && d.dim == of[i].dim && d.eps == of[i].eps &&
+                          d.patch[0] == 1 && d.patch[1] == of[i].side && d.patch[2] == of[i].side,
+                      "%s: %d layers of %d, eps %g", of[i].cls->cls, d.layers, d.dim,
+                      (double)d.eps);
+    }
+    cJSON_Delete(none);
+    testing_close(c);
+}
+END_TEST
+
 START_TEST(configs)
 {
     static const struct {
@@ -286,6 +311,7 @@ int main(void)
     tcase_add_test(tc, dynamic_guidance);
     tcase_add_test(tc, saved_latents);
     tcase_add_test(tc, sparse_beside_text);
+    tcase_add_test(tc, default_configs);
     tcase_add_test(tc, configs);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
