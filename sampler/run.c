@@ -252,6 +252,10 @@ ts_status ts_run_noise(ts_run *r, const ts_bag *bag)
     ts_status st = TS_OK;
     const long *l = r->latent;
     if (!bag) return ts_fail(&r->ctx->err, TS_EUSAGE, "ts_run_noise: no bag of noise");
+    if (ts_images_drawn(r) && r->states[TS_COND])
+        return ts_fail(&r->ctx->err, TS_EUSAGE,
+                       "ts_run_noise: the image is encoded, with noise that was drawn: it comes "
+                       "before ts_run_encode");
     TRY(copy_noise(r, bag, "noise", 4, l, &r->noise));
     free(r->step_noise);
     free(r->image_noise);

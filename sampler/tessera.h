@@ -298,7 +298,8 @@ TS_API ts_status ts_run_state(ts_run *, const char *file, bool spare);
 /* `noise` [C, F, H, W] f32 of the bag instead of the drawn one; with a solver that adds noise after
  * steps also `step_noise` [steps, C, F, H, W], where it is there, of which row s - 1 is what step s
  * adds; with a model that draws latents of an image `image_noise` [C, 1, H, W], where it is there.
- * Before ts_run_encode. Checked at once, copied. TS_ESHAPE, TS_EMODEL, TS_ENUMBER. */
+ * With such a model before ts_run_encode. Checked at once, copied. TS_EUSAGE, TS_ESHAPE, TS_EMODEL,
+ * TS_ENUMBER. */
 TS_API ts_status ts_run_noise(ts_run *, const ts_bag *);
 /* Reads the picture that the request's `init` stands for (usually that path; "-": from standard
  * input): resized to cover the size that is drawn, its middle taken, encoded. Before

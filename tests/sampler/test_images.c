@@ -309,6 +309,8 @@ START_TEST(drawn)
         ck_ok(o.c, ts_run_image(r, q.image, false));
         ck_ok(o.c, ts_run_encode(r));
         ck_assert(ts_run_seeded(r, i > 1) == (i < 2));
+        ck_assert_int_eq(ts_run_noise(r, noise), TS_EUSAGE);
+        ck_assert_msg(strstr(o.c->err.text, "the image is encoded"), "%s", o.c->err.text);
         n = (size_t)(r->latent[0] * r->latent[1] * r->latent[2] * r->latent[3]);
         beside[i] = malloc(n * sizeof(float));
         memcpy(beside[i], r->beside, n * sizeof(float));
