@@ -46,6 +46,7 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     bool replaces; /* another file of its name is there, which --overwrite gives up */
     bool found;    /* done, as its file shows, without a record that says so */
     bool again;    /* the manifest has it as done, and its output is gone, cut, or another row's */
+    bool refused;  /* it can not be rendered, as was seen before anything was computed */
     bool lost;     /* rendered here, and thrown away: another worker has the row */
     double seconds;
     double bytes; /* of the output, of a folder all its files; 0: not known */

@@ -97,6 +97,7 @@ ts_status ts_manifest_add(ts_batch *b, const ts_job *j, const char *status)
         cJSON_AddNumberToObject(o, "seconds", (double)(long)(j->seconds * 1000) / 1000);
     if (!strcmp(status, "done") && j->bytes > 0) cJSON_AddNumberToObject(o, "bytes", j->bytes);
     if (j->found) cJSON_AddBoolToObject(o, "found", true);
+    if (j->refused) cJSON_AddBoolToObject(o, "refused", true);
     if (j->error && !strcmp(status, "failed")) cJSON_AddStringToObject(o, "error", j->error);
     return append_record(b, o);
 }
@@ -443,6 +444,7 @@ typedef struct {
     /* The last word on the output, whichever row's it is: what is there now is this row's; and a
      * line says that it is whole. */
     bool owns, done, was_done; /* was_done: a line says that it once was */
+    bool refused;              /* nothing was computed: whether it can be is seen anew */
     char word[40];             /* when the last word was */
     char last[40], status[16]; /* of the row itself */
     double seconds, bytes;
@@ -487,6 +489,7 @@ static void collect_outputs(void *user, const char *share, const char *path, con
     if (strcmp(at, p->last) < 0) return;
     snprintf(p->last, sizeof p->last, "%s", at);
     snprintf(p->status, sizeof p->status, "%s", status);
+    p->refused = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "refused"));
     free(p->error);
     p->error = strcmp(status, "failed") ? NULL : strdup(ts_record_text(j, "error"));
 }
@@ -506,7 +509,7 @@ static bool settle_by_record(ts_batch *b, past *p)
         return false;
     }
     j->again = p->was_done;
-    if (!strcmp(p->status, "failed") && !retry) {
+    if (!strcmp(p->status, "failed") && !p->refused && !retry) {
         j->state = TS_JOB_GAVE_UP;
         j->error = p->error;
         p->error = NULL;

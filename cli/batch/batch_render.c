@@ -463,8 +463,10 @@ static ts_status record_settled(ts_batch *b)
     for (int i = 0; i < b->jobs; i++) {
         ts_job *j = b->job + i;
         if (j->state == TS_JOB_HAD && j->found) TRY(ts_manifest_add(b, j, "done"));
-        bool hopeless = j->state == TS_JOB_FAILED || (j->state == TS_JOB_FAULTY && j->name);
-        if (hopeless && !b->queue) TRY(ts_manifest_add(b, j, "failed"));
+        /* a queue knows rows as failed until --retry */
+        j->refused = !b->queue &&
+                     (j->state == TS_JOB_FAILED || (j->state == TS_JOB_FAULTY && j->name));
+        if (j->refused) TRY(ts_manifest_add(b, j, "failed"));
         j->found = false;
     }
 done:

@@ -243,6 +243,27 @@ START_TEST(an_output_that_appears_meanwhile_stays)
 }
 END_TEST
 
+/* What was refused before anything was computed is looked at anew: now there is room, or a file. */
+START_TEST(refused_rows_are_looked_at_again)
+{
+    scratch_put("p.txt", "large --w 256 --h 256 --f 5\na fox\n");
+    const program_result *r = program_run("batch %s --out %s " TINY "--memory 16M",
+                                          scratch_path("p.txt"), scratch_path("o"));
+    program_expect(r, 1);
+    text_has(r->err, "1 of 2 rows: 1 failed");
+    ck_assert_int_eq(scratch_count("o/tessera-batch.jsonl", "\"refused\""), 1);
+    r = program_run("batch %s --out %s " TINY "--memory 16M", scratch_path("p.txt"),
+                    scratch_path("o"));
+    program_expect(r, 1);
+    text_has(r->err, "1 of 2 rows: 1 failed\n"); /* and says why, where it stands */
+    text_has(r->err, "p.txt:1: ");
+    r = program_run("batch %s --out %s " TINY, scratch_path("p.txt"), scratch_path("o"));
+    program_expect(r, 0);
+    text_has(r->err, "row 1/1: ");
+    scratch_clear();
+}
+END_TEST
+
 START_TEST(one_process_a_folder)
 {
     char who[64];
@@ -443,6 +464,7 @@ int main(void)
     tcase_add_test(t, an_output_is_who_wrote_it_last);
     tcase_add_test(t, an_output_that_was_cut_is_rendered_again);
     tcase_add_test(t, an_output_that_appears_meanwhile_stays);
+    tcase_add_test(t, refused_rows_are_looked_at_again);
     tcase_add_test(t, one_process_a_folder);
     tcase_add_loop_test(t, a_row_goes_on_at_its_step, 0, 2);
     tcase_add_test(t, a_long_row_keeps_its_state);
