@@ -1,6 +1,8 @@
 /* What a content is known by: of files that people make, every byte; of models, samples. */
 #include "sampler/identity.h"
+#include "sampler/loras.h"
 
+#include "attention/policy.h"
 #include "backend/hash.h"
 #include "backend/suffix.h"
 #include "weights/split.h"
@@ -98,4 +100,23 @@ ts_status ts_identity_model(const ts_model *m, bool vae, uint64_t *h)
         if (st) return st;
     }
     return TS_OK;
+}
+
+ts_status ts_request_files(ts_model *m, const ts_request *q, uint64_t *hash)
+{
+    ts_status st = TS_OK;
+    ts_err *err = &m->ctx->err;
+    ts_policy policy = {.file = ""};
+    ts_lora_wish *lora = NULL;
+    uint64_t h = TS_HASH;
+    int n = 0;
+    if (!q || !hash) TRY(ts_fail(err, TS_EUSAGE, "ts_request_files: no request, or no hash"));
+    if (q->attention) TRY(ts_policy_parse(err, q->attention, &policy));
+    TRY(ts_lora_wishes_read(err, q->loras, &lora, &n));
+    if (*policy.file) TRY(ts_identity_file(err, policy.file, &h));
+    for (int i = 0; i < n; i++) TRY(ts_identity_folder(err, lora[i].path, &h));
+    *hash = *policy.file || n ? h : 0;
+done:
+    ts_lora_wishes_free(lora, n);
+    return st;
 }

@@ -185,6 +185,10 @@ TS_API ts_status ts_request_from_json(ts_model *, const char *json, ts_request *
  * proportions, in multiples that the model draws. Without an image nothing changes. TS_EMODEL,
  * TS_EUSAGE. */
 TS_API ts_status ts_request_fit_image(ts_model *, ts_request *);
+/* *hash: of what is in the files of its attention policy and its LoRAs, so that a request is told
+ * from one of the same words; 0: it names none. Of LoRAs it is their size and samples. TS_EMODEL:
+ * one can not be read; TS_EUSAGE. */
+TS_API ts_status ts_request_files(ts_model *, const ts_request *, uint64_t *hash);
 /* Frees what ts_request_from_json put into it; the request is of no more use. NULL is legal. */
 TS_API void ts_request_free(ts_request *);
 

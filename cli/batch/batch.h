@@ -31,6 +31,7 @@ typedef struct {      /* one rendering: a row of a file, or one of its copies */
     ts_request q;
     char *init;                 /* full path of the picture to begin with; NULL: none */
     uint64_t picture;           /* hash of its bytes */
+    uint64_t files;             /* of what attention and LoRAs are read from; 0: of nothing */
     char *image[TS_CLI_IMAGES]; /* the same of the images of a clip */
     uint64_t image_hash[TS_CLI_IMAGES];
     int crf, quality;      /* -1, 0: as suits the kind */

@@ -259,6 +259,7 @@ static void set_id(const ts_batch *b, ts_job *j, const char *name)
     if (strcmp(q->timesteps, "default")) h = ts_hash_text(h, q->timesteps);
     if (q->dynamic_guidance) h = ts_hash_text(h, "dynamic guidance");
     if (q->loras) h = ts_hash_text(h, q->loras);
+    if (j->files) h = ts_hash(h, &j->files, sizeof j->files);
     if (j->init) {
         snprintf(numbers, sizeof numbers, "%016llx %.17g", (unsigned long long)j->picture,
                  q->strength);

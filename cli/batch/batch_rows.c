@@ -266,6 +266,21 @@ static void read_row_loras(reading *r, ts_job *j)
     *c->err.text = 0;
 }
 
+static bool same_names(const char *a, const char *b) { return a == b || (a && b && !strcmp(a, b)); }
+
+/* Rows that follow each other name the same files, as a rule, which may be large: those of the row
+ * before are not read again. */
+static void read_files(reading *r, ts_job *j)
+{
+    ts_batch *b = r->b;
+    const ts_job *last = b->jobs ? b->job + b->jobs - 1 : NULL;
+    if (last && last->files && same_names(last->q.attention, j->q.attention) &&
+        same_names(last->q.loras, j->q.loras))
+        j->files = last->files;
+    else if (ts_request_files(b->c->model, &j->q, &j->files))
+        add_row_fault(r, "%.400s", ts_error(b->c->ctx));
+}
+
 /* The batch's own was looked at before. */
 static void read_preview(reading *r, ts_job *j)
 {
@@ -287,6 +302,7 @@ static bool fill_request(reading *r, ts_job *j)
     j->q.prompt = r->row->prompt;
     read_init(r, j);
     read_row_loras(r, j);
+    if (!r->row->faulty) read_files(r, j);
     read_row_images(r, j);
     read_preview(r, j);
     bool picture = kind == PNG || kind == JPG || kind == WEBP;

@@ -209,6 +209,35 @@ START_TEST(guidance_that_changes)
 }
 END_TEST
 
+/* Files that settings name count by what is in them, too. */
+START_TEST(contents_of_named_files)
+{
+    static const char run[] =
+        "t=$(realpath ${TESSERA:-./tessera}) && f=$(realpath tests/fixtures) && cd %s && cp %s && "
+        "$t batch p.txt --out ./o --dry-run --name '{hash}' --model $f/wan22-a14b/model --size "
+        "32x32 "
+        "--frames 5 --steps 2 %s";
+    static const struct {
+        const char *flags, *one, *other;
+    } of[] = {{"--lora l.safetensors", "$f/lora-experts/low.safetensors l.safetensors",
+               "$f/lora-experts/high.safetensors l.safetensors"},
+              {"--attention tile:file=t.json", "a.json t.json", "b.json t.json"}};
+    scratch_put("p.txt", "a panda --seed 1\n");
+    scratch_put("a.json", "{\"tessera\": \"tiles\", \"tiles\": [[1]]}");
+    scratch_put("b.json", "{\"tessera\": \"tiles\", \"tiles\": [[2]]}");
+    for (int i = 0; i < 2; i++) {
+        char id[3][17];
+        for (int k = 0; k < 3; k++) {
+            const program_result *r = program_shell(run, scratch_path(""),
+                                                    k == 1 ? of[i].other : of[i].one, of[i].flags);
+            first_id(r->out, id[k]);
+        }
+        ck_assert_str_eq(id[0], id[2]);
+        ck_assert_msg(strcmp(id[0], id[1]) != 0, "%s: what is in it does not count", of[i].flags);
+    }
+}
+END_TEST
+
 START_TEST(no_flag_is_forgotten)
 {
     for (int i = 0; i < ROWS; i++) {
@@ -239,6 +268,7 @@ int main(void)
     tcase_add_test(t, images_of_clips);
     tcase_add_test(t, loras_make_other_rows);
     tcase_add_test(t, guidance_that_changes);
+    tcase_add_test(t, contents_of_named_files);
     tcase_add_test(t, no_flag_is_forgotten);
     suite_add_tcase(s, t);
     return testing_main(s);

@@ -154,6 +154,7 @@ START_TEST(null_arguments)
     refused(ts_run_open(model, &q, NULL, NULL), TS_EUSAGE, "nowhere");
     refused(ts_run_open(model, NULL, &r, NULL), TS_EUSAGE, "no request");
     refused(ts_tokens(model, NULL, &json), TS_EUSAGE, "no text");
+    refused(ts_request_files(model, NULL, &(uint64_t){0}), TS_EUSAGE, "no request");
     refused(ts_attention_check(ctx, NULL), TS_EUSAGE, "no policy");
     refused(ts_request_from_json(model, NULL, &q), TS_EMODEL, "not tessera's");
     refused(ts_output_open(ctx, NULL, &o, &sink), TS_EUSAGE, "no path");
