@@ -36,12 +36,13 @@ ts_tensor ts_take(ts_arena *a, ts_dtype type, int nd, const long *dim)
 ts_status ts_count_phase(ts_ctx *c, ts_status (*phase)(ts_ctx *, void *), void *user, size_t *bytes)
 {
     ts_status st;
+    bool counting = c->dev->counting;
     c->dev->counting = true;
     TRY(ts_arena_open(&c->arena, c->dev, 0));
     st = phase(c, user);
     *bytes = c->arena.peak;
     ts_arena_close(&c->arena);
 done:
-    c->dev->counting = false;
+    c->dev->counting = counting;
     return st;
 }

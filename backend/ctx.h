@@ -24,8 +24,8 @@ ts_tensor ts_take(ts_arena *, ts_dtype, int nd, const long *dim);
 static inline size_t ts_mark(const ts_arena *a) { return a->used; }
 static inline void ts_release(ts_arena *a, size_t mark) { a->used = mark; }
 
-/* What `phase` takes from the context's arena, by running it on the counting device. The device
- * counts no more when it returns, whatever it returns. */
+/* What `phase` takes from the context's arena, by running it on the counting device. Then the
+ * device counts as it did before, whatever is returned. */
 ts_status ts_count_phase(ts_ctx *, ts_status (*phase)(ts_ctx *, void *user), void *user,
                          size_t *bytes);
 

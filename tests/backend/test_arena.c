@@ -83,6 +83,31 @@ START_TEST(test_nothing)
 }
 END_TEST
 
+static ts_status take_a_thousand(ts_ctx *c, void *counted)
+{
+    ts_take(&c->arena, TS_F32, TS_DIM(1000));
+    *(bool *)counted = c->dev->counting;
+    return TS_OK;
+}
+
+/* A phase that is counted within one that is leaves the device counting. */
+START_TEST(test_count_phase)
+{
+    ts_ctx *c = testing_open("cpu", NULL, 1);
+    for (int within = 0; within < 2; within++) {
+        size_t bytes = 0;
+        bool counted = false;
+        c->dev->counting = within;
+        ck_ok(c, ts_count_phase(c, take_a_thousand, &counted, &bytes));
+        ck_assert(counted);
+        ck_assert_uint_eq(bytes, 4096);
+        ck_assert_int_eq(c->dev->counting, within);
+    }
+    c->dev->counting = false;
+    testing_close(c);
+}
+END_TEST
+
 /* ---- profile ---- */
 typedef struct {
     float x[6], w[4], y[6];
@@ -235,6 +260,7 @@ int main(void)
     suite_add_tcase(s, t);
     tcase_add_test(t, test_take);
     tcase_add_test(t, test_nothing);
+    tcase_add_test(t, test_count_phase);
     tcase_add_test(t, test_profile);
     tcase_add_test(t, test_prices);
     return testing_main(s);
