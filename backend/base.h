@@ -29,7 +29,8 @@ typedef enum { TS_PHASE_TEXT, TS_PHASE_DENOISE, TS_PHASE_DECODE, TS_PHASE_BENCH 
 /* where a run is; steps, layers and frames count from 1, 0: the phase begins */
 typedef struct {
     ts_phase phase;
-    /* denoise: solver step; decode: frame; text: prompt; bench: hundredths of the work */
+    /* denoise: solver step; decode: frame; bench: hundredths of the work; text: prompt, and with
+     * layers 1 of 1, since those that are encoded together go through each layer together */
     int step, steps;
     /* of the transformer or text encoder; decode in tiles: a tile, or one of the chunks of its
      * frames, of those of all tiles; of step 0: of all frames. Each as it begins; 0: none */
