@@ -90,11 +90,32 @@ done:
     return st;
 }
 
+static ts_status check_pixels(ts_err *err, const char *name, long w, long h)
+{
+    if (w * h <= MOST_PIXELS) return TS_OK;
+    return ts_fail(err, TS_EMODEL, "%s: %ldx%ld pixels, at most %d are read", name, w, h,
+                   MOST_PIXELS);
+}
+
+/* stb_image calls a PNG that is too large for it an unknown kind: how large it is stands in front.
+ */
+static ts_status check_png(ts_err *err, const char *name, const uint8_t *data, size_t size)
+{
+    enum { SIZES = 16, END = 24 };
+    const uint8_t *b = data + SIZES;
+    if (size < END || memcmp(data, "\x89PNG\r\n\x1a\n", 8) || memcmp(data + 12, "IHDR", 4))
+        return TS_OK;
+    return check_pixels(err, name, (long)b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3],
+                        (long)b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7]);
+}
+
 /* Sizes, and pixels of *channels each. */
 static ts_status decode_picture(ts_err *err, const char *name, const uint8_t *data, size_t size,
                                 int *channels, ts_picture *out)
 {
     bool known;
+    ts_status large = check_png(err, name, data, size);
+    if (large) return large;
     if (!stbi_info_from_memory(data, (int)size, &out->w, &out->h, channels)) {
         const char *why = stbi_failure_reason();
         ts_status st = ts_picture_decode_libav(err, name, data, size, MOST_PIXELS, &known, channels,
@@ -105,9 +126,8 @@ static ts_status decode_picture(ts_err *err, const char *name, const uint8_t *da
                                      "GIF, BMP, TGA): %s",
                                      name, why);
     }
-    if ((long)out->w * out->h > MOST_PIXELS)
-        return ts_fail(err, TS_EMODEL, "%s: %dx%d pixels, at most %d are read", name, out->w,
-                       out->h, MOST_PIXELS);
+    large = check_pixels(err, name, out->w, out->h);
+    if (large) return large;
     int n = *channels == 2 || *channels == 4 ? 4 : 3;
     out->rgb = stbi_load_from_memory(data, (int)size, &out->w, &out->h, channels, n);
     *channels = n;

@@ -421,6 +421,9 @@ START_TEST(no_pictures)
                         0x41, 0,   8,   2,   [36] = 1, 'I', 'D', 'A',  'T'};
     refuse(write_file("huge.png", huge, sizeof huge),
            "16640x16640 pixels, at most 268435456 are read");
+    huge[18] = huge[22] = 0xea; /* more than stb_image tells the kind of */
+    huge[19] = huge[23] = 0x60;
+    refuse(write_file("vast.png", huge, sizeof huge), "60000x60000 pixels, at most");
     huge[18] = 0;
     huge[19] = 4;
     huge[22] = 0;
