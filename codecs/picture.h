@@ -1,5 +1,5 @@
-/* Pictures in: PNG, JPEG, BMP and TGA by stb_image, WebP, TIFF and GIF (its first picture) by
- * libav, turned upright as EXIF says (libexif), and resized. */
+/* Pictures in: PNG, JPEG, BMP and TGA by stb_image, WebP, TIFF and GIF (of what moves the first
+ * picture) by libav, turned upright as EXIF says (libexif), and resized. */
 #ifndef TS_PICTURE_H
 #define TS_PICTURE_H
 #include "backend/ctx.h"

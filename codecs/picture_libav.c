@@ -122,11 +122,53 @@ static int convert_picture(const AVFrame *f, int *channels, ts_picture *out)
     return 0;
 }
 
+/* ---- animated WebP, of which libav reads single pictures alone ---- */
+static size_t read_le(const uint8_t *b, int bytes)
+{
+    size_t n = 0;
+    for (int i = 0; i < bytes; i++) n |= (size_t)b[i] << 8 * i;
+    return n;
+}
+
+static void put_le(uint8_t *b, size_t n, int bytes)
+{
+    for (int i = 0; i < bytes; i++) b[i] = (uint8_t)(n >> 8 * i);
+}
+
+/* The first frame as a file of its own (RFC 9649, 2.7): the chunks of its ANMF behind a VP8X of its
+ * size. malloc'd; NULL: it is no animation, or there is no memory. */
+static uint8_t *take_first_frame(const uint8_t *data, size_t size, size_t *n)
+{
+    enum { HEAD = 12, CHUNK = 8, EXTENDED = 10, FRAME = 16, HAS_ALPHA = 0x10 };
+    size_t at = HEAD, length = 0;
+    if (size < HEAD || memcmp(data, "RIFF", 4) || memcmp(data + 8, "WEBP", 4)) return NULL;
+    for (;; at += CHUNK + length + (length & 1)) {
+        if (at > size || size - at < CHUNK) return NULL;
+        length = read_le(data + at + 4, 4);
+        if (length > size - at - CHUNK) return NULL;
+        if (!memcmp(data + at, "ANMF", 4)) break;
+    }
+    if (length <= FRAME) return NULL;
+    const uint8_t *frame = data + at + CHUNK;
+    *n = HEAD + CHUNK + EXTENDED + length - FRAME;
+    uint8_t *file = malloc(*n);
+    if (!file) return NULL;
+    memcpy(file, "RIFF....WEBPVP8X", HEAD + 4);
+    put_le(file + 4, *n - CHUNK, 4);
+    put_le(file + HEAD + 4, EXTENDED, 4);
+    put_le(file + HEAD + CHUNK, memcmp(frame + FRAME, "VP8 ", 4) ? HAS_ALPHA : 0, 4);
+    memcpy(file + HEAD + CHUNK + 4, frame + 6, 6); /* width and height, each less one */
+    memcpy(file + HEAD + CHUNK + EXTENDED, frame + FRAME, length - FRAME);
+    return file;
+}
+
 ts_status ts_picture_decode_libav(ts_err *err, const char *path, const uint8_t *data, size_t size,
                                   long most, bool *known, int *channels, ts_picture *out)
 {
     reader r = {0};
-    memory m = {data, size, 0};
+    size_t n = 0;
+    uint8_t *first = take_first_frame(data, size, &n);
+    memory m = {first ? first : data, first ? n : size, 0};
     char text[AV_ERROR_MAX_STRING_SIZE] = "";
     av_log_set_level(AV_LOG_QUIET);
     int code = open_reader(&r, &m);
@@ -145,5 +187,6 @@ ts_status ts_picture_decode_libav(ts_err *err, const char *path, const uint8_t *
                      path, most, (int)strcspn(kind, "_"), kind, text);
     }
     close_reader(&r);
+    free(first);
     return st;
 }

@@ -1,4 +1,5 @@
-/* Pictures in that stb_image does not read: WebP, TIFF, GIF and BMPs of rarer kinds, by libav. */
+/* Pictures in that stb_image does not read: WebP, TIFF, GIF and BMPs of rarer kinds, by libav; of
+ * what moves the first picture. */
 #ifndef TS_PICTURE_LIBAV_H
 #define TS_PICTURE_LIBAV_H
 #include "codecs/picture.h"

@@ -231,6 +231,38 @@ START_TEST(animations)
 }
 END_TEST
 
+/* One can begin from an animation, too: from its first frame, which lossless is that to the level.
+ */
+START_TEST(first_frame_of_an_animation)
+{
+    char *folder = testing_tmp(), *path = path_in(folder, "a.webp");
+    ts_file_options o = plain();
+    ts_picture p;
+    float *rgb = picture(64, 48, 0);
+    o.overwrite = true;
+    for (int lossless = 0; lossless < 2; lossless++) {
+        double sum = 0;
+        o.quality = lossless ? 100 : 90;
+        write_clip(path, o, 64, 48, 5, 12, NULL);
+        ck_assert_msg(!ts_picture_read(&err, path, &p), "%s", err.text);
+        ck_assert(p.w == 64 && p.h == 48 && !p.see_through);
+        for (int i = 0; i < 64 * 48 * 3; i++) sum += pow(p.rgb[i] - rintf(255 * rgb[i]), 2);
+        /* chroma of a hard edge is halved */
+        ck_assert_msg(lossless ? sum == 0 : sum / (64 * 48 * 3) < 100, "%.2f", sum / (64 * 48 * 3));
+        ts_picture_free(&p);
+    }
+    size_t n;
+    uint8_t *b = bytes_of(path, &n);
+    for (size_t cut = 0; cut < n; cut += 3) { /* refused, or a picture of what is there */
+        write_bytes(path, b, cut);
+        if (!ts_picture_read(&err, path, &p)) ts_picture_free(&p);
+    }
+    free(b);
+    free(rgb);
+    free(folder);
+}
+END_TEST
+
 /* Frames of every kind of picture, each with the text of the clip. */
 START_TEST(numbered)
 {
@@ -306,6 +338,7 @@ int main(void)
     tcase_add_loop_test(tc, texts_of_any_length, 0, NAMES);
     tcase_add_loop_test(tc, what_does_not_fit, 0, NAMES);
     tcase_add_test(tc, animations);
+    tcase_add_test(tc, first_frame_of_an_animation);
     tcase_add_test(tc, numbered);
     tcase_add_loop_test(tc, damaged_texts, 0, NAMES);
     suite_add_tcase(suite, tc);
