@@ -109,13 +109,53 @@ static ts_status check_png(ts_err *err, const char *name, const uint8_t *data, s
                         (long)b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7]);
 }
 
+/* The largest Huffman table of a JPEG, in codes; 0: there is none. stb_image before 2.28 takes
+ * tables of more than the 256 that there are (ITU T.81, B.2.4.2), and writes behind its own.
+ * Markers are found as it finds them: behind a segment the next FF that no FF follows, in a scan
+ * the next that is neither a byte FF (FF 00) nor a restart. */
+static int largest_table(const uint8_t *data, size_t size)
+{
+    enum { START = 0xd8, TABLES = 0xc4, SCAN = 0xda, END = 0xd9, COUNTS = 16 };
+    int most = 0;
+    bool scan = false;
+    if (size < 2 || data[0] != 0xff || data[1] != START) return 0;
+    for (size_t at = 2; at + 1 < size;) {
+        int m = data[at + 1];
+        bool inside = scan && (!m || (m >= 0xd0 && m < START));
+        if (data[at] != 0xff || m == 0xff || inside) {
+            at++;
+            continue;
+        }
+        at += 2;
+        scan = scan && !m;
+        if (!m || m == 1 || (m >= 0xd0 && m <= END) || at + 2 > size) continue;
+        size_t length = (size_t)data[at] << 8 | data[at + 1],
+               end = length < 2 || length > size - at ? size : at + length;
+        scan = m == SCAN;
+        for (size_t t = at + 2; m == TABLES && t < end;) {
+            int codes = 0;
+            for (size_t i = 1; i <= COUNTS && t + i < size; i++) codes += data[t + i];
+            if (codes > most) most = codes;
+            t += 1 + COUNTS + (size_t)codes;
+        }
+        at = end;
+    }
+    return most;
+}
+
 /* Sizes, and pixels of *channels each. */
 static ts_status decode_picture(ts_err *err, const char *name, const uint8_t *data, size_t size,
                                 int *channels, ts_picture *out)
 {
+    enum { CODES = 256 };
     bool known;
     ts_status large = check_png(err, name, data, size);
     if (large) return large;
+    int codes = largest_table(data, size);
+    if (codes > CODES)
+        return ts_fail(err, TS_EMODEL,
+                       "%s: a damaged picture: a Huffman table of %d codes, expected at most %d",
+                       name, codes, CODES);
     if (!stbi_info_from_memory(data, (int)size, &out->w, &out->h, channels)) {
         const char *why = stbi_failure_reason();
         ts_status st = ts_picture_decode_libav(err, name, data, size, MOST_PIXELS, &known, channels,

@@ -405,6 +405,28 @@ static void refuse(const char *path, const char *says)
     ck_assert_ptr_null(p.rgb);
 }
 
+/* More codes than a table has, in the first one, in the last, of one that the file's end cuts; the
+ * place of a table is found where there are fill bytes, too. */
+START_TEST(too_many_codes)
+{
+    uint8_t b[sizeof jpeg + 2], *last = NULL;
+    for (size_t i = 0; i + 1 < sizeof jpeg; i++)
+        if (jpeg[i] == 0xff && jpeg[i + 1] == 0xc4) {
+            memcpy(b, jpeg, sizeof jpeg);
+            b[i + 5 + 15] = 255;
+            refuse(write_file("codes.jpg", b, sizeof jpeg), "a Huffman table of 2");
+            b[i + 5 + 14] = 255;
+            refuse(write_file("codes.jpg", b, i + 5 + 16),
+                   "a damaged picture: a Huffman table of ");
+            memmove(b + i + 2, b + i, sizeof jpeg - i);
+            b[i + 1] = b[i + 2] = 0xff;
+            refuse(write_file("codes.jpg", b, sizeof b), "expected at most 256");
+            last = b;
+        }
+    ck_assert_ptr_nonnull(last);
+}
+END_TEST
+
 START_TEST(no_pictures)
 {
     refuse("/nowhere/photo.jpg", "No such file");
@@ -558,6 +580,7 @@ int main(void)
     tcase_add_test(tc, transparent);
     tcase_add_test(tc, colours_below);
     tcase_add_loop_test(tc, as_pillow_does, 0, EXACT);
+    tcase_add_test(tc, too_many_codes);
     tcase_add_test(tc, no_pictures);
     tcase_add_test(tc, resizing);
     tcase_add_test(tc, middle);
