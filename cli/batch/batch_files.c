@@ -116,7 +116,8 @@ bool ts_batch_is_cut(const ts_batch *b, const ts_job *j)
     if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode)) goto done;
     if (!whole) goto done;
     if (!strcmp(kind, ".png")) whole = ends_with_bytes(fd, s.st_size, "IEND\xAE\x42\x60\x82", 8);
-    if (!strcmp(kind, ".jpg")) whole = ends_with_bytes(fd, s.st_size, "\xFF\xD9", 2);
+    if (!strcmp(kind, ".jpg") || !strcmp(kind, ".jpeg"))
+        whole = ends_with_bytes(fd, s.st_size, "\xFF\xD9", 2);
     if (!strcmp(kind, ".webp")) whole = parts_fill_file(fd, s.st_size, riff_length);
     if (!strcmp(kind, ".gif")) whole = ends_with_bytes(fd, s.st_size, ";", 1);
     if (!strcmp(kind, ".mp4")) whole = parts_fill_file(fd, s.st_size, box_length);

@@ -159,14 +159,20 @@ static void read_row_keys(reading *r)
  * extension. */
 static bool is_foreign_kind(const char *output)
 {
-    static const char *const foreign[] = {".3gp",  ".apng", ".avi",  ".avif", ".bmp", ".flv",
-                                          ".gifv", ".heic", ".jpeg", ".jxl",  ".m4v", ".mov",
-                                          ".mpeg", ".mpg",  ".mxf",  ".ogv",  ".svg", ".tga",
-                                          ".tif",  ".tiff", ".ts",   ".wmv",  ".yuv"};
+    static const char *const foreign[] = {".3gp",  ".apng", ".avi", ".avif", ".bmp", ".flv",
+                                          ".gifv", ".heic", ".jxl", ".m4v",  ".mov", ".mpeg",
+                                          ".mpg",  ".mxf",  ".ogv", ".svg",  ".tga", ".tif",
+                                          ".tiff", ".ts",   ".wmv", ".yuv"};
     const char *dot = strrchr(output, '.');
     for (size_t i = 0; dot && i < sizeof foreign / sizeof *foreign; i++)
         if (!strcasecmp(dot, foreign[i])) return true;
     return false;
+}
+
+static bool is_jpeg(const char *output)
+{
+    size_t n = output ? strlen(output) : 0, m = strlen(".jpeg");
+    return n > m && !strcasecmp(output + n - m, ".jpeg");
 }
 
 /* -1: by the number of frames. */
@@ -189,6 +195,7 @@ static int choose_kind(reading *r)
         size_t m = strlen(kinds[k].extension);
         if (n > m && !strcasecmp(output + n - m, kinds[k].extension)) by_name = k;
     }
+    if (is_jpeg(output)) by_name = JPG;
     if (output[n - 1] == '/') by_name = FRAMES;
     if (is_foreign_kind(output))
         add_row_fault(
@@ -324,6 +331,7 @@ static bool fill_request(reading *r, ts_job *j)
     j->folder = kind == FRAMES;
     j->extension = kinds[kind].extension;
     j->output = v[TS_F_OUTPUT].set ? v[TS_F_OUTPUT].text : NULL;
+    if (is_jpeg(j->output)) j->extension = ".jpeg";
     return !r->row->faulty;
 }
 

@@ -172,7 +172,7 @@ START_TEST(rows_are_what_generate_makes)
         "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"b.gif\"}\n"
         "{\"prompt\": \"a fox\", \"frames\": 5, \"crf\": 0, \"output\": \"c.mkv\"}\n"
         "{\"prompt\": \"a fox\", \"frames\": 5, \"format\": \"y4m\", \"output\": \"d\"}\n"
-        "{\"prompt\": \"a fox\", \"output\": \"e.jpg\", \"quality\": 40}\n"
+        "{\"prompt\": \"a fox\", \"output\": \"e.jpeg\", \"quality\": 40}\n"
         "{\"prompt\": \"a fox\", \"frames\": 5, \"output\": \"f.webp\"}\n");
     const program_result *r = program_run("batch %s/p.jsonl -o %s/o/ " NAMED TINY "--progress json",
                                           tmp, tmp);
@@ -192,7 +192,7 @@ START_TEST(rows_are_what_generate_makes)
         {"b.gif", "'a fox' " TINY "--frames 5 --seed 42"},
         {"c.mkv", "'a fox' " TINY "--frames 5 --crf 0 --seed 42"},
         {"d.y4m", "'a fox' " TINY "--frames 5 --seed 42"},
-        {"e.jpg", "'a fox' " TINY "--quality 40 --seed 42"},
+        {"e.jpeg", "'a fox' " TINY "--quality 40 --seed 42"},
         {"f.webp", "'a fox' " TINY "--frames 5 --seed 42"},
     };
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
