@@ -11,9 +11,7 @@
 #include "codecs/clip_vision.h"
 #include "codecs/files.h"
 #include "codecs/movie.h"
-#include "codecs/picture.h"
-#include "codecs/picture_libav.h"
-#include "codecs/picture_stb.h"
+#include "codecs/picture.c"
 #include "codecs/vae.h"
 #include "dit/dit.h"
 #include "prompts/rows.h"
@@ -442,7 +440,7 @@ static bool part(const uint8_t *in, size_t n)
     return taken;
 }
 
-enum { MOST_PIXELS = 1 << 16 }; /* larger ones take their time for nothing */
+enum { SMALL = 1 << 16 }; /* pixels: larger ones take their time for nothing */
 
 /* By libav, and whole, with its EXIF, by whoever reads it. */
 static bool picture(const uint8_t *in, size_t n)
@@ -451,8 +449,7 @@ static bool picture(const uint8_t *in, size_t n)
     ts_picture p = {0};
     bool known = false;
     int channels = 0, w = 0, h = 0;
-    ts_status st = ts_picture_decode_libav(&err, "input", in, n, MOST_PIXELS, &known, &channels,
-                                           &p);
+    ts_status st = ts_picture_decode_libav(&err, "input", in, n, SMALL, &known, &channels, &p);
     failed_without_sentence("picture", st, &err);
     if (known && !st) {
         size_t bytes = (size_t)p.w * (size_t)p.h * (size_t)channels;
@@ -462,8 +459,9 @@ static bool picture(const uint8_t *in, size_t n)
         ts_picture_free(&p);
     }
     bool small = known ? !st
-                       : stbi_info_from_memory(in, (int)n, &w, &h, &channels) &&
-                             (long)w * h <= MOST_PIXELS;
+                       : largest_table(in, n) <= 256 &&
+                             stbi_info_from_memory(in, (int)n, &w, &h, &channels) &&
+                             (long)w * h <= SMALL;
     if (!small) return false;
     st = ts_picture_read(&err, as_file(in, n), &p);
     failed_without_sentence("picture", st, &err);
