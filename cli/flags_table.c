@@ -52,8 +52,8 @@ static const ts_flag table[] = {
      "A diffusers folder, or ORG/NAME in the Hugging Face cache (default: the model that comes "
      "with tessera)"},
     {TS_F_TRANSFORMER, "transformer", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
-     "Transformer from a file (safetensors, an index of shards) or a folder, in the naming of "
-     "diffusers, of its authors or of ComfyUI; without --model and with the others: the model"},
+     "Transformer from a file (safetensors, GGUF, one of several parts) or a folder, in the naming "
+     "of diffusers, of its authors or of ComfyUI; without --model and with the others: the model"},
     {TS_F_TRANSFORMER_2, "transformer-2", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL,
      "The same of the second expert, which ends what the first (high noise) begins"},
     {TS_F_VAE, "vae", 0, TS_KIND_TEXT, "FILE", 0, 0, NULL, FILES, NULL, "The same of the VAE"},

@@ -89,8 +89,8 @@ TS_API char *ts_versions(const ts_ctx *); /* CPU level, threads, libraries, one 
  * default model. */
 TS_API ts_status ts_model_open(ts_ctx *, const char *name, ts_model **);
 /* Components given by themselves, in the place of a model's own: files of weights (safetensors,
- * sharded ones by their index) in the naming of diffusers, of the model's authors or of ComfyUI, or
- * folders. NULL: the model's own. Begin with {sizeof of it}. */
+ * GGUF; of several parts any, or their index) in the naming of diffusers, of the model's authors or
+ * of ComfyUI, or folders. NULL: the model's own. Begin with {sizeof of it}. */
 typedef struct {
     size_t size; /* of this struct */
     const char *transformer, *transformer_2, *vae, *text_encoder;
