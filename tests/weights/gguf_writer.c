@@ -84,20 +84,28 @@ void gguf_i32s(gguf_writer *w, const char *key, const int32_t *value, uint64_t n
     put(begin_array(w, key, 5, n), value, n * sizeof *value);
 }
 
-void gguf_tensor(gguf_writer *w, const char *name, int nd, const long *dim, const float *value)
+static void put_tensor(gguf_writer *w, const char *name, int nd, const long *dim, uint32_t type,
+                       const void *bytes, size_t n)
 {
-    size_t n = 1;
     align(&w->data);
     w->n_tensors++;
     put_text(&w->tensors, name);
     put_u32(&w->tensors, (uint32_t)nd);
-    for (int d = nd - 1; d >= 0; d--) {
-        put_u64(&w->tensors, (uint64_t)dim[d]);
-        n *= (size_t)dim[d];
-    }
-    put_u32(&w->tensors, 0);
+    for (int d = nd - 1; d >= 0; d--) put_u64(&w->tensors, (uint64_t)dim[d]);
+    put_u32(&w->tensors, type);
     put_u64(&w->tensors, (uint64_t)ftell(w->data.f));
-    put(&w->data, value, n * sizeof *value);
+    put(&w->data, bytes, n);
+}
+
+void gguf_tensor(gguf_writer *w, const char *name, int nd, const long *dim, const float *value)
+{
+    size_t n = 1;
+    for (int d = 0; d < nd; d++) n *= (size_t)dim[d];
+    put_tensor(w, name, nd, dim, 0, value, n * sizeof *value);
+}
+void gguf_q8_0(gguf_writer *w, const char *name, long rows, long width, const void *blocks)
+{
+    put_tensor(w, name, 2, (long[]){rows, width}, 8, blocks, (size_t)(rows * width / 32 * 34));
 }
 
 void gguf_end(gguf_writer *w, const char *path)

@@ -12,6 +12,7 @@ void gguf_bool(gguf_writer *, const char *key, int value);
 void gguf_texts(gguf_writer *, const char *key, const char *const *value, uint64_t n);
 void gguf_i32s(gguf_writer *, const char *key, const int32_t *value, uint64_t n);
 /* dim: slowest first */
+void gguf_q8_0(gguf_writer *, const char *name, long rows, long width, const void *blocks);
 void gguf_tensor(gguf_writer *, const char *name, int nd, const long *dim, const float *);
 /* Writes it to PATH and frees the writer. */
 void gguf_end(gguf_writer *, const char *path);

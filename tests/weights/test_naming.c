@@ -2,6 +2,7 @@
 #include "codecs/vae.h"
 #include "dit/dit.h"
 #include "prompts/text.h"
+#include "tests/weights/gguf_writer.h"
 #include "tests/weights/scratch.h"
 #include "weights/weights.h"
 
@@ -94,6 +95,50 @@ START_TEST(tensors_are_renamed_and_cut)
     ck_ok(ctx, ts_weights_enter(ws, 0));
     ck_ok(ctx, ctx->dev->ops->download(ctx->dev, numbers, k->t.p, sizeof numbers));
     ck_assert(numbers[0] == 14 && numbers[1] == 15);
+    ts_weights_close(ws);
+    testing_close(ctx);
+    free(dir);
+}
+END_TEST
+
+/* Parts of what has to be decoded: with the scales of their own rows, from their own blocks. */
+START_TEST(decoded_tensors_are_cut)
+{
+    ts_ctx *ctx = testing_open("cpu", NULL, 1);
+    char *dir = testing_tmp(), path[4096], bytes[8 + 512] = {0};
+    ts_weights *ws;
+    const char *header = "{\"layers.0.qkv.weight\": {\"dtype\": \"F8_E4M3\", \"shape\": [6, 2], "
+                         "\"data_offsets\": [0, 12]}, \"layers.0.qkv.scale_weight\": {\"dtype\": "
+                         "\"F32\", \"shape\": [6, 1], \"data_offsets\": [12, 36]}}";
+    size_t size = strlen(header);
+    bytes[0] = (char)size;
+    bytes[1] = (char)(size >> 8);
+    memcpy(bytes + 8, header, size);
+    memset(bytes + 8 + size, 0x38, 12); /* 1 */
+    for (int i = 0; i < 6; i++)
+        memcpy(bytes + 8 + size + 12 + 4 * i, (float[]){(float)(i + 1)}, sizeof(float));
+    scratch_write(dir, "model.safetensors", bytes, 8 + size + 36);
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", &names, &ws));
+    expect_rows(ws, ctx, "block.0.q.weight", 2, 2, (float[]){1, 1, 2, 2});
+    expect_rows(ws, ctx, "block.0.v.weight", 2, 2, (float[]){5, 5, 6, 6});
+    ts_weights_close(ws);
+
+    struct { /* a row of 32 */
+        uint16_t scale;
+        int8_t q[32];
+    } block[6];
+    float row[32];
+    for (int i = 0; i < 6; i++) {
+        block[i].scale = scratch_f16(0.5F);
+        memset(block[i].q, i + 1, sizeof block[i].q);
+    }
+    gguf_writer *w = gguf_begin();
+    gguf_q8_0(w, "layers.0.qkv.weight", 6, 32, block);
+    snprintf(path, sizeof path, "%s/model.gguf", dir);
+    gguf_end(w, path);
+    ck_ok(ctx, ts_weights_open(ctx, path, "model", &names, &ws));
+    ck_ok(ctx, ts_weights_rows(ws, "block.0.k.weight", (int32_t[]){1}, 1, 2, 32, row));
+    ck_assert(row[0] == 2 && row[31] == 2);
     ts_weights_close(ws);
     testing_close(ctx);
     free(dir);
@@ -483,6 +528,7 @@ int main(void)
     Suite *suite = suite_create("naming");
     TCase *tc = tcase_create("naming");
     tcase_add_test(tc, tensors_are_renamed_and_cut);
+    tcase_add_test(tc, decoded_tensors_are_cut);
     tcase_add_test(tc, sentences_name_what_the_file_has);
     tcase_add_test(tc, shapes_may_differ_by_ones);
     tcase_add_loop_test(tc, published_names_go_there_and_back, 0, sizeof rounds / sizeof *rounds);
