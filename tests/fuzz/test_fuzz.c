@@ -400,41 +400,68 @@ static bool lora(const uint8_t *in, size_t n)
     return taken;
 }
 
-/* A file as a component: what it is, renamed, and its config from its shapes. */
+/* The last row of each tensor, cut and decoded as it may be. */
+static void read_last_rows(const ts_checkpoint *c)
+{
+    for (int k = 0; k < c->names; k++) {
+        static float row[1 << 14];
+        const ts_named *one = c->name + k;
+        if (one->e->odd || ts_entry_rows(one->e) < 1 || ts_entry_width(one->e) > 1 << 14 ||
+            ts_entry_width(one->stored) > 1 << 14 ||
+            (one->stored->t.data && one->stored->t.type > TS_F16))
+            continue;
+        ts_status st = ts_named_read(&ctx->err, one, ts_entry_rows(one->e) - 1, 1, row);
+        failed_without_sentence("part", st, &ctx->err);
+        sink = (uint8_t)row[0];
+    }
+}
+
+/* A file as a component: what it is, renamed, and its config from its shapes, by the reader of its
+ * kind, and by one that may be of another. */
 static bool part(const uint8_t *in, size_t n)
 {
     const struct {
+        const char *cls;
         const ts_names *names;
         ts_status (*infer)(ts_ctx *, const ts_checkpoint *, cJSON *);
-    } readers[] = {{ts_dit_wan.names, ts_dit_wan.infer},
-                   {ts_dit_pixart.names, ts_dit_pixart.infer},
-                   {ts_vae_wan.names, ts_vae_wan.infer},
-                   {ts_encoder_umt5.names, ts_encoder_umt5.infer},
-                   {&ts_clip_vision_names, ts_clip_vision_infer}};
+    } readers[] = {
+#define READER(class) {class.cls, class.names, class.infer}
+        READER(ts_dit_wan),
+        READER(ts_dit_pixart),
+        READER(ts_dit_hunyuanvideo),
+        READER(ts_dit_cogvideox),
+        READER(ts_dit_opensora),
+        READER(ts_vae_wan),
+        READER(ts_vae_hunyuanvideo),
+        READER(ts_vae_cogvideox),
+        READER(ts_vae_causal),
+        READER(ts_encoder_umt5),
+        READER(ts_encoder_llama),
+        READER(ts_encoder_clip),
+        {"CLIPVisionModel", &ts_clip_vision_names, ts_clip_vision_infer}};
+    enum { READERS = sizeof readers / sizeof *readers };
     bool taken = false;
     const char *path = as_file(in, n);
-    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
+    for (int turn = 0; turn < 2; turn++) {
         ts_checkpoint c;
-        ts_status st = ts_checkpoint_open(ctx, path, "model", readers[i].names, &c);
+        ts_status st = ts_checkpoint_open(ctx, path, "model", NULL, &c);
         failed_without_sentence("part", st, &ctx->err);
-        if (st) continue;
-        ts_kind_of(c.source, c.sources, TS_PART_NONE);
-        cJSON *j = cJSON_CreateObject();
-        st = readers[i].infer(ctx, &c, j);
+        if (st) return false;
+        const ts_kind *kind = ts_kind_of(c.source, c.sources, TS_PART_NONE);
+        size_t k = 0;
+        while (k < READERS && (turn || !kind || !kind->cls || strcmp(kind->cls, readers[k].cls)))
+            k++;
+        if (k == READERS) k = n % READERS;
+        st = ts_checkpoint_rename(ctx, &c, readers[k].names);
         failed_without_sentence("part", st, &ctx->err);
-        taken = taken || !st;
-        for (int k = 0; k < c.names; k++) {
-            static float row[1 << 14];
-            const ts_named *one = c.name + k;
-            if (one->e->odd || ts_entry_rows(one->e) < 1 || ts_entry_width(one->e) > 1 << 14 ||
-                ts_entry_width(one->stored) > 1 << 14 ||
-                (one->stored->t.data && one->stored->t.type > TS_F16))
-                continue;
-            st = ts_named_read(&ctx->err, one, ts_entry_rows(one->e) - 1, 1, row);
+        if (!st) {
+            cJSON *j = cJSON_CreateObject();
+            st = readers[k].infer(ctx, &c, j);
             failed_without_sentence("part", st, &ctx->err);
-            sink = (uint8_t)row[0];
+            taken = taken || !st;
+            read_last_rows(&c);
+            cJSON_Delete(j);
         }
-        cJSON_Delete(j);
         ts_checkpoint_close(&c);
     }
     return taken;
