@@ -141,8 +141,9 @@ ts_status ts_bag_get(ts_err *err, const ts_bag *b, const char *name, ts_dtype ty
                        b->n ? " (the first is \"" : "", b->n ? b->item[0].name : "",
                        b->n ? "\")" : "");
     const ts_host *t = &b->item[at].t;
-    bool same = t->type == type && (nd < 0 || nd == t->nd);
-    for (int i = 0; same && i < nd; i++) same = dim[i] == -1 || dim[i] == t->dim[i];
+    int more = nd >= 0 && t->nd == nd + 1 && t->dim[0] == 1; /* a batch of one */
+    bool same = t->type == type && (nd < 0 || nd + more == t->nd);
+    for (int i = 0; same && i < nd; i++) same = dim[i] == -1 || dim[i] == t->dim[i + more];
     if (!same) {
         char got[96], want[96];
         return ts_fail(err, TS_ESHAPE, "%s%stensor \"%s\" is %s %s, expected %s %s", path, colon,
@@ -150,6 +151,8 @@ ts_status ts_bag_get(ts_err *err, const ts_bag *b, const char *name, ts_dtype ty
                        ts_dtype_name(type), nd < 0 ? "of any shape" : ts_shape_text(nd, dim, want));
     }
     *out = *t;
+    out->nd -= more;
+    memmove(out->dim, out->dim + more, (size_t)out->nd * sizeof *out->dim);
     return TS_OK;
 }
 

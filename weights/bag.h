@@ -11,8 +11,8 @@ TS_API void ts_bag_free(ts_bag *);
  * 64-byte aligned, there until the tensor is replaced); NULL: no memory. */
 void *ts_bag_put(ts_bag *, const char *name, ts_dtype, int nd, const long *dim, const void *data);
 bool ts_bag_has(const ts_bag *, const char *name);
-/* nd -1: any shape; a dim of -1: any. Otherwise TS_ESHAPE says which tensor, got, wanted;
- * TS_EMODEL: not there. *out points into the bag. */
+/* nd -1: any shape; a dim of -1: any; of a batch of one, [1, ...], what is in it. Otherwise
+ * TS_ESHAPE says which tensor, got, wanted; TS_EMODEL: not there. *out points into the bag. */
 ts_status ts_bag_get(ts_err *, const ts_bag *, const char *name, ts_dtype, int nd, const long *dim,
                      ts_host *);
 /* TS_ENUMBER: the F32 tensor holds NaN or infinity; names the file that the bag came from, and the

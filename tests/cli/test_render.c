@@ -238,6 +238,23 @@ START_TEST(latents_without_metadata_need_flags)
     ck_assert_msg(strstr(r->err, "no metadata") != NULL, "%s", r->err);
     snprintf(path, sizeof path, "%s/b.mp4", tmp);
     ck_assert_str_eq(field(path, "fps"), "5");
+    /* as diffusers has them: a batch of one */
+    ts_host z;
+    long any[] = {-1, -1, -1, -1}, shape[5] = {1};
+    char whole[4200], batch[4200];
+    snprintf(whole, sizeof whole, "%s/l.safetensors", tmp);
+    snprintf(batch, sizeof batch, "%s/m.safetensors", tmp);
+    bag = testing_bag(whole);
+    ts_bag *one = ts_bag_new();
+    ck_assert_int_eq(ts_bag_get(&err, bag, "latents", TS_F32, 4, any, &z), TS_OK);
+    memcpy(shape + 1, z.dim, sizeof any);
+    ck_assert_ptr_nonnull(ts_bag_put(one, "latents", TS_F32, 5, shape, z.data));
+    ck_assert_int_eq(ts_bag_save(&err, one, batch), TS_OK);
+    ts_bag_free(one);
+    ts_bag_free(bag);
+    render("decode %s -o %s/c.mp4 --model weights/default --fps 5", batch, tmp);
+    snprintf(whole, sizeof whole, "%s/c.mp4", tmp);
+    ck_assert(program_same(path, whole));
     clean();
 }
 END_TEST
