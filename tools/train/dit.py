@@ -20,7 +20,8 @@ import wan_vae
 from data import COLORS, MOTIONS, Clips, article, decode
 from optim import Muon, clip
 from parallel import average, rank, say
-from presets import bf16, device
+from presets import bf16, device, send
+from record import Recorded
 from vae import load as load_vae
 
 
@@ -87,8 +88,8 @@ class Bank:
 
     def batch(self, n):
         """n latents and their tokens, one in ten without a caption."""
-        i = torch.from_numpy(self.rng.integers(self.full, size=n)).to(self.z.device)
-        without = torch.from_numpy(self.rng.random((n, 1)) < 0.1).to(self.z.device)
+        i = send(torch.from_numpy(self.rng.integers(self.full, size=n)), self.z.device)
+        without = send(torch.from_numpy(self.rng.random((n, 1)) < 0.1), self.z.device)
         return self.z[i].float(), torch.where(without, self.nothing, self.ids[i])
 
 
@@ -273,7 +274,7 @@ def train(a, c, names):
     rng = np.random.default_rng([a.seed, step, rank()])
     turn = np.random.default_rng([a.seed, step])
     g = torch.Generator().manual_seed(1000003 * rank() + step)
-    noise = torch.Generator(dev).manual_seed(1000003 * rank() + step)
+    torch.manual_seed(1000003 * rank() + step)  # of the noise
     lengths, share = shares(a.lengths)
     start = time.time()
     banks = {
@@ -289,6 +290,21 @@ def train(a, c, names):
     path = os.path.join(a.out, "dit.pt")
     params = list(m.parameters())
     m.train()
+
+    def learn(x0, ids, s, lr):
+        """One step of everything; the loss."""
+        opt.zero_grad()
+        e = torch.randn_like(x0)
+        sv = s.view(-1, 1, 1, 1, 1)
+        with torch.autocast(dev, dtype=torch.bfloat16, enabled=bf16(dev)):
+            v = m((1 - sv) * x0 + sv * e, s, ids)
+        loss = F.mse_loss(v, e - x0)
+        loss.backward()
+        (mean,) = average(params, loss.detach())
+        opt.step(lr, clip(params))
+        return mean
+
+    one = Recorded(learn, opt.zero_grad)
     while True:
         frac = min(1.0, el / (60 * a.minutes))
         fall = 1.0 if a.level else max(0.02, min(1.0, 2.5 * (1 - frac)))
@@ -300,23 +316,17 @@ def train(a, c, names):
         x0, ids = banks[T].batch(n)
         u = torch.sigmoid(torch.randn(n, generator=g))
         u = torch.where(torch.rand(n, generator=g) < 0.2, torch.rand(n, generator=g), u)
-        s = (c["shift"] * u / (1 + (c["shift"] - 1) * u)).to(dev)
-        e = torch.randn(x0.shape, generator=noise, device=dev)
-        sv = s.view(-1, 1, 1, 1, 1)
-        with torch.autocast(dev, dtype=torch.bfloat16, enabled=bf16(dev)):
-            v = m((1 - sv) * x0 + sv * e, s, ids)
-        loss = F.mse_loss(v, e - x0)
-        opt.zero_grad()
-        loss.backward()
-        el, mean = average(params, time.time() - start, loss.detach())
-        opt.step(lr, clip(params))
+        s = send(c["shift"] * u / (1 + (c["shift"] - 1) * u), dev)
+        losses[T].append(one(x0, ids, s, torch.full((), lr, device=dev)))
+        if dev == "cuda" and step % 16 == 0:
+            torch.cuda.synchronize()  # or Python would be far ahead, and so would its clock
+        (el,) = average([], time.time() - start)
         step += 1
         seen += n * a.processes
         keep = min(0.998, (1 + step) / (10 + step))
         if rank() == 0:
             with torch.no_grad():
                 torch._foreach_lerp_(slow, now, 1 - keep)
-        losses[T].append(mean)
         if time.time() - last > 60 or el > 60 * a.minutes:
             text = " ".join(
                 f"| {T}: {np.mean([float(w) for w in v]):.4f} x{len(v)}"

@@ -33,12 +33,18 @@ class Muon:
     """Steps of `lr` in root mean square for matrices as AdamW's are for the rest.
 
     matrices: parameters that map features to features (convolutions are flattened); rest: biases,
-    gains, embeddings, first and last layers.
+    gains, embeddings, first and last layers. On a GPU nothing in a step waits for it, and the rate
+    is read there: a step can be recorded as a CUDA graph.
     """
 
     def __init__(self, matrices, rest, betas=(0.9, 0.99), decay=0.01, momentum=0.95):
         self.matrices, self.decay, self.momentum = matrices, decay, momentum
-        self.rest = torch.optim.AdamW(rest, lr=0.0, betas=betas, weight_decay=0.0) if rest else None
+        self.rest = None
+        if rest:
+            self.rate = torch.zeros((), device=rest[0].device)
+            self.rest = torch.optim.AdamW(
+                rest, lr=self.rate, betas=betas, weight_decay=0.0, capturable=rest[0].is_cuda
+            )
         self.memory = [torch.zeros_like(w) for w in matrices]
 
     def zero_grad(self):
@@ -49,7 +55,8 @@ class Muon:
 
     @torch.no_grad()
     def step(self, lr, finite):
-        """finite: what `clip` returned; gradients that are not count as zeros."""
+        """lr: a number, or a tensor of it where the step is recorded. finite: what `clip` returned;
+        gradients that are not count as zeros."""
         used = [i for i, w in enumerate(self.matrices) if w.grad is not None]
         ws, ms = [self.matrices[i] for i in used], [self.memory[i] for i in used]
         gs = zeros_unless(finite, [w.grad for w in ws])
@@ -62,11 +69,11 @@ class Muon:
             us = orthogonalize(torch.stack([g for _, g in some])).unbind()
             some = [w for w, _ in some]
             torch._foreach_mul_(some, 1 - lr * self.decay)
-            us = [u.view_as(w) for u, w in zip(us, some)]
-            torch._foreach_add_(some, us, alpha=-lr * 0.2 * max(rows, cols) ** 0.5)
+            us = torch._foreach_mul([u.view_as(w) for u, w in zip(us, some)], lr)
+            torch._foreach_add_(some, us, alpha=-0.2 * max(rows, cols) ** 0.5)
         if self.rest:
+            self.rate.fill_(lr)
             for g in self.rest.param_groups:
-                g["lr"] = lr
                 for w, to in zip(g["params"], zeros_unless(finite, [w.grad for w in g["params"]])):
                     w.grad = to
             self.rest.step()
@@ -79,3 +86,5 @@ class Muon:
             m.copy_(v)
         if self.rest:
             self.rest.load_state_dict(s["rest"])
+            for g in self.rest.param_groups:
+                g["lr"] = self.rate

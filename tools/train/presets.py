@@ -68,8 +68,8 @@ PRESETS = {
         vae_lr=1e-3,
         patch=2,
         text=dict(d_model=128, d_kv=32, d_ff=256, num_layers=3, num_heads=4),
-        dit=dict(num_attention_heads=5, attention_head_dim=64, ffn_dim=1024, num_layers=7),
-        tokens=128000,
+        dit=dict(num_attention_heads=4, attention_head_dim=64, ffn_dim=1024, num_layers=8),
+        tokens=51200,
         lr=1.5e-3,
         shift=3.0,
     ),
@@ -78,6 +78,11 @@ PRESETS = {
 
 def device():
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def send(x, dev):
+    """A tensor of the host on the device `dev`, which nothing waits for."""
+    return x.pin_memory().to(dev, non_blocking=True) if torch.device(dev).type == "cuda" else x
 
 
 def bf16(dev):

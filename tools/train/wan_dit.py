@@ -1,10 +1,11 @@
 """WanTransformer3DModel and UMT5 text encoder as one network to train.
 
-The same weights and numbers as diffusers, with three differences in how they are computed:
+The same weights and numbers as diffusers, with differences in how they are computed:
 - the zero rows that the pipeline pads a prompt with (to 512, without a mask) are a few rows that
   carry the logarithm of how many they stand for, which gives the same softmax;
 - queries and keys have their even coordinates before their odd ones (no product changes), so that
   the rotation is of two halves;
+- nothing asks what a tensor holds, so that a CUDA graph can be recorded;
 - pointwise parts are functions of their own, which `fuse` compiles.
 `python3 wan_dit.py` compares the two.
 """
@@ -78,10 +79,26 @@ class Model(torch.nn.Module):
             **c["dit"]
         )
 
+    def read(self, ids, mask):
+        """What the text encoder says of tokens ids [B, L], of which mask marks those that count."""
+        e = self.text.encoder
+        h = e.embed_tokens(ids)
+        none = torch.where(mask, 0.0, float("-inf"))[:, None, None]
+        for b in e.block:
+            m, f = b.layer[0].SelfAttention, b.layer[1].DenseReluDense
+            y = normed(h, b.layer[0].layer_norm.weight)
+            q, k, v = (w(y).unflatten(-1, (m.n_heads, -1)).transpose(1, 2) for w in (m.q, m.k, m.v))
+            bias = (m.compute_bias(ids.shape[1], ids.shape[1], ids.device) + none).to(q.dtype)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+            h = h + m.o(y.transpose(1, 2).flatten(2))
+            y = normed(h, b.layer[1].layer_norm.weight)
+            h = h + f.wo(gelu(f.wi_0(y)) * f.wi_1(y))
+        return normed(h, e.final_layer_norm.weight)
+
     def encode_text(self, ids):
         """Rows of the prompts [B, LMAX, d] and the logarithms of what each stands for [B, LMAX]."""
         mask = ids.ne(0)
-        h = self.text(input_ids=ids, attention_mask=mask.long()).last_hidden_state * mask[..., None]
+        h = self.read(ids, mask) * mask[..., None]
         n = mask.sum(1, keepdim=True)
         pad = torch.log((TEXT_ROWS - n) / (ids.shape[1] - n)).float()
         return h, torch.where(mask, 0.0, pad)
