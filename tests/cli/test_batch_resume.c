@@ -365,7 +365,7 @@ START_TEST(a_full_disk_ends_the_batch)
     scratch_put("p.txt", "a panda --s 20\na fox --scale 16 --s 20\na cat --s 20\n");
     /* of 512 or 1024 bytes */
     const program_result *r = program_shell(
-        "trap '' XFSZ; ulimit -f 8; exec $TESSERA batch %s --out %s " TINY, scratch_path("p.txt"),
+        "trap '' XFSZ; ulimit -f 24; exec $TESSERA batch %s --out %s " TINY, scratch_path("p.txt"),
         scratch_path("o"));
     program_expect(r, 4);
     text_has(r->err, "can not be written");

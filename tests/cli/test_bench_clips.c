@@ -46,7 +46,7 @@ static double median(const cJSON *l)
 START_TEST(clips)
 {
     const program_result *r = program_run(
-        "bench 'a fox' 'a panda' --frames 5 --steps 3 --repeats 2 --attention "
+        "bench 'a fox' 'a panda' --size 64x64 --frames 5 --steps 3 --repeats 2 --attention "
         "adaspa:keep=0.5,min-tokens=0 --attention window:keep=1,min-tokens=0 "
         "--attention tile --json %s/b.json --html %s/b.html",
         tmp, tmp);
@@ -132,11 +132,12 @@ END_TEST
 /* Every policy with step caching too; what a threshold of 1000 leaves is five of ten steps. */
 START_TEST(products_with_step_caching)
 {
-    program_expect(program_run("bench 'a panda' --frames 5 --steps 10 --repeats 1 --attention "
-                               "window:min-tokens=0,keep=0.5 --cache-steps "
-                               "easycache:threshold=1000,first=4 --json %s/cs.json",
-                               tmp),
-                   0);
+    program_expect(
+        program_run("bench 'a panda' --size 64x64 --frames 5 --steps 10 --repeats 1 --attention "
+                    "window:min-tokens=0,keep=0.5 --cache-steps "
+                    "easycache:threshold=1000,first=4 --json %s/cs.json",
+                    tmp),
+        0);
     cJSON *j = parse("cs.json");
     const cJSON *p = list(j, "policies", 4);
     static const char *const names[] = {
@@ -239,10 +240,11 @@ START_TEST(stopped)
     char err[4096], out[4096];
     snprintf(err, sizeof err, "%s/err", tmp);
     snprintf(out, sizeof out, "%s/out", tmp);
-    pid_t pid = program_start(err,
-                              "bench 'a fox' --frames 5 --steps 4 --repeats 1000 --attention "
-                              "adaspa:min-tokens=0 --json %s/k.json >%s",
-                              tmp, out);
+    pid_t pid = program_start(
+        err,
+        "bench 'a fox' --size 64x64 --frames 5 --steps 4 --repeats 1000 --attention "
+        "adaspa:min-tokens=0 --json %s/k.json >%s",
+        tmp, out);
     ck_assert(program_says(pid, err, "turn 2/"));
     kill(pid, SIGINT);
     ck_assert_int_eq(program_wait(pid), 130);
@@ -349,12 +351,12 @@ static void check_void(const char *out, const cJSON *j, const cJSON *dense, cons
 START_TEST(arithmetic)
 {
     static const char *const given =
-        "bench 'a fox' 'a cake' --frames 5 --steps 3 --repeats 3 --attention "
+        "bench 'a fox' 'a cake' --size 64x64 --frames 5 --steps 3 --repeats 3 --attention "
         "adaspa:keep=0.5,min-tokens=0,adaptive=off --attention window:keep=0.5,min-tokens=0 "
         "--attention pooled:keep=0.5,min-tokens=0 "
         "--attention window:keep=0.5 --json %s/a.json";
     const double gain[] = {1, 3 / (1 + 0.5 + 2 * 0.5), 3 / (1 + 2 * 0.5), 3 / (1 + 2 * 0.5), 1};
-    /* steps that are dense, that search, that are sparse; each of 6 layers, 2 branches, 2
+    /* steps that are dense, that search, that are sparse; each of 8 layers, 2 branches, 2
      * prompts */
     static const int calls[][3] = {{3, 0, 0}, {0, 2, 2}, {1, 0, 2}, {1, 0, 2}, {3, 0, 0}};
     const program_result *r = program_run(given, tmp);
@@ -398,9 +400,9 @@ START_TEST(arithmetic)
         if (i) same(number(p, "latents"), apart, "latents");
         ck_assert(i ? cJSON_IsBool(cJSON_GetObjectItem(p, "frontier"))
                     : cJSON_IsNull(cJSON_GetObjectItem(p, "latents")));
-        ck_assert(number(p, "calls_dense") == 24 * calls[i][0] &&
-                  number(p, "calls_searched") == 24 * calls[i][1] &&
-                  number(p, "calls_sparse") == 24 * calls[i][2]);
+        ck_assert(number(p, "calls_dense") == 32 * calls[i][0] &&
+                  number(p, "calls_searched") == 32 * calls[i][1] &&
+                  number(p, "calls_sparse") == 32 * calls[i][2]);
         if (mse > 0) same(number(p, "psnr"), 10 * log10(255 * 255 / mse), "PSNR");
         check_cells(r->out, p, !i);
         check_void(r->out, j, dense, p);
@@ -490,12 +492,13 @@ static void check_points(const char *curve, const cJSON *policies, bool measured
 /* Each series is one line of one colour; text is escaped; nothing is loaded. */
 START_TEST(page_of_a_sweep)
 {
-    program_expect(program_run("bench 'a <b>\"fox\"</b> & hare' --frames 5 --steps 2 --repeats 1 "
-                               "--attention window:min-tokens=0 --attention tile:min-tokens=0 "
-                               "--attention random:min-tokens=0 --sweep keep=0.25:0.75:0.25 "
-                               "--json %s/p.json --html %s/p.html",
-                               tmp, tmp),
-                   0);
+    program_expect(
+        program_run("bench 'a <b>\"fox\"</b> & hare' --size 64x64 --frames 5 --steps 2 --repeats 1 "
+                    "--attention window:min-tokens=0 --attention tile:min-tokens=0 "
+                    "--attention random:min-tokens=0 --sweep keep=0.25:0.75:0.25 "
+                    "--json %s/p.json --html %s/p.html",
+                    tmp, tmp),
+        0);
     char path[4096], paint[64];
     snprintf(path, sizeof path, "%s/p.html", tmp);
     char *page = program_slurp(path, NULL), *curve = strstr(page, "id=\"curve\""),
@@ -682,7 +685,7 @@ START_TEST(slips_of_flags)
         {"bench x --html /nonexistent/b.html", 4, "can not write into"},
         {"bench x --json README.md", 2, "exists: --overwrite"},
         {"bench x --json same --html same", 2, "both name same"},
-        {"bench x --attention window:strict --frames 5 --steps 1", 1, "strict"},
+        {"bench x --attention window:strict,min-tokens=9999 --frames 5 --steps 1", 1, "strict"},
         {"bench --step --model /nonexistent", 3, "there is no such folder"},
     };
     char many[1024] = "bench x";
@@ -764,7 +767,7 @@ START_TEST(stopped_while_decoding)
 {
     char path[4096], args[8192];
     snprintf(args, sizeof args,
-             "'a fox' --size 128x128 --frames 61 --steps 1 --repeats 1 --attention "
+             "'a fox' --size 128x128 --frames 29 --steps 1 --repeats 1 --attention "
              "window:min-tokens=0 --attention adaspa:min-tokens=0 --html %s/k.html",
              tmp);
     interrupt(args, "comparing: adaspa");

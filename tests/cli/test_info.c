@@ -26,7 +26,7 @@ START_TEST(files_and_folders_of_a_run)
     text_has(told("c.mp4"), "frames       5\n");
     text_has(told("c.mp4"), "prompt       a panda");
     text_has(told("s.state"), "kind         state\ndone         2 of 2 steps\n");
-    text_has(told("l.safetensors"), "kind         latents\nshape        [32,2,4,4]\n");
+    text_has(told("l.safetensors"), "kind         latents\nshape        [24,2,8,8]\n");
     text_has(told("frames"), "kind         folder of frames\nfiles        5\npixels       32x32");
     text_has(told("frames/0000.png"), "kind         picture\nformat       PNG, png\n");
     const program_result *r = program_run("info --json %s %s", scratch_path("c.mp4"),

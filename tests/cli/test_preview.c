@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL "--size 64x64 --steps 5 --scale 1 --progress json "
+#define SMALL "--size 128x128 --steps 5 --scale 1 --progress json "
 static const char *tmp;
 
 static const char *info(const char *file)
@@ -31,7 +31,7 @@ START_TEST(clips)
     text_lacks(r->err, "warning");
     ck_assert(program_same(scratch_path("a.mp4"), scratch_path("b.mp4")));
     ck_assert_int_eq(program_files(scratch_path("new")), 1);
-    text_has(info("new/p.png"), "64x64");
+    text_has(info("new/p.png"), "128x128");
     /* it is there already, and replaced */
     r = program_run("generate x " SMALL "--frames 17 -o %s/c.mp4 --preview %s/p.gif "
                     "--preview-every 2",

@@ -84,7 +84,7 @@ START_TEST(slips_exit_2)
             "numbers like %04d are for pictures");
     refused(program_run("generate x --frames 5 -o %s/%%d.GIF", tmp), 2, "a .gif holds all frames");
     refused(program_run("generate x -o %s/x.mp4 --quiet --frames 10000", tmp), 2,
-            "10001 frames of 64x64: ask for fewer frames (");
+            "10001 frames of 128x128: ask for fewer frames (");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s/l --state %s/l", tmp, tmp, tmp),
             2, "both name");
     refused(program_run("generate x -o %s/x.mp4 --save-latents %s/x.mp4", tmp, tmp), 2,
@@ -134,16 +134,17 @@ START_TEST(tensors_of_a_wrong_shape_or_with_nan)
     char *other = testing_tmp(), path[4096];
     const program_result *r = program_run(
         "generate x --dry-run -o %s/x.png --size 64x64 --frames 1", tmp);
-    long dim[4] = {0, 1, 8, 8};
+    long dim[4], right;
     program_expect(r, 0);
-    ck_assert_msg(sscanf(strstr(r->out, "latents"), "latents %ld channels", &dim[0]) == 1 &&
-                      dim[0] > 0,
+    ck_assert_msg(sscanf(strstr(r->out, "latents"), "latents %ld channels, %ld x %ld x %ld", dim,
+                         dim + 1, dim + 2, dim + 3) == 4,
                   "%s", r->out);
+    right = dim[2];
     snprintf(path, sizeof path, "%s/noise.safetensors", other);
     ts_err err = {0};
     for (int wrong = 0; wrong < 2; wrong++) {
         ts_bag *bag = ts_bag_new();
-        dim[2] = wrong ? 9 : 8;
+        dim[2] = right + wrong;
         float *x = ts_bag_put(bag, "noise", TS_F32, 4, dim, NULL);
         if (!wrong) x[17] = (float)NAN;
         ck_assert_msg(ts_bag_save(&err, bag, path) == TS_OK, "%s", err.text);
@@ -370,7 +371,7 @@ START_TEST(info_of_the_default_model)
                                         "AutoencoderKLWan",
                                         "UMT5EncoderModel",
                                         "BF16",
-                                        "64x64",
+                                        "128x128",
                                         "memory",
                                         "text_encoder"};
     program_expect(r, 0);

@@ -562,7 +562,7 @@ START_TEST(flags_without_effect)
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         char flags[4300];
         snprintf(flags, sizeof flags, of[i].flags, tmp);
-        const program_result *r = program_run("generate x --size 64x64 --steps 1 --dry-run %s",
+        const program_result *r = program_run("generate x --size 128x128 --steps 1 --dry-run %s",
                                               flags);
         program_expect(r, 0);
         ck_assert_msg(of[i].warning ? strstr(r->err, of[i].warning) != NULL

@@ -41,7 +41,7 @@ START_TEST(nearer_sections_go_before_others)
     /* the section of another model does not hold, a folder's name is enough */
     expect_plan("", "--model weights/default/",
                 (const char *const[]){"32x32", "5 frames", "3 steps", NULL});
-    expect_plan("", "--no-config", (const char *const[]){"24 steps", "seed         42", NULL});
+    expect_plan("", "--no-config", (const char *const[]){"12 steps", "seed         42", NULL});
 }
 END_TEST
 

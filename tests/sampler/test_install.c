@@ -64,8 +64,8 @@ START_TEST(a_first_program)
     r = shell_installed("$R/example $R/usr/share/tessera/default 'a panda' $R/shared.png && "
                         "$R/usr/bin/tessera info $R/shared.png");
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->out, "a panda") && strstr(r->out, "width        64\n"), "%s", r->out);
-    ck_assert_msg(strstr(r->err, "step 24 of 24") && strstr(r->err, "preview of 16x16") &&
+    ck_assert_msg(strstr(r->out, "a panda") && strstr(r->out, "width        128\n"), "%s", r->out);
+    ck_assert_msg(strstr(r->err, "step 12 of 12") && strstr(r->err, "preview of 32x32") &&
                       strstr(r->err, "noise left 0.00"),
                   "%s", r->err);
     r = shell_installed("$R/example $R/usr/share/tessera/default 'a panda' $R/shared.png");
@@ -120,7 +120,7 @@ START_TEST(a_cpp_program)
         "g++ -std=c++17 -Wall -Wextra -Wpedantic -Werror docs/sink.cc $(pkg-config --cflags --libs "
         "tessera) $RPATH -o $R/sink && $R/sink $R/usr/share/tessera/default 'a panda'");
     program_expect(r, 0);
-    ck_assert_msg(strstr(r->out, "64x64, 5 at") && strstr(r->out, "\"prompt\":\"a panda\"") &&
+    ck_assert_msg(strstr(r->out, "128x128, 5 at") && strstr(r->out, "\"prompt\":\"a panda\"") &&
                       strstr(r->out, "frame 4: mean 0.") && !strstr(r->out, "frame 5"),
                   "%s", r->out);
     ck_assert_msg(strstr(r->err, "step 8 of 8"), "%s", r->err);

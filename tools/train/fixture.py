@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 
 import tokenizer
 
-PROMPT, SEED, SIDE, FRAMES, STEPS, GUIDANCE = "a panda", 91, 64, 29, 20, 4.0
+# Of few steps with little guidance: with eight at 4.0 rounding grows until this oracle in f32 is 1.2e-5
+# from itself in f64, and nothing could be told from it.
+PROMPT, SEED, SIDE, FRAMES, STEPS, GUIDANCE = "a panda", 91, 64, 13, 4, 2.0
 
 
 def text_rows(pipe, prompt):
