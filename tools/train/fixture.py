@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 import tokenizer
 
-# Of few steps with little guidance: with eight at 4.0 rounding grows until this oracle in f32 is 1.2e-5
-# from itself in f64, and nothing could be told from it.
+# Of few steps with little guidance: with eight at 4.0 rounding grows until this oracle in f32 is
+# 1.2e-5 from itself in f64, and nothing could be told from it.
 PROMPT, SEED, SIDE, FRAMES, STEPS, GUIDANCE = "a panda", 91, 64, 13, 4, 2.0
 
 

@@ -1,4 +1,4 @@
-"""A training step as a CUDA graph: Python takes longer to launch its kernels than a GPU to run them."""
+"""A training step as a CUDA graph: Python launches its kernels slower than a GPU runs them."""
 
 import torch
 
