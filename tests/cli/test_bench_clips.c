@@ -121,7 +121,8 @@ END_TEST
 START_TEST(what_is_dense_saves_nothing)
 {
     const program_result *r = program_run(
-        "bench 'a fox' --frames 1 --steps 2 --repeats 1 --attention tile --attention window");
+        "bench 'a fox' --size 64x64 --frames 1 --steps 2 --repeats 1 --attention tile "
+        "--attention window");
     program_expect(r, 0);
     ck_assert_msg(strstr(r->out, "\n  tile saves nothing and changes nothing\n") &&
                       strstr(r->out, "\n  window saves nothing and changes nothing\n"),
@@ -613,10 +614,10 @@ END_TEST
 START_TEST(shares_of_single_evaluations)
 {
     const program_result *r = program_run(
-        "bench --step --frames 5 --steps 10 --repeats 2 --attention "
+        "bench --step --size 64x64 --frames 5 --steps 10 --repeats 2 --attention "
         "window:min-tokens=0,keep=0.5,dense-layers=0+1 --attention "
         "adaspa:min-tokens=0,keep=0.5,adaptive=off --attention adaspa "
-        "--attention window:min-tokens=0,dense-layers=0-5 --json %s/w.json",
+        "--attention window:min-tokens=0,dense-layers=0-7 --json %s/w.json",
         tmp);
     program_expect(r, 0);
     cJSON *j = parse("w.json");
@@ -626,11 +627,11 @@ START_TEST(shares_of_single_evaluations)
     cJSON_ArrayForEach(e, list(p, "evaluations", 4))
     {
         bool dense = !strcmp(cJSON_GetObjectItem(e, "kind")->valuestring, "dense");
-        same(number(e, "kept"), dense ? 1 : (2 + 4 * 0.5) / 6, "kept");
+        same(number(e, "kept"), dense ? 1 : (2 + 6 * 0.5) / 8, "kept");
         same(number(e, "work"), number(e, "kept"), "work");
         same(number(e, "of_steps"), dense ? 2 : 8, "steps");
     }
-    same(number(p, "ideal"), d / (d - a + a * (2 + 8 * 4 / 6.0) / 10), "ideal of window");
+    same(number(p, "ideal"), d / (d - a + a * (2 + 8 * 5 / 8.0) / 10), "ideal of window");
     p = cJSON_GetArrayItem(policies, 2);
     cJSON_ArrayForEach(e, list(p, "evaluations", 8))
     {
@@ -685,7 +686,7 @@ START_TEST(slips_of_flags)
         {"bench x --html /nonexistent/b.html", 4, "can not write into"},
         {"bench x --json README.md", 2, "exists: --overwrite"},
         {"bench x --json same --html same", 2, "both name same"},
-        {"bench x --attention window:strict,min-tokens=9999 --frames 5 --steps 1", 1, "strict"},
+        {"bench x --attention window:strict --size 96x96 --frames 1 --steps 1", 1, "strict"},
         {"bench --step --model /nonexistent", 3, "there is no such folder"},
     };
     char many[1024] = "bench x";

@@ -49,7 +49,7 @@ START_TEST(what_is_no_prompt_is_refused)
         {"head -c 2000000 /dev/zero | $TESSERA tokens -", "more than 1048576 bytes", 3},
         {"$TESSERA tokens - <&-", "standard input: ", 3},
         {"echo x | $TESSERA bench - -", "can be read once", 2},
-        {"$TESSERA tokens a -p b", "one argument, got 2", 2},
+        {"$TESSERA tokens a -p b", "one prompt, got 2", 2},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         const program_result *r = program_shell("%s", row[i].command);

@@ -170,11 +170,11 @@ START_TEST(a_state_that_is_not_written)
     const program_result *r = program_shell("sed -n 's/stopped after step //p' %s", err);
     int steps = atoi(r->out);
     ck_assert_int_gt(steps, 0);
-    /* room for latents of 64 KB and not for the solver's history beside them */
+    /* room for latents of 200 KB and not for the solver's history beside them */
     struct rlimit was, small;
     ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
     small = was;
-    small.rlim_cur = 128 << 10;
+    small.rlim_cur = 320 << 10;
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
     ck_assert_int_eq(unlink(err), 0);
     pid = program_start(err, same, tmp, "", "", "");
@@ -186,7 +186,7 @@ START_TEST(a_state_that_is_not_written)
     snprintf(said, sizeof said, " of 60, of which %d are kept: this command goes on from %s:\n",
              steps, kept);
     ck_assert_msg(strstr(r->out, said) != NULL, "no \"%s\" in\n%s", said, r->out);
-    r = program_shell("ulimit -f 256; $TESSERA generate 'a panda' --size 64x64 --frames 29 "
+    r = program_shell("ulimit -f 640; $TESSERA generate 'a panda' --size 64x64 --frames 29 "
                       "--steps 60 --scale 16 --crf 0 -o %s/c.mp4",
                       tmp);
     program_expect(r, 4);

@@ -44,14 +44,14 @@ static int named(const ts_bag *b, const char *prefix)
     return n;
 }
 
-/* The default model: 6 layers, 2 branches. Scores come only when they are asked for. */
+/* The default model: 8 layers, 2 branches. Scores come only when they are asked for. */
 START_TEST(plans)
 {
     char flags[512];
     snprintf(flags, sizeof flags, SMALL "--save-plan %s/p.safetensors", tmp);
     program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
     ts_bag *b = load("p.safetensors");
-    ck_assert(named(b, "plan.cond.") == 12 && named(b, "plan.uncond.") == 12 &&
+    ck_assert(named(b, "plan.cond.") == 16 && named(b, "plan.uncond.") == 16 &&
               named(b, "wsum.") == 0 && named(b, "recall.") == 0);
     ck_assert_str_eq(ts_bag_meta_get(b, "tokens"), "512");
     ck_assert_str_eq(ts_bag_meta_get(b, "grid"), "8x8x8");
@@ -62,8 +62,8 @@ START_TEST(plans)
     program_expect(generate(flags, "adaspa:min-tokens=0,search=mass"), 0);
     b = load("s.safetensors");
     /* four steps: two searches */
-    ck_assert(named(b, "plan.") == 24 && named(b, "wsum.cond.") == 12 &&
-              named(b, "recall.uncond.") == 12);
+    ck_assert(named(b, "plan.") == 32 && named(b, "wsum.cond.") == 16 &&
+              named(b, "recall.uncond.") == 16);
     ts_bag_free(b);
     /* a layer that is always dense has none; --quiet says nothing */
     snprintf(flags, sizeof flags, SMALL "--save-plan %s/some.safetensors", tmp);
@@ -86,11 +86,11 @@ START_TEST(pictures)
     snprintf(flags, sizeof flags, SMALL "--plan-image %s/drawn --save-plan %s/drawn.safetensors",
              tmp, tmp);
     program_expect(generate(flags, "adaspa:min-tokens=0"), 0);
-    /* one search of six layers is enough for that */
+    /* one search of eight layers is enough for that */
     ts_bag *b = load("drawn.safetensors");
-    ck_assert(named(b, "wsum.cond.") == 6 && named(b, "wsum.uncond.") == 6 && !named(b, "recall."));
+    ck_assert(named(b, "wsum.cond.") == 8 && named(b, "wsum.uncond.") == 8 && !named(b, "recall."));
     ts_bag_free(b);
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < 32; i++) {
         snprintf(path, sizeof path, "%s/drawn/%s-%s-%02d.png", tmp, i % 2 ? "plan" : "recall",
                  i / 2 % 2 ? "cond" : "uncond", i / 4);
         size_t size;
@@ -99,11 +99,11 @@ START_TEST(pictures)
         free(png);
     }
     snprintf(path, sizeof path, "%s/drawn", tmp);
-    ck_assert_int_eq(program_files(path), 24);
+    ck_assert_int_eq(program_files(path), 32);
     snprintf(flags, sizeof flags, SMALL "--plan-image %s/fixed", tmp);
     program_expect(generate(flags, "window:min-tokens=0"), 0);
     snprintf(path, sizeof path, "%s/fixed", tmp);
-    ck_assert_int_eq(program_files(path), 12);
+    ck_assert_int_eq(program_files(path), 16);
 }
 END_TEST
 
@@ -135,8 +135,8 @@ START_TEST(exit_codes)
 {
     refused("adaspa:keep=2", 2, "attention adaspa: keep=2, expected more than 0, at most 1");
     refused("spiral", 2, "attention spiral: no such policy");
-    refused("adaspa:dense-layers=6,min-tokens=0", 2,
-            "attention adaspa: dense-layers has layer 6, the model has 0 to 5");
+    refused("adaspa:dense-layers=8,min-tokens=0", 2,
+            "attention adaspa: dense-layers has layer 8, the model has 0 to 7");
     refused_at("--size 64x64 --frames 9 --steps 4 --scale 1 --quiet ", "adaspa:strict", 1,
                "attention adaspa: 192 tokens are fewer than min-tokens=");
     refused("tile:k=8,min-tokens=0,strict", 1, ", and strict refuses that");
@@ -146,7 +146,7 @@ START_TEST(exit_codes)
     refused_at(flags, "adaspa", 2, sentence);
     snprintf(flags, sizeof flags, SMALL "--save-plan %s/p.st", tmp);
     refused_at(flags, "dense", 2, "--save-plan: attention dense makes no plan");
-    refused_at(flags, "window:min-tokens=0,dense-layers=0-5", 1, "made no plan");
+    refused_at(flags, "window:min-tokens=0,dense-layers=0-7", 1, "made no plan");
     refused_at(SMALL "--plan-image Makefile", "adaspa", 2,
                "--plan-image: Makefile is not a folder");
     refused("blocks:file=/nowhere.safetensors", 3, "/nowhere.safetensors");
@@ -174,10 +174,10 @@ START_TEST(said)
     program_expect(r, 0);
     const char *const lines[] = {
         "attention adaspa:keep=0.2",
-        "calls     0 dense, 12 dense with a search, 36 sparse (12 of them after a new search)",
+        "calls     0 dense, 16 dense with a search, 48 sparse (16 of them after a new search)",
         "kept      ",
         "recall    ",
-        "(24 plans)",
+        "(32 plans)",
         "time      ",
         "gain      ",
         "  run       denoising took ",
@@ -279,7 +279,7 @@ START_TEST(tiles)
     program_expect(r, 0);
     snprintf(want, sizeof want, "%s/t.json\n", tmp);
     ck_assert_str_eq(r->out, want);
-    ck_assert_msg(strstr(r->err, " of 6 layers are sparse, ") != NULL, "%s", r->err);
+    ck_assert_msg(strstr(r->err, " of 8 layers are sparse, ") != NULL, "%s", r->err);
     snprintf(with, sizeof with, "tile:file=%s/t.json,min-tokens=0", tmp);
     program_expect(generate(SMALL, with), 0);
     r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 25 --steps 4 "
