@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 import data
+import distill
 import dit
 import parallel
 import vae
@@ -22,7 +23,9 @@ def sample_data(a, c, names):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("what", choices=("data", "tokenizer", "vae", "transformer", "sheet", "export"))
+    p.add_argument(
+        "what", choices=("data", "tokenizer", "vae", "transformer", "sheet", "export", "distill")
+    )
     p.add_argument("--clips", help="the directory with clips.mp4 and clips.json")
     p.add_argument("--out", required=True, help="where everything is kept between calls")
     p.add_argument("--preset", choices=PRESETS, default="cpu")
@@ -55,6 +58,9 @@ def main():
         help="new pictures and clips for each one trained on",
     )
     p.add_argument("--guidance", type=float, default=4.0)
+    p.add_argument("--few", type=int, default=4, help="distill: steps that the LoRA is for")
+    p.add_argument("--sub", type=int, default=3, help="distill: smaller steps in each, guided")
+    p.add_argument("--rank", type=int, default=16, help="distill: of the LoRA")
     p.add_argument("--last", action="store_true", help="sheet, export: not the averaged weights")
     p.add_argument("--to", help="export: the directory to write")
     p.add_argument("--trial", action="store_true", help="write nothing")
@@ -76,7 +82,8 @@ def main():
     else:
         if a.clips:
             data.decode(a.clips, a.out)  # once, before there are several processes
-        parallel.run(a.processes, vae.train if a.what == "vae" else dit.train, a, c, names)
+        of = {"vae": vae.train, "transformer": dit.train, "distill": distill.train}
+        parallel.run(a.processes, of[a.what], a, c, names)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,144 @@
+"""A LoRA with which the model takes a few steps without guidance.
+
+Where a step of the few begins, the model with guidance takes several smaller ones to where it ends;
+the student, the same weights with a LoRA, learns the straight line between the two. Beginnings are
+noised latents of drawn clips (progressive distillation over a fixed timetable: Salimans and Ho,
+arXiv 2202.00512; with guidance in the target: Meng et al., arXiv 2210.03142).
+"""
+
+import os
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch.nn.utils import parametrize
+
+import wan_dit
+import wan_vae
+from data import Clips, decode
+from dit import Bank, build, shares
+from optim import clip
+from parallel import average, rank, say
+from presets import bf16, device, send
+from record import Recorded
+
+
+class Low(torch.nn.Module):
+    """A weight and the product of two narrow matrices, the second of which begins as zeros."""
+
+    def __init__(self, w, r):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.randn(r, w.shape[1], device=w.device) / r**0.5)
+        self.b = torch.nn.Parameter(torch.zeros(w.shape[0], r, device=w.device))
+        self.on = True
+
+    def forward(self, w):
+        return w + self.b @ self.a if self.on else w
+
+
+def attach(dit, r):
+    """{name of a linear layer: its Low}, for every one of the blocks."""
+    out = {}
+    for name, m in dit.named_modules():
+        if name.startswith("blocks.") and isinstance(m, torch.nn.Linear):
+            out[name] = Low(m.weight, r)
+    for name, low in out.items():
+        parametrize.register_parametrization(dit.get_submodule(name), "weight", low)
+    return out
+
+
+def timetable(steps, shift):
+    """Noise levels where `--timesteps trailing` has them, and 0."""
+    s = torch.arange(steps, -1, -1) / steps
+    return shift * s / (1 + (shift - 1) * s)
+
+
+def save(low, path):
+    """In the names of diffusers, a strength of 1."""
+    save_file(
+        {
+            f"transformer.{k}.lora_{n}.weight": w.detach().bfloat16().cpu().contiguous()
+            for k, v in low.items()
+            for n, w in (("A", v.a), ("B", v.b))
+        },
+        path,
+    )
+
+
+def train(a, c, names):
+    """Writes a.out/few.safetensors every minute. a.few: its steps, each of a.sub by guidance."""
+    dev = device()
+    m, tok, latents, state = build(a, c, dev)
+    if state:
+        m.load_state_dict(state["ema"])
+    m.requires_grad_(False).eval()
+    wan_vae.fuse()
+    wan_dit.fuse()
+    low = attach(m.dit, a.rank)
+    params = [w for v in low.values() for w in (v.a, v.b)]
+    rate = torch.zeros((), device=dev)
+    opt = torch.optim.AdamW(params, lr=rate, weight_decay=0.0, capturable=dev == "cuda")
+    clips = Clips(*decode(a.clips, a.out), names, c["size"], dev)
+    rng, turn = np.random.default_rng([a.seed, rank()]), np.random.default_rng(a.seed)
+    torch.manual_seed(1000003 * rank())
+    lengths, share = shares(a.lengths)
+    banks = {
+        T: Bank(clips, latents, tok, T, max(64, int(a.bank * 64 / (63 + T))), rng) for T in lengths
+    }
+    for b in banks.values():
+        b.add(max(b.chunk, b.room // 4))
+    table = timetable(a.few, c["shift"])
+
+    def velocity(x, s, ids):
+        with torch.autocast(dev, dtype=torch.bfloat16, enabled=bf16(dev)):
+            return m(x, s, ids)
+
+    def learn(x0, ids, nothing, ends, lr):
+        """ends [n, 2]: noise levels where a step begins and ends."""
+        n, line = len(x0), ends.T.reshape(2, -1, 1, 1, 1, 1)
+        x = (1 - line[0]) * x0 + line[0] * torch.randn_like(x0)
+        y = x
+        for v in low.values():
+            v.on = False
+        with torch.no_grad():
+            for k in range(a.sub):
+                s = ends[:, 0] + (ends[:, 1] - ends[:, 0]) * k / a.sub
+                v = velocity(torch.cat([y, y]), torch.cat([s, s]), torch.cat([ids, nothing]))
+                y = y + (line[1] - line[0]) / a.sub * (v[n:] + a.guidance * (v[:n] - v[n:]))
+        for v in low.values():
+            v.on = True
+        loss = F.mse_loss(velocity(x, ends[:, 0], ids), (y - x) / (line[1] - line[0]))
+        opt.zero_grad()
+        loss.backward()
+        (mean,) = average(params, loss.detach())
+        clip(params)
+        rate.fill_(lr)
+        opt.step()
+        return mean
+
+    one = Recorded(learn, opt.zero_grad)
+    start = last = time.time()
+    step, el, losses = 0, 0.0, []
+    side = c["size"] // c["vae"]["scale_factor_spatial"] // c.get("patch", 1)
+    while el < 60 * a.minutes:
+        T = lengths[turn.choice(len(lengths), p=share)]
+        n = max(1, c["tokens"] // (side * side * ((T - 1) // 4 + 1)))
+        banks[T].add(a.fresh[min(T, 2) - 1] * n)
+        x0, ids = banks[T].batch(n)
+        k = torch.from_numpy(rng.integers(a.few, size=n))
+        ends = send(torch.stack([table[k], table[k + 1]], 1), dev)
+        fall = max(0.02, min(1.0, 2 * (1 - el / (60 * a.minutes))))
+        lr = (a.lr or 1e-3) * min(1.0, (step + 1) / 50) * fall
+        nothing = banks[T].nothing.expand(n, -1)
+        losses.append(one(x0, ids, nothing, ends, torch.full((), lr, device=dev)))
+        if dev == "cuda" and step % 16 == 0:
+            torch.cuda.synchronize()
+        (el,) = average([], time.time() - start)
+        step += 1
+        if time.time() - last > 60 or el >= 60 * a.minutes:
+            say(f"step {step} {el:.0f}s {np.mean([float(v) for v in losses]):.4f}")
+            losses, last = [], time.time()
+            if rank() == 0:
+                save(low, os.path.join(a.out, "few.safetensors"))
