@@ -21,7 +21,7 @@ struct ts_clip_grid {
 
 static size_t count_bytes(const ts_clip_grid *g)
 {
-    return (size_t)g->frames * (size_t)g->w * (size_t)g->h * 3;
+    return ts_clip_grid_bytes(1, g->frames, g->w, g->h);
 }
 
 static ts_status say_grid(ts_sink *s, ts_status st, const char *what)

@@ -18,9 +18,8 @@ static const ts_family *family_of_pipeline(ts_model *m)
 
 ts_status ts_model_check_second(ts_model *m, const char *const path[TS_MODEL_FILES])
 {
-    enum { SECOND = 6 }; /* and its tokenizer */
     const ts_family *f = family_of_pipeline(m);
-    for (int i = SECOND; f && i < TS_MODEL_FILES; i++)
+    for (int i = TS_SLOT_TEXT_2; f && i < TS_MODEL_FILES; i++)
         if (path[i] && ts_family_rules(f) < 2)
             return ts_fail(&m->ctx->err, TS_EUSAGE, "%s, a second text encoder's: a %s has one",
                            path[i], m->dir.pipeline);
@@ -164,39 +163,38 @@ static ts_status refuse_incomplete(ts_model *m, const char *const path[TS_MODEL_
     char list[256] = "";
     for (int i = 0; i < TS_MODEL_FILES; i++)
         if (!path[i] && is_needed(m, ts_model_slots + i) &&
-            !has_part(m, ts_model_slots + i, path[0]))
+            !has_part(m, ts_model_slots + i, path[TS_SLOT_TRANSFORMER]))
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", *list ? ", " : "",
                      ts_part_name(ts_model_slots[i].part));
     if (!*list) return TS_OK;
     return ts_fail(&m->ctx->err, TS_EMODEL,
                    "%s: a transformer alone is no model: %s must be given, too, or a model folder",
-                   path[0], list);
+                   path[TS_SLOT_TRANSFORMER], list);
 }
 
 ts_status ts_model_complete(ts_model *m, const char *const path[TS_MODEL_FILES])
 {
-    enum { TRANSFORMER, IMAGE = 5 };
     ts_status st = TS_OK;
     int row = find_alone(m);
     if (row == ALONE)
         TRY(ts_fail(&m->ctx->err, TS_EMODEL, "%s: a %s needs a model folder, too",
-                    path[TRANSFORMER], ts_model_part(m, "transformer")->cls));
+                    path[TS_SLOT_TRANSFORMER], ts_model_part(m, "transformer")->cls));
     TRY(alone_rows[row].stand(m));
     TRY(ts_model_check_second(m, path));
     TRY(refuse_incomplete(m, path));
     for (int i = 0; i < TS_MODEL_FILES; i++) {
         const ts_model_slot *s = ts_model_slots + i;
         if (path[i] || !is_needed(m, s)) continue;
-        TRY(ts_model_take_file(m, s, path[TRANSFORMER]));
+        TRY(ts_model_take_file(m, s, path[TS_SLOT_TRANSFORMER]));
         if (s->tokenizer && !ts_model_part(m, s->tokenizer))
-            TRY(ts_model_find_vocabulary(m, s, path[TRANSFORMER]));
+            TRY(ts_model_find_vocabulary(m, s, path[TS_SLOT_TRANSFORMER]));
     }
     const cJSON *seen = cJSON_GetObjectItemCaseSensitive(ts_model_part(m, "transformer")->config,
                                                          "image_dim");
-    if (cJSON_IsNumber(seen) && !path[IMAGE])
+    if (cJSON_IsNumber(seen) && !path[TS_SLOT_IMAGE])
         TRY(ts_fail(&m->ctx->err, TS_EMODEL,
                     "%s: a transformer that sees images: an image encoder must be given, too",
-                    path[TRANSFORMER]));
+                    path[TS_SLOT_TRANSFORMER]));
     if (alone_rows[row].finish) TRY(alone_rows[row].finish(m));
 done:
     return st;

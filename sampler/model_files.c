@@ -447,7 +447,6 @@ static ts_status join_experts(ts_model *m)
 
 ts_status ts_model_take_files(ts_model *m, const ts_model_files *f)
 {
-    enum { TEXT = 3, TEXT_2 = 6 };
     ts_status st = TS_OK;
     const char *const path[TS_MODEL_FILES] = {f->transformer,    f->transformer_2, f->vae,
                                               f->text_encoder,   f->tokenizer,     f->image_encoder,
@@ -466,9 +465,9 @@ ts_status ts_model_take_files(ts_model *m, const ts_model_files *f)
             TRY(ts_model_put_part(m, ts_model_slots[i].name, "", path[i], NULL));
     }
     if (f->text_encoder && !f->tokenizer)
-        TRY(ts_model_find_vocabulary(m, ts_model_slots + TEXT, f->text_encoder));
+        TRY(ts_model_find_vocabulary(m, ts_model_slots + TS_SLOT_TEXT, f->text_encoder));
     if (f->text_encoder_2 && !f->tokenizer_2)
-        TRY(ts_model_find_vocabulary(m, ts_model_slots + TEXT_2, f->text_encoder_2));
+        TRY(ts_model_find_vocabulary(m, ts_model_slots + TS_SLOT_TEXT_2, f->text_encoder_2));
     warn_of_experts(m, f->transformer, f->transformer_2);
     if (alone) TRY(ts_model_complete(m, path));
     if (!alone && f->transformer_2) TRY(join_experts(m));

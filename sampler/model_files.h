@@ -20,6 +20,8 @@ typedef struct {
     ts_part part;
     const char *tokenizer; /* of a text encoder: what its tokenizer is called; else NULL */
 } ts_model_slot;
+/* Places in ts_model_slots; from TEXT_2 on they are a second text encoder's. */
+enum { TS_SLOT_TRANSFORMER, TS_SLOT_TEXT = 3, TS_SLOT_IMAGE = 5, TS_SLOT_TEXT_2 };
 extern const ts_model_slot ts_model_slots[TS_MODEL_FILES];
 ts_status ts_model_file_memory(ts_model *);                /* TS_EMEMORY */
 ts_component *ts_model_part(ts_model *, const char *name); /* NULL: none */
