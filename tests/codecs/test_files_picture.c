@@ -135,6 +135,37 @@ START_TEST(quality)
 }
 END_TEST
 
+/* The quantiser of one of the low horizontal frequencies of a JPEG's first table. */
+static int quantiser_of(const char *path)
+{
+    size_t n, at = 2;
+    uint8_t *b = bytes_of(path, &n);
+    while (at + 8 < n && b[at + 1] != 0xdb) at += 2 + (size_t)(b[at + 2] << 8 | b[at + 3]);
+    ck_assert(at + 8 < n);
+    int q = b[at + 4 + 2];
+    free(b);
+    return q;
+}
+
+/* Below 50 quantisers are as the reciprocal of the quality, above it a straight line to 100, as
+ * libjpeg has it; rounding is of a few percent. */
+START_TEST(quality_is_of_libjpegs_scale)
+{
+    static const int of[] = {30, 40, 50, 75};
+    static const double times[] = {5 / 3., 1.25, 1, 0.5};
+    char *folder = testing_tmp(), *path = path_in(folder, "q.jpg");
+    int q[4];
+    for (int i = 0; i < 4; i++) {
+        write_quality(path, of[i], NULL, false);
+        q[i] = quantiser_of(path);
+    }
+    for (int i = 0; i < 4; i++)
+        ck_assert_msg(fabs(q[i] - times[i] * q[2]) < 1 + 0.05 * q[2], "%d: %d, of 50: %d", of[i],
+                      q[i], q[2]);
+    free(folder);
+}
+END_TEST
+
 START_TEST(texts_of_any_length)
 {
     static const size_t lengths[] = {60, 61, 65525, 65526, 200000};
@@ -335,6 +366,7 @@ int main(void)
     TCase *tc = tcase_create("files_picture");
     tcase_add_loop_test(tc, pictures_come_back, 0, NAMES);
     tcase_add_loop_test(tc, quality, 0, NAMES);
+    tcase_add_test(tc, quality_is_of_libjpegs_scale);
     tcase_add_loop_test(tc, texts_of_any_length, 0, NAMES);
     tcase_add_loop_test(tc, what_does_not_fit, 0, NAMES);
     tcase_add_test(tc, animations);
