@@ -39,6 +39,7 @@ struct ts_ctx {
     ts_dtype act;   /* activations of transformers and text encoders: TS_F32 or TS_BF16 */
     ts_dtype codec; /* those of VAEs, between latents and pixels, which are f32 */
     size_t memory;  /* bytes that may be used */
+    size_t unused;  /* of them, what nobody used when the context was opened; 0: all */
     const char *default_model, *hub; /* paths, may be NULL */
     /* tests: sees activations of the first evaluation of each branch; NULL */
     ts_status (*tap)(void *user, const char *name, ts_tensor);

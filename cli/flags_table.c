@@ -266,7 +266,8 @@ static const ts_flag table[] = {
      "Highest instruction set to use: ref, avx2, avx512 or avx512_bf16 (default: the CPU's)"},
     {TS_F_MEMORY, "memory", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, MEMORY_MAX, NULL,
      GEN | DEC | INFO | MODELS | BENCH | BATCH | SRCH, NULL,
-     "Memory that may be used, for instance 8G (default: what machine and cgroup allow)"},
+     "Memory that may be used, for instance 8G (default: what machine and cgroup allow; for "
+     "weights that stay, what others leave of it)"},
     {TS_F_VRAM, "vram", 0, TS_KIND_BYTES, "SIZE", MEMORY_MIN, MEMORY_MAX, NULL,
      GEN | DEC | INFO | MODELS | BENCH | BATCH | SRCH, NULL,
      "The same of a GPU's own memory (default: what is free); weights that do not fit are "

@@ -180,7 +180,7 @@ static ts_status make_room(bench *b, size_t *size)
                     r->q.width, r->q.height, r->q.frames,
                     ts_bytes_text((double)(*size + largest), need),
                     ts_bytes_text((double)most, may)));
-    ts_weights_budget(w, most - *size);
+    ts_weights_budget(w, ts_room_beside(r->ctx, *size));
 done:
     return st;
 }

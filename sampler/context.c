@@ -54,12 +54,22 @@ static ts_status choose_precision(ts_ctx *c, const char *name)
 ts_status ts_set_precision(ts_ctx *c, const char *name) { return choose_precision(c, name); }
 
 /* Of a device's own memory a little is left for its copies, libraries and what displays take. */
-static size_t choose_memory(const ts_device *d, const ts_options *o, size_t available)
+static size_t choose_memory(const ts_device *d, const ts_options *o, size_t available, size_t total)
 {
     enum { LEFT = 384 << 20 };
-    if (!d->own_memory) return o->memory ? o->memory : available;
+    if (!d->own_memory) return o->memory ? o->memory : total;
     if (o->vram) return o->vram;
     return available > 2 * (size_t)LEFT ? available - LEFT : available / 2;
+}
+
+/* Sizes of tiles follow from the memory of the machine, so that a file comes out alike whatever
+ * else runs. Packed weights take what others leave, less a sixteenth of all, for what those take
+ * later and for pages of files. */
+static size_t leave_others(const ts_device *d, const ts_options *o, size_t available, size_t total)
+{
+    size_t kept = total / 16;
+    if (d->own_memory || o->memory) return 0;
+    return available > 2 * kept ? available - kept : available / 2 + 1;
 }
 
 /* They would take turns. */
@@ -98,7 +108,8 @@ ts_status ts_open(const ts_options *options, const ts_env *env, ts_ctx **out)
     TRY(choose_precision(c, o.precision));
     warn_threads(c, o.threads);
     TRY(c->dev->ops->memory(c->dev, &available, &total));
-    c->memory = choose_memory(c->dev, &o, available);
+    c->memory = choose_memory(c->dev, &o, available, total);
+    c->unused = leave_others(c->dev, &o, available, total);
     c->default_model = strdup(o.default_model ? o.default_model : TS_DEFAULT_INSTALLED);
     if (!c->default_model) TRY(ts_fail(&c->err, TS_EMEMORY, "no memory for a context"));
     c->hub = o.hub ? strdup(o.hub) : NULL;

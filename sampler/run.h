@@ -117,8 +117,9 @@ ts_status ts_denoise(ts_run *);
  * TS_EUSAGE, TS_EMEMORY. */
 ts_status ts_run_size(ts_run *, const ts_run *like, ts_estimate *);
 ts_status ts_run_size_decode(ts_run *, ts_estimate *); /* of decoding alone */
-size_t ts_run_room(
-    const ts_run *); /* for packed weights, beside activations and what previews take */
+/* For packed weights, beside `taken` bytes: of what may be used, what others leave; at least 1. */
+size_t ts_room_beside(const ts_ctx *, size_t taken);
+size_t ts_run_room(const ts_run *); /* beside activations and what previews take */
 /* Tiles that are tried where a whole frame does not fit, larger ones (fewer seams) first: those of
  * the VAE's authors, 256 pixels to a side (16 latents at least). Returns how many. */
 int ts_run_tiles(const ts_run *, ts_vae_tile tile[2]);

@@ -197,10 +197,34 @@ static ts_status count_images(ts_run *r, ts_estimate *e)
 
 /* ---- all of them ---- */
 
+size_t ts_room_beside(const ts_ctx *c, size_t taken)
+{
+    size_t most = c->unused && c->unused < c->memory ? c->unused : c->memory;
+    return taken < most ? most - taken : 1;
+}
+
 size_t ts_run_room(const ts_run *r)
 {
-    return r->ctx->memory - r->arena[TS_PHASE_DENOISE] - r->scratch[TS_PHASE_DENOISE] -
-           r->watched.bytes;
+    return ts_room_beside(r->ctx, r->arena[TS_PHASE_DENOISE] + r->scratch[TS_PHASE_DENOISE] +
+                                      r->watched.bytes);
+}
+
+/* Others have what a phase wants beside weights, which only take what is left. */
+static void warn_of_others(const ts_run *r)
+{
+    static const char *const names[] = {
+        [TS_PHASE_DENOISE] = "denoising", [TS_PHASE_DECODE] = "decoding"};
+    char need[TS_NUMBER_TEXT], left[TS_NUMBER_TEXT];
+    for (int i = TS_PHASE_DENOISE; i <= TS_PHASE_DECODE; i++) {
+        size_t bytes = r->arena[i] + r->scratch[i];
+        if (!r->ctx->unused || bytes <= r->ctx->unused) continue;
+        ts_warn(r->ctx,
+                "%s needs %s, and other programs leave %s of this machine's memory: it may be "
+                "slow, or the system may end the program",
+                names[i], ts_bytes_text((double)bytes, need),
+                ts_bytes_text((double)r->ctx->unused, left));
+        return;
+    }
 }
 
 static void describe_sizes(const ts_run *r, ts_estimate *e)
@@ -255,6 +279,7 @@ ts_status ts_run_size(ts_run *r, const ts_run *like, ts_estimate *e)
         TRY(count_images(r, e));
         TRY(count_denoise(r, e));
         TRY(count_decode(r, e));
+        warn_of_others(r);
     }
     describe_sizes(r, e);
     r->estimate = *e;

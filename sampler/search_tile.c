@@ -198,7 +198,7 @@ static ts_status measure_expert(search *s)
                     s->first[s->expert + 1] - s->first[s->expert], s->o->prompts,
                     ts_bytes_text((double)(size + largest + recorded), need),
                     ts_bytes_text((double)ctx->memory, may)));
-    ts_weights_budget(w, ctx->memory - size - recorded);
+    ts_weights_budget(w, ts_room_beside(ctx, size + recorded));
     TRY(ts_arena_open(&ctx->arena, ctx->dev, size));
     st = evaluate_expert(ctx, s);
     ts_arena_close(&ctx->arena);

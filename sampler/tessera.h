@@ -56,7 +56,9 @@ typedef struct {
     /* highest CPU level: "ref", "avx2", "avx512", "avx512_bf16"; NULL: the best there is. For
      * matrix products avx2 is the limit of the process, if no context computed before */
     const char *cpu;
-    size_t memory; /* bytes that may be used; 0: what the machine and its cgroup allow; see vram */
+    /* bytes that may be used; 0: what the machine and its cgroup allow, and of it for packed
+     * weights what others leave; see vram */
+    size_t memory;
     const char *hub;           /* Hugging Face cache folder, for models by name; may be NULL */
     const char *default_model; /* its folder; NULL: where `make install` puts it */
     bool profile;       /* time every operation: for ts_run_profile and step_seconds of ts_report */

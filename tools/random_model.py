@@ -7,7 +7,8 @@ with random weights, for measuring without a download. Needs nothing but Python.
                                              cogvideox-1.5-i2v|hunyuanvideo|opensora]
                                     [--layers N] [--text-layers N] [--from MODEL]
 
---layers cuts Wan's transformers (i2v-14b of 40 layers has 33 GB), --text-layers the text encoder.
+--layers cuts Wan's transformers (i2v-14b of 40 layers has 33 GB) and HunyuanVideo's (a third of
+them of two streams), --text-layers the text encoder.
 
 Weights repeat one block of random bf16 numbers of the right scale, so that arithmetic stays finite
 and disks are written at their own speed. The tokenizer is copied from MODEL (the default model's
@@ -652,7 +653,9 @@ def hunyuan(d=3072, head=128, dual=20, single=40, text=4096):
             t[at + "attn." + k + ".weight"] = [head]
     linear(t, "norm_out.linear", 2 * d, d)
     linear(t, "proj_out", 64, d)
-    return t, dict(_class_name="HunyuanVideoTransformer3DModel")  # the rest is its defaults
+    return t, dict(  # the rest is its defaults
+        _class_name="HunyuanVideoTransformer3DModel", num_layers=dual, num_single_layers=single
+    )
 
 
 def llama(layers, d=4096, ff=14336, kv=1024, vocab=128320):
@@ -732,8 +735,9 @@ def hunyuan_vae():
 
 
 def hunyuan_files(a):
+    dual = (a.layers or 60) // 3
     parts = {
-        "transformer": hunyuan(),
+        "transformer": hunyuan(dual=dual, single=(a.layers or 60) - dual),
         "text_encoder": llama(a.text_layers or 32),
         "text_encoder_2": clip(),
         "vae": hunyuan_vae(),

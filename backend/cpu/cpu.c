@@ -60,7 +60,9 @@ static const char *const levels[] = {"ref", "avx2", "avx512", "avx512_bf16"};
 static ts_status cpu_memory(ts_device *d, size_t *available, size_t *total)
 {
     (void)d;
-    *available = *total = ts_limit_all_memory();
+    *total = ts_limit_all_memory();
+    *available = ts_limit_unused_memory();
+    if (*available > *total) *available = *total;
     return TS_OK;
 }
 

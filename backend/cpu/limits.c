@@ -50,7 +50,7 @@ static bool cgroup_of(const char *root, const char *controller, char *out, size_
 static void visit_groups(const char *root, const char *mount, const char *group, const char *file,
                          const char *second, void (*see)(const char *text, void *user), void *user)
 {
-    char at[PATH], path[2 * PATH], text[256];
+    char at[PATH], path[2 * PATH], text[2048];
     snprintf(at, sizeof at, "%s", strcmp(group, "/") ? group : "");
     for (;;) {
         snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, mount, at, file);
@@ -92,6 +92,43 @@ size_t ts_limit_memory(const char *root, size_t machine)
         visit_groups(root, "", group, "memory.max", NULL, least_bytes, &least);
     if (cgroup_of(root, "memory", group, sizeof group))
         visit_groups(root, "/memory", group, "memory.limit_in_bytes", NULL, least_bytes, &least);
+    return least;
+}
+
+/* The number behind a word that begins a line; 0: there is none. */
+static unsigned long long number_after(const char *text, const char *word)
+{
+    const char *at = strncmp(text, word, strlen(word)) ? strstr(text, word) : text;
+    while (at && at > text && at[-1] != '\n') at = strstr(at + 1, word);
+    return at ? strtoull(at + strlen(word), NULL, 10) : 0;
+}
+
+/* A limit, and behind it the first lines of memory.stat: "anon N" (v2), "total_rss N" (v1). */
+static void least_unused(const char *text, void *user)
+{
+    size_t *least = user;
+    char *end;
+    unsigned long long most = strtoull(text, &end, 10), used = number_after(end, "anon ");
+    if (end == text) return;
+    if (!used) used = number_after(end, "total_rss ");
+    if (used > most) used = most;
+    if (most - used < *least) *least = (size_t)(most - used);
+}
+
+size_t ts_limit_available(const char *root, size_t machine)
+{
+    char path[PATH], text[4096], group[PATH];
+    size_t least = machine;
+    snprintf(path, sizeof path, "%s/proc/meminfo", root);
+    if (read_limit(path, text, sizeof text)) {
+        unsigned long long kib = number_after(text, "MemAvailable:");
+        if (kib && kib < machine / 1024) least = (size_t)kib * 1024;
+    }
+    if (cgroup_of(root, "", group, sizeof group))
+        visit_groups(root, "", group, "memory.max", "memory.stat", least_unused, &least);
+    if (cgroup_of(root, "memory", group, sizeof group))
+        visit_groups(root, "/memory", group, "memory.limit_in_bytes", "memory.stat", least_unused,
+                     &least);
     return least;
 }
 
@@ -143,10 +180,14 @@ size_t ts_limit_cache(const char *root)
     }
 }
 
-size_t ts_limit_all_memory(void)
+static size_t machine_memory(void)
 {
-    return ts_limit_memory("", (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
+    return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
 }
+
+size_t ts_limit_all_memory(void) { return ts_limit_memory("", machine_memory()); }
+
+size_t ts_limit_unused_memory(void) { return ts_limit_available("", machine_memory()); }
 
 size_t ts_limit_resident(void)
 {

@@ -157,10 +157,36 @@ START_TEST(test_cache)
 }
 END_TEST
 
+/* What the kernel calls available, or what a group leaves; pages of files are not in use. */
+START_TEST(test_available)
+{
+    ck_assert_uint_eq(ts_limit_available(root, 64 * GB), 64 * GB);
+    write_fake("proc/meminfo", "MemTotal: 67108864 kB\nXMemAvailable: 1 kB\n"
+                               "MemAvailable:    8388608 kB\nBuffers: 5 kB\n");
+    ck_assert_uint_eq(ts_limit_available(root, 64 * GB), 8 * GB);
+    ck_assert_uint_eq(ts_limit_available(root, 4 * GB), 4 * GB);
+    write_fake("proc/self/cgroup", "0::/slice/box\n5:memory:/old\n");
+    write_fake("sys/fs/cgroup/slice/box/memory.max", "2147483648\n");
+    write_fake("sys/fs/cgroup/slice/box/memory.stat", "anon 536870912\nfile 9999999999\n");
+    ck_assert_uint_eq(ts_limit_available(root, 64 * GB), 2 * GB - GB / 2);
+    write_fake("sys/fs/cgroup/slice/memory.max", "max\n");
+    write_fake("sys/fs/cgroup/slice/memory.stat", "anon 9999999999\n");
+    ck_assert_uint_eq(ts_limit_available(root, 64 * GB), 2 * GB - GB / 2);
+    write_fake("sys/fs/cgroup/memory/old/memory.limit_in_bytes", "1073741824\n");
+    write_fake("sys/fs/cgroup/memory/old/memory.stat",
+               "cache 999999999\nrss 5\ntotal_cache 7\ntotal_rss 268435456\n");
+    ck_assert_uint_eq(ts_limit_available(root, 64 * GB), GB - GB / 4);
+    write_fake("sys/fs/cgroup/memory/old/memory.stat", "total_rss 99999999999\n");
+    ck_assert_uint_eq(ts_limit_available(root, 64 * GB), 0);
+}
+END_TEST
+
 START_TEST(test_here)
 {
     ck_assert_int_ge(ts_limit_threads(), 1);
     ck_assert_uint_ge(ts_limit_all_memory(), 1 << 20);
+    ck_assert_uint_ge(ts_limit_unused_memory(), 1 << 20);
+    ck_assert_uint_le(ts_limit_unused_memory(), ts_limit_all_memory());
 }
 END_TEST
 
@@ -170,6 +196,7 @@ int main(void)
     TCase *t = tcase_create("all");
     suite_add_tcase(s, t);
     tcase_add_checked_fixture(t, make_root, remove_root);
+    tcase_add_test(t, test_available);
     tcase_add_test(t, test_no_groups);
     tcase_add_test(t, test_v2);
     tcase_add_test(t, test_v2_nested);

@@ -279,6 +279,39 @@ START_TEST(memory_for_previews)
 }
 END_TEST
 
+/* What other programs have is not taken for weights that stay, and said where a phase wants it
+ * besides. The bits are the same. */
+START_TEST(memory_of_others)
+{
+    run o = open_run("cpu", "", NULL);
+    float *alone = denoise(&o);
+    size_t largest, all = ts_weights_packed(ts_dit_weights(o.m->dit[0]), &largest),
+                    fixed = o.c->memory - ts_run_room(o.r);
+    ck_assert(all > largest);
+    o.c->unused = fixed + largest;
+    ck_assert_uint_eq(ts_run_room(o.r), largest);
+    float *beside = denoise(&o);
+    ck_assert(!memcmp(alone, beside, (size_t)o.n * sizeof *alone));
+    ck_assert(!strstr(testing_warned(o.c), "other programs"));
+    o.c->unused = 1000;
+    ck_assert_uint_eq(ts_run_room(o.r), 1);
+    ts_request q;
+    ts_estimate e;
+    ts_run *other;
+    ts_request_init(o.m, &q);
+    q.prompt = "a panda";
+    q.frames = 1;
+    ck_ok(o.c, ts_run_open(o.m, &q, &other, &e));
+    ck_assert_msg(strstr(testing_warned(o.c), "denoising needs ") &&
+                      strstr(testing_warned(o.c), "other programs leave 1.0 kB of"),
+                  "%s", testing_warned(o.c));
+    ts_run_close(other);
+    free(alone);
+    free(beside);
+    close_run(&o);
+}
+END_TEST
+
 START_TEST(watches_that_make_no_sense)
 {
     run o = open_run("cpu", "wan21-t2v", NULL);
@@ -392,6 +425,7 @@ int main(void)
     tcase_add_test(tc, watched_first);
     tcase_add_test(tc, the_function_ends_it);
     tcase_add_test(tc, memory_for_previews);
+    tcase_add_test(tc, memory_of_others);
     tcase_add_test(tc, watches_that_make_no_sense);
     tcase_add_test(tc, colours_are_those_of_the_picture);
     tcase_add_test(tc, a_map_by_hand);

@@ -1,9 +1,10 @@
 """A LoRA with which the model takes a few steps without guidance.
 
 Where a step of the few begins, the model with guidance takes several smaller ones to where it ends;
-the student, the same weights with a LoRA, learns the straight line between the two. Beginnings are
-noised latents of drawn clips (progressive distillation over a fixed timetable: Salimans and Ho,
-arXiv 2202.00512; with guidance in the target: Meng et al., arXiv 2210.03142).
+the student, the same weights with a LoRA, learns the straight line between the two, several times
+before another takes its place. Beginnings are noised latents of drawn clips (progressive
+distillation over a fixed timetable: Salimans and Ho, arXiv 2202.00512; with guidance in the target:
+Meng et al., arXiv 2210.03142).
 """
 
 import os
@@ -12,7 +13,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn.utils import parametrize
 
 import wan_dit
@@ -67,8 +68,41 @@ def save(low, path):
     )
 
 
+def take(low, path):
+    """What save() wrote."""
+    for k, w in load_file(path).items():
+        name, n = k.removeprefix("transformer.").removesuffix(".weight").split(".lora_")
+        with torch.no_grad():
+            (low[name].a if n == "A" else low[name].b).copy_(w)
+
+
+class Lines:
+    """Where steps begin, their velocities, noise levels and tokens, in a ring of `room`."""
+
+    def __init__(self, room, rng):
+        self.room, self.rng, self.rows, self.at, self.debt = room, rng, None, 0, room / 4
+
+    def put(self, *rows):
+        if self.rows is None:
+            self.rows = [torch.empty((0,) + r.shape[1:], dtype=r.dtype).to(r.device) for r in rows]
+        n, full = len(rows[0]), len(self.rows[0])
+        if full < self.room:
+            self.rows = [torch.cat([old, r]) for old, r in zip(self.rows, rows)]
+            return
+        to = torch.from_numpy((self.at + np.arange(n)) % full).to(rows[0].device)
+        self.at = (self.at + n) % full
+        for old, r in zip(self.rows, rows):
+            old[to] = r
+
+    def batch(self, n):
+        dev = self.rows[0].device
+        i = send(torch.from_numpy(self.rng.integers(len(self.rows[0]), size=n)), dev)
+        return [r[i] for r in self.rows]
+
+
 def train(a, c, names):
-    """Writes a.out/few.safetensors every minute. a.few: its steps, each of a.sub by guidance."""
+    """Writes a.out/few.safetensors every minute, from which --resume goes on. a.few: its steps,
+    each of a.sub by guidance."""
     dev = device()
     m, tok, latents, state = build(a, c, dev)
     if state:
@@ -77,6 +111,9 @@ def train(a, c, names):
     wan_vae.fuse()
     wan_dit.fuse()
     low = attach(m.dit, a.rank)
+    saved = os.path.join(a.out, "few.safetensors")
+    if a.resume and os.path.exists(saved):
+        take(low, saved)
     params = [w for v in low.values() for w in (v.a, v.b)]
     rate = torch.zeros((), device=dev)
     opt = torch.optim.AdamW(params, lr=rate, weight_decay=0.0, capturable=dev == "cuda")
@@ -95,8 +132,8 @@ def train(a, c, names):
         with torch.autocast(dev, dtype=torch.bfloat16, enabled=bf16(dev)):
             return m(x, s, ids)
 
-    def learn(x0, ids, nothing, ends, lr):
-        """ends [n, 2]: noise levels where a step begins and ends."""
+    def teach(x0, ids, nothing, ends):
+        """ends [n, 2]: noise levels where a step begins and ends. Where it begins, velocity."""
         n, line = len(x0), ends.T.reshape(2, -1, 1, 1, 1, 1)
         x = (1 - line[0]) * x0 + line[0] * torch.randn_like(x0)
         y = x
@@ -109,7 +146,10 @@ def train(a, c, names):
                 y = y + (line[1] - line[0]) / a.sub * (v[n:] + a.guidance * (v[:n] - v[n:]))
         for v in low.values():
             v.on = True
-        loss = F.mse_loss(velocity(x, ends[:, 0], ids), (y - x) / (line[1] - line[0]))
+        return torch.stack([x, (y - x) / (line[1] - line[0])])
+
+    def learn(x, v, s, ids, lr):
+        loss = F.mse_loss(velocity(x, s, ids), v)
         opt.zero_grad()
         loss.backward()
         (mean,) = average(params, loss.detach())
@@ -118,27 +158,40 @@ def train(a, c, names):
         opt.step()
         return mean
 
-    one = Recorded(learn, opt.zero_grad)
-    start = last = time.time()
-    step, el, losses = 0, 0.0, []
-    side = c["size"] // c["vae"]["scale_factor_spatial"] // c.get("patch", 1)
-    while el < 60 * a.minutes:
-        T = lengths[turn.choice(len(lengths), p=share)]
-        n = max(1, c["tokens"] // (side * side * ((T - 1) // 4 + 1)))
+    told, one = Recorded(teach, opt.zero_grad), Recorded(learn, opt.zero_grad)
+    lines = {T: Lines(max(32, b.room // 4), rng) for T, b in banks.items()}
+
+    def more(T, n):
+        """n new lines of clips of T frames."""
         banks[T].add(a.fresh[min(T, 2) - 1] * n)
         x0, ids = banks[T].batch(n)
         k = torch.from_numpy(rng.integers(a.few, size=n))
         ends = send(torch.stack([table[k], table[k + 1]], 1), dev)
+        x, v = told(x0, ids, banks[T].nothing.expand(n, -1), ends)
+        lines[T].put(x.half(), v.half(), ends[:, 0], ids)
+
+    start = last = time.time()
+    step, el, losses = 0, 0.0, {T: [] for T in lengths}
+    side = c["size"] // c["vae"]["scale_factor_spatial"] // c.get("patch", 1)
+    while el < 60 * a.minutes:
+        T = lengths[turn.choice(len(lengths), p=share)]
+        n = max(1, c["tokens"] // (side * side * ((T - 1) // 4 + 1)))
+        lines[T].debt += a.teach * n
+        while lines[T].debt >= n:
+            more(T, n)
+            lines[T].debt -= n
         fall = max(0.02, min(1.0, 2 * (1 - el / (60 * a.minutes))))
         lr = (a.lr or 1e-3) * min(1.0, (step + 1) / 50) * fall
-        nothing = banks[T].nothing.expand(n, -1)
-        losses.append(one(x0, ids, nothing, ends, torch.full((), lr, device=dev)))
+        x, v, s, ids = lines[T].batch(n)
+        losses[T].append(one(x.float(), v.float(), s, ids, torch.full((), lr, device=dev)))
         if dev == "cuda" and step % 16 == 0:
             torch.cuda.synchronize()
         (el,) = average([], time.time() - start)
         step += 1
         if time.time() - last > 60 or el >= 60 * a.minutes:
-            say(f"step {step} {el:.0f}s {np.mean([float(v) for v in losses]):.4f}")
-            losses, last = [], time.time()
+            text = [f"| {T}: {np.mean([float(w) for w in v]):.4f} x{len(v)}"
+                    for T, v in losses.items() if v]
+            say(f"step {step} {el:.0f}s", *text)
+            losses, last = {T: [] for T in lengths}, time.time()
             if rank() == 0:
-                save(low, os.path.join(a.out, "few.safetensors"))
+                save(low, saved)

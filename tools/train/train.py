@@ -60,6 +60,7 @@ def main():
     p.add_argument("--guidance", type=float, default=4.0)
     p.add_argument("--few", type=int, default=4, help="distill: steps that the LoRA is for")
     p.add_argument("--sub", type=int, default=3, help="distill: smaller steps in each, guided")
+    p.add_argument("--teach", type=float, default=0.25, help="distill: new for each trained on")
     p.add_argument("--rank", type=int, default=16, help="distill: of the LoRA")
     p.add_argument("--last", action="store_true", help="sheet, export: not the averaged weights")
     p.add_argument("--to", help="export: the directory to write")
