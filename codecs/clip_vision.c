@@ -17,16 +17,15 @@
 #include <string.h>
 
 typedef struct {
-    const ts_weight *norm1_w, *norm1_b, *norm2_w, *norm2_b;
-    ts_layer q, k, v, o, up, down;
+    ts_layer q, k, v, o, up, down, norm1, norm2;
 } clip_block;
 
 struct ts_clip_vision {
     ts_ctx *ctx;
     ts_clip_vision_info info;
     ts_weights *weights;
-    const ts_weight *class_row, *positions, *norm_w, *norm_b;
-    ts_layer patch;
+    const ts_weight *class_row, *positions;
+    ts_layer patch, norm;
     clip_block *block; /* [layers - 1] and the last, which is bound alone */
 };
 
@@ -284,36 +283,17 @@ ts_status ts_clip_vision_infer(ts_ctx *ctx, const ts_checkpoint *c, cJSON *confi
 
 /* ---- bind ---- */
 
-static ts_status bind_clip_norm(ts_weights *ws, int group, long D, const char *name, int layer,
-                                const ts_weight **w, const ts_weight **b)
-{
-    ts_status st;
-    TRY(ts_find_vector(ws, group, w, 1, &D, "encoder.layers.%d.%s.weight", layer, name));
-    TRY(ts_find_vector(ws, group, b, 1, &D, "encoder.layers.%d.%s.bias", layer, name));
-done:
-    return st;
-}
-
 static ts_status bind_clip_block(ts_clip_vision *v, int i)
 {
-    ts_status st;
     clip_block *b = v->block + i;
-    ts_weights *ws = v->weights;
     long D = v->info.width, F = v->info.ff;
-    struct {
-        ts_layer *l;
-        const char *name;
-        long out, in;
-    } linear[] = {{&b->q, "self_attn.q_proj", D, D}, {&b->k, "self_attn.k_proj", D, D},
-                  {&b->v, "self_attn.v_proj", D, D}, {&b->o, "self_attn.out_proj", D, D},
-                  {&b->up, "mlp.fc1", F, D},         {&b->down, "mlp.fc2", D, F}};
-    for (size_t k = 0; k < sizeof linear / sizeof *linear; k++)
-        TRY(ts_find_linear(ws, i, linear[k].l, linear[k].out, linear[k].in, true,
-                           "encoder.layers.%d.%s", i, linear[k].name));
-    TRY(bind_clip_norm(ws, i, D, "layer_norm1", i, &b->norm1_w, &b->norm1_b));
-    TRY(bind_clip_norm(ws, i, D, "layer_norm2", i, &b->norm2_w, &b->norm2_b));
-done:
-    return st;
+    const ts_layer_row row[] = {
+        TS_LINEAR(&b->q, "self_attn.q_proj", D, D), TS_LINEAR(&b->k, "self_attn.k_proj", D, D),
+        TS_LINEAR(&b->v, "self_attn.v_proj", D, D), TS_LINEAR(&b->o, "self_attn.out_proj", D, D),
+        TS_LINEAR(&b->up, "mlp.fc1", F, D),         TS_LINEAR(&b->down, "mlp.fc2", D, F),
+        TS_NORM(&b->norm1, "layer_norm1", D),       TS_NORM(&b->norm2, "layer_norm2", D),
+    };
+    return ts_find_layers(v->weights, i, row, sizeof row / sizeof *row, "encoder.layers", i);
 }
 
 static ts_status bind_clip(ts_clip_vision *v)
@@ -328,8 +308,7 @@ static ts_status bind_clip(ts_clip_vision *v)
                        "embeddings.position_embedding.weight"));
     TRY(ts_weights_find(ws, embed, TS_ROLE_MATRIX, "embeddings.patch_embedding.weight", 4,
                         (long[]){D, i->channels, p, p}, &v->patch.w));
-    TRY(ts_find_vector(ws, embed, &v->norm_w, 1, &D, "pre_layrnorm.weight")); /* so spelt */
-    TRY(ts_find_vector(ws, embed, &v->norm_b, 1, &D, "pre_layrnorm.bias"));
+    TRY(ts_find_norm(ws, embed, &v->norm, D, "pre_layrnorm")); /* so spelt */
     for (int k = 0; k < i->layers; k++) TRY(bind_clip_block(v, k));
 done:
     return st;
@@ -368,13 +347,14 @@ ts_weights *ts_clip_vision_weights(ts_clip_vision *v) { return v->weights; }
 
 /* ---- run ---- */
 
-static ts_status norm_clip(ts_clip_vision *v, ts_tensor x, const ts_weight *w, const ts_weight *b,
-                           ts_tensor y)
+static ts_status norm_clip(ts_clip_vision *v, ts_tensor x, const ts_layer *n, ts_tensor y)
 {
-    return ts_norm_op(
-        v->ctx->dev,
-        (ts_norm){
-            .kind = TS_NORM_LAYER, .eps = (float)v->info.eps, .x = x, .w = w, .b = b, .y = y});
+    return ts_norm_op(v->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
+                                             .eps = (float)v->info.eps,
+                                             .x = x,
+                                             .w = n->w,
+                                             .b = n->b,
+                                             .y = y});
 }
 
 static ts_status apply_clip_linear(ts_clip_vision *v, const ts_layer *l, ts_tensor x, ts_act act,
@@ -401,7 +381,7 @@ static ts_status embed_picture(ts_clip_vision *v, const float *pixels, ts_tensor
     TRY(ts_cast(ctx->dev, ts_view(v->class_row->t, TS_DIM(1, D)), ts_row_range(h, 0, 1)));
     TRY(ts_lincomb_op(ctx->dev,
                       (ts_lincomb){.n = 2, .c = {1, 1}, .x = {h, v->positions->t}, .y = h}));
-    TRY(norm_clip(v, h, v->norm_w, v->norm_b, h));
+    TRY(norm_clip(v, h, &v->norm, h));
 done:
     ts_release(&ctx->arena, mark);
     return st;
@@ -416,7 +396,7 @@ static ts_status run_clip_block(ts_clip_vision *v, const clip_block *b, ts_tenso
     ts_tensor none = {0}, n = ts_take(&ctx->arena, ctx->act, TS_DIM(R, D)),
               up = ts_take(&ctx->arena, ctx->act, TS_DIM(R, v->info.ff)), part[3], heads[3];
     const ts_layer *in[3] = {&b->q, &b->k, &b->v};
-    TRY(norm_clip(v, h, b->norm1_w, b->norm1_b, n));
+    TRY(norm_clip(v, h, &b->norm1, n));
     for (int i = 0; i < 3; i++) {
         part[i] = ts_take(&ctx->arena, ctx->act, TS_DIM(R, D));
         heads[i] = ts_view(part[i], TS_DIM(1, R, A, D / A));
@@ -429,7 +409,7 @@ static ts_status run_clip_block(ts_clip_vision *v, const clip_block *b, ts_tenso
                                                  .out = heads[0],
                                                  .scale = 1 / sqrtf((float)D / (float)A)}));
     TRY(apply_clip_linear(v, &b->o, part[0], TS_ACT_NONE, h, h));
-    TRY(norm_clip(v, h, b->norm2_w, b->norm2_b, n));
+    TRY(norm_clip(v, h, &b->norm2, n));
     TRY(apply_clip_linear(v, &b->up, n, v->info.act, none, up));
     TRY(apply_clip_linear(v, &b->down, up, TS_ACT_NONE, h, h));
 done:

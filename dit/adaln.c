@@ -30,34 +30,63 @@ ts_status ts_adaln_bind(ts_adaln *a, ts_ctx *ctx, const ts_dit_info *info, ts_we
                               info->layers);
 }
 
-/* `kv`: the group of the key's and the value's weights, which read `in` numbers a row. */
-static ts_status bind_attention(ts_adaln *a, ts_adaln_attention *t, int layer, int kv, long in,
-                                const char *blocks, const char *name)
-{
-    ts_status st;
-    ts_weights *ws = a->weights;
-    long D = a->info.dim;
-    TRY(ts_find_linear(ws, layer, &t->q, D, D, true, "%s.%d.%s.to_q", blocks, layer, name));
-    TRY(ts_find_linear(ws, kv, &t->k, D, in, true, "%s.%d.%s.to_k", blocks, layer, name));
-    TRY(ts_find_linear(ws, kv, &t->v, D, in, true, "%s.%d.%s.to_v", blocks, layer, name));
-    TRY(ts_find_linear(ws, layer, &t->o, D, D, true, "%s.%d.%s.to_out.0", blocks, layer, name));
-done:
-    return st;
-}
-
 ts_status ts_adaln_bind_block(ts_adaln *a, int i, const char *blocks, const char *ff_name,
                               long text, long ff)
 {
     ts_status st;
     ts_adaln_block *b = a->block + i;
+    ts_weights *ws = a->weights;
     long D = a->info.dim;
-    TRY(bind_attention(a, &b->self, i, i, D, blocks, "attn1"));
-    TRY(bind_attention(a, &b->cross, i, ts_adaln_group_text(a, i), text, blocks, "attn2"));
-    TRY(ts_find_linear(a->weights, i, &b->up, ff, D, true, "%s.%d.%s.net.0.proj", blocks, i,
-                       ff_name));
-    TRY(ts_find_linear(a->weights, i, &b->down, D, ff, true, "%s.%d.%s.net.2", blocks, i, ff_name));
+    const ts_layer_row row[] = {
+        TS_LINEAR(&b->self.q, "attn1.to_q", D, D),  TS_LINEAR(&b->self.k, "attn1.to_k", D, D),
+        TS_LINEAR(&b->self.v, "attn1.to_v", D, D),  TS_LINEAR(&b->self.o, "attn1.to_out.0", D, D),
+        TS_LINEAR(&b->cross.q, "attn2.to_q", D, D), TS_LINEAR(&b->cross.o, "attn2.to_out.0", D, D),
+    };
+    const ts_layer_row of_text[] = {TS_LINEAR(&b->cross.k, "attn2.to_k", D, text),
+                                    TS_LINEAR(&b->cross.v, "attn2.to_v", D, text)};
+    TRY(ts_find_layers(ws, i, row, sizeof row / sizeof *row, blocks, i));
+    TRY(ts_find_layers(ws, ts_adaln_group_text(a, i), of_text, 2, blocks, i));
+    TRY(ts_find_linear(ws, i, &b->up, ff, D, true, "%s.%d.%s.net.0.proj", blocks, i, ff_name));
+    TRY(ts_find_linear(ws, i, &b->down, D, ff, true, "%s.%d.%s.net.2", blocks, i, ff_name));
 done:
     return st;
+}
+
+/* ---- PixArt's layers ---- */
+
+ts_status ts_adaln_bind_pixart(ts_adaln *a, ts_ctx *ctx, const ts_dit_info *info, ts_weights *ws,
+                               long text, long caption, ts_adaln_embedders *m)
+{
+    enum { FREQUENCIES = 256 }; /* of the timestep's sines */
+    ts_status st;
+    long D = info->dim, side = info->patch[1];
+    const ts_layer_row row[] = {
+        TS_LINEAR(&m->time1, "adaln_single.emb.timestep_embedder.linear_1", D, FREQUENCIES),
+        TS_LINEAR(&m->time2, "adaln_single.emb.timestep_embedder.linear_2", D, D),
+        TS_LINEAR(&m->modulate, "adaln_single.linear", 6 * D, D),
+        TS_LINEAR(&m->text1, "caption_projection.linear_1", D, caption),
+        TS_LINEAR(&m->text2, "caption_projection.linear_2", D, D),
+    };
+    TRY(ts_adaln_bind(a, ctx, info, ws));
+    int ends = ts_adaln_group_ends(a);
+    for (int i = 0; i < info->layers; i++) {
+        TRY(ts_adaln_bind_block(a, i, "transformer_blocks", "ff", text, 4 * D));
+        TRY(ts_find_vector(ws, i, &a->block[i].table, 2, (long[]){6, D},
+                           "transformer_blocks.%d.scale_shift_table", i));
+    }
+    TRY(ts_find_conv(ws, ends, &a->patch, 4, (long[]){D, info->in_channels, side, side},
+                     "pos_embed.proj"));
+    TRY(ts_find_linear(ws, ends, &a->out, side * side * info->out_channels, D, true, "proj_out"));
+    TRY(ts_find_vector(ws, ends, &a->table, 2, (long[]){2, D}, "scale_shift_table"));
+    TRY(ts_find_layers(ws, ts_adaln_group_embed(a), row, caption ? 5 : 3, NULL, 0));
+done:
+    return st;
+}
+
+ts_tensor ts_adaln_embedding(void *self, ts_eval e)
+{
+    const ts_adaln *a = self;
+    return ts_row_range(a->e6, e.trow, 1);
 }
 
 void ts_adaln_unbind(void *self)
@@ -94,14 +123,10 @@ ts_status ts_adaln_text(ts_adaln *a, const ts_dit_inputs *in, const ts_layer *l1
 {
     ts_status st;
     ts_ctx *ctx = a->ctx;
-    long D = a->info.dim, T = a->text.rows, width = a->info.text_dim;
-    ts_tensor states = ts_part_take(ctx, TS_F32, T, width);
-    ts_tensor x = states; /* [T, text_dim] as products read it */
-    if (ctx->act != TS_F32) x = ts_part_take(ctx, ctx->act, T, width);
-    TRY(ts_part_texts_upload(ctx, &a->text, in, states));
-    if (ctx->act != TS_F32) TRY(ts_cast(ctx->dev, states, x));
-    *c = x;
+    long D = a->info.dim, T = a->text.rows;
+    TRY(ts_part_texts_take(ctx, &a->text, in, a->info.text_dim, c));
     if (!l1->w) goto done;
+    ts_tensor x = *c;
     ts_tensor u = ts_part_take(ctx, ctx->act, T, D);
     *c = ts_part_take(ctx, ctx->act, T, D);
     TRY(ts_part_linear(ctx, l1, x, TS_ACT_GELU_TANH, u));
@@ -236,33 +261,23 @@ done:
     return st;
 }
 
-/* [rows, A d] -> [1, rows, A, d] */
-static ts_tensor batch_of_one(const ts_adaln *a, ts_tensor t)
-{
-    return (ts_tensor){t.p, t.type, 4, {1, t.dim[0], a->info.heads, a->info.head_dim}, t.ld};
-}
-
 static ts_status norm_before_text(const ts_adaln *a, const ts_adaln_block *b, ts_tensor h,
                                   ts_tensor n)
 {
-    if (!b->norm_w) return ts_cast(a->ctx->dev, h, n);
-    return ts_norm_op(a->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
-                                             .eps = a->info.eps,
-                                             .x = h,
-                                             .w = b->norm_w,
-                                             .b = b->norm_b,
-                                             .y = n});
+    return b->norm.w ? ts_part_norm(a->ctx, &b->norm, a->info.eps, h, n)
+                     : ts_cast(a->ctx->dev, h, n);
 }
 
 /* out = attention(q, k, v) of rows that every token sees, [rows, D] each */
 static ts_status attend_rows(ts_adaln *a, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor bias,
                              ts_tensor out)
 {
+    int A = a->info.heads;
     return ts_attention_op(a->ctx->dev,
-                           (ts_attention){.q = batch_of_one(a, q),
-                                          .k = batch_of_one(a, k),
-                                          .v = batch_of_one(a, v),
-                                          .out = batch_of_one(a, out),
+                           (ts_attention){.q = ts_part_batch_of_one(q, A),
+                                          .k = ts_part_batch_of_one(k, A),
+                                          .v = ts_part_batch_of_one(v, A),
+                                          .out = ts_part_batch_of_one(out, A),
                                           .scale = (float)(1 / sqrt((double)a->info.head_dim)),
                                           .bias = bias});
 }

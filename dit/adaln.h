@@ -14,8 +14,8 @@ typedef struct {
 typedef struct {
     ts_adaln_attention self, cross;
     ts_layer up, down;
-    const ts_weight *norm_w, *norm_b; /* before cross-attention; NULL: that norm is the identity */
-    const ts_weight *table;           /* 6 D numbers */
+    ts_layer norm;          /* before cross-attention; not bound: the identity */
+    const ts_weight *table; /* 6 D numbers */
     /* keys and values of pictures in cross-attention; not bound: it sees none */
     ts_layer picture_k, picture_v;
     const ts_weight *picture_norm; /* of the keys */
@@ -61,6 +61,16 @@ ts_status ts_adaln_bind_block(ts_adaln *, int i, const char *blocks, const char 
                               long ff);
 void ts_adaln_unbind(void *self);
 
+/* Of the timestep, its projection, and the text, where it is projected. */
+typedef struct {
+    ts_layer time1, time2, modulate, text1, text2;
+} ts_adaln_embedders;
+/* All of the layers that PixArt's transformers and those after them have, under diffusers' names.
+ * text: what keys and values of the text read, caption: the width of its states where they are
+ * projected, else 0. */
+ts_status ts_adaln_bind_pixart(ts_adaln *, ts_ctx *, const ts_dit_info *, ts_weights *, long text,
+                               long caption, ts_adaln_embedders *);
+
 /* Begins a run: the grid, where each text's rows are, the channels beside a sample's, and room for
  * emb, e6, kv, picture and bias. text_rows: of texts that do not say their length, as in
  * ts_dit_class. TS_EMODEL: a guidance, which these models are not told. */
@@ -77,4 +87,5 @@ ts_status ts_adaln_keys_and_values(ts_adaln *, ts_tensor c, ts_tensor pictures);
 ts_status ts_adaln_enter(void *self, ts_eval, ts_tensor x, ts_tensor h);
 ts_status ts_adaln_run_block(void *self, int layer, ts_eval, ts_attn *, ts_tensor h);
 ts_status ts_adaln_leave(void *self, ts_eval, ts_tensor h, ts_tensor v);
+ts_tensor ts_adaln_embedding(void *self, ts_eval); /* the projection of the timestep, [1, 6 D] */
 #endif

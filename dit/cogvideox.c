@@ -34,12 +34,8 @@ typedef struct {
     double space, duration; /* what places are divided by before their sines are taken */
 } cogvideox_config;
 
-typedef struct { /* a layer norm's weights */
-    const ts_weight *w, *b;
-} affine_norm;
 typedef struct {
-    ts_layer modulate1, modulate2, q, k, v, o, up, down;
-    affine_norm norm1, norm2, norm_q, norm_k;
+    ts_layer modulate1, modulate2, q, k, v, o, up, down, norm1, norm2, norm_q, norm_k;
 } cogvideox_block;
 
 typedef struct {
@@ -48,8 +44,7 @@ typedef struct {
     ts_dit_info info;
     const cogvideox_config *config;
     cogvideox_block *block;
-    ts_layer patch, text, time1, time2, offset1, offset2, modulate, out;
-    affine_norm norm_final, norm_out;
+    ts_layer patch, text, time1, time2, offset1, offset2, modulate, out, norm_final, norm_out;
     const ts_weight *learned; /* [1, text rows + N, D]; NULL: none */
     /* the run's */
     ts_grid grid;
@@ -198,51 +193,25 @@ done:
 
 /* ---- bind ---- */
 
-static ts_status bind_norm(ts_weights *ws, int group, affine_norm *n, long width, const char *name)
-{
-    ts_status st;
-    TRY(ts_find_vector(ws, group, &n->w, 1, &width, "%s.weight", name));
-    TRY(ts_find_vector(ws, group, &n->b, 1, &width, "%s.bias", name));
-done:
-    return st;
-}
-
-static ts_status bind_norm_of(ts_weights *ws, int i, affine_norm *n, long width, const char *name)
-{
-    char all[96];
-    snprintf(all, sizeof all, "transformer_blocks.%d.%s", i, name);
-    return bind_norm(ws, i, n, width, all);
-}
-
 static ts_status bind_cogvideox_block(cogvideox *m, int i)
 {
-    ts_status st;
-    ts_weights *ws = m->weights;
     cogvideox_block *b = m->block + i;
     long D = m->info.dim, d = m->info.head_dim, A = m->config->time_dim;
-    const struct {
-        ts_layer *l;
-        long out, in;
-        const char *name;
-    } linear[] = {
-        {&b->modulate1, 6 * D, A, "norm1.linear"},
-        {&b->modulate2, 6 * D, A, "norm2.linear"},
-        {&b->q, D, D, "attn1.to_q"},
-        {&b->k, D, D, "attn1.to_k"},
-        {&b->v, D, D, "attn1.to_v"},
-        {&b->o, D, D, "attn1.to_out.0"},
-        {&b->up, 4 * D, D, "ff.net.0.proj"},
-        {&b->down, D, 4 * D, "ff.net.2"},
+    const ts_layer_row row[] = {
+        TS_LINEAR(&b->modulate1, "norm1.linear", 6 * D, A),
+        TS_LINEAR(&b->modulate2, "norm2.linear", 6 * D, A),
+        TS_LINEAR(&b->q, "attn1.to_q", D, D),
+        TS_LINEAR(&b->k, "attn1.to_k", D, D),
+        TS_LINEAR(&b->v, "attn1.to_v", D, D),
+        TS_LINEAR(&b->o, "attn1.to_out.0", D, D),
+        TS_LINEAR(&b->up, "ff.net.0.proj", 4 * D, D),
+        TS_LINEAR(&b->down, "ff.net.2", D, 4 * D),
+        TS_NORM(&b->norm1, "norm1.norm", D),
+        TS_NORM(&b->norm2, "norm2.norm", D),
+        TS_NORM(&b->norm_q, "attn1.norm_q", d),
+        TS_NORM(&b->norm_k, "attn1.norm_k", d),
     };
-    for (size_t k = 0; k < sizeof linear / sizeof *linear; k++)
-        TRY(ts_find_linear(ws, i, linear[k].l, linear[k].out, linear[k].in, true,
-                           "transformer_blocks.%d.%s", i, linear[k].name));
-    TRY(bind_norm_of(ws, i, &b->norm1, D, "norm1.norm"));
-    TRY(bind_norm_of(ws, i, &b->norm2, D, "norm2.norm"));
-    TRY(bind_norm_of(ws, i, &b->norm_q, d, "attn1.norm_q"));
-    TRY(bind_norm_of(ws, i, &b->norm_k, d, "attn1.norm_k"));
-done:
-    return st;
+    return ts_find_layers(m->weights, i, row, sizeof row / sizeof *row, "transformer_blocks", i);
 }
 
 /* tokens of the clips whose positions are learned */
@@ -263,6 +232,19 @@ static ts_status bind_cogvideox(void *self, ts_ctx *ctx, const ts_dit_info *info
     m->config = config;
     long A = m->config->time_dim;
     int ends = group_of_stream_ends(m), embed = group_of_embedding(m);
+    const ts_layer_row end[] = {
+        TS_NORM(&m->norm_final, "norm_final", D),
+        TS_NORM(&m->norm_out, "norm_out.norm", D),
+        TS_LINEAR(&m->modulate, "norm_out.linear", 2 * D, A),
+        TS_LINEAR(&m->out, "proj_out", patch_width(m, info->out_channels), D),
+    };
+    const ts_layer_row embedder[] = {
+        TS_LINEAR(&m->text, "patch_embed.text_proj", D, info->text_dim),
+        TS_LINEAR(&m->time1, "time_embedding.linear_1", A, D),
+        TS_LINEAR(&m->time2, "time_embedding.linear_2", A, A),
+        TS_LINEAR(&m->offset1, "ofs_embedding.linear_1", A, A), /* these two where it is told */
+        TS_LINEAR(&m->offset2, "ofs_embedding.linear_2", A, A),
+    };
     m->block = calloc((size_t)info->layers, sizeof *m->block);
     if (!m->block)
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "a transformer of %d layers: out of memory",
@@ -274,17 +256,8 @@ static ts_status bind_cogvideox(void *self, ts_ctx *ctx, const ts_dit_info *info
     else
         TRY(ts_find_conv(ws, ends, &m->patch, 4, (long[]){D, info->in_channels, side, side},
                          "patch_embed.proj"));
-    TRY(bind_norm(ws, ends, &m->norm_final, D, "norm_final"));
-    TRY(bind_norm(ws, ends, &m->norm_out, D, "norm_out.norm"));
-    TRY(ts_find_linear(ws, ends, &m->modulate, 2 * D, A, true, "norm_out.linear"));
-    TRY(ts_find_linear(ws, ends, &m->out, patch_width(m, info->out_channels), D, true, "proj_out"));
-    TRY(ts_find_linear(ws, embed, &m->text, D, info->text_dim, true, "patch_embed.text_proj"));
-    TRY(ts_find_linear(ws, embed, &m->time1, A, D, true, "time_embedding.linear_1"));
-    TRY(ts_find_linear(ws, embed, &m->time2, A, A, true, "time_embedding.linear_2"));
-    if (m->config->offset_dim) {
-        TRY(ts_find_linear(ws, embed, &m->offset1, A, A, true, "ofs_embedding.linear_1"));
-        TRY(ts_find_linear(ws, embed, &m->offset2, A, A, true, "ofs_embedding.linear_2"));
-    }
+    TRY(ts_find_layers(ws, ends, end, sizeof end / sizeof *end, NULL, 0));
+    TRY(ts_find_layers(ws, embed, embedder, m->config->offset_dim ? 5 : 3, NULL, 0));
     if (m->config->learned)
         TRY(ts_find_vector(ws, ends, &m->learned, 3,
                            (long[]){1, m->config->text_rows + count_learned(info), D},
@@ -306,52 +279,28 @@ static ts_status refuse_positions(const cogvideox *m)
     return ts_fail(&m->ctx->err, TS_EMEMORY, "positions of %d tokens: out of memory", m->grid.N);
 }
 
-/* [sin(v w_0) .., cos(v w_0) ..] of the n positions v = i / scale of an axis: [n, width]. */
-static void fill_sines(long n, double scale, long width, float *out)
-{
-    long half = width / 2;
-    for (long i = 0; i < n; i++)
-        for (long k = 0; k < half; k++) {
-            double angle = (double)i / scale * pow(10000, -(double)k / (double)half);
-            out[i * width + k] = (float)sin(angle);
-            out[i * width + half + k] = (float)cos(angle);
-        }
-}
-
 /* Columns 0 .. D / 4 - 1 hold the token's frame, then as many and a half its x, then its y. */
 static ts_status prepare_sines(cogvideox *m)
 {
     ts_status st = TS_OK;
-    ts_ctx *ctx = m->ctx;
-    long F = m->grid.F, H = m->grid.H, W = m->grid.W, D = m->info.dim, column = 0;
+    const ts_grid *g = &m->grid;
+    long D = m->info.dim, length[3] = {g->F, g->H, g->W}, column = 0;
     const struct {
-        long n, width;
-        double scale;
         int axis;
-    } part[] = {{F, D / 4, m->config->duration, 0},
-                {W, 3 * D / 8, m->config->space, 2},
-                {H, 3 * D / 8, m->config->space, 1}};
-    float *host = malloc((size_t)((F + W + H) * D) * sizeof *host);
-    if (!host) TRY(refuse_positions(m));
+        long width;
+        double scale;
+    } part[] = {{0, D / 4, m->config->duration},
+                {2, 3 * D / 8, m->config->space},
+                {1, 3 * D / 8, m->config->space}};
+    double *at = malloc((size_t)(length[0] + length[1] + length[2]) * sizeof *at);
+    if (!at) TRY(refuse_positions(m));
     for (int i = 0; i < 3; i++) {
-        long width = part[i].width;
-        ts_tensor t = ts_part_take(ctx, TS_F32, part[i].n, width);
-        ts_copy c = {.src = t.p,
-                     .dst = ts_at(m->positions.p, (size_t)column * sizeof(float)),
-                     .stype = TS_F32,
-                     .dtype = TS_F32,
-                     .nd = 4,
-                     .dim = {F, H, W, width},
-                     .ss = {0, 0, 0, 1},
-                     .ds = {H * W * D, W * D, D, 1}};
-        c.ss[part[i].axis] = width;
-        fill_sines(part[i].n, part[i].scale, width, host);
-        TRY(ts_part_upload(ctx, t, host));
-        TRY(ts_copy_op(ctx->dev, c));
-        column += width;
+        for (long k = 0; k < length[part[i].axis]; k++) at[k] = (double)k / part[i].scale;
+        TRY(ts_part_sines(m->ctx, g, part[i].axis, at, part[i].width, m->positions, column));
+        column += part[i].width;
     }
 done:
-    free(host);
+    free(at);
     return st;
 }
 
@@ -464,15 +413,11 @@ static ts_status prepare_cogvideox_tables(cogvideox *m, const ts_dit_inputs *in,
     ts_status st;
     ts_ctx *ctx = m->ctx;
     size_t mark = ts_mark(&ctx->arena);
-    ts_tensor states = ts_part_take(ctx, TS_F32, m->texts.rows, m->info.text_dim), x = states;
+    ts_tensor x;
     TRY(ts_weights_enter(m->weights, group_of_embedding(m)));
     TRY(ts_part_embed(ctx, &m->time1, &m->time2, t, nt, m->emb));
     TRY(add_offset(m));
-    TRY(ts_part_texts_upload(ctx, &m->texts, in, states));
-    if (ctx->act != TS_F32) {
-        x = ts_part_take(ctx, ctx->act, m->texts.rows, m->info.text_dim);
-        TRY(ts_cast(ctx->dev, states, x));
-    }
+    TRY(ts_part_texts_take(ctx, &m->texts, in, m->info.text_dim, &x));
     TRY(ts_part_linear(ctx, &m->text, x, TS_ACT_NONE, m->rows));
     TRY(mark_text(m));
     if (m->config->rope) TRY(prepare_places(m));
@@ -523,26 +468,6 @@ done:
 
 /* ---- enter, block, leave ---- */
 
-/* Latents f32 [F, H, W, C] and the vectors of their patches, rows f32 [N, C pt ph pw]. */
-static ts_status move_patches(const cogvideox *m, ts_tensor latents, ts_tensor rows, bool to_rows)
-{
-    const int *p = m->info.patch;
-    long H = latents.dim[1], W = latents.dim[2], C = latents.dim[3], K = rows.ld, gh = H / p[1],
-         gw = W / p[2];
-    ts_copy c = {.stype = TS_F32,
-                 .dtype = TS_F32,
-                 .nd = 7,
-                 .dim = {latents.dim[0] / p[0], gh, gw, C, p[0], p[1], p[2]}};
-    long of_latents[7] = {p[0] * H * W * C, p[1] * W * C, p[2] * C, 1, H * W * C, W * C, C},
-         of_rows[7] = {gh * gw * K,       gw * K, K, (long)p[0] * p[1] * p[2],
-                       (long)p[1] * p[2], p[2],   1};
-    c.src = to_rows ? latents.p : rows.p;
-    c.dst = to_rows ? rows.p : latents.p;
-    memcpy(c.ss, to_rows ? of_latents : of_rows, sizeof of_rows);
-    memcpy(c.ds, to_rows ? of_rows : of_latents, sizeof of_rows);
-    return ts_copy_op(m->ctx->dev, c);
-}
-
 /* Positions that were learned: of the text and of video, [rows, D], weights of the group that is
  * entered. */
 static ts_tensor learned_rows(const cogvideox *m, bool video)
@@ -565,7 +490,7 @@ static ts_status enter_cogvideox(void *self, ts_eval e, ts_tensor x, ts_tensor h
               rows = ts_part_take(ctx, TS_F32, N, patch_width(m, m->info.in_channels)),
               places = learned ? learned_rows(m, true) : m->positions;
     TRY(ts_part_join(ctx, m->beside, &x));
-    TRY(move_patches(m, x, rows, true));
+    TRY(ts_part_move_patches(ctx, m->info.patch, x, rows, true));
     TRY(ts_linear_op(
         ctx->dev,
         (ts_linear){.x = rows, .w = m->patch.w, .b = m->patch.b, .resid = places, .y = video}));
@@ -593,8 +518,8 @@ static ts_status modulate_rows(cogvideox *m, const ts_layer *l, ts_eval e, long 
 enum { SHIFT, SCALE, GATE }; /* places in a row of modulation */
 
 /* y = (ln(h) w + b) (1 + scale) + shift */
-static ts_status norm_stream(const cogvideox *m, const affine_norm *n, ts_modulation mod,
-                             ts_tensor h, ts_tensor y)
+static ts_status norm_stream(const cogvideox *m, const ts_layer *n, ts_modulation mod, ts_tensor h,
+                             ts_tensor y)
 {
     long D = m->info.dim;
     return ts_norm_op(m->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
@@ -609,17 +534,12 @@ static ts_status norm_stream(const cogvideox *m, const affine_norm *n, ts_modula
 }
 
 /* x = ln of each head in place, then turned where it is video's: x [T, D] */
-static ts_status norm_heads_and_turn(const cogvideox *m, const affine_norm *n, ts_tensor x)
+static ts_status norm_heads_and_turn(const cogvideox *m, const ts_layer *n, ts_tensor x)
 {
     ts_status st;
     int A = m->info.heads;
     ts_tensor heads = ts_tensor_of(x.p, x.type, TS_DIM(x.dim[0] * A, m->info.head_dim));
-    TRY(ts_norm_op(m->ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
-                                          .eps = 1e-6F, /* whatever the config's is */
-                                          .x = heads,
-                                          .w = n->w,
-                                          .b = n->b,
-                                          .y = heads}));
+    TRY(ts_part_norm(m->ctx, n, 1e-6F, heads, heads)); /* whatever the config's eps is */
     if (ts_there(m->cos))
         TRY(ts_rope_op(m->ctx->dev, (ts_rope){.x = ts_part_heads(ts_row_range(x, 0, m->grid.N), A),
                                               .cos = m->cos,
@@ -692,15 +612,10 @@ static ts_status leave_cogvideox(void *self, ts_eval e, ts_tensor h, ts_tensor v
     ts_tensor n = ts_part_take(ctx, TS_F32, N, D), mod = ts_part_take(ctx, TS_F32, 1, 2 * D),
               o = ts_part_take(ctx, TS_F32, N, patch_width(m, m->info.out_channels));
     TRY(ts_part_project(ctx, &m->modulate, ts_row_range(m->emb, e.trow, 1), mod));
-    TRY(ts_norm_op(ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
-                                       .eps = m->info.eps,
-                                       .x = h,
-                                       .w = m->norm_final.w,
-                                       .b = m->norm_final.b,
-                                       .y = n}));
+    TRY(ts_part_norm(ctx, &m->norm_final, m->info.eps, h, n));
     TRY(norm_stream(m, &m->norm_out, (ts_modulation){.m = mod}, n, n));
     TRY(ts_part_linear(ctx, &m->out, n, TS_ACT_NONE, o));
-    TRY(move_patches(m, v, o, false));
+    TRY(ts_part_move_patches(ctx, m->info.patch, v, o, false));
 done:
     ts_release(&ctx->arena, mark);
     return st;

@@ -43,8 +43,7 @@ typedef struct {
         side[2]; /* of a dual block: video, text; of a single one the first, down: of both */
 } hunyuan_block;
 typedef struct {
-    const ts_weight *norm1_w, *norm1_b, *norm2_w, *norm2_b;
-    ts_layer mod, q, k, v, o, up, down;
+    ts_layer mod, q, k, v, o, up, down, norm1, norm2;
 } hunyuan_refiner;
 
 typedef struct {
@@ -162,23 +161,6 @@ done:
 static int group_of_ends(const hunyuan *y) { return y->info.layers; }
 static int group_of_embedders(const hunyuan *y) { return y->info.layers + 1; }
 
-typedef struct {
-    ts_layer *l;
-    const char *name;
-    long out, in;
-} hunyuan_row;
-
-static ts_status bind_rows(hunyuan *y, int group, const char *blocks, int i, const hunyuan_row *row,
-                           int n)
-{
-    ts_status st = TS_OK;
-    for (int k = 0; k < n; k++)
-        TRY(ts_find_linear(y->weights, group, row[k].l, row[k].out, row[k].in, true, "%s.%d.%s",
-                           blocks, i, row[k].name));
-done:
-    return st;
-}
-
 static ts_status bind_head_norms(hunyuan *y, const char *blocks, int group, int i, hunyuan_side *s,
                                  const char *added)
 {
@@ -198,16 +180,23 @@ static ts_status bind_dual(hunyuan *y, int i)
     ts_status st;
     hunyuan_side *v = &y->block[i].side[0], *t = &y->block[i].side[1];
     long D = y->info.dim, M = y->config->ff;
-    const hunyuan_row row[] = {
-        {&v->mod, "norm1.linear", 6 * D, D}, {&t->mod, "norm1_context.linear", 6 * D, D},
-        {&v->q, "attn.to_q", D, D},          {&t->q, "attn.add_q_proj", D, D},
-        {&v->k, "attn.to_k", D, D},          {&t->k, "attn.add_k_proj", D, D},
-        {&v->v, "attn.to_v", D, D},          {&t->v, "attn.add_v_proj", D, D},
-        {&v->o, "attn.to_out.0", D, D},      {&t->o, "attn.to_add_out", D, D},
-        {&v->up, "ff.net.0.proj", M, D},     {&t->up, "ff_context.net.0.proj", M, D},
-        {&v->down, "ff.net.2", D, M},        {&t->down, "ff_context.net.2", D, M},
+    const ts_layer_row row[] = {
+        TS_LINEAR(&v->mod, "norm1.linear", 6 * D, D),
+        TS_LINEAR(&t->mod, "norm1_context.linear", 6 * D, D),
+        TS_LINEAR(&v->q, "attn.to_q", D, D),
+        TS_LINEAR(&t->q, "attn.add_q_proj", D, D),
+        TS_LINEAR(&v->k, "attn.to_k", D, D),
+        TS_LINEAR(&t->k, "attn.add_k_proj", D, D),
+        TS_LINEAR(&v->v, "attn.to_v", D, D),
+        TS_LINEAR(&t->v, "attn.add_v_proj", D, D),
+        TS_LINEAR(&v->o, "attn.to_out.0", D, D),
+        TS_LINEAR(&t->o, "attn.to_add_out", D, D),
+        TS_LINEAR(&v->up, "ff.net.0.proj", M, D),
+        TS_LINEAR(&t->up, "ff_context.net.0.proj", M, D),
+        TS_LINEAR(&v->down, "ff.net.2", D, M),
+        TS_LINEAR(&t->down, "ff_context.net.2", D, M),
     };
-    TRY(bind_rows(y, i, blocks, i, row, sizeof row / sizeof *row));
+    TRY(ts_find_layers(y->weights, i, row, sizeof row / sizeof *row, blocks, i));
     TRY(bind_head_norms(y, blocks, i, i, v, ""));
     TRY(bind_head_norms(y, blocks, i, i, t, "added_"));
 done:
@@ -221,11 +210,12 @@ static ts_status bind_single(hunyuan *y, int i)
     int group = y->config->dual + i;
     hunyuan_side *s = &y->block[group].side[0];
     long D = y->info.dim, M = y->config->ff;
-    const hunyuan_row row[] = {
-        {&s->mod, "norm.linear", 3 * D, D}, {&s->q, "attn.to_q", D, D},
-        {&s->k, "attn.to_k", D, D},         {&s->v, "attn.to_v", D, D},
-        {&s->up, "proj_mlp", M, D},         {&s->down, "proj_out", D, D + M}};
-    TRY(bind_rows(y, group, blocks, i, row, sizeof row / sizeof *row));
+    const ts_layer_row row[] = {
+        TS_LINEAR(&s->mod, "norm.linear", 3 * D, D), TS_LINEAR(&s->q, "attn.to_q", D, D),
+        TS_LINEAR(&s->k, "attn.to_k", D, D),         TS_LINEAR(&s->v, "attn.to_v", D, D),
+        TS_LINEAR(&s->up, "proj_mlp", M, D),         TS_LINEAR(&s->down, "proj_out", D, D + M),
+    };
+    TRY(ts_find_layers(y->weights, group, row, sizeof row / sizeof *row, blocks, i));
     TRY(bind_head_norms(y, blocks, group, i, s, ""));
 done:
     return st;
@@ -233,31 +223,21 @@ done:
 
 static ts_status bind_refiner(hunyuan *y, int i)
 {
-    static const char blocks[] = "context_embedder.token_refiner.refiner_blocks";
-    ts_status st;
     hunyuan_refiner *r = y->refiner + i;
-    int group = group_of_ends(y);
     long D = y->info.dim, M = 4 * D; /* whatever mlp_ratio is */
-    const hunyuan_row row[] = {{&r->mod, "norm_out.linear", 2 * D, D},
-                               {&r->q, "attn.to_q", D, D},
-                               {&r->k, "attn.to_k", D, D},
-                               {&r->v, "attn.to_v", D, D},
-                               {&r->o, "attn.to_out.0", D, D},
-                               {&r->up, "ff.net.0.proj", M, D},
-                               {&r->down, "ff.net.2", D, M}};
-    const struct {
-        const ts_weight **w;
-        const char *name;
-    } norm[] = {{&r->norm1_w, "norm1.weight"},
-                {&r->norm1_b, "norm1.bias"},
-                {&r->norm2_w, "norm2.weight"},
-                {&r->norm2_b, "norm2.bias"}};
-    TRY(bind_rows(y, group, blocks, i, row, sizeof row / sizeof *row));
-    for (int k = 0; k < 4; k++)
-        TRY(ts_find_vector(y->weights, group, norm[k].w, 1, &D, "%s.%d.%s", blocks, i,
-                           norm[k].name));
-done:
-    return st;
+    const ts_layer_row row[] = {
+        TS_LINEAR(&r->mod, "norm_out.linear", 2 * D, D),
+        TS_LINEAR(&r->q, "attn.to_q", D, D),
+        TS_LINEAR(&r->k, "attn.to_k", D, D),
+        TS_LINEAR(&r->v, "attn.to_v", D, D),
+        TS_LINEAR(&r->o, "attn.to_out.0", D, D),
+        TS_LINEAR(&r->up, "ff.net.0.proj", M, D),
+        TS_LINEAR(&r->down, "ff.net.2", D, M),
+        TS_NORM(&r->norm1, "norm1", D),
+        TS_NORM(&r->norm2, "norm2", D),
+    };
+    return ts_find_layers(y->weights, group_of_ends(y), row, sizeof row / sizeof *row,
+                          "context_embedder.token_refiner.refiner_blocks", i);
 }
 
 /* l2 act(l1 x), both as wide as the model */
@@ -420,30 +400,13 @@ done:
     return st;
 }
 
-/* Tokens of video turn by their index along each axis. */
-static ts_status prepare_turns(hunyuan *y)
-{
-    ts_status st = TS_OK;
-    const ts_grid *g = &y->grid;
-    const int *a = y->config->axes;
-    long width[3] = {a[0], a[1], a[2]},
-         n = g->F > g->H ? (g->F > g->W ? g->F : g->W) : (g->H > g->W ? g->H : g->W);
-    double *index = malloc((size_t)n * sizeof *index);
-    if (!index) TRY(ts_fail(&y->ctx->err, TS_EMEMORY, "positions of %ld tokens: out of memory", n));
-    for (long i = 0; i < n; i++) index[i] = (double)i;
-    TRY(ts_part_rope_table(y->ctx, g, width, y->config->theta,
-                           (const double *[]){index, index, index}, y->cos, y->sin));
-done:
-    free(index);
-    return st;
-}
-
 static ts_status prepare_hunyuan(void *self, const ts_grid *grid, const ts_dit_inputs *in,
                                  const float *t, int nt)
 {
     ts_status st;
     hunyuan *y = self;
     ts_ctx *ctx = y->ctx;
+    const int *a = y->config->axes;
     long D = y->info.dim, half = y->info.head_dim / 2;
     y->grid = *grid;
     y->nt = nt;
@@ -456,7 +419,8 @@ static ts_status prepare_hunyuan(void *self, const ts_grid *grid, const ts_dit_i
     TRY(ts_weights_enter(y->weights, group_of_embedders(y)));
     TRY(prepare_embeddings(y, in, t));
     TRY(prepare_hunyuan_text(y, in));
-    TRY(prepare_turns(y));
+    TRY(ts_part_rope_indices(ctx, grid, (long[]){a[0], a[1], a[2]}, y->config->theta, y->cos,
+                             y->sin));
 done:
     return st;
 }
@@ -475,43 +439,30 @@ static ts_status modulate(hunyuan *y, const ts_layer *l, ts_tensor row, ts_modul
     return ts_part_project(y->ctx, l, row, m->m);
 }
 
-static ts_status norm_refined(hunyuan *y, const ts_weight *w, const ts_weight *b, ts_tensor h,
-                              ts_tensor n)
-{
-    return ts_norm_op(
-        y->ctx->dev,
-        (ts_norm){.kind = TS_NORM_LAYER, .eps = y->info.eps, .x = h, .w = w, .b = b, .y = n});
-}
-
-/* [rows, A d] -> [1, rows, A, d] */
-static ts_tensor heads_of_one(const hunyuan *y, ts_tensor t)
-{
-    return (ts_tensor){t.p, t.type, 4, {1, t.dim[0], y->info.heads, y->info.head_dim}, t.ld};
-}
-
 static ts_status refine(hunyuan *y, const hunyuan_refiner *r, ts_tensor emb, ts_tensor h)
 {
     ts_status st;
     ts_ctx *ctx = y->ctx;
     ts_modulation m; /* [1, 2 D]: gates */
     long L = h.dim[0], D = y->info.dim;
+    int A = y->info.heads;
     const ts_layer *in[3] = {&r->q, &r->k, &r->v};
     size_t mark = ts_mark(&ctx->arena);
     ts_tensor n = ts_part_take(ctx, ctx->act, L, D), part[3],
               u = ts_part_take(ctx, ctx->act, L, r->up.w->t.dim[0]);
     TRY(modulate(y, &r->mod, emb, &m));
-    TRY(norm_refined(y, r->norm1_w, r->norm1_b, h, n));
+    TRY(ts_part_norm(ctx, &r->norm1, y->info.eps, h, n));
     for (int i = 0; i < 3; i++) {
         part[i] = ts_part_take(ctx, ctx->act, L, D);
         TRY(ts_part_linear(ctx, in[i], n, TS_ACT_NONE, part[i]));
     }
-    TRY(ts_attention_op(ctx->dev, (ts_attention){.q = heads_of_one(y, part[0]),
-                                                 .k = heads_of_one(y, part[1]),
-                                                 .v = heads_of_one(y, part[2]),
-                                                 .out = heads_of_one(y, n),
+    TRY(ts_attention_op(ctx->dev, (ts_attention){.q = ts_part_batch_of_one(part[0], A),
+                                                 .k = ts_part_batch_of_one(part[1], A),
+                                                 .v = ts_part_batch_of_one(part[2], A),
+                                                 .out = ts_part_batch_of_one(n, A),
                                                  .scale = 1 / sqrtf((float)y->info.head_dim)}));
     TRY(ts_part_add_gated(ctx, &r->o, n, m, 0, h));
-    TRY(norm_refined(y, r->norm2_w, r->norm2_b, h, n));
+    TRY(ts_part_norm(ctx, &r->norm2, y->info.eps, h, n));
     TRY(ts_part_linear(ctx, &r->up, n, TS_ACT_SILU, u));
     TRY(ts_part_add_gated(ctx, &r->down, u, m, 1, h));
 done:
@@ -682,25 +633,6 @@ static ts_status run_hunyuan_block(void *self, int layer, ts_eval e, ts_attn *at
 
 /* ---- leave ---- */
 
-/* v f32 [F, H, W, C] from rows f32 [N, C pt ph pw]: of a token's patch the channel is the slowest
- */
-static ts_status place_patches(hunyuan *y, ts_tensor rows, ts_tensor v)
-{
-    const int *p = y->info.patch;
-    long H = v.dim[1], W = v.dim[2], C = v.dim[3], K = rows.ld, gh = H / p[1], gw = W / p[2];
-    return ts_copy_op(
-        y->ctx->dev,
-        (ts_copy){
-            .src = rows.p,
-            .dst = v.p,
-            .stype = TS_F32,
-            .dtype = TS_F32,
-            .nd = 7,
-            .dim = {v.dim[0] / p[0], gh, gw, C, p[0], p[1], p[2]},
-            .ss = {gh * gw * K, gw * K, K, (long)p[0] * p[1] * p[2], (long)p[1] * p[2], p[2], 1},
-            .ds = {p[0] * H * W * C, p[1] * W * C, p[2] * C, 1, H * W * C, W * C, C}});
-}
-
 static ts_status leave_hunyuan(void *self, ts_eval e, ts_tensor h, ts_tensor v)
 {
     ts_status st;
@@ -713,7 +645,7 @@ static ts_status leave_hunyuan(void *self, ts_eval e, ts_tensor h, ts_tensor v)
     TRY(modulate(y, &y->norm_out, find_embedding(y, y->emb, e), &m));
     TRY(ts_part_modulated(ctx, y->info.eps, m, 1, 0, h, n));
     TRY(ts_part_linear(ctx, &y->out, n, TS_ACT_NONE, o));
-    TRY(place_patches(y, o, v));
+    TRY(ts_part_move_patches(ctx, y->info.patch, v, o, false));
 done:
     ts_release(&ctx->arena, mark);
     return st;

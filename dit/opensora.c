@@ -13,8 +13,6 @@
 
 #include <stdlib.h>
 
-enum { FREQUENCIES = 256 }; /* of sincos */
-
 typedef struct {
     int cross_dim;   /* width of what keys and values of the text read */
     double scale[3]; /* t h w: what positions are divided by */
@@ -23,7 +21,7 @@ typedef struct {
 typedef struct {
     ts_adaln base;
     const opensora_config *config;
-    ts_layer time1, time2, modulate, text1, text2;
+    ts_adaln_embedders embed;
 } opensora;
 
 /* ---- describe ---- */
@@ -132,29 +130,9 @@ static ts_status bind_opensora(void *self, ts_ctx *ctx, const ts_dit_info *info,
 {
     ts_status st;
     opensora *m = self;
-    ts_adaln *a = &m->base;
-    long D = info->dim, side = info->patch[1];
     m->config = config;
-    TRY(ts_adaln_bind(a, ctx, info, ws));
-    a->split = true;
-    int ends = ts_adaln_group_ends(a), embed = ts_adaln_group_embed(a);
-    for (int i = 0; i < info->layers; i++) {
-        TRY(ts_adaln_bind_block(a, i, "transformer_blocks", "ff", D, 4 * D));
-        TRY(ts_find_vector(ws, i, &a->block[i].table, 2, (long[]){6, D},
-                           "transformer_blocks.%d.scale_shift_table", i));
-    }
-    TRY(ts_find_conv(ws, ends, &a->patch, 4, (long[]){D, info->in_channels, side, side},
-                     "pos_embed.proj"));
-    TRY(ts_find_linear(ws, ends, &a->out, side * side * info->out_channels, D, true, "proj_out"));
-    TRY(ts_find_vector(ws, ends, &a->table, 2, (long[]){2, D}, "scale_shift_table"));
-    TRY(ts_find_linear(ws, embed, &m->time1, D, FREQUENCIES, true,
-                       "adaln_single.emb.timestep_embedder.linear_1"));
-    TRY(ts_find_linear(ws, embed, &m->time2, D, D, true,
-                       "adaln_single.emb.timestep_embedder.linear_2"));
-    TRY(ts_find_linear(ws, embed, &m->modulate, 6 * D, D, true, "adaln_single.linear"));
-    TRY(ts_find_linear(ws, embed, &m->text1, D, info->text_dim, true,
-                       "caption_projection.linear_1"));
-    TRY(ts_find_linear(ws, embed, &m->text2, D, D, true, "caption_projection.linear_2"));
+    TRY(ts_adaln_bind_pixart(&m->base, ctx, info, ws, info->dim, info->text_dim, &m->embed));
+    m->base.split = true;
 done:
     return st;
 }
@@ -192,10 +170,10 @@ static ts_status prepare_opensora_tables(opensora *m, const ts_dit_inputs *in, c
     ts_tensor c; /* [T, D] */
     size_t mark = ts_mark(&ctx->arena);
     TRY(ts_weights_enter(a->weights, ts_adaln_group_embed(a)));
-    TRY(ts_part_embed(ctx, &m->time1, &m->time2, t, nt, a->emb));
-    TRY(ts_part_project(ctx, &m->modulate, a->emb, a->e6));
+    TRY(ts_part_embed(ctx, &m->embed.time1, &m->embed.time2, t, nt, a->emb));
+    TRY(ts_part_project(ctx, &m->embed.modulate, a->emb, a->e6));
     TRY(prepare_thirds(m));
-    TRY(ts_adaln_text(a, in, &m->text1, &m->text2, &c));
+    TRY(ts_adaln_text(a, in, &m->embed.text1, &m->embed.text2, &c));
     TRY(ts_adaln_keys_and_values(a, c, (ts_tensor){0}));
 done:
     ts_release(&ctx->arena, mark);
@@ -216,12 +194,6 @@ done:
     return st;
 }
 
-static ts_tensor select_opensora_embedding(void *self, ts_eval e)
-{
-    opensora *m = self;
-    return ts_row_range(m->base.e6, e.trow, 1);
-}
-
 const ts_dit_class ts_dit_opensora = {
     .cls = "OpenSoraT2V",
     .names = &ts_opensora_names,
@@ -235,5 +207,5 @@ const ts_dit_class ts_dit_opensora = {
     .enter = ts_adaln_enter,
     .block = ts_adaln_run_block,
     .leave = ts_adaln_leave,
-    .embedding = select_opensora_embedding,
+    .embedding = ts_adaln_embedding,
 };

@@ -29,11 +29,24 @@ ts_tensor ts_part_heads(ts_tensor t, int heads)
     return (ts_tensor){t.p, t.type, 3, {t.dim[0], heads, t.dim[1] / heads}, t.ld};
 }
 
+ts_tensor ts_part_batch_of_one(ts_tensor t, int heads)
+{
+    assert(t.nd == 2 && t.dim[1] % heads == 0);
+    return (ts_tensor){t.p, t.type, 4, {1, t.dim[0], heads, t.dim[1] / heads}, t.ld};
+}
+
 /* ---- layers ---- */
 
 ts_status ts_part_linear(ts_ctx *ctx, const ts_layer *l, ts_tensor x, ts_act act, ts_tensor y)
 {
     return ts_linear_op(ctx->dev, (ts_linear){.x = x, .w = l->w, .b = l->b, .act = act, .y = y});
+}
+
+ts_status ts_part_norm(ts_ctx *ctx, const ts_layer *n, float eps, ts_tensor x, ts_tensor y)
+{
+    return ts_norm_op(
+        ctx->dev,
+        (ts_norm){.kind = TS_NORM_LAYER, .eps = eps, .x = x, .w = n->w, .b = n->b, .y = y});
 }
 
 static ts_status rms_rows(ts_ctx *ctx, const ts_weight *w, float eps, ts_tensor x)
@@ -221,6 +234,24 @@ ts_status ts_part_unpatchify(ts_ctx *ctx, const int p[3], ts_tensor rows, ts_ten
                             .ds = {p[0] * H * W * C, p[1] * W * C, p[2] * C, H * W * C, W * C, 1}});
 }
 
+ts_status ts_part_move_patches(ts_ctx *ctx, const int p[3], ts_tensor v, ts_tensor rows,
+                               bool to_rows)
+{
+    long H = v.dim[1], W = v.dim[2], C = v.dim[3], K = rows.ld, gh = H / p[1], gw = W / p[2],
+         area = (long)p[1] * p[2],
+         of_v[7] = {p[0] * H * W * C, p[1] * W * C, p[2] * C, 1, H * W * C, W * C, C},
+         of_rows[7] = {gh * gw * K, gw * K, K, p[0] * area, area, p[2], 1};
+    ts_copy c = {.src = to_rows ? v.p : rows.p,
+                 .dst = to_rows ? rows.p : v.p,
+                 .stype = TS_F32,
+                 .dtype = TS_F32,
+                 .nd = 7,
+                 .dim = {v.dim[0] / p[0], gh, gw, C, p[0], p[1], p[2]}};
+    memcpy(c.ss, to_rows ? of_v : of_rows, sizeof of_v);
+    memcpy(c.ds, to_rows ? of_rows : of_v, sizeof of_v);
+    return ts_copy_op(ctx->dev, c);
+}
+
 /* Cosines (or sines) of an axis' positions [n, half], to columns of every token of the grid. */
 static ts_status spread_axis(ts_ctx *ctx, const ts_grid *g, int axis, ts_tensor from, ts_tensor to,
                              long column)
@@ -284,6 +315,46 @@ done:
     return st;
 }
 
+ts_status ts_part_rope_indices(ts_ctx *ctx, const ts_grid *g, const long width[3], double theta,
+                               ts_tensor cos_to, ts_tensor sin_to)
+{
+    ts_status st;
+    long longest = g->F > g->H ? g->F : g->H;
+    if (g->W > longest) longest = g->W;
+    double *index = malloc((size_t)longest * sizeof *index);
+    if (!index)
+        TRY(ts_fail(&ctx->err, TS_EMEMORY, "positions of %ld tokens: out of memory", longest));
+    for (long i = 0; i < longest; i++) index[i] = (double)i;
+    TRY(ts_part_rope_table(ctx, g, width, theta, (const double *[]){index, index, index}, cos_to,
+                           sin_to));
+done:
+    free(index);
+    return st;
+}
+
+ts_status ts_part_sines(ts_ctx *ctx, const ts_grid *g, int axis, const double *position, long width,
+                        ts_tensor to, long column)
+{
+    ts_status st;
+    long n = axis == 0 ? g->F : axis == 1 ? g->H : g->W, half = width / 2;
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor of = ts_part_take(ctx, TS_F32, n, width);
+    float *host = malloc((size_t)(n * width) * sizeof *host);
+    if (!host) TRY(ts_fail(&ctx->err, TS_EMEMORY, "positions of %d tokens: out of memory", g->N));
+    for (long i = 0; i < n; i++)
+        for (long k = 0; k < half; k++) {
+            double angle = position[i] * pow(10000, -(double)k / (double)half);
+            host[i * width + k] = (float)sin(angle);
+            host[i * width + half + k] = (float)cos(angle);
+        }
+    TRY(ts_part_upload(ctx, of, host));
+    TRY(spread_axis(ctx, g, axis, of, to, column));
+done:
+    ts_release(&ctx->arena, mark);
+    free(host);
+    return st;
+}
+
 /* ---- rows of text ---- */
 
 static ts_status states_of(ts_ctx *ctx, const ts_dit_inputs *in, int slot, ts_host *states)
@@ -333,6 +404,20 @@ ts_status ts_part_texts_upload(ts_ctx *ctx, const ts_part_texts *t, const ts_dit
 done:
     free(host);
     free(bias);
+    return st;
+}
+
+ts_status ts_part_texts_take(ts_ctx *ctx, const ts_part_texts *t, const ts_dit_inputs *in,
+                             long width, ts_tensor *x)
+{
+    ts_status st;
+    ts_tensor states = ts_part_take(ctx, TS_F32, t->rows, width);
+    *x = states;
+    TRY(ts_part_texts_upload(ctx, t, in, states));
+    if (ctx->act == TS_F32) goto done;
+    *x = ts_part_take(ctx, ctx->act, t->rows, width);
+    TRY(ts_cast(ctx->dev, states, *x));
+done:
     return st;
 }
 

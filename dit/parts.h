@@ -15,10 +15,14 @@ ts_status ts_part_upload(ts_ctx *, ts_tensor to, const float *from);
 ts_status ts_part_add(ts_ctx *, ts_tensor a, ts_tensor b, ts_tensor y);
 /* [rows, A d] -> [rows, A, d]; rows stay as far apart as they are */
 ts_tensor ts_part_heads(ts_tensor, int heads);
+/* [rows, A d] -> [1, rows, A, d], as attention reads them */
+ts_tensor ts_part_batch_of_one(ts_tensor, int heads);
 
 /* ---- layers ---- */
 /* y [rows, O] = act(x W' + b) */
 ts_status ts_part_linear(ts_ctx *, const ts_layer *, ts_tensor x, ts_act, ts_tensor y);
+/* y [rows, C] = ln(x) w + b */
+ts_status ts_part_norm(ts_ctx *, const ts_layer *n, float eps, ts_tensor x, ts_tensor y);
 /* x = x / sqrt(mean x^2 + eps) w in place: of [rows, C] over all of a row, of [rows, A, d] over
  * each head; w [C] or [d] */
 ts_status ts_part_rms(ts_ctx *, const ts_weight *w, float eps, ts_tensor x);
@@ -64,11 +68,21 @@ ts_status ts_part_patchify(ts_ctx *, const ts_layer *, const int p[3], ts_tensor
 /* v f32 [F, H, W, C] from rows f32 [N, pt ph pw C]: of a token's patch the channel is the fastest
  */
 ts_status ts_part_unpatchify(ts_ctx *, const int p[3], ts_tensor rows, ts_tensor v);
+/* The same where the channel is the slowest of a patch; to_rows: rows from v. */
+ts_status ts_part_move_patches(ts_ctx *, const int p[3], ts_tensor v, ts_tensor rows, bool to_rows);
 /* cos, sin f32 [N, d / 2] in the grid's order of tokens: channels (2j, 2j + 1) of an axis that is
  * width[axis] channels wide turn by position theta^(-2j / width). Axes t, h, w one after the other;
  * position[axis] [F, H or W]. Angles in f64. */
 ts_status ts_part_rope_table(ts_ctx *, const ts_grid *, const long width[3], double theta,
                              const double *const position[3], ts_tensor cos, ts_tensor sin);
+/* The same of tokens whose positions are their indices along each axis. */
+ts_status ts_part_rope_indices(ts_ctx *, const ts_grid *, const long width[3], double theta,
+                               ts_tensor cos, ts_tensor sin);
+/* Sines instead of turns: columns `column` .. of each row of `to`, f32 [N, ..] in raster order, =
+ * [sin(v w_0) .., cos(v w_0) ..], v = position[i] of a token that is i-th along the axis, w_k =
+ * 10000^(-2 k / width). Angles in f64; takes from the arena and gives back. */
+ts_status ts_part_sines(ts_ctx *, const ts_grid *, int axis, const double *position, long width,
+                        ts_tensor to, long column);
 
 /* ---- rows of text as keys ----
  * All texts' rows, one after the other. Rows of a text after its real ones are zeros, hence one key
@@ -88,6 +102,9 @@ ts_status ts_part_texts_lay(ts_ctx *, ts_part_texts *, const ts_dit_inputs *, lo
 /* states f32 [rows, width], and the bias */
 ts_status ts_part_texts_upload(ts_ctx *, const ts_part_texts *, const ts_dit_inputs *,
                                ts_tensor states);
+/* The same into *x [rows, width] of the type of ctx->act, until the caller's mark. */
+ts_status ts_part_texts_take(ts_ctx *, const ts_part_texts *, const ts_dit_inputs *, long width,
+                             ts_tensor *x);
 /* the rows of a text among all of them */
 ts_tensor ts_part_text_rows(const ts_part_texts *, ts_tensor all, int slot);
 /* its bias for attention, [1, 1, rows]; absent where every row occurs once */

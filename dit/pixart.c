@@ -15,10 +15,10 @@
 #include "dit/adaln.h"
 #include "dit/pixart_files.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 enum { FREQ = 256 }; /* of sincos */
+#define EMBEDDERS "adaln_single.emb."
 
 typedef struct {
     int sample_size; /* side of the latent that it was trained at */
@@ -30,7 +30,8 @@ typedef struct {
 typedef struct {
     ts_adaln base;
     const pixart_config *config;
-    ts_layer time1, time2, modulate, text1, text2, size1, size2, aspect1, aspect2;
+    ts_adaln_embedders embed;
+    ts_layer size1, size2, aspect1, aspect2;
     bool sized; /* the checkpoint has size1 .. aspect2 */
 } pixart;
 
@@ -130,34 +131,19 @@ done:
 
 /* ---- bind ---- */
 
-static ts_status bind_embedders(pixart *p)
+static ts_status bind_sizes(pixart *p, ts_weights *ws)
 {
-    ts_status st;
-    ts_weights *ws = p->base.weights;
-    long D = p->base.info.dim, third = D / 3, caption = p->config->caption_dim;
-    int g = ts_adaln_group_embed(&p->base);
-    TRY(ts_find_linear(ws, g, &p->time1, D, FREQ, true,
-                       "adaln_single.emb.timestep_embedder.linear_1"));
-    TRY(ts_find_linear(ws, g, &p->time2, D, D, true,
-                       "adaln_single.emb.timestep_embedder.linear_2"));
-    TRY(ts_find_linear(ws, g, &p->modulate, 6 * D, D, true, "adaln_single.linear"));
-    p->sized = ts_weights_has(ws, "adaln_single.emb.resolution_embedder.linear_1.weight");
-    if (p->sized) {
-        TRY(ts_find_linear(ws, g, &p->size1, third, FREQ, true,
-                           "adaln_single.emb.resolution_embedder.linear_1"));
-        TRY(ts_find_linear(ws, g, &p->size2, third, third, true,
-                           "adaln_single.emb.resolution_embedder.linear_2"));
-        TRY(ts_find_linear(ws, g, &p->aspect1, third, FREQ, true,
-                           "adaln_single.emb.aspect_ratio_embedder.linear_1"));
-        TRY(ts_find_linear(ws, g, &p->aspect2, third, third, true,
-                           "adaln_single.emb.aspect_ratio_embedder.linear_2"));
-    }
-    if (caption) {
-        TRY(ts_find_linear(ws, g, &p->text1, D, caption, true, "caption_projection.linear_1"));
-        TRY(ts_find_linear(ws, g, &p->text2, D, D, true, "caption_projection.linear_2"));
-    }
-done:
-    return st;
+    long third = p->base.info.dim / 3;
+    const ts_layer_row row[] = {
+        TS_LINEAR(&p->size1, EMBEDDERS "resolution_embedder.linear_1", third, FREQ),
+        TS_LINEAR(&p->size2, EMBEDDERS "resolution_embedder.linear_2", third, third),
+        TS_LINEAR(&p->aspect1, EMBEDDERS "aspect_ratio_embedder.linear_1", third, FREQ),
+        TS_LINEAR(&p->aspect2, EMBEDDERS "aspect_ratio_embedder.linear_2", third, third),
+    };
+    p->sized = ts_weights_has(ws, EMBEDDERS "resolution_embedder.linear_1.weight");
+    return p->sized ? ts_find_layers(ws, ts_adaln_group_embed(&p->base), row,
+                                     sizeof row / sizeof *row, NULL, 0)
+                    : TS_OK;
 }
 
 static ts_status bind_pixart(void *self, ts_ctx *ctx, const ts_dit_info *info, const void *config,
@@ -165,25 +151,13 @@ static ts_status bind_pixart(void *self, ts_ctx *ctx, const ts_dit_info *info, c
 {
     ts_status st;
     pixart *p = self;
-    ts_adaln *a = &p->base;
-    long D = info->dim, side = info->patch[1];
     p->config = config;
-    TRY(ts_adaln_bind(a, ctx, info, ws));
-    for (int i = 0; i < info->layers; i++) {
-        TRY(ts_adaln_bind_block(a, i, "transformer_blocks", "ff", p->config->cross_dim, 4 * D));
-        TRY(ts_find_vector(ws, i, &a->block[i].table, 2, (long[]){6, D},
-                           "transformer_blocks.%d.scale_shift_table", i));
-    }
-    TRY(ts_find_conv(ws, ts_adaln_group_ends(a), &a->patch, 4,
-                     (long[]){D, info->in_channels, side, side}, "pos_embed.proj"));
-    TRY(ts_find_linear(ws, ts_adaln_group_ends(a), &a->out, side * side * info->out_channels, D,
-                       true, "proj_out"));
-    TRY(ts_find_vector(ws, ts_adaln_group_ends(a), &a->table, 2, (long[]){2, D},
-                       "scale_shift_table"));
-    TRY(bind_embedders(p));
-    if (p->sized && D % 3)
+    TRY(ts_adaln_bind_pixart(&p->base, ctx, info, ws, p->config->cross_dim, p->config->caption_dim,
+                             &p->embed));
+    TRY(bind_sizes(p, ws));
+    if (p->sized && info->dim % 3)
         TRY(ts_fail(&ctx->err, TS_EMODEL,
-                    "a width of %ld with size conditions, expected a multiple of 3", D));
+                    "a width of %d with size conditions, expected a multiple of 3", info->dim));
 done:
     return st;
 }
@@ -209,54 +183,27 @@ done:
     return st;
 }
 
-/* [sin(v w_0) .., cos(v w_0) ..] of the n positions v = i / (n / base) / scale of an axis: [n, D /
- * 2]. Positions in f32, angles in f64, as the oracle's. */
-static void axis_rows(const pixart *p, long n, float *out)
-{
-    long quarter = p->base.info.dim / 4;
-    float stretch = (float)((double)n / (double)(p->config->sample_size / p->base.info.patch[1])),
-          scale = (float)p->config->scale;
-    for (long i = 0; i < n; i++) {
-        float v = (float)i / stretch / scale;
-        for (long k = 0; k < quarter; k++) {
-            double angle = (double)v * pow(10000, -(double)k / (double)quarter);
-            out[i * 2 * quarter + k] = (float)sin(angle);
-            out[i * 2 * quarter + quarter + k] = (float)cos(angle);
-        }
-    }
-}
-
-/* Columns 0 .. D / 2 - 1 hold the token's x, the others its y. */
+/* Columns 0 .. D / 2 - 1 hold the token's x, the others its y: positions i / (n / base) / scale of
+ * the n of an axis, in f32 as the oracle's. */
 static ts_status prepare_positions(pixart *p)
 {
     ts_status st = TS_OK;
     ts_adaln *a = &p->base;
-    long H = a->grid.H, W = a->grid.W, D = a->info.dim, half = D / 2;
-    float *host = malloc((size_t)((H > W ? H : W) * half) * sizeof *host);
-    ts_tensor x = ts_part_take(a->ctx, TS_F32, W, half), y = ts_part_take(a->ctx, TS_F32, H, half);
-    ts_copy c = {.dst = a->positions.p,
-                 .stype = TS_F32,
-                 .dtype = TS_F32,
-                 .nd = 4,
-                 .dim = {a->grid.F, H, W, half},
-                 .ds = {H * W * D, W * D, D, 1}};
-    if (!host)
-        TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ldx%ld tokens: out of memory", W, H));
-    axis_rows(p, W, host);
-    TRY(ts_part_upload(a->ctx, x, host));
-    axis_rows(p, H, host);
-    TRY(ts_part_upload(a->ctx, y, host));
-    c.src = x.p;
-    c.ss[2] = half;
-    c.ss[3] = 1;
-    TRY(ts_copy_op(a->ctx->dev, c));
-    c.src = y.p;
-    c.dst = ts_at(c.dst, (size_t)half * sizeof(float));
-    c.ss[1] = half;
-    c.ss[2] = 0;
-    TRY(ts_copy_op(a->ctx->dev, c));
+    long half = a->info.dim / 2, length[3] = {a->grid.F, a->grid.H, a->grid.W},
+         longest = length[1] > length[2] ? length[1] : length[2];
+    int base = p->config->sample_size / a->info.patch[1];
+    float scale = (float)p->config->scale;
+    double *at = malloc((size_t)longest * sizeof *at);
+    if (!at)
+        TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ldx%ld tokens: out of memory",
+                    length[2], length[1]));
+    for (int axis = 2; axis > 0; axis--) {
+        float stretch = (float)((double)length[axis] / (double)base);
+        for (long i = 0; i < length[axis]; i++) at[i] = (double)((float)i / stretch / scale);
+        TRY(ts_part_sines(a->ctx, &a->grid, axis, at, half, a->positions, axis == 2 ? 0 : half));
+    }
 done:
-    free(host);
+    free(at);
     return st;
 }
 
@@ -267,7 +214,7 @@ static ts_status prepare_text(pixart *p, const ts_dit_inputs *in)
     ts_adaln *a = &p->base;
     ts_ctx *ctx = a->ctx;
     ts_tensor c; /* [T, D] */
-    TRY(ts_adaln_text(a, in, &p->text1, &p->text2, &c));
+    TRY(ts_adaln_text(a, in, &p->embed.text1, &p->embed.text2, &c));
     for (int i = 0; i < in->slots && ctx->tap && !ctx->dev->counting; i++)
         TRY(ctx->tap(ctx->tap_user, "caption_projection", ts_part_text_rows(&a->text, c, i)));
     TRY(ts_adaln_keys_and_values(a, c, (ts_tensor){0}));
@@ -282,9 +229,9 @@ static ts_status prepare_pixart_tables(pixart *p, const ts_dit_inputs *in, const
     ts_ctx *ctx = a->ctx;
     size_t mark = ts_mark(&ctx->arena);
     TRY(ts_weights_enter(a->weights, ts_adaln_group_embed(a)));
-    TRY(ts_part_embed(ctx, &p->time1, &p->time2, t, nt, a->emb));
+    TRY(ts_part_embed(ctx, &p->embed.time1, &p->embed.time2, t, nt, a->emb));
     if (p->sized) TRY(add_size(p, in));
-    TRY(ts_part_project(ctx, &p->modulate, a->emb, a->e6));
+    TRY(ts_part_project(ctx, &p->embed.modulate, a->emb, a->e6));
     TRY(prepare_positions(p));
     TRY(prepare_text(p, in));
 done:
@@ -311,12 +258,6 @@ done:
     return st;
 }
 
-static ts_tensor select_pixart_embedding(void *self, ts_eval e)
-{
-    pixart *p = self;
-    return ts_row_range(p->base.e6, e.trow, 1);
-}
-
 const ts_dit_class ts_dit_pixart = {
     .cls = "PixArtTransformer2DModel",
     .older = "Transformer2DModel",
@@ -331,5 +272,5 @@ const ts_dit_class ts_dit_pixart = {
     .enter = ts_adaln_enter,
     .block = ts_adaln_run_block,
     .leave = ts_adaln_leave,
-    .embedding = select_pixart_embedding,
+    .embedding = ts_adaln_embedding,
 };

@@ -27,9 +27,8 @@ typedef struct {
     const wan_config *config;
     ts_layer time1, time2, time_proj, text1, text2;
     struct { /* not bound: it sees no pictures */
-        const ts_weight *norm1_w, *norm1_b, *norm2_w, *norm2_b;
+        ts_layer norm1, up, down, norm2;
         const ts_weight *positions; /* [1, rows, P]; NULL: none */
-        ts_layer up, down;
     } picture;
 } wan;
 
@@ -148,10 +147,7 @@ static ts_status bind_wan_block(wan *w, int i)
     TRY(ts_adaln_bind_block(a, i, "blocks", "ffn", D, w->config->ffn_dim));
     TRY(bind_norms(ws, i, i, &b->self, D, i, "attn1"));
     TRY(bind_norms(ws, i, ts_adaln_group_text(a, i), &b->cross, D, i, "attn2"));
-    if (w->config->cross_norm) {
-        TRY(ts_find_vector(ws, i, &b->norm_w, 1, &D, "blocks.%d.norm2.weight", i));
-        TRY(ts_find_vector(ws, i, &b->norm_b, 1, &D, "blocks.%d.norm2.bias", i));
-    }
+    if (w->config->cross_norm) TRY(ts_find_norm(ws, i, &b->norm, D, "blocks.%d.norm2", i));
     TRY(ts_find_vector(ws, i, &b->table, 3, (long[]){1, 6, D}, "blocks.%d.scale_shift_table", i));
     if (!a->info.picture_dim) goto done;
     int text = ts_adaln_group_text(a, i);
@@ -163,7 +159,8 @@ done:
     return st;
 }
 
-#define PICTURE "condition_embedder.image_embedder"
+#define EMBEDDER "condition_embedder."
+#define PICTURE EMBEDDER "image_embedder."
 static ts_status bind_wan_pictures(wan *w)
 {
     ts_status st = TS_OK;
@@ -172,15 +169,16 @@ static ts_status bind_wan_pictures(wan *w)
     int g = ts_adaln_group_embed(a);
     long D = a->info.dim, P = a->info.picture_dim, rows = a->info.picture_rows;
     if (!P) goto done;
-    TRY(ts_find_vector(ws, g, &w->picture.norm1_w, 1, &P, PICTURE ".norm1.weight"));
-    TRY(ts_find_vector(ws, g, &w->picture.norm1_b, 1, &P, PICTURE ".norm1.bias"));
-    TRY(ts_find_linear(ws, g, &w->picture.up, P, P, true, PICTURE ".ff.net.0.proj"));
-    TRY(ts_find_linear(ws, g, &w->picture.down, D, P, true, PICTURE ".ff.net.2"));
-    TRY(ts_find_vector(ws, g, &w->picture.norm2_w, 1, &D, PICTURE ".norm2.weight"));
-    TRY(ts_find_vector(ws, g, &w->picture.norm2_b, 1, &D, PICTURE ".norm2.bias"));
+    const ts_layer_row row[] = {
+        TS_NORM(&w->picture.norm1, PICTURE "norm1", P),
+        TS_LINEAR(&w->picture.up, PICTURE "ff.net.0.proj", P, P),
+        TS_LINEAR(&w->picture.down, PICTURE "ff.net.2", D, P),
+        TS_NORM(&w->picture.norm2, PICTURE "norm2", D),
+    };
+    TRY(ts_find_layers(ws, g, row, sizeof row / sizeof *row, NULL, 0));
     if (rows)
         TRY(ts_find_vector(ws, g, &w->picture.positions, 3, (long[]){1, rows, P},
-                           PICTURE ".pos_embed"));
+                           PICTURE "pos_embed"));
 done:
     return st;
 }
@@ -194,6 +192,13 @@ static ts_status bind_wan(void *self, ts_ctx *ctx, const ts_dit_info *info, cons
     const int *p = info->patch;
     long D = info->dim;
     w->config = config;
+    const ts_layer_row row[] = {
+        TS_LINEAR(&w->time1, EMBEDDER "time_embedder.linear_1", D, w->config->freq_dim),
+        TS_LINEAR(&w->time2, EMBEDDER "time_embedder.linear_2", D, D),
+        TS_LINEAR(&w->time_proj, EMBEDDER "time_proj", 6 * D, D),
+        TS_LINEAR(&w->text1, EMBEDDER "text_embedder.linear_1", D, info->text_dim),
+        TS_LINEAR(&w->text2, EMBEDDER "text_embedder.linear_2", D, D),
+    };
     TRY(ts_adaln_bind(a, ctx, info, ws));
     int ends = ts_adaln_group_ends(a), embed = ts_adaln_group_embed(a);
     for (int i = 0; i < info->layers; i++) TRY(bind_wan_block(w, i));
@@ -202,15 +207,7 @@ static ts_status bind_wan(void *self, ts_ctx *ctx, const ts_dit_info *info, cons
     TRY(ts_find_linear(ws, ends, &a->out, (long)p[0] * p[1] * p[2] * info->out_channels, D, true,
                        "proj_out"));
     TRY(ts_find_vector(ws, ends, &a->table, 3, (long[]){1, 2, D}, "scale_shift_table"));
-    TRY(ts_find_linear(ws, embed, &w->time1, D, w->config->freq_dim, true,
-                       "condition_embedder.time_embedder.linear_1"));
-    TRY(ts_find_linear(ws, embed, &w->time2, D, D, true,
-                       "condition_embedder.time_embedder.linear_2"));
-    TRY(ts_find_linear(ws, embed, &w->time_proj, 6 * D, D, true, "condition_embedder.time_proj"));
-    TRY(ts_find_linear(ws, embed, &w->text1, D, info->text_dim, true,
-                       "condition_embedder.text_embedder.linear_1"));
-    TRY(ts_find_linear(ws, embed, &w->text2, D, D, true,
-                       "condition_embedder.text_embedder.linear_2"));
+    TRY(ts_find_layers(ws, embed, row, sizeof row / sizeof *row, NULL, 0));
     TRY(bind_wan_pictures(w));
 done:
     return st;
@@ -225,38 +222,10 @@ static void axis_widths(long head_dim, long width[3])
     width[0] = head_dim - width[1] - width[2];
 }
 
-/* Tokens turn by their index along each axis, with theta 10000. */
-static ts_status prepare_rope(ts_adaln *a)
-{
-    ts_status st = TS_OK;
-    long width[3], length[3] = {a->grid.F, a->grid.H, a->grid.W}, longest = 0;
-    axis_widths(a->info.head_dim, width);
-    for (int i = 0; i < 3; i++) longest = length[i] > longest ? length[i] : longest;
-    double *index = malloc((size_t)longest * sizeof *index);
-    if (!index)
-        TRY(ts_fail(&a->ctx->err, TS_EMEMORY, "positions of %ld tokens: out of memory", longest));
-    for (long i = 0; i < longest; i++) index[i] = (double)i;
-    TRY(ts_part_rope_table(a->ctx, &a->grid, width, 10000, (const double *[]){index, index, index},
-                           a->cos, a->sin));
-done:
-    free(index);
-    return st;
-}
-
-static ts_status norm_pictures(const wan *w, const ts_weight *gain, const ts_weight *bias,
-                               ts_tensor x, ts_tensor y)
-{
-    return ts_norm_op(w->base.ctx->dev, (ts_norm){.kind = TS_NORM_LAYER,
-                                                  .eps = 1e-5F, /* whatever the config's is */
-                                                  .x = x,
-                                                  .w = gain,
-                                                  .b = bias,
-                                                  .y = y});
-}
-
 /* *out [R, D] of the inputs' pictures; it lives until the caller's mark. Absent: there are none. */
 static ts_status embed_pictures(wan *w, const ts_dit_inputs *in, ts_tensor *out)
 {
+    static const float eps = 1e-5F; /* whatever the config's is */
     ts_status st = TS_OK;
     ts_ctx *ctx = w->base.ctx;
     *out = (ts_tensor){0};
@@ -268,10 +237,10 @@ static ts_status embed_pictures(wan *w, const ts_dit_inputs *in, ts_tensor *out)
     TRY(ts_part_upload(ctx, s, in->picture.data));
     if (w->picture.positions)
         TRY(ts_part_add(ctx, s, ts_view(w->picture.positions->t, TS_DIM(R, P)), s));
-    TRY(norm_pictures(w, w->picture.norm1_w, w->picture.norm1_b, s, x));
+    TRY(ts_part_norm(ctx, &w->picture.norm1, eps, s, x));
     TRY(ts_part_linear(ctx, &w->picture.up, x, TS_ACT_GELU, u));
     TRY(ts_part_linear(ctx, &w->picture.down, u, TS_ACT_NONE, *out));
-    TRY(norm_pictures(w, w->picture.norm2_w, w->picture.norm2_b, *out, *out));
+    TRY(ts_part_norm(ctx, &w->picture.norm2, eps, *out, *out));
 done:
     return st;
 }
@@ -282,11 +251,13 @@ static ts_status prepare_wan_tables(wan *w, const ts_dit_inputs *in, const float
     ts_adaln *a = &w->base;
     ts_ctx *ctx = a->ctx;
     ts_tensor c, pictures; /* [T, D], [R, D] */
+    long width[3];
     size_t mark = ts_mark(&ctx->arena);
     TRY(ts_weights_enter(a->weights, ts_adaln_group_embed(a)));
     TRY(ts_part_embed(ctx, &w->time1, &w->time2, t, nt, a->emb));
     TRY(ts_part_project(ctx, &w->time_proj, a->emb, a->e6));
-    TRY(prepare_rope(a));
+    axis_widths(a->info.head_dim, width);
+    TRY(ts_part_rope_indices(ctx, &a->grid, width, 10000, a->cos, a->sin));
     TRY(ts_adaln_text(a, in, &w->text1, &w->text2, &c));
     TRY(embed_pictures(w, in, &pictures));
     TRY(ts_adaln_keys_and_values(a, c, pictures));

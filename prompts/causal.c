@@ -20,8 +20,8 @@
 #include <string.h>
 
 typedef struct {
-    const ts_weight *norm1_w, *norm1_b, *norm2_w, *norm2_b; /* *_b NULL: rms */
-    ts_layer q, k, v, o, gate, up, down;                    /* gate: of Llama */
+    ts_layer norm1, norm2;               /* without b: rms */
+    ts_layer q, k, v, o, gate, up, down; /* gate: of Llama */
 } causal_block;
 typedef struct {
     ts_encoder head;
@@ -33,7 +33,8 @@ typedef struct {
     bool bias, ff_bias;
     ts_act act;
     causal_block *block;
-    const ts_weight *positions, *final_w, *final_b;
+    const ts_weight *positions;
+    ts_layer norm; /* behind the layers */
 } causal;
 
 /* ---- config ---- */
@@ -178,31 +179,15 @@ done:
 
 static ts_status bind_clip_text_block(causal *e, int i)
 {
-    ts_status st;
     causal_block *b = e->block + i;
-    ts_weights *ws = e->head.weights;
     long D = e->dim, F = e->ff;
-    const struct {
-        ts_layer *l;
-        const char *name;
-        long out, in;
-    } linear[] = {{&b->q, "self_attn.q_proj", D, D}, {&b->k, "self_attn.k_proj", D, D},
-                  {&b->v, "self_attn.v_proj", D, D}, {&b->o, "self_attn.out_proj", D, D},
-                  {&b->up, "mlp.fc1", F, D},         {&b->down, "mlp.fc2", D, F}};
-    const struct {
-        const ts_weight **w;
-        const char *name;
-    } norm[] = {{&b->norm1_w, "layer_norm1.weight"},
-                {&b->norm1_b, "layer_norm1.bias"},
-                {&b->norm2_w, "layer_norm2.weight"},
-                {&b->norm2_b, "layer_norm2.bias"}};
-    for (size_t k = 0; k < sizeof linear / sizeof *linear; k++)
-        TRY(ts_find_linear(ws, i, linear[k].l, linear[k].out, linear[k].in, true,
-                           "encoder.layers.%d.%s", i, linear[k].name));
-    for (size_t k = 0; k < sizeof norm / sizeof *norm; k++)
-        TRY(ts_find_vector(ws, i, norm[k].w, 1, &D, "encoder.layers.%d.%s", i, norm[k].name));
-done:
-    return st;
+    const ts_layer_row row[] = {
+        TS_LINEAR(&b->q, "self_attn.q_proj", D, D), TS_LINEAR(&b->k, "self_attn.k_proj", D, D),
+        TS_LINEAR(&b->v, "self_attn.v_proj", D, D), TS_LINEAR(&b->o, "self_attn.out_proj", D, D),
+        TS_LINEAR(&b->up, "mlp.fc1", F, D),         TS_LINEAR(&b->down, "mlp.fc2", D, F),
+        TS_NORM(&b->norm1, "layer_norm1", D),       TS_NORM(&b->norm2, "layer_norm2", D),
+    };
+    return ts_find_layers(e->head.weights, i, row, sizeof row / sizeof *row, "encoder.layers", i);
 }
 
 static ts_status bind_llama_block(causal *e, int i)
@@ -211,21 +196,14 @@ static ts_status bind_llama_block(causal *e, int i)
     causal_block *b = e->block + i;
     ts_weights *ws = e->head.weights;
     long D = e->dim, F = e->ff, Q = (long)e->heads * e->d, K = (long)e->kv * e->d;
-    const struct {
-        ts_layer *l;
-        const char *name;
-        long out, in;
-        bool bias;
-    } linear[] = {
+    const ts_layer_row row[] = {
         {&b->q, "self_attn.q_proj", Q, D, e->bias},    {&b->k, "self_attn.k_proj", K, D, e->bias},
         {&b->v, "self_attn.v_proj", K, D, e->bias},    {&b->o, "self_attn.o_proj", D, Q, e->bias},
         {&b->gate, "mlp.gate_proj", F, D, e->ff_bias}, {&b->up, "mlp.up_proj", F, D, e->ff_bias},
         {&b->down, "mlp.down_proj", D, F, e->ff_bias}};
-    for (size_t k = 0; k < sizeof linear / sizeof *linear; k++)
-        TRY(ts_find_linear(ws, i, linear[k].l, linear[k].out, linear[k].in, linear[k].bias,
-                           "layers.%d.%s", i, linear[k].name));
-    TRY(ts_find_vector(ws, i, &b->norm1_w, 1, &D, "layers.%d.input_layernorm.weight", i));
-    TRY(ts_find_vector(ws, i, &b->norm2_w, 1, &D, "layers.%d.post_attention_layernorm.weight", i));
+    TRY(ts_find_layers(ws, i, row, sizeof row / sizeof *row, "layers", i));
+    TRY(ts_find_vector(ws, i, &b->norm1.w, 1, &D, "layers.%d.input_layernorm.weight", i));
+    TRY(ts_find_vector(ws, i, &b->norm2.w, 1, &D, "layers.%d.post_attention_layernorm.weight", i));
 done:
     return st;
 }
@@ -243,10 +221,9 @@ static ts_status bind_causal(causal *e)
     for (int i = 0; i < e->layers; i++)
         TRY(e->llama ? bind_llama_block(e, i) : bind_clip_text_block(e, i));
     if (e->llama) {
-        TRY(ts_find_vector(ws, 0, &e->final_w, 1, &D, "norm.weight"));
+        TRY(ts_find_vector(ws, 0, &e->norm.w, 1, &D, "norm.weight"));
     } else {
-        TRY(ts_find_vector(ws, 0, &e->final_w, 1, &D, "final_layer_norm.weight"));
-        TRY(ts_find_vector(ws, 0, &e->final_b, 1, &D, "final_layer_norm.bias"));
+        TRY(ts_find_norm(ws, 0, &e->norm, D, "final_layer_norm"));
         TRY(ts_find_vector(ws, 0, &e->positions, 2, (long[]){e->longest, D},
                            "embeddings.position_embedding.weight"));
     }
@@ -428,14 +405,13 @@ static ts_status spread_mask(causal *e, causal_work *w, long n)
                                 .ds = {n, 1}});
 }
 
-static ts_status norm_causal(causal *e, const ts_weight *gain, const ts_weight *bias, ts_tensor x,
-                             ts_tensor y)
+static ts_status norm_causal(causal *e, const ts_layer *n, ts_tensor x, ts_tensor y)
 {
-    return ts_norm_op(e->head.ctx->dev, (ts_norm){.kind = bias ? TS_NORM_LAYER : TS_NORM_RMS,
+    return ts_norm_op(e->head.ctx->dev, (ts_norm){.kind = n->b ? TS_NORM_LAYER : TS_NORM_RMS,
                                                   .eps = (float)e->eps,
                                                   .x = x,
-                                                  .w = gain,
-                                                  .b = bias,
+                                                  .w = n->w,
+                                                  .b = n->b,
                                                   .y = y});
 }
 
@@ -483,7 +459,7 @@ static ts_status attend_causal(causal *e, const causal_block *b, causal_work *w,
     ts_tensor none = {0}, x = ts_row_range(w->n, 0, n), q = ts_row_range(w->q, 0, n),
               k = ts_row_range(w->k, 0, n), v = ts_row_range(w->v, 0, n),
               o = ts_row_range(w->out, 0, n);
-    TRY(norm_causal(e, b->norm1_w, b->norm1_b, h, x));
+    TRY(norm_causal(e, &b->norm1, h, x));
     TRY(apply_causal_linear(e, &b->q, x, TS_ACT_NONE, none, q));
     TRY(apply_causal_linear(e, &b->k, x, TS_ACT_NONE, none, k));
     TRY(apply_causal_linear(e, &b->v, x, TS_ACT_NONE, none, v));
@@ -521,7 +497,7 @@ static ts_status apply_causal_feed_forward(causal *e, const causal_block *b, con
     ts_status st;
     long n = h.dim[0];
     ts_tensor none = {0}, x = ts_row_range(w->n, 0, n), f = ts_row_range(w->f, 0, n);
-    TRY(norm_causal(e, b->norm2_w, b->norm2_b, h, x));
+    TRY(norm_causal(e, &b->norm2, h, x));
     if (e->llama) {
         ts_tensor g = ts_row_range(w->g, 0, n);
         TRY(apply_causal_linear(e, &b->gate, x, TS_ACT_NONE, none, g));
@@ -556,7 +532,7 @@ static ts_status download_causal(causal *e, ts_text_output output, causal_work *
     for (int i = 0; i < n; i++) {
         ts_tensor h = w->h[i];
         if (output.pooled) h = ts_row_range(h, find_end(e, ids[i]), 1);
-        if (ended) TRY(norm_causal(e, e->final_w, e->final_b, h, h));
+        if (ended) TRY(norm_causal(e, &e->norm, h, h));
         TRY(dev->ops->download(dev, out[i], h.p, (size_t)ts_count(h) * sizeof(float)));
         for (long k = 0; !dev->counting && k < ts_count(h); k++)
             if (!isfinite(out[i][k]))

@@ -285,3 +285,37 @@ ts_status ts_find_vector(ts_weights *ws, int g, const ts_weight **out, int nd, c
     free(full);
     return st;
 }
+
+ts_status ts_find_norm(ts_weights *ws, int g, ts_layer *out, long width, const char *prefix, ...)
+{
+    ts_status st;
+    va_list ap;
+    char *name = NULL;
+    va_start(ap, prefix);
+    int n = vasprintf(&name, prefix, ap);
+    va_end(ap);
+    *out = (ts_layer){NULL, NULL};
+    if (n < 0) return ts_set_no_memory(ws);
+    TRY(ts_find_vector(ws, g, &out->w, 1, &width, "%s.weight", name));
+    TRY(ts_find_vector(ws, g, &out->b, 1, &width, "%s.bias", name));
+done:
+    free(name);
+    return st;
+}
+
+ts_status ts_find_layers(ts_weights *ws, int g, const ts_layer_row *row, size_t rows,
+                         const char *blocks, int i)
+{
+    ts_status st = TS_OK;
+    for (const ts_layer_row *r = row; r < row + rows; r++) {
+        char name[TS_NAME_ROOM];
+        if (blocks)
+            snprintf(name, sizeof name, "%s.%d.%s", blocks, i, r->name);
+        else
+            snprintf(name, sizeof name, "%s", r->name);
+        TRY(r->in ? ts_find_linear(ws, g, r->layer, r->out, r->in, r->bias, "%s", name)
+                  : ts_find_norm(ws, g, r->layer, r->out, "%s", name));
+    }
+done:
+    return st;
+}

@@ -107,4 +107,25 @@ ts_status ts_find_conv(ts_weights *, int group, ts_layer *, int nd, const long *
                        const char *prefix, ...) __attribute__((format(printf, 6, 7)));
 ts_status ts_find_vector(ts_weights *, int group, const ts_weight **, int nd, const long *dim,
                          const char *name, ...) __attribute__((format(printf, 6, 7)));
+/* A norm's two vectors of `width` numbers, PREFIX.weight and PREFIX.bias. */
+ts_status ts_find_norm(ts_weights *, int group, ts_layer *, long width, const char *prefix, ...)
+    __attribute__((format(printf, 5, 6)));
+/* A row of a table of layers. */
+typedef struct {
+    ts_layer *layer;
+    const char *name;
+    long out, in; /* numbers that a linear layer gives and reads; a norm's width and 0 */
+    bool bias;    /* a linear layer has one */
+} ts_layer_row;
+#define TS_LINEAR(layer, name, out, in) \
+    {                                   \
+        layer, name, out, in, true      \
+    }
+#define TS_NORM(layer, name, width)  \
+    {                                \
+        layer, name, width, 0, false \
+    }
+/* The layers of a table, in its order, each as BLOCKS.I.NAME or, `blocks` being NULL, NAME. */
+ts_status ts_find_layers(ts_weights *, int group, const ts_layer_row *, size_t rows,
+                         const char *blocks, int i);
 #endif
