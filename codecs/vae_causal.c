@@ -148,10 +148,7 @@ typedef struct {
     long in, out;
 } causal_conv;
 typedef struct {
-    const ts_weight *w, *b;
-} causal_norm;
-typedef struct {
-    causal_norm norm1, norm2;
+    ts_layer norm1, norm2;
     causal_conv conv1, conv2;
     ts_layer shortcut; /* not bound: its input itself */
 } causal_residual;
@@ -165,10 +162,10 @@ typedef struct {
     ts_ctx *ctx;
     ts_weights *weights;
     causal_config c;
-    ts_layer quant, q, k, v, proj;
+    ts_layer quant, norm_out;
+    ts_vae_attention attention;
     causal_conv conv_in, conv_out;
     causal_residual mid[2];
-    causal_norm norm_mid, norm_out;
     causal_level level[MOST_LEVELS]; /* in the order in which they run */
     int last_group;
 } causal_net;
@@ -195,13 +192,11 @@ static causal_conv bind_cube(causal_binder *b, long out, long in, const char *na
     return (causal_conv){.l = bind_kernel(b, out, in, cube, name), .in = in, .out = out};
 }
 
-static causal_norm bind_causal_norm(causal_binder *b, long width, const char *name)
+static ts_layer bind_causal_norm(causal_binder *b, long width, const char *name)
 {
-    causal_norm n = {NULL, NULL};
-    ts_weights *ws = b->n->weights;
-    if (!b->st) b->st = ts_find_vector(ws, b->group, &n.w, 1, &width, "%s.weight", name);
-    if (!b->st) b->st = ts_find_vector(ws, b->group, &n.b, 1, &width, "%s.bias", name);
-    return n;
+    ts_layer l = {NULL, NULL};
+    if (!b->st) b->st = ts_find_norm(b->n->weights, b->group, &l, width, "%s", name);
+    return l;
 }
 
 static causal_residual bind_causal_residual(causal_binder *b, long out, long in, const char *name)
@@ -247,11 +242,11 @@ static ts_status bind_causal_net(causal_net *n, ts_ctx *ctx, ts_weights *w, cons
     n->conv_in = bind_cube(&b, width, z, "decoder.conv_in");
     n->mid[0] = bind_causal_residual(&b, width, width, "decoder.mid.block_1");
     n->mid[1] = bind_causal_residual(&b, width, width, "decoder.mid.block_2");
-    n->norm_mid = bind_causal_norm(&b, width, "decoder.mid.attn_1.norm");
-    n->q = bind_kernel(&b, width, width, point, "decoder.mid.attn_1.q");
-    n->k = bind_kernel(&b, width, width, point, "decoder.mid.attn_1.k");
-    n->v = bind_kernel(&b, width, width, point, "decoder.mid.attn_1.v");
-    n->proj = bind_kernel(&b, width, width, point, "decoder.mid.attn_1.proj_out");
+    n->attention.norm = bind_causal_norm(&b, width, "decoder.mid.attn_1.norm");
+    n->attention.q = bind_kernel(&b, width, width, point, "decoder.mid.attn_1.q");
+    n->attention.k = bind_kernel(&b, width, width, point, "decoder.mid.attn_1.k");
+    n->attention.v = bind_kernel(&b, width, width, point, "decoder.mid.attn_1.v");
+    n->attention.o = bind_kernel(&b, width, width, point, "decoder.mid.attn_1.proj_out");
     for (int run = 0; run < n->c.levels; run++) {
         long out = n->c.width[n->c.levels - 1 - run];
         bind_causal_level(&b, run, out, width);
@@ -264,54 +259,27 @@ static ts_status bind_causal_net(causal_net *n, ts_ctx *ctx, ts_weights *w, cons
 }
 
 /* ---- layers ---- */
-enum { BEFORE = 2 }; /* frames that a causal convolution sees before its own */
-
 static ts_tensor take_clip(const causal_net *n, long f, long h, long w, long c)
 {
     return ts_take(&n->ctx->arena, n->ctx->codec, TS_DIM(f, h, w, c));
 }
 
-/* Frames BEFORE.. of `in` are there: y = conv(in) + resid, with the first of them before them. */
-static ts_status convolve_causally(const causal_net *n, const causal_conv *c, ts_tensor in,
-                                   ts_tensor resid, ts_tensor y)
+static ts_status convolve_clip(const causal_net *n, const causal_conv *c, ts_tensor in,
+                               ts_tensor resid, ts_tensor y)
 {
-    ts_status st = TS_OK;
-    ts_device *dev = n->ctx->dev;
-    for (int i = 0; i < BEFORE; i++)
-        TRY(ts_cast(dev, ts_vae_frames(in, BEFORE, 1), ts_vae_frames(in, i, 1)));
-    TRY(ts_conv_op(dev, (ts_conv){.x = in,
-                                  .w = c->l.w,
-                                  .b = c->l.b,
-                                  .stride = {1, 1, 1},
-                                  .pad = {0, 0, 1, 1, 1, 1},
-                                  .resid = resid,
-                                  .y = y}));
-done:
-    return st;
-}
-
-static ts_status norm_whole_clip(const causal_net *n, const causal_norm *k, ts_act act, ts_tensor x,
-                                 ts_tensor y)
-{
-    return ts_norm_op(n->ctx->dev, (ts_norm){.kind = TS_NORM_GROUP,
-                                             .groups = n->c.groups,
-                                             .eps = 1e-6F,
-                                             .x = x,
-                                             .w = k->w,
-                                             .b = k->b,
-                                             .act = act,
-                                             .y = y});
+    return ts_vae_convolve_causal(n->ctx, &c->l, in, (ts_tensor){0}, false, resid, y);
 }
 
 /* y = conv(silu(norm(x))) + resid */
-static ts_status norm_then_causal(const causal_net *n, const causal_norm *k, const causal_conv *c,
+static ts_status norm_then_causal(const causal_net *n, const ts_layer *k, const causal_conv *c,
                                   ts_tensor x, ts_tensor resid, ts_tensor y)
 {
     ts_status st = TS_OK;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor in = take_clip(n, BEFORE + x.dim[0], x.dim[1], x.dim[2], c->in);
-    TRY(norm_whole_clip(n, k, TS_ACT_SILU, x, ts_vae_frames(in, BEFORE, x.dim[0])));
-    TRY(convolve_causally(n, c, in, resid, y));
+    ts_tensor in = take_clip(n, TS_VAE_PAST + x.dim[0], x.dim[1], x.dim[2], c->in);
+    TRY(ts_vae_norm(n->ctx, k, n->c.groups, 1e-6F, x, TS_ACT_SILU,
+                    ts_vae_frames(in, TS_VAE_PAST, x.dim[0])));
+    TRY(convolve_clip(n, c, in, resid, y));
 done:
     ts_release(&n->ctx->arena, mark);
     return st;
@@ -331,30 +299,6 @@ static ts_status add_causal_residual(const causal_net *n, const causal_residual 
                          (ts_linear){.x = *x, .w = r->shortcut.w, .b = r->shortcut.b, .y = y}));
     TRY(norm_then_causal(n, &r->norm2, &r->conv2, t, y, y));
     *x = y;
-done:
-    ts_release(&n->ctx->arena, mark);
-    return st;
-}
-
-/* x += what its frames' places see of each other. */
-static ts_status attend_frames(const causal_net *n, ts_tensor x)
-{
-    ts_status st = TS_OK;
-    ts_device *dev = n->ctx->dev;
-    long rows = ts_rows(x), C = x.dim[3];
-    size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor all = ts_view(x, TS_DIM(rows, C)),
-              in = ts_take(&n->ctx->arena, x.type, TS_DIM(rows, C)),
-              q = ts_take(&n->ctx->arena, x.type, TS_DIM(rows, C)),
-              k = ts_take(&n->ctx->arena, x.type, TS_DIM(rows, C)),
-              v = ts_take(&n->ctx->arena, x.type, TS_DIM(rows, C));
-    TRY(norm_whole_clip(n, &n->norm_mid, TS_ACT_NONE, all, in));
-    TRY(ts_linear_op(dev, (ts_linear){.x = in, .w = n->q.w, .b = n->q.b, .y = q}));
-    TRY(ts_linear_op(dev, (ts_linear){.x = in, .w = n->k.w, .b = n->k.b, .y = k}));
-    TRY(ts_linear_op(dev, (ts_linear){.x = in, .w = n->v.w, .b = n->v.b, .y = v}));
-    TRY(ts_vae_attend(n->ctx, x.dim[0], q, k, v, in));
-    TRY(ts_linear_op(dev,
-                     (ts_linear){.x = in, .w = n->proj.w, .b = n->proj.b, .resid = all, .y = all}));
 done:
     ts_release(&n->ctx->arena, mark);
     return st;
@@ -424,9 +368,9 @@ static ts_status enlarge_clip(const causal_net *n, const causal_level *k, ts_ten
     ts_tensor none = {0}, y = take_clip(n, out, H, W, k->up.out);
     size_t mark = ts_mark(&n->ctx->arena);
     if (k->time) {
-        ts_tensor in = take_clip(n, BEFORE + out, H, W, k->up.in);
-        TRY(interpolate(n, *x, ts_vae_frames(in, BEFORE, out)));
-        TRY(convolve_causally(n, &k->up, in, none, y));
+        ts_tensor in = take_clip(n, TS_VAE_PAST + out, H, W, k->up.in);
+        TRY(interpolate(n, *x, ts_vae_frames(in, TS_VAE_PAST, out)));
+        TRY(convolve_clip(n, &k->up, in, none, y));
     } else {
         TRY(ts_vae_enlarge(n->ctx, &k->up.l, *x, y));
     }
@@ -444,15 +388,16 @@ static ts_status decode_causally(const causal_net *n, ts_tensor z, ts_tensor out
     long F = z.dim[0], h = z.dim[1], w = z.dim[2];
     ts_tensor none = {0}, x = take_clip(n, F, h, w, n->conv_in.out);
     inner = ts_mark(&n->ctx->arena);
-    ts_tensor in = take_clip(n, BEFORE + F, h, w, n->c.z);
+    ts_tensor in = take_clip(n, TS_VAE_PAST + F, h, w, n->c.z);
     TRY(ts_weights_enter(n->weights, 0));
-    TRY(ts_linear_op(
-        n->ctx->dev,
-        (ts_linear){.x = z, .w = n->quant.w, .b = n->quant.b, .y = ts_vae_frames(in, BEFORE, F)}));
-    TRY(convolve_causally(n, &n->conv_in, in, none, x));
+    TRY(ts_linear_op(n->ctx->dev, (ts_linear){.x = z,
+                                              .w = n->quant.w,
+                                              .b = n->quant.b,
+                                              .y = ts_vae_frames(in, TS_VAE_PAST, F)}));
+    TRY(convolve_clip(n, &n->conv_in, in, none, x));
     ts_release(&n->ctx->arena, inner);
     TRY(add_causal_residual(n, &n->mid[0], &x));
-    TRY(attend_frames(n, x));
+    TRY(ts_vae_add_attention(n->ctx, &n->attention, n->c.groups, ts_vae_attend, x));
     TRY(add_causal_residual(n, &n->mid[1], &x));
     for (int i = 0; i < n->c.levels; i++) {
         const causal_level *k = n->level + i;

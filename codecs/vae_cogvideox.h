@@ -17,7 +17,7 @@ typedef struct { /* causal, 3 x 3 x 3 */
     int past; /* its place in a stream */
 } ts_cog_conv;
 typedef struct {
-    const ts_weight *w, *b;
+    ts_layer l;
     ts_layer scale, shift; /* what the latents say of it, of a decoder; else not bound */
     float eps;
     long width;

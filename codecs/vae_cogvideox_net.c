@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PAST = 2 };
 static const float EPS = 1e-6F; /* of norms, but those of an encoder's residuals */
 
 /* ---- binding ---- */
@@ -52,10 +51,9 @@ static ts_cog_norm bind_cog_norm(cog_binder *b, long width, double eps, const ch
     char t[160];
     bool plain = b->n->encoder;
     ts_cog_norm n = {.width = width, .eps = plain ? (float)eps : EPS};
-    ts_weights *ws = b->n->weights;
-    snprintf(t, sizeof t, plain ? "%s" : "%s.norm_layer", name);
-    if (!b->st) b->st = ts_find_vector(ws, b->group, &n.w, 1, &width, "%s.weight", t);
-    if (!b->st) b->st = ts_find_vector(ws, b->group, &n.b, 1, &width, "%s.bias", t);
+    if (!b->st)
+        b->st = ts_find_norm(b->n->weights, b->group, &n.l, width, "%s%s", name,
+                             plain ? "" : ".norm_layer");
     if (plain) return n;
     n.scale = bind_cog_point(b, width, b->n->c.z, ts_vae_name(t, name, "conv_y.conv"));
     n.shift = bind_cog_point(b, width, b->n->c.z, ts_vae_name(t, name, "conv_b.conv"));
@@ -164,7 +162,8 @@ void ts_cog_stream_begin(const ts_cog_net *n, ts_cog_stream *s, long h, long w, 
     for (int i = 0; i < n->convs && !single; i++) {
         int level = n->past[i].level;
         long H = n->encoder ? h >> level : h << level, W = n->encoder ? w >> level : w << level;
-        s->past[i] = ts_take(&n->ctx->arena, n->ctx->codec, TS_DIM(PAST, H, W, n->past[i].width));
+        s->past[i] = ts_take(&n->ctx->arena, n->ctx->codec,
+                             TS_DIM(TS_VAE_PAST, H, W, n->past[i].width));
     }
 }
 
@@ -173,27 +172,10 @@ static ts_tensor take_cog(const ts_cog_net *n, long f, long h, long w, long c)
     return ts_take(&n->ctx->arena, n->ctx->codec, TS_DIM(f, h, w, c));
 }
 
-/* Frames `now` of `in` [PAST + F, H, W, C] are there: those before them, then y = conv(in) + resid,
- * and what the next chunk will see of them. */
 static ts_status convolve_cog(const ts_cog_net *n, ts_cog_stream *s, const ts_cog_conv *c,
                               ts_tensor in, ts_tensor resid, ts_tensor y)
 {
-    ts_status st = TS_OK;
-    ts_device *dev = n->ctx->dev;
-    ts_tensor past = s->past[c->past];
-    for (int i = 0; i < PAST; i++)
-        TRY(ts_cast(dev, s->begun ? ts_vae_frames(past, i, 1) : ts_vae_frames(in, PAST, 1),
-                    ts_vae_frames(in, i, 1)));
-    if (ts_there(past)) TRY(ts_cast(dev, ts_vae_frames(in, in.dim[0] - PAST, PAST), past));
-    TRY(ts_conv_op(dev, (ts_conv){.x = in,
-                                  .w = c->l.w,
-                                  .b = c->l.b,
-                                  .stride = {1, 1, 1},
-                                  .pad = {0, 0, 1, 1, 1, 1},
-                                  .resid = resid,
-                                  .y = y}));
-done:
-    return st;
+    return ts_vae_convolve_causal(n->ctx, &c->l, in, s->past[c->past], s->begun, resid, y);
 }
 
 /* Which of `latents` frames is nearest to frame f of `frames`. */
@@ -236,16 +218,9 @@ static ts_status norm_cog(const ts_cog_net *n, const ts_cog_norm *k, ts_tensor x
                           ts_tensor y)
 {
     ts_status st = TS_OK;
-    ts_device *dev = n->ctx->dev;
-    TRY(ts_norm_op(dev, (ts_norm){.kind = TS_NORM_GROUP,
-                                  .groups = n->c.groups,
-                                  .eps = k->eps,
-                                  .x = x,
-                                  .w = k->w,
-                                  .b = k->b,
-                                  .y = y}));
+    TRY(ts_vae_norm(n->ctx, &k->l, n->c.groups, k->eps, x, TS_ACT_NONE, y));
     if (ts_there(z)) TRY(guide_by_latents(n, k, z, y));
-    TRY(ts_activate_op(dev, (ts_activate){.act = TS_ACT_SILU, .x = y, .y = y}));
+    TRY(ts_activate_op(n->ctx->dev, (ts_activate){.act = TS_ACT_SILU, .x = y, .y = y}));
 done:
     return st;
 }
@@ -257,8 +232,8 @@ static ts_status norm_then_convolve(const ts_cog_net *n, ts_cog_stream *s, const
 {
     ts_status st = TS_OK;
     size_t mark = ts_mark(&n->ctx->arena);
-    ts_tensor in = take_cog(n, PAST + x.dim[0], x.dim[1], x.dim[2], c->in);
-    TRY(norm_cog(n, k, x, z, ts_vae_frames(in, PAST, x.dim[0])));
+    ts_tensor in = take_cog(n, TS_VAE_PAST + x.dim[0], x.dim[1], x.dim[2], c->in);
+    TRY(norm_cog(n, k, x, z, ts_vae_frames(in, TS_VAE_PAST, x.dim[0])));
     TRY(convolve_cog(n, s, c, in, resid, y));
 done:
     ts_release(&n->ctx->arena, mark);
@@ -360,8 +335,8 @@ static ts_status begin_cog(const ts_cog_net *n, ts_cog_stream *s, ts_tensor from
     ts_status st = TS_OK;
     size_t mark = ts_mark(&n->ctx->arena);
     long F = from.dim[0];
-    ts_tensor in = take_cog(n, PAST + F, from.dim[1], from.dim[2], n->conv_in.in);
-    TRY(ts_cast(n->ctx->dev, from, ts_vae_frames(in, PAST, F)));
+    ts_tensor in = take_cog(n, TS_VAE_PAST + F, from.dim[1], from.dim[2], n->conv_in.in);
+    TRY(ts_cast(n->ctx->dev, from, ts_vae_frames(in, TS_VAE_PAST, F)));
     TRY(convolve_cog(n, s, &n->conv_in, in, (ts_tensor){0}, x));
 done:
     ts_release(&n->ctx->arena, mark);

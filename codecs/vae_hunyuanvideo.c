@@ -5,7 +5,6 @@
  * decoded 5 at a time, every 3, of which later tiles lose the first frame; 4 frames of each are
  * blended with what the tile before had become. Encoded are 17 frames at a time, every 12. */
 #include "codecs/vae_hunyuanvideo.h"
-#include "codecs/vae_parts.h"
 #include "codecs/vae_video_files.h"
 
 #include <math.h>
@@ -17,12 +16,12 @@ enum { TILE_LEAST = 4, TILE_LATENTS = 5, TILE_STEP = 3 };
 
 /* ---- config ---- */
 
-static ts_status check_hy(ts_ctx *ctx, const char *path, const ts_hy_config *c, int space, int time,
-                          double scale)
+static ts_status check_hy(ts_ctx *ctx, const char *path, const ts_res_config *c, int space,
+                          int time, double scale)
 {
     const ts_range range[] = {
-        {"levels of block_out_channels", c->levels, 1, TS_HY_LEVELS},
-        {"layers_per_block", c->res, 1, TS_HY_RES - 1},
+        {"levels of block_out_channels", c->levels, 1, TS_RES_LEVELS},
+        {"layers_per_block", c->res, 1, TS_RES_BLOCKS - 1},
         {"latent_channels", c->z, 1, 128},
         {"norm_num_groups", c->groups, 1, 1 << 16},
         {"temporal_compression_ratio", time, 1, 1 << (c->levels - 1)},
@@ -48,19 +47,21 @@ static ts_status describe_hy(ts_ctx *ctx, const cJSON *json, const char *path, t
                              void *config)
 {
     ts_status st;
-    ts_hy_config c = {.width = {128, 256, 512, 512},
-                      .levels = 4,
-                      .res = 2,
-                      .z = 16,
-                      .groups = 32,
-                      .attention = true};
+    ts_res_config c = {.width = {128, 256, 512, 512},
+                       .levels = 4,
+                       .res = 2,
+                       .z = 16,
+                       .groups = 32,
+                       .attention = true,
+                       .quant = true,
+                       .post_quant = true};
     double scale = 0.476986;
     int space = 8, time = 4;
     const ts_key keys[] = {
         TS_ONLY("in_channels", "3"),
         TS_ONLY("out_channels", "3"),
         {"latent_channels", TS_KEY_INT, &c.z, 0, NULL, NULL},
-        {"block_out_channels", TS_KEY_INTS, c.width, TS_HY_LEVELS, &c.levels, NULL},
+        {"block_out_channels", TS_KEY_INTS, c.width, TS_RES_LEVELS, &c.levels, NULL},
         {"layers_per_block", TS_KEY_INT, &c.res, 0, NULL, NULL},
         {"norm_num_groups", TS_KEY_INT, &c.groups, 0, NULL, NULL},
         {"scaling_factor", TS_KEY_FLOAT, &scale, 0, NULL, NULL},
@@ -83,7 +84,7 @@ static ts_status describe_hy(ts_ctx *ctx, const cJSON *json, const char *path, t
     v->stride = space;
     v->tile = (ts_vae_tile){256, 256};
     for (int i = 0; i < c.z; i++) v->std[i] = (float)(1 / scale);
-    *(ts_hy_config *)config = c;
+    *(ts_res_config *)config = c;
     v->config = config;
 done:
     return st;
@@ -111,7 +112,7 @@ static time_tile time_tile_of(long latents, int i)
 /* ---- decode ---- */
 struct ts_vae {
     ts_ctx *ctx;
-    ts_hy_net net;
+    ts_res_net net;
     ts_vae_info info;
     ts_tensor z, scales;
     ts_vae_axis y, x;   /* in latents */
@@ -147,7 +148,7 @@ static ts_status open_hy(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
     *v = (ts_vae){.ctx = ctx, .info = *info, .z = z, .began = ts_seconds()};
     TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
-    TRY(ts_hy_bind(&v->net, ctx, w, info, false));
+    TRY(ts_res_bind(&v->net, &ts_hy_layers, ctx, w, info, false));
     v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
     if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a frame of %ldx%ld", W, H));
     v->whole = ts_take(&ctx->arena, TS_F32, TS_DIM(frames, H, W, 3));
@@ -173,7 +174,7 @@ static ts_status decode_hy_part(ts_vae *v, time_tile t, int i, int j, ts_tensor 
     for (long f = 0; f < t.latents; f++)
         TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, t.first + f,
                                ts_vae_frames(z, f, 1)));
-    TRY(ts_hy_decode(&v->net, z, out));
+    TRY(ts_res_decode(&v->net, z, out));
 done:
     ts_release(&v->ctx->arena, mark);
     return st;
@@ -251,7 +252,7 @@ done:
 /* ---- encode ---- */
 typedef struct {
     ts_ctx *ctx;
-    ts_hy_net net;
+    ts_res_net net;
     const ts_vae_info *info;
     ts_host px;
     ts_vae_axis y, x; /* in latents */
@@ -273,7 +274,7 @@ static ts_status encode_hy_time(hy_encoding *e, time_tile t)
                   in = ts_take(a, TS_F32, TS_DIM(frames, h * s, w * s, 3));
         TRY(ts_vae_cut_pixels(e->ctx, e->px, (int)s, 1, e->y, e->x, i, j,
                               t.first * e->info->time_stride, in));
-        TRY(ts_hy_encode(&e->net, in, m));
+        TRY(ts_res_encode(&e->net, in, m));
         for (long f = 0; f < t.latents; f++)
             TRY(ts_vae_blend_put(&e->blend, i, j, f, ts_vae_frames(m, f, 1)));
         ts_release(a, mark);
@@ -312,7 +313,7 @@ static ts_status encode_hy(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, 
     hy_encoding e = {.ctx = ctx, .info = info, .px = px};
     TRY(ts_vae_check_pixels(ctx, info, px, "frames"));
     TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &e.y, &e.x));
-    TRY(ts_hy_bind(&e.net, ctx, w, info, true));
+    TRY(ts_res_bind(&e.net, &ts_hy_layers, ctx, w, info, true));
     TRY(ts_vae_scales(ctx, info, true, &scales));
     if (!ts_there(moments))
         moments = ts_take(&ctx->arena, TS_F32,
@@ -331,7 +332,7 @@ done:
 const ts_vae_class ts_vae_hunyuanvideo = {.cls = "AutoencoderKLHunyuanVideo",
                                           .names = &ts_vae_hunyuanvideo_names,
                                           .infer = ts_vae_hunyuanvideo_infer,
-                                          .config_size = sizeof(ts_hy_config),
+                                          .config_size = sizeof(ts_res_config),
                                           .describe = describe_hy,
                                           .open = open_hy,
                                           .next = next_hy,

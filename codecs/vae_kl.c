@@ -3,26 +3,26 @@
  *
  * It is computed in f32 always, which is what force_upcast asks for. The decoder's output is not
  * clamped here: who resizes pictures needs what lies beyond. */
-#include "codecs/vae_kl.h"
-#include "codecs/vae_parts.h"
+#include "codecs/vae_residual.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- config ---- */
 
-static ts_status check_kl_config(ts_ctx *ctx, const char *path, const ts_kl_config *c, double scale)
+static ts_status check_kl_config(ts_ctx *ctx, const char *path, const ts_res_config *c, int size,
+                                 double scale)
 {
     ts_err *e = &ctx->err;
-    if (c->levels < 1 || c->res < 1 || c->res + 1 > TS_KL_RES)
+    if (c->levels < 1 || c->res < 1 || c->res + 1 > TS_RES_BLOCKS)
         return ts_fail(e, TS_EMODEL, "%s: layers_per_block is %d, expected 1 to %d", path, c->res,
-                       TS_KL_RES - 1);
+                       TS_RES_BLOCKS - 1);
     if (c->z < 1 || c->z > 128)
         return ts_fail(e, TS_EMODEL, "%s: latent_channels is %d, expected 1 to 128", path, c->z);
-    if (c->sample_size < 1 || c->sample_size > 1 << 14)
-        return ts_fail(e, TS_EMODEL, "%s: sample_size is %d, expected 1 to 16384", path,
-                       c->sample_size);
+    if (size < 1 || size > 1 << 14)
+        return ts_fail(e, TS_EMODEL, "%s: sample_size is %d, expected 1 to 16384", path, size);
     if (!(fabs(scale) > 1e-6 && fabs(scale) < 1e6))
         return ts_fail(e, TS_EMODEL, "%s: scaling_factor is %g, expected a number that is not 0",
                        path, scale);
@@ -39,27 +39,27 @@ static ts_status describe_kl(ts_ctx *ctx, const cJSON *json, const char *path, t
                              void *config)
 {
     ts_status st = TS_OK;
-    ts_kl_config c = {.width = {64},
-                      .levels = 1,
-                      .res = 1,
-                      .z = 4,
-                      .groups = 32,
-                      .sample_size = 32,
-                      .attention = true,
-                      .quant = true,
-                      .post_quant = true};
+    ts_res_config c = {.width = {64},
+                       .levels = 1,
+                       .res = 1,
+                       .z = 4,
+                       .groups = 32,
+                       .attention = true,
+                       .quant = true,
+                       .post_quant = true};
     double scale = 0.18215, shift = 0;
+    int size = 32;
     ts_key keys[] = {{"in_channels", TS_KEY_ONLY, NULL, 0, NULL, "3"},
                      {"out_channels", TS_KEY_ONLY, NULL, 0, NULL, "3"},
                      {"latent_channels", TS_KEY_INT, &c.z, 0, NULL, NULL},
-                     {"block_out_channels", TS_KEY_INTS, c.width, TS_KL_LEVELS, &c.levels, NULL},
+                     {"block_out_channels", TS_KEY_INTS, c.width, TS_RES_LEVELS, &c.levels, NULL},
                      {"layers_per_block", TS_KEY_INT, &c.res, 0, NULL, NULL},
                      {"norm_num_groups", TS_KEY_INT, &c.groups, 0, NULL, NULL},
                      {"act_fn", TS_KEY_ONLY, NULL, 0, NULL, "\"silu\""},
                      {"mid_block_add_attention", TS_KEY_BOOL, &c.attention, 0, NULL, NULL},
                      {"use_quant_conv", TS_KEY_BOOL, &c.quant, 0, NULL, NULL},
                      {"use_post_quant_conv", TS_KEY_BOOL, &c.post_quant, 0, NULL, NULL},
-                     {"sample_size", TS_KEY_INT, &c.sample_size, 0, NULL, NULL},
+                     {"sample_size", TS_KEY_INT, &size, 0, NULL, NULL},
                      {"scaling_factor", TS_KEY_FLOAT, &scale, 0, NULL, NULL},
                      {"shift_factor", TS_KEY_FLOAT, &shift, 0, NULL, NULL},
                      {"latents_mean", TS_KEY_ONLY, NULL, 0, NULL, "null"},
@@ -69,26 +69,87 @@ static ts_status describe_kl(ts_ctx *ctx, const cJSON *json, const char *path, t
                      {"force_upcast", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
     memset(v, 0, sizeof *v);
     TRY(ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys));
-    TRY(check_kl_config(ctx, path, &c, scale));
+    TRY(check_kl_config(ctx, path, &c, size, scale));
     TRY(ts_vae_check_blocks(ctx, json, path, c.levels, "DownEncoderBlock2D", "UpDecoderBlock2D"));
     v->channels = c.z;
     v->time_stride = 1;
     v->stride = 1 << (c.levels - 1);
-    v->tile = (ts_vae_tile){c.sample_size, c.sample_size};
+    v->tile = (ts_vae_tile){size, size};
     for (int i = 0; i < c.z; i++) {
         v->mean[i] = (float)shift;
         v->std[i] = (float)(1 / scale);
     }
-    *(ts_kl_config *)config = c;
+    *(ts_res_config *)config = c;
     v->config = config;
 done:
     return st;
 }
 
+/* ---- layers ---- */
+
+static ts_status convolve_kl(ts_ctx *ctx, const ts_layer *l, ts_tensor x, ts_tensor resid,
+                             ts_tensor y)
+{
+    return ts_conv_op(ctx->dev, (ts_conv){.x = x,
+                                          .w = l->w,
+                                          .b = l->b,
+                                          .stride = {1, 1, 1},
+                                          .pad = {0, 0, 1, 1, 1, 1},
+                                          .resid = resid,
+                                          .y = y});
+}
+
+static ts_status enlarge_kl(ts_ctx *ctx, const ts_layer *l, bool time, ts_tensor x, ts_tensor y)
+{
+    (void)time;
+    return ts_vae_enlarge(ctx, l, x, y);
+}
+
+static ts_status reduce_kl(ts_ctx *ctx, const ts_layer *l, bool time, ts_tensor x, ts_tensor y)
+{
+    (void)time;
+    return ts_conv_op(
+        ctx->dev,
+        (ts_conv){
+            .x = x, .w = l->w, .b = l->b, .stride = {1, 2, 2}, .pad = {0, 0, 0, 1, 0, 1}, .y = y});
+}
+
+static bool has_square(const ts_weights *ws, const char *at, const char *name)
+{
+    char w[176];
+    snprintf(w, sizeof w, "%s.%s.weight", at, name);
+    return ts_weights_has(ws, w);
+}
+
+/* A linear layer of attention: under its name or the one that old files have, as a matrix or as the
+ * 1 x 1 convolution that it once was. */
+static ts_status find_kl_square(ts_weights *ws, int group, ts_layer *l, long width, const char *at,
+                                const char *name)
+{
+    static const char *const old[][2] = {
+        {"to_q", "query"}, {"to_k", "key"}, {"to_v", "value"}, {"to_out.0", "proj_attn"}};
+    const char *was = name;
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(old[i][0], name)) was = old[i][1];
+    if (!has_square(ws, at, name) && has_square(ws, at, was)) name = was;
+    ts_status st = ts_find_linear(ws, group, l, width, width, true, "%s.%s", at, name);
+    if (st == TS_ESHAPE)
+        st = ts_find_conv(ws, group, l, 4, (long[]){width, width, 1, 1}, "%s.%s", at, name);
+    return st;
+}
+
+static const ts_res_kind kl_layers = {.nd = 4,
+                                      .behind = "",
+                                      .convolve = convolve_kl,
+                                      .enlarge = enlarge_kl,
+                                      .reduce = reduce_kl,
+                                      .attend = ts_vae_attend,
+                                      .find_square = find_kl_square};
+
 /* ---- decode ---- */
 struct ts_vae {
     ts_ctx *ctx;
-    ts_kl_net net;
+    ts_res_net net;
     ts_vae_info info;
     ts_tensor z, scales;
     ts_vae_axis y, x;   /* in latents */
@@ -116,7 +177,7 @@ static ts_status open_kl(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
     *v = (ts_vae){.ctx = ctx, .info = *info, .z = z, .began = ts_seconds()};
     TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
-    TRY(ts_kl_bind(&v->net, ctx, w, info, false));
+    TRY(ts_res_bind(&v->net, &kl_layers, ctx, w, info, false));
     v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
     if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a picture of %ldx%ld", W, H));
     v->picture = ts_take(&ctx->arena, TS_F32, TS_DIM(1, H, W, 3));
@@ -137,7 +198,7 @@ static ts_status decode_kl_tile(ts_vae *v, int i, int j, ts_tensor out)
     ts_tensor z = ts_take(&v->ctx->arena, TS_F32,
                           TS_DIM(1, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
     TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, v->index, z));
-    TRY(ts_kl_decode(&v->net, z, out));
+    TRY(ts_res_decode(&v->net, z, out));
 done:
     ts_release(&v->ctx->arena, mark);
     return st;
@@ -186,13 +247,13 @@ static ts_status encode_kl(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, 
     ts_arena *a = &ctx->arena;
     size_t mark = ts_mark(a), inner;
     long C = info->channels, s = info->stride, F = px.dim[0];
-    ts_kl_net net;
+    ts_res_net net;
     ts_vae_axis y, x;
     ts_vae_blend blend;
     ts_tensor scales;
     TRY(ts_vae_check_pixels(ctx, info, px, "pictures"));
     TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &y, &x));
-    TRY(ts_kl_bind(&net, ctx, w, info, true));
+    TRY(ts_res_bind(&net, &kl_layers, ctx, w, info, true));
     TRY(ts_vae_scales(ctx, info, true, &scales));
     if (!ts_there(moments)) moments = ts_take(a, TS_F32, TS_DIM(F, y.size, x.size, 2 * C));
     TRY(ts_vae_blend_open(&blend, ctx, y, x, 1, moments));
@@ -203,7 +264,7 @@ static ts_status encode_kl(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, 
             ts_tensor m = ts_take(a, TS_F32, TS_DIM(1, h, q, 2 * C)),
                       in = ts_take(a, TS_F32, TS_DIM(1, h * s, q * s, 3));
             TRY(ts_vae_cut_pixels(ctx, px, info->stride, 1, y, x, i, j, f, in));
-            TRY(ts_kl_encode(&net, in, m));
+            TRY(ts_res_encode(&net, in, m));
             TRY(ts_vae_blend_put(&blend, i, j, f, m));
             ts_release(a, inner);
         }
@@ -214,7 +275,7 @@ done:
 }
 
 const ts_vae_class ts_vae_kl = {.cls = "AutoencoderKL",
-                                .config_size = sizeof(ts_kl_config),
+                                .config_size = sizeof(ts_res_config),
                                 .describe = describe_kl,
                                 .open = open_kl,
                                 .next = next_kl,

@@ -316,6 +316,19 @@ const char *ts_vae_name(char out[160], const char *a, const char *b)
     return out;
 }
 
+ts_status ts_vae_norm(ts_ctx *ctx, const ts_layer *n, int groups, float eps, ts_tensor x,
+                      ts_act act, ts_tensor y)
+{
+    return ts_norm_op(ctx->dev, (ts_norm){.kind = TS_NORM_GROUP,
+                                          .groups = groups,
+                                          .eps = eps,
+                                          .x = x,
+                                          .w = n->w,
+                                          .b = n->b,
+                                          .act = act,
+                                          .y = y});
+}
+
 /* [frames N, C] as [frames, N, 1, C] */
 static ts_tensor one_head(ts_tensor t, long frames)
 {
@@ -330,6 +343,49 @@ ts_status ts_vae_attend(ts_ctx *ctx, long frames, ts_tensor q, ts_tensor k, ts_t
                                                     .v = one_head(v, frames),
                                                     .out = one_head(out, frames),
                                                     .scale = 1 / sqrtf((float)q.dim[1])});
+}
+
+ts_status ts_vae_add_attention(ts_ctx *ctx, const ts_vae_attention *a, int groups,
+                               ts_vae_attend_fn *attend, ts_tensor x)
+{
+    ts_status st = TS_OK;
+    long rows = ts_rows(x), C = x.dim[3];
+    size_t mark = ts_mark(&ctx->arena);
+    ts_tensor all = ts_view(x, TS_DIM(rows, C)), in = ts_take(&ctx->arena, x.type, TS_DIM(rows, C)),
+              part[3];
+    const ts_layer *layer[3] = {&a->q, &a->k, &a->v};
+    TRY(ts_vae_norm(ctx, &a->norm, groups, 1e-6F, all, TS_ACT_NONE, in));
+    for (int i = 0; i < 3; i++) {
+        part[i] = ts_take(&ctx->arena, x.type, TS_DIM(rows, C));
+        TRY(ts_linear_op(ctx->dev,
+                         (ts_linear){.x = in, .w = layer[i]->w, .b = layer[i]->b, .y = part[i]}));
+    }
+    TRY(attend(ctx, x.dim[0], part[0], part[1], part[2], in));
+    TRY(ts_linear_op(ctx->dev,
+                     (ts_linear){.x = in, .w = a->o.w, .b = a->o.b, .resid = all, .y = all}));
+done:
+    ts_release(&ctx->arena, mark);
+    return st;
+}
+
+ts_status ts_vae_convolve_causal(ts_ctx *ctx, const ts_layer *l, ts_tensor in, ts_tensor past,
+                                 bool begun, ts_tensor resid, ts_tensor y)
+{
+    ts_status st = TS_OK;
+    ts_tensor first = ts_vae_frames(in, TS_VAE_PAST, 1),
+              last = ts_vae_frames(in, in.dim[0] - TS_VAE_PAST, TS_VAE_PAST);
+    for (int i = 0; i < TS_VAE_PAST; i++)
+        TRY(ts_cast(ctx->dev, begun ? ts_vae_frames(past, i, 1) : first, ts_vae_frames(in, i, 1)));
+    if (ts_there(past)) TRY(ts_cast(ctx->dev, last, past));
+    TRY(ts_conv_op(ctx->dev, (ts_conv){.x = in,
+                                       .w = l->w,
+                                       .b = l->b,
+                                       .stride = {1, 1, 1},
+                                       .pad = {0, 0, 1, 1, 1, 1},
+                                       .resid = resid,
+                                       .y = y}));
+done:
+    return st;
 }
 
 /* rows that are made larger at once: the doubled input of the whole frame would be the largest

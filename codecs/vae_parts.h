@@ -74,9 +74,26 @@ void ts_vae_progress(ts_ctx *, int step, int steps, int part, int parts, double 
 ts_tensor ts_vae_frames(ts_tensor, long first, long count);
 /* "a.b" */
 const char *ts_vae_name(char out[160], const char *a, const char *b);
+/* y = act(gn(x) w + b), gn over a group's channels of all of x */
+ts_status ts_vae_norm(ts_ctx *, const ts_layer *, int groups, float eps, ts_tensor x, ts_act,
+                      ts_tensor y);
 /* One head in each of `frames` frames: q, k, v, out [frames N, C], f32, rows apart by their ld. */
-ts_status ts_vae_attend(ts_ctx *, long frames, ts_tensor q, ts_tensor k, ts_tensor v,
-                        ts_tensor out);
+typedef ts_status ts_vae_attend_fn(ts_ctx *, long frames, ts_tensor q, ts_tensor k, ts_tensor v,
+                                   ts_tensor out);
+ts_vae_attend_fn ts_vae_attend;
+/* x [F, H, W, C] += O(attend(Q n, K n, V n)), n = gn(x) w + b with an eps of 1e-6; takes from the
+ * arena and gives back. */
+typedef struct {
+    ts_layer norm, q, k, v, o;
+} ts_vae_attention;
+ts_status ts_vae_add_attention(ts_ctx *, const ts_vae_attention *, int groups, ts_vae_attend_fn *,
+                               ts_tensor x);
+/* y [F, H, W, O] = conv(in) + resid, 3 x 3 x 3 and causal: `in` is [2 + F, H, W, C], the frames
+ * from 2 on are there. Those two become the past's [2, H, W, C] where it has `begun`, else each the
+ * first; a past that is there then takes the last two. */
+enum { TS_VAE_PAST = 2 };
+ts_status ts_vae_convolve_causal(ts_ctx *, const ts_layer *, ts_tensor in, ts_tensor past,
+                                 bool begun, ts_tensor resid, ts_tensor y);
 /* y [F, 2 H, 2 W, O] = conv3x3(nearest x2 of x [F, H, W, C]), f32; takes from the arena and gives
  * back. */
 ts_status ts_vae_enlarge(ts_ctx *, const ts_layer *conv, ts_tensor x, ts_tensor y);
