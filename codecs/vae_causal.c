@@ -413,22 +413,15 @@ done:
 
 /* ---- clips ---- */
 struct ts_vae {
-    ts_ctx *ctx;
+    ts_vae_decoding d;
     causal_net net;
-    ts_vae_info info;
-    ts_tensor z, scales;
-    ts_vae_axis y, x;   /* in latents */
-    ts_tensor whole;    /* f32 [frames, H, W, 3] */
-    ts_vae_blend blend; /* with tiles: into the clip */
-    float *rgb;         /* host: one frame [H, W, 3] */
-    int have, given;    /* frames that are decoded, that were handed out */
-    double began;
+    int have; /* frames that are decoded */
 };
 
 static void close_causal_vae(ts_vae *v)
 {
     if (!v) return;
-    free(v->rgb);
+    free(v->d.rgb);
     free(v);
 }
 
@@ -436,19 +429,12 @@ static ts_status open_causal_vae(ts_ctx *ctx, ts_weights *w, const ts_vae_info *
                                  ts_vae_tile tile, ts_vae **out)
 {
     ts_status st = TS_OK;
-    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride,
-         frames = (z.dim[0] - 1) * info->time_stride + 1;
     ts_vae *v = calloc(1, sizeof *v);
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
-    *v = (ts_vae){.ctx = ctx, .info = *info, .z = z, .began = ts_seconds()};
-    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
+    TRY(ts_vae_decoding_begin(&v->d, ctx, info, z, tile, "frame"));
     TRY(bind_causal_net(&v->net, ctx, w, info));
-    v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
-    if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a frame of %ldx%ld", W, H));
-    TRY(ts_vae_scales(ctx, info, false, &v->scales));
-    v->whole = ts_take(&ctx->arena, TS_F32, TS_DIM(frames, H, W, 3));
-    TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, info->stride, v->whole));
+    TRY(ts_vae_decoding_carve(&v->d, (z.dim[0] - 1) * info->time_stride + 1, info->stride, 3));
     *out = v;
     v = NULL;
 done:
@@ -460,36 +446,31 @@ done:
 static ts_status decode_causal_tile(ts_vae *v, int i, int j, ts_tensor out)
 {
     ts_status st = TS_OK;
-    long F = v->z.dim[0];
-    size_t mark = ts_mark(&v->ctx->arena);
-    ts_tensor z = ts_take(&v->ctx->arena, TS_F32,
-                          TS_DIM(F, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
-    for (long f = 0; f < F; f++)
-        TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, f,
-                               ts_vae_frames(z, f, 1)));
+    size_t mark = ts_mark(&v->d.ctx->arena);
+    ts_tensor z;
+    TRY(ts_vae_decoding_latents(&v->d, i, j, 0, v->d.z.dim[0], &z));
     TRY(decode_causally(&v->net, z, out));
 done:
-    ts_release(&v->ctx->arena, mark);
+    ts_release(&v->d.ctx->arena, mark);
     return st;
 }
 
 static ts_status decode_causal_clip(ts_vae *v)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &v->ctx->arena;
+    ts_arena *a = &v->d.ctx->arena;
     size_t mark = ts_mark(a);
-    int tiles = v->y.n * v->x.n, s = v->info.stride;
-    long frames = v->whole.dim[0];
-    if (tiles == 1) TRY(decode_causal_tile(v, 0, 0, v->whole));
+    int tiles = v->d.tiles, s = v->d.info.stride;
+    long frames = v->d.whole.dim[0];
+    if (tiles == 1) TRY(decode_causal_tile(v, 0, 0, v->d.whole));
     for (int k = 0; tiles > 1 && k < tiles; k++) {
-        int i = k / v->x.n, j = k % v->x.n;
+        int i = k / v->d.x.n, j = k % v->d.x.n;
         ts_tensor t = ts_take(
             a, TS_F32,
-            TS_DIM(frames, (long)ts_vae_span(v->y, i) * s, (long)ts_vae_span(v->x, j) * s, 3));
-        ts_vae_progress(v->ctx, 0, (int)frames, k, tiles, v->began);
+            TS_DIM(frames, (long)ts_vae_span(v->d.y, i) * s, (long)ts_vae_span(v->d.x, j) * s, 3));
+        ts_vae_progress(v->d.ctx, 0, (int)frames, k, tiles, v->d.began);
         TRY(decode_causal_tile(v, i, j, t));
-        for (long f = 0; f < frames; f++)
-            TRY(ts_vae_blend_put(&v->blend, i, j, f, ts_vae_frames(t, f, 1)));
+        TRY(ts_vae_put_frames(&v->d.blend, i, j, 0, t));
         ts_release(a, mark);
     }
     v->have = (int)frames;
@@ -501,12 +482,10 @@ done:
 static ts_status next_causal(ts_vae *v, ts_frame *out, bool *end)
 {
     ts_status st = TS_OK;
-    *end = v->have && v->given == v->have;
+    *end = v->have && v->d.index == v->have;
     if (*end) return TS_OK;
     if (!v->have) TRY(decode_causal_clip(v));
-    TRY(ts_vae_download(v->ctx, ts_vae_frames(v->whole, v->given, 1), 1, true, "frame", v->given,
-                        v->rgb, out));
-    v->given++;
+    TRY(ts_vae_decoding_give(&v->d, ts_vae_frames(v->d.whole, v->d.index, 1), 1, true, out));
 done:
     return st;
 }

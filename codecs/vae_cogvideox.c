@@ -100,18 +100,10 @@ done:
 
 /* ---- clips ---- */
 struct ts_vae {
-    ts_ctx *ctx;
+    ts_vae_decoding d; /* whole: a chunk, with tiles the clip */
     ts_cog_net net;
-    ts_vae_info info;
-    ts_tensor z, scales;
-    ts_vae_axis y, x;     /* in latents */
-    ts_cog_stream stream; /* without tiles */
-    ts_tensor whole;      /* f32 [frames, H, W, 3]: a chunk, with tiles the clip */
-    ts_vae_blend blend;   /* with tiles: into the clip */
-    float *rgb;           /* host: one frame [H, W, 3] */
-    /* the latent that comes next, frames in `whole`, those handed out, of the clip */
-    int next_latent, have, given, index;
-    double began;
+    ts_cog_stream stream;         /* without tiles */
+    int next_latent, have, given; /* frames in `whole`, those handed out */
 };
 
 /* Latents of the chunk that begins at `first` of `all`. */
@@ -122,7 +114,7 @@ static int chunk_of(int all, int first)
 
 static int frames_of_chunk(const ts_vae *v, int latents)
 {
-    int t = v->info.time_stride;
+    int t = v->d.info.time_stride;
     return latents % 2 ? (latents - 1) * t + 1 : latents * t;
 }
 
@@ -131,7 +123,7 @@ static int count_chunks(int all) { return all < CHUNK ? 1 : all / CHUNK; }
 static void close_cog(ts_vae *v)
 {
     if (!v) return;
-    free(v->rgb);
+    free(v->d.rgb);
     free(v);
 }
 
@@ -139,26 +131,16 @@ static ts_status open_cog(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
                           ts_vae_tile tile, ts_vae **out)
 {
     ts_status st = TS_OK;
-    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride;
-    int latents = (int)z.dim[0], frames;
+    int latents = (int)z.dim[0];
     ts_vae *v = calloc(1, sizeof *v);
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
-    v->ctx = ctx;
-    v->info = *info;
-    v->z = z;
-    v->began = ts_seconds();
-    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
+    TRY(ts_vae_decoding_begin(&v->d, ctx, info, z, tile, "frame"));
     TRY(ts_cog_bind(&v->net, ctx, w, info, false));
-    v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
-    if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a frame of %ldx%ld", W, H));
-    TRY(ts_vae_scales(ctx, info, false, &v->scales));
-    bool tiled = v->y.n * v->x.n > 1;
-    frames = frames_of_chunk(v, tiled ? latents : chunk_of(latents, 0));
-    v->whole = ts_take(&ctx->arena, TS_F32, TS_DIM(frames, H, W, 3));
-    if (tiled)
-        TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, info->stride, v->whole));
-    else
+    bool tiled = v->d.tiles > 1;
+    TRY(ts_vae_decoding_carve(&v->d, frames_of_chunk(v, tiled ? latents : chunk_of(latents, 0)),
+                              info->stride, 3));
+    if (!tiled)
         ts_cog_stream_begin(&v->net, &v->stream, z.dim[1], z.dim[2], count_chunks(latents) == 1);
     *out = v;
     v = NULL;
@@ -172,16 +154,12 @@ static ts_status decode_cog_chunk(ts_vae *v, ts_cog_stream *s, int i, int j, int
                                   ts_tensor out)
 {
     ts_status st = TS_OK;
-    size_t mark = ts_mark(&v->ctx->arena);
-    int n = chunk_of((int)v->z.dim[0], first);
-    ts_tensor z = ts_take(&v->ctx->arena, TS_F32,
-                          TS_DIM(n, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
-    for (int f = 0; f < n; f++)
-        TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, first + f,
-                               ts_vae_frames(z, f, 1)));
+    size_t mark = ts_mark(&v->d.ctx->arena);
+    ts_tensor z;
+    TRY(ts_vae_decoding_latents(&v->d, i, j, first, chunk_of((int)v->d.z.dim[0], first), &z));
     TRY(ts_cog_decode(&v->net, s, z, out));
 done:
-    ts_release(&v->ctx->arena, mark);
+    ts_release(&v->d.ctx->arena, mark);
     return st;
 }
 
@@ -189,21 +167,21 @@ done:
 static ts_status decode_cog_tile(ts_vae *v, int i, int j)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &v->ctx->arena;
+    ts_arena *a = &v->d.ctx->arena;
     size_t mark = ts_mark(a), inner;
-    int latents = (int)v->z.dim[0], h = ts_vae_span(v->y, i), w = ts_vae_span(v->x, j),
-        up = v->info.stride, chunks = count_chunks(latents), frame = 0, part = 0;
+    int latents = (int)v->d.z.dim[0], h = ts_vae_span(v->d.y, i), w = ts_vae_span(v->d.x, j),
+        up = v->d.info.stride, chunks = count_chunks(latents), frame = 0, part = 0;
     ts_cog_stream s;
     ts_cog_stream_begin(&v->net, &s, h, w, chunks == 1);
     inner = ts_mark(a);
     for (int first = 0; first < latents; first += chunk_of(latents, first), part++) {
         int frames = frames_of_chunk(v, chunk_of(latents, first));
         ts_tensor t = ts_take(a, TS_F32, TS_DIM(frames, (long)h * up, (long)w * up, 3));
-        ts_vae_progress(v->ctx, 0, (int)v->whole.dim[0], (i * v->x.n + j) * chunks + part,
-                        v->y.n * v->x.n * chunks, v->began);
+        ts_vae_progress(v->d.ctx, 0, (int)v->d.whole.dim[0], (i * v->d.x.n + j) * chunks + part,
+                        v->d.tiles * chunks, v->d.began);
         TRY(decode_cog_chunk(v, &s, i, j, first, t));
-        for (int f = 0; f < frames; f++)
-            TRY(ts_vae_blend_put(&v->blend, i, j, frame++, ts_vae_frames(t, f, 1)));
+        TRY(ts_vae_put_frames(&v->d.blend, i, j, frame, t));
+        frame += frames;
         ts_release(a, inner);
     }
 done:
@@ -215,18 +193,18 @@ done:
 static ts_status decode_cog_frames(ts_vae *v)
 {
     ts_status st = TS_OK;
-    int latents = (int)v->z.dim[0], n = chunk_of(latents, v->next_latent);
+    int latents = (int)v->d.z.dim[0], n = chunk_of(latents, v->next_latent);
     v->given = 0;
-    if (v->y.n * v->x.n == 1) {
+    if (v->d.tiles == 1) {
         v->have = frames_of_chunk(v, n);
         TRY(decode_cog_chunk(v, &v->stream, 0, 0, v->next_latent,
-                             ts_vae_frames(v->whole, 0, v->have)));
+                             ts_vae_frames(v->d.whole, 0, v->have)));
         v->next_latent += n;
         return TS_OK;
     }
-    for (int k = 0; k < v->y.n * v->x.n; k++) TRY(decode_cog_tile(v, k / v->x.n, k % v->x.n));
+    for (int k = 0; k < v->d.tiles; k++) TRY(decode_cog_tile(v, k / v->d.x.n, k % v->d.x.n));
     v->next_latent = latents;
-    v->have = (int)v->whole.dim[0];
+    v->have = (int)v->d.whole.dim[0];
 done:
     return st;
 }
@@ -234,24 +212,18 @@ done:
 static ts_status next_cog(ts_vae *v, ts_frame *out, bool *end)
 {
     ts_status st = TS_OK;
-    *end = v->given == v->have && v->next_latent == v->z.dim[0];
+    *end = v->given == v->have && v->next_latent == v->d.z.dim[0];
     if (*end) return TS_OK;
     if (v->given == v->have) TRY(decode_cog_frames(v));
-    TRY(ts_vae_download(v->ctx, ts_vae_frames(v->whole, v->given++, 1), 1, true, "frame", v->index,
-                        v->rgb, out));
-    v->index++;
+    TRY(ts_vae_decoding_give(&v->d, ts_vae_frames(v->d.whole, v->given++, 1), 1, true, out));
 done:
     return st;
 }
 
 /* ---- encode ---- */
 typedef struct {
-    ts_ctx *ctx;
+    ts_vae_encoding base;
     ts_cog_net net;
-    const ts_vae_info *info;
-    ts_host px;
-    ts_vae_axis y, x; /* in latents */
-    ts_vae_blend blend;
 } cog_encoding;
 
 /* Frames of the chunk that begins at `first` of `all`. */
@@ -270,22 +242,22 @@ static long latents_of_frames(const ts_vae_info *info, long frames)
 static ts_status encode_cog_tile(cog_encoding *e, int i, int j)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &e->ctx->arena;
+    ts_arena *a = &e->base.ctx->arena;
     size_t mark = ts_mark(a), inner;
-    int s = e->info->stride;
-    long h = ts_vae_span(e->y, i), w = ts_vae_span(e->x, j), all = e->px.dim[0], latent = 0;
+    int s = e->base.info->stride;
+    long h = ts_vae_span(e->base.y, i), w = ts_vae_span(e->base.x, j), all = e->base.px.dim[0],
+         latent = 0;
     ts_cog_stream stream;
     ts_cog_stream_begin(&e->net, &stream, h * s, w * s, frames_to_encode(all, 0) == all);
     inner = ts_mark(a);
     for (long first = 0, frames; first < all; first += frames) {
         frames = frames_to_encode(all, first);
-        long latents = latents_of_frames(e->info, frames);
-        ts_tensor m = ts_take(a, TS_F32, TS_DIM(latents, h, w, 2L * e->info->channels)),
-                  in = ts_take(a, TS_F32, TS_DIM(frames, h * s, w * s, 3));
-        TRY(ts_vae_cut_pixels(e->ctx, e->px, s, 1, e->y, e->x, i, j, first, in));
+        long latents = latents_of_frames(e->base.info, frames);
+        ts_tensor m, in;
+        TRY(ts_vae_encoding_cut(&e->base, i, j, 1, first, frames, latents, &m, &in));
         TRY(ts_cog_encode(&e->net, &stream, in, m));
-        for (long f = 0; f < latents; f++)
-            TRY(ts_vae_blend_put(&e->blend, i, j, latent++, ts_vae_frames(m, f, 1)));
+        TRY(ts_vae_put_frames(&e->base.blend, i, j, latent, m));
+        latent += latents;
         ts_release(a, inner);
     }
 done:
@@ -298,20 +270,13 @@ static ts_status encode_cog(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info,
 {
     ts_status st = TS_OK;
     size_t mark = ts_mark(&ctx->arena);
-    int s = info->stride;
-    ts_tensor scales;
-    cog_encoding e = {.ctx = ctx, .info = info, .px = px};
-    TRY(ts_vae_check_pixels(ctx, info, px, "frames"));
-    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &e.y, &e.x));
-    TRY(ts_cog_bind(&e.net, ctx, w, info, true));
-    TRY(ts_vae_scales(ctx, info, true, &scales));
-    if (!ts_there(moments))
-        moments = ts_take(
-            &ctx->arena, TS_F32,
-            TS_DIM(latents_of_frames(info, px.dim[0]), e.y.size, e.x.size, 2L * info->channels));
-    TRY(ts_vae_blend_open(&e.blend, ctx, e.y, e.x, 1, moments));
-    for (int k = 0; k < e.y.n * e.x.n; k++) TRY(encode_cog_tile(&e, k / e.x.n, k % e.x.n));
-    TRY(ts_vae_normalise(ctx, moments, scales, latent));
+    cog_encoding c = {0};
+    ts_vae_encoding *e = &c.base;
+    TRY(ts_vae_encoding_begin(e, ctx, info, px, "frames", tile, moments));
+    TRY(ts_cog_bind(&c.net, ctx, w, info, true));
+    TRY(ts_vae_blend_open(&e->blend, ctx, e->y, e->x, 1, e->moments));
+    for (int k = 0; k < e->y.n * e->x.n; k++) TRY(encode_cog_tile(&c, k / e->x.n, k % e->x.n));
+    TRY(ts_vae_normalise(ctx, e->moments, e->scales, latent));
 done:
     ts_release(&ctx->arena, mark);
     return st;

@@ -111,24 +111,16 @@ static time_tile time_tile_of(long latents, int i)
 
 /* ---- decode ---- */
 struct ts_vae {
-    ts_ctx *ctx;
+    ts_vae_decoding d; /* whole: of a tile of time */
     ts_res_net net;
-    ts_vae_info info;
-    ts_tensor z, scales;
-    ts_vae_axis y, x;   /* in latents */
-    ts_tensor whole;    /* [frames of a tile of time, H, W, 3] */
-    ts_tensor tail;     /* the frames of the tile before that blend; absent: one tile */
-    ts_vae_blend blend; /* with tiles of space: into `whole` */
-    float *rgb;         /* host: one frame [H, W, 3] */
-    int tile, at, end;  /* tiles of time done; frames of `whole` given, to give */
-    int index;          /* frames given */
-    double began;
+    ts_tensor tail;    /* the frames of the tile before that blend; absent: one tile */
+    int tile, at, end; /* tiles of time done; frames of `whole` given, to give */
 };
 
 static void close_hy(ts_vae *v)
 {
     if (!v) return;
-    free(v->rgb);
+    free(v->d.rgb);
     free(v);
 }
 
@@ -141,21 +133,16 @@ static ts_status open_hy(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts
                          ts_vae_tile tile, ts_vae **out)
 {
     ts_status st = TS_OK;
-    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride,
-         frames = frames_of_latents(info, time_tile_of(z.dim[0], 0).latents);
+    long frames = frames_of_latents(info, time_tile_of(z.dim[0], 0).latents);
     ts_vae *v = calloc(1, sizeof *v);
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
-    *v = (ts_vae){.ctx = ctx, .info = *info, .z = z, .began = ts_seconds()};
-    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
+    TRY(ts_vae_decoding_begin(&v->d, ctx, info, z, tile, "frame"));
     TRY(ts_res_bind(&v->net, &ts_hy_layers, ctx, w, info, false));
-    v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
-    if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a frame of %ldx%ld", W, H));
-    v->whole = ts_take(&ctx->arena, TS_F32, TS_DIM(frames, H, W, 3));
+    TRY(ts_vae_decoding_carve(&v->d, frames, info->stride, 3));
     if (count_time_tiles(z.dim[0]) > 1)
-        v->tail = ts_take(&ctx->arena, TS_F32, TS_DIM(info->time_stride, H, W, 3));
-    TRY(ts_vae_scales(ctx, info, false, &v->scales));
-    TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, info->stride, v->whole));
+        v->tail = ts_take(&ctx->arena, TS_F32,
+                          TS_DIM(info->time_stride, v->d.whole.dim[1], v->d.whole.dim[2], 3));
     *out = v;
     v = NULL;
 done:
@@ -167,16 +154,12 @@ done:
 static ts_status decode_hy_part(ts_vae *v, time_tile t, int i, int j, ts_tensor out)
 {
     ts_status st = TS_OK;
-    size_t mark = ts_mark(&v->ctx->arena);
-    ts_tensor z = ts_take(
-        &v->ctx->arena, TS_F32,
-        TS_DIM(t.latents, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
-    for (long f = 0; f < t.latents; f++)
-        TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, t.first + f,
-                               ts_vae_frames(z, f, 1)));
+    size_t mark = ts_mark(&v->d.ctx->arena);
+    ts_tensor z;
+    TRY(ts_vae_decoding_latents(&v->d, i, j, t.first, t.latents, &z));
     TRY(ts_res_decode(&v->net, z, out));
 done:
-    ts_release(&v->ctx->arena, mark);
+    ts_release(&v->d.ctx->arena, mark);
     return st;
 }
 
@@ -184,21 +167,21 @@ done:
 static ts_status decode_hy_time(ts_vae *v, time_tile t)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &v->ctx->arena;
+    ts_arena *a = &v->d.ctx->arena;
     size_t mark = ts_mark(a);
-    int tiles = v->y.n * v->x.n, s = v->info.stride, parts = tiles * count_time_tiles(v->z.dim[0]);
-    long frames = frames_of_latents(&v->info, t.latents);
+    int tiles = v->d.tiles, s = v->d.info.stride, parts = tiles * count_time_tiles(v->d.z.dim[0]);
+    long frames = frames_of_latents(&v->d.info, t.latents);
     for (int k = 0; k < tiles; k++) {
-        int i = k / v->x.n, j = k % v->x.n;
-        ts_tensor out = ts_vae_frames(v->whole, 0, frames);
+        int i = k / v->d.x.n, j = k % v->d.x.n;
+        ts_tensor out = ts_vae_frames(v->d.whole, 0, frames);
         if (tiles > 1)
-            out = ts_take(a, TS_F32,
-                          TS_DIM(frames, ts_vae_span(v->y, i) * s, ts_vae_span(v->x, j) * s, 3));
-        ts_vae_progress(v->ctx, v->index, (int)frames_of_latents(&v->info, v->z.dim[0]),
-                        v->tile * tiles + k, parts, v->began);
+            out = ts_take(
+                a, TS_F32,
+                TS_DIM(frames, ts_vae_span(v->d.y, i) * s, ts_vae_span(v->d.x, j) * s, 3));
+        ts_vae_progress(v->d.ctx, v->d.index, (int)frames_of_latents(&v->d.info, v->d.z.dim[0]),
+                        v->tile * tiles + k, parts, v->d.began);
         TRY(decode_hy_part(v, t, i, j, out));
-        for (long f = 0; tiles > 1 && f < frames; f++)
-            TRY(ts_vae_blend_put(&v->blend, i, j, f, ts_vae_frames(out, f, 1)));
+        if (tiles > 1) TRY(ts_vae_put_frames(&v->d.blend, i, j, 0, out));
         ts_release(a, mark);
     }
 done:
@@ -211,26 +194,26 @@ done:
 static ts_status next_hy_tile(ts_vae *v)
 {
     ts_status st = TS_OK;
-    int e = v->info.time_stride; /* frames that blend */
-    time_tile t = time_tile_of(v->z.dim[0], v->tile);
-    int frames = (int)frames_of_latents(&v->info, t.latents);
+    int e = v->d.info.time_stride; /* frames that blend */
+    time_tile t = time_tile_of(v->d.z.dim[0], v->tile);
+    int frames = (int)frames_of_latents(&v->d.info, t.latents);
     v->at = t.dropped;
     v->end = v->at;
     if (frames == v->at) goto done; /* one latent, which the tile before had */
     TRY(decode_hy_time(v, t));
     for (int k = 0; t.dropped && k < e && v->at + k < frames; k++) {
         float part = (float)k / (float)e;
-        ts_tensor to = ts_vae_frames(v->whole, v->at + k, 1);
-        TRY(ts_lincomb_op(v->ctx->dev, (ts_lincomb){.n = 2,
-                                                    .c = {1 - part, part},
-                                                    .x = {ts_vae_frames(v->tail, k, 1), to},
-                                                    .y = to}));
+        ts_tensor to = ts_vae_frames(v->d.whole, v->at + k, 1);
+        TRY(ts_lincomb_op(v->d.ctx->dev, (ts_lincomb){.n = 2,
+                                                      .c = {1 - part, part},
+                                                      .x = {ts_vae_frames(v->tail, k, 1), to},
+                                                      .y = to}));
     }
     /* the first tile keeps one frame more */
     v->end = ts_there(v->tail) ? TILE_STEP * e + 1 : frames;
     if (v->end > frames) v->end = frames;
     if (ts_there(v->tail) && v->end + e <= frames)
-        TRY(ts_cast(v->ctx->dev, ts_vae_frames(v->whole, v->end, e), v->tail));
+        TRY(ts_cast(v->d.ctx->dev, ts_vae_frames(v->d.whole, v->end, e), v->tail));
 done:
     v->tile++;
     return st;
@@ -239,64 +222,54 @@ done:
 static ts_status next_hy(ts_vae *v, ts_frame *out, bool *end)
 {
     ts_status st = TS_OK;
-    while (v->at == v->end && v->tile < count_time_tiles(v->z.dim[0])) TRY(next_hy_tile(v));
+    while (v->at == v->end && v->tile < count_time_tiles(v->d.z.dim[0])) TRY(next_hy_tile(v));
     *end = v->at == v->end;
     if (*end) return TS_OK;
-    TRY(ts_vae_download(v->ctx, ts_vae_frames(v->whole, v->at++, 1), 1, true, "frame", v->index,
-                        v->rgb, out));
-    v->index++;
+    TRY(ts_vae_decoding_give(&v->d, ts_vae_frames(v->d.whole, v->at++, 1), 1, true, out));
 done:
     return st;
 }
 
 /* ---- encode ---- */
 typedef struct {
-    ts_ctx *ctx;
+    ts_vae_encoding base;
     ts_res_net net;
-    const ts_vae_info *info;
-    ts_host px;
-    ts_vae_axis y, x; /* in latents */
-    ts_tensor part;   /* moments of a tile of time, [latents, H, W, 2 C] */
-    ts_vae_blend blend;
+    ts_tensor part; /* moments of a tile of time, [latents, H, W, 2 C] */
 } hy_encoding;
 
 /* A tile of time into `part`. */
 static ts_status encode_hy_time(hy_encoding *e, time_tile t)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &e->ctx->arena;
-    size_t mark = ts_mark(a);
-    long s = e->info->stride, C = e->info->channels, frames = frames_of_latents(e->info, t.latents);
-    for (int k = 0; k < e->y.n * e->x.n; k++) {
-        int i = k / e->x.n, j = k % e->x.n;
-        long h = ts_vae_span(e->y, i), w = ts_vae_span(e->x, j);
-        ts_tensor m = ts_take(a, TS_F32, TS_DIM(t.latents, h, w, 2 * C)),
-                  in = ts_take(a, TS_F32, TS_DIM(frames, h * s, w * s, 3));
-        TRY(ts_vae_cut_pixels(e->ctx, e->px, (int)s, 1, e->y, e->x, i, j,
-                              t.first * e->info->time_stride, in));
+    size_t mark = ts_mark(&e->base.ctx->arena);
+    long frames = frames_of_latents(e->base.info, t.latents);
+    for (int k = 0; k < e->base.y.n * e->base.x.n; k++) {
+        int i = k / e->base.x.n, j = k % e->base.x.n;
+        ts_tensor m, in;
+        TRY(ts_vae_encoding_cut(&e->base, i, j, 1, t.first * e->base.info->time_stride, frames,
+                                t.latents, &m, &in));
         TRY(ts_res_encode(&e->net, in, m));
-        for (long f = 0; f < t.latents; f++)
-            TRY(ts_vae_blend_put(&e->blend, i, j, f, ts_vae_frames(m, f, 1)));
-        ts_release(a, mark);
+        TRY(ts_vae_put_frames(&e->base.blend, i, j, 0, m));
+        ts_release(&e->base.ctx->arena, mark);
     }
 done:
-    ts_release(a, mark);
+    ts_release(&e->base.ctx->arena, mark);
     return st;
 }
 
 /* Of later tiles the first latent is dropped, and blending one latent takes all of the next from
  * the tile before: so a tile of 5 gives its first 4 the first time, and then its last 3. */
-static ts_status encode_hy_tiles(hy_encoding *e, ts_tensor moments)
+static ts_status encode_hy_tiles(hy_encoding *e)
 {
     ts_status st = TS_OK;
-    long latents = moments.dim[0];
+    long latents = e->base.latents;
     for (int k = 0; k < count_time_tiles(latents); k++) {
         time_tile t = time_tile_of(latents, k);
         long from = t.dropped ? 2 : 0;
         if (t.latents <= from) break;
         TRY(encode_hy_time(e, t));
-        TRY(ts_cast(e->ctx->dev, ts_vae_frames(e->part, from, t.latents - from),
-                    ts_vae_frames(moments, t.first + from, t.latents - from)));
+        TRY(ts_cast(e->base.ctx->dev, ts_vae_frames(e->part, from, t.latents - from),
+                    ts_vae_frames(e->base.moments, t.first + from, t.latents - from)));
     }
 done:
     return st;
@@ -307,23 +280,16 @@ static ts_status encode_hy(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, 
 {
     ts_status st = TS_OK;
     size_t mark = ts_mark(&ctx->arena);
-    int s = info->stride;
-    long latents = (px.dim[0] - 1) / info->time_stride + 1;
-    ts_tensor scales;
-    hy_encoding e = {.ctx = ctx, .info = info, .px = px};
-    TRY(ts_vae_check_pixels(ctx, info, px, "frames"));
-    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &e.y, &e.x));
-    TRY(ts_res_bind(&e.net, &ts_hy_layers, ctx, w, info, true));
-    TRY(ts_vae_scales(ctx, info, true, &scales));
-    if (!ts_there(moments))
-        moments = ts_take(&ctx->arena, TS_F32,
-                          TS_DIM(latents, e.y.size, e.x.size, 2L * info->channels));
-    e.part = ts_take(
+    hy_encoding h = {0};
+    ts_vae_encoding *e = &h.base;
+    TRY(ts_vae_encoding_begin(e, ctx, info, px, "frames", tile, moments));
+    TRY(ts_res_bind(&h.net, &ts_hy_layers, ctx, w, info, true));
+    h.part = ts_take(
         &ctx->arena, TS_F32,
-        TS_DIM(time_tile_of(latents, 0).latents, e.y.size, e.x.size, 2L * info->channels));
-    TRY(ts_vae_blend_open(&e.blend, ctx, e.y, e.x, 1, e.part));
-    TRY(encode_hy_tiles(&e, moments));
-    TRY(ts_vae_normalise(ctx, moments, scales, latent));
+        TS_DIM(time_tile_of(e->latents, 0).latents, e->y.size, e->x.size, 2L * info->channels));
+    TRY(ts_vae_blend_open(&e->blend, ctx, e->y, e->x, 1, h.part));
+    TRY(encode_hy_tiles(&h));
+    TRY(ts_vae_normalise(ctx, e->moments, e->scales, latent));
 done:
     ts_release(&ctx->arena, mark);
     return st;

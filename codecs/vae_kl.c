@@ -148,22 +148,14 @@ static const ts_res_kind kl_layers = {.nd = 4,
 
 /* ---- decode ---- */
 struct ts_vae {
-    ts_ctx *ctx;
+    ts_vae_decoding d;
     ts_res_net net;
-    ts_vae_info info;
-    ts_tensor z, scales;
-    ts_vae_axis y, x;   /* in latents */
-    ts_tensor picture;  /* [1, H, W, 3] */
-    ts_vae_blend blend; /* with tiles: into the picture */
-    float *rgb;         /* host: one picture [H, W, 3] */
-    int index;          /* pictures given */
-    double began;
 };
 
 static void close_kl(ts_vae *v)
 {
     if (!v) return;
-    free(v->rgb);
+    free(v->d.rgb);
     free(v);
 }
 
@@ -171,18 +163,12 @@ static ts_status open_kl(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, ts
                          ts_vae_tile tile, ts_vae **out)
 {
     ts_status st = TS_OK;
-    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride;
     ts_vae *v = calloc(1, sizeof *v);
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
-    *v = (ts_vae){.ctx = ctx, .info = *info, .z = z, .began = ts_seconds()};
-    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
+    TRY(ts_vae_decoding_begin(&v->d, ctx, info, z, tile, "picture"));
     TRY(ts_res_bind(&v->net, &kl_layers, ctx, w, info, false));
-    v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
-    if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a picture of %ldx%ld", W, H));
-    v->picture = ts_take(&ctx->arena, TS_F32, TS_DIM(1, H, W, 3));
-    TRY(ts_vae_scales(ctx, info, false, &v->scales));
-    TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, info->stride, v->picture));
+    TRY(ts_vae_decoding_carve(&v->d, 1, info->stride, 3));
     *out = v;
     v = NULL;
 done:
@@ -194,29 +180,28 @@ done:
 static ts_status decode_kl_tile(ts_vae *v, int i, int j, ts_tensor out)
 {
     ts_status st = TS_OK;
-    size_t mark = ts_mark(&v->ctx->arena);
-    ts_tensor z = ts_take(&v->ctx->arena, TS_F32,
-                          TS_DIM(1, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
-    TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, v->index, z));
+    size_t mark = ts_mark(&v->d.ctx->arena);
+    ts_tensor z;
+    TRY(ts_vae_decoding_latents(&v->d, i, j, v->d.index, 1, &z));
     TRY(ts_res_decode(&v->net, z, out));
 done:
-    ts_release(&v->ctx->arena, mark);
+    ts_release(&v->d.ctx->arena, mark);
     return st;
 }
 
 static ts_status decode_kl_tiles(ts_vae *v)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &v->ctx->arena;
+    ts_arena *a = &v->d.ctx->arena;
     size_t mark = ts_mark(a);
-    int tiles = v->y.n * v->x.n, s = v->info.stride;
-    for (int k = 0; k < tiles; k++) {
-        int i = k / v->x.n, j = k % v->x.n;
+    int s = v->d.info.stride;
+    for (int k = 0; k < v->d.tiles; k++) {
+        int i = k / v->d.x.n, j = k % v->d.x.n;
         ts_tensor t = ts_take(a, TS_F32,
-                              TS_DIM(1, ts_vae_span(v->y, i) * s, ts_vae_span(v->x, j) * s, 3));
-        ts_vae_progress(v->ctx, v->index + 1, (int)v->z.dim[0], k, tiles, v->began);
+                              TS_DIM(1, ts_vae_span(v->d.y, i) * s, ts_vae_span(v->d.x, j) * s, 3));
+        ts_vae_progress(v->d.ctx, v->d.index + 1, (int)v->d.z.dim[0], k, v->d.tiles, v->d.began);
         TRY(decode_kl_tile(v, i, j, t));
-        TRY(ts_vae_blend_put(&v->blend, i, j, 0, t));
+        TRY(ts_vae_blend_put(&v->d.blend, i, j, 0, t));
         ts_release(a, mark);
     }
 done:
@@ -227,14 +212,13 @@ done:
 static ts_status next_kl(ts_vae *v, ts_frame *out, bool *end)
 {
     ts_status st = TS_OK;
-    *end = v->index == v->z.dim[0];
+    *end = v->d.index == v->d.z.dim[0];
     if (*end) return TS_OK;
-    if (v->y.n * v->x.n > 1)
+    if (v->d.tiles > 1)
         TRY(decode_kl_tiles(v));
     else
-        TRY(decode_kl_tile(v, 0, 0, v->picture));
-    TRY(ts_vae_download(v->ctx, v->picture, 1, false, "picture", v->index, v->rgb, out));
-    v->index++;
+        TRY(decode_kl_tile(v, 0, 0, v->d.whole));
+    TRY(ts_vae_decoding_give(&v->d, v->d.whole, 1, false, out));
 done:
     return st;
 }
@@ -244,33 +228,25 @@ static ts_status encode_kl(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, 
                            ts_vae_tile tile, ts_tensor latent, ts_tensor moments)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &ctx->arena;
-    size_t mark = ts_mark(a), inner;
-    long C = info->channels, s = info->stride, F = px.dim[0];
+    size_t mark = ts_mark(&ctx->arena), inner;
     ts_res_net net;
-    ts_vae_axis y, x;
-    ts_vae_blend blend;
-    ts_tensor scales;
-    TRY(ts_vae_check_pixels(ctx, info, px, "pictures"));
-    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &y, &x));
+    ts_vae_encoding e;
+    TRY(ts_vae_encoding_begin(&e, ctx, info, px, "pictures", tile, moments));
     TRY(ts_res_bind(&net, &kl_layers, ctx, w, info, true));
-    TRY(ts_vae_scales(ctx, info, true, &scales));
-    if (!ts_there(moments)) moments = ts_take(a, TS_F32, TS_DIM(F, y.size, x.size, 2 * C));
-    TRY(ts_vae_blend_open(&blend, ctx, y, x, 1, moments));
-    inner = ts_mark(a);
-    for (long f = 0; f < F; f++)
-        for (int k = 0; k < y.n * x.n; k++) {
-            int i = k / x.n, j = k % x.n, h = ts_vae_span(y, i), q = ts_vae_span(x, j);
-            ts_tensor m = ts_take(a, TS_F32, TS_DIM(1, h, q, 2 * C)),
-                      in = ts_take(a, TS_F32, TS_DIM(1, h * s, q * s, 3));
-            TRY(ts_vae_cut_pixels(ctx, px, info->stride, 1, y, x, i, j, f, in));
+    TRY(ts_vae_blend_open(&e.blend, ctx, e.y, e.x, 1, e.moments));
+    inner = ts_mark(&ctx->arena);
+    for (long f = 0; f < px.dim[0]; f++)
+        for (int k = 0; k < e.y.n * e.x.n; k++) {
+            int i = k / e.x.n, j = k % e.x.n;
+            ts_tensor m, in;
+            TRY(ts_vae_encoding_cut(&e, i, j, 1, f, 1, 1, &m, &in));
             TRY(ts_res_encode(&net, in, m));
-            TRY(ts_vae_blend_put(&blend, i, j, f, m));
-            ts_release(a, inner);
+            TRY(ts_vae_blend_put(&e.blend, i, j, f, m));
+            ts_release(&ctx->arena, inner);
         }
-    TRY(ts_vae_normalise(ctx, moments, scales, latent));
+    TRY(ts_vae_normalise(ctx, e.moments, e.scales, latent));
 done:
-    ts_release(a, mark);
+    ts_release(&ctx->arena, mark);
     return st;
 }
 

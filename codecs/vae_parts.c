@@ -302,6 +302,88 @@ void ts_vae_progress(ts_ctx *ctx, int step, int steps, int part, int parts, doub
                                 .seconds = ts_seconds() - since});
 }
 
+/* ---- a decoder at work ---- */
+ts_status ts_vae_decoding_begin(ts_vae_decoding *d, ts_ctx *ctx, const ts_vae_info *info,
+                                ts_tensor z, ts_vae_tile tile, const char *what)
+{
+    ts_status st;
+    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride;
+    *d = (ts_vae_decoding){.ctx = ctx, .info = *info, .z = z, .what = what, .began = ts_seconds()};
+    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &d->y, &d->x));
+    d->tiles = d->y.n * d->x.n;
+    d->rgb = malloc((size_t)(H * W * 3) * sizeof *d->rgb);
+    if (!d->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a %s of %ldx%ld", what, W, H));
+    TRY(ts_vae_scales(ctx, info, false, &d->scales));
+done:
+    return st;
+}
+
+ts_status ts_vae_decoding_carve(ts_vae_decoding *d, long frames, int up, long c)
+{
+    d->whole = ts_take(&d->ctx->arena, TS_F32,
+                       TS_DIM(frames, (long)d->y.size * up, (long)d->x.size * up, c));
+    return d->tiles > 1 ? ts_vae_blend_open(&d->blend, d->ctx, d->y, d->x, up, d->whole) : TS_OK;
+}
+
+ts_status ts_vae_decoding_latents(ts_vae_decoding *d, int i, int j, long first, long n,
+                                  ts_tensor *z)
+{
+    ts_status st = TS_OK;
+    *z = ts_take(&d->ctx->arena, TS_F32,
+                 TS_DIM(n, ts_vae_span(d->y, i), ts_vae_span(d->x, j), d->info.channels));
+    for (long f = 0; f < n; f++)
+        TRY(ts_vae_cut_latents(d->ctx, d->z, d->scales, d->y, d->x, i, j, first + f,
+                               ts_vae_frames(*z, f, 1)));
+done:
+    return st;
+}
+
+ts_status ts_vae_decoding_give(ts_vae_decoding *d, ts_tensor x, int patch, bool clamp,
+                               ts_frame *out)
+{
+    ts_status st = ts_vae_download(d->ctx, x, patch, clamp, d->what, d->index, d->rgb, out);
+    if (!st) d->index++;
+    return st;
+}
+
+/* ---- an encoder at work ---- */
+ts_status ts_vae_encoding_begin(ts_vae_encoding *e, ts_ctx *ctx, const ts_vae_info *info,
+                                ts_host px, const char *what, ts_vae_tile tile, ts_tensor moments)
+{
+    ts_status st;
+    int s = info->stride;
+    *e = (ts_vae_encoding){.ctx = ctx, .info = info, .px = px, .moments = moments};
+    TRY(ts_vae_check_pixels(ctx, info, px, what));
+    e->latents = (px.dim[0] - 1) / info->time_stride + 1;
+    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &e->y, &e->x));
+    TRY(ts_vae_scales(ctx, info, true, &e->scales));
+    if (!ts_there(moments))
+        e->moments = ts_take(&ctx->arena, TS_F32,
+                             TS_DIM(e->latents, e->y.size, e->x.size, 2L * info->channels));
+done:
+    return st;
+}
+
+ts_status ts_vae_encoding_cut(ts_vae_encoding *e, int i, int j, int patch, long first, long frames,
+                              long latents, ts_tensor *m, ts_tensor *in)
+{
+    ts_arena *a = &e->ctx->arena;
+    int up = e->info->stride / patch;
+    long h = ts_vae_span(e->y, i), w = ts_vae_span(e->x, j);
+    *m = ts_take(a, TS_F32, TS_DIM(latents, h, w, 2L * e->info->channels));
+    *in = ts_take(a, TS_F32, TS_DIM(frames, h * up, w * up, 3L * patch * patch));
+    return ts_vae_cut_pixels(e->ctx, e->px, e->info->stride, patch, e->y, e->x, i, j, first, *in);
+}
+
+ts_status ts_vae_put_frames(ts_vae_blend *b, int i, int j, long to, ts_tensor m)
+{
+    ts_status st = TS_OK;
+    for (long f = 0; f < m.dim[0]; f++)
+        TRY(ts_vae_blend_put(b, i, j, to + f, ts_vae_frames(m, f, 1)));
+done:
+    return st;
+}
+
 /* ---- layers ---- */
 ts_tensor ts_vae_frames(ts_tensor t, long first, long count)
 {

@@ -69,6 +69,54 @@ ts_status ts_vae_download(ts_ctx *, ts_tensor x, int patch, bool clamp, const ch
 /* Part `part` (from 0) of `parts` begins, of frame `step` of `steps`; step 0: of all. */
 void ts_vae_progress(ts_ctx *, int step, int steps, int part, int parts, double since);
 
+/* ---- a decoder at work: what every class's struct ts_vae begins with ---- */
+typedef struct {
+    ts_ctx *ctx;
+    ts_vae_info info;
+    ts_tensor z, scales;
+    ts_vae_axis y, x;   /* in latents */
+    int tiles;          /* of space */
+    ts_tensor whole;    /* f32 [frames, H, W, c] that are put together or handed out */
+    ts_vae_blend blend; /* with tiles: into `whole` */
+    float *rgb;         /* host: one frame [H, W, 3] */
+    const char *what;   /* a frame is, in sentences */
+    int index;          /* frames given */
+    double began;
+} ts_vae_decoding;
+/* Reads z until its end; takes from the arena. TS_EUSAGE: a tile that does not fit; TS_EMEMORY.
+ * Ends with free(rgb), whatever it said. */
+ts_status ts_vae_decoding_begin(ts_vae_decoding *, ts_ctx *, const ts_vae_info *, ts_tensor z,
+                                ts_vae_tile, const char *what);
+/* Carves `whole` of so many frames, `up` to a latent and c wide, and with tiles the blend. */
+ts_status ts_vae_decoding_carve(ts_vae_decoding *, long frames, int up, long c);
+/* *z [n, h, w, C], of the caller's mark: frames first .. of tile (i, j) as a network reads them. */
+ts_status ts_vae_decoding_latents(ts_vae_decoding *, int i, int j, long first, long n,
+                                  ts_tensor *z);
+/* Hands the next frame out: x as ts_vae_download takes it. */
+ts_status ts_vae_decoding_give(ts_vae_decoding *, ts_tensor x, int patch, bool clamp,
+                               ts_frame *out);
+
+/* ---- an encoder at work ---- */
+typedef struct {
+    ts_ctx *ctx;
+    const ts_vae_info *info;
+    ts_host px;
+    ts_vae_axis y, x; /* in latents */
+    long latents;     /* of px's frames */
+    ts_tensor moments, scales;
+    ts_vae_blend blend; /* to be opened: of the moments, or of a part of them */
+} ts_vae_encoding;
+/* `what` the pixels are. moments [latents, H, W, 2 C]: the caller's, or taken from the arena where
+ * they are absent. TS_ESHAPE, TS_EUSAGE. */
+ts_status ts_vae_encoding_begin(ts_vae_encoding *, ts_ctx *, const ts_vae_info *, ts_host px,
+                                const char *what, ts_vae_tile, ts_tensor moments);
+/* m and in f32, of the caller's mark: moments [latents, h, w, 2 C] of tile (i, j), empty, and what
+ * they are made of: its pixels of frames first .. [frames, h up, w up, 3 patch^2] */
+ts_status ts_vae_encoding_cut(ts_vae_encoding *, int i, int j, int patch, long first, long frames,
+                              long latents, ts_tensor *m, ts_tensor *in);
+/* Frames m of tile (i, j) to frame `to` .. of what the blend puts together. */
+ts_status ts_vae_put_frames(ts_vae_blend *, int i, int j, long to, ts_tensor m);
+
 /* ---- layers ---- */
 /* frame f.. of [F, H, W, C] */
 ts_tensor ts_vae_frames(ts_tensor, long first, long count);

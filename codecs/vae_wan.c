@@ -105,23 +105,17 @@ static ts_status describe_wan_vae(ts_ctx *ctx, const cJSON *json, const char *pa
 
 /* ---- decode ---- */
 struct ts_vae {
-    ts_ctx *ctx;
+    ts_vae_decoding
+        d; /* whole: [frames, H / patch, W / patch, out], a chunk, with tiles the clip */
     ts_wan_net net;
-    ts_vae_info info;
-    ts_tensor z, scales;
-    ts_vae_axis y, x;     /* in latents */
-    ts_wan_stream stream; /* without tiles */
-    ts_tensor whole;      /* [frames, H / patch, W / patch, out]: a chunk, with tiles the clip */
-    ts_vae_blend blend;   /* with tiles: into the clip */
-    float *rgb;           /* host: one frame [H, W, 3] */
-    int next_latent, have, given, index; /* frames in `whole`, those handed out, of the clip */
-    double began;
+    ts_wan_stream stream;         /* without tiles */
+    int next_latent, have, given; /* frames in `whole`, those handed out */
 };
 
 static void close_wan(ts_vae *v)
 {
     if (!v) return;
-    free(v->rgb);
+    free(v->d.rgb);
     free(v);
 }
 
@@ -133,18 +127,13 @@ static int frames_of(const ts_vae_info *info, long latents)
 /* What outlives a chunk. */
 static ts_status carve_wan(ts_vae *v)
 {
-    ts_status st = TS_OK;
-    ts_ctx *ctx = v->ctx;
-    bool tiled = v->y.n * v->x.n > 1;
-    int up = v->info.stride / v->net.c.patch, frames = frames_of(&v->info, v->z.dim[0]);
-    if (!tiled && frames > v->info.time_stride) frames = v->info.time_stride;
-    TRY(ts_vae_scales(ctx, &v->info, false, &v->scales));
-    v->whole = ts_take(&ctx->arena, TS_F32,
-                       TS_DIM(frames, v->y.size * up, v->x.size * up, v->net.c.out));
-    if (tiled)
-        TRY(ts_vae_blend_open(&v->blend, ctx, v->y, v->x, up, v->whole));
-    else
-        ts_wan_stream_init(&v->net, &v->stream, v->y.size, v->x.size, v->z.dim[0] == 1);
+    ts_status st;
+    ts_vae_decoding *d = &v->d;
+    bool tiled = d->tiles > 1;
+    int frames = frames_of(&d->info, d->z.dim[0]);
+    if (!tiled && frames > d->info.time_stride) frames = d->info.time_stride;
+    TRY(ts_vae_decoding_carve(d, frames, d->info.stride / v->net.c.patch, v->net.c.out));
+    if (!tiled) ts_wan_stream_init(&v->net, &v->stream, d->y.size, d->x.size, d->z.dim[0] == 1);
 done:
     return st;
 }
@@ -153,18 +142,11 @@ static ts_status open_wan(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info, t
                           ts_vae_tile tile, ts_vae **out)
 {
     ts_status st = TS_OK;
-    long H = z.dim[1] * info->stride, W = z.dim[2] * info->stride;
     ts_vae *v = calloc(1, sizeof *v);
     *out = NULL;
     if (!v) return ts_fail(&ctx->err, TS_EMEMORY, "no memory for a decoder");
-    v->ctx = ctx;
-    v->info = *info;
-    v->z = z;
-    v->began = ts_seconds();
-    TRY(ts_vae_axes(ctx, info, tile, z.dim[1], z.dim[2], &v->y, &v->x));
+    TRY(ts_vae_decoding_begin(&v->d, ctx, info, z, tile, "frame"));
     TRY(ts_wan_bind(&v->net, ctx, w, info, false));
-    v->rgb = malloc((size_t)(H * W * 3) * sizeof *v->rgb);
-    if (!v->rgb) TRY(ts_fail(&ctx->err, TS_EMEMORY, "no memory for a frame of %ldx%ld", W, H));
     TRY(carve_wan(v));
     *out = v;
     v = NULL;
@@ -177,13 +159,12 @@ done:
 static ts_status decode_wan_chunk(ts_vae *v, ts_wan_stream *s, int i, int j, int f, ts_tensor out)
 {
     ts_status st = TS_OK;
-    size_t mark = ts_mark(&v->ctx->arena);
-    ts_tensor z = ts_take(&v->ctx->arena, TS_F32,
-                          TS_DIM(1, ts_vae_span(v->y, i), ts_vae_span(v->x, j), v->info.channels));
-    TRY(ts_vae_cut_latents(v->ctx, v->z, v->scales, v->y, v->x, i, j, f, z));
+    size_t mark = ts_mark(&v->d.ctx->arena);
+    ts_tensor z;
+    TRY(ts_vae_decoding_latents(&v->d, i, j, f, 1, &z));
     TRY(ts_wan_decode_chunk(&v->net, s, z, out));
 done:
-    ts_release(&v->ctx->arena, mark);
+    ts_release(&v->d.ctx->arena, mark);
     return st;
 }
 
@@ -191,21 +172,20 @@ done:
 static ts_status decode_wan_tile(ts_vae *v, int i, int j)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &v->ctx->arena;
+    ts_arena *a = &v->d.ctx->arena;
     size_t mark = ts_mark(a), inner;
-    int latents = (int)v->z.dim[0], h = ts_vae_span(v->y, i), w = ts_vae_span(v->x, j),
-        up = v->info.stride / v->net.c.patch, parts = v->y.n * v->x.n * latents;
+    int latents = (int)v->d.z.dim[0], h = ts_vae_span(v->d.y, i), w = ts_vae_span(v->d.x, j),
+        up = v->d.info.stride / v->net.c.patch, parts = v->d.tiles * latents;
     ts_wan_stream s;
     ts_wan_stream_init(&v->net, &s, h, w, latents == 1);
     inner = ts_mark(a);
     for (int f = 0; f < latents; f++) {
-        int frames = f ? v->info.time_stride : 1, first = f ? frames_of(&v->info, f) : 0;
+        int frames = f ? v->d.info.time_stride : 1, first = f ? frames_of(&v->d.info, f) : 0;
         ts_tensor t = ts_take(a, TS_F32, TS_DIM(frames, h * up, w * up, v->net.c.out));
-        ts_vae_progress(v->ctx, 0, frames_of(&v->info, latents), (i * v->x.n + j) * latents + f,
-                        parts, v->began);
+        ts_vae_progress(v->d.ctx, 0, frames_of(&v->d.info, latents),
+                        (i * v->d.x.n + j) * latents + f, parts, v->d.began);
         TRY(decode_wan_chunk(v, &s, i, j, f, t));
-        for (int k = 0; k < frames; k++)
-            TRY(ts_vae_blend_put(&v->blend, i, j, first + k, ts_vae_frames(t, k, 1)));
+        TRY(ts_vae_put_frames(&v->d.blend, i, j, first, t));
         ts_release(a, inner);
     }
 done:
@@ -218,14 +198,14 @@ static ts_status decode_wan_frames(ts_vae *v)
 {
     ts_status st = TS_OK;
     v->given = 0;
-    if (v->y.n * v->x.n == 1) {
-        v->have = v->next_latent ? v->info.time_stride : 1;
+    if (v->d.tiles == 1) {
+        v->have = v->next_latent ? v->d.info.time_stride : 1;
         return decode_wan_chunk(v, &v->stream, 0, 0, v->next_latent++,
-                                ts_vae_frames(v->whole, 0, v->have));
+                                ts_vae_frames(v->d.whole, 0, v->have));
     }
-    for (int k = 0; k < v->y.n * v->x.n; k++) TRY(decode_wan_tile(v, k / v->x.n, k % v->x.n));
-    v->next_latent = (int)v->z.dim[0];
-    v->have = frames_of(&v->info, v->z.dim[0]);
+    for (int k = 0; k < v->d.tiles; k++) TRY(decode_wan_tile(v, k / v->d.x.n, k % v->d.x.n));
+    v->next_latent = (int)v->d.z.dim[0];
+    v->have = frames_of(&v->d.info, v->d.z.dim[0]);
 done:
     return st;
 }
@@ -233,45 +213,38 @@ done:
 static ts_status next_wan(ts_vae *v, ts_frame *out, bool *end)
 {
     ts_status st = TS_OK;
-    *end = v->given == v->have && v->next_latent == v->z.dim[0];
+    *end = v->given == v->have && v->next_latent == v->d.z.dim[0];
     if (*end) return TS_OK;
     if (v->given == v->have) TRY(decode_wan_frames(v));
-    TRY(ts_vae_download(v->ctx, ts_vae_frames(v->whole, v->given++, 1), v->net.c.patch, true,
-                        "frame", v->index, v->rgb, out));
-    v->index++;
+    TRY(ts_vae_decoding_give(&v->d, ts_vae_frames(v->d.whole, v->given++, 1), v->net.c.patch, true,
+                             out));
 done:
     return st;
 }
 
 /* ---- encode ---- */
 typedef struct {
-    ts_ctx *ctx;
+    ts_vae_encoding base;
     ts_wan_net net;
-    const ts_vae_info *info;
-    ts_host px;
-    ts_vae_axis y, x; /* in latents */
-    ts_vae_blend blend;
-    long latents;
 } wan_encoding;
 
 /* The whole sequence of tile (i, j), blended into the moments. */
 static ts_status encode_wan_tile(wan_encoding *e, int i, int j)
 {
     ts_status st = TS_OK;
-    ts_arena *a = &e->ctx->arena;
+    ts_arena *a = &e->base.ctx->arena;
     size_t mark = ts_mark(a), inner;
-    int p = e->net.c.patch, h = ts_vae_span(e->y, i), w = ts_vae_span(e->x, j),
-        up = e->info->stride / p;
+    int p = e->net.c.patch, h = ts_vae_span(e->base.y, i), w = ts_vae_span(e->base.x, j),
+        up = e->base.info->stride / p;
     ts_wan_stream s;
-    ts_wan_stream_init(&e->net, &s, h * up, w * up, e->latents == 1);
+    ts_wan_stream_init(&e->net, &s, h * up, w * up, e->base.latents == 1);
     inner = ts_mark(a);
-    for (long f = 0; f < e->latents; f++) {
-        int frames = f ? e->info->time_stride : 1, first = f ? frames_of(e->info, f) : 0;
-        ts_tensor m = ts_take(a, TS_F32, TS_DIM(1, h, w, 2L * e->info->channels)),
-                  in = ts_take(a, TS_F32, TS_DIM(frames, h * up, w * up, e->net.c.in));
-        TRY(ts_vae_cut_pixels(e->ctx, e->px, e->info->stride, p, e->y, e->x, i, j, first, in));
+    for (long f = 0; f < e->base.latents; f++) {
+        int frames = f ? e->base.info->time_stride : 1, first = f ? frames_of(e->base.info, f) : 0;
+        ts_tensor m, in;
+        TRY(ts_vae_encoding_cut(&e->base, i, j, p, first, frames, 1, &m, &in));
         TRY(ts_wan_encode_chunk(&e->net, &s, in, m));
-        TRY(ts_vae_blend_put(&e->blend, i, j, f, m));
+        TRY(ts_vae_blend_put(&e->base.blend, i, j, f, m));
         ts_release(a, inner);
     }
 done:
@@ -284,20 +257,13 @@ static ts_status encode_wan(ts_ctx *ctx, ts_weights *w, const ts_vae_info *info,
 {
     ts_status st = TS_OK;
     size_t mark = ts_mark(&ctx->arena);
-    int s = info->stride;
-    ts_tensor scales;
-    wan_encoding e = {.ctx = ctx, .info = info, .px = px};
-    TRY(ts_vae_check_pixels(ctx, info, px, "frames"));
-    e.latents = (px.dim[0] - 1) / info->time_stride + 1;
-    TRY(ts_vae_axes(ctx, info, tile, px.dim[1] / s, px.dim[2] / s, &e.y, &e.x));
-    TRY(ts_wan_bind(&e.net, ctx, w, info, true));
-    TRY(ts_vae_scales(ctx, info, true, &scales));
-    if (!ts_there(moments))
-        moments = ts_take(&ctx->arena, TS_F32,
-                          TS_DIM(e.latents, e.y.size, e.x.size, 2L * info->channels));
-    TRY(ts_vae_blend_open(&e.blend, ctx, e.y, e.x, 1, moments));
-    for (int k = 0; k < e.y.n * e.x.n; k++) TRY(encode_wan_tile(&e, k / e.x.n, k % e.x.n));
-    TRY(ts_vae_normalise(ctx, moments, scales, latent));
+    wan_encoding c = {0};
+    ts_vae_encoding *e = &c.base;
+    TRY(ts_vae_encoding_begin(e, ctx, info, px, "frames", tile, moments));
+    TRY(ts_wan_bind(&c.net, ctx, w, info, true));
+    TRY(ts_vae_blend_open(&e->blend, ctx, e->y, e->x, 1, e->moments));
+    for (int k = 0; k < e->y.n * e->x.n; k++) TRY(encode_wan_tile(&c, k / e->x.n, k % e->x.n));
+    TRY(ts_vae_normalise(ctx, e->moments, e->scales, latent));
 done:
     ts_release(&ctx->arena, mark);
     return st;
