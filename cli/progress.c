@@ -1,24 +1,17 @@
 /* Owns stderr during a run. Time left is measured, not predicted: the pace of the phase so far,
  * extended to its end and, by the ratio of operations, over the decoding that follows. */
-#include "cli/progress.h"
+#include "cli/progress_draw.h"
 
 #include "backend/clock.h"
 #include "backend/hash.h"
-#include "backend/utf8.h"
 #include "cli/flags.h"
 
-#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
-static const char *const doing[] = {"encoding text", "denoising", "decoding", "measuring"};
-/* NULL: hundredths, shown as the share alone */
-static const char *const unit[] = {"prompt", "step", "frame", NULL};
-static const char *const key[] = {"text", "denoise", "decode", "bench"};
 enum { SENTENCE = 2048 }; /* bytes of one that is shown */
 #define REDRAW 0.1        /* seconds between drawings of the bar */
 #define EVENT 0.5         /* between events within a step */
@@ -56,25 +49,6 @@ double ts_screen_left(const ts_screen *s, double now)
     return left;
 }
 
-/* ---- pieces ---- */
-static void print_json(ts_screen *s, cJSON *j)
-{
-    char *text = ts_utf8_repair_own(cJSON_PrintUnformatted(j)); /* names of files are bytes */
-    cJSON_Delete(j);
-    if (text) fprintf(s->out, "%s\n", text);
-    free(text);
-    fflush(s->out);
-}
-
-static cJSON *event(const char *name)
-{
-    cJSON *j = cJSON_CreateObject();
-    cJSON_AddStringToObject(j, "event", name);
-    return j;
-}
-
-static double milliseconds(double seconds) { return round(seconds * 1000) / 1000; }
-
 const char *ts_clock_text(double seconds, char out[24])
 {
     long t = seconds > 0 ? lround(seconds) : 0;
@@ -83,19 +57,6 @@ const char *ts_clock_text(double seconds, char out[24])
     else
         snprintf(out, 24, "%ld:%02ld", t / 60, t % 60);
     return out;
-}
-
-static void wipe_bar(ts_screen *s)
-{
-    if (s->drawn) fputs(s->over ? "\r\033[K\033[A\r\033[K" : "\r\033[K", s->out);
-    s->drawn = s->over = false;
-}
-
-static int count_columns(const ts_screen *s)
-{
-    struct winsize w;
-    if (s->columns) return s->columns;
-    return ioctl(fileno(s->out), TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
 }
 
 double ts_screen_batch_left(const ts_screen *s, double now)
@@ -112,197 +73,6 @@ double ts_screen_batch_left(const ts_screen *s, double now)
         return -1;
     if (left < 0) left = pace * s->row_cost > spent ? pace * s->row_cost - spent : 0;
     return left + pace * (s->batch_cost - s->batch_did - s->row_cost);
-}
-
-enum { TURN = 80 };
-/* "row 3/8", or of a bench "prompt 1/2, turn 2/3". */
-static const char *place_text(const ts_screen *s, char out[TURN])
-{
-    const ts_screen_turn *t = &s->turn;
-    int n = 0;
-    if (!t->policy) {
-        snprintf(out, TURN, "row %d/%d", s->row, s->rows);
-        return out;
-    }
-    if (t->prompts) n = snprintf(out, TURN, "prompt %d/%d, ", t->prompt, t->prompts);
-    if (t->turn)
-        snprintf(out + n, (size_t)(TURN - n), "turn %d/%d", t->turn, t->turns);
-    else
-        snprintf(out + n, (size_t)(TURN - n), "comparing");
-    return out;
-}
-
-/* The line of the batch or bench, above that of what is at work. */
-static void batch_bar_text(const ts_screen *s, double now, char *line, int room)
-{
-    char left[24];
-    char place[TURN];
-    const char *name = s->turn.policy ? s->turn.policy : s->row_output;
-    double rest = ts_screen_batch_left(s, now);
-    int n = snprintf(line, (size_t)room + 1, "%s", place_text(s, place));
-    if (rest >= 0 && n < room)
-        n += snprintf(line + n, (size_t)(room - n) + 1, ", %s left", ts_clock_text(rest, left));
-    if (n + 2 < room) snprintf(line + n, (size_t)(room - n) + 1, ": %s", name ? name : "");
-}
-
-/* "denoising  5/50 ": as wide at every step. Before the first of them weights are brought. */
-static void head_text(const ts_event *e, char *out, size_t size)
-{
-    char last[16];
-    int digits = snprintf(last, sizeof last, "%d", e->steps);
-    if (e->step == 0 && e->layers == 0 && e->phase != TS_PHASE_BENCH)
-        snprintf(out, size, "%s: loading weights ", doing[e->phase]);
-    else if (unit[e->phase])
-        snprintf(out, size, "%s %*d/%d ", doing[e->phase], digits, e->step, e->steps);
-    else
-        snprintf(out, size, "%s ", doing[e->phase]);
-}
-
-/* What stands behind the bar, columns of fixed widths, what matters first; `detail` of them: share
- * and time left, time spent, seconds a step, layer. */
-static int tail_text(const ts_screen *s, const ts_event *e, double now, int detail, char *out,
-                     int size)
-{
-    double rest = ts_screen_left(s, now), spent = now - s->phase_began,
-           steps = (s->share - s->first) * e->steps, pace = steps > 0 ? spent / steps : 0;
-    char text[24];
-    int n = snprintf(out, (size_t)size, " %3.0f%% %7s left", floor(s->share * 100),
-                     rest >= 0 ? ts_clock_text(rest, text) : "-:--");
-    if (detail > 0) n += snprintf(out + n, (size_t)(size - n), " %7s", ts_clock_text(spent, text));
-    if (detail > 1 && unit[e->phase] && pace > 0)
-        n += snprintf(out + n, (size_t)(size - n), " %6.*f s/%s",
-                      pace < 10     ? 2
-                      : pace < 1000 ? 1
-                                    : 0,
-                      pace, unit[e->phase]);
-    else if (detail > 1 && unit[e->phase])
-        n += snprintf(out + n, (size_t)(size - n), " %6s s/%s", "-", unit[e->phase]);
-    if (detail > 2 && s->layers) {
-        int digits = snprintf(text, sizeof text, "%d", s->layers);
-        if (e->layers)
-            n += snprintf(out + n, (size_t)(size - n), " layer %*d/%d", digits, e->layer,
-                          e->layers);
-        else
-            n += snprintf(out + n, (size_t)(size - n), " layer %*s/%d", digits, "-", s->layers);
-    }
-    return n;
-}
-
-/* One line, as much of it as `room` columns hold: the bar goes last. */
-static void bar_text(const ts_screen *s, const ts_event *e, double now, char *line, int room)
-{
-    enum { MOST = 40, LEAST = 10, DETAILS = 3 };
-    char tail[160], head[96], cells[MOST + 1];
-    int n, bar, detail = DETAILS;
-    head_text(e, head, sizeof head);
-    do {
-        n = tail_text(s, e, now, detail, tail, sizeof tail);
-        bar = room - (int)strlen(head) - n - 2;
-    } while (bar < LEAST && detail-- > 0);
-    if (bar < 5) {
-        bool fits = (int)strlen(head) + n - 1 <= room;
-        snprintf(line, (size_t)room + 1, "%s%s", fits ? head : tail + 1, fits ? tail + 1 : "");
-        return;
-    }
-    if (bar > MOST) bar = MOST;
-    int full = (int)(s->share * bar);
-    memset(cells, '#', (size_t)full);
-    memset(cells + full, '.', (size_t)(bar - full));
-    cells[bar] = 0;
-    snprintf(line, (size_t)room + 1, "%s[%s]%s", head, cells, tail);
-}
-
-/* One write a drawing, and never the last column: nothing flickers or wraps. */
-static void draw_bar(ts_screen *s, const ts_event *e, double now)
-{
-    char line[512], over[128];
-    int room = count_columns(s) - 1;
-    if (room > (int)sizeof line - 1) room = sizeof line - 1;
-    bar_text(s, e, now, line, room);
-    if (s->rows && s->row) {
-        batch_bar_text(s, now, over, room < (int)sizeof over ? room : (int)sizeof over - 1);
-        fprintf(s->out, "%s\r%s\033[K\n\r%s\033[K", s->over ? "\033[A" : "", over, line);
-        s->over = true;
-    } else {
-        fprintf(s->out, "\r%s\033[K", line);
-    }
-    fflush(s->out);
-    s->drawn = true;
-}
-
-static void print_phase_line(ts_screen *s, const ts_event *e, double now)
-{
-    char spent[24], left[24], place[TURN];
-    double rest = ts_screen_left(s, now);
-    if (s->rows && s->row) fprintf(s->out, "%s: ", place_text(s, place));
-    if (s->turn.policy) fprintf(s->out, "%s: ", s->turn.policy);
-    fprintf(s->out, "%s: ", doing[e->phase]);
-    if (unit[e->phase]) fprintf(s->out, "%s %d of %d, ", unit[e->phase], e->step, e->steps);
-    fprintf(s->out, "%.0f%%, %s", floor(s->share * 100),
-            ts_clock_text(now - s->phase_began, spent));
-    if (rest >= 0) fprintf(s->out, ", %s left", ts_clock_text(rest, left));
-    rest = ts_screen_batch_left(s, now);
-    if (rest >= 0)
-        fprintf(s->out, ", %s of the %s", ts_clock_text(rest, left),
-                s->turn.policy ? "bench" : "batch");
-    fputc('\n', s->out);
-    fflush(s->out);
-}
-
-/* Where in a batch or bench. */
-static void add_place(cJSON *j, const ts_screen *s, double now)
-{
-    const ts_screen_turn *t = &s->turn;
-    double rest = ts_screen_batch_left(s, now);
-    if (t->policy) {
-        cJSON_AddStringToObject(j, "policy", t->policy);
-        if (t->prompts) {
-            cJSON_AddNumberToObject(j, "prompt", t->prompt);
-            cJSON_AddNumberToObject(j, "prompts", t->prompts);
-        }
-        cJSON_AddNumberToObject(j, "turn", t->turn);
-        cJSON_AddNumberToObject(j, "turns", t->turns);
-    } else {
-        cJSON_AddNumberToObject(j, "row", s->row);
-        cJSON_AddNumberToObject(j, "rows", s->rows);
-    }
-    cJSON *left = rest < 0 ? cJSON_CreateNull() : cJSON_CreateNumber(milliseconds(rest));
-    cJSON_AddItemToObject(j, t->policy ? "bench_eta" : "batch_eta", left);
-}
-
-static void print_event_json(ts_screen *s, const ts_event *e, double now)
-{
-    double rest = ts_screen_left(s, now);
-    cJSON *j = event("progress");
-    cJSON_AddStringToObject(j, "phase", key[e->phase]);
-    cJSON_AddNumberToObject(j, "step", e->step);
-    cJSON_AddNumberToObject(j, "steps", e->steps);
-    cJSON_AddNumberToObject(j, "layer", e->layer);
-    cJSON_AddNumberToObject(j, "layers", e->layers);
-    cJSON_AddNumberToObject(j, "seconds", milliseconds(now - s->phase_began));
-    if (rest < 0)
-        cJSON_AddNullToObject(j, "eta");
-    else
-        cJSON_AddNumberToObject(j, "eta", milliseconds(rest));
-    if (s->rows && s->row) add_place(j, s, now);
-    print_json(s, j);
-}
-
-static void phase_ended(ts_screen *s, const ts_event *e, double now)
-{
-    char spent[24];
-    double t = now - s->phase_began;
-    wipe_bar(s);
-    if (t < 10)
-        snprintf(spent, sizeof spent, "%.1f s", t);
-    else
-        ts_clock_text(t, spent);
-    if (unit[e->phase])
-        fprintf(s->out, "%s: %d %s%s in %s\n", doing[e->phase], e->steps, unit[e->phase],
-                e->steps == 1 ? "" : "s", spent);
-    else
-        fprintf(s->out, "%s: %s\n", doing[e->phase], spent);
-    fflush(s->out);
 }
 
 /* ---- events ---- */
@@ -336,19 +106,17 @@ void ts_screen_event(void *user, const ts_event *e)
     bool due = now - s->said >= every || (s->mode == TS_SCREEN_JSON && whole);
     bool row = s->rows && s->row; /* of many: its phases are not worth a line each */
     if (s->mode != TS_SCREEN_JSON && ends && !row) {
-        phase_ended(s, e, now);
+        ts_draw_end(s, e, now);
     } else if (begins || due) {
         s->said = now;
         if (s->mode == TS_SCREEN_JSON)
-            print_event_json(s, e, now);
+            ts_draw_progress(s, e, now);
         else if (s->mode == TS_SCREEN_BAR)
-            draw_bar(s, e, now);
-        else if (begins && !row && e->phase != TS_PHASE_TEXT && unit[e->phase]) {
-            fprintf(s->out, "%s: %d %s%s\n", doing[e->phase], e->steps, unit[e->phase],
-                    e->steps == 1 ? "" : "s");
-            fflush(s->out);
-        } else if (!begins)
-            print_phase_line(s, e, now);
+            ts_draw_bar(s, e, now);
+        else if (!begins)
+            ts_draw_line(s, e, now);
+        else if (!row)
+            ts_draw_begin(s, e);
     }
 }
 
@@ -383,12 +151,12 @@ void ts_screen_warn(void *user, const char *said)
     ts_screen_reword(s, said, sentence, sizeof sentence);
     if (s->mode == TS_SCREEN_NONE || warned_before(s, sentence)) return;
     if (s->mode == TS_SCREEN_JSON) {
-        cJSON *j = event("warning");
+        cJSON *j = ts_draw_event("warning");
         cJSON_AddStringToObject(j, "message", sentence);
-        print_json(s, j);
+        ts_draw_json(s, j);
         return;
     }
-    wipe_bar(s);
+    ts_draw_wipe(s);
     fprintf(s->out, "tessera: warning: %s\n", sentence);
     fflush(s->out);
 }
@@ -398,14 +166,14 @@ void ts_screen_fault(ts_screen *s, const char *file, int line, const char *said)
     char sentence[SENTENCE];
     ts_flags_reword(said, sentence, sizeof sentence);
     if (s->mode == TS_SCREEN_JSON) {
-        cJSON *j = event("fault");
+        cJSON *j = ts_draw_event("fault");
         cJSON_AddStringToObject(j, "file", file);
         cJSON_AddNumberToObject(j, "line", line);
         cJSON_AddStringToObject(j, "message", sentence);
-        print_json(s, j);
+        ts_draw_json(s, j);
         return;
     }
-    wipe_bar(s);
+    ts_draw_wipe(s);
     if (line)
         fprintf(s->out, "%s:%d: %s\n", file, line, sentence);
     else
@@ -417,7 +185,7 @@ void ts_screen_note(ts_screen *s, const char *format, ...)
 {
     va_list list;
     if (s->mode == TS_SCREEN_NONE || s->mode == TS_SCREEN_JSON) return;
-    wipe_bar(s);
+    ts_draw_wipe(s);
     va_start(list, format);
     vfprintf(s->out, format, list);
     va_end(list);
@@ -427,29 +195,29 @@ void ts_screen_note(ts_screen *s, const char *format, ...)
 
 void ts_screen_clear(ts_screen *s)
 {
-    wipe_bar(s);
+    ts_draw_wipe(s);
     fflush(s->out);
 }
 
 void ts_screen_preview(ts_screen *s, const char *path, int step, int steps)
 {
     if (s->mode != TS_SCREEN_JSON) return;
-    cJSON *j = event("preview");
+    cJSON *j = ts_draw_event("preview");
     cJSON_AddStringToObject(j, "path", path);
     cJSON_AddNumberToObject(j, "step", step);
     cJSON_AddNumberToObject(j, "steps", steps);
-    print_json(s, j);
+    ts_draw_json(s, j);
 }
 
 void ts_screen_table(ts_screen *s, const char *name, const char *text)
 {
     if (s->mode == TS_SCREEN_JSON) {
-        cJSON *j = event(name);
+        cJSON *j = ts_draw_event(name);
         cJSON_AddStringToObject(j, "text", text);
-        print_json(s, j);
+        ts_draw_json(s, j);
         return;
     }
-    wipe_bar(s); /* asked for by a flag: shown even when quiet */
+    ts_draw_wipe(s); /* asked for by a flag: shown even when quiet */
     fputs(text, s->out);
     if (*text && text[strlen(text) - 1] != '\n') fputc('\n', s->out);
     fflush(s->out);
@@ -466,9 +234,10 @@ void ts_screen_forecast(ts_screen *s, const ts_forecast *f) { s->forecast = *f; 
 static void add_forecast(cJSON *j, const ts_forecast *f)
 {
     if (!f->allowed_bytes) return;
-    cJSON_AddNumberToObject(j, "expected_text_seconds", milliseconds(f->text_seconds));
-    cJSON_AddNumberToObject(j, "expected_denoise_seconds", milliseconds(f->denoise_seconds));
-    cJSON_AddNumberToObject(j, "expected_decode_seconds", milliseconds(f->decode_seconds));
+    cJSON_AddNumberToObject(j, "expected_text_seconds", ts_draw_milliseconds(f->text_seconds));
+    cJSON_AddNumberToObject(j, "expected_denoise_seconds",
+                            ts_draw_milliseconds(f->denoise_seconds));
+    cJSON_AddNumberToObject(j, "expected_decode_seconds", ts_draw_milliseconds(f->decode_seconds));
     cJSON_AddNumberToObject(j, "allowed_bytes", (double)f->allowed_bytes);
 }
 
@@ -482,7 +251,7 @@ void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *
     s->armed = true;
     s->phase = -1; /* a bench has several runs: each begins anew */
     if (s->mode != TS_SCREEN_JSON) return;
-    cJSON *j = event("start"), *request = json ? cJSON_Parse(json) : NULL;
+    cJSON *j = ts_draw_event("start"), *request = json ? cJSON_Parse(json) : NULL;
     cJSON_AddStringToObject(j, "output", output);
     if (s->written_w) {
         cJSON_AddNumberToObject(j, "written_width", (double)s->written_w);
@@ -496,7 +265,7 @@ void ts_screen_start(ts_screen *s, const ts_estimate *e, int steps, const char *
     cJSON_AddNumberToObject(j, "step_flops", e->step_flops);
     cJSON_AddNumberToObject(j, "decode_flops", e->decode_flops);
     add_forecast(j, &s->forecast);
-    print_json(s, j);
+    ts_draw_json(s, j);
 }
 
 /* ---- a batch ---- */
@@ -507,15 +276,15 @@ void ts_screen_batch(ts_screen *s, int rows, double cost)
     s->batch_cost = cost;
     s->batch_did = s->batch_spent = 0;
     if (s->mode != TS_SCREEN_JSON) return;
-    cJSON *j = event("batch");
+    cJSON *j = ts_draw_event("batch");
     cJSON_AddNumberToObject(j, "rows", rows);
     cJSON_AddNumberToObject(j, "flops", cost);
-    print_json(s, j);
+    ts_draw_json(s, j);
 }
 
 void ts_screen_batch_texts(ts_screen *s)
 {
-    wipe_bar(s);
+    ts_draw_wipe(s);
     s->cost[TS_PHASE_DENOISE] = s->cost[TS_PHASE_DECODE] = 0;
     s->armed = true;
     s->phase = -1;
@@ -546,7 +315,7 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
     left = ts_screen_batch_left(s, s->row_began);
     if (s->mode == TS_SCREEN_NONE) return;
     if (s->mode == TS_SCREEN_JSON) {
-        cJSON *j = event("row");
+        cJSON *j = ts_draw_event("row");
         cJSON_AddNumberToObject(j, "row", s->row);
         cJSON_AddNumberToObject(j, "rows", s->rows);
         cJSON_AddStringToObject(j, "status", r->status);
@@ -567,18 +336,18 @@ void ts_screen_row_done(ts_screen *s, const ts_row_end *r)
             snprintf(text, sizeof text, "%llu", (unsigned long long)r->seed);
             cJSON_AddStringToObject(j, "seed", text);
         }
-        cJSON_AddNumberToObject(j, "seconds", milliseconds(r->seconds));
+        cJSON_AddNumberToObject(j, "seconds", ts_draw_milliseconds(r->seconds));
         if (r->error) cJSON_AddStringToObject(j, "error", r->error);
         if (left < 0)
             cJSON_AddNullToObject(j, "batch_eta");
         else
-            cJSON_AddNumberToObject(j, "batch_eta", milliseconds(left));
-        print_json(s, j);
+            cJSON_AddNumberToObject(j, "batch_eta", ts_draw_milliseconds(left));
+        ts_draw_json(s, j);
         return;
     }
     bool good = !strcmp(r->status, "done");
     if (good && s->mode == TS_SCREEN_BAR) return;
-    wipe_bar(s);
+    ts_draw_wipe(s);
     if (r->error) fprintf(s->out, "%s:%d: %s\n", r->file, r->line, r->error);
     if (s->mode == TS_SCREEN_LINES) {
         fprintf(s->out, "row %d/%d: %s%s%s in %.1f s", s->row, s->rows, r->output, good ? "" : ", ",
@@ -593,10 +362,10 @@ void ts_screen_batch_done(ts_screen *s, const ts_batch_end *end)
 {
     double seconds = s->clock() - s->began;
     char spent[24];
-    wipe_bar(s);
+    ts_draw_wipe(s);
     s->rows = s->row = 0;
     if (s->mode == TS_SCREEN_JSON) {
-        cJSON *j = event("batch_done");
+        cJSON *j = ts_draw_event("batch_done");
         cJSON_AddNumberToObject(j, "done", end->done);
         cJSON_AddNumberToObject(j, "failed", end->failed);
         cJSON_AddNumberToObject(j, "skipped", end->skipped);
@@ -604,8 +373,8 @@ void ts_screen_batch_done(ts_screen *s, const ts_batch_end *end)
             cJSON_AddNumberToObject(j, "others_done", end->others_done);
             cJSON_AddNumberToObject(j, "others_failed", end->others_failed);
         }
-        cJSON_AddNumberToObject(j, "seconds", milliseconds(seconds));
-        print_json(s, j);
+        cJSON_AddNumberToObject(j, "seconds", ts_draw_milliseconds(seconds));
+        ts_draw_json(s, j);
         return;
     }
     ts_clock_text(seconds, spent);
@@ -628,17 +397,18 @@ void ts_screen_bench(ts_screen *s, const ts_screen_plan *p)
     s->batch_cost = p->seconds;
     s->batch_did = s->batch_spent = 0;
     if (s->mode != TS_SCREEN_JSON) return;
-    cJSON *j = event("bench_begin");
+    cJSON *j = ts_draw_event("bench_begin");
     cJSON_AddNumberToObject(j, "policies", p->policies);
     cJSON_AddNumberToObject(j, "prompts", p->prompts);
     cJSON_AddNumberToObject(j, "turns", p->turns);
-    if (p->seconds > 0) cJSON_AddNumberToObject(j, "expected_seconds", milliseconds(p->seconds));
-    print_json(s, j);
+    if (p->seconds > 0)
+        cJSON_AddNumberToObject(j, "expected_seconds", ts_draw_milliseconds(p->seconds));
+    ts_draw_json(s, j);
 }
 
 void ts_screen_measure(ts_screen *s, const ts_screen_turn *t, double seconds)
 {
-    char place[TURN];
+    char place[TS_DRAW_PLACE];
     s->turn = *t;
     s->row = 1;
     s->row_cost = seconds;
@@ -646,7 +416,7 @@ void ts_screen_measure(ts_screen *s, const ts_screen_turn *t, double seconds)
     s->phase = -1;
     s->cost[TS_PHASE_DECODE] = 0; /* it does not follow */
     if (s->mode != TS_SCREEN_LINES) return;
-    fprintf(s->out, "%s: %s\n", place_text(s, place), t->policy);
+    fprintf(s->out, "%s: %s\n", ts_draw_place(s, place), t->policy);
     fflush(s->out);
 }
 
@@ -671,7 +441,7 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const ts_written *w)
         if (r->resumed) ts_screen_note(s, "of its steps %d came from the state file", r->resumed);
         return;
     }
-    cJSON *j = event("done");
+    cJSON *j = ts_draw_event("done");
     cJSON_AddStringToObject(j, "output", w->output);
     if (w->n)
         cJSON_AddItemToObject(j, "paths",
@@ -682,10 +452,10 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const ts_written *w)
         cJSON_AddNumberToObject(j, "written_width", (double)s->written_w);
         cJSON_AddNumberToObject(j, "written_height", (double)s->written_h);
     }
-    cJSON_AddNumberToObject(j, "seconds", milliseconds(seconds));
-    cJSON_AddNumberToObject(j, "text_seconds", milliseconds(r->text_seconds));
-    cJSON_AddNumberToObject(j, "denoise_seconds", milliseconds(r->denoise_seconds));
-    cJSON_AddNumberToObject(j, "decode_seconds", milliseconds(r->decode_seconds));
+    cJSON_AddNumberToObject(j, "seconds", ts_draw_milliseconds(seconds));
+    cJSON_AddNumberToObject(j, "text_seconds", ts_draw_milliseconds(r->text_seconds));
+    cJSON_AddNumberToObject(j, "denoise_seconds", ts_draw_milliseconds(r->denoise_seconds));
+    cJSON_AddNumberToObject(j, "decode_seconds", ts_draw_milliseconds(r->decode_seconds));
     cJSON_AddNumberToObject(j, "resumed", r->resumed);
     cJSON *a = cJSON_AddObjectToObject(j, "attention");
     cJSON_AddNumberToObject(a, "dense", (double)r->attention_dense);
@@ -693,10 +463,10 @@ void ts_screen_done(ts_screen *s, const ts_report *r, const ts_written *w)
     cJSON_AddNumberToObject(a, "sparse", (double)r->attention_sparse);
     cJSON_AddNumberToObject(a, "kept", r->kept);
     cJSON_AddNumberToObject(a, "recall", r->recall);
-    cJSON_AddNumberToObject(a, "search_seconds", milliseconds(r->search_seconds));
+    cJSON_AddNumberToObject(a, "search_seconds", ts_draw_milliseconds(r->search_seconds));
     cJSON_AddNumberToObject(a, "gain", r->attention_gain);
     cJSON_AddNumberToObject(a, "gain_measured", r->attention_gain_measured);
-    print_json(s, j);
+    ts_draw_json(s, j);
 }
 
 void ts_screen_error(ts_screen *s, int code, const char *said)
@@ -704,13 +474,13 @@ void ts_screen_error(ts_screen *s, int code, const char *said)
     char sentence[SENTENCE];
     ts_flags_reword(said, sentence, sizeof sentence);
     if (s->mode == TS_SCREEN_JSON) {
-        cJSON *j = event("error");
+        cJSON *j = ts_draw_event("error");
         cJSON_AddNumberToObject(j, "code", code);
         cJSON_AddStringToObject(j, "message", sentence);
-        print_json(s, j);
+        ts_draw_json(s, j);
         return;
     }
-    wipe_bar(s);
+    ts_draw_wipe(s);
     fprintf(s->out, "tessera: %s\n", sentence);
     fflush(s->out);
 }

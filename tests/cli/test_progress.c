@@ -4,6 +4,7 @@
 #include "cli/flags.c"
 #include "cli/flags_table.c"
 #include "cli/progress.c"
+#include "cli/progress_draw.c"
 
 #include "tests/testing.h"
 
