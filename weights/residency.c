@@ -247,7 +247,7 @@ static void warn_of_turns(ts_weights *ws)
     size_t leaving = 0;
     for (int i = 0; i < ws->groups; i++)
         if (!ws->group[i].stays) leaving += ws->group[i].bytes;
-    if (ws->warned || !leaving || !ws->budget) return;
+    if (!leaving || !ws->budget) return;
     for (int i = 0; i < ws->files.names && !decoded; i++)
         decoded = ws->item[i].plan.want.bytes && ts_is_decoded(ws, i);
     if (!decoded) return;
@@ -284,7 +284,6 @@ static ts_status plan_memory(ts_weights *ws)
         }
     }
     ws->current = 0;
-    warn_of_turns(ws);
     TRY(alloc_matrices(ws, slot, leaving < slots ? leaving : slots));
     ws->planned = true;
 done:
@@ -512,6 +511,7 @@ ts_status ts_weights_enter(ts_weights *ws, int g)
     if (st || ws->ctx->dev->counting) return st;
     double start = ts_seconds();
     st = enter_group(ws, g + 1);
+    if (!st && !ws->warned && ws->ctx->env.warn) warn_of_turns(ws); /* a forecast is not heard */
     ws->cost.seconds += ts_seconds() - start;
     return st;
 }
