@@ -71,9 +71,7 @@ def link(target, path):
 
 def link_part(base, root, name):
     folder = os.path.join(FIXTURES, base, "model", name)
-    for f in os.listdir(folder):
-        if os.path.isfile(os.path.join(folder, f)):
-            link(os.path.realpath(os.path.join(folder, f)), os.path.join(root, "model", name, f))
+    link(os.path.realpath(folder), os.path.join(root, "model", name))
 
 
 def write(path, value):
@@ -170,12 +168,14 @@ def make(name, base, seed, size, frames, steps, dpm, scaling, transformer):
         latents=flip(out[0]),
         frames=torch.from_numpy(np.round(clip * 255).astype(np.uint8)),
     )
-    for part in ("text_encoder", "tokenizer", "vae"):
+    for part in ("text_encoder", "tokenizer"):
         link_part(base, root, part)
     with open(os.path.join(old, "vae", "config.json")) as f:
         config = json.load(f)
-    if config["scaling_factor"] != scaling:
-        os.remove(os.path.join(root, "model", "vae", "config.json"))
+    if config["scaling_factor"] == scaling:
+        link_part(base, root, "vae")
+    else:
+        link_part(base, root, os.path.join("vae", "diffusion_pytorch_model.safetensors"))
         config["scaling_factor"] = scaling
         write(os.path.join(root, "model", "vae", "config.json"), config)
     dit.to(torch.bfloat16).save_pretrained(os.path.join(root, "model", "transformer"))
