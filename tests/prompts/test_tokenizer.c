@@ -10,9 +10,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const char *const fixtures[] = {"wan21-t2v",  "wan21-t2v-euler", "wan21-t2i-bf16",
-                                       "wan22-a14b", "wan22-ti2v-5b",   "wan21-adaspa",
-                                       "wan21-tile", "wan21-window",    "wan21-pooled"};
+static const char *const fixtures[] = {
+    "wan21-t2v",    "wan21-t2v-euler", "wan21-t2i-bf16", "wan22-a14b",   "wan22-ti2v-5b",
+    "wan21-adaspa", "wan21-tile",      "wan21-window",   "wan21-pooled", "wan21-i2v"};
 
 static void check_ids(ts_ctx *c, ts_tokenizer *t, const char *text, const ts_bag *want,
                       const char *key)
