@@ -1,11 +1,9 @@
 /* HunyuanVideoTransformer3DModel, as diffusers defines it
  * (models/transformers/transformer_hunyuan_video.py). With t the timestep, g the guidance, p the
- * pooled row of a text, c its states, e and r embeddings of a text at a timestep:
+ * pooled row of a text, e its embedding at a timestep:
  *
- *   e = mlp(sincos(t)) + mlp(sincos(1000 g)) + mlp(p),   r = mlp'(sincos(t)) + mlp'(mean of c)
- *   enter   video = conv(x), kernel = stride = patch;  text = refiner(proj(c), r), of blocks
- *           h += gate_a O(attention(Q n, K n, V n)), h += gate_f W2 silu(W1 n), n = ln(h) w + b,
- *           [gate_a gate_f] = M silu(r)
+ *   e = mlp(sincos(t)) + mlp(sincos(1000 g)) + mlp(p)
+ *   enter   video = conv(x), kernel = stride = patch;  text as hunyuanvideo_text.h has it
  *   dual    of video and text, each with its own weights: [shift_a scale_a gate_a shift_f scale_f
  *           gate_f] = M silu(e), n = ln(h) (1 + scale_a) + shift_a; queries and keys have their rms
  *           taken head by head, those of video are turned by their positions; attention is over
@@ -17,12 +15,10 @@
  * Rows of a text behind its real ones are keys of nobody, so they are left out. The residual stream
  * h is f32, activations have the type of ctx->act. */
 #include "dit/hunyuanvideo_files.h"
-#include "dit/parts.h"
+#include "dit/hunyuanvideo_text.h"
 
-#include <math.h>
 #include <stdlib.h>
-
-enum { TIME_WIDTH = 256 }; /* of the sines of a timestep */
+#include <string.h>
 
 typedef struct {
     int dual, single, refiner;
@@ -31,9 +27,6 @@ typedef struct {
     bool guidance;
 } hunyuan_config;
 
-typedef struct {
-    ts_layer l1, l2;
-} hunyuan_pair;
 typedef struct { /* of a dual block: one of its two streams */
     ts_layer mod, q, k, v, o, up, down;
     const ts_weight *norm_q, *norm_k;
@@ -43,25 +36,19 @@ typedef struct {
         side[2]; /* of a dual block: video, text; of a single one the first, down: of both */
 } hunyuan_block;
 typedef struct {
-    ts_layer mod, q, k, v, o, up, down, norm1, norm2;
-} hunyuan_refiner;
-
-typedef struct {
     ts_ctx *ctx;
     ts_weights *weights;
     ts_dit_info info;
     const hunyuan_config *config;
     hunyuan_block *block;
-    hunyuan_refiner *refiner;
-    hunyuan_pair time, guidance, pooled, text_time, text_pool;
-    ts_layer patch, text_in, norm_out, out;
+    ts_hunyuan_text text;
+    ts_layer time1, time2, guidance1, guidance2, pooled1, pooled2;
+    ts_layer patch, norm_out, out;
     /* of a run */
     ts_grid grid;
-    ts_part_texts texts;
     int nt;
-    ts_tensor emb, text_emb; /* f32 [slots nt, D]: e and r of a slot's timesteps */
-    ts_tensor text;          /* f32 [rows, D] of all texts */
-    ts_tensor cos, sin;      /* f32 [N, d / 2] */
+    ts_tensor emb;      /* f32 [slots nt, D]: e of a slot's timesteps */
+    ts_tensor cos, sin; /* f32 [N, d / 2] */
 } hunyuan;
 
 /* ---- describe ---- */
@@ -221,38 +208,6 @@ done:
     return st;
 }
 
-static ts_status bind_refiner(hunyuan *y, int i)
-{
-    hunyuan_refiner *r = y->refiner + i;
-    long D = y->info.dim, M = 4 * D; /* whatever mlp_ratio is */
-    const ts_layer_row row[] = {
-        TS_LINEAR(&r->mod, "norm_out.linear", 2 * D, D),
-        TS_LINEAR(&r->q, "attn.to_q", D, D),
-        TS_LINEAR(&r->k, "attn.to_k", D, D),
-        TS_LINEAR(&r->v, "attn.to_v", D, D),
-        TS_LINEAR(&r->o, "attn.to_out.0", D, D),
-        TS_LINEAR(&r->up, "ff.net.0.proj", M, D),
-        TS_LINEAR(&r->down, "ff.net.2", D, M),
-        TS_NORM(&r->norm1, "norm1", D),
-        TS_NORM(&r->norm2, "norm2", D),
-    };
-    return ts_find_layers(y->weights, group_of_ends(y), row, sizeof row / sizeof *row,
-                          "context_embedder.token_refiner.refiner_blocks", i);
-}
-
-/* l2 act(l1 x), both as wide as the model */
-static ts_status bind_embedder(hunyuan *y, hunyuan_pair *p, long in, const char *name)
-{
-    ts_status st;
-    long D = y->info.dim;
-    int g = group_of_embedders(y);
-    TRY(ts_find_linear(y->weights, g, &p->l1, D, in, true, "%s.linear_1", name));
-    TRY(ts_find_linear(y->weights, g, &p->l2, D, D, true, "%s.linear_2", name));
-done:
-    return st;
-}
-
-#define REFINER "context_embedder.time_text_embed"
 static ts_status bind_hunyuan(void *self, ts_ctx *ctx, const ts_dit_info *info, const void *config,
                               ts_weights *ws)
 {
@@ -266,27 +221,27 @@ static ts_status bind_hunyuan(void *self, ts_ctx *ctx, const ts_dit_info *info, 
     y->info = *info;
     y->config = c;
     int ends = group_of_ends(y), embed = group_of_embedders(y);
+    const ts_layer_row row[] = {
+        TS_LINEAR(&y->time1, "time_text_embed.timestep_embedder.linear_1", D, TS_HUNYUAN_SINES),
+        TS_LINEAR(&y->time2, "time_text_embed.timestep_embedder.linear_2", D, D),
+        TS_LINEAR(&y->pooled1, "time_text_embed.text_embedder.linear_1", D, c->pooled),
+        TS_LINEAR(&y->pooled2, "time_text_embed.text_embedder.linear_2", D, D),
+        TS_LINEAR(&y->guidance1, "time_text_embed.guidance_embedder.linear_1", D, TS_HUNYUAN_SINES),
+        TS_LINEAR(&y->guidance2, "time_text_embed.guidance_embedder.linear_2", D, D),
+    };
     y->block = calloc((size_t)info->layers, sizeof *y->block);
-    y->refiner = calloc((size_t)c->refiner + 1, sizeof *y->refiner);
-    if (!y->block || !y->refiner)
+    if (!y->block)
         TRY(ts_fail(&ctx->err, TS_EMEMORY, "a transformer of %d layers: out of memory",
                     info->layers));
     for (int i = 0; i < c->dual; i++) TRY(bind_dual(y, i));
     for (int i = 0; i < c->single; i++) TRY(bind_single(y, i));
-    for (int i = 0; i < c->refiner; i++) TRY(bind_refiner(y, i));
     TRY(ts_find_conv(ws, ends, &y->patch, 5, (long[]){D, info->in_channels, p[0], p[1], p[2]},
                      "x_embedder.proj"));
     TRY(ts_find_linear(ws, ends, &y->norm_out, 2 * D, D, true, "norm_out.linear"));
     TRY(ts_find_linear(ws, ends, &y->out, (long)p[0] * p[1] * p[2] * info->out_channels, D, true,
                        "proj_out"));
-    TRY(ts_find_linear(ws, embed, &y->text_in, D, info->text_dim, true,
-                       "context_embedder.proj_in"));
-    TRY(bind_embedder(y, &y->time, TIME_WIDTH, "time_text_embed.timestep_embedder"));
-    TRY(bind_embedder(y, &y->pooled, c->pooled, "time_text_embed.text_embedder"));
-    if (c->guidance)
-        TRY(bind_embedder(y, &y->guidance, TIME_WIDTH, "time_text_embed.guidance_embedder"));
-    TRY(bind_embedder(y, &y->text_time, TIME_WIDTH, REFINER ".timestep_embedder"));
-    TRY(bind_embedder(y, &y->text_pool, info->text_dim, REFINER ".text_embedder"));
+    TRY(ts_find_layers(ws, embed, row, c->guidance ? 6 : 4, NULL, 0));
+    TRY(ts_hunyuan_text_bind(&y->text, ctx, ws, &y->info, c->refiner, ends, embed));
 done:
     return st;
 }
@@ -295,7 +250,7 @@ static void close_hunyuan(void *self)
 {
     hunyuan *y = self;
     free(y->block);
-    free(y->refiner);
+    ts_hunyuan_text_unbind(&y->text);
 }
 
 /* ---- prepare ---- */
@@ -309,94 +264,33 @@ static long count_hunyuan_text(const void *self, const ts_dit_inputs *in, int sl
     return found ? s.dim[0] : 0; /* ts_dit_prepare says what is wrong with it */
 }
 
-/* host [slots, width]: pooled rows, and the means of states */
-static ts_status read_rows_of_texts(hunyuan *y, const ts_dit_inputs *in, float *pooled, float *mean)
-{
-    ts_status st = TS_OK;
-    long P = y->config->pooled, S = y->info.text_dim;
-    for (int i = 0; i < in->slots; i++) {
-        ts_host s, p;
-        TRY(ts_bag_get(&y->ctx->err, in->text[i], "states", TS_F32, 2, (long[]){-1, S}, &s));
-        TRY(ts_bag_get(&y->ctx->err, in->text[i], "pooled", TS_F32, 2, (long[]){1, P}, &p));
-        for (long k = 0; k < P; k++) pooled[i * P + k] = ((const float *)p.data)[k];
-        for (long k = 0; k < S; k++) {
-            double sum = 0;
-            for (long r = 0; r < s.dim[0]; r++) sum += ((const float *)s.data)[r * S + k];
-            mean[i * S + k] = (float)(sum / (double)s.dim[0]);
-        }
-    }
-done:
-    return st;
-}
-
-/* y [rows, D] = l2 silu(l1 x) of host rows x [rows, width] */
-static ts_status embed_rows(hunyuan *y, const hunyuan_pair *p, const float *x, long rows,
-                            long width, ts_tensor to)
-{
-    ts_status st;
-    size_t mark = ts_mark(&y->ctx->arena);
-    ts_tensor in = ts_part_take(y->ctx, TS_F32, rows, width),
-              u = ts_part_take(y->ctx, TS_F32, rows, y->info.dim);
-    TRY(ts_part_upload(y->ctx, in, x));
-    TRY(ts_part_linear(y->ctx, &p->l1, in, TS_ACT_SILU, u));
-    TRY(ts_part_linear(y->ctx, &p->l2, u, TS_ACT_NONE, to));
-done:
-    ts_release(&y->ctx->arena, mark);
-    return st;
-}
-
-/* to [slots nt, D]: row (slot, t) = time[t] + text[slot] */
-static ts_status join_embeddings(hunyuan *y, ts_tensor time, ts_tensor text, int slots,
-                                 ts_tensor to)
-{
-    ts_status st = TS_OK;
-    for (int s = 0; s < slots; s++)
-        for (int t = 0; t < y->nt; t++)
-            TRY(ts_part_add(y->ctx, ts_row_range(time, t, 1), ts_row_range(text, s, 1),
-                            ts_row_range(to, s * y->nt + t, 1)));
-done:
-    return st;
-}
-
 static ts_status prepare_embeddings(hunyuan *y, const ts_dit_inputs *in, const float *t)
 {
-    ts_status st;
+    ts_status st = TS_OK;
     ts_ctx *ctx = y->ctx;
-    long D = y->info.dim, P = y->config->pooled, S = y->info.text_dim, n = in->slots;
+    long D = y->info.dim, P = y->config->pooled, n = in->slots;
     size_t mark = ts_mark(&ctx->arena);
     ts_tensor time = ts_part_take(ctx, TS_F32, y->nt, D), text = ts_part_take(ctx, TS_F32, n, D),
               told = ts_part_take(ctx, TS_F32, 1, D);
     float *pooled = malloc((size_t)(n * P) * sizeof *pooled),
-          *mean = malloc((size_t)(n * S) * sizeof *mean), guidance = (float)(1000 * in->guidance);
-    if (!pooled || !mean) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%ld texts: out of memory", n));
-    TRY(read_rows_of_texts(y, in, pooled, mean));
-    TRY(ts_part_embed(ctx, &y->time.l1, &y->time.l2, t, y->nt, time));
+          guidance = (float)(1000 * in->guidance);
+    if (!pooled) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%ld texts: out of memory", n));
+    for (int i = 0; i < n; i++) {
+        ts_host p;
+        TRY(ts_bag_get(&ctx->err, in->text[i], "pooled", TS_F32, 2, (long[]){1, P}, &p));
+        memcpy(pooled + i * P, p.data, (size_t)P * sizeof *pooled);
+    }
+    TRY(ts_part_embed(ctx, &y->time1, &y->time2, t, y->nt, time));
     if (y->config->guidance) {
-        TRY(ts_part_embed(ctx, &y->guidance.l1, &y->guidance.l2, &guidance, 1, told));
+        TRY(ts_part_embed(ctx, &y->guidance1, &y->guidance2, &guidance, 1, told));
         for (int i = 0; i < y->nt; i++)
             TRY(ts_part_add(ctx, ts_row_range(time, i, 1), told, ts_row_range(time, i, 1)));
     }
-    TRY(embed_rows(y, &y->pooled, pooled, n, P, text));
-    TRY(join_embeddings(y, time, text, (int)n, y->emb));
-    TRY(ts_part_embed(ctx, &y->text_time.l1, &y->text_time.l2, t, y->nt, time));
-    TRY(embed_rows(y, &y->text_pool, mean, n, S, text));
-    TRY(join_embeddings(y, time, text, (int)n, y->text_emb));
+    TRY(ts_part_embed_rows(ctx, &y->pooled1, &y->pooled2, pooled, n, text));
+    TRY(ts_hunyuan_join(ctx, time, text, y->emb));
 done:
     ts_release(&ctx->arena, mark);
     free(pooled);
-    free(mean);
-    return st;
-}
-
-static ts_status prepare_hunyuan_text(hunyuan *y, const ts_dit_inputs *in)
-{
-    ts_status st;
-    size_t mark = ts_mark(&y->ctx->arena);
-    ts_tensor states = ts_part_take(y->ctx, TS_F32, y->texts.rows, y->info.text_dim);
-    TRY(ts_part_texts_upload(y->ctx, &y->texts, in, states));
-    TRY(ts_part_linear(y->ctx, &y->text_in, states, TS_ACT_NONE, y->text));
-done:
-    ts_release(&y->ctx->arena, mark);
     return st;
 }
 
@@ -410,15 +304,13 @@ static ts_status prepare_hunyuan(void *self, const ts_grid *grid, const ts_dit_i
     long D = y->info.dim, half = y->info.head_dim / 2;
     y->grid = *grid;
     y->nt = nt;
-    TRY(ts_part_texts_lay(ctx, &y->texts, in, 0));
+    TRY(ts_hunyuan_text_carve(&y->text, in, nt));
     y->emb = ts_part_take(ctx, TS_F32, (long)in->slots * nt, D);
-    y->text_emb = ts_part_take(ctx, TS_F32, (long)in->slots * nt, D);
-    y->text = ts_part_take(ctx, TS_F32, y->texts.rows, D);
     y->cos = ts_part_take(ctx, TS_F32, grid->N, half);
     y->sin = ts_part_take(ctx, TS_F32, grid->N, half);
     TRY(ts_weights_enter(y->weights, group_of_embedders(y)));
     TRY(prepare_embeddings(y, in, t));
-    TRY(prepare_hunyuan_text(y, in));
+    TRY(ts_hunyuan_text_prepare(&y->text, in, t));
     TRY(ts_part_rope_indices(ctx, grid, (long[]){a[0], a[1], a[2]}, y->config->theta, y->cos,
                              y->sin));
 done:
@@ -427,47 +319,9 @@ done:
 
 /* ---- enter ---- */
 
-static ts_tensor find_embedding(const hunyuan *y, ts_tensor table, ts_eval e)
+static ts_tensor find_embedding(const hunyuan *y, ts_eval e)
 {
-    return ts_row_range(table, (long)e.slot * y->nt + e.trow, 1);
-}
-
-/* *m [1, k D] = l silu(row) */
-static ts_status modulate(hunyuan *y, const ts_layer *l, ts_tensor row, ts_modulation *m)
-{
-    *m = (ts_modulation){.m = ts_part_take(y->ctx, TS_F32, 1, l->w->t.dim[0])};
-    return ts_part_project(y->ctx, l, row, m->m);
-}
-
-static ts_status refine(hunyuan *y, const hunyuan_refiner *r, ts_tensor emb, ts_tensor h)
-{
-    ts_status st;
-    ts_ctx *ctx = y->ctx;
-    ts_modulation m; /* [1, 2 D]: gates */
-    long L = h.dim[0], D = y->info.dim;
-    int A = y->info.heads;
-    const ts_layer *in[3] = {&r->q, &r->k, &r->v};
-    size_t mark = ts_mark(&ctx->arena);
-    ts_tensor n = ts_part_take(ctx, ctx->act, L, D), part[3],
-              u = ts_part_take(ctx, ctx->act, L, r->up.w->t.dim[0]);
-    TRY(modulate(y, &r->mod, emb, &m));
-    TRY(ts_part_norm(ctx, &r->norm1, y->info.eps, h, n));
-    for (int i = 0; i < 3; i++) {
-        part[i] = ts_part_take(ctx, ctx->act, L, D);
-        TRY(ts_part_linear(ctx, in[i], n, TS_ACT_NONE, part[i]));
-    }
-    TRY(ts_attention_op(ctx->dev, (ts_attention){.q = ts_part_batch_of_one(part[0], A),
-                                                 .k = ts_part_batch_of_one(part[1], A),
-                                                 .v = ts_part_batch_of_one(part[2], A),
-                                                 .out = ts_part_batch_of_one(n, A),
-                                                 .scale = 1 / sqrtf((float)y->info.head_dim)}));
-    TRY(ts_part_add_gated(ctx, &r->o, n, m, 0, h));
-    TRY(ts_part_norm(ctx, &r->norm2, y->info.eps, h, n));
-    TRY(ts_part_linear(ctx, &r->up, n, TS_ACT_SILU, u));
-    TRY(ts_part_add_gated(ctx, &r->down, u, m, 1, h));
-done:
-    ts_release(&ctx->arena, mark);
-    return st;
+    return ts_row_range(y->emb, (long)e.slot * y->nt + e.trow, 1);
 }
 
 static ts_status enter_hunyuan(void *self, ts_eval e, ts_tensor x, ts_tensor h)
@@ -478,9 +332,7 @@ static ts_status enter_hunyuan(void *self, ts_eval e, ts_tensor x, ts_tensor h)
     ts_tensor text = ts_row_range(h, N, h.dim[0] - N);
     TRY(ts_part_patchify(y->ctx, &y->patch, y->info.patch, x, (ts_tensor){0},
                          ts_row_range(h, 0, N)));
-    TRY(ts_cast(y->ctx->dev, ts_part_text_rows(&y->texts, y->text, e.slot), text));
-    for (int i = 0; i < y->config->refiner; i++)
-        TRY(refine(y, y->refiner + i, find_embedding(y, y->text_emb, e), text));
+    TRY(ts_hunyuan_text_enter(&y->text, e, text));
 done:
     return st;
 }
@@ -576,7 +428,7 @@ static ts_status run_dual(hunyuan *y, const hunyuan_block *b, ts_tensor emb, ts_
     long N = y->grid.N, T = h.dim[0], first[2] = {0, N}, rows[2] = {N, T - N};
     ts_modulation m[2];
     size_t mark = ts_mark(&ctx->arena), inner;
-    for (int i = 0; i < 2; i++) TRY(modulate(y, &b->side[i].mod, emb, &m[i]));
+    for (int i = 0; i < 2; i++) TRY(ts_part_modulate(ctx, &b->side[i].mod, emb, &m[i]));
     inner = ts_mark(&ctx->arena);
     hunyuan_work w = take_stream(y, T);
     for (int i = 0; i < 2; i++)
@@ -602,7 +454,7 @@ static ts_status run_single(hunyuan *y, const hunyuan_side *s, ts_tensor emb, ts
     long T = h.dim[0], D = y->info.dim, M = y->config->ff;
     ts_modulation m;
     size_t mark = ts_mark(&ctx->arena), inner;
-    TRY(modulate(y, &s->mod, emb, &m));
+    TRY(ts_part_modulate(ctx, &s->mod, emb, &m));
     hunyuan_work w = take_stream(y, T);
     ts_tensor out = ts_part_take(ctx, ctx->act, T, D);
     TRY(project_side(y, s, m, true, 0, h, &w));
@@ -626,7 +478,7 @@ static ts_status run_hunyuan_block(void *self, int layer, ts_eval e, ts_attn *at
 {
     hunyuan *y = self;
     const hunyuan_block *b = y->block + layer;
-    ts_tensor emb = find_embedding(y, y->emb, e);
+    ts_tensor emb = find_embedding(y, e);
     return layer < y->config->dual ? run_dual(y, b, emb, attn, h)
                                    : run_single(y, &b->side[0], emb, attn, h);
 }
@@ -642,7 +494,7 @@ static ts_status leave_hunyuan(void *self, ts_eval e, ts_tensor h, ts_tensor v)
     size_t mark = ts_mark(&ctx->arena);
     ts_tensor n = ts_part_take(ctx, TS_F32, h.dim[0], y->info.dim),
               o = ts_part_take(ctx, TS_F32, h.dim[0], y->out.w->t.dim[0]);
-    TRY(modulate(y, &y->norm_out, find_embedding(y, y->emb, e), &m));
+    TRY(ts_part_modulate(ctx, &y->norm_out, find_embedding(y, e), &m));
     TRY(ts_part_modulated(ctx, y->info.eps, m, 1, 0, h, n));
     TRY(ts_part_linear(ctx, &y->out, n, TS_ACT_NONE, o));
     TRY(ts_part_move_patches(ctx, y->info.patch, v, o, false));
@@ -654,7 +506,7 @@ done:
 static ts_tensor select_hunyuan_embedding(void *self, ts_eval e)
 {
     hunyuan *y = self;
-    return find_embedding(y, y->emb, e);
+    return find_embedding(y, e);
 }
 
 const ts_dit_class ts_dit_hunyuanvideo = {

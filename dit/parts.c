@@ -83,22 +83,29 @@ void ts_part_sincos(const float *v, long rows, long columns, float *out)
     }
 }
 
-ts_status ts_part_embed(ts_ctx *ctx, const ts_layer *l1, const ts_layer *l2, const float *v,
-                        long rows, ts_tensor y)
+ts_status ts_part_embed_rows(ts_ctx *ctx, const ts_layer *l1, const ts_layer *l2, const float *v,
+                             long rows, ts_tensor y)
 {
-    ts_status st = TS_OK;
-    long freq = l1->w->t.dim[1];
+    ts_status st;
     size_t mark = ts_mark(&ctx->arena);
-    ts_tensor e = ts_part_take(ctx, TS_F32, rows, freq);     /* [rows, freq] */
-    ts_tensor x = ts_part_take(ctx, TS_F32, rows, y.dim[1]); /* [rows, O] */
-    float *host = malloc((size_t)(rows * freq) * sizeof *host);
-    if (!host) TRY(ts_fail(&ctx->err, TS_EMEMORY, "%ld timesteps: out of memory", rows));
-    ts_part_sincos(v, rows, freq, host);
-    TRY(ts_part_upload(ctx, e, host));
+    ts_tensor e = ts_part_take(ctx, TS_F32, rows, l1->w->t.dim[1]); /* [rows, width] */
+    ts_tensor x = ts_part_take(ctx, TS_F32, rows, y.dim[1]);        /* [rows, O] */
+    TRY(ts_part_upload(ctx, e, v));
     TRY(ts_part_linear(ctx, l1, e, TS_ACT_SILU, x));
     TRY(ts_part_linear(ctx, l2, x, TS_ACT_NONE, y));
 done:
     ts_release(&ctx->arena, mark);
+    return st;
+}
+
+ts_status ts_part_embed(ts_ctx *ctx, const ts_layer *l1, const ts_layer *l2, const float *v,
+                        long rows, ts_tensor y)
+{
+    long freq = l1->w->t.dim[1];
+    float *host = malloc((size_t)(rows * freq) * sizeof *host);
+    if (!host) return ts_fail(&ctx->err, TS_EMEMORY, "%ld timesteps: out of memory", rows);
+    ts_part_sincos(v, rows, freq, host);
+    ts_status st = ts_part_embed_rows(ctx, l1, l2, host, rows, y);
     free(host);
     return st;
 }
@@ -116,6 +123,12 @@ done:
 }
 
 /* ---- modulation ---- */
+
+ts_status ts_part_modulate(ts_ctx *ctx, const ts_layer *l, ts_tensor row, ts_modulation *m)
+{
+    *m = (ts_modulation){.m = ts_part_take(ctx, TS_F32, 1, l->w->t.dim[0])};
+    return ts_part_project(ctx, l, row, m->m);
+}
 
 ts_status ts_part_modulation(ts_ctx *ctx, ts_tensor table, ts_tensor of, const int *row, int rows,
                              ts_tensor *m)

@@ -29,6 +29,9 @@ ts_status ts_part_rms(ts_ctx *, const ts_weight *w, float eps, ts_tensor x);
 /* y [rows, O] = l2 silu(l1 sincos(v)) of host numbers v [rows], sincos being as wide as l1 reads */
 ts_status ts_part_embed(ts_ctx *, const ts_layer *l1, const ts_layer *l2, const float *v, long rows,
                         ts_tensor y);
+/* The same of host rows v [rows, width], as wide as l1 reads, themselves. */
+ts_status ts_part_embed_rows(ts_ctx *, const ts_layer *l1, const ts_layer *l2, const float *v,
+                             long rows, ts_tensor y);
 /* y [rows, O] = l silu(x), x f32 */
 ts_status ts_part_project(ts_ctx *, const ts_layer *, ts_tensor x, ts_tensor y);
 /* out [rows, columns] = [cos(v w_0) .. cos(v w_h-1), sin(v w_0) ..], w_i = exp(-ln(10000) i / h), h
@@ -41,6 +44,8 @@ typedef struct {
     ts_tensor m;   /* f32 [R, k D] */
     ts_tensor sel; /* u8 [N]: the row of m for each row of the stream; absent: row 0 */
 } ts_modulation;
+/* *m [1, k D] = l silu(row), until the caller's mark */
+ts_status ts_part_modulate(ts_ctx *, const ts_layer *, ts_tensor row, ts_modulation *m);
 /* *m = table [k, D] + of[row[r]] [D or k D] for each of the rows r: of has one D for all of the
  * table's, or one each. Carved from ctx->arena. */
 ts_status ts_part_modulation(ts_ctx *, ts_tensor table, ts_tensor of, const int *row, int rows,
