@@ -10,7 +10,6 @@
 #include "codecs/vae_parts.h"
 #include "codecs/vae_video_files.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,16 +31,8 @@ static ts_status check_cog_config(ts_ctx *ctx, const char *path, const ts_cog_co
         return ts_fail(e, TS_EMODEL,
                        "%s: \"temporal_compression_ratio\" is %d, expected a power of two", path,
                        c->time);
-    if (!(fabs(scale) > 1e-6 && fabs(scale) < 1e6))
-        return ts_fail(e, TS_EMODEL, "%s: scaling_factor is %g, expected a number that is not 0",
-                       path, scale);
-    for (int i = 0; i < c->levels; i++)
-        if (c->width[i] < 1 || c->width[i] % c->groups)
-            return ts_fail(
-                e, TS_EMODEL,
-                "%s: block_out_channels[%d] is %d, must be a multiple of norm_num_groups, %d", path,
-                i, c->width[i], c->groups);
-    return TS_OK;
+    st = ts_vae_check_scale(ctx, path, scale);
+    return st ? st : ts_vae_check_widths(ctx, path, c->width, c->levels, c->groups);
 }
 
 static ts_status describe_cog_vae(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v,

@@ -7,7 +7,6 @@
 #include "codecs/vae_hunyuanvideo.h"
 #include "codecs/vae_video_files.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,19 +27,12 @@ static ts_status check_hy(ts_ctx *ctx, const char *path, const ts_res_config *c,
         {"spatial_compression_ratio", space, 1 << (c->levels - 1), 1 << (c->levels - 1)}};
     ts_status st = ts_config_ranges(ctx, path, range, sizeof range / sizeof *range);
     if (st) return st;
-    for (int i = 0; i < c->levels; i++)
-        if (c->width[i] < 1 || c->width[i] % c->groups)
-            return ts_fail(
-                &ctx->err, TS_EMODEL,
-                "%s: block_out_channels[%d] is %d, must be a multiple of norm_num_groups, %d", path,
-                i, c->width[i], c->groups);
+    st = ts_vae_check_widths(ctx, path, c->width, c->levels, c->groups);
+    if (st) return st;
     if (time & (time - 1))
         return ts_fail(&ctx->err, TS_EMODEL,
                        "%s: temporal_compression_ratio is %d, expected a power of 2", path, time);
-    if (!(fabs(scale) > 1e-6 && fabs(scale) < 1e6))
-        return ts_fail(&ctx->err, TS_EMODEL,
-                       "%s: scaling_factor is %g, expected a number that is not 0", path, scale);
-    return TS_OK;
+    return ts_vae_check_scale(ctx, path, scale);
 }
 
 static ts_status describe_hy(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v,

@@ -5,7 +5,6 @@
  * clamped here: who resizes pictures needs what lies beyond. */
 #include "codecs/vae_residual.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,16 +22,8 @@ static ts_status check_kl_config(ts_ctx *ctx, const char *path, const ts_res_con
         return ts_fail(e, TS_EMODEL, "%s: latent_channels is %d, expected 1 to 128", path, c->z);
     if (size < 1 || size > 1 << 14)
         return ts_fail(e, TS_EMODEL, "%s: sample_size is %d, expected 1 to 16384", path, size);
-    if (!(fabs(scale) > 1e-6 && fabs(scale) < 1e6))
-        return ts_fail(e, TS_EMODEL, "%s: scaling_factor is %g, expected a number that is not 0",
-                       path, scale);
-    for (int i = 0; i < c->levels; i++)
-        if (c->width[i] < 1 || c->groups < 1 || c->width[i] % c->groups)
-            return ts_fail(
-                e, TS_EMODEL,
-                "%s: block_out_channels[%d] is %d, must be a multiple of norm_num_groups, %d", path,
-                i, c->width[i], c->groups);
-    return TS_OK;
+    ts_status st = ts_vae_check_scale(ctx, path, scale);
+    return st ? st : ts_vae_check_widths(ctx, path, c->width, c->levels, c->groups);
 }
 
 static ts_status describe_kl(ts_ctx *ctx, const cJSON *json, const char *path, ts_vae_info *v,
@@ -49,24 +40,24 @@ static ts_status describe_kl(ts_ctx *ctx, const cJSON *json, const char *path, t
                        .post_quant = true};
     double scale = 0.18215, shift = 0;
     int size = 32;
-    ts_key keys[] = {{"in_channels", TS_KEY_ONLY, NULL, 0, NULL, "3"},
-                     {"out_channels", TS_KEY_ONLY, NULL, 0, NULL, "3"},
+    ts_key keys[] = {TS_ONLY("in_channels", "3"),
+                     TS_ONLY("out_channels", "3"),
                      {"latent_channels", TS_KEY_INT, &c.z, 0, NULL, NULL},
                      {"block_out_channels", TS_KEY_INTS, c.width, TS_RES_LEVELS, &c.levels, NULL},
                      {"layers_per_block", TS_KEY_INT, &c.res, 0, NULL, NULL},
                      {"norm_num_groups", TS_KEY_INT, &c.groups, 0, NULL, NULL},
-                     {"act_fn", TS_KEY_ONLY, NULL, 0, NULL, "\"silu\""},
+                     TS_ONLY("act_fn", "\"silu\""),
                      {"mid_block_add_attention", TS_KEY_BOOL, &c.attention, 0, NULL, NULL},
                      {"use_quant_conv", TS_KEY_BOOL, &c.quant, 0, NULL, NULL},
                      {"use_post_quant_conv", TS_KEY_BOOL, &c.post_quant, 0, NULL, NULL},
                      {"sample_size", TS_KEY_INT, &size, 0, NULL, NULL},
                      {"scaling_factor", TS_KEY_FLOAT, &scale, 0, NULL, NULL},
                      {"shift_factor", TS_KEY_FLOAT, &shift, 0, NULL, NULL},
-                     {"latents_mean", TS_KEY_ONLY, NULL, 0, NULL, "null"},
-                     {"latents_std", TS_KEY_ONLY, NULL, 0, NULL, "null"},
-                     {"down_block_types", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"up_block_types", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-                     {"force_upcast", TS_KEY_IGNORE, NULL, 0, NULL, NULL}};
+                     TS_ONLY("latents_mean", "null"),
+                     TS_ONLY("latents_std", "null"),
+                     TS_IGNORED("down_block_types"),
+                     TS_IGNORED("up_block_types"),
+                     TS_IGNORED("force_upcast")};
     memset(v, 0, sizeof *v);
     TRY(ts_config_read(ctx, json, path, keys, sizeof keys / sizeof *keys));
     TRY(check_kl_config(ctx, path, &c, size, scale));

@@ -40,6 +40,25 @@ done:
     return st;
 }
 
+ts_status ts_vae_check_widths(ts_ctx *ctx, const char *path, const int *width, int levels,
+                              int groups)
+{
+    for (int i = 0; i < levels; i++)
+        if (width[i] < 1 || groups < 1 || width[i] % groups)
+            return ts_fail(
+                &ctx->err, TS_EMODEL,
+                "%s: block_out_channels[%d] is %d, must be a multiple of norm_num_groups, %d", path,
+                i, width[i], groups);
+    return TS_OK;
+}
+
+ts_status ts_vae_check_scale(ts_ctx *ctx, const char *path, double scale)
+{
+    if (fabs(scale) > 1e-6 && fabs(scale) < 1e6) return TS_OK;
+    return ts_fail(&ctx->err, TS_EMODEL,
+                   "%s: scaling_factor is %g, expected a number that is not 0", path, scale);
+}
+
 /* ---- tiles ---- */
 static ts_vae_axis whole_axis(long size)
 {

@@ -15,6 +15,11 @@
 ts_status ts_vae_check_blocks(ts_ctx *, const cJSON *config, const char *path, int levels,
                               const char *down, const char *up);
 
+/* TS_EMODEL unless each of the levels' block_out_channels is a multiple of norm_num_groups. */
+ts_status ts_vae_check_widths(ts_ctx *, const char *path, const int *width, int levels, int groups);
+/* TS_EMODEL: a scaling_factor that nothing can be divided by. */
+ts_status ts_vae_check_scale(ts_ctx *, const char *path, double scale);
+
 /* ---- tiles ---- */
 /* n tiles of `tile` (the last less) every `stride` of `size` */
 typedef struct {

@@ -145,11 +145,7 @@ static ts_status describe_cogvideox(ts_ctx *ctx, const cJSON *config, const char
                        .out_channels = 16,
                        .text_dim = 4096};
     const ts_key key[] = {
-        {"num_attention_heads", TS_KEY_INT, &o->heads, 0, NULL, NULL},
-        {"attention_head_dim", TS_KEY_INT, &o->head_dim, 0, NULL, NULL},
-        {"in_channels", TS_KEY_INT, &o->in_channels, 0, NULL, NULL},
-        {"out_channels", TS_KEY_INT, &o->out_channels, 0, NULL, NULL},
-        {"num_layers", TS_KEY_INT, &o->layers, 0, NULL, NULL},
+        TS_DIT_KEYS(o),
         {"text_embed_dim", TS_KEY_INT, &o->text_dim, 0, NULL, NULL},
         {"time_embed_dim", TS_KEY_INT, &c->time_dim, 0, NULL, NULL},
         {"sample_height", TS_KEY_INT, &c->height, 0, NULL, NULL},

@@ -25,6 +25,16 @@ typedef struct {
     float eps;
 } ts_dit_info;
 
+/* Rows of a table of config.json, into the info `o`: what classes have under one name. */
+#define TS_DIT_KEYS(o)                                                     \
+    {"num_attention_heads", TS_KEY_INT, &(o)->heads, 0, NULL, NULL},       \
+        {"attention_head_dim", TS_KEY_INT, &(o)->head_dim, 0, NULL, NULL}, \
+        {"in_channels", TS_KEY_INT, &(o)->in_channels, 0, NULL, NULL},     \
+        {"out_channels", TS_KEY_INT, &(o)->out_channels, 0, NULL, NULL},   \
+    {                                                                      \
+        "num_layers", TS_KEY_INT, &(o)->layers, 0, NULL, NULL              \
+    }
+
 /* What a run is conditioned on. Host data is read before ts_dit_prepare returns. */
 typedef struct {
     /* [slots], by guidance branch: `states` f32 [rows, text_dim], the real rows of the text

@@ -84,34 +84,30 @@ static ts_status describe_pixart(ts_ctx *ctx, const cJSON *config, const char *p
     *o = (ts_dit_info){
         .layers = 28, .heads = 16, .head_dim = 72, .in_channels = 4, .out_channels = 8};
     const ts_key key[] = {
-        {"num_attention_heads", TS_KEY_INT, &o->heads, 0, NULL, NULL},
-        {"attention_head_dim", TS_KEY_INT, &o->head_dim, 0, NULL, NULL},
-        {"in_channels", TS_KEY_INT, &o->in_channels, 0, NULL, NULL},
-        {"out_channels", TS_KEY_INT, &o->out_channels, 0, NULL, NULL},
-        {"num_layers", TS_KEY_INT, &o->layers, 0, NULL, NULL},
+        TS_DIT_KEYS(o),
         {"cross_attention_dim", TS_KEY_INT, &c->cross_dim, 0, NULL, NULL},
         {"caption_channels", TS_KEY_INT, &c->caption_dim, 0, NULL, NULL},
         {"sample_size", TS_KEY_INT, &c->sample_size, 0, NULL, NULL},
         {"patch_size", TS_KEY_INT, &patch, 0, NULL, NULL},
         {"norm_eps", TS_KEY_FLOAT, &eps, 0, NULL, NULL},
         {"interpolation_scale", TS_KEY_FLOAT, &c->scale, 0, NULL, NULL},
-        {"attention_bias", TS_KEY_ONLY, NULL, 0, NULL, "true"},
-        {"activation_fn", TS_KEY_ONLY, NULL, 0, NULL, "\"gelu-approximate\""},
-        {"norm_type", TS_KEY_ONLY, NULL, 0, NULL, "\"ada_norm_single\""},
-        {"norm_elementwise_affine", TS_KEY_ONLY, NULL, 0, NULL, "false"},
-        {"attention_type", TS_KEY_ONLY, NULL, 0, NULL, "\"default\""},
+        TS_ONLY("attention_bias", "true"),
+        TS_ONLY("activation_fn", "\"gelu-approximate\""),
+        TS_ONLY("norm_type", "\"ada_norm_single\""),
+        TS_ONLY("norm_elementwise_affine", "false"),
+        TS_ONLY("attention_type", "\"default\""),
         /* what counts is whether the checkpoint has the embedders: some files say nothing, some the
          * wrong thing */
-        {"use_additional_conditions", TS_KEY_ONLY, NULL, 0, NULL, "true|false|null"},
-        {"double_self_attention", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-        {"only_cross_attention", TS_KEY_ONLY, NULL, 0, NULL, "false|null"},
-        {"num_vector_embeds", TS_KEY_ONLY, NULL, 0, NULL, "null"},
+        TS_ONLY("use_additional_conditions", "true|false|null"),
+        TS_ONLY("double_self_attention", "false|null"),
+        TS_ONLY("only_cross_attention", "false|null"),
+        TS_ONLY("num_vector_embeds", "null"),
         /* of training, of memory, or of the class's other uses */
-        {"dropout", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-        {"norm_num_groups", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-        {"num_embeds_ada_norm", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-        {"upcast_attention", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
-        {"use_linear_projection", TS_KEY_IGNORE, NULL, 0, NULL, NULL},
+        TS_IGNORED("dropout"),
+        TS_IGNORED("norm_num_groups"),
+        TS_IGNORED("num_embeds_ada_norm"),
+        TS_IGNORED("upcast_attention"),
+        TS_IGNORED("use_linear_projection"),
     };
     TRY(ts_config_read(ctx, config, path, key, (int)(sizeof key / sizeof *key)));
     if (!cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(config, "interpolation_scale")))

@@ -92,16 +92,12 @@ static ts_status describe_wan_dit(ts_ctx *ctx, const cJSON *config, const char *
                        .text_dim = 4096};
     const ts_key key[] = {
         {"patch_size", TS_KEY_INTS, o->patch, 3, &patches, NULL},
-        {"num_attention_heads", TS_KEY_INT, &o->heads, 0, NULL, NULL},
-        {"attention_head_dim", TS_KEY_INT, &o->head_dim, 0, NULL, NULL},
-        {"in_channels", TS_KEY_INT, &o->in_channels, 0, NULL, NULL},
-        {"out_channels", TS_KEY_INT, &o->out_channels, 0, NULL, NULL},
+        TS_DIT_KEYS(o),
         {"text_dim", TS_KEY_INT, &o->text_dim, 0, NULL, NULL},
         {"freq_dim", TS_KEY_INT, &c->freq_dim, 0, NULL, NULL},
         {"ffn_dim", TS_KEY_INT, &c->ffn_dim, 0, NULL, NULL},
-        {"num_layers", TS_KEY_INT, &o->layers, 0, NULL, NULL},
         {"cross_attn_norm", TS_KEY_BOOL, &c->cross_norm, 0, NULL, NULL},
-        {"qk_norm", TS_KEY_ONLY, NULL, 0, NULL, "\"rms_norm_across_heads\""},
+        TS_ONLY("qk_norm", "\"rms_norm_across_heads\""),
         {"eps", TS_KEY_FLOAT, &eps, 0, NULL, NULL},
         {"image_dim", TS_KEY_INT, &o->picture_dim, 0, NULL, NULL},
         {"added_kv_proj_dim", TS_KEY_INT, &c->added_dim, 0, NULL, NULL},
