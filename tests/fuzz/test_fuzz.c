@@ -17,6 +17,7 @@
 #include "prompts/rows.h"
 #include "prompts/text.h"
 #include "sampler/tessera.h"
+#include "tests/fuzz/damage.h"
 #include "tests/testing.h"
 #include "weights/config.h"
 #include "weights/gguf.h"
@@ -25,7 +26,6 @@
 #include "weights/safetensors.h"
 #include "weights/set.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROOM = 1 << 16, SEEDS = 16, PATIENCE = 20, QUICK = 400 };
+enum { SEEDS = 16, PATIENCE = 20, QUICK = 400 };
 
 static ts_ctx *ctx;
 static char *folder;            /* of files that are read by path */
@@ -53,11 +53,7 @@ static void failed_without_sentence(const char *target, ts_status st, const ts_e
     abort();
 }
 
-typedef struct {
-    uint8_t *b;
-    size_t n;
-} seed;
-static seed good_index;
+static damage_seed good_index;
 
 /* ---- files by path ---- */
 static const char *as_file(const uint8_t *in, size_t n)
@@ -525,115 +521,6 @@ typedef struct {
     const char *const *words; /* what its files are made of; ended by NULL */
 } target;
 
-static const char *const json_words[] = {
-    "{",    "}",    "[",         "]",       "\"",       ":",       ",",
-    "null", "true", "false",     "-",       "1e999",    "\\u0000", "\\ud800",
-    "\\\"", "NaN",  "-Infinity", "{\"a\":", "[[[[[[[[", "\"\"",    NULL};
-static const char *const row_words[] = {
-    "\n", "\r\n", "#",      " --",          "--w ",     "--n \"",       "\"", "\"\"",  ",",
-    ";",  "\t",   "prompt", "\xEF\xBB\xBF", "\xFF\xFE", "{\"prompt\":", "}",  "[1,2]", "\\u0000",
-    "_",  "=",    NULL};
-static const char *const policy_words[] = {
-    ":",  ",",      "=",    "+",      "-",   "keep=",         "order=",        "file=", "k=",
-    "0.", "adaspa", "tile", "blocks", "1e9", "search-steps=", "dense-layers=", NULL};
-static const char *const text_words[] = {"&",
-                                         ";",
-                                         "&#",
-                                         "&#x",
-                                         "&amp;",
-                                         "&lt",
-                                         " ",
-                                         "\xC2\x85",
-                                         "\xE2\x80\x9C",
-                                         "\xE2\x96\x81",
-                                         "\xCC\x81",
-                                         "\xEF\xBC\xA1",
-                                         "\xF0\x9F\x90\xBC",
-                                         NULL};
-static const char *const bytes_words[] = {"\x0A",
-                                          "\x12",
-                                          "\x1A\x01",
-                                          "\xFF\xFF\xFF\xFF\x0F",
-                                          "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01",
-                                          "\x80\x80\x80\x80\x80",
-                                          NULL};
-static const char *const fp8_words[] = {".weight\"",
-                                        ".scale_weight\"",
-                                        ".weight_scale\"",
-                                        ".comfy_quant\"",
-                                        "scaled_fp8\"",
-                                        ".qweight\"",
-                                        "F8_E4M3",
-                                        "F8_E5M2",
-                                        "F8_E8M0",
-                                        "F32",
-                                        "BF16",
-                                        "U8",
-                                        "I8",
-                                        "[]",
-                                        "[1]",
-                                        "[4,1]",
-                                        "[2,2,1]",
-                                        "{\"format\":",
-                                        "null",
-                                        NULL};
-static const char *const lora_words[] = {".lora_up.weight",
-                                         ".lora_A.weight",
-                                         ".alpha",
-                                         ".diff",
-                                         ".diff_b",
-                                         ".diff_m",
-                                         "diffusion_model.",
-                                         "blocks.1.",
-                                         "self_attn.q",
-                                         "attn1.to_q",
-                                         "F16",
-                                         "F32",
-                                         "[]",
-                                         "[32]",
-                                         "[2,32]",
-                                         "[32,2]",
-                                         "[0,32]",
-                                         "(((",
-                                         NULL};
-static const char *const gguf_words[] = {"GGUF\3",
-                                         "\1\1\1\1\1\1\1\1",
-                                         "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F",
-                                         "\x09",
-                                         "\x08",
-                                         "general.alignment",
-                                         "split.count",
-                                         "tokenizer.ggml.tokens",
-                                         "tokenizer.ggml.scores",
-                                         "tokenizer.ggml.precompiled_charsmap",
-                                         "comfy.gguf.orig_shape.",
-                                         "\x0C",
-                                         "\x0E",
-                                         NULL};
-static const char *const picture_words[] = {
-    "ANMF",     "EXIF", "XMP ",     "RIFF",     "\x21\xF9\x04",
-    "\x21\xFE", "\x2C", "\xFF\xE1", "\xFF\xFE", "Exif\1\1",
-    "eXIf",     "iTXt", "IDAT",     "II*",      "\xFF\xFF\xFF\x7F",
-    NULL};
-static const char *const output_words[] = {"XMP ",
-                                           "ANMF",
-                                           "VP8X",
-                                           "\x21\xFE",
-                                           "\xFF\xFE",
-                                           "iTXt",
-                                           "tEXt",
-                                           "tessera",
-                                           "moov",
-                                           "udta",
-                                           "ilst",
-                                           "mdat",
-                                           "\x1A\x45\xDF\xA3",
-                                           "COMMENT",
-                                           "FRAME\n",
-                                           "&amp;",
-                                           "&lt",
-                                           "\xFF\xFF\xFF\x7F",
-                                           NULL};
 enum {
     PROMPTS,
     SAFETENSORS,
@@ -656,146 +543,35 @@ enum {
     TARGETS
 };
 static const target targets[TARGETS] = {
-    [PROMPTS] = {"prompts", prompts, row_words},
-    [SAFETENSORS] = {"safetensors", safetensors, json_words},
-    [CONFIG] = {"config", config, json_words},
-    [SCHEDULER] = {"scheduler", scheduler, json_words},
-    [INDEX] = {"index", model_index, json_words},
-    [TOKENIZER_JSON] = {"tokenizer_json", tokenizer_json, json_words},
-    [SPIECE] = {"spiece", spiece, bytes_words},
-    [TEXT] = {"text", text, text_words},
-    [PLAN] = {"plan", plan, json_words},
-    [TILE] = {"tile", tile, json_words},
-    [POLICY] = {"policy", policy, policy_words},
-    [METADATA] = {"metadata", metadata, json_words},
-    [FP8] = {"fp8", fp8, fp8_words},
-    [GGUF] = {"gguf", gguf, gguf_words},
-    [LORA] = {"lora", lora, lora_words},
-    [PART] = {"part", part, lora_words},
-    [PICTURE] = {"picture", picture, picture_words},
-    [OUTPUT] = {"output", output, output_words}};
+    [PROMPTS] = {"prompts", prompts, damage_row_words},
+    [SAFETENSORS] = {"safetensors", safetensors, damage_json_words},
+    [CONFIG] = {"config", config, damage_json_words},
+    [SCHEDULER] = {"scheduler", scheduler, damage_json_words},
+    [INDEX] = {"index", model_index, damage_json_words},
+    [TOKENIZER_JSON] = {"tokenizer_json", tokenizer_json, damage_json_words},
+    [SPIECE] = {"spiece", spiece, damage_bytes_words},
+    [TEXT] = {"text", text, damage_text_words},
+    [PLAN] = {"plan", plan, damage_json_words},
+    [TILE] = {"tile", tile, damage_json_words},
+    [POLICY] = {"policy", policy, damage_policy_words},
+    [METADATA] = {"metadata", metadata, damage_json_words},
+    [FP8] = {"fp8", fp8, damage_fp8_words},
+    [GGUF] = {"gguf", gguf, damage_gguf_words},
+    [LORA] = {"lora", lora, damage_lora_words},
+    [PART] = {"part", part, damage_lora_words},
+    [PICTURE] = {"picture", picture, damage_picture_words},
+    [OUTPUT] = {"output", output, damage_output_words}};
 
-static seed corpus[TARGETS][SEEDS];
+static damage_seed corpus[TARGETS][SEEDS];
 static int seeds[TARGETS];
-
-static uint64_t state;
-static uint64_t next(void) /* splitmix64 */
-{
-    uint64_t z = (state += UINT64_C(0x9E3779B97F4A7C15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return z ^ (z >> 31);
-}
-static size_t below(size_t n) { return n ? (size_t)(next() % n) : 0; }
-
-static uint8_t input[ROOM];
-static size_t input_n;
-
-static void cut(size_t at, size_t n)
-{
-    memmove(input + at, input + at + n, input_n - at - n);
-    input_n -= n;
-}
-
-static void insert(size_t at, const uint8_t *from, size_t n)
-{
-    if (input_n + n > ROOM) return;
-    uint8_t piece[4096];
-    if (n > sizeof piece) n = sizeof piece;
-    memcpy(piece, from, n); /* it may be a part of the input */
-    memmove(input + at + n, input + at, input_n - at);
-    memcpy(input + at, piece, n);
-    input_n += n;
-}
-
-static void other_number(void)
-{
-    static const char *const numbers[] = {"0",
-                                          "-1",
-                                          "1",
-                                          "2147483647",
-                                          "2147483648",
-                                          "-2147483648",
-                                          "4294967296",
-                                          "9223372036854775807",
-                                          "18446744073709551616",
-                                          "1e308",
-                                          "1e999",
-                                          "0.5",
-                                          "1e-320",
-                                          "9007199254740993"};
-    size_t at = below(input_n);
-    while (at < input_n && !isdigit(input[at])) at++;
-    size_t end = at;
-    while (end < input_n && isdigit(input[end])) end++;
-    const char *s = numbers[below(sizeof numbers / sizeof *numbers)];
-    cut(at, end - at);
-    insert(at, (const uint8_t *)s, strlen(s));
-}
-
-static void mutate(const target *t, int which)
-{
-    static const uint64_t edges[] = {0,          1,          0x7F,      0x80,
-                                     0xFF,       0x7FFF,     0xFFFF,    0x7FFFFFFF,
-                                     0x80000000, 0xFFFFFFFF, INT64_MAX, UINT64_C(1) << 63,
-                                     UINT64_MAX, 1 << 20};
-    size_t at = below(input_n + 1), n = 1 + below(below(4) ? 8 : 200), words = 0;
-    while (t->words[words]) words++;
-    const char *word = t->words[below(words)];
-    const seed *other = &corpus[which][below((size_t)seeds[which])];
-    if (n > input_n - at) n = input_n - at;
-    switch (below(10)) {
-    case 0:
-        if (at < input_n) input[at] ^= (uint8_t)(1 << below(8));
-        break;
-    case 1:
-        if (at < input_n) input[at] = (uint8_t)next();
-        break;
-    case 2: cut(at, n); break;
-    case 3: insert(below(input_n + 1), input + at, n); break;
-    case 4: insert(at, (const uint8_t *)word, strlen(word)); break;
-    case 5:
-        if (n >= strlen(word)) memcpy(input + at, word, strlen(word));
-        break;
-    case 6: other_number(); break;
-    case 7: {
-        uint64_t x = edges[below(sizeof edges / sizeof *edges)];
-        size_t wide = (size_t)1 << below(4);
-        if (wide <= input_n - at) memcpy(input + at, &x, wide);
-        break;
-    }
-    case 8: {
-        size_t from = below(other->n), many = 1 + below(64);
-        insert(at, other->b + from, many < other->n - from ? many : other->n - from);
-        break;
-    }
-    case 9:
-        if (!below(4)) input_n = at;
-        break;
-    }
-}
-
-/* The header's length agrees with where its JSON ends, or nothing behind it is ever reached. */
-static void mend_length(void)
-{
-    size_t end = input_n;
-    while (end > 8 && input[end - 1] != '}') end--;
-    if (end <= 8) return;
-    uint64_t n = end - 8;
-    memcpy(input, &n, 8);
-}
 
 static void make_input(int which, uint64_t i)
 {
-    const target *t = targets + which;
-    state = (uint64_t)(which + 1) * UINT64_C(0x51ED2701A3C6B04D) + i;
-    const seed *from = &corpus[which][below((size_t)seeds[which])];
-    memcpy(input, from->b, input_n = from->n);
-    /* input 0 is a good one */
-    for (size_t k = 1 + below(below(2) ? 4 : 16); i && k; k--) mutate(t, which);
-    if ((which == SAFETENSORS || which == PLAN || which == FP8 || which == LORA || which == PART) &&
-        i && below(4))
-        mend_length();
+    bool mend = damage_make(corpus[which], seeds[which], targets[which].words,
+                            (uint64_t)(which + 1), i);
+    if (mend &&
+        (which == SAFETENSORS || which == PLAN || which == FP8 || which == LORA || which == PART))
+        damage_mend_length();
 }
 
 static void read_corpus(void)
@@ -807,12 +583,12 @@ static void read_corpus(void)
         int n = scandir(path, &list, NULL, alphasort);
         for (int i = 0; i < n; i++) {
             if (list[i]->d_name[0] != '.' && seeds[t] < SEEDS) {
-                seed *s = &corpus[t][seeds[t]++];
+                damage_seed *s = &corpus[t][seeds[t]++];
                 snprintf(path, sizeof path, "tests/fuzz/corpus/%s/%s", targets[t].name,
                          list[i]->d_name);
                 FILE *f = fopen(path, "rb");
-                s->b = malloc(ROOM / 2);
-                s->n = f && s->b ? fread(s->b, 1, ROOM / 2, f) : 0;
+                s->b = malloc(DAMAGE_ROOM / 2);
+                s->n = f && s->b ? fread(s->b, 1, DAMAGE_ROOM / 2, f) : 0;
                 if (f) fclose(f);
             }
             free(list[i]);
@@ -837,7 +613,7 @@ static void save_input(void)
 {
     int fd = open(current.path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (fd < 0) return;
-    ssize_t wrote = write(fd, input, input_n);
+    ssize_t wrote = write(fd, damage_input, damage_input_n);
     close(fd);
     char line[400];
     int n = snprintf(line, sizeof line, "input %llu of %s, %zd bytes, is in %s\n",
@@ -900,11 +676,11 @@ static void run(int which, uint64_t first, uint64_t count)
     for (uint64_t i = first; i < first + count; i++) {
         current.i = i;
         make_input(which, i);
-        exact = malloc(input_n ? input_n : 1); /* bytes behind its end are nobody's */
+        exact = malloc(damage_input_n ? damage_input_n : 1); /* bytes behind its end are nobody's */
         if (!exact) abort();
-        memcpy(exact, input, input_n);
+        memcpy(exact, damage_input, damage_input_n);
         alarm(PATIENCE);
-        targets[which].run(exact, input_n);
+        targets[which].run(exact, damage_input_n);
         alarm(0);
         free(exact);
         if (i & 255) continue;
@@ -929,13 +705,13 @@ END_TEST
 START_TEST(inputs_are_the_same_each_time)
 {
     for (int t = 0; t < TARGETS; t++) {
-        static uint8_t was[ROOM];
+        static uint8_t was[DAMAGE_ROOM];
         make_input(t, 12345);
-        size_t n = input_n;
-        memcpy(was, input, n);
+        size_t n = damage_input_n;
+        memcpy(was, damage_input, n);
         make_input(t, 7);
         make_input(t, 12345);
-        ck_assert(n == input_n && !memcmp(was, input, n));
+        ck_assert(n == damage_input_n && !memcmp(was, damage_input, n));
     }
 }
 END_TEST
