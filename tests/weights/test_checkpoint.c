@@ -270,6 +270,48 @@ START_TEST(finds_by_name_type_and_shape)
 }
 END_TEST
 
+START_TEST(finds_the_layers_of_a_table)
+{
+    static const struct {
+        const char *name;
+        int nd;
+        long dim[2];
+    } tensor[] = {{"b.4.up.weight", 2, {2, 3}},   {"b.4.up.bias", 1, {2}},
+                  {"b.4.norm.weight", 1, {2}},    {"b.4.norm.bias", 1, {2}},
+                  {"b.4.down.weight", 2, {3, 2}}, {"b.4.down.bias", 1, {3}},
+                  {"norm.weight", 1, {1}},        {"norm.bias", 1, {1}}};
+    static const float numbers[6];
+    char *dir = testing_tmp(), path[600];
+    ts_bag *bag = ts_bag_new();
+    ts_ctx *ctx = testing_open("cpu", NULL, 1);
+    ts_weights *ws;
+    ts_layer l[3], top;
+    const ts_layer_row row[] = {TS_LINEAR(l, "up", 2, 3),
+                                TS_NORM(l + 1, "norm", 2),
+                                {l + 2, "down", 3, 2, false}},
+                       wide[] = {TS_NORM(l, "norm", 3)}, alone[] = {TS_NORM(&top, "norm", 1)};
+    for (size_t i = 0; i < sizeof tensor / sizeof *tensor; i++)
+        ts_bag_put(bag, tensor[i].name, TS_F32, tensor[i].nd, tensor[i].dim, numbers);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ck_ok(ctx, ts_bag_save(&ctx->err, bag, path));
+    ts_bag_free(bag);
+    ck_ok(ctx, ts_weights_open(ctx, dir, "model", NULL, &ws));
+    ck_ok(ctx, ts_find_layers(ws, 0, row, 3, "b", 4));
+    ck_assert(l[0].w->t.nd == 2 && l[0].w->t.dim[1] == 3 && l[0].b->t.dim[0] == 2);
+    ck_assert(l[1].w->t.nd == 1 && l[1].w->t.dim[0] == 2 && l[1].b && l[1].b != l[1].w);
+    ck_assert(l[2].w->t.dim[0] == 3 && !l[2].b);
+    ck_ok(ctx, ts_find_layers(ws, 0, alone, 1, NULL, 4));
+    ck_assert(top.w->t.dim[0] == 1 && top.w != l[1].w);
+    scratch_expect(&ctx->err, ts_find_layers(ws, 0, wide, 1, "b", 4), TS_ESHAPE,
+                   "\"b.4.norm.weight\" is [2], expected [3]", NULL);
+    scratch_expect(&ctx->err, ts_find_layers(ws, 0, row, 3, "b", 5), TS_EMODEL,
+                   "\"b.5.up.weight\" [2, 3] is missing", NULL);
+    ts_weights_close(ws);
+    testing_close(ctx);
+    free(dir);
+}
+END_TEST
+
 START_TEST(reads_rows)
 {
     char *dir = testing_tmp(), path[600];
@@ -493,6 +535,7 @@ int main(void)
     tcase_add_test(t, a_file_beside_shards);
     tcase_add_test(t, links_of_a_broken_download);
     tcase_add_test(t, finds_by_name_type_and_shape);
+    tcase_add_test(t, finds_the_layers_of_a_table);
     tcase_add_test(t, reads_rows);
     tcase_add_test(t, names_of_parts);
     tcase_add_test(t, parts_by_the_name_of_one);
