@@ -88,7 +88,8 @@ static ts_status choose_blocks(ts_attn *a, ts_attn_call *c, ts_attn_state *s, ts
     ts_topk choice = {.scores = ts_view(scores, TS_DIM(a->o.heads, q.nb, q.nb)),
                       .nv = q.nv,
                       .keep = p->keep,
-                      .diagonal = p->kind == TS_POOLED,
+                      .mass = p->mass,
+                      .diagonal = p->kind == TS_POOLED || p->mass > 0,
                       .adaptive = p->kind == TS_ADASPA && p->adaptive,
                       .plan = s->plan};
     if (ts_there(found)) choice.stat = ts_row_range(found, 0, 3);
@@ -238,6 +239,19 @@ static void count_choices(ts_attn *a, ts_attn_state *s, const float *found)
     }
 }
 
+/* Shares of blocks that heads came to, kept [A] blocks each of all. */
+static void count_density(ts_attn_counters *n, const float *kept, int A, double all)
+{
+    for (int h = 0; h < A; h++) {
+        double share = kept[h] / all;
+        if (!n->heads || share < n->head_least) n->head_least = share;
+        if (!n->heads || share > n->head_most) n->head_most = share;
+        n->head_sum += share;
+        n->head_squares += share * share;
+        n->heads++;
+    }
+}
+
 /* What a search found, f32 [TS_FOUND, A]. */
 static ts_status read_search(ts_attn *a, const ts_attn_call *c, const float *found)
 {
@@ -251,6 +265,7 @@ static ts_status read_search(ts_attn *a, const ts_attn_call *c, const float *fou
         kept += found[2 * A + h];
     }
     ts_plans_share(s, q, kept / ((double)A * q.nv * q.nv));
+    if (a->o.policy.mass > 0) count_density(n, found + 2L * A, A, (double)q.nv * q.nv);
     s->scored = c->step;
     if (a->o.policy.by_error) count_choices(a, s, found);
     if (!n->recalls || recall < n->recall_least) n->recall_least = recall;

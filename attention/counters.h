@@ -14,6 +14,10 @@ typedef struct { /* of one run; counted on a counting device too, without times 
     /* sum and least over searches of the mean recall of a plan's heads, when it was made */
     double recall, recall_least;
     long recalls;
+    /* Of plans by mass, over heads of all searches: how many, and of the share of blocks of each
+     * the sum, the sum of squares, the least and the most. */
+    long heads;
+    double head_sum, head_squares, head_least, head_most;
     /* heads by what searches that compare by error gave them: ts_ranking, ts_rest_form */
     long ranked[6], formed[3];
 } ts_attn_counters;

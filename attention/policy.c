@@ -32,6 +32,7 @@ enum {
 typedef enum {
     PSNR,
     KEEP,
+    MASS,
     ORDER,
     MIN_TOKENS,
     DENSE_STEPS,
@@ -53,6 +54,8 @@ static const struct {
 } keys[KEYS] = {
     [PSNR] = {"psnr", "decibels from 0 to 100: how near to full attention frames are to be", AUTO},
     [KEEP] = {"keep", "more than 0, at most 1: the share of key blocks read", BUDGETED},
+    [MASS] = {"mass", "more than 0, at most 1: the share of a row's softmax weight that is read",
+              ADASPA},
     [ORDER] = {"order", "raster or tile", ALL & ~BLOCKS},
     [MIN_TOKENS] = {"min-tokens", "a whole number from 0", ALL & ~BLOCKS},
     [DENSE_STEPS] = {"dense-steps", "a whole number from 0", FIXED | BLOCKS},
@@ -169,6 +172,7 @@ static bool set_value(ts_policy *p, key_id id, const char *s)
     switch (id) {
     case PSNR: return ts_number_read(s, &p->psnr) && p->psnr >= 0 && p->psnr <= 100;
     case KEEP: return read_share(s, &p->keep) && p->keep > 0 && p->keep <= 1;
+    case MASS: return read_share(s, &p->mass) && p->mass > 0 && p->mass <= 1;
     case ORDER:
         p->order = strcmp(s, "tile") ? TS_RASTER : TS_TILE_ORDER;
         return p->order == TS_TILE_ORDER || !strcmp(s, "raster");
@@ -286,11 +290,36 @@ static ts_status refuse_policy(ts_err *err, const char *text)
                    text, near, key, list_names(names, TS_POLICIES, known, sizeof known));
 }
 
+/* Shares of mass are of measured masses, which search=mass has at every search. */
+static ts_status complete_mass(ts_err *err, ts_policy *p, const bool given[KEYS])
+{
+    char share[TS_NUMBER_TEXT];
+    if (!given[MASS]) return TS_OK;
+    if (given[KEEP])
+        return ts_fail(err, TS_EUSAGE,
+                       "attention adaspa: keep and mass exclude each other: a row reads a number "
+                       "of blocks, or as many as hold a share of its weight");
+    if (given[SEARCH] && p->by_error)
+        return ts_fail(err, TS_EUSAGE,
+                       "attention adaspa: mass=%s needs search=mass: with search=error rankings "
+                       "are compared at equal numbers of blocks",
+                       ts_number_text(p->mass, share));
+    if (given[ADAPTIVE] && p->adaptive)
+        return ts_fail(err, TS_EUSAGE,
+                       "attention adaspa: adaptive=on needs keep, whose budgets heads share: with "
+                       "mass=%s there are none",
+                       ts_number_text(p->mass, share));
+    p->keep = p->mass; /* so many at most, where weights are the same everywhere: a bound */
+    p->by_error = p->adaptive = false;
+    return TS_OK;
+}
+
 /* The published method is what search=mass and adaptive ask for; the rest of its keys follow. */
 static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEYS])
 {
+    ts_status st = complete_mass(err, p, given);
     if (p->kind == TS_SVG) p->adaptive = false;
-    if (p->kind != TS_ADASPA) return TS_OK;
+    if (st || p->kind != TS_ADASPA) return st;
     if (given[ADAPTIVE] && given[SEARCH] && p->by_error)
         return ts_fail(
             err, TS_EUSAGE,
@@ -428,6 +457,7 @@ static void print_value(FILE *f, const ts_policy *p, key_id id)
     switch (id) {
     case PSNR: fputs(ts_number_text(p->psnr, text), f); break;
     case KEEP: fputs(ts_number_text(p->keep, text), f); break;
+    case MASS: fputs(ts_number_text(p->mass, text), f); break;
     case ORDER: fputs(ts_order_name(p->order), f); break;
     case MIN_TOKENS: fprintf(f, "%ld", p->min_tokens); break;
     case DENSE_STEPS: fprintf(f, "%d", p->dense_steps); break;
@@ -451,7 +481,8 @@ static bool says_nothing(const ts_policy *p, key_id id)
 {
     return (id == FILE_NAME && !*p->file) || (id == REFERENCES && *p->file) ||
            (id == DENSE_LAYERS && !p->dense_layers.n) || (id == SEARCH_STEPS && !p->search.n) ||
-           (id == ADAPTIVE && p->by_error) || (id == FRESH && !p->by_error) ||
+           (id == KEEP && p->mass > 0) || (id == MASS && !(p->mass > 0)) ||
+           (id == ADAPTIVE && (p->by_error || p->mass > 0)) || (id == FRESH && !p->by_error) ||
            (id == REST && p->kind != TS_ADASPA && !p->rest) ||
            (id == DENSE_STEPS && p->dense_steps < 0) || (id == STRICT && !p->strict);
 }

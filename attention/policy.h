@@ -42,6 +42,7 @@ enum { TS_REST_MEASURED = TS_REST_LINEAR + 1 };
 typedef struct {
     ts_policy_kind kind;
     double keep; /* share of key blocks that are read */
+    double mass; /* adaspa: share of a row's weight that its blocks hold, instead; 0: not said */
     ts_order order;
     long min_tokens; /* fewer: dense */
     int dense_steps; /* the first so many are dense; -1: not said */

@@ -5,6 +5,7 @@
 
 #include "backend/number.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -41,6 +42,18 @@ static void print_choices(FILE *f, const ts_attn_counters *c)
     fputc('\n', f);
 }
 
+/* How many blocks a share of mass took. */
+static void print_density(FILE *f, const ts_attn_counters *c)
+{
+    double n = (double)c->heads, mean = c->head_sum / fmax(n, 1);
+    if (!c->heads) return;
+    fprintf(f,
+            "  density   %.1f%% of the blocks in a head's new plan, %.1f%% to %.1f%%, standard "
+            "deviation %.1f%% (%ld heads of layers)\n",
+            100 * mean, 100 * c->head_least, 100 * c->head_most,
+            100 * sqrt(fmax(0, c->head_squares / n - mean * mean)), c->heads);
+}
+
 char *ts_attn_report(const ts_attn *a)
 {
     const ts_attn_counters *c = &a->counters;
@@ -66,6 +79,7 @@ char *ts_attn_report(const ts_attn *a)
         fprintf(f,
                 "  recall    %.3f of the weights in a new plan's blocks, least %.3f (%ld plans)\n",
                 c->recall / (double)c->recalls, c->recall_least, c->recalls);
+    print_density(f, c);
     print_choices(f, c);
     if (a->o.timed)
         fprintf(f, "  time      %.2f s in attention, %.2f s of it searching\n", ts_attn_seconds(c),

@@ -176,7 +176,12 @@ typedef struct {
     /* the first nv blocks choose among themselves, with a budget of nv; blocks from nv on are read
      * by every row and read everything. 0: all nb */
     int nv;
-    double keep;   /* k of every head, in (0, 1] */
+    double keep; /* k of every head, in (0, 1] */
+    /* in (0, 1): instead of keep's budget a row has the fewest blocks, the largest first, whose
+     * scores (at least 0) with the block itself, where `diagonal`, and blocks from nv on add up to
+     * this share of its nb scores; at least one of the nv. Counted in whole 2^-40ths of the power
+     * of two above the row's largest, so that every device counts alike. 1: all. 0: by keep */
+    double mass;
     bool diagonal; /* the block itself is one of its row's budget */
     /* heads whose rows lose little give to those that lose much (arXiv 2502.21079, 3.3). Recall of
      * a head: mean over its first nv rows of the scores read / all nb scores, at `keep`; n = heads

@@ -380,6 +380,11 @@ ts_status ts_shapes_topk(ts_device *d, const ts_topk *a)
     if (!(a->keep > 0 && a->keep <= 1))
         return ts_fail(d->err, TS_ESHAPE, "top-k: keep %g, expected more than 0 and at most 1",
                        a->keep);
+    if (!(a->mass >= 0 && a->mass <= 1))
+        return ts_fail(d->err, TS_ESHAPE, "top-k: mass %g, expected 0 to 1", a->mass);
+    if (a->mass > 0 && a->adaptive)
+        return ts_fail(d->err, TS_ESHAPE,
+                       "top-k: adaptive shares budgets, with mass %g there are none", a->mass);
     if (a->nv < 0 || a->nv > s[1])
         return ts_fail(d->err, TS_ESHAPE, "top-k: a choice among %d blocks, expected 0 to %ld",
                        a->nv, s[1]);

@@ -13,6 +13,8 @@
  * Scratch: recall of rows [A, nv] f64, recall of heads [A] f64, budgets [A] i32. */
 #include "backend/cuda/numbers.cuh"
 
+#include <float.h>
+
 typedef struct {
     const float *score, *weight; /* [A, nb, nb]; of recalls: weight */
     const int32_t *who;          /* [A] or NULL: all heads are chosen for */
@@ -126,6 +128,86 @@ static cudaError_t choose_all(const topk_args &a, cudaStream_t s)
                                   : launch_choice<0>(a, s);
 }
 
+/* ---- by mass ---- */
+TS_DEV uint64_t mass_of_score(float x, double unit)
+{
+    return x > 0 ? (uint64_t)((double)fminf(x, FLT_MAX) * unit) : 0;
+}
+TS_DEV float score_of_sortable(uint32_t u)
+{
+    return __uint_as_float(u & 0x80000000u ? u & 0x7FFFFFFFu : ~u);
+}
+TS_DEV uint64_t add_up_warp(uint64_t x)
+{
+    for (int step = TS_WARP / 2; step; step /= 2) x += __shfl_xor_sync(~0u, x, step);
+    return x;
+}
+
+/* A warp a row again. The least score that is read is found from its highest bit down, each step a
+ * sum of the mass of what is not below a candidate; the row is read again at every step. */
+static __global__ void __launch_bounds__(TS_THREADS) choose_by_mass(topk_args a, double share)
+{
+    long row = thread_index() / TS_WARP;
+    if (row >= a.A * a.nb) return;
+    int lane = threadIdx.x % TS_WARP, exponent, equal = 0;
+    long h = row / a.nb, p = row % a.nb, forced = a.diagonal ? p : -1;
+    const float *score = a.score + row * a.nb;
+    word_writer out = {a.bits + row * a.words, a.words, 0};
+    if (!is_due(a, h)) return;
+    bool whole = p >= a.nv; /* reads everything */
+    float most = 0;
+    uint64_t all = 0, held = 0;
+    uint32_t best = 0, least = 0;
+    for (long j = lane; j < a.nb; j += TS_WARP) most = score[j] > most ? score[j] : most;
+    for (int step = TS_WARP / 2; step; step /= 2)
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, step));
+    frexp((double)fminf(most, FLT_MAX), &exponent);
+    double unit = ldexp(1., 40 - exponent);
+    for (long j = lane; j < a.nb; j += TS_WARP) {
+        uint64_t x = mass_of_score(score[j], unit);
+        uint32_t u = sortable_score(score[j]);
+        all += x;
+        if (j >= a.nv || j == forced)
+            held += x;
+        else if (u > best)
+            best = u;
+    }
+    uint64_t need = (uint64_t)ceil(share * (double)add_up_warp(all));
+    held = add_up_warp(held);
+    need = need > held ? need - held : 0;
+    auto gather = [&](uint32_t from) {
+        uint64_t sum = 0;
+        for (long j = lane; j < a.nv; j += TS_WARP)
+            if (j != forced && sortable_score(score[j]) >= from)
+                sum += mass_of_score(score[j], unit);
+        return add_up_warp(sum);
+    };
+    for (uint32_t bit = 0x80000000u; need && !whole && bit; bit /= 2)
+        if (gather(least | bit) >= need) least |= bit;
+    if (need) {
+        uint64_t above = least < UINT32_MAX ? gather(least + 1) : 0,
+                 one = mass_of_score(score_of_sortable(least), unit);
+        equal = whole ? 0 : (int)((need - above + one - 1) / one);
+    } else { /* what is read in any case is enough; where that is none of the nv, the largest is */
+        for (int step = TS_WARP / 2; step; step /= 2) {
+            uint32_t other = __shfl_xor_sync(~0u, best, step);
+            best = other > best ? other : best;
+        }
+        least = best;
+        equal = forced < 0;
+    }
+    for (long i = 0; i < a.words; i++) {
+        long j = i * TS_WARP + lane;
+        bool other = j < a.nv && j != forced;
+        uint32_t u = other ? sortable_score(score[j]) : 0,
+                 same = __ballot_sync(~0u, other && u == least), before = same & ((1u << lane) - 1);
+        bool take = other && (u > least || (u == least && __popc(before) < equal));
+        equal -= __popc(same);
+        add_word(out, i,
+                 __ballot_sync(~0u, j < a.nb && (whole || take || j == forced || j >= a.nv)));
+    }
+}
+
 /* ---- recall ---- */
 static __global__ void __launch_bounds__(TS_THREADS) sum_rows(topk_args a)
 {
@@ -155,10 +237,24 @@ static __global__ void __launch_bounds__(TS_THREADS) sum_rows(topk_args a)
     if (mine) a.recall[i] = all > 0 ? kept / all : 1;
 }
 
+/* Blocks of a head's nv x nv, in thread 0 of its block. */
+static __device__ long sum_bits_of_head(const topk_args &a, long h, double *part)
+{
+    long n = 0, sum = 0;
+    const uint32_t *bits = a.bits + h * a.nb * a.words;
+    for (long i = threadIdx.x; i < a.nv * a.words; i += TS_THREADS) n += __popc(bits[i]);
+    __syncthreads();
+    part[threadIdx.x] = (double)n;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        for (int k = 0; k < TS_THREADS; k++) sum += (long)part[k];
+    return sum - a.nv * (a.nb - a.nv);
+}
+
 /* A block a head. The first and the last choice have a row each of stat, and the last one's budgets
  * a third. */
 static __global__ void __launch_bounds__(TS_THREADS)
-    average_rows_of_heads(topk_args a, bool first, bool last)
+    average_rows_of_heads(topk_args a, bool first, bool last, bool by_mass)
 {
     __shared__ double part[TS_THREADS];
     long h = blockIdx.x;
@@ -172,12 +268,14 @@ static __global__ void __launch_bounds__(TS_THREADS)
             for (int k = 0; k < n; k++) sum += part[k];
         __syncthreads();
     }
+    long blocks = a.budget ? a.budget[h] * a.nv : a.k * a.nv;
+    if (by_mass) blocks = sum_bits_of_head(a, h, part);
     if (threadIdx.x > 0) return;
     a.head[h] = sum / (double)a.nv;
     if (a.stat && first) a.stat[h] = (float)a.head[h];
     if (a.stat && last) {
         a.stat[a.ld_stat + h] = (float)a.head[h];
-        a.stat[2 * a.ld_stat + h] = (float)((a.budget ? a.budget[h] : a.k) * a.nv);
+        a.stat[2 * a.ld_stat + h] = (float)blocks;
     }
 }
 
@@ -213,7 +311,7 @@ static topk_args prepare_topk(const ts_topk *t)
     a.ld_stat = t->stat.ld;
     a.diagonal = t->diagonal;
     double high = fmin(1, 1.5 * t->keep);
-    a.k = (int)ts_plan_budget(t->keep, a.nv);
+    a.k = (int)ts_plan_budget(t->mass < 1 ? t->keep : 1, a.nv);
     a.many = (int)ts_plan_budget(high, a.nv);
     a.few = (int)ts_plan_budget(2 * t->keep - high, a.nv);
     return a;
@@ -228,13 +326,15 @@ size_t ts_cuda_topk_scratch(const ts_topk *t)
                : 0;
 }
 
-static cudaError_t measure_recall(const topk_args &a, bool first, bool last, cudaStream_t s)
+static cudaError_t measure_recall(const topk_args &a, bool first, bool last, bool by_mass,
+                                  cudaStream_t s)
 {
     size_t shared = sizeof(float) * TS_THREADS * (TS_WARP + 1);
     dim3 blocks(ts_grid(a.A * a.nv)), threads(TS_THREADS);
     cudaError_t e = TS_LAUNCH(sum_rows, blocks, threads, shared, s, a);
     if (e) return e;
-    return TS_LAUNCH(average_rows_of_heads, dim3((unsigned)a.A), threads, 0, s, a, first, last);
+    return TS_LAUNCH(average_rows_of_heads, dim3((unsigned)a.A), threads, 0, s, a, first, last,
+                     by_mass);
 }
 
 cudaError_t ts_cuda_topk(const ts_topk *t, void *scratch, cudaStream_t s)
@@ -244,13 +344,15 @@ cudaError_t ts_cuda_topk(const ts_topk *t, void *scratch, cudaStream_t s)
     if (a.nb > INT_MAX / 64 || a.A > INT_MAX / a.nb / TS_WARP) return cudaErrorInvalidValue;
     a.recall = (double *)scratch;
     a.head = a.recall + a.A * a.nv;
-    cudaError_t e = choose_all(a, s);
-    if (!e && (a.stat || t->adaptive)) e = measure_recall(a, true, !t->adaptive, s);
+    bool by_mass = t->mass > 0 && t->mass < 1;
+    cudaError_t e = by_mass ? TS_SWEEP(choose_by_mass, a.A * a.nb * TS_WARP, s, a, t->mass)
+                            : choose_all(a, s);
+    if (!e && (a.stat || t->adaptive)) e = measure_recall(a, true, !t->adaptive, by_mass, s);
     if (e || !t->adaptive) return e;
     int *budget = (int *)(a.head + a.A);
     e = TS_LAUNCH(share_budgets, dim3(1), dim3(TS_THREADS), 0, s, a, budget);
     a.budget = budget;
     if (!e) e = choose_all(a, s);
-    if (!e) e = measure_recall(a, false, true, s);
+    if (!e) e = measure_recall(a, false, true, false, s);
     return e;
 }

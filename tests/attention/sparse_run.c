@@ -11,6 +11,7 @@ const char *const sparse_branches[SLOTS] = {"cond", "uncond"};
 const char *const sparse_some[SOME] = {
     "adaspa:search=mass,keep=0.4,min-tokens=0,order=tile",
     "adaspa:search=mass,keep=0.4,min-tokens=0,order=raster,adaptive=off",
+    "adaspa:mass=0.5,min-tokens=0,order=raster",
     "window:keep=0.4,min-tokens=0,order=tile",
     "radial:keep=0.4,min-tokens=0",
     "pooled:keep=0.4,min-tokens=0,order=raster",

@@ -25,6 +25,13 @@ START_TEST(in_words)
                               .recall = 5.4,
                               .recall_least = 0.512,
                               .recalls = 9}};
+    /* of four heads 0.1, 0.2, 0.3 and 0.4 */
+    ts_attn_counters by_mass = {.heads = 4,
+                                .head_sum = 1,
+                                .head_squares = 0.3,
+                                .head_least = 0.1,
+                                .head_most = 0.4,
+                                .dense = 1};
     ck_assert(ts_policy_parse(&err, "adaspa:keep=0.25,min-tokens=0", &a.o.policy) == TS_OK);
     double measured, gain = ts_attn_gain(&a.counters, &measured);
     ck_assert_double_eq_tol(gain, 40 / (10 + 5 + 0.5 * 4 + 7.5), 1e-12);
@@ -42,6 +49,12 @@ START_TEST(in_words)
         "  time      59.50 s in attention, 3.25 s of it searching\n"
         "  gain      1.63x of attention by arithmetic, 1.34x against the dense calls of this "
         "run\n");
+    free(said);
+    ts_attn other = {.o = a.o, .counters = by_mass};
+    said = ts_attn_report(&other);
+    ck_assert_msg(strstr(said, "\n  density   25.0% of the blocks in a head's new plan, 10.0% to "
+                               "40.0%, standard deviation 11.2% (4 heads of layers)\n") != NULL,
+                  "%s", said);
     free(said);
     /* then a dense call with a search is what there is to compare with */
     a.counters.dense = 0;

@@ -60,6 +60,11 @@ START_TEST(all_keys)
     ck_assert(ts_set_has(&p.dense_layers, 0) && ts_set_has(&p.dense_layers, 29) &&
               !ts_set_has(&p.dense_layers, 2) && !ts_set_has(&p.dense_layers, 27) &&
               !ts_set_has(&p.dense_layers, 30));
+    ck_assert(p.mass == 0);
+    p = parse("adaspa:mass=90%,rest=mean,min-tokens=0");
+    ck_assert(p.mass == 0.9 && p.keep == 0.9 && !p.by_error && !p.adaptive && !p.fresh &&
+              p.rest == TS_REST_MEAN);
+    ck_assert(parse("adaspa:mass=1,search=mass,adaptive=off").mass == 1);
     p = parse("tile:k=3,order=raster,min-tokens=4096,dense-steps=0,dense-layers=7,strict=on");
     ck_assert(p.k == 3 && p.order == TS_RASTER && p.min_tokens == 4096 && p.dense_steps == 0 &&
               p.said_steps && p.strict && ts_set_has(&p.dense_layers, 7));
@@ -98,18 +103,18 @@ static const struct {
     {"dense:", "attention dense: a key must follow the colon"},
     {"dense:strict", "attention dense: takes no keys"},
     {"adaspa:", "attention adaspa: a key must follow the colon"},
-    {"adaspa:,keep=0.2", "attention adaspa: no key \"\", expected keep, order, min-tokens, "
+    {"adaspa:,keep=0.2", "attention adaspa: no key \"\", expected keep, mass, order, min-tokens, "
                          "search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
-    {"adaspa:keep=0.2,", "attention adaspa: no key \"\", expected keep, order, min-tokens, "
+    {"adaspa:keep=0.2,", "attention adaspa: no key \"\", expected keep, mass, order, min-tokens, "
                          "search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
     {"adaspa:kep=0.2",
-     "attention adaspa: no key \"kep\": did you mean keep? (of keep, order, min-tokens, "
+     "attention adaspa: no key \"kep\": did you mean keep? (of keep, mass, order, min-tokens, "
      "search-steps, search, fresh, rest, adaptive, dense-layers or strict)"},
     {"adaspa:keeps=0.2",
-     "attention adaspa: no key \"keeps\": did you mean keep? (of keep, order, min-tokens, "
+     "attention adaspa: no key \"keeps\": did you mean keep? (of keep, mass, order, min-tokens, "
      "search-steps, search, fresh, rest, adaptive, dense-layers or strict)"},
     {"adaspa:dense-steps=3",
-     "attention adaspa: no key \"dense-steps\", expected keep, order, "
+     "attention adaspa: no key \"dense-steps\", expected keep, mass, order, "
      "min-tokens, search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
     {"tile:keep=0.2", "attention tile: no key \"keep\", expected order, min-tokens, dense-steps, "
                       "rest, dense-layers, k, file or strict"},
@@ -183,6 +188,25 @@ static const struct {
     {"adaspa:rest=measured,adaptive=off",
      "attention adaspa: rest=measured needs search=error, whose searches have something to measure "
      "by"},
+    {"adaspa:mass=1.5", "attention adaspa: mass=1.5, expected more than 0, at most 1: the share of "
+                        "a row's softmax weight that is read"},
+    {"adaspa:mass=90", "attention adaspa: mass=90, expected more than 0, at most 1: the share of "
+                       "a row's softmax weight that is read"},
+    {"adaspa:mass=0", "attention adaspa: mass=0, expected more than 0, at most 1: the share of a "
+                      "row's softmax weight that is read"},
+    {"adaspa:keep=0.2,mass=0.9",
+     "attention adaspa: keep and mass exclude each other: a row reads a number of blocks, or as "
+     "many as hold a share of its weight"},
+    {"adaspa:mass=0.9,search=error",
+     "attention adaspa: mass=0.9 needs search=mass: with search=error rankings are compared at "
+     "equal numbers of blocks"},
+    {"adaspa:mass=0.9,adaptive", "attention adaspa: adaptive=on needs keep, whose budgets heads "
+                                 "share: with mass=0.9 there are none"},
+    {"adaspa:mass=0.9,rest=measured",
+     "attention adaspa: rest=measured needs search=error, whose searches have something to measure "
+     "by"},
+    {"pooled:mass=0.9", "attention pooled: no key \"mass\", expected keep, order, min-tokens, "
+                        "dense-steps, rest, dense-layers or strict"},
     {"adaspa:adaptive=yes", "attention adaspa: adaptive=yes, expected on or off"},
     {"adaspa:dense-layers=-1",
      "attention adaspa: dense-layers=-1, expected layers from 0, like 0+1+28-29"},
@@ -283,6 +307,8 @@ static const struct {
      "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1,search=error,fresh=1,rest=measured,"
      "strict=on",
      4},
+    {"adaspa:mass=0.95",
+     "adaspa:mass=0.95,order=raster,min-tokens=256,search-steps=10+30,search=mass,rest=none", 50},
     {"adaspa:search-steps=3-5+7,adaptive=off,dense-layers=1+0",
      "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=3-5+7,search=mass,rest=none,"
      "adaptive=off,dense-layers=0+1",
@@ -329,7 +355,7 @@ START_TEST(text)
     char *said = ts_policy_text(&p);
     ck_assert_str_eq(said, texts[_i].said);
     q = parse(said);
-    ck_assert(q.kind == p.kind && q.keep == p.keep && q.order == p.order &&
+    ck_assert(q.kind == p.kind && q.keep == p.keep && q.mass == p.mass && q.order == p.order &&
               q.min_tokens == p.min_tokens && q.adaptive == p.adaptive && q.strict == p.strict &&
               q.seed == p.seed && q.k == p.k && q.by_error == p.by_error && q.fresh == p.fresh &&
               q.rest == p.rest && q.psnr == p.psnr);

@@ -149,6 +149,52 @@ START_TEST(searches)
 }
 END_TEST
 
+/* Rows by mass: the block itself, and no more others than it takes. f32 sums: 1e-5. */
+START_TEST(by_mass)
+{
+    sparse_run j = sparse_run_on("cpu", 1, "adaspa:mass=0.6,min-tokens=0,order=raster", _i);
+    int nb = j.grid.nb, words = (int)ts_plan_words(nb), few = 0, many = 0;
+    uint32_t *bits = malloc((size_t)(A * nb * words) * sizeof *bits);
+    const ts_attn_counters *c = &j.attn.counters;
+    ts_err err = {0};
+    for (int slot = 0; slot < SLOTS; slot++)
+        for (int layer = 0; layer < LAYERS; layer++) {
+            const float *wsum = sparse_scores(&j, "wsum", slot, layer, 2);
+            ck_assert(ts_plan_get(&err, ts_attn_plans(&j.attn), "plans", sparse_branches[slot],
+                                  layer, A, nb, bits) == TS_OK);
+            for (int a = 0; a < A; a++) {
+                long blocks = ts_bits_count(bits + (long)a * nb * words, nb, nb);
+                ck_assert(blocks >= c->head_least * nb * nb - 0.5 &&
+                          blocks <= c->head_most * nb * nb + 0.5);
+                for (int p = 0; p < nb; p++) {
+                    const float *row = wsum + (a * nb + p) * nb;
+                    const uint32_t *read = bits + (a * nb + p) * words;
+                    double all = 0, kept = held(row, read, nb), least = INFINITY, most = 0;
+                    for (int i = 0; i < nb; i++) {
+                        all += row[i];
+                        if (i != p && read[0] >> i & 1) least = fmin(least, row[i]);
+                        if (!(read[0] >> i & 1)) most = fmax(most, row[i]);
+                    }
+                    ck_assert(read[0] >> p & 1);
+                    ck_assert_double_ge(kept, 0.6 * all * (1 - 1e-5));
+                    if (least < INFINITY) /* one fewer is not enough */
+                        ck_assert(least >= most && kept - least <= 0.6 * all * (1 + 1e-5));
+                    few += kept == row[p];
+                    many += ts_bits_count(read, 1, nb) > 2;
+                }
+            }
+        }
+    printf("%d rows read themselves alone, %d three blocks and more\n", few, many);
+    ck_assert(many > 0);
+    ck_assert_int_eq(c->heads, 2 * SLOTS * LAYERS * A); /* two searches */
+    double mean = c->head_sum / (double)c->heads;
+    ck_assert(c->head_least <= mean && mean <= c->head_most && c->head_most <= 1 &&
+              c->head_squares >= mean * c->head_sum * (1 - 1e-9));
+    free(bits);
+    sparse_run_free(&j);
+}
+END_TEST
+
 /* Heads share the budget: as many have more as have less, by what they have in excess, so that the
  * mean of the keeps is what was asked. 19 blocks, keep 0.4: 0.2, 0.4 or 0.6 of them. */
 START_TEST(adaptive)
@@ -203,6 +249,7 @@ int main(void)
     tcase_add_loop_test(t, pooled_plans, 0, 2 * SHAPES);
     tcase_add_test(t, cached_sums);
     tcase_add_loop_test(t, searches, 0, SHAPES);
+    tcase_add_loop_test(t, by_mass, 0, SHAPES);
     tcase_add_test(t, adaptive);
     suite_add_tcase(s, t);
     return testing_main(s);

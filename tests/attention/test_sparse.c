@@ -19,6 +19,7 @@ static double apart(const sparse_run *a, const sparse_run *b, int step)
 
 /* ---- what is computed ---- */
 static const char *const everything[] = {"adaspa:keep=1,min-tokens=0,order=raster",
+                                         "adaspa:mass=1,min-tokens=0,order=tile",
                                          "adaspa:keep=1,min-tokens=0,order=tile",
                                          "svg:keep=1,min-tokens=0,order=raster",
                                          "svg:keep=1,min-tokens=0,order=tile",

@@ -58,6 +58,7 @@ typedef struct {
     bool diagonal, adaptive;
     int ties;
     long nv; /* 0: nb */
+    double mass;
 } pattern;
 
 static long chosen_blocks(const pattern *p) { return p->nv ? p->nv : p->nb; }
@@ -100,10 +101,31 @@ static long budget(double keep, long nb)
     return k < 1 ? 1 : k > nb ? nb : k;
 }
 
-static void define(const pattern *p, const float *score, long *k, double *base, double *recall,
+/* The definition of `mass`: blocks are added, the largest first, until what is read holds as much;
+ * how many of the nv are read then. */
+static long blocks_of_mass(const pattern *p, const float *row, long forced)
+{
+    long nb = p->nb, nv = chosen_blocks(p), n = 0;
+    double list[nb][2], all = 0, sum = 0, most = 0;
+    for (long j = 0; j < nb; j++) most = fmax(most, row[j]);
+    double unit = exp2(39 - floor(log2(most)));
+    for (long j = 0; j < nb; j++) {
+        double x = floor(row[j] * unit);
+        all += x;
+        if (j >= nv || j == forced) sum += x;
+        list[j][0] = j == forced ? INFINITY : row[j];
+        list[j][1] = x;
+    }
+    qsort(list, (size_t)nv, sizeof *list, by_score);
+    if (forced >= 0) n = 1;
+    while (n < nv && (n == 0 || sum < p->mass * all)) sum += list[n++][1];
+    return p->mass < 1 ? n : nv;
+}
+
+static void define(const pattern *p, const float *score, long *blocks, double *base, double *recall,
                    bool *kept)
 {
-    long order[p->A], n = 0, nv = chosen_blocks(p);
+    long order[p->A], k[p->A], give = 0, nv = chosen_blocks(p);
     for (long i = 0; i < p->A * p->nb * p->nb; i++) kept[i] = true; /* rows from nv on */
     for (int pass = 0; pass < 2; pass++)
         for (long a = 0; a < p->A; a++) {
@@ -112,14 +134,20 @@ static void define(const pattern *p, const float *score, long *k, double *base, 
                 order[a] = a;
             }
             double sum = 0;
-            for (long r = 0; r < nv; r++)
-                sum += take_row(score + (a * p->nb + r) * p->nb, p->nb, nv, k[a],
-                                p->diagonal ? r : -1, kept + (a * p->nb + r) * p->nb);
+            if (p->mass > 0) blocks[a] = 0;
+            for (long r = 0; r < nv; r++) {
+                const float *row = score + (a * p->nb + r) * p->nb;
+                long own = p->diagonal ? r : -1,
+                     n = p->mass > 0 ? blocks_of_mass(p, row, own) : k[a];
+                if (p->mass > 0) blocks[a] += n;
+                sum += take_row(row, p->nb, nv, n, own, kept + (a * p->nb + r) * p->nb);
+            }
+            if (!(p->mass > 0)) blocks[a] = k[a] * nv;
             recall[a] = sum / (double)nv;
             if (!pass) base[a] = recall[a];
             if (pass || a < p->A - 1 || !p->adaptive) continue;
-            for (long i = 0; i < p->A; i++) n += base[i] > 0.8;
-            if (n > p->A / 2) n = p->A / 2;
+            for (long i = 0; i < p->A; i++) give += base[i] > 0.8;
+            if (give > p->A / 2) give = p->A / 2;
             for (long i = 1; i < p->A; i++) /* insertion: stable, highest first */
                 for (long j = i; j > 0 && base[order[j]] > base[order[j - 1]]; j--) {
                     long t = order[j];
@@ -127,7 +155,7 @@ static void define(const pattern *p, const float *score, long *k, double *base, 
                     order[j - 1] = t;
                 }
             double high = fmin(1, 1.5 * p->keep);
-            for (long i = 0; i < n; i++) {
+            for (long i = 0; i < give; i++) {
                 k[order[i]] = budget(2 * p->keep - high, nv);
                 k[order[p->A - 1 - i]] = budget(high, nv);
             }
@@ -140,7 +168,7 @@ static void check_pattern(const pattern *p, ts_ctx *c)
     float *score = malloc((size_t)cells * 4), stat[3 * ld];
     uint32_t *bits = malloc((size_t)(A * nb * words) * 4);
     bool *kept = malloc((size_t)cells);
-    long k[A];
+    long blocks[A];
     double base[A], recall[A];
     draw_scores(p, score);
     ts_topk t = {.scores = ts_tensor_of(send_guarded(c, score, (size_t)cells * 4), TS_F32,
@@ -149,6 +177,7 @@ static void check_pattern(const pattern *p, ts_ctx *c)
                  .keep = p->keep,
                  .diagonal = p->diagonal,
                  .adaptive = p->adaptive,
+                 .mass = p->mass,
                  .plan = {.A = (int)A,
                           .nb = (int)nb,
                           .bits = take_guarded_room(c, (size_t)(A * nb * words) * 4)},
@@ -157,7 +186,7 @@ static void check_pattern(const pattern *p, ts_ctx *c)
     ck_ok(c, ts_topk_op(c->dev, t));
     fetch_guarded(c, bits, t.plan.bits, (size_t)(A * nb * words) * 4, "bits");
     fetch_guarded(c, stat, t.stat.p, sizeof stat, "stat");
-    define(p, score, k, base, recall, kept);
+    define(p, score, blocks, base, recall, kept);
     /* an assertion that holds writes to a file, too: only what is wrong is asserted, of millions */
     for (long i = 0; i < A * nb; i++)
         for (long j = 0; j < words * 32; j++)
@@ -166,7 +195,7 @@ static void check_pattern(const pattern *p, ts_ctx *c)
                              j, i);
     for (long a = 0; a < A; a++)
         ck_assert(fabs(stat[a] - base[a]) < 1e-6 && fabs(stat[ld + a] - recall[a]) < 1e-6 &&
-                  (long)stat[2 * ld + a] == k[a] * chosen_blocks(p));
+                  (long)stat[2 * ld + a] == blocks[a]);
     c->dev->ops->free(c->dev, t.scores.p);
     free_guarded(c, t.plan.bits);
     free_guarded(c, t.stat.p);
@@ -196,6 +225,28 @@ START_TEST(plans)
                                          .ties = f & 4 ? 3 : 0},
                               on[s % 2][f % 2]);
     for (int i = 0; i < 4; i++) testing_close(on[i / 2][i % 2]);
+}
+END_TEST
+
+/* Shares of mass instead of budgets, one of them all. */
+START_TEST(masses)
+{
+    static const long sizes[] = {1, 2, 5, 31, 33, 64, 129}, text[] = {1, 2, 40};
+    static const double shares[] = {1e-9, 0.2, 0.5, 0.9, 0.999, 1};
+    ts_ctx *on[2] = {testing_open("cpu", NULL, 2), testing_open("far", NULL, 1)};
+    state = 11;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
+            for (int f = 0; f < 8; f++)
+                check_pattern(&(pattern){.A = 1 + f % 5,
+                                         .nb = sizes[s] + (f & 4 ? text[(s + i) % 3] : 0),
+                                         .nv = f & 4 ? sizes[s] : 0,
+                                         .keep = 0.2,
+                                         .mass = shares[i],
+                                         .diagonal = f & 1,
+                                         .ties = f & 2 ? 3 : 0},
+                              on[(s + i) % 2]);
+    for (int i = 0; i < 2; i++) testing_close(on[i]);
 }
 END_TEST
 
@@ -467,6 +518,14 @@ START_TEST(refused)
     ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .plan = other}),
                      TS_ESHAPE);
     ck_assert_str_eq(c->err.text, "top-k: a plan of 2 heads and 4 blocks, expected 1 and 4");
+    ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .keep = 1, .mass = 1.5, .plan = p}),
+                     TS_ESHAPE);
+    ck_assert_str_eq(c->err.text, "top-k: mass 1.5, expected 0 to 1");
+    ck_assert_int_eq(
+        ts_topk_op(c->dev,
+                   (ts_topk){.scores = s, .keep = 1, .mass = 0.5, .adaptive = true, .plan = p}),
+        TS_ESHAPE);
+    ck_assert_str_eq(c->err.text, "top-k: adaptive shares budgets, with mass 0.5 there are none");
     for (int nv = -1; nv <= 5; nv += 6) {
         char sentence[80];
         ck_assert_int_eq(ts_topk_op(c->dev, (ts_topk){.scores = s, .nv = nv, .keep = 1, .plan = p}),
@@ -542,6 +601,7 @@ int main(void)
     Suite *suite = suite_create("topk");
     TCase *tc = tcase_create("topk");
     tcase_add_test(tc, plans);
+    tcase_add_test(tc, masses);
     tcase_add_test(tc, zeros_of_both_signs);
     tcase_add_test(tc, what_heads_give_from);
     tcase_add_test(tc, heads_share);

@@ -6,8 +6,9 @@ typedef struct {
     long A, nb, nv; /* nv 0: nb */
     double keep;
     bool diagonal, adaptive, stat;
-    int kind; /* of scores: spread, ties, few values, odd ones */
-    int some; /* 1: of every second head alone; 2: and recalls are of other weights */
+    int kind;    /* of scores: spread, ties, few values, odd ones */
+    int some;    /* 1: of every second head alone; 2: and recalls are of other weights */
+    double mass; /* 0: by keep */
 } plan_case;
 
 static float draw_score(const plan_case *p, long head)
@@ -65,6 +66,7 @@ static void try_plan(const plan_case *p)
     h.keep = p->keep;
     h.diagonal = p->diagonal;
     h.adaptive = p->adaptive;
+    h.mass = p->mass;
     h.plan.A = (int)p->A;
     h.plan.nb = (int)p->nb;
     d = h;
@@ -136,7 +138,12 @@ START_TEST(plans)
                                (f & 2) != 0,
                                (f & 4) != 0 || (f & 2) != 0,
                                (s + k + f) % 5,
-                               f & 2 ? 0 : (s + k) % 3};
+                               f & 2 ? 0 : (s + k) % 3,
+                               0};
+                try_plan(&p);
+                if (p.adaptive) continue;
+                p.mass = keeps[k];
+                p.stat = true;
                 try_plan(&p);
             }
 }
@@ -148,7 +155,7 @@ START_TEST(heads_that_tie)
 {
     for (int kind = 1; kind < 3; kind++)
         for (long A = 2; A < 10; A += 3) {
-            plan_case p = {A, 40, 0, 0.5, false, true, true, kind, 0};
+            plan_case p = {A, 40, 0, 0.5, false, true, true, kind, 0, 0};
             test_order((int)A % TEST_ORDERS);
             try_plan(&p);
         }
@@ -161,7 +168,9 @@ START_TEST(long_rows)
     static const long sizes[] = {140, 520, 1030, 2050};
     test_order(_i % TEST_ORDERS);
     if (_i > 0 && !getenv("LONG")) return;
-    plan_case p = {1, sizes[_i], sizes[_i] - 1, 0.2, true, false, true, _i, 0};
+    plan_case p = {1, sizes[_i], sizes[_i] - 1, 0.2, true, false, true, _i, 0, 0};
+    try_plan(&p);
+    p.mass = 0.9;
     try_plan(&p);
 }
 END_TEST

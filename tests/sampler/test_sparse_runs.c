@@ -233,6 +233,7 @@ static const struct {
     {"wan21-adaspa", "pooled:keep=0.4,min-tokens=0,dense-steps=2,rest=linear", 4},
     {"wan22-a14b", "adaspa:search=mass,keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 2},
     {"wan22-a14b", "adaspa:keep=0.5,min-tokens=0,search-steps=2+6", 5},
+    {"wan22-a14b", "adaspa:mass=0.6,min-tokens=0,search-steps=2+6", 5},
     {"wan22-a14b", "adaspa:search=mass,keep=0.5,min-tokens=0,order=raster,search-steps=2+6", 5},
     {"wan21-adaspa", "pooled:keep=0.4,min-tokens=0,order=tile,strict", 4},
     {"wan21-tile", "tile:k=1,min-tokens=0,order=raster,strict", 4},
