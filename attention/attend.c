@@ -4,6 +4,7 @@
 #include "attention/attend.h"
 
 #include "attention/plans.h"
+#include "attention/recycle.h"
 #include "attention/saved.h"
 #include "attention/search.h"
 
@@ -14,7 +15,7 @@
 struct ts_attn_call {
     ts_do what;
     int step, slot, layer;
-    bool searched;                /* its row of a->found will be filled */
+    bool searched, compared; /* its row of a->found will be filled, by a comparison of queries */
     ts_moment begin, middle, end; /* middle: between searching and attending */
 };
 
@@ -115,6 +116,7 @@ static ts_status attend_densely(ts_attn *a, ts_attn_call *c, ts_attn_state *s, t
         TRY(ts_search_by_error(a, s, &op, sums, room_for(a, c)));
     else
         TRY(choose_blocks(a, c, s, sums));
+    if (a->o.policy.kind == TS_RECYCLED) TRY(ts_recycle_keep(a, s, &op));
 done:
     return st;
 }
@@ -162,6 +164,8 @@ static ts_status carry_out(ts_attn *a, ts_attn_call *c, ts_attn_state *s, ts_att
         sums = ts_there(s->scores) ? s->scores : ts_take(arena, TS_F32, TS_DIM(1, A, nb, nb));
     }
     TRY(mark_moment(a, &c->begin));
+    c->compared = what == TS_DO_SPARSE && p->kind == TS_RECYCLED;
+    if (c->compared) TRY(ts_recycle_compare(a, s, &op, ts_row_range(room_for(a, c), 0, 1)));
     if (plans && !dense) TRY(renew_plan(a, c, s, &op, sums));
     if (plans) expect_plan(a, c, s);
     if (dense)
@@ -206,7 +210,8 @@ ts_status ts_attend(ts_attn *a, ts_tensor q, ts_tensor k, ts_tensor v, ts_tensor
     }
     ts_attn_state *s = a->state ? ts_plans_of(a, a->slot, a->layer) : NULL;
     ts_attn_call *c = a->call + a->calls;
-    *c = (ts_attn_call){.what = s ? ts_policy_decide(&a->o.policy, a->step, a->layer, s->have)
+    bool have = s && s->have && !ts_recycle_due(a, s);
+    *c = (ts_attn_call){.what = s ? ts_policy_decide(&a->o.policy, a->step, a->layer, have)
                                   : TS_DO_DENSE,
                         .step = a->step,
                         .slot = a->slot,
@@ -267,6 +272,9 @@ static ts_status read_search(ts_attn *a, const ts_attn_call *c, const float *fou
     ts_plans_share(s, q, kept / ((double)A * q.nv * q.nv));
     if (a->o.policy.mass > 0) count_density(n, found + 2L * A, A, (double)q.nv * q.nv);
     s->scored = c->step;
+    s->searches++;
+    n->turned += s->stale;
+    s->stale = false;
     if (a->o.policy.by_error) count_choices(a, s, found);
     if (!n->recalls || recall < n->recall_least) n->recall_least = recall;
     n->recall += recall;
@@ -320,7 +328,7 @@ ts_status ts_attn_step_end(ts_attn *a)
     ts_device *dev = a->ctx->dev;
     size_t row = TS_FOUND * (size_t)a->o.heads;
     bool searched = false;
-    for (int i = 0; i < a->calls; i++) searched = searched || a->call[i].searched;
+    for (int i = 0; i < a->calls; i++) searched |= a->call[i].searched || a->call[i].compared;
     searched = searched && !dev->counting;
     if (searched)
         TRY(dev->ops->download(dev, a->found_host, a->found.p,
@@ -328,6 +336,9 @@ ts_status ts_attn_step_end(ts_attn *a)
     for (int i = 0; i < a->calls; i++) {
         const ts_attn_call *c = a->call + i;
         if (searched && c->searched) TRY(read_search(a, c, a->found_host + (size_t)i * row));
+        if (searched && c->compared)
+            ts_recycle_read(a, ts_plans_of(a, c->slot, c->layer), ts_attn_sequence(a, c->slot),
+                            a->found_host + (size_t)i * row);
         TRY(count_call(a, c));
     }
 done:

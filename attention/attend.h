@@ -17,6 +17,7 @@ typedef struct {
     ts_policy policy;             /* settled */
     ts_grid grid;                 /* of ts_grid_of */
     int layers, heads, slots;     /* layers through all experts; slots: guidance branches */
+    int width;                    /* of a head; only recycled asks */
     const char *const *slot_name; /* [slots] "cond", "uncond": names in plan files; borrowed */
     /* [slots] rows of text that take part in self-attention (ts_sequence.L); borrowed. NULL: none
      * in any */

@@ -18,6 +18,10 @@ typedef struct { /* of one run; counted on a counting device too, without times 
      * the sum, the sum of squares, the least and the most. */
     long heads;
     double head_sum, head_squares, head_least, head_most;
+    /* Of recycled: comparisons of queries with those of a search, sum and least of their mean
+     * cosines, and how often one found otherwise than the one before it. */
+    long compared, turned;
+    double alike, alike_least;
     /* heads by what searches that compare by error gave them: ts_ranking, ts_rest_form */
     long ranked[6], formed[3];
 } ts_attn_counters;

@@ -29,6 +29,11 @@ struct ts_attn_state { /* of one layer and branch */
     /* svg, where ranking counts from TS_RANK_SPATIAL: scores of both patterns f32 [2, nb, nb], and
      * i32 [2, A] of zeros and ones; of branches with as many blocks the same */
     ts_tensor patterns, each;
+    /* recycled: the mean queries of the last search (recycle.h); the next comparison found others;
+     * searches so far */
+    ts_tensor queries;
+    bool stale;
+    int searches;
     bool ranks[TS_RANKINGS], forms[TS_REST_LINEAR + 1];
 };
 

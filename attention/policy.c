@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[TS_POLICIES] = {"dense",  "auto",   "adaspa", "tile",   "window",
-                                               "radial", "pooled", "svg",    "random", "blocks"};
+static const char *const names[TS_POLICIES] = {"dense",    "auto",   "adaspa", "tile",
+                                               "window",   "radial", "pooled", "svg",
+                                               "recycled", "random", "blocks"};
 
 enum {
     AUTO = 1 << TS_AUTO,
@@ -21,11 +22,12 @@ enum {
     RADIAL = 1 << TS_RADIAL,
     POOLED = 1 << TS_POOLED,
     SVG = 1 << TS_SVG,
+    RECYCLED = 1 << TS_RECYCLED,
     RANDOM = 1 << TS_RANDOM,
     BLOCKS = 1 << TS_BLOCKS
 };
 enum {
-    BUDGETED = ADASPA | WINDOW | RADIAL | POOLED | SVG | RANDOM,
+    BUDGETED = ADASPA | WINDOW | RADIAL | POOLED | SVG | RECYCLED | RANDOM,
     FIXED = TILE | WINDOW | RADIAL | POOLED | RANDOM,
     ALL = BUDGETED | TILE | BLOCKS
 };
@@ -39,6 +41,9 @@ typedef enum {
     SEARCH_STEPS,
     SEARCH,
     FRESH,
+    SIMILAR,
+    APART,
+    SEARCHES,
     REST,
     ADAPTIVE,
     DENSE_LAYERS,
@@ -59,9 +64,15 @@ static const struct {
     [ORDER] = {"order", "raster or tile", ALL & ~BLOCKS},
     [MIN_TOKENS] = {"min-tokens", "a whole number from 0", ALL & ~BLOCKS},
     [DENSE_STEPS] = {"dense-steps", "a whole number from 0", FIXED | BLOCKS},
-    [SEARCH_STEPS] = {"search-steps", "steps from 1, like 10+30", ADASPA | SVG},
+    [SEARCH_STEPS] = {"search-steps", "steps from 1, like 10+30", ADASPA | SVG | RECYCLED},
     [SEARCH] = {"search", "error or mass", ADASPA},
     [FRESH] = {"fresh", "0, or the number of steps after which plans are ranked anew", ADASPA},
+    [SIMILAR] = {"similar", "0 to 1: the mean cosine of queries below which a layer searches again",
+                 RECYCLED},
+    [APART] = {"apart", "a whole number from 1: steps from one search to the next, at least",
+               RECYCLED},
+    [SEARCHES] = {"searches", "a whole number from 1: searches of a layer and branch, at most",
+                  RECYCLED},
     [REST] = {"rest", "none, mean, linear or (adaspa) measured", ALL},
     [ADAPTIVE] = {"adaptive", "on or off", ADASPA},
     [DENSE_LAYERS] = {"dense-layers", "layers from 0, like 0+1+28-29", ALL},
@@ -89,9 +100,9 @@ enum { MIN_TOKENS_DEFAULT = 256 };
  *   (adaspa -1.0 to +4.3 dB), too few to decide by tile             in raster recall 0.658 of 53%
  *   of the blocks; in tile order blocks span four frames, and all are read */
 static const ts_order orders[TS_POLICIES] = {
-    [TS_ADASPA] = TS_RASTER, [TS_TILE] = TS_RASTER,   [TS_WINDOW] = TS_RASTER,
-    [TS_RADIAL] = TS_RASTER, [TS_POOLED] = TS_RASTER, [TS_SVG] = TS_RASTER,
-    [TS_RANDOM] = TS_RASTER};
+    [TS_ADASPA] = TS_RASTER,   [TS_TILE] = TS_RASTER,   [TS_WINDOW] = TS_RASTER,
+    [TS_RADIAL] = TS_RASTER,   [TS_POOLED] = TS_RASTER, [TS_SVG] = TS_RASTER,
+    [TS_RECYCLED] = TS_RASTER, [TS_RANDOM] = TS_RASTER};
 
 const char *ts_policy_name(ts_policy_kind kind) { return names[kind]; }
 
@@ -185,6 +196,10 @@ static bool set_value(ts_policy *p, key_id id, const char *s)
     case SEARCH_STEPS: p->said_steps = true; return read_set(s, 1, &p->search);
     case SEARCH: p->by_error = !strcmp(s, "error"); return p->by_error || !strcmp(s, "mass");
     case FRESH: return ts_whole_read(s, 1000000, &n) ? p->fresh = (int)n, true : false;
+    case SIMILAR: return ts_number_read(s, &p->similar) && p->similar >= 0 && p->similar <= 1;
+    case APART: return ts_whole_read(s, 1000000, &n) && n > 0 ? p->apart = (int)n, true : false;
+    case SEARCHES:
+        return ts_whole_read(s, 1000000, &n) && n > 0 ? p->searches = (int)n, true : false;
     case REST: return read_rest(p, s);
     case ADAPTIVE: return read_switch(s, &p->adaptive);
     case DENSE_LAYERS: return read_set(s, 0, &p->dense_layers);
@@ -318,7 +333,7 @@ static ts_status complete_mass(ts_err *err, ts_policy *p, const bool given[KEYS]
 static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEYS])
 {
     ts_status st = complete_mass(err, p, given);
-    if (p->kind == TS_SVG) p->adaptive = false;
+    if (p->kind == TS_SVG || p->kind == TS_RECYCLED) p->adaptive = false;
     if (st || p->kind != TS_ADASPA) return st;
     if (given[ADAPTIVE] && given[SEARCH] && p->by_error)
         return ts_fail(
@@ -344,7 +359,10 @@ static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEY
     return TS_OK;
 }
 
-bool ts_policy_keeps_plans(const ts_policy *p) { return p->kind == TS_ADASPA || p->kind == TS_SVG; }
+bool ts_policy_keeps_plans(const ts_policy *p)
+{
+    return p->kind == TS_ADASPA || p->kind == TS_SVG || p->kind == TS_RECYCLED;
+}
 
 ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
 {
@@ -356,13 +374,16 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
                      .min_tokens = MIN_TOKENS_DEFAULT,
                      .dense_steps = -1,
                      .adaptive = true,
+                     .similar = 0.9,
+                     .apart = 2,
+                     .searches = 4,
                      .k = 2};
     int kind = 0;
     while (kind < TS_POLICIES && (strlen(names[kind]) != n || memcmp(names[kind], text, n))) kind++;
     if (kind == TS_POLICIES) return refuse_policy(err, text);
     p->kind = (ts_policy_kind)kind;
     p->order = orders[kind];
-    p->by_error = ts_policy_keeps_plans(p);
+    p->by_error = p->kind == TS_ADASPA || p->kind == TS_SVG;
     if (p->kind == TS_ADASPA) {
         p->fresh = 1;
         p->rest = TS_REST_MEASURED;
@@ -392,7 +413,7 @@ void ts_policy_settle(ts_policy *p, int steps)
 {
     int first = step_at(0.2, steps) > 1 ? step_at(0.2, steps) : 1, later = step_at(0.6, steps);
     /* a dense call: of few steps too large a part, for plans that are ranked anew anyway */
-    if (p->by_error && steps < 10) later = first;
+    if ((p->by_error && steps < 10) || p->kind == TS_RECYCLED) later = first;
     if (ts_policy_keeps_plans(p) && !p->search.n) {
         p->search = (ts_set){{{first, first}}, 1};
         if (later == first + 1)
@@ -412,7 +433,7 @@ ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
                                       : TS_DO_SPARSE;
     if (!have) return step < p->search.span[0].first ? TS_DO_DENSE : TS_DO_SEARCH;
     if (!ts_set_has(&p->search, step)) return TS_DO_SPARSE;
-    return p->by_error ? TS_DO_SEARCH : TS_DO_SEARCH_AGAIN;
+    return p->by_error || p->kind == TS_RECYCLED ? TS_DO_SEARCH : TS_DO_SEARCH_AGAIN;
 }
 
 bool ts_policy_searches(const ts_policy *p, int step)
@@ -464,6 +485,9 @@ static void print_value(FILE *f, const ts_policy *p, key_id id)
     case SEARCH_STEPS: print_set(f, &p->search); break;
     case SEARCH: fputs(p->by_error ? "error" : "mass", f); break;
     case FRESH: fprintf(f, "%d", p->fresh); break;
+    case SIMILAR: fputs(ts_number_text(p->similar, text), f); break;
+    case APART: fprintf(f, "%d", p->apart); break;
+    case SEARCHES: fprintf(f, "%d", p->searches); break;
     case REST: fputs(rests[p->rest], f); break;
     case ADAPTIVE: fputs(p->adaptive ? "on" : "off", f); break;
     case DENSE_LAYERS: print_set(f, &p->dense_layers); break;

@@ -14,6 +14,7 @@ typedef enum {
     TS_RADIAL,
     TS_POOLED,
     TS_SVG,
+    TS_RECYCLED,
     TS_RANDOM,
     TS_BLOCKS,
     TS_POLICIES
@@ -53,7 +54,11 @@ typedef struct {
     int fresh; /* adaspa: plans are ranked anew at every so manieth step; 0: never */
     int rest;  /* what stands for blocks that are not read: ts_rest_form, or TS_REST_MEASURED */
     bool adaptive, strict;
-    double psnr;     /* auto: dB from dense that the measurement has to reach */
+    double psnr; /* auto: dB from dense that the measurement has to reach */
+    /* recycled: the least mean cosine of queries with which a plan is used on; steps from one
+     * search to the next, at least; searches of a layer and branch, at most */
+    double similar;
+    int apart, searches;
     int k;           /* tile: reference frames */
     uint64_t seed;   /* random */
     char file[1024]; /* blocks: plans; tile: a k per layer; "": none */
@@ -64,8 +69,8 @@ typedef struct {
 /* TS_EUSAGE: which name, key or value, and what it may be. */
 ts_status ts_policy_parse(ts_err *, const char *text, ts_policy *);
 /* Completes what depends on the number of steps: adaspa and svg search at steps max(1, [0.2 S]) and
- * [0.6 S] (by error the second from ten steps on), others are dense for [0.2 S] steps, [x] =
- * floor(x + 0.5). */
+ * [0.6 S] (by error the second from ten steps on), recycled at the first of them, others are dense
+ * for [0.2 S] steps, [x] = floor(x + 0.5). */
 void ts_policy_settle(ts_policy *, int steps);
 /* The policy with every key that applies to it, as ts_policy_parse reads it; malloc'd. */
 char *ts_policy_text(const ts_policy *);
@@ -78,7 +83,8 @@ bool ts_policy_keeps_plans(const ts_policy *);
 bool ts_policy_searches(const ts_policy *, int step);
 /* Of a settled policy with a budget: what self-attention of a run of these steps computes, a dense
  * run being 1, of nb blocks; dense layers and text left aside. A search by error is a dense call
- * and seven (svg: two) sparse ones of 32 query blocks; what ranking and the rest cost is not in it.
+ * and seven (svg: two) sparse ones of 32 query blocks; what ranking and the rest cost is not in it,
+ * nor searches of recycled beyond those of its schedule.
  */
 double ts_policy_work(const ts_policy *, int steps, int nb);
 bool ts_set_has(const ts_set *, int);

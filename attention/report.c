@@ -1,6 +1,7 @@
 /* The counters of a run as the lines that stand at its end. */
 #include "attention/report.h"
 
+#include "attention/plans.h"
 #include "attention/search.h"
 
 #include "backend/number.h"
@@ -54,6 +55,20 @@ static void print_density(FILE *f, const ts_attn_counters *c)
             100 * sqrt(fmax(0, c->head_squares / n - mean * mean)), c->heads);
 }
 
+/* recycled: how alike queries were, and how many searches each layer made. */
+static void print_searches(FILE *f, const ts_attn *a)
+{
+    const ts_attn_counters *c = &a->counters;
+    if (!c->compared) return;
+    fprintf(f, "  alike     %.3f: queries and those of the last search, least %.3f (%ld calls)\n",
+            c->alike / (double)c->compared, c->alike_least, c->compared);
+    for (int slot = 0; a->state && slot < a->o.slots; slot++) {
+        fprintf(f, "  searches  of %s, by layer:", a->o.slot_name[slot]);
+        for (int l = 0; l < a->o.layers; l++) fprintf(f, " %d", ts_plans_of(a, slot, l)->searches);
+        fputc('\n', f);
+    }
+}
+
 char *ts_attn_report(const ts_attn *a)
 {
     const ts_attn_counters *c = &a->counters;
@@ -80,6 +95,7 @@ char *ts_attn_report(const ts_attn *a)
                 "  recall    %.3f of the weights in a new plan's blocks, least %.3f (%ld plans)\n",
                 c->recall / (double)c->recalls, c->recall_least, c->recalls);
     print_density(f, c);
+    print_searches(f, a);
     print_choices(f, c);
     if (a->o.timed)
         fprintf(f, "  time      %.2f s in attention, %.2f s of it searching\n", ts_attn_seconds(c),

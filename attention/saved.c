@@ -150,18 +150,45 @@ done:
 
 /* ---- interruptions ---- */
 /* What a search has left on the device of a layer and branch beside the bits of its plan. */
-static int kept_tensors(const ts_attn *a, int slot, int layer, ts_tensor of[3], char name[3][96])
+static int kept_tensors(const ts_attn *a, int slot, int layer, ts_tensor of[4], char name[4][96])
 {
     const ts_attn_state *s = ts_plans_of(a, slot, layer);
-    const ts_tensor all[3] = {s->lse, s->ranking, s->form};
-    static const char *const what[3] = {"lse", "ranking", "rest"};
+    const ts_tensor all[4] = {s->lse, s->ranking, s->form, s->queries};
+    static const char *const what[4] = {"lse", "ranking", "rest", "queries"};
     int n = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         if (!ts_there(all[i])) continue;
         snprintf(name[n], 96, "%s.%s.%d", what[i], a->o.slot_name[slot], layer);
         of[n++] = all[i];
     }
     return n;
+}
+
+/* recycled: when the last search was, how many there were, and whether another is due. */
+static ts_status save_searches(ts_attn *a, ts_bag *bag, int slot, int layer)
+{
+    char name[96];
+    const ts_attn_state *s = ts_plans_of(a, slot, layer);
+    if (!ts_there(s->queries)) return TS_OK;
+    snprintf(name, sizeof name, "searches.%s.%d", a->o.slot_name[slot], layer);
+    const int32_t numbers[3] = {s->scored, s->searches, s->stale};
+    return ts_bag_put(bag, name, TS_I32, 1, (long[]){3}, numbers) ? TS_OK : ts_plans_no_memory(a);
+}
+
+static ts_status load_searches(ts_attn *a, const ts_bag *bag, int slot, int layer)
+{
+    char name[96];
+    ts_host h;
+    ts_attn_state *s = ts_plans_of(a, slot, layer);
+    if (!ts_there(s->queries)) return TS_OK;
+    snprintf(name, sizeof name, "searches.%s.%d", a->o.slot_name[slot], layer);
+    ts_status st = ts_bag_get(&a->ctx->err, bag, name, TS_I32, 1, (long[]){3}, &h);
+    if (st) return st;
+    const int32_t *numbers = h.data;
+    s->scored = numbers[0];
+    s->searches = numbers[1];
+    s->stale = numbers[2] != 0;
+    return TS_OK;
 }
 
 static void name_bits(const ts_attn *a, int slot, int layer, char bits[96])
@@ -174,14 +201,15 @@ static ts_status save_state(ts_attn *a, ts_bag *bag, int slot, int layer)
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
     ts_sequence s = ts_attn_sequence(a, slot);
-    char bits[96], name[3][96];
-    ts_tensor kept[3];
+    char bits[96], name[4][96];
+    ts_tensor kept[4];
     int n = kept_tensors(a, slot, layer, kept, name);
     name_bits(a, slot, layer, bits);
     void *to = ts_bag_put(bag, bits, TS_U32, 3, (long[]){a->o.heads, s.nv, ts_plan_words(s.nv)},
                           NULL);
     if (!to) TRY(ts_plans_no_memory(a));
     TRY(ts_plans_fetch(a, ts_plans_of(a, slot, layer), s, to));
+    TRY(save_searches(a, bag, slot, layer));
     for (int i = 0; i < n; i++) {
         to = ts_bag_put(bag, name[i], kept[i].type, kept[i].nd, kept[i].dim, NULL);
         if (!to) TRY(ts_plans_no_memory(a));
@@ -222,8 +250,8 @@ static ts_status load_kept(ts_attn *a, const ts_bag *bag, int slot, int layer)
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
     ts_attn_state *state = ts_plans_of(a, slot, layer);
-    char name[3][96];
-    ts_tensor kept[3];
+    char name[4][96];
+    ts_tensor kept[4];
     ts_host h;
     int n = kept_tensors(a, slot, layer, kept, name);
     float *known = malloc(2 * (size_t)(a->o.heads + 1) * sizeof *known), *form = NULL;
@@ -262,6 +290,7 @@ static ts_status load_state(ts_attn *a, const ts_bag *bag, int slot, int layer)
                     bits, s.nv));
     TRY(ts_plans_send(a, state, s, h.data));
     TRY(load_kept(a, bag, slot, layer));
+    TRY(load_searches(a, bag, slot, layer));
     state->have = true;
 done:
     return st;

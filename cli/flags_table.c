@@ -123,9 +123,11 @@ static const ts_flag table[] = {
      "evenly from 1000, for models of few steps; or a list like 1000,750,500,250, instead of "
      "--steps"},
     {TS_F_ATTENTION, "attention", 0, TS_KIND_TEXT, "POLICY", 0, 0,
-     "dense|auto|adaspa|tile|window|radial|pooled|svg|random|blocks", GEN | BATCH | ROW, NULL,
+     "dense|auto|adaspa|tile|window|radial|pooled|svg|recycled|random|blocks", GEN | BATCH | ROW,
+     NULL,
      "How the transformer attends: dense, auto (what measurements recommend), adaspa, tile, "
-     "window, radial, pooled, svg, random or blocks, with keys like adaspa:keep=0.2 (default: "
+     "window, radial, pooled, svg, recycled, random or blocks, with keys like adaspa:keep=0.2 "
+     "(default: "
      "dense)"},
     {TS_F_CACHE_STEPS, "cache-steps", 0, TS_KIND_TEXT, "METHOD", 0, 0, "none|easycache",
      GEN | BATCH | ROW, NULL,
@@ -216,7 +218,7 @@ static const ts_flag table[] = {
      "Tell what all shares have done so far, and render nothing"},
 
     {TS_F_BENCH_ATTENTION, "attention", 0, TS_KIND_TEXTS, "POLICY", 0, 0,
-     "dense|auto|adaspa|tile|window|radial|pooled|svg|random|blocks", BENCH, "Measuring",
+     "dense|auto|adaspa|tile|window|radial|pooled|svg|recycled|random|blocks", BENCH, "Measuring",
      "A policy to measure against dense; may be given 32 times (default: adaspa)"},
     {TS_F_BENCH_CACHE, "cache-steps", 0, TS_KIND_TEXTS, "METHOD", 0, 0, "easycache", BENCH, NULL,
      "Measure every policy, dense among them, with step caching too; may be given 32 times"},

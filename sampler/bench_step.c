@@ -125,6 +125,7 @@ static ts_status time_kinds(ts_ctx *ctx, void *user)
                                         .grid = r->grid,
                                         .layers = r->m->dit_info.layers,
                                         .heads = r->m->dit_info.heads,
+                                        .width = r->m->dit_info.head_dim,
                                         .slots = 1,
                                         .slot_name = branch,
                                         .text = r->slot_text,

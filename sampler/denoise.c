@@ -282,6 +282,7 @@ static ts_status open_attention(ts_run *r, int samples)
                                            .grid = r->grid,
                                            .layers = layers,
                                            .heads = r->m->dit_info.heads,
+                                           .width = r->m->dit_info.head_dim,
                                            .slots = slots,
                                            .slot_name = r->slot_name,
                                            .text = r->slot_text,

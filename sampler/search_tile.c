@@ -158,6 +158,7 @@ static ts_status evaluate_expert(ts_ctx *ctx, void *user)
                                         .grid = s->run[0]->grid,
                                         .layers = s->layers,
                                         .heads = s->m->dit_info.heads,
+                                        .width = s->m->dit_info.head_dim,
                                         .slots = texts,
                                         .text = rows}));
     TRY(ts_layer_tiles_open(&t, &attn));

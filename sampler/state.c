@@ -176,7 +176,8 @@ void ts_state_remove(const char *path)
 static ts_status save_changed_plans(ts_run *r, const char *json)
 {
     ts_status st = TS_OK;
-    long searches = r->attn.counters.searched + r->attn.counters.again;
+    const ts_attn_counters *n = &r->attn.counters;
+    long searches = n->searched + n->again + n->turned; /* a change each */
     ts_saved_plans to = {.slot = r->saved.slot % PLAN_FILES + 1, .searches = searches};
     ts_bag *bag = NULL;
     char *path = NULL;

@@ -16,6 +16,7 @@ const char *const sparse_some[SOME] = {
     "radial:keep=0.4,min-tokens=0",
     "pooled:keep=0.4,min-tokens=0,order=raster",
     "svg:keep=0.4,min-tokens=0",
+    "recycled:keep=0.4,min-tokens=0,similar=0.5",
     "random:keep=0.4,min-tokens=0,order=tile,seed=5",
     "tile:k=1,min-tokens=0,order=raster"};
 
@@ -92,6 +93,7 @@ ts_status sparse_open(ts_ctx *ctx, sparse_run *j)
     ts_attn_options o = {.grid = j->grid,
                          .layers = LAYERS,
                          .heads = A,
+                         .width = D,
                          .slots = SLOTS,
                          .slot_name = sparse_branches,
                          .keep_plans = j->plans,

@@ -5,7 +5,7 @@
 #include "attention/saved.h"
 #include "tests/testing.h"
 
-enum { STEPS = 4, LAYERS = 3, SLOTS = 2, A = 4, D = 16, WIDTH = A * D, SHAPES = 3, SOME = 9 };
+enum { STEPS = 4, LAYERS = 3, SLOTS = 2, A = 4, D = 16, WIDTH = A * D, SHAPES = 3, SOME = 10 };
 /* 300, 351 and 391 tokens: 5, 6 and 7 blocks, the last one ragged; the third is one frame. Beyond
  * SHAPES: 240 tokens, fewer than min-tokens */
 extern const int sparse_shapes[SHAPES + 1][3];

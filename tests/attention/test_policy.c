@@ -28,9 +28,17 @@ static bool same_set(const ts_set *a, const ts_set *b)
     return a->n == b->n && !memcmp(a->span, b->span, (size_t)a->n * sizeof *a->span);
 }
 
-static const char *const every[] = {
-    "dense",  "auto",   "adaspa", "tile",   "window",
-    "radial", "pooled", "svg",    "random", "blocks:file=p.safetensors"};
+static const char *const every[] = {"dense",
+                                    "auto",
+                                    "adaspa",
+                                    "tile",
+                                    "window",
+                                    "radial",
+                                    "pooled",
+                                    "svg",
+                                    "recycled",
+                                    "random",
+                                    "blocks:file=p.safetensors"};
 
 START_TEST(names)
 {
@@ -39,7 +47,7 @@ START_TEST(names)
         ck_assert_int_eq(p.kind, i);
         ck_assert(!strncmp(every[i], ts_policy_name(p.kind), strlen(ts_policy_name(p.kind))));
         ck_assert(p.keep == 0.2 && p.k == 2 && p.seed == 0 &&
-                  p.adaptive == (i != TS_ADASPA && i != TS_SVG) && !p.strict &&
+                  p.adaptive == (i != TS_ADASPA && i != TS_SVG && i != TS_RECYCLED) && !p.strict &&
                   p.by_error == (i == TS_ADASPA || i == TS_SVG) && p.fresh == (i == TS_ADASPA) &&
                   p.rest == (i == TS_ADASPA ? TS_REST_MEASURED : TS_REST_NONE) &&
                   p.dense_steps == -1 && !p.search.n && !p.dense_layers.n && !p.said_min_tokens &&
@@ -79,7 +87,7 @@ START_TEST(all_keys)
 }
 END_TEST
 
-#define KNOWN "dense, auto, adaspa, tile, window, radial, pooled, svg, random or blocks"
+#define KNOWN "dense, auto, adaspa, tile, window, radial, pooled, svg, recycled, random or blocks"
 static const struct {
     const char *text, *sentence;
 } mistakes[] = {
@@ -207,6 +215,19 @@ static const struct {
      "by"},
     {"pooled:mass=0.9", "attention pooled: no key \"mass\", expected keep, order, min-tokens, "
                         "dense-steps, rest, dense-layers or strict"},
+    {"recycled:similar=2", "attention recycled: similar=2, expected 0 to 1: the mean cosine of "
+                           "queries below which a layer searches again"},
+    {"recycled:similar=nan", "attention recycled: similar=nan, expected 0 to 1: the mean cosine of "
+                             "queries below which a layer searches again"},
+    {"recycled:apart=0", "attention recycled: apart=0, expected a whole number from 1: steps from "
+                         "one search to the next, at least"},
+    {"recycled:searches=0", "attention recycled: searches=0, expected a whole number from 1: "
+                            "searches of a layer and branch, at most"},
+    {"recycled:rest=measured",
+     "attention recycled: rest=measured, expected none, mean, linear or (adaspa) measured"},
+    {"recycled:mass=0.9", "attention recycled: no key \"mass\", expected keep, order, min-tokens, "
+                          "search-steps, similar, "
+                          "apart, searches, rest, dense-layers or strict"},
     {"adaspa:adaptive=yes", "attention adaspa: adaptive=yes, expected on or off"},
     {"adaspa:dense-layers=-1",
      "attention adaspa: dense-layers=-1, expected layers from 0, like 0+1+28-29"},
@@ -307,6 +328,13 @@ static const struct {
      "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1,search=error,fresh=1,rest=measured,"
      "strict=on",
      4},
+    {"recycled",
+     "recycled:keep=0.2,order=raster,min-tokens=256,search-steps=10,similar=0.9,apart=2,searches=4",
+     50},
+    {"recycled:similar=0.95,searches=9,apart=1,search-steps=3+9,rest=mean",
+     "recycled:keep=0.2,order=raster,min-tokens=256,search-steps=3+9,similar=0.95,apart=1,"
+     "searches=9,rest=mean",
+     50},
     {"adaspa:mass=0.95",
      "adaspa:mass=0.95,order=raster,min-tokens=256,search-steps=10+30,search=mass,rest=none", 50},
     {"adaspa:search-steps=3-5+7,adaptive=off,dense-layers=1+0",
@@ -355,7 +383,8 @@ START_TEST(text)
     char *said = ts_policy_text(&p);
     ck_assert_str_eq(said, texts[_i].said);
     q = parse(said);
-    ck_assert(q.kind == p.kind && q.keep == p.keep && q.mass == p.mass && q.order == p.order &&
+    ck_assert(q.kind == p.kind && q.keep == p.keep && q.mass == p.mass && q.similar == p.similar &&
+              q.apart == p.apart && q.searches == p.searches && q.order == p.order &&
               q.min_tokens == p.min_tokens && q.adaptive == p.adaptive && q.strict == p.strict &&
               q.seed == p.seed && q.k == p.k && q.by_error == p.by_error && q.fresh == p.fresh &&
               q.rest == p.rest && q.psnr == p.psnr);
@@ -393,7 +422,7 @@ START_TEST(settle)
         ts_policy_settle(&p, S);
         ck_assert(p.search.n == (S >= 10 ? 2 : 1) && p.search.span[0].first == first);
         for (int k = TS_TILE; k < TS_POLICIES; k++) {
-            if (k == TS_SVG) continue;
+            if (k == TS_SVG || k == TS_RECYCLED) continue;
             p = parse(every[k]);
             ts_policy_settle(&p, S);
             ck_assert_int_eq(p.dense_steps, k == TS_BLOCKS ? 0 : fifth);
@@ -428,6 +457,21 @@ START_TEST(searches_by_error)
 }
 END_TEST
 
+/* recycled: `have` is false where a search is due. */
+START_TEST(searches_when_due)
+{
+    ts_policy p = parse("recycled");
+    ts_policy_settle(&p, 50);
+    for (int step = 1; step <= 50; step++) {
+        ts_do due = step < 10 ? TS_DO_DENSE : TS_DO_SEARCH;
+        ck_assert_int_eq(ts_policy_decide(&p, step, 0, false), due);
+        ck_assert_int_eq(ts_policy_decide(&p, step, 0, true),
+                         step == 10 ? TS_DO_SEARCH : TS_DO_SPARSE);
+        ck_assert(ts_policy_searches(&p, step) == (step == 10));
+    }
+}
+END_TEST
+
 START_TEST(fifty_steps)
 {
     ts_policy p = parse("adaspa:dense-layers=3,search=mass");
@@ -454,7 +498,7 @@ END_TEST
 START_TEST(fixed_policies)
 {
     for (int k = TS_TILE; k < TS_POLICIES; k++) {
-        if (k == TS_SVG) continue;
+        if (k == TS_SVG || k == TS_RECYCLED) continue;
         char with[128];
         snprintf(with, sizeof with, "%s%cdense-steps=3,dense-layers=1", every[k],
                  strchr(every[k], ':') ? ',' : ':');
@@ -486,6 +530,7 @@ int main(void)
     tcase_add_test(t, settle);
     tcase_add_test(t, four_steps);
     tcase_add_test(t, searches_by_error);
+    tcase_add_test(t, searches_when_due);
     tcase_add_test(t, fifty_steps);
     tcase_add_test(t, fixed_policies);
     suite_add_tcase(s, t);

@@ -23,6 +23,7 @@ static const char *const everything[] = {"adaspa:keep=1,min-tokens=0,order=raste
                                          "adaspa:keep=1,min-tokens=0,order=tile",
                                          "svg:keep=1,min-tokens=0,order=raster",
                                          "svg:keep=1,min-tokens=0,order=tile",
+                                         "recycled:keep=1,min-tokens=0,order=tile,similar=1",
                                          "window:keep=1,min-tokens=0,order=raster,dense-steps=0",
                                          "window:keep=1,min-tokens=0,order=tile,dense-steps=0",
                                          "pooled:keep=1,min-tokens=0,order=raster,dense-steps=0",

@@ -135,6 +135,7 @@ static ts_status open_run(ts_ctx *ctx, text_run *r)
     ts_attn_options o = {.grid = r->grid,
                          .layers = LAYERS,
                          .heads = A,
+                         .width = D,
                          .slots = SLOTS,
                          .slot_name = branches,
                          .text = r->text,
@@ -263,7 +264,8 @@ static const char *const policies[] = {"adaspa:search=mass,keep=0.4,min-tokens=0
                                        "random:keep=0.4,min-tokens=0,order=raster,seed=5",
                                        "tile:k=1,min-tokens=0,order=raster",
                                        "svg:keep=0.4,min-tokens=0",
-                                       "adaspa:mass=0.6,min-tokens=0,order=raster"};
+                                       "adaspa:mass=0.6,min-tokens=0,order=raster",
+                                       "recycled:keep=0.4,min-tokens=0,similar=0.5"};
 enum { POLICIES = sizeof policies / sizeof *policies };
 
 /* guarded_levels says which are left out */
@@ -710,10 +712,11 @@ START_TEST(nothing_waits)
             ctx->dev->ops = &ops;
             testing_run(ctx, phase, &r);
             ck_assert_int_eq(r.during, 0);
-            /* adaspa searches in two steps, svg in one */
-            ck_assert_int_eq(r.after, !strncmp(policies[p], "adaspa", 6) ? 2
-                                      : !strncmp(policies[p], "svg", 3)  ? 1
-                                                                         : 0);
+            /* adaspa searches in two steps, svg in one; recycled compares in the others */
+            ck_assert_int_eq(r.after, !strncmp(policies[p], "adaspa", 6)     ? 2
+                                      : !strncmp(policies[p], "svg", 3)      ? 1
+                                      : !strncmp(policies[p], "recycled", 8) ? STEPS
+                                                                             : 0);
             ck_assert((marks > 0) == timed);
             ck_assert((ts_attn_seconds(&r.attn.counters) > 0) == timed);
             run_free(&r);
