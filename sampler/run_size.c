@@ -293,6 +293,7 @@ ts_status ts_run_size_decode(ts_run *r, ts_estimate *e)
     *e = (ts_estimate){0};
     r->counted = ++r->m->counts;
     TRY(count_decode(r, e));
+    warn_of_others(r);
     describe_sizes(r, e);
     r->estimate = *e;
 done:

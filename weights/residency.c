@@ -239,24 +239,27 @@ done:
     return st;
 }
 
-/* Groups take turns although weights have to be decoded each time. */
-static void warn_of_turns(ts_weights *ws)
+/* Bytes of groups that take turns although there is a budget and weights have to be decoded. */
+static size_t decoded_again(const ts_weights *ws)
 {
-    char all[TS_NUMBER_TEXT], room[TS_NUMBER_TEXT], rest[TS_NUMBER_TEXT];
-    bool decoded = false;
     size_t leaving = 0;
     for (int i = 0; i < ws->groups; i++)
         if (!ws->group[i].stays) leaving += ws->group[i].bytes;
-    if (!leaving || !ws->budget) return;
-    for (int i = 0; i < ws->files.names && !decoded; i++)
-        decoded = ws->item[i].plan.want.bytes && ts_is_decoded(ws, i);
-    if (!decoded) return;
+    if (!leaving || !ws->budget) return 0;
+    for (int i = 0; i < ws->files.names; i++)
+        if (ws->item[i].plan.want.bytes && ts_is_decoded(ws, i)) return leaving;
+    return 0;
+}
+
+static void warn_of_turns(ts_weights *ws)
+{
+    char all[TS_NUMBER_TEXT], room[TS_NUMBER_TEXT], rest[TS_NUMBER_TEXT];
     ws->warned = true;
     ts_warn(ws->ctx,
             "%s: decoded, its weights take %s, and %s may be held: %s of them are decoded again "
             "whenever they are used",
             ws->files.what, ts_bytes_text((double)ws->all, all),
-            ts_bytes_text((double)ws->budget, room), ts_bytes_text((double)leaving, rest));
+            ts_bytes_text((double)ws->budget, room), ts_bytes_text((double)ws->again, rest));
 }
 
 static ts_status plan_memory(ts_weights *ws)
@@ -284,6 +287,7 @@ static ts_status plan_memory(ts_weights *ws)
         }
     }
     ws->current = 0;
+    ws->again = decoded_again(ws);
     TRY(alloc_matrices(ws, slot, leaving < slots ? leaving : slots));
     ws->planned = true;
 done:
@@ -511,7 +515,8 @@ ts_status ts_weights_enter(ts_weights *ws, int g)
     if (st || ws->ctx->dev->counting) return st;
     double start = ts_seconds();
     st = enter_group(ws, g + 1);
-    if (!st && !ws->warned && ws->ctx->env.warn) warn_of_turns(ws); /* a forecast is not heard */
+    /* not when planned, which a forecast may have done, of which nothing is heard */
+    if (!st && ws->again && !ws->warned && ws->ctx->env.warn) warn_of_turns(ws);
     ws->cost.seconds += ts_seconds() - start;
     return st;
 }

@@ -60,7 +60,8 @@ struct ts_weights {
     int slots, current; /* the slot of the group that was entered last */
     float *rows;        /* a part of a matrix, where rows are read to be packed */
     int threads;        /* of the host that make rows */
-    bool warned;        /* of what is decoded anew in every evaluation */
+    size_t again;       /* bytes that are decoded anew in every evaluation */
+    bool warned;        /* of them */
     ts_weights_cost cost;
 };
 

@@ -62,7 +62,6 @@ static ts_status cpu_memory(ts_device *d, size_t *available, size_t *total)
     (void)d;
     *total = ts_limit_all_memory();
     *available = ts_limit_unused_memory();
-    if (*available > *total) *available = *total;
     return TS_OK;
 }
 

@@ -84,14 +84,20 @@ static void least_cpus(const char *text, void *user)
         *least = quota / period;
 }
 
+static void visit_memory(const char *root, const char *second,
+                         void (*see)(const char *text, void *user), void *user)
+{
+    char group[PATH];
+    if (cgroup_of(root, "", group, sizeof group))
+        visit_groups(root, "", group, "memory.max", second, see, user);
+    if (cgroup_of(root, "memory", group, sizeof group))
+        visit_groups(root, "/memory", group, "memory.limit_in_bytes", second, see, user);
+}
+
 size_t ts_limit_memory(const char *root, size_t machine)
 {
     size_t least = machine;
-    char group[PATH];
-    if (cgroup_of(root, "", group, sizeof group))
-        visit_groups(root, "", group, "memory.max", NULL, least_bytes, &least);
-    if (cgroup_of(root, "memory", group, sizeof group))
-        visit_groups(root, "/memory", group, "memory.limit_in_bytes", NULL, least_bytes, &least);
+    visit_memory(root, NULL, least_bytes, &least);
     return least;
 }
 
@@ -117,18 +123,14 @@ static void least_unused(const char *text, void *user)
 
 size_t ts_limit_available(const char *root, size_t machine)
 {
-    char path[PATH], text[4096], group[PATH];
+    char path[PATH], text[4096];
     size_t least = machine;
     snprintf(path, sizeof path, "%s/proc/meminfo", root);
     if (read_limit(path, text, sizeof text)) {
         unsigned long long kib = number_after(text, "MemAvailable:");
         if (kib && kib < machine / 1024) least = (size_t)kib * 1024;
     }
-    if (cgroup_of(root, "", group, sizeof group))
-        visit_groups(root, "", group, "memory.max", "memory.stat", least_unused, &least);
-    if (cgroup_of(root, "memory", group, sizeof group))
-        visit_groups(root, "/memory", group, "memory.limit_in_bytes", "memory.stat", least_unused,
-                     &least);
+    visit_memory(root, "memory.stat", least_unused, &least);
     return least;
 }
 

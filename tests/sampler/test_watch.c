@@ -305,6 +305,10 @@ START_TEST(memory_of_others)
     ck_assert_msg(strstr(testing_warned(o.c), "denoising needs ") &&
                       strstr(testing_warned(o.c), "other programs leave 1.0 kB of"),
                   "%s", testing_warned(o.c));
+    ck_assert(!strstr(testing_warned(o.c), "decoding needs "));
+    other->arena[TS_PHASE_DENOISE] = other->scratch[TS_PHASE_DENOISE] = 0; /* decoding alone */
+    ck_ok(o.c, ts_run_size_decode(other, &e));
+    ck_assert_msg(strstr(testing_warned(o.c), "decoding needs "), "%s", testing_warned(o.c));
     ts_run_close(other);
     free(alone);
     free(beside);
