@@ -390,7 +390,6 @@ static void open_searched(ts_attn *a)
 {
     ts_arena *arena = &a->ctx->arena;
     long A = a->o.heads;
-    ts_policy_kind kind = a->o.policy.kind;
     bool search = ts_policy_keeps_plans(&a->o.policy), by_error = search && a->o.policy.by_error;
     for (int slot = 0; slot < a->o.slots; slot++)
         for (int l = 0; l < a->o.layers; l++) {
@@ -401,9 +400,9 @@ static void open_searched(ts_attn *a)
             if (by_error) state->ranking = ts_take(arena, TS_I32, TS_DIM(A));
             if (by_error && a->o.policy.rest == TS_REST_MEASURED)
                 state->form = ts_take(arena, TS_I32, TS_DIM(A));
-            if (kind == TS_RECYCLED)
+            if (a->o.policy.kind == TS_RECYCLED)
                 state->queries = ts_take(arena, TS_F32, TS_DIM(s.nv * A, a->o.width));
-            if (kind == TS_ADASPA && !by_error)
+            if (ts_policy_searches_again(&a->o.policy))
                 state->lse = ts_take(arena, TS_F32, TS_DIM(1, A, s.T));
             if (search && a->o.keep_scores)
                 state->scores = ts_take(arena, TS_F32, TS_DIM(1, A, s.nb, s.nb));

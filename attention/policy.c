@@ -364,6 +364,8 @@ bool ts_policy_keeps_plans(const ts_policy *p)
     return p->kind == TS_ADASPA || p->kind == TS_SVG || p->kind == TS_RECYCLED;
 }
 
+bool ts_policy_searches_again(const ts_policy *p) { return p->kind == TS_ADASPA && !p->by_error; }
+
 ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
 {
     ts_status st = TS_OK;
@@ -433,7 +435,7 @@ ts_do ts_policy_decide(const ts_policy *p, int step, int layer, bool have)
                                       : TS_DO_SPARSE;
     if (!have) return step < p->search.span[0].first ? TS_DO_DENSE : TS_DO_SEARCH;
     if (!ts_set_has(&p->search, step)) return TS_DO_SPARSE;
-    return p->by_error || p->kind == TS_RECYCLED ? TS_DO_SEARCH : TS_DO_SEARCH_AGAIN;
+    return ts_policy_searches_again(p) ? TS_DO_SEARCH_AGAIN : TS_DO_SEARCH;
 }
 
 bool ts_policy_searches(const ts_policy *p, int step)

@@ -79,6 +79,8 @@ char *ts_policy_text(const ts_policy *);
 ts_do ts_policy_decide(const ts_policy *, int step, int layer, bool have);
 /* Are plans made by searches in steps of their own, and kept until the next? */
 bool ts_policy_keeps_plans(const ts_policy *);
+/* Later searches are by the row sums (LSE) that the first one kept, without a dense call. */
+bool ts_policy_searches_again(const ts_policy *);
 /* Does a step make plans that later ones use? */
 bool ts_policy_searches(const ts_policy *, int step);
 /* Of a settled policy with a budget: what self-attention of a run of these steps computes, a dense

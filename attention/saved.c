@@ -150,13 +150,16 @@ done:
 
 /* ---- interruptions ---- */
 /* What a search has left on the device of a layer and branch beside the bits of its plan. */
-static int kept_tensors(const ts_attn *a, int slot, int layer, ts_tensor of[4], char name[4][96])
+enum { KEPT = 4 };
+
+static int kept_tensors(const ts_attn *a, int slot, int layer, ts_tensor of[KEPT],
+                        char name[KEPT][96])
 {
     const ts_attn_state *s = ts_plans_of(a, slot, layer);
-    const ts_tensor all[4] = {s->lse, s->ranking, s->form, s->queries};
-    static const char *const what[4] = {"lse", "ranking", "rest", "queries"};
+    const ts_tensor all[KEPT] = {s->lse, s->ranking, s->form, s->queries};
+    static const char *const what[KEPT] = {"lse", "ranking", "rest", "queries"};
     int n = 0;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < KEPT; i++) {
         if (!ts_there(all[i])) continue;
         snprintf(name[n], 96, "%s.%s.%d", what[i], a->o.slot_name[slot], layer);
         of[n++] = all[i];
@@ -201,8 +204,8 @@ static ts_status save_state(ts_attn *a, ts_bag *bag, int slot, int layer)
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
     ts_sequence s = ts_attn_sequence(a, slot);
-    char bits[96], name[4][96];
-    ts_tensor kept[4];
+    char bits[96], name[KEPT][96];
+    ts_tensor kept[KEPT];
     int n = kept_tensors(a, slot, layer, kept, name);
     name_bits(a, slot, layer, bits);
     void *to = ts_bag_put(bag, bits, TS_U32, 3, (long[]){a->o.heads, s.nv, ts_plan_words(s.nv)},
@@ -250,8 +253,8 @@ static ts_status load_kept(ts_attn *a, const ts_bag *bag, int slot, int layer)
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
     ts_attn_state *state = ts_plans_of(a, slot, layer);
-    char name[4][96];
-    ts_tensor kept[4];
+    char name[KEPT][96];
+    ts_tensor kept[KEPT];
     ts_host h;
     int n = kept_tensors(a, slot, layer, kept, name);
     float *known = malloc(2 * (size_t)(a->o.heads + 1) * sizeof *known), *form = NULL;
