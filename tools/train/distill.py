@@ -77,7 +77,8 @@ def take(low, path):
 
 
 class Lines:
-    """Where steps begin, their velocities, noise levels and tokens, in a ring of `room`."""
+    """Where steps begin, their velocities, noise levels and tokens, in a ring of `room`; debt: how
+    many are to be drawn."""
 
     def __init__(self, room, rng):
         self.room, self.rng, self.rows, self.at, self.debt = room, rng, None, 0, room / 4
@@ -177,7 +178,7 @@ def train(a, c, names):
         T = lengths[turn.choice(len(lengths), p=share)]
         n = max(1, c["tokens"] // (side * side * ((T - 1) // 4 + 1)))
         lines[T].debt += a.teach * n
-        while lines[T].debt >= n:
+        while lines[T].rows is None or lines[T].debt >= n:
             more(T, n)
             lines[T].debt -= n
         fall = max(0.02, min(1.0, 2 * (1 - el / (60 * a.minutes))))
@@ -189,8 +190,11 @@ def train(a, c, names):
         (el,) = average([], time.time() - start)
         step += 1
         if time.time() - last > 60 or el >= 60 * a.minutes:
-            text = [f"| {T}: {np.mean([float(w) for w in v]):.4f} x{len(v)}"
-                    for T, v in losses.items() if v]
+            text = [
+                f"| {T}: {np.mean([float(w) for w in v]):.4f} x{len(v)}"
+                for T, v in losses.items()
+                if v
+            ]
             say(f"step {step} {el:.0f}s", *text)
             losses, last = {T: [] for T in lengths}, time.time()
             if rank() == 0:
