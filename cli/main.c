@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,8 +81,16 @@ static void catch_suspend(void)
     if (old.sa_handler != SIG_IGN) sigaction(SIGTSTP, &sa, NULL);
 }
 
+/* Threads at work may keep signals out (backend/quiet.h): here they are always handled at once. */
+static void *wait_for_signals(void *unused)
+{
+    for (;;) pause();
+    return unused;
+}
+
 static void catch_signals(void)
 {
+    pthread_t waits;
     for (int i = 0; i < STOPS; i++) {
         struct sigaction old, sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigemptyset(&sa.sa_mask);
@@ -93,6 +102,7 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
     /* beyond the limit of a file's size a write fails as on a full disk */
     signal(SIGXFSZ, SIG_IGN);
+    if (!pthread_create(&waits, NULL, wait_for_signals, NULL)) pthread_detach(waits);
 }
 
 static const char *stop_text(int code)

@@ -15,6 +15,7 @@
 #include "backend/cpu/dnnl_compat.h"
 #include "backend/cpu/ref.h"
 #include "backend/hash.h"
+#include "backend/quiet.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -423,6 +424,16 @@ typedef struct {
     ts_ptr x, b, y, gate;
 } operands;
 
+static bool run_primitive(const struct ts_dnnl *d, dnnl_primitive_t p, int n,
+                          const dnnl_exec_arg_t *a)
+{
+    sigset_t was = ts_quiet_begin();
+    bool ok = dnnl_primitive_execute(p, d->stream, n, a) == dnnl_success &&
+              dnnl_stream_wait(d->stream) == dnnl_success;
+    ts_quiet_end(was);
+    return ok;
+}
+
 static ts_status execute_primitive(ts_cpu *c, const entry *e, const ts_weight *w, operands o,
                                    void *scratch)
 {
@@ -448,11 +459,10 @@ static ts_status execute_primitive(ts_cpu *c, const entry *e, const ts_weight *w
     if (e->move) {
         dnnl_exec_arg_t m[2] = {{DNNL_ARG_FROM, e->from}, {DNNL_ARG_TO, e->w}};
         dnnl_memory_set_data_handle(e->from, ts_host_of(w->t.p));
-        if (dnnl_primitive_execute(e->move, d->stream, 2, m) != dnnl_success)
+        if (!run_primitive(d, e->move, 2, m))
             return ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not move the weights of a layer");
     }
-    if (dnnl_primitive_execute(e->p, d->stream, n, a) != dnnl_success ||
-        dnnl_stream_wait(d->stream) != dnnl_success)
+    if (!run_primitive(d, e->p, n, a))
         return ts_fail(c->dev.err, TS_EDEVICE, "oneDNN could not run a %s",
                        e->k.kind == CONV ? "convolution" : "matmul");
     return TS_OK;
@@ -747,8 +757,7 @@ static bool pack_to_layout(const struct ts_dnnl *d, int layout, long first, long
                   dnnl_success &&
               dnnl_memory_create(&b, refer_to_desc(&dst), d->engine, to) == dnnl_success;
     dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, a}, {DNNL_ARG_TO, b}};
-    ok = ok && dnnl_primitive_execute(p, d->stream, 2, args) == dnnl_success &&
-         dnnl_stream_wait(d->stream) == dnnl_success;
+    ok = ok && run_primitive(d, p, 2, args);
     drop_memory(a);
     drop_memory(b);
     drop_desc(&src);

@@ -2,14 +2,18 @@
  * combination of optional parts. */
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/ref.h"
+#include "backend/host_product.h"
 #include "tests/golden.h"
 #include "tests/testing.h"
 
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 typedef struct {
     long M, K, O;
@@ -528,6 +532,58 @@ START_TEST(many_lengths)
 }
 END_TEST
 
+/* ---- signals ---- */
+static volatile sig_atomic_t handled, on_heap, elsewhere;
+static char *stack_from, *stack_to;
+static pthread_t caller;
+
+static void look_where(int number)
+{
+    char here;
+    (void)number;
+    handled++;
+    if (!pthread_equal(pthread_self(), caller))
+        elsewhere++;
+    else if (&here < stack_from || &here >= stack_to)
+        on_heap++;
+}
+
+/* A frame of a handler lies on its thread's stack, however busy oneDNN is. */
+START_TEST(signals)
+{
+    enum { M = 256, K = 256, O = 512, LEAST = 300 };
+    pthread_attr_t attr;
+    size_t size;
+    void *from;
+    caller = pthread_self();
+    ck_assert(!pthread_getattr_np(caller, &attr) && !pthread_attr_getstack(&attr, &from, &size));
+    pthread_attr_destroy(&attr);
+    stack_from = from;
+    stack_to = stack_from + size;
+    ts_ctx *c = testing_open("cpu", LEVEL, 2);
+    static float x[M * K], w[O * K], y[M * O];
+    ts_weight weight = {.t = ts_tensor_of((ts_ptr){(uintptr_t)w}, TS_F32, TS_DIM(O, K))};
+    struct sigaction act = {.sa_handler = look_where, .sa_flags = SA_RESTART}, old;
+    struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+    sigaction(SIGALRM, &act, &old);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (int i = 0; i < 100000 && handled < LEAST; i++) {
+        memset(y, 0xff, sizeof y);
+        ts_linear a = {.x = ts_tensor_of((ts_ptr){(uintptr_t)x}, TS_F32, TS_DIM(M, K)),
+                       .w = &weight,
+                       .y = ts_tensor_of((ts_ptr){(uintptr_t)y}, TS_F32, TS_DIM(M, O))};
+        ck_ok(c, ts_linear_op(c->dev, a));
+        if (i % 2) ts_host_add_product(y, x, w, M, O, K, 1);
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &old, NULL);
+    ck_assert_int_ge(handled, LEAST);
+    ck_assert_msg(!on_heap && !elsewhere, "of %d frames %d off the stack, %d in other threads",
+                  (int)handled, (int)on_heap, (int)elsewhere);
+    testing_close(c);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("linear");
@@ -540,6 +596,7 @@ int main(void)
     tcase_add_test(tc, pieces);
     tcase_add_test(tc, two_types);
     tcase_add_test(tc, many_lengths);
+    tcase_add_test(tc, signals);
     suite_add_tcase(suite, tc);
     return testing_main(suite);
 }
