@@ -5,6 +5,7 @@
 
 #include "attention/plans.h"
 #include "attention/recycle.h"
+#include "attention/residual.h"
 #include "attention/saved.h"
 #include "attention/search.h"
 
@@ -117,6 +118,7 @@ static ts_status attend_densely(ts_attn *a, ts_attn_call *c, ts_attn_state *s, t
     else
         TRY(choose_blocks(a, c, s, sums));
     if (a->o.policy.kind == TS_RECYCLED) TRY(ts_recycle_keep(a, s, &op));
+    if (ts_there(s->residual)) TRY(ts_residual_keep(a, s, &op));
 done:
     return st;
 }
@@ -173,6 +175,7 @@ static ts_status carry_out(ts_attn *a, ts_attn_call *c, ts_attn_state *s, ts_att
     else
         TRY(ts_search_attend(a, s, op,
                              what == TS_DO_SPARSE && p->fresh && c->step % p->fresh == 0));
+    if (s && !dense && ts_there(s->residual)) TRY(ts_residual_add(a, s, op.out));
     TRY(mark_moment(a, &c->end));
 done:
     ts_release(arena, mark);
@@ -315,8 +318,10 @@ static ts_status count_call(ts_attn *a, const ts_attn_call *c)
       : again                ? &n->again_s
                              : &n->sparse_s) += whole;
     n->search_s += search;
-    if (dense) return TS_OK;
+    if (!a->state) return TS_OK;
     const ts_attn_state *s = ts_plans_of(a, c->slot, c->layer);
+    if (c->what == TS_DO_SEARCH && ts_there(s->residual)) n->tried += s->plan.share;
+    if (dense) return TS_OK;
     n->kept += s->kept;
     n->read += s->plan.share;
     return TS_OK;

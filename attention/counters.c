@@ -13,7 +13,7 @@ double ts_attn_seconds(const ts_attn_counters *c)
 
 double ts_attn_work(const ts_attn_counters *c)
 {
-    return (double)(c->dense + c->searched) + 0.5 * (double)c->again + c->read;
+    return (double)(c->dense + c->searched) + 0.5 * (double)c->again + c->read + c->tried;
 }
 
 double ts_attn_gain(const ts_attn_counters *c, double *measured)

@@ -11,6 +11,7 @@ typedef struct { /* of one run; counted on a counting device too, without times 
     /* Sums over sparse calls: of the share of blocks kept, of those that plans are about, and of
      * the share read of all, text included. */
     double kept, read;
+    double tried; /* sum over searches of what sparse calls for their residuals read of all */
     /* sum and least over searches of the mean recall of a plan's heads, when it was made */
     double recall, recall_least;
     long recalls;

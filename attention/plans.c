@@ -4,6 +4,7 @@
 
 #include "attention/patterns.h"
 #include "attention/plan_file.h"
+#include "attention/residual.h"
 #include "attention/search.h"
 
 #include <stdio.h>
@@ -390,6 +391,7 @@ static void open_searched(ts_attn *a)
 {
     ts_arena *arena = &a->ctx->arena;
     long A = a->o.heads;
+    if (a->o.policy.residual < 0) a->o.policy.residual = ts_residual_tokens(a);
     bool search = ts_policy_keeps_plans(&a->o.policy), by_error = search && a->o.policy.by_error;
     for (int slot = 0; slot < a->o.slots; slot++)
         for (int l = 0; l < a->o.layers; l++) {
@@ -402,6 +404,7 @@ static void open_searched(ts_attn *a)
                 state->form = ts_take(arena, TS_I32, TS_DIM(A));
             if (a->o.policy.kind == TS_RECYCLED)
                 state->queries = ts_take(arena, TS_F32, TS_DIM(s.nv * A, a->o.width));
+            if (a->o.policy.residual) state->residual = ts_residual_take(a, s);
             if (ts_policy_searches_again(&a->o.policy))
                 state->lse = ts_take(arena, TS_F32, TS_DIM(1, A, s.T));
             if (search && a->o.keep_scores)

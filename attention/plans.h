@@ -34,6 +34,9 @@ struct ts_attn_state { /* of one layer and branch */
     ts_tensor queries;
     bool stale;
     int searches;
+    /* What the plan left out of the last search's output (residual.h), of each token f32 or bf16
+     * [T, A D] or the mean of each block f32 [nb, A D]; absent: none is kept */
+    ts_tensor residual;
     bool ranks[TS_RANKINGS], forms[TS_REST_LINEAR + 1];
 };
 

@@ -45,6 +45,7 @@ typedef enum {
     APART,
     SEARCHES,
     REST,
+    RESIDUAL,
     ADAPTIVE,
     DENSE_LAYERS,
     REFERENCES,
@@ -74,6 +75,9 @@ static const struct {
     [SEARCHES] = {"searches", "a whole number from 1: searches of a layer and branch, at most",
                   RECYCLED},
     [REST] = {"rest", "none, mean, linear or (adaspa) measured", ALL},
+    [RESIDUAL] = {"residual",
+                  "0, 1 or 64: the tokens over which what a search left out is averaged",
+                  ADASPA | SVG | RECYCLED},
     [ADAPTIVE] = {"adaptive", "on or off", ADASPA},
     [DENSE_LAYERS] = {"dense-layers", "layers from 0, like 0+1+28-29", ALL},
     [REFERENCES] = {"k", "a whole number from 1: reference frames", TILE},
@@ -201,6 +205,10 @@ static bool set_value(ts_policy *p, key_id id, const char *s)
     case SEARCHES:
         return ts_whole_read(s, 1000000, &n) && n > 0 ? p->searches = (int)n, true : false;
     case REST: return read_rest(p, s);
+    case RESIDUAL:
+        if (!ts_whole_read(s, TS_BLOCK, &n)) return false;
+        p->residual = (int)n;
+        return n <= 1 || n == TS_BLOCK;
     case ADAPTIVE: return read_switch(s, &p->adaptive);
     case DENSE_LAYERS: return read_set(s, 0, &p->dense_layers);
     case REFERENCES: return ts_whole_read(s, 1000000, &n) && n > 0 ? p->k = (int)n, true : false;
@@ -343,6 +351,8 @@ static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEY
     if (given[ADAPTIVE]) p->by_error = false;
     if (p->by_error) {
         p->adaptive = false;
+        /* a residual is of the plan that left it */
+        if (!given[FRESH]) p->fresh = !p->residual;
         return TS_OK;
     }
     if (given[FRESH] && p->fresh)
@@ -355,6 +365,7 @@ static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEY
                        "attention adaspa: rest=measured needs search=error, whose searches have "
                        "something to measure by");
     p->fresh = 0;
+    if (!given[RESIDUAL]) p->residual = 0;
     if (!given[REST]) p->rest = TS_REST_NONE;
     return TS_OK;
 }
@@ -364,7 +375,10 @@ bool ts_policy_keeps_plans(const ts_policy *p)
     return p->kind == TS_ADASPA || p->kind == TS_SVG || p->kind == TS_RECYCLED;
 }
 
-bool ts_policy_searches_again(const ts_policy *p) { return p->kind == TS_ADASPA && !p->by_error; }
+bool ts_policy_searches_again(const ts_policy *p)
+{
+    return p->kind == TS_ADASPA && !p->by_error && !p->residual;
+}
 
 ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
 {
@@ -387,8 +401,8 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     p->order = orders[kind];
     p->by_error = p->kind == TS_ADASPA || p->kind == TS_SVG;
     if (p->kind == TS_ADASPA) {
-        p->fresh = 1;
         p->rest = TS_REST_MEASURED;
+        p->residual = -1;
     }
     if (text[n] && !text[n + 1])
         return ts_fail(err, TS_EUSAGE, "attention %s: a key must follow the colon", names[kind]);
@@ -446,7 +460,8 @@ bool ts_policy_searches(const ts_policy *p, int step)
 double ts_policy_work(const ts_policy *p, int steps, int nb)
 {
     double sum = 0, plans = p->kind == TS_SVG ? 2 : 7,
-           tries = p->by_error ? plans * p->keep * fmin(1, 32.0 / nb) : 0;
+           tries = (p->by_error ? plans * p->keep * fmin(1, 32.0 / nb) : 0) +
+                   (p->residual ? p->keep : 0);
     bool have = !ts_policy_keeps_plans(p);
     for (int s = 1; s <= steps; s++) {
         int layer = 0;
@@ -487,6 +502,7 @@ static void print_value(FILE *f, const ts_policy *p, key_id id)
     case SEARCH_STEPS: print_set(f, &p->search); break;
     case SEARCH: fputs(p->by_error ? "error" : "mass", f); break;
     case FRESH: fprintf(f, "%d", p->fresh); break;
+    case RESIDUAL: fprintf(f, "%d", p->residual); break;
     case SIMILAR: fputs(ts_number_text(p->similar, text), f); break;
     case APART: fprintf(f, "%d", p->apart); break;
     case SEARCHES: fprintf(f, "%d", p->searches); break;
@@ -510,6 +526,8 @@ static bool says_nothing(const ts_policy *p, key_id id)
            (id == KEEP && p->mass > 0) || (id == MASS && !(p->mass > 0)) ||
            (id == ADAPTIVE && (p->by_error || p->mass > 0)) || (id == FRESH && !p->by_error) ||
            (id == REST && p->kind != TS_ADASPA && !p->rest) ||
+           (id == RESIDUAL &&
+            (p->residual < 0 || (!p->residual && (p->kind != TS_ADASPA || !p->by_error)))) ||
            (id == DENSE_STEPS && p->dense_steps < 0) || (id == STRICT && !p->strict);
 }
 

@@ -52,7 +52,10 @@ typedef struct {
     /* adaspa: rankings, svg: patterns are compared by the error of their output */
     bool by_error;
     int fresh; /* adaspa: plans are ranked anew at every so manieth step; 0: never */
-    int rest;  /* what stands for blocks that are not read: ts_rest_form, or TS_REST_MEASURED */
+    /* adaspa, svg, recycled: tokens over which the residual of a search is averaged that sparse
+     * calls add, 1 or TS_BLOCK; 0: none is kept; -1: not said */
+    int residual;
+    int rest; /* what stands for blocks that are not read: ts_rest_form, or TS_REST_MEASURED */
     bool adaptive, strict;
     double psnr; /* auto: dB from dense that the measurement has to reach */
     /* recycled: the least mean cosine of queries with which a plan is used on; steps from one
@@ -79,14 +82,16 @@ char *ts_policy_text(const ts_policy *);
 ts_do ts_policy_decide(const ts_policy *, int step, int layer, bool have);
 /* Are plans made by searches in steps of their own, and kept until the next? */
 bool ts_policy_keeps_plans(const ts_policy *);
-/* Later searches are by the row sums (LSE) that the first one kept, without a dense call. */
+/* Later searches are by the row sums (LSE) that the first one kept, without a dense call: not where
+ * residuals are kept, which need its output. */
 bool ts_policy_searches_again(const ts_policy *);
 /* Does a step make plans that later ones use? */
 bool ts_policy_searches(const ts_policy *, int step);
 /* Of a settled policy with a budget: what self-attention of a run of these steps computes, a dense
  * run being 1, of nb blocks; dense layers and text left aside. A search by error is a dense call
- * and seven (svg: two) sparse ones of 32 query blocks; what ranking and the rest cost is not in it,
- * nor searches of recycled beyond those of its schedule.
+ * and seven (svg: two) sparse ones of 32 query blocks, and one of all where its residual is kept;
+ * what ranking and the rest cost is not in it, nor searches of recycled beyond those of its
+ * schedule.
  */
 double ts_policy_work(const ts_policy *, int steps, int nb);
 bool ts_set_has(const ts_set *, int);

@@ -150,14 +150,14 @@ done:
 
 /* ---- interruptions ---- */
 /* What a search has left on the device of a layer and branch beside the bits of its plan. */
-enum { KEPT = 4 };
+enum { KEPT = 5 };
 
 static int kept_tensors(const ts_attn *a, int slot, int layer, ts_tensor of[KEPT],
                         char name[KEPT][96])
 {
     const ts_attn_state *s = ts_plans_of(a, slot, layer);
-    const ts_tensor all[KEPT] = {s->lse, s->ranking, s->form, s->queries};
-    static const char *const what[KEPT] = {"lse", "ranking", "rest", "queries"};
+    const ts_tensor all[KEPT] = {s->lse, s->ranking, s->form, s->queries, s->residual};
+    static const char *const what[KEPT] = {"lse", "ranking", "rest", "queries", "residual"};
     int n = 0;
     for (int i = 0; i < KEPT; i++) {
         if (!ts_there(all[i])) continue;

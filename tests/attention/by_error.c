@@ -245,6 +245,7 @@ static ts_status run_phase(ts_ctx *ctx, void *user)
     ts_attn_options o = {.grid = ts_grid_of(1, 1, N),
                          .layers = 1,
                          .heads = A,
+                         .width = D,
                          .slots = 1,
                          .slot_name = branch,
                          .keep_plans = true};
@@ -264,6 +265,7 @@ static run run_in(ts_dtype type, const char *backend, const char *policy, int fi
 {
     run r = {.policy = policy, .type = type, .first = first, .last = last, .from = from};
     ts_ctx *ctx = testing_open(backend, NULL, 2);
+    ctx->act = type;
     r.out = calloc((size_t)(N * WIDTH), sizeof *r.out);
     r.saved = ts_bag_new();
     testing_run(ctx, run_phase, &r);
@@ -295,21 +297,39 @@ static void plan_of(const run *r, int head, bool plan[NB][NB])
 
 /* f32: sums of some hundred terms. bf16: roundings of the weights and of what comes out, and for
  * what stands for the rest of its keys, values, weights, covariances and their mixture, 2^-8 each
- * at most and in quadrature. */
-static void check_output(const run *r, const oracle *o, int head, const bool plan[NB][NB], int form)
+ * at most and in quadrature. A residual adds two more calls and its own rounding, which is of a
+ * smaller number. */
+static void check_output(const run *r, const oracle *o, int head, const bool plan[NB][NB], int form,
+                         const double (*residual)[D])
 {
     double(*out)[D] = malloc(sizeof o->dense), off = 0, size = 0;
-    const double most = r->type == TS_BF16 ? sqrt(7.0) / 256 : 2e-6;
+    const double calls = residual ? 3 : 1,
+                 most = sqrt(calls) * (r->type == TS_BF16 ? sqrt(7.0) / 256 : 2e-6);
     attend(o, plan, form, out);
     for (long n = 0; n < N; n++)
         for (int d = 0; d < D; d++) {
+            size += out[n][d] * out[n][d];
+            if (residual) out[n][d] += residual[n][d];
             double e = out[n][d] - r->out[n * WIDTH + head * D + d];
             off += e * e;
-            size += out[n][d] * out[n][d];
         }
     ck_assert_msg(sqrt(off / size) < most, "%s, head %d: %.2e from its definition", r->policy, head,
                   sqrt(off / size));
     free(out);
+}
+
+/* What a plan leaves out of the dense output, or its means over blocks. */
+static void residual_of(const oracle *o, const bool plan[NB][NB], int form, int tokens,
+                        double residual[N][D])
+{
+    double mean[NB][D] = {{0}};
+    attend(o, plan, form, residual);
+    for (long n = 0; n < N; n++)
+        for (int d = 0; d < D; d++) {
+            residual[n][d] = o->dense[n][d] - residual[n][d];
+            mean[n / 64][d] += residual[n][d] / (double)rows_of(n / 64);
+        }
+    for (long n = 0; tokens == 64 && n < N; n++) memcpy(residual[n], mean[n / 64], sizeof mean[0]);
 }
 
 static int32_t saved_choice(const run *r, const char *name, int head)
@@ -322,24 +342,30 @@ static int32_t saved_choice(const run *r, const char *name, int head)
 
 void by_error_choices(const char *backend)
 {
+    static const struct {
+        const char *policy;
+        int residual;
+        bool fresh;
+    } of[] = {{"adaspa:keep=0.34,min-tokens=0", 1, false},
+              {"adaspa:keep=0.34,min-tokens=0,residual=0", 0, true},
+              {"adaspa:keep=0.34,min-tokens=0,residual=64,fresh=1", 64, true}};
     int seen[TS_RANKINGS] = {0}, formed[TS_REST_LINEAR + 1] = {0};
-    for (int fresh = 0; fresh < 2; fresh++) {
-        run r = run_of(backend,
-                       fresh ? "adaspa:keep=0.34,min-tokens=0"
-                             : "adaspa:keep=0.34,min-tokens=0,fresh=0",
-                       1, STEPS, NULL);
+    for (int n = 0; n < 3; n++) {
+        run r = run_of(backend, of[n].policy, 1, STEPS, NULL);
         for (int h = 0; h < A; h++) {
             bool plan[NB][NB], now[NB][NB];
             int ranking, form;
+            double residual[N][D];
             oracle *then = oracle_of(h, 1, TS_F32), *last = oracle_of(h, STEPS, TS_F32);
             search(then, 2, &ranking, &form, plan);
             ck_assert_int_eq(saved_choice(&r, "ranking.cond.0", h), ranking);
             ck_assert_int_eq(saved_choice(&r, "rest.cond.0", h), form);
-            if (fresh && (ranking == TS_RANK_FRESH || ranking == TS_RANK_POOLED))
+            residual_of(then, plan, form, of[n].residual, residual);
+            if (of[n].fresh && (ranking == TS_RANK_FRESH || ranking == TS_RANK_POOLED))
                 plan_by(last, ranking, 2, plan);
             plan_of(&r, h, now);
-            ck_assert_msg(!memcmp(plan, now, sizeof plan), "plan of head %d, fresh %d", h, fresh);
-            check_output(&r, last, h, plan, form);
+            ck_assert_msg(!memcmp(plan, now, sizeof plan), "%s: plan of head %d", of[n].policy, h);
+            check_output(&r, last, h, plan, form, of[n].residual ? residual : NULL);
             seen[ranking]++;
             formed[form]++;
             free(then);
@@ -352,33 +378,42 @@ void by_error_choices(const char *backend)
         free_run(&r);
     }
     /* heads that differ, or nothing was tested */
-    ck_assert_msg(seen[TS_RANK_FRESH] && seen[TS_RANK_FRESH] < 2 * A, "%d fresh of %d",
-                  seen[TS_RANK_FRESH], 2 * A);
+    ck_assert_msg(seen[TS_RANK_FRESH] && seen[TS_RANK_FRESH] < 3 * A, "%d fresh of %d",
+                  seen[TS_RANK_FRESH], 3 * A);
     ck_assert_msg(formed[0] && formed[1] && formed[2], "%d none, %d means, %d linear", formed[0],
                   formed[1], formed[2]);
 }
 
 static const struct {
     const char *policy;
-    int form;
-} fixed[BY_ERROR_FORMS] = {{"adaspa:keep=0.34,min-tokens=0,rest=linear", 2},
-                           {"pooled:keep=0.34,min-tokens=0,rest=mean", 1},
-                           {"adaspa:keep=0.34,min-tokens=0,rest=none", 0},
-                           {"adaspa:keep=0.34,min-tokens=0,rest=mean", 1},
-                           {"adaspa:keep=0.34,min-tokens=0,rest=linear,fresh=0", 2},
-                           {"adaspa:keep=0.34,min-tokens=0,search=mass,rest=linear", 2},
-                           {"pooled:keep=0.34,min-tokens=0,rest=linear", 2},
-                           {"window:keep=0.34,min-tokens=0,rest=linear", 2},
-                           {"random:keep=0.34,min-tokens=0,rest=mean", 1}};
+    int form, residual; /* of step 1, with the plan of the last */
+} fixed[BY_ERROR_FORMS] = {
+    {"adaspa:keep=0.34,min-tokens=0,rest=linear,residual=0", 2, 0},
+    {"adaspa:keep=0.34,min-tokens=0,rest=linear", 2, 1},
+    {"pooled:keep=0.34,min-tokens=0,rest=mean", 1, 0},
+    {"adaspa:keep=0.34,min-tokens=0,rest=none,residual=0", 0, 0},
+    {"adaspa:keep=0.34,min-tokens=0,rest=mean,residual=0", 1, 0},
+    {"adaspa:keep=0.34,min-tokens=0,rest=linear,residual=0,fresh=0", 2, 0},
+    {"adaspa:keep=0.34,min-tokens=0,rest=mean,residual=64", 1, 64},
+    {"adaspa:keep=0.34,min-tokens=0,search=mass,search-steps=1,residual=1", 0, 1},
+    {"recycled:keep=0.34,min-tokens=0,similar=0,residual=1", 0, 1},
+    {"svg:keep=0.34,min-tokens=0,residual=64", 0, 64},
+    {"adaspa:keep=0.34,min-tokens=0,search=mass,rest=linear", 2, 0},
+    {"pooled:keep=0.34,min-tokens=0,rest=linear", 2, 0},
+    {"window:keep=0.34,min-tokens=0,rest=linear", 2, 0},
+    {"random:keep=0.34,min-tokens=0,rest=mean", 1, 0}};
 
 void by_error_form(const char *backend, ts_dtype type, int i)
 {
     run r = run_in(type, backend, fixed[i].policy, 1, STEPS, NULL);
     for (int h = 0; h < A; h++) {
         bool plan[NB][NB];
-        oracle *last = oracle_of(h, STEPS, type);
+        double residual[N][D];
+        oracle *then = oracle_of(h, 1, type), *last = oracle_of(h, STEPS, type);
         plan_of(&r, h, plan);
-        check_output(&r, last, h, plan, fixed[i].form);
+        residual_of(then, plan, fixed[i].form, fixed[i].residual, residual);
+        check_output(&r, last, h, plan, fixed[i].form, fixed[i].residual ? residual : NULL);
+        free(then);
         free(last);
     }
     free_run(&r);
@@ -386,7 +421,7 @@ void by_error_form(const char *backend, ts_dtype type, int i)
 
 void by_error_every_third(const char *backend)
 {
-    run r = run_of(backend, "adaspa:keep=0.34,min-tokens=0,fresh=3", 1, STEPS, NULL);
+    run r = run_of(backend, "adaspa:keep=0.34,min-tokens=0,residual=0,fresh=3", 1, STEPS, NULL);
     for (int h = 0; h < A; h++) {
         bool plan[NB][NB], now[NB][NB];
         int ranking, form;
@@ -403,15 +438,18 @@ void by_error_every_third(const char *backend)
 
 void by_error_interrupted(const char *backend)
 {
-    static const char *const policy[] = {"adaspa:keep=0.34,min-tokens=0",
-                                         "adaspa:keep=0.34,min-tokens=0,fresh=0,rest=mean"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const policy[] = {
+        "adaspa:keep=0.34,min-tokens=0,residual=0",
+        "adaspa:keep=0.34,min-tokens=0,residual=0,fresh=0,rest=mean",
+        "adaspa:keep=0.34,min-tokens=0,residual=1", "adaspa:keep=0.34,min-tokens=0,residual=64"};
+    for (int i = 0; i < 4; i++) {
         run whole = run_of(backend, policy[i], 1, STEPS, NULL),
             half = run_of(backend, policy[i], 1, 2, NULL),
             rest = run_of(backend, policy[i], 3, STEPS, half.saved);
         ck_assert(!memcmp(whole.out, rest.out, (size_t)(N * WIDTH) * sizeof *whole.out));
         ck_assert(ts_bag_has(half.saved, "ranking.cond.0") &&
-                  !ts_bag_has(half.saved, "lse.cond.0"));
+                  !ts_bag_has(half.saved, "lse.cond.0") &&
+                  ts_bag_has(half.saved, "residual.cond.0") == (i > 1));
         free_run(&whole);
         free_run(&half);
         free_run(&rest);
@@ -425,6 +463,7 @@ static ts_status load_only(ts_ctx *ctx, void *user)
     ts_attn_options o = {.grid = ts_grid_of(1, 1, N),
                          .layers = 1,
                          .heads = A,
+                         .width = D,
                          .slots = 1,
                          .slot_name = (const char *const[]){"cond"}};
     TRY(ts_policy_parse(&ctx->err, r->policy, &o.policy));

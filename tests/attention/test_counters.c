@@ -2,6 +2,7 @@
 #include "attention/report.h"
 #include "tests/attention/sparse_run.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,27 +69,29 @@ START_TEST(in_words)
 }
 END_TEST
 
-/* Gain of attention by arithmetic: a later search is half a dense call, means of blocks are
- * nothing. */
+/* Gain of attention by arithmetic: a later search is half a dense call, or with a residual one and
+ * a sparse one, means of blocks are nothing. */
 START_TEST(gains)
 {
     static const struct {
         const char *policy;
-        double searches;
-    } of[] = {{"adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off", 1},
-              {"pooled:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0},
-              {"window:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0}};
+        double again, searches; /* by kept row sums; dense, with residuals */
+    } of[] = {{"adaspa:keep=0.4,min-tokens=0,order=raster,adaptive=off", 1, 0},
+              {"adaspa:keep=0.4,min-tokens=0,order=raster,search-steps=1+3", 0, 2},
+              {"pooled:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0, 0},
+              {"window:keep=0.4,min-tokens=0,order=raster,dense-steps=1", 0, 0}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         sparse_run j = sparse_run_on("cpu", 1, of[i].policy, 0);
         const ts_attn_counters *c = &j.attn.counters;
         double measured, kept = 0.4; /* 2 of 5 blocks */
-        ck_assert_int_eq(c->dense + c->searched, LAYERS * SLOTS);
-        ck_assert_int_eq(c->again, (long)of[i].searches * LAYERS * SLOTS);
-        ck_assert_int_eq(c->again + c->sparse, 3 * LAYERS * SLOTS);
-        ck_assert_double_eq_tol(ts_attn_gain(c, &measured),
-                                4 / (1 + 0.5 * of[i].searches + 3 * kept), 1e-9);
+        double dense = fmax(1, of[i].searches);
+        ck_assert_int_eq(c->dense + c->searched, (long)dense * LAYERS * SLOTS);
+        ck_assert_int_eq(c->again, (long)of[i].again * LAYERS * SLOTS);
+        ck_assert_int_eq(c->again + c->sparse, (long)(4 - dense) * LAYERS * SLOTS);
+        double work = dense + 0.5 * of[i].again + (4 - dense + of[i].searches) * kept;
+        ck_assert_double_eq_tol(ts_attn_gain(c, &measured), 4 / work, 1e-9);
         ck_assert(measured > 0);
-        ck_assert((c->search_s > 0) == (i < 2));
+        ck_assert((c->search_s > 0) == (i < 3));
         sparse_run_free(&j);
     }
 }
@@ -169,8 +172,12 @@ START_TEST(one_step)
     for (int strict = 0; strict < 2; strict++) {
         sparse_run j = sparse_run_of(strict ? "adaspa:min-tokens=0,strict" : "adaspa:min-tokens=0",
                                      0);
-        ts_attn_options o = {
-            .grid = j.grid, .layers = 1, .heads = A, .slots = 1, .slot_name = sparse_branches};
+        ts_attn_options o = {.grid = j.grid,
+                             .layers = 1,
+                             .heads = A,
+                             .width = D,
+                             .slots = 1,
+                             .slot_name = sparse_branches};
         ck_ok(ctx, ts_policy_parse(&ctx->err, j.policy, &o.policy));
         ts_policy_settle(&o.policy, 1);
         ctx->dev->counting = true;

@@ -48,7 +48,8 @@ START_TEST(names)
         ck_assert(!strncmp(every[i], ts_policy_name(p.kind), strlen(ts_policy_name(p.kind))));
         ck_assert(p.keep == 0.2 && p.k == 2 && p.seed == 0 &&
                   p.adaptive == (i != TS_ADASPA && i != TS_SVG && i != TS_RECYCLED) && !p.strict &&
-                  p.by_error == (i == TS_ADASPA || i == TS_SVG) && p.fresh == (i == TS_ADASPA) &&
+                  p.by_error == (i == TS_ADASPA || i == TS_SVG) && !p.fresh &&
+                  p.residual == (i == TS_ADASPA ? -1 : 0) &&
                   p.rest == (i == TS_ADASPA ? TS_REST_MEASURED : TS_REST_NONE) &&
                   p.dense_steps == -1 && !p.search.n && !p.dense_layers.n && !p.said_min_tokens &&
                   !p.said_steps);
@@ -111,19 +112,21 @@ static const struct {
     {"dense:", "attention dense: a key must follow the colon"},
     {"dense:strict", "attention dense: takes no keys"},
     {"adaspa:", "attention adaspa: a key must follow the colon"},
-    {"adaspa:,keep=0.2", "attention adaspa: no key \"\", expected keep, mass, order, min-tokens, "
-                         "search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
-    {"adaspa:keep=0.2,", "attention adaspa: no key \"\", expected keep, mass, order, min-tokens, "
-                         "search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
+    {"adaspa:,keep=0.2",
+     "attention adaspa: no key \"\", expected keep, mass, order, min-tokens, "
+     "search-steps, search, fresh, rest, residual, adaptive, dense-layers or strict"},
+    {"adaspa:keep=0.2,",
+     "attention adaspa: no key \"\", expected keep, mass, order, min-tokens, "
+     "search-steps, search, fresh, rest, residual, adaptive, dense-layers or strict"},
     {"adaspa:kep=0.2",
      "attention adaspa: no key \"kep\": did you mean keep? (of keep, mass, order, min-tokens, "
-     "search-steps, search, fresh, rest, adaptive, dense-layers or strict)"},
+     "search-steps, search, fresh, rest, residual, adaptive, dense-layers or strict)"},
     {"adaspa:keeps=0.2",
      "attention adaspa: no key \"keeps\": did you mean keep? (of keep, mass, order, min-tokens, "
-     "search-steps, search, fresh, rest, adaptive, dense-layers or strict)"},
+     "search-steps, search, fresh, rest, residual, adaptive, dense-layers or strict)"},
     {"adaspa:dense-steps=3",
      "attention adaspa: no key \"dense-steps\", expected keep, mass, order, "
-     "min-tokens, search-steps, search, fresh, rest, adaptive, dense-layers or strict"},
+     "min-tokens, search-steps, search, fresh, rest, residual, adaptive, dense-layers or strict"},
     {"tile:keep=0.2", "attention tile: no key \"keep\", expected order, min-tokens, dense-steps, "
                       "rest, dense-layers, k, file or strict"},
     {"window:seed=1", "attention window: no key \"seed\", expected keep, order, min-tokens, "
@@ -132,7 +135,7 @@ static const struct {
                            "min-tokens, dense-steps, rest, dense-layers or strict"},
     {"svg:dense-steps=3",
      "attention svg: no key \"dense-steps\", expected keep, order, min-tokens, "
-     "search-steps, rest, dense-layers or strict"},
+     "search-steps, rest, residual, dense-layers or strict"},
     {"svg:rest=measured",
      "attention svg: rest=measured, expected none, mean, linear or (adaspa) measured"},
     {"random:search-steps=1", "attention random: no key \"search-steps\", expected keep, order, "
@@ -184,6 +187,12 @@ static const struct {
     {"adaspa:fresh=-1",
      "attention adaspa: fresh=-1, expected 0, or the number of steps after which plans are ranked "
      "anew"},
+    {"adaspa:residual=2",
+     "attention adaspa: residual=2, expected 0, 1 or 64: the tokens over which what a search left "
+     "out is averaged"},
+    {"window:residual=1",
+     "attention window: no key \"residual\", expected keep, order, min-tokens, "
+     "dense-steps, rest, dense-layers or strict"},
     {"adaspa:rest=some",
      "attention adaspa: rest=some, expected none, mean, linear or (adaspa) measured"},
     {"pooled:rest=measured",
@@ -227,7 +236,7 @@ static const struct {
      "attention recycled: rest=measured, expected none, mean, linear or (adaspa) measured"},
     {"recycled:mass=0.9", "attention recycled: no key \"mass\", expected keep, order, min-tokens, "
                           "search-steps, similar, "
-                          "apart, searches, rest, dense-layers or strict"},
+                          "apart, searches, rest, residual, dense-layers or strict"},
     {"adaspa:adaptive=yes", "attention adaspa: adaptive=yes, expected on or off"},
     {"adaspa:dense-layers=-1",
      "attention adaspa: dense-layers=-1, expected layers from 0, like 0+1+28-29"},
@@ -321,11 +330,25 @@ static const struct {
     {"auto", "auto:psnr=30", 50},
     {"auto:psnr=27.5", "auto:psnr=27.5", 50},
     {"adaspa",
-     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=1,"
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=0,"
      "rest=measured",
      50},
+    {"adaspa:residual=0",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=1,"
+     "rest=measured,residual=0",
+     50},
+    {"adaspa:residual=64,fresh=2",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=2,"
+     "rest=measured,residual=64",
+     50},
+    {"adaspa:search=mass,residual=1",
+     "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=mass,rest=none,"
+     "residual=1,adaptive=on",
+     50},
+    {"svg:residual=1", "svg:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,residual=1",
+     50},
     {"adaspa:order=tile,strict,min-tokens=0",
-     "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1,search=error,fresh=1,rest=measured,"
+     "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1,search=error,fresh=0,rest=measured,"
      "strict=on",
      4},
     {"recycled",
@@ -387,7 +410,7 @@ START_TEST(text)
               q.apart == p.apart && q.searches == p.searches && q.order == p.order &&
               q.min_tokens == p.min_tokens && q.adaptive == p.adaptive && q.strict == p.strict &&
               q.seed == p.seed && q.k == p.k && q.by_error == p.by_error && q.fresh == p.fresh &&
-              q.rest == p.rest && q.psnr == p.psnr);
+              q.residual == p.residual && q.rest == p.rest && q.psnr == p.psnr);
     ck_assert(same_set(&q.search, &p.search) && same_set(&q.dense_layers, &p.dense_layers) &&
               !strcmp(q.file, p.file));
     ts_policy_settle(&q, 1); /* settled already: nothing moves */
@@ -444,16 +467,21 @@ START_TEST(four_steps)
 }
 END_TEST
 
-/* By error every search is dense, and so has an output to measure by. */
+/* By error, and where residuals are kept, every search is dense, and so has an output to measure
+ * by.
+ */
 START_TEST(searches_by_error)
 {
-    ts_policy p = parse("adaspa");
-    ts_policy_settle(&p, 50);
-    for (int step = 1; step <= 50; step++)
-        ck_assert_int_eq(ts_policy_decide(&p, step, 0, step > 10), step < 10 ? TS_DO_DENSE
-                                                                   : step == 10 || step == 30
-                                                                       ? TS_DO_SEARCH
-                                                                       : TS_DO_SPARSE);
+    static const char *const of[] = {"adaspa", "adaspa:search=mass,residual=1"};
+    for (int i = 0; i < 2; i++) {
+        ts_policy p = parse(of[i]);
+        ts_policy_settle(&p, 50);
+        for (int step = 1; step <= 50; step++)
+            ck_assert_int_eq(ts_policy_decide(&p, step, 0, step > 10), step < 10 ? TS_DO_DENSE
+                                                                       : step == 10 || step == 30
+                                                                           ? TS_DO_SEARCH
+                                                                           : TS_DO_SPARSE);
+    }
 }
 END_TEST
 

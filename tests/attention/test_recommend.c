@@ -98,15 +98,18 @@ static double work_of(const char *text, int steps)
 }
 
 /* Ten steps of 64 blocks: two dense; of searches one more (by error, both trying seven plans on
- * half of the blocks), or one at half a call (by mass). */
+ * half of the blocks, and where residuals are kept a sparse call), or one at half a call (by mass).
+ */
 START_TEST(work)
 {
     ck_assert_double_eq_tol(work_of("dense", 10), 1, 1e-12);
     ck_assert_double_eq_tol(work_of("window:keep=0.25", 10), (2 + 8 * 0.25) / 10, 1e-12);
     ck_assert_double_eq_tol(work_of("pooled:keep=0.25,dense-layers=0+1", 10), (2 + 8 * 0.25) / 10,
                             1e-12);
-    ck_assert_double_eq_tol(work_of("adaspa:keep=0.25", 10), (3 + 7 * 0.25 + 2 * 7 * 0.25 / 2) / 10,
+    ck_assert_double_eq_tol(work_of("adaspa:keep=0.25", 10), (3 + 9 * 0.25 + 2 * 7 * 0.25 / 2) / 10,
                             1e-12);
+    ck_assert_double_eq_tol(work_of("adaspa:keep=0.25,residual=0", 10),
+                            (3 + 7 * 0.25 + 2 * 7 * 0.25 / 2) / 10, 1e-12);
     ck_assert_double_eq_tol(work_of("adaspa:keep=0.25,search=mass", 10), (2.5 + 8 * 0.25) / 10,
                             1e-12);
 }
