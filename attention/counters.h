@@ -24,7 +24,7 @@ typedef struct { /* of one run; counted on a counting device too, without times 
     long compared, turned;
     double alike, alike_least;
     /* heads by what searches that compare by error gave them: ts_ranking, ts_rest_form */
-    long ranked[6], formed[3];
+    long ranked[8], formed[3];
 } ts_attn_counters;
 
 long ts_attn_calls(const ts_attn_counters *);

@@ -101,17 +101,31 @@ static bool share_frame(const frame_sets *s, long p, long j)
     return false;
 }
 
+static bool open_sets(const ts_grid *g, int blocks, frame_sets *s)
+{
+    *s = (frame_sets){.words = (g->F + 31) / 32};
+    s->frames = calloc((size_t)(blocks * s->words), sizeof *s->frames);
+    s->first = malloc((size_t)blocks * sizeof *s->first);
+    s->last = malloc((size_t)blocks * sizeof *s->last);
+    s->reference = calloc((size_t)blocks, sizeof *s->reference);
+    return s->frames && s->first && s->last && s->reference;
+}
+
+static void close_sets(frame_sets *s)
+{
+    free(s->frames);
+    free(s->first);
+    free(s->last);
+    free(s->reference);
+}
+
 bool ts_pattern_tile(const ts_grid *g, const int32_t *at, int k, int block, int blocks,
                      uint32_t *bits)
 {
     long words = ts_plan_words(blocks);
-    frame_sets s = {.words = (g->F + 31) / 32};
+    frame_sets s;
     bool *reference = malloc((size_t)g->F * sizeof *reference);
-    s.frames = calloc((size_t)(blocks * s.words), sizeof *s.frames);
-    s.first = malloc((size_t)blocks * sizeof *s.first);
-    s.last = malloc((size_t)blocks * sizeof *s.last);
-    s.reference = calloc((size_t)blocks, sizeof *s.reference);
-    bool ok = reference && s.frames && s.first && s.last && s.reference;
+    bool ok = open_sets(g, blocks, &s) && reference;
     memset(bits, 0, (size_t)(blocks * words) * sizeof *bits);
     if (ok) mark_references(g->F, k, reference);
     if (ok) collect_frames(g, at, reference, block, blocks, &s);
@@ -122,10 +136,7 @@ bool ts_pattern_tile(const ts_grid *g, const int32_t *at, int k, int block, int 
                 set_bit(bits + j * words, p);
             }
     free(reference);
-    free(s.frames);
-    free(s.first);
-    free(s.last);
-    free(s.reference);
+    close_sets(&s);
     return ok;
 }
 
@@ -253,6 +264,62 @@ bool ts_pattern_svg(const ts_grid *g, const int32_t *at, int nv, int nb, float *
         }
     bool ok = c != NULL;
     free(c);
+    return ok;
+}
+
+/* The fewest reference frames with which frame f is one. */
+static int level_of_frame(int F, int f)
+{
+    int k = 1;
+    bool is = false;
+    for (; k < F; k++) {
+        for (int m = 0; m < k && !is; m++) is = ((long)m * F + k - 1) / k == f;
+        if (is) break;
+    }
+    return k;
+}
+
+/* level [nv]: the least of a block's frames. */
+static bool find_levels(const ts_grid *g, const frame_sets *s, int nv, int *level)
+{
+    int *of = malloc((size_t)g->F * sizeof *of);
+    if (!of) return false;
+    for (int f = 0; f < g->F; f++) of[f] = level_of_frame(g->F, f);
+    for (int b = 0; b < nv; b++) {
+        level[b] = g->F;
+        for (int f = s->first[b]; f <= s->last[b]; f++)
+            if (s->frames[b * s->words + f / 32] >> f % 32 & 1 && of[f] < level[b])
+                level[b] = of[f];
+    }
+    free(of);
+    return true;
+}
+
+bool ts_pattern_near(const ts_grid *g, const int32_t *at, int nv, int nb, float *scores)
+{
+    size_t all = (size_t)nb * (size_t)nb;
+    frame_sets s;
+    bool *none = calloc((size_t)g->F, sizeof *none);
+    place *c = malloc((size_t)nv * sizeof *c);
+    int *level = malloc((size_t)nv * sizeof *level);
+    bool ok = open_sets(g, nv, &s) && none && c && level;
+    memset(scores, 0, 2 * all * sizeof *scores);
+    if (ok) {
+        find_centres(g, at, nv, c);
+        collect_frames(g, at, none, TS_BLOCK, nv, &s);
+        ok = find_levels(g, &s, nv, level);
+    }
+    for (int p = 0; ok && p < nv; p++)
+        for (int j = 0; j < nv; j++) {
+            float *to = scores + (size_t)p * (size_t)nb + (size_t)j;
+            double places = fabs(c[p].index - c[j].index) / (g->H * g->W);
+            to[0] = (float)-window_distance(g, c, p, j);
+            to[all] = (float)-(places + (share_frame(&s, p, j) ? 0 : level[j]));
+        }
+    close_sets(&s);
+    free(none);
+    free(c);
+    free(level);
     return ok;
 }
 

@@ -24,6 +24,12 @@ bool ts_pattern_radial(const ts_grid *, const int32_t *at, double keep, int bloc
  * raster order; temporal: in the order in which a pixel's tokens of all frames stand together. A
  * block is where its tokens are on average. Returns false: no memory. */
 bool ts_pattern_svg(const ts_grid *, const int32_t *at, int nv, int nb, float *scores);
+/* Window and tile as scores [2, nb, nb] like those of svg. Window: minus the distance above. Tile:
+ * minus r + e / (H W), of blocks e places of a frame apart (in raster order, by where their tokens
+ * are on average), r 0 where they have a frame in common, else the least k for which a frame of j
+ * is among the k reference frames of ts_pattern_tile; so that a row's budget is its own frame, then
+ * reference frames. Returns false: no memory. */
+bool ts_pattern_near(const ts_grid *, const int32_t *at, int nv, int nb, float *scores);
 /* The block itself and budget - 1 others, drawn for (seed, layer, head, row): those with the
  * smallest words of Philox, block j having word j % 4 of counter (row 2^32 + j / 4, layer 2^32 +
  * head). */

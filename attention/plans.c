@@ -346,9 +346,9 @@ done:
 }
 
 /* ---- plans that are made on the way ---- */
-/* svg: both patterns on the device, for branches of as many blocks once. */
-static ts_status send_svg(ts_attn *a, const int32_t *at, int slot, ts_tensor *patterns,
-                          ts_tensor *each)
+/* Both patterns on the device, for branches of as many blocks once. */
+static ts_status send_scores(ts_attn *a, const int32_t *at, int slot, ts_tensor *patterns,
+                             ts_tensor *each)
 {
     ts_status st = TS_OK;
     ts_device *dev = a->ctx->dev;
@@ -360,7 +360,9 @@ static ts_status send_svg(ts_attn *a, const int32_t *at, int slot, ts_tensor *pa
     *patterns = ts_take(&a->ctx->arena, TS_F32, TS_DIM(2, s.nb, s.nb));
     *each = ts_take(&a->ctx->arena, TS_I32, TS_DIM(2, (long)A));
     if (dev->counting) goto done;
-    if (!ts_pattern_svg(&a->grid, at, s.nv, s.nb, scores)) TRY(ts_plans_no_memory(a));
+    if (!(a->o.policy.kind == TS_SVG ? ts_pattern_svg : ts_pattern_near)(&a->grid, at, s.nv, s.nb,
+                                                                         scores))
+        TRY(ts_plans_no_memory(a));
     for (size_t i = 0; i < 2 * A; i++) which[i] = i >= A;
     TRY(dev->ops->upload(dev, patterns->p, scores, n * sizeof *scores));
     TRY(dev->ops->upload(dev, each->p, which, 2 * A * sizeof *which));
@@ -370,13 +372,13 @@ done:
     return st;
 }
 
-static ts_status open_svg(ts_attn *a, const int32_t *at)
+static ts_status open_scores(ts_attn *a, const int32_t *at)
 {
     ts_status st = TS_OK;
     for (int slot = 0; slot < a->o.slots; slot++) {
         int twin = first_alike(a, slot);
         ts_attn_state like = *ts_plans_of(a, twin, 0);
-        if (twin == slot) TRY(send_svg(a, at, slot, &like.patterns, &like.each));
+        if (twin == slot) TRY(send_scores(a, at, slot, &like.patterns, &like.each));
         for (int l = 0; l < a->o.layers; l++) {
             ts_attn_state *s = ts_plans_of(a, slot, l);
             s->patterns = like.patterns;
@@ -436,7 +438,7 @@ ts_status ts_plans_open(ts_attn *a)
         open_searched(a);
     else
         TRY(open_patterns(a, at));
-    if (kind == TS_SVG) TRY(open_svg(a, at));
+    if (ts_policy_keeps_plans(&a->o.policy) && a->o.policy.by_error) TRY(open_scores(a, at));
 done:
     free(at);
     ts_bag_free(bag);

@@ -10,6 +10,8 @@ typedef enum {
     TS_RANK_MASS,
     TS_RANK_OWN,
     TS_RANK_POOLED,
+    TS_RANK_WINDOW, /* from here on by scores that follow from the grid */
+    TS_RANK_TILE,
     TS_RANKINGS, /* that adaspa compares; svg the two behind them */
     TS_RANK_SPATIAL = TS_RANKINGS,
     TS_RANK_TEMPORAL,
@@ -26,8 +28,9 @@ struct ts_attn_state { /* of one layer and branch */
     /* Where rankings are compared by error, i32 [A] of each head: ts_ranking and ts_rest_form; and
      * as far as the host knows, which of them some head has. */
     ts_tensor ranking, form;
-    /* svg, where ranking counts from TS_RANK_SPATIAL: scores of both patterns f32 [2, nb, nb], and
-     * i32 [2, A] of zeros and ones; of branches with as many blocks the same */
+    /* Scores of two patterns f32 [2, nb, nb], those of adaspa from TS_RANK_WINDOW on or of svg,
+     * where ranking counts from TS_RANK_SPATIAL, and i32 [2, A] of zeros and ones; of branches with
+     * as many blocks the same */
     ts_tensor patterns, each;
     /* recycled: the mean queries of the last search (recycle.h); the next comparison found others;
      * searches so far */

@@ -459,8 +459,8 @@ bool ts_policy_searches(const ts_policy *p, int step)
 
 double ts_policy_work(const ts_policy *p, int steps, int nb)
 {
-    double sum = 0, plans = p->kind == TS_SVG ? 2 : 7,
-           tries = (p->by_error ? plans * p->keep * fmin(1, 32.0 / nb) : 0) +
+    double sum = 0, plans = p->kind == TS_SVG ? 2 : 9,
+           tries = (p->by_error ? plans * p->keep * fmin(1, 24.0 / nb) : 0) +
                    (p->residual ? p->keep : 0);
     bool have = !ts_policy_keeps_plans(p);
     for (int s = 1; s <= steps; s++) {

@@ -8,7 +8,7 @@
  * that it was chosen by grows old too. Measured on the default model (README.md). */
 static const float BETTER_RANKING = 2, BETTER_FORM = 4;
 /* query blocks that errors are measured on, at least, where there are as many */
-enum { SAMPLE = 32 };
+enum { SAMPLE = 24 };
 
 const char *ts_ranking_name(ts_ranking r)
 {
@@ -17,6 +17,8 @@ const char *ts_ranking_name(ts_ranking r)
         [TS_RANK_MASS] = "by mass",
         [TS_RANK_OWN] = "by mass with the own block",
         [TS_RANK_POOLED] = "pooled",
+        [TS_RANK_WINDOW] = "window",
+        [TS_RANK_TILE] = "tile",
         [TS_RANK_SPATIAL] = "spatial",
         [TS_RANK_TEMPORAL] = "temporal"};
     return name[r];
@@ -79,6 +81,20 @@ static ts_status score_pooled(const work *w)
     return ts_block_means_op(w->dev, (ts_block_means){w->op->q, w->op->k, w->scores});
 }
 
+/* Scores of the pattern that `which` [A] has of each head. */
+static ts_status score_patterns(const work *w, ts_tensor which)
+{
+    long A = w->a->o.heads, nb = w->s->plan.nb;
+    return ts_gather_op(w->dev, (ts_gather){ts_view(w->s->patterns, TS_DIM(2, nb * nb)), which,
+                                            ts_view(w->scores, TS_DIM(A, nb * nb))});
+}
+
+/* The same pattern, 0 or 1, for every head: i32 [A]. */
+static ts_tensor pattern_of_all(const ts_attn_state *s, int i)
+{
+    return ts_view(ts_row_range(s->each, i, 1), TS_DIM(s->each.dim[1]));
+}
+
 /* A plan by a ranking whose scores are there; `who` absent: for all heads. */
 static ts_topk ranked(const work *w, ts_ranking r, ts_tensor scores, ts_tensor who)
 {
@@ -125,6 +141,8 @@ static ts_status scores_of(const comparison *c, ts_ranking r, ts_tensor *scores)
     *scores = c->w.scores;
     if (r == TS_RANK_FRESH) return weigh_pooled(&c->w);
     if (r == TS_RANK_POOLED) return score_pooled(&c->w);
+    if (r >= TS_RANK_WINDOW)
+        return score_patterns(&c->w, pattern_of_all(c->w.s, r - TS_RANK_WINDOW));
     *scores = c->mass;
     return TS_OK;
 }
@@ -219,14 +237,6 @@ done:
 }
 
 /* ---- patterns ---- */
-/* Scores of the pattern that `which` [A] has of each head. */
-static ts_status score_patterns(const work *w, ts_tensor which)
-{
-    long A = w->a->o.heads, nb = w->s->plan.nb;
-    return ts_gather_op(w->dev, (ts_gather){ts_view(w->s->patterns, TS_DIM(2, nb * nb)), which,
-                                            ts_view(w->scores, TS_DIM(A, nb * nb))});
-}
-
 ts_status ts_search_patterns(ts_attn *a, ts_attn_state *s, const ts_attention *dense,
                              ts_tensor mass, ts_tensor found)
 {
@@ -243,7 +253,7 @@ ts_status ts_search_patterns(ts_attn *a, ts_attn_state *s, const ts_attention *d
     c.again.ld = A * n[3];
     c.error = ts_take(arena, TS_F32, TS_DIM(2, A));
     for (int i = 0; i < 2; i++) {
-        TRY(score_patterns(w, ts_view(ts_row_range(s->each, i, 1), TS_DIM(A))));
+        TRY(score_patterns(w, pattern_of_all(s, i)));
         TRY(ts_topk_op(w->dev, ranked(w, TS_RANK_MASS, w->scores, (ts_tensor){0})));
         TRY(measure_plan(&c, TS_REST_NONE, i));
     }

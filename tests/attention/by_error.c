@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { A = 4, D = 16, STEPS = 4, N = 6 * 64 - 13, NB = 6, WIDTH = A * D };
+enum { FRAMES = 7, AREA = 53 };
+enum { A = 6, D = 16, STEPS = 4, N = 6 * 64 - 13, NB = 6, WIDTH = A * D };
 static const double SCALE = 0.25;
 
 /* ---- tokens ---- */
@@ -21,7 +22,9 @@ static const double SCALE = 0.25;
  * stands for a block; 1 keys that are equal within
  * blocks: means say all; 2 values that follow their keys around the means of the blocks, queries
  * equal within blocks: linear says nearly all; 3 one key among the many of two blocks is what all
- * queries look for: means miss it, and masses know. Tokens drift a little from step to step. */
+ * queries look for: means miss it, and masses know; 4 and 5 queries and keys that tell nothing, and
+ * values, equal within blocks, whose mean those of a window and of a tile come near. Tokens drift a
+ * little from step to step. */
 static double token(int what, int head, long n, long d, int step)
 {
     static const char *const name[] = {"q", "k", "v"};
@@ -36,6 +39,11 @@ static double token(int what, int head, long n, long d, int step)
     if (head == 3 && what == 0) return (d == 0 ? 3 : 0.2 * x) + drift;
     if (head == 3 && what == 1 && d == 0)
         return i == 5 && (n / 64 == 1 || n / 64 == 3) ? 9 : n / 64 == 4 ? 0.3 : -0.2;
+    if (head > 3 && what < 2) return 0.02 * x;
+    if (head > 3) {
+        block = (uint32_t)(n / 64 * D + d) + (head == 4 ? 11000 : 15200);
+        return (d ? 0.05 : 1) * golden_u("v", block) + drift;
+    }
     return (what == 2 ? 1 : head ? 1.2 : 3.5) * x + drift;
 }
 
@@ -141,6 +149,27 @@ static oracle *oracle_of(int head, int step, ts_dtype type)
     return o;
 }
 
+/* Minus what the grid says of two blocks: window and tile as in attention/README.md. */
+static double grid_score(bool tile, long p, long j)
+{
+    double frame[2] = {0}, place[2] = {0};
+    bool in[2][FRAMES] = {{false}}, common = false;
+    long of[2] = {p, j}, level = FRAMES;
+    for (int i = 0; i < 2; i++)
+        for (long n = of[i] * 64; n < of[i] * 64 + rows_of(of[i]); n++) {
+            frame[i] += (double)(n / AREA) / (double)rows_of(of[i]);
+            place[i] += (double)(n % AREA) / (double)rows_of(of[i]);
+            in[i][n / AREA] = true;
+        }
+    double frames = fabs(frame[0] - frame[1]) / FRAMES, places = fabs(place[0] - place[1]) / AREA;
+    if (!tile) return -fmax(frames, places);
+    for (int f = 0; f < FRAMES; f++) common |= in[0][f] && in[1][f];
+    for (long k = FRAMES - 1; k > 0; k--)
+        for (long m = 0; m < k; m++)
+            if (in[1][(m * FRAMES + k - 1) / k]) level = k;
+    return -(places + (common ? 0 : (double)level));
+}
+
 /* The budget's largest of each row, the block itself among them where `own`. */
 static void choose(const double score[NB][NB], bool own, long budget, bool plan[NB][NB])
 {
@@ -158,8 +187,12 @@ static void choose(const double score[NB][NB], bool own, long budget, bool plan[
 
 static void plan_by(const oracle *o, int ranking, long budget, bool plan[NB][NB])
 {
+    double near[NB][NB];
+    for (long p = 0; p < NB; p++)
+        for (long j = 0; j < NB; j++) near[p][j] = grid_score(ranking == TS_RANK_TILE, p, j);
     choose(ranking == TS_RANK_FRESH    ? o->fresh
            : ranking == TS_RANK_POOLED ? o->means
+           : ranking >= TS_RANK_WINDOW ? near
                                        : o->mass,
            ranking != TS_RANK_MASS, budget, plan);
 }
@@ -242,7 +275,7 @@ static ts_status run_phase(ts_ctx *ctx, void *user)
     static const char *const branch[] = {"cond"};
     ts_status st = TS_OK;
     run *r = user;
-    ts_attn_options o = {.grid = ts_grid_of(1, 1, N),
+    ts_attn_options o = {.grid = ts_grid_of(FRAMES, 1, AREA),
                          .layers = 1,
                          .heads = A,
                          .width = D,
@@ -378,8 +411,10 @@ void by_error_choices(const char *backend)
         free_run(&r);
     }
     /* heads that differ, or nothing was tested */
-    ck_assert_msg(seen[TS_RANK_FRESH] && seen[TS_RANK_FRESH] < 3 * A, "%d fresh of %d",
-                  seen[TS_RANK_FRESH], 3 * A);
+    ck_assert_msg(seen[TS_RANK_FRESH] && seen[TS_RANK_WINDOW] && seen[TS_RANK_TILE] &&
+                      seen[TS_RANK_FRESH] + seen[TS_RANK_WINDOW] + seen[TS_RANK_TILE] < 3 * A,
+                  "%d fresh, %d window, %d tile of %d", seen[TS_RANK_FRESH], seen[TS_RANK_WINDOW],
+                  seen[TS_RANK_TILE], 3 * A);
     ck_assert_msg(formed[0] && formed[1] && formed[2], "%d none, %d means, %d linear", formed[0],
                   formed[1], formed[2]);
 }
@@ -460,7 +495,7 @@ static ts_status load_only(ts_ctx *ctx, void *user)
 {
     ts_status st = TS_OK;
     run *r = user;
-    ts_attn_options o = {.grid = ts_grid_of(1, 1, N),
+    ts_attn_options o = {.grid = ts_grid_of(FRAMES, 1, AREA),
                          .layers = 1,
                          .heads = A,
                          .width = D,

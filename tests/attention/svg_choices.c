@@ -1,5 +1,6 @@
 /* The definition of --attention svg in double. */
 #include "tests/attention/svg_choices.h"
+#include "attention/plans.h"
 
 #include "attention/plan_file.h"
 #include "tests/attention/sparse_run.h"
@@ -109,8 +110,8 @@ void svg_choices(const char *backend, int shape)
         }
     const long *ranked = j.attn.counters.ranked;
     ck_assert_msg(seen[0] > 2 && seen[1] > 2, "spatial %d, temporal %d", seen[0], seen[1]);
-    ck_assert(ranked[4] >= seen[0] && ranked[5] >= seen[1] &&
-              ranked[4] + ranked[5] == SLOTS * LAYERS * A);
+    ck_assert(ranked[TS_RANK_SPATIAL] >= seen[0] && ranked[TS_RANK_TEMPORAL] >= seen[1] &&
+              ranked[TS_RANK_SPATIAL] + ranked[TS_RANK_TEMPORAL] == SLOTS * LAYERS * A);
     ck_assert(j.attn.counters.searched == SLOTS * LAYERS &&
               j.attn.counters.sparse == 3 * SLOTS * LAYERS && j.attn.counters.recall_least > 0);
     sparse_run_free(&j);

@@ -658,6 +658,44 @@ START_TEST(no_blocks)
 }
 END_TEST
 
+/* What adaspa's candidates of the grid score: window and tile, token by token. */
+START_TEST(nearness)
+{
+    enum { MOST = 64 };
+    static float scores[2 * (MOST + 1) * (MOST + 1)];
+    ordered x = order_of(_i / 2, _i % 2 ? TS_TILE_ORDER : TS_RASTER);
+    const ts_grid *g = &x.g;
+    int nv = (g->N + TS_BLOCK - 1) / TS_BLOCK, nb = nv + 1, area = g->H * g->W;
+    ck_assert_int_le(nv, MOST);
+    ck_assert(ts_pattern_near(g, x.at, nv, nb, scores));
+    for (int p = 0; p < nb; p++)
+        for (int j = 0; j < nb; j++) {
+            double mean[2][4] = {{0}}, extent[3] = {g->F, g->H, g->W}, far = 0;
+            bool common = false;
+            int level = g->F, of[2] = {p, j};
+            for (int i = 0; i < 2 && p < nv && j < nv; i++) {
+                int first = of[i] * TS_BLOCK, n = g->N - first < TS_BLOCK ? g->N - first : TS_BLOCK;
+                for (int t = first; t < first + n; t++) {
+                    int frame = x.at[t] / area, place = x.at[t] % area;
+                    double y[4] = {frame, place / g->W, place % g->W, place};
+                    for (int a = 0; a < 4; a++) mean[i][a] += y[a] / n;
+                    for (int u = p * TS_BLOCK; u < (p + 1) * TS_BLOCK && u < g->N; u++)
+                        common |= i && x.at[u] / area == frame;
+                    for (int k = 1; i && k < level; k++)
+                        for (int m = 0; m < k; m++)
+                            if ((m * g->F + k - 1) / k == frame) level = k;
+                }
+            }
+            for (int a = 0; a < 3; a++) far = fmax(far, fabs(mean[0][a] - mean[1][a]) / extent[a]);
+            double tiled = fabs(mean[0][3] - mean[1][3]) / area + (common ? 0 : level);
+            if (p == nv || j == nv) far = tiled = 0; /* text */
+            ck_assert_double_eq_tol(scores[p * nb + j], -far, 1e-6);
+            ck_assert_double_eq_tol(scores[(nb + p) * nb + j], -tiled, 1e-5);
+        }
+    free(x.at);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("patterns");
@@ -680,6 +718,7 @@ int main(void)
     tcase_add_test(t, lengths);
     tcase_add_test(t, tile_file);
     tcase_add_loop_test(t, tile_file_faults, 0, FILES);
+    tcase_add_loop_test(t, nearness, 0, 2 * SHAPES);
     tcase_add_test(t, no_tile_file);
     tcase_add_test(t, widened);
     tcase_add_test(t, not_widened);

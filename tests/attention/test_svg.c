@@ -1,5 +1,6 @@
 /* --attention svg on the CPU, and on a device whose memory is not the host's. */
 #include "attention/patterns.h"
+#include "attention/plans.h"
 #include "tests/attention/sparse_run.h"
 #include "tests/attention/svg_choices.h"
 
@@ -12,7 +13,7 @@ END_TEST
 START_TEST(picture)
 {
     sparse_run j = sparse_run_on("cpu", 1, SVG_POLICY, 2);
-    ck_assert_int_eq(j.attn.counters.ranked[4], SLOTS * LAYERS * A);
+    ck_assert_int_eq(j.attn.counters.ranked[TS_RANK_SPATIAL], SLOTS * LAYERS * A);
     sparse_run_free(&j);
 }
 END_TEST
