@@ -22,7 +22,7 @@ static const float LOG_ROW = 4.15888308f; /* ln of a whole block's tokens */
 /* bytes of all packed heads at most, unless one is more */
 static const size_t PACKED = (size_t)512 << 20;
 
-static const ts_attn_kernel *choose_kernel(const ts_cpu *c, ts_dtype type)
+const ts_attn_kernel *ts_attn_kernel_for(const ts_cpu *c, ts_dtype type)
 {
     if (c->level == TS_LEVEL_REF) return NULL;
     if (type == TS_BF16 && c->level >= TS_LEVEL_AVX512_BF16) return &ts_attn_avx512_bf16;
@@ -433,7 +433,7 @@ static ts_status run_attention(ts_cpu *c, purpose what, const ts_attention *a, f
 {
     call x = {.c = c,
               .what = what,
-              .k = choose_kernel(c, a->q.type),
+              .k = ts_attn_kernel_for(c, a->q.type),
               .lse = lse,
               .sums = sums,
               .N = a->q.dim[1],
@@ -471,7 +471,7 @@ static ts_status run_attention(ts_cpu *c, purpose what, const ts_attention *a, f
 
 ts_status ts_cpu_attention(ts_cpu *c, const ts_attention *a)
 {
-    if (choose_kernel(c, a->q.type)) return run_attention(c, ATTEND, a, NULL, NULL);
+    if (ts_attn_kernel_for(c, a->q.type)) return run_attention(c, ATTEND, a, NULL, NULL);
     if (!c->dev.counting && !ts_attention_ref(a))
         return ts_fail(c->dev.err, TS_EMEMORY, "no memory for attention");
     return TS_OK;
@@ -479,7 +479,7 @@ ts_status ts_cpu_attention(ts_cpu *c, const ts_attention *a)
 
 ts_status ts_cpu_block_sums(ts_cpu *c, const ts_block_sums *s)
 {
-    if (choose_kernel(c, s->q.type)) {
+    if (ts_attn_kernel_for(c, s->q.type)) {
         /* values and output only lend their shapes */
         ts_attention a = {.q = s->q, .k = s->k, .v = s->k, .out = s->q, .scale = s->scale};
         return run_attention(c, BLOCK_SUMS, &a, ts_host_of(s->lse.p), ts_host_of(s->sums.p));
@@ -491,7 +491,7 @@ ts_status ts_cpu_block_sums(ts_cpu *c, const ts_block_sums *s)
 
 ts_status ts_cpu_pool_sums(ts_cpu *c, const ts_pool_sums *s)
 {
-    if (choose_kernel(c, s->q.type)) {
+    if (ts_attn_kernel_for(c, s->q.type)) {
         ts_attention a = {.q = s->q, .k = s->k, .v = s->k, .out = s->q, .scale = s->scale};
         return run_attention(c, POOL_SUMS, &a, ts_there(s->lse) ? ts_host_of(s->lse.p) : NULL,
                              ts_host_of(s->sums.p));
@@ -507,7 +507,7 @@ double ts_cpu_peak(ts_cpu *c, ts_dtype type)
 {
     enum { MOST = 6 * 64, TRIES = 5 };
     const ts_attn_kernel *k = type == TS_F32 || (type == TS_BF16 && c->dev.has_bf16)
-                                  ? choose_kernel(c, type)
+                                  ? ts_attn_kernel_for(c, type)
                                   : NULL;
     double best = 0;
     long rounds = 1 << 14;

@@ -82,8 +82,18 @@ typedef struct {
      * in the kernel's type, c [lanes / ks] f32 */
     void (*spin)(long rounds, const void *small, float *c);
     long lanes;
+    /* Kernels in f32, NULL in others. c [rows][panel] = A [rows][K] B [K][panel], rows even, 4 or
+     * more; `to` [columns][64] = the transpose of `from` [64][columns], columns a multiple of
+     * panel */
+    void (*product)(long rows, long K, const float *A, long lda, const float *B, float *c,
+                    long ldc);
+    void (*across)(const float *from, long columns, float *to);
+    long panel;
 } ts_attn_kernel;
 extern const ts_attn_kernel ts_attn_avx2, ts_attn_avx512, ts_attn_avx512_bf16;
+
+/* The level's kernel for tensors of a type; NULL: plain C. */
+const ts_attn_kernel *ts_attn_kernel_for(const ts_cpu *, ts_dtype);
 
 /* false: no memory */
 bool ts_attention_ref(const ts_attention *);

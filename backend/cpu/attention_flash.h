@@ -569,6 +569,37 @@ static void NAME(pack)(const ts_attn_job *j, long bh, long block, void *kp, void
     if (vp) NAME(pack_v)(j, vt, row * vt->ld + h * j->D, n, vp);
 }
 
+/* ---- products of f32 matrices, by the kernels whose Q carries the scale ---- */
+#if SCALED
+static void NAME(product)(long rows, long K, const float *A, long lda, const float *B, float *c,
+                          long ldc)
+{
+    for (long r = 0; r < rows;) {
+        bool six = rows - r >= 6 && rows - r != 8;
+#if NV == 4
+        if (six)
+            product64(K, A + r * lda, lda, B, c + r * ldc, ldc);
+        else
+            product44(K, A + r * lda, lda, B, c + r * ldc, ldc);
+#else
+        if (six)
+            product62(K, A + r * lda, lda, B, c + r * ldc, ldc);
+        else
+            product42(K, A + r * lda, lda, B, c + r * ldc, ldc);
+#endif
+        r += six ? 6 : 4;
+    }
+}
+
+static void NAME(across)(const float *from, long columns, float *to)
+{
+    for (long c = 0; c < columns; c += VW)
+        for (long r = 0; r < 64; r += VW)
+            TRANSPOSE((uint32_t *)(void *)(to + c * 64 + r), 64,
+                      (const uint32_t *)(const void *)(from + r * columns + c), columns);
+}
+#endif
+
 const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL,
                                       .ks = KS,
                                       .elem = sizeof(el),
@@ -577,5 +608,10 @@ const ts_attn_kernel NAME(ts_attn) = {.name = KERNEL,
                                       .item = NAME(item),
                                       .cached = NAME(cached),
                                       .pooled = NAME(pooled),
+#if SCALED
+                                      .product = NAME(product),
+                                      .across = NAME(across),
+                                      .panel = PW,
+#endif
                                       .spin = NAME(spin),
                                       .lanes = 6 * PW * KS};

@@ -8,6 +8,7 @@
 #include "backend/cpu/ref.h"
 
 #include <math.h>
+#include <omp.h>
 
 static long token_of(ts_tensor t, long n, long h) { return n * t.ld + h * t.dim[3]; }
 
@@ -244,6 +245,142 @@ done:
     return st;
 }
 
+/* ---- whole heads, by a kernel in f32 ---- */
+/* A thread makes all of a head and waits for nobody. C_j and M_p lie in panels of columns, [D /
+ * panel][D][panel], so that every product reads its second operand from end to end; the same panel
+ * of all C_j lies together. */
+enum { MANY = 24 };                           /* query blocks whose M_p are made together */
+static const size_t ROOM = (size_t)512 << 20; /* of all threads at most */
+typedef struct {
+    const ts_rest_linear *a;
+    const ts_attn_kernel *kernel;
+    long D, W, nb, panels; /* W: D padded to whole panels; panels: of a C_j */
+    long step;             /* from panel to panel of an M_p's row: of query block to query block */
+    /* [64][W] rows, [W][64], [W / panel][64][panel], [panels][nb + 1][panel], [MANY][nb],
+     * [MANY][step] */
+    float *row, *k, *v, *C, *weight, *M;
+} head_work;
+
+static size_t place_head(head_work *w, float *at)
+{
+    size_t used = 0, rows = (size_t)(TS_BLOCK * w->W);
+    struct {
+        float **to;
+        size_t n;
+    } part[] = {{&w->row, 2 * rows},
+                {&w->k, rows},
+                {&w->v, rows},
+                {&w->C, (size_t)(w->panels * (w->nb + 1) * w->kernel->panel)},
+                {&w->weight, (size_t)(MANY * w->nb)},
+                {&w->M, (size_t)(MANY * w->step)}};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        if (at) *part[i].to = at + used;
+        used += (part[i].n + 15) & ~(size_t)15;
+    }
+    return used;
+}
+
+/* Block j of x, less its mean (NULL: as it is), zero where there are no more tokens: [64][W] */
+static void load_rows(const head_work *w, ts_tensor x, long h, long j, const float *mean, float *to)
+{
+    long rows = ts_block_rows(x.dim[1], j);
+    memset(to, 0, (size_t)(TS_BLOCK * w->W) * sizeof *to);
+    for (long i = 0; i < rows; i++)
+        load_numbers(x, token_of(x, j * TS_BLOCK + i, h), mean, w->D, to + i * w->W);
+}
+
+static void make_covariance(const head_work *w, long h, long j)
+{
+    const ts_rest_linear *a = w->a;
+    long P = w->kernel->panel, ld = (w->nb + 1) * P;
+    load_rows(w, a->k, h, j, pooled_of(a->pooled_k, j, h), w->row);
+    w->kernel->across(w->row, w->W, w->k);
+    load_rows(w, a->v, h, j, pooled_of(a->pooled_v, j, h), w->row);
+    for (long e = 0; e < w->W; e += P) {
+        for (long i = 0; i < TS_BLOCK; i++)
+            memcpy(w->v + i * P, w->row + i * w->W + e, (size_t)P * sizeof *w->v);
+        w->kernel->product(w->W, TS_BLOCK, w->k, TS_BLOCK, w->v, w->C + e / P * w->W * ld + j * P,
+                           ld);
+    }
+}
+
+/* M of `many` query blocks p, p + every, .. */
+static void sum_covariances(const head_work *w, long h, long p, long every, long many)
+{
+    long P = w->kernel->panel, rows = many < 4 ? 4 : many + many % 2;
+    memset(w->weight, 0, (size_t)(MANY * w->nb) * sizeof *w->weight);
+    for (long i = 0; i < many; i++)
+        for (long j = 0; j < w->nb; j++)
+            w->weight[i * w->nb + j] = weight_of(w->a, h, p + i * every, j);
+    for (long f = 0; f < w->panels; f++)
+        w->kernel->product(rows, w->nb, w->weight, w->nb, w->C + f * (w->nb + 1) * P, w->M + f * P,
+                           w->step);
+}
+
+static void add_to_rows(const head_work *w, long h, long p, const float *M)
+{
+    const ts_rest_linear *a = w->a;
+    long P = w->kernel->panel;
+    float *y = w->row + TS_BLOCK * w->W;
+    load_rows(w, a->q, h, p, NULL, w->row);
+    for (long e = 0; e < w->W; e += P)
+        w->kernel->product(TS_BLOCK, w->W, w->row, w->W, M + e * w->W, y + e, w->W);
+    for (long i = 0; i < ts_block_rows(a->q.dim[1], p); i++, y += w->W) {
+        long at = token_of(a->out, p * TS_BLOCK + i, h);
+        float share = share_of(a, h, p * TS_BLOCK + i);
+        load_numbers(a->out, at, NULL, w->D, w->row);
+#pragma omp simd
+        for (long d = 0; d < w->D; d++) w->row[d] += share * y[d];
+        store_numbers(a->out.type, ts_host_of(a->out.p), at, w->row, w->D);
+    }
+}
+
+static void rest_of_whole_head(const head_work *w, long h)
+{
+    long every = w->a->every > 1 ? w->a->every : 1;
+    for (long j = 0; j < w->nb; j++) make_covariance(w, h, j);
+    for (long p = 0; p < w->nb; p += MANY * every) {
+        long left = (w->nb - p + every - 1) / every, many = left < MANY ? left : MANY;
+        sum_covariances(w, h, p, every, many);
+        for (long i = 0; i < many; i++) add_to_rows(w, h, p + i * every, w->M + i * w->step);
+    }
+}
+
+/* false: the products of oneDNN are to be taken: of bf16, of heads that are fewer than threads, or
+ * too large for each thread to have one */
+static bool takes_whole_heads(const ts_cpu *c, head_work *w)
+{
+    const ts_rest_linear *a = w->a;
+    long D = a->q.dim[3];
+    w->kernel = ts_attn_kernel_for(c, a->q.type);
+    if (!w->kernel || !w->kernel->product || a->q.dim[2] < c->threads) return false;
+    w->D = D;
+    w->nb = a->plan.nb;
+    w->W = (D + w->kernel->panel - 1) / w->kernel->panel * w->kernel->panel;
+    w->panels = w->W / w->kernel->panel * w->W;
+    w->step = (w->panels + 1) * w->kernel->panel;
+    return place_head(w, NULL) * sizeof(float) * (size_t)c->threads <= ROOM;
+}
+
+static ts_status rest_of_whole_heads(ts_cpu *c, const head_work *work)
+{
+    head_work each = *work;
+    size_t room = place_head(&each, NULL);
+    void *scratch;
+    ts_status st = ts_cpu_scratch(c, room * sizeof(float) * (size_t)c->threads, &scratch);
+    if (st || c->dev.counting) return st;
+#pragma omp parallel num_threads(c->threads)
+    {
+        head_work w = *work;
+        place_head(&w, (float *)scratch + (size_t)omp_get_thread_num() * room);
+#pragma omp for schedule(dynamic)
+        for (long h = 0; h < w.a->q.dim[2]; h++)
+            if (!ts_cpu_stop(c) && ts_form_of(w.a->form, h, TS_REST_LINEAR) == TS_REST_LINEAR)
+                rest_of_whole_head(&w, h);
+    }
+    return ts_cpu_stop(c) ? ts_fail(c->dev.err, TS_ESTOP, "stopped") : TS_OK;
+}
+
 ts_status ts_cpu_rest_linear(ts_cpu *c, const ts_rest_linear *a)
 {
     ts_status st = TS_OK;
@@ -259,6 +396,8 @@ ts_status ts_cpu_rest_linear(ts_cpu *c, const ts_rest_linear *a)
         if (!c->dev.counting) ts_rest_linear_ref(a, scratch);
         return TS_OK;
     }
+    head_work w = {.a = a};
+    if (takes_whole_heads(c, &w)) return rest_of_whole_heads(c, &w);
     plan_products(&r, p);
     for (int i = 0; i < 3; i++) TRY(ts_onednn_product_scratch(c, p + i, &products));
     TRY(ts_cpu_scratch(c, lay_out(&r, NULL, products), &scratch));
