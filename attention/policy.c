@@ -353,6 +353,7 @@ static ts_status complete_search(ts_err *err, ts_policy *p, const bool given[KEY
         p->adaptive = false;
         /* a residual is of the plan that left it */
         if (!given[FRESH]) p->fresh = !p->residual;
+        if (!given[REST]) p->rest = p->residual ? TS_REST_MEAN : TS_REST_MEASURED;
         return TS_OK;
     }
     if (given[FRESH] && p->fresh)
@@ -400,10 +401,7 @@ ts_status ts_policy_parse(ts_err *err, const char *text, ts_policy *p)
     p->kind = (ts_policy_kind)kind;
     p->order = orders[kind];
     p->by_error = p->kind == TS_ADASPA || p->kind == TS_SVG;
-    if (p->kind == TS_ADASPA) {
-        p->rest = TS_REST_MEASURED;
-        p->residual = -1;
-    }
+    if (p->kind == TS_ADASPA) p->residual = -1;
     if (text[n] && !text[n + 1])
         return ts_fail(err, TS_EUSAGE, "attention %s: a key must follow the colon", names[kind]);
     for (const char *s = text[n] ? text + n + 1 : NULL; s; s = *s == ',' ? s + 1 : NULL) {
@@ -459,7 +457,10 @@ bool ts_policy_searches(const ts_policy *p, int step)
 
 double ts_policy_work(const ts_policy *p, int steps, int nb)
 {
-    double sum = 0, plans = p->kind == TS_SVG ? 2 : 9,
+    double sum = 0,
+           plans = p->kind == TS_SVG             ? 2
+                   : p->rest == TS_REST_MEASURED ? 9
+                                                 : 6,
            tries = (p->by_error ? plans * p->keep * fmin(1, 24.0 / nb) : 0) +
                    (p->residual ? p->keep : 0);
     bool have = !ts_policy_keeps_plans(p);

@@ -89,9 +89,9 @@ bool ts_policy_searches_again(const ts_policy *);
 bool ts_policy_searches(const ts_policy *, int step);
 /* Of a settled policy with a budget: what self-attention of a run of these steps computes, a dense
  * run being 1, of nb blocks; dense layers and text left aside. A search by error is a dense call
- * and nine (svg: two) sparse ones of 24 query blocks, and one of all where its residual is kept;
- * what ranking and the rest cost is not in it, nor searches of recycled beyond those of its
- * schedule.
+ * and six (with rest=measured nine, svg two) sparse ones of 24 query blocks, and one of all where
+ * its residual is kept; what ranking and the rest cost is not in it, nor searches of recycled
+ * beyond those of its schedule.
  */
 double ts_policy_work(const ts_policy *, int steps, int nb);
 bool ts_set_has(const ts_set *, int);

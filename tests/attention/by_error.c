@@ -379,9 +379,9 @@ void by_error_choices(const char *backend)
         const char *policy;
         int residual;
         bool fresh;
-    } of[] = {{"adaspa:keep=0.34,min-tokens=0", 1, false},
+    } of[] = {{"adaspa:keep=0.34,min-tokens=0,rest=measured", 1, false},
               {"adaspa:keep=0.34,min-tokens=0,residual=0", 0, true},
-              {"adaspa:keep=0.34,min-tokens=0,residual=64,fresh=1", 64, true}};
+              {"adaspa:keep=0.34,min-tokens=0,residual=64,fresh=1,rest=measured", 64, true}};
     int seen[TS_RANKINGS] = {0}, formed[TS_REST_LINEAR + 1] = {0};
     for (int n = 0; n < 3; n++) {
         run r = run_of(backend, of[n].policy, 1, STEPS, NULL);
@@ -425,6 +425,7 @@ static const struct {
 } fixed[BY_ERROR_FORMS] = {
     {"adaspa:keep=0.34,min-tokens=0,rest=linear,residual=0", 2, 0},
     {"adaspa:keep=0.34,min-tokens=0,rest=linear", 2, 1},
+    {"adaspa:keep=0.34,min-tokens=0", 1, 1},
     {"pooled:keep=0.34,min-tokens=0,rest=mean", 1, 0},
     {"adaspa:keep=0.34,min-tokens=0,rest=none,residual=0", 0, 0},
     {"adaspa:keep=0.34,min-tokens=0,rest=mean,residual=0", 1, 0},
@@ -476,7 +477,8 @@ void by_error_interrupted(const char *backend)
     static const char *const policy[] = {
         "adaspa:keep=0.34,min-tokens=0,residual=0",
         "adaspa:keep=0.34,min-tokens=0,residual=0,fresh=0,rest=mean",
-        "adaspa:keep=0.34,min-tokens=0,residual=1", "adaspa:keep=0.34,min-tokens=0,residual=64"};
+        "adaspa:keep=0.34,min-tokens=0,residual=1,rest=measured",
+        "adaspa:keep=0.34,min-tokens=0,residual=64"};
     for (int i = 0; i < 4; i++) {
         run whole = run_of(backend, policy[i], 1, STEPS, NULL),
             half = run_of(backend, policy[i], 1, 2, NULL),
@@ -514,7 +516,7 @@ done:
 
 void by_error_damaged(const char *backend)
 {
-    run good = run_of(backend, "adaspa:keep=0.34,min-tokens=0", 1, 2, NULL),
+    run good = run_of(backend, "adaspa:keep=0.34,min-tokens=0,rest=measured", 1, 2, NULL),
         bad = {.policy = good.policy, .type = TS_F32, .from = good.saved};
     static const int32_t form[A] = {0, 1, 7, 0};
     ck_assert(ts_bag_put(good.saved, "rest.cond.0", TS_I32, 1, (long[]){A}, form) != NULL);

@@ -8,7 +8,7 @@
  * others, and what is fresh follows them. */
 void by_error_choices(const char *backend);
 /* a form for all heads, of policies of every kind */
-enum { BY_ERROR_FORMS = 14 };
+enum { BY_ERROR_FORMS = 15 };
 void by_error_form(const char *backend, ts_dtype, int i);
 /* a step in between is not ranked anew */
 void by_error_every_third(const char *backend);

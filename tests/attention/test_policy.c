@@ -50,9 +50,8 @@ START_TEST(names)
                   p.adaptive == (i != TS_ADASPA && i != TS_SVG && i != TS_RECYCLED) && !p.strict &&
                   p.by_error == (i == TS_ADASPA || i == TS_SVG) && !p.fresh &&
                   p.residual == (i == TS_ADASPA ? -1 : 0) &&
-                  p.rest == (i == TS_ADASPA ? TS_REST_MEASURED : TS_REST_NONE) &&
-                  p.dense_steps == -1 && !p.search.n && !p.dense_layers.n && !p.said_min_tokens &&
-                  !p.said_steps);
+                  p.rest == (i == TS_ADASPA ? TS_REST_MEAN : TS_REST_NONE) && p.dense_steps == -1 &&
+                  !p.search.n && !p.dense_layers.n && !p.said_min_tokens && !p.said_steps);
         ck_assert_int_gt(p.min_tokens, 0);
     }
 }
@@ -331,7 +330,7 @@ static const struct {
     {"auto:psnr=27.5", "auto:psnr=27.5", 50},
     {"adaspa",
      "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=0,"
-     "rest=measured",
+     "rest=mean",
      50},
     {"adaspa:residual=0",
      "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=1,"
@@ -339,7 +338,7 @@ static const struct {
      50},
     {"adaspa:residual=64,fresh=2",
      "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=error,fresh=2,"
-     "rest=measured,residual=64",
+     "rest=mean,residual=64",
      50},
     {"adaspa:search=mass,residual=1",
      "adaspa:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,search=mass,rest=none,"
@@ -348,7 +347,7 @@ static const struct {
     {"svg:residual=1", "svg:keep=0.2,order=raster,min-tokens=256,search-steps=10+30,residual=1",
      50},
     {"adaspa:order=tile,strict,min-tokens=0",
-     "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1,search=error,fresh=0,rest=measured,"
+     "adaspa:keep=0.2,order=tile,min-tokens=0,search-steps=1,search=error,fresh=0,rest=mean,"
      "strict=on",
      4},
     {"recycled",

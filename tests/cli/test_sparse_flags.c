@@ -190,7 +190,7 @@ START_TEST(said)
         ck_assert_msg(strstr(r->err, lines[i]) != NULL, "no \"%s\" in %s", lines[i], r->err);
     /* by error: what the heads were given */
     r = program_run("generate 'a panda' -o %s/a.mp4 --overwrite --size 64x64 --frames 29 --steps 4 "
-                    "--attention adaspa:min-tokens=0",
+                    "--attention adaspa:min-tokens=0,rest=measured",
                     tmp);
     program_expect(r, 0);
     const char *heads = strstr(r->err, "  heads     ");
