@@ -77,7 +77,10 @@ static ts_status refuse_memory(ts_run *r, const char *what, size_t need, const c
                    dev->own_memory ? dev->name : "", advice);
 }
 
-static const char *const smaller = "ask for a smaller size or fewer frames";
+static const char *const smaller = "ask for a smaller size or fewer frames",
+                         *const coarser =
+                             "ask for a smaller size or fewer frames, or have attention keep "
+                             "less of what searches leave out (residual=64, or 0)";
 
 /* Of the host: a frame as it leaves the decoder; a picture also as it is delivered. */
 static size_t frame_bytes(const ts_run *r)
@@ -153,9 +156,10 @@ static ts_status count_denoise(ts_run *r, ts_estimate *e)
         if (largest > least) least = largest;
         if (all > most) most = all;
     }
+    bool residuals = r->attn.state && r->attn.o.policy.residual == 1;
     size_t activations = r->arena[TS_PHASE_DENOISE] + r->scratch[TS_PHASE_DENOISE];
     if (activations + least > r->ctx->memory)
-        TRY(refuse_memory(r, "denoising", activations + least, smaller));
+        TRY(refuse_memory(r, "denoising", activations + least, residuals ? coarser : smaller));
     room = ts_run_room(r);
     e->weight_bytes = most;
     e->denoise_bytes = activations + (most < room ? most : room);

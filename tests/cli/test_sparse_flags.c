@@ -134,6 +134,9 @@ END_TEST
 START_TEST(exit_codes)
 {
     refused("adaspa:keep=2", 2, "attention adaspa: keep=2, expected more than 0, at most 1");
+    refused("adaspa:residual=2", 2, "attention adaspa: residual=2, expected 0, 1 or 64");
+    refused_at("--memory 60M ", "adaspa", 4, "keep less of what searches leave out (residual=64");
+    refused_at("--memory 60M ", "adaspa:residual=0", 4, "ask for a smaller size or fewer frames\n");
     refused("adaspa:mass=1.5", 2, "attention adaspa: mass=1.5, expected more than 0, at most 1");
     refused("adaspa:mass=90", 2, "attention adaspa: mass=90, expected more than 0, at most 1");
     refused("adaspa:mass=0.9,keep=0.2", 2, "attention adaspa: keep and mass exclude each other");
