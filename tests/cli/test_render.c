@@ -663,21 +663,24 @@ START_TEST(formats)
 }
 END_TEST
 
-/* OpenMP's variables change how many threads there are, and nothing of what they compute. */
+/* OpenMP's variables change how many threads there are, and nothing of what so many compute: sums
+ * of oneDNN in f32 without AVX-512 hang on their number. */
 START_TEST(smaller_teams)
 {
     static const char *const variables[] = {"OMP_THREAD_LIMIT=1", "OMP_DYNAMIC=true",
                                             "OMP_MAX_ACTIVE_LEVELS=0", "OMP_NUM_THREADS=1"};
-    char a[4096], b[4096];
-    snprintf(a, sizeof a, "%s/a.png", tmp);
+    char one[4096], two[4096], b[4096];
+    snprintf(one, sizeof one, "%s/one.png", tmp);
+    snprintf(two, sizeof two, "%s/two.png", tmp);
     snprintf(b, sizeof b, "%s/b.png", tmp);
-    render("generate x " SMALL "--frames 1 --threads 2 -o %s", a);
+    render("generate x " SMALL "--frames 1 --threads 1 -o %s", one);
+    render("generate x " SMALL "--frames 1 --threads 2 -o %s", two);
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
         const program_result *r = program_shell("%s $TESSERA generate x " SMALL
                                                 "--frames 1 --threads 2 -o %s --overwrite",
                                                 variables[i], b);
         program_expect(r, 0);
-        ck_assert_msg(program_same(a, b), "%s", variables[i]);
+        ck_assert_msg(program_same(i ? two : one, b), "%s", variables[i]);
         ck_assert_msg(!strstr(r->err, "OMP_THREAD_LIMIT) is 1") == (i > 0), "%s", r->err);
     }
     clean();
